@@ -1,0 +1,72 @@
+"""What all tests share: where the real images are, how property tests run, and an extractor small enough for any."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from hypothesis import settings
+from torch.nn.functional import normalize
+
+from vpr_dhe.features.base import Extractor, ExtractorSpec
+from vpr_dhe.images import image_size
+from vpr_dhe.records import Features, Frame, Grid, Image, Size
+
+# Timings vary on shared machines, and a failure must be the same one tomorrow.
+settings.register_profile("steady", deadline=None, derandomize=True)
+settings.load_profile("steady")
+
+
+@pytest.fixture(scope="session")
+def real_images() -> Path:
+    """The folder of real images, or a skip that says how to get it."""
+    folder = Path(os.environ.get("VPR_DHE_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no real images at {folder}; set VPR_DHE_DATA to a folder that holds them")
+    return folder
+
+
+class ThumbnailExtractor(Extractor):
+    """Describes an image by its 16 x 16 thumbnail, and each cell of a 4 x 4 grid by its part of it."""
+
+    def __init__(self, fingerprint: str = "thumbnail", *, unit_norm: bool = True) -> None:
+        self.spec = ExtractorSpec("thumbnail", fingerprint, 256, 16, Grid(4, 4), Size(16, 16), unit_norm)
+        self.batches: list[int] = []
+
+    def extract(self, images: Sequence[Image]) -> list[Features]:
+        self.batches.append(len(images))
+        return [self._describe(image) for image in images]
+
+    def _describe(self, image: Image) -> Features:
+        grey = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (16, 16), interpolation=cv2.INTER_AREA)
+        thumbnail = torch.from_numpy(grey).float() - 127.5
+        cells = thumbnail.unfold(0, 4, 4).unfold(1, 4, 4).reshape(16, 16)
+        frame = Frame(image_size(image), self.spec.input_size)
+        return Features(thumbnail.flatten(), normalize(cells, dim=1), self.spec.grid, frame)
+
+
+@pytest.fixture
+def thumbnail_extractor() -> ThumbnailExtractor:
+    return ThumbnailExtractor()
+
+
+@pytest.fixture
+def other_extractor() -> ThumbnailExtractor:
+    return ThumbnailExtractor("another model")
+
+
+@pytest.fixture
+def photo_folder(tmp_path) -> Path:
+    """Twelve images that differ from one another, two of them in a sub-folder."""
+    folder = tmp_path / "photos"
+    rng = np.random.default_rng(7)
+    for number in range(12):
+        path = folder / ("sub" if number >= 10 else "") / f"{number:02d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        coarse = rng.integers(0, 256, (6, 8, 3), np.uint8)
+        PIL.Image.fromarray(coarse).resize((80 + number, 60), PIL.Image.Resampling.BICUBIC).save(path)
+    return folder

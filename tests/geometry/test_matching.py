@@ -1,0 +1,71 @@
+"""Mutual nearest neighbours and correlation against loops written from their definitions."""
+
+import numpy as np
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn.functional import normalize
+
+from vpr_dhe.geometry.correlation import correlation_volume
+from vpr_dhe.geometry.matching import mutual_nearest_neighbours
+
+
+def random_maps(seed: int, *shape: int) -> torch.Tensor:
+    return normalize(torch.randn(*shape, generator=torch.Generator().manual_seed(seed)), dim=-1)
+
+
+@given(st.integers(0, 10_000), st.integers(1, 5), st.integers(1, 30), st.integers(1, 30))
+@settings(max_examples=40)
+def test_agrees_with_the_definition(seed, candidates, query_cells, cells):
+    query, maps = random_maps(seed, query_cells, 8), random_maps(seed + 1, candidates, cells, 8)
+    found = mutual_nearest_neighbours(query, maps)
+    for candidate in range(candidates):
+        similarity = query.numpy() @ maps[candidate].numpy().T
+        for cell in range(query_cells):
+            nearest = int(np.argmax(similarity[cell]))
+            is_mutual = int(np.argmax(similarity[:, nearest])) == cell and similarity[cell, nearest] > 0
+            assert int(found.index[candidate, cell]) == nearest
+            assert bool(found.mutual[candidate, cell]) == is_mutual
+
+
+def test_finds_a_permutation():
+    query = random_maps(0, 576, 64)
+    order = torch.randperm(576, generator=torch.Generator().manual_seed(3))
+    found = mutual_nearest_neighbours(query, query[order][None])
+    assert found.mutual.all()
+    assert torch.equal(order[found.index[0]], torch.arange(576))
+    torch.testing.assert_close(found.similarity, torch.ones(1, 576))
+
+
+def test_many_candidates_equal_one_at_a_time():
+    query, maps = random_maps(1, 576, 16), random_maps(2, 40, 576, 16)
+    together = mutual_nearest_neighbours(query, maps)
+    for candidate in (0, 17, 39):
+        alone = mutual_nearest_neighbours(query, maps[candidate : candidate + 1])
+        assert torch.equal(together.index[candidate], alone.index[0])
+        assert torch.equal(together.mutual[candidate], alone.mutual[0])
+
+
+def test_matches_stay_one_to_one_where_descriptors_are_equal():
+    query = normalize(torch.ones(50, 8), dim=-1)
+    found = mutual_nearest_neighbours(query, query[None])
+    matched = found.index[0][found.mutual[0]]
+    assert len(matched) == len(matched.unique()) == 1
+
+
+def test_silent_cells_are_matched_with_nobody():
+    query = random_maps(5, 10, 8)
+    query[4] = 0
+    found = mutual_nearest_neighbours(query, query[None])
+    assert found.mutual[0].tolist() == [cell != 4 for cell in range(10)]
+
+
+def test_correlation_volume_against_loops():
+    a, b = random_maps(0, 1, 6, 4), random_maps(1, 3, 5, 4)
+    volume = correlation_volume(a, b)
+    assert volume.shape == (3, 5, 6)
+    for pair in range(3):
+        for row in range(5):
+            for column in range(6):
+                expected = sum(float(x) * float(y) for x, y in zip(a[0, column], b[pair, row], strict=True))
+                assert abs(float(volume[pair, row, column]) - expected) < 1e-6

@@ -1,0 +1,156 @@
+"""Every kind of image file that people have, good and bad."""
+
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+
+from vpr_dhe.errors import BadInputError, ImageError
+from vpr_dhe.images import decode_ahead, decode_image, list_images, to_network_input
+from vpr_dhe.records import Preprocessing
+
+
+@pytest.fixture
+def picture() -> PIL.Image.Image:
+    rows, columns = np.indices((40, 60))
+    return PIL.Image.fromarray(np.stack([rows * 6, columns * 4, rows + columns], axis=-1).astype(np.uint8))
+
+
+def png_of_size(width: int, height: int) -> bytes:
+    """A PNG that claims a size and holds only one row of pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(1 + 3 * width))) + chunk(b"IEND", b"")
+
+
+def test_rgb_is_read_as_it_is(picture, tmp_path):
+    picture.save(tmp_path / "a.png")
+    np.testing.assert_array_equal(decode_image(tmp_path / "a.png"), np.asarray(picture))
+    np.testing.assert_array_equal(decode_image((tmp_path / "a.png").read_bytes()), np.asarray(picture))
+
+
+def test_greyscale_becomes_three_equal_channels(picture, tmp_path):
+    picture.convert("L").save(tmp_path / "a.jpg")
+    decoded = decode_image(tmp_path / "a.jpg")
+    assert decoded.shape == (40, 60, 3)
+    assert (decoded[..., 0] == decoded[..., 1]).all()
+    assert (decoded[..., 1] == decoded[..., 2]).all()
+
+
+def test_sixteen_bits_are_scaled_not_clipped(tmp_path):
+    values = np.linspace(0, 65535, 40 * 60).reshape(40, 60).astype(np.uint16)
+    PIL.Image.fromarray(values).save(tmp_path / "a.png")
+    np.testing.assert_allclose(decode_image(tmp_path / "a.png")[..., 0], values / 257.0, atol=1.0)
+
+
+def test_a_dark_sixteen_bit_image_stays_dark(tmp_path):
+    PIL.Image.fromarray(np.full((40, 60), 200, np.uint16)).save(tmp_path / "a.png")
+    assert decode_image(tmp_path / "a.png").max() <= 1
+
+
+def test_cmyk_comes_out_in_its_colours(tmp_path):
+    PIL.Image.new("RGB", (60, 40), (200, 30, 40)).convert("CMYK").save(tmp_path / "a.jpg", quality=95)
+    np.testing.assert_allclose(decode_image(tmp_path / "a.jpg")[20, 30], [200, 30, 40], atol=12)
+
+
+def test_transparency_lies_over_black(tmp_path):
+    PIL.Image.new("RGBA", (60, 40), (255, 255, 255, 0)).save(tmp_path / "a.png")
+    assert decode_image(tmp_path / "a.png").max() == 0
+
+
+def test_palette_is_resolved(picture, tmp_path):
+    picture.quantize(64).save(tmp_path / "a.png")
+    np.testing.assert_allclose(decode_image(tmp_path / "a.png").astype(float), np.asarray(picture), atol=40)
+
+
+@pytest.mark.parametrize(("orientation", "turns"), [(3, 2), (6, 3), (8, 1)])
+def test_exif_orientation_is_applied(picture, tmp_path, orientation, turns):
+    exif = PIL.Image.Exif()
+    exif[0x0112] = orientation
+    picture.save(tmp_path / "a.png", exif=exif)
+    np.testing.assert_array_equal(decode_image(tmp_path / "a.png"), np.rot90(np.asarray(picture), turns))
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"these are words, not pixels", "not an image"),
+        (b"", "not an image"),
+        (png_of_size(20_000, 20_000), "pixels"),
+        (png_of_size(1, 1), "at least 16"),
+    ],
+)
+def test_what_is_no_image_is_said_to_be_none(content, complaint, tmp_path):
+    (tmp_path / "a.jpg").write_bytes(content)
+    with pytest.raises(ImageError, match=complaint):
+        decode_image(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("extension", ["jpg", "png", "webp"])
+def test_truncated_file(tmp_path, extension):
+    noise = np.random.default_rng(0).integers(0, 256, (200, 300, 3), np.uint8)
+    path = tmp_path / f"whole.{extension}"
+    PIL.Image.fromarray(noise).save(path)
+    content = path.read_bytes()
+    with pytest.raises(ImageError, match="truncated"):
+        decode_image(content[: len(content) // 2])
+
+
+def test_a_missing_file_and_a_folder(tmp_path):
+    with pytest.raises(ImageError, match="does not exist"):
+        decode_image(tmp_path / "none.jpg")
+    with pytest.raises(ImageError):
+        decode_image(tmp_path)
+
+
+def test_listing_is_sorted_recursive_and_ignores_what_is_hidden(picture, tmp_path):
+    for name in ("b.JPG", "a.png", "sub/c.jpeg", ".hidden/d.png", "sub/.e.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        picture.save(tmp_path / name, format="png")
+    (tmp_path / "notes.txt").write_text("no image")
+    assert list_images(tmp_path) == ["a.png", "b.JPG", "sub/c.jpeg"]
+
+
+def test_listing_says_what_is_wrong_with_a_folder(tmp_path):
+    with pytest.raises(BadInputError, match="does not exist"):
+        list_images(tmp_path / "none")
+    with pytest.raises(BadInputError, match="holds no images"):
+        list_images(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(BadInputError, match="is a file"):
+        list_images(tmp_path / "file")
+
+
+def test_decoding_ahead_keeps_the_order_and_the_errors(picture, tmp_path):
+    paths: list[Path] = []
+    for number in range(30):
+        path = tmp_path / f"{number:02d}.png"
+        picture.resize((30 + number, 40)).save(path)
+        paths.append(path)
+    paths[7].write_bytes(b"broken")
+    decoded = list(decode_ahead(paths, workers=2, ahead=4))
+    assert isinstance(decoded[7], ImageError)
+    widths = [image.shape[1] for image in decoded if not isinstance(image, ImageError)]
+    assert widths == [30 + number for number in range(30) if number != 7]
+
+
+def test_network_input_is_resized_as_a_tensor_without_antialias(picture):
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    preprocessing = Preprocessing(24, 16, "bilinear", False, mean, std)
+    image = np.asarray(picture)
+    batch = to_network_input([image], preprocessing, torch.device("cpu"))
+    assert batch.shape == (1, 3, 16, 24)
+    # Bilinear without antialias at scale 2.5 reads the pixels around (x + 1/2) 2.5 - 1/2, and only those.
+    y, x = (5 + 0.5) * 2.5 - 0.5, (10 + 0.5) * 2.5 - 0.5
+    top, left = int(y), int(x)
+    patch = image[top : top + 2, left : left + 2] / 255.0
+    weights_y, weights_x = np.array([1 - (y - top), y - top]), np.array([1 - (x - left), x - left])
+    value = np.einsum("ijc,i,j->c", patch, weights_y, weights_x)
+    np.testing.assert_allclose(batch[0, :, 5, 10].numpy(), (value - mean) / np.array(std), rtol=1e-5, atol=1e-6)

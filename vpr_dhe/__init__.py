@@ -1,0 +1,30 @@
+"""Visual place recognition: retrieve by global descriptor, verify by homography."""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vpr_dhe.errors import VprDheError
+    from vpr_dhe.features.extractor import load_extractor
+    from vpr_dhe.index.place_index import PlaceIndex
+    from vpr_dhe.localizer import Localizer
+    from vpr_dhe.verification import Verifier
+
+__version__ = version("vpr-dhe")
+__all__ = ["Localizer", "PlaceIndex", "Verifier", "VprDheError", "__version__", "load_extractor"]
+
+# Imported when first asked for: `import vpr_dhe` alone must not take the seconds that torch does.
+_HOMES = {
+    "Localizer": "vpr_dhe.localizer",
+    "PlaceIndex": "vpr_dhe.index.place_index",
+    "Verifier": "vpr_dhe.verification",
+    "VprDheError": "vpr_dhe.errors",
+    "load_extractor": "vpr_dhe.features.extractor",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'vpr_dhe' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,1 @@
+"""Pure tensor maths: coordinates, homographies, matching, correlation."""

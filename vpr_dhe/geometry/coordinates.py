@@ -1,0 +1,65 @@
+"""The only place that converts between the pixels of an original image and those of a resized one.
+
+Everywhere the centre of the top-left pixel is (0, 0), x runs right and y down, so resizing an image of width w to w'
+moves x to (x + 1/2) w' / w - 1/2.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from vpr_dhe.geometry.homography import normalise, project
+from vpr_dhe.records import Frame, Grid, Size
+
+
+def cell_centres(grid: Grid, input_size: Size) -> Float64[Tensor, "cells 2"]:
+    """Centres (x, y) of the cells of a grid that partitions the input evenly, row-major, in input pixels."""
+    x = (torch.arange(grid.columns, dtype=torch.float64) + 0.5) * (input_size.width / grid.columns) - 0.5
+    y = (torch.arange(grid.rows, dtype=torch.float64) + 0.5) * (input_size.height / grid.rows) - 0.5
+    return torch.stack([x.repeat(grid.rows), y.repeat_interleave(grid.columns)], dim=1)
+
+
+def corners(size: Size) -> Float64[Tensor, "4 2"]:
+    """Centres of the four corner pixels: top left, top right, bottom right, bottom left."""
+    right, bottom = size.width - 1.0, size.height - 1.0
+    return torch.tensor([[0.0, 0.0], [right, 0.0], [right, bottom], [0.0, bottom]], dtype=torch.float64)
+
+
+@lru_cache(maxsize=1024)
+def resizing(source: Size, target: Size) -> Float64[Tensor, "3 3"]:
+    """The homography by which pixels move when an image of size `source` is resized to `target`.
+
+    The result is shared between callers: do not write to it.
+    """
+    scale_x, scale_y = target.width / source.width, target.height / source.height
+    return torch.tensor(
+        [[scale_x, 0.0, (scale_x - 1) / 2], [0.0, scale_y, (scale_y - 1) / 2], [0.0, 0.0, 1.0]], dtype=torch.float64
+    )
+
+
+def to_original(points: Float64[Tensor, "points 2"], frame: Frame) -> Float64[Tensor, "points 2"]:
+    """Carry points of an input frame over to the original image."""
+    return project(resizing(frame.input_size, frame.image_size), points)
+
+
+def homographies_between_originals(
+    input_homographies: Float64[Tensor, "candidates 3 3"], query: Frame, candidates: Sequence[Frame]
+) -> Float64[Tensor, "candidates 3 3"]:
+    """Carry homographies between the input frames of a query and its candidates over to the original images."""
+    to_input = resizing(query.image_size, query.input_size)
+    to_image = torch.stack([resizing(frame.input_size, frame.image_size) for frame in candidates])
+    device = input_homographies.device
+    return normalise(to_image.to(device) @ input_homographies @ to_input.to(device))
+
+
+def homographies_between_inputs(
+    image_homographies: Float64[Tensor, "candidates 3 3"], query: Frame, candidates: Sequence[Frame]
+) -> Float64[Tensor, "candidates 3 3"]:
+    """Carry homographies between original images over to the input frames: the inverse of the function above."""
+    to_image = resizing(query.input_size, query.image_size)
+    to_input = torch.stack([resizing(frame.image_size, frame.input_size) for frame in candidates])
+    device = image_homographies.device
+    return normalise(to_input.to(device) @ image_homographies @ to_image.to(device))

@@ -1,0 +1,83 @@
+"""Homographies as batched, differentiable tensor operations. Convention: target = H * source, H[2, 2] = 1."""
+
+# torch.linalg carries no types, and what it returns is stated by the signatures here.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
+import torch
+from jaxtyping import Bool, Float, Float64
+from torch import Tensor
+
+# Below this, a projective scale or a determinant is zero for all that pixels can tell.
+EPSILON = 1e-12
+
+
+def normalise(homography: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 3 3"]:
+    """Scale each homography to H[2, 2] = 1; one whose H[2, 2] vanishes becomes infinite and fails `is_usable`."""
+    return homography / homography[..., 2:, 2:]
+
+
+def is_usable(homography: Float[Tensor, "*batch 3 3"]) -> Bool[Tensor, "*batch"]:
+    """Tell which homographies are finite and invertible."""
+    finite = torch.isfinite(homography).all(dim=-1).all(dim=-1)
+    determinant = torch.linalg.det(torch.nan_to_num(homography, nan=0.0, posinf=0.0, neginf=0.0))
+    return finite & (determinant.abs() > EPSILON)
+
+
+def project(
+    homography: Float[Tensor, "*#batch 3 3"], points: Float[Tensor, "*#batch points 2"]
+) -> Float[Tensor, "*batch points 2"]:
+    """Map points (x, y) by homographies; a point on the horizon lands very far away, never at NaN."""
+    mapped = points @ homography[..., :, :2].mT + homography[..., :, 2].unsqueeze(-2)
+    scale = mapped[..., 2:]
+    away_from_zero = torch.where(scale >= 0, scale.clamp(min=EPSILON), scale.clamp(max=-EPSILON))
+    return mapped[..., :2] / away_from_zero
+
+
+def reprojection_errors(
+    homography: Float[Tensor, "*#batch 3 3"],
+    source: Float[Tensor, "*#batch points 2"],
+    target: Float[Tensor, "*#batch points 2"],
+) -> Float[Tensor, "*batch points"]:
+    """Distances |H * source - target| in the pixels of the target."""
+    return torch.linalg.vector_norm(project(homography, source) - target, dim=-1)
+
+
+def four_point_homography(
+    source: Float[Tensor, "*batch 4 2"], target: Float[Tensor, "*batch 4 2"]
+) -> Float64[Tensor, "*batch 3 3"]:
+    """Find the homography through four correspondences, exactly.
+
+    With H[2, 2] fixed to 1 in a frame centred on the points, each correspondence gives two rows of an 8 x 8 system,
+    which is solved in float64. Unlike the null vector of a rank-deficient 9 x 9 system, its solution has a gradient
+    everywhere that the points determine it. Degenerate points (three on a line) give values that fail `is_usable`.
+
+    Source: Hartley and Zisserman, Multiple View Geometry, 2nd ed., section 4.1 (4.4.4 for the centring).
+    """
+    source_frame, target_frame = _unit_frame(source.double()), _unit_frame(target.double())
+    x, y = project(source_frame, source.double()).unbind(-1)
+    u, v = project(target_frame, target.double()).unbind(-1)
+    zero, one = torch.zeros_like(x), torch.ones_like(x)
+    rows_u = torch.stack([x, y, one, zero, zero, zero, -u * x, -u * y], dim=-1)
+    rows_v = torch.stack([zero, zero, zero, x, y, one, -v * x, -v * y], dim=-1)
+    # solve_ex neither raises on a singular batch member nor waits for the device to report one.
+    solution = torch.linalg.solve_ex(torch.cat([rows_u, rows_v], dim=-2), torch.cat([u, v], dim=-1)).result
+    centred = torch.cat([solution, one[..., :1]], dim=-1).unflatten(-1, (3, 3))
+    return normalise(torch.linalg.inv_ex(target_frame).inverse @ centred @ source_frame)
+
+
+def _unit_frame(points: Float64[Tensor, "*batch 4 2"]) -> Float64[Tensor, "*batch 3 3"]:
+    """The similarity that moves points to mean 0 and mean absolute coordinate 1, for the conditioning of the solve."""
+    centre = points.mean(dim=-2)
+    scale = (points - centre.unsqueeze(-2)).abs().mean(dim=(-2, -1)).clamp(min=EPSILON).reciprocal()
+    zero, one = torch.zeros_like(scale), torch.ones_like(scale)
+    entries = [scale, zero, -scale * centre[..., 0], zero, scale, -scale * centre[..., 1], zero, zero, one]
+    return torch.stack(entries, dim=-1).unflatten(-1, (3, 3))
+
+
+def mean_corner_error(
+    estimate: Float[Tensor, "*#batch 3 3"],
+    truth: Float[Tensor, "*#batch 3 3"],
+    corners: Float[Tensor, "*#batch 4 2"],
+) -> Float[Tensor, "*batch"]:
+    """Mean distance in pixels between the corners of the source image under two homographies (MACE of one pair)."""
+    return torch.linalg.vector_norm(project(estimate, corners) - project(truth, corners), dim=-1).mean(dim=-1)

@@ -1,0 +1,158 @@
+"""From image files to pixels, and from pixels to a network's input."""
+
+import io
+import warnings
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import PIL.ImageOps
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from vpr_dhe.errors import BadInputError, ImageError
+from vpr_dhe.records import Image, Preprocessing, Size
+
+EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2"})
+# A file may claim any size in its header; a photo beyond this is more likely an attack than a place.
+MAX_PIXELS = 100_000_000
+# Less than this has no texture to describe.
+MIN_SIDE_PX = 16
+_TRANSPARENT_MODES = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
+_SIXTEEN_BIT_MODES = frozenset({"I", "I;16", "I;16B", "I;16L", "I;16N"})
+
+# Our own limit is stricter than Pillow's and is checked before any pixel is decoded.
+warnings.filterwarnings("ignore", category=PIL.Image.DecompressionBombWarning)
+
+
+def decode_image(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Image:
+    """Decode a file, or its bytes, into an upright 8-bit RGB image.
+
+    EXIF orientation is applied; greyscale, palette, CMYK and 16-bit images are converted; transparency is laid over
+    black.
+
+    Raises:
+        ImageError: if it is missing, no image, truncated, of more than `max_pixels` pixels, or smaller than 16 pixels
+            on a side. The message does not repeat the file's name.
+    """
+    try:
+        with PIL.Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as file:
+            _check_size(Size(*file.size), max_pixels)
+            file.load()
+            upright = PIL.ImageOps.exif_transpose(file)
+            return np.array(_to_rgb(upright), dtype=np.uint8)
+    except FileNotFoundError as error:
+        raise ImageError("the file does not exist") from error
+    except PIL.UnidentifiedImageError as error:
+        raise ImageError("not an image in a format that can be read") from error
+    except PIL.Image.DecompressionBombError as error:
+        raise ImageError(f"more than the {max_pixels:,} pixels that are decoded at most; scale it down") from error
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise ImageError(f"damaged or truncated image ({error})") from error
+
+
+def decode_named(path: Path) -> Image:
+    """Decode a file as `decode_image` does, with the file's name in the message of an error."""
+    try:
+        return decode_image(path)
+    except ImageError as error:
+        raise ImageError(f"{path}: {error}") from error
+
+
+def _check_size(size: Size, max_pixels: int) -> None:
+    if size.width * size.height > max_pixels:
+        raise ImageError(
+            f"{size.width} x {size.height} pixels, more than the {max_pixels:,} that are decoded at most; scale it down"
+        )
+    if min(size) < MIN_SIDE_PX:
+        raise ImageError(f"{size.width} x {size.height} pixels; at least {MIN_SIDE_PX} on each side are needed")
+
+
+def _to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
+    if image.mode in _SIXTEEN_BIT_MODES:
+        # Pillow's own conversion clips at 255 instead of scaling.
+        scaled = np.rint(np.asarray(image).astype(np.float64) / 257.0).clip(0, 255).astype(np.uint8)
+        return PIL.Image.fromarray(scaled).convert("RGB")
+    if image.mode == "F":
+        raise ImageError("floating-point pixels of unknown range; save the image with 8 or 16 bits per channel")
+    if image.mode in _TRANSPARENT_MODES or "transparency" in image.info:
+        opaque = PIL.Image.new("RGBA", image.size, (0, 0, 0, 255))
+        return PIL.Image.alpha_composite(opaque, image.convert("RGBA")).convert("RGB")
+    return image.convert("RGB")
+
+
+def decode_ahead(paths: Sequence[Path], *, workers: int = 2, ahead: int = 16) -> Iterator[Image | ImageError]:
+    """Decode files in order, a bounded number of them ahead of the caller; one that fails yields its error."""
+    with ThreadPoolExecutor(workers) as pool:
+        pending: deque[Future[Image | ImageError]] = deque()
+        try:
+            for path in paths:
+                pending.append(pool.submit(_decode_or_error, path))
+                if len(pending) > ahead:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
+
+
+def _decode_or_error(path: Path) -> Image | ImageError:
+    try:
+        return decode_image(path)
+    except ImageError as error:
+        return error
+
+
+def image_size(image: Image) -> Size:
+    """Width and height of a decoded image."""
+    height, width = image.shape[:2]
+    return Size(width, height)
+
+
+def list_images(folder: Path) -> list[str]:
+    """Paths, relative to `folder` and sorted, of all files in it and below that have an image's extension.
+
+    Hidden files and folders are left out.
+
+    Raises:
+        BadInputError: if the folder is missing, is a file, or holds no image.
+    """
+    if not folder.is_dir():
+        found = "is a file" if folder.exists() else "does not exist"
+        raise BadInputError(f"folder {folder} {found}; expected a folder of images")
+    relative = (path.relative_to(folder) for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS)
+    paths = sorted(path.as_posix() for path in relative if not any(part.startswith(".") for part in path.parts))
+    if not paths:
+        raise BadInputError(
+            f"folder {folder} holds no images; expected files ending in {', '.join(sorted(EXTENSIONS))}"
+        )
+    return paths
+
+
+def to_network_input(
+    images: Sequence[Image], preprocessing: Preprocessing, device: torch.device
+) -> Float[Tensor, "batch 3 height width"]:
+    """Scale to [0, 1], resize each tensor without keeping its aspect ratio, then normalise per channel."""
+    batch = torch.cat([_resized(image, preprocessing, device) for image in images])
+    mean = torch.tensor(preprocessing.mean, device=device).view(1, 3, 1, 1)
+    std = torch.tensor(preprocessing.std, device=device).view(1, 3, 1, 1)
+    return (batch - mean) / std
+
+
+def _resized(
+    image: Image, preprocessing: Preprocessing, device: torch.device
+) -> Float[Tensor, "1 3 input_height input_width"]:
+    tensor = torch.tensor(image, device=device).permute(2, 0, 1)[None].float() / 255
+    return functional.interpolate(
+        tensor,
+        (preprocessing.height, preprocessing.width),
+        mode=preprocessing.interpolation,
+        align_corners=False,
+        antialias=preprocessing.antialias,
+    )

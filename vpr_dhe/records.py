@@ -1,0 +1,178 @@
+"""The typed records that travel between stages: frozen, with tensor shapes in their types."""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, TypeAlias
+
+import numpy as np
+from jaxtyping import Float, Float64, UInt8
+from torch import Tensor
+
+Image: TypeAlias = UInt8[np.ndarray, "_height _width 3"]
+"""A decoded image: RGB, 8 bits per channel, upright (EXIF orientation already applied)."""
+
+
+class Size(NamedTuple):
+    """Width and height in pixels."""
+
+    width: int
+    height: int
+
+
+class Grid(NamedTuple):
+    """Rows and columns of a dense feature map; its cells partition the extractor's input evenly, row-major."""
+
+    rows: int
+    columns: int
+
+
+class Frame(NamedTuple):
+    """The two pixel frames of one image: as it was decoded, and as the extractor or matcher saw it.
+
+    `geometry.coordinates` converts between them; nothing else does.
+    """
+
+    image_size: Size
+    input_size: Size
+
+
+@dataclass(frozen=True)
+class GeoPosition:
+    """A WGS84 position in degrees."""
+
+    latitude_deg: float
+    longitude_deg: float
+
+
+@dataclass(frozen=True)
+class MetricPosition:
+    """A position in metres, east and north, in `reference` ("UTM 31U", or "local" for a frame of the caller's own)."""
+
+    x_m: float
+    y_m: float
+    reference: str = "local"
+
+
+Position: TypeAlias = GeoPosition | MetricPosition
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """What is known of one image besides its pixels; `path` is relative to the folder it was found in."""
+
+    path: str
+    position: Position | None = None
+    heading_deg: float | None = None
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """From a decoded image to a network's input.
+
+    Order of operations: scale to [0, 1], resize the tensor to exactly `width` x `height` (the aspect ratio is not
+    kept, so that every image has the same grid), subtract `mean` and divide by `std` per RGB channel.
+    """
+
+    width: int
+    height: int
+    interpolation: Literal["bilinear", "bicubic", "area"]
+    antialias: bool
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    order: tuple[str, ...] = ("to_unit_range", "resize", "normalise")
+
+    @property
+    def size(self) -> Size:
+        """The input size in pixels."""
+        return Size(self.width, self.height)
+
+
+@dataclass(frozen=True)
+class Features:
+    """One image as the index sees it: a global vector for retrieval, a dense local map for verification.
+
+    `local_map` has one unit-norm row per cell of `grid`, row-major.
+    """
+
+    global_descriptor: Float[Tensor, " dimension"]
+    local_map: Float[Tensor, "cells local_dimension"]
+    grid: Grid
+    frame: Frame
+
+
+@dataclass(frozen=True)
+class Matches:
+    """One-to-one correspondences of a query with one candidate, in the input frame of each.
+
+    `tolerance_px` says how exact the points are: the reprojection error, in pixels of the candidate's input, up to
+    which a match supports a homography unless the caller says otherwise.
+    """
+
+    query_points: Float64[Tensor, "matches 2"]
+    candidate_points: Float64[Tensor, "matches 2"]
+    similarity: Float[Tensor, " matches"]
+    tolerance_px: float
+
+
+@dataclass(frozen=True)
+class Verification:
+    """How well one homography explains the matches of a query with one candidate.
+
+    `homography` maps query pixels to candidate pixels, both of the original images, with H[2, 2] = 1; it is None
+    where the estimate failed, and then there are no inliers and `score` is 0. The points are the matches that agree
+    with it, in original pixels.
+    """
+
+    homography: Float64[np.ndarray, "3 3"] | None
+    score: float
+    query_points: Float64[np.ndarray, "inliers 2"]
+    candidate_points: Float64[np.ndarray, "inliers 2"]
+
+    @property
+    def inliers(self) -> int:
+        """Number of matches that agree with the homography."""
+        return len(self.query_points)
+
+
+@dataclass(frozen=True)
+class RankedMatch:
+    """One answer to "where was this photo taken?"; `rank` starts at 1.
+
+    `similarity` is the cosine of the global descriptors (1 - d^2 / 2 for models searched by L2 distance d). `score`
+    is the verifier's, or the similarity itself where nothing was verified; `verification` is None then. `probability`
+    stays None until the index is calibrated.
+    """
+
+    rank: int
+    image: str
+    similarity: float
+    score: float
+    verification: Verification | None
+    position: Position | None
+    probability: float | None = None
+
+    @property
+    def inliers(self) -> int:
+        """Number of inliers; 0 where nothing was verified."""
+        return self.verification.inliers if self.verification else 0
+
+    @property
+    def homography(self) -> Float64[np.ndarray, "3 3"] | None:
+        """The homography from query to database image, in original pixels, where there is one."""
+        return self.verification.homography if self.verification else None
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Wall-clock milliseconds of the three stages of one query; decoding the query counts as extraction."""
+
+    extract_ms: float
+    search_ms: float
+    rerank_ms: float
+
+
+@dataclass(frozen=True)
+class Localization:
+    """The answer to one query: matches best first."""
+
+    matches: tuple[RankedMatch, ...]
+    timing: Timing
