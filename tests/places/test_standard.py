@@ -1,0 +1,97 @@
+"""The standard layout and plain folders, with their ground truth against distances written out."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from vpr_dhe.errors import BadInputError, DatasetError
+from vpr_dhe.places import Protocol, read_places
+from vpr_dhe.places.standard import record_of
+from vpr_dhe.records import MetricPosition
+
+
+def touch_image(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    PIL.Image.new("RGB", (20, 20)).save(path)
+
+
+def standard_name(east: float, north: float, heading: int = 0, zone: str = "31@U") -> str:
+    return f"@{east:.2f}@{north:.2f}@{zone}@52.2@0.11@place@@{heading}@@@@@.jpg"
+
+
+@pytest.fixture
+def town(tmp_path) -> Path:
+    rng = np.random.default_rng(3)
+    for folder, count in (("database", 30), ("queries", 12)):
+        for east, north in rng.uniform(0, 120, (count, 2)):
+            touch_image(tmp_path / "town/images/test" / folder / standard_name(500_000 + east, 5_000_000 + north))
+    return tmp_path / "town"
+
+
+@pytest.mark.parametrize("radius_m", [25.0, 40.0])
+def test_positives_are_the_images_within_the_radius(town, radius_m):
+    dataset = read_places(town, protocol=Protocol(radius_m=radius_m))
+    assert (len(dataset.database.records), len(dataset.queries.records)) == (30, 12)
+    for record, positives in zip(dataset.queries.records, dataset.positives, strict=True):
+        x, y = (float(part) for part in record.path.split("@")[1:3])
+        expected = [
+            row
+            for row, other in enumerate(dataset.database.records)
+            if math.dist((x, y), [float(part) for part in other.path.split("@")[1:3]]) <= radius_m
+        ]
+        assert positives.tolist() == expected
+    assert f"{radius_m:g} m" in dataset.protocol
+
+
+def test_the_radius_itself_counts(tmp_path):
+    touch_image(tmp_path / "images/test/database" / standard_name(100, 100))
+    touch_image(tmp_path / "images/test/queries" / standard_name(125, 100))
+    assert read_places(tmp_path).positives[0].tolist() == [0]
+
+
+def test_names_carry_position_zone_and_heading():
+    record = record_of("sub/@302821.33@5787812.30@31@U@52.205429@0.114262@loc0748@@270@@@@@.jpg")
+    assert record.position == MetricPosition(302821.33, 5787812.30, "UTM 31U")
+    assert record.heading_deg == 270
+    assert record_of("@1.5@2.5@.jpg").position == MetricPosition(1.5, 2.5, "UTM")
+    assert record_of("holiday.jpg").position is None
+
+
+def test_folders_without_positions_correspond_by_place(tmp_path):
+    for number in range(6):
+        touch_image(tmp_path / "database" / f"{number}.jpg")
+        touch_image(tmp_path / "queries" / f"{number}.jpg")
+    dataset = read_places(tmp_path, protocol=Protocol(frame_tolerance=2))
+    assert [rows.tolist() for rows in dataset.positives][:3] == [[0, 1, 2], [0, 1, 2, 3], [0, 1, 2, 3, 4]]
+    assert dataset.positives[5].tolist() == [3, 4, 5]
+    assert "tolerance 2" in dataset.protocol
+
+
+def test_malformed_trees_are_explained(tmp_path):
+    with pytest.raises(DatasetError, match="does not exist"):
+        read_places(tmp_path / "none")
+    with pytest.raises(DatasetError, match="none of the known layouts"):
+        read_places(tmp_path)
+    with pytest.raises(BadInputError, match="unknown layout"):
+        read_places(tmp_path, "pancake")
+    touch_image(tmp_path / "images/test/database" / standard_name(0, 0))
+    with pytest.raises(DatasetError, match=r"queries does not exist"):
+        read_places(tmp_path)
+    touch_image(tmp_path / "images/test/queries" / "holiday.jpg")
+    with pytest.raises(DatasetError, match=r"holiday\.jpg has no metric position"):
+        read_places(tmp_path)
+    (tmp_path / "images/test/queries/holiday.jpg").unlink()
+    touch_image(tmp_path / "images/test/queries" / "@north@by@west.jpg")
+    with pytest.raises(DatasetError, match="utm_east"):
+        read_places(tmp_path)
+
+
+def test_positions_of_different_zones_are_not_mixed(tmp_path):
+    touch_image(tmp_path / "images/test/database" / standard_name(0, 0))
+    touch_image(tmp_path / "images/test/database" / standard_name(1, 0, zone="32@U"))
+    touch_image(tmp_path / "images/test/queries" / standard_name(0, 0))
+    with pytest.raises(DatasetError, match="UTM 31U and UTM 32U"):
+        read_places(tmp_path)
