@@ -1,0 +1,63 @@
+import numpy as np
+import pytest
+import torch
+
+from vpr_dhe.errors import ModelError
+from vpr_dhe.features.aggregators import aggregator_names, build_aggregator
+from vpr_dhe.features.base import DenseTokens
+from vpr_dhe.records import Grid
+
+
+def tokens(class_token=None):
+    patches = torch.randn(2, 12, 7, generator=torch.Generator().manual_seed(0))
+    return DenseTokens(patches, Grid(3, 4), class_token)
+
+
+@pytest.mark.parametrize("exponent", [1.0, 3.0, 4.6])
+@pytest.mark.parametrize("name", ["gem", "gem-unit-cells"])
+def test_gem_agrees_with_its_formula(name, exponent):
+    gem = build_aggregator(name)
+    gem.load_state_dict({"p": torch.tensor([exponent])})
+    cells = tokens().patches.double().numpy()
+    if name == "gem-unit-cells":
+        cells = cells / np.linalg.norm(cells, axis=2, keepdims=True)
+    expected = np.mean(np.maximum(cells, 1e-6) ** exponent, axis=1) ** (1 / exponent)
+    with torch.no_grad():
+        np.testing.assert_allclose(gem(tokens()).numpy(), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["gem", "gem-unit-cells"])
+def test_gem_state_is_as_published(name):
+    state = build_aggregator(name).state_dict()
+    assert list(state) == ["p"]
+    assert torch.equal(state["p"], torch.tensor([3.0]))
+
+
+def test_gem_learns_from_negative_and_empty_cells():
+    gem = build_aggregator("gem-unit-cells")
+    patches = torch.cat([-torch.ones(1, 2, 3), torch.zeros(1, 2, 3)], dim=1).requires_grad_()
+    gem(DenseTokens(patches, Grid(2, 2))).sum().backward()
+    assert torch.isfinite(patches.grad).all()
+    assert torch.isfinite(gem.p.grad).all()
+
+
+def test_class_token_is_passed_on():
+    class_token = torch.randn(2, 7)
+    assert torch.equal(build_aggregator("cls")(tokens(class_token)), class_token)
+
+
+def test_missing_class_token():
+    with pytest.raises(ModelError, match="needs a class token"):
+        build_aggregator("cls")(tokens())
+
+
+def test_mean():
+    np.testing.assert_allclose(
+        build_aggregator("mean")(tokens()), tokens().patches.numpy().mean(1), rtol=1e-5, atol=1e-7
+    )
+
+
+def test_unknown_aggregator():
+    with pytest.raises(ModelError, match=r"no aggregator 'netvlad'.*gem, gem-unit-cells, cls, mean"):
+        build_aggregator("netvlad")
+    assert aggregator_names() == ["gem", "gem-unit-cells", "cls", "mean"]

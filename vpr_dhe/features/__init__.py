@@ -1,0 +1,1 @@
+"""Extractors: from images to a global descriptor and a dense local map."""

@@ -1,0 +1,21 @@
+"""The class token as global descriptor."""
+
+from jaxtyping import Float
+from torch import Tensor
+
+from vpr_dhe.errors import ModelError
+from vpr_dhe.features.base import Aggregator, DenseTokens
+
+
+class ClassToken(Aggregator):
+    """The class token, as the backbone gives it.
+
+    Raises:
+        ModelError: when called on tokens of a backbone that has none.
+    """
+
+    def forward(self, tokens: DenseTokens) -> Float[Tensor, "batch dimension"]:
+        """Take the class token."""
+        if tokens.class_token is None:
+            raise ModelError("the aggregator `cls` needs a class token and this backbone has none; choose gem or mean")
+        return tokens.class_token

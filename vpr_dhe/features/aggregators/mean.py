@@ -1,0 +1,14 @@
+"""Average pooling."""
+
+from jaxtyping import Float
+from torch import Tensor
+
+from vpr_dhe.features.base import Aggregator, DenseTokens
+
+
+class Mean(Aggregator):
+    """The mean of the patch tokens."""
+
+    def forward(self, tokens: DenseTokens) -> Float[Tensor, "batch dimension"]:
+        """Average the patch tokens."""
+        return tokens.patches.mean(dim=1)

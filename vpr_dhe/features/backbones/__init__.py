@@ -1,0 +1,37 @@
+"""Backbones by name."""
+
+from collections.abc import Callable
+
+from vpr_dhe.errors import ModelError
+from vpr_dhe.features.backbones import cct, timm_vit
+from vpr_dhe.features.base import Backbone
+from vpr_dhe.records import Size
+
+# A key that ends in a colon stands for a whole family, whose members follow the colon.
+_BUILDERS: dict[str, Callable[..., Backbone]] = {
+    **dict.fromkeys(cct.VARIANTS, cct.build_cct),
+    timm_vit.PREFIX: timm_vit.build_timm_vit,
+}
+
+
+def backbone_names() -> list[str]:
+    """The names that `build_backbone` knows; NAME stands for those of a family."""
+    return [f"{name}NAME" if name.endswith(":") else name for name in _BUILDERS]
+
+
+def build_backbone(name: str, *, blocks: int | None, input_size: Size) -> Backbone:
+    """Build a backbone with random weights.
+
+    Args:
+        name: one of `backbone_names()`.
+        blocks: cut after so many transformer blocks; None keeps all of them.
+        input_size: the size of the images that the weights are meant for, in pixels.
+
+    Raises:
+        ModelError: if there is no such backbone, or it cannot be cut or fed like that.
+    """
+    family, colon, _ = name.partition(":")
+    builder = _BUILDERS.get(family + colon)
+    if builder is None:
+        raise ModelError(f"there is no backbone {name!r}; choose one of {', '.join(backbone_names())}")
+    return builder(name, blocks=blocks, input_size=input_size)

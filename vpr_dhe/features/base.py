@@ -1,0 +1,66 @@
+"""What an extractor is, and the two roles that a learned one is composed of."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vpr_dhe.models.model_file import ModelFile
+from vpr_dhe.records import Features, Grid, Image, Size
+
+
+@dataclass(frozen=True)
+class ExtractorSpec:
+    """What an index must know of the extractor that filled it.
+
+    `fingerprint` is a SHA-256 over weights and preprocessing: features of different fingerprints cannot be compared.
+    `unit_norm` says whether global descriptors are L2-normalised before indexing.
+    """
+
+    model: str
+    fingerprint: str
+    dimension: int
+    local_dimension: int
+    grid: Grid
+    input_size: Size
+    unit_norm: bool
+
+
+class Extractor(ABC):
+    """Turns images into features; `model_file` is what it was loaded from."""
+
+    spec: ExtractorSpec
+    model_file: ModelFile
+
+    @abstractmethod
+    def extract(self, images: Sequence[Image]) -> list[Features]:
+        """Describe each image; the result does not depend on which other images are in the batch."""
+
+
+@dataclass(frozen=True)
+class DenseTokens:
+    """What a backbone makes of a batch: one token per cell, row-major, and a class token where it has one."""
+
+    patches: Float[Tensor, "batch cells dimension"]
+    grid: Grid
+    class_token: Float[Tensor, "batch dimension"] | None = None
+
+
+class Backbone(nn.Module, ABC):
+    """A network from normalised images to dense tokens of width `dimension`."""
+
+    dimension: int
+
+    @abstractmethod
+    def forward(self, images: Float[Tensor, "batch 3 height width"]) -> DenseTokens:
+        """Compute the tokens."""
+
+
+class Aggregator(nn.Module, ABC):
+    """A pooling of dense tokens into one vector per image."""
+
+    @abstractmethod
+    def forward(self, tokens: DenseTokens) -> Float[Tensor, "batch dimension"]:
+        """Pool the tokens."""

@@ -1,0 +1,113 @@
+"""Sparse correspondences of two images: SIFT keypoints, described by RootSIFT, matched by mutual ratio test.
+
+Source: Lowe, "Distinctive image features from scale-invariant keypoints", IJCV 2004; Arandjelovic and Zisserman,
+"Three things everyone should know to improve object retrieval", CVPR 2012, section 2 (RootSIFT).
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float32, Float64, UInt8
+
+from vpr_dhe.records import Image, Matches
+
+MAX_KEYPOINTS = 4000
+CONTRAST_THRESHOLD = 0.01
+RATIO = 0.85
+# A rectified round knows where to look, so its ratio test only has to reject twins within the radius.
+RECTIFIED_RATIO = 0.95
+# Keypoints are exact to a pixel or two; estimators take half of this, as they do for grids.
+TOLERANCE_PX = 4.0
+# SIFT gives a keypoint up to this many further orientations, each as a keypoint of its own.
+_MAX_ORIENTATIONS = 3
+_TWIN_PX = 0.01
+_BORDER_PX = 9
+
+
+@dataclass(frozen=True)
+class Keypoints:
+    """Keypoints of one image: (x, y) in pixels and unit-norm RootSIFT descriptors, row by row."""
+
+    points: Float64[np.ndarray, "keypoints 2"]
+    descriptors: Float32[np.ndarray, "keypoints 128"]
+
+
+def detect_and_describe(image: Image, mask: UInt8[np.ndarray, "height width"] | None = None) -> Keypoints:
+    """Find the strongest SIFT keypoints, where `mask` is not zero, and describe them by RootSIFT."""
+    # Without the precise upscale OpenCV's first octave shifts every keypoint by a quarter of a pixel.
+    detector = cv2.SIFT_create(MAX_KEYPOINTS, contrastThreshold=CONTRAST_THRESHOLD, enable_precise_upscale=True)
+    found, sift = detector.detectAndCompute(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), mask)
+    if sift is None or not found:
+        return Keypoints(np.empty((0, 2)), np.empty((0, 128), np.float32))
+    histogram = sift / np.maximum(sift.sum(axis=1, keepdims=True), 1e-8)
+    return Keypoints(np.array([keypoint.pt for keypoint in found], np.float64), np.sqrt(histogram))
+
+
+def match_keypoints(a: Keypoints, b: Keypoints) -> Matches:
+    """Match mutual nearest neighbours that are clearly nearer than the second (Lowe 2004, section 7.1)."""
+    return _select(a, b, a.descriptors @ b.descriptors.T, RATIO)
+
+
+def match_rectified(
+    image_a: Image, image_b: Image, b: Keypoints, a_to_b: Float64[np.ndarray, "3 3"], radius_px: float
+) -> Matches:
+    """Warp A onto B by a first homography, detect again, and match only within a radius of B's pixels.
+
+    The warp removes most of the change of viewpoint, which SIFT does not tolerate beyond about 40 degrees; the radius
+    removes repeated structure elsewhere. Points of A come back in pixels of the image itself.
+
+    Source: view synthesis on demand, Mishkin, Matas and Perdoch, "MODS: fast and robust method for two-view
+    matching", CVIU 2015.
+    """
+    size = (image_b.shape[1], image_b.shape[0])
+    warped = cv2.warpPerspective(image_a, a_to_b, size)
+    covered = cv2.warpPerspective(np.full(image_a.shape[:2], 255, np.uint8), a_to_b, size, flags=cv2.INTER_NEAREST)
+    # The border of the warped image is an edge that is not in the scene.
+    inside = cv2.erode(covered, np.ones((_BORDER_PX, _BORDER_PX), np.uint8), borderValue=0)
+    rectified = detect_and_describe(warped, inside)
+    x_apart, y_apart = (np.abs(np.subtract.outer(rectified.points[:, axis], b.points[:, axis])) for axis in (0, 1))
+    near = (x_apart <= radius_px) & (y_apart <= radius_px)
+    similarity = np.where(near, rectified.descriptors @ b.descriptors.T, np.float32(-1))
+    back = cv2.perspectiveTransform(rectified.points[None], np.linalg.inv(a_to_b))[0] if len(rectified.points) else None
+    return _select(rectified, b, similarity, RECTIFIED_RATIO, points_a=back)
+
+
+def _select(
+    a: Keypoints,
+    b: Keypoints,
+    similarity: Float32[np.ndarray, "a b"],
+    ratio: float,
+    points_a: Float64[np.ndarray, "a 2"] | None = None,
+) -> Matches:
+    """Keep mutual maxima of a similarity (cosine; below 0 means forbidden) that pass the ratio test along B."""
+    if not similarity.size:
+        nowhere = torch.empty(0, 2, dtype=torch.float64)
+        return Matches(nowhere, nowhere, torch.empty(0), TOLERANCE_PX)
+    rows = np.arange(len(similarity))
+    best = similarity.argmax(axis=1)
+    mutual = (similarity.argmax(axis=0)[best] == rows) & (similarity[rows, best] > 0)
+    rows, chosen = rows[mutual], best[mutual]
+    value = similarity[rows, chosen]
+    second = _second_best(similarity[rows], chosen, b.points)
+    passes = np.sqrt(np.maximum(2 - 2 * value, 0)) < ratio * np.sqrt(np.maximum(2 - 2 * second, 0))
+    source = a.points if points_a is None else points_a
+    return Matches(
+        torch.from_numpy(source[rows[passes]]),
+        torch.from_numpy(b.points[chosen[passes]]),
+        torch.from_numpy(value[passes]),
+        TOLERANCE_PX,
+    )
+
+
+def _second_best(
+    similarity: Float32[np.ndarray, "matches b"], chosen: np.ndarray, points: Float64[np.ndarray, "b 2"]
+) -> Float32[np.ndarray, " matches"]:
+    """The best similarity to a keypoint elsewhere; a keypoint of two orientations is its own twin, and next to it."""
+    rest = similarity.copy()
+    for offset in range(-_MAX_ORIENTATIONS, _MAX_ORIENTATIONS + 1):
+        neighbour = np.clip(chosen + offset, 0, len(points) - 1)
+        twin = np.abs(points[neighbour] - points[chosen]).max(axis=1, initial=0.0) < _TWIN_PX
+        rest[np.flatnonzero(twin), neighbour[twin]] = -1
+    return rest.max(axis=1, initial=-1)

@@ -1,0 +1,1 @@
+"""Model files, the catalogue of models, and the import of published checkpoints."""

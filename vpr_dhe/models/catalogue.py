@@ -1,0 +1,48 @@
+"""Which models there are, and which of them work without a download."""
+
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from vpr_dhe.errors import ModelError
+from vpr_dhe.models.model_file import ModelFile, load_model
+
+SIFT_VLAD = "sift-vlad"
+DEFAULT = SIFT_VLAD
+TIMM_PREFIX = "timm:"
+BUNDLED = (SIFT_VLAD,)
+
+
+@dataclass(frozen=True)
+class CatalogueEntry:
+    """One kind of model, as `vpr-dhe models` lists it."""
+
+    name: str
+    works_offline: bool
+    description: str
+
+
+CATALOGUE = (
+    CatalogueEntry("sift-vlad", True, "dense RootSIFT, VLAD, 384 dimensions, 24 x 24 local map; no network weights"),
+    CatalogueEntry(
+        "FILE.safetensors", True, "a model file, such as the published DHE-VPR through `vpr-dhe import-weights`"
+    ),
+    CatalogueEntry("timm:NAME", False, "any vision transformer of timm by name; weights are downloaded once by timm"),
+)
+
+
+def open_model(name: str) -> ModelFile:
+    """Open a bundled model by name, or a model file by path.
+
+    Raises:
+        ModelError: if there is no such model, or its file is damaged.
+    """
+    if name in BUNDLED:
+        with resources.as_file(resources.files("vpr_dhe.models") / "weights" / f"{name}.safetensors") as path:
+            return load_model(path)
+    path = Path(name)
+    if path.suffix == ".safetensors":
+        return load_model(path)
+    raise ModelError(
+        f"unknown model {name!r}; expected one of {', '.join(BUNDLED)}, a .safetensors model file, or timm:NAME"
+    )

@@ -1,0 +1,123 @@
+"""The model file: weights with everything that is needed to use them, in one safetensors file."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from vpr_dhe.errors import ModelError
+from vpr_dhe.records import Preprocessing
+
+FORMAT = "vpr-dhe model 1"
+_METADATA_KEY = "vpr_dhe"
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Names of the registered parts that the weights belong to, with what their constructors need.
+
+    `blocks` truncates the backbone (None keeps all its blocks); `head` names the homography network that came with
+    the extractor; `unit_norm` says whether global descriptors are L2-normalised at the index boundary.
+    """
+
+    backbone: str
+    aggregator: str
+    blocks: int | None = None
+    head: str | None = None
+    unit_norm: bool = True
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A model: its weights by name (`backbone.*`, `aggregator.*`, `head.*`) and the facts about them."""
+
+    name: str
+    architecture: Architecture
+    preprocessing: Preprocessing
+    licence: str
+    training_data: str
+    tensors: Mapping[str, Tensor] = field(repr=False)
+
+    def part(self, prefix: str) -> dict[str, Tensor]:
+        """The state of one part, its prefix removed."""
+        start = f"{prefix}."
+        return {name.removeprefix(start): value for name, value in self.tensors.items() if name.startswith(start)}
+
+    @property
+    def extractor_fingerprint(self) -> str:
+        """SHA-256 over all that decides the features: extractor weights, architecture and preprocessing."""
+        extractor = {name: value for name, value in self.tensors.items() if not name.startswith("head.")}
+        architecture = asdict(self.architecture) | {"head": None}
+        facts = json.dumps([architecture, asdict(self.preprocessing)], sort_keys=True)
+        return hashlib.sha256(facts.encode() + tensors_digest(extractor).encode()).hexdigest()
+
+
+def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, types, shapes and bytes, independent of the order of the tensors."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        value = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def save_model(model: ModelFile, path: Path) -> None:
+    """Write a model file; its digest is computed here."""
+    metadata = {
+        "format": FORMAT,
+        "name": model.name,
+        "architecture": asdict(model.architecture),
+        "preprocessing": asdict(model.preprocessing),
+        "licence": model.licence,
+        "training_data": model.training_data,
+        "sha256": tensors_digest(model.tensors),
+    }
+    tensors = {name: value.detach().cpu().contiguous() for name, value in model.tensors.items()}
+    save_file(tensors, path, metadata={_METADATA_KEY: json.dumps(metadata)})
+
+
+def load_model(path: Path) -> ModelFile:
+    """Read a model file and check its digest.
+
+    Raises:
+        ModelError: if the file is missing, is not a model file of this format, or its weights are damaged.
+    """
+    if not path.is_file():
+        raise ModelError(f"model file {path} does not exist; give the path of a .safetensors model file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = json.loads((file.metadata() or {}).get(_METADATA_KEY, "null"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ModelError(f"{path} is not a readable safetensors file ({error}); fetch or convert it again") from error
+    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
+        raise ModelError(
+            f"{path} has no {FORMAT!r} metadata; convert the original checkpoint with `vpr-dhe import-weights`"
+        )
+    if tensors_digest(tensors) != metadata.get("sha256"):
+        raise ModelError(f"the weights in {path} do not agree with their checksum; fetch or convert the file again")
+    return _from_metadata(metadata, tensors, path)
+
+
+def _from_metadata(metadata: dict, tensors: dict[str, Tensor], path: Path) -> ModelFile:
+    try:
+        preprocessing = dict(metadata["preprocessing"])
+        for key in ("mean", "std", "order"):
+            preprocessing[key] = tuple(preprocessing[key])
+        return ModelFile(
+            name=metadata["name"],
+            architecture=Architecture(**metadata["architecture"]),
+            preprocessing=Preprocessing(**preprocessing),
+            licence=metadata["licence"],
+            training_data=metadata["training_data"],
+            tensors=tensors,
+        )
+    except (KeyError, TypeError) as error:
+        raise ModelError(f"{path} has incomplete metadata ({error}); convert the original checkpoint again") from error

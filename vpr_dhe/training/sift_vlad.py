@@ -1,0 +1,199 @@
+"""Learn everything that `sift-vlad` needs from a folder of unlabelled images, in minutes.
+
+    python -m vpr_dhe.training.sift_vlad IMAGES --out sift-vlad.safetensors
+
+Two photographs of one place differ by viewpoint and light. The projection of the VLAD is therefore learned from the
+mean over random views of each image: what varies among views of one image averages out, what tells images apart stays.
+"""
+
+import argparse
+import multiprocessing
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, UInt8
+from sklearn.cluster import KMeans
+from torch import Tensor
+from tqdm import tqdm
+
+from vpr_dhe.errors import BadInputError
+from vpr_dhe.features.sift_vlad import INPUT_SIZE, local_descriptors_of_cells
+from vpr_dhe.features.vlad import LONG_SIDE_PX, Vocabulary, banded_vlad, local_descriptors, whitened
+from vpr_dhe.images import decode_image, list_images
+from vpr_dhe.models.catalogue import SIFT_VLAD
+from vpr_dhe.models.model_file import Architecture, ModelFile, save_model
+from vpr_dhe.records import Preprocessing
+from vpr_dhe.training.random_views import random_view
+
+Result = TypeVar("Result")
+Grey = UInt8[np.ndarray, "_height _width"]
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """Sizes of the model and of its training.
+
+    `eigenvalue_floor` is added to the eigenvalues of local descriptors, as a fraction of the largest one. Each output
+    dimension is divided by its eigenvalue to the power `whitening_power`; 0.5 is full whitening, which trusts the
+    smallest eigenvalues more than a few thousand images allow.
+    """
+
+    dimension: int = 384
+    words: int = 64
+    reduced_dimension: int = 64
+    local_dimension: int = 128
+    eigenvalue_floor: float = 0.01
+    descriptors_per_image: int = 120
+    views_per_image: int = 4
+    whitening_power: float = 0.4
+    seed: int = 0
+
+
+def fit(paths: Sequence[Path], settings: FitSettings, training_data: str) -> ModelFile:
+    """Learn vocabulary and projections from images.
+
+    Raises:
+        BadInputError: with too few images for the dimension asked for.
+    """
+    if len(paths) <= settings.dimension:
+        raise BadInputError(
+            f"{len(paths)} images were found, but a projection to {settings.dimension} dimensions needs more images "
+            "than dimensions; give more images"
+        )
+    samples = np.concatenate(_each(partial(_sampled_descriptors, settings=settings), paths, "local descriptors"))
+    vocabulary = _vocabulary(samples, settings)
+    view = partial(_mean_vlad_of_views, settings=settings, vocabulary=vocabulary)
+    projection, offset = projection_of(np.stack(_each(view, paths, "views")), settings)
+    moments = _each(_second_moment_of_cells, paths, "cells")
+    axes, _ = _principal_axes_of(torch.from_numpy(np.mean(moments, axis=0)), settings.local_dimension)
+    learned = {
+        "aggregator.mean": vocabulary.mean,
+        "aggregator.whitening": vocabulary.whitening,
+        "aggregator.centres": vocabulary.centres,
+        "aggregator.projection": projection,
+        "backbone.local_projection": axes.numpy(),
+    }
+    tensors = {name: torch.from_numpy(array).half() for name, array in learned.items()}
+    return ModelFile(
+        name=SIFT_VLAD,
+        architecture=Architecture(backbone=SIFT_VLAD, aggregator="vlad"),
+        # Grey, in [0, 1]: nothing is subtracted or divided by.
+        preprocessing=Preprocessing(*INPUT_SIZE, "area", True, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+        licence="Apache-2.0",
+        training_data=training_data,
+        tensors={**tensors, "aggregator.offset": torch.from_numpy(offset)},
+    )
+
+
+def projection_of(
+    vlads: Float32[np.ndarray, "images vlad"], settings: FitSettings
+) -> tuple[Float32[np.ndarray, "dimension vlad"], Float32[np.ndarray, " dimension"]]:
+    """Principal axes of the VLADs of many images, each the mean over its views, partly whitened.
+
+    Source: Jegou and Chum, "Negative evidences and co-occurences in image retrieval: the benefit of PCA and
+    whitening", ECCV 2012. Averaging over views takes the place of the within-pair whitening of Mikolajczyk and Matas,
+    ICCV 2007, for which a few thousand images are too few.
+    """
+    data = torch.from_numpy(vlads)
+    mean = data.mean(0)
+    axes, variances = _principal_axes(data - mean, settings.dimension)
+    projection = (axes * variances**-settings.whitening_power).T
+    # The scale is free, because the output is normalised: it is chosen for the range of half precision.
+    projection = (projection / projection.abs().max()).half().float()
+    # The offset must cancel what the stored projection does to the mean, so it is computed from the rounded one.
+    return projection.numpy(), (projection @ mean).numpy()
+
+
+def _vocabulary(samples: Float32[np.ndarray, "samples 128"], settings: FitSettings) -> Vocabulary:
+    """Whiten descriptors and cluster them."""
+    mean = samples.mean(axis=0)
+    axes, variances = _principal_axes_of(torch.from_numpy(np.cov(samples.T)), settings.reduced_dimension)
+    whitening = (axes * (variances + settings.eigenvalue_floor * variances[0]).rsqrt()).float().numpy()
+    points = whitened(samples, mean, whitening)
+    clusters = KMeans(settings.words, n_init="auto", max_iter=30, random_state=settings.seed).fit(points)
+    return Vocabulary(mean, whitening, clusters.cluster_centers_.astype(np.float32))
+
+
+def _sampled_descriptors(path: Path, index: int, *, settings: FitSettings) -> Float32[np.ndarray, "samples 128"]:
+    random = np.random.default_rng((settings.seed, 0, index))
+    rootsift = local_descriptors(_read_grey(path).astype(np.float32) / 255).rootsift
+    return rootsift[random.choice(len(rootsift), min(settings.descriptors_per_image, len(rootsift)), replace=False)]
+
+
+def _mean_vlad_of_views(
+    path: Path, index: int, *, settings: FitSettings, vocabulary: Vocabulary
+) -> Float32[np.ndarray, " vlad"]:
+    random = np.random.default_rng((settings.seed, 1, index))
+    image = _read_grey(path)
+    views = (random_view(image, LONG_SIDE_PX, random) for _ in range(settings.views_per_image))
+    return np.mean([banded_vlad(local_descriptors(view), vocabulary) for view in views], axis=0)
+
+
+def _second_moment_of_cells(path: Path, _: int) -> Float32[np.ndarray, "256 256"]:
+    """Not centred, because cosines between cells are not: the projection should keep inner products as they are."""
+    cells = local_descriptors_of_cells(_read_grey(path).astype(np.float32) / 255)
+    return (cells.T @ cells / len(cells)).numpy()
+
+
+def _principal_axes(
+    centred: Float[Tensor, "samples d"], count: int
+) -> tuple[Float[Tensor, "d count"], Float[Tensor, " count"]]:
+    """Largest principal axes of samples and their variances, from the smaller of the two Gram matrices."""
+    rows, columns = centred.shape
+    if columns <= rows:
+        return _principal_axes_of(centred.T @ centred / rows, count)
+    coefficients, variances = _principal_axes_of(centred @ centred.T / rows, count)
+    return centred.T @ (coefficients / torch.sqrt(variances * rows)), variances
+
+
+def _principal_axes_of(
+    moments: Float[Tensor, "d d"], count: int
+) -> tuple[Float[Tensor, "d count"], Float[Tensor, " count"]]:
+    variances, axes = torch.linalg.eigh(moments)
+    return axes.flip(1)[:, :count], variances.flip(0)[:count]
+
+
+def _read_grey(path: Path) -> Grey:
+    return cv2.cvtColor(decode_image(path), cv2.COLOR_RGB2GRAY)
+
+
+def _each(function: Callable[[Path, int], Result], paths: Sequence[Path], what: str) -> list[Result]:
+    """`function(path, index)` of every path, in order, on all cores."""
+    # "spawn", because forking after OpenCV or torch started their threads can hang.
+    with multiprocessing.get_context("spawn").Pool(initializer=_one_thread) as pool:
+        results = pool.imap(partial(_apply, function), list(zip(paths, range(len(paths)), strict=True)), chunksize=16)
+        return list(tqdm(results, total=len(paths), desc=what, unit="image", disable=None))
+
+
+def _apply(function: Callable[[Path, int], Result], arguments: tuple[Path, int]) -> Result:
+    return function(*arguments)
+
+
+def _one_thread() -> None:
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+
+
+def main() -> None:
+    """Parse the command line, fit, write."""
+    # Workers inherit this: one thread each, because there is already one of them per core.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("images", type=Path, help="folder of images, sub-folders included")
+    parser.add_argument("--out", type=Path, required=True, help="the model file to write")
+    parser.add_argument("--training-data", required=True, help="what the images are and their licences, for the file")
+    parser.add_argument("--seed", type=int, default=FitSettings.seed)
+    arguments = parser.parse_args()
+    paths = [arguments.images / path for path in list_images(arguments.images)]
+    save_model(fit(paths, FitSettings(seed=arguments.seed), arguments.training_data), arguments.out)
+
+
+if __name__ == "__main__":
+    main()
