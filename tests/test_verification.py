@@ -1,0 +1,74 @@
+"""Counting inliers: one score for all estimators."""
+
+import numpy as np
+import torch
+
+from vpr_dhe.estimators.base import Homographies, HomographyEstimator, View
+from vpr_dhe.records import Frame, Matches, Size
+from vpr_dhe.verification import Verifier
+
+SMALL, LARGE = Size(100, 100), Size(200, 200)
+
+
+class Fixed(HomographyEstimator):
+    """Knows its answers beforehand."""
+
+    name = "fixed"
+
+    def __init__(self, matrices: list[torch.Tensor], valid: list[bool]) -> None:
+        self._answer = Homographies.of(torch.stack(matrices), torch.tensor(valid))
+
+    def estimate(self, query, candidates) -> Homographies:
+        return self._answer
+
+
+def view(frame: Frame, matches: Matches | None = None) -> View:
+    return View(frame, lambda: np.zeros((1, 1, 3), np.uint8), matches=None if matches is None else lambda: matches)
+
+
+def shifted(errors_px: list[float], tolerance_px: float = 3.0) -> Matches:
+    """Matches on a line, each displaced in the candidate by its error."""
+    count = len(errors_px)
+    source = torch.stack([torch.arange(count) * 5.0, torch.full((count,), 7.0)], dim=1).double()
+    target = source + torch.tensor([[0.0, error] for error in errors_px], dtype=torch.float64).reshape(count, 2)
+    return Matches(source, target, torch.ones(count), tolerance_px)
+
+
+IDENTITY = torch.eye(3, dtype=torch.float64)
+FRAME = Frame(SMALL, SMALL)
+
+
+def test_counts_matches_below_the_threshold_of_each_candidate():
+    candidates = [view(FRAME, shifted([0, 1, 2.9, 3, 4])), view(FRAME, shifted([0, 0, 0, 0, 7, 0, 0]))]
+    results = Verifier(Fixed([IDENTITY, IDENTITY], [True, True])).verify(view(FRAME), candidates)
+    assert [result.inliers for result in results] == [3, 6]
+    assert [result.score for result in results] == [3.0, 6.0]
+    assert results[0].query_points.tolist() == [[0, 7], [5, 7], [10, 7]]
+    assert results[1].query_points[:, 0].tolist() == [0, 5, 10, 15, 25, 30]
+
+
+def test_an_explicit_threshold_wins_over_the_tolerance():
+    candidates = [view(FRAME, shifted([0, 1, 2, 5, 9]))]
+    assert Verifier(Fixed([IDENTITY], [True]), 6.0).verify(view(FRAME), candidates)[0].inliers == 4
+
+
+def test_the_threshold_is_measured_in_the_input_of_the_candidate():
+    # The original is twice as large as the input: an error of 2 input pixels is 4 original ones.
+    enlarged = Frame(LARGE, SMALL)
+    double = torch.diag(torch.tensor([2.0, 2.0, 1.0], dtype=torch.float64))
+    double[0, 2] = double[1, 2] = 0.5
+    results = Verifier(Fixed([double], [True])).verify(view(FRAME), [view(enlarged, shifted([0, 0, 0, 2, 2, 4]))])
+    assert results[0].inliers == 5
+    # Points come back in original pixels.
+    assert results[0].candidate_points[1].tolist() == [10.5, 14.5]
+
+
+def test_failures_and_too_few_matches_score_nothing():
+    candidates = [view(FRAME, shifted([0] * 8)), view(FRAME, shifted([0, 0, 0])), view(FRAME, shifted([]))]
+    results = Verifier(Fixed([IDENTITY] * 3, [False, True, True])).verify(view(FRAME), candidates)
+    for result in results:
+        assert (result.homography, result.inliers, result.score) == (None, 0, 0.0)
+
+
+def test_nothing_to_verify():
+    assert Verifier(Fixed([IDENTITY], [True])).verify(view(FRAME), []) == []

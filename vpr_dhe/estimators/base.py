@@ -1,0 +1,111 @@
+"""What a homography estimator is, and what it may look at."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+
+import torch
+from jaxtyping import Bool, Float, Float64
+from torch import Tensor
+
+from vpr_dhe.geometry.coordinates import cell_centres
+from vpr_dhe.geometry.matching import MutualNeighbours, mutual_nearest_neighbours
+from vpr_dhe.records import Features, Frame, Grid, Image, Matches, Size
+
+# Points of a grid are exact to a cell or two; the DHE paper counts inliers within 48 px for cells of 16 px.
+GRID_TOLERANCE_CELLS = 3.0
+
+
+@dataclass(frozen=True)
+class Homographies:
+    """One homography per candidate, from the query's original pixels to the candidate's; `valid` tells failures.
+
+    The matrix of a failed estimate is the identity, so that batched arithmetic on it stays finite.
+    """
+
+    matrices: Float64[Tensor, "candidates 3 3"]
+    valid: Bool[Tensor, " candidates"]
+
+    @classmethod
+    def of(cls, matrices: Float64[Tensor, "candidates 3 3"], valid: Bool[Tensor, " candidates"]) -> "Homographies":
+        """Put the identity where an estimate failed."""
+        identity = torch.eye(3, dtype=torch.float64, device=matrices.device)
+        return cls(torch.where(valid[:, None, None], matrices, identity), valid)
+
+
+class View:
+    """One image as estimators see it: each part is computed when first asked for, and kept.
+
+    `image` is the decoded original, `features` its descriptors, and `matches` its mutual matches to the query (a
+    query has none). An estimator takes what it needs.
+    """
+
+    def __init__(
+        self,
+        frame: Frame,
+        image: Callable[[], Image],
+        features: Callable[[], Features] | None = None,
+        matches: Callable[[], Matches] | None = None,
+    ) -> None:
+        self.frame = frame
+        self._image, self._features, self._matches = image, features, matches
+
+    @cached_property
+    def image(self) -> Image:
+        """The decoded original image."""
+        return self._image()
+
+    @cached_property
+    def features(self) -> Features:
+        """The global descriptor and local map; LookupError where the view was made without an extractor."""
+        if self._features is None:
+            raise LookupError("this view was made without features")
+        return self._features()
+
+    @cached_property
+    def matches(self) -> Matches:
+        """The mutual matches of the query with this candidate."""
+        if self._matches is None:
+            raise LookupError("this view is a query: matches belong to its candidates")
+        return self._matches()
+
+
+class HomographyEstimator(ABC):
+    """Finds the homography from a query to each of its candidates."""
+
+    name: str
+
+    @abstractmethod
+    def estimate(self, query: View, candidates: Sequence[View]) -> Homographies:
+        """Estimate one homography per candidate; a failure is marked, never raised and never NaN."""
+
+
+def match_by_grid(
+    query: Features, local_maps: Float[Tensor, "candidates cells local_dimension"], grid: Grid, input_size: Size
+) -> Callable[[int], Matches]:
+    """Match a query's local map with those of all candidates, all at once and only when the first is asked for.
+
+    Returns a function from a candidate's place in the batch to its matches. `grid` and `input_size` are the
+    candidates'. The points are the centres of the matched cells.
+    """
+    query_centres = cell_centres(query.grid, query.frame.input_size)
+    candidate_centres = cell_centres(grid, input_size)
+    tolerance_px = GRID_TOLERANCE_CELLS * max(input_size.width / grid.columns, input_size.height / grid.rows)
+
+    @cache
+    def neighbours() -> MutualNeighbours:
+        found = mutual_nearest_neighbours(query.local_map, local_maps)
+        return MutualNeighbours(found.index.cpu(), found.mutual.cpu(), found.similarity.cpu())
+
+    def matches_of(candidate: int) -> Matches:
+        found = neighbours()
+        mutual = found.mutual[candidate]
+        return Matches(
+            query_centres[mutual],
+            candidate_centres[found.index[candidate][mutual]],
+            found.similarity[candidate][mutual],
+            tolerance_px,
+        )
+
+    return matches_of

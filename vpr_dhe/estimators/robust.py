@@ -1,0 +1,108 @@
+"""Robust estimation from matches: RANSAC and its descendants, as OpenCV, PoseLib and kornia have them.
+
+All work in the input frames, where a threshold means the same for images of any size, and all are deterministic: the
+same matches give the same homography.
+"""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float64
+
+from vpr_dhe.estimators.base import Homographies, HomographyEstimator, View
+from vpr_dhe.geometry.coordinates import homographies_between_originals
+from vpr_dhe.geometry.homography import is_usable
+
+MIN_MATCHES = 4
+_MAX_ITERATIONS = 2000
+_CONFIDENCE = 0.999
+_SEED = 0
+_OPENCV_METHODS = {"ransac": cv2.RANSAC, "magsac": cv2.USAC_MAGSAC, "accurate": cv2.USAC_ACCURATE}
+
+Points = Float64[np.ndarray, "matches 2"]
+
+
+class RobustEstimator(HomographyEstimator):
+    """A homography per candidate from its matches alone.
+
+    `threshold_px` is the reprojection error, in pixels of the candidate's input, that separates inliers from outliers
+    while estimating; None takes half the tolerance that the matches state for themselves, as in the DHE paper (24 px
+    to estimate, 48 px to count).
+    """
+
+    def __init__(self, threshold_px: float | None = None) -> None:
+        self.threshold_px = threshold_px
+
+    def estimate(self, query: View, candidates: Sequence[View]) -> Homographies:
+        """Estimate from `View.matches`; fewer than four matches, or no model found, is a failure."""
+        fits = [self._fit_or_none(candidate) for candidate in candidates]
+        estimated = torch.tensor([fit is not None for fit in fits], dtype=torch.bool)
+        matrices = torch.from_numpy(np.stack([np.eye(3) if fit is None else fit for fit in fits]))
+        matrices = homographies_between_originals(matrices, query.frame, [view.frame for view in candidates])
+        return Homographies.of(matrices, estimated & is_usable(matrices))
+
+    def _fit_or_none(self, candidate: View) -> Float64[np.ndarray, "3 3"] | None:
+        matches = candidate.matches
+        if len(matches.similarity) < MIN_MATCHES:
+            return None
+        threshold = self.threshold_px if self.threshold_px is not None else matches.tolerance_px / 2
+        return self._fit(matches.query_points.cpu().numpy(), matches.candidate_points.cpu().numpy(), threshold)
+
+    @abstractmethod
+    def _fit(self, source: Points, target: Points, threshold_px: float) -> Float64[np.ndarray, "3 3"] | None:
+        """Fit target = H * source, or say None."""
+
+
+class OpenCvEstimator(RobustEstimator):
+    """cv2.findHomography with one of its methods."""
+
+    def __init__(self, name: str, threshold_px: float | None = None) -> None:
+        super().__init__(threshold_px)
+        self.name = name
+        self._method = _OPENCV_METHODS[name]
+
+    def _fit(self, source: Points, target: Points, threshold_px: float) -> Float64[np.ndarray, "3 3"] | None:
+        try:
+            matrix, _ = cv2.findHomography(
+                source, target, self._method, threshold_px, maxIters=_MAX_ITERATIONS, confidence=_CONFIDENCE
+            )
+        except cv2.error:
+            # The USAC methods raise, where RANSAC says None, on some degenerate sets.
+            return None
+        return matrix
+
+
+class PoseLibEstimator(RobustEstimator):
+    """PoseLib's LO-RANSAC with its final non-linear refinement."""
+
+    name = "poselib"
+
+    def _fit(self, source: Points, target: Points, threshold_px: float) -> Float64[np.ndarray, "3 3"] | None:
+        import poselib
+
+        options = {
+            "max_reproj_error": threshold_px,
+            "max_iterations": _MAX_ITERATIONS,
+            "success_prob": _CONFIDENCE,
+            "seed": _SEED,
+        }
+        matrix, stats = poselib.estimate_homography(source, target, options, {})
+        return np.asarray(matrix, np.float64) if stats["num_inliers"] >= MIN_MATCHES else None
+
+
+class KorniaEstimator(RobustEstimator):
+    """kornia.geometry.RANSAC, in torch throughout."""
+
+    name = "kornia-ransac"
+
+    def _fit(self, source: Points, target: Points, threshold_px: float) -> Float64[np.ndarray, "3 3"] | None:
+        from kornia.geometry.ransac import RANSAC
+
+        estimator = RANSAC("homography", inl_th=threshold_px, max_iter=10, confidence=_CONFIDENCE)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(_SEED)
+            matrix, inliers = estimator(torch.from_numpy(source).float(), torch.from_numpy(target).float())
+        return matrix.double().numpy() if int(inliers.sum()) >= MIN_MATCHES else None

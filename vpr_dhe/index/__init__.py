@@ -1,0 +1,1 @@
+"""The database of places: vectors in FAISS, local maps on disk, a manifest of immutable segments."""

@@ -1,0 +1,105 @@
+"""Verify candidates by geometry: any estimator's homographies, one score for all."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float64
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from vpr_dhe.estimators.base import Homographies, HomographyEstimator, View
+from vpr_dhe.features.keypoints import detect_and_describe, match_keypoints, match_rectified
+from vpr_dhe.geometry.coordinates import homographies_between_inputs, to_original
+from vpr_dhe.geometry.homography import reprojection_errors
+from vpr_dhe.images import image_size
+from vpr_dhe.records import Frame, Image, Matches, Size, Verification
+
+# Radii, in pixels of the candidate, of the rounds that refine an alignment.
+_RECTIFIED_RADII_PX = (12.0, 4.0)
+_MIN_RECTIFIED_INLIERS = 8
+_LEAST_AREA_RATIO = 1e-4
+# Fewer matches than determine a homography verify nothing.
+MIN_MATCHES = 4
+
+
+class Verifier:
+    """Scores candidates by how many of their mutual matches a homography explains: one score for all estimators.
+
+    `inlier_threshold_px` is measured in pixels of the candidate's input frame; None takes the tolerance that the
+    matches state for themselves.
+    """
+
+    def __init__(self, estimator: HomographyEstimator, inlier_threshold_px: float | None = None) -> None:
+        self.estimator = estimator
+        self.inlier_threshold_px = inlier_threshold_px
+
+    def verify(self, query: View, candidates: Sequence[View]) -> list[Verification]:
+        """Verify each candidate; a failed estimate, or one from fewer than four matches, scores 0.
+
+        Source: Lu et al., "Deep Homography Estimation for Visual Place Recognition", AAAI 2024, section 3.4.
+        """
+        if not candidates:
+            return []
+        homographies = self.estimator.estimate(query, candidates)
+        masks = self._inlier_masks(query, candidates, homographies)
+        return [
+            _verification(matrix.numpy(), query, candidate, mask[: len(candidate.matches.similarity)])
+            for matrix, candidate, mask in zip(homographies.matrices.cpu(), candidates, masks, strict=True)
+        ]
+
+    def _inlier_masks(
+        self, query: View, candidates: Sequence[View], homographies: Homographies
+    ) -> Bool[Tensor, "candidates matches"]:
+        """Mark the matches below the threshold, for all candidates at once; shorter lists of matches are padded."""
+        matches = [view.matches for view in candidates]
+        source = pad_sequence([match.query_points.cpu() for match in matches], batch_first=True)
+        target = pad_sequence([match.candidate_points.cpu() for match in matches], batch_first=True)
+        in_inputs = homographies_between_inputs(
+            homographies.matrices.cpu(), query.frame, [view.frame for view in candidates]
+        )
+        threshold_px = torch.tensor([self.inlier_threshold_px or match.tolerance_px for match in matches])
+        lengths = torch.tensor([len(match.similarity) for match in matches])
+        considered = (torch.arange(source.shape[1]) < lengths[:, None]) & (lengths >= MIN_MATCHES)[:, None]
+        close = reprojection_errors(in_inputs, source, target) < threshold_px[:, None]
+        return close & considered & homographies.valid.cpu()[:, None]
+
+
+def _verification(
+    matrix: Float64[np.ndarray, "3 3"], query: View, candidate: View, mask: Bool[Tensor, " matches"]
+) -> Verification:
+    query_points = to_original(candidate.matches.query_points.cpu()[mask], query.frame).numpy()
+    candidate_points = to_original(candidate.matches.candidate_points.cpu()[mask], candidate.frame).numpy()
+    inliers = len(query_points)
+    return Verification(matrix if inliers else None, float(inliers), query_points, candidate_points)
+
+
+def align(query: Image, candidate: Image, verifier: Verifier) -> Verification:
+    """Verify one pair of images by sparse keypoints, to a fraction of a pixel where the scene is planar or far away.
+
+    The first estimate is refined from matches of the rectified query, within ever smaller radii. A round replaces the
+    estimate only where it does not lose more than half of the inliers, so a bad warp cannot make a good one worse.
+    """
+    keypoints = detect_and_describe(candidate)
+    best = _verify_pair(query, candidate, match_keypoints(detect_and_describe(query), keypoints), verifier)
+    for radius_px in _RECTIFIED_RADII_PX:
+        if best.homography is None or not _keeps_its_side(best.homography, image_size(query)):
+            break
+        matches = match_rectified(query, candidate, keypoints, best.homography, radius_px)
+        refined = _verify_pair(query, candidate, matches, verifier)
+        if refined.inliers < max(_MIN_RECTIFIED_INLIERS, best.inliers / 2):
+            break
+        best = refined
+    return best
+
+
+def _verify_pair(query: Image, candidate: Image, matches: Matches, verifier: Verifier) -> Verification:
+    query_frame, candidate_frame = (Frame(image_size(image), image_size(image)) for image in (query, candidate))
+    view = View(candidate_frame, lambda: candidate, matches=lambda: matches)
+    return verifier.verify(View(query_frame, lambda: query), [view])[0]
+
+
+def _keeps_its_side(homography: Float64[np.ndarray, "3 3"], size: Size) -> bool:
+    """Whether the middle of the image stays in front of the horizon, is not mirrored, and does not collapse."""
+    depth = float(homography[2] @ [(size.width - 1) / 2, (size.height - 1) / 2, 1.0])
+    return depth > 0 and float(np.linalg.det(homography)) > _LEAST_AREA_RATIO * depth**3
