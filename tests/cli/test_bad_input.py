@@ -1,0 +1,184 @@
+"""A user's mistakes: one clear sentence, the right exit code, and nothing lost."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from vpr_dhe.cli import main
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run the program in this process; returns exit code, stdout and stderr."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["vpr-dhe", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        output = capsys.readouterr()
+        return ended.value.code or 0, output.out, output.err
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(5)
+    for number in range(6):
+        coarse = PIL.Image.fromarray(rng.integers(0, 256, (12, 16, 3), np.uint8))
+        coarse.resize((320, 240), PIL.Image.Resampling.NEAREST).save(folder / f"{number}.jpg")
+    return folder
+
+
+@pytest.fixture
+def index(photos, tmp_path, run) -> Path:
+    assert run("index", photos, "--out", tmp_path / "index")[0] == 0
+    return tmp_path / "index"
+
+
+def one_error_line(stderr: str) -> str:
+    lines = [line for line in stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, stderr
+    return lines[0]
+
+
+def test_folders_that_cannot_be_indexed(run, tmp_path, photos):
+    code, _, stderr = run("index", tmp_path / "none", "--out", tmp_path / "index")
+    assert (code, "does not exist" in one_error_line(stderr)) == (2, True)
+    (tmp_path / "empty").mkdir()
+    code, _, stderr = run("index", tmp_path / "empty", "--out", tmp_path / "index")
+    assert (code, "holds no images" in one_error_line(stderr)) == (2, True)
+    assert not (tmp_path / "index").exists()
+    code, _, stderr = run("index", photos, "--out", tmp_path / "index", "--model", "resnet")
+    assert (code, "unknown model" in one_error_line(stderr)) == (2, True)
+    assert not (tmp_path / "index").exists()
+
+
+def test_an_index_is_not_overwritten(run, index, photos):
+    before = (index / "manifest.json").read_bytes()
+    code, _, stderr = run("index", photos, "--out", index)
+    assert (code, "already exists" in one_error_line(stderr)) == (2, True)
+    assert (index / "manifest.json").read_bytes() == before
+
+
+def test_every_kind_of_file_has_a_clear_outcome(run, photos, tmp_path):
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    photo = PIL.Image.open(photos / "0.jpg")
+    photo.save(folder / "good.jpg")
+    photo.convert("L").save(folder / "grey.jpg")
+    photo.convert("CMYK").save(folder / "cmyk.jpg")
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6
+    photo.save(folder / "rotated.jpg", exif=exif)
+    PIL.Image.fromarray(np.arange(320 * 240, dtype=np.uint16).reshape(240, 320)).save(folder / "sixteen.png")
+    PIL.Image.new("RGB", (1, 1)).save(folder / "tiny.png")
+    PIL.Image.new("1", (20_000, 20_000)).save(folder / "bomb.png")
+    (folder / "words.jpg").write_text("these are words")
+    (folder / "truncated.jpg").write_bytes((photos / "0.jpg").read_bytes()[:2000])
+    code, stdout, stderr = run("index", folder, "--out", tmp_path / "index")
+    assert code == 0
+    assert "5 images (5 added, 4 skipped)" in stdout
+    skipped = sorted(line.split(":")[0] for line in stderr.splitlines() if line.startswith("skipped"))
+    assert skipped == [f"skipped {name}" for name in ("bomb.png", "tiny.png", "truncated.jpg", "words.jpg")]
+    assert run("check", tmp_path / "index")[0] == 0
+    code, _, stderr = run("index", folder, "--out", tmp_path / "strict", "--strict")
+    assert (code, "bomb.png" in one_error_line(stderr)) == (2, True)
+
+
+def test_a_folder_of_nothing_but_broken_images(run, tmp_path):
+    folder = tmp_path / "broken"
+    folder.mkdir()
+    (folder / "words.jpg").write_text("these are words")
+    code, _, stderr = run("index", folder, "--out", tmp_path / "index")
+    assert (code, "none of the 1 images" in one_error_line(stderr)) == (2, True)
+
+
+def test_adding_takes_only_what_is_new(run, index, photos):
+    PIL.Image.open(photos / "0.jpg").rotate(180).save(photos / "later.jpg")
+    code, stdout, _ = run("index", photos, "--out", index, "--add")
+    assert (code, "7 images (1 added" in stdout) == (0, True)
+    (photos / "later.jpg").unlink()
+
+
+def test_queries_that_cannot_be_read(run, index, photos, tmp_path):
+    code, _, stderr = run("query", index, tmp_path / "none.jpg")
+    assert (code, "does not exist" in one_error_line(stderr)) == (2, True)
+    (tmp_path / "words.jpg").write_text("these are words")
+    code, stdout, stderr = run("query", index, tmp_path / "words.jpg", "--format", "json")
+    assert (code, "not an image" in json.loads(stdout)["queries"][0]["error"]) == (2, True)
+    code, stdout, _ = run("query", index, tmp_path / "words.jpg", photos / "1.jpg", "--format", "json")
+    assert code == 0
+    broken, whole = json.loads(stdout)["queries"]
+    assert (broken["matches"], whole["matches"][0]["image"]) == ([], "1.jpg")
+
+
+def test_folders_that_are_no_index(run, photos, tmp_path):
+    code, _, stderr = run("query", tmp_path / "none", photos / "1.jpg")
+    assert (code, "does not exist" in one_error_line(stderr)) == (2, True)
+    code, _, stderr = run("query", photos, photos / "1.jpg")
+    assert (code, "holds no manifest.json" in one_error_line(stderr)) == (2, True)
+
+
+@pytest.mark.parametrize("name", ["vectors.f32", "local_maps.f16", "local_maps.crc32", "images.jsonl"])
+def test_a_flipped_byte_never_answers(run, index, photos, name):
+    path = index / "segments/000000" / name
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0x10
+    path.write_bytes(content)
+    code, _, stderr = run("query", index, photos / "1.jpg")
+    assert (code, "checksum" in one_error_line(stderr)) == (1, True)
+    assert run("check", index)[0] == 1
+
+
+def test_an_index_of_another_model(run, index, photos, tmp_path):
+    from vpr_dhe.models.catalogue import open_model
+    from vpr_dhe.models.model_file import ModelFile, save_model
+
+    model = open_model("sift-vlad")
+    tensors = dict(model.tensors) | {"aggregator.offset": model.tensors["aggregator.offset"] + 1}
+    facts = (model.name, model.architecture, model.preprocessing, model.licence, model.training_data)
+    save_model(ModelFile(*facts, tensors), tmp_path / "other.safetensors")
+    code, _, stderr = run("query", index, photos / "1.jpg", "--model", tmp_path / "other.safetensors")
+    assert (code, "was made with model" in one_error_line(stderr)) == (2, True)
+
+
+def test_verifiers_that_cannot_work(run, index, photos):
+    code, _, stderr = run("query", index, photos / "1.jpg", "--verifier", "dhe")
+    line = one_error_line(stderr)
+    assert (code, "magsac" in line, "poselib" in line) == (2, True, True)
+    code, _, stderr = run("query", index, photos / "1.jpg", "--verifier", "magic")
+    assert (code, "unknown verifier" in one_error_line(stderr)) == (2, True)
+
+
+def test_evaluations_that_cannot_be_made(run, tmp_path, photos):
+    assert run("evaluate", tmp_path / "none")[0] == 2
+    assert run("evaluate", photos)[0] == 2
+    code, _, stderr = run("evaluate", photos, "--recall-at", "1,x")
+    assert (code, "--recall-at" in one_error_line(stderr)) == (2, True)
+
+
+def test_a_model_file_that_was_cut_short(run, photos, tmp_path):
+    from vpr_dhe.models.catalogue import open_model
+    from vpr_dhe.models.model_file import save_model
+
+    path = tmp_path / "model.safetensors"
+    save_model(open_model("sift-vlad"), path)
+    content = path.read_bytes()
+    path.write_bytes(content[:-100])
+    code, _, stderr = run("index", photos, "--out", tmp_path / "index", "--model", path)
+    assert (code, "not a readable safetensors file" in one_error_line(stderr)) == (2, True)
+    path.write_bytes(content[:-50] + bytes([content[-50] ^ 1]) + content[-49:])
+    code, _, stderr = run("index", photos, "--out", tmp_path / "index", "--model", path)
+    assert (code, "checksum" in one_error_line(stderr)) == (2, True)
+
+
+def test_a_folder_that_cannot_be_written(run, photos, tmp_path):
+    (tmp_path / "file").touch()
+    code, _, stderr = run("index", photos, "--out", tmp_path / "file" / "index")
+    assert code in {1, 2}
+    one_error_line(stderr)

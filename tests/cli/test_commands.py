@@ -1,0 +1,144 @@
+"""Each command through its real entry point, on a small synthetic town."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from vpr_dhe.places.synthetic_town import SyntheticTown, write_town
+
+
+def vpr_dhe(*arguments: object, expect: int = 0) -> subprocess.CompletedProcess[str]:
+    """Run the program as a user does; a traceback is never an answer."""
+    command = [sys.executable, "-m", "vpr_dhe", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
+    assert "Traceback" not in done.stderr, done.stderr
+    assert done.returncode == expect, done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def town(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("town")
+    town = SyntheticTown(seed=1, streets=2)
+    database = town.database_cameras()[:24]
+    write_town(folder, town, database, town.query_cameras(5, 1, database), seed=1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def index(town, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("indexes") / "index"
+    done = vpr_dhe("index", town / "images/test/database", "--out", folder)
+    assert "24 images (24 added, 0 skipped)" in done.stdout
+    return folder
+
+
+def test_query_answers_in_the_documented_json(town, index):
+    queries = town / "images/test/queries"
+    document = json.loads(vpr_dhe("query", index, queries, "--format", "json", "--top-k", 3).stdout)
+    assert (document["model"], document["verifier"]) == ("sift-vlad", "magsac")
+    assert len(document["queries"]) == 5
+    right = 0
+    for query in document["queries"]:
+        assert query["error"] is None
+        assert set(query["timing_ms"]) == {"extract", "search", "rerank"}
+        assert [match["rank"] for match in query["matches"]] == [1, 2, 3]
+        best = query["matches"][0]
+        assert best["inliers"] == best["score"] >= query["matches"][1]["inliers"]
+        assert np.array(best["homography"]).shape == (3, 3)
+        assert best["homography"][2][2] == 1
+        assert best["probability"] is None
+        truth = [float(part) for part in Path(query["query"]).name.split("@")[1:3]]
+        right += np.hypot(best["position"]["x_m"] - truth[0], best["position"]["y_m"] - truth[1]) <= 25
+    assert right >= 4
+
+
+def test_the_other_formats_say_the_same(town, index, tmp_path):
+    photo = sorted((town / "images/test/queries").iterdir())[0]
+    line = json.loads(vpr_dhe("query", index, photo, "--format", "jsonl", "--verifier", "none").stdout)
+    images = [match["image"] for match in line["matches"]]
+    vpr_dhe("query", index, photo, "--format", "csv", "--verifier", "none", "--out", tmp_path / "answers.csv")
+    with (tmp_path / "answers.csv").open() as file:
+        assert [row["image"] for row in csv.DictReader(file)] == images
+    pairs = vpr_dhe("query", index, photo, "--format", "hloc", "--verifier", "none").stdout.splitlines()
+    assert pairs == [f"{photo} {image}" for image in images]
+    table = vpr_dhe("query", index, photo, "--verifier", "none").stdout
+    assert all(image in table for image in images)
+
+
+def test_evaluate_writes_the_documented_results(town, tmp_path):
+    out = tmp_path / "results.json"
+    done = vpr_dhe("evaluate", town, "--rerank", 10, "--recall-at", "1,3", "--out", out)
+    assert "R@1" in done.stdout
+    document = json.loads(out.read_text())
+    assert (document["num_database"], document["num_queries"], document["rerank"]) == (24, 5, 10)
+    assert document["recall"]["reranked"]["1"] >= 80
+    assert set(document["recall"]["retrieval"]) == {"1", "3"}
+    assert "25 m" in document["protocol"]
+
+
+def test_align_finds_a_known_homography(town, tmp_path):
+    import cv2
+
+    photo = sorted((town / "images/test/database").iterdir())[3]
+    image = np.asarray(PIL.Image.open(photo).convert("RGB"))
+    truth = np.array([[0.9, 0.05, 12.0], [-0.04, 0.95, 8.0], [1e-4, 5e-5, 1.0]])
+    PIL.Image.fromarray(cv2.warpPerspective(image, truth, (320, 240))).save(tmp_path / "b.png")
+    done = vpr_dhe("align", photo, tmp_path / "b.png", "--format", "json", "--overlay", tmp_path / "overlay.png")
+    document = json.loads(done.stdout)
+    corners = np.array([[[0, 0], [319, 0], [319, 239], [0, 239]]], float)
+    found, expected = (
+        cv2.perspectiveTransform(corners, matrix) for matrix in (np.array(document["homography"]), truth)
+    )
+    assert np.abs(found - expected).max() < 1.0
+    assert document["inliers"] > 50
+    assert PIL.Image.open(tmp_path / "overlay.png").size == (320, 240)
+
+
+def test_align_of_images_that_share_nothing_exits_with_1(tmp_path):
+    for name in ("a.png", "b.png"):
+        PIL.Image.new("RGB", (100, 100), (120, 120, 120)).save(tmp_path / name)
+    done = vpr_dhe("align", tmp_path / "a.png", tmp_path / "b.png", "--format", "json", expect=1)
+    assert json.loads(done.stdout)["homography"] is None
+    assert done.stderr.startswith("error: no homography found")
+
+
+def test_check_tells_sound_from_damaged(index, tmp_path):
+    import shutil
+
+    report = json.loads(vpr_dhe("check", index, "--format", "json").stdout)
+    assert report == {"images": 24, "skipped": 0, "segments": 1, "damaged": [], "model": "sift-vlad"}
+    copy = tmp_path / "copy"
+    shutil.copytree(index, copy)
+    maps = copy / "segments/000000/local_maps.f16"
+    content = bytearray(maps.read_bytes())
+    content[1234] ^= 1
+    maps.write_bytes(content)
+    done = vpr_dhe("check", copy, "--format", "json", expect=1)
+    assert json.loads(done.stdout)["damaged"] == ["000000/local_maps.f16"]
+
+
+def test_models_and_verifiers_are_listed():
+    assert "sift-vlad" in vpr_dhe("models").stdout
+    listed = vpr_dhe("verifiers").stdout
+    assert all(name in listed for name in ("magsac", "ransac", "accurate", "poselib", "kornia-ransac", "dhe", "none"))
+
+
+def test_demo_ends_in_a_table_and_a_picture(tmp_path):
+    picture = tmp_path / "match.png"
+    done = vpr_dhe("demo", "--queries", 8, "--picture", picture, "--keep", tmp_path / "kept")
+    assert "R@1" in done.stdout
+    assert "right" in done.stdout
+    assert PIL.Image.open(picture).size[0] > 600
+    assert (tmp_path / "kept" / "index" / "manifest.json").is_file()
+
+
+def test_usage_errors_exit_with_2():
+    vpr_dhe("index", expect=2)
+    vpr_dhe("nonsense", expect=2)

@@ -1,0 +1,51 @@
+"""`vpr-dhe align`: the homography between two images."""
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+NAME = "align"
+
+
+class Format(StrEnum):
+    """Output formats."""
+
+    table = "table"
+    json = "json"
+
+
+def run(
+    image_a: Annotated[Path, typer.Argument(help="Image whose pixels are mapped.")],
+    image_b: Annotated[Path, typer.Argument(help="Image they are mapped to.")],
+    method: Annotated[str, typer.Option(help="Estimator; see `vpr-dhe verifiers`.")] = "magsac",
+    model: Annotated[str | None, typer.Option(help="Model file, for methods that need a head.")] = None,
+    format: Annotated[Format, typer.Option(help="Output format.")] = Format.table,
+    overlay: Annotated[Path | None, typer.Option(help="Draw A, warped, over B into this picture.")] = None,
+) -> None:
+    """Find the homography from A to B, in pixels of the original images; exit with 1 if there is none."""
+    from time import perf_counter
+
+    from vpr_dhe.errors import AlignmentError
+    from vpr_dhe.images import decode_named
+    from vpr_dhe.localizer import build_aligner
+    from vpr_dhe.report.drawing import draw_overlay, write_picture
+
+    a, b = decode_named(image_a), decode_named(image_b)
+    align = build_aligner(method, model)
+    started = perf_counter()
+    found = align(a, b)
+    elapsed_ms = 1e3 * (perf_counter() - started)
+    matrix = None if found.homography is None else found.homography.tolist()
+    if format is Format.json:
+        document = {"method": method, "homography": matrix, "inliers": found.inliers, "score": found.score}
+        print(json.dumps(document | {"timing_ms": elapsed_ms}))
+    if found.homography is None:
+        raise AlignmentError(f"no homography found from {image_a} to {image_b}; do they show the same plane?")
+    if format is Format.table:
+        print(f"{method}: {found.inliers} inliers, {elapsed_ms:.0f} ms; {image_a} to {image_b}")
+        print("\n".join("  ".join(f"{value:14.8g}" for value in row) for row in found.homography))
+    if overlay:
+        write_picture(draw_overlay(a, b, found.homography), overlay)

@@ -1,0 +1,32 @@
+"""The commands composed into one program, and what errors look like from outside."""
+
+import sys
+
+import typer
+
+from vpr_dhe.cli import align, check, demo, evaluate, import_weights, index, models, query, verifiers
+from vpr_dhe.errors import VprDheError
+
+app = typer.Typer(
+    name="vpr-dhe",
+    help="Where was this photo taken? Visual place recognition, verified by homography.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for command in (demo, index, query, evaluate, align, check, models, verifiers, import_weights):
+    app.command(name=command.NAME)(command.run)
+
+
+def main() -> None:
+    """Run the program; an error on purpose is one line on stderr and its exit code, never a traceback."""
+    try:
+        app()
+    except VprDheError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except OSError as error:
+        # A full disk or a folder without permission is no fault of the program's, and no reason for a traceback.
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,60 @@
+"""What commands share: devices, progress, checks of options."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from vpr_dhe.errors import BadInputError
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+
+class Device(StrEnum):
+    """Where networks run."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+def pick_device(device: Device) -> str:
+    """Choose the device; only the command line does so, the library is told."""
+    import torch
+
+    if device is Device.cuda and not torch.cuda.is_available():
+        raise BadInputError("--device cuda was asked for, but torch sees no CUDA device; use --device cpu")
+    if device is Device.auto:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return device.value
+
+
+def progress_bar(total: int, description: str, unit: str) -> "tqdm":
+    """A progress bar on stderr; silent where stderr is not a terminal."""
+    from tqdm import tqdm
+
+    return tqdm(total=total, desc=description, unit=unit, disable=None, smoothing=0.1)
+
+
+@contextmanager
+def stages() -> Iterator[Callable[[str, int], Callable[[int], None]]]:
+    """Progress bars one after the other: each call ends the bar before it and starts the next."""
+    with ExitStack() as stack:
+
+        def start(description: str, total: int) -> Callable[[int], None]:
+            stack.close()
+            return stack.enter_context(progress_bar(total, description, "image")).update
+
+        yield start
+
+
+def parse_ranks(text: str) -> tuple[int, ...]:
+    """Read `1,5,10` as ascending ranks."""
+    try:
+        ranks = sorted({int(part) for part in text.split(",")})
+    except ValueError as error:
+        raise BadInputError(f"--recall-at is {text!r}; expected whole numbers such as 1,5,10,20") from error
+    if ranks[0] < 1:
+        raise BadInputError(f"--recall-at is {text!r}; ranks start at 1")
+    return tuple(ranks)

@@ -1,0 +1,32 @@
+"""`vpr-dhe demo`: a small synthetic town, indexed and queried end to end, offline."""
+
+from contextlib import nullcontext
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+import typer
+
+from vpr_dhe.cli.common import stages
+
+NAME = "demo"
+
+
+def run(
+    picture: Annotated[Path, typer.Option(help="Where to draw one verified match.")] = Path("vpr-dhe-demo.png"),
+    keep: Annotated[Path | None, typer.Option(help="New folder to keep the town and its index in.")] = None,
+    queries: Annotated[int, typer.Option(min=1, max=500, help="Number of query views.")] = 30,
+    seed: Annotated[int, typer.Option(min=0, help="Which town to build.")] = 0,
+) -> None:
+    """Build a small town, index it, and ask where new photos of it were taken."""
+    from vpr_dhe.evaluation.demo import run_demo
+    from vpr_dhe.report.drawing import draw_match, write_picture
+    from vpr_dhe.report.formats import demo_table
+
+    with nullcontext(keep) if keep else TemporaryDirectory(prefix="vpr-dhe-demo-") as folder, stages() as stage:
+        demo = run_demo(Path(folder), seed=seed, queries=queries, stage=stage)
+    write_picture(draw_match(demo.shown.query, demo.shown.candidate, demo.shown.verification), picture)
+    print(demo_table(demo))
+    print(f"\n{picture}: the best verified match; lines join what agrees, the frame is the query's outline")
+    if keep:
+        print(f"{keep}: the town; ask more: vpr-dhe query {keep}/index {keep}/images/test/queries")

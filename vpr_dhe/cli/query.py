@@ -1,0 +1,85 @@
+"""`vpr-dhe query`: where were these photos taken?"""
+
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TextIO
+
+import typer
+
+from vpr_dhe.cli.common import Device, pick_device, progress_bar
+
+if TYPE_CHECKING:
+    from vpr_dhe.localizer import Localizer
+    from vpr_dhe.report.formats import Answer
+
+NAME = "query"
+
+
+class Format(StrEnum):
+    """Output formats."""
+
+    table = "table"
+    json = "json"
+    jsonl = "jsonl"
+    csv = "csv"
+    hloc = "hloc"
+
+
+def run(
+    index: Annotated[Path, typer.Argument(help="Index made by `vpr-dhe index`.")],
+    queries: Annotated[list[Path], typer.Argument(metavar="IMAGE_OR_FOLDER...", help="Photos, or folders of photos.")],
+    top_k: Annotated[int, typer.Option(min=1, help="Answers per query.")] = 5,
+    rerank: Annotated[int, typer.Option(min=1, help="Candidates to verify per query.")] = 100,
+    verifier: Annotated[str, typer.Option(help="Verifier, or none; see `vpr-dhe verifiers`.")] = "magsac",
+    format: Annotated[Format, typer.Option(help="Output format.")] = Format.table,
+    out: Annotated[Path | None, typer.Option(help="Write the results here instead of stdout.")] = None,
+    model: Annotated[str | None, typer.Option(help="Where the index's model file is now, if it moved.")] = None,
+    device: Annotated[Device, typer.Option(help="Where networks run.")] = Device.auto,
+) -> None:
+    """Find the places that photos show."""
+    from vpr_dhe.errors import BadInputError
+    from vpr_dhe.localizer import Localizer
+    from vpr_dhe.report.formats import FORMATS, AnswerSheet, json_line
+
+    paths = [path for given in queries for path in _expand(given)]
+    localizer = Localizer.open(index, verifier=verifier, rerank=rerank, device=pick_device(device), model=model)
+    answers: list[Answer] = []
+    with _sink(out) as sink, progress_bar(len(paths), "querying", "image") as bar:
+        for path in paths:
+            answers.append(_answer(localizer, path, top_k))
+            if format is Format.jsonl:
+                print(json_line(answers[-1]), file=sink, flush=True)
+            bar.update()
+        if format is not Format.jsonl:
+            sheet = AnswerSheet(str(index), localizer.index.spec.model, verifier, tuple(answers))
+            print(FORMATS[format](sheet), file=sink)
+    if all(answer.error for answer in answers):
+        raise BadInputError(f"none of the {len(answers)} queries could be read")
+
+
+def _sink(out: Path | None) -> AbstractContextManager[TextIO]:
+    return out.open("w", encoding="utf-8") if out else nullcontext(sys.stdout)
+
+
+def _expand(given: Path) -> list[Path]:
+    from vpr_dhe.errors import BadInputError
+    from vpr_dhe.images import list_images
+
+    if given.is_dir():
+        return [given / path for path in list_images(given)]
+    if not given.exists():
+        raise BadInputError(f"query {given} does not exist; give images or folders of images")
+    return [given]
+
+
+def _answer(localizer: "Localizer", path: Path, top_k: int) -> "Answer":
+    from vpr_dhe.errors import ImageError
+    from vpr_dhe.report.formats import Answer
+
+    try:
+        return Answer(str(path), localizer.localize(path, top_k=top_k))
+    except ImageError as error:
+        print(f"skipped {path}: {error}", file=sys.stderr)
+        return Answer(str(path), error=str(error))

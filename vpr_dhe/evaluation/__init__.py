@@ -1,0 +1,1 @@
+"""Metrics and the runs that compute them."""

@@ -1,0 +1,84 @@
+"""The whole story on a town that exists nowhere: render, index, query, compare with the truth."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+from vpr_dhe.estimators import DEFAULT
+from vpr_dhe.evaluation.runs import EvaluationResult, evaluate, index_database
+from vpr_dhe.features.extractor import load_extractor
+from vpr_dhe.images import decode_image
+from vpr_dhe.localizer import NOT_VERIFIED, Localizer, build_verifier
+from vpr_dhe.models import catalogue
+from vpr_dhe.places import read_places
+from vpr_dhe.places.synthetic_town import SyntheticTown, write_town
+from vpr_dhe.records import Image, ImageRecord, MetricPosition, RankedMatch, Verification
+
+# Queries shown one by one in the table.
+_EXAMPLES = 8
+
+
+@dataclass(frozen=True)
+class DemoAnswer:
+    """One query of the demo: the best match, and how far it was taken from where the query really was."""
+
+    query: str
+    match: RankedMatch
+    distance_m: float
+
+
+@dataclass(frozen=True)
+class ShownMatch:
+    """The pixels of one verified match."""
+
+    query: Image
+    candidate: Image
+    verification: Verification
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What the demo found; `result` is over all queries, `seconds` the wall clock of the whole."""
+
+    result: EvaluationResult
+    answers: tuple[DemoAnswer, ...]
+    shown: ShownMatch
+    seconds: float
+
+
+def run_demo(folder: Path, *, seed: int, queries: int, stage: Callable[[str, int], Callable[[int], None]]) -> Demo:
+    """Build a town in an empty folder, index its database views with the offline model, and ask its query views.
+
+    `stage` is told the name and the number of images of each stage and returns what to call with progress.
+    """
+    started = perf_counter()
+    town = SyntheticTown(seed)
+    database = town.database_cameras()
+    asked = town.query_cameras(queries, seed, database)
+    rendered = stage("rendering the town", len(database) + queries)
+    write_town(folder, town, database, asked, seed=seed, progress=rendered)
+    dataset = read_places(folder)
+    extractor = load_extractor(catalogue.DEFAULT)
+    index = index_database(
+        dataset, extractor, folder / "index", batch_size=8, progress=stage("indexing its database views", len(database))
+    )
+    localizer = Localizer(index, extractor, build_verifier(DEFAULT, extractor))
+    result = evaluate(dataset, localizer, DEFAULT, progress=stage("asking the query views", queries))
+    answers = [_answer(localizer, dataset.queries.folder, record) for record in dataset.queries.records[:_EXAMPLES]]
+    best = max(answers, key=lambda answer: answer.match.inliers)
+    shown = ShownMatch(
+        decode_image(dataset.queries.folder / best.query),
+        decode_image(dataset.database.folder / best.match.image),
+        best.match.verification or NOT_VERIFIED,
+    )
+    return Demo(result, tuple(answers), shown, perf_counter() - started)
+
+
+def _answer(localizer: Localizer, folder: Path, query: ImageRecord) -> DemoAnswer:
+    match = localizer.localize(folder / query.path, top_k=1).matches[0]
+    truth, found = query.position, match.position
+    assert isinstance(truth, MetricPosition)
+    assert isinstance(found, MetricPosition)
+    return DemoAnswer(query.path, match, math.dist((truth.x_m, truth.y_m), (found.x_m, found.y_m)))

@@ -1,0 +1,132 @@
+"""Run a data set through a localizer and measure how often it is right."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from vpr_dhe.errors import ImageError
+from vpr_dhe.evaluation.recall import recall_at
+from vpr_dhe.features.base import Extractor
+from vpr_dhe.index.place_index import PlaceIndex
+from vpr_dhe.localizer import Candidate, Localizer, Ranking
+from vpr_dhe.places.base import PlaceDataset
+from vpr_dhe.records import Timing
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """Recall of one model and verifier on one data set.
+
+    Recalls are in percent over all queries, `num_queries_with_positive` of which have any right answer. `timing` is
+    the median of each stage over the queries. Queries that could not be read count as missed.
+    """
+
+    dataset: str
+    protocol: str
+    model: str
+    verifier: str
+    rerank: int
+    num_database: int
+    num_queries: int
+    num_queries_with_positive: int
+    num_unreadable: int
+    retrieval: dict[int, float]
+    reranked: dict[int, float]
+    timing: Timing
+
+
+def index_database(
+    dataset: PlaceDataset, extractor: Extractor, folder: Path, *, batch_size: int, progress: Progress
+) -> PlaceIndex:
+    """Index the database images of a data set."""
+    index = PlaceIndex.create(folder, extractor.spec, dataset.database.folder)
+    index.add(dataset.database.records, extractor, batch_size=batch_size, progress=progress)
+    return index
+
+
+def evaluate(
+    dataset: PlaceDataset,
+    localizer: Localizer,
+    verifier_name: str,
+    *,
+    ranks: Sequence[int] = (1, 5, 10, 20),
+    progress: Progress = lambda _: None,
+) -> EvaluationResult:
+    """Ask every query of a data set and compare the answers with its ground truth."""
+    count = max(*ranks, localizer.rerank if localizer.verifier else 1)
+    rankings = [
+        _rank(localizer, dataset.queries.folder / record.path, count, progress) for record in dataset.queries.records
+    ]
+    row_of = {record.path: row for row, record in enumerate(dataset.database.records)}
+
+    def rows(candidates: Sequence[Candidate]) -> list[int]:
+        return [row_of[localizer.index.image(candidate.id).path] for candidate in candidates]
+
+    read = [ranking for ranking in rankings if ranking is not None]
+    return EvaluationResult(
+        dataset=dataset.name,
+        protocol=dataset.protocol,
+        model=localizer.index.spec.model,
+        verifier=verifier_name,
+        rerank=localizer.rerank if localizer.verifier else 0,
+        num_database=len(dataset.database.records),
+        num_queries=len(rankings),
+        num_queries_with_positive=sum(len(right) > 0 for right in dataset.positives),
+        num_unreadable=len(rankings) - len(read) + len(localizer.index.manifest.skipped),
+        retrieval=recall_at([rows(r.retrieved) if r else [] for r in rankings], dataset.positives, ranks),
+        reranked=recall_at([rows(r.reranked) if r else [] for r in rankings], dataset.positives, ranks),
+        timing=_median_timing([ranking.timing for ranking in read]),
+    )
+
+
+def _rank(localizer: Localizer, path: Path, count: int, progress: Progress) -> Ranking | None:
+    try:
+        return localizer.rank(path, count)
+    except ImageError:
+        return None
+    finally:
+        progress(1)
+
+
+def _median_timing(timings: Sequence[Timing]) -> Timing:
+    if not timings:
+        return Timing(0.0, 0.0, 0.0)
+    return Timing(
+        median(timing.extract_ms for timing in timings),
+        median(timing.search_ms for timing in timings),
+        median(timing.rerank_ms for timing in timings),
+    )
+
+
+def result_document(result: EvaluationResult) -> dict[str, Any]:
+    """The results document that `vpr-dhe evaluate --out` writes."""
+    return {
+        "dataset": result.dataset,
+        "model": result.model,
+        "verifier": result.verifier,
+        "rerank": result.rerank,
+        "protocol": result.protocol,
+        "num_database": result.num_database,
+        "num_queries": result.num_queries,
+        "num_queries_with_positive": result.num_queries_with_positive,
+        "num_unreadable": result.num_unreadable,
+        "recall": {
+            "retrieval": {str(rank): value for rank, value in result.retrieval.items()},
+            "reranked": {str(rank): value for rank, value in result.reranked.items()},
+        },
+        "timing_ms": {
+            "extract": result.timing.extract_ms,
+            "search": result.timing.search_ms,
+            "rerank": result.timing.rerank_ms,
+        },
+    }
+
+
+def write_results(result: EvaluationResult, path: Path) -> None:
+    """Write the results document."""
+    path.write_text(json.dumps(result_document(result), indent=2) + "\n", encoding="utf-8")

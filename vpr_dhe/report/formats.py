@@ -1,0 +1,187 @@
+"""Answers in the formats of the command line: table, JSON, JSON lines, CSV and hloc pairs."""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from vpr_dhe.evaluation.demo import Demo
+from vpr_dhe.evaluation.runs import EvaluationResult
+from vpr_dhe.records import GeoPosition, Localization, Position, RankedMatch
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of one query: its localization, or the reason why there is none."""
+
+    query: str
+    localization: Localization | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class AnswerSheet:
+    """All answers of one run, with the index, model and verifier that gave them."""
+
+    index: str
+    model: str
+    verifier: str
+    answers: tuple[Answer, ...]
+
+
+def answer_document(answer: Answer) -> dict[str, Any]:
+    """One query as a JSON object."""
+    localization = answer.localization
+    return {
+        "query": answer.query,
+        "matches": [_match_document(match) for match in localization.matches] if localization else [],
+        "timing_ms": {
+            "extract": localization.timing.extract_ms,
+            "search": localization.timing.search_ms,
+            "rerank": localization.timing.rerank_ms,
+        }
+        if localization
+        else None,
+        "error": answer.error,
+    }
+
+
+def _match_document(match: RankedMatch) -> dict[str, Any]:
+    return {
+        "rank": match.rank,
+        "image": match.image,
+        "similarity": match.similarity,
+        "score": match.score,
+        "inliers": match.inliers,
+        "homography": None if match.homography is None else match.homography.tolist(),
+        "position": None if match.position is None else asdict(match.position),
+        "probability": match.probability,
+    }
+
+
+def _json(sheet: AnswerSheet) -> str:
+    document = {
+        "index": sheet.index,
+        "model": sheet.model,
+        "verifier": sheet.verifier,
+        "queries": [answer_document(answer) for answer in sheet.answers],
+    }
+    return json.dumps(document, indent=2)
+
+
+def json_line(answer: Answer) -> str:
+    """One query on one line."""
+    return json.dumps(answer_document(answer))
+
+
+def _json_lines(sheet: AnswerSheet) -> str:
+    return "\n".join(json_line(answer) for answer in sheet.answers)
+
+
+def _csv(sheet: AnswerSheet) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["query", "rank", "image", "similarity", "score", "inliers", "position_1", "position_2", "error"])
+    for answer in sheet.answers:
+        if answer.localization is None:
+            writer.writerow([answer.query, "", "", "", "", "", "", "", answer.error])
+            continue
+        for match in answer.localization.matches:
+            first, second = _coordinates(match.position)
+            values = [f"{match.similarity:.6f}", f"{match.score:g}", match.inliers, first, second, ""]
+            writer.writerow([answer.query, match.rank, match.image, *values])
+    return text.getvalue().rstrip("\n")
+
+
+def _hloc(sheet: AnswerSheet) -> str:
+    return "\n".join(
+        f"{answer.query} {match.image}"
+        for answer in sheet.answers
+        if answer.localization
+        for match in answer.localization.matches
+    )
+
+
+def _table(sheet: AnswerSheet) -> str:
+    return "\n\n".join(_answer_table(answer) for answer in sheet.answers)
+
+
+def _answer_table(answer: Answer) -> str:
+    if answer.localization is None:
+        return f"{answer.query}: {answer.error}"
+    rows = [
+        [str(m.rank), m.image, f"{m.similarity:.3f}", f"{m.score:g}", str(m.inliers), _position_text(m.position)]
+        for m in answer.localization.matches
+    ]
+    return f"{answer.query}\n{text_table(['rank', 'image', 'similarity', 'score', 'inliers', 'position'], rows)}"
+
+
+def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns padded to their widest cell."""
+    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
+    lines = [header, ["-" * width for width in widths], *rows]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )
+
+
+def recall_table(result: EvaluationResult) -> str:
+    """Recall before and after re-ranking, with what it was measured on."""
+    ranks = list(result.retrieval)
+    rows = [["retrieval", *(f"{result.retrieval[rank]:.1f}" for rank in ranks)]]
+    if result.rerank:
+        rows.append([f"{result.verifier}, top {result.rerank}", *(f"{result.reranked[rank]:.1f}" for rank in ranks)])
+    title = (
+        f"{result.dataset} ({result.protocol}): {result.num_database} database images, {result.num_queries} queries, "
+        f"{result.num_queries_with_positive} of them with a right answer; model {result.model}\n"
+        "recall in % of all queries"
+    )
+    timing = result.timing
+    footer = (
+        f"median per query: extract {timing.extract_ms:.0f} ms, search {timing.search_ms:.1f} ms, "
+        f"re-rank {timing.rerank_ms:.0f} ms"
+    )
+    return "\n".join([title, text_table(["", *(f"R@{rank}" for rank in ranks)], rows), footer])
+
+
+def demo_table(demo: Demo) -> str:
+    """A few queries one by one, then how often the right place came first."""
+    radius_m = 25.0
+    rows = [
+        [
+            answer.query,
+            answer.match.image,
+            str(answer.match.inliers),
+            f"{answer.distance_m:.1f} m",
+            "right" if answer.distance_m <= radius_m else "wrong",
+        ]
+        for answer in demo.answers
+    ]
+    sample = text_table(["query", "best match", "inliers", "apart", ""], rows)
+    return f"{sample}\n\n{recall_table(demo.result)}\nall in {demo.seconds:.0f} s"
+
+
+def _coordinates(position: Position | None) -> tuple[str, str]:
+    if position is None:
+        return "", ""
+    if isinstance(position, GeoPosition):
+        return f"{position.latitude_deg:.7f}", f"{position.longitude_deg:.7f}"
+    return f"{position.x_m:.2f}", f"{position.y_m:.2f}"
+
+
+def _position_text(position: Position | None) -> str:
+    if position is None:
+        return "-"
+    reference = "WGS84" if isinstance(position, GeoPosition) else position.reference
+    return f"{', '.join(_coordinates(position))} ({reference})"
+
+
+FORMATS: dict[str, Callable[[AnswerSheet], str]] = {
+    "table": _table,
+    "json": _json,
+    "jsonl": _json_lines,
+    "csv": _csv,
+    "hloc": _hloc,
+}
