@@ -1,5 +1,6 @@
 """The typed records that travel between stages: frozen, with tensor shapes in their types."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -9,6 +10,10 @@ from torch import Tensor
 
 Image: TypeAlias = UInt8[np.ndarray, "_height _width 3"]
 """A decoded image: RGB, 8 bits per channel, upright (EXIF orientation already applied)."""
+
+
+Progress: TypeAlias = Callable[[int], object]
+"""What long work calls with the number of images it has just dealt with."""
 
 
 class Size(NamedTuple):

@@ -38,11 +38,11 @@ def progress_bar(total: int, description: str, unit: str) -> "tqdm":
 
 
 @contextmanager
-def stages() -> Iterator[Callable[[str, int], Callable[[int], None]]]:
-    """Progress bars one after the other: each call ends the bar before it and starts the next."""
+def stages() -> Iterator[Callable[[str, int], Callable[[int], object]]]:
+    """Callable[[int], object] bars one after the other: each call ends the bar before it and starts the next."""
     with ExitStack() as stack:
 
-        def start(description: str, total: int) -> Callable[[int], None]:
+        def start(description: str, total: int) -> Callable[[int], object]:
             stack.close()
             return stack.enter_context(progress_bar(total, description, "image")).update
 

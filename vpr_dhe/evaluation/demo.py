@@ -14,7 +14,7 @@ from vpr_dhe.localizer import NOT_VERIFIED, Localizer, build_verifier
 from vpr_dhe.models import catalogue
 from vpr_dhe.places import read_places
 from vpr_dhe.places.synthetic_town import SyntheticTown, write_town
-from vpr_dhe.records import Image, ImageRecord, MetricPosition, RankedMatch, Verification
+from vpr_dhe.records import Image, ImageRecord, MetricPosition, Progress, RankedMatch, Verification
 
 # Queries shown one by one in the table.
 _EXAMPLES = 8
@@ -48,7 +48,7 @@ class Demo:
     seconds: float
 
 
-def run_demo(folder: Path, *, seed: int, queries: int, stage: Callable[[str, int], Callable[[int], None]]) -> Demo:
+def run_demo(folder: Path, *, seed: int, queries: int, stage: Callable[[str, int], Progress]) -> Demo:
     """Build a town in an empty folder, index its database views with the offline model, and ask its query views.
 
     `stage` is told the name and the number of images of each stage and returns what to call with progress.

@@ -1,7 +1,7 @@
 """Run a data set through a localizer and measure how often it is right."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -13,9 +13,7 @@ from vpr_dhe.features.base import Extractor
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.localizer import Candidate, Localizer, Ranking
 from vpr_dhe.places.base import PlaceDataset
-from vpr_dhe.records import Timing
-
-Progress = Callable[[int], None]
+from vpr_dhe.records import Progress, Timing
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ class Keypoints:
 def detect_and_describe(image: Image, mask: UInt8[np.ndarray, "height width"] | None = None) -> Keypoints:
     """Find the strongest SIFT keypoints, where `mask` is not zero, and describe them by RootSIFT."""
     # Without the precise upscale OpenCV's first octave shifts every keypoint by a quarter of a pixel.
-    detector = cv2.SIFT_create(MAX_KEYPOINTS, contrastThreshold=CONTRAST_THRESHOLD, enable_precise_upscale=True)
+    detector = cv2.SIFT.create(MAX_KEYPOINTS, contrastThreshold=CONTRAST_THRESHOLD, enable_precise_upscale=True)
     found, sift = detector.detectAndCompute(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), mask)
     if sift is None or not found:
         return Keypoints(np.empty((0, 2)), np.empty((0, 128), np.float32))

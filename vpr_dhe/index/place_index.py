@@ -1,6 +1,6 @@
 """An index of places on disk: made once, opened by many, searched by global descriptor, read by image."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
@@ -18,7 +18,7 @@ from vpr_dhe.index.local_maps import CODEC
 from vpr_dhe.index.manifest import Manifest, SkippedImage, publish, read_manifest
 from vpr_dhe.index.segments import IndexedImage, Segment, SegmentWriter, damaged_files
 from vpr_dhe.index.vectors import Neighbours, VectorIndex
-from vpr_dhe.records import Frame, ImageRecord
+from vpr_dhe.records import Frame, ImageRecord, Progress
 
 # Rows per sealed segment: what an interruption can lose at most, and far fewer files than a process may open.
 SEGMENT_IMAGES = 2048
@@ -114,7 +114,7 @@ class PlaceIndex:
         *,
         batch_size: int = 8,
         strict: bool = False,
-        progress: Callable[[int], None] = lambda _: None,
+        progress: Progress = lambda _: None,
     ) -> AddReport:
         """Extract images and add them, segment by segment; what is sealed stays, whatever happens later.
 
@@ -141,9 +141,7 @@ class PlaceIndex:
             self._load(self.manifest)
         return AddReport(len(self) - before, tuple(skipped))
 
-    def _add_segment(
-        self, batches: Iterable[Batch], extractor: Extractor, progress: Callable[[int], None]
-    ) -> list[SkippedImage]:
+    def _add_segment(self, batches: Iterable[Batch], extractor: Extractor, progress: Progress) -> list[SkippedImage]:
         writer = SegmentWriter(self._folder / _SEGMENTS, f"{len(self.manifest.segments):06d}")
         skipped: list[SkippedImage] = []
         try:

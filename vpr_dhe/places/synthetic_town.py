@@ -5,7 +5,7 @@ World: x east, y north, z up, in metres. Pixels: x right, y down, the centre of 
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +27,7 @@ from vpr_dhe.places.town.streets import Street
 from vpr_dhe.places.town.surfaces import Facade
 from vpr_dhe.places.town.textures import Textures
 from vpr_dhe.places.town.visibility import Scene, View
-from vpr_dhe.records import Image
+from vpr_dhe.records import Image, Progress
 
 __all__ = ["NEUTRAL", "Appearance", "Camera", "Facade", "SyntheticTown", "TownLayout", "image_name", "write_town"]
 
@@ -165,7 +165,7 @@ def write_town(
     query_cameras: Sequence[Camera],
     *,
     seed: int = 0,
-    progress: Callable[[int], None] = lambda _images: None,
+    progress: Progress = lambda _images: None,
 ) -> TownLayout:
     """Render a data set to folder/images/test/{database,queries}: neutral database views, queries in other light.
 
@@ -209,7 +209,7 @@ def _write_views(
     town: SyntheticTown,
     cameras: Sequence[Camera],
     appearances: Sequence[Appearance],
-    progress: Callable[[int], None],
+    progress: Progress,
 ) -> tuple[Path, ...]:
     paths = []
     for number, (camera, appearance) in enumerate(zip(cameras, appearances, strict=True)):
