@@ -34,7 +34,7 @@ class ThumbnailExtractor(Extractor):
     """Describes an image by its 16 x 16 thumbnail, and each cell of a 4 x 4 grid by its part of it."""
 
     def __init__(self, fingerprint: str = "thumbnail", *, unit_norm: bool = True) -> None:
-        self.spec = ExtractorSpec("thumbnail", fingerprint, 256, 16, Grid(4, 4), Size(16, 16), unit_norm)
+        self.spec = ExtractorSpec("thumbnail", fingerprint, 256, 16, Grid(4, 4), Size(16, 16), unit_norm, 3.0)
         self.batches: list[int] = []
 
     def extract(self, images: Sequence[Image]) -> list[Features]:

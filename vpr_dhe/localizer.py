@@ -124,7 +124,7 @@ class Localizer:
         """Views of indexed images; their maps are read and matched together, their pixels only when asked for."""
         spec = self.index.spec
         maps = self.index.local_maps(ids).to(query.local_map.device)
-        matches_of = match_by_grid(query, maps, spec.grid, spec.input_size)
+        matches_of = match_by_grid(query, maps, spec)
         descriptors = self.index.descriptors(ids)
         frames = [self.index.frame(id) for id in ids]
         return [
@@ -163,6 +163,6 @@ def build_aligner(name: str, model: str | None) -> Callable[[Image, Image], Veri
 
 def _align_by_features(extractor: Extractor, verifier: Verifier, query: Image, candidate: Image) -> Verification:
     described, other = extractor.extract([query])[0], extractor.extract([candidate])[0]
-    matches_of = match_by_grid(described, other.local_map[None], other.grid, other.frame.input_size)
+    matches_of = match_by_grid(described, other.local_map[None], extractor.spec)
     view = View(other.frame, lambda: candidate, lambda: other, partial(matches_of, 0))
     return verifier.verify(View(described.frame, lambda: query, lambda: described), [view])[0]

@@ -10,6 +10,7 @@ from scipy.special import erf
 from vpr_dhe.errors import ModelError, VerifierError
 from vpr_dhe.estimators.base import View, match_by_grid
 from vpr_dhe.estimators.dhe import DheEstimator, DheHead
+from vpr_dhe.features.base import ExtractorSpec
 from vpr_dhe.models.model_file import Architecture, ModelFile
 from vpr_dhe.records import Features, Frame, Grid, Preprocessing, Size
 from vpr_dhe.verification import Verifier
@@ -17,6 +18,7 @@ from vpr_dhe.verification import Verifier
 SIDE, CELLS = 24, 576
 GRID = Grid(SIDE, SIDE)
 INPUT = Size(384, 384)
+SPEC = ExtractorSpec("test", "none", 4, 32, GRID, INPUT, unit_norm=False, tolerance_cells=3.0)
 # In the published frame: the corners of a square, and where a homography of our choice takes them.
 SQUARE = np.array([[0.0, 0.0], [384.0, 0.0], [384.0, 384.0], [0.0, 384.0]])
 
@@ -169,7 +171,7 @@ def test_inliers_are_counted_as_published():
     published_centres = np.array([[8 + 16 * (k % SIDE), 8 + 16 * (k // SIDE)] for k in range(CELLS)])
     frame = Frame(Size(640, 480), INPUT)
     features = [Features(torch.zeros(4), map_, GRID, frame) for map_ in (query_map, noisy)]
-    matches_of = match_by_grid(features[0], noisy[None], GRID, INPUT)
+    matches_of = match_by_grid(features[0], noisy[None], SPEC)
     query = View(frame, pytest.fail, lambda: features[0])
     candidate = View(frame, pytest.fail, lambda: features[1], partial(matches_of, 0))
     head, counts = head_that_says(SQUARE, SQUARE), set()

@@ -29,4 +29,4 @@ def run(
     print(demo_table(demo))
     print(f"\n{picture}: the best verified match; lines join what agrees, the frame is the query's outline")
     if keep:
-        print(f"{keep}: the town; ask more: vpr-dhe query {keep}/index {keep}/images/test/queries")
+        print(f"{keep}: the town; ask more: vpr-dhe query {keep}/index {keep}/town/images/test/queries")

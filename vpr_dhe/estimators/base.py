@@ -9,12 +9,10 @@ import torch
 from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
+from vpr_dhe.features.base import ExtractorSpec
 from vpr_dhe.geometry.coordinates import cell_centres
 from vpr_dhe.geometry.matching import MutualNeighbours, mutual_nearest_neighbours
-from vpr_dhe.records import Features, Frame, Grid, Image, Matches, Size
-
-# Points of a grid are exact to a cell or two; the DHE paper counts inliers within 48 px for cells of 16 px.
-GRID_TOLERANCE_CELLS = 3.0
+from vpr_dhe.records import Features, Frame, Image, Matches
 
 
 @dataclass(frozen=True)
@@ -82,16 +80,15 @@ class HomographyEstimator(ABC):
 
 
 def match_by_grid(
-    query: Features, local_maps: Float[Tensor, "candidates cells local_dimension"], grid: Grid, input_size: Size
+    query: Features, local_maps: Float[Tensor, "candidates cells local_dimension"], spec: ExtractorSpec
 ) -> Callable[[int], Matches]:
     """Match a query's local map with those of all candidates, all at once and only when the first is asked for.
 
-    Returns a function from a candidate's place in the batch to its matches. `grid` and `input_size` are the
-    candidates'. The points are the centres of the matched cells.
+    Returns a function from a candidate's place in the batch to its matches. The points are the centres of the matched
+    cells. All maps come from the extractor of `spec`.
     """
-    query_centres = cell_centres(query.grid, query.frame.input_size)
-    candidate_centres = cell_centres(grid, input_size)
-    tolerance_px = GRID_TOLERANCE_CELLS * max(input_size.width / grid.columns, input_size.height / grid.rows)
+    centres = cell_centres(spec.grid, spec.input_size)
+    cell_px = max(spec.input_size.width / spec.grid.columns, spec.input_size.height / spec.grid.rows)
 
     @cache
     def neighbours() -> MutualNeighbours:
@@ -102,10 +99,10 @@ def match_by_grid(
         found = neighbours()
         mutual = found.mutual[candidate]
         return Matches(
-            query_centres[mutual],
-            candidate_centres[found.index[candidate][mutual]],
+            centres[mutual],
+            centres[found.index[candidate][mutual]],
             found.similarity[candidate][mutual],
-            tolerance_px,
+            tolerance_px=spec.tolerance_cells * cell_px,
         )
 
     return matches_of

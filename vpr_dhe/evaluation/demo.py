@@ -18,13 +18,15 @@ from vpr_dhe.records import Image, ImageRecord, MetricPosition, Progress, Ranked
 
 # Queries shown one by one in the table.
 _EXAMPLES = 8
+# A town of a few hundred views needs no more, and the demo should be over soon.
+_RERANK = 30
 
 
 @dataclass(frozen=True)
 class DemoAnswer:
-    """One query of the demo: the best match, and how far it was taken from where the query really was."""
+    """One query of the demo: where it was really taken, the best match, and how far apart the two are."""
 
-    query: str
+    query: ImageRecord
     match: RankedMatch
     distance_m: float
 
@@ -58,18 +60,18 @@ def run_demo(folder: Path, *, seed: int, queries: int, stage: Callable[[str, int
     database = town.database_cameras()
     asked = town.query_cameras(queries, seed, database)
     rendered = stage("rendering the town", len(database) + queries)
-    write_town(folder, town, database, asked, seed=seed, progress=rendered)
-    dataset = read_places(folder)
+    write_town(folder / "town", town, database, asked, seed=seed, progress=rendered)
+    dataset = read_places(folder / "town")
     extractor = load_extractor(catalogue.DEFAULT)
     index = index_database(
         dataset, extractor, folder / "index", batch_size=8, progress=stage("indexing its database views", len(database))
     )
-    localizer = Localizer(index, extractor, build_verifier(DEFAULT, extractor))
+    localizer = Localizer(index, extractor, build_verifier(DEFAULT, extractor), rerank=_RERANK)
     result = evaluate(dataset, localizer, DEFAULT, progress=stage("asking the query views", queries))
     answers = [_answer(localizer, dataset.queries.folder, record) for record in dataset.queries.records[:_EXAMPLES]]
     best = max(answers, key=lambda answer: answer.match.inliers)
     shown = ShownMatch(
-        decode_image(dataset.queries.folder / best.query),
+        decode_image(dataset.queries.folder / best.query.path),
         decode_image(dataset.database.folder / best.match.image),
         best.match.verification or NOT_VERIFIED,
     )
@@ -81,4 +83,4 @@ def _answer(localizer: Localizer, folder: Path, query: ImageRecord) -> DemoAnswe
     truth, found = query.position, match.position
     assert isinstance(truth, MetricPosition)
     assert isinstance(found, MetricPosition)
-    return DemoAnswer(query.path, match, math.dist((truth.x_m, truth.y_m), (found.x_m, found.y_m)))
+    return DemoAnswer(query, match, math.dist((truth.x_m, truth.y_m), (found.x_m, found.y_m)))

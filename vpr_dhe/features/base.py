@@ -16,7 +16,8 @@ class ExtractorSpec:
     """What an index must know of the extractor that filled it.
 
     `fingerprint` is a SHA-256 over weights and preprocessing: features of different fingerprints cannot be compared.
-    `unit_norm` says whether global descriptors are L2-normalised before indexing.
+    `unit_norm` says whether global descriptors are L2-normalised before indexing, `tolerance_cells` up to which
+    reprojection error, in cells of the grid, a match counts as an inlier.
     """
 
     model: str
@@ -26,6 +27,7 @@ class ExtractorSpec:
     grid: Grid
     input_size: Size
     unit_norm: bool
+    tolerance_cells: float
 
 
 class Extractor(ABC):

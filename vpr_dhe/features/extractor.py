@@ -58,6 +58,7 @@ class NeuralExtractor(Extractor):
             grid=tokens.grid,
             input_size=size,
             unit_norm=model.architecture.unit_norm,
+            tolerance_cells=model.architecture.tolerance_cells,
         )
 
     def extract(self, images: Sequence[Image]) -> list[Features]:

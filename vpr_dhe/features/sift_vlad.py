@@ -43,7 +43,8 @@ class SiftVladExtractor(Extractor):
             local_dimension=self._local_projection.shape[1],
             grid=GRID,
             input_size=INPUT_SIZE,
-            unit_norm=True,
+            unit_norm=model.architecture.unit_norm,
+            tolerance_cells=model.architecture.tolerance_cells,
         )
 
     def extract(self, images: Sequence[Image]) -> list[Features]:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -23,7 +23,9 @@ class Architecture:
     """Names of the registered parts that the weights belong to, with what their constructors need.
 
     `blocks` truncates the backbone (None keeps all its blocks); `head` names the homography network that came with
-    the extractor; `unit_norm` says whether global descriptors are L2-normalised at the index boundary.
+    the extractor; `unit_norm` says whether global descriptors are L2-normalised at the index boundary;
+    `tolerance_cells` is the reprojection error, in cells of the local map, up to which a match counts as an inlier
+    (the DHE paper: 48 px for cells of 16 px).
     """
 
     backbone: str
@@ -31,6 +33,7 @@ class Architecture:
     blocks: int | None = None
     head: str | None = None
     unit_norm: bool = True
+    tolerance_cells: float = 3.0
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class ModelFile:
     def extractor_fingerprint(self) -> str:
         """SHA-256 over all that decides the features: extractor weights, architecture and preprocessing."""
         extractor = {name: value for name, value in self.tensors.items() if not name.startswith("head.")}
-        architecture = asdict(self.architecture) | {"head": None}
+        architecture = asdict(replace(self.architecture, head=None, tolerance_cells=0.0))
         facts = json.dumps([architecture, asdict(self.preprocessing)], sort_keys=True)
         return hashlib.sha256(facts.encode() + tensors_digest(extractor).encode()).hexdigest()
 

@@ -15,19 +15,30 @@ from vpr_dhe.records import Image, Size, Verification
 
 _INLIER_COLOUR, _OUTLINE_COLOUR = (80, 220, 100), (255, 170, 40)
 _GAP_PX = 12
+_MIN_WIDTH_PX = 640
+_MAX_LINES = 60
 _SUBPIXEL_BITS = 4
 
 
 def draw_match(query: Image, candidate: Image, verification: Verification) -> Image:
-    """Draw query and candidate side by side, inliers joined, the query's outline projected into the candidate."""
+    """Draw query and candidate side by side, inliers joined, the query's outline projected into the candidate.
+
+    Small images are enlarged, and of many inliers every n-th is drawn, so that there is something to see.
+    """
+    left, right = image_size(query), image_size(candidate)
+    scale = max(1.0, _MIN_WIDTH_PX / min(left.width, right.width))
+    query, candidate = (cv2.resize(image, None, fx=scale, fy=scale) for image in (query, candidate))
     left, right = image_size(query), image_size(candidate)
     canvas = np.full((max(left.height, right.height), left.width + _GAP_PX + right.width, 3), 255, np.uint8)
     right_half = canvas[: right.height, left.width + _GAP_PX :]
     canvas[: left.height, : left.width], right_half[...] = query, candidate
     if verification.homography is not None:
-        _polygon(right_half, _outline(verification.homography, left))
+        zoom = np.diag([scale, scale, 1.0])
+        _polygon(right_half, _outline(zoom @ verification.homography @ np.linalg.inv(zoom), left))
     shift = np.array([left.width + _GAP_PX, 0.0])
-    for start, end in zip(verification.query_points, verification.candidate_points + shift, strict=True):
+    shown = slice(None, None, 1 + verification.inliers // _MAX_LINES)
+    starts, ends = scale * verification.query_points[shown], scale * verification.candidate_points[shown] + shift
+    for start, end in zip(starts, ends, strict=True):
         cv2.line(canvas, _fixed(start), _fixed(end), _INLIER_COLOUR, 1, cv2.LINE_AA, _SUBPIXEL_BITS)
         for point in (start, end):
             cv2.circle(canvas, _fixed(point), 2 << _SUBPIXEL_BITS, _INLIER_COLOUR, -1, cv2.LINE_AA, _SUBPIXEL_BITS)

@@ -151,15 +151,15 @@ def demo_table(demo: Demo) -> str:
     radius_m = 25.0
     rows = [
         [
-            answer.query,
-            answer.match.image,
+            _position_text(answer.query.position),
+            _position_text(answer.match.position),
             str(answer.match.inliers),
             f"{answer.distance_m:.1f} m",
             "right" if answer.distance_m <= radius_m else "wrong",
         ]
         for answer in demo.answers
     ]
-    sample = text_table(["query", "best match", "inliers", "apart", ""], rows)
+    sample = text_table(["query was taken at", "best match was taken at", "inliers", "apart", ""], rows)
     return f"{sample}\n\n{recall_table(demo.result)}\nall in {demo.seconds:.0f} s"
 
 

@@ -83,7 +83,7 @@ def fit(paths: Sequence[Path], settings: FitSettings, training_data: str) -> Mod
     tensors = {name: torch.from_numpy(array).half() for name, array in learned.items()}
     return ModelFile(
         name=SIFT_VLAD,
-        architecture=Architecture(backbone=SIFT_VLAD, aggregator="vlad"),
+        architecture=Architecture(backbone=SIFT_VLAD, aggregator="vlad", tolerance_cells=1.5),
         # Grey, in [0, 1]: nothing is subtracted or divided by.
         preprocessing=Preprocessing(*INPUT_SIZE, "area", True, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
         licence="Apache-2.0",
