@@ -73,8 +73,9 @@ class ImageRecord:
 class Preprocessing:
     """From a decoded image to a network's input.
 
-    Order of operations: scale to [0, 1], resize the tensor to exactly `width` x `height` (the aspect ratio is not
-    kept, so that every image has the same grid), subtract `mean` and divide by `std` per RGB channel.
+    In the order of operations that `order` names: scale to [0, 1]; resize the tensor to exactly `width` x `height`, the
+    aspect ratio not kept ("squeeze"), so that every image has the same grid; subtract `mean` and divide by `std` per
+    RGB channel. There is one mode and one order today; model files state them so that another is never taken for it.
     """
 
     width: int
@@ -83,6 +84,7 @@ class Preprocessing:
     antialias: bool
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    resize_mode: str = "squeeze"
     order: tuple[str, ...] = ("to_unit_range", "resize", "normalise")
 
     @property

@@ -17,8 +17,9 @@ from vpr_dhe.geometry.coordinates import homographies_between_originals
 from vpr_dhe.geometry.homography import is_usable
 
 MIN_MATCHES = 4
-_MAX_ITERATIONS = 2000
-_CONFIDENCE = 0.999
+# Few of the matches between two street views are inliers: with 1000 iterations recall is a point lower.
+_MAX_ITERATIONS = 3000
+_CONFIDENCE = 0.9999
 _SEED = 0
 _OPENCV_METHODS = {"ransac": cv2.RANSAC, "magsac": cv2.USAC_MAGSAC, "accurate": cv2.USAC_ACCURATE}
 
@@ -29,8 +30,7 @@ class RobustEstimator(HomographyEstimator):
     """A homography per candidate from its matches alone.
 
     `threshold_px` is the reprojection error, in pixels of the candidate's input, that separates inliers from outliers
-    while estimating; None takes half the tolerance that the matches state for themselves, as in the DHE paper (24 px
-    to estimate, 48 px to count).
+    while estimating; None takes the tolerance that the matches state for themselves.
     """
 
     def __init__(self, threshold_px: float | None = None) -> None:
@@ -48,7 +48,7 @@ class RobustEstimator(HomographyEstimator):
         matches = candidate.matches
         if len(matches.similarity) < MIN_MATCHES:
             return None
-        threshold = self.threshold_px if self.threshold_px is not None else matches.tolerance_px / 2
+        threshold = self.threshold_px if self.threshold_px is not None else matches.tolerance_px
         return self._fit(matches.query_points.cpu().numpy(), matches.candidate_points.cpu().numpy(), threshold)
 
     @abstractmethod

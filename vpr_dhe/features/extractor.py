@@ -16,19 +16,31 @@ from vpr_dhe.features.sift_vlad import SiftVladExtractor
 from vpr_dhe.images import image_size, to_network_input
 from vpr_dhe.models.catalogue import SIFT_VLAD, TIMM_PREFIX, open_model
 from vpr_dhe.models.model_file import ModelFile
-from vpr_dhe.records import Features, Frame, Image
+from vpr_dhe.records import Features, Frame, Image, Size
 
 
 def load_extractor(name: str, device: str = "cpu") -> Extractor:
-    """Load an extractor by the name of its model: a bundled one, `timm:NAME`, or the path of a model file.
+    """Load an extractor by the name of its model.
+
+    Args:
+        name: a bundled model, the path of a model file, or `timm:NAME`, where `timm:NAME@SIDE` chooses the input side
+            in pixels, rounded down to whole patches.
+        device: a torch device.
 
     Raises:
         ModelError: if the model is unknown, cannot be downloaded, or its file does not fit its architecture.
     """
-    model = timm_model_file(name.removeprefix(TIMM_PREFIX)) if name.startswith(TIMM_PREFIX) else open_model(name)
+    model = _open_timm(name) if name.startswith(TIMM_PREFIX) else open_model(name)
     if model.architecture.backbone == SIFT_VLAD:
         return SiftVladExtractor(model)
     return NeuralExtractor(model, name, torch.device(device))
+
+
+def _open_timm(name: str) -> ModelFile:
+    architecture, _, side = name.removeprefix(TIMM_PREFIX).partition("@")
+    if side and not side.isdecimal():
+        raise ModelError(f"{name!r} asks for an input side of {side!r}; expected pixels, such as {TIMM_PREFIX}NAME@322")
+    return timm_model_file(architecture, size=Size(int(side), int(side)) if side else None)
 
 
 class NeuralExtractor(Extractor):

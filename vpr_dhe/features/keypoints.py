@@ -14,12 +14,11 @@ from jaxtyping import Float32, Float64, UInt8
 from vpr_dhe.records import Image, Matches
 
 MAX_KEYPOINTS = 4000
-CONTRAST_THRESHOLD = 0.01
+CONTRAST_THRESHOLD = 0.02
 RATIO = 0.85
 # A rectified round knows where to look, so its ratio test only has to reject twins within the radius.
 RECTIFIED_RATIO = 0.95
-# Keypoints are exact to a pixel or two; estimators take half of this, as they do for grids.
-TOLERANCE_PX = 4.0
+TOLERANCE_PX = 3.0
 # SIFT gives a keypoint up to this many further orientations, each as a keypoint of its own.
 _MAX_ORIENTATIONS = 3
 _TWIN_PX = 0.01

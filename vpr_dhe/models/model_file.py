@@ -114,10 +114,13 @@ def _from_metadata(metadata: dict, tensors: dict[str, Tensor], path: Path) -> Mo
         preprocessing = dict(metadata["preprocessing"])
         for key in ("mean", "std", "order"):
             preprocessing[key] = tuple(preprocessing[key])
+        known = replace(Preprocessing(**preprocessing), resize_mode="squeeze", order=Preprocessing.order)
+        if Preprocessing(**preprocessing) != known:
+            raise ModelError(f"{path} wants preprocessing that this version does not know ({preprocessing}); update it")
         return ModelFile(
             name=metadata["name"],
             architecture=Architecture(**metadata["architecture"]),
-            preprocessing=Preprocessing(**preprocessing),
+            preprocessing=known,
             licence=metadata["licence"],
             training_data=metadata["training_data"],
             tensors=tensors,

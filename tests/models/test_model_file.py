@@ -1,0 +1,77 @@
+"""Model files: what is saved is loaded, and nothing else is."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from vpr_dhe.errors import ModelError
+from vpr_dhe.models.catalogue import open_model
+from vpr_dhe.models.model_file import Architecture, ModelFile, load_model, save_model
+from vpr_dhe.records import Preprocessing
+
+
+@pytest.fixture
+def model() -> ModelFile:
+    preprocessing = Preprocessing(32, 48, "bilinear", False, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    tensors = {"backbone.a": torch.arange(6.0).view(2, 3), "head.b": torch.ones(2, dtype=torch.float16)}
+    return ModelFile("m", Architecture("x", "gem", 3, "dhe", False, 2.5), preprocessing, "MIT", "photos", tensors)
+
+
+def test_round_trip(model, tmp_path):
+    save_model(model, tmp_path / "m.safetensors")
+    loaded = load_model(tmp_path / "m.safetensors")
+    assert replace(loaded, tensors={}) == replace(model, tensors={})
+    assert loaded.tensors.keys() == model.tensors.keys()
+    assert all(torch.equal(loaded.tensors[name], model.tensors[name]) for name in model.tensors)
+    assert loaded.tensors["head.b"].dtype == torch.float16
+    assert list(loaded.part("backbone")) == ["a"]
+
+
+def rewritten(model: ModelFile, path, change) -> None:
+    save_model(model, path)
+    with safe_open(path, "pt") as file:
+        metadata = json.loads(file.metadata()["vpr_dhe"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    change(metadata)
+    save_file(tensors, path, {"vpr_dhe": json.dumps(metadata)})
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda metadata: metadata.update(format="vpr-dhe model 99"), "metadata"),
+        (lambda metadata: metadata.pop("licence"), "incomplete metadata"),
+        (lambda metadata: metadata.update(sha256="0" * 64), "checksum"),
+        (lambda metadata: metadata["preprocessing"].update(order=["resize", "to_unit_range"]), "does not know"),
+        (lambda metadata: metadata["preprocessing"].update(resize_mode="crop"), "does not know"),
+        (lambda metadata: metadata["architecture"].update(neck="long"), "incomplete metadata"),
+    ],
+)
+def test_what_is_not_understood_is_refused(model, tmp_path, change, complaint):
+    rewritten(model, tmp_path / "m.safetensors", change)
+    with pytest.raises(ModelError, match=complaint):
+        load_model(tmp_path / "m.safetensors")
+
+
+def test_other_files_are_refused(tmp_path):
+    save_file({"a": torch.zeros(2)}, tmp_path / "plain.safetensors")
+    with pytest.raises(ModelError, match="import-weights"):
+        load_model(tmp_path / "plain.safetensors")
+    (tmp_path / "words.safetensors").write_text("words")
+    with pytest.raises(ModelError, match="not a readable"):
+        load_model(tmp_path / "words.safetensors")
+    with pytest.raises(ModelError, match="does not exist"):
+        load_model(tmp_path / "none.safetensors")
+
+
+def test_the_bundled_model_states_where_it_comes_from():
+    model = open_model("sift-vlad")
+    assert model.licence == "Apache-2.0"
+    assert "CC0" in model.training_data
+    assert all(tensor.dtype == torch.float16 for name, tensor in model.tensors.items() if name != "aggregator.offset")
+    with pytest.raises(ModelError, match="unknown model"):
+        open_model("sift-flad")
