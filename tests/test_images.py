@@ -1,5 +1,6 @@
 """Every kind of image file that people have, good and bad."""
 
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -126,6 +127,33 @@ def test_listing_says_what_is_wrong_with_a_folder(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(BadInputError, match="is a file"):
         list_images(tmp_path / "file")
+
+
+def test_links_to_folders_are_followed_once(picture, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    picture.save(tmp_path / "elsewhere" / "a.png")
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    (folder / "link").symlink_to(tmp_path / "elsewhere")
+    (folder / "loop").symlink_to(folder)
+    assert list_images(folder) == ["link/a.png"]
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.jpg")
+    with pytest.raises(ImageError, match="not a regular file"):
+        decode_image(tmp_path / "a.jpg")
+
+
+def test_a_photo_with_damaged_exif_keeps_its_pixels(picture, tmp_path):
+    picture.save(tmp_path / "a.jpg", exif=b"Exif\x00\x00II*\x00\xff\xff\xff\xff garbage")
+    assert decode_image(tmp_path / "a.jpg").shape == (40, 60, 3)
+
+
+def test_whole_numbers_of_32_bits_have_no_known_range(tmp_path):
+    PIL.Image.fromarray(np.full((40, 60), 128, np.int32)).save(tmp_path / "a.tif")
+    with pytest.raises(ImageError, match="32-bit"):
+        decode_image(tmp_path / "a.tif")
 
 
 def test_decoding_ahead_keeps_the_order_and_the_errors(picture, tmp_path):

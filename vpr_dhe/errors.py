@@ -7,7 +7,9 @@ VprDheError                   anything this package raises on purpose
 │   ├── ModelError            a model that is unknown, unavailable or inconsistent
 │   ├── VerifierError         a verifier that is unknown or cannot work with this model
 │   ├── IndexFormatError      a folder that is not an index, or one made for something else
-│   └── MissingExtraError     an optional dependency that is not installed
+│   └── MissingExtraError     an optional dependency that is not installed, or two that exclude each other
+├── AlignmentError            two images that no homography was found between; the command line exits with 1
+├── IndexBusyError            an index that another process is writing to; the command line exits with 1
 └── IndexDamagedError         stored data whose checksum no longer agrees; the command line exits with 1
 """
 
@@ -45,11 +47,15 @@ class IndexFormatError(BadInputError):
 
 
 class MissingExtraError(BadInputError):
-    """An optional dependency that is not installed; the message gives the install line."""
+    """An optional dependency that is not installed, or two that exclude each other; the message says what to do."""
 
 
 class IndexDamagedError(VprDheError):
     """Stored data that no longer agrees with its checksum."""
+
+
+class IndexBusyError(VprDheError):
+    """An index that another process is writing to."""
 
 
 class AlignmentError(VprDheError):

@@ -1,6 +1,7 @@
 """From image files to pixels, and from pixels to a network's input."""
 
 import io
+import os
 import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -8,8 +9,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import PIL.ExifTags
 import PIL.Image
-import PIL.ImageOps
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -24,7 +25,17 @@ MAX_PIXELS = 100_000_000
 # Less than this has no texture to describe.
 MIN_SIDE_PX = 16
 _TRANSPARENT_MODES = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
-_SIXTEEN_BIT_MODES = frozenset({"I", "I;16", "I;16B", "I;16L", "I;16N"})
+_SIXTEEN_BIT_MODES = frozenset({"I;16", "I;16B", "I;16L", "I;16N"})
+_UNBOUNDED_MODES = frozenset({"F", "I"})
+_TURNS = {
+    2: PIL.Image.Transpose.FLIP_LEFT_RIGHT,
+    3: PIL.Image.Transpose.ROTATE_180,
+    4: PIL.Image.Transpose.FLIP_TOP_BOTTOM,
+    5: PIL.Image.Transpose.TRANSPOSE,
+    6: PIL.Image.Transpose.ROTATE_270,
+    7: PIL.Image.Transpose.TRANSVERSE,
+    8: PIL.Image.Transpose.ROTATE_90,
+}
 
 # Our own limit is stricter than Pillow's and is checked before any pixel is decoded.
 warnings.filterwarnings("ignore", category=PIL.Image.DecompressionBombWarning)
@@ -41,18 +52,17 @@ def decode_image(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Image
             on a side. The message does not repeat the file's name.
     """
     try:
-        with PIL.Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as file:
+        with PIL.Image.open(io.BytesIO(source) if isinstance(source, bytes) else _regular_file(source)) as file:
             _check_size(Size(*file.size), max_pixels)
             file.load()
-            upright = PIL.ImageOps.exif_transpose(file)
-            return np.array(_to_rgb(upright), dtype=np.uint8)
-    except FileNotFoundError as error:
-        raise ImageError("the file does not exist") from error
+            return np.array(_upright(_to_rgb(file), _orientation(file)), dtype=np.uint8)
+    except ImageError:
+        raise
     except PIL.UnidentifiedImageError as error:
         raise ImageError("not an image in a format that can be read") from error
     except PIL.Image.DecompressionBombError as error:
         raise ImageError(f"more than the {max_pixels:,} pixels that are decoded at most; scale it down") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except Exception as error:  # decoders raise whatever the bytes lead them to
         raise ImageError(f"damaged or truncated image ({error})") from error
 
 
@@ -62,6 +72,25 @@ def decode_named(path: Path) -> Image:
         return decode_image(path)
     except ImageError as error:
         raise ImageError(f"{path}: {error}") from error
+
+
+def _regular_file(path: Path) -> Path:
+    """Refuse what is no file: reading a pipe would wait for ever."""
+    if not path.is_file():
+        raise ImageError("not a regular file" if path.exists() else "the file does not exist")
+    return path
+
+
+def _orientation(image: PIL.Image.Image) -> int:
+    """EXIF orientation, 1 to 8; 1 where the EXIF block cannot be read, because the pixels still can."""
+    try:
+        return int(image.getexif().get(PIL.ExifTags.Base.Orientation, 1))
+    except Exception:  # a damaged block raises whatever its bytes lead to
+        return 1
+
+
+def _upright(image: PIL.Image.Image, orientation: int) -> PIL.Image.Image:
+    return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
 
 
 def _check_size(size: Size, max_pixels: int) -> None:
@@ -78,8 +107,8 @@ def _to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
         # Pillow's own conversion clips at 255 instead of scaling.
         scaled = np.rint(np.asarray(image).astype(np.float64) / 257.0).clip(0, 255).astype(np.uint8)
         return PIL.Image.fromarray(scaled).convert("RGB")
-    if image.mode == "F":
-        raise ImageError("floating-point pixels of unknown range; save the image with 8 or 16 bits per channel")
+    if image.mode in _UNBOUNDED_MODES:
+        raise ImageError("32-bit pixels of unknown range; save the image with 8 or 16 bits per channel")
     if image.mode in _TRANSPARENT_MODES or "transparency" in image.info:
         opaque = PIL.Image.new("RGBA", image.size, (0, 0, 0, 255))
         return PIL.Image.alpha_composite(opaque, image.convert("RGBA")).convert("RGB")
@@ -118,7 +147,7 @@ def image_size(image: Image) -> Size:
 def list_images(folder: Path) -> list[str]:
     """Paths, relative to `folder` and sorted, of all files in it and below that have an image's extension.
 
-    Hidden files and folders are left out.
+    Hidden files and folders are left out; links to folders are followed, each folder once.
 
     Raises:
         BadInputError: if the folder is missing, is a file, or holds no image.
@@ -126,13 +155,28 @@ def list_images(folder: Path) -> list[str]:
     if not folder.is_dir():
         found = "is a file" if folder.exists() else "does not exist"
         raise BadInputError(f"folder {folder} {found}; expected a folder of images")
-    relative = (path.relative_to(folder) for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS)
-    paths = sorted(path.as_posix() for path in relative if not any(part.startswith(".") for part in path.parts))
+    paths = sorted(path.relative_to(folder).as_posix() for path in _visible_files(folder))
     if not paths:
         raise BadInputError(
             f"folder {folder} holds no images; expected files ending in {', '.join(sorted(EXTENSIONS))}"
         )
     return paths
+
+
+def _visible_files(folder: Path) -> Iterator[Path]:
+    """Files with an image's extension; a link that leads back up does not lead around for ever."""
+    entered: set[tuple[int, int]] = set()
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        status = Path(parent).stat()
+        if (status.st_dev, status.st_ino) in entered:
+            folders.clear()
+            continue
+        entered.add((status.st_dev, status.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in files:
+            path = Path(parent, name)
+            if not name.startswith(".") and path.suffix.lower() in EXTENSIONS:
+                yield path
 
 
 def to_network_input(

@@ -6,20 +6,15 @@ from functools import partial
 from pathlib import Path
 from time import perf_counter
 
-import numpy as np
-
-from vpr_dhe.errors import BadInputError, IndexFormatError
+from vpr_dhe.errors import BadInputError
 from vpr_dhe.estimators import DEFAULT, NONE, build_estimator
 from vpr_dhe.estimators.base import View, match_by_grid
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.images import decode_image
 from vpr_dhe.index.place_index import PlaceIndex
-from vpr_dhe.records import Features, Image, Localization, RankedMatch, Timing, Verification
+from vpr_dhe.records import NOT_VERIFIED, Features, Image, Localization, RankedMatch, Timing, Verification
 from vpr_dhe.verification import Verifier, align
-
-# Beyond the re-ranked candidates nothing was looked at, and nothing is claimed.
-NOT_VERIFIED = Verification(None, 0.0, np.empty((0, 2)), np.empty((0, 2)))
 
 
 @dataclass(frozen=True)
@@ -101,8 +96,6 @@ class Localizer:
         return Ranking(tuple(retrieved), tuple(reranked), timing)
 
     def _retrieve(self, query: Features, count: int) -> list[Candidate]:
-        if not len(self.index):
-            raise IndexFormatError(f"index {self.index.folder} holds no images; add some with `vpr-dhe index`")
         found = self.index.search(query.global_descriptor[None], count)
         return [
             Candidate(int(id), float(similarity))

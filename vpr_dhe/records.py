@@ -140,12 +140,16 @@ class Verification:
         return len(self.query_points)
 
 
+NOT_VERIFIED = Verification(None, 0.0, np.empty((0, 2)), np.empty((0, 2)))
+"""Nothing was found, or nothing was looked at: a candidate beyond those that are re-ranked."""
+
+
 @dataclass(frozen=True)
 class RankedMatch:
     """One answer to "where was this photo taken?"; `rank` starts at 1.
 
     `similarity` is the cosine of the global descriptors (1 - d^2 / 2 for models searched by L2 distance d). `score`
-    is the verifier's, or the similarity itself where nothing was verified; `verification` is None then. `probability`
+    is the verifier's, or the similarity itself where there was no verifier; `verification` is None then. `probability`
     stays None until the index is calibrated.
     """
 

@@ -13,11 +13,12 @@ from vpr_dhe.features.keypoints import detect_and_describe, match_keypoints, mat
 from vpr_dhe.geometry.coordinates import homographies_between_inputs, to_original
 from vpr_dhe.geometry.homography import reprojection_errors
 from vpr_dhe.images import image_size
-from vpr_dhe.records import Frame, Image, Matches, Size, Verification
+from vpr_dhe.records import NOT_VERIFIED, Frame, Image, Matches, Size, Verification
 
 # Radii, in pixels of the candidate, of the rounds that refine an alignment.
 _RECTIFIED_RADII_PX = (12.0, 4.0)
-_MIN_RECTIFIED_INLIERS = 8
+# Of thousands of keypoints a handful agree by chance.
+_MIN_CREDIBLE_INLIERS = 8
 _LEAST_AREA_RATIO = 1e-4
 # Fewer matches than determine a homography verify nothing.
 MIN_MATCHES = 4
@@ -48,6 +49,9 @@ class Verifier:
             for matrix, candidate, mask in zip(homographies.matrices.cpu(), candidates, masks, strict=True)
         ]
 
+    def _threshold_px(self, matches: Matches) -> float:
+        return matches.tolerance_px if self.inlier_threshold_px is None else self.inlier_threshold_px
+
     def _inlier_masks(
         self, query: View, candidates: Sequence[View], homographies: Homographies
     ) -> Bool[Tensor, "candidates matches"]:
@@ -58,7 +62,7 @@ class Verifier:
         in_inputs = homographies_between_inputs(
             homographies.matrices.cpu(), query.frame, [view.frame for view in candidates]
         )
-        threshold_px = torch.tensor([self.inlier_threshold_px or match.tolerance_px for match in matches])
+        threshold_px = torch.tensor([self._threshold_px(match) for match in matches])
         lengths = torch.tensor([len(match.similarity) for match in matches])
         considered = (torch.arange(source.shape[1]) < lengths[:, None]) & (lengths >= MIN_MATCHES)[:, None]
         close = reprojection_errors(in_inputs, source, target) < threshold_px[:, None]
@@ -77,20 +81,21 @@ def _verification(
 def align(query: Image, candidate: Image, verifier: Verifier) -> Verification:
     """Verify one pair of images by sparse keypoints, to a fraction of a pixel where the scene is planar or far away.
 
-    The first estimate is refined from matches of the rectified query, within ever smaller radii. A round replaces the
-    estimate only where it does not lose more than half of the inliers, so a bad warp cannot make a good one worse.
+    Too few inliers, or a homography that mirrors or collapses the image, verify nothing. The first estimate is
+    refined from matches of the rectified query, within ever smaller radii. A round replaces the estimate only where it
+    does not lose more than half of the inliers, so a bad warp cannot make a good one worse.
     """
     keypoints = detect_and_describe(candidate)
     best = _verify_pair(query, candidate, match_keypoints(detect_and_describe(query), keypoints), verifier)
     for radius_px in _RECTIFIED_RADII_PX:
-        if best.homography is None or not _keeps_its_side(best.homography, image_size(query)):
+        if best.homography is None or not _is_credible(best, image_size(query)):
             break
         matches = match_rectified(query, candidate, keypoints, best.homography, radius_px)
         refined = _verify_pair(query, candidate, matches, verifier)
-        if refined.inliers < max(_MIN_RECTIFIED_INLIERS, best.inliers / 2):
+        if refined.inliers < max(_MIN_CREDIBLE_INLIERS, best.inliers / 2):
             break
         best = refined
-    return best
+    return best if _is_credible(best, image_size(query)) else NOT_VERIFIED
 
 
 def _verify_pair(query: Image, candidate: Image, matches: Matches, verifier: Verifier) -> Verification:
@@ -99,7 +104,10 @@ def _verify_pair(query: Image, candidate: Image, matches: Matches, verifier: Ver
     return verifier.verify(View(query_frame, lambda: query), [view])[0]
 
 
-def _keeps_its_side(homography: Float64[np.ndarray, "3 3"], size: Size) -> bool:
-    """Whether the middle of the image stays in front of the horizon, is not mirrored, and does not collapse."""
+def _is_credible(found: Verification, size: Size) -> bool:
+    """Whether it is no accident: enough inliers, and no image mirrored, collapsed, or behind the horizon's line."""
+    homography = found.homography
+    if homography is None or found.inliers < _MIN_CREDIBLE_INLIERS:
+        return False
     depth = float(homography[2] @ [(size.width - 1) / 2, (size.height - 1) / 2, 1.0])
     return depth > 0 and float(np.linalg.det(homography)) > _LEAST_AREA_RATIO * depth**3

@@ -70,6 +70,11 @@ def test_matrices_are_double_normalised_and_finite(estimator):
     assert torch.isfinite(found.matrices).all()
 
 
+def test_no_candidates_are_no_homographies(estimator):
+    found = estimator.estimate(view(FRAMES[0]), [])
+    assert (tuple(found.matrices.shape), tuple(found.valid.shape)) == ((0, 3, 3), (0,))
+
+
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_too_few_matches_fail_without_an_exception(estimator, count):
     found = estimator.estimate(view(FRAMES[0]), [view(FRAMES[0], some_matches(a_homography(1), count, 0))])

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from vpr_dhe.errors import BadInputError, ImageError, IndexDamagedError, IndexFormatError
+from vpr_dhe.errors import BadInputError, ImageError, IndexBusyError, IndexDamagedError, IndexFormatError
 from vpr_dhe.images import decode_image
 from vpr_dhe.index import place_index
+from vpr_dhe.index.manifest import writing
 from vpr_dhe.index.place_index import PlaceIndex, check
 from vpr_dhe.places.standard import read_split
 from vpr_dhe.records import ImageRecord, Size
@@ -21,6 +22,10 @@ def index(photo_folder, tmp_path, thumbnail_extractor, monkeypatch) -> PlaceInde
     index = PlaceIndex.create(tmp_path / "index", thumbnail_extractor.spec, photo_folder)
     index.add(read_split(photo_folder).records, thumbnail_extractor, batch_size=2)
     return index
+
+
+def segment(index: PlaceIndex, number: int) -> Path:
+    return index.folder / "segments" / index.manifest.segments[number].name
 
 
 def flip_a_byte(path: Path, offset: int) -> None:
@@ -96,8 +101,10 @@ def test_an_interruption_keeps_what_was_extracted(photo_folder, tmp_path, thumbn
     thumbnail_extractor.extract = extract
     reopened = PlaceIndex.open(index.folder)
     assert len(reopened) == 8
-    reopened.add([record for record in records if record.path not in reopened.paths], thumbnail_extractor)
-    assert reopened.paths == {record.path for record in records}
+    assert [record.path for record in reopened.missing(records)] == [record.path for record in records[8:]]
+    assert reopened.add(records, thumbnail_extractor).added == 4
+    assert reopened.missing(records) == []
+    assert thumbnail_extractor.batches == [4, 4, 4]
     assert check(index.folder).damaged == ()
 
 
@@ -106,10 +113,70 @@ def test_a_failure_leaves_the_index_as_it_was(index, photo_folder, thumbnail_ext
         raise RuntimeError("out of memory")
 
     thumbnail_extractor.extract = failing
+    sealed = sorted((index.folder / "segments").iterdir())
+    (photo_folder / "later.png").write_bytes((photo_folder / "00.png").read_bytes())
     with pytest.raises(RuntimeError):
-        index.add([ImageRecord("00.png")], thumbnail_extractor)
+        index.add([ImageRecord("later.png")], thumbnail_extractor)
     assert len(PlaceIndex.open(index.folder)) == 12
-    assert sorted(path.name for path in (index.folder / "segments").iterdir()) == ["000000", "000001", "000002"]
+    assert sorted((index.folder / "segments").iterdir()) == sealed
+
+
+def test_an_interruption_in_the_middle_of_a_row_leaves_whole_rows(
+    photo_folder, tmp_path, thumbnail_extractor, monkeypatch
+):
+    from vpr_dhe.index.segments import SegmentWriter
+
+    write, written = SegmentWriter._write, []
+
+    def interrupted(self, name, data):
+        if len(written) == 9:
+            raise KeyboardInterrupt
+        written.append(name)
+        write(self, name, data)
+
+    monkeypatch.setattr(SegmentWriter, "_write", interrupted)
+    index = PlaceIndex.create(tmp_path / "index", thumbnail_extractor.spec, photo_folder)
+    with pytest.raises(KeyboardInterrupt):
+        index.add(read_split(photo_folder).records, thumbnail_extractor)
+    monkeypatch.undo()
+    assert len(PlaceIndex.open(index.folder)) == 2
+    assert check(index.folder).damaged == ()
+
+
+def test_two_writers_lose_nothing(photo_folder, tmp_path, thumbnail_extractor):
+    records = read_split(photo_folder).records
+    first = PlaceIndex.create(tmp_path / "index", thumbnail_extractor.spec, photo_folder)
+    second = PlaceIndex.open(tmp_path / "index")
+    first.add(records[:5], thumbnail_extractor)
+    second.add(records[3:9], thumbnail_extractor)
+    assert len(PlaceIndex.open(tmp_path / "index")) == 9
+    with writing(first.folder), pytest.raises(IndexBusyError, match="another process"):
+        first.add(records, thumbnail_extractor)
+
+
+def test_a_batch_of_unreadable_images_does_not_reach_the_extractor(photo_folder, tmp_path, thumbnail_extractor):
+    (photo_folder / "zz.png").write_bytes(b"broken")
+    index = PlaceIndex.create(tmp_path / "index", thumbnail_extractor.spec, photo_folder)
+    assert index.add(read_split(photo_folder).records, thumbnail_extractor, batch_size=1).added == 12
+    assert 0 not in thumbnail_extractor.batches
+
+
+def test_an_image_that_was_mended_is_no_longer_skipped(photo_folder, tmp_path, thumbnail_extractor):
+    whole = (photo_folder / "05.png").read_bytes()
+    (photo_folder / "05.png").write_bytes(b"broken")
+    index = PlaceIndex.create(tmp_path / "index", thumbnail_extractor.spec, photo_folder)
+    records = read_split(photo_folder).records
+    index.add(records, thumbnail_extractor)
+    (photo_folder / "05.png").write_bytes(whole)
+    index.add(records, thumbnail_extractor)
+    assert (len(index), index.manifest.skipped) == (12, ())
+
+
+def test_an_empty_index_finds_nothing_and_may_be_made_again(photo_folder, tmp_path, thumbnail_extractor):
+    index = PlaceIndex.create(tmp_path / "index", thumbnail_extractor.spec, photo_folder)
+    with pytest.raises(IndexFormatError, match="holds no images"):
+        index.search(torch.ones(1, 256), 1)
+    PlaceIndex.create(tmp_path / "index", thumbnail_extractor.spec, photo_folder)
 
 
 def test_another_model_is_refused(index, other_extractor):
@@ -124,23 +191,23 @@ def test_an_existing_folder_is_never_overwritten(index, photo_folder, thumbnail_
 
 @pytest.mark.parametrize("name", ["vectors.f32", "local_maps.crc32", "images.jsonl"])
 def test_a_flipped_byte_is_found_when_opening(index, name):
-    flip_a_byte(index.folder / "segments" / "000001" / name, 5)
+    flip_a_byte(segment(index, 1) / name, 5)
     with pytest.raises(IndexDamagedError, match=name):
         PlaceIndex.open(index.folder)
-    assert check(index.folder).damaged == (f"000001/{name}",)
+    assert check(index.folder).damaged == (f"{segment(index, 1).name}/{name}",)
 
 
 def test_a_flipped_byte_in_a_local_map_is_found_when_that_map_is_read(index):
-    flip_a_byte(index.folder / "segments" / "000001" / "local_maps.f16", 2 * 16 * 16 * 2 + 9)
+    flip_a_byte(segment(index, 1) / "local_maps.f16", 2 * 16 * 16 * 2 + 9)
     reopened = PlaceIndex.open(index.folder)
     reopened.local_maps([5, 6, 8, 9])
     with pytest.raises(IndexDamagedError, match="local map of image 2"):
         reopened.local_maps([0, 7])
-    assert check(index.folder).damaged == ("000001/local_maps.f16",)
+    assert check(index.folder).damaged == (f"{segment(index, 1).name}/local_maps.f16",)
 
 
 def test_a_missing_file_is_found(index):
-    (index.folder / "segments" / "000002" / "vectors.f32").unlink()
+    (segment(index, 2) / "vectors.f32").unlink()
     with pytest.raises(IndexDamagedError, match=r"vectors\.f32"):
         PlaceIndex.open(index.folder)
 

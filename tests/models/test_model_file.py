@@ -9,6 +9,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from vpr_dhe.errors import ModelError
+from vpr_dhe.models import model_file
 from vpr_dhe.models.catalogue import open_model
 from vpr_dhe.models.model_file import Architecture, ModelFile, load_model, save_model
 from vpr_dhe.records import Preprocessing
@@ -37,6 +38,8 @@ def rewritten(model: ModelFile, path, change) -> None:
         metadata = json.loads(file.metadata()["vpr_dhe"])
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     change(metadata)
+    if "sha256" in metadata and metadata["sha256"] != "0" * 64:
+        metadata["sha256"] = model_file._digest(metadata, tensors)
     save_file(tensors, path, {"vpr_dhe": json.dumps(metadata)})
 
 
@@ -55,6 +58,20 @@ def test_what_is_not_understood_is_refused(model, tmp_path, change, complaint):
     rewritten(model, tmp_path / "m.safetensors", change)
     with pytest.raises(ModelError, match=complaint):
         load_model(tmp_path / "m.safetensors")
+
+
+def test_changed_facts_are_found(model, tmp_path):
+    path = tmp_path / "m.safetensors"
+    save_model(model, path)
+    path.write_bytes(path.read_bytes().replace(b"bilinear", b"bicubic "))
+    with pytest.raises(ModelError, match="checksum"):
+        load_model(path)
+
+
+@pytest.mark.parametrize("name", ["m.bin", "none/m.safetensors"])
+def test_model_files_are_written_only_where_they_can_be_found(model, tmp_path, name):
+    with pytest.raises(ModelError):
+        save_model(model, tmp_path / name)
 
 
 def test_other_files_are_refused(tmp_path):

@@ -57,7 +57,8 @@ def test_names_carry_position_zone_and_heading():
     assert record.position == MetricPosition(302821.33, 5787812.30, "UTM 31U")
     assert record.heading_deg == 270
     assert record_of("@1.5@2.5@.jpg").position == MetricPosition(1.5, 2.5, "UTM")
-    assert record_of("holiday.jpg").position is None
+    for name in ("holiday.jpg", "@home.jpg", "@nan@2@31@U@.jpg", "@1@inf@.jpg"):
+        assert record_of(name).position is None
 
 
 def test_folders_without_positions_correspond_by_place(tmp_path):
@@ -85,13 +86,12 @@ def test_malformed_trees_are_explained(tmp_path):
         read_places(tmp_path)
     (tmp_path / "images/test/queries/holiday.jpg").unlink()
     touch_image(tmp_path / "images/test/queries" / "@north@by@west.jpg")
-    with pytest.raises(DatasetError, match="utm_east"):
+    with pytest.raises(DatasetError, match=r"west\.jpg has no metric position.*utm_east"):
         read_places(tmp_path)
 
 
 def test_positions_of_different_zones_are_not_mixed(tmp_path):
     touch_image(tmp_path / "images/test/database" / standard_name(0, 0))
-    touch_image(tmp_path / "images/test/database" / standard_name(1, 0, zone="32@U"))
-    touch_image(tmp_path / "images/test/queries" / standard_name(0, 0))
+    touch_image(tmp_path / "images/test/queries" / standard_name(0, 0, zone="32@U"))
     with pytest.raises(DatasetError, match="UTM 31U and UTM 32U"):
         read_places(tmp_path)

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from vpr_dhe.cli.common import require_writable
+
 NAME = "align"
 
 
@@ -33,6 +35,7 @@ def run(
     from vpr_dhe.localizer import build_aligner
     from vpr_dhe.report.drawing import draw_overlay, write_picture
 
+    require_writable(overlay)
     a, b = decode_named(image_a), decode_named(image_b)
     align = build_aligner(method, model)
     started = perf_counter()

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vpr_dhe.errors import BadInputError
@@ -39,7 +40,7 @@ def progress_bar(total: int, description: str, unit: str) -> "tqdm":
 
 @contextmanager
 def stages() -> Iterator[Callable[[str, int], Callable[[int], object]]]:
-    """Callable[[int], object] bars one after the other: each call ends the bar before it and starts the next."""
+    """Progress bars one after the other: each call ends the bar before it and starts the next."""
     with ExitStack() as stack:
 
         def start(description: str, total: int) -> Callable[[int], object]:
@@ -47,6 +48,15 @@ def stages() -> Iterator[Callable[[str, int], Callable[[int], object]]]:
             return stack.enter_context(progress_bar(total, description, "image")).update
 
         yield start
+
+
+def require_writable(path: Path | None) -> None:
+    """Find out before the work whether its results can be written."""
+    if path is None:
+        return
+    if path.is_dir() or not path.parent.is_dir():
+        found = "is a folder" if path.is_dir() else "lies in a folder that does not exist"
+        raise BadInputError(f"{path} {found}; give the name of a file in an existing folder")
 
 
 def parse_ranks(text: str) -> tuple[int, ...]:

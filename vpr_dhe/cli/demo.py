@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from vpr_dhe.cli.common import stages
+from vpr_dhe.cli.common import require_writable, stages
 
 NAME = "demo"
 
@@ -19,10 +19,14 @@ def run(
     seed: Annotated[int, typer.Option(min=0, help="Which town to build.")] = 0,
 ) -> None:
     """Build a small town, index it, and ask where new photos of it were taken."""
+    from vpr_dhe.errors import BadInputError
     from vpr_dhe.evaluation.demo import run_demo
     from vpr_dhe.report.drawing import draw_match, write_picture
     from vpr_dhe.report.formats import demo_table
 
+    require_writable(picture)
+    if keep and keep.exists() and (not keep.is_dir() or any(keep.iterdir())):
+        raise BadInputError(f"{keep} already exists; give the name of a new folder to keep the town in")
     with nullcontext(keep) if keep else TemporaryDirectory(prefix="vpr-dhe-demo-") as folder, stages() as stage:
         demo = run_demo(Path(folder), seed=seed, queries=queries, stage=stage)
     write_picture(draw_match(demo.shown.query, demo.shown.candidate, demo.shown.verification), picture)

@@ -1,12 +1,13 @@
 """`vpr-dhe evaluate`: recall@N of a model and a verifier on a data set."""
 
+import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
 
-from vpr_dhe.cli.common import Device, parse_ranks, pick_device, progress_bar
+from vpr_dhe.cli.common import Device, parse_ranks, pick_device, progress_bar, require_writable
 
 NAME = "evaluate"
 
@@ -32,6 +33,7 @@ def run(
     from vpr_dhe.places import Protocol, read_places
     from vpr_dhe.report.formats import recall_table
 
+    require_writable(out)
     ranks = parse_ranks(recall_at)
     dataset = read_places(data, layout, Protocol(split, radius_m, frame_tolerance))
     extractor = load_extractor(model, pick_device(device))
@@ -44,6 +46,8 @@ def run(
         localizer = Localizer(index, extractor, chosen, rerank=rerank)
         with progress_bar(len(dataset.queries.records), "queries", "image") as bar:
             result = evaluate(dataset, localizer, verifier, ranks=ranks, progress=bar.update)
+    for image in result.unreadable:
+        print(f"skipped {image.path}: {image.reason}", file=sys.stderr)
+    print(recall_table(result))
     if out:
         write_results(result, out)
-    print(recall_table(result))

@@ -30,12 +30,13 @@ def run(
     extractor = load_extractor(model, pick_device(device))
     index = PlaceIndex.open(out) if add and out.exists() else PlaceIndex.create(out, extractor.spec, images)
     index.require_images_folder(images)
-    known = index.paths
-    fresh = [record for record in records if record.path not in known]
+    fresh = index.missing(records)
     try:
         with progress_bar(len(fresh), "indexing", "image") as bar:
             report = index.add(fresh, extractor, batch_size=batch_size, strict=strict, progress=bar.update)
     except KeyboardInterrupt:
+        for image in index.manifest.skipped:
+            print(f"skipped {image.path}: {image.reason}", file=sys.stderr)
         print(f"interrupted: {len(index)} images are safe in {out}; go on with --add", file=sys.stderr)
         raise typer.Exit(1) from None
     for image in report.skipped:

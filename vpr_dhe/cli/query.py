@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
-from vpr_dhe.cli.common import Device, pick_device, progress_bar
+from vpr_dhe.cli.common import Device, pick_device, progress_bar, require_writable
 
 if TYPE_CHECKING:
     from vpr_dhe.localizer import Localizer
@@ -43,6 +43,7 @@ def run(
     from vpr_dhe.localizer import Localizer
     from vpr_dhe.report.formats import FORMATS, AnswerSheet, json_line
 
+    require_writable(out)
     paths = [path for given in queries for path in _expand(given)]
     localizer = Localizer.open(index, verifier=verifier, rerank=rerank, device=pick_device(device), model=model)
     answers: list[Answer] = []
@@ -60,7 +61,8 @@ def run(
 
 
 def _sink(out: Path | None) -> AbstractContextManager[TextIO]:
-    return out.open("w", encoding="utf-8") if out else nullcontext(sys.stdout)
+    # A file name may hold bytes that are no UTF-8; they pass through as they are.
+    return out.open("w", encoding="utf-8", errors="surrogateescape") if out else nullcontext(sys.stdout)
 
 
 def _expand(given: Path) -> list[Path]:

@@ -38,6 +38,8 @@ class RobustEstimator(HomographyEstimator):
 
     def estimate(self, query: View, candidates: Sequence[View]) -> Homographies:
         """Estimate from `View.matches`; fewer than four matches, or no model found, is a failure."""
+        if not candidates:
+            return Homographies(torch.empty(0, 3, 3, dtype=torch.float64), torch.empty(0, dtype=torch.bool))
         fits = [self._fit_or_none(candidate) for candidate in candidates]
         estimated = torch.tensor([fit is not None for fit in fits], dtype=torch.bool)
         matrices = torch.from_numpy(np.stack([np.eye(3) if fit is None else fit for fit in fits]))

@@ -10,11 +10,11 @@ from vpr_dhe.estimators import DEFAULT
 from vpr_dhe.evaluation.runs import EvaluationResult, evaluate, index_database
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.images import decode_image
-from vpr_dhe.localizer import NOT_VERIFIED, Localizer, build_verifier
+from vpr_dhe.localizer import Localizer, build_verifier
 from vpr_dhe.models import catalogue
 from vpr_dhe.places import read_places
 from vpr_dhe.places.synthetic_town import SyntheticTown, write_town
-from vpr_dhe.records import Image, ImageRecord, MetricPosition, Progress, RankedMatch, Verification
+from vpr_dhe.records import NOT_VERIFIED, Image, ImageRecord, MetricPosition, Progress, RankedMatch, Verification
 
 # Queries shown one by one in the table.
 _EXAMPLES = 8

@@ -7,9 +7,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from vpr_dhe.errors import ImageError
+from vpr_dhe.errors import BadInputError, ImageError
 from vpr_dhe.evaluation.recall import recall_at
 from vpr_dhe.features.base import Extractor
+from vpr_dhe.index.manifest import SkippedImage
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.localizer import Candidate, Localizer, Ranking
 from vpr_dhe.places.base import PlaceDataset
@@ -32,7 +33,7 @@ class EvaluationResult:
     num_database: int
     num_queries: int
     num_queries_with_positive: int
-    num_unreadable: int
+    unreadable: tuple[SkippedImage, ...]
     retrieval: dict[int, float]
     reranked: dict[int, float]
     timing: Timing
@@ -57,9 +58,12 @@ def evaluate(
 ) -> EvaluationResult:
     """Ask every query of a data set and compare the answers with its ground truth."""
     count = max(*ranks, localizer.rerank if localizer.verifier else 1)
-    rankings = [
-        _rank(localizer, dataset.queries.folder / record.path, count, progress) for record in dataset.queries.records
-    ]
+    folder, records = dataset.queries.folder, dataset.queries.records
+    asked = [_rank(localizer, folder, record.path, count, progress) for record in records]
+    unreadable = [answer for answer in asked if isinstance(answer, SkippedImage)]
+    if len(unreadable) == len(asked):
+        raise BadInputError(f"none of the {len(asked)} queries in {folder} could be read ({unreadable[0].reason})")
+    rankings = [None if isinstance(answer, SkippedImage) else answer for answer in asked]
     row_of = {record.path: row for row, record in enumerate(dataset.database.records)}
 
     def rows(candidates: Sequence[Candidate]) -> list[int]:
@@ -75,25 +79,23 @@ def evaluate(
         num_database=len(dataset.database.records),
         num_queries=len(rankings),
         num_queries_with_positive=sum(len(right) > 0 for right in dataset.positives),
-        num_unreadable=len(rankings) - len(read) + len(localizer.index.manifest.skipped),
+        unreadable=(*localizer.index.manifest.skipped, *unreadable),
         retrieval=recall_at([rows(r.retrieved) if r else [] for r in rankings], dataset.positives, ranks),
         reranked=recall_at([rows(r.reranked) if r else [] for r in rankings], dataset.positives, ranks),
         timing=_median_timing([ranking.timing for ranking in read]),
     )
 
 
-def _rank(localizer: Localizer, path: Path, count: int, progress: Progress) -> Ranking | None:
+def _rank(localizer: Localizer, folder: Path, path: str, count: int, progress: Progress) -> Ranking | SkippedImage:
     try:
-        return localizer.rank(path, count)
-    except ImageError:
-        return None
+        return localizer.rank(folder / path, count)
+    except ImageError as error:
+        return SkippedImage(path, str(error))
     finally:
         progress(1)
 
 
 def _median_timing(timings: Sequence[Timing]) -> Timing:
-    if not timings:
-        return Timing(0.0, 0.0, 0.0)
     return Timing(
         median(timing.extract_ms for timing in timings),
         median(timing.search_ms for timing in timings),
@@ -112,7 +114,7 @@ def result_document(result: EvaluationResult) -> dict[str, Any]:
         "num_database": result.num_database,
         "num_queries": result.num_queries,
         "num_queries_with_positive": result.num_queries_with_positive,
-        "num_unreadable": result.num_unreadable,
+        "unreadable": [image.path for image in result.unreadable],
         "recall": {
             "retrieval": {str(rank): value for rank, value in result.retrieval.items()},
             "reranked": {str(rank): value for rank, value in result.reranked.items()},

@@ -32,12 +32,12 @@ class SiftVladExtractor(Extractor):
     The local map describes each cell of the image, squeezed to 384 x 384, at two scales, projected to 128 dimensions.
     """
 
-    def __init__(self, model: ModelFile) -> None:
+    def __init__(self, model: ModelFile, name: str = SIFT_VLAD) -> None:
         self.model_file = model
         self._vlad = VladModel.from_tensors(model.part("aggregator"))
         self._local_projection = model.part("backbone")["local_projection"].float()
         self.spec = ExtractorSpec(
-            model=SIFT_VLAD,
+            model=name,
             fingerprint=model.extractor_fingerprint,
             dimension=len(self._vlad.offset),
             local_dimension=self._local_projection.shape[1],

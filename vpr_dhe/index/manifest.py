@@ -1,19 +1,23 @@
 """The manifest: the one file that says what an index holds; what it does not name does not exist."""
 
+import fcntl
 import hashlib
 import json
 import os
+from collections.abc import Iterator, Sequence, Set
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vpr_dhe.errors import IndexDamagedError, IndexFormatError
+from vpr_dhe.errors import IndexBusyError, IndexDamagedError, IndexFormatError
 from vpr_dhe.features.base import ExtractorSpec
 from vpr_dhe.index.segments import FileFact, SegmentFact, sync_folder
 from vpr_dhe.records import Grid, Size
 
 FORMAT = "vpr-dhe index 1"
 FILE_NAME = "manifest.json"
+LOCK_NAME = "writer.lock"
 
 
 @dataclass(frozen=True)
@@ -46,10 +50,14 @@ class Manifest:
         """The same manifest with one more segment."""
         return replace(self, segments=(*self.segments, segment))
 
-    def with_skipped(self, skipped: tuple[SkippedImage, ...]) -> "Manifest":
+    def with_skipped(self, skipped: Sequence[SkippedImage]) -> "Manifest":
         """The same manifest with these skipped images; a path that was skipped before is remembered once."""
         remembered = {image.path: image for image in (*self.skipped, *skipped)}
         return replace(self, skipped=tuple(remembered.values()))
+
+    def without_skipped(self, paths: Set[str]) -> "Manifest":
+        """The same manifest, these paths no longer skipped: they could be read after all."""
+        return replace(self, skipped=tuple(image for image in self.skipped if image.path not in paths))
 
 
 def publish(manifest: Manifest, folder: Path) -> None:
@@ -63,6 +71,21 @@ def publish(manifest: Manifest, folder: Path) -> None:
         os.fsync(file.fileno())
     temporary.replace(folder / FILE_NAME)
     sync_folder(folder)
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Hold the only right to write to an index; it ends with the process, however that ends.
+
+    Raises:
+        IndexBusyError: if another process is writing.
+    """
+    with (folder / LOCK_NAME).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise IndexBusyError(f"another process is writing to {folder}; wait until it is done") from error
+        yield
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -85,7 +108,10 @@ def read_manifest(folder: Path) -> Manifest:
     content: dict[str, Any] = document.get("content", {})
     if _digest(content) != document.get("sha256"):
         raise IndexDamagedError(f"{path} does not agree with its checksum; index the images again")
-    return _from_json(content)
+    try:
+        return _from_json(content)
+    except (KeyError, TypeError) as error:
+        raise IndexFormatError(f"{path} was written by another version ({error}); index the images again") from error
 
 
 def _digest(content: Any) -> str:

@@ -15,7 +15,7 @@ from vpr_dhe.errors import BadInputError, IndexFormatError, ModelError
 from vpr_dhe.features.base import Extractor, ExtractorSpec
 from vpr_dhe.index.ingest import Batch, decoded_batches
 from vpr_dhe.index.local_maps import CODEC
-from vpr_dhe.index.manifest import Manifest, SkippedImage, publish, read_manifest
+from vpr_dhe.index.manifest import FILE_NAME, LOCK_NAME, Manifest, SkippedImage, publish, read_manifest, writing
 from vpr_dhe.index.segments import IndexedImage, Segment, SegmentWriter, damaged_files
 from vpr_dhe.index.vectors import Neighbours, VectorIndex
 from vpr_dhe.records import Frame, ImageRecord, Progress
@@ -55,6 +55,7 @@ class PlaceIndex:
         self._load(manifest)
 
     def _load(self, manifest: Manifest) -> None:
+        self._release()
         self.manifest = manifest
         self._segments = [Segment(self._folder / _SEGMENTS, fact, manifest.spec) for fact in manifest.segments]
         self._starts = [0, *accumulate(fact.count for fact in manifest.segments)]
@@ -62,14 +63,18 @@ class PlaceIndex:
         stacked = np.concatenate(vectors) if vectors else np.empty((0, manifest.spec.dimension), np.float32)
         self._vectors = VectorIndex(stacked, unit_norm=manifest.spec.unit_norm)
 
+    def _release(self) -> None:
+        for segment in getattr(self, "_segments", ()):
+            segment.local_maps.close()
+
     @classmethod
     def create(cls, folder: Path, spec: ExtractorSpec, images_folder: Path) -> "PlaceIndex":
-        """Make an empty index.
+        """Make an empty index; an index that never held an image is no obstacle.
 
         Raises:
-            BadInputError: if `folder` already exists and holds anything.
+            BadInputError: if `folder` already exists and holds anything else.
         """
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if folder.exists() and not _is_vacant(folder):
             raise BadInputError(f"{folder} already exists; give the name of a new folder for the index")
         folder.mkdir(parents=True, exist_ok=True)
         manifest = Manifest(spec=spec, images_folder=str(images_folder.resolve()), codec=CODEC)
@@ -102,11 +107,6 @@ class PlaceIndex:
     def __len__(self) -> int:
         return self.manifest.count
 
-    @property
-    def paths(self) -> frozenset[str]:
-        """Paths of all images that are in the index."""
-        return frozenset(image.record.path for segment in self._segments for image in segment.images)
-
     def add(
         self,
         records: Sequence[ImageRecord],
@@ -117,6 +117,8 @@ class PlaceIndex:
         progress: Progress = lambda _: None,
     ) -> AddReport:
         """Extract images and add them, segment by segment; what is sealed stays, whatever happens later.
+
+        Images whose path the index holds already are left as they are.
 
         Args:
             records: images, with paths relative to the index's images folder.
@@ -130,28 +132,39 @@ class PlaceIndex:
             ImageError: with `strict`, at the first image that cannot be read.
         """
         self.require(extractor.spec)
-        folder = Path(self.manifest.images_folder)
-        before, skipped = len(self), []
-        try:
-            for start in range(0, len(records), SEGMENT_IMAGES):
-                chunk = records[start : start + SEGMENT_IMAGES]
-                batches = decoded_batches(folder, chunk, batch_size=batch_size, strict=strict)
-                skipped += self._add_segment(batches, extractor, progress)
-        finally:
-            self._load(self.manifest)
-        return AddReport(len(self) - before, tuple(skipped))
+        with writing(self._folder):
+            # Another writer may have published since this index was opened.
+            self._load(read_manifest(self._folder))
+            before, skipped = len(self), []
+            fresh = self.missing(records)
+            try:
+                for start in range(0, len(fresh), SEGMENT_IMAGES):
+                    chunk = fresh[start : start + SEGMENT_IMAGES]
+                    folder = Path(self.manifest.images_folder)
+                    batches = decoded_batches(folder, chunk, batch_size=batch_size, strict=strict)
+                    skipped += self._add_segment(batches, extractor, progress)
+            finally:
+                self._load(self.manifest)
+            return AddReport(len(self) - before, tuple(skipped))
+
+    def missing(self, records: Sequence[ImageRecord]) -> list[ImageRecord]:
+        """Those of the records whose paths are not in the index, each once."""
+        known = {image.record.path for segment in self._segments for image in segment.images}
+        return [record for path, record in {record.path: record for record in records}.items() if path not in known]
 
     def _add_segment(self, batches: Iterable[Batch], extractor: Extractor, progress: Progress) -> list[SkippedImage]:
-        writer = SegmentWriter(self._folder / _SEGMENTS, f"{len(self.manifest.segments):06d}")
+        writer = SegmentWriter(self._folder / _SEGMENTS, len(self.manifest.segments))
         skipped: list[SkippedImage] = []
         try:
             for batch in batches:
-                for row, features in zip(batch.rows, extractor.extract(batch.images), strict=True):
+                described = extractor.extract(batch.images) if batch.images else []
+                for row, features in zip(batch.rows, described, strict=True):
                     comparable = self._comparable(features.global_descriptor)
                     writer.append(row, replace(features, global_descriptor=comparable))
                 skipped += batch.skipped
                 progress(len(batch))
         except KeyboardInterrupt:
+            # What was extracted so far is kept: minutes of work, and the caller will want to go on from there.
             self._seal(writer, skipped)
             raise
         except BaseException:
@@ -161,9 +174,9 @@ class PlaceIndex:
         return skipped
 
     def _seal(self, writer: SegmentWriter, skipped: Sequence[SkippedImage]) -> None:
-        manifest = self.manifest.with_skipped(tuple(skipped))
+        manifest = self.manifest.with_skipped(skipped)
         if writer.count:
-            manifest = manifest.with_segment(writer.seal())
+            manifest = manifest.with_segment(writer.seal()).without_skipped(writer.paths)
         else:
             writer.discard()
         publish(manifest, self._folder)
@@ -186,7 +199,13 @@ class PlaceIndex:
             )
 
     def search(self, descriptors: Float[Tensor, "queries dimension"], count: int) -> Neighbours:
-        """Find the ids of the `count` images nearest to each query descriptor."""
+        """Find the ids of the `count` images nearest to each query descriptor, or of all there are.
+
+        Raises:
+            IndexFormatError: if the index holds no images.
+        """
+        if not len(self):
+            raise IndexFormatError(f"index {self._folder} holds no images; add some with `vpr-dhe index`")
         return self._vectors.search(self._comparable(descriptors).cpu().numpy(), count)
 
     def _comparable(self, descriptors: Float[Tensor, "*queries dimension"]) -> Float32[Tensor, "*queries dimension"]:
@@ -228,10 +247,6 @@ class PlaceIndex:
             maps[here] = self._segments[number].local_maps.read([places[place][1] for place in here])
         return maps
 
-    def check(self) -> CheckReport:
-        """Compare every stored file with its checksum."""
-        return check(self._folder)
-
     def _row(self, id: int) -> IndexedImage:
         segment, row = self._locate(id)
         return self._segments[segment].images[row]
@@ -252,3 +267,12 @@ def check(folder: Path) -> CheckReport:
     return CheckReport(
         manifest.count, len(manifest.skipped), len(manifest.segments), tuple(damaged), manifest.spec.model
     )
+
+
+def _is_vacant(folder: Path) -> bool:
+    """Whether a folder is empty, or an index without segments that a failed run left behind."""
+    if not folder.is_dir():
+        return False
+    if {path.name for path in folder.iterdir()} - {FILE_NAME, LOCK_NAME, _SEGMENTS}:
+        return False
+    return not (folder / FILE_NAME).exists() or not read_manifest(folder).segments

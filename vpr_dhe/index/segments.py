@@ -8,6 +8,7 @@ per image). Rows mean the same image in all four.
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import zlib
 from collections.abc import Iterator
@@ -64,21 +65,31 @@ class IndexedImage:
 
 
 class SegmentWriter:
-    """Writes one segment row by row; memory does not grow with the number of rows."""
+    """Writes one segment row by row; of features nothing stays in memory.
 
-    def __init__(self, folder: Path, name: str) -> None:
-        self._final = folder / name
-        self._temporary = folder / f"{name}{_TEMPORARY_SUFFIX}"
-        # What an interrupted run left under these names was never named by a manifest: it is garbage.
-        for leftover in (self._temporary, self._final):
-            shutil.rmtree(leftover, ignore_errors=True)
+    A row counts once all of it is written, so an interruption between its parts leaves no trace.
+    """
+
+    def __init__(self, folder: Path, number: int) -> None:
+        # A name that was never used: what an interrupted run left behind may not be touched, nor taken for ours.
+        self._final = folder / f"{number:06d}-{secrets.token_hex(4)}"
+        self._temporary = self._final.with_suffix(_TEMPORARY_SUFFIX)
         self._temporary.mkdir(parents=True)
-        self._files = {
-            file_name: (self._temporary / file_name).open("wb")
-            for file_name in (VECTORS, LOCAL_MAPS, CHECKSUMS, IMAGES)
-        }
-        self._digests = {file_name: hashlib.sha256() for file_name in self._files}
-        self.count = 0
+        names = (VECTORS, LOCAL_MAPS, CHECKSUMS, IMAGES)
+        self._files = {name: (self._temporary / name).open("wb") for name in names}
+        self._digests = {name: hashlib.sha256() for name in names}
+        self._paths: list[str] = []
+        self._whole = (0, self._state())
+
+    @property
+    def count(self) -> int:
+        """Number of whole rows."""
+        return self._whole[0]
+
+    @property
+    def paths(self) -> frozenset[str]:
+        """Paths of the images in whole rows."""
+        return frozenset(self._paths[: self.count])
 
     def append(self, image: IndexedImage, features: Features) -> None:
         """Add one row."""
@@ -86,25 +97,31 @@ class SegmentWriter:
         self._write(VECTORS, features.global_descriptor.cpu().numpy().astype("<f4").tobytes())
         self._write(LOCAL_MAPS, local_map)
         self._write(CHECKSUMS, zlib.crc32(local_map).to_bytes(4, "little"))
-        self._write(IMAGES, (json.dumps(_image_to_json(image)) + "\n").encode())
-        self.count += 1
+        self._write(IMAGES, (json.dumps(asdict(image)) + "\n").encode())
+        self._paths.append(image.record.path)
+        # One assignment, which an interruption comes before or after.
+        self._whole = (len(self._paths), self._state())
 
-    def _write(self, file_name: str, data: bytes) -> None:
-        self._files[file_name].write(data)
-        self._digests[file_name].update(data)
+    def _write(self, name: str, data: bytes) -> None:
+        self._files[name].write(data)
+        self._digests[name].update(data)
+
+    def _state(self) -> tuple[FileFact, ...]:
+        """Size and digest of each file as they are now."""
+        return tuple(FileFact(name, file.tell(), self._digests[name].hexdigest()) for name, file in self._files.items())
 
     def seal(self) -> SegmentFact:
-        """Make the rows durable under the final name; they count once a manifest names the segment."""
-        facts = []
-        for file_name, file in self._files.items():
-            file.flush()
+        """Make the whole rows durable under the final name; they count once a manifest names the segment."""
+        count, facts = self._whole
+        for fact in facts:
+            file = self._files[fact.name]
+            file.truncate(fact.bytes)
             os.fsync(file.fileno())
-            facts.append(FileFact(file_name, file.tell(), self._digests[file_name].hexdigest()))
             file.close()
         sync_folder(self._temporary)
         self._temporary.rename(self._final)
         sync_folder(self._final.parent)
-        return SegmentFact(self._final.name, self.count, tuple(facts))
+        return SegmentFact(self._final.name, count, facts)
 
     def discard(self) -> None:
         """Drop everything that was written."""
@@ -119,6 +136,7 @@ class Segment:
     def __init__(self, folder: Path, fact: SegmentFact, spec: ExtractorSpec) -> None:
         self._folder, self._fact, self._spec = folder / fact.name, fact, spec
         content = {file.name: self._checked(file) for file in fact.files if file.name != LOCAL_MAPS}
+        self._require_size(next(file for file in fact.files if file.name == LOCAL_MAPS))
         self.vectors: Float32[np.ndarray, "count dimension"] = np.frombuffer(content[VECTORS], "<f4").reshape(
             fact.count, spec.dimension
         )
@@ -127,6 +145,12 @@ class Segment:
         self.local_maps = LocalMapFile(
             self._folder / LOCAL_MAPS, cells, spec.local_dimension, np.frombuffer(content[CHECKSUMS], "<u4")
         )
+
+    def _require_size(self, file: FileFact) -> None:
+        """Local maps are checked one by one as they are read; a missing or shortened file shows at once."""
+        path = self._folder / file.name
+        if not path.is_file() or path.stat().st_size != file.bytes:
+            raise IndexDamagedError(_damage(path, "is missing or not of its size, and fails its checksum"))
 
     def _checked(self, file: FileFact) -> bytes:
         path = self._folder / file.name
@@ -166,10 +190,6 @@ def _sha256(path: Path) -> str:
 
 def _damage(path: Path, what: str) -> str:
     return f"{path} {what}; run `vpr-dhe check` on the index, then index these images again"
-
-
-def _image_to_json(image: IndexedImage) -> dict[str, Any]:
-    return asdict(image)
 
 
 def _image_from_json(row: dict[str, Any]) -> IndexedImage:

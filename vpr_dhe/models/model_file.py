@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -15,6 +16,7 @@ from vpr_dhe.errors import ModelError
 from vpr_dhe.records import Preprocessing
 
 FORMAT = "vpr-dhe model 1"
+MODEL_SUFFIX = ".safetensors"
 _METADATA_KEY = "vpr_dhe"
 
 
@@ -61,6 +63,12 @@ class ModelFile:
         return hashlib.sha256(facts.encode() + tensors_digest(extractor).encode()).hexdigest()
 
 
+def _digest(metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over all facts and all weights."""
+    facts = {name: value for name, value in metadata.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode() + tensors_digest(tensors).encode()).hexdigest()
+
+
 def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
     """SHA-256 over names, types, shapes and bytes, independent of the order of the tensors."""
     digest = hashlib.sha256()
@@ -72,7 +80,12 @@ def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
 
 
 def save_model(model: ModelFile, path: Path) -> None:
-    """Write a model file; its digest is computed here."""
+    """Write a model file; its digest is computed here.
+
+    Raises:
+        ModelError: if the name does not end in .safetensors, or its folder does not exist.
+    """
+    require_model_path(path)
     metadata = {
         "format": FORMAT,
         "name": model.name,
@@ -80,10 +93,18 @@ def save_model(model: ModelFile, path: Path) -> None:
         "preprocessing": asdict(model.preprocessing),
         "licence": model.licence,
         "training_data": model.training_data,
-        "sha256": tensors_digest(model.tensors),
     }
+    metadata["sha256"] = _digest(metadata, model.tensors)
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.tensors.items()}
     save_file(tensors, path, metadata={_METADATA_KEY: json.dumps(metadata)})
+
+
+def require_model_path(path: Path) -> None:
+    """Raise ModelError unless a model file can be written here."""
+    if path.suffix != MODEL_SUFFIX:
+        raise ModelError(f"{path} is no name for a model file; let it end in {MODEL_SUFFIX}")
+    if not path.parent.is_dir():
+        raise ModelError(f"folder {path.parent} does not exist; make it first")
 
 
 def load_model(path: Path) -> ModelFile:
@@ -93,7 +114,7 @@ def load_model(path: Path) -> ModelFile:
         ModelError: if the file is missing, is not a model file of this format, or its weights are damaged.
     """
     if not path.is_file():
-        raise ModelError(f"model file {path} does not exist; give the path of a .safetensors model file")
+        raise ModelError(f"model file {path} does not exist; give the path of a .safetensors file (`query --model`)")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = json.loads((file.metadata() or {}).get(_METADATA_KEY, "null"))
@@ -104,8 +125,8 @@ def load_model(path: Path) -> ModelFile:
         raise ModelError(
             f"{path} has no {FORMAT!r} metadata; convert the original checkpoint with `vpr-dhe import-weights`"
         )
-    if tensors_digest(tensors) != metadata.get("sha256"):
-        raise ModelError(f"the weights in {path} do not agree with their checksum; fetch or convert the file again")
+    if _digest(metadata, tensors) != metadata.get("sha256"):
+        raise ModelError(f"{path} does not agree with its checksum; fetch or convert the file again")
     return _from_metadata(metadata, tensors, path)
 
 

@@ -44,6 +44,7 @@ def positives_within(
     from sklearn.neighbors import NearestNeighbors
 
     known, asked = _metric_positions(database), _metric_positions(queries)
+    _require_one_reference(database, queries)
     found = NearestNeighbors(radius=radius_m).fit(known).radius_neighbors(asked, return_distance=False)
     return tuple(np.sort(rows.astype(np.int64)) for rows in found)
 
@@ -63,11 +64,14 @@ def _metric_positions(split: PlaceSplit) -> Float64[np.ndarray, "images 2"]:
             raise DatasetError(
                 f"{split.folder / record.path} has no metric position; expected a name like @utm_east@utm_north@...jpg"
             )
-    metric = [position for position in positions if isinstance(position, MetricPosition)]
-    references = sorted({position.reference for position in metric})
+    return np.array([(p.x_m, p.y_m) for p in positions if isinstance(p, MetricPosition)])
+
+
+def _require_one_reference(database: PlaceSplit, queries: PlaceSplit) -> None:
+    positions = [record.position for record in (*database.records, *queries.records)]
+    references = sorted({position.reference for position in positions if isinstance(position, MetricPosition)})
     if len(references) > 1:
         raise DatasetError(
-            f"{split.folder} mixes positions of {' and '.join(references)}; "
+            f"{database.folder} and {queries.folder} mix positions of {' and '.join(references)}; "
             "metres of different zones cannot be compared; keep one zone"
         )
-    return np.array([(position.x_m, position.y_m) for position in metric])

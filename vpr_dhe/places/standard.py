@@ -5,6 +5,7 @@ UTM coordinates are required. Two plain folders, `database` and `queries`, are r
 positions, images correspond by their place in the sorted folder.
 """
 
+import math
 from pathlib import Path
 
 from vpr_dhe.errors import DatasetError
@@ -17,19 +18,17 @@ _ZONE_NUMBER, _ZONE_LETTER, _HEADING = 3, 4, 9
 
 
 def record_of(path: str) -> ImageRecord:
-    """Read position and heading from a file name of the standard layout; a name of another kind has neither.
-
-    Raises:
-        DatasetError: if the name begins with @ but its coordinates are not numbers.
-    """
+    """Read position and heading from a file name of the standard layout; a name of another kind has neither."""
     name = Path(path).name
     if not name.startswith("@"):
         return ImageRecord(path)
     fields = name.rsplit("@", 1)[0].split("@")
     try:
         east, north = float(fields[1]), float(fields[2])
-    except (IndexError, ValueError) as error:
-        raise DatasetError(f"{path} does not begin with @utm_east@utm_north@ in metres; rename or remove it") from error
+    except (IndexError, ValueError):
+        return ImageRecord(path)
+    if not (math.isfinite(east) and math.isfinite(north)):
+        return ImageRecord(path)
     zone = "".join(fields[_ZONE_NUMBER : _ZONE_LETTER + 1])
     return ImageRecord(path, MetricPosition(east, north, f"UTM {zone}" if zone else "UTM"), _heading(fields))
 

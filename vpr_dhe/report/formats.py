@@ -43,7 +43,7 @@ def answer_document(answer: Answer) -> dict[str, Any]:
             "rerank": localization.timing.rerank_ms,
         }
         if localization
-        else None,
+        else {"extract": None, "search": None, "rerank": None},
         "error": answer.error,
     }
 
@@ -83,14 +83,27 @@ def _json_lines(sheet: AnswerSheet) -> str:
 def _csv(sheet: AnswerSheet) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["query", "rank", "image", "similarity", "score", "inliers", "position_1", "position_2", "error"])
+    writer.writerow(
+        [
+            "query",
+            "rank",
+            "image",
+            "similarity",
+            "score",
+            "inliers",
+            "position_x",
+            "position_y",
+            "position_reference",
+            "error",
+        ]
+    )
     for answer in sheet.answers:
         if answer.localization is None:
-            writer.writerow([answer.query, "", "", "", "", "", "", "", answer.error])
+            writer.writerow([answer.query, "", "", "", "", "", "", "", "", answer.error])
             continue
         for match in answer.localization.matches:
-            first, second = _coordinates(match.position)
-            values = [f"{match.similarity:.6f}", f"{match.score:g}", match.inliers, first, second, ""]
+            position = (*_coordinates(match.position), _reference(match.position))
+            values = [f"{match.similarity:.6f}", f"{match.score:g}", match.inliers, *position, ""]
             writer.writerow([answer.query, match.rank, match.image, *values])
     return text.getvalue().rstrip("\n")
 
@@ -143,6 +156,8 @@ def recall_table(result: EvaluationResult) -> str:
         f"median per query: extract {timing.extract_ms:.0f} ms, search {timing.search_ms:.1f} ms, "
         f"re-rank {timing.rerank_ms:.0f} ms"
     )
+    if result.unreadable:
+        footer += f"\n{len(result.unreadable)} images could not be read; such queries count as missed"
     return "\n".join([title, text_table(["", *(f"R@{rank}" for rank in ranks)], rows), footer])
 
 
@@ -167,15 +182,21 @@ def _coordinates(position: Position | None) -> tuple[str, str]:
     if position is None:
         return "", ""
     if isinstance(position, GeoPosition):
-        return f"{position.latitude_deg:.7f}", f"{position.longitude_deg:.7f}"
+        # x runs east, as for metres.
+        return f"{position.longitude_deg:.7f}", f"{position.latitude_deg:.7f}"
     return f"{position.x_m:.2f}", f"{position.y_m:.2f}"
 
 
 def _position_text(position: Position | None) -> str:
     if position is None:
         return "-"
-    reference = "WGS84" if isinstance(position, GeoPosition) else position.reference
-    return f"{', '.join(_coordinates(position))} ({reference})"
+    return f"{', '.join(_coordinates(position))} ({_reference(position)})"
+
+
+def _reference(position: Position | None) -> str:
+    if position is None:
+        return ""
+    return "WGS84" if isinstance(position, GeoPosition) else position.reference
 
 
 FORMATS: dict[str, Callable[[AnswerSheet], str]] = {
