@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from vpr_dhe.errors import BadInputError, ImageError
-from vpr_dhe.images import decode_ahead, decode_image, list_images, to_network_input
+from vpr_dhe.images import decode_ahead, decode_image, list_images, require_image, to_network_input
 from vpr_dhe.records import Preprocessing
 
 
@@ -167,6 +167,20 @@ def test_decoding_ahead_keeps_the_order_and_the_errors(picture, tmp_path):
     assert isinstance(decoded[7], ImageError)
     widths = [image.shape[1] for image in decoded if not isinstance(image, ImageError)]
     assert widths == [30 + number for number in range(30) if number != 7]
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros((20, 20), np.uint8),
+        np.zeros((20, 20, 4), np.uint8),
+        np.zeros((20, 20, 3)),
+        np.zeros((4, 20, 3), np.uint8),
+    ],
+)
+def test_arrays_that_are_no_image_are_refused(array):
+    with pytest.raises(ImageError):
+        require_image(array)
 
 
 def test_network_input_is_resized_as_a_tensor_without_antialias(picture):

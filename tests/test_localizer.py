@@ -81,6 +81,8 @@ def test_bad_use_is_explained(index, photo_folder, tmp_path, thumbnail_extractor
     (tmp_path / "words.jpg").write_text("not pixels")
     with pytest.raises(ImageError):
         Localizer(index, thumbnail_extractor, None).localize(tmp_path / "words.jpg")
+    with pytest.raises(ImageError):
+        Localizer(index, thumbnail_extractor, None).localize(str(tmp_path / "none.jpg"))
     empty = PlaceIndex.create(tmp_path / "empty", thumbnail_extractor.spec, photo_folder)
     PillowImage.new("RGB", (40, 40)).save(tmp_path / "black.png")
     with pytest.raises(IndexFormatError, match="holds no images"):

@@ -2,7 +2,6 @@
 
 import io
 import os
-import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -36,9 +35,6 @@ _TURNS = {
     7: PIL.Image.Transpose.TRANSVERSE,
     8: PIL.Image.Transpose.ROTATE_90,
 }
-
-# Our own limit is stricter than Pillow's and is checked before any pixel is decoded.
-warnings.filterwarnings("ignore", category=PIL.Image.DecompressionBombWarning)
 
 
 def decode_image(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Image:
@@ -136,6 +132,18 @@ def _decode_or_error(path: Path) -> Image | ImageError:
         return decode_image(path)
     except ImageError as error:
         return error
+
+
+def require_image(image: np.ndarray) -> Image:
+    """Return an image that a caller made, unless it is none.
+
+    Raises:
+        ImageError: unless it is an array of height x width x 3 of 8 bits, at least 16 pixels on each side.
+    """
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ImageError(f"an array of {image.dtype} and shape {image.shape}; expected uint8, height x width x 3, RGB")
+    _check_size(image_size(image), MAX_PIXELS)
+    return image
 
 
 def image_size(image: Image) -> Size:

@@ -11,7 +11,7 @@ from vpr_dhe.estimators import DEFAULT, NONE, build_estimator
 from vpr_dhe.estimators.base import View, match_by_grid
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.features.extractor import load_extractor
-from vpr_dhe.images import decode_image
+from vpr_dhe.images import decode_image, require_image
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.records import NOT_VERIFIED, Features, Image, Localization, RankedMatch, Timing, Verification
 from vpr_dhe.verification import Verifier, align
@@ -70,20 +70,20 @@ class Localizer:
         extractor = load_extractor(model or index.spec.model, device)
         return cls(index, extractor, build_verifier(verifier, extractor), rerank=rerank)
 
-    def localize(self, image: Image | Path, *, top_k: int = 5) -> Localization:
+    def localize(self, image: Image | Path | str, *, top_k: int = 5) -> Localization:
         """Find the `top_k` places most likely to show what this image shows, best first.
 
         Raises:
-            ImageError: if `image` is a path that cannot be read as an image.
+            ImageError: if `image` is a path that cannot be read, or an array that is no 8-bit RGB image.
         """
         answer = self.rank(image, max(top_k, self.rerank if self.verifier else 0))
         ranked = [self._ranked(rank, candidate) for rank, candidate in enumerate(answer.reranked[:top_k], start=1)]
         return Localization(tuple(ranked), answer.timing)
 
-    def rank(self, image: Image | Path, count: int) -> Ranking:
+    def rank(self, image: Image | Path | str, count: int) -> Ranking:
         """Retrieve `count` candidates and re-rank the first `rerank` of them: both orders, as evaluation needs them."""
         started = perf_counter()
-        decoded = decode_image(image) if isinstance(image, Path) else image
+        decoded = decode_image(Path(image)) if isinstance(image, (str, Path)) else require_image(image)
         query = self.extractor.extract([decoded])[0]
         extracted = perf_counter()
         retrieved = self._retrieve(query, count)

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float64
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from vpr_dhe.estimators.base import Homographies, HomographyEstimator, View
+from vpr_dhe.estimators.base import MIN_MATCHES, Homographies, HomographyEstimator, View
 from vpr_dhe.features.keypoints import detect_and_describe, match_keypoints, match_rectified
 from vpr_dhe.geometry.coordinates import homographies_between_inputs, to_original
 from vpr_dhe.geometry.homography import reprojection_errors
@@ -20,8 +20,6 @@ _RECTIFIED_RADII_PX = (12.0, 4.0)
 # Of thousands of keypoints a handful agree by chance.
 _MIN_CREDIBLE_INLIERS = 8
 _LEAST_AREA_RATIO = 1e-4
-# Fewer matches than determine a homography verify nothing.
-MIN_MATCHES = 4
 
 
 class Verifier:

@@ -1,22 +1,14 @@
 """`vpr-dhe align`: the homography between two images."""
 
 import json
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from vpr_dhe.cli.common import require_writable
+from vpr_dhe.cli.common import DocumentFormat, require_writable
 
 NAME = "align"
-
-
-class Format(StrEnum):
-    """Output formats."""
-
-    table = "table"
-    json = "json"
 
 
 def run(
@@ -24,7 +16,7 @@ def run(
     image_b: Annotated[Path, typer.Argument(help="Image they are mapped to.")],
     method: Annotated[str, typer.Option(help="Estimator; see `vpr-dhe verifiers`.")] = "magsac",
     model: Annotated[str | None, typer.Option(help="Model file, for methods that need a head.")] = None,
-    format: Annotated[Format, typer.Option(help="Output format.")] = Format.table,
+    format: Annotated[DocumentFormat, typer.Option(help="Output format.")] = DocumentFormat.table,
     overlay: Annotated[Path | None, typer.Option(help="Draw A, warped, over B into this picture.")] = None,
 ) -> None:
     """Find the homography from A to B, in pixels of the original images; exit with 1 if there is none."""
@@ -42,12 +34,12 @@ def run(
     found = align(a, b)
     elapsed_ms = 1e3 * (perf_counter() - started)
     matrix = None if found.homography is None else found.homography.tolist()
-    if format is Format.json:
+    if format is DocumentFormat.json:
         document = {"method": method, "homography": matrix, "inliers": found.inliers, "score": found.score}
         print(json.dumps(document | {"timing_ms": elapsed_ms}))
     if found.homography is None:
         raise AlignmentError(f"no homography found from {image_a} to {image_b}; do they show the same plane?")
-    if format is Format.table:
+    if format is DocumentFormat.table:
         print(f"{method}: {found.inliers} inliers, {elapsed_ms:.0f} ms; {image_a} to {image_b}")
         print("\n".join("  ".join(f"{value:14.8g}" for value in row) for row in found.homography))
     if overlay:

@@ -2,32 +2,26 @@
 
 import json
 from dataclasses import asdict
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from vpr_dhe.cli.common import DocumentFormat
+
 NAME = "check"
-
-
-class Format(StrEnum):
-    """Output formats."""
-
-    table = "table"
-    json = "json"
 
 
 def run(
     index: Annotated[Path, typer.Argument(help="Index made by `vpr-dhe index`.")],
-    format: Annotated[Format, typer.Option(help="Output format.")] = Format.table,
+    format: Annotated[DocumentFormat, typer.Option(help="Output format.")] = DocumentFormat.table,
 ) -> None:
     """Compare every stored file of an index with its checksum; exit with 1 if any is damaged."""
     from vpr_dhe.errors import IndexDamagedError
     from vpr_dhe.index.place_index import check
 
     report = check(index)
-    if format is Format.json:
+    if format is DocumentFormat.json:
         print(json.dumps(asdict(report)))
     else:
         print(

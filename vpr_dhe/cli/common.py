@@ -20,6 +20,13 @@ class Device(StrEnum):
     cuda = "cuda"
 
 
+class DocumentFormat(StrEnum):
+    """How one result is printed."""
+
+    table = "table"
+    json = "json"
+
+
 def pick_device(device: Device) -> str:
     """Choose the device; only the command line does so, the library is told."""
     import torch

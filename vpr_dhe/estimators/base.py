@@ -14,6 +14,9 @@ from vpr_dhe.geometry.coordinates import cell_centres
 from vpr_dhe.geometry.matching import MutualNeighbours, mutual_nearest_neighbours
 from vpr_dhe.records import Features, Frame, Image, Matches
 
+# Fewer matches do not determine a homography.
+MIN_MATCHES = 4
+
 
 @dataclass(frozen=True)
 class Homographies:

@@ -12,11 +12,10 @@ import numpy as np
 import torch
 from jaxtyping import Float64
 
-from vpr_dhe.estimators.base import Homographies, HomographyEstimator, View
+from vpr_dhe.estimators.base import MIN_MATCHES, Homographies, HomographyEstimator, View
 from vpr_dhe.geometry.coordinates import homographies_between_originals
 from vpr_dhe.geometry.homography import is_usable
 
-MIN_MATCHES = 4
 # Few of the matches between two street views are inliers: with 1000 iterations recall is a point lower.
 _MAX_ITERATIONS = 3000
 _CONFIDENCE = 0.9999

@@ -12,7 +12,7 @@ from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.images import decode_image
 from vpr_dhe.localizer import Localizer, build_verifier
 from vpr_dhe.models import catalogue
-from vpr_dhe.places import read_places
+from vpr_dhe.places import Protocol, read_places
 from vpr_dhe.places.synthetic_town import SyntheticTown, write_town
 from vpr_dhe.records import NOT_VERIFIED, Image, ImageRecord, MetricPosition, Progress, RankedMatch, Verification
 
@@ -29,6 +29,7 @@ class DemoAnswer:
     query: ImageRecord
     match: RankedMatch
     distance_m: float
+    right: bool
 
 
 @dataclass(frozen=True)
@@ -83,4 +84,5 @@ def _answer(localizer: Localizer, folder: Path, query: ImageRecord) -> DemoAnswe
     truth, found = query.position, match.position
     assert isinstance(truth, MetricPosition)
     assert isinstance(found, MetricPosition)
-    return DemoAnswer(query, match, math.dist((truth.x_m, truth.y_m), (found.x_m, found.y_m)))
+    distance_m = math.dist((truth.x_m, truth.y_m), (found.x_m, found.y_m))
+    return DemoAnswer(query, match, distance_m, right=distance_m <= Protocol().radius_m)

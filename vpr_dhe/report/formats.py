@@ -76,10 +76,6 @@ def json_line(answer: Answer) -> str:
     return json.dumps(answer_document(answer))
 
 
-def _json_lines(sheet: AnswerSheet) -> str:
-    return "\n".join(json_line(answer) for answer in sheet.answers)
-
-
 def _csv(sheet: AnswerSheet) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -163,14 +159,13 @@ def recall_table(result: EvaluationResult) -> str:
 
 def demo_table(demo: Demo) -> str:
     """A few queries one by one, then how often the right place came first."""
-    radius_m = 25.0
     rows = [
         [
             _position_text(answer.query.position),
             _position_text(answer.match.position),
             str(answer.match.inliers),
             f"{answer.distance_m:.1f} m",
-            "right" if answer.distance_m <= radius_m else "wrong",
+            "right" if answer.right else "wrong",
         ]
         for answer in demo.answers
     ]
@@ -202,7 +197,7 @@ def _reference(position: Position | None) -> str:
 FORMATS: dict[str, Callable[[AnswerSheet], str]] = {
     "table": _table,
     "json": _json,
-    "jsonl": _json_lines,
     "csv": _csv,
     "hloc": _hloc,
 }
+"""Documents of a whole run; JSON lines are written one by one, by `json_line`."""
