@@ -86,14 +86,16 @@ def align(query: Image, candidate: Image, verifier: Verifier) -> Verification:
     keypoints = detect_and_describe(candidate)
     best = _verify_pair(query, candidate, match_keypoints(detect_and_describe(query), keypoints), verifier)
     for radius_px in _RECTIFIED_RADII_PX:
-        if best.homography is None or not _is_credible(best, image_size(query)):
+        # Few inliers are no reason to stop: the rectified image may show more.
+        if best.homography is None or not _keeps_its_side(best.homography, image_size(query)):
             break
         matches = match_rectified(query, candidate, keypoints, best.homography, radius_px)
         refined = _verify_pair(query, candidate, matches, verifier)
         if refined.inliers < max(_MIN_CREDIBLE_INLIERS, best.inliers / 2):
             break
         best = refined
-    return best if _is_credible(best, image_size(query)) else NOT_VERIFIED
+    credible = best.homography is not None and _keeps_its_side(best.homography, image_size(query))
+    return best if credible and best.inliers >= _MIN_CREDIBLE_INLIERS else NOT_VERIFIED
 
 
 def _verify_pair(query: Image, candidate: Image, matches: Matches, verifier: Verifier) -> Verification:
@@ -102,10 +104,7 @@ def _verify_pair(query: Image, candidate: Image, matches: Matches, verifier: Ver
     return verifier.verify(View(query_frame, lambda: query), [view])[0]
 
 
-def _is_credible(found: Verification, size: Size) -> bool:
-    """Whether it is no accident: enough inliers, and no image mirrored, collapsed, or behind the horizon's line."""
-    homography = found.homography
-    if homography is None or found.inliers < _MIN_CREDIBLE_INLIERS:
-        return False
+def _keeps_its_side(homography: Float64[np.ndarray, "3 3"], size: Size) -> bool:
+    """Whether the middle of the image stays in front of the horizon, is not mirrored, and does not collapse."""
     depth = float(homography[2] @ [(size.width - 1) / 2, (size.height - 1) / 2, 1.0])
     return depth > 0 and float(np.linalg.det(homography)) > _LEAST_AREA_RATIO * depth**3
