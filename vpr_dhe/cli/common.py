@@ -1,5 +1,6 @@
 """What commands share: devices, progress, checks of options."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from enum import StrEnum
@@ -43,6 +44,11 @@ def progress_bar(total: int, description: str, unit: str) -> "tqdm":
     from tqdm import tqdm
 
     return tqdm(total=total, desc=description, unit=unit, disable=None, smoothing=0.1)
+
+
+def say_skipped(path: str, reason: str) -> None:
+    """One line on stderr for an image that could not be read."""
+    print(f"skipped {path}: {reason}", file=sys.stderr)
 
 
 @contextmanager

@@ -1,13 +1,12 @@
 """`vpr-dhe evaluate`: recall@N of a model and a verifier on a data set."""
 
-import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
 
-from vpr_dhe.cli.common import Device, parse_ranks, pick_device, progress_bar, require_writable
+from vpr_dhe.cli.common import Device, parse_ranks, pick_device, progress_bar, require_writable, say_skipped
 
 NAME = "evaluate"
 
@@ -27,11 +26,11 @@ def run(
     batch_size: Annotated[int, typer.Option(min=1, help="Images per step of the extractor.")] = 8,
 ) -> None:
     """Measure how often the right place is among the first N."""
-    from vpr_dhe.evaluation.runs import evaluate, index_database, write_results
+    from vpr_dhe.evaluation.runs import evaluate, index_database
     from vpr_dhe.features.extractor import load_extractor
     from vpr_dhe.localizer import Localizer, build_verifier
     from vpr_dhe.places import Protocol, read_places
-    from vpr_dhe.report.formats import recall_table
+    from vpr_dhe.report.formats import recall_table, write_results
 
     require_writable(out)
     ranks = parse_ranks(recall_at)
@@ -47,7 +46,7 @@ def run(
         with progress_bar(len(dataset.queries.records), "queries", "image") as bar:
             result = evaluate(dataset, localizer, verifier, ranks=ranks, progress=bar.update)
     for image in result.unreadable:
-        print(f"skipped {image.path}: {image.reason}", file=sys.stderr)
+        say_skipped(image.path, image.reason)
     print(recall_table(result))
     if out:
         write_results(result, out)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from vpr_dhe.cli.common import Device, pick_device, progress_bar
+from vpr_dhe.cli.common import Device, pick_device, progress_bar, say_skipped
 
 NAME = "index"
 
@@ -36,11 +36,11 @@ def run(
             report = index.add(fresh, extractor, batch_size=batch_size, strict=strict, progress=bar.update)
     except KeyboardInterrupt:
         for image in index.manifest.skipped:
-            print(f"skipped {image.path}: {image.reason}", file=sys.stderr)
+            say_skipped(image.path, image.reason)
         print(f"interrupted: {len(index)} images are safe in {out}; go on with --add", file=sys.stderr)
         raise typer.Exit(1) from None
     for image in report.skipped:
-        print(f"skipped {image.path}: {image.reason}", file=sys.stderr)
+        say_skipped(image.path, image.reason)
     if not len(index):
         raise BadInputError(f"none of the {len(fresh)} images in {images} could be read; the index is empty")
     print(f"{out}: {len(index)} images ({report.added} added, {len(report.skipped)} skipped), model {model}")

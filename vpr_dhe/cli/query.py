@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
-from vpr_dhe.cli.common import Device, pick_device, progress_bar, require_writable
+from vpr_dhe.cli.common import Device, pick_device, progress_bar, require_writable, say_skipped
 
 if TYPE_CHECKING:
     from vpr_dhe.localizer import Localizer
@@ -83,5 +83,5 @@ def _answer(localizer: "Localizer", path: Path, top_k: int) -> "Answer":
     try:
         return Answer(str(path), localizer.localize(path, top_k=top_k))
     except ImageError as error:
-        print(f"skipped {path}: {error}", file=sys.stderr)
+        say_skipped(str(path), str(error))
         return Answer(str(path), error=str(error))

@@ -1,11 +1,9 @@
 """Run a data set through a localizer and measure how often it is right."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 from vpr_dhe.errors import BadInputError, ImageError
 from vpr_dhe.evaluation.recall import recall_at
@@ -101,32 +99,3 @@ def _median_timing(timings: Sequence[Timing]) -> Timing:
         median(timing.search_ms for timing in timings),
         median(timing.rerank_ms for timing in timings),
     )
-
-
-def result_document(result: EvaluationResult) -> dict[str, Any]:
-    """The results document that `vpr-dhe evaluate --out` writes."""
-    return {
-        "dataset": result.dataset,
-        "model": result.model,
-        "verifier": result.verifier,
-        "rerank": result.rerank,
-        "protocol": result.protocol,
-        "num_database": result.num_database,
-        "num_queries": result.num_queries,
-        "num_queries_with_positive": result.num_queries_with_positive,
-        "unreadable": [image.path for image in result.unreadable],
-        "recall": {
-            "retrieval": {str(rank): value for rank, value in result.retrieval.items()},
-            "reranked": {str(rank): value for rank, value in result.reranked.items()},
-        },
-        "timing_ms": {
-            "extract": result.timing.extract_ms,
-            "search": result.timing.search_ms,
-            "rerank": result.timing.rerank_ms,
-        },
-    }
-
-
-def write_results(result: EvaluationResult, path: Path) -> None:
-    """Write the results document."""
-    path.write_text(json.dumps(result_document(result), indent=2) + "\n", encoding="utf-8")

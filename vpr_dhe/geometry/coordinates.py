@@ -49,17 +49,22 @@ def homographies_between_originals(
     input_homographies: Float64[Tensor, "candidates 3 3"], query: Frame, candidates: Sequence[Frame]
 ) -> Float64[Tensor, "candidates 3 3"]:
     """Carry homographies between the input frames of a query and its candidates over to the original images."""
-    to_input = resizing(query.image_size, query.input_size)
-    to_image = torch.stack([resizing(frame.input_size, frame.image_size) for frame in candidates])
-    device = input_homographies.device
-    return normalise(to_image.to(device) @ input_homographies @ to_input.to(device))
+    before = resizing(query.image_size, query.input_size)
+    return _chained([resizing(frame.input_size, frame.image_size) for frame in candidates], input_homographies, before)
 
 
 def homographies_between_inputs(
     image_homographies: Float64[Tensor, "candidates 3 3"], query: Frame, candidates: Sequence[Frame]
 ) -> Float64[Tensor, "candidates 3 3"]:
     """Carry homographies between original images over to the input frames: the inverse of the function above."""
-    to_image = resizing(query.input_size, query.image_size)
-    to_input = torch.stack([resizing(frame.image_size, frame.input_size) for frame in candidates])
-    device = image_homographies.device
-    return normalise(to_input.to(device) @ image_homographies @ to_image.to(device))
+    before = resizing(query.input_size, query.image_size)
+    return _chained([resizing(frame.image_size, frame.input_size) for frame in candidates], image_homographies, before)
+
+
+def _chained(
+    after: Sequence[Float64[Tensor, "3 3"]],
+    homographies: Float64[Tensor, "candidates 3 3"],
+    before: Float64[Tensor, "3 3"],
+) -> Float64[Tensor, "candidates 3 3"]:
+    device = homographies.device
+    return normalise(torch.stack(list(after)).to(device) @ homographies @ before.to(device))

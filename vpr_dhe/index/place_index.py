@@ -133,8 +133,9 @@ class PlaceIndex:
         """
         self.require(extractor.spec)
         with writing(self._folder):
-            # Another writer may have published since this index was opened.
-            self._load(read_manifest(self._folder))
+            published = read_manifest(self._folder)
+            if published != self.manifest:  # another writer was here since this index was opened
+                self._load(published)
             before, skipped = len(self), []
             fresh = self.missing(records)
             try:

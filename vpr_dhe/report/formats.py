@@ -5,11 +5,12 @@ import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from vpr_dhe.evaluation.demo import Demo
 from vpr_dhe.evaluation.runs import EvaluationResult
-from vpr_dhe.records import GeoPosition, Localization, Position, RankedMatch
+from vpr_dhe.records import GeoPosition, Localization, Position, RankedMatch, Timing
 
 
 @dataclass(frozen=True)
@@ -37,15 +38,16 @@ def answer_document(answer: Answer) -> dict[str, Any]:
     return {
         "query": answer.query,
         "matches": [_match_document(match) for match in localization.matches] if localization else [],
-        "timing_ms": {
-            "extract": localization.timing.extract_ms,
-            "search": localization.timing.search_ms,
-            "rerank": localization.timing.rerank_ms,
-        }
-        if localization
-        else {"extract": None, "search": None, "rerank": None},
+        "timing_ms": _timing_document(localization.timing if localization else None),
         "error": answer.error,
     }
+
+
+def _timing_document(timing: Timing | None) -> dict[str, float | None]:
+    """Milliseconds by stage; of what was never timed, nothing."""
+    if timing is None:
+        return {"extract": None, "search": None, "rerank": None}
+    return {"extract": timing.extract_ms, "search": timing.search_ms, "rerank": timing.rerank_ms}
 
 
 def _match_document(match: RankedMatch) -> dict[str, Any]:
@@ -171,6 +173,31 @@ def demo_table(demo: Demo) -> str:
     ]
     sample = text_table(["query was taken at", "best match was taken at", "inliers", "apart", ""], rows)
     return f"{sample}\n\n{recall_table(demo.result)}\nall in {demo.seconds:.0f} s"
+
+
+def result_document(result: EvaluationResult) -> dict[str, Any]:
+    """The results document that `vpr-dhe evaluate --out` writes."""
+    return {
+        "dataset": result.dataset,
+        "model": result.model,
+        "verifier": result.verifier,
+        "rerank": result.rerank,
+        "protocol": result.protocol,
+        "num_database": result.num_database,
+        "num_queries": result.num_queries,
+        "num_queries_with_positive": result.num_queries_with_positive,
+        "unreadable": [image.path for image in result.unreadable],
+        "recall": {
+            "retrieval": {str(rank): value for rank, value in result.retrieval.items()},
+            "reranked": {str(rank): value for rank, value in result.reranked.items()},
+        },
+        "timing_ms": _timing_document(result.timing),
+    }
+
+
+def write_results(result: EvaluationResult, path: Path) -> None:
+    """Write the results document."""
+    path.write_text(json.dumps(result_document(result), indent=2) + "\n", encoding="utf-8")
 
 
 def _coordinates(position: Position | None) -> tuple[str, str]:
