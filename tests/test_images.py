@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from vpr_dhe.errors import BadInputError, ImageError
-from vpr_dhe.images import decode_ahead, decode_image, list_images, require_image, to_network_input
+from vpr_dhe.images import decode_image, list_images, read_ahead, require_image, to_network_input
 from vpr_dhe.records import Preprocessing
 
 
@@ -163,7 +163,7 @@ def test_decoding_ahead_keeps_the_order_and_the_errors(picture, tmp_path):
         picture.resize((30 + number, 40)).save(path)
         paths.append(path)
     paths[7].write_bytes(b"broken")
-    decoded = list(decode_ahead(paths, workers=2, ahead=4))
+    decoded = list(read_ahead(decode_image, paths, workers=2, ahead=4))
     assert isinstance(decoded[7], ImageError)
     widths = [image.shape[1] for image in decoded if not isinstance(image, ImageError)]
     assert widths == [30 + number for number in range(30) if number != 7]

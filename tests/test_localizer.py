@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
+from vpr_dhe.candidates import VerifiedIndex
 from vpr_dhe.errors import BadInputError, ImageError, IndexFormatError
 from vpr_dhe.estimators import build_estimator
 from vpr_dhe.images import decode_image
@@ -35,7 +36,7 @@ class Scripted(Verifier):
 
 
 def test_every_photo_is_found_again(index, photo_folder, thumbnail_extractor):
-    localizer = Localizer(index, thumbnail_extractor, Verifier(build_estimator("magsac", None)))
+    localizer = Localizer(VerifiedIndex(index, Verifier(build_estimator("magsac", None))), thumbnail_extractor)
     for record in read_split(photo_folder).records:
         best = localizer.localize(photo_folder / record.path, top_k=3).matches[0]
         assert (best.image, best.rank, best.inliers) == (record.path, 1, 16)
@@ -44,23 +45,28 @@ def test_every_photo_is_found_again(index, photo_folder, thumbnail_extractor):
 
 
 def test_paths_and_arrays_give_the_same_answer(index, photo_folder, thumbnail_extractor):
-    localizer = Localizer(index, thumbnail_extractor, Verifier(build_estimator("magsac", None)))
+    localizer = Localizer(VerifiedIndex(index, Verifier(build_estimator("magsac", None))), thumbnail_extractor)
     path = photo_folder / "03.png"
     from_path, from_array = localizer.localize(path).matches, localizer.localize(decode_image(path)).matches
     assert [match.image for match in from_path] == [match.image for match in from_array]
 
 
 def test_ties_keep_the_order_of_retrieval(index, photo_folder, thumbnail_extractor):
-    plain = Localizer(index, thumbnail_extractor, None).localize(photo_folder / "02.png", top_k=12)
-    tied = Localizer(index, thumbnail_extractor, Scripted([4.0] * 12)).localize(photo_folder / "02.png", top_k=12)
+    plain = Localizer(VerifiedIndex(index, None), thumbnail_extractor).localize(photo_folder / "02.png", top_k=12)
+    tied = Localizer(VerifiedIndex(index, Scripted([4.0] * 12)), thumbnail_extractor).localize(
+        photo_folder / "02.png", top_k=12
+    )
     assert [match.image for match in tied.matches] == [match.image for match in plain.matches]
 
 
 def test_scores_order_the_reranked_and_leave_the_rest_behind(index, photo_folder, thumbnail_extractor):
     plain = [
-        m.image for m in Localizer(index, thumbnail_extractor, None).localize(photo_folder / "02.png", top_k=6).matches
+        m.image
+        for m in Localizer(VerifiedIndex(index, None), thumbnail_extractor)
+        .localize(photo_folder / "02.png", top_k=6)
+        .matches
     ]
-    localizer = Localizer(index, thumbnail_extractor, Scripted([0.0, 5.0, 0.0, 9.0]), rerank=4)
+    localizer = Localizer(VerifiedIndex(index, Scripted([0.0, 5.0, 0.0, 9.0])), thumbnail_extractor, rerank=4)
     matches = localizer.localize(photo_folder / "02.png", top_k=6).matches
     assert [match.image for match in matches] == [plain[i] for i in (3, 1, 0, 2, 4, 5)]
     assert [match.score for match in matches] == [9, 5, 0, 0, 0, 0]
@@ -68,22 +74,22 @@ def test_scores_order_the_reranked_and_leave_the_rest_behind(index, photo_folder
 
 
 def test_without_a_verifier_the_score_is_the_similarity(index, photo_folder, thumbnail_extractor):
-    localization = Localizer(index, thumbnail_extractor, None).localize(photo_folder / "02.png")
+    localization = Localizer(VerifiedIndex(index, None), thumbnail_extractor).localize(photo_folder / "02.png")
     assert [match.score for match in localization.matches] == [match.similarity for match in localization.matches]
     assert localization.timing.rerank_ms >= 0
 
 
 def test_bad_use_is_explained(index, photo_folder, tmp_path, thumbnail_extractor, other_extractor):
     with pytest.raises(IndexFormatError, match="was made with model"):
-        Localizer(index, other_extractor, None)
+        Localizer(VerifiedIndex(index, None), other_extractor)
     with pytest.raises(BadInputError, match="rerank"):
-        Localizer(index, thumbnail_extractor, None, rerank=0)
+        Localizer(VerifiedIndex(index, None), thumbnail_extractor, rerank=0)
     (tmp_path / "words.jpg").write_text("not pixels")
     with pytest.raises(ImageError):
-        Localizer(index, thumbnail_extractor, None).localize(tmp_path / "words.jpg")
+        Localizer(VerifiedIndex(index, None), thumbnail_extractor).localize(tmp_path / "words.jpg")
     with pytest.raises(ImageError):
-        Localizer(index, thumbnail_extractor, None).localize(str(tmp_path / "none.jpg"))
+        Localizer(VerifiedIndex(index, None), thumbnail_extractor).localize(str(tmp_path / "none.jpg"))
     empty = PlaceIndex.create(tmp_path / "empty", thumbnail_extractor.spec, photo_folder)
     PillowImage.new("RGB", (40, 40)).save(tmp_path / "black.png")
     with pytest.raises(IndexFormatError, match="holds no images"):
-        Localizer(empty, thumbnail_extractor, None).localize(photo_folder / "02.png")
+        Localizer(VerifiedIndex(empty, None), thumbnail_extractor).localize(photo_folder / "02.png")

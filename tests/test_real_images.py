@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from vpr_dhe.candidates import VerifiedIndex
 from vpr_dhe.estimators import build_estimator
 from vpr_dhe.evaluation.runs import evaluate, index_database
 from vpr_dhe.features.extractor import load_extractor
@@ -22,7 +23,9 @@ def test_street_views_are_recognised_better_than_by_the_prototype(real_images, t
     dataset = read_places(real_images / "streetview_west")
     extractor = load_extractor("sift-vlad")
     index = index_database(dataset, extractor, tmp_path / "index", batch_size=8, progress=lambda _: None)
-    result = evaluate(dataset, Localizer(index, extractor, build_verifier("magsac", extractor)), "magsac")
+    result = evaluate(
+        dataset, Localizer(VerifiedIndex(index, build_verifier("magsac", extractor)), extractor), "magsac"
+    )
     assert result.num_queries == 564
     assert result.retrieval[1] >= 65.8
     assert result.reranked[1] >= 73.8

@@ -3,9 +3,10 @@
 import io
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import PIL.ExifTags
@@ -17,6 +18,9 @@ from torch.nn import functional
 
 from vpr_dhe.errors import BadInputError, ImageError
 from vpr_dhe.records import Image, Preprocessing, Size
+
+Named = TypeVar("Named")
+Read = TypeVar("Read")
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2"})
 # A file may claim any size in its header; a photo beyond this is more likely an attack than a place.
@@ -70,6 +74,18 @@ def decode_named(path: Path) -> Image:
         raise ImageError(f"{path}: {error}") from error
 
 
+def read_file(path: Path) -> bytes:
+    """Read an image file without decoding it.
+
+    Raises:
+        ImageError: if it is missing, no regular file, or cannot be read. The message does not repeat the file's name.
+    """
+    try:
+        return _regular_file(path).read_bytes()
+    except OSError as error:
+        raise ImageError(f"the file cannot be read ({error.strerror})") from error
+
+
 def _regular_file(path: Path) -> Path:
     """Refuse what is no file: reading a pipe would wait for ever."""
     if not path.is_file():
@@ -111,13 +127,22 @@ def _to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
     return image.convert("RGB")
 
 
-def decode_ahead(paths: Sequence[Path], *, workers: int = 2, ahead: int = 16) -> Iterator[Image | ImageError]:
-    """Decode files in order, a bounded number of them ahead of the caller; one that fails yields its error."""
-    with ThreadPoolExecutor(workers) as pool:
-        pending: deque[Future[Image | ImageError]] = deque()
+def read_ahead(
+    read: Callable[[Named], Read], names: Iterable[Named], *, workers: int = 2, ahead: int = 16
+) -> Iterator[Read | ImageError]:
+    """Read images in order, a bounded number of them ahead of the caller; one that fails yields its error."""
+
+    def read_or_error(name: Named) -> Read | ImageError:
         try:
-            for path in paths:
-                pending.append(pool.submit(_decode_or_error, path))
+            return read(name)
+        except ImageError as error:
+            return error
+
+    with ThreadPoolExecutor(workers) as pool:
+        pending: deque[Future[Read | ImageError]] = deque()
+        try:
+            for name in names:
+                pending.append(pool.submit(read_or_error, name))
                 if len(pending) > ahead:
                     yield pending.popleft().result()
             while pending:
@@ -125,13 +150,6 @@ def decode_ahead(paths: Sequence[Path], *, workers: int = 2, ahead: int = 16) ->
         finally:
             for future in pending:
                 future.cancel()
-
-
-def _decode_or_error(path: Path) -> Image | ImageError:
-    try:
-        return decode_image(path)
-    except ImageError as error:
-        return error
 
 
 def require_image(image: np.ndarray) -> Image:

@@ -6,14 +6,25 @@ from functools import partial
 from pathlib import Path
 from time import perf_counter
 
+from vpr_dhe.candidates import Places, VerifiedIndex
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.estimators import DEFAULT, NONE, build_estimator
 from vpr_dhe.estimators.base import View, match_by_grid
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.images import decode_image, require_image
-from vpr_dhe.index.place_index import PlaceIndex
-from vpr_dhe.records import NOT_VERIFIED, Features, Image, Localization, RankedMatch, Timing, Verification
+from vpr_dhe.index.place_index import PlaceIndex, require_same_features
+from vpr_dhe.index.search import Found
+from vpr_dhe.records import (
+    NOT_VERIFIED,
+    Features,
+    Image,
+    ImageRecord,
+    Localization,
+    RankedMatch,
+    Timing,
+    Verification,
+)
 from vpr_dhe.verification import Verifier, align
 
 
@@ -33,33 +44,34 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Ranking:
-    """The candidates of one query in the order of retrieval and in the final order, best first."""
+    """The candidates of one query in the order of retrieval and in the final order, best first.
+
+    `missing` names the shards that did not answer.
+    """
 
     retrieved: tuple[Candidate, ...]
     reranked: tuple[Candidate, ...]
     timing: Timing
+    missing: frozenset[str] = frozenset()
 
 
 class Localizer:
-    """Answers queries from an index.
+    """Answers queries about places.
 
     Args:
-        index: the places.
+        places: an index with a verifier, as `VerifiedIndex` makes one.
         extractor: the one the index was made with.
-        verifier: None leaves candidates in the order of retrieval.
         rerank: how many of the candidates are verified.
 
     Raises:
         IndexFormatError: if the extractor is not the index's.
     """
 
-    def __init__(
-        self, index: PlaceIndex, extractor: Extractor, verifier: Verifier | None, *, rerank: int = 100
-    ) -> None:
-        index.require(extractor.spec)
+    def __init__(self, places: Places, extractor: Extractor, *, rerank: int = 100) -> None:
+        require_same_features(places.spec, extractor.spec)
         if rerank < 1:
             raise BadInputError(f"rerank is {rerank}; expected at least 1, or the verifier {NONE!r}")
-        self.index, self.extractor, self.verifier, self.rerank = index, extractor, verifier, rerank
+        self.places, self.extractor, self.rerank = places, extractor, rerank
 
     @classmethod
     def open(
@@ -68,7 +80,7 @@ class Localizer:
         """Open an index with the model it was made with and a verifier by name; `model` says where it has moved to."""
         index = PlaceIndex.open(folder)
         extractor = load_extractor(model or index.spec.model, device)
-        return cls(index, extractor, build_verifier(verifier, extractor), rerank=rerank)
+        return cls(VerifiedIndex(index, build_verifier(verifier, extractor)), extractor, rerank=rerank)
 
     def localize(self, image: Image | Path | str, *, top_k: int = 5) -> Localization:
         """Find the `top_k` places most likely to show what this image shows, best first.
@@ -76,9 +88,14 @@ class Localizer:
         Raises:
             ImageError: if `image` is a path that cannot be read, or an array that is no 8-bit RGB image.
         """
-        answer = self.rank(image, max(top_k, self.rerank if self.verifier else 0))
-        ranked = [self._ranked(rank, candidate) for rank, candidate in enumerate(answer.reranked[:top_k], start=1)]
-        return Localization(tuple(ranked), answer.timing)
+        answer = self.rank(image, max(top_k, self.rerank if self.places.verifies else 0))
+        best = answer.reranked[:top_k]
+        known = self.places.images([candidate.id for candidate in best])
+        matches = [
+            _ranked(rank, candidate, known.by_id[candidate.id])
+            for rank, candidate in enumerate((one for one in best if one.id in known.by_id), start=1)
+        ]
+        return Localization(tuple(matches), answer.timing, tuple(sorted(answer.missing | known.missing)))
 
     def rank(self, image: Image | Path | str, count: int) -> Ranking:
         """Retrieve `count` candidates and re-rank the first `rerank` of them: both orders, as evaluation needs them."""
@@ -86,55 +103,47 @@ class Localizer:
         decoded = decode_image(Path(image)) if isinstance(image, (str, Path)) else require_image(image)
         query = self.extractor.extract([decoded])[0]
         extracted = perf_counter()
-        retrieved = self._retrieve(query, count)
+        found = self.places.search(query.global_descriptor[None], count)
+        retrieved = _candidates(found)
         searched = perf_counter()
-        reranked = self._rerank(decoded, query, retrieved, self.verifier) if self.verifier else retrieved
+        reranked, missing = self._rerank(decoded, query, retrieved)
         finished = perf_counter()
         timing = Timing(
             *(1000 * seconds for seconds in (extracted - started, searched - extracted, finished - searched))
         )
-        return Ranking(tuple(retrieved), tuple(reranked), timing)
-
-    def _retrieve(self, query: Features, count: int) -> list[Candidate]:
-        found = self.index.search(query.global_descriptor[None], count)
-        return [
-            Candidate(int(id), float(similarity))
-            for id, similarity in zip(found.rows[0], found.similarities[0], strict=True)
-        ]
+        return Ranking(tuple(retrieved), tuple(reranked), timing, found.missing | missing)
 
     def _rerank(
-        self, image: Image, query: Features, retrieved: Sequence[Candidate], verifier: Verifier
-    ) -> list[Candidate]:
-        """Sort the verified candidates by score; the sort is stable, so ties keep the order of retrieval."""
-        verified, rest = retrieved[: self.rerank], retrieved[self.rerank :]
-        views = self._views(query, [candidate.id for candidate in verified])
-        results = verifier.verify(View(query.frame, lambda: image, lambda: query), views)
-        scored = [replace(candidate, verification=result) for candidate, result in zip(verified, results, strict=True)]
-        unverified = [replace(candidate, verification=NOT_VERIFIED) for candidate in rest]
-        return sorted(scored, key=lambda candidate: -candidate.score) + unverified
+        self, image: Image, query: Features, retrieved: Sequence[Candidate]
+    ) -> tuple[list[Candidate], frozenset[str]]:
+        """Sort the verified candidates by score; the sort is stable, so ties keep the order of retrieval.
 
-    def _views(self, query: Features, ids: Sequence[int]) -> list[View]:
-        """Views of indexed images; their maps are read and matched together, their pixels only when asked for."""
-        spec = self.index.spec
-        maps = self.index.local_maps(ids).to(query.local_map.device)
-        matches_of = match_by_grid(query, maps, spec)
-        descriptors = self.index.descriptors(ids)
-        frames = [self.index.frame(id) for id in ids]
-        return [
-            View(
-                frames[place],
-                image=partial(decode_image, self.index.image_path(id)),
-                features=partial(Features, descriptors[place], maps[place], spec.grid, frames[place]),
-                matches=partial(matches_of, place),
-            )
-            for place, id in enumerate(ids)
+        Candidates of shards that are missing are left out; the names of these come second.
+        """
+        if not self.places.verifies:
+            return list(retrieved), frozenset()
+        chosen, rest = retrieved[: self.rerank], retrieved[self.rerank :]
+        results = self.places.verify(image, query, [candidate.id for candidate in chosen])
+        verified = [
+            replace(candidate, verification=results.by_id[candidate.id])
+            for candidate in chosen
+            if candidate.id in results.by_id
         ]
+        unverified = [replace(candidate, verification=NOT_VERIFIED) for candidate in rest]
+        return sorted(verified, key=lambda candidate: -candidate.score) + unverified, results.missing
 
-    def _ranked(self, rank: int, candidate: Candidate) -> RankedMatch:
-        record = self.index.image(candidate.id)
-        return RankedMatch(
-            rank, record.path, candidate.similarity, candidate.score, candidate.verification, record.position
-        )
+
+def _candidates(found: Found) -> list[Candidate]:
+    return [
+        Candidate(int(id), float(similarity))
+        for id, similarity in zip(found.ids[0], found.similarities[0], strict=True)
+    ]
+
+
+def _ranked(rank: int, candidate: Candidate, record: ImageRecord) -> RankedMatch:
+    return RankedMatch(
+        rank, record.path, candidate.similarity, candidate.score, candidate.verification, record.position
+    )
 
 
 def build_verifier(name: str, extractor: Extractor) -> Verifier | None:

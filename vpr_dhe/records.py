@@ -62,11 +62,16 @@ Position: TypeAlias = GeoPosition | MetricPosition
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """What is known of one image besides its pixels; `path` is relative to the folder it was found in."""
+    """What is known of one image besides its pixels; `path` is relative to the folder it was found in.
+
+    `heading_deg` is where the camera looked, clockwise from north; `timestamp_s` is when, in seconds since the Unix
+    epoch (1970-01-01, UTC).
+    """
 
     path: str
     position: Position | None = None
     heading_deg: float | None = None
+    timestamp_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -183,7 +188,11 @@ class Timing:
 
 @dataclass(frozen=True)
 class Localization:
-    """The answer to one query: matches best first."""
+    """The answer to one query: matches best first.
+
+    `missing_shards` names the parts of a sharded index that did not answer: what they hold is not among the matches.
+    """
 
     matches: tuple[RankedMatch, ...]
     timing: Timing
+    missing_shards: tuple[str, ...] = ()

@@ -58,9 +58,18 @@ def test_folders_that_cannot_be_indexed(run, tmp_path, photos):
     assert not (tmp_path / "index").exists()
 
 
-def test_an_index_is_not_overwritten(run, index, photos):
+def test_an_index_is_not_overwritten(run, index, photos, tmp_path):
     before = (index / "manifest.json").read_bytes()
-    code, _, stderr = run("index", photos, "--out", index)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "1.jpg").write_bytes((photos / "1.jpg").read_bytes())
+    code, _, stderr = run("index", other, "--out", index)
+    assert (code, f"indexes {photos}" in one_error_line(stderr)) == (2, True)
+    code, _, stderr = run("index", photos, "--out", index, "--codec", "pca64-int8")
+    assert (code, "stores local maps as" in one_error_line(stderr)) == (2, True)
+    code, _, stderr = run("index", photos, "--out", index, "--add", "--prune")
+    assert (code, "use one of them" in one_error_line(stderr)) == (2, True)
+    code, _, stderr = run("index", photos, "--out", photos)
     assert (code, "already exists" in one_error_line(stderr)) == (2, True)
     assert (index / "manifest.json").read_bytes() == before
 
@@ -124,7 +133,7 @@ def test_folders_that_are_no_index(run, photos, tmp_path):
     assert (code, "holds no manifest.json" in one_error_line(stderr)) == (2, True)
 
 
-@pytest.mark.parametrize("name", ["vectors.f32", "local_maps.f16", "local_maps.crc32", "images.jsonl"])
+@pytest.mark.parametrize("name", ["rows.bin", "vectors.f32", "local_maps.bin", "images.jsonl"])
 def test_a_flipped_byte_never_answers(run, index, photos, name):
     path = next((index / "segments").iterdir()) / name
     content = bytearray(path.read_bytes())

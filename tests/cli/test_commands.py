@@ -116,12 +116,12 @@ def test_check_tells_sound_from_damaged(index, tmp_path):
     assert report == {"images": 24, "skipped": 0, "segments": 1, "damaged": [], "model": "sift-vlad"}
     copy = tmp_path / "copy"
     shutil.copytree(index, copy)
-    maps = next((copy / "segments").iterdir()) / "local_maps.f16"
+    maps = next((copy / "segments").iterdir()) / "local_maps.bin"
     content = bytearray(maps.read_bytes())
     content[1234] ^= 1
     maps.write_bytes(content)
     done = vpr_dhe("check", copy, "--format", "json", expect=1)
-    assert json.loads(done.stdout)["damaged"] == [f"{maps.parent.name}/local_maps.f16"]
+    assert json.loads(done.stdout)["damaged"] == [f"segments/{maps.parent.name}/local_maps.bin"]
 
 
 def test_models_and_verifiers_are_listed():

@@ -1,27 +1,37 @@
 """The index on disk: what goes in comes out, and what was damaged says so."""
 
 import json
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from vpr_dhe.errors import BadInputError, ImageError, IndexBusyError, IndexDamagedError, IndexFormatError
 from vpr_dhe.images import decode_image
-from vpr_dhe.index import place_index
+from vpr_dhe.index import compaction, writer
+from vpr_dhe.index.checking import check, repair
+from vpr_dhe.index.compaction import FAN_IN, GROWING_IMAGES, mergeable_tail
 from vpr_dhe.index.manifest import writing
-from vpr_dhe.index.place_index import PlaceIndex, check
+from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.places.standard import read_split
-from vpr_dhe.records import ImageRecord, Size
+from vpr_dhe.records import GeoPosition, ImageRecord, Size
 
 
 @pytest.fixture
 def index(photo_folder, tmp_path, thumbnail_extractor, monkeypatch) -> PlaceIndex:
-    monkeypatch.setattr(place_index, "SEGMENT_IMAGES", 5)
-    index = PlaceIndex.create(tmp_path / "index", thumbnail_extractor.spec, photo_folder)
+    monkeypatch.setattr(writer, "SEGMENT_IMAGES", 5)
+    index = new_index(photo_folder, tmp_path, thumbnail_extractor)
     index.add(read_split(photo_folder).records, thumbnail_extractor, batch_size=2)
     return index
+
+
+def new_index(photo_folder, tmp_path, extractor) -> PlaceIndex:
+    return PlaceIndex.create(tmp_path / "index", extractor.spec, photo_folder, codec="float16")
 
 
 def segment(index: PlaceIndex, number: int) -> Path:
@@ -42,7 +52,7 @@ def test_a_reopened_index_returns_what_was_extracted(index, photo_folder, thumbn
         path = reopened.image(id).path
         features = thumbnail_extractor.extract([decode_image(photo_folder / path)])[0]
         found = reopened.search(features.global_descriptor[None], 3)
-        assert found.rows[0, 0] == id
+        assert found.ids[0, 0] == id
         assert found.similarities[0, 0] == pytest.approx(1, abs=1e-5)
         assert reopened.frame(id).image_size == Size(80 + id, 60)
         torch.testing.assert_close(reopened.local_maps([id])[0], features.local_map, rtol=0, atol=1e-3)
@@ -55,25 +65,23 @@ def test_local_maps_keep_the_order_asked_for_across_segments(index):
 
 
 def test_search_asks_for_no_more_than_there_is(index):
-    assert index.search(torch.ones(2, 256), 100).rows.shape == (2, 12)
+    assert index.search(torch.ones(2, 256), 100).ids.shape == (2, 12)
 
 
 def test_similarity_of_unnormalised_vectors_follows_their_distance(photo_folder, tmp_path, thumbnail_extractor):
-    from dataclasses import replace
-
     thumbnail_extractor.spec = replace(thumbnail_extractor.spec, unit_norm=False)
     index = PlaceIndex.create(tmp_path / "l2", thumbnail_extractor.spec, photo_folder)
     index.add(read_split(photo_folder).records, thumbnail_extractor)
     query = index.descriptors([4]) + 1.0
     found = index.search(query, 12)
     distances = torch.linalg.vector_norm(index.descriptors(range(12)) - query, dim=1).numpy()
-    np.testing.assert_array_equal(found.rows[0], np.argsort(distances))
+    np.testing.assert_array_equal(found.ids[0], np.argsort(distances))
     np.testing.assert_allclose(found.similarities[0], 1 - np.sort(distances) ** 2 / 2, rtol=1e-3)
 
 
 def test_unreadable_images_are_skipped_and_remembered(photo_folder, tmp_path, thumbnail_extractor):
     (photo_folder / "05.png").write_bytes(b"broken")
-    index = PlaceIndex.create(tmp_path / "index", thumbnail_extractor.spec, photo_folder)
+    index = new_index(photo_folder, tmp_path, thumbnail_extractor)
     seen: list[int] = []
     report = index.add(read_split(photo_folder).records, thumbnail_extractor, progress=seen.append)
     assert (report.added, [image.path for image in report.skipped]) == (11, ["05.png"])
@@ -86,7 +94,7 @@ def test_unreadable_images_are_skipped_and_remembered(photo_folder, tmp_path, th
 
 
 def test_an_interruption_keeps_what_was_extracted(photo_folder, tmp_path, thumbnail_extractor):
-    index = PlaceIndex.create(tmp_path / "index", thumbnail_extractor.spec, photo_folder)
+    index = new_index(photo_folder, tmp_path, thumbnail_extractor)
     extract = thumbnail_extractor.extract
 
     def interrupted_at_the_third_batch(images):
@@ -101,9 +109,8 @@ def test_an_interruption_keeps_what_was_extracted(photo_folder, tmp_path, thumbn
     thumbnail_extractor.extract = extract
     reopened = PlaceIndex.open(index.folder)
     assert len(reopened) == 8
-    assert [record.path for record in reopened.missing(records)] == [record.path for record in records[8:]]
     assert reopened.add(records, thumbnail_extractor).added == 4
-    assert reopened.missing(records) == []
+    assert reopened.add(records, thumbnail_extractor).unchanged == 12
     assert thumbnail_extractor.batches == [4, 4, 4]
     assert check(index.folder).damaged == ()
 
@@ -135,7 +142,7 @@ def test_an_interruption_in_the_middle_of_a_row_leaves_whole_rows(
         write(self, name, data)
 
     monkeypatch.setattr(SegmentWriter, "_write", interrupted)
-    index = PlaceIndex.create(tmp_path / "index", thumbnail_extractor.spec, photo_folder)
+    index = new_index(photo_folder, tmp_path, thumbnail_extractor)
     with pytest.raises(KeyboardInterrupt):
         index.add(read_split(photo_folder).records, thumbnail_extractor)
     monkeypatch.undo()
@@ -145,7 +152,7 @@ def test_an_interruption_in_the_middle_of_a_row_leaves_whole_rows(
 
 def test_two_writers_lose_nothing(photo_folder, tmp_path, thumbnail_extractor):
     records = read_split(photo_folder).records
-    first = PlaceIndex.create(tmp_path / "index", thumbnail_extractor.spec, photo_folder)
+    first = new_index(photo_folder, tmp_path, thumbnail_extractor)
     second = PlaceIndex.open(tmp_path / "index")
     first.add(records[:5], thumbnail_extractor)
     second.add(records[3:9], thumbnail_extractor)
@@ -156,7 +163,7 @@ def test_two_writers_lose_nothing(photo_folder, tmp_path, thumbnail_extractor):
 
 def test_a_batch_of_unreadable_images_does_not_reach_the_extractor(photo_folder, tmp_path, thumbnail_extractor):
     (photo_folder / "zz.png").write_bytes(b"broken")
-    index = PlaceIndex.create(tmp_path / "index", thumbnail_extractor.spec, photo_folder)
+    index = new_index(photo_folder, tmp_path, thumbnail_extractor)
     assert index.add(read_split(photo_folder).records, thumbnail_extractor, batch_size=1).added == 12
     assert 0 not in thumbnail_extractor.batches
 
@@ -164,7 +171,7 @@ def test_a_batch_of_unreadable_images_does_not_reach_the_extractor(photo_folder,
 def test_an_image_that_was_mended_is_no_longer_skipped(photo_folder, tmp_path, thumbnail_extractor):
     whole = (photo_folder / "05.png").read_bytes()
     (photo_folder / "05.png").write_bytes(b"broken")
-    index = PlaceIndex.create(tmp_path / "index", thumbnail_extractor.spec, photo_folder)
+    index = new_index(photo_folder, tmp_path, thumbnail_extractor)
     records = read_split(photo_folder).records
     index.add(records, thumbnail_extractor)
     (photo_folder / "05.png").write_bytes(whole)
@@ -173,10 +180,10 @@ def test_an_image_that_was_mended_is_no_longer_skipped(photo_folder, tmp_path, t
 
 
 def test_an_empty_index_finds_nothing_and_may_be_made_again(photo_folder, tmp_path, thumbnail_extractor):
-    index = PlaceIndex.create(tmp_path / "index", thumbnail_extractor.spec, photo_folder)
+    index = new_index(photo_folder, tmp_path, thumbnail_extractor)
     with pytest.raises(IndexFormatError, match="holds no images"):
         index.search(torch.ones(1, 256), 1)
-    PlaceIndex.create(tmp_path / "index", thumbnail_extractor.spec, photo_folder)
+    new_index(photo_folder, tmp_path, thumbnail_extractor)
 
 
 def test_another_model_is_refused(index, other_extractor):
@@ -189,21 +196,30 @@ def test_an_existing_folder_is_never_overwritten(index, photo_folder, thumbnail_
         PlaceIndex.create(index.folder, thumbnail_extractor.spec, photo_folder)
 
 
-@pytest.mark.parametrize("name", ["vectors.f32", "local_maps.crc32", "images.jsonl"])
+@pytest.mark.parametrize("name", ["rows.bin"])
 def test_a_flipped_byte_is_found_when_opening(index, name):
     flip_a_byte(segment(index, 1) / name, 5)
     with pytest.raises(IndexDamagedError, match=name):
         PlaceIndex.open(index.folder)
-    assert check(index.folder).damaged == (f"{segment(index, 1).name}/{name}",)
+    assert check(index.folder).damaged == (f"segments/{segment(index, 1).name}/{name}",)
 
 
-def test_a_flipped_byte_in_a_local_map_is_found_when_that_map_is_read(index):
-    flip_a_byte(segment(index, 1) / "local_maps.f16", 2 * 16 * 16 * 2 + 9)
+@pytest.mark.parametrize(
+    ("name", "use"),
+    [
+        ("vectors.f32", lambda index: index.search(torch.ones(1, 256), 1)),
+        ("vectors.f32", lambda index: index.descriptors([5])),
+        ("images.jsonl", lambda index: index.image(5)),
+        ("local_maps.bin", lambda index: index.local_maps([5])),
+    ],
+)
+def test_a_flipped_byte_is_found_when_that_record_is_used(index, name, use):
+    flip_a_byte(segment(index, 1) / name, 7)
     reopened = PlaceIndex.open(index.folder)
-    reopened.local_maps([5, 6, 8, 9])
-    with pytest.raises(IndexDamagedError, match="local map of image 2"):
-        reopened.local_maps([0, 7])
-    assert check(index.folder).damaged == (f"{segment(index, 1).name}/local_maps.f16",)
+    reopened.local_maps([6, 8, 9])
+    with pytest.raises(IndexDamagedError, match=name):
+        use(reopened)
+    assert check(index.folder).damaged == (f"segments/{segment(index, 1).name}/{name}",)
 
 
 def test_a_missing_file_is_found(index):
@@ -230,3 +246,201 @@ def test_what_is_no_index_is_said_to_be_none(tmp_path):
         PlaceIndex.open(tmp_path / "none")
     with pytest.raises(IndexFormatError, match=r"holds no manifest\.json"):
         PlaceIndex.open(tmp_path)
+
+
+def paths(index: PlaceIndex) -> set[str]:
+    return {index.image(int(id)).path for id in index.ids}
+
+
+def test_indexing_again_extracts_only_what_is_new_or_has_another_content(index, photo_folder, thumbnail_extractor):
+    untouched, touched, changed = (photo_folder / f"{number:02d}.png" for number in (0, 1, 2))
+    os.utime(touched, ns=(1, 1))
+    before = index.find("02.png")
+    changed.write_bytes(untouched.read_bytes())
+    (photo_folder / "new.png").write_bytes((photo_folder / "05.png").read_bytes())
+    thumbnail_extractor.batches.clear()
+    report = index.add(read_split(photo_folder).records, thumbnail_extractor)
+    assert sum(thumbnail_extractor.batches) == 2
+    assert (report.added, report.replaced, report.renewed, report.unchanged) == (1, 1, 0, 11)
+    assert len(index) == 13
+    reopened = PlaceIndex.open(index.folder)
+    after = reopened.find("02.png")
+    assert after != before
+    torch.testing.assert_close(reopened.local_maps([after]), reopened.local_maps([reopened.find("00.png")]))
+    with pytest.raises(BadInputError, match="removed"):
+        reopened.local_maps([before])
+    assert reopened.duplicates() == [(0, after), (5, reopened.find("new.png"))]
+
+
+def test_positions_that_become_known_are_taken_over_without_extraction(index, photo_folder, thumbnail_extractor):
+    thumbnail_extractor.batches.clear()
+    ids, vectors, maps = index.ids, index.descriptors(index.ids), index.local_maps(index.ids)
+    records = [replace(r, position=GeoPosition(48.0, float(n))) for n, r in enumerate(read_split(photo_folder).records)]
+    report = index.add(records, thumbnail_extractor)
+    assert (report.renewed, report.unchanged, thumbnail_extractor.batches) == (12, 0, [])
+    reopened = PlaceIndex.open(index.folder)
+    np.testing.assert_array_equal(reopened.ids, ids)
+    assert [reopened.image(int(id)) for id in ids] == records
+    torch.testing.assert_close(reopened.descriptors(ids), vectors, rtol=0, atol=0)
+    torch.testing.assert_close(reopened.local_maps(ids), maps, rtol=0, atol=0)
+    assert index.add(read_split(photo_folder).records, thumbnail_extractor).unchanged == 12
+    assert index.image(3).position == GeoPosition(48.0, 3.0)
+
+
+def test_removed_images_are_gone_and_never_come_back_under_their_id(index, photo_folder, thumbnail_extractor):
+    vector, path = index.descriptors([6]), index.image(6).path
+    index.remove([6, 0])
+    for state in (index, PlaceIndex.open(index.folder)):
+        assert len(state) == 10
+        assert not {0, 6} & set(state.search(vector, 12).ids[0].tolist())
+        assert state.search(vector, 12).ids.shape == (1, 10)
+        assert state.find(path) is None
+        for use in (state.local_maps, state.descriptors, lambda ids, state=state: state.image(ids[0])):
+            with pytest.raises(BadInputError, match="removed"):
+                use([6])
+    with pytest.raises(BadInputError, match="id 6"):
+        index.remove([3, 6])
+    assert len(index) == 10
+    assert index.add(read_split(photo_folder).records, thumbnail_extractor).added == 2
+    assert sorted(index.ids)[-2:] == [12, 13]
+
+
+def test_compaction_keeps_every_image_under_its_id(index):
+    index.remove([1, 2, 11])
+    ids = index.ids
+    before = index.descriptors(ids), index.local_maps(ids), [index.image(int(id)) for id in ids]
+    found = index.search(before[0], 9)
+    size = sum(file.stat().st_size for file in index.folder.rglob("*") if file.is_file())
+    index.compact()
+    assert len(index.manifest.segments) == 1
+    assert index.manifest.removed_count == 0
+    assert sum(file.stat().st_size for file in index.folder.rglob("*") if file.is_file()) < size
+    assert len(list((index.folder / "segments").iterdir())) == 1
+    for state in (index, PlaceIndex.open(index.folder)):
+        np.testing.assert_array_equal(state.ids, ids)
+        after = state.descriptors(ids), state.local_maps(ids), [state.image(int(id)) for id in ids]
+        assert after[2] == before[2]
+        torch.testing.assert_close(after[:2], before[:2], rtol=0, atol=0)
+        np.testing.assert_array_equal(state.search(before[0], 9).ids, found.ids)
+        np.testing.assert_array_equal(state.search(before[0], 9).similarities, found.similarities)
+    sealed = index.manifest
+    index.compact()
+    assert index.manifest == sealed
+
+
+def test_a_reader_keeps_what_it_opened_through_a_compaction(index):
+    reader = PlaceIndex.open(index.folder)
+    before = reader.local_maps(range(12))
+    index.remove([4])
+    index.compact()
+    torch.testing.assert_close(reader.local_maps(range(12)), before, rtol=0, atol=0)
+    assert reader.search(reader.descriptors([4]), 1).ids[0, 0] == 4
+    assert reader.refresh()
+    assert reader.search(reader.descriptors([3]), 12).ids.shape == (1, 11)
+    assert not reader.refresh()
+
+
+def test_removing_everything_leaves_an_index_that_grows_again(index, photo_folder, thumbnail_extractor):
+    index.remove(index.ids.tolist())
+    with pytest.raises(IndexFormatError, match="holds no images"):
+        index.search(torch.ones(1, 256), 1)
+    index.compact()
+    assert index.manifest.segments == ()
+    assert index.add(read_split(photo_folder).records[:3], thumbnail_extractor).added == 3
+    assert index.ids.tolist() == [12, 13, 14]
+
+
+def test_images_added_one_by_one_end_in_few_segments(photo_folder, tmp_path, thumbnail_extractor, monkeypatch):
+    monkeypatch.setattr(compaction, "FAN_IN", 3)
+    index = new_index(photo_folder, tmp_path, thumbnail_extractor)
+    for record in read_split(photo_folder).records:
+        index.add([record], thumbnail_extractor)
+    assert [fact.count for fact in index.manifest.segments] == [9, 3]
+    assert len(list((index.folder / "segments").iterdir())) == 2
+    assert index.ids.tolist() == list(range(12))
+
+
+@given(st.lists(st.integers(1, 9000), min_size=1, max_size=200))
+def test_a_growing_index_stays_in_few_segments_and_copies_each_image_a_few_times(sizes):
+    counts: list[int] = []
+    copied = 0
+    for size in sizes:
+        counts.append(size)
+        while length := mergeable_tail(counts):
+            copied += sum(counts[-length:])
+            counts[-length:] = [sum(counts[-length:])]
+    small = [count for count in counts if count < GROWING_IMAGES / FAN_IN]
+    assert len(small) <= FAN_IN * FAN_IN * 4 + len(counts) - len(small)
+    assert copied <= 5 * sum(sizes)
+    assert sum(counts) == sum(sizes)
+
+
+def test_repair_drops_a_damaged_segment_which_is_then_extracted_again(index, photo_folder, thumbnail_extractor):
+    index.remove([7])
+    flip_a_byte(segment(index, 1) / "local_maps.bin", 100)
+    assert repair(index.folder) == 4
+    assert check(index.folder).damaged == ()
+    mended = PlaceIndex.open(index.folder)
+    assert mended.ids.tolist() == [0, 1, 2, 3, 4, 10, 11]
+    thumbnail_extractor.batches.clear()
+    mended.add(read_split(photo_folder).records, thumbnail_extractor)
+    assert sum(thumbnail_extractor.batches) == 5
+    assert paths(mended) == {record.path for record in read_split(photo_folder).records}
+
+
+def test_damage_is_not_copied_by_a_compaction(index):
+    flip_a_byte(segment(index, 1) / "local_maps.bin", 100)
+    with pytest.raises(IndexDamagedError, match="local map of row 0"):
+        index.compact()
+    assert check(index.folder).damaged == (f"segments/{segment(index, 1).name}/local_maps.bin",)
+
+
+def test_what_no_manifest_names_is_ignored_and_swept_up_by_the_next_writer(index, photo_folder, thumbnail_extractor):
+    leftover = index.folder / "segments" / "000000005-deadbeef.writing"
+    leftover.mkdir()
+    (leftover / "rows.bin").write_bytes(b"half")
+    assert len(PlaceIndex.open(index.folder)) == 12
+    index.add(read_split(photo_folder).records, thumbnail_extractor)
+    assert not leftover.exists()
+
+
+@pytest.mark.parametrize("index_type", ["hnsw", "rabitq"])
+def test_an_index_with_faiss_files_answers_as_a_flat_one_does(
+    index_type, photo_folder, tmp_path, thumbnail_extractor, index
+):
+    index.configure(index_type=index_type)
+    index.build_vector_files()
+    assert len(index.manifest.vector_files) == 1
+    reopened = PlaceIndex.open(index.folder)
+    queries = reopened.descriptors(range(12))
+    np.testing.assert_array_equal(reopened.search(queries, 1).ids[:, 0], np.arange(12))
+    reopened.remove([3])
+    assert reopened.search(queries, 1).ids[3, 0] != 3
+    flip_a_byte(index.folder / "vectors" / reopened.manifest.vector_files[0].file.name, 60)
+    with pytest.raises(IndexDamagedError, match="faiss"):
+        PlaceIndex.open(index.folder).search(queries, 1)
+    assert repair(index.folder) == 0
+    reopened.compact()
+    assert len(reopened.manifest.vector_files) == 1
+    assert reopened.search(queries, 1).ids[4, 0] == 4
+
+
+def test_a_folder_below_the_indexed_one_may_be_added(photo_folder, tmp_path, thumbnail_extractor):
+    index = new_index(photo_folder, tmp_path, thumbnail_extractor)
+    part = read_split(photo_folder / "sub").records
+    with pytest.raises(BadInputError, match="--add"):
+        index.relative(part, photo_folder / "sub")
+    index.add(index.relative(part, photo_folder / "sub", part=True), thumbnail_extractor)
+    assert paths(index) == {"sub/10.png", "sub/11.png"}
+    with pytest.raises(BadInputError, match="indexes"):
+        index.relative(part, tmp_path, part=True)
+    gone = index.not_among([ImageRecord("sub/10.png")])
+    assert [index.image(int(id)).path for id in gone] == ["sub/11.png"]
+
+
+def test_another_codec_is_refused_once_images_are_stored(index):
+    index.configure(codec="float16")
+    with pytest.raises(BadInputError, match="stores local maps as float16"):
+        index.configure(codec="int8")
+    with pytest.raises(BadInputError, match="index type 'tree' is unknown; expected auto, flat"):
+        index.configure(index_type="tree")

@@ -1,6 +1,7 @@
 """The standard layout and plain folders, with their ground truth against distances written out."""
 
 import math
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,35 @@ def test_names_carry_position_zone_and_heading():
     assert record_of("@1.5@2.5@.jpg").position == MetricPosition(1.5, 2.5, "UTM")
     for name in ("holiday.jpg", "@home.jpg", "@nan@2@31@U@.jpg", "@1@inf@.jpg"):
         assert record_of(name).position is None
+
+
+@pytest.mark.parametrize(
+    ("field", "date"),
+    [
+        ("2019", (2019, 1, 1)),
+        ("201907", (2019, 7, 1)),
+        ("20190731", (2019, 7, 31)),
+        ("20190731_23", (2019, 7, 31, 23)),
+        ("20190731_2359", (2019, 7, 31, 23, 59)),
+        ("20190731_235958", (2019, 7, 31, 23, 59, 58)),
+        ("", None),
+        ("201913", None),
+        ("20190231", None),
+        ("2019-07-31", None),
+        ("20190731_235", None),
+        ("1564617598000", None),
+        ("summer", None),
+    ],
+)
+def test_names_carry_the_timestamp(field, date):
+    record = record_of(f"@1.00@2.00@31@U@52.2@0.11@pano@03@270@012@001@002@{field}@a note@.jpg")
+    assert record.timestamp_s == (datetime(*date, tzinfo=UTC).timestamp() if date else None)
+    assert record.heading_deg == 270
+
+
+@pytest.mark.parametrize("heading", ["nan", "inf", "-inf", "east", ""])
+def test_headings_that_are_no_finite_number_are_left_out(heading):
+    assert record_of(f"@1@2@31@U@52.2@0.11@pano@@{heading}@@@@@.jpg").heading_deg is None
 
 
 def test_folders_without_positions_correspond_by_place(tmp_path):

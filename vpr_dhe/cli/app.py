@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from vpr_dhe.cli import align, check, demo, evaluate, import_weights, index, models, query, verifiers
+from vpr_dhe.cli import align, check, compact, demo, evaluate, import_weights, index, models, query, remove, verifiers
 from vpr_dhe.errors import VprDheError
 
 app = typer.Typer(
@@ -15,7 +15,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (demo, index, query, evaluate, align, check, models, verifiers, import_weights):
+for command in (demo, index, query, evaluate, align, check, remove, compact, models, verifiers, import_weights):
     app.command(name=command.NAME)(command.run)
 
 

@@ -1,6 +1,7 @@
 """`vpr-dhe check`: is everything that an index stores still what was written?"""
 
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -14,11 +15,15 @@ NAME = "check"
 
 def run(
     index: Annotated[Path, typer.Argument(help="Index made by `vpr-dhe index`.")],
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Drop what is damaged, so that it can be made again.")
+    ] = False,
     format: Annotated[DocumentFormat, typer.Option(help="Output format.")] = DocumentFormat.table,
 ) -> None:
     """Compare every stored file of an index with its checksum; exit with 1 if any is damaged."""
     from vpr_dhe.errors import IndexDamagedError
-    from vpr_dhe.index.place_index import check
+    from vpr_dhe.index.checking import check
+    from vpr_dhe.index.checking import repair as drop_damaged
 
     report = check(index)
     if format is DocumentFormat.json:
@@ -27,5 +32,11 @@ def run(
         print(
             f"{index}: {report.images} images in {report.segments} segments, {report.skipped} skipped, {report.model}"
         )
-    if report.damaged:
-        raise IndexDamagedError(f"damaged: {', '.join(report.damaged)}; index these images again")
+    if report.damaged and repair:
+        lost = drop_damaged(index)
+        print(f"dropped {lost} images; run `vpr-dhe index` on their folder to extract them again", file=sys.stderr)
+    elif report.damaged:
+        raise IndexDamagedError(
+            f"damaged: {', '.join(report.damaged)}; `vpr-dhe check {index} --repair` drops what is damaged, then run "
+            "`vpr-dhe index` to make it again"
+        )

@@ -26,6 +26,7 @@ def run(
     batch_size: Annotated[int, typer.Option(min=1, help="Images per step of the extractor.")] = 8,
 ) -> None:
     """Measure how often the right place is among the first N."""
+    from vpr_dhe.candidates import VerifiedIndex
     from vpr_dhe.evaluation.runs import evaluate, index_database
     from vpr_dhe.features.extractor import load_extractor
     from vpr_dhe.localizer import Localizer, build_verifier
@@ -42,9 +43,11 @@ def run(
             index = index_database(
                 dataset, extractor, Path(folder) / "index", batch_size=batch_size, progress=bar.update
             )
-        localizer = Localizer(index, extractor, chosen, rerank=rerank)
+        localizer = Localizer(VerifiedIndex(index, chosen), extractor, rerank=rerank)
         with progress_bar(len(dataset.queries.records), "queries", "image") as bar:
-            result = evaluate(dataset, localizer, verifier, ranks=ranks, progress=bar.update)
+            result = evaluate(
+                dataset, localizer, verifier, ranks=ranks, skipped=index.manifest.skipped, progress=bar.update
+            )
     for image in result.unreadable:
         say_skipped(image.path, image.reason)
     print(recall_table(result))

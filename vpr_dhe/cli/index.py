@@ -1,46 +1,118 @@
-"""`vpr-dhe index`: extract the images of a folder into an index."""
+"""`vpr-dhe index`: make an index of a folder of images, or bring it up to date."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vpr_dhe.cli.common import Device, pick_device, progress_bar, say_skipped
 
+if TYPE_CHECKING:
+    from vpr_dhe.index.place_index import AddReport, PlaceIndex
+    from vpr_dhe.records import ImageRecord
+
 NAME = "index"
+_DEFAULT_MODEL = "sift-vlad"
+_AUTO = "auto"
 
 
 def run(
     images: Annotated[Path, typer.Argument(help="Folder of images; sub-folders are included.")],
-    out: Annotated[Path, typer.Option(help="Folder to make for the index.")],
-    model: Annotated[str, typer.Option(help="Model name or file; see `vpr-dhe models`.")] = "sift-vlad",
-    add: Annotated[bool, typer.Option("--add", help="Add images that an existing index does not hold yet.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder of the index; made if it does not exist.")],
+    model: Annotated[
+        str | None, typer.Option(help="Model name or file, see `vpr-dhe models`; the index's, or sift-vlad.")
+    ] = None,
+    add: Annotated[bool, typer.Option("--add", help="IMAGES may be a part of the folder that is indexed.")] = False,
+    prune: Annotated[bool, typer.Option("--prune", help="Remove images that are no longer in the folder.")] = False,
+    positions: Annotated[Path | None, typer.Option(help="CSV with positions, headings, times of images.")] = None,
+    codec: Annotated[
+        str | None, typer.Option(help="How local maps are stored: auto, float16, int8, binary, ...")
+    ] = None,
+    index_type: Annotated[
+        str | None, typer.Option(help="How vectors are searched: auto, flat, hnsw, ivf-flat, ivf-sq8, rabitq.")
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first image that cannot be read.")] = False,
     device: Annotated[Device, typer.Option(help="Where networks run.")] = Device.auto,
     batch_size: Annotated[int, typer.Option(min=1, help="Images per step of the extractor.")] = 8,
 ) -> None:
-    """Index the images of a map."""
+    """Index the images of a map; run again, it extracts what is new or has changed."""
     from vpr_dhe.errors import BadInputError
     from vpr_dhe.features.extractor import load_extractor
     from vpr_dhe.index.place_index import PlaceIndex
-    from vpr_dhe.places.standard import read_split
 
-    records = read_split(images).records
-    extractor = load_extractor(model, pick_device(device))
-    index = PlaceIndex.open(out) if add and out.exists() else PlaceIndex.create(out, extractor.spec, images)
-    index.require_images_folder(images)
-    fresh = index.missing(records)
+    if add and prune:
+        raise BadInputError("--prune looks for images of the whole folder, and --add gives a part; use one of them")
+    records = _read_records(images, positions)
+    index = PlaceIndex.open(out) if PlaceIndex.is_started(out) else None
+    extractor = load_extractor(model or (index.spec.model if index else _DEFAULT_MODEL), pick_device(device))
+    if index is None:
+        index = PlaceIndex.create(out, extractor.spec, images, codec=codec or _AUTO, index_type=index_type or _AUTO)
+    else:
+        index.configure(codec=codec, index_type=index_type)
+    records = index.relative(records, images, part=add)
     try:
-        with progress_bar(len(fresh), "indexing", "image") as bar:
-            report = index.add(fresh, extractor, batch_size=batch_size, strict=strict, progress=bar.update)
+        with progress_bar(len(records), "indexing", "image") as bar:
+            report = index.add(records, extractor, batch_size=batch_size, strict=strict, progress=bar.update)
+        if not add:
+            _deal_with_vanished(index, records, prune=prune)
+        index.build_vector_files()
     except KeyboardInterrupt:
         for image in index.manifest.skipped:
             say_skipped(image.path, image.reason)
-        print(f"interrupted: {len(index)} images are safe in {out}; go on with --add", file=sys.stderr)
+        print(f"interrupted: {len(index)} images are safe in {out}; run the command again to go on", file=sys.stderr)
         raise typer.Exit(1) from None
     for image in report.skipped:
         say_skipped(image.path, image.reason)
     if not len(index):
-        raise BadInputError(f"none of the {len(fresh)} images in {images} could be read; the index is empty")
-    print(f"{out}: {len(index)} images ({report.added} added, {len(report.skipped)} skipped), model {model}")
+        raise BadInputError(f"none of the {len(records)} images in {images} could be read; the index is empty")
+    _say_duplicates(index)
+    print(f"{out}: {len(index)} images ({_summary(report)}), model {index.spec.model}")
+
+
+def _read_records(images: Path, positions: Path | None) -> Sequence["ImageRecord"]:
+    from vpr_dhe.places.positions import read_positions
+    from vpr_dhe.places.standard import read_split
+
+    records = read_split(images).records
+    if positions is None:
+        return records
+    placed = read_positions(positions).apply(records)
+    if placed.rows_without_image.count:
+        unmatched = placed.rows_without_image
+        print(f"{positions}: {unmatched.count} rows are about no image, such as {unmatched.example}", file=sys.stderr)
+    if placed.images_without_row.count:
+        unmatched = placed.images_without_row
+        print(f"{positions}: {unmatched.count} images have no row, such as {unmatched.example}", file=sys.stderr)
+    return placed.records
+
+
+def _deal_with_vanished(index: "PlaceIndex", records: Sequence["ImageRecord"], *, prune: bool) -> None:
+    vanished = index.not_among(records)
+    if not len(vanished):
+        return
+    example = index.image(int(vanished[0])).path
+    if prune:
+        index.remove(vanished.tolist())
+        print(f"removed {len(vanished)} images that are gone, such as {example}", file=sys.stderr)
+    else:
+        print(
+            f"{len(vanished)} indexed images are gone, such as {example}; --prune removes them from the index",
+            file=sys.stderr,
+        )
+
+
+def _say_duplicates(index: "PlaceIndex") -> None:
+    groups = index.duplicates()
+    if groups:
+        first, second = (index.image(id).path for id in groups[0][:2])
+        surplus = sum(len(group) - 1 for group in groups)
+        print(f"{surplus} images have the same content as another, such as {second} and {first}", file=sys.stderr)
+
+
+def _summary(report: "AddReport") -> str:
+    parts = [f"{report.added} added"]
+    optional = {"replaced": report.replaced, "with new positions": report.renewed, "unchanged": report.unchanged}
+    parts += [f"{count} {what}" for what, count in optional.items() if count]
+    return ", ".join([*parts, f"{len(report.skipped)} skipped"])

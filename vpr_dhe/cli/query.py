@@ -54,7 +54,7 @@ def run(
                 print(json_line(answers[-1]), file=sink, flush=True)
             bar.update()
         if format is not Format.jsonl:
-            sheet = AnswerSheet(str(index), localizer.index.spec.model, verifier, tuple(answers))
+            sheet = AnswerSheet(str(index), localizer.places.spec.model, verifier, tuple(answers))
             print(FORMATS[format](sheet), file=sink)
     if all(answer.error for answer in answers):
         raise BadInputError(f"none of the {len(answers)} queries could be read")

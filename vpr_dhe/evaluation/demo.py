@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
+from vpr_dhe.candidates import VerifiedIndex
 from vpr_dhe.estimators import DEFAULT
 from vpr_dhe.evaluation.runs import EvaluationResult, evaluate, index_database
 from vpr_dhe.features.extractor import load_extractor
@@ -67,7 +68,7 @@ def run_demo(folder: Path, *, seed: int, queries: int, stage: Callable[[str, int
     index = index_database(
         dataset, extractor, folder / "index", batch_size=8, progress=stage("indexing its database views", len(database))
     )
-    localizer = Localizer(index, extractor, build_verifier(DEFAULT, extractor), rerank=_RERANK)
+    localizer = Localizer(VerifiedIndex(index, build_verifier(DEFAULT, extractor)), extractor, rerank=_RERANK)
     result = evaluate(dataset, localizer, DEFAULT, progress=stage("asking the query views", queries))
     answers = [_answer(localizer, dataset.queries.folder, record) for record in dataset.queries.records[:_EXAMPLES]]
     best = max(answers, key=lambda answer: answer.match.inliers)

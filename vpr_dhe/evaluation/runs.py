@@ -52,10 +52,14 @@ def evaluate(
     verifier_name: str,
     *,
     ranks: Sequence[int] = (1, 5, 10, 20),
+    skipped: Sequence[SkippedImage] = (),
     progress: Progress = lambda _: None,
 ) -> EvaluationResult:
-    """Ask every query of a data set and compare the answers with its ground truth."""
-    count = max(*ranks, localizer.rerank if localizer.verifier else 1)
+    """Ask every query of a data set and compare the answers with its ground truth.
+
+    `skipped` are database images that the index lacks; they are named in the result.
+    """
+    count = max(*ranks, localizer.rerank if localizer.places.verifies else 1)
     folder, records = dataset.queries.folder, dataset.queries.records
     asked = [_rank(localizer, folder, record.path, count, progress) for record in records]
     unreadable = [answer for answer in asked if isinstance(answer, SkippedImage)]
@@ -65,19 +69,20 @@ def evaluate(
     row_of = {record.path: row for row, record in enumerate(dataset.database.records)}
 
     def rows(candidates: Sequence[Candidate]) -> list[int]:
-        return [row_of[localizer.index.image(candidate.id).path] for candidate in candidates]
+        known = localizer.places.images([candidate.id for candidate in candidates]).by_id
+        return [row_of[known[candidate.id].path] for candidate in candidates]
 
     read = [ranking for ranking in rankings if ranking is not None]
     return EvaluationResult(
         dataset=dataset.name,
         protocol=dataset.protocol,
-        model=localizer.index.spec.model,
+        model=localizer.places.spec.model,
         verifier=verifier_name,
-        rerank=localizer.rerank if localizer.verifier else 0,
+        rerank=localizer.rerank if localizer.places.verifies else 0,
         num_database=len(dataset.database.records),
         num_queries=len(rankings),
         num_queries_with_positive=sum(len(right) > 0 for right in dataset.positives),
-        unreadable=(*localizer.index.manifest.skipped, *unreadable),
+        unreadable=(*skipped, *unreadable),
         retrieval=recall_at([rows(r.retrieved) if r else [] for r in rankings], dataset.positives, ranks),
         reranked=recall_at([rows(r.reranked) if r else [] for r in rankings], dataset.positives, ranks),
         timing=_median_timing([ranking.timing for ranking in read]),

@@ -1,53 +1,206 @@
-"""From image records to decoded batches, unreadable images set apart."""
+"""From image files to sealed segments; images that cannot be read are set apart."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
-from vpr_dhe.errors import ImageError
-from vpr_dhe.images import decode_ahead, image_size
+import torch
+from jaxtyping import Float, Float32
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from vpr_dhe.errors import ImageError, ModelError
+from vpr_dhe.features.base import Extractor, ExtractorSpec
+from vpr_dhe.images import decode_image, image_size, read_ahead, read_file
+from vpr_dhe.index.codecs import LocalMapCodec
 from vpr_dhe.index.manifest import SkippedImage
-from vpr_dhe.index.segments import FileStamp, IndexedImage
-from vpr_dhe.records import Image, ImageRecord
+from vpr_dhe.index.rows import FileStamp, stamp_of
+from vpr_dhe.index.segments import IndexedImage, SegmentFact, SegmentWriter, StoredImage
+from vpr_dhe.places.exif import with_exif
+from vpr_dhe.records import Features, Image, ImageRecord, Progress
 
 
-@dataclass
-class Batch:
-    """Decoded images with what is known of them, and the images between them that could not be read."""
+@dataclass(frozen=True)
+class Chunk:
+    """Images that become one segment; the id of the one at place i is `first_id` + i, so a skipped one leaves a gap."""
 
-    rows: list[IndexedImage] = field(default_factory=list)
-    images: list[Image] = field(default_factory=list)
-    skipped: list[SkippedImage] = field(default_factory=list)
+    first_id: int
+    records: Sequence[ImageRecord]
 
-    def __len__(self) -> int:
-        return len(self.rows) + len(self.skipped)
+    @property
+    def next_id(self) -> int:
+        """The first id after those of the chunk."""
+        return self.first_id + len(self.records)
 
 
-def decoded_batches(folder: Path, records: Sequence[ImageRecord], *, batch_size: int, strict: bool) -> Iterator[Batch]:
-    """Decode images, a few ahead of the caller, in batches of `batch_size` readable ones.
+@dataclass(frozen=True)
+class Described:
+    """One image with all that will be stored of it."""
+
+    place: int
+    indexed: IndexedImage
+    stamp: FileStamp
+    features: Features
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """One image that could not be read."""
+
+    place: int
+    image: SkippedImage
+
+
+@dataclass(frozen=True)
+class SealedChunk:
+    """What became of a chunk: the images in `segment`, by their paths, and those that could not be read.
+
+    `segment` is None where no image could be read; `next_id` follows the ids that the chunk was given.
+    """
+
+    segment: SegmentFact | None
+    paths: frozenset[str]
+    skipped: tuple[SkippedImage, ...]
+    next_id: int
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where images come from and how they are described; all that extraction needs besides the images' names.
+
+    `strict` makes the first unreadable image an error instead of skipping it.
+    """
+
+    folder: Path
+    extractor: Extractor
+    batch_size: int = 8
+    strict: bool = False
+
+
+def describe(
+    source: Source, records: Sequence[ImageRecord], progress: Progress = lambda _: None
+) -> Iterator[Described | Skipped]:
+    """Decode images, a few ahead of the extractor, and describe them in batches.
 
     Raises:
         ImageError: with `strict`, at the first image that cannot be read.
     """
-    batch = Batch()
-    for record, decoded in zip(records, decode_ahead([folder / record.path for record in records]), strict=True):
-        if isinstance(decoded, ImageError):
-            if strict:
-                raise ImageError(f"{record.path}: {decoded}")
-            batch.skipped.append(SkippedImage(record.path, str(decoded)))
-        else:
-            batch.rows.append(IndexedImage(record, image_size(decoded), _stamp(folder / record.path)))
-            batch.images.append(decoded)
-        if len(batch.images) == batch_size:
-            yield batch
-            batch = Batch()
-    if len(batch):
-        yield batch
+    batch: list[_Loaded] = []
+    places: list[int] = []
+    loaded = read_ahead(partial(_load, source.folder), records)
+    for place, (record, found) in enumerate(zip(records, loaded, strict=True)):
+        if isinstance(found, ImageError):
+            if source.strict:
+                raise ImageError(f"{record.path}: {found}")
+            progress(1)
+            yield Skipped(place, SkippedImage(record.path, str(found)))
+            continue
+        batch.append(found)
+        places.append(place)
+        if len(batch) == source.batch_size:
+            yield from _extract(source.extractor, places, batch)
+            progress(len(batch))
+            batch, places = [], []
+    if batch:
+        yield from _extract(source.extractor, places, batch)
+        progress(len(batch))
 
 
-def _stamp(path: Path) -> FileStamp:
-    with suppress(OSError):
-        status = path.stat()
-        return FileStamp(status.st_size, status.st_mtime_ns)
-    return FileStamp(0, 0)
+def seal_chunk(
+    folder: Path,
+    chunk: Chunk,
+    source: Source,
+    codec: LocalMapCodec,
+    *,
+    publish: Callable[[SealedChunk], object],
+    progress: Progress = lambda _: None,
+) -> None:
+    """Extract a chunk into one segment below `folder`, seal it, and hand it to `publish`.
+
+    An interruption from the keyboard still publishes what was extracted so far: minutes of work, and the caller will
+    want to go on from there. Any other failure leaves nothing behind.
+    """
+    _seal(folder, chunk, describe(source, chunk.records, progress), codec, publish)
+
+
+def seal_described(
+    folder: Path,
+    chunk: Chunk,
+    described: Sequence[Described | Skipped],
+    codec: LocalMapCodec,
+    *,
+    publish: Callable[[SealedChunk], object],
+) -> None:
+    """Seal images of a chunk that were described before there was a codec to store them with."""
+    _seal(folder, chunk, iter(described), codec, publish)
+
+
+def _seal(
+    folder: Path,
+    chunk: Chunk,
+    described: Iterator[Described | Skipped],
+    codec: LocalMapCodec,
+    publish: Callable[[SealedChunk], object],
+) -> None:
+    writer = SegmentWriter(folder, chunk.first_id)
+    paths: list[str] = []
+    skipped: list[SkippedImage] = []
+
+    def seal() -> None:
+        segment = writer.seal()
+        publish(SealedChunk(segment, frozenset(paths[: writer.count]), tuple(skipped), chunk.next_id))
+
+    try:
+        for item in described:
+            if isinstance(item, Skipped):
+                skipped.append(item.image)
+            else:
+                paths.append(item.indexed.record.path)
+                writer.append(_stored(chunk.first_id + item.place, item, codec))
+    except KeyboardInterrupt:
+        seal()
+        raise
+    except BaseException:
+        writer.discard()
+        raise
+    seal()
+
+
+def _stored(id: int, item: Described, codec: LocalMapCodec) -> StoredImage:
+    vector = item.features.global_descriptor.cpu().numpy()
+    return StoredImage(id, item.indexed, item.stamp, vector, codec.encode(item.features.local_map))
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    image: Image
+    record: ImageRecord
+    stamp: FileStamp
+
+
+def _load(folder: Path, record: ImageRecord) -> _Loaded:
+    """Read a file once: for its pixels, its metadata and its digest."""
+    content = read_file(folder / record.path)
+    return _Loaded(decode_image(content), with_exif(record, content), stamp_of(folder / record.path, content))
+
+
+def _extract(extractor: Extractor, places: Sequence[int], batch: Sequence[_Loaded]) -> Iterator[Described]:
+    described = extractor.extract([loaded.image for loaded in batch])
+    for place, loaded, features in zip(places, batch, described, strict=True):
+        indexed = IndexedImage(loaded.record, image_size(loaded.image))
+        vector = comparable(features.global_descriptor, extractor.spec)
+        yield Described(place, indexed, loaded.stamp, replace(features, global_descriptor=vector))
+
+
+def comparable(
+    descriptors: Float[Tensor, "*images dimension"], spec: ExtractorSpec
+) -> Float32[Tensor, "*images dimension"]:
+    """The boundary of the index: single precision, finite, and of unit norm where the model is searched so.
+
+    Raises:
+        ModelError: if a descriptor is not finite.
+    """
+    if not torch.isfinite(descriptors).all():
+        raise ModelError(f"model {spec.model!r} gave a descriptor that is not finite; its weights are unusable")
+    return normalize(descriptors.float(), dim=-1) if spec.unit_norm else descriptors.float()

@@ -1,60 +1,77 @@
-"""Local maps on disk: records of one fixed size in a flat file, read by offset, each under its own checksum."""
+"""Local maps on disk: records of one size in a flat file, read by offset, each under its own checksum."""
 
 import os
-import zlib
+import weakref
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
-import torch
-from jaxtyping import Float, UInt32
-from torch import Tensor
+from jaxtyping import UInt8, UInt64
 
-from vpr_dhe.errors import IndexDamagedError
+from vpr_dhe.index.files import damage
+from vpr_dhe.index.rows import check_of
 
-CODEC = "float16"
-_STORED = np.dtype("<f2")
-
-
-def record_bytes(cells: int, dimension: int) -> int:
-    """Size of one encoded local map."""
-    return cells * dimension * _STORED.itemsize
-
-
-def encode(local_map: Float[Tensor, "cells dimension"]) -> bytes:
-    """Encode one local map as little-endian half precision, row-major."""
-    return local_map.cpu().numpy().astype(_STORED).tobytes()
+# Fewer records than this are read before another thread has woken up.
+_WORTH_A_THREAD = 16
 
 
 class LocalMapFile:
-    """Reads single maps of one segment; nothing of the file stays in memory."""
+    """The local maps of one segment; nothing of the file stays in memory.
 
-    def __init__(self, path: Path, cells: int, dimension: int, checksums: UInt32[np.ndarray, " count"]) -> None:
-        self._path, self._cells, self._dimension = path, cells, dimension
-        self._record_bytes = record_bytes(cells, dimension)
-        self._checksums = checksums
-        self._file: BinaryIO = path.open("rb")
+    The open file outlives its name: a reader keeps what it opened, whatever a compaction deletes meanwhile.
+    """
+
+    def __init__(self, path: Path, record_bytes: int, checks: UInt64[np.ndarray, " count"]) -> None:
+        self._path, self.record_bytes, self._checks = path, record_bytes, checks
+        self._descriptor = os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self._descriptor)
         # Candidates of a query lie anywhere in the file: reading ahead would only evict what others need.
-        os.posix_fadvise(self._file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
+        os.posix_fadvise(self._descriptor, 0, 0, os.POSIX_FADV_RANDOM)
 
-    def read(self, rows: Sequence[int]) -> Float[Tensor, "maps cells dimension"]:
-        """Read the maps of these rows.
+    def expect(self, row: int) -> None:
+        """Let the system fetch a record in the background."""
+        os.posix_fadvise(self._descriptor, row * self.record_bytes, self.record_bytes, os.POSIX_FADV_WILLNEED)
+
+    def read_into(self, row: int, record: UInt8[np.ndarray, " record_bytes"]) -> None:
+        """Read one record.
 
         Raises:
-            IndexDamagedError: if the bytes of one do not agree with its checksum, or are missing.
+            IndexDamagedError: if it does not agree with its checksum, or is missing.
         """
-        stored = np.empty((len(rows), self._cells, self._dimension), _STORED)
-        for place, row in zip(stored, rows, strict=True):
-            record = os.pread(self._file.fileno(), self._record_bytes, row * self._record_bytes)
-            if len(record) != self._record_bytes or zlib.crc32(record) != self._checksums[row]:
-                raise IndexDamagedError(
-                    f"the local map of image {row} in {self._path} does not agree with its checksum; "
-                    "run `vpr-dhe check` on the index, then index these images again"
-                )
-            place[...] = np.frombuffer(record, _STORED).reshape(place.shape)
-        return torch.from_numpy(stored).float()
+        read = os.preadv(self._descriptor, [record.data], row * self.record_bytes)
+        if read != self.record_bytes or check_of(record.data) != self._checks[row]:
+            raise damage(self._path, f"does not agree with its checksum in the local map of row {row}")
 
-    def close(self) -> None:
-        """Release the file."""
-        self._file.close()
+
+def read_records(
+    places: Sequence[tuple[LocalMapFile, int]], record_bytes: int
+) -> UInt8[np.ndarray, "maps record_bytes"]:
+    """Read records from wherever they lie, in the order asked for.
+
+    Raises:
+        IndexDamagedError: if one does not agree with its checksum.
+    """
+    records = np.empty((len(places), record_bytes), np.uint8)
+    for file, row in places:
+        file.expect(row)
+    if len(places) < _WORTH_A_THREAD:
+        _read(places, records)
+        return records
+    # What the page cache holds is copied, and two cores copy faster than one.
+    half = len(places) // 2
+    other = _thread(os.getpid()).submit(_read, places[half:], records[half:])
+    _read(places[:half], records[:half])
+    other.result()
+    return records
+
+
+def _read(places: Sequence[tuple[LocalMapFile, int]], records: UInt8[np.ndarray, "maps record_bytes"]) -> None:
+    for (file, row), record in zip(places, records, strict=True):
+        file.read_into(row, record)
+
+
+@cache
+def _thread(process: int) -> ThreadPoolExecutor:  # noqa: ARG001 (threads do not survive a fork)
+    return ThreadPoolExecutor(1, thread_name_prefix="local-maps")

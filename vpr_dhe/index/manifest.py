@@ -3,21 +3,24 @@
 import fcntl
 import hashlib
 import json
-import os
-from collections.abc import Iterator, Sequence, Set
+from bisect import bisect
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from vpr_dhe.errors import IndexBusyError, IndexDamagedError, IndexFormatError
 from vpr_dhe.features.base import ExtractorSpec
-from vpr_dhe.index.segments import FileFact, SegmentFact, sync_folder
+from vpr_dhe.index.files import FileFact, write_durably
+from vpr_dhe.index.segments import SegmentFact
+from vpr_dhe.index.vectors import VectorFileFact
 from vpr_dhe.records import Grid, Size
 
-FORMAT = "vpr-dhe index 1"
+FORMAT = "vpr-dhe index 2"
 FILE_NAME = "manifest.json"
 LOCK_NAME = "writer.lock"
+AUTO = "auto"
 
 
 @dataclass(frozen=True)
@@ -29,48 +32,116 @@ class SkippedImage:
 
 
 @dataclass(frozen=True)
+class CodecFact:
+    """How local maps are stored.
+
+    `parameters` is the file of what was fitted, if anything was; `agreement` is what was measured of each codec that
+    `auto` tried.
+    """
+
+    name: str
+    parameters: FileFact | None = None
+    agreement: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CoveringFile:
+    """A FAISS file over the vectors of some segments, their rows numbered through in this order: a cache."""
+
+    file: FileFact
+    segments: tuple[str, ...]
+    built: VectorFileFact
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the user asked for: a codec and an index type by name, or `auto`."""
+
+    codec: str = AUTO
+    index_type: str = AUTO
+
+
+@dataclass(frozen=True)
 class Manifest:
     """What an index holds.
 
-    `images_folder` is the absolute folder that image paths are relative to, and `codec` how local maps are stored.
+    `images_folder` is the absolute folder that image paths are relative to. `codec` is None until the first images
+    settle it. Segments are in the order of their ids, which are given out once and never again. `removed` is the file
+    of the ids that were removed and still lie in a segment.
     """
 
     spec: ExtractorSpec
     images_folder: str
-    codec: str
+    settings: Settings
+    codec: CodecFact | None = None
+    next_id: int = 0
     segments: tuple[SegmentFact, ...] = ()
+    removed: FileFact | None = None
+    vector_files: tuple[CoveringFile, ...] = ()
     skipped: tuple[SkippedImage, ...] = ()
 
     @property
     def count(self) -> int:
-        """Number of images in all segments."""
-        return sum(segment.count for segment in self.segments)
+        """Number of images that are there to be found."""
+        return sum(segment.count for segment in self.segments) - self.removed_count
+
+    @property
+    def removed_count(self) -> int:
+        """Number of images that were removed and still take up room."""
+        return self.removed.bytes // 8 if self.removed else 0
+
+    @property
+    def state(self) -> tuple[FileFact, ...]:
+        """The files that belong to no segment: the codec's parameters and the removed ids."""
+        files = (self.codec.parameters if self.codec else None, self.removed)
+        return tuple(file for file in files if file)
 
     def with_segment(self, segment: SegmentFact) -> "Manifest":
-        """The same manifest with one more segment."""
-        return replace(self, segments=(*self.segments, segment))
+        """The same manifest with one more segment, in the order of ids."""
+        place = bisect([fact.first_id for fact in self.segments], segment.first_id)
+        return replace(self, segments=(*self.segments[:place], segment, *self.segments[place:]))
 
-    def with_skipped(self, skipped: Sequence[SkippedImage]) -> "Manifest":
-        """The same manifest with these skipped images; a path that was skipped before is remembered once."""
+    def without_segments(self, names: Set[str]) -> "Manifest":
+        """The same manifest without some segments, and without the files that covered them."""
+        return replace(
+            self,
+            segments=tuple(fact for fact in self.segments if fact.name not in names),
+            vector_files=tuple(file for file in self.vector_files if names.isdisjoint(file.segments)),
+        )
+
+    def with_rewritten(self, names: Sequence[str], segment: SegmentFact | None) -> "Manifest":
+        """The same manifest with neighbouring segments copied into one, or into none where no row was left."""
+        rest = self.without_segments(set(names))
+        if segment is None:
+            return rest
+        if segment.count == sum(fact.count for fact in self.segments if fact.name in names):
+            # All rows are there in the same order, so what covered them covers them still.
+            covering = [_with_run_replaced(file, tuple(names), segment.name) for file in self.vector_files]
+            rest = replace(rest, vector_files=tuple(file for file in covering if file))
+        return rest.with_segment(segment)
+
+    def with_skipped(self, skipped: Sequence[SkippedImage], *, readable: Set[str]) -> "Manifest":
+        """The same manifest with these skipped images, each path once, but not those that could be read after all."""
         remembered = {image.path: image for image in (*self.skipped, *skipped)}
-        return replace(self, skipped=tuple(remembered.values()))
+        return replace(self, skipped=tuple(image for path, image in remembered.items() if path not in readable))
 
-    def without_skipped(self, paths: Set[str]) -> "Manifest":
-        """The same manifest, these paths no longer skipped: they could be read after all."""
-        return replace(self, skipped=tuple(image for image in self.skipped if image.path not in paths))
+
+def _with_run_replaced(file: CoveringFile, names: tuple[str, ...], name: str) -> CoveringFile | None:
+    """The same file over a new segment in the place of old ones; None where it covered only some of these."""
+    shared = [covered for covered in file.segments if covered in names]
+    if not shared:
+        return file
+    if tuple(shared) != names:
+        return None
+    start = file.segments.index(names[0])
+    return replace(file, segments=(*file.segments[:start], name, *file.segments[start + len(names) :]))
 
 
 def publish(manifest: Manifest, folder: Path) -> None:
     """Replace the manifest of an index at once and durably; readers see the old one or the new one."""
     content = asdict(manifest)
     document = {"format": FORMAT, "sha256": _digest(content), "content": content}
-    temporary = folder / f"{FILE_NAME}.writing"
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(document, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(folder / FILE_NAME)
-    sync_folder(folder)
+    write_durably(folder, FILE_NAME, json.dumps(document, indent=1).encode())
 
 
 @contextmanager
@@ -123,10 +194,27 @@ def _from_json(content: dict[str, Any]) -> Manifest:
     return Manifest(
         spec=ExtractorSpec(**(spec | {"grid": Grid(*spec["grid"]), "input_size": Size(*spec["input_size"])})),
         images_folder=content["images_folder"],
-        codec=content["codec"],
-        segments=tuple(
-            SegmentFact(segment["name"], segment["count"], tuple(FileFact(**file) for file in segment["files"]))
-            for segment in content["segments"]
+        settings=Settings(**content["settings"]),
+        codec=_codec_from_json(content["codec"]),
+        next_id=content["next_id"],
+        segments=tuple(_segment_from_json(segment) for segment in content["segments"]),
+        removed=_file_from_json(content["removed"]),
+        vector_files=tuple(
+            CoveringFile(FileFact(**row["file"]), tuple(row["segments"]), VectorFileFact(**row["built"]))
+            for row in content["vector_files"]
         ),
         skipped=tuple(SkippedImage(**image) for image in content["skipped"]),
     )
+
+
+def _segment_from_json(row: dict[str, Any]) -> SegmentFact:
+    files = tuple(FileFact(**file) for file in row["files"])
+    return SegmentFact(row["name"], row["count"], row["first_id"], files)
+
+
+def _codec_from_json(row: dict[str, Any] | None) -> CodecFact | None:
+    return CodecFact(row["name"], _file_from_json(row["parameters"]), row["agreement"]) if row else None
+
+
+def _file_from_json(row: dict[str, Any] | None) -> FileFact | None:
+    return FileFact(**row) if row else None

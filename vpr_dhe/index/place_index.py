@@ -1,103 +1,130 @@
-"""An index of places on disk: made once, opened by many, searched by global descriptor, read by image."""
+"""An index of places on disk: a database that grows, forgets, and keeps what it acknowledged."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
-import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Int64
 from torch import Tensor
-from torch.nn.functional import normalize
 
-from vpr_dhe.errors import BadInputError, IndexFormatError, ModelError
+from vpr_dhe.errors import BadInputError, IndexFormatError
 from vpr_dhe.features.base import Extractor, ExtractorSpec
-from vpr_dhe.index.ingest import Batch, decoded_batches
-from vpr_dhe.index.local_maps import CODEC
-from vpr_dhe.index.manifest import FILE_NAME, LOCK_NAME, Manifest, SkippedImage, publish, read_manifest, writing
-from vpr_dhe.index.segments import IndexedImage, Segment, SegmentWriter, damaged_files
-from vpr_dhe.index.vectors import Neighbours, VectorIndex
+from vpr_dhe.index.changes import changes_between
+from vpr_dhe.index.codecs import CODECS
+from vpr_dhe.index.ingest import Source
+from vpr_dhe.index.manifest import (
+    AUTO,
+    FILE_NAME,
+    LOCK_NAME,
+    Manifest,
+    Settings,
+    SkippedImage,
+    publish,
+    read_manifest,
+    writing,
+)
+from vpr_dhe.index.rows import Ids
+from vpr_dhe.index.search import Found
+from vpr_dhe.index.snapshot import SEGMENTS, STATE, VECTOR_FILES, Snapshot, open_newest
+from vpr_dhe.index.vectors import INDEX_TYPES
+from vpr_dhe.index.writer import IndexWriter
 from vpr_dhe.records import Frame, ImageRecord, Progress
-
-# Rows per sealed segment: what an interruption can lose at most, and far fewer files than a process may open.
-SEGMENT_IMAGES = 2048
-_SEGMENTS = "segments"
 
 
 @dataclass(frozen=True)
 class AddReport:
-    """What became of the images given to `PlaceIndex.add`."""
+    """What became of the images given to `PlaceIndex.add`.
+
+    `added` counts new images and `replaced` those whose file had changed: both were extracted. `renewed` are those of
+    which only position, heading or time were brought up to date; `unchanged` the others that were there already.
+    """
 
     added: int
+    replaced: int
+    renewed: int
+    unchanged: int
     skipped: tuple[SkippedImage, ...]
-
-
-@dataclass(frozen=True)
-class CheckReport:
-    """What `PlaceIndex.check` found; `damaged` names files relative to the segments folder."""
-
-    images: int
-    skipped: int
-    segments: int
-    damaged: tuple[str, ...]
-    model: str
 
 
 class PlaceIndex:
     """The features of a map's images, on disk.
 
-    An image is known by its id: its row number over all segments, in the order in which images were added.
+    An image is known by its id, which it keeps for life and no other image ever gets. Reading methods see the state
+    that this object last opened, wrote or refreshed, whatever other processes do. Several threads may read while one
+    writes; one process at a time may write.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest) -> None:
-        self._folder = folder
-        self._load(manifest)
-
-    def _load(self, manifest: Manifest) -> None:
-        self._release()
-        self.manifest = manifest
-        self._segments = [Segment(self._folder / _SEGMENTS, fact, manifest.spec) for fact in manifest.segments]
-        self._starts = [0, *accumulate(fact.count for fact in manifest.segments)]
-        vectors = [segment.vectors for segment in self._segments]
-        stacked = np.concatenate(vectors) if vectors else np.empty((0, manifest.spec.dimension), np.float32)
-        self._vectors = VectorIndex(stacked, unit_norm=manifest.spec.unit_norm)
-
-    def _release(self) -> None:
-        for segment in getattr(self, "_segments", ()):
-            segment.local_maps.close()
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
 
     @classmethod
-    def create(cls, folder: Path, spec: ExtractorSpec, images_folder: Path) -> "PlaceIndex":
+    def create(
+        cls,
+        folder: Path,
+        spec: ExtractorSpec,
+        images_folder: Path,
+        *,
+        codec: str = AUTO,
+        index_type: str = AUTO,
+    ) -> "PlaceIndex":
         """Make an empty index; an index that never held an image is no obstacle.
 
+        Args:
+            folder: where to make it.
+            spec: of the extractor that will fill it.
+            images_folder: what image paths will be relative to.
+            codec: how local maps are stored; `auto` measures codecs on the first images that are added.
+            index_type: how vectors are searched; `auto` goes by their number.
+
         Raises:
-            BadInputError: if `folder` already exists and holds anything else.
+            BadInputError: if `folder` exists and holds anything else, or codec or index type are unknown.
         """
+        settings = Settings(codec, index_type)
+        _require_known(settings)
         if folder.exists() and not _is_vacant(folder):
             raise BadInputError(f"{folder} already exists; give the name of a new folder for the index")
-        folder.mkdir(parents=True, exist_ok=True)
-        manifest = Manifest(spec=spec, images_folder=str(images_folder.resolve()), codec=CODEC)
+        for part in (SEGMENTS, VECTOR_FILES, STATE):
+            (folder / part).mkdir(parents=True, exist_ok=True)
+        manifest = Manifest(spec, str(images_folder.resolve()), settings)
         publish(manifest, folder)
-        return cls(folder, manifest)
+        return cls(Snapshot(folder, manifest))
+
+    @staticmethod
+    def is_started(folder: Path) -> bool:
+        """Whether a folder holds an index with images, to be opened rather than created."""
+        return not _is_vacant(folder) and (folder / FILE_NAME).exists()
 
     @classmethod
     def open(cls, folder: Path) -> "PlaceIndex":
-        """Open an index for reading; everything but the local maps is checked against its checksums now.
+        """Open an index; vectors are checked when first searched, single records whenever they are read.
 
         Raises:
             IndexFormatError: if the folder is no index of this format.
             IndexDamagedError: if stored data does not agree with its checksum.
         """
-        manifest = read_manifest(folder)
-        if manifest.codec != CODEC:
-            raise IndexFormatError(f"{folder} stores local maps as {manifest.codec!r}; this version reads {CODEC!r}")
-        return cls(folder, manifest)
+        return cls(open_newest(folder))
+
+    def refresh(self) -> bool:
+        """See what other processes have written since; returns whether that was anything."""
+        before, self._snapshot = self._snapshot, open_newest(self.folder, self._snapshot)
+        return self._snapshot is not before
 
     @property
     def folder(self) -> Path:
         """Where the index lies."""
-        return self._folder
+        return self._snapshot.folder
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The state that is read now; it stays readable as it is."""
+        return self._snapshot
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the index holds."""
+        return self._snapshot.manifest
 
     @property
     def spec(self) -> ExtractorSpec:
@@ -105,7 +132,40 @@ class PlaceIndex:
         return self.manifest.spec
 
     def __len__(self) -> int:
-        return self.manifest.count
+        return len(self._snapshot)
+
+    def configure(self, *, codec: str | None = None, index_type: str | None = None) -> None:
+        """Ask for a codec or an index type; None leaves it as it is. FAISS files are built when next asked for.
+
+        Raises:
+            BadInputError: if one is unknown, or images are stored with another codec already.
+        """
+        settled = self.manifest.codec
+        if codec is not None and settled and codec not in (settled.name, self.manifest.settings.codec):
+            raise BadInputError(
+                f"{self.folder} stores local maps as {settled.name}, and {codec!r} was asked for; leave that out, or "
+                "index the images into a new folder"
+            )
+        settings = Settings(codec or self.manifest.settings.codec, index_type or self.manifest.settings.index_type)
+        _require_known(settings)
+        if settings != self.manifest.settings:
+            with self.writing() as writer:
+                writer.publish(replace(writer.manifest, settings=settings))
+
+    def relative(self, records: Sequence[ImageRecord], folder: Path, *, part: bool = False) -> Sequence[ImageRecord]:
+        """Make paths that are relative to a folder relative to the index's images folder.
+
+        Raises:
+            BadInputError: unless the folder is that one or, with `part`, lies in it.
+        """
+        root, given = Path(self.manifest.images_folder), folder.resolve()
+        if given == root:
+            return records
+        if part and given.is_relative_to(root):
+            prefix = given.relative_to(root)
+            return [replace(record, path=(prefix / record.path).as_posix()) for record in records]
+        hint = "add --add to index a part of that folder" if given.is_relative_to(root) else "make an index of its own"
+        raise BadInputError(f"{self.folder} indexes {root}, not {folder}; give that folder, or {hint}")
 
     def add(
         self,
@@ -116,9 +176,10 @@ class PlaceIndex:
         strict: bool = False,
         progress: Progress = lambda _: None,
     ) -> AddReport:
-        """Extract images and add them, segment by segment; what is sealed stays, whatever happens later.
+        """Bring the index up to date with these images; what is sealed stays, whatever happens later.
 
-        Images whose path the index holds already are left as they are.
+        New images are extracted. Of those that are there already, files with another content are extracted anew and
+        replaced; the others are left alone, but for positions, headings and times that are now given.
 
         Args:
             records: images, with paths relative to the index's images folder.
@@ -129,151 +190,138 @@ class PlaceIndex:
 
         Raises:
             IndexFormatError: if the extractor is another than the index was made with.
+            IndexBusyError: if another process is writing.
             ImageError: with `strict`, at the first image that cannot be read.
         """
-        self.require(extractor.spec)
-        with writing(self._folder):
-            published = read_manifest(self._folder)
-            if published != self.manifest:  # another writer was here since this index was opened
-                self._load(published)
-            before, skipped = len(self), []
-            fresh = self.missing(records)
+        require_same_features(self.spec, extractor.spec)
+        with self.writing() as writer:
+            changes = changes_between(writer.snapshot, records)
+            progress(changes.unchanged + len(changes.renewed))
+            writer.renew(changes.renewed)
+            source = Source(Path(self.manifest.images_folder), extractor, batch_size, strict)
+            skipped = writer.add(changes, source, progress)
+        unread = {image.path for image in skipped}
+        replaced = sum(path not in unread for path in changes.replaced)
+        added = len(changes.fresh) - len(skipped) - replaced
+        return AddReport(added, replaced, len(changes.renewed), changes.unchanged, skipped)
+
+    def remove(self, ids: Ids) -> None:
+        """Remove images: nothing finds them any more; `compact` frees their room.
+
+        Raises:
+            BadInputError: if there is no image of one of the ids; nothing is removed then.
+            IndexBusyError: if another process is writing.
+        """
+        with self.writing() as writer:
+            writer.remove(np.unique(np.array(ids, np.int64)))
+
+    def compact(self) -> None:
+        """Merge small segments, free the room of removed images, and build what the search needs.
+
+        Raises:
+            IndexBusyError: if another process is writing.
+            IndexDamagedError: if what is to be copied does not agree with its checksum.
+        """
+        with self.writing() as writer:
+            writer.compact()
+            writer.build_vector_files()
+            writer.collect_garbage()
+
+    def build_vector_files(self) -> None:
+        """Build the FAISS files that the index type asks for, if too many vectors have grown beside them.
+
+        Search is right without them, and slow in a large index; `add` leaves the time for this to the caller.
+        """
+        with self.writing() as writer:
+            writer.build_vector_files()
+
+    @contextmanager
+    def writing(self) -> Iterator[IndexWriter]:
+        """Hold the right to write, from the newest state on; this object sees every step.
+
+        Raises:
+            IndexBusyError: if another process is writing.
+        """
+        with writing(self.folder):
+            writer = IndexWriter(open_newest(self.folder, self._snapshot))
             try:
-                for start in range(0, len(fresh), SEGMENT_IMAGES):
-                    chunk = fresh[start : start + SEGMENT_IMAGES]
-                    folder = Path(self.manifest.images_folder)
-                    batches = decoded_batches(folder, chunk, batch_size=batch_size, strict=strict)
-                    skipped += self._add_segment(batches, extractor, progress)
+                yield writer
             finally:
-                self._load(self.manifest)
-            return AddReport(len(self) - before, tuple(skipped))
+                self._snapshot = writer.snapshot
 
-    def missing(self, records: Sequence[ImageRecord]) -> list[ImageRecord]:
-        """Those of the records whose paths are not in the index, each once."""
-        known = {image.record.path for segment in self._segments for image in segment.images}
-        return [record for path, record in {record.path: record for record in records}.items() if path not in known]
-
-    def _add_segment(self, batches: Iterable[Batch], extractor: Extractor, progress: Progress) -> list[SkippedImage]:
-        writer = SegmentWriter(self._folder / _SEGMENTS, len(self.manifest.segments))
-        skipped: list[SkippedImage] = []
-        try:
-            for batch in batches:
-                described = extractor.extract(batch.images) if batch.images else []
-                for row, features in zip(batch.rows, described, strict=True):
-                    comparable = self._comparable(features.global_descriptor)
-                    writer.append(row, replace(features, global_descriptor=comparable))
-                skipped += batch.skipped
-                progress(len(batch))
-        except KeyboardInterrupt:
-            # What was extracted so far is kept: minutes of work, and the caller will want to go on from there.
-            self._seal(writer, skipped)
-            raise
-        except BaseException:
-            writer.discard()
-            raise
-        self._seal(writer, skipped)
-        return skipped
-
-    def _seal(self, writer: SegmentWriter, skipped: Sequence[SkippedImage]) -> None:
-        manifest = self.manifest.with_skipped(skipped)
-        if writer.count:
-            manifest = manifest.with_segment(writer.seal()).without_skipped(writer.paths)
-        else:
-            writer.discard()
-        publish(manifest, self._folder)
-        self.manifest = manifest
-
-    def require(self, spec: ExtractorSpec) -> None:
-        """Raise IndexFormatError unless this extractor's features can be compared with the stored ones."""
-        if spec.fingerprint != self.spec.fingerprint:
-            raise IndexFormatError(
-                f"{self._folder} was made with model {self.spec.model!r} ({self.spec.fingerprint[:12]}), not with "
-                f"{spec.model!r} ({spec.fingerprint[:12]}); use that model, or index the images again"
-            )
-
-    def require_images_folder(self, images_folder: Path) -> None:
-        """Raise BadInputError unless image paths of the index are relative to this folder."""
-        if str(images_folder.resolve()) != self.manifest.images_folder:
-            raise BadInputError(
-                f"{self._folder} indexes {self.manifest.images_folder}, not {images_folder}; "
-                "give that folder, or make an index of its own"
-            )
-
-    def search(self, descriptors: Float[Tensor, "queries dimension"], count: int) -> Neighbours:
-        """Find the ids of the `count` images nearest to each query descriptor, or of all there are.
+    def search(self, descriptors: Float[Tensor, "queries dimension"], count: int) -> Found:
+        """Find the `count` images nearest to each query descriptor, or all where there are fewer.
 
         Raises:
             IndexFormatError: if the index holds no images.
+            IndexDamagedError: if stored vectors do not agree with their checksums.
         """
-        if not len(self):
-            raise IndexFormatError(f"index {self._folder} holds no images; add some with `vpr-dhe index`")
-        return self._vectors.search(self._comparable(descriptors).cpu().numpy(), count)
+        return self._snapshot.search(descriptors, count)
 
-    def _comparable(self, descriptors: Float[Tensor, "*queries dimension"]) -> Float32[Tensor, "*queries dimension"]:
-        """The boundary of the index: single precision, finite, and of unit norm where the model is searched so."""
-        if not torch.isfinite(descriptors).all():
-            raise ModelError(
-                f"model {self.spec.model!r} gave a descriptor that is not finite; its weights are unusable"
-            )
-        return normalize(descriptors.float(), dim=-1) if self.spec.unit_norm else descriptors.float()
+    def descriptors(self, ids: Ids) -> Float[Tensor, "images dimension"]:
+        """The global descriptors of these images; errors as for `local_maps`."""
+        return self._snapshot.descriptors(ids)
 
-    def image(self, id: int) -> ImageRecord:
-        """What is known of one image."""
-        return self._row(id).record
-
-    def frame(self, id: int) -> Frame:
-        """Size of one image as decoded and as the extractor saw it."""
-        return Frame(self._row(id).image_size, self.spec.input_size)
-
-    def image_path(self, id: int) -> Path:
-        """Where the file of one image was when it was indexed."""
-        return Path(self.manifest.images_folder) / self.image(id).path
-
-    def descriptors(self, ids: Sequence[int]) -> Float[Tensor, "images dimension"]:
-        """The global descriptors of these images."""
-        rows = [self._segments[segment].vectors[row] for segment, row in map(self._locate, ids)]
-        return torch.from_numpy(np.stack(rows))
-
-    def local_maps(self, ids: Sequence[int]) -> Float[Tensor, "maps cells dimension"]:
+    def local_maps(self, ids: Ids) -> Float[Tensor, "maps cells dimension"]:
         """Read the local maps of these images, in this order.
 
         Raises:
+            BadInputError: if there is no image of one of the ids.
             IndexDamagedError: if one does not agree with its checksum.
         """
-        cells = self.spec.grid.rows * self.spec.grid.columns
-        maps = torch.empty(len(ids), cells, self.spec.local_dimension)
-        places = [self._locate(id) for id in ids]
-        for number in {segment for segment, _ in places}:
-            here = [place for place, (segment, _) in enumerate(places) if segment == number]
-            maps[here] = self._segments[number].local_maps.read([places[place][1] for place in here])
-        return maps
+        return self._snapshot.local_maps(ids)
 
-    def _row(self, id: int) -> IndexedImage:
-        segment, row = self._locate(id)
-        return self._segments[segment].images[row]
+    @property
+    def ids(self) -> Int64[np.ndarray, " images"]:
+        """Ids of all images, ascending."""
+        return self._snapshot.ids
 
-    def _locate(self, id: int) -> tuple[int, int]:
-        segment = int(np.searchsorted(self._starts, id, side="right")) - 1
-        return segment, id - self._starts[segment]
+    def find(self, path: str) -> int | None:
+        """The id of the image at a path relative to the images folder, if there is one."""
+        return self._snapshot.find(path)
+
+    def not_among(self, records: Sequence[ImageRecord]) -> Int64[np.ndarray, " images"]:
+        """Ids of the images whose paths none of these records has."""
+        present = [id for record in records if (id := self.find(record.path)) is not None]
+        return np.setdiff1d(self.ids, np.array(present, np.int64))
+
+    def duplicates(self) -> list[tuple[int, ...]]:
+        """Ids of images whose files hold the same bytes, group by group."""
+        return self._snapshot.duplicates()
+
+    def image(self, id: int) -> ImageRecord:
+        """What is known of one image."""
+        return self._snapshot.image(id)
+
+    def frame(self, id: int) -> Frame:
+        """Size of one image as decoded and as the extractor saw it."""
+        return self._snapshot.frame(id)
+
+    def image_path(self, id: int) -> Path:
+        """Where the file of one image was when it was indexed."""
+        return self._snapshot.image_path(id)
 
 
-def check(folder: Path) -> CheckReport:
-    """Compare every stored file of an index with its checksum, without loading it.
+def require_same_features(stored: ExtractorSpec, given: ExtractorSpec) -> None:
+    """Raise IndexFormatError unless an extractor's features can be compared with those of an index."""
+    if given.fingerprint != stored.fingerprint:
+        raise IndexFormatError(
+            f"the index was made with model {stored.model!r} ({stored.fingerprint[:12]}), not with "
+            f"{given.model!r} ({given.fingerprint[:12]}); use that model, or index the images again"
+        )
 
-    Raises:
-        IndexFormatError, IndexDamagedError: if the manifest itself cannot be used.
-    """
-    manifest = read_manifest(folder)
-    damaged = [name for fact in manifest.segments for name in damaged_files(folder / _SEGMENTS, fact)]
-    return CheckReport(
-        manifest.count, len(manifest.skipped), len(manifest.segments), tuple(damaged), manifest.spec.model
-    )
+
+def _require_known(settings: Settings) -> None:
+    for what, name, known in (("codec", settings.codec, CODECS), ("index type", settings.index_type, INDEX_TYPES)):
+        if name != AUTO and name not in known:
+            raise BadInputError(f"{what} {name!r} is unknown; expected {AUTO}, {', '.join(known)}")
 
 
 def _is_vacant(folder: Path) -> bool:
     """Whether a folder is empty, or an index without segments that a failed run left behind."""
     if not folder.is_dir():
         return False
-    if {path.name for path in folder.iterdir()} - {FILE_NAME, LOCK_NAME, _SEGMENTS}:
+    parts = {FILE_NAME, f"{FILE_NAME}.writing", LOCK_NAME, SEGMENTS, VECTOR_FILES, STATE}
+    if {path.name for path in folder.iterdir()} - parts:
         return False
     return not (folder / FILE_NAME).exists() or not read_manifest(folder).segments

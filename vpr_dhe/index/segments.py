@@ -1,67 +1,68 @@
 """Immutable segments: written under a temporary name, sealed by rename, described by sizes and checksums.
 
-A segment is a folder of four files: `vectors.f32` (count x dimension, little-endian), `local_maps.f16` (records of
-one size, see local_maps.py), `local_maps.crc32` (one little-endian uint32 per record) and `images.jsonl` (one object
-per image). Rows mean the same image in all four.
+A segment is a folder of four files. `rows.bin` is a table with one record per image (rows.py); `vectors.f32` holds the
+global descriptors (count x dimension, little-endian), `local_maps.bin` the encoded local maps (records of one size),
+and `images.jsonl` one object per image. Rows mean the same image in all four.
 """
 
 import hashlib
 import json
 import os
-import secrets
 import shutil
-import zlib
-from collections.abc import Iterator
+import weakref
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Bool, Float32, Int64, UInt8
 
-from vpr_dhe.errors import IndexDamagedError
 from vpr_dhe.features.base import ExtractorSpec
-from vpr_dhe.index.local_maps import LocalMapFile, encode
-from vpr_dhe.records import Features, GeoPosition, ImageRecord, MetricPosition, Position, Size
+from vpr_dhe.index.files import (
+    TEMPORARY_SUFFIX,
+    FileFact,
+    damage,
+    file_named,
+    require_size,
+    sync_folder,
+    unique_name,
+)
+from vpr_dhe.index.local_maps import LocalMapFile
+from vpr_dhe.index.rows import ROW, FileStamp, Ids, check_of, path_digest
+from vpr_dhe.records import GeoPosition, ImageRecord, MetricPosition, Position, Size
 
-VECTORS, LOCAL_MAPS, CHECKSUMS, IMAGES = "vectors.f32", "local_maps.f16", "local_maps.crc32", "images.jsonl"
-_TEMPORARY_SUFFIX = ".writing"
-_READ_BYTES = 1 << 20
-
-
-@dataclass(frozen=True)
-class FileFact:
-    """Size and SHA-256 of one sealed file."""
-
-    name: str
-    bytes: int
-    sha256: str
+ROWS, VECTORS, LOCAL_MAPS, IMAGES = "rows.bin", "vectors.f32", "local_maps.bin", "images.jsonl"
+_FILES = (ROWS, VECTORS, LOCAL_MAPS, IMAGES)
 
 
 @dataclass(frozen=True)
 class SegmentFact:
-    """What the manifest says of one segment."""
+    """What the manifest says of one segment; its ids ascend from `first_id`."""
 
     name: str
     count: int
+    first_id: int
     files: tuple[FileFact, ...]
 
 
 @dataclass(frozen=True)
-class FileStamp:
-    """By what an unchanged image file is recognised without reading it."""
-
-    bytes: int
-    modified_ns: int
-
-
-@dataclass(frozen=True)
 class IndexedImage:
-    """One row of a segment: where the image is, what is known of it, and the size it was decoded to."""
+    """What is known of one image, and the size it was decoded to."""
 
     record: ImageRecord
     image_size: Size
+
+
+@dataclass(frozen=True)
+class StoredImage:
+    """One row of a segment, as it is stored: what extraction makes, and what compaction copies."""
+
+    id: int
+    image: IndexedImage
     stamp: FileStamp
+    vector: Float32[np.ndarray, " dimension"]
+    local_map: bytes
 
 
 class SegmentWriter:
@@ -70,15 +71,13 @@ class SegmentWriter:
     A row counts once all of it is written, so an interruption between its parts leaves no trace.
     """
 
-    def __init__(self, folder: Path, number: int) -> None:
-        # A name that was never used: what an interrupted run left behind may not be touched, nor taken for ours.
-        self._final = folder / f"{number:06d}-{secrets.token_hex(4)}"
-        self._temporary = self._final.with_suffix(_TEMPORARY_SUFFIX)
+    def __init__(self, folder: Path, first_id: int) -> None:
+        self._final = folder / unique_name(f"{first_id:09d}")
+        self._temporary = self._final.with_name(self._final.name + TEMPORARY_SUFFIX)
         self._temporary.mkdir(parents=True)
-        names = (VECTORS, LOCAL_MAPS, CHECKSUMS, IMAGES)
-        self._files = {name: (self._temporary / name).open("wb") for name in names}
-        self._digests = {name: hashlib.sha256() for name in names}
-        self._paths: list[str] = []
+        self._files = {name: (self._temporary / name).open("wb") for name in _FILES}
+        self._digests = {name: hashlib.sha256() for name in _FILES}
+        self._first_id = first_id
         self._whole = (0, self._state())
 
     @property
@@ -86,21 +85,32 @@ class SegmentWriter:
         """Number of whole rows."""
         return self._whole[0]
 
-    @property
-    def paths(self) -> frozenset[str]:
-        """Paths of the images in whole rows."""
-        return frozenset(self._paths[: self.count])
-
-    def append(self, image: IndexedImage, features: Features) -> None:
-        """Add one row."""
-        local_map = encode(features.local_map)
-        self._write(VECTORS, features.global_descriptor.cpu().numpy().astype("<f4").tobytes())
-        self._write(LOCAL_MAPS, local_map)
-        self._write(CHECKSUMS, zlib.crc32(local_map).to_bytes(4, "little"))
-        self._write(IMAGES, (json.dumps(asdict(image)) + "\n").encode())
-        self._paths.append(image.record.path)
+    def append(self, stored: StoredImage) -> None:
+        """Add one row; ids must ascend."""
+        count, facts = self._whole
+        image = (json.dumps(asdict(stored.image)) + "\n").encode()
+        vector = stored.vector.astype("<f4")
+        row = np.array(
+            (
+                stored.id,
+                *path_digest(stored.image.record.path),
+                *stored.stamp.content,
+                stored.stamp.bytes,
+                stored.stamp.modified_ns,
+                file_named(facts, IMAGES).bytes,
+                len(image),
+                check_of(image),
+                check_of(stored.local_map),
+                check_of(vector.data),
+            ),
+            ROW,
+        )
+        self._write(ROWS, row.tobytes())
+        self._write(VECTORS, vector.tobytes())
+        self._write(LOCAL_MAPS, stored.local_map)
+        self._write(IMAGES, image)
         # One assignment, which an interruption comes before or after.
-        self._whole = (len(self._paths), self._state())
+        self._whole = (count + 1, self._state())
 
     def _write(self, name: str, data: bytes) -> None:
         self._files[name].write(data)
@@ -110,9 +120,15 @@ class SegmentWriter:
         """Size and digest of each file as they are now."""
         return tuple(FileFact(name, file.tell(), self._digests[name].hexdigest()) for name, file in self._files.items())
 
-    def seal(self) -> SegmentFact:
-        """Make the whole rows durable under the final name; they count once a manifest names the segment."""
+    def seal(self) -> SegmentFact | None:
+        """Make the whole rows durable under the final name; they count once a manifest names the segment.
+
+        Without a whole row nothing is left behind, and None returned.
+        """
         count, facts = self._whole
+        if not count:
+            self.discard()
+            return None
         for fact in facts:
             file = self._files[fact.name]
             file.truncate(fact.bytes)
@@ -121,7 +137,7 @@ class SegmentWriter:
         sync_folder(self._temporary)
         self._temporary.rename(self._final)
         sync_folder(self._final.parent)
-        return SegmentFact(self._final.name, count, facts)
+        return SegmentFact(self._final.name, count, self._first_id, facts)
 
     def discard(self) -> None:
         """Drop everything that was written."""
@@ -131,74 +147,103 @@ class SegmentWriter:
 
 
 class Segment:
-    """A sealed segment, opened for reading; all but the local maps is checked and loaded at once."""
+    """A sealed segment, opened for reading.
 
-    def __init__(self, folder: Path, fact: SegmentFact, spec: ExtractorSpec) -> None:
-        self._folder, self._fact, self._spec = folder / fact.name, fact, spec
-        content = {file.name: self._checked(file) for file in fact.files if file.name != LOCAL_MAPS}
-        self._require_size(next(file for file in fact.files if file.name == LOCAL_MAPS))
-        self.vectors: Float32[np.ndarray, "count dimension"] = np.frombuffer(content[VECTORS], "<f4").reshape(
-            fact.count, spec.dimension
+    The table of rows is checked now. Vectors are mapped: `require_sound_vectors` checks all of them, and whoever reads
+    single rows has these checked, as images and local maps are. Files that are open stay readable when a compaction
+    deletes their names.
+    """
+
+    def __init__(self, folder: Path, fact: SegmentFact, spec: ExtractorSpec, record_bytes: int) -> None:
+        self._folder, self.fact = folder / fact.name, fact
+        paths = {file.name: require_size(self._folder, file) for file in fact.files}
+        self.rows = np.memmap(paths[ROWS], ROW, "r")
+        self._require_checksum(ROWS, self.rows)
+        self.ids: Int64[np.ndarray, " count"] = np.ascontiguousarray(self.rows["id"])
+        self.vectors: Float32[np.ndarray, "count dimension"] = np.memmap(
+            paths[VECTORS], "<f4", "r", shape=(fact.count, spec.dimension)
         )
-        self.images = tuple(_image_from_json(json.loads(line)) for line in content[IMAGES].splitlines())
-        cells = spec.grid.rows * spec.grid.columns
-        self.local_maps = LocalMapFile(
-            self._folder / LOCAL_MAPS, cells, spec.local_dimension, np.frombuffer(content[CHECKSUMS], "<u4")
-        )
+        self._vectors_are_sound = False
+        self.local_maps = LocalMapFile(paths[LOCAL_MAPS], record_bytes, self.rows["map_check"])
+        self._images = os.open(paths[IMAGES], os.O_RDONLY)
+        weakref.finalize(self, os.close, self._images)
 
-    def _require_size(self, file: FileFact) -> None:
-        """Local maps are checked one by one as they are read; a missing or shortened file shows at once."""
-        path = self._folder / file.name
-        if not path.is_file() or path.stat().st_size != file.bytes:
-            raise IndexDamagedError(_damage(path, "is missing or not of its size, and fails its checksum"))
+    @property
+    def name(self) -> str:
+        """The folder's name, which no other segment ever had or will have."""
+        return self.fact.name
 
-    def _checked(self, file: FileFact) -> bytes:
-        path = self._folder / file.name
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise IndexDamagedError(_damage(path, f"cannot be read ({error.strerror})")) from error
-        if len(content) != file.bytes or hashlib.sha256(content).hexdigest() != file.sha256:
-            raise IndexDamagedError(_damage(path, "does not agree with its checksum"))
-        return content
+    def _require_checksum(self, name: str, content: np.ndarray) -> None:
+        if hashlib.sha256(content.data).hexdigest() != file_named(self.fact.files, name).sha256:
+            raise damage(self._folder / name, "does not agree with its checksum")
+
+    def require_sound_vectors(self) -> None:
+        """Check all vectors, once.
+
+        Raises:
+            IndexDamagedError: if they do not agree with their checksum.
+        """
+        if not self._vectors_are_sound:
+            self._require_checksum(VECTORS, self.vectors)
+            self._vectors_are_sound = True
+
+    def checked_vectors(self, rows: Ids) -> Float32[np.ndarray, "_rows dimension"]:
+        """Copy the vectors of some rows.
+
+        Raises:
+            IndexDamagedError: if one does not agree with its checksum.
+        """
+        vectors = np.ascontiguousarray(self.vectors[rows])
+        for row, vector in zip(rows, vectors, strict=True):
+            if check_of(vector.data) != self.rows["vector_check"][row]:
+                raise damage(self._folder / VECTORS, f"does not agree with its checksum in row {row}")
+        return vectors
+
+    def image(self, row: int) -> IndexedImage:
+        """Read what is known of one image.
+
+        Raises:
+            IndexDamagedError: if it does not agree with its checksum.
+        """
+        entry = self.rows[row]
+        content = os.pread(self._images, int(entry["image_bytes"]), int(entry["image_offset"]))
+        if check_of(content) != entry["image_check"]:
+            raise damage(self._folder / IMAGES, f"does not agree with its checksum in row {row}")
+        return _image_from_json(json.loads(content))
+
+    def stored(self, row: int) -> StoredImage:
+        """Read all of one row, to copy it.
+
+        Raises:
+            IndexDamagedError: if any of it does not agree with its checksum.
+        """
+        record: UInt8[np.ndarray, " record_bytes"] = np.empty(self.local_maps.record_bytes, np.uint8)
+        self.local_maps.read_into(row, record)
+        vector = self.checked_vectors([row])[0]
+        entry = self.rows[row]
+        stamp = FileStamp.of(entry)
+        return StoredImage(int(entry["id"]), self.image(row), stamp, vector, record.tobytes())
+
+    def live(self, dead: Int64[np.ndarray, " removed"]) -> Bool[np.ndarray, " count"]:
+        """Which rows were not removed."""
+        return ~np.isin(self.ids, dead)
 
 
-def damaged_files(folder: Path, fact: SegmentFact) -> Iterator[str]:
-    """Compare every file of a segment, local maps included, with its size and checksum; name those that differ."""
-    for file in fact.files:
-        path = folder / fact.name / file.name
-        if not path.is_file() or path.stat().st_size != file.bytes or _sha256(path) != file.sha256:
-            yield f"{fact.name}/{file.name}"
-
-
-def sync_folder(folder: Path) -> None:
-    """Make names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_READ_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _damage(path: Path, what: str) -> str:
-    return f"{path} {what}; run `vpr-dhe check` on the index, then index these images again"
+def collect_garbage(folder: Path, named: Iterable[str]) -> None:
+    """Delete what no manifest names: what interrupted runs left, and what was compacted away."""
+    keep = set(named)
+    for entry in folder.iterdir():
+        if entry.name in keep:
+            continue
+        if entry.is_dir():
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            entry.unlink(missing_ok=True)
 
 
 def _image_from_json(row: dict[str, Any]) -> IndexedImage:
-    record = row["record"]
-    return IndexedImage(
-        ImageRecord(record["path"], _position_from_json(record["position"]), record["heading_deg"]),
-        Size(*row["image_size"]),
-        FileStamp(**row["stamp"]),
-    )
+    record = row["record"] | {"position": _position_from_json(row["record"]["position"])}
+    return IndexedImage(ImageRecord(**record), Size(*row["image_size"]))
 
 
 def _position_from_json(row: dict[str, Any] | None) -> Position | None:

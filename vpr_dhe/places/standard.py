@@ -1,11 +1,14 @@
 """The field's standard layout: images/{train,val,test}/{database,queries} with positions in the file names.
 
-A name is `@utm_east@utm_north@zone_number@zone_letter@latitude@longitude@id@tile@heading@pitch@...@.jpg`; only the two
-UTM coordinates are required. Two plain folders, `database` and `queries`, are read as well; where their names hold no
-positions, images correspond by their place in the sorted folder.
+A name is `@utm_east@utm_north@zone_number@zone_letter@latitude@longitude@pano_id@tile_num@heading@pitch@roll@height`
+`@timestamp@note@.jpg`; only the two UTM coordinates are required, and the other fields may be empty. Two plain folders,
+`database` and `queries`, are read as well; where their names hold no positions, images correspond by their place in the
+sorted folder.
 """
 
 import math
+import re
+from datetime import UTC, datetime
 from pathlib import Path
 
 from vpr_dhe.errors import DatasetError
@@ -14,11 +17,14 @@ from vpr_dhe.places.base import PlaceDataset, PlaceSplit, positives_by_frame, po
 from vpr_dhe.records import ImageRecord, MetricPosition
 
 _DATABASE, _QUERIES = "database", "queries"
-_ZONE_NUMBER, _ZONE_LETTER, _HEADING = 3, 4, 9
+_ZONE_NUMBER, _ZONE_LETTER, _HEADING, _TIMESTAMP = 3, 4, 9, 13
+# The forms that the scripts laying out the published data sets write: YYYYMMDD_hhmmss, cut off after any part
+# (github.com/gmberton/VPR-datasets-downloader, `is_valid_timestamp`).
+_TIMESTAMP_FORM = re.compile(r"(\d{4})(?:(\d\d)(?:(\d\d)(?:_(\d\d)(?:(\d\d)(\d\d)?)?)?)?)?", re.ASCII)
 
 
 def record_of(path: str) -> ImageRecord:
-    """Read position and heading from a file name of the standard layout; a name of another kind has neither."""
+    """Read position, heading and timestamp from a file name of the standard layout; other names have none of them."""
     name = Path(path).name
     if not name.startswith("@"):
         return ImageRecord(path)
@@ -30,14 +36,35 @@ def record_of(path: str) -> ImageRecord:
     if not (math.isfinite(east) and math.isfinite(north)):
         return ImageRecord(path)
     zone = "".join(fields[_ZONE_NUMBER : _ZONE_LETTER + 1])
-    return ImageRecord(path, MetricPosition(east, north, f"UTM {zone}" if zone else "UTM"), _heading(fields))
+    position = MetricPosition(east, north, f"UTM {zone}" if zone else "UTM")
+    return ImageRecord(path, position, _heading(fields), _timestamp(fields))
 
 
 def _heading(fields: list[str]) -> float | None:
     try:
-        return float(fields[_HEADING])
+        heading = float(fields[_HEADING])
     except (IndexError, ValueError):
         return None
+    return heading if math.isfinite(heading) else None
+
+
+def _timestamp(fields: list[str]) -> float | None:
+    """Seconds since the epoch at which the stated year, month, day, hour, minute or second began.
+
+    The layout names no time zone, so UTC is assumed: several hours off at worst, which matters less to those who tell
+    seasons and years apart than having no time at all.
+    """
+    form = _TIMESTAMP_FORM.fullmatch(fields[_TIMESTAMP]) if len(fields) > _TIMESTAMP else None
+    if form is None:
+        return None
+    year, month, day, hour, minute, second = form.groups()
+    try:
+        began = datetime(
+            int(year), int(month or 1), int(day or 1), int(hour or 0), int(minute or 0), int(second or 0), tzinfo=UTC
+        )
+    except ValueError:  # a thirteenth month, or a number that was no date
+        return None
+    return began.timestamp()
 
 
 def read_split(folder: Path) -> PlaceSplit:

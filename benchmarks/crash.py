@@ -1,0 +1,266 @@
+"""Kill an index's writer at random moments, again and again, and look at what is left.
+
+    python benchmarks/crash.py --kills 200 --out crash.json
+
+In each round a child process changes an index: it indexes a folder, adds single images, replaces, removes and compacts,
+and says on a pipe what it begins and what has returned, which is what is acknowledged. At a random moment it is killed
+with SIGKILL. Then the index is opened, and all of this must hold: every checksum agrees; whatever was acknowledged is
+there, with the features that its file gives, and is found by search; what was removed is not there; and indexing again
+extracts exactly what is missing. The last rounds kill `vpr-dhe index` itself.
+
+What SIGKILL cannot show is a loss of power: for that, files and folders are synchronised before a manifest names them.
+"""
+
+import argparse
+import json
+import multiprocessing
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image as PillowImage
+from torch.nn.functional import normalize
+
+from vpr_dhe.features.base import Extractor, ExtractorSpec
+from vpr_dhe.images import decode_image, image_size
+from vpr_dhe.index import compaction, writer
+from vpr_dhe.index.checking import check
+from vpr_dhe.index.place_index import PlaceIndex
+from vpr_dhe.records import Features, Frame, Grid, Image, ImageRecord, Size
+
+IMAGES = 300
+# Small enough that a run of a second seals and merges many segments.
+SEGMENT_IMAGES = 16
+LONGEST_LIFE_S = 1.2
+COMMAND_LIFE_S = (2.0, 14.0)
+
+
+class PixelExtractor(Extractor):
+    """Describes a small image by its pixels: quick, and different for every image."""
+
+    def __init__(self) -> None:
+        self.spec = ExtractorSpec("pixels", "pixels of 16 x 16", 768, 48, Grid(4, 4), Size(16, 16), True, 1.5)
+        self.extracted = 0
+
+    def extract(self, images: Sequence[Image]) -> list[Features]:
+        """Describe each image."""
+        self.extracted += len(images)
+        return [self._describe(image) for image in images]
+
+    def _describe(self, image: Image) -> Features:
+        pixels = torch.from_numpy(image).float() - 127.5
+        cells = pixels.reshape(4, 4, 4, 4, 3).permute(0, 2, 1, 3, 4).reshape(16, 48)
+        frame = Frame(image_size(image), self.spec.input_size)
+        return Features(pixels.flatten(), normalize(cells, dim=1), self.spec.grid, frame)
+
+
+@dataclass
+class Expectation:
+    """What an index must hold: `present` for certain, `uncertain` perhaps, nothing else."""
+
+    present: set[str] = field(default_factory=set)
+    uncertain: set[str] = field(default_factory=set)
+
+    def begin(self, operation: str, paths: Sequence[str]) -> None:
+        """Until the call has returned, its images may be there or not."""
+        if operation in ("index", "add"):
+            self.uncertain |= set(paths) - self.present
+        elif operation == "remove":
+            self.present -= set(paths)
+            self.uncertain |= set(paths)
+
+    def acknowledge(self, operation: str, paths: Sequence[str]) -> None:
+        """The call has returned."""
+        if operation in ("index", "add"):
+            self.present |= set(paths)
+        self.uncertain -= set(paths)
+
+
+def write_image(path: Path, rng: np.random.Generator) -> None:
+    """Write a small image unlike any other, all of it or nothing."""
+    temporary = path.with_suffix(".part")
+    PillowImage.fromarray(rng.integers(0, 256, (16, 16, 3), np.uint8)).save(temporary, "PNG")
+    temporary.replace(path)
+
+
+def change_index(folder: Path, images: Path, seed: int, told: Connection) -> None:
+    """Change an index until killed, telling what begins and what has returned."""
+    writer.SEGMENT_IMAGES = SEGMENT_IMAGES
+    compaction.FAN_IN = 4
+    rng, extractor = random.Random(seed), PixelExtractor()
+    index = PlaceIndex.open(folder)
+    names = sorted(path.name for path in images.glob("*.png"))
+    while True:
+        operation = rng.choice(["index", "add", "add", "replace", "remove", "compact"])
+        known = {index.image(int(id)).path: int(id) for id in index.ids}
+        if operation == "index":
+            paths = rng.sample(names, rng.randint(1, len(names)))
+        elif operation == "add":
+            paths = rng.sample(names, rng.randint(1, 4))
+        elif operation in ("remove", "replace"):
+            paths = rng.sample(sorted(known), min(len(known), rng.choice([1, 3, 40])))
+        else:
+            paths = []
+        told.send(("begin", operation, paths))
+        if operation == "remove":
+            index.remove([known[path] for path in paths])
+        elif operation == "compact":
+            index.compact()
+        else:
+            if operation == "replace":
+                for path in paths:
+                    write_image(images / path, np.random.default_rng())
+            index.add([ImageRecord(path) for path in paths], extractor, batch_size=4)
+        told.send(("done", operation, paths))
+
+
+def run_and_kill(folder: Path, images: Path, seed: int, expected: Expectation) -> str:
+    """Let a child change the index, kill it at a random moment, and return what it was at."""
+    context = multiprocessing.get_context("forkserver")
+    heard, told = context.Pipe(duplex=False)
+    child = context.Process(target=change_index, args=(folder, images, seed, told))
+    child.start()
+    told.close()
+    under_way = listen(heard, random.Random(seed).uniform(0.0, LONGEST_LIFE_S), child, expected)
+    child.join()
+    if child.exitcode != -signal.SIGKILL:
+        raise SystemExit(f"round {seed}: the writer ended by itself with exit code {child.exitcode}")
+    return under_way
+
+
+def listen(heard: Connection, life_s: float, child: multiprocessing.process.BaseProcess, expected: Expectation) -> str:
+    """Note what the child says; from its first word on it has `life_s` to live."""
+    under_way, deadline = "open", None
+    while True:
+        left = None if deadline is None else max(0.0, deadline - time.perf_counter())
+        if heard.poll(left):
+            try:
+                word, operation, paths = heard.recv()
+            except EOFError:
+                return under_way
+            deadline = deadline or time.perf_counter() + life_s
+            (expected.begin if word == "begin" else expected.acknowledge)(operation, paths)
+            under_way = operation if word == "begin" else "between"
+        else:
+            # What the child has said until it dies is heard after this, up to the end of the pipe.
+            child.kill()
+            deadline = time.perf_counter() + 3600
+
+
+def require(condition: bool, seed: int, what: str) -> None:
+    """Stop at the first thing that does not hold, and say in which round."""
+    if not condition:
+        raise SystemExit(f"round {seed}: {what}")
+
+
+def inspect(folder: Path, images: Path, seed: int, expected: Expectation) -> int:
+    """Compare what is left with what was acknowledged, resume, and return how many images that extracted."""
+    require(check(folder).damaged == (), seed, f"damaged: {check(folder).damaged}")
+    index, extractor = PlaceIndex.open(folder), PixelExtractor()
+    paths = {index.image(int(id)).path: int(id) for id in index.ids}
+    require(len(paths) == len(index), seed, "a path is there twice")
+    lost, surplus = expected.present - paths.keys(), paths.keys() - expected.present - expected.uncertain
+    require(not lost, seed, f"{len(lost)} acknowledged images are lost, such as {min(lost, default='')}")
+    require(not surplus, seed, f"{len(surplus)} images are there that should not be")
+    wanted = [ImageRecord(path) for path in sorted(expected.present | expected.uncertain)]
+    changed = [path for path, id in paths.items() if not index.snapshot.stamp(id).describes(images / path)]
+    report = index.add(wanted, extractor)
+    require(
+        extractor.extracted == len(wanted) - len(paths) + len(changed) == report.added + report.replaced,
+        seed,
+        f"resuming extracted {extractor.extracted} images where {len(wanted) - len(paths)} were missing and "
+        f"{len(changed)} had changed",
+    )
+    if wanted:
+        compare_features(index, images, seed)
+    expected.present, expected.uncertain = {record.path for record in wanted}, set()
+    return extractor.extracted
+
+
+def compare_features(index: PlaceIndex, images: Path, seed: int) -> None:
+    """Every image must be found under its own features, and have them."""
+    extractor, ids = PixelExtractor(), index.ids
+    described = extractor.extract([decode_image(images / index.image(int(id)).path) for id in ids])
+    vectors = normalize(torch.stack([features.global_descriptor for features in described]), dim=1)
+    maps = torch.stack([features.local_map for features in described])
+    require(bool((index.descriptors(ids) == vectors).all()), seed, "a stored vector is not its image's")
+    require(bool((index.local_maps(ids) - maps).abs().max() < 1e-3), seed, "a stored map is not its image's")
+    require(bool((index.search(vectors, 1).ids[:, 0] == ids).all()), seed, "an image is not found by its own vector")
+
+
+def kill_command(folder: Path, images: Path, seed: int) -> int:
+    """Kill `vpr-dhe index` at a random moment, open what is left, and return how many images that holds."""
+    command = [sys.executable, "-m", "vpr_dhe", "index", str(images), "--out", str(folder)]
+    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    time.sleep(random.Random(seed).uniform(*COMMAND_LIFE_S))
+    child.kill()
+    child.wait()
+    if not PlaceIndex.is_started(folder):
+        return 0
+    require(check(folder).damaged == (), seed, "`vpr-dhe index` left damage behind")
+    return len(PlaceIndex.open(folder))
+
+
+def measure_api(folder: Path, kills: int, seed: int) -> dict[str, object]:
+    """Rounds in which a program that uses the library is killed."""
+    images, index_folder = folder / "images", folder / "index"
+    images.mkdir(parents=True)
+    for number in range(IMAGES):
+        write_image(images / f"{number:04d}.png", np.random.default_rng(number))
+    PlaceIndex.create(index_folder, PixelExtractor().spec, images, codec="float16")
+    expected, at, extracted = Expectation(), Counter[str](), []
+    for number in range(seed, seed + kills):
+        at[run_and_kill(index_folder, images, number, expected)] += 1
+        extracted.append(inspect(index_folder, images, number, expected))
+    segments = len(PlaceIndex.open(index_folder).manifest.segments)
+    return {"kills": kills, "killed_at": dict(at), "extracted_by_resuming": sum(extracted), "segments": segments}
+
+
+def measure_command(folder: Path, kills: int, seed: int) -> dict[str, object]:
+    """Rounds in which the command is killed; what it has sealed may only grow."""
+    images = folder / "photos"
+    images.mkdir(parents=True)
+    rng = np.random.default_rng(seed)
+    for number in range(1500):
+        coarse = PillowImage.fromarray(rng.integers(0, 256, (24, 32, 3), np.uint8))
+        coarse.resize((320, 240), PillowImage.Resampling.BICUBIC).save(images / f"{number:04d}.jpg")
+    kept = [kill_command(folder / "by-command", images, seed + number) for number in range(kills)]
+    require(kept == sorted(kept), seed, f"images were lost between rounds: {kept}")
+    return {"kills": kills, "images_after_each": kept}
+
+
+def main() -> None:
+    """Kill, compare, print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--kills", type=int, default=200, help="rounds with a program that uses the library")
+    parser.add_argument("--command-kills", type=int, default=10, help="rounds with `vpr-dhe index`")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="write the result here as JSON")
+    arguments = parser.parse_args()
+    multiprocessing.get_context("forkserver").set_forkserver_preload(["__main__"])
+    folder = Path(tempfile.mkdtemp(prefix="vpr-dhe-crash-"))
+    try:
+        result = {
+            "library": measure_api(folder / "library", arguments.kills, arguments.seed),
+            "command": measure_command(folder / "command", arguments.command_kills, arguments.seed),
+        }
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    print(json.dumps(result, indent=2))
+    if arguments.out:
+        arguments.out.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

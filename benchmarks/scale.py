@@ -1,0 +1,360 @@
+"""What each index type costs at scale: time to build, bytes, memory, latency and recall, and what 100 million would.
+
+    python benchmarks/scale.py --count 1000000 --out scale.json
+
+The vectors are synthetic, and lie in a temporary file as they lie in an index. Each measurement runs in a process of
+its own, so that its peak of memory is its own.
+"""
+
+import argparse
+import json
+import math
+import multiprocessing
+import os
+import platform
+import resource
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vpr_dhe.index.vectors import (
+    FLAT,
+    INDEX_TYPES,
+    ApproximateIndex,
+    Neighbours,
+    VectorFileFact,
+    build_vector_file,
+    exact_search,
+)
+
+NEIGHBOURS = 100
+QUERIES = 500
+WARM_UP_QUERIES = 20
+GOAL = 100_000_000
+_BLOCK_ROWS = 16384
+# Sizes of memory that machines are sold with, and the part of it that an index may fill.
+_MACHINES_GB = (16, 32, 64, 128, 256, 512, 1024, 2048)
+_USABLE = 0.8
+_SSD_READ_MS = 0.1
+
+
+@dataclass(frozen=True)
+class Places:
+    """Synthetic global descriptors: views of places, of unit norm.
+
+    Descriptors of real maps vary much in few directions and little in most. Here the variance of direction i falls as
+    1 / i, which leaves some 25 directions that count (participation ratio, at 384), both between places and, at 0.42
+    times that variance, between views of one place; to which comes noise in all directions. Two views of a place then
+    have a cosine of about 0.65, the nearest of 33 views about 0.75, and the 100 nearest neighbours of a query go beyond
+    its own place, to others whose similarities lie close together: that is what makes recall@100 hard.
+    """
+
+    dimension: int
+    views: int = 33
+    view_spread: float = 0.65
+    noise: float = 0.3
+    seed: int = 0
+
+    def database(self, count: int) -> Iterator[np.ndarray]:
+        """All views in blocks (rows x dimension), those of a place side by side, as a drive records them."""
+        centres = self._centres(count)
+        rng = np.random.default_rng(self.seed + 1)
+        for start in range(0, count, _BLOCK_ROWS):
+            place = np.arange(start, min(start + _BLOCK_ROWS, count)) // self.views
+            yield self._views_of(centres[place], rng)
+
+    def queries(self, count: int, wanted: int) -> np.ndarray:
+        """Further views of places of the database."""
+        centres = self._centres(count)
+        rng = np.random.default_rng(self.seed + 2)
+        return self._views_of(centres[rng.integers(0, len(centres), wanted)], rng)
+
+    def _spectrum(self) -> np.ndarray:
+        scale = np.arange(1, self.dimension + 1, dtype=np.float32) ** -0.5
+        return scale / np.linalg.norm(scale)
+
+    def _centres(self, count: int) -> np.ndarray:
+        rng = np.random.default_rng(self.seed)
+        return rng.standard_normal((-(-count // self.views), self.dimension), np.float32) * self._spectrum()
+
+    def _views_of(self, centres: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        change = self.view_spread * self._spectrum() * rng.standard_normal(centres.shape, np.float32)
+        noise = np.float32(self.noise / math.sqrt(self.dimension)) * rng.standard_normal(centres.shape, np.float32)
+        views = centres + change + noise
+        return views / np.linalg.norm(views, axis=1, keepdims=True)
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Files that the processes of one run share."""
+
+    folder: Path
+    count: int
+    dimension: int
+
+    def vectors(self) -> np.ndarray:
+        """The database, mapped (count x dimension)."""
+        return np.memmap(self.folder / "vectors.f32", np.float32, "r", shape=(self.count, self.dimension))
+
+    def queries(self) -> np.ndarray:
+        """The queries (queries x dimension)."""
+        return np.load(self.folder / "queries.npy")
+
+    def truth(self) -> np.ndarray:
+        """Rows of the nearest neighbours of each query (queries x neighbours)."""
+        return np.load(self.folder / "truth.npy")
+
+    def file(self, kind: str) -> Path:
+        """The FAISS file of a type."""
+        return self.folder / f"{kind}.faiss"
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Peaks of one process in MB: all, and what of it is its own rather than pages of mapped files."""
+
+    peak_mb: float
+    peak_private_mb: float
+
+
+@dataclass(frozen=True)
+class Build:
+    """What building took; flat search needs no file."""
+
+    seconds: float
+    fact: VectorFileFact
+    memory: Memory
+
+
+@dataclass(frozen=True)
+class Search:
+    """Single queries for the 100 nearest neighbours, warm, with recall from 0 to 1 against exact search."""
+
+    p50_ms: float
+    p95_ms: float
+    recall_at_1: float
+    recall_at_100: float
+    memory: Memory
+
+
+def prepare(place: Workplace) -> None:
+    """Write database, queries and the truth."""
+    places = Places(place.dimension)
+    with (place.folder / "vectors.f32").open("wb") as file:
+        for block in places.database(place.count):
+            block.tofile(file)
+    queries = places.queries(place.count, QUERIES)
+    np.save(place.folder / "queries.npy", queries)
+    np.save(place.folder / "truth.npy", exact_search(place.vectors(), queries, NEIGHBOURS, unit_norm=True).rows)
+
+
+def build(place: Workplace, kind: str) -> Build:
+    """Build one FAISS file."""
+    with measured_memory() as memory:
+        started = time.perf_counter()
+        fact = build_vector_file(place.file(kind), kind, [place.vectors()], unit_norm=True)
+        seconds = time.perf_counter() - started
+    return Build(seconds, fact, memory())
+
+
+def search(place: Workplace, kind: str, fact: VectorFileFact | None) -> Search:
+    """Search one FAISS file, or exactly where there is none."""
+    queries, truth = place.queries(), place.truth()
+    with measured_memory() as memory:
+        find = searcher(place, kind, fact)
+        for query in queries[:WARM_UP_QUERIES]:
+            find(query[None])
+        rows, elapsed_ms = [], []
+        for query in queries:
+            started = time.perf_counter()
+            found = find(query[None])
+            elapsed_ms.append(1e3 * (time.perf_counter() - started))
+            rows.append(found.rows[0])
+    p50_ms, p95_ms = np.percentile(elapsed_ms, [50, 95])
+    nearest = np.mean([found[0] == true[0] for found, true in zip(rows, truth, strict=True)])
+    among = np.mean([np.isin(found, true).mean() for found, true in zip(rows, truth, strict=True)])
+    return Search(float(p50_ms), float(p95_ms), float(nearest), float(among), memory())
+
+
+def searcher(place: Workplace, kind: str, fact: VectorFileFact | None) -> Callable[[np.ndarray], Neighbours]:
+    """From a query (1 x dimension) to its neighbours."""
+    vectors = place.vectors()
+    if fact is None:
+        return lambda query: exact_search(vectors, query, NEIGHBOURS, unit_norm=True)
+    index = ApproximateIndex.open(place.file(kind), fact, unit_norm=True)
+    return lambda query: index.search(query, NEIGHBOURS, vectors.__getitem__)
+
+
+@contextmanager
+def measured_memory() -> Iterator[Callable[[], Memory]]:
+    """Watch this process; the peak of private memory is the highest of many looks."""
+    peak, done = [0.0], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.05):
+            peak[0] = max(peak[0], private_mb())
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield lambda: Memory(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, max(peak[0], private_mb()))
+    finally:
+        done.set()
+        thread.join()
+
+
+def private_mb() -> float:
+    """Memory of this process that is no mapped file, in MB."""
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status["RssAnon"].split()[0]) / 1024
+
+
+def in_own_process(work: Callable[..., Any], *arguments: Any) -> Any:
+    """Run something in a fresh process."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(work, arguments)
+
+
+def measure_types(place: Workplace, kinds: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Build and search each type."""
+    in_own_process(prepare, place)
+    measured = {}
+    for kind in kinds:
+        built = None if kind == FLAT else in_own_process(build, place, kind)
+        found = in_own_process(search, place, kind, built and built.fact)
+        measured[kind] = {"build": built and asdict(built), "search": asdict(found)}
+        place.file(kind).unlink(missing_ok=True)
+        print(table({kind: measured[kind]}, place.count), flush=True)
+    return measured
+
+
+def table(measured: dict[str, dict[str, Any]], count: int) -> str:
+    """One line per type."""
+    lines = [
+        f"{'type':9}{'build s':>9}{'B/vector':>10}{'build MB':>10}{'private':>9}{'search MB':>11}{'private':>9}"
+        f"{'p50 ms':>9}{'p95 ms':>9}{'R@1':>8}{'R@100':>8}  parameters"
+    ]
+    for kind, numbers in measured.items():
+        made, found = numbers["build"], numbers["search"]
+        memory = made["memory"] if made else {"peak_mb": 0.0, "peak_private_mb": 0.0}
+        lines.append(
+            f"{kind:9}{made['seconds'] if made else 0:9.1f}{made['fact']['bytes'] / count if made else 0:10.1f}"
+            f"{memory['peak_mb']:10.0f}{memory['peak_private_mb']:9.0f}"
+            f"{found['memory']['peak_mb']:11.0f}{found['memory']['peak_private_mb']:9.0f}"
+            f"{found['p50_ms']:9.2f}{found['p95_ms']:9.2f}{found['recall_at_1']:8.3f}{found['recall_at_100']:8.3f}"
+            f"  {made['fact']['parameters'] if made else ''}"
+        )
+    return "\n".join(lines)
+
+
+def extrapolate(measured: dict[str, dict[str, Any]], count: int, dimension: int) -> dict[str, dict[str, Any]]:
+    """What GOAL vectors would cost: an estimate by the growth of each algorithm, at the parameters' growth rules."""
+    return {kind: _extrapolated(kind, numbers, count, dimension) for kind, numbers in measured.items()}
+
+
+def _extrapolated(kind: str, numbers: dict[str, Any], count: int, dimension: int) -> dict[str, Any]:
+    growth = GOAL / count
+    logarithmic = math.log(GOAL) / math.log(count)
+    building, searching, formula = {
+        FLAT: (0.0, growth, "build 0; latency ~ N"),
+        "hnsw": (growth * logarithmic, logarithmic, "build ~ N log N on one core; latency ~ log N"),
+    }.get(
+        kind, (growth**1.5, math.sqrt(growth), "build ~ N * nlist ~ N^1.5; latency ~ nlist + nprobe N / nlist ~ N^0.5")
+    )
+    made, found = numbers["build"], numbers["search"]
+    candidates = made["fact"]["parameters"]["candidates"] if made else 0
+    file_gb = made["fact"]["bytes"] / count * GOAL / 1e9 if made else 0.0
+    stored_gb = 4 * dimension * GOAL / 1e9
+    resident_gb = file_gb if made else stored_gb
+    return {
+        "formula": formula,
+        "file_gb": file_gb,
+        "stored_vectors_gb": stored_gb,
+        "build_hours": building * made["seconds"] / 3600 if made else 0.0,
+        "p50_ms": searching * found["p50_ms"],
+        "p50_ms_vectors_on_ssd": searching * found["p50_ms"] + candidates * _SSD_READ_MS,
+        "memory_gb": next((size for size in _MACHINES_GB if _USABLE * size >= resident_gb), None),
+    }
+
+
+def extrapolated_table(extrapolated: dict[str, dict[str, Any]], dimension: int) -> str:
+    """One line per type, and how the numbers come about."""
+    lines = [
+        f"extrapolated to {GOAL:.0e} vectors of {dimension}, from the counts above on this machine; not measured",
+        f"{'type':9}{'file GB':>9}{'vectors GB':>12}{'build h':>9}{'p50 ms':>9}{'from SSD':>10}{'machine GB':>12}"
+        "  growth",
+    ]
+    lines += [
+        f"{kind:9}{row['file_gb']:9.0f}{row['stored_vectors_gb']:12.0f}{row['build_hours']:9.1f}{row['p50_ms']:9.1f}"
+        f"{row['p50_ms_vectors_on_ssd']:10.1f}{row['memory_gb'] or '-':>12}  {row['formula']}"
+        for kind, row in extrapolated.items()
+    ]
+    lines += [
+        "file GB = bytes per vector x N; vectors GB = 4 x dimension x N, on disk beside the file;",
+        f"from SSD = p50 + candidates x {_SSD_READ_MS} ms, a page fault each, where memory cannot hold the vectors;",
+        f"machine GB = the smallest whose memory, {_USABLE:.0%} filled, holds the file (the vectors for flat search).",
+    ]
+    return "\n".join(lines)
+
+
+def machine() -> dict[str, Any]:
+    """What the numbers were measured on."""
+    cpu = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    return {
+        "cpu": cpu[0].split(":", 1)[1].strip() if cpu else platform.processor(),
+        "cores": os.cpu_count(),
+        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "faiss": version("faiss-cpu"),
+    }
+
+
+def commit() -> str:
+    """The commit of this checkout, and whether it was changed since."""
+    here = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+
+    return git("rev-parse", "HEAD") + (" with changes" if git("status", "--porcelain") else "")
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--count", type=int, default=1_000_000)
+    parser.add_argument("--dimension", type=int, default=384)
+    parser.add_argument("--types", nargs="+", choices=list(INDEX_TYPES), default=list(INDEX_TYPES))
+    parser.add_argument("--folder", type=Path, help="where temporary files go: 6 bytes per number, more or less")
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        measured = measure_types(Workplace(Path(folder), arguments.count, arguments.dimension), arguments.types)
+    extrapolated = extrapolate(measured, arguments.count, arguments.dimension)
+    print(f"\n{arguments.count} vectors of {arguments.dimension}\n{table(measured, arguments.count)}")
+    print(f"\n{extrapolated_table(extrapolated, arguments.dimension)}")
+    if arguments.out:
+        document = {
+            "benchmark": "scale",
+            "commit": commit(),
+            "machine": machine(),
+            "count": arguments.count,
+            "dimension": arguments.dimension,
+            "types": measured,
+            "extrapolated": {"count": GOAL, "types": extrapolated},
+        }
+        arguments.out.write_text(json.dumps(document, indent=1))
+
+
+if __name__ == "__main__":
+    main()

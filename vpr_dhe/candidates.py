@@ -1,0 +1,107 @@
+"""Where a localizer's candidates come from, and where they are verified."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Generic, Protocol, TypeVar, runtime_checkable
+
+from jaxtyping import Float
+from torch import Tensor
+
+from vpr_dhe.estimators.base import View, match_by_grid
+from vpr_dhe.features.base import ExtractorSpec
+from vpr_dhe.images import decode_named
+from vpr_dhe.index.place_index import PlaceIndex
+from vpr_dhe.index.search import Found
+from vpr_dhe.index.snapshot import Snapshot
+from vpr_dhe.records import Features, Image, ImageRecord, Verification
+from vpr_dhe.verification import Verifier
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Gathered(Generic[Value]):
+    """What is known of some images, by id; `missing` names the shards that did not answer for theirs."""
+
+    by_id: Mapping[int, Value]
+    missing: frozenset[str] = frozenset()
+
+
+@runtime_checkable
+class Places(Protocol):
+    """An index that a verifier works on: in this process, or next to where the local maps lie."""
+
+    @property
+    def spec(self) -> ExtractorSpec:
+        """The extractor that filled the index."""
+        ...
+
+    @property
+    def verifies(self) -> bool:
+        """Whether there is a verifier."""
+        ...
+
+    def search(self, descriptors: Float[Tensor, "queries dimension"], count: int) -> Found:
+        """Find the `count` images nearest to each query descriptor, or all where there are fewer."""
+        ...
+
+    def verify(self, image: Image, query: Features, ids: Sequence[int]) -> Gathered[Verification]:
+        """Verify a query against indexed images."""
+        ...
+
+    def images(self, ids: Sequence[int]) -> Gathered[ImageRecord]:
+        """What is known of some images."""
+        ...
+
+
+class VerifiedIndex:
+    """An index on this machine and a verifier in this process; None leaves candidates in the order of retrieval."""
+
+    def __init__(self, index: PlaceIndex, verifier: Verifier | None) -> None:
+        self.index, self._verifier = index, verifier
+
+    @property
+    def spec(self) -> ExtractorSpec:
+        """The extractor that filled the index."""
+        return self.index.spec
+
+    @property
+    def verifies(self) -> bool:
+        """Whether there is a verifier."""
+        return self._verifier is not None
+
+    def search(self, descriptors: Float[Tensor, "queries dimension"], count: int) -> Found:
+        """Search the index."""
+        return self.index.search(descriptors, count)
+
+    def verify(self, image: Image, query: Features, ids: Sequence[int]) -> Gathered[Verification]:
+        """Verify a query against indexed images, whose maps are read and matched together."""
+        assert self._verifier is not None, "asked to verify without a verifier"
+        return Gathered(verify_images(self.index.snapshot, self._verifier, image, query, ids))
+
+    def images(self, ids: Sequence[int]) -> Gathered[ImageRecord]:
+        """What the index knows of some images."""
+        return Gathered({id: self.index.image(id) for id in ids})
+
+
+def verify_images(
+    snapshot: Snapshot, verifier: Verifier, image: Image, query: Features, ids: Sequence[int]
+) -> dict[int, Verification]:
+    """Verify a query against images of a snapshot; their pixels are decoded only if the estimator asks for them."""
+    spec = snapshot.manifest.spec
+    maps = snapshot.local_maps(ids).to(query.local_map.device)
+    matches_of = match_by_grid(query, maps, spec)
+    descriptors = snapshot.descriptors(ids)
+    frames = [snapshot.frame(id) for id in ids]
+    candidates = [
+        View(
+            frames[place],
+            image=partial(decode_named, snapshot.image_path(id)),
+            features=partial(Features, descriptors[place], maps[place], spec.grid, frames[place]),
+            matches=partial(matches_of, place),
+        )
+        for place, id in enumerate(ids)
+    ]
+    results = verifier.verify(View(query.frame, lambda: image, lambda: query), candidates)
+    return dict(zip(ids, results, strict=True))

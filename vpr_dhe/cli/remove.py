@@ -1,0 +1,27 @@
+"""`vpr-dhe remove`: forget images."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+NAME = "remove"
+
+
+def run(
+    index: Annotated[Path, typer.Argument(help="Index made by `vpr-dhe index`.")],
+    images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Paths as answers give them.")],
+) -> None:
+    """Remove images from an index; `vpr-dhe compact` frees their room."""
+    from vpr_dhe.errors import BadInputError
+    from vpr_dhe.index.place_index import PlaceIndex
+
+    place_index = PlaceIndex.open(index)
+    ids = [place_index.find(image) for image in images]
+    unknown = [image for image, id in zip(images, ids, strict=True) if id is None]
+    if unknown:
+        raise BadInputError(
+            f"{index} holds no image {unknown[0]}; paths are relative to {place_index.manifest.images_folder}"
+        )
+    place_index.remove([id for id in ids if id is not None])
+    print(f"{index}: {len(place_index)} images ({len(set(ids))} removed)")

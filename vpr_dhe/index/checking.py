@@ -1,0 +1,85 @@
+"""Is everything that an index stores still what was written? And what to do where it is not."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from vpr_dhe.errors import IndexDamagedError
+from vpr_dhe.index.files import is_sound, read_checked, unique_name, write_durably
+from vpr_dhe.index.manifest import Manifest, publish, read_manifest, writing
+from vpr_dhe.index.segments import SegmentFact
+from vpr_dhe.index.snapshot import SEGMENTS, STATE, VECTOR_FILES
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What `check` found; `damaged` names files relative to the index."""
+
+    images: int
+    skipped: int
+    segments: int
+    damaged: tuple[str, ...]
+    model: str
+
+
+def check(folder: Path) -> CheckReport:
+    """Compare every stored file of an index with its size and checksum, without loading it.
+
+    Raises:
+        IndexFormatError, IndexDamagedError: if the manifest itself cannot be used.
+    """
+    manifest = read_manifest(folder)
+    damaged = [
+        f"{SEGMENTS}/{fact.name}/{file.name}"
+        for fact in manifest.segments
+        for file in fact.files
+        if not is_sound(folder / SEGMENTS / fact.name, file)
+    ]
+    vector_files = [covering.file for covering in manifest.vector_files]
+    damaged += [f"{VECTOR_FILES}/{file.name}" for file in vector_files if not is_sound(folder / VECTOR_FILES, file)]
+    damaged += [f"{STATE}/{file.name}" for file in manifest.state if not is_sound(folder / STATE, file)]
+    return CheckReport(
+        manifest.count, len(manifest.skipped), len(manifest.segments), tuple(damaged), manifest.spec.model
+    )
+
+
+def repair(folder: Path) -> int:
+    """Drop damaged segments and FAISS files; returns how many images went with them.
+
+    Indexing the images folder again extracts exactly these, and builds what is needed for the search.
+
+    Raises:
+        IndexBusyError: if another process is writing.
+        IndexDamagedError: if what is damaged belongs to every image, so that nothing can be saved.
+    """
+    with writing(folder):
+        manifest = read_manifest(folder)
+        for file in manifest.state:
+            if not is_sound(folder / STATE, file):
+                raise IndexDamagedError(
+                    f"{folder / STATE / file.name} is damaged, and all images need it; index the images again into a "
+                    "new folder"
+                )
+        sound = tuple(file for file in manifest.vector_files if is_sound(folder / VECTOR_FILES, file.file))
+        mended = replace(manifest, vector_files=sound)
+        for fact in manifest.segments:
+            if not all(is_sound(folder / SEGMENTS / fact.name, file) for file in fact.files):
+                mended = _without_segment(mended, fact, folder)
+        if mended != manifest:
+            publish(mended, folder)
+        return manifest.count - mended.count
+
+
+def _without_segment(manifest: Manifest, fact: SegmentFact, folder: Path) -> Manifest:
+    """Drop a segment and forget which of its images were removed: it can no longer be read which ids it holds."""
+    following = [other.first_id for other in manifest.segments if other.first_id > fact.first_id]
+    last = min(following, default=manifest.next_id)
+    rest = manifest.without_segments({fact.name})
+    if manifest.removed is None:
+        return rest
+    removed = np.frombuffer(read_checked(folder / STATE, manifest.removed), "<i8")
+    kept = removed[(removed < fact.first_id) | (removed >= last)]
+    if not len(kept):
+        return replace(rest, removed=None)
+    return replace(rest, removed=write_durably(folder / STATE, f"{unique_name('removed')}.i64", kept.tobytes()))

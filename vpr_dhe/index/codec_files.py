@@ -1,0 +1,38 @@
+"""What was fitted for a codec, kept beside the segments that were stored with it."""
+
+from pathlib import Path
+
+import safetensors
+import safetensors.numpy
+
+from vpr_dhe.features.base import ExtractorSpec
+from vpr_dhe.index.codecs import CodecChoice, LocalMapCodec, load_codec
+from vpr_dhe.index.files import damage, read_checked, unique_name, write_durably
+from vpr_dhe.index.manifest import CodecFact
+
+
+def save_codec(folder: Path, choice: CodecChoice) -> CodecFact:
+    """Write the fitted parameters of a codec, if it has any."""
+    codec = choice.codec
+    if not codec.parameters:
+        return CodecFact(codec.name, None, choice.agreement)
+    content = safetensors.numpy.save(codec.parameters)
+    return CodecFact(
+        codec.name, write_durably(folder, f"{unique_name('codec')}.safetensors", content), choice.agreement
+    )
+
+
+def open_codec(folder: Path, fact: CodecFact, spec: ExtractorSpec) -> LocalMapCodec:
+    """Read a codec back.
+
+    Raises:
+        IndexFormatError: if this version knows no such codec.
+        IndexDamagedError: if its parameters do not agree with their checksum, or do not fit.
+    """
+    parameters = {}
+    if fact.parameters:
+        try:
+            parameters = safetensors.numpy.load(read_checked(folder, fact.parameters))
+        except safetensors.SafetensorError as error:
+            raise damage(folder / fact.parameters.name, f"cannot be parsed ({error})") from error
+    return load_codec(fact.name, spec.grid.rows * spec.grid.columns, spec.local_dimension, parameters)

@@ -1,0 +1,77 @@
+"""Fewer, larger segments without removed rows: which to merge, and the copying."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import takewhile
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int64
+
+from vpr_dhe.index.segments import Segment, SegmentFact, SegmentWriter, StoredImage
+from vpr_dhe.records import ImageRecord
+
+# As in a log-structured merge tree (O'Neil et al., 1996): so many segments of one size class become one, so an image
+# that is added alone is copied a few times, not once for each image after it.
+FAN_IN = 8
+# Growing merges segments up to this many images; a pause of seconds, and a million images in few enough files.
+GROWING_IMAGES = 8192
+# Compaction has time: a million images become sixteen segments.
+COMPACT_IMAGES = 65_536
+
+
+def mergeable_tail(counts: Sequence[int]) -> int:
+    """How many of the newest segments are worth one, given how many images each holds; 0 if none are.
+
+    They are the newest segments of at most some size class, where `FAN_IN` of them are of that class.
+    """
+    classes = [int(math.log(count, FAN_IN) + 1e-9) for count in counts]
+    worthwhile = 0
+    for largest in set(classes):
+        tail = list(takewhile(largest.__ge__, reversed(classes)))
+        if tail.count(largest) >= FAN_IN and sum(counts[-len(tail) :]) <= GROWING_IMAGES:
+            worthwhile = max(worthwhile, len(tail))
+    return worthwhile
+
+
+def groups_to_rewrite(segments: Sequence[Segment], removed: Int64[np.ndarray, " removed"]) -> list[list[Segment]]:
+    """Which neighbouring segments to copy into one: small ones together, and those with removed rows."""
+    groups: list[list[Segment]] = []
+    room = 0
+    for segment in segments:
+        live = int(segment.live(removed).sum())
+        if not groups or live > room:
+            groups.append([])
+            room = COMPACT_IMAGES
+        groups[-1].append(segment)
+        room -= live
+    return [group for group in groups if len(group) > 1 or not group[0].live(removed).all()]
+
+
+def rewrite(
+    folder: Path,
+    segments: Sequence[Segment],
+    removed: Int64[np.ndarray, " removed"],
+    renewed: Mapping[int, ImageRecord],
+) -> SegmentFact | None:
+    """Copy the rows that live into one new segment below `folder`, or none where no row does; ids stay.
+
+    Raises:
+        IndexDamagedError: if a row does not agree with its checksums: damage is not copied under a new checksum.
+    """
+    writer = SegmentWriter(folder, segments[0].fact.first_id)
+    try:
+        for segment in segments:
+            for row in np.flatnonzero(segment.live(removed)):
+                writer.append(_renewed(segment.stored(int(row)), renewed))
+    except BaseException:
+        writer.discard()
+        raise
+    return writer.seal()
+
+
+def _renewed(stored: StoredImage, renewed: Mapping[int, ImageRecord]) -> StoredImage:
+    if stored.id not in renewed:
+        return stored
+    return replace(stored, image=replace(stored.image, record=renewed[stored.id]))

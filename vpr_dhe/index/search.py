@@ -1,0 +1,84 @@
+"""Search over the live vectors of an index: by FAISS files where there are any, exactly elsewhere, merged."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int64
+
+from vpr_dhe.index.segments import Segment
+from vpr_dhe.index.vectors import ApproximateIndex, Neighbours, exact_search
+from vpr_dhe.index.vectors import merge as merge_neighbours
+
+
+@dataclass(frozen=True)
+class Found:
+    """Ids of the images nearest to each query, best first, and their similarities; equal ones ascend by id.
+
+    `missing` names the shards that did not answer.
+    """
+
+    ids: Int64[np.ndarray, "queries found"]
+    similarities: Float32[np.ndarray, "queries found"]
+    missing: frozenset[str] = frozenset()
+
+
+@runtime_checkable
+class Part(Protocol):
+    """Some of an index's vectors, and a way to search them."""
+
+    ids: Int64[np.ndarray, " count"]
+
+    def search(self, queries: Float32[np.ndarray, "queries dimension"], count: int) -> Neighbours:
+        """Find the rows nearest to each query; fewer than `count` only where there are fewer that live."""
+        ...
+
+
+class ExactPart:
+    """One segment, compared vector by vector, straight from the mapped file."""
+
+    def __init__(self, segment: Segment, live: Bool[np.ndarray, " count"], *, unit_norm: bool) -> None:
+        segment.require_sound_vectors()
+        self.ids, self._vectors, self._unit_norm = segment.ids, segment.vectors, unit_norm
+        self._dead = None if live.all() else ~live
+
+    def search(self, queries: Float32[np.ndarray, "queries dimension"], count: int) -> Neighbours:
+        """Compare each query with every vector."""
+        return exact_search(self._vectors, queries, count, unit_norm=self._unit_norm, dead=self._dead)
+
+
+class CoveredPart:
+    """Segments under one FAISS file, which gives candidates; similarities come from the stored vectors."""
+
+    def __init__(
+        self, index: ApproximateIndex, segments: Sequence[Segment], live: Sequence[Bool[np.ndarray, " _count"]]
+    ) -> None:
+        self._index, self._segments = index, segments
+        self._starts = np.cumsum([0, *(len(segment.ids) for segment in segments)])
+        self._dead = ~np.concatenate(live)
+        self.ids = np.concatenate([segment.ids for segment in segments])
+
+    def search(self, queries: Float32[np.ndarray, "queries dimension"], count: int) -> Neighbours:
+        """Search the FAISS file and compare its candidates exactly."""
+        return self._index.search(queries, count, self._vectors_of, self._dead)
+
+    def _vectors_of(self, rows: Int64[np.ndarray, " chosen"]) -> Float32[np.ndarray, "chosen dimension"]:
+        owners = np.searchsorted(self._starts, rows, side="right") - 1
+        vectors = np.empty((len(rows), self._segments[0].vectors.shape[1]), np.float32)
+        for owner in np.unique(owners):
+            here = owners == owner
+            vectors[here] = self._segments[owner].checked_vectors(rows[here] - self._starts[owner])
+        return vectors
+
+
+def search_parts(parts: Sequence[Part], queries: Float32[np.ndarray, "queries dimension"], count: int) -> Found:
+    """Search every part and merge: what one part finds does not depend on the others."""
+    found = [(part.ids, part.search(queries, count)) for part in parts]
+    return merge([Found(ids[neighbours.rows], neighbours.similarities) for ids, neighbours in found], count)
+
+
+def merge(parts: Sequence[Found], count: int) -> Found:
+    """The best `count` of what several places gave for the same queries."""
+    best = merge_neighbours([Neighbours(part.ids, part.similarities) for part in parts], count)
+    return Found(best.rows, best.similarities, frozenset[str]().union(*(part.missing for part in parts)))

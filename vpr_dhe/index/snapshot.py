@@ -1,0 +1,204 @@
+"""What an index held at one moment: all that readers need, unchanged whatever writers do meanwhile."""
+
+from bisect import bisect
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from vpr_dhe.errors import BadInputError, IndexDamagedError, IndexFormatError
+from vpr_dhe.index.codec_files import open_codec
+from vpr_dhe.index.codecs import LocalMapCodec
+from vpr_dhe.index.files import PinnedFile, damage, read_checked
+from vpr_dhe.index.ingest import comparable
+from vpr_dhe.index.local_maps import read_records
+from vpr_dhe.index.manifest import CoveringFile, Manifest, read_manifest
+from vpr_dhe.index.rows import FileStamp, Ids, PathTable, groups_of_equal_content
+from vpr_dhe.index.search import CoveredPart, ExactPart, Found, Part, search_parts
+from vpr_dhe.index.segments import IndexedImage, Segment, SegmentFact
+from vpr_dhe.index.vectors import ApproximateIndex
+from vpr_dhe.records import Frame, ImageRecord
+
+SEGMENTS, VECTOR_FILES, STATE = "segments", "vectors", "state"
+
+
+class Snapshot:
+    """The images that one manifest names, opened for reading.
+
+    An image is known by its id, which it keeps for life and no other image ever gets. Files stay open, so that what is
+    compacted away meanwhile can still be read.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest, before: "Snapshot | None" = None) -> None:
+        """Open what `manifest` names; what `before` has open already is not opened, or checked, again."""
+        self.folder, self.manifest = folder, manifest
+        opened = {segment.name: segment for segment in before.segments} if before else {}
+        pinned = before._vector_files if before else {}
+        self.codec = open_codec(folder / STATE, manifest.codec, manifest.spec) if manifest.codec else None
+        self.removed = _read_removed(folder, manifest)
+        self.segments = [opened.get(fact.name) or self._open(fact) for fact in manifest.segments]
+        self._first_ids = [fact.first_id for fact in manifest.segments]
+        self._vector_files = {
+            file.file.name: pinned.get(file.file.name) or PinnedFile(folder / VECTOR_FILES, file.file)
+            for file in manifest.vector_files
+        }
+        loaded = before._approximate if before else {}
+        self._approximate = {name: index for name, index in loaded.items() if name in self._vector_files}
+
+    def _open(self, fact: SegmentFact) -> Segment:
+        if self.codec is None:
+            raise damage(self.folder, "names segments but no codec")
+        return Segment(self.folder / SEGMENTS, fact, self.manifest.spec, self.codec.record_bytes)
+
+    def __len__(self) -> int:
+        return self.manifest.count
+
+    @property
+    def ids(self) -> Int64[np.ndarray, " images"]:
+        """Ids of all images, ascending."""
+        stored = [segment.ids for segment in self.segments]
+        return np.setdiff1d(np.concatenate(stored), self.removed, assume_unique=True) if stored else np.empty(0, int)
+
+    def search(self, descriptors: Float[Tensor, "queries dimension"], count: int) -> Found:
+        """Find the `count` images nearest to each query descriptor, or all where there are fewer.
+
+        Raises:
+            IndexFormatError: if there are no images.
+            IndexDamagedError: if stored vectors do not agree with their checksums.
+        """
+        if not len(self):
+            raise IndexFormatError(f"index {self.folder} holds no images; add some with `vpr-dhe index`")
+        queries = comparable(descriptors, self.manifest.spec).cpu().numpy()
+        return search_parts(self._parts, queries, min(count, len(self)))
+
+    @cached_property
+    def _parts(self) -> list[Part]:
+        """Made when first searched: who only writes, or reads by id, need not check every vector."""
+        unit_norm = self.manifest.spec.unit_norm
+        by_name = {segment.name: segment for segment in self.segments}
+        parts: list[Part] = []
+        for file in self.manifest.vector_files:
+            covered = [by_name.pop(name) for name in file.segments]
+            parts.append(
+                CoveredPart(self._approximate_index(file), covered, [part.live(self.removed) for part in covered])
+            )
+        return parts + [ExactPart(part, part.live(self.removed), unit_norm=unit_norm) for part in by_name.values()]
+
+    def _approximate_index(self, file: CoveringFile) -> ApproximateIndex:
+        name = file.file.name
+        if name not in self._approximate:
+            # FAISS may load a damaged file and answer wrongly.
+            if not self._vector_files[name].is_sound():
+                raise damage(self.folder / VECTOR_FILES / name, "does not agree with its checksum")
+            self._approximate[name] = ApproximateIndex.open(
+                self._vector_files[name].path, file.built, unit_norm=self.manifest.spec.unit_norm
+            )
+        return self._approximate[name]
+
+    def descriptors(self, ids: Ids) -> Float[Tensor, "images dimension"]:
+        """The global descriptors of these images.
+
+        Raises:
+            BadInputError: if there is no image of one of the ids.
+            IndexDamagedError: if one does not agree with its checksum.
+        """
+        places = [self.locate(int(id)) for id in ids]
+        return torch.from_numpy(np.concatenate([segment.checked_vectors([row]) for segment, row in places]))
+
+    def local_maps(self, ids: Ids) -> Float[Tensor, "maps cells dimension"]:
+        """Read the local maps of these images, in this order.
+
+        Raises:
+            BadInputError: if there is no image of one of the ids.
+            IndexDamagedError: if one does not agree with its checksum.
+        """
+        places = [self.locate(int(id)) for id in ids]
+        codec = self.require_codec()
+        records = read_records([(segment.local_maps, row) for segment, row in places], codec.record_bytes)
+        return codec.decode(records)
+
+    def require_codec(self) -> LocalMapCodec:
+        """The codec, which is settled once there are images."""
+        if self.codec is None:
+            raise IndexFormatError(f"index {self.folder} holds no images; add some with `vpr-dhe index`")
+        return self.codec
+
+    def image(self, id: int) -> ImageRecord:
+        """What is known of one image."""
+        return self._indexed(id).record
+
+    def frame(self, id: int) -> Frame:
+        """Size of one image as decoded and as the extractor saw it."""
+        return Frame(self._indexed(id).image_size, self.manifest.spec.input_size)
+
+    def image_path(self, id: int) -> Path:
+        """Where the file of one image was when it was indexed."""
+        return Path(self.manifest.images_folder) / self.image(id).path
+
+    def stamp(self, id: int) -> FileStamp:
+        """What the file of one image was when it was indexed."""
+        segment, row = self.locate(id)
+        return FileStamp.of(segment.rows[row])
+
+    def find(self, path: str) -> int | None:
+        """The id of the image at a path relative to the images folder, if there is one."""
+        return self._paths.find(path)
+
+    @cached_property
+    def _paths(self) -> PathTable:
+        return PathTable([segment.rows for segment in self.segments], self.removed)
+
+    def duplicates(self) -> list[tuple[int, ...]]:
+        """Ids of images whose files hold the same bytes, group by group."""
+        return groups_of_equal_content([segment.rows for segment in self.segments], self.removed)
+
+    def locate(self, id: int) -> tuple[Segment, int]:
+        """Segment and row of one image.
+
+        Raises:
+            BadInputError: if there is no such image.
+        """
+        number = bisect(self._first_ids, id) - 1
+        if number >= 0 and not _contains(self.removed, id):
+            ids = self.segments[number].ids
+            row = int(np.searchsorted(ids, id))
+            if row < len(ids) and ids[row] == id:
+                return self.segments[number], row
+        raise BadInputError(f"index {self.folder} holds no image of id {id}: it was removed, or never added")
+
+    def _indexed(self, id: int) -> IndexedImage:
+        segment, row = self.locate(id)
+        return segment.image(row)
+
+
+def _contains(ascending: Int64[np.ndarray, " ids"], id: int) -> bool:
+    place = int(np.searchsorted(ascending, id))
+    return place < len(ascending) and bool(ascending[place] == id)
+
+
+def _read_removed(folder: Path, manifest: Manifest) -> Int64[np.ndarray, " removed"]:
+    if manifest.removed is None:
+        return np.empty(0, np.int64)
+    return np.frombuffer(read_checked(folder / STATE, manifest.removed), "<i8")
+
+
+def open_newest(folder: Path, before: Snapshot | None = None) -> Snapshot:
+    """Open what an index holds now; `before` itself where that has not changed.
+
+    Raises:
+        IndexFormatError: if the folder is no index of this format.
+        IndexDamagedError: if stored data does not agree with its checksum.
+    """
+    while True:
+        manifest = read_manifest(folder)
+        if before and manifest == before.manifest:
+            return before
+        try:
+            return Snapshot(folder, manifest, before)
+        except IndexDamagedError:
+            # Another process may have replaced, and deleted, what this manifest names while it was being opened.
+            if read_manifest(folder) == manifest:
+                raise

@@ -1,0 +1,24 @@
+"""Search over global descriptors; the only package that imports faiss.
+
+`exact.py` compares with every vector; `types.py` lists the FAISS index types; `build.py` writes and tunes a FAISS file;
+`approximate.py` searches one.
+"""
+
+from vpr_dhe.index.vectors.approximate import ApproximateIndex, RowsOf, VectorFileFact
+from vpr_dhe.index.vectors.build import build_vector_file
+from vpr_dhe.index.vectors.exact import Neighbours, exact_search, merge, similarities
+from vpr_dhe.index.vectors.types import FLAT, INDEX_TYPES, choose_type
+
+__all__ = [
+    "FLAT",
+    "INDEX_TYPES",
+    "ApproximateIndex",
+    "Neighbours",
+    "RowsOf",
+    "VectorFileFact",
+    "build_vector_file",
+    "choose_type",
+    "exact_search",
+    "merge",
+    "similarities",
+]

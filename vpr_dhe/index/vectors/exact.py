@@ -1,0 +1,121 @@
+"""Exact similarities and exact search over arrays in memory or on disk.
+
+Every similarity that leaves the index is computed here, pair by pair. The digits of a pair of vectors therefore depend
+on the two vectors alone (and on the instruction set of the processor), not on what else is searched at the same time:
+a matrix product would sum in another order for another number of rows.
+"""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int64
+
+from vpr_dhe.index.vectors.library import import_faiss, one_thread
+
+# Bounds of what is at hand at once: a block of vectors stays in the cache while some queries pass over it.
+_BLOCK_PAIRS = 1 << 19
+_BLOCK_QUERIES = 64
+_WORTH_THREADS = 4096  # pairs
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Row numbers of the nearest vectors, best first, and their similarities; equal ones in the order of rows."""
+
+    rows: Int64[np.ndarray, "queries found"]
+    similarities: Float32[np.ndarray, "queries found"]
+
+
+def exact_search(
+    vectors: Float32[np.ndarray, "count dimension"],
+    queries: Float32[np.ndarray, "queries dimension"],
+    count: int,
+    *,
+    unit_norm: bool,
+    dead: Bool[np.ndarray, " count"] | None = None,
+) -> Neighbours:
+    """Find the `count` nearest vectors of each query, or all of them where there are fewer, by comparing with each.
+
+    Args:
+        vectors: may be mapped from a file; they are read block by block and never copied.
+        queries: finite.
+        count: how many to find.
+        unit_norm: whether vectors are compared by cosine rather than by distance; see `similarities`.
+        dead: marks rows that are never found.
+    """
+    found = [
+        _search_chunk(vectors, queries[start : start + _BLOCK_QUERIES], count, unit_norm, dead)
+        for start in range(0, len(queries), _BLOCK_QUERIES)
+    ] or [nothing(0)]
+    return Neighbours(
+        np.concatenate([chunk.rows for chunk in found]), np.concatenate([chunk.similarities for chunk in found])
+    )
+
+
+def _search_chunk(
+    vectors: Float32[np.ndarray, "count dimension"],
+    queries: Float32[np.ndarray, "queries dimension"],
+    count: int,
+    unit_norm: bool,
+    dead: Bool[np.ndarray, " count"] | None,
+) -> Neighbours:
+    best = nothing(len(queries))
+    step = _BLOCK_PAIRS // len(queries)
+    for start in range(0, len(vectors), step):
+        block = slice(start, min(start + step, len(vectors)))
+        live = np.arange(block.start, block.stop)
+        values = similarities(queries, vectors[block], unit_norm=unit_norm)
+        if dead is not None and dead[block].any():
+            live, values = live[~dead[block]], values[:, ~dead[block]]
+        best = merge([best, _nearest(values, live, count)], count)
+    return best
+
+
+def similarities(
+    queries: Float32[np.ndarray, "queries dimension"],
+    vectors: Float32[np.ndarray, "count dimension"],
+    *,
+    unit_norm: bool,
+) -> Float32[np.ndarray, "queries count"]:
+    """Compare each query with each vector: their inner product, or 1 - d^2 / 2 for the distance d.
+
+    The two are the same number, the cosine, for vectors of unit norm.
+    """
+    faiss = import_faiss()
+    queries, vectors = np.ascontiguousarray(queries), np.ascontiguousarray(vectors)
+    # These functions take pairs of row numbers, and call one routine per pair.
+    left = np.repeat(np.arange(len(queries)), len(vectors))
+    right = np.tile(np.arange(len(vectors)), len(queries))
+    values = np.empty(len(left), np.float32)
+    compare = faiss.pairwise_indexed_inner_product if unit_norm else faiss.pairwise_indexed_L2sqr
+    with one_thread() if len(left) < _WORTH_THREADS else nullcontext():
+        compare(vectors.shape[1], len(left), *map(faiss.swig_ptr, (queries, left, vectors, right, values)))
+    return (values if unit_norm else 1 - values / 2).reshape(len(queries), len(vectors))
+
+
+def _nearest(values: Float32[np.ndarray, "queries count"], rows: Int64[np.ndarray, " count"], count: int) -> Neighbours:
+    """The best of some similarities, per query; of those equal to the last one that fits, the first rows."""
+    count = min(count, len(rows))
+    chosen = np.empty((len(values), count), np.int64)
+    for query, line in enumerate(values if count else ()):
+        candidates = np.flatnonzero(line >= np.partition(line, -count)[-count])
+        chosen[query] = candidates[np.argsort(-line[candidates], kind="stable")[:count]]
+    return Neighbours(rows[chosen], np.take_along_axis(values, chosen, axis=1))
+
+
+def merge(parts: Sequence[Neighbours], count: int) -> Neighbours:
+    """The best of what was found in several places, for the same queries; rows are numbered through all places.
+
+    The result is what one search over all places would give, since equal similarities are in the order of rows.
+    """
+    rows = np.concatenate([part.rows for part in parts], axis=1)
+    values = np.concatenate([part.similarities for part in parts], axis=1)
+    order = np.lexsort((rows, -values), axis=1)[:, :count]
+    return Neighbours(np.take_along_axis(rows, order, axis=1), np.take_along_axis(values, order, axis=1))
+
+
+def nothing(queries: int) -> Neighbours:
+    """No neighbours for this many queries."""
+    return Neighbours(np.empty((queries, 0), np.int64), np.empty((queries, 0), np.float32))

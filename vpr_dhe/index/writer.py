@@ -1,0 +1,224 @@
+"""All that changes an index: each step ends in a new manifest, so a crash between steps loses nothing acknowledged."""
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from vpr_dhe.errors import BadInputError
+from vpr_dhe.index.changes import Changes
+from vpr_dhe.index.codec_files import save_codec
+from vpr_dhe.index.codecs import UNFITTED, CodecChoice, choose_codec, fit_codec
+from vpr_dhe.index.compaction import groups_to_rewrite, mergeable_tail, rewrite
+from vpr_dhe.index.files import fact_of, sync_folder, unique_name, write_durably
+from vpr_dhe.index.ingest import Chunk, Described, SealedChunk, Skipped, Source, describe, seal_chunk, seal_described
+from vpr_dhe.index.manifest import AUTO, CoveringFile, Manifest, SkippedImage, publish
+from vpr_dhe.index.segments import Segment, collect_garbage
+from vpr_dhe.index.snapshot import SEGMENTS, STATE, VECTOR_FILES, Snapshot
+from vpr_dhe.index.vectors import FLAT, build_vector_file, choose_type
+from vpr_dhe.records import Features, ImageRecord, Progress
+
+# Images per sealed segment while indexing: what a crash can lose at most.
+SEGMENT_IMAGES = 1024
+# From how many images a codec is fitted and chosen; they are spread over all that are given at first.
+CODEC_SAMPLE = 256
+# Vectors under one FAISS file: beyond, it takes too long to build again, and one machine may not want to hold it.
+COVERED_IMAGES = 1 << 20
+# New vectors are compared one by one until they are this much of those that FAISS files cover.
+UNCOVERED_SHARE = 0.1
+
+
+class IndexWriter:
+    """Changes an index on behalf of the one process that holds the right to."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self.collect_garbage()
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the index holds now."""
+        return self.snapshot.manifest
+
+    @property
+    def segments_folder(self) -> Path:
+        """Where segments are sealed."""
+        return self.snapshot.folder / SEGMENTS
+
+    def publish(self, manifest: Manifest) -> None:
+        """Make this what the index holds."""
+        publish(manifest, self.snapshot.folder)
+        self.snapshot = Snapshot(self.snapshot.folder, manifest, self.snapshot)
+
+    def add(self, changes: Changes, source: Source, progress: Progress) -> tuple[SkippedImage, ...]:
+        """Extract fresh images segment by segment; each is safe once sealed. Returns those that could not be read."""
+        skipped: list[SkippedImage] = []
+
+        def accept(sealed: SealedChunk) -> None:
+            self.accept(sealed, changes.replaced)
+            skipped.extend(sealed.skipped)
+
+        for chunk in self.chunks(self.settle_codec(changes.fresh, source, accept, progress)):
+            codec = self.snapshot.require_codec()
+            seal_chunk(self.segments_folder, chunk, source, codec, publish=accept, progress=progress)
+            self.merge_tail()
+        return tuple(skipped)
+
+    def chunks(self, records: Sequence[ImageRecord]) -> list[Chunk]:
+        """Plan segments: their images, and the ids these get."""
+        return [
+            Chunk(self.manifest.next_id + start, records[start : start + SEGMENT_IMAGES])
+            for start in range(0, len(records), SEGMENT_IMAGES)
+        ]
+
+    def accept(self, sealed: SealedChunk, replaced: Mapping[str, int]) -> None:
+        """Publish a sealed chunk; the old rows of images whose file had changed go in the same step."""
+        manifest = self.manifest.with_skipped(sealed.skipped, readable=sealed.paths)
+        manifest = replace(manifest, next_id=max(manifest.next_id, sealed.next_id))
+        if sealed.segment:
+            manifest = manifest.with_segment(sealed.segment)
+        gone = np.array([id for path, id in replaced.items() if path in sealed.paths], np.int64)
+        self.publish(self._with_removed(manifest, np.union1d(self.snapshot.removed, gone)))
+
+    def settle_codec(
+        self,
+        fresh: Sequence[ImageRecord],
+        source: Source,
+        accept: Callable[[SealedChunk], object],
+        progress: Progress,
+    ) -> Sequence[ImageRecord]:
+        """Fit and choose the codec of an index that has none yet, and return the images that are left to extract.
+
+        The images it is fitted on are spread over all of them, and become the first segment.
+        """
+        if self.snapshot.codec is None and self.manifest.settings.codec in UNFITTED:
+            self._save_codec(CodecChoice(fit_codec(self.manifest.settings.codec, self._no_maps()), {}))
+        while fresh and self.snapshot.codec is None:
+            places = np.unique(np.linspace(0, len(fresh) - 1, CODEC_SAMPLE).astype(int))
+            chunk = Chunk(self.manifest.next_id, [fresh[place] for place in places])
+            described = list(describe(source, chunk.records, progress))
+            readable = [item.features for item in described if isinstance(item, Described)]
+            if readable:
+                self._save_codec(self._choose_codec(readable))
+                seal_described(self.segments_folder, chunk, described, self.snapshot.require_codec(), publish=accept)
+            else:
+                skipped = tuple(item.image for item in described if isinstance(item, Skipped))
+                accept(SealedChunk(None, frozenset(), skipped, chunk.next_id))
+            left = np.setdiff1d(np.arange(len(fresh)), places)
+            fresh = [fresh[place] for place in left]
+        return fresh
+
+    def _save_codec(self, choice: CodecChoice) -> None:
+        self.publish(replace(self.manifest, codec=save_codec(self.snapshot.folder / STATE, choice)))
+
+    def _no_maps(self) -> Float[Tensor, "0 cells dimension"]:
+        spec = self.manifest.spec
+        return torch.empty(0, spec.grid.rows * spec.grid.columns, spec.local_dimension)
+
+    def _choose_codec(self, features: Sequence[Features]) -> CodecChoice:
+        maps = torch.stack([item.local_map.cpu() for item in features])
+        name = self.manifest.settings.codec
+        if name != AUTO:
+            return CodecChoice(fit_codec(name, maps), {})
+        return choose_codec(maps, torch.stack([item.global_descriptor.cpu() for item in features]))
+
+    def remove(self, ids: Int64[np.ndarray, " ids"]) -> None:
+        """Remove images: nothing finds them any more, and a compaction frees their room.
+
+        Raises:
+            BadInputError: if there is no image of one of the ids; nothing is removed then.
+        """
+        unknown = np.setdiff1d(ids, self.snapshot.ids)
+        if len(unknown):
+            raise BadInputError(
+                f"index {self.snapshot.folder} holds no image of id {unknown[0]}: it was removed, or never added"
+            )
+        self.publish(self._with_removed(self.manifest, np.union1d(self.snapshot.removed, ids)))
+
+    def renew(self, renewed: Mapping[int, ImageRecord]) -> None:
+        """Replace what is known of some images; their features and ids stay."""
+        for segment in self.snapshot.segments:
+            if not renewed.keys().isdisjoint(segment.ids.tolist()):
+                self._rewrite([segment], renewed)
+
+    def merge_tail(self) -> None:
+        """Keep the number of segments small while the index grows."""
+        while length := mergeable_tail([fact.count for fact in self.manifest.segments]):
+            self._rewrite(self.snapshot.segments[-length:])
+
+    def compact(self) -> None:
+        """Merge small segments, and free the room of removed images."""
+        for group in groups_to_rewrite(self.snapshot.segments, self.snapshot.removed):
+            self._rewrite(group)
+
+    def _rewrite(self, segments: Sequence[Segment], renewed: Mapping[int, ImageRecord] = MappingProxyType({})) -> None:
+        """Put one segment in the place of several; readers that have the old ones open keep them."""
+        fact = rewrite(self.segments_folder, segments, self.snapshot.removed, renewed)
+        manifest = self.manifest.with_rewritten([segment.name for segment in segments], fact)
+        removed = np.setdiff1d(self.snapshot.removed, np.concatenate([segment.ids for segment in segments]))
+        self.publish(self._with_removed(manifest, removed))
+        for segment in segments:
+            shutil.rmtree(self.segments_folder / segment.name, ignore_errors=True)
+
+    def _with_removed(self, manifest: Manifest, removed: Int64[np.ndarray, " removed"]) -> Manifest:
+        """The same manifest with exactly these ids removed."""
+        if np.array_equal(removed, self.snapshot.removed):
+            return manifest
+        if not len(removed):
+            return replace(manifest, removed=None)
+        content = removed.astype("<i8").tobytes()
+        return replace(
+            manifest, removed=write_durably(self.snapshot.folder / STATE, f"{unique_name('removed')}.i64", content)
+        )
+
+    def build_vector_files(self) -> None:
+        """Build the FAISS files that the index type asks for, where too many vectors are not under one."""
+        kind = self.manifest.settings.index_type
+        kind = choose_type(self.manifest.count) if kind == AUTO else kind
+        files = self.manifest.vector_files
+        covered = sum(file.built.count for file in files if file.built.kind == kind)
+        stored = sum(fact.count for fact in self.manifest.segments)
+        if kind == FLAT:
+            if files:
+                self.publish(replace(self.manifest, vector_files=()))
+        elif stored - covered > UNCOVERED_SHARE * covered:
+            present = {file.segments: file for file in files if file.built.kind == kind}
+            groups = _covered_groups(self.snapshot.segments)
+            built = [present.get(tuple(part.name for part in group)) or self._build(group, kind) for group in groups]
+            self.publish(replace(self.manifest, vector_files=tuple(built)))
+
+    def _build(self, segments: Sequence[Segment], kind: str) -> CoveringFile:
+        folder = self.snapshot.folder / VECTOR_FILES
+        for segment in segments:
+            segment.require_sound_vectors()
+        path = folder / f"{unique_name(kind)}.faiss"
+        unit_norm = self.manifest.spec.unit_norm
+        built = build_vector_file(path, kind, [segment.vectors for segment in segments], unit_norm=unit_norm)
+        sync_folder(folder)
+        return CoveringFile(fact_of(path), tuple(segment.name for segment in segments), built)
+
+    def collect_garbage(self) -> None:
+        """Delete what the manifest does not name: what interrupted runs left, and what was replaced."""
+        manifest, folder = self.manifest, self.snapshot.folder
+        collect_garbage(self.segments_folder, [fact.name for fact in manifest.segments])
+        collect_garbage(folder / VECTOR_FILES, [file.file.name for file in manifest.vector_files])
+        collect_garbage(folder / STATE, [file.name for file in manifest.state])
+
+
+def _covered_groups(segments: Sequence[Segment]) -> list[list[Segment]]:
+    """Neighbouring segments that share a FAISS file."""
+    groups: list[list[Segment]] = []
+    room = 0
+    for segment in segments:
+        if len(segment.ids) > room:
+            groups.append([])
+            room = COVERED_IMAGES
+        groups[-1].append(segment)
+        room -= len(segment.ids)
+    return groups

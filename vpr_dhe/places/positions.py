@@ -1,0 +1,396 @@
+"""Positions of images from a table: a header line, then one row per image; commas, semicolons or tabs between cells.
+
+Columns are told by their names, whatever their case, blanks around names and cells apart:
+
+- image (path, file, filename, name, key): the path relative to the images folder or, where no image has that path, a
+  file name, with or without its extension, that only one image in all folders has.
+- The position, by the first of these pairs that the table has:
+  latitude (lat) and longitude (lon, lng) in degrees, WGS84;
+  easting (utm_east, east) and northing (utm_north, north) in metres, with an optional zone (utm_zone) like 31U;
+  x (x_m) and y (y_m) in metres, in a frame of the caller's own.
+- heading (heading_deg, compass, bearing), optional: degrees clockwise from north.
+- timestamp (timestamp_s, time), optional: seconds since the Unix epoch, or ISO 8601 with an offset or Z.
+
+An empty cell says nothing. Of several columns for one thing, the name that comes first here counts; columns of other
+names are ignored.
+"""
+
+import itertools
+import math
+import posixpath
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Int64
+
+from vpr_dhe.errors import BadInputError
+from vpr_dhe.records import GeoPosition, ImageRecord, MetricPosition, Position
+
+_NAMES: dict[str, tuple[str, ...]] = {
+    "image": ("image", "path", "file", "filename", "name", "key"),
+    "latitude": ("latitude", "lat"),
+    "longitude": ("longitude", "lon", "lng"),
+    "easting": ("easting", "utm_east", "east"),
+    "northing": ("northing", "utm_north", "north"),
+    "zone": ("zone", "utm_zone"),
+    "x": ("x", "x_m"),
+    "y": ("y", "y_m"),
+    "heading": ("heading", "heading_deg", "compass", "bearing"),
+    "timestamp": ("timestamp", "timestamp_s", "time"),
+}
+_T = TypeVar("_T")
+_PAIRS = (("latitude", "longitude"), ("easting", "northing"), ("x", "y"))
+_EXPECTED = "a column image, and latitude and longitude, easting and northing, or x and y"
+_SEPARATORS = (",", ";", "\t")
+_ZONE = re.compile(r"(?:UTM ?)?(\d{1,2}) ?([C-HJ-NP-X]?)", re.ASCII | re.IGNORECASE)
+# The last second of year 9999; milliseconds since the epoch, a common slip, lie beyond it.
+_LAST_SECOND = datetime.max.replace(tzinfo=UTC).timestamp()
+
+
+@dataclass(frozen=True)
+class Unmatched:
+    """How many rows or images found no partner, and the first of them; None where all found theirs."""
+
+    count: int
+    example: str | None
+
+
+@dataclass(frozen=True)
+class PlacedImages:
+    """All records in the order given, with what the table says of them, and what the two did not have in common."""
+
+    records: tuple[ImageRecord, ...]
+    rows_without_image: Unmatched
+    images_without_row: Unmatched
+
+
+@dataclass(frozen=True)
+class PositionTable:
+    """What a table says of each image, at most one row for each spelling of `path`.
+
+    `lines` are the line numbers of the rows in the file `source`, the header's being 1.
+    """
+
+    source: Path
+    rows: tuple[ImageRecord, ...]
+    lines: tuple[int, ...]
+
+    def apply(self, records: Iterable[ImageRecord]) -> PlacedImages:
+        """Add to each record what its row gives; that wins over what the record already has.
+
+        Raises:
+            BadInputError: if no row is about any of the images, a row's file name is that of several images, or two
+                rows differ about one image.
+        """
+        given = tuple(records)
+        row_of = self._row_of([record.path for record in given])
+        if not row_of:
+            raise BadInputError(self._no_match(given))
+        matched = set(row_of.values())
+        return PlacedImages(
+            tuple(self._placed(record, row_of.get(record.path)) for record in given),
+            _unmatched(row.path for number, row in enumerate(self.rows) if number not in matched),
+            _unmatched(record.path for record in given if record.path not in row_of),
+        )
+
+    def _row_of(self, paths: Sequence[str]) -> dict[str, int]:
+        """The number of the row about each image: the row that gives its path, or else its file name."""
+        known = set(paths)
+        by_path = {row.path: number for number, row in enumerate(self.rows) if row.path in known}
+        # A path with folders that no image has is never taken for its file name alone: cameras in several folders
+        # often number their images alike.
+        others = [number for number, row in enumerate(self.rows) if "/" not in row.path and row.path not in known]
+        paths_of = _paths_by_name(paths) if others else {}
+        by_name: dict[str, int] = {}
+        for number in others:
+            path = self._only_path(number, paths_of.get(self.rows[number].path, []))
+            if path is not None and path not in by_path:
+                self._require_agreement(by_name.setdefault(path, number), number, path)
+        return by_path | by_name
+
+    def _only_path(self, number: int, paths: list[str]) -> str | None:
+        if len(paths) > 1:
+            raise BadInputError(
+                f"{self.source}, line {self.lines[number]}: {self.rows[number].path} may be {paths[0]} or {paths[1]}; "
+                "write the path relative to the images folder"
+            )
+        return paths[0] if paths else None
+
+    def _require_agreement(self, first: int, second: int, image: str) -> None:
+        if replace(self.rows[first], path=image) != replace(self.rows[second], path=image):
+            raise _disagreement(self.source, self.lines[first], self.lines[second], image)
+
+    def _placed(self, record: ImageRecord, number: int | None) -> ImageRecord:
+        if number is None:
+            return record
+        row = self.rows[number]
+        return ImageRecord(
+            record.path,
+            record.position if row.position is None else row.position,
+            record.heading_deg if row.heading_deg is None else row.heading_deg,
+            record.timestamp_s if row.timestamp_s is None else row.timestamp_s,
+        )
+
+    def _no_match(self, given: Sequence[ImageRecord]) -> str:
+        wanted = f", such as {given[0].path}" if given else ""
+        return (
+            f"{self.source}: none of the {len(self.rows)} rows is about one of the {len(given)} images, the first row "
+            f"being about {self.rows[0].path}; write paths relative to the images folder{wanted}"
+        )
+
+
+def _paths_by_name(paths: Sequence[str]) -> dict[str, list[str]]:
+    """The first two paths that end in each file name, which may be written without its extension."""
+    found: dict[str, list[str]] = {}
+    for path in paths:
+        full_name = posixpath.basename(path)
+        for name in {full_name, posixpath.splitext(full_name)[0]}:
+            same = found.setdefault(name, [])
+            if len(same) < 2:
+                same.append(path)
+    return found
+
+
+def _unmatched(names: Iterable[str]) -> Unmatched:
+    example, count = None, 0
+    for name in names:
+        example = name if count == 0 else example
+        count += 1
+    return Unmatched(count, example)
+
+
+def _disagreement(source: Path, first_line: int, second_line: int, image: str) -> BadInputError:
+    return BadInputError(
+        f"{source}: lines {first_line} and {second_line} differ about {image}; keep one row for each image"
+    )
+
+
+def read_positions(path: Path) -> PositionTable:
+    """Read a table of positions; the text of this module says which columns it may have.
+
+    Raises:
+        BadInputError: if the file is missing, empty, or no table in UTF-8, lacks a column, has a cell that cannot be
+            meant, or two rows that differ about one image. The message names the line and the column.
+    """
+    sheet = _read_sheet(path)
+    rows: list[ImageRecord] = []
+    lines: list[int] = []
+    number_of: dict[str, int] = {}
+    for line, row in zip(sheet.lines, _rows(sheet), strict=True):
+        earlier = number_of.setdefault(row.path, len(rows))
+        if earlier == len(rows):
+            rows.append(row)
+            lines.append(line)
+        elif rows[earlier] != row:
+            raise _disagreement(path, lines[earlier], line, row.path)
+    return PositionTable(path, tuple(rows), tuple(lines))
+
+
+@dataclass(frozen=True)
+class _Sheet:
+    """The cells of the columns in use, as text without blanks around it; `titles` are the file's names for them."""
+
+    path: Path
+    lines: list[int]
+    titles: dict[str, str]
+    columns: dict[str, list[str]]
+
+    def has(self, pair: tuple[str, str]) -> bool:
+        """Whether the file has both columns."""
+        return self.columns.keys() >= set(pair)
+
+    def parsed(self, column: str, parse: Callable[[str], _T]) -> Iterator[_T | None]:
+        """What `parse` makes of each cell of a column: None of empty ones, and where the file has no such column.
+
+        Raises:
+            BadInputError: if `parse` raises ValueError, whose message says what was expected.
+        """
+        cells = self.columns.get(column) or itertools.repeat("", len(self.lines))
+        for line, cell in zip(self.lines, cells, strict=True):
+            try:
+                value = parse(cell) if cell else None
+            except ValueError as error:
+                raise self.complaint(line, column, f"found {cell!r}; expected {error}") from None
+            yield value
+
+    def parsed_pair(
+        self, pair: tuple[str, str], parse: Callable[[str], float], parse_other: Callable[[str], float]
+    ) -> Iterator[tuple[float, float] | None]:
+        """The coordinates in two columns, None where both are empty.
+
+        Raises:
+            BadInputError: if only one is empty, or as `parsed` does.
+        """
+        columns = zip(self.parsed(pair[0], parse), self.parsed(pair[1], parse_other), strict=True)
+        for line, (one, other) in zip(self.lines, columns, strict=True):
+            if (one is None) != (other is None):
+                empty = pair[0] if one is None else pair[1]
+                raise self.complaint(line, empty, "found an empty cell; fill in both coordinates, or neither")
+            yield None if one is None or other is None else (one, other)
+
+    def complaint(self, line: int, column: str, what: str) -> BadInputError:
+        """The error of one cell."""
+        return BadInputError(f"{self.path}, line {line}, column {self.titles[column]}: {what}")
+
+
+def _rows(sheet: _Sheet) -> Iterator[ImageRecord]:
+    images, positions = sheet.parsed("image", _image_path), _positions(sheet)
+    headings, timestamps = sheet.parsed("heading", _heading_deg), sheet.parsed("timestamp", _timestamp_s)
+    columns = zip(images, positions, headings, timestamps, strict=True)
+    for line, (image, position, heading_deg, timestamp_s) in zip(sheet.lines, columns, strict=True):
+        if image is None:
+            raise sheet.complaint(line, "image", "found an empty cell; name the image, or remove the line")
+        yield ImageRecord(image, position, heading_deg, timestamp_s)
+
+
+def _positions(sheet: _Sheet) -> Iterator[Position | None]:
+    """The position of each row, by the first pair of coordinates that the sheet has."""
+    geographic, projected, local = _PAIRS
+    if sheet.has(geographic):
+        for pair in sheet.parsed_pair(geographic, _latitude_deg, _longitude_deg):
+            yield GeoPosition(*pair) if pair else None
+    elif sheet.has(projected):
+        coordinates = sheet.parsed_pair(projected, _metres, _metres)
+        for pair, zone in zip(coordinates, sheet.parsed("zone", _utm_zone), strict=True):
+            yield MetricPosition(*pair, f"UTM {zone}" if zone else "UTM") if pair else None
+    else:
+        for pair in sheet.parsed_pair(local, _metres, _metres):
+            yield MetricPosition(*pair) if pair else None
+
+
+def _read_sheet(path: Path) -> _Sheet:
+    """Read the cells of the columns in use.
+
+    Raises:
+        BadInputError: if the file is missing or no table, lacks a column, or has no rows.
+    """
+    if not path.is_file():
+        found = "is not a file" if path.exists() else "does not exist"
+        raise BadInputError(f"table of positions {path} {found}; expected a CSV file with {_EXPECTED}")
+    table = _read_table(path)
+    titles = _titles(path, [str(title) for title in table.columns])
+    columns = {name: table[title].str.strip() for name, title in titles.items()}
+    # Blank lines are rows whose cells are all empty.
+    kept = np.logical_or.reduce([column.to_numpy(object) != "" for column in columns.values()])
+    if not kept.any():
+        raise BadInputError(f"{path} has no rows; expected one row per image under the column names")
+    return _Sheet(
+        path,
+        _line_numbers(table)[kept].tolist(),
+        {name: title.strip() for name, title in titles.items()},
+        {name: column[kept].tolist() for name, column in columns.items()},
+    )
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    """All cells as text; blank lines are kept as rows, so that rows can be counted into lines.
+
+    Raises:
+        BadInputError: if it is no table in UTF-8.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            separator = max(_SEPARATORS, key=file.readline().count)
+            file.seek(0)
+            table = pd.read_csv(file, sep=separator, dtype=str, na_filter=False, skip_blank_lines=False)
+    except UnicodeError:
+        raise BadInputError(f"{path} is not text in UTF-8; save the table as CSV in UTF-8") from None
+    except (pd.errors.EmptyDataError, pd.errors.ParserError) as error:
+        reason = " ".join(str(error).removeprefix("Error tokenizing data. C error:").split())
+        raise BadInputError(f"{path} is not a table ({reason}); quote cells that hold a separator") from None
+    # Where rows are longer than the header, pandas takes their first cells for names and shifts all others.
+    if not isinstance(table.index, pd.RangeIndex):
+        raise BadInputError(f"{path} has rows with more cells than its header; quote cells that hold a separator")
+    return table
+
+
+def _line_numbers(table: pd.DataFrame) -> Int64[np.ndarray, " rows"]:
+    """The line of the file on which each row starts, the header's being 1; quoted cells may run over several lines."""
+    breaks = np.zeros(len(table), dtype=np.int64)
+    for title in table.columns:
+        breaks += table[title].str.count("\n").to_numpy(np.int64)
+    return np.arange(2, len(table) + 2) + np.cumsum(breaks) - breaks
+
+
+def _titles(path: Path, header: Sequence[str]) -> dict[str, str]:
+    """The file's name for each column that is of use.
+
+    Raises:
+        BadInputError: if there is none for the image or for a pair of coordinates.
+    """
+    spelling = {title.strip().lower(): title for title in reversed(header)}
+    found: dict[str, str] = {}
+    for name, synonyms in _NAMES.items():
+        known = [spelling[synonym] for synonym in synonyms if synonym in spelling]
+        found |= {name: known[0]} if known else {}
+    if "image" not in found or not any(found.keys() >= set(pair) for pair in _PAIRS):
+        columns = ", ".join(title.strip() for title in header)
+        raise BadInputError(f"{path} has the columns {columns}; expected {_EXPECTED}")
+    return found
+
+
+def _image_path(cell: str) -> str:
+    """A path as images are listed: with slashes, and without "./" before it."""
+    return posixpath.normpath(cell.replace("\\", "/"))
+
+
+def _number(cell: str, limit: float, expected: str) -> float:
+    try:
+        number = float(cell)
+    except ValueError:
+        raise ValueError(expected) from None
+    if not (math.isfinite(number) and abs(number) <= limit):
+        raise ValueError(expected)
+    return number
+
+
+def _latitude_deg(cell: str) -> float:
+    return _number(cell, 90.0, "degrees from -90 to 90")
+
+
+def _longitude_deg(cell: str) -> float:
+    return _number(cell, 180.0, "degrees from -180 to 180")
+
+
+def _metres(cell: str) -> float:
+    return _number(cell, math.inf, "a number of metres")
+
+
+def _heading_deg(cell: str) -> float:
+    # The second remainder is for what lies just below 0, which the first rounds up to 360 itself.
+    return _number(cell, 360.0, "degrees from -360 to 360") % 360 % 360
+
+
+def _utm_zone(cell: str) -> str:
+    """The zone's number in two digits and its letter, as file names of the standard layout have them."""
+    zone = _ZONE.fullmatch(cell)
+    if zone is None or not 1 <= int(zone[1]) <= 60:
+        raise ValueError("a UTM zone such as 31U")
+    return f"{int(zone[1]):02d}{zone[2].upper()}"
+
+
+def _timestamp_s(cell: str) -> float:
+    try:
+        seconds = float(cell)
+    except ValueError:
+        return _iso_time_s(cell)
+    # Not a number is not within the limit either.
+    if not abs(seconds) <= _LAST_SECOND:
+        raise ValueError("seconds, not milliseconds, since 1970-01-01T00:00:00Z")
+    return seconds
+
+
+def _iso_time_s(cell: str) -> float:
+    try:
+        moment = datetime.fromisoformat(cell)
+    except ValueError:
+        raise ValueError("seconds since 1970, or a time such as 2024-05-01T12:00:00Z") from None
+    if moment.tzinfo is None:
+        raise ValueError("an offset from UTC as well; add one, such as Z or +02:00")
+    return moment.timestamp()
