@@ -248,7 +248,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="write the result here as JSON")
     arguments = parser.parse_args()
-    multiprocessing.get_context("forkserver").set_forkserver_preload(["__main__"])
+    # A child that had to import all this would spend its short life doing so.
+    heavy = ["torch", "PIL.Image", "vpr_dhe.index.place_index", "vpr_dhe.index.checking"]
+    multiprocessing.get_context("forkserver").set_forkserver_preload(heavy)
     folder = Path(tempfile.mkdtemp(prefix="vpr-dhe-crash-"))
     try:
         result = {

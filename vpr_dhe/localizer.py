@@ -78,7 +78,7 @@ class Localizer:
         cls, folder: Path, *, verifier: str = DEFAULT, rerank: int = 100, device: str = "cpu", model: str | None = None
     ) -> "Localizer":
         """Open an index with the model it was made with and a verifier by name; `model` says where it has moved to."""
-        index = PlaceIndex.open(folder)
+        index = PlaceIndex.open(folder, gpu=device.startswith("cuda"))
         extractor = load_extractor(model or index.spec.model, device)
         return cls(VerifiedIndex(index, build_verifier(verifier, extractor)), extractor, rerank=rerank)
 

@@ -124,6 +124,73 @@ def test_check_tells_sound_from_damaged(index, tmp_path):
     assert json.loads(done.stdout)["damaged"] == [f"segments/{maps.parent.name}/local_maps.bin"]
 
 
+@pytest.fixture
+def photos(town, tmp_path) -> Path:
+    """Some photos under plain names."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number, path in enumerate(sorted((town / "images/test/database").iterdir())[:8]):
+        (folder / f"{number}.jpg").write_bytes(path.read_bytes())
+    return folder
+
+
+def test_an_index_follows_its_folder(photos, tmp_path):
+    index = tmp_path / "index"
+    assert "8 images (8 added, 0 skipped)" in vpr_dhe("index", photos, "--out", index).stdout
+    (photos / "8.jpg").write_bytes((photos / "0.jpg").read_bytes())
+    (photos / "1.jpg").write_bytes((photos / "2.jpg").read_bytes())
+    (photos / "7.jpg").unlink()
+    done = vpr_dhe("index", photos, "--out", index)
+    assert "9 images (1 added, 1 replaced, 6 unchanged, 0 skipped)" in done.stdout
+    assert "1 indexed images are gone, such as 7.jpg; --prune" in done.stderr
+    assert "2 images have the same content as another" in done.stderr
+    assert "removed 1 images that are gone" in vpr_dhe("index", photos, "--out", index, "--prune").stderr
+    answer = json.loads(vpr_dhe("query", index, photos / "2.jpg", "--format", "jsonl", "--top-k", 8).stdout)
+    assert {match["image"] for match in answer["matches"][:2]} == {"1.jpg", "2.jpg"}
+    assert "7.jpg" not in {match["image"] for match in answer["matches"]}
+    assert "7 images (1 removed)" in vpr_dhe("remove", index, "2.jpg").stdout
+    assert "holds no image 2.jpg" in vpr_dhe("remove", index, "2.jpg", expect=2).stderr
+    assert "7 images in 1 segments (from 2), 3 removed images freed" in vpr_dhe("compact", index).stdout
+    answer = json.loads(vpr_dhe("query", index, photos / "2.jpg", "--format", "jsonl").stdout)
+    assert answer["matches"][0]["image"] == "1.jpg"
+
+
+def test_positions_from_a_table_come_out_with_the_answers(photos, tmp_path):
+    index, table = tmp_path / "index", tmp_path / "positions.csv"
+    vpr_dhe("index", photos, "--out", index)
+    table.write_text("image,latitude,longitude\n0.jpg,48.5,2.25\n1.jpg,48.6,2.35\nnone.jpg,1,1\n")
+    done = vpr_dhe("index", photos, "--out", index, "--positions", table)
+    assert "8 images (0 added, 2 with new positions, 6 unchanged, 0 skipped)" in done.stdout
+    assert "1 rows are about no image, such as none.jpg" in done.stderr
+    assert "6 images have no row, such as 2.jpg" in done.stderr
+    answer = json.loads(vpr_dhe("query", index, photos / "1.jpg", "--format", "jsonl").stdout)
+    assert answer["matches"][0]["position"] == {"latitude_deg": 48.6, "longitude_deg": 2.35}
+
+
+@pytest.mark.parametrize(("codec", "index_type"), [("float16", "hnsw"), ("binary", "rabitq"), ("pca64-int8", "ivf-sq8")])
+def test_every_way_of_storing_answers(photos, tmp_path, codec, index_type):
+    index = tmp_path / "index"
+    vpr_dhe("index", photos, "--out", index, "--codec", codec, "--index-type", index_type)
+    sheet = json.loads(vpr_dhe("query", index, photos, "--format", "json", "--top-k", 1).stdout)
+    assert [Path(query["query"]).name for query in sheet["queries"]] == [
+        query["matches"][0]["image"] for query in sheet["queries"]
+    ]
+    assert json.loads((index / "manifest.json").read_text())["content"]["codec"]["name"] == codec
+
+
+def test_repair_lets_an_index_answer_again(photos, tmp_path):
+    index = tmp_path / "index"
+    vpr_dhe("index", photos, "--out", index)
+    maps = next((index / "segments").iterdir()) / "local_maps.bin"
+    content = bytearray(maps.read_bytes())
+    content[99] ^= 4
+    maps.write_bytes(content)
+    assert "--repair" in vpr_dhe("check", index, expect=1).stderr
+    assert "dropped 8 images" in vpr_dhe("check", index, "--repair").stderr
+    assert "8 images (8 added, 0 skipped)" in vpr_dhe("index", photos, "--out", index).stdout
+    assert json.loads(vpr_dhe("check", index, "--format", "json").stdout)["damaged"] == []
+
+
 def test_models_and_verifiers_are_listed():
     assert "sift-vlad" in vpr_dhe("models").stdout
     listed = vpr_dhe("verifiers").stdout

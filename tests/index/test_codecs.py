@@ -92,6 +92,16 @@ def test_a_codec_loaded_from_its_parameters_is_the_same(name, dimension):
 
 
 @every_codec
+def test_parameters_may_be_read_only(name, dimension, recwarn):
+    codec, unseen = fitted(name, dimension), maps_like_real_ones(2, dimension, seed=1)
+    frozen = {key: value.copy() for key, value in codec.parameters.items()}
+    for value in frozen.values():
+        value.setflags(write=False)
+    assert torch.equal(through(load_codec(name, CELLS, dimension, frozen), unseen), through(codec, unseen))
+    assert not [warning for warning in recwarn if "writable" in str(warning.message)]
+
+
+@every_codec
 def test_cells_that_say_nothing_stay_zero(name, dimension):
     codec, local_map = fitted(name, dimension), maps_like_real_ones(1, dimension, seed=1)
     local_map[0, ::3] = 0

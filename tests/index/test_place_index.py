@@ -444,3 +444,22 @@ def test_another_codec_is_refused_once_images_are_stored(index):
         index.configure(codec="int8")
     with pytest.raises(BadInputError, match="index type 'tree' is unknown; expected auto, flat"):
         index.configure(index_type="tree")
+
+
+def test_local_maps_can_be_stored_anew_with_another_codec(index):
+    index.configure(index_type="ivf-flat")
+    index.build_vector_files()
+    index.remove([2])
+    before, ids = index.local_maps(index.ids), index.ids
+    index.compact(codec="int8")
+    for state in (index, PlaceIndex.open(index.folder)):
+        assert state.manifest.codec is not None
+        assert (state.manifest.codec.name, state.manifest.settings.codec) == ("int8", "int8")
+        assert state.snapshot.require_codec().record_bytes == 16 * 16 + 4
+        np.testing.assert_array_equal(state.ids, ids)
+        torch.testing.assert_close(state.local_maps(ids), before, rtol=0, atol=0.02)
+        assert len(state.search(state.descriptors([5]), 11).ids[0]) == 11
+    assert check(index.folder).damaged == ()
+    assert len(index.manifest.vector_files) == 1
+    with pytest.raises(BadInputError, match="codec 'zip' is unknown"):
+        index.compact(codec="zip")

@@ -22,7 +22,7 @@ from vpr_dhe.index.vectors import (
     similarities,
 )
 
-COUNT, DIMENSION = 3000, 32
+COUNT, DIMENSION = 2000, 32
 KINDS = pytest.mark.parametrize("kind", INDEX_TYPES)
 NORMS = pytest.mark.parametrize("unit_norm", [True, False])
 
@@ -103,13 +103,13 @@ def test_the_digits_of_a_pair_do_not_depend_on_what_else_is_searched(unit_norm, 
 
 
 def test_exact_search_reads_a_mapped_file_and_leaves_out_the_dead(tmp_path):
-    vectors, queries = clustered(5000, 3), clustered(4, 4)
+    vectors, queries = clustered(9000, 3), clustered(4, 4)
     vectors.tofile(tmp_path / "vectors.f32")
     stored = np.memmap(tmp_path / "vectors.f32", "<f4", "r", shape=vectors.shape)
-    everything = exact_search(vectors, queries, 5000, unit_norm=True)
-    assert_equal(exact_search(stored, queries, 5000, unit_norm=True), everything)
-    dead = np.random.default_rng(0).random(5000) < 0.7
-    found = exact_search(stored, queries, 5000, unit_norm=True, dead=dead)
+    everything = exact_search(vectors, queries, 9000, unit_norm=True)
+    assert_equal(exact_search(stored, queries, 9000, unit_norm=True), everything)
+    dead = np.random.default_rng(0).random(9000) < 0.7
+    found = exact_search(stored, queries, 9000, unit_norm=True, dead=dead)
     for query in range(4):
         np.testing.assert_array_equal(found.rows[query], everything.rows[query][~dead[everything.rows[query]]])
 
@@ -213,7 +213,7 @@ def test_the_same_vectors_give_the_same_file(files, kind, tmp_path):
 
 
 @KINDS
-@pytest.mark.parametrize("count", [1, 2, 50, 120])
+@pytest.mark.parametrize("count", [1, 50, 120])
 def test_a_few_vectors_are_searched_exactly(kind, count, tmp_path, capfd):
     vectors, queries = clustered(count, 9), clustered(5, 10)
     fact = build_vector_file(tmp_path / "few", kind, [vectors], unit_norm=True)
@@ -247,7 +247,7 @@ def test_a_file_that_is_not_what_the_manifest_says_is_refused(files, tmp_path):
     with pytest.raises(IndexDamagedError, match="cannot be read"):
         ApproximateIndex.open(tmp_path / "short", fact, unit_norm=True)
     other = VectorFileFact(fact.kind, COUNT + 1, fact.parameters, 1.0, 1.0, fact.bytes)
-    with pytest.raises(IndexDamagedError, match="3000 vectors instead of 3001"):
+    with pytest.raises(IndexDamagedError, match="2000 vectors instead of 2001"):
         ApproximateIndex.open(path, other, unit_norm=True)
 
 

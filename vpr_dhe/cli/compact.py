@@ -8,15 +8,18 @@ import typer
 NAME = "compact"
 
 
-def run(index: Annotated[Path, typer.Argument(help="Index made by `vpr-dhe index`.")]) -> None:
+def run(
+    index: Annotated[Path, typer.Argument(help="Index made by `vpr-dhe index`.")],
+    codec: Annotated[str | None, typer.Option(help="Store local maps with another codec: auto, int8, ...")] = None,
+) -> None:
     """Merge small segments, free the room of removed images, and build what the search needs."""
     from vpr_dhe.index.place_index import PlaceIndex
 
     place_index = PlaceIndex.open(index)
-    before = len(place_index.manifest.segments), place_index.manifest.removed_count
-    place_index.compact()
+    before = place_index.manifest
+    place_index.compact(codec=codec)
     after = place_index.manifest
     print(
-        f"{index}: {after.count} images in {len(after.segments)} segments (from {before[0]}), "
-        f"{before[1]} removed images freed"
+        f"{index}: {after.count} images in {len(after.segments)} segments (from {len(before.segments)}), "
+        f"{before.removed_count} removed images freed, local maps stored as {after.codec.name if after.codec else '-'}"
     )

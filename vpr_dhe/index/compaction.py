@@ -2,13 +2,15 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from jaxtyping import Int64
 
+from vpr_dhe.index.codecs import LocalMapCodec
 from vpr_dhe.index.segments import Segment, SegmentFact, SegmentWriter, StoredImage
 from vpr_dhe.records import ImageRecord
 
@@ -49,13 +51,35 @@ def groups_to_rewrite(segments: Sequence[Segment], removed: Int64[np.ndarray, " 
     return [group for group in groups if len(group) > 1 or not group[0].live(removed).all()]
 
 
+@dataclass(frozen=True)
+class Recoding:
+    """From one codec to another."""
+
+    before: LocalMapCodec
+    after: LocalMapCodec
+
+    def __call__(self, stored: StoredImage) -> StoredImage:
+        """Store the same local map in another way."""
+        record = np.frombuffer(stored.local_map, np.uint8)
+        return replace(stored, local_map=self.after.encode(self.before.decode(record[None])[0]))
+
+
 def rewrite(
     folder: Path,
     segments: Sequence[Segment],
     removed: Int64[np.ndarray, " removed"],
-    renewed: Mapping[int, ImageRecord],
+    *,
+    renewed: Mapping[int, ImageRecord] = MappingProxyType({}),
+    recoding: Recoding | None = None,
 ) -> SegmentFact | None:
     """Copy the rows that live into one new segment below `folder`, or none where no row does; ids stay.
+
+    Args:
+        folder: of segments.
+        segments: neighbours.
+        removed: ids to leave out.
+        renewed: what is known now of some images, by id.
+        recoding: how local maps are to be stored, if not as they are.
 
     Raises:
         IndexDamagedError: if a row does not agree with its checksums: damage is not copied under a new checksum.
@@ -64,7 +88,8 @@ def rewrite(
     try:
         for segment in segments:
             for row in np.flatnonzero(segment.live(removed)):
-                writer.append(_renewed(segment.stored(int(row)), renewed))
+                stored = _renewed(segment.stored(int(row)), renewed)
+                writer.append(recoding(stored) if recoding else stored)
     except BaseException:
         writer.discard()
         raise

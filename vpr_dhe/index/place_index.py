@@ -97,14 +97,16 @@ class PlaceIndex:
         return not _is_vacant(folder) and (folder / FILE_NAME).exists()
 
     @classmethod
-    def open(cls, folder: Path) -> "PlaceIndex":
+    def open(cls, folder: Path, *, gpu: bool = False) -> "PlaceIndex":
         """Open an index; vectors are checked when first searched, single records whenever they are read.
+
+        With `gpu`, FAISS files of a type that a GPU can hold are searched there, if FAISS finds one.
 
         Raises:
             IndexFormatError: if the folder is no index of this format.
             IndexDamagedError: if stored data does not agree with its checksum.
         """
-        return cls(open_newest(folder))
+        return cls(open_newest(folder, gpu=gpu))
 
     def refresh(self) -> bool:
         """See what other processes have written since; returns whether that was anything."""
@@ -144,7 +146,7 @@ class PlaceIndex:
         if codec is not None and settled and codec not in (settled.name, self.manifest.settings.codec):
             raise BadInputError(
                 f"{self.folder} stores local maps as {settled.name}, and {codec!r} was asked for; leave that out, or "
-                "index the images into a new folder"
+                f"store them anew with `vpr-dhe compact {self.folder} --codec {codec}`"
             )
         settings = Settings(codec or self.manifest.settings.codec, index_type or self.manifest.settings.index_type)
         _require_known(settings)
@@ -215,14 +217,21 @@ class PlaceIndex:
         with self.writing() as writer:
             writer.remove(np.unique(np.array(ids, np.int64)))
 
-    def compact(self) -> None:
+    def compact(self, *, codec: str | None = None) -> None:
         """Merge small segments, free the room of removed images, and build what the search needs.
 
+        With `codec`, local maps are stored with another one first, `auto` measures again; what a coarser codec has lost
+        stays lost.
+
         Raises:
+            BadInputError: if the codec is unknown, or does not fit this index.
             IndexBusyError: if another process is writing.
             IndexDamagedError: if what is to be copied does not agree with its checksum.
         """
         with self.writing() as writer:
+            if codec is not None and len(self):
+                _require_known(replace(self.manifest.settings, codec=codec))
+                writer.recode(codec)
             writer.compact()
             writer.build_vector_files()
             writer.collect_garbage()

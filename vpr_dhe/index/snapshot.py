@@ -19,7 +19,7 @@ from vpr_dhe.index.manifest import CoveringFile, Manifest, read_manifest
 from vpr_dhe.index.rows import FileStamp, Ids, PathTable, groups_of_equal_content
 from vpr_dhe.index.search import CoveredPart, ExactPart, Found, Part, search_parts
 from vpr_dhe.index.segments import IndexedImage, Segment, SegmentFact
-from vpr_dhe.index.vectors import ApproximateIndex
+from vpr_dhe.index.vectors import INDEX_TYPES, ApproximateIndex, gpu_is_present
 from vpr_dhe.records import Frame, ImageRecord
 
 SEGMENTS, VECTOR_FILES, STATE = "segments", "vectors", "state"
@@ -32,8 +32,14 @@ class Snapshot:
     compacted away meanwhile can still be read.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest, before: "Snapshot | None" = None) -> None:
-        """Open what `manifest` names; what `before` has open already is not opened, or checked, again."""
+    def __init__(
+        self, folder: Path, manifest: Manifest, before: "Snapshot | None" = None, *, gpu: bool = False
+    ) -> None:
+        """Open what `manifest` names; what `before` has open already is not opened, or checked, again.
+
+        With `gpu`, FAISS files of a type that a GPU can hold are searched there, if FAISS finds one.
+        """
+        self._gpu = gpu or (before is not None and before._gpu)
         self.folder, self.manifest = folder, manifest
         opened = {segment.name: segment for segment in before.segments} if before else {}
         pinned = before._vector_files if before else {}
@@ -94,7 +100,10 @@ class Snapshot:
             if not self._vector_files[name].is_sound():
                 raise damage(self.folder / VECTOR_FILES / name, "does not agree with its checksum")
             self._approximate[name] = ApproximateIndex.open(
-                self._vector_files[name].path, file.built, unit_norm=self.manifest.spec.unit_norm
+                self._vector_files[name].path,
+                file.built,
+                unit_norm=self.manifest.spec.unit_norm,
+                gpu=self._gpu and INDEX_TYPES[file.built.kind].on_gpu and gpu_is_present(),
             )
         return self._approximate[name]
 
@@ -185,7 +194,7 @@ def _read_removed(folder: Path, manifest: Manifest) -> Int64[np.ndarray, " remov
     return np.frombuffer(read_checked(folder / STATE, manifest.removed), "<i8")
 
 
-def open_newest(folder: Path, before: Snapshot | None = None) -> Snapshot:
+def open_newest(folder: Path, before: Snapshot | None = None, *, gpu: bool = False) -> Snapshot:
     """Open what an index holds now; `before` itself where that has not changed.
 
     Raises:
@@ -197,7 +206,7 @@ def open_newest(folder: Path, before: Snapshot | None = None) -> Snapshot:
         if before and manifest == before.manifest:
             return before
         try:
-            return Snapshot(folder, manifest, before)
+            return Snapshot(folder, manifest, before, gpu=gpu)
         except IndexDamagedError:
             # Another process may have replaced, and deleted, what this manifest names while it was being opened.
             if read_manifest(folder) == manifest:

@@ -15,14 +15,14 @@ from vpr_dhe.errors import BadInputError
 from vpr_dhe.index.changes import Changes
 from vpr_dhe.index.codec_files import save_codec
 from vpr_dhe.index.codecs import UNFITTED, CodecChoice, choose_codec, fit_codec
-from vpr_dhe.index.compaction import groups_to_rewrite, mergeable_tail, rewrite
+from vpr_dhe.index.compaction import Recoding, groups_to_rewrite, mergeable_tail, rewrite
 from vpr_dhe.index.files import fact_of, sync_folder, unique_name, write_durably
 from vpr_dhe.index.ingest import Chunk, Described, SealedChunk, Skipped, Source, describe, seal_chunk, seal_described
 from vpr_dhe.index.manifest import AUTO, CoveringFile, Manifest, SkippedImage, publish
 from vpr_dhe.index.segments import Segment, collect_garbage
 from vpr_dhe.index.snapshot import SEGMENTS, STATE, VECTOR_FILES, Snapshot
 from vpr_dhe.index.vectors import FLAT, build_vector_file, choose_type
-from vpr_dhe.records import Features, ImageRecord, Progress
+from vpr_dhe.records import ImageRecord, Progress
 
 # Images per sealed segment while indexing: what a crash can lose at most.
 SEGMENT_IMAGES = 1024
@@ -100,12 +100,14 @@ class IndexWriter:
         if self.snapshot.codec is None and self.manifest.settings.codec in UNFITTED:
             self._save_codec(CodecChoice(fit_codec(self.manifest.settings.codec, self._no_maps()), {}))
         while fresh and self.snapshot.codec is None:
-            places = np.unique(np.linspace(0, len(fresh) - 1, CODEC_SAMPLE).astype(int))
+            places = _evenly_spread(len(fresh))
             chunk = Chunk(self.manifest.next_id, [fresh[place] for place in places])
             described = list(describe(source, chunk.records, progress))
             readable = [item.features for item in described if isinstance(item, Described)]
             if readable:
-                self._save_codec(self._choose_codec(readable))
+                maps = torch.stack([features.local_map.cpu() for features in readable])
+                descriptors = torch.stack([features.global_descriptor.cpu() for features in readable])
+                self._save_codec(_choose_codec(self.manifest.settings.codec, maps, descriptors))
                 seal_described(self.segments_folder, chunk, described, self.snapshot.require_codec(), publish=accept)
             else:
                 skipped = tuple(item.image for item in described if isinstance(item, Skipped))
@@ -120,13 +122,6 @@ class IndexWriter:
     def _no_maps(self) -> Float[Tensor, "0 cells dimension"]:
         spec = self.manifest.spec
         return torch.empty(0, spec.grid.rows * spec.grid.columns, spec.local_dimension)
-
-    def _choose_codec(self, features: Sequence[Features]) -> CodecChoice:
-        maps = torch.stack([item.local_map.cpu() for item in features])
-        name = self.manifest.settings.codec
-        if name != AUTO:
-            return CodecChoice(fit_codec(name, maps), {})
-        return choose_codec(maps, torch.stack([item.global_descriptor.cpu() for item in features]))
 
     def remove(self, ids: Int64[np.ndarray, " ids"]) -> None:
         """Remove images: nothing finds them any more, and a compaction frees their room.
@@ -147,10 +142,36 @@ class IndexWriter:
             if not renewed.keys().isdisjoint(segment.ids.tolist()):
                 self._rewrite([segment], renewed)
 
-    def merge_tail(self) -> None:
-        """Keep the number of segments small while the index grows."""
-        while length := mergeable_tail([fact.count for fact in self.manifest.segments]):
-            self._rewrite(self.snapshot.segments[-length:])
+    def merge_tail(self, below: int | None = None) -> None:
+        """Keep the number of segments small while the index grows.
+
+        Where chunks are still to come, `below` is the first of their ids: merged segments may not enclose it.
+        """
+        while True:
+            settled = [part for part in self.snapshot.segments if below is None or part.fact.first_id < below]
+            length = mergeable_tail([len(part.ids) for part in settled])
+            if not length:
+                return
+            self._rewrite(settled[-length:])
+
+    def recode(self, name: str) -> None:
+        """Store all local maps with another codec, fitted and, for `auto`, chosen on images spread over all.
+
+        A manifest names one codec, so all of it is published in one step at the end.
+        """
+        before, ids = self.snapshot.require_codec(), self.snapshot.ids
+        sample = ids[_evenly_spread(len(ids))]
+        choice = _choose_codec(name, self.snapshot.local_maps(sample), self.snapshot.descriptors(sample))
+        manifest = replace(self.manifest, settings=replace(self.manifest.settings, codec=name))
+        if choice.codec.name == before.name:
+            self.publish(manifest)
+            return
+        manifest = replace(manifest, codec=save_codec(self.snapshot.folder / STATE, choice))
+        recoding = Recoding(before, choice.codec)
+        for segment in self.snapshot.segments:
+            fact = rewrite(self.segments_folder, [segment], self.snapshot.removed, recoding=recoding)
+            manifest = manifest.with_rewritten([segment.name], fact)
+        self.publish(replace(manifest, removed=None))
 
     def compact(self) -> None:
         """Merge small segments, and free the room of removed images."""
@@ -159,7 +180,7 @@ class IndexWriter:
 
     def _rewrite(self, segments: Sequence[Segment], renewed: Mapping[int, ImageRecord] = MappingProxyType({})) -> None:
         """Put one segment in the place of several; readers that have the old ones open keep them."""
-        fact = rewrite(self.segments_folder, segments, self.snapshot.removed, renewed)
+        fact = rewrite(self.segments_folder, segments, self.snapshot.removed, renewed=renewed)
         manifest = self.manifest.with_rewritten([segment.name for segment in segments], fact)
         removed = np.setdiff1d(self.snapshot.removed, np.concatenate([segment.ids for segment in segments]))
         self.publish(self._with_removed(manifest, removed))
@@ -209,6 +230,17 @@ class IndexWriter:
         collect_garbage(self.segments_folder, [fact.name for fact in manifest.segments])
         collect_garbage(folder / VECTOR_FILES, [file.file.name for file in manifest.vector_files])
         collect_garbage(folder / STATE, [file.name for file in manifest.state])
+
+
+def _choose_codec(
+    name: str, maps: Float[Tensor, "maps cells dimension"], descriptors: Float[Tensor, "maps descriptor_dimension"]
+) -> CodecChoice:
+    return choose_codec(maps, descriptors) if name == AUTO else CodecChoice(fit_codec(name, maps), {})
+
+
+def _evenly_spread(count: int) -> Int64[np.ndarray, " places"]:
+    """Places in a list of this length, spread over all of it."""
+    return np.unique(np.linspace(0, count - 1, CODEC_SAMPLE).astype(np.int64))
 
 
 def _covered_groups(segments: Sequence[Segment]) -> list[list[Segment]]:

@@ -120,7 +120,7 @@ class ApproximateIndex:
         count = min(count, live)
         if not (count and len(queries)):
             return nothing(len(queries))
-        found = [self._search_one(query[None], count, rows_of, dead, len(self) / live) for query in queries]
+        found = [self._search_one(query[None], count, rows_of, dead, live) for query in queries]
         return Neighbours(
             np.concatenate([one.rows for one in found]), np.concatenate([one.similarities for one in found])
         )
@@ -138,17 +138,15 @@ class ApproximateIndex:
         count: int,
         rows_of: RowsOf,
         dead: Bool[np.ndarray, " count"],
-        per_live: float,
+        live: int,
     ) -> Neighbours:
-        """Ask for more, and more thoroughly, until enough live rows are found; at last look at every row."""
-        wanted, effort = math.ceil(self._wanted(count) * per_live), self._effort
-        while min(wanted, len(self)) <= self._most_candidates:
+        """Ask for more, and more thoroughly, until enough live rows are found; look at all where those are no more."""
+        wanted, effort = math.ceil(self._wanted(count) * len(self) / live), self._effort
+        while wanted <= min(live, self._most_candidates):
             rows = self._propose(query, wanted, effort)
             rows = rows[~dead[rows]]
             if len(rows) >= count:
                 return self._refine(query, rows, count, rows_of)
-            if wanted >= len(self) and effort >= self._most_effort:
-                break
             wanted, effort = 2 * wanted, 2 * effort
         return self._search_all(query, count, rows_of, dead)
 

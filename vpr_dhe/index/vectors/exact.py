@@ -14,10 +14,10 @@ from jaxtyping import Bool, Float32, Int64
 
 from vpr_dhe.index.vectors.library import import_faiss, one_thread
 
-# Bounds of what is at hand at once: a block of vectors stays in the cache while some queries pass over it.
+# Bounds of what is at hand at once: 20 bytes per pair of a query and a vector.
 _BLOCK_PAIRS = 1 << 19
 _BLOCK_QUERIES = 64
-_WORTH_THREADS = 4096  # pairs
+_WORTH_THREADS = 4096  # pairs; where other programs are busy too, waking a thread can take a millisecond
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,11 @@ def import_faiss() -> Any:
     return faiss
 
 
+def gpu_is_present() -> bool:
+    """Whether this FAISS can search on a GPU of this machine."""
+    return import_faiss().get_num_gpus() > 0
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Let FAISS use no threads for calls from this thread: what is soon done is not worth waking others for."""
