@@ -23,9 +23,8 @@ def test_street_views_are_recognised_better_than_by_the_prototype(real_images, t
     dataset = read_places(real_images / "streetview_west")
     extractor = load_extractor("sift-vlad")
     index = index_database(dataset, extractor, tmp_path / "index", batch_size=8, progress=lambda _: None)
-    result = evaluate(
-        dataset, Localizer(VerifiedIndex(index, build_verifier("magsac", extractor)), extractor), "magsac"
-    )
+    localizer = Localizer(VerifiedIndex(index, build_verifier("magsac", extractor)), extractor)
+    result = evaluate(dataset, localizer, "magsac", manifest=index.manifest)
     assert result.num_queries == 564
     assert result.retrieval[1] >= 65.8
     assert result.reranked[1] >= 73.8

@@ -1,4 +1,4 @@
-"""The benchmarks that ask whether an index survives, at a size for every day; each ends with a message if it does not."""
+"""The benchmarks that ask whether an index survives, small enough for every day; each ends with a message if not."""
 
 import json
 import subprocess

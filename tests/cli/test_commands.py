@@ -167,7 +167,9 @@ def test_positions_from_a_table_come_out_with_the_answers(photos, tmp_path):
     assert answer["matches"][0]["position"] == {"latitude_deg": 48.6, "longitude_deg": 2.35}
 
 
-@pytest.mark.parametrize(("codec", "index_type"), [("float16", "hnsw"), ("binary", "rabitq"), ("pca64-int8", "ivf-sq8")])
+@pytest.mark.parametrize(
+    ("codec", "index_type"), [("float16", "hnsw"), ("binary", "rabitq"), ("pca64-int8", "ivf-sq8")]
+)
 def test_every_way_of_storing_answers(photos, tmp_path, codec, index_type):
     index = tmp_path / "index"
     vpr_dhe("index", photos, "--out", index, "--codec", codec, "--index-type", index_type)

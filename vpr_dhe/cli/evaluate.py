@@ -21,6 +21,8 @@ def run(
     recall_at: Annotated[str, typer.Option(help="Values of N, separated by commas.")] = "1,5,10,20",
     radius_m: Annotated[float, typer.Option(min=0, help="Distance in metres up to which an image is right.")] = 25.0,
     frame_tolerance: Annotated[int, typer.Option(min=0, help="For folders without positions: frames.")] = 0,
+    codec: Annotated[str, typer.Option(help="How local maps are stored: auto, float16, int8, ...")] = "auto",
+    index_type: Annotated[str, typer.Option(help="How vectors are searched: auto, flat, hnsw, ...")] = "auto",
     out: Annotated[Path | None, typer.Option(help="Write the results here as JSON.")] = None,
     device: Annotated[Device, typer.Option(help="Where networks run.")] = Device.auto,
     batch_size: Annotated[int, typer.Option(min=1, help="Images per step of the extractor.")] = 8,
@@ -41,13 +43,17 @@ def run(
     with TemporaryDirectory(prefix="vpr-dhe-") as folder:
         with progress_bar(len(dataset.database.records), "database", "image") as bar:
             index = index_database(
-                dataset, extractor, Path(folder) / "index", batch_size=batch_size, progress=bar.update
+                dataset,
+                extractor,
+                Path(folder) / "index",
+                batch_size=batch_size,
+                progress=bar.update,
+                codec=codec,
+                index_type=index_type,
             )
         localizer = Localizer(VerifiedIndex(index, chosen), extractor, rerank=rerank)
         with progress_bar(len(dataset.queries.records), "queries", "image") as bar:
-            result = evaluate(
-                dataset, localizer, verifier, ranks=ranks, skipped=index.manifest.skipped, progress=bar.update
-            )
+            result = evaluate(dataset, localizer, verifier, ranks=ranks, manifest=index.manifest, progress=bar.update)
     for image in result.unreadable:
         say_skipped(image.path, image.reason)
     print(recall_table(result))

@@ -69,7 +69,9 @@ def run_demo(folder: Path, *, seed: int, queries: int, stage: Callable[[str, int
         dataset, extractor, folder / "index", batch_size=8, progress=stage("indexing its database views", len(database))
     )
     localizer = Localizer(VerifiedIndex(index, build_verifier(DEFAULT, extractor)), extractor, rerank=_RERANK)
-    result = evaluate(dataset, localizer, DEFAULT, progress=stage("asking the query views", queries))
+    result = evaluate(
+        dataset, localizer, DEFAULT, manifest=index.manifest, progress=stage("asking the query views", queries)
+    )
     answers = [_answer(localizer, dataset.queries.folder, record) for record in dataset.queries.records[:_EXAMPLES]]
     best = max(answers, key=lambda answer: answer.match.inliers)
     shown = ShownMatch(

@@ -8,7 +8,7 @@ from statistics import median
 from vpr_dhe.errors import BadInputError, ImageError
 from vpr_dhe.evaluation.recall import recall_at
 from vpr_dhe.features.base import Extractor
-from vpr_dhe.index.manifest import SkippedImage
+from vpr_dhe.index.manifest import AUTO, Manifest, SkippedImage
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.localizer import Candidate, Localizer, Ranking
 from vpr_dhe.places.base import PlaceDataset
@@ -17,7 +17,7 @@ from vpr_dhe.records import Progress, Timing
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """Recall of one model and verifier on one data set.
+    """Recall of one model, codec of local maps and verifier on one data set.
 
     Recalls are in percent over all queries, `num_queries_with_positive` of which have any right answer. `timing` is
     the median of each stage over the queries. Queries that could not be read count as missed.
@@ -26,6 +26,7 @@ class EvaluationResult:
     dataset: str
     protocol: str
     model: str
+    codec: str
     verifier: str
     rerank: int
     num_database: int
@@ -38,11 +39,19 @@ class EvaluationResult:
 
 
 def index_database(
-    dataset: PlaceDataset, extractor: Extractor, folder: Path, *, batch_size: int, progress: Progress
+    dataset: PlaceDataset,
+    extractor: Extractor,
+    folder: Path,
+    *,
+    batch_size: int,
+    progress: Progress,
+    codec: str = AUTO,
+    index_type: str = AUTO,
 ) -> PlaceIndex:
     """Index the database images of a data set."""
-    index = PlaceIndex.create(folder, extractor.spec, dataset.database.folder)
+    index = PlaceIndex.create(folder, extractor.spec, dataset.database.folder, codec=codec, index_type=index_type)
     index.add(dataset.database.records, extractor, batch_size=batch_size, progress=progress)
+    index.build_vector_files()
     return index
 
 
@@ -51,13 +60,13 @@ def evaluate(
     localizer: Localizer,
     verifier_name: str,
     *,
+    manifest: Manifest,
     ranks: Sequence[int] = (1, 5, 10, 20),
-    skipped: Sequence[SkippedImage] = (),
     progress: Progress = lambda _: None,
 ) -> EvaluationResult:
     """Ask every query of a data set and compare the answers with its ground truth.
 
-    `skipped` are database images that the index lacks; they are named in the result.
+    `manifest` is what the index holds: how it stores local maps and which images it lacks is part of the result.
     """
     count = max(*ranks, localizer.rerank if localizer.places.verifies else 1)
     folder, records = dataset.queries.folder, dataset.queries.records
@@ -77,12 +86,13 @@ def evaluate(
         dataset=dataset.name,
         protocol=dataset.protocol,
         model=localizer.places.spec.model,
+        codec=manifest.codec.name if manifest.codec else AUTO,
         verifier=verifier_name,
         rerank=localizer.rerank if localizer.places.verifies else 0,
         num_database=len(dataset.database.records),
         num_queries=len(rankings),
         num_queries_with_positive=sum(len(right) > 0 for right in dataset.positives),
-        unreadable=(*skipped, *unreadable),
+        unreadable=(*manifest.skipped, *unreadable),
         retrieval=recall_at([rows(r.retrieved) if r else [] for r in rankings], dataset.positives, ranks),
         reranked=recall_at([rows(r.reranked) if r else [] for r in rankings], dataset.positives, ranks),
         timing=_median_timing([ranking.timing for ranking in read]),

@@ -180,6 +180,7 @@ def result_document(result: EvaluationResult) -> dict[str, Any]:
     return {
         "dataset": result.dataset,
         "model": result.model,
+        "codec": result.codec,
         "verifier": result.verifier,
         "rerank": result.rerank,
         "protocol": result.protocol,

@@ -1,0 +1,134 @@
+"""What each way of storing local maps costs and keeps: bytes per image, recall, milliseconds to read 100 maps.
+
+    python benchmarks/codecs.py DATA --out codecs.json
+
+DATA is a place data set in the standard layout. Its database is extracted once; for each codec the index is copied and
+stored anew with it, and all queries are asked. Cold reads come after the page cache was told to drop the file, so they
+wait for the disk; warm ones are copies from the page cache. Reading includes the comparison with the checksum.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+import numpy as np
+
+from vpr_dhe.candidates import VerifiedIndex
+from vpr_dhe.evaluation.runs import evaluate, index_database
+from vpr_dhe.features.extractor import load_extractor
+from vpr_dhe.index.codecs import CODECS
+from vpr_dhe.index.local_maps import read_records
+from vpr_dhe.index.place_index import PlaceIndex
+from vpr_dhe.index.segments import LOCAL_MAPS
+from vpr_dhe.localizer import Localizer, build_verifier
+from vpr_dhe.places import read_places
+from vpr_dhe.places.base import PlaceDataset
+from vpr_dhe.report.formats import text_table
+
+MAPS = 100
+REPEATS = 30
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Median milliseconds to read 100 maps from the disk, from the page cache, and to decode them."""
+
+    cold_ms: float
+    warm_ms: float
+    decode_ms: float
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one codec costs and keeps."""
+
+    codec: str
+    bytes_per_map: int
+    recall: dict[int, float]
+    rerank_ms: float
+    reading: Reading
+
+
+def measure_reading(index: PlaceIndex) -> Reading:
+    """Read random images' maps."""
+    codec, rng = index.snapshot.require_codec(), np.random.default_rng(0)
+    cold, warm, decoding = [], [], []
+    for _ in range(REPEATS):
+        places = [index.snapshot.locate(int(id)) for id in rng.choice(index.ids, MAPS, replace=False)]
+        records = [(segment.local_maps, row) for segment, row in places]
+        drop_from_page_cache(index)
+        for elapsed in (cold, warm):
+            started = perf_counter()
+            read = read_records(records, codec.record_bytes)
+            elapsed.append(1e3 * (perf_counter() - started))
+        started = perf_counter()
+        codec.decode(read)
+        decoding.append(1e3 * (perf_counter() - started))
+    return Reading(median(cold), median(warm), median(decoding))
+
+
+def drop_from_page_cache(index: PlaceIndex) -> None:
+    """Let the next read of a local map wait for the disk."""
+    for path in (index.folder / "segments").glob(f"*/{LOCAL_MAPS}"):
+        descriptor = os.open(path, os.O_RDONLY)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(descriptor)
+
+
+def measure(dataset: PlaceDataset, index: PlaceIndex, model: str, verifier: str) -> Cost:
+    """Ask all queries of an index."""
+    extractor = load_extractor(model)
+    localizer = Localizer(VerifiedIndex(index, build_verifier(verifier, extractor)), extractor)
+    result = evaluate(dataset, localizer, verifier, manifest=index.manifest)
+    codec = index.snapshot.require_codec()
+    return Cost(codec.name, codec.record_bytes, result.reranked, result.timing.rerank_ms, measure_reading(index))
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--model", default="sift-vlad")
+    parser.add_argument("--verifier", default="magsac")
+    parser.add_argument("--codecs", nargs="+", default=list(CODECS), choices=list(CODECS))
+    parser.add_argument("--out", type=Path, help="write the result here as JSON")
+    arguments = parser.parse_args()
+    dataset = read_places(arguments.data)
+    costs = []
+    with tempfile.TemporaryDirectory(prefix="vpr-dhe-codecs-") as name:
+        first = Path(name) / "float16"
+        index_database(
+            dataset, load_extractor(arguments.model), first, batch_size=8, progress=lambda _: None, codec="float16"
+        )
+        for codec in arguments.codecs:
+            folder = Path(name) / f"as-{codec}"
+            shutil.copytree(first, folder)
+            index = PlaceIndex.open(folder)
+            index.compact(codec=codec)
+            costs.append(measure(dataset, index, arguments.model, arguments.verifier))
+            shutil.rmtree(folder)
+            print(f"{costs[-1]}", flush=True)
+    rows = [
+        [
+            cost.codec,
+            f"{cost.bytes_per_map:,}",
+            *(f"{cost.recall[rank]:.1f}" for rank in (1, 5, 10)),
+            f"{cost.rerank_ms:.0f}",
+            *(f"{value:.2f}" for value in asdict(cost.reading).values()),
+        ]
+        for cost in costs
+    ]
+    header = ["codec", "bytes per map", "R@1", "R@5", "R@10", "re-rank ms", "cold ms", "warm ms", "decode ms"]
+    print(text_table(header, rows))
+    if arguments.out:
+        arguments.out.write_text(json.dumps([asdict(cost) for cost in costs], indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
