@@ -8,7 +8,6 @@ wait for the disk; warm ones are copies from the page cache. Reading includes th
 """
 
 import argparse
-import json
 import os
 import shutil
 import tempfile
@@ -18,6 +17,7 @@ from statistics import median
 from time import perf_counter
 
 import numpy as np
+from measuring import write_result
 
 from vpr_dhe.candidates import VerifiedIndex
 from vpr_dhe.evaluation.runs import evaluate, index_database
@@ -126,8 +126,7 @@ def main() -> None:
     ]
     header = ["codec", "bytes per map", "R@1", "R@5", "R@10", "re-rank ms", "cold ms", "warm ms", "decode ms"]
     print(text_table(header, rows))
-    if arguments.out:
-        arguments.out.write_text(json.dumps([asdict(cost) for cost in costs], indent=2) + "\n")
+    write_result(arguments.out, "codecs", {"codecs": [asdict(cost) for cost in costs]})
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from measuring import write_result
 from PIL import Image as PillowImage
 from torch.nn.functional import normalize
 
@@ -43,7 +44,7 @@ IMAGES = 300
 # Small enough that a run of a second seals and merges many segments.
 SEGMENT_IMAGES = 16
 LONGEST_LIFE_S = 1.2
-COMMAND_LIFE_S = (2.0, 14.0)
+COMMAND_LIFE_S = (6.0, 30.0)
 
 
 class PixelExtractor(Extractor):
@@ -260,8 +261,7 @@ def main() -> None:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     print(json.dumps(result, indent=2))
-    if arguments.out:
-        arguments.out.write_text(json.dumps(result, indent=2) + "\n")
+    write_result(arguments.out, "crash", result)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ VprDheError                   anything this package raises on purpose
 │   └── MissingExtraError     an optional dependency that is not installed, or two that exclude each other
 ├── AlignmentError            two images that no homography was found between; the command line exits with 1
 ├── IndexBusyError            an index that another process is writing to; the command line exits with 1
+├── ShardsMissingError        shards of an index that did not answer; the command line exits with 1
+├── WorkerLostError           images that end every worker that extracts them; the command line exits with 1
 └── IndexDamagedError         stored data whose checksum no longer agrees; the command line exits with 1
 """
 
@@ -56,6 +58,14 @@ class IndexDamagedError(VprDheError):
 
 class IndexBusyError(VprDheError):
     """An index that another process is writing to."""
+
+
+class ShardsMissingError(VprDheError):
+    """Shards of a distributed index that did not answer; the message names them."""
+
+
+class WorkerLostError(VprDheError):
+    """Images that were not extracted because the workers that tried to ended."""
 
 
 class AlignmentError(VprDheError):

@@ -286,7 +286,5 @@ def test_a_gpu_finds_what_the_cpu_finds(files, kind):
     )
 
 
-def test_small_maps_are_searched_exactly():
-    assert choose_type(0) == choose_type(10_000) == FLAT
-    assert choose_type(10_000_000) in INDEX_TYPES
-    assert choose_type(10_000_000) != FLAT
+def test_the_type_follows_the_size_of_the_map():
+    assert [choose_type(count) for count in (0, 99_999, 100_000, 10_000_000)] == [FLAT, FLAT, "hnsw", "rabitq"]

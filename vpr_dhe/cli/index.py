@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -33,11 +34,15 @@ def run(
     index_type: Annotated[
         str | None, typer.Option(help="How vectors are searched: auto, flat, hnsw, ivf-flat, ivf-sq8, rabitq.")
     ] = None,
+    ray: Annotated[
+        str | None, typer.Option(metavar="auto|ADDRESS", help="Extract on the machines of a Ray cluster.")
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first image that cannot be read.")] = False,
     device: Annotated[Device, typer.Option(help="Where networks run.")] = Device.auto,
     batch_size: Annotated[int, typer.Option(min=1, help="Images per step of the extractor.")] = 8,
 ) -> None:
     """Index the images of a map; run again, it extracts what is new or has changed."""
+    from vpr_dhe.distributed.extraction import Workers, add_with_ray
     from vpr_dhe.errors import BadInputError
     from vpr_dhe.features.extractor import load_extractor
     from vpr_dhe.index.place_index import PlaceIndex
@@ -46,7 +51,8 @@ def run(
         raise BadInputError("--prune looks for images of the whole folder, and --add gives a part; use one of them")
     records = _read_records(images, positions)
     index = PlaceIndex.open(out) if PlaceIndex.is_started(out) else None
-    extractor = load_extractor(model or (index.spec.model if index else _DEFAULT_MODEL), pick_device(device))
+    name, where = model or (index.spec.model if index else _DEFAULT_MODEL), pick_device(device)
+    extractor = load_extractor(name, where)
     if index is None:
         index = PlaceIndex.create(out, extractor.spec, images, codec=codec or _AUTO, index_type=index_type or _AUTO)
     else:
@@ -54,7 +60,8 @@ def run(
     records = index.relative(records, images, part=add)
     try:
         with progress_bar(len(records), "indexing", "image") as bar:
-            report = index.add(records, extractor, batch_size=batch_size, strict=strict, progress=bar.update)
+            extract = partial(add_with_ray, workers=Workers.of(name, where), address=ray) if ray else PlaceIndex.add
+            report = extract(index, records, extractor, batch_size=batch_size, strict=strict, progress=bar.update)
         if not add:
             _deal_with_vanished(index, records, prune=prune)
         index.build_vector_files()

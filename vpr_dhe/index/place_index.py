@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vpr_dhe.errors import BadInputError, IndexFormatError
 from vpr_dhe.features.base import Extractor, ExtractorSpec
-from vpr_dhe.index.changes import changes_between
+from vpr_dhe.index.changes import Changes, changes_between
 from vpr_dhe.index.codecs import CODECS
 from vpr_dhe.index.ingest import Source
 from vpr_dhe.index.manifest import (
@@ -46,6 +46,14 @@ class AddReport:
     renewed: int
     unchanged: int
     skipped: tuple[SkippedImage, ...]
+
+    @classmethod
+    def of(cls, changes: Changes, skipped: Sequence[SkippedImage]) -> "AddReport":
+        """What became of these changes, when these images could not be read."""
+        unread = {image.path for image in skipped}
+        replaced = sum(path not in unread for path in changes.replaced)
+        added = len(changes.fresh) - len(unread) - replaced
+        return cls(added, replaced, len(changes.renewed), changes.unchanged, tuple(skipped))
 
 
 class PlaceIndex:
@@ -202,10 +210,7 @@ class PlaceIndex:
             writer.renew(changes.renewed)
             source = Source(Path(self.manifest.images_folder), extractor, batch_size, strict)
             skipped = writer.add(changes, source, progress)
-        unread = {image.path for image in skipped}
-        replaced = sum(path not in unread for path in changes.replaced)
-        added = len(changes.fresh) - len(skipped) - replaced
-        return AddReport(added, replaced, len(changes.renewed), changes.unchanged, skipped)
+        return AddReport.of(changes, skipped)
 
     def remove(self, ids: Ids) -> None:
         """Remove images: nothing finds them any more; `compact` frees their room.

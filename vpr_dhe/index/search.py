@@ -75,7 +75,8 @@ class CoveredPart:
 def search_parts(parts: Sequence[Part], queries: Float32[np.ndarray, "queries dimension"], count: int) -> Found:
     """Search every part and merge: what one part finds does not depend on the others."""
     found = [(part.ids, part.search(queries, count)) for part in parts]
-    return merge([Found(ids[neighbours.rows], neighbours.similarities) for ids, neighbours in found], count)
+    nothing = Found(np.empty((len(queries), 0), np.int64), np.empty((len(queries), 0), np.float32))
+    return merge([nothing, *(Found(ids[near.rows], near.similarities) for ids, near in found)], count)
 
 
 def merge(parts: Sequence[Found], count: int) -> Found:

@@ -78,11 +78,11 @@ class Snapshot:
         if not len(self):
             raise IndexFormatError(f"index {self.folder} holds no images; add some with `vpr-dhe index`")
         queries = comparable(descriptors, self.manifest.spec).cpu().numpy()
-        return search_parts(self._parts, queries, min(count, len(self)))
+        return search_parts(self.parts, queries, min(count, len(self)))
 
     @cached_property
-    def _parts(self) -> list[Part]:
-        """Made when first searched: who only writes, or reads by id, need not check every vector."""
+    def parts(self) -> list[Part]:
+        """All vectors, in parts to search; made when first searched, since who only writes need not check them."""
         unit_norm = self.manifest.spec.unit_norm
         by_name = {segment.name: segment for segment in self.segments}
         parts: list[Part] = []

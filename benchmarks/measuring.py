@@ -1,0 +1,83 @@
+"""What benchmarks share: a process of its own, its peak of memory, and results that say where they come from."""
+
+import json
+import multiprocessing
+import os
+import platform
+import resource
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Peaks of one process in MB: all, and what of it is its own rather than pages of mapped files."""
+
+    peak_mb: float
+    peak_private_mb: float
+
+
+@contextmanager
+def measured_memory() -> Iterator[Callable[[], Memory]]:
+    """Watch this process; the peak of private memory is the highest of many looks."""
+    peak, done = [0.0], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.05):
+            peak[0] = max(peak[0], private_mb())
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield lambda: Memory(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, max(peak[0], private_mb()))
+    finally:
+        done.set()
+        thread.join()
+
+
+def private_mb() -> float:
+    """Memory of this process that is no mapped file, in MB."""
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status["RssAnon"].split()[0]) / 1024
+
+
+def in_own_process(work: Callable[..., Any], *arguments: Any) -> Any:
+    """Run something in a fresh process."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(work, arguments)
+
+
+def write_result(out: Path | None, benchmark: str, result: dict[str, Any]) -> None:
+    """Write a result with the machine and the commit that it was measured on, if it is wanted."""
+    if out is not None:
+        document = {"benchmark": benchmark, "commit": commit(), "machine": machine()} | result
+        out.write_text(json.dumps(document, indent=1) + "\n")
+
+
+def machine() -> dict[str, Any]:
+    """What the numbers were measured on."""
+    cpu = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    return {
+        "cpu": cpu[0].split(":", 1)[1].strip() if cpu else platform.processor(),
+        "cores": os.cpu_count(),
+        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in ("numpy", "torch")},
+    }
+
+
+def commit() -> str:
+    """The commit of this checkout, and whether it was changed since."""
+    here = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+
+    return git("rev-parse", "HEAD") + (" with changes" if git("status", "--porcelain") else "")

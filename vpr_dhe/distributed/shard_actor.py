@@ -1,0 +1,72 @@
+"""What one shard does, in the process of a Ray actor: search its segments, and verify next to their local maps."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TypeAlias
+
+from jaxtyping import Float
+from torch import Tensor
+
+from vpr_dhe.candidates import verify_images
+from vpr_dhe.distributed.sharding import Shard
+from vpr_dhe.errors import IndexDamagedError, ShardsMissingError
+from vpr_dhe.index.ingest import comparable
+from vpr_dhe.index.manifest import read_manifest
+from vpr_dhe.index.search import Found, search_parts
+from vpr_dhe.index.snapshot import Snapshot
+from vpr_dhe.records import Features, Image, ImageRecord, Verification
+from vpr_dhe.verification import Verifier
+
+Query: TypeAlias = tuple[Image, Features]
+"""A query as it travels to shards."""
+
+
+class ShardServer:
+    """Answers for one shard.
+
+    Its segments are opened when first asked for: an error in the constructor of an actor ends it for good, and reaches
+    the caller without its type.
+    """
+
+    def __init__(self, folder: Path, shard: Shard, verifier: Verifier | None) -> None:
+        self._folder, self._shard, self._verifier = folder, shard, verifier
+
+    def open(self) -> str:
+        """Open the shard; returns its name.
+
+        Raises:
+            IndexDamagedError: if stored data does not agree with its checksum.
+            ShardsMissingError: if the index was rewritten since the shards were made, and what this one held is gone.
+        """
+        assert self._snapshot.segments, "a shard without segments"
+        return self._shard.name
+
+    @cached_property
+    def _snapshot(self) -> Snapshot:
+        try:
+            return Snapshot(self._folder, self._shard.manifest)
+        except IndexDamagedError as error:
+            now = read_manifest(self._folder)
+            pinned = self._shard.manifest
+            if now.removed == pinned.removed and set(pinned.segments) <= set(now.segments):
+                raise
+            raise ShardsMissingError(
+                f"{self._shard.name} had to start again, and index {self._folder} was rewritten since it was opened; "
+                "open it again"
+            ) from error
+
+    def search(self, descriptors: Float[Tensor, "queries dimension"], count: int) -> Found:
+        """Find the `count` images of this shard nearest to each query descriptor, or all where there are fewer."""
+        queries = comparable(descriptors, self._snapshot.manifest.spec).cpu().numpy()
+        return search_parts(self._snapshot.parts, queries, count)
+
+    def verify(self, query: Query, ids: Sequence[int]) -> dict[int, Verification]:
+        """Verify a query against images of this shard."""
+        assert self._verifier is not None, "asked to verify without a verifier"
+        image, features = query
+        return verify_images(self._snapshot, self._verifier, image, features, ids)
+
+    def images(self, ids: Sequence[int]) -> dict[int, ImageRecord]:
+        """What is known of some images of this shard."""
+        return {id: self._snapshot.image(id) for id in ids}

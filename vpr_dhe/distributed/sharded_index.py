@@ -1,0 +1,335 @@
+"""One index served by many actors: every shard is searched, and candidates are verified next to their local maps.
+
+    with connected("auto"):
+        extractor = load_extractor(PlaceIndex.open(folder).spec.model)
+        with ShardedIndex.open(folder, build_verifier("magsac", extractor), shards=4, replicas=2) as places:
+            answer = Localizer(places, extractor).localize("photo.jpg")
+
+The ranking is the one that `Localizer.open(folder)` gives. An answer is never partial in silence: a shard that does not
+answer in time is an error, or named in the answer, as the caller chose.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import count as counter
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from vpr_dhe.candidates import Gathered
+from vpr_dhe.distributed.cluster import import_ray
+from vpr_dhe.distributed.shard_actor import ShardServer
+from vpr_dhe.distributed.sharding import Directory, Shard, assign
+from vpr_dhe.errors import BadInputError, IndexFormatError, ShardsMissingError
+from vpr_dhe.features.base import ExtractorSpec
+from vpr_dhe.index.manifest import Manifest, read_manifest
+from vpr_dhe.index.search import Found, merge
+from vpr_dhe.records import Features, Image, ImageRecord, Verification
+from vpr_dhe.verification import Verifier
+
+Missing: TypeAlias = Literal["fail", "report"]
+Actor: TypeAlias = Any
+"""A handle of a `ShardServer` elsewhere."""
+Call: TypeAlias = Callable[[Actor], Any]
+"""Asks an actor; returns a reference to the answer."""
+Answer = TypeVar("Answer")
+
+# A process that has to import PyTorch and open its segments on a busy machine.
+_START_S = 120.0
+# A call to an actor that Ray is restarting fails at once or within two seconds, for as long as that takes.
+_PAUSE_S = 0.2
+# How long the other replicas are preferred to one that failed.
+_REST_S = 10.0
+
+
+@dataclass(frozen=True)
+class Answers(Generic[Answer]):
+    """What shards answered, by name, and the names of those that did not."""
+
+    by_shard: Mapping[str, Answer]
+    missing: frozenset[str]
+
+
+class ShardedIndex:
+    """The state of an index when it was opened, served by actors; a source of candidates for a `Localizer`.
+
+    Several threads may ask at once. `close` ends the actors.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        manifest: Manifest,
+        shards: Mapping[str, "_Replicas"],
+        directory: Directory,
+        *,
+        verifies: bool,
+        missing: Missing,
+    ) -> None:
+        self._folder, self._manifest, self._shards, self._directory = folder, manifest, shards, directory
+        self._verifies, self._missing = verifies, missing
+        self._threads = ThreadPoolExecutor(max(1, len(shards)), thread_name_prefix="shards")
+
+    @classmethod
+    def open(
+        cls,
+        folder: Path,
+        verifier: Verifier | None,
+        *,
+        shards: int,
+        replicas: int = 1,
+        missing: Missing = "fail",
+        patience_s: float = 60.0,
+    ) -> "ShardedIndex":
+        """Start actors on the cluster that this process has joined, and wait until they have opened the index.
+
+        Args:
+            folder: of the index, which all machines see under the same path, as they do its images.
+            verifier: as `build_verifier` makes it, used on the shards' CPUs; None leaves the order of retrieval.
+            shards: how many parts to divide the index into; see `sharding.assign`.
+            replicas: actors per shard, on as many machines if there are.
+            missing: what to do about a shard that does not answer: `fail`, or `report` it in the answer.
+            patience_s: how long to wait for a shard in all, while its replicas are asked in turn or restarted.
+
+        Raises:
+            BadInputError: if `shards` or `replicas` is less than 1, or this process has joined no cluster.
+            IndexFormatError: if the folder is no index of this format.
+            IndexDamagedError: if stored data does not agree with its checksum.
+            ShardsMissingError: if a shard does not start.
+            MissingExtraError: if Ray is not installed.
+        """
+        if shards < 1 or replicas < 1:
+            raise BadInputError(f"{shards} shards of {replicas} replicas were asked for; expected at least 1 of each")
+        if not import_ray().is_initialized():
+            raise BadInputError("this process has joined no Ray cluster; call `ray.init` or use `connected` first")
+        manifest = read_manifest(folder)
+        parts = assign(manifest, shards)
+        served = _start(folder.resolve(), parts, verifier, replicas, patience_s)
+        index = cls(folder, manifest, served, Directory(parts), verifies=verifier is not None, missing=missing)
+        try:
+            index._await_start()
+        except BaseException:
+            index.close()
+            raise
+        return index
+
+    def _await_start(self) -> None:
+        """Wait until every replica has opened its segments."""
+        absent = [name for name, replicas in self._shards.items() if not replicas.await_start()]
+        if absent:
+            raise ShardsMissingError(f"{_listed(absent)} did not start within {_START_S:g} s; see `ray status`")
+
+    def __enter__(self) -> "ShardedIndex":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the actors."""
+        for replicas in self._shards.values():
+            replicas.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    @property
+    def shards(self) -> tuple[str, ...]:
+        """Names of the shards."""
+        return tuple(self._shards)
+
+    @property
+    def spec(self) -> ExtractorSpec:
+        """The extractor that filled the index."""
+        return self._manifest.spec
+
+    @property
+    def verifies(self) -> bool:
+        """Whether there is a verifier."""
+        return self._verifies
+
+    def __len__(self) -> int:
+        return self._manifest.count
+
+    def search(self, descriptors: Float[Tensor, "queries dimension"], count: int) -> Found:
+        """Find the `count` images nearest to each query descriptor, or all where there are fewer.
+
+        Raises:
+            IndexFormatError: if there are no images.
+            IndexDamagedError: if stored vectors do not agree with their checksums.
+            ShardsMissingError: if shards do not answer and the caller chose to fail.
+        """
+        if not len(self):
+            raise IndexFormatError(f"index {self._folder} holds no images; add some with `vpr-dhe index`")
+        count = min(count, len(self))
+        queries = import_ray().put(descriptors.cpu())
+        answers = self._ask({name: lambda actor: actor.search.remote(queries, count) for name in self._shards})
+        nothing = Found(np.empty((len(descriptors), 0), np.int64), np.empty((len(descriptors), 0), np.float32))
+        found = merge([nothing, *answers.by_shard.values()], count)
+        return replace(found, missing=answers.missing)
+
+    def verify(self, image: Image, query: Features, ids: Sequence[int]) -> Gathered[Verification]:
+        """Verify a query against indexed images, each where its local map lies.
+
+        Raises:
+            BadInputError: if there is no image of one of the ids.
+            IndexDamagedError: if stored data does not agree with its checksum.
+            ShardsMissingError: if shards do not answer and the caller chose to fail.
+        """
+        sent = import_ray().put((image, _on_cpu(query)))
+        return self._gather(ids, lambda actor, own: actor.verify.remote(sent, own))
+
+    def images(self, ids: Sequence[int]) -> Gathered[ImageRecord]:
+        """What is known of some images; errors as for `verify`."""
+        return self._gather(ids, lambda actor, own: actor.images.remote(own))
+
+    def _gather(self, ids: Sequence[int], call: Callable[[Actor, list[int]], Any]) -> Gathered[Any]:
+        """Ask each shard for what it holds of these images."""
+        groups = self._directory.by_shard(ids)
+        answers = self._ask({name: lambda actor, own=own: call(actor, own) for name, own in groups.items()})
+        by_id = {id: value for answer in answers.by_shard.values() for id, value in answer.items()}
+        return Gathered(by_id, answers.missing)
+
+    def _ask(self, calls: Mapping[str, Call]) -> Answers[Any]:
+        """Ask shards, all at once.
+
+        Raises:
+            ShardsMissingError: if one does not answer in time and the caller chose to fail.
+        """
+        waiting = {name: self._threads.submit(self._shards[name].ask, call) for name, call in calls.items()}
+        answered: dict[str, Any] = {}
+        failures: dict[str, _NoAnswerError] = {}
+        for name, answer in waiting.items():
+            try:
+                answered[name] = answer.result()
+            except _NoAnswerError as error:
+                failures[name] = error
+        if failures and self._missing == "fail":
+            reason = next(iter(failures.values()))
+            raise ShardsMissingError(
+                f"{_listed(failures)} of index {self._folder} did not answer ({reason}); wait for the cluster, see "
+                '`ray status`, open the index again, or accept partial answers with missing="report"'
+            ) from reason
+        return Answers(answered, frozenset(failures))
+
+
+class _NoAnswerError(Exception):
+    """No replica of a shard answered."""
+
+
+class _Replicas:
+    """The actors of one shard, asked in turn; those that failed lately come last, and those that are dead never.
+
+    `arguments` are what the actors were made with, kept because Ray does not: an actor whose arguments are gone from
+    the object store cannot be restarted (https://github.com/ray-project/ray/issues/53727).
+    """
+
+    def __init__(self, actors: Sequence[Actor], arguments: Sequence[Any], patience_s: float) -> None:
+        self._actors, self._arguments, self._patience_s = list(actors), arguments, patience_s
+        self._rested_at = dict.fromkeys(range(len(actors)), 0.0)
+        self._turn = counter()
+
+    def await_start(self) -> bool:
+        """Wait until all have opened their segments; returns whether they did."""
+        import ray
+        from ray.exceptions import RayError, RayTaskError
+
+        try:
+            ray.get([actor.open.remote() for actor in self._actors], timeout=_START_S)
+        except RayTaskError as error:
+            raise error.cause from error
+        except RayError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """End the actors."""
+        import ray
+
+        for actor in self._actors:
+            ray.kill(actor, no_restart=True)
+
+    def ask(self, call: Call) -> Any:
+        """Ask one actor after the other, again and again, until one answers.
+
+        Raises:
+            _NoAnswerError: if none does within the patience, or none will ever.
+        """
+        from ray.exceptions import ActorDiedError, RayError, RayTaskError
+
+        deadline = monotonic() + self._patience_s
+        alive = self._in_turn()
+        while alive:
+            for number in tuple(alive):
+                try:
+                    return self._try(call, number, deadline)
+                except RayTaskError as error:
+                    raise error.cause from error
+                except ActorDiedError as error:
+                    # Actors are restarted without limit, so this one was ended for good.
+                    alive.remove(number)
+                    reason = error
+                except RayError as error:
+                    # Unavailable while it restarts, unreachable, too slow, or its answer was lost with its machine.
+                    reason = error
+                self._rested_at[number] = monotonic() + _REST_S
+                if monotonic() >= deadline:
+                    raise _NoAnswerError(f"{type(reason).__name__} after {self._patience_s:g} s") from reason
+            sleep(_PAUSE_S)
+        raise _NoAnswerError("all its actors are dead")
+
+    def _try(self, call: Call, number: int, deadline: float) -> Any:
+        """Ask one actor, which gets its share of the patience, so that one that hangs leaves time for the others."""
+        import ray
+        from ray.exceptions import GetTimeoutError
+
+        reference = call(self._actors[number])
+        left = deadline - monotonic()
+        try:
+            return ray.get(reference, timeout=max(0.0, min(left, self._patience_s / len(self._actors))))
+        except GetTimeoutError:
+            # Not to be done any more, unless it is being done.
+            ray.cancel(reference)
+            raise
+
+    def _in_turn(self) -> list[int]:
+        """Numbers of the actors in the order to ask: each comes first in its turn."""
+        first, now = next(self._turn), monotonic()
+        numbers = range(len(self._actors))
+        return sorted(numbers, key=lambda number: (self._rested_at[number] > now, (number - first) % len(numbers)))
+
+
+def _start(
+    folder: Path, shards: Sequence[Shard], verifier: Verifier | None, replicas: int, patience_s: float
+) -> "dict[str, _Replicas]":
+    """Start the actors: shards side by side on the machines of the cluster, replicas of one on different ones."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
+    # A shard waits for queries most of the time, so it reserves no processor; Ray restarts it for ever.
+    server = ray.remote(num_cpus=0, max_restarts=-1)(ShardServer)
+    sent_verifier = ray.put(verifier)
+
+    def start(place: int, *arguments: Any) -> Actor:
+        # Soft: where its machine is gone, it is restarted on another.
+        strategy = NodeAffinitySchedulingStrategy(nodes[place % len(nodes)], soft=True) if nodes else "SPREAD"
+        return server.options(scheduling_strategy=strategy).remote(*arguments)
+
+    started: dict[str, _Replicas] = {}
+    for place, shard in enumerate(shards):
+        arguments = (folder, ray.put(shard), sent_verifier)
+        actors = [start(place + replica, *arguments) for replica in range(replicas)]
+        started[shard.name] = _Replicas(actors, arguments, patience_s)
+    return started
+
+
+def _on_cpu(query: Features) -> Features:
+    return replace(query, global_descriptor=query.global_descriptor.cpu(), local_map=query.local_map.cpu())
+
+
+def _listed(names: Sequence[str] | Mapping[str, object]) -> str:
+    return ", ".join(names)
