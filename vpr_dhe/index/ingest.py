@@ -1,6 +1,6 @@
 """From image files to sealed segments; images that cannot be read are set apart."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -110,39 +110,16 @@ def describe(
 def seal_chunk(
     folder: Path,
     chunk: Chunk,
-    source: Source,
+    described: Iterable[Described | Skipped],
     codec: LocalMapCodec,
     *,
     publish: Callable[[SealedChunk], object],
-    progress: Progress = lambda _: None,
 ) -> None:
-    """Extract a chunk into one segment below `folder`, seal it, and hand it to `publish`.
+    """Store a chunk's images, as `describe` yields them, in one segment below `folder`, and hand it to `publish`.
 
     An interruption from the keyboard still publishes what was extracted so far: minutes of work, and the caller will
     want to go on from there. Any other failure leaves nothing behind.
     """
-    _seal(folder, chunk, describe(source, chunk.records, progress), codec, publish)
-
-
-def seal_described(
-    folder: Path,
-    chunk: Chunk,
-    described: Sequence[Described | Skipped],
-    codec: LocalMapCodec,
-    *,
-    publish: Callable[[SealedChunk], object],
-) -> None:
-    """Seal images of a chunk that were described before there was a codec to store them with."""
-    _seal(folder, chunk, iter(described), codec, publish)
-
-
-def _seal(
-    folder: Path,
-    chunk: Chunk,
-    described: Iterator[Described | Skipped],
-    codec: LocalMapCodec,
-    publish: Callable[[SealedChunk], object],
-) -> None:
     writer = SegmentWriter(folder, chunk.first_id)
     paths: list[str] = []
     skipped: list[SkippedImage] = []

@@ -12,6 +12,7 @@ from torch import Tensor
 from vpr_dhe.errors import BadInputError, IndexFormatError
 from vpr_dhe.features.base import Extractor, ExtractorSpec
 from vpr_dhe.index.changes import Changes, changes_between
+from vpr_dhe.index.checking import CheckReport, check
 from vpr_dhe.index.codecs import CODECS
 from vpr_dhe.index.ingest import Source
 from vpr_dhe.index.manifest import (
@@ -240,6 +241,10 @@ class PlaceIndex:
             writer.compact()
             writer.build_vector_files()
             writer.collect_garbage()
+
+    def check(self) -> CheckReport:
+        """Compare every stored file with its checksum; `checking.check` does so for an index that cannot be opened."""
+        return check(self.folder)
 
     def build_vector_files(self) -> None:
         """Build the FAISS files that the index type asks for, if too many vectors have grown beside them.

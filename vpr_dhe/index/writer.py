@@ -17,7 +17,7 @@ from vpr_dhe.index.codec_files import save_codec
 from vpr_dhe.index.codecs import UNFITTED, CodecChoice, choose_codec, fit_codec
 from vpr_dhe.index.compaction import Recoding, groups_to_rewrite, mergeable_tail, rewrite
 from vpr_dhe.index.files import fact_of, sync_folder, unique_name, write_durably
-from vpr_dhe.index.ingest import Chunk, Described, SealedChunk, Skipped, Source, describe, seal_chunk, seal_described
+from vpr_dhe.index.ingest import Chunk, Described, SealedChunk, Skipped, Source, describe, seal_chunk
 from vpr_dhe.index.manifest import AUTO, CoveringFile, Manifest, SkippedImage, publish
 from vpr_dhe.index.segments import Segment, collect_garbage
 from vpr_dhe.index.snapshot import SEGMENTS, STATE, VECTOR_FILES, Snapshot
@@ -66,7 +66,8 @@ class IndexWriter:
 
         for chunk in self.chunks(self.settle_codec(changes.fresh, source, accept, progress)):
             codec = self.snapshot.require_codec()
-            seal_chunk(self.segments_folder, chunk, source, codec, publish=accept, progress=progress)
+            described = describe(source, chunk.records, progress)
+            seal_chunk(self.segments_folder, chunk, described, codec, publish=accept)
             self.merge_tail()
         return tuple(skipped)
 
@@ -108,7 +109,7 @@ class IndexWriter:
                 maps = torch.stack([features.local_map.cpu() for features in readable])
                 descriptors = torch.stack([features.global_descriptor.cpu() for features in readable])
                 self._save_codec(_choose_codec(self.manifest.settings.codec, maps, descriptors))
-                seal_described(self.segments_folder, chunk, described, self.snapshot.require_codec(), publish=accept)
+                seal_chunk(self.segments_folder, chunk, described, self.snapshot.require_codec(), publish=accept)
             else:
                 skipped = tuple(item.image for item in described if isinstance(item, Skipped))
                 accept(SealedChunk(None, frozenset(), skipped, chunk.next_id))
