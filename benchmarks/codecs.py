@@ -11,12 +11,15 @@ import argparse
 import os
 import shutil
 import tempfile
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from time import perf_counter
 
 import numpy as np
+from jaxtyping import UInt8
 from measuring import write_result
 
 from vpr_dhe.candidates import VerifiedIndex
@@ -32,7 +35,8 @@ from vpr_dhe.places.base import PlaceDataset
 from vpr_dhe.report.formats import text_table
 
 MAPS = 100
-REPEATS = 30
+COLD_REPEATS = 30
+WARM_REPEATS = 200
 
 
 @dataclass(frozen=True)
@@ -55,21 +59,28 @@ class Cost:
     reading: Reading
 
 
+def first_queries(dataset: PlaceDataset, count: int | None) -> PlaceDataset:
+    """The same data set with fewer queries."""
+    queries = replace(dataset.queries, records=dataset.queries.records[:count])
+    return replace(dataset, queries=queries, positives=dataset.positives[:count])
+
+
 def measure_reading(index: PlaceIndex) -> Reading:
     """Read random images' maps."""
     codec, rng = index.snapshot.require_codec(), np.random.default_rng(0)
-    cold, warm, decoding = [], [], []
-    for _ in range(REPEATS):
+
+    def choose() -> Callable[[], UInt8[np.ndarray, "maps record_bytes"]]:
         places = [index.snapshot.locate(int(id)) for id in rng.choice(index.ids, MAPS, replace=False)]
-        records = [(segment.local_maps, row) for segment, row in places]
+        return partial(read_records, [(segment.local_maps, row) for segment, row in places], codec.record_bytes)
+
+    cold = []
+    for _ in range(COLD_REPEATS):
         drop_from_page_cache(index)
-        for elapsed in (cold, warm):
-            started = perf_counter()
-            read = read_records(records, codec.record_bytes)
-            elapsed.append(1e3 * (perf_counter() - started))
-        started = perf_counter()
-        codec.decode(read)
-        decoding.append(1e3 * (perf_counter() - started))
+        cold.append(elapsed_ms(choose()))
+    index.local_maps(index.ids)
+    warm = [elapsed_ms(choose()) for _ in range(WARM_REPEATS)]
+    read = choose()()
+    decoding = [elapsed_ms(partial(codec.decode, read)) for _ in range(COLD_REPEATS)]
     return Reading(median(cold), median(warm), median(decoding))
 
 
@@ -81,13 +92,21 @@ def drop_from_page_cache(index: PlaceIndex) -> None:
         os.close(descriptor)
 
 
+def elapsed_ms(work: Callable[[], object]) -> float:
+    """How long something takes."""
+    started = perf_counter()
+    work()
+    return 1e3 * (perf_counter() - started)
+
+
 def measure(dataset: PlaceDataset, index: PlaceIndex, model: str, verifier: str) -> Cost:
-    """Ask all queries of an index."""
+    """Ask all queries of an index, after reading at random."""
+    reading = measure_reading(index)
     extractor = load_extractor(model)
     localizer = Localizer(VerifiedIndex(index, build_verifier(verifier, extractor)), extractor)
     result = evaluate(dataset, localizer, verifier, manifest=index.manifest)
     codec = index.snapshot.require_codec()
-    return Cost(codec.name, codec.record_bytes, result.reranked, result.timing.rerank_ms, measure_reading(index))
+    return Cost(codec.name, codec.record_bytes, result.reranked, result.timing.rerank_ms, reading)
 
 
 def main() -> None:
@@ -96,10 +115,11 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--model", default="sift-vlad")
     parser.add_argument("--verifier", default="magsac")
+    parser.add_argument("--queries", type=int, help="ask the first so many only")
     parser.add_argument("--codecs", nargs="+", default=list(CODECS), choices=list(CODECS))
     parser.add_argument("--out", type=Path, help="write the result here as JSON")
     arguments = parser.parse_args()
-    dataset = read_places(arguments.data)
+    dataset = first_queries(read_places(arguments.data), arguments.queries)
     costs = []
     with tempfile.TemporaryDirectory(prefix="vpr-dhe-codecs-") as name:
         first = Path(name) / "float16"

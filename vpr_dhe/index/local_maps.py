@@ -30,18 +30,35 @@ class LocalMapFile:
         # Candidates of a query lie anywhere in the file: reading ahead would only evict what others need.
         os.posix_fadvise(self._descriptor, 0, 0, os.POSIX_FADV_RANDOM)
 
-    def expect(self, row: int) -> None:
-        """Let the system fetch a record in the background."""
-        os.posix_fadvise(self._descriptor, row * self.record_bytes, self.record_bytes, os.POSIX_FADV_WILLNEED)
+    def read_if_cached(self, row: int, record: UInt8[np.ndarray, " record_bytes"]) -> bool:
+        """Read one record unless that would mean to wait for the disk; the disk is asked to fetch it then.
+
+        Raises:
+            IndexDamagedError: if it does not agree with its checksum.
+        """
+        offset = row * self.record_bytes
+        try:
+            read = os.preadv(self._descriptor, [record.data], offset, os.RWF_NOWAIT)
+        except OSError:  # not at hand, or a file system that cannot tell
+            read = 0
+        if read == self.record_bytes:
+            self._require_sound(row, record)
+            return True
+        os.posix_fadvise(self._descriptor, offset, self.record_bytes, os.POSIX_FADV_WILLNEED)
+        return False
 
     def read_into(self, row: int, record: UInt8[np.ndarray, " record_bytes"]) -> None:
-        """Read one record.
+        """Read one record, however long it takes.
 
         Raises:
             IndexDamagedError: if it does not agree with its checksum, or is missing.
         """
-        read = os.preadv(self._descriptor, [record.data], row * self.record_bytes)
-        if read != self.record_bytes or check_of(record.data) != self._checks[row]:
+        if os.preadv(self._descriptor, [record.data], row * self.record_bytes) != self.record_bytes:
+            raise damage(self._path, f"ends before the local map of row {row}")
+        self._require_sound(row, record)
+
+    def _require_sound(self, row: int, record: UInt8[np.ndarray, " record_bytes"]) -> None:
+        if check_of(record.data) != self._checks[row]:
             raise damage(self._path, f"does not agree with its checksum in the local map of row {row}")
 
 
@@ -54,8 +71,6 @@ def read_records(
         IndexDamagedError: if one does not agree with its checksum.
     """
     records = np.empty((len(places), record_bytes), np.uint8)
-    for file, row in places:
-        file.expect(row)
     if len(places) < _WORTH_A_THREAD:
         _read(places, records)
         return records
@@ -68,7 +83,10 @@ def read_records(
 
 
 def _read(places: Sequence[tuple[LocalMapFile, int]], records: UInt8[np.ndarray, "maps record_bytes"]) -> None:
-    for (file, row), record in zip(places, records, strict=True):
+    """Read what is cached first; meanwhile the disk fetches all the rest at once."""
+    wanted = zip(places, records, strict=True)
+    waiting = [(file, row, record) for (file, row), record in wanted if not file.read_if_cached(row, record)]
+    for file, row, record in waiting:
         file.read_into(row, record)
 
 
