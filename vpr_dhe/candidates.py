@@ -32,6 +32,10 @@ class Gathered(Generic[Value]):
 class Places(Protocol):
     """An index that a verifier works on: in this process, or next to where the local maps lie."""
 
+    def pinned(self) -> "Places":
+        """The same places in the state they are in now, so that one query sees one state."""
+        ...
+
     @property
     def spec(self) -> ExtractorSpec:
         """The extractor that filled the index."""
@@ -55,11 +59,52 @@ class Places(Protocol):
         ...
 
 
+class PinnedIndex:
+    """One state of an index on this machine, and a verifier in this process."""
+
+    def __init__(self, snapshot: Snapshot, verifier: Verifier | None) -> None:
+        self._snapshot, self._verifier = snapshot, verifier
+
+    def pinned(self) -> Places:
+        """This."""
+        return self
+
+    @property
+    def spec(self) -> ExtractorSpec:
+        """The extractor that filled the index."""
+        return self._snapshot.manifest.spec
+
+    @property
+    def verifies(self) -> bool:
+        """Whether there is a verifier."""
+        return self._verifier is not None
+
+    def search(self, descriptors: Float[Tensor, "queries dimension"], count: int) -> Found:
+        """Search the index."""
+        return self._snapshot.search(descriptors, count)
+
+    def verify(self, image: Image, query: Features, ids: Sequence[int]) -> Gathered[Verification]:
+        """Verify a query against indexed images, whose maps are read and matched together."""
+        assert self._verifier is not None, "asked to verify without a verifier"
+        return Gathered(verify_images(self._snapshot, self._verifier, image, query, ids))
+
+    def images(self, ids: Sequence[int]) -> Gathered[ImageRecord]:
+        """What the index knows of some images."""
+        return Gathered({id: self._snapshot.image(id) for id in ids})
+
+
 class VerifiedIndex:
-    """An index on this machine and a verifier in this process; None leaves candidates in the order of retrieval."""
+    """An index on this machine as it grows, and a verifier in this process.
+
+    Without a verifier, candidates stay in the order of retrieval.
+    """
 
     def __init__(self, index: PlaceIndex, verifier: Verifier | None) -> None:
         self.index, self._verifier = index, verifier
+
+    def pinned(self) -> Places:
+        """The state that the index is in now."""
+        return PinnedIndex(self.index.snapshot, self._verifier)
 
     @property
     def spec(self) -> ExtractorSpec:
@@ -72,17 +117,16 @@ class VerifiedIndex:
         return self._verifier is not None
 
     def search(self, descriptors: Float[Tensor, "queries dimension"], count: int) -> Found:
-        """Search the index."""
-        return self.index.search(descriptors, count)
+        """Search the state that the index is in now."""
+        return self.pinned().search(descriptors, count)
 
     def verify(self, image: Image, query: Features, ids: Sequence[int]) -> Gathered[Verification]:
-        """Verify a query against indexed images, whose maps are read and matched together."""
-        assert self._verifier is not None, "asked to verify without a verifier"
-        return Gathered(verify_images(self.index.snapshot, self._verifier, image, query, ids))
+        """Verify against images of the state that the index is in now."""
+        return self.pinned().verify(image, query, ids)
 
     def images(self, ids: Sequence[int]) -> Gathered[ImageRecord]:
-        """What the index knows of some images."""
-        return Gathered({id: self.index.image(id) for id in ids})
+        """What the index knows now of some images."""
+        return self.pinned().images(ids)
 
 
 def verify_images(
@@ -97,7 +141,7 @@ def verify_images(
     candidates = [
         View(
             frames[place],
-            image=partial(decode_named, snapshot.image_path(id)),
+            image=partial(_decode_indexed, snapshot, id),
             features=partial(Features, descriptors[place], maps[place], spec.grid, frames[place]),
             matches=partial(matches_of, place),
         )
@@ -105,3 +149,7 @@ def verify_images(
     ]
     results = verifier.verify(View(query.frame, lambda: image, lambda: query), candidates)
     return dict(zip(ids, results, strict=True))
+
+
+def _decode_indexed(snapshot: Snapshot, id: int) -> Image:
+    return decode_named(snapshot.image_path(id))

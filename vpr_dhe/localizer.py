@@ -88,9 +88,10 @@ class Localizer:
         Raises:
             ImageError: if `image` is a path that cannot be read, or an array that is no 8-bit RGB image.
         """
-        answer = self.rank(image, max(top_k, self.rerank if self.places.verifies else 0))
+        places = self.places.pinned()
+        answer = self._rank(places, image, max(top_k, self.rerank if places.verifies else 0))
         best = answer.reranked[:top_k]
-        known = self.places.images([candidate.id for candidate in best])
+        known = places.images([candidate.id for candidate in best])
         matches = [
             _ranked(rank, candidate, known.by_id[candidate.id])
             for rank, candidate in enumerate((one for one in best if one.id in known.by_id), start=1)
@@ -99,14 +100,17 @@ class Localizer:
 
     def rank(self, image: Image | Path | str, count: int) -> Ranking:
         """Retrieve `count` candidates and re-rank the first `rerank` of them: both orders, as evaluation needs them."""
+        return self._rank(self.places.pinned(), image, count)
+
+    def _rank(self, places: Places, image: Image | Path | str, count: int) -> Ranking:
         started = perf_counter()
         decoded = decode_image(Path(image)) if isinstance(image, (str, Path)) else require_image(image)
         query = self.extractor.extract([decoded])[0]
         extracted = perf_counter()
-        found = self.places.search(query.global_descriptor[None], count)
+        found = places.search(query.global_descriptor[None], count)
         retrieved = _candidates(found)
         searched = perf_counter()
-        reranked, missing = self._rerank(decoded, query, retrieved)
+        reranked, missing = self._rerank(places, decoded, query, retrieved)
         finished = perf_counter()
         timing = Timing(
             *(1000 * seconds for seconds in (extracted - started, searched - extracted, finished - searched))
@@ -114,16 +118,16 @@ class Localizer:
         return Ranking(tuple(retrieved), tuple(reranked), timing, found.missing | missing)
 
     def _rerank(
-        self, image: Image, query: Features, retrieved: Sequence[Candidate]
+        self, places: Places, image: Image, query: Features, retrieved: Sequence[Candidate]
     ) -> tuple[list[Candidate], frozenset[str]]:
         """Sort the verified candidates by score; the sort is stable, so ties keep the order of retrieval.
 
         Candidates of shards that are missing are left out; the names of these come second.
         """
-        if not self.places.verifies:
+        if not places.verifies:
             return list(retrieved), frozenset()
         chosen, rest = retrieved[: self.rerank], retrieved[self.rerank :]
-        results = self.places.verify(image, query, [candidate.id for candidate in chosen])
+        results = places.verify(image, query, [candidate.id for candidate in chosen])
         verified = [
             replace(candidate, verification=results.by_id[candidate.id])
             for candidate in chosen

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +14,9 @@ from hypothesis import strategies as st
 
 from vpr_dhe.errors import BadInputError, ImageError, IndexBusyError, IndexDamagedError, IndexFormatError
 from vpr_dhe.images import decode_image
-from vpr_dhe.index import compaction, writer
+from vpr_dhe.index import writer
 from vpr_dhe.index.checking import check, repair
-from vpr_dhe.index.compaction import FAN_IN, GROWING_IMAGES, mergeable_tail
+from vpr_dhe.index.compaction import mergeable_tail
 from vpr_dhe.index.manifest import writing
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.places.standard import read_split
@@ -350,18 +351,17 @@ def test_removing_everything_leaves_an_index_that_grows_again(index, photo_folde
     assert index.ids.tolist() == [12, 13, 14]
 
 
-def test_images_added_one_by_one_end_in_few_segments(photo_folder, tmp_path, thumbnail_extractor, monkeypatch):
-    monkeypatch.setattr(compaction, "FAN_IN", 3)
+def test_images_added_one_by_one_end_in_few_segments(photo_folder, tmp_path, thumbnail_extractor):
     index = new_index(photo_folder, tmp_path, thumbnail_extractor)
     for record in read_split(photo_folder).records:
         index.add([record], thumbnail_extractor)
-    assert [fact.count for fact in index.manifest.segments] == [9, 3]
-    assert len(list((index.folder / "segments").iterdir())) == 2
+    assert [fact.count for fact in index.manifest.segments] == [8, 1, 1, 1, 1]
+    assert len(list((index.folder / "segments").iterdir())) == 5
     assert index.ids.tolist() == list(range(12))
 
 
-@given(st.lists(st.integers(1, 9000), min_size=1, max_size=200))
-def test_a_growing_index_stays_in_few_segments_and_copies_each_image_a_few_times(sizes):
+def grown(sizes: Iterable[int]) -> tuple[list[int], int]:
+    """Sizes of the segments after adding these, and how many images were copied on the way."""
     counts: list[int] = []
     copied = 0
     for size in sizes:
@@ -369,10 +369,106 @@ def test_a_growing_index_stays_in_few_segments_and_copies_each_image_a_few_times
         while length := mergeable_tail(counts):
             copied += sum(counts[-length:])
             counts[-length:] = [sum(counts[-length:])]
-    small = [count for count in counts if count < GROWING_IMAGES / FAN_IN]
-    assert len(small) <= FAN_IN * FAN_IN * 4 + len(counts) - len(small)
-    assert copied <= 5 * sum(sizes)
+    return counts, copied
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        [256] + 976 * [1024],
+        667 * [1024, 476],
+        20_000 * [50],
+        100_000 * [1],
+        [*(500 * [1]), *(300 * [1024])],
+    ],
+)
+def test_a_million_images_stay_in_few_segments_however_they_come(sizes):
+    counts, copied = grown(sizes)
     assert sum(counts) == sum(sizes)
+    assert len(counts) < 200
+    assert copied <= 7 * sum(sizes)
+
+
+@given(st.lists(st.integers(1, 1024), min_size=1, max_size=300))
+def test_growing_copies_each_image_a_few_times(sizes):
+    counts, copied = grown(sizes)
+    assert sum(counts) == sum(sizes)
+    assert copied <= 7 * sum(sizes)
+    assert len(counts) <= 64 + sum(sizes) / 2048
+
+
+def test_growing_leaves_faiss_files_alone(index, photo_folder, thumbnail_extractor):
+    index.configure(index_type="hnsw")
+    index.build_vector_files()
+    built = index.manifest.vector_files
+    for number in range(10):
+        (photo_folder / f"new{number}.png").write_bytes((photo_folder / f"{number:02d}.png").read_bytes()[:-1] + b"x")
+        index.add([ImageRecord(f"new{number}.png")], thumbnail_extractor)
+    assert index.manifest.vector_files == built
+    assert len(index.manifest.segments) < 3 + 10
+
+
+def test_a_reader_that_opens_during_a_compaction_gets_the_new_state(index, monkeypatch):
+    from vpr_dhe.index.segments import Segment
+
+    index.remove([1])
+    require, compacted = Segment._require_checksum, []
+
+    def compacting_meanwhile(self, name, content):
+        if not compacted:
+            compacted.append(True)
+            index.compact()
+        require(self, name, content)
+
+    monkeypatch.setattr(Segment, "_require_checksum", compacting_meanwhile)
+    assert len(PlaceIndex.open(index.folder)) == 11
+
+
+def test_ids_are_not_given_out_again_to_an_index_that_was_emptied(index, photo_folder, tmp_path, thumbnail_extractor):
+    index.remove(index.ids.tolist())
+    index.compact()
+    assert PlaceIndex.is_started(index.folder)
+    with pytest.raises(BadInputError, match="already exists"):
+        new_index(photo_folder, tmp_path, thumbnail_extractor)
+
+
+def test_a_file_that_changes_while_it_is_read_is_seen_to_have_changed(index, photo_folder, thumbnail_extractor):
+    path = photo_folder / "00.png"
+    other = (photo_folder / "01.png").read_bytes()
+    path.write_bytes(other + b"x")
+    from vpr_dhe.index import ingest
+
+    read = ingest.read_file
+
+    def overwritten_meanwhile(given):
+        content = read(given)
+        if given == path:
+            path.write_bytes(content[:-1] + b"y")
+        return content
+
+    ingest.read_file = overwritten_meanwhile
+    try:
+        index.add([ImageRecord("00.png")], thumbnail_extractor)
+    finally:
+        ingest.read_file = read
+    assert index.add([ImageRecord("00.png")], thumbnail_extractor).replaced == 1
+
+
+def test_writing_goes_on_where_a_copy_left_empty_folders_out(index):
+    (index.folder / "vectors").rmdir()
+    index.remove([0])
+    assert len(PlaceIndex.open(index.folder)) == 11
+
+
+def test_a_codec_that_was_chosen_on_one_image_is_chosen_again(photo_folder, tmp_path, thumbnail_extractor):
+    records = read_split(photo_folder).records
+    index = PlaceIndex.create(tmp_path / "index", thumbnail_extractor.spec, photo_folder)
+    index.add(records[:1], thumbnail_extractor)
+    index.add(records, thumbnail_extractor)
+    assert index.manifest.codec is not None
+    assert (index.manifest.codec.name, index.manifest.codec.images) == ("float16", 1)
+    index.compact()
+    assert (index.manifest.codec.images, set(index.manifest.codec.agreement)) == (12, {"float16", "int8", "binary"})
 
 
 def test_repair_drops_a_damaged_segment_which_is_then_extracted_again(index, photo_folder, thumbnail_extractor):

@@ -1,5 +1,6 @@
 """The commands composed into one program, and what errors look like from outside."""
 
+import io
 import sys
 
 import typer
@@ -21,6 +22,9 @@ for command in (demo, index, query, evaluate, align, check, remove, compact, mod
 
 def main() -> None:
     """Run the program; an error on purpose is one line on stderr and its exit code, never a traceback."""
+    # A file name may hold bytes that are no UTF-8; they pass through as they are.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")
     try:
         app()
     except VprDheError as error:

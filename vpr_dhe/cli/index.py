@@ -55,9 +55,8 @@ def run(
     extractor = load_extractor(name, where)
     if index is None:
         index = PlaceIndex.create(out, extractor.spec, images, codec=codec or _AUTO, index_type=index_type or _AUTO)
-    else:
-        index.configure(codec=codec, index_type=index_type)
     records = index.relative(records, images, part=add)
+    index.configure(codec=codec, index_type=index_type)
     try:
         with progress_bar(len(records), "indexing", "image") as bar:
             extract = partial(add_with_ray, workers=Workers.of(name, where), address=ray) if ray else PlaceIndex.add

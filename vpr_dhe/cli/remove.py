@@ -1,5 +1,6 @@
 """`vpr-dhe remove`: forget images."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -17,11 +18,10 @@ def run(
     from vpr_dhe.index.place_index import PlaceIndex
 
     place_index = PlaceIndex.open(index)
-    ids = [place_index.find(image) for image in images]
+    root = place_index.manifest.images_folder
+    ids = [place_index.find(os.path.relpath(os.path.join(root, image), root)) for image in images]  # noqa: PTH118
     unknown = [image for image, id in zip(images, ids, strict=True) if id is None]
     if unknown:
-        raise BadInputError(
-            f"{index} holds no image {unknown[0]}; paths are relative to {place_index.manifest.images_folder}"
-        )
+        raise BadInputError(f"{index} holds no image {unknown[0]}; paths are relative to {root}")
     place_index.remove([id for id in ids if id is not None])
     print(f"{index}: {len(place_index)} images ({len(set(ids))} removed)")

@@ -136,6 +136,10 @@ class ShardedIndex:
             replicas.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
+    def pinned(self) -> "ShardedIndex":
+        """This: actors serve the state that the index was in when it was opened."""
+        return self
+
     @property
     def shards(self) -> tuple[str, ...]:
         """Names of the shards."""

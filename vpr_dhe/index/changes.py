@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from vpr_dhe.index.snapshot import Snapshot
 from vpr_dhe.records import ImageRecord
@@ -28,11 +29,12 @@ def changes_between(snapshot: Snapshot, records: Iterable[ImageRecord]) -> Chang
     replaced: dict[str, int] = {}
     renewed: dict[int, ImageRecord] = {}
     unchanged = 0
+    folder = Path(snapshot.manifest.images_folder)
     for record in _unique(records):
         id = snapshot.find(record.path)
         if id is None:
             fresh.append(record)
-        elif not snapshot.stamp(id).describes(snapshot.image_path(id)):
+        elif not snapshot.stamp(id).describes(folder / record.path):
             fresh.append(record)
             replaced[record.path] = id
         elif (known := snapshot.image(id)) != (merged := _merged(record, known)):

@@ -29,7 +29,19 @@ def check(folder: Path) -> CheckReport:
     Raises:
         IndexFormatError, IndexDamagedError: if the manifest itself cannot be used.
     """
-    manifest = read_manifest(folder)
+    while True:
+        manifest = read_manifest(folder)
+        damaged = _damaged_files(folder, manifest)
+        # What another process has replaced meanwhile is no damage.
+        if not damaged or read_manifest(folder) == manifest:
+            break
+    return CheckReport(
+        manifest.count, len(manifest.skipped), len(manifest.segments), tuple(damaged), manifest.spec.model
+    )
+
+
+def _damaged_files(folder: Path, manifest: Manifest) -> list[str]:
+    """Names, relative to the index, of files that do not agree with their checksums."""
     damaged = [
         f"{SEGMENTS}/{fact.name}/{file.name}"
         for fact in manifest.segments
@@ -39,9 +51,7 @@ def check(folder: Path) -> CheckReport:
     vector_files = [covering.file for covering in manifest.vector_files]
     damaged += [f"{VECTOR_FILES}/{file.name}" for file in vector_files if not is_sound(folder / VECTOR_FILES, file)]
     damaged += [f"{STATE}/{file.name}" for file in manifest.state if not is_sound(folder / STATE, file)]
-    return CheckReport(
-        manifest.count, len(manifest.skipped), len(manifest.segments), tuple(damaged), manifest.spec.model
-    )
+    return damaged
 
 
 def repair(folder: Path) -> int:

@@ -11,15 +11,14 @@ from vpr_dhe.index.files import damage, read_checked, unique_name, write_durably
 from vpr_dhe.index.manifest import CodecFact
 
 
-def save_codec(folder: Path, choice: CodecChoice) -> CodecFact:
-    """Write the fitted parameters of a codec, if it has any."""
+def save_codec(folder: Path, choice: CodecChoice, images: int) -> CodecFact:
+    """Write the parameters of a codec that was fitted on so many images, if it has any."""
     codec = choice.codec
     if not codec.parameters:
-        return CodecFact(codec.name, None, choice.agreement)
-    content = safetensors.numpy.save(codec.parameters)
-    return CodecFact(
-        codec.name, write_durably(folder, f"{unique_name('codec')}.safetensors", content), choice.agreement
-    )
+        return CodecFact(codec.name, images, None, choice.agreement)
+    name = f"{unique_name('codec')}.safetensors"
+    written = write_durably(folder, name, safetensors.numpy.save(codec.parameters))
+    return CodecFact(codec.name, images, written, choice.agreement)
 
 
 def open_codec(folder: Path, fact: CodecFact, spec: ExtractorSpec) -> LocalMapCodec:

@@ -1,9 +1,7 @@
 """Fewer, larger segments without removed rows: which to merge, and the copying."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import takewhile
 from pathlib import Path
 from types import MappingProxyType
 
@@ -14,26 +12,24 @@ from vpr_dhe.index.codecs import LocalMapCodec
 from vpr_dhe.index.segments import Segment, SegmentFact, SegmentWriter, StoredImage
 from vpr_dhe.records import ImageRecord
 
-# As in a log-structured merge tree (O'Neil et al., 1996): so many segments of one size class become one, so an image
-# that is added alone is copied a few times, not once for each image after it.
+# A segment is merged with others only into one of at least half as many times its size: as in a log-structured merge
+# tree (O'Neil et al., 1996), an image that is added alone is copied a few times, not once for each image after it.
 FAN_IN = 8
-# Growing merges segments up to this many images; a pause of seconds, and a million images in few enough files.
-GROWING_IMAGES = 8192
+# Growing merges segments up to this many images: a pause of seconds, and a million images in few enough files.
+GROWING_IMAGES = 32_768
 # Compaction has time: a million images become sixteen segments.
 COMPACT_IMAGES = 65_536
 
 
 def mergeable_tail(counts: Sequence[int]) -> int:
-    """How many of the newest segments are worth one, given how many images each holds; 0 if none are.
-
-    They are the newest segments of at most some size class, where `FAN_IN` of them are of that class.
-    """
-    classes = [int(math.log(count, FAN_IN) + 1e-9) for count in counts]
-    worthwhile = 0
-    for largest in set(classes):
-        tail = list(takewhile(largest.__ge__, reversed(classes)))
-        if tail.count(largest) >= FAN_IN and sum(counts[-len(tail) :]) <= GROWING_IMAGES:
-            worthwhile = max(worthwhile, len(tail))
+    """How many of the newest segments are worth one, given how many images each holds; 0 if none are."""
+    worthwhile, total, largest = 0, 0, 0
+    for length, count in enumerate(reversed(counts), start=1):
+        total, largest = total + count, max(largest, count)
+        if total > GROWING_IMAGES:
+            break
+        if length >= FAN_IN and largest * FAN_IN <= 2 * total:
+            worthwhile = length
     return worthwhile
 
 
@@ -90,10 +86,10 @@ def rewrite(
             for row in np.flatnonzero(segment.live(removed)):
                 stored = _renewed(segment.stored(int(row)), renewed)
                 writer.append(recoding(stored) if recoding else stored)
+        return writer.seal()
     except BaseException:
         writer.discard()
         raise
-    return writer.seal()
 
 
 def _renewed(stored: StoredImage, renewed: Mapping[int, ImageRecord]) -> StoredImage:

@@ -109,7 +109,10 @@ class PinnedFile:
 def is_sound(folder: Path, fact: FileFact) -> bool:
     """Whether a file is what was written."""
     path = folder / fact.name
-    return path.is_file() and path.stat().st_size == fact.bytes and _sha256(path) == fact.sha256
+    try:
+        return path.stat().st_size == fact.bytes and _sha256(path) == fact.sha256
+    except OSError:  # missing, or a disk that no longer gives it back
+        return False
 
 
 def damage(path: Path, what: str) -> IndexDamagedError:

@@ -15,7 +15,7 @@ from vpr_dhe.features.base import Extractor, ExtractorSpec
 from vpr_dhe.images import decode_image, image_size, read_ahead, read_file
 from vpr_dhe.index.codecs import LocalMapCodec
 from vpr_dhe.index.manifest import SkippedImage
-from vpr_dhe.index.rows import FileStamp, stamp_of
+from vpr_dhe.index.rows import Digest, FileStamp, modification_time_ns
 from vpr_dhe.index.segments import IndexedImage, SegmentFact, SegmentWriter, StoredImage
 from vpr_dhe.places.exif import with_exif
 from vpr_dhe.records import Features, Image, ImageRecord, Progress
@@ -117,15 +117,19 @@ def seal_chunk(
 ) -> None:
     """Store a chunk's images, as `describe` yields them, in one segment below `folder`, and hand it to `publish`.
 
-    An interruption from the keyboard still publishes what was extracted so far: minutes of work, and the caller will
-    want to go on from there. Any other failure leaves nothing behind.
+    An interruption from the keyboard, or an image that cannot be read where that is an error, still publishes what was
+    extracted so far: the caller will want to go on from there. Any other failure leaves nothing behind.
     """
     writer = SegmentWriter(folder, chunk.first_id)
     paths: list[str] = []
     skipped: list[SkippedImage] = []
 
     def seal() -> None:
-        segment = writer.seal()
+        try:
+            segment = writer.seal()
+        except BaseException:
+            writer.discard()
+            raise
         publish(SealedChunk(segment, frozenset(paths[: writer.count]), tuple(skipped), chunk.next_id))
 
     try:
@@ -135,7 +139,7 @@ def seal_chunk(
             else:
                 paths.append(item.indexed.record.path)
                 writer.append(_stored(chunk.first_id + item.place, item, codec))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, ImageError):
         seal()
         raise
     except BaseException:
@@ -158,8 +162,12 @@ class _Loaded:
 
 def _load(folder: Path, record: ImageRecord) -> _Loaded:
     """Read a file once: for its pixels, its metadata and its digest."""
-    content = read_file(folder / record.path)
-    return _Loaded(decode_image(content), with_exif(record, content), stamp_of(folder / record.path, content))
+    path = folder / record.path
+    # Before the content: a file that is written to meanwhile is then seen to have changed when next compared.
+    modified_ns = modification_time_ns(path)
+    content = read_file(path)
+    stamp = FileStamp(len(content), modified_ns, Digest.of(content))
+    return _Loaded(decode_image(content), with_exif(record, content), stamp)
 
 
 def _extract(extractor: Extractor, places: Sequence[int], batch: Sequence[_Loaded]) -> Iterator[Described]:

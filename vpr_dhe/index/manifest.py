@@ -35,11 +35,12 @@ class SkippedImage:
 class CodecFact:
     """How local maps are stored.
 
-    `parameters` is the file of what was fitted, if anything was; `agreement` is what was measured of each codec that
-    `auto` tried.
+    `parameters` is the file of what was fitted, if anything was, on so many `images`; `agreement` is what was measured
+    of each codec that `auto` tried.
     """
 
     name: str
+    images: int
     parameters: FileFact | None = None
     agreement: Mapping[str, float] = field(default_factory=dict)
 
@@ -173,16 +174,20 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise IndexDamagedError(f"{path} cannot be parsed ({error}); index the images again") from error
+        raise IndexDamagedError(f"{path} cannot be parsed ({error}); index the images into a new folder") from error
     if not isinstance(document, dict) or document.get("format") != FORMAT:
-        raise IndexFormatError(f"{path} is not of the format {FORMAT!r}; index the images again with this version")
+        raise IndexFormatError(
+            f"{path} is not of the format {FORMAT!r}; index the images into a new folder with this version"
+        )
     content: dict[str, Any] = document.get("content", {})
     if _digest(content) != document.get("sha256"):
-        raise IndexDamagedError(f"{path} does not agree with its checksum; index the images again")
+        raise IndexDamagedError(f"{path} does not agree with its checksum; index the images into a new folder")
     try:
         return _from_json(content)
     except (KeyError, TypeError) as error:
-        raise IndexFormatError(f"{path} was written by another version ({error}); index the images again") from error
+        raise IndexFormatError(
+            f"{path} was written by another version ({error}); index the images into a new folder"
+        ) from error
 
 
 def _digest(content: Any) -> str:
@@ -213,7 +218,7 @@ def _segment_from_json(row: dict[str, Any]) -> SegmentFact:
 
 
 def _codec_from_json(row: dict[str, Any] | None) -> CodecFact | None:
-    return CodecFact(row["name"], _file_from_json(row["parameters"]), row["agreement"]) if row else None
+    return CodecFact(row["name"], row["images"], _file_from_json(row["parameters"]), row["agreement"]) if row else None
 
 
 def _file_from_json(row: dict[str, Any] | None) -> FileFact | None:

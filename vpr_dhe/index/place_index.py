@@ -14,6 +14,7 @@ from vpr_dhe.features.base import Extractor, ExtractorSpec
 from vpr_dhe.index.changes import Changes, changes_between
 from vpr_dhe.index.checking import CheckReport, check
 from vpr_dhe.index.codecs import CODECS
+from vpr_dhe.index.files import TEMPORARY_SUFFIX, sync_folder
 from vpr_dhe.index.ingest import Source
 from vpr_dhe.index.manifest import (
     AUTO,
@@ -28,7 +29,7 @@ from vpr_dhe.index.manifest import (
 )
 from vpr_dhe.index.rows import Ids
 from vpr_dhe.index.search import Found
-from vpr_dhe.index.snapshot import SEGMENTS, STATE, VECTOR_FILES, Snapshot, open_newest
+from vpr_dhe.index.snapshot import SEGMENTS, STATE, VECTOR_FILES, Snapshot, make_folders, open_newest
 from vpr_dhe.index.vectors import INDEX_TYPES
 from vpr_dhe.index.writer import IndexWriter
 from vpr_dhe.records import Frame, ImageRecord, Progress
@@ -94,10 +95,14 @@ class PlaceIndex:
         _require_known(settings)
         if folder.exists() and not _is_vacant(folder):
             raise BadInputError(f"{folder} already exists; give the name of a new folder for the index")
-        for part in (SEGMENTS, VECTOR_FILES, STATE):
-            (folder / part).mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         manifest = Manifest(spec, str(images_folder.resolve()), settings)
-        publish(manifest, folder)
+        with writing(folder):
+            if not _is_vacant(folder):
+                raise BadInputError(f"{folder} was just made by another process; run the command again")
+            make_folders(folder)
+            publish(manifest, folder)
+        sync_folder(folder.parent)
         return cls(Snapshot(folder, manifest))
 
     @staticmethod
@@ -151,17 +156,13 @@ class PlaceIndex:
         Raises:
             BadInputError: if one is unknown, or images are stored with another codec already.
         """
-        settled = self.manifest.codec
-        if codec is not None and settled and codec not in (settled.name, self.manifest.settings.codec):
-            raise BadInputError(
-                f"{self.folder} stores local maps as {settled.name}, and {codec!r} was asked for; leave that out, or "
-                f"store them anew with `vpr-dhe compact {self.folder} --codec {codec}`"
-            )
-        settings = Settings(codec or self.manifest.settings.codec, index_type or self.manifest.settings.index_type)
-        _require_known(settings)
-        if settings != self.manifest.settings:
-            with self.writing() as writer:
-                writer.publish(replace(writer.manifest, settings=settings))
+        asked = {name: value for name, value in (("codec", codec), ("index_type", index_type)) if value is not None}
+        _require_known(replace(self.manifest.settings, **asked))
+        if not asked:
+            return
+        with self.writing() as writer:
+            _require_codec(self.folder, writer.manifest, codec)
+            writer.publish(replace(writer.manifest, settings=replace(writer.manifest.settings, **asked)))
 
     def relative(self, records: Sequence[ImageRecord], folder: Path, *, part: bool = False) -> Sequence[ImageRecord]:
         """Make paths that are relative to a folder relative to the index's images folder.
@@ -227,17 +228,18 @@ class PlaceIndex:
         """Merge small segments, free the room of removed images, and build what the search needs.
 
         With `codec`, local maps are stored with another one first, `auto` measures again; what a coarser codec has lost
-        stays lost.
+        stays lost. A codec that `auto` chose when there were few images is chosen again once there are more.
 
         Raises:
             BadInputError: if the codec is unknown, or does not fit this index.
             IndexBusyError: if another process is writing.
             IndexDamagedError: if what is to be copied does not agree with its checksum.
         """
+        if codec is not None:
+            _require_known(replace(self.manifest.settings, codec=codec))
         with self.writing() as writer:
-            if codec is not None and len(self):
-                _require_known(replace(self.manifest.settings, codec=codec))
-                writer.recode(codec)
+            if writer.manifest.count and (codec is not None or writer.codec_is_premature):
+                writer.recode(codec or AUTO)
             writer.compact()
             writer.build_vector_files()
             writer.collect_garbage()
@@ -262,11 +264,12 @@ class PlaceIndex:
             IndexBusyError: if another process is writing.
         """
         with writing(self.folder):
-            writer = IndexWriter(open_newest(self.folder, self._snapshot))
-            try:
-                yield writer
-            finally:
-                self._snapshot = writer.snapshot
+            newest = open_newest(self.folder, self._snapshot)
+            self._see(newest)
+            yield IndexWriter(newest, self._see)
+
+    def _see(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
 
     def search(self, descriptors: Float[Tensor, "queries dimension"], count: int) -> Found:
         """Find the `count` images nearest to each query descriptor, or all where there are fewer.
@@ -330,6 +333,15 @@ def require_same_features(stored: ExtractorSpec, given: ExtractorSpec) -> None:
         )
 
 
+def _require_codec(folder: Path, manifest: Manifest, codec: str | None) -> None:
+    stored = manifest.codec
+    if codec is not None and stored and codec not in (stored.name, manifest.settings.codec):
+        raise BadInputError(
+            f"{folder} stores local maps as {stored.name}, and {codec!r} was asked for; leave that out, or use "
+            f"`vpr-dhe compact {folder} --codec {codec}`"
+        )
+
+
 def _require_known(settings: Settings) -> None:
     for what, name, known in (("codec", settings.codec, CODECS), ("index type", settings.index_type, INDEX_TYPES)):
         if name != AUTO and name not in known:
@@ -337,10 +349,11 @@ def _require_known(settings: Settings) -> None:
 
 
 def _is_vacant(folder: Path) -> bool:
-    """Whether a folder is empty, or an index without segments that a failed run left behind."""
+    """Whether a folder is empty, or holds an index that never held an image."""
     if not folder.is_dir():
         return False
-    parts = {FILE_NAME, f"{FILE_NAME}.writing", LOCK_NAME, SEGMENTS, VECTOR_FILES, STATE}
+    parts = {FILE_NAME, f"{FILE_NAME}{TEMPORARY_SUFFIX}", LOCK_NAME, SEGMENTS, VECTOR_FILES, STATE}
     if {path.name for path in folder.iterdir()} - parts:
         return False
-    return not (folder / FILE_NAME).exists() or not read_manifest(folder).segments
+    # Ids are given out once: an index that ever held an image goes on counting.
+    return not (folder / FILE_NAME).exists() or read_manifest(folder).next_id == 0

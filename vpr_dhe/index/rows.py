@@ -82,12 +82,11 @@ class FileStamp:
             return True
 
 
-def stamp_of(path: Path, content: bytes) -> FileStamp:
-    """Stamp of a file that was just read; a file that has vanished since is recognised by content alone."""
+def modification_time_ns(path: Path) -> int:
+    """When a file was last written to, in nanoseconds; 0 for one that cannot be found."""
     with suppress(OSError):
-        status = path.stat()
-        return FileStamp(status.st_size, status.st_mtime_ns, Digest.of(content))
-    return FileStamp(len(content), 0, Digest.of(content))
+        return path.stat().st_mtime_ns
+    return 0
 
 
 def check_of(record: bytes | memoryview) -> int:

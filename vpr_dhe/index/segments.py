@@ -11,6 +11,7 @@ import os
 import shutil
 import weakref
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -142,7 +143,8 @@ class SegmentWriter:
     def discard(self) -> None:
         """Drop everything that was written."""
         for file in self._files.values():
-            file.close()
+            with suppress(OSError):  # closing writes what is left, and the disk may be full
+                file.close()
         shutil.rmtree(self._temporary, ignore_errors=True)
 
 
@@ -195,8 +197,8 @@ class Segment:
             IndexDamagedError: if one does not agree with its checksum.
         """
         vectors = np.ascontiguousarray(self.vectors[rows])
-        for row, vector in zip(rows, vectors, strict=True):
-            if check_of(vector.data) != self.rows["vector_check"][row]:
+        for row, vector, expected in zip(rows, vectors, self.rows["vector_check"][rows].tolist(), strict=True):
+            if check_of(vector.data) != expected:
                 raise damage(self._folder / VECTORS, f"does not agree with its checksum in row {row}")
         return vectors
 

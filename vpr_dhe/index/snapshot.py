@@ -3,6 +3,7 @@
 from bisect import bisect
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import torch
@@ -51,7 +52,9 @@ class Snapshot:
             file.file.name: pinned.get(file.file.name) or PinnedFile(folder / VECTOR_FILES, file.file)
             for file in manifest.vector_files
         }
-        loaded = before._approximate if before else {}
+        loaded = dict(before._approximate) if before else {}
+        # Two threads with a first query would both load what may be large.
+        self._opening = Lock()
         self._approximate = {name: index for name, index in loaded.items() if name in self._vector_files}
 
     def _open(self, fact: SegmentFact) -> Segment:
@@ -95,17 +98,22 @@ class Snapshot:
 
     def _approximate_index(self, file: CoveringFile) -> ApproximateIndex:
         name = file.file.name
-        if name not in self._approximate:
-            # FAISS may load a damaged file and answer wrongly.
-            if not self._vector_files[name].is_sound():
-                raise damage(self.folder / VECTOR_FILES / name, "does not agree with its checksum")
-            self._approximate[name] = ApproximateIndex.open(
-                self._vector_files[name].path,
-                file.built,
-                unit_norm=self.manifest.spec.unit_norm,
-                gpu=self._gpu and INDEX_TYPES[file.built.kind].on_gpu and gpu_is_present(),
-            )
-        return self._approximate[name]
+        with self._opening:
+            if name not in self._approximate:
+                self._approximate[name] = self._open_approximate(file)
+            return self._approximate[name]
+
+    def _open_approximate(self, file: CoveringFile) -> ApproximateIndex:
+        name = file.file.name
+        # FAISS may load a damaged file and answer wrongly.
+        if not self._vector_files[name].is_sound():
+            raise damage(self.folder / VECTOR_FILES / name, "does not agree with its checksum")
+        return ApproximateIndex.open(
+            self._vector_files[name].path,
+            file.built,
+            unit_norm=self.manifest.spec.unit_norm,
+            gpu=self._gpu and INDEX_TYPES[file.built.kind].on_gpu and gpu_is_present(),
+        )
 
     def descriptors(self, ids: Ids) -> Float[Tensor, "images dimension"]:
         """The global descriptors of these images.
@@ -114,8 +122,11 @@ class Snapshot:
             BadInputError: if there is no image of one of the ids.
             IndexDamagedError: if one does not agree with its checksum.
         """
-        places = [self.locate(int(id)) for id in ids]
-        return torch.from_numpy(np.concatenate([segment.checked_vectors([row]) for segment, row in places]))
+        vectors = np.empty((len(ids), self.manifest.spec.dimension), np.float32)
+        for vector, id in zip(vectors, ids, strict=True):
+            segment, row = self.locate(int(id))
+            vector[...] = segment.checked_vectors([row])[0]
+        return torch.from_numpy(vectors)
 
     def local_maps(self, ids: Ids) -> Float[Tensor, "maps cells dimension"]:
         """Read the local maps of these images, in this order.
@@ -194,6 +205,12 @@ def _read_removed(folder: Path, manifest: Manifest) -> Int64[np.ndarray, " remov
     return np.frombuffer(read_checked(folder / STATE, manifest.removed), "<i8")
 
 
+def make_folders(folder: Path) -> None:
+    """Make the folders of an index; tools that copy one may have left out those that were empty."""
+    for part in (SEGMENTS, VECTOR_FILES, STATE):
+        (folder / part).mkdir(exist_ok=True)
+
+
 def open_newest(folder: Path, before: Snapshot | None = None, *, gpu: bool = False) -> Snapshot:
     """Open what an index holds now; `before` itself where that has not changed.
 
@@ -207,7 +224,10 @@ def open_newest(folder: Path, before: Snapshot | None = None, *, gpu: bool = Fal
             return before
         try:
             return Snapshot(folder, manifest, before, gpu=gpu)
-        except IndexDamagedError:
+        except (IndexDamagedError, FileNotFoundError) as error:
             # Another process may have replaced, and deleted, what this manifest names while it was being opened.
-            if read_manifest(folder) == manifest:
-                raise
+            if read_manifest(folder) != manifest:
+                continue
+            if isinstance(error, FileNotFoundError):
+                raise damage(Path(str(error.filename)), "is missing") from error
+            raise

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
 from types import MappingProxyType
 
@@ -20,7 +21,7 @@ from vpr_dhe.index.files import fact_of, sync_folder, unique_name, write_durably
 from vpr_dhe.index.ingest import Chunk, Described, SealedChunk, Skipped, Source, describe, seal_chunk
 from vpr_dhe.index.manifest import AUTO, CoveringFile, Manifest, SkippedImage, publish
 from vpr_dhe.index.segments import Segment, collect_garbage
-from vpr_dhe.index.snapshot import SEGMENTS, STATE, VECTOR_FILES, Snapshot
+from vpr_dhe.index.snapshot import SEGMENTS, STATE, VECTOR_FILES, Snapshot, make_folders
 from vpr_dhe.index.vectors import FLAT, build_vector_file, choose_type
 from vpr_dhe.records import ImageRecord, Progress
 
@@ -37,8 +38,10 @@ UNCOVERED_SHARE = 0.1
 class IndexWriter:
     """Changes an index on behalf of the one process that holds the right to."""
 
-    def __init__(self, snapshot: Snapshot) -> None:
-        self.snapshot = snapshot
+    def __init__(self, snapshot: Snapshot, see: Callable[[Snapshot], object] = lambda _: None) -> None:
+        """Start from the newest state; `see` is told of each later one, as soon as it is published."""
+        self.snapshot, self._see = snapshot, see
+        make_folders(snapshot.folder)
         self.collect_garbage()
 
     @property
@@ -55,6 +58,7 @@ class IndexWriter:
         """Make this what the index holds."""
         publish(manifest, self.snapshot.folder)
         self.snapshot = Snapshot(self.snapshot.folder, manifest, self.snapshot)
+        self._see(self.snapshot)
 
     def add(self, changes: Changes, source: Source, progress: Progress) -> tuple[SkippedImage, ...]:
         """Extract fresh images segment by segment; each is safe once sealed. Returns those that could not be read."""
@@ -84,7 +88,7 @@ class IndexWriter:
         manifest = replace(manifest, next_id=max(manifest.next_id, sealed.next_id))
         if sealed.segment:
             manifest = manifest.with_segment(sealed.segment)
-        gone = np.array([id for path, id in replaced.items() if path in sealed.paths], np.int64)
+        gone = np.array([replaced[path] for path in sealed.paths if path in replaced], np.int64)
         self.publish(self._with_removed(manifest, np.union1d(self.snapshot.removed, gone)))
 
     def settle_codec(
@@ -99,7 +103,7 @@ class IndexWriter:
         The images it is fitted on are spread over all of them, and become the first segment.
         """
         if self.snapshot.codec is None and self.manifest.settings.codec in UNFITTED:
-            self._save_codec(CodecChoice(fit_codec(self.manifest.settings.codec, self._no_maps()), {}))
+            self._save_codec(CodecChoice(fit_codec(self.manifest.settings.codec, self._no_maps()), {}), 0)
         while fresh and self.snapshot.codec is None:
             places = _evenly_spread(len(fresh))
             chunk = Chunk(self.manifest.next_id, [fresh[place] for place in places])
@@ -108,7 +112,7 @@ class IndexWriter:
             if readable:
                 maps = torch.stack([features.local_map.cpu() for features in readable])
                 descriptors = torch.stack([features.global_descriptor.cpu() for features in readable])
-                self._save_codec(_choose_codec(self.manifest.settings.codec, maps, descriptors))
+                self._save_codec(_choose_codec(self.manifest.settings.codec, maps, descriptors), len(maps))
                 seal_chunk(self.segments_folder, chunk, described, self.snapshot.require_codec(), publish=accept)
             else:
                 skipped = tuple(item.image for item in described if isinstance(item, Skipped))
@@ -117,8 +121,15 @@ class IndexWriter:
             fresh = [fresh[place] for place in left]
         return fresh
 
-    def _save_codec(self, choice: CodecChoice) -> None:
-        self.publish(replace(self.manifest, codec=save_codec(self.snapshot.folder / STATE, choice)))
+    def _save_codec(self, choice: CodecChoice, images: int) -> None:
+        self.publish(replace(self.manifest, codec=save_codec(self.snapshot.folder / STATE, choice, images)))
+
+    @property
+    def codec_is_premature(self) -> bool:
+        """Whether `auto` chose the codec on few images, and there are many more to choose it on now."""
+        codec, count = self.manifest.codec, self.manifest.count
+        automatic = self.manifest.settings.codec == AUTO
+        return automatic and codec is not None and 2 * codec.images <= min(count, CODEC_SAMPLE)
 
     def _no_maps(self) -> Float[Tensor, "0 cells dimension"]:
         spec = self.manifest.spec
@@ -148,8 +159,11 @@ class IndexWriter:
 
         Where chunks are still to come, `below` is the first of their ids: merged segments may not enclose it.
         """
+        covered = {name for file in self.manifest.vector_files for name in file.segments}
         while True:
             settled = [part for part in self.snapshot.segments if below is None or part.fact.first_id < below]
+            # A FAISS file covers whole segments, and is worth more than fewer of them.
+            settled = list(reversed([*takewhile(lambda part: part.name not in covered, reversed(settled))]))
             length = mergeable_tail([len(part.ids) for part in settled])
             if not length:
                 return
@@ -167,7 +181,7 @@ class IndexWriter:
         if choice.codec.name == before.name:
             self.publish(manifest)
             return
-        manifest = replace(manifest, codec=save_codec(self.snapshot.folder / STATE, choice))
+        manifest = replace(manifest, codec=save_codec(self.snapshot.folder / STATE, choice, len(sample)))
         recoding = Recoding(before, choice.codec)
         for segment in self.snapshot.segments:
             fact = rewrite(self.segments_folder, [segment], self.snapshot.removed, recoding=recoding)
