@@ -180,6 +180,20 @@ def test_every_way_of_storing_answers(photos, tmp_path, codec, index_type):
     assert json.loads((index / "manifest.json").read_text())["content"]["codec"]["name"] == codec
 
 
+@pytest.mark.slow
+def test_extraction_on_a_ray_cluster_gives_the_same_answers(photos, tmp_path):
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    vpr_dhe("index", photos, "--out", alone, "--codec", "int8")
+    done = vpr_dhe("index", photos, "--out", together, "--codec", "int8", "--ray", "auto")
+    assert done.stdout == f"{together}: 8 images (8 added, 0 skipped), model sift-vlad\n"
+    answers = [
+        json.loads(vpr_dhe("query", index, photos / "3.jpg", "--format", "jsonl").stdout)["matches"]
+        for index in (alone, together)
+    ]
+    assert answers[0] == answers[1]
+    assert "no address of a Ray cluster" in vpr_dhe("index", photos, "--out", alone, "--ray", "there", expect=2).stderr
+
+
 def test_repair_lets_an_index_answer_again(photos, tmp_path):
     index = tmp_path / "index"
     vpr_dhe("index", photos, "--out", index)

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 
+# Vectors that FAISS needs about half a minute for.
+_LONG_TO_BUILD = 100_000
+
+
 class Device(StrEnum):
     """Where networks run."""
 
@@ -49,6 +53,12 @@ def progress_bar(total: int, description: str, unit: str) -> "tqdm":
 def say_skipped(path: str, reason: str) -> None:
     """One line on stderr for an image that could not be read."""
     print(f"skipped {path}: {reason}", file=sys.stderr)
+
+
+def say_building(kind: str, vectors: int) -> None:
+    """One line on stderr before a FAISS file is built, where that takes a while."""
+    if vectors >= _LONG_TO_BUILD:
+        print(f"building {kind} over {vectors:,} images, which takes minutes", file=sys.stderr)
 
 
 @contextmanager

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from vpr_dhe.cli.common import say_building
+
 NAME = "compact"
 
 
@@ -17,7 +19,7 @@ def run(
 
     place_index = PlaceIndex.open(index)
     before = place_index.manifest
-    place_index.compact(codec=codec)
+    place_index.compact(codec=codec, announce=say_building)
     after = place_index.manifest
     print(
         f"{index}: {after.count} images in {len(after.segments)} segments (from {len(before.segments)}), "

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vpr_dhe.cli.common import Device, pick_device, progress_bar, say_skipped
+from vpr_dhe.cli.common import Device, pick_device, progress_bar, say_building, say_skipped
 
 if TYPE_CHECKING:
     from vpr_dhe.index.place_index import AddReport, PlaceIndex
@@ -63,7 +63,7 @@ def run(
             report = extract(index, records, extractor, batch_size=batch_size, strict=strict, progress=bar.update)
         if not add:
             _deal_with_vanished(index, records, prune=prune)
-        index.build_vector_files()
+        index.build_vector_files(announce=say_building)
     except KeyboardInterrupt:
         for image in index.manifest.skipped:
             say_skipped(image.path, image.reason)

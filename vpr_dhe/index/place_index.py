@@ -1,6 +1,6 @@
 """An index of places on disk: a database that grows, forgets, and keeps what it acknowledged."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -224,7 +224,7 @@ class PlaceIndex:
         with self.writing() as writer:
             writer.remove(np.unique(np.array(ids, np.int64)))
 
-    def compact(self, *, codec: str | None = None) -> None:
+    def compact(self, *, codec: str | None = None, announce: Callable[[str, int], object] = lambda *_: None) -> None:
         """Merge small segments, free the room of removed images, and build what the search needs.
 
         With `codec`, local maps are stored with another one first, `auto` measures again; what a coarser codec has lost
@@ -241,20 +241,21 @@ class PlaceIndex:
             if writer.manifest.count and (codec is not None or writer.codec_is_premature):
                 writer.recode(codec or AUTO)
             writer.compact()
-            writer.build_vector_files()
+            writer.build_vector_files(announce)
             writer.collect_garbage()
 
     def check(self) -> CheckReport:
         """Compare every stored file with its checksum; `checking.check` does so for an index that cannot be opened."""
         return check(self.folder)
 
-    def build_vector_files(self) -> None:
+    def build_vector_files(self, *, announce: Callable[[str, int], object] = lambda *_: None) -> None:
         """Build the FAISS files that the index type asks for, if too many vectors have grown beside them.
 
         Search is right without them, and slow in a large index; `add` leaves the time for this to the caller.
+        `announce` is told the type and the number of vectors before each file: a large one takes minutes.
         """
         with self.writing() as writer:
-            writer.build_vector_files()
+            writer.build_vector_files(announce)
 
     @contextmanager
     def writing(self) -> Iterator[IndexWriter]:

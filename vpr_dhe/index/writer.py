@@ -172,14 +172,16 @@ class IndexWriter:
     def recode(self, name: str) -> None:
         """Store all local maps with another codec, fitted and, for `auto`, chosen on images spread over all.
 
-        A manifest names one codec, so all of it is published in one step at the end.
+        A manifest names one codec, so all of it is published in one step at the end. Where the same codec is chosen
+        again, local maps stay as they are: to code them anew would lose a little more.
         """
         before, ids = self.snapshot.require_codec(), self.snapshot.ids
         sample = ids[_evenly_spread(len(ids))]
         choice = _choose_codec(name, self.snapshot.local_maps(sample), self.snapshot.descriptors(sample))
         manifest = replace(self.manifest, settings=replace(self.manifest.settings, codec=name))
-        if choice.codec.name == before.name:
-            self.publish(manifest)
+        if manifest.codec and manifest.codec.name == choice.codec.name:
+            settled = replace(manifest.codec, images=len(sample), agreement=choice.agreement)
+            self.publish(replace(manifest, codec=settled))
             return
         manifest = replace(manifest, codec=save_codec(self.snapshot.folder / STATE, choice, len(sample)))
         recoding = Recoding(before, choice.codec)
@@ -213,8 +215,11 @@ class IndexWriter:
             manifest, removed=write_durably(self.snapshot.folder / STATE, f"{unique_name('removed')}.i64", content)
         )
 
-    def build_vector_files(self) -> None:
-        """Build the FAISS files that the index type asks for, where too many vectors are not under one."""
+    def build_vector_files(self, announce: Callable[[str, int], object]) -> None:
+        """Build the FAISS files that the index type asks for, where too many vectors are not under one.
+
+        `announce` is told the type and the number of vectors before each file: a large one takes minutes.
+        """
         kind = self.manifest.settings.index_type
         kind = choose_type(self.manifest.count) if kind == AUTO else kind
         files = self.manifest.vector_files
@@ -226,10 +231,14 @@ class IndexWriter:
         elif stored - covered > UNCOVERED_SHARE * covered:
             present = {file.segments: file for file in files if file.built.kind == kind}
             groups = _covered_groups(self.snapshot.segments)
-            built = [present.get(tuple(part.name for part in group)) or self._build(group, kind) for group in groups]
+            built = [
+                present.get(tuple(part.name for part in group)) or self._build(group, kind, announce)
+                for group in groups
+            ]
             self.publish(replace(self.manifest, vector_files=tuple(built)))
 
-    def _build(self, segments: Sequence[Segment], kind: str) -> CoveringFile:
+    def _build(self, segments: Sequence[Segment], kind: str, announce: Callable[[str, int], object]) -> CoveringFile:
+        announce(kind, sum(len(segment.ids) for segment in segments))
         folder = self.snapshot.folder / VECTOR_FILES
         for segment in segments:
             segment.require_sound_vectors()
