@@ -26,7 +26,7 @@ from vpr_dhe.index.vectors import FLAT, build_vector_file, choose_type
 from vpr_dhe.records import ImageRecord, Progress
 
 # Images per sealed segment while indexing: what a crash can lose at most.
-SEGMENT_IMAGES = 1024
+SEGMENT_IMAGES = 512
 # From how many images a codec is fitted and chosen; they are spread over all that are given at first.
 CODEC_SAMPLE = 256
 # Vectors under one FAISS file: beyond, it takes too long to build again, and one machine may not want to hold it.
