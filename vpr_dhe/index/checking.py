@@ -3,13 +3,12 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from vpr_dhe.errors import IndexDamagedError
-from vpr_dhe.index.files import is_sound, read_checked, unique_name, write_durably
+from vpr_dhe.index.files import is_sound
 from vpr_dhe.index.manifest import Manifest, publish, read_manifest, writing
 from vpr_dhe.index.segments import SegmentFact
 from vpr_dhe.index.snapshot import SEGMENTS, STATE, VECTOR_FILES
+from vpr_dhe.index.tombstones import read_removed, with_removed
 
 
 @dataclass(frozen=True)
@@ -88,8 +87,5 @@ def _without_segment(manifest: Manifest, fact: SegmentFact, folder: Path) -> Man
     rest = manifest.without_segments({fact.name})
     if manifest.removed is None:
         return rest
-    removed = np.frombuffer(read_checked(folder / STATE, manifest.removed), "<i8")
-    kept = removed[(removed < fact.first_id) | (removed >= last)]
-    if not len(kept):
-        return replace(rest, removed=None)
-    return replace(rest, removed=write_durably(folder / STATE, f"{unique_name('removed')}.i64", kept.tobytes()))
+    removed = read_removed(folder / STATE, manifest)
+    return with_removed(folder / STATE, rest, removed[(removed < fact.first_id) | (removed >= last)])

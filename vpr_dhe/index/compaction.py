@@ -1,6 +1,6 @@
 """Fewer, larger segments without removed rows: which to merge, and the copying."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -33,17 +33,23 @@ def mergeable_tail(counts: Sequence[int]) -> int:
     return worthwhile
 
 
-def groups_to_rewrite(segments: Sequence[Segment], removed: Int64[np.ndarray, " removed"]) -> list[list[Segment]]:
-    """Which neighbouring segments to copy into one: small ones together, and those with removed rows."""
+def grouped(segments: Sequence[Segment], size_of: Callable[[Segment], int], most: int) -> list[list[Segment]]:
+    """Neighbouring segments in groups of at most this size; one that is larger is a group alone."""
     groups: list[list[Segment]] = []
     room = 0
     for segment in segments:
-        live = int(segment.live(removed).sum())
-        if not groups or live > room:
+        size = size_of(segment)
+        if not groups or size > room:
             groups.append([])
-            room = COMPACT_IMAGES
+            room = most
         groups[-1].append(segment)
-        room -= live
+        room -= size
+    return groups
+
+
+def groups_to_rewrite(segments: Sequence[Segment], removed: Int64[np.ndarray, " removed"]) -> list[list[Segment]]:
+    """Which neighbouring segments to copy into one: small ones together, and those with removed rows."""
+    groups = grouped(segments, lambda segment: int(segment.live(removed).sum()), COMPACT_IMAGES)
     return [group for group in groups if len(group) > 1 or not group[0].live(removed).all()]
 
 

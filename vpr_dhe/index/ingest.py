@@ -45,14 +45,6 @@ class Described:
 
 
 @dataclass(frozen=True)
-class Skipped:
-    """One image that could not be read."""
-
-    place: int
-    image: SkippedImage
-
-
-@dataclass(frozen=True)
 class SealedChunk:
     """What became of a chunk: the images in `segment`, by their paths, and those that could not be read.
 
@@ -80,7 +72,7 @@ class Source:
 
 def describe(
     source: Source, records: Sequence[ImageRecord], progress: Progress = lambda _: None
-) -> Iterator[Described | Skipped]:
+) -> Iterator[Described | SkippedImage]:
     """Decode images, a few ahead of the extractor, and describe them in batches.
 
     Raises:
@@ -94,7 +86,7 @@ def describe(
             if source.strict:
                 raise ImageError(f"{record.path}: {found}")
             progress(1)
-            yield Skipped(place, SkippedImage(record.path, str(found)))
+            yield SkippedImage(record.path, str(found))
             continue
         batch.append(found)
         places.append(place)
@@ -110,7 +102,7 @@ def describe(
 def seal_chunk(
     folder: Path,
     chunk: Chunk,
-    described: Iterable[Described | Skipped],
+    described: Iterable[Described | SkippedImage],
     codec: LocalMapCodec,
     *,
     publish: Callable[[SealedChunk], object],
@@ -134,8 +126,8 @@ def seal_chunk(
 
     try:
         for item in described:
-            if isinstance(item, Skipped):
-                skipped.append(item.image)
+            if isinstance(item, SkippedImage):
+                skipped.append(item)
             else:
                 paths.append(item.indexed.record.path)
                 writer.append(_stored(chunk.first_id + item.place, item, codec))

@@ -13,13 +13,14 @@ from torch import Tensor
 from vpr_dhe.errors import BadInputError, IndexDamagedError, IndexFormatError
 from vpr_dhe.index.codec_files import open_codec
 from vpr_dhe.index.codecs import LocalMapCodec
-from vpr_dhe.index.files import PinnedFile, damage, read_checked
+from vpr_dhe.index.files import PinnedFile, damage
 from vpr_dhe.index.ingest import comparable
 from vpr_dhe.index.local_maps import read_records
 from vpr_dhe.index.manifest import CoveringFile, Manifest, read_manifest
 from vpr_dhe.index.rows import FileStamp, Ids, PathTable, groups_of_equal_content
 from vpr_dhe.index.search import CoveredPart, ExactPart, Found, Part, search_parts
 from vpr_dhe.index.segments import IndexedImage, Segment, SegmentFact
+from vpr_dhe.index.tombstones import read_removed
 from vpr_dhe.index.vectors import INDEX_TYPES, ApproximateIndex, gpu_is_present
 from vpr_dhe.records import Frame, ImageRecord
 
@@ -45,7 +46,7 @@ class Snapshot:
         opened = {segment.name: segment for segment in before.segments} if before else {}
         pinned = before._vector_files if before else {}
         self.codec = open_codec(folder / STATE, manifest.codec, manifest.spec) if manifest.codec else None
-        self.removed = _read_removed(folder, manifest)
+        self.removed = read_removed(folder / STATE, manifest)
         self.segments = [opened.get(fact.name) or self._open(fact) for fact in manifest.segments]
         self._first_ids = [fact.first_id for fact in manifest.segments]
         self._vector_files = {
@@ -197,12 +198,6 @@ class Snapshot:
 def _contains(ascending: Int64[np.ndarray, " ids"], id: int) -> bool:
     place = int(np.searchsorted(ascending, id))
     return place < len(ascending) and bool(ascending[place] == id)
-
-
-def _read_removed(folder: Path, manifest: Manifest) -> Int64[np.ndarray, " removed"]:
-    if manifest.removed is None:
-        return np.empty(0, np.int64)
-    return np.frombuffer(read_checked(folder / STATE, manifest.removed), "<i8")
 
 
 def make_folders(folder: Path) -> None:

@@ -16,12 +16,13 @@ from vpr_dhe.errors import BadInputError
 from vpr_dhe.index.changes import Changes
 from vpr_dhe.index.codec_files import save_codec
 from vpr_dhe.index.codecs import UNFITTED, CodecChoice, choose_codec, fit_codec
-from vpr_dhe.index.compaction import Recoding, groups_to_rewrite, mergeable_tail, rewrite
-from vpr_dhe.index.files import fact_of, sync_folder, unique_name, write_durably
-from vpr_dhe.index.ingest import Chunk, Described, SealedChunk, Skipped, Source, describe, seal_chunk
+from vpr_dhe.index.compaction import Recoding, grouped, groups_to_rewrite, mergeable_tail, rewrite
+from vpr_dhe.index.files import fact_of, sync_folder, unique_name
+from vpr_dhe.index.ingest import Chunk, Described, SealedChunk, Source, describe, seal_chunk
 from vpr_dhe.index.manifest import AUTO, CoveringFile, Manifest, SkippedImage, publish
 from vpr_dhe.index.segments import Segment, collect_garbage
 from vpr_dhe.index.snapshot import SEGMENTS, STATE, VECTOR_FILES, Snapshot, make_folders
+from vpr_dhe.index.tombstones import with_removed
 from vpr_dhe.index.vectors import FLAT, build_vector_file, choose_type
 from vpr_dhe.records import ImageRecord, Progress
 
@@ -115,7 +116,7 @@ class IndexWriter:
                 self._save_codec(_choose_codec(self.manifest.settings.codec, maps, descriptors), len(maps))
                 seal_chunk(self.segments_folder, chunk, described, self.snapshot.require_codec(), publish=accept)
             else:
-                skipped = tuple(item.image for item in described if isinstance(item, Skipped))
+                skipped = tuple(item for item in described if isinstance(item, SkippedImage))
                 accept(SealedChunk(None, frozenset(), skipped, chunk.next_id))
             left = np.setdiff1d(np.arange(len(fresh)), places)
             fresh = [fresh[place] for place in left]
@@ -208,12 +209,7 @@ class IndexWriter:
         """The same manifest with exactly these ids removed."""
         if np.array_equal(removed, self.snapshot.removed):
             return manifest
-        if not len(removed):
-            return replace(manifest, removed=None)
-        content = removed.astype("<i8").tobytes()
-        return replace(
-            manifest, removed=write_durably(self.snapshot.folder / STATE, f"{unique_name('removed')}.i64", content)
-        )
+        return with_removed(self.snapshot.folder / STATE, manifest, removed)
 
     def build_vector_files(self, announce: Callable[[str, int], object]) -> None:
         """Build the FAISS files that the index type asks for, where too many vectors are not under one.
@@ -230,7 +226,7 @@ class IndexWriter:
                 self.publish(replace(self.manifest, vector_files=()))
         elif stored - covered > UNCOVERED_SHARE * covered:
             present = {file.segments: file for file in files if file.built.kind == kind}
-            groups = _covered_groups(self.snapshot.segments)
+            groups = grouped(self.snapshot.segments, lambda segment: len(segment.ids), COVERED_IMAGES)
             built = [
                 present.get(tuple(part.name for part in group)) or self._build(group, kind, announce)
                 for group in groups
@@ -265,16 +261,3 @@ def _choose_codec(
 def _evenly_spread(count: int) -> Int64[np.ndarray, " places"]:
     """Places in a list of this length, spread over all of it."""
     return np.unique(np.linspace(0, count - 1, CODEC_SAMPLE).astype(np.int64))
-
-
-def _covered_groups(segments: Sequence[Segment]) -> list[list[Segment]]:
-    """Neighbouring segments that share a FAISS file."""
-    groups: list[list[Segment]] = []
-    room = 0
-    for segment in segments:
-        if len(segment.ids) > room:
-            groups.append([])
-            room = COVERED_IMAGES
-        groups[-1].append(segment)
-        room -= len(segment.ids)
-    return groups

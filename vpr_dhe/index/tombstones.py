@@ -1,0 +1,29 @@
+"""The ids that were removed and still lie in a segment: a sorted file beside the segments, written anew each time."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int64
+
+from vpr_dhe.index.files import read_checked, unique_name, write_durably
+from vpr_dhe.index.manifest import Manifest
+
+
+def read_removed(folder: Path, manifest: Manifest) -> Int64[np.ndarray, " removed"]:
+    """Read the ids, ascending, that a manifest names as removed.
+
+    Raises:
+        IndexDamagedError: if they do not agree with their checksum.
+    """
+    if manifest.removed is None:
+        return np.empty(0, np.int64)
+    return np.frombuffer(read_checked(folder, manifest.removed), "<i8")
+
+
+def with_removed(folder: Path, manifest: Manifest, removed: Int64[np.ndarray, " removed"]) -> Manifest:
+    """The same manifest with exactly these ids, ascending, removed; they are durable before it can name them."""
+    if not len(removed):
+        return replace(manifest, removed=None)
+    content = removed.astype("<i8").tobytes()
+    return replace(manifest, removed=write_durably(folder, f"{unique_name('removed')}.i64", content))
