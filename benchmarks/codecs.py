@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -22,17 +22,16 @@ import numpy as np
 from jaxtyping import UInt8
 from measuring import write_result
 
-from vpr_dhe.candidates import VerifiedIndex
-from vpr_dhe.evaluation.runs import evaluate, index_database
+from vpr_dhe.evaluation.runs import evaluate
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.index.codecs import CODECS
 from vpr_dhe.index.local_maps import read_records
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.index.segments import LOCAL_MAPS
-from vpr_dhe.localizer import Localizer, build_verifier
+from vpr_dhe.localizer import build_verifiers
 from vpr_dhe.places import read_places
 from vpr_dhe.places.base import PlaceDataset
-from vpr_dhe.report.formats import text_table
+from vpr_dhe.report.tables import text_table
 
 MAPS = 100
 COLD_REPEATS = 30
@@ -57,12 +56,6 @@ class Cost:
     recall: dict[int, float]
     rerank_ms: float
     reading: Reading
-
-
-def first_queries(dataset: PlaceDataset, count: int | None) -> PlaceDataset:
-    """The same data set with fewer queries."""
-    queries = replace(dataset.queries, records=dataset.queries.records[:count])
-    return replace(dataset, queries=queries, positives=dataset.positives[:count])
 
 
 def measure_reading(index: PlaceIndex) -> Reading:
@@ -103,10 +96,10 @@ def measure(dataset: PlaceDataset, index: PlaceIndex, model: str, verifier: str)
     """Ask all queries of an index, after reading at random."""
     reading = measure_reading(index)
     extractor = load_extractor(model)
-    localizer = Localizer(VerifiedIndex(index, build_verifier(verifier, extractor)), extractor)
-    result = evaluate(dataset, localizer, verifier, manifest=index.manifest)
+    (verified,) = evaluate(dataset, index, extractor, build_verifiers([verifier], extractor)).verifiers
+    assert verified.scores is not None
     codec = index.snapshot.require_codec()
-    return Cost(codec.name, codec.record_bytes, result.reranked, result.timing.rerank_ms, reading)
+    return Cost(codec.name, codec.record_bytes, verified.scores.recall, verified.median_ms, reading)
 
 
 def main() -> None:
@@ -115,17 +108,19 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--model", default="sift-vlad")
     parser.add_argument("--verifier", default="magsac")
-    parser.add_argument("--queries", type=int, help="ask the first so many only")
+    parser.add_argument("--queries", type=int, help="ask only so many")
     parser.add_argument("--codecs", nargs="+", default=list(CODECS), choices=list(CODECS))
     parser.add_argument("--out", type=Path, help="write the result here as JSON")
     arguments = parser.parse_args()
-    dataset = first_queries(read_places(arguments.data), arguments.queries)
+    dataset = read_places(arguments.data)
+    if arguments.queries:
+        dataset = dataset.limited(arguments.queries)
     costs = []
     with tempfile.TemporaryDirectory(prefix="vpr-dhe-codecs-") as name:
         first = Path(name) / "float16"
-        index_database(
-            dataset, load_extractor(arguments.model), first, batch_size=8, progress=lambda _: None, codec="float16"
-        )
+        extractor = load_extractor(arguments.model)
+        made = PlaceIndex.create(first, extractor.spec, dataset.database.folder, codec="float16")
+        made.add(dataset.database.records, extractor)
         for codec in arguments.codecs:
             folder = Path(name) / f"as-{codec}"
             shutil.copytree(first, folder)

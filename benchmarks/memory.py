@@ -24,7 +24,7 @@ from vpr_dhe.images import image_size
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.places.standard import read_split
 from vpr_dhe.records import Features, Frame, Grid, Image, Size
-from vpr_dhe.report.formats import text_table
+from vpr_dhe.report.tables import text_table
 
 SIDE_PX = 16
 

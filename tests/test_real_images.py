@@ -1,20 +1,55 @@
 """What is claimed of real images, measured again."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 
-from vpr_dhe.candidates import VerifiedIndex
 from vpr_dhe.estimators import build_estimator
-from vpr_dhe.evaluation.runs import evaluate, index_database
+from vpr_dhe.evaluation.feature_cache import FeatureCache
+from vpr_dhe.evaluation.runs import evaluate
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.geometry.coordinates import corners
 from vpr_dhe.geometry.homography import mean_corner_error
 from vpr_dhe.images import decode_image, image_size
-from vpr_dhe.localizer import Localizer, build_verifier
-from vpr_dhe.places import read_places
-from vpr_dhe.places.homography_pairs import read_homography_pairs
+from vpr_dhe.localizer import build_verifiers
+from vpr_dhe.places import Protocol, read_places
+from vpr_dhe.places.pairs import read_pairs
 from vpr_dhe.verification import Verifier, align
+
+
+def recall_from_the_text(result, index, extractor, is_right) -> dict[int, float]:
+    """Recall@N of retrieval from the definition: all cosines, sorted, and the names of the images."""
+    dataset = result.dataset
+    known = index.descriptors(index.ids).double().numpy()
+    names = [index.image(int(id)).path for id in index.ids]
+    hits = dict.fromkeys(result.settings.ranks, 0)
+    for record in dataset.queries.records:
+        query = extractor.extract([decode_image(dataset.queries.folder / record.path)])[0].global_descriptor
+        best = np.argsort(-(known @ query.double().numpy()), kind="stable")
+        for rank in hits:
+            hits[rank] += any(is_right(record.path, names[row]) for row in best[:rank])
+    return {rank: 100.0 * count / len(dataset.queries.records) for rank, count in hits.items()}
+
+
+def recall_of_predictions(result, method, is_right) -> dict[int, float]:
+    """Recall@N of any method from the names of what it predicted."""
+    names = [record.path for record in result.dataset.database.records]
+    asked = list(zip(result.dataset.queries.records, method.predictions, strict=True))
+    return {
+        rank: 100.0 * sum(any(is_right(q.path, names[p.row]) for p in best[:rank]) for q, best in asked) / len(asked)
+        for rank in result.settings.ranks
+    }
+
+
+def within_25_m(query: str, image: str) -> bool:
+    here, there = (tuple(float(part) for part in name.split("@")[1:3]) for name in (query, image))
+    return math.dist(here, there) <= 25
+
+
+def within_2_frames(query: str, image: str) -> bool:
+    return abs(int(query.split(".", maxsplit=1)[0]) - int(image.split(".", maxsplit=1)[0])) <= 2
 
 
 @pytest.mark.slow
@@ -22,21 +57,33 @@ from vpr_dhe.verification import Verifier, align
 def test_street_views_are_recognised_better_than_by_the_prototype(real_images, tmp_path):
     dataset = read_places(real_images / "streetview_west")
     extractor = load_extractor("sift-vlad")
-    index = index_database(dataset, extractor, tmp_path / "index", batch_size=8, progress=lambda _: None)
-    localizer = Localizer(VerifiedIndex(index, build_verifier("magsac", extractor)), extractor)
-    result = evaluate(dataset, localizer, "magsac", manifest=index.manifest)
-    assert result.num_queries == 564
-    assert result.retrieval[1] >= 65.8
-    assert result.reranked[1] >= 73.8
+    index = FeatureCache(tmp_path).index(dataset.database, extractor)
+    result = evaluate(dataset, index, extractor, build_verifiers(["magsac"], extractor))
+    assert len(dataset.queries.records) == 564
+    assert result.retrieval.scores.recall[1] >= 65.8
+    assert result.verifiers[0].scores.recall[1] >= 73.8
+    assert result.retrieval.scores.recall == recall_from_the_text(result, index, extractor, within_25_m)
+    for method in result.methods:
+        assert method.scores.recall == recall_of_predictions(result, method, within_25_m)
+
+
+@pytest.mark.slow
+@pytest.mark.data
+def test_thumbnails_are_counted_by_frame(real_images, tmp_path):
+    dataset = read_places(real_images / "thumbs_gardens_point", protocol=Protocol(frame_tolerance=2))
+    extractor = load_extractor("sift-vlad")
+    index = FeatureCache(tmp_path).index(dataset.database, extractor)
+    result = evaluate(dataset, index, extractor, {})
+    assert result.retrieval.scores.recall == recall_from_the_text(result, index, extractor, within_2_frames)
 
 
 @pytest.mark.slow
 @pytest.mark.data
 def test_easy_pairs_are_aligned_to_a_few_pixels(real_images):
-    for pair in read_homography_pairs(real_images / "homography_pairs"):
+    for pair in read_pairs(real_images / "homography_pairs").pairs:
         if pair.name not in {"adam", "city", "Boston"}:
             continue
-        image_a, image_b = decode_image(pair.image_a), decode_image(pair.image_b)
+        image_a, image_b = pair.image_a(), pair.image_b()
         found = align(image_a, image_b, Verifier(build_estimator("magsac", None))).homography
         assert found is not None
         truth = torch.from_numpy(pair.homography)

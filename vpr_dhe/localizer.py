@@ -1,6 +1,6 @@
 """Where was this photo taken? Retrieve by global descriptor, verify by homography, rank by inliers."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -55,6 +55,21 @@ class Ranking:
     missing: frozenset[str] = frozenset()
 
 
+@dataclass(frozen=True)
+class Retrieval:
+    """One query described, and the candidates that its global descriptor found, best first.
+
+    `missing` names the shards that did not answer.
+    """
+
+    image: Image
+    features: Features
+    candidates: tuple[Candidate, ...]
+    extract_ms: float
+    search_ms: float
+    missing: frozenset[str]
+
+
 class Localizer:
     """Answers queries about places.
 
@@ -103,45 +118,56 @@ class Localizer:
         return self._rank(self.places.pinned(), image, count)
 
     def _rank(self, places: Places, image: Image | Path | str, count: int) -> Ranking:
-        started = perf_counter()
-        decoded = decode_image(Path(image)) if isinstance(image, (str, Path)) else require_image(image)
-        query = self.extractor.extract([decoded])[0]
-        extracted = perf_counter()
-        found = places.search(query.global_descriptor[None], count)
-        retrieved = _candidates(found)
-        searched = perf_counter()
-        reranked, missing = self._rerank(places, decoded, query, retrieved)
-        finished = perf_counter()
-        timing = Timing(
-            *(1000 * seconds for seconds in (extracted - started, searched - extracted, finished - searched))
-        )
-        return Ranking(tuple(retrieved), tuple(reranked), timing, found.missing | missing)
-
-    def _rerank(
-        self, places: Places, image: Image, query: Features, retrieved: Sequence[Candidate]
-    ) -> tuple[list[Candidate], frozenset[str]]:
-        """Sort the verified candidates by score; the sort is stable, so ties keep the order of retrieval.
-
-        Candidates of shards that are missing are left out; the names of these come second.
-        """
-        if not places.verifies:
-            return list(retrieved), frozenset()
-        chosen, rest = retrieved[: self.rerank], retrieved[self.rerank :]
-        results = places.verify(image, query, [candidate.id for candidate in chosen])
-        verified = [
-            replace(candidate, verification=results.by_id[candidate.id])
-            for candidate in chosen
-            if candidate.id in results.by_id
-        ]
-        unverified = [replace(candidate, verification=NOT_VERIFIED) for candidate in rest]
-        return sorted(verified, key=lambda candidate: -candidate.score) + unverified, results.missing
+        return rerank(places, retrieve(places, self.extractor, image, count), self.rerank)
 
 
-def _candidates(found: Found) -> list[Candidate]:
-    return [
+def retrieve(places: Places, extractor: Extractor, image: Image | Path | str, count: int) -> Retrieval:
+    """Describe an image and retrieve `count` candidates.
+
+    Raises:
+        ImageError: if `image` is a path that cannot be read, or an array that is no 8-bit RGB image.
+    """
+    started = perf_counter()
+    decoded = decode_image(Path(image)) if isinstance(image, (str, Path)) else require_image(image)
+    features = extractor.extract([decoded])[0]
+    extracted = perf_counter()
+    found = places.search(features.global_descriptor[None], count)
+    candidates = _candidates(found)
+    searched = perf_counter()
+    extract_ms, search_ms = 1e3 * (extracted - started), 1e3 * (searched - extracted)
+    return Retrieval(decoded, features, candidates, extract_ms, search_ms, found.missing)
+
+
+def rerank(places: Places, retrieval: Retrieval, count: int) -> Ranking:
+    """Verify the first `count` candidates and sort them by score; ties keep the order of retrieval.
+
+    Candidates of shards that are missing are left out; those beyond the first `count` follow in the order of retrieval.
+    """
+    started = perf_counter()
+    ordered, missing = _reranked(places, retrieval, count)
+    timing = Timing(retrieval.extract_ms, retrieval.search_ms, 1e3 * (perf_counter() - started))
+    return Ranking(retrieval.candidates, ordered, timing, retrieval.missing | missing)
+
+
+def _reranked(places: Places, retrieval: Retrieval, count: int) -> tuple[tuple[Candidate, ...], frozenset[str]]:
+    if not places.verifies:
+        return retrieval.candidates, frozenset()
+    chosen, rest = retrieval.candidates[:count], retrieval.candidates[count:]
+    results = places.verify(retrieval.image, retrieval.features, [candidate.id for candidate in chosen])
+    verified = [
+        replace(candidate, verification=results.by_id[candidate.id])
+        for candidate in chosen
+        if candidate.id in results.by_id
+    ]
+    unverified = [replace(candidate, verification=NOT_VERIFIED) for candidate in rest]
+    return (*sorted(verified, key=lambda candidate: -candidate.score), *unverified), results.missing
+
+
+def _candidates(found: Found) -> tuple[Candidate, ...]:
+    return tuple(
         Candidate(int(id), float(similarity))
         for id, similarity in zip(found.ids[0], found.similarities[0], strict=True)
-    ]
+    )
 
 
 def _ranked(rank: int, candidate: Candidate, record: ImageRecord) -> RankedMatch:
@@ -153,6 +179,12 @@ def _ranked(rank: int, candidate: Candidate, record: ImageRecord) -> RankedMatch
 def build_verifier(name: str, extractor: Extractor) -> Verifier | None:
     """Build a verifier by the name of its estimator; `none` is None."""
     return None if name == NONE else Verifier(build_estimator(name, extractor.model_file))
+
+
+def build_verifiers(names: Iterable[str], extractor: Extractor) -> dict[str, Verifier]:
+    """Build several verifiers, by name; `none`, which every evaluation measures anyway, is left out."""
+    built = {name: build_verifier(name, extractor) for name in names}
+    return {name: verifier for name, verifier in built.items() if verifier is not None}
 
 
 def build_aligner(name: str, model: str | None) -> Callable[[Image, Image], Verification]:

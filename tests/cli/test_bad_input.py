@@ -165,10 +165,66 @@ def test_verifiers_that_cannot_work(run, index, photos):
 
 
 def test_evaluations_that_cannot_be_made(run, tmp_path, photos):
-    assert run("evaluate", tmp_path / "none")[0] == 2
-    assert run("evaluate", photos)[0] == 2
-    code, _, stderr = run("evaluate", photos, "--recall-at", "1,x")
-    assert (code, "--recall-at" in one_error_line(stderr)) == (2, True)
+    code, _, stderr = run("evaluate", tmp_path / "none")
+    assert (code, "does not exist" in one_error_line(stderr)) == (2, True)
+    code, _, stderr = run("evaluate", photos)
+    assert (code, "none of the known layouts (msls: " in one_error_line(stderr)) == (2, True)
+    for option, value, complaint in (
+        ("--recall-at", "1,x", "--recall-at is '1,x'"),
+        ("--denominator", "some", "expected all or with-positive"),
+        ("--layout", "pancake", "unknown layout"),
+        ("--out", tmp_path / "no" / "out.json", "does not exist"),
+        ("--predictions", photos, "already holds something"),
+    ):
+        code, _, stderr = run("evaluate", photos, option, value)
+        assert (code, complaint in one_error_line(stderr)) == (2, True), stderr
+
+
+@pytest.fixture
+def places(photos, tmp_path) -> Path:
+    """A small data set in the standard layout."""
+    for part, shift in (("database", 0), ("queries", 10)):
+        (tmp_path / "places/images/test" / part).mkdir(parents=True)
+        for number in range(3):
+            name = f"@{1000 * number + shift:.2f}@{5_000_000:.2f}@31@U@.jpg"
+            (tmp_path / "places/images/test" / part / name).write_bytes((photos / f"{number}.jpg").read_bytes())
+    return tmp_path / "places"
+
+
+def test_malformed_data_sets_are_explained_in_one_sentence(run, places, photos):
+    database = places / "images/test/database"
+    queries = places / "images/test/queries"
+
+    def complaint(*options: object) -> str:
+        code, stdout, stderr = run("evaluate", places, "--cache", "none", *options)
+        assert (code, stdout) == (2, "")
+        return one_error_line(stderr)
+
+    assert "none of the 3 queries has a right answer" in complaint("--radius-m", 5)
+    assert "layout vpr has no --frame-tolerance; it takes --database" in complaint("--frame-tolerance", 1)
+    assert "val does not exist; found test" in complaint("--split", "val")
+    assert "unknown verifier" in complaint("--verifier", "magsac,magic")
+    (queries / "holiday.jpg").write_bytes((photos / "0.jpg").read_bytes())
+    assert "holiday.jpg has no position; expected a name like @utm_east" in complaint()
+    (queries / "holiday.jpg").unlink()
+    listed = places / "images/test/database_images_paths.txt"
+    name = sorted(path.name for path in database.iterdir())[0]
+    listed.write_text(f"{name}\n{name}\n")
+    assert "is listed 2 times; list each image once" in complaint()
+    listed.unlink()
+    for path in queries.iterdir():
+        path.unlink()
+    assert "holds no images" in complaint()
+
+
+def test_a_query_without_a_right_answer_is_named(run, places, photos):
+    lost = places / "images/test/queries/@99999.00@5000000.00@31@U@.jpg"
+    lost.write_bytes((photos / "0.jpg").read_bytes())
+    code, stdout, _ = run("evaluate", places, "--cache", "none", "--verifier", "none")
+    assert (code, f"1 queries without a right answer in the database, such as {lost.name}" in stdout) == (0, True)
+    assert "75.0" in stdout
+    code, stdout, _ = run("evaluate", places, "--cache", "none", "--verifier", "none", "--denominator", "with-positive")
+    assert (code, "100.0" in stdout, "are left out of recall" in stdout) == (0, True, True)
 
 
 def test_a_model_file_that_was_cut_short(run, photos, tmp_path):

@@ -1,15 +1,19 @@
 """Each command through its real entry point, on a small synthetic town."""
 
+import contextlib
 import csv
+import io
 import json
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import PIL.Image
 import pytest
 
+from vpr_dhe.cli import main
 from vpr_dhe.places.synthetic_town import SyntheticTown, write_town
 
 
@@ -20,6 +24,20 @@ def vpr_dhe(*arguments: object, expect: int = 0) -> subprocess.CompletedProcess[
     assert "Traceback" not in done.stderr, done.stderr
     assert done.returncode == expect, done.stderr
     return done
+
+
+def call(*arguments: object, expect: int = 0) -> subprocess.CompletedProcess[str]:
+    """Run what the program runs, in this process: where a command is run again, its start need not be waited for."""
+    output, errors = io.StringIO(), io.StringIO()
+    with (
+        mock.patch.object(sys, "argv", ["vpr-dhe", *map(str, arguments)]),
+        contextlib.redirect_stdout(output),
+        contextlib.redirect_stderr(errors),
+        pytest.raises(SystemExit) as ended,
+    ):
+        main()
+    assert (ended.value.code or 0) == expect, errors.getvalue()
+    return subprocess.CompletedProcess(arguments, expect, output.getvalue(), errors.getvalue())
 
 
 @pytest.fixture(scope="module")
@@ -61,26 +79,75 @@ def test_query_answers_in_the_documented_json(town, index):
 
 def test_the_other_formats_say_the_same(town, index, tmp_path):
     photo = sorted((town / "images/test/queries").iterdir())[0]
-    line = json.loads(vpr_dhe("query", index, photo, "--format", "jsonl", "--verifier", "none").stdout)
+    line = json.loads(call("query", index, photo, "--format", "jsonl", "--verifier", "none").stdout)
     images = [match["image"] for match in line["matches"]]
-    vpr_dhe("query", index, photo, "--format", "csv", "--verifier", "none", "--out", tmp_path / "answers.csv")
+    call("query", index, photo, "--format", "csv", "--verifier", "none", "--out", tmp_path / "answers.csv")
     with (tmp_path / "answers.csv").open() as file:
         assert [row["image"] for row in csv.DictReader(file)] == images
-    pairs = vpr_dhe("query", index, photo, "--format", "hloc", "--verifier", "none").stdout.splitlines()
+    pairs = call("query", index, photo, "--format", "hloc", "--verifier", "none").stdout.splitlines()
     assert pairs == [f"{photo} {image}" for image in images]
-    table = vpr_dhe("query", index, photo, "--verifier", "none").stdout
+    table = call("query", index, photo, "--verifier", "none").stdout
     assert all(image in table for image in images)
 
 
 def test_evaluate_writes_the_documented_results(town, tmp_path):
-    out = tmp_path / "results.json"
-    done = vpr_dhe("evaluate", town, "--rerank", 10, "--recall-at", "1,3", "--out", out)
+    out, predictions = tmp_path / "results.json", tmp_path / "predictions"
+    options = ("--rerank", 10, "--recall-at", "1,3", "--out", out, "--predictions", predictions)
+    done = vpr_dhe("evaluate", town, "--verifier", "magsac,poselib", "--verifier", "none", *options)
     assert "R@1" in done.stdout
+    assert "poselib, top 10" in done.stdout
     document = json.loads(out.read_text())
     assert (document["num_database"], document["num_queries"], document["rerank"]) == (24, 5, 10)
     assert document["recall"]["reranked"]["1"] >= 80
     assert set(document["recall"]["retrieval"]) == {"1", "3"}
+    assert [method["name"] for method in document["methods"]] == ["retrieval", "magsac", "poselib"]
+    assert set(document["timing_ms"]) == {"extract", "search", "rerank"}
     assert "25 m" in document["protocol"]
+    assert document["version"]
+    for method in document["methods"]:
+        right = 0
+        for text in (predictions / method["name"] / "preds").iterdir():
+            names = [line.rsplit("/", 1)[-1] for line in text.read_text().splitlines() if "@" in line]
+            east, north = ([float(name.split("@")[axis]) for name in names[:2]] for axis in (1, 2))
+            right += np.hypot(east[0] - east[1], north[0] - north[1]) <= 25
+        assert method["recall"]["1"] == 100 * right / 5
+    again = call("evaluate", town, "--rerank", 10, "--recall-at", "1,3")
+    assert "features of databases are kept in" in again.stderr
+    lines = [next(line for line in run.stdout.splitlines() if line.startswith("magsac")) for run in (done, again)]
+    assert lines[0].split()[:-1] == lines[1].split()[:-1]
+
+
+def test_folders_with_a_table_of_positions_are_evaluated_in_one_command(photos, tmp_path):
+    data = tmp_path / "mine"
+    (data / "asked").mkdir(parents=True)
+    photos.rename(data / "map")
+    rows = ["image,latitude,longitude"]
+    rows += [f"map/{number}.jpg,{48 + number / 1000},2" for number in range(8)]
+    for number in (2, 5):
+        (data / "asked" / f"{number}.jpg").write_bytes((data / "map" / f"{number}.jpg").read_bytes())
+        rows.append(f"asked/{number}.jpg,{48 + number / 1000 + 1e-4},2")
+    (data / "positions.csv").write_text("\n".join(rows) + "\n")
+    folders = ("--database", "map", "--queries", "asked", "--positions", data / "positions.csv")
+    done = call("evaluate", data, *folders, "--cache", "none")
+    assert "8 database images, 2 queries, 2 of them with a right answer" in done.stdout
+    assert next(line for line in done.stdout.splitlines() if line.startswith("retrieval")).split()[1] == "100.0"
+    assert sorted(path.name for path in data.iterdir()) == ["asked", "map", "positions.csv"]
+
+
+def test_pairs_with_known_homographies_are_evaluated(town, tmp_path):
+    out = tmp_path / "pairs.json"
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number, path in enumerate(sorted((town / "images/test/database").iterdir())[:2]):
+        (photos / f"{number}.jpg").write_bytes(path.read_bytes())
+    done = call("evaluate", photos, "--layout", "warps", "--verifier", "magsac,ransac", "--out", out)
+    assert "MACE" in done.stdout
+    document = json.loads(out.read_text())
+    assert document["num_pairs"] == 2
+    assert [method["method"] for method in document["methods"]] == ["magsac", "ransac"]
+    assert (
+        "--radius-m is about places" in call("evaluate", photos, "--layout", "warps", "--radius-m", 3, expect=2).stderr
+    )
 
 
 def test_align_finds_a_known_homography(town, tmp_path):
@@ -104,7 +171,7 @@ def test_align_finds_a_known_homography(town, tmp_path):
 def test_align_of_images_that_share_nothing_exits_with_1(tmp_path):
     for name in ("a.png", "b.png"):
         PIL.Image.new("RGB", (100, 100), (120, 120, 120)).save(tmp_path / name)
-    done = vpr_dhe("align", tmp_path / "a.png", tmp_path / "b.png", "--format", "json", expect=1)
+    done = call("align", tmp_path / "a.png", tmp_path / "b.png", "--format", "json", expect=1)
     assert json.loads(done.stdout)["homography"] is None
     assert done.stderr.startswith("error: no homography found")
 
@@ -112,7 +179,7 @@ def test_align_of_images_that_share_nothing_exits_with_1(tmp_path):
 def test_check_tells_sound_from_damaged(index, tmp_path):
     import shutil
 
-    report = json.loads(vpr_dhe("check", index, "--format", "json").stdout)
+    report = json.loads(call("check", index, "--format", "json").stdout)
     assert report == {"images": 24, "skipped": 0, "segments": 1, "damaged": [], "model": "sift-vlad"}
     copy = tmp_path / "copy"
     shutil.copytree(index, copy)
@@ -136,34 +203,34 @@ def photos(town, tmp_path) -> Path:
 
 def test_an_index_follows_its_folder(photos, tmp_path):
     index = tmp_path / "index"
-    assert "8 images (8 added, 0 skipped)" in vpr_dhe("index", photos, "--out", index).stdout
+    assert "8 images (8 added, 0 skipped)" in call("index", photos, "--out", index).stdout
     (photos / "8.jpg").write_bytes((photos / "0.jpg").read_bytes())
     (photos / "1.jpg").write_bytes((photos / "2.jpg").read_bytes())
     (photos / "7.jpg").unlink()
-    done = vpr_dhe("index", photos, "--out", index)
+    done = call("index", photos, "--out", index)
     assert "9 images (1 added, 1 replaced, 6 unchanged, 0 skipped)" in done.stdout
     assert "1 indexed images are gone, such as 7.jpg; --prune" in done.stderr
     assert "2 images have the same content as another" in done.stderr
-    assert "removed 1 images that are gone" in vpr_dhe("index", photos, "--out", index, "--prune").stderr
-    answer = json.loads(vpr_dhe("query", index, photos / "2.jpg", "--format", "jsonl", "--top-k", 8).stdout)
+    assert "removed 1 images that are gone" in call("index", photos, "--out", index, "--prune").stderr
+    answer = json.loads(call("query", index, photos / "2.jpg", "--format", "jsonl", "--top-k", 8).stdout)
     assert {match["image"] for match in answer["matches"][:2]} == {"1.jpg", "2.jpg"}
     assert "7.jpg" not in {match["image"] for match in answer["matches"]}
     assert "7 images (1 removed)" in vpr_dhe("remove", index, "2.jpg").stdout
-    assert "holds no image 2.jpg" in vpr_dhe("remove", index, "2.jpg", expect=2).stderr
+    assert "holds no image 2.jpg" in call("remove", index, "2.jpg", expect=2).stderr
     assert "7 images in 1 segments (from 2), 3 removed images freed" in vpr_dhe("compact", index).stdout
-    answer = json.loads(vpr_dhe("query", index, photos / "2.jpg", "--format", "jsonl").stdout)
+    answer = json.loads(call("query", index, photos / "2.jpg", "--format", "jsonl").stdout)
     assert answer["matches"][0]["image"] == "1.jpg"
 
 
 def test_positions_from_a_table_come_out_with_the_answers(photos, tmp_path):
     index, table = tmp_path / "index", tmp_path / "positions.csv"
-    vpr_dhe("index", photos, "--out", index)
+    call("index", photos, "--out", index)
     table.write_text("image,latitude,longitude\n0.jpg,48.5,2.25\n1.jpg,48.6,2.35\nnone.jpg,1,1\n")
-    done = vpr_dhe("index", photos, "--out", index, "--positions", table)
+    done = call("index", photos, "--out", index, "--positions", table)
     assert "8 images (0 added, 2 with new positions, 6 unchanged, 0 skipped)" in done.stdout
     assert "1 rows are about no image, such as none.jpg" in done.stderr
     assert "6 images have no row, such as 2.jpg" in done.stderr
-    answer = json.loads(vpr_dhe("query", index, photos / "1.jpg", "--format", "jsonl").stdout)
+    answer = json.loads(call("query", index, photos / "1.jpg", "--format", "jsonl").stdout)
     assert answer["matches"][0]["position"] == {"latitude_deg": 48.6, "longitude_deg": 2.35}
 
 
@@ -172,8 +239,8 @@ def test_positions_from_a_table_come_out_with_the_answers(photos, tmp_path):
 )
 def test_every_way_of_storing_answers(photos, tmp_path, codec, index_type):
     index = tmp_path / "index"
-    vpr_dhe("index", photos, "--out", index, "--codec", codec, "--index-type", index_type)
-    sheet = json.loads(vpr_dhe("query", index, photos, "--format", "json", "--top-k", 1).stdout)
+    call("index", photos, "--out", index, "--codec", codec, "--index-type", index_type)
+    sheet = json.loads(call("query", index, photos, "--format", "json", "--top-k", 1).stdout)
     assert [Path(query["query"]).name for query in sheet["queries"]] == [
         query["matches"][0]["image"] for query in sheet["queries"]
     ]
@@ -196,15 +263,15 @@ def test_extraction_on_a_ray_cluster_gives_the_same_answers(photos, tmp_path):
 
 def test_repair_lets_an_index_answer_again(photos, tmp_path):
     index = tmp_path / "index"
-    vpr_dhe("index", photos, "--out", index)
+    call("index", photos, "--out", index)
     maps = next((index / "segments").iterdir()) / "local_maps.bin"
     content = bytearray(maps.read_bytes())
     content[99] ^= 4
     maps.write_bytes(content)
-    assert "--repair" in vpr_dhe("check", index, expect=1).stderr
-    assert "dropped 8 images" in vpr_dhe("check", index, "--repair").stderr
-    assert "8 images (8 added, 0 skipped)" in vpr_dhe("index", photos, "--out", index).stdout
-    assert json.loads(vpr_dhe("check", index, "--format", "json").stdout)["damaged"] == []
+    assert "--repair" in call("check", index, expect=1).stderr
+    assert "dropped 8 images" in call("check", index, "--repair").stderr
+    assert "8 images (8 added, 0 skipped)" in call("index", photos, "--out", index).stdout
+    assert json.loads(call("check", index, "--format", "json").stdout)["damaged"] == []
 
 
 def test_models_and_verifiers_are_listed():

@@ -91,14 +91,44 @@ def test_headings_that_are_no_finite_number_are_left_out(heading):
     assert record_of(f"@1@2@31@U@52.2@0.11@pano@@{heading}@@@@@.jpg").heading_deg is None
 
 
-def test_folders_without_positions_correspond_by_place(tmp_path):
-    for number in range(6):
-        touch_image(tmp_path / "database" / f"{number}.jpg")
-        touch_image(tmp_path / "queries" / f"{number}.jpg")
-    dataset = read_places(tmp_path, protocol=Protocol(frame_tolerance=2))
-    assert [rows.tolist() for rows in dataset.positives][:3] == [[0, 1, 2], [0, 1, 2, 3], [0, 1, 2, 3, 4]]
-    assert dataset.positives[5].tolist() == [3, 4, 5]
-    assert "tolerance 2" in dataset.protocol
+def test_a_list_beside_a_folder_names_its_images(town):
+    folder = town / "images/test/database"
+    paths = sorted(path.name for path in folder.iterdir())
+    listed = town / "images/test/database_images_paths.txt"
+    listed.write_text("\n".join(reversed(paths[:20])) + "\n")
+    dataset = read_places(town)
+    assert [record.path for record in dataset.database.records] == paths[:20][::-1]
+    listed.write_text(f"{paths[0]}\n{paths[1]}\n{paths[0]}\n")
+    with pytest.raises(DatasetError, match="is listed 2 times"):
+        read_places(town)
+    listed.write_text("")
+    with pytest.raises(DatasetError, match="database: the split is empty"):
+        read_places(town)
+    listed.write_text("database/0.jpg\n")
+    with pytest.raises(DatasetError, match=r"lists database/0\.jpg, which is not in"):
+        read_places(town)
+
+
+def test_splits_and_folders_can_be_chosen(town, tmp_path):
+    (town / "images/test").rename(town / "images/val")
+    with pytest.raises(DatasetError, match=r"test does not exist; found val; choose one with --split"):
+        read_places(town, "vpr")
+    (town / "images/val/queries").rename(town / "images/val/queries_night")
+    dataset = read_places(town, protocol=Protocol(split="val", queries="queries_night"))
+    assert "val, database and queries_night, within 25 m" in dataset.protocol
+    # Some copies leave out the folder `images`.
+    (town / "images/val").rename(town / "val")
+    (town / "images").rmdir()
+    assert len(read_places(town, protocol=Protocol(split="val", queries="queries_night")).queries.records) == 12
+
+
+def test_cutouts_of_one_panorama_are_known_by_their_names(tmp_path):
+    for folder in ("database", "queries"):
+        for tile in range(3):
+            for panorama in ("a", "b"):
+                name = f"@1.00@2.00@54@S@@@{panorama}@{tile:02d}@@@@@@@.jpg"
+                touch_image(tmp_path / "images/test" / folder / name)
+    assert read_places(tmp_path).panoramas.tolist() == [0, 0, 0, 1, 1, 1]
 
 
 def test_malformed_trees_are_explained(tmp_path):
@@ -112,16 +142,16 @@ def test_malformed_trees_are_explained(tmp_path):
     with pytest.raises(DatasetError, match=r"queries does not exist"):
         read_places(tmp_path)
     touch_image(tmp_path / "images/test/queries" / "holiday.jpg")
-    with pytest.raises(DatasetError, match=r"holiday\.jpg has no metric position"):
+    with pytest.raises(DatasetError, match=r"holiday\.jpg has no position"):
         read_places(tmp_path)
     (tmp_path / "images/test/queries/holiday.jpg").unlink()
     touch_image(tmp_path / "images/test/queries" / "@north@by@west.jpg")
-    with pytest.raises(DatasetError, match=r"west\.jpg has no metric position.*utm_east"):
+    with pytest.raises(DatasetError, match=r"west\.jpg has no position.*utm_east"):
         read_places(tmp_path)
 
 
 def test_positions_of_different_zones_are_not_mixed(tmp_path):
     touch_image(tmp_path / "images/test/database" / standard_name(0, 0))
     touch_image(tmp_path / "images/test/queries" / standard_name(0, 0, zone="32@U"))
-    with pytest.raises(DatasetError, match="UTM 31U and UTM 32U"):
+    with pytest.raises(DatasetError, match=r"in UTM 31U.*in UTM 32U"):
         read_places(tmp_path)

@@ -1,7 +1,7 @@
 """What commands share: devices, progress, checks of options."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -55,6 +55,11 @@ def say_skipped(path: str, reason: str) -> None:
     print(f"skipped {path}: {reason}", file=sys.stderr)
 
 
+def say(sentence: str) -> None:
+    """One line on stderr."""
+    print(sentence, file=sys.stderr)
+
+
 def say_building(kind: str, vectors: int) -> None:
     """One line on stderr before a FAISS file is built, where that takes a while."""
     if vectors >= _LONG_TO_BUILD:
@@ -80,6 +85,11 @@ def require_writable(path: Path | None) -> None:
     if path.is_dir() or not path.parent.is_dir():
         found = "is a folder" if path.is_dir() else "lies in a folder that does not exist"
         raise BadInputError(f"{path} {found}; give the name of a file in an existing folder")
+
+
+def parse_names(given: Sequence[str]) -> tuple[str, ...]:
+    """Names given one by one or separated by commas, each once, in the order given."""
+    return tuple(dict.fromkeys(name.strip() for text in given for name in text.split(",") if name.strip()))
 
 
 def parse_ranks(text: str) -> tuple[int, ...]:

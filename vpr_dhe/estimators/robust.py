@@ -19,7 +19,8 @@ from vpr_dhe.geometry.homography import is_usable
 # Few of the matches between two street views are inliers: with 1000 iterations recall is a point lower.
 _MAX_ITERATIONS = 3000
 _CONFIDENCE = 0.9999
-_SEED = 0
+SEED = 0
+"""Of all random choices: a figure comes out the same again."""
 _OPENCV_METHODS = {"ransac": cv2.RANSAC, "magsac": cv2.USAC_MAGSAC, "accurate": cv2.USAC_ACCURATE}
 
 Points = Float64[np.ndarray, "matches 2"]
@@ -88,7 +89,7 @@ class PoseLibEstimator(RobustEstimator):
             "max_reproj_error": threshold_px,
             "max_iterations": _MAX_ITERATIONS,
             "success_prob": _CONFIDENCE,
-            "seed": _SEED,
+            "seed": SEED,
         }
         matrix, stats = poselib.estimate_homography(source, target, options, {})
         return np.asarray(matrix, np.float64) if stats["num_inliers"] >= MIN_MATCHES else None
@@ -104,6 +105,6 @@ class KorniaEstimator(RobustEstimator):
 
         estimator = RANSAC("homography", inl_th=threshold_px, max_iter=10, confidence=_CONFIDENCE)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(_SEED)
+            torch.manual_seed(SEED)
             matrix, inliers = estimator(torch.from_numpy(source).float(), torch.from_numpy(target).float())
         return matrix.double().numpy() if int(inliers.sum()) >= MIN_MATCHES else None

@@ -8,12 +8,14 @@ from time import perf_counter
 
 from vpr_dhe.candidates import VerifiedIndex
 from vpr_dhe.estimators import DEFAULT
-from vpr_dhe.evaluation.runs import EvaluationResult, evaluate, index_database
+from vpr_dhe.evaluation.runs import EvaluationResult, Settings, evaluate
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.images import decode_image
-from vpr_dhe.localizer import Localizer, build_verifier
+from vpr_dhe.index.place_index import PlaceIndex
+from vpr_dhe.localizer import Localizer, build_verifiers
 from vpr_dhe.models import catalogue
-from vpr_dhe.places import Protocol, read_places
+from vpr_dhe.places import read_places
+from vpr_dhe.places.base import RADIUS_M
 from vpr_dhe.places.synthetic_town import SyntheticTown, write_town
 from vpr_dhe.records import NOT_VERIFIED, Image, ImageRecord, MetricPosition, Progress, RankedMatch, Verification
 
@@ -65,13 +67,12 @@ def run_demo(folder: Path, *, seed: int, queries: int, stage: Callable[[str, int
     write_town(folder / "town", town, database, asked, seed=seed, progress=rendered)
     dataset = read_places(folder / "town")
     extractor = load_extractor(catalogue.DEFAULT)
-    index = index_database(
-        dataset, extractor, folder / "index", batch_size=8, progress=stage("indexing its database views", len(database))
-    )
-    localizer = Localizer(VerifiedIndex(index, build_verifier(DEFAULT, extractor)), extractor, rerank=_RERANK)
-    result = evaluate(
-        dataset, localizer, DEFAULT, manifest=index.manifest, progress=stage("asking the query views", queries)
-    )
+    index = PlaceIndex.create(folder / "index", extractor.spec, dataset.database.folder)
+    index.add(dataset.database.records, extractor, progress=stage("indexing its database views", len(database)))
+    verifiers = build_verifiers([DEFAULT], extractor)
+    asking = stage("asking the query views", queries)
+    result = evaluate(dataset, index, extractor, verifiers, Settings(rerank=_RERANK), progress=asking)
+    localizer = Localizer(VerifiedIndex(index, verifiers[DEFAULT]), extractor, rerank=_RERANK)
     answers = [_answer(localizer, dataset.queries.folder, record) for record in dataset.queries.records[:_EXAMPLES]]
     best = max(answers, key=lambda answer: answer.match.inliers)
     shown = ShownMatch(
@@ -88,4 +89,4 @@ def _answer(localizer: Localizer, folder: Path, query: ImageRecord) -> DemoAnswe
     assert isinstance(truth, MetricPosition)
     assert isinstance(found, MetricPosition)
     distance_m = math.dist((truth.x_m, truth.y_m), (found.x_m, found.y_m))
-    return DemoAnswer(query, match, distance_m, right=distance_m <= Protocol().radius_m)
+    return DemoAnswer(query, match, distance_m, right=distance_m <= RADIUS_M)

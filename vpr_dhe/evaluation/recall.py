@@ -1,15 +1,32 @@
-"""Recall@N: the share of queries with a positive among their first N predictions."""
+"""How far up the right places come: recall@N and mean average precision@N."""
 
 from collections.abc import Sequence
+from enum import StrEnum
+from typing import TypeAlias
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64
+
+Positives: TypeAlias = Sequence[Int64[np.ndarray, " _found"]]
+Predictions: TypeAlias = Sequence[Sequence[int]]
 
 
-def recall_at(
-    predictions: Sequence[Sequence[int]], positives: Sequence[Int64[np.ndarray, " _found"]], ranks: Sequence[int]
-) -> dict[int, float]:
-    """Compute recall@N in percent over all queries; one without any positive can only count as missed.
+class Denominator(StrEnum):
+    """The queries that a share is taken of."""
+
+    all = "all"
+    """Every query, as VPR-methods-evaluation counts: one without any right answer can only be missed."""
+    with_positive = "with-positive"
+    """Queries with a right answer in the database, as the MSLS benchmark counts."""
+
+
+def counted(positives: Positives, denominator: Denominator) -> list[int]:
+    """The numbers of the queries that count."""
+    return [query for query, right in enumerate(positives) if denominator is Denominator.all or right.size > 0]
+
+
+def recall_at(predictions: Predictions, positives: Positives, ranks: Sequence[int]) -> dict[int, float]:
+    """Recall@N: the percentage of these queries with a positive among their first N predictions.
 
     Args:
         predictions: database rows of each query, best first.
@@ -20,6 +37,31 @@ def recall_at(
     return {rank: 100.0 * sum(hit < rank for hit in first_hits) / len(first_hits) for rank in ranks}
 
 
+def mean_average_precision_at(predictions: Predictions, positives: Positives, ranks: Sequence[int]) -> dict[int, float]:
+    """mAP@N in percent over the queries with a positive; it is not defined for the others.
+
+    The average precision of a query with P positives is the sum of the precisions at those of its first N ranks that
+    are right, divided by min(P, N).
+
+    Source: Warburg et al., "Mapillary Street-Level Sequences", CVPR 2020, and its published evaluation.
+    """
+    answerable = [(rows, right) for rows, right in zip(predictions, positives, strict=True) if right.size > 0]
+    hits = [(_hits(rows, right), right.size) for rows, right in answerable]
+    return {
+        rank: 100.0 * float(np.mean([_average_precision(marks[:rank], min(count, rank)) for marks, count in hits]))
+        for rank in ranks
+    }
+
+
+def _average_precision(hits: Bool[np.ndarray, " _first"], attainable: int) -> float:
+    precisions = np.cumsum(hits) / np.arange(1, len(hits) + 1)
+    return float(precisions[hits].sum()) / attainable
+
+
 def _first_hit(rows: Sequence[int], right: Int64[np.ndarray, " _found"]) -> float:
-    hits = np.flatnonzero(np.isin(np.asarray(rows, dtype=np.int64), right))
+    hits = np.flatnonzero(_hits(rows, right))
     return float(hits[0]) if hits.size else float("inf")
+
+
+def _hits(rows: Sequence[int], right: Int64[np.ndarray, " _found"]) -> Bool[np.ndarray, " _first"]:
+    return np.isin(np.asarray(rows, dtype=np.int64), right)

@@ -1,116 +1,243 @@
-"""Run a data set through a localizer and measure how often it is right."""
+"""Ask a localizer every query of a data set, and measure how often the right place comes first."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 
+import numpy as np
+
+from vpr_dhe.candidates import PinnedIndex
 from vpr_dhe.errors import BadInputError, ImageError
-from vpr_dhe.evaluation.recall import recall_at
+from vpr_dhe.evaluation.precision_recall import PrecisionRecall, precision_recall
+from vpr_dhe.evaluation.recall import Denominator, Positives, counted, mean_average_precision_at, recall_at
 from vpr_dhe.features.base import Extractor
-from vpr_dhe.index.manifest import AUTO, Manifest, SkippedImage
+from vpr_dhe.index.manifest import AUTO, SkippedImage
 from vpr_dhe.index.place_index import PlaceIndex
-from vpr_dhe.localizer import Candidate, Localizer, Ranking
+from vpr_dhe.localizer import Candidate, rerank, retrieve
 from vpr_dhe.places.base import PlaceDataset
-from vpr_dhe.records import Progress, Timing
+from vpr_dhe.records import Progress
+from vpr_dhe.verification import Verifier
+
+RETRIEVAL = "retrieval"
+"""The method that every other is compared with: the order of global descriptors alone."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a run is made and counted.
+
+    Args:
+        ranks: the values of N, ascending.
+        rerank: how many candidates of each query are verified.
+        denominator: the queries that recall@N is a share of.
+        one_per_panorama: whether of several images cut from one panorama only the best counts as a prediction, as in
+            the Tokyo 24/7 protocol of NetVLAD (Arandjelovic et al., CVPR 2016).
+    """
+
+    ranks: tuple[int, ...] = (1, 5, 10, 20)
+    rerank: int = 100
+    denominator: Denominator = Denominator.all
+    one_per_panorama: bool = False
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One answer: the row of a database image, and the score it was ranked by."""
+
+    row: int
+    score: float
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How good a method is, in percent: recall@N over the queries that count, mAP@N over those with a positive."""
+
+    recall: dict[int, float]
+    mean_average_precision: dict[int, float]
+    precision_recall: PrecisionRecall | None
+
+
+@dataclass(frozen=True)
+class MethodResult:
+    """What retrieval, or retrieval and a verifier, answered.
+
+    `predictions` holds for each query its first predictions, best first, as many as the largest rank asked for; none
+    where the query could not be read. `scores` is None where the ground truth is not public. `median_ms` is what the
+    method itself takes for a query: the search, or the re-ranking.
+    """
+
+    name: str
+    predictions: tuple[tuple[Prediction, ...], ...]
+    scores: Scores | None
+    median_ms: float
 
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """Recall of one model, codec of local maps and verifier on one data set.
+    """One model and any number of verifiers on one data set.
 
-    Recalls are in percent over all queries, `num_queries_with_positive` of which have any right answer. `timing` is
-    the median of each stage over the queries. Queries that could not be read count as missed.
+    Queries that could not be read count as missed. `extract_ms` is the median over the queries, decoded and described
+    one by one.
     """
 
-    dataset: str
-    protocol: str
+    dataset: PlaceDataset
+    settings: Settings
     model: str
     codec: str
-    verifier: str
-    rerank: int
-    num_database: int
-    num_queries: int
-    num_queries_with_positive: int
+    index_type: str
     unreadable: tuple[SkippedImage, ...]
-    retrieval: dict[int, float]
-    reranked: dict[int, float]
-    timing: Timing
+    extract_ms: float
+    retrieval: MethodResult
+    verifiers: tuple[MethodResult, ...]
 
+    @property
+    def methods(self) -> tuple[MethodResult, ...]:
+        """Retrieval first."""
+        return (self.retrieval, *self.verifiers)
 
-def index_database(
-    dataset: PlaceDataset,
-    extractor: Extractor,
-    folder: Path,
-    *,
-    batch_size: int,
-    progress: Progress,
-    codec: str = AUTO,
-    index_type: str = AUTO,
-) -> PlaceIndex:
-    """Index the database images of a data set."""
-    index = PlaceIndex.create(folder, extractor.spec, dataset.database.folder, codec=codec, index_type=index_type)
-    index.add(dataset.database.records, extractor, batch_size=batch_size, progress=progress)
-    index.build_vector_files()
-    return index
+    @property
+    def num_queries_with_positive(self) -> int | None:
+        """How many queries have a right answer in the database; None where that is not public."""
+        positives = self.dataset.positives
+        return None if positives is None else sum(right.size > 0 for right in positives)
 
 
 def evaluate(
     dataset: PlaceDataset,
-    localizer: Localizer,
-    verifier_name: str,
+    index: PlaceIndex,
+    extractor: Extractor,
+    verifiers: Mapping[str, Verifier],
+    settings: Settings | None = None,
     *,
-    manifest: Manifest,
-    ranks: Sequence[int] = (1, 5, 10, 20),
     progress: Progress = lambda _: None,
 ) -> EvaluationResult:
-    """Ask every query of a data set and compare the answers with its ground truth.
+    """Ask every query of a data set once, re-rank its candidates by every verifier, and count what is right.
 
-    `manifest` is what the index holds: how it stores local maps and which images it lacks is part of the result.
+    Args:
+        dataset: whose database is what the index holds.
+        index: made by this extractor.
+        extractor: describes the queries, one by one, so that no answer depends on another query.
+        verifiers: by name; without any, retrieval alone is measured.
+        settings: how to count.
+        progress: called with the number of queries just dealt with.
+
+    Raises:
+        BadInputError: if no query could be read, or panoramas are asked for and not known.
     """
-    count = max(*ranks, localizer.rerank if localizer.places.verifies else 1)
-    folder, records = dataset.queries.folder, dataset.queries.records
-    asked = [_rank(localizer, folder, record.path, count, progress) for record in records]
-    unreadable = [answer for answer in asked if isinstance(answer, SkippedImage)]
-    if len(unreadable) == len(asked):
-        raise BadInputError(f"none of the {len(asked)} queries in {folder} could be read ({unreadable[0].reason})")
-    rankings = [None if isinstance(answer, SkippedImage) else answer for answer in asked]
-    row_of = {record.path: row for row, record in enumerate(dataset.database.records)}
-
-    def rows(candidates: Sequence[Candidate]) -> list[int]:
-        known = localizer.places.images([candidate.id for candidate in candidates]).by_id
-        return [row_of[known[candidate.id].path] for candidate in candidates]
-
-    read = [ranking for ranking in rankings if ranking is not None]
-    return EvaluationResult(
-        dataset=dataset.name,
-        protocol=dataset.protocol,
-        model=localizer.places.spec.model,
-        codec=manifest.codec.name if manifest.codec else AUTO,
-        verifier=verifier_name,
-        rerank=localizer.rerank if localizer.places.verifies else 0,
-        num_database=len(dataset.database.records),
-        num_queries=len(rankings),
-        num_queries_with_positive=sum(len(right) > 0 for right in dataset.positives),
-        unreadable=(*manifest.skipped, *unreadable),
-        retrieval=recall_at([rows(r.retrieved) if r else [] for r in rankings], dataset.positives, ranks),
-        reranked=recall_at([rows(r.reranked) if r else [] for r in rankings], dataset.positives, ranks),
-        timing=_median_timing([ranking.timing for ranking in read]),
-    )
-
-
-def _rank(localizer: Localizer, folder: Path, path: str, count: int, progress: Progress) -> Ranking | SkippedImage:
-    try:
-        return localizer.rank(folder / path, count)
-    except ImageError as error:
-        return SkippedImage(path, str(error))
-    finally:
+    settings = settings or Settings()
+    if settings.one_per_panorama and dataset.panoramas is None:
+        raise BadInputError(
+            f"--one-per-panorama needs to know which images were cut from one panorama; names in "
+            f"{dataset.database.folder} do not say (their eighth field is empty)"
+        )
+    run = _Run(dataset, index, extractor, verifiers, settings)
+    for record in dataset.queries.records:
+        run.ask(record.path)
         progress(1)
+    return run.result()
 
 
-def _median_timing(timings: Sequence[Timing]) -> Timing:
-    return Timing(
-        median(timing.extract_ms for timing in timings),
-        median(timing.search_ms for timing in timings),
-        median(timing.rerank_ms for timing in timings),
+@dataclass(frozen=True)
+class _Answer:
+    """What one method made of one query; homographies and inliers, which would fill the memory, are left behind."""
+
+    predictions: tuple[Prediction, ...]
+    milliseconds: float
+
+
+class _Run:
+    """The answers of one run, query by query."""
+
+    def __init__(
+        self,
+        dataset: PlaceDataset,
+        index: PlaceIndex,
+        extractor: Extractor,
+        verifiers: Mapping[str, Verifier],
+        settings: Settings,
+    ) -> None:
+        self._dataset, self._extractor, self._settings = dataset, extractor, settings
+        self._manifest = index.manifest
+        self._retrieval = PinnedIndex(index.snapshot, None)
+        self._places = {name: PinnedIndex(index.snapshot, verifier) for name, verifier in verifiers.items()}
+        rows = {index.find(record.path): row for row, record in enumerate(dataset.database.records)}
+        self._row_of = {id: row for id, row in rows.items() if id is not None}
+        self._answers: list[dict[str, _Answer]] = []
+        self._extract_ms: list[float] = []
+        self._unreadable: list[SkippedImage] = []
+
+    def ask(self, path: str) -> None:
+        """Ask one query."""
+        try:
+            found = retrieve(self._retrieval, self._extractor, self._dataset.queries.folder / path, self._count)
+        except ImageError as error:
+            self._unreadable.append(SkippedImage(path, str(error)))
+            self._answers.append({})
+            return
+        self._extract_ms.append(found.extract_ms)
+        answers = {RETRIEVAL: _Answer(self._predictions(found.candidates), found.search_ms)}
+        for name, places in self._places.items():
+            ranking = rerank(places, found, self._settings.rerank)
+            answers[name] = _Answer(self._predictions(ranking.reranked), ranking.timing.rerank_ms)
+        self._answers.append(answers)
+
+    @property
+    def _count(self) -> int:
+        """Candidates to retrieve, so that enough remain when each panorama keeps one of them."""
+        count = max(*self._settings.ranks, self._settings.rerank if self._places else 1)
+        if not self._settings.one_per_panorama:
+            return count
+        assert self._dataset.panoramas is not None
+        return count * int(np.bincount(self._dataset.panoramas).max())
+
+    def result(self) -> EvaluationResult:
+        """Count what is right."""
+        if not any(self._answers):
+            reason = f"{self._unreadable[0].path}: {self._unreadable[0].reason}"
+            raise BadInputError(f"none of the {len(self._answers)} queries could be read ({reason})")
+        return EvaluationResult(
+            dataset=self._dataset,
+            settings=self._settings,
+            model=self._manifest.spec.model,
+            codec=self._manifest.codec.name if self._manifest.codec else AUTO,
+            index_type=self._manifest.settings.index_type,
+            unreadable=(*self._manifest.skipped, *self._unreadable),
+            extract_ms=median(self._extract_ms),
+            retrieval=self._method(RETRIEVAL),
+            verifiers=tuple(self._method(name) for name in self._places),
+        )
+
+    def _method(self, name: str) -> MethodResult:
+        predictions = tuple(answers[name].predictions if answers else () for answers in self._answers)
+        positives = self._dataset.positives
+        scores = None if positives is None else _scores(predictions, positives, self._settings)
+        return MethodResult(
+            name, predictions, scores, median(answers[name].milliseconds for answers in self._answers if answers)
+        )
+
+    def _predictions(self, candidates: Sequence[Candidate]) -> tuple[Prediction, ...]:
+        ordered = (Prediction(self._row_of[candidate.id], candidate.score) for candidate in candidates)
+        kept = self._best_of_each_panorama(ordered) if self._settings.one_per_panorama else ordered
+        return tuple(kept)[: max(self._settings.ranks)]
+
+    def _best_of_each_panorama(self, predictions: Iterable[Prediction]) -> Iterable[Prediction]:
+        assert self._dataset.panoramas is not None
+        best: dict[int, Prediction] = {}
+        for prediction in predictions:
+            best.setdefault(int(self._dataset.panoramas[prediction.row]), prediction)
+        return best.values()
+
+
+def _scores(predictions: Sequence[Sequence[Prediction]], positives: Positives, settings: Settings) -> Scores:
+    rows = [[prediction.row for prediction in best] for best in predictions]
+    chosen = counted(positives, settings.denominator)
+    answered = [query for query, best in enumerate(predictions) if best]
+    return Scores(
+        recall=recall_at([rows[query] for query in chosen], [positives[query] for query in chosen], settings.ranks),
+        mean_average_precision=mean_average_precision_at(rows, positives, settings.ranks),
+        precision_recall=precision_recall(
+            [predictions[query][0].score for query in answered],
+            [bool(np.isin(rows[query][0], positives[query])) for query in answered],
+            sum(right.size > 0 for right in positives),
+        ),
     )

@@ -1,53 +1,46 @@
 """Readers of place data sets, and generators of places that exist nowhere."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from vpr_dhe.errors import BadInputError, DatasetError
-from vpr_dhe.places.base import PlaceDataset
-from vpr_dhe.places.standard import read_folders, read_standard
+from vpr_dhe.places import colmap, folders, kapture, msls, standard
+from vpr_dhe.places.base import Layout, PlaceDataset, Protocol
+
+__all__ = ["AUTO", "LAYOUTS", "Layout", "PlaceDataset", "Protocol", "read_places"]
 
 AUTO = "auto"
 
-
-@dataclass(frozen=True)
-class Protocol:
-    """What the caller may choose of a data set's protocol; each layout takes what applies to it."""
-
-    split: str = "test"
-    radius_m: float = 25.0
-    frame_tolerance: int = 0
-
-
-LAYOUTS: dict[str, Callable[[Path, Protocol], PlaceDataset]] = {
-    "vpr": lambda root, protocol: read_standard(root, split=protocol.split, radius_m=protocol.radius_m),
-    "folders": lambda root, protocol: read_folders(
-        root, radius_m=protocol.radius_m, frame_tolerance=protocol.frame_tolerance
-    ),
+# In the order in which a folder is looked at: a kapture or COLMAP folder may hold others that look like two folders.
+LAYOUTS: dict[str, Layout] = {
+    layout.name: layout for layout in (msls.LAYOUT, standard.LAYOUT, kapture.LAYOUT, colmap.LAYOUT, folders.LAYOUT)
 }
 
 
 def read_places(root: Path, layout: str = AUTO, protocol: Protocol | None = None) -> PlaceDataset:
-    """Read a data set in one of the registered layouts, or in the one that its folders show.
+    """Read a data set in one of the registered layouts, or in the one that its folders show; nothing is written.
 
     Raises:
-        BadInputError: if the layout is unknown.
-        DatasetError: if the folder is not laid out as it should be.
+        BadInputError: if the layout is unknown, or does not know what the protocol chooses.
+        DatasetError: if the folder is not laid out as it should be, or no query has a right answer.
     """
-    chosen = _recognise(root) if layout == AUTO else layout
-    if chosen not in LAYOUTS:
-        raise BadInputError(f"unknown layout {layout!r}; available: {', '.join([AUTO, *LAYOUTS])}")
-    return LAYOUTS[chosen](root, protocol or Protocol())
+    protocol = protocol or Protocol()
+    chosen = _layout(root, layout, protocol)
+    chosen.require_taken(protocol)
+    return chosen.read(root, protocol)
 
 
-def _recognise(root: Path) -> str:
+def _layout(root: Path, name: str, protocol: Protocol) -> Layout:
+    if name != AUTO and name not in LAYOUTS:
+        raise BadInputError(f"unknown layout {name!r}; available: {', '.join([AUTO, *LAYOUTS])}")
     if not root.is_dir():
-        raise DatasetError(f"data set folder {root} does not exist")
-    if (root / "images").is_dir():
-        return "vpr"
-    if (root / "database").is_dir() and (root / "queries").is_dir():
-        return "folders"
-    raise DatasetError(
-        f"{root} has none of the known layouts; expected images/SPLIT/{{database,queries}} or two folders"
-    )
+        raise DatasetError(f"data set folder {root} {'is a file' if root.exists() else 'does not exist'}")
+    if name != AUTO:
+        return LAYOUTS[name]
+    recognised = [layout for layout in LAYOUTS.values() if layout.recognises(root)]
+    # Folders of other names cannot be recognised, but who names both of them says what they are.
+    if not recognised and protocol.database and protocol.queries:
+        return folders.LAYOUT
+    if not recognised:
+        known = "; ".join(f"{layout.name}: {layout.expected}" for layout in LAYOUTS.values())
+        raise DatasetError(f"{root} has none of the known layouts ({known})")
+    return recognised[0]

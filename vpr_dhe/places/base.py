@@ -1,36 +1,134 @@
-"""What a place recognition data set is, and which retrieved images count as right."""
+"""What a place recognition data set is, which retrieved images count as right, and what a layout is."""
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from vpr_dhe.errors import DatasetError
-from vpr_dhe.records import ImageRecord, MetricPosition
+from vpr_dhe.errors import BadInputError, DatasetError
+from vpr_dhe.places.neighbours import rows_within
+from vpr_dhe.places.wgs84 import earth_centred
+from vpr_dhe.records import GeoPosition, ImageRecord, MetricPosition, Position
+
+RADIUS_M = 25.0
+"""The distance up to which an image shows the query's place, in nearly all of the field's protocols."""
 
 
 @dataclass(frozen=True)
 class PlaceSplit:
-    """The images of one folder; paths of the records are relative to it."""
+    """Some images of one folder; paths of the records are relative to it.
+
+    Raises:
+        DatasetError: if there is no image, or one is listed twice.
+    """
 
     folder: Path
     records: tuple[ImageRecord, ...]
+
+    def __post_init__(self) -> None:
+        if not self.records:
+            raise DatasetError(f"{self.folder}: the split is empty; expected at least one image")
+        path, times = Counter(record.path for record in self.records).most_common(1)[0]
+        if times > 1:
+            raise DatasetError(f"{self.folder / path} is listed {times} times; list each image once")
 
 
 @dataclass(frozen=True)
 class PlaceDataset:
     """Database and queries with their ground truth.
 
-    `positives` holds, for each query, the sorted row numbers of the database images that show its place, under the
-    rule that `protocol` states in words.
+    `protocol` states in words what was read and what counts as right. `positives` holds, for each query, the sorted row
+    numbers of the database images that show its place; None where the ground truth is not public. `panoramas` gives for
+    each database image the number of the panorama that it was cut from, where that is known.
     """
 
     name: str
     protocol: str
     database: PlaceSplit
     queries: PlaceSplit
-    positives: tuple[Int64[np.ndarray, " _found"], ...]
+    positives: tuple[Int64[np.ndarray, " _found"], ...] | None
+    panoramas: Int64[np.ndarray, " _database"] | None = None
+
+    def __post_init__(self) -> None:
+        if self.positives is not None and not any(rows.size for rows in self.positives):
+            raise DatasetError(
+                f"{self.name}: none of the {len(self.queries.records)} queries has a right answer ({self.protocol}), "
+                f"such as {self.queries.records[0].path}; see whether both folders show the same places"
+            )
+
+    def limited(self, count: int) -> "PlaceDataset":
+        """A data set of at most this many of the queries, spread evenly: for a quick look, and never for a figure."""
+        total = len(self.queries.records)
+        if count >= total:
+            return self
+        kept = [row * total // count for row in range(count)]
+        return replace(
+            self,
+            protocol=f"{self.protocol}, only {count} of {total} queries",
+            queries=replace(self.queries, records=tuple(self.queries.records[row] for row in kept)),
+            positives=None if self.positives is None else tuple(self.positives[row] for row in kept),
+        )
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What the caller may choose of a data set's protocol; None leaves it to the layout.
+
+    Args:
+        split: train, val or test; of layouts by city also names of cities.
+        radius_m: distance in metres up to which an image shows the query's place.
+        frame_tolerance: the same in frames, where images correspond by their order.
+        query_step: of how many frames one is a query; the others are left out, unless they are missing already.
+        variant: one of several protocols of a data set, by name.
+        database: the folder, table or list that the database is in, relative to the data set.
+        queries: the same for the queries.
+        positions: a table of positions.
+        ground_truth: a file that says which images are right.
+    """
+
+    split: str | None = None
+    radius_m: float | None = None
+    frame_tolerance: int | None = None
+    query_step: int | None = None
+    variant: str | None = None
+    database: str | None = None
+    queries: str | None = None
+    positions: Path | None = None
+    ground_truth: Path | None = None
+
+    @property
+    def chosen(self) -> tuple[str, ...]:
+        """Names of what the caller chose."""
+        return tuple(field.name for field in fields(self) if getattr(self, field.name) is not None)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One way in which data sets lie in folders.
+
+    `expected` says in a few words how; `options` names what of the protocol may be chosen; `recognises` looks at a
+    folder without reading it all.
+    """
+
+    name: str
+    expected: str
+    options: frozenset[str]
+    recognises: Callable[[Path], bool]
+    read: Callable[[Path, Protocol], PlaceDataset]
+
+    def require_taken(self, protocol: Protocol) -> None:
+        """Raise BadInputError where the caller chose what this layout knows nothing of."""
+        for name in protocol.chosen:
+            if name not in self.options:
+                taken = ", ".join(sorted(_spoken(option) for option in self.options))
+                raise BadInputError(f"layout {self.name} has no {_spoken(name)}; it takes {taken}")
+
+
+def _spoken(option: str) -> str:
+    return "--" + option.replace("_", "-")
 
 
 def positives_within(
@@ -38,40 +136,48 @@ def positives_within(
 ) -> tuple[Int64[np.ndarray, " _found"], ...]:
     """For each query the database images at most `radius_m` away, the radius itself included.
 
-    Raises:
-        DatasetError: if an image has no metric position, or positions of different references are mixed.
-    """
-    from sklearn.neighbors import NearestNeighbors
+    Metric positions are compared in their plane; positions in degrees by the straight line between them, which for
+    distances of streets is the distance on the ground.
 
-    known, asked = _metric_positions(database), _metric_positions(queries)
-    _require_one_reference(database, queries)
-    found = NearestNeighbors(radius=radius_m).fit(known).radius_neighbors(asked, return_distance=False)
-    return tuple(np.sort(rows.astype(np.int64)) for rows in found)
+    Raises:
+        DatasetError: if an image has no position, or positions of different references are mixed.
+    """
+    _require_one_reference([database, queries])
+    return rows_within(_coordinates(database), _coordinates(queries), radius_m)
 
 
 def positives_by_frame(
-    database_count: int, query_count: int, tolerance: int
+    database_count: int, frames: Sequence[int], tolerance: int
 ) -> tuple[Int64[np.ndarray, " _found"], ...]:
-    """For the query of place i in its sorted folder the database images of places i - tolerance to i + tolerance."""
+    """For the query of each frame the database images of frames `frame - tolerance` to `frame + tolerance`."""
     everything = np.arange(database_count, dtype=np.int64)
-    return tuple(everything[max(0, row - tolerance) : row + tolerance + 1] for row in range(query_count))
+    return tuple(everything[max(0, frame - tolerance) : max(0, frame + tolerance + 1)] for frame in frames)
 
 
-def _metric_positions(split: PlaceSplit) -> Float64[np.ndarray, "images 2"]:
+def _coordinates(split: PlaceSplit) -> Float64[np.ndarray, "images axes"]:
     positions = [record.position for record in split.records]
-    for record, position in zip(split.records, positions, strict=True):
-        if not isinstance(position, MetricPosition):
-            raise DatasetError(
-                f"{split.folder / record.path} has no metric position; expected a name like @utm_east@utm_north@...jpg"
-            )
-    return np.array([(p.x_m, p.y_m) for p in positions if isinstance(p, MetricPosition)])
+    metric = [(position.x_m, position.y_m) for position in positions if isinstance(position, MetricPosition)]
+    degrees = [position for position in positions if isinstance(position, GeoPosition)]
+    return np.array(metric) if metric else earth_centred(degrees)
 
 
-def _require_one_reference(database: PlaceSplit, queries: PlaceSplit) -> None:
-    positions = [record.position for record in (*database.records, *queries.records)]
-    references = sorted({position.reference for position in positions if isinstance(position, MetricPosition)})
-    if len(references) > 1:
+def _require_one_reference(splits: Iterable[PlaceSplit]) -> None:
+    """Raise unless all positions can be compared."""
+    example: dict[str, Path] = {}
+    for split in splits:
+        for record in split.records:
+            if record.position is None:
+                raise DatasetError(
+                    f"{split.folder / record.path} has no position; expected a name like @utm_east@utm_north@...jpg, "
+                    "GPS coordinates in its EXIF block, or a row in a table of positions"
+                )
+            example.setdefault(_reference(record.position), split.folder / record.path)
+    if len(example) > 1:
+        (one, first), (other, second) = list(example.items())[:2]
         raise DatasetError(
-            f"{database.folder} and {queries.folder} mix positions of {' and '.join(references)}; "
-            "metres of different zones cannot be compared; keep one zone"
+            f"{first} has a position in {one}, {second} in {other}; such positions cannot be compared; keep one"
         )
+
+
+def _reference(position: Position) -> str:
+    return position.reference if isinstance(position, MetricPosition) else "degrees (WGS84)"

@@ -15,21 +15,15 @@ An empty cell says nothing. Of several columns for one thing, the name that come
 names are ignored.
 """
 
-import itertools
 import math
-import posixpath
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
-
-import numpy as np
-import pandas as pd
-from jaxtyping import Int64
 
 from vpr_dhe.errors import BadInputError
+from vpr_dhe.places.image_table import Sheet, TableForm, image_path, paths_by_name, read_sheet
 from vpr_dhe.records import GeoPosition, ImageRecord, MetricPosition, Position
 
 _NAMES: dict[str, tuple[str, ...]] = {
@@ -44,10 +38,15 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "heading": ("heading", "heading_deg", "compass", "bearing"),
     "timestamp": ("timestamp", "timestamp_s", "time"),
 }
-_T = TypeVar("_T")
 _PAIRS = (("latitude", "longitude"), ("easting", "northing"), ("x", "y"))
-_EXPECTED = "a column image, and latitude and longitude, easting and northing, or x and y"
-_SEPARATORS = (",", ";", "\t")
+_FORM = TableForm(
+    kind="table of positions",
+    columns=_NAMES,
+    suffices=lambda columns: "image" in columns and any(columns >= set(pair) for pair in _PAIRS),
+    expected="a column image, and latitude and longitude, easting and northing, or x and y",
+    row="image",
+    error=BadInputError,
+)
 _ZONE = re.compile(r"(?:UTM ?)?(\d{1,2}) ?([C-HJ-NP-X]?)", re.ASCII | re.IGNORECASE)
 # The last second of year 9999; milliseconds since the epoch, a common slip, lie beyond it.
 _LAST_SECOND = datetime.max.replace(tzinfo=UTC).timestamp()
@@ -106,7 +105,7 @@ class PositionTable:
         # A path with folders that no image has is never taken for its file name alone: cameras in several folders
         # often number their images alike.
         others = [number for number, row in enumerate(self.rows) if "/" not in row.path and row.path not in known]
-        paths_of = _paths_by_name(paths) if others else {}
+        paths_of = paths_by_name(paths) if others else {}
         by_name: dict[str, int] = {}
         for number in others:
             path = self._only_path(number, paths_of.get(self.rows[number].path, []))
@@ -145,18 +144,6 @@ class PositionTable:
         )
 
 
-def _paths_by_name(paths: Sequence[str]) -> dict[str, list[str]]:
-    """The first two paths that end in each file name, which may be written without its extension."""
-    found: dict[str, list[str]] = {}
-    for path in paths:
-        full_name = posixpath.basename(path)
-        for name in {full_name, posixpath.splitext(full_name)[0]}:
-            same = found.setdefault(name, [])
-            if len(same) < 2:
-                same.append(path)
-    return found
-
-
 def _unmatched(names: Iterable[str]) -> Unmatched:
     example, count = None, 0
     for name in names:
@@ -178,7 +165,7 @@ def read_positions(path: Path) -> PositionTable:
         BadInputError: if the file is missing, empty, or no table in UTF-8, lacks a column, has a cell that cannot be
             meant, or two rows that differ about one image. The message names the line and the column.
     """
-    sheet = _read_sheet(path)
+    sheet = read_sheet(path, _FORM)
     rows: list[ImageRecord] = []
     lines: list[int] = []
     number_of: dict[str, int] = {}
@@ -192,55 +179,8 @@ def read_positions(path: Path) -> PositionTable:
     return PositionTable(path, tuple(rows), tuple(lines))
 
 
-@dataclass(frozen=True)
-class _Sheet:
-    """The cells of the columns in use, as text without blanks around it; `titles` are the file's names for them."""
-
-    path: Path
-    lines: list[int]
-    titles: dict[str, str]
-    columns: dict[str, list[str]]
-
-    def has(self, pair: tuple[str, str]) -> bool:
-        """Whether the file has both columns."""
-        return self.columns.keys() >= set(pair)
-
-    def parsed(self, column: str, parse: Callable[[str], _T]) -> Iterator[_T | None]:
-        """What `parse` makes of each cell of a column: None of empty ones, and where the file has no such column.
-
-        Raises:
-            BadInputError: if `parse` raises ValueError, whose message says what was expected.
-        """
-        cells = self.columns.get(column) or itertools.repeat("", len(self.lines))
-        for line, cell in zip(self.lines, cells, strict=True):
-            try:
-                value = parse(cell) if cell else None
-            except ValueError as error:
-                raise self.complaint(line, column, f"found {cell!r}; expected {error}") from None
-            yield value
-
-    def parsed_pair(
-        self, pair: tuple[str, str], parse: Callable[[str], float], parse_other: Callable[[str], float]
-    ) -> Iterator[tuple[float, float] | None]:
-        """The coordinates in two columns, None where both are empty.
-
-        Raises:
-            BadInputError: if only one is empty, or as `parsed` does.
-        """
-        columns = zip(self.parsed(pair[0], parse), self.parsed(pair[1], parse_other), strict=True)
-        for line, (one, other) in zip(self.lines, columns, strict=True):
-            if (one is None) != (other is None):
-                empty = pair[0] if one is None else pair[1]
-                raise self.complaint(line, empty, "found an empty cell; fill in both coordinates, or neither")
-            yield None if one is None or other is None else (one, other)
-
-    def complaint(self, line: int, column: str, what: str) -> BadInputError:
-        """The error of one cell."""
-        return BadInputError(f"{self.path}, line {line}, column {self.titles[column]}: {what}")
-
-
-def _rows(sheet: _Sheet) -> Iterator[ImageRecord]:
-    images, positions = sheet.parsed("image", _image_path), _positions(sheet)
+def _rows(sheet: Sheet) -> Iterator[ImageRecord]:
+    images, positions = sheet.parsed("image", image_path), _positions(sheet)
     headings, timestamps = sheet.parsed("heading", _heading_deg), sheet.parsed("timestamp", _timestamp_s)
     columns = zip(images, positions, headings, timestamps, strict=True)
     for line, (image, position, heading_deg, timestamp_s) in zip(sheet.lines, columns, strict=True):
@@ -249,95 +189,35 @@ def _rows(sheet: _Sheet) -> Iterator[ImageRecord]:
         yield ImageRecord(image, position, heading_deg, timestamp_s)
 
 
-def _positions(sheet: _Sheet) -> Iterator[Position | None]:
+def _positions(sheet: Sheet) -> Iterator[Position | None]:
     """The position of each row, by the first pair of coordinates that the sheet has."""
     geographic, projected, local = _PAIRS
-    if sheet.has(geographic):
-        for pair in sheet.parsed_pair(geographic, _latitude_deg, _longitude_deg):
+    if sheet.has(*geographic):
+        for pair in _parsed_pair(sheet, geographic, _latitude_deg, _longitude_deg):
             yield GeoPosition(*pair) if pair else None
-    elif sheet.has(projected):
-        coordinates = sheet.parsed_pair(projected, _metres, _metres)
+    elif sheet.has(*projected):
+        coordinates = _parsed_pair(sheet, projected, _metres, _metres)
         for pair, zone in zip(coordinates, sheet.parsed("zone", _utm_zone), strict=True):
             yield MetricPosition(*pair, f"UTM {zone}" if zone else "UTM") if pair else None
     else:
-        for pair in sheet.parsed_pair(local, _metres, _metres):
+        for pair in _parsed_pair(sheet, local, _metres, _metres):
             yield MetricPosition(*pair) if pair else None
 
 
-def _read_sheet(path: Path) -> _Sheet:
-    """Read the cells of the columns in use.
+def _parsed_pair(
+    sheet: Sheet, pair: tuple[str, str], parse: Callable[[str], float], parse_other: Callable[[str], float]
+) -> Iterator[tuple[float, float] | None]:
+    """The coordinates in two columns, None where both are empty.
 
     Raises:
-        BadInputError: if the file is missing or no table, lacks a column, or has no rows.
+        BadInputError: if only one is empty, or as `parsed` does.
     """
-    if not path.is_file():
-        found = "is not a file" if path.exists() else "does not exist"
-        raise BadInputError(f"table of positions {path} {found}; expected a CSV file with {_EXPECTED}")
-    table = _read_table(path)
-    titles = _titles(path, [str(title) for title in table.columns])
-    columns = {name: table[title].str.strip() for name, title in titles.items()}
-    # Blank lines are rows whose cells are all empty.
-    kept = np.logical_or.reduce([column.to_numpy(object) != "" for column in columns.values()])
-    if not kept.any():
-        raise BadInputError(f"{path} has no rows; expected one row per image under the column names")
-    return _Sheet(
-        path,
-        _line_numbers(table)[kept].tolist(),
-        {name: title.strip() for name, title in titles.items()},
-        {name: column[kept].tolist() for name, column in columns.items()},
-    )
-
-
-def _read_table(path: Path) -> pd.DataFrame:
-    """All cells as text; blank lines are kept as rows, so that rows can be counted into lines.
-
-    Raises:
-        BadInputError: if it is no table in UTF-8.
-    """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            separator = max(_SEPARATORS, key=file.readline().count)
-            file.seek(0)
-            table = pd.read_csv(file, sep=separator, dtype=str, na_filter=False, skip_blank_lines=False)
-    except UnicodeError:
-        raise BadInputError(f"{path} is not text in UTF-8; save the table as CSV in UTF-8") from None
-    except (pd.errors.EmptyDataError, pd.errors.ParserError) as error:
-        reason = " ".join(str(error).removeprefix("Error tokenizing data. C error:").split())
-        raise BadInputError(f"{path} is not a table ({reason}); quote cells that hold a separator") from None
-    # Where rows are longer than the header, pandas takes their first cells for names and shifts all others.
-    if not isinstance(table.index, pd.RangeIndex):
-        raise BadInputError(f"{path} has rows with more cells than its header; quote cells that hold a separator")
-    return table
-
-
-def _line_numbers(table: pd.DataFrame) -> Int64[np.ndarray, " rows"]:
-    """The line of the file on which each row starts, the header's being 1; quoted cells may run over several lines."""
-    breaks = np.zeros(len(table), dtype=np.int64)
-    for title in table.columns:
-        breaks += table[title].str.count("\n").to_numpy(np.int64)
-    return np.arange(2, len(table) + 2) + np.cumsum(breaks) - breaks
-
-
-def _titles(path: Path, header: Sequence[str]) -> dict[str, str]:
-    """The file's name for each column that is of use.
-
-    Raises:
-        BadInputError: if there is none for the image or for a pair of coordinates.
-    """
-    spelling = {title.strip().lower(): title for title in reversed(header)}
-    found: dict[str, str] = {}
-    for name, synonyms in _NAMES.items():
-        known = [spelling[synonym] for synonym in synonyms if synonym in spelling]
-        found |= {name: known[0]} if known else {}
-    if "image" not in found or not any(found.keys() >= set(pair) for pair in _PAIRS):
-        columns = ", ".join(title.strip() for title in header)
-        raise BadInputError(f"{path} has the columns {columns}; expected {_EXPECTED}")
-    return found
-
-
-def _image_path(cell: str) -> str:
-    """A path as images are listed: with slashes, and without "./" before it."""
-    return posixpath.normpath(cell.replace("\\", "/"))
+    columns = zip(sheet.parsed(pair[0], parse), sheet.parsed(pair[1], parse_other), strict=True)
+    for line, (one, other) in zip(sheet.lines, columns, strict=True):
+        if (one is None) != (other is None):
+            empty = pair[0] if one is None else pair[1]
+            raise sheet.complaint(line, empty, "found an empty cell; fill in both coordinates, or neither")
+        yield None if one is None or other is None else (one, other)
 
 
 def _number(cell: str, limit: float, expected: str) -> float:

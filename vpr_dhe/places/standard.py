@@ -1,9 +1,11 @@
 """The field's standard layout: images/{train,val,test}/{database,queries} with positions in the file names.
 
 A name is `@utm_east@utm_north@zone_number@zone_letter@latitude@longitude@pano_id@tile_num@heading@pitch@roll@height`
-`@timestamp@note@.jpg`; only the two UTM coordinates are required, and the other fields may be empty. Two plain folders,
-`database` and `queries`, are read as well; where their names hold no positions, images correspond by their place in the
-sorted folder.
+`@timestamp@note@.jpg`; only the two UTM coordinates are required, and the other fields may be empty. Beside a folder
+there may be a list of its images, `<folder>_images_paths.txt`, one path per line, relative to the folder: that saves
+looking through millions of files.
+
+Source: github.com/gmberton/VPR-datasets-downloader and github.com/gmberton/VPR-methods-evaluation.
 """
 
 import math
@@ -11,13 +13,17 @@ import re
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
+from jaxtyping import Int64
+
 from vpr_dhe.errors import DatasetError
 from vpr_dhe.images import list_images
-from vpr_dhe.places.base import PlaceDataset, PlaceSplit, positives_by_frame, positives_within
+from vpr_dhe.places.base import RADIUS_M, Layout, PlaceDataset, PlaceSplit, Protocol, positives_within
 from vpr_dhe.records import ImageRecord, MetricPosition
 
-_DATABASE, _QUERIES = "database", "queries"
-_ZONE_NUMBER, _ZONE_LETTER, _HEADING, _TIMESTAMP = 3, 4, 9, 13
+DATABASE, QUERIES = "database", "queries"
+_SPLITS = ("train", "val", "test")
+_ZONE_NUMBER, _ZONE_LETTER, _PANORAMA, _HEADING, _TIMESTAMP = 3, 4, 7, 9, 13
 # The forms that the scripts laying out the published data sets write: YYYYMMDD_hhmmss, cut off after any part
 # (github.com/gmberton/VPR-datasets-downloader, `is_valid_timestamp`).
 _TIMESTAMP_FORM = re.compile(r"(\d{4})(?:(\d\d)(?:(\d\d)(?:_(\d\d)(?:(\d\d)(\d\d)?)?)?)?)?", re.ASCII)
@@ -68,40 +74,103 @@ def _timestamp(fields: list[str]) -> float | None:
 
 
 def read_split(folder: Path) -> PlaceSplit:
-    """List the images of a folder with what their names say."""
-    return PlaceSplit(folder, tuple(record_of(path) for path in list_images(folder)))
+    """List the images of a folder, or those in the list beside it, with what their names say.
+
+    Raises:
+        DatasetError: if the list names no image, an image twice, or a first image that does not exist.
+    """
+    listed = folder.with_name(f"{folder.name}_images_paths.txt")
+    paths = _listed_images(folder, listed) if listed.is_file() else list_images(folder)
+    return PlaceSplit(folder, tuple(record_of(path) for path in paths))
 
 
-def read_standard(root: Path, *, split: str = "test", radius_m: float = 25.0) -> PlaceDataset:
-    """Read one split of the standard layout.
+def _listed_images(folder: Path, listed: Path) -> list[str]:
+    try:
+        paths = [line.strip() for line in listed.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except UnicodeError:
+        raise DatasetError(f"{listed} is not text in UTF-8; expected one image path per line") from None
+    # One look, because a list is there to save looking at every file; others that are missing are found when read.
+    if paths and not (folder / paths[0]).is_file():
+        raise DatasetError(f"{listed} lists {paths[0]}, which is not in {folder}; write paths relative to that folder")
+    return paths
+
+
+def panoramas_of(records: tuple[ImageRecord, ...]) -> Int64[np.ndarray, " _records"] | None:
+    """Number the panoramas that images were cut from, by position and panorama in their names; None without names."""
+    keys = [_panorama_of(Path(record.path).name) for record in records]
+    if any(key is None for key in keys):
+        return None
+    numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+    return np.array([numbers[key] for key in keys], dtype=np.int64)
+
+
+def _panorama_of(name: str) -> tuple[str, ...] | None:
+    fields = name.split("@")
+    return (*fields[1:3], fields[_PANORAMA]) if len(fields) > _PANORAMA and fields[_PANORAMA] else None
+
+
+def read_standard(
+    root: Path,
+    *,
+    split: str = "test",
+    radius_m: float = RADIUS_M,
+    database: str = DATABASE,
+    queries: str = QUERIES,
+) -> PlaceDataset:
+    """Read one split of the standard layout; `database` and `queries` name its folders.
 
     Raises:
         DatasetError: if the folders are missing or a name holds no position.
     """
-    folder = root / "images" / split
-    _require_folders(folder, f"{root} is not in the standard layout")
-    database, queries = read_split(folder / _DATABASE), read_split(folder / _QUERIES)
-    positives = positives_within(database, queries, radius_m)
-    return PlaceDataset(root.name, f"standard layout, {split}, within {radius_m:g} m", database, queries, positives)
+    folder = _images_folder(root) / split
+    if not folder.is_dir():
+        found = ", ".join(name for name in _SPLITS if (_images_folder(root) / name).is_dir())
+        raise DatasetError(f"{folder} does not exist; found {found or 'no split'}; choose one with --split")
+    require_folders(folder, database, queries)
+    known, asked = read_split(folder / database), read_split(folder / queries)
+    names = "" if (database, queries) == (DATABASE, QUERIES) else f" {database} and {queries},"
+    return PlaceDataset(
+        root.resolve().name,
+        f"standard layout, {split},{names} within {radius_m:g} m",
+        known,
+        asked,
+        positives_within(known, asked, radius_m),
+        panoramas_of(known.records),
+    )
 
 
-def read_folders(root: Path, *, radius_m: float = 25.0, frame_tolerance: int = 0) -> PlaceDataset:
-    """Read two plain folders; without positions in the names, query i shows what database image i shows.
-
-    Raises:
-        DatasetError: if the folders are missing, or only some names hold a position.
-    """
-    _require_folders(root, f"{root} is not a pair of folders")
-    database, queries = read_split(root / _DATABASE), read_split(root / _QUERIES)
-    if any(record.position for record in (*database.records, *queries.records)):
-        positives = positives_within(database, queries, radius_m)
-        return PlaceDataset(root.name, f"two folders, within {radius_m:g} m", database, queries, positives)
-    positives = positives_by_frame(len(database.records), len(queries.records), frame_tolerance)
-    protocol = f"two folders, same place in the sorted folder, tolerance {frame_tolerance}"
-    return PlaceDataset(root.name, protocol, database, queries, positives)
+def require_folders(parent: Path, database: str, queries: str) -> None:
+    """Raise DatasetError unless both folders are there."""
+    for name in (database, queries):
+        if not (parent / name).is_dir():
+            others = sorted(entry.name for entry in parent.iterdir() if entry.is_dir()) if parent.is_dir() else []
+            hint = f"; found {', '.join(others[:6])}; name them with --database and --queries" if others else ""
+            raise DatasetError(f"{parent / name} does not exist; expected both {database} and {queries}{hint}")
 
 
-def _require_folders(folder: Path, complaint: str) -> None:
-    for name in (_DATABASE, _QUERIES):
-        if not (folder / name).is_dir():
-            raise DatasetError(f"{complaint}: {folder / name} does not exist; expected both {_DATABASE} and {_QUERIES}")
+def _images_folder(root: Path) -> Path:
+    """The folder that holds the splits: `images`, which some copies leave out."""
+    return root / "images" if (root / "images").is_dir() else root
+
+
+def _recognises(root: Path) -> bool:
+    return any((_images_folder(root) / split / DATABASE).is_dir() for split in _SPLITS)
+
+
+def _read(root: Path, protocol: Protocol) -> PlaceDataset:
+    return read_standard(
+        root,
+        split=protocol.split or "test",
+        radius_m=RADIUS_M if protocol.radius_m is None else protocol.radius_m,
+        database=protocol.database or DATABASE,
+        queries=protocol.queries or QUERIES,
+    )
+
+
+LAYOUT = Layout(
+    name="vpr",
+    expected="images/{train,val,test}/{database,queries}, with names like @utm_east@utm_north@...jpg",
+    options=frozenset({"split", "radius_m", "database", "queries"}),
+    recognises=_recognises,
+    read=_read,
+)

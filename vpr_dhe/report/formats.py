@@ -3,14 +3,12 @@
 import csv
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-from vpr_dhe.evaluation.demo import Demo
-from vpr_dhe.evaluation.runs import EvaluationResult
 from vpr_dhe.records import GeoPosition, Localization, Position, RankedMatch, Timing
+from vpr_dhe.report.tables import text_table
 
 
 @dataclass(frozen=True)
@@ -123,82 +121,10 @@ def _answer_table(answer: Answer) -> str:
     if answer.localization is None:
         return f"{answer.query}: {answer.error}"
     rows = [
-        [str(m.rank), m.image, f"{m.similarity:.3f}", f"{m.score:g}", str(m.inliers), _position_text(m.position)]
+        [str(m.rank), m.image, f"{m.similarity:.3f}", f"{m.score:g}", str(m.inliers), position_text(m.position)]
         for m in answer.localization.matches
     ]
     return f"{answer.query}\n{text_table(['rank', 'image', 'similarity', 'score', 'inliers', 'position'], rows)}"
-
-
-def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns padded to their widest cell."""
-    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
-    lines = [header, ["-" * width for width in widths], *rows]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
-    )
-
-
-def recall_table(result: EvaluationResult) -> str:
-    """Recall before and after re-ranking, with what it was measured on."""
-    ranks = list(result.retrieval)
-    rows = [["retrieval", *(f"{result.retrieval[rank]:.1f}" for rank in ranks)]]
-    if result.rerank:
-        rows.append([f"{result.verifier}, top {result.rerank}", *(f"{result.reranked[rank]:.1f}" for rank in ranks)])
-    title = (
-        f"{result.dataset} ({result.protocol}): {result.num_database} database images, {result.num_queries} queries, "
-        f"{result.num_queries_with_positive} of them with a right answer; model {result.model}\n"
-        "recall in % of all queries"
-    )
-    timing = result.timing
-    footer = (
-        f"median per query: extract {timing.extract_ms:.0f} ms, search {timing.search_ms:.1f} ms, "
-        f"re-rank {timing.rerank_ms:.0f} ms"
-    )
-    if result.unreadable:
-        footer += f"\n{len(result.unreadable)} images could not be read; such queries count as missed"
-    return "\n".join([title, text_table(["", *(f"R@{rank}" for rank in ranks)], rows), footer])
-
-
-def demo_table(demo: Demo) -> str:
-    """A few queries one by one, then how often the right place came first."""
-    rows = [
-        [
-            _position_text(answer.query.position),
-            _position_text(answer.match.position),
-            str(answer.match.inliers),
-            f"{answer.distance_m:.1f} m",
-            "right" if answer.right else "wrong",
-        ]
-        for answer in demo.answers
-    ]
-    sample = text_table(["query was taken at", "best match was taken at", "inliers", "apart", ""], rows)
-    return f"{sample}\n\n{recall_table(demo.result)}\nall in {demo.seconds:.0f} s"
-
-
-def result_document(result: EvaluationResult) -> dict[str, Any]:
-    """The results document that `vpr-dhe evaluate --out` writes."""
-    return {
-        "dataset": result.dataset,
-        "model": result.model,
-        "codec": result.codec,
-        "verifier": result.verifier,
-        "rerank": result.rerank,
-        "protocol": result.protocol,
-        "num_database": result.num_database,
-        "num_queries": result.num_queries,
-        "num_queries_with_positive": result.num_queries_with_positive,
-        "unreadable": [image.path for image in result.unreadable],
-        "recall": {
-            "retrieval": {str(rank): value for rank, value in result.retrieval.items()},
-            "reranked": {str(rank): value for rank, value in result.reranked.items()},
-        },
-        "timing_ms": _timing_document(result.timing),
-    }
-
-
-def write_results(result: EvaluationResult, path: Path) -> None:
-    """Write the results document."""
-    path.write_text(json.dumps(result_document(result), indent=2) + "\n", encoding="utf-8")
 
 
 def _coordinates(position: Position | None) -> tuple[str, str]:
@@ -210,7 +136,8 @@ def _coordinates(position: Position | None) -> tuple[str, str]:
     return f"{position.x_m:.2f}", f"{position.y_m:.2f}"
 
 
-def _position_text(position: Position | None) -> str:
+def position_text(position: Position | None) -> str:
+    """A position as people read it: coordinates, then what they refer to."""
     if position is None:
         return "-"
     return f"{', '.join(_coordinates(position))} ({_reference(position)})"
