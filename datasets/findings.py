@@ -1,0 +1,25 @@
+"""What a check finds, and how it is said."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found, what was expected, and what to do; a note is worth knowing but spoils nothing."""
+
+    found: str
+    expected: str
+    mend: str
+    is_note: bool = False
+
+    def __str__(self) -> str:
+        return f"{'note' if self.is_note else 'fault'}: {self.found}; expected {self.expected}; {self.mend}"
+
+
+def some(paths: Sequence[PurePosixPath], what: str) -> str:
+    """How many paths there are, what they are, and the first of them."""
+    if len(paths) == 1:
+        return f"{paths[0]} is {what}"
+    return f"{len(paths):,} files are {what}, such as {paths[0]}"
