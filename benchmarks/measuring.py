@@ -2,17 +2,16 @@
 
 import json
 import multiprocessing
-import os
-import platform
 import resource
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from importlib.metadata import version
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from vpr_dhe.evaluation.provenance import this_machine
 
 
 @dataclass(frozen=True)
@@ -56,21 +55,8 @@ def in_own_process(work: Callable[..., Any], *arguments: Any) -> Any:
 def write_result(out: Path | None, benchmark: str, result: dict[str, Any]) -> None:
     """Write a result with the machine and the commit that it was measured on, if it is wanted."""
     if out is not None:
-        document = {"benchmark": benchmark, "commit": commit(), "machine": machine()} | result
+        document = {"benchmark": benchmark, "commit": commit(), "machine": asdict(this_machine())} | result
         out.write_text(json.dumps(document, indent=1) + "\n")
-
-
-def machine() -> dict[str, Any]:
-    """What the numbers were measured on."""
-    cpu = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    return {
-        "cpu": cpu[0].split(":", 1)[1].strip() if cpu else platform.processor(),
-        "cores": os.cpu_count(),
-        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "packages": {name: version(name) for name in ("numpy", "torch")},
-    }
 
 
 def commit() -> str:

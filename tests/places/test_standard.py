@@ -122,6 +122,20 @@ def test_splits_and_folders_can_be_chosen(town, tmp_path):
     assert len(read_places(town, protocol=Protocol(split="val", queries="queries_night")).queries.records) == 12
 
 
+def test_images_that_look_another_way_can_be_wrong(tmp_path):
+    for heading in range(0, 360, 45):
+        touch_image(tmp_path / "images/test/database" / standard_name(0, 0, heading))
+    for heading in (10, 351):
+        touch_image(tmp_path / "images/test/queries" / standard_name(3, 4, heading))
+    dataset = read_places(tmp_path, protocol=Protocol(heading_tolerance_deg=35.0))
+    headings = [[dataset.database.records[row].heading_deg for row in rows] for rows in dataset.positives]
+    assert headings == [[0.0, 45.0], [0.0]]
+    assert dataset.protocol == "standard layout, test, within 25 m and 35 degrees of heading"
+    touch_image(tmp_path / "images/test/queries/@1.0@2.0@31@U@.jpg")
+    with pytest.raises(DatasetError, match="has no heading"):
+        read_places(tmp_path, protocol=Protocol(heading_tolerance_deg=35.0))
+
+
 def test_cutouts_of_one_panorama_are_known_by_their_names(tmp_path):
     for folder in ("database", "queries"):
         for tile in range(3):

@@ -46,6 +46,9 @@ def run(
     radius_m: Annotated[
         float | None, typer.Option(min=0, help="Distance in metres up to which an image is right; mostly 25.")
     ] = None,
+    heading_tolerance_deg: Annotated[
+        float | None, typer.Option(min=0, max=180, help="Right images must also look the same way, up to this.")
+    ] = None,
     frame_tolerance: Annotated[int | None, typer.Option(min=0, help="The same in frames, without positions.")] = None,
     query_step: Annotated[int | None, typer.Option(min=1, help="With frames: ask every n-th query.")] = None,
     queries_limit: Annotated[int | None, typer.Option(min=1, help="A quick look: ask only so many queries.")] = None,
@@ -84,7 +87,16 @@ def run(
     require_writable(out)
     names = parse_names(verifier or [_DEFAULT_VERIFIER])
     protocol = Protocol(
-        split, radius_m, frame_tolerance, query_step, variant, database, queries, positions, ground_truth
+        split=split,
+        radius_m=radius_m,
+        heading_tolerance_deg=heading_tolerance_deg,
+        frame_tolerance=frame_tolerance,
+        query_step=query_step,
+        variant=variant,
+        database=database,
+        queries=queries,
+        positions=positions,
+        ground_truth=ground_truth,
     )
     if _holds_pairs(data, layout):
         _require_no_places(protocol, predictions)

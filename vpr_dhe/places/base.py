@@ -80,7 +80,8 @@ class Protocol:
     Args:
         split: train, val or test; of layouts by city also names of cities.
         radius_m: distance in metres up to which an image shows the query's place.
-        frame_tolerance: the same in frames, where images correspond by their order.
+        heading_tolerance_deg: up to which difference of headings an image shows the same, besides being near.
+        frame_tolerance: distance in frames, where images correspond by their order.
         query_step: of how many frames one is a query; the others are left out, unless they are missing already.
         variant: one of several protocols of a data set, by name.
         database: the folder, table or list that the database is in, relative to the data set.
@@ -91,6 +92,7 @@ class Protocol:
 
     split: str | None = None
     radius_m: float | None = None
+    heading_tolerance_deg: float | None = None
     frame_tolerance: int | None = None
     query_step: int | None = None
     variant: str | None = None
@@ -146,6 +148,24 @@ def positives_within(
     return rows_within(_coordinates(database), _coordinates(queries), radius_m)
 
 
+def positives_facing(
+    database: PlaceSplit,
+    queries: PlaceSplit,
+    positives: Sequence[Int64[np.ndarray, " _found"]],
+    tolerance_deg: float,
+) -> tuple[Int64[np.ndarray, " _found"], ...]:
+    """Of the positives those whose heading differs from the query's by at most `tolerance_deg`, itself included.
+
+    Raises:
+        DatasetError: if the heading of an image is not known.
+    """
+    known, asked = _headings_deg(database), _headings_deg(queries)
+    differences = (
+        abs((known[rows] - heading + 180) % 360 - 180) for rows, heading in zip(positives, asked, strict=True)
+    )
+    return tuple(rows[turned <= tolerance_deg] for rows, turned in zip(positives, differences, strict=True))
+
+
 def positives_by_frame(
     database_count: int, frames: Sequence[int], tolerance: int
 ) -> tuple[Int64[np.ndarray, " _found"], ...]:
@@ -159,6 +179,14 @@ def _coordinates(split: PlaceSplit) -> Float64[np.ndarray, "images axes"]:
     metric = [(position.x_m, position.y_m) for position in positions if isinstance(position, MetricPosition)]
     degrees = [position for position in positions if isinstance(position, GeoPosition)]
     return np.array(metric) if metric else earth_centred(degrees)
+
+
+def _headings_deg(split: PlaceSplit) -> Float64[np.ndarray, " images"]:
+    headings = [record.heading_deg for record in split.records]
+    if None in headings:
+        path = split.folder / split.records[headings.index(None)].path
+        raise DatasetError(f"{path} has no heading; expected one in its name, its EXIF block or a table of positions")
+    return np.array(headings, dtype=np.float64)
 
 
 def _require_one_reference(splits: Iterable[PlaceSplit]) -> None:

@@ -20,12 +20,18 @@ from vpr_dhe.places.base import (
     PlaceSplit,
     Protocol,
     positives_by_frame,
-    positives_within,
 )
 from vpr_dhe.places.exif import with_exif
 from vpr_dhe.places.ground_truth import read_ground_truth
 from vpr_dhe.places.positions import read_positions
-from vpr_dhe.places.standard import DATABASE, QUERIES, panoramas_of, read_split, require_folders
+from vpr_dhe.places.standard import (
+    DATABASE,
+    QUERIES,
+    panoramas_of,
+    positives_by_position,
+    read_split,
+    require_folders,
+)
 from vpr_dhe.records import ImageRecord
 
 # Looking into every file of two large folders only to find that a film carries no positions would take minutes.
@@ -51,13 +57,17 @@ def read_folders(root: Path, protocol: Protocol | None = None) -> PlaceDataset:
         return _by_frame(root, protocol, database, queries)
     database, queries = _with_positions(protocol, database, queries)
     placed = any(record.position for record in (*database.records, *queries.records))
-    if placed or protocol.radius_m is not None:
+    if placed or protocol.radius_m is not None or protocol.heading_tolerance_deg is not None:
         return _by_position(root, protocol, database, queries)
     return _by_frame(root, protocol, database, queries)
 
 
 def _by_file(root: Path, protocol: Protocol, file: Path, database: PlaceSplit, queries: PlaceSplit) -> PlaceDataset:
-    clash = [name for name in ("frame_tolerance", "query_step", "positions") if name in protocol.chosen]
+    clash = [
+        name
+        for name in ("frame_tolerance", "query_step", "positions", "heading_tolerance_deg")
+        if name in protocol.chosen
+    ]
     if clash:
         raise BadInputError(f"--ground-truth says what is right, and so does --{clash[0].replace('_', '-')}; give one")
     truth = read_ground_truth(file, database, queries, protocol.radius_m)
@@ -67,8 +77,8 @@ def _by_file(root: Path, protocol: Protocol, file: Path, database: PlaceSplit, q
 def _by_position(root: Path, protocol: Protocol, database: PlaceSplit, queries: PlaceSplit) -> PlaceDataset:
     radius_m = RADIUS_M if protocol.radius_m is None else protocol.radius_m
     source = f" by {protocol.positions.name}" if protocol.positions else ""
-    positives = positives_within(database, queries, radius_m)
-    return _dataset(root, f"within {radius_m:g} m{source}", database, queries, positives)
+    positives, rule = positives_by_position(database, queries, radius_m, protocol.heading_tolerance_deg)
+    return _dataset(root, f"{rule}{source}", database, queries, positives)
 
 
 def _by_frame(root: Path, protocol: Protocol, database: PlaceSplit, queries: PlaceSplit) -> PlaceDataset:
@@ -115,7 +125,7 @@ def _dataset(root: Path, rule: str, database: PlaceSplit, queries: PlaceSplit, p
 
 
 def _require_frames_alone(protocol: Protocol) -> None:
-    for name in ("radius_m", "positions"):
+    for name in ("radius_m", "heading_tolerance_deg", "positions"):
         if name in protocol.chosen:
             raise BadInputError(
                 f"--{name.replace('_', '-')} compares positions, --frame-tolerance and --query-step count frames; "
@@ -196,6 +206,7 @@ LAYOUT = Layout(
             "database",
             "queries",
             "radius_m",
+            "heading_tolerance_deg",
             "frame_tolerance",
             "query_step",
             "positions",

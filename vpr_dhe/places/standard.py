@@ -18,7 +18,7 @@ from jaxtyping import Int64
 
 from vpr_dhe.errors import DatasetError
 from vpr_dhe.images import list_images
-from vpr_dhe.places.base import RADIUS_M, Layout, PlaceDataset, PlaceSplit, Protocol, positives_within
+from vpr_dhe.places.base import RADIUS_M, Layout, PlaceDataset, PlaceSplit, Protocol, positives_facing, positives_within
 from vpr_dhe.records import ImageRecord, MetricPosition
 
 DATABASE, QUERIES = "database", "queries"
@@ -114,6 +114,7 @@ def read_standard(
     *,
     split: str = "test",
     radius_m: float = RADIUS_M,
+    heading_tolerance_deg: float | None = None,
     database: str = DATABASE,
     queries: str = QUERIES,
 ) -> PlaceDataset:
@@ -128,15 +129,27 @@ def read_standard(
         raise DatasetError(f"{folder} does not exist; found {found or 'no split'}; choose one with --split")
     require_folders(folder, database, queries)
     known, asked = read_split(folder / database), read_split(folder / queries)
+    positives, rule = positives_by_position(known, asked, radius_m, heading_tolerance_deg)
     names = "" if (database, queries) == (DATABASE, QUERIES) else f" {database} and {queries},"
     return PlaceDataset(
         root.resolve().name,
-        f"standard layout, {split},{names} within {radius_m:g} m",
+        f"standard layout, {split},{names} {rule}",
         known,
         asked,
-        positives_within(known, asked, radius_m),
+        positives,
         panoramas_of(known.records),
     )
+
+
+def positives_by_position(
+    database: PlaceSplit, queries: PlaceSplit, radius_m: float, heading_tolerance_deg: float | None
+) -> tuple[tuple[Int64[np.ndarray, " _found"], ...], str]:
+    """The images that are near and, if that is asked for, look the same way; and this rule in words."""
+    positives, rule = positives_within(database, queries, radius_m), f"within {radius_m:g} m"
+    if heading_tolerance_deg is None:
+        return positives, rule
+    facing = positives_facing(database, queries, positives, heading_tolerance_deg)
+    return facing, f"{rule} and {heading_tolerance_deg:g} degrees of heading"
 
 
 def require_folders(parent: Path, database: str, queries: str) -> None:
@@ -162,6 +175,7 @@ def _read(root: Path, protocol: Protocol) -> PlaceDataset:
         root,
         split=protocol.split or "test",
         radius_m=RADIUS_M if protocol.radius_m is None else protocol.radius_m,
+        heading_tolerance_deg=protocol.heading_tolerance_deg,
         database=protocol.database or DATABASE,
         queries=protocol.queries or QUERIES,
     )
@@ -170,7 +184,7 @@ def _read(root: Path, protocol: Protocol) -> PlaceDataset:
 LAYOUT = Layout(
     name="vpr",
     expected="images/{train,val,test}/{database,queries}, with names like @utm_east@utm_north@...jpg",
-    options=frozenset({"split", "radius_m", "database", "queries"}),
+    options=frozenset({"split", "radius_m", "heading_tolerance_deg", "database", "queries"}),
     recognises=_recognises,
     read=_read,
 )

@@ -1,0 +1,148 @@
+"""The table of accuracy: all models and verifiers on all data sets that are found.
+
+    python benchmarks/accuracy.py FOLDER
+
+looks at a folder and at those in it, reads each that is a data set of places or of image pairs, and writes
+`benchmarks/results/accuracy.md` and `accuracy.json`. Features of databases are kept in `--cache` between runs.
+"""
+
+import argparse
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from measuring import write_result
+
+from vpr_dhe.errors import VerifierError
+from vpr_dhe.estimators import METHODS
+from vpr_dhe.evaluation.feature_cache import FeatureCache
+from vpr_dhe.evaluation.pair_runs import evaluate_pairs
+from vpr_dhe.evaluation.provenance import provenance
+from vpr_dhe.evaluation.runs import RETRIEVAL, EvaluationResult, evaluate
+from vpr_dhe.features.base import Extractor
+from vpr_dhe.features.extractor import load_extractor
+from vpr_dhe.localizer import build_aligner, build_verifiers
+from vpr_dhe.models.catalogue import BUNDLED
+from vpr_dhe.places import LAYOUTS, PlaceDataset, Protocol, read_places
+from vpr_dhe.places.pairs import read_pairs, recognise_pairs
+from vpr_dhe.report.alignment import alignment_document, alignment_table
+from vpr_dhe.report.evaluation import evaluation_document, evaluation_table
+
+RESULTS = Path(__file__).parent / "results"
+VERIFIERS = ("magsac", "poselib")
+
+
+def folders_in(root: Path) -> list[Path]:
+    """The folder itself and those in it, two levels deep, in order."""
+    return [root, *sorted(path for depth in ("*", "*/*") for path in root.glob(depth) if path.is_dir())]
+
+
+def find_places(root: Path, frame_tolerance: int) -> Iterator[PlaceDataset]:
+    """Data sets of places; the tolerance is for those whose images correspond by their order."""
+    for folder in folders_in(root):
+        layout = next((layout for layout in LAYOUTS.values() if layout.recognises(folder)), None)
+        if layout is None:
+            continue
+        dataset = read_places(folder)
+        if "frame_tolerance" in layout.options and all(r.position is None for r in dataset.queries.records):
+            dataset = read_places(folder, protocol=Protocol(frame_tolerance=frame_tolerance))
+        yield dataset
+        if layout.name == "vpr" and all(r.heading_deg is not None for r in dataset.queries.records):
+            yield read_places(folder, protocol=Protocol(heading_tolerance_deg=0.0))
+
+
+def verifiers_for(extractor: Extractor) -> list[str]:
+    """Two robust ones, and every one that needs a head which this model has."""
+    names = list(VERIFIERS)
+    for name, method in METHODS.items():
+        if not method.works_with_any_model:
+            try:
+                method.build(extractor.model_file)
+            except VerifierError:
+                continue
+            names.append(name)
+    return names
+
+
+def measure(dataset: PlaceDataset, model: str, cache: Path) -> EvaluationResult:
+    """One data set with one model."""
+    extractor = load_extractor(model)
+    index = FeatureCache(cache).index(dataset.database, extractor)
+    return evaluate(dataset, index, extractor, build_verifiers(verifiers_for(extractor), extractor))
+
+
+def markdown(results: Sequence[EvaluationResult]) -> str:
+    """All data sets in one table."""
+    ranks = results[0].settings.ranks
+    header = ["data set", "model", "method", *(f"R@{rank}" for rank in ranks), "mAP@20", "R@100%P", "ms/query"]
+    lines = [header, ["---"] * len(header)]
+    for result in results:
+        for method in result.methods:
+            scores = method.scores
+            if scores is None or scores.precision_recall is None:
+                continue
+            spent = method.median_ms if method.name == RETRIEVAL else result.retrieval.median_ms + method.median_ms
+            lines.append(
+                [
+                    f"{result.dataset.name}, {result.dataset.protocol}",
+                    result.model,
+                    method.name if method.name == RETRIEVAL else f"{method.name}, top {result.settings.rerank}",
+                    *(f"{scores.recall[rank]:.1f}" for rank in ranks),
+                    f"{scores.mean_average_precision[max(ranks)]:.1f}",
+                    f"{scores.precision_recall.recall_at_full_precision:.1f}",
+                    f"{result.extract_ms + spent:.0f}",
+                ]
+            )
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+@contextmanager
+def folder_for(cache: Path | None) -> Iterator[Path]:
+    """A folder to keep, or one for this run."""
+    if cache:
+        yield cache
+        return
+    with tempfile.TemporaryDirectory(prefix="vpr-dhe-accuracy-") as folder:
+        yield Path(folder)
+
+
+def measure_pairs(root: Path, methods: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every set of image pairs, as a table and a document."""
+    for folder in folders_in(root):
+        if recognise_pairs(folder) is not None:
+            aligners = {name: build_aligner(name, None) for name in methods}
+            result = evaluate_pairs(read_pairs(folder), aligners)
+            yield alignment_table(result), alignment_document(result, provenance())
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--models", nargs="+", default=list(BUNDLED), help="names or files; all that are bundled")
+    parser.add_argument("--frame-tolerance", type=int, default=2, help="where images correspond by their order")
+    parser.add_argument("--pairs", nargs="*", default=[], metavar="METHOD", help="also align image pairs, by these")
+    parser.add_argument("--cache", type=Path, help="keep features of databases here")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
+    arguments = parser.parse_args()
+    results: list[EvaluationResult] = []
+    with folder_for(arguments.cache) as cache:
+        for dataset in find_places(arguments.folder, arguments.frame_tolerance):
+            for model in arguments.models:
+                results.append(measure(dataset, model, cache))
+                print(evaluation_table(results[-1]), end="\n\n", flush=True)
+    pairs = []
+    if arguments.pairs:
+        for table, document in measure_pairs(arguments.folder, arguments.pairs):
+            print(table, end="\n\n", flush=True)
+            pairs.append(document)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    (arguments.out / "accuracy.md").write_text(f"{markdown(results)}\n" if results else "")
+    documents = [evaluation_document(result, provenance()) for result in results]
+    write_result(arguments.out / "accuracy.json", "accuracy", {"places": documents, "pairs": pairs})
+
+
+if __name__ == "__main__":
+    main()
