@@ -8,7 +8,7 @@ looks at a folder and at those in it, reads each that is a data set of places or
 
 import argparse
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,17 +34,19 @@ RESULTS = Path(__file__).parent / "results"
 VERIFIERS = ("magsac", "poselib")
 
 
-def folders_in(root: Path) -> list[Path]:
-    """The folder itself and those in it, two levels deep, in order."""
-    return [root, *sorted(path for depth in ("*", "*/*") for path in root.glob(depth) if path.is_dir())]
+def find(root: Path, recognises: Callable[[Path], bool], depth: int = 2) -> Iterator[Path]:
+    """The folder itself or those in it that are recognised; what lies in one of them is part of it."""
+    if recognises(root):
+        yield root
+    elif depth:
+        for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+            yield from find(folder, recognises, depth - 1)
 
 
 def find_places(root: Path, frame_tolerance: int) -> Iterator[PlaceDataset]:
     """Data sets of places; the tolerance is for those whose images correspond by their order."""
-    for folder in folders_in(root):
-        layout = next((layout for layout in LAYOUTS.values() if layout.recognises(folder)), None)
-        if layout is None:
-            continue
+    for folder in find(root, lambda path: any(layout.recognises(path) for layout in LAYOUTS.values())):
+        layout = next(layout for layout in LAYOUTS.values() if layout.recognises(folder))
         dataset = read_places(folder)
         if "frame_tolerance" in layout.options and all(r.position is None for r in dataset.queries.records):
             dataset = read_places(folder, protocol=Protocol(frame_tolerance=frame_tolerance))
@@ -110,11 +112,9 @@ def folder_for(cache: Path | None) -> Iterator[Path]:
 
 def measure_pairs(root: Path, methods: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Every set of image pairs, as a table and a document."""
-    for folder in folders_in(root):
-        if recognise_pairs(folder) is not None:
-            aligners = {name: build_aligner(name, None) for name in methods}
-            result = evaluate_pairs(read_pairs(folder), aligners)
-            yield alignment_table(result), alignment_document(result, provenance())
+    for folder in find(root, lambda path: recognise_pairs(path) is not None):
+        result = evaluate_pairs(read_pairs(folder), {name: build_aligner(name, None) for name in methods})
+        yield alignment_table(result), alignment_document(result, provenance())
 
 
 def main() -> None:

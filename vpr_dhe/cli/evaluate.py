@@ -27,9 +27,12 @@ if TYPE_CHECKING:
 NAME = "evaluate"
 _DEFAULT_MODEL, _DEFAULT_VERIFIER = "sift-vlad", "magsac"
 _AUTO, _NONE = "auto", "none"
+# What the command looks at where DATA holds image pairs.
+_ABOUT_PAIRS = frozenset({"data", "layout", "verifier", "model", "queries_limit", "out"})
 
 
 def run(
+    context: typer.Context,
     data: Annotated[Path, typer.Argument(help="Data set in a layout as published, or a folder of image pairs.")],
     layout: Annotated[
         str,
@@ -99,7 +102,7 @@ def run(
         ground_truth=ground_truth,
     )
     if _holds_pairs(data, layout):
-        _require_no_places(protocol, predictions)
+        _require_about_pairs(context)
         _evaluate_pairs(data, layout, names, model, queries_limit, out)
         return
     settings = Settings(parse_ranks(recall_at), rerank, _denominator(denominator), one_per_panorama)
@@ -175,12 +178,14 @@ def _holds_pairs(data: Path, layout: str) -> bool:
     return layout in PAIR_LAYOUTS or (layout == _AUTO and recognise_pairs(data) is not None)
 
 
-def _require_no_places(protocol: "Protocol", predictions: Path | None) -> None:
+def _require_about_pairs(context: typer.Context) -> None:
+    """Raise where an option was given that image pairs have no use for."""
     from vpr_dhe.errors import BadInputError
 
-    chosen = [*protocol.chosen, *(["predictions"] if predictions else [])]
-    if chosen:
-        raise BadInputError(f"--{chosen[0].replace('_', '-')} is about places, and these are image pairs; leave it out")
+    for name in context.params:
+        source = context.get_parameter_source(name)
+        if name not in _ABOUT_PAIRS and source is not None and source.name == "COMMANDLINE":
+            raise BadInputError(f"--{name.replace('_', '-')} is about places, and these are image pairs; leave it out")
 
 
 def _evaluate_pairs(

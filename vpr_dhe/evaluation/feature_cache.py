@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vpr_dhe.features.base import Extractor
-from vpr_dhe.index.manifest import AUTO
+from vpr_dhe.index.manifest import AUTO, FORMAT
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.places.base import PlaceSplit
 from vpr_dhe.records import Progress
@@ -33,7 +33,7 @@ class FeatureCache:
         progress: Progress = lambda _: None,
     ) -> PlaceIndex:
         """Open the index of a database, made or brought up to date where needed."""
-        folder = self.folder / _key(database, [extractor.spec.fingerprint, codec, index_type])
+        folder = self.folder / _key(database, [FORMAT, extractor.spec.fingerprint, codec, index_type])
         if PlaceIndex.is_started(folder):
             index = PlaceIndex.open(folder)
         else:

@@ -7,7 +7,7 @@ from typing import TypeAlias
 import numpy as np
 from jaxtyping import Bool, Int64
 
-Positives: TypeAlias = Sequence[Int64[np.ndarray, " _found"]]
+RightRows: TypeAlias = Sequence[Int64[np.ndarray, " _found"]]
 Predictions: TypeAlias = Sequence[Sequence[int]]
 
 
@@ -20,12 +20,12 @@ class Denominator(StrEnum):
     """Queries with a right answer in the database, as the MSLS benchmark counts."""
 
 
-def counted(positives: Positives, denominator: Denominator) -> list[int]:
+def counted(positives: RightRows, denominator: Denominator) -> list[int]:
     """The numbers of the queries that count."""
     return [query for query, right in enumerate(positives) if denominator is Denominator.all or right.size > 0]
 
 
-def recall_at(predictions: Predictions, positives: Positives, ranks: Sequence[int]) -> dict[int, float]:
+def recall_at(predictions: Predictions, positives: RightRows, ranks: Sequence[int]) -> dict[int, float]:
     """Recall@N: the percentage of these queries with a positive among their first N predictions.
 
     Args:
@@ -37,7 +37,7 @@ def recall_at(predictions: Predictions, positives: Positives, ranks: Sequence[in
     return {rank: 100.0 * sum(hit < rank for hit in first_hits) / len(first_hits) for rank in ranks}
 
 
-def mean_average_precision_at(predictions: Predictions, positives: Positives, ranks: Sequence[int]) -> dict[int, float]:
+def mean_average_precision_at(predictions: Predictions, positives: RightRows, ranks: Sequence[int]) -> dict[int, float]:
     """mAP@N in percent over the queries with a positive; it is not defined for the others.
 
     The average precision of a query with P positives is the sum of the precisions at those of its first N ranks that

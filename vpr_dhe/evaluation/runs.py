@@ -9,12 +9,12 @@ import numpy as np
 from vpr_dhe.candidates import PinnedIndex
 from vpr_dhe.errors import BadInputError, ImageError
 from vpr_dhe.evaluation.precision_recall import PrecisionRecall, precision_recall
-from vpr_dhe.evaluation.recall import Denominator, Positives, counted, mean_average_precision_at, recall_at
+from vpr_dhe.evaluation.recall import Denominator, counted, mean_average_precision_at, recall_at
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.index.manifest import AUTO, SkippedImage
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.localizer import Candidate, rerank, retrieve
-from vpr_dhe.places.base import PlaceDataset
+from vpr_dhe.places.base import PlaceDataset, Positives
 from vpr_dhe.records import Progress
 from vpr_dhe.verification import Verifier
 

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -15,6 +16,10 @@ from vpr_dhe.records import GeoPosition, ImageRecord, MetricPosition, Position
 
 RADIUS_M = 25.0
 """The distance up to which an image shows the query's place, in nearly all of the field's protocols."""
+
+
+Positives: TypeAlias = tuple[Int64[np.ndarray, " _found"], ...]
+"""For each query the sorted rows of the database images that show its place."""
 
 
 @dataclass(frozen=True)
@@ -40,16 +45,16 @@ class PlaceSplit:
 class PlaceDataset:
     """Database and queries with their ground truth.
 
-    `protocol` states in words what was read and what counts as right. `positives` holds, for each query, the sorted row
-    numbers of the database images that show its place; None where the ground truth is not public. `panoramas` gives for
-    each database image the number of the panorama that it was cut from, where that is known.
+    `protocol` states in words what was read and what counts as right. `positives` is None where the ground truth is not
+    public. `panoramas` gives for each database image the number of the panorama that it was cut from, where that is
+    known.
     """
 
     name: str
     protocol: str
     database: PlaceSplit
     queries: PlaceSplit
-    positives: tuple[Int64[np.ndarray, " _found"], ...] | None
+    positives: Positives | None
     panoramas: Int64[np.ndarray, " _database"] | None = None
 
     def __post_init__(self) -> None:
@@ -133,9 +138,7 @@ def _spoken(option: str) -> str:
     return "--" + option.replace("_", "-")
 
 
-def positives_within(
-    database: PlaceSplit, queries: PlaceSplit, radius_m: float
-) -> tuple[Int64[np.ndarray, " _found"], ...]:
+def positives_within(database: PlaceSplit, queries: PlaceSplit, radius_m: float) -> Positives:
     """For each query the database images at most `radius_m` away, the radius itself included.
 
     Metric positions are compared in their plane; positions in degrees by the straight line between them, which for
@@ -151,9 +154,9 @@ def positives_within(
 def positives_facing(
     database: PlaceSplit,
     queries: PlaceSplit,
-    positives: Sequence[Int64[np.ndarray, " _found"]],
+    positives: Positives,
     tolerance_deg: float,
-) -> tuple[Int64[np.ndarray, " _found"], ...]:
+) -> Positives:
     """Of the positives those whose heading differs from the query's by at most `tolerance_deg`, itself included.
 
     Raises:
@@ -166,9 +169,7 @@ def positives_facing(
     return tuple(rows[turned <= tolerance_deg] for rows, turned in zip(positives, differences, strict=True))
 
 
-def positives_by_frame(
-    database_count: int, frames: Sequence[int], tolerance: int
-) -> tuple[Int64[np.ndarray, " _found"], ...]:
+def positives_by_frame(database_count: int, frames: Sequence[int], tolerance: int) -> Positives:
     """For the query of each frame the database images of frames `frame - tolerance` to `frame + tolerance`."""
     everything = np.arange(database_count, dtype=np.int64)
     return tuple(everything[max(0, frame - tolerance) : max(0, frame + tolerance + 1)] for frame in frames)

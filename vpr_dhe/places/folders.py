@@ -18,6 +18,7 @@ from vpr_dhe.places.base import (
     Layout,
     PlaceDataset,
     PlaceSplit,
+    Positives,
     Protocol,
     positives_by_frame,
 )
@@ -36,6 +37,7 @@ from vpr_dhe.records import ImageRecord
 
 # Looking into every file of two large folders only to find that a film carries no positions would take minutes.
 _EXIF_PROBES = 8
+_BESIDE_GROUND_TRUTH = frozenset({"database", "queries", "ground_truth", "radius_m"})
 _DIGITS = re.compile(r"(\d+)")
 
 
@@ -63,13 +65,9 @@ def read_folders(root: Path, protocol: Protocol | None = None) -> PlaceDataset:
 
 
 def _by_file(root: Path, protocol: Protocol, file: Path, database: PlaceSplit, queries: PlaceSplit) -> PlaceDataset:
-    clash = [
-        name
-        for name in ("frame_tolerance", "query_step", "positions", "heading_tolerance_deg")
-        if name in protocol.chosen
-    ]
+    clash = next((name for name in protocol.chosen if name not in _BESIDE_GROUND_TRUTH), None)
     if clash:
-        raise BadInputError(f"--ground-truth says what is right, and so does --{clash[0].replace('_', '-')}; give one")
+        raise BadInputError(f"--ground-truth says what is right, and so does --{clash.replace('_', '-')}; give one")
     truth = read_ground_truth(file, database, queries, protocol.radius_m)
     return _dataset(root, truth.rule, database, queries, truth.positives)
 
@@ -119,7 +117,7 @@ def _frames_of_names(database: PlaceSplit, queries: PlaceSplit) -> list[int] | N
     return None if None in frames else [frame for frame in frames if frame is not None]
 
 
-def _dataset(root: Path, rule: str, database: PlaceSplit, queries: PlaceSplit, positives: tuple) -> PlaceDataset:
+def _dataset(root: Path, rule: str, database: PlaceSplit, queries: PlaceSplit, positives: Positives) -> PlaceDataset:
     protocol = f"folders {database.folder.name} and {queries.folder.name}, {rule}"
     return PlaceDataset(root.resolve().name, protocol, database, queries, positives, panoramas_of(database.records))
 

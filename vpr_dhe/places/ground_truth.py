@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64
 
 from vpr_dhe.errors import DatasetError
-from vpr_dhe.places.base import PlaceSplit
+from vpr_dhe.places.base import PlaceSplit, Positives
 from vpr_dhe.places.image_table import Sheet, TableForm, image_path, paths_by_name, read_sheet
 from vpr_dhe.places.neighbours import rows_within
 
@@ -53,7 +53,7 @@ _ARRAYS = f"{_QUERY_POSITIONS}, {_DATABASE_POSITIONS} and {_RADIUS}"
 class GroundTruth:
     """For each query the sorted rows of the database images that are right, and the rule in words."""
 
-    positives: tuple[Int64[np.ndarray, " _found"], ...]
+    positives: Positives
     rule: str
 
 
@@ -85,7 +85,7 @@ def read_ground_truth(path: Path, database: PlaceSplit, queries: PlaceSplit, rad
     return GroundTruth(_listed(read_sheet(path, _FORM), database, queries), f"right as listed in {path.name}")
 
 
-def _listed(sheet: Sheet, database: PlaceSplit, queries: PlaceSplit) -> tuple[Int64[np.ndarray, " _found"], ...]:
+def _listed(sheet: Sheet, database: PlaceSplit, queries: PlaceSplit) -> Positives:
     right: list[set[int]] = [set() for _ in queries.records]
     for query, image in zip(_rows(sheet, _QUERY, queries), _rows(sheet, _DATABASE, database), strict=True):
         right[query].add(image)

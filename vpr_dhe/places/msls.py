@@ -18,7 +18,7 @@ import pandas as pd
 from jaxtyping import Bool, Int64
 
 from vpr_dhe.errors import DatasetError
-from vpr_dhe.places.base import RADIUS_M, Layout, PlaceDataset, PlaceSplit, Protocol, positives_within
+from vpr_dhe.places.base import RADIUS_M, Layout, PlaceDataset, PlaceSplit, Positives, Protocol, positives_within
 from vpr_dhe.records import ImageRecord, MetricPosition
 
 # Which cities each split has, and their order: mapillary_sls/datasets/msls.py of github.com/mapillary/mapillary_sls.
@@ -408,9 +408,7 @@ def _midnight(date: str) -> float | None:
         return None
 
 
-def _positives_by_city(
-    root: Path, cities: Iterable[_City], radius_m: float
-) -> tuple[Int64[np.ndarray, " _found"], ...]:
+def _positives_by_city(root: Path, cities: Iterable[_City], radius_m: float) -> Positives:
     """Right answers of each city's queries among its own images, as rows of the database of all cities."""
     positives: list[np.ndarray] = []
     offset = 0

@@ -18,7 +18,16 @@ from jaxtyping import Int64
 
 from vpr_dhe.errors import DatasetError
 from vpr_dhe.images import list_images
-from vpr_dhe.places.base import RADIUS_M, Layout, PlaceDataset, PlaceSplit, Protocol, positives_facing, positives_within
+from vpr_dhe.places.base import (
+    RADIUS_M,
+    Layout,
+    PlaceDataset,
+    PlaceSplit,
+    Positives,
+    Protocol,
+    positives_facing,
+    positives_within,
+)
 from vpr_dhe.records import ImageRecord, MetricPosition
 
 DATABASE, QUERIES = "database", "queries"
@@ -143,7 +152,7 @@ def read_standard(
 
 def positives_by_position(
     database: PlaceSplit, queries: PlaceSplit, radius_m: float, heading_tolerance_deg: float | None
-) -> tuple[tuple[Int64[np.ndarray, " _found"], ...], str]:
+) -> tuple[Positives, str]:
     """The images that are near and, if that is asked for, look the same way; and this rule in words."""
     positives, rule = positives_within(database, queries, radius_m), f"within {radius_m:g} m"
     if heading_tolerance_deg is None:
