@@ -204,6 +204,7 @@ def test_malformed_data_sets_are_explained_in_one_sentence(run, places, photos):
     assert "layout vpr has no --frame-tolerance; it takes --database" in complaint("--frame-tolerance", 1)
     assert "val does not exist; found test" in complaint("--split", "val")
     assert "unknown verifier" in complaint("--verifier", "magsac,magic")
+    assert "cannot be made" in complaint("--cache", photos / "0.jpg" / "cache")
     (queries / "holiday.jpg").write_bytes((photos / "0.jpg").read_bytes())
     assert "holiday.jpg has no position; expected a name like @utm_east" in complaint()
     (queries / "holiday.jpg").unlink()

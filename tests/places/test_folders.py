@@ -44,6 +44,13 @@ def test_a_query_is_the_frame_of_its_name_where_all_have_one(tmp_path):
     assert "same name" in read_places(root, protocol=Protocol(frame_tolerance=1)).protocol
 
 
+def test_folders_that_nothing_relates_are_not_compared(tmp_path):
+    root = frames(tmp_path, ["a.jpg", "b.jpg", "c.jpg"], ["x.jpg"])
+    with pytest.raises(DatasetError, match=r"nothing says which of the 3 images .* give --positions"):
+        read_places(root)
+    assert positives(root, frame_tolerance=1) == [["a.jpg", "b.jpg"]]
+
+
 def test_every_nth_query_keeps_its_frame(tmp_path):
     root = frames(tmp_path, [f"{n:03d}.png" for n in range(40)], [f"q{n:03d}.png" for n in range(40)])
     dataset = read_places(root, protocol=Protocol(frame_tolerance=1, query_step=10))

@@ -1,5 +1,6 @@
 """What commands share: devices, progress, checks of options."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -85,6 +86,16 @@ def require_writable(path: Path | None) -> None:
     if path.is_dir() or not path.parent.is_dir():
         found = "is a folder" if path.is_dir() else "lies in a folder that does not exist"
         raise BadInputError(f"{path} {found}; give the name of a file in an existing folder")
+
+
+def require_folder(folder: Path, option: str) -> None:
+    """Make a folder that something is to be kept in, or find out before the work that this is not possible."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInputError(f"{option}: folder {folder} cannot be made ({error.strerror}); give another") from error
+    if not os.access(folder, os.W_OK):
+        raise BadInputError(f"{option}: nothing can be written into {folder}; give another folder")
 
 
 def parse_names(given: Sequence[str]) -> tuple[str, ...]:

@@ -1,7 +1,8 @@
 """`vpr-dhe evaluate`: recall@N of a model and its verifiers on a data set, or corner errors on image pairs."""
 
+import inspect
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,6 +16,7 @@ from vpr_dhe.cli.common import (
     parse_ranks,
     pick_device,
     progress_bar,
+    require_folder,
     require_writable,
     say,
     say_skipped,
@@ -32,7 +34,6 @@ _ABOUT_PAIRS = frozenset({"data", "layout", "verifier", "model", "queries_limit"
 
 
 def run(
-    context: typer.Context,
     data: Annotated[Path, typer.Argument(help="Data set in a layout as published, or a folder of image pairs.")],
     layout: Annotated[
         str,
@@ -78,6 +79,8 @@ def run(
     batch_size: Annotated[int, typer.Option(min=1, help="Database images per step of the extractor.")] = 8,
 ) -> None:
     """Measure how often the right place is among the first N, and what each verifier makes of it."""
+    options = dict(locals())
+
     from vpr_dhe.evaluation.feature_cache import FeatureCache
     from vpr_dhe.evaluation.provenance import provenance
     from vpr_dhe.evaluation.runs import Settings, evaluate
@@ -102,7 +105,7 @@ def run(
         ground_truth=ground_truth,
     )
     if _holds_pairs(data, layout):
-        _require_about_pairs(context)
+        _require_about_pairs(options)
         _evaluate_pairs(data, layout, names, model, queries_limit, out)
         return
     settings = Settings(parse_ranks(recall_at), rerank, _denominator(denominator), one_per_panorama)
@@ -168,6 +171,7 @@ def _cache_folder(cache: str) -> Iterator[Path]:
         return
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     folder = Path(base) / "vpr-dhe" / "databases" if cache == _AUTO else Path(cache)
+    require_folder(folder, "--cache")
     say(f"features of databases are kept in {folder} (--cache)")
     yield folder
 
@@ -178,13 +182,12 @@ def _holds_pairs(data: Path, layout: str) -> bool:
     return layout in PAIR_LAYOUTS or (layout == _AUTO and recognise_pairs(data) is not None)
 
 
-def _require_about_pairs(context: typer.Context) -> None:
-    """Raise where an option was given that image pairs have no use for."""
+def _require_about_pairs(options: Mapping[str, object]) -> None:
+    """Raise where an option was chosen that image pairs have no use for."""
     from vpr_dhe.errors import BadInputError
 
-    for name in context.params:
-        source = context.get_parameter_source(name)
-        if name not in _ABOUT_PAIRS and source is not None and source.name == "COMMANDLINE":
+    for name, parameter in inspect.signature(run).parameters.items():
+        if name not in _ABOUT_PAIRS and options[name] != parameter.default:
             raise BadInputError(f"--{name.replace('_', '-')} is about places, and these are image pairs; leave it out")
 
 

@@ -88,9 +88,21 @@ def _by_frame(root: Path, protocol: Protocol, database: PlaceSplit, queries: Pla
     elif (frames := _frames_of_names(database, queries)) is not None:
         rule = "same name"
     else:
+        _require_order(protocol, database, queries)
         rule, frames = "same place in the sorted folder", _multiples(queries, 1)
     positives = positives_by_frame(len(database.records), frames, tolerance)
     return _dataset(root, f"{rule}, tolerance {tolerance} frames", database, queries, positives)
+
+
+def _require_order(protocol: Protocol, database: PlaceSplit, queries: PlaceSplit) -> None:
+    """Folders of unequal length correspond by order only if the caller says so."""
+    counts = len(database.records), len(queries.records)
+    if protocol.frame_tolerance is None and counts[0] != counts[1]:
+        raise DatasetError(
+            f"nothing says which of the {counts[0]} images in {database.folder} are right for the {counts[1]} queries "
+            f"in {queries.folder}: they have neither positions nor equal names; give --positions or --ground-truth, or "
+            "--frame-tolerance if image i shows what query i shows"
+        )
 
 
 def _multiples(queries: PlaceSplit, step: int) -> list[int]:
