@@ -1,12 +1,13 @@
 """The table of accuracy: all models and verifiers on all data sets that are found.
 
-    python benchmarks/accuracy.py FOLDER
+    python benchmarks/accuracy.py FOLDER --frame-tolerance NAME=2 --pairs magsac poselib
 
-looks at a folder and at those in it, reads each that is a data set of places or of image pairs, and writes
-`benchmarks/results/accuracy.md` and `accuracy.json`. Features of databases are kept in `--cache` between runs.
+looks at a folder and at those in it, reads each that is a data set of places (and, with --pairs, of image pairs), and
+writes `benchmarks/results/accuracy.md` and `accuracy.json`. Features of databases are kept in `--cache` between runs.
 """
 
 import argparse
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from typing import Any
 
 from measuring import write_result
 
-from vpr_dhe.errors import VerifierError
+from vpr_dhe.errors import VerifierError, VprDheError
 from vpr_dhe.estimators import METHODS
 from vpr_dhe.evaluation.feature_cache import FeatureCache
 from vpr_dhe.evaluation.pair_runs import evaluate_pairs
@@ -43,16 +44,17 @@ def find(root: Path, recognises: Callable[[Path], bool], depth: int = 2) -> Iter
             yield from find(folder, recognises, depth - 1)
 
 
-def find_places(root: Path, frame_tolerance: int) -> Iterator[PlaceDataset]:
-    """Data sets of places; the tolerance is for those whose images correspond by their order."""
+def find_places(root: Path, tolerances: dict[str, int]) -> list[PlaceDataset]:
+    """Data sets of places, each by its own protocol, and where headings are known also by the strict one."""
+    found = []
     for folder in find(root, lambda path: any(layout.recognises(path) for layout in LAYOUTS.values())):
-        layout = next(layout for layout in LAYOUTS.values() if layout.recognises(folder))
-        dataset = read_places(folder)
-        if "frame_tolerance" in layout.options and all(r.position is None for r in dataset.queries.records):
-            dataset = read_places(folder, protocol=Protocol(frame_tolerance=frame_tolerance))
-        yield dataset
-        if layout.name == "vpr" and all(r.heading_deg is not None for r in dataset.queries.records):
-            yield read_places(folder, protocol=Protocol(heading_tolerance_deg=0.0))
+        try:
+            found.append(read_places(folder, protocol=Protocol(frame_tolerance=tolerances.get(folder.name))))
+            if all(record.heading_deg is not None for record in found[-1].queries.records):
+                found.append(read_places(folder, protocol=Protocol(heading_tolerance_deg=0.0)))
+        except VprDheError as error:
+            print(f"left out {folder}: {error}", file=sys.stderr)
+    return found
 
 
 def verifiers_for(extractor: Extractor) -> list[str]:
@@ -85,7 +87,6 @@ def markdown(results: Sequence[EvaluationResult]) -> str:
             scores = method.scores
             if scores is None or scores.precision_recall is None:
                 continue
-            spent = method.median_ms if method.name == RETRIEVAL else result.retrieval.median_ms + method.median_ms
             lines.append(
                 [
                     f"{result.dataset.name}, {result.dataset.protocol}",
@@ -94,10 +95,16 @@ def markdown(results: Sequence[EvaluationResult]) -> str:
                     *(f"{scores.recall[rank]:.1f}" for rank in ranks),
                     f"{scores.mean_average_precision[max(ranks)]:.1f}",
                     f"{scores.precision_recall.recall_at_full_precision:.1f}",
-                    f"{result.extract_ms + spent:.0f}",
+                    f"{result.total_ms(method):.0f}",
                 ]
             )
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def tolerance(text: str) -> tuple[str, int]:
+    """Read `NAME=FRAMES`."""
+    name, _, frames = text.partition("=")
+    return name, int(frames)
 
 
 @contextmanager
@@ -117,31 +124,39 @@ def measure_pairs(root: Path, methods: Sequence[str]) -> Iterator[tuple[str, dic
         yield alignment_table(result), alignment_document(result, provenance())
 
 
+def write(out: Path, results: Sequence[EvaluationResult], pairs: Sequence[dict[str, Any]]) -> None:
+    """Write what there is so far."""
+    if results:
+        (out / "accuracy.md").write_text(f"{markdown(results)}\n")
+    documents = [evaluation_document(result, provenance()) for result in results]
+    write_result(out / "accuracy.json", "accuracy", {"places": documents, "pairs": list(pairs)})
+
+
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--models", nargs="+", default=list(BUNDLED), help="names or files; all that are bundled")
-    parser.add_argument("--frame-tolerance", type=int, default=2, help="where images correspond by their order")
+    parser.add_argument(
+        "--frame-tolerance", nargs="*", type=tolerance, default=[], metavar="NAME=FRAMES", help="of a data set by order"
+    )
     parser.add_argument("--pairs", nargs="*", default=[], metavar="METHOD", help="also align image pairs, by these")
     parser.add_argument("--cache", type=Path, help="keep features of databases here")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
     arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
     results: list[EvaluationResult] = []
+    pairs: list[dict[str, Any]] = []
     with folder_for(arguments.cache) as cache:
-        for dataset in find_places(arguments.folder, arguments.frame_tolerance):
+        for dataset in find_places(arguments.folder, dict(arguments.frame_tolerance)):
             for model in arguments.models:
                 results.append(measure(dataset, model, cache))
                 print(evaluation_table(results[-1]), end="\n\n", flush=True)
-    pairs = []
-    if arguments.pairs:
-        for table, document in measure_pairs(arguments.folder, arguments.pairs):
-            print(table, end="\n\n", flush=True)
-            pairs.append(document)
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / "accuracy.md").write_text(f"{markdown(results)}\n" if results else "")
-    documents = [evaluation_document(result, provenance()) for result in results]
-    write_result(arguments.out / "accuracy.json", "accuracy", {"places": documents, "pairs": pairs})
+                write(arguments.out, results, pairs)
+    for table, document in measure_pairs(arguments.folder, arguments.pairs) if arguments.pairs else ():
+        print(table, end="\n\n", flush=True)
+        pairs.append(document)
+        write(arguments.out, results, pairs)
 
 
 if __name__ == "__main__":

@@ -187,7 +187,7 @@ def build_verifiers(names: Iterable[str], extractor: Extractor) -> dict[str, Ver
     return {name: verifier for name, verifier in built.items() if verifier is not None}
 
 
-def build_aligner(name: str, model: str | None) -> Callable[[Image, Image], Verification]:
+def build_aligner(name: str, model: str | None, device: str = "cpu") -> Callable[[Image, Image], Verification]:
     """Build a function that aligns two images: by sparse keypoints, or by dense features if a model is named.
 
     Raises:
@@ -195,7 +195,7 @@ def build_aligner(name: str, model: str | None) -> Callable[[Image, Image], Veri
     """
     if model is None:
         return partial(align, verifier=Verifier(build_estimator(name, None)))
-    extractor = load_extractor(model)
+    extractor = load_extractor(model, device)
     return partial(_align_by_features, extractor, Verifier(build_estimator(name, extractor.model_file)))
 
 

@@ -146,7 +146,7 @@ def test_pairs_with_known_homographies_are_evaluated(town, tmp_path):
     assert document["num_pairs"] == 2
     assert [method["method"] for method in document["methods"]] == ["magsac", "ransac"]
     assert (
-        "--radius-m is about places" in call("evaluate", photos, "--layout", "warps", "--radius-m", 3, expect=2).stderr
+        "only --layout, --verifier" in call("evaluate", photos, "--layout", "warps", "--radius-m", 3, expect=2).stderr
     )
 
 

@@ -115,7 +115,7 @@ def test_the_document_is_strict_json():
 def test_the_table_sets_methods_side_by_side():
     aligners = {"good": answering([np.eye(3)] * 4), "bad": answering([shift(2), None, None, None])}
     lines = alignment_table(evaluate_pairs(FOUR, aligners)).splitlines()
-    assert lines[0] == "four (made up): 4 pairs"
+    assert lines[0] == "four (made up): 4 pairs; sparse keypoints"
     cells = {line[:30].strip(): line[30:].split() for line in lines[3:-1] if line.startswith(("AUC", "median", "MACE"))}
     assert lines[1].split() == ["good", "bad"]
     assert cells["AUC@1 px, %"] == ["100.0", "0.0"]

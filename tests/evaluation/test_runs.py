@@ -1,19 +1,26 @@
 """An evaluation against one written out from the protocols' text, which shares nothing with it but the descriptors."""
 
 import math
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from vpr_dhe.errors import BadInputError
+from vpr_dhe.errors import BadInputError, DatasetError
 from vpr_dhe.estimators import build_estimator
 from vpr_dhe.evaluation.feature_cache import FeatureCache
 from vpr_dhe.evaluation.recall import Denominator
 from vpr_dhe.evaluation.runs import Settings, evaluate
+from vpr_dhe.features.aggregators import build_aggregator
+from vpr_dhe.features.backbones import build_backbone
+from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.images import decode_image
+from vpr_dhe.models.model_file import Architecture, ModelFile, save_model
 from vpr_dhe.places import Protocol, read_places
+from vpr_dhe.records import Preprocessing, Size
 from vpr_dhe.verification import Verifier
 
 RANKS = (1, 2, 5, 10)
@@ -116,13 +123,67 @@ def test_features_of_a_database_are_extracted_once(place_tree, thumbnail_extract
     assert again.retrieval.predictions == first.retrieval.predictions
     changed = images_of(root / "images/test/database")[3]
     changed.write_bytes(images_of(root / "images/test/database")[4].read_bytes())
-    extracted = sum(thumbnail_extractor.batches)
-    run(root, thumbnail_extractor, tmp_path / "cache")
-    assert sum(thumbnail_extractor.batches) - extracted == len(again.dataset.queries.records) + 1
     images_of(root / "images/test/database")[0].unlink()
     fewer = run(root, thumbnail_extractor, tmp_path / "cache")
     assert len(fewer.dataset.database.records) == 23
     assert max(one.row for best in fewer.retrieval.predictions for one in best) < 23
+
+
+def test_a_file_with_another_content_is_seen_whatever_its_time_and_size(place_tree, thumbnail_extractor, tmp_path):
+    root = place_tree(name=lambda number, east, north: f"@{east:.2f}@{north:.2f}@31@U@.bmp")
+    one, other = images_of(root / "images/test/database")[:2]
+    before = run(root, thumbnail_extractor, tmp_path / "cache")
+    contents, status = (one.read_bytes(), other.read_bytes()), one.stat()
+    for path, content in ((one, contents[1]), (other, contents[0])):
+        path.write_bytes(content)
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    warm, cold = (run(root, thumbnail_extractor, tmp_path / cache) for cache in ("cache", "another"))
+    assert warm.retrieval.predictions == cold.retrieval.predictions != before.retrieval.predictions
+
+
+def test_images_that_are_gone_or_damaged_are_no_longer_found(place_tree, thumbnail_extractor, tmp_path):
+    root = place_tree()
+    names = [path.name for path in images_of(root / "images/test/database")]
+    (root / "images/test/database_images_paths.txt").write_text("\n".join(names))
+    run(root, thumbnail_extractor, tmp_path / "cache")
+    (root / "images/test/database" / names[5]).write_bytes(b"no image")
+    (root / "images/test/database" / names[9]).unlink()
+    result = run(root, thumbnail_extractor, tmp_path / "cache")
+    assert [image.path for image in result.unreadable_database] == [names[5], names[9]]
+    assert {one.row for best in result.retrieval.predictions for one in best}.isdisjoint({5, 9})
+    for path in images_of(root / "images/test/database"):
+        path.write_bytes(b"no image")
+    with pytest.raises(DatasetError, match="none of the 24 database images"):
+        run(root, thumbnail_extractor, tmp_path / "cache")
+
+
+def test_images_of_equal_similarity_stay_in_the_order_of_the_database(place_tree, thumbnail_extractor, tmp_path):
+    root = place_tree()
+    paths = images_of(root / "images/test/database")
+    for path in paths[1:]:
+        path.write_bytes(paths[0].read_bytes())
+    result = run(root, thumbnail_extractor, tmp_path / "cache")
+    assert all([one.row for one in best] == list(range(10)) for best in result.retrieval.predictions)
+
+
+def test_a_network_answers_the_same_in_any_batch(place_tree, tmp_path):
+    torch.manual_seed(0)
+    parts = {
+        "backbone": build_backbone("cct_14_7x2_384", blocks=2, input_size=Size(96, 96)),
+        "aggregator": build_aggregator("gem-unit-cells"),
+    }
+    state = {f"{name}.{key}": value for name, part in parts.items() for key, value in part.state_dict().items()}
+    preprocessing = Preprocessing(96, 96, "bilinear", False, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+    architecture = Architecture("cct_14_7x2_384", "gem-unit-cells", 2)
+    save_model(ModelFile("random", architecture, preprocessing, "none", "none", state), tmp_path / "m.safetensors")
+    extractor = load_extractor(str(tmp_path / "m.safetensors"))
+    root = place_tree(difficulty=300.0)
+    runs = [
+        run(root, extractor, tmp_path / f"cache{size}", batch_size=size, verifiers=["magsac"]) for size in (1, 5, 24)
+    ]
+    for methods in zip(*(one.methods for one in runs), strict=True):
+        rows = [[[one.row for one in best] for best in method.predictions] for method in methods]
+        assert rows[0] == rows[1] == rows[2]
 
 
 def test_one_prediction_for_each_panorama(place_tree, thumbnail_extractor, tmp_path):
@@ -130,18 +191,20 @@ def test_one_prediction_for_each_panorama(place_tree, thumbnail_extractor, tmp_p
         return f"@{500_000 + number // 4 * 100:.2f}@{500_000:.2f}@54@S@@@pano{number // 4}@{number % 4:02d}@@@@@@@.jpg"
 
     root = place_tree(name=name)
-    settings = Settings((1, 3, 6), rerank=2, one_per_panorama=True)
+    settings = Settings((1, 3, 6), rerank=8, one_per_panorama=True)
     result = run(root, thumbnail_extractor, tmp_path / "cache", settings=settings, verifiers=["magsac"])
     for method in result.methods:
         for best in method.predictions:
             panoramas = [prediction.row // 4 for prediction in best]
             assert len(panoramas) == len(set(panoramas)) == 6
-    usual = run(root, thumbnail_extractor, tmp_path / "cache", settings=Settings((1, 3, 24)))
-    for best, everything in zip(result.retrieval.predictions, usual.retrieval.predictions, strict=True):
-        kept = {}
-        for prediction in everything:
-            kept.setdefault(prediction.row // 4, prediction)
-        assert list(kept.values()) == list(best)
+    every = Settings((24,), rerank=8)
+    usual = run(root, thumbnail_extractor, tmp_path / "cache", settings=every, verifiers=["magsac"])
+    for method, unlimited in zip(result.methods, usual.methods, strict=True):
+        for best, everything in zip(method.predictions, unlimited.predictions, strict=True):
+            kept = {}
+            for prediction in everything:
+                kept.setdefault(prediction.row // 4, prediction)
+            assert list(kept.values()) == list(best)
 
 
 def test_panoramas_must_be_known(place_tree, thumbnail_extractor, tmp_path):
@@ -167,7 +230,7 @@ def test_a_query_that_cannot_be_read_is_missed_and_named(place_tree, thumbnail_e
     root = place_tree()
     images_of(root / "images/test/queries")[2].write_bytes(b"no image")
     result = run(root, thumbnail_extractor, tmp_path / "cache", verifiers=["magsac"])
-    assert [image.path for image in result.unreadable] == [images_of(root / "images/test/queries")[2].name]
+    assert [image.path for image in result.unreadable_queries] == [images_of(root / "images/test/queries")[2].name]
     assert all(method.predictions[2] == () for method in result.methods)
     for path in images_of(root / "images/test/queries"):
         path.write_bytes(b"no image")

@@ -34,7 +34,7 @@ def test_frames_are_ordered_by_their_numbers(tmp_path):
     found = positives(root, frame_tolerance=1)
     assert found[2] == ["1.jpg", "2.jpg", "3.jpg"]
     assert found[10] == ["9.jpg", "10.jpg", "11.jpg"]
-    assert "same place in the sorted folder, tolerance 1 frames" in read_places(root).protocol.replace("0 f", "1 f")
+    assert "same place in the sorted folder, tolerance 0 frames" in read_places(root).protocol
 
 
 def test_a_query_is_the_frame_of_its_name_where_all_have_one(tmp_path):
@@ -49,6 +49,19 @@ def test_folders_that_nothing_relates_are_not_compared(tmp_path):
     with pytest.raises(DatasetError, match=r"nothing says which of the 3 images .* give --positions"):
         read_places(root)
     assert positives(root, frame_tolerance=1) == [["a.jpg", "b.jpg"]]
+
+
+def test_a_query_too_many_does_not_shift_the_others(tmp_path):
+    root = frames(tmp_path, [f"{n}.jpg" for n in range(10)], [*(f"{n}.jpg" for n in range(1, 10)), "99.jpg"])
+    with pytest.raises(DatasetError, match=r"99\.jpg has no image of its name .* 9 of the 10 queries have one"):
+        positives(root, frame_tolerance=1)
+
+
+def test_an_image_is_never_its_own_answer(tmp_path):
+    root = frames(tmp_path, ["1.jpg", "2.jpg"], ["1.jpg", "2.jpg"])
+    for database in ("queries", "./queries/", "."):
+        with pytest.raises(DatasetError, match="must not be its own answer"):
+            positives(root, database=database, queries="queries", frame_tolerance=1)
 
 
 def test_every_nth_query_keeps_its_frame(tmp_path):
@@ -101,6 +114,8 @@ def test_a_table_of_latitudes_and_longitudes_places_both_folders(tmp_path):
         + "".join(f"{name},{float(lat):.9f},{float(lon):.9f}\n" for name, (lat, lon) in places.items())
     )
     found = positives(root, positions=root / "positions.csv", radius_m=30.0)
+    spelled = {"database": "database/", "queries": str(root / "queries")}
+    assert positives(root, positions=root / "positions.csv", radius_m=30.0, **spelled) == found
     for n, names in enumerate(sorted(f"{n}.jpg" for n in range(10))):
         here = places[f"queries/{names}"]
         expected = {name for name in places if name.startswith("d") and geodesic_m(here, places[name]) <= 30}

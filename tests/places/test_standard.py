@@ -165,7 +165,12 @@ def test_malformed_trees_are_explained(tmp_path):
 
 
 def test_positions_of_different_zones_are_not_mixed(tmp_path):
-    touch_image(tmp_path / "images/test/database" / standard_name(0, 0))
-    touch_image(tmp_path / "images/test/queries" / standard_name(0, 0, zone="32@U"))
-    with pytest.raises(DatasetError, match=r"in UTM 31U.*in UTM 32U"):
+    for zone in ("31@U", "32@T"):
+        touch_image(tmp_path / "images/test/database" / standard_name(0, 0, zone=zone))
+    # 32U and 32T are bands of one plane; 31 and 32 are not.
+    touch_image(tmp_path / "images/test/queries" / standard_name(1, 0, zone="32@U"))
+    touch_image(tmp_path / "images/test/queries" / standard_name(2, 0, zone="33@U"))
+    assert [rows.tolist() for rows in read_places(tmp_path).positives] == [[1], []]
+    touch_image(tmp_path / "images/test/queries" / "@3.0@0.0@.jpg")
+    with pytest.raises(DatasetError, match=r"in a UTM zone.*in metres of 'UTM'"):
         read_places(tmp_path)

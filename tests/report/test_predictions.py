@@ -62,6 +62,9 @@ def test_every_format_says_the_same(evaluated, tmp_path):
     pairs = [(f"queries/{query}", f"database/{name}") for query, best in asked for name in best]
     kapture = (folder / "pairs-kapture.txt").read_text().splitlines()
     assert [tuple(line.split(", ")) for line in kapture if not line.startswith("#")] == pairs
+    scored = [line.split(", ") for line in (folder / "pairsfile-kapture.txt").read_text().splitlines()[2:]]
+    assert [(query, name) for query, name, _ in scored] == pairs
+    assert float(scored[0][2]) >= float(scored[1][2])
     assert [tuple(line.split()) for line in (folder / "pairs-hloc.txt").read_text().splitlines()] == pairs
 
     # The evaluation of Mapillary SLS reads its file so.

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from enum import StrEnum
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from vpr_dhe.errors import BadInputError
@@ -96,6 +97,20 @@ def require_folder(folder: Path, option: str) -> None:
         raise BadInputError(f"{option}: folder {folder} cannot be made ({error.strerror}); give another") from error
     if not os.access(folder, os.W_OK):
         raise BadInputError(f"{option}: nothing can be written into {folder}; give another folder")
+
+
+@contextmanager
+def kept_folder(choice: str, purpose: str) -> Iterator[Path]:
+    """Where --cache keeps what serves a purpose: in the user's cache, in a folder, or until the command ends."""
+    if choice == "none":
+        with TemporaryDirectory(prefix="vpr-dhe-") as folder:
+            yield Path(folder)
+        return
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = Path(base) / "vpr-dhe" / purpose if choice == "auto" else Path(choice)
+    require_folder(folder, "--cache")
+    say(f"features of {purpose} are kept in {folder} (--cache)")
+    yield folder
 
 
 def parse_names(given: Sequence[str]) -> tuple[str, ...]:

@@ -1,22 +1,19 @@
 """`vpr-dhe evaluate`: recall@N of a model and its verifiers on a data set, or corner errors on image pairs."""
 
-import inspect
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vpr_dhe.cli.common import (
     Device,
+    kept_folder,
     parse_names,
     parse_ranks,
     pick_device,
     progress_bar,
-    require_folder,
     require_writable,
     say,
     say_skipped,
@@ -24,13 +21,32 @@ from vpr_dhe.cli.common import (
 
 if TYPE_CHECKING:
     from vpr_dhe.evaluation.recall import Denominator
+    from vpr_dhe.evaluation.runs import Settings
     from vpr_dhe.places import PlaceDataset, Protocol
 
 NAME = "evaluate"
 _DEFAULT_MODEL, _DEFAULT_VERIFIER = "sift-vlad", "magsac"
-_AUTO, _NONE = "auto", "none"
-# What the command looks at where DATA holds image pairs.
-_ABOUT_PAIRS = frozenset({"data", "layout", "verifier", "model", "queries_limit", "out"})
+_AUTO = "auto"
+
+
+@dataclass(frozen=True)
+class _Features:
+    """How images are described, and how what describes a database is stored."""
+
+    model: str | None = None
+    device: Device = Device.auto
+    batch_size: int = 8
+    codec: str = _AUTO
+    index_type: str = _AUTO
+    cache: str = _AUTO
+
+
+@dataclass(frozen=True)
+class _Outputs:
+    """Where results go besides the table."""
+
+    results: Path | None
+    predictions: Path | None
 
 
 def run(
@@ -56,7 +72,9 @@ def run(
     frame_tolerance: Annotated[int | None, typer.Option(min=0, help="The same in frames, without positions.")] = None,
     query_step: Annotated[int | None, typer.Option(min=1, help="With frames: ask every n-th query.")] = None,
     queries_limit: Annotated[int | None, typer.Option(min=1, help="A quick look: ask only so many queries.")] = None,
-    model: Annotated[str | None, typer.Option(help="Model name or file; see `vpr-dhe models`. [sift-vlad]")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Model name or file; sift-vlad for places, sparse keypoints for pairs.")
+    ] = None,
     verifier: Annotated[
         list[str] | None, typer.Option(help="One or several verifiers, or none; see `vpr-dhe verifiers`. [magsac]")
     ] = None,
@@ -79,19 +97,10 @@ def run(
     batch_size: Annotated[int, typer.Option(min=1, help="Database images per step of the extractor.")] = 8,
 ) -> None:
     """Measure how often the right place is among the first N, and what each verifier makes of it."""
-    options = dict(locals())
-
-    from vpr_dhe.evaluation.feature_cache import FeatureCache
-    from vpr_dhe.evaluation.provenance import provenance
-    from vpr_dhe.evaluation.runs import Settings, evaluate
-    from vpr_dhe.features.extractor import load_extractor
-    from vpr_dhe.localizer import build_verifiers
+    from vpr_dhe.evaluation.runs import Settings
     from vpr_dhe.places import Protocol
-    from vpr_dhe.report.evaluation import evaluation_document, evaluation_table, write_document
-    from vpr_dhe.report.predictions import require_new_folder, write_predictions
 
     require_writable(out)
-    names = parse_names(verifier or [_DEFAULT_VERIFIER])
     protocol = Protocol(
         split=split,
         radius_m=radius_m,
@@ -104,52 +113,15 @@ def run(
         positions=positions,
         ground_truth=ground_truth,
     )
-    if _holds_pairs(data, layout):
-        _require_about_pairs(options)
-        _evaluate_pairs(data, layout, names, model, queries_limit, out)
-        return
     settings = Settings(parse_ranks(recall_at), rerank, _denominator(denominator), one_per_panorama)
-    if predictions:
-        require_new_folder(predictions)
-    dataset = _read(data, layout, protocol, queries_limit, predictions)
-    where = pick_device(device)
-    extractor = load_extractor(model or _DEFAULT_MODEL, where)
-    verifiers = build_verifiers(names, extractor)
-    with _cache_folder(cache) as kept:
-        with progress_bar(len(dataset.database.records), "database", "image") as bar:
-            index = FeatureCache(kept).index(
-                dataset.database,
-                extractor,
-                batch_size=batch_size,
-                codec=codec,
-                index_type=index_type,
-                progress=bar.update,
-            )
-        with progress_bar(len(dataset.queries.records), "queries", "image") as bar:
-            result = evaluate(dataset, index, extractor, verifiers, settings, progress=bar.update)
-    for image in result.unreadable:
-        say_skipped(image.path, image.reason)
-    print(evaluation_table(result))
-    if out:
-        write_document(evaluation_document(result, provenance(where)), out)
-    if predictions:
-        for note in write_predictions(result, predictions):
-            say(note)
-
-
-def _read(
-    data: Path, layout: str, protocol: "Protocol", queries_limit: int | None, predictions: Path | None
-) -> "PlaceDataset":
-    from vpr_dhe.errors import BadInputError
-    from vpr_dhe.places import read_places
-
-    dataset = read_places(data, layout, protocol)
-    if dataset.positives is None and predictions is None:
-        raise BadInputError(
-            f"the ground truth of {dataset.name} ({dataset.protocol}) is not public; "
-            "give --predictions FOLDER to write the file to submit"
-        )
-    return dataset if queries_limit is None else dataset.limited(queries_limit)
+    features = _Features(model, device, batch_size, codec, index_type, cache)
+    outputs = _Outputs(out, predictions)
+    names = parse_names(verifier or [_DEFAULT_VERIFIER])
+    if _holds_pairs(data, layout, protocol):
+        _require_about_pairs(protocol, settings, features, outputs)
+        _evaluate_pairs(data, layout, names, features, queries_limit, outputs)
+    else:
+        _evaluate_places(data, layout, protocol, names, settings, features, queries_limit, outputs)
 
 
 def _denominator(name: str) -> "Denominator":
@@ -162,51 +134,118 @@ def _denominator(name: str) -> "Denominator":
         raise BadInputError(f"--denominator is {name!r}; expected {' or '.join(Denominator)}") from None
 
 
-@contextmanager
-def _cache_folder(cache: str) -> Iterator[Path]:
-    """Where features of databases are kept: for good, or until the command ends."""
-    if cache == _NONE:
-        with TemporaryDirectory(prefix="vpr-dhe-") as folder:
-            yield Path(folder)
-        return
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(base) / "vpr-dhe" / "databases" if cache == _AUTO else Path(cache)
-    require_folder(folder, "--cache")
-    say(f"features of databases are kept in {folder} (--cache)")
-    yield folder
-
-
-def _holds_pairs(data: Path, layout: str) -> bool:
+def _holds_pairs(data: Path, layout: str, protocol: "Protocol") -> bool:
+    """Whether DATA is image pairs: by the layout's name, or by its folders if nothing speaks of places."""
+    from vpr_dhe.errors import BadInputError
+    from vpr_dhe.places import LAYOUTS
     from vpr_dhe.places.pairs import PAIR_LAYOUTS, recognise_pairs
 
-    return layout in PAIR_LAYOUTS or (layout == _AUTO and recognise_pairs(data) is not None)
+    known = [_AUTO, *LAYOUTS, *PAIR_LAYOUTS]
+    if layout not in known:
+        raise BadInputError(f"unknown layout {layout!r}; available: {', '.join(known)}")
+    return layout in PAIR_LAYOUTS or (layout == _AUTO and not protocol.chosen and recognise_pairs(data) is not None)
 
 
-def _require_about_pairs(options: Mapping[str, object]) -> None:
-    """Raise where an option was chosen that image pairs have no use for."""
+def _evaluate_places(
+    data: Path,
+    layout: str,
+    protocol: "Protocol",
+    names: Sequence[str],
+    settings: "Settings",
+    features: _Features,
+    queries_limit: int | None,
+    outputs: _Outputs,
+) -> None:
+    """Recall of retrieval and of each verifier on a data set of places."""
+    from vpr_dhe.evaluation.feature_cache import FeatureCache
+    from vpr_dhe.evaluation.provenance import provenance
+    from vpr_dhe.evaluation.runs import evaluate
+    from vpr_dhe.features.extractor import load_extractor
+    from vpr_dhe.localizer import build_verifiers
+    from vpr_dhe.report.evaluation import evaluation_document, evaluation_table, write_document
+    from vpr_dhe.report.predictions import require_new_folder, write_predictions
+
+    if outputs.predictions:
+        require_new_folder(outputs.predictions)
+    dataset = _read(data, layout, protocol, queries_limit, outputs)
+    device = pick_device(features.device)
+    extractor = load_extractor(features.model or _DEFAULT_MODEL, device)
+    verifiers = build_verifiers(names, extractor)
+    with kept_folder(features.cache, "databases") as cache:
+        with progress_bar(len(dataset.database.records), "database", "image") as bar:
+            index = FeatureCache(cache).index(
+                dataset.database,
+                extractor,
+                batch_size=features.batch_size,
+                codec=features.codec,
+                index_type=features.index_type,
+                progress=bar.update,
+            )
+        with progress_bar(len(dataset.queries.records), "queries", "image") as bar:
+            result = evaluate(dataset, index, extractor, verifiers, settings, progress=bar.update)
+    for split, images in (
+        (dataset.database, result.unreadable_database),
+        (dataset.queries, result.unreadable_queries),
+    ):
+        for image in images:
+            say_skipped(str(split.folder / image.path), image.reason)
+    print(evaluation_table(result))
+    if outputs.results:
+        write_document(evaluation_document(result, provenance(device)), outputs.results)
+    if outputs.predictions:
+        for note in write_predictions(result, outputs.predictions):
+            say(note)
+
+
+def _read(
+    data: Path, layout: str, protocol: "Protocol", queries_limit: int | None, outputs: _Outputs
+) -> "PlaceDataset":
     from vpr_dhe.errors import BadInputError
+    from vpr_dhe.places import read_places
 
-    for name, parameter in inspect.signature(run).parameters.items():
-        if name not in _ABOUT_PAIRS and options[name] != parameter.default:
-            raise BadInputError(f"--{name.replace('_', '-')} is about places, and these are image pairs; leave it out")
+    dataset = read_places(data, layout, protocol)
+    if dataset.positives is None and outputs.predictions is None:
+        raise BadInputError(
+            f"the ground truth of {dataset.name} ({dataset.protocol}) is not public; "
+            "give --predictions FOLDER to write the file to submit"
+        )
+    return dataset if queries_limit is None else dataset.limited(queries_limit)
+
+
+def _require_about_pairs(protocol: "Protocol", settings: "Settings", features: _Features, outputs: _Outputs) -> None:
+    """Raise where something was chosen that image pairs have no use for."""
+    from vpr_dhe.errors import BadInputError
+    from vpr_dhe.evaluation.runs import Settings
+
+    stored = replace(features, model=None, device=Device.auto)
+    if protocol.chosen or settings != Settings() or stored != _Features() or outputs.predictions:
+        raise BadInputError(
+            "DATA holds image pairs, and of the options only --layout, --verifier, --model, --device, --queries-limit "
+            "and --out are about pairs; leave the others out"
+        )
 
 
 def _evaluate_pairs(
-    data: Path, layout: str, methods: Sequence[str], model: str | None, limit: int | None, out: Path | None
+    data: Path, layout: str, methods: Sequence[str], features: _Features, limit: int | None, outputs: _Outputs
 ) -> None:
     """Corner errors of one or several methods on image pairs with known homographies."""
-    from vpr_dhe.evaluation.pair_runs import evaluate_pairs
+    from vpr_dhe.errors import BadInputError
+    from vpr_dhe.estimators import NONE
+    from vpr_dhe.evaluation.pair_runs import SPARSE, evaluate_pairs
     from vpr_dhe.evaluation.provenance import provenance
     from vpr_dhe.localizer import build_aligner
     from vpr_dhe.places.pairs import read_pairs
     from vpr_dhe.report.alignment import alignment_document, alignment_table
     from vpr_dhe.report.evaluation import write_document
 
+    if NONE in methods:
+        raise BadInputError(f"the verifier {NONE!r} aligns nothing; name a method to measure image pairs by")
     pairs = read_pairs(data, layout)
     pairs = pairs if limit is None else pairs.limited(limit)
-    aligners = {name: build_aligner(name, model) for name in methods}
+    device = pick_device(features.device)
+    aligners = {name: build_aligner(name, features.model, device) for name in methods}
     with progress_bar(len(pairs.pairs), "pairs", "pair") as bar:
-        result = evaluate_pairs(pairs, aligners, progress=bar.update)
+        result = evaluate_pairs(pairs, aligners, features=features.model or SPARSE, progress=bar.update)
     print(alignment_table(result))
-    if out:
-        write_document(alignment_document(result, provenance()), out)
+    if outputs.results:
+        write_document(alignment_document(result, provenance(device)), outputs.results)

@@ -1,22 +1,27 @@
 """Features of database images, kept from one evaluation to the next."""
 
 import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from vpr_dhe.errors import DatasetError, ImageError
 from vpr_dhe.features.base import Extractor
+from vpr_dhe.images import read_ahead, read_file
 from vpr_dhe.index.manifest import AUTO, FORMAT
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.places.base import PlaceSplit
 from vpr_dhe.records import Progress
 
+_UNREADABLE = b"unreadable"
+
 
 class FeatureCache:
-    """One index for each database and model, in a folder of the caller's choice.
+    """One index for each database and model, in a folder of the caller's choice; it may be removed at any time.
 
-    An index knows its images by content: a file that has changed is extracted again, one that was only touched is not.
-    A data set read under another protocol, with other images in its database, gets an index of its own, so that no
-    result depends on what was evaluated before.
+    What an index is found by is the content of every image, in order, and the model: no result can depend on what was
+    evaluated before, or on files that have changed since. All images are read for it, which takes a small part of the
+    time that describing them took.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -32,21 +37,35 @@ class FeatureCache:
         index_type: str = AUTO,
         progress: Progress = lambda _: None,
     ) -> PlaceIndex:
-        """Open the index of a database, made or brought up to date where needed."""
+        """Open the index of a database, made where there is none.
+
+        Raises:
+            DatasetError: if none of the images can be read.
+        """
         folder = self.folder / _key(database, [FORMAT, extractor.spec.fingerprint, codec, index_type])
         if PlaceIndex.is_started(folder):
             index = PlaceIndex.open(folder)
         else:
             folder.parent.mkdir(parents=True, exist_ok=True)
             index = PlaceIndex.create(folder, extractor.spec, database.folder, codec=codec, index_type=index_type)
-        index.add(database.records, extractor, batch_size=batch_size, progress=progress)
+        report = index.add(database.records, extractor, batch_size=batch_size, progress=progress)
+        if not len(index):
+            first = report.skipped[0]
+            raise DatasetError(
+                f"none of the {len(database.records)} database images in {database.folder} could be read "
+                f"({first.path}: {first.reason})"
+            )
         index.build_vector_files()
         return index
 
 
 def _key(database: PlaceSplit, facts: Sequence[str]) -> str:
     """A folder name that readably begins like the images' folder, and differs for other images or facts."""
-    digest = hashlib.sha256()
-    for fact in (*facts, str(database.folder.resolve()), *(record.path for record in database.records)):
-        digest.update(fact.encode(errors="surrogateescape") + b"\0")
-    return f"{database.folder.resolve().name}-{digest.hexdigest()[:16]}"
+    digest = hashlib.blake2b(digest_size=12)
+    for fact in (*facts, str(database.folder.resolve())):
+        digest.update(os.fsencode(fact) + b"\0")
+    contents = read_ahead(read_file, (database.folder / record.path for record in database.records))
+    for record, content in zip(database.records, contents, strict=True):
+        digest.update(os.fsencode(record.path) + b"\0")
+        digest.update(_UNREADABLE if isinstance(content, ImageError) else hashlib.blake2b(content).digest())
+    return f"{database.folder.resolve().name}-{digest.hexdigest()}"

@@ -24,6 +24,7 @@ from vpr_dhe.images import image_size
 from vpr_dhe.places.pairs.base import HomographyPair, PairSet
 from vpr_dhe.records import Image, Progress, Size, Verification
 
+SPARSE = "sparse keypoints"
 Aligner = Callable[[Image, Image], Verification]
 
 
@@ -78,10 +79,11 @@ class AlignmentResult:
 
 @dataclass(frozen=True)
 class PairEvaluation:
-    """All methods on one pair set, in the order they were given."""
+    """All methods on one pair set, in the order they were given; `features` is what they matched, or whose model's."""
 
     dataset: str
     protocol: str
+    features: str
     num_pairs: int
     methods: tuple[AlignmentResult, ...]
 
@@ -97,7 +99,11 @@ class _Truth:
 
 
 def evaluate_pairs(
-    pairs: PairSet, aligners: Mapping[str, Aligner], *, progress: Progress = lambda _: None
+    pairs: PairSet,
+    aligners: Mapping[str, Aligner],
+    *,
+    features: str = SPARSE,
+    progress: Progress = lambda _: None,
 ) -> PairEvaluation:
     """Align each pair by each method and compare with its homography; `progress` is called after each pair.
 
@@ -119,7 +125,7 @@ def evaluate_pairs(
             scores[method].append(_score(truth, found.homography, elapsed_ms))
         progress(1)
     results = tuple(_result(method, of_method) for method, of_method in scores.items())
-    return PairEvaluation(pairs.name, pairs.protocol, len(pairs.pairs), results)
+    return PairEvaluation(pairs.name, pairs.protocol, features, len(pairs.pairs), results)
 
 
 def _score(truth: _Truth, estimate: Float64[np.ndarray, "3 3"] | None, elapsed_ms: float) -> PairScore:

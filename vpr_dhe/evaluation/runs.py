@@ -1,7 +1,8 @@
 """Ask a localizer every query of a data set, and measure how often the right place comes first."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from statistics import median
 
 import numpy as np
@@ -13,10 +14,13 @@ from vpr_dhe.evaluation.recall import Denominator, counted, mean_average_precisi
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.index.manifest import AUTO, SkippedImage
 from vpr_dhe.index.place_index import PlaceIndex
-from vpr_dhe.localizer import Candidate, rerank, retrieve
+from vpr_dhe.localizer import Candidate, Retrieval, rerank, retrieve
 from vpr_dhe.places.base import PlaceDataset, Positives
 from vpr_dhe.records import Progress
 from vpr_dhe.verification import Verifier
+
+# Retrieved beyond what is asked for, so that images of equal similarity are all there before they are put in order.
+_SPARE = 16
 
 RETRIEVAL = "retrieval"
 """The method that every other is compared with: the order of global descriptors alone."""
@@ -85,7 +89,8 @@ class EvaluationResult:
     model: str
     codec: str
     index_type: str
-    unreadable: tuple[SkippedImage, ...]
+    unreadable_database: tuple[SkippedImage, ...]
+    unreadable_queries: tuple[SkippedImage, ...]
     extract_ms: float
     retrieval: MethodResult
     verifiers: tuple[MethodResult, ...]
@@ -100,6 +105,11 @@ class EvaluationResult:
         """How many queries have a right answer in the database; None where that is not public."""
         positives = self.dataset.positives
         return None if positives is None else sum(right.size > 0 for right in positives)
+
+    def total_ms(self, method: MethodResult) -> float:
+        """What a query takes by this method from its file to the ranking: the sum of the medians of all stages."""
+        search_ms = self.retrieval.median_ms
+        return self.extract_ms + search_ms + (0.0 if method is self.retrieval else method.median_ms)
 
 
 def evaluate(
@@ -169,7 +179,7 @@ class _Run:
     def ask(self, path: str) -> None:
         """Ask one query."""
         try:
-            found = retrieve(self._retrieval, self._extractor, self._dataset.queries.folder / path, self._count)
+            found = self._retrieve(self._dataset.queries.folder / path)
         except ImageError as error:
             self._unreadable.append(SkippedImage(path, str(error)))
             self._answers.append({})
@@ -180,6 +190,12 @@ class _Run:
             ranking = rerank(places, found, self._settings.rerank)
             answers[name] = _Answer(self._predictions(ranking.reranked), ranking.timing.rerank_ms)
         self._answers.append(answers)
+
+    def _retrieve(self, query: Path) -> Retrieval:
+        """Candidates of equal similarity in the order of the database, whatever order they were indexed in."""
+        found = retrieve(self._retrieval, self._extractor, query, self._count + _SPARE)
+        ordered = sorted(found.candidates, key=lambda one: (-one.similarity, self._row_of[one.id]))
+        return replace(found, candidates=tuple(ordered[: self._count]))
 
     @property
     def _count(self) -> int:
@@ -201,7 +217,8 @@ class _Run:
             model=self._manifest.spec.model,
             codec=self._manifest.codec.name if self._manifest.codec else AUTO,
             index_type=self._manifest.settings.index_type,
-            unreadable=(*self._manifest.skipped, *self._unreadable),
+            unreadable_database=self._manifest.skipped,
+            unreadable_queries=tuple(self._unreadable),
             extract_ms=median(self._extract_ms),
             retrieval=self._method(RETRIEVAL),
             verifiers=tuple(self._method(name) for name in self._places),

@@ -1,5 +1,7 @@
 """What a place recognition data set is, which retrieved images count as right, and what a layout is."""
 
+import math
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
@@ -17,6 +19,8 @@ from vpr_dhe.records import GeoPosition, ImageRecord, MetricPosition, Position
 RADIUS_M = 25.0
 """The distance up to which an image shows the query's place, in nearly all of the field's protocols."""
 
+
+_UTM_ZONE = re.compile(r"UTM (\d{1,2})([C-HJ-NP-X]?)", re.ASCII | re.IGNORECASE)
 
 Positives: TypeAlias = tuple[Int64[np.ndarray, " _found"], ...]
 """For each query the sorted rows of the database images that show its place."""
@@ -58,6 +62,7 @@ class PlaceDataset:
     panoramas: Int64[np.ndarray, " _database"] | None = None
 
     def __post_init__(self) -> None:
+        _require_apart(self.database, self.queries)
         if self.positives is not None and not any(rows.size for rows in self.positives):
             raise DatasetError(
                 f"{self.name}: none of the {len(self.queries.records)} queries has a right answer ({self.protocol}), "
@@ -65,11 +70,17 @@ class PlaceDataset:
             )
 
     def limited(self, count: int) -> "PlaceDataset":
-        """A data set of at most this many of the queries, spread evenly: for a quick look, and never for a figure."""
+        """A data set of at most this many of the queries, spread evenly: for a quick look, and never for a figure.
+
+        Raises:
+            BadInputError: if none of these has a right answer.
+        """
         total = len(self.queries.records)
         if count >= total:
             return self
         kept = [row * total // count for row in range(count)]
+        if self.positives is not None and not any(self.positives[row].size for row in kept):
+            raise BadInputError(f"none of the {count} queries looked at has a right answer; raise --queries-limit")
         return replace(
             self,
             protocol=f"{self.protocol}, only {count} of {total} queries",
@@ -106,6 +117,12 @@ class Protocol:
     positions: Path | None = None
     ground_truth: Path | None = None
 
+    def __post_init__(self) -> None:
+        for name in ("radius_m", "heading_tolerance_deg"):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value >= 0):
+                raise BadInputError(f"{option(name)} is {value}; expected a number from 0")
+
     @property
     def chosen(self) -> tuple[str, ...]:
         """Names of what the caller chose."""
@@ -130,25 +147,35 @@ class Layout:
         """Raise BadInputError where the caller chose what this layout knows nothing of."""
         for name in protocol.chosen:
             if name not in self.options:
-                taken = ", ".join(sorted(_spoken(option) for option in self.options))
-                raise BadInputError(f"layout {self.name} has no {_spoken(name)}; it takes {taken}")
+                taken = ", ".join(sorted(map(option, self.options)))
+                raise BadInputError(f"layout {self.name} has no {option(name)}; it takes {taken}")
 
 
-def _spoken(option: str) -> str:
-    return "--" + option.replace("_", "-")
+def option(name: str) -> str:
+    """What a choice of the protocol is called on the command line."""
+    return "--" + name.replace("_", "-")
 
 
 def positives_within(database: PlaceSplit, queries: PlaceSplit, radius_m: float) -> Positives:
     """For each query the database images at most `radius_m` away, the radius itself included.
 
-    Metric positions are compared in their plane; positions in degrees by the straight line between them, which for
-    distances of streets is the distance on the ground.
+    Metric positions are compared in their plane, and images of different UTM zones or hemispheres are never near each
+    other. Positions in degrees are compared by the straight line between them, which for distances of streets is the
+    distance on the ground.
 
     Raises:
-        DatasetError: if an image has no position, or positions of different references are mixed.
+        DatasetError: if an image has no position, or one has metres and another degrees, or metres of another kind.
     """
-    _require_one_reference([database, queries])
-    return rows_within(_coordinates(database), _coordinates(queries), radius_m)
+    _require_comparable([database, queries])
+    known, asked = _by_plane(database), _by_plane(queries)
+    nowhere = np.empty(0, dtype=np.int64)
+    positives = [nowhere] * len(queries.records)
+    for plane in known.keys() & asked.keys():
+        rows = np.array(known[plane])
+        near = rows_within(_coordinates(database, known[plane]), _coordinates(queries, asked[plane]), radius_m)
+        for query, found in zip(asked[plane], near, strict=True):
+            positives[query] = rows[found]
+    return tuple(positives)
 
 
 def positives_facing(
@@ -175,8 +202,17 @@ def positives_by_frame(database_count: int, frames: Sequence[int], tolerance: in
     return tuple(everything[max(0, frame - tolerance) : max(0, frame + tolerance + 1)] for frame in frames)
 
 
-def _coordinates(split: PlaceSplit) -> Float64[np.ndarray, "images axes"]:
-    positions = [record.position for record in split.records]
+def _by_plane(split: PlaceSplit) -> dict[str, list[int]]:
+    """The rows of the images that lie in each plane."""
+    rows: dict[str, list[int]] = {}
+    for row, record in enumerate(split.records):
+        rows.setdefault(_plane(record.position), []).append(row)
+    return rows
+
+
+def _coordinates(split: PlaceSplit, rows: Sequence[int]) -> Float64[np.ndarray, "images axes"]:
+    """Coordinates of images that lie in one plane."""
+    positions = [split.records[row].position for row in rows]
     metric = [(position.x_m, position.y_m) for position in positions if isinstance(position, MetricPosition)]
     degrees = [position for position in positions if isinstance(position, GeoPosition)]
     return np.array(metric) if metric else earth_centred(degrees)
@@ -190,8 +226,20 @@ def _headings_deg(split: PlaceSplit) -> Float64[np.ndarray, " images"]:
     return np.array(headings, dtype=np.float64)
 
 
-def _require_one_reference(splits: Iterable[PlaceSplit]) -> None:
-    """Raise unless all positions can be compared."""
+def _require_apart(database: PlaceSplit, queries: PlaceSplit) -> None:
+    """Raise where an image is its own right answer."""
+    database_folder, queries_folder = database.folder.resolve(), queries.folder.resolve()
+    known = {str(database_folder / record.path) for record in database.records}
+    shared = [record.path for record in queries.records if str(queries_folder / record.path) in known]
+    if shared:
+        raise DatasetError(
+            f"{queries.folder / shared[0]} is in the database and among the queries, one of {len(shared)} such images; "
+            "an image that is asked for must not be its own answer; keep them apart"
+        )
+
+
+def _require_comparable(splits: Iterable[PlaceSplit]) -> None:
+    """Raise unless all images have positions of one kind."""
     example: dict[str, Path] = {}
     for split in splits:
         for record in split.records:
@@ -200,13 +248,28 @@ def _require_one_reference(splits: Iterable[PlaceSplit]) -> None:
                     f"{split.folder / record.path} has no position; expected a name like @utm_east@utm_north@...jpg, "
                     "GPS coordinates in its EXIF block, or a row in a table of positions"
                 )
-            example.setdefault(_reference(record.position), split.folder / record.path)
+            example.setdefault(_kind(record.position), split.folder / record.path)
     if len(example) > 1:
         (one, first), (other, second) = list(example.items())[:2]
         raise DatasetError(
-            f"{first} has a position in {one}, {second} in {other}; such positions cannot be compared; keep one"
+            f"{first} has a position in {one}, {second} in {other}; such positions cannot be compared; keep one kind"
         )
 
 
-def _reference(position: Position) -> str:
-    return position.reference if isinstance(position, MetricPosition) else "degrees (WGS84)"
+def _plane(position: Position | None) -> str:
+    """What positions must share to be compared; bands of latitude of one UTM zone and hemisphere share their plane."""
+    if not isinstance(position, MetricPosition):
+        return "degrees"
+    zone = _UTM_ZONE.fullmatch(position.reference)
+    if zone is None:
+        return position.reference
+    number, band = zone.groups()
+    # Bands N to X lie north of the equator; a zone without a letter is taken to be there.
+    return f"UTM {int(number)} {'south' if band and band.upper() < 'N' else 'north'}"
+
+
+def _kind(position: Position) -> str:
+    """What kind of coordinates a position has, in words."""
+    if isinstance(position, GeoPosition):
+        return "degrees"
+    return "a UTM zone" if _UTM_ZONE.fullmatch(position.reference) else f"metres of {position.reference!r}"

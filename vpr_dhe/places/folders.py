@@ -6,6 +6,7 @@ of the same name, where every query has one, or else the one at the same place i
 """
 
 import math
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,6 +21,7 @@ from vpr_dhe.places.base import (
     PlaceSplit,
     Positives,
     Protocol,
+    option,
     positives_by_frame,
 )
 from vpr_dhe.places.exif import with_exif
@@ -57,7 +59,7 @@ def read_folders(root: Path, protocol: Protocol | None = None) -> PlaceDataset:
     if protocol.frame_tolerance is not None or protocol.query_step is not None:
         _require_frames_alone(protocol)
         return _by_frame(root, protocol, database, queries)
-    database, queries = _with_positions(protocol, database, queries)
+    database, queries = _with_positions(root, protocol, database, queries)
     placed = any(record.position for record in (*database.records, *queries.records))
     if placed or protocol.radius_m is not None or protocol.heading_tolerance_deg is not None:
         return _by_position(root, protocol, database, queries)
@@ -67,7 +69,7 @@ def read_folders(root: Path, protocol: Protocol | None = None) -> PlaceDataset:
 def _by_file(root: Path, protocol: Protocol, file: Path, database: PlaceSplit, queries: PlaceSplit) -> PlaceDataset:
     clash = next((name for name in protocol.chosen if name not in _BESIDE_GROUND_TRUTH), None)
     if clash:
-        raise BadInputError(f"--ground-truth says what is right, and so does --{clash.replace('_', '-')}; give one")
+        raise BadInputError(f"--ground-truth says what is right, and so does {option(clash)}; give one")
     truth = read_ground_truth(file, database, queries, protocol.radius_m)
     return _dataset(root, truth.rule, database, queries, truth.positives)
 
@@ -123,10 +125,22 @@ def _thinned(database: PlaceSplit, queries: PlaceSplit, step: int) -> PlaceSplit
 
 
 def _frames_of_names(database: PlaceSplit, queries: PlaceSplit) -> list[int] | None:
-    """The frame of equal name for each query; None if one has none."""
+    """The frame of equal name for each query; None if no query has one.
+
+    Raises:
+        DatasetError: if some queries have one and others do not: one file too many would shift all frames after it.
+    """
     frame_of = {_stem(record): frame for frame, record in enumerate(database.records)}
-    frames = [frame_of.get(_stem(record)) for record in queries.records]
-    return None if None in frames else [frame for frame in frames if frame is not None]
+    frames = [frame_of[stem] for record in queries.records if (stem := _stem(record)) in frame_of]
+    if not frames:
+        return None
+    if len(frames) < len(queries.records):
+        odd = next(record.path for record in queries.records if _stem(record) not in frame_of)
+        raise DatasetError(
+            f"{queries.folder / odd} has no image of its name in {database.folder}, and {len(frames)} of the "
+            f"{len(queries.records)} queries have one; remove what is too much, or say what is right by --ground-truth"
+        )
+    return frames
 
 
 def _dataset(root: Path, rule: str, database: PlaceSplit, queries: PlaceSplit, positives: Positives) -> PlaceDataset:
@@ -138,19 +152,20 @@ def _require_frames_alone(protocol: Protocol) -> None:
     for name in ("radius_m", "heading_tolerance_deg", "positions"):
         if name in protocol.chosen:
             raise BadInputError(
-                f"--{name.replace('_', '-')} compares positions, --frame-tolerance and --query-step count frames; "
+                f"{option(name)} compares positions, --frame-tolerance and --query-step count frames; "
                 "give one or the other"
             )
 
 
-def _with_positions(protocol: Protocol, database: PlaceSplit, queries: PlaceSplit) -> tuple[PlaceSplit, PlaceSplit]:
+def _with_positions(
+    root: Path, protocol: Protocol, database: PlaceSplit, queries: PlaceSplit
+) -> tuple[PlaceSplit, PlaceSplit]:
     if protocol.positions is None:
         return _with_exif(database), _with_exif(queries)
-    names = [protocol.database or DATABASE, protocol.queries or QUERIES]
     # One table speaks of both folders, so it names images from the folder that holds the two.
     everything = [
-        replace(record, path=f"{name}/{record.path}")
-        for name, split in zip(names, (database, queries), strict=True)
+        replace(record, path=os.path.relpath(split.folder.resolve() / record.path, root.resolve()))
+        for split in (database, queries)
         for record in split.records
     ]
     placed = read_positions(protocol.positions).apply(everything).records

@@ -88,7 +88,7 @@ def read_split(folder: Path) -> PlaceSplit:
     Raises:
         DatasetError: if the list names no image, an image twice, or a first image that does not exist.
     """
-    listed = folder.with_name(f"{folder.name}_images_paths.txt")
+    listed = Path(f"{folder.absolute()}_images_paths.txt")
     paths = _listed_images(folder, listed) if listed.is_file() else list_images(folder)
     return PlaceSplit(folder, tuple(record_of(path) for path in paths))
 

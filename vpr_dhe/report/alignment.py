@@ -25,7 +25,7 @@ def alignment_table(result: PairEvaluation) -> str:
     rows.append(["ms per pair, median", *(f"{method.median_ms:.0f}" for method in methods)])
     for group in methods[0].groups:
         rows += _measures(f"{group}: ", [method.groups[group] for method in methods])
-    title = f"{result.dataset} ({result.protocol}): {result.num_pairs} pairs"
+    title = f"{result.dataset} ({result.protocol}): {result.num_pairs} pairs; {result.features}"
     return "\n".join([title, text_table(["", *(method.method for method in methods)], rows), _FOOTER])
 
 
@@ -34,6 +34,7 @@ def alignment_document(result: PairEvaluation, provenance: Provenance) -> dict[s
     return {
         "dataset": result.dataset,
         "protocol": result.protocol,
+        "features": result.features,
         "num_pairs": result.num_pairs,
         "methods": [_method_document(method) for method in result.methods],
         **asdict(provenance),

@@ -48,11 +48,13 @@ def _body(result: EvaluationResult) -> list[str]:
         "ms/query",
     ]
     rows = [
-        [_label(method, result.settings.rerank), *_percentages(method.scores, last), f"{method.median_ms:.1f}"]
+        [_label(method, result.settings.rerank), *_percentages(method.scores, last), f"{result.total_ms(method):.0f}"]
         for method in result.methods
         if method.scores is not None
     ]
-    note = f"recall in % {_COUNTED[result.settings.denominator]}"
+    note = (
+        f"recall in % {_COUNTED[result.settings.denominator]}; the other figures {_COUNTED[Denominator.with_positive]}"
+    )
     if result.settings.one_per_panorama:
         note += ", one prediction per panorama"
     return [note, text_table(header, rows)]
@@ -72,13 +74,18 @@ def _percentages(scores: Scores, last: int) -> list[str]:
 
 
 def _footnotes(result: EvaluationResult) -> list[str]:
-    notes = [f"median ms per query; each query was first decoded and described, {result.extract_ms:.0f} ms"]
+    notes = [
+        f"medians in ms: decode and describe {result.extract_ms:.0f}, search {result.retrieval.median_ms:.1f}"
+        + "".join(f", {method.name} {method.median_ms:.0f}" for method in result.verifiers)
+    ]
     hopeless = _queries_without_positive(result)
     if hopeless:
         fate = "count as missed" if result.settings.denominator is Denominator.all else "are left out of recall"
         notes.append(f"{len(hopeless)} queries without a right answer in the database, such as {hopeless[0]}, {fate}")
-    if result.unreadable:
-        notes.append(f"{len(result.unreadable)} images could not be read; such queries count as missed")
+    if result.unreadable_queries:
+        notes.append(f"{len(result.unreadable_queries)} queries could not be read and count as missed")
+    if result.unreadable_database:
+        notes.append(f"{len(result.unreadable_database)} database images could not be read and are never found")
     return notes
 
 
@@ -107,9 +114,10 @@ def evaluation_document(result: EvaluationResult, provenance: Provenance) -> dic
         "num_queries": len(dataset.queries.records),
         "num_queries_with_positive": result.num_queries_with_positive,
         "denominator": settings.denominator.value,
+        "denominator_of_other_figures": Denominator.with_positive.value,
         "one_per_panorama": settings.one_per_panorama,
         "recall": {"retrieval": _recall(result.retrieval), "reranked": _recall(first)},
-        "methods": [_method_document(method) for method in result.methods],
+        "methods": [_method_document(method, result.total_ms(method)) for method in result.methods],
         "timing_ms": {
             "extract": result.extract_ms,
             "search": result.retrieval.median_ms,
@@ -117,7 +125,10 @@ def evaluation_document(result: EvaluationResult, provenance: Provenance) -> dic
         },
         "codec": result.codec,
         "index_type": result.index_type,
-        "unreadable": [image.path for image in result.unreadable],
+        "unreadable": {
+            "database": [image.path for image in result.unreadable_database],
+            "queries": [image.path for image in result.unreadable_queries],
+        },
         **asdict(provenance),
     }
 
@@ -126,7 +137,7 @@ def _recall(method: MethodResult) -> dict[str, float] | None:
     return None if method.scores is None else _by_rank(method.scores.recall)
 
 
-def _method_document(method: MethodResult) -> dict[str, Any]:
+def _method_document(method: MethodResult, total_ms: float) -> dict[str, Any]:
     scores = method.scores
     curve = scores.precision_recall if scores else None
     return {
@@ -136,6 +147,7 @@ def _method_document(method: MethodResult) -> dict[str, Any]:
         "area_under_precision_recall": curve.area if curve else None,
         "recall_at_full_precision": curve.recall_at_full_precision if curve else None,
         "median_ms": method.median_ms,
+        "total_ms": total_ms,
     }
 
 

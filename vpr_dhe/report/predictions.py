@@ -3,7 +3,8 @@
 For each method a folder of its name, and in it:
 
 - `preds/<i>.txt`, one per query, as VPR-methods-evaluation writes and its viewers read them;
-- `pairs-kapture.txt`, lines of `query, map`;
+- `pairs-kapture.txt`, lines of `query, map`, as Patch-NetVLAD writes and reads them;
+- `pairsfile-kapture.txt`, lines of `query, map, score`, as kapture itself reads them;
 - `pairs-hloc.txt`, lines of `query map`, for hloc's matchers;
 - `msls.csv`, lines of `query_key map_key map_key ...`, which the evaluation and the challenge of Mapillary SLS take;
 - `per-query.csv`, what became of each query, and `precision-recall.csv`, the curve, where the ground truth is public.
@@ -44,15 +45,20 @@ class _Names:
         """File names without extension, which is what the keys of Mapillary are."""
         return cls(*(tuple(PurePosixPath(r.path).stem for r in s.records) for s in (dataset.queries, dataset.database)))
 
-    def obstacle(self, *, unique: bool = False) -> str | None:
-        """Why a file of words parted by blanks cannot hold these names; None if it can."""
-        for names in (self.queries, self.database):
-            blank = next((name for name in names if len(name.split()) != 1), None)
-            if blank is not None:
-                return f"{blank!r} holds a blank"
-            if unique and len(set(names)) < len(names):
-                return "several images have the same file name"
-        return None
+    def blank(self) -> str | None:
+        """Why words parted by blanks cannot hold these names; None if they can."""
+        name = next((name for name in (*self.queries, *self.database) if len(name.split()) != 1), None)
+        return None if name is None else f"{name!r} holds a blank"
+
+    def comma(self) -> str | None:
+        """Why words parted by commas cannot hold these names; None if they can."""
+        name = next((name for name in (*self.queries, *self.database) if "," in name), None)
+        return None if name is None else f"{name!r} holds a comma"
+
+    def doubled(self) -> str | None:
+        """Why these names cannot tell images apart; None if they can."""
+        unique = all(len(set(names)) == len(names) for names in (self.queries, self.database))
+        return None if unique else "several images have the same file name"
 
 
 def _prefixed(split: PlaceSplit, common: Path) -> tuple[str, ...]:
@@ -76,18 +82,30 @@ def write_predictions(result: EvaluationResult, folder: Path) -> list[str]:
     """
     require_new_folder(folder)
     paths, keys = _Names.relative_to_both(result.dataset), _Names.keys(result.dataset)
-    obstacles = {"pairs-hloc.txt": paths.obstacle(), "msls.csv": keys.obstacle(unique=True)}
+    obstacles = {
+        "pairs-kapture.txt": paths.comma(),
+        "pairs-hloc.txt": paths.blank(),
+        "msls.csv": keys.blank() or keys.doubled(),
+    }
     for method in result.methods:
         place = folder / method.name
         (place / "preds").mkdir(parents=True)
         _write_texts(result.dataset, method, place / "preds")
-        _write_lines(place / "pairs-kapture.txt", _kapture_lines(paths, method))
+        if obstacles["pairs-kapture.txt"] is None:
+            _write_lines(place / "pairs-kapture.txt", _kapture_lines(paths, method))
+            _write_lines(place / "pairsfile-kapture.txt", _scored_kapture_lines(paths, method))
         if obstacles["pairs-hloc.txt"] is None:
             _write_lines(place / "pairs-hloc.txt", _pairs(paths, method, " "))
         if obstacles["msls.csv"] is None:
             _write_lines(place / "msls.csv", _msls_lines(keys, method))
         _write_tables(result.dataset, method, place)
-    return [f"{name} was not written: {why}" for name, why in obstacles.items() if why is not None]
+    notes = [f"{name} was not written: {why}" for name, why in obstacles.items() if why is not None]
+    unread = [image.path for image in result.unreadable_queries]
+    if unread:
+        notes.append(
+            f"no file of pairs and keys names the {len(unread)} queries that could not be read: {unread[0]} ..."
+        )
+    return notes
 
 
 def _write_lines(path: Path, lines: Iterator[str]) -> None:
@@ -106,15 +124,27 @@ def _write_texts(dataset: PlaceDataset, method: MethodResult, folder: Path) -> N
 
 
 def _pairs(names: _Names, method: MethodResult, separator: str) -> Iterator[str]:
+    for query, image, _ in _ranked(names, method):
+        yield f"{query}{separator}{image}"
+
+
+def _ranked(names: _Names, method: MethodResult) -> Iterator[tuple[str, str, float]]:
     for query, predictions in zip(names.queries, method.predictions, strict=True):
         for prediction in predictions:
-            yield f"{query}{separator}{names.database[prediction.row]}"
+            yield query, names.database[prediction.row], prediction.score
 
 
 def _kapture_lines(names: _Names, method: MethodResult) -> Iterator[str]:
     yield "# kapture format: 1.0"
     yield "# query_image, map_image"
     yield from _pairs(names, method, ", ")
+
+
+def _scored_kapture_lines(names: _Names, method: MethodResult) -> Iterator[str]:
+    yield "# kapture format: 1.1"
+    yield "# query_image, map_image, score"
+    for query, image, score in _ranked(names, method):
+        yield f"{query}, {image}, {score:.6g}"
 
 
 def _msls_lines(keys: _Names, method: MethodResult) -> Iterator[str]:

@@ -43,7 +43,8 @@ def read_hpatches(root: Path) -> PairSet:
     The protocol is that of the homography evaluation of glue-factory (Lindenberger et al., "LightGlue", ICCV 2023):
     both images are resized so that the shorter side has 480 pixels and the longer one is rounded down, and the
     homography is carried over. There coordinates are only scaled; here they move as the pixels do
-    (`coordinates.resizing`), which places a point of an image that gets smaller less than half a pixel away.
+    (`coordinates.resizing`), which places a point of an image that gets smaller less than half a pixel away. There
+    errors are taken at (0, 0) to (width, height), here at the centres of the corner pixels.
 
     Raises:
         DatasetError: if there is no sequence, or one lacks an image or a homography.
@@ -54,7 +55,7 @@ def read_hpatches(root: Path) -> PairSet:
     kept = [folder for folder in sequences if folder.name not in LEFT_OUT]
     protocol = (
         f"HPatches, {len(kept)} sequences (large ones left out: {len(sequences) - len(kept)}), "
-        f"shorter side {SHORT_SIDE_PX} px"
+        f"shorter side {SHORT_SIDE_PX} px, errors at the centres of corner pixels"
     )
     return PairSet(root.resolve().name, protocol, tuple(pair for folder in kept for pair in _pairs(folder)))
 
