@@ -52,9 +52,9 @@ def _body(result: EvaluationResult) -> list[str]:
         for method in result.methods
         if method.scores is not None
     ]
-    note = (
-        f"recall in % {_COUNTED[result.settings.denominator]}; the other figures {_COUNTED[Denominator.with_positive]}"
-    )
+    note = f"recall in % {_COUNTED[result.settings.denominator]}"
+    if result.settings.denominator is not Denominator.with_positive:
+        note += f"; mAP, AUC-PR and R@100%P {_COUNTED[Denominator.with_positive]}"
     if result.settings.one_per_panorama:
         note += ", one prediction per panorama"
     return [note, text_table(header, rows)]

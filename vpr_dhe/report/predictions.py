@@ -102,9 +102,7 @@ def write_predictions(result: EvaluationResult, folder: Path) -> list[str]:
     notes = [f"{name} was not written: {why}" for name, why in obstacles.items() if why is not None]
     unread = [image.path for image in result.unreadable_queries]
     if unread:
-        notes.append(
-            f"no file of pairs and keys names the {len(unread)} queries that could not be read: {unread[0]} ..."
-        )
+        notes.append(f"files of pairs and keys lack {len(unread)} queries that could not be read, such as {unread[0]}")
     return notes
 
 
