@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from vpr_dhe.records import Progress
+from vpr_dhe.training.devices import to_device
 from vpr_dhe.training.extra import import_accelerate
 from vpr_dhe.training.loading import load_batches
 from vpr_dhe.training.run_folder import RunFolder, TrainingState
@@ -69,7 +70,7 @@ def train(stage: Stage, settings: LoopSettings, folder: Path, *, progress: Progr
         stage: as it is at step 0.
         settings: may differ from those the run was begun with, besides seed, precision and the size of gradients.
         folder: new, or of a run of this stage.
-        progress: called with the number of steps just done.
+        progress: called with the number of steps just done, and first with those that were done before.
 
     Raises:
         BadInputError: if the folder holds something else, or a run under other settings.
@@ -120,6 +121,7 @@ class _Loop:
 
     def run(self, progress: Progress) -> TrainingResult:
         """Train until the last step, or until time is up."""
+        progress(self._step)
         for batch in self._batches():
             self._train_on(batch)
             self._step += 1
@@ -145,11 +147,9 @@ class _Loop:
         return load_batches(self._stage.batches, steps, process, processes, self._settings.workers)
 
     def _train_on(self, batch: Any) -> None:
-        from accelerate.utils import send_to_device
-
         self._prepare_step()
         self._optimizer.zero_grad()
-        loss, scalars = self._module(send_to_device(batch, self._accelerator.device))
+        loss, scalars = self._module(to_device(batch, self._accelerator.device))
         self._accelerator.backward(loss)
         norm = self._accelerator.clip_grad_norm_(self._module.parameters(), self._settings.max_gradient_norm)
         # A scaler deals with overflows itself; without one, a step along a gradient that is no number ends everything.
