@@ -1,7 +1,6 @@
 """Training pairs as a homography head sees them: local maps, matches, and where it is known the homography."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -9,12 +8,12 @@ import torch
 from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
-from vpr_dhe.estimators.base import match_by_grid
 from vpr_dhe.features.base import Extractor
-from vpr_dhe.geometry.coordinates import homographies_between_inputs
+from vpr_dhe.geometry.coordinates import cell_centres, homographies_between_inputs
+from vpr_dhe.geometry.matching import mutual_nearest_neighbours
 from vpr_dhe.images import image_size
-from vpr_dhe.records import Frame, Size
-from vpr_dhe.training.losses.rei import InlierMatches, inlier_matches
+from vpr_dhe.records import Frame, Grid, Matches, Size
+from vpr_dhe.training.losses.rei import INLIER_THRESHOLD_PX, InlierMatches, inlier_matches
 from vpr_dhe.training.sources.base import TrainingPair
 
 
@@ -41,9 +40,9 @@ def describe_pairs(pairs: Sequence[TrainingPair], extractor: Extractor, input_si
     """
     features = extractor.extract([image for pair in pairs for image in (pair.image_a, pair.image_b)])
     queries, candidates = features[::2], features[1::2]
-    spec = replace(extractor.spec, input_size=input_size)
+    grid = extractor.spec.grid
     matches = [
-        match_by_grid(query, candidate.local_map[None], spec)(0)
+        match_maps(query.local_map, candidate.local_map, grid, input_size)
         for query, candidate in zip(queries, candidates, strict=True)
     ]
     return DescribedPairs(
@@ -53,6 +52,16 @@ def describe_pairs(pairs: Sequence[TrainingPair], extractor: Extractor, input_si
         torch.tensor([pair.homography is not None for pair in pairs]),
         inlier_matches(matches, input_size),
     )
+
+
+def match_maps(
+    query: Float[Tensor, "cells dimension"], candidate: Float[Tensor, "cells dimension"], grid: Grid, input_size: Size
+) -> Matches:
+    """The mutual matches of two local maps of a grid, at the centres of their cells in `input_size`."""
+    found = mutual_nearest_neighbours(query.detach(), candidate.detach()[None])
+    mutual, centres = found.mutual[0].cpu(), cell_centres(grid, input_size)
+    there = found.index[0].cpu()[mutual]
+    return Matches(centres[mutual], centres[there], found.similarity[0].cpu()[mutual], INLIER_THRESHOLD_PX)
 
 
 def _between_inputs(pair: TrainingPair, input_size: Size) -> Float64[Tensor, "1 3 3"]:

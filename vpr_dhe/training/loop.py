@@ -142,9 +142,29 @@ class _Loop:
             self._log.close()
 
     def _batches(self) -> Iterator[Any]:
-        steps = range(self._step, self._settings.steps)
+        """Batches from the step that is due; a round's are loaded once it has begun."""
         process, processes = self._accelerator.process_index, self._accelerator.num_processes
-        return load_batches(self._stage.batches, steps, process, processes, self._settings.workers)
+        while self._step < self._settings.steps:
+            end = self._settings.steps
+            if length := self._stage.steps_per_round(processes):
+                if self._step % length == 0:
+                    self._begin_round()
+                end = min(end, self._step - self._step % length + length)
+            steps = range(self._step, end)
+            yield from load_batches(self._stage.batches, steps, process, processes, self._settings.workers)
+
+    def _begin_round(self) -> None:
+        """The main process chooses for all."""
+        from accelerate.utils import broadcast_object_list
+
+        if self._main:
+            self._stage.eval()
+            with torch.no_grad():
+                self._stage.begin_round(self._step)
+        if self._accelerator.num_processes > 1:
+            chosen = [self._stage.get_extra_state()]
+            broadcast_object_list(chosen)
+            self._stage.set_extra_state(chosen[0])
 
     def _train_on(self, batch: Any) -> None:
         self._prepare_step()

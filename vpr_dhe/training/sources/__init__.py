@@ -18,7 +18,7 @@ SYNTHETIC_TOWN = "synthetic-town"
 _TOWN_SEEDS, _VALIDATION_TOWN_SEEDS = range(1000, 1004), range(2000, 2001)
 _TOWN_PAIRS = 2000
 # One pair of so many is kept for validation.
-_HELD_OUT = 10
+HELD_OUT = 10
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def _open(name: str, view_size: Size, protocol: Protocol) -> _Opened:
     if not root.is_dir():
         found = "is a file" if root.exists() else "does not exist"
         raise DatasetError(f"{root} {found}; expected a folder of photos or of a data set, or {SYNTHETIC_TOWN!r}")
-    dataset = _read_places(root, protocol)
+    dataset = read_training_places(root, protocol)
     if dataset is None:
         photos = [root / path for path in list_images(root)]
         learned, kept = _held_out(WarpedPhotos(photos, view_size, f"{len(photos)} photos of {root.resolve().name}"))
@@ -83,15 +83,15 @@ def _open(name: str, view_size: Size, protocol: Protocol) -> _Opened:
 
 def _held_out(source: PairSource) -> tuple[PairSource, PairSource]:
     """Most of a source to learn from, and every tenth pair to validate with."""
-    kept = range(0, len(source), _HELD_OUT)
-    learned = [index for index in range(len(source)) if index % _HELD_OUT]
+    kept = range(0, len(source), HELD_OUT)
+    learned = [index for index in range(len(source)) if index % HELD_OUT]
     if not learned:
         raise DatasetError(f"{source.description}: at least two are needed, one to learn from and one to validate with")
     return SomePairs(source, learned), SomePairs(source, kept)
 
 
-def _read_places(root: Path, protocol: Protocol) -> PlaceDataset | None:
-    """Read a place data set; None for a folder that shows no layout of one, and so holds photos."""
+def read_training_places(root: Path, protocol: Protocol) -> PlaceDataset | None:
+    """Read a place data set as `open_training_data` does; None for a folder that shows no layout of one."""
     layout = next((layout for layout in LAYOUTS.values() if layout.recognises(root)), None)
     if layout is None:
         return None

@@ -50,7 +50,7 @@ class Stage(nn.Module, ABC, Generic[Batch]):
     """One stage of training, as a module whose forward pass is its loss.
 
     `batches` are what it learns from. `facts` are all settings that decide what comes out of it: a run is only
-    continued under the same ones. All state that training changes is in parameters and buffers.
+    continued under the same ones. All state that training changes is in `state_dict()`.
     """
 
     batches: Batches[Batch]
@@ -63,6 +63,13 @@ class Stage(nn.Module, ABC, Generic[Batch]):
     def learning_rate_factor(self, step: int) -> float:  # noqa: ARG002 (constant unless a stage says otherwise)
         """By what the learning rates of step 0 are multiplied at a step."""
         return 1.0
+
+    def steps_per_round(self, processes: int) -> int | None:  # noqa: ARG002 (only stages with rounds ask)
+        """After how many steps the stage chooses anew what to learn from; None where it never does."""
+        return None
+
+    def begin_round(self, step: int) -> None:
+        """Choose what `batches` gives from this step on; what is chosen is the module's extra state."""
 
     @abstractmethod
     def forward(self, batch: Batch) -> StepLoss:
