@@ -10,11 +10,13 @@ import typer
 from vpr_dhe.cli.common import Device, pick_device, progress_bar, say
 
 if TYPE_CHECKING:
+    from vpr_dhe.models.model_file import ModelFile
     from vpr_dhe.training.loop import LoopSettings
     from vpr_dhe.training.stages.base import Stage
 
 NAME = "train"
 _DEFAULT_MODEL = "sift-vlad"
+_NEW, _EXAMPLE = "new:", "new:cct_7_7x2_224@224"
 app = typer.Typer(
     name=NAME,
     help="Train a stage; the same command goes on with a run that was interrupted.",
@@ -112,6 +114,171 @@ def dhe(
         steps, seed, validate_every, save_every, log_every, workers, max_minutes, precision, on_cpu=where == "cpu"
     )
     _train(stage, loop, out)
+
+
+class Loss(StrEnum):
+    """What a descriptor is trained by."""
+
+    triplet = "triplet"
+    multi_similarity = "multi-similarity"
+
+
+class MiningChoice(StrEnum):
+    """Where the negatives of triplets are looked for."""
+
+    random = "random"
+    partial = "partial"
+    full = "full"
+
+
+NetworkOption: TypeAlias = Annotated[
+    str, typer.Option(help="Network to start from: a model file, timm:NAME, or new:BACKBONE@SIDE for random weights.")
+]
+FirstBlockOption: TypeAlias = Annotated[
+    int | None, typer.Option(min=0, help="Transformer blocks before this one are not trained. [all are]")
+]
+MiningOption: TypeAlias = Annotated[MiningChoice, typer.Option(help="Where negatives of triplets are looked for.")]
+
+
+@app.command()
+def descriptor(
+    data: DataArgument,
+    out: OutOption,
+    model: NetworkOption,
+    loss: Annotated[
+        Loss, typer.Option(help="Triplets of one place data set, or pairs of any data against each other.")
+    ] = Loss.triplet,
+    first_trained_block: FirstBlockOption = None,
+    steps: StepsOption = 50_000,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Triplets (4) or pairs (32) per step.")] = None,
+    learning_rate: Annotated[float, typer.Option(min=0, help="Of Adam.")] = 1e-5,
+    mining: MiningOption = MiningChoice.partial,
+    negatives: Annotated[int, typer.Option(min=1, help="Of each triplet.")] = 10,
+    split: SplitOption = None,
+    radius_m: RadiusOption = None,
+    heading_tolerance_deg: HeadingOption = None,
+    training_data: TrainingDataOption = None,
+    seed: SeedOption = 0,
+    validate_every: ValidateEveryOption = 1000,
+    save_every: SaveEveryOption = 500,
+    log_every: LogEveryOption = 50,
+    workers: WorkersOption = 0,
+    max_minutes: MaxMinutesOption = None,
+    precision: PrecisionOption = Precision.full,
+    device: DeviceOption = Device.auto,
+) -> None:
+    """Train the global descriptor of a network."""
+    from vpr_dhe.places import Protocol
+    from vpr_dhe.training.mining import Mining, MiningSettings
+    from vpr_dhe.training.sources import open_training_data
+    from vpr_dhe.training.sources.triplets import open_triplet_data
+    from vpr_dhe.training.stages.descriptor import DescriptorSettings, MultiSimilarityStage, TripletStage
+    from vpr_dhe.training.trainable_extractor import TrainableExtractor
+
+    where = _training_device(device, precision)
+    protocol = Protocol(split=split, radius_m=radius_m, heading_tolerance_deg=heading_tolerance_deg)
+    start = _network(model, seed)
+    settings = DescriptorSettings(
+        batch_size=batch_size or (4 if loss is Loss.triplet else 32),
+        learning_rate=learning_rate,
+        mining=MiningSettings(Mining(mining.value), negatives=negatives),
+        seed=seed,
+    )
+    extractor = TrainableExtractor(start, first_trained_block)
+    text = training_data or _named(data)
+    if loss is Loss.triplet:
+        stage: "Stage" = TripletStage(
+            extractor, start, open_triplet_data(_only(data), protocol), settings, training_data=text
+        )
+    else:
+        opened = open_training_data(data, start.preprocessing.size, protocol)
+        stage = MultiSimilarityStage(extractor, start, opened, settings, training_data=text)
+    loop = _loop_settings(
+        steps, seed, validate_every, save_every, log_every, workers, max_minutes, precision, on_cpu=where == "cpu"
+    )
+    _train(stage, loop, out)
+
+
+@app.command()
+def joint(
+    data: DataArgument,
+    out: OutOption,
+    model: NetworkOption,
+    first_trained_block: FirstBlockOption = None,
+    steps: StepsOption = 50_000,
+    batch_size: Annotated[int, typer.Option(min=1, help="Triplets per step and process.")] = 4,
+    learning_rate: Annotated[float, typer.Option(min=0, help="Of Adam.")] = 1e-5,
+    rei_weight: Annotated[float, typer.Option(min=0, help="Of REI in pixels, beside the triplet loss.")] = 100.0,
+    min_inliers: Annotated[
+        int, typer.Option(min=4, help="Pairs with fewer matches that agree are not learned from by REI.")
+    ] = 16,
+    mining: MiningOption = MiningChoice.partial,
+    negatives: Annotated[int, typer.Option(min=1, help="Of each triplet.")] = 10,
+    split: SplitOption = None,
+    radius_m: RadiusOption = None,
+    heading_tolerance_deg: HeadingOption = None,
+    training_data: TrainingDataOption = None,
+    seed: SeedOption = 0,
+    validate_every: ValidateEveryOption = 1000,
+    save_every: SaveEveryOption = 500,
+    log_every: LogEveryOption = 50,
+    workers: WorkersOption = 0,
+    max_minutes: MaxMinutesOption = None,
+    precision: PrecisionOption = Precision.full,
+    device: DeviceOption = Device.auto,
+) -> None:
+    """Train a network and its homography head together, on triplets of a place data set."""
+    from vpr_dhe.places import Protocol
+    from vpr_dhe.training.mining import Mining, MiningSettings
+    from vpr_dhe.training.sources.triplets import open_triplet_data
+    from vpr_dhe.training.stages.joint import JointSettings, JointStage
+    from vpr_dhe.training.trainable_extractor import TrainableExtractor
+
+    where = _training_device(device, precision)
+    protocol = Protocol(split=split, radius_m=radius_m, heading_tolerance_deg=heading_tolerance_deg)
+    start = _network(model, seed)
+    settings = JointSettings(
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        mining=MiningSettings(Mining(mining.value), negatives=negatives),
+        seed=seed,
+        rei_weight=rei_weight,
+        min_inliers=min_inliers,
+    )
+    stage = JointStage(
+        TrainableExtractor(start, first_trained_block),
+        start,
+        open_triplet_data(_only(data), protocol),
+        settings,
+        training_data=training_data or _named(data),
+    )
+    loop = _loop_settings(
+        steps, seed, validate_every, save_every, log_every, workers, max_minutes, precision, on_cpu=where == "cpu"
+    )
+    _train(stage, loop, out)
+
+
+def _network(name: str, seed: int) -> "ModelFile":
+    """Open a model that can be trained, or make one of random weights."""
+    from vpr_dhe.errors import ModelError
+    from vpr_dhe.features.extractor import load_extractor
+    from vpr_dhe.records import Size
+    from vpr_dhe.training.trainable_extractor import new_model
+
+    if not name.startswith(_NEW):
+        return load_extractor(name).model_file
+    backbone, _, side = name.removeprefix(_NEW).partition("@")
+    if not side.isdecimal():
+        raise ModelError(f"{name!r} names no input side in pixels; write {_NEW}BACKBONE@SIDE, such as {_EXAMPLE}")
+    return new_model(backbone, "gem", Size(int(side), int(side)), seed)
+
+
+def _only(data: Sequence[str]) -> Path:
+    from vpr_dhe.errors import BadInputError
+
+    if len(data) != 1:
+        raise BadInputError(f"triplets are mined in one data set, and {len(data)} were given")
+    return Path(data[0])
 
 
 def _training_device(device: Device, precision: Precision) -> str:
