@@ -5,7 +5,20 @@ import sys
 
 import typer
 
-from vpr_dhe.cli import align, check, compact, demo, evaluate, import_weights, index, models, query, remove, verifiers
+from vpr_dhe.cli import (
+    align,
+    check,
+    compact,
+    demo,
+    evaluate,
+    import_weights,
+    index,
+    models,
+    query,
+    remove,
+    train,
+    verifiers,
+)
 from vpr_dhe.errors import VprDheError
 
 app = typer.Typer(
@@ -18,6 +31,7 @@ app = typer.Typer(
 )
 for command in (demo, index, query, evaluate, align, check, remove, compact, models, verifiers, import_weights):
     app.command(name=command.NAME)(command.run)
+app.add_typer(train.app)
 
 
 def main() -> None:

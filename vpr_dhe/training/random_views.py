@@ -28,31 +28,38 @@ def random_view(
     source = cv2.GaussianBlur(image, (0, 0), 0.45 * shrinking) if shrinking > 1.2 else image
     transform = cv2.getPerspectiveTransform(corners.astype(np.float32), target)
     warped = cv2.warpPerspective(source, transform, sides, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
-    return _in_other_light(warped.astype(np.float32) / 255, random)
+    return in_other_light(warped.astype(np.float32) / 255, random)
 
 
-def _in_other_light(
-    grey: Float32[np.ndarray, "height width"], random: np.random.Generator
-) -> Float32[np.ndarray, "height width"]:
-    height, width = grey.shape
-    grey = np.clip(grey, 0, 1) ** np.exp(random.normal(0, 0.35))
-    grey = (grey - 0.5) * np.exp(random.normal(0, 0.2)) + 0.5 + random.normal(0, 0.07)
+def in_other_light(
+    pixels: Float32[np.ndarray, "height width *channels"], random: np.random.Generator
+) -> Float32[np.ndarray, "height width *channels"]:
+    """Change tone, contrast, shading, sharpness, and what stands in the way; pixels stay in [0, 1].
+
+    Colours get a random cast besides, as of another time of day.
+    """
+    height, width, *channels = pixels.shape
+    pixels = np.clip(pixels, 0, 1) ** np.exp(random.normal(0, 0.35))
+    pixels = (pixels - 0.5) * np.exp(random.normal(0, 0.2)) + 0.5 + random.normal(0, 0.07)
+    if channels:
+        pixels = pixels * np.exp(random.normal(0, 0.08, channels))
     if random.random() < 0.5:
         direction = random.uniform(0, 2 * np.pi)
         rows, columns = np.mgrid[0:height, 0:width]
         ramp = np.cos(direction) * (columns / width - 0.5) + np.sin(direction) * (rows / height - 0.5)
-        grey = grey * np.exp(random.normal(0, 0.5) * ramp)
+        shading = np.exp(random.normal(0, 0.5) * ramp)
+        pixels = pixels * (shading[:, :, None] if channels else shading)
     if random.random() < 0.3:
-        grey = cv2.GaussianBlur(grey, (0, 0), random.uniform(0.3, 1.0))
+        pixels = cv2.GaussianBlur(pixels, (0, 0), random.uniform(0.3, 1.0))
     if random.random() < 0.4:
-        _occlude(grey, random)
-    grey = grey + random.normal(0, random.uniform(0, 0.02), grey.shape)
-    return np.clip(grey, 0, 1).astype(np.float32)
+        _occlude(pixels, random)
+    pixels = pixels + random.normal(0, random.uniform(0, 0.02), pixels.shape)
+    return np.clip(pixels, 0, 1).astype(np.float32)
 
 
-def _occlude(grey: Float[np.ndarray, "height width"], random: np.random.Generator) -> None:
+def _occlude(pixels: Float[np.ndarray, "height width *channels"], random: np.random.Generator) -> None:
     """Paint, in place, a flat rectangle where vehicles and people mostly are."""
-    height, width = grey.shape
+    height, width = pixels.shape[:2]
     box_width, box_height = int(width * random.uniform(0.1, 0.35)), int(height * random.uniform(0.15, 0.4))
     left, top = int(random.integers(0, width - box_width)), int((height - box_height) * random.uniform(0.3, 1.0))
-    grey[top : top + box_height, left : left + box_width] = random.uniform(0, 1)
+    pixels[top : top + box_height, left : left + box_width] = random.uniform(0, 1)

@@ -1,0 +1,180 @@
+"""The loop on a stage of a few numbers: what it writes, and that an interruption leaves no trace."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from vpr_dhe.errors import BadInputError, MissingExtraError
+from vpr_dhe.models.model_file import load_model
+from vpr_dhe.training.loop import LoopSettings, train
+from vpr_dhe.training.run_folder import RunFolder
+
+sys.path.append(str(Path(__file__).parent))
+from small_stage import LineBatches, LineStage
+
+SETTINGS = LoopSettings(steps=40, validate_every=10, save_every=7, log_every=5, on_cpu=True)
+
+
+def weights(stage):
+    return {name: value.clone() for name, value in stage.state_dict().items()}
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def rows(folder):
+    with (folder / "log.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    folder, stage = tmp_path_factory.mktemp("runs") / "whole", LineStage()
+    result = train(stage, SETTINGS, folder)
+    return folder, stage, result
+
+
+def test_a_run_learns_logs_and_keeps_its_best_model(uninterrupted):
+    folder, _, result = uninterrupted
+    assert result.finished
+    assert result.step == 40
+    log = rows(folder)
+    losses = [float(row["value"]) for row in log if row["name"] == "loss"]
+    assert len(losses) == 8
+    assert losses[-1] < losses[0] / 5
+    rates = [float(row["value"]) for row in log if row["name"] == "learning_rate"]
+    np.testing.assert_allclose(
+        rates, [0.05 * 0.9 ** (step // 10) for step in (4, 9, 14, 19, 24, 29, 34, 39)], rtol=1e-4
+    )
+    errors = {row["step"]: float(row["value"]) for row in log if row["name"] == "validation/error"}
+    assert list(errors) == ["10", "20", "30", "40"]
+    assert result.best_score == pytest.approx(min(errors.values()), rel=1e-4)
+    assert load_model(result.best_model).name == "line"
+    assert any((folder / "tensorboard").iterdir())
+
+
+@pytest.mark.parametrize("broken_at", [1, 6, 7, 8, 21, 39])
+def test_interrupted_and_continued_it_gives_the_same_bits(uninterrupted, tmp_path, broken_at):
+    folder, whole, result = uninterrupted
+    with pytest.raises(KeyboardInterrupt):
+        train(LineStage(broken_at=broken_at), SETTINGS, tmp_path / "run")
+    stage = LineStage()
+    again = train(stage, SETTINGS, tmp_path / "run")
+    assert same(weights(stage), weights(whole))
+    assert again.best_score == result.best_score
+    assert rows(tmp_path / "run")[-1] == rows(folder)[-1]
+    assert load_model(again.best_model).tensors.keys() == load_model(result.best_model).tensors.keys()
+    assert same(load_model(again.best_model).tensors, load_model(result.best_model).tensors)
+
+
+def test_slices_of_time_are_continued(uninterrupted, tmp_path):
+    _, whole, _ = uninterrupted
+    slices = 0
+    while True:
+        stage = LineStage()
+        result = train(stage, replace(SETTINGS, max_minutes=0.0), tmp_path / "run")
+        slices += 1
+        if result.finished:
+            break
+    assert slices == 40
+    assert same(weights(stage), weights(whole))
+
+
+def test_batches_of_workers_are_the_same(uninterrupted, tmp_path):
+    _, whole, _ = uninterrupted
+    stage = LineStage()
+    train(stage, replace(SETTINGS, workers=2), tmp_path / "run")
+    assert same(weights(stage), weights(whole))
+
+
+def test_a_finished_run_can_be_extended_and_is_left_alone_otherwise(uninterrupted, tmp_path):
+    _, whole, result = uninterrupted
+    short = replace(SETTINGS, steps=20)
+    train(LineStage(), short, tmp_path / "run")
+    again = train(LineStage(), short, tmp_path / "run")
+    assert again.finished
+    assert again.step == 20
+    stage = LineStage()
+    longer = train(stage, SETTINGS, tmp_path / "run")
+    assert longer.best_score == result.best_score
+    assert same(weights(stage), weights(whole))
+
+
+def test_other_settings_and_other_folders_are_refused(uninterrupted, tmp_path):
+    folder, _, _ = uninterrupted
+    with pytest.raises(BadInputError, match=r"rate = 0.05, not 0.1"):
+        train(LineStage(rate=0.1), SETTINGS, folder)
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(BadInputError, match="no training run"):
+        train(LineStage(), SETTINGS, tmp_path)
+
+
+def test_a_damaged_state_is_said(tmp_path):
+    train(LineStage(), LoopSettings(steps=2, on_cpu=True), tmp_path / "run")
+    state = tmp_path / "run" / "state.pt"
+    state.write_bytes(state.read_bytes()[:500])
+    with pytest.raises(BadInputError, match="cannot be read"):
+        train(LineStage(), LoopSettings(steps=3, on_cpu=True), tmp_path / "run")
+
+
+def test_a_gradient_that_is_no_number_moves_nothing(tmp_path):
+    class Broken(LineBatches):
+        def batch(self, turn):
+            points = super().batch(turn)
+            return points._replace(x=points.x * (torch.nan if turn.step == 2 else 1))
+
+    stage = LineStage()
+    stage.batches = Broken()
+    train(stage, SETTINGS, tmp_path / "run")
+    assert all(torch.isfinite(value).all() for value in weights(stage).values())
+
+
+def test_without_the_extra_it_says_how_to_install_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "accelerate", None)
+    with pytest.raises(MissingExtraError, match=r"pip install \"vpr-dhe\[train\]\""):
+        train(LineStage(), SETTINGS, tmp_path / "run")
+
+
+_ENDLESS = """
+import sys
+sys.path.append(sys.argv[2])
+from pathlib import Path
+from small_stage import LineStage
+from vpr_dhe.training.loop import LoopSettings, train
+from vpr_dhe.training.run_folder import RunFolder
+train(LineStage(), LoopSettings(steps=10**9, save_every=1, validate_every=3, on_cpu=True), Path(sys.argv[1]))
+"""
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_it_goes_on(tmp_path):
+    run, here = tmp_path / "run", Path(__file__).parent
+    for _ in range(3):
+        process = subprocess.Popen([sys.executable, "-c", _ENDLESS, str(run), str(here)])
+        before = (run / "state.pt").stat().st_mtime_ns if (run / "state.pt").exists() else 0
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            if (run / "state.pt").exists() and (run / "state.pt").stat().st_mtime_ns > before:
+                break
+            time.sleep(0.01)
+        time.sleep(0.3)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    stage = LineStage()
+    facts = {**stage.facts, "processes": 1, "loop_seed": 0, "precision": "no", "max_gradient_norm": 1.0}
+    state = RunFolder(run, facts).read_state()
+    settings = LoopSettings(steps=state.step + 5, save_every=1, validate_every=3, on_cpu=True)
+    train(stage, settings, run)
+    whole = LineStage()
+    train(whole, settings, tmp_path / "whole")
+    assert same(weights(stage), weights(whole))

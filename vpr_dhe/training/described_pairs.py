@@ -1,0 +1,70 @@
+"""Training pairs as a homography head sees them: local maps, matches, and where it is known the homography."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float64
+from torch import Tensor
+
+from vpr_dhe.features.base import Extractor
+from vpr_dhe.geometry.coordinates import cell_centres, homographies_between_inputs
+from vpr_dhe.geometry.matching import mutual_nearest_neighbours
+from vpr_dhe.images import image_size
+from vpr_dhe.records import Frame, Grid, Matches, Size
+from vpr_dhe.training.losses.rei import INLIER_THRESHOLD_PX, InlierMatches, inlier_matches
+from vpr_dhe.training.sources.base import TrainingPair
+
+
+class DescribedPairs(NamedTuple):
+    """A batch of pairs on the CPU; A is the query, B the candidate.
+
+    `homographies` map pixels of A's input to pixels of B's; where `known` is false, they are the identity.
+    """
+
+    query_maps: Float[Tensor, "pairs cells dimension"]
+    candidate_maps: Float[Tensor, "pairs cells dimension"]
+    homographies: Float64[Tensor, "pairs 3 3"]
+    known: Bool[Tensor, " pairs"]
+    matches: InlierMatches
+
+
+def describe_pairs(pairs: Sequence[TrainingPair], extractor: Extractor, input_size: Size) -> DescribedPairs:
+    """Extract the local maps of at least one pair, and match them.
+
+    Args:
+        pairs: images of any size.
+        extractor: whose features are not trained.
+        input_size: the frame, in pixels, that homographies and matches are to refer to.
+    """
+    features = extractor.extract([image for pair in pairs for image in (pair.image_a, pair.image_b)])
+    queries, candidates = features[::2], features[1::2]
+    grid = extractor.spec.grid
+    matches = [
+        match_maps(query.local_map, candidate.local_map, grid, input_size)
+        for query, candidate in zip(queries, candidates, strict=True)
+    ]
+    return DescribedPairs(
+        torch.stack([query.local_map for query in queries]).cpu(),
+        torch.stack([candidate.local_map for candidate in candidates]).cpu(),
+        torch.cat([_between_inputs(pair, input_size) for pair in pairs]),
+        torch.tensor([pair.homography is not None for pair in pairs]),
+        inlier_matches(matches, input_size),
+    )
+
+
+def match_maps(
+    query: Float[Tensor, "cells dimension"], candidate: Float[Tensor, "cells dimension"], grid: Grid, input_size: Size
+) -> Matches:
+    """The mutual matches of two local maps of a grid, at the centres of their cells in `input_size`."""
+    found = mutual_nearest_neighbours(query.detach(), candidate.detach()[None])
+    mutual, centres = found.mutual[0].cpu(), cell_centres(grid, input_size)
+    there = found.index[0].cpu()[mutual]
+    return Matches(centres[mutual], centres[there], found.similarity[0].cpu()[mutual], INLIER_THRESHOLD_PX)
+
+
+def _between_inputs(pair: TrainingPair, input_size: Size) -> Float64[Tensor, "1 3 3"]:
+    homography = np.eye(3) if pair.homography is None else pair.homography
+    frames = [Frame(image_size(image), input_size) for image in (pair.image_a, pair.image_b)]
+    return homographies_between_inputs(torch.from_numpy(homography)[None], frames[0], frames[1:])

@@ -1,0 +1,52 @@
+"""Batches in order, prepared by the training process itself or by others ahead of it."""
+
+import signal
+from collections.abc import Iterator
+from typing import TypeVar
+
+import cv2
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from vpr_dhe.training.stages.base import Batches, Turn
+
+Batch = TypeVar("Batch")
+
+
+class _Turns(Dataset):
+    """The batches of one process by step."""
+
+    def __init__(self, batches: Batches, process: int, processes: int) -> None:
+        self._batches, self._process, self._processes = batches, process, processes
+
+    def __getitem__(self, step: int) -> object:
+        return self._batches.batch(Turn(step, self._process, self._processes))
+
+
+def load_batches(batches: Batches[Batch], steps: range, process: int, processes: int, workers: int) -> Iterator[Batch]:
+    """The batches of these steps, in order, whichever worker prepares them."""
+    if workers == 0:
+        return (batches.batch(Turn(step, process, processes)) for step in steps)
+    return iter(
+        DataLoader(
+            _Turns(batches, process, processes),
+            batch_size=None,
+            sampler=steps,
+            num_workers=workers,
+            collate_fn=_as_it_is,
+            worker_init_fn=_prepare_worker,
+            # "spawn", because forking after OpenCV or torch started their threads can hang.
+            multiprocessing_context="spawn",
+        )
+    )
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    return batch
+
+
+def _prepare_worker(_: int) -> None:
+    """One thread each; who presses Ctrl-C means the training process, which ends its workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)

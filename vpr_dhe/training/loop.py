@@ -1,0 +1,235 @@
+"""The one loop that drives every stage: on one or many devices, logged, validated, and resumable at any moment."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from vpr_dhe.records import Progress
+from vpr_dhe.training.devices import to_device
+from vpr_dhe.training.extra import import_accelerate
+from vpr_dhe.training.loading import load_batches
+from vpr_dhe.training.run_folder import RunFolder, TrainingState
+from vpr_dhe.training.stages.base import Stage
+
+VALIDATION = "validation/"
+"""What names of scalars begin with in the logs that are not of training."""
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """How long and where to train; nothing here but `seed` and `precision` changes what a step does.
+
+    Args:
+        steps: at which step training ends.
+        seed: of all that is random in a step besides the data.
+        validate_every: steps between validations; the last step is validated too.
+        save_every: steps between saved states, which is what a killed run may lose.
+        log_every: steps whose mean is one line of the logs.
+        max_gradient_norm: longer gradients are scaled down to it.
+        precision: of matrix products: "no" is full precision, "bf16" and "fp16" mix in half precision.
+        on_cpu: whether to leave GPUs alone.
+        workers: processes that prepare batches; with 0 the training process does so itself.
+        max_minutes: after which a run saves its state and ends early, to be continued later; None is never.
+    """
+
+    steps: int
+    seed: int = 0
+    validate_every: int = 1000
+    save_every: int = 500
+    log_every: int = 50
+    max_gradient_norm: float = 1.0
+    precision: Literal["no", "bf16", "fp16"] = "no"
+    on_cpu: bool = False
+    workers: int = 0
+    max_minutes: float | None = None
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """Where a run has come to; `best_score` is that of the model in `best_model`, None where there is none yet."""
+
+    step: int
+    finished: bool
+    best_score: float | None
+    best_model: Path
+
+
+def train(stage: Stage, settings: LoopSettings, folder: Path, *, progress: Progress = lambda _: None) -> TrainingResult:
+    """Train a stage, from its start or from where the run in `folder` stopped.
+
+    A run that was interrupted and continued any number of times ends, on a CPU, with the same weights bit by bit as one
+    that was not. The random numbers of torch are seeded at every step.
+
+    Args:
+        stage: as it is at step 0.
+        settings: may differ from those the run was begun with, besides seed, precision and the size of gradients.
+        folder: new, or of a run of this stage.
+        progress: called with the number of steps just done, and first with those that were done before.
+
+    Raises:
+        BadInputError: if the folder holds something else, or a run under other settings.
+        MissingExtraError: if the extra `train` is not installed.
+    """
+    loop = _Loop(stage, settings, folder)
+    try:
+        return loop.run(progress)
+    finally:
+        loop.close()
+
+
+class _Loop:
+    def __init__(self, stage: Stage, settings: LoopSettings, folder: Path) -> None:
+        self._stage, self._settings = stage, settings
+        self._accelerator: Any = import_accelerate().Accelerator(
+            cpu=settings.on_cpu, mixed_precision=settings.precision
+        )
+        self._main: bool = self._accelerator.is_main_process
+        self._run = self._open(folder)
+        state = self._run.read_state()
+        self._step = state.step if state else 0
+        self._best = state.best_score if state else None
+        if state:
+            stage.load_state_dict(state.weights)
+        optimizer = stage.optimizer()
+        self._rates = [group["lr"] for group in optimizer.param_groups]
+        self._module, self._optimizer = self._accelerator.prepare(stage, optimizer)
+        if state:
+            self._optimizer.load_state_dict(state.optimizer)
+            if self._accelerator.scaler is not None and state.scaler is not None:
+                self._accelerator.scaler.load_state_dict(state.scaler)
+        self._log = self._run.open_log(self._step) if self._main else None
+        self._recent: dict[str, list[torch.Tensor]] = defaultdict(list)
+        self._deadline = None if settings.max_minutes is None else monotonic() + 60 * settings.max_minutes
+
+    def _open(self, folder: Path) -> RunFolder:
+        """The main process makes the folder before the others look at it."""
+        facts = {
+            **self._stage.facts,
+            "processes": self._accelerator.num_processes,
+            "loop_seed": self._settings.seed,
+            "precision": self._settings.precision,
+            "max_gradient_norm": self._settings.max_gradient_norm,
+        }
+        with self._accelerator.main_process_first():
+            return RunFolder(folder, facts, writes=self._main)
+
+    def run(self, progress: Progress) -> TrainingResult:
+        """Train until the last step, or until time is up."""
+        progress(self._step)
+        for batch in self._batches():
+            self._train_on(batch)
+            self._step += 1
+            self._report()
+            if self._is_due(self._settings.validate_every):
+                self._validate()
+            out_of_time = self._out_of_time()
+            if out_of_time or self._is_due(self._settings.save_every):
+                self._save()
+            progress(1)
+            if out_of_time:
+                break
+        return TrainingResult(self._step, self._step >= self._settings.steps, self._best, self._run.best_model)
+
+    def close(self) -> None:
+        """End the logs."""
+        if self._log:
+            self._log.close()
+
+    def _batches(self) -> Iterator[Any]:
+        """Batches from the step that is due; a round's are loaded once it has begun."""
+        process, processes = self._accelerator.process_index, self._accelerator.num_processes
+        while self._step < self._settings.steps:
+            end = self._settings.steps
+            if length := self._stage.steps_per_round(processes):
+                if self._step % length == 0:
+                    self._begin_round()
+                end = min(end, self._step - self._step % length + length)
+            steps = range(self._step, end)
+            yield from load_batches(self._stage.batches, steps, process, processes, self._settings.workers)
+
+    def _begin_round(self) -> None:
+        """The main process chooses for all."""
+        from accelerate.utils import broadcast_object_list
+
+        if self._main:
+            self._stage.eval()
+            with torch.no_grad():
+                self._stage.begin_round(self._step)
+        if self._accelerator.num_processes > 1:
+            chosen = [self._stage.get_extra_state()]
+            broadcast_object_list(chosen)
+            self._stage.set_extra_state(chosen[0])
+
+    def _train_on(self, batch: Any) -> None:
+        self._prepare_step()
+        self._optimizer.zero_grad()
+        loss, scalars = self._module(to_device(batch, self._accelerator.device))
+        self._accelerator.backward(loss)
+        norm = self._accelerator.clip_grad_norm_(self._module.parameters(), self._settings.max_gradient_norm)
+        # A scaler deals with overflows itself; without one, a step along a gradient that is no number ends everything.
+        if self._accelerator.scaler is not None or bool(torch.isfinite(norm)):
+            self._optimizer.step()
+        for name, value in {"loss": loss, "gradient_norm": norm, **scalars}.items():
+            self._recent[name].append(torch.as_tensor(value).detach())
+
+    def _prepare_step(self) -> None:
+        """Set what follows from the step: learning rates and random numbers."""
+        factor = self._stage.learning_rate_factor(self._step)
+        for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
+            group["lr"] = rate * factor
+        entropy = (self._settings.seed, self._step, self._accelerator.process_index)
+        torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
+        self._module.train()
+
+    def _report(self) -> None:
+        if not self._is_due(self._settings.log_every):
+            return
+        means = {name: float(torch.stack(values).double().mean()) for name, values in self._recent.items()}
+        self._recent.clear()
+        if self._log:
+            rate = self._optimizer.param_groups[0]["lr"]
+            self._log.write(self._step, {**means, "learning_rate": rate})
+
+    def _validate(self) -> None:
+        """The main process measures, and keeps the model if it is the best so far."""
+        if self._log:
+            self._stage.eval()
+            with torch.no_grad():
+                found = self._stage.validate()
+            self._log.write(self._step, {f"{VALIDATION}{name}": value for name, value in found.scalars.items()})
+            if self._best is None or found.score < self._best:
+                self._best = found.score
+                self._run.write_best(self._stage.model_file())
+        self._accelerator.wait_for_everyone()
+
+    def _save(self) -> None:
+        if self._main:
+            scaler = self._accelerator.scaler
+            self._run.write_state(
+                TrainingState(
+                    step=self._step,
+                    best_score=self._best,
+                    weights=self._stage.state_dict(),
+                    optimizer=self._optimizer.state_dict(),
+                    scaler=None if scaler is None else scaler.state_dict(),
+                )
+            )
+        self._accelerator.wait_for_everyone()
+
+    def _is_due(self, every: int) -> bool:
+        return self._step % every == 0 or self._step == self._settings.steps
+
+    def _out_of_time(self) -> bool:
+        """Whether to end early; the main process decides for all."""
+        from accelerate.utils import broadcast_object_list
+
+        decision = [self._deadline is not None and monotonic() >= self._deadline]
+        if self._accelerator.num_processes > 1:
+            broadcast_object_list(decision)
+        return decision[0]

@@ -1,0 +1,1 @@
+"""What training drives down, as differentiable functions of predicted homographies."""

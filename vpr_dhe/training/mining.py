@@ -1,0 +1,115 @@
+"""Triplets worth learning from: of a query the positive that looks most like it, and the negatives that do so too.
+
+Source: Berton et al., "Deep Visual Geo-localization Benchmark", CVPR 2022, and its published code: positives within
+10 m, negatives beyond 25 m, 1000 queries and 1000 random database images at a time. Where its full mining remembers the
+hardest negatives it has come across, ours describes the whole database each time.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from vpr_dhe.errors import DatasetError
+from vpr_dhe.places.base import RADIUS_M, PlaceDataset, Positives, positives_within
+
+Describe: TypeAlias = Callable[[Sequence[Path]], Float[Tensor, "images dimension"]]
+Triplets: TypeAlias = Int64[Tensor, "triplets columns"]
+"""Rows of a query, of its positive, and of its negatives, in this order."""
+
+
+class Mining(StrEnum):
+    """Where negatives are looked for: nowhere, among a sample of the database, or in all of it."""
+
+    random = "random"
+    partial = "partial"
+    full = "full"
+
+
+@dataclass(frozen=True)
+class MiningSettings:
+    """How much is mined at a time; `sampled_images` are of the database, for partial mining."""
+
+    mining: Mining = Mining.partial
+    queries: int = 1000
+    negatives: int = 10
+    sampled_images: int = 1000
+
+
+class TripletMiner:
+    """Mines a data set whose positives are those to learn from.
+
+    Raises:
+        DatasetError: if the ground truth is not public, or there are fewer images than a triplet needs.
+    """
+
+    def __init__(self, dataset: PlaceDataset, settings: MiningSettings) -> None:
+        if dataset.positives is None:
+            raise DatasetError(
+                f"the ground truth of {dataset.name} ({dataset.protocol}) is not public; train on others"
+            )
+        self._dataset, self._settings, self._positives = dataset, settings, dataset.positives
+        self._near = _near(dataset, dataset.positives)
+        count = len(dataset.database.records)
+        # A query is of use if it has a positive, and enough of the database is far from it.
+        self._queries = np.array(
+            [
+                query
+                for query, (right, near) in enumerate(zip(self._positives, self._near, strict=True))
+                if right.size and count - len(near) >= settings.negatives
+            ],
+            dtype=np.int64,
+        )
+        if not self._queries.size:
+            raise DatasetError(f"{dataset.name}: no query has a positive and {settings.negatives} negatives")
+
+    @property
+    def triplets_per_round(self) -> int:
+        """How many triplets each round gives."""
+        return min(self._settings.queries, len(self._queries))
+
+    def mine(self, describe: Describe, random: np.random.Generator) -> Triplets:
+        """Mine one round with the descriptors that the extractor gives now."""
+        queries = random.choice(self._queries, self.triplets_per_round, replace=False).tolist()
+        pool = self._pool(random)
+        rows = np.unique(np.concatenate([pool, *(self._positives[query] for query in queries)]))
+        database, asked = self._dataset.database, self._dataset.queries
+        described = describe([database.folder / database.records[row].path for row in rows])
+        questions = describe([asked.folder / asked.records[query].path for query in queries])
+        distances = torch.cdist(questions, described).numpy()
+        mined = []
+        for place, query in enumerate(queries):
+            to = distances[place]
+            positives = self._positives[query]
+            best = positives[to[np.searchsorted(rows, positives)].argmin()]
+            far = pool[~np.isin(pool, self._near[query])]
+            if len(far) < self._settings.negatives:
+                far = self._random_negatives(query, random)
+            else:
+                far = far[to[np.searchsorted(rows, far)].argsort(kind="stable")][: self._settings.negatives]
+            mined.append([query, int(best), *far.tolist()])
+        return torch.tensor(mined)
+
+    def _pool(self, random: np.random.Generator) -> Int64[np.ndarray, " pool"]:
+        """The rows among which the hardest negatives are looked for."""
+        count = len(self._dataset.database.records)
+        kept = {Mining.random: 0, Mining.partial: self._settings.sampled_images, Mining.full: count}
+        return random.permutation(count)[: kept[self._settings.mining]]
+
+    def _random_negatives(self, query: int, random: np.random.Generator) -> Int64[np.ndarray, " negatives"]:
+        everything = random.permutation(len(self._dataset.database.records))
+        return everything[~np.isin(everything, self._near[query])][: self._settings.negatives]
+
+
+def _near(dataset: PlaceDataset, positives: Positives) -> Positives:
+    """What is no negative: all within 25 m where positions are known, else the positives."""
+    if any(record.position is None for record in (*dataset.database.records, *dataset.queries.records)):
+        return positives
+    within = positives_within(dataset.database, dataset.queries, RADIUS_M)
+    return tuple(np.union1d(one, other) for one, other in zip(within, positives, strict=True))

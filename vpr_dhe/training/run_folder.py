@@ -1,0 +1,136 @@
+"""The folder of a training run: its state, its settings, its logs and its best model."""
+
+import csv
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from vpr_dhe.errors import BadInputError
+from vpr_dhe.index.files import TEMPORARY_SUFFIX, sync_folder, write_durably
+from vpr_dhe.models.model_file import MODEL_SUFFIX, ModelFile, save_model
+from vpr_dhe.training.stages.base import Fact
+
+_STATE, _FACTS, _LOG, _BEST = "state.pt", "training.json", "log.csv", f"best{MODEL_SUFFIX}"
+_LOG_HEADER = ("step", "name", "value")
+TorchState: TypeAlias = dict[str, Any]
+"""What torch's modules, optimisers and scalers give and take as their state."""
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """All that training goes on from: `step` steps are done; `best_score` is None before the first validation.
+
+    Nothing random is kept: data and random numbers follow from seed and step.
+    """
+
+    step: int
+    best_score: float | None
+    weights: dict[str, Tensor]
+    optimizer: TorchState
+    scaler: TorchState | None
+
+
+class RunFolder:
+    """A training run on disk; whatever moment it is killed at, the last saved state can be read.
+
+    Raises:
+        BadInputError: if the folder holds something else, or a run under other settings.
+    """
+
+    def __init__(self, folder: Path, facts: Mapping[str, Fact], *, writes: bool = True) -> None:
+        self.folder = folder
+        self.best_model = folder / _BEST
+        if (folder / _FACTS).is_file():
+            self._require_same(facts)
+        elif folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+            raise BadInputError(f"{folder} exists and holds no training run; give the name of a new folder")
+        elif writes:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_durably(folder, _FACTS, (json.dumps(dict(facts), indent=1) + "\n").encode())
+
+    def _require_same(self, facts: Mapping[str, Fact]) -> None:
+        known = json.loads((self.folder / _FACTS).read_text(encoding="utf-8"))
+        for name in sorted({*known, *facts}):
+            if known.get(name) != facts.get(name):
+                raise BadInputError(
+                    f"{self.folder} holds a run with {name} = {known.get(name)!r}, not {facts.get(name)!r}; go on "
+                    "with the same settings, or give a new folder"
+                )
+
+    def read_state(self) -> TrainingState | None:
+        """The last state that was saved; None before the first.
+
+        Raises:
+            BadInputError: if the file is damaged.
+        """
+        path = self.folder / _STATE
+        if not path.is_file():
+            return None
+        try:
+            return TrainingState(**torch.load(path, map_location="cpu", weights_only=True))
+        except Exception as error:  # what is damaged raises whatever its bytes lead to
+            raise BadInputError(f"{path} cannot be read ({error}); start again in a new folder") from error
+
+    def write_state(self, state: TrainingState) -> None:
+        """Replace the state by a newer one; what is read is always one or the other as a whole."""
+        temporary = self.folder / f"{_STATE}{TEMPORARY_SUFFIX}"
+        with temporary.open("wb") as file:
+            torch.save(vars(state), file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(self.folder / _STATE)
+        sync_folder(self.folder)
+
+    def write_best(self, model: ModelFile) -> None:
+        """Replace the best model."""
+        temporary = self.folder / f"best.writing{MODEL_SUFFIX}"
+        save_model(model, temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(self.best_model)
+        sync_folder(self.folder)
+
+    def open_log(self, step: int) -> "Log":
+        """The logs, from which all that was written after a step is gone."""
+        return Log(self.folder, step)
+
+
+class Log:
+    """Scalars by step, to `log.csv` (one line per value) and for TensorBoard."""
+
+    def __init__(self, folder: Path, step: int) -> None:
+        from torch.utils.tensorboard.writer import SummaryWriter
+
+        path = folder / _LOG
+        kept = _rows_until(path, step)
+        self._file = path.open("w", newline="", encoding="utf-8")
+        self._rows = csv.writer(self._file, lineterminator="\n")
+        self._rows.writerows([_LOG_HEADER, *kept])
+        self._events = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+
+    def write(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Write values of one step."""
+        for name, value in scalars.items():
+            self._rows.writerow([step, name, f"{value:.6g}"])
+            self._events.add_scalar(name, value, step)
+        self._file.flush()
+
+    def close(self) -> None:
+        """End both."""
+        self._file.close()
+        self._events.close()
+
+
+def _rows_until(path: Path, step: int) -> list[list[str]]:
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.reader(file))[1:]
+    # A line that was cut off when the run was killed is of a later step, or will be written again.
+    return [row for row in rows if len(row) == len(_LOG_HEADER) and row[0].isdecimal() and int(row[0]) <= step]

@@ -1,0 +1,102 @@
+"""Sources of training pairs, and what a name on the command line stands for: a data set, photos, or generated towns."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from vpr_dhe.errors import DatasetError
+from vpr_dhe.images import list_images
+from vpr_dhe.places import LAYOUTS, PlaceDataset, Protocol
+from vpr_dhe.records import Size
+from vpr_dhe.training.sources.base import JoinedPairs, PairSource, SomePairs
+from vpr_dhe.training.sources.positives import RADIUS_M, PositivePairs
+from vpr_dhe.training.sources.town import TownPairs
+from vpr_dhe.training.sources.warps import WarpedPhotos
+
+SYNTHETIC_TOWN = "synthetic-town"
+"""The name that stands for generated towns instead of a folder."""
+_TOWN_SEEDS, _VALIDATION_TOWN_SEEDS = range(1000, 1004), range(2000, 2001)
+_TOWN_PAIRS = 2000
+# One pair of so many is kept for validation.
+HELD_OUT = 10
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What is learned from, and what is not.
+
+    `warps` have known homographies. `positives` are pairs of photographs of one place where there is a place data set
+    among the data, and the same as `warps` where there is none. `validation` is never learned from: held-out positives,
+    or warps of held-out photos.
+    """
+
+    warps: PairSource
+    positives: PairSource
+    validation: PairSource
+
+
+@dataclass(frozen=True)
+class _Opened:
+    warps: PairSource
+    positives: PairSource | None
+    validation: PairSource
+
+
+def open_training_data(names: Sequence[str], view_size: Size, protocol: Protocol | None = None) -> TrainingData:
+    """Open folders of photos, place data sets in any layout that `evaluate` reads, and generated towns.
+
+    Args:
+        names: paths of folders, or `synthetic-town`.
+        view_size: the network's input, at which photos are warped.
+        protocol: what positives of place data sets are. Layouts with splits have `train` and 10 m unless it says
+            otherwise; the others have their own rules, as `evaluate` has them.
+
+    Raises:
+        DatasetError: if a folder is missing or not laid out as it should be, or there is too little in it.
+        BadInputError: if a layout does not know what the protocol chooses.
+    """
+    opened = [_open(name, view_size, protocol or Protocol()) for name in names]
+    warps = JoinedPairs([data.warps for data in opened])
+    positives = [data.positives for data in opened if data.positives is not None]
+    held_out = [data.validation for data in opened if (data.positives is not None) == bool(positives)]
+    return TrainingData(warps, JoinedPairs(positives) if positives else warps, JoinedPairs(held_out))
+
+
+def _open(name: str, view_size: Size, protocol: Protocol) -> _Opened:
+    if name == SYNTHETIC_TOWN:
+        return _Opened(TownPairs(_TOWN_SEEDS, _TOWN_PAIRS), None, TownPairs(_VALIDATION_TOWN_SEEDS, _TOWN_PAIRS))
+    root = Path(name)
+    if not root.is_dir():
+        found = "is a file" if root.exists() else "does not exist"
+        raise DatasetError(f"{root} {found}; expected a folder of photos or of a data set, or {SYNTHETIC_TOWN!r}")
+    dataset = read_training_places(root, protocol)
+    if dataset is None:
+        photos = [root / path for path in list_images(root)]
+        learned, kept = _held_out(WarpedPhotos(photos, view_size, f"{len(photos)} photos of {root.resolve().name}"))
+        return _Opened(learned, None, kept)
+    # Queries are left out, so that nobody has seen those that are held out.
+    photos = [dataset.database.folder / record.path for record in dataset.database.records]
+    warps = WarpedPhotos(photos, view_size, f"{len(photos)} photos of {dataset.name}")
+    learned, kept = _held_out(PositivePairs(dataset))
+    return _Opened(warps, learned, kept)
+
+
+def _held_out(source: PairSource) -> tuple[PairSource, PairSource]:
+    """Most of a source to learn from, and every tenth pair to validate with."""
+    kept = range(0, len(source), HELD_OUT)
+    learned = [index for index in range(len(source)) if index % HELD_OUT]
+    if not learned:
+        raise DatasetError(f"{source.description}: at least two are needed, one to learn from and one to validate with")
+    return SomePairs(source, learned), SomePairs(source, kept)
+
+
+def read_training_places(root: Path, protocol: Protocol) -> PlaceDataset | None:
+    """Read a place data set as `open_training_data` does; None for a folder that shows no layout of one."""
+    layout = next((layout for layout in LAYOUTS.values() if layout.recognises(root)), None)
+    if layout is None:
+        return None
+    layout.require_taken(protocol)
+    split = protocol.split or ("train" if "split" in layout.options else None)
+    usual_m = RADIUS_M if "split" in layout.options else None
+    radius_m = usual_m if protocol.radius_m is None else protocol.radius_m
+    return layout.read(root, replace(protocol, split=split, radius_m=radius_m))

@@ -1,0 +1,45 @@
+"""Pairs of a place data set: a query and a database image taken close by."""
+
+import numpy as np
+
+from vpr_dhe.errors import DatasetError
+from vpr_dhe.images import decode_named
+from vpr_dhe.places.base import PlaceDataset
+from vpr_dhe.training.sources.base import PairSource, TrainingPair
+
+RADIUS_M = 10.0
+"""Positives to learn from lie closer than those that count as right (Arandjelovic et al., NetVLAD, CVPR 2016)."""
+
+
+class PositivePairs(PairSource):
+    """One pair for each query that has a positive; which of its positives, changes from epoch to epoch.
+
+    `dataset` says by its protocol what a positive is.
+
+    Raises:
+        DatasetError: if the ground truth is not public.
+    """
+
+    knows_homographies = False
+
+    def __init__(self, dataset: PlaceDataset) -> None:
+        if dataset.positives is None:
+            raise DatasetError(
+                f"the ground truth of {dataset.name} ({dataset.protocol}) is not public; train on others"
+            )
+        self._dataset = dataset
+        self._positives = [(query, rows) for query, rows in enumerate(dataset.positives) if rows.size]
+        self.description = f"{dataset.name}: {len(self)} queries with a positive ({dataset.protocol})"
+
+    def __len__(self) -> int:
+        return len(self._positives)
+
+    def pair(self, index: int, random: np.random.Generator) -> TrainingPair:
+        """Decode a query and one of its positives."""
+        query, rows = self._positives[index]
+        queries, database = self._dataset.queries, self._dataset.database
+        row = int(rows[random.integers(len(rows))])
+        return TrainingPair(
+            decode_named(queries.folder / queries.records[query].path),
+            decode_named(database.folder / database.records[row].path),
+        )

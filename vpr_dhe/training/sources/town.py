@@ -1,0 +1,100 @@
+"""Pairs of a synthetic town: two views of one house front on different days, and the exact homography of its plane."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+from jaxtyping import Float64
+
+from vpr_dhe.errors import BadInputError
+from vpr_dhe.places.synthetic_town import Appearance, Camera, SyntheticTown
+from vpr_dhe.training.sources.base import PairSource, TrainingPair
+
+# A front that fills less of either view says little about where the corners of the image go.
+_ENOUGH = 0.25
+_TRIES = 12
+_MAX_SHIFT_M, _MAX_TURN_DEG, _MAX_PITCH_DEG = 4.0, 20.0, 3.0
+# Relative to the street's: askew and square towards either side of it.
+_HEADINGS_DEG = (60.0, 90.0, 120.0, 240.0, 270.0, 300.0)
+
+
+class TownPairs(PairSource):
+    """Pairs of views in several towns, `pairs_per_epoch` in all; every epoch shows others.
+
+    Views are up to 4 m along each axis and 20 degrees apart, each on a day of its own. The homography is that of the
+    front that fills most of both views.
+    """
+
+    knows_homographies = True
+
+    def __init__(self, seeds: Sequence[int], pairs_per_epoch: int) -> None:
+        self._seeds, self._pairs_per_epoch = tuple(seeds), pairs_per_epoch
+        self.description = f"synthetic towns of seeds {', '.join(map(str, self._seeds))}"
+
+    def __len__(self) -> int:
+        return self._pairs_per_epoch
+
+    def pair(self, index: int, random: np.random.Generator) -> TrainingPair:
+        """Look for two views that share much of a front, and draw them."""
+        town, cameras = _town(self._seeds[index % len(self._seeds)])
+        best: _SharedFront | None = None
+        # The number of tries has no end of its own: in a town there is always a front that two views share.
+        for attempt in range(100 * _TRIES):
+            found = _look(town, cameras, random)
+            if found and (best is None or found.share > best.share):
+                best = found
+            if best and (best.share >= _ENOUGH or attempt >= _TRIES):
+                break
+        assert best is not None, "no two views of the town share a front"
+        days = [Appearance.sample(random) for _ in range(2)]
+        views = [town.render(camera, day) for camera, day in zip(best.cameras, days, strict=True)]
+        return TrainingPair(views[0], views[1], best.homography)
+
+
+@dataclass(frozen=True)
+class _SharedFront:
+    """Two cameras, and the front that fills at least `share` of the pixels of each."""
+
+    share: float
+    cameras: tuple[Camera, Camera]
+    homography: Float64[np.ndarray, "3 3"]
+
+
+def _look(town: SyntheticTown, cameras: Sequence[Camera], random: np.random.Generator) -> _SharedFront | None:
+    """Put one camera somewhere and another beside it; None where they share no front."""
+    camera_a = _beside(cameras[int(random.integers(len(cameras)))], random)
+    camera_b = _beside(camera_a, random)
+    shares = np.minimum(*(_shares(town, camera) for camera in (camera_a, camera_b)))
+    front = int(shares.argmax())
+    if not shares[front]:
+        return None
+    try:
+        homography = town.homography(camera_a, camera_b, town.facades[front])
+    except BadInputError:  # seen edge-on
+        return None
+    return _SharedFront(float(shares[front]), (camera_a, camera_b), homography)
+
+
+def _shares(town: SyntheticTown, camera: Camera) -> Float64[np.ndarray, " fronts"]:
+    """The share of a view's pixels that shows each front."""
+    shown = town.facade_map(camera)
+    return np.bincount(shown[shown >= 0], minlength=len(town.facades)) / shown.size
+
+
+def _beside(camera: Camera, random: np.random.Generator) -> Camera:
+    shift_m = random.uniform(-_MAX_SHIFT_M, _MAX_SHIFT_M, 2).tolist()
+    return replace(
+        camera,
+        x_m=camera.x_m + shift_m[0],
+        y_m=camera.y_m + shift_m[1],
+        height_m=float(random.uniform(1.5, 2.3)),
+        heading_deg=camera.heading_deg + float(random.uniform(-_MAX_TURN_DEG, _MAX_TURN_DEG)),
+        pitch_deg=5.0 + float(random.uniform(-_MAX_PITCH_DEG, _MAX_PITCH_DEG)),
+    )
+
+
+@lru_cache(maxsize=8)
+def _town(seed: int) -> tuple[SyntheticTown, Sequence[Camera]]:
+    town = SyntheticTown(seed)
+    return town, town.database_cameras(spacing_m=6.0, relative_headings_deg=_HEADINGS_DEG)

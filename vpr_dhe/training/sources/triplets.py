@@ -1,0 +1,47 @@
+"""A place data set to learn triplets from: some of its queries kept for validation."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from vpr_dhe.errors import DatasetError
+from vpr_dhe.places.base import PlaceDataset, Protocol
+from vpr_dhe.training.sources import HELD_OUT, read_training_places
+from vpr_dhe.training.sources.base import PairSource
+from vpr_dhe.training.sources.positives import PositivePairs
+
+
+@dataclass(frozen=True)
+class TripletData:
+    """Queries to learn from with their database, and pairs of other queries to validate with."""
+
+    learned: PlaceDataset
+    validation: PairSource
+
+
+def open_triplet_data(root: Path, protocol: Protocol | None = None) -> TripletData:
+    """Open a place data set; every tenth query is for validation.
+
+    Raises:
+        DatasetError: if the folder is no place data set, or its ground truth is not public.
+    """
+    dataset = read_training_places(root, protocol or Protocol())
+    if dataset is None:
+        raise DatasetError(
+            f"{root} is no place data set; triplets need one, because photos alone say nothing of places"
+        )
+    count = len(dataset.queries.records)
+    kept = range(0, count, HELD_OUT)
+    learned = [query for query in range(count) if query % HELD_OUT]
+    return TripletData(_with_queries(dataset, learned), PositivePairs(_with_queries(dataset, kept)))
+
+
+def _with_queries(dataset: PlaceDataset, chosen: Sequence[int]) -> PlaceDataset:
+    if dataset.positives is None:
+        raise DatasetError(f"the ground truth of {dataset.name} ({dataset.protocol}) is not public; train on others")
+    records = tuple(dataset.queries.records[query] for query in chosen)
+    return replace(
+        dataset,
+        queries=replace(dataset.queries, records=records),
+        positives=tuple(dataset.positives[query] for query in chosen),
+    )

@@ -1,0 +1,130 @@
+"""An extractor whose weights can be trained."""
+
+import re
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from vpr_dhe.errors import ModelError
+from vpr_dhe.features.aggregators import build_aggregator
+from vpr_dhe.features.backbones import build_backbone
+from vpr_dhe.features.base import Aggregator, Backbone
+from vpr_dhe.models.catalogue import SIFT_VLAD
+from vpr_dhe.models.model_file import Architecture, ModelFile
+from vpr_dhe.records import Grid, Preprocessing, Size
+
+_BLOCK = re.compile(r"(?:^|\.)blocks\.(\d+)\.")
+
+
+class DenseDescription(NamedTuple):
+    """A batch of images: their vectors, as they are compared, and their local maps of unit-norm cells."""
+
+    vectors: Float[Tensor, "batch dimension"]
+    local_maps: Float[Tensor, "batch cells local_dimension"]
+    grid: Grid
+
+
+class TrainableExtractor(nn.Module):
+    """A backbone and an aggregator with the weights of a model file.
+
+    Args:
+        model: whose extractor is a network.
+        first_trained_block: transformer blocks before it, and all that is neither in a block nor in the aggregator,
+            stay as they are; None trains everything.
+        backbone: in the place of the model's own.
+        aggregator: in the place of the model's own.
+
+    Raises:
+        ModelError: if there is nothing to train.
+    """
+
+    def __init__(
+        self,
+        model: ModelFile,
+        first_trained_block: int | None = None,
+        *,
+        backbone: Backbone | None = None,
+        aggregator: Aggregator | None = None,
+    ) -> None:
+        super().__init__()
+        self._model = model
+        self.backbone = backbone or _backbone_of(model)
+        self.aggregator = aggregator or _aggregator_of(model)
+        for name, parameter in self.backbone.named_parameters():
+            parameter.requires_grad_(first_trained_block is None or _block_of(name) >= first_trained_block)
+        if not any(parameter.requires_grad for parameter in self.backbone.parameters()):
+            raise ModelError(f"model {model.name!r} has no block {first_trained_block}: blocks are counted from 0")
+
+    def forward(self, images: Float[Tensor, "batch 3 height width"]) -> DenseDescription:
+        """Describe images that were made the network's input."""
+        tokens = self.backbone(images)
+        vectors = self.aggregator(tokens)
+        if self._model.architecture.unit_norm:
+            vectors = normalize(vectors, dim=1)
+        return DenseDescription(vectors, normalize(tokens.patches, dim=-1), tokens.grid)
+
+    def model_file(self, training_data: str) -> ModelFile:
+        """The model with these weights, and without a head, which was made for others."""
+        state = {f"backbone.{name}": value for name, value in self.backbone.state_dict().items()}
+        state |= {f"aggregator.{name}": value for name, value in self.aggregator.state_dict().items()}
+        return replace(
+            self._model,
+            architecture=replace(self._model.architecture, head=None),
+            training_data=f"{self._model.training_data}; extractor: {training_data}",
+            tensors={name: value.detach().cpu().clone() for name, value in state.items()},
+        )
+
+
+def new_model(backbone: str, aggregator: str, input_size: Size, seed: int) -> ModelFile:
+    """A model that has learned nothing yet: random weights, images squeezed to `input_size` and centred on grey.
+
+    Args:
+        backbone: one of `backbone_names()` that needs no download.
+        aggregator: one of `aggregator_names()`.
+        input_size: of the network, in pixels.
+        seed: of the weights.
+
+    Raises:
+        ModelError: if there are no such parts, or the backbone cannot be fed like that.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        parts = {
+            "backbone": build_backbone(backbone, blocks=None, input_size=input_size),
+            "aggregator": build_aggregator(aggregator),
+        }
+    return ModelFile(
+        name=f"{backbone}-{aggregator}",
+        architecture=Architecture(backbone, aggregator),
+        preprocessing=Preprocessing(*input_size, "bilinear", True, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)),
+        licence="of who trains it",
+        training_data="random weights",
+        tensors={
+            f"{part}.{name}": value for part, built in parts.items() for name, value in built.state_dict().items()
+        },
+    )
+
+
+def _block_of(parameter: str) -> int:
+    """The number of the block that a parameter is in; -1 if it is in none."""
+    found = _BLOCK.search(parameter)
+    return int(found[1]) if found else -1
+
+
+def _backbone_of(model: ModelFile) -> Backbone:
+    architecture = model.architecture
+    if architecture.backbone == SIFT_VLAD:
+        raise ModelError(f"model {model.name!r} is no network, so it has no descriptor to train; start from another")
+    built = build_backbone(architecture.backbone, blocks=architecture.blocks, input_size=model.preprocessing.size)
+    built.load_state_dict(model.part("backbone"))
+    return built
+
+
+def _aggregator_of(model: ModelFile) -> Aggregator:
+    built = build_aggregator(model.architecture.aggregator)
+    built.load_state_dict(model.part("aggregator"))
+    return built
