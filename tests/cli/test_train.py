@@ -55,13 +55,18 @@ def test_a_trained_head_verifies(photos, tmp_path):
 @pytest.mark.slow
 def test_ctrl_c_says_how_to_go_on(photos, tmp_path):
     run = tmp_path / "run"
-    command = [sys.executable, "-m", "vpr_dhe", "train", "dhe", photos, "--out", run, "--steps", 10000, *SMALL]
-    process = subprocess.Popen([*map(str, command)], stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
-    while not (run / "state.pt").exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    os.kill(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    # Where tests run in the background, SIGINT is ignored, and what they start inherits that.
+    start = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); import vpr_dhe.__main__"
+    command = [sys.executable, "-c", start, "train", "dhe", photos, "--out", run, "--steps", 10000, *SMALL]
+    with subprocess.Popen([*map(str, command)], stderr=subprocess.PIPE, text=True) as process:
+        try:
+            deadline = time.monotonic() + 120
+            while not (run / "state.pt").exists() and time.monotonic() < deadline:
+                time.sleep(0.1)
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == 1
     assert "the same command goes on from there" in errors
     assert "Traceback" not in errors
