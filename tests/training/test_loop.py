@@ -178,3 +178,35 @@ def test_killed_at_any_moment_it_goes_on(tmp_path):
     whole = LineStage()
     train(whole, settings, tmp_path / "whole")
     assert same(weights(stage), weights(whole))
+
+
+_OF_TWO = """
+import os, sys
+sys.path.append(sys.argv[2])
+from pathlib import Path
+import torch
+from small_stage import LineStage
+from vpr_dhe.training.loop import LoopSettings, train
+stage = LineStage()
+minutes = 0.0 if sys.argv[3] == "slice" else None
+settings = LoopSettings(steps=12, validate_every=5, save_every=4, on_cpu=True, max_minutes=minutes)
+train(stage, settings, Path(sys.argv[1]))
+torch.save(stage.state_dict(), f"{sys.argv[1]}/weights-{os.environ['RANK']}.pt")
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_agree_and_go_on_after_an_interruption(tmp_path):
+    (tmp_path / "script.py").write_text(_OF_TWO)
+
+    def run(name, how):
+        launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--rdzv-backend", "c10d"]
+        launch += ["--rdzv-endpoint", "localhost:0", str(tmp_path / "script.py")]
+        subprocess.run([*launch, str(tmp_path / name), str(Path(__file__).parent), how], check=True, timeout=600)
+
+    run("whole", "whole")
+    run("sliced", "slice")
+    run("sliced", "whole")
+    found = [torch.load(tmp_path / name / f"weights-{rank}.pt") for name in ("whole", "sliced") for rank in (0, 1)]
+    assert all(same(found[0], weights) for weights in found[1:])
+    assert {row["step"] for row in rows(tmp_path / "sliced") if row["name"] == "validation/error"} == {"5", "10", "12"}

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from vpr_dhe.errors import VerifierError
 from vpr_dhe.estimators.base import HomographyEstimator
 from vpr_dhe.estimators.dhe import DheEstimator
+from vpr_dhe.estimators.dhe_lite import DheLiteEstimator
 from vpr_dhe.estimators.robust import KorniaEstimator, OpenCvEstimator, PoseLibEstimator
 from vpr_dhe.models.model_file import ModelFile
 
@@ -30,6 +31,7 @@ METHODS: dict[str, Method] = {
     "poselib": Method(lambda _: PoseLibEstimator(), "LO-RANSAC with non-linear refinement (PoseLib)"),
     "kornia-ransac": Method(lambda _: KorniaEstimator(), "RANSAC in torch (kornia)"),
     "dhe": Method(DheEstimator.from_model, "deep homography estimation (AAAI 2024), head in the model file", False),
+    "dhe-lite": Method(DheLiteEstimator.from_model, "learned weights of matches, head in the model file", False),
 }
 
 

@@ -1,7 +1,9 @@
 """Batches in order, prepared by the training process itself or by others ahead of it."""
 
+import pickle
 import signal
 from collections.abc import Iterator
+from functools import cached_property
 from typing import TypeVar
 
 import cv2
@@ -14,10 +16,18 @@ Batch = TypeVar("Batch")
 
 
 class _Turns(Dataset):
-    """The batches of one process by step."""
+    """The batches of one process by step, in a loading process.
+
+    The batches travel as bytes: torch would move their tensors to shared memory, which ends the process where a tensor
+    lies in a mapped file.
+    """
 
     def __init__(self, batches: Batches, process: int, processes: int) -> None:
-        self._batches, self._process, self._processes = batches, process, processes
+        self._pickled, self._process, self._processes = pickle.dumps(batches), process, processes
+
+    @cached_property
+    def _batches(self) -> Batches:
+        return pickle.loads(self._pickled)
 
     def __getitem__(self, step: int) -> object:
         return self._batches.batch(Turn(step, self._process, self._processes))
