@@ -66,4 +66,6 @@ def commit() -> str:
     def git(*arguments: str) -> str:
         return subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
 
-    return git("rev-parse", "HEAD") + (" with changes" if git("status", "--porcelain") else "")
+    # What benchmarks write is no change to what they measure.
+    changed = git("status", "--porcelain", "--", ".", ":!results")
+    return git("rev-parse", "HEAD") + (" with changes" if changed else "")
