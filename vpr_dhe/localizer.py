@@ -104,7 +104,8 @@ class Localizer:
             ImageError: if `image` is a path that cannot be read, or an array that is no 8-bit RGB image.
         """
         places = self.places.pinned()
-        answer = self._rank(places, image, max(top_k, self.rerank if places.verifies else 0))
+        found = retrieve(places, self.extractor, image, max(top_k, self.rerank if places.verifies else 0))
+        answer = rerank(places, found, self.rerank)
         best = answer.reranked[:top_k]
         known = places.images([candidate.id for candidate in best])
         matches = [
@@ -112,13 +113,6 @@ class Localizer:
             for rank, candidate in enumerate((one for one in best if one.id in known.by_id), start=1)
         ]
         return Localization(tuple(matches), answer.timing, tuple(sorted(answer.missing | known.missing)))
-
-    def rank(self, image: Image | Path | str, count: int) -> Ranking:
-        """Retrieve `count` candidates and re-rank the first `rerank` of them: both orders, as evaluation needs them."""
-        return self._rank(self.places.pinned(), image, count)
-
-    def _rank(self, places: Places, image: Image | Path | str, count: int) -> Ranking:
-        return rerank(places, retrieve(places, self.extractor, image, count), self.rerank)
 
 
 def retrieve(places: Places, extractor: Extractor, image: Image | Path | str, count: int) -> Retrieval:
