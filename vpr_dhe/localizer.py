@@ -44,12 +44,8 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Ranking:
-    """The candidates of one query in the order of retrieval and in the final order, best first.
+    """The candidates of one query in the final order, best first; `missing` names the shards that did not answer."""
 
-    `missing` names the shards that did not answer.
-    """
-
-    retrieved: tuple[Candidate, ...]
     reranked: tuple[Candidate, ...]
     timing: Timing
     missing: frozenset[str] = frozenset()
@@ -140,7 +136,7 @@ def rerank(places: Places, retrieval: Retrieval, count: int) -> Ranking:
     started = perf_counter()
     ordered, missing = _reranked(places, retrieval, count)
     timing = Timing(retrieval.extract_ms, retrieval.search_ms, 1e3 * (perf_counter() - started))
-    return Ranking(retrieval.candidates, ordered, timing, retrieval.missing | missing)
+    return Ranking(ordered, timing, retrieval.missing | missing)
 
 
 def _reranked(places: Places, retrieval: Retrieval, count: int) -> tuple[tuple[Candidate, ...], frozenset[str]]:
