@@ -1,0 +1,15 @@
+"""`vpr-dhe train`: one command, and one file, per stage of training."""
+
+import typer
+
+from vpr_dhe.cli.train import descriptor, dhe, joint
+from vpr_dhe.cli.train.groups import with_groups
+
+app = typer.Typer(
+    name="train",
+    help="Train a stage; the same command goes on with a run that was interrupted.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+for stage in (dhe, descriptor, joint):
+    app.command(name=stage.NAME)(with_groups(stage.run))

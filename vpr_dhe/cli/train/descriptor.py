@@ -1,0 +1,56 @@
+"""`vpr-dhe train descriptor`: a network's global descriptor."""
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vpr_dhe.cli.train.options import DataOptions, LoopOptions, MiningOptions, NetworkOptions
+from vpr_dhe.cli.train.running import train_stage
+
+if TYPE_CHECKING:
+    from vpr_dhe.training.stages.base import Stage
+
+NAME = "descriptor"
+
+
+class Loss(StrEnum):
+    """What a descriptor is trained by."""
+
+    triplet = "triplet"
+    multi_similarity = "multi-similarity"
+
+
+def run(
+    data: DataOptions,
+    network: NetworkOptions,
+    mining: MiningOptions,
+    loop: LoopOptions,
+    loss: Annotated[
+        Loss, typer.Option(help="Triplets of one place data set, or pairs of any data against each other.")
+    ] = Loss.triplet,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Triplets (4) or pairs (32) per step.")] = None,
+    learning_rate: Annotated[float, typer.Option(min=0, help="Of Adam.")] = 1e-5,
+) -> None:
+    """Train the global descriptor of a network."""
+    from vpr_dhe.training.sources import open_training_data
+    from vpr_dhe.training.sources.triplets import open_triplet_data
+    from vpr_dhe.training.stages.descriptor import DescriptorSettings, MultiSimilarityStage, TripletStage
+    from vpr_dhe.training.trainable_extractor import TrainableExtractor
+
+    where = loop.pick_device()
+    start = network.open(loop.seed)
+    settings = DescriptorSettings(
+        batch_size=batch_size or (4 if loss is Loss.triplet else 32),
+        learning_rate=learning_rate,
+        mining=mining.settings(),
+        seed=loop.seed,
+    )
+    extractor = TrainableExtractor(start, network.first_trained_block)
+    if loss is Loss.triplet:
+        triplets = open_triplet_data(data.only_folder, data.protocol)
+        stage: "Stage" = TripletStage(extractor, start, triplets, settings, training_data=data.description)
+    else:
+        pairs = open_training_data(data.data, start.preprocessing.size, data.protocol)
+        stage = MultiSimilarityStage(extractor, start, pairs, settings, training_data=data.description)
+    train_stage(stage, loop, where)

@@ -1,0 +1,43 @@
+"""`vpr-dhe train dhe`: the homography head on an extractor that stays as it is."""
+
+from typing import Annotated
+
+import typer
+
+from vpr_dhe.cli.common import say
+from vpr_dhe.cli.train.options import DataOptions, LoopOptions, MinInliersOption
+from vpr_dhe.cli.train.running import train_stage
+
+NAME = "dhe"
+_DEFAULT_MODEL = "sift-vlad"
+
+
+def run(
+    data: DataOptions,
+    loop: LoopOptions,
+    model: Annotated[str, typer.Option(help="Model to start from; see `vpr-dhe models`.")] = _DEFAULT_MODEL,
+    warmup_steps: Annotated[
+        int, typer.Option(min=0, help="Of them on warps with known homographies, by corner error.")
+    ] = 5000,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pairs per step and process.")] = 16,
+    learning_rate: Annotated[float, typer.Option(min=0, help="Of Adam; times 0.8 every 10,000 steps.")] = 1e-4,
+    min_inliers: MinInliersOption = 16,
+) -> None:
+    """Train the homography head on an extractor that stays as it is: a warm-up, then REI on pairs of one place."""
+    from vpr_dhe.estimators.dhe import INPUT_SIZE
+    from vpr_dhe.features.extractor import load_extractor
+    from vpr_dhe.training.sources import open_training_data
+    from vpr_dhe.training.stages.dhe import DheSettings, DheStage
+
+    where = loop.pick_device()
+    opened = open_training_data(data.data, INPUT_SIZE, data.protocol)
+    say(f"warm-up: {opened.warps.description}; then: {opened.positives.description}")
+    settings = DheSettings(
+        warmup_steps=warmup_steps,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        min_inliers=min_inliers,
+        seed=loop.seed,
+    )
+    stage = DheStage(load_extractor(model, where), opened, settings, training_data=data.description)
+    train_stage(stage, loop, where)

@@ -1,0 +1,40 @@
+"""`vpr-dhe train joint`: a network and its homography head together."""
+
+from typing import Annotated
+
+import typer
+
+from vpr_dhe.cli.train.options import DataOptions, LoopOptions, MiningOptions, MinInliersOption, NetworkOptions
+from vpr_dhe.cli.train.running import train_stage
+
+NAME = "joint"
+
+
+def run(
+    data: DataOptions,
+    network: NetworkOptions,
+    mining: MiningOptions,
+    loop: LoopOptions,
+    batch_size: Annotated[int, typer.Option(min=1, help="Triplets per step and process.")] = 4,
+    learning_rate: Annotated[float, typer.Option(min=0, help="Of Adam.")] = 1e-5,
+    rei_weight: Annotated[float, typer.Option(min=0, help="Of REI in pixels, beside the triplet loss.")] = 100.0,
+    min_inliers: MinInliersOption = 16,
+) -> None:
+    """Train a network and its homography head together, on triplets of a place data set."""
+    from vpr_dhe.training.sources.triplets import open_triplet_data
+    from vpr_dhe.training.stages.joint import JointSettings, JointStage
+    from vpr_dhe.training.trainable_extractor import TrainableExtractor
+
+    where = loop.pick_device()
+    start = network.open(loop.seed)
+    settings = JointSettings(
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        mining=mining.settings(),
+        seed=loop.seed,
+        rei_weight=rei_weight,
+        min_inliers=min_inliers,
+    )
+    extractor = TrainableExtractor(start, network.first_trained_block)
+    triplets = open_triplet_data(data.only_folder, data.protocol)
+    train_stage(JointStage(extractor, start, triplets, settings, training_data=data.description), loop, where)
