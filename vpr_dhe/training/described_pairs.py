@@ -48,7 +48,7 @@ def describe_pairs(pairs: Sequence[TrainingPair], extractor: Extractor, input_si
     return DescribedPairs(
         torch.stack([query.local_map for query in queries]).cpu(),
         torch.stack([candidate.local_map for candidate in candidates]).cpu(),
-        torch.cat([_between_inputs(pair, input_size) for pair in pairs]),
+        torch.cat([homography_between_inputs(pair, input_size) for pair in pairs]),
         torch.tensor([pair.homography is not None for pair in pairs]),
         inlier_matches(matches, input_size),
     )
@@ -64,7 +64,8 @@ def match_maps(
     return Matches(centres[mutual], centres[there], found.similarity[0].cpu()[mutual], INLIER_THRESHOLD_PX)
 
 
-def _between_inputs(pair: TrainingPair, input_size: Size) -> Float64[Tensor, "1 3 3"]:
+def homography_between_inputs(pair: TrainingPair, input_size: Size) -> Float64[Tensor, "1 3 3"]:
+    """The homography of a pair between inputs of `input_size`; the identity where it is not known."""
     homography = np.eye(3) if pair.homography is None else pair.homography
     frames = [Frame(image_size(image), input_size) for image in (pair.image_a, pair.image_b)]
     return homographies_between_inputs(torch.from_numpy(homography)[None], frames[0], frames[1:])

@@ -18,12 +18,14 @@ from vpr_dhe.records import Image
 class TrainingPair:
     """Two decoded images of one place.
 
-    `homography` maps pixels of A to pixels of B, with H[2, 2] = 1; None where it is not known.
+    `homography` maps pixels of A to pixels of B, with H[2, 2] = 1; None where it is not known. It may hold for one
+    surface of A alone, unless `holds_everywhere`.
     """
 
     image_a: Image
     image_b: Image
     homography: Float64[np.ndarray, "3 3"] | None = None
+    holds_everywhere: bool = False
 
 
 class PairSource(ABC):

@@ -50,7 +50,7 @@ class WarpedPhotos(PairSource):
         to_a = np.array([[1.0, 0.0, -left], [0.0, 1.0, -top], [0.0, 0.0, 1.0]])
         homography = random_homography(self.view_size, random)
         view_a, view_b = (self._view(photo, matrix) for matrix in (to_a, homography @ to_a))
-        return TrainingPair(_lit(view_a, random), _lit(view_b, random), homography)
+        return TrainingPair(_lit(view_a, random), _lit(view_b, random), homography, holds_everywhere=True)
 
     def _view(self, photo: Image, photo_to_view: Float64[np.ndarray, "3 3"]) -> Image:
         warped = cv2.warpPerspective(

@@ -1,0 +1,120 @@
+"""The stage that trains a network from nothing, on a network of a few thousand weights."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+
+from vpr_dhe.features.extractor import load_extractor
+from vpr_dhe.models.model_file import load_model
+from vpr_dhe.records import Size
+from vpr_dhe.training.loop import LoopSettings, train
+from vpr_dhe.training.sources import open_training_data
+from vpr_dhe.training.stages.base import Turn
+from vpr_dhe.training.stages.pretrain import PretrainSettings, PretrainStage
+
+sys.path.append(str(Path(__file__).parents[1]))
+from small_network import small_extractor, small_model
+
+SIDE = 128
+SETTINGS = PretrainSettings(steps=100, warmup_steps=5, batch_size=8, learning_rate=1e-2, validation_pairs=4)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder, rng = tmp_path_factory.mktemp("photos"), np.random.default_rng(3)
+    for number in range(12):
+        coarse = PIL.Image.fromarray(rng.integers(0, 256, (12, 12, 3), np.uint8))
+        coarse.resize((150, 140), PIL.Image.Resampling.BICUBIC).save(folder / f"{number:02}.png")
+    return open_training_data([str(folder)], Size(SIDE, SIDE))
+
+
+@pytest.fixture(scope="module")
+def teacher():
+    return load_extractor("sift-vlad")
+
+
+def stage(data, teacher=None, settings=SETTINGS):
+    return PretrainStage(
+        small_extractor(SIDE), small_model(SIDE), data, teacher, settings, training_data="generated textures"
+    )
+
+
+def loop(steps, **settings):
+    return LoopSettings(**{"steps": steps, "validate_every": 1000, "save_every": 1000, "on_cpu": True, **settings})
+
+
+def losses(trained, batch):
+    with torch.no_grad():
+        found = trained(batch)
+    return {"loss": float(found.loss), **{name: float(value) for name, value in found.scalars.items()}}
+
+
+def test_eight_pairs_are_overfitted(data, teacher, tmp_path, monkeypatch):
+    trained = stage(data, teacher)
+    batch = trained.batches.batch(Turn(0, 0, 1))
+    monkeypatch.setattr(type(trained.batches), "batch", lambda self, turn: batch)
+    before = losses(trained, batch)
+    train(trained, loop(60), tmp_path / "run")
+    after = losses(trained, batch)
+    # Two views of a photo have other light and other parts: this network of two layers cannot do all at once.
+    assert after["contrast"] < 0.6 * before["contrast"]
+    assert after["dense_contrast"] < 0.7 * before["dense_contrast"]
+    assert after["teacher_distance"] < 0.3 * before["teacher_distance"]
+
+
+def test_a_run_in_two_parts_ends_with_the_same_weights(data, teacher, tmp_path):
+    settings = replace(SETTINGS, half_size_steps=3)
+    whole, first, second = (stage(data, teacher, settings) for _ in range(3))
+    train(whole, loop(6), tmp_path / "whole")
+    train(first, loop(4), tmp_path / "parts")
+    train(second, loop(6), tmp_path / "parts")
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), second.parameters(), strict=True))
+
+
+def test_the_first_steps_are_made_at_half_the_size(data):
+    batches = stage(data, settings=replace(SETTINGS, half_size_steps=2)).batches
+    assert [batches.batch(Turn(step, 0, 1)).views_a.shape[-1] for step in range(4)] == [64, 64, 128, 128]
+
+
+def test_at_half_the_size_points_correspond_as_well(data):
+    half, whole = (
+        stage(data, settings=replace(SETTINGS, half_size_steps=steps)).batches.batch(Turn(0, 0, 1)) for steps in (1, 0)
+    )
+    scale = torch.diag(torch.tensor([2.0, 2.0, 1.0], dtype=torch.float64))
+    centre = torch.tensor([[1, 0, -0.5], [0, 1, -0.5], [0, 0, 1]], dtype=torch.float64)
+    to_whole = centre @ scale @ torch.linalg.inv(centre)
+    expected = to_whole @ half.homographies @ torch.linalg.inv(to_whole)
+    assert torch.allclose(expected / expected[:, 2:, 2:], whole.homographies / whole.homographies[:, 2:, 2:], atol=1e-9)
+
+
+def test_pairs_of_towns_teach_vectors_but_no_cells():
+    towns = open_training_data(["synthetic-town"], Size(SIDE, SIDE))
+    assert not stage(towns).batches.batch(Turn(0, 0, 1)).known.any()
+
+
+def test_the_learning_rate_rises_and_falls_to_nothing(data):
+    trained = stage(data)
+    rates = [trained.learning_rate_factor(step) for step in range(101)]
+    assert rates[0] == pytest.approx(0.2)
+    assert rates[4] == 1.0
+    assert rates[4:] == sorted(rates[4:], reverse=True)
+    assert rates[-1] < 1e-6
+
+
+def test_the_best_model_is_written_without_what_only_the_teacher_needs(data, teacher, tmp_path):
+    result = train(stage(data, teacher), loop(2), tmp_path / "run")
+    model = load_model(result.best_model)
+    assert "generated textures" in model.training_data
+    assert not [name for name in model.tensors if "teacher" in name]
+
+
+def test_validation_says_how_many_views_and_cells_were_found(data):
+    found = stage(data).validate()
+    assert found.score > 0
+    assert 0 <= found.scalars["cells_right"] <= 100
+    assert 0 <= found.scalars["recall_at_1"] <= 100
