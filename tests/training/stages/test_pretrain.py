@@ -9,7 +9,6 @@ import PIL.Image
 import pytest
 import torch
 
-from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.models.model_file import load_model
 from vpr_dhe.records import Size
 from vpr_dhe.training.loop import LoopSettings, train
@@ -33,15 +32,8 @@ def data(tmp_path_factory):
     return open_training_data([str(folder)], Size(SIDE, SIDE))
 
 
-@pytest.fixture(scope="module")
-def teacher():
-    return load_extractor("sift-vlad")
-
-
-def stage(data, teacher=None, settings=SETTINGS):
-    return PretrainStage(
-        small_extractor(SIDE), small_model(SIDE), data, teacher, settings, training_data="generated textures"
-    )
+def stage(data, settings=SETTINGS):
+    return PretrainStage(small_extractor(SIDE), small_model(SIDE), data, settings, training_data="generated textures")
 
 
 def loop(steps, **settings):
@@ -54,22 +46,20 @@ def losses(trained, batch):
     return {"loss": float(found.loss), **{name: float(value) for name, value in found.scalars.items()}}
 
 
-def test_eight_pairs_are_overfitted(data, teacher, tmp_path, monkeypatch):
-    trained = stage(data, teacher)
+def test_eight_pairs_are_overfitted(data, tmp_path, monkeypatch):
+    trained = stage(data)
     batch = trained.batches.batch(Turn(0, 0, 1))
     monkeypatch.setattr(type(trained.batches), "batch", lambda self, turn: batch)
     before = losses(trained, batch)
     train(trained, loop(60), tmp_path / "run")
     after = losses(trained, batch)
-    # Two views of a photo have other light and other parts: this network of two layers cannot do all at once.
-    assert after["contrast"] < 0.6 * before["contrast"]
+    assert after["contrast"] < 0.3 * before["contrast"]
     assert after["dense_contrast"] < 0.7 * before["dense_contrast"]
-    assert after["teacher_distance"] < 0.3 * before["teacher_distance"]
 
 
-def test_a_run_in_two_parts_ends_with_the_same_weights(data, teacher, tmp_path):
+def test_a_run_in_two_parts_ends_with_the_same_weights(data, tmp_path):
     settings = replace(SETTINGS, half_size_steps=3)
-    whole, first, second = (stage(data, teacher, settings) for _ in range(3))
+    whole, first, second = (stage(data, settings) for _ in range(3))
     train(whole, loop(6), tmp_path / "whole")
     train(first, loop(4), tmp_path / "parts")
     train(second, loop(6), tmp_path / "parts")
@@ -106,11 +96,9 @@ def test_the_learning_rate_rises_and_falls_to_nothing(data):
     assert rates[-1] < 1e-6
 
 
-def test_the_best_model_is_written_without_what_only_the_teacher_needs(data, teacher, tmp_path):
-    result = train(stage(data, teacher), loop(2), tmp_path / "run")
-    model = load_model(result.best_model)
-    assert "generated textures" in model.training_data
-    assert not [name for name in model.tensors if "teacher" in name]
+def test_the_best_model_names_what_it_was_trained_on(data, tmp_path):
+    result = train(stage(data), loop(2), tmp_path / "run")
+    assert "generated textures" in load_model(result.best_model).training_data
 
 
 def test_validation_says_how_many_views_and_cells_were_found(data):

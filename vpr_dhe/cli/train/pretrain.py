@@ -14,9 +14,6 @@ def run(
     data: DataOptions,
     network: NetworkOptions,
     loop: LoopOptions,
-    teacher: Annotated[
-        str | None, typer.Option(help="Model whose vectors are to be imitated, such as sift-vlad. [none]")
-    ] = None,
     half_size_steps: Annotated[
         int, typer.Option(min=0, help="Steps, of the first, on images of half the side, which cost a quarter.")
     ] = 0,
@@ -25,7 +22,6 @@ def run(
     validation_pairs: Annotated[int, typer.Option(min=2, help="Held-out pairs to validate with, at most.")] = 128,
 ) -> None:
     """Train a network on warped photos and generated towns: which views, and which points, are the same."""
-    from vpr_dhe.features.extractor import load_extractor
     from vpr_dhe.training.sources import open_training_data
     from vpr_dhe.training.stages.pretrain import PretrainSettings, PretrainStage
     from vpr_dhe.training.trainable_extractor import TrainableExtractor
@@ -42,6 +38,4 @@ def run(
         validation_pairs=validation_pairs,
     )
     extractor = TrainableExtractor(start, network.first_trained_block)
-    taught_by = load_extractor(teacher) if teacher else None
-    stage = PretrainStage(extractor, start, pairs, taught_by, settings, training_data=data.description)
-    train_stage(stage, loop, where)
+    train_stage(PretrainStage(extractor, start, pairs, settings, training_data=data.description), loop, where)

@@ -1,15 +1,15 @@
 """The stage `pretrain`: a network from random weights, on pairs of views whose relation is known without any label.
 
-Three things are learned at once: views of one place are alike and views of others are not (contrast of the vectors);
-cells that show the same point are alike, where a homography says which do (contrast of the local maps); and, with a
-teacher, vectors carry what the teacher's do. A few thousand images are too few to learn the first alone from: the
-teacher, such as `sift-vlad`, gives hundreds of numbers to learn from every single view.
+Two things are learned at once: views of one place are alike and views of others are not (contrast of the vectors); and
+cells that show the same point are alike, where a homography says which do (contrast of the local maps).
 
-The first steps are made on images of half the side, which costs a quarter and loses little of what is learned early.
+The first steps may be made on images of half the side, which costs a quarter and loses little of what is learned early.
 
-Sources: Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations", ICML 2020; Hinton et al.,
-"Distilling the Knowledge in a Neural Network", 2015 (arXiv:1503.02531); for the sizes, Touvron et al., "Fixing the
-train-test resolution discrepancy", NeurIPS 2019.
+Tried besides, with a CCT of 7 blocks for 200 steps at 128 px: to imitate the vectors of `sift-vlad` as well, which cost
+half as much again and was as good as nothing at equal time.
+
+Sources: Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations", ICML 2020; Wang et al.,
+"Dense Contrastive Learning for Self-Supervised Visual Pre-Training", CVPR 2021.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,10 +20,9 @@ from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Float64
-from torch import Tensor, nn
-from torch.nn.functional import cosine_similarity, normalize
+from torch import Tensor
+from torch.nn.functional import normalize
 
-from vpr_dhe.features.base import Extractor
 from vpr_dhe.images import to_network_input
 from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.records import Preprocessing, Size
@@ -31,7 +30,7 @@ from vpr_dhe.training.described_pairs import homography_between_inputs
 from vpr_dhe.training.devices import to_device
 from vpr_dhe.training.losses.contrastive import contrastive_loss, correspondence_loss, corresponding_cells
 from vpr_dhe.training.sources import TrainingData
-from vpr_dhe.training.sources.base import Draws, TrainingPair
+from vpr_dhe.training.sources.base import Draws
 from vpr_dhe.training.stages.base import Batches, Fact, Stage, StepLoss, Turn, Validation
 from vpr_dhe.training.trainable_extractor import TrainableExtractor
 
@@ -51,7 +50,6 @@ class PretrainSettings:
         weight_decay: of AdamW.
         temperature: of both contrasts.
         dense_weight: of the contrast of local maps.
-        teacher_weight: of the distance to the teacher; without a teacher it does nothing.
         seed: of the order of the data.
         validation_pairs: how many pairs are validated with, at most.
     """
@@ -64,7 +62,6 @@ class PretrainSettings:
     weight_decay: float = 0.05
     temperature: float = 0.1
     dense_weight: float = 1.0
-    teacher_weight: float = 2.0
     seed: int = 0
     validation_pairs: int = 128
 
@@ -73,23 +70,19 @@ class ViewBatch(NamedTuple):
     """Pairs of views as the network's input, and what is known of them.
 
     `homographies` map pixels of A's input to pixels of B's; they hold for the pairs that `known` marks, for all of A.
-    `taught` are the teacher's vectors of A, of length 1; without a teacher they have no dimension.
     """
 
     views_a: Float[Tensor, "pairs 3 height width"]
     views_b: Float[Tensor, "pairs 3 height width"]
     homographies: Float64[Tensor, "pairs 3 3"]
     known: Bool[Tensor, " pairs"]
-    taught: Float[Tensor, "pairs taught_dimension"]
 
 
 class ViewBatches(Batches[ViewBatch]):
-    """Pairs of views, first at half the size; the teacher describes them here."""
+    """Pairs of views, first at half the size."""
 
-    def __init__(
-        self, draws: Draws, preprocessing: Preprocessing, teacher: Extractor | None, settings: PretrainSettings
-    ) -> None:
-        self._draws, self._teacher, self._settings = draws, teacher, settings
+    def __init__(self, draws: Draws, preprocessing: Preprocessing, settings: PretrainSettings) -> None:
+        self._draws, self._settings = draws, settings
         self._whole, self._half = preprocessing, _halved(preprocessing)
 
     def batch(self, turn: Turn) -> ViewBatch:
@@ -107,14 +100,7 @@ class ViewBatches(Batches[ViewBatch]):
             to_network_input([pair.image_b for pair in pairs], preprocessing, _CPU),
             torch.cat([homography_between_inputs(pair, preprocessing.size) for pair in pairs]),
             torch.tensor([pair.homography is not None and pair.holds_everywhere for pair in pairs]),
-            self._taught(pairs),
         )
-
-    def _taught(self, pairs: Sequence[TrainingPair]) -> Float[Tensor, "pairs taught_dimension"]:
-        if self._teacher is None:
-            return torch.zeros(len(pairs), 0)
-        features = self._teacher.extract([pair.image_a for pair in pairs])
-        return normalize(torch.stack([feature.global_descriptor.float().cpu() for feature in features]), dim=1)
 
 
 class PretrainStage(Stage[ViewBatch]):
@@ -124,7 +110,6 @@ class PretrainStage(Stage[ViewBatch]):
         extractor: what is trained.
         model: whose weights it has.
         data: warps and generated views to learn from and to validate with.
-        teacher: whose vectors it is to imitate; None for contrast alone.
         settings: see there; a batch wants tens of pairs, to tell each from.
         training_data: what the images are and their licences, for the model file.
     """
@@ -134,7 +119,6 @@ class PretrainStage(Stage[ViewBatch]):
         extractor: TrainableExtractor,
         model: ModelFile,
         data: TrainingData,
-        teacher: Extractor | None,
         settings: PretrainSettings,
         *,
         training_data: str,
@@ -142,17 +126,14 @@ class PretrainStage(Stage[ViewBatch]):
         super().__init__()
         self.extractor, self._settings, self._preprocessing = extractor, settings, model.preprocessing
         self._training_data = training_data
-        self.batches = ViewBatches(Draws(data.warps, settings.seed), model.preprocessing, teacher, settings)
+        self.batches = ViewBatches(Draws(data.warps, settings.seed), model.preprocessing, settings)
         held_out = Draws(data.validation, settings.seed)
-        self._held_out = ViewBatches(held_out, model.preprocessing, teacher, settings)
+        self._held_out = ViewBatches(held_out, model.preprocessing, settings)
         self._held_out_pairs = min(settings.validation_pairs, len(data.validation))
         self._validation: list[ViewBatch] | None = None
-        # Only to compare with the teacher: the model's own vectors keep their dimension, and the file leaves this out.
-        self.to_teacher = _projection(extractor, model.preprocessing.size, teacher, settings.seed) if teacher else None
         self.facts: Mapping[str, Fact] = {
             "stage": "pretrain",
             "model": model.extractor_fingerprint,
-            "teacher": teacher.spec.fingerprint if teacher else None,
             "data": data.warps.description,
             **asdict(settings),
         }
@@ -177,7 +158,7 @@ class PretrainStage(Stage[ViewBatch]):
         return (1 + cos(pi * min(progress, 1.0))) / 2
 
     def forward(self, batch: ViewBatch) -> StepLoss:
-        """The contrasts, and the distance to the teacher."""
+        """Both contrasts."""
         settings, pairs = self._settings, len(batch.views_a)
         described = self.extractor(torch.cat([batch.views_a, batch.views_b]))
         vectors = normalize(described.vectors.float(), dim=1)
@@ -190,14 +171,7 @@ class PretrainStage(Stage[ViewBatch]):
             settings.temperature,
         )
         loss = contrast + settings.dense_weight * dense
-        scalars = {"contrast": contrast.detach(), "dense_contrast": dense.detach()}
-        if self.to_teacher is not None:
-            # Of B as well: what the teacher says of A alone, two views of one place do not share.
-            taught = torch.cat([batch.taught, batch.taught])
-            distance = (1 - cosine_similarity(self.to_teacher(vectors), taught)).mean()
-            loss = loss + settings.teacher_weight * distance
-            scalars["teacher_distance"] = distance.detach()
-        return StepLoss(loss, scalars)
+        return StepLoss(loss, {"contrast": contrast.detach(), "dense_contrast": dense.detach()})
 
     def validate(self) -> Validation:
         """The loss, and how often a view finds its partner, and a cell its own point to within a cell."""
@@ -253,12 +227,3 @@ def _halved(preprocessing: Preprocessing) -> Preprocessing:
 
 def _size(views: Float[Tensor, "views 3 height width"]) -> Size:
     return Size(views.shape[3], views.shape[2])
-
-
-def _projection(extractor: TrainableExtractor, size: Size, teacher: Extractor, seed: int) -> nn.Linear:
-    """From the network's vectors to the teacher's."""
-    with torch.no_grad():
-        dimension = extractor(torch.zeros(1, 3, size.height, size.width)).vectors.shape[1]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return nn.Linear(dimension, teacher.spec.dimension)
