@@ -170,7 +170,7 @@ def test_a_network_answers_the_same_in_any_batch(place_tree, tmp_path):
     torch.manual_seed(0)
     parts = {
         "backbone": build_backbone("cct_14_7x2_384", blocks=2, input_size=Size(96, 96)),
-        "aggregator": build_aggregator("gem-unit-cells"),
+        "aggregator": build_aggregator("gem-unit-cells", 384),
     }
     state = {f"{name}.{key}": value for name, part in parts.items() for key, value in part.state_dict().items()}
     preprocessing = Preprocessing(96, 96, "bilinear", False, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))

@@ -23,7 +23,7 @@ def a_model(*, side: int, head: bool, unit_norm: bool = True) -> ModelFile:
     """A CCT of random weights, two blocks deep, with a random DHE head if asked for."""
     torch.manual_seed(0)
     backbone = build_backbone("cct_14_7x2_384", blocks=2, input_size=Size(side, side))
-    parts = {"backbone": backbone, "aggregator": build_aggregator("gem-unit-cells")}
+    parts = {"backbone": backbone, "aggregator": build_aggregator("gem-unit-cells", backbone.dimension)}
     if head:
         parts["head"] = DheHead()
     return ModelFile(

@@ -79,7 +79,7 @@ def load_parts(model):
     backbone = build_backbone(
         model.architecture.backbone, blocks=model.architecture.blocks, input_size=model.preprocessing.size
     )
-    aggregator = build_aggregator(model.architecture.aggregator)
+    aggregator = build_aggregator(model.architecture.aggregator, backbone.dimension)
     backbone.load_state_dict(model.part("backbone"), strict=True)
     aggregator.load_state_dict(model.part("aggregator"), strict=True)
     return backbone, aggregator

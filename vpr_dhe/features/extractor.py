@@ -54,7 +54,7 @@ class NeuralExtractor(Extractor):
         backbone = build_backbone(
             architecture.backbone, blocks=architecture.blocks, input_size=model.preprocessing.size
         )
-        aggregator = build_aggregator(architecture.aggregator)
+        aggregator = build_aggregator(architecture.aggregator, backbone.dimension)
         self._backbone = _with_weights(backbone, model, "backbone").to(device)
         self._aggregator = _with_weights(aggregator, model, "aggregator").to(device)
         self._device = device

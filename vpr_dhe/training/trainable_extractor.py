@@ -53,7 +53,7 @@ class TrainableExtractor(nn.Module):
         super().__init__()
         self._model = model
         self.backbone = backbone or _backbone_of(model)
-        self.aggregator = aggregator or _aggregator_of(model)
+        self.aggregator = aggregator or _aggregator_of(model, self.backbone.dimension)
         for name, parameter in self.backbone.named_parameters():
             parameter.requires_grad_(first_trained_block is None or _block_of(name) >= first_trained_block)
         if not any(parameter.requires_grad for parameter in self.backbone.parameters()):
@@ -93,10 +93,8 @@ def new_model(backbone: str, aggregator: str, input_size: Size, seed: int) -> Mo
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        parts = {
-            "backbone": build_backbone(backbone, blocks=None, input_size=input_size),
-            "aggregator": build_aggregator(aggregator),
-        }
+        built_backbone = build_backbone(backbone, blocks=None, input_size=input_size)
+        parts = {"backbone": built_backbone, "aggregator": build_aggregator(aggregator, built_backbone.dimension)}
     return ModelFile(
         name=f"{backbone}-{aggregator}",
         architecture=Architecture(backbone, aggregator),
@@ -124,7 +122,7 @@ def _backbone_of(model: ModelFile) -> Backbone:
     return built
 
 
-def _aggregator_of(model: ModelFile) -> Aggregator:
-    built = build_aggregator(model.architecture.aggregator)
+def _aggregator_of(model: ModelFile, dimension: int) -> Aggregator:
+    built = build_aggregator(model.architecture.aggregator, dimension)
     built.load_state_dict(model.part("aggregator"))
     return built

@@ -1,19 +1,22 @@
 """Aggregators by name."""
 
 from collections.abc import Callable
-from functools import partial
 
 from vpr_dhe.errors import ModelError
 from vpr_dhe.features.aggregators.cls import ClassToken
 from vpr_dhe.features.aggregators.gem import GeM
 from vpr_dhe.features.aggregators.mean import Mean
+from vpr_dhe.features.aggregators.whitened import WhitenedGeM
 from vpr_dhe.features.base import Aggregator
 
-_BUILDERS: dict[str, Callable[[], Aggregator]] = {
-    "gem": GeM,
-    "gem-unit-cells": partial(GeM, unit_cells=True),
-    "cls": ClassToken,
-    "mean": Mean,
+# Each is told the dimension of the tokens.
+_BUILDERS: dict[str, Callable[[int], Aggregator]] = {
+    "gem": lambda _: GeM(),
+    "gem-unit-cells": lambda _: GeM(unit_cells=True),
+    "gem-whitened": lambda dimension: WhitenedGeM(dimension, bands=1),
+    "gem-2-bands-whitened": lambda dimension: WhitenedGeM(dimension, bands=2),
+    "cls": lambda _: ClassToken(),
+    "mean": lambda _: Mean(),
 }
 
 
@@ -22,12 +25,15 @@ def aggregator_names() -> list[str]:
     return list(_BUILDERS)
 
 
-def build_aggregator(name: str) -> Aggregator:
-    """Build an aggregator: `gem`, `gem-unit-cells` (the cells are L2-normalised first, as in DHE-VPR), `cls`, `mean`.
+def build_aggregator(name: str, dimension: int) -> Aggregator:
+    """Build an aggregator of tokens of a dimension.
+
+    `gem`; `gem-unit-cells` (the cells are L2-normalised first, as in DHE-VPR); `gem-whitened` and
+    `gem-2-bands-whitened` (see `vpr_dhe.training.whitening`); `cls`; `mean`.
 
     Raises:
         ModelError: if there is no such aggregator.
     """
     if name not in _BUILDERS:
         raise ModelError(f"there is no aggregator {name!r}; choose one of {', '.join(_BUILDERS)}")
-    return _BUILDERS[name]()
+    return _BUILDERS[name](dimension)
