@@ -122,6 +122,18 @@ def test_interrupted_within_a_round_it_gives_the_same_bits(town, tmp_path, stops
     assert torch.equal(whole.get_extra_state(), continued.get_extra_state())
 
 
+def test_a_worker_prepares_the_same_bits(photos, tmp_path):
+    data = open_training_data([str(photos)], Size(SIDE, SIDE))
+    settings = DescriptorSettings(batch_size=4, learning_rate=1e-3)
+    trained = []
+    for workers in (0, 1):
+        extractor, model = small_extractor(SIDE), small_model(SIDE)
+        stage = MultiSimilarityStage(extractor, model, data, settings, training_data="textures")
+        assert train(stage, loop(4, workers=workers), tmp_path / str(workers)).finished
+        trained.append(stage)
+    assert same(*trained)
+
+
 def test_rounds_mine_anew_and_cover_all_triplets(town):
     stage = triplet_stage(town)
     assert stage.steps_per_round(processes=1) == 4
