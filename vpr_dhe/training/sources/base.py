@@ -18,12 +18,14 @@ from vpr_dhe.records import Image
 class TrainingPair:
     """Two decoded images of one place.
 
-    `homography` maps pixels of A to pixels of B, with H[2, 2] = 1; None where it is not known.
+    `homography` maps pixels of A to pixels of B, with H[2, 2] = 1; None where it is not known. `places` names what is
+    seen, as far as that is known: two pairs that have a name in common may show one place.
     """
 
     image_a: Image
     image_b: Image
     homography: Float64[np.ndarray, "3 3"] | None = None
+    places: frozenset[str] = frozenset()
 
 
 class PairSource(ABC):
