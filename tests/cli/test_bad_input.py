@@ -7,22 +7,6 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from vpr_dhe.cli import main
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Run the program in this process; returns exit code, stdout and stderr."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["vpr-dhe", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        output = capsys.readouterr()
-        return ended.value.code or 0, output.out, output.err
-
-    return call
-
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory) -> Path:

@@ -1,6 +1,7 @@
 """`vpr-dhe train` from photos to a model that `evaluate` verifies with."""
 
-import os
+import json
+import re
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from vpr_dhe.models.model_file import load_model
 from vpr_dhe.places.synthetic_town import SyntheticTown, write_town
 
 
@@ -70,14 +72,77 @@ def test_ctrl_c_says_how_to_go_on(photos, tmp_path):
     assert process.returncode == 1
     assert "the same command goes on from there" in errors
     assert "Traceback" not in errors
+    again = vpr_dhe("train", "dhe", photos, "--out", run, "--steps", 10000, *SMALL, "--max-minutes", 0)
+    reached = re.search(r"step (\d+) of 10000", again.stderr)
+    assert reached
+    assert int(reached[1]) > 1
 
 
-def test_bad_usage_is_said_in_one_line(photos, tmp_path):
-    out = ("--out", tmp_path / "run", "--device", "cpu")
-    assert "does not exist" in vpr_dhe("train", "dhe", tmp_path / "nothing", *out, expect=2).stderr
-    assert "fp16 needs a GPU" in vpr_dhe("train", "dhe", photos, *out, "--precision", "fp16", expect=2).stderr
-    (tmp_path / "accelerate.py").write_text("raise ImportError('not here')")
-    without = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
-    missing = vpr_dhe("train", "dhe", photos, *out, expect=2, env=without)
-    assert 'pip install "vpr-dhe[train]"' in missing.stderr
-    assert not (tmp_path / "run").exists()
+@pytest.fixture(scope="module")
+def places(tmp_path_factory):
+    """Twelve places 100 m apart, each with one query, in the standard layout."""
+    folder, rng = tmp_path_factory.mktemp("places"), np.random.default_rng(4)
+    for number in range(12):
+        coarse = PIL.Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8))
+        image = coarse.resize((96, 96), PIL.Image.Resampling.BICUBIC)
+        for part, shift_m in (("database", 0), ("queries", 5)):
+            (folder / "images/train" / part).mkdir(parents=True, exist_ok=True)
+            name = f"@{500_000 + 100 * number + shift_m}@5000000@31@U@.png"
+            image.crop((shift_m, 0, 90 + shift_m, 90)).save(folder / "images/train" / part / name)
+    return folder
+
+
+TINY = ("--steps", 2, "--save-every", 1, "--device", "cpu", "--validation-pairs", 1)
+
+
+@pytest.mark.parametrize(
+    ("loss", "batch_size", "said"),
+    [("triplet", 2, "triplets"), ("multi-similarity", 4, "multi-similarity")],
+)
+def test_a_descriptor_is_trained_by_either_loss(run, places, tmp_path, loss, batch_size, said):
+    out = tmp_path / "run"
+    network = ("--model", "new:cct_7_7x2_224@64", "--batch-size", batch_size, "--negatives", 2)
+    code, stdout, stderr = run("train", "descriptor", places, "--out", out, "--loss", loss, *network, *TINY)
+    assert (code, f"{out}/best.safetensors" in stdout) == (0, True), stderr
+    facts = json.loads((out / "training.json").read_text())
+    assert facts["stage"] == f"descriptor, {said}"
+    assert (facts["batch_size"], facts["validation_pairs"], facts["seed"]) == (batch_size, 1, 0)
+    model = load_model(out / "best.safetensors")
+    assert model.training_data == f"random weights; extractor: trained by the user on {places.name}"
+
+
+def test_network_and_head_are_trained_together(run, places, tmp_path):
+    out = tmp_path / "run"
+    network = ("--model", "new:cct_7_7x2_224@384", "--first-trained-block", 6, "--batch-size", 1)
+    how = ("--mining", "random", "--negatives", 1, "--rei-weight", 10)
+    code, stdout, stderr = run("train", "joint", places, "--out", out, *network, *how, *TINY, "--steps", 1)
+    assert (code, f"{out}/best.safetensors" in stdout) == (0, True), stderr
+    facts = json.loads((out / "training.json").read_text())
+    assert (facts["stage"], facts["rei_weight"], facts["mining_mining"]) == ("joint", 10, "random")
+    assert load_model(out / "best.safetensors").architecture.head == "dhe"
+
+
+def test_what_cannot_be_trained_is_said_in_one_sentence(run, photos, places, tmp_path, monkeypatch):
+    out = tmp_path / "run"
+
+    def complaint(*arguments):
+        code, stdout, stderr = run("train", *arguments, "--out", out, "--device", "cpu")
+        assert (code, stdout) == (2, "")
+        lines = stderr.splitlines()
+        assert lines[-1].startswith("error: "), stderr
+        assert "Traceback" not in stderr
+        return lines[-1]
+
+    network = ("--model", "new:cct_7_7x2_224@64")
+    assert "unknown model 'magic'" in complaint("descriptor", places, "--model", "magic")
+    assert "is no network" in complaint("joint", places, "--model", "sift-vlad")
+    assert "names no input side" in complaint("descriptor", places, "--model", "new:cct_7_7x2_224")
+    assert "one data set, and 2 were given" in complaint("descriptor", places, photos, *network)
+    assert "one data set, and 2 were given" in complaint("joint", places, photos, *network)
+    assert "is no place data set" in complaint("descriptor", photos, *network)
+    assert "needs 24 x 24" in complaint("joint", places, *network)
+    assert "fp16 needs a GPU" in complaint("joint", places, *network, "--precision", "fp16")
+    assert "does not exist" in complaint("dhe", tmp_path / "nothing")
+    monkeypatch.setitem(sys.modules, "accelerate", None)
+    assert 'pip install "vpr-dhe[train]"' in complaint("dhe", photos)
+    assert not out.exists()

@@ -10,11 +10,12 @@ import pytest
 from vpr_dhe.errors import DatasetError, ImageError
 from vpr_dhe.places import Protocol, read_places
 from vpr_dhe.places.synthetic_town import SyntheticTown, write_town
-from vpr_dhe.records import Size
+from vpr_dhe.records import Preprocessing, Size
 from vpr_dhe.training.random_views import in_other_light
 from vpr_dhe.training.sources import open_training_data
 from vpr_dhe.training.sources.base import Draws, JoinedPairs, PairSource, SomePairs, TrainingPair
 from vpr_dhe.training.sources.positives import PositivePairs
+from vpr_dhe.training.sources.relit import RelitPairs
 from vpr_dhe.training.sources.town import TownPairs
 from vpr_dhe.training.sources.warps import WarpedPhotos, random_homography
 
@@ -88,7 +89,7 @@ def aligned_difference(pair, homography):
 
 
 def test_warps_are_related_by_their_homography_and_no_other(tmp_path, monkeypatch):
-    monkeypatch.setattr("vpr_dhe.training.sources.warps.in_other_light", lambda pixels, random: pixels)
+    monkeypatch.setattr("vpr_dhe.training.random_views.in_other_light", lambda pixels, random: pixels)
     source = WarpedPhotos(textured(tmp_path), VIEW, "texture")
     for epoch in range(4):
         pair = Draws(source, seed=1).pair(epoch)
@@ -152,6 +153,40 @@ def test_positives_of_a_place_data_set_are_close(town):
     assert pair.image_a.shape == (240, 320, 3)
     with pytest.raises(DatasetError, match="choose one with --split"):
         open_training_data([str(town)], VIEW)
+
+
+def test_queries_near_each_other_have_a_place_in_common(town):
+    dataset = read_places(town)
+    source, random = PositivePairs(dataset), np.random.default_rng(0)
+    at = [dataset.queries.records[query].position for query, rows in enumerate(dataset.positives) if rows.size]
+    pairs = [source.pair(index, random) for index in range(len(source))]
+    for one, here in zip(pairs, at, strict=True):
+        for other, there in zip(pairs, at, strict=True):
+            distance_m = np.hypot(here.x_m - there.x_m, here.y_m - there.y_m)
+            if distance_m <= 25:
+                assert one.places & other.places
+            if distance_m > 50:
+                assert not one.places & other.places
+
+
+def test_generated_pairs_say_what_they_show(tmp_path):
+    warps, random = WarpedPhotos(textured(tmp_path, 2), VIEW, "textures"), np.random.default_rng(0)
+    assert warps.pair(0, random).places == warps.pair(0, random).places != warps.pair(1, random).places
+    (front,) = TownPairs([4], 3).pair(0, random).places
+    assert front.startswith("town 4, front ")
+
+
+def test_relit_pairs_are_of_the_networks_size_and_in_a_light_of_their_own(town):
+    source = PositivePairs(read_places(town))
+    relit = RelitPairs(source, Preprocessing(48, 32, "bilinear", True, (0.5,) * 3, (0.25,) * 3))
+    assert len(relit) == len(source)
+    first, again = (Draws(relit, 0).pair(1) for _ in range(2))
+    assert first.image_a.shape == first.image_b.shape == (32, 48, 3)
+    assert (first.image_a == again.image_a).all()
+    assert first.places == Draws(source, 0).pair(1).places
+    assert first.homography is None
+    lit = [relit.pair(0, np.random.default_rng(seed)).image_a for seed in range(4)]
+    assert len({view.tobytes() for view in lit}) == 4
 
 
 def test_photos_are_warped_and_some_held_out(tmp_path):

@@ -55,7 +55,7 @@ class TripletMiner:
                 f"the ground truth of {dataset.name} ({dataset.protocol}) is not public; train on others"
             )
         self._dataset, self._settings, self._positives = dataset, settings, dataset.positives
-        self._near = _near(dataset, dataset.positives)
+        self._near = near_images(dataset, dataset.positives)
         count = len(dataset.database.records)
         # A query is of use if it has a positive, and enough of the database is far from it.
         self._queries = np.array(
@@ -107,8 +107,8 @@ class TripletMiner:
         return everything[~np.isin(everything, self._near[query])][: self._settings.negatives]
 
 
-def _near(dataset: PlaceDataset, positives: Positives) -> Positives:
-    """What is no negative: all within 25 m where positions are known, else the positives."""
+def near_images(dataset: PlaceDataset, positives: Positives) -> Positives:
+    """For each query what is no negative: all within 25 m where positions are known, else the positives."""
     if any(record.position is None for record in (*dataset.database.records, *dataset.queries.records)):
         return positives
     within = positives_within(dataset.database, dataset.queries, RADIUS_M)

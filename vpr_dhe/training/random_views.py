@@ -4,6 +4,8 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
+from vpr_dhe.records import Image
+
 
 def random_view(
     image: UInt8[np.ndarray, "height width"], long_side_px: int, random: np.random.Generator
@@ -55,6 +57,11 @@ def in_other_light(
         _occlude(pixels, random)
     pixels = pixels + random.normal(0, random.uniform(0, 0.02), pixels.shape)
     return np.clip(pixels, 0, 1).astype(np.float32)
+
+
+def relit(image: Image, random: np.random.Generator) -> Image:
+    """An image in another light."""
+    return np.rint(255 * in_other_light(image.astype(np.float32) / 255, random)).astype(np.uint8)
 
 
 def _occlude(pixels: Float[np.ndarray, "height width *channels"], random: np.random.Generator) -> None:

@@ -19,10 +19,10 @@ from vpr_dhe.places.synthetic_town import SyntheticTown, write_town
 from vpr_dhe.records import Preprocessing, Size
 from vpr_dhe.training.loop import LoopSettings, train
 from vpr_dhe.training.mining import Mining, MiningSettings
-from vpr_dhe.training.sources import open_training_data
+from vpr_dhe.training.sources import TrainingData, open_training_data
 from vpr_dhe.training.sources.triplets import open_triplet_data
 from vpr_dhe.training.stages.base import Turn
-from vpr_dhe.training.stages.descriptor import DescriptorSettings, MultiSimilarityStage, TripletStage
+from vpr_dhe.training.stages.descriptor import DescriptorSettings, MultiSimilarityStage, PairBatch, TripletStage
 from vpr_dhe.training.trainable_extractor import TrainableExtractor
 
 sys.path.append(str(Path(__file__).parents[1]))
@@ -81,6 +81,43 @@ def test_multi_similarity_overfits_eight_pairs(photos, tmp_path, monkeypatch):
     assert after < 0.5 * before
 
 
+def test_pairs_of_one_place_are_no_negatives_of_each_other(photos):
+    data = open_training_data([str(photos)], Size(SIDE, SIDE))
+    settings = DescriptorSettings(batch_size=4)
+    stage = MultiSimilarityStage(small_extractor(SIDE), small_model(SIDE), data, settings, training_data="textures")
+    batch = stage.batches.batch(Turn(0, 0, 1))
+    assert torch.equal(batch.same_place, torch.eye(4, dtype=torch.bool))
+    # Each pair once more: what looks the same is the hardest negative there is.
+    twice = torch.cat([batch.images, batch.images])
+    apart, together = torch.eye(8, dtype=torch.bool), torch.eye(4, dtype=torch.bool).repeat(2, 2)
+    with torch.no_grad():
+        as_negatives, as_one_place = (stage(PairBatch(twice, same)) for same in (apart, together))
+        nowhere_apart = stage(PairBatch(twice, torch.ones(8, 8, dtype=torch.bool)))
+        vectors = stage.extractor(twice.flatten(0, 1)).vectors.unflatten(0, (8, 2)).double()
+    assert as_one_place.loss < as_negatives.loss - 0.1
+    assert as_one_place.scalars["mined"] == as_negatives.scalars["mined"] - 8 * 2 * 2
+    # Without any negative, each image costs log(1 + exp(-s)) for its similarity s to the other of its pair.
+    similarity = torch.nn.functional.cosine_similarity(vectors[:, 0], vectors[:, 1])
+    assert nowhere_apart.loss.item() == pytest.approx(similarity.neg().exp().log1p().mean().item(), rel=1e-4)
+
+
+def test_photographs_are_lit_anew_and_warps_are_not(photos, town):
+    size, settings = Size(SIDE, SIDE), DescriptorSettings(batch_size=2)
+    places = TrainingData(town.validation, town.validation, town.validation)
+    warps = open_training_data([str(photos)], size)
+
+    def stage(data, **light):
+        return MultiSimilarityStage(small_extractor(SIDE), small_model(SIDE), data, settings, training_data="", **light)
+
+    for data, relit in ((places, True), (warps, False)):
+        lit, plain = stage(data), stage(data, random_light=False)
+        assert (lit.facts["data"] != plain.facts["data"]) == relit
+        images = [made.batches.batch(Turn(0, 0, 1)).images for made in (lit, plain)]
+        assert images[0].shape == images[1].shape
+        assert torch.equal(*images) != relit
+        assert lit.validate() == plain.validate()
+
+
 def test_triplets_overfit_eight(town, tmp_path, monkeypatch):
     stage = triplet_stage(town, batch_size=8, learning_rate=3e-3)
     with torch.no_grad():
@@ -120,6 +157,18 @@ def test_interrupted_within_a_round_it_gives_the_same_bits(town, tmp_path, stops
     train(continued, loop(9, save_every=1), tmp_path / "run")
     assert same(whole, continued)
     assert torch.equal(whole.get_extra_state(), continued.get_extra_state())
+
+
+def test_a_worker_prepares_the_same_bits(photos, tmp_path):
+    data = open_training_data([str(photos)], Size(SIDE, SIDE))
+    settings = DescriptorSettings(batch_size=4, learning_rate=1e-3)
+    trained = []
+    for workers in (0, 1):
+        extractor, model = small_extractor(SIDE), small_model(SIDE)
+        stage = MultiSimilarityStage(extractor, model, data, settings, training_data="textures")
+        assert train(stage, loop(4, workers=workers), tmp_path / str(workers)).finished
+        trained.append(stage)
+    assert same(*trained)
 
 
 def test_rounds_mine_anew_and_cover_all_triplets(town):

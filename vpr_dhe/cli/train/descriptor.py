@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vpr_dhe.cli.train.options import DataOptions, LoopOptions, MiningOptions, NetworkOptions
+from vpr_dhe.cli.train.options import DataOptions, LoopOptions, MiningOptions, NetworkOptions, ValidationPairsOption
 from vpr_dhe.cli.train.running import train_stage
 
 if TYPE_CHECKING:
@@ -31,6 +31,10 @@ def run(
     ] = Loss.triplet,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Triplets (4) or pairs (32) per step.")] = None,
     learning_rate: Annotated[float, typer.Option(min=0, help="Of Adam.")] = 1e-5,
+    random_light: Annotated[
+        bool, typer.Option(help="Light photographs anew each time they are shown, with multi-similarity.")
+    ] = True,
+    validation_pairs: ValidationPairsOption = 200,
 ) -> None:
     """Train the global descriptor of a network."""
     from vpr_dhe.training.sources import open_training_data
@@ -45,6 +49,7 @@ def run(
         learning_rate=learning_rate,
         mining=mining.settings(),
         seed=loop.seed,
+        validation_pairs=validation_pairs,
     )
     extractor = TrainableExtractor(start, network.first_trained_block)
     if loss is Loss.triplet:
@@ -52,5 +57,7 @@ def run(
         stage: "Stage" = TripletStage(extractor, start, triplets, settings, training_data=data.description)
     else:
         pairs = open_training_data(data.data, start.preprocessing.size, data.protocol)
-        stage = MultiSimilarityStage(extractor, start, pairs, settings, training_data=data.description)
+        stage = MultiSimilarityStage(
+            extractor, start, pairs, settings, training_data=data.description, random_light=random_light
+        )
     train_stage(stage, loop, where)

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from vpr_dhe.cli.common import say
-from vpr_dhe.cli.train.options import DataOptions, LoopOptions, MinInliersOption
+from vpr_dhe.cli.train.options import DataOptions, LoopOptions, MinInliersOption, ValidationPairsOption
 from vpr_dhe.cli.train.running import train_stage
 
 NAME = "dhe"
@@ -22,6 +22,7 @@ def run(
     batch_size: Annotated[int, typer.Option(min=1, help="Pairs per step and process.")] = 16,
     learning_rate: Annotated[float, typer.Option(min=0, help="Of Adam; times 0.8 every 10,000 steps.")] = 1e-4,
     min_inliers: MinInliersOption = 16,
+    validation_pairs: ValidationPairsOption = 64,
 ) -> None:
     """Train the homography head on an extractor that stays as it is: a warm-up, then REI on pairs of one place."""
     from vpr_dhe.estimators.dhe import INPUT_SIZE
@@ -38,6 +39,7 @@ def run(
         learning_rate=learning_rate,
         min_inliers=min_inliers,
         seed=loop.seed,
+        validation_pairs=validation_pairs,
     )
     stage = DheStage(load_extractor(model, where), opened, settings, training_data=data.description)
     train_stage(stage, loop, where)

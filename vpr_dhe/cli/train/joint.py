@@ -4,7 +4,14 @@ from typing import Annotated
 
 import typer
 
-from vpr_dhe.cli.train.options import DataOptions, LoopOptions, MiningOptions, MinInliersOption, NetworkOptions
+from vpr_dhe.cli.train.options import (
+    DataOptions,
+    LoopOptions,
+    MiningOptions,
+    MinInliersOption,
+    NetworkOptions,
+    ValidationPairsOption,
+)
 from vpr_dhe.cli.train.running import train_stage
 
 NAME = "joint"
@@ -19,6 +26,7 @@ def run(
     learning_rate: Annotated[float, typer.Option(min=0, help="Of Adam.")] = 1e-5,
     rei_weight: Annotated[float, typer.Option(min=0, help="Of REI in pixels, beside the triplet loss.")] = 100.0,
     min_inliers: MinInliersOption = 16,
+    validation_pairs: ValidationPairsOption = 200,
 ) -> None:
     """Train a network and its homography head together, on triplets of a place data set."""
     from vpr_dhe.training.sources.triplets import open_triplet_data
@@ -32,6 +40,7 @@ def run(
         learning_rate=learning_rate,
         mining=mining.settings(),
         seed=loop.seed,
+        validation_pairs=validation_pairs,
         rei_weight=rei_weight,
         min_inliers=min_inliers,
     )

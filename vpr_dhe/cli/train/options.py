@@ -41,6 +41,9 @@ StepsOption: TypeAlias = Annotated[int, typer.Option(min=1, help="Steps in all; 
 MinInliersOption: TypeAlias = Annotated[
     int, typer.Option(min=4, help="Pairs with fewer matches that agree are not learned from by REI.")
 ]
+ValidationPairsOption: TypeAlias = Annotated[
+    int, typer.Option(min=1, help="Held-out pairs that models are compared on, at most.")
+]
 
 
 @dataclass(frozen=True)

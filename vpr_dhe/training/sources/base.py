@@ -19,12 +19,14 @@ class TrainingPair:
     """Two decoded images of one place.
 
     `homography` maps pixels of A to pixels of B, with H[2, 2] = 1; None where it is not known. It may hold for one
-    surface of A alone, unless `holds_everywhere`.
+    surface of A alone, unless `holds_everywhere`. `places` names what is seen, as far as that is known: two pairs that
+    have a name in common may show one place.
     """
 
     image_a: Image
     image_b: Image
     homography: Float64[np.ndarray, "3 3"] | None = None
+    places: frozenset[str] = frozenset()
     holds_everywhere: bool = False
 
 

@@ -5,6 +5,7 @@ import numpy as np
 from vpr_dhe.errors import DatasetError
 from vpr_dhe.images import decode_named
 from vpr_dhe.places.base import PlaceDataset
+from vpr_dhe.training.mining import near_images
 from vpr_dhe.training.sources.base import PairSource, TrainingPair
 
 RADIUS_M = 10.0
@@ -14,7 +15,8 @@ RADIUS_M = 10.0
 class PositivePairs(PairSource):
     """One pair for each query that has a positive; which of its positives, changes from epoch to epoch.
 
-    `dataset` says by its protocol what a positive is.
+    `dataset` says by its protocol what a positive is. The places of a pair are the database images that are no
+    negatives of its query, so that queries near each other have one in common.
 
     Raises:
         DatasetError: if the ground truth is not public.
@@ -28,6 +30,7 @@ class PositivePairs(PairSource):
                 f"the ground truth of {dataset.name} ({dataset.protocol}) is not public; train on others"
             )
         self._dataset = dataset
+        self._near = near_images(dataset, dataset.positives)
         self._positives = [(query, rows) for query, rows in enumerate(dataset.positives) if rows.size]
         self.description = f"{dataset.name}: {len(self)} queries with a positive ({dataset.protocol})"
 
@@ -42,4 +45,5 @@ class PositivePairs(PairSource):
         return TrainingPair(
             decode_named(queries.folder / queries.records[query].path),
             decode_named(database.folder / database.records[row].path),
+            places=frozenset(str(database.folder / database.records[near].path) for near in self._near[query]),
         )

@@ -37,7 +37,8 @@ class TownPairs(PairSource):
 
     def pair(self, index: int, random: np.random.Generator) -> TrainingPair:
         """Look for two views that share much of a front, and draw them."""
-        town, cameras = _town(self._seeds[index % len(self._seeds)])
+        seed = self._seeds[index % len(self._seeds)]
+        town, cameras = _town(seed)
         best: _SharedFront | None = None
         # The number of tries has no end of its own: in a town there is always a front that two views share.
         for attempt in range(100 * _TRIES):
@@ -49,14 +50,15 @@ class TownPairs(PairSource):
         assert best is not None, "no two views of the town share a front"
         days = [Appearance.sample(random) for _ in range(2)]
         views = [town.render(camera, day) for camera, day in zip(best.cameras, days, strict=True)]
-        return TrainingPair(views[0], views[1], best.homography)
+        return TrainingPair(views[0], views[1], best.homography, frozenset([f"town {seed}, front {best.front}"]))
 
 
 @dataclass(frozen=True)
 class _SharedFront:
-    """Two cameras, and the front that fills at least `share` of the pixels of each."""
+    """Two cameras, and the number of the front that fills at least `share` of the pixels of each."""
 
     share: float
+    front: int
     cameras: tuple[Camera, Camera]
     homography: Float64[np.ndarray, "3 3"]
 
@@ -73,7 +75,7 @@ def _look(town: SyntheticTown, cameras: Sequence[Camera], random: np.random.Gene
         homography = town.homography(camera_a, camera_b, town.facades[front])
     except BadInputError:  # seen edge-on
         return None
-    return _SharedFront(float(shares[front]), (camera_a, camera_b), homography)
+    return _SharedFront(float(shares[front]), front, (camera_a, camera_b), homography)
 
 
 def _shares(town: SyntheticTown, camera: Camera) -> Float64[np.ndarray, " fronts"]:

@@ -16,7 +16,7 @@ from vpr_dhe.geometry.coordinates import corners
 from vpr_dhe.geometry.homography import four_point_homography
 from vpr_dhe.images import decode_named
 from vpr_dhe.records import Image, Size
-from vpr_dhe.training.random_views import in_other_light
+from vpr_dhe.training.random_views import relit
 from vpr_dhe.training.sources.base import PairSource, TrainingPair
 
 MAX_CORNER_SHIFT = 0.25
@@ -50,7 +50,8 @@ class WarpedPhotos(PairSource):
         to_a = np.array([[1.0, 0.0, -left], [0.0, 1.0, -top], [0.0, 0.0, 1.0]])
         homography = random_homography(self.view_size, random)
         view_a, view_b = (self._view(photo, matrix) for matrix in (to_a, homography @ to_a))
-        return TrainingPair(_lit(view_a, random), _lit(view_b, random), homography, holds_everywhere=True)
+        places = frozenset([str(self.paths[index])])
+        return TrainingPair(relit(view_a, random), relit(view_b, random), homography, places, holds_everywhere=True)
 
     def _view(self, photo: Image, photo_to_view: Float64[np.ndarray, "3 3"]) -> Image:
         warped = cv2.warpPerspective(
@@ -73,8 +74,3 @@ def _resized(photo: Image, size: Size) -> Image:
     shrinking = size.width * size.height < photo.shape[0] * photo.shape[1]
     interpolation = cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR
     return cv2.resize(photo, size, interpolation=interpolation).astype(np.uint8, copy=False)
-
-
-def _lit(view: Image, random: np.random.Generator) -> Image:
-    lit = in_other_light(view.astype(np.float32) / 255, random)
-    return np.rint(255 * lit).astype(np.uint8)

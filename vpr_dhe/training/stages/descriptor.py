@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import triplet_margin_loss
 
@@ -26,7 +26,8 @@ from vpr_dhe.records import Image, Preprocessing
 from vpr_dhe.training.extra import missing
 from vpr_dhe.training.mining import MiningSettings, TripletMiner, Triplets
 from vpr_dhe.training.sources import TrainingData
-from vpr_dhe.training.sources.base import Draws, PairSource
+from vpr_dhe.training.sources.base import Draws, PairSource, TrainingPair
+from vpr_dhe.training.sources.relit import RelitPairs
 from vpr_dhe.training.sources.triplets import TripletData
 from vpr_dhe.training.stages.base import Batches, Fact, Stage, StepLoss, Turn, Validation
 from vpr_dhe.training.trainable_extractor import TrainableExtractor
@@ -121,21 +122,31 @@ class ImageBatch(NamedTuple):
     images: Float[Tensor, "groups members 3 height width"]
 
 
-class PairBatches(Batches[ImageBatch]):
+class PairBatch(NamedTuple):
+    """Both images of each pair as the network's input, and which pairs may show one place."""
+
+    images: Float[Tensor, "pairs 2 3 height width"]
+    same_place: Bool[Tensor, "pairs pairs"]
+
+
+class PairBatches(Batches[PairBatch]):
     """Both images of each of some pairs."""
 
     def __init__(self, source: PairSource, preprocessing: Preprocessing, settings: DescriptorSettings) -> None:
         self._draws, self._preprocessing, self._size = Draws(source, settings.seed), preprocessing, settings.batch_size
 
-    def batch(self, turn: Turn) -> ImageBatch:
+    def batch(self, turn: Turn) -> PairBatch:
         """Draw the pairs of a turn."""
         first = (turn.step * turn.processes + turn.process) * self._size
         pairs = [self._draws.pair(number) for number in range(first, first + self._size)]
-        return _as_input([[pair.image_a, pair.image_b] for pair in pairs], self._preprocessing)
+        images = _as_input([[pair.image_a, pair.image_b] for pair in pairs], self._preprocessing).images
+        return PairBatch(images, _same_place(pairs))
 
 
-class MultiSimilarityStage(DescriptorStage[ImageBatch]):
-    """Pairs of any source: both images of a pair are alike, all others in the batch are not.
+class MultiSimilarityStage(DescriptorStage[PairBatch]):
+    """Pairs of any source: both images of a pair are alike, those of another place are not.
+
+    Pairs that may show one place are neither: near each other is not yet alike, such as where cameras look away.
 
     Args:
         extractor: what is trained.
@@ -143,6 +154,7 @@ class MultiSimilarityStage(DescriptorStage[ImageBatch]):
         data: pairs to learn from and to validate with.
         settings: see there; a batch wants tens of pairs, for the miner to choose from.
         training_data: what the images are and their licences, for the model file.
+        random_light: whether photographs are lit anew each time; warps and towns are in any case.
 
     Raises:
         MissingExtraError: if pytorch-metric-learning is not installed.
@@ -156,21 +168,26 @@ class MultiSimilarityStage(DescriptorStage[ImageBatch]):
         settings: DescriptorSettings,
         *,
         training_data: str,
+        random_light: bool = True,
     ) -> None:
         super().__init__(extractor, model, data.validation, settings)
         self._training_data = training_data
         self._miner, self._loss = _multi_similarity()
-        self.batches = PairBatches(data.positives, model.preprocessing, settings)
-        self.facts = {"stage": "descriptor, multi-similarity", "data": data.positives.description, **self.facts}
+        # Pairs with known homographies were made of one photo or town, and lit when they were.
+        photographs = not data.positives.knows_homographies
+        source = RelitPairs(data.positives, model.preprocessing) if random_light and photographs else data.positives
+        self.batches = PairBatches(source, model.preprocessing, settings)
+        self.facts = {"stage": "descriptor, multi-similarity", "data": source.description, **self.facts}
 
-    def forward(self, batch: ImageBatch) -> StepLoss:
+    def forward(self, batch: PairBatch) -> StepLoss:
         """The loss over the pairs of images that the miner finds informative."""
         groups, members = batch.images.shape[:2]
         vectors = self.extractor(batch.images.flatten(0, 1)).vectors.float()
         labels = torch.arange(groups, device=vectors.device).repeat_interleave(members)
-        mined = self._miner(vectors, labels)
-        loss = self._loss(vectors, labels, mined)
-        return StepLoss(loss, {"mined": torch.tensor(float(len(mined[0]) + len(mined[2])))})
+        anchors, positives, others, negatives = self._miner(vectors, labels)
+        apart = ~batch.same_place[labels[others], labels[negatives]]
+        loss = self._loss(vectors, labels, (anchors, positives, others[apart], negatives[apart]))
+        return StepLoss(loss, {"mined": len(anchors) + apart.sum().float()})
 
     def model_file(self) -> ModelFile:
         """The model as it is now."""
@@ -273,6 +290,10 @@ def _multi_similarity() -> tuple[Any, Any]:
     except ImportError as error:
         raise missing(error) from error
     return MultiSimilarityMiner(epsilon=0.1), MultiSimilarityLoss(alpha=1, beta=50, base=0.0)
+
+
+def _same_place(pairs: Sequence[TrainingPair]) -> Bool[Tensor, "pairs pairs"]:
+    return torch.tensor([[not one.places.isdisjoint(other.places) for other in pairs] for one in pairs])
 
 
 def _as_input(groups: Sequence[Sequence[Image]], preprocessing: Preprocessing) -> ImageBatch:
