@@ -338,3 +338,77 @@ def _train(stage: "Stage", settings: "LoopSettings", out: Path) -> None:
         say(f"step {result.step} of {settings.steps}; the same command goes on from there")
     if result.best_score is not None:
         print(f"{result.best_model}: the best model so far, {result.best_score:.4g} on held-out data")
+
+
+@app.command()
+def dhe_lite(
+    data: DataArgument,
+    out: OutOption,
+    model: ModelOption = _DEFAULT_MODEL,
+    steps: StepsOption = 10_000,
+    warmup_steps: Annotated[
+        int, typer.Option(min=0, help="Of them on known homographies alone, to the end of their round.")
+    ] = 5000,
+    known_share: Annotated[
+        float, typer.Option(min=0, max=1, help="Of pairs with known homographies after the warm-up.")
+    ] = 0.5,
+    batch_size: BatchSizeOption = 32,
+    learning_rate: Annotated[float, typer.Option(min=0, help="Of Adam, at its height.")] = 2e-3,
+    decay_steps: Annotated[
+        int | None, typer.Option(min=1, help="Steps until the rate has sunk to a hundredth. [--steps]")
+    ] = None,
+    pairs_per_round: Annotated[int, typer.Option(min=2, help="Pairs described before they are learned from.")] = 1024,
+    epochs_per_round: Annotated[int, typer.Option(min=1, help="How often a round is learned from.")] = 8,
+    negatives: Annotated[float, typer.Option(min=0, help="Pairs of different places, per pair of one place.")] = 0.6,
+    rei_weight: Annotated[float, typer.Option(min=0, help="Of REI, in units of 20 px; 0 is without.")] = 1.0,
+    distillation_weight: Annotated[
+        float, typer.Option(min=0, help="Of learning which matches MAGSAC keeps; 0 is without.")
+    ] = 1.0,
+    min_inliers: Annotated[
+        int, typer.Option(min=4, help="Pairs of unknown homography with fewer matches that agree are left out.")
+    ] = 16,
+    validation_pairs: Annotated[int, typer.Option(min=1, help="Held-out pairs to validate with, at most.")] = 200,
+    split: SplitOption = None,
+    radius_m: RadiusOption = None,
+    heading_tolerance_deg: HeadingOption = None,
+    training_data: TrainingDataOption = None,
+    seed: SeedOption = 0,
+    validate_every: ValidateEveryOption = 1000,
+    save_every: SaveEveryOption = 500,
+    log_every: LogEveryOption = 50,
+    workers: WorkersOption = 0,
+    max_minutes: MaxMinutesOption = None,
+    precision: PrecisionOption = Precision.full,
+    device: DeviceOption = Device.auto,
+) -> None:
+    """Train the network that weighs matches, for the verifier dhe-lite, on an extractor that stays as it is."""
+    from vpr_dhe.features.extractor import load_extractor
+    from vpr_dhe.places import Protocol
+    from vpr_dhe.training.sources import open_training_data
+    from vpr_dhe.training.stages.dhe_lite import DheLiteSettings, DheLiteStage
+
+    where = _training_device(device, precision)
+    protocol = Protocol(split=split, radius_m=radius_m, heading_tolerance_deg=heading_tolerance_deg)
+    extractor = load_extractor(model, where)
+    opened = open_training_data(data, extractor.spec.input_size, protocol)
+    say(f"known homographies: {opened.warps.description}; pairs of places: {opened.positives.description}")
+    settings = DheLiteSettings(
+        warmup_steps=warmup_steps,
+        known_share=known_share,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        decay_steps=decay_steps or steps,
+        pairs_per_round=pairs_per_round,
+        epochs_per_round=epochs_per_round,
+        negatives=negatives,
+        rei_weight=rei_weight,
+        distillation_weight=distillation_weight,
+        min_inliers=min_inliers,
+        seed=seed,
+        validation_pairs=validation_pairs,
+    )
+    stage = DheLiteStage(extractor, opened, settings, training_data=training_data or _named(data))
+    loop = _loop_settings(
+        steps, seed, validate_every, save_every, log_every, workers, max_minutes, precision, on_cpu=where == "cpu"
+    )
+    _train(stage, loop, out)
