@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Float64, Int64
+from jaxtyping import Bool, Float, Float32, Float64, Int64
 from torch import Tensor
 
 from vpr_dhe.errors import DatasetError
@@ -239,19 +239,16 @@ class DheLiteStage(Stage[LiteBatch]):
     def forward(self, batch: LiteBatch) -> StepLoss:
         """Cross-entropy and error of the fits where matches are known, distillation and REI where they are not."""
         logits = self.head(batch.matches)
-        fits = fit_homographies(batch.matches, logits)
         off = tolerances_off(batch.homographies, batch.matches)
-        fitted, unrelated = batch.kinds == Kind.fitted, batch.kinds == Kind.none
-        right = batch.matches.present & (off < 1) & ~unrelated[:, None]
-        counted = torch.where(unrelated[:, None], batch.matches.present, opinions(off, batch.matches.present))
+        unrelated = (batch.kinds == Kind.none)[:, None]
+        right = batch.matches.present & (off < 1) & ~unrelated
+        counted = torch.where(unrelated, batch.matches.present, opinions(off, batch.matches.present))
         entropy = balanced_cross_entropy(logits, right, counted)
-        told = (batch.kinds == Kind.true) & (right.sum(dim=1) >= _LEAST_RIGHT)
-        fit_error_px = saturating_fit_error(fits, batch.homographies, batch.matches.query, right)
         terms = {
-            "cross_entropy": mean_where(entropy, ~fitted),
-            "fit_error_px": mean_where(fit_error_px, told),
-            "distillation": mean_where(entropy, fitted),
-            "rei_px": mean_where(saturating_rei(fits, batch.matches, right), fitted),
+            "cross_entropy": mean_where(entropy, batch.kinds != Kind.fitted),
+            "fit_error_px": self._fit_error_px(batch, logits, right),
+            "distillation": mean_where(entropy, batch.kinds == Kind.fitted),
+            "rei_px": self._rei_px(batch, logits, right),
         }
         loss = (
             terms["cross_entropy"]
@@ -260,6 +257,27 @@ class DheLiteStage(Stage[LiteBatch]):
             + self._settings.rei_weight * terms["rei_px"] / _PX_PER_UNIT
         )
         return StepLoss(loss, {name: value.detach() for name, value in terms.items()})
+
+    def _fit_error_px(
+        self, batch: LiteBatch, logits: Float[Tensor, "pairs matches"], right: Bool[Tensor, "pairs matches"]
+    ) -> Float64[Tensor, ""]:
+        """Of pairs with known homographies."""
+        told = (batch.kinds == Kind.true) & (right.sum(dim=1) >= _LEAST_RIGHT)
+        if not told.any():
+            return told.new_zeros((), dtype=torch.float64)
+        matches = _of_pairs(batch.matches, told)
+        fits = fit_homographies(matches, logits[told])
+        return saturating_fit_error(fits, batch.homographies[told], matches.query, right[told]).mean()
+
+    def _rei_px(
+        self, batch: LiteBatch, logits: Float[Tensor, "pairs matches"], right: Bool[Tensor, "pairs matches"]
+    ) -> Float64[Tensor, ""]:
+        """Of pairs of one place."""
+        fitted = batch.kinds == Kind.fitted
+        if not fitted.any():
+            return fitted.new_zeros((), dtype=torch.float64)
+        matches = _of_pairs(batch.matches, fitted)
+        return saturating_rei(fit_homographies(matches, logits[fitted]), matches, right[fitted]).mean()
 
     def validate(self) -> Validation:
         """Corner error where homographies are known, else REI; both also of MAGSAC on the same matches."""
@@ -293,6 +311,10 @@ def mirrored(
     flipped = points.clone()
     flipped[:, [0, 2]] = 1 - flipped[:, [0, 2]]
     return flipped, _MIRROR @ homography @ _MIRROR
+
+
+def _of_pairs(batch: MatchBatch, chosen: Bool[Tensor, " pairs"]) -> MatchBatch:
+    return MatchBatch(*(part[chosen] for part in batch))
 
 
 class _Drawn(NamedTuple):
