@@ -146,3 +146,18 @@ def test_what_cannot_be_trained_is_said_in_one_sentence(run, photos, places, tmp
     monkeypatch.setitem(sys.modules, "accelerate", None)
     assert 'pip install "vpr-dhe[train]"' in complaint("dhe", photos)
     assert not out.exists()
+
+
+@pytest.mark.slow
+def test_a_trained_network_on_matches_verifies(photos, tmp_path):
+    run = tmp_path / "run"
+    small = ("--pairs-per-round", 2, "--batch-size", 2, "--validation-pairs", 1, "--device", "cpu")
+    first = vpr_dhe("train", "dhe-lite", photos, "--out", run, "--steps", 1, "--decay-steps", 2, *small)
+    assert f"{run}/best.safetensors" in first.stdout
+    vpr_dhe("train", "dhe-lite", photos, "--out", run, "--steps", 2, *small)
+    names = {line.split(",")[1] for line in (run / "log.csv").read_text().splitlines()[1:]}
+    assert {"validation/median_corner_error_px", "validation/magsac_median_corner_error_px"} < names
+    image = next(iter(sorted(photos.iterdir())))
+    vpr_dhe("index", photos, "--out", tmp_path / "index", "--model", run / "best.safetensors", "--device", "cpu")
+    done = vpr_dhe("query", tmp_path / "index", image, "--verifier", "dhe-lite", "--rerank", 2, "--device", "cpu")
+    assert image.name in done.stdout

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
-from torch import Tensor
 
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.index.files import TEMPORARY_SUFFIX, sync_folder, write_durably
@@ -31,7 +30,7 @@ class TrainingState:
 
     step: int
     best_score: float | None
-    weights: dict[str, Tensor]
+    weights: TorchState
     optimizer: TorchState
     scaler: TorchState | None
 

@@ -1,11 +1,11 @@
 """The stage of the DHE head, with a head small enough for a second, and once with the whole one."""
 
 import json
+import sys
 from dataclasses import replace
+from pathlib import Path
 
-import cv2
 import numpy as np
-import PIL.Image
 import pytest
 import torch
 from torch import nn
@@ -14,11 +14,9 @@ from torch.nn.functional import normalize
 from vpr_dhe.errors import ModelError
 from vpr_dhe.estimators.base import match_by_grid
 from vpr_dhe.estimators.dhe import GRID, INPUT_SIZE, DheEstimator, DheHead
-from vpr_dhe.features.base import Extractor, ExtractorSpec
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.geometry.coordinates import cell_centres, corners
 from vpr_dhe.geometry.homography import four_point_homography, project
-from vpr_dhe.images import image_size
 from vpr_dhe.models.catalogue import open_model
 from vpr_dhe.models.model_file import load_model
 from vpr_dhe.records import Features, Frame, Grid
@@ -30,34 +28,15 @@ from vpr_dhe.training.sources.warps import random_homography
 from vpr_dhe.training.stages.base import Batches, Turn
 from vpr_dhe.training.stages.dhe import DheSettings, DheStage, HeadBatch, first_head
 
-
-class PatchExtractor(Extractor):
-    """Describes each cell of a 24 x 24 grid by the 8 x 8 pixels of it in a thumbnail."""
-
-    def __init__(self, grid=GRID):
-        self.model_file = open_model("sift-vlad")
-        self.spec = ExtractorSpec("patches", "patches", 4, 64, grid, INPUT_SIZE, unit_norm=True, tolerance_cells=3.0)
-
-    def extract(self, images):
-        return [self._describe(image) for image in images]
-
-    def _describe(self, image):
-        rows, columns = self.spec.grid
-        grey = cv2.resize(
-            cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (8 * columns, 8 * rows), interpolation=cv2.INTER_AREA
-        )
-        cells = torch.from_numpy(grey).float().unfold(0, 8, 8).unfold(1, 8, 8).reshape(rows * columns, 64)
-        cells = normalize(cells - cells.mean(dim=1, keepdim=True) + 1e-3, dim=1)
-        return Features(torch.zeros(4), cells, self.spec.grid, Frame(image_size(image), INPUT_SIZE))
+sys.path.append(str(Path(__file__).parents[1]))
+from patches import PatchExtractor, write_textures
 
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
     """Nine textures, of which one is held out."""
-    folder, rng = tmp_path_factory.mktemp("photos"), np.random.default_rng(3)
-    for number in range(9):
-        coarse = PIL.Image.fromarray(rng.integers(0, 256, (30, 30, 3), np.uint8))
-        coarse.resize((420, 420), PIL.Image.Resampling.BICUBIC).save(folder / f"{number}.png")
+    folder = tmp_path_factory.mktemp("photos")
+    write_textures(folder, 9)
     return folder
 
 

@@ -5,17 +5,16 @@ from typing import Annotated
 import typer
 
 from vpr_dhe.cli.common import say
-from vpr_dhe.cli.train.options import DataOptions, LoopOptions, MinInliersOption, ValidationPairsOption
+from vpr_dhe.cli.train.options import DataOptions, LoopOptions, MinInliersOption, ModelOption, ValidationPairsOption
 from vpr_dhe.cli.train.running import train_stage
 
 NAME = "dhe"
-_DEFAULT_MODEL = "sift-vlad"
 
 
 def run(
     data: DataOptions,
     loop: LoopOptions,
-    model: Annotated[str, typer.Option(help="Model to start from; see `vpr-dhe models`.")] = _DEFAULT_MODEL,
+    model: ModelOption = "sift-vlad",
     warmup_steps: Annotated[
         int, typer.Option(min=0, help="Of them on warps with known homographies, by corner error.")
     ] = 5000,

@@ -37,6 +37,7 @@ class MiningChoice(StrEnum):
     full = "full"
 
 
+ModelOption: TypeAlias = Annotated[str, typer.Option(help="Model to start from; see `vpr-dhe models`.")]
 StepsOption: TypeAlias = Annotated[int, typer.Option(min=1, help="Steps in all; a finished run can be extended.")]
 MinInliersOption: TypeAlias = Annotated[
     int, typer.Option(min=4, help="Pairs with fewer matches that agree are not learned from by REI.")

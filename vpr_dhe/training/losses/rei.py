@@ -63,13 +63,16 @@ def has_agreement(matches: InlierMatches, min_inliers: int = MIN_MATCHES) -> Boo
 
 
 def reprojection_errors_of_inliers(
-    homographies: Float[Tensor, "pairs 3 3"], matches: InlierMatches
+    homographies: Float[Tensor, "pairs 3 3"], matches: InlierMatches, limit_px: float | None = None
 ) -> Float64[Tensor, " pairs"]:
     """The mean of the K smallest reprojection errors of each pair, in pixels; 0 for a pair without inliers.
 
-    Differentiable wherever the homographies are finite.
+    Differentiable wherever the homographies are finite. With a limit L, an error e counts as L e / (L + e), as in
+    `corner_error_loss`.
     """
     errors_px = reprojection_errors(homographies.double(), matches.query_points, matches.candidate_points)
+    if limit_px is not None:
+        errors_px = limit_px * errors_px / (limit_px + errors_px)
     position = torch.arange(errors_px.shape[1], device=errors_px.device)
     padding = position >= matches.counts[:, None]
     ascending = errors_px.masked_fill(padding, torch.inf).sort(dim=1).values

@@ -107,11 +107,16 @@ class Draws:
 
     def pair(self, number: int) -> TrainingPair:
         """The pair at a place in the row, which begins at 0."""
-        epoch, place = divmod(number, len(self.source))
-        index = int(_order(self.seed, epoch, len(self.source))[place])
+        epoch, index = number // len(self.source), self.index(number)
         return self.source.pair(index, np.random.default_rng((self.seed, 1, epoch, index)))
+
+    def index(self, number: int) -> int:
+        """Which pair of the source that is."""
+        epoch, place = divmod(number, len(self.source))
+        return int(order_of_epoch(self.seed, epoch, len(self.source))[place])
 
 
 @lru_cache(maxsize=4)
-def _order(seed: int, epoch: int, count: int) -> Int64[np.ndarray, " count"]:
+def order_of_epoch(seed: int, epoch: int, count: int) -> Int64[np.ndarray, " count"]:
+    """In which order so many things are drawn in an epoch; shared between callers, so not to be written to."""
     return np.random.default_rng((seed, 0, epoch)).permutation(count)
