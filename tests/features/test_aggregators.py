@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from vpr_dhe.errors import ModelError
-from vpr_dhe.features.aggregators import build_aggregator
+from vpr_dhe.features.aggregators import aggregator_names, build_aggregator
 from vpr_dhe.features.base import DenseTokens
 from vpr_dhe.records import Grid
 
@@ -60,3 +60,32 @@ def test_mean():
 def test_unknown_aggregator():
     with pytest.raises(ModelError, match=r"no aggregator 'netvlad'.*gem, gem-unit-cells, .*cls, mean"):
         build_aggregator("netvlad", 7)
+
+
+@pytest.mark.parametrize(
+    ("name", "bands"), [("gem-whitened", [slice(0, 12)]), ("gem-2-bands-whitened", [slice(0, 8), slice(8, 12)])]
+)
+def test_whitened_gem_agrees_with_its_formula(name, bands):
+    """Of three rows of four cells, the upper band of two has the first two."""
+    rng = np.random.default_rng(0)
+    size = 7 * len(bands)
+    projection, offset = rng.normal(size=(size, size)), rng.normal(size=size)
+    whitened = build_aggregator(name, 7)
+    state = {"pool.p": [2.0], "projection": projection, "offset": offset}
+    whitened.load_state_dict({key: torch.tensor(np.asarray(value)).float() for key, value in state.items()})
+    cells = np.maximum(tokens().patches.double().numpy(), 1e-6)
+    pooled = np.concatenate([np.sqrt(np.mean(cells[:, band] ** 2, axis=1)) for band in bands], axis=1)
+    expected = pooled / np.linalg.norm(pooled, axis=1, keepdims=True) @ projection.T - offset
+    with torch.no_grad():
+        np.testing.assert_allclose(whitened(tokens()).numpy(), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", aggregator_names())
+def test_every_aggregator_gives_one_vector_per_image_and_a_gradient(name):
+    made = tokens(torch.randn(2, 7))
+    made.patches.requires_grad_()
+    made.class_token.requires_grad_()
+    vectors = build_aggregator(name, 7)(made)
+    assert vectors.shape[0] == 2
+    vectors.square().sum().backward()
+    assert any(part.grad is not None and bool(part.grad.abs().sum() > 0) for part in (made.patches, made.class_token))

@@ -54,6 +54,10 @@ class ModelFile:
         start = f"{prefix}."
         return {name.removeprefix(start): value for name, value in self.tensors.items() if name.startswith(start)}
 
+    def in_half_precision(self) -> "ModelFile":
+        """The model with weights of half the size; what it computes, it still computes in full precision."""
+        return replace(self, tensors={name: value.half() for name, value in self.tensors.items()})
+
     @property
     def extractor_fingerprint(self) -> str:
         """SHA-256 over all that decides the features: extractor weights, architecture and preprocessing."""

@@ -18,9 +18,8 @@ from typing import TypeVar
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Float32, UInt8
 from sklearn.cluster import KMeans
-from torch import Tensor
 from tqdm import tqdm
 
 from vpr_dhe.errors import BadInputError
@@ -31,6 +30,7 @@ from vpr_dhe.models.catalogue import SIFT_VLAD
 from vpr_dhe.models.model_file import Architecture, ModelFile, save_model
 from vpr_dhe.records import Preprocessing
 from vpr_dhe.training.random_views import random_view
+from vpr_dhe.training.whitening import principal_axes_of, projection_of
 
 Result = TypeVar("Result")
 Grey = UInt8[np.ndarray, "_height _width"]
@@ -70,9 +70,11 @@ def fit(paths: Sequence[Path], settings: FitSettings, training_data: str) -> Mod
     samples = np.concatenate(_each(partial(_sampled_descriptors, settings=settings), paths, "local descriptors"))
     vocabulary = _vocabulary(samples, settings)
     view = partial(_mean_vlad_of_views, settings=settings, vocabulary=vocabulary)
-    projection, offset = projection_of(np.stack(_each(view, paths, "views")), settings)
+    projection, offset = projection_of(
+        np.stack(_each(view, paths, "views")), settings.dimension, settings.whitening_power
+    )
     moments = _each(_second_moment_of_cells, paths, "cells")
-    axes, _ = _principal_axes_of(torch.from_numpy(np.mean(moments, axis=0)), settings.local_dimension)
+    axes, _ = principal_axes_of(torch.from_numpy(np.mean(moments, axis=0)), settings.local_dimension)
     learned = {
         "aggregator.mean": vocabulary.mean,
         "aggregator.whitening": vocabulary.whitening,
@@ -92,29 +94,10 @@ def fit(paths: Sequence[Path], settings: FitSettings, training_data: str) -> Mod
     )
 
 
-def projection_of(
-    vlads: Float32[np.ndarray, "images vlad"], settings: FitSettings
-) -> tuple[Float32[np.ndarray, "dimension vlad"], Float32[np.ndarray, " dimension"]]:
-    """Principal axes of the VLADs of many images, each the mean over its views, partly whitened.
-
-    Source: Jegou and Chum, "Negative evidences and co-occurences in image retrieval: the benefit of PCA and
-    whitening", ECCV 2012. Averaging over views takes the place of the within-pair whitening of Mikolajczyk and Matas,
-    ICCV 2007, for which a few thousand images are too few.
-    """
-    data = torch.from_numpy(vlads)
-    mean = data.mean(0)
-    axes, variances = _principal_axes(data - mean, settings.dimension)
-    projection = (axes * variances**-settings.whitening_power).T
-    # The scale is free, because the output is normalised: it is chosen for the range of half precision.
-    projection = (projection / projection.abs().max()).half().float()
-    # The offset must cancel what the stored projection does to the mean, so it is computed from the rounded one.
-    return projection.numpy(), (projection @ mean).numpy()
-
-
 def _vocabulary(samples: Float32[np.ndarray, "samples 128"], settings: FitSettings) -> Vocabulary:
     """Whiten descriptors and cluster them."""
     mean = samples.mean(axis=0)
-    axes, variances = _principal_axes_of(torch.from_numpy(np.cov(samples.T)), settings.reduced_dimension)
+    axes, variances = principal_axes_of(torch.from_numpy(np.cov(samples.T)), settings.reduced_dimension)
     whitening = (axes * (variances + settings.eigenvalue_floor * variances[0]).rsqrt()).float().numpy()
     points = whitened(samples, mean, whitening)
     clusters = KMeans(settings.words, n_init="auto", max_iter=30, random_state=settings.seed).fit(points)
@@ -140,24 +123,6 @@ def _second_moment_of_cells(path: Path, _: int) -> Float32[np.ndarray, "256 256"
     """Not centred, because cosines between cells are not: the projection should keep inner products as they are."""
     cells = local_descriptors_of_cells(_read_grey(path).astype(np.float32) / 255)
     return (cells.T @ cells / len(cells)).numpy()
-
-
-def _principal_axes(
-    centred: Float[Tensor, "samples d"], count: int
-) -> tuple[Float[Tensor, "d count"], Float[Tensor, " count"]]:
-    """Largest principal axes of samples and their variances, from the smaller of the two Gram matrices."""
-    rows, columns = centred.shape
-    if columns <= rows:
-        return _principal_axes_of(centred.T @ centred / rows, count)
-    coefficients, variances = _principal_axes_of(centred @ centred.T / rows, count)
-    return centred.T @ (coefficients / torch.sqrt(variances * rows)), variances
-
-
-def _principal_axes_of(
-    moments: Float[Tensor, "d d"], count: int
-) -> tuple[Float[Tensor, "d count"], Float[Tensor, " count"]]:
-    variances, axes = torch.linalg.eigh(moments)
-    return axes.flip(1)[:, :count], variances.flip(0)[:count]
 
 
 def _read_grey(path: Path) -> Grey:

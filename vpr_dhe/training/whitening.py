@@ -1,0 +1,158 @@
+"""Whiten the descriptor of a trained network: learn, from photos, which directions of it tell places apart.
+
+    python -m vpr_dhe.training.whitening MODEL DATA... --out FILE.safetensors
+
+The network must pool by `gem`; the result pools bands of the image by GeM and projects them. Where training saw few
+images this is worth more than any other step: it costs minutes, and raised a network of ours by 15 points of recall@1.
+"""
+
+import argparse
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32
+from torch import Tensor
+from tqdm import tqdm
+
+from vpr_dhe.errors import BadInputError, ModelError
+from vpr_dhe.features.aggregators import build_aggregator
+from vpr_dhe.features.extractor import NeuralExtractor
+from vpr_dhe.models.model_file import ModelFile, load_model, save_model
+from vpr_dhe.training.sources import open_training_data
+from vpr_dhe.training.sources.base import Draws, PairSource
+
+_POOLED_BY = "gem"
+_DESCRIBED_AT_ONCE = 16
+
+
+@dataclass(frozen=True)
+class WhiteningSettings:
+    """What decides how a projection comes out, besides its data.
+
+    Args:
+        aggregator: `gem-whitened` or `gem-2-bands-whitened`.
+        pairs: how many pairs of views it is learned from.
+        power: of its variance, by which each direction is divided; 0.5 is full whitening, which trusts the smallest
+            variances more than a few thousand images allow.
+        seed: of the pairs.
+    """
+
+    aggregator: str = "gem-2-bands-whitened"
+    pairs: int = 3000
+    power: float = 0.4
+    seed: int = 0
+
+
+def whiten(model: ModelFile, source: PairSource, settings: WhiteningSettings, device: torch.device) -> ModelFile:
+    """Put a whitened GeM in the place of the GeM of a model; a head stays, because local maps do.
+
+    Raises:
+        ModelError: if the model does not pool by GeM.
+        BadInputError: with fewer pairs than the descriptor has dimensions.
+    """
+    if model.architecture.aggregator != _POOLED_BY:
+        found = model.architecture.aggregator
+        raise ModelError(f"model {model.name!r} pools by {found}; only what pools by {_POOLED_BY} can be whitened")
+    unprojected = _unprojected(model, settings.aggregator)
+    vectors = _means_over_views(
+        NeuralExtractor(unprojected, model.name, device), Draws(source, settings.seed), settings
+    )
+    if len(vectors) <= vectors.shape[1]:
+        raise BadInputError(
+            f"{len(vectors)} pairs are too few for a projection of {vectors.shape[1]} dimensions; ask for more"
+        )
+    projection, offset = projection_of(vectors, vectors.shape[1], settings.power)
+    learned = {"aggregator.projection": torch.from_numpy(projection), "aggregator.offset": torch.from_numpy(offset)}
+    return replace(unprojected, tensors={**unprojected.tensors, **learned})
+
+
+def projection_of(
+    vectors: Float32[np.ndarray, "images d"], dimension: int, power: float
+) -> tuple[Float32[np.ndarray, "dimension d"], Float32[np.ndarray, " dimension"]]:
+    """Principal axes W of vectors, each the mean over views of one image, partly whitened; and W times their mean.
+
+    Source: Jegou and Chum, "Negative evidences and co-occurences in image retrieval: the benefit of PCA and
+    whitening", ECCV 2012. Averaging over views takes the place of the within-pair whitening of Mikolajczyk and Matas,
+    ICCV 2007, for which a few thousand images are too few.
+    """
+    data = torch.from_numpy(vectors)
+    mean = data.mean(0)
+    axes, variances = principal_axes(data - mean, dimension)
+    projection = (axes * variances.clamp(min=1e-6 * float(variances[0])) ** -power).T
+    # The scale is free, because the output is normalised: it is chosen for the range of half precision.
+    projection = (projection / projection.abs().max()).half().float()
+    # The offset must cancel what the stored projection does to the mean, so it is computed from the rounded one.
+    return projection.numpy(), (projection @ mean).numpy()
+
+
+def principal_axes(
+    centred: Float[Tensor, "samples d"], count: int
+) -> tuple[Float[Tensor, "d count"], Float[Tensor, " count"]]:
+    """Largest principal axes of samples and their variances, from the smaller of the two Gram matrices."""
+    rows, columns = centred.shape
+    if columns <= rows:
+        return principal_axes_of(centred.T @ centred / rows, count)
+    coefficients, variances = principal_axes_of(centred @ centred.T / rows, count)
+    return centred.T @ (coefficients / torch.sqrt(variances * rows)), variances
+
+
+def principal_axes_of(
+    moments: Float[Tensor, "d d"], count: int
+) -> tuple[Float[Tensor, "d count"], Float[Tensor, " count"]]:
+    """Largest principal axes of a matrix of second moments, and the moments along them."""
+    variances, axes = torch.linalg.eigh(moments)
+    return axes.flip(1)[:, :count], variances.flip(0)[:count]
+
+
+def _unprojected(model: ModelFile, aggregator: str) -> ModelFile:
+    """The model with a whitened GeM that does nothing yet but pool."""
+    exponent = model.tensors["aggregator.p"]
+    kept = {name: value for name, value in model.tensors.items() if not name.startswith("aggregator.")}
+    # What pools by GeM has a vector of as many dimensions as a cell.
+    built = build_aggregator(aggregator, NeuralExtractor(model, model.name, torch.device("cpu")).spec.dimension)
+    state = {f"aggregator.{name}": value for name, value in built.state_dict().items()}
+    return replace(
+        model,
+        architecture=replace(model.architecture, aggregator=aggregator),
+        tensors={**kept, **state, "aggregator.pool.p": exponent},
+    )
+
+
+def _means_over_views(
+    extractor: NeuralExtractor, draws: Draws, settings: WhiteningSettings
+) -> Float32[np.ndarray, "pairs d"]:
+    means = []
+    for first in tqdm(range(0, settings.pairs, _DESCRIBED_AT_ONCE), desc="views", disable=None):
+        pairs = [draws.pair(number) for number in range(first, min(first + _DESCRIBED_AT_ONCE, settings.pairs))]
+        features = extractor.extract([image for pair in pairs for image in (pair.image_a, pair.image_b)])
+        vectors = torch.stack([feature.global_descriptor.float().cpu() for feature in features])
+        means.append((vectors[::2] + vectors[1::2]) / 2)
+    return torch.cat(means).numpy()
+
+
+def main() -> None:
+    """Parse the command line, learn, write."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("model", type=Path, help="model file of a network that pools by gem")
+    parser.add_argument("data", nargs="+", help="folders of photos or of place data sets; synthetic-town")
+    parser.add_argument("--out", type=Path, required=True, help="the model file to write")
+    parser.add_argument("--name", help="of the result [that of the model]")
+    parser.add_argument("--licence", help="of the result [that of the model]")
+    parser.add_argument("--half", action="store_true", help="store half precision, which halves the file")
+    parser.add_argument("--aggregator", default=WhiteningSettings.aggregator)
+    parser.add_argument("--pairs", type=int, default=WhiteningSettings.pairs)
+    parser.add_argument("--seed", type=int, default=WhiteningSettings.seed)
+    parser.add_argument("--device", default="cpu")
+    arguments = parser.parse_args()
+    model = load_model(arguments.model)
+    source = open_training_data(arguments.data, model.preprocessing.size).warps
+    settings = WhiteningSettings(arguments.aggregator, arguments.pairs, seed=arguments.seed)
+    result = whiten(model, source, settings, torch.device(arguments.device))
+    named = replace(result, name=arguments.name or model.name, licence=arguments.licence or model.licence)
+    save_model(named.in_half_precision() if arguments.half else named, arguments.out)
+
+
+if __name__ == "__main__":
+    main()
