@@ -21,7 +21,7 @@ from vpr_dhe.estimators import METHODS
 from vpr_dhe.evaluation.feature_cache import FeatureCache
 from vpr_dhe.evaluation.pair_runs import evaluate_pairs
 from vpr_dhe.evaluation.provenance import provenance
-from vpr_dhe.evaluation.runs import RETRIEVAL, EvaluationResult, evaluate
+from vpr_dhe.evaluation.runs import RETRIEVAL, EvaluationResult, Settings, evaluate
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.localizer import build_aligner, build_verifiers
@@ -70,17 +70,26 @@ def verifiers_for(extractor: Extractor) -> list[str]:
     return names
 
 
-def measure(dataset: PlaceDataset, model: str, cache: Path) -> EvaluationResult:
+def measure(dataset: PlaceDataset, model: str, cache: Path, settings: Settings) -> EvaluationResult:
     """One data set with one model."""
     extractor = load_extractor(model)
     index = FeatureCache(cache).index(dataset.database, extractor)
-    return evaluate(dataset, index, extractor, build_verifiers(verifiers_for(extractor), extractor))
+    return evaluate(dataset, index, extractor, build_verifiers(verifiers_for(extractor), extractor), settings)
 
 
 def markdown(results: Sequence[EvaluationResult]) -> str:
     """All data sets in one table."""
     ranks = results[0].settings.ranks
-    header = ["data set", "model", "method", *(f"R@{rank}" for rank in ranks), "mAP@20", "R@100%P", "ms/query"]
+    header = [
+        "data set",
+        "model",
+        "method",
+        *(f"R@{rank}" for rank in ranks),
+        "mAP@20",
+        "R@100%P",
+        "ms/query",
+        "ms/candidate",
+    ]
     lines = [header, ["---"] * len(header)]
     for result in results:
         for method in result.methods:
@@ -96,6 +105,7 @@ def markdown(results: Sequence[EvaluationResult]) -> str:
                     f"{scores.mean_average_precision[max(ranks)]:.1f}",
                     f"{scores.precision_recall.recall_at_full_precision:.1f}",
                     f"{result.total_ms(method):.0f}",
+                    "" if method.name == RETRIEVAL else f"{method.median_ms / result.settings.rerank:.1f}",
                 ]
             )
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
@@ -141,6 +151,8 @@ def main() -> None:
         "--frame-tolerance", nargs="*", type=tolerance, default=[], metavar="NAME=FRAMES", help="of a data set by order"
     )
     parser.add_argument("--pairs", nargs="*", default=[], metavar="METHOD", help="also align image pairs, by these")
+    parser.add_argument("--rerank", type=int, default=Settings.rerank, help="candidates to verify")
+    parser.add_argument("--queries", type=int, help="ask so many of each data set, evenly spread [all]")
     parser.add_argument("--cache", type=Path, help="keep features of databases here")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
     arguments = parser.parse_args()
@@ -149,8 +161,9 @@ def main() -> None:
     pairs: list[dict[str, Any]] = []
     with folder_for(arguments.cache) as cache:
         for dataset in find_places(arguments.folder, dict(arguments.frame_tolerance)):
+            asked = dataset.limited(arguments.queries) if arguments.queries else dataset
             for model in arguments.models:
-                results.append(measure(dataset, model, cache))
+                results.append(measure(asked, model, cache, Settings(rerank=arguments.rerank)))
                 print(evaluation_table(results[-1]), end="\n\n", flush=True)
                 write(arguments.out, results, pairs)
     for table, document in measure_pairs(arguments.folder, arguments.pairs) if arguments.pairs else ():
