@@ -19,8 +19,8 @@ from vpr_dhe.training.stages.pretrain import PretrainSettings, PretrainStage
 sys.path.append(str(Path(__file__).parents[1]))
 from small_network import small_extractor, small_model
 
-SIDE = 128
-SETTINGS = PretrainSettings(steps=100, warmup_steps=5, batch_size=8, learning_rate=1e-2, validation_pairs=4)
+SIDE = 64
+SETTINGS = PretrainSettings(steps=200, warmup_steps=5, batch_size=8, learning_rate=1e-2, validation_pairs=4)
 
 
 @pytest.fixture(scope="module")
@@ -40,21 +40,20 @@ def loop(steps, **settings):
     return LoopSettings(**{"steps": steps, "validate_every": 1000, "save_every": 1000, "on_cpu": True, **settings})
 
 
-def losses(trained, batch):
+def loss_of(trained, batch):
     with torch.no_grad():
-        found = trained(batch)
-    return {"loss": float(found.loss), **{name: float(value) for name, value in found.scalars.items()}}
+        return float(trained(batch).loss)
 
 
 def test_eight_pairs_are_overfitted(data, tmp_path, monkeypatch):
     trained = stage(data)
     batch = trained.batches.batch(Turn(0, 0, 1))
     monkeypatch.setattr(type(trained.batches), "batch", lambda self, turn: batch)
-    before = losses(trained, batch)
-    train(trained, loop(60), tmp_path / "run")
-    after = losses(trained, batch)
-    assert after["contrast"] < 0.3 * before["contrast"]
-    assert after["dense_contrast"] < 0.7 * before["dense_contrast"]
+    before = loss_of(trained, batch)
+    train(trained, loop(200), tmp_path / "run")
+    after = loss_of(trained, batch)
+    assert before > 5
+    assert after < 0.3
 
 
 def test_a_run_in_two_parts_ends_with_the_same_weights(data, tmp_path):
@@ -68,7 +67,7 @@ def test_a_run_in_two_parts_ends_with_the_same_weights(data, tmp_path):
 
 def test_the_first_steps_are_made_at_half_the_size(data):
     batches = stage(data, settings=replace(SETTINGS, half_size_steps=2)).batches
-    assert [batches.batch(Turn(step, 0, 1)).views_a.shape[-1] for step in range(4)] == [64, 64, 128, 128]
+    assert [batches.batch(Turn(step, 0, 1)).views_a.shape[-1] for step in range(4)] == [32, 32, 64, 64]
 
 
 def test_at_half_the_size_points_correspond_as_well(data):
@@ -89,7 +88,7 @@ def test_pairs_of_towns_teach_vectors_but_no_cells():
 
 def test_the_learning_rate_rises_and_falls_to_nothing(data):
     trained = stage(data)
-    rates = [trained.learning_rate_factor(step) for step in range(101)]
+    rates = [trained.learning_rate_factor(step) for step in range(201)]
     assert rates[0] == pytest.approx(0.2)
     assert rates[4] == 1.0
     assert rates[4:] == sorted(rates[4:], reverse=True)

@@ -31,12 +31,12 @@ def correspondence_loss(
 ) -> Float[Tensor, ""]:
     """How far each cell of the query is from choosing the cells of the candidate that show what it shows.
 
-    `corresponding` are the weights of `corresponding_cells`; query cells without any are left out, and with none at
-    all the loss is 0.
+    `corresponding` are the weights of `corresponding_cells`, from which the choice differs by its Kullback-Leibler
+    divergence; query cells without any are left out, and with none at all the loss is 0.
     """
-    logits = query_maps @ candidate_maps.mT / temperature
-    entropy = -(corresponding * logits.log_softmax(dim=-1)).sum(dim=-1)
-    return entropy.sum() / corresponding.sum().clamp(min=1)
+    chosen = (query_maps @ candidate_maps.mT / temperature).log_softmax(dim=-1)
+    divergence = torch.xlogy(corresponding, corresponding) - corresponding * chosen
+    return divergence.sum() / corresponding.sum().clamp(min=1)
 
 
 def corresponding_cells(
