@@ -111,6 +111,20 @@ def test_a_descriptor_is_trained_by_either_loss(run, places, tmp_path, loss, bat
     assert model.training_data == f"random weights; extractor: trained by the user on {places.name}"
 
 
+def test_a_network_is_trained_from_nothing_and_then_describes(run, photos, tmp_path):
+    out = tmp_path / "run"
+    network = ("--model", "new:cct_7_7x2_224@64", "--batch-size", 2, "--half-size-steps", 1)
+    code, stdout, stderr = run("train", "pretrain", photos, "--out", out, *network, *TINY, "--validation-pairs", 2)
+    assert (code, f"{out}/best.safetensors" in stdout) == (0, True), stderr
+    facts = json.loads((out / "training.json").read_text())
+    assert (facts["stage"], facts["half_size_steps"], facts["steps"]) == ("pretrain", 1, 2)
+    model = ("--model", out / "best.safetensors", "--device", "cpu")
+    code, _, stderr = run("index", photos, "--out", tmp_path / "index", *model)
+    assert code == 0, stderr
+    code, stdout, stderr = run("query", tmp_path / "index", photos / "1.png", "--format", "hloc", "--verifier", "none")
+    assert (code, stdout.split()[1]) == (0, "1.png"), stderr
+
+
 def test_network_and_head_are_trained_together(run, places, tmp_path):
     out = tmp_path / "run"
     network = ("--model", "new:cct_7_7x2_224@384", "--first-trained-block", 6, "--batch-size", 1)
