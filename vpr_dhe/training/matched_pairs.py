@@ -119,20 +119,20 @@ def count_inliers(matches: Matches, between_units: Float64[Tensor, "3 3"], input
     return int((errors_px < matches.tolerance_px).sum())
 
 
-def different_partners(identities: Sequence[object], share: float, first: int) -> Iterator[tuple[int, int]]:
-    """Which queries to match with which candidates of other pairs, as places among `identities`.
+def different_partners(places: Sequence[frozenset[str]], share: float, first: int) -> Iterator[tuple[int, int]]:
+    """Which queries to match with which candidates of other pairs, by their numbers in `places`.
 
-    Pairs of the same identity, views of one photo that was drawn twice, are not put together.
+    Pairs that may show one place are not put together.
 
     Args:
-        identities: of pairs that are described together.
+        places: what is seen in pairs that are described together; see `TrainingPair.places`.
         share: how many partners each has on average.
         first: how many pairs came before these.
     """
-    wanted = [int((first + place + 1) * share) - int((first + place) * share) for place in range(len(identities))]
+    wanted = [int((first + number + 1) * share) - int((first + number) * share) for number in range(len(places))]
     for query, count in enumerate(wanted):
-        others = ((query + shift) % len(identities) for shift in range(1, len(identities)))
-        different = [other for other in others if identities[other] != identities[query]]
+        others = ((query + shift) % len(places) for shift in range(1, len(places)))
+        different = [other for other in others if places[other].isdisjoint(places[query])]
         yield from ((query, other) for other in different[:count])
 
 

@@ -107,13 +107,9 @@ class Draws:
 
     def pair(self, number: int) -> TrainingPair:
         """The pair at a place in the row, which begins at 0."""
-        epoch, index = number // len(self.source), self.index(number)
-        return self.source.pair(index, np.random.default_rng((self.seed, 1, epoch, index)))
-
-    def index(self, number: int) -> int:
-        """Which pair of the source that is."""
         epoch, place = divmod(number, len(self.source))
-        return int(order_of_epoch(self.seed, epoch, len(self.source))[place])
+        index = int(order_of_epoch(self.seed, epoch, len(self.source))[place])
+        return self.source.pair(index, np.random.default_rng((self.seed, 1, epoch, index)))
 
 
 @lru_cache(maxsize=4)

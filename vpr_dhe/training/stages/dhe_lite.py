@@ -373,8 +373,7 @@ class _Describer:
             queries, candidates = describe_all(pairs, self._extractor)
             of_pairs = [matches_between(*both, spec) for both in zip(queries, candidates, strict=True)]
             yield labelled(pairs, of_pairs)
-            identities = [draws.index(number) for number in numbers]
-            partners = different_partners(identities, self._settings.negatives, start)
+            partners = different_partners([pair.places for pair in pairs], self._settings.negatives, start)
             apart = [matches_between(queries[query], candidates[other], spec) for query, other in partners]
             yield with_nothing_in_common(apart, spec.input_size)
 
