@@ -69,7 +69,7 @@ def test_whitened_gem_agrees_with_its_formula(name, bands):
     """Of three rows of four cells, the upper band of two has the first two."""
     rng = np.random.default_rng(0)
     size = 7 * len(bands)
-    projection, offset = rng.normal(size=(size, size)), rng.normal(size=size)
+    projection, offset = rng.normal(size=(7, size)), rng.normal(size=7)
     whitened = build_aggregator(name, 7)
     state = {"pool.p": [2.0], "projection": projection, "offset": offset}
     whitened.load_state_dict({key: torch.tensor(np.asarray(value)).float() for key, value in state.items()})

@@ -1,7 +1,9 @@
 """Model files: what is saved is loaded, and nothing else is."""
 
 import json
+import zlib
 from dataclasses import replace
+from importlib import resources
 
 import pytest
 import torch
@@ -9,8 +11,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from vpr_dhe.errors import ModelError
+from vpr_dhe.estimators.dhe_lite import DheLiteEstimator
 from vpr_dhe.models import model_file
-from vpr_dhe.models.catalogue import open_model
+from vpr_dhe.models.catalogue import BUNDLED, open_model
 from vpr_dhe.models.model_file import Architecture, ModelFile, load_model, save_model
 from vpr_dhe.records import Preprocessing
 
@@ -85,10 +88,23 @@ def test_other_files_are_refused(tmp_path):
         load_model(tmp_path / "none.safetensors")
 
 
-def test_the_bundled_model_states_where_it_comes_from():
-    model = open_model("sift-vlad")
-    assert model.licence == "Apache-2.0"
+@pytest.mark.parametrize("name", BUNDLED)
+def test_bundled_models_state_where_they_come_from_and_hold_a_verifier(name):
+    model = open_model(name)
+    assert (model.name, model.licence) == (name, "Apache-2.0")
     assert "CC0" in model.training_data
-    assert all(tensor.dtype == torch.float16 for name, tensor in model.tensors.items() if name != "aggregator.offset")
+    assert "generated towns" in model.training_data
+    head = DheLiteEstimator.from_model(model).head
+    assert sum(parameter.numel() for parameter in head.parameters()) < 3_000_000
+    assert all(bool(torch.isfinite(tensor.float()).all()) for tensor in model.tensors.values())
+
+
+def test_bundled_weights_are_small_enough_for_a_wheel():
+    folder = resources.files("vpr_dhe.models") / "weights"
+    assert sorted(file.name for file in folder.iterdir()) == sorted(f"{name}.safetensors" for name in BUNDLED)
+    assert sum(len(zlib.compress(file.read_bytes())) for file in folder.iterdir()) < 15_000_000
+
+
+def test_an_unknown_model():
     with pytest.raises(ModelError, match="unknown model"):
         open_model("sift-flad")

@@ -65,7 +65,7 @@ def test_a_whitened_model_tells_images_further_apart(photos, tmp_path):
 def test_what_cannot_be_whitened(photos):
     model = new_model("cct_7_7x2_224", "gem", Size(64, 64), seed=0)
     source = open_training_data([str(photos)], model.preprocessing.size).warps
-    with pytest.raises(BadInputError, match="9 pairs are too few for a projection of 512 dimensions"):
+    with pytest.raises(BadInputError, match="9 pairs are too few to whiten 512 dimensions"):
         whiten(model, source, WhiteningSettings(pairs=9), CPU)
     with pytest.raises(ModelError, match="pools by vlad"):
         whiten(open_model("sift-vlad"), source, WhiteningSettings(), CPU)

@@ -8,9 +8,10 @@ from vpr_dhe.errors import ModelError
 from vpr_dhe.models.model_file import MODEL_SUFFIX, ModelFile, load_model
 
 SIFT_VLAD = "sift-vlad"
+CCT_OFFLINE = "cct-offline"
 DEFAULT = SIFT_VLAD
 TIMM_PREFIX = "timm:"
-BUNDLED = (SIFT_VLAD,)
+BUNDLED = (SIFT_VLAD, CCT_OFFLINE)
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,9 @@ class CatalogueEntry:
 
 CATALOGUE = (
     CatalogueEntry("sift-vlad", True, "dense RootSIFT, VLAD, 384 dimensions, 24 x 24 local map; no network weights"),
+    CatalogueEntry(
+        CCT_OFFLINE, True, "small transformer, trained from nothing on open photos and generated towns, 256 dimensions"
+    ),
     CatalogueEntry(
         "FILE.safetensors", True, "a model file, such as the published DHE-VPR through `vpr-dhe import-weights`"
     ),

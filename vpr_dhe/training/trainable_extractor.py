@@ -17,6 +17,8 @@ from vpr_dhe.models.catalogue import SIFT_VLAD
 from vpr_dhe.models.model_file import Architecture, ModelFile
 from vpr_dhe.records import Grid, Preprocessing, Size
 
+# What REI counts as an inlier: 24 px of 384, in cells of 16 px.
+_TOLERANCE_CELLS = 1.5
 _BLOCK = re.compile(r"(?:^|\.)blocks\.(\d+)\.")
 
 
@@ -97,7 +99,7 @@ def new_model(backbone: str, aggregator: str, input_size: Size, seed: int) -> Mo
         parts = {"backbone": built_backbone, "aggregator": build_aggregator(aggregator, built_backbone.dimension)}
     return ModelFile(
         name=f"{backbone}-{aggregator}",
-        architecture=Architecture(backbone, aggregator),
+        architecture=Architecture(backbone, aggregator, tolerance_cells=_TOLERANCE_CELLS),
         preprocessing=Preprocessing(*input_size, "bilinear", True, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)),
         licence="of who trains it",
         training_data="random weights",

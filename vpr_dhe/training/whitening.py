@@ -18,10 +18,13 @@ from tqdm import tqdm
 
 from vpr_dhe.errors import BadInputError, ModelError
 from vpr_dhe.features.aggregators import build_aggregator
-from vpr_dhe.features.extractor import NeuralExtractor
+from vpr_dhe.features.aggregators.whitened import WhitenedGeM
+from vpr_dhe.images import to_network_input
 from vpr_dhe.models.model_file import ModelFile, load_model, save_model
+from vpr_dhe.records import Preprocessing
 from vpr_dhe.training.sources import open_training_data
 from vpr_dhe.training.sources.base import Draws, PairSource
+from vpr_dhe.training.trainable_extractor import TrainableExtractor
 
 _POOLED_BY = "gem"
 _DESCRIBED_AT_ONCE = 16
@@ -40,7 +43,7 @@ class WhiteningSettings:
     """
 
     aggregator: str = "gem-2-bands-whitened"
-    pairs: int = 3000
+    pairs: int = 2000
     power: float = 0.4
     seed: int = 0
 
@@ -56,14 +59,12 @@ def whiten(model: ModelFile, source: PairSource, settings: WhiteningSettings, de
         found = model.architecture.aggregator
         raise ModelError(f"model {model.name!r} pools by {found}; only what pools by {_POOLED_BY} can be whitened")
     unprojected = _unprojected(model, settings.aggregator)
-    vectors = _means_over_views(
-        NeuralExtractor(unprojected, model.name, device), Draws(source, settings.seed), settings
-    )
+    extractor = TrainableExtractor(unprojected).to(device).eval()
+    vectors = _means_over_views(extractor, unprojected.preprocessing, Draws(source, settings.seed), settings)
     if len(vectors) <= vectors.shape[1]:
-        raise BadInputError(
-            f"{len(vectors)} pairs are too few for a projection of {vectors.shape[1]} dimensions; ask for more"
-        )
-    projection, offset = projection_of(vectors, vectors.shape[1], settings.power)
+        raise BadInputError(f"{len(vectors)} pairs are too few to whiten {vectors.shape[1]} dimensions; ask for more")
+    dimension = len(unprojected.tensors["aggregator.offset"])
+    projection, offset = projection_of(vectors, dimension, settings.power)
     learned = {"aggregator.projection": torch.from_numpy(projection), "aggregator.offset": torch.from_numpy(offset)}
     return replace(unprojected, tensors={**unprojected.tensors, **learned})
 
@@ -107,28 +108,30 @@ def principal_axes_of(
 
 
 def _unprojected(model: ModelFile, aggregator: str) -> ModelFile:
-    """The model with a whitened GeM that does nothing yet but pool."""
-    exponent = model.tensors["aggregator.p"]
+    """The model with a whitened GeM that has learned nothing yet but how to pool."""
+    built = build_aggregator(aggregator, TrainableExtractor(model).backbone.dimension)
     kept = {name: value for name, value in model.tensors.items() if not name.startswith("aggregator.")}
-    # What pools by GeM has a vector of as many dimensions as a cell.
-    built = build_aggregator(aggregator, NeuralExtractor(model, model.name, torch.device("cpu")).spec.dimension)
     state = {f"aggregator.{name}": value for name, value in built.state_dict().items()}
     return replace(
         model,
         architecture=replace(model.architecture, aggregator=aggregator),
-        tensors={**kept, **state, "aggregator.pool.p": exponent},
+        tensors={**kept, **state, "aggregator.pool.p": model.tensors["aggregator.p"]},
     )
 
 
+@torch.inference_mode()
 def _means_over_views(
-    extractor: NeuralExtractor, draws: Draws, settings: WhiteningSettings
+    extractor: TrainableExtractor, preprocessing: Preprocessing, draws: Draws, settings: WhiteningSettings
 ) -> Float32[np.ndarray, "pairs d"]:
-    means = []
+    """The mean over both views of each pair, as they are pooled."""
+    if not isinstance(extractor.aggregator, WhitenedGeM):
+        raise ModelError(f"{settings.aggregator} does not whiten; expected an aggregator that does")
+    device, means = next(extractor.parameters()).device, []
     for first in tqdm(range(0, settings.pairs, _DESCRIBED_AT_ONCE), desc="views", disable=None):
         pairs = [draws.pair(number) for number in range(first, min(first + _DESCRIBED_AT_ONCE, settings.pairs))]
-        features = extractor.extract([image for pair in pairs for image in (pair.image_a, pair.image_b)])
-        vectors = torch.stack([feature.global_descriptor.float().cpu() for feature in features])
-        means.append((vectors[::2] + vectors[1::2]) / 2)
+        views = [image for pair in pairs for image in (pair.image_a, pair.image_b)]
+        vectors = extractor.aggregator.pooled(extractor.backbone(to_network_input(views, preprocessing, device)))
+        means.append((vectors[::2] + vectors[1::2]).cpu() / 2)
     return torch.cat(means).numpy()
 
 

@@ -13,8 +13,8 @@ class WhitenedGeM(Aggregator):
     """GeM of each of some horizontal bands, together brought to unit length, then projected: x -> W x - W m.
 
     Bands tell what is high from what is low, which a camera on a street seldom turns around. `projection` is W and
-    `offset` W m, with m the mean of many images; both are learned, the identity at first. The result has as many
-    dimensions as the bands together, and is not normalised.
+    `offset` W m, with m the mean of many images; both are learned, and at first keep the first band alone. The result
+    has as many dimensions as a token, and is not normalised.
 
     Args:
         dimension: of the tokens.
@@ -27,10 +27,10 @@ class WhitenedGeM(Aggregator):
         super().__init__()
         self.bands = bands
         self.pool = GeM()
-        self.projection = nn.Parameter(torch.eye(bands * dimension))
-        self.offset = nn.Parameter(torch.zeros(bands * dimension))
+        self.projection = nn.Parameter(torch.eye(dimension, bands * dimension))
+        self.offset = nn.Parameter(torch.zeros(dimension))
 
-    def forward(self, tokens: DenseTokens) -> Float[Tensor, "batch whitened"]:
+    def forward(self, tokens: DenseTokens) -> Float[Tensor, "batch dimension"]:
         """Pool and project the patch tokens."""
         return functional.linear(self.pooled(tokens), self.projection, -self.offset)
 
