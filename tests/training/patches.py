@@ -18,7 +18,7 @@ class PatchExtractor(Extractor):
     """Describes each cell of a grid by the 8 x 8 pixels of it in a thumbnail."""
 
     def __init__(self, grid=DHE_GRID, input_size=DHE_INPUT, tolerance_cells=3.0):
-        self.model_file = open_model("sift-vlad")
+        self.model_file = open_model("sift-vlad").without_head()
         self.spec = ExtractorSpec(
             "patches", "patches", 4, 64, grid, input_size, unit_norm=True, tolerance_cells=tolerance_cells
         )

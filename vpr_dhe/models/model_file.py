@@ -54,6 +54,11 @@ class ModelFile:
         start = f"{prefix}."
         return {name.removeprefix(start): value for name, value in self.tensors.items() if name.startswith(start)}
 
+    def without_head(self) -> "ModelFile":
+        """The extractor alone."""
+        kept = {name: value for name, value in self.tensors.items() if not name.startswith("head.")}
+        return replace(self, architecture=replace(self.architecture, head=None), tensors=kept)
+
     def in_half_precision(self) -> "ModelFile":
         """The model with weights of half the size; what it computes, it still computes in full precision."""
         return replace(self, tensors={name: value.half() for name, value in self.tensors.items()})

@@ -5,7 +5,14 @@ from typing import Annotated
 import typer
 
 from vpr_dhe.cli.common import say
-from vpr_dhe.cli.train.options import DataOptions, LoopOptions, MinInliersOption, ModelOption, ValidationPairsOption
+from vpr_dhe.cli.train.options import (
+    DataOptions,
+    LoopOptions,
+    MinInliersOption,
+    ModelOption,
+    NewHeadOption,
+    ValidationPairsOption,
+)
 from vpr_dhe.cli.train.running import train_stage
 
 NAME = "dhe"
@@ -15,6 +22,7 @@ def run(
     data: DataOptions,
     loop: LoopOptions,
     model: ModelOption = "sift-vlad",
+    new_head: NewHeadOption = False,
     warmup_steps: Annotated[
         int, typer.Option(min=0, help="Of them on warps with known homographies, by corner error.")
     ] = 5000,
@@ -40,5 +48,8 @@ def run(
         seed=loop.seed,
         validation_pairs=validation_pairs,
     )
-    stage = DheStage(load_extractor(model, where), opened, settings, training_data=data.description)
+    extractor = load_extractor(model, where)
+    if new_head:
+        extractor.model_file = extractor.model_file.without_head()
+    stage = DheStage(extractor, opened, settings, training_data=data.description)
     train_stage(stage, loop, where)

@@ -11,6 +11,7 @@ from vpr_dhe.cli.train.options import (
     LoopOptions,
     MinInliersOption,
     ModelOption,
+    NewHeadOption,
     StepsOption,
     ValidationPairsOption,
 )
@@ -30,6 +31,7 @@ def run(
     data: DataOptions,
     loop: ShorterLoopOptions,
     model: ModelOption = "sift-vlad",
+    new_head: NewHeadOption = False,
     warmup_steps: Annotated[
         int, typer.Option(min=0, help="Of them on known homographies alone, to the end of their round.")
     ] = 5000,
@@ -58,6 +60,8 @@ def run(
 
     where = loop.pick_device()
     extractor = load_extractor(model, where)
+    if new_head:
+        extractor.model_file = extractor.model_file.without_head()
     opened = open_training_data(data.data, extractor.spec.input_size, data.protocol)
     say(f"known homographies: {opened.warps.description}; pairs of places: {opened.positives.description}")
     settings = DheLiteSettings(

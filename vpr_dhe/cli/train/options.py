@@ -38,6 +38,9 @@ class MiningChoice(StrEnum):
 
 
 ModelOption: TypeAlias = Annotated[str, typer.Option(help="Model to start from; see `vpr-dhe models`.")]
+NewHeadOption: TypeAlias = Annotated[
+    bool, typer.Option("--new-head", help="Begin with random weights, whatever head the model has.")
+]
 StepsOption: TypeAlias = Annotated[int, typer.Option(min=1, help="Steps in all; a finished run can be extended.")]
 MinInliersOption: TypeAlias = Annotated[
     int, typer.Option(min=4, help="Pairs with fewer matches that agree are not learned from by REI.")
