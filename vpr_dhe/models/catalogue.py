@@ -24,7 +24,9 @@ class CatalogueEntry:
 
 
 CATALOGUE = (
-    CatalogueEntry("sift-vlad", True, "dense RootSIFT, VLAD, 384 dimensions, 24 x 24 local map; no network weights"),
+    CatalogueEntry(
+        "sift-vlad", True, "dense RootSIFT, VLAD, 384 dimensions, 24 x 24 local map; no network but that of dhe-lite"
+    ),
     CatalogueEntry(
         CCT_OFFLINE, True, "small transformer, trained from nothing on open photos and generated towns, 256 dimensions"
     ),
