@@ -59,6 +59,16 @@ class ModelFile:
         kept = {name: value for name, value in self.tensors.items() if not name.startswith("head.")}
         return replace(self, architecture=replace(self.architecture, head=None), tensors=kept)
 
+    def with_head(self, head: str, state: Mapping[str, Tensor]) -> "ModelFile":
+        """The extractor with a copy of a head's state, in the place of any other head."""
+        extractor = self.without_head()
+        tensors = {f"head.{name}": value.detach().cpu().clone() for name, value in state.items()}
+        return replace(
+            self,
+            architecture=replace(self.architecture, head=head),
+            tensors={**extractor.tensors, **tensors},
+        )
+
     def in_half_precision(self) -> "ModelFile":
         """The model with weights of half the size; what it computes, it still computes in full precision."""
         return replace(self, tensors={name: value.half() for name, value in self.tensors.items()})

@@ -7,10 +7,9 @@ import typer
 from vpr_dhe.cli.common import say
 from vpr_dhe.cli.train.options import (
     DataOptions,
+    HeadOptions,
     LoopOptions,
     MinInliersOption,
-    ModelOption,
-    NewHeadOption,
     ValidationPairsOption,
 )
 from vpr_dhe.cli.train.running import train_stage
@@ -20,9 +19,8 @@ NAME = "dhe"
 
 def run(
     data: DataOptions,
+    head: HeadOptions,
     loop: LoopOptions,
-    model: ModelOption = "sift-vlad",
-    new_head: NewHeadOption = False,
     warmup_steps: Annotated[
         int, typer.Option(min=0, help="Of them on warps with known homographies, by corner error.")
     ] = 5000,
@@ -33,7 +31,6 @@ def run(
 ) -> None:
     """Train the homography head on an extractor that stays as it is: a warm-up, then REI on pairs of one place."""
     from vpr_dhe.estimators.dhe import INPUT_SIZE
-    from vpr_dhe.features.extractor import load_extractor
     from vpr_dhe.training.sources import open_training_data
     from vpr_dhe.training.stages.dhe import DheSettings, DheStage
 
@@ -48,8 +45,6 @@ def run(
         seed=loop.seed,
         validation_pairs=validation_pairs,
     )
-    extractor = load_extractor(model, where)
-    if new_head:
-        extractor.model_file = extractor.model_file.without_head()
+    extractor = head.load(where)
     stage = DheStage(extractor, opened, settings, training_data=data.description)
     train_stage(stage, loop, where)

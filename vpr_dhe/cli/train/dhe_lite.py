@@ -8,10 +8,9 @@ import typer
 from vpr_dhe.cli.common import say
 from vpr_dhe.cli.train.options import (
     DataOptions,
+    HeadOptions,
     LoopOptions,
     MinInliersOption,
-    ModelOption,
-    NewHeadOption,
     StepsOption,
     ValidationPairsOption,
 )
@@ -29,9 +28,8 @@ class ShorterLoopOptions(LoopOptions):
 
 def run(
     data: DataOptions,
+    head: HeadOptions,
     loop: ShorterLoopOptions,
-    model: ModelOption = "sift-vlad",
-    new_head: NewHeadOption = False,
     warmup_steps: Annotated[
         int, typer.Option(min=0, help="Of them on known homographies alone, to the end of their round.")
     ] = 5000,
@@ -54,14 +52,11 @@ def run(
     validation_pairs: ValidationPairsOption = 200,
 ) -> None:
     """Train the network that weighs matches, for the verifier dhe-lite, on an extractor that stays as it is."""
-    from vpr_dhe.features.extractor import load_extractor
     from vpr_dhe.training.sources import open_training_data
     from vpr_dhe.training.stages.dhe_lite import DheLiteSettings, DheLiteStage
 
     where = loop.pick_device()
-    extractor = load_extractor(model, where)
-    if new_head:
-        extractor.model_file = extractor.model_file.without_head()
+    extractor = head.load(where)
     opened = open_training_data(data.data, extractor.spec.input_size, data.protocol)
     say(f"known homographies: {opened.warps.description}; pairs of places: {opened.positives.description}")
     settings = DheLiteSettings(

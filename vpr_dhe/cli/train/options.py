@@ -13,6 +13,7 @@ import typer
 from vpr_dhe.cli.common import Device, pick_device
 
 if TYPE_CHECKING:
+    from vpr_dhe.features.base import Extractor
     from vpr_dhe.models.model_file import ModelFile
     from vpr_dhe.places import Protocol
     from vpr_dhe.training.loop import LoopSettings
@@ -37,10 +38,6 @@ class MiningChoice(StrEnum):
     full = "full"
 
 
-ModelOption: TypeAlias = Annotated[str, typer.Option(help="Model to start from; see `vpr-dhe models`.")]
-NewHeadOption: TypeAlias = Annotated[
-    bool, typer.Option("--new-head", help="Begin with random weights, whatever head the model has.")
-]
 StepsOption: TypeAlias = Annotated[int, typer.Option(min=1, help="Steps in all; a finished run can be extended.")]
 MinInliersOption: TypeAlias = Annotated[
     int, typer.Option(min=4, help="Pairs with fewer matches that agree are not learned from by REI.")
@@ -177,6 +174,29 @@ class NetworkOptions:
                 f"{self.model!r} names no input side in pixels; write {_NEW}BACKBONE@SIDE, such as {_EXAMPLE}"
             )
         return new_model(backbone, "gem", Size(int(side), int(side)), seed)
+
+
+@dataclass(frozen=True)
+class HeadOptions:
+    """Whose head is trained, on an extractor that stays as it is."""
+
+    model: Annotated[str, typer.Option(help="Model to start from; see `vpr-dhe models`.")] = "sift-vlad"
+    new_head: Annotated[
+        bool, typer.Option("--new-head", help="Begin with random weights, whatever head the model has.")
+    ] = False
+
+    def load(self, where: str) -> "Extractor":
+        """Load the extractor, with the head to begin with in its model file.
+
+        Raises:
+            ModelError: if there is no such model.
+        """
+        from vpr_dhe.features.extractor import load_extractor
+
+        extractor = load_extractor(self.model, where)
+        if self.new_head:
+            extractor.model_file = extractor.model_file.without_head()
+        return extractor
 
 
 @dataclass(frozen=True)

@@ -285,14 +285,8 @@ class DheLiteStage(Stage[LiteBatch]):
 
     def model_file(self) -> ModelFile:
         """The extractor's file with this head in the place of any other."""
-        tensors = {name: value for name, value in self._base.tensors.items() if not name.startswith("head.")}
-        head = {f"head.{name}": value.detach().cpu().clone() for name, value in self.head.state_dict().items()}
-        return replace(
-            self._base,
-            architecture=replace(self._base.architecture, head=HEAD_NAME),
-            training_data=f"{self._base.training_data}; head: {self._training_data}",
-            tensors={**tensors, **head},
-        )
+        model = self._base.with_head(HEAD_NAME, self.head.state_dict())
+        return replace(model, training_data=f"{model.training_data}; head: {self._training_data}")
 
 
 def first_head(base: ModelFile, seed: int) -> DheLiteHead:

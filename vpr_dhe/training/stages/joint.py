@@ -5,7 +5,7 @@ loss plus 100 times REI in pixels of the input, Adam at 1e-5.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Float64
@@ -85,10 +85,7 @@ class JointStage(TripletStage):
 
     def model_file(self) -> ModelFile:
         """The model as it is now, with its head."""
-        model = super().model_file()
-        head = {f"head.{name}": value.detach().cpu().clone() for name, value in self.head.state_dict().items()}
-        architecture = replace(model.architecture, head=HEAD_NAME)
-        return replace(model, architecture=architecture, tensors={**model.tensors, **head})
+        return super().model_file().with_head(HEAD_NAME, self.head.state_dict())
 
 
 def _matches(pairs: Iterable[tuple[Tensor, Tensor]]) -> InlierMatches:

@@ -32,7 +32,7 @@ from vpr_dhe.training.losses.contrastive import contrastive_loss, correspondence
 from vpr_dhe.training.sources import TrainingData
 from vpr_dhe.training.sources.base import Draws
 from vpr_dhe.training.stages.base import Batches, Fact, Stage, StepLoss, Turn, Validation
-from vpr_dhe.training.trainable_extractor import TrainableExtractor
+from vpr_dhe.training.trainable_extractor import DenseDescription, TrainableExtractor
 
 _CPU = torch.device("cpu")
 
@@ -159,8 +159,13 @@ class PretrainStage(Stage[ViewBatch]):
 
     def forward(self, batch: ViewBatch) -> StepLoss:
         """Both contrasts."""
+        return self._loss(batch, self._describe(batch))
+
+    def _describe(self, batch: ViewBatch) -> DenseDescription:
+        return self.extractor(torch.cat([batch.views_a, batch.views_b]))
+
+    def _loss(self, batch: ViewBatch, described: DenseDescription) -> StepLoss:
         settings, pairs = self._settings, len(batch.views_a)
-        described = self.extractor(torch.cat([batch.views_a, batch.views_b]))
         vectors = normalize(described.vectors.float(), dim=1)
         contrast = contrastive_loss(vectors[:pairs], vectors[pairs:], settings.temperature)
         maps = described.local_maps.float()
@@ -179,9 +184,10 @@ class PretrainStage(Stage[ViewBatch]):
             self._validation = list(self._described_validation())
         device = next(self.parameters()).device
         batches = [to_device(batch, device) for batch in self._validation]
-        losses = [self(batch) for batch in batches]
+        described = [self._describe(batch) for batch in batches]
+        losses = [self._loss(*both) for both in zip(batches, described, strict=True)]
         scalars = {name: fmean(float(loss.scalars[name]) for loss in losses) for name in losses[0].scalars}
-        found = [self._found(batch) for batch in batches]
+        found = [self._found(*both) for both in zip(batches, described, strict=True)]
         scalars |= {name: 100 * float(torch.cat(parts).double().mean()) for name, parts in _by_name(found)}
         return Validation(fmean(float(loss.loss.detach()) for loss in losses), scalars)
 
@@ -195,8 +201,7 @@ class PretrainStage(Stage[ViewBatch]):
             numbers = range(first, min(first + size, self._held_out_pairs))
             yield self._held_out.of(numbers, self._preprocessing)
 
-    def _found(self, batch: ViewBatch) -> "_Found":
-        described = self.extractor(torch.cat([batch.views_a, batch.views_b]))
+    def _found(self, batch: ViewBatch, described: DenseDescription) -> "_Found":
         vectors, pairs = normalize(described.vectors.float(), dim=1), len(batch.views_a)
         nearest = (vectors[:pairs] @ vectors[pairs:].mT).argmax(dim=1)
         maps_a, maps_b = (part[batch.known].float() for part in described.local_maps.split(pairs))
