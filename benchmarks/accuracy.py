@@ -17,7 +17,7 @@ from typing import Any
 from measuring import write_result
 
 from vpr_dhe.errors import VerifierError, VprDheError
-from vpr_dhe.estimators import METHODS
+from vpr_dhe.estimators import METHODS, Equipment, Needs
 from vpr_dhe.evaluation.feature_cache import FeatureCache
 from vpr_dhe.evaluation.pair_runs import evaluate_pairs
 from vpr_dhe.evaluation.provenance import provenance
@@ -61,9 +61,9 @@ def verifiers_for(extractor: Extractor) -> list[str]:
     """Two robust ones, and every one that needs a head which this model has."""
     names = list(VERIFIERS)
     for name, method in METHODS.items():
-        if not method.works_with_any_model:
+        if method.needs is Needs.head:
             try:
-                method.build(extractor.model_file)
+                method.build(Equipment(extractor))
             except VerifierError:
                 continue
             names.append(name)
@@ -74,7 +74,9 @@ def measure(dataset: PlaceDataset, model: str, cache: Path, settings: Settings) 
     """One data set with one model."""
     extractor = load_extractor(model)
     index = FeatureCache(cache).index(dataset.database, extractor)
-    return evaluate(dataset, index, extractor, build_verifiers(verifiers_for(extractor), extractor), settings)
+    return evaluate(
+        dataset, index, extractor, build_verifiers(verifiers_for(extractor), Equipment(extractor)), settings
+    )
 
 
 def markdown(results: Sequence[EvaluationResult]) -> str:
@@ -130,7 +132,7 @@ def folder_for(cache: Path | None) -> Iterator[Path]:
 def measure_pairs(root: Path, methods: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Every set of image pairs, as a table and a document."""
     for folder in find(root, lambda path: recognise_pairs(path) is not None):
-        result = evaluate_pairs(read_pairs(folder), {name: build_aligner(name, None) for name in methods})
+        result = evaluate_pairs(read_pairs(folder), {name: build_aligner(name) for name in methods})
         yield alignment_table(result), alignment_document(result, provenance())
 
 

@@ -22,6 +22,7 @@ import numpy as np
 from jaxtyping import UInt8
 from measuring import write_result
 
+from vpr_dhe.estimators import Equipment
 from vpr_dhe.evaluation.runs import evaluate
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.index.codecs import CODECS
@@ -96,7 +97,7 @@ def measure(dataset: PlaceDataset, index: PlaceIndex, model: str, verifier: str)
     """Ask all queries of an index, after reading at random."""
     reading = measure_reading(index)
     extractor = load_extractor(model)
-    (verified,) = evaluate(dataset, index, extractor, build_verifiers([verifier], extractor)).verifiers
+    (verified,) = evaluate(dataset, index, extractor, build_verifiers([verifier], Equipment(extractor))).verifiers
     assert verified.scores is not None
     codec = index.snapshot.require_codec()
     return Cost(codec.name, codec.record_bytes, verified.scores.recall, verified.median_ms, reading)

@@ -26,7 +26,7 @@ class Scripted(Verifier):
     """Scores candidates by a script, in the order in which they were retrieved."""
 
     def __init__(self, scores: list[float]) -> None:
-        super().__init__(build_estimator("magsac", None))
+        super().__init__(build_estimator("magsac"))
         self._scores = scores
 
     def verify(self, query, candidates) -> list[Verification]:
@@ -36,7 +36,7 @@ class Scripted(Verifier):
 
 
 def test_every_photo_is_found_again(index, photo_folder, thumbnail_extractor):
-    localizer = Localizer(VerifiedIndex(index, Verifier(build_estimator("magsac", None))), thumbnail_extractor)
+    localizer = Localizer(VerifiedIndex(index, Verifier(build_estimator("magsac"))), thumbnail_extractor)
     for record in read_split(photo_folder).records:
         best = localizer.localize(photo_folder / record.path, top_k=3).matches[0]
         assert (best.image, best.rank, best.inliers) == (record.path, 1, 16)
@@ -45,7 +45,7 @@ def test_every_photo_is_found_again(index, photo_folder, thumbnail_extractor):
 
 
 def test_paths_and_arrays_give_the_same_answer(index, photo_folder, thumbnail_extractor):
-    localizer = Localizer(VerifiedIndex(index, Verifier(build_estimator("magsac", None))), thumbnail_extractor)
+    localizer = Localizer(VerifiedIndex(index, Verifier(build_estimator("magsac"))), thumbnail_extractor)
     path = photo_folder / "03.png"
     from_path, from_array = localizer.localize(path).matches, localizer.localize(decode_image(path)).matches
     assert [match.image for match in from_path] == [match.image for match in from_array]

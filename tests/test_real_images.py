@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from vpr_dhe.estimators import build_estimator
+from vpr_dhe.estimators import Equipment, build_estimator
 from vpr_dhe.evaluation.feature_cache import FeatureCache
 from vpr_dhe.evaluation.runs import evaluate
 from vpr_dhe.features.extractor import load_extractor
@@ -58,7 +58,7 @@ def test_street_views_are_recognised_better_than_by_the_prototype(real_images, t
     dataset = read_places(real_images / "streetview_west")
     extractor = load_extractor("sift-vlad")
     index = FeatureCache(tmp_path).index(dataset.database, extractor)
-    result = evaluate(dataset, index, extractor, build_verifiers(["magsac"], extractor))
+    result = evaluate(dataset, index, extractor, build_verifiers(["magsac"], Equipment(extractor)))
     assert len(dataset.queries.records) == 564
     assert result.retrieval.scores.recall[1] >= 65.8
     assert result.verifiers[0].scores.recall[1] >= 73.8
@@ -84,7 +84,7 @@ def test_easy_pairs_are_aligned_to_a_few_pixels(real_images):
         if pair.name not in {"adam", "city", "Boston"}:
             continue
         image_a, image_b = pair.image_a(), pair.image_b()
-        found = align(image_a, image_b, Verifier(build_estimator("magsac", None))).homography
+        found = align(image_a, image_b, Verifier(build_estimator("magsac"))).homography
         assert found is not None
         truth = torch.from_numpy(pair.homography)
         assert float(mean_corner_error(torch.from_numpy(found), truth, corners(image_size(image_a)))) < 3.0

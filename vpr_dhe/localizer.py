@@ -1,6 +1,6 @@
 """Where was this photo taken? Retrieve by global descriptor, verify by homography, rank by inliers."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -8,13 +8,14 @@ from time import perf_counter
 
 from vpr_dhe.candidates import Places, VerifiedIndex
 from vpr_dhe.errors import BadInputError
-from vpr_dhe.estimators import DEFAULT, NONE, build_estimator
+from vpr_dhe.estimators import DEFAULT, NONE, Equipment, build_estimator
 from vpr_dhe.estimators.base import View, match_by_grid
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.images import decode_image, require_image
 from vpr_dhe.index.place_index import PlaceIndex, require_same_features
 from vpr_dhe.index.search import Found
+from vpr_dhe.models.network_file import NetworkFile
 from vpr_dhe.records import (
     NOT_VERIFIED,
     Features,
@@ -86,12 +87,23 @@ class Localizer:
 
     @classmethod
     def open(
-        cls, folder: Path, *, verifier: str = DEFAULT, rerank: int = 100, device: str = "cpu", model: str | None = None
+        cls,
+        folder: Path,
+        *,
+        verifier: str = DEFAULT,
+        rerank: int = 100,
+        device: str = "cpu",
+        model: str | None = None,
+        networks: Mapping[str, NetworkFile] | None = None,
     ) -> "Localizer":
-        """Open an index with the model it was made with and a verifier by name; `model` says where it has moved to."""
+        """Open an index with the model it was made with and a verifier by name.
+
+        `model` says where the model has moved to; `networks` are for verifiers that have one of their own.
+        """
         index = PlaceIndex.open(folder, gpu=device.startswith("cuda"))
         extractor = load_extractor(model or index.spec.model, device)
-        return cls(VerifiedIndex(index, build_verifier(verifier, extractor)), extractor, rerank=rerank)
+        built = build_verifier(verifier, Equipment(extractor, networks or {}, device))
+        return cls(VerifiedIndex(index, built), extractor, rerank=rerank)
 
     def localize(self, image: Image | Path | str, *, top_k: int = 5) -> Localization:
         """Find the `top_k` places most likely to show what this image shows, best first.
@@ -166,27 +178,30 @@ def _ranked(rank: int, candidate: Candidate, record: ImageRecord) -> RankedMatch
     )
 
 
-def build_verifier(name: str, extractor: Extractor) -> Verifier | None:
+def build_verifier(name: str, at_hand: Equipment) -> Verifier | None:
     """Build a verifier by the name of its estimator; `none` is None."""
-    return None if name == NONE else Verifier(build_estimator(name, extractor.model_file))
+    return None if name == NONE else Verifier(build_estimator(name, at_hand))
 
 
-def build_verifiers(names: Iterable[str], extractor: Extractor) -> dict[str, Verifier]:
+def build_verifiers(names: Iterable[str], at_hand: Equipment) -> dict[str, Verifier]:
     """Build several verifiers, by name; `none`, which every evaluation measures anyway, is left out."""
-    built = {name: build_verifier(name, extractor) for name in names}
+    built = {name: build_verifier(name, at_hand) for name in names}
     return {name: verifier for name, verifier in built.items() if verifier is not None}
 
 
-def build_aligner(name: str, model: str | None, device: str = "cpu") -> Callable[[Image, Image], Verification]:
+def build_aligner(
+    name: str, model: str | None = None, networks: Mapping[str, NetworkFile] | None = None, device: str = "cpu"
+) -> Callable[[Image, Image], Verification]:
     """Build a function that aligns two images: by sparse keypoints, or by dense features if a model is named.
 
     Raises:
-        VerifierError: if the method is unknown, or needs a head and there is no model that holds one.
+        VerifierError: if the method is unknown, or needs a head or a network that is not given.
     """
     if model is None:
-        return partial(align, verifier=Verifier(build_estimator(name, None)))
+        return partial(align, verifier=Verifier(build_estimator(name, Equipment(None, networks or {}, device))))
     extractor = load_extractor(model, device)
-    return partial(_align_by_features, extractor, Verifier(build_estimator(name, extractor.model_file)))
+    verifier = Verifier(build_estimator(name, Equipment(extractor, networks or {}, device)))
+    return partial(_align_by_features, extractor, verifier)
 
 
 def _align_by_features(extractor: Extractor, verifier: Verifier, query: Image, candidate: Image) -> Verification:

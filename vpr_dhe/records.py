@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
-from jaxtyping import Float, Float64, UInt8
+from jaxtyping import Float, Float32, Float64, Int64, UInt8
 from torch import Tensor
 
 Image: TypeAlias = UInt8[np.ndarray, "_height _width 3"]
@@ -126,18 +126,49 @@ class Matches:
 
 
 @dataclass(frozen=True)
+class DenseAlignment:
+    """Where every pixel of a query lies in a candidate, by several homographies and a flow on top of them.
+
+    The images of `homographies` are the originals, query to candidate; the first explains the most. `flow_px` and
+    `matchability` lie on a grid of the query's own aspect that partitions it evenly: how far, in pixels of the
+    originals, the pixel at a cell's centre has moved, and in [0, 1] how sure it is that the candidate shows it at all.
+    `homography_of` says which homography each cell was aligned by.
+
+    Source: Shen et al., "RANSAC-Flow", ECCV 2020, section 3.3.
+    """
+
+    homographies: Float64[np.ndarray, "planes 3 3"]
+    flow_px: Float32[np.ndarray, "height width 2"]
+    matchability: Float32[np.ndarray, "height width"]
+    homography_of: Int64[np.ndarray, "height width"]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What an estimator knows of a candidate besides its homography: reported beside the inliers, never ranked by.
+
+    `value` is a number in words of the estimator's own, such as `matchable_area`; `alignment` is for pictures.
+    """
+
+    name: str
+    value: float
+    alignment: DenseAlignment | None = None
+
+
+@dataclass(frozen=True)
 class Verification:
     """How well one homography explains the matches of a query with one candidate.
 
     `homography` maps query pixels to candidate pixels, both of the original images, with H[2, 2] = 1; it is None
     where the estimate failed, and then there are no inliers and `score` is 0. The points are the matches that agree
-    with it, in original pixels.
+    with it, in original pixels. `evidence` is what the estimator has to say besides.
     """
 
     homography: Float64[np.ndarray, "3 3"] | None
     score: float
     query_points: Float64[np.ndarray, "inliers 2"]
     candidate_points: Float64[np.ndarray, "inliers 2"]
+    evidence: Evidence | None = None
 
     @property
     def inliers(self) -> int:

@@ -13,7 +13,7 @@ from vpr_dhe.features.keypoints import detect_and_describe, match_keypoints, mat
 from vpr_dhe.geometry.coordinates import homographies_between_inputs, to_original
 from vpr_dhe.geometry.homography import reprojection_errors
 from vpr_dhe.images import image_size
-from vpr_dhe.records import NOT_VERIFIED, Frame, Image, Matches, Size, Verification
+from vpr_dhe.records import NOT_VERIFIED, Evidence, Frame, Image, Matches, Size, Verification
 
 # Radii, in pixels of the candidate, of the rounds that refine an alignment.
 _RECTIFIED_RADII_PX = (12.0, 4.0)
@@ -42,10 +42,30 @@ class Verifier:
             return []
         homographies = self.estimator.estimate(query, candidates)
         masks = self._inlier_masks(query, candidates, homographies)
+        evidence = homographies.evidence or (None,) * len(candidates)
         return [
-            _verification(matrix.numpy(), query, candidate, mask[: len(candidate.matches.similarity)])
-            for matrix, candidate, mask in zip(homographies.matrices.cpu(), candidates, masks, strict=True)
+            self._verification(homographies, place, query, candidate, masks[place], evidence[place])
+            for place, candidate in enumerate(candidates)
         ]
+
+    def _verification(
+        self,
+        homographies: Homographies,
+        place: int,
+        query: View,
+        candidate: View,
+        mask: Bool[Tensor, " matches"],
+        evidence: Evidence | None,
+    ) -> Verification:
+        matches = candidate.matches
+        mask = mask[: len(matches.similarity)]
+        query_points = to_original(matches.query_points.cpu()[mask], query.frame).numpy()
+        candidate_points = to_original(matches.candidate_points.cpu()[mask], candidate.frame).numpy()
+        inliers = len(query_points)
+        # What was estimated from matches and explains none of them is nothing.
+        stands = bool(homographies.valid[place]) and (inliers > 0 or self.estimator.looks_at_images)
+        matrix = homographies.matrices[place].cpu().numpy() if stands else None
+        return Verification(matrix, float(inliers), query_points, candidate_points, evidence)
 
     def _threshold_px(self, matches: Matches) -> float:
         return matches.tolerance_px if self.inlier_threshold_px is None else self.inlier_threshold_px
@@ -67,24 +87,19 @@ class Verifier:
         return close & considered & homographies.valid.cpu()[:, None]
 
 
-def _verification(
-    matrix: Float64[np.ndarray, "3 3"], query: View, candidate: View, mask: Bool[Tensor, " matches"]
-) -> Verification:
-    query_points = to_original(candidate.matches.query_points.cpu()[mask], query.frame).numpy()
-    candidate_points = to_original(candidate.matches.candidate_points.cpu()[mask], candidate.frame).numpy()
-    inliers = len(query_points)
-    return Verification(matrix if inliers else None, float(inliers), query_points, candidate_points)
-
-
 def align(query: Image, candidate: Image, verifier: Verifier) -> Verification:
     """Verify one pair of images by sparse keypoints, to a fraction of a pixel where the scene is planar or far away.
 
     Too few inliers, or a homography that mirrors or collapses the image, verify nothing. The first estimate is
     refined from matches of the rectified query, within ever smaller radii. A round replaces the estimate only where it
     does not lose more than half of the inliers, so a bad warp cannot make a good one worse.
+
+    What an estimator finds by looking at the images stands as it is, and keypoints are only counted.
     """
     keypoints = detect_and_describe(candidate)
     best = _verify_pair(query, candidate, match_keypoints(detect_and_describe(query), keypoints), verifier)
+    if verifier.estimator.looks_at_images:
+        return best
     for radius_px in _RECTIFIED_RADII_PX:
         # Few inliers are no reason to stop: the rectified image may show more.
         if best.homography is None or not _keeps_its_side(best.homography, image_size(query)):

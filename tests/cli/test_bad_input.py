@@ -130,12 +130,12 @@ def test_a_flipped_byte_never_answers(run, index, photos, name):
 
 def test_an_index_of_another_model(run, index, photos, tmp_path):
     from vpr_dhe.models.catalogue import open_model
-    from vpr_dhe.models.model_file import ModelFile, save_model
+    from vpr_dhe.models.model_file import ModelFile
 
     model = open_model("sift-vlad")
     tensors = dict(model.tensors) | {"aggregator.offset": model.tensors["aggregator.offset"] + 1}
     facts = (model.name, model.architecture, model.preprocessing, model.licence, model.training_data)
-    save_model(ModelFile(*facts, tensors), tmp_path / "other.safetensors")
+    ModelFile(*facts, tensors).save(tmp_path / "other.safetensors")
     code, _, stderr = run("query", index, photos / "1.jpg", "--model", tmp_path / "other.safetensors")
     assert (code, "was made with model" in one_error_line(stderr)) == (2, True)
 
@@ -214,10 +214,9 @@ def test_a_query_without_a_right_answer_is_named(run, places, photos):
 
 def test_a_model_file_that_was_cut_short(run, photos, tmp_path):
     from vpr_dhe.models.catalogue import open_model
-    from vpr_dhe.models.model_file import save_model
 
     path = tmp_path / "model.safetensors"
-    save_model(open_model("sift-vlad"), path)
+    open_model("sift-vlad").save(path)
     content = path.read_bytes()
     path.write_bytes(content[:-100])
     code, _, stderr = run("index", photos, "--out", tmp_path / "index", "--model", path)

@@ -35,7 +35,7 @@ def joined(cluster) -> Iterator[None]:
 
 @pytest.fixture
 def verifier() -> Verifier:
-    return Verifier(build_estimator("magsac", None))
+    return Verifier(build_estimator("magsac"))
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from vpr_dhe.errors import VerifierError
-from vpr_dhe.estimators import METHODS, build_estimator
+from vpr_dhe.estimators import METHODS, Needs, build_estimator
 from vpr_dhe.estimators.base import HomographyEstimator, View
 from vpr_dhe.geometry.coordinates import corners, homographies_between_inputs
 from vpr_dhe.geometry.homography import four_point_homography, mean_corner_error, project
@@ -13,12 +13,12 @@ from vpr_dhe.records import Frame, Matches, Size
 
 INPUT = Size(384, 384)
 FRAMES = [Frame(Size(640, 480), INPUT), Frame(Size(300, 500), INPUT), Frame(INPUT, INPUT)]
-FROM_MATCHES = [name for name, method in METHODS.items() if method.works_with_any_model]
+FROM_MATCHES = [name for name, method in METHODS.items() if method.needs is Needs.matches]
 
 
 @pytest.fixture(params=FROM_MATCHES)
 def estimator(request) -> HomographyEstimator:
-    return build_estimator(request.param, None)
+    return build_estimator(request.param)
 
 
 def a_homography(seed: int) -> torch.Tensor:
@@ -116,6 +116,6 @@ def test_leaves_the_random_state_of_the_caller_alone(estimator):
 
 def test_unknown_names_and_missing_heads_are_explained():
     with pytest.raises(VerifierError, match="available: magsac"):
-        build_estimator("magic", None)
+        build_estimator("magic")
     with pytest.raises(VerifierError, match=r"needs a homography head.*magsac"):
-        build_estimator("dhe", None)
+        build_estimator("dhe")

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from vpr_dhe.errors import ModelError, VerifierError
-from vpr_dhe.estimators import build_estimator
 from vpr_dhe.estimators.base import View
 from vpr_dhe.estimators.dhe_lite import (
     UNIT,
@@ -174,7 +173,7 @@ def a_model(head: DheLiteHead, name: str | None = "dhe-lite") -> ModelFile:
 
 
 def test_is_built_from_a_model_file(head):
-    estimator = build_estimator("dhe-lite", a_model(head))
+    estimator = DheLiteEstimator.from_model(a_model(head))
     assert isinstance(estimator, DheLiteEstimator)
     torch.testing.assert_close(estimator.head.embed.weight, head.embed.weight, rtol=1e-3, atol=1e-3)
 

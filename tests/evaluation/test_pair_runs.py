@@ -140,7 +140,7 @@ def test_a_small_tree_of_hpatches_is_aligned_end_to_end(tmp_path):
             np.savetxt(tmp_path / name / f"H_1_{number}", homography)
     pairs = read_pairs(tmp_path)
     two = PairSet(pairs.name, pairs.protocol, (pairs.pairs[0], pairs.pairs[5]))
-    (method,) = evaluate_pairs(two, {"magsac": build_aligner("magsac", None)}).methods
+    (method,) = evaluate_pairs(two, {"magsac": build_aligner("magsac")}).methods
     assert method.overall.auc_percent[5] > 90
     assert method.overall.correct_percent[1] > 95
     assert list(method.groups) == ["illumination", "viewpoint"]

@@ -18,7 +18,7 @@ from vpr_dhe.features.aggregators import build_aggregator
 from vpr_dhe.features.backbones import build_backbone
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.images import decode_image
-from vpr_dhe.models.model_file import Architecture, ModelFile, save_model
+from vpr_dhe.models.model_file import Architecture, ModelFile
 from vpr_dhe.places import Protocol, read_places
 from vpr_dhe.records import Preprocessing, Size
 from vpr_dhe.verification import Verifier
@@ -29,7 +29,7 @@ RANKS = (1, 2, 5, 10)
 def run(root: Path, extractor, cache: Path, *, protocol=None, settings=None, verifiers=(), batch_size=8, dataset=None):
     dataset = dataset or read_places(root, protocol=protocol)
     index = FeatureCache(cache).index(dataset.database, extractor, batch_size=batch_size)
-    built = {name: Verifier(build_estimator(name, None)) for name in verifiers}
+    built = {name: Verifier(build_estimator(name)) for name in verifiers}
     return evaluate(dataset, index, extractor, built, settings or Settings(RANKS, rerank=10))
 
 
@@ -175,7 +175,7 @@ def test_a_network_answers_the_same_in_any_batch(place_tree, tmp_path):
     state = {f"{name}.{key}": value for name, part in parts.items() for key, value in part.state_dict().items()}
     preprocessing = Preprocessing(96, 96, "bilinear", False, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
     architecture = Architecture("cct_14_7x2_384", "gem-unit-cells", 2)
-    save_model(ModelFile("random", architecture, preprocessing, "none", "none", state), tmp_path / "m.safetensors")
+    ModelFile("random", architecture, preprocessing, "none", "none", state).save(tmp_path / "m.safetensors")
     extractor = load_extractor(str(tmp_path / "m.safetensors"))
     root = place_tree(difficulty=300.0)
     runs = [

@@ -12,7 +12,7 @@ from vpr_dhe.features.backbones import build_backbone
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.localizer import Localizer
-from vpr_dhe.models.model_file import Architecture, ModelFile, load_model, save_model
+from vpr_dhe.models.model_file import Architecture, ModelFile, load_model
 from vpr_dhe.places.standard import read_split
 from vpr_dhe.records import Preprocessing, Size
 
@@ -38,7 +38,7 @@ def a_model(*, side: int, head: bool, unit_norm: bool = True) -> ModelFile:
 
 def test_features_follow_from_the_parts(tmp_path):
     model = a_model(side=96, head=False, unit_norm=False)
-    save_model(model, tmp_path / "model.safetensors")
+    model.save(tmp_path / "model.safetensors")
     extractor = load_extractor(str(tmp_path / "model.safetensors"))
     image = np.random.default_rng(0).integers(0, 256, (70, 90, 3), np.uint8)
     feature = extractor.extract([image])[0]
@@ -57,7 +57,7 @@ def test_features_follow_from_the_parts(tmp_path):
 
 def test_a_model_with_its_head_verifies_by_dhe(tmp_path, photo_folder):
     path = tmp_path / "model.safetensors"
-    save_model(a_model(side=384, head=True, unit_norm=False), path)
+    a_model(side=384, head=True, unit_norm=False).save(path)
     extractor = load_extractor(str(path))
     index = PlaceIndex.create(tmp_path / "index", extractor.spec, photo_folder)
     index.add(read_split(photo_folder).records[:3], extractor)
@@ -69,7 +69,7 @@ def test_a_model_with_its_head_verifies_by_dhe(tmp_path, photo_folder):
 
 def test_a_model_without_head_says_which_verifiers_work(tmp_path, photo_folder):
     path = tmp_path / "model.safetensors"
-    save_model(a_model(side=96, head=False), path)
+    a_model(side=96, head=False).save(path)
     extractor = load_extractor(str(path))
     index = PlaceIndex.create(tmp_path / "index", extractor.spec, photo_folder)
     with pytest.raises(VerifierError, match=r"holds no such head.*magsac"):
@@ -81,14 +81,14 @@ def test_weights_load_strictly(tmp_path):
     tensors = dict(model.tensors)
     tensors.pop("backbone.classifier.norm.bias")
     facts = (model.name, model.architecture, model.preprocessing, model.licence, model.training_data)
-    save_model(ModelFile(*facts, tensors), tmp_path / "model.safetensors")
+    ModelFile(*facts, tensors).save(tmp_path / "model.safetensors")
     with pytest.raises(ModelError, match=r"classifier\.norm\.bias"):
         load_extractor(str(tmp_path / "model.safetensors"))
 
 
 def test_the_fingerprint_tells_what_decides_the_features(tmp_path):
     model = a_model(side=96, head=False)
-    save_model(model, tmp_path / "model.safetensors")
+    model.save(tmp_path / "model.safetensors")
     assert load_model(tmp_path / "model.safetensors").extractor_fingerprint == model.extractor_fingerprint
     facts = (model.name, model.architecture, model.preprocessing, model.licence, model.training_data)
     with_head = ModelFile(*facts, {**model.tensors, "head.linear.bias": torch.zeros(16)})

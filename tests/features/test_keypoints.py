@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from vpr_dhe.estimators import METHODS, build_estimator
+from vpr_dhe.estimators import METHODS, Needs, build_estimator
 from vpr_dhe.features.keypoints import detect_and_describe, match_keypoints, match_rectified
 from vpr_dhe.geometry.coordinates import corners
 from vpr_dhe.geometry.homography import four_point_homography, mean_corner_error, reprojection_errors
@@ -45,10 +45,10 @@ def test_rectified_matches_stay_within_their_radius(photo):
     assert errors.median() < 0.5
 
 
-@pytest.mark.parametrize("name", [name for name, method in METHODS.items() if method.works_with_any_model])
+@pytest.mark.parametrize("name", [name for name, method in METHODS.items() if method.needs is Needs.matches])
 def test_every_estimator_aligns_a_warp_to_a_pixel(photo, name):
     other, truth = warped(photo, 3)
-    found = align(photo, other, Verifier(build_estimator(name, None)))
+    found = align(photo, other, Verifier(build_estimator(name)))
     assert found.homography is not None
     assert float(mean_corner_error(torch.from_numpy(found.homography), truth, corners(SIZE))) < 1.0
     assert found.inliers > 60
@@ -57,7 +57,7 @@ def test_every_estimator_aligns_a_warp_to_a_pixel(photo, name):
 def test_images_without_texture_have_no_matches_and_no_homography():
     flat = np.full((100, 120, 3), 90, np.uint8)
     assert len(detect_and_describe(flat).points) == 0
-    found = align(flat, flat, Verifier(build_estimator("magsac", None)))
+    found = align(flat, flat, Verifier(build_estimator("magsac")))
     assert (found.homography, found.inliers) == (None, 0)
 
 
@@ -65,4 +65,4 @@ def test_unrelated_images_are_not_aligned(photo):
     noise = np.random.default_rng(0).integers(0, 256, (240, 320, 3), np.uint8)
     other = SyntheticTown(seed=9, streets=2)
     for image in (noise, other.render(other.database_cameras()[10])):
-        assert align(photo, image, Verifier(build_estimator("magsac", None))).homography is None
+        assert align(photo, image, Verifier(build_estimator("magsac"))).homography is None

@@ -10,7 +10,7 @@ import torch
 from vpr_dhe.errors import ModelError
 from vpr_dhe.features.backbones import build_backbone
 from vpr_dhe.features.backbones.timm_vit import TimmViT, preprocessing_for, timm_model_file
-from vpr_dhe.models.model_file import load_model, save_model
+from vpr_dhe.models.model_file import load_model
 from vpr_dhe.records import Grid, Size
 
 DINOV2 = "vit_small_patch14_reg4_dinov2.lvd142m"
@@ -116,7 +116,7 @@ def test_no_network_and_no_cache(monkeypatch, tmp_path):
     ("name", "aggregator"), [("vit_tiny_patch16_224", "cls"), ("vit_pwee_patch16_reg1_gap_256", "mean")]
 )
 def test_fetched_weights_become_a_model_file(tmp_path, name, aggregator):
-    save_model(timm_model_file(name, size=Size(100, 70)), tmp_path / "vit.safetensors")
+    timm_model_file(name, size=Size(100, 70)).save(tmp_path / "vit.safetensors")
     model = load_model(tmp_path / "vit.safetensors")
     assert model.preprocessing.size == Size(96, 64)
     assert model.architecture.aggregator == aggregator

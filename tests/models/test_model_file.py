@@ -12,9 +12,9 @@ from safetensors.torch import save_file
 
 from vpr_dhe.errors import ModelError
 from vpr_dhe.estimators.dhe_lite import DheLiteEstimator
-from vpr_dhe.models import model_file
+from vpr_dhe.models import weights_file
 from vpr_dhe.models.catalogue import BUNDLED, open_model
-from vpr_dhe.models.model_file import Architecture, ModelFile, load_model, save_model
+from vpr_dhe.models.model_file import Architecture, ModelFile, load_model
 from vpr_dhe.records import Preprocessing
 
 
@@ -26,7 +26,7 @@ def model() -> ModelFile:
 
 
 def test_round_trip(model, tmp_path):
-    save_model(model, tmp_path / "m.safetensors")
+    model.save(tmp_path / "m.safetensors")
     loaded = load_model(tmp_path / "m.safetensors")
     assert replace(loaded, tensors={}) == replace(model, tensors={})
     assert loaded.tensors.keys() == model.tensors.keys()
@@ -36,13 +36,13 @@ def test_round_trip(model, tmp_path):
 
 
 def rewritten(model: ModelFile, path, change) -> None:
-    save_model(model, path)
+    model.save(path)
     with safe_open(path, "pt") as file:
         metadata = json.loads(file.metadata()["vpr_dhe"])
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     change(metadata)
     if "sha256" in metadata and metadata["sha256"] != "0" * 64:
-        metadata["sha256"] = model_file._digest(metadata, tensors)
+        metadata["sha256"] = weights_file._digest(metadata, tensors)
     save_file(tensors, path, {"vpr_dhe": json.dumps(metadata)})
 
 
@@ -65,7 +65,7 @@ def test_what_is_not_understood_is_refused(model, tmp_path, change, complaint):
 
 def test_changed_facts_are_found(model, tmp_path):
     path = tmp_path / "m.safetensors"
-    save_model(model, path)
+    model.save(path)
     path.write_bytes(path.read_bytes().replace(b"bilinear", b"bicubic "))
     with pytest.raises(ModelError, match="checksum"):
         load_model(path)
@@ -74,7 +74,7 @@ def test_changed_facts_are_found(model, tmp_path):
 @pytest.mark.parametrize("name", ["m.bin", "none/m.safetensors"])
 def test_model_files_are_written_only_where_they_can_be_found(model, tmp_path, name):
     with pytest.raises(ModelError):
-        save_model(model, tmp_path / name)
+        model.save(tmp_path / name)
 
 
 def test_other_files_are_refused(tmp_path):

@@ -8,7 +8,7 @@ from vpr_dhe.errors import ModelError
 from vpr_dhe.estimators.dhe import DheEstimator
 from vpr_dhe.features.aggregators import build_aggregator
 from vpr_dhe.features.backbones import build_backbone
-from vpr_dhe.models.model_file import load_model, save_model
+from vpr_dhe.models.model_file import load_model
 from vpr_dhe.models.official import import_cct, import_dhe_vpr
 from vpr_dhe.records import Size
 
@@ -87,7 +87,7 @@ def load_parts(model):
 
 def test_finetuned_files_load_strictly(saved, tmp_path):
     extractor, head = extractor_state(), head_state()
-    save_model(import_dhe_vpr(saved("fe.torch", extractor), saved("hr.torch", head)), tmp_path / "dhe.safetensors")
+    import_dhe_vpr(saved("fe.torch", extractor), saved("hr.torch", head)).save(tmp_path / "dhe.safetensors")
     model = load_model(tmp_path / "dhe.safetensors")
     backbone, aggregator = load_parts(model)
     estimator = DheEstimator.from_model(model)
@@ -125,7 +125,7 @@ def test_initial_backbone_of_the_benchmark(saved, tmp_path):
     wrapped = {"epoch_num": 3, "model_state_dict": plain, "recalls": np.array([1.0, 2.0]), "best_r5": np.float64(2.0)}
     model = import_dhe_vpr(saved("CCT14.pth", wrapped))
     assert model.architecture.head is None
-    save_model(model, tmp_path / "m.safetensors")
+    model.save(tmp_path / "m.safetensors")
     backbone, aggregator = load_parts(load_model(tmp_path / "m.safetensors"))
     assert torch.equal(backbone.state_dict()["classifier.norm.bias"], plain["module.backbone.classifier.norm.bias"])
     assert aggregator.p.item() == pytest.approx(2.7)
@@ -245,7 +245,7 @@ def test_cct_variants_are_recognised(saved, name, blocks, facts):
 def test_cct_at_another_input_size(saved, tmp_path):
     state = cct_state(constant, cells=196)
     model = import_cct(saved("cct.pth", state), input_size=Size(320, 240), name="mine")
-    save_model(model, tmp_path / "cct.safetensors")
+    model.save(tmp_path / "cct.safetensors")
     model = load_model(tmp_path / "cct.safetensors")
     assert model.name == "mine"
     assert model.architecture.blocks == 2

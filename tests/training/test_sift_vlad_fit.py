@@ -6,7 +6,6 @@ import torch
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.images import decode_image
-from vpr_dhe.models.model_file import save_model
 from vpr_dhe.places.synthetic_town import SyntheticTown, write_town
 from vpr_dhe.training.sift_vlad import FitSettings, fit
 
@@ -22,7 +21,7 @@ def test_a_fitted_model_is_deterministic_and_loads(tmp_path):
     assert all(torch.equal(first.tensors[name], again.tensors[name]) for name in first.tensors)
     assert torch.isfinite(first.tensors["aggregator.projection"]).all()
     out = tmp_path / "fitted.safetensors"
-    save_model(first, out)
+    first.save(out)
     extractor = load_extractor(str(out))
     assert extractor.spec.dimension == 16
     views = extractor.extract([decode_image(path) for path in layout.query_paths])

@@ -9,7 +9,7 @@ from vpr_dhe.errors import BadInputError, ModelError
 from vpr_dhe.features.extractor import NeuralExtractor
 from vpr_dhe.images import decode_image
 from vpr_dhe.models.catalogue import open_model
-from vpr_dhe.models.model_file import load_model, save_model
+from vpr_dhe.models.model_file import load_model
 from vpr_dhe.records import Size
 from vpr_dhe.training.sources import open_training_data
 from vpr_dhe.training.trainable_extractor import new_model
@@ -47,7 +47,7 @@ def test_a_whitened_model_tells_images_further_apart(photos, tmp_path):
     model = new_model("cct_7_7x2_224", "gem", Size(64, 64), seed=0)
     source = open_training_data([str(photos)], model.preprocessing.size).warps
     result = whiten(model, source, WhiteningSettings("gem-whitened", pairs=280), CPU)
-    save_model(result.in_half_precision(), tmp_path / "half.safetensors")
+    result.in_half_precision().save(tmp_path / "half.safetensors")
     images = [decode_image(path) for path in sorted(photos.iterdir())]
 
     def alike(model):

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from vpr_dhe.cli.common import DocumentFormat, require_writable
+from vpr_dhe.cli.common import Device, DocumentFormat, WeightsOption, pick_device, require_writable
 
 NAME = "align"
 
@@ -16,6 +16,8 @@ def run(
     image_b: Annotated[Path, typer.Argument(help="Image they are mapped to.")],
     method: Annotated[str, typer.Option(help="Estimator; see `vpr-dhe verifiers`.")] = "magsac",
     model: Annotated[str | None, typer.Option(help="Model file, for methods that need a head.")] = None,
+    weights: WeightsOption = None,
+    device: Annotated[Device, typer.Option(help="Where networks run.")] = Device.auto,
     format: Annotated[DocumentFormat, typer.Option(help="Output format.")] = DocumentFormat.table,
     overlay: Annotated[Path | None, typer.Option(help="Draw A, warped, over B into this picture.")] = None,
 ) -> None:
@@ -25,18 +27,20 @@ def run(
     from vpr_dhe.errors import AlignmentError
     from vpr_dhe.images import decode_named
     from vpr_dhe.localizer import build_aligner
+    from vpr_dhe.models.network_file import load_networks
     from vpr_dhe.report.drawing import draw_overlay, write_picture
 
     require_writable(overlay)
     a, b = decode_named(image_a), decode_named(image_b)
-    align = build_aligner(method, model)
+    align = build_aligner(method, model, load_networks(weights or []), pick_device(device))
     started = perf_counter()
     found = align(a, b)
     elapsed_ms = 1e3 * (perf_counter() - started)
     matrix = None if found.homography is None else found.homography.tolist()
     if format is DocumentFormat.json:
         document = {"method": method, "homography": matrix, "inliers": found.inliers, "score": found.score}
-        print(json.dumps(document | {"timing_ms": elapsed_ms}))
+        evidence = {} if found.evidence is None else {found.evidence.name: found.evidence.value}
+        print(json.dumps(document | evidence | {"timing_ms": elapsed_ms}))
     if found.homography is None:
         raise AlignmentError(f"no homography found from {image_a} to {image_b}; do they show the same plane?")
     if format is DocumentFormat.table:

@@ -7,7 +7,9 @@ from contextlib import ExitStack, contextmanager
 from enum import StrEnum
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, TypeAlias
+
+import typer
 
 from vpr_dhe.errors import BadInputError
 
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 
+WeightsOption: TypeAlias = Annotated[
+    list[Path] | None, typer.Option(help="Network of a verifier that has one of its own; may be given for each.")
+]
 # Vectors that FAISS needs about half a minute for.
 _LONG_TO_BUILD = 100_000
 
@@ -97,6 +102,15 @@ def require_folder(folder: Path, option: str) -> None:
         raise BadInputError(f"{option}: folder {folder} cannot be made ({error.strerror}); give another") from error
     if not os.access(folder, os.W_OK):
         raise BadInputError(f"{option}: nothing can be written into {folder}; give another folder")
+
+
+def say_slow(verifier: str, rerank: int) -> None:
+    """One line on stderr before a method that takes seconds per candidate is asked for many."""
+    from vpr_dhe.estimators import METHODS
+
+    usual = METHODS[verifier].usual_rerank if verifier in METHODS else None
+    if usual is not None and rerank > usual:
+        say(f"{verifier} takes seconds per candidate, and --rerank is {rerank}; about {usual} are usual")
 
 
 @contextmanager

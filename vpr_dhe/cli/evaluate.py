@@ -1,6 +1,5 @@
 """`vpr-dhe evaluate`: recall@N of a model and its verifiers on a data set, or corner errors on image pairs."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,6 +8,7 @@ import typer
 
 from vpr_dhe.cli.common import (
     Device,
+    WeightsOption,
     kept_folder,
     parse_names,
     parse_ranks,
@@ -17,6 +17,7 @@ from vpr_dhe.cli.common import (
     require_writable,
     say,
     say_skipped,
+    say_slow,
 )
 
 if TYPE_CHECKING:
@@ -39,6 +40,14 @@ class _Features:
     codec: str = _AUTO
     index_type: str = _AUTO
     cache: str = _AUTO
+
+
+@dataclass(frozen=True)
+class _Methods:
+    """Which verifiers are measured, and the networks of those that have one of their own."""
+
+    names: tuple[str, ...]
+    weights: tuple[Path, ...]
 
 
 @dataclass(frozen=True)
@@ -78,6 +87,7 @@ def run(
     verifier: Annotated[
         list[str] | None, typer.Option(help="One or several verifiers, or none; see `vpr-dhe verifiers`. [magsac]")
     ] = None,
+    weights: WeightsOption = None,
     rerank: Annotated[int, typer.Option(min=1, help="Candidates to verify per query.")] = 100,
     recall_at: Annotated[str, typer.Option(help="Values of N, separated by commas.")] = "1,5,10,20",
     denominator: Annotated[str, typer.Option(help="Recall of all queries, or of those with-positive.")] = "all",
@@ -116,12 +126,12 @@ def run(
     settings = Settings(parse_ranks(recall_at), rerank, _denominator(denominator), one_per_panorama)
     features = _Features(model, device, batch_size, codec, index_type, cache)
     outputs = _Outputs(out, predictions)
-    names = parse_names(verifier or [_DEFAULT_VERIFIER])
+    methods = _Methods(parse_names(verifier or [_DEFAULT_VERIFIER]), tuple(weights or ()))
     if _holds_pairs(data, layout, protocol):
         _require_about_pairs(protocol, settings, features, outputs)
-        _evaluate_pairs(data, layout, names, features, queries_limit, outputs)
+        _evaluate_pairs(data, layout, methods, features, queries_limit, outputs)
     else:
-        _evaluate_places(data, layout, protocol, names, settings, features, queries_limit, outputs)
+        _evaluate_places(data, layout, protocol, methods, settings, features, queries_limit, outputs)
 
 
 def _denominator(name: str) -> "Denominator":
@@ -150,18 +160,20 @@ def _evaluate_places(
     data: Path,
     layout: str,
     protocol: "Protocol",
-    names: Sequence[str],
+    methods: _Methods,
     settings: "Settings",
     features: _Features,
     queries_limit: int | None,
     outputs: _Outputs,
 ) -> None:
     """Recall of retrieval and of each verifier on a data set of places."""
+    from vpr_dhe.estimators import Equipment
     from vpr_dhe.evaluation.feature_cache import FeatureCache
     from vpr_dhe.evaluation.provenance import provenance
     from vpr_dhe.evaluation.runs import evaluate
     from vpr_dhe.features.extractor import load_extractor
     from vpr_dhe.localizer import build_verifiers
+    from vpr_dhe.models.network_file import load_networks
     from vpr_dhe.report.evaluation import evaluation_document, evaluation_table, write_document
     from vpr_dhe.report.predictions import require_new_folder, write_predictions
 
@@ -170,7 +182,9 @@ def _evaluate_places(
     dataset = _read(data, layout, protocol, queries_limit, outputs)
     device = pick_device(features.device)
     extractor = load_extractor(features.model or _DEFAULT_MODEL, device)
-    verifiers = build_verifiers(names, extractor)
+    verifiers = build_verifiers(methods.names, Equipment(extractor, load_networks(methods.weights), device))
+    for name in verifiers:
+        say_slow(name, settings.rerank)
     with kept_folder(features.cache, "databases") as cache:
         with progress_bar(len(dataset.database.records), "database", "image") as bar:
             index = FeatureCache(cache).index(
@@ -220,13 +234,13 @@ def _require_about_pairs(protocol: "Protocol", settings: "Settings", features: _
     stored = replace(features, model=None, device=Device.auto)
     if protocol.chosen or settings != Settings() or stored != _Features() or outputs.predictions:
         raise BadInputError(
-            "DATA holds image pairs, and of the options only --layout, --verifier, --model, --device, --queries-limit "
-            "and --out are about pairs; leave the others out"
+            "DATA holds image pairs, and of the options only --layout, --verifier, --weights, --model, --device, "
+            "--queries-limit and --out are about pairs; leave the others out"
         )
 
 
 def _evaluate_pairs(
-    data: Path, layout: str, methods: Sequence[str], features: _Features, limit: int | None, outputs: _Outputs
+    data: Path, layout: str, methods: _Methods, features: _Features, limit: int | None, outputs: _Outputs
 ) -> None:
     """Corner errors of one or several methods on image pairs with known homographies."""
     from vpr_dhe.errors import BadInputError
@@ -234,16 +248,18 @@ def _evaluate_pairs(
     from vpr_dhe.evaluation.pair_runs import SPARSE, evaluate_pairs
     from vpr_dhe.evaluation.provenance import provenance
     from vpr_dhe.localizer import build_aligner
+    from vpr_dhe.models.network_file import load_networks
     from vpr_dhe.places.pairs import read_pairs
     from vpr_dhe.report.alignment import alignment_document, alignment_table
     from vpr_dhe.report.evaluation import write_document
 
-    if NONE in methods:
+    if NONE in methods.names:
         raise BadInputError(f"the verifier {NONE!r} aligns nothing; name a method to measure image pairs by")
     pairs = read_pairs(data, layout)
     pairs = pairs if limit is None else pairs.limited(limit)
     device = pick_device(features.device)
-    aligners = {name: build_aligner(name, features.model, device) for name in methods}
+    networks = load_networks(methods.weights)
+    aligners = {name: build_aligner(name, features.model, networks, device) for name in methods.names}
     with progress_bar(len(pairs.pairs), "pairs", "pair") as bar:
         result = evaluate_pairs(pairs, aligners, features=features.model or SPARSE, progress=bar.update)
     print(alignment_table(result))

@@ -22,10 +22,10 @@ def run(
     out: Annotated[Path, typer.Option(help="Model file to write, ending in .safetensors.")],
 ) -> None:
     """Convert published checkpoints; nothing but tensors is ever read from them."""
-    from vpr_dhe.models.model_file import require_model_path, save_model
     from vpr_dhe.models.official import import_checkpoints
+    from vpr_dhe.models.weights_file import require_weights_path
 
-    require_model_path(out)
+    require_weights_path(out)
     model = import_checkpoints(kind.value, files)
-    save_model(model, out)
+    model.save(out)
     print(f"{out}: {model.name}, {sum(tensor.numel() for tensor in model.tensors.values()):,} parameters")

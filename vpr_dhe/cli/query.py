@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
-from vpr_dhe.cli.common import Device, pick_device, progress_bar, require_writable, say_skipped
+from vpr_dhe.cli.common import (
+    Device,
+    WeightsOption,
+    pick_device,
+    progress_bar,
+    require_writable,
+    say_skipped,
+    say_slow,
+)
 
 if TYPE_CHECKING:
     from vpr_dhe.localizer import Localizer
@@ -36,16 +44,26 @@ def run(
     format: Annotated[Format, typer.Option(help="Output format.")] = Format.table,
     out: Annotated[Path | None, typer.Option(help="Write the results here instead of stdout.")] = None,
     model: Annotated[str | None, typer.Option(help="Where the index's model file is now, if it moved.")] = None,
+    weights: WeightsOption = None,
     device: Annotated[Device, typer.Option(help="Where networks run.")] = Device.auto,
 ) -> None:
     """Find the places that photos show."""
     from vpr_dhe.errors import BadInputError
     from vpr_dhe.localizer import Localizer
+    from vpr_dhe.models.network_file import load_networks
     from vpr_dhe.report.formats import FORMATS, AnswerSheet, json_line
 
     require_writable(out)
     paths = [path for given in queries for path in _expand(given)]
-    localizer = Localizer.open(index, verifier=verifier, rerank=rerank, device=pick_device(device), model=model)
+    say_slow(verifier, rerank)
+    localizer = Localizer.open(
+        index,
+        verifier=verifier,
+        rerank=rerank,
+        device=pick_device(device),
+        model=model,
+        networks=load_networks(weights or []),
+    )
     answers: list[Answer] = []
     with _sink(out) as sink, progress_bar(len(paths), "querying", "image") as bar:
         for path in paths:

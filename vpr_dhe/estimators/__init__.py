@@ -1,27 +1,57 @@
 """Homography estimators and their registry: a new method is one new file and one line here."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
 
 from vpr_dhe.errors import VerifierError
 from vpr_dhe.estimators.base import HomographyEstimator
 from vpr_dhe.estimators.dhe import DheEstimator
 from vpr_dhe.estimators.dhe_lite import DheLiteEstimator
 from vpr_dhe.estimators.robust import KorniaEstimator, OpenCvEstimator, PoseLibEstimator
+from vpr_dhe.features.base import Extractor
 from vpr_dhe.models.model_file import ModelFile
+from vpr_dhe.models.network_file import NetworkFile
 
 DEFAULT = "magsac"
 # Not an estimator: retrieval without verification.
 NONE = "none"
 
 
+class Needs(Enum):
+    """What a method cannot do without, as `vpr-dhe verifiers` says it."""
+
+    matches = "any model"
+    head = "a model with its head"
+    images = "the images"
+    network = "the images, and --weights"
+
+
+@dataclass(frozen=True)
+class Equipment:
+    """What is at hand to build methods from: the extractor of the index, networks by method, and where they run."""
+
+    extractor: Extractor | None = None
+    networks: Mapping[str, NetworkFile] = field(default_factory=dict)
+    device: str = "cpu"
+
+    @property
+    def model(self) -> ModelFile | None:
+        """The model file of the extractor, where there is one."""
+        return None if self.extractor is None else self.extractor.model_file
+
+
 @dataclass(frozen=True)
 class Method:
-    """One way to estimate homographies; `build` gets the model file of the index, where it has one."""
+    """One way to estimate homographies.
 
-    build: Callable[[ModelFile | None], HomographyEstimator]
+    `usual_rerank` is how many candidates a user would wait for on a CPU, where that is few.
+    """
+
+    build: Callable[[Equipment], HomographyEstimator]
     description: str
-    works_with_any_model: bool = True
+    needs: Needs = Needs.matches
+    usual_rerank: int | None = None
 
 
 METHODS: dict[str, Method] = {
@@ -30,24 +60,44 @@ METHODS: dict[str, Method] = {
     "accurate": Method(lambda _: OpenCvEstimator("accurate"), "graph-cut RANSAC (OpenCV USAC_ACCURATE)"),
     "poselib": Method(lambda _: PoseLibEstimator(), "LO-RANSAC with non-linear refinement (PoseLib)"),
     "kornia-ransac": Method(lambda _: KorniaEstimator(), "RANSAC in torch (kornia)"),
-    "dhe": Method(DheEstimator.from_model, "deep homography estimation (AAAI 2024), head in the model file", False),
-    "dhe-lite": Method(DheLiteEstimator.from_model, "learned weights of matches, head in the model file", False),
+    "dhe": Method(
+        lambda at_hand: DheEstimator.from_model(at_hand.model),
+        "deep homography estimation (AAAI 2024), head in the model file",
+        Needs.head,
+    ),
+    "dhe-lite": Method(
+        lambda at_hand: DheLiteEstimator.from_model(at_hand.model),
+        "learned weights of matches, head in the model file",
+        Needs.head,
+    ),
 }
 
 
-def build_estimator(name: str, model: ModelFile | None) -> HomographyEstimator:
-    """Build an estimator by name, for an index made with this model (None for one without a file of its own).
+def build_estimator(name: str, at_hand: Equipment = Equipment()) -> HomographyEstimator:
+    """Build an estimator by name.
 
     Raises:
-        VerifierError: if the name is unknown, or the method needs a head that the model does not have.
+        VerifierError: if the name is unknown, or the method needs what is not at hand.
+        ModelError: if a head or a network file is not the method's.
     """
     if name not in METHODS:
         raise VerifierError(f"unknown verifier {name!r}; available: {', '.join([*METHODS, NONE])}")
-    if not METHODS[name].works_with_any_model and (model is None or model.architecture.head != name):
-        working = [other for other, method in METHODS.items() if method.works_with_any_model]
+    _require(name, METHODS[name].needs, at_hand)
+    return METHODS[name].build(at_hand)
+
+
+def _require(name: str, needs: Needs, at_hand: Equipment) -> None:
+    model = at_hand.model
+    if needs is Needs.head and (model is None or model.architecture.head != name):
+        working = [other for other, method in METHODS.items() if method.needs is Needs.matches]
         held = "has no file of its own" if model is None else f"{model.name!r} holds no such head"
         raise VerifierError(
             f"verifier {name!r} needs a homography head in the model file, and this model {held}; "
             f"use a model imported with its head, or one of: {', '.join(working)}"
         )
-    return METHODS[name].build(model)
+    if needs is Needs.network and name not in at_hand.networks:
+        given = ", ".join(at_hand.networks) or "none"
+        raise VerifierError(
+            f"verifier {name!r} needs a network of its own, and those given are for: {given}; "
+            f"give --weights FILE, which `vpr-dhe train {name}` makes"
+        )

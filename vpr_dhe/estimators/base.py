@@ -5,14 +5,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
 from vpr_dhe.features.base import ExtractorSpec
 from vpr_dhe.geometry.coordinates import cell_centres
+from vpr_dhe.geometry.homography import is_usable
 from vpr_dhe.geometry.matching import MutualNeighbours, mutual_nearest_neighbours
-from vpr_dhe.records import Features, Frame, Image, Matches
+from vpr_dhe.records import Evidence, Features, Frame, Image, Matches
 
 # Fewer matches do not determine a homography.
 MIN_MATCHES = 4
@@ -22,17 +24,33 @@ MIN_MATCHES = 4
 class Homographies:
     """One homography per candidate, from the query's original pixels to the candidate's; `valid` tells failures.
 
-    The matrix of a failed estimate is the identity, so that batched arithmetic on it stays finite.
+    The matrix of a failed estimate is the identity, so that batched arithmetic on it stays finite. `evidence` is one
+    per candidate, where the estimator has any.
     """
 
     matrices: Float64[Tensor, "candidates 3 3"]
     valid: Bool[Tensor, " candidates"]
+    evidence: tuple[Evidence, ...] | None = None
 
     @classmethod
-    def of(cls, matrices: Float64[Tensor, "candidates 3 3"], valid: Bool[Tensor, " candidates"]) -> "Homographies":
+    def of(
+        cls,
+        matrices: Float64[Tensor, "candidates 3 3"],
+        valid: Bool[Tensor, " candidates"],
+        evidence: tuple[Evidence, ...] | None = None,
+    ) -> "Homographies":
         """Put the identity where an estimate failed."""
         identity = torch.eye(3, dtype=torch.float64, device=matrices.device)
-        return cls(torch.where(valid[:, None, None], matrices, identity), valid)
+        return cls(torch.where(valid[:, None, None], matrices, identity), valid, evidence)
+
+    @classmethod
+    def joined(cls, found: Sequence[Float64[np.ndarray, "3 3"] | None]) -> "Homographies":
+        """Homographies that were found one by one, None where there is none; unusable ones fail."""
+        if not found:
+            return cls(torch.empty(0, 3, 3, dtype=torch.float64), torch.empty(0, dtype=torch.bool))
+        estimated = torch.tensor([one is not None for one in found], dtype=torch.bool)
+        matrices = torch.from_numpy(np.stack([np.eye(3) if one is None else one for one in found]))
+        return cls.of(matrices, estimated & is_usable(matrices))
 
 
 class View:
@@ -73,9 +91,14 @@ class View:
 
 
 class HomographyEstimator(ABC):
-    """Finds the homography from a query to each of its candidates."""
+    """Finds the homography from a query to each of its candidates.
+
+    `looks_at_images` says that it estimates from pixels, and not from matches: its homography may hold where no match
+    does.
+    """
 
     name: str
+    looks_at_images: bool = False
 
     @abstractmethod
     def estimate(self, query: View, candidates: Sequence[View]) -> Homographies:

@@ -7,7 +7,7 @@ from pathlib import Path
 from time import perf_counter
 
 from vpr_dhe.candidates import VerifiedIndex
-from vpr_dhe.estimators import DEFAULT
+from vpr_dhe.estimators import DEFAULT, Equipment
 from vpr_dhe.evaluation.runs import EvaluationResult, Settings, evaluate
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.images import decode_image
@@ -69,7 +69,7 @@ def run_demo(folder: Path, *, seed: int, queries: int, stage: Callable[[str, int
     extractor = load_extractor(catalogue.DEFAULT)
     index = PlaceIndex.create(folder / "index", extractor.spec, dataset.database.folder)
     index.add(dataset.database.records, extractor, progress=stage("indexing its database views", len(database)))
-    verifiers = build_verifiers([DEFAULT], extractor)
+    verifiers = build_verifiers([DEFAULT], Equipment(extractor))
     asking = stage("asking the query views", queries)
     result = evaluate(dataset, index, extractor, verifiers, Settings(rerank=_RERANK), progress=asking)
     localizer = Localizer(VerifiedIndex(index, verifiers[DEFAULT]), extractor, rerank=_RERANK)

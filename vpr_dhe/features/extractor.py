@@ -16,7 +16,8 @@ from vpr_dhe.features.base import DenseTokens, Extractor, ExtractorSpec
 from vpr_dhe.features.sift_vlad import SiftVladExtractor
 from vpr_dhe.images import image_size, to_network_input
 from vpr_dhe.models.catalogue import SIFT_VLAD, TIMM_PREFIX, open_model
-from vpr_dhe.models.model_file import MODEL_SUFFIX, ModelFile
+from vpr_dhe.models.model_file import ModelFile
+from vpr_dhe.models.weights_file import SUFFIX
 from vpr_dhe.records import Features, Frame, Image, Size
 
 
@@ -33,7 +34,7 @@ def load_extractor(name: str, device: str = "cpu") -> Extractor:
     """
     model = _open_timm(name) if name.startswith(TIMM_PREFIX) else open_model(name)
     # A path must lead to the file from any folder, because an index remembers it.
-    reference = str(Path(name).resolve()) if name.endswith(MODEL_SUFFIX) else name
+    reference = str(Path(name).resolve()) if name.endswith(SUFFIX) else name
     if model.architecture.backbone == SIFT_VLAD:
         return SiftVladExtractor(model, reference)
     return NeuralExtractor(model, reference, torch.device(device))

@@ -5,7 +5,8 @@ from importlib import resources
 from pathlib import Path
 
 from vpr_dhe.errors import ModelError
-from vpr_dhe.models.model_file import MODEL_SUFFIX, ModelFile, load_model
+from vpr_dhe.models.model_file import ModelFile, load_model
+from vpr_dhe.models.weights_file import SUFFIX
 
 SIFT_VLAD = "sift-vlad"
 CCT_OFFLINE = "cct-offline"
@@ -45,7 +46,7 @@ def open_model(name: str) -> ModelFile:
         with resources.as_file(resources.files("vpr_dhe.models") / "weights" / f"{name}.safetensors") as path:
             return load_model(path)
     path = Path(name)
-    if path.suffix == MODEL_SUFFIX:
+    if path.suffix == SUFFIX:
         return load_model(path)
     raise ModelError(
         f"unknown model {name!r}; expected one of {', '.join(BUNDLED)}, a .safetensors model file, or timm:NAME"

@@ -5,19 +5,16 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from vpr_dhe.errors import ModelError
+from vpr_dhe.models.weights_file import WeightsFormat, read_weights, tensors_digest, write_weights
 from vpr_dhe.records import Preprocessing
 
-FORMAT = "vpr-dhe model 1"
-MODEL_SUFFIX = ".safetensors"
-_METADATA_KEY = "vpr_dhe"
+FORMAT = WeightsFormat(
+    "vpr-dhe model 1", "model file", "fetch it again, or convert the original checkpoint with `vpr-dhe import-weights`"
+)
 
 
 @dataclass(frozen=True)
@@ -69,6 +66,21 @@ class ModelFile:
             tensors={**extractor.tensors, **tensors},
         )
 
+    def save(self, path: Path) -> None:
+        """Write a model file.
+
+        Raises:
+            ModelError: if the name does not end in .safetensors, or its folder does not exist.
+        """
+        facts = {
+            "name": self.name,
+            "architecture": asdict(self.architecture),
+            "preprocessing": asdict(self.preprocessing),
+            "licence": self.licence,
+            "training_data": self.training_data,
+        }
+        write_weights(path, FORMAT, facts, self.tensors)
+
     def in_half_precision(self) -> "ModelFile":
         """The model with weights of half the size; what it computes, it still computes in full precision."""
         return replace(self, tensors={name: value.half() for name, value in self.tensors.items()})
@@ -82,71 +94,13 @@ class ModelFile:
         return hashlib.sha256(facts.encode() + tensors_digest(extractor).encode()).hexdigest()
 
 
-def _digest(metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 over all facts and all weights."""
-    facts = {name: value for name, value in metadata.items() if name != "sha256"}
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode() + tensors_digest(tensors).encode()).hexdigest()
-
-
-def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 over names, types, shapes and bytes, independent of the order of the tensors."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        value = tensors[name].detach().cpu().contiguous()
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
-def save_model(model: ModelFile, path: Path) -> None:
-    """Write a model file; its digest is computed here.
-
-    Raises:
-        ModelError: if the name does not end in .safetensors, or its folder does not exist.
-    """
-    require_model_path(path)
-    metadata = {
-        "format": FORMAT,
-        "name": model.name,
-        "architecture": asdict(model.architecture),
-        "preprocessing": asdict(model.preprocessing),
-        "licence": model.licence,
-        "training_data": model.training_data,
-    }
-    metadata["sha256"] = _digest(metadata, model.tensors)
-    tensors = {name: value.detach().cpu().contiguous() for name, value in model.tensors.items()}
-    save_file(tensors, path, metadata={_METADATA_KEY: json.dumps(metadata)})
-
-
-def require_model_path(path: Path) -> None:
-    """Raise ModelError unless a model file can be written here."""
-    if path.suffix != MODEL_SUFFIX:
-        raise ModelError(f"{path} is no name for a model file; let it end in {MODEL_SUFFIX}")
-    if not path.parent.is_dir():
-        raise ModelError(f"folder {path.parent} does not exist; make it first")
-
-
 def load_model(path: Path) -> ModelFile:
     """Read a model file and check its digest.
 
     Raises:
         ModelError: if the file is missing, is not a model file of this format, or its weights are damaged.
     """
-    if not path.is_file():
-        raise ModelError(f"model file {path} does not exist; give the path of a .safetensors file (`query --model`)")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = json.loads((file.metadata() or {}).get(_METADATA_KEY, "null"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise ModelError(f"{path} is not a readable safetensors file ({error}); fetch or convert it again") from error
-    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
-        raise ModelError(
-            f"{path} has no {FORMAT!r} metadata; convert the original checkpoint with `vpr-dhe import-weights`"
-        )
-    if _digest(metadata, tensors) != metadata.get("sha256"):
-        raise ModelError(f"{path} does not agree with its checksum; fetch or convert the file again")
-    return _from_metadata(metadata, tensors, path)
+    return _from_metadata(*read_weights(path, FORMAT), path)
 
 
 def _from_metadata(metadata: dict, tensors: dict[str, Tensor], path: Path) -> ModelFile:

@@ -12,10 +12,10 @@ import torch
 
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.index.files import TEMPORARY_SUFFIX, sync_folder, write_durably
-from vpr_dhe.models.model_file import MODEL_SUFFIX, ModelFile, save_model
-from vpr_dhe.training.stages.base import Fact
+from vpr_dhe.models.weights_file import SUFFIX
+from vpr_dhe.training.stages.base import Fact, Savable
 
-_STATE, _FACTS, _LOG, _BEST = "state.pt", "training.json", "log.csv", f"best{MODEL_SUFFIX}"
+_STATE, _FACTS, _LOG, _BEST = "state.pt", "training.json", "log.csv", f"best{SUFFIX}"
 _LOG_HEADER = ("step", "name", "value")
 TorchState: TypeAlias = dict[str, Any]
 """What torch's modules, optimisers and scalers give and take as their state."""
@@ -86,10 +86,10 @@ class RunFolder:
         temporary.replace(self.folder / _STATE)
         sync_folder(self.folder)
 
-    def write_best(self, model: ModelFile) -> None:
+    def write_best(self, model: Savable) -> None:
         """Replace the best model."""
-        temporary = self.folder / f"best.writing{MODEL_SUFFIX}"
-        save_model(model, temporary)
+        temporary = self.folder / f"best.writing{SUFFIX}"
+        model.save(temporary)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(self.best_model)

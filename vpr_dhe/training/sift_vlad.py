@@ -27,7 +27,7 @@ from vpr_dhe.features.sift_vlad import INPUT_SIZE, local_descriptors_of_cells
 from vpr_dhe.features.vlad import LONG_SIDE_PX, Vocabulary, banded_vlad, local_descriptors, whitened
 from vpr_dhe.images import decode_image, list_images
 from vpr_dhe.models.catalogue import SIFT_VLAD
-from vpr_dhe.models.model_file import Architecture, ModelFile, save_model
+from vpr_dhe.models.model_file import Architecture, ModelFile
 from vpr_dhe.records import Preprocessing
 from vpr_dhe.training.random_views import random_view
 from vpr_dhe.training.whitening import principal_axes_of, projection_of
@@ -157,7 +157,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=FitSettings.seed)
     arguments = parser.parse_args()
     paths = [arguments.images / path for path in list_images(arguments.images)]
-    save_model(fit(paths, FitSettings(seed=arguments.seed), arguments.training_data), arguments.out)
+    fit(paths, FitSettings(seed=arguments.seed), arguments.training_data).save(arguments.out)
 
 
 if __name__ == "__main__":

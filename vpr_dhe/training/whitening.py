@@ -20,7 +20,7 @@ from vpr_dhe.errors import BadInputError, ModelError
 from vpr_dhe.features.aggregators import build_aggregator
 from vpr_dhe.features.aggregators.whitened import WhitenedGeM
 from vpr_dhe.images import to_network_input
-from vpr_dhe.models.model_file import ModelFile, load_model, save_model
+from vpr_dhe.models.model_file import ModelFile, load_model
 from vpr_dhe.records import Preprocessing
 from vpr_dhe.training.sources import open_training_data
 from vpr_dhe.training.sources.base import Draws, PairSource
@@ -154,7 +154,7 @@ def main() -> None:
     settings = WhiteningSettings(arguments.aggregator, arguments.pairs, seed=arguments.seed)
     result = whiten(model, source, settings, torch.device(arguments.device))
     named = replace(result, name=arguments.name or model.name, licence=arguments.licence or model.licence)
-    save_model(named.in_half_precision() if arguments.half else named, arguments.out)
+    (named.in_half_precision() if arguments.half else named).save(arguments.out)
 
 
 if __name__ == "__main__":

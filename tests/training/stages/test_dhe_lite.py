@@ -12,7 +12,7 @@ from vpr_dhe.errors import DatasetError
 from vpr_dhe.estimators.dhe_lite import UNIT, DheLiteEstimator
 from vpr_dhe.geometry.coordinates import corners
 from vpr_dhe.geometry.homography import mean_corner_error, project
-from vpr_dhe.models.model_file import load_model, save_model
+from vpr_dhe.models.model_file import load_model
 from vpr_dhe.records import Grid, Matches, Size
 from vpr_dhe.training.loop import LoopSettings, train
 from vpr_dhe.training.losses.match_confidence import REFERENCE, in_reference
@@ -242,7 +242,7 @@ def test_the_model_file_beats_its_untrained_self_on_unseen_pairs(data, tmp_path,
         estimated = DheLiteEstimator.from_model(model).estimate(query, candidates)
         return float(mean_corner_error(in_reference(estimated.matrices), truths, corners(REFERENCE)).median())
 
-    save_model(stage.model_file(), tmp_path / "untrained.safetensors")
+    stage.model_file().save(tmp_path / "untrained.safetensors")
     learn(stage, known_pairs(0, count=96), 45, tmp_path / "run", monkeypatch)
     trained = load_model(tmp_path / "run" / "best.safetensors")
     untrained = load_model(tmp_path / "untrained.safetensors")

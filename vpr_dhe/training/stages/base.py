@@ -3,16 +3,24 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Generic, NamedTuple, TypeAlias, TypeVar
+from pathlib import Path
+from typing import Generic, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from vpr_dhe.models.model_file import ModelFile
-
 Batch = TypeVar("Batch")
 Fact: TypeAlias = str | int | float | bool | None
+
+
+@runtime_checkable
+class Savable(Protocol):
+    """A model file or a network file."""
+
+    def save(self, path: Path) -> None:
+        """Write it."""
+        ...
 
 
 class Turn(NamedTuple):
@@ -80,5 +88,5 @@ class Stage(nn.Module, ABC, Generic[Batch]):
         """Measure on held-out data, without gradients."""
 
     @abstractmethod
-    def model_file(self) -> ModelFile:
-        """The model as it is now, ready to be used."""
+    def model_file(self) -> Savable:
+        """The model, or the network of a method, as it is now: ready to be used."""

@@ -1,0 +1,113 @@
+"""The network file: what one method of estimating homographies has learned, apart from any extractor."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from torch import Tensor, nn
+
+from vpr_dhe.errors import ModelError
+from vpr_dhe.models.weights_file import WeightsFormat, read_weights, write_weights
+
+FORMAT = WeightsFormat("vpr-dhe network 1", "network file", "give one that `vpr-dhe train` made, or train it again")
+
+Settings = TypeVar("Settings")
+Network = TypeVar("Network", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class NetworkFile:
+    """Weights of the method named `method`.
+
+    `settings` are what the network's constructor needs (numbers, words or None, by name); `training_data` says what it
+    was trained on, for how long, and under which licences.
+    """
+
+    method: str
+    settings: Mapping[str, str | int | float | None]
+    licence: str
+    training_data: str
+    tensors: Mapping[str, Tensor] = field(repr=False)
+
+    def save(self, path: Path) -> None:
+        """Write a network file.
+
+        Raises:
+            ModelError: if the name does not end in .safetensors, or its folder does not exist.
+        """
+        facts = {
+            "method": self.method,
+            "settings": dict(self.settings),
+            "licence": self.licence,
+            "training_data": self.training_data,
+        }
+        write_weights(path, FORMAT, facts, self.tensors)
+
+    def settings_as(self, kind: type[Settings]) -> Settings:
+        """The settings as a dataclass.
+
+        Raises:
+            ModelError: if they are not those of the dataclass.
+        """
+        try:
+            return kind(**self.settings)
+        except TypeError as error:
+            expected = ", ".join(one.name for one in fields(kind))  # pyright: ignore[reportArgumentType]
+            raise ModelError(
+                f"the network file of {self.method} has the settings {dict(self.settings)}; expected {expected}; "
+                "train it again with this version"
+            ) from error
+
+    def load_into(self, network: Network) -> Network:
+        """Give a network these weights, every one of them and no other.
+
+        Raises:
+            ModelError: if they are of another network.
+        """
+        try:
+            network.load_state_dict({name: value.float() for name, value in self.tensors.items()})
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())
+            raise ModelError(
+                f"the network file of {self.method} does not fit its network: {reason}; train it again"
+            ) from error
+        return network
+
+
+def network_file(
+    method: str, settings: object, network: nn.Module, *, training_data: str, licence: str = "the user's own"
+) -> NetworkFile:
+    """Make a network file of a network as it is now; `settings` is a dataclass."""
+    tensors = {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
+    facts: Any = settings
+    return NetworkFile(method, asdict(facts), licence, training_data, tensors)
+
+
+def load_network(path: Path) -> NetworkFile:
+    """Read a network file and check its digest.
+
+    Raises:
+        ModelError: if the file is missing, is not a network file of this format, or is damaged.
+    """
+    metadata, tensors = read_weights(path, FORMAT)
+    try:
+        known = {name: metadata[name] for name in ("method", "settings", "licence", "training_data")}
+    except KeyError as error:
+        raise ModelError(f"{path} has incomplete metadata ({error}); {FORMAT.remedy}") from error
+    return NetworkFile(**known, tensors=tensors)
+
+
+def load_networks(paths: Iterable[Path]) -> dict[str, NetworkFile]:
+    """Read network files, by the method that each is for.
+
+    Raises:
+        ModelError: if one is missing or damaged, or two are for one method.
+    """
+    networks: dict[str, NetworkFile] = {}
+    for path in paths:
+        network = load_network(path)
+        if network.method in networks:
+            raise ModelError(f"{path} is a second network file for {network.method}; give one for each method")
+        networks[network.method] = network
+    return networks

@@ -1,0 +1,85 @@
+"""A safetensors file that says what it holds, and whose digest is over all of it."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from vpr_dhe.errors import ModelError
+
+SUFFIX = ".safetensors"
+_METADATA_KEY = "vpr_dhe"
+
+
+@dataclass(frozen=True)
+class WeightsFormat:
+    """A kind of file; `named` and `remedy` are for what is said of a file that is not of this kind."""
+
+    name: str
+    named: str
+    remedy: str
+
+
+def write_weights(path: Path, format: WeightsFormat, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors with facts about them, which JSON can hold; the digest is computed here.
+
+    Raises:
+        ModelError: if the name does not end in .safetensors, or its folder does not exist.
+    """
+    require_weights_path(path)
+    metadata: dict[str, Any] = {"format": format.name, **facts}
+    metadata["sha256"] = _digest(metadata, tensors)
+    stored = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    save_file(stored, path, metadata={_METADATA_KEY: json.dumps(metadata)})
+
+
+def read_weights(path: Path, format: WeightsFormat) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Read facts and tensors, and check their digest.
+
+    Raises:
+        ModelError: if the file is missing, is not of this format, or is damaged.
+    """
+    if not path.is_file():
+        raise ModelError(f"{format.named} {path} does not exist; give the path of a {SUFFIX} file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = json.loads((file.metadata() or {}).get(_METADATA_KEY, "null"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ModelError(f"{path} is not a readable safetensors file ({error}); {format.remedy}") from error
+    if not isinstance(metadata, dict) or metadata.get("format") != format.name:
+        raise ModelError(f"{path} has no {format.name!r} metadata; {format.remedy}")
+    if _digest(metadata, tensors) != metadata.get("sha256"):
+        raise ModelError(f"{path} does not agree with its checksum; {format.remedy}")
+    return metadata, tensors
+
+
+def require_weights_path(path: Path) -> None:
+    """Raise ModelError unless a file of weights can be written here."""
+    if path.suffix != SUFFIX:
+        raise ModelError(f"{path} is no name for a model file; let it end in {SUFFIX}")
+    if not path.parent.is_dir():
+        raise ModelError(f"folder {path.parent} does not exist; make it first")
+
+
+def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, types, shapes and bytes, independent of the order of the tensors."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        value = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _digest(metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over all facts and all weights."""
+    facts = {name: value for name, value in metadata.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode() + tensors_digest(tensors).encode()).hexdigest()
