@@ -5,9 +5,11 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from vpr_dhe.errors import VerifierError
+from vpr_dhe.estimators import ransac_flow
 from vpr_dhe.estimators.base import HomographyEstimator
 from vpr_dhe.estimators.dhe import DheEstimator
 from vpr_dhe.estimators.dhe_lite import DheLiteEstimator
+from vpr_dhe.estimators.ransac_flow import RansacFlowEstimator
 from vpr_dhe.estimators.robust import KorniaEstimator, OpenCvEstimator, PoseLibEstimator
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.models.model_file import ModelFile
@@ -69,6 +71,14 @@ METHODS: dict[str, Method] = {
         lambda at_hand: DheLiteEstimator.from_model(at_hand.model),
         "learned weights of matches, head in the model file",
         Needs.head,
+    ),
+    ransac_flow.METHOD: Method(
+        lambda at_hand: RansacFlowEstimator.from_file(
+            at_hand.networks[ransac_flow.METHOD], at_hand.extractor, at_hand.device
+        ),
+        "RANSAC-Flow (ECCV 2020): homographies from many scales, fine flow",
+        Needs.network,
+        usual_rerank=10,
     ),
 }
 

@@ -51,10 +51,10 @@ class RobustEstimator(HomographyEstimator):
         if len(matches.similarity) < MIN_MATCHES:
             return None
         threshold = self.threshold_px if self.threshold_px is not None else matches.tolerance_px
-        return self._fit(matches.query_points.cpu().numpy(), matches.candidate_points.cpu().numpy(), threshold)
+        return self.fit(matches.query_points.cpu().numpy(), matches.candidate_points.cpu().numpy(), threshold)
 
     @abstractmethod
-    def _fit(self, source: Points, target: Points, threshold_px: float) -> Float64[np.ndarray, "3 3"] | None:
+    def fit(self, source: Points, target: Points, threshold_px: float) -> Float64[np.ndarray, "3 3"] | None:
         """Fit target = H * source, or say None."""
 
 
@@ -66,7 +66,8 @@ class OpenCvEstimator(RobustEstimator):
         self.name = name
         self._method = _OPENCV_METHODS[name]
 
-    def _fit(self, source: Points, target: Points, threshold_px: float) -> Float64[np.ndarray, "3 3"] | None:
+    def fit(self, source: Points, target: Points, threshold_px: float) -> Float64[np.ndarray, "3 3"] | None:
+        """Fit target = H * source, or say None."""
         try:
             matrix, _ = cv2.findHomography(
                 source, target, self._method, threshold_px, maxIters=_MAX_ITERATIONS, confidence=_CONFIDENCE
@@ -82,7 +83,8 @@ class PoseLibEstimator(RobustEstimator):
 
     name = "poselib"
 
-    def _fit(self, source: Points, target: Points, threshold_px: float) -> Float64[np.ndarray, "3 3"] | None:
+    def fit(self, source: Points, target: Points, threshold_px: float) -> Float64[np.ndarray, "3 3"] | None:
+        """Fit target = H * source, or say None."""
         import poselib
 
         options = {
@@ -100,7 +102,8 @@ class KorniaEstimator(RobustEstimator):
 
     name = "kornia-ransac"
 
-    def _fit(self, source: Points, target: Points, threshold_px: float) -> Float64[np.ndarray, "3 3"] | None:
+    def fit(self, source: Points, target: Points, threshold_px: float) -> Float64[np.ndarray, "3 3"] | None:
+        """Fit target = H * source, or say None."""
         from kornia.geometry.ransac import RANSAC
 
         estimator = RANSAC("homography", inl_th=threshold_px, max_iter=10, confidence=_CONFIDENCE)

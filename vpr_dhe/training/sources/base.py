@@ -8,7 +8,7 @@ from functools import lru_cache
 from itertools import accumulate
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float32, Float64, Int64
 
 from vpr_dhe.errors import DatasetError
 from vpr_dhe.records import Image
@@ -19,7 +19,8 @@ class TrainingPair:
     """Two decoded images of one place.
 
     `homography` maps pixels of A to pixels of B, with H[2, 2] = 1; None where it is not known. It may hold for one
-    surface of A alone, unless `holds_everywhere`. `places` names what is seen, as far as that is known: two pairs that
+    surface of A alone, unless `holds_everywhere`. With a `residual_px`, a pixel x of A lies where the homography maps
+    x + residual_px(x). `places` names what is seen, as far as that is known: two pairs that
     have a name in common may show one place.
     """
 
@@ -28,6 +29,7 @@ class TrainingPair:
     homography: Float64[np.ndarray, "3 3"] | None = None
     places: frozenset[str] = frozenset()
     holds_everywhere: bool = False
+    residual_px: Float32[np.ndarray, "height width 2"] | None = None
 
 
 class PairSource(ABC):

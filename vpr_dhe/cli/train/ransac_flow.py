@@ -1,0 +1,54 @@
+"""`vpr-dhe train ransac-flow`: the fine network behind the verifier ransac-flow."""
+
+from typing import Annotated
+
+import typer
+
+from vpr_dhe.cli.common import say
+from vpr_dhe.cli.train.options import DataOptions, LoopOptions, ValidationPairsOption
+from vpr_dhe.cli.train.running import train_stage
+
+NAME = "ransac-flow"
+_VIEW_PX = 384
+
+
+def run(
+    data: DataOptions,
+    loop: LoopOptions,
+    model: Annotated[str, typer.Option(help="Model whose local maps align pairs coarsely.")] = "sift-vlad",
+    cycle_from: Annotated[int, typer.Option(min=0, help="Step from which going back and forth counts.")] = 30_000,
+    matchability_from: Annotated[int, typer.Option(min=0, help="Step from which matchability is learned.")] = 40_000,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pairs per step and process.")] = 16,
+    learning_rate: Annotated[float, typer.Option(min=0, help="Of Adam.")] = 2e-4,
+    image_px: Annotated[int, typer.Option(min=64, help="Shorter side that images are resized to.")] = 240,
+    crop_px: Annotated[int, typer.Option(min=64, help="Side of the crops of them, a multiple of 8.")] = 224,
+    min_inliers: Annotated[int, typer.Option(min=4, help="Pairs that align coarsely with fewer are left out.")] = 16,
+    validation_pairs: ValidationPairsOption = 64,
+) -> None:
+    """Train the fine network for the verifier ransac-flow, on pairs that are aligned coarsely; no labels are needed."""
+    from vpr_dhe.errors import BadInputError
+    from vpr_dhe.estimators.ransac_flow.network import STRIDE_PX
+    from vpr_dhe.features.extractor import load_extractor
+    from vpr_dhe.records import Size
+    from vpr_dhe.training.coarse_crops import CropSettings
+    from vpr_dhe.training.sources import open_training_data
+    from vpr_dhe.training.stages.ransac_flow import RansacFlowStage, RansacFlowTraining
+
+    if crop_px % STRIDE_PX or crop_px > image_px:
+        raise BadInputError(
+            f"--crop-px is {crop_px}; expected a multiple of {STRIDE_PX} of at most --image-px, which is {image_px}"
+        )
+    where = loop.pick_device()
+    opened = open_training_data(data.data, Size(_VIEW_PX, _VIEW_PX), data.protocol)
+    say(f"pairs: {opened.positives.description}")
+    settings = RansacFlowTraining(
+        cycle_from=cycle_from,
+        matchability_from=matchability_from,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        crops=CropSettings(image_px=image_px, crop_px=crop_px, min_inliers=min_inliers),
+        seed=loop.seed,
+        validation_pairs=validation_pairs,
+    )
+    stage = RansacFlowStage(load_extractor(model), opened, settings, training_data=data.description)
+    train_stage(stage, loop, where)

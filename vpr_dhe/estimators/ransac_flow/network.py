@@ -1,0 +1,179 @@
+"""The fine network of RANSAC-Flow: how far, and how surely, each pixel of one image lies off in another.
+
+Source: Shen et al., "RANSAC-Flow: generic two-stage image alignment", ECCV 2020, section 3.2 and supplementary; Zhang,
+"Making convolutional networks shift-invariant again", ICML 2019 (the blur before a stride).
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+STRIDE_PX = 8
+"""Sides of what the network sees are multiples of it; a cell of its maps is so many pixels wide."""
+RADIUS_CELLS = 3
+MAX_FLOW_PX = STRIDE_PX * RADIUS_CELLS
+"""The longest flow along an axis."""
+_WINDOW = 2 * RADIUS_CELLS + 1
+# Of ImageNet, as photographs commonly are normalised.
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class FineSettings:
+    """The shape of the network: channels of the features at 1/2, 1/4 and 1/8, and of the layers of each head."""
+
+    half: int = 64
+    quarter: int = 128
+    eighth: int = 256
+    first: int = 512
+    second: int = 256
+    third: int = 128
+
+
+class Fine(NamedTuple):
+    """What the network says of a pair, at every pixel of the target.
+
+    The source at `x + flow_px(x)` shows what the target shows at `x`, with a probability of `matchability(x)`.
+    """
+
+    flow_px: Float[Tensor, "pairs 2 height width"]
+    matchability: Float[Tensor, "pairs 1 height width"]
+
+
+class FineNetwork(nn.Module):
+    """Features at an eighth of the resolution, their local correlation, and two heads on it."""
+
+    def __init__(self, settings: FineSettings = FineSettings()) -> None:
+        super().__init__()
+        self.settings = settings
+        self.features = FeatureNetwork(settings)
+        self.flow_head = _head(settings, _WINDOW**2)
+        self.matchability_head = _head(settings, 1)
+
+    def describe(self, images: Float[Tensor, "images 3 height width"]) -> Float[Tensor, "images channels rows columns"]:
+        """Features of unit length of images in [0, 1]."""
+        mean, std = (images.new_tensor(values).view(1, 3, 1, 1) for values in (_MEAN, _STD))
+        return functional.normalize(self.features((images - mean) / std), dim=1)
+
+    def compare(
+        self, source: Float[Tensor, "pairs channels rows columns"], target: Float[Tensor, "pairs channels rows columns"]
+    ) -> Fine:
+        """Flow and matchability of the target, in pixels of the images that were described."""
+        correlation = local_correlation(source, target)
+        flow_cells = _expected_offset(self.flow_head(correlation).float().softmax(dim=1))
+        matchability = self.matchability_head(correlation).float().sigmoid()
+        return Fine(STRIDE_PX * _enlarged(flow_cells), _enlarged(matchability))
+
+    def forward(
+        self, source: Float[Tensor, "pairs 3 height width"], target: Float[Tensor, "pairs 3 height width"]
+    ) -> tuple[Fine, Fine]:
+        """Compare images in both directions: at the pixels of the target, then at those of the source."""
+        source_features, target_features = self.describe(torch.cat([source, target])).chunk(2)
+        return self.compare(source_features, target_features), self.compare(target_features, source_features)
+
+
+class FeatureNetwork(nn.Module):
+    """The first three stages of a ResNet-18 whose first stage keeps the resolution; every stride is blurred before."""
+
+    def __init__(self, settings: FineSettings) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(_convolution(3, settings.half), nn.ReLU(), nn.MaxPool2d(2, stride=1), BlurPool())
+        self.at_half = nn.Sequential(
+            ResidualBlock(settings.half, settings.half), ResidualBlock(settings.half, settings.half)
+        )
+        self.at_quarter = nn.Sequential(
+            ResidualBlock(settings.half, settings.quarter, shrinks=True),
+            ResidualBlock(settings.quarter, settings.quarter),
+        )
+        self.at_eighth = nn.Sequential(
+            ResidualBlock(settings.quarter, settings.eighth, shrinks=True),
+            ResidualBlock(settings.eighth, settings.eighth),
+        )
+
+    def forward(self, images: Float[Tensor, "images 3 height width"]) -> Float[Tensor, "images channels rows columns"]:
+        """Compute features; the sides of the images are multiples of 8 pixels."""
+        return self.at_eighth(self.at_quarter(self.at_half(self.stem(images))))
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions and a shortcut; with `shrinks`, to half the resolution."""
+
+    def __init__(self, width: int, out_width: int, *, shrinks: bool = False) -> None:
+        super().__init__()
+        smaller = [BlurPool()] if shrinks else []
+        self.residual = nn.Sequential(
+            _convolution(width, out_width), nn.ReLU(), *smaller, _convolution(out_width, out_width)
+        )
+        same = width == out_width and not shrinks
+        self.shortcut = nn.Identity() if same else nn.Sequential(*smaller, _convolution(width, out_width, side=1))
+
+    def forward(
+        self, features: Float[Tensor, "images width rows columns"]
+    ) -> Float[Tensor, "images out_width out_rows out_columns"]:
+        """Add the residual to the features."""
+        return functional.relu(self.residual(features) + self.shortcut(features))
+
+
+class BlurPool(nn.Module):
+    """Every other pixel of a map blurred by the binomial [1 2 1] x [1 2 1] (Zhang 2019, section 3)."""
+
+    def forward(self, maps: Float[Tensor, "images width rows columns"]) -> Float[Tensor, "images width half half_"]:
+        """Blur, and keep every other pixel."""
+        width = maps.shape[1]
+        line = torch.tensor([0.25, 0.5, 0.25], dtype=maps.dtype, device=maps.device)
+        kernel = torch.outer(line, line).expand(width, 1, 3, 3)
+        padded = functional.pad(maps, (1, 1, 1, 1), mode="replicate")
+        return functional.conv2d(padded, kernel, stride=2, groups=width)
+
+
+def local_correlation(
+    source: Float[Tensor, "pairs channels rows columns"], target: Float[Tensor, "pairs channels rows columns"]
+) -> Float[Tensor, "pairs offsets rows columns"]:
+    """Inner products of each cell of the target with the source's cells up to 3 cells away; 0 beyond its border.
+
+    Offsets run row by row, from (-3, -3) to (3, 3).
+    """
+    rows, columns = target.shape[-2:]
+    padded = functional.pad(source, (RADIUS_CELLS,) * 4)
+    shifted = (padded[..., y : y + rows, x : x + columns] for y in range(_WINDOW) for x in range(_WINDOW))
+    return torch.stack([(one * target).sum(dim=1) for one in shifted], dim=1)
+
+
+def warp(
+    images: Float[Tensor, "pairs channels height width"], flow_px: Float[Tensor, "pairs 2 height width"]
+) -> Float[Tensor, "pairs channels height width"]:
+    """Sample images bilinearly at `x + flow_px(x)`; the border goes on beyond it."""
+    height, width = images.shape[-2:]
+    rows, columns = (torch.arange(side, device=images.device, dtype=flow_px.dtype) for side in (height, width))
+    # grid_sample without align_corners has pixel centres at odd multiples of 1 / side from -1.
+    x = (2 * (columns + flow_px[:, 0]) + 1) / width - 1
+    y = (2 * (rows[:, None] + flow_px[:, 1]) + 1) / height - 1
+    return functional.grid_sample(images, torch.stack([x, y], dim=-1), padding_mode="border", align_corners=False)
+
+
+def _expected_offset(
+    probability: Float[Tensor, "pairs offsets rows columns"],
+) -> Float[Tensor, "pairs 2 rows columns"]:
+    """The mean offset (x, y) in cells."""
+    steps = torch.arange(-RADIUS_CELLS, RADIUS_CELLS + 1, device=probability.device, dtype=probability.dtype)
+    offsets = torch.stack([steps.repeat(_WINDOW), steps.repeat_interleave(_WINDOW)])
+    return torch.einsum("po...,ao->pa...", probability, offsets)
+
+
+def _enlarged(maps: Float[Tensor, "pairs channels rows columns"]) -> Float[Tensor, "pairs channels height width"]:
+    return functional.interpolate(maps, scale_factor=STRIDE_PX, mode="bilinear", align_corners=False)
+
+
+def _convolution(width: int, out_width: int, *, side: int = 3) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(width, out_width, side, padding=side // 2, bias=False), nn.BatchNorm2d(out_width))
+
+
+def _head(settings: FineSettings, out_width: int) -> nn.Sequential:
+    widths = [_WINDOW**2, settings.first, settings.second, settings.third]
+    layers = [layer for pair in pairwise(widths) for layer in (_convolution(*pair), nn.ReLU())]
+    return nn.Sequential(*layers, nn.Conv2d(settings.third, out_width, 3, padding=1))

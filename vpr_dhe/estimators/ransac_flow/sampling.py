@@ -1,0 +1,50 @@
+"""Images as the fine network sees them: the candidate drawn into the frame of the query."""
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float64
+from torch import Tensor
+
+from vpr_dhe.geometry.coordinates import resizing
+from vpr_dhe.images import image_size
+from vpr_dhe.records import Image, Size
+
+
+def sampled(image: Image, seen_to_image: Float64[np.ndarray, "3 3"], seen: Size) -> Image:
+    """The image as it lies under what is seen, averaged first where several of its pixels fall on one.
+
+    Beyond its border it goes on as it ends there.
+    """
+    middle = np.array([(seen.width - 1) / 2, (seen.height - 1) / 2, 1.0])
+    depth = seen_to_image[2] @ middle
+    pixels_per_pixel = float(np.sqrt(np.abs(np.linalg.det(seen_to_image) / depth**3)))
+    size = image_size(image)
+    smaller = Size(*(max(1, round(side / max(1.0, pixels_per_pixel))) for side in size))
+    resized = cv2.resize(image, smaller, interpolation=cv2.INTER_AREA)
+    matrix = resizing(size, smaller).numpy() @ seen_to_image
+    warped = cv2.warpPerspective(
+        resized, matrix, seen, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE
+    )
+    return warped.astype(np.uint8, copy=False)
+
+
+def lies_in(
+    places: Float64[Tensor, "height width 2"],
+    points: Float64[Tensor, "height width 2"],
+    matrix: Float64[Tensor, "3 3"],
+    size: Size,
+) -> Bool[Tensor, "height width"]:
+    """Which places, those of points under a homography, lie in an image and on the right side of the horizon.
+
+    The right side is where the middle of the points lies.
+    """
+    depth = points @ matrix[2, :2] + matrix[2, 2]
+    in_front = depth * depth[depth.shape[0] // 2, depth.shape[1] // 2] > 0
+    limits = torch.tensor([size.width - 0.5, size.height - 0.5], dtype=torch.float64)
+    return ((places > -0.5) & (places < limits)).all(dim=-1) & in_front
+
+
+def to_tensor(image: Image, device: torch.device) -> Float[Tensor, "1 3 height width"]:
+    """An image in [0, 1], as a batch of one."""
+    return torch.from_numpy(image).to(device).permute(2, 0, 1)[None].float() / 255

@@ -1,0 +1,85 @@
+"""What the fine network of RANSAC-Flow learns from: one image, warped, looks like the other, and back again.
+
+Source: Shen et al., "RANSAC-Flow: generic two-stage image alignment", ECCV 2020, equations 3 to 6. As in the paper, and
+unlike in its released code, the distance after a cycle is Euclidean, and matchability learns from every term. The terms
+are means weighted by matchability: of plain sums, the smallest is that of nothing being matchable.
+"""
+
+from enum import IntEnum
+from typing import NamedTuple
+
+from jaxtyping import Float
+from kornia.metrics import ssim
+from torch import Tensor
+
+from vpr_dhe.estimators.ransac_flow.network import Fine, warp
+
+SSIM_WINDOW = 11
+"""Of pixels; the Gaussian in it has a deviation of 1.5."""
+MATCHABILITY_WEIGHT, CYCLE_WEIGHT = 0.01, 1.0
+_LEAST_WEIGHT = 1e-6
+# A length has no gradient at 0.
+_SHORTEST = 1e-6
+
+
+class Phase(IntEnum):
+    """Which terms are learned from, each phase adding one."""
+
+    reconstruction = 0
+    cycle = 1
+    matchability = 2
+
+
+class FineLoss(NamedTuple):
+    """The terms, before their weights."""
+
+    reconstruction: Float[Tensor, ""]
+    cycle: Float[Tensor, ""]
+    matchability: Float[Tensor, ""]
+
+    def total(self, phase: Phase) -> Float[Tensor, ""]:
+        """The sum of the terms of a phase."""
+        loss = self.reconstruction
+        if phase >= Phase.cycle:
+            loss = loss + CYCLE_WEIGHT * self.cycle
+        if phase >= Phase.matchability:
+            loss = loss + MATCHABILITY_WEIGHT * self.matchability
+        return loss
+
+
+def fine_alignment_loss(
+    source: Float[Tensor, "pairs 3 height width"],
+    target: Float[Tensor, "pairs 3 height width"],
+    forward: Fine,
+    backward: Fine,
+    covered: Float[Tensor, "pairs 1 height width"],
+    phase: Phase,
+) -> FineLoss:
+    """The terms at the pixels of the target.
+
+    Args:
+        source: in [0, 1].
+        target: in [0, 1].
+        forward: at the pixels of the target.
+        backward: at the pixels of the source.
+        covered: 1 where the source shows something and is not made up, else 0.
+        phase: before the last one everything is taken to be matchable.
+    """
+    flow_px = forward.flow_px
+    weight = covered
+    if phase >= Phase.matchability:
+        weight = covered * forward.matchability * warp(backward.matchability, flow_px)
+    unlike = 1 - ssim(warp(source, flow_px), target, SSIM_WINDOW).mean(dim=1, keepdim=True)
+    # In units of half a side, as the coordinates of the source are.
+    half_side = target.new_tensor([target.shape[3] / 2, target.shape[2] / 2]).view(1, 2, 1, 1)
+    missed = (flow_px + warp(backward.flow_px, flow_px)) / half_side
+    length = (missed.square().sum(dim=1, keepdim=True) + _SHORTEST**2).sqrt()
+    return FineLoss(
+        _weighted_mean(unlike, weight), _weighted_mean(length, weight), _weighted_mean((1 - weight).abs(), covered)
+    )
+
+
+def _weighted_mean(
+    values: Float[Tensor, "pairs 1 height width"], weight: Float[Tensor, "pairs 1 height width"]
+) -> Float[Tensor, ""]:
+    return (values * weight).sum() / weight.sum().clamp(min=_LEAST_WEIGHT)

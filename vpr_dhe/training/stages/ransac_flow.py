@@ -1,0 +1,177 @@
+"""The stage `ransac-flow`: the fine network, on pairs that the coarse stage has brought together; no labels.
+
+Source: Shen et al., "RANSAC-Flow: generic two-stage image alignment", ECCV 2020, section 3.2: 150 epochs of
+reconstruction, 50 with the cycle, 50 with matchability; Adam, 2e-4, batches of 16.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from statistics import fmean
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from vpr_dhe.estimators.ransac_flow import METHOD
+from vpr_dhe.estimators.ransac_flow.network import FineNetwork, FineSettings
+from vpr_dhe.features.base import Extractor
+from vpr_dhe.models.network_file import NetworkFile, network_file
+from vpr_dhe.training.coarse_crops import CropBatch, CropSettings, coarse_crops
+from vpr_dhe.training.devices import to_device
+from vpr_dhe.training.losses.fine_alignment import Phase, fine_alignment_loss
+from vpr_dhe.training.sources import TrainingData
+from vpr_dhe.training.sources.base import Draws
+from vpr_dhe.training.sources.elastic import ElasticPairs
+from vpr_dhe.training.stages.base import Batches, Fact, Stage, StepLoss, Turn, Validation
+
+
+@dataclass(frozen=True)
+class RansacFlowTraining:
+    """What decides how a fine network comes out, besides its data.
+
+    Args:
+        cycle_from: the step from which the cycle is learned from as well.
+        matchability_from: the step from which matchability is, too.
+        batch_size: pairs per step and process, of which those without a coarse alignment are left out.
+        learning_rate: of Adam.
+        crops: see there.
+        network: see there.
+        seed: of the network's weights and of the order of the data.
+        validation_pairs: how many pairs are validated with, at most.
+    """
+
+    cycle_from: int = 30_000
+    matchability_from: int = 40_000
+    batch_size: int = 16
+    learning_rate: float = 2e-4
+    crops: CropSettings = field(default_factory=CropSettings)
+    network: FineSettings = field(default_factory=FineSettings)
+    seed: int = 0
+    validation_pairs: int = 64
+
+
+class FineBatch(NamedTuple):
+    """Crops, and what is learned from them."""
+
+    crops: CropBatch
+    phase: int
+
+
+class RansacFlowBatches(Batches[FineBatch]):
+    """Pairs of one place, or warps where there is no place data set, aligned coarsely."""
+
+    def __init__(self, draws: Draws, extractor: Extractor, settings: RansacFlowTraining) -> None:
+        self._draws, self._extractor, self._settings = draws, extractor, settings
+
+    def batch(self, turn: Turn) -> FineBatch:
+        """Draw and align the pairs of a turn."""
+        size = self._settings.batch_size
+        first = (turn.step * turn.processes + turn.process) * size
+        return FineBatch(self.of(range(first, first + size)), self._phase(turn.step))
+
+    def of(self, numbers: range) -> CropBatch:
+        """Draw and align pairs by their numbers."""
+        pairs = [self._draws.pair(number) for number in numbers]
+        random = np.random.default_rng((self._settings.seed, 2, numbers.start))
+        return coarse_crops(pairs, self._extractor, self._settings.crops, random)
+
+    def _phase(self, step: int) -> Phase:
+        if step < self._settings.cycle_from:
+            return Phase.reconstruction
+        return Phase.cycle if step < self._settings.matchability_from else Phase.matchability
+
+
+class RansacFlowStage(Stage[FineBatch]):
+    """Trains a fine network from random weights.
+
+    Args:
+        extractor: what the coarse stage matches; it stays as it is.
+        data: pairs to learn from and to validate with; those with homographies that hold everywhere are distorted.
+        settings: see there.
+        training_data: what the images are and their licences, for the network file.
+    """
+
+    def __init__(
+        self, extractor: Extractor, data: TrainingData, settings: RansacFlowTraining, *, training_data: str
+    ) -> None:
+        super().__init__()
+        self._settings, self._training_data = settings, training_data
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.seed)
+            self.network = FineNetwork(settings.network)
+        learned = ElasticPairs(data.positives)
+        self.batches = RansacFlowBatches(Draws(learned, settings.seed), extractor, settings)
+        held_out = Draws(ElasticPairs(data.validation), settings.seed)
+        self._held_out = RansacFlowBatches(held_out, extractor, settings)
+        self._held_out_pairs = min(settings.validation_pairs, len(data.validation))
+        self._validation: list[CropBatch] | None = None
+        facts = {**asdict(settings), **asdict(settings.crops), **asdict(settings.network)}
+        self.facts: Mapping[str, Fact] = {
+            "stage": METHOD,
+            "extractor": extractor.spec.fingerprint,
+            "data": learned.description,
+            **{name: value for name, value in facts.items() if not isinstance(value, dict)},
+        }
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        """Adam, as published."""
+        return torch.optim.Adam(self.network.parameters(), lr=self._settings.learning_rate, betas=(0.5, 0.999))
+
+    def forward(self, batch: FineBatch) -> StepLoss:
+        """The terms of the phase, in both directions; nothing where no pair could be aligned."""
+        crops = batch.crops
+        if not len(crops.source):
+            nothing = sum(parameter.sum() for parameter in self.network.parameters()) * torch.zeros(())
+            return StepLoss(torch.as_tensor(nothing), {"pairs": torch.zeros(())})
+        phase = Phase(int(batch.phase))
+        forward, backward = self.network(crops.source, crops.target)
+        terms = [
+            fine_alignment_loss(*images, *both, crops.covered, phase)
+            for images, both in (
+                ((crops.source, crops.target), (forward, backward)),
+                ((crops.target, crops.source), (backward, forward)),
+            )
+        ]
+        loss = torch.stack([one.total(phase) for one in terms]).mean()
+        scalars = {
+            name: torch.stack([getattr(one, name).detach() for one in terms]).mean() for name in terms[0]._fields
+        }
+        return StepLoss(loss, {**scalars, "pairs": torch.tensor(float(len(crops.source)))})
+
+    def validate(self) -> Validation:
+        """The end-point error where the flow is known, else how unlike the aligned images are."""
+        if self._validation is None:
+            self._validation = list(self._aligned_validation())
+        device = next(self.network.parameters()).device
+        found = [self._measure(to_device(crops, device)) for crops in self._validation if len(crops.source)]
+        names = sorted({name for one in found for name in one})
+        scalars = {name: fmean(one[name] for one in found if name in one) for name in names}
+        return Validation(scalars.get("end_point_error_px", scalars.get("reconstruction", torch.inf)), scalars)
+
+    def model_file(self) -> NetworkFile:
+        """The fine network as it is now."""
+        return network_file(METHOD, self._settings.network, self.network, training_data=self._training_data)
+
+    def _aligned_validation(self) -> Iterator[CropBatch]:
+        size = self._settings.batch_size
+        for first in range(0, self._held_out_pairs, size):
+            yield self._held_out.of(range(first, min(first + size, self._held_out_pairs)))
+
+    def _measure(self, crops: CropBatch) -> dict[str, float]:
+        forward, backward = self.network(crops.source, crops.target)
+        loss = fine_alignment_loss(crops.source, crops.target, forward, backward, crops.covered, Phase.reconstruction)
+        counted = crops.covered[:, 0].bool() & crops.known[:, None, None]
+        scalars = {
+            "reconstruction": float(loss.reconstruction),
+            "matchability": float(forward.matchability[crops.covered.bool()].mean()),
+        }
+        if bool(counted.any()):
+            scalars["end_point_error_px"] = _mean_length(forward.flow_px - crops.flow_px, counted)
+            scalars["coarse_end_point_error_px"] = _mean_length(crops.flow_px, counted)
+        return scalars
+
+
+def _mean_length(vectors: Float[Tensor, "pairs 2 height width"], counted: Bool[Tensor, "pairs height width"]) -> float:
+    return float(torch.linalg.vector_norm(vectors, dim=1)[counted].mean())
