@@ -11,15 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import small_stage
 import torch
+from small_stage import LineBatches, LineStage
 
 from vpr_dhe.errors import BadInputError, MissingExtraError
 from vpr_dhe.models.model_file import load_model
 from vpr_dhe.training.loop import LoopSettings, train
 from vpr_dhe.training.run_folder import RunFolder
-
-sys.path.append(str(Path(__file__).parent))
-from small_stage import LineBatches, LineStage
 
 SETTINGS = LoopSettings(steps=40, validate_every=10, save_every=7, log_every=5, on_cpu=True)
 
@@ -145,6 +144,9 @@ def test_without_the_extra_it_says_how_to_install_it(tmp_path, monkeypatch):
         train(LineStage(), SETTINGS, tmp_path / "run")
 
 
+# Where processes of their own find what the tests share.
+HERE = str(Path(small_stage.__file__).parent)
+
 _ENDLESS = """
 import sys
 sys.path.append(sys.argv[2])
@@ -158,9 +160,9 @@ train(LineStage(), LoopSettings(steps=10**9, save_every=1, validate_every=3, on_
 
 @pytest.mark.slow
 def test_killed_at_any_moment_it_goes_on(tmp_path):
-    run, here = tmp_path / "run", Path(__file__).parent
+    run = tmp_path / "run"
     for _ in range(3):
-        process = subprocess.Popen([sys.executable, "-c", _ENDLESS, str(run), str(here)])
+        process = subprocess.Popen([sys.executable, "-c", _ENDLESS, str(run), HERE])
         before = (run / "state.pt").stat().st_mtime_ns if (run / "state.pt").exists() else 0
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
@@ -202,7 +204,7 @@ def test_two_processes_agree_and_go_on_after_an_interruption(tmp_path):
     def run(name, how):
         launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--rdzv-backend", "c10d"]
         launch += ["--rdzv-endpoint", "localhost:0", str(tmp_path / "script.py")]
-        subprocess.run([*launch, str(tmp_path / name), str(Path(__file__).parent), how], check=True, timeout=600)
+        subprocess.run([*launch, str(tmp_path / name), HERE, how], check=True, timeout=600)
 
     run("whole", "whole")
     run("sliced", "slice")

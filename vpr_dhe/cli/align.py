@@ -19,7 +19,7 @@ def run(
     weights: WeightsOption = None,
     device: Annotated[Device, typer.Option(help="Where networks run.")] = Device.auto,
     format: Annotated[DocumentFormat, typer.Option(help="Output format.")] = DocumentFormat.table,
-    overlay: Annotated[Path | None, typer.Option(help="Draw A, warped, over B into this picture.")] = None,
+    overlay: Annotated[Path | None, typer.Option(help="Draw the images one over the other into this picture.")] = None,
 ) -> None:
     """Find the homography from A to B, in pixels of the original images; exit with 1 if there is none."""
     from time import perf_counter
@@ -28,7 +28,7 @@ def run(
     from vpr_dhe.images import decode_named
     from vpr_dhe.localizer import build_aligner
     from vpr_dhe.models.network_file import load_networks
-    from vpr_dhe.report.drawing import draw_overlay, write_picture
+    from vpr_dhe.report.drawing import draw_alignment, write_picture
 
     require_writable(overlay)
     a, b = decode_named(image_a), decode_named(image_b)
@@ -47,4 +47,4 @@ def run(
         print(f"{method}: {found.inliers} inliers, {elapsed_ms:.0f} ms; {image_a} to {image_b}")
         print("\n".join("  ".join(f"{value:14.8g}" for value in row) for row in found.homography))
     if overlay:
-        write_picture(draw_overlay(a, b, found.homography), overlay)
+        write_picture(draw_alignment(a, b, found), overlay)

@@ -8,11 +8,12 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float64
 from torch import Tensor
+from torch.nn import functional
 
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.geometry.coordinates import corners
 from vpr_dhe.geometry.homography import mean_corner_error, project
-from vpr_dhe.records import Size
+from vpr_dhe.records import DenseAlignment, Size
 
 Pixels: TypeAlias = int | float
 """A threshold in pixels, kept as it was given so that a table says 3 and not 3.0."""
@@ -101,6 +102,13 @@ def flow_of_homography(homography: Float64[np.ndarray, "3 3"], size: Size, targe
     in_frame = ((target >= 0) & (target <= limits)).all(dim=-1)
     inside = in_frame & _on_the_side_of(corners(size).mean(dim=0), points, matrix)
     return HomographyFlow((target - points).view(size.height, size.width, 2), inside.view(size.height, size.width))
+
+
+def flow_of_alignment(alignment: DenseAlignment, size: Size) -> Float64[Tensor, "height width 2"]:
+    """The flow of a dense alignment at every pixel of A, whose size this is; bilinear between the cells of its grid."""
+    coarse = torch.from_numpy(alignment.flow_px).double().permute(2, 0, 1)[None]
+    full = functional.interpolate(coarse, (size.height, size.width), mode="bilinear", align_corners=False)
+    return full[0].permute(1, 2, 0)
 
 
 def _on_the_side_of(

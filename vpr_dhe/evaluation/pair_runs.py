@@ -6,7 +6,6 @@ from statistics import fmean, median
 from time import perf_counter
 
 import numpy as np
-from jaxtyping import Float64
 
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.evaluation.alignment_metrics import (
@@ -16,6 +15,7 @@ from vpr_dhe.evaluation.alignment_metrics import (
     corner_error_auc,
     corner_error_px,
     end_point_error,
+    flow_of_alignment,
     flow_of_homography,
     mean_corner_error_of_succeeded_px,
     percentage_of_correct_keypoints,
@@ -122,28 +122,30 @@ def evaluate_pairs(
             started = perf_counter()
             found = aligner(image_a, image_b)
             elapsed_ms = 1000 * (perf_counter() - started)
-            scores[method].append(_score(truth, found.homography, elapsed_ms))
+            scores[method].append(_score(truth, found, elapsed_ms))
         progress(1)
     results = tuple(_result(method, of_method) for method, of_method in scores.items())
     return PairEvaluation(pairs.name, pairs.protocol, features, len(pairs.pairs), results)
 
 
-def _score(truth: _Truth, estimate: Float64[np.ndarray, "3 3"] | None, elapsed_ms: float) -> PairScore:
+def _score(truth: _Truth, found: Verification, elapsed_ms: float) -> PairScore:
     pair = truth.pair
-    flow_error_px, correct = _flow_score(truth, estimate)
-    error_px = corner_error_px(estimate, pair.homography, truth.size_a)
+    flow_error_px, correct = _flow_score(truth, found)
+    error_px = corner_error_px(found.homography, pair.homography, truth.size_a)
     return PairScore(pair.name, pair.group, error_px, flow_error_px, correct, elapsed_ms)
 
 
-def _flow_score(
-    truth: _Truth, estimate: Float64[np.ndarray, "3 3"] | None
-) -> tuple[float | None, dict[Pixels, float] | None]:
+def _flow_score(truth: _Truth, found: Verification) -> tuple[float | None, dict[Pixels, float] | None]:
+    """Errors of the flow that the method found, or else of that which its homography induces."""
     true_flow, valid = truth.flow
     if not valid.any():
         return None, None
-    if estimate is None:
+    if found.homography is None:
         return float("inf"), dict.fromkeys(PCK_THRESHOLDS_PX, 0.0)
-    flow = flow_of_homography(estimate, truth.size_a, truth.size_b).displacement_px
+    if found.evidence is not None and found.evidence.alignment is not None:
+        flow = flow_of_alignment(found.evidence.alignment, truth.size_a)
+    else:
+        flow = flow_of_homography(found.homography, truth.size_a, truth.size_b).displacement_px
     return end_point_error(flow, true_flow, valid), percentage_of_correct_keypoints(flow, true_flow, valid)
 
 

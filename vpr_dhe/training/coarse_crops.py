@@ -88,7 +88,7 @@ def _crop(
     seen_to_a = resizing(whole, size_a) @ seen_to_whole
     seen_to_b = resizing(UNIT, size_b) @ coarse @ resizing(size_a, UNIT) @ seen_to_a
     centres = cell_centres(Grid(seen.height, seen.width), seen).view(seen.height, seen.width, 2)
-    places = project(seen_to_b, centres.flatten(0, 1)).view_as(centres)
+    places = project(seen_to_b, centres)
     covered = lies_in(places, centres, seen_to_b, size_b)
     known = pair.homography is not None and (pair.holds_everywhere or pair.residual_px is not None)
     flow = _true_flow(pair, seen_to_a, seen_to_b, centres) if known else torch.zeros_like(centres)
@@ -108,21 +108,20 @@ def _true_flow(
     centres: Float64[Tensor, "height width 2"],
 ) -> Float64[Tensor, "height width 2"]:
     """What the coarse alignment has left to do, at each pixel seen."""
-    in_a = project(seen_to_a, centres.flatten(0, 1))
+    in_a = project(seen_to_a, centres)
     if pair.residual_px is not None:
         in_a = in_a + torch.from_numpy(_at(pair.residual_px, in_a.numpy()))
     assert pair.homography is not None
     in_b = project(torch.from_numpy(pair.homography), in_a)
-    return project(torch.linalg.inv(seen_to_b), in_b).view_as(centres) - centres
+    return project(torch.linalg.inv(seen_to_b), in_b) - centres
 
 
 def _at(
-    values: Float32[np.ndarray, "height width 2"], points: Float64[np.ndarray, "points 2"]
-) -> Float64[np.ndarray, "points 2"]:
+    values: Float32[np.ndarray, "height width 2"], points: Float64[np.ndarray, "rows columns 2"]
+) -> Float64[np.ndarray, "rows columns 2"]:
     """Values between pixels, bilinearly."""
-    x, y = points.astype(np.float32).T
-    found = cv2.remap(values, x[:, None], y[:, None], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return found[:, 0].astype(np.float64)
+    x, y = np.moveaxis(points.astype(np.float32), -1, 0)
+    return cv2.remap(values, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).astype(np.float64)
 
 
 def _nothing(side: int) -> CropBatch:

@@ -1,12 +1,10 @@
 """The stages that train a descriptor, on a network of a few thousand weights."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import PIL.Image
 import pytest
 import torch
+from small_network import small_extractor, small_model
 
 from vpr_dhe.errors import ModelError
 from vpr_dhe.features.aggregators.gem import GeM
@@ -24,9 +22,6 @@ from vpr_dhe.training.sources.triplets import open_triplet_data
 from vpr_dhe.training.stages.base import Turn
 from vpr_dhe.training.stages.descriptor import DescriptorSettings, MultiSimilarityStage, PairBatch, TripletStage
 from vpr_dhe.training.trainable_extractor import TrainableExtractor
-
-sys.path.append(str(Path(__file__).parents[1]))
-from small_network import small_extractor, small_model
 
 SIDE = 64
 

@@ -1,13 +1,12 @@
 """The stage of the DHE head, with a head small enough for a second, and once with the whole one."""
 
 import json
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from patches import PatchExtractor, write_textures
 from torch import nn
 from torch.nn.functional import normalize
 
@@ -27,9 +26,6 @@ from vpr_dhe.training.sources import open_training_data
 from vpr_dhe.training.sources.warps import random_homography
 from vpr_dhe.training.stages.base import Batches, Turn
 from vpr_dhe.training.stages.dhe import DheSettings, DheStage, HeadBatch, first_head
-
-sys.path.append(str(Path(__file__).parents[1]))
-from patches import PatchExtractor, write_textures
 
 
 @pytest.fixture(scope="module")

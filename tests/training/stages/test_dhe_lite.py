@@ -1,12 +1,11 @@
 """The stage of the dhe-lite head, on exact matches out of nothing and on textures."""
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from patches import PatchExtractor, write_textures
 
 from vpr_dhe.errors import DatasetError
 from vpr_dhe.estimators.dhe_lite import UNIT, DheLiteEstimator
@@ -28,9 +27,6 @@ from vpr_dhe.training.sources.base import PairSource
 from vpr_dhe.training.sources.warps import random_homography
 from vpr_dhe.training.stages.base import Turn
 from vpr_dhe.training.stages.dhe_lite import DheLiteBatches, DheLiteSettings, DheLiteStage
-
-sys.path.append(str(Path(__file__).parents[1]))
-from patches import PatchExtractor, write_textures
 
 GRID, SIZE = Grid(12, 16), Size(256, 192)
 SETTINGS = DheLiteSettings(

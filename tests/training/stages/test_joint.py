@@ -1,12 +1,10 @@
 """Joint training: REI reaches the backbone, and falls on images that were never learned from."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import PIL.Image
 import pytest
 import torch
+from small_network import small_extractor, small_model
 from torch import nn
 
 from vpr_dhe.errors import ModelError
@@ -17,9 +15,6 @@ from vpr_dhe.training.sources.triplets import open_triplet_data
 from vpr_dhe.training.stages.base import Turn
 from vpr_dhe.training.stages.dhe import first_head
 from vpr_dhe.training.stages.joint import JointSettings, JointStage
-
-sys.path.append(str(Path(__file__).parents[1]))
-from small_network import small_extractor, small_model
 
 SIDE = 384
 SETTINGS = JointSettings(

@@ -1,13 +1,12 @@
 """The stage that trains a network from nothing, on a network of a few thousand weights."""
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import PIL.Image
 import pytest
 import torch
+from small_network import small_extractor, small_model
 
 from vpr_dhe.models.model_file import load_model
 from vpr_dhe.records import Size
@@ -15,9 +14,6 @@ from vpr_dhe.training.loop import LoopSettings, train
 from vpr_dhe.training.sources import open_training_data
 from vpr_dhe.training.stages.base import Turn
 from vpr_dhe.training.stages.pretrain import PretrainSettings, PretrainStage
-
-sys.path.append(str(Path(__file__).parents[1]))
-from small_network import small_extractor, small_model
 
 SIDE = 64
 SETTINGS = PretrainSettings(steps=200, warmup_steps=5, batch_size=8, learning_rate=1e-2, validation_pairs=4)

@@ -16,6 +16,7 @@ def run(
     data: DataOptions,
     loop: LoopOptions,
     model: Annotated[str, typer.Option(help="Model whose local maps align pairs coarsely.")] = "sift-vlad",
+    warmup_steps: Annotated[int, typer.Option(min=0, help="Of them on warps whose flow is known.")] = 5000,
     cycle_from: Annotated[int, typer.Option(min=0, help="Step from which going back and forth counts.")] = 30_000,
     matchability_from: Annotated[int, typer.Option(min=0, help="Step from which matchability is learned.")] = 40_000,
     batch_size: Annotated[int, typer.Option(min=1, help="Pairs per step and process.")] = 16,
@@ -40,8 +41,9 @@ def run(
         )
     where = loop.pick_device()
     opened = open_training_data(data.data, Size(_VIEW_PX, _VIEW_PX), data.protocol)
-    say(f"pairs: {opened.positives.description}")
+    say(f"warm-up: {opened.warps.description}; then: {opened.positives.description}")
     settings = RansacFlowTraining(
+        warmup_steps=warmup_steps,
         cycle_from=cycle_from,
         matchability_from=matchability_from,
         batch_size=batch_size,

@@ -168,7 +168,7 @@ class RansacFlowEstimator(HomographyEstimator):
         fine = self._network.compare(self._network.describe(to_tensor(warped, self._device)), target.features)
         flow = fine.flow_px[0].permute(1, 2, 0).double().cpu()
         centres = cell_centres(Grid(target.seen.height, target.seen.width), target.seen).view_as(flow)
-        places = project(seen_to_candidate, (centres + flow).flatten(0, 1)).view_as(flow)
+        places = project(seen_to_candidate, centres + flow)
         shown = lies_in(places, centres + flow, seen_to_candidate, size)
         matchability = fine.matchability[0, 0].float().cpu() * shown
         original = normalise(seen_to_candidate @ resizing(target.size, target.seen))

@@ -23,11 +23,12 @@ _SHORTEST = 1e-6
 
 
 class Phase(IntEnum):
-    """Which terms are learned from, each phase adding one."""
+    """What is learned from: known flows, which the paper does without, then its terms, each phase adding one."""
 
-    reconstruction = 0
-    cycle = 1
-    matchability = 2
+    known_flow = 0
+    reconstruction = 1
+    cycle = 2
+    matchability = 3
 
 
 class FineLoss(NamedTuple):
@@ -77,6 +78,14 @@ def fine_alignment_loss(
     return FineLoss(
         _weighted_mean(unlike, weight), _weighted_mean(length, weight), _weighted_mean((1 - weight).abs(), covered)
     )
+
+
+def known_flow_loss(
+    forward: Fine, flow_px: Float[Tensor, "pairs 2 height width"], counted: Float[Tensor, "pairs 1 height width"]
+) -> Float[Tensor, ""]:
+    """The mean end-point error in pixels, where it counts; 0 where it does so nowhere."""
+    missed = (forward.flow_px - flow_px).square().sum(dim=1, keepdim=True)
+    return _weighted_mean((missed + _SHORTEST**2).sqrt(), counted)
 
 
 def _weighted_mean(

@@ -20,7 +20,7 @@ from vpr_dhe.features.base import Extractor
 from vpr_dhe.models.network_file import NetworkFile, network_file
 from vpr_dhe.training.coarse_crops import CropBatch, CropSettings, coarse_crops
 from vpr_dhe.training.devices import to_device
-from vpr_dhe.training.losses.fine_alignment import Phase, fine_alignment_loss
+from vpr_dhe.training.losses.fine_alignment import Phase, fine_alignment_loss, known_flow_loss
 from vpr_dhe.training.sources import TrainingData
 from vpr_dhe.training.sources.base import Draws
 from vpr_dhe.training.sources.elastic import ElasticPairs
@@ -32,6 +32,8 @@ class RansacFlowTraining:
     """What decides how a fine network comes out, besides its data.
 
     Args:
+        warmup_steps: steps on known flows, of distorted warps, before the phases of the paper: from random weights,
+            these take some thousand steps to get anywhere.
         cycle_from: the step from which the cycle is learned from as well.
         matchability_from: the step from which matchability is, too.
         batch_size: pairs per step and process, of which those without a coarse alignment are left out.
@@ -42,6 +44,7 @@ class RansacFlowTraining:
         validation_pairs: how many pairs are validated with, at most.
     """
 
+    warmup_steps: int = 5000
     cycle_from: int = 30_000
     matchability_from: int = 40_000
     batch_size: int = 16
@@ -60,27 +63,31 @@ class FineBatch(NamedTuple):
 
 
 class RansacFlowBatches(Batches[FineBatch]):
-    """Pairs of one place, or warps where there is no place data set, aligned coarsely."""
+    """Distorted warps, then pairs of one place, aligned coarsely."""
 
-    def __init__(self, draws: Draws, extractor: Extractor, settings: RansacFlowTraining) -> None:
-        self._draws, self._extractor, self._settings = draws, extractor, settings
+    def __init__(self, warmup: Draws, draws: Draws, extractor: Extractor, settings: RansacFlowTraining) -> None:
+        self._warmup, self._draws, self._extractor, self._settings = warmup, draws, extractor, settings
 
     def batch(self, turn: Turn) -> FineBatch:
         """Draw and align the pairs of a turn."""
         size = self._settings.batch_size
         first = (turn.step * turn.processes + turn.process) * size
-        return FineBatch(self.of(range(first, first + size)), self._phase(turn.step))
-
-    def of(self, numbers: range) -> CropBatch:
-        """Draw and align pairs by their numbers."""
-        pairs = [self._draws.pair(number) for number in numbers]
-        random = np.random.default_rng((self._settings.seed, 2, numbers.start))
-        return coarse_crops(pairs, self._extractor, self._settings.crops, random)
+        phase = self._phase(turn.step)
+        draws = self._warmup if phase is Phase.known_flow else self._draws
+        return FineBatch(aligned(draws, range(first, first + size), self._extractor, self._settings), phase)
 
     def _phase(self, step: int) -> Phase:
+        if step < self._settings.warmup_steps:
+            return Phase.known_flow
         if step < self._settings.cycle_from:
             return Phase.reconstruction
         return Phase.cycle if step < self._settings.matchability_from else Phase.matchability
+
+
+def aligned(draws: Draws, numbers: range, extractor: Extractor, settings: RansacFlowTraining) -> CropBatch:
+    """Draw and align pairs by their numbers."""
+    random = np.random.default_rng((settings.seed, 2, numbers.start))
+    return coarse_crops([draws.pair(number) for number in numbers], extractor, settings.crops, random)
 
 
 class RansacFlowStage(Stage[FineBatch]):
@@ -101,17 +108,18 @@ class RansacFlowStage(Stage[FineBatch]):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             self.network = FineNetwork(settings.network)
-        learned = ElasticPairs(data.positives)
-        self.batches = RansacFlowBatches(Draws(learned, settings.seed), extractor, settings)
-        held_out = Draws(ElasticPairs(data.validation), settings.seed)
-        self._held_out = RansacFlowBatches(held_out, extractor, settings)
+        warps, positives = ElasticPairs(data.warps), ElasticPairs(data.positives)
+        draws = (Draws(warps, settings.seed), Draws(positives, settings.seed))
+        self.batches = RansacFlowBatches(*draws, extractor, settings)
+        self._extractor, self._held_out = extractor, Draws(ElasticPairs(data.validation), settings.seed)
         self._held_out_pairs = min(settings.validation_pairs, len(data.validation))
         self._validation: list[CropBatch] | None = None
         facts = {**asdict(settings), **asdict(settings.crops), **asdict(settings.network)}
         self.facts: Mapping[str, Fact] = {
             "stage": METHOD,
             "extractor": extractor.spec.fingerprint,
-            "data": learned.description,
+            "warps": warps.description,
+            "positives": positives.description,
             **{name: value for name, value in facts.items() if not isinstance(value, dict)},
         }
 
@@ -120,13 +128,17 @@ class RansacFlowStage(Stage[FineBatch]):
         return torch.optim.Adam(self.network.parameters(), lr=self._settings.learning_rate, betas=(0.5, 0.999))
 
     def forward(self, batch: FineBatch) -> StepLoss:
-        """The terms of the phase, in both directions; nothing where no pair could be aligned."""
+        """The terms of the phase, those of the paper in both directions; nothing where no pair could be aligned."""
         crops = batch.crops
         if not len(crops.source):
             nothing = sum(parameter.sum() for parameter in self.network.parameters()) * torch.zeros(())
             return StepLoss(torch.as_tensor(nothing), {"pairs": torch.zeros(())})
         phase = Phase(int(batch.phase))
         forward, backward = self.network(crops.source, crops.target)
+        pairs = {"pairs": torch.tensor(float(len(crops.source)))}
+        if phase is Phase.known_flow:
+            loss = known_flow_loss(forward, crops.flow_px, crops.covered * crops.known.view(-1, 1, 1, 1))
+            return StepLoss(loss, {"end_point_error_px": loss.detach(), **pairs})
         terms = [
             fine_alignment_loss(*images, *both, crops.covered, phase)
             for images, both in (
@@ -138,7 +150,7 @@ class RansacFlowStage(Stage[FineBatch]):
         scalars = {
             name: torch.stack([getattr(one, name).detach() for one in terms]).mean() for name in terms[0]._fields
         }
-        return StepLoss(loss, {**scalars, "pairs": torch.tensor(float(len(crops.source)))})
+        return StepLoss(loss, {**scalars, **pairs})
 
     def validate(self) -> Validation:
         """The end-point error where the flow is known, else how unlike the aligned images are."""
@@ -157,7 +169,8 @@ class RansacFlowStage(Stage[FineBatch]):
     def _aligned_validation(self) -> Iterator[CropBatch]:
         size = self._settings.batch_size
         for first in range(0, self._held_out_pairs, size):
-            yield self._held_out.of(range(first, min(first + size, self._held_out_pairs)))
+            numbers = range(first, min(first + size, self._held_out_pairs))
+            yield aligned(self._held_out, numbers, self._extractor, self._settings)
 
     def _measure(self, crops: CropBatch) -> dict[str, float]:
         forward, backward = self.network(crops.source, crops.target)

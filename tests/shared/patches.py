@@ -36,6 +36,12 @@ class PatchExtractor(Extractor):
         return Features(torch.zeros(4), cells, self.spec.grid, Frame(image_size(image), self.spec.input_size))
 
 
+def texture(width=400, height=300, seed=0):
+    """An image with detail everywhere, of which no part is like another."""
+    knots = np.random.default_rng(seed).integers(0, 256, (30, 40, 3), np.uint8)
+    return cv2.resize(knots, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
 def write_textures(folder, count):
     rng = np.random.default_rng(3)
     for number in range(count):
