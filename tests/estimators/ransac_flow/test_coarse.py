@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from patches import texture
+from patches import PatchExtractor, texture
 
 from vpr_dhe.estimators.ransac_flow.coarse import (
     SCALES,

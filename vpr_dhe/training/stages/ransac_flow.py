@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from vpr_dhe.estimators.ransac_flow import METHOD
-from vpr_dhe.estimators.ransac_flow.network import FineNetwork, FineSettings
+from vpr_dhe.estimators.ransac_flow.network import MAX_FLOW_PX, FineNetwork, FineSettings
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.models.network_file import NetworkFile, network_file
 from vpr_dhe.training.coarse_crops import CropBatch, CropSettings, coarse_crops
@@ -137,7 +137,7 @@ class RansacFlowStage(Stage[FineBatch]):
         forward, backward = self.network(crops.source, crops.target)
         pairs = {"pairs": torch.tensor(float(len(crops.source)))}
         if phase is Phase.known_flow:
-            loss = known_flow_loss(forward, crops.flow_px, crops.covered * crops.known.view(-1, 1, 1, 1))
+            loss = known_flow_loss(forward, crops.flow_px, _within_reach(crops)[:, None].float())
             return StepLoss(loss, {"end_point_error_px": loss.detach(), **pairs})
         terms = [
             fine_alignment_loss(*images, *both, crops.covered, phase)
@@ -175,7 +175,7 @@ class RansacFlowStage(Stage[FineBatch]):
     def _measure(self, crops: CropBatch) -> dict[str, float]:
         forward, backward = self.network(crops.source, crops.target)
         loss = fine_alignment_loss(crops.source, crops.target, forward, backward, crops.covered, Phase.reconstruction)
-        counted = crops.covered[:, 0].bool() & crops.known[:, None, None]
+        counted = _within_reach(crops)
         scalars = {
             "reconstruction": float(loss.reconstruction),
             "matchability": float(forward.matchability[crops.covered.bool()].mean()),
@@ -184,6 +184,12 @@ class RansacFlowStage(Stage[FineBatch]):
             scalars["end_point_error_px"] = _mean_length(forward.flow_px - crops.flow_px, counted)
             scalars["coarse_end_point_error_px"] = _mean_length(crops.flow_px, counted)
         return scalars
+
+
+def _within_reach(crops: CropBatch) -> Bool[Tensor, "pairs height width"]:
+    """Where the flow is known, and not longer than the network can say because the coarse stage was wrong."""
+    short = crops.flow_px.abs().amax(dim=1) <= MAX_FLOW_PX
+    return short & crops.covered[:, 0].bool() & crops.known[:, None, None]
 
 
 def _mean_length(vectors: Float[Tensor, "pairs 2 height width"], counted: Bool[Tensor, "pairs height width"]) -> float:
