@@ -20,7 +20,7 @@ class ElasticPairs(PairSource):
     to `largest` times the shorter side, and smooth in between.
     """
 
-    def __init__(self, source: PairSource, largest: float = 0.02) -> None:
+    def __init__(self, source: PairSource, largest: float = 0.05) -> None:
         self._source, self._largest = source, largest
         self.knows_homographies = source.knows_homographies
         self.description = f"{source.description}, distorted by up to {largest:g} of a side"
