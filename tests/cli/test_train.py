@@ -136,6 +136,35 @@ def test_network_and_head_are_trained_together(run, places, tmp_path):
     assert load_model(out / "best.safetensors").architecture.head == "dhe"
 
 
+def test_a_fine_network_is_trained_and_then_aligns(run, photos, tmp_path):
+    out = tmp_path / "run"
+    small = ("--crop-px", 64, "--image-px", 96, "--batch-size", 1, "--warmup-steps", 1, "--min-inliers", 8)
+    code, stdout, stderr = run("train", "ransac-flow", photos, "--out", out, *small, *TINY)
+    assert (code, f"{out}/best.safetensors" in stdout) == (0, True), stderr
+    weights = ("--weights", out / "best.safetensors", "--device", "cpu")
+    pair = (photos / "1.png", photos / "1.png", "--method", "ransac-flow")
+    overlay = tmp_path / "overlay.png"
+    code, stdout, stderr = run("align", *pair, *weights, "--format", "json", "--overlay", overlay)
+    assert code == 0, stderr
+    document = json.loads(stdout)
+    assert np.allclose(document["homography"], np.eye(3), atol=0.05)
+    assert 0 <= document["matchable_area"] <= 1
+    with PIL.Image.open(overlay) as picture:
+        assert picture.size == (2 * 420 + 12, 2 * 420 + 12)
+    run("index", photos, "--out", tmp_path / "index", "--device", "cpu")
+    code, stdout, stderr = run(
+        "query", tmp_path / "index", photos / "1.png", "--verifier", "ransac-flow", *weights, "--format", "hloc"
+    )
+    assert (code, stdout.split()[1]) == (0, "1.png"), stderr
+    assert "about 10 are usual" in stderr
+    code, _, stderr = run("align", *pair)
+    assert (code, "give --weights FILE" in stderr) == (2, True)
+    code, _, stderr = run("align", *pair, "--weights", photos / "1.png")
+    assert (code, "is not a readable safetensors file" in stderr) == (2, True)
+    code, _, stderr = run("train", "ransac-flow", photos, "--out", out, "--crop-px", 100)
+    assert (code, "expected a multiple of 8" in stderr) == (2, True)
+
+
 def test_what_cannot_be_trained_is_said_in_one_sentence(run, photos, places, tmp_path, monkeypatch):
     out = tmp_path / "run"
 

@@ -11,14 +11,18 @@ from torch.nn import functional
 from vpr_dhe.errors import ModelError
 from vpr_dhe.features.aggregators import build_aggregator
 from vpr_dhe.features.backbones import build_backbone
+from vpr_dhe.features.backbones.timm_cnn import timm_cnn_model_file
 from vpr_dhe.features.backbones.timm_vit import timm_model_file
 from vpr_dhe.features.base import DenseTokens, Extractor, ExtractorSpec
 from vpr_dhe.features.sift_vlad import SiftVladExtractor
 from vpr_dhe.images import image_size, to_network_input
-from vpr_dhe.models.catalogue import SIFT_VLAD, TIMM_PREFIX, open_model
+from vpr_dhe.models.catalogue import SIFT_VLAD, TIMM_CNN_PREFIX, TIMM_PREFIX, open_model
 from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.models.weights_file import SUFFIX
 from vpr_dhe.records import Features, Frame, Image, Size
+
+# What timm fetches from its hub, by the beginning of the name.
+_FETCHED = {TIMM_PREFIX: timm_model_file, TIMM_CNN_PREFIX: timm_cnn_model_file}
 
 
 def load_extractor(name: str, device: str = "cpu") -> Extractor:
@@ -26,13 +30,14 @@ def load_extractor(name: str, device: str = "cpu") -> Extractor:
 
     Args:
         name: a bundled model, the path of a model file, or `timm:NAME`, where `timm:NAME@SIDE` chooses the input side
-            in pixels, rounded down to whole patches.
+            in pixels, rounded down to whole patches; likewise `timm-cnn:NAME`.
         device: a torch device.
 
     Raises:
         ModelError: if the model is unknown, cannot be downloaded, or its file does not fit its architecture.
     """
-    model = _open_timm(name) if name.startswith(TIMM_PREFIX) else open_model(name)
+    prefix = next((prefix for prefix in _FETCHED if name.startswith(prefix)), None)
+    model = open_model(name) if prefix is None else _fetch(name, prefix)
     # A path must lead to the file from any folder, because an index remembers it.
     reference = str(Path(name).resolve()) if name.endswith(SUFFIX) else name
     if model.architecture.backbone == SIFT_VLAD:
@@ -40,11 +45,11 @@ def load_extractor(name: str, device: str = "cpu") -> Extractor:
     return NeuralExtractor(model, reference, torch.device(device))
 
 
-def _open_timm(name: str) -> ModelFile:
-    architecture, _, side = name.removeprefix(TIMM_PREFIX).partition("@")
+def _fetch(name: str, prefix: str) -> ModelFile:
+    architecture, _, side = name.removeprefix(prefix).partition("@")
     if side and not side.isdecimal():
-        raise ModelError(f"{name!r} asks for an input side of {side!r}; expected pixels, such as {TIMM_PREFIX}NAME@322")
-    return timm_model_file(architecture, size=Size(int(side), int(side)) if side else None)
+        raise ModelError(f"{name!r} asks for an input side of {side!r}; expected pixels, such as {prefix}NAME@322")
+    return _FETCHED[prefix](architecture, size=Size(int(side), int(side)) if side else None)
 
 
 class NeuralExtractor(Extractor):

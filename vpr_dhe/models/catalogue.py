@@ -11,7 +11,7 @@ from vpr_dhe.models.weights_file import SUFFIX
 SIFT_VLAD = "sift-vlad"
 CCT_OFFLINE = "cct-offline"
 DEFAULT = SIFT_VLAD
-TIMM_PREFIX = "timm:"
+TIMM_PREFIX, TIMM_CNN_PREFIX = "timm:", "timm-cnn:"
 BUNDLED = (SIFT_VLAD, CCT_OFFLINE)
 
 
@@ -33,6 +33,9 @@ CATALOGUE = (
         "FILE.safetensors", True, "a model file, such as the published DHE-VPR through `vpr-dhe import-weights`"
     ),
     CatalogueEntry("timm:NAME", False, "any vision transformer of timm by name; weights are downloaded once by timm"),
+    CatalogueEntry(
+        "timm-cnn:NAME", False, "any convolutional network of timm, cut at a sixteenth of the input; downloaded once"
+    ),
 )
 
 
@@ -49,5 +52,6 @@ def open_model(name: str) -> ModelFile:
     if path.suffix == SUFFIX:
         return load_model(path)
     raise ModelError(
-        f"unknown model {name!r}; expected one of {', '.join(BUNDLED)}, a .safetensors model file, or timm:NAME"
+        f"unknown model {name!r}; expected one of {', '.join(BUNDLED)}, a .safetensors model file, timm:NAME "
+        "or timm-cnn:NAME"
     )

@@ -19,6 +19,9 @@ RADIUS_CELLS = 3
 MAX_FLOW_PX = STRIDE_PX * RADIUS_CELLS
 """The longest flow along an axis."""
 _WINDOW = 2 * RADIUS_CELLS + 1
+_STEPS = torch.arange(-RADIUS_CELLS, RADIUS_CELLS + 1.0)
+OFFSETS_CELLS = torch.stack([_STEPS.repeat(_WINDOW), _STEPS.repeat_interleave(_WINDOW)], dim=1)
+"""The offsets (x, y), row by row from (-3, -3) to (3, 3)."""
 # Of ImageNet, as photographs commonly are normalised.
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -38,11 +41,13 @@ class FineSettings:
 class Fine(NamedTuple):
     """What the network says of a pair, at every pixel of the target.
 
-    The source at `x + flow_px(x)` shows what the target shows at `x`, with a probability of `matchability(x)`.
+    The source at `x + flow_px(x)` shows what the target shows at `x`, with a probability of `matchability(x)`. At an
+    eighth of the resolution, `offset_logits` say the same of each offset of `OFFSETS_CELLS`.
     """
 
     flow_px: Float[Tensor, "pairs 2 height width"]
     matchability: Float[Tensor, "pairs 1 height width"]
+    offset_logits: Float[Tensor, "pairs offsets rows columns"]
 
 
 class FineNetwork(nn.Module):
@@ -65,9 +70,10 @@ class FineNetwork(nn.Module):
     ) -> Fine:
         """Flow and matchability of the target, in pixels of the images that were described."""
         correlation = local_correlation(source, target)
-        flow_cells = _expected_offset(self.flow_head(correlation).float().softmax(dim=1))
+        logits = self.flow_head(correlation).float()
+        flow_cells = torch.einsum("po...,oa->pa...", logits.softmax(dim=1), OFFSETS_CELLS.to(logits))
         matchability = self.matchability_head(correlation).float().sigmoid()
-        return Fine(STRIDE_PX * _enlarged(flow_cells), _enlarged(matchability))
+        return Fine(STRIDE_PX * _enlarged(flow_cells), _enlarged(matchability), logits)
 
     def forward(
         self, source: Float[Tensor, "pairs 3 height width"], target: Float[Tensor, "pairs 3 height width"]
@@ -136,7 +142,7 @@ def local_correlation(
 ) -> Float[Tensor, "pairs offsets rows columns"]:
     """Inner products of each cell of the target with the source's cells up to 3 cells away; 0 beyond its border.
 
-    Offsets run row by row, from (-3, -3) to (3, 3).
+    Offsets are in the order of `OFFSETS_CELLS`.
     """
     rows, columns = target.shape[-2:]
     padded = functional.pad(source, (RADIUS_CELLS,) * 4)
@@ -154,15 +160,6 @@ def warp(
     x = (2 * (columns + flow_px[:, 0]) + 1) / width - 1
     y = (2 * (rows[:, None] + flow_px[:, 1]) + 1) / height - 1
     return functional.grid_sample(images, torch.stack([x, y], dim=-1), padding_mode="border", align_corners=False)
-
-
-def _expected_offset(
-    probability: Float[Tensor, "pairs offsets rows columns"],
-) -> Float[Tensor, "pairs 2 rows columns"]:
-    """The mean offset (x, y) in cells."""
-    steps = torch.arange(-RADIUS_CELLS, RADIUS_CELLS + 1, device=probability.device, dtype=probability.dtype)
-    offsets = torch.stack([steps.repeat(_WINDOW), steps.repeat_interleave(_WINDOW)])
-    return torch.einsum("po...,ao->pa...", probability, offsets)
 
 
 def _enlarged(maps: Float[Tensor, "pairs channels rows columns"]) -> Float[Tensor, "pairs channels height width"]:

@@ -111,14 +111,14 @@ def _create(name: str, pretrained: bool) -> Any:
     import timm
 
     if not timm.is_model(name):
-        raise ModelError(f"timm has no model {name!r}{_suggestions(name)}")
+        raise ModelError(f"timm has no model {name!r}{suggestions(name)}")
     try:
         # Every class with this option has patch tokens in a grid and an absolute embedding that can be resized.
         model: Any = timm.create_model(name, pretrained=pretrained, num_classes=0, dynamic_img_size=True)
     except TypeError as error:
         raise _not_a_transformer(name) from error
     except Exception as error:  # the hub's client raises the errors of whichever HTTP library it is built on
-        raise _unavailable(name, pretrained, error) from error
+        raise unavailable(name, pretrained, error) from error
     if not all(hasattr(model, part) for part in ("num_prefix_tokens", "patch_embed", "blocks", "cls_token")):
         raise _not_a_transformer(name)
     return model
@@ -131,17 +131,19 @@ def _not_a_transformer(name: str) -> ModelError:
     )
 
 
-def _unavailable(name: str, pretrained: bool, error: Exception) -> ModelError:
+def unavailable(name: str, pretrained: bool, error: Exception) -> ModelError:
+    """What to raise where timm cannot make a model, or its weights cannot be had."""
     reason = textwrap.shorten(f"{type(error).__name__}: {error}", 120, placeholder="...")
     if not pretrained:
-        return ModelError(f"timm cannot make {name} ({reason}){_suggestions(name)}")
+        return ModelError(f"timm cannot make {name} ({reason}){suggestions(name)}")
     return ModelError(
         f"weights of {name} could not be downloaded ({reason}); "
         "`sift-vlad` and local .safetensors model files work offline"
     )
 
 
-def _suggestions(name: str) -> str:
+def suggestions(name: str) -> str:
+    """The end of a sentence about a name that timm does not know."""
     import timm
 
     close = difflib.get_close_matches(name, timm.list_models() + timm.list_pretrained(), n=3)

@@ -137,8 +137,11 @@ class RansacFlowStage(Stage[FineBatch]):
         forward, backward = self.network(crops.source, crops.target)
         pairs = {"pairs": torch.tensor(float(len(crops.source)))}
         if phase is Phase.known_flow:
-            loss = known_flow_loss(forward, crops.flow_px, _within_reach(crops)[:, None].float())
-            return StepLoss(loss, {"end_point_error_px": loss.detach(), **pairs})
+            counted = _within_reach(crops)
+            loss = known_flow_loss(forward, crops.flow_px, counted[:, None].float())
+            apart = torch.linalg.vector_norm(forward.flow_px.detach() - crops.flow_px, dim=1)
+            error_px = (apart * counted).sum() / counted.sum().clamp(min=1)
+            return StepLoss(loss, {"known_flow": loss.detach(), "end_point_error_px": error_px, **pairs})
         terms = [
             fine_alignment_loss(*images, *both, crops.covered, phase)
             for images, both in (

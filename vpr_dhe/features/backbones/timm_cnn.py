@@ -1,0 +1,115 @@
+"""Any convolutional network of timm as a backbone, cut where its maps are a sixteenth of the input.
+
+For ResNets that is `layer3`, the map that RANSAC-Flow (Shen et al., ECCV 2020) matches.
+"""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vpr_dhe.errors import ModelError
+from vpr_dhe.features.backbones.timm_vit import suggestions, unavailable
+from vpr_dhe.features.base import Backbone, DenseTokens
+from vpr_dhe.models.model_file import Architecture, ModelFile
+from vpr_dhe.records import Grid, Preprocessing, Size
+
+PREFIX = "timm-cnn:"
+STRIDE_PX = 16
+
+
+def build_timm_cnn(name: str, *, blocks: int | None, input_size: Size) -> "TimmCnn":
+    """Build `timm-cnn:NAME` with random weights.
+
+    Raises:
+        ModelError: if there is no such network in timm, it has no map at a sixteenth, it is to be cut elsewhere, or the
+            input's sides are no multiples of 16.
+    """
+    if blocks is not None:
+        raise ModelError(f"{name} has no transformer blocks to be cut after; leave them out")
+    if input_size.width % STRIDE_PX or input_size.height % STRIDE_PX:
+        raise ModelError(
+            f"{name} has cells of {STRIDE_PX} pixels, which do not divide an input of {input_size.width} x "
+            f"{input_size.height}; choose multiples of them"
+        )
+    return TimmCnn(name.removeprefix(PREFIX))
+
+
+def timm_cnn_model_file(name: str, *, size: Size | None = None) -> ModelFile:
+    """Fetch the pretrained weights of a convolutional network from timm's hub, or its cache, with the facts about them.
+
+    The global descriptor is GeM over the cells.
+
+    Args:
+        name: the name in timm, with its tag or without, and without `timm-cnn:`.
+        size: the input size in pixels, rounded down to multiples of 16; that of the pretraining by default.
+
+    Raises:
+        ModelError: if there is no such network in timm, or its weights cannot be had.
+    """
+    backbone = TimmCnn(name, pretrained=True)
+    config = backbone.pretrained_config
+    _, height, width = config["input_size"]
+    wanted = size or Size(width, height)
+    tensors = {f"backbone.{key}": value for key, value in backbone.state_dict().items()}
+    return ModelFile(
+        name=f"{PREFIX}{name}",
+        architecture=Architecture(f"{PREFIX}{name}", "gem"),
+        preprocessing=Preprocessing(
+            width=max(1, wanted.width // STRIDE_PX) * STRIDE_PX,
+            height=max(1, wanted.height // STRIDE_PX) * STRIDE_PX,
+            interpolation="bilinear" if config["interpolation"] == "bilinear" else "bicubic",
+            antialias=True,
+            mean=tuple(config["mean"]),
+            std=tuple(config["std"]),
+        ),
+        licence=config.get("license") or f"see https://huggingface.co/{config.get('hf_hub_id') or 'timm'}",
+        training_data=f"as timm says of {config.get('tag') or name}",
+        tensors={**tensors, "aggregator.p": torch.tensor([3.0])},
+    )
+
+
+class TimmCnn(Backbone):
+    """A convolutional network of timm up to its last map at a sixteenth of the input, and no further.
+
+    With `pretrained`, weights come from timm's hub or its cache; without, they are random.
+
+    Raises:
+        ModelError: if there is no such network in timm, it has no such map, or its weights cannot be had.
+    """
+
+    def __init__(self, name: str, *, pretrained: bool = False) -> None:
+        super().__init__()
+        import timm
+
+        if not timm.is_model(name):
+            raise ModelError(f"timm has no model {name!r}{suggestions(name)}")
+        try:
+            with torch.device("meta"):
+                levels: Any = timm.create_model(name, features_only=True)
+            reductions = levels.feature_info.reduction()
+        except (RuntimeError, AttributeError) as error:
+            raise _without_map(name) from error
+        # Transformers, whose maps are all of one size, have a family of their own.
+        if reductions.count(STRIDE_PX) != 1:
+            raise _without_map(name)
+        level = reductions.index(STRIDE_PX)
+        try:
+            # Typed Any because what timm makes of networks declares no attributes.
+            self.network: Any = timm.create_model(name, pretrained=pretrained, features_only=True, out_indices=(level,))
+        except Exception as error:  # the hub's client raises the errors of whichever HTTP library it is built on
+            raise unavailable(name, pretrained, error) from error
+        self.dimension = self.network.feature_info.channels()[0]
+        self.pretrained_config: dict[str, Any] = timm.get_pretrained_cfg(name).to_dict()  # pyright: ignore[reportOptionalMemberAccess]
+
+    def forward(self, images: Float[Tensor, "batch 3 height width"]) -> DenseTokens:
+        """Compute the map, whose cells are the tokens; there is no class token."""
+        (maps,) = self.network(images)
+        return DenseTokens(maps.flatten(2).mT, Grid(*maps.shape[-2:]))
+
+
+def _without_map(name: str) -> ModelError:
+    return ModelError(
+        f"{name} of timm has no one map at a sixteenth of its input; choose a convolutional network such as resnet50"
+    )
