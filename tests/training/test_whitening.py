@@ -1,5 +1,8 @@
 """Whitening: what the projection does to the vectors it is learned from, and what becomes of a model."""
 
+import subprocess
+import sys
+
 import numpy as np
 import PIL.Image
 import pytest
@@ -69,3 +72,12 @@ def test_what_cannot_be_whitened(photos):
         whiten(model, source, WhiteningSettings(pairs=9), CPU)
     with pytest.raises(ModelError, match="pools by vlad"):
         whiten(open_model("sift-vlad"), source, WhiteningSettings(), CPU)
+
+
+def test_mistakes_at_the_command_line_are_said_in_one_sentence(tmp_path):
+    missing = [str(tmp_path / "none.safetensors"), str(tmp_path), "--out", str(tmp_path / "out.safetensors")]
+    command = [sys.executable, "-m", "vpr_dhe.training.whitening", *missing]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: model file")
+    assert "Traceback" not in done.stderr

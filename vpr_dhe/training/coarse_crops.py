@@ -53,14 +53,20 @@ class CropSettings:
 
 
 def coarse_crops(
-    pairs: Sequence[TrainingPair], extractor: Extractor, settings: CropSettings, random: np.random.Generator
+    pairs: Sequence[TrainingPair],
+    extractor: Extractor,
+    settings: CropSettings,
+    random: np.random.Generator | None = None,
 ) -> CropBatch:
-    """Align pairs, at one scale, and crop them at random; a batch without a pair, if the coarse stage finds none."""
+    """Align pairs, at one scale, and crop them at random, or in the middle if nothing is random.
+
+    The batch has no pair in it, if the coarse stage aligns none.
+    """
     features = extractor.extract([image for pair in pairs for image in (pair.image_a, pair.image_b)])
     crops: list[CropBatch] = []
     for place, pair in enumerate(pairs):
         # Drawn for every pair, so that one that is left out does not change the others.
-        start = random.uniform(0, 1, 2)
+        start = np.full(2, 0.5) if random is None else random.uniform(0, 1, 2)
         (matches,) = match_cells(cells_of(features[2 * place]), [cells_of(features[2 * place + 1])])
         found = fit(matches)
         if found is None or int(found.inliers.sum()) < settings.min_inliers:

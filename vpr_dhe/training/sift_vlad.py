@@ -9,6 +9,7 @@ mean over random views of each image: what varies among views of one image avera
 import argparse
 import multiprocessing
 import os
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,12 +23,13 @@ from jaxtyping import Float32, UInt8
 from sklearn.cluster import KMeans
 from tqdm import tqdm
 
-from vpr_dhe.errors import BadInputError
+from vpr_dhe.errors import BadInputError, VprDheError
 from vpr_dhe.features.sift_vlad import INPUT_SIZE, local_descriptors_of_cells
 from vpr_dhe.features.vlad import LONG_SIDE_PX, Vocabulary, banded_vlad, local_descriptors, whitened
 from vpr_dhe.images import decode_image, list_images
 from vpr_dhe.models.catalogue import SIFT_VLAD
 from vpr_dhe.models.model_file import Architecture, ModelFile
+from vpr_dhe.models.weights_file import require_weights_path
 from vpr_dhe.records import Preprocessing
 from vpr_dhe.training.random_views import random_view
 from vpr_dhe.training.whitening import principal_axes_of, projection_of
@@ -146,8 +148,8 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def main() -> None:
-    """Parse the command line, fit, write."""
+def main() -> int:
+    """Parse the command line, fit, write; the exit code says whether that was possible."""
     # Workers inherit this: one thread each, because there is already one of them per core.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -156,9 +158,15 @@ def main() -> None:
     parser.add_argument("--training-data", required=True, help="what the images are and their licences, for the file")
     parser.add_argument("--seed", type=int, default=FitSettings.seed)
     arguments = parser.parse_args()
-    paths = [arguments.images / path for path in list_images(arguments.images)]
-    fit(paths, FitSettings(seed=arguments.seed), arguments.training_data).save(arguments.out)
+    try:
+        require_weights_path(arguments.out)
+        paths = [arguments.images / path for path in list_images(arguments.images)]
+        fit(paths, FitSettings(seed=arguments.seed), arguments.training_data).save(arguments.out)
+    except VprDheError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

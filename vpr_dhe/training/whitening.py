@@ -7,6 +7,7 @@ images this is worth more than any other step, and costs minutes.
 """
 
 import argparse
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,11 +17,12 @@ from jaxtyping import Float, Float32
 from torch import Tensor
 from tqdm import tqdm
 
-from vpr_dhe.errors import BadInputError, ModelError
+from vpr_dhe.errors import BadInputError, ModelError, VprDheError
 from vpr_dhe.features.aggregators import build_aggregator
 from vpr_dhe.features.aggregators.whitened import WhitenedGeM
 from vpr_dhe.images import to_network_input
 from vpr_dhe.models.model_file import ModelFile, load_model
+from vpr_dhe.models.weights_file import require_weights_path
 from vpr_dhe.records import Preprocessing
 from vpr_dhe.training.sources import open_training_data
 from vpr_dhe.training.sources.base import Draws, PairSource
@@ -135,8 +137,8 @@ def _means_over_views(
     return torch.cat(means).numpy()
 
 
-def main() -> None:
-    """Parse the command line, learn, write."""
+def main() -> int:
+    """Parse the command line, learn, write; the exit code says whether that was possible."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("model", type=Path, help="model file of a network that pools by gem")
     parser.add_argument("data", nargs="+", help="folders of photos or of place data sets; synthetic-town")
@@ -149,6 +151,16 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=WhiteningSettings.seed)
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
+    try:
+        _whiten_file(arguments)
+    except VprDheError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _whiten_file(arguments: argparse.Namespace) -> None:
+    require_weights_path(arguments.out)
     model = load_model(arguments.model)
     source = open_training_data(arguments.data, model.preprocessing.size).warps
     settings = WhiteningSettings(arguments.aggregator, arguments.pairs, seed=arguments.seed)
@@ -158,4 +170,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -23,7 +23,7 @@ from vpr_dhe.training.losses.match_confidence import (
 from vpr_dhe.training.losses.rei import inlier_matches, reprojection_errors_of_inliers
 from vpr_dhe.training.matched_pairs import Kind, different_partners, magsac_between_units, with_fitted_homographies
 from vpr_dhe.training.sources.warps import random_homography
-from vpr_dhe.training.stages.dhe_lite import mirrored
+from vpr_dhe.training.stages.dhe_lite.batches import mirrored
 
 UNIT = Size(2, 2)
 

@@ -26,7 +26,8 @@ from vpr_dhe.training.sources import TrainingData, open_training_data
 from vpr_dhe.training.sources.base import PairSource
 from vpr_dhe.training.sources.warps import random_homography
 from vpr_dhe.training.stages.base import Turn
-from vpr_dhe.training.stages.dhe_lite import DheLiteBatches, DheLiteSettings, DheLiteStage
+from vpr_dhe.training.stages.dhe_lite import DheLiteSettings, DheLiteStage
+from vpr_dhe.training.stages.dhe_lite.batches import DheLiteBatches
 
 GRID, SIZE = Grid(12, 16), Size(256, 192)
 SETTINGS = DheLiteSettings(

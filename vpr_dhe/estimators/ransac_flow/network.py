@@ -42,11 +42,12 @@ class Fine(NamedTuple):
     """What the network says of a pair, at every pixel of the target.
 
     The source at `x + flow_px(x)` shows what the target shows at `x`, with a probability of `matchability(x)`. At an
-    eighth of the resolution, `offset_logits` say the same of each offset of `OFFSETS_CELLS`.
+    eighth of the resolution, `correlation` and `offset_logits` are what that came from, for each of `OFFSETS_CELLS`.
     """
 
     flow_px: Float[Tensor, "pairs 2 height width"]
     matchability: Float[Tensor, "pairs 1 height width"]
+    correlation: Float[Tensor, "pairs offsets rows columns"]
     offset_logits: Float[Tensor, "pairs offsets rows columns"]
 
 
@@ -73,7 +74,7 @@ class FineNetwork(nn.Module):
         logits = self.flow_head(correlation).float()
         flow_cells = torch.einsum("po...,oa->pa...", logits.softmax(dim=1), OFFSETS_CELLS.to(logits))
         matchability = self.matchability_head(correlation).float().sigmoid()
-        return Fine(STRIDE_PX * _enlarged(flow_cells), _enlarged(matchability), logits)
+        return Fine(STRIDE_PX * _enlarged(flow_cells), _enlarged(matchability), correlation, logits)
 
     def forward(
         self, source: Float[Tensor, "pairs 3 height width"], target: Float[Tensor, "pairs 3 height width"]

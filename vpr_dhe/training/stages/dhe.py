@@ -5,9 +5,10 @@ batches of 16, the rate times 0.8 every 10,000 steps, REI loss. Ours is the warm
 known homographies say how far off each corner is.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from statistics import fmean, median
 from typing import NamedTuple
 
@@ -23,6 +24,7 @@ from vpr_dhe.geometry.homography import mean_corner_error
 from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.training.described_pairs import DescribedPairs, describe_pairs
 from vpr_dhe.training.devices import to_device
+from vpr_dhe.training.held_out import HeldOut
 from vpr_dhe.training.losses.corner_error import corner_error_loss
 from vpr_dhe.training.losses.predicted import PredictedHomographies, predicted_homographies
 from vpr_dhe.training.losses.rei import InlierMatches, has_agreement, rei_loss, reprojection_errors_of_inliers
@@ -112,7 +114,13 @@ class DheStage(Stage[HeadBatch]):
                 f"{extractor.spec.grid.columns} cells; a DHE head needs {GRID.rows} x {GRID.columns}"
             )
         self._base, self._settings, self._training_data = extractor.model_file, settings, training_data
-        self._validation = _Validation(data, extractor, settings)
+        self._held_out = HeldOut(
+            data.validation,
+            settings.seed,
+            most=settings.validation_pairs,
+            at_once=settings.batch_size,
+            describe=partial(describe_pairs, extractor=extractor, input_size=INPUT_SIZE),
+        )
         self.head = head or first_head(self._base, settings.seed)
         self.batches = DheBatches(data, extractor, settings)
         self.facts: Mapping[str, Fact] = {
@@ -146,7 +154,8 @@ class DheStage(Stage[HeadBatch]):
 
     def validate(self) -> Validation:
         """Corner error where homographies are known, else REI."""
-        parts = [(self._predict(batch), batch) for batch in self._validation.batches(self.head.pe.device)]
+        batches = [to_device(batch, self.head.pe.device) for batch in self._held_out.batches]
+        parts = [(self._predict(batch), batch) for batch in batches]
         return _score(parts, self._settings)
 
     def model_file(self) -> ModelFile:
@@ -174,27 +183,6 @@ def first_head(base: ModelFile, seed: int) -> DheHead:
     with torch.no_grad():
         head.linear.bias.copy_(torch.tensor([0, 0, width, 0, width, height, 0, height] * 2))
     return head
-
-
-class _Validation:
-    """Held-out pairs, described once and kept."""
-
-    def __init__(self, data: TrainingData, extractor: Extractor, settings: DheSettings) -> None:
-        self._draws, self._extractor, self._settings = Draws(data.validation, settings.seed), extractor, settings
-        self._count = min(settings.validation_pairs, len(data.validation))
-        self._described: list[DescribedPairs] | None = None
-
-    def batches(self, device: torch.device) -> Iterator[DescribedPairs]:
-        if self._described is None:
-            self._described = list(self._describe())
-        for batch in self._described:
-            yield to_device(batch, device)
-
-    def _describe(self) -> Iterator[DescribedPairs]:
-        size = self._settings.batch_size
-        for first in range(0, self._count, size):
-            pairs = [self._draws.pair(number) for number in range(first, min(first + size, self._count))]
-            yield describe_pairs(pairs, self._extractor, INPUT_SIZE)
 
 
 def _score(parts: list[tuple[PredictedHomographies, DescribedPairs]], settings: DheSettings) -> Validation:

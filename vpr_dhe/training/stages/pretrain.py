@@ -14,6 +14,7 @@ Sources: Chen et al., "A Simple Framework for Contrastive Learning of Visual Rep
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from math import cos, pi
 from statistics import fmean
 from typing import NamedTuple
@@ -28,9 +29,10 @@ from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.records import Preprocessing, Size
 from vpr_dhe.training.described_pairs import homography_between_inputs
 from vpr_dhe.training.devices import to_device
+from vpr_dhe.training.held_out import HeldOut
 from vpr_dhe.training.losses.contrastive import contrastive_loss, correspondence_loss, corresponding_cells
 from vpr_dhe.training.sources import TrainingData
-from vpr_dhe.training.sources.base import Draws
+from vpr_dhe.training.sources.base import Draws, TrainingPair
 from vpr_dhe.training.stages.base import Batches, Fact, Stage, StepLoss, Turn, Validation
 from vpr_dhe.training.trainable_extractor import DenseDescription, TrainableExtractor
 
@@ -90,17 +92,17 @@ class ViewBatches(Batches[ViewBatch]):
         size = self._settings.batch_size
         first = (turn.step * turn.processes + turn.process) * size
         preprocessing = self._half if turn.step < self._settings.half_size_steps else self._whole
-        return self.of(range(first, first + size), preprocessing)
+        return views([self._draws.pair(number) for number in range(first, first + size)], preprocessing)
 
-    def of(self, numbers: range, preprocessing: Preprocessing) -> ViewBatch:
-        """Draw pairs by their numbers."""
-        pairs = [self._draws.pair(number) for number in numbers]
-        return ViewBatch(
-            to_network_input([pair.image_a for pair in pairs], preprocessing, _CPU),
-            to_network_input([pair.image_b for pair in pairs], preprocessing, _CPU),
-            torch.cat([homography_between_inputs(pair, preprocessing.size) for pair in pairs]),
-            torch.tensor([pair.homography is not None and pair.holds_everywhere for pair in pairs]),
-        )
+
+def views(pairs: Sequence[TrainingPair], preprocessing: Preprocessing) -> ViewBatch:
+    """Pairs as the network's input."""
+    return ViewBatch(
+        to_network_input([pair.image_a for pair in pairs], preprocessing, _CPU),
+        to_network_input([pair.image_b for pair in pairs], preprocessing, _CPU),
+        torch.cat([homography_between_inputs(pair, preprocessing.size) for pair in pairs]),
+        torch.tensor([pair.homography is not None and pair.holds_everywhere for pair in pairs]),
+    )
 
 
 class PretrainStage(Stage[ViewBatch]):
@@ -127,10 +129,13 @@ class PretrainStage(Stage[ViewBatch]):
         self.extractor, self._settings, self._preprocessing = extractor, settings, model.preprocessing
         self._training_data = training_data
         self.batches = ViewBatches(Draws(data.warps, settings.seed), model.preprocessing, settings)
-        held_out = Draws(data.validation, settings.seed)
-        self._held_out = ViewBatches(held_out, model.preprocessing, settings)
-        self._held_out_pairs = min(settings.validation_pairs, len(data.validation))
-        self._validation: list[ViewBatch] | None = None
+        self._held_out = HeldOut(
+            data.validation,
+            settings.seed,
+            most=settings.validation_pairs,
+            at_once=settings.batch_size,
+            describe=partial(views, preprocessing=model.preprocessing),
+        )
         self.facts: Mapping[str, Fact] = {
             "stage": "pretrain",
             "model": model.extractor_fingerprint,
@@ -180,10 +185,8 @@ class PretrainStage(Stage[ViewBatch]):
 
     def validate(self) -> Validation:
         """The loss, and how often a view finds its partner, and a cell its own point to within a cell."""
-        if self._validation is None:
-            self._validation = list(self._described_validation())
         device = next(self.parameters()).device
-        batches = [to_device(batch, device) for batch in self._validation]
+        batches = [to_device(batch, device) for batch in self._held_out.batches]
         described = [self._describe(batch) for batch in batches]
         losses = [self._loss(*both) for both in zip(batches, described, strict=True)]
         scalars = {name: fmean(float(loss.scalars[name]) for loss in losses) for name in losses[0].scalars}
@@ -194,12 +197,6 @@ class PretrainStage(Stage[ViewBatch]):
     def model_file(self) -> ModelFile:
         """The model as it is now."""
         return self.extractor.model_file(self._training_data)
-
-    def _described_validation(self) -> Iterator[ViewBatch]:
-        size = self._settings.batch_size
-        for first in range(0, self._held_out_pairs, size):
-            numbers = range(first, min(first + size, self._held_out_pairs))
-            yield self._held_out.of(numbers, self._preprocessing)
 
     def _found(self, batch: ViewBatch, described: DenseDescription) -> "_Found":
         vectors, pairs = normalize(described.vectors.float(), dim=1), len(batch.views_a)

@@ -4,8 +4,9 @@ Source: Shen et al., "RANSAC-Flow: generic two-stage image alignment", ECCV 2020
 reconstruction, 50 with the cycle, 50 with matchability; Adam, 2e-4, batches of 16.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from statistics import fmean
 from typing import NamedTuple
 
@@ -20,11 +21,15 @@ from vpr_dhe.features.base import Extractor
 from vpr_dhe.models.network_file import NetworkFile, network_file
 from vpr_dhe.training.coarse_crops import CropBatch, CropSettings, coarse_crops
 from vpr_dhe.training.devices import to_device
+from vpr_dhe.training.held_out import HeldOut
 from vpr_dhe.training.losses.fine_alignment import Phase, fine_alignment_loss, known_flow_loss
 from vpr_dhe.training.sources import TrainingData
 from vpr_dhe.training.sources.base import Draws
 from vpr_dhe.training.sources.elastic import ElasticPairs
 from vpr_dhe.training.stages.base import Batches, Fact, Stage, StepLoss, Turn, Validation
+
+# More than any error in pixels.
+_WORSE_PER_PHASE = 1000.0
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,9 @@ class RansacFlowBatches(Batches[FineBatch]):
         first = (turn.step * turn.processes + turn.process) * size
         phase = self._phase(turn.step)
         draws = self._warmup if phase is Phase.known_flow else self._draws
-        return FineBatch(aligned(draws, range(first, first + size), self._extractor, self._settings), phase)
+        pairs = [draws.pair(number) for number in range(first, first + size)]
+        random = np.random.default_rng((self._settings.seed, 2, first))
+        return FineBatch(coarse_crops(pairs, self._extractor, self._settings.crops, random), phase)
 
     def _phase(self, step: int) -> Phase:
         if step < self._settings.warmup_steps:
@@ -82,12 +89,6 @@ class RansacFlowBatches(Batches[FineBatch]):
         if step < self._settings.cycle_from:
             return Phase.reconstruction
         return Phase.cycle if step < self._settings.matchability_from else Phase.matchability
-
-
-def aligned(draws: Draws, numbers: range, extractor: Extractor, settings: RansacFlowTraining) -> CropBatch:
-    """Draw and align pairs by their numbers."""
-    random = np.random.default_rng((settings.seed, 2, numbers.start))
-    return coarse_crops([draws.pair(number) for number in numbers], extractor, settings.crops, random)
 
 
 class RansacFlowStage(Stage[FineBatch]):
@@ -108,12 +109,18 @@ class RansacFlowStage(Stage[FineBatch]):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             self.network = FineNetwork(settings.network)
+        # State, so that a run that goes on knows what the network has learned from already.
+        self.register_buffer("reached", torch.tensor(int(Phase.known_flow)))
         warps, positives = ElasticPairs(data.warps), ElasticPairs(data.positives)
         draws = (Draws(warps, settings.seed), Draws(positives, settings.seed))
         self.batches = RansacFlowBatches(*draws, extractor, settings)
-        self._extractor, self._held_out = extractor, Draws(ElasticPairs(data.validation), settings.seed)
-        self._held_out_pairs = min(settings.validation_pairs, len(data.validation))
-        self._validation: list[CropBatch] | None = None
+        self._held_out = HeldOut(
+            ElasticPairs(data.validation),
+            settings.seed,
+            most=settings.validation_pairs,
+            at_once=settings.batch_size,
+            describe=partial(coarse_crops, extractor=extractor, settings=settings.crops),
+        )
         facts = {**asdict(settings), **asdict(settings.crops), **asdict(settings.network)}
         self.facts: Mapping[str, Fact] = {
             "stage": METHOD,
@@ -134,6 +141,7 @@ class RansacFlowStage(Stage[FineBatch]):
             nothing = sum(parameter.sum() for parameter in self.network.parameters()) * torch.zeros(())
             return StepLoss(torch.as_tensor(nothing), {"pairs": torch.zeros(())})
         phase = Phase(int(batch.phase))
+        self.reached = torch.full_like(self.reached, phase)
         forward, backward = self.network(crops.source, crops.target)
         pairs = {"pairs": torch.tensor(float(len(crops.source)))}
         if phase is Phase.known_flow:
@@ -156,24 +164,20 @@ class RansacFlowStage(Stage[FineBatch]):
         return StepLoss(loss, {**scalars, **pairs})
 
     def validate(self) -> Validation:
-        """The end-point error where the flow is known, else how unlike the aligned images are."""
-        if self._validation is None:
-            self._validation = list(self._aligned_validation())
+        """The end-point error where the flow is known, else how unlike the aligned images are.
+
+        A network of a later phase is better than any of an earlier one, which cannot tell what is matchable.
+        """
         device = next(self.network.parameters()).device
-        found = [self._measure(to_device(crops, device)) for crops in self._validation if len(crops.source)]
+        found = [self._measure(to_device(crops, device)) for crops in self._held_out.batches if len(crops.source)]
         names = sorted({name for one in found for name in one})
         scalars = {name: fmean(one[name] for one in found if name in one) for name in names}
-        return Validation(scalars.get("end_point_error_px", scalars.get("reconstruction", torch.inf)), scalars)
+        error = scalars.get("end_point_error_px", scalars.get("reconstruction", torch.inf))
+        return Validation(error + _WORSE_PER_PHASE * (Phase.matchability - int(self.reached)), scalars)
 
     def model_file(self) -> NetworkFile:
         """The fine network as it is now."""
         return network_file(METHOD, self._settings.network, self.network, training_data=self._training_data)
-
-    def _aligned_validation(self) -> Iterator[CropBatch]:
-        size = self._settings.batch_size
-        for first in range(0, self._held_out_pairs, size):
-            numbers = range(first, min(first + size, self._held_out_pairs))
-            yield aligned(self._held_out, numbers, self._extractor, self._settings)
 
     def _measure(self, crops: CropBatch) -> dict[str, float]:
         forward, backward = self.network(crops.source, crops.target)
