@@ -40,7 +40,7 @@ def pairs(source, count=3):
     return [source.pair(index, np.random.default_rng(index)) for index in range(count)]
 
 
-@pytest.mark.parametrize("source", [Turned(), ElasticPairs(Turned())], ids=["plane", "elastic"])
+@pytest.mark.parametrize("source", [Turned(), ElasticPairs(Turned(), 0.02)], ids=["plane", "elastic"])
 def test_the_known_flow_brings_source_and_target_together(source):
     batch = coarse_crops(pairs(source), EXTRACTOR, SETTINGS, np.random.default_rng(0))
     assert batch.source.shape == batch.target.shape == (3, 3, 160, 160)

@@ -34,7 +34,8 @@ class Sees(FineNetwork):
         alike = ((source - target).abs().mean(dim=1, keepdim=True) < 0.08).float()
         alike = torch.nn.functional.max_pool2d(-torch.nn.functional.max_pool2d(-alike, 3, 1, 1), 3, 1, 1)
         matchability = torch.nn.functional.interpolate(alike, scale_factor=8, mode="nearest")
-        return Fine(torch.zeros(len(source), 2, *matchability.shape[2:]), matchability)
+        offsets = torch.zeros(len(source), 49, *source.shape[2:])
+        return Fine(torch.zeros(len(source), 2, *matchability.shape[2:]), matchability, offsets, offsets)
 
 
 def view(image):

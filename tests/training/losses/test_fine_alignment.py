@@ -1,12 +1,15 @@
 """The losses of the fine network: zero where all is right, and each term for what it is about."""
 
+import math
+
 import pytest
 import torch
 
-from vpr_dhe.estimators.ransac_flow.network import Fine
+from vpr_dhe.estimators.ransac_flow.network import OFFSETS_CELLS, Fine
 from vpr_dhe.training.losses.fine_alignment import Phase, fine_alignment_loss, known_flow_loss
 
 SIDE = 48
+NO_OFFSETS = (torch.zeros(2, 49, 6, 6),) * 2
 
 
 def smooth_images(seed=0):
@@ -16,7 +19,7 @@ def smooth_images(seed=0):
 
 def fine(x, y, matchability=1.0):
     flow = torch.tensor([x, y]).view(1, 2, 1, 1).expand(2, 2, SIDE, SIDE).clone()
-    return Fine(flow, torch.full((2, 1, SIDE, SIDE), matchability))
+    return Fine(flow, torch.full((2, 1, SIDE, SIDE), matchability), *NO_OFFSETS)
 
 
 def inner():
@@ -70,12 +73,12 @@ def test_matchability_learns_where_images_do_not_agree():
 
 def test_gradients_of_the_flow_agree_with_differences():
     source, target = smooth_images(0).double(), smooth_images(1).double()
-    backward = Fine(fine(0.3, 0.2).flow_px.double(), fine(0.0, 0.0).matchability.double())
+    backward = Fine(fine(0.3, 0.2).flow_px.double(), fine(0.0, 0.0).matchability.double(), *NO_OFFSETS)
     covered = inner().double()
 
     def total(shift):
         flow = shift.view(1, 2, 1, 1).expand(2, 2, SIDE, SIDE)
-        forward = Fine(flow, torch.ones(2, 1, SIDE, SIDE, dtype=torch.float64))
+        forward = Fine(flow, torch.ones(2, 1, SIDE, SIDE, dtype=torch.float64), *NO_OFFSETS)
         return fine_alignment_loss(source, target, forward, backward, covered, Phase.cycle).total(Phase.cycle)
 
     shift = torch.tensor([0.37, -0.41], dtype=torch.float64, requires_grad=True)
@@ -87,7 +90,24 @@ def test_gradients_of_the_flow_agree_with_differences():
         assert float(gradient[axis]) == pytest.approx(float(expected), rel=1e-3, abs=1e-6)
 
 
-def test_known_flows():
-    truth = fine(3.0, 4.0).flow_px
-    assert float(known_flow_loss(fine(0.0, 0.0), truth, inner())) == pytest.approx(5.0)
-    assert float(known_flow_loss(fine(0.0, 0.0), truth, torch.zeros(2, 1, SIDE, SIDE))) == 0
+def offsets(x_cells, y_cells, sure=50.0):
+    """Logits and a correlation that are all for one offset."""
+    place = int(((torch.tensor([float(x_cells), float(y_cells)]) == OFFSETS_CELLS).all(dim=1)).nonzero())
+    scores = torch.zeros(2, 49, 6, 6)
+    scores[:, place] = sure
+    return fine(0.0, 0.0)._replace(correlation=scores, offset_logits=scores)
+
+
+def test_known_flows_cost_nothing_where_all_is_for_the_right_offset():
+    truth = fine(16.0, -8.0).flow_px
+    assert float(known_flow_loss(offsets(2, -1), truth, inner())) < 1e-3
+    assert float(known_flow_loss(offsets(1, -1), truth, inner())) > 10
+    assert float(known_flow_loss(fine(0.0, 0.0), truth, inner())) == pytest.approx(math.log(49), rel=1e-4)
+    assert float(known_flow_loss(offsets(1, -1), truth, torch.zeros(2, 1, SIDE, SIDE))) == 0
+
+
+def test_a_known_flow_between_offsets_is_shared_among_them():
+    truth = fine(4.0, 0.0).flow_px  # half a cell
+    half = offsets(0, 0).offset_logits / 50 + offsets(1, 0).offset_logits / 50
+    shared = fine(0.0, 0.0)._replace(correlation=1000 * half, offset_logits=1000 * half)
+    assert float(known_flow_loss(shared, truth, inner())) == pytest.approx(math.log(2), rel=1e-3)
