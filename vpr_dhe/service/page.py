@@ -1,0 +1,5 @@
+"""The page where a person asks with a photo."""
+
+from fastapi import APIRouter
+
+router = APIRouter()
