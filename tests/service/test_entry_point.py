@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -113,7 +114,7 @@ def test_what_was_acknowledged_survives_a_kill(index):
                 acknowledged.append((name, content))
             address = client.base_url
             unheard = {"params": {"name": f"unheard-{life}.jpg"}, "headers": ALLOWED, "timeout": 60}
-            thread, _ = in_background(lambda: _silently(address, unheard))
+            thread, _ = in_background(partial(_silently, address, unheard))
             process.kill()
             thread.join()
     with served(index) as (_, client):

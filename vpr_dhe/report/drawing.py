@@ -12,32 +12,34 @@ from vpr_dhe.geometry.coordinates import corners
 from vpr_dhe.geometry.homography import project
 from vpr_dhe.images import image_size
 from vpr_dhe.records import Image, Size, Verification
+from vpr_dhe.report.pictures import scaled
 
 _INLIER_COLOUR, _OUTLINE_COLOUR = (80, 220, 100), (255, 170, 40)
 _GAP_PX = 12
-_MIN_WIDTH_PX = 640
+_SIDE_PX = 640
 _MAX_LINES = 60
 _SUBPIXEL_BITS = 4
 
 
-def draw_match(query: Image, candidate: Image, verification: Verification) -> Image:
+def draw_match(query: Image, candidate: Image, verification: Verification, *, side_px: int = _SIDE_PX) -> Image:
     """Draw query and candidate side by side, inliers joined, the query's outline projected into the candidate.
 
-    Small images are enlarged, and of many inliers every n-th is drawn, so that there is something to see.
+    Each is scaled until its longer side has `side_px` pixels, and of many inliers every n-th is drawn, so that there is
+    something to see.
     """
-    left, right = image_size(query), image_size(candidate)
-    scale = max(1.0, _MIN_WIDTH_PX / min(left.width, right.width))
-    query, candidate = (cv2.resize(image, None, fx=scale, fy=scale) for image in (query, candidate))
+    left_zoom, right_zoom = (side_px / max(image_size(image)) for image in (query, candidate))
+    query, candidate = scaled(query, left_zoom), scaled(candidate, right_zoom)
     left, right = image_size(query), image_size(candidate)
     canvas = np.full((max(left.height, right.height), left.width + _GAP_PX + right.width, 3), 255, np.uint8)
     right_half = canvas[: right.height, left.width + _GAP_PX :]
     canvas[: left.height, : left.width], right_half[...] = query, candidate
     if verification.homography is not None:
-        zoom = np.diag([scale, scale, 1.0])
-        _polygon(right_half, _outline(zoom @ verification.homography @ np.linalg.inv(zoom), left))
+        to_query, to_candidate = np.diag([1 / left_zoom, 1 / left_zoom, 1.0]), np.diag([right_zoom, right_zoom, 1.0])
+        _polygon(right_half, _outline(to_candidate @ verification.homography @ to_query, left))
     shift = np.array([left.width + _GAP_PX, 0.0])
     shown = slice(None, None, 1 + verification.inliers // _MAX_LINES)
-    starts, ends = scale * verification.query_points[shown], scale * verification.candidate_points[shown] + shift
+    starts = left_zoom * verification.query_points[shown]
+    ends = right_zoom * verification.candidate_points[shown] + shift
     for start, end in zip(starts, ends, strict=True):
         cv2.line(canvas, _fixed(start), _fixed(end), _INLIER_COLOUR, 1, cv2.LINE_AA, _SUBPIXEL_BITS)
         for point in (start, end):
