@@ -19,6 +19,7 @@ from vpr_dhe.features.base import Extractor
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.localizer import Localizer
 from vpr_dhe.places.standard import read_split
+from vpr_dhe.records import ImageRecord
 from vpr_dhe.service.app import build_app
 from vpr_dhe.service.limits import Limits
 from vpr_dhe.service.place_service import PlaceService
@@ -63,6 +64,10 @@ class Running:
 
     def get(self, path: str) -> httpx.Response:
         return self.ask(lambda client: client.get(path))
+
+    def records(self) -> tuple[ImageRecord, ...]:
+        """The images of the folder."""
+        return read_split(self.folder).records
 
     def limited(self, **limits: Any) -> "Running":
         """The same with other limits."""

@@ -40,15 +40,6 @@ def run(
     from vpr_dhe.service.server import listen, serve
 
     token = os.environ.get(_TOKEN) or None
-    say_slow(verifier, rerank)
-    localizer = Localizer.open(
-        index,
-        verifier=verifier,
-        rerank=rerank,
-        device=pick_device(device),
-        model=model,
-        networks=load_networks(weights or []),
-    )
     limits = Limits(
         body_bytes=int(1e6 * max_body_mb),
         pixels=int(1e6 * max_megapixels),
@@ -57,8 +48,17 @@ def run(
         batch_size=batch_size,
         batch_wait_s=batch_wait_ms / 1e3,
     )
-    service = PlaceService(localizer, verifier, limits)
+    say_slow(verifier, rerank)
     with listen(host, port) as listening:
+        localizer = Localizer.open(
+            index,
+            verifier=verifier,
+            rerank=rerank,
+            device=pick_device(device),
+            model=model,
+            networks=load_networks(weights or []),
+        )
+        service = PlaceService(localizer, verifier, limits)
         address = f"[{host}]" if ":" in host else host
         say(f"{index}: {len(service.index)} images at http://{address}:{listening.getsockname()[1]}")
         say(f"images are {'taken from whoever sends the token' if token else f'not taken; {_TOKEN} is not set'}")

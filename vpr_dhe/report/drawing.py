@@ -15,7 +15,7 @@ from vpr_dhe.records import Image, Size, Verification
 from vpr_dhe.report.pictures import scaled
 
 _INLIER_COLOUR, _OUTLINE_COLOUR = (80, 220, 100), (255, 170, 40)
-_GAP_PX = 12
+_GAP_PX, _GAP_GREY = 12, 128
 _SIDE_PX = 640
 _MAX_LINES = 60
 _SUBPIXEL_BITS = 4
@@ -30,7 +30,7 @@ def draw_match(query: Image, candidate: Image, verification: Verification, *, si
     left_zoom, right_zoom = (side_px / max(image_size(image)) for image in (query, candidate))
     query, candidate = scaled(query, left_zoom), scaled(candidate, right_zoom)
     left, right = image_size(query), image_size(candidate)
-    canvas = np.full((max(left.height, right.height), left.width + _GAP_PX + right.width, 3), 255, np.uint8)
+    canvas = np.full((max(left.height, right.height), left.width + _GAP_PX + right.width, 3), _GAP_GREY, np.uint8)
     right_half = canvas[: right.height, left.width + _GAP_PX :]
     canvas[: left.height, : left.width], right_half[...] = query, candidate
     if verification.homography is not None:

@@ -18,7 +18,7 @@ from vpr_dhe.features.base import Extractor
 from vpr_dhe.images import decode_image
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.places.base import distance
-from vpr_dhe.records import Features, Progress, Verification
+from vpr_dhe.records import Features, Image, Progress, Verification
 from vpr_dhe.report.charts import Axis, Chart, Curve, line_chart
 from vpr_dhe.report.evaluation import footnotes, method_table, scores_note
 from vpr_dhe.report.match_report import (
@@ -167,19 +167,36 @@ def _shown_query(result: EvaluationResult, method: MethodResult, tools: Tools, j
         return ShownQuery(id, record.path, UNREAD, str(error))
     features = tools.extractor.extract([image])[0]
     labels = _rows_to_show(result, method, tools, features, judged)
-    ids = {row: tools.index.find(dataset.database.records[row].path) for row in labels}
-    verifier, known = tools.verifiers.get(method.name), [id for id in ids.values() if id is not None]
-    verified = verify_images(tools.index.snapshot, verifier, image, features, known) if verifier else {}
+    verified = _verified(result, method, tools, image, features, list(labels))
     scores = {one.row: one.score for one in method.predictions[judged.number]}
     matches = []
     for row, label in labels.items():
-        candidate, verification = dataset.database.records[row], verified.get(ids[row] or 0)
+        candidate, verification = dataset.database.records[row], verified.get(row)
         away = distance(record.position, candidate.position)
         facts = (*_said(verification, scores.get(row)), *([away] if away else []))
         picture, fault = picture_of(image, dataset.database.folder / candidate.path, verification)
         right = None if dataset.positives is None else bool(np.isin(row, dataset.positives[judged.number]))
         matches.append(ShownMatch(label, candidate.path, facts, right, picture, fault))
     return ShownQuery(id, record.path, judged.outcome, judged.remark, tuple(matches))
+
+
+def _verified(
+    result: EvaluationResult, method: MethodResult, tools: Tools, image: Image, features: Features, rows: Sequence[int]
+) -> dict[int, Verification]:
+    """Verify a query against rows of the database again; none of them by retrieval alone."""
+    verifier = tools.verifiers.get(method.name)
+    if verifier is None:
+        return {}
+    ids = _ids(result, tools, rows)
+    found = verify_images(tools.index.snapshot, verifier, image, features, list(ids.values()))
+    return {row: found[id] for row, id in ids.items()}
+
+
+def _ids(result: EvaluationResult, tools: Tools, rows: Sequence[int]) -> dict[int, int]:
+    """The ids of rows of the database, by row; images that could not be read have none."""
+    records = result.dataset.database.records
+    found = {row: tools.index.find(records[row].path) for row in rows}
+    return {row: id for row, id in found.items() if id is not None}
 
 
 def _rows_to_show(
@@ -199,8 +216,7 @@ def _rows_to_show(
 
 def _most_similar(result: EvaluationResult, tools: Tools, features: Features, rows: Int64[np.ndarray, " rows"]) -> int:
     """The row of the image whose descriptor is most like the query's, of those that could be indexed."""
-    ids = {int(row): tools.index.find(result.dataset.database.records[int(row)].path) for row in rows}
-    known = {row: id for row, id in ids.items() if id is not None}
+    known = _ids(result, tools, rows.tolist())
     if not known:
         return int(rows[0])
     similarities = tools.index.descriptors(list(known.values())) @ features.global_descriptor.cpu().float()
@@ -229,4 +245,4 @@ def _map(
             answer = database[predictions[0].row].position if one.outcome == WRONG else None
             link = f"q{one.number}" if one.number in shown else None
             spots.append(Spot(record.position, one.outcome, record.path, link, answer))
-    return draw_map([*places, *spots]) if places or spots else None
+    return draw_map([*places, *spots])

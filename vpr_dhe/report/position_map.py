@@ -16,9 +16,9 @@ DATABASE = "database"
 MOST_DATABASE_SPOTS = 3000
 """Of more, every n-th is drawn: a browser is slow with many."""
 
-_WIDTH = 900
-_LEAST_HEIGHT, _MOST_HEIGHT = 300, 700
-_MARGIN = 30
+_WIDTH = 640
+_LEAST_HEIGHT, _MOST_HEIGHT = 240, 480
+_MARGIN = 28
 # Mean radius of the Earth in metres (Moritz, "Geodetic Reference System 1980", R1): exact enough for a picture.
 _EARTH_RADIUS_M = 6_371_008.8
 _LEAST_EXTENT_M = 20.0
