@@ -48,7 +48,9 @@ def report(tmp_path_factory) -> Path:
         selection="All 6 queries, the worst first.",
         queries=queries,
         table=Table(["", *(f"R@{n}" for n in (1, 5, 10, 20))], [["magsac", "66.7", "70.0", "80.0", "90.0"]], "in %"),
-        charts=(line_chart("Recall@N", Axis("N", 1.0, 2.0, [1.0, 2.0]), "%", [Curve("magsac", [1, 2], [60, 80])]),),
+        charts=(
+            line_chart("Recall@N", Axis("N", 1.0, 2.0, [1.0, 2.0]), "%", [Curve("magsac", [1.0, 2.0], [60.0, 80.0])]),
+        ),
         map=draw_map(spots),
     )
     path = tmp_path_factory.mktemp("report") / "report.html"

@@ -78,16 +78,22 @@ def test_only_the_token_opens(running, new_photo):
     assert not (running.folder / "new").exists()
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["", "../out.png", "/etc/out.png", "a/../../out.png", "a//b.png", ".hidden.png", ".git/a.png", "notes.txt",
-     "c:\\out.png", "a\n.png", "x" * 201 + ".png", "./a.png", "link/out.png"],
+ELSEWHERE = (
+    "", "../out.png", "/etc/out.png", "a/../../out.png", "a//b.png", ".hidden.png", ".git/a.png", "notes.txt",
+    "c:\\out.png", "a\n.png", "x" * 201 + ".png", "./a.png", "link/out.png",
 )  # fmt: skip
-def test_names_that_lead_elsewhere_are_refused(running, new_photo, tmp_path, name):
+
+
+def test_names_that_lead_elsewhere_are_refused(running, new_photo, tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (running.folder / "link").symlink_to(tmp_path / "elsewhere")
-    response = add(running, new_photo, name)
-    assert (response.status_code, "image name" in response.json()["error"]) == (422, True)
+
+    async def talk(client: httpx.AsyncClient) -> None:
+        for name in ELSEWHERE:
+            response = await client.post("/v1/images", content=new_photo, params={"name": name}, headers=ALLOWED)
+            assert (response.status_code, "image name" in response.json()["error"]) == (422, True), name
+
+    running.ask(talk)
     assert not list(tmp_path.rglob("out.png"))
     assert len(running.index) == 12
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import httpx
 import numpy as np
 import PIL.Image
-import pytest
 
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.places.standard import read_split
@@ -72,23 +71,25 @@ def truncated_jpeg() -> bytes:
     return file.getvalue()[:5000]
 
 
-@pytest.mark.parametrize(
-    ("content", "status", "reason"),
-    [
-        (b"", 422, "there is no image"),
-        (b"these are words", 422, "not an image"),
-        (truncated_jpeg(), 422, "damaged or truncated"),
-        (png_of_claimed_size(60_000, 60_000), 422, "more than the"),
-        (png_of_claimed_size(8, 8), 422, "at least 16"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 99 99\n%%EndComments\nshowpage\n", 422, "is a program"),
-        (bytes(2_000_001), 413, "larger than 2,000,000 bytes"),
-    ],
+BAD_BODIES = (
+    (b"", 422, "there is no image"),
+    (b"these are words", 422, "not an image"),
+    (truncated_jpeg(), 422, "damaged or truncated"),
+    (png_of_claimed_size(60_000, 60_000), 422, "more than the"),
+    (png_of_claimed_size(8, 8), 422, "at least 16"),
+    (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 99 99\n%%EndComments\nshowpage\n", 422, "is a program"),
+    (bytes(2_000_001), 413, "larger than 2,000,000 bytes"),
 )
-def test_bad_bodies_are_refused_with_a_reason(running, content, status, reason):
-    response = running.limited(body_bytes=2_000_000).post("/v1/localize", content)
-    assert response.status_code == status
-    assert list(response.json()) == ["error"]
-    assert reason in response.json()["error"]
+
+
+def test_bad_bodies_are_refused_with_a_reason(running):
+    async def talk(client: httpx.AsyncClient) -> None:
+        for content, status, reason in BAD_BODIES:
+            response = await client.post("/v1/localize", content=content)
+            assert (response.status_code, list(response.json())) == (status, ["error"]), reason
+            assert reason in response.json()["error"]
+
+    running.limited(body_bytes=2_000_000).ask(talk)
 
 
 def test_a_body_of_unknown_length_is_read_no_further_than_the_limit(running):

@@ -45,6 +45,7 @@ def test_a_person_asks_with_a_photo(browser, running, tmp_path):
     running.index.remove([running.index.find("05.png")])
     with listening(running) as address:
         page = browser.new_page(viewport={"width": 360, "height": 740}, color_scheme="dark")
+        page.set_default_timeout(120_000)
         troubles = []
         page.on("pageerror", lambda error: troubles.append(str(error)))
         page.on("request", lambda request: troubles.append(request.url) if not is_own(request.url, address) else None)

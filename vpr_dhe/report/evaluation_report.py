@@ -117,12 +117,12 @@ def _charts(result: EvaluationResult) -> tuple[Chart, ...]:
         return ()
     chosen = counted(positives, result.settings.denominator)
     right = [positives[query] for query in chosen]
-    ranks = range(1, last + 1)
+    ranks = list(range(1, last + 1))
     recall: list[Curve] = []
     precision: list[Curve] = []
     for method in result.methods:
         rows = [[one.row for one in method.predictions[query]] for query in chosen]
-        recall.append(Curve(method.name, list(ranks), list(recall_at(rows, right, ranks).values())))
+        recall.append(Curve(method.name, [*map(float, ranks)], list(recall_at(rows, right, ranks).values())))
         curve = method.scores.precision_recall if method.scores else None
         if curve:
             precision.append(Curve(method.name, curve.recall.tolist(), curve.precision.tolist()))
