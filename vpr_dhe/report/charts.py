@@ -7,7 +7,7 @@ import numpy as np
 from markupsafe import Markup, escape
 
 _WIDTH, _HEIGHT = 480.0, 300.0
-_LEFT, _RIGHT, _TOP, _BOTTOM = 44.0, 12.0, 12.0, 40.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 56.0, 12.0, 16.0, 44.0
 _GRID_STEPS = 5
 # A curve is drawn through so many points at most.
 _MOST_POINTS = 400
@@ -60,7 +60,7 @@ def _grid(x_axis: Axis, y_label: str) -> Markup:
     lines += [_text(_x(value, x_axis), _HEIGHT - _BOTTOM + 16, f"{value:g}", "middle") for value in x_axis.ticks]
     lines.append(_text((_LEFT + _end()) / 2, _HEIGHT - 6, x_axis.label, "middle"))
     lines.append(
-        Markup('<text transform="translate(12 {:.1f}) rotate(-90)" text-anchor="middle">{}</text>').format(
+        Markup('<text transform="translate(16 {:.1f}) rotate(-90)" text-anchor="middle">{}</text>').format(
             _y(50.0), y_label
         )
     )
