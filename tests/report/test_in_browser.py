@@ -106,7 +106,7 @@ def test_filters_work_by_keyboard(opened):
     assert page.locator("#nothing").is_visible()
     # A dot of the map leads to a query although it is filtered away.
     page.locator("a[href='#q0'] circle").click()
-    page.wait_for_function("!document.getElementById('q0').hidden")
+    page.locator("#q0").wait_for(state="visible")
     assert page.title() == "A data set"
 
 

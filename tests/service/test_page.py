@@ -50,7 +50,7 @@ def test_a_person_asks_with_a_photo(browser, running, tmp_path):
         page.on("pageerror", lambda error: troubles.append(str(error)))
         page.on("request", lambda request: troubles.append(request.url) if not is_own(request.url, address) else None)
         page.goto(address)
-        page.wait_for_function("document.getElementById('index').textContent.startsWith('12 images')")
+        page.locator("#index", has_text="12 images in index").wait_for()
         page.locator("#photo").set_input_files(hostile)
         page.locator("#photo").focus()
         for _ in range(4):
@@ -59,7 +59,8 @@ def test_a_person_asks_with_a_photo(browser, running, tmp_path):
                 break
         page.keyboard.press("Enter")
         page.wait_for_selector("#answer:not([hidden]) img")
-        page.wait_for_function("[...document.images].every(image => image.complete && image.naturalWidth)")
+        for picture in page.locator("#answer img").all():
+            assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") >= 80
         assert "5 answers" in page.locator("#status").text_content()
         assert page.evaluate("document.activeElement.id") == "answer-title"
         captions = page.locator("#matches figcaption").all_text_contents()
@@ -70,7 +71,7 @@ def test_a_person_asks_with_a_photo(browser, running, tmp_path):
 
         page.locator("#photo").set_input_files(words)
         page.locator("button").click()
-        page.wait_for_function("document.getElementById('status').textContent.includes('not an image')")
+        page.locator("#status", has_text="not an image").wait_for()
         assert not page.locator("#answer").is_visible()
         page.close()
     assert troubles == []
