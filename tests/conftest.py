@@ -1,7 +1,8 @@
 """What all tests share: where the real images are, how property tests run, and an extractor small enough for any."""
 
 import os
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -34,6 +35,21 @@ def real_images() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real images at {folder}; set VPR_DHE_DATA to a folder that holds them")
     return folder
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator:
+    """Headless Chromium, or a skip that says how to get it."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="no playwright; pip install playwright")
+    names = ("chromium", "chromium-browser", "google-chrome")
+    installed = next((path for name in names if (path := shutil.which(name))), None)
+    with playwright.sync_playwright() as started:
+        try:
+            browser = started.chromium.launch(executable_path=installed, args=["--no-sandbox"])
+        except playwright.Error:
+            pytest.skip("no Chromium; install one, or run `playwright install chromium`")
+        yield browser
+        browser.close()
 
 
 class ThumbnailExtractor(Extractor):

@@ -30,6 +30,8 @@ MIN_SIDE_PX = 16
 _TRANSPARENT_MODES = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
 _SIXTEEN_BIT_MODES = frozenset({"I;16", "I;16B", "I;16L", "I;16N"})
 _UNBOUNDED_MODES = frozenset({"F", "I"})
+# Pillow has Ghostscript run what such a file says, whatever its name.
+_PROGRAM_FORMATS = frozenset({"EPS"})
 _TURNS = {
     2: PIL.Image.Transpose.FLIP_LEFT_RIGHT,
     3: PIL.Image.Transpose.ROTATE_180,
@@ -53,6 +55,8 @@ def decode_image(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Image
     """
     try:
         with PIL.Image.open(io.BytesIO(source) if isinstance(source, bytes) else _regular_file(source)) as file:
+            if file.format in _PROGRAM_FORMATS:
+                raise ImageError(f"{file.format} is a program that draws, not pixels; save the image as JPEG or PNG")
             _check_size(Size(*file.size), max_pixels)
             file.load()
             return np.array(_upright(_to_rgb(file), _orientation(file)), dtype=np.uint8)

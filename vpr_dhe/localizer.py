@@ -53,6 +53,15 @@ class Ranking:
 
 
 @dataclass(frozen=True)
+class DescribedQuery:
+    """One query and its features, and the wall-clock milliseconds that decoding and describing it took."""
+
+    image: Image
+    features: Features
+    extract_ms: float
+
+
+@dataclass(frozen=True)
 class Retrieval:
     """One query described, and the candidates that its global descriptor found, best first.
 
@@ -111,8 +120,12 @@ class Localizer:
         Raises:
             ImageError: if `image` is a path that cannot be read, or an array that is no 8-bit RGB image.
         """
+        return self.localize_described(describe(self.extractor, image), top_k=top_k)
+
+    def localize_described(self, query: DescribedQuery, *, top_k: int = 5) -> Localization:
+        """Do what `localize` does for a query that the extractor has described, perhaps with others in one batch."""
         places = self.places.pinned()
-        found = retrieve(places, self.extractor, image, max(top_k, self.rerank if places.verifies else 0))
+        found = search(places, query, max(top_k, self.rerank if places.verifies else 0))
         answer = rerank(places, found, self.rerank)
         best = answer.reranked[:top_k]
         known = places.images([candidate.id for candidate in best])
@@ -129,15 +142,24 @@ def retrieve(places: Places, extractor: Extractor, image: Image | Path | str, co
     Raises:
         ImageError: if `image` is a path that cannot be read, or an array that is no 8-bit RGB image.
     """
+    return search(places, describe(extractor, image), count)
+
+
+def describe(extractor: Extractor, image: Image | Path | str) -> DescribedQuery:
+    """Decode and describe one image; errors as for `retrieve`."""
     started = perf_counter()
     decoded = decode_image(Path(image)) if isinstance(image, (str, Path)) else require_image(image)
     features = extractor.extract([decoded])[0]
-    extracted = perf_counter()
-    found = places.search(features.global_descriptor[None], count)
+    return DescribedQuery(decoded, features, 1e3 * (perf_counter() - started))
+
+
+def search(places: Places, query: DescribedQuery, count: int) -> Retrieval:
+    """Retrieve `count` candidates by global descriptor."""
+    started = perf_counter()
+    found = places.search(query.features.global_descriptor[None], count)
     candidates = _candidates(found)
-    searched = perf_counter()
-    extract_ms, search_ms = 1e3 * (extracted - started), 1e3 * (searched - extracted)
-    return Retrieval(decoded, features, candidates, extract_ms, search_ms, found.missing)
+    search_ms = 1e3 * (perf_counter() - started)
+    return Retrieval(query.image, query.features, candidates, query.extract_ms, search_ms, found.missing)
 
 
 def rerank(places: Places, retrieval: Retrieval, count: int) -> Ranking:

@@ -59,7 +59,10 @@ def index(town, tmp_path_factory) -> Path:
 
 def test_query_answers_in_the_documented_json(town, index):
     queries = town / "images/test/queries"
-    document = json.loads(vpr_dhe("query", index, queries, "--format", "json", "--top-k", 3).stdout)
+    report = index.parent / "matches.html"
+    options = ("--format", "json", "--top-k", 3, "--report", report)
+    document = json.loads(vpr_dhe("query", index, queries, *options).stdout)
+    assert report.read_text().count("<article") == 5
     assert (document["model"], document["verifier"]) == ("sift-vlad", "magsac")
     assert len(document["queries"]) == 5
     right = 0
@@ -92,10 +95,12 @@ def test_the_other_formats_say_the_same(town, index, tmp_path):
 
 def test_evaluate_writes_the_documented_results(town, tmp_path):
     out, predictions = tmp_path / "results.json", tmp_path / "predictions"
-    options = ("--rerank", 10, "--recall-at", "1,3", "--out", out, "--predictions", predictions)
+    report = tmp_path / "report.html"
+    options = ("--rerank", 10, "--recall-at", "1,3", "--out", out, "--predictions", predictions, "--report", report)
     done = vpr_dhe("evaluate", town, "--verifier", "magsac,poselib", "--verifier", "none", *options)
     assert "R@1" in done.stdout
     assert "poselib, top 10" in done.stdout
+    assert report.read_text().count("<article") == 5
     document = json.loads(out.read_text())
     assert (document["num_database"], document["num_queries"], document["rerank"]) == (24, 5, 10)
     assert document["recall"]["reranked"]["1"] >= 80

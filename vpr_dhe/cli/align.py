@@ -28,7 +28,8 @@ def run(
     from vpr_dhe.images import decode_named
     from vpr_dhe.localizer import build_aligner
     from vpr_dhe.models.network_file import load_networks
-    from vpr_dhe.report.drawing import draw_alignment, write_picture
+    from vpr_dhe.report.drawing import write_picture
+    from vpr_dhe.report.panels import draw_alignment
 
     require_writable(overlay)
     a, b = decode_named(image_a), decode_named(image_b)

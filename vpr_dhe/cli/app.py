@@ -16,6 +16,7 @@ from vpr_dhe.cli import (
     models,
     query,
     remove,
+    serve,
     train,
     verifiers,
 )
@@ -29,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (demo, index, query, evaluate, align, check, remove, compact, models, verifiers, import_weights):
+for command in (demo, index, query, serve, evaluate, align, check, remove, compact, models, verifiers, import_weights):
     app.command(name=command.NAME)(command.run)
 app.add_typer(train.app)
 

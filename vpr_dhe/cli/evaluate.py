@@ -56,6 +56,7 @@ class _Outputs:
 
     results: Path | None
     predictions: Path | None
+    report: Path | None
 
 
 def run(
@@ -100,6 +101,9 @@ def run(
     predictions: Annotated[
         Path | None, typer.Option(help="New folder for predictions as other tools read them.")
     ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Write an HTML page with curves and the worst queries here.")
+    ] = None,
     cache: Annotated[
         str, typer.Option(help="Folder that keeps features of databases; auto is in ~/.cache, none keeps nothing.")
     ] = _AUTO,
@@ -111,6 +115,7 @@ def run(
     from vpr_dhe.places import Protocol
 
     require_writable(out)
+    require_writable(report)
     protocol = Protocol(
         split=split,
         radius_m=radius_m,
@@ -125,7 +130,7 @@ def run(
     )
     settings = Settings(parse_ranks(recall_at), rerank, _denominator(denominator), one_per_panorama)
     features = _Features(model, device, batch_size, codec, index_type, cache)
-    outputs = _Outputs(out, predictions)
+    outputs = _Outputs(out, predictions, report)
     methods = _Methods(parse_names(verifier or [_DEFAULT_VERIFIER]), tuple(weights or ()))
     if _holds_pairs(data, layout, protocol):
         _require_about_pairs(protocol, settings, features, outputs)
@@ -175,6 +180,8 @@ def _evaluate_places(
     from vpr_dhe.localizer import build_verifiers
     from vpr_dhe.models.network_file import load_networks
     from vpr_dhe.report.evaluation import evaluation_document, evaluation_table, write_document
+    from vpr_dhe.report.evaluation_report import Tools, evaluation_report
+    from vpr_dhe.report.match_report import MOST_QUERIES, write_report
     from vpr_dhe.report.predictions import require_new_folder, write_predictions
 
     if outputs.predictions:
@@ -197,6 +204,10 @@ def _evaluate_places(
             )
         with progress_bar(len(dataset.queries.records), "queries", "image") as bar:
             result = evaluate(dataset, index, extractor, verifiers, settings, progress=bar.update)
+        if outputs.report:
+            with progress_bar(min(MOST_QUERIES, len(dataset.queries.records)), "report", "query") as bar:
+                tools = Tools(index, extractor, verifiers)
+                write_report(evaluation_report(result, tools, provenance(device), bar.update), outputs.report)
     for split, images in (
         (dataset.database, result.unreadable_database),
         (dataset.queries, result.unreadable_queries),
@@ -218,10 +229,10 @@ def _read(
     from vpr_dhe.places import read_places
 
     dataset = read_places(data, layout, protocol)
-    if dataset.positives is None and outputs.predictions is None:
+    if dataset.positives is None and outputs.predictions is None and outputs.report is None:
         raise BadInputError(
             f"the ground truth of {dataset.name} ({dataset.protocol}) is not public; "
-            "give --predictions FOLDER to write the file to submit"
+            "give --predictions FOLDER to write the file to submit, or --report FILE to look at matches"
         )
     return dataset if queries_limit is None else dataset.limited(queries_limit)
 
@@ -232,7 +243,7 @@ def _require_about_pairs(protocol: "Protocol", settings: "Settings", features: _
     from vpr_dhe.evaluation.runs import Settings
 
     stored = replace(features, model=None, device=Device.auto)
-    if protocol.chosen or settings != Settings() or stored != _Features() or outputs.predictions:
+    if protocol.chosen or settings != Settings() or stored != _Features() or outputs.predictions or outputs.report:
         raise BadInputError(
             "DATA holds image pairs, and of the options only --layout, --verifier, --weights, --model, --device, "
             "--queries-limit and --out are about pairs; leave the others out"

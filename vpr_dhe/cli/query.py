@@ -20,7 +20,7 @@ from vpr_dhe.cli.common import (
 
 if TYPE_CHECKING:
     from vpr_dhe.localizer import Localizer
-    from vpr_dhe.report.formats import Answer
+    from vpr_dhe.report.formats import Answer, AnswerSheet
 
 NAME = "query"
 
@@ -43,6 +43,7 @@ def run(
     verifier: Annotated[str, typer.Option(help="Verifier, or none; see `vpr-dhe verifiers`.")] = "magsac",
     format: Annotated[Format, typer.Option(help="Output format.")] = Format.table,
     out: Annotated[Path | None, typer.Option(help="Write the results here instead of stdout.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write an HTML page with the matches here, too.")] = None,
     model: Annotated[str | None, typer.Option(help="Where the index's model file is now, if it moved.")] = None,
     weights: WeightsOption = None,
     device: Annotated[Device, typer.Option(help="Where networks run.")] = Device.auto,
@@ -54,6 +55,7 @@ def run(
     from vpr_dhe.report.formats import FORMATS, AnswerSheet, json_line
 
     require_writable(out)
+    require_writable(report)
     paths = [path for given in queries for path in _expand(given)]
     say_slow(verifier, rerank)
     localizer = Localizer.open(
@@ -71,11 +73,22 @@ def run(
             if format is Format.jsonl:
                 print(json_line(answers[-1]), file=sink, flush=True)
             bar.update()
+        sheet = AnswerSheet(str(index), localizer.places.spec.model, verifier, tuple(answers))
         if format is not Format.jsonl:
-            sheet = AnswerSheet(str(index), localizer.places.spec.model, verifier, tuple(answers))
             print(FORMATS[format](sheet), file=sink)
+    if report:
+        _write_report(sheet, index, report)
     if all(answer.error for answer in answers):
         raise BadInputError(f"none of the {len(answers)} queries could be read")
+
+
+def _write_report(sheet: "AnswerSheet", index: Path, report: Path) -> None:
+    from vpr_dhe.index.place_index import PlaceIndex
+    from vpr_dhe.report.match_report import MOST_QUERIES, write_report
+    from vpr_dhe.report.query_report import query_report
+
+    with progress_bar(min(MOST_QUERIES, len(sheet.answers)), "report", "query") as bar:
+        write_report(query_report(sheet, PlaceIndex.open(index), bar.update), report)
 
 
 def _sink(out: Path | None) -> AbstractContextManager[TextIO]:

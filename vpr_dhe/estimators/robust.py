@@ -6,6 +6,7 @@ same matches give the same homography.
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from threading import Lock
 
 import cv2
 import numpy as np
@@ -21,6 +22,8 @@ _MAX_ITERATIONS = 3000
 _CONFIDENCE = 0.9999
 SEED = 0
 """Of all random choices: a figure comes out the same again."""
+# kornia draws from the generator that all threads share.
+_DRAWING = Lock()
 _OPENCV_METHODS = {"ransac": cv2.RANSAC, "magsac": cv2.USAC_MAGSAC, "accurate": cv2.USAC_ACCURATE}
 
 Points = Float64[np.ndarray, "matches 2"]
@@ -107,7 +110,7 @@ class KorniaEstimator(RobustEstimator):
         from kornia.geometry.ransac import RANSAC
 
         estimator = RANSAC("homography", inl_th=threshold_px, max_iter=10, confidence=_CONFIDENCE)
-        with torch.random.fork_rng(devices=[]):
+        with _DRAWING, torch.random.fork_rng(devices=[]):
             torch.manual_seed(SEED)
             matrix, inliers = estimator(torch.from_numpy(source).float(), torch.from_numpy(target).float())
         return matrix.double().numpy() if int(inliers.sum()) >= MIN_MATCHES else None

@@ -21,7 +21,7 @@ _RECALL, _PRECISION = "R@{}", "mAP@{}"
 
 def evaluation_table(result: EvaluationResult) -> str:
     """Retrieval and every verifier, one below the other, with what they were measured on."""
-    return "\n".join([_title(result), *_body(result), *_footnotes(result)])
+    return "\n".join([_title(result), *_body(result), *footnotes(result)])
 
 
 def _title(result: EvaluationResult) -> str:
@@ -38,6 +38,12 @@ def _title(result: EvaluationResult) -> str:
 def _body(result: EvaluationResult) -> list[str]:
     if result.retrieval.scores is None:
         return ["the ground truth of these queries is not public, so nothing is counted"]
+    header, *rows = method_table(result)
+    return [scores_note(result), text_table(header, rows)]
+
+
+def method_table(result: EvaluationResult) -> list[list[str]]:
+    """The header, then a row of figures for retrieval and for each verifier."""
     last = max(result.settings.ranks)
     header = [
         "",
@@ -52,12 +58,17 @@ def _body(result: EvaluationResult) -> list[str]:
         for method in result.methods
         if method.scores is not None
     ]
+    return [header, *rows]
+
+
+def scores_note(result: EvaluationResult) -> str:
+    """What the figures are shares of."""
     note = f"recall in % {_COUNTED[result.settings.denominator]}"
     if result.settings.denominator is not Denominator.with_positive:
         note += f"; mAP, AUC-PR and R@100%P {_COUNTED[Denominator.with_positive]}"
     if result.settings.one_per_panorama:
         note += ", one prediction per panorama"
-    return [note, text_table(header, rows)]
+    return note
 
 
 def _label(method: MethodResult, rerank: int) -> str:
@@ -73,7 +84,8 @@ def _percentages(scores: Scores, last: int) -> list[str]:
     ]
 
 
-def _footnotes(result: EvaluationResult) -> list[str]:
+def footnotes(result: EvaluationResult) -> list[str]:
+    """Times, and what was left out or could not be read, in sentences."""
     notes = [
         f"medians in ms: decode and describe {result.extract_ms:.0f}, search {result.retrieval.median_ms:.1f}"
         + "".join(f", {method.name} {method.median_ms:.0f}" for method in result.verifiers)

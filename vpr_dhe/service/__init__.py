@@ -1,0 +1,1 @@
+"""A localizer behind HTTP."""

@@ -1,0 +1,97 @@
+"use strict";
+const form = document.getElementById("ask");
+const drop = form.querySelector(".drop");
+const photo = document.getElementById("photo");
+const say = document.getElementById("status");
+const answer = document.getElementById("answer");
+
+async function fetched(address, options) {
+  const response = await fetch(address, options);
+  const document = await response.json().catch(() => ({ error: `the service answered ${response.status}` }));
+  if (!response.ok) throw new Error(document.error);
+  return document;
+}
+
+function element(name, text, className) {
+  const made = document.createElement(name);
+  if (text !== undefined) made.textContent = text;
+  if (className) made.className = className;
+  return made;
+}
+
+function positionText(position) {
+  if (!position) return "";
+  if ("latitude_deg" in position) return `${position.latitude_deg.toFixed(6)}, ${position.longitude_deg.toFixed(6)}`;
+  return `${position.x_m.toFixed(1)}, ${position.y_m.toFixed(1)} (${position.reference})`;
+}
+
+function matchItem(match) {
+  const picture = element("img");
+  picture.src = `v1/thumbnail?image=${encodeURIComponent(match.image)}`;
+  picture.alt = `Indexed image ${match.image}`;
+  const caption = element("figcaption");
+  const verified = match.score !== match.similarity;
+  const facts = [`similarity ${match.similarity.toFixed(3)}`, positionText(match.position)].filter(Boolean);
+  if (verified) facts.unshift(`${match.inliers} inliers`);
+  caption.append(element("strong", `${match.rank}. `), facts.join(", "), element("br"), element("span", match.image, "quiet"));
+  picture.addEventListener("error", () => picture.replaceWith(element("p", "no picture", "nothing")));
+  const figure = element("figure");
+  figure.append(picture, caption);
+  const item = element("li", undefined, "match");
+  item.append(figure);
+  return item;
+}
+
+function show(result, file) {
+  const asked = document.getElementById("asked");
+  URL.revokeObjectURL(asked.src);
+  asked.src = URL.createObjectURL(file);
+  document.getElementById("matches").replaceChildren(...result.matches.map(matchItem));
+  const milliseconds = Object.values(result.timing_ms).reduce((sum, one) => sum + one, 0);
+  say.textContent = `${result.matches.length} answers in ${milliseconds.toFixed(0)} ms, best first.`;
+  answer.hidden = false;
+  document.getElementById("answer-title").focus();
+}
+
+form.addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const button = form.querySelector("button");
+  const file = photo.files[0];
+  const body = new FormData();
+  body.append("image", file);
+  button.disabled = true;
+  say.className = "";
+  say.textContent = "Asking …";
+  try {
+    show(await fetched(`v1/localize?top_k=${form.elements.top_k.value}`, { method: "POST", body }), file);
+  } catch (error) {
+    answer.hidden = true;
+    say.className = "trouble";
+    say.textContent = `No answer: ${error.message}`;
+  } finally {
+    button.disabled = false;
+  }
+});
+
+for (const name of ["dragenter", "dragover"]) {
+  document.addEventListener(name, (event) => {
+    event.preventDefault();
+    drop.classList.add("over");
+  });
+}
+for (const name of ["dragleave", "drop"]) document.addEventListener(name, () => drop.classList.remove("over"));
+document.addEventListener("drop", (event) => {
+  event.preventDefault();
+  if (!event.dataTransfer.files.length) return;
+  photo.files = event.dataTransfer.files;
+  form.requestSubmit();
+});
+
+fetched("v1/index")
+  .then((index) => {
+    document.getElementById("index").textContent =
+      `${index.images} images in ${index.index}, model ${index.model}, verifier ${index.verifier}.`;
+  })
+  .catch((error) => {
+    say.textContent = `The service does not answer: ${error.message}`;
+  });

@@ -1,0 +1,165 @@
+"""The addresses of a service."""
+
+import asyncio
+import hmac
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import PurePath
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from vpr_dhe.errors import ImageError
+from vpr_dhe.records import GeoPosition
+from vpr_dhe.report.formats import Answer, answer_document
+from vpr_dhe.service.additions import NewImage
+from vpr_dhe.service.place_service import PlaceService
+from vpr_dhe.service.uploads import read_uploads
+
+_METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+            "multipart/form-data": {
+                "schema": {"type": "object", "properties": {"image": {"type": "string", "format": "binary"}}}
+            },
+        },
+    }
+}
+
+router = APIRouter()
+
+
+class Document(JSONResponse):
+    """JSON as the command line writes it, whatever bytes a file's name holds."""
+
+    def render(self, content: Any) -> bytes:
+        """Encode in ASCII."""
+        return json.dumps(content).encode()
+
+
+def _service(request: Request) -> PlaceService:
+    return request.app.state.service
+
+
+Service = Annotated[PlaceService, Depends(_service)]
+
+
+def _may_write(request: Request) -> None:
+    """Let pass who holds the token.
+
+    Raises:
+        HTTPException: 403 if nobody may write; 401 if the token is missing or another.
+    """
+    token: str | None = request.app.state.token
+    if token is None:
+        raise HTTPException(403, "this service does not take images; start it with VPR_DHE_TOKEN set to a secret")
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), token.encode()):
+        wanted = "a token is needed: send the header Authorization: Bearer TOKEN"
+        raise HTTPException(401, wanted, {"WWW-Authenticate": "Bearer"})
+
+
+@asynccontextmanager
+async def _in_time(service: PlaceService) -> AsyncIterator[None]:
+    timeout_s = service.limits.timeout_s
+    try:
+        async with asyncio.timeout(timeout_s):
+            yield
+    except TimeoutError:
+        raise HTTPException(503, f"no answer within {timeout_s:g} s; ask again when there is less to do") from None
+
+
+@router.post("/v1/localize", openapi_extra=_BODY)
+async def localize(
+    request: Request, service: Service, top_k: Annotated[int, Query(ge=1, le=100)] = 5, name: str = ""
+) -> Response:
+    """Find the places that one image shows; the answer is that of `vpr-dhe query --format json` for one query."""
+    with service.admission.entered():
+        uploads = await read_uploads(request, name, service.limits.timeout_s)
+        if len(uploads) > 1:
+            raise HTTPException(422, f"{len(uploads)} images; send one per request")
+        async with _in_time(service):
+            answer = await service.localize(uploads[0].content, top_k)
+    return Document(answer_document(Answer(uploads[0].name, answer)))
+
+
+@router.post("/v1/images", openapi_extra=_BODY, dependencies=[Depends(_may_write)])
+async def add_images(
+    request: Request,
+    service: Service,
+    name: str = "",
+    latitude: Annotated[float | None, Query(ge=-90, le=90)] = None,
+    longitude: Annotated[float | None, Query(ge=-180, le=180)] = None,
+) -> Response:
+    """Add images to the index; what is acknowledged stays, whatever happens to the service."""
+    if (latitude is None) != (longitude is None):
+        raise HTTPException(422, "latitude and longitude belong together; give both or neither")
+    with service.admission.entered():
+        uploads = await read_uploads(request, name, service.limits.timeout_s)
+        position = None if latitude is None or longitude is None else GeoPosition(latitude, longitude)
+        if position and len(uploads) > 1:
+            raise HTTPException(422, f"one position for {len(uploads)} images; send one image per request")
+        async with _in_time(service):
+            images = [NewImage(upload.name, upload.content, position) for upload in uploads]
+            additions = await service.add(images)
+    document = {
+        "images": [{"image": image, "id": id} for image, id in additions.ids.items()],
+        "added": additions.added,
+    }
+    return Document(document, 201 if additions.added else 200)
+
+
+@router.get("/v1/thumbnail")
+async def thumbnail(service: Service, image: str) -> Response:
+    """An indexed image, named as answers name it, as a JPEG of at most 320 pixels."""
+    with service.admission.entered():
+        try:
+            content = await service.thumbnail(image)
+        except ImageError as error:
+            raise HTTPException(404, f"the file of image {image!r} cannot be read any more") from error
+    if content is None:
+        raise HTTPException(404, f"the index holds no image {image!r}")
+    return Response(content, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=60"})
+
+
+@router.get("/v1/index")
+async def describe_index(request: Request, service: Service) -> Response:
+    """What is asked, and what may be sent."""
+    manifest, limits = service.index.manifest, service.limits
+    return Document(
+        {
+            "index": PurePath(service.index.folder).name,
+            "images": manifest.count,
+            "model": manifest.spec.model,
+            "verifier": service.verifier,
+            "rerank": service.localizer.rerank if service.localizer.places.verifies else 0,
+            "writable": request.app.state.token is not None,
+            "limits": {"body_bytes": limits.body_bytes, "pixels": limits.pixels, "queue": limits.queue},
+        }
+    )
+
+
+@router.get("/healthz")
+async def health() -> Response:
+    """Whether the process answers at all."""
+    return Document({"status": "alive"})
+
+
+@router.get("/readyz")
+async def readiness(service: Service) -> Response:
+    """Whether it takes requests."""
+    if service.admission.closed:
+        raise HTTPException(503, "the service is stopping")
+    return Document({"status": "ready"})
+
+
+@router.get("/metrics")
+async def metrics(service: Service) -> Response:
+    """Counters for Prometheus."""
+    return Response(service.metrics.text(), media_type=_METRICS_TYPE)

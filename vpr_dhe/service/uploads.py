@@ -1,0 +1,79 @@
+"""Image files in the body of a request: as they are, or as parts of a form."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+App: TypeAlias = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
+
+_FIELD = "image"
+_MOST_FILES = 64
+
+
+@dataclass(frozen=True)
+class Upload:
+    """One file; `name` is what the form calls it, or what the caller says it is called."""
+
+    name: str
+    content: bytes
+
+
+class BoundedBody:
+    """Refuses bodies above a size, before they are read where they say so, and else as they come."""
+
+    def __init__(self, app: App, limit_bytes: int) -> None:
+        self._app, self._limit_bytes = app, limit_bytes
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        """Pass a request on, its body counted."""
+        length = dict(scope.get("headers", ())).get(b"content-length", b"0")
+        announced = int(length) if length.isdigit() else 0
+        received = 0
+
+        async def bounded() -> Message:
+            nonlocal received
+            if announced > self._limit_bytes:
+                raise self._too_large()
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self._limit_bytes:
+                raise self._too_large()
+            return message
+
+        await self._app(scope, bounded if scope["type"] == "http" else receive, send)
+
+    def _too_large(self) -> HTTPException:
+        return HTTPException(413, f"the body is larger than {self._limit_bytes:,} bytes; scale the image down")
+
+
+async def read_uploads(request: Request, name: str, timeout_s: float) -> list[Upload]:
+    """Read all files of a request; `name` is that of a file that is the whole body.
+
+    Raises:
+        HTTPException: 408 if it does not arrive in time; 413 if it is too large; 422 if there is no file in it.
+    """
+    try:
+        async with asyncio.timeout(timeout_s):
+            uploads = await _read(request, name)
+    except TimeoutError:
+        raise HTTPException(408, f"the body did not arrive within {timeout_s:g} s") from None
+    if not uploads:
+        raise HTTPException(422, f"there is no image; send its bytes as the body, or a form with a file {_FIELD!r}")
+    return uploads
+
+
+async def _read(request: Request, name: str) -> list[Upload]:
+    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+        content = await request.body()
+        return [Upload(name, content)] if content else []
+    async with request.form(max_files=_MOST_FILES, max_fields=_MOST_FILES) as form:
+        files = [part for part in form.getlist(_FIELD) if isinstance(part, UploadFile)]
+        return [Upload(file.filename or name, await file.read()) for file in files]
