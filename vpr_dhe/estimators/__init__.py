@@ -14,6 +14,8 @@ from vpr_dhe.estimators.weak_alignment.estimator import NAME as WEAK_ALIGNMENT
 from vpr_dhe.estimators.weak_alignment.estimator import PSEUDO_SIAMESE_NAME as WEAK_ALIGNMENT_PSEUDO
 from vpr_dhe.estimators.weak_alignment.estimator import WeakAlignmentEstimator
 from vpr_dhe.estimators.weak_alignment.learning import WeakAlignmentSettings
+from vpr_dhe.estimators.weak_descriptor import NAME as WEAK_DESCRIPTOR
+from vpr_dhe.estimators.weak_descriptor import WeakDescriptorEstimator
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.models.network_file import NetworkFile
@@ -102,6 +104,11 @@ METHODS: dict[str, Method] = {
         Needs.images,
         usual_rerank=3,
         stops_early=True,
+    ),
+    WEAK_DESCRIPTOR: Method(
+        lambda at_hand: WeakDescriptorEstimator.from_file(at_hand.networks[WEAK_DESCRIPTOR], at_hand.device),
+        "SIFT keypoints described by a network that was trained on aligned pairs; MAGSAC++",
+        Needs.network,
     ),
 }
 

@@ -170,9 +170,7 @@ class _Level:
         patches_b = [sample_patches(self._b.pixels, frames) for frames in (moved, drawn.of_b)]
         described, (positives, negatives) = self._describe(patches_a, patches_b)
         attraction = mean_where(squared_distances(described, positives), together)
-        repulsion = mean_where(
-            below_margin(squared_distances(described, negatives), self._settings.margin), apart
-        )
+        repulsion = mean_where(below_margin(squared_distances(described, negatives), self._settings.margin), apart)
         return (attraction + repulsion) / 2
 
     def _describe(self, patches_a: Tensor, patches_b: list[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:

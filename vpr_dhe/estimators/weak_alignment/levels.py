@@ -42,15 +42,25 @@ def level_image(image: Image, side_px: int, max_octaves: float, random: np.rando
     size = image_size(image)
     shrinking = min(1.0, side_px / max(size))
     level_size = Size(*(max(_LEAST_SIDE_PX, round(shrinking * side)) for side in size))
-    pixels = cv2.resize(image, level_size, interpolation=cv2.INTER_AREA).astype(np.float32)
-    deviation = pixels.std()
-    if deviation < _LEAST_DEVIATION:
+    pixels = standardised(cv2.resize(image, level_size, interpolation=cv2.INTER_AREA))
+    if pixels is None:
         return None
-    pixels = (pixels - pixels.mean()) / deviation
     keypoints = draw_keypoints(pixels.mean(axis=2), max_octaves, random)
     if not len(keypoints.centres):
         return None
-    return LevelImage(torch.from_numpy(pixels).permute(2, 0, 1).contiguous(), Frame(size, level_size), keypoints)
+    return LevelImage(as_tensor(pixels), Frame(size, level_size), keypoints)
+
+
+def standardised(image: Image) -> Float32[np.ndarray, "height width 3"] | None:
+    """Give an image mean 0 and deviation 1, all channels together; None where it is flat."""
+    pixels = image.astype(np.float32)
+    deviation = pixels.std()
+    return None if deviation < _LEAST_DEVIATION else (pixels - pixels.mean()) / deviation
+
+
+def as_tensor(pixels: Float32[np.ndarray, "height width 3"]) -> Float[Tensor, "3 height width"]:
+    """Channels first."""
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 
 def draw_keypoints(

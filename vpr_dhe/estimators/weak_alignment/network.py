@@ -31,13 +31,12 @@ class PatchNetwork(nn.Module):
         self, patches_a: Float[Tensor, "a 3 16 16"], patches_b: Float[Tensor, "b 3 16 16"]
     ) -> tuple[Float[Tensor, "a 256"], Float[Tensor, "b 256"]]:
         """Describe patches of both images."""
-        a, b = (patches.contiguous(memory_format=torch.channels_last) for patches in (patches_a, patches_b))
-        if self.first_b is None:
-            features = self.first_a(torch.cat([a, b]))
-        else:
-            features = torch.cat([self.first_a(a), self.first_b(b)])
-        descriptors_a, descriptors_b = self.shared(features).split([len(a), len(b)])
-        return descriptors_a, descriptors_b
+        return self.describe(patches_a, second=False), self.describe(patches_b, second=True)
+
+    def describe(self, patches: Float[Tensor, "patches 3 16 16"], *, second: bool) -> Float[Tensor, "patches 256"]:
+        """Describe patches of one image: of the second, B, or of the first."""
+        first_layer = self.first_b if second and self.first_b is not None else self.first_a
+        return self.shared(first_layer(patches.contiguous(memory_format=torch.channels_last)))
 
 
 def new_network(seed: int, *, pseudo_siamese: bool) -> PatchNetwork:
