@@ -114,7 +114,7 @@ def _view(image: Image) -> View:
 
 def by_mutual_information(image_a: Image, image_b: Image) -> Float64[np.ndarray, "3 3"] | None:
     """Align by the mutual information of brightness."""
-    import SimpleITK as Itk  # noqa: N813
+    import SimpleITK as Itk
 
     fixed, moving = (
         Itk.GetImageFromArray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32))

@@ -1,4 +1,4 @@
-"""A patch descriptor that was learned on aligned pairs, on SIFT keypoints: for images of which SIFT's own are not alike.
+"""A patch descriptor learned on aligned pairs, at SIFT keypoints: for images that SIFT describes in different ways.
 
 Source: Dong et al., "Learning to Align Images using Weak Geometric Supervision", 3DV 2018 (arXiv:1808.01424), section
 on general descriptors.

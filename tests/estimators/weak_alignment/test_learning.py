@@ -16,10 +16,10 @@ from vpr_dhe.images import image_size
 from vpr_dhe.records import Frame, Size
 
 SHORT = WeakAlignmentSettings(sides_px=(64,), steps=(120,))
-SIZE = Size(160, 120)
+SIZE, WHOLE = Size(160, 120), Size(240, 200)
 
 
-def texture(seed=0, size=Size(240, 200)):
+def texture(seed=0, size=WHOLE):
     """Blobs of all sizes."""
     random = np.random.default_rng(seed)
     layers = [

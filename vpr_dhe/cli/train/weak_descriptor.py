@@ -46,7 +46,7 @@ def run(
         typer.Option(help="What the images are and their licences, for the network file. [the names of DATA]"),
     ] = None,
     batch_size: Annotated[int, typer.Option(min=2, help="Patches of each image per step and process.")] = 128,
-    learning_rate: Annotated[float, typer.Option(min=0, help="Of the descent, at its height.")] = 0.01,
+    learning_rate: Annotated[float, typer.Option(min=0, help="Of the descent, at its height.")] = 0.1,
     decay_steps: Annotated[
         int | None, typer.Option(min=1, help="Steps until the rate has sunk to a hundredth. [--steps]")
     ] = None,

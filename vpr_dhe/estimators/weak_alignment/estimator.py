@@ -23,7 +23,7 @@ class WeakAlignmentEstimator(HomographyEstimator):
 
     def __init__(
         self,
-        settings: WeakAlignmentSettings = WeakAlignmentSettings(),
+        settings: WeakAlignmentSettings,
         *,
         device: str = "cpu",
         start_progress: StartProgress = without_progress,

@@ -1,7 +1,7 @@
 """The network that learns to describe the patches of two images, and the loss it learns by."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 DIMENSION = 256
@@ -53,7 +53,7 @@ def squared_distances(
     return (a - b).square().sum(dim=-1)
 
 
-def below_margin(squares: Float[Tensor, " patches"], margin: float) -> Float[Tensor, " patches"]:
+def below_margin(squares: Float[Tensor, "*patches"], margin: float) -> Float[Tensor, "*patches"]:
     """What descriptors cost that should lie a margin apart.
 
     Source: Hadsell et al., "Dimensionality Reduction by Learning an Invariant Mapping", CVPR 2006, equation 4.
@@ -61,6 +61,6 @@ def below_margin(squares: Float[Tensor, " patches"], margin: float) -> Float[Ten
     return (margin - (squares + _LEAST_SQUARE).sqrt()).clamp(min=0).square()
 
 
-def mean_where(values: Float[Tensor, " patches"], counted: Tensor) -> Float[Tensor, ""]:
+def mean_where(values: Float[Tensor, "*patches"], counted: Bool[Tensor, "*patches"]) -> Float[Tensor, ""]:
     """The mean over some of the values, 0 where there are none."""
     return (values * counted).sum() / counted.sum().clamp(min=1)

@@ -50,7 +50,7 @@ class WeakDescriptorStageSettings:
 
     pseudo_siamese: bool = False
     batch_size: int = 128
-    learning_rate: float = 0.01
+    learning_rate: float = 0.1
     decay_steps: int = 10_000
     margin: float = 1.0
     pairs_per_round: int = 32
@@ -200,7 +200,8 @@ class WeakDescriptorStage(Stage[PatchPairs]):
         """The contrast of patches that show the same with those that do not, as far as they are within the margin."""
         of_a, of_b = self.network(batch.of_a, batch.of_b)
         attraction = squared_distances(of_a, of_b).mean()
-        squares = (of_a[:, None] - of_b).square().sum(dim=-1)
+        lengths_a, lengths_b = (descriptors.square().sum(dim=1) for descriptors in (of_a, of_b))
+        squares = (lengths_a[:, None] + lengths_b - 2 * of_a @ of_b.mT).clamp(min=0)
         costs = below_margin(squares, self._settings.margin)
         repulsion = mean_where(costs, batch.apart() & (costs.detach() > 0))
         return StepLoss(
