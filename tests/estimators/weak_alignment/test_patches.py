@@ -76,6 +76,12 @@ def test_what_patches_show_has_a_gradient_to_the_homography():
     assert torch.autograd.gradcheck(patches, (entries,), eps=1e-8, atol=1e-4, nondet_tol=1e-9)
 
 
+def test_points_that_are_no_numbers_are_survived():
+    centres = torch.tensor([[float("nan"), 3.0], [float("inf"), 1e30], [-1e38, 0.0]])
+    patches = sample_patches(torch.ones(3, 20, 20), PatchFrames(centres, torch.tensor([[1e38, float("nan")]] * 3)))
+    assert torch.equal(patches, torch.ones(3, 3, 16, 16))
+
+
 def test_keypoints_are_where_there_is_something_to_see():
     grey = np.zeros((64, 96), np.float32)
     grey[:, 48:] = 1
