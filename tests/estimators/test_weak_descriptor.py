@@ -37,7 +37,9 @@ def view(image):
 
 def untrained(pseudo_siamese=False):
     network = new_network(0, pseudo_siamese=pseudo_siamese)
-    return network_file("weak-descriptor", WeakDescriptorSettings(int(pseudo_siamese)), network, training_data="nothing")
+    return network_file(
+        "weak-descriptor", WeakDescriptorSettings(int(pseudo_siamese)), network, training_data="nothing"
+    )
 
 
 def test_even_random_weights_find_a_shift():

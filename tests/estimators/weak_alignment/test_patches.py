@@ -77,9 +77,11 @@ def test_what_patches_show_has_a_gradient_to_the_homography():
 
 
 def test_points_that_are_no_numbers_are_survived():
-    centres = torch.tensor([[float("nan"), 3.0], [float("inf"), 1e30], [-1e38, 0.0]])
-    patches = sample_patches(torch.ones(3, 20, 20), PatchFrames(centres, torch.tensor([[1e38, float("nan")]] * 3)))
-    assert torch.equal(patches, torch.ones(3, 3, 16, 16))
+    centres = torch.tensor([[float("nan"), 3.0], [float("inf"), 1e30], [-1e38, 0.0]] * 32, requires_grad=True)
+    steps = torch.tensor([[1e38, float("nan")]]).expand(len(centres), 2)
+    patches = sample_patches(torch.ones(3, 43, 64), PatchFrames(centres, steps))
+    assert torch.equal(patches, torch.ones(len(centres), 3, 16, 16))
+    patches.sum().backward()
 
 
 def test_keypoints_are_where_there_is_something_to_see():

@@ -52,7 +52,7 @@ class WeakAlignmentSettings:
 
     pseudo_siamese: bool = False
     sides_px: tuple[int, ...] = (64, 128, 256)
-    steps: tuple[int, ...] = (400, 300, 300)
+    steps: tuple[int, ...] = (250, 150, 150)
     batch_size: int = 64
     learning_rate: float = 0.01
     momentum: float = 0.9

@@ -57,7 +57,7 @@ def sample_patches(
     along, across = frames.steps[:, None, None], _turned(frames.steps)[:, None, None]
     points = frames.centres[:, None, None] + offsets[None, :, None] * along + offsets[:, None, None] * across
     size = torch.tensor([image.shape[2], image.shape[1]]).to(image)
-    # Torch reads memory that is not the image's where a point is no number, and may end the process by it.
+    # Where a point is no number, torch's gradient reads beyond the image, and ends the process (2.15, on CPUs).
     normalised = ((2 * points + 1) / size - 1).nan_to_num().clamp(-2, 2).flatten(0, 1)[None]
     sampled = grid_sample(image[None], normalised, mode="bilinear", padding_mode="border", align_corners=False)
     return sampled[0].unflatten(1, (-1, SIDE)).transpose(0, 1)
