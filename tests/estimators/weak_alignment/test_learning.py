@@ -77,6 +77,16 @@ def test_time_is_kept():
     assert sum(told) == 1_000_000
 
 
+def test_it_learns_where_gradients_are_switched_off():
+    a, b, _ = pair()
+    few = replace(SHORT, steps=(5,))
+    expected = learn_alignment(a, b, few, "cpu", nobody).homography
+    assert not np.array_equal(expected, np.eye(3))
+    for without_gradients in (torch.no_grad(), torch.inference_mode()):
+        with without_gradients:
+            assert np.array_equal(learn_alignment(a, b, few, "cpu", nobody).homography, expected)
+
+
 def test_images_that_show_nothing_have_no_homography():
     a, _, _ = pair()
     grey = np.full_like(a, 128)

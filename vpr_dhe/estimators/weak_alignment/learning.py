@@ -73,12 +73,15 @@ class Learned(NamedTuple):
     recognised: float
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def learn_alignment(
     image_a: Image, image_b: Image, settings: WeakAlignmentSettings, device: str, progress: Progress
 ) -> Learned | None:
     """Align two images that are roughly aligned; None where they show nothing, or a corner moves half the image away.
 
-    `progress` is called with the number of steps just done, `sum(settings.steps)` in all.
+    `progress` is called with the number of steps just done, `sum(settings.steps)` in all. Gradients are computed even
+    where the caller has switched them off.
     """
     random = np.random.default_rng(SEED)
     parameters = HomographyParameters(settings.homography_scale).to(device)
@@ -142,15 +145,8 @@ class _Level:
 
     def draw(self, random: np.random.Generator) -> _Draw:
         """Draw half a batch of patches of each image."""
-        a, b = (
-            image.keypoints.chosen(
-                torch.from_numpy(random.integers(len(image.keypoints.centres), size=self._settings.batch_size // 2)).to(
-                    image.pixels.device
-                )
-            )
-            for image in (self._a, self._b)
-        )
-        return _Draw(a, b)
+        half = self._settings.batch_size // 2
+        return _Draw(_some_keypoints(self._a, half, random), _some_keypoints(self._b, half, random))
 
     def step(self, drawn: _Draw, fraction: float) -> None:
         """One step down the loss, for network and homography at once."""
@@ -183,8 +179,7 @@ class _Level:
 
     def recognised_share(self, random: np.random.Generator, count: int = 256) -> float:
         """Of patches of A whose place in B is most like them, among the places of all that lie apart; 0 without any."""
-        numbers = torch.from_numpy(random.integers(len(self._a.keypoints.centres), size=count))
-        of_a = self._a.keypoints.chosen(numbers.to(self._a.pixels.device))
+        of_a = _some_keypoints(self._a, count, random)
         moved = self._moved(of_a)
         together = moved.inside(self._b.frame.input_size)
         if not together.any():
@@ -197,6 +192,11 @@ class _Level:
         distances = torch.cdist(described, places)
         others = distances.masked_fill(near, torch.inf).amin(dim=1)
         return float((distances.diagonal() < others).float().mean())
+
+
+def _some_keypoints(image: LevelImage, count: int, random: np.random.Generator) -> PatchFrames:
+    numbers = torch.from_numpy(random.integers(len(image.keypoints.centres), size=count))
+    return image.keypoints.chosen(numbers.to(image.pixels.device))
 
 
 def _lie_apart(moved: PatchFrames, of_b: PatchFrames) -> Bool[Tensor, " patches"]:
