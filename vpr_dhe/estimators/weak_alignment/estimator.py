@@ -10,6 +10,8 @@ from vpr_dhe.records import Evidence, StartProgress, without_progress
 NAME = "weak-alignment"
 PSEUDO_SIAMESE_NAME = "weak-alignment-pseudo"
 EVIDENCE = "recognised_share"
+# Where learning lost its way, fewer than a twentieth of the patches are recognised; where it did not, most are.
+_LEAST_RECOGNISED = 0.1
 
 
 class WeakAlignmentEstimator(HomographyEstimator):
@@ -32,10 +34,11 @@ class WeakAlignmentEstimator(HomographyEstimator):
         self.settings, self.device, self._start_progress = settings, device, start_progress
 
     def estimate(self, query: View, candidates: Sequence[View]) -> Homographies:
-        """Learn each pair; one that shows nothing, or was not roughly aligned, fails."""
+        """Learn each pair; one that shows nothing, or whose patches are not recognised in the end, fails."""
         learned = [self._learn(query, candidate) for candidate in candidates]
-        found = Homographies.joined([None if one is None else one.homography for one in learned])
         shares = [0.0 if one is None else one.recognised for one in learned]
+        credible = [one if share >= _LEAST_RECOGNISED else None for one, share in zip(learned, shares, strict=True)]
+        found = Homographies.joined([None if one is None else one.homography for one in credible])
         return replace(found, evidence=tuple(Evidence(EVIDENCE, share) for share in shares))
 
     def _learn(self, query: View, candidate: View) -> Learned | None:
