@@ -1,6 +1,6 @@
 """Alignment of images of two sensors that begin slightly apart, such as RGB and near infrared.
 
-    pip install SimpleITK
+    pip install "vpr-dhe[benchmarks]"
     python benchmarks/multimodal.py PAIRS --pairs 12
 
 takes pairs with known homographies out of a folder that `evaluate` reads, evenly spread. B is resampled into the frame
