@@ -44,7 +44,9 @@ class WeakAlignmentSettings:
         momentum: of the descent.
         margin: that descriptors are to lie apart whose patches show different places.
         homography_scale: see `HomographyParameters`.
-        max_homography_gradient: longer gradients of the homography's parameters are scaled down to it.
+        max_network_gradient: longer gradients of the network are scaled down to it: where every patch is as rich as
+            grass, the first ones would throw it off.
+        max_homography_gradient: the same for the homography's parameters.
         max_octaves: over how many octaves the scales of patches are spread.
         max_seconds: after which a pair is done, steps being left out evenly; None is never. What is found then
             depends on how fast the machine is.
@@ -58,6 +60,7 @@ class WeakAlignmentSettings:
     momentum: float = 0.9
     margin: float = 1.0
     homography_scale: float = 0.1
+    max_network_gradient: float = 5.0
     max_homography_gradient: float = 0.3
     max_octaves: float = 1.0
     max_seconds: float | None = None
@@ -155,6 +158,7 @@ class _Level:
             group["lr"] = rate
         self._optimizer.zero_grad()
         self.loss(drawn).backward()
+        clip_grad_norm_(self._network.parameters(), self._settings.max_network_gradient)
         clip_grad_norm_([self._parameters.values], self._settings.max_homography_gradient)
         self._optimizer.step()
 
