@@ -1,4 +1,12 @@
-"""Learning on one pair of images, from coarse to fine: what descends, on what, and for how long."""
+"""Learning on one pair of images, from coarse to fine: what descends, on what, and for how long.
+
+Tried at the coarsest level alone, on RGB and near-infrared pairs shifted by 5 and 10 % of their size:
+
+- colour aligned 11 and 7 of 13 pairs, grey 11 and 3; descriptors of unit length 8 and 4;
+- of nine pairs at 10 %, four were aligned; with twice the steps four, at 48 px two;
+- the five most difficult of them at 10 %, none or one of which was aligned, got no better by a larger homography scale,
+  by shifts before other parameters, by three short networks one after the other, or by larger patches at 96 px.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
