@@ -23,8 +23,10 @@ from vpr_dhe.records import (
     ImageRecord,
     Localization,
     RankedMatch,
+    StartProgress,
     Timing,
     Verification,
+    without_progress,
 )
 from vpr_dhe.verification import Verifier, align
 
@@ -212,18 +214,25 @@ def build_verifiers(names: Iterable[str], at_hand: Equipment) -> dict[str, Verif
 
 
 def build_aligner(
-    name: str, model: str | None = None, networks: Mapping[str, NetworkFile] | None = None, device: str = "cpu"
+    name: str,
+    model: str | None = None,
+    networks: Mapping[str, NetworkFile] | None = None,
+    device: str = "cpu",
+    *,
+    start_progress: StartProgress = without_progress,
+    max_seconds: float | None = None,
 ) -> Callable[[Image, Image], Verification]:
     """Build a function that aligns two images: by sparse keypoints, or by dense features if a model is named.
 
+    A method that takes long tells `start_progress` of each pair, and gives up after `max_seconds` what is not done.
+
     Raises:
-        VerifierError: if the method is unknown, or needs a head or a network that is not given.
+        VerifierError: if the method is unknown, needs a head or a network that is not given, or cannot stop early.
     """
-    if model is None:
-        return partial(align, verifier=Verifier(build_estimator(name, Equipment(None, networks or {}, device))))
-    extractor = load_extractor(model, device)
-    verifier = Verifier(build_estimator(name, Equipment(extractor, networks or {}, device)))
-    return partial(_align_by_features, extractor, verifier)
+    extractor = None if model is None else load_extractor(model, device)
+    at_hand = Equipment(extractor, networks or {}, device, start_progress, max_seconds)
+    verifier = Verifier(build_estimator(name, at_hand))
+    return partial(align, verifier=verifier) if extractor is None else partial(_align_by_features, extractor, verifier)
 
 
 def _align_by_features(extractor: Extractor, verifier: Verifier, query: Image, candidate: Image) -> Verification:

@@ -15,6 +15,14 @@ Image: TypeAlias = UInt8[np.ndarray, "_height _width 3"]
 Progress: TypeAlias = Callable[[int], object]
 """What long work calls with the number of images it has just dealt with."""
 
+StartProgress: TypeAlias = Callable[[str, int], Progress]
+"""What long work tells in a few words what it begins, and of how many parts; it calls the answer with parts done."""
+
+
+def without_progress(_description: str, _total: int) -> Progress:
+    """Tell nobody."""
+    return lambda _: None
+
 
 class Size(NamedTuple):
     """Width and height in pixels."""

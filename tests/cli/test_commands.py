@@ -173,6 +173,38 @@ def test_align_finds_a_known_homography(town, tmp_path):
     assert PIL.Image.open(tmp_path / "overlay.png").size == (320, 240)
 
 
+def test_align_learns_on_the_pair_within_the_time_given(town, tmp_path):
+    photo = sorted((town / "images/test/database").iterdir())[0]
+    with PIL.Image.open(photo) as image:
+        image.transform(image.size, PIL.Image.Transform.AFFINE, (1, 0, 5, 0, 1, -3)).save(tmp_path / "b.png")
+    images = (photo, tmp_path / "b.png", "--format", "json", "--device", "cpu")
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "vpr_dhe",
+            "align",
+            *map(str, images),
+            "--method",
+            "weak-alignment",
+            "--max-seconds",
+            "1",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+    # How far it comes in this time depends on the machine.
+    assert done.returncode in {0, 1}, done.stderr
+    answer = json.loads(done.stdout)
+    assert answer["method"] == "weak-alignment"
+    assert 0 <= answer["recognised_share"] <= 1
+    done = call("align", *images, "--method", "magsac", "--max-seconds", 1, expect=2)
+    assert "magsac knows no limit of time" in done.stderr
+    assert "weak-alignment" in done.stderr
+
+
 def test_align_of_images_that_share_nothing_exits_with_1(tmp_path):
     for name in ("a.png", "b.png"):
         PIL.Image.new("RGB", (100, 100), (120, 120, 120)).save(tmp_path / name)

@@ -191,6 +191,28 @@ def test_what_cannot_be_trained_is_said_in_one_sentence(run, photos, places, tmp
     assert not out.exists()
 
 
+def test_a_descriptor_of_patches_is_trained_on_pairs_and_then_aligns(run, photos, tmp_path):
+    pairs, out = tmp_path / "pairs", tmp_path / "run"
+    for side in ("a", "b"):
+        (pairs / side).mkdir(parents=True)
+        for number in range(3):
+            with PIL.Image.open(photos / f"{number}.png") as photo:
+                photo.resize((160, 160)).save(pairs / side / f"{number}.png")
+    small = ("--batch-size", 8, "--pairs-per-round", 2, "--patches-per-pair", 16, "--pseudo-siamese")
+    code, stdout, stderr = run("train", "weak-descriptor", pairs, "--out", out, *small, *TINY)
+    assert (code, f"{out}/best.safetensors" in stdout) == (0, True), stderr
+    assert "3 pairs (pixel-aligned images" in stderr
+    facts = json.loads((out / "training.json").read_text())
+    assert (facts["stage"], facts["pseudo_siamese"], facts["decay_steps"]) == ("weak-descriptor", True, 2)
+    images = (pairs / "a/1.png", pairs / "b/1.png")
+    weights = ("--weights", out / "best.safetensors", "--device", "cpu", "--format", "json")
+    code, stdout, stderr = run("align", *images, "--method", "weak-descriptor", *weights)
+    assert code in {0, 1}, stderr
+    assert json.loads(stdout)["method"] == "weak-descriptor"
+    code, _, stderr = run("align", *images, "--method", "weak-descriptor", "--device", "cpu")
+    assert (code, "vpr-dhe train weak-descriptor" in stderr) == (2, True)
+
+
 @pytest.mark.slow
 def test_a_trained_network_on_matches_verifies(photos, tmp_path):
     run = tmp_path / "run"

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from vpr_dhe.cli.common import Device, DocumentFormat, WeightsOption, pick_device, require_writable
+from vpr_dhe.cli.common import Device, DocumentFormat, WeightsOption, pick_device, require_writable, stages
 
 NAME = "align"
 
@@ -18,6 +18,9 @@ def run(
     model: Annotated[str | None, typer.Option(help="Model file, for methods that need a head.")] = None,
     weights: WeightsOption = None,
     device: Annotated[Device, typer.Option(help="Where networks run.")] = Device.auto,
+    max_seconds: Annotated[
+        float | None, typer.Option(min=1, help="Time that a method which learns on the pair may take.")
+    ] = None,
     format: Annotated[DocumentFormat, typer.Option(help="Output format.")] = DocumentFormat.table,
     overlay: Annotated[Path | None, typer.Option(help="Draw the images one over the other into this picture.")] = None,
 ) -> None:
@@ -33,10 +36,12 @@ def run(
 
     require_writable(overlay)
     a, b = decode_named(image_a), decode_named(image_b)
-    align = build_aligner(method, model, load_networks(weights or []), pick_device(device))
-    started = perf_counter()
-    found = align(a, b)
-    elapsed_ms = 1e3 * (perf_counter() - started)
+    with stages("step") as start:
+        networks, where = load_networks(weights or []), pick_device(device)
+        align = build_aligner(method, model, networks, where, start_progress=start, max_seconds=max_seconds)
+        started = perf_counter()
+        found = align(a, b)
+        elapsed_ms = 1e3 * (perf_counter() - started)
     matrix = None if found.homography is None else found.homography.tolist()
     if format is DocumentFormat.json:
         document = {"method": method, "homography": matrix, "inliers": found.inliers, "score": found.score}

@@ -74,13 +74,13 @@ def say_building(kind: str, vectors: int) -> None:
 
 
 @contextmanager
-def stages() -> Iterator[Callable[[str, int], Callable[[int], object]]]:
+def stages(unit: str = "image") -> Iterator[Callable[[str, int], Callable[[int], object]]]:
     """Progress bars one after the other: each call ends the bar before it and starts the next."""
     with ExitStack() as stack:
 
         def start(description: str, total: int) -> Callable[[int], object]:
             stack.close()
-            return stack.enter_context(progress_bar(total, description, "image")).update
+            return stack.enter_context(progress_bar(total, description, unit)).update
 
         yield start
 

@@ -3,17 +3,25 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 
 from vpr_dhe.errors import VerifierError
-from vpr_dhe.estimators import ransac_flow
 from vpr_dhe.estimators.base import HomographyEstimator
 from vpr_dhe.estimators.dhe import DheEstimator
 from vpr_dhe.estimators.dhe_lite import DheLiteEstimator
+from vpr_dhe.estimators.ransac_flow import NAME as RANSAC_FLOW
 from vpr_dhe.estimators.ransac_flow import RansacFlowEstimator
 from vpr_dhe.estimators.robust import KorniaEstimator, OpenCvEstimator, PoseLibEstimator
+from vpr_dhe.estimators.weak_alignment.estimator import NAME as WEAK_ALIGNMENT
+from vpr_dhe.estimators.weak_alignment.estimator import PSEUDO_SIAMESE_NAME as WEAK_ALIGNMENT_PSEUDO
+from vpr_dhe.estimators.weak_alignment.estimator import WeakAlignmentEstimator
+from vpr_dhe.estimators.weak_alignment.learning import WeakAlignmentSettings
+from vpr_dhe.estimators.weak_descriptor import NAME as WEAK_DESCRIPTOR
+from vpr_dhe.estimators.weak_descriptor import WeakDescriptorEstimator
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.models.network_file import NetworkFile
+from vpr_dhe.records import StartProgress, without_progress
 
 DEFAULT = "magsac"
 # Not an estimator: retrieval without verification.
@@ -31,11 +39,17 @@ class Needs(Enum):
 
 @dataclass(frozen=True)
 class Equipment:
-    """What is at hand to build methods from: the extractor of the index, networks by method, and where they run."""
+    """What is at hand to build methods from: the extractor of the index, networks by method, and where they run.
+
+    Methods that take long for a pair tell `start_progress` of it, and those that can stop early do so after
+    `max_seconds`.
+    """
 
     extractor: Extractor | None = None
     networks: Mapping[str, NetworkFile] = field(default_factory=dict)
     device: str = "cpu"
+    start_progress: StartProgress = without_progress
+    max_seconds: float | None = None
 
     @property
     def model(self) -> ModelFile | None:
@@ -47,13 +61,20 @@ class Equipment:
 class Method:
     """One way to estimate homographies.
 
-    `usual_rerank` is how many candidates a user would wait for on a CPU, where that is few.
+    `usual_rerank` is how many candidates a user would wait for on a CPU, where that is few. `stops_early` tells
+    whether it heeds `Equipment.max_seconds`.
     """
 
     build: Callable[[Equipment], HomographyEstimator]
     description: str
     needs: Needs = Needs.matches
     usual_rerank: int | None = None
+    stops_early: bool = False
+
+
+def _weak_alignment(at_hand: Equipment, *, pseudo_siamese: bool) -> WeakAlignmentEstimator:
+    settings = WeakAlignmentSettings(pseudo_siamese=pseudo_siamese, max_seconds=at_hand.max_seconds)
+    return WeakAlignmentEstimator(settings, device=at_hand.device, start_progress=at_hand.start_progress)
 
 
 METHODS: dict[str, Method] = {
@@ -72,13 +93,30 @@ METHODS: dict[str, Method] = {
         "learned weights of matches, head in the model file",
         Needs.head,
     ),
-    ransac_flow.METHOD: Method(
-        lambda at_hand: RansacFlowEstimator.from_file(
-            at_hand.networks[ransac_flow.METHOD], at_hand.extractor, at_hand.device
-        ),
+    RANSAC_FLOW: Method(
+        lambda at_hand: RansacFlowEstimator.from_file(at_hand.networks[RANSAC_FLOW], at_hand.extractor, at_hand.device),
         "RANSAC-Flow (ECCV 2020): homographies from many scales, fine flow",
         Needs.network,
         usual_rerank=10,
+    ),
+    WEAK_ALIGNMENT: Method(
+        partial(_weak_alignment, pseudo_siamese=False),
+        "descriptor and homography learned on the one pair, roughly aligned (3DV 2018)",
+        Needs.images,
+        usual_rerank=3,
+        stops_early=True,
+    ),
+    WEAK_ALIGNMENT_PSEUDO: Method(
+        partial(_weak_alignment, pseudo_siamese=True),
+        "the same for images of two sensors: a first layer for each",
+        Needs.images,
+        usual_rerank=3,
+        stops_early=True,
+    ),
+    WEAK_DESCRIPTOR: Method(
+        lambda at_hand: WeakDescriptorEstimator.from_file(at_hand.networks[WEAK_DESCRIPTOR], at_hand.device),
+        "SIFT keypoints described by a network that was trained on aligned pairs; MAGSAC++",
+        Needs.network,
     ),
 }
 
@@ -93,6 +131,9 @@ def build_estimator(name: str, at_hand: Equipment = Equipment()) -> HomographyEs
     if name not in METHODS:
         raise VerifierError(f"unknown verifier {name!r}; available: {', '.join([*METHODS, NONE])}")
     _require(name, METHODS[name].needs, at_hand)
+    if at_hand.max_seconds is not None and not METHODS[name].stops_early:
+        working = ", ".join(other for other, method in METHODS.items() if method.stops_early)
+        raise VerifierError(f"{name} knows no limit of time; leave out --max-seconds, or use one of: {working}")
     return METHODS[name].build(at_hand)
 
 

@@ -9,7 +9,7 @@ from patches import PatchExtractor, texture
 from vpr_dhe.errors import ModelError, VerifierError
 from vpr_dhe.estimators import Equipment, build_estimator
 from vpr_dhe.estimators.base import View
-from vpr_dhe.estimators.ransac_flow import METHOD, RansacFlowEstimator
+from vpr_dhe.estimators.ransac_flow import NAME, RansacFlowEstimator
 from vpr_dhe.estimators.ransac_flow.network import Fine, FineNetwork, FineSettings
 from vpr_dhe.geometry.coordinates import corners
 from vpr_dhe.geometry.homography import mean_corner_error
@@ -118,10 +118,10 @@ def test_images_that_are_not_indexed_are_described_when_they_are_seen():
 
 
 def test_is_built_from_its_network_file():
-    file = network_file(METHOD, SMALL, FineNetwork(SMALL), training_data="none")
-    assert build_estimator(METHOD, Equipment(networks={METHOD: file})).name == METHOD
+    file = network_file(NAME, SMALL, FineNetwork(SMALL), training_data="none")
+    assert build_estimator(NAME, Equipment(networks={NAME: file})).name == NAME
     with pytest.raises(VerifierError, match="vpr-dhe train ransac-flow"):
-        build_estimator(METHOD)
-    other = network_file(METHOD, FineSettings(), FineNetwork(SMALL), training_data="none")
+        build_estimator(NAME)
+    other = network_file(NAME, FineSettings(), FineNetwork(SMALL), training_data="none")
     with pytest.raises(ModelError, match="does not fit its network"):
-        build_estimator(METHOD, Equipment(networks={METHOD: other}))
+        build_estimator(NAME, Equipment(networks={NAME: other}))

@@ -5,7 +5,7 @@ import pytest
 import torch
 from patches import write_textures
 
-from vpr_dhe.estimators.ransac_flow import METHOD
+from vpr_dhe.estimators.ransac_flow import NAME
 from vpr_dhe.estimators.ransac_flow.network import FineNetwork, FineSettings
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.models.network_file import load_network
@@ -104,7 +104,7 @@ def test_an_interrupted_run_ends_like_one_that_was_not(data, tmp_path):
     for name, value in whole.state_dict().items():
         assert torch.equal(value, parts.state_dict()[name]), name
     file = load_network(result.best_model)
-    assert (file.method, file.training_data) == (METHOD, "textures")
+    assert (file.method, file.training_data) == (NAME, "textures")
     network = file.load_into(FineNetwork(file.settings_as(FineSettings)))
     assert network.settings == NETWORK
 

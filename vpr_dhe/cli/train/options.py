@@ -3,6 +3,7 @@
 A stage whose run is usually shorter, say, derives a group with another default.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -47,6 +48,11 @@ ValidationPairsOption: TypeAlias = Annotated[
 ]
 
 
+def describe_data(said: str | None, names: Sequence[str]) -> str:
+    """For the model file: what the user says of the data, or what can be said without being told."""
+    return said or f"trained by the user on {', '.join(Path(name).name for name in names)}"
+
+
 @dataclass(frozen=True)
 class DataOptions:
     """What is learned from."""
@@ -77,7 +83,7 @@ class DataOptions:
     @property
     def description(self) -> str:
         """For the model file: what the user says of the data, or what can be said without being told."""
-        return self.training_data or f"trained by the user on {', '.join(Path(name).name for name in self.data)}"
+        return describe_data(self.training_data, self.data)
 
     @property
     def only_folder(self) -> Path:

@@ -1,5 +1,5 @@
 """RANSAC-Flow, a verifier in two stages: coarse homographies from many scales, then a fine flow."""
 
-from vpr_dhe.estimators.ransac_flow.estimator import METHOD, RansacFlowEstimator, RansacFlowSettings
+from vpr_dhe.estimators.ransac_flow.estimator import NAME, RansacFlowEstimator, RansacFlowSettings
 
-__all__ = ["METHOD", "RansacFlowEstimator", "RansacFlowSettings"]
+__all__ = ["NAME", "RansacFlowEstimator", "RansacFlowSettings"]

@@ -36,7 +36,7 @@ from vpr_dhe.models.catalogue import DEFAULT
 from vpr_dhe.models.network_file import NetworkFile
 from vpr_dhe.records import DenseAlignment, Evidence, Grid, Image, Size
 
-METHOD = "ransac-flow"
+NAME = "ransac-flow"
 EVIDENCE = "matchable_area"
 SURE = 0.95
 """The matchability from which on a homography is not asked whether another one fits better."""
@@ -92,7 +92,7 @@ class RansacFlowEstimator(HomographyEstimator):
         device: where the network runs.
     """
 
-    name = METHOD
+    name = NAME
     looks_at_images = True
 
     def __init__(

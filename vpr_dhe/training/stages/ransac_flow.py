@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from vpr_dhe.estimators.ransac_flow import METHOD
+from vpr_dhe.estimators.ransac_flow import NAME
 from vpr_dhe.estimators.ransac_flow.network import MAX_FLOW_PX, FineNetwork, FineSettings
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.models.network_file import NetworkFile, network_file
@@ -123,7 +123,7 @@ class RansacFlowStage(Stage[FineBatch]):
         )
         facts = {**asdict(settings), **asdict(settings.crops), **asdict(settings.network)}
         self.facts: Mapping[str, Fact] = {
-            "stage": METHOD,
+            "stage": NAME,
             "extractor": extractor.spec.fingerprint,
             "warps": warps.description,
             "positives": positives.description,
@@ -177,7 +177,7 @@ class RansacFlowStage(Stage[FineBatch]):
 
     def model_file(self) -> NetworkFile:
         """The fine network as it is now."""
-        return network_file(METHOD, self._settings.network, self.network, training_data=self._training_data)
+        return network_file(NAME, self._settings.network, self.network, training_data=self._training_data)
 
     def _measure(self, crops: CropBatch) -> dict[str, float]:
         forward, backward = self.network(crops.source, crops.target)
