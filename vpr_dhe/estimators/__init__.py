@@ -8,6 +8,7 @@ from vpr_dhe.errors import VerifierError
 from vpr_dhe.estimators.base import HomographyEstimator
 from vpr_dhe.estimators.dhe import DheEstimator
 from vpr_dhe.estimators.dhe_lite import DheLiteEstimator
+from vpr_dhe.estimators.iterative import IterativeEstimator
 from vpr_dhe.estimators.robust import KorniaEstimator, OpenCvEstimator, PoseLibEstimator
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.models.model_file import ModelFile
@@ -69,6 +70,11 @@ METHODS: dict[str, Method] = {
         lambda at_hand: DheLiteEstimator.from_model(at_hand.model),
         "learned weights of matches, head in the model file",
         Needs.head,
+    ),
+    "iterative": Method(
+        lambda at_hand: IterativeEstimator.from_file(at_hand.networks["iterative"], at_hand.device),
+        "iterative deep homography estimation (IHN, CVPR 2022)",
+        Needs.network,
     ),
 }
 
