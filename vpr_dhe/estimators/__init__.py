@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from vpr_dhe.errors import VerifierError
+from vpr_dhe.estimators.alto import AltoEstimator
 from vpr_dhe.estimators.base import HomographyEstimator
 from vpr_dhe.estimators.dhe import DheEstimator
 from vpr_dhe.estimators.dhe_lite import DheLiteEstimator
@@ -74,6 +75,11 @@ METHODS: dict[str, Method] = {
     "iterative": Method(
         lambda at_hand: IterativeEstimator.from_file(at_hand.networks["iterative"], at_hand.device),
         "iterative deep homography estimation (IHN, CVPR 2022)",
+        Needs.network,
+    ),
+    "alto": Method(
+        lambda at_hand: AltoEstimator.from_file(at_hand.networks["alto"], at_hand.device),
+        "registration learned without labels across modalities (AltO, NeurIPS 2024)",
         Needs.network,
     ),
 }

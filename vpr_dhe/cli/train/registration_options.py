@@ -22,6 +22,13 @@ class NetworkChoice(StrEnum):
     flow = "flow"
 
 
+class EncoderChoice(StrEnum):
+    """The encoder that AltO learns beside its registration network; published: resnet34."""
+
+    resnet34 = "resnet34"
+    resnet18 = "resnet18"
+
+
 @dataclass(frozen=True)
 class RegistrationLoopOptions(LoopOptions):
     """As published, 120,000 steps."""

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from vpr_dhe.estimators.base import Homographies, HomographyEstimator, View
-from vpr_dhe.estimators.registration.base import RegistrationNetwork, homographies_of
+from vpr_dhe.estimators.registration.base import RegistrationNetwork, believable, homographies_of, is_a_view
 from vpr_dhe.estimators.registration.networks import RegistrationSettings, build_registration
-from vpr_dhe.geometry.coordinates import corners, homographies_between_originals
+from vpr_dhe.geometry.coordinates import homographies_between_originals
 from vpr_dhe.geometry.homography import is_usable
 from vpr_dhe.images import to_network_input
 from vpr_dhe.models.network_file import NetworkFile
@@ -52,12 +52,10 @@ class RegistrationEstimator(HomographyEstimator):
             for first in range(0, len(candidates), self.batch_size)
         ]
         displacements = torch.cat(found).cpu()
-        matrices = homographies_of(displacements, size)
-        valid = _is_a_view(corners(size) + displacements) & is_usable(matrices)
         frames = [Frame(view.frame.image_size, size) for view in (query, *candidates)]
-        matrices = torch.where(valid[:, None, None], matrices, torch.eye(3, dtype=torch.float64))
+        matrices = homographies_of(believable(displacements, size), size)
         between = homographies_between_originals(matrices, frames[0], frames[1:])
-        return Homographies.of(between, valid & is_usable(between))
+        return Homographies.of(between, is_a_view(displacements, size) & is_usable(between))
 
     @torch.inference_mode()
     def _displacements(self, query: Image, candidates: Sequence[Image]) -> Float[Tensor, "candidates 4 2"]:
@@ -69,10 +67,3 @@ class RegistrationEstimator(HomographyEstimator):
 
 def _squeezed_to(size: Size) -> Preprocessing:
     return Preprocessing(size.width, size.height, "bilinear", True, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-
-
-def _is_a_view(quadrilaterals: Float[Tensor, "candidates 4 2"]) -> Bool[Tensor, " candidates"]:
-    """Whether the corners turn right at each of them, as those of an image do (y points down)."""
-    edges = quadrilaterals.roll(-1, dims=1) - quadrilaterals
-    following = edges.roll(-1, dims=1)
-    return (edges[..., 0] * following[..., 1] - edges[..., 1] * following[..., 0] > 0).all(dim=1)
