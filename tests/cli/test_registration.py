@@ -43,6 +43,20 @@ def test_iterative_is_trained_and_then_aligns_and_is_evaluated(run, pairs, tmp_p
     assert (code, "iterative" in stdout) == (0, True), stderr
 
 
+def test_methods_without_labels_are_trained_and_then_align(run, pairs, tmp_path):
+    teacher = tmp_path / "sshnet/best.safetensors"
+    for method, options in (
+        ("alto", ("--encoder", "resnet18")),
+        ("sshnet", ("--transfer", "convolutional")),
+        ("sshnet-d", ("--teacher", teacher)),
+    ):
+        code, _, stderr = run("train", method, pairs, "--out", tmp_path / method, *TINY, *options)
+        assert code == 0, stderr
+        weights = tmp_path / method / "best.safetensors"
+        assert load_network(weights).training_data.startswith("trained by the user on pairs")
+        align(run, pairs, method, weights)
+
+
 def test_what_cannot_be_trained_or_used_is_said_in_one_sentence(run, pairs, tmp_path):
     def complaint(*arguments):
         code, stdout, stderr = run(*arguments)
@@ -53,5 +67,7 @@ def test_what_cannot_be_trained_or_used_is_said_in_one_sentence(run, pairs, tmp_
     out = ("--out", tmp_path / "run", "--device", "cpu")
     assert "does not exist; expected a folder of image pairs" in complaint("train", "iterative", tmp_path / "x", *out)
     assert "none of the layouts of image pairs" in complaint("train", "iterative", pairs / "a", *out)
+    assert "does not exist" in complaint("train", "sshnet-d", pairs, "--teacher", tmp_path / "x.safetensors", *out)
+    assert "holds no weights" in complaint("train", "sshnet", pairs, "--vgg", pairs / "a/000.png", *out)
     images = (pairs / "a/000.png", pairs / "b/000.png")
     assert "needs a network of its own" in complaint("align", *images, "--method", "iterative")

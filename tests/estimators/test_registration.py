@@ -13,6 +13,7 @@ from vpr_dhe.estimators.iterative import IterativeEstimator
 from vpr_dhe.estimators.registration.base import RegistrationNetwork, homographies_of, inverse_homographies_of
 from vpr_dhe.estimators.registration.iterative import LEVELS, RADIUS, CorrelationLookup, IterativeNetwork
 from vpr_dhe.estimators.registration.networks import NETWORKS, RegistrationSettings, build_registration
+from vpr_dhe.estimators.registration.transfer import build_transfer
 from vpr_dhe.geometry.coordinates import corners, resizing
 from vpr_dhe.geometry.homography import mean_corner_error, project
 from vpr_dhe.models.network_file import NetworkFile, network_file
@@ -66,6 +67,19 @@ def test_lookup_is_interpolated_relu_correlation_around_each_place():
 def test_numbers_of_parameters(settings, millions):
     count = sum(parameter.numel() for parameter in build_registration(settings).parameters())
     assert count / 1e6 == pytest.approx(millions, abs=1e-3)
+
+
+@pytest.mark.parametrize(("name", "millions"), [("swin", 6.261), ("convolutional", 0.489)])
+@torch.no_grad()
+def test_transfer_networks_repaint_whole_images(name, millions):
+    transfer = build_transfer(name, 16)
+    assert sum(parameter.numel() for parameter in transfer.parameters()) / 1e6 == pytest.approx(millions, abs=1e-3)
+    painted = transfer(random(1, 3, 48, 48))
+    assert painted.shape == (1, 3, 48, 48)
+    assert painted.min() > 0
+    assert painted.max() < 1
+    with pytest.raises(ModelError, match="unknown transfer network 'magic'; available: swin, convolutional"):
+        build_transfer("magic", 16)
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -11,6 +11,7 @@ from vpr_dhe.estimators.dhe import DheEstimator
 from vpr_dhe.estimators.dhe_lite import DheLiteEstimator
 from vpr_dhe.estimators.iterative import IterativeEstimator
 from vpr_dhe.estimators.robust import KorniaEstimator, OpenCvEstimator, PoseLibEstimator
+from vpr_dhe.estimators.sshnet import DistilledSshnetEstimator, SshnetEstimator
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.models.network_file import NetworkFile
@@ -80,6 +81,16 @@ METHODS: dict[str, Method] = {
     "alto": Method(
         lambda at_hand: AltoEstimator.from_file(at_hand.networks["alto"], at_hand.device),
         "registration learned without labels across modalities (AltO, NeurIPS 2024)",
+        Needs.network,
+    ),
+    "sshnet": Method(
+        lambda at_hand: SshnetEstimator.from_file(at_hand.networks["sshnet"], at_hand.device),
+        "repaints one modality as the other, and registers (SSHNet, 2024)",
+        Needs.network,
+    ),
+    "sshnet-d": Method(
+        lambda at_hand: DistilledSshnetEstimator.from_file(at_hand.networks["sshnet-d"], at_hand.device),
+        "registration distilled from sshnet",
         Needs.network,
     ),
 }

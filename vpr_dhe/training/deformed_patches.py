@@ -4,7 +4,7 @@ The patch of A shows what lies inside the moved corners of the middle square of 
 square itself. So displacements are evenly distributed, and each pixel of both patches lies inside its photo.
 
 Source: DeTone et al., "Deep Image Homography Estimation", 2016 (arXiv:1606.03798), section 3; AltO (Song et al.,
-NeurIPS 2024) and SSHNet (arXiv:2409.17993), section "Experiments", for 128 px patches of photos of 192 px.
+NeurIPS 2024) and SSHNet (arXiv:2409.17993) for 128 px patches of photos of 192 px.
 """
 
 from typing import NamedTuple

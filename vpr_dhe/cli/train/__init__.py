@@ -2,7 +2,7 @@
 
 import typer
 
-from vpr_dhe.cli.train import alto, descriptor, dhe, dhe_lite, iterative, joint, pretrain
+from vpr_dhe.cli.train import alto, descriptor, dhe, dhe_lite, iterative, joint, pretrain, sshnet, sshnet_d
 from vpr_dhe.cli.train.groups import with_groups
 
 app = typer.Typer(
@@ -11,5 +11,5 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-for stage in (pretrain, descriptor, dhe, dhe_lite, joint, iterative, alto):
+for stage in (pretrain, descriptor, dhe, dhe_lite, joint, iterative, alto, sshnet, sshnet_d):
     app.command(name=stage.NAME)(with_groups(stage.run))

@@ -29,6 +29,13 @@ class EncoderChoice(StrEnum):
     resnet18 = "resnet18"
 
 
+class TransferChoice(StrEnum):
+    """Which network repaints one modality as the other; published: swin."""
+
+    swin = "swin"
+    convolutional = "convolutional"
+
+
 @dataclass(frozen=True)
 class RegistrationLoopOptions(LoopOptions):
     """As published, 120,000 steps."""

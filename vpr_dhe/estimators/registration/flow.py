@@ -1,7 +1,7 @@
 """Corner displacements out of a dense optical flow: the homography that explains it best.
 
 Source: Teed and Deng, "RAFT: Recurrent All-Pairs Field Transforms for Optical Flow", ECCV 2020; AltO (Song et al.,
-NeurIPS 2024), section 4, for RAFT as a registration network.
+NeurIPS 2024) for RAFT as a registration network.
 """
 
 import torch

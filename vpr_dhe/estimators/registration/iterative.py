@@ -4,6 +4,7 @@ Source: Cao et al., "Iterative Deep Homography Estimation" (IHN), CVPR 2022.
 """
 
 from math import log2
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -40,6 +41,10 @@ class IterativeNetwork(RegistrationNetwork):
 
     def describe(self, images: Float[Tensor, "images 3 height width"]) -> list[Float[Tensor, "images _ _ _"]]:
         """The maps that are correlated, one for each scale, the coarser first."""
+        return self.encoder(2 * images - 1).described
+
+    def depths(self, images: Float[Tensor, "images 3 height width"]) -> "Depths":
+        """All that the encoder makes of images on its way to the maps that are correlated."""
         return self.encoder(2 * images - 1)
 
     def forward(
@@ -71,7 +76,7 @@ class IterativeNetwork(RegistrationNetwork):
 class CorrelationLookup:
     """All-pairs correlation of two maps, and at two resolutions of B, its values around given places.
 
-    Source: IHN, section 3.2 (ReLU of the inner products); Teed and Deng, "RAFT", ECCV 2020, section 3.2 (lookup).
+    Source: IHN (ReLU of the inner products); Teed and Deng, "RAFT", ECCV 2020, section 3.2 (lookup).
     """
 
     def __init__(
@@ -101,6 +106,13 @@ class CorrelationLookup:
         return values.view(*places.shape[:2], -1)
 
 
+class Depths(NamedTuple):
+    """Maps of the encoder's three stages, at full, half and a quarter of the side, and those that are correlated."""
+
+    hidden: list[Tensor]
+    described: list[Tensor]
+
+
 class _Encoder(nn.Module):
     """Maps of a quarter of the side, and, if `fine`, of half the side after them."""
 
@@ -113,10 +125,13 @@ class _Encoder(nn.Module):
         self.describe_coarse = nn.Conv2d(wider, 4 * width, 1)
         self.describe_fine = nn.Conv2d(width, 4 * width, 1) if fine else None
 
-    def forward(self, images: Float[Tensor, "images 3 height width"]) -> list[Float[Tensor, "images _ _ _"]]:
-        half = self.to_half(self.stem(images))
-        coarse = [self.describe_coarse(self.to_quarter(half))]
-        return coarse if self.describe_fine is None else [*coarse, self.describe_fine(half)]
+    def forward(self, images: Float[Tensor, "images 3 height width"]) -> Depths:
+        full = self.stem(images)
+        half = self.to_half(full)
+        quarter = self.to_quarter(half)
+        coarse = [self.describe_coarse(quarter)]
+        described = coarse if self.describe_fine is None else [*coarse, self.describe_fine(half)]
+        return Depths([full, half, quarter], described)
 
 
 class _Residual(nn.Module):

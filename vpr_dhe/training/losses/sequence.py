@@ -21,6 +21,6 @@ def displacement_loss(
 ) -> Float[Tensor, ""]:
     """Mean absolute error of corner displacements along x and y, in pixels, of each estimate.
 
-    Source: Cao et al., "Iterative Deep Homography Estimation", CVPR 2022, section 3.4.
+    Source: Cao et al., "Iterative Deep Homography Estimation", CVPR 2022.
     """
     return weighted_sequence([(estimate - truth).abs().mean() for estimate in estimates], decay)

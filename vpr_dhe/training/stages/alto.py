@@ -6,7 +6,7 @@ Twins, which cannot be satisfied by encoding nothing. Here one step makes both t
 reaches its own weights alone, so the second turn sees the pairs as registered before the first.
 
 Source: Song et al., "Unsupervised Homography Estimation on Multimodal Image Pair via Alternating Optimization" (AltO),
-NeurIPS 2024: sections 3.2 to 3.4 for networks and losses, 4 for AdamW, 3e-4, one cycle, batches of 16.
+NeurIPS 2024: AdamW, 3e-4, one cycle, batches of 16.
 """
 
 from collections.abc import Callable, Iterator, Mapping

@@ -1,7 +1,7 @@
 """The stage `iterative`: a registration network by the corner errors of known homographies.
 
-Source: Cao et al., "Iterative Deep Homography Estimation", CVPR 2022, sections 3.4 and 4.1: AdamW, one cycle,
-batches of 16, L1 of the displacements with weights 0.85 towards earlier iterations.
+Source: Cao et al., "Iterative Deep Homography Estimation", CVPR 2022: AdamW, one cycle, batches of 16,
+ L1 of the displacements with weights 0.85 towards earlier iterations.
 """
 
 import torch
