@@ -101,3 +101,14 @@ def test_pairs_of_a_table_are_brought_together_first(tmp_path):
     height, width = photos.a.shape[:2]
     assert 77 <= width <= 80
     assert 57 <= height <= 61
+
+
+@pytest.mark.parametrize("shift_px", [5000, 110])
+def test_pairs_that_share_next_to_nothing_are_named(tmp_path, shift_px):
+    for side in ("a", "b"):
+        PIL.Image.new("RGB", (120, 90)).save(tmp_path / f"{side}.png")
+    (tmp_path / "pairs.csv").write_text(
+        f"name,image_a,image_b,h00,h01,h02,h10,h11,h12,h20,h21,h22\nfar,a.png,b.png,1,0,{shift_px},0,1,0,0,0,1\n"
+    )
+    with pytest.raises(DatasetError, match="pair far: by its homography the images share less than 16 x 16 pixels"):
+        shared_part(read_pairs(tmp_path).pairs[0])

@@ -5,6 +5,7 @@ Source: Johnson et al., "Perceptual Losses for Real-Time Style Transfer and Supe
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -60,8 +61,8 @@ class VggLoss(PerceptualLoss):
                 f"{file} holds no weights of torchvision's vgg16: {reason[:200]}; give the file that torchvision "
                 "downloads as vgg16-397923af.pth"
             ) from error
-        layers, starts = network.features[: _VGG_ENDS[-1]], (0, *_VGG_ENDS)
-        self.blocks = nn.ModuleList(layers[start:end] for start, end in zip(starts, _VGG_ENDS, strict=False))
+        layers = list(network.features.children())
+        self.blocks = nn.ModuleList(nn.Sequential(*layers[start:end]) for start, end in pairwise((0, *_VGG_ENDS)))
         self.requires_grad_(requires_grad=False)
 
     def forward(

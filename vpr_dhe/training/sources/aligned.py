@@ -15,16 +15,15 @@ from jaxtyping import Float64
 from vpr_dhe.errors import DatasetError
 from vpr_dhe.geometry.coordinates import corners
 from vpr_dhe.geometry.homography import project
-from vpr_dhe.images import image_size
+from vpr_dhe.images import MIN_SIDE_PX, image_size
 from vpr_dhe.places.pairs import read_pairs
 from vpr_dhe.places.pairs.base import HomographyPair, PairSet
 from vpr_dhe.places.pairs.pictures import resize
 from vpr_dhe.records import Image, Size
+from vpr_dhe.training.sources import HELD_OUT
 from vpr_dhe.training.sources.base import PairSource, TrainingPair
 
 _LEARNED, _VALIDATION = "train", "val"
-# One pair of so many is kept for validation, where the folder has no such part.
-_HELD_OUT = 10
 _LEAST_CROP = 0.75
 # Halvings of the rectangle that both photos show: to a thousandth of the image.
 _SEARCH_STEPS = 10
@@ -87,7 +86,7 @@ def open_aligned(root: Path, side_px: int) -> AlignedData:
             f"{root} holds one pair; at least two are needed, one to learn from and one to validate with"
         )
     learned, kept = (
-        tuple(pair for number, pair in enumerate(pairs.pairs) if (number % _HELD_OUT == 0) is held_out)
+        tuple(pair for number, pair in enumerate(pairs.pairs) if (number % HELD_OUT == 0) is held_out)
         for held_out in (False, True)
     )
     return AlignedData(
@@ -107,7 +106,7 @@ def shared_part(pair: HomographyPair) -> Photos:
     """Bring A into the frame of B, and cut both to a rectangle that both show.
 
     Raises:
-        DatasetError: if they show nothing in common.
+        DatasetError: if they show next to nothing in common.
         ImageError: if a file cannot be read.
     """
     a, b = pair.image_a(), pair.image_b()
@@ -116,6 +115,11 @@ def shared_part(pair: HomographyPair) -> Photos:
         return Photos(a, b)
     warped = cv2.warpPerspective(a, pair.homography, size).astype(np.uint8, copy=False)
     left, top, right, bottom = _shared_rectangle(pair, image_size(a), size)
+    if min(right - left, bottom - top) < MIN_SIDE_PX:
+        raise DatasetError(
+            f"pair {pair.name}: by its homography the images share less than {MIN_SIDE_PX} x {MIN_SIDE_PX} pixels; "
+            "correct it, or leave the pair out"
+        )
     return Photos(warped[top:bottom, left:right], b[top:bottom, left:right])
 
 
@@ -123,8 +127,8 @@ def _shared_rectangle(pair: HomographyPair, size_a: Size, size_b: Size) -> tuple
     """The largest rectangle of B's aspect, around the middle of what both show, that A shows to its corners."""
     of_a, of_b = project(torch.from_numpy(pair.homography), corners(size_a)), corners(size_b)
     area, shared = cv2.intersectConvexConvex(of_a.float().numpy(), of_b.float().numpy())
-    if area < 1:
-        raise DatasetError(f"pair {pair.name}: by its homography the images show nothing in common; correct it")
+    if area == 0:
+        return 0, 0, 0, 0
     middle = shared.reshape(-1, 2).mean(axis=0)
     inside, outside = 0.0, 1.0
     for _ in range(_SEARCH_STEPS):

@@ -117,12 +117,12 @@ def _frozen(network: nn.Module) -> Iterator[None]:
     """What is computed here has no gradient to the network's weights, though it may to its input."""
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     for parameter in trained:
-        parameter.requires_grad_(requires_grad=False)
+        parameter.requires_grad = False
     try:
         yield
     finally:
         for parameter in trained:
-            parameter.requires_grad_(requires_grad=True)
+            parameter.requires_grad = True
 
 
 def _halves(maps: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
