@@ -66,6 +66,20 @@ def test_each_loss_reaches_its_own_network_alone(data):
     assert reached(trained.network) == {"transfer", "registration"}
 
 
+def test_in_half_precision_neither_loss_reaches_further(data):
+    """Casts of weights are kept for a step, and might carry gradients along."""
+    found = []
+    for whole in (True, False):
+        trained = stage(data).train()
+        batch = trained.batches.batch(Turn(0, 0, 1))
+        torch.manual_seed(0)
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = trained(batch).loss if whole else trained.registration_loss(batch)
+        loss.backward()
+        found.append([parameter.grad for parameter in trained.network.registration.parameters()])
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+
+
 def test_labels_are_not_looked_at(data):
     trained = stage(data).eval()
     batch = trained.batches.batch(Turn(0, 0, 1))

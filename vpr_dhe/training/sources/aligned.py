@@ -4,6 +4,7 @@ Where pairs have a homography that is not the identity, A is brought into the fr
 rectangle of the middle of what both show is taken, in the aspect of B.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -72,27 +73,26 @@ def open_aligned(root: Path, side_px: int) -> AlignedData:
     Raises:
         DatasetError: if a folder is missing or holds no image pairs, or too few.
     """
-    parts = [root / name for name in (_LEARNED, _VALIDATION)]
-    if all(part.is_dir() for part in parts):
-        learned, kept = (read_pairs(part) for part in parts)
+    learned, kept = _read_parts(root)
+    return AlignedData(
+        AlignedPhotos(learned, side_px, varied=True),
+        AlignedPhotos(kept, side_px, varied=False),
+    )
+
+
+def _read_parts(root: Path) -> tuple[PairSet, PairSet]:
+    """The pairs to learn from, and those to validate with."""
+    if all((root / name).is_dir() for name in (_LEARNED, _VALIDATION)):
         name = root.resolve().name
-        return AlignedData(
-            AlignedPhotos(_named(learned, f"{name}/{_LEARNED}"), side_px, varied=True),
-            AlignedPhotos(_named(kept, f"{name}/{_VALIDATION}"), side_px, varied=False),
-        )
-    pairs = read_pairs(root)
-    if len(pairs.pairs) < 2:
+        learned, kept = (replace(read_pairs(root / part), name=f"{name}/{part}") for part in (_LEARNED, _VALIDATION))
+        return learned, kept
+    whole = read_pairs(root)
+    if len(whole.pairs) < 2:
         raise DatasetError(
             f"{root} holds one pair; at least two are needed, one to learn from and one to validate with"
         )
-    learned, kept = (
-        tuple(pair for number, pair in enumerate(pairs.pairs) if (number % HELD_OUT == 0) is held_out)
-        for held_out in (False, True)
-    )
-    return AlignedData(
-        AlignedPhotos(PairSet(pairs.name, pairs.protocol, learned), side_px, varied=True),
-        AlignedPhotos(PairSet(pairs.name, pairs.protocol, kept), side_px, varied=False),
-    )
+    others = tuple(pair for number, pair in enumerate(whole.pairs) if number % HELD_OUT)
+    return replace(whole, pairs=others), replace(whole, pairs=whole.pairs[::HELD_OUT])
 
 
 class Photos(NamedTuple):
@@ -153,7 +153,3 @@ def _some_part(photos: Photos, random: np.random.Generator) -> Photos:
     top, left = int(random.integers(height - part_height + 1)), int(random.integers(width - part_width + 1))
     step = -1 if random.random() < 0.5 else 1
     return Photos(*(photo[top : top + part_height, left : left + part_width][:, ::step] for photo in photos))
-
-
-def _named(pairs: PairSet, name: str) -> PairSet:
-    return PairSet(name, pairs.protocol, pairs.pairs)
