@@ -4,7 +4,6 @@ Source: DeTone et al., "Deep Image Homography Estimation", 2016 (arXiv:1606.0379
 VGG-like network.
 """
 
-import timm
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -17,6 +16,8 @@ class DirectNetwork(RegistrationNetwork):
     """A ResNet-34 of six input channels and eight outputs, in units of the largest displacement it is trained on."""
 
     def __init__(self, side_px: int = 128) -> None:
+        import timm
+
         super().__init__()
         self.size, self._unit_px = Size(side_px, side_px), side_px / 4
         self.regressor: nn.Module = timm.create_model("resnet34", pretrained=False, in_chans=6, num_classes=8)

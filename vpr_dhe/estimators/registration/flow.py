@@ -7,7 +7,6 @@ NeurIPS 2024) for RAFT as a registration network.
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torchvision.models.optical_flow import raft_small
 
 from vpr_dhe.estimators.registration.base import RegistrationNetwork
 from vpr_dhe.geometry.coordinates import corners
@@ -29,6 +28,8 @@ class FlowNetwork(RegistrationNetwork):
     """
 
     def __init__(self, side_px: int = 128, iterations: int = 6) -> None:
+        from torchvision.models.optical_flow import raft_small
+
         super().__init__()
         self.size, self._iterations = Size(side_px, side_px), iterations
         self.raft = raft_small(weights=None)

@@ -12,7 +12,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pixel_shuffle
-from torchvision.models.swin_transformer import PatchMerging, SwinTransformerBlock
 
 from vpr_dhe.errors import ModelError
 
@@ -26,6 +25,8 @@ class SwinUnet(nn.Module):
     """A U-Net of shifted-window transformers; `width` channels at full size, twice as many at each level below."""
 
     def __init__(self, width: int) -> None:
+        from torchvision.models.swin_transformer import PatchMerging
+
         super().__init__()
         widths = [width * 2**level for level in range(len(_BLOCKS))]
         self.embed = nn.Conv2d(3, width, 1)
@@ -66,6 +67,8 @@ class _PatchExpanding(nn.Module):
 
 def _swin_level(channels: int, heads: int, blocks: int) -> nn.Sequential:
     """Blocks whose windows are shifted by half their side, every other one."""
+    from torchvision.models.swin_transformer import SwinTransformerBlock
+
     shifts = [0 if block % 2 == 0 else _WINDOW // 2 for block in range(blocks)]
     return nn.Sequential(
         *(SwinTransformerBlock(channels, heads, [_WINDOW, _WINDOW], [shift, shift]) for shift in shifts)
