@@ -4,6 +4,7 @@ A method that needs a network of its own is tested with a small one of random we
 """
 
 from dataclasses import replace
+from functools import partial
 
 import cv2
 import numpy as np
@@ -13,6 +14,8 @@ import torch
 from vpr_dhe.estimators import METHODS, Equipment, Needs, build_estimator
 from vpr_dhe.estimators.base import HomographyEstimator, View
 from vpr_dhe.estimators.ransac_flow.network import FineNetwork, FineSettings
+from vpr_dhe.estimators.registration.networks import RegistrationSettings, build_registration
+from vpr_dhe.estimators.sshnet import SshnetNetwork, SshnetSettings
 from vpr_dhe.estimators.weak_alignment.network import new_network
 from vpr_dhe.estimators.weak_descriptor import WeakDescriptorSettings
 from vpr_dhe.images import image_size
@@ -30,12 +33,27 @@ def weak_descriptor() -> NetworkFile:
 
 def ransac_flow() -> NetworkFile:
     settings = FineSettings(8, 8, 16, 16, 16, 16)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return network_file("ransac-flow", settings, FineNetwork(settings), training_data="nothing")
+    return network_file("ransac-flow", settings, FineNetwork(settings), training_data="nothing")
 
 
-NETWORKS = {"weak-descriptor": weak_descriptor, "ransac-flow": ransac_flow}
+def registration(method: str) -> NetworkFile:
+    settings = RegistrationSettings("iterative", side_px=32, width=8, iterations=2)
+    return network_file(method, settings, build_registration(settings), training_data="nothing")
+
+
+def sshnet() -> NetworkFile:
+    settings = SshnetSettings("iterative", side_px=32, width=8, iterations=2, transfer="unet", transfer_width=4)
+    return network_file("sshnet", settings, SshnetNetwork(settings), training_data="nothing")
+
+
+NETWORKS = {
+    "weak-descriptor": weak_descriptor,
+    "ransac-flow": ransac_flow,
+    "iterative": partial(registration, "iterative"),
+    "alto": partial(registration, "alto"),
+    "sshnet": sshnet,
+    "sshnet-d": partial(registration, "sshnet-d"),
+}
 
 
 def short(estimator: HomographyEstimator) -> HomographyEstimator:
@@ -47,7 +65,9 @@ def short(estimator: HomographyEstimator) -> HomographyEstimator:
 
 @pytest.fixture(params=FROM_IMAGES)
 def estimator(request) -> HomographyEstimator:
-    networks = {request.param: NETWORKS[request.param]()} if request.param in NETWORKS else {}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        networks = {request.param: NETWORKS[request.param]()} if request.param in NETWORKS else {}
     return short(build_estimator(request.param, Equipment(networks=networks)))
 
 

@@ -6,17 +6,16 @@ from enum import Enum
 from functools import partial
 
 from vpr_dhe.errors import VerifierError
+from vpr_dhe.estimators.alto import AltoEstimator
 from vpr_dhe.estimators.base import HomographyEstimator
 from vpr_dhe.estimators.dhe import DheEstimator
 from vpr_dhe.estimators.dhe_lite import DheLiteEstimator
-from vpr_dhe.estimators.ransac_flow import NAME as RANSAC_FLOW
+from vpr_dhe.estimators.iterative import IterativeEstimator
 from vpr_dhe.estimators.ransac_flow import RansacFlowEstimator
 from vpr_dhe.estimators.robust import KorniaEstimator, OpenCvEstimator, PoseLibEstimator
-from vpr_dhe.estimators.weak_alignment.estimator import NAME as WEAK_ALIGNMENT
-from vpr_dhe.estimators.weak_alignment.estimator import PSEUDO_SIAMESE_NAME as WEAK_ALIGNMENT_PSEUDO
+from vpr_dhe.estimators.sshnet import DistilledSshnetEstimator, SshnetEstimator
 from vpr_dhe.estimators.weak_alignment.estimator import WeakAlignmentEstimator
 from vpr_dhe.estimators.weak_alignment.learning import WeakAlignmentSettings
-from vpr_dhe.estimators.weak_descriptor import NAME as WEAK_DESCRIPTOR
 from vpr_dhe.estimators.weak_descriptor import WeakDescriptorEstimator
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.models.model_file import ModelFile
@@ -93,29 +92,51 @@ METHODS: dict[str, Method] = {
         "learned weights of matches, head in the model file",
         Needs.head,
     ),
-    RANSAC_FLOW: Method(
-        lambda at_hand: RansacFlowEstimator.from_file(at_hand.networks[RANSAC_FLOW], at_hand.extractor, at_hand.device),
+    "ransac-flow": Method(
+        lambda at_hand: RansacFlowEstimator.from_file(
+            at_hand.networks["ransac-flow"], at_hand.extractor, at_hand.device
+        ),
         "RANSAC-Flow (ECCV 2020): homographies from many scales, fine flow",
         Needs.network,
         usual_rerank=10,
     ),
-    WEAK_ALIGNMENT: Method(
+    "weak-alignment": Method(
         partial(_weak_alignment, pseudo_siamese=False),
         "descriptor and homography learned on the one pair, roughly aligned (3DV 2018)",
         Needs.images,
         usual_rerank=3,
         stops_early=True,
     ),
-    WEAK_ALIGNMENT_PSEUDO: Method(
+    "weak-alignment-pseudo": Method(
         partial(_weak_alignment, pseudo_siamese=True),
         "the same for images of two sensors: a first layer for each",
         Needs.images,
         usual_rerank=3,
         stops_early=True,
     ),
-    WEAK_DESCRIPTOR: Method(
-        lambda at_hand: WeakDescriptorEstimator.from_file(at_hand.networks[WEAK_DESCRIPTOR], at_hand.device),
+    "weak-descriptor": Method(
+        lambda at_hand: WeakDescriptorEstimator.from_file(at_hand.networks["weak-descriptor"], at_hand.device),
         "SIFT keypoints described by a network that was trained on aligned pairs; MAGSAC++",
+        Needs.network,
+    ),
+    "iterative": Method(
+        lambda at_hand: IterativeEstimator.from_file(at_hand.networks["iterative"], at_hand.device),
+        "iterative deep homography estimation (IHN, CVPR 2022)",
+        Needs.network,
+    ),
+    "alto": Method(
+        lambda at_hand: AltoEstimator.from_file(at_hand.networks["alto"], at_hand.device),
+        "registration learned without labels across modalities (AltO, NeurIPS 2024)",
+        Needs.network,
+    ),
+    "sshnet": Method(
+        lambda at_hand: SshnetEstimator.from_file(at_hand.networks["sshnet"], at_hand.device),
+        "repaints one modality as the other, and registers (SSHNet, 2024)",
+        Needs.network,
+    ),
+    "sshnet-d": Method(
+        lambda at_hand: DistilledSshnetEstimator.from_file(at_hand.networks["sshnet-d"], at_hand.device),
+        "registration distilled from sshnet",
         Needs.network,
     ),
 }

@@ -66,7 +66,12 @@ class NetworkFile:
             ModelError: if they are of another network.
         """
         try:
-            network.load_state_dict({name: value.float() for name, value in self.tensors.items()})
+            network.load_state_dict(
+                {
+                    name: value.float() if value.is_floating_point() else value  # batches are counted in integers
+                    for name, value in self.tensors.items()
+                }
+            )
         except RuntimeError as error:
             reason = " ".join(str(error).split())
             raise ModelError(

@@ -2,7 +2,19 @@
 
 import typer
 
-from vpr_dhe.cli.train import descriptor, dhe, dhe_lite, joint, pretrain, ransac_flow, weak_descriptor
+from vpr_dhe.cli.train import (
+    alto,
+    descriptor,
+    dhe,
+    dhe_lite,
+    iterative,
+    joint,
+    pretrain,
+    ransac_flow,
+    sshnet,
+    sshnet_d,
+    weak_descriptor,
+)
 from vpr_dhe.cli.train.groups import with_groups
 
 app = typer.Typer(
@@ -11,5 +23,18 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-for stage in (pretrain, descriptor, dhe, dhe_lite, joint, ransac_flow, weak_descriptor):
+_STAGES = (
+    pretrain,
+    descriptor,
+    dhe,
+    dhe_lite,
+    joint,
+    ransac_flow,
+    weak_descriptor,
+    iterative,
+    alto,
+    sshnet,
+    sshnet_d,
+)
+for stage in _STAGES:
     app.command(name=stage.NAME)(with_groups(stage.run))

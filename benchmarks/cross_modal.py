@@ -1,0 +1,193 @@
+"""How far off homographies between two modalities are: the mean corner error on pairs that nobody learned from.
+
+    python datasets/split_pairs.py DATA --out parts/NAME
+    python benchmarks/cross_modal.py parts/NAME... --weights run/best.safetensors...
+
+takes the part `test` of each folder, deforms its pairs as training does (patches of 128 px of photos of 192 px, corners
+moved by up to 32 px along each axis), once for each seed, and writes `benchmarks/results/cross_modal.md` and
+`cross_modal.json`. Every network is measured on every data set, whatever it learned from. A pair on which a method
+fails counts as if it had been left unmoved, so that nobody gains by failing.
+"""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from statistics import fmean, median, pstdev
+
+import cv2
+import numpy as np
+import torch
+from accuracy import RESULTS
+from measuring import write_result
+
+from vpr_dhe.estimators import Equipment, build_estimator
+from vpr_dhe.estimators.base import HomographyEstimator, View
+from vpr_dhe.estimators.registration.base import homographies_of, is_a_view
+from vpr_dhe.evaluation.pair_runs import Aligner, AlignmentResult, evaluate_pairs
+from vpr_dhe.geometry.coordinates import corners
+from vpr_dhe.geometry.homography import project
+from vpr_dhe.images import image_size
+from vpr_dhe.localizer import build_aligner
+from vpr_dhe.models.network_file import load_network
+from vpr_dhe.places.pairs import read_pairs
+from vpr_dhe.places.pairs.base import HomographyPair, PairSet
+from vpr_dhe.records import NOT_VERIFIED, Frame, Image, Size, Verification
+from vpr_dhe.training.deformed_patches import PatchBatches, photo_side_px
+from vpr_dhe.training.sources.aligned import AlignedPhotos
+from vpr_dhe.training.sources.base import Draws
+
+SIDE_PX = 128
+UNMOVED = "identity"
+_NO_POINTS = np.empty((0, 2))
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method on one data set; `mace_px` is by seed, the median over all seeds."""
+
+    dataset: str
+    pairs: int
+    method: str
+    learned_from: str
+    mace_px: tuple[float, ...]
+    median_px: float
+    failed: int
+    median_ms: float
+
+
+def deformed_pairs(root: Path, seed: int) -> PairSet:
+    """The test pairs of a folder, each deformed once."""
+    source = AlignedPhotos(read_pairs(root / "test"), photo_side_px(SIDE_PX), varied=False)
+    batches, size = PatchBatches(Draws(source, seed), SIDE_PX, 1), Size(SIDE_PX, SIDE_PX)
+    pairs = []
+    for number in range(len(source)):
+        batch = batches.of(range(number, number + 1))
+        image_a, image_b = (_image(patches[0].numpy()) for patches in (batch.patches_a, batch.patches_b))
+        matrix = homographies_of(batch.displacements[0].double(), size).numpy()
+        pairs.append(HomographyPair(str(number), "", partial(_same, image_a), partial(_same, image_b), matrix))
+    return PairSet(root.resolve().name, f"patches of {SIDE_PX} px, seed {seed}", tuple(pairs))
+
+
+def _same(image: Image) -> Image:
+    return image
+
+
+def _image(pixels: np.ndarray) -> Image:
+    return np.rint(255 * pixels.transpose(1, 2, 0)).astype(np.uint8)
+
+
+def unmoved(*_: Image) -> Verification:
+    """What is right where nothing moved."""
+    return Verification(np.eye(3), 0.0, _NO_POINTS, _NO_POINTS)
+
+
+def photometric(image_a: Image, image_b: Image) -> Verification:
+    """Maximise the correlation of grey values from no motion on (OpenCV's ECC, Evangelidis and Psarakis, PAMI 2008)."""
+    greys = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (image_a, image_b)]
+    criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 200, 1e-6)
+    try:
+        _, found = cv2.findTransformECC(
+            greys[0], greys[1], np.eye(3, dtype=np.float32), cv2.MOTION_HOMOGRAPHY, criteria, None, 5
+        )
+    except cv2.error:  # it did not converge
+        return NOT_VERIFIED
+    matrix = torch.from_numpy(found / found[2, 2]).double()
+    square = corners(image_size(image_a))
+    if not is_a_view(project(matrix, square) - square, image_size(image_a)):
+        return NOT_VERIFIED
+    return Verification(matrix.numpy(), 0.0, _NO_POINTS, _NO_POINTS)
+
+
+def by_network(estimator: HomographyEstimator, image_a: Image, image_b: Image) -> Verification:
+    """What an estimator says that looks at images alone."""
+    views = [View(Frame(image_size(image), image_size(image)), partial(_same, image)) for image in (image_a, image_b)]
+    found = estimator.estimate(views[0], views[1:])
+    if not found.valid[0]:
+        return NOT_VERIFIED
+    return Verification(found.matrices[0].numpy(), 0.0, _NO_POINTS, _NO_POINTS)
+
+
+def aligners_of(weights: Sequence[Path], device: str) -> tuple[dict[str, Aligner], dict[str, str]]:
+    """Methods by name, and from what those that learned did so; networks are told apart by their files' folders."""
+    aligners: dict[str, Aligner] = {
+        UNMOVED: unmoved,
+        "SIFT, magsac": build_aligner("magsac"),
+        "photometric (ECC)": photometric,
+    }
+    learned_from = {}
+    for path in weights:
+        file = load_network(path)
+        estimator = build_estimator(file.method, Equipment(networks={file.method: file}, device=device))
+        name = f"{file.method} ({path.resolve().parent.name})"
+        aligners[name] = partial(by_network, estimator)
+        learned_from[name] = file.training_data
+    return aligners, learned_from
+
+
+def measure(root: Path, seeds: Sequence[int], aligners: Mapping[str, Aligner], known: Mapping[str, str]) -> list[Row]:
+    """All methods on one data set."""
+    by_seed = []
+    for seed in seeds:
+        pairs = deformed_pairs(root, seed)
+        by_seed.append({result.method: result for result in evaluate_pairs(pairs, aligners).methods})
+    return [
+        _row(pairs, method, known.get(method, ""), [(run[method], run[UNMOVED]) for run in by_seed])
+        for method in aligners
+    ]
+
+
+def _row(
+    pairs: PairSet, method: str, learned_from: str, runs: Sequence[tuple[AlignmentResult, AlignmentResult]]
+) -> Row:
+    errors_px = [
+        [
+            pair.corner_error_px if np.isfinite(pair.corner_error_px) else start.corner_error_px
+            for pair, start in zip(run.pairs, unmoved_run.pairs, strict=True)
+        ]
+        for run, unmoved_run in runs
+    ]
+    return Row(
+        dataset=pairs.name,
+        pairs=len(pairs.pairs),
+        method=method,
+        learned_from=learned_from,
+        mace_px=tuple(fmean(errors) for errors in errors_px),
+        median_px=median(error for errors in errors_px for error in errors),
+        failed=sum(run.overall.failed for run, _ in runs),
+        median_ms=median(run.median_ms for run, _ in runs),
+    )
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """All in one table."""
+    header = ["data set", "pairs", "method", "learned from", "MACE px", "over seeds", "median px", "failed", "ms/pair"]
+    lines = [header, ["---"] * len(header)]
+    for row in rows:
+        scores = [f"{fmean(row.mace_px):.2f}", f"± {pstdev(row.mace_px):.2f}", f"{row.median_px:.2f}"]
+        ends = [f"{row.failed} of {row.pairs * len(row.mace_px)}", f"{row.median_ms:.0f}"]
+        lines.append([row.dataset, str(row.pairs), row.method, row.learned_from, *scores, *ends])
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("parts", type=Path, nargs="+", help="folders that datasets/split_pairs.py made")
+    parser.add_argument("--weights", type=Path, nargs="*", default=[], help="network files")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
+    arguments = parser.parse_args()
+    aligners, learned_from = aligners_of(arguments.weights, arguments.device)
+    rows = [row for root in arguments.parts for row in measure(root, arguments.seeds, aligners, learned_from)]
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    print(table := markdown(rows))
+    (arguments.out / "cross_modal.md").write_text(f"{table}\n")
+    document = {"seeds": arguments.seeds, "rows": [asdict(row) for row in rows]}
+    write_result(arguments.out / "cross_modal.json", "cross_modal", document)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""From aligned image pairs to a network that `align`, `query` and `evaluate` use, through the program itself."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from vpr_dhe.models.network_file import load_network
+
+sys.path.append(str(Path(__file__).parents[1] / "training"))
+from aligned_folder import write_aligned_pairs
+
+TINY = ("--steps", 1, "--batch-size", 2, "--validation-pairs", 1, "--device", "cpu", "--width", 8, "--iterations", 1)
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    write_aligned_pairs(tmp_path / "pairs", 4)
+    return tmp_path / "pairs"
+
+
+def align(run, pairs, method, weights):
+    images = (pairs / "a/000.png", pairs / "b/001.png")
+    code, stdout, stderr = run("align", *images, "--method", method, "--weights", weights, "--format", "json")
+    document = json.loads(stdout)
+    assert document["method"] == method
+    # After a step, a network may still fold an image over; that is no homography, and said so.
+    assert (code == 0) == (document["homography"] is not None), stderr
+    return document
+
+
+def test_iterative_is_trained_and_then_aligns_and_is_evaluated(run, pairs, tmp_path):
+    out = tmp_path / "run"
+    code, stdout, stderr = run("train", "iterative", pairs, "--out", out, *TINY, "--training-data", "textures, CC0")
+    assert (code, f"{out}/best.safetensors" in stdout) == (0, True), stderr
+    assert "to learn from: 3 pairs of pairs; to validate with: 1 pairs of pairs" in stderr
+    file = load_network(out / "best.safetensors")
+    assert (file.method, file.training_data, file.settings["width"]) == ("iterative", "textures, CC0", 8)
+    align(run, pairs, "iterative", out / "best.safetensors")
+    weights = ("--verifier", "magsac,iterative", "--weights", out / "best.safetensors", "--device", "cpu")
+    code, stdout, stderr = run("evaluate", pairs, *weights)
+    assert (code, "iterative" in stdout) == (0, True), stderr
+
+
+def test_methods_without_labels_are_trained_and_then_align(run, pairs, tmp_path):
+    teacher = tmp_path / "sshnet/best.safetensors"
+    for method, options in (
+        ("alto", ("--encoder", "resnet18")),
+        ("sshnet", ("--transfer", "convolutional")),
+        ("sshnet-d", ("--teacher", teacher)),
+    ):
+        code, _, stderr = run("train", method, pairs, "--out", tmp_path / method, *TINY, *options)
+        assert code == 0, stderr
+        weights = tmp_path / method / "best.safetensors"
+        assert load_network(weights).training_data.startswith("trained by the user on pairs")
+        align(run, pairs, method, weights)
+
+
+def test_what_cannot_be_trained_or_used_is_said_in_one_sentence(run, pairs, tmp_path):
+    def complaint(*arguments):
+        code, stdout, stderr = run(*arguments)
+        assert (code, stdout) == (2, "")
+        assert "Traceback" not in stderr
+        return stderr.splitlines()[-1]
+
+    out = ("--out", tmp_path / "run", "--device", "cpu")
+    assert "does not exist; expected a folder of image pairs" in complaint("train", "iterative", tmp_path / "x", *out)
+    assert "none of the layouts of image pairs" in complaint("train", "iterative", pairs / "a", *out)
+    assert "does not exist" in complaint("train", "sshnet-d", pairs, "--teacher", tmp_path / "x.safetensors", *out)
+    assert "holds no weights" in complaint("train", "sshnet", pairs, "--vgg", pairs / "a/000.png", *out)
+    images = (pairs / "a/000.png", pairs / "b/000.png")
+    assert "needs a network of its own" in complaint("align", *images, "--method", "iterative")

@@ -1,0 +1,73 @@
+"""Parts of a pair set, by name alone."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from vpr_dhe.places.pairs import read_pairs
+
+sys.path.append(str(Path(__file__).parents[2] / "datasets"))
+import split_pairs
+
+
+@pytest.fixture
+def split(monkeypatch, capsys):
+    """Run the script in this process; returns exit code and stderr."""
+
+    def call(*arguments):
+        monkeypatch.setattr("sys.argv", ["split_pairs.py", *map(str, arguments)])
+        code = split_pairs.main()
+        return code, capsys.readouterr().err
+
+    return call
+
+
+def write_images(folder, names):
+    folder.mkdir(parents=True)
+    for name in names:
+        PIL.Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(folder / name)
+
+
+def parts(folder):
+    return {part: {pair.name for pair in read_pairs(folder / part).pairs} for part in ("train", "val", "test")}
+
+
+def test_folders_are_split_and_a_pair_more_moves_no_other(split, tmp_path):
+    names = [f"{number:02}.png" for number in range(30)]
+    for count in (29, 30):
+        for side in ("a", "b"):
+            write_images(tmp_path / f"data{count}" / side, names[:count])
+        assert split(tmp_path / f"data{count}", "--out", tmp_path / f"out{count}") == (0, "")
+    fewer, more = parts(tmp_path / "out29"), parts(tmp_path / "out30")
+    assert sum(map(len, more.values())) == 30
+    assert len(set.union(*more.values())) == 30
+    assert all(fewer[part] <= more[part] for part in more)
+    assert len(more["train"]) > len(more["test"]) > 0
+    assert (tmp_path / "out30/train/a").is_dir()
+    assert next((tmp_path / "out30/train/a").iterdir()).is_symlink()
+
+
+def test_tables_are_split_with_their_rows(split, tmp_path):
+    names = [f"{number:02}.png" for number in range(30)]
+    write_images(tmp_path / "data", names)
+    rows = [f"{name},{name},1,0,{number},0,1,0,0,0,1" for number, name in enumerate(names)]
+    header = "image_a,image_b,h00,h01,h02,h10,h11,h12,h20,h21,h22"
+    (tmp_path / "data/pairs.csv").write_text("\n".join([header, *rows]) + "\n")
+    assert split(tmp_path / "data", "--out", tmp_path / "out") == (0, "")
+    assert sum(map(len, parts(tmp_path / "out").values())) == 30
+    pair = read_pairs(tmp_path / "out/train").pairs[0]
+    assert pair.homography[0, 2] == int(pair.name[:2])
+
+
+def test_what_cannot_be_split_is_said_in_one_sentence(split, tmp_path):
+    write_images(tmp_path / "photos", ["a.png"])
+    for arguments, said in (
+        ((tmp_path / "photos", "--out", tmp_path / "out"), "neither folders a and b nor pairs.csv"),
+        ((tmp_path / "photos", "--out", tmp_path), "exists already"),
+    ):
+        code, complaint = split(*arguments)
+        assert code == 2
+        assert said in complaint

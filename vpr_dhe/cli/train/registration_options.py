@@ -1,0 +1,113 @@
+"""Options that the stages of registration networks share."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vpr_dhe.cli.train.options import LoopOptions, StepsOption, ValidationPairsOption
+
+if TYPE_CHECKING:
+    from vpr_dhe.estimators.registration.networks import RegistrationSettings
+    from vpr_dhe.training.sources.aligned import AlignedData
+
+
+class NetworkChoice(StrEnum):
+    """Which network registers the images."""
+
+    iterative = "iterative"
+    direct = "direct"
+    flow = "flow"
+
+
+class EncoderChoice(StrEnum):
+    """The encoder that AltO learns beside its registration network; published: resnet34."""
+
+    resnet34 = "resnet34"
+    resnet18 = "resnet18"
+
+
+class TransferChoice(StrEnum):
+    """Which network repaints one modality as the other; published: swin."""
+
+    swin = "swin"
+    convolutional = "convolutional"
+
+
+@dataclass(frozen=True)
+class RegistrationLoopOptions(LoopOptions):
+    """As published, 120,000 steps."""
+
+    steps: StepsOption = 120_000
+
+
+@dataclass(frozen=True)
+class AlignedDataOptions:
+    """What is learned from."""
+
+    data: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder of pairs: folders a and b of aligned images, or pairs.csv; its parts train and val, if it "
+            "has them."
+        ),
+    ]
+    training_data: Annotated[
+        str | None,
+        typer.Option(help="What the images are and their licences, for the network file. [the name of DATA]"),
+    ] = None
+    validation_pairs: ValidationPairsOption = 64
+
+    @property
+    def description(self) -> str:
+        """For the network file: what the user says of the data, or what can be said without being told."""
+        return self.training_data or f"trained by the user on {self.data.resolve().name}"
+
+    def open(self, network: "RegistrationSettings") -> "AlignedData":
+        """Open the pairs at the size that a network learns from, and say which they are.
+
+        Raises:
+            DatasetError: if there are none.
+        """
+        from vpr_dhe.cli.common import say
+        from vpr_dhe.training.deformed_patches import photo_side_px
+        from vpr_dhe.training.sources.aligned import open_aligned
+
+        opened = open_aligned(self.data, photo_side_px(network.side_px))
+        say(f"to learn from: {opened.learned.description}; to validate with: {opened.validation.description}")
+        return opened
+
+
+@dataclass(frozen=True)
+class IterativeNetworkOptions:
+    """The shape of the iterative network."""
+
+    iterations: Annotated[int, typer.Option(min=1, help="Corrections of the estimate.")] = 6
+    scales: Annotated[int, typer.Option(min=1, max=2, help="With 2, more corrections on finer features.")] = 1
+    width: Annotated[int, typer.Option(min=8, help="Channels of the first layers, a multiple of 8; published: 64.")] = (
+        64
+    )
+
+    def settings(self) -> "RegistrationSettings":
+        """The shape as the network is built from it."""
+        from vpr_dhe.estimators.registration.networks import RegistrationSettings
+
+        return RegistrationSettings(width=self.width, iterations=self.iterations, scales=self.scales)
+
+
+@dataclass(frozen=True)
+class RegistrationNetworkOptions(IterativeNetworkOptions):
+    """Which network, and the shape of the iterative one."""
+
+    network: Annotated[
+        NetworkChoice,
+        typer.Option(help="iterative; direct regression by a ResNet-34; or RAFT and a homography of its flow."),
+    ] = NetworkChoice.iterative
+
+    def settings(self) -> "RegistrationSettings":
+        """The network as it is built."""
+        from dataclasses import replace
+
+        return replace(super().settings(), network=self.network.value)

@@ -1,0 +1,53 @@
+"""`vpr-dhe train sshnet`: a network that repaints one modality as the other, and one that registers, without labels."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vpr_dhe.cli.train.registration_options import (
+    AlignedDataOptions,
+    IterativeNetworkOptions,
+    RegistrationLoopOptions,
+    TransferChoice,
+)
+from vpr_dhe.cli.train.running import train_stage
+
+NAME = "sshnet"
+
+
+def run(
+    data: AlignedDataOptions,
+    network: IterativeNetworkOptions,
+    loop: RegistrationLoopOptions,
+    transfer: Annotated[
+        TransferChoice, typer.Option(help="Network that repaints: a U-Net of Swin transformers or of convolutions.")
+    ] = TransferChoice.swin,
+    vgg: Annotated[
+        Path | None,
+        typer.Option(
+            help="Torchvision's weights of VGG-16, for the perceptual loss. [the registration's own features]"
+        ),
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pairs per step and process.")] = 16,
+    learning_rate: Annotated[float, typer.Option(min=0, help="Of AdamW, at its highest.")] = 4e-4,
+) -> None:
+    """Train the networks of the verifier sshnet on image pairs of two modalities, without labels."""
+    from dataclasses import asdict
+
+    from vpr_dhe.estimators.sshnet import SshnetSettings
+    from vpr_dhe.training.stages.registration import RegistrationTraining
+    from vpr_dhe.training.stages.sshnet import SshnetStage
+
+    where = loop.pick_device()
+    shape = SshnetSettings(**asdict(network.settings()), transfer=transfer.value)
+    settings = RegistrationTraining(
+        steps=loop.steps,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        decay=0.8,
+        seed=loop.seed,
+        validation_pairs=data.validation_pairs,
+    )
+    stage = SshnetStage(shape, data.open(shape), settings, training_data=data.description, vgg=vgg)
+    train_stage(stage, loop, where)

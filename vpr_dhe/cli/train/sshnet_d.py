@@ -1,0 +1,43 @@
+"""`vpr-dhe train sshnet-d`: a registration network that imitates a trained sshnet."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vpr_dhe.cli.train.registration_options import (
+    AlignedDataOptions,
+    RegistrationLoopOptions,
+    RegistrationNetworkOptions,
+)
+from vpr_dhe.cli.train.running import train_stage
+
+NAME = "sshnet-d"
+
+
+def run(
+    data: AlignedDataOptions,
+    network: RegistrationNetworkOptions,
+    loop: RegistrationLoopOptions,
+    teacher: Annotated[Path, typer.Option(help="Network file that `vpr-dhe train sshnet` made.")],
+    batch_size: Annotated[int, typer.Option(min=1, help="Pairs per step and process.")] = 16,
+    learning_rate: Annotated[float, typer.Option(min=0, help="Of AdamW, at its highest.")] = 4e-4,
+) -> None:
+    """Train the network of the verifier sshnet-d on image pairs of two modalities, by what sshnet says of them."""
+    from vpr_dhe.models.network_file import load_network
+    from vpr_dhe.training.stages.registration import RegistrationTraining
+    from vpr_dhe.training.stages.sshnet_d import DistilledSshnetStage
+
+    where = loop.pick_device()
+    shape = network.settings()
+    settings = RegistrationTraining(
+        steps=loop.steps,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        decay=0.8,
+        seed=loop.seed,
+        validation_pairs=data.validation_pairs,
+    )
+    taught = load_network(teacher)
+    stage = DistilledSshnetStage(shape, data.open(shape), settings, training_data=data.description, teacher=taught)
+    train_stage(stage, loop, where)

@@ -1,0 +1,1 @@
+"""Networks that register two small images, and what is shared by the estimators made of them."""

@@ -1,0 +1,118 @@
+"""Networks that repaint an image as another camera, or a map maker, would show the scene, pixel by pixel.
+
+Source: Cao et al., "Swin-Unet: Unet-like Pure Transformer for Medical Image Segmentation", ECCV Workshops 2022; SSHNet
+(arXiv:2409.17993) for dimension 16, blocks 2-2-2-2-6, heads 2-4-8-16-32 and windows of 8. Its patches are
+single pixels here, so that the fifth level of a 128 px image is one window.
+"""
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import interpolate, pixel_shuffle
+
+from vpr_dhe.errors import ModelError
+
+_WINDOW = 8
+_BLOCKS = (2, 2, 2, 2, 6)
+_HEADS = (2, 4, 8, 16, 32)
+_CONVOLUTIONAL_LEVELS = 4
+
+
+class SwinUnet(nn.Module):
+    """A U-Net of shifted-window transformers; `width` channels at full size, twice as many at each level below."""
+
+    def __init__(self, width: int) -> None:
+        from torchvision.models.swin_transformer import PatchMerging
+
+        super().__init__()
+        widths = [width * 2**level for level in range(len(_BLOCKS))]
+        self.embed = nn.Conv2d(3, width, 1)
+        self.down = nn.ModuleList(_swin_level(*level) for level in zip(widths, _HEADS, _BLOCKS, strict=True))
+        self.merge = nn.ModuleList(PatchMerging(channels) for channels in widths[:-1])
+        self.expand = nn.ModuleList(_PatchExpanding(channels) for channels in widths[1:])
+        self.join = nn.ModuleList(nn.Linear(2 * channels, channels) for channels in widths[:-1])
+        above = zip(widths[:-1], _HEADS[:-1], _BLOCKS[:-1], strict=True)
+        self.up = nn.ModuleList(_swin_level(*level) for level in above)
+        self.paint = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 3))
+
+    def forward(self, images: Float[Tensor, "images 3 height width"]) -> Float[Tensor, "images 3 height width"]:
+        """Repaint RGB images in [0, 1]."""
+        tokens, passed = self.embed(2 * images - 1).permute(0, 2, 3, 1), []
+        for level, blocks in enumerate(self.down):
+            tokens = blocks(tokens)
+            if level < len(self.merge):
+                passed.append(tokens)
+                tokens = self.merge[level](tokens)
+        for level in reversed(range(len(self.up))):
+            tokens = self.join[level](torch.cat([self.expand[level](tokens), passed[level]], dim=3))
+            tokens = self.up[level](tokens)
+        return self.paint(tokens).permute(0, 3, 1, 2).sigmoid()
+
+
+class _PatchExpanding(nn.Module):
+    """The inverse of merging: each token becomes 2 x 2 of half the channels."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.linear, self.norm = nn.Linear(channels, 2 * channels), nn.LayerNorm(channels // 2)
+
+    def forward(
+        self, tokens: Float[Tensor, "images rows columns channels"]
+    ) -> Float[Tensor, "images twice_rows twice_columns half_channels"]:
+        return self.norm(pixel_shuffle(self.linear(tokens).permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1))
+
+
+def _swin_level(channels: int, heads: int, blocks: int) -> nn.Sequential:
+    """Blocks whose windows are shifted by half their side, every other one."""
+    from torchvision.models.swin_transformer import SwinTransformerBlock
+
+    shifts = [0 if block % 2 == 0 else _WINDOW // 2 for block in range(blocks)]
+    return nn.Sequential(
+        *(SwinTransformerBlock(channels, heads, [_WINDOW, _WINDOW], [shift, shift]) for shift in shifts)
+    )
+
+
+class ConvolutionalUnet(nn.Module):
+    """A small U-Net of convolutions; `width` channels at full size, twice as many at each level below."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        widths = [width * 2**level for level in range(_CONVOLUTIONAL_LEVELS)]
+        self.down = nn.ModuleList(_convolutions(*level) for level in zip([3, *widths], widths, strict=False))
+        self.up = nn.ModuleList(_convolutions(above + below, above) for above, below in pairwise(widths))
+        self.paint = nn.Conv2d(width, 3, 1)
+
+    def forward(self, images: Float[Tensor, "images 3 height width"]) -> Float[Tensor, "images 3 height width"]:
+        """Repaint RGB images in [0, 1]."""
+        maps, passed = 2 * images - 1, []
+        for level, layers in enumerate(self.down):
+            maps = layers(maps if level == 0 else nn.functional.max_pool2d(maps, 2))
+            passed.append(maps)
+        for level in reversed(range(len(self.up))):
+            larger = interpolate(maps, passed[level].shape[2:], mode="bilinear", align_corners=False)
+            maps = self.up[level](torch.cat([larger, passed[level]], dim=1))
+        return self.paint(maps).sigmoid()
+
+
+def _convolutions(channels: int, out: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for first in (channels, out):
+        layers += [nn.Conv2d(first, out, 3, padding=1), nn.InstanceNorm2d(out, affine=True), nn.ReLU()]
+    return nn.Sequential(*layers)
+
+
+TRANSFERS: dict[str, Callable[[int], nn.Module]] = {"swin": SwinUnet, "convolutional": ConvolutionalUnet}
+
+
+def build_transfer(name: str, width: int) -> nn.Module:
+    """Build a network with random weights.
+
+    Raises:
+        ModelError: if there is none of this name.
+    """
+    if name not in TRANSFERS:
+        raise ModelError(f"unknown transfer network {name!r}; available: {', '.join(TRANSFERS)}")
+    return TRANSFERS[name](width)

@@ -1,0 +1,52 @@
+"""Images seen through homographies, as batched, differentiable tensor operations."""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Float64
+from torch import Tensor
+from torch.nn.functional import grid_sample
+
+from vpr_dhe.geometry.homography import project
+from vpr_dhe.records import Size
+
+
+def pixel_centres(size: Size) -> Float64[Tensor, "pixels 2"]:
+    """All pixels (x, y) of an image, row-major."""
+    x = torch.arange(size.width, dtype=torch.float64)
+    y = torch.arange(size.height, dtype=torch.float64)
+    return torch.stack([x.repeat(size.height), y.repeat_interleave(size.width)], dim=1)
+
+
+def warp(
+    images: Float[Tensor, "batch channels height width"],
+    homographies: Float64[Tensor, "batch 3 3"],
+    size: Size,
+    beyond: Literal["zeros", "border", "reflection"] = "zeros",
+) -> Float[Tensor, "batch channels warped_height warped_width"]:
+    """Make images of another size: pixel x of the result is, bilinearly, what lies at H * x in the image.
+
+    The gradient reaches images and homographies. `beyond` says what lies outside an image: nothing, its last pixels,
+    or its mirror image.
+    """
+    height, width = images.shape[-2:]
+    source = project(homographies, pixel_centres(size).to(images.device))
+    sides = torch.tensor([width, height], dtype=torch.float64, device=images.device)
+    # grid_sample counts from -1 to 1 between the outer edges of the outermost pixels.
+    grid = ((2 * source + 1) / sides - 1).view(-1, size.height, size.width, 2)
+    return grid_sample(images, grid.to(images.dtype), mode="bilinear", padding_mode=beyond, align_corners=False)
+
+
+def lands_inside(
+    homographies: Float64[Tensor, "batch 3 3"], size: Size, target: Size
+) -> Bool[Tensor, "batch height width"]:
+    """Which pixels x of an image of `size` have H * x inside an image of size `target`.
+
+    What lies beyond the horizon, seen from the middle of the image, is outside wherever the arithmetic puts it.
+    """
+    points = pixel_centres(size).to(homographies.device)
+    mapped = project(homographies, points)
+    limits = torch.tensor([target.width - 1.0, target.height - 1.0], dtype=torch.float64, device=mapped.device)
+    depth = points @ homographies[:, 2, :2, None] + homographies[:, 2, 2, None, None]
+    near = depth.squeeze(-1) * depth.mean(dim=1) > 0
+    return (((mapped >= 0) & (mapped <= limits)).all(dim=-1) & near).view(-1, size.height, size.width)

@@ -1,0 +1,44 @@
+"""Barlow Twins: two views agree where each channel correlates with itself across them, and with no other channel.
+
+Source: Zbontar et al., "Barlow Twins: Self-Supervised Learning via Redundancy Reduction", ICML 2021; AltO (Song et al.,
+"Unsupervised Homography Estimation on Multimodal Image Pair via Alternating Optimization", NeurIPS 2024) for both uses.
+"""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+REDUNDANCY_WEIGHT = 0.005
+# Keeps a channel without contrast from being divided by nothing.
+_LEAST_VARIANCE = 1e-5
+
+
+def barlow_twins(
+    a: Float[Tensor, "sets samples channels"],
+    b: Float[Tensor, "sets samples channels"],
+    counted: Bool[Tensor, "sets samples"] | None = None,
+) -> Float[Tensor, " sets"]:
+    """Distance of the cross-correlation of channels from the identity, for each set of samples.
+
+    Channels are standardised over the samples that count, of which N give C = A^T B / (N - 1); the loss is the sum of
+    (C_ii - 1)^2 and of 0.005 C_ij^2. A set of fewer than two samples costs nothing.
+    """
+    weights = torch.ones_like(a[..., :1]) if counted is None else counted.unsqueeze(2).to(a)
+    freedom = (weights.sum(dim=1, keepdim=True) - 1).clamp(min=1)
+    correlation = (_standardised(a, weights, freedom).mT @ _standardised(b, weights, freedom)) / freedom
+    on_diagonal = correlation.diagonal(dim1=1, dim2=2)
+    off_diagonal = correlation.square().sum(dim=(1, 2)) - on_diagonal.square().sum(dim=1)
+    loss = (on_diagonal - 1).square().sum(dim=1) + REDUNDANCY_WEIGHT * off_diagonal
+    return torch.where(weights.sum(dim=(1, 2)) < 2, 0.0, loss)
+
+
+def _standardised(
+    values: Float[Tensor, "sets samples channels"],
+    weights: Float[Tensor, "sets samples 1"],
+    freedom: Float[Tensor, "sets 1 1"],
+) -> Float[Tensor, "sets samples channels"]:
+    """To mean 0 and variance 1 over the samples that count; the others become 0."""
+    mean = (values * weights).sum(dim=1, keepdim=True) / (freedom + 1)
+    centred = (values - mean) * weights
+    variance = centred.square().sum(dim=1, keepdim=True) / freedom
+    return centred * (variance + _LEAST_VARIANCE).rsqrt()

@@ -1,0 +1,152 @@
+"""The stage `alto`: a registration network without labels, beside an encoder that learns what modalities share.
+
+Two losses take turns: in one, the encoder stays as it is and the registration network brings the encoded images
+together; in the other, the registration stays as it is and the encoder learns to see its pairs alike. Both are Barlow
+Twins, which cannot be satisfied by encoding nothing. Here one step makes both turns at once, each on a graph that
+reaches its own weights alone, so the second turn sees the pairs as registered before the first.
+
+Source: Song et al., "Unsupervised Homography Estimation on Multimodal Image Pair via Alternating Optimization" (AltO),
+NeurIPS 2024: AdamW, 3e-4, one cycle, batches of 16.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import timm
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.functional import avg_pool2d
+
+from vpr_dhe.estimators.alto import AltoEstimator
+from vpr_dhe.estimators.registration.base import believable, inverse_homographies_of
+from vpr_dhe.estimators.registration.networks import RegistrationSettings, build_registration
+from vpr_dhe.geometry.warping import lands_inside, warp
+from vpr_dhe.models.network_file import NetworkFile, network_file
+from vpr_dhe.training.deformed_patches import PatchBatch
+from vpr_dhe.training.losses.barlow_twins import barlow_twins
+from vpr_dhe.training.losses.sequence import weighted_sequence
+from vpr_dhe.training.sources.aligned import AlignedData
+from vpr_dhe.training.stages.base import Fact, StepLoss
+from vpr_dhe.training.stages.registration import RegistrationStage, RegistrationTraining
+
+_CELL_PX = 4
+
+
+@dataclass(frozen=True)
+class EncoderSettings:
+    """The ResNet, of timm, whose first layers encode; published: ResNet-34."""
+
+    encoder: str = "resnet34"
+
+
+class Encoder(nn.Module):
+    """A ResNet to its second layer, without its max-pooling: 128 channels on cells of 4 x 4 pixels."""
+
+    def __init__(self, resnet: nn.Module) -> None:
+        super().__init__()
+        parts: Any = resnet
+        self.layers = nn.Sequential(parts.conv1, parts.bn1, parts.act1, parts.layer1, parts.layer2)
+
+    def forward(self, images: Float[Tensor, "images 3 height width"]) -> Float[Tensor, "images channels rows columns"]:
+        """Encode RGB images in [0, 1]."""
+        return self.layers(2 * images - 1)
+
+
+class Projector(nn.Module):
+    """The ResNet's third layer and an average over the image: a vector of 256."""
+
+    def __init__(self, resnet: nn.Module) -> None:
+        super().__init__()
+        parts: Any = resnet
+        self.layer: nn.Module = parts.layer3
+
+    def forward(self, maps: Float[Tensor, "images channels rows columns"]) -> Float[Tensor, "images dimension"]:
+        """Project maps."""
+        return self.layer(maps).mean(dim=(2, 3))
+
+
+class AltoStage(RegistrationStage):
+    """Trains without labels; the other arguments are those of `RegistrationStage`."""
+
+    def __init__(
+        self,
+        network: RegistrationSettings,
+        data: AlignedData,
+        settings: RegistrationTraining,
+        *,
+        training_data: str,
+        encoder: EncoderSettings = EncoderSettings(),
+    ) -> None:
+        super().__init__(AltoEstimator.name, network, data, settings, training_data=training_data)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.seed)
+            self.network = build_registration(network)
+            resnet = timm.create_model(encoder.encoder, pretrained=False)
+            self.encoder, self.projector = Encoder(resnet), Projector(resnet)
+        self.facts: Mapping[str, Fact] = {**self.facts, **asdict(encoder)}
+
+    def forward(self, batch: PatchBatch) -> StepLoss:
+        """Both turns; the labels of the batch are not looked at."""
+        estimates = self.network(batch.patches_a, batch.patches_b)
+        geometry = self.geometry_loss(batch, estimates)
+        modality = self.modality_loss(batch, estimates[-1].detach())
+        error_px = (estimates[-1] - batch.displacements).abs().mean().detach()
+        scalars = {"geometry": geometry.detach(), "modality": modality.detach(), "last_l1_px": error_px}
+        return StepLoss(geometry + modality, scalars)
+
+    def geometry_loss(self, batch: PatchBatch, estimates: list[Float[Tensor, "pairs 4 2"]]) -> Float[Tensor, ""]:
+        """Barlow Twins over the positions of each pair, after each iteration, for the registration network alone."""
+        with _frozen(self.encoder) as encode:
+            maps_b = encode(batch.patches_b)
+            losses = []
+            for estimate in estimates:
+                warped, inside = self._brought_to_b(batch, estimate)
+                losses.append(barlow_twins(_samples(encode(warped)), _samples(maps_b), inside.flatten(1)).mean())
+        return weighted_sequence(losses, self.settings.decay)
+
+    def modality_loss(self, batch: PatchBatch, estimate: Float[Tensor, "pairs 4 2"]) -> Float[Tensor, ""]:
+        """Barlow Twins over the batch, on vectors of whole images, for encoder and projector alone."""
+        warped, inside = self._brought_to_b(batch, estimate)
+        shown = inside.repeat_interleave(_CELL_PX, dim=1).repeat_interleave(_CELL_PX, dim=2).unsqueeze(1)
+        images = torch.cat([warped, batch.patches_b]) * torch.cat([shown, shown])
+        vectors = self.projector(self.encoder(images)).float()
+        return barlow_twins(*(part.unsqueeze(0) for part in vectors.chunk(2))).mean()
+
+    def _brought_to_b(
+        self, batch: PatchBatch, estimate: Float[Tensor, "pairs 4 2"]
+    ) -> tuple[Float[Tensor, "pairs 3 height width"], Bool[Tensor, "pairs rows columns"]]:
+        """A in the frame of B, and the cells of B that A covers."""
+        size = self.network.size
+        back = inverse_homographies_of(believable(estimate, size), size)
+        inside = lands_inside(back.detach(), size, size).float().unsqueeze(1)
+        return warp(batch.patches_a, back, size, beyond="border"), avg_pool2d(inside, _CELL_PX).squeeze(1) == 1
+
+    def estimate(self, batch: PatchBatch) -> Float[Tensor, "pairs 4 2"]:
+        """The last iteration's."""
+        return self.network(batch.patches_a, batch.patches_b)[-1]
+
+    def model_file(self) -> NetworkFile:
+        """The registration network as it is now."""
+        return network_file(self.name, self.shape, self.network, training_data=self.training_data)
+
+
+@contextmanager
+def _frozen(encoder: Encoder) -> Iterator[Callable[[Tensor], Tensor]]:
+    """The encoder as a function of images alone: it learns nothing, and its batch statistics stay as they are."""
+    # Copies of the buffers, because the other turn changes them before the gradients of this one are taken.
+    weights = {name: value.detach() for name, value in encoder.named_parameters()}
+    statistics = {name: value.clone() for name, value in encoder.named_buffers()}
+    was_training = encoder.training
+    encoder.eval()
+    try:
+        yield lambda images: functional_call(encoder, {**weights, **statistics}, images)
+    finally:
+        encoder.train(was_training)
+
+
+def _samples(maps: Float[Tensor, "pairs channels rows columns"]) -> Float[Tensor, "pairs cells channels"]:
+    return maps.float().flatten(2).mT
