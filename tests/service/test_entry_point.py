@@ -1,5 +1,6 @@
 """`python -m vpr_dhe serve` over real connections: answers, signals, kills, and a user's mistakes."""
 
+import http.client
 import io
 import json
 import os
@@ -12,7 +13,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 import httpx
@@ -63,20 +63,12 @@ def served(index: Path, *options: object) -> Iterator[tuple[subprocess.Popen[str
             process.kill()
 
 
-def in_background(ask) -> tuple[threading.Thread, list]:
-    answers: list = []
-    thread = threading.Thread(target=lambda: answers.append(ask()))
-    thread.start()
-    return thread, answers
-
-
 def test_it_answers_as_the_command_line_does_and_ends_in_order(index, tmp_path):
     query = tmp_path / "query.jpg"
     query.write_bytes(photo(3))
     command = [sys.executable, "-m", "vpr_dhe", "query", str(index), str(query), "--format", "json"]
     by_command = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    # The first of a batch waits a second for others: time to send a signal before it is answered.
-    with served(index, "--max-body-mb", 1, "--batch-wait-ms", 1000) as (process, client):
+    with served(index, "--max-body-mb", 1) as (process, client):
         answer = client.post("/v1/localize", files={"image": query.open("rb")}).json()
         [told] = json.loads(by_command.communicate()[0])["queries"]
         assert answer["matches"] == told["matches"]
@@ -87,16 +79,20 @@ def test_it_answers_as_the_command_line_does_and_ends_in_order(index, tmp_path):
             refused = client.post("/v1/localize", content=body)
             assert (refused.status_code, list(refused.json())) == (status, ["error"])
 
-        address = client.base_url
-        thread, answers = in_background(lambda: httpx.post(f"{address}/v1/localize", content=photo(2), timeout=60))
+        # Half of a photo is let in, and the other half comes when the service has been told to stop.
+        slow = http.client.HTTPConnection(client.base_url.host, client.base_url.port or 80, timeout=120)
+        slow.putrequest("POST", "/v1/localize")
+        slow.putheader("Content-Length", str(len(photo(2))))
+        slow.endheaders(photo(2)[:1000])
         while "vpr_dhe_queue_requests 1.0" not in client.get("/metrics").text:
             time.sleep(0.01)
         process.send_signal(signal.SIGTERM)
         late = client.post("/v1/localize", content=photo(1))
         assert (late.status_code, "stopping" in late.json()["error"]) == (503, True)
-        thread.join()
-        assert answers[0].json()["matches"][0]["image"] == "2.jpg"
-        assert process.wait(30) == 0
+        slow.send(photo(2)[1000:])
+        assert json.loads(slow.getresponse().read())["matches"][0]["image"] == "2.jpg"
+        slow.close()
+        assert process.wait(60) == 0
         assert "Traceback" not in process.stderr.read()
 
 
@@ -114,7 +110,8 @@ def test_what_was_acknowledged_survives_a_kill(index):
                 acknowledged.append((name, content))
             address = client.base_url
             unheard = {"params": {"name": f"unheard-{life}.jpg"}, "headers": ALLOWED, "timeout": 60}
-            thread, _ = in_background(partial(_silently, address, unheard))
+            thread = threading.Thread(target=_silently, args=(address, unheard))
+            thread.start()
             process.kill()
             thread.join()
     with served(index) as (_, client):
