@@ -17,7 +17,7 @@ each over four resolutions.
 import argparse
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from math import cos, pi, sin
+from math import cos, isfinite, pi, sin
 from pathlib import Path
 from statistics import median
 from time import perf_counter, process_time
@@ -180,6 +180,11 @@ def _summary(outcomes: Sequence[Outcome]) -> str:
     return f"{aligned} of {len(errors)}, {median(errors):.4f}"
 
 
+def _as_json(outcome: Outcome) -> dict[str, object]:
+    """An outcome; JSON knows no infinite error."""
+    return asdict(outcome) | {"error": outcome.error if isfinite(outcome.error) else None}
+
+
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -204,7 +209,7 @@ def main() -> None:
         write_result(
             arguments.out / "multimodal.json",
             "multimodal",
-            result | {"outcomes": [asdict(outcome) for outcome in outcomes]},
+            result | {"outcomes": [_as_json(outcome) for outcome in outcomes]},
         )
     print(table)
 
