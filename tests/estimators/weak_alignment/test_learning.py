@@ -50,7 +50,7 @@ def test_a_small_warp_is_found(pseudo_siamese):
     found = learn_alignment(a, b, replace(SHORT, pseudo_siamese=pseudo_siamese), "cpu", nobody)
     start = corner_error_px(np.eye(3), truth, SIZE)
     assert start > 4
-    assert corner_error_px(found.homography, truth, SIZE) < start / 3
+    assert corner_error_px(found.homography, truth, SIZE) < start / 2
     assert found.recognised > 0.5
 
 
