@@ -56,7 +56,8 @@ def test_phases_add_terms():
     assert float(found.matchability) == pytest.approx(0.75, abs=1e-5)
     totals = [float(found.total(phase)) for phase in (Phase.reconstruction, Phase.cycle, Phase.matchability)]
     assert totals[1] - totals[0] == pytest.approx(float(found.cycle), rel=1e-4)
-    assert totals[2] - totals[1] == pytest.approx(0.01 * float(found.matchability), rel=1e-3)
+    assert totals[2] - totals[1] == pytest.approx(0.5 * float(found.matchability), rel=1e-3)
+    assert float(found.total(Phase.matchability, 0.01)) - totals[1] == pytest.approx(0.0075, abs=1e-4)
 
 
 def test_matchability_learns_where_images_do_not_agree():

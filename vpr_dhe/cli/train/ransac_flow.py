@@ -21,6 +21,10 @@ def run(
     matchability_from: Annotated[int, typer.Option(min=0, help="Step from which matchability is learned.")] = 40_000,
     batch_size: Annotated[int, typer.Option(min=1, help="Pairs per step and process.")] = 16,
     learning_rate: Annotated[float, typer.Option(min=0, help="Of Adam.")] = 2e-4,
+    matchability_weight: Annotated[
+        float,
+        typer.Option(min=0, help="What the other terms of a pixel may cost that is worth matching; 0.01 in the paper."),
+    ] = 0.5,
     image_px: Annotated[int, typer.Option(min=64, help="Shorter side that images are resized to.")] = 240,
     crop_px: Annotated[int, typer.Option(min=64, help="Side of the crops of them, a multiple of 8.")] = 224,
     min_inliers: Annotated[int, typer.Option(min=4, help="Pairs that align coarsely with fewer are left out.")] = 16,
@@ -48,6 +52,7 @@ def run(
         matchability_from=matchability_from,
         batch_size=batch_size,
         learning_rate=learning_rate,
+        matchability_weight=matchability_weight,
         crops=CropSettings(image_px=image_px, crop_px=crop_px, min_inliers=min_inliers),
         seed=loop.seed,
         validation_pairs=validation_pairs,

@@ -22,7 +22,7 @@ from vpr_dhe.models.network_file import NetworkFile, network_file
 from vpr_dhe.training.coarse_crops import CropBatch, CropSettings, coarse_crops
 from vpr_dhe.training.devices import to_device
 from vpr_dhe.training.held_out import HeldOut
-from vpr_dhe.training.losses.fine_alignment import Phase, fine_alignment_loss, known_flow_loss
+from vpr_dhe.training.losses.fine_alignment import MATCHABILITY_WEIGHT, Phase, fine_alignment_loss, known_flow_loss
 from vpr_dhe.training.sources import TrainingData
 from vpr_dhe.training.sources.base import Draws
 from vpr_dhe.training.sources.elastic import ElasticPairs
@@ -43,6 +43,7 @@ class RansacFlowTraining:
         matchability_from: the step from which matchability is, too.
         batch_size: pairs per step and process, of which those without a coarse alignment are left out.
         learning_rate: of Adam.
+        matchability_weight: what the other terms of a pixel may cost that is worth matching; see `fine_alignment`.
         crops: see there.
         network: see there.
         seed: of the network's weights and of the order of the data.
@@ -54,6 +55,7 @@ class RansacFlowTraining:
     matchability_from: int = 40_000
     batch_size: int = 16
     learning_rate: float = 2e-4
+    matchability_weight: float = MATCHABILITY_WEIGHT
     crops: CropSettings = field(default_factory=CropSettings)
     network: FineSettings = field(default_factory=FineSettings)
     seed: int = 0
@@ -157,7 +159,7 @@ class RansacFlowStage(Stage[FineBatch]):
                 ((crops.target, crops.source), (backward, forward)),
             )
         ]
-        loss = torch.stack([one.total(phase) for one in terms]).mean()
+        loss = torch.stack([one.total(phase, self._settings.matchability_weight) for one in terms]).mean()
         scalars = {
             name: torch.stack([getattr(one, name).detach() for one in terms]).mean() for name in terms[0]._fields
         }
