@@ -23,7 +23,7 @@ def run(
     learning_rate: Annotated[float, typer.Option(min=0, help="Of Adam.")] = 2e-4,
     matchability_weight: Annotated[
         float,
-        typer.Option(min=0, help="What the other terms of a pixel may cost that is worth matching; 0.01 in the paper."),
+        typer.Option(min=0, help="What a pixel worth matching may cost otherwise; 0.01 in the paper."),
     ] = 0.5,
     image_px: Annotated[int, typer.Option(min=64, help="Shorter side that images are resized to.")] = 240,
     crop_px: Annotated[int, typer.Option(min=64, help="Side of the crops of them, a multiple of 8.")] = 224,
