@@ -164,4 +164,4 @@ def test_unknown_backbone(name):
 
 
 def test_names():
-    assert backbone_names() == ["cct_7_7x2_224", "cct_14_7x2_224", "cct_14_7x2_384", "timm:NAME"]
+    assert backbone_names() == ["cct_7_7x2_224", "cct_14_7x2_224", "cct_14_7x2_384", "timm:NAME", "timm-cnn:NAME"]
