@@ -28,9 +28,6 @@ from vpr_dhe.training.sources.base import Draws
 from vpr_dhe.training.sources.elastic import ElasticPairs
 from vpr_dhe.training.stages.base import Batches, Fact, Stage, StepLoss, Turn, Validation
 
-# More than any error in pixels.
-_WORSE_PER_PHASE = 1000.0
-
 
 @dataclass(frozen=True)
 class RansacFlowTraining:
@@ -111,8 +108,6 @@ class RansacFlowStage(Stage[FineBatch]):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             self.network = FineNetwork(settings.network)
-        # State, so that a run that goes on knows what the network has learned from already.
-        self.register_buffer("reached", torch.tensor(int(Phase.known_flow)))
         warps, positives = ElasticPairs(data.warps), ElasticPairs(data.positives)
         draws = (Draws(warps, settings.seed), Draws(positives, settings.seed))
         self.batches = RansacFlowBatches(*draws, extractor, settings)
@@ -143,7 +138,6 @@ class RansacFlowStage(Stage[FineBatch]):
             nothing = sum(parameter.sum() for parameter in self.network.parameters()) * torch.zeros(())
             return StepLoss(torch.as_tensor(nothing), {"pairs": torch.zeros(())})
         phase = Phase(int(batch.phase))
-        self.reached = torch.full_like(self.reached, phase)
         forward, backward = self.network(crops.source, crops.target)
         pairs = {"pairs": torch.tensor(float(len(crops.source)))}
         if phase is Phase.known_flow:
@@ -166,16 +160,12 @@ class RansacFlowStage(Stage[FineBatch]):
         return StepLoss(loss, {**scalars, **pairs})
 
     def validate(self) -> Validation:
-        """The end-point error where the flow is known, else how unlike the aligned images are.
-
-        A network of a later phase is better than any of an earlier one, which cannot tell what is matchable.
-        """
+        """The loss of the last phase, which counts all that a network is for; the end-point error is for the logs."""
         device = next(self.network.parameters()).device
         found = [self._measure(to_device(crops, device)) for crops in self._held_out.batches if len(crops.source)]
         names = sorted({name for one in found for name in one})
         scalars = {name: fmean(one[name] for one in found if name in one) for name in names}
-        error = scalars.get("end_point_error_px", scalars.get("reconstruction", torch.inf))
-        return Validation(error + _WORSE_PER_PHASE * (Phase.matchability - int(self.reached)), scalars)
+        return Validation(scalars.get("loss", torch.inf), scalars)
 
     def model_file(self) -> NetworkFile:
         """The fine network as it is now."""
@@ -183,10 +173,10 @@ class RansacFlowStage(Stage[FineBatch]):
 
     def _measure(self, crops: CropBatch) -> dict[str, float]:
         forward, backward = self.network(crops.source, crops.target)
-        loss = fine_alignment_loss(crops.source, crops.target, forward, backward, crops.covered, Phase.reconstruction)
+        loss = fine_alignment_loss(crops.source, crops.target, forward, backward, crops.covered, Phase.matchability)
         counted = _within_reach(crops)
         scalars = {
-            "reconstruction": float(loss.reconstruction),
+            "loss": float(loss.total(Phase.matchability, self._settings.matchability_weight)),
             "matchability": float(forward.matchability[crops.covered.bool()].mean()),
         }
         if bool(counted.any()):
