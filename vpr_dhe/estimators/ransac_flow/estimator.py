@@ -42,7 +42,8 @@ SURE = 0.95
 """The matchability from which on a homography is not asked whether another one fits better."""
 # Of the fine flow, in pixels as the network sees them: what a plane is refined by lies so near to it.
 _REFINING_TOLERANCE_PX = 1.5
-_LEAST_CELLS_TO_REFINE = 32
+# Of the query: what is sure of less says little about the corners.
+_LEAST_SHARE_TO_REFINE = 0.25
 
 
 @dataclass(frozen=True)
@@ -175,14 +176,15 @@ class RansacFlowEstimator(HomographyEstimator):
         return _Plane(original.numpy(), places.numpy(), matchability.numpy())
 
     def _refined(self, alignment: DenseAlignment, size: Size) -> Float64[np.ndarray, "3 3"]:
-        """The first homography, fitted to the fine flow where that is sure."""
+        """The first homography, fitted to the fine flow where that is sure, if it is so of enough of the query."""
         height, width = alignment.matchability.shape
         step = STRIDE_PX // 2
         chosen = np.zeros((height, width), bool)
         chosen[step::STRIDE_PX, step::STRIDE_PX] = True
-        chosen &= (alignment.homography_of == 0) & (alignment.matchability >= SURE)
-        if chosen.sum() < _LEAST_CELLS_TO_REFINE:
+        sure = (alignment.homography_of == 0) & (alignment.matchability >= SURE)
+        if sure.mean() < _LEAST_SHARE_TO_REFINE:
             return alignment.homographies[0]
+        chosen &= sure
         centres = cell_centres(Grid(height, width), size).view(height, width, 2).numpy()[chosen]
         tolerance = _REFINING_TOLERANCE_PX * size.width / width
         fitted = PoseLibEstimator().fit(centres, centres + alignment.flow_px[chosen], tolerance)
