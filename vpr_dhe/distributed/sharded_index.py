@@ -2,7 +2,7 @@
 
     with connected("auto"):
         extractor = load_extractor(PlaceIndex.open(folder).spec.model)
-        with ShardedIndex.open(folder, build_verifier("magsac", extractor), shards=4, replicas=2) as places:
+        with ShardedIndex.open(folder, build_verifier("magsac", Equipment(extractor)), shards=4, replicas=2) as places:
             answer = Localizer(places, extractor).localize("photo.jpg")
 
 The ranking is the one that `Localizer.open(folder)` gives. An answer is never partial in silence: a shard that does not
