@@ -153,9 +153,11 @@ def test_a_fine_network_is_trained_and_then_aligns(run, photos, tmp_path):
         assert picture.size == (2 * 420 + 12, 2 * 420 + 12)
     run("index", photos, "--out", tmp_path / "index", "--device", "cpu")
     code, stdout, stderr = run(
-        "query", tmp_path / "index", photos / "1.png", "--verifier", "ransac-flow", *weights, "--format", "hloc"
+        "query", tmp_path / "index", photos / "1.png", "--verifier", "ransac-flow", *weights, "--format", "json"
     )
-    assert (code, stdout.split()[1]) == (0, "1.png"), stderr
+    assert code == 0, stderr
+    best = json.loads(stdout)["queries"][0]["matches"][0]
+    assert (best["image"], 0 <= best["matchable_area"] <= 1) == ("1.png", True)
     assert "about 10 are usual" in stderr
     code, _, stderr = run("align", *pair)
     assert (code, "give --weights FILE" in stderr) == (2, True)

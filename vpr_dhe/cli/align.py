@@ -32,6 +32,7 @@ def run(
     from vpr_dhe.localizer import build_aligner
     from vpr_dhe.models.network_file import load_networks
     from vpr_dhe.report.drawing import write_picture
+    from vpr_dhe.report.formats import evidence_document
     from vpr_dhe.report.panels import draw_alignment
 
     require_writable(overlay)
@@ -45,8 +46,7 @@ def run(
     matrix = None if found.homography is None else found.homography.tolist()
     if format is DocumentFormat.json:
         document = {"method": method, "homography": matrix, "inliers": found.inliers, "score": found.score}
-        evidence = {} if found.evidence is None else {found.evidence.name: found.evidence.value}
-        print(json.dumps(document | evidence | {"timing_ms": elapsed_ms}))
+        print(json.dumps(document | evidence_document(found) | {"timing_ms": elapsed_ms}))
     if found.homography is None:
         raise AlignmentError(f"no homography found from {image_a} to {image_b}; do they show the same plane?")
     if format is DocumentFormat.table:

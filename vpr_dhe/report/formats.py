@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from vpr_dhe.records import GeoPosition, Localization, Position, RankedMatch, Timing
+from vpr_dhe.records import GeoPosition, Localization, Position, RankedMatch, Timing, Verification
 from vpr_dhe.report.tables import text_table
 
 
@@ -58,7 +58,14 @@ def _match_document(match: RankedMatch) -> dict[str, Any]:
         "homography": None if match.homography is None else match.homography.tolist(),
         "position": None if match.position is None else asdict(match.position),
         "probability": match.probability,
+        **evidence_document(match.verification),
     }
+
+
+def evidence_document(verification: Verification | None) -> dict[str, float]:
+    """What an estimator knows besides, under its own name; nothing where it knows nothing."""
+    evidence = None if verification is None else verification.evidence
+    return {} if evidence is None else {evidence.name: evidence.value}
 
 
 def _json(sheet: AnswerSheet) -> str:
