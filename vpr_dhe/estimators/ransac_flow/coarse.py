@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
+from vpr_dhe.estimators.base import MIN_MATCHES
 from vpr_dhe.estimators.robust import PoseLibEstimator
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.geometry.coordinates import cell_centres, resizing
@@ -28,7 +29,6 @@ SCALES = (0.5, 0.6, 0.88, 1.0, 1.33, 1.66, 2.0)
 # Both images squeezed to two units a side, as the [-1, 1] of the source, from whose origin ours lies half a unit away.
 UNIT = Size(2, 2)
 TOLERANCE = 0.05
-MIN_MATCHES = 4
 _LEAST_DETERMINANT = 1e-6
 
 
