@@ -29,11 +29,20 @@ def warp(
     The gradient reaches images and homographies. `beyond` says what lies outside an image: nothing, its last pixels,
     or its mirror image.
     """
-    height, width = images.shape[-2:]
     source = project(homographies, pixel_centres(size).to(images.device))
-    sides = torch.tensor([width, height], dtype=torch.float64, device=images.device)
+    return sample(images, source.view(-1, size.height, size.width, 2), beyond)
+
+
+def sample(
+    images: Float[Tensor, "batch channels height width"],
+    places: Float[Tensor, "batch rows columns 2"],
+    beyond: Literal["zeros", "border", "reflection"],
+) -> Float[Tensor, "batch channels rows columns"]:
+    """What lies at places (x, y) of images, in pixels, bilinearly; `beyond` as for `warp`."""
+    height, width = images.shape[-2:]
+    sides = torch.tensor([width, height], dtype=places.dtype, device=images.device)
     # grid_sample counts from -1 to 1 between the outer edges of the outermost pixels.
-    grid = ((2 * source + 1) / sides - 1).view(-1, size.height, size.width, 2)
+    grid = (2 * places + 1) / sides - 1
     return grid_sample(images, grid.to(images.dtype), mode="bilinear", padding_mode=beyond, align_corners=False)
 
 

@@ -13,6 +13,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from vpr_dhe.geometry.warping import sample
+
 STRIDE_PX = 8
 """Sides of what the network sees are multiples of it; a cell of its maps is so many pixels wide."""
 RADIUS_CELLS = 3
@@ -157,10 +159,8 @@ def warp(
     """Sample images bilinearly at `x + flow_px(x)`; the border goes on beyond it."""
     height, width = images.shape[-2:]
     rows, columns = (torch.arange(side, device=images.device, dtype=flow_px.dtype) for side in (height, width))
-    # grid_sample without align_corners has pixel centres at odd multiples of 1 / side from -1.
-    x = (2 * (columns + flow_px[:, 0]) + 1) / width - 1
-    y = (2 * (rows[:, None] + flow_px[:, 1]) + 1) / height - 1
-    return functional.grid_sample(images, torch.stack([x, y], dim=-1), padding_mode="border", align_corners=False)
+    places = torch.stack([columns + flow_px[:, 0], rows[:, None] + flow_px[:, 1]], dim=-1)
+    return sample(images, places, "border")
 
 
 def _enlarged(maps: Float[Tensor, "pairs channels rows columns"]) -> Float[Tensor, "pairs channels height width"]:
