@@ -1,20 +1,22 @@
 """Where a localizer's candidates come from, and where they are verified."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Generic, Protocol, TypeVar, runtime_checkable
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vpr_dhe.estimators.base import View, match_by_grid
+from vpr_dhe.estimators.base import View, matches_of_cells
 from vpr_dhe.features.base import ExtractorSpec
 from vpr_dhe.images import decode_named
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.index.search import Found
 from vpr_dhe.index.snapshot import Snapshot
-from vpr_dhe.records import Features, Image, ImageRecord, Verification
+from vpr_dhe.index.stored_maps import StoredMaps
+from vpr_dhe.records import Features, Frame, Image, ImageRecord, Verification
 from vpr_dhe.verification import Verifier
 
 Value = TypeVar("Value")
@@ -134,21 +136,37 @@ def verify_images(
 ) -> dict[int, Verification]:
     """Verify a query against images of a snapshot; their pixels are decoded only if the estimator asks for them."""
     spec = snapshot.manifest.spec
-    maps = snapshot.local_maps(ids).to(query.local_map.device)
-    matches_of = match_by_grid(query, maps, spec)
-    descriptors = snapshot.descriptors(ids)
+    maps = snapshot.stored_maps(ids)
+    matches_of = matches_of_cells(partial(maps.match, query.local_map), spec)
     frames = [snapshot.frame(id) for id in ids]
+    features_of = _features_when_asked_for(snapshot, ids, maps, frames, query.local_map.device)
     candidates = [
         View(
             frames[place],
             image=partial(_decode_indexed, snapshot, id),
-            features=partial(Features, descriptors[place], maps[place], spec.grid, frames[place]),
+            features=partial(features_of, place),
             matches=partial(matches_of, place),
         )
         for place, id in enumerate(ids)
     ]
     results = verifier.verify(View(query.frame, lambda: image, lambda: query), candidates)
     return dict(zip(ids, results, strict=True))
+
+
+def _features_when_asked_for(
+    snapshot: Snapshot, ids: Sequence[int], maps: StoredMaps, frames: Sequence[Frame], device: torch.device
+) -> Callable[[int], Features]:
+    """The features of all, decoded when the first are asked for: an estimator that works on matches asks for none."""
+
+    @cache
+    def decoded() -> tuple[Float[Tensor, "images dimension"], Float[Tensor, "images cells local_dimension"]]:
+        return snapshot.descriptors(ids), maps.decoded.to(device)
+
+    def features_of(place: int) -> Features:
+        descriptors, local_maps = decoded()
+        return Features(descriptors[place], local_maps[place], snapshot.manifest.spec.grid, frames[place])
+
+    return features_of
 
 
 def _decode_indexed(snapshot: Snapshot, id: int) -> Image:

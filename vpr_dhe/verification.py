@@ -4,13 +4,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float64
-from torch import Tensor
+from jaxtyping import Float64
 from torch.nn.utils.rnn import pad_sequence
 
 from vpr_dhe.estimators.base import MIN_MATCHES, Homographies, HomographyEstimator, View
 from vpr_dhe.features.keypoints import detect_and_describe, match_keypoints, match_rectified
-from vpr_dhe.geometry.coordinates import homographies_between_inputs, to_original
+from vpr_dhe.geometry.coordinates import homographies_between_inputs, to_originals
 from vpr_dhe.geometry.homography import reprojection_errors
 from vpr_dhe.images import image_size
 from vpr_dhe.records import NOT_VERIFIED, Evidence, Frame, Image, Matches, Size, Verification
@@ -20,6 +19,8 @@ _RECTIFIED_RADII_PX = (12.0, 4.0)
 # Of thousands of keypoints a handful agree by chance.
 _MIN_CREDIBLE_INLIERS = 8
 _LEAST_AREA_RATIO = 1e-4
+
+Points = Float64[np.ndarray, "matches 2"]
 
 
 class Verifier:
@@ -41,50 +42,49 @@ class Verifier:
         if not candidates:
             return []
         homographies = self.estimator.estimate(query, candidates)
-        masks = self._inlier_masks(query, candidates, homographies)
+        inliers = self._inliers(query, candidates, homographies)
+        matrices, valid = homographies.matrices.cpu().numpy(), homographies.valid.tolist()
         evidence = homographies.evidence or (None,) * len(candidates)
         return [
-            self._verification(homographies, place, query, candidate, masks[place], evidence[place])
-            for place, candidate in enumerate(candidates)
+            self._verification(matrices[place] if valid[place] else None, *inliers[place], evidence[place])
+            for place in range(len(candidates))
         ]
 
     def _verification(
         self,
-        homographies: Homographies,
-        place: int,
-        query: View,
-        candidate: View,
-        mask: Bool[Tensor, " matches"],
+        matrix: Float64[np.ndarray, "3 3"] | None,
+        query_points: Points,
+        candidate_points: Points,
         evidence: Evidence | None,
     ) -> Verification:
-        matches = candidate.matches
-        mask = mask[: len(matches.similarity)]
-        query_points = to_original(matches.query_points.cpu()[mask], query.frame).numpy()
-        candidate_points = to_original(matches.candidate_points.cpu()[mask], candidate.frame).numpy()
-        inliers = len(query_points)
         # What was estimated from matches and explains none of them is nothing.
-        stands = bool(homographies.valid[place]) and (inliers > 0 or self.estimator.looks_at_images)
-        matrix = homographies.matrices[place].cpu().numpy() if stands else None
-        return Verification(matrix, float(inliers), query_points, candidate_points, evidence)
+        stands = len(query_points) > 0 or self.estimator.looks_at_images
+        return Verification(
+            matrix if stands else None, float(len(query_points)), query_points, candidate_points, evidence
+        )
 
     def _threshold_px(self, matches: Matches) -> float:
         return matches.tolerance_px if self.inlier_threshold_px is None else self.inlier_threshold_px
 
-    def _inlier_masks(
+    def _inliers(
         self, query: View, candidates: Sequence[View], homographies: Homographies
-    ) -> Bool[Tensor, "candidates matches"]:
-        """Mark the matches below the threshold, for all candidates at once; shorter lists of matches are padded."""
-        matches = [view.matches for view in candidates]
+    ) -> list[tuple[Points, Points]]:
+        """The matches below the threshold, in original pixels of the query and of each candidate.
+
+        All candidates are computed at once; shorter lists of matches are padded.
+        """
+        matches, frames = [view.matches for view in candidates], [view.frame for view in candidates]
         source = pad_sequence([match.query_points.cpu() for match in matches], batch_first=True)
         target = pad_sequence([match.candidate_points.cpu() for match in matches], batch_first=True)
-        in_inputs = homographies_between_inputs(
-            homographies.matrices.cpu(), query.frame, [view.frame for view in candidates]
-        )
+        in_inputs = homographies_between_inputs(homographies.matrices.cpu(), query.frame, frames)
         threshold_px = torch.tensor([self._threshold_px(match) for match in matches])
         lengths = torch.tensor([len(match.similarity) for match in matches])
         considered = (torch.arange(source.shape[1]) < lengths[:, None]) & (lengths >= MIN_MATCHES)[:, None]
         close = reprojection_errors(in_inputs, source, target) < threshold_px[:, None]
-        return close & considered & homographies.valid.cpu()[:, None]
+        masks = (close & considered & homographies.valid.cpu()[:, None]).numpy()
+        query_points = to_originals(source, [query.frame] * len(frames)).numpy()
+        candidate_points = to_originals(target, frames).numpy()
+        return [(query_points[place][mask], candidate_points[place][mask]) for place, mask in enumerate(masks)]
 
 
 def align(query: Image, candidate: Image, verifier: Verifier) -> Verification:

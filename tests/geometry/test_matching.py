@@ -1,13 +1,14 @@
 """Mutual nearest neighbours and correlation against loops written from their definitions."""
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import normalize
 
 from vpr_dhe.geometry.correlation import correlation_volume
-from vpr_dhe.geometry.matching import mutual_nearest_neighbours
+from vpr_dhe.geometry.matching import has_integer_products, match_in_parts, mutual_nearest_neighbours
 
 
 def random_maps(seed: int, *shape: int) -> torch.Tensor:
@@ -58,6 +59,36 @@ def test_silent_cells_are_matched_with_nobody():
     query[4] = 0
     found = mutual_nearest_neighbours(query, query[None])
     assert found.mutual[0].tolist() == [cell != 4 for cell in range(10)]
+
+
+@pytest.mark.skipif(not has_integer_products(torch.device("cpu")), reason="this processor has no 8-bit products")
+def test_eight_bits_find_the_same_neighbours_but_for_near_ties():
+    query, maps = random_maps(7, 300, 65), random_maps(8, 9, 300, 65)
+    maps[3] = query[torch.randperm(300, generator=torch.Generator().manual_seed(1))]
+    exact = mutual_nearest_neighbours(query, maps)
+    coarse = match_in_parts(query, 9, maps.__getitem__, eight_bits=True)
+    own = torch.arange(300)
+    assert (exact.index == coarse.index).float().mean() > 0.9
+    assert torch.equal(exact.index[3], coarse.index[3])
+    assert coarse.mutual[3].all()
+    torch.testing.assert_close(coarse.similarity, exact.similarity, rtol=0, atol=0.02)
+    lost = exact.similarity - (query * maps[torch.arange(9)[:, None], coarse.index]).sum(dim=2)
+    assert lost[:, own].max() < 0.02
+
+
+@pytest.mark.parametrize("eight_bits", [False, True])
+def test_silent_cells_stay_silent_in_parts(eight_bits):
+    query, maps = random_maps(5, 40, 16), random_maps(6, 7, 40, 16)
+    query[4], maps[:, 9] = 0, 0
+    found = match_in_parts(query, 7, maps.__getitem__, eight_bits=eight_bits)
+    assert not found.mutual[:, 4].any()
+    assert not ((found.index == 9) & found.mutual).any()
+    assert found.mutual.any(dim=1).all()
+
+
+def test_no_candidates_are_matched_with_nobody():
+    found = mutual_nearest_neighbours(random_maps(0, 5, 4), torch.empty(0, 6, 4))
+    assert found.index.shape == found.mutual.shape == found.similarity.shape == (0, 5)
 
 
 def test_correlation_volume_against_loops():

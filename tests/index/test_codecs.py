@@ -13,7 +13,9 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from vpr_dhe.errors import BadInputError, IndexDamagedError, IndexFormatError
+from vpr_dhe.geometry.matching import mutual_nearest_neighbours
 from vpr_dhe.index.codecs import CODECS, LEAST_AGREEMENT, UNFITTED, LocalMapCodec, choose_codec, fit_codec, load_codec
+from vpr_dhe.index.stored_maps import StoredMaps
 
 CELLS = 36
 # Per dimension: the least mean cosine between a descriptor and what is decoded of it.
@@ -69,6 +71,24 @@ def test_what_is_decoded_is_close_to_what_was_encoded(name, dimension):
     unseen = maps_like_real_ones(8, dimension, seed=1)
     cosines = (through(fitted(name, dimension), unseen) * unseen).sum(-1)
     assert cosines.mean() > LEAST_COSINE[name][dimension]
+
+
+@every_codec
+def test_products_in_the_space_of_the_components_are_those_of_decoded_maps(name, dimension):
+    codec, unseen = fitted(name, dimension), maps_like_real_ones(4, dimension, seed=1)
+    query, records = unseen[0], records_of(codec, unseen[1:])
+    products = codec.project(query) @ codec.components(records).mT
+    torch.testing.assert_close(products, query @ codec.decode(records).mT, rtol=0, atol=1e-5)
+
+
+@every_codec
+def test_stored_maps_are_matched_as_decoded_ones_are(name, dimension):
+    codec, unseen = fitted(name, dimension), maps_like_real_ones(6, dimension, seed=1)
+    query, stored = unseen[0], StoredMaps(codec, records_of(codec, unseen[1:]))
+    found, expected = stored.match(query), mutual_nearest_neighbours(query, stored.decoded)
+    assert len(stored) == len(found.index) == 5
+    assert (found.index == expected.index).float().mean() > 0.93
+    torch.testing.assert_close(found.similarity, expected.similarity, rtol=0, atol=0.02)
 
 
 @every_codec

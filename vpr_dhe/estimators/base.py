@@ -108,7 +108,12 @@ class HomographyEstimator(ABC):
 def match_by_grid(
     query: Features, local_maps: Float[Tensor, "candidates cells local_dimension"], spec: ExtractorSpec
 ) -> Callable[[int], Matches]:
-    """Match a query's local map with those of all candidates, all at once and only when the first is asked for.
+    """Match a query's local map with those of all candidates; see `matches_of_cells`."""
+    return matches_of_cells(lambda: mutual_nearest_neighbours(query.local_map, local_maps), spec)
+
+
+def matches_of_cells(match: Callable[[], MutualNeighbours], spec: ExtractorSpec) -> Callable[[int], Matches]:
+    """Match a query with all candidates, all at once and only when the first is asked for.
 
     Returns a function from a candidate's place in the batch to its matches. The points are the centres of the matched
     cells. All maps come from the extractor of `spec`.
@@ -118,7 +123,7 @@ def match_by_grid(
 
     @cache
     def neighbours() -> MutualNeighbours:
-        found = mutual_nearest_neighbours(query.local_map, local_maps)
+        found = match()
         return MutualNeighbours(found.index.cpu(), found.mutual.cpu(), found.similarity.cpu())
 
     def matches_of(candidate: int) -> Matches:

@@ -1,7 +1,7 @@
 """Robust estimation from matches: RANSAC and its descendants, as OpenCV, PoseLib and kornia have them.
 
 All work in the input frames, where a threshold means the same for images of any size, and all are deterministic: the
-same matches give the same homography.
+same matches give the same homography. Candidates are shared out among threads.
 """
 
 from abc import abstractmethod
@@ -16,15 +16,20 @@ from jaxtyping import Float64
 from vpr_dhe.estimators.base import MIN_MATCHES, Homographies, HomographyEstimator, View
 from vpr_dhe.geometry.coordinates import homographies_between_originals
 from vpr_dhe.geometry.homography import is_usable
+from vpr_dhe.records import Matches
+from vpr_dhe.threads import in_parallel
 
 # Few of the matches between two street views are inliers: with 1000 iterations recall is a point lower.
 _MAX_ITERATIONS = 3000
+# Samples that begin with the surest matches find as much in fewer iterations.
+_MAX_PROGRESSIVE_ITERATIONS = 2000
+_LOCAL_ITERATIONS = 10
 _CONFIDENCE = 0.9999
 SEED = 0
 """Of all random choices: a figure comes out the same again."""
 # kornia draws from the generator that all threads share.
 _DRAWING = Lock()
-_OPENCV_METHODS = {"ransac": cv2.RANSAC, "magsac": cv2.USAC_MAGSAC, "accurate": cv2.USAC_ACCURATE}
+_OPENCV_METHODS = {"ransac": cv2.RANSAC, "accurate": cv2.USAC_ACCURATE}
 
 Points = Float64[np.ndarray, "matches 2"]
 
@@ -43,22 +48,46 @@ class RobustEstimator(HomographyEstimator):
         """Estimate from `View.matches`; fewer than four matches, or no model found, is a failure."""
         if not candidates:
             return Homographies(torch.empty(0, 3, 3, dtype=torch.float64), torch.empty(0, dtype=torch.bool))
-        fits = [self._fit_or_none(candidate) for candidate in candidates]
+        # Matches of all are found at the first one's, which is not for many threads to do at once.
+        fits = in_parallel(self._fit_or_none, [candidate.matches for candidate in candidates])
         estimated = torch.tensor([fit is not None for fit in fits], dtype=torch.bool)
         matrices = torch.from_numpy(np.stack([np.eye(3) if fit is None else fit for fit in fits]))
         matrices = homographies_between_originals(matrices, query.frame, [view.frame for view in candidates])
         return Homographies.of(matrices, estimated & is_usable(matrices))
 
-    def _fit_or_none(self, candidate: View) -> Float64[np.ndarray, "3 3"] | None:
-        matches = candidate.matches
+    def _fit_or_none(self, matches: Matches) -> Float64[np.ndarray, "3 3"] | None:
         if len(matches.similarity) < MIN_MATCHES:
             return None
         threshold = self.threshold_px if self.threshold_px is not None else matches.tolerance_px
-        return self.fit(matches.query_points.cpu().numpy(), matches.candidate_points.cpu().numpy(), threshold)
+        surest_first = np.argsort(-matches.similarity.cpu().numpy(), kind="stable")
+        source, target = matches.query_points.cpu().numpy(), matches.candidate_points.cpu().numpy()
+        return self.fit(source[surest_first], target[surest_first], threshold)
 
     @abstractmethod
     def fit(self, source: Points, target: Points, threshold_px: float) -> Float64[np.ndarray, "3 3"] | None:
+        """Fit target = H * source to at least four matches, the most similar ones first, or say None."""
+
+
+class MagsacEstimator(RobustEstimator):
+    """MAGSAC++ as OpenCV has it, on progressive samples.
+
+    Sources: Barath et al., "MAGSAC++, a fast, reliable and accurate robust estimator", CVPR 2020; Chum and Matas,
+    "Matching with PROSAC - progressive sample consensus", CVPR 2005.
+    """
+
+    name = "magsac"
+
+    def fit(self, source: Points, target: Points, threshold_px: float) -> Float64[np.ndarray, "3 3"] | None:
         """Fit target = H * source, or say None."""
+        parameters = cv2.UsacParams()
+        parameters.score, parameters.loMethod = cv2.SCORE_METHOD_MAGSAC, cv2.LOCAL_OPTIM_SIGMA
+        parameters.sampler, parameters.loIterations = cv2.SAMPLING_PROSAC, _LOCAL_ITERATIONS
+        parameters.threshold, parameters.confidence = threshold_px, _CONFIDENCE
+        parameters.maxIterations, parameters.randomGeneratorState = _MAX_PROGRESSIVE_ITERATIONS, SEED
+        try:
+            return cv2.findHomography(source, target, parameters)[0]
+        except cv2.error:  # some degenerate sets
+            return None
 
 
 class OpenCvEstimator(RobustEstimator):
@@ -76,15 +105,22 @@ class OpenCvEstimator(RobustEstimator):
                 source, target, self._method, threshold_px, maxIters=_MAX_ITERATIONS, confidence=_CONFIDENCE
             )
         except cv2.error:
-            # The USAC methods raise, where RANSAC says None, on some degenerate sets.
+            # USAC_ACCURATE raises, where RANSAC says None, on some degenerate sets.
             return None
         return matrix
 
 
 class PoseLibEstimator(RobustEstimator):
-    """PoseLib's LO-RANSAC with its final non-linear refinement."""
+    """PoseLib's LO-RANSAC with its final non-linear refinement.
+
+    `progressive` samples begin with the first matches; for matches in no order they are drawn from all alike.
+    """
 
     name = "poselib"
+
+    def __init__(self, threshold_px: float | None = None, *, progressive: bool = True) -> None:
+        super().__init__(threshold_px)
+        self._progressive = progressive
 
     def fit(self, source: Points, target: Points, threshold_px: float) -> Float64[np.ndarray, "3 3"] | None:
         """Fit target = H * source, or say None."""
@@ -92,7 +128,8 @@ class PoseLibEstimator(RobustEstimator):
 
         options = {
             "max_reproj_error": threshold_px,
-            "max_iterations": _MAX_ITERATIONS,
+            "max_iterations": _MAX_PROGRESSIVE_ITERATIONS if self._progressive else _MAX_ITERATIONS,
+            "progressive_sampling": self._progressive,
             "success_prob": _CONFIDENCE,
             "seed": SEED,
         }

@@ -40,9 +40,11 @@ def resizing(source: Size, target: Size) -> Float64[Tensor, "3 3"]:
     )
 
 
-def to_original(points: Float64[Tensor, "points 2"], frame: Frame) -> Float64[Tensor, "points 2"]:
-    """Carry points of an input frame over to the original image."""
-    return project(resizing(frame.input_size, frame.image_size), points)
+def to_originals(
+    points: Float64[Tensor, "images points 2"], frames: Sequence[Frame]
+) -> Float64[Tensor, "images points 2"]:
+    """Carry points of input frames over to the original images."""
+    return project(torch.stack([resizing(frame.input_size, frame.image_size) for frame in frames]), points)
 
 
 def homographies_between_originals(

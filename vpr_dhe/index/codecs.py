@@ -10,11 +10,13 @@ descriptor has unit norm. This is gain-shape coding (Gersho and Gray, "Vector Qu
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import ClassVar
 
+import cv2
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int32, UInt8
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -58,9 +60,12 @@ class LocalMapCodec(ABC):
         cells: cells of a map.
         dimension: of one descriptor.
         parameters: what was fitted, by name, in the shapes of `parameter_shapes`.
+
+    `eight_bits` says that records are so coarse that matching loses nothing with eight bits per number.
     """
 
     name: ClassVar[str]
+    eight_bits: ClassVar[bool] = True
     least_dimension: ClassVar[int] = 1
 
     def __init__(self, cells: int, dimension: int, parameters: Mapping[str, np.ndarray] | None = None) -> None:
@@ -92,8 +97,20 @@ class LocalMapCodec(ABC):
         """Encode one map; a row of zero norm is a cell that says nothing."""
 
     @abstractmethod
+    def components(self, records: UInt8[np.ndarray, "maps record_bytes"]) -> Float[Tensor, "maps cells components"]:
+        """Decode maps to float32 in the space that they are coded in, rows of unit norm or zero.
+
+        That space has orthonormal axes: inner products with rows that `project` brought there are those of the decoded
+        maps with the original rows, and cost less where there are fewer components than dimensions.
+        """
+
+    def project(self, rows: Float[Tensor, "rows dimension"]) -> Float[Tensor, "rows components"]:
+        """Bring descriptors to the space of `components`; what lies outside of it is dropped."""
+        return rows
+
     def decode(self, records: UInt8[np.ndarray, "maps record_bytes"]) -> Float[Tensor, "maps cells dimension"]:
         """Decode maps to float32, in the space of the original descriptors, rows of unit norm or zero."""
+        return self.components(records)
 
     def _tensor(self, name: str) -> Tensor:
         # A copy, because what was read from a file may not be writeable, which torch warns of.
@@ -104,6 +121,7 @@ class Float16Codec(LocalMapCodec):
     """Half precision, little-endian, row-major."""
 
     name = "float16"
+    eight_bits = False
     _stored = np.dtype("<f2")
 
     @property
@@ -115,7 +133,7 @@ class Float16Codec(LocalMapCodec):
         """Round to half precision."""
         return local_map.float().cpu().numpy().astype(self._stored).tobytes()
 
-    def decode(self, records: UInt8[np.ndarray, "maps record_bytes"]) -> Float[Tensor, "maps cells dimension"]:
+    def components(self, records: UInt8[np.ndarray, "maps record_bytes"]) -> Float[Tensor, "maps cells components"]:
         """Widen to single precision."""
         stored = np.ascontiguousarray(records).view(self._stored).astype(np.float32)
         return normalize(torch.from_numpy(stored.reshape(-1, self.cells, self.dimension)), dim=-1)
@@ -136,20 +154,36 @@ class Int8Codec(LocalMapCodec):
         rows = local_map.float().cpu()
         return _to_int8(rows, _is_empty(rows))
 
-    def decode(self, records: UInt8[np.ndarray, "maps record_bytes"]) -> Float[Tensor, "maps cells dimension"]:
+    def components(self, records: UInt8[np.ndarray, "maps record_bytes"]) -> Float[Tensor, "maps cells components"]:
         """Undo the scale."""
         numbers, empty = _from_int8(records, self.cells)
         return normalize(numbers, dim=-1).masked_fill(empty[..., None], 0)
 
 
-class PcaInt8Codec(LocalMapCodec):
+class FittedCodec(LocalMapCodec):
+    """The gain, and principal components of the rest, along orthonormal axes, that of the mean first."""
+
+    def __init__(self, cells: int, dimension: int, parameters: Mapping[str, np.ndarray] | None = None) -> None:
+        super().__init__(cells, dimension, parameters)
+        self._axes = self._tensor("axes")
+
+    def project(self, rows: Float[Tensor, "rows dimension"]) -> Float[Tensor, "rows components"]:
+        """Take the components along the axes."""
+        return rows @ self._axes.to(rows.device)
+
+    def decode(self, records: UInt8[np.ndarray, "maps record_bytes"]) -> Float[Tensor, "maps cells dimension"]:
+        """Go along the axes."""
+        return self.components(records) @ self._axes.T
+
+
+class PcaInt8Codec(FittedCodec):
     """The gain and the principal components of the rest, eight bits per number, one scale per map."""
 
     kept: ClassVar[int]
 
     def __init__(self, cells: int, dimension: int, parameters: Mapping[str, np.ndarray] | None = None) -> None:
         super().__init__(cells, dimension, parameters)
-        self._mean, self._axes = self._tensor("mean"), self._tensor("axes")
+        self._mean = self._tensor("mean")
         self._mean_gain = self._mean.norm()
 
     @classmethod
@@ -172,10 +206,10 @@ class PcaInt8Codec(LocalMapCodec):
         rows = local_map.float().cpu()
         return _to_int8((rows - self._mean) @ self._axes, _is_empty(rows))
 
-    def decode(self, records: UInt8[np.ndarray, "maps record_bytes"]) -> Float[Tensor, "maps cells dimension"]:
-        """Undo the scale, restore the norm and project back."""
+    def components(self, records: UInt8[np.ndarray, "maps record_bytes"]) -> Float[Tensor, "maps cells components"]:
+        """Undo the scale and restore the norm."""
         components, empty = _from_int8(records, self.cells)
-        return _restored(components[..., 0] + self._mean_gain, components[..., 1:], self._axes, empty)
+        return _of_unit_norm(components[..., 0] + self._mean_gain, components[..., 1:], empty)
 
 
 class Pca128Int8Codec(PcaInt8Codec):
@@ -192,7 +226,7 @@ class Pca64Int8Codec(PcaInt8Codec):
     least_dimension = kept = 64
 
 
-class BinaryCodec(LocalMapCodec):
+class BinaryCodec(FittedCodec):
     """The gain in eight bits, and of the rest a few bits per component after a random rotation.
 
     The rest is projected to at most 64 principal components, scaled to unit norm and rotated at random: all components
@@ -208,7 +242,6 @@ class BinaryCodec(LocalMapCodec):
 
     def __init__(self, cells: int, dimension: int, parameters: Mapping[str, np.ndarray] | None = None) -> None:
         super().__init__(cells, dimension, parameters)
-        self._axes = self._tensor("axes")
         self._least_gain, greatest_gain = self._parameters["gains"].tolist()
         self._gain_step = max(greatest_gain - self._least_gain, _LEAST_GAIN_RANGE) / (_GAIN_PEAK - 1)
         self._components = _binary_components(dimension)
@@ -242,15 +275,17 @@ class BinaryCodec(LocalMapCodec):
         planes = [np.packbits((codes >> bit) & 1, axis=1) for bit in range(_BINARY_BITS)]
         return np.concatenate([self._gain_codes(components[:, 0], _is_empty(rows)), *planes], axis=1).tobytes()
 
-    def decode(self, records: UInt8[np.ndarray, "maps record_bytes"]) -> Float[Tensor, "maps cells dimension"]:
-        """Look up the levels, restore the norm and project back."""
+    def components(self, records: UInt8[np.ndarray, "maps record_bytes"]) -> Float[Tensor, "maps cells components"]:
+        """Look up the levels and restore the norm."""
+        if not len(records):  # which OpenCV gives nothing for
+            return torch.empty(0, self.cells, 1 + self._components)
         cells = records.reshape(len(records), self.cells, 1 + _BINARY_BITS * self._plane_bytes)
-        planes = cells[..., 1:].reshape(len(records), self.cells, _BINARY_BITS, self._plane_bytes)
-        bits = np.unpackbits(planes, axis=3, count=self._components)
-        codes = (bits << np.arange(_BINARY_BITS, dtype=np.uint8)[:, None]).sum(axis=2, dtype=np.uint8)
+        planes = cells[..., 1:].reshape(-1, _BINARY_BITS, self._plane_bytes)
+        pairs = reduce(np.bitwise_or, (cv2.LUT(planes[:, bit], _PAIRS[bit]) for bit in range(_BINARY_BITS)))
+        levels = cv2.LUT(pairs.view(np.uint8), _LEVEL_PAIRS).view(np.float32)[:, : self._components]
         gain_codes = torch.from_numpy(cells[..., 0].astype(np.float32))
         gain = self._least_gain + (gain_codes - 1) * self._gain_step
-        return _restored(gain, torch.from_numpy(_LEVELS[codes]), self._axes, gain_codes == 0)
+        return _of_unit_norm(gain, torch.from_numpy(levels).unflatten(0, gain.shape), gain_codes == 0)
 
     def _gain_codes(
         self, gains: Float[Tensor, " cells"], empty: Bool[Tensor, " cells"]
@@ -422,16 +457,30 @@ def _random_rotation(size: int) -> Float[Tensor, "size size"]:
     return torch.linalg.qr(torch.randn(size, size, generator=torch.Generator().manual_seed(_SEED))).Q
 
 
-def _restored(
-    gain: Float[Tensor, "maps cells"],
-    rest: Float[Tensor, "maps cells components"],
-    axes: Float[Tensor, "dimension axes"],
-    empty: Bool[Tensor, "maps cells"],
-) -> Float[Tensor, "maps cells dimension"]:
-    """Scale the rest to what the gain leaves of unit norm, project back, and leave empty cells zero."""
-    gain = gain.clamp(-1, 1)[..., None]
-    components = torch.cat([gain, (1 - gain.square()).sqrt() * normalize(rest, dim=-1)], dim=-1)
-    return normalize(components @ axes.T, dim=-1).masked_fill(empty[..., None], 0)
+def _of_unit_norm(
+    gain: Float[Tensor, "maps cells"], rest: Float[Tensor, "maps cells components"], empty: Bool[Tensor, "maps cells"]
+) -> Float[Tensor, "maps cells 1+components"]:
+    """The gain, and the rest scaled to what the gain leaves of unit norm; empty cells are zero."""
+    gain = gain.clamp(-1, 1)
+    scale = (1 - gain.square()).sqrt() / torch.linalg.vector_norm(rest, dim=-1).clamp(min=_LEAST_SCALE)
+    components = torch.empty(*gain.shape, 1 + rest.shape[-1])
+    components[..., 0] = gain.masked_fill(empty, 0)
+    torch.mul(rest, scale.masked_fill(empty, 0)[..., None], out=components[..., 1:])
+    return components
+
+
+def _tables_of_pairs() -> list[Int32[np.ndarray, "1 256"]]:
+    """For each bit plane, from a byte of eight components' bits to four bytes, each of two components' codes."""
+    bits = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1)
+    return [
+        ((bits[:, 0::2] << bit) | (bits[:, 1::2] << (_BINARY_BITS + bit))).view(np.int32).reshape(1, -1)
+        for bit in range(_BINARY_BITS)
+    ]
+
+
+# Looked up byte by byte, as numbers of four and eight bytes that are taken apart afterwards.
+_PAIRS = _tables_of_pairs()
+_LEVEL_PAIRS = np.stack([np.tile(_LEVELS, 16), np.repeat(_LEVELS, 16)], axis=1).view(np.float64).reshape(1, -1)
 
 
 def _binary_components(dimension: int) -> int:

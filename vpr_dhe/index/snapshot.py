@@ -20,6 +20,7 @@ from vpr_dhe.index.manifest import CoveringFile, Manifest, read_manifest
 from vpr_dhe.index.rows import FileStamp, Ids, PathTable, groups_of_equal_content
 from vpr_dhe.index.search import CoveredPart, ExactPart, Found, Part, search_parts
 from vpr_dhe.index.segments import IndexedImage, Segment, SegmentFact
+from vpr_dhe.index.stored_maps import StoredMaps
 from vpr_dhe.index.tombstones import read_removed
 from vpr_dhe.index.vectors import INDEX_TYPES, ApproximateIndex, gpu_is_present
 from vpr_dhe.records import Frame, ImageRecord
@@ -130,6 +131,10 @@ class Snapshot:
         return torch.from_numpy(vectors)
 
     def local_maps(self, ids: Ids) -> Float[Tensor, "maps cells dimension"]:
+        """Read and decode the local maps of these images; errors as for `stored_maps`."""
+        return self.stored_maps(ids).decoded
+
+    def stored_maps(self, ids: Ids) -> StoredMaps:
         """Read the local maps of these images, in this order.
 
         Raises:
@@ -139,7 +144,7 @@ class Snapshot:
         places = [self.locate(int(id)) for id in ids]
         codec = self.require_codec()
         records = read_records([(segment.local_maps, row) for segment, row in places], codec.record_bytes)
-        return codec.decode(records)
+        return StoredMaps(codec, records)
 
     def require_codec(self) -> LocalMapCodec:
         """The codec, which is settled once there are images."""

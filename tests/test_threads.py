@@ -1,0 +1,46 @@
+"""Sharing out work among threads."""
+
+import threading
+
+import pytest
+import torch
+
+from vpr_dhe.threads import in_parallel
+
+
+@pytest.fixture(params=[1, 3])
+def threads(request):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 7, 100])
+def test_results_come_in_the_order_of_the_parts(threads, count):
+    assert in_parallel(lambda part: part * part, range(count)) == [part * part for part in range(count)]
+
+
+def test_torch_uses_one_thread_in_each_and_as_many_as_before_elsewhere(threads):
+    assert in_parallel(lambda _: torch.get_num_threads(), range(20)) == [1] * 20
+    assert torch.get_num_threads() == threads
+    begun_later: list[int] = []
+    other = threading.Thread(target=lambda: begun_later.append(torch.get_num_threads()))
+    other.start()
+    other.join()
+    assert begun_later == [threads]
+
+
+def test_work_within_work_ends(threads):
+    assert in_parallel(lambda part: sum(in_parallel(lambda inner: inner, range(part))), range(6)) == [0, 0, 1, 3, 6, 10]
+
+
+def test_an_error_reaches_the_caller_and_the_threads_stay_usable(threads):
+    def refuse(part: int) -> int:
+        if part == 5:
+            raise ValueError("five")
+        return part
+
+    with pytest.raises(ValueError, match="five"):
+        in_parallel(refuse, range(9))
+    assert in_parallel(refuse, range(4)) == [0, 1, 2, 3]

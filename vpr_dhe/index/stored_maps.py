@@ -1,0 +1,36 @@
+"""Local maps as they are stored: matched in the space that they are coded in, decoded only where somebody asks."""
+
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from vpr_dhe.geometry.matching import MutualNeighbours, match_in_parts
+from vpr_dhe.index.codecs import LocalMapCodec
+
+
+class StoredMaps:
+    """The records of some images, in the order asked for."""
+
+    def __init__(self, codec: LocalMapCodec, records: UInt8[np.ndarray, "maps record_bytes"]) -> None:
+        self._codec, self._records = codec, records
+
+    def __len__(self) -> int:
+        """How many maps there are."""
+        return len(self._records)
+
+    @cached_property
+    def decoded(self) -> Float[Tensor, "maps cells dimension"]:
+        """All maps in the space of the original descriptors, on the CPU."""
+        return self._codec.decode(self._records)
+
+    def match(self, query: Float[Tensor, "query_cells dimension"]) -> MutualNeighbours:
+        """Match a query's map with all of these, on the query's device."""
+        codec, records = self._codec, self._records
+        return match_in_parts(
+            codec.project(query),
+            len(records),
+            lambda which: codec.components(records[which]).to(query.device),
+            eight_bits=codec.eight_bits,
+        )

@@ -1,0 +1,54 @@
+"""Work on many candidates at once: parts shared out among threads that each use one core."""
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from threading import Barrier, local
+from typing import TypeVar
+
+import torch
+
+Part = TypeVar("Part")
+Result = TypeVar("Result")
+
+# So many groups of parts for each thread that none waits long for the last.
+_GROUPS_PER_THREAD = 4
+_this_thread = local()
+
+
+def in_parallel(work: Callable[[Part], Result], parts: Sequence[Part]) -> list[Result]:
+    """Do the same work on all parts, on as many threads as torch has here, and give the results in their order.
+
+    For work that leaves Python's lock alone most of the time: torch, NumPy and OpenCV on arrays. Between threads of
+    torch's own, which share out each operation, and a loop in Python, cores would wait after every step.
+    """
+    threads = torch.get_num_threads()
+    # A thread that waited for others of its pool could wait for ever.
+    if threads == 1 or len(parts) < 2 or getattr(_this_thread, "is_shared", False):
+        return [work(part) for part in parts]
+    length = -(-len(parts) // (threads * _GROUPS_PER_THREAD))
+    groups = [parts[first : first + length] for first in range(0, len(parts), length)]
+    done = _pool(os.getpid(), threads).map(lambda group: [work(part) for part in group], groups)
+    return [result for results in done for result in results]
+
+
+@lru_cache(maxsize=4)
+def _pool(process: int, threads: int) -> ThreadPoolExecutor:  # noqa: ARG001 (threads do not survive a fork)
+    """Threads in which torch uses one thread; everywhere else it goes on as before."""
+    everyone = Barrier(threads + 1)
+
+    def begin() -> None:
+        _this_thread.is_shared = True
+        # A thread takes over the number for all when it first asks, and keeps what it sets after that. Those that are
+        # begun later would take it over too, if the last line below did not undo it.
+        torch.get_num_threads()
+        torch.set_num_threads(1)
+        everyone.wait()
+
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="candidates", initializer=begin)
+    for _ in range(threads):
+        pool.submit(int)
+    everyone.wait()
+    torch.set_num_threads(threads)
+    return pool
