@@ -89,12 +89,28 @@ class IterativeNetworkOptions:
     width: Annotated[int, typer.Option(min=8, help="Channels of the first layers, a multiple of 8; published: 64.")] = (
         64
     )
+    side_px: Annotated[
+        int,
+        typer.Option(
+            min=32,
+            help="Side that images are resized to, a power of two; published: 128.",
+        ),
+    ] = 128
 
     def settings(self) -> "RegistrationSettings":
-        """The shape as the network is built from it."""
+        """The shape as the network is built from it.
+
+        Raises:
+            BadInputError: if the side is no power of two.
+        """
+        from vpr_dhe.errors import BadInputError
         from vpr_dhe.estimators.registration.networks import RegistrationSettings
 
-        return RegistrationSettings(width=self.width, iterations=self.iterations, scales=self.scales)
+        if self.side_px.bit_count() != 1:
+            raise BadInputError(f"--side-px is {self.side_px}; expected a power of two, such as 64 or 128")
+        return RegistrationSettings(
+            side_px=self.side_px, width=self.width, iterations=self.iterations, scales=self.scales
+        )
 
 
 @dataclass(frozen=True)
