@@ -40,7 +40,7 @@ from vpr_dhe.estimators.ransac_flow.coarse import (
     match_cells,
 )
 from vpr_dhe.estimators.ransac_flow.estimator import SURE
-from vpr_dhe.estimators.robust import MagsacEstimator, OpenCvEstimator, PoseLibEstimator, RobustEstimator
+from vpr_dhe.estimators.robust import OpenCvEstimator, PoseLibEstimator
 from vpr_dhe.evaluation.alignment_metrics import flow_of_alignment, flow_of_homography
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.features.extractor import load_extractor
@@ -101,7 +101,7 @@ def published_ransac(matches: CoarseMatches) -> Float64[Tensor, "3 3"] | None:
     return best
 
 
-def library(estimator: RobustEstimator) -> Fit:
+def library(estimator: OpenCvEstimator | PoseLibEstimator) -> Fit:
     """A robust estimator on coarse matches."""
 
     def fit(matches: CoarseMatches) -> Float64[Tensor, "3 3"] | None:
@@ -114,7 +114,7 @@ def library(estimator: RobustEstimator) -> Fit:
 FITS: dict[str, Fit] = {
     "published RANSAC": published_ransac,
     "ransac": library(OpenCvEstimator("ransac")),
-    "magsac": library(MagsacEstimator()),
+    "magsac": library(OpenCvEstimator("magsac")),
     "poselib": library(PoseLibEstimator()),
 }
 

@@ -12,6 +12,7 @@ from vpr_dhe.estimators.base import View, match_by_grid
 from vpr_dhe.estimators.dhe import DheEstimator, DheHead
 from vpr_dhe.features.base import ExtractorSpec
 from vpr_dhe.models.model_file import Architecture, ModelFile
+from vpr_dhe.processor import has_bfloat16_products
 from vpr_dhe.records import Features, Frame, Grid, Preprocessing, Size
 from vpr_dhe.verification import Verifier
 
@@ -210,6 +211,17 @@ def test_candidates_do_not_depend_on_their_batch(random_head):
 def test_half_precision_maps_are_accepted(random_head):
     maps = local_maps(2).half()
     assert DheEstimator(random_head).estimate(view(maps[0]), [view(maps[1])]).valid.all()
+
+
+@pytest.mark.skipif(not has_bfloat16_products(torch.device("cpu")), reason="this processor multiplies no bfloat16")
+def test_bfloat16_moves_points_by_little(random_head):
+    maps = local_maps(2)
+    faster, exact = (
+        DheEstimator(random_head, full_precision=full)._predict(view(maps[0]), [view(maps[1])]).candidate
+        for full in (False, True)
+    )
+    scale_px = exact.abs().max()
+    assert 0 < (faster - exact).abs().max() < 0.02 * scale_px
 
 
 def test_no_candidates(random_head):

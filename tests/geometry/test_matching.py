@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from torch.nn.functional import normalize
 
 from vpr_dhe.geometry.correlation import correlation_volume
-from vpr_dhe.geometry.matching import has_integer_products, match_in_parts, mutual_nearest_neighbours
+from vpr_dhe.geometry.matching import match_in_parts, mutual_nearest_neighbours
+from vpr_dhe.processor import has_integer_products
 
 
 def random_maps(seed: int, *shape: int) -> torch.Tensor:

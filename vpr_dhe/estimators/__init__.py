@@ -12,7 +12,7 @@ from vpr_dhe.estimators.dhe import DheEstimator
 from vpr_dhe.estimators.dhe_lite import DheLiteEstimator
 from vpr_dhe.estimators.iterative import IterativeEstimator
 from vpr_dhe.estimators.ransac_flow import RansacFlowEstimator
-from vpr_dhe.estimators.robust import KorniaEstimator, MagsacEstimator, OpenCvEstimator, PoseLibEstimator
+from vpr_dhe.estimators.robust import KorniaEstimator, OpenCvEstimator, PoseLibEstimator
 from vpr_dhe.estimators.sshnet import DistilledSshnetEstimator, SshnetEstimator
 from vpr_dhe.estimators.weak_alignment.estimator import WeakAlignmentEstimator
 from vpr_dhe.estimators.weak_alignment.learning import WeakAlignmentSettings
@@ -77,7 +77,7 @@ def _weak_alignment(at_hand: Equipment, *, pseudo_siamese: bool) -> WeakAlignmen
 
 
 METHODS: dict[str, Method] = {
-    "magsac": Method(lambda _: MagsacEstimator(), "MAGSAC++ (OpenCV USAC); the default"),
+    "magsac": Method(lambda _: OpenCvEstimator("magsac"), "MAGSAC++ (OpenCV USAC); the default"),
     "ransac": Method(lambda _: OpenCvEstimator("ransac"), "classic RANSAC (OpenCV)"),
     "accurate": Method(lambda _: OpenCvEstimator("accurate"), "graph-cut RANSAC (OpenCV USAC_ACCURATE)"),
     "poselib": Method(lambda _: PoseLibEstimator(), "LO-RANSAC with non-linear refinement (PoseLib)"),

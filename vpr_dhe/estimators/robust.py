@@ -21,15 +21,12 @@ from vpr_dhe.threads import in_parallel
 
 # Few of the matches between two street views are inliers: with 1000 iterations recall is a point lower.
 _MAX_ITERATIONS = 3000
-# Samples that begin with the surest matches find as much in fewer iterations.
-_MAX_PROGRESSIVE_ITERATIONS = 2000
-_LOCAL_ITERATIONS = 10
 _CONFIDENCE = 0.9999
 SEED = 0
 """Of all random choices: a figure comes out the same again."""
 # kornia draws from the generator that all threads share.
 _DRAWING = Lock()
-_OPENCV_METHODS = {"ransac": cv2.RANSAC, "accurate": cv2.USAC_ACCURATE}
+_OPENCV_METHODS = {"ransac": cv2.RANSAC, "magsac": cv2.USAC_MAGSAC, "accurate": cv2.USAC_ACCURATE}
 
 Points = Float64[np.ndarray, "matches 2"]
 
@@ -48,7 +45,7 @@ class RobustEstimator(HomographyEstimator):
         """Estimate from `View.matches`; fewer than four matches, or no model found, is a failure."""
         if not candidates:
             return Homographies(torch.empty(0, 3, 3, dtype=torch.float64), torch.empty(0, dtype=torch.bool))
-        # Matches of all are found at the first one's, which is not for many threads to do at once.
+        # The matches of all are found when the first are asked for, which is not for many threads to do at once.
         fits = in_parallel(self._fit_or_none, [candidate.matches for candidate in candidates])
         estimated = torch.tensor([fit is not None for fit in fits], dtype=torch.bool)
         matrices = torch.from_numpy(np.stack([np.eye(3) if fit is None else fit for fit in fits]))
@@ -59,35 +56,11 @@ class RobustEstimator(HomographyEstimator):
         if len(matches.similarity) < MIN_MATCHES:
             return None
         threshold = self.threshold_px if self.threshold_px is not None else matches.tolerance_px
-        surest_first = np.argsort(-matches.similarity.cpu().numpy(), kind="stable")
-        source, target = matches.query_points.cpu().numpy(), matches.candidate_points.cpu().numpy()
-        return self.fit(source[surest_first], target[surest_first], threshold)
+        return self.fit(matches.query_points.cpu().numpy(), matches.candidate_points.cpu().numpy(), threshold)
 
     @abstractmethod
     def fit(self, source: Points, target: Points, threshold_px: float) -> Float64[np.ndarray, "3 3"] | None:
-        """Fit target = H * source to at least four matches, the most similar ones first, or say None."""
-
-
-class MagsacEstimator(RobustEstimator):
-    """MAGSAC++ as OpenCV has it, on progressive samples.
-
-    Sources: Barath et al., "MAGSAC++, a fast, reliable and accurate robust estimator", CVPR 2020; Chum and Matas,
-    "Matching with PROSAC - progressive sample consensus", CVPR 2005.
-    """
-
-    name = "magsac"
-
-    def fit(self, source: Points, target: Points, threshold_px: float) -> Float64[np.ndarray, "3 3"] | None:
         """Fit target = H * source, or say None."""
-        parameters = cv2.UsacParams()
-        parameters.score, parameters.loMethod = cv2.SCORE_METHOD_MAGSAC, cv2.LOCAL_OPTIM_SIGMA
-        parameters.sampler, parameters.loIterations = cv2.SAMPLING_PROSAC, _LOCAL_ITERATIONS
-        parameters.threshold, parameters.confidence = threshold_px, _CONFIDENCE
-        parameters.maxIterations, parameters.randomGeneratorState = _MAX_PROGRESSIVE_ITERATIONS, SEED
-        try:
-            return cv2.findHomography(source, target, parameters)[0]
-        except cv2.error:  # some degenerate sets
-            return None
 
 
 class OpenCvEstimator(RobustEstimator):
@@ -105,22 +78,15 @@ class OpenCvEstimator(RobustEstimator):
                 source, target, self._method, threshold_px, maxIters=_MAX_ITERATIONS, confidence=_CONFIDENCE
             )
         except cv2.error:
-            # USAC_ACCURATE raises, where RANSAC says None, on some degenerate sets.
+            # The USAC methods raise, where RANSAC says None, on some degenerate sets.
             return None
         return matrix
 
 
 class PoseLibEstimator(RobustEstimator):
-    """PoseLib's LO-RANSAC with its final non-linear refinement.
-
-    `progressive` samples begin with the first matches; for matches in no order they are drawn from all alike.
-    """
+    """PoseLib's LO-RANSAC with its final non-linear refinement."""
 
     name = "poselib"
-
-    def __init__(self, threshold_px: float | None = None, *, progressive: bool = True) -> None:
-        super().__init__(threshold_px)
-        self._progressive = progressive
 
     def fit(self, source: Points, target: Points, threshold_px: float) -> Float64[np.ndarray, "3 3"] | None:
         """Fit target = H * source, or say None."""
@@ -128,8 +94,7 @@ class PoseLibEstimator(RobustEstimator):
 
         options = {
             "max_reproj_error": threshold_px,
-            "max_iterations": _MAX_PROGRESSIVE_ITERATIONS if self._progressive else _MAX_ITERATIONS,
-            "progressive_sampling": self._progressive,
+            "max_iterations": _MAX_ITERATIONS,
             "success_prob": _CONFIDENCE,
             "seed": SEED,
         }

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vpr_dhe.estimators.base import Homographies, HomographyEstimator, View
-from vpr_dhe.estimators.robust import MagsacEstimator
+from vpr_dhe.estimators.robust import OpenCvEstimator
 from vpr_dhe.estimators.weak_alignment.levels import as_tensor, standardised
 from vpr_dhe.estimators.weak_alignment.network import PatchNetwork
 from vpr_dhe.estimators.weak_alignment.patches import SIDE, PatchFrames, sample_patches
@@ -49,7 +49,7 @@ class WeakDescriptorEstimator(HomographyEstimator):
 
     def __init__(self, network: PatchNetwork, *, device: str = "cpu") -> None:
         self.network = network.eval().to(device)
-        self._magsac = MagsacEstimator()
+        self._magsac = OpenCvEstimator("magsac")
 
     @classmethod
     def from_file(cls, file: NetworkFile, device: str = "cpu") -> "WeakDescriptorEstimator":

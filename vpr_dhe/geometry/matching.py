@@ -5,12 +5,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 
 import torch
 from jaxtyping import Bool, Float, Int8, Int32, Int64
 from torch import Tensor
 
+from vpr_dhe.processor import has_integer_products
 from vpr_dhe.threads import in_parallel
 
 # Candidates that a core matches at once: their products are read again from the cache that they were written to.
@@ -99,13 +99,6 @@ def _comes_first(
 
 def _as_they_are(query: Float[Tensor, "query_cells dimension"]) -> Multiply:
     return lambda candidates: (query @ candidates.T, 1.0)
-
-
-@cache
-def has_integer_products(device: torch.device) -> bool:
-    """Whether torch multiplies 8-bit integers by instructions made for it; others may be slow, or saturate."""
-    supported = getattr(torch.cpu, "_is_vnni_supported", None)
-    return device.type == "cpu" and hasattr(torch.ops.aten, "_int_mm") and supported is not None and bool(supported())
 
 
 def _in_eight_bits(query: Float[Tensor, "query_cells dimension"]) -> Multiply:

@@ -17,7 +17,6 @@ from vpr_dhe.index.codecs import LocalMapCodec
 from vpr_dhe.index.manifest import SkippedImage
 from vpr_dhe.index.rows import Digest, FileStamp, modification_time_ns
 from vpr_dhe.index.segments import IndexedImage, SegmentFact, SegmentWriter, StoredImage
-from vpr_dhe.places.exif import with_exif
 from vpr_dhe.records import Features, Image, ImageRecord, Progress
 
 
@@ -159,6 +158,9 @@ def _load(folder: Path, record: ImageRecord) -> _Loaded:
     modified_ns = modification_time_ns(path)
     content = read_file(path)
     stamp = FileStamp(len(content), modified_ns, Digest.of(content))
+    # The readers of places import pandas, which a query needs for nothing.
+    from vpr_dhe.places.exif import with_exif
+
     return _Loaded(decode_image(content), with_exif(record, content), stamp)
 
 

@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from vpr_dhe.estimators.base import MIN_MATCHES, Homographies, View, match_by_grid
 from vpr_dhe.estimators.dhe_lite import UNIT, MatchBatch
-from vpr_dhe.estimators.robust import MagsacEstimator
+from vpr_dhe.estimators.robust import OpenCvEstimator
 from vpr_dhe.features.base import Extractor, ExtractorSpec
 from vpr_dhe.geometry.coordinates import homographies_between_inputs, resizing
 from vpr_dhe.geometry.homography import project, reprojection_errors
@@ -77,7 +77,7 @@ def views_of(matches: Sequence[Matches], input_size: Size) -> tuple[View, list[V
 
 def magsac_between_units(matches: Sequence[Matches], input_size: Size) -> Homographies:
     """What MAGSAC makes of matches within their tolerance."""
-    return MagsacEstimator().estimate(*views_of(matches, input_size))
+    return OpenCvEstimator("magsac").estimate(*views_of(matches, input_size))
 
 
 def true_between_units(pair: TrainingPair) -> Float64[Tensor, "3 3"]:

@@ -41,7 +41,7 @@ class Cells:
 
 
 class CoarseMatches(NamedTuple):
-    """Mutual nearest neighbours, both in `UNIT`, the most similar ones first."""
+    """Mutual nearest neighbours, both in `UNIT`."""
 
     query: Float64[Tensor, "matches 2"]
     candidate: Float64[Tensor, "matches 2"]
@@ -87,10 +87,8 @@ def match_cells(query: Cells, candidates: Sequence[Cells]) -> Iterator[CoarseMat
     for candidate in candidates:
         descriptors = candidate.descriptors.to(query.descriptors)
         found = mutual_nearest_neighbours(query.descriptors, descriptors[None])
-        mutual, index, similarity = found.mutual[0].cpu(), found.index[0].cpu(), found.similarity[0].cpu()
-        cells = mutual.nonzero()[:, 0]
-        cells = cells[similarity[cells].argsort(descending=True, stable=True)]
-        yield CoarseMatches(query.centres[cells], candidate.centres[index[cells]])
+        mutual, index = found.mutual[0].cpu(), found.index[0].cpu()
+        yield CoarseMatches(query.centres[mutual], candidate.centres[index[mutual]])
 
 
 def fit(matches: CoarseMatches) -> CoarseFit | None:

@@ -187,7 +187,7 @@ class RansacFlowEstimator(HomographyEstimator):
         chosen &= sure
         centres = cell_centres(Grid(height, width), size).view(height, width, 2).numpy()[chosen]
         tolerance = _REFINING_TOLERANCE_PX * size.width / width
-        fitted = PoseLibEstimator(progressive=False).fit(centres, centres + alignment.flow_px[chosen], tolerance)
+        fitted = PoseLibEstimator().fit(centres, centres + alignment.flow_px[chosen], tolerance)
         return alignment.homographies[0] if fitted is None else fitted / fitted[2, 2]
 
 

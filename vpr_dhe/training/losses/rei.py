@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from vpr_dhe.estimators.base import MIN_MATCHES, View
-from vpr_dhe.estimators.robust import MagsacEstimator
+from vpr_dhe.estimators.robust import OpenCvEstimator
 from vpr_dhe.geometry.homography import reprojection_errors
 from vpr_dhe.records import Frame, Image, Matches, Size
 from vpr_dhe.verification import Verifier
@@ -47,7 +47,7 @@ def inlier_matches(
     """
     frame = Frame(input_size, input_size)
     candidates = [View(frame, _no_image, matches=lambda found=found: found) for found in matches]
-    verifier = Verifier(MagsacEstimator(threshold_px), threshold_px)
+    verifier = Verifier(OpenCvEstimator("magsac", threshold_px), threshold_px)
     found = verifier.verify(View(frame, _no_image), candidates)
     return InlierMatches(
         pad_sequence([match.query_points.cpu() for match in matches], batch_first=True),
