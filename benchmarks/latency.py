@@ -1,0 +1,257 @@
+"""Where the time of a query goes, how it compares with the plain way of doing the same, and what the machine allows.
+
+    vpr-dhe index DATABASE --out INDEX
+    python benchmarks/latency.py INDEX QUERIES
+
+describes some of the queries, retrieves candidates for each, and runs every stage and every verifier on them again and
+again, in turns, so that other work on the machine meets all alike. `plain` is the same stage written as one would write
+it first, in the same process: maps decoded to single precision and to all their dimensions, one product per candidate,
+the largest of each row and of each column, one estimate after the other. `limit` is what the memory or the arithmetic
+of this machine allows, by its bandwidth and its throughput as measured here: bytes that have to be read, or
+multiplications that have to be done. Everything in `benchmarks/results/latency.md` and `latency.json`.
+"""
+
+import argparse
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from accuracy import RESULTS
+from measuring import write_result
+from torch import Tensor
+
+from vpr_dhe.candidates import PinnedIndex
+from vpr_dhe.estimators import Equipment
+from vpr_dhe.estimators.base import View, matches_of_cells
+from vpr_dhe.features.base import Extractor
+from vpr_dhe.features.extractor import load_extractor
+from vpr_dhe.geometry.matching import MutualNeighbours, match_in_parts
+from vpr_dhe.images import decode_image, list_images
+from vpr_dhe.index.place_index import PlaceIndex
+from vpr_dhe.index.snapshot import Snapshot
+from vpr_dhe.localizer import DescribedQuery, Retrieval, build_verifiers, describe, rerank, search
+from vpr_dhe.processor import has_integer_products
+from vpr_dhe.verification import Verifier
+
+REFERENCE = "magsac"
+_VERIFIERS = ("magsac", "ransac", "accurate", "poselib", "dhe-lite")
+_BANDWIDTH_BYTES = 1 << 28
+_PRODUCT_SIDE = 1536
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What this machine does in a second, on the threads that torch has here."""
+
+    read_bytes: float
+    single_precision: float
+    eight_bits: float | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One stage, in milliseconds per query; `plain_ms` and `limit_ms` where there is such a thing."""
+
+    stage: str
+    median_ms: float
+    least_ms: float
+    most_ms: float
+    plain_ms: float | None = None
+    limit_ms: float | None = None
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What is timed for each query, the plain way to do it, and the limit in seconds."""
+
+    run: Callable[[Retrieval], object]
+    plain: Callable[[Retrieval], object] | None = None
+    limit_s: float | None = None
+
+
+def measured_limits() -> Limits:
+    """Read memory, and multiply matrices that fit the caches."""
+    block = np.ones(_BANDWIDTH_BYTES, np.uint8)
+    operations = 2 * _PRODUCT_SIDE**3
+    single = torch.rand(_PRODUCT_SIDE, _PRODUCT_SIDE)
+    bytes_ = torch.ones(_PRODUCT_SIDE, _PRODUCT_SIDE, dtype=torch.int8)
+    integers = has_integer_products(torch.device("cpu"))
+    return Limits(
+        _BANDWIDTH_BYTES / _least_seconds(lambda: block.view(np.uint64).max()),
+        operations / _least_seconds(lambda: single @ single),
+        operations / _least_seconds(lambda: torch.ops.aten._int_mm(bytes_, bytes_)) if integers else None,
+    )
+
+
+def _least_seconds(work: Callable[[], object]) -> float:
+    return min(_seconds(work) for _ in range(7))
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    started = perf_counter()
+    work()
+    return perf_counter() - started
+
+
+def plain_match(snapshot: Snapshot, found: Retrieval) -> MutualNeighbours:
+    """Find mutual neighbours as one would find them first."""
+    own = torch.arange(snapshot.require_codec().cells)
+    columns: list[tuple[Tensor, Tensor, Tensor]] = []
+    for local_map in snapshot.local_maps(_ids(found)):
+        similarity = found.features.local_map @ local_map.T
+        best, there = similarity.max(dim=1)
+        columns.append((there, (similarity.argmax(dim=0)[there] == own) & (best > 0), best))
+    return MutualNeighbours(*(torch.stack(column) for column in zip(*columns, strict=True)))
+
+
+def plain_rerank(verifier: Verifier, snapshot: Snapshot, found: Retrieval) -> None:
+    """Match in the plain way, then estimate one after the other."""
+    neighbours = plain_match(snapshot, found)
+    matches_of = matches_of_cells(lambda: neighbours, snapshot.manifest.spec)
+    candidates = [
+        View(snapshot.frame(id), lambda: found.image, matches=partial(matches_of, place))
+        for place, id in enumerate(_ids(found))
+    ]
+    with one_thread():
+        verifier.verify(View(found.features.frame, lambda: found.image, lambda: found.features), candidates)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Nothing is shared out."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _ids(found: Retrieval) -> list[int]:
+    return [candidate.id for candidate in found.candidates]
+
+
+def stages_of(snapshot: Snapshot, extractor: Extractor, verifiers: Sequence[str], limits: Limits) -> dict[str, Stage]:
+    """All that is timed."""
+    codec, spec = snapshot.require_codec(), snapshot.manifest.spec
+    cells, count = codec.cells, len(snapshot.ids)
+
+    def matched(found: Retrieval) -> object:
+        return snapshot.stored_maps(_ids(found)).match(found.features.local_map)
+
+    def matched_exactly(found: Retrieval) -> object:
+        maps = snapshot.local_maps(_ids(found))
+        return match_in_parts(found.features.local_map, len(maps), maps.__getitem__)
+
+    def limit_of_matching(found_count: int) -> float:
+        components = codec.project(torch.zeros(1, spec.local_dimension)).shape[1]
+        per_second = limits.eight_bits if codec.eight_bits and limits.eight_bits else limits.single_precision
+        products_s = 2 * cells**2 * components * found_count / per_second
+        return max(products_s, codec.record_bytes * found_count / limits.read_bytes)
+
+    candidates = min(100, count)
+    limit_s = limit_of_matching(candidates)
+    stages = {
+        "describe": Stage(lambda found: extractor.extract([found.image])),
+        "search": Stage(
+            lambda found: snapshot.search(found.features.global_descriptor[None], candidates),
+            limit_s=4.0 * count * spec.dimension / limits.read_bytes,
+        ),
+        "read maps": Stage(
+            lambda found: snapshot.stored_maps(_ids(found)),
+            limit_s=codec.record_bytes * candidates / limits.read_bytes,
+        ),
+        "read and match": Stage(matched, partial(plain_match, snapshot), limit_s),
+        "read, decode and match in single precision": Stage(matched_exactly),
+    }
+    for name, verifier in build_verifiers(verifiers, Equipment(extractor)).items():
+        places = PinnedIndex(snapshot, verifier)
+        usual = partial(rerank, places, count=candidates)
+        stages[f"re-rank, {name}"] = Stage(usual, partial(plain_rerank, verifier, snapshot), limit_s)
+    return stages
+
+
+def measure(stages: Mapping[str, Stage], queries: Sequence[Retrieval], repeats: int) -> list[Row]:
+    """Time all stages in turns; the median over queries and repeats, and the spread of the medians of each turn."""
+    turns: dict[str, list[float]] = {name: [] for name in stages}
+    plain: dict[str, list[float]] = {name: [] for name in stages}
+    for _ in range(repeats + 1):  # the first turn warms caches and is forgotten
+        for name, stage in stages.items():
+            turns[name].append(median(_seconds(partial(stage.run, found)) for found in queries))
+            if stage.plain:
+                plain[name].append(median(_seconds(partial(stage.plain, found)) for found in queries[:3]))
+    return [
+        Row(
+            name,
+            1e3 * median(turns[name][1:]),
+            1e3 * min(turns[name][1:]),
+            1e3 * max(turns[name][1:]),
+            1e3 * median(plain[name][1:]) if stage.plain else None,
+            None if stage.limit_s is None else 1e3 * stage.limit_s,
+        )
+        for name, stage in stages.items()
+    ]
+
+
+def markdown(rows: Sequence[Row], reference_ms: float) -> str:
+    """All in one table."""
+    header = ["stage", "ms", "spread", "of magsac's re-ranking", "plain ms", "times faster", "limit ms", "of the limit"]
+    lines = [header, ["---"] * len(header)]
+    for row in rows:
+        cells = [row.stage, f"{row.median_ms:.1f}", f"{row.least_ms:.1f} to {row.most_ms:.1f}"]
+        cells.append(f"{row.median_ms / reference_ms:.2f}")
+        cells += ["", ""] if row.plain_ms is None else [f"{row.plain_ms:.0f}", f"{row.plain_ms / row.median_ms:.1f}"]
+        cells += ["", ""] if row.limit_ms is None else [f"{row.limit_ms:.2f}", f"{row.limit_ms / row.median_ms:.2f}"]
+        lines.append(cells)
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def described(extractor: Extractor, folder: Path, count: int) -> list[DescribedQuery]:
+    """Some of the images in a folder, evenly spread."""
+    paths = list_images(folder)
+    return [describe(extractor, decode_image(folder / paths[number * len(paths) // count])) for number in range(count)]
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("index", type=Path)
+    parser.add_argument("queries", type=Path, help="folder of images")
+    parser.add_argument("--count", type=int, default=15, help="of queries")
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--verifiers", nargs="+", default=_VERIFIERS)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    index = PlaceIndex.open(arguments.index)
+    extractor, limits = load_extractor(index.spec.model), measured_limits()
+    places = PinnedIndex(index.snapshot, None)
+    queries = [search(places, query, 100) for query in described(extractor, arguments.queries, arguments.count)]
+    rows = measure(stages_of(index.snapshot, extractor, arguments.verifiers, limits), queries, arguments.repeats)
+    reference_ms = next(row.median_ms for row in rows if row.stage == f"re-rank, {REFERENCE}")
+    settings: dict[str, Any] = {
+        "images": len(index.ids),
+        "codec": index.snapshot.require_codec().name,
+        "candidates": min(100, len(index.ids)),
+        "threads": arguments.threads,
+        "queries": arguments.count,
+        "repeats": arguments.repeats,
+    }
+    told = ", ".join(f"{name} {value}" for name, value in settings.items())
+    print(table := f"{told}\n\n{markdown(rows, reference_ms)}")
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    (arguments.out / "latency.md").write_text(f"{table}\n")
+    document = {**settings, "limits": asdict(limits), "rows": [asdict(row) for row in rows]}
+    write_result(arguments.out / "latency.json", "latency", document)
+
+
+if __name__ == "__main__":
+    main()
