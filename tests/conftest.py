@@ -1,6 +1,11 @@
 """What all tests share: where the real images are, how property tests run, and an extractor small enough for any."""
 
 import os
+
+# Tests run in as many processes as there are cores, so each of them, and each command that it starts, takes one.
+# Torch reads this when it is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path

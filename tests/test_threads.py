@@ -5,6 +5,7 @@ import threading
 import pytest
 import torch
 
+from vpr_dhe.geometry.matching import mutual_nearest_neighbours
 from vpr_dhe.threads import in_parallel
 
 
@@ -29,6 +30,16 @@ def test_torch_uses_one_thread_in_each_and_as_many_as_before_elsewhere(threads):
     other.start()
     other.join()
     assert begun_later == [threads]
+
+
+def test_matches_are_the_same_on_any_number_of_threads(threads):
+    generator = torch.Generator().manual_seed(0)
+    query, maps = torch.randn(50, 16, generator=generator), torch.randn(21, 50, 16, generator=generator)
+    found = mutual_nearest_neighbours(query, maps)
+    for candidate in range(21):
+        alone = mutual_nearest_neighbours(query, maps[candidate : candidate + 1])
+        assert torch.equal(found.index[candidate], alone.index[0])
+        assert torch.equal(found.mutual[candidate], alone.mutual[0])
 
 
 def test_work_within_work_ends(threads):
