@@ -31,6 +31,7 @@ class Bag:
     """What a bag will hold: messages of topics, each with its type, at times."""
 
     path: Path
+    compressed: bool = False
     messages: list[tuple[str, str, int, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -43,7 +44,7 @@ class Bag:
         known = {"height": height, "width": width, "encoding": encoding, "is_bigendian": 0}
         self._add(topic, "Image", time_ns, **(known | {"step": data.size // height, "data": data} | fields))
 
-    def compressed(self, time_ns: int, content: bytes, topic: str = IMAGES) -> None:
+    def file(self, time_ns: int, content: bytes, topic: str = IMAGES) -> None:
         self._add(topic, "CompressedImage", time_ns, format="jpeg", data=np.frombuffer(content, np.uint8))
 
     def fix(self, time_ns: int, latitude: float, longitude: float, status: int = 0) -> None:
@@ -64,6 +65,8 @@ class Bag:
         """Write the messages; a header's time is the message's, and it was received 40 ms later."""
         if self._is_ros1:
             writer, serialize = rosbag1.Writer(self.path), self.store.serialize_ros1
+            if self.compressed:
+                writer.set_compression(rosbag1.Writer.CompressionFormat.BZ2)
         else:
             plugin = rosbag2.StoragePlugin.MCAP if "mcap" in self.path.name else rosbag2.StoragePlugin.SQLITE3
             writer = rosbag2.Writer(self.path, version=9, storage_plugin=plugin)

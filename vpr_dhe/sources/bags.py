@@ -153,7 +153,7 @@ def _explained(path: Path) -> Iterator[None]:
     """Make one sentence of whatever the bytes of a damaged bag lead to."""
     try:
         yield
-    except (OSError, VprDheError):
+    except VprDheError:
         raise
     except Exception as error:
         raise DatasetError(

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -42,6 +42,7 @@ class RecordedFrame:
     image: Callable[[], ImageFile]
 
 
+@runtime_checkable
 class FrameSource(Protocol):
     """A recording that is open for reading."""
 

@@ -4,7 +4,7 @@ Source: the messages Image and CompressedImage of `sensor_msgs`, and its `image_
 """
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -23,6 +23,7 @@ IMAGE_TYPES = (RAW_TYPE, COMPRESSED_TYPE)
 _SIGNATURES = ((b"\xff\xd8\xff", ".jpg"), (b"\x89PNG\r\n\x1a\n", ".png"))
 
 
+@runtime_checkable
 class RawMessage(Protocol):
     """A message of the type Image; rows of `height` x `width` pixels, each row `step` bytes long."""
 
@@ -34,6 +35,7 @@ class RawMessage(Protocol):
     data: Any
 
 
+@runtime_checkable
 class CompressedMessage(Protocol):
     """A message of the type CompressedImage; `data` are the bytes of a file."""
 

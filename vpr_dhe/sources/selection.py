@@ -50,7 +50,7 @@ class Selection:
     def __str__(self) -> str:
         return next((f"{name} {value:g}" for name, value in self._choices() if value is not None), "all frames")
 
-    def _choices(self) -> tuple[tuple[str, float | None], ...]:
+    def _choices(self) -> tuple[tuple[str, int | float | None], ...]:
         return ("--every", self.every), ("--min-seconds", self.min_seconds), ("--min-metres", self.min_metres)
 
     def _far_enough(self, last: RecordedFrame, frame: RecordedFrame) -> bool:
