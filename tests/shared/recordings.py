@@ -7,11 +7,8 @@ from typing import Any
 
 import cv2
 import numpy as np
-import pytest
-
-rosbags = pytest.importorskip("rosbags")
-from rosbags import rosbag1, rosbag2  # noqa: E402
-from rosbags.typesys import Stores, get_typestore  # noqa: E402
+from rosbags import rosbag1, rosbag2
+from rosbags.typesys import Stores, get_typestore
 
 START_NS = 1_700_000_000_000_000_000
 STEP_NS = 500_000_000

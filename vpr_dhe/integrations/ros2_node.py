@@ -42,7 +42,7 @@ class Parameters:
     verifier: str = "magsac"
     rerank: int = 100
     compressed: bool = False
-    min_inliers: int = 20
+    min_inliers: int = 50
     min_probability: float = 0.0
     map_frame: str = "map"
     device: str = "cpu"
