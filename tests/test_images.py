@@ -186,7 +186,7 @@ def test_all_forms_of_an_image_are_the_same_image(pixels):
         "array": pixels,
         "with alpha": opaque,
         "of 16 bits": pixels.astype(np.uint16) * 257,
-        "turned twice": pixels[::-1, ::-1][::-1, ::-1],
+        "mirrored in memory": np.ascontiguousarray(pixels[..., ::-1])[..., ::-1],
         "picture": PIL.Image.fromarray(pixels),
         "tensor": last,
         "channels first": first,
@@ -197,7 +197,9 @@ def test_all_forms_of_an_image_are_the_same_image(pixels):
         "with a gradient": (first / 255).requires_grad_(),
     }
     for form in forms.values():
-        np.testing.assert_array_equal(require_image(form), pixels)
+        image = require_image(form)
+        np.testing.assert_array_equal(image, pixels)
+        assert image.flags.c_contiguous
 
 
 @settings(max_examples=20)

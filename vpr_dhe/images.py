@@ -191,11 +191,12 @@ def _from_array(array: np.ndarray) -> Image:
         )
     height, width = array.shape[:2]
     _check_size(Size(width, height), MAX_PIXELS)
-    eight_bits = array if array.dtype == np.uint8 else _scaled_to_8_bits(array)
+    # What others make of an image may not take it mirrored in memory, as `bgr[..., ::-1]` is.
+    eight_bits = np.ascontiguousarray(array if array.dtype == np.uint8 else _scaled_to_8_bits(array))
     if channels == 3:
         return eight_bits
-    plain = eight_bits.reshape(height, width) if channels == 1 else np.ascontiguousarray(eight_bits)
-    return np.array(_to_rgb(PIL.Image.fromarray(plain)), dtype=np.uint8)
+    picture = PIL.Image.fromarray(eight_bits.reshape(height, width) if channels == 1 else eight_bits)
+    return np.array(_to_rgb(picture), dtype=np.uint8)
 
 
 def _channels_last(tensor: Tensor) -> np.ndarray:
@@ -203,7 +204,7 @@ def _channels_last(tensor: Tensor) -> np.ndarray:
     values = _eight_bits(tensor.detach().cpu())
     if values.ndim == 3 and values.shape[0] in _CHANNELS and values.shape[2] not in _CHANNELS:
         values = values.permute(1, 2, 0)
-    return np.ascontiguousarray(values.numpy())
+    return values.numpy()
 
 
 def _eight_bits(tensor: Tensor) -> Tensor:

@@ -49,8 +49,9 @@ def test_a_bag_is_ranked_as_the_folder_of_its_frames(run, folder, answers, tmp_p
     bag = bag_of(tmp_path / name, FRAMES)
     run("index", folder, "--out", tmp_path / "plain", "--codec", "int8")
     options = ("--bag", bag, "--topic", IMAGES, "--fix-topic", FIXES, "--out", tmp_path / "index", "--codec", "int8")
-    code, stdout, _ = run("index", *options)
+    code, stdout, stderr = run("index", *options)
     assert (code, stdout) == (0, f"{tmp_path / 'index'}: 12 images (12 added, 0 skipped), model sift-vlad\n")
+    assert "1 of 12 frames have no position by /gps/fix" in stderr
     plain = answers(tmp_path / "plain")
     assert [matches[0][0] for matches in plain] == ["00000002.png", "00000007.png"]
     assert answers(tmp_path / "index") == plain
@@ -97,7 +98,7 @@ def test_an_interrupted_extraction_goes_on(run, tmp_path, monkeypatch):
     assert (code, stdout, "run the command again to go on" in stderr) == (1, "", True)
     monkeypatch.undo()
     code, stdout, _ = run("frames", *options)
-    assert (code, "4 frames, with times and positions in frames.csv" in stdout) == (0, True)
+    assert (code, "4 frames, and what is known of them in frames.csv" in stdout) == (0, True)
     names = [f"0000000{number}.png" for number in (0, 3, 6, 9)]
     assert written == ["recording.json", *names[:2]]
     found = [decode_image(tmp_path / "asked/walk" / name) for name in names]

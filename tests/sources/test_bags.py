@@ -29,6 +29,15 @@ def test_frames_come_with_their_pixels_times_and_positions(tmp_path, name):
     assert latitudes[3] is None
 
 
+def test_what_is_read_of_a_bag_tells_it_from_others(tmp_path):
+    identities = set()
+    for name, topics in (("a.bag", (IMAGES, FIXES)), ("a.bag", (IMAGES,)), ("b.bag", (IMAGES,))):
+        path = tmp_path / name
+        with open_bag(path if path.exists() else bag_of(path, small_frames(2)), *topics) as source:
+            identities.add(source.identity)
+    assert len(identities) == 3
+
+
 def test_one_file_of_a_bag_is_enough(tmp_path):
     folder = bag_of(tmp_path / "drive-mcap", small_frames(2))
     with open_bag(folder / "drive-mcap.mcap", IMAGES) as source:

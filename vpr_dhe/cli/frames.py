@@ -23,4 +23,4 @@ def run(
         raise BadInputError("give one recording by --bag or --video")
     extracted = recording.extract(out, strict=strict)
     count = len(list_images(extracted.folder))
-    print(f"{extracted.folder}: {count} frames, with times and positions in {extracted.table.name}")
+    print(f"{extracted.folder}: {count} frames, and what is known of them in {extracted.table.name}")

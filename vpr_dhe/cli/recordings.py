@@ -66,6 +66,8 @@ class RecordingOptions:
         except KeyboardInterrupt:
             say(f"interrupted: frames are safe in {folder}; run the command again to go on")
             raise typer.Exit(1) from None
+        if self.fix_topic and done.unplaced:
+            say(f"{done.unplaced} of {done.seen} frames have no position by {self.fix_topic}")
         if done.seen is not None and done.seen < _USUAL_SHARE * announced:
             say(f"{self.given} gave {done.seen} of the {announced} frames that it announces; it may be cut off")
         return done

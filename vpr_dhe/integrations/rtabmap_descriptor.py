@@ -48,7 +48,7 @@ class Descriptor:
                 f"PyDescriptor/Dim is {self._dimension}, and {extractor.spec.model} gives {extractor.spec.dimension} "
                 "numbers; set PyDescriptor/Dim to that"
             )
-        rgb = require_image(np.ascontiguousarray(image.view(np.uint8)[..., ::-1]))
+        rgb = require_image(image.view(np.uint8)[..., ::-1])
         descriptor = extractor.extract([rgb])[0].global_descriptor.float()
         return normalize(descriptor[None]).cpu().numpy()
 

@@ -55,7 +55,8 @@ class BagSource:
     def __init__(
         self, path: Path, reader: Any, deserialize: Callable[[bytes, str], Any], topic: str, fix_topic: str | None
     ) -> None:
-        self._path, self._reader, self._deserialize, self._topic = path, reader, deserialize, topic
+        self._path, self._reader, self._deserialize = path, reader, deserialize
+        self._topic, self._fix_topic = topic, fix_topic
         self._require_topic(topic, IMAGE_TYPES, "images")
         if fix_topic is not None:
             self._require_topic(fix_topic, (FIX_TYPE,), "fixes")
@@ -68,9 +69,10 @@ class BagSource:
 
     @property
     def identity(self) -> str:
-        """Which bag it is, wherever it lies now."""
+        """Which bag it is, wherever it lies now, and what is read of it."""
         span = f"from {self._reader.start_time} to {self._reader.end_time} ns"
-        return f"{self.announced_frames} images on {self._topic} in {self._path.name} ({span})"
+        positions = f"positions on {self._fix_topic}" if self._fix_topic else "no positions"
+        return f"{self.announced_frames} images on {self._topic} in {self._path.name} ({span}, {positions})"
 
     @property
     def announced_frames(self) -> int:

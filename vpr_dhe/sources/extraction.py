@@ -8,7 +8,7 @@ and everything that works on a folder of photos works on them.
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,11 +26,13 @@ _CLAIM_NAME = "recording.json"
 class ExtractedFrames:
     """Where frames lie, and the table of their times and positions beside them.
 
-    `seen` counts the frames that the recording was found to have; None where it was extracted before.
+    `seen` counts the frames that the recording was found to have, `unplaced` those of them without a position; both are
+    None where it was extracted before.
     """
 
     folder: Path
     seen: int | None = None
+    unplaced: int | None = None
 
     @property
     def table(self) -> Path:
@@ -68,16 +70,8 @@ def extract_frames(
     _claim(writer.folder, {"recording": source.identity, "selection": str(selection)})
     if (writer.folder / TABLE_NAME).exists():
         return ExtractedFrames(writer.folder)
-    seen, reason = 0, "no frame has a position"
-
-    def counted() -> Iterator[RecordedFrame]:
-        nonlocal seen
-        for frame in source.frames():
-            seen += 1
-            progress(1)
-            yield frame
-
-    for frame in selection.of(counted()):
+    reason = "no frame has a position"
+    for frame in selection.of(writer.counted(source.frames(), progress)):
         try:
             writer.write(frame)
         except ImageError as error:
@@ -86,9 +80,9 @@ def extract_frames(
             skipped(f"frame {frame.number}", str(error))
             reason = str(error)
     if not writer.rows:
-        raise DatasetError(f"none of {source.identity} could be kept ({reason if seen else 'there is none'})")
+        raise DatasetError(f"none of {source.identity} could be kept ({reason if writer.seen else 'there is none'})")
     writer.finish()
-    return ExtractedFrames(writer.folder, seen)
+    return ExtractedFrames(writer.folder, writer.seen, writer.unplaced)
 
 
 @dataclass
@@ -98,10 +92,20 @@ class _FrameWriter:
     folder: Path
     keeps_unix_time: bool
     rows: list[tuple[str, ...]] = field(default_factory=list)
+    seen: int = 0
+    unplaced: int = 0
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._present = {path.stem: path.name for path in self.folder.iterdir() if path.suffix != TEMPORARY_SUFFIX}
+
+    def counted(self, frames: Iterable[RecordedFrame], progress: Progress) -> Iterator[RecordedFrame]:
+        """Count frames, kept or not, as they pass."""
+        for frame in frames:
+            self.seen += 1
+            self.unplaced += frame.position is None
+            progress(1)
+            yield frame
 
     def write(self, frame: RecordedFrame) -> None:
         """Write one frame, unless it is there."""
