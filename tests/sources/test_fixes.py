@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vpr_dhe.records import GeoPosition
@@ -36,6 +36,7 @@ def test_the_short_way_leads_over_180_degrees():
     assert found.longitude_deg == pytest.approx(-179.95)
 
 
+@settings(max_examples=30)
 @given(st.floats(0, 1), st.floats(-90, 90), st.floats(-180, 180), st.floats(-0.01, 0.01))
 def test_positions_stay_between_their_fixes(share, latitude, longitude, step):
     other = GeoPosition(latitude, (longitude + step + 180) % 360 - 180)
