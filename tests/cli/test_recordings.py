@@ -123,7 +123,7 @@ def test_mistakes_end_in_one_sentence_and_leave_nothing(run, tmp_path, monkeypat
         (("--bag", bag, "--topic", IMAGES, "--video", video), "take one recording at a time"),
         (("--bag", bag, "--topic", IMAGES, "--min-metres", 2), "--min-metres was given without --fix-topic"),
         (("--video", video, "--every", 2, "--min-seconds", 1), "use one of them"),
-        (("--video", video, "--prune"), "--prune looks for images of a whole folder"),
+        (("--video", video, "--prune"), "--prune looks for images of the whole folder, and a recording gives a part"),
         (("--video", tmp_path / "words.mp4"), "cannot be opened; it is damaged"),
         (("--every", 2), "--every was given without --bag or --video"),
         ((), "give either a folder of images, or one recording"),

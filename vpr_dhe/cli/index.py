@@ -52,7 +52,8 @@ def run(
 
     part = add or recording.given is not None
     if part and prune:
-        raise BadInputError("--prune looks for images of a whole folder, and a part or a recording is given; leave it")
+        what = "--add" if add else "a recording"
+        raise BadInputError(f"--prune looks for images of the whole folder, and {what} gives a part; use one of them")
     root = _root(images, recording, frames, out)
     index = PlaceIndex.open(out) if PlaceIndex.is_started(out) else None
     if index:
