@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image as PillowImage
 
 from vpr_dhe.candidates import VerifiedIndex
@@ -44,11 +45,15 @@ def test_every_photo_is_found_again(index, photo_folder, thumbnail_extractor):
         np.testing.assert_allclose(best.homography, np.eye(3), atol=0.05)
 
 
-def test_paths_and_arrays_give_the_same_answer(index, photo_folder, thumbnail_extractor):
+def test_paths_arrays_pictures_and_tensors_give_the_same_answer(index, photo_folder, thumbnail_extractor):
     localizer = Localizer(VerifiedIndex(index, Verifier(build_estimator("magsac"))), thumbnail_extractor)
     path = photo_folder / "03.png"
-    from_path, from_array = localizer.localize(path).matches, localizer.localize(decode_image(path)).matches
-    assert [match.image for match in from_path] == [match.image for match in from_array]
+    array = decode_image(path)
+    forms = (path, str(path), array, PillowImage.fromarray(array), torch.from_numpy(array).permute(2, 0, 1) / 255)
+    answers = [
+        [(match.image, match.similarity, match.score) for match in localizer.localize(form).matches] for form in forms
+    ]
+    assert answers == answers[:1] * 5
 
 
 def test_ties_keep_the_order_of_retrieval(index, photo_folder, thumbnail_extractor):

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 import PIL.ExifTags
@@ -22,11 +22,15 @@ from vpr_dhe.records import Image, Preprocessing, Size
 Named = TypeVar("Named")
 Read = TypeVar("Read")
 
+ImageLike: TypeAlias = np.ndarray | Tensor | PIL.Image.Image
+"""What a caller may hold an image as; `require_image` says which shapes and types are taken."""
+
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2"})
 # A file may claim any size in its header; a photo beyond this is more likely an attack than a place.
 MAX_PIXELS = 100_000_000
 # Less than this has no texture to describe.
 MIN_SIDE_PX = 16
+_CHANNELS = frozenset({1, 3, 4})
 _TRANSPARENT_MODES = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
 _SIXTEEN_BIT_MODES = frozenset({"I;16", "I;16B", "I;16L", "I;16N"})
 _UNBOUNDED_MODES = frozenset({"F", "I"})
@@ -121,14 +125,17 @@ def _check_size(size: Size, max_pixels: int) -> None:
 def _to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
     if image.mode in _SIXTEEN_BIT_MODES:
         # Pillow's own conversion clips at 255 instead of scaling.
-        scaled = np.rint(np.asarray(image).astype(np.float64) / 257.0).clip(0, 255).astype(np.uint8)
-        return PIL.Image.fromarray(scaled).convert("RGB")
+        return PIL.Image.fromarray(_scaled_to_8_bits(np.asarray(image))).convert("RGB")
     if image.mode in _UNBOUNDED_MODES:
         raise ImageError("32-bit pixels of unknown range; save the image with 8 or 16 bits per channel")
     if image.mode in _TRANSPARENT_MODES or "transparency" in image.info:
         opaque = PIL.Image.new("RGBA", image.size, (0, 0, 0, 255))
         return PIL.Image.alpha_composite(opaque, image.convert("RGBA")).convert("RGB")
     return image.convert("RGB")
+
+
+def _scaled_to_8_bits(values: np.ndarray) -> np.ndarray:
+    return np.rint(values.astype(np.float64) / 257.0).clip(0, 255).astype(np.uint8)
 
 
 def read_ahead(
@@ -156,16 +163,61 @@ def read_ahead(
                 future.cancel()
 
 
-def require_image(image: np.ndarray) -> Image:
-    """Return an image that a caller made, unless it is none.
+def require_image(given: ImageLike) -> Image:
+    """Make an image of what a caller holds in memory, by the rules that hold for files.
+
+    - An array is height x width x channels, or height x width for greyscale, of 8 bits, or of 16, which are scaled.
+    - A tensor has its channels first or last, whichever axis is 1, 3 or 4 long (an image has at least 16 pixels on each
+      side, so both cannot be), or is height x width; it is of 8 bits, or of floats in [0, 1].
+    - A picture of Pillow is what a file of it would be, its EXIF orientation included.
+
+    One channel is greyscale, three are RGB, and a fourth is alpha: transparency is laid over black.
 
     Raises:
-        ImageError: unless it is an array of height x width x 3 of 8 bits, at least 16 pixels on each side.
+        ImageError: if it is none of these, has less than 16 pixels on a side, or more than 100 million of them.
     """
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise ImageError(f"an array of {image.dtype} and shape {image.shape}; expected uint8, height x width x 3, RGB")
-    _check_size(image_size(image), MAX_PIXELS)
-    return image
+    if isinstance(given, PIL.Image.Image):
+        _check_size(Size(*given.size), MAX_PIXELS)
+        return np.array(_upright(_to_rgb(given), _orientation(given)), dtype=np.uint8)
+    return _from_array(_channels_last(given) if isinstance(given, Tensor) else given)
+
+
+def _from_array(array: np.ndarray) -> Image:
+    channels = 1 if array.ndim == 2 else array.shape[2] if array.ndim == 3 else 0
+    if array.dtype not in (np.uint8, np.uint16) or channels not in _CHANNELS:
+        raise ImageError(
+            f"an array of {array.dtype} and shape {array.shape}; expected uint8 or uint16, height x width x 3 (RGB), "
+            "x 4 (with alpha), x 1 or height x width (grey)"
+        )
+    height, width = array.shape[:2]
+    _check_size(Size(width, height), MAX_PIXELS)
+    # What others make of an image may not take it mirrored in memory, as `bgr[..., ::-1]` is.
+    eight_bits = np.ascontiguousarray(array if array.dtype == np.uint8 else _scaled_to_8_bits(array))
+    if channels == 3:
+        return eight_bits
+    picture = PIL.Image.fromarray(eight_bits.reshape(height, width) if channels == 1 else eight_bits)
+    return np.array(_to_rgb(picture), dtype=np.uint8)
+
+
+def _channels_last(tensor: Tensor) -> np.ndarray:
+    """A tensor as an array of 8 bits, its channels last."""
+    values = _eight_bits(tensor.detach().cpu())
+    if values.ndim == 3 and values.shape[0] in _CHANNELS and values.shape[2] not in _CHANNELS:
+        values = values.permute(1, 2, 0)
+    return values.numpy()
+
+
+def _eight_bits(tensor: Tensor) -> Tensor:
+    if tensor.dtype == torch.uint8:
+        return tensor
+    found = f"a tensor of {tensor.dtype} and shape {tuple(tensor.shape)}"
+    if not tensor.is_floating_point():
+        raise ImageError(f"{found}; expected uint8, or floats in [0, 1]")
+    values = tensor.float()
+    # Written so that a NaN, which compares with nothing, is refused too.
+    if not bool(((values >= 0) & (values <= 1)).all()):
+        raise ImageError(f"{found} with values outside [0, 1]; scale it, or give uint8")
+    return (255 * values).round().to(torch.uint8)
 
 
 def image_size(image: Image) -> Size:

@@ -12,7 +12,7 @@ from vpr_dhe.estimators import DEFAULT, NONE, Equipment, build_estimator
 from vpr_dhe.estimators.base import View, match_by_grid
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.features.extractor import load_extractor
-from vpr_dhe.images import decode_image, require_image
+from vpr_dhe.images import ImageLike, decode_image, require_image
 from vpr_dhe.index.place_index import PlaceIndex, require_same_features
 from vpr_dhe.index.search import Found
 from vpr_dhe.models.network_file import NetworkFile
@@ -116,11 +116,11 @@ class Localizer:
         built = build_verifier(verifier, Equipment(extractor, networks or {}, device))
         return cls(VerifiedIndex(index, built), extractor, rerank=rerank)
 
-    def localize(self, image: Image | Path | str, *, top_k: int = 5) -> Localization:
+    def localize(self, image: ImageLike | Path | str, *, top_k: int = 5) -> Localization:
         """Find the `top_k` places most likely to show what this image shows, best first.
 
         Raises:
-            ImageError: if `image` is a path that cannot be read, or an array that is no 8-bit RGB image.
+            ImageError: if `image` is a path that cannot be read, or cannot be made an image by `require_image`.
         """
         return self.localize_described(describe(self.extractor, image), top_k=top_k)
 
@@ -138,16 +138,16 @@ class Localizer:
         return Localization(tuple(matches), answer.timing, tuple(sorted(answer.missing | known.missing)))
 
 
-def retrieve(places: Places, extractor: Extractor, image: Image | Path | str, count: int) -> Retrieval:
+def retrieve(places: Places, extractor: Extractor, image: ImageLike | Path | str, count: int) -> Retrieval:
     """Describe an image and retrieve `count` candidates.
 
     Raises:
-        ImageError: if `image` is a path that cannot be read, or an array that is no 8-bit RGB image.
+        ImageError: if `image` is a path that cannot be read, or cannot be made an image by `require_image`.
     """
     return search(places, describe(extractor, image), count)
 
 
-def describe(extractor: Extractor, image: Image | Path | str) -> DescribedQuery:
+def describe(extractor: Extractor, image: ImageLike | Path | str) -> DescribedQuery:
     """Decode and describe one image; errors as for `retrieve`."""
     started = perf_counter()
     decoded = decode_image(Path(image)) if isinstance(image, (str, Path)) else require_image(image)

@@ -11,6 +11,7 @@ from vpr_dhe.cli import (
     compact,
     demo,
     evaluate,
+    frames,
     import_weights,
     index,
     models,
@@ -20,6 +21,7 @@ from vpr_dhe.cli import (
     train,
     verifiers,
 )
+from vpr_dhe.cli.groups import with_groups
 from vpr_dhe.errors import VprDheError
 
 app = typer.Typer(
@@ -30,8 +32,23 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (demo, index, query, serve, evaluate, align, check, remove, compact, models, verifiers, import_weights):
-    app.command(name=command.NAME)(command.run)
+_COMMANDS = (
+    demo,
+    index,
+    query,
+    serve,
+    evaluate,
+    align,
+    frames,
+    check,
+    remove,
+    compact,
+    models,
+    verifiers,
+    import_weights,
+)
+for command in _COMMANDS:
+    app.command(name=command.NAME)(with_groups(command.run))
 app.add_typer(train.app)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vpr_dhe.cli.common import Device, pick_device, progress_bar, say_building, say_skipped
+from vpr_dhe.cli.recordings import RecordingOptions
 
 if TYPE_CHECKING:
     from vpr_dhe.index.place_index import AddReport, PlaceIndex
@@ -20,8 +21,10 @@ _AUTO = "auto"
 
 
 def run(
-    images: Annotated[Path, typer.Argument(help="Folder of images; sub-folders are included.")],
     out: Annotated[Path, typer.Option(help="Folder of the index; made if it does not exist.")],
+    recording: RecordingOptions,
+    images: Annotated[Path | None, typer.Argument(help="Folder of images; sub-folders are included.")] = None,
+    frames: Annotated[Path | None, typer.Option(help="Where frames are kept; beside the index.")] = None,
     model: Annotated[
         str | None, typer.Option(help="Model name or file, see `vpr-dhe models`; the index's, or sift-vlad.")
     ] = None,
@@ -41,27 +44,34 @@ def run(
     device: Annotated[Device, typer.Option(help="Where networks run.")] = Device.auto,
     batch_size: Annotated[int, typer.Option(min=1, help="Images per step of the extractor.")] = 8,
 ) -> None:
-    """Index the images of a map; run again, it extracts what is new or has changed."""
+    """Index the images of a map, or the frames of a recording; run again, it extracts what is new or has changed."""
     from vpr_dhe.distributed.extraction import Workers, add_with_ray
     from vpr_dhe.errors import BadInputError
     from vpr_dhe.features.extractor import load_extractor
     from vpr_dhe.index.place_index import PlaceIndex
 
-    if add and prune:
-        raise BadInputError("--prune looks for images of the whole folder, and --add gives a part; use one of them")
-    records = _read_records(images, positions)
+    part = add or recording.given is not None
+    if part and prune:
+        what = "--add" if add else "a recording"
+        raise BadInputError(f"--prune looks for images of the whole folder, and {what} gives a part; use one of them")
+    root = _root(images, recording, frames, out)
     index = PlaceIndex.open(out) if PlaceIndex.is_started(out) else None
+    if index:
+        # Before a long extraction: can what comes of it be added at all?
+        index.relative((), root, part=part)
     name, where = model or (index.spec.model if index else _DEFAULT_MODEL), pick_device(device)
     extractor = load_extractor(name, where)
+    images, table = _to_index(recording, root, strict=strict)
+    records = _read_records(images, table, positions)
     if index is None:
-        index = PlaceIndex.create(out, extractor.spec, images, codec=codec or _AUTO, index_type=index_type or _AUTO)
-    records = index.relative(records, images, part=add)
+        index = PlaceIndex.create(out, extractor.spec, root, codec=codec or _AUTO, index_type=index_type or _AUTO)
+    records = index.relative(records, images, part=part)
     index.configure(codec=codec, index_type=index_type)
     try:
         with progress_bar(len(records), "indexing", "image") as bar:
             extract = partial(add_with_ray, workers=Workers.of(name, where), address=ray) if ray else PlaceIndex.add
             report = extract(index, records, extractor, batch_size=batch_size, strict=strict, progress=bar.update)
-        if not add:
+        if not part:
             _deal_with_vanished(index, records, prune=prune)
         index.build_vector_files(announce=say_building)
     except KeyboardInterrupt:
@@ -77,21 +87,43 @@ def run(
     print(f"{out}: {len(index)} images ({_summary(report)}), model {index.spec.model}")
 
 
-def _read_records(images: Path, positions: Path | None) -> Sequence["ImageRecord"]:
+def _root(images: Path | None, recording: RecordingOptions, frames: Path | None, out: Path) -> Path:
+    """What paths in the index are to be relative to."""
+    from vpr_dhe.errors import BadInputError
+
+    if (images is None) == (recording.given is None):
+        raise BadInputError("give either a folder of images, or one recording by --bag or --video")
+    if images is None:
+        return frames or Path(f"{out.absolute()}-frames")
+    if frames is not None:
+        raise BadInputError("--frames is for what is taken out of a recording, and a folder of images is given")
+    return images
+
+
+def _to_index(recording: RecordingOptions, root: Path, *, strict: bool) -> tuple[Path, Path | None]:
+    """The folder of images to look at, and the table that comes with those of a recording."""
+    if recording.given is None:
+        return root, None
+    extracted = recording.extract(root, strict=strict)
+    return extracted.folder, extracted.table
+
+
+def _read_records(images: Path, *tables: Path | None) -> Sequence["ImageRecord"]:
+    """The images of a folder with what tables say of them, of which the last wins."""
     from vpr_dhe.places.positions import read_positions
     from vpr_dhe.places.standard import read_split
 
     records = read_split(images).records
-    if positions is None:
-        return records
-    placed = read_positions(positions).apply(records)
-    if placed.rows_without_image.count:
-        unmatched = placed.rows_without_image
-        print(f"{positions}: {unmatched.count} rows are about no image, such as {unmatched.example}", file=sys.stderr)
-    if placed.images_without_row.count:
-        unmatched = placed.images_without_row
-        print(f"{positions}: {unmatched.count} images have no row, such as {unmatched.example}", file=sys.stderr)
-    return placed.records
+    for table in filter(None, tables):
+        placed = read_positions(table).apply(records)
+        for unmatched, what in (
+            (placed.rows_without_image, "rows are about no image"),
+            (placed.images_without_row, "images have no row"),
+        ):
+            if unmatched.count:
+                print(f"{table}: {unmatched.count} {what}, such as {unmatched.example}", file=sys.stderr)
+        records = placed.records
+    return records
 
 
 def _deal_with_vanished(index: "PlaceIndex", records: Sequence["ImageRecord"], *, prune: bool) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from vpr_dhe.errors import BadInputError
 from vpr_dhe.records import GeoPosition, Localization, Position, RankedMatch, Timing, Verification
 from vpr_dhe.report.tables import text_table
 
@@ -112,12 +113,19 @@ def _csv(sheet: AnswerSheet) -> str:
 
 
 def _hloc(sheet: AnswerSheet) -> str:
+    """Pairs as hloc (`utils/parsers.py`, `parse_retrieval`) and COLMAP (`ReadImagePairsText`) read them."""
     return "\n".join(
-        f"{answer.query} {match.image}"
+        f"{_without_blanks(answer.query)} {_without_blanks(match.image)}"
         for answer in sheet.answers
         if answer.localization
         for match in answer.localization.matches
     )
+
+
+def _without_blanks(name: str) -> str:
+    if len(name.split()) != 1:
+        raise BadInputError(f"a name in a list of pairs cannot have blanks, as {name!r} has; take another --format")
+    return name
 
 
 def _table(sheet: AnswerSheet) -> str:

@@ -2,6 +2,7 @@
 
 import typer
 
+from vpr_dhe.cli.groups import with_groups
 from vpr_dhe.cli.train import (
     alto,
     descriptor,
@@ -15,7 +16,6 @@ from vpr_dhe.cli.train import (
     sshnet_d,
     weak_descriptor,
 )
-from vpr_dhe.cli.train.groups import with_groups
 
 app = typer.Typer(
     name="train",

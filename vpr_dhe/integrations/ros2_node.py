@@ -1,0 +1,160 @@
+"""A node of ROS 2 that says where the images of a topic were taken.
+
+    python -m vpr_dhe.integrations.ros2_node --ros-args -p index:=my-index -r image:=/camera/image_raw
+
+It listens on `image` and publishes, with the time of the image,
+
+- `~/answer`, std_msgs/String: the matches, as `vpr-dhe query --format jsonl` writes them, for every image;
+- `~/fix`, sensor_msgs/NavSatFix, or `~/position`, geometry_msgs/PointStamped: the position of the best match, whichever
+  kind the index has, if the match is sure enough. It is where the indexed image was taken, not a pose of the camera.
+
+Parameters: `index`; `verifier` and `rerank` as for `vpr-dhe query`; `compressed`, whether images are JPEG or PNG files;
+`min_inliers`, and `min_probability` for calibrated indexes, of a match that is sure enough; `map_frame`, the frame of
+positions in metres; `device`. An image that comes while the node is busy replaces the one that waits.
+"""
+
+import math
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, fields
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from vpr_dhe.errors import BadInputError, ImageError, MissingExtraError, VprDheError
+from vpr_dhe.images import decode_image, require_image
+from vpr_dhe.localizer import Localizer
+from vpr_dhe.records import GeoPosition, Image, RankedMatch
+from vpr_dhe.report.formats import Answer, json_line
+from vpr_dhe.sources.ros_messages import compressed_file, pixels_of
+
+_NAME = "vpr_dhe"
+# NavSatStatus: messages begin as unknown.
+_STATUS_FIX = 0
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Parameters of the node, with their defaults; the text of this module says what they mean."""
+
+    index: str = ""
+    verifier: str = "magsac"
+    rerank: int = 100
+    compressed: bool = False
+    min_inliers: int = 50
+    min_probability: float = 0.0
+    map_frame: str = "map"
+    device: str = "cpu"
+
+    @classmethod
+    def declared(cls, node: Any) -> "Parameters":
+        """Declare all of them, and take the values that the node was started with."""
+        defaults = {field.name: field.default for field in fields(cls)}
+        return cls(**{name: node.declare_parameter(name, default).value for name, default in defaults.items()})
+
+
+class PlaceNode:
+    """Answers images as they come.
+
+    Args:
+        ros: what ROS has of this name, such as `ros("sensor_msgs.msg").NavSatFix`.
+        node: a node of rclpy.
+        parameters: of the node.
+        localizer: asked for each image.
+    """
+
+    def __init__(self, ros: Any, node: Any, parameters: Parameters, localizer: Localizer) -> None:
+        self._ros, self._node, self._parameters, self._localizer = ros, node, parameters, localizer
+        sensor, standard, geometry, qos = map(
+            ros, ("sensor_msgs.msg", "std_msgs.msg", "geometry_msgs.msg", "rclpy.qos")
+        )
+        self._answers = node.create_publisher(standard.String, "~/answer", 10)
+        self._fixes = node.create_publisher(sensor.NavSatFix, "~/fix", 10)
+        self._positions = node.create_publisher(geometry.PointStamped, "~/position", 10)
+        # Cameras often publish without redelivery, and who insists on it hears nothing of them.
+        newest = qos.QoSProfile(depth=1, reliability=qos.ReliabilityPolicy.BEST_EFFORT)
+        kind = sensor.CompressedImage if parameters.compressed else sensor.Image
+        node.create_subscription(kind, "image", self.answer, newest)
+
+    def answer(self, message: Any) -> None:
+        """Localize one image; one that is damaged is named in the log and left out.
+
+        Raises:
+            BadInputError: if a probability is asked for, and the index is not calibrated.
+        """
+        stamp = message.header.stamp
+        try:
+            found = self._localizer.localize(self._image(message))
+        except ImageError as error:
+            self._node.get_logger().warning(f"image of {stamp.sec}.{stamp.nanosec:09d}: {error}")
+            return
+        text = json_line(Answer(f"{stamp.sec}.{stamp.nanosec:09d}", found))
+        self._answers.publish(self._ros("std_msgs.msg").String(data=text))
+        if found.matches and self._is_sure(found.matches[0]):
+            self._publish_position(found.matches[0], message.header)
+
+    def _image(self, message: Any) -> Image:
+        if self._parameters.compressed:
+            return decode_image(compressed_file(message).content)
+        return require_image(pixels_of(message))
+
+    def _is_sure(self, match: RankedMatch) -> bool:
+        if match.probability is None and self._parameters.min_probability > 0:
+            raise BadInputError("min_probability is set, and the index is not calibrated; set min_inliers instead")
+        return match.inliers >= self._parameters.min_inliers and (
+            match.probability is None or match.probability >= self._parameters.min_probability
+        )
+
+    def _publish_position(self, match: RankedMatch, header: Any) -> None:
+        position = match.position
+        if isinstance(position, GeoPosition):
+            fix = self._ros("sensor_msgs.msg").NavSatFix(header=header)
+            fix.latitude, fix.longitude = position.latitude_deg, position.longitude_deg
+            fix.altitude, fix.status.status = math.nan, _STATUS_FIX
+            self._fixes.publish(fix)
+        elif position is not None:
+            point = self._ros("geometry_msgs.msg").PointStamped()
+            point.header.stamp, point.header.frame_id = header.stamp, self._parameters.map_frame
+            point.point.x, point.point.y = position.x_m, position.y_m
+            self._positions.publish(point)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the node until it is stopped.
+
+    Raises:
+        BadInputError: if there is no such index, or it does not fit the parameters.
+        MissingExtraError: if ROS 2 cannot be imported.
+    """
+    rclpy = _ros("rclpy")
+    rclpy.init(args=arguments)
+    try:
+        node = rclpy.create_node(_NAME)
+        parameters = Parameters.declared(node)
+        if not parameters.index:
+            raise BadInputError("the parameter index is not set; give --ros-args -p index:=FOLDER")
+        chosen = {"verifier": parameters.verifier, "rerank": parameters.rerank, "device": parameters.device}
+        PlaceNode(_ros, node, parameters, Localizer.open(Path(parameters.index), **chosen))
+        with suppress(KeyboardInterrupt, _ros("rclpy.executors").ExternalShutdownException):
+            rclpy.spin(node)
+    finally:
+        rclpy.try_shutdown()
+
+
+def _ros(module: str) -> Any:
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise MissingExtraError(
+            f"the node needs ROS 2, of which {module} cannot be imported here ({error}); source its setup.bash, and "
+            "install vpr-dhe for the Python of that ROS"
+        ) from error
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except VprDheError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

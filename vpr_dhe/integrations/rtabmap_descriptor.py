@@ -1,0 +1,61 @@
+"""Global descriptors for RTAB-Map, which imports this file by its path and calls `init` once, then `extract`.
+
+Source: introlab/rtabmap, corelib/src/python/PyDescriptor.cpp for the calls, corelib/src/Signature.cpp for what becomes
+of the vectors: their dot product, which has to lie in [-1, 1].
+"""
+
+import os
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Float32, Int8, UInt8
+from torch.nn.functional import normalize
+
+from vpr_dhe.errors import ModelError
+from vpr_dhe.features.base import Extractor
+from vpr_dhe.features.extractor import load_extractor
+from vpr_dhe.images import require_image
+
+MODEL_VARIABLE = "VPR_DHE_MODEL"
+_DEFAULT_MODEL = "sift-vlad"
+
+
+class Descriptor:
+    """A model's global descriptor; which model, the environment variable VPR_DHE_MODEL says."""
+
+    def __init__(self) -> None:
+        self._dimension = 0
+
+    def init(self, dimension: int) -> None:
+        """Take note of the parameter PyDescriptor/Dim.
+
+        Nothing here may fail: RTAB-Map would go on with a result that is not there, and crash.
+        """
+        self._dimension = dimension
+
+    def extract(
+        self, image: Int8[np.ndarray, "height width channels"] | UInt8[np.ndarray, "height width channels"]
+    ) -> Float32[np.ndarray, "1 dimension"]:
+        """Describe an image as RTAB-Map has it: BGR or grey, its unsigned bytes declared as signed ones.
+
+        Raises:
+            ImageError: if it has neither one channel nor three, or less than 16 pixels on a side.
+            ModelError: if the model is unknown, or PyDescriptor/Dim is not its dimension.
+        """
+        extractor = self._extractor
+        if extractor.spec.dimension != self._dimension:
+            raise ModelError(
+                f"PyDescriptor/Dim is {self._dimension}, and {extractor.spec.model} gives {extractor.spec.dimension} "
+                "numbers; set PyDescriptor/Dim to that"
+            )
+        rgb = require_image(image.view(np.uint8)[..., ::-1])
+        descriptor = extractor.extract([rgb])[0].global_descriptor.float()
+        return normalize(descriptor[None]).cpu().numpy()
+
+    @cached_property
+    def _extractor(self) -> Extractor:
+        return load_extractor(os.environ.get(MODEL_VARIABLE, _DEFAULT_MODEL))
+
+
+_descriptor = Descriptor()
+init, extract = _descriptor.init, _descriptor.extract

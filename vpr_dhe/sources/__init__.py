@@ -1,0 +1,1 @@
+"""Recordings: frames with times and positions that lie in one file, as a robot or a camera wrote it."""
