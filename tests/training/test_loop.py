@@ -14,11 +14,13 @@ import pytest
 import small_stage
 import torch
 from small_stage import LineBatches, LineStage
+from torch import nn
 
 from vpr_dhe.errors import BadInputError, MissingExtraError
 from vpr_dhe.models.model_file import load_model
 from vpr_dhe.training.loop import LoopSettings, train
 from vpr_dhe.training.run_folder import RunFolder
+from vpr_dhe.training.stages.base import StepLoss
 
 SETTINGS = LoopSettings(steps=40, validate_every=10, save_every=7, log_every=5, on_cpu=True)
 
@@ -138,6 +140,33 @@ def test_a_gradient_that_is_no_number_moves_nothing(tmp_path):
     assert all(torch.isfinite(value).all() for value in weights(stage).values())
 
 
+def test_parts_of_a_stage_are_scaled_down_apart(tmp_path):
+    class Unequal(LineStage):
+        """The gradient of one part is a million times that of the other."""
+
+        def __init__(self, *, apart: bool) -> None:
+            super().__init__()
+            self.apart, self.steep, self.flat = apart, nn.Linear(1, 1), nn.Linear(1, 1)
+
+        def optimizer(self):
+            return torch.optim.SGD(self.parameters(), lr=0.1)
+
+        def gradient_parts(self):
+            return [self.steep, self.flat] if self.apart else [self]
+
+        def forward(self, batch):
+            return StepLoss(1e6 * self.steep.weight.sum() + self.flat.weight.sum(), {})
+
+    moved = {}
+    for apart in (False, True):
+        stage = Unequal(apart=apart)
+        before = stage.flat.weight.item()
+        train(stage, replace(SETTINGS, steps=1), tmp_path / str(apart))
+        moved[apart] = before - stage.flat.weight.item()
+    assert moved[True] == pytest.approx(0.1, rel=1e-3)
+    assert moved[False] < 1e-6
+
+
 def test_without_the_extra_it_says_how_to_install_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "accelerate", None)
     with pytest.raises(MissingExtraError, match=r"pip install \"vpr-dhe\[train\]\""):
@@ -154,6 +183,7 @@ from pathlib import Path
 from small_stage import LineStage
 from vpr_dhe.training.loop import LoopSettings, train
 from vpr_dhe.training.run_folder import RunFolder
+from vpr_dhe.training.stages.base import StepLoss
 train(LineStage(), LoopSettings(steps=10**9, save_every=1, validate_every=3, on_cpu=True), Path(sys.argv[1]))
 """
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from torch.nn.utils import clip_grad_norm_
 
 from vpr_dhe.records import Progress
 from vpr_dhe.training.devices import to_device
@@ -31,7 +32,7 @@ class LoopSettings:
         validate_every: steps between validations; the last step is validated too.
         save_every: steps between saved states, which is what a killed run may lose.
         log_every: steps whose mean is one line of the logs.
-        max_gradient_norm: longer gradients are scaled down to it.
+        max_gradient_norm: longer gradients are scaled down to it, those of a stage's parts apart.
         precision: of matrix products: "no" is full precision, "bf16" and "fp16" mix in half precision.
         on_cpu: whether to leave GPUs alone.
         workers: processes that prepare batches; with 0 the training process does so itself.
@@ -171,12 +172,19 @@ class _Loop:
         self._optimizer.zero_grad()
         loss, scalars = self._module(to_device(batch, self._accelerator.device))
         self._accelerator.backward(loss)
-        norm = self._accelerator.clip_grad_norm_(self._module.parameters(), self._settings.max_gradient_norm)
+        norm = self._clip_gradients()
         # A scaler deals with overflows itself; without one, a step along a gradient that is no number ends everything.
         if self._accelerator.scaler is not None or bool(torch.isfinite(norm)):
             self._optimizer.step()
         for name, value in {"loss": loss, "gradient_norm": norm, **scalars}.items():
             self._recent[name].append(torch.as_tensor(value).detach())
+
+    def _clip_gradients(self) -> torch.Tensor:
+        """Scale down each part's gradient that is too long; the length of all together before that."""
+        self._accelerator.unscale_gradients()
+        longest = self._settings.max_gradient_norm
+        norms = [clip_grad_norm_(part.parameters(), longest) for part in self._stage.gradient_parts()]
+        return torch.stack(norms).norm()
 
     def _prepare_step(self) -> None:
         """Set what follows from the step: learning rates and random numbers."""

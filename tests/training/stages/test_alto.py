@@ -45,6 +45,13 @@ def gradients(module):
     return {name: parameter.grad for name, parameter in module.named_parameters()}
 
 
+def test_its_parts_are_all_that_it_trains(data):
+    trained = stage(data, batch_size=4)
+    parts = [parameter for part in trained.gradient_parts() for parameter in part.parameters()]
+    assert len(parts) == len(set(parts))
+    assert set(parts) == {parameter for group in trained.optimizer().param_groups for parameter in group["params"]}
+
+
 def test_each_loss_reaches_its_own_weights_alone(data):
     trained = stage(data, batch_size=4).train()
     batch = trained.batches.batch(Turn(0, 0, 1))

@@ -51,6 +51,13 @@ def reached(module):
     return {name.split(".")[0] for name, parameter in module.named_parameters() if parameter.grad is not None}
 
 
+def test_its_parts_are_all_that_it_trains(data):
+    trained = stage(data, batch_size=4)
+    parts = [parameter for part in trained.gradient_parts() for parameter in part.parameters()]
+    assert len(parts) == len(set(parts))
+    assert set(parts) == {parameter for group in trained.optimizer().param_groups for parameter in group["params"]}
+
+
 def test_each_loss_reaches_its_own_network_alone(data):
     trained = stage(data).train()
     batch = trained.batches.batch(Turn(0, 0, 1))

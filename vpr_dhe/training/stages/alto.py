@@ -9,7 +9,7 @@ Source: Song et al., "Unsupervised Homography Estimation on Multimodal Image Pai
 NeurIPS 2024: AdamW, 3e-4, one cycle, batches of 16.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -88,6 +88,10 @@ class AltoStage(RegistrationStage):
             resnet = timm.create_model(encoder.encoder, pretrained=False)
             self.encoder, self.projector = Encoder(resnet), Projector(resnet)
         self.facts: Mapping[str, Fact] = {**self.facts, **asdict(encoder)}
+
+    def gradient_parts(self) -> Sequence[nn.Module]:
+        """What each turn teaches."""
+        return [self.network, nn.ModuleList([self.encoder, self.projector])]
 
     def forward(self, batch: PatchBatch) -> StepLoss:
         """Both turns; the labels of the batch are not looked at."""

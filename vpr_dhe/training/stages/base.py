@@ -1,7 +1,7 @@
 """What a stage of training is: it knows its data, its loss and its model, and nothing of the loop that drives it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
@@ -67,6 +67,10 @@ class Stage(nn.Module, ABC, Generic[Batch]):
     @abstractmethod
     def optimizer(self) -> Optimizer:
         """Make an optimiser of what is to be trained, with the learning rates of step 0."""
+
+    def gradient_parts(self) -> Sequence[nn.Module]:
+        """Parts whose gradients are scaled down apart from each other, where losses of their own teach them."""
+        return [self]
 
     def learning_rate_factor(self, step: int) -> float:  # noqa: ARG002 (constant unless a stage says otherwise)
         """By what the learning rates of step 0 are multiplied at a step."""

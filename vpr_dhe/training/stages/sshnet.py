@@ -9,7 +9,7 @@ cosine of the registration's features, weights 1:1:1, AdamW, 4e-4, one cycle, ba
 Where no weights of VGG are at hand, ours is a perceptual loss of the registration's own features and of gradients.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -62,6 +62,10 @@ class SshnetStage(RegistrationStage):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             self.network = SshnetNetwork(network)
+
+    def gradient_parts(self) -> Sequence[nn.Module]:
+        """What each loss teaches."""
+        return [self.network.registration, self.network.transfer]
 
     def forward(self, batch: PatchBatch) -> StepLoss:
         """Both losses; the labels of the batch are not looked at."""
