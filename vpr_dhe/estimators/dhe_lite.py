@@ -39,7 +39,6 @@ from vpr_dhe.geometry.homography import is_usable, project
 from vpr_dhe.geometry.weighted_homography import weighted_homography
 from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.records import Frame, Size
-from vpr_dhe.threads import in_parallel
 
 HEAD_NAME = "dhe-lite"
 WIDTH = 64
@@ -177,7 +176,7 @@ class DheLiteEstimator(HomographyEstimator):
 
     name = HEAD_NAME
 
-    def __init__(self, head: DheLiteHead, *, batch_size: int = 16) -> None:
+    def __init__(self, head: DheLiteHead, *, batch_size: int = 32) -> None:
         self.head = head.eval()
         self.batch_size = batch_size
 
@@ -201,9 +200,8 @@ class DheLiteEstimator(HomographyEstimator):
         between_units = torch.empty(len(candidates), 3, 3, dtype=torch.float64)
         counts = torch.tensor([len(view.matches.similarity) for view in candidates])
         # Pairs of about as many matches go together, because padding costs as much as matches.
-        batches = counts.argsort(stable=True).split(self.batch_size)
-        fitted = in_parallel(lambda chosen: self._fit(query, [candidates[index] for index in chosen.tolist()]), batches)
-        between_units[torch.cat(batches)] = torch.cat(fitted)
+        for chosen in counts.argsort(stable=True).split(self.batch_size):
+            between_units[chosen] = self._fit(query, [candidates[index] for index in chosen.tolist()])
         query_frame, *candidate_frames = [Frame(view.frame.image_size, UNIT) for view in (query, *candidates)]
         between_originals = homographies_between_originals(between_units, query_frame, candidate_frames)
         return Homographies.of(between_originals, is_usable(between_originals) & (counts >= MIN_MATCHES))
