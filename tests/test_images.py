@@ -6,7 +6,9 @@ import struct
 import zlib
 from pathlib import Path
 
+import cv2
 import numpy as np
+import PIL.ExifTags
 import PIL.Image
 import pytest
 import torch
@@ -14,8 +16,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vpr_dhe.errors import BadInputError, ImageError
-from vpr_dhe.images import decode_image, list_images, read_ahead, require_image, to_network_input
-from vpr_dhe.records import Preprocessing
+from vpr_dhe.images import (
+    decode_image,
+    decode_reduced,
+    image_size,
+    list_images,
+    read_ahead,
+    require_image,
+    to_network_input,
+)
+from vpr_dhe.records import Preprocessing, Size
 
 
 @pytest.fixture
@@ -80,6 +90,27 @@ def test_exif_orientation_is_applied(picture, tmp_path, orientation, turns):
     exif[0x0112] = orientation
     picture.save(tmp_path / "a.png", exif=exif)
     np.testing.assert_array_equal(decode_image(tmp_path / "a.png"), np.rot90(np.asarray(picture), turns))
+
+
+@pytest.mark.parametrize(
+    ("side", "expected"), [((1600, 1200), (800, 600)), ((900, 700), (900, 700)), ((9000, 500), (9000, 500))]
+)
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_large_photo_is_decoded_at_the_size_that_is_looked_at(tmp_path, side, expected, orientation):
+    exif = PIL.Image.Exif()
+    exif[PIL.ExifTags.Base.Orientation] = orientation
+    smooth = PIL.Image.effect_noise((20, 15), 80).convert("RGB").resize(side, PIL.Image.Resampling.BICUBIC)
+    smooth.save(tmp_path / "a.jpg", quality=95, exif=exif)
+    whole, reduced = decode_image(tmp_path / "a.jpg"), decode_reduced(tmp_path / "a.jpg", Size(256, 192))
+    assert reduced.original_size == image_size(whole)
+    assert image_size(reduced.image) == Size(*(expected if orientation == 1 else expected[::-1]))
+    small = [cv2.resize(one, (256, 192), interpolation=cv2.INTER_AREA).astype(float) for one in (whole, reduced.image)]
+    assert np.abs(small[0] - small[1]).mean() < 1
+
+
+def test_other_formats_are_decoded_whole(picture, tmp_path):
+    picture.resize((2000, 1500)).save(tmp_path / "a.png")
+    assert image_size(decode_reduced(tmp_path / "a.png", Size(64, 64)).image) == Size(2000, 1500)
 
 
 @pytest.mark.parametrize(

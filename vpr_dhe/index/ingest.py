@@ -12,12 +12,12 @@ from torch.nn.functional import normalize
 
 from vpr_dhe.errors import ImageError, ModelError
 from vpr_dhe.features.base import Extractor, ExtractorSpec
-from vpr_dhe.images import decode_image, image_size, read_ahead, read_file
+from vpr_dhe.images import decode_reduced, read_ahead, read_file
 from vpr_dhe.index.codecs import LocalMapCodec
 from vpr_dhe.index.manifest import SkippedImage
 from vpr_dhe.index.rows import Digest, FileStamp, modification_time_ns
 from vpr_dhe.index.segments import IndexedImage, SegmentFact, SegmentWriter, StoredImage
-from vpr_dhe.records import Features, Image, ImageRecord, Progress
+from vpr_dhe.records import Features, Frame, Image, ImageRecord, Progress, Size
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def describe(
     """
     batch: list[_Loaded] = []
     places: list[int] = []
-    loaded = read_ahead(partial(_load, source.folder), records)
+    loaded = read_ahead(partial(_load, source.folder, source.extractor.spec.input_size), records)
     for place, (record, found) in enumerate(zip(records, loaded, strict=True)):
         if isinstance(found, ImageError):
             if source.strict:
@@ -147,12 +147,13 @@ def _stored(id: int, item: Described, codec: LocalMapCodec) -> StoredImage:
 @dataclass(frozen=True)
 class _Loaded:
     image: Image
+    original_size: Size
     record: ImageRecord
     stamp: FileStamp
 
 
-def _load(folder: Path, record: ImageRecord) -> _Loaded:
-    """Read a file once: for its pixels, its metadata and its digest."""
+def _load(folder: Path, input_size: Size, record: ImageRecord) -> _Loaded:
+    """Read a file once: for its pixels, as many as the extractor needs, its metadata and its digest."""
     path = folder / record.path
     # Before the content: a file that is written to meanwhile is then seen to have changed when next compared.
     modified_ns = modification_time_ns(path)
@@ -161,15 +162,16 @@ def _load(folder: Path, record: ImageRecord) -> _Loaded:
     # The readers of places import pandas, which a query needs for nothing.
     from vpr_dhe.places.exif import with_exif
 
-    return _Loaded(decode_image(content), with_exif(record, content), stamp)
+    return _Loaded(*decode_reduced(content, input_size), with_exif(record, content), stamp)
 
 
 def _extract(extractor: Extractor, places: Sequence[int], batch: Sequence[_Loaded]) -> Iterator[Described]:
     described = extractor.extract([loaded.image for loaded in batch])
     for place, loaded, features in zip(places, batch, described, strict=True):
-        indexed = IndexedImage(loaded.record, image_size(loaded.image))
+        indexed = IndexedImage(loaded.record, loaded.original_size)
         vector = comparable(features.global_descriptor, extractor.spec)
-        yield Described(place, indexed, loaded.stamp, replace(features, global_descriptor=vector))
+        frame = Frame(loaded.original_size, features.frame.input_size)
+        yield Described(place, indexed, loaded.stamp, replace(features, global_descriptor=vector, frame=frame))
 
 
 def comparable(
