@@ -6,9 +6,12 @@ import os
 # Torch reads this when it is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import re
 import shutil
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -84,6 +87,28 @@ def thumbnail_extractor() -> ThumbnailExtractor:
 @pytest.fixture
 def other_extractor() -> ThumbnailExtractor:
     return ThumbnailExtractor("another model")
+
+
+class Exported(NamedTuple):
+    """A model file, and the folder of its export."""
+
+    model: Path
+    folder: Path
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory) -> Exported:
+    """A CCT of one block and random weights, which a first export in a process takes seconds for."""
+    from vpr_dhe.export.exporting import export_model
+    from vpr_dhe.training.trainable_extractor import new_model
+
+    folder = tmp_path_factory.mktemp("exported")
+    model = replace(new_model("cct_7_7x2_224", "gem", Size(64, 64), seed=0), name="tiny")
+    first_block = {name: value for name, value in model.tensors.items() if not re.search(r"blocks\.[1-9]", name)}
+    model = replace(model, architecture=replace(model.architecture, blocks=1), tensors=first_block)
+    model.save(folder / "tiny.safetensors")
+    export_model(str(folder / "tiny.safetensors"), folder / "onnx")
+    return Exported(folder / "tiny.safetensors", folder / "onnx")
 
 
 @pytest.fixture

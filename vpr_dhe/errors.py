@@ -8,6 +8,7 @@ VprDheError                   anything this package raises on purpose
 │   ├── VerifierError         a verifier that is unknown or cannot work with this model
 │   ├── IndexFormatError      a folder that is not an index, or one made for something else
 │   └── MissingExtraError     an optional dependency that is not installed, or two that exclude each other
+├── ExportError               a network that was not exported as it is; the command line exits with 1
 ├── AlignmentError            two images that no homography was found between; the command line exits with 1
 ├── IndexBusyError            an index that another process is writing to; the command line exits with 1
 ├── ShardsMissingError        shards of an index that did not answer; the command line exits with 1
@@ -70,3 +71,7 @@ class WorkerLostError(VprDheError):
 
 class AlignmentError(VprDheError):
     """Two images that no homography was found between."""
+
+
+class ExportError(VprDheError):
+    """A network that cannot be converted, or that computes something else once it is."""

@@ -11,6 +11,7 @@ from vpr_dhe.cli import (
     compact,
     demo,
     evaluate,
+    export,
     frames,
     import_weights,
     index,
@@ -46,6 +47,7 @@ _COMMANDS = (
     models,
     verifiers,
     import_weights,
+    export,
 )
 for command in _COMMANDS:
     app.command(name=command.NAME)(with_groups(command.run))

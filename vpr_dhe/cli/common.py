@@ -32,6 +32,19 @@ class Device(StrEnum):
     cuda = "cuda"
 
 
+class Runtime(StrEnum):
+    """What runs the networks of a model."""
+
+    auto = "auto"
+    torch = "torch"
+    onnx = "onnx"
+
+
+RuntimeOption: TypeAlias = Annotated[
+    Runtime, typer.Option(help="Insist on torch, or on onnx for a folder of `vpr-dhe export`; auto is what fits.")
+]
+
+
 class DocumentFormat(StrEnum):
     """How one result is printed."""
 
@@ -48,6 +61,22 @@ def pick_device(device: Device) -> str:
     if device is Device.auto:
         return "cuda" if torch.cuda.is_available() else "cpu"
     return device.value
+
+
+def require_runtime(runtime: Runtime, model: str) -> None:
+    """Raise where a model is not for the runtime that was asked for."""
+    from vpr_dhe.models.catalogue import is_export
+
+    if runtime is Runtime.onnx and not is_export(model):
+        raise BadInputError(
+            f"--runtime onnx runs what `vpr-dhe export` wrote, and {model} is no such folder; run "
+            f"`vpr-dhe export {model} --out FOLDER`, and give --model FOLDER"
+        )
+    if runtime is Runtime.torch and is_export(model):
+        raise BadInputError(
+            f"--runtime torch was asked for, and {model} is an export to ONNX; give the model that it was made of by "
+            "--model"
+        )
 
 
 def progress_bar(total: int, description: str, unit: str) -> "tqdm":

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vpr_dhe.cli.common import Device, pick_device, progress_bar, say_building, say_skipped
+from vpr_dhe.cli.common import (
+    Device,
+    Runtime,
+    RuntimeOption,
+    pick_device,
+    progress_bar,
+    require_runtime,
+    say_building,
+    say_skipped,
+)
 from vpr_dhe.cli.recordings import RecordingOptions
 
 if TYPE_CHECKING:
@@ -28,6 +37,7 @@ def run(
     model: Annotated[
         str | None, typer.Option(help="Model name or file, see `vpr-dhe models`; the index's, or sift-vlad.")
     ] = None,
+    runtime: RuntimeOption = Runtime.auto,
     add: Annotated[bool, typer.Option("--add", help="IMAGES may be a part of the folder that is indexed.")] = False,
     prune: Annotated[bool, typer.Option("--prune", help="Remove images that are no longer in the folder.")] = False,
     positions: Annotated[Path | None, typer.Option(help="CSV with positions, headings, times of images.")] = None,
@@ -60,6 +70,7 @@ def run(
         # Before a long extraction: can what comes of it be added at all?
         index.relative((), root, part=part)
     name, where = model or (index.spec.model if index else _DEFAULT_MODEL), pick_device(device)
+    require_runtime(runtime, name)
     extractor = load_extractor(name, where)
     images, table = _to_index(recording, root, strict=strict)
     records = _read_records(images, table, positions)

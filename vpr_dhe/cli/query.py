@@ -10,9 +10,12 @@ import typer
 
 from vpr_dhe.cli.common import (
     Device,
+    Runtime,
+    RuntimeOption,
     WeightsOption,
     pick_device,
     progress_bar,
+    require_runtime,
     require_writable,
     say_skipped,
     say_slow,
@@ -44,7 +47,10 @@ def run(
     format: Annotated[Format, typer.Option(help="Output format.")] = Format.table,
     out: Annotated[Path | None, typer.Option(help="Write the results here instead of stdout.")] = None,
     report: Annotated[Path | None, typer.Option(help="Write an HTML page with the matches here, too.")] = None,
-    model: Annotated[str | None, typer.Option(help="Where the index's model file is now, if it moved.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Where the index's model is now, if it moved or was exported.")
+    ] = None,
+    runtime: RuntimeOption = Runtime.auto,
     weights: WeightsOption = None,
     device: Annotated[Device, typer.Option(help="Where networks run.")] = Device.auto,
 ) -> None:
@@ -66,6 +72,7 @@ def run(
         model=model,
         networks=load_networks(weights or []),
     )
+    require_runtime(runtime, localizer.extractor.spec.model)
     answers: list[Answer] = []
     with _sink(out) as sink, progress_bar(len(paths), "querying", "image") as bar:
         for path in paths:

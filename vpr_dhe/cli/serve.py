@@ -19,7 +19,9 @@ def run(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen at; 0 is any free one.")] = 8000,
     rerank: Annotated[int, typer.Option(min=1, help="Candidates to verify per query.")] = 100,
     verifier: Annotated[str, typer.Option(help="Verifier, or none; see `vpr-dhe verifiers`.")] = "magsac",
-    model: Annotated[str | None, typer.Option(help="Where the index's model file is now, if it moved.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Where the index's model is now, if it moved or was exported.")
+    ] = None,
     weights: WeightsOption = None,
     device: Annotated[Device, typer.Option(help="Where networks run.")] = Device.auto,
     batch_size: Annotated[int, typer.Option(min=1, help="Queries described together at most.")] = 8,

@@ -18,6 +18,7 @@ from vpr_dhe.estimators.weak_alignment.estimator import WeakAlignmentEstimator
 from vpr_dhe.estimators.weak_alignment.learning import WeakAlignmentSettings
 from vpr_dhe.estimators.weak_descriptor import WeakDescriptorEstimator
 from vpr_dhe.features.base import Extractor
+from vpr_dhe.models.exported_model import ExportedModel
 from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.models.network_file import NetworkFile
 from vpr_dhe.records import StartProgress, without_progress
@@ -51,8 +52,8 @@ class Equipment:
     max_seconds: float | None = None
 
     @property
-    def model(self) -> ModelFile | None:
-        """The model file of the extractor, where there is one."""
+    def model(self) -> ModelFile | ExportedModel | None:
+        """The model file of the extractor, or the export it is, where there is one."""
         return None if self.extractor is None else self.extractor.model_file
 
 

@@ -17,7 +17,9 @@ from vpr_dhe.estimators.base import Homographies, HomographyEstimator, View
 from vpr_dhe.geometry.coordinates import homographies_between_originals
 from vpr_dhe.geometry.correlation import correlation_volume
 from vpr_dhe.geometry.homography import four_point_homography, is_usable
+from vpr_dhe.models.exported_model import HEAD, ExportedModel
 from vpr_dhe.models.model_file import ModelFile
+from vpr_dhe.models.onnx_session import OnnxSession
 from vpr_dhe.processor import has_bfloat16_products
 from vpr_dhe.records import Features, Frame, Grid, Size
 
@@ -63,6 +65,20 @@ class DheHead(nn.Module):
         return PointPairs(points[:, :4], points[:, 4:])
 
 
+class OnnxDheHead(nn.Module):
+    """A DHE network that was exported."""
+
+    def __init__(self, session: OnnxSession) -> None:
+        super().__init__()
+        self._session = session
+
+    def forward(
+        self, query: Float[Tensor, "1 576 dimension"], candidates: Float[Tensor, "pairs 576 dimension"]
+    ) -> PointPairs:
+        """Predict what the network predicts in torch."""
+        return PointPairs(*self._session(query, candidates))
+
+
 def load_head(model: ModelFile) -> DheHead:
     """Make the head of a model file.
 
@@ -88,22 +104,22 @@ class DheEstimator(HomographyEstimator):
 
     name = "dhe"
 
-    def __init__(self, head: DheHead, *, batch_size: int = 16, full_precision: bool = False) -> None:
+    def __init__(self, head: DheHead | OnnxDheHead, *, batch_size: int = 16, full_precision: bool = False) -> None:
         self.head = head.eval()
         self.batch_size, self.full_precision = batch_size, full_precision
 
     @classmethod
-    def from_model(cls, model: ModelFile | None) -> "DheEstimator":
-        """Take the head of a model file.
+    def from_model(cls, model: ModelFile | ExportedModel | None) -> "DheEstimator":
+        """Take the head of a model file or of an export.
 
         Raises:
             VerifierError: if there is none.
-            ModelError: if its weights are not those of a DHE head.
+            ModelError: if its weights are not those of a DHE head, or are damaged.
         """
         if model is None or model.architecture.head != HEAD_NAME:
             found = "no model file is" if model is None else f"no DHE head is in model {model.name!r}, which is"
             raise VerifierError(f"{found} at hand; import DHE-VPR weights, or use another verifier such as magsac")
-        return cls(load_head(model))
+        return cls(OnnxDheHead(model.session(HEAD)) if isinstance(model, ExportedModel) else load_head(model))
 
     def estimate(self, query: View, candidates: Sequence[View]) -> Homographies:
         """Estimate one homography per candidate from its features.
@@ -122,16 +138,16 @@ class DheEstimator(HomographyEstimator):
 
     def _predict(self, query: View, candidates: Sequence[View]) -> PointPairs:
         """Run the head; the device is waited for once, at the end."""
-        query_map = _local_map(query.features)[None]
+        query_map = _local_map(query.features)[None].float()
         device = query_map.device
-        weights = self.head.to(device).pe
+        head = self.head.to(device)
         halved = has_bfloat16_products(device) and not self.full_precision
         parts = []
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=halved):
             for start in range(0, len(candidates), self.batch_size):
                 batch = candidates[start : start + self.batch_size]
-                maps = torch.stack([_local_map(view.features).to(weights) for view in batch])
-                parts.append(self.head(query_map.to(weights), maps))
+                maps = torch.stack([_local_map(view.features).to(query_map) for view in batch])
+                parts.append(head(query_map, maps))
         return PointPairs(*(torch.cat(side).cpu() for side in zip(*parts, strict=True)))
 
 

@@ -37,7 +37,9 @@ from vpr_dhe.estimators.base import MIN_MATCHES, Homographies, HomographyEstimat
 from vpr_dhe.geometry.coordinates import homographies_between_originals, resizing
 from vpr_dhe.geometry.homography import is_usable, project
 from vpr_dhe.geometry.weighted_homography import weighted_homography
+from vpr_dhe.models.exported_model import HEAD, ExportedModel
 from vpr_dhe.models.model_file import ModelFile
+from vpr_dhe.models.onnx_session import OnnxSession
 from vpr_dhe.records import Frame, Size
 
 HEAD_NAME = "dhe-lite"
@@ -85,6 +87,19 @@ class DheLiteHead(nn.Module):
         for block in self.blocks:
             tokens = block(tokens, present)
         return self.logit(tokens).squeeze(-1)
+
+
+class OnnxDheLiteHead(nn.Module):
+    """A dhe-lite network that was exported."""
+
+    def __init__(self, session: OnnxSession) -> None:
+        super().__init__()
+        self._session = session
+
+    def forward(self, batch: MatchBatch) -> Float[Tensor, "pairs matches"]:
+        """Predict what the network predicts in torch."""
+        (logits,) = self._session(batch.query, batch.candidate, batch.similarity, batch.present)
+        return logits
 
 
 class _Block(nn.Module):
@@ -176,22 +191,22 @@ class DheLiteEstimator(HomographyEstimator):
 
     name = HEAD_NAME
 
-    def __init__(self, head: DheLiteHead, *, batch_size: int = 32) -> None:
+    def __init__(self, head: DheLiteHead | OnnxDheLiteHead, *, batch_size: int = 32) -> None:
         self.head = head.eval()
         self.batch_size = batch_size
 
     @classmethod
-    def from_model(cls, model: ModelFile | None) -> "DheLiteEstimator":
-        """Take the head of a model file.
+    def from_model(cls, model: ModelFile | ExportedModel | None) -> "DheLiteEstimator":
+        """Take the head of a model file or of an export.
 
         Raises:
             VerifierError: if there is none.
-            ModelError: if its weights are not those of a dhe-lite head.
+            ModelError: if its weights are not those of a dhe-lite head, or are damaged.
         """
         if model is None or model.architecture.head != HEAD_NAME:
             found = "no model file is" if model is None else f"no {HEAD_NAME} head is in model {model.name!r}, which is"
             raise VerifierError(f"{found} at hand; train a head, or use another verifier such as magsac")
-        return cls(load_head(model))
+        return cls(OnnxDheLiteHead(model.session(HEAD)) if isinstance(model, ExportedModel) else load_head(model))
 
     def estimate(self, query: View, candidates: Sequence[View]) -> Homographies:
         """Estimate one homography per candidate; fewer than four matches, or a fit that is no homography, fails."""
@@ -211,6 +226,6 @@ class DheLiteEstimator(HomographyEstimator):
         batch = batch_matches(query, candidates)
         if batch.present.shape[1] < MIN_MATCHES:
             return torch.zeros(len(candidates), 3, 3, dtype=torch.float64)
-        device = self.head.logit.weight.device
-        on_device = MatchBatch(*(part.to(device) for part in batch))
-        return fit_homographies(on_device, self.head(on_device))[-1].cpu()
+        logits = self.head(batch)
+        on_device = MatchBatch(*(part.to(logits.device) for part in batch))
+        return fit_homographies(on_device, logits)[-1].cpu()

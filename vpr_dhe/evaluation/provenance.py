@@ -10,7 +10,7 @@ import torch
 
 from vpr_dhe.estimators.robust import SEED
 
-_PACKAGES = ("numpy", "torch", "faiss-cpu", "opencv-python-headless", "poselib")
+_PACKAGES = ("numpy", "torch", "onnxruntime", "faiss-cpu", "opencv-python-headless", "poselib")
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,15 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vpr_dhe.images import image_size
+from vpr_dhe.models.exported_model import ExportedModel
 from vpr_dhe.models.model_file import ModelFile
-from vpr_dhe.records import Features, Grid, Image, Size
+from vpr_dhe.records import Features, Frame, Grid, Image, Size
 
 
 @dataclass(frozen=True)
@@ -31,14 +34,29 @@ class ExtractorSpec:
 
 
 class Extractor(ABC):
-    """Turns images into features; `model_file` is what it was loaded from."""
+    """Turns images into features; `model_file` is what it was loaded from, the export where it is one."""
 
     spec: ExtractorSpec
-    model_file: ModelFile
+    model_file: ModelFile | ExportedModel
 
     @abstractmethod
     def extract(self, images: Sequence[Image]) -> list[Features]:
         """Describe each image; the result does not depend on which other images are in the batch."""
+
+
+class DenseDescription(NamedTuple):
+    """A batch of images: their vectors, and their local maps of unit-norm cells."""
+
+    vectors: Float[Tensor, "batch dimension"]
+    local_maps: Float[Tensor, "batch cells local_dimension"]
+    grid: Grid
+
+    def features(self, images: Sequence[Image], input_size: Size) -> list[Features]:
+        """Take the batch apart; `images` are those described, before they were squeezed to `input_size`."""
+        return [
+            Features(vector, local_map, self.grid, Frame(image_size(image), input_size))
+            for vector, local_map, image in zip(self.vectors, self.local_maps, images, strict=True)
+        ]
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,15 @@ from vpr_dhe.features.aggregators import build_aggregator
 from vpr_dhe.features.backbones import build_backbone
 from vpr_dhe.features.backbones.timm_cnn import timm_cnn_model_file
 from vpr_dhe.features.backbones.timm_vit import timm_model_file
-from vpr_dhe.features.base import DenseTokens, Extractor, ExtractorSpec
+from vpr_dhe.features.base import Aggregator, Backbone, DenseDescription, Extractor, ExtractorSpec
+from vpr_dhe.features.onnx_extractor import OnnxExtractor
 from vpr_dhe.features.sift_vlad import SiftVladExtractor
-from vpr_dhe.images import image_size, to_network_input
-from vpr_dhe.models.catalogue import SIFT_VLAD, TIMM_CNN_PREFIX, TIMM_PREFIX, open_model
+from vpr_dhe.images import to_network_input
+from vpr_dhe.models.catalogue import SIFT_VLAD, TIMM_CNN_PREFIX, TIMM_PREFIX, is_export, open_model
+from vpr_dhe.models.exported_model import load_exported
 from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.models.weights_file import SUFFIX
-from vpr_dhe.records import Features, Frame, Image, Size
+from vpr_dhe.records import Features, Image, Size
 
 # What timm fetches from its hub, by the beginning of the name.
 _FETCHED = {TIMM_PREFIX: timm_model_file, TIMM_CNN_PREFIX: timm_cnn_model_file}
@@ -30,12 +32,16 @@ def load_extractor(name: str, device: str = "cpu") -> Extractor:
 
     Args:
         name: a bundled model, the path of a model file, or `timm:NAME`, where `timm:NAME@SIDE` chooses the input side
-            in pixels, rounded down to whole patches; likewise `timm-cnn:NAME`.
+            in pixels, rounded down to whole patches; likewise `timm-cnn:NAME`; or a folder that `vpr-dhe export` wrote,
+            which ONNX Runtime runs.
         device: a torch device.
 
     Raises:
         ModelError: if the model is unknown, cannot be downloaded, or its file does not fit its architecture.
+        MissingExtraError: if it is a folder, and ONNX Runtime is not installed.
     """
+    if is_export(name):
+        return OnnxExtractor(load_exported(Path(name), device))
     prefix = next((prefix for prefix in _FETCHED if name.startswith(prefix)), None)
     model = open_model(name) if prefix is None else _fetch(name, prefix)
     # A path must lead to the file from any folder, because an index remembers it.
@@ -52,8 +58,21 @@ def _fetch(name: str, prefix: str) -> ModelFile:
     return _FETCHED[prefix](architecture, size=Size(int(side), int(side)) if side else None)
 
 
-class NeuralExtractor(Extractor):
+class DescriptionNetwork(nn.Module):
     """Dense tokens of a backbone: each L2-normalised for the local map, pooled by an aggregator for the vector."""
+
+    def __init__(self, backbone: Backbone, aggregator: Aggregator) -> None:
+        super().__init__()
+        self.backbone, self.aggregator = backbone, aggregator
+
+    def forward(self, images: Float[Tensor, "batch 3 height width"]) -> DenseDescription:
+        """Describe images that were made the network's input; vectors are as the aggregator gives them."""
+        tokens = self.backbone(images)
+        return DenseDescription(self.aggregator(tokens), functional.normalize(tokens.patches, dim=-1), tokens.grid)
+
+
+class NeuralExtractor(Extractor):
+    """Describes images by a network, in torch."""
 
     def __init__(self, model: ModelFile, name: str, device: torch.device) -> None:
         architecture, self._preprocessing = model.architecture, model.preprocessing
@@ -61,8 +80,9 @@ class NeuralExtractor(Extractor):
             architecture.backbone, blocks=architecture.blocks, input_size=model.preprocessing.size
         )
         aggregator = build_aggregator(architecture.aggregator, backbone.dimension)
-        self._backbone = _with_weights(backbone, model, "backbone").to(device)
-        self._aggregator = _with_weights(aggregator, model, "aggregator").to(device)
+        _load_weights(backbone, model, "backbone")
+        _load_weights(aggregator, model, "aggregator")
+        self.network = DescriptionNetwork(backbone, aggregator).eval().to(device)
         self._device = device
         self.model_file = model
         self.spec = self._measured_spec(model, name)
@@ -70,13 +90,13 @@ class NeuralExtractor(Extractor):
     def _measured_spec(self, model: ModelFile, name: str) -> ExtractorSpec:
         """Run one black image through, so that dimensions are what they are and not what a table says."""
         size = model.preprocessing.size
-        tokens, pooled = self._forward(torch.zeros(1, 3, size.height, size.width, device=self._device))
+        described = self._describe(torch.zeros(1, 3, size.height, size.width, device=self._device))
         return ExtractorSpec(
             model=name,
             fingerprint=model.extractor_fingerprint,
-            dimension=pooled.shape[1],
-            local_dimension=tokens.patches.shape[2],
-            grid=tokens.grid,
+            dimension=described.vectors.shape[1],
+            local_dimension=described.local_maps.shape[2],
+            grid=described.grid,
             input_size=size,
             unit_norm=model.architecture.unit_norm,
             tolerance_cells=model.architecture.tolerance_cells,
@@ -85,26 +105,17 @@ class NeuralExtractor(Extractor):
     def extract(self, images: Sequence[Image]) -> list[Features]:
         """Describe each image; features stay on the extractor's device."""
         batch = to_network_input(images, self._preprocessing, self._device)
-        tokens, pooled = self._forward(batch)
-        local_maps = functional.normalize(tokens.patches, dim=-1)
-        return [
-            Features(vector, local_map, tokens.grid, Frame(image_size(image), self._preprocessing.size))
-            for vector, local_map, image in zip(pooled, local_maps, images, strict=True)
-        ]
+        return self._describe(batch).features(images, self._preprocessing.size)
 
     @torch.inference_mode()
-    def _forward(
-        self, batch: Float[Tensor, "batch 3 height width"]
-    ) -> tuple[DenseTokens, Float[Tensor, "batch dimension"]]:
-        tokens = self._backbone(batch)
-        return tokens, self._aggregator(tokens)
+    def _describe(self, batch: Float[Tensor, "batch 3 height width"]) -> DenseDescription:
+        return self.network(batch)
 
 
-def _with_weights(part: nn.Module, model: ModelFile, prefix: str) -> nn.Module:
-    """Load the weights of one part, every one of them and no other, and make it ready for inference."""
+def _load_weights(part: nn.Module, model: ModelFile, prefix: str) -> None:
+    """Give one part its weights, every one of them and no other."""
     try:
         part.load_state_dict(model.part(prefix), strict=True)
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise ModelError(f"model {model.name!r} does not fit its architecture: {reason}; convert it again") from error
-    return part.eval()

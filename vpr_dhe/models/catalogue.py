@@ -36,6 +36,7 @@ CATALOGUE = (
     CatalogueEntry(
         "timm-cnn:NAME", False, "any convolutional network of timm, cut at a sixteenth of the input; downloaded once"
     ),
+    CatalogueEntry("FOLDER", True, "what `vpr-dhe export` wrote of any of them that is a network, run by ONNX Runtime"),
 )
 
 
@@ -52,6 +53,11 @@ def open_model(name: str) -> ModelFile:
     if path.suffix == SUFFIX:
         return load_model(path)
     raise ModelError(
-        f"unknown model {name!r}; expected one of {', '.join(BUNDLED)}, a .safetensors model file, timm:NAME "
-        "or timm-cnn:NAME"
+        f"unknown model {name!r}; expected one of {', '.join(BUNDLED)}, a .safetensors model file, timm:NAME, "
+        "timm-cnn:NAME, or a folder that `vpr-dhe export` wrote"
     )
+
+
+def is_export(name: str) -> bool:
+    """Whether a name is that of a folder; `./NAME` is one that is called like a bundled model."""
+    return name not in BUNDLED and Path(name).is_dir()

@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -103,18 +104,25 @@ def load_model(path: Path) -> ModelFile:
     return _from_metadata(*read_weights(path, FORMAT), path)
 
 
+def known_preprocessing(stored: Mapping[str, Any], path: Path) -> Preprocessing:
+    """Take preprocessing as a file states it.
+
+    Raises:
+        ModelError: if it is none that this version knows.
+    """
+    given = Preprocessing(**{**stored, **{key: tuple(stored[key]) for key in ("mean", "std", "order")}})
+    known = replace(given, resize_mode="squeeze", order=Preprocessing.order)
+    if given != known:
+        raise ModelError(f"{path} wants preprocessing that this version does not know ({dict(stored)}); update it")
+    return known
+
+
 def _from_metadata(metadata: dict, tensors: dict[str, Tensor], path: Path) -> ModelFile:
     try:
-        preprocessing = dict(metadata["preprocessing"])
-        for key in ("mean", "std", "order"):
-            preprocessing[key] = tuple(preprocessing[key])
-        known = replace(Preprocessing(**preprocessing), resize_mode="squeeze", order=Preprocessing.order)
-        if Preprocessing(**preprocessing) != known:
-            raise ModelError(f"{path} wants preprocessing that this version does not know ({preprocessing}); update it")
         return ModelFile(
             name=metadata["name"],
             architecture=Architecture(**metadata["architecture"]),
-            preprocessing=known,
+            preprocessing=known_preprocessing(metadata["preprocessing"], path),
             licence=metadata["licence"],
             training_data=metadata["training_data"],
             tensors=tensors,

@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import replace
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -12,22 +11,14 @@ from torch.nn.functional import normalize
 from vpr_dhe.errors import ModelError
 from vpr_dhe.features.aggregators import build_aggregator
 from vpr_dhe.features.backbones import build_backbone
-from vpr_dhe.features.base import Aggregator, Backbone
+from vpr_dhe.features.base import Aggregator, Backbone, DenseDescription
 from vpr_dhe.models.catalogue import SIFT_VLAD
 from vpr_dhe.models.model_file import Architecture, ModelFile
-from vpr_dhe.records import Grid, Preprocessing, Size
+from vpr_dhe.records import Preprocessing, Size
 
 # What REI counts as an inlier: 24 px of 384, in cells of 16 px.
 _TOLERANCE_CELLS = 1.5
 _BLOCK = re.compile(r"(?:^|\.)blocks\.(\d+)\.")
-
-
-class DenseDescription(NamedTuple):
-    """A batch of images: their vectors, as they are compared, and their local maps of unit-norm cells."""
-
-    vectors: Float[Tensor, "batch dimension"]
-    local_maps: Float[Tensor, "batch cells local_dimension"]
-    grid: Grid
 
 
 class TrainableExtractor(nn.Module):
@@ -62,7 +53,7 @@ class TrainableExtractor(nn.Module):
             raise ModelError(f"model {model.name!r} has no block {first_trained_block}: blocks are counted from 0")
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> DenseDescription:
-        """Describe images that were made the network's input."""
+        """Describe images that were made the network's input; vectors are as they are compared."""
         tokens = self.backbone(images)
         vectors = self.aggregator(tokens)
         if self._model.architecture.unit_norm:

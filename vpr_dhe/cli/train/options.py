@@ -169,11 +169,12 @@ class NetworkOptions:
         """
         from vpr_dhe.errors import ModelError
         from vpr_dhe.features.extractor import load_extractor
+        from vpr_dhe.models.exported_model import require_weights
         from vpr_dhe.records import Size
         from vpr_dhe.training.trainable_extractor import new_model
 
         if not self.model.startswith(_NEW):
-            return load_extractor(self.model).model_file
+            return require_weights(load_extractor(self.model).model_file)
         backbone, _, side = self.model.removeprefix(_NEW).partition("@")
         if not side.isdecimal():
             raise ModelError(
@@ -198,10 +199,11 @@ class HeadOptions:
             ModelError: if there is no such model.
         """
         from vpr_dhe.features.extractor import load_extractor
+        from vpr_dhe.models.exported_model import require_weights
 
         extractor = load_extractor(self.model, where)
         if self.new_head:
-            extractor.model_file = extractor.model_file.without_head()
+            extractor.model_file = require_weights(extractor.model_file).without_head()
         return extractor
 
 

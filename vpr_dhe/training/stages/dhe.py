@@ -21,6 +21,7 @@ from vpr_dhe.estimators.dhe import GRID, HEAD_NAME, INPUT_SIZE, DheHead, load_he
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.geometry.coordinates import corners
 from vpr_dhe.geometry.homography import mean_corner_error
+from vpr_dhe.models.exported_model import require_weights
 from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.training.described_pairs import DescribedPairs, describe_pairs
 from vpr_dhe.training.devices import to_device
@@ -113,7 +114,7 @@ class DheStage(Stage[HeadBatch]):
                 f"model {extractor.spec.model} makes maps of {extractor.spec.grid.rows} x "
                 f"{extractor.spec.grid.columns} cells; a DHE head needs {GRID.rows} x {GRID.columns}"
             )
-        self._base, self._settings, self._training_data = extractor.model_file, settings, training_data
+        self._base, self._settings, self._training_data = require_weights(extractor.model_file), settings, training_data
         self._held_out = HeldOut(
             data.validation,
             settings.seed,

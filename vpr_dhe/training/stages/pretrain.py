@@ -24,6 +24,7 @@ from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from vpr_dhe.features.base import DenseDescription
 from vpr_dhe.images import to_network_input
 from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.records import Preprocessing, Size
@@ -34,7 +35,7 @@ from vpr_dhe.training.losses.contrastive import contrastive_loss, correspondence
 from vpr_dhe.training.sources import TrainingData
 from vpr_dhe.training.sources.base import Draws, TrainingPair
 from vpr_dhe.training.stages.base import Batches, Fact, Stage, StepLoss, Turn, Validation
-from vpr_dhe.training.trainable_extractor import DenseDescription, TrainableExtractor
+from vpr_dhe.training.trainable_extractor import TrainableExtractor
 
 _CPU = torch.device("cpu")
 

@@ -25,6 +25,7 @@ from vpr_dhe.estimators.dhe_lite import (
     load_head,
 )
 from vpr_dhe.features.base import Extractor
+from vpr_dhe.models.exported_model import require_weights
 from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.training.losses.match_confidence import (
     balanced_cross_entropy,
@@ -67,7 +68,7 @@ class DheLiteStage(Stage[LiteBatch]):
         self, extractor: Extractor, data: TrainingData, settings: DheLiteSettings, *, training_data: str
     ) -> None:
         super().__init__()
-        self._base, self._settings, self._training_data = extractor.model_file, settings, training_data
+        self._base, self._settings, self._training_data = require_weights(extractor.model_file), settings, training_data
         self._describer = RoundDescriber(extractor, data, settings)
         self._validation = MatchedValidation(extractor, data, settings)
         self._drawn = Drawn(0, 0)

@@ -1,0 +1,198 @@
+"""What an ONNX file must compute and say; a new backbone, aggregator or head is tested by being registered."""
+
+import json
+import math
+import sys
+from dataclasses import asdict
+
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from vpr_dhe.errors import BadInputError, ExportError, MissingExtraError, ModelError
+from vpr_dhe.estimators.dhe import DheHead
+from vpr_dhe.estimators.dhe_lite import DheLiteHead
+from vpr_dhe.export import exporting
+from vpr_dhe.export.conversion import MAX_RELATIVE_DIFFERENCE, relative_difference, write_onnx
+from vpr_dhe.export.exporting import export_model
+from vpr_dhe.export.networks import HEADS, ExportableNetwork, extractor_network, head_network
+from vpr_dhe.features.aggregators import aggregator_names, build_aggregator
+from vpr_dhe.features.backbones import backbone_names, build_backbone
+from vpr_dhe.features.extractor import load_extractor
+from vpr_dhe.models.catalogue import open_model
+from vpr_dhe.models.exported_model import TensorFact, load_exported
+from vpr_dhe.models.model_file import Architecture, ModelFile
+from vpr_dhe.models.onnx_session import OnnxSession
+from vpr_dhe.records import Preprocessing, Size
+
+# Of each family small members whose layers are unlike those of the others.
+_MEMBERS = {
+    "timm:NAME": [
+        ("timm:vit_tiny_patch16_224", 1, 32),
+        ("timm:vit_small_patch14_reg4_dinov2", 1, 28),
+        ("timm:vit_small_patch16_dinov3", 1, 32),
+    ],
+    "timm-cnn:NAME": [("timm-cnn:resnet10t", None, 32), ("timm-cnn:mobilenetv3_small_050", None, 32)],
+}
+_BACKBONES = [member for name in backbone_names() for member in _MEMBERS.get(name, [(name, 1, 32)])]
+_HEAD_MODULES = {"dhe": DheHead, "dhe-lite": DheLiteHead}
+
+
+def a_model(backbone: str, aggregator: str, blocks: int | None, side: int) -> ModelFile:
+    """A model file of random weights."""
+    torch.manual_seed(0)
+    built = build_backbone(backbone, blocks=blocks, input_size=Size(side, side))
+    parts = {"backbone": built, "aggregator": build_aggregator(aggregator, built.dimension)}
+    return ModelFile(
+        "random",
+        Architecture(backbone, aggregator, blocks),
+        Preprocessing(side, side, "bilinear", True, (0.5,) * 3, (0.25,) * 3),
+        "none",
+        "none",
+        {f"{part}.{name}": value for part, module in parts.items() for name, value in module.state_dict().items()},
+    )
+
+
+def network_of(path) -> ExportableNetwork:
+    extractor = load_extractor(str(path))
+    return extractor_network(extractor, extractor.model_file.preprocessing)
+
+
+def require_parity(exported) -> None:
+    """The file computes what torch does, in the batches checked at export and in another."""
+    network, path, part = exported
+    assert part.relative_difference < MAX_RELATIVE_DIFFERENCE
+    inputs = network.example(5)
+    with torch.inference_mode():
+        expected = network.module(*inputs)
+    for found, wanted in zip(OnnxSession(path)(*inputs), expected, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-4 * float(wanted.abs().max()))
+
+
+def export(network: ExportableNetwork, folder):
+    path = folder / "network.onnx"
+    return network, path, write_onnx(network, path, {})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "blocks", "side"), _BACKBONES)
+def test_every_backbone(tmp_path, name, blocks, side):
+    path = tmp_path / "model.safetensors"
+    a_model(name, "gem", blocks, side).save(path)
+    require_parity(export(network_of(path), tmp_path))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("aggregator", aggregator_names())
+def test_every_aggregator(tmp_path, aggregator):
+    path = tmp_path / "model.safetensors"
+    a_model("timm:vit_tiny_patch16_224", aggregator, 1, 32).save(path)
+    require_parity(export(network_of(path), tmp_path))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", HEADS)
+def test_every_head(tmp_path, name):
+    extractor = load_extractor("sift-vlad")
+    torch.manual_seed(0)
+    model = open_model("sift-vlad").with_head(name, _HEAD_MODULES[name]().state_dict())
+    require_parity(export(head_network(model, extractor.spec), tmp_path))
+
+
+def test_files_say_all_about_themselves(exported):
+    model, description = load_exported(exported.folder), json.loads((exported.folder / "export.json").read_text())
+    original = load_extractor(str(exported.model))
+    assert sorted(path.name for path in exported.folder.iterdir()) == ["export.json", "extractor.onnx"]
+    assert (model.facts.fingerprint, model.facts.grid) == (original.spec.fingerprint, original.spec.grid)
+    assert model.facts.preprocessing == original.model_file.preprocessing
+    assert (description["licence"], description["training_data"]) == ("of who trains it", "random weights")
+    (part,) = model.parts.values()
+    assert part.relative_difference < 1e-5
+    assert {fact.name: fact.shape for fact in (*part.inputs, *part.outputs)} == {
+        "images": ("images", 3, 64, 64),
+        "global_descriptor": ("images", 256),
+        "local_map": ("images", 16, 256),
+    }
+    meanings = " ".join(fact.meaning for fact in (*part.inputs, *part.outputs))
+    for said in ("RGB", "64 x 64", "bilinear, with antialiasing", "minus (0.5, 0.5, 0.5)", "L2-normalise it", "4 x 4"):
+        assert said in meanings
+    file = onnx.load(exported.folder / "extractor.onnx")
+    (metadata,) = (json.loads(one.value) for one in file.metadata_props if one.key == "vpr_dhe")
+    assert metadata == json.loads(
+        json.dumps(asdict(model.facts) | {"inputs": part.inputs, "outputs": part.outputs}, default=asdict)
+    )
+    assert not any(node.metadata_props for node in file.graph.node)
+    shapes = {
+        one.name: [axis.dim_param or axis.dim_value for axis in one.type.tensor_type.shape.dim]
+        for one in (*file.graph.input, *file.graph.output)
+    }
+    assert shapes == {fact.name: list(fact.shape) for fact in (*part.inputs, *part.outputs)}
+
+
+class _Noise(nn.Module):
+    """Never the same twice."""
+
+    def forward(self, numbers):
+        return (numbers + torch.randn_like(numbers),)
+
+
+class _Same(nn.Module):
+    def forward(self, numbers):
+        return (numbers,)
+
+
+class _Choice(nn.Module):
+    """What it does depends on what it sees, which no ONNX file of it could."""
+
+    def forward(self, numbers):
+        return (numbers if bool(numbers.sum() > 0) else -numbers,)
+
+
+def numbers_network(module: nn.Module) -> ExportableNetwork:
+    facts = (TensorFact("a", "float32", ("batch", 4), ""),), (TensorFact("b", "float32", ("batch", 4), ""),)
+    return ExportableNetwork(module, *facts, lambda batch: (torch.ones(batch, 4),))
+
+
+@pytest.mark.parametrize(
+    ("module", "reason"),
+    [
+        (_Noise(), "differs from the network by"),
+        pytest.param(_Choice(), "cannot convert", marks=pytest.mark.slow),
+    ],
+)
+def test_what_is_not_the_same_leaves_nothing(exported, tmp_path, monkeypatch, module, reason):
+    monkeypatch.setattr(exporting, "extractor_network", lambda *_: numbers_network(module))
+    with pytest.raises(ExportError, match=reason):
+        export_model(str(exported.model), tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_difference_is_measured_for_each_image():
+    def off_by_an_eighth(numbers):
+        # Of four ones in the last row of the batch, one is a quarter more.
+        found = numbers.clone()
+        found[-1, 0] += 0.25
+        return (found,)
+
+    network = numbers_network(_Same())
+    assert relative_difference(network, off_by_an_eighth) == pytest.approx(0.125)
+    assert relative_difference(network, network.module) == 0
+    assert math.isnan(relative_difference(network, lambda numbers: (numbers * torch.nan,)))
+
+
+def test_refusals(exported, tmp_path, monkeypatch):
+    with pytest.raises(ModelError, match="no network but by code of OpenCV; --part head exports its head dhe-lite"):
+        export_model("sift-vlad", tmp_path / "out")
+    with pytest.raises(ModelError, match="holds no head; heads that can be exported: dhe, dhe-lite"):
+        export_model(str(exported.model), tmp_path / "out", "head")
+    with pytest.raises(ModelError, match="is an export, which can be run but neither trained nor exported"):
+        export_model(str(exported.folder), tmp_path / "out")
+    with pytest.raises(BadInputError, match="already holds something"):
+        export_model(str(exported.model), exported.folder)
+    with pytest.raises(BadInputError, match="lies in a folder that does not exist"):
+        export_model(str(exported.model), tmp_path / "no" / "out")
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(MissingExtraError, match=r'pip install "vpr-dhe\[export\]"'):
+        export_model(str(exported.model), tmp_path / "out")
+    assert not list(tmp_path.iterdir())

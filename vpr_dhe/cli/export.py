@@ -1,0 +1,32 @@
+"""`vpr-dhe export`: the networks of a model as ONNX files."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+NAME = "export"
+
+
+class Part(StrEnum):
+    """What of a model is exported."""
+
+    all = "all"
+    extractor = "extractor"
+    head = "head"
+
+
+def run(
+    model: Annotated[str, typer.Argument(help="Model name or file; see `vpr-dhe models`.")],
+    out: Annotated[Path, typer.Option(help="New folder for the ONNX files and their description.")],
+    part: Annotated[Part, typer.Option(help="The extractor, the homography head, or what the model has.")] = Part.all,
+) -> None:
+    """Export a model to ONNX, and check that it computes the same there."""
+    from vpr_dhe.export.exporting import export_model
+
+    exported = export_model(model, out, part.value)
+    for written in exported.parts.values():
+        name = next(iter(written.files))
+        megabytes = sum((out / file).stat().st_size for file in written.files) / 1e6
+        print(f"{out / name}: {megabytes:.1f} MB, differs from torch by {written.relative_difference:.1e}")

@@ -1,0 +1,1 @@
+"""From models to ONNX files that compute the same."""

@@ -1,0 +1,173 @@
+"""The folder that `vpr-dhe export` writes: networks as ONNX files, and `export.json`, which says all about them."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from vpr_dhe.errors import ModelError
+from vpr_dhe.models.model_file import Architecture, ModelFile, known_preprocessing
+from vpr_dhe.models.onnx_session import OnnxSession
+from vpr_dhe.records import Grid, Preprocessing
+
+FORMAT = "vpr-dhe export 1"
+DESCRIPTION = "export.json"
+EXTRACTOR, HEAD = "extractor", "head"
+_REMEDY = "export the model again with `vpr-dhe export`"
+
+
+@dataclass(frozen=True)
+class TensorFact:
+    """An input or output of a network; a word in `shape` is a length that may vary."""
+
+    name: str
+    type: str
+    shape: tuple[str | int, ...]
+    meaning: str
+
+
+@dataclass(frozen=True)
+class ExportedPart:
+    """One network: its files by name with their SHA-256, the ONNX file first, and what goes in and comes out.
+
+    `relative_difference` is the largest found between what ONNX Runtime and torch compute.
+    """
+
+    files: Mapping[str, str]
+    inputs: tuple[TensorFact, ...]
+    outputs: tuple[TensorFact, ...]
+    relative_difference: float
+
+
+@dataclass(frozen=True)
+class ExportFacts:
+    """What is true of a model whatever runs it; `fingerprint` is that of its extractor.
+
+    Its features are `dimension` and `local_dimension` numbers wide, and its local map has the cells of `grid`.
+    """
+
+    name: str
+    fingerprint: str
+    architecture: Architecture
+    preprocessing: Preprocessing
+    licence: str
+    training_data: str
+    dimension: int
+    local_dimension: int
+    grid: Grid
+
+
+@dataclass(frozen=True)
+class ExportedModel:
+    """An opened folder; `device` is where its networks will run."""
+
+    folder: Path
+    facts: ExportFacts
+    parts: Mapping[str, ExportedPart]
+    device: str = "cpu"
+
+    @property
+    def name(self) -> str:
+        """The name of the model that was exported."""
+        return self.facts.name
+
+    @property
+    def architecture(self) -> Architecture:
+        """The names of its parts; `head` only where it was exported, too."""
+        return self.facts.architecture
+
+    def session(self, part: str) -> OnnxSession:
+        """Make one of the networks ready to run, its files compared with their checksums.
+
+        Raises:
+            ModelError: if the folder does not hold it, or it is damaged.
+            MissingExtraError: if ONNX Runtime is not installed.
+        """
+        if part not in self.parts:
+            raise ModelError(
+                f"{self.folder} holds no {part} of {self.name!r}, only {', '.join(self.parts)}; export it as well"
+            )
+        files = self.parts[part].files
+        for name, sha256 in files.items():
+            if sha256_of(self.folder / name) != sha256:
+                raise ModelError(f"{self.folder / name} does not agree with its checksum; {_REMEDY}")
+        return OnnxSession(self.folder / next(iter(files)), self.device)
+
+    def save(self) -> None:
+        """Write the description beside the ONNX files."""
+        document = {"format": FORMAT, **asdict(self.facts), "parts": {k: asdict(v) for k, v in self.parts.items()}}
+        text = json.dumps(document | {"sha256": _digest(document)}, indent=1)
+        (self.folder / DESCRIPTION).write_text(f"{text}\n")
+
+
+def load_exported(folder: Path, device: str = "cpu") -> ExportedModel:
+    """Read the description of a folder; its networks are read when they are first needed.
+
+    Args:
+        folder: what `vpr-dhe export` wrote.
+        device: a torch device.
+
+    Raises:
+        ModelError: if the description is missing, damaged, or of another format.
+    """
+    path = folder / DESCRIPTION
+    if not path.is_file():
+        raise ModelError(f"folder {folder} holds no {DESCRIPTION}; give one that `vpr-dhe export` wrote")
+    try:
+        document = json.loads(path.read_text())
+    except ValueError as error:
+        raise ModelError(f"{path} is no readable JSON ({error}); {_REMEDY}") from error
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise ModelError(f"{path} is not of the format {FORMAT!r}; {_REMEDY}")
+    if document.pop("sha256", None) != _digest(document):
+        raise ModelError(f"{path} does not agree with its checksum; {_REMEDY}")
+    parts = {name: _part_of(stored) for name, stored in document.pop("parts").items()}
+    return ExportedModel(folder.resolve(), _facts_of(document, path), parts, device)
+
+
+def require_weights(model: ModelFile | ExportedModel) -> ModelFile:
+    """Return a model file, for work that ONNX files are of no use for.
+
+    Raises:
+        ModelError: if it is an export.
+    """
+    if isinstance(model, ExportedModel):
+        raise ModelError(
+            f"{model.folder} is an export, which can be run but neither trained nor exported; "
+            f"give the model that it was made of, {model.name!r}"
+        )
+    return model
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file.
+
+    Raises:
+        ModelError: if it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read ({error.strerror}); {_REMEDY}") from error
+
+
+def _facts_of(document: dict[str, Any], path: Path) -> ExportFacts:
+    document.pop("format")
+    architecture = Architecture(**document.pop("architecture"))
+    preprocessing, grid = known_preprocessing(document.pop("preprocessing"), path), Grid(*document.pop("grid"))
+    return ExportFacts(architecture=architecture, preprocessing=preprocessing, grid=grid, **document)
+
+
+def _part_of(stored: dict[str, Any]) -> ExportedPart:
+    sides = {
+        side: tuple(TensorFact(**(fact | {"shape": tuple(fact["shape"])})) for fact in stored[side])
+        for side in ("inputs", "outputs")
+    }
+    return ExportedPart(files=stored["files"], relative_difference=stored["relative_difference"], **sides)
+
+
+def _digest(document: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
