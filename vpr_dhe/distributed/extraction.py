@@ -219,9 +219,9 @@ class ChunkSealer:
                     f"worker {socket.gethostname()} does not see the folder {folder}; all machines must see images and "
                     "index under the same paths"
                 )
+        self._job.threads.use()  # before a runtime makes threads of its own
         extractor = self._job.load()
         require_same_features(self._job.spec, extractor.spec)
-        self._job.threads.use()
         return Source(self._job.images_folder, extractor, self._job.batch_size, self._job.strict)
 
     def _begin(self, chunk: Chunk) -> None:
