@@ -66,7 +66,7 @@ class DheHead(nn.Module):
 
 
 class OnnxDheHead(nn.Module):
-    """A DHE network that was exported."""
+    """A DHE network that was exported; it runs in full precision."""
 
     def __init__(self, session: OnnxSession) -> None:
         super().__init__()
