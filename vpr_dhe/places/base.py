@@ -180,12 +180,12 @@ def positives_within(database: PlaceSplit, queries: PlaceSplit, radius_m: float)
 
 def distance(one: Position | None, other: Position | None) -> str | None:
     """How far apart two positions are, in words; None where that is not known."""
-    if one is None or other is None or _plane(one) != _plane(other):
+    if one is None or other is None or plane_of(one) != plane_of(other):
         return None
     if isinstance(one, MetricPosition) and isinstance(other, MetricPosition):
         apart = math.dist((one.x_m, one.y_m), (other.x_m, other.y_m))
         # The frame of a reconstruction may have any unit.
-        return f"{apart:.1f} away" if _plane(one) == "local" else f"{apart:.1f} m away"
+        return f"{apart:.1f} away" if plane_of(one) == "local" else f"{apart:.1f} m away"
     assert isinstance(one, GeoPosition)
     assert isinstance(other, GeoPosition)
     return f"{math.dist(*earth_centred([one, other])):.1f} m away"
@@ -219,7 +219,7 @@ def _by_plane(split: PlaceSplit) -> dict[str, list[int]]:
     """The rows of the images that lie in each plane."""
     rows: dict[str, list[int]] = {}
     for row, record in enumerate(split.records):
-        rows.setdefault(_plane(record.position), []).append(row)
+        rows.setdefault(plane_of(record.position), []).append(row)
     return rows
 
 
@@ -269,7 +269,7 @@ def _require_comparable(splits: Iterable[PlaceSplit]) -> None:
         )
 
 
-def _plane(position: Position | None) -> str:
+def plane_of(position: Position | None) -> str:
     """What positions must share to be compared; bands of latitude of one UTM zone and hemisphere share their plane."""
     if not isinstance(position, MetricPosition):
         return "degrees"

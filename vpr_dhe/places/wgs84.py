@@ -24,3 +24,16 @@ def earth_centred(positions: Sequence[GeoPosition]) -> Float64[np.ndarray, "posi
     in_plane_m = normal_m * np.cos(latitude)
     up_m = (1 - _ECCENTRICITY_SQUARED) * normal_m * np.sin(latitude)
     return np.stack([in_plane_m * np.cos(longitude), in_plane_m * np.sin(longitude), up_m], axis=1)
+
+
+def metres_per_degree(latitude_deg: float) -> tuple[float, float]:
+    """Length in metres of a degree of longitude and of latitude on the ellipsoid, at a latitude.
+
+    Source: the radii of curvature of the prime vertical and the meridian; Snyder, "Map projections - a working manual",
+    USGS Professional Paper 1395 (1987), equations 4-18 to 4-21.
+    """
+    latitude = np.radians(latitude_deg)
+    ratio = 1 - _ECCENTRICITY_SQUARED * np.sin(latitude) ** 2
+    prime_vertical_m = _SEMI_MAJOR_AXIS_M / np.sqrt(ratio)
+    meridian_m = prime_vertical_m * (1 - _ECCENTRICITY_SQUARED) / ratio
+    return float(np.radians(prime_vertical_m * np.cos(latitude))), float(np.radians(meridian_m))

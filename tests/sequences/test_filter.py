@@ -1,0 +1,222 @@
+"""The filter against the forward recursion written out in full, and what it must hold whatever it sees."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vpr_dhe.errors import BadInputError
+from vpr_dhe.records import ImageRecord, MetricPosition
+from vpr_dhe.sequences.filter import FilterSettings, PlaceFilter
+from vpr_dhe.sequences.likelihood import NO_EVIDENCE
+from vpr_dhe.sequences.motion import Mass, PositionMotion, RouteMotion
+from vpr_dhe.sequences.odometry import Odometry, Step
+from vpr_dhe.sequences.place_map import PlaceMap
+
+
+def chances(belief: PlaceFilter, count: int) -> np.ndarray:
+    """Probability of every place, then of the unknown state."""
+    return np.append(belief.probability(np.arange(count)), belief.unknown)
+
+
+def route_matrix(count: int, slowest: int, fastest: int, diffusion: float) -> np.ndarray:
+    """Transition probabilities from row to column, place by place."""
+    matrix = np.zeros((count, count))
+    for place in range(count):
+        for target in range(count):
+            offset = target - place
+            low, high = np.floor(slowest - 3 * diffusion), np.ceil(fastest + 3 * diffusion)
+            if low <= offset <= high:
+                matrix[place, target] = sum(
+                    np.exp(-0.5 * ((offset - speed) / diffusion) ** 2) for speed in range(slowest, fastest + 1)
+                )
+        matrix[place] /= matrix[place].sum()
+    return matrix
+
+
+def forward(matrix: np.ndarray, frames, settings: FilterSettings) -> list[np.ndarray]:
+    """A hidden Markov model by matrix products alone: N places just arrived at, N followed, and the unknown."""
+    count = len(matrix)
+    full = np.zeros((2 * count + 1, 2 * count + 1))
+    arrived, followed, known = slice(0, count), slice(count, 2 * count), slice(0, 2 * count)
+    full[known, followed] = (1 - settings.leave) * (1 - settings.relocate) * np.vstack([matrix, matrix])
+    full[known, arrived] = (1 - settings.leave) * settings.relocate / count
+    full[known, -1], full[-1, arrived], full[-1, -1] = settings.leave, settings.enter / count, 1 - settings.enter
+    np.testing.assert_allclose(full.sum(axis=1), 1)
+    belief = np.concatenate([np.full(count, (1 - settings.unknown) / count), np.zeros(count), [settings.unknown]])
+    beliefs = []
+    for number, (candidates, ratios) in enumerate(frames):
+        belief = belief @ full if number else belief
+        listed = len(candidates) / count
+        likelihood = np.concatenate([np.full(count, settings.miss), np.full(count, NO_EVIDENCE), [1.0]])
+        likelihood[candidates] = ratios * (1 - settings.miss * (1 - listed)) / listed
+        likelihood[count + candidates] = ratios
+        belief = belief * likelihood / (belief * likelihood).sum()
+        beliefs.append(np.append(belief[arrived] + belief[followed], belief[-1]))
+    return beliefs
+
+
+@pytest.mark.parametrize(("slowest", "fastest", "diffusion"), [(0, 3, 1.0), (-2, 2, 0.5), (1, 1, 2.0)])
+def test_the_filter_is_the_forward_recursion(slowest, fastest, diffusion):
+    rng = np.random.default_rng(3)
+    settings = FilterSettings(unknown=0.3, leave=0.07, enter=0.2, relocate=0.03, miss=0.15)
+    frames = [(rng.permutation(12)[:4], rng.lognormal(0, 2, 4)) for _ in range(8)]
+    expected = forward(route_matrix(12, slowest, fastest, diffusion), frames, settings)
+    motion = RouteMotion(slowest=slowest, fastest=fastest, diffusion=diffusion)
+    belief = PlaceFilter(motion, 12, settings)
+    for number, (frame, truth) in enumerate(zip(frames, expected, strict=True)):
+        if number:
+            belief.predict(Step())
+        belief.update(*frame)
+        np.testing.assert_allclose(chances(belief, 12), truth, atol=1e-12)
+
+
+def test_few_kept_places_come_close_to_all():
+    rng = np.random.default_rng(5)
+    whole = PlaceFilter(RouteMotion(), 400, FilterSettings(support=400))
+    small = PlaceFilter(RouteMotion(), 400, FilterSettings(support=60))
+    for number in range(20):
+        candidates = np.unique(np.append(rng.integers(0, 400, 8), 50 + number))
+        ratios = np.where(candidates == 50 + number, 20.0, 0.7)
+        for belief in (whole, small):
+            belief.predict(Step())
+            belief.update(candidates, ratios)
+        assert len(small.followed.places) <= 60
+        assert np.abs(chances(whole, 400) - chances(small, 400)).max() < 0.02
+
+
+@given(
+    seed=st.integers(0, 2**20),
+    count=st.integers(1, 60),
+    support=st.integers(1, 60),
+    steps=st.lists(st.integers(1, 4), min_size=1, max_size=6),
+)
+def test_probabilities_stay_probabilities(seed, count, support, steps):
+    rng = np.random.default_rng(seed)
+    belief = PlaceFilter(RouteMotion(slowest=-1, fastest=2), count, FilterSettings(support=support))
+    for frames in steps:
+        count += int(rng.integers(0, 3))
+        belief.predict(Step(frames), count)
+        np.testing.assert_allclose(chances(belief, count).sum(), 1)
+        listed = rng.permutation(count)[: int(rng.integers(0, count + 1))]
+        belief.update(listed, rng.lognormal(0, 8, len(listed)))
+        everything = chances(belief, count)
+        np.testing.assert_allclose(everything.sum(), 1)
+        assert (everything >= 0).all()
+        assert len(belief.followed.places) <= support or not len(listed)
+
+
+def test_a_place_that_looks_like_another_is_told_apart_by_the_way_there():
+    belief = PlaceFilter(RouteMotion(fastest=2), 100)
+    # 20 and 80 look alike; only one of them comes after 16 to 19.
+    for place in range(15, 20):
+        belief.predict(Step())
+        belief.update(np.array([place, 60]), np.array([5.0, 1.0]))
+    belief.predict(Step())
+    belief.update(np.array([20, 80]), np.array([20.0, 22.0]))
+    here, there = belief.probability(np.array([20, 80]))
+    assert here > 0.8
+    assert there < 0.1
+
+
+def test_the_unknown_is_entered_and_left():
+    belief = PlaceFilter(RouteMotion(fastest=1), 2000)
+    # Wrong candidates are the same in every frame, as they are of a camera that hardly moves.
+    wrong, rng = np.arange(500, 509), np.random.default_rng(0)
+
+    def see(place: int, ratio: float) -> float:
+        belief.predict(Step())
+        belief.update(np.append(place, wrong), np.append(ratio, rng.permutation(np.linspace(0.5, 1.5, 9))))
+        return belief.unknown
+
+    assert [see(100 + number, 30.0) for number in range(4)][-1] < 0.05
+    away = [see(900, 0.6) for number in range(12)]
+    assert min(away[4:]) > 0.6
+    assert [see(110 + number, 30.0) for number in range(4)][-1] < 0.05
+
+
+def grid_map(heading_deg: float | None = 0.0) -> PlaceMap:
+    """Places every 10 m on a square of 6 x 6, numbered from the south-west, east first."""
+    return PlaceMap(
+        (number, ImageRecord(f"{number}.jpg", MetricPosition(10.0 * (number % 6), 10.0 * (number // 6)), heading_deg))
+        for number in range(36)
+    )
+
+
+def mass_at(place: int) -> Mass:
+    return Mass(np.array([place]), np.array([1.0]))
+
+
+def test_a_step_in_the_plane_stays_within_the_speed():
+    motion = PositionMotion(grid_map(), max_speed_m_s=4.0, deviation_m=0.5)
+    reached = motion.spread(mass_at(14), Step(seconds=2.5), 36)
+    assert set(reached.places.tolist()) == {8, 13, 14, 15, 20}
+    np.testing.assert_allclose(reached.mass, 0.2)
+    with pytest.raises(BadInputError, match="no time"):
+        motion.spread(mass_at(14), Step(), 36)
+
+
+@pytest.mark.parametrize(
+    ("odometry", "expected"),
+    [
+        (Odometry(10.0), {8, 13, 15, 20}),
+        (Odometry(10.0, 0.0), {20}),
+        (Odometry(10.0, 90.0), {15}),
+        (Odometry.of_displacement(-10.0, 10.0), {9}),
+        (Odometry(0.0), {14}),
+        (Odometry(500.0), {14}),
+    ],
+)
+def test_odometry_says_how_far_and_where_to(odometry, expected):
+    motion = PositionMotion(grid_map(), max_step_m=30.0, deviation_m=1.0)
+    reached = motion.spread(mass_at(14), Step(odometry=odometry), 36)
+    assert set(reached.places[reached.mass > 0.01].tolist()) == expected
+    np.testing.assert_allclose(reached.mass.sum(), 1)
+
+
+def test_a_turn_leads_to_images_that_look_there():
+    headings = (0.0, 90.0, 180.0, 270.0)
+    places = PlaceMap((number, ImageRecord(str(number), MetricPosition(0.0, 0.0), headings[number])) for number in range(4))
+    motion = PositionMotion(places, max_step_m=1.0, heading_deviation_deg=20.0)
+    reached = motion.spread(mass_at(3), Step(odometry=Odometry(0.0, turn_deg=90.0)), 4)
+    assert reached.places[reached.mass.argmax()] == 0
+    assert reached.mass.max() > 0.99
+
+
+def test_odometry_finds_the_way_where_images_cannot():
+    """Every candidate list is the same: two places, always equally good."""
+    beliefs = []
+    for odometry in (None, Odometry(10.0, 90.0)):
+        belief = PlaceFilter(PositionMotion(grid_map(), max_step_m=10.0, deviation_m=1.0), 36)
+        for place in (12, 13, 14, 15):
+            belief.update(np.array([place, place + 12]) if place == 12 else np.array([place, 33 - place]), np.full(2, 5.0))
+            belief.predict(Step(odometry=odometry))
+        beliefs.append(belief.probability(np.array([16]))[0])
+    assert beliefs[1] > 2 * beliefs[0]
+
+
+def test_odometry_of_dropped_frames_adds_up():
+    around = Odometry(1.0, 0.0, 90.0).then(Odometry(1.0, 0.0, 90.0))
+    assert around.distance_m == pytest.approx(2**0.5)
+    assert around.direction_deg == pytest.approx(45.0)
+    assert around.turn_deg == 180.0
+    assert Odometry(1.0).then(Odometry(2.0, 0.0)) == Odometry(3.0)
+
+
+def test_places_are_numbered_along_the_route():
+    by_name = PlaceMap((id, ImageRecord(f"frame{10 - id}.jpg")) for id in range(9))
+    assert by_name.places_of([0, 8, 1]).tolist() == [8, 0, 7]
+    by_time = PlaceMap((id, ImageRecord(f"{id}.jpg", timestamp_s=100.0 - id)) for id in range(9))
+    assert [by_time.id_of(place) for place in range(9)] == list(range(8, -1, -1))
+    by_time.append(40)
+    assert by_time.places_of([40]).tolist() == [9]
+    with pytest.raises(BadInputError, match="after the stream began"):
+        by_time.places_of([41])
+    with pytest.raises(BadInputError, match="has a position"):
+        by_time.positions_m()
+
+
+@pytest.mark.parametrize("bad", [{"unknown": 1.5}, {"miss": -0.1}, {"support": 0}])
+def test_settings_are_probabilities(bad):
+    with pytest.raises(BadInputError, match="expected probabilities"):
+        FilterSettings(**bad)

@@ -1,0 +1,211 @@
+"""How a belief spreads over places between two frames."""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from vpr_dhe.errors import BadInputError
+from vpr_dhe.sequences.odometry import Odometry, Step
+from vpr_dhe.sequences.place_map import PlaceMap
+
+# Of a normal distribution, what lies farther out is left out: 0.3 %.
+_REACH_DEVIATIONS = 3.0
+
+
+class Mass(NamedTuple):
+    """Probability at some places; those of a belief are distinct and ascend."""
+
+    places: Int64[np.ndarray, " support"]
+    mass: Float64[np.ndarray, " support"]
+
+
+@runtime_checkable
+class MotionModel(Protocol):
+    """Where the camera goes from each place."""
+
+    def spread(self, belief: Mass, step: Step, count: int) -> Mass:
+        """Move the mass at some places on, to places below `count`; its total stays.
+
+        The work is proportional to the places that have mass and those within reach of them, not to all.
+        """
+        ...
+
+
+class RouteMotion:
+    """Motion along the order of the places, which has two ends and no turning back.
+
+    A frame advances by a whole number of places from `slowest` to `fastest`, each as likely as the next, blurred by a
+    normal distribution of `diffusion` places; of several frames, the bounds multiply and the variance does. Where the
+    odometry tells a distance and `spacing_m` the distance between two places of the route, that is the advance.
+
+    Source: Milford and Wyeth, "SeqSLAM", ICRA 2012, searches the same band of speeds; here it is a transition of
+    probability, as in Angeli et al., IEEE T-RO 2008.
+
+    Raises:
+        BadInputError: unless slowest <= fastest, and diffusion and spacing are positive or zero and positive.
+    """
+
+    def __init__(
+        self, *, slowest: int = 0, fastest: int = 3, diffusion: float = 1.0, spacing_m: float | None = None
+    ) -> None:
+        if slowest > fastest or diffusion < 0 or (spacing_m is not None and spacing_m <= 0):
+            raise BadInputError(
+                f"motion from {slowest} to {fastest} places with a diffusion of {diffusion} and a spacing of "
+                f"{spacing_m} m is none; expected slowest <= fastest, a diffusion from 0 and a positive spacing"
+            )
+        self._slowest, self._fastest, self._diffusion, self._spacing_m = slowest, fastest, diffusion, spacing_m
+
+    def spread(self, belief: Mass, step: Step, count: int) -> Mass:
+        """Move mass on along the route; at its ends what would leave is shared among the places that are left."""
+        advances, weights = self._advances(step)
+        targets = belief.places[:, None] + advances
+        shares = np.where((targets >= 0) & (targets < count), weights, 0.0)
+        return _moved(belief, targets.ravel(), shares)
+
+    def _advances(self, step: Step) -> tuple[Int64[np.ndarray, " advances"], Float64[np.ndarray, " advances"]]:
+        """How many places forward, and how likely each is."""
+        if self._spacing_m is not None and step.odometry is not None:
+            centres = np.array([step.odometry.distance_m / self._spacing_m])
+        else:
+            centres = np.arange(step.frames * self._slowest, step.frames * self._fastest + 1, dtype=np.float64)
+        deviation = self._diffusion * step.frames**0.5
+        reach = _REACH_DEVIATIONS * deviation
+        advances = np.arange(int(np.floor(centres[0] - reach)), int(np.ceil(centres[-1] + reach)) + 1)
+        # Without diffusion, the place nearest to the advance is meant.
+        weights = np.exp(-0.5 * ((advances[:, None] - centres) / max(deviation, 0.25)) ** 2).sum(axis=1)
+        return advances, weights
+
+
+class PositionMotion:
+    """Motion in the plane, from where an image was taken to where others were.
+
+    Without odometry a step leads anywhere within `max_speed_m_s` times its seconds, or within `max_step_m` per frame
+    where times are unknown. With odometry it leads as far as that says and, where an image's heading is known and the
+    direction is too, thither; and it turns the camera from one image's heading to the other's. Images lie at some
+    places only, so `deviation_m` blurs the step: by default half the median distance to the nearest other spot, and
+    `heading_deviation_deg` the turn.
+
+    Raises:
+        BadInputError: if no image has a position, positions cannot be compared, or there is no positive bound.
+    """
+
+    def __init__(
+        self,
+        places: PlaceMap,
+        *,
+        max_step_m: float | None = None,
+        max_speed_m_s: float | None = None,
+        deviation_m: float | None = None,
+        heading_deviation_deg: float = 45.0,
+    ) -> None:
+        from sklearn.neighbors import KDTree
+
+        bounds = [bound for bound in (max_step_m, max_speed_m_s) if bound is not None]
+        if not bounds or min(bounds) <= 0:
+            raise BadInputError(
+                f"motion by position needs a bound, found max_step_m={max_step_m}, max_speed_m_s={max_speed_m_s}; give "
+                "a positive one"
+            )
+        self._max_step_m, self._max_speed_m_s = max_step_m, max_speed_m_s
+        self._positions, self._headings_deg = places.positions_m(), places.headings_deg
+        self._known = np.flatnonzero(~np.isnan(self._positions[:, 0]))
+        self._tree = KDTree(self._positions[self._known])
+        self._deviation_m = _half_spacing(self._positions[self._known]) if deviation_m is None else deviation_m
+        self._heading_deviation_deg = heading_deviation_deg
+
+    def spread(self, belief: Mass, step: Step, count: int) -> Mass:
+        """Move mass on to images within reach; at an image without a position it stays."""
+        assert count == len(self._positions), "a map that motion by position was made for does not grow"
+        located = ~np.isnan(self._positions[belief.places, 0])
+        moving = Mass(belief.places[located], belief.mass[located])
+        found = self._tree.query_radius(self._positions[moving.places], self._reach_m(step))
+        lengths = np.array([len(near) for near in found], np.int64)
+        sources = np.repeat(np.arange(len(lengths)), lengths)
+        targets = self._known[np.concatenate([*found, np.empty(0, np.int64)])]
+        weights = self._weights(moving.places[sources], targets, step)
+        totals = np.bincount(sources, weights, minlength=len(lengths))
+        # Odometry that leads where no image is leaves the mass where it was.
+        lost = totals == 0
+        mass = moving.mass[sources] * weights / np.where(lost, 1.0, totals)[sources]
+        return gathered(
+            [
+                Mass(targets, mass),
+                Mass(moving.places[lost], moving.mass[lost]),
+                Mass(belief.places[~located], belief.mass[~located]),
+            ]
+        )
+
+    def _bound_m(self, step: Step) -> float:
+        if self._max_speed_m_s is not None and step.seconds is not None:
+            return self._max_speed_m_s * step.seconds
+        if self._max_step_m is None:
+            raise BadInputError("a frame has no time, so max_speed_m_s bounds nothing; give times, or max_step_m")
+        return self._max_step_m * step.frames
+
+    def _reach_m(self, step: Step) -> float:
+        return _REACH_DEVIATIONS * self._deviation_m + (
+            self._bound_m(step) if step.odometry is None else step.odometry.distance_m
+        )
+
+    def _weights(
+        self, sources: Int64[np.ndarray, " steps"], targets: Int64[np.ndarray, " steps"], step: Step
+    ) -> Float64[np.ndarray, " steps"]:
+        """How likely each step from image to image is, up to a factor."""
+        moved = self._positions[targets] - self._positions[sources]
+        if step.odometry is None:
+            beyond = np.maximum(np.linalg.norm(moved, axis=1) - self._bound_m(step), 0.0)
+            return _normal(beyond / self._deviation_m)
+        headings, turned = self._headings_deg[sources], self._headings_deg[targets] - self._headings_deg[sources]
+        weights = _normal(_misses_m(moved, headings, step.odometry) / self._deviation_m)
+        if step.odometry.turn_deg is not None:
+            missed_deg = (turned - step.odometry.turn_deg + 180) % 360 - 180
+            weights *= _normal(np.nan_to_num(missed_deg, nan=0.0) / self._heading_deviation_deg)
+        return weights
+
+
+def _misses_m(
+    moved: Float64[np.ndarray, "steps 2"], headings_deg: Float64[np.ndarray, " steps"], odometry: Odometry
+) -> Float64[np.ndarray, " steps"]:
+    """How far each step ends from where the odometry leads; by distance alone where the direction is unknown."""
+    misses = np.abs(np.linalg.norm(moved, axis=1) - odometry.distance_m)
+    if odometry.direction_deg is None:
+        return misses
+    course = np.radians(headings_deg + odometry.direction_deg)
+    led = odometry.distance_m * np.stack([np.sin(course), np.cos(course)], axis=1)
+    return np.where(np.isnan(headings_deg), misses, np.linalg.norm(moved - led, axis=1))
+
+
+def _normal(deviations: Float64[np.ndarray, " steps"]) -> Float64[np.ndarray, " steps"]:
+    return np.exp(-0.5 * deviations**2)
+
+
+def _half_spacing(positions: Float64[np.ndarray, "places 2"]) -> float:
+    """Half the median distance from a spot to the nearest other; a metre where there is only one spot."""
+    from sklearn.neighbors import KDTree
+
+    spots = np.unique(positions, axis=0)
+    if len(spots) < 2:
+        return 1.0
+    distances, _ = KDTree(spots).query(spots, k=2)
+    return float(np.median(distances[:, 1])) / 2
+
+
+def _moved(
+    belief: Mass, targets: Int64[np.ndarray, " moves"], shares: Float64[np.ndarray, "support advances"]
+) -> Mass:
+    """Share the mass of each place among its targets; where none is left, it stays."""
+    totals = shares.sum(axis=1)
+    stays = totals == 0
+    mass = (belief.mass / np.where(stays, 1.0, totals))[:, None] * shares
+    reached = shares.ravel() > 0
+    return gathered(
+        [Mass(targets[reached], mass.ravel()[reached]), Mass(belief.places[stays], belief.mass[stays])]
+    )
+
+
+def gathered(parts: Sequence[Mass]) -> Mass:
+    """Add up what came to the same place; places of the parts may come in any order, and more than once."""
+    distinct, owners = np.unique(np.concatenate([part.places for part in parts]), return_inverse=True)
+    return Mass(distinct, np.bincount(owners, np.concatenate([part.mass for part in parts]), minlength=len(distinct)))

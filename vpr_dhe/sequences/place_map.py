@@ -1,0 +1,75 @@
+"""Indexed images as the places of a belief: numbered in the order of their route, with positions where known."""
+
+import re
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from vpr_dhe.errors import BadInputError
+from vpr_dhe.places.plane import Plane
+from vpr_dhe.records import ImageRecord
+
+_DIGITS = re.compile(r"(\d+)")
+
+
+class PlaceMap:
+    """The places 0, 1, ... of a belief, each an indexed image; images that are added later follow at the end.
+
+    Places are numbered by time where all images have one, else by path, in which runs of digits count as numbers:
+    frame 9 comes before frame 10. Of the records, which are read once, ids, positions and headings are kept.
+    """
+
+    def __init__(self, images: Iterable[tuple[int, ImageRecord]]) -> None:
+        known = list(images)
+        timed = all(record.timestamp_s is not None for _, record in known)
+        known.sort(key=lambda image: (image[1].timestamp_s or 0.0) if timed else natural_key(image[1].path))
+        self._positions = [record.position for _, record in known]
+        headings = [record.heading_deg for _, record in known]
+        self.headings_deg: Float64[np.ndarray, " places"] = np.array(
+            [np.nan if heading is None else heading for heading in headings], np.float64
+        )
+        self._ids = [id for id, _ in known]
+        self._place_of = {id: place for place, id in enumerate(self._ids)}
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def append(self, id: int) -> None:
+        """Add the place of a new image at the end."""
+        self._place_of[id] = len(self._ids)
+        self._ids.append(id)
+
+    def places_of(self, ids: Sequence[int]) -> Int64[np.ndarray, " _ids"]:
+        """The places of some images.
+
+        Raises:
+            BadInputError: if the map does not hold one of them.
+        """
+        unknown = [id for id in ids if id not in self._place_of]
+        if unknown:
+            raise BadInputError(f"image {unknown[0]} was indexed after the stream began; start the stream again")
+        return np.array([self._place_of[id] for id in ids], np.int64)
+
+    def id_of(self, place: int) -> int:
+        """The id of the image of a place."""
+        return self._ids[place]
+
+    def positions_m(self) -> Float64[np.ndarray, "places 2"]:
+        """Metres east and north of the images in one plane; NaN where unknown.
+
+        Raises:
+            BadInputError: if no image has a position, or positions are of kinds that cannot be compared.
+        """
+        present = [position for position in self._positions if position is not None]
+        if not present:
+            raise BadInputError(
+                "no indexed image has a position, so motion by position is impossible; use motion along the route, or "
+                "give positions with `vpr-dhe index --positions`"
+            )
+        return Plane.around(present).metres(self._positions)
+
+
+def natural_key(path: str) -> list[tuple[int, str]]:
+    """A key that sorts runs of digits as numbers."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in _DIGITS.split(path)]
