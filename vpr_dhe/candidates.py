@@ -114,6 +114,11 @@ class VerifiedIndex:
         return self.index.spec
 
     @property
+    def ids(self) -> list[int]:
+        """Ids of all images, ascending."""
+        return self.index.ids.tolist()
+
+    @property
     def verifies(self) -> bool:
         """Whether there is a verifier."""
         return self._verifier is not None

@@ -1,6 +1,6 @@
 """Where was this photo taken? Retrieve by global descriptor, verify by homography, rank by inliers."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,8 +16,10 @@ from vpr_dhe.images import ImageLike, decode_image, require_image
 from vpr_dhe.index.place_index import PlaceIndex, require_same_features
 from vpr_dhe.index.search import Found
 from vpr_dhe.models.network_file import NetworkFile
+from vpr_dhe.position_fusion import fuse_positions
 from vpr_dhe.records import (
     NOT_VERIFIED,
+    Cameras,
     Features,
     Image,
     ImageRecord,
@@ -28,7 +30,15 @@ from vpr_dhe.records import (
     Verification,
     without_progress,
 )
+from vpr_dhe.sequences.frame_memory import FrameMemory
+from vpr_dhe.sequences.frames import DropPolicy, SequenceFrame
+from vpr_dhe.sequences.place_map import PlaceMap
+from vpr_dhe.sequences.stream import LocalizedFrame, localize_frames
+from vpr_dhe.sequences.tracker import PlaceTracker
 from vpr_dhe.verification import Verifier, align
+
+# Records that a map of places is read by: what is known of so many images is in memory at once.
+_RECORDS = 4096
 
 
 @dataclass(frozen=True)
@@ -82,19 +92,22 @@ class Localizer:
     """Answers queries about places.
 
     Args:
-        places: an index with a verifier, as `VerifiedIndex` makes one.
+        places: an index with a verifier, as `VerifiedIndex` makes one; `FrameMemory` for one that grows by frames.
         extractor: the one the index was made with.
         rerank: how many of the candidates are verified.
+        cameras: of queries and indexed images, where estimates are to have headings.
 
     Raises:
         IndexFormatError: if the extractor is not the index's.
     """
 
-    def __init__(self, places: Places, extractor: Extractor, *, rerank: int = 100) -> None:
+    def __init__(
+        self, places: Places, extractor: Extractor, *, rerank: int = 100, cameras: Cameras | None = None
+    ) -> None:
         require_same_features(places.spec, extractor.spec)
         if rerank < 1:
             raise BadInputError(f"rerank is {rerank}; expected at least 1, or the verifier {NONE!r}")
-        self.places, self.extractor, self.rerank = places, extractor, rerank
+        self.places, self.extractor, self.rerank, self.cameras = places, extractor, rerank, cameras
 
     @classmethod
     def open(
@@ -106,6 +119,7 @@ class Localizer:
         device: str = "cpu",
         model: str | None = None,
         networks: Mapping[str, NetworkFile] | None = None,
+        cameras: Cameras | None = None,
     ) -> "Localizer":
         """Open an index with the model it was made with and a verifier by name.
 
@@ -114,7 +128,7 @@ class Localizer:
         index = PlaceIndex.open(folder, gpu=device.startswith("cuda"))
         extractor = load_extractor(model or index.spec.model, device)
         built = build_verifier(verifier, Equipment(extractor, networks or {}, device))
-        return cls(VerifiedIndex(index, built), extractor, rerank=rerank)
+        return cls(VerifiedIndex(index, built), extractor, rerank=rerank, cameras=cameras)
 
     def localize(self, image: ImageLike | Path | str, *, top_k: int = 5) -> Localization:
         """Find the `top_k` places most likely to show what this image shows, best first.
@@ -127,15 +141,64 @@ class Localizer:
     def localize_described(self, query: DescribedQuery, *, top_k: int = 5) -> Localization:
         """Do what `localize` does for a query that the extractor has described, perhaps with others in one batch."""
         places = self.places.pinned()
-        found = search(places, query, max(top_k, self.rerank if places.verifies else 0))
+        looked_at = self.rerank if places.verifies else 0
+        found = search(places, query, max(top_k, looked_at))
         answer = rerank(places, found, self.rerank)
-        best = answer.reranked[:top_k]
-        known = places.images([candidate.id for candidate in best])
-        matches = [
-            _ranked(rank, candidate, known.by_id[candidate.id])
-            for rank, candidate in enumerate((one for one in best if one.id in known.by_id), start=1)
-        ]
-        return Localization(tuple(matches), answer.timing, tuple(sorted(answer.missing | known.missing)))
+        known = places.images([candidate.id for candidate in answer.reranked])
+        ranked = [candidate for candidate in answer.reranked if candidate.id in known.by_id]
+        records = [known.by_id[candidate.id] for candidate in ranked]
+        matches = [_ranked(rank, *found) for rank, found in enumerate(zip(ranked, records, strict=True), start=1)]
+        return Localization(
+            tuple(matches[:top_k]),
+            answer.timing,
+            tuple(sorted(answer.missing | known.missing)),
+            fuse_positions(matches[:looked_at], records[:looked_at], cameras=self.cameras),
+        )
+
+    def place_map(self) -> PlaceMap:
+        """The indexed images as places that a stream leads through; reads what is known of each of them.
+
+        Raises:
+            BadInputError: if the index is not one of this machine.
+        """
+        places = self.places
+        if not isinstance(places, VerifiedIndex | FrameMemory):
+            raise BadInputError("a stream needs an index of this machine, and this is one of shards; open it here")
+        ids = places.ids
+        chunks = (places.images(ids[start : start + _RECORDS]) for start in range(0, len(ids), _RECORDS))
+        return PlaceMap(found for chunk in chunks for found in chunk.by_id.items())
+
+    def stream(
+        self,
+        frames: Iterable[SequenceFrame | Image | Path | str],
+        *,
+        tracker: PlaceTracker | None = None,
+        drop: DropPolicy | None = None,
+        top_k: int = 5,
+    ) -> Iterator[LocalizedFrame]:
+        """Localize frames one after the other, each in the light of those before it.
+
+        Where the places are a `FrameMemory`, each frame becomes one of them once it is localized.
+
+        Args:
+            frames: in the order they were taken, perhaps without end.
+            tracker: what is believed of the motion; by default along the order of the indexed images.
+            drop: reads the frames in a thread of its own, as a live source needs it, and says what becomes of those
+                that come while another is worked on.
+            top_k: matches, of those that are verified, and places of each answer.
+
+        Raises:
+            BadInputError: where an argument, or a frame that is to be remembered, is none.
+        """
+        return localize_frames(
+            frames,
+            partial(describe, self.extractor),
+            partial(self.localize_described, top_k=self.rerank),
+            self.places,
+            tracker or PlaceTracker(self.place_map()),
+            drop=drop,
+            top_k=top_k,
+        )
 
 
 def retrieve(places: Places, extractor: Extractor, image: ImageLike | Path | str, count: int) -> Retrieval:
@@ -198,7 +261,13 @@ def _candidates(found: Found) -> tuple[Candidate, ...]:
 
 def _ranked(rank: int, candidate: Candidate, record: ImageRecord) -> RankedMatch:
     return RankedMatch(
-        rank, record.path, candidate.similarity, candidate.score, candidate.verification, record.position
+        rank,
+        record.path,
+        candidate.similarity,
+        candidate.score,
+        candidate.verification,
+        record.position,
+        id=candidate.id,
     )
 
 

@@ -1,5 +1,6 @@
 """The typed records that travel between stages: frozen, with tensor shapes in their types."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
@@ -194,7 +195,7 @@ class RankedMatch:
 
     `similarity` is the cosine of the global descriptors (1 - d^2 / 2 for models searched by L2 distance d). `score`
     is the verifier's, or the similarity itself where there was no verifier; `verification` is None then. `probability`
-    stays None until the index is calibrated.
+    stays None until the index is calibrated. `id` is the image's in the index, which it keeps for life.
     """
 
     rank: int
@@ -204,6 +205,7 @@ class RankedMatch:
     verification: Verification | None
     position: Position | None
     probability: float | None = None
+    id: int | None = None
 
     @property
     def inliers(self) -> int:
@@ -226,12 +228,66 @@ class Timing:
 
 
 @dataclass(frozen=True)
+class PositionEstimate:
+    """Where a photo was taken, by several matches together, and how sure that is.
+
+    `position` is of the same kind as those of the images. `covariance_m2` is in metres, east then north. `matches`
+    counts what was used. `heading_deg` is where the camera looked, clockwise from north; None unless intrinsics and
+    headings of images are known.
+    """
+
+    position: Position
+    covariance_m2: Float64[np.ndarray, "2 2"]
+    matches: int
+    heading_deg: float | None = None
+
+    @property
+    def semi_axes_m(self) -> tuple[float, float]:
+        """Standard deviations along the axes of the ellipse, the longer one first."""
+        shorter, longer = np.sqrt(np.linalg.eigvalsh(self.covariance_m2)).tolist()
+        return longer, shorter
+
+    @property
+    def orientation_deg(self) -> float:
+        """Where the longer axis points, clockwise from north, from 0 to 180."""
+        east, north = np.linalg.eigh(self.covariance_m2).eigenvectors[:, 1].tolist()
+        return math.degrees(math.atan2(east, north)) % 180
+
+
+@dataclass(frozen=True)
+class Intrinsics:
+    """A pinhole camera without distortion: focal lengths and principal point in pixels of the original image."""
+
+    focal_x_px: float
+    focal_y_px: float
+    centre_x_px: float
+    centre_y_px: float
+
+    @property
+    def matrix(self) -> Float64[np.ndarray, "3 3"]:
+        """The calibration matrix K."""
+        return np.array(
+            [[self.focal_x_px, 0.0, self.centre_x_px], [0.0, self.focal_y_px, self.centre_y_px], [0.0, 0.0, 1.0]]
+        )
+
+
+@dataclass(frozen=True)
+class Cameras:
+    """The camera of the queries and that of the indexed images."""
+
+    query: Intrinsics
+    database: Intrinsics
+
+
+@dataclass(frozen=True)
 class Localization:
     """The answer to one query: matches best first.
 
+    `estimate` is where the verified matches together say it was taken, where their positions are known.
     `missing_shards` names the parts of a sharded index that did not answer: what they hold is not among the matches.
     """
 
     matches: tuple[RankedMatch, ...]
     timing: Timing
     missing_shards: tuple[str, ...] = ()
+    estimate: PositionEstimate | None = None

@@ -176,7 +176,9 @@ def test_odometry_says_how_far_and_where_to(odometry, expected):
 
 def test_a_turn_leads_to_images_that_look_there():
     headings = (0.0, 90.0, 180.0, 270.0)
-    places = PlaceMap((number, ImageRecord(str(number), MetricPosition(0.0, 0.0), headings[number])) for number in range(4))
+    places = PlaceMap(
+        (number, ImageRecord(str(number), MetricPosition(0.0, 0.0), headings[number])) for number in range(4)
+    )
     motion = PositionMotion(places, max_step_m=1.0, heading_deviation_deg=20.0)
     reached = motion.spread(mass_at(3), Step(odometry=Odometry(0.0, turn_deg=90.0)), 4)
     assert reached.places[reached.mass.argmax()] == 0
@@ -189,7 +191,9 @@ def test_odometry_finds_the_way_where_images_cannot():
     for odometry in (None, Odometry(10.0, 90.0)):
         belief = PlaceFilter(PositionMotion(grid_map(), max_step_m=10.0, deviation_m=1.0), 36)
         for place in (12, 13, 14, 15):
-            belief.update(np.array([place, place + 12]) if place == 12 else np.array([place, 33 - place]), np.full(2, 5.0))
+            belief.update(
+                np.array([place, place + 12]) if place == 12 else np.array([place, 33 - place]), np.full(2, 5.0)
+            )
             belief.predict(Step(odometry=odometry))
         beliefs.append(belief.probability(np.array([16]))[0])
     assert beliefs[1] > 2 * beliefs[0]

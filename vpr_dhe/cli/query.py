@@ -1,6 +1,7 @@
 """`vpr-dhe query`: where were these photos taken?"""
 
 import sys
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from enum import StrEnum
 from pathlib import Path
@@ -52,6 +53,10 @@ def run(
     ] = None,
     runtime: RuntimeOption = Runtime.auto,
     weights: WeightsOption = None,
+    sequence: Annotated[bool, typer.Option("--sequence", help="The photos are frames of one way, in order.")] = False,
+    max_step_m: Annotated[
+        float | None, typer.Option(help="Frames of a sequence lie at most so far apart, by positions of the index.")
+    ] = None,
     device: Annotated[Device, typer.Option(help="Where networks run.")] = Device.auto,
 ) -> None:
     """Find the places that photos show."""
@@ -63,6 +68,8 @@ def run(
     require_writable(out)
     require_writable(report)
     paths = [path for given in queries for path in _expand(given)]
+    if max_step_m is not None and not sequence:
+        raise BadInputError("--max-step-m is about frames of a sequence; add --sequence, or leave it out")
     say_slow(verifier, rerank)
     localizer = Localizer.open(
         index,
@@ -75,8 +82,9 @@ def run(
     require_runtime(runtime, localizer.extractor.spec.model)
     answers: list[Answer] = []
     with _sink(out) as sink, progress_bar(len(paths), "querying", "image") as bar:
-        for path in paths:
-            answers.append(_answer(localizer, path, top_k))
+        asked = _in_sequence(localizer, paths, top_k, max_step_m) if sequence else _each(localizer, paths, top_k)
+        for answer in asked:
+            answers.append(answer)
             if format is Format.jsonl:
                 print(json_line(answers[-1]), file=sink, flush=True)
             bar.update()
@@ -114,12 +122,32 @@ def _expand(given: Path) -> list[Path]:
     return [given]
 
 
-def _answer(localizer: "Localizer", path: Path, top_k: int) -> "Answer":
+def _each(localizer: "Localizer", paths: Sequence[Path], top_k: int) -> Iterator["Answer"]:
     from vpr_dhe.errors import ImageError
     from vpr_dhe.report.formats import Answer
 
-    try:
-        return Answer(str(path), localizer.localize(path, top_k=top_k))
-    except ImageError as error:
-        say_skipped(str(path), str(error))
-        return Answer(str(path), error=str(error))
+    for path in paths:
+        try:
+            yield Answer(str(path), localizer.localize(path, top_k=top_k))
+        except ImageError as error:
+            say_skipped(str(path), str(error))
+            yield Answer(str(path), error=str(error))
+
+
+def _in_sequence(
+    localizer: "Localizer", paths: Sequence[Path], top_k: int, max_step_m: float | None
+) -> Iterator["Answer"]:
+    """Frames in the order of their names, in which runs of digits count as numbers."""
+    from vpr_dhe.report.formats import Answer
+    from vpr_dhe.sequences.motion import PositionMotion
+    from vpr_dhe.sequences.place_map import natural_key
+    from vpr_dhe.sequences.tracker import PlaceTracker
+
+    places = localizer.place_map()
+    motion = None if max_step_m is None else PositionMotion(places, max_step_m=max_step_m)
+    ordered = sorted(paths, key=lambda path: natural_key(str(path)))
+    frames = localizer.stream(ordered, tracker=PlaceTracker(places, motion), top_k=top_k)
+    for path, frame in zip(ordered, frames, strict=True):
+        if frame.error:
+            say_skipped(str(path), frame.error)
+        yield Answer(str(path), frame.localization, frame.error, frame.belief)

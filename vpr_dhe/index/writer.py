@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import takewhile
 from pathlib import Path
 from types import MappingProxyType
@@ -24,7 +25,7 @@ from vpr_dhe.index.segments import Segment, collect_garbage
 from vpr_dhe.index.snapshot import SEGMENTS, STATE, VECTOR_FILES, Snapshot, make_folders
 from vpr_dhe.index.tombstones import with_removed
 from vpr_dhe.index.vectors import FLAT, build_vector_file, choose_type
-from vpr_dhe.records import ImageRecord, Progress
+from vpr_dhe.records import Features, ImageRecord, Progress
 
 # Images per sealed segment while indexing: what a crash can lose at most.
 SEGMENT_IMAGES = 512
@@ -76,6 +77,18 @@ class IndexWriter:
             self.merge_tail()
         return tuple(skipped)
 
+    def add_described(self, described: Sequence[Described]) -> None:
+        """Store images that were described elsewhere as one segment; they get the next ids, in their order.
+
+        An index without a codec chooses it on these images.
+        """
+        if self.snapshot.codec is None:
+            self._save_codec_for([image.features for image in described])
+        chunk = Chunk(self.manifest.next_id, [image.indexed.record for image in described])
+        codec = self.snapshot.require_codec()
+        seal_chunk(self.segments_folder, chunk, described, codec, publish=partial(self.accept, replaced={}))
+        self.merge_tail()
+
     def chunks(self, records: Sequence[ImageRecord]) -> list[Chunk]:
         """Plan segments: their images, and the ids these get."""
         return [
@@ -111,9 +124,7 @@ class IndexWriter:
             described = list(describe(source, chunk.records, progress))
             readable = [item.features for item in described if isinstance(item, Described)]
             if readable:
-                maps = torch.stack([features.local_map.cpu() for features in readable])
-                descriptors = torch.stack([features.global_descriptor.cpu() for features in readable])
-                self._save_codec(_choose_codec(self.manifest.settings.codec, maps, descriptors), len(maps))
+                self._save_codec_for(readable)
                 seal_chunk(self.segments_folder, chunk, described, self.snapshot.require_codec(), publish=accept)
             else:
                 skipped = tuple(item for item in described if isinstance(item, SkippedImage))
@@ -121,6 +132,12 @@ class IndexWriter:
             left = np.setdiff1d(np.arange(len(fresh)), places)
             fresh = [fresh[place] for place in left]
         return fresh
+
+    def _save_codec_for(self, sample: Sequence[Features]) -> None:
+        """Fit and choose the codec on some images."""
+        maps = torch.stack([features.local_map.cpu() for features in sample])
+        descriptors = torch.stack([features.global_descriptor.cpu() for features in sample])
+        self._save_codec(_choose_codec(self.manifest.settings.codec, maps, descriptors), len(maps))
 
     def _save_codec(self, choice: CodecChoice, images: int) -> None:
         self.publish(replace(self.manifest, codec=save_codec(self.snapshot.folder / STATE, choice, images)))

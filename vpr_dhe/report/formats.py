@@ -3,22 +3,35 @@
 import csv
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from vpr_dhe.errors import BadInputError
-from vpr_dhe.records import GeoPosition, Localization, Position, RankedMatch, Timing, Verification
+from vpr_dhe.records import (
+    GeoPosition,
+    Localization,
+    Position,
+    PositionEstimate,
+    RankedMatch,
+    Timing,
+    Verification,
+)
 from vpr_dhe.report.tables import text_table
+from vpr_dhe.sequences.stream import Belief
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What became of one query: its localization, or the reason why there is none."""
+    """What became of one query: its localization, or the reason why there is none.
+
+    `belief` is where a sequence was by then, if the query is a frame of one.
+    """
 
     query: str
     localization: Localization | None = None
     error: str | None = None
+    belief: Belief | None = None
 
 
 @dataclass(frozen=True)
@@ -37,9 +50,36 @@ def answer_document(answer: Answer) -> dict[str, Any]:
     return {
         "query": answer.query,
         "matches": [_match_document(match) for match in localization.matches] if localization else [],
+        "position_estimate": _estimate_document(localization.estimate if localization else None),
         "timing_ms": _timing_document(localization.timing if localization else None),
         "error": answer.error,
+        **({} if answer.belief is None else {"belief": _belief_document(answer.belief)}),
     }
+
+
+def _estimate_document(estimate: PositionEstimate | None) -> dict[str, Any] | None:
+    if estimate is None:
+        return None
+    return {
+        "position": asdict(estimate.position),
+        "covariance_m2": estimate.covariance_m2.tolist(),
+        "semi_axes_m": list(estimate.semi_axes_m),
+        "orientation_deg": estimate.orientation_deg,
+        "heading_deg": estimate.heading_deg,
+        "matches": estimate.matches,
+    }
+
+
+def _belief_document(belief: Belief) -> dict[str, Any]:
+    places = [
+        {
+            "image": place.image,
+            "probability": place.probability,
+            "position": None if place.position is None else asdict(place.position),
+        }
+        for place in belief.places
+    ]
+    return {"unknown": belief.unknown, "places": places}
 
 
 def _timing_document(timing: Timing | None) -> dict[str, float | None]:
@@ -139,7 +179,21 @@ def _answer_table(answer: Answer) -> str:
         [str(m.rank), m.image, f"{m.similarity:.3f}", f"{m.score:g}", str(m.inliers), position_text(m.position)]
         for m in answer.localization.matches
     ]
-    return f"{answer.query}\n{text_table(['rank', 'image', 'similarity', 'score', 'inliers', 'position'], rows)}"
+    table = text_table(["rank", "image", "similarity", "score", "inliers", "position"], rows)
+    return "\n".join([answer.query, table, *_conclusions(answer.localization.estimate, answer.belief)])
+
+
+def _conclusions(estimate: PositionEstimate | None, belief: Belief | None) -> Iterator[str]:
+    """What all matches, and all frames, come to."""
+    if estimate is not None:
+        longer, shorter = estimate.semi_axes_m
+        yield (
+            f"position {position_text(estimate.position)}, standard deviation {longer:.1f} m towards "
+            f"{estimate.orientation_deg:.0f} degrees, {shorter:.1f} m across"
+        )
+    if belief is not None:
+        likeliest = "; ".join(f"{place.image} {place.probability:.2f}" for place in belief.places)
+        yield f"belief {likeliest or 'in no place'}; unknown {belief.unknown:.2f}"
 
 
 def _coordinates(position: Position | None) -> tuple[str, str]:

@@ -45,9 +45,7 @@ class DropPolicy(StrEnum):
     none = "none"
 
 
-def read_live(
-    source: Iterable[SequenceFrame], policy: DropPolicy, *, capacity: int = 8
-) -> Iterator[SequenceFrame]:
+def read_live(source: Iterable[SequenceFrame], policy: DropPolicy, *, capacity: int = 8) -> Iterator[SequenceFrame]:
     """Read frames in a thread of their own.
 
     At most `capacity` frames wait, or one under `latest`; so much memory is all that a slow consumer takes. What the

@@ -11,20 +11,21 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float64
 
+from vpr_dhe.contrast import contrasts
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.records import RankedMatch
 
 NO_EVIDENCE = 0.5
 """The ratio of the weakest candidate: what (1 - p + p ln p) / (p ln^2 p) tends to as p tends to 1."""
 
-# The median absolute deviation of a normal distribution times this is its standard deviation, which it estimates as
-# well as the sample deviation does from this share of as many samples (Huber, "Robust statistics", 1981, section 5.1).
-_DEVIATIONS_PER_MAD, _MAD_EFFICIENCY = 1.4826, 0.37
+# A median absolute deviation knows as much as a standard deviation of this share of as many samples (Huber, "Robust
+# statistics", 1981, section 5.1).
+_MAD_EFFICIENCY = 0.37
 # A wrong candidate may show the right building from afar, so tails are heavier than a long list alone makes them. With
 # as many degrees of freedom at most, 5 deviations are a ratio of 25; on two data sets right candidates are 28 and 35
 # times as frequent there as wrong ones (`benchmarks/sequences.py`).
 _MOST_DEGREES_OF_FREEDOM = 7.0
-# Beyond, a p-value or a probability says more than any list of candidates or calibration set can support.
+# Beyond, a probability says more than any calibration set can support.
 _LEAST_PROBABILITY = 1e-6
 
 
@@ -43,11 +44,9 @@ class LikelihoodModel(Protocol):
 class ContrastLikelihood:
     """Ratios by contrast: how little a candidate's score would be expected among wrong candidates.
 
-    Most candidates are taken to be wrong; median and median absolute deviation of the list say what inliers, or
-    similarities where nothing was verified, wrong candidates have. Inliers are counts, so they are compared as
-    2 sqrt(n + 3/8), whose standard deviation is 1 for Poisson counts (Anscombe, 1948), and the spread of the list is
-    never taken to be less. The upper tail p of Student's t then becomes the ratio (1 - p + p ln p) / (p ln^2 p): the Bayes factor of p uniform against p of density k p^(k - 1), k uniform in (0, 1),
-    whose expectation for wrong candidates is 1.
+    How far it stands out of the list becomes p, the upper tail of Student's t, and that (1 - p + p ln p) / (p ln^2 p):
+    the Bayes factor of p of density k p^(k - 1), k uniform in (0, 1), against p uniform. Of wrong candidates its
+    expectation is 1.
 
     Source: Vovk and Wang, "E-values: calibration, combination and applications", Annals of Statistics 2021, section 2;
     Sellke, Bayarri and Berger, The American Statistician 2001.
@@ -61,7 +60,7 @@ class ContrastLikelihood:
             return np.ones(len(matches))
         degrees = np.clip(_MAD_EFFICIENCY * len(matches), 1.0, _MOST_DEGREES_OF_FREEDOM)
         tails = stdtr(degrees, -contrasts(matches))
-        return _bayes_factors(np.clip(tails, _LEAST_PROBABILITY, None))
+        return _bayes_factors(tails)
 
 
 class CalibratedLikelihood:
@@ -88,16 +87,6 @@ class CalibratedLikelihood:
                 probability = float(np.clip(match.probability, _LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY))
                 ratios[place] = probability / (1 - probability) / self._prior_odds
         return ratios
-
-
-def contrasts(matches: Sequence[RankedMatch]) -> Float64[np.ndarray, " matches"]:
-    """How many robust standard deviations each candidate's score lies above the median of the list."""
-    if all(match.verification is not None for match in matches):
-        scores, least = 2 * np.sqrt(np.array([match.inliers for match in matches]) + 3 / 8), 1.0
-    else:
-        scores, least = np.array([match.similarity for match in matches]), float(np.finfo(np.float32).eps)
-    above = scores - np.median(scores)
-    return above / max(least, _DEVIATIONS_PER_MAD * float(np.median(np.abs(above))))
 
 
 def _bayes_factors(tails: Float64[np.ndarray, " matches"]) -> Float64[np.ndarray, " matches"]:

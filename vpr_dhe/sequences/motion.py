@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from vpr_dhe.errors import BadInputError
+from vpr_dhe.places.base import RADIUS_M
 from vpr_dhe.sequences.odometry import Odometry, Step
 from vpr_dhe.sequences.place_map import PlaceMap
 
@@ -32,13 +33,18 @@ class MotionModel(Protocol):
         """
         ...
 
+    def around(self, place: int) -> Int64[np.ndarray, " _places"]:
+        """The places that count as the same as this one, itself included."""
+        ...
+
 
 class RouteMotion:
     """Motion along the order of the places, which has two ends and no turning back.
 
     A frame advances by a whole number of places from `slowest` to `fastest`, each as likely as the next, blurred by a
     normal distribution of `diffusion` places; of several frames, the bounds multiply and the variance does. Where the
-    odometry tells a distance and `spacing_m` the distance between two places of the route, that is the advance.
+    odometry tells a distance and `spacing_m` the distance between two places of the route, that is the advance. Places
+    up to `same_place` apart count as the same.
 
     Source: Milford and Wyeth, "SeqSLAM", ICRA 2012, searches the same band of speeds; here it is a transition of
     probability, as in Angeli et al., IEEE T-RO 2008.
@@ -48,7 +54,13 @@ class RouteMotion:
     """
 
     def __init__(
-        self, *, slowest: int = 0, fastest: int = 3, diffusion: float = 1.0, spacing_m: float | None = None
+        self,
+        *,
+        slowest: int = 0,
+        fastest: int = 2,
+        diffusion: float = 0.5,
+        spacing_m: float | None = None,
+        same_place: int = 2,
     ) -> None:
         if slowest > fastest or diffusion < 0 or (spacing_m is not None and spacing_m <= 0):
             raise BadInputError(
@@ -56,6 +68,11 @@ class RouteMotion:
                 f"{spacing_m} m is none; expected slowest <= fastest, a diffusion from 0 and a positive spacing"
             )
         self._slowest, self._fastest, self._diffusion, self._spacing_m = slowest, fastest, diffusion, spacing_m
+        self._same_place = same_place
+
+    def around(self, place: int) -> Int64[np.ndarray, " _places"]:
+        """The places before and after."""
+        return np.arange(place - self._same_place, place + self._same_place + 1)
 
     def spread(self, belief: Mass, step: Step, count: int) -> Mass:
         """Move mass on along the route; at its ends what would leave is shared among the places that are left."""
@@ -85,7 +102,7 @@ class PositionMotion:
     where times are unknown. With odometry it leads as far as that says and, where an image's heading is known and the
     direction is too, thither; and it turns the camera from one image's heading to the other's. Images lie at some
     places only, so `deviation_m` blurs the step: by default half the median distance to the nearest other spot, and
-    `heading_deviation_deg` the turn.
+    `heading_deviation_deg` the turn. Places within `same_place_m` count as the same.
 
     Raises:
         BadInputError: if no image has a position, positions cannot be compared, or there is no positive bound.
@@ -99,6 +116,7 @@ class PositionMotion:
         max_speed_m_s: float | None = None,
         deviation_m: float | None = None,
         heading_deviation_deg: float = 45.0,
+        same_place_m: float = RADIUS_M,
     ) -> None:
         from sklearn.neighbors import KDTree
 
@@ -113,7 +131,14 @@ class PositionMotion:
         self._known = np.flatnonzero(~np.isnan(self._positions[:, 0]))
         self._tree = KDTree(self._positions[self._known])
         self._deviation_m = _half_spacing(self._positions[self._known]) if deviation_m is None else deviation_m
-        self._heading_deviation_deg = heading_deviation_deg
+        self._heading_deviation_deg, self._same_place_m = heading_deviation_deg, same_place_m
+
+    def around(self, place: int) -> Int64[np.ndarray, " _places"]:
+        """The images that were taken near this one."""
+        if np.isnan(self._positions[place, 0]):
+            return np.array([place])
+        (near,) = self._tree.query_radius(self._positions[[place]], self._same_place_m)
+        return self._known[near]
 
     def spread(self, belief: Mass, step: Step, count: int) -> Mass:
         """Move mass on to images within reach; at an image without a position it stays."""
@@ -192,17 +217,13 @@ def _half_spacing(positions: Float64[np.ndarray, "places 2"]) -> float:
     return float(np.median(distances[:, 1])) / 2
 
 
-def _moved(
-    belief: Mass, targets: Int64[np.ndarray, " moves"], shares: Float64[np.ndarray, "support advances"]
-) -> Mass:
+def _moved(belief: Mass, targets: Int64[np.ndarray, " moves"], shares: Float64[np.ndarray, "support advances"]) -> Mass:
     """Share the mass of each place among its targets; where none is left, it stays."""
     totals = shares.sum(axis=1)
     stays = totals == 0
     mass = (belief.mass / np.where(stays, 1.0, totals))[:, None] * shares
     reached = shares.ravel() > 0
-    return gathered(
-        [Mass(targets[reached], mass.ravel()[reached]), Mass(belief.places[stays], belief.mass[stays])]
-    )
+    return gathered([Mass(targets[reached], mass.ravel()[reached]), Mass(belief.places[stays], belief.mass[stays])])
 
 
 def gathered(parts: Sequence[Mass]) -> Mass:

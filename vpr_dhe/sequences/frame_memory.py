@@ -1,0 +1,251 @@
+"""Places that a robot has been at: an index that grows by the frames of a stream, for closing loops."""
+
+from collections import deque
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vpr_dhe.candidates import Gathered, Places, verify_images
+from vpr_dhe.errors import BadInputError
+from vpr_dhe.estimators.base import View, match_by_grid
+from vpr_dhe.features.base import ExtractorSpec
+from vpr_dhe.images import decode_named, image_size, read_file
+from vpr_dhe.index.files import write_durably
+from vpr_dhe.index.ingest import Described, comparable
+from vpr_dhe.index.place_index import PlaceIndex
+from vpr_dhe.index.rows import Digest, FileStamp, modification_time_ns
+from vpr_dhe.index.search import Found, merge
+from vpr_dhe.index.segments import IndexedImage
+from vpr_dhe.index.vectors import exact_search
+from vpr_dhe.index.writer import IndexWriter
+from vpr_dhe.places.exif import with_exif
+from vpr_dhe.records import Features, Image, ImageRecord, Verification
+from vpr_dhe.sequences.frames import SequenceFrame
+from vpr_dhe.verification import Verifier
+
+_JPEG_QUALITY = 95
+
+
+@dataclass(frozen=True)
+class Recent:
+    """Which frames are no candidates yet, because they show where the camera is anyway: a number, a time, or both."""
+
+    frames: int = 30
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Moment:
+    """When a frame was remembered."""
+
+    id: int
+    timestamp_s: float | None
+
+
+class FrameMemory:
+    """An index and the newest frames, which wait in memory until `flush_every` of them become a segment.
+
+    Use it as a context: it holds the right to write to the index from beginning to end, and one thread uses it.
+    A frame is found from the moment when it is remembered and no longer recent. It is durable once its segment is:
+    a crash costs the features of the frames that wait, at most `flush_every`, and none of their image files, which
+    `vpr-dhe index` picks up. Leaving the context flushes.
+
+    Args:
+        index: of this machine; its images folder is where frames that come as pixels are stored, as JPEG files.
+        verifier: as for `VerifiedIndex`.
+        recent: frames that are no candidates.
+        flush_every: frames per segment. Small segments are merged as the index grows.
+    """
+
+    def __init__(
+        self, index: PlaceIndex, verifier: Verifier | None, *, recent: Recent | None = None, flush_every: int = 64
+    ) -> None:
+        if flush_every < 1:
+            raise BadInputError(f"segments of {flush_every} frames hold none; expected flush_every from 1")
+        self.index, self._verifier, self._limits = index, verifier, recent or Recent()
+        self._flush_every = flush_every
+        self._waiting: dict[int, Described] = {}
+        self._recent: deque[_Moment] = deque()
+        self._writer: IndexWriter | None = None
+        self._open = ExitStack()
+
+    def __enter__(self) -> "FrameMemory":
+        """Take the right to write.
+
+        Raises:
+            IndexBusyError: if another process is writing.
+        """
+        self._writer = self._open.enter_context(self.index.writing())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Make durable what waits, and give the right to write back."""
+        with self._open:
+            self.flush()
+
+    def pinned(self) -> Places:
+        """This: one thread asks and remembers."""
+        return self
+
+    @property
+    def spec(self) -> ExtractorSpec:
+        """The extractor that filled the index."""
+        return self.index.spec
+
+    @property
+    def verifies(self) -> bool:
+        """Whether there is a verifier."""
+        return self._verifier is not None
+
+    @property
+    def ids(self) -> list[int]:
+        """Ids of all images, those that wait and those that are recent included, ascending."""
+        return [*self.index.ids.tolist(), *self._waiting]
+
+    @property
+    def recent(self) -> int:
+        """How many frames are no candidates yet."""
+        return len(self._recent)
+
+    def advance(self, timestamp_s: float | None) -> None:
+        """Let time pass: frames that are recent no longer become candidates."""
+        while self._recent and not self._is_recent(timestamp_s):
+            self._recent.popleft()
+
+    def _is_recent(self, now_s: float | None) -> bool:
+        """Whether the oldest frame still is."""
+        oldest = self._recent[0]
+        if len(self._recent) <= self._limits.frames:
+            return True
+        if now_s is None or oldest.timestamp_s is None:
+            return False
+        return now_s - oldest.timestamp_s < self._limits.seconds
+
+    def remember(self, frame: SequenceFrame, image: Image, features: Features) -> int:
+        """Add a frame; returns the id that its image has from now on.
+
+        Raises:
+            BadInputError: if a frame has no name, or the name of an indexed image; or its file lies elsewhere than in
+                the index's images folder.
+        """
+        writer = self._require_writer()
+        record, stamp = self._store(frame, image)
+        id = writer.manifest.next_id + len(self._waiting)
+        vector = comparable(features.global_descriptor, self.spec).cpu()
+        kept = replace(features, global_descriptor=vector, local_map=features.local_map.cpu())
+        self._waiting[id] = Described(len(self._waiting), IndexedImage(record, image_size(image)), stamp, kept)
+        self._recent.append(_Moment(id, frame.timestamp_s))
+        self.advance(frame.timestamp_s)
+        if len(self._waiting) >= self._flush_every:
+            self.flush()
+        return id
+
+    def flush(self) -> None:
+        """Make the frames that wait durable, as one segment."""
+        if self._waiting:
+            self._require_writer().add_described(list(self._waiting.values()))
+            self._waiting.clear()
+
+    def _require_writer(self) -> IndexWriter:
+        if self._writer is None:
+            raise BadInputError("frames are remembered inside `with FrameMemory(...) as memory:` only")
+        return self._writer
+
+    def _store(self, frame: SequenceFrame, image: Image) -> tuple[ImageRecord, FileStamp]:
+        """Have the frame's file in the images folder, and say what it is."""
+        folder = Path(self.index.manifest.images_folder)
+        path = _path_of(frame, folder)
+        waiting = {described.indexed.record.path for described in self._waiting.values()}
+        if self.index.find(path) is not None or path in waiting:
+            raise BadInputError(f"{path} is indexed already; give each frame a name of its own")
+        if isinstance(frame.image, np.ndarray):
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            _, encoded = cv2.imencode(
+                ".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
+            )
+            write_durably((folder / path).parent, (folder / path).name, encoded.tobytes())
+        modified_ns, content = modification_time_ns(folder / path), read_file(folder / path)
+        record = with_exif(ImageRecord(path, timestamp_s=frame.timestamp_s), content)
+        return record, FileStamp(len(content), modified_ns, Digest.of(content))
+
+    def search(self, descriptors: Float[Tensor, "queries dimension"], count: int) -> Found:
+        """Find the `count` nearest images that are not recent."""
+        queries = comparable(descriptors, self.spec).cpu()
+        nothing = np.empty((len(queries), 0), np.int64)
+        parts = [Found(nothing, nothing.astype(np.float32))]
+        hidden = {moment.id for moment in self._recent}
+        if len(self.index):
+            stored = sum(id not in self._waiting for id in hidden)
+            parts.append(_without(self.index.search(queries, count + stored), hidden, count))
+        if ids := [id for id in self._waiting if id not in hidden]:
+            vectors = torch.stack([self._waiting[id].features.global_descriptor for id in ids]).numpy()
+            near = exact_search(vectors, queries.numpy(), count, unit_norm=self.spec.unit_norm)
+            parts.append(Found(np.array(ids)[near.rows], near.similarities))
+        return merge(parts, count)
+
+    def verify(self, image: Image, query: Features, ids: Sequence[int]) -> Gathered[Verification]:
+        """Verify a query against images of the index and frames that wait."""
+        assert self._verifier is not None, "asked to verify without a verifier"
+        results: dict[int, Verification] = {}
+        if stored := [id for id in ids if id not in self._waiting]:
+            results |= verify_images(self.index.snapshot, self._verifier, image, query, stored)
+        if waiting := [id for id in ids if id in self._waiting]:
+            views = self._views(query, waiting)
+            verified = self._verifier.verify(View(query.frame, lambda: image, lambda: query), views)
+            results |= dict(zip(waiting, verified, strict=True))
+        return Gathered(results)
+
+    def _views(self, query: Features, ids: Sequence[int]) -> list[View]:
+        described = [self._waiting[id] for id in ids]
+        maps = torch.stack([one.features.local_map for one in described]).to(query.local_map.device)
+        matches_of = match_by_grid(query, maps, self.spec)
+        folder = Path(self.index.manifest.images_folder)
+        return [
+            View(
+                one.features.frame,
+                image=partial(decode_named, folder / one.indexed.record.path),
+                features=partial(_itself, one.features),
+                matches=partial(matches_of, place),
+            )
+            for place, one in enumerate(described)
+        ]
+
+    def images(self, ids: Sequence[int]) -> Gathered[ImageRecord]:
+        """What is known of some images."""
+        snapshot = self.index.snapshot
+        return Gathered(
+            {id: self._waiting[id].indexed.record if id in self._waiting else snapshot.image(id) for id in ids}
+        )
+
+
+def _path_of(frame: SequenceFrame, folder: Path) -> str:
+    """The path that a frame has in the images folder."""
+    if isinstance(frame.image, Path):
+        if not frame.image.resolve().is_relative_to(folder):
+            raise BadInputError(
+                f"frame {frame.image} lies outside of {folder}, whose images the index is of; move it there, or give "
+                "its pixels and a name"
+            )
+        return frame.image.resolve().relative_to(folder).as_posix()
+    if not frame.name:
+        raise BadInputError("a frame of pixels has no name; give one to remember it by, such as day-1/000042.jpg")
+    return frame.name
+
+
+def _without(found: Found, hidden: set[int], count: int) -> Found:
+    """The first `count` that are not hidden, of one query."""
+    assert len(found.ids) == 1, "frames are asked one by one"
+    seen = np.array([id not in hidden for id in found.ids[0].tolist()], bool)
+    return Found(found.ids[:, seen][:, :count], found.similarities[:, seen][:, :count])
+
+
+def _itself(features: Features) -> Features:
+    return features

@@ -1,0 +1,75 @@
+"""From what single frames found to where the camera is, frame by frame."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from vpr_dhe.records import RankedMatch
+from vpr_dhe.sequences.filter import FilterSettings, PlaceFilter
+from vpr_dhe.sequences.likelihood import ContrastLikelihood, LikelihoodModel
+from vpr_dhe.sequences.motion import MotionModel, RouteMotion
+from vpr_dhe.sequences.odometry import Step
+from vpr_dhe.sequences.place_map import PlaceMap
+
+
+class PlaceTracker:
+    """Follows a camera through the places of a map by what each frame's candidates say.
+
+    Frames are taken to be independent of each other but for the place they show: from a camera that stands still, or
+    gives thirty a second, take some.
+
+    Args:
+        places: the indexed images, as `Localizer.place_map` gives them.
+        motion: how the camera moves; by default forward along the order of the images.
+        likelihood: what candidates say; by default how far they stand out.
+        settings: of the filter.
+    """
+
+    def __init__(
+        self,
+        places: PlaceMap,
+        motion: MotionModel | None = None,
+        *,
+        likelihood: LikelihoodModel | None = None,
+        settings: FilterSettings | None = None,
+    ) -> None:
+        self.places = places
+        self._motion, self._likelihood = motion or RouteMotion(), likelihood or ContrastLikelihood()
+        self._settings = settings
+        self._filter: PlaceFilter | None = None
+
+    def follow(self, matches: Sequence[RankedMatch], step: Step, count: int | None = None) -> None:
+        """Take in one frame.
+
+        Args:
+            matches: all candidates that were looked at.
+            step: what lies between the frame before and this one; of the first frame it says nothing.
+            count: how many of the first places can be candidates; all of them by default.
+        """
+        count = len(self.places) if count is None else count
+        if self._filter is None:
+            self._filter = PlaceFilter(self._motion, count, self._settings)
+        else:
+            self._filter.predict(step, count)
+        ids = [match.id for match in matches if match.id is not None]
+        assert len(ids) == len(matches), "matches of an index have ids"
+        self._filter.update(self.places.places_of(ids), self._likelihood.ratios(matches))
+
+    @property
+    def unknown(self) -> float:
+        """The probability that the camera is at none of the places."""
+        return 1.0 if self._filter is None else self._filter.unknown
+
+    def likeliest(self, count: int) -> list[tuple[int, float]]:
+        """Ids of images of the likeliest places that are not around one another, and the probability around each."""
+        if self._filter is None:
+            return []
+        places, mass = self._filter.followed
+        left = np.ones(len(places), bool)
+        found: list[tuple[int, float]] = []
+        while left.any() and len(found) < count:
+            best = int(places[np.argmax(np.where(left, mass, -1.0))])
+            around = np.isin(places, self._motion.around(best)) & left
+            found.append((self.places.id_of(best), float(mass[around].sum())))
+            left &= ~around
+        return found
