@@ -77,7 +77,25 @@ def test_query_answers_in_the_documented_json(town, index):
         assert best["probability"] is None
         truth = [float(part) for part in Path(query["query"]).name.split("@")[1:3]]
         right += np.hypot(best["position"]["x_m"] - truth[0], best["position"]["y_m"] - truth[1]) <= 25
+        estimate = query["position_estimate"]
+        assert estimate["position"]["reference"] == "UTM 32U"
+        assert np.array(estimate["covariance_m2"]).shape == (2, 2)
+        assert "belief" not in query
     assert right >= 4
+
+
+def test_a_sequence_says_what_all_its_frames_come_to(town, index):
+    queries = sorted((town / "images/test/queries").iterdir())[:2]
+    options = ("--sequence", "--max-step-m", 500, "--rerank", 5, "--top-k", 2)
+    for line in call("query", index, *reversed(queries), *options, "--format", "jsonl").stdout.splitlines():
+        belief = json.loads(line)["belief"]
+        assert 0 <= belief["unknown"] <= 1
+        assert belief["places"][0]["position"]["reference"] == "UTM 32U"
+    table = call("query", index, *queries, *options[:3], "--rerank", 3).stdout
+    assert table.count("belief @") == 2
+    assert table.count("standard deviation") == 2
+    refused = call("query", index, queries[0], "--max-step-m", 5, expect=2)
+    assert "add --sequence" in refused.stderr
 
 
 def test_the_other_formats_say_the_same(town, index, tmp_path):
