@@ -45,10 +45,10 @@ def test_a_loop_through_the_town_closes(tmp_path):
         frames = (SequenceFrame(image, name=f"{number:03d}.jpg") for number, image in enumerate(pixels))
         beliefs = [frame.belief for frame in localizer.stream(frames, tracker=tracker)]
     assert not any(belief.best for belief in beliefs[:_LAP] if belief)
-    closed = [belief.best for belief in beliefs[_LAP + 2 :] if belief]
+    closed = [belief.best for belief in beliefs[_LAP + 3 :] if belief]
     numbers = [int(Path(best.image).stem) for best in closed if best]
-    assert len(numbers) == _LAP - 2
-    assert np.abs(np.array(numbers) - np.arange(2, _LAP)).max() <= 1
+    assert len(numbers) == _LAP - 3
+    assert np.abs(np.array(numbers) - np.arange(3, _LAP)).max() <= 1
 
 
 def test_headings_of_turned_cameras_are_read_from_their_homographies():

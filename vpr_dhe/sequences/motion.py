@@ -164,7 +164,7 @@ class PositionMotion:
 
     def _bound_m(self, step: Step) -> float:
         if self._max_speed_m_s is not None and step.seconds is not None:
-            return self._max_speed_m_s * step.seconds
+            return max(self._max_speed_m_s * step.seconds, 0.0)
         if self._max_step_m is None:
             raise BadInputError("a frame has no time, so max_speed_m_s bounds nothing; give times, or max_step_m")
         return self._max_step_m * step.frames

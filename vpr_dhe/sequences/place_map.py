@@ -17,7 +17,7 @@ class PlaceMap:
     """The places 0, 1, ... of a belief, each an indexed image; images that are added later follow at the end.
 
     Places are numbered by time where all images have one, else by path, in which runs of digits count as numbers:
-    frame 9 comes before frame 10. Of the records, which are read once, ids, positions and headings are kept.
+    frame 9 comes before frame 10. Of each record, which is read once, id, position and heading are kept.
     """
 
     def __init__(self, images: Iterable[tuple[int, ImageRecord]]) -> None:
