@@ -170,7 +170,7 @@ class Localizer:
 
     def stream(
         self,
-        frames: Iterable[SequenceFrame | Image | Path | str],
+        frames: Iterable[SequenceFrame | ImageLike | Path | str],
         *,
         tracker: PlaceTracker | None = None,
         drop: DropPolicy | None = None,
@@ -181,7 +181,7 @@ class Localizer:
         Where the places are a `FrameMemory`, each frame becomes one of them once it is localized.
 
         Args:
-            frames: in the order they were taken, perhaps without end.
+            frames: in the order they were taken, perhaps without end; as for `localize`, or with what else is known.
             tracker: what is believed of the motion; by default along the order of the indexed images.
             drop: reads the frames in a thread of its own, as a live source needs it, and says what becomes of those
                 that come while another is worked on.

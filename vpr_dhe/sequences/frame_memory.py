@@ -166,7 +166,7 @@ class FrameMemory:
         waiting = {described.indexed.record.path for described in self._waiting.values()}
         if self.index.find(path) is not None or path in waiting:
             raise BadInputError(f"{path} is indexed already; give each frame a name of its own")
-        if isinstance(frame.image, np.ndarray):
+        if not isinstance(frame.image, Path):
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             _, encoded = cv2.imencode(
                 ".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]

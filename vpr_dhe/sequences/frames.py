@@ -9,7 +9,7 @@ from pathlib import Path
 from threading import Condition, Thread
 
 from vpr_dhe.errors import BadInputError
-from vpr_dhe.records import Image
+from vpr_dhe.images import ImageLike
 from vpr_dhe.sequences.odometry import Odometry
 
 
@@ -22,7 +22,7 @@ class SequenceFrame:
     the odometry includes theirs.
     """
 
-    image: Image | Path
+    image: ImageLike | Path
     timestamp_s: float | None = None
     odometry: Odometry | None = None
     name: str | None = None

@@ -5,10 +5,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable
 
-import numpy as np
-
 from vpr_dhe.candidates import Places
 from vpr_dhe.errors import ImageError
+from vpr_dhe.images import ImageLike
 from vpr_dhe.records import Features, Image, Localization, Position
 from vpr_dhe.sequences.frame_memory import FrameMemory
 from vpr_dhe.sequences.frames import DropPolicy, SequenceFrame, read_live
@@ -74,8 +73,8 @@ Described = TypeVar("Described", bound=DescribedFrame)
 
 
 def localize_frames(
-    frames: Iterable[SequenceFrame | Image | Path | str],
-    describe: Callable[[Image | Path], Described],
+    frames: Iterable[SequenceFrame | ImageLike | Path | str],
+    describe: Callable[[ImageLike | Path], Described],
     localize: Callable[[Described], Localization],
     places: Places,
     tracker: PlaceTracker,
@@ -110,10 +109,10 @@ def localize_frames(
         yield replace(localized, localization=answer, belief=_belief(tracker, places, top_k))
 
 
-def _as_frame(frame: SequenceFrame | Image | Path | str) -> SequenceFrame:
+def _as_frame(frame: SequenceFrame | ImageLike | Path | str) -> SequenceFrame:
     if isinstance(frame, SequenceFrame):
         return frame
-    return SequenceFrame(frame if isinstance(frame, np.ndarray) else Path(frame))
+    return SequenceFrame(Path(frame) if isinstance(frame, str) else frame)
 
 
 def _name(frame: SequenceFrame) -> str | None:
