@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vpr_dhe.errors import BadInputError
@@ -59,11 +59,11 @@ def forward(matrix: np.ndarray, frames, settings: FilterSettings) -> list[np.nda
 @pytest.mark.parametrize(("slowest", "fastest", "diffusion"), [(0, 3, 1.0), (-2, 2, 0.5), (1, 1, 2.0)])
 def test_the_filter_is_the_forward_recursion(slowest, fastest, diffusion):
     rng = np.random.default_rng(3)
-    settings = FilterSettings(unknown=0.3, leave=0.07, enter=0.2, relocate=0.03, miss=0.15)
+    chosen = FilterSettings(unknown=0.3, leave=0.07, enter=0.2, relocate=0.03, miss=0.15)
     frames = [(rng.permutation(12)[:4], rng.lognormal(0, 2, 4)) for _ in range(8)]
-    expected = forward(route_matrix(12, slowest, fastest, diffusion), frames, settings)
+    expected = forward(route_matrix(12, slowest, fastest, diffusion), frames, chosen)
     motion = RouteMotion(slowest=slowest, fastest=fastest, diffusion=diffusion)
-    belief = PlaceFilter(motion, 12, settings)
+    belief = PlaceFilter(motion, 12, chosen)
     for number, (frame, truth) in enumerate(zip(frames, expected, strict=True)):
         if number:
             belief.predict(Step())
@@ -85,6 +85,7 @@ def test_few_kept_places_come_close_to_all():
         assert np.abs(chances(whole, 400) - chances(small, 400)).max() < 0.02
 
 
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 2**20),
     count=st.integers(1, 60),

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import quad
 
@@ -48,6 +48,7 @@ def test_without_a_verifier_similarities_stand_out():
     assert found[0] > 5
 
 
+@settings(max_examples=30)
 @given(st.lists(st.integers(0, 3000), min_size=1, max_size=30))
 def test_ratios_are_positive_and_finite(inliers):
     ratios = ContrastLikelihood().ratios([match(n) for n in inliers])
@@ -55,6 +56,7 @@ def test_ratios_are_positive_and_finite(inliers):
     assert (ratios > 0).all()
 
 
+@settings(max_examples=30)
 @given(prior=st.floats(0.05, 0.95), ratio=st.floats(0.01, 100))
 def test_a_calibrated_probability_gives_back_its_ratio(prior, ratio):
     odds = ratio * prior / (1 - prior)

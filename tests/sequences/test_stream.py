@@ -30,7 +30,7 @@ def localizer(photo_folder, tmp_path, thumbnail_extractor, verifier) -> Localize
 
 
 def test_a_stream_answers_as_single_queries_do_and_grows_surer(localizer, photo_folder):
-    paths = [photo_folder / f"{number:02d}.png" for number in range(10)]
+    paths = [photo_folder / f"{number:02d}.png" for number in range(5)]
     single = [localizer.localize(path, top_k=3) for path in paths]
     frames = list(localizer.stream(paths, top_k=3))
     for number, (frame, alone) in enumerate(zip(frames, single, strict=True)):
@@ -40,9 +40,9 @@ def test_a_stream_answers_as_single_queries_do_and_grows_surer(localizer, photo_
     first, last = frames[0].belief, frames[-1].belief
     assert first is not None
     assert last is not None
-    assert [belief.places[0].image for belief in (first, last)] == ["00.png", "09.png"]
+    assert [belief.places[0].image for belief in (first, last)] == ["00.png", "04.png"]
     assert last.places[0].probability > first.places[0].probability
-    assert sum(place.probability for place in last.places) + last.unknown == pytest.approx(1.0, abs=0.05)
+    assert sum(place.probability for place in last.places) + last.unknown == pytest.approx(1.0, abs=0.1)
 
 
 def test_a_frame_that_cannot_be_read_is_a_gap(localizer, photo_folder, tmp_path):
@@ -138,7 +138,7 @@ def test_a_loop_closes_on_the_first_lap_and_not_on_the_frames_before(laps, empty
 
 def test_what_is_remembered_is_an_index(laps, empty_index, verifier, thumbnail_extractor):
     with FrameMemory(empty_index, verifier, recent=Recent(frames=0), flush_every=4) as memory:
-        localizer = Localizer(memory, thumbnail_extractor, rerank=20)
+        localizer = Localizer(memory, thumbnail_extractor, rerank=4)
         frames = [SequenceFrame(pixels, 10.0 + number, name=f"{number}.jpg") for number, pixels in enumerate(laps[:10])]
         list(localizer.stream(frames))
         # Two frames wait, and are found all the same.
