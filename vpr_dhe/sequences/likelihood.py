@@ -22,8 +22,8 @@ NO_EVIDENCE = 0.5
 # statistics", 1981, section 5.1).
 _MAD_EFFICIENCY = 0.37
 # A wrong candidate may show the right building from afar, so tails are heavier than a long list alone makes them. With
-# as many degrees of freedom at most, 5 deviations are a ratio of 25; on two data sets right candidates are 26 and 38
-# times as frequent there as wrong ones (`benchmarks/sequences.py`).
+# as many degrees of freedom at most, 4 to 5 deviations are a ratio of 11 to 25; on two data sets right candidates are
+# 30 and 17 times as frequent there as wrong ones (`benchmarks/sequences.py`).
 _MOST_DEGREES_OF_FREEDOM = 7.0
 # Beyond, a probability says more than any calibration set can support.
 _LEAST_PROBABILITY = 1e-6
