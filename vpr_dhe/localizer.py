@@ -1,11 +1,14 @@
 """Where was this photo taken? Retrieve by global descriptor, verify by homography, rank by inliers."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter
 
+from vpr_dhe.calibration.evidence import evidence_of
+from vpr_dhe.calibration.probability import Calibration, Conditions
+from vpr_dhe.calibration.stored import read_calibration
 from vpr_dhe.candidates import Places, VerifiedIndex
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.estimators import DEFAULT, NONE, Equipment, build_estimator
@@ -85,16 +88,20 @@ class Localizer:
         places: an index with a verifier, as `VerifiedIndex` makes one.
         extractor: the one the index was made with.
         rerank: how many of the candidates are verified.
+        calibration: turns what speaks for the best match into a probability; fitted for this extractor and verifier and
+            for as many candidates, as `read_calibration` finds one.
 
     Raises:
         IndexFormatError: if the extractor is not the index's.
     """
 
-    def __init__(self, places: Places, extractor: Extractor, *, rerank: int = 100) -> None:
+    def __init__(
+        self, places: Places, extractor: Extractor, *, rerank: int = 100, calibration: Calibration | None = None
+    ) -> None:
         require_same_features(places.spec, extractor.spec)
         if rerank < 1:
             raise BadInputError(f"rerank is {rerank}; expected at least 1, or the verifier {NONE!r}")
-        self.places, self.extractor, self.rerank = places, extractor, rerank
+        self.places, self.extractor, self.rerank, self.calibration = places, extractor, rerank, calibration
 
     @classmethod
     def open(
@@ -113,29 +120,67 @@ class Localizer:
         """
         index = PlaceIndex.open(folder, gpu=device.startswith("cuda"))
         extractor = load_extractor(model or index.spec.model, device)
-        built = build_verifier(verifier, Equipment(extractor, networks or {}, device))
-        return cls(VerifiedIndex(index, built), extractor, rerank=rerank)
+        at_hand = Equipment(extractor, networks or {}, device)
+        places = VerifiedIndex(index, build_verifier(verifier, at_hand))
+        conditions = Conditions.of(index.spec.fingerprint, verifier, rerank, at_hand)
+        return cls(places, extractor, rerank=rerank, calibration=read_calibration(folder, conditions))
 
-    def localize(self, image: ImageLike | Path | str, *, top_k: int = 5) -> Localization:
+    def localize(
+        self, image: ImageLike | Path | str, *, top_k: int = 5, min_probability: float | None = None
+    ) -> Localization:
         """Find the `top_k` places most likely to show what this image shows, best first.
+
+        With `min_probability`, a best match that is less likely to be right is rejected: the place counts as unknown,
+        and there are no matches.
 
         Raises:
             ImageError: if `image` is a path that cannot be read, or cannot be made an image by `require_image`.
+            BadInputError: with `min_probability`, if there is no calibration.
         """
-        return self.localize_described(describe(self.extractor, image), top_k=top_k)
+        if min_probability is not None:
+            self.require_calibration()
+        described = describe(self.extractor, image)
+        return self.localize_described(described, top_k=top_k, min_probability=min_probability)
 
-    def localize_described(self, query: DescribedQuery, *, top_k: int = 5) -> Localization:
+    def localize_described(
+        self, query: DescribedQuery, *, top_k: int = 5, min_probability: float | None = None
+    ) -> Localization:
         """Do what `localize` does for a query that the extractor has described, perhaps with others in one batch."""
+        if min_probability is not None:
+            self.require_calibration()
         places = self.places.pinned()
-        found = search(places, query, max(top_k, self.rerank if places.verifies else 0))
-        answer = rerank(places, found, self.rerank)
-        best = answer.reranked[:top_k]
-        known = places.images([candidate.id for candidate in best])
-        matches = [
-            _ranked(rank, candidate, known.by_id[candidate.id])
-            for rank, candidate in enumerate((one for one in best if one.id in known.by_id), start=1)
-        ]
-        return Localization(tuple(matches), answer.timing, tuple(sorted(answer.missing | known.missing)))
+        considered = max(top_k, self.rerank if places.verifies or self.calibration else 0)
+        answer = rerank(places, search(places, query, considered), self.rerank)
+        known = places.images([one.id for one in answer.reranked[: considered if self.calibration else top_k]])
+        matches, missing = ranked_matches(answer.reranked, known.by_id), answer.missing | known.missing
+        if self.calibration and matches and not missing:
+            evidence = evidence_of(matches[: self.rerank], self.calibration.radius_m)
+            matches[0] = replace(matches[0], probability=self.calibration.probability(evidence))
+        localization = Localization(tuple(matches[:top_k]), answer.timing, tuple(sorted(missing)))
+        return localization if min_probability is None else _sure_enough(localization, min_probability)
+
+    def require_calibration(self) -> Calibration:
+        """The calibration.
+
+        Raises:
+            BadInputError: if there is none.
+        """
+        if self.calibration is None:
+            raise BadInputError(
+                "a least probability was asked for, but the index is not calibrated for this model and verifier with "
+                f"rerank {self.rerank}; run `vpr-dhe calibrate INDEX` with the same --verifier and --rerank"
+            )
+        return self.calibration
+
+
+def _sure_enough(localization: Localization, min_probability: float) -> Localization:
+    """The same answer, or none where the best match is less probable; where shards are missing nobody knows."""
+    if not localization.matches:
+        return localization
+    best = localization.matches[0]
+    if best.probability is not None and best.probability >= min_probability:
+        return localization
+    return replace(localization, matches=(), rejected=best)
 
 
 def retrieve(places: Places, extractor: Extractor, image: ImageLike | Path | str, count: int) -> Retrieval:
@@ -196,10 +241,12 @@ def _candidates(found: Found) -> tuple[Candidate, ...]:
     )
 
 
-def _ranked(rank: int, candidate: Candidate, record: ImageRecord) -> RankedMatch:
-    return RankedMatch(
-        rank, record.path, candidate.similarity, candidate.score, candidate.verification, record.position
-    )
+def ranked_matches(candidates: Sequence[Candidate], known: Mapping[int, ImageRecord]) -> list[RankedMatch]:
+    """Candidates, best first, as matches: those of which it is known what images they are."""
+    return [
+        RankedMatch(rank, known[one.id].path, one.similarity, one.score, one.verification, known[one.id].position)
+        for rank, one in enumerate((one for one in candidates if one.id in known), start=1)
+    ]
 
 
 def build_verifier(name: str, at_hand: Equipment) -> Verifier | None:

@@ -21,6 +21,7 @@ from vpr_dhe.features.base import Extractor
 from vpr_dhe.models.exported_model import ExportedModel
 from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.models.network_file import NetworkFile
+from vpr_dhe.models.weights_file import tensors_digest
 from vpr_dhe.records import StartProgress, without_progress
 
 DEFAULT = "magsac"
@@ -157,6 +158,14 @@ def build_estimator(name: str, at_hand: Equipment = Equipment()) -> HomographyEs
         working = ", ".join(other for other, method in METHODS.items() if method.stops_early)
         raise VerifierError(f"{name} knows no limit of time; leave out --max-seconds, or use one of: {working}")
     return METHODS[name].build(at_hand)
+
+
+def learned_fingerprint(name: str, at_hand: Equipment) -> str | None:
+    """SHA-256 over the weights that a method would be built with; None where it has none."""
+    needs = METHODS[name].needs if name in METHODS else None
+    if needs is Needs.network:
+        return tensors_digest(at_hand.networks[name].tensors)
+    return tensors_digest(at_hand.model.part("head")) if needs is Needs.head and at_hand.model else None
 
 
 def _require(name: str, needs: Needs, at_hand: Equipment) -> None:
