@@ -133,6 +133,8 @@ def test_a_least_probability_needs_a_calibration(index, photo_folder, thumbnail_
     assert localizer.localize(photo_folder / "02.png").matches[0].probability is None
     with pytest.raises(BadInputError, match="rerank 100; run `vpr-dhe calibrate"):
         localizer.localize(photo_folder / "02.png", min_probability=0.5)
+    with pytest.raises(BadInputError, match="rerank 4, not for"):
+        Localizer(localizer.places, thumbnail_extractor, calibration=calibrated(index.folder, thumbnail_extractor))
 
 
 def test_bad_use_is_explained(index, photo_folder, tmp_path, thumbnail_extractor, other_extractor):

@@ -93,6 +93,7 @@ class Localizer:
 
     Raises:
         IndexFormatError: if the extractor is not the index's.
+        BadInputError: if the calibration is for another extractor, or other candidates.
     """
 
     def __init__(
@@ -101,6 +102,8 @@ class Localizer:
         require_same_features(places.spec, extractor.spec)
         if rerank < 1:
             raise BadInputError(f"rerank is {rerank}; expected at least 1, or the verifier {NONE!r}")
+        if calibration is not None:
+            calibration.conditions.require(extractor.spec.fingerprint, rerank)
         self.places, self.extractor, self.rerank, self.calibration = places, extractor, rerank, calibration
 
     @classmethod

@@ -38,9 +38,7 @@ def fitted(examples: list[Example], method: Method = Method.logistic, prior: flo
 @pytest.mark.parametrize("method", Method)
 def test_probabilities_approach_the_true_ones(method):
     calibration = fitted(drawn(4000, seed=1), method)
-    errors = [
-        abs(calibration.probability(one.evidence) - true_probability(one.evidence)) for one in drawn(300, seed=2)
-    ]
+    errors = [abs(calibration.probability(one.evidence) - true_probability(one.evidence)) for one in drawn(300, seed=2)]
     assert np.mean(errors) < 0.03
     assert (calibration.examples, calibration.images, bool(calibration.steps)) == (4000, 7, method is Method.isotonic)
 

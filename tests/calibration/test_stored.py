@@ -48,7 +48,7 @@ def test_damage_is_found_and_dropped(index):
     write_calibration(index.folder, CALIBRATION)
     path = index.folder / "calibrations" / "magsac.json"
     path.write_text(path.read_text().replace("0.5", "0.6", 1))
-    with pytest.raises(IndexDamagedError, match="checksum; .* calibrate again"):
+    with pytest.raises(IndexDamagedError, match=r"checksum; .* calibrate again"):
         read_calibration(index.folder, CONDITIONS)
     assert check(index.folder).damaged == ("calibrations/magsac.json",)
     assert repair(index.folder) == 0

@@ -81,9 +81,12 @@ def test_known_places_become_probable_and_unknown_ones_improbable(run, data, ind
 
     code, _, stderr = run("query", index, known, "--rerank", 7, "--min-probability", 0.5)
     assert (code, "is not calibrated for this model and verifier with rerank 7" in stderr) == (2, True)
-    assert json.loads(run("query", index, known, "--verifier", "poselib", "--rerank", 6, "--format", "json")[1])[
-        "queries"
-    ][0]["matches"][0]["probability"] is None
+    assert (
+        json.loads(run("query", index, known, "--verifier", "poselib", "--rerank", 6, "--format", "json")[1])[
+            "queries"
+        ][0]["matches"][0]["probability"]
+        is None
+    )
 
 
 def test_an_index_is_calibrated_on_its_own_images(run, data, index):

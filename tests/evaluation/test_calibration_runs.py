@@ -11,6 +11,7 @@ from vpr_dhe.calibration.probability import Conditions
 from vpr_dhe.candidates import PinnedIndex, VerifiedIndex
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.estimators import build_estimator
+from vpr_dhe.evaluation import calibration_runs
 from vpr_dhe.evaluation.calibration_runs import ask, check, held_out_probabilities, labelled_queries
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.localizer import Localizer
@@ -95,8 +96,6 @@ def test_no_place_is_both_learned_from_and_held_out(monkeypatch):
     def watched(rest, *arguments, **options):
         learned_from.append({example.shown_by for example in rest})
         return fit(rest, *arguments, **options)
-
-    from vpr_dhe.evaluation import calibration_runs
 
     fit = calibration_runs.fit
     monkeypatch.setattr(calibration_runs, "fit", watched)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from vpr_dhe.calibration.evidence import MatchEvidence
+from vpr_dhe.errors import BadInputError
 from vpr_dhe.estimators import Equipment, learned_fingerprint
 
 
@@ -28,6 +29,14 @@ class Conditions:
     def of(cls, fingerprint: str, verifier: str, rerank: int, at_hand: Equipment) -> "Conditions":
         """The conditions of a verifier by name, with what is at hand to build it from."""
         return cls(fingerprint, verifier, rerank, learned_fingerprint(verifier, at_hand))
+
+    def require(self, fingerprint: str, rerank: int) -> None:
+        """Raise BadInputError unless this is the extractor, and so many candidates are looked at."""
+        if (fingerprint, rerank) != (self.fingerprint, self.rerank):
+            raise BadInputError(
+                f"the calibration is for model {self.fingerprint[:12]} and rerank {self.rerank}, not for "
+                f"{fingerprint[:12]} and {rerank}; use those, or calibrate again"
+            )
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from vpr_dhe.cli.common import (
     WeightsOption,
     pick_device,
     progress_bar,
+    say,
     say_skipped,
     say_slow,
 )
@@ -60,7 +61,7 @@ def run(
     from vpr_dhe.estimators import Equipment
     from vpr_dhe.evaluation.calibration_runs import ask, check
     from vpr_dhe.features.extractor import load_extractor
-    from vpr_dhe.index.place_index import PlaceIndex
+    from vpr_dhe.index.place_index import PlaceIndex, require_same_features
     from vpr_dhe.localizer import build_verifier
     from vpr_dhe.models.network_file import load_networks
     from vpr_dhe.places.base import RADIUS_M
@@ -71,6 +72,7 @@ def run(
     queries = _queries(opened, data, layout, protocol, queries_limit, assumptions.radius_m)
     where = pick_device(device)
     extractor = load_extractor(model or opened.spec.model, where)
+    require_same_features(opened.spec, extractor.spec)
     at_hand = Equipment(extractor, load_networks(weights or []), where)
     places = PinnedIndex(opened.snapshot, build_verifier(verifier, at_hand))
     conditions = Conditions.of(opened.spec.fingerprint, verifier, rerank, at_hand)
@@ -102,14 +104,18 @@ def _queries(
     index: "PlaceIndex", data: Path | None, layout: str, protocol: "Protocol", limit: int | None, radius_m: float
 ) -> "Sequence[LabelledQuery]":
     from vpr_dhe.errors import BadInputError
-    from vpr_dhe.evaluation.calibration_runs import labelled_queries
+    from vpr_dhe.evaluation.calibration_runs import indexed, labelled_queries
     from vpr_dhe.places import read_places
     from vpr_dhe.places.base import option
-    from vpr_dhe.training.self_calibration import warped_queries
 
     if data is not None:
         dataset = read_places(data, layout, protocol)
+        unlabelled = len(index) - sum(id is not None for id in indexed(dataset.database, index))
+        if unlabelled:
+            say(f"{unlabelled} of {len(index)} indexed images are not in the database of {data}; they count as wrong")
         return labelled_queries(dataset if limit is None else dataset.limited(limit), index)
     if others := [option(name) for name in protocol.chosen if name != "radius_m"]:
         raise BadInputError(f"{', '.join(others)}: about labelled queries, and there are none; give them with --data")
+    from vpr_dhe.training.self_calibration import warped_queries
+
     return warped_queries(index, limit or _OWN_QUERIES, radius_m)
