@@ -32,11 +32,12 @@ FOLDS = 5
 
 @dataclass(frozen=True)
 class LabelledQuery:
-    """A query, and the ids of all indexed images that show its place."""
+    """A query, and the ids of the indexed images that show its place; those `withheld` are never its candidates."""
 
     name: str
     load: Callable[[], Image]
     shown_by: frozenset[int]
+    withheld: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -127,8 +128,8 @@ def ask(
 
 def _examples(query: LabelledQuery, places: Places, extractor: Extractor, count: int, radius_m: float) -> list[Example]:
     """One example, and a second one if the query's place could have been found."""
-    found = retrieve(places, extractor, query.load(), count + len(query.shown_by))
-    ids = [candidate.id for candidate in found.candidates]
+    found = retrieve(places, extractor, query.load(), count + len(query.shown_by | query.withheld))
+    ids = [candidate.id for candidate in found.candidates if candidate.id not in query.withheld]
     first, elsewhere = set(ids[:count]), set([id for id in ids if id not in query.shown_by][:count])
     ranking = _verified(places, found, first | elsewhere)
     known = places.images([one.id for one in ranking]).by_id

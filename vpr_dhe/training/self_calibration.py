@@ -19,9 +19,11 @@ SEED = 0
 def warped_queries(index: PlaceIndex, count: int, radius_m: float) -> list[LabelledQuery]:
     """Views of at most `count` indexed images, spread evenly, each as another photo of the place might be.
 
-    What shows the place of such a query is the image itself, and all at most `radius_m` away from it. Views are made as
-    the training of verifiers makes them, and lack what really changes between two visits: calibrate on real queries
-    where there are any.
+    What shows the place of such a view are the images at most `radius_m` away. Of these the image itself is withheld,
+    unless it is the only one: a view of an image finds it with far more inliers than another photo of the place would.
+    On streets of which half the blocks were not indexed, right answers by `magsac` to real queries had 67 inliers in
+    the median, to such views 177, and 47 with the image withheld; probabilities of the real queries were then off by
+    0.24, and by 0.05 (expected calibration error). Calibrate on real queries where there are any.
 
     Raises:
         BadInputError: if an image has no position, or the images folder is gone.
@@ -38,13 +40,17 @@ def warped_queries(index: PlaceIndex, count: int, radius_m: float) -> list[Label
     chosen = tuple(records[row] for row in rows)
     near = positives_within(PlaceSplit(folder, tuple(records)), PlaceSplit(folder, chosen), radius_m)
     return [
-        LabelledQuery(
-            record.path,
-            partial(_view, folder / record.path, index.spec.input_size, number),
-            frozenset(index.ids[found].tolist()),
-        )
+        _query(record, folder, index, number, frozenset(index.ids[found].tolist()))
         for number, (record, found) in enumerate(zip(chosen, near, strict=True))
     ]
+
+
+def _query(
+    record: ImageRecord, folder: Path, index: PlaceIndex, number: int, shown_by: frozenset[int]
+) -> LabelledQuery:
+    view = partial(_view, folder / record.path, index.spec.input_size, number)
+    others = frozenset(id for id in shown_by if id != index.find(record.path))
+    return LabelledQuery(record.path, view, others or shown_by, shown_by - others if others else frozenset())
 
 
 def _require_positions(records: Sequence[ImageRecord], index: PlaceIndex) -> None:
