@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 from time import perf_counter
 
-from vpr_dhe.calibration.evidence import evidence_of
 from vpr_dhe.calibration.probability import Calibration, Conditions
 from vpr_dhe.calibration.stored import read_calibration
 from vpr_dhe.candidates import Places, VerifiedIndex
@@ -140,8 +139,6 @@ class Localizer:
             ImageError: if `image` is a path that cannot be read, or cannot be made an image by `require_image`.
             BadInputError: with `min_probability`, if there is no calibration.
         """
-        if min_probability is not None:
-            self.require_calibration()
         described = describe(self.extractor, image)
         return self.localize_described(described, top_k=top_k, min_probability=min_probability)
 
@@ -154,26 +151,21 @@ class Localizer:
         places = self.places.pinned()
         considered = max(top_k, self.rerank if places.verifies or self.calibration else 0)
         answer = rerank(places, search(places, query, considered), self.rerank)
-        known = places.images([one.id for one in answer.reranked[: considered if self.calibration else top_k]])
+        needed = considered if self.calibration else top_k
+        known = places.images([candidate.id for candidate in answer.reranked[:needed]])
         matches, missing = ranked_matches(answer.reranked, known.by_id), answer.missing | known.missing
-        if self.calibration and matches and not missing:
-            evidence = evidence_of(matches[: self.rerank], self.calibration.radius_m)
-            matches[0] = replace(matches[0], probability=self.calibration.probability(evidence))
+        if self.calibration and not missing:
+            matches = self.calibration.judged(matches)
         localization = Localization(tuple(matches[:top_k]), answer.timing, tuple(sorted(missing)))
         return localization if min_probability is None else _sure_enough(localization, min_probability)
 
-    def require_calibration(self) -> Calibration:
-        """The calibration.
-
-        Raises:
-            BadInputError: if there is none.
-        """
+    def require_calibration(self) -> None:
+        """Raise BadInputError where there is no calibration."""
         if self.calibration is None:
             raise BadInputError(
                 "a least probability was asked for, but the index is not calibrated for this model and verifier with "
                 f"rerank {self.rerank}; run `vpr-dhe calibrate INDEX` with the same --verifier and --rerank"
             )
-        return self.calibration
 
 
 def _sure_enough(localization: Localization, min_probability: float) -> Localization:

@@ -16,7 +16,7 @@ def matches(*scored: tuple[float, Position | None]) -> list[RankedMatch]:
 
 def test_matches_of_the_same_place_are_no_rivals():
     found = evidence_of(matches((90.0, HERE), (80.0, NEAR), (30.0, FAR), (20.0, HERE)), 25.0)
-    assert found == MatchEvidence(90.0, 0.9, 30.0, 0.3)
+    assert found == MatchEvidence(90.0, 0.9, 30.0)
 
 
 def test_what_cannot_be_compared_is_a_rival():

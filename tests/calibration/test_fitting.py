@@ -21,7 +21,7 @@ def drawn(count: int, seed: int) -> list[Example]:
     examples = []
     for number in range(count):
         score, similarity = float(random.integers(0, 60)), float(random.uniform(0, 1))
-        evidence = MatchEvidence(score, similarity, float(random.uniform(0, score)), similarity / 2)
+        evidence = MatchEvidence(score, similarity, float(random.uniform(0, score)))
         right = random.random() < true_probability(evidence)
         examples.append(Example(evidence, bool(right), number % 2 == 0, frozenset()))
     return examples
@@ -37,10 +37,10 @@ def fitted(examples: list[Example], method: Method = Method.logistic, prior: flo
 
 @pytest.mark.parametrize("method", Method)
 def test_probabilities_approach_the_true_ones(method):
-    calibration = fitted(drawn(4000, seed=1), method)
+    calibration = fitted(drawn(2000, seed=1), method)
     errors = [abs(calibration.probability(one.evidence) - true_probability(one.evidence)) for one in drawn(300, seed=2)]
-    assert np.mean(errors) < 0.03
-    assert (calibration.examples, calibration.images, bool(calibration.steps)) == (4000, 7, method is Method.isotonic)
+    assert np.mean(errors) < 0.04
+    assert (calibration.examples, calibration.images, bool(calibration.steps)) == (2000, 7, method is Method.isotonic)
 
 
 @pytest.mark.parametrize("method", Method)
@@ -48,7 +48,7 @@ def test_any_evidence_has_a_probability(method):
     calibration = fitted(drawn(200, seed=3), method)
     for score in (0.0, 1e9):
         for similarity in (-1e9, 0.0, 1.0):
-            assert 0 <= calibration.probability(MatchEvidence(score, similarity, 0.0, similarity)) <= 1
+            assert 0 <= calibration.probability(MatchEvidence(score, similarity, 0.0)) <= 1
 
 
 def test_the_prior_is_the_share_of_queries_whose_place_is_known():
@@ -58,7 +58,7 @@ def test_the_prior_is_the_share_of_queries_whose_place_is_known():
     assert weights.sum() == pytest.approx(31)
     assert weights[known].sum() == pytest.approx(0.8 * 31)
     # Where evidence says nothing, the probability is the share of right answers among queries of such a mixture.
-    same = MatchEvidence(5.0, 0.5, 3.0, 0.4)
+    same = MatchEvidence(5.0, 0.5, 3.0)
     blind = [Example(same, right, right, frozenset()) for right in (True, False, False, False)]
     for prior in (0.2, 0.5, 0.9):
         assert fitted(blind, prior=prior).probability(same) == pytest.approx(prior, abs=1e-3)

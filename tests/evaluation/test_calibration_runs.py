@@ -85,7 +85,7 @@ def test_another_database_and_secret_answers_are_refused(dataset, index):
 
 def marked(number: int, place: int) -> Example:
     """An example that only one of the same place could explain: its score is that of its place."""
-    evidence = MatchEvidence(float(place), 0.5, 0.0, 0.4)
+    evidence = MatchEvidence(float(place), 0.5, 0.0)
     return Example(evidence, number % 2 == 0, number % 2 == 0, frozenset([place]))
 
 

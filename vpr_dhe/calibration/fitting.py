@@ -41,7 +41,8 @@ class Assumptions:
 
     Args:
         radius_m: up to which distance images show one place.
-        prior: the share of queries whose place the index holds.
+        prior: the share of queries whose place the index holds; smaller for who explores, larger for who works where
+            all is mapped.
         method: how evidence becomes a probability.
     """
 

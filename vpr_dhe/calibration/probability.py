@@ -1,15 +1,16 @@
 """A calibration: from what speaks for the best match to the probability that it shows the query's place."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from vpr_dhe.calibration.evidence import MatchEvidence
+from vpr_dhe.calibration.evidence import MatchEvidence, evidence_of
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.estimators import Equipment, learned_fingerprint
+from vpr_dhe.records import RankedMatch
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,13 @@ class Calibration:
             return logistic(z)
         scores, probabilities = zip(*self.steps, strict=True)
         return float(np.interp(z, scores, probabilities))
+
+    def judged(self, matches: Sequence[RankedMatch]) -> list[RankedMatch]:
+        """The matches of one query, best first, with the probability of the best; nothing is known of the others."""
+        if not matches:
+            return []
+        evidence = evidence_of(matches[: self.conditions.rerank], self.radius_m)
+        return [replace(matches[0], probability=self.probability(evidence)), *matches[1:]]
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> "Calibration":

@@ -90,8 +90,6 @@ class PlaceService:
             BadInputError: with `min_probability`, if there is no calibration.
             IndexFormatError: if the index holds no images.
         """
-        if min_probability is not None:
-            self.localizer.require_calibration()
         with self.metrics.timed("wait"):
             await self._decoded.acquire()
         try:
