@@ -3,13 +3,17 @@
 from dataclasses import replace
 
 import pytest
+import torch
 
 from vpr_dhe.calibration.probability import Calibration, Conditions
 from vpr_dhe.calibration.stored import read_calibration, write_calibration
 from vpr_dhe.errors import IndexBusyError, IndexDamagedError, IndexFormatError
+from vpr_dhe.estimators import Equipment
+from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.index.checking import check, repair
 from vpr_dhe.index.manifest import writing
 from vpr_dhe.index.place_index import PlaceIndex
+from vpr_dhe.models.network_file import NetworkFile
 from vpr_dhe.places.standard import read_split
 from vpr_dhe.records import ImageRecord
 
@@ -65,3 +69,19 @@ def test_other_versions_and_other_writers_are_told_apart(index, monkeypatch):
     with pytest.raises(IndexFormatError, match="calibrate again"):
         read_calibration(index.folder, CONDITIONS)
     assert check(index.folder).damaged == ()
+
+
+def test_other_weights_of_a_verifier_are_other_conditions():
+    extractor = load_extractor("sift-vlad")
+    head = extractor.model_file.part("head")
+    network = NetworkFile("alto", {}, "", "", {"weight": torch.ones(2)})
+    at_hand = Equipment(extractor, {"alto": network})
+
+    def learned(verifier: str) -> str | None:
+        return Conditions.of("fingerprint", verifier, 20, at_hand).learned
+
+    before = learned("dhe-lite")
+    extractor.model_file = extractor.model_file.with_head("dhe-lite", {name: part + 1 for name, part in head.items()})
+    assert None not in (before, learned("alto"))
+    assert learned("dhe-lite") != before
+    assert (learned("magsac"), learned("none")) == (None, None)

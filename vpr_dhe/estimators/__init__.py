@@ -18,7 +18,7 @@ from vpr_dhe.estimators.weak_alignment.estimator import WeakAlignmentEstimator
 from vpr_dhe.estimators.weak_alignment.learning import WeakAlignmentSettings
 from vpr_dhe.estimators.weak_descriptor import WeakDescriptorEstimator
 from vpr_dhe.features.base import Extractor
-from vpr_dhe.models.exported_model import ExportedModel
+from vpr_dhe.models.exported_model import HEAD, ExportedModel
 from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.models.network_file import NetworkFile
 from vpr_dhe.models.weights_file import tensors_digest
@@ -162,10 +162,15 @@ def build_estimator(name: str, at_hand: Equipment = Equipment()) -> HomographyEs
 
 def learned_fingerprint(name: str, at_hand: Equipment) -> str | None:
     """SHA-256 over the weights that a method would be built with; None where it has none."""
-    needs = METHODS[name].needs if name in METHODS else None
+    needs, model = METHODS[name].needs if name in METHODS else None, at_hand.model
     if needs is Needs.network:
         return tensors_digest(at_hand.networks[name].tensors)
-    return tensors_digest(at_hand.model.part("head")) if needs is Needs.head and at_hand.model else None
+    if needs is not Needs.head or model is None:
+        return None
+    # What another runtime computes differs in digits, so an export counts as other weights.
+    if isinstance(model, ExportedModel):
+        return next(iter(model.parts[HEAD].files.values()))
+    return tensors_digest(model.part(HEAD))
 
 
 def _require(name: str, needs: Needs, at_hand: Equipment) -> None:
