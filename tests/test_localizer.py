@@ -5,7 +5,9 @@ import pytest
 import torch
 from PIL import Image as PillowImage
 
-from vpr_dhe.candidates import VerifiedIndex
+from vpr_dhe.calibration.probability import Calibration, Conditions
+from vpr_dhe.calibration.stored import write_calibration
+from vpr_dhe.candidates import Gathered, PinnedIndex, VerifiedIndex
 from vpr_dhe.errors import BadInputError, ImageError, IndexFormatError
 from vpr_dhe.estimators import build_estimator
 from vpr_dhe.images import decode_image
@@ -82,6 +84,57 @@ def test_without_a_verifier_the_score_is_the_similarity(index, photo_folder, thu
     localization = Localizer(VerifiedIndex(index, None), thumbnail_extractor).localize(photo_folder / "02.png")
     assert [match.score for match in localization.matches] == [match.similarity for match in localization.matches]
     assert localization.timing.rerank_ms >= 0
+
+
+def calibrated(folder, extractor, verifier: str = "magsac") -> Calibration:
+    """One by which a margin of two, and nothing else, makes a match as likely right as wrong."""
+    conditions = Conditions(extractor.spec.fingerprint, verifier, 4)
+    return Calibration(conditions, 25.0, 0.5, 10, 5, 12, -np.arcsinh(9.0) + np.arcsinh(3.0), {"margin": 1.0})
+
+
+def test_the_best_match_has_the_probability_of_its_evidence(index, photo_folder, thumbnail_extractor):
+    calibration = calibrated(index.folder, thumbnail_extractor)
+    places = VerifiedIndex(index, Scripted([3.0, 0.0, 9.0, 1.0]))
+    localizer = Localizer(places, thumbnail_extractor, rerank=4, calibration=calibration)
+    for top_k in (1, 3, 12):
+        answer = localizer.localize(photo_folder / "02.png", top_k=top_k)
+        assert [match.probability for match in answer.matches] == [pytest.approx(0.5), *[None] * (top_k - 1)]
+        assert answer.known
+    unsure = localizer.localize(photo_folder / "02.png", min_probability=0.6)
+    assert (unsure.matches, unsure.known, unsure.rejected.score) == ((), False, 9.0)
+    assert unsure.rejected.probability == pytest.approx(0.5)
+    sure = localizer.localize(photo_folder / "02.png", min_probability=0.4, top_k=3)
+    assert (len(sure.matches), sure.rejected) == (3, None)
+
+
+def test_without_a_verifier_the_rivals_are_looked_for_as_far(index, photo_folder, thumbnail_extractor):
+    calibration = calibrated(index.folder, thumbnail_extractor, "none")
+    localizer = Localizer(VerifiedIndex(index, None), thumbnail_extractor, rerank=4, calibration=calibration)
+    first, many = (localizer.localize(photo_folder / "02.png", top_k=top_k).matches for top_k in (1, 12))
+    assert first[0].probability == many[0].probability is not None
+
+
+def test_where_a_shard_is_missing_nobody_knows_how_likely_a_match_is(index, photo_folder, thumbnail_extractor):
+    class OneShardMissing(PinnedIndex):
+        def images(self, ids):
+            return Gathered(super().images(ids[:3]).by_id, frozenset(["shard 2"]))
+
+    calibration = calibrated(index.folder, thumbnail_extractor, "none")
+    places = OneShardMissing(index.snapshot, None)
+    localizer = Localizer(places, thumbnail_extractor, rerank=4, calibration=calibration)
+    assert localizer.localize(photo_folder / "02.png").matches[0].probability is None
+    unsure = localizer.localize(photo_folder / "02.png", min_probability=0.0)
+    assert (unsure.known, unsure.rejected.probability) == (False, None)
+
+
+def test_a_least_probability_needs_a_calibration(index, photo_folder, thumbnail_extractor):
+    write_calibration(index.folder, calibrated(index.folder, thumbnail_extractor))
+    localizer = Localizer(VerifiedIndex(index, None), thumbnail_extractor)
+    assert localizer.localize(photo_folder / "02.png").matches[0].probability is None
+    with pytest.raises(BadInputError, match="rerank 100; run `vpr-dhe calibrate"):
+        localizer.localize(photo_folder / "02.png", min_probability=0.5)
+    with pytest.raises(BadInputError, match="rerank 4, not for"):
+        Localizer(localizer.places, thumbnail_extractor, calibration=calibrated(index.folder, thumbnail_extractor))
 
 
 def test_bad_use_is_explained(index, photo_folder, tmp_path, thumbnail_extractor, other_extractor):

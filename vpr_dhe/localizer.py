@@ -1,11 +1,13 @@
 """Where was this photo taken? Retrieve by global descriptor, verify by homography, rank by inliers."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter
 
+from vpr_dhe.calibration.probability import Calibration, Conditions
+from vpr_dhe.calibration.stored import read_calibration
 from vpr_dhe.candidates import Places, VerifiedIndex
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.estimators import DEFAULT, NONE, Equipment, build_estimator
@@ -24,6 +26,7 @@ from vpr_dhe.records import (
     Image,
     ImageRecord,
     Localization,
+    PositionEstimate,
     RankedMatch,
     StartProgress,
     Timing,
@@ -96,18 +99,30 @@ class Localizer:
         extractor: the one the index was made with.
         rerank: how many of the candidates are verified.
         cameras: of queries and indexed images, where estimates are to have headings.
+        calibration: turns what speaks for the best match into a probability; fitted for this extractor and verifier and
+            for as many candidates, as `read_calibration` finds one.
 
     Raises:
         IndexFormatError: if the extractor is not the index's.
+        BadInputError: if the calibration is for another extractor, or other candidates.
     """
 
     def __init__(
-        self, places: Places, extractor: Extractor, *, rerank: int = 100, cameras: Cameras | None = None
+        self,
+        places: Places,
+        extractor: Extractor,
+        *,
+        rerank: int = 100,
+        cameras: Cameras | None = None,
+        calibration: Calibration | None = None,
     ) -> None:
         require_same_features(places.spec, extractor.spec)
         if rerank < 1:
             raise BadInputError(f"rerank is {rerank}; expected at least 1, or the verifier {NONE!r}")
-        self.places, self.extractor, self.rerank, self.cameras = places, extractor, rerank, cameras
+        if calibration is not None:
+            calibration.conditions.require(extractor.spec.fingerprint, rerank)
+        self.places, self.extractor, self.rerank = places, extractor, rerank
+        self.cameras, self.calibration = cameras, calibration
 
     @classmethod
     def open(
@@ -127,33 +142,56 @@ class Localizer:
         """
         index = PlaceIndex.open(folder, gpu=device.startswith("cuda"))
         extractor = load_extractor(model or index.spec.model, device)
-        built = build_verifier(verifier, Equipment(extractor, networks or {}, device))
-        return cls(VerifiedIndex(index, built), extractor, rerank=rerank, cameras=cameras)
+        at_hand = Equipment(extractor, networks or {}, device)
+        places = VerifiedIndex(index, build_verifier(verifier, at_hand))
+        calibration = read_calibration(folder, Conditions.of(index.spec.fingerprint, verifier, rerank, at_hand))
+        return cls(places, extractor, rerank=rerank, cameras=cameras, calibration=calibration)
 
-    def localize(self, image: ImageLike | Path | str, *, top_k: int = 5) -> Localization:
+    def localize(
+        self, image: ImageLike | Path | str, *, top_k: int = 5, min_probability: float | None = None
+    ) -> Localization:
         """Find the `top_k` places most likely to show what this image shows, best first.
+
+        With `min_probability`, a best match that is less likely to be right is rejected: the place counts as unknown,
+        and there are no matches.
 
         Raises:
             ImageError: if `image` is a path that cannot be read, or cannot be made an image by `require_image`.
+            BadInputError: with `min_probability`, if there is no calibration.
         """
-        return self.localize_described(describe(self.extractor, image), top_k=top_k)
+        described = describe(self.extractor, image)
+        return self.localize_described(described, top_k=top_k, min_probability=min_probability)
 
-    def localize_described(self, query: DescribedQuery, *, top_k: int = 5) -> Localization:
+    def localize_described(
+        self, query: DescribedQuery, *, top_k: int = 5, min_probability: float | None = None
+    ) -> Localization:
         """Do what `localize` does for a query that the extractor has described, perhaps with others in one batch."""
+        if min_probability is not None:
+            self.require_calibration()
         places = self.places.pinned()
-        looked_at = self.rerank if places.verifies else 0
-        found = search(places, query, max(top_k, looked_at))
-        answer = rerank(places, found, self.rerank)
+        considered = max(top_k, self.rerank if places.verifies or self.calibration else 0)
+        answer = rerank(places, search(places, query, considered), self.rerank)
         known = places.images([candidate.id for candidate in answer.reranked])
-        ranked = [candidate for candidate in answer.reranked if candidate.id in known.by_id]
-        records = [known.by_id[candidate.id] for candidate in ranked]
-        matches = [_ranked(rank, *found) for rank, found in enumerate(zip(ranked, records, strict=True), start=1)]
-        return Localization(
-            tuple(matches[:top_k]),
-            answer.timing,
-            tuple(sorted(answer.missing | known.missing)),
-            fuse_positions(matches[:looked_at], records[:looked_at], cameras=self.cameras),
-        )
+        matches, missing = ranked_matches(answer.reranked, known.by_id), answer.missing | known.missing
+        estimate = self._estimate(answer.reranked, known.by_id) if places.verifies else None
+        if self.calibration and not missing:
+            matches = self.calibration.judged(matches)
+        localization = Localization(tuple(matches[:top_k]), answer.timing, tuple(sorted(missing)), estimate)
+        return localization if min_probability is None else _sure_enough(localization, min_probability)
+
+    def _estimate(self, candidates: Sequence[Candidate], known: Mapping[int, ImageRecord]) -> PositionEstimate | None:
+        """Where the verified candidates together say that the query was taken."""
+        verified = [candidate for candidate in candidates[: self.rerank] if candidate.id in known]
+        records = [known[candidate.id] for candidate in verified]
+        return fuse_positions(ranked_matches(verified, known), records, cameras=self.cameras)
+
+    def require_calibration(self) -> None:
+        """Raise BadInputError where there is no calibration."""
+        if self.calibration is None:
+            raise BadInputError(
+                "a least probability was asked for, but the index is not calibrated for this model and verifier with "
+                f"rerank {self.rerank}; run `vpr-dhe calibrate INDEX` with the same --verifier and --rerank"
+            )
 
     def place_map(self) -> PlaceMap:
         """The indexed images as places that a stream leads through; reads what is known of each of them.
@@ -199,6 +237,16 @@ class Localizer:
             drop=drop,
             top_k=top_k,
         )
+
+
+def _sure_enough(localization: Localization, min_probability: float) -> Localization:
+    """The same answer, or none where the best match is less probable; where shards are missing nobody knows."""
+    if not localization.matches:
+        return localization
+    best = localization.matches[0]
+    if best.probability is not None and best.probability >= min_probability:
+        return localization
+    return replace(localization, matches=(), rejected=best, estimate=None)
 
 
 def retrieve(places: Places, extractor: Extractor, image: ImageLike | Path | str, count: int) -> Retrieval:
@@ -259,16 +307,20 @@ def _candidates(found: Found) -> tuple[Candidate, ...]:
     )
 
 
-def _ranked(rank: int, candidate: Candidate, record: ImageRecord) -> RankedMatch:
-    return RankedMatch(
-        rank,
-        record.path,
-        candidate.similarity,
-        candidate.score,
-        candidate.verification,
-        record.position,
-        id=candidate.id,
-    )
+def ranked_matches(candidates: Sequence[Candidate], known: Mapping[int, ImageRecord]) -> list[RankedMatch]:
+    """Candidates, best first, as matches: those of which it is known what images they are."""
+    return [
+        RankedMatch(
+            rank,
+            known[one.id].path,
+            one.similarity,
+            one.score,
+            one.verification,
+            known[one.id].position,
+            id=one.id,
+        )
+        for rank, one in enumerate((one for one in candidates if one.id in known), start=1)
+    ]
 
 
 def build_verifier(name: str, at_hand: Equipment) -> Verifier | None:

@@ -195,7 +195,8 @@ class RankedMatch:
 
     `similarity` is the cosine of the global descriptors (1 - d^2 / 2 for models searched by L2 distance d). `score`
     is the verifier's, or the similarity itself where there was no verifier; `verification` is None then. `probability`
-    stays None until the index is calibrated. `id` is the image's in the index, which it keeps for life.
+    is how likely it is that the match shows the query's place: of the best match, where the index is calibrated for the
+    verifier; None otherwise, and of all other matches. `id` is the image's in the index, which it keeps for life.
     """
 
     rank: int
@@ -281,13 +282,20 @@ class Cameras:
 
 @dataclass(frozen=True)
 class Localization:
-    """The answer to one query: matches best first.
+    """The answer to one query: matches best first, or none where the place is unknown.
 
     `estimate` is where the verified matches together say it was taken, where their positions are known.
     `missing_shards` names the parts of a sharded index that did not answer: what they hold is not among the matches.
+    `rejected` is the best match where it was less probable than the caller asked for.
     """
 
     matches: tuple[RankedMatch, ...]
     timing: Timing
     missing_shards: tuple[str, ...] = ()
     estimate: PositionEstimate | None = None
+    rejected: RankedMatch | None = None
+
+    @property
+    def known(self) -> bool:
+        """Whether the query's place is taken to be in the index."""
+        return bool(self.matches)

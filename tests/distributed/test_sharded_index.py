@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+from vpr_dhe.calibration.probability import Calibration, Conditions
 from vpr_dhe.candidates import VerifiedIndex
 from vpr_dhe.distributed.cluster import connected
 from vpr_dhe.distributed.sharded_index import ShardedIndex
@@ -66,11 +67,12 @@ def assert_same(answer: Localization, expected: Localization) -> None:
     """Every digit of the matches is the same."""
     assert [match.image for match in answer.matches] == [match.image for match in expected.matches]
     for ours, theirs in zip(answer.matches, expected.matches, strict=True):
-        assert (ours.rank, ours.similarity, ours.score, ours.inliers) == (
+        assert (ours.rank, ours.similarity, ours.score, ours.inliers, ours.probability) == (
             theirs.rank,
             theirs.similarity,
             theirs.score,
             theirs.inliers,
+            theirs.probability,
         )
         np.testing.assert_array_equal(ours.homography, theirs.homography)
         if theirs.verification:
@@ -78,7 +80,7 @@ def assert_same(answer: Localization, expected: Localization) -> None:
 
 
 def assert_answers(places: ShardedIndex, alone: Localizer, queries: list[Image]) -> None:
-    together = Localizer(places, alone.extractor, rerank=alone.rerank)
+    together = Localizer(places, alone.extractor, rerank=alone.rerank, calibration=alone.calibration)
     for query in queries:
         answer = together.localize(query, top_k=20)
         assert_same(answer, alone.localize(query, top_k=20))
@@ -121,7 +123,10 @@ def assert_right_but_for(answer: Localization, expected: Localization, lost: set
 
 
 def test_shards_rank_as_one_machine_does_and_a_killed_one_is_waited_for(index, queries, verifier, thumbnail_extractor):
-    alone = Localizer(VerifiedIndex(index, verifier), thumbnail_extractor, rerank=12)
+    conditions = Conditions(index.spec.fingerprint, "magsac", 12)
+    calibration = Calibration(conditions, 25.0, 0.5, 10, 5, 27, -3.0, {"score": 1.0, "margin": 0.5})
+    alone = Localizer(VerifiedIndex(index, verifier), thumbnail_extractor, rerank=12, calibration=calibration)
+    assert alone.localize(queries[0]).matches[0].probability is not None
     with ShardedIndex.open(index.folder, verifier, shards=3) as places:
         assert len(places.shards) == 3
         assert len(places) == len(index) == 27

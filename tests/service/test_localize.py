@@ -11,6 +11,7 @@ import httpx
 import numpy as np
 import PIL.Image
 
+from vpr_dhe.calibration.probability import Calibration, Conditions
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.places.standard import read_split
 from vpr_dhe.report.formats import Answer, answer_document
@@ -37,6 +38,19 @@ def test_bytes_and_forms_get_the_answer_of_the_localizer(running):
     assert untimed(as_form.json()) == expected(running, path)
     assert untimed(as_bytes.json()) == expected(running, path, top_k=2)
     assert all(milliseconds >= 0 for milliseconds in as_form.json()["timing_ms"].values())
+
+
+def test_an_unknown_place_is_told(running):
+    photo = photos(running)[3].read_bytes()
+    refused = running.post("/v1/localize", photo, params={"min_probability": 0.5})
+    assert (refused.status_code, "vpr-dhe calibrate" in refused.json()["error"]) == (422, True)
+    conditions = Conditions(running.extractor.spec.fingerprint, "magsac", 100)
+    running.localizer.calibration = Calibration(conditions, 25.0, 0.5, 10, 5, 12, 0.0, {"margin": 0.0})
+    for least, known in ((0.4, True), (0.6, False)):
+        answer = running.post("/v1/localize", photo, params={"min_probability": least}).json()
+        assert (answer["known"], bool(answer["matches"]), answer["rejected"] is None) == (known, known, known)
+        assert (answer["matches"] or [answer["rejected"]])[0]["probability"] == 0.5
+    assert running.post("/v1/localize", photo, params={"min_probability": 2}).status_code == 422
 
 
 def test_concurrent_queries_share_batches_and_get_the_answers_of_single_ones(running, thumbnail_extractor):

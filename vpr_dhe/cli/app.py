@@ -7,6 +7,7 @@ import typer
 
 from vpr_dhe.cli import (
     align,
+    calibrate,
     check,
     compact,
     demo,
@@ -38,6 +39,7 @@ _COMMANDS = (
     index,
     query,
     serve,
+    calibrate,
     evaluate,
     align,
     frames,

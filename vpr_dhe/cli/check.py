@@ -24,6 +24,7 @@ def run(
     from vpr_dhe.errors import IndexDamagedError
     from vpr_dhe.index.checking import check
     from vpr_dhe.index.checking import repair as drop_damaged
+    from vpr_dhe.index.snapshot import CALIBRATIONS
 
     report = check(index)
     if format is DocumentFormat.json:
@@ -34,7 +35,11 @@ def run(
         )
     if report.damaged and repair:
         lost = drop_damaged(index)
-        print(f"dropped {lost} images; run `vpr-dhe index` on their folder to extract them again", file=sys.stderr)
+        calibrations = [name for name in report.damaged if name.startswith(CALIBRATIONS)]
+        if len(calibrations) < len(report.damaged):
+            print(f"dropped {lost} images; run `vpr-dhe index` on their folder to extract them again", file=sys.stderr)
+        if calibrations:
+            print(f"dropped {', '.join(calibrations)}; run `vpr-dhe calibrate` to make it again", file=sys.stderr)
     elif report.damaged:
         raise IndexDamagedError(
             f"damaged: {', '.join(report.damaged)}; `vpr-dhe check {index} --repair` drops what is damaged, then run "

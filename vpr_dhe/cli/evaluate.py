@@ -19,6 +19,7 @@ from vpr_dhe.cli.common import (
     say_skipped,
     say_slow,
 )
+from vpr_dhe.cli.protocol import ProtocolOptions
 
 if TYPE_CHECKING:
     from vpr_dhe.evaluation.recall import Denominator
@@ -61,26 +62,11 @@ class _Outputs:
 
 def run(
     data: Annotated[Path, typer.Argument(help="Data set in a layout as published, or a folder of image pairs.")],
+    choices: ProtocolOptions,
     layout: Annotated[
         str,
         typer.Option(help="auto, vpr, msls, folders, kapture or colmap; of pairs: pairs, hpatches, aligned or warps."),
     ] = _AUTO,
-    split: Annotated[str | None, typer.Option(help="train, val or test; for msls also names of cities.")] = None,
-    variant: Annotated[
-        str | None, typer.Option(help="For msls: official (740 queries in val) or all (11,084).")
-    ] = None,
-    database: Annotated[str | None, typer.Option(help="Folder or list of the database, within DATA.")] = None,
-    queries: Annotated[str | None, typer.Option(help="Folder or list of the queries, within DATA.")] = None,
-    positions: Annotated[Path | None, typer.Option(help="CSV with the positions of all images.")] = None,
-    ground_truth: Annotated[Path | None, typer.Option(help="CSV or npz that says which images are right.")] = None,
-    radius_m: Annotated[
-        float | None, typer.Option(min=0, help="Distance in metres up to which an image is right; mostly 25.")
-    ] = None,
-    heading_tolerance_deg: Annotated[
-        float | None, typer.Option(min=0, max=180, help="Right images must also look the same way, up to this.")
-    ] = None,
-    frame_tolerance: Annotated[int | None, typer.Option(min=0, help="The same in frames, without positions.")] = None,
-    query_step: Annotated[int | None, typer.Option(min=1, help="With frames: ask every n-th query.")] = None,
     queries_limit: Annotated[int | None, typer.Option(min=1, help="A quick look: ask only so many queries.")] = None,
     model: Annotated[
         str | None, typer.Option(help="Model name or file; sift-vlad for places, sparse keypoints for pairs.")
@@ -112,22 +98,10 @@ def run(
 ) -> None:
     """Measure how often the right place is among the first N, and what each verifier makes of it."""
     from vpr_dhe.evaluation.runs import Settings
-    from vpr_dhe.places import Protocol
 
     require_writable(out)
     require_writable(report)
-    protocol = Protocol(
-        split=split,
-        radius_m=radius_m,
-        heading_tolerance_deg=heading_tolerance_deg,
-        frame_tolerance=frame_tolerance,
-        query_step=query_step,
-        variant=variant,
-        database=database,
-        queries=queries,
-        positions=positions,
-        ground_truth=ground_truth,
-    )
+    protocol = choices.protocol()
     settings = Settings(parse_ranks(recall_at), rerank, _denominator(denominator), one_per_panorama)
     features = _Features(model, device, batch_size, codec, index_type, cache)
     outputs = _Outputs(out, predictions, report)

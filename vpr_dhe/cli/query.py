@@ -45,6 +45,12 @@ def run(
     top_k: Annotated[int, typer.Option(min=1, help="Answers per query.")] = 5,
     rerank: Annotated[int, typer.Option(min=1, help="Candidates to verify per query.")] = 100,
     verifier: Annotated[str, typer.Option(help="Verifier, or none; see `vpr-dhe verifiers`.")] = "magsac",
+    min_probability: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, help="Call the place unknown where the best match is less likely right; see calibrate."
+        ),
+    ] = None,
     format: Annotated[Format, typer.Option(help="Output format.")] = Format.table,
     out: Annotated[Path | None, typer.Option(help="Write the results here instead of stdout.")] = None,
     report: Annotated[Path | None, typer.Option(help="Write an HTML page with the matches here, too.")] = None,
@@ -80,9 +86,14 @@ def run(
         networks=load_networks(weights or []),
     )
     require_runtime(runtime, localizer.extractor.spec.model)
+    if min_probability is not None:
+        localizer.require_calibration()
     answers: list[Answer] = []
     with _sink(out) as sink, progress_bar(len(paths), "querying", "image") as bar:
-        asked = _in_sequence(localizer, paths, top_k, max_step_m) if sequence else _each(localizer, paths, top_k)
+        if sequence:
+            asked = _in_sequence(localizer, paths, top_k, max_step_m)
+        else:
+            asked = _each(localizer, paths, top_k, min_probability)
         for answer in asked:
             answers.append(answer)
             if format is Format.jsonl:
@@ -122,13 +133,15 @@ def _expand(given: Path) -> list[Path]:
     return [given]
 
 
-def _each(localizer: "Localizer", paths: Sequence[Path], top_k: int) -> Iterator["Answer"]:
+def _each(
+    localizer: "Localizer", paths: Sequence[Path], top_k: int, min_probability: float | None
+) -> Iterator["Answer"]:
     from vpr_dhe.errors import ImageError
     from vpr_dhe.report.formats import Answer
 
     for path in paths:
         try:
-            yield Answer(str(path), localizer.localize(path, top_k=top_k))
+            yield Answer(str(path), localizer.localize(path, top_k=top_k, min_probability=min_probability))
         except ImageError as error:
             say_skipped(str(path), str(error))
             yield Answer(str(path), error=str(error))

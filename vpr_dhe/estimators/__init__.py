@@ -18,9 +18,10 @@ from vpr_dhe.estimators.weak_alignment.estimator import WeakAlignmentEstimator
 from vpr_dhe.estimators.weak_alignment.learning import WeakAlignmentSettings
 from vpr_dhe.estimators.weak_descriptor import WeakDescriptorEstimator
 from vpr_dhe.features.base import Extractor
-from vpr_dhe.models.exported_model import ExportedModel
+from vpr_dhe.models.exported_model import HEAD, ExportedModel
 from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.models.network_file import NetworkFile
+from vpr_dhe.models.weights_file import tensors_digest
 from vpr_dhe.records import StartProgress, without_progress
 
 DEFAULT = "magsac"
@@ -157,6 +158,19 @@ def build_estimator(name: str, at_hand: Equipment = Equipment()) -> HomographyEs
         working = ", ".join(other for other, method in METHODS.items() if method.stops_early)
         raise VerifierError(f"{name} knows no limit of time; leave out --max-seconds, or use one of: {working}")
     return METHODS[name].build(at_hand)
+
+
+def learned_fingerprint(name: str, at_hand: Equipment) -> str | None:
+    """SHA-256 over the weights that a method would be built with; None where it has none."""
+    needs, model = METHODS[name].needs if name in METHODS else None, at_hand.model
+    if needs is Needs.network:
+        return tensors_digest(at_hand.networks[name].tensors)
+    if needs is not Needs.head or model is None:
+        return None
+    # What another runtime computes differs in digits, so an export counts as other weights.
+    if isinstance(model, ExportedModel):
+        return next(iter(model.parts[HEAD].files.values()))
+    return tensors_digest(model.part(HEAD))
 
 
 def _require(name: str, needs: Needs, at_hand: Equipment) -> None:

@@ -4,10 +4,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vpr_dhe.errors import IndexDamagedError
+from vpr_dhe.index.documents import is_sound_document
 from vpr_dhe.index.files import is_sound
 from vpr_dhe.index.manifest import Manifest, publish, read_manifest, writing
 from vpr_dhe.index.segments import SegmentFact
-from vpr_dhe.index.snapshot import SEGMENTS, STATE, VECTOR_FILES
+from vpr_dhe.index.snapshot import CALIBRATIONS, SEGMENTS, STATE, VECTOR_FILES
 from vpr_dhe.index.tombstones import read_removed, with_removed
 
 
@@ -50,11 +51,16 @@ def _damaged_files(folder: Path, manifest: Manifest) -> list[str]:
     vector_files = [covering.file for covering in manifest.vector_files]
     damaged += [f"{VECTOR_FILES}/{file.name}" for file in vector_files if not is_sound(folder / VECTOR_FILES, file)]
     damaged += [f"{STATE}/{file.name}" for file in manifest.state if not is_sound(folder / STATE, file)]
-    return damaged
+    return damaged + [f"{CALIBRATIONS}/{path.name}" for path in _damaged_calibrations(folder)]
+
+
+def _damaged_calibrations(folder: Path) -> list[Path]:
+    """Calibrations are no part of the manifest: each carries its checksum in itself."""
+    return [path for path in sorted((folder / CALIBRATIONS).glob("*.json")) if not is_sound_document(path)]
 
 
 def repair(folder: Path) -> int:
-    """Drop damaged segments and FAISS files; returns how many images went with them.
+    """Drop damaged segments, FAISS files and calibrations; returns how many images went with them.
 
     Indexing the images folder again extracts exactly these, and builds what is needed for the search.
 
@@ -77,6 +83,8 @@ def repair(folder: Path) -> int:
                 mended = _without_segment(mended, fact, folder)
         if mended != manifest:
             publish(mended, folder)
+        for path in _damaged_calibrations(folder):
+            path.unlink()
         return manifest.count - mended.count
 
 

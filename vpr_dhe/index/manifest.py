@@ -1,8 +1,6 @@
 """The manifest: the one file that says what an index holds; what it does not name does not exist."""
 
 import fcntl
-import hashlib
-import json
 from bisect import bisect
 from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
@@ -10,9 +8,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from vpr_dhe.errors import IndexBusyError, IndexDamagedError, IndexFormatError
+from vpr_dhe.errors import IndexBusyError, IndexFormatError
 from vpr_dhe.features.base import ExtractorSpec
-from vpr_dhe.index.files import FileFact, write_durably
+from vpr_dhe.index.documents import read_document, write_document
+from vpr_dhe.index.files import FileFact
 from vpr_dhe.index.segments import SegmentFact
 from vpr_dhe.index.vectors import VectorFileFact
 from vpr_dhe.records import Grid, Size
@@ -140,9 +139,7 @@ def _with_run_replaced(file: CoveringFile, names: tuple[str, ...], name: str) ->
 
 def publish(manifest: Manifest, folder: Path) -> None:
     """Replace the manifest of an index at once and durably; readers see the old one or the new one."""
-    content = asdict(manifest)
-    document = {"format": FORMAT, "sha256": _digest(content), "content": content}
-    write_durably(folder, FILE_NAME, json.dumps(document, indent=1).encode())
+    write_document(folder, FILE_NAME, FORMAT, asdict(manifest))
 
 
 @contextmanager
@@ -171,27 +168,13 @@ def read_manifest(folder: Path) -> Manifest:
     if not path.is_file():
         found = "holds no manifest.json" if folder.is_dir() else "does not exist"
         raise IndexFormatError(f"{folder} {found}; expected an index made by `vpr-dhe index IMAGES --out {folder}`")
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise IndexDamagedError(f"{path} cannot be parsed ({error}); index the images into a new folder") from error
-    if not isinstance(document, dict) or document.get("format") != FORMAT:
-        raise IndexFormatError(
-            f"{path} is not of the format {FORMAT!r}; index the images into a new folder with this version"
-        )
-    content: dict[str, Any] = document.get("content", {})
-    if _digest(content) != document.get("sha256"):
-        raise IndexDamagedError(f"{path} does not agree with its checksum; index the images into a new folder")
+    content = read_document(path, FORMAT, "index the images into a new folder")
     try:
         return _from_json(content)
     except (KeyError, TypeError) as error:
         raise IndexFormatError(
             f"{path} was written by another version ({error}); index the images into a new folder"
         ) from error
-
-
-def _digest(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _from_json(content: dict[str, Any]) -> Manifest:

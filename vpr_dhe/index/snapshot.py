@@ -25,7 +25,7 @@ from vpr_dhe.index.tombstones import read_removed
 from vpr_dhe.index.vectors import INDEX_TYPES, ApproximateIndex, gpu_is_present
 from vpr_dhe.records import Frame, ImageRecord
 
-SEGMENTS, VECTOR_FILES, STATE = "segments", "vectors", "state"
+SEGMENTS, VECTOR_FILES, STATE, CALIBRATIONS = "segments", "vectors", "state", "calibrations"
 
 
 class Snapshot:

@@ -178,17 +178,24 @@ def positives_within(database: PlaceSplit, queries: PlaceSplit, radius_m: float)
     return tuple(positives)
 
 
-def distance(one: Position | None, other: Position | None) -> str | None:
-    """How far apart two positions are, in words; None where that is not known."""
+def apart(one: Position | None, other: Position | None) -> float | None:
+    """How far apart two positions are, in metres or in the units of their frame; None where that is not known."""
     if one is None or other is None or plane_of(one) != plane_of(other):
         return None
     if isinstance(one, MetricPosition) and isinstance(other, MetricPosition):
-        apart = math.dist((one.x_m, one.y_m), (other.x_m, other.y_m))
-        # The frame of a reconstruction may have any unit.
-        return f"{apart:.1f} away" if plane_of(one) == "local" else f"{apart:.1f} m away"
+        return math.dist((one.x_m, one.y_m), (other.x_m, other.y_m))
     assert isinstance(one, GeoPosition)
     assert isinstance(other, GeoPosition)
-    return f"{math.dist(*earth_centred([one, other])):.1f} m away"
+    return math.dist(*earth_centred([one, other]))
+
+
+def distance(one: Position | None, other: Position | None) -> str | None:
+    """How far apart two positions are, in words; None where that is not known."""
+    found = apart(one, other)
+    if found is None:
+        return None
+    # The frame of a reconstruction may have any unit.
+    return f"{found:.1f} away" if plane_of(one) == "local" else f"{found:.1f} m away"
 
 
 def positives_facing(

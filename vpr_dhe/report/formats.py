@@ -49,8 +49,10 @@ def answer_document(answer: Answer) -> dict[str, Any]:
     localization = answer.localization
     return {
         "query": answer.query,
+        "known": None if localization is None else localization.known,
         "matches": [_match_document(match) for match in localization.matches] if localization else [],
         "position_estimate": _estimate_document(localization.estimate if localization else None),
+        "rejected": _match_document(localization.rejected) if localization and localization.rejected else None,
         "timing_ms": _timing_document(localization.timing if localization else None),
         "error": answer.error,
         **({} if answer.belief is None else {"belief": _belief_document(answer.belief)}),
@@ -139,15 +141,19 @@ def _csv(sheet: AnswerSheet) -> str:
             "position_y",
             "position_reference",
             "error",
+            "probability",
         ]
     )
     for answer in sheet.answers:
         if answer.localization is None:
-            writer.writerow([answer.query, "", "", "", "", "", "", "", "", answer.error])
+            writer.writerow([answer.query, *[""] * 8, answer.error, ""])
             continue
+        if not answer.localization.known:
+            writer.writerow([answer.query, *[""] * 9, _probability_text(answer.localization.rejected)])
         for match in answer.localization.matches:
             position = (*_coordinates(match.position), _reference(match.position))
             values = [f"{match.similarity:.6f}", f"{match.score:g}", match.inliers, *position, ""]
+            values.append(_probability_text(match))
             writer.writerow([answer.query, match.rank, match.image, *values])
     return text.getvalue().rstrip("\n")
 
@@ -175,12 +181,24 @@ def _table(sheet: AnswerSheet) -> str:
 def _answer_table(answer: Answer) -> str:
     if answer.localization is None:
         return f"{answer.query}: {answer.error}"
+    if not answer.localization.known:
+        return f"{answer.query}: unknown place{_in_brackets(answer.localization.rejected)}"
     rows = [
         [str(m.rank), m.image, f"{m.similarity:.3f}", f"{m.score:g}", str(m.inliers), position_text(m.position)]
         for m in answer.localization.matches
     ]
+    title = f"{answer.query}{_in_brackets(answer.localization.matches[0])}"
     table = text_table(["rank", "image", "similarity", "score", "inliers", "position"], rows)
-    return "\n".join([answer.query, table, *_conclusions(answer.localization.estimate, answer.belief)])
+    return "\n".join([title, table, *_conclusions(answer.localization.estimate, answer.belief)])
+
+
+def _in_brackets(best: RankedMatch | None) -> str:
+    """How likely it is that the best match is right, where that is known."""
+    return f" (p = {best.probability:.2f})" if best and best.probability is not None else ""
+
+
+def _probability_text(match: RankedMatch | None) -> str:
+    return f"{match.probability:.6f}" if match and match.probability is not None else ""
 
 
 def _conclusions(estimate: PositionEstimate | None, belief: Belief | None) -> Iterator[str]:

@@ -51,15 +51,19 @@ def _shown_query(id: str, answer: Answer, folder: Path) -> ShownQuery:
     except ImageError as error:
         return ShownQuery(id, answer.query, UNREAD, str(error))
     matches = []
-    for match in answer.localization.matches:
+    rejected = answer.localization.rejected
+    for match in [rejected] if rejected else answer.localization.matches:
         picture, fault = picture_of(image, folder / match.image, match.verification)
-        matches.append(ShownMatch(f"rank {match.rank}", match.image, _facts(match), None, picture, fault))
-    return ShownQuery(id, answer.query, ANSWERED, "", tuple(matches))
+        label = "rejected" if rejected else f"rank {match.rank}"
+        matches.append(ShownMatch(label, match.image, _facts(match), None, picture, fault))
+    remark = "" if answer.localization.known else "unknown place"
+    return ShownQuery(id, answer.query, ANSWERED, remark, tuple(matches))
 
 
 def _facts(match: RankedMatch) -> tuple[str, ...]:
-    similarity = f"similarity {match.similarity:.3f}"
-    return (similarity,) if match.verification is None else (f"{match.inliers} inliers", similarity)
+    probability = () if match.probability is None else (f"p = {match.probability:.2f}",)
+    inliers = () if match.verification is None else (f"{match.inliers} inliers",)
+    return (*probability, *inliers, f"similarity {match.similarity:.3f}")
 
 
 def _database_spots(index: PlaceIndex) -> list[Spot]:

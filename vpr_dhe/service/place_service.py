@@ -82,26 +82,28 @@ class PlaceService:
         self._workers.shutdown()
         self._writer.shutdown()
 
-    async def localize(self, content: bytes, top_k: int) -> Localization:
-        """Find the places that an image file shows.
+    async def localize(self, content: bytes, top_k: int, min_probability: float | None = None) -> Localization:
+        """Find the places that an image file shows, or that it is unknown, as `Localizer.localize` does.
 
         Raises:
             ImageError: if it is no image, damaged or too large.
+            BadInputError: with `min_probability`, if there is no calibration.
             IndexFormatError: if the index holds no images.
         """
         with self.metrics.timed("wait"):
             await self._decoded.acquire()
         try:
-            return await self._localize(content, top_k)
+            return await self._localize(content, top_k, min_probability)
         finally:
             self._decoded.release()
 
-    async def _localize(self, content: bytes, top_k: int) -> Localization:
+    async def _localize(self, content: bytes, top_k: int, min_probability: float | None) -> Localization:
         started = perf_counter()
         image = await self._decode(content)
         features = await asyncio.wrap_future(self._extraction.submit(image))
         query = DescribedQuery(image, features, 1e3 * (perf_counter() - started))
-        answer = await _done_by(self._workers, partial(self.localizer.localize_described, query, top_k=top_k))
+        ask = partial(self.localizer.localize_described, query, top_k=top_k, min_probability=min_probability)
+        answer = await _done_by(self._workers, ask)
         self.metrics.localized(answer.timing)
         return answer
 

@@ -77,7 +77,11 @@ async def _in_time(service: PlaceService) -> AsyncIterator[None]:
 
 @router.post("/v1/localize", openapi_extra=_BODY)
 async def localize(
-    request: Request, service: Service, top_k: Annotated[int, Query(ge=1, le=100)] = 5, name: str = ""
+    request: Request,
+    service: Service,
+    top_k: Annotated[int, Query(ge=1, le=100)] = 5,
+    name: str = "",
+    min_probability: Annotated[float | None, Query(ge=0, le=1)] = None,
 ) -> Response:
     """Find the places that one image shows; the answer is that of `vpr-dhe query --format json` for one query."""
     with service.admission.entered():
@@ -85,7 +89,7 @@ async def localize(
         if len(uploads) > 1:
             raise HTTPException(422, f"{len(uploads)} images; send one per request")
         async with _in_time(service):
-            answer = await service.localize(uploads[0].content, top_k)
+            answer = await service.localize(uploads[0].content, top_k, min_probability)
     return Document(answer_document(Answer(uploads[0].name, answer)))
 
 

@@ -1,0 +1,240 @@
+"""Do probabilities mean what they say, and do they tell when not to answer, where half of the places are unknown?
+
+    python benchmarks/calibration.py DATA
+
+takes a place data set with positions in metres, and removes the images of every other block of 100 x 100 m, drawn by a
+seed, from its index. Queries west and east of the median easting are the two halves, those within 25 m of it left out,
+so that no place is in both. Probabilities of either half come from a calibration on the other:
+
+- `logistic` and `isotonic`: fitted on the other half's queries, as `vpr-dhe calibrate INDEX --data` does;
+- `own images`: logistic, fitted on warped views of indexed images of the other half, as `vpr-dhe calibrate INDEX`;
+- before: the similarity, cut off at 0, and the inliers divided by their largest number in the other half.
+
+Written are `benchmarks/results/calibration.md` and `calibration.json`.
+"""
+
+import argparse
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+from accuracy import RESULTS, folder_for
+from measuring import write_result
+
+from vpr_dhe.calibration.evidence import MatchEvidence
+from vpr_dhe.calibration.fitting import Assumptions, Example, Method, fit
+from vpr_dhe.calibration.probability import Conditions
+from vpr_dhe.candidates import PinnedIndex
+from vpr_dhe.errors import DatasetError
+from vpr_dhe.estimators import NONE, Equipment
+from vpr_dhe.evaluation.calibration_metrics import brier_score, expected_calibration_error
+from vpr_dhe.evaluation.calibration_runs import LabelledQuery, ask, labelled_queries
+from vpr_dhe.evaluation.feature_cache import FeatureCache
+from vpr_dhe.evaluation.precision_recall import precision_recall
+from vpr_dhe.features.base import Extractor
+from vpr_dhe.features.extractor import load_extractor
+from vpr_dhe.index.place_index import PlaceIndex
+from vpr_dhe.localizer import build_verifier
+from vpr_dhe.places import PlaceDataset, read_places
+from vpr_dhe.places.base import RADIUS_M
+from vpr_dhe.records import ImageRecord, MetricPosition
+from vpr_dhe.training.self_calibration import warped_queries
+
+BLOCK_M = 100.0
+GAP_M = 2 * RADIUS_M
+VERIFIERS = (NONE, "magsac")
+_SURE = 0.9
+Judge = Callable[[MatchEvidence], float]
+"""Gives a best match a number in [0, 1]."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """How good the numbers of one method are; areas and recall in percent."""
+
+    verifier: str
+    method: str
+    area_under_precision_recall: float
+    recall_at_full_precision: float
+    expected_calibration_error: float
+    brier_score: float
+    answered_when_sure: float
+    right_when_sure: float | None
+
+
+@dataclass(frozen=True)
+class Half:
+    """The examples of one side of the town: its queries, and warped views of its indexed images."""
+
+    asked: tuple[Example, ...]
+    own: tuple[Example, ...]
+
+    @property
+    def natural(self) -> list[Example]:
+        """The queries as they are, without those whose place was taken out on purpose."""
+        return [one for one in self.asked if one.place_known or not one.shown_by]
+
+
+def metres(record: ImageRecord) -> tuple[float, float]:
+    """Where an image was taken."""
+    if not isinstance(record.position, MetricPosition):
+        raise DatasetError(f"{record.path} has no position in metres; only data sets with UTM positions can be split")
+    return record.position.x_m, record.position.y_m
+
+
+def without_half(index: PlaceIndex, folder: Path, seed: int) -> PlaceIndex:
+    """A copy of an index in which every other block is unknown."""
+    shutil.copytree(index.folder, folder)
+    copy = PlaceIndex.open(folder)
+    blocks = [tuple(int(part // BLOCK_M) for part in metres(copy.image(int(id)))) for id in copy.ids]
+    names = sorted(set(blocks))
+    gone = {names[number] for number in np.random.default_rng(seed).permutation(len(names))[: len(names) // 2]}
+    copy.remove([int(id) for id, block in zip(copy.ids, blocks, strict=True) if block in gone])
+    return copy
+
+
+def sides(dataset: PlaceDataset) -> tuple[Callable[[ImageRecord], bool], Callable[[ImageRecord], bool]]:
+    """Whether an image lies in the western, and whether in the eastern half."""
+    border_m = median(metres(record)[0] for record in (*dataset.database.records, *dataset.queries.records))
+    return lambda one: metres(one)[0] < border_m - GAP_M / 2, lambda one: metres(one)[0] > border_m + GAP_M / 2
+
+
+def examples_of(
+    queries: Sequence[tuple[LabelledQuery, ImageRecord]],
+    own: Sequence[tuple[LabelledQuery, ImageRecord]],
+    lies_there: Callable[[ImageRecord], bool],
+    places: PinnedIndex,
+    extractor: Extractor,
+    rerank: int,
+) -> Half:
+    """Ask the queries of one side, and the warped views."""
+
+    def asked(chosen: Sequence[tuple[LabelledQuery, ImageRecord]]) -> tuple[Example, ...]:
+        there = [query for query, record in chosen if lies_there(record)]
+        return ask(there, places, extractor, rerank=rerank, radius_m=RADIUS_M).examples
+
+    return Half(asked(queries), asked(own))
+
+
+def judges(verifier: str, learned_from: Half, conditions: Conditions, images: int) -> dict[str, Judge]:
+    """What makes numbers of evidence, learned from one half."""
+    most = max(one.evidence.score for one in learned_from.natural)
+    before: dict[str, Judge] = {"similarity": lambda evidence: min(1.0, max(0.0, evidence.similarity))}
+    if verifier != NONE:
+        before["inliers"] = lambda evidence: min(1.0, evidence.score / most)
+    fitted = {
+        name: fit(examples, Assumptions(RADIUS_M, method=method), conditions, images).probability
+        for name, examples, method in (
+            ("logistic", learned_from.asked, Method.logistic),
+            ("isotonic", learned_from.asked, Method.isotonic),
+            ("own images", learned_from.own, Method.logistic),
+        )
+    }
+    return before | fitted
+
+
+def rows_of(verifier: str, halves: Sequence[Half], conditions: Conditions, images: int) -> list[Row]:
+    """Judge each half by what was learned from the other, and measure both together."""
+    judged: dict[str, list[float]] = {}
+    tested = [example for half in halves for example in half.natural]
+    for half, other in zip(halves, reversed(halves), strict=True):
+        for name, judge in judges(verifier, other, conditions, images).items():
+            judged.setdefault(name, []).extend(judge(example.evidence) for example in half.natural)
+    return [measured(verifier, name, np.array(numbers), tested) for name, numbers in judged.items()]
+
+
+def measured(verifier: str, name: str, numbers: np.ndarray, tested: Sequence[Example]) -> Row:
+    """All figures of one method."""
+    right = np.array([example.right for example in tested])
+    answerable = sum(example.place_known for example in tested)
+    curve = precision_recall(numbers.tolist(), right.tolist(), answerable)
+    assert curve is not None, "there are queries with a right answer"
+    sure = numbers >= _SURE
+    return Row(
+        verifier,
+        name,
+        curve.area,
+        curve.recall_at_full_precision,
+        expected_calibration_error(numbers, right),
+        brier_score(numbers, right),
+        100.0 * float(sure.mean()),
+        100.0 * float(right[sure].mean()) if sure.any() else None,
+    )
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """All methods in one table."""
+    header = ["verifier", "number", "AUC-PR", "R@100%P", "ECE", "Brier", f"answered at {_SURE}", "of these right"]
+    lines = [
+        [
+            row.verifier,
+            row.method,
+            f"{row.area_under_precision_recall:.1f}",
+            f"{row.recall_at_full_precision:.1f}",
+            f"{row.expected_calibration_error:.3f}",
+            f"{row.brier_score:.3f}",
+            f"{row.answered_when_sure:.1f} %",
+            "-" if row.right_when_sure is None else f"{row.right_when_sure:.1f} %",
+        ]
+        for row in rows
+    ]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [header, ["---"] * len(header), *lines])
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--model", default="sift-vlad")
+    parser.add_argument("--rerank", type=int, default=20, help="candidates to look at")
+    parser.add_argument("--queries-limit", type=int, help="ask so many, evenly spread [all]")
+    parser.add_argument("--own-images", type=int, default=200, help="warped views to ask")
+    parser.add_argument("--seed", type=int, default=0, help="of the blocks that are unknown")
+    parser.add_argument("--cache", type=Path, help="keep features of databases here")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
+    arguments = parser.parse_args()
+    dataset = read_places(arguments.data)
+    dataset = dataset.limited(arguments.queries_limit) if arguments.queries_limit else dataset
+    extractor = load_extractor(arguments.model)
+    rows: list[Row] = []
+    with ExitStack() as stack:
+        cache = stack.enter_context(folder_for(arguments.cache))
+        temporary = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vpr-dhe-calibration-")))
+        whole = FeatureCache(cache).index(dataset.database, extractor)
+        index = without_half(whole, temporary / "index", arguments.seed)
+        queries = list(zip(labelled_queries(dataset, index), dataset.queries.records, strict=True))
+        views = warped_queries(index, arguments.own_images, RADIUS_M)
+        own = [(view, index.image(id)) for view in views if (id := index.find(view.name)) is not None]
+        for verifier in VERIFIERS:
+            places = PinnedIndex(index.snapshot, build_verifier(verifier, Equipment(extractor)))
+            halves = [examples_of(queries, own, side, places, extractor, arguments.rerank) for side in sides(dataset)]
+            conditions = Conditions(extractor.spec.fingerprint, verifier, arguments.rerank)
+            rows += rows_of(verifier, halves, conditions, len(index))
+            print(markdown(rows), end="\n\n", flush=True)
+        tested = [example for half in halves for example in half.natural]
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    (arguments.out / "calibration.md").write_text(f"{markdown(rows)}\n")
+    document = {
+        "dataset": dataset.name,
+        "protocol": dataset.protocol,
+        "model": arguments.model,
+        "rerank": arguments.rerank,
+        "seed": arguments.seed,
+        "num_database": len(dataset.database.records),
+        "num_database_known": len(index),
+        "num_queries": len(tested),
+        "num_queries_with_known_place": sum(example.place_known for example in tested),
+        "num_calibrated_on": [len(half.asked) for half in halves],
+        "num_calibrated_on_own_images": [len(half.own) for half in halves],
+        "rows": [asdict(row) for row in rows],
+    }
+    write_result(arguments.out / "calibration.json", "calibration", document)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""Labelled queries become examples of known and of unknown places."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from vpr_dhe.calibration.evidence import MatchEvidence
+from vpr_dhe.calibration.fitting import Assumptions, Example
+from vpr_dhe.calibration.probability import Conditions
+from vpr_dhe.candidates import PinnedIndex, VerifiedIndex
+from vpr_dhe.errors import BadInputError
+from vpr_dhe.estimators import build_estimator
+from vpr_dhe.evaluation import calibration_runs
+from vpr_dhe.evaluation.calibration_runs import ask, check, held_out_probabilities, labelled_queries
+from vpr_dhe.index.place_index import PlaceIndex
+from vpr_dhe.localizer import Localizer
+from vpr_dhe.places import read_places
+from vpr_dhe.verification import Verifier
+
+CONDITIONS = Conditions("thumbnail", "magsac", 6)
+ASSUMPTIONS = Assumptions(25.0)
+
+
+@pytest.fixture
+def dataset(place_tree):
+    return read_places(place_tree())
+
+
+@pytest.fixture
+def index(dataset, tmp_path, thumbnail_extractor) -> PlaceIndex:
+    index = PlaceIndex.create(tmp_path / "index", thumbnail_extractor.spec, dataset.database.folder, codec="float16")
+    index.add(dataset.database.records, thumbnail_extractor)
+    return index
+
+
+@pytest.mark.parametrize("verifier", [None, "magsac"])
+def test_every_query_is_asked_with_its_place_and_without(dataset, index, thumbnail_extractor, verifier):
+    built = None if verifier is None else Verifier(build_estimator(verifier))
+    queries = labelled_queries(dataset, index)
+    asked = ask(queries, PinnedIndex(index.snapshot, built), thumbnail_extractor, rerank=6, radius_m=25.0)
+    assert len(asked.examples) == 2 * len(queries)
+    as_they_are, without = asked.examples[::2], asked.examples[1::2]
+    # The first of the two is what the localizer answers.
+    localizer = Localizer(VerifiedIndex(index, built), thumbnail_extractor, rerank=6)
+    for query, example in zip(queries, as_they_are, strict=True):
+        best = localizer.localize(query.load()).matches[0]
+        assert (example.evidence.score, example.evidence.similarity) == (best.score, best.similarity)
+        assert example.right == (index.find(best.image) in query.shown_by)
+        assert example.place_known
+    assert sum(example.right for example in as_they_are) >= 9
+    assert not any(example.right or example.place_known for example in without)
+    # The second is what it answers where the place is not in the index at all.
+    index.remove(sorted(queries[0].shown_by))
+    best = localizer.localize(queries[0].load()).matches[0]
+    assert (without[0].evidence.score, without[0].evidence.similarity) == (best.score, best.similarity)
+
+
+def test_a_query_whose_place_is_not_indexed_is_asked_once(dataset, index, thumbnail_extractor):
+    gone = labelled_queries(dataset, index)[0].shown_by
+    index.remove(sorted(gone))
+    queries = labelled_queries(dataset, index)
+    assert queries[0].shown_by == frozenset()
+    asked = ask(queries[:1], PinnedIndex(index.snapshot, None), thumbnail_extractor, rerank=6, radius_m=25.0)
+    assert [(example.right, example.place_known) for example in asked.examples] == [(False, False)]
+
+
+def test_unreadable_queries_are_named(dataset, index, thumbnail_extractor):
+    queries = labelled_queries(dataset, index)[:2]
+    (dataset.queries.folder / queries[0].name).write_bytes(b"words")
+    places = PinnedIndex(index.snapshot, None)
+    asked = ask(queries, places, thumbnail_extractor, rerank=6, radius_m=25.0)
+    assert [image.path for image in asked.unreadable] == [queries[0].name]
+    with pytest.raises(BadInputError, match="none of the 1 queries could be read"):
+        ask(queries[:1], places, thumbnail_extractor, rerank=6, radius_m=25.0)
+
+
+def test_another_database_and_secret_answers_are_refused(dataset, index):
+    with pytest.raises(BadInputError, match="not public"):
+        labelled_queries(replace(dataset, positives=None), index)
+    index.remove(index.ids)
+    with pytest.raises(BadInputError, match="holds none of the 24 database images"):
+        labelled_queries(dataset, index)
+
+
+def marked(number: int, place: int) -> Example:
+    """An example that only one of the same place could explain: its score is that of its place."""
+    evidence = MatchEvidence(float(place), 0.5, 0.0)
+    return Example(evidence, number % 2 == 0, number % 2 == 0, frozenset([place]))
+
+
+def test_no_place_is_both_learned_from_and_held_out(monkeypatch):
+    examples = [marked(number, number // 8) for number in range(80)]
+    learned_from: list[set[frozenset[int]]] = []
+
+    def watched(rest, *arguments, **options):
+        learned_from.append({example.shown_by for example in rest})
+        return fit(rest, *arguments, **options)
+
+    fit = calibration_runs.fit
+    monkeypatch.setattr(calibration_runs, "fit", watched)
+    assert held_out_probabilities(examples, ASSUMPTIONS, CONDITIONS) is not None
+    everywhere = {example.shown_by for example in examples}
+    for seen, rows in zip(learned_from, np.array_split(np.arange(80), 5), strict=True):
+        assert seen == everywhere - {examples[row].shown_by for row in rows}
+
+
+def test_too_few_places_are_not_checked_on_others():
+    assert check([marked(number, 0) for number in range(20)], ASSUMPTIONS, CONDITIONS) is None
+    checked = check([marked(number, number // 2) for number in range(40)], ASSUMPTIONS, CONDITIONS)
+    assert checked.brier_score == pytest.approx(0.25, abs=0.05)

@@ -1,0 +1,58 @@
+"""Queries made of indexed images."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from vpr_dhe.candidates import PinnedIndex
+from vpr_dhe.evaluation.calibration_runs import ask
+from vpr_dhe.images import decode_image
+from vpr_dhe.index.place_index import PlaceIndex
+from vpr_dhe.places.standard import read_split
+from vpr_dhe.records import ImageRecord, MetricPosition
+from vpr_dhe.training.self_calibration import warped_queries
+
+
+@pytest.fixture
+def index(photo_folder, tmp_path, thumbnail_extractor) -> PlaceIndex:
+    """Twelve photos: pairs of two that are 20 m apart, and 100 m from the next pair; the last two are single."""
+    index = PlaceIndex.create(tmp_path / "index", thumbnail_extractor.spec, photo_folder, codec="float16")
+    places_m = [100.0 * (number // 2) + 20.0 * (number % 2) for number in range(10)] + [1000.0, 1100.0]
+    records = [
+        ImageRecord(record.path, MetricPosition(place_m, 0.0))
+        for record, place_m in zip(read_split(photo_folder).records, places_m, strict=True)
+    ]
+    index.add(records, thumbnail_extractor)
+    return index
+
+
+def test_a_view_is_shown_by_what_is_near_its_image_but_not_by_that(index):
+    queries = warped_queries(index, 100, 25.0)
+    assert len(queries) == 12
+    for query in queries:
+        own = index.find(query.name)
+        x_m = index.image(own).position.x_m
+        near = {int(id) for id in index.ids if abs(index.image(int(id)).position.x_m - x_m) <= 25.0}
+        assert query.withheld == (frozenset([own]) if len(near) > 1 else frozenset())
+        assert query.shown_by == near - query.withheld
+
+
+def test_views_are_the_same_each_time(index):
+    first, again = (warped_queries(index, 3, 25.0) for _ in range(2))
+    assert [query.name for query in first] == [query.name for query in again]
+    for query, same in zip(first, again, strict=True):
+        view = query.load()
+        assert view.shape == (16, 16, 3)
+        np.testing.assert_array_equal(view, same.load())
+
+
+def test_withheld_images_are_no_candidates(index, thumbnail_extractor):
+    places = PinnedIndex(index.snapshot, None)
+    query = replace(warped_queries(index, 1, 25.0)[0], load=lambda: decode_image(index.image_path(int(index.ids[0]))))
+    (seen, _), (hidden, _) = (
+        ask([one], places, thumbnail_extractor, rerank=12, radius_m=25.0).examples
+        for one in (replace(query, withheld=frozenset(), shown_by=query.shown_by | query.withheld), query)
+    )
+    assert (seen.right, seen.evidence.similarity) == (True, pytest.approx(1.0))
+    assert hidden.evidence.similarity < 0.9

@@ -1,0 +1,48 @@
+"""Calibrations beside the index that they were fitted on: one document for each verifier."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+from vpr_dhe.calibration.probability import Calibration, Conditions
+from vpr_dhe.errors import IndexFormatError
+from vpr_dhe.index.documents import read_document, write_document
+from vpr_dhe.index.files import sync_folder
+from vpr_dhe.index.manifest import writing
+from vpr_dhe.index.snapshot import CALIBRATIONS
+
+FORMAT = "vpr-dhe calibration 1"
+
+
+def write_calibration(folder: Path, calibration: Calibration) -> None:
+    """Store a calibration with an index, in the place of the one for the same verifier.
+
+    Raises:
+        IndexBusyError: if another process is writing to the index.
+    """
+    with writing(folder):
+        (folder / CALIBRATIONS).mkdir(exist_ok=True)
+        sync_folder(folder)
+        write_document(folder / CALIBRATIONS, _name(calibration.conditions), FORMAT, asdict(calibration))
+
+
+def read_calibration(folder: Path, conditions: Conditions) -> Calibration | None:
+    """The calibration of an index that holds under these conditions; None where there is none.
+
+    Raises:
+        IndexFormatError: if it was stored by another version.
+        IndexDamagedError: if it does not agree with its checksum.
+    """
+    path = folder / CALIBRATIONS / _name(conditions)
+    if not path.is_file():
+        return None
+    remedy = f"delete it, and calibrate again with `vpr-dhe calibrate {folder}`"
+    content = read_document(path, FORMAT, remedy)
+    try:
+        calibration = Calibration.from_json(content)
+    except (KeyError, TypeError) as error:
+        raise IndexFormatError(f"{path} was written by another version ({error}); {remedy}") from error
+    return calibration if calibration.conditions == conditions else None
+
+
+def _name(conditions: Conditions) -> str:
+    return f"{conditions.verifier}.json"

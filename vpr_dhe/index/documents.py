@@ -1,0 +1,47 @@
+"""Small JSON files that are replaced as a whole, and carry their format and checksum in them."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from vpr_dhe.errors import IndexDamagedError, IndexFormatError
+from vpr_dhe.index.files import write_durably
+
+
+def write_document(folder: Path, name: str, format: str, content: Any) -> None:
+    """Replace a document at once and durably; readers see the old one or the new one."""
+    document = {"format": format, "sha256": _digest(content), "content": content}
+    write_durably(folder, name, json.dumps(document, indent=1, allow_nan=False).encode())
+
+
+def read_document(path: Path, format: str, remedy: str) -> dict[str, Any]:
+    """Read the content of a document; `remedy` says what to do where it cannot be used.
+
+    Raises:
+        IndexFormatError: if it is of another format.
+        IndexDamagedError: if it does not agree with its checksum.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise IndexDamagedError(f"{path} cannot be parsed ({error}); {remedy}") from error
+    if not isinstance(document, dict) or document.get("format") != format:
+        raise IndexFormatError(f"{path} is not of the format {format!r}; {remedy} with this version")
+    content: dict[str, Any] = document.get("content", {})
+    if _digest(content) != document.get("sha256"):
+        raise IndexDamagedError(f"{path} does not agree with its checksum; {remedy}")
+    return content
+
+
+def is_sound_document(path: Path) -> bool:
+    """Whether a document, of whatever format, is what was written."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        return _digest(document["content"]) == document["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
