@@ -35,6 +35,8 @@ from vpr_dhe.records import (
 )
 from vpr_dhe.sequences.frame_memory import FrameMemory
 from vpr_dhe.sequences.frames import DropPolicy, SequenceFrame
+from vpr_dhe.sequences.likelihood import CalibratedLikelihood
+from vpr_dhe.sequences.motion import MotionModel
 from vpr_dhe.sequences.place_map import PlaceMap
 from vpr_dhe.sequences.stream import LocalizedFrame, localize_frames
 from vpr_dhe.sequences.tracker import PlaceTracker
@@ -206,6 +208,11 @@ class Localizer:
         chunks = (places.images(ids[start : start + _RECORDS]) for start in range(0, len(ids), _RECORDS))
         return PlaceMap(found for chunk in chunks for found in chunk.by_id.items())
 
+    def tracker(self, places: PlaceMap, motion: MotionModel | None = None) -> PlaceTracker:
+        """What follows the places of a stream; probabilities count as the evidence they are, where there are any."""
+        likelihood = None if self.calibration is None else CalibratedLikelihood(self.calibration.prior)
+        return PlaceTracker(places, motion, likelihood=likelihood)
+
     def stream(
         self,
         frames: Iterable[SequenceFrame | ImageLike | Path | str],
@@ -233,7 +240,7 @@ class Localizer:
             partial(describe, self.extractor),
             partial(self.localize_described, top_k=self.rerank),
             self.places,
-            tracker or PlaceTracker(self.place_map()),
+            tracker or self.tracker(self.place_map()),
             drop=drop,
             top_k=top_k,
         )

@@ -1,7 +1,7 @@
 """Streams end to end: what they add to single answers, live sources, and loops that close."""
 
 import threading
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +52,24 @@ def test_a_frame_that_cannot_be_read_is_a_gap(localizer, photo_folder, tmp_path)
     assert [frame.error is None for frame in frames] == [True, False, True]
     assert frames[1].belief is None
     assert frames[2].belief is not None
+
+
+def test_calibrated_probabilities_decide_what_a_stream_believes(localizer, photo_folder):
+    @dataclass(frozen=True)
+    class Says:
+        probability: float
+        prior: float = 0.5
+
+        def judged(self, matches):
+            return [replace(matches[0], probability=self.probability), *matches[1:]]
+
+    believed = []
+    for probability in (0.001, 0.999):
+        localizer.calibration = Says(probability)
+        frame = next(localizer.stream([photo_folder / "00.png"]))
+        believed.append({place.image: place.probability for place in frame.belief.places}.get("00.png", 0.0))
+    assert believed[0] < 0.1
+    assert believed[1] > 0.5
 
 
 def test_pixels_are_frames_too(localizer, photo_folder):

@@ -76,6 +76,10 @@ def run(
     paths = [path for given in queries for path in _expand(given)]
     if max_step_m is not None and not sequence:
         raise BadInputError("--max-step-m is about frames of a sequence; add --sequence, or leave it out")
+    if min_probability is not None and sequence:
+        raise BadInputError(
+            "--min-probability judges each photo by itself, and with --sequence a belief does; leave one of them out"
+        )
     say_slow(verifier, rerank)
     localizer = Localizer.open(
         index,
@@ -154,12 +158,11 @@ def _in_sequence(
     from vpr_dhe.report.formats import Answer
     from vpr_dhe.sequences.motion import PositionMotion
     from vpr_dhe.sequences.place_map import natural_key
-    from vpr_dhe.sequences.tracker import PlaceTracker
 
     places = localizer.place_map()
     motion = None if max_step_m is None else PositionMotion(places, max_step_m=max_step_m)
     ordered = sorted(paths, key=lambda path: natural_key(str(path)))
-    frames = localizer.stream(ordered, tracker=PlaceTracker(places, motion), top_k=top_k)
+    frames = localizer.stream(ordered, tracker=localizer.tracker(places, motion), top_k=top_k)
     for path, frame in zip(ordered, frames, strict=True):
         if frame.error:
             say_skipped(str(path), frame.error)
