@@ -24,12 +24,12 @@ from vpr_dhe.evaluation.provenance import provenance
 from vpr_dhe.evaluation.runs import RETRIEVAL, EvaluationResult, Settings, evaluate
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.features.extractor import load_extractor
-from vpr_dhe.localizer import build_aligner, build_verifiers
 from vpr_dhe.models.catalogue import BUNDLED
 from vpr_dhe.places import LAYOUTS, PlaceDataset, Protocol, read_places
 from vpr_dhe.places.pairs import read_pairs, recognise_pairs
 from vpr_dhe.report.alignment import alignment_document, alignment_table
 from vpr_dhe.report.evaluation import evaluation_document, evaluation_table
+from vpr_dhe.verifiers import build_aligner, build_verifiers
 
 RESULTS = Path(__file__).parent / "results"
 VERIFIERS = ("magsac", "poselib")

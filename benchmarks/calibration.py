@@ -39,11 +39,11 @@ from vpr_dhe.evaluation.precision_recall import precision_recall
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.index.place_index import PlaceIndex
-from vpr_dhe.localizer import build_verifier
 from vpr_dhe.places import PlaceDataset, read_places
 from vpr_dhe.places.base import RADIUS_M
 from vpr_dhe.records import ImageRecord, MetricPosition
 from vpr_dhe.training.self_calibration import warped_queries
+from vpr_dhe.verifiers import build_verifier
 
 BLOCK_M = 100.0
 GAP_M = 2 * RADIUS_M

@@ -29,10 +29,10 @@ from vpr_dhe.index.codecs import CODECS
 from vpr_dhe.index.local_maps import read_records
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.index.segments import LOCAL_MAPS
-from vpr_dhe.localizer import build_verifiers
 from vpr_dhe.places import read_places
 from vpr_dhe.places.base import PlaceDataset
 from vpr_dhe.report.tables import text_table
+from vpr_dhe.verifiers import build_verifiers
 
 MAPS = 100
 COLD_REPEATS = 30

@@ -29,7 +29,6 @@ from vpr_dhe.evaluation.pair_runs import Aligner, AlignmentResult, evaluate_pair
 from vpr_dhe.geometry.coordinates import corners
 from vpr_dhe.geometry.homography import project
 from vpr_dhe.images import image_size
-from vpr_dhe.localizer import build_aligner
 from vpr_dhe.models.network_file import load_network
 from vpr_dhe.places.pairs import read_pairs
 from vpr_dhe.places.pairs.base import HomographyPair, PairSet
@@ -37,6 +36,7 @@ from vpr_dhe.records import NOT_VERIFIED, Frame, Image, Size, Verification
 from vpr_dhe.training.deformed_patches import PatchBatches, photo_side_px
 from vpr_dhe.training.sources.aligned import AlignedPhotos
 from vpr_dhe.training.sources.base import Draws
+from vpr_dhe.verifiers import build_aligner
 
 SIDE_PX = 128
 UNMOVED = "identity"

@@ -36,9 +36,10 @@ from vpr_dhe.geometry.matching import MutualNeighbours, match_in_parts
 from vpr_dhe.images import decode_image, list_images
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.index.snapshot import Snapshot
-from vpr_dhe.localizer import DescribedQuery, Retrieval, build_verifiers, describe, rerank, search
 from vpr_dhe.processor import has_integer_products
+from vpr_dhe.retrieval import DescribedQuery, Retrieval, describe, rerank, search
 from vpr_dhe.verification import Verifier
+from vpr_dhe.verifiers import build_verifiers
 
 REFERENCE = "magsac"
 _VERIFIERS = ("magsac", "ransac", "accurate", "poselib", "dhe-lite")

@@ -41,7 +41,7 @@ from vpr_dhe.evaluation.precision_recall import precision_recall
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.index.place_index import PlaceIndex
-from vpr_dhe.localizer import Localizer, build_verifier
+from vpr_dhe.localizer import Localizer
 from vpr_dhe.places import PlaceDataset, Protocol, read_places
 from vpr_dhe.places.base import RADIUS_M
 from vpr_dhe.records import Localization, MetricPosition
@@ -49,6 +49,7 @@ from vpr_dhe.sequences.motion import MotionModel, PositionMotion, RouteMotion
 from vpr_dhe.sequences.odometry import Odometry, Step
 from vpr_dhe.sequences.place_map import PlaceMap
 from vpr_dhe.sequences.tracker import PlaceTracker
+from vpr_dhe.verifiers import build_verifier
 
 CANDIDATES = 20
 _BLOCK_M, _BLOCK_FRAMES = 100.0, 25

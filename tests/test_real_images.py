@@ -13,10 +13,10 @@ from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.geometry.coordinates import corners
 from vpr_dhe.geometry.homography import mean_corner_error
 from vpr_dhe.images import decode_image, image_size
-from vpr_dhe.localizer import build_verifiers
 from vpr_dhe.places import Protocol, read_places
 from vpr_dhe.places.pairs import read_pairs
 from vpr_dhe.verification import Verifier, align
+from vpr_dhe.verifiers import build_verifiers
 
 
 def recall_from_the_text(result, index, extractor, is_right) -> dict[int, float]:

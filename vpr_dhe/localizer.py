@@ -1,38 +1,28 @@
 """Where was this photo taken? Retrieve by global descriptor, verify by homography, rank by inliers."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from time import perf_counter
 
 from vpr_dhe.calibration.probability import Calibration, Conditions
 from vpr_dhe.calibration.stored import read_calibration
 from vpr_dhe.candidates import Places, VerifiedIndex
 from vpr_dhe.errors import BadInputError
-from vpr_dhe.estimators import DEFAULT, NONE, Equipment, build_estimator
-from vpr_dhe.estimators.base import View, match_by_grid
+from vpr_dhe.estimators import DEFAULT, NONE, Equipment
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.features.extractor import load_extractor
-from vpr_dhe.images import ImageLike, decode_image, require_image
+from vpr_dhe.images import ImageLike
 from vpr_dhe.index.place_index import PlaceIndex, require_same_features
-from vpr_dhe.index.search import Found
 from vpr_dhe.models.network_file import NetworkFile
 from vpr_dhe.position_fusion import fuse_positions
 from vpr_dhe.records import (
-    NOT_VERIFIED,
     Cameras,
-    Features,
-    Image,
     ImageRecord,
     Localization,
     PositionEstimate,
-    RankedMatch,
-    StartProgress,
-    Timing,
-    Verification,
-    without_progress,
 )
+from vpr_dhe.retrieval import Candidate, DescribedQuery, describe, ranked_matches, rerank, search
 from vpr_dhe.sequences.frame_memory import FrameMemory
 from vpr_dhe.sequences.frames import DropPolicy, SequenceFrame
 from vpr_dhe.sequences.likelihood import CalibratedLikelihood
@@ -40,57 +30,10 @@ from vpr_dhe.sequences.motion import MotionModel
 from vpr_dhe.sequences.place_map import PlaceMap
 from vpr_dhe.sequences.stream import LocalizedFrame, localize_frames
 from vpr_dhe.sequences.tracker import PlaceTracker
-from vpr_dhe.verification import Verifier, align
+from vpr_dhe.verifiers import build_verifier
 
 # Records that a map of places is read by: what is known of so many images is in memory at once.
 _RECORDS = 4096
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One retrieved image; `verification` is None where it was not verified."""
-
-    id: int
-    similarity: float
-    verification: Verification | None = None
-
-    @property
-    def score(self) -> float:
-        """The verifier's score, or the similarity where nothing was verified."""
-        return self.similarity if self.verification is None else self.verification.score
-
-
-@dataclass(frozen=True)
-class Ranking:
-    """The candidates of one query in the final order, best first; `missing` names the shards that did not answer."""
-
-    reranked: tuple[Candidate, ...]
-    timing: Timing
-    missing: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True)
-class DescribedQuery:
-    """One query and its features, and the wall-clock milliseconds that decoding and describing it took."""
-
-    image: Image
-    features: Features
-    extract_ms: float
-
-
-@dataclass(frozen=True)
-class Retrieval:
-    """One query described, and the candidates that its global descriptor found, best first.
-
-    `missing` names the shards that did not answer.
-    """
-
-    image: Image
-    features: Features
-    candidates: tuple[Candidate, ...]
-    extract_ms: float
-    search_ms: float
-    missing: frozenset[str]
 
 
 class Localizer:
@@ -254,117 +197,3 @@ def _sure_enough(localization: Localization, min_probability: float) -> Localiza
     if best.probability is not None and best.probability >= min_probability:
         return localization
     return replace(localization, matches=(), rejected=best, estimate=None)
-
-
-def retrieve(places: Places, extractor: Extractor, image: ImageLike | Path | str, count: int) -> Retrieval:
-    """Describe an image and retrieve `count` candidates.
-
-    Raises:
-        ImageError: if `image` is a path that cannot be read, or cannot be made an image by `require_image`.
-    """
-    return search(places, describe(extractor, image), count)
-
-
-def describe(extractor: Extractor, image: ImageLike | Path | str) -> DescribedQuery:
-    """Decode and describe one image; errors as for `retrieve`."""
-    started = perf_counter()
-    decoded = decode_image(Path(image)) if isinstance(image, (str, Path)) else require_image(image)
-    features = extractor.extract([decoded])[0]
-    return DescribedQuery(decoded, features, 1e3 * (perf_counter() - started))
-
-
-def search(places: Places, query: DescribedQuery, count: int) -> Retrieval:
-    """Retrieve `count` candidates by global descriptor."""
-    started = perf_counter()
-    found = places.search(query.features.global_descriptor[None], count)
-    candidates = _candidates(found)
-    search_ms = 1e3 * (perf_counter() - started)
-    return Retrieval(query.image, query.features, candidates, query.extract_ms, search_ms, found.missing)
-
-
-def rerank(places: Places, retrieval: Retrieval, count: int) -> Ranking:
-    """Verify the first `count` candidates and sort them by score; ties keep the order of retrieval.
-
-    Candidates of shards that are missing are left out; those beyond the first `count` follow in the order of retrieval.
-    """
-    started = perf_counter()
-    ordered, missing = _reranked(places, retrieval, count)
-    timing = Timing(retrieval.extract_ms, retrieval.search_ms, 1e3 * (perf_counter() - started))
-    return Ranking(ordered, timing, retrieval.missing | missing)
-
-
-def _reranked(places: Places, retrieval: Retrieval, count: int) -> tuple[tuple[Candidate, ...], frozenset[str]]:
-    if not places.verifies:
-        return retrieval.candidates, frozenset()
-    chosen, rest = retrieval.candidates[:count], retrieval.candidates[count:]
-    results = places.verify(retrieval.image, retrieval.features, [candidate.id for candidate in chosen])
-    verified = [
-        replace(candidate, verification=results.by_id[candidate.id])
-        for candidate in chosen
-        if candidate.id in results.by_id
-    ]
-    unverified = [replace(candidate, verification=NOT_VERIFIED) for candidate in rest]
-    return (*sorted(verified, key=lambda candidate: -candidate.score), *unverified), results.missing
-
-
-def _candidates(found: Found) -> tuple[Candidate, ...]:
-    return tuple(
-        Candidate(int(id), float(similarity))
-        for id, similarity in zip(found.ids[0], found.similarities[0], strict=True)
-    )
-
-
-def ranked_matches(candidates: Sequence[Candidate], known: Mapping[int, ImageRecord]) -> list[RankedMatch]:
-    """Candidates, best first, as matches: those of which it is known what images they are."""
-    return [
-        RankedMatch(
-            rank,
-            known[one.id].path,
-            one.similarity,
-            one.score,
-            one.verification,
-            known[one.id].position,
-            id=one.id,
-        )
-        for rank, one in enumerate((one for one in candidates if one.id in known), start=1)
-    ]
-
-
-def build_verifier(name: str, at_hand: Equipment) -> Verifier | None:
-    """Build a verifier by the name of its estimator; `none` is None."""
-    return None if name == NONE else Verifier(build_estimator(name, at_hand))
-
-
-def build_verifiers(names: Iterable[str], at_hand: Equipment) -> dict[str, Verifier]:
-    """Build several verifiers, by name; `none`, which every evaluation measures anyway, is left out."""
-    built = {name: build_verifier(name, at_hand) for name in names}
-    return {name: verifier for name, verifier in built.items() if verifier is not None}
-
-
-def build_aligner(
-    name: str,
-    model: str | None = None,
-    networks: Mapping[str, NetworkFile] | None = None,
-    device: str = "cpu",
-    *,
-    start_progress: StartProgress = without_progress,
-    max_seconds: float | None = None,
-) -> Callable[[Image, Image], Verification]:
-    """Build a function that aligns two images: by sparse keypoints, or by dense features if a model is named.
-
-    A method that takes long tells `start_progress` of each pair, and gives up after `max_seconds` what is not done.
-
-    Raises:
-        VerifierError: if the method is unknown, needs a head or a network that is not given, or cannot stop early.
-    """
-    extractor = None if model is None else load_extractor(model, device)
-    at_hand = Equipment(extractor, networks or {}, device, start_progress, max_seconds)
-    verifier = Verifier(build_estimator(name, at_hand))
-    return partial(align, verifier=verifier) if extractor is None else partial(_align_by_features, extractor, verifier)
-
-
-def _align_by_features(extractor: Extractor, verifier: Verifier, query: Image, candidate: Image) -> Verification:
-    described, other = extractor.extract([query])[0], extractor.extract([candidate])[0]
-    matches_of = match_by_grid(described, other.local_map[None], extractor.spec)
-    view = View(other.frame, lambda: candidate, lambda: other, partial(matches_of, 0))
-    return verifier.verify(View(described.frame, lambda: query, lambda: described), [view])[0]

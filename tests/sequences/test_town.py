@@ -9,7 +9,7 @@ import pytest
 from vpr_dhe.estimators import Equipment
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.index.place_index import PlaceIndex
-from vpr_dhe.localizer import Localizer, build_aligner, build_verifier
+from vpr_dhe.localizer import Localizer
 from vpr_dhe.places.synthetic_town import Appearance, SyntheticTown
 from vpr_dhe.places.town.camera import Camera
 from vpr_dhe.position_fusion import turn_deg
@@ -18,6 +18,7 @@ from vpr_dhe.sequences.frame_memory import FrameMemory, Recent
 from vpr_dhe.sequences.frames import SequenceFrame
 from vpr_dhe.sequences.motion import RouteMotion
 from vpr_dhe.sequences.tracker import PlaceTracker
+from vpr_dhe.verifiers import build_aligner, build_verifier
 
 pytestmark = pytest.mark.slow
 _LAP = 9

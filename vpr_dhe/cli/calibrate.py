@@ -62,9 +62,9 @@ def run(
     from vpr_dhe.evaluation.calibration_runs import ask, check
     from vpr_dhe.features.extractor import load_extractor
     from vpr_dhe.index.place_index import PlaceIndex, require_same_features
-    from vpr_dhe.localizer import build_verifier
     from vpr_dhe.models.network_file import load_networks
     from vpr_dhe.places.base import RADIUS_M
+    from vpr_dhe.verifiers import build_verifier
 
     opened = PlaceIndex.open(index)
     protocol = choices.protocol()

@@ -151,12 +151,12 @@ def _evaluate_places(
     from vpr_dhe.evaluation.provenance import provenance
     from vpr_dhe.evaluation.runs import evaluate
     from vpr_dhe.features.extractor import load_extractor
-    from vpr_dhe.localizer import build_verifiers
     from vpr_dhe.models.network_file import load_networks
     from vpr_dhe.report.evaluation import evaluation_document, evaluation_table, write_document
     from vpr_dhe.report.evaluation_report import Tools, evaluation_report
     from vpr_dhe.report.match_report import MOST_QUERIES, write_report
     from vpr_dhe.report.predictions import require_new_folder, write_predictions
+    from vpr_dhe.verifiers import build_verifiers
 
     if outputs.predictions:
         require_new_folder(outputs.predictions)
@@ -232,11 +232,11 @@ def _evaluate_pairs(
     from vpr_dhe.estimators import NONE
     from vpr_dhe.evaluation.pair_runs import SPARSE, evaluate_pairs
     from vpr_dhe.evaluation.provenance import provenance
-    from vpr_dhe.localizer import build_aligner
     from vpr_dhe.models.network_file import load_networks
     from vpr_dhe.places.pairs import read_pairs
     from vpr_dhe.report.alignment import alignment_document, alignment_table
     from vpr_dhe.report.evaluation import write_document
+    from vpr_dhe.verifiers import build_aligner
 
     if NONE in methods.names:
         raise BadInputError(f"the verifier {NONE!r} aligns nothing; name a method to measure image pairs by")

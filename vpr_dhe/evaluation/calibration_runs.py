@@ -23,9 +23,9 @@ from vpr_dhe.features.base import Extractor
 from vpr_dhe.images import decode_image
 from vpr_dhe.index.manifest import SkippedImage
 from vpr_dhe.index.place_index import PlaceIndex
-from vpr_dhe.localizer import Candidate, Retrieval, ranked_matches, rerank, retrieve
 from vpr_dhe.places.base import PlaceDataset, PlaceSplit
 from vpr_dhe.records import Image, Progress
+from vpr_dhe.retrieval import Candidate, Retrieval, ranked_matches, rerank, retrieve
 
 FOLDS = 5
 

@@ -12,12 +12,13 @@ from vpr_dhe.evaluation.runs import EvaluationResult, Settings, evaluate
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.images import decode_image
 from vpr_dhe.index.place_index import PlaceIndex
-from vpr_dhe.localizer import Localizer, build_verifiers
+from vpr_dhe.localizer import Localizer
 from vpr_dhe.models import catalogue
 from vpr_dhe.places import read_places
 from vpr_dhe.places.base import RADIUS_M
 from vpr_dhe.places.synthetic_town import SyntheticTown, write_town
 from vpr_dhe.records import NOT_VERIFIED, Image, ImageRecord, MetricPosition, Progress, RankedMatch, Verification
+from vpr_dhe.verifiers import build_verifiers
 
 # Queries shown one by one in the table.
 _EXAMPLES = 8

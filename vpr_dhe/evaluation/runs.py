@@ -14,9 +14,9 @@ from vpr_dhe.evaluation.recall import Denominator, counted, mean_average_precisi
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.index.manifest import AUTO, SkippedImage
 from vpr_dhe.index.place_index import PlaceIndex
-from vpr_dhe.localizer import Candidate, Retrieval, rerank, retrieve
 from vpr_dhe.places.base import PlaceDataset, Positives
 from vpr_dhe.records import Progress
+from vpr_dhe.retrieval import Candidate, Retrieval, rerank, retrieve
 from vpr_dhe.verification import Verifier
 
 # Retrieved beyond what is asked for, so that images of equal similarity are all there before they are put in order.

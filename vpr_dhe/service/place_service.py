@@ -11,9 +11,10 @@ from typing import TypeVar
 from vpr_dhe.candidates import VerifiedIndex
 from vpr_dhe.errors import ImageError, VprDheError
 from vpr_dhe.images import decode_image, decode_named
-from vpr_dhe.localizer import DescribedQuery, Localizer
+from vpr_dhe.localizer import Localizer
 from vpr_dhe.records import Image, Localization
 from vpr_dhe.report.pictures import jpeg
+from vpr_dhe.retrieval import DescribedQuery
 from vpr_dhe.service.additions import Additions, NewImage, add_images
 from vpr_dhe.service.admission import Admission
 from vpr_dhe.service.extraction_queue import ExtractionQueue
