@@ -42,7 +42,7 @@ from vpr_dhe.verification import Verifier
 from vpr_dhe.verifiers import build_verifiers
 
 REFERENCE = "magsac"
-_VERIFIERS = ("magsac", "ransac", "accurate", "poselib", "dhe-lite")
+_VERIFIERS = ("magsac", "accurate", "poselib", "dhe-lite")
 _BANDWIDTH_BYTES = 1 << 28
 _PRODUCT_SIDE = 1536
 
