@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from threading import Barrier, local
+from threading import Barrier, Lock, local
 from typing import TypeVar
 
 import torch
@@ -15,6 +15,8 @@ Result = TypeVar("Result")
 # So many groups of parts for each thread that none waits long for the last.
 _GROUPS_PER_THREAD = 4
 _this_thread = local()
+# Whoever asks for a pool that is being made waits for it, and makes no second one.
+_making = Lock()
 
 
 def in_parallel(work: Callable[[Part], Result], parts: Sequence[Part]) -> list[Result]:
@@ -29,7 +31,9 @@ def in_parallel(work: Callable[[Part], Result], parts: Sequence[Part]) -> list[R
         return [work(part) for part in parts]
     length = -(-len(parts) // (threads * _GROUPS_PER_THREAD))
     groups = [parts[first : first + length] for first in range(0, len(parts), length)]
-    done = _pool(os.getpid(), threads).map(lambda group: [work(part) for part in group], groups)
+    with _making:
+        pool = _pool(os.getpid(), threads)
+    done = pool.map(lambda group: [work(part) for part in group], groups)
     return [result for results in done for result in results]
 
 
