@@ -78,6 +78,19 @@ def test_eight_bits_find_the_same_neighbours_but_for_near_ties():
 
 
 @pytest.mark.parametrize("eight_bits", [False, True])
+def test_no_candidate_depends_on_those_beside_it(eight_bits):
+    query, maps = random_maps(5, 40, 16), random_maps(6, 7, 40, 16)
+    maps[2, 0] = 0
+    maps[2, 0, 3] = 1  # a peak that no other map has
+    together = match_in_parts(query, 7, maps.__getitem__, eight_bits=eight_bits)
+    for candidate in range(7):
+        alone = match_in_parts(query, 1, maps[candidate : candidate + 1].__getitem__, eight_bits=eight_bits)
+        assert torch.equal(together.index[candidate], alone.index[0])
+        assert torch.equal(together.mutual[candidate], alone.mutual[0])
+        torch.testing.assert_close(together.similarity[candidate], alone.similarity[0], rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("eight_bits", [False, True])
 def test_silent_cells_stay_silent_in_parts(eight_bits):
     query, maps = random_maps(5, 40, 16), random_maps(6, 7, 40, 16)
     query[4], maps[:, 9] = 0, 0

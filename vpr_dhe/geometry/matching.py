@@ -62,8 +62,11 @@ def match_in_parts(
     return MutualNeighbours(index, agreed & _comes_first(index, agreed, best_back.shape[1]), similarity)
 
 
-Products = Float[Tensor, "query_cells cells"] | Int32[Tensor, "query_cells cells"]
-Multiply = Callable[[Float[Tensor, "cells dimension"]], tuple[Products, Float[Tensor, ""] | float]]
+Products = Float[Tensor, "query_cells candidates cells"] | Int32[Tensor, "query_cells candidates cells"]
+# Products with the cells of some candidates, and of which unit they are multiples, for each candidate.
+Multiply = Callable[
+    [Float[Tensor, "candidates cells dimension"]], tuple[Products, Float[Tensor, "candidates 1"] | float]
+]
 
 
 @torch.no_grad()
@@ -72,8 +75,7 @@ def _nearest(candidates: Float[Tensor, "candidates cells dimension"], multiply: 
 
     One product serves both directions.
     """
-    products, unit = multiply(candidates.flatten(0, 1))
-    products = products.unflatten(1, candidates.shape[:2])
+    products, unit = multiply(candidates)
     index = _first_of_largest(products)
     best = products.gather(2, index[..., None]).squeeze(2)
     return index.T, best.T * unit, products.amax(dim=0) * unit
@@ -98,20 +100,28 @@ def _comes_first(
 
 
 def _as_they_are(query: Float[Tensor, "query_cells dimension"]) -> Multiply:
-    return lambda candidates: (query @ candidates.T, 1.0)
-
-
-def _in_eight_bits(query: Float[Tensor, "query_cells dimension"]) -> Multiply:
-    rows, row_unit = _to_int8(query)
-
-    def multiply(candidates: Float[Tensor, "cells dimension"]) -> tuple[Products, Float[Tensor, ""]]:
-        columns, column_unit = _to_int8(candidates)
-        return torch.ops.aten._int_mm(rows, columns.T), row_unit * column_unit
+    def multiply(candidates: Float[Tensor, "candidates cells dimension"]) -> tuple[Products, float]:
+        return (query @ candidates.flatten(0, 1).T).unflatten(1, candidates.shape[:2]), 1.0
 
     return multiply
 
 
-def _to_int8(rows: Float[Tensor, "rows dimension"]) -> tuple[Int8[Tensor, "rows dimension"], Float[Tensor, ""]]:
-    """All numbers as multiples of one unit."""
-    unit = rows.abs().amax().clamp(min=_LEAST_PEAK) / _INT8_PEAK
-    return (rows / unit).round().to(torch.int8), unit
+def _in_eight_bits(query: Float[Tensor, "query_cells dimension"]) -> Multiply:
+    rows, row_unit = _to_int8(query[None])
+
+    def multiply(
+        candidates: Float[Tensor, "candidates cells dimension"],
+    ) -> tuple[Products, Float[Tensor, "candidates 1"]]:
+        columns, column_units = _to_int8(candidates)
+        products = torch.ops.aten._int_mm(rows[0], columns.flatten(0, 1).T)
+        return products.unflatten(1, candidates.shape[:2]), row_unit * column_units
+
+    return multiply
+
+
+def _to_int8(
+    maps: Float[Tensor, "maps cells dimension"],
+) -> tuple[Int8[Tensor, "maps cells dimension"], Float[Tensor, "maps 1"]]:
+    """Each map as multiples of a unit of its own, so that nothing depends on which maps are matched together."""
+    units = maps.abs().amax(dim=(1, 2)).clamp(min=_LEAST_PEAK)[:, None] / _INT8_PEAK
+    return (maps / units[..., None]).round().to(torch.int8), units
