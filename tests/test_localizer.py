@@ -99,12 +99,25 @@ def test_the_best_match_has_the_probability_of_its_evidence(index, photo_folder,
     for top_k in (1, 3, 12):
         answer = localizer.localize(photo_folder / "02.png", top_k=top_k)
         assert [match.probability for match in answer.matches] == [pytest.approx(0.5), *[None] * (top_k - 1)]
-        assert answer.known
+        assert answer.known is None
     unsure = localizer.localize(photo_folder / "02.png", min_probability=0.6)
     assert (unsure.matches, unsure.known, unsure.rejected.score) == ((), False, 9.0)
     assert unsure.rejected.probability == pytest.approx(0.5)
     sure = localizer.localize(photo_folder / "02.png", min_probability=0.4, top_k=3)
-    assert (len(sure.matches), sure.rejected) == (3, None)
+    assert (len(sure.matches), sure.rejected, sure.known) == (3, None, True)
+    with pytest.raises(BadInputError, match="expected 0 to 1"):
+        localizer.localize(photo_folder / "02.png", min_probability=float("nan"))
+
+
+def test_a_calibration_for_another_verifier_is_refused(index, thumbnail_extractor):
+    for verifier, fitted_for in ((None, "magsac"), (Scripted([]), "none")):
+        with pytest.raises(BadInputError, match="calibration is for the verifier"):
+            Localizer(
+                VerifiedIndex(index, verifier),
+                thumbnail_extractor,
+                rerank=4,
+                calibration=calibrated(index.folder, thumbnail_extractor, fitted_for),
+            )
 
 
 def test_without_a_verifier_the_rivals_are_looked_for_as_far(index, photo_folder, thumbnail_extractor):

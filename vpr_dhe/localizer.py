@@ -66,6 +66,11 @@ class Localizer:
             raise BadInputError(f"rerank is {rerank}; expected at least 1, or the verifier {NONE!r}")
         if calibration is not None:
             calibration.conditions.require(extractor.spec.fingerprint, rerank)
+            if (calibration.conditions.verifier == NONE) == places.verifies:
+                raise BadInputError(
+                    f"the calibration is for the verifier {calibration.conditions.verifier!r}, and the places have "
+                    f"{'one' if places.verifies else 'none'}; use that, or calibrate again"
+                )
         self.places, self.extractor, self.rerank = places, extractor, rerank
         self.cameras, self.calibration = cameras, calibration
 
@@ -102,7 +107,7 @@ class Localizer:
 
         Raises:
             ImageError: if `image` is a path that cannot be read, or cannot be made an image by `require_image`.
-            BadInputError: with `min_probability`, if there is no calibration.
+            BadInputError: with `min_probability`, if there is no calibration, or it is no probability.
         """
         described = describe(self.extractor, image)
         return self.localize_described(described, top_k=top_k, min_probability=min_probability)
@@ -113,6 +118,8 @@ class Localizer:
         """Do what `localize` does for a query that the extractor has described, perhaps with others in one batch."""
         if min_probability is not None:
             self.require_calibration()
+            if not 0 <= min_probability <= 1:
+                raise BadInputError(f"the least probability asked for is {min_probability}; expected 0 to 1")
         places = self.places.pinned()
         considered = max(top_k, self.rerank if places.verifies or self.calibration else 0)
         answer = rerank(places, search(places, query, considered), self.rerank)
@@ -191,9 +198,7 @@ class Localizer:
 
 def _sure_enough(localization: Localization, min_probability: float) -> Localization:
     """The same answer, or none where the best match is less probable; where shards are missing nobody knows."""
-    if not localization.matches:
-        return localization
-    best = localization.matches[0]
-    if best.probability is not None and best.probability >= min_probability:
-        return localization
-    return replace(localization, matches=(), rejected=best, estimate=None)
+    best = localization.matches[0] if localization.matches else None
+    if best is not None and best.probability is not None and best.probability >= min_probability:
+        return replace(localization, known=True)
+    return replace(localization, matches=(), rejected=best, estimate=None, known=False)

@@ -286,7 +286,8 @@ class Localization:
 
     `estimate` is where the verified matches together say it was taken, where their positions are known.
     `missing_shards` names the parts of a sharded index that did not answer: what they hold is not among the matches.
-    `rejected` is the best match where it was less probable than the caller asked for.
+    `rejected` is the best match where it was less probable than the caller asked for. `known` says whether the place is
+    taken to be in the index; None where no probability was asked for, and so nobody judged.
     """
 
     matches: tuple[RankedMatch, ...]
@@ -294,8 +295,4 @@ class Localization:
     missing_shards: tuple[str, ...] = ()
     estimate: PositionEstimate | None = None
     rejected: RankedMatch | None = None
-
-    @property
-    def known(self) -> bool:
-        """Whether the query's place is taken to be in the index."""
-        return bool(self.matches)
+    known: bool | None = None

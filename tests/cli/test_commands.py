@@ -98,6 +98,8 @@ def test_a_sequence_says_what_all_its_frames_come_to(town, index):
     assert "add --sequence" in refused.stderr
     refused = call("query", index, queries[0], "--sequence", "--min-probability", 0.5, expect=2)
     assert "leave one of them out" in refused.stderr
+    refused = call("query", index, queries[0], "--sequence", "--format", "csv", expect=2)
+    assert "table, json and jsonl" in refused.stderr
 
 
 def test_the_other_formats_say_the_same(town, index, tmp_path):

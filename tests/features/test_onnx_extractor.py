@@ -1,5 +1,6 @@
 """An export in the place of its model."""
 
+import pickle
 import shutil
 import sys
 from dataclasses import replace
@@ -35,6 +36,14 @@ def test_is_interchangeable_with_its_model(exported):
 def test_threads_are_those_of_torch(exported):
     options = load_extractor(str(exported.folder))._session._session.get_session_options()
     assert options.intra_op_num_threads == torch.get_num_threads()
+
+
+def test_a_session_travels_to_other_processes(exported):
+    session = load_extractor(str(exported.folder))._session
+    shape = tuple(session._session.get_inputs()[0].shape[1:])
+    images = torch.rand(2, *shape)
+    for one, other in zip(session(images), pickle.loads(pickle.dumps(session))(images), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
 
 
 def test_either_answers_from_an_index_of_the_other(exported, photo_folder, tmp_path):

@@ -83,10 +83,16 @@ class FakeLocalizer(Localizer):
         verification = Verification(np.eye(3), float(inliers), points, points)
         self._match = RankedMatch(1, "a.jpg", 0.5, float(inliers), verification, position, probability)
         self.asked: list[np.ndarray] = []
+        self.calibration, self.rerank = None, 100
 
-    def localize(self, image: np.ndarray, *, top_k: int = 5) -> Localization:
+    def require_calibration(self) -> None:
+        if self._match.probability is None:
+            super().require_calibration()
+
+    def localize(self, image: np.ndarray, *, top_k: int = 5, min_probability: float | None = None) -> Localization:
         self.asked.append(image)
-        return Localization((self._match,), Timing(1.0, 1.0, 1.0))
+        sure = min_probability is None or self._match.probability >= min_probability
+        return Localization((self._match,) if sure else (), Timing(1.0, 1.0, 1.0))
 
 
 @pytest.fixture

@@ -153,6 +153,8 @@ def test_a_step_in_the_plane_stays_within_the_speed():
     reached = motion.spread(mass_at(14), Step(seconds=2.5), 36)
     assert set(reached.places.tolist()) == {8, 13, 14, 15, 20}
     np.testing.assert_allclose(reached.mass, 0.2)
+    with pytest.raises(BadInputError, match="made for 36 places, and there are 37"):
+        motion.spread(mass_at(14), Step(seconds=2.5), 37)
     with pytest.raises(BadInputError, match="no time"):
         motion.spread(mass_at(14), Step(), 36)
 

@@ -25,6 +25,7 @@ from vpr_dhe.cli.common import (
 if TYPE_CHECKING:
     from vpr_dhe.localizer import Localizer
     from vpr_dhe.report.formats import Answer, AnswerSheet
+    from vpr_dhe.sequences.stream import LocalizedFrame
 
 NAME = "query"
 
@@ -67,6 +68,7 @@ def run(
 ) -> None:
     """Find the places that photos show."""
     from vpr_dhe.errors import BadInputError
+    from vpr_dhe.index.place_index import PlaceIndex
     from vpr_dhe.localizer import Localizer
     from vpr_dhe.models.network_file import load_networks
     from vpr_dhe.report.formats import FORMATS, AnswerSheet, json_line
@@ -74,13 +76,9 @@ def run(
     require_writable(out)
     require_writable(report)
     paths = [path for given in queries for path in _expand(given)]
-    if max_step_m is not None and not sequence:
-        raise BadInputError("--max-step-m is about frames of a sequence; add --sequence, or leave it out")
-    if min_probability is not None and sequence:
-        raise BadInputError(
-            "--min-probability judges each photo by itself, and with --sequence a belief does; leave one of them out"
-        )
+    _require_consistent(sequence, max_step_m, min_probability, format, report)
     say_slow(verifier, rerank)
+    require_runtime(runtime, model or PlaceIndex.open(index).spec.model)
     localizer = Localizer.open(
         index,
         verifier=verifier,
@@ -89,15 +87,14 @@ def run(
         model=model,
         networks=load_networks(weights or []),
     )
-    require_runtime(runtime, localizer.extractor.spec.model)
     if min_probability is not None:
         localizer.require_calibration()
+    if sequence:
+        asked = _in_sequence(localizer, paths, top_k, max_step_m)
+    else:
+        asked = _each(localizer, paths, top_k, min_probability)
     answers: list[Answer] = []
     with _sink(out) as sink, progress_bar(len(paths), "querying", "image") as bar:
-        if sequence:
-            asked = _in_sequence(localizer, paths, top_k, max_step_m)
-        else:
-            asked = _each(localizer, paths, top_k, min_probability)
         for answer in asked:
             answers.append(answer)
             if format is Format.jsonl:
@@ -110,6 +107,22 @@ def run(
         _write_report(sheet, index, report)
     if all(answer.error for answer in answers):
         raise BadInputError(f"none of the {len(answers)} queries could be read")
+
+
+def _require_consistent(
+    sequence: bool, max_step_m: float | None, min_probability: float | None, format: Format, report: Path | None
+) -> None:
+    """Refuse options that say nothing of each other."""
+    from vpr_dhe.errors import BadInputError
+
+    if max_step_m is not None and not sequence:
+        raise BadInputError("--max-step-m is about frames of a sequence; add --sequence, or leave it out")
+    if min_probability is not None and sequence:
+        raise BadInputError(
+            "--min-probability judges each photo by itself, and with --sequence a belief does; leave one of them out"
+        )
+    if sequence and (report or format in (Format.csv, Format.hloc)):
+        raise BadInputError("a belief over a sequence is told by --format table, json and jsonl alone; use one of them")
 
 
 def _write_report(sheet: "AnswerSheet", index: Path, report: Path) -> None:
@@ -155,7 +168,6 @@ def _in_sequence(
     localizer: "Localizer", paths: Sequence[Path], top_k: int, max_step_m: float | None
 ) -> Iterator["Answer"]:
     """Frames in the order of their names, in which runs of digits count as numbers."""
-    from vpr_dhe.report.formats import Answer
     from vpr_dhe.sequences.motion import PositionMotion
     from vpr_dhe.sequences.place_map import natural_key
 
@@ -163,7 +175,12 @@ def _in_sequence(
     motion = None if max_step_m is None else PositionMotion(places, max_step_m=max_step_m)
     ordered = sorted(paths, key=lambda path: natural_key(str(path)))
     frames = localizer.stream(ordered, tracker=localizer.tracker(places, motion), top_k=top_k)
-    for path, frame in zip(ordered, frames, strict=True):
-        if frame.error:
-            say_skipped(str(path), frame.error)
-        yield Answer(str(path), frame.localization, frame.error, frame.belief)
+    return (_of_frame(path, frame) for path, frame in zip(ordered, frames, strict=True))
+
+
+def _of_frame(path: Path, frame: "LocalizedFrame") -> "Answer":
+    from vpr_dhe.report.formats import Answer
+
+    if frame.error:
+        say_skipped(str(path), frame.error)
+    return Answer(str(path), frame.localization, frame.error, frame.belief)

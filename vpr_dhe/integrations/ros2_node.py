@@ -62,10 +62,15 @@ class PlaceNode:
         node: a node of rclpy.
         parameters: of the node.
         localizer: asked for each image.
+
+    Raises:
+        BadInputError: if a probability is asked for, and the index is not calibrated.
     """
 
     def __init__(self, ros: Any, node: Any, parameters: Parameters, localizer: Localizer) -> None:
         self._ros, self._node, self._parameters, self._localizer = ros, node, parameters, localizer
+        if parameters.min_probability:
+            localizer.require_calibration()
         sensor, standard, geometry, qos = map(
             ros, ("sensor_msgs.msg", "std_msgs.msg", "geometry_msgs.msg", "rclpy.qos")
         )
@@ -78,14 +83,12 @@ class PlaceNode:
         node.create_subscription(kind, "image", self.answer, newest)
 
     def answer(self, message: Any) -> None:
-        """Localize one image; one that is damaged is named in the log and left out.
-
-        Raises:
-            BadInputError: if a probability is asked for, and the index is not calibrated.
-        """
+        """Localize one image; one that is damaged is named in the log and left out."""
         stamp = message.header.stamp
         try:
-            found = self._localizer.localize(self._image(message))
+            found = self._localizer.localize(
+                self._image(message), min_probability=self._parameters.min_probability or None
+            )
         except ImageError as error:
             self._node.get_logger().warning(f"image of {stamp.sec}.{stamp.nanosec:09d}: {error}")
             return
@@ -100,11 +103,7 @@ class PlaceNode:
         return require_image(pixels_of(message))
 
     def _is_sure(self, match: RankedMatch) -> bool:
-        if match.probability is None and self._parameters.min_probability > 0:
-            raise BadInputError("min_probability is set, and the index is not calibrated; set min_inliers instead")
-        return match.inliers >= self._parameters.min_inliers and (
-            match.probability is None or match.probability >= self._parameters.min_probability
-        )
+        return match.verification is None or match.inliers >= self._parameters.min_inliers
 
     def _publish_position(self, match: RankedMatch, header: Any) -> None:
         position = match.position

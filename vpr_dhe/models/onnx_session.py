@@ -60,6 +60,11 @@ class OnnxSession:
             reason = " ".join(str(error).split())
             raise ModelError(f"ONNX Runtime cannot run {path} ({reason}); export the model again") from error
         self._inputs = [one.name for one in self._session.get_inputs()]
+        self._made_of = path, device
+
+    def __reduce__(self) -> tuple[type["OnnxSession"], tuple[Path, str]]:
+        """Travel to another process as the file that it is made of."""
+        return OnnxSession, self._made_of
 
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Run the network; inputs and outputs are in the order of the file, the outputs on the CPU."""

@@ -148,7 +148,7 @@ def _csv(sheet: AnswerSheet) -> str:
         if answer.localization is None:
             writer.writerow([answer.query, *[""] * 8, answer.error, ""])
             continue
-        if not answer.localization.known:
+        if not answer.localization.matches:
             writer.writerow([answer.query, *[""] * 9, _probability_text(answer.localization.rejected)])
         for match in answer.localization.matches:
             position = (*_coordinates(match.position), _reference(match.position))
@@ -181,7 +181,7 @@ def _table(sheet: AnswerSheet) -> str:
 def _answer_table(answer: Answer) -> str:
     if answer.localization is None:
         return f"{answer.query}: {answer.error}"
-    if not answer.localization.known:
+    if not answer.localization.matches:
         return f"{answer.query}: unknown place{_in_brackets(answer.localization.rejected)}"
     rows = [
         [str(m.rank), m.image, f"{m.similarity:.3f}", f"{m.score:g}", str(m.inliers), position_text(m.position)]

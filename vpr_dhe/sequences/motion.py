@@ -142,7 +142,11 @@ class PositionMotion:
 
     def spread(self, belief: Mass, step: Step, count: int) -> Mass:
         """Move mass on to images within reach; at an image without a position it stays."""
-        assert count == len(self._positions), "a map that motion by position was made for does not grow"
+        if count != len(self._positions):
+            raise BadInputError(
+                f"motion by positions was made for {len(self._positions)} places, and there are {count}; where frames "
+                "become places, use RouteMotion"
+            )
         located = ~np.isnan(self._positions[belief.places, 0])
         moving = Mass(belief.places[located], belief.mass[located])
         found = self._tree.query_radius(self._positions[moving.places], self._reach_m(step))

@@ -20,6 +20,7 @@ from vpr_dhe.service.admission import Admission
 from vpr_dhe.service.extraction_queue import ExtractionQueue
 from vpr_dhe.service.limits import Limits
 from vpr_dhe.service.metrics import Metrics
+from vpr_dhe.threads import in_parallel
 
 Result = TypeVar("Result")
 
@@ -59,6 +60,8 @@ class PlaceService:
         snapshot = self.index.snapshot
         if len(snapshot):
             snapshot.search(snapshot.descriptors(snapshot.ids[:1]), 1)
+        # Threads that begin while those for candidates are made would keep to one core.
+        in_parallel(int, range(2))
 
     async def __aenter__(self) -> "PlaceService":
         """Start the threads."""
