@@ -1,6 +1,6 @@
 """Where was this photo taken? Retrieve by global descriptor, verify by homography, rank by inliers."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,11 +18,9 @@ from vpr_dhe.models.network_file import NetworkFile
 from vpr_dhe.position_fusion import fuse_positions
 from vpr_dhe.records import (
     Cameras,
-    ImageRecord,
     Localization,
-    PositionEstimate,
 )
-from vpr_dhe.retrieval import Candidate, DescribedQuery, describe, ranked_matches, rerank, search
+from vpr_dhe.retrieval import DescribedQuery, describe, ranked_matches, rerank, search
 from vpr_dhe.sequences.frame_memory import FrameMemory
 from vpr_dhe.sequences.frames import DropPolicy, SequenceFrame
 from vpr_dhe.sequences.likelihood import CalibratedLikelihood
@@ -124,18 +122,17 @@ class Localizer:
         considered = max(top_k, self.rerank if places.verifies or self.calibration else 0)
         answer = rerank(places, search(places, query, considered), self.rerank)
         known = places.images([candidate.id for candidate in answer.reranked])
-        matches, missing = ranked_matches(answer.reranked, known.by_id), answer.missing | known.missing
-        estimate = self._estimate(answer.reranked, known.by_id) if places.verifies else None
+        ranked = [candidate for candidate in answer.reranked if candidate.id in known.by_id]
+        matches, missing = ranked_matches(ranked, known.by_id), answer.missing | known.missing
+        estimate = None
+        if places.verifies:
+            verified = sum(candidate.id in known.by_id for candidate in answer.reranked[: self.rerank])
+            records = [known.by_id[candidate.id] for candidate in ranked[:verified]]
+            estimate = fuse_positions(matches[:verified], records, cameras=self.cameras)
         if self.calibration and not missing:
             matches = self.calibration.judged(matches)
         localization = Localization(tuple(matches[:top_k]), answer.timing, tuple(sorted(missing)), estimate)
         return localization if min_probability is None else _sure_enough(localization, min_probability)
-
-    def _estimate(self, candidates: Sequence[Candidate], known: Mapping[int, ImageRecord]) -> PositionEstimate | None:
-        """Where the verified candidates together say that the query was taken."""
-        verified = [candidate for candidate in candidates[: self.rerank] if candidate.id in known]
-        records = [known[candidate.id] for candidate in verified]
-        return fuse_positions(ranked_matches(verified, known), records, cameras=self.cameras)
 
     def require_calibration(self) -> None:
         """Raise BadInputError where there is no calibration."""
