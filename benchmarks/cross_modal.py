@@ -4,17 +4,19 @@
     python benchmarks/cross_modal.py parts/NAME... --weights run/best.safetensors...
 
 takes the part `test` of each folder, deforms its pairs as training does (patches of 128 px of photos of 192 px, corners
-moved by up to 32 px along each axis), once for each seed, and writes `benchmarks/results/cross_modal.md` and
+moved by up to 32 px along each axis), once for each of five seeds, and writes `benchmarks/results/cross_modal.md` and
 `cross_modal.json`. Every network is measured on every data set, whatever it learned from. A pair on which a method
 fails counts as if it had been left unmoved, so that nobody gains by failing.
 """
 
 import argparse
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from statistics import fmean, median, pstdev
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -51,6 +53,7 @@ class Row:
     pairs: int
     method: str
     learned_from: str
+    training: str
     mace_px: tuple[float, ...]
     median_px: float
     failed: int
@@ -109,38 +112,55 @@ def by_network(estimator: HomographyEstimator, image_a: Image, image_b: Image) -
     return Verification(found.matrices[0].numpy(), 0.0, _NO_POINTS, _NO_POINTS)
 
 
-def aligners_of(weights: Sequence[Path], device: str) -> tuple[dict[str, Aligner], dict[str, str]]:
-    """Methods by name, and from what those that learned did so; networks are told apart by their files' folders."""
+class Learned(NamedTuple):
+    """From what a network learned, and how long and at which size, as far as its run's folder says so."""
+
+    source: str = ""
+    training: str = ""
+
+
+def learned(path: Path, training_data: str) -> Learned:
+    """What is known of a network file, beside which its run has left `training.json`."""
+    facts = path.parent / "training.json"
+    if not facts.exists():
+        return Learned(training_data, "not known")
+    run = json.loads(facts.read_text(encoding="utf-8"))
+    training = f"{run['steps']} steps of {run['batch_size']}, {run['side_px']} px, width {run['width']}"
+    return Learned(training_data, training)
+
+
+def aligners_of(weights: Sequence[Path], device: str) -> tuple[dict[str, Aligner], dict[str, Learned]]:
+    """Methods by name, and how those that learned did so; networks are told apart by their files' folders."""
     aligners: dict[str, Aligner] = {
         UNMOVED: unmoved,
         "SIFT, magsac": build_aligner("magsac"),
         "photometric (ECC)": photometric,
     }
-    learned_from = {}
+    known = {}
     for path in weights:
         file = load_network(path)
         estimator = build_estimator(file.method, Equipment(networks={file.method: file}, device=device))
         name = f"{file.method} ({path.resolve().parent.name})"
         aligners[name] = partial(by_network, estimator)
-        learned_from[name] = file.training_data
-    return aligners, learned_from
+        known[name] = learned(path, file.training_data)
+    return aligners, known
 
 
-def measure(root: Path, seeds: Sequence[int], aligners: Mapping[str, Aligner], known: Mapping[str, str]) -> list[Row]:
+def measure(
+    root: Path, seeds: Sequence[int], aligners: Mapping[str, Aligner], known: Mapping[str, Learned]
+) -> list[Row]:
     """All methods on one data set."""
     by_seed = []
     for seed in seeds:
         pairs = deformed_pairs(root, seed)
         by_seed.append({result.method: result for result in evaluate_pairs(pairs, aligners).methods})
     return [
-        _row(pairs, method, known.get(method, ""), [(run[method], run[UNMOVED]) for run in by_seed])
+        _row(pairs, method, known.get(method, Learned()), [(run[method], run[UNMOVED]) for run in by_seed])
         for method in aligners
     ]
 
 
-def _row(
-    pairs: PairSet, method: str, learned_from: str, runs: Sequence[tuple[AlignmentResult, AlignmentResult]]
-) -> Row:
+def _row(pairs: PairSet, method: str, known: Learned, runs: Sequence[tuple[AlignmentResult, AlignmentResult]]) -> Row:
     errors_px = [
         [
             pair.corner_error_px if np.isfinite(pair.corner_error_px) else start.corner_error_px
@@ -152,7 +172,8 @@ def _row(
         dataset=pairs.name,
         pairs=len(pairs.pairs),
         method=method,
-        learned_from=learned_from,
+        learned_from=known.source,
+        training=known.training,
         mace_px=tuple(fmean(errors) for errors in errors_px),
         median_px=median(error for errors in errors_px for error in errors),
         failed=sum(run.overall.failed for run, _ in runs),
@@ -162,12 +183,23 @@ def _row(
 
 def markdown(rows: Sequence[Row]) -> str:
     """All in one table."""
-    header = ["data set", "pairs", "method", "learned from", "MACE px", "over seeds", "median px", "failed", "ms/pair"]
+    header = [
+        "data set",
+        "pairs",
+        "method",
+        "learned from",
+        "for",
+        "MACE px",
+        "over seeds",
+        "median px",
+        "failed",
+        "ms/pair",
+    ]
     lines = [header, ["---"] * len(header)]
     for row in rows:
         scores = [f"{fmean(row.mace_px):.2f}", f"± {pstdev(row.mace_px):.2f}", f"{row.median_px:.2f}"]
         ends = [f"{row.failed} of {row.pairs * len(row.mace_px)}", f"{row.median_ms:.0f}"]
-        lines.append([row.dataset, str(row.pairs), row.method, row.learned_from, *scores, *ends])
+        lines.append([row.dataset, str(row.pairs), row.method, row.learned_from, row.training, *scores, *ends])
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
@@ -176,12 +208,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("parts", type=Path, nargs="+", help="folders that datasets/split_pairs.py made")
     parser.add_argument("--weights", type=Path, nargs="*", default=[], help="network files")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
     arguments = parser.parse_args()
-    aligners, learned_from = aligners_of(arguments.weights, arguments.device)
-    rows = [row for root in arguments.parts for row in measure(root, arguments.seeds, aligners, learned_from)]
+    aligners, known = aligners_of(arguments.weights, arguments.device)
+    rows = [row for root in arguments.parts for row in measure(root, arguments.seeds, aligners, known)]
     arguments.out.mkdir(parents=True, exist_ok=True)
     print(table := markdown(rows))
     (arguments.out / "cross_modal.md").write_text(f"{table}\n")

@@ -43,6 +43,24 @@ def test_iterative_is_trained_and_then_aligns_and_is_evaluated(run, pairs, tmp_p
     assert (code, "iterative" in stdout) == (0, True), stderr
 
 
+def test_what_was_learned_from_single_photos_is_learned_on_from(run, pairs, tmp_path):
+    def train(method, name, *options):
+        code, _, stderr = run("train", method, pairs, "--out", tmp_path / name, *TINY, *options)
+        assert code == 0, stderr
+        return load_network(tmp_path / name / "best.safetensors"), stderr
+
+    _, said = train("iterative", "photos", "--unpaired")
+    assert "to learn from: 7 photos of pairs; to validate with: 1 photos of pairs" in said
+    start = ("--start", tmp_path / "photos/best.safetensors")
+    for method, options in (
+        ("iterative", ("--no-labels",)),
+        ("alto", ("--encoder", "resnet18", "--no-alternation", "--no-pooling")),
+        ("sshnet", ("--transfer", "convolutional", "--joint")),
+    ):
+        file, _ = train(method, method, *start, *options)
+        assert file.training_data == "trained by the user on pairs; started from: trained by the user on pairs"
+
+
 def test_methods_without_labels_are_trained_and_then_align(run, pairs, tmp_path):
     teacher = tmp_path / "sshnet/best.safetensors"
     for method, options in (
@@ -69,5 +87,7 @@ def test_what_cannot_be_trained_or_used_is_said_in_one_sentence(run, pairs, tmp_
     assert "none of the layouts of image pairs" in complaint("train", "iterative", pairs / "a", *out)
     assert "does not exist" in complaint("train", "sshnet-d", pairs, "--teacher", tmp_path / "x.safetensors", *out)
     assert "holds no weights" in complaint("train", "sshnet", pairs, "--vgg", pairs / "a/000.png", *out)
+    stage = ("train", "iterative", pairs, *out)
+    assert "does not exist" in complaint(*stage, "--start", tmp_path / "x.safetensors")
     images = (pairs / "a/000.png", pairs / "b/000.png")
     assert "needs a network of its own" in complaint("align", *images, "--method", "iterative")

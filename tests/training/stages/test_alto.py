@@ -13,7 +13,7 @@ from vpr_dhe.models.network_file import load_network
 from vpr_dhe.training.deformed_patches import photo_side_px
 from vpr_dhe.training.loop import LoopSettings, train
 from vpr_dhe.training.sources.aligned import open_aligned
-from vpr_dhe.training.stages.alto import AltoStage, EncoderSettings
+from vpr_dhe.training.stages.alto import AltoSettings, AltoStage
 from vpr_dhe.training.stages.base import Turn
 from vpr_dhe.training.stages.registration import RegistrationTraining
 
@@ -22,7 +22,7 @@ from aligned_folder import write_aligned_pairs
 
 SIDE = 32
 SHAPE = RegistrationSettings(side_px=SIDE, width=8, iterations=2)
-ENCODER = EncoderSettings("resnet10t")
+SMALL = AltoSettings("resnet10t")
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +32,9 @@ def data(tmp_path_factory):
     return open_aligned(folder, photo_side_px(SIDE))
 
 
-def stage(data, steps=30, batch_size=8):
+def stage(data, steps=30, batch_size=8, method=SMALL):
     settings = RegistrationTraining(steps=steps, batch_size=batch_size, learning_rate=3e-3, validation_pairs=2)
-    return AltoStage(SHAPE, data, settings, training_data="textures", encoder=ENCODER)
+    return AltoStage(SHAPE, data, settings, training_data="textures", method=method)
 
 
 def loop(steps, **settings):
@@ -81,6 +81,29 @@ def test_the_registration_turn_leaves_batch_statistics_alone(data):
     assert all(torch.equal(value, before[name]) for name, value in trained.encoder.named_buffers())
     trained.modality_loss(batch, batch.displacements)
     assert any(not torch.equal(value, before[name]) for name, value in trained.encoder.named_buffers())
+
+
+def test_without_alternation_both_losses_reach_all_weights(data):
+    trained = stage(data, batch_size=4, method=replace(SMALL, alternation=False)).train()
+    assert list(trained.gradient_parts()) == [trained]
+    batch = trained.batches.batch(Turn(0, 0, 1))
+    estimates = trained.network(batch.patches_a, batch.patches_b)
+    trained.geometry_loss(batch, estimates).backward()
+    assert all(gradient is not None for gradient in gradients(trained.encoder).values())
+    trained.zero_grad()
+    trained.modality_loss(batch, trained.network(batch.patches_a, batch.patches_b)[-1]).backward()
+    assert max(gradient.abs().max() for gradient in gradients(trained.network).values() if gradient is not None) > 0
+
+
+def test_without_pooling_the_modality_loss_tells_cells_apart(data):
+    """Cells that change places within an image change its cells, and not its average."""
+    pooled, unpooled = (stage(data, batch_size=4, method=replace(SMALL, pooling=flag)).eval() for flag in (True, False))
+    batch = pooled.batches.batch(Turn(0, 0, 1))
+    still = torch.zeros_like(batch.displacements)
+    aligned = batch._replace(patches_a=batch.patches_b)
+    shuffled = aligned._replace(patches_a=aligned.patches_a.roll(SIDE // 2, dims=3))
+    rise = [float(one.modality_loss(shuffled, still) - one.modality_loss(aligned, still)) for one in (pooled, unpooled)]
+    assert rise[1] > 2 * rise[0]
 
 
 def test_labels_are_not_looked_at_and_folded_estimates_stay_finite(data):

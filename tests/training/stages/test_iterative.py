@@ -2,15 +2,17 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from vpr_dhe.errors import ModelError
 from vpr_dhe.estimators.iterative import IterativeEstimator
 from vpr_dhe.estimators.registration.networks import RegistrationSettings
 from vpr_dhe.models.network_file import load_network
-from vpr_dhe.training.deformed_patches import photo_side_px
+from vpr_dhe.training.deformed_patches import deformed_patches, photo_side_px
 from vpr_dhe.training.learning_rates import one_cycle
 from vpr_dhe.training.loop import LoopSettings, train
 from vpr_dhe.training.losses.sequence import displacement_loss
@@ -33,9 +35,9 @@ def data(tmp_path_factory):
     return open_aligned(folder, photo_side_px(SIDE))
 
 
-def stage(data, steps=60, **settings):
+def stage(data, steps=60, *, labels=True, **settings):
     chosen = RegistrationTraining(steps=steps, batch_size=8, learning_rate=1e-2, validation_pairs=2, **settings)
-    return IterativeStage(SHAPE, data, chosen, training_data="generated textures")
+    return IterativeStage(SHAPE, data, chosen, training_data="generated textures", labels=labels)
 
 
 def loop(steps, **settings):
@@ -75,6 +77,33 @@ def test_the_network_file_is_complete(data, tmp_path):
     )
     facts = json.loads((tmp_path / "run" / "training.json").read_text())
     assert (facts["stage"], facts["data"], facts["width"]) == ("iterative", "10 pairs of pairs", 8)
+
+
+def test_without_labels_pixels_that_look_alike_are_brought_together(data, monkeypatch, tmp_path):
+    """The displacements of the batch are not looked at, and A lands where B shows the same."""
+    trained = stage(data, labels=False)
+    batch = trained.batches.batch(Turn(0, 0, 1))
+    batch = batch._replace(patches_a=deformed_patches(batch.photos_b, batch.displacements))
+    assert torch.equal(trained(batch).loss, trained(batch._replace(displacements=-batch.displacements)).loss)
+    monkeypatch.setattr(type(trained.batches), "batch", lambda self, turn: batch)
+    with torch.no_grad():
+        before = trained(batch).loss
+    train(trained, loop(60), tmp_path / "run")
+    with torch.no_grad():
+        assert trained(batch).loss < 0.7 * before
+
+
+def test_a_run_starts_from_a_network_of_the_same_shape(data):
+    taught, started = stage(data), stage(data, seed=5)
+    weights = [one.clone() for one in taught.network.parameters()]
+    assert not all(torch.equal(a, b) for a, b in zip(weights, started.network.parameters(), strict=True))
+    started.start_from(taught.model_file())
+    assert all(torch.equal(a, b) for a, b in zip(weights, started.network.parameters(), strict=True))
+    assert started.facts["start"] != stage(data).facts.get("start")
+    assert started.model_file().training_data == "generated textures; started from: generated textures"
+    other = IterativeStage(replace(SHAPE, width=16), data, taught.settings, training_data="textures")
+    with pytest.raises(ModelError, match=r"'width': 16.*expected.*'width': 8"):
+        started.start_from(other.model_file())
 
 
 def test_the_last_of_a_sequence_counts_in_full():

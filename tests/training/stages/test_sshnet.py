@@ -16,6 +16,7 @@ from vpr_dhe.training.deformed_patches import photo_side_px
 from vpr_dhe.training.loop import LoopSettings, train
 from vpr_dhe.training.sources.aligned import open_aligned
 from vpr_dhe.training.stages.base import Turn
+from vpr_dhe.training.stages.iterative import IterativeStage
 from vpr_dhe.training.stages.registration import RegistrationTraining
 from vpr_dhe.training.stages.sshnet import SshnetStage
 from vpr_dhe.training.stages.sshnet_d import DistilledSshnetStage
@@ -39,8 +40,8 @@ def settings(steps, batch_size=4):
     return RegistrationTraining(steps=steps, batch_size=batch_size, learning_rate=1e-2, decay=0.8, validation_pairs=2)
 
 
-def stage(data, steps=40, batch_size=4, shape=BOTH):
-    return SshnetStage(shape, data, settings(steps, batch_size), training_data="textures")
+def stage(data, steps=40, batch_size=4, shape=BOTH, *, split=True):
+    return SshnetStage(shape, data, settings(steps, batch_size), training_data="textures", split=split)
 
 
 def loop(steps, **given):
@@ -71,6 +72,24 @@ def test_each_loss_reaches_its_own_network_alone(data):
     trained.zero_grad()
     trained(batch).loss.backward()
     assert reached(trained.network) == {"transfer", "registration"}
+
+
+def test_together_each_loss_reaches_both_networks(data):
+    trained = stage(data, split=False).train()
+    assert list(trained.gradient_parts()) == [trained]
+    batch = trained.batches.batch(Turn(0, 0, 1))
+    trained.registration_loss(batch).backward()
+    assert reached(trained.network) == {"transfer", "registration"}
+    trained.zero_grad()
+    sum(trained.transfer_losses(trained.network.transfer(batch.patches_a), batch)).backward()
+    assert reached(trained.network) == {"transfer", "registration"}
+
+
+def test_it_starts_from_a_network_that_registers_alone(data):
+    trained, other = stage(data), IterativeStage(SHAPE, data, settings(1), training_data="photos")
+    trained.start_from(other.model_file())
+    started = trained.network.registration.state_dict()
+    assert all(torch.equal(value, started[name]) for name, value in other.network.state_dict().items())
 
 
 def test_in_half_precision_neither_loss_reaches_further(data):

@@ -10,7 +10,6 @@ from vpr_dhe.cli.train.registration_options import (
     RegistrationLoopOptions,
     RegistrationNetworkOptions,
 )
-from vpr_dhe.cli.train.running import train_stage
 
 NAME = "alto"
 
@@ -22,20 +21,19 @@ def run(
     encoder: Annotated[EncoderChoice, typer.Option(help="What the loss compares images by.")] = EncoderChoice.resnet34,
     batch_size: Annotated[int, typer.Option(min=2, help="Pairs per step and process, each told from the others.")] = 16,
     learning_rate: Annotated[float, typer.Option(min=0, help="Of AdamW, at its highest.")] = 3e-4,
+    alternation: Annotated[
+        bool, typer.Option(help="Each loss teaches its own networks, or, an ablation, both teach all at once.")
+    ] = True,
+    pooling: Annotated[
+        bool, typer.Option(help="The modality loss compares whole images, or, an ablation, cell by cell.")
+    ] = True,
 ) -> None:
     """Train the network of the verifier alto on image pairs of two modalities, without labels."""
-    from vpr_dhe.training.stages.alto import AltoStage, EncoderSettings
-    from vpr_dhe.training.stages.registration import RegistrationTraining
+    from vpr_dhe.training.stages.alto import AltoSettings, AltoStage
 
     where = loop.pick_device()
     shape = network.settings()
-    settings = RegistrationTraining(
-        steps=loop.steps,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        seed=loop.seed,
-        validation_pairs=data.validation_pairs,
-    )
-    encoding = EncoderSettings(encoder.value)
-    stage = AltoStage(shape, data.open(shape), settings, training_data=data.description, encoder=encoding)
-    train_stage(stage, loop, where)
+    settings = data.training(loop, batch_size, learning_rate)
+    method = AltoSettings(encoder.value, alternation, pooling)
+    stage = AltoStage(shape, data.open(shape), settings, training_data=data.description, method=method)
+    loop.train(stage, where)

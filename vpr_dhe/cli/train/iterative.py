@@ -9,7 +9,6 @@ from vpr_dhe.cli.train.registration_options import (
     RegistrationLoopOptions,
     RegistrationNetworkOptions,
 )
-from vpr_dhe.cli.train.running import train_stage
 
 NAME = "iterative"
 
@@ -20,19 +19,22 @@ def run(
     loop: RegistrationLoopOptions,
     batch_size: Annotated[int, typer.Option(min=1, help="Pairs per step and process.")] = 16,
     learning_rate: Annotated[float, typer.Option(min=0, help="Of AdamW, at its highest.")] = 4e-4,
+    unpaired: Annotated[
+        bool,
+        typer.Option("--unpaired", help="DATA is a folder of any photos; each is paired with itself in another light."),
+    ] = False,
+    labels: Annotated[
+        bool,
+        typer.Option(help="Learn from known homographies, or from the difference of pixels, the baseline without."),
+    ] = True,
 ) -> None:
     """Train the network of the verifier iterative on aligned image pairs, by the corner errors of deformed patches."""
     from vpr_dhe.training.stages.iterative import IterativeStage
-    from vpr_dhe.training.stages.registration import RegistrationTraining
 
     where = loop.pick_device()
     shape = network.settings()
-    settings = RegistrationTraining(
-        steps=loop.steps,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        seed=loop.seed,
-        validation_pairs=data.validation_pairs,
+    settings = data.training(loop, batch_size, learning_rate)
+    stage = IterativeStage(
+        shape, data.open(shape, unpaired=unpaired), settings, training_data=data.description, labels=labels
     )
-    stage = IterativeStage(shape, data.open(shape), settings, training_data=data.description)
-    train_stage(stage, loop, where)
+    loop.train(stage, where)

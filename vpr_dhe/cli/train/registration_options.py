@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vpr_dhe.cli.train.options import LoopOptions, StepsOption, ValidationPairsOption
+from vpr_dhe.cli.train.running import train_stage
 
 if TYPE_CHECKING:
     from vpr_dhe.estimators.registration.networks import RegistrationSettings
     from vpr_dhe.training.sources.aligned import AlignedData
+    from vpr_dhe.training.stages.registration import RegistrationStage, RegistrationTraining
 
 
 class NetworkChoice(StrEnum):
@@ -41,6 +43,25 @@ class RegistrationLoopOptions(LoopOptions):
     """As published, 120,000 steps."""
 
     steps: StepsOption = 120_000
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            help="Network file of iterative, alto or sshnet-d whose registration network is learned on from. "
+            "[random weights]"
+        ),
+    ] = None
+
+    def train(self, stage: "RegistrationStage", where: str) -> None:
+        """Train a stage on a device, from the start that was asked for.
+
+        Raises:
+            ModelError: if the file to start from is missing, damaged, or of another shape.
+        """
+        from vpr_dhe.models.network_file import load_network
+
+        if self.start is not None:
+            stage.start_from(load_network(self.start))
+        train_stage(stage, self, where)
 
 
 @dataclass(frozen=True)
@@ -60,13 +81,28 @@ class AlignedDataOptions:
     ] = None
     validation_pairs: ValidationPairsOption = 64
 
+    def training(
+        self, loop: RegistrationLoopOptions, batch_size: int, learning_rate: float, decay: float = 0.85
+    ) -> "RegistrationTraining":
+        """What the stage is told, besides data, shape and losses."""
+        from vpr_dhe.training.stages.registration import RegistrationTraining
+
+        return RegistrationTraining(
+            steps=loop.steps,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            decay=decay,
+            seed=loop.seed,
+            validation_pairs=self.validation_pairs,
+        )
+
     @property
     def description(self) -> str:
         """For the network file: what the user says of the data, or what can be said without being told."""
         return self.training_data or f"trained by the user on {self.data.resolve().name}"
 
-    def open(self, network: "RegistrationSettings") -> "AlignedData":
-        """Open the pairs at the size that a network learns from, and say which they are.
+    def open(self, network: "RegistrationSettings", *, unpaired: bool = False) -> "AlignedData":
+        """Open the pairs, or single photos, at the size that a network learns from, and say which they are.
 
         Raises:
             DatasetError: if there are none.
@@ -74,8 +110,9 @@ class AlignedDataOptions:
         from vpr_dhe.cli.common import say
         from vpr_dhe.training.deformed_patches import photo_side_px
         from vpr_dhe.training.sources.aligned import open_aligned
+        from vpr_dhe.training.sources.own_pairs import open_own_pairs
 
-        opened = open_aligned(self.data, photo_side_px(network.side_px))
+        opened = (open_own_pairs if unpaired else open_aligned)(self.data, photo_side_px(network.side_px))
         say(f"to learn from: {opened.learned.description}; to validate with: {opened.validation.description}")
         return opened
 

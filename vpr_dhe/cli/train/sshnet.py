@@ -11,7 +11,6 @@ from vpr_dhe.cli.train.registration_options import (
     RegistrationLoopOptions,
     TransferChoice,
 )
-from vpr_dhe.cli.train.running import train_stage
 
 NAME = "sshnet"
 
@@ -31,23 +30,19 @@ def run(
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Pairs per step and process.")] = 16,
     learning_rate: Annotated[float, typer.Option(min=0, help="Of AdamW, at its highest.")] = 4e-4,
+    split: Annotated[
+        bool,
+        typer.Option("--split/--joint", help="Each loss teaches its own network, or, an ablation, both teach both."),
+    ] = True,
 ) -> None:
     """Train the networks of the verifier sshnet on image pairs of two modalities, without labels."""
     from dataclasses import asdict
 
     from vpr_dhe.estimators.sshnet import SshnetSettings
-    from vpr_dhe.training.stages.registration import RegistrationTraining
     from vpr_dhe.training.stages.sshnet import SshnetStage
 
     where = loop.pick_device()
     shape = SshnetSettings(**asdict(network.settings()), transfer=transfer.value)
-    settings = RegistrationTraining(
-        steps=loop.steps,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        decay=0.8,
-        seed=loop.seed,
-        validation_pairs=data.validation_pairs,
-    )
-    stage = SshnetStage(shape, data.open(shape), settings, training_data=data.description, vgg=vgg)
-    train_stage(stage, loop, where)
+    settings = data.training(loop, batch_size, learning_rate, decay=0.8)
+    stage = SshnetStage(shape, data.open(shape), settings, training_data=data.description, vgg=vgg, split=split)
+    loop.train(stage, where)

@@ -10,7 +10,6 @@ from vpr_dhe.cli.train.registration_options import (
     RegistrationLoopOptions,
     RegistrationNetworkOptions,
 )
-from vpr_dhe.cli.train.running import train_stage
 
 NAME = "sshnet-d"
 
@@ -25,19 +24,11 @@ def run(
 ) -> None:
     """Train the network of the verifier sshnet-d on image pairs of two modalities, by what sshnet says of them."""
     from vpr_dhe.models.network_file import load_network
-    from vpr_dhe.training.stages.registration import RegistrationTraining
     from vpr_dhe.training.stages.sshnet_d import DistilledSshnetStage
 
     where = loop.pick_device()
     shape = network.settings()
-    settings = RegistrationTraining(
-        steps=loop.steps,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        decay=0.8,
-        seed=loop.seed,
-        validation_pairs=data.validation_pairs,
-    )
+    settings = data.training(loop, batch_size, learning_rate, decay=0.8)
     taught = load_network(teacher)
     stage = DistilledSshnetStage(shape, data.open(shape), settings, training_data=data.description, teacher=taught)
-    train_stage(stage, loop, where)
+    loop.train(stage, where)

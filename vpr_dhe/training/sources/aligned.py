@@ -24,7 +24,8 @@ from vpr_dhe.records import Image, Size
 from vpr_dhe.training.sources import HELD_OUT
 from vpr_dhe.training.sources.base import PairSource, TrainingPair
 
-_LEARNED, _VALIDATION = "train", "val"
+PARTS = ("train", "val")
+"""Of a folder: what is learned from, and what is validated with."""
 _LEAST_CROP = 0.75
 # Halvings of the rectangle that both photos show: to a thousandth of the image.
 _SEARCH_STEPS = 10
@@ -53,7 +54,7 @@ class AlignedPhotos(PairSource):
         """Bring a pair together."""
         photos = shared_part(self._pairs[index])
         if self._varied:
-            photos = _some_part(photos, random)
+            photos = some_part(photos, random)
         image_a, image_b = (resize(photo, self._size) for photo in photos)
         return TrainingPair(image_a, image_b, np.eye(3), frozenset([self._pairs[index].name]), holds_everywhere=True)
 
@@ -82,9 +83,9 @@ def open_aligned(root: Path, side_px: int) -> AlignedData:
 
 def _read_parts(root: Path) -> tuple[PairSet, PairSet]:
     """The pairs to learn from, and those to validate with."""
-    if all((root / name).is_dir() for name in (_LEARNED, _VALIDATION)):
+    if all((root / name).is_dir() for name in PARTS):
         name = root.resolve().name
-        learned, kept = (replace(read_pairs(root / part), name=f"{name}/{part}") for part in (_LEARNED, _VALIDATION))
+        learned, kept = (replace(read_pairs(root / part), name=f"{name}/{part}") for part in PARTS)
         return learned, kept
     whole = read_pairs(root)
     if len(whole.pairs) < 2:
@@ -147,7 +148,8 @@ def _rectangle(middle: np.ndarray, size: Size, share: float) -> Float64[np.ndarr
     return middle + share * (outline - outline.mean(axis=0))
 
 
-def _some_part(photos: Photos, random: np.random.Generator) -> Photos:
+def some_part(photos: Photos, random: np.random.Generator) -> Photos:
+    """Another part of both every time, at least three quarters of each side, and every other time its mirror image."""
     height, width = photos.a.shape[:2]
     part_height, part_width = (round(side * random.uniform(_LEAST_CROP, 1.0)) for side in (height, width))
     top, left = int(random.integers(height - part_height + 1)), int(random.integers(width - part_width + 1))

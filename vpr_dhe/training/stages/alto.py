@@ -10,7 +10,7 @@ NeurIPS 2024: AdamW, 3e-4, one cycle, batches of 16.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -22,13 +22,13 @@ from torch.func import functional_call
 from torch.nn.functional import avg_pool2d
 
 from vpr_dhe.estimators.alto import AltoEstimator
-from vpr_dhe.estimators.registration.base import believable, inverse_homographies_of
+from vpr_dhe.estimators.registration.base import RegistrationNetwork
 from vpr_dhe.estimators.registration.networks import RegistrationSettings, build_registration
-from vpr_dhe.geometry.warping import lands_inside, warp
 from vpr_dhe.models.network_file import NetworkFile, network_file
 from vpr_dhe.training.deformed_patches import PatchBatch
 from vpr_dhe.training.losses.barlow_twins import barlow_twins
 from vpr_dhe.training.losses.sequence import weighted_sequence
+from vpr_dhe.training.registered_patches import Registered, bring_to_b
 from vpr_dhe.training.sources.aligned import AlignedData
 from vpr_dhe.training.stages.base import Fact, StepLoss
 from vpr_dhe.training.stages.registration import RegistrationStage, RegistrationTraining
@@ -37,10 +37,18 @@ _CELL_PX = 4
 
 
 @dataclass(frozen=True)
-class EncoderSettings:
-    """The ResNet, of timm, whose first layers encode; published: ResNet-34."""
+class AltoSettings:
+    """How images are compared, and two ablations of the paper.
+
+    Args:
+        encoder: the ResNet, of timm, whose first layers encode; published: ResNet-34.
+        alternation: whether each loss teaches its own networks alone; without, both teach all at once.
+        pooling: whether the modality loss compares averages over images; without, cell by cell.
+    """
 
     encoder: str = "resnet34"
+    alternation: bool = True
+    pooling: bool = True
 
 
 class Encoder(nn.Module):
@@ -57,16 +65,16 @@ class Encoder(nn.Module):
 
 
 class Projector(nn.Module):
-    """The ResNet's third layer and an average over the image: a vector of 256."""
+    """The ResNet's third layer: 256 channels on cells of 8 x 8 pixels."""
 
     def __init__(self, resnet: nn.Module) -> None:
         super().__init__()
         parts: Any = resnet
         self.layer: nn.Module = parts.layer3
 
-    def forward(self, maps: Float[Tensor, "images channels rows columns"]) -> Float[Tensor, "images dimension"]:
+    def forward(self, maps: Float[Tensor, "images channels rows columns"]) -> Float[Tensor, "images dimension _ _"]:
         """Project maps."""
-        return self.layer(maps).mean(dim=(2, 3))
+        return self.layer(maps)
 
 
 class AltoStage(RegistrationStage):
@@ -79,55 +87,65 @@ class AltoStage(RegistrationStage):
         settings: RegistrationTraining,
         *,
         training_data: str,
-        encoder: EncoderSettings = EncoderSettings(),
+        method: AltoSettings = AltoSettings(),
     ) -> None:
         super().__init__(AltoEstimator.name, network, data, settings, training_data=training_data)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             self.network = build_registration(network)
-            resnet = timm.create_model(encoder.encoder, pretrained=False)
+            resnet = timm.create_model(method.encoder, pretrained=False)
             self.encoder, self.projector = Encoder(resnet), Projector(resnet)
-        self.facts: Mapping[str, Fact] = {**self.facts, **asdict(encoder)}
+        self._method = method
+        self.facts: Mapping[str, Fact] = {**self.facts, **asdict(method)}
+
+    @property
+    def registration(self) -> RegistrationNetwork:
+        """The only network that is kept."""
+        return self.network
 
     def gradient_parts(self) -> Sequence[nn.Module]:
         """What each turn teaches."""
+        if not self._method.alternation:
+            return [self]
         return [self.network, nn.ModuleList([self.encoder, self.projector])]
 
     def forward(self, batch: PatchBatch) -> StepLoss:
         """Both turns; the labels of the batch are not looked at."""
         estimates = self.network(batch.patches_a, batch.patches_b)
         geometry = self.geometry_loss(batch, estimates)
-        modality = self.modality_loss(batch, estimates[-1].detach())
-        error_px = (estimates[-1] - batch.displacements).abs().mean().detach()
+        last = estimates[-1]
+        modality = self.modality_loss(batch, last.detach() if self._method.alternation else last)
+        error_px = (last - batch.displacements).abs().mean().detach()
         scalars = {"geometry": geometry.detach(), "modality": modality.detach(), "last_l1_px": error_px}
         return StepLoss(geometry + modality, scalars)
 
     def geometry_loss(self, batch: PatchBatch, estimates: list[Float[Tensor, "pairs 4 2"]]) -> Float[Tensor, ""]:
-        """Barlow Twins over the positions of each pair, after each iteration, for the registration network alone."""
-        with _frozen(self.encoder) as encode:
+        """Barlow Twins over the positions of each pair, after each iteration; for the registration network alone."""
+        with _frozen(self.encoder) if self._method.alternation else nullcontext(self.encoder) as encode:
             maps_b = encode(batch.patches_b)
             losses = []
             for estimate in estimates:
-                warped, inside = self._brought_to_b(batch, estimate)
-                losses.append(barlow_twins(_samples(encode(warped)), _samples(maps_b), inside.flatten(1)).mean())
+                registered = self._registered(batch, estimate)
+                counted = _whole_cells(registered, _CELL_PX).flatten(1)
+                losses.append(barlow_twins(_samples(encode(registered.patches)), _samples(maps_b), counted).mean())
         return weighted_sequence(losses, self.settings.decay)
 
     def modality_loss(self, batch: PatchBatch, estimate: Float[Tensor, "pairs 4 2"]) -> Float[Tensor, ""]:
-        """Barlow Twins over the batch, on vectors of whole images, for encoder and projector alone."""
-        warped, inside = self._brought_to_b(batch, estimate)
-        shown = inside.repeat_interleave(_CELL_PX, dim=1).repeat_interleave(_CELL_PX, dim=2).unsqueeze(1)
-        images = torch.cat([warped, batch.patches_b]) * torch.cat([shown, shown])
-        vectors = self.projector(self.encoder(images)).float()
-        return barlow_twins(*(part.unsqueeze(0) for part in vectors.chunk(2))).mean()
+        """Barlow Twins over the batch, on vectors of whole images; for encoder and projector alone."""
+        registered = self._registered(batch, estimate)
+        shown = _whole_cells(registered, _CELL_PX).repeat_interleave(_CELL_PX, dim=1)
+        shown = shown.repeat_interleave(_CELL_PX, dim=2).unsqueeze(1)
+        images = torch.cat([registered.patches, batch.patches_b]) * torch.cat([shown, shown])
+        maps_a, maps_b = self.projector(self.encoder(images)).float().chunk(2)
+        if self._method.pooling:
+            vectors_a, vectors_b = (maps.mean(dim=(2, 3)).unsqueeze(0) for maps in (maps_a, maps_b))
+            return barlow_twins(vectors_a, vectors_b).mean()
+        samples_a, samples_b = (_samples(maps).flatten(0, 1).unsqueeze(0) for maps in (maps_a, maps_b))
+        counted = _whole_cells(registered, 2 * _CELL_PX).flatten().unsqueeze(0)
+        return barlow_twins(samples_a, samples_b, counted).mean()
 
-    def _brought_to_b(
-        self, batch: PatchBatch, estimate: Float[Tensor, "pairs 4 2"]
-    ) -> tuple[Float[Tensor, "pairs 3 height width"], Bool[Tensor, "pairs rows columns"]]:
-        """A in the frame of B, and the cells of B that A covers."""
-        size = self.network.size
-        back = inverse_homographies_of(believable(estimate, size), size)
-        inside = lands_inside(back.detach(), size, size).float().unsqueeze(1)
-        return warp(batch.patches_a, back, size, beyond="border"), avg_pool2d(inside, _CELL_PX).squeeze(1) == 1
+    def _registered(self, batch: PatchBatch, estimate: Float[Tensor, "pairs 4 2"]) -> Registered:
+        return bring_to_b(batch.patches_a, estimate, self.network.size)
 
     def estimate(self, batch: PatchBatch) -> Float[Tensor, "pairs 4 2"]:
         """The last iteration's."""
@@ -150,6 +168,11 @@ def _frozen(encoder: Encoder) -> Iterator[Callable[[Tensor], Tensor]]:
         yield lambda images: functional_call(encoder, {**weights, **statistics}, images)
     finally:
         encoder.train(was_training)
+
+
+def _whole_cells(registered: Registered, cell_px: int) -> Bool[Tensor, "pairs rows columns"]:
+    """The cells of B that A covers with all of their pixels."""
+    return avg_pool2d(registered.shown.float().unsqueeze(1), cell_px).squeeze(1) == 1
 
 
 def _samples(maps: Float[Tensor, "pairs channels rows columns"]) -> Float[Tensor, "pairs cells channels"]:

@@ -2,14 +2,18 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from statistics import fmean, median
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vpr_dhe.errors import ModelError
+from vpr_dhe.estimators.registration.base import RegistrationNetwork
 from vpr_dhe.estimators.registration.networks import RegistrationSettings
+from vpr_dhe.models.network_file import NetworkFile
+from vpr_dhe.models.weights_file import tensors_digest
 from vpr_dhe.training.deformed_patches import PatchBatch, PatchBatches
 from vpr_dhe.training.devices import to_device
 from vpr_dhe.training.learning_rates import one_cycle
@@ -78,6 +82,27 @@ class RegistrationStage(Stage[PatchBatch]):
             **asdict(network),
             **asdict(settings),
         }
+
+    @property
+    @abstractmethod
+    def registration(self) -> RegistrationNetwork:
+        """The registration network that is trained."""
+
+    def start_from(self, file: NetworkFile) -> None:
+        """Take over a registration network instead of random weights, before anything is learned.
+
+        Raises:
+            ModelError: if the file holds a network of another shape.
+        """
+        shape = {one.name: getattr(self.shape, one.name) for one in fields(RegistrationSettings)}
+        if dict(file.settings) != shape:
+            raise ModelError(
+                f"the network to start from is of the method {file.method} and the shape {dict(file.settings)}; "
+                f"expected {shape}: change the options to fit, or give another file"
+            )
+        file.load_into(self.registration)
+        self.training_data = f"{self.training_data}; started from: {file.training_data}"
+        self.facts = {**self.facts, "start": tensors_digest(file.tensors)}
 
     @abstractmethod
     def estimate(self, batch: PatchBatch) -> Float[Tensor, "pairs 4 2"]:

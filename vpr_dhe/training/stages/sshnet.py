@@ -9,8 +9,8 @@ cosine of the registration's features, weights 1:1:1, AdamW, 4e-4, one cycle, ba
 Where no weights of VGG are at hand, ours is a perceptual loss of the registration's own features and of gradients.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,15 +18,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vpr_dhe.estimators.registration.base import believable, inverse_homographies_of
+from vpr_dhe.estimators.registration.base import RegistrationNetwork
 from vpr_dhe.estimators.sshnet import OWN_FEATURES, VGG_FEATURES, SshnetEstimator, SshnetNetwork, SshnetSettings
-from vpr_dhe.geometry.warping import lands_inside, warp
 from vpr_dhe.models.network_file import NetworkFile, network_file
 from vpr_dhe.training.deformed_patches import PatchBatch, deformed_patches, middle_patches, random_displacements
 from vpr_dhe.training.losses.perceptual import PerceptualLoss, VggLoss, feature_difference, gradient_dissimilarity
 from vpr_dhe.training.losses.sequence import displacement_loss
+from vpr_dhe.training.registered_patches import bring_to_b
 from vpr_dhe.training.sources.aligned import AlignedData
-from vpr_dhe.training.stages.base import StepLoss
+from vpr_dhe.training.stages.base import Fact, StepLoss
 from vpr_dhe.training.stages.registration import RegistrationStage, RegistrationTraining
 
 
@@ -39,6 +39,7 @@ class SshnetStage(RegistrationStage):
         settings: see `RegistrationStage`; the published `decay` is 0.8.
         training_data: see `RegistrationStage`.
         vgg: file of VGG-16's weights, for the published perceptual loss.
+        split: whether each loss teaches its own network alone; without, an ablation of the paper, both teach both.
 
     Raises:
         ModelError: if the file holds something else.
@@ -54,6 +55,7 @@ class SshnetStage(RegistrationStage):
         *,
         training_data: str,
         vgg: Path | None = None,
+        split: bool = True,
     ) -> None:
         network = replace(network, perceptual=OWN_FEATURES if vgg is None else VGG_FEATURES)
         super().__init__(SshnetEstimator.name, network, data, settings, training_data=training_data)
@@ -62,9 +64,18 @@ class SshnetStage(RegistrationStage):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             self.network = SshnetNetwork(network)
+        self._split = split
+        self.facts: Mapping[str, Fact] = {**self.facts, "split": split}
+
+    @property
+    def registration(self) -> RegistrationNetwork:
+        """The network that registers what is repainted."""
+        return self.network.registration
 
     def gradient_parts(self) -> Sequence[nn.Module]:
         """What each loss teaches."""
+        if not self._split:
+            return [self]
         return [self.network.registration, self.network.transfer]
 
     def forward(self, batch: PatchBatch) -> StepLoss:
@@ -81,7 +92,7 @@ class SshnetStage(RegistrationStage):
 
     def registration_loss(self, batch: PatchBatch) -> Float[Tensor, ""]:
         """Error of the displacements of B, and of A repainted; it reaches the registration network alone."""
-        with torch.no_grad():
+        with torch.set_grad_enabled(not self._split):
             repainted = self.network.transfer(batch.photos_a).float()
         return self._error_within(repainted) + self._error_within(batch.photos_b)
 
@@ -94,12 +105,10 @@ class SshnetStage(RegistrationStage):
         self, repainted: Float[Tensor, "pairs 3 height width"], batch: PatchBatch
     ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
         """Perceptual loss and feature loss of A repainted and registered, against B; for the transfer alone."""
-        with torch.no_grad():
+        with torch.set_grad_enabled(not self._split):
             estimate = self.network.registration(repainted, batch.patches_b)[-1]
-        size = self.network.size
-        back = inverse_homographies_of(believable(estimate, size), size)
-        brought, shown = warp(repainted, back, size, beyond="border"), lands_inside(back, size, size)
-        with _frozen(self.network.registration):
+        brought, shown = bring_to_b(repainted, estimate, self.network.size)
+        with _frozen(self.network.registration) if self._split else nullcontext():
             shallow, deep = self.network.registration.depths(torch.cat([brought, batch.patches_b]))
         features = feature_difference(*_halves(deep), shown)
         if self._vgg:

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vpr_dhe.errors import ModelError
+from vpr_dhe.estimators.registration.base import RegistrationNetwork
 from vpr_dhe.estimators.registration.networks import RegistrationSettings, build_registration
 from vpr_dhe.estimators.sshnet import DistilledSshnetEstimator, SshnetEstimator
 from vpr_dhe.models.network_file import NetworkFile, network_file
@@ -56,6 +57,11 @@ class DistilledSshnetStage(RegistrationStage):
             torch.manual_seed(settings.seed)
             self.network = build_registration(network)
         self.facts: Mapping[str, Fact] = {**self.facts, "teacher": tensors_digest(teacher.tensors)}
+
+    @property
+    def registration(self) -> RegistrationNetwork:
+        """The student."""
+        return self.network
 
     def forward(self, batch: PatchBatch) -> StepLoss:
         """Distance of each estimate from the teacher's last; the labels of the batch are not looked at."""
