@@ -1,0 +1,31 @@
+"""Local maps in half precision."""
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from vpr_dhe.index.codecs.base import LocalMapCodec
+
+
+class Float16Codec(LocalMapCodec):
+    """Half precision, little-endian, row-major."""
+
+    name = "float16"
+    eight_bits = False
+    _stored = np.dtype("<f2")
+
+    @property
+    def record_bytes(self) -> int:
+        """Two bytes per number."""
+        return self.cells * self.dimension * self._stored.itemsize
+
+    def encode(self, local_map: Float[Tensor, "cells dimension"]) -> bytes:
+        """Round to half precision."""
+        return local_map.float().cpu().numpy().astype(self._stored).tobytes()
+
+    def components(self, records: UInt8[np.ndarray, "maps record_bytes"]) -> Float[Tensor, "maps cells components"]:
+        """Widen to single precision."""
+        stored = np.ascontiguousarray(records).view(self._stored).astype(np.float32)
+        return normalize(torch.from_numpy(stored.reshape(-1, self.cells, self.dimension)), dim=-1)

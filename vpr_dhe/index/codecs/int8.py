@@ -1,0 +1,61 @@
+"""Local maps in eight bits per number."""
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from vpr_dhe.index.codecs.base import LocalMapCodec, is_empty
+
+_PEAK = 127
+# Codes between the peaks leave this one free to say that a cell is empty.
+_EMPTY = -128
+_LEAST_SCALE = 1e-30
+_SCALE = np.dtype("<f4")
+
+
+class Int8Codec(LocalMapCodec):
+    """Eight bits per number, after one scale per map (little-endian float32)."""
+
+    name = "int8"
+
+    @property
+    def record_bytes(self) -> int:
+        """The scale, and one byte per number."""
+        return int8_bytes(self.cells * self.dimension)
+
+    def encode(self, local_map: Float[Tensor, "cells dimension"]) -> bytes:
+        """Scale the map so that its largest number becomes 127, and round."""
+        rows = local_map.float().cpu()
+        return to_int8(rows, is_empty(rows))
+
+    def components(self, records: UInt8[np.ndarray, "maps record_bytes"]) -> Float[Tensor, "maps cells components"]:
+        """Undo the scale."""
+        numbers, empty = from_int8(records, self.cells)
+        return normalize(numbers, dim=-1).masked_fill(empty[..., None], 0)
+
+
+def int8_bytes(count: int) -> int:
+    """Bytes that so many numbers and their scale take."""
+    return _SCALE.itemsize + count
+
+
+def to_int8(numbers: Float[Tensor, "cells size"], empty: Bool[Tensor, " cells"]) -> bytes:
+    """One scale for all numbers, and each as a multiple of it; empty cells get the one code that is left over."""
+    numbers = numbers.masked_fill(empty[:, None], 0)
+    scale = numbers.abs().amax() / _PEAK
+    codes = (numbers / scale.clamp(min=_LEAST_SCALE)).round().clamp(-_PEAK, _PEAK)
+    codes = codes.masked_fill(empty[:, None], _EMPTY)
+    return scale.numpy().astype(_SCALE).tobytes() + codes.numpy().astype(np.int8).tobytes()
+
+
+def from_int8(
+    records: UInt8[np.ndarray, "maps record_bytes"], cells: int
+) -> tuple[Float[Tensor, "maps cells size"], Bool[Tensor, "maps cells"]]:
+    """The numbers, and which cells are empty."""
+    scale = np.ascontiguousarray(records[:, : _SCALE.itemsize]).view(_SCALE).astype(np.float32)
+    codes = records[:, _SCALE.itemsize :].view(np.int8)
+    codes = codes.reshape(len(codes), cells, codes.shape[1] // cells)
+    numbers = torch.from_numpy(codes * scale[:, :, None])
+    return numbers, torch.from_numpy(codes[..., 0] == _EMPTY)

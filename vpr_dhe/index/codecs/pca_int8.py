@@ -1,0 +1,62 @@
+"""Principal components of local maps in eight bits each."""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from vpr_dhe.index.codecs.base import is_empty
+from vpr_dhe.index.codecs.fitted import FittedCodec, axes_about_the_mean, of_unit_norm
+from vpr_dhe.index.codecs.int8 import from_int8, int8_bytes, to_int8
+
+
+class PcaInt8Codec(FittedCodec):
+    """The gain and the principal components of the rest, eight bits per number, one scale per map."""
+
+    kept: ClassVar[int]
+
+    def __init__(self, cells: int, dimension: int, parameters: Mapping[str, np.ndarray] | None = None) -> None:
+        super().__init__(cells, dimension, parameters)
+        self._mean = self._tensor("mean")
+        self._mean_gain = self._mean.norm()
+
+    @classmethod
+    def parameter_shapes(cls, dimension: int) -> dict[str, tuple[int, ...]]:
+        """The mean, and orthonormal axes, the direction of the mean first."""
+        return {"mean": (dimension,), "axes": (dimension, cls.kept)}
+
+    @classmethod
+    def fit(cls, rows: Float[Tensor, "rows dimension"]) -> dict[str, np.ndarray]:
+        """Fit the mean and the principal axes of what is orthogonal to it."""
+        return {"mean": rows.mean(0).numpy(), "axes": axes_about_the_mean(rows, cls.kept).numpy()}
+
+    @property
+    def record_bytes(self) -> int:
+        """The scale, and one byte per component."""
+        return int8_bytes(self.cells * self.kept)
+
+    def encode(self, local_map: Float[Tensor, "cells dimension"]) -> bytes:
+        """Project what differs from the mean, scale and round."""
+        rows = local_map.float().cpu()
+        return to_int8((rows - self._mean) @ self._axes, is_empty(rows))
+
+    def components(self, records: UInt8[np.ndarray, "maps record_bytes"]) -> Float[Tensor, "maps cells components"]:
+        """Undo the scale and restore the norm."""
+        components, empty = from_int8(records, self.cells)
+        return of_unit_norm(components[..., 0] + self._mean_gain, components[..., 1:], empty)
+
+
+class Pca128Int8Codec(PcaInt8Codec):
+    """128 components."""
+
+    name = "pca128-int8"
+    least_dimension = kept = 128
+
+
+class Pca64Int8Codec(PcaInt8Codec):
+    """64 components."""
+
+    name = "pca64-int8"
+    least_dimension = kept = 64
