@@ -7,7 +7,8 @@ from contextlib import contextmanager, redirect_stdout
 from types import ModuleType
 from typing import Any
 
-from vpr_dhe.errors import BadInputError, MissingExtraError
+from vpr_dhe.errors import BadInputError
+from vpr_dhe.extras import import_extra
 
 AUTO = "auto"
 _REACHABLE_S = 5.0
@@ -19,15 +20,7 @@ def import_ray() -> ModuleType:
     Raises:
         MissingExtraError: if it is not installed.
     """
-    try:
-        import ray
-        import ray.data
-    except ImportError as error:
-        raise MissingExtraError(
-            f"work on several machines needs Ray, which cannot be imported here ({error}); install it with: "
-            'pip install "vpr-dhe[distributed]"'
-        ) from error
-    return ray
+    return import_extra("distributed", "work on several machines with Ray", "ray", "ray.data")
 
 
 @contextmanager

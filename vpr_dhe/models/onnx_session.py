@@ -1,35 +1,20 @@
 """A network in an ONNX file, run by ONNX Runtime."""
 
 from pathlib import Path
-from types import ModuleType
 
 import torch
 from torch import Tensor
 
 from vpr_dhe.errors import MissingExtraError, ModelError
+from vpr_dhe.extras import import_extra, missing_extra
 
+_EXTRA, _WORK = "export", "an ONNX file"
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-
-
-def import_onnxruntime() -> ModuleType:
-    """Import ONNX Runtime.
-
-    Raises:
-        MissingExtraError: if it is not installed.
-    """
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise missing(error) from error
-    return onnxruntime
 
 
 def missing(error: ImportError) -> MissingExtraError:
     """An error that says how to install what ONNX files need."""
-    return MissingExtraError(
-        f"ONNX files need packages that cannot be imported here ({error}); install them with: "
-        'pip install "vpr-dhe[export]"'
-    )
+    return missing_extra(_EXTRA, _WORK, error)
 
 
 class OnnxSession:
@@ -45,7 +30,7 @@ class OnnxSession:
     """
 
     def __init__(self, path: Path, device: str = "cpu") -> None:
-        onnxruntime = import_onnxruntime()
+        onnxruntime = import_extra(_EXTRA, _WORK, "onnxruntime")
         provider, available = _PROVIDERS.get(torch.device(device).type), onnxruntime.get_available_providers()
         if provider not in available:
             raise ModelError(

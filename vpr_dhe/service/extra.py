@@ -1,10 +1,6 @@
 """The packages of the extra `serve`."""
 
-from importlib import import_module
-
-from vpr_dhe.errors import MissingExtraError
-
-_PACKAGES = ("fastapi", "uvicorn", "prometheus_client", "python_multipart")
+from vpr_dhe.extras import import_extra
 
 
 def require_extra() -> None:
@@ -13,11 +9,4 @@ def require_extra() -> None:
     Raises:
         MissingExtraError: if something is not installed.
     """
-    try:
-        for package in _PACKAGES:
-            import_module(package)
-    except ImportError as error:
-        raise MissingExtraError(
-            f"a service needs packages that cannot be imported here ({error}); install them with: "
-            'pip install "vpr-dhe[serve]"'
-        ) from error
+    import_extra("serve", "a service", "fastapi", "uvicorn", "prometheus_client", "python_multipart")

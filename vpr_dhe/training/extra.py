@@ -3,6 +3,9 @@
 from types import ModuleType
 
 from vpr_dhe.errors import MissingExtraError
+from vpr_dhe.extras import import_extra, missing_extra
+
+_EXTRA, _WORK = "train", "training"
 
 
 def import_accelerate() -> ModuleType:
@@ -11,17 +14,9 @@ def import_accelerate() -> ModuleType:
     Raises:
         MissingExtraError: if one of them is not installed.
     """
-    try:
-        import accelerate
-        import torch.utils.tensorboard  # noqa: F401 (raises where tensorboard is missing)
-    except ImportError as error:
-        raise missing(error) from error
-    return accelerate
+    return import_extra(_EXTRA, _WORK, "accelerate", "torch.utils.tensorboard")
 
 
 def missing(error: ImportError) -> MissingExtraError:
     """An error that says how to install what training needs."""
-    return MissingExtraError(
-        f"training needs packages that cannot be imported here ({error}); install them with: "
-        'pip install "vpr-dhe[train]"'
-    )
+    return missing_extra(_EXTRA, _WORK, error)
