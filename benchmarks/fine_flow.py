@@ -33,7 +33,6 @@ from vpr_dhe.estimators.ransac_flow import RansacFlowEstimator
 from vpr_dhe.estimators.ransac_flow.coarse import (
     SCALES,
     TOLERANCE,
-    UNIT,
     CoarseMatches,
     cells_of,
     describe_scales,
@@ -44,7 +43,7 @@ from vpr_dhe.estimators.robust import OpenCvEstimator, PoseLibEstimator
 from vpr_dhe.evaluation.alignment_metrics import flow_of_alignment, flow_of_homography
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.features.extractor import load_extractor
-from vpr_dhe.geometry.coordinates import cell_centres, corners, resizing
+from vpr_dhe.geometry.coordinates import UNIT, cell_centres, corners, resizing
 from vpr_dhe.geometry.homography import (
     four_point_homography,
     is_usable,

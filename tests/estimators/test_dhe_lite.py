@@ -8,14 +8,13 @@ import torch
 from vpr_dhe.errors import ModelError, VerifierError
 from vpr_dhe.estimators.base import View
 from vpr_dhe.estimators.dhe_lite import (
-    UNIT,
     DheLiteEstimator,
     DheLiteHead,
     MatchBatch,
     batch_matches,
     fit_homographies,
 )
-from vpr_dhe.geometry.coordinates import corners, homographies_between_inputs, resizing
+from vpr_dhe.geometry.coordinates import UNIT, corners, homographies_between_inputs, resizing
 from vpr_dhe.geometry.homography import four_point_homography, mean_corner_error, project
 from vpr_dhe.models.model_file import Architecture, ModelFile
 from vpr_dhe.records import Frame, Matches, Preprocessing, Size

@@ -34,19 +34,17 @@ from torch.nn.utils.rnn import pad_sequence
 
 from vpr_dhe.errors import ModelError, VerifierError
 from vpr_dhe.estimators.base import MIN_MATCHES, Homographies, HomographyEstimator, View
-from vpr_dhe.geometry.coordinates import homographies_between_originals, resizing
+from vpr_dhe.geometry.coordinates import UNIT, homographies_between_originals, resizing
 from vpr_dhe.geometry.homography import is_usable, project
 from vpr_dhe.geometry.weighted_homography import weighted_homography
 from vpr_dhe.models.exported_model import HEAD, ExportedModel
 from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.models.onnx_session import OnnxSession
-from vpr_dhe.records import Frame, Size
+from vpr_dhe.records import Frame
 
 HEAD_NAME = "dhe-lite"
 WIDTH = 64
 BLOCKS = 8
-# What the network and the fit see every image squeezed to, so that they know neither its size nor its grid.
-UNIT = Size(2, 2)
 _MIDDLE = 0.5
 # Rounds in which a match also loses weight by its own residual, because inliers will be counted by theirs.
 _LEARNED_ROUNDS = 2

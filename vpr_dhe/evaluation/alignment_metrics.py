@@ -13,6 +13,7 @@ from torch.nn import functional
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.geometry.coordinates import corners
 from vpr_dhe.geometry.homography import mean_corner_error, project
+from vpr_dhe.geometry.warping import lands_inside, pixel_centres
 from vpr_dhe.records import DenseAlignment, Size
 
 Pixels: TypeAlias = int | float
@@ -92,16 +93,9 @@ def flow_of_homography(homography: Float64[np.ndarray, "3 3"], size: Size, targe
         size: width and height of A.
         target_size: width and height of B.
     """
-    matrix = torch.from_numpy(homography)
-    y, x = torch.meshgrid(
-        torch.arange(size.height, dtype=torch.float64), torch.arange(size.width, dtype=torch.float64), indexing="ij"
-    )
-    points = torch.stack([x, y], dim=-1).flatten(0, 1)
-    target = project(matrix, points)
-    limits = torch.tensor([target_size.width - 1.0, target_size.height - 1.0], dtype=torch.float64)
-    in_frame = ((target >= 0) & (target <= limits)).all(dim=-1)
-    inside = in_frame & _on_the_side_of(corners(size).mean(dim=0), points, matrix)
-    return HomographyFlow((target - points).view(size.height, size.width, 2), inside.view(size.height, size.width))
+    matrix, points = torch.from_numpy(homography), pixel_centres(size)
+    flow = (project(matrix, points) - points).view(size.height, size.width, 2)
+    return HomographyFlow(flow, lands_inside(matrix[None], size, target_size)[0])
 
 
 def flow_of_alignment(alignment: DenseAlignment, size: Size) -> Float64[Tensor, "height width 2"]:
@@ -109,14 +103,6 @@ def flow_of_alignment(alignment: DenseAlignment, size: Size) -> Float64[Tensor, 
     coarse = torch.from_numpy(alignment.flow_px).double().permute(2, 0, 1)[None]
     full = functional.interpolate(coarse, (size.height, size.width), mode="bilinear", align_corners=False)
     return full[0].permute(1, 2, 0)
-
-
-def _on_the_side_of(
-    place: Float64[Tensor, " 2"], points: Float64[Tensor, "points 2"], matrix: Float64[Tensor, "3 3"]
-) -> Bool[Tensor, " points"]:
-    """Whether points lie on the same side of the horizon as a place."""
-    depth_of_place = matrix[2, :2] @ place + matrix[2, 2]
-    return (points @ matrix[2, :2] + matrix[2, 2]) * depth_of_place > 0
 
 
 def end_point_error(

@@ -14,6 +14,9 @@ from torch import Tensor
 from vpr_dhe.geometry.homography import normalise, project
 from vpr_dhe.records import Frame, Grid, Size
 
+UNIT = Size(2, 2)
+"""What an image of any size is squeezed to where neither its size nor its grid may matter: two units a side."""
+
 
 def cell_centres(grid: Grid, input_size: Size) -> Float64[Tensor, "cells 2"]:
     """Centres (x, y) of the cells of a grid that partitions the input evenly, row-major, in input pixels."""

@@ -33,6 +33,17 @@ def project(
     return mapped[..., :2] / away_from_zero
 
 
+def same_side_of_horizon(
+    homography: Float[Tensor, "*#batch 3 3"],
+    points: Float[Tensor, "*#batch points 2"],
+    place: Float[Tensor, "*#batch 2"],
+) -> Bool[Tensor, "*batch points"]:
+    """Tell which points lie on the same side as a place of the line that a homography maps to infinity."""
+    row = homography[..., 2, :, None]
+    depth, depth_of_place = (at @ row[..., :2, :] + row[..., 2:, :] for at in (points, place.unsqueeze(-2)))
+    return (depth * depth_of_place > 0).squeeze(-1)
+
+
 def reprojection_errors(
     homography: Float[Tensor, "*#batch 3 3"],
     source: Float[Tensor, "*#batch points 2"],

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-from vpr_dhe.geometry.homography import project
+from vpr_dhe.geometry.homography import project, same_side_of_horizon
 from vpr_dhe.records import Size
 
 
@@ -56,6 +56,5 @@ def lands_inside(
     points = pixel_centres(size).to(homographies.device)
     mapped = project(homographies, points)
     limits = torch.tensor([target.width - 1.0, target.height - 1.0], dtype=torch.float64, device=mapped.device)
-    depth = points @ homographies[:, 2, :2, None] + homographies[:, 2, 2, None, None]
-    near = depth.squeeze(-1) * depth.mean(dim=1) > 0
+    near = same_side_of_horizon(homographies, points, points.mean(dim=0))
     return (((mapped >= 0) & (mapped <= limits)).all(dim=-1) & near).view(-1, size.height, size.width)

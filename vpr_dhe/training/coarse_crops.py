@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Bool, Float, Float32, Float64
 from torch import Tensor
 
-from vpr_dhe.estimators.ransac_flow.coarse import UNIT, cells_of, fit, match_cells
+from vpr_dhe.estimators.ransac_flow.coarse import cells_of, fit, match_cells
 from vpr_dhe.estimators.ransac_flow.sampling import lies_in, sampled, to_tensor
 from vpr_dhe.features.base import Extractor
-from vpr_dhe.geometry.coordinates import cell_centres, resizing
+from vpr_dhe.geometry.coordinates import UNIT, cell_centres, resizing
 from vpr_dhe.geometry.homography import project
 from vpr_dhe.images import image_size
 from vpr_dhe.records import Grid, Size

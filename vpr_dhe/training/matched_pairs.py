@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from vpr_dhe.estimators.base import MIN_MATCHES, Homographies, View, match_by_grid
-from vpr_dhe.estimators.dhe_lite import UNIT, MatchBatch
+from vpr_dhe.estimators.dhe_lite import MatchBatch
 from vpr_dhe.estimators.robust import OpenCvEstimator
 from vpr_dhe.features.base import Extractor, ExtractorSpec
-from vpr_dhe.geometry.coordinates import homographies_between_inputs, resizing
+from vpr_dhe.geometry.coordinates import UNIT, homographies_between_inputs, resizing
 from vpr_dhe.geometry.homography import project, reprojection_errors
 from vpr_dhe.images import image_size
 from vpr_dhe.records import Features, Frame, Image, Matches, Size

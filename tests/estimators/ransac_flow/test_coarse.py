@@ -8,14 +8,13 @@ from patches import PatchExtractor, texture
 
 from vpr_dhe.estimators.ransac_flow.coarse import (
     SCALES,
-    UNIT,
     CoarseMatches,
     cells_of,
     describe_scales,
     fit,
     match_cells,
 )
-from vpr_dhe.geometry.coordinates import corners, resizing
+from vpr_dhe.geometry.coordinates import UNIT, corners, resizing
 from vpr_dhe.geometry.homography import four_point_homography, mean_corner_error, project
 from vpr_dhe.records import Size
 

@@ -8,7 +8,7 @@ import torch
 
 from vpr_dhe.estimators.base import View
 from vpr_dhe.estimators.dhe_lite import batch_matches
-from vpr_dhe.geometry.coordinates import resizing
+from vpr_dhe.geometry.coordinates import UNIT, resizing
 from vpr_dhe.geometry.homography import reprojection_errors
 from vpr_dhe.records import Frame, Matches, Size
 from vpr_dhe.training.losses.match_confidence import (
@@ -24,8 +24,6 @@ from vpr_dhe.training.losses.rei import inlier_matches, reprojection_errors_of_i
 from vpr_dhe.training.matched_pairs import Kind, different_partners, magsac_between_units, with_fitted_homographies
 from vpr_dhe.training.sources.warps import random_homography
 from vpr_dhe.training.stages.dhe_lite.batches import mirrored
-
-UNIT = Size(2, 2)
 
 
 def no_image():

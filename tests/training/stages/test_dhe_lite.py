@@ -8,8 +8,8 @@ import torch
 from patches import PatchExtractor, write_textures
 
 from vpr_dhe.errors import DatasetError
-from vpr_dhe.estimators.dhe_lite import UNIT, DheLiteEstimator
-from vpr_dhe.geometry.coordinates import corners
+from vpr_dhe.estimators.dhe_lite import DheLiteEstimator
+from vpr_dhe.geometry.coordinates import UNIT, corners
 from vpr_dhe.geometry.homography import mean_corner_error, project
 from vpr_dhe.models.model_file import load_model
 from vpr_dhe.records import Grid, Matches, Size

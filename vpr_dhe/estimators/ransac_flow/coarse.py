@@ -19,15 +19,14 @@ from torch import Tensor
 from vpr_dhe.estimators.base import MIN_MATCHES
 from vpr_dhe.estimators.robust import PoseLibEstimator
 from vpr_dhe.features.base import Extractor
-from vpr_dhe.geometry.coordinates import cell_centres, resizing
+from vpr_dhe.geometry.coordinates import UNIT, cell_centres, resizing
 from vpr_dhe.geometry.homography import is_usable, project, reprojection_errors
 from vpr_dhe.geometry.matching import mutual_nearest_neighbours
 from vpr_dhe.images import image_size
 from vpr_dhe.records import Features, Image, Size
 
 SCALES = (0.5, 0.6, 0.88, 1.0, 1.33, 1.66, 2.0)
-# Both images squeezed to two units a side, as the [-1, 1] of the source, from whose origin ours lies half a unit away.
-UNIT = Size(2, 2)
+# In `UNIT`, which is as large as the [-1, 1] of the source, from whose origin ours lies half a unit away.
 TOLERANCE = 0.05
 _LEAST_DETERMINANT = 1e-6
 

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from vpr_dhe.estimators.base import Homographies, HomographyEstimator, View
 from vpr_dhe.estimators.ransac_flow.coarse import (
-    UNIT,
     Cells,
     CoarseMatches,
     cells_of,
@@ -29,7 +28,7 @@ from vpr_dhe.estimators.ransac_flow.sampling import lies_in, sampled, to_tensor
 from vpr_dhe.estimators.robust import PoseLibEstimator
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.features.extractor import load_extractor
-from vpr_dhe.geometry.coordinates import cell_centres, resizing
+from vpr_dhe.geometry.coordinates import UNIT, cell_centres, resizing
 from vpr_dhe.geometry.homography import normalise, project
 from vpr_dhe.images import image_size
 from vpr_dhe.models.catalogue import DEFAULT

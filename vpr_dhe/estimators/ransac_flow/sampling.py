@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
 from vpr_dhe.geometry.coordinates import resizing
+from vpr_dhe.geometry.homography import same_side_of_horizon
 from vpr_dhe.images import image_size
 from vpr_dhe.records import Image, Size
 
@@ -39,10 +40,10 @@ def lies_in(
 
     The right side is where the middle of the points lies.
     """
-    depth = points @ matrix[2, :2] + matrix[2, 2]
-    in_front = depth * depth[depth.shape[0] // 2, depth.shape[1] // 2] > 0
+    rows, columns = points.shape[:2]
+    near = same_side_of_horizon(matrix, points.flatten(0, 1), points[rows // 2, columns // 2]).view(rows, columns)
     limits = torch.tensor([size.width - 0.5, size.height - 0.5], dtype=torch.float64)
-    return ((places > -0.5) & (places < limits)).all(dim=-1) & in_front
+    return ((places > -0.5) & (places < limits)).all(dim=-1) & near
 
 
 def to_tensor(image: Image, device: torch.device) -> Float[Tensor, "1 3 height width"]:

@@ -14,8 +14,8 @@ from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from vpr_dhe.estimators.dhe_lite import UNIT, MatchBatch
-from vpr_dhe.geometry.coordinates import corners, resizing
+from vpr_dhe.estimators.dhe_lite import MatchBatch
+from vpr_dhe.geometry.coordinates import UNIT, corners, resizing
 from vpr_dhe.geometry.homography import project
 from vpr_dhe.records import Size
 from vpr_dhe.training.losses.rei import InlierMatches, reprojection_errors_of_inliers
