@@ -18,6 +18,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+from filelock import FileLock
 from hypothesis import settings
 from torch.nn.functional import normalize
 
@@ -97,18 +98,27 @@ class Exported(NamedTuple):
 
 
 @pytest.fixture(scope="session")
-def exported(tmp_path_factory) -> Exported:
-    """A CCT of one block and random weights, which a first export in a process takes seconds for."""
+def exported(tmp_path_factory, worker_id) -> Exported:
+    """A CCT of one block and random weights, exported once for all processes, because that takes seconds."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base if worker_id == "master" else base.parent) / "exported"
+    with FileLock(f"{folder}.lock"):
+        made = Exported(folder / "tiny.safetensors", folder / "onnx")
+        if not made.folder.exists():
+            _export(made)
+    return made
+
+
+def _export(to: Exported) -> None:
     from vpr_dhe.export.exporting import export_model
     from vpr_dhe.training.trainable_extractor import new_model
 
-    folder = tmp_path_factory.mktemp("exported")
+    to.model.parent.mkdir(exist_ok=True)
     model = replace(new_model("cct_7_7x2_224", "gem", Size(64, 64), seed=0), name="tiny")
     first_block = {name: value for name, value in model.tensors.items() if not re.search(r"blocks\.[1-9]", name)}
     model = replace(model, architecture=replace(model.architecture, blocks=1), tensors=first_block)
-    model.save(folder / "tiny.safetensors")
-    export_model(str(folder / "tiny.safetensors"), folder / "onnx")
-    return Exported(folder / "tiny.safetensors", folder / "onnx")
+    model.save(to.model)
+    export_model(str(to.model), to.folder)
 
 
 @pytest.fixture
