@@ -78,11 +78,10 @@ def test_ctrl_c_says_how_to_go_on(photos, tmp_path):
     assert int(reached[1]) > 1
 
 
-@pytest.fixture(scope="module")
-def places(tmp_path_factory):
-    """Twelve places 100 m apart, each with one query, in the standard layout."""
-    folder, rng = tmp_path_factory.mktemp("places"), np.random.default_rng(4)
-    for number in range(12):
+def write_places(folder, count):
+    """Places 100 m apart, each with one query, in the standard layout."""
+    rng = np.random.default_rng(4)
+    for number in range(count):
         coarse = PIL.Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8))
         image = coarse.resize((96, 96), PIL.Image.Resampling.BICUBIC)
         for part, shift_m in (("database", 0), ("queries", 5)):
@@ -90,6 +89,11 @@ def places(tmp_path_factory):
             name = f"@{500_000 + 100 * number + shift_m}@5000000@31@U@.png"
             image.crop((shift_m, 0, 90 + shift_m, 90)).save(folder / "images/train" / part / name)
     return folder
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory):
+    return write_places(tmp_path_factory.mktemp("places"), 12)
 
 
 TINY = ("--steps", 2, "--save-every", 1, "--device", "cpu", "--validation-pairs", 1)
@@ -125,8 +129,8 @@ def test_a_network_is_trained_from_nothing_and_then_describes(run, photos, tmp_p
     assert (code, stdout.split()[1]) == (0, "1.png"), stderr
 
 
-def test_network_and_head_are_trained_together(run, places, tmp_path):
-    out = tmp_path / "run"
+def test_network_and_head_are_trained_together(run, tmp_path):
+    places, out = write_places(tmp_path / "places", 3), tmp_path / "run"
     network = ("--model", "new:cct_7_7x2_224@384", "--first-trained-block", 6, "--batch-size", 1)
     how = ("--mining", "random", "--negatives", 1, "--rei-weight", 10)
     code, stdout, stderr = run("train", "joint", places, "--out", out, *network, *how, *TINY, "--steps", 1)

@@ -63,14 +63,15 @@ def served(index: Path, *options: object) -> Iterator[tuple[subprocess.Popen[str
             process.kill()
 
 
-def test_it_answers_as_the_command_line_does_and_ends_in_order(index, tmp_path):
+def test_it_answers_as_the_command_line_does_and_ends_in_order(index, tmp_path, monkeypatch, capsys):
     query = tmp_path / "query.jpg"
     query.write_bytes(photo(3))
-    command = [sys.executable, "-m", "vpr_dhe", "query", str(index), str(query), "--format", "json"]
-    by_command = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    monkeypatch.setattr(sys, "argv", ["vpr-dhe", "query", str(index), str(query), "--format", "json"])
+    with pytest.raises(SystemExit):
+        main()
+    [told] = json.loads(capsys.readouterr().out)["queries"]
     with served(index, "--max-body-mb", 1) as (process, client):
         answer = client.post("/v1/localize", files={"image": query.open("rb")}).json()
-        [told] = json.loads(by_command.communicate()[0])["queries"]
         assert answer["matches"] == told["matches"]
         assert (answer["query"], answer.keys()) == ("query.jpg", told.keys())
         assert answer["matches"][0]["image"] == "3.jpg"
