@@ -71,10 +71,11 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_another_town() -> N
 def test_another_process_gives_the_same_bytes(town: SyntheticTown) -> None:
     program = (
         "import hashlib; from vpr_dhe.places.synthetic_town import *; t = SyntheticTown(3, 3);"
-        "image = t.render(Camera(1.0, 2.0, 1.7, 60.0), Appearance(occluders_per_10_m=1.0));"
+        "image = t.render(Camera(1.0, 2.0, 1.7, 60.0, 0.0, 80, 60, 58.0), Appearance(occluders_per_10_m=1.0));"
         "print(hashlib.sha256(image.tobytes()).hexdigest())"
     )
-    expected = town.render(Camera(1.0, 2.0, 1.7, 60.0), Appearance(occluders_per_10_m=1.0))
+    expected = town.render(Camera(1.0, 2.0, 1.7, 60.0, 0.0, 80, 60, 58.0), Appearance(occluders_per_10_m=1.0))
+    assert expected.std() > 5
     root = Path(__file__).parents[2]
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=root)
     assert answer.stdout.strip() == hashlib.sha256(expected.tobytes()).hexdigest()
