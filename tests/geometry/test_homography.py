@@ -14,6 +14,7 @@ from vpr_dhe.geometry.homography import (
     normalise,
     project,
     reprojection_errors,
+    same_side_of_horizon,
 )
 
 SQUARE = torch.tensor([[0.0, 0.0], [383.0, 0.0], [383.0, 383.0], [0.0, 383.0]], dtype=torch.float64)
@@ -97,3 +98,12 @@ def test_broken_matrices_are_not_usable(value):
     matrix = torch.eye(3, dtype=torch.float64)
     matrix[1, 1] = value
     assert not is_usable(matrix)
+
+
+def test_the_horizon_has_two_sides():
+    to_infinity_at_10 = torch.eye(3, dtype=torch.float64)
+    to_infinity_at_10[2, 0] = -0.1
+    points = torch.tensor([[0.0, 0.0], [9.0, 50.0], [11.0, 0.0], [30.0, -4.0]], dtype=torch.float64)
+    places = torch.tensor([[1.0, 1.0], [20.0, 0.0]], dtype=torch.float64)
+    found = same_side_of_horizon(torch.stack([to_infinity_at_10, -to_infinity_at_10]), points, places)
+    assert found.tolist() == [[True, True, False, False], [False, False, True, True]]
