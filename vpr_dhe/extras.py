@@ -20,12 +20,7 @@ def import_extra(extra: str, work: str, *packages: str) -> ModuleType:
     try:
         modules = [import_module(package) for package in packages]
     except ImportError as error:
-        raise missing_extra(extra, work, error) from error
+        raise MissingExtraError(
+            f'what {work} needs cannot be imported here ({error}); install it with: pip install "vpr-dhe[{extra}]"'
+        ) from error
     return modules[0]
-
-
-def missing_extra(extra: str, work: str, error: ImportError) -> MissingExtraError:
-    """An error that says how to install an extra."""
-    return MissingExtraError(
-        f'what {work} needs cannot be imported here ({error}); install it with: pip install "vpr-dhe[{extra}]"'
-    )

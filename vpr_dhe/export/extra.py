@@ -1,10 +1,6 @@
 """The packages of the extra `export`."""
 
-from importlib import import_module
-
-from vpr_dhe.models.onnx_session import missing
-
-_PACKAGES = ("onnx", "onnxruntime", "onnxscript")
+from vpr_dhe.extras import import_extra
 
 
 def require_extra() -> None:
@@ -13,8 +9,4 @@ def require_extra() -> None:
     Raises:
         MissingExtraError: if something is not installed.
     """
-    try:
-        for package in _PACKAGES:
-            import_module(package)
-    except ImportError as error:
-        raise missing(error) from error
+    import_extra("export", "an export", "onnx", "onnxruntime", "onnxscript")

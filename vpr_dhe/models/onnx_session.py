@@ -5,16 +5,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vpr_dhe.errors import MissingExtraError, ModelError
-from vpr_dhe.extras import import_extra, missing_extra
+from vpr_dhe.errors import ModelError
+from vpr_dhe.extras import import_extra
 
-_EXTRA, _WORK = "export", "an ONNX file"
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-
-
-def missing(error: ImportError) -> MissingExtraError:
-    """An error that says how to install what ONNX files need."""
-    return missing_extra(_EXTRA, _WORK, error)
 
 
 class OnnxSession:
@@ -30,7 +24,7 @@ class OnnxSession:
     """
 
     def __init__(self, path: Path, device: str = "cpu") -> None:
-        onnxruntime = import_extra(_EXTRA, _WORK, "onnxruntime")
+        onnxruntime = import_extra("export", "an ONNX file", "onnxruntime")
         provider, available = _PROVIDERS.get(torch.device(device).type), onnxruntime.get_available_providers()
         if provider not in available:
             raise ModelError(

@@ -2,10 +2,16 @@
 
 from types import ModuleType
 
-from vpr_dhe.errors import MissingExtraError
-from vpr_dhe.extras import import_extra, missing_extra
+from vpr_dhe.extras import import_extra
 
-_EXTRA, _WORK = "train", "training"
+
+def import_packages(*packages: str) -> ModuleType:
+    """Import packages that training needs, and return the first.
+
+    Raises:
+        MissingExtraError: if one of them is not installed.
+    """
+    return import_extra("train", "training", *packages)
 
 
 def import_accelerate() -> ModuleType:
@@ -14,9 +20,4 @@ def import_accelerate() -> ModuleType:
     Raises:
         MissingExtraError: if one of them is not installed.
     """
-    return import_extra(_EXTRA, _WORK, "accelerate", "torch.utils.tensorboard")
-
-
-def missing(error: ImportError) -> MissingExtraError:
-    """An error that says how to install what training needs."""
-    return missing_extra(_EXTRA, _WORK, error)
+    return import_packages("accelerate", "torch.utils.tensorboard")

@@ -23,7 +23,7 @@ from vpr_dhe.images import decode_named, read_ahead, to_network_input
 from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.places.base import PlaceDataset
 from vpr_dhe.records import Image, Preprocessing
-from vpr_dhe.training.extra import missing
+from vpr_dhe.training.extra import import_packages
 from vpr_dhe.training.mining import MiningSettings, TripletMiner, Triplets
 from vpr_dhe.training.sources import TrainingData
 from vpr_dhe.training.sources.base import Draws, PairSource, TrainingPair
@@ -284,12 +284,9 @@ class TripletStage(DescriptorStage[ImageBatch]):
 
 
 def _multi_similarity() -> tuple[Any, Any]:
-    try:
-        from pytorch_metric_learning.losses import MultiSimilarityLoss
-        from pytorch_metric_learning.miners import MultiSimilarityMiner
-    except ImportError as error:
-        raise missing(error) from error
-    return MultiSimilarityMiner(epsilon=0.1), MultiSimilarityLoss(alpha=1, beta=50, base=0.0)
+    losses = import_packages("pytorch_metric_learning.losses")
+    miners = import_packages("pytorch_metric_learning.miners")
+    return miners.MultiSimilarityMiner(epsilon=0.1), losses.MultiSimilarityLoss(alpha=1, beta=50, base=0.0)
 
 
 def _same_place(pairs: Sequence[TrainingPair]) -> Bool[Tensor, "pairs pairs"]:
