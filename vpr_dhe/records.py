@@ -296,3 +296,25 @@ class Localization:
     estimate: PositionEstimate | None = None
     rejected: RankedMatch | None = None
     known: bool | None = None
+
+
+@dataclass(frozen=True)
+class PlaceBelief:
+    """One place that the camera may be at, by its likeliest image; `probability` includes those around it."""
+
+    image: str
+    probability: float
+    position: Position | None
+
+
+@dataclass(frozen=True)
+class Belief:
+    """Where the camera may be: places, likeliest first, and the probability that it is at none of the map's."""
+
+    places: tuple[PlaceBelief, ...]
+    unknown: float
+
+    @property
+    def best(self) -> PlaceBelief | None:
+        """The likeliest place; None where to be at no known place is likelier."""
+        return self.places[0] if self.places and self.places[0].probability > self.unknown else None

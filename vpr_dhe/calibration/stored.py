@@ -4,9 +4,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from vpr_dhe.calibration.probability import Calibration, Conditions
+from vpr_dhe.durable_files import sync_folder
 from vpr_dhe.errors import IndexFormatError
 from vpr_dhe.index.documents import read_document, write_document
-from vpr_dhe.index.files import sync_folder
 from vpr_dhe.index.manifest import writing
 from vpr_dhe.index.snapshot import CALIBRATIONS
 

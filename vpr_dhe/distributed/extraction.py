@@ -23,12 +23,13 @@ import numpy as np
 
 from vpr_dhe.distributed.cluster import AUTO, connected, import_ray
 from vpr_dhe.distributed.threads import Threads
+from vpr_dhe.durable_files import TEMPORARY_SUFFIX
 from vpr_dhe.errors import BadInputError, VprDheError, WorkerLostError
 from vpr_dhe.features.base import Extractor, ExtractorSpec
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.index.changes import Changes, changes_between
 from vpr_dhe.index.codecs import LocalMapCodec
-from vpr_dhe.index.files import TEMPORARY_SUFFIX, unique_name
+from vpr_dhe.index.files import unique_name
 from vpr_dhe.index.ingest import Chunk, SealedChunk, Source, describe, seal_chunk
 from vpr_dhe.index.manifest import SkippedImage
 from vpr_dhe.index.place_index import AddReport, PlaceIndex, require_same_features

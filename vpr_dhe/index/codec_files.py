@@ -7,7 +7,7 @@ import safetensors.numpy
 
 from vpr_dhe.features.base import ExtractorSpec
 from vpr_dhe.index.codecs import CodecChoice, LocalMapCodec, load_codec
-from vpr_dhe.index.files import damage, read_checked, unique_name, write_durably
+from vpr_dhe.index.files import damage, read_checked, unique_name, write_sealed
 from vpr_dhe.index.manifest import CodecFact
 
 
@@ -17,7 +17,7 @@ def save_codec(folder: Path, choice: CodecChoice, images: int) -> CodecFact:
     if not codec.parameters:
         return CodecFact(codec.name, images, None, choice.agreement)
     name = f"{unique_name('codec')}.safetensors"
-    written = write_durably(folder, name, safetensors.numpy.save(codec.parameters))
+    written = write_sealed(folder, name, safetensors.numpy.save(codec.parameters))
     return CodecFact(codec.name, images, written, choice.agreement)
 
 

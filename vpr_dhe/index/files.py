@@ -1,17 +1,15 @@
 """Files that never change once written: durable by fsync and rename, known by size and checksum."""
 
 import hashlib
-import os
 import secrets
 import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from vpr_dhe.durable_files import write_durably
 from vpr_dhe.errors import IndexDamagedError
 
-# What is written gets its final name only when all of it is durable.
-TEMPORARY_SUFFIX = ".writing"
 _READ_BYTES = 1 << 20
 
 
@@ -29,25 +27,10 @@ def unique_name(stem: str) -> str:
     return f"{stem}-{secrets.token_hex(4)}"
 
 
-def write_durably(folder: Path, name: str, content: bytes) -> FileFact:
-    """Write a file that is there as a whole or not at all, and stays."""
-    temporary = folder / f"{name}{TEMPORARY_SUFFIX}"
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(folder / name)
-    sync_folder(folder)
+def write_sealed(folder: Path, name: str, content: bytes) -> FileFact:
+    """Write a file durably, and say what it is."""
+    write_durably(folder, name, content)
     return FileFact(name, len(content), hashlib.sha256(content).hexdigest())
-
-
-def sync_folder(folder: Path) -> None:
-    """Make names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def fact_of(path: Path) -> FileFact:

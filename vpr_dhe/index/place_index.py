@@ -9,12 +9,12 @@ import numpy as np
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from vpr_dhe.durable_files import TEMPORARY_SUFFIX, sync_folder
 from vpr_dhe.errors import BadInputError, IndexFormatError
 from vpr_dhe.features.base import Extractor, ExtractorSpec
 from vpr_dhe.index.changes import Changes, changes_between
 from vpr_dhe.index.checking import CheckReport, check
 from vpr_dhe.index.codecs import CODECS
-from vpr_dhe.index.files import TEMPORARY_SUFFIX, sync_folder
 from vpr_dhe.index.ingest import Source
 from vpr_dhe.index.manifest import (
     AUTO,

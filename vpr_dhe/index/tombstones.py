@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64
 
-from vpr_dhe.index.files import read_checked, unique_name, write_durably
+from vpr_dhe.index.files import read_checked, unique_name, write_sealed
 from vpr_dhe.index.manifest import Manifest
 
 
@@ -26,4 +26,4 @@ def with_removed(folder: Path, manifest: Manifest, removed: Int64[np.ndarray, " 
     if not len(removed):
         return replace(manifest, removed=None)
     content = removed.astype("<i8").tobytes()
-    return replace(manifest, removed=write_durably(folder, f"{unique_name('removed')}.i64", content))
+    return replace(manifest, removed=write_sealed(folder, f"{unique_name('removed')}.i64", content))

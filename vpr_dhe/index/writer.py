@@ -13,12 +13,13 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from vpr_dhe.durable_files import sync_folder
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.index.changes import Changes
 from vpr_dhe.index.codec_files import save_codec
 from vpr_dhe.index.codecs import UNFITTED, CodecChoice, choose_codec, fit_codec
 from vpr_dhe.index.compaction import Recoding, grouped, groups_to_rewrite, mergeable_tail, rewrite
-from vpr_dhe.index.files import fact_of, sync_folder, unique_name
+from vpr_dhe.index.files import fact_of, unique_name
 from vpr_dhe.index.ingest import Chunk, Described, SealedChunk, Source, describe, seal_chunk
 from vpr_dhe.index.manifest import AUTO, CoveringFile, Manifest, SkippedImage, publish
 from vpr_dhe.index.segments import Segment, collect_garbage

@@ -9,6 +9,7 @@ from typing import Any
 
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.records import (
+    Belief,
     GeoPosition,
     Localization,
     Position,
@@ -18,7 +19,6 @@ from vpr_dhe.records import (
     Verification,
 )
 from vpr_dhe.report.tables import text_table
-from vpr_dhe.sequences.stream import Belief
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vpr_dhe.candidates import Gathered, Places, verify_images
+from vpr_dhe.durable_files import write_durably
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.estimators.base import View, match_by_grid
 from vpr_dhe.features.base import ExtractorSpec
 from vpr_dhe.images import decode_named, image_size, read_file
-from vpr_dhe.index.files import write_durably
 from vpr_dhe.index.ingest import Described, comparable
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.index.rows import Digest, FileStamp, modification_time_ns

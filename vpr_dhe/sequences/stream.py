@@ -8,33 +8,11 @@ from typing import Protocol, TypeVar, runtime_checkable
 from vpr_dhe.candidates import Places
 from vpr_dhe.errors import ImageError
 from vpr_dhe.images import ImageLike
-from vpr_dhe.records import Features, Image, Localization, Position
+from vpr_dhe.records import Belief, Features, Image, Localization, PlaceBelief
 from vpr_dhe.sequences.frame_memory import FrameMemory
 from vpr_dhe.sequences.frames import DropPolicy, SequenceFrame, read_live
 from vpr_dhe.sequences.odometry import Step
 from vpr_dhe.sequences.tracker import PlaceTracker
-
-
-@dataclass(frozen=True)
-class PlaceBelief:
-    """One place that the camera may be at, by its likeliest image; `probability` includes those around it."""
-
-    image: str
-    probability: float
-    position: Position | None
-
-
-@dataclass(frozen=True)
-class Belief:
-    """Where the camera may be: places, likeliest first, and the probability that it is at none of the map's."""
-
-    places: tuple[PlaceBelief, ...]
-    unknown: float
-
-    @property
-    def best(self) -> PlaceBelief | None:
-        """The likeliest place; None where to be at no known place is likelier."""
-        return self.places[0] if self.places and self.places[0].probability > self.unknown else None
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from pathlib import Path, PurePosixPath
 
 from starlette.exceptions import HTTPException
 
+from vpr_dhe.durable_files import sync_folder, write_durably
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.images import EXTENSIONS
-from vpr_dhe.index.files import sync_folder, write_durably
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.places.standard import record_of
 from vpr_dhe.records import GeoPosition, ImageRecord

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from vpr_dhe.durable_files import TEMPORARY_SUFFIX, write_durably
 from vpr_dhe.errors import BadInputError, DatasetError, ImageError
-from vpr_dhe.index.files import TEMPORARY_SUFFIX, write_durably
 from vpr_dhe.records import Progress
 from vpr_dhe.sources.base import FrameSource, RecordedFrame
 from vpr_dhe.sources.selection import Selection

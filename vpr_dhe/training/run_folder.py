@@ -10,8 +10,8 @@ from typing import Any, TypeAlias
 
 import torch
 
+from vpr_dhe.durable_files import TEMPORARY_SUFFIX, sync_folder, write_durably
 from vpr_dhe.errors import BadInputError
-from vpr_dhe.index.files import TEMPORARY_SUFFIX, sync_folder, write_durably
 from vpr_dhe.models.weights_file import SUFFIX
 from vpr_dhe.training.stages.base import Fact, Savable
 
