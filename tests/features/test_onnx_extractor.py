@@ -1,5 +1,7 @@
 """An export in the place of its model."""
 
+import hashlib
+import json
 import pickle
 import shutil
 import sys
@@ -83,6 +85,20 @@ def test_an_export_of_another_model_is_refused(exported, copy, photo_folder, tmp
 def test_damage_is_found_before_anything_is_answered(copy, damage, message):
     damage(copy)
     with pytest.raises(ModelError, match=message):
+        load_extractor(str(copy))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"quantisation": "int4"}, {"architecture": {"backbone": "b", "layout": 2}}, {"parts": ["extractor"]}],
+)
+def test_a_later_version_is_said_to_be_one(copy, changed):
+    path = copy / "export.json"
+    document = json.loads(path.read_text()) | changed
+    del document["sha256"]
+    digest = hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+    path.write_text(json.dumps(document | {"sha256": digest}))
+    with pytest.raises(ModelError, match=r"was written by another version .* export the model again"):
         load_extractor(str(copy))
 
 

@@ -110,7 +110,7 @@ def load_exported(folder: Path, device: str = "cpu") -> ExportedModel:
         device: a torch device.
 
     Raises:
-        ModelError: if the description is missing, damaged, or of another format.
+        ModelError: if the description is missing, damaged, or of another format or version.
     """
     path = folder / DESCRIPTION
     if not path.is_file():
@@ -123,8 +123,11 @@ def load_exported(folder: Path, device: str = "cpu") -> ExportedModel:
         raise ModelError(f"{path} is not of the format {FORMAT!r}; {_REMEDY}")
     if document.pop("sha256", None) != _digest(document):
         raise ModelError(f"{path} does not agree with its checksum; {_REMEDY}")
-    parts = {name: _part_of(stored) for name, stored in document.pop("parts").items()}
-    return ExportedModel(folder.resolve(), _facts_of(document, path), parts, device)
+    try:
+        parts = {name: _part_of(stored) for name, stored in document.pop("parts").items()}
+        return ExportedModel(folder.resolve(), _facts_of(document, path), parts, device)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{path} was written by another version ({error}); {_REMEDY} of this version") from error
 
 
 def require_weights(model: ModelFile | ExportedModel) -> ModelFile:
