@@ -8,6 +8,7 @@ from vpr_dhe.places.town.camera import Camera
 from vpr_dhe.places.wgs84 import earth_centred, metres_per_degree
 from vpr_dhe.position_fusion import fuse_positions, turn_deg
 from vpr_dhe.records import (
+    RECONSTRUCTION,
     Cameras,
     GeoPosition,
     ImageRecord,
@@ -66,6 +67,11 @@ def test_a_strong_match_elsewhere_moves_nothing():
     assert isinstance(estimate.position, MetricPosition)
     assert (estimate.position.x_m, estimate.position.y_m) == pytest.approx((3.0, 1.0))
     assert estimate.matches == 3
+
+
+def test_without_a_unit_there_is_no_estimate():
+    world = [MetricPosition(float(x), 0.0, RECONSTRUCTION) for x in range(1 + len(WRONG))]
+    assert fused([90, *WRONG], world) is None
 
 
 def test_one_match_is_as_sure_as_the_radius():

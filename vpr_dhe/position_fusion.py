@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float64
 from vpr_dhe.contrast import contrasts
 from vpr_dhe.places.base import RADIUS_M, plane_of
 from vpr_dhe.places.plane import Plane
-from vpr_dhe.records import Cameras, ImageRecord, PositionEstimate, RankedMatch
+from vpr_dhe.records import RECONSTRUCTION, Cameras, ImageRecord, PositionEstimate, RankedMatch
 
 # Candidates that stand out less than this, in robust standard deviations, say nothing: one wrong one in forty does.
 _LEAST_CONTRAST = 2.0
@@ -28,12 +28,13 @@ def fuse_positions(
     what a single match says, which is a spot anywhere in that radius: a variance of a quarter of its square along each
     axis.
 
-    Returns None where nothing was verified, or the position of the best match is unknown.
+    Returns None where nothing was verified, or the position of the best match is unknown or of a reconstruction, in
+    which nobody knows how long 25 m are.
 
     Source: Cheng, "Mean shift, mode seeking, and clustering", IEEE T-PAMI 1995 (flat kernel).
     """
     weights = _weights(matches)
-    if not weights.any() or records[0].position is None:
+    if not weights.any() or records[0].position is None or plane_of(records[0].position) == RECONSTRUCTION:
         return None
     usable = [place for place in np.flatnonzero(weights).tolist() if _comparable(records[place], records[0])]
     plane, weights = Plane(records[0].position), weights[usable]

@@ -57,9 +57,16 @@ class GeoPosition:
     longitude_deg: float
 
 
+RECONSTRUCTION = "reconstruction"
+"""The reference of positions in the world of a reconstruction: they can be compared, but are no metres."""
+
+
 @dataclass(frozen=True)
 class MetricPosition:
-    """A position in metres, east and north, in `reference` ("UTM 31U", or "local" for a frame of the caller's own)."""
+    """A position in `reference`, in metres east and north: "UTM 31U", or "local" for a frame of the caller's own.
+
+    The one exception is the reference RECONSTRUCTION, whose axes and unit may be any.
+    """
 
     x_m: float
     y_m: float

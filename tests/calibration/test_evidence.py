@@ -1,7 +1,7 @@
 """Which match is the rival of the best one."""
 
 from vpr_dhe.calibration.evidence import MatchEvidence, evidence_of
-from vpr_dhe.records import GeoPosition, MetricPosition, Position, RankedMatch
+from vpr_dhe.records import RECONSTRUCTION, GeoPosition, MetricPosition, Position, RankedMatch
 
 HERE, NEAR, FAR = (MetricPosition(x, 0.0, "UTM 31U") for x in (0.0, 25.0, 26.0))
 
@@ -21,6 +21,8 @@ def test_matches_of_the_same_place_are_no_rivals():
 
 def test_what_cannot_be_compared_is_a_rival():
     elsewhere = (None, GeoPosition(0.0, 0.0), MetricPosition(0.0, 0.0, "UTM 32U"))
+    somewhere = MetricPosition(0.0, 0.0, RECONSTRUCTION)
+    assert evidence_of(matches((90.0, somewhere), (80.0, somewhere)), 25.0).rival_score == 80.0
     for position in elsewhere:
         assert evidence_of(matches((90.0, HERE), (80.0, position), (30.0, FAR)), 25.0).rival_score == 80.0
     assert evidence_of(matches((90.0, None), (80.0, None), (30.0, None)), 25.0).rival_score == 80.0

@@ -3,7 +3,7 @@
 import pytest
 
 from vpr_dhe.places.base import distance
-from vpr_dhe.records import GeoPosition, MetricPosition
+from vpr_dhe.records import RECONSTRUCTION, GeoPosition, MetricPosition
 
 
 def test_positions_of_one_plane_are_apart_and_others_are_not_compared():
@@ -12,8 +12,11 @@ def test_positions_of_one_plane_are_apart_and_others_are_not_compared():
     assert distance(here, MetricPosition(3.0, 4.0, "UTM 33U")) is None
     assert distance(here, None) is None
     assert distance(here, GeoPosition(49.0, 7.0)) is None
+    assert distance(MetricPosition(0.0, 0.0), MetricPosition(3.0, 4.0)) == "5.0 m away"
     # A reconstruction's unit may be anything.
-    assert distance(MetricPosition(0.0, 0.0), MetricPosition(3.0, 4.0)) == "5.0 away"
+    world = [MetricPosition(x, y, RECONSTRUCTION) for x, y in ((0.0, 0.0), (3.0, 4.0))]
+    assert distance(*world) == "5.0 away"
+    assert distance(world[0], MetricPosition(0.0, 0.0)) is None
 
 
 def test_degrees_are_apart_by_the_way_on_the_ground():

@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 from vpr_dhe.errors import DatasetError
 from vpr_dhe.places.base import PlaceDataset, Protocol
 from vpr_dhe.places.kapture import LAYOUT, read_kapture
-from vpr_dhe.records import GeoPosition, MetricPosition
+from vpr_dhe.records import RECONSTRUCTION, GeoPosition, MetricPosition
 
 
 def write(file: Path, lines: Sequence[str]) -> None:
@@ -239,4 +239,4 @@ def test_an_image_is_where_its_camera_is_not_where_the_translation_says(tmp_path
         write_photos(tmp_path / kapture, [(0, "cam", "a.jpg")])
         write(tmp_path / kapture / "sensors/trajectories.txt", ["0, cam, 0, 0, 0, 1, 3, 4, 0"])
     (record,) = read_kapture(tmp_path).database.records
-    assert record.position == MetricPosition(3.0, 4.0)
+    assert record.position == MetricPosition(3.0, 4.0, RECONSTRUCTION)

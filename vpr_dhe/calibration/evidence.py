@@ -4,8 +4,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vpr_dhe.places.base import apart
-from vpr_dhe.records import Position, RankedMatch
+from vpr_dhe.places.base import apart, plane_of
+from vpr_dhe.records import RECONSTRUCTION, Position, RankedMatch
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ def evidence_of(matches: Sequence[RankedMatch], radius_m: float) -> MatchEvidenc
     """The evidence for the first of some matches, best first.
 
     Matches at most `radius_m` away from it show its place, and are no rivals. Of a match whose position is not known,
-    or cannot be compared, nobody can say that: it is a rival, so that without positions the second match always is.
-    Where all show one place, the last stands for what comes after it.
+    cannot be compared, or is in no metres, nobody can say that: it is a rival, so that without positions the second
+    match always is. Where all show one place, the last stands for what comes after it.
     """
     best, *others = matches
     rival = next((match for match in others if not _near(match.position, best.position, radius_m)), matches[-1])
@@ -47,5 +47,7 @@ def evidence_of(matches: Sequence[RankedMatch], radius_m: float) -> MatchEvidenc
 
 
 def _near(one: Position | None, other: Position | None, radius_m: float) -> bool:
+    if plane_of(one) == RECONSTRUCTION:
+        return False
     distance_m = apart(one, other)
     return distance_m is not None and distance_m <= radius_m

@@ -14,7 +14,7 @@ from jaxtyping import Float64, Int64
 from vpr_dhe.errors import BadInputError, DatasetError
 from vpr_dhe.places.neighbours import rows_within
 from vpr_dhe.places.wgs84 import earth_centred
-from vpr_dhe.records import GeoPosition, ImageRecord, MetricPosition, Position
+from vpr_dhe.records import RECONSTRUCTION, GeoPosition, ImageRecord, MetricPosition, Position
 
 RADIUS_M = 25.0
 """The distance up to which an image shows the query's place, in nearly all of the field's protocols."""
@@ -194,8 +194,7 @@ def distance(one: Position | None, other: Position | None) -> str | None:
     found = apart(one, other)
     if found is None:
         return None
-    # The frame of a reconstruction may have any unit.
-    return f"{found:.1f} away" if plane_of(one) == "local" else f"{found:.1f} m away"
+    return f"{found:.1f}{unit_of(plane_of(one))} away"
 
 
 def positives_facing(
@@ -288,8 +287,15 @@ def plane_of(position: Position | None) -> str:
     return f"UTM {int(number)} {'south' if band and band.upper() < 'N' else 'north'}"
 
 
+def unit_of(plane: str) -> str:
+    """What follows a length in a plane, in words: nothing where the unit may be any."""
+    return "" if plane == RECONSTRUCTION else " m"
+
+
 def _kind(position: Position) -> str:
     """What kind of coordinates a position has, in words."""
     if isinstance(position, GeoPosition):
         return "degrees"
+    if position.reference == RECONSTRUCTION:
+        return "units of a reconstruction"
     return "a UTM zone" if _UTM_ZONE.fullmatch(position.reference) else f"metres of {position.reference!r}"

@@ -16,7 +16,7 @@ from vpr_dhe.errors import DatasetError
 from vpr_dhe.places.base import PlaceDataset, PlaceSplit
 from vpr_dhe.places.neighbours import rows_within
 from vpr_dhe.places.wgs84 import earth_centred
-from vpr_dhe.records import GeoPosition, ImageRecord, MetricPosition, Position
+from vpr_dhe.records import RECONSTRUCTION, GeoPosition, ImageRecord, MetricPosition, Position
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Spot:
 
 def spot_in_world(centre: tuple[float, float, float]) -> Spot:
     """The spot of a camera whose centre is known in the world of a reconstruction."""
-    return Spot(MetricPosition(centre[0], centre[1]), centre)
+    return Spot(MetricPosition(centre[0], centre[1], RECONSTRUCTION), centre)
 
 
 def spot_on_earth(position: GeoPosition) -> Spot:

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float64
 from markupsafe import Markup
 
+from vpr_dhe.places.base import unit_of
 from vpr_dhe.records import GeoPosition, MetricPosition, Position
 
 DATABASE = "database"
@@ -60,7 +61,7 @@ def draw_map(spots: Sequence[Spot]) -> PositionMap | None:
     opening = Markup('<svg class="map" viewBox="0 0 {} {:.0f}" role="img" aria-label="{}">').format(
         _WIDTH, view.height, label
     )
-    svg = opening + Markup("").join(parts) + _scale_bar(view, _unit(plane)) + Markup("</svg>")
+    svg = opening + Markup("").join(parts) + _scale_bar(view, unit_of(plane)) + Markup("</svg>")
     return PositionMap(svg, dict(counts), len(spots) - len(drawn))
 
 
@@ -125,11 +126,6 @@ def _miss(spot: Spot, plane: str, view: _View, around: Sequence[Spot]) -> Markup
         return Markup("")
     start, end = (view.place(point) for point in _metres([spot.position, spot.answer], plane, around))
     return Markup('<line class="miss" x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}"/>').format(*start, *end)
-
-
-def _unit(plane: str) -> str:
-    # A frame of the caller's own, such as a reconstruction's, may have any unit.
-    return "" if plane == "local" else " m"
 
 
 def _scale_bar(view: _View, unit: str) -> Markup:

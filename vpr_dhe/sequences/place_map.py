@@ -7,8 +7,9 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from vpr_dhe.errors import BadInputError
+from vpr_dhe.places.base import plane_of
 from vpr_dhe.places.plane import Plane
-from vpr_dhe.records import ImageRecord
+from vpr_dhe.records import RECONSTRUCTION, ImageRecord
 
 _DIGITS = re.compile(r"(\d+)")
 
@@ -17,13 +18,17 @@ class PlaceMap:
     """The places 0, 1, ... of a belief, each an indexed image; images that are added later follow at the end.
 
     Places are numbered by time where all images have one, else by path, in which runs of digits count as numbers:
-    frame 9 comes before frame 10. Of each record, which is read once, id, position and heading are kept.
+    frame 9 comes before frame 10. The `newest` follow in the order given, whatever they are called: a memory of frames
+    counts on its recent ones to be the last. Of each record, which is read once, id, position and heading are kept.
     """
 
-    def __init__(self, images: Iterable[tuple[int, ImageRecord]]) -> None:
+    def __init__(
+        self, images: Iterable[tuple[int, ImageRecord]], newest: Iterable[tuple[int, ImageRecord]] = ()
+    ) -> None:
         known = list(images)
         timed = all(record.timestamp_s is not None for _, record in known)
         known.sort(key=lambda image: (image[1].timestamp_s or 0.0) if timed else natural_key(image[1].path))
+        known += newest
         self._positions = [record.position for _, record in known]
         headings = [record.heading_deg for _, record in known]
         self.headings_deg: Float64[np.ndarray, " places"] = np.array(
@@ -59,7 +64,7 @@ class PlaceMap:
         """Metres east and north of the images in one plane; NaN where unknown.
 
         Raises:
-            BadInputError: if no image has a position, or positions are of kinds that cannot be compared.
+            BadInputError: if no image has a position, or positions are of kinds that cannot be compared, or no metres.
         """
         present = [position for position in self._positions if position is not None]
         if not present:
@@ -67,7 +72,13 @@ class PlaceMap:
                 "no indexed image has a position, so motion by position is impossible; use motion along the route, or "
                 "give positions with `vpr-dhe index --positions`"
             )
-        return Plane.around(present).metres(self._positions)
+        plane = Plane.around(present)
+        if plane_of(plane.origin) == RECONSTRUCTION:
+            raise BadInputError(
+                "positions are those of a reconstruction, whose unit nobody knows, so motion in metres is impossible; "
+                "use motion along the route, or give positions in metres"
+            )
+        return plane.metres(self._positions)
 
 
 def natural_key(path: str) -> list[tuple[int, str]]:
