@@ -6,12 +6,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vpr_dhe.errors import BadInputError
-from vpr_dhe.records import ImageRecord, MetricPosition
+from vpr_dhe.records import RECONSTRUCTION, ImageRecord, MetricPosition
 from vpr_dhe.sequences.filter import FilterSettings, PlaceFilter
+from vpr_dhe.sequences.frames import SequenceFrame
 from vpr_dhe.sequences.likelihood import NO_EVIDENCE
 from vpr_dhe.sequences.motion import Mass, PositionMotion, RouteMotion
 from vpr_dhe.sequences.odometry import Odometry, Step
+from vpr_dhe.sequences.pace import Pace
 from vpr_dhe.sequences.place_map import PlaceMap
+
+PIXELS = np.zeros((20, 20, 3), np.uint8)
 
 
 def chances(belief: PlaceFilter, count: int) -> np.ndarray:
@@ -105,6 +109,59 @@ def test_probabilities_stay_probabilities(seed, count, support, steps):
         np.testing.assert_allclose(everything.sum(), 1)
         assert (everything >= 0).all()
         assert len(belief.followed.places) <= support or not len(listed)
+
+
+def test_several_frames_are_as_many_single_ones_for_the_unknown():
+    chosen = FilterSettings(unknown=0.3, leave=0.2, enter=0.05)
+    one_by_one, at_once = PlaceFilter(RouteMotion(), 50, chosen), PlaceFilter(RouteMotion(), 50, chosen)
+    for belief in (one_by_one, at_once):
+        belief.update(np.arange(5), np.array([9.0, 1.0, 1.0, 0.5, 0.5]))
+    for _ in range(7):
+        one_by_one.predict(Step())
+    at_once.predict(Step(7))
+    assert at_once.unknown == pytest.approx(one_by_one.unknown)
+    assert at_once.followed.mass.sum() == pytest.approx(one_by_one.followed.mass.sum())
+    # After long, what was believed before is forgotten: the shares of time outside and inside are left.
+    at_once.predict(Step(200))
+    assert at_once.unknown == pytest.approx(0.2 / 0.25)
+    np.testing.assert_allclose(chances(at_once, 50).sum(), 1)
+
+
+def times_of(*times_s: float | None, **fields) -> list[Step]:
+    pace = Pace()
+    return [pace.step_to(SequenceFrame(PIXELS, time_s, **fields)) for time_s in times_s]
+
+
+def test_a_gap_in_time_counts_as_the_frames_that_usually_fill_it():
+    steps = times_of(0.0, 0.5, 1.0, 1.6, 2.1, 7.1, 7.6, 7.5, 8.0)
+    assert [step.frames for step in steps] == [1, 1, 1, 1, 1, 10, 1, 1, 1]
+    assert [step.seconds for step in steps[4:7]] == [pytest.approx(0.5), pytest.approx(5.0), pytest.approx(0.5)]
+    # Those that were dropped came in that time; without times frames are what they are, and who waits goes nowhere.
+    assert [step.frames for step in times_of(0.0, 1.0, 2.0, 3.0, dropped=2)] == [3, 3, 3, 3]
+    assert [step.frames for step in times_of(0.0, None, 9.0)] == [1, 1, 1]
+    assert [step.frames for step in times_of(0.0, 1.0, 2.0, 1e9)] == [1, 1, 1, 100]
+    assert [step.frames for step in times_of(0.0, 1.0, 2.0, 9.0, odometry=Odometry(1.0))] == [1, 1, 1, 1]
+    pace = Pace()
+    went = [
+        SequenceFrame(PIXELS, time_s, Odometry(moved))
+        for time_s, moved in ((0.0, 0.0), (1.0, 2.0), (2.0, 2.0), (9.0, 8.0))
+    ]
+    assert [pace.step_to(frame).frames for frame in went] == [1, 1, 1, 4]
+
+
+def test_a_gap_in_time_loosens_the_way():
+    """Places 10 m apart, a frame each, and then one 30 places on: far too far for one step, but not for thirty."""
+    believed = []
+    for resumed_s in (5.0, 34.0):
+        pace, belief = Pace(), PlaceFilter(RouteMotion(), 200)
+        for number, time_s in enumerate((0.0, 1.0, 2.0, 3.0, 4.0, resumed_s)):
+            step = pace.step_to(SequenceFrame(PIXELS, time_s))
+            if number:
+                belief.predict(step)
+            place = 10 + number if number < 5 else 44
+            belief.update(np.array([place, 100]), np.array([8.0, 1.0]))
+        believed.append(belief.probability(np.array([44]))[0])
+    assert believed[1] > 2 * believed[0]
 
 
 def test_a_place_that_looks_like_another_is_told_apart_by_the_way_there():
@@ -221,6 +278,8 @@ def test_places_are_numbered_along_the_route():
         by_time.places_of([41])
     with pytest.raises(BadInputError, match="has a position"):
         by_time.positions_m()
+    with pytest.raises(BadInputError, match="unit nobody knows"):
+        PlaceMap([(0, ImageRecord("0.jpg", MetricPosition(0.0, 0.0, RECONSTRUCTION)))]).positions_m()
 
 
 @pytest.mark.parametrize("bad", [{"unknown": 1.5}, {"miss": -0.1}, {"support": 0}])

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from vpr_dhe.candidates import VerifiedIndex
-from vpr_dhe.errors import BadInputError, IndexBusyError
+from vpr_dhe.errors import BadInputError, ImageError, IndexBusyError
 from vpr_dhe.images import decode_image
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.localizer import Localizer
 from vpr_dhe.places.standard import read_split
+from vpr_dhe.sequences.filter import FilterSettings
 from vpr_dhe.sequences.frame_memory import FrameMemory, Recent
 from vpr_dhe.sequences.frames import DropPolicy, SequenceFrame, read_live
 from vpr_dhe.sequences.motion import RouteMotion
@@ -58,7 +59,7 @@ def test_calibrated_probabilities_decide_what_a_stream_believes(localizer, photo
     @dataclass(frozen=True)
     class Says:
         probability: float
-        prior: float = 0.5
+        right_share: float = 0.5
 
         def judged(self, matches):
             return [replace(matches[0], probability=self.probability), *matches[1:]]
@@ -70,6 +71,29 @@ def test_calibrated_probabilities_decide_what_a_stream_believes(localizer, photo
         believed.append({place.image: place.probability for place in frame.belief.places}.get("00.png", 0.0))
     assert believed[0] < 0.1
     assert believed[1] > 0.5
+
+
+def test_settings_of_the_filter_reach_it(localizer, photo_folder):
+    path = photo_folder / "00.png"
+    sure, unsure = (
+        next(localizer.stream([path], settings=FilterSettings(unknown=unknown))).belief.unknown
+        for unknown in (0.01, 0.99)
+    )
+    assert sure < unsure
+    tracker = localizer.tracker(localizer.place_map(), settings=FilterSettings(unknown=0.99))
+    assert next(localizer.stream([path], tracker=tracker)).belief.unknown == unsure
+    with pytest.raises(BadInputError, match="give the settings to the tracker"):
+        next(localizer.stream([path], tracker=tracker, settings=FilterSettings()))
+
+
+def test_an_image_may_be_given_when_it_is_looked_at(localizer, photo_folder):
+    def damaged():
+        raise ImageError("no pixels in it")
+
+    looks = [lambda: decode_image(photo_folder / "03.png"), damaged]
+    first, second = localizer.stream([SequenceFrame(look, 7.5, name="a") for look in looks])
+    assert (first.localization.matches[0].image, first.name, first.timestamp_s) == ("03.png", "a", 7.5)
+    assert (second.localization, second.error) == (None, "no pixels in it")
 
 
 def test_pixels_are_frames_too(localizer, photo_folder):
@@ -152,6 +176,22 @@ def test_a_loop_closes_on_the_first_lap_and_not_on_the_frames_before(laps, empty
     assert all(best is not None for best in closed)
     numbers = [int(Path(best.image).stem) for best in closed if best is not None]
     assert np.abs(np.array(numbers) - np.arange(4, lap)).max() <= 1
+
+
+def test_a_second_stream_goes_by_what_was_remembered_last_and_not_by_names(
+    laps, empty_index, verifier, thumbnail_extractor
+):
+    lap = len(laps) // 2
+    frames = [SequenceFrame(pixels, name=f"{99 - number}.jpg") for number, pixels in enumerate(laps)]
+    with FrameMemory(empty_index, verifier, recent=Recent(frames=6), flush_every=5) as memory:
+        localizer = Localizer(memory, thumbnail_extractor, rerank=20)
+        list(localizer.stream(frames[:lap]))
+        tracker = localizer.tracker(localizer.place_map(), RouteMotion(slowest=-2, fastest=2))
+        found = list(localizer.stream(frames[lap:], tracker=tracker))
+    for frame in found:
+        assert sum(place.probability for place in frame.belief.places) + frame.belief.unknown < 1 + 1e-9
+    closed = [frame.belief.best for frame in found[4:]]
+    assert np.abs(np.array([99 - int(Path(best.image).stem) for best in closed]) - np.arange(4, lap)).max() <= 1
 
 
 def test_what_is_remembered_is_an_index(laps, empty_index, verifier, thumbnail_extractor):

@@ -84,15 +84,13 @@ class PlaceFilter:
         if not self._count:
             return
         settings, known = self._settings, 1.0 - self.unknown
-        # The chances of several frames, of which only the last is looked at.
-        leave, enter, relocate = (
-            1 - (1 - chance) ** step.frames for chance in (settings.leave, settings.enter, settings.relocate)
-        )
-        stay = (1 - leave) * (1 - relocate)
+        leave, enter = _chances_of_several(settings.leave, settings.enter, step.frames)
+        stay = ((1 - settings.leave) * (1 - settings.relocate)) ** step.frames
         moved = self._motion.spread(self._followed, step, self._count)
         self._followed = Mass(moved.places, stay * moved.mass)
-        self._even = stay * self._even + (1 - leave) * relocate * known + enter * self.unknown
         self.unknown = (1 - enter) * self.unknown + leave * known
+        # Who did not stay all the while, and is not away now, is anywhere.
+        self._even = max(1.0 - self.unknown - float(self._followed.mass.sum()), 0.0)
 
     def update(self, candidates: Int64[np.ndarray, " candidates"], ratios: Float64[np.ndarray, " candidates"]) -> None:
         """Take in one frame: its candidates, and how much likelier each one's evidence is at its place than elsewhere.
@@ -134,3 +132,13 @@ class PlaceFilter:
         stay = np.sort(least[excess:])
         self._even += float(self._followed.mass[least[:excess]].sum())
         self._followed = Mass(self._followed.places[stay], self._followed.mass[stay])
+
+
+def _chances_of_several(leave: float, enter: float, frames: int) -> tuple[float, float]:
+    """The chances to have left, and to have entered, after several frames of which only the last is looked at.
+
+    With many of them they approach the shares of time that are spent outside and inside, whatever came before.
+    """
+    total = leave + enter
+    changed = 0.0 if total == 0 else (1 - (1 - total) ** frames) / total
+    return leave * changed, enter * changed

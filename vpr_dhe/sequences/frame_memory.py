@@ -63,17 +63,25 @@ class FrameMemory:
         verifier: as for `VerifiedIndex`.
         recent: frames that are no candidates.
         flush_every: frames per segment. Small segments are merged as the index grows.
+        keep_times: store times of frames with their images, which count from the Unix epoch there.
     """
 
     def __init__(
-        self, index: PlaceIndex, verifier: Verifier | None, *, recent: Recent | None = None, flush_every: int = 64
+        self,
+        index: PlaceIndex,
+        verifier: Verifier | None,
+        *,
+        recent: Recent | None = None,
+        flush_every: int = 64,
+        keep_times: bool = True,
     ) -> None:
         if flush_every < 1:
             raise BadInputError(f"segments of {flush_every} frames hold none; expected flush_every from 1")
         self.index, self._verifier, self._limits = index, verifier, recent or Recent()
-        self._flush_every = flush_every
+        self._flush_every, self._keep_times = flush_every, keep_times
         self._waiting: dict[int, Described] = {}
         self._recent: deque[_Moment] = deque()
+        self._first_id = 0
         self._writer: IndexWriter | None = None
         self._open = ExitStack()
 
@@ -84,6 +92,7 @@ class FrameMemory:
             IndexBusyError: if another process is writing.
         """
         self._writer = self._open.enter_context(self.index.writing())
+        self._first_id = self._recent[0].id if self._recent else self._writer.manifest.next_id
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -109,6 +118,11 @@ class FrameMemory:
     def ids(self) -> list[int]:
         """Ids of all images, those that wait and those that are recent included, ascending."""
         return [*self.index.ids.tolist(), *self._waiting]
+
+    @property
+    def remembered(self) -> list[int]:
+        """Ids of the frames of this context, in the order in which they were remembered; the last may be recent."""
+        return [id for id in self.ids if id >= self._first_id]
 
     @property
     def recent(self) -> int:
@@ -173,7 +187,7 @@ class FrameMemory:
             )
             write_durably((folder / path).parent, (folder / path).name, encoded.tobytes())
         modified_ns, content = modification_time_ns(folder / path), read_file(folder / path)
-        record = with_exif(ImageRecord(path, timestamp_s=frame.timestamp_s), content)
+        record = with_exif(ImageRecord(path, timestamp_s=frame.timestamp_s if self._keep_times else None), content)
         return record, FileStamp(len(content), modified_ns, Digest.of(content))
 
     def search(self, descriptors: Float[Tensor, "queries dimension"], count: int) -> Found:

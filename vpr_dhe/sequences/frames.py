@@ -1,7 +1,7 @@
 """The frames of a stream, and a thread that reads them from a live source while others are worked on."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -10,6 +10,7 @@ from threading import Condition, Thread
 
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.images import ImageLike
+from vpr_dhe.records import Image
 from vpr_dhe.sequences.odometry import Odometry
 
 
@@ -17,16 +18,24 @@ from vpr_dhe.sequences.odometry import Odometry
 class SequenceFrame:
     """One frame of a stream.
 
-    `odometry` is the motion since the frame before. `name` is what to call it: the path that it is to have in the
-    images folder, where frames are remembered. `dropped` counts the frames since the one before that nobody looked at;
-    the odometry includes theirs.
+    `image` may be what gives the image when it is looked at, as a recording does. `odometry` is the motion since the
+    frame before. `name` is what to call it: the path that it is to have in the images folder, where frames are
+    remembered. `dropped` counts the frames since the one before that nobody looked at; the odometry includes theirs.
     """
 
-    image: ImageLike | Path
+    image: ImageLike | Path | Callable[[], Image]
     timestamp_s: float | None = None
     odometry: Odometry | None = None
     name: str | None = None
     dropped: int = 0
+
+    def look(self) -> ImageLike | Path:
+        """The image, or the path of its file.
+
+        Raises:
+            ImageError: if it cannot be read, which of a file nobody knows yet.
+        """
+        return self.image() if callable(self.image) else self.image
 
     def after(self, unseen: "SequenceFrame") -> "SequenceFrame":
         """This frame, when the one before it is dropped."""

@@ -66,17 +66,18 @@ class ContrastLikelihood:
 class CalibratedLikelihood:
     """Ratios of calibrated probabilities where a match has one; `others` answers for the rest.
 
-    A probability p, calibrated where a share `prior` of the matches was right, is the ratio
-    p (1 - prior) / ((1 - p) prior): Bayes' rule, solved for what the evidence added.
+    A probability p, calibrated where a share s of the matches was right, is the ratio p (1 - s) / ((1 - p) s): Bayes'
+    rule, solved for what the evidence added. That is `Calibration.right_share`, not the share of queries whose place is
+    known: of these, too, some best matches are wrong.
 
     Raises:
-        BadInputError: unless the prior lies between 0 and 1.
+        BadInputError: unless the share lies between 0 and 1.
     """
 
-    def __init__(self, prior: float, others: LikelihoodModel | None = None) -> None:
-        if not 0 < prior < 1:
-            raise BadInputError(f"the prior of a calibration is {prior}; expected a share between 0 and 1")
-        self._prior_odds = prior / (1 - prior)
+    def __init__(self, right_share: float, others: LikelihoodModel | None = None) -> None:
+        if not 0 < right_share < 1:
+            raise BadInputError(f"the share of right matches is {right_share}; expected one between 0 and 1")
+        self._prior_odds = right_share / (1 - right_share)
         self._others = others or ContrastLikelihood()
 
     def ratios(self, matches: Sequence[RankedMatch]) -> Float64[np.ndarray, " matches"]:

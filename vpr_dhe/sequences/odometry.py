@@ -50,7 +50,10 @@ class Odometry:
 
 @dataclass(frozen=True)
 class Step:
-    """What lies between two frames that were looked at: `frames` of the source, seconds, and motion, where known."""
+    """What lies between two frames that were looked at: seconds and motion, where known, and `frames` of the source.
+
+    Where time is known and more of it passed than usual, `frames` are as many as it usually takes that long for.
+    """
 
     frames: int = 1
     seconds: float | None = None

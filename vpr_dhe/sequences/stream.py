@@ -11,7 +11,7 @@ from vpr_dhe.images import ImageLike
 from vpr_dhe.records import Belief, Features, Image, Localization, PlaceBelief
 from vpr_dhe.sequences.frame_memory import FrameMemory
 from vpr_dhe.sequences.frames import DropPolicy, SequenceFrame, read_live
-from vpr_dhe.sequences.odometry import Step
+from vpr_dhe.sequences.pace import Pace
 from vpr_dhe.sequences.tracker import PlaceTracker
 
 
@@ -20,11 +20,12 @@ class LocalizedFrame:
     """One frame of a stream.
 
     `number` counts the frames of the source from 0, those that were dropped included; `dropped` were dropped since the
-    one before, `dropped_so_far` since the beginning. A frame that cannot be read has an `error`, and nothing else.
+    one before, `dropped_so_far` since the beginning. A frame that cannot be read has an `error`, and no answer.
     """
 
     number: int
     name: str | None
+    timestamp_s: float | None
     dropped: int
     dropped_so_far: int
     localization: Localization | None = None
@@ -63,15 +64,15 @@ def localize_frames(
     """Do what `Localizer.stream` says, by functions that describe a frame and find all of its candidates."""
     memory = places if isinstance(places, FrameMemory) else None
     source = map(_as_frame, frames)
-    before: SequenceFrame | None = None
+    pace = Pace()
     unread: SequenceFrame | None = None
     number, dropped = -1, 0
     for taken in source if drop is None else read_live(source, drop):
         number, dropped = number + 1 + taken.dropped, dropped + taken.dropped
-        localized = LocalizedFrame(number, _name(taken), taken.dropped, dropped)
+        localized = LocalizedFrame(number, _name(taken), taken.timestamp_s, taken.dropped, dropped)
         frame = taken if unread is None else taken.after(unread)
         try:
-            described = describe(frame.image)
+            described = describe(frame.look())
         except ImageError as error:
             unread = frame
             yield replace(localized, error=str(error))
@@ -79,10 +80,10 @@ def localize_frames(
         if memory:
             memory.advance(frame.timestamp_s)
         answer = localize(described)
-        tracker.follow(answer.matches, _step(before, frame), len(tracker.places) - (memory.recent if memory else 0))
+        tracker.follow(answer.matches, pace.step_to(frame), len(tracker.places) - (memory.recent if memory else 0))
         if memory:
             tracker.places.append(memory.remember(frame, described.image, described.features))
-        before, unread = frame, None
+        unread = None
         answer = replace(answer, matches=answer.matches[:top_k])
         yield replace(localized, localization=answer, belief=_belief(tracker, places, top_k))
 
@@ -95,14 +96,6 @@ def _as_frame(frame: SequenceFrame | ImageLike | Path | str) -> SequenceFrame:
 
 def _name(frame: SequenceFrame) -> str | None:
     return str(frame.image) if frame.name is None and isinstance(frame.image, Path) else frame.name
-
-
-def _step(before: SequenceFrame | None, frame: SequenceFrame) -> Step:
-    """What lies between two frames that were looked at."""
-    seconds = None
-    if before is not None and before.timestamp_s is not None and frame.timestamp_s is not None:
-        seconds = frame.timestamp_s - before.timestamp_s
-    return Step(frame.dropped + 1, seconds, frame.odometry)
 
 
 def _belief(tracker: PlaceTracker, places: Places, count: int) -> Belief:
