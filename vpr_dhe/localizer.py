@@ -1,6 +1,6 @@
 """Where was this photo taken? Retrieve by global descriptor, verify by homography, rank by inliers."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -8,7 +8,7 @@ from pathlib import Path
 from vpr_dhe.calibration.probability import Calibration, Conditions
 from vpr_dhe.calibration.stored import read_calibration
 from vpr_dhe.candidates import Places, VerifiedIndex
-from vpr_dhe.errors import BadInputError
+from vpr_dhe.errors import BadInputError, IndexDamagedError, IndexFormatError
 from vpr_dhe.estimators import DEFAULT, NONE, Equipment
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.features.extractor import load_extractor
@@ -16,11 +16,9 @@ from vpr_dhe.images import ImageLike
 from vpr_dhe.index.place_index import PlaceIndex, require_same_features
 from vpr_dhe.models.network_file import NetworkFile
 from vpr_dhe.position_fusion import fuse_positions
-from vpr_dhe.records import (
-    Cameras,
-    Localization,
-)
+from vpr_dhe.records import Cameras, ImageRecord, Localization
 from vpr_dhe.retrieval import DescribedQuery, describe, ranked_matches, rerank, search
+from vpr_dhe.sequences.filter import FilterSettings
 from vpr_dhe.sequences.frame_memory import FrameMemory
 from vpr_dhe.sequences.frames import DropPolicy, SequenceFrame
 from vpr_dhe.sequences.likelihood import CalibratedLikelihood
@@ -36,6 +34,9 @@ _RECORDS = 4096
 
 class Localizer:
     """Answers queries about places.
+
+    Queries that ask for no probability need no calibration: where `open` finds one that cannot be used, it leaves the
+    error in `calibration_fault` and goes on without.
 
     Args:
         places: an index with a verifier, as `VerifiedIndex` makes one; `FrameMemory` for one that grows by frames.
@@ -71,6 +72,7 @@ class Localizer:
                 )
         self.places, self.extractor, self.rerank = places, extractor, rerank
         self.cameras, self.calibration = cameras, calibration
+        self.calibration_fault: IndexDamagedError | IndexFormatError | None = None
 
     @classmethod
     def open(
@@ -87,13 +89,24 @@ class Localizer:
         """Open an index with the model it was made with and a verifier by name.
 
         `model` says where the model has moved to; `networks` are for verifiers that have one of their own.
+
+        Raises:
+            IndexFormatError, IndexDamagedError: if the index cannot be read.
+            ModelError, VerifierError: if model or verifier are unknown, or do not fit each other.
         """
         index = PlaceIndex.open(folder, gpu=device.startswith("cuda"))
         extractor = load_extractor(model or index.spec.model, device)
         at_hand = Equipment(extractor, networks or {}, device)
         places = VerifiedIndex(index, build_verifier(verifier, at_hand))
-        calibration = read_calibration(folder, Conditions.of(index.spec.fingerprint, verifier, rerank, at_hand))
-        return cls(places, extractor, rerank=rerank, cameras=cameras, calibration=calibration)
+        conditions = Conditions.of(index.manifest, verifier, rerank, at_hand)
+        calibration, fault = None, None
+        try:
+            calibration = read_calibration(folder, conditions)
+        except (IndexDamagedError, IndexFormatError) as error:
+            fault = error
+        localizer = cls(places, extractor, rerank=rerank, cameras=cameras, calibration=calibration)
+        localizer.calibration_fault = fault
+        return localizer
 
     def localize(
         self, image: ImageLike | Path | str, *, top_k: int = 5, min_probability: float | None = None
@@ -106,6 +119,7 @@ class Localizer:
         Raises:
             ImageError: if `image` is a path that cannot be read, or cannot be made an image by `require_image`.
             BadInputError: with `min_probability`, if there is no calibration, or it is no probability.
+            IndexDamagedError, IndexFormatError: with `min_probability`, if the calibration cannot be used.
         """
         described = describe(self.extractor, image)
         return self.localize_described(described, top_k=top_k, min_probability=min_probability)
@@ -135,11 +149,14 @@ class Localizer:
         return localization if min_probability is None else _sure_enough(localization, min_probability)
 
     def require_calibration(self) -> None:
-        """Raise BadInputError where there is no calibration."""
+        """Raise BadInputError where there is no calibration, or the error of one that cannot be used."""
+        if self.calibration_fault is not None:
+            raise self.calibration_fault.with_traceback(None)
         if self.calibration is None:
             raise BadInputError(
                 "a least probability was asked for, but the index is not calibrated for this model and verifier with "
-                f"rerank {self.rerank}; run `vpr-dhe calibrate INDEX` with the same --verifier and --rerank"
+                f"rerank {self.rerank}; run `vpr-dhe calibrate INDEX` with the same --verifier and --rerank, and "
+                "again after `compact` with another --codec"
             )
 
     def place_map(self) -> PlaceMap:
@@ -151,20 +168,23 @@ class Localizer:
         places = self.places
         if not isinstance(places, VerifiedIndex | FrameMemory):
             raise BadInputError("a stream needs an index of this machine, and this is one of shards; open it here")
-        ids = places.ids
-        chunks = (places.images(ids[start : start + _RECORDS]) for start in range(0, len(ids), _RECORDS))
-        return PlaceMap(found for chunk in chunks for found in chunk.by_id.items())
+        newest = places.remembered if isinstance(places, FrameMemory) else []
+        others = places.ids[: len(places.ids) - len(newest)]
+        return PlaceMap(_records(places, others), _records(places, newest))
 
-    def tracker(self, places: PlaceMap, motion: MotionModel | None = None) -> PlaceTracker:
+    def tracker(
+        self, places: PlaceMap, motion: MotionModel | None = None, *, settings: FilterSettings | None = None
+    ) -> PlaceTracker:
         """What follows the places of a stream; probabilities count as the evidence they are, where there are any."""
-        likelihood = None if self.calibration is None else CalibratedLikelihood(self.calibration.prior)
-        return PlaceTracker(places, motion, likelihood=likelihood)
+        likelihood = None if self.calibration is None else CalibratedLikelihood(self.calibration.right_share)
+        return PlaceTracker(places, motion, likelihood=likelihood, settings=settings)
 
     def stream(
         self,
         frames: Iterable[SequenceFrame | ImageLike | Path | str],
         *,
         tracker: PlaceTracker | None = None,
+        settings: FilterSettings | None = None,
         drop: DropPolicy | None = None,
         top_k: int = 5,
     ) -> Iterator[LocalizedFrame]:
@@ -175,6 +195,7 @@ class Localizer:
         Args:
             frames: in the order they were taken, perhaps without end; as for `localize`, or with what else is known.
             tracker: what is believed of the motion; by default along the order of the indexed images.
+            settings: of the filter, where no tracker is given that has its own.
             drop: reads the frames in a thread of its own, as a live source needs it, and says what becomes of those
                 that come while another is worked on.
             top_k: matches, of those that are verified, and places of each answer.
@@ -182,15 +203,22 @@ class Localizer:
         Raises:
             BadInputError: where an argument, or a frame that is to be remembered, is none.
         """
+        if tracker is not None and settings is not None:
+            raise BadInputError("a tracker and settings of the filter were given; give the settings to the tracker")
         return localize_frames(
             frames,
             partial(describe, self.extractor),
             partial(self.localize_described, top_k=self.rerank),
             self.places,
-            tracker or self.tracker(self.place_map()),
+            tracker or self.tracker(self.place_map(), settings=settings),
             drop=drop,
             top_k=top_k,
         )
+
+
+def _records(places: Places, ids: Sequence[int]) -> Iterator[tuple[int, ImageRecord]]:
+    chunks = (places.images(ids[start : start + _RECORDS]) for start in range(0, len(ids), _RECORDS))
+    return (found for chunk in chunks for found in chunk.by_id.items())
 
 
 def _sure_enough(localization: Localization, min_probability: float) -> Localization:

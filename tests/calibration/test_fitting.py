@@ -9,6 +9,8 @@ from vpr_dhe.calibration.evidence import MatchEvidence
 from vpr_dhe.calibration.fitting import Assumptions, Example, Method, example_weights, fit
 from vpr_dhe.calibration.probability import Calibration, Conditions, logistic
 from vpr_dhe.errors import BadInputError
+from vpr_dhe.records import RankedMatch
+from vpr_dhe.sequences.likelihood import CalibratedLikelihood
 
 CONDITIONS = Conditions("fingerprint", "magsac", 20)
 TRUTH = {"score": 1.5, "similarity": 4.0, "margin": 2.0}
@@ -62,6 +64,22 @@ def test_the_prior_is_the_share_of_queries_whose_place_is_known():
     blind = [Example(same, right, right, frozenset()) for right in (True, False, False, False)]
     for prior in (0.2, 0.5, 0.9):
         assert fitted(blind, prior=prior).probability(same) == pytest.approx(prior, abs=1e-3)
+
+
+def test_evidence_that_says_nothing_is_no_evidence():
+    """Of queries whose place is known, some best matches are wrong: their share is not that of right matches."""
+    same = MatchEvidence(5.0, 0.5, 3.0)
+    blind = [Example(same, right, known, frozenset()) for right, known in ((True, True), (False, True), (False, False))]
+    for prior, share in ((0.5, 0.25), (0.8, 0.4)):
+        calibration = fitted(blind, prior=prior)
+        assert calibration.right_share == pytest.approx(share)
+        match = RankedMatch(1, "a.jpg", 0.5, 5.0, None, None, calibration.probability(same), id=0)
+        assert CalibratedLikelihood(calibration.right_share).ratios([match]) == pytest.approx(1.0, abs=1e-2)
+
+
+def test_an_index_outgrows_its_calibration():
+    calibration = fitted(drawn(60, seed=6))
+    assert [calibration.is_outgrown(images) for images in (7, 28, 29)] == [False, False, True]
 
 
 def test_what_cannot_be_fitted_is_explained():

@@ -35,7 +35,7 @@ def test_it_comes_back_as_it_was_under_its_own_conditions_alone(index):
     write_calibration(index.folder, CALIBRATION)
     write_calibration(index.folder, replace(CALIBRATION, conditions=replace(CONDITIONS, verifier="none")))
     assert read_calibration(index.folder, CONDITIONS) == CALIBRATION
-    for other in ({"fingerprint": "x"}, {"verifier": "poselib"}, {"rerank": 100}, {"learned": None}):
+    for other in ({"fingerprint": "x"}, {"verifier": "poselib"}, {"rerank": 100}, {"learned": None}, {"codec": "int8"}):
         assert read_calibration(index.folder, replace(CONDITIONS, **other)) is None
 
 
@@ -48,11 +48,23 @@ def test_the_index_keeps_it_whatever_is_done_to_the_images(index, thumbnail_extr
     assert check(index.folder).damaged == ()
 
 
+def test_maps_that_are_stored_in_another_way_need_another(index):
+    def conditions(verifier: str) -> Conditions:
+        return Conditions.of(index.manifest, verifier, 20, Equipment(None))
+
+    for verifier in ("magsac", "none"):
+        write_calibration(index.folder, replace(CALIBRATION, conditions=conditions(verifier)))
+    index.compact(codec="int8")
+    assert read_calibration(index.folder, conditions("magsac")) is None
+    # Nothing looks at local maps where nothing is verified.
+    assert read_calibration(index.folder, conditions("none")) is not None
+
+
 def test_damage_is_found_and_dropped(index):
     write_calibration(index.folder, CALIBRATION)
     path = index.folder / "calibrations" / "magsac.json"
     path.write_text(path.read_text().replace("0.5", "0.6", 1))
-    with pytest.raises(IndexDamagedError, match=r"checksum; .* calibrate again"):
+    with pytest.raises(IndexDamagedError, match="checksum; calibrate again"):
         read_calibration(index.folder, CONDITIONS)
     assert check(index.folder).damaged == ("calibrations/magsac.json",)
     assert repair(index.folder) == 0
@@ -69,16 +81,20 @@ def test_other_versions_and_other_writers_are_told_apart(index, monkeypatch):
     with pytest.raises(IndexFormatError, match="calibrate again"):
         read_calibration(index.folder, CONDITIONS)
     assert check(index.folder).damaged == ()
+    monkeypatch.setattr("vpr_dhe.calibration.stored.asdict", lambda calibration: {"conditions": {}, "prior": 0.5})
+    write_calibration(index.folder, CALIBRATION)
+    with pytest.raises(IndexFormatError, match=r"another version .* --verifier magsac --rerank 20"):
+        read_calibration(index.folder, CONDITIONS)
 
 
-def test_other_weights_of_a_verifier_are_other_conditions():
+def test_other_weights_of_a_verifier_are_other_conditions(index):
     extractor = load_extractor("sift-vlad")
     head = extractor.model_file.part("head")
     network = NetworkFile("alto", {}, "", "", {"weight": torch.ones(2)})
     at_hand = Equipment(extractor, {"alto": network})
 
     def learned(verifier: str) -> str | None:
-        return Conditions.of("fingerprint", verifier, 20, at_hand).learned
+        return Conditions.of(index.manifest, verifier, 20, at_hand).learned
 
     before = learned("dhe-lite")
     extractor.model_file = extractor.model_file.with_head("dhe-lite", {name: part + 1 for name, part in head.items()})

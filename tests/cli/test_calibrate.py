@@ -9,6 +9,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from vpr_dhe.index.manifest import writing
+
 PLACES, STEP_M = 12, 100
 
 
@@ -77,7 +79,7 @@ def test_known_places_become_probable_and_unknown_ones_improbable(run, data, ind
     pairs = run(*ask, "--format", "hloc")[1].split("\n")
     assert all(line.startswith(str(known)) for line in pairs if line)
     rows = [line.split(",") for line in run(*ask, "--format", "csv")[1].splitlines()]
-    assert float(rows[-1][-1]) == pytest.approx(second["rejected"]["probability"], abs=1e-6)
+    assert float(rows[-1][-2]) == pytest.approx(second["rejected"]["probability"], abs=1e-6)
 
     code, _, stderr = run("query", index, known, "--rerank", 7, "--min-probability", 0.5)
     assert (code, "is not calibrated for this model and verifier with rerank 7" in stderr) == (2, True)
@@ -103,12 +105,33 @@ def test_damage_is_found_and_mended(run, index, data):
     path = index / "calibrations/none.json"
     path.write_text(path.read_text().replace("0", "1", 1))
     query = ("query", index, data / "images/test/queries" / name(2, 9), "--rerank", 6, "--verifier", "none")
-    code, _, stderr = run(*query)
-    assert (code, "checksum" in stderr, "calibrate again" in stderr) == (1, True, True)
-    assert run("check", index)[0] == 1
+    code, answer, stderr = run(*query, "--format", "jsonl")
+    assert (code, json.loads(answer)["matches"][0]["probability"]) == (0, None)
+    assert stderr.count("\n") == 1
+    assert stderr.startswith("answers have no probabilities: ")
+    assert "checksum; calibrate again with `vpr-dhe calibrate" in stderr
+    code, _, stderr = run(*query, "--min-probability", 0.5)
+    assert (code, stderr.count("\n"), "calibrate again" in stderr) == (1, 1, True)
+    code, _, stderr = run("check", index)
+    assert (code, stderr.endswith("then run `vpr-dhe calibrate` to make it again\n")) == (1, True)
     code, _, stderr = run("check", index, "--repair")
     assert (code, stderr) == (0, "dropped calibrations/none.json; run `vpr-dhe calibrate` to make it again\n")
     assert run(*query)[0] == 0
+
+
+def test_who_writes_to_the_index_is_noticed_before_the_work(run, index, tmp_path):
+    with writing(index):
+        # Data that is missing would be noticed at the first step of it.
+        code, _, stderr = run("calibrate", index, "--data", tmp_path / "none")
+    assert (code, "another process is writing" in stderr) == (1, True)
+
+
+def test_an_outgrown_calibration_is_said_to_be_one(run, index, data, monkeypatch):
+    run("calibrate", index, "--rerank", 6, "--queries-limit", 4, "--verifier", "none")
+    monkeypatch.setattr("vpr_dhe.calibration.probability._OUTGROWN", 0.5)
+    query = data / "images/test/queries" / name(2, 9)
+    code, _, stderr = run("query", index, query, "--rerank", 6, "--verifier", "none")
+    assert (code, "the calibration is of 24 images, and there are 24 now" in stderr) == (0, True)
 
 
 def test_what_cannot_be_calibrated_is_said_in_one_sentence(run, data, index, tmp_path):

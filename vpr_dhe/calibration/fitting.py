@@ -86,7 +86,7 @@ def fit(examples: Sequence[Example], assumptions: Assumptions, conditions: Condi
     return Calibration(
         conditions=conditions,
         radius_m=assumptions.radius_m,
-        prior=assumptions.prior,
+        right_share=float(np.average(right, weights=weights)),
         examples=len(examples),
         right=int(right.sum()),
         images=images,

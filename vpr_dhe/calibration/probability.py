@@ -9,27 +9,34 @@ import numpy as np
 
 from vpr_dhe.calibration.evidence import MatchEvidence, evidence_of
 from vpr_dhe.errors import BadInputError
-from vpr_dhe.estimators import Equipment, learned_fingerprint
+from vpr_dhe.estimators import NONE, Equipment, learned_fingerprint
+from vpr_dhe.index.manifest import Manifest
 from vpr_dhe.records import RankedMatch
+
+# The best of twice as many wrong images scores little higher: the maximum of n draws grows as slowly as a logarithm.
+_OUTGROWN = 4
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """What a calibration holds for: these features, this verifier, so many candidates.
+    """What a calibration holds for: these features, this verifier, so many candidates, maps stored in this way.
 
     `fingerprint` is that of the extractor, `learned` that of the weights of a verifier that has some. `rerank` is how
-    many candidates are verified, or merely looked at where there is no verifier.
+    many candidates are verified, or merely looked at where there is no verifier. `codec` is what local maps are stored
+    with; None where nothing looks at them.
     """
 
     fingerprint: str
     verifier: str
     rerank: int
     learned: str | None = None
+    codec: str | None = None
 
     @classmethod
-    def of(cls, fingerprint: str, verifier: str, rerank: int, at_hand: Equipment) -> "Conditions":
-        """The conditions of a verifier by name, with what is at hand to build it from."""
-        return cls(fingerprint, verifier, rerank, learned_fingerprint(verifier, at_hand))
+    def of(cls, manifest: Manifest, verifier: str, rerank: int, at_hand: Equipment) -> "Conditions":
+        """The conditions of an index and a verifier by name, with what is at hand to build it from."""
+        codec = None if verifier == NONE or manifest.codec is None else manifest.codec.name
+        return cls(manifest.spec.fingerprint, verifier, rerank, learned_fingerprint(verifier, at_hand), codec)
 
     def require(self, fingerprint: str, rerank: int) -> None:
         """Raise BadInputError unless this is the extractor, and so many candidates are looked at."""
@@ -51,7 +58,8 @@ class Calibration:
     Args:
         conditions: what it holds for.
         radius_m: up to which distance images show one place.
-        prior: the share of queries whose place the index holds, as it was assumed.
+        right_share: of the examples, as they were weighed, those whose best match was right: the probability of a best
+            match of which nothing is known.
         examples: how many it was fitted on, and `right` how many of them had a best match that was right.
         images: how many the index held then.
         intercept: of the logistic score.
@@ -61,13 +69,17 @@ class Calibration:
 
     conditions: Conditions
     radius_m: float
-    prior: float
+    right_share: float
     examples: int
     right: int
     images: int
     intercept: float
     coefficients: Mapping[str, float]
     steps: tuple[tuple[float, float], ...] = ()
+
+    def is_outgrown(self, images: int) -> bool:
+        """Whether the index has grown to this many since, so that wrong images score higher than they used to."""
+        return images > _OUTGROWN * self.images
 
     def probability(self, evidence: MatchEvidence) -> float:
         """How likely it is that the match shows the query's place, in [0, 1]."""

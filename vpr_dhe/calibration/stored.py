@@ -1,6 +1,9 @@
 """Calibrations beside the index that they were fitted on: one document for each verifier."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from vpr_dhe.calibration.probability import Calibration, Conditions
@@ -10,19 +13,32 @@ from vpr_dhe.index.documents import read_document, write_document
 from vpr_dhe.index.manifest import writing
 from vpr_dhe.index.snapshot import CALIBRATIONS
 
-FORMAT = "vpr-dhe calibration 1"
+FORMAT = "vpr-dhe calibration 2"
 
 
-def write_calibration(folder: Path, calibration: Calibration) -> None:
-    """Store a calibration with an index, in the place of the one for the same verifier.
+@contextmanager
+def calibrating(folder: Path) -> Iterator[Callable[[Calibration], None]]:
+    """Hold the right to write to an index while a calibration of it is made; gives what stores it.
+
+    It is stored in the place of the one for the same verifier.
 
     Raises:
         IndexBusyError: if another process is writing to the index.
     """
     with writing(folder):
-        (folder / CALIBRATIONS).mkdir(exist_ok=True)
-        sync_folder(folder)
-        write_document(folder / CALIBRATIONS, _name(calibration.conditions), FORMAT, asdict(calibration))
+        yield partial(_store, folder)
+
+
+def write_calibration(folder: Path, calibration: Calibration) -> None:
+    """Store a calibration that is made already; errors as for `calibrating`."""
+    with calibrating(folder) as store:
+        store(calibration)
+
+
+def _store(folder: Path, calibration: Calibration) -> None:
+    (folder / CALIBRATIONS).mkdir(exist_ok=True)
+    sync_folder(folder)
+    write_document(folder / CALIBRATIONS, _name(calibration.conditions), FORMAT, asdict(calibration))
 
 
 def read_calibration(folder: Path, conditions: Conditions) -> Calibration | None:
@@ -35,11 +51,12 @@ def read_calibration(folder: Path, conditions: Conditions) -> Calibration | None
     path = folder / CALIBRATIONS / _name(conditions)
     if not path.is_file():
         return None
-    remedy = f"delete it, and calibrate again with `vpr-dhe calibrate {folder}`"
+    chosen = f"--verifier {conditions.verifier} --rerank {conditions.rerank}"
+    remedy = f"calibrate again with `vpr-dhe calibrate {folder} {chosen}`"
     content = read_document(path, FORMAT, remedy)
     try:
         calibration = Calibration.from_json(content)
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise IndexFormatError(f"{path} was written by another version ({error}); {remedy}") from error
     return calibration if calibration.conditions == conditions else None
 

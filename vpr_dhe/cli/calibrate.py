@@ -56,7 +56,7 @@ def run(
     """Learn how likely the best match is to be right, for this verifier and --rerank, and keep that with the index."""
     from vpr_dhe.calibration.fitting import Assumptions, Method, fit
     from vpr_dhe.calibration.probability import Conditions
-    from vpr_dhe.calibration.stored import write_calibration
+    from vpr_dhe.calibration.stored import calibrating
     from vpr_dhe.candidates import PinnedIndex
     from vpr_dhe.estimators import Equipment
     from vpr_dhe.evaluation.calibration_runs import ask, check
@@ -67,23 +67,28 @@ def run(
     from vpr_dhe.verifiers import build_verifier
 
     opened = PlaceIndex.open(index)
-    protocol = choices.protocol()
-    assumptions = Assumptions(RADIUS_M if protocol.radius_m is None else protocol.radius_m, prior, Method(method.value))
-    queries = _queries(opened, data, layout, protocol, queries_limit, assumptions.radius_m)
-    where = pick_device(device)
-    extractor = load_extractor(model or opened.spec.model, where)
-    require_same_features(opened.spec, extractor.spec)
-    at_hand = Equipment(extractor, load_networks(weights or []), where)
-    places = PinnedIndex(opened.snapshot, build_verifier(verifier, at_hand))
-    conditions = Conditions.of(opened.spec.fingerprint, verifier, rerank, at_hand)
-    say_slow(verifier, rerank)
-    with progress_bar(len(queries), "asking", "query") as bar:
-        asked = ask(queries, places, extractor, rerank=rerank, radius_m=assumptions.radius_m, progress=bar.update)
-    for query in asked.unreadable:
-        say_skipped(query.path, query.reason)
-    calibration = fit(asked.examples, assumptions, conditions, len(opened))
-    checked = check(asked.examples, assumptions, conditions)
-    write_calibration(index, calibration)
+    # From the beginning: nobody shall have asked for minutes to find another process writing.
+    with calibrating(index) as store:
+        opened.refresh()
+        protocol = choices.protocol()
+        assumptions = Assumptions(
+            RADIUS_M if protocol.radius_m is None else protocol.radius_m, prior, Method(method.value)
+        )
+        queries = _queries(opened, data, layout, protocol, queries_limit, assumptions.radius_m)
+        where = pick_device(device)
+        extractor = load_extractor(model or opened.spec.model, where)
+        require_same_features(opened.spec, extractor.spec)
+        at_hand = Equipment(extractor, load_networks(weights or []), where)
+        places = PinnedIndex(opened.snapshot, build_verifier(verifier, at_hand))
+        conditions = Conditions.of(opened.manifest, verifier, rerank, at_hand)
+        say_slow(verifier, rerank)
+        with progress_bar(len(queries), "asking", "query") as bar:
+            asked = ask(queries, places, extractor, rerank=rerank, radius_m=assumptions.radius_m, progress=bar.update)
+        for query in asked.unreadable:
+            say_skipped(query.path, query.reason)
+        calibration = fit(asked.examples, assumptions, conditions, len(opened))
+        checked = check(asked.examples, assumptions, conditions)
+        store(calibration)
     done = (
         f"{index}: calibrated for {verifier}, top {rerank}, on {len(queries) - len(asked.unreadable)} queries, "
         f"{calibration.examples - calibration.right} of {calibration.examples} best matches wrong"

@@ -33,15 +33,17 @@ def run(
         print(
             f"{index}: {report.images} images in {report.segments} segments, {report.skipped} skipped, {report.model}"
         )
+    calibrations = [name for name in report.damaged if name.startswith(CALIBRATIONS)]
+    others = len(report.damaged) > len(calibrations)
     if report.damaged and repair:
         lost = drop_damaged(index)
-        calibrations = [name for name in report.damaged if name.startswith(CALIBRATIONS)]
-        if len(calibrations) < len(report.damaged):
+        if others:
             print(f"dropped {lost} images; run `vpr-dhe index` on their folder to extract them again", file=sys.stderr)
         if calibrations:
             print(f"dropped {', '.join(calibrations)}; run `vpr-dhe calibrate` to make it again", file=sys.stderr)
     elif report.damaged:
+        makers = ["index"] * others + ["calibrate"] * bool(calibrations)
         raise IndexDamagedError(
             f"damaged: {', '.join(report.damaged)}; `vpr-dhe check {index} --repair` drops what is damaged, then run "
-            "`vpr-dhe index` to make it again"
+            f"{' and '.join(f'`vpr-dhe {maker}`' for maker in makers)} to make it again"
         )

@@ -3,11 +3,11 @@
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from enum import StrEnum
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TextIO, TypeAlias
 
 import typer
 
@@ -15,6 +15,8 @@ from vpr_dhe.errors import BadInputError
 
 if TYPE_CHECKING:
     from tqdm import tqdm
+
+    from vpr_dhe.localizer import Localizer
 
 
 WeightsOption: TypeAlias = Annotated[
@@ -123,6 +125,12 @@ def require_writable(path: Path | None) -> None:
         raise BadInputError(f"{path} {found}; give the name of a file in an existing folder")
 
 
+def sink_of(out: Path | None) -> AbstractContextManager[TextIO]:
+    """Where results go: the file of --out, or stdout."""
+    # A file name may hold bytes that are no UTF-8; they pass through as they are.
+    return out.open("w", encoding="utf-8", errors="surrogateescape") if out else nullcontext(sys.stdout)
+
+
 def require_folder(folder: Path, option: str) -> None:
     """Make a folder that something is to be kept in, or find out before the work that this is not possible."""
     try:
@@ -140,6 +148,21 @@ def say_slow(verifier: str, rerank: int) -> None:
     usual = METHODS[verifier].usual_rerank if verifier in METHODS else None
     if usual is not None and rerank > usual:
         say(f"{verifier} takes seconds per candidate, and --rerank is {rerank}; about {usual} are usual")
+
+
+def say_calibration(localizer: "Localizer") -> None:
+    """One line on stderr where an index's calibration cannot be used, or is of a much smaller index."""
+    from vpr_dhe.candidates import VerifiedIndex
+
+    if localizer.calibration_fault:
+        say(f"answers have no probabilities: {localizer.calibration_fault}")
+    assert isinstance(localizer.places, VerifiedIndex), "asked of an index that is opened here"
+    calibration, images = localizer.calibration, len(localizer.places.index)
+    if calibration and calibration.is_outgrown(images):
+        say(
+            f"probabilities may be too high: the calibration is of {calibration.images} images, and there are {images} "
+            "now; run `vpr-dhe calibrate` again"
+        )
 
 
 @contextmanager

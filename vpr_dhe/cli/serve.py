@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from vpr_dhe.cli.common import Device, WeightsOption, pick_device, say, say_slow
+from vpr_dhe.cli.common import Device, WeightsOption, pick_device, say, say_calibration, say_slow
 
 NAME = "serve"
 _TOKEN = "VPR_DHE_TOKEN"
@@ -60,6 +60,7 @@ def run(
             model=model,
             networks=load_networks(weights or []),
         )
+        say_calibration(localizer)
         service = PlaceService(localizer, verifier, limits)
         address = f"[{host}]" if ":" in host else host
         say(f"{index}: {len(service.index)} images at http://{address}:{listening.getsockname()[1]}")

@@ -71,6 +71,8 @@ class PlaceNode:
         self._ros, self._node, self._parameters, self._localizer = ros, node, parameters, localizer
         if parameters.min_probability:
             localizer.require_calibration()
+        if localizer.calibration_fault:
+            node.get_logger().warning(f"answers have no probabilities: {localizer.calibration_fault}")
         sensor, standard, geometry, qos = map(
             ros, ("sensor_msgs.msg", "std_msgs.msg", "geometry_msgs.msg", "rclpy.qos")
         )
