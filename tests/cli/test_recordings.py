@@ -11,6 +11,8 @@ import pytest
 from recordings import FIXES, IMAGES, START_NS, Bag, bag_of, small_frames, video_of
 
 from vpr_dhe.images import decode_image
+from vpr_dhe.index.place_index import PlaceIndex
+from vpr_dhe.records import ImageRecord
 from vpr_dhe.sources import extraction
 
 FRAMES = small_frames()
@@ -82,6 +84,64 @@ def test_compressed_frames_of_several_bags_share_an_index(run, tmp_path):
     assert "6 images (0 added, 6 unchanged, 0 skipped)" in run("index", kept.parents[1], "--out", tmp_path / "index")[1]
 
 
+def test_a_recording_is_asked_as_the_folder_of_its_frames_is(run, folder, tmp_path):
+    run("index", folder, "--out", tmp_path / "index", "--codec", "int8")
+    bag = bag_of(tmp_path / "drive.bag", FRAMES[:5])
+    recording = ("--bag", bag, "--topic", IMAGES, "--min-seconds", 1)
+    run("frames", *recording, "--out", tmp_path / "asked")
+
+    def matches(*options: object) -> list:
+        code, stdout, stderr = run("query", tmp_path / "index", *options, "--rerank", 4, "--format", "jsonl")
+        assert code == 0, stderr
+        documents = [json.loads(line) for line in stdout.splitlines()]
+        assert [document["timestamp_s"] for document in documents] == [1_700_000_000.0 + number for number in range(3)]
+        return [[document["matches"], document.get("belief")] for document in documents]
+
+    asked = tmp_path / "asked/drive/camera_image_raw"
+    assert matches(*recording, "--sequence") == matches(asked, "--times", asked / "frames.csv", "--sequence")
+    plainly = ("query", tmp_path / "index", *recording, "--top-k", 1, "--verifier", "none")
+    rows = run(*plainly, "--format", "csv")[1].splitlines()
+    names = [f"drive/camera_image_raw/0000000{number}" for number in (0, 2, 4)]
+    assert [row.split(",")[0:3:2] for row in rows[1:]] == [[name, f"{Path(name).name}.png"] for name in names]
+    assert rows[-1].endswith(",1700000002.000000")
+    assert f"{names[0]} at 1700000000.000 s" in run(*plainly)[1]
+
+
+def test_a_way_that_is_gone_twice_closes_loops(run, tmp_path):
+    again = [cv2.GaussianBlur(pixels, (3, 3), 0) for pixels in FRAMES]
+    video = video_of(tmp_path / "walk.mkv", [*FRAMES, *again])
+    options = ("loops", "--video", video, "--ignore-seconds", 0.5, "--rerank", 6, "--index", tmp_path / "way")
+    code, stdout, stderr = run(*options)
+    assert (code, "loops among 24 frames" in stderr) == (0, True)
+    loops = [json.loads(line) for line in stdout.splitlines()]
+    assert {loop["query"] for loop in loops} >= {f"walk/000000{number}.jpg" for number in range(15, 24)}
+    for loop in loops:
+        query, image = (int(Path(loop[side]).stem) for side in ("query", "image"))
+        assert query - image == 12
+        assert loop["timestamp_s"] - loop["image_timestamp_s"] == pytest.approx(1.2)
+        assert (0.5 <= loop["probability"] <= 1, loop["inliers"] > 0, len(loop["homography"])) == (True, True, 3)
+    # What it remembered is an index, whose frames lie beside it.
+    assert run("query", tmp_path / "way", tmp_path / "way-frames/walk/00000003.jpg")[0] == 0
+    assert PlaceIndex.open(tmp_path / "way").image(3) == ImageRecord("walk/00000003.jpg")
+    assert "vpr-dhe-" not in "".join(path.name for path in tmp_path.iterdir())
+
+
+def test_loops_of_a_folder_go_by_its_names(run, folder, tmp_path):
+    twice = tmp_path / "twice"
+    twice.mkdir()
+    for number, pixels in enumerate([*FRAMES[:6], *FRAMES[:6]]):
+        PIL.Image.fromarray(pixels).save(twice / f"{number}.png")
+    found = {
+        format: run("loops", twice, "--ignore-frames", 2, "--verifier", "none", "--format", format)[1].splitlines()
+        for format in ("csv", "hloc")
+    }
+    assert found["csv"][0] == "query,timestamp_s,image,image_timestamp_s,probability,similarity,score,inliers"
+    assert [row.split(",")[0:3:2] for row in found["csv"][1:]] == [pair.split() for pair in found["hloc"]]
+    assert "11.png 5.png" in found["hloc"]
+    code, _, stderr = run("loops", twice, "--ignore-seconds", 2)
+    assert (code, "--ignore-seconds needs times; give them by --times" in stderr) == (2, True)
+
+
 def test_an_interrupted_extraction_goes_on(run, tmp_path, monkeypatch):
     video = video_of(tmp_path / "walk.mkv", FRAMES)
     options = ("--video", video, "--out", tmp_path / "asked", "--min-seconds", 0.25)
@@ -134,6 +194,16 @@ def test_mistakes_end_in_one_sentence_and_leave_nothing(run, tmp_path, monkeypat
         assert (code, stdout, len(errors), complaint in errors[0]) == (2, "", 1, True), stderr
     assert not (tmp_path / "index").exists()
     assert not (tmp_path / "index-frames").exists()
+    for command in (("query", tmp_path / "index"), ("loops",)):
+        for options, complaint in (
+            ((), "or one recording by --bag or --video"),
+            ((tmp_path, "--video", video), "or one recording by --bag or --video"),
+            (("--video", video, "--times", tmp_path / "t.csv"), "--times is for photos"),
+        ):
+            code, stdout, stderr = run(*command, *options)
+            assert (code, stdout, stderr.count("\n"), complaint in stderr) == (2, "", 1, True), stderr
+    code, _, stderr = run("query", tmp_path / "index", "--video", video, "--report", tmp_path / "report.html")
+    assert (code, "extract it with `vpr-dhe frames`" in stderr) == (2, True)
     monkeypatch.setitem(sys.modules, "rosbags", None)
     for name in [name for name in sys.modules if name.startswith("rosbags.")]:
         monkeypatch.delitem(sys.modules, name)

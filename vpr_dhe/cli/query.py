@@ -1,11 +1,9 @@
 """`vpr-dhe query`: where were these photos taken?"""
 
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TextIO
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,14 +16,19 @@ from vpr_dhe.cli.common import (
     progress_bar,
     require_runtime,
     require_writable,
+    say_calibration,
     say_skipped,
     say_slow,
+    sink_of,
 )
+from vpr_dhe.cli.photos import TimesOption, counted, photo_frames
+from vpr_dhe.cli.recordings import RecordingOptions
+from vpr_dhe.errors import BadInputError
 
 if TYPE_CHECKING:
     from vpr_dhe.localizer import Localizer
     from vpr_dhe.report.formats import Answer, AnswerSheet
-    from vpr_dhe.sequences.stream import LocalizedFrame
+    from vpr_dhe.sequences.frames import SequenceFrame
 
 NAME = "query"
 
@@ -42,7 +45,11 @@ class Format(StrEnum):
 
 def run(
     index: Annotated[Path, typer.Argument(help="Index made by `vpr-dhe index`.")],
-    queries: Annotated[list[Path], typer.Argument(metavar="IMAGE_OR_FOLDER...", help="Photos, or folders of photos.")],
+    recording: RecordingOptions,
+    queries: Annotated[
+        list[Path] | None, typer.Argument(metavar="IMAGE_OR_FOLDER...", help="Photos, or folders of photos.")
+    ] = None,
+    times: TimesOption = None,
     top_k: Annotated[int, typer.Option(min=1, help="Answers per query.")] = 5,
     rerank: Annotated[int, typer.Option(min=1, help="Candidates to verify per query.")] = 100,
     verifier: Annotated[str, typer.Option(help="Verifier, or none; see `vpr-dhe verifiers`.")] = "magsac",
@@ -60,14 +67,16 @@ def run(
     ] = None,
     runtime: RuntimeOption = Runtime.auto,
     weights: WeightsOption = None,
-    sequence: Annotated[bool, typer.Option("--sequence", help="The photos are frames of one way, in order.")] = False,
+    sequence: Annotated[bool, typer.Option("--sequence", help="They are frames of one way, in order.")] = False,
     max_step_m: Annotated[
         float | None, typer.Option(help="Frames of a sequence lie at most so far apart, by positions of the index.")
     ] = None,
+    max_speed_m_s: Annotated[
+        float | None, typer.Option(help="The camera moves at most so fast, by times and positions of the index.")
+    ] = None,
     device: Annotated[Device, typer.Option(help="Where networks run.")] = Device.auto,
 ) -> None:
-    """Find the places that photos show."""
-    from vpr_dhe.errors import BadInputError
+    """Find the places that photos show, or the frames of a recording."""
     from vpr_dhe.index.place_index import PlaceIndex
     from vpr_dhe.localizer import Localizer
     from vpr_dhe.models.network_file import load_networks
@@ -75,8 +84,14 @@ def run(
 
     require_writable(out)
     require_writable(report)
-    paths = [path for given in queries for path in _expand(given)]
-    _require_consistent(sequence, max_step_m, min_probability, format, report)
+    recording.require_alone("photos or folders of photos", given=bool(queries), times=times)
+    if recording.given and report:
+        raise BadInputError(
+            "--report shows image files, and a recording is none; extract it with `vpr-dhe frames`, and ask the folder"
+        )
+    photos = photo_frames(queries or [], times, in_order=sequence)
+    moves = max_step_m is not None or max_speed_m_s is not None
+    _require_consistent(sequence, moves, min_probability, format, report)
     say_slow(verifier, rerank)
     require_runtime(runtime, model or PlaceIndex.open(index).spec.model)
     localizer = Localizer.open(
@@ -89,17 +104,20 @@ def run(
     )
     if min_probability is not None:
         localizer.require_calibration()
-    if sequence:
-        asked = _in_sequence(localizer, paths, top_k, max_step_m)
-    else:
-        asked = _each(localizer, paths, top_k, min_probability)
+    say_calibration(localizer)
     answers: list[Answer] = []
-    with _sink(out) as sink, progress_bar(len(paths), "querying", "image") as bar:
+    opened = recording.frames("querying") if recording.given else counted(photos, "querying")
+    with opened as frames, sink_of(out) as sink:
+        if sequence:
+            asked = _in_sequence(localizer, frames, top_k, max_step_m, max_speed_m_s)
+        else:
+            asked = _each(localizer, frames, top_k, min_probability)
         for answer in asked:
+            if answer.error:
+                say_skipped(answer.query, answer.error)
             answers.append(answer)
             if format is Format.jsonl:
                 print(json_line(answers[-1]), file=sink, flush=True)
-            bar.update()
         sheet = AnswerSheet(str(index), localizer.places.spec.model, verifier, tuple(answers))
         if format is not Format.jsonl:
             print(FORMATS[format](sheet), file=sink)
@@ -110,13 +128,13 @@ def run(
 
 
 def _require_consistent(
-    sequence: bool, max_step_m: float | None, min_probability: float | None, format: Format, report: Path | None
+    sequence: bool, moves: bool, min_probability: float | None, format: Format, report: Path | None
 ) -> None:
     """Refuse options that say nothing of each other."""
-    from vpr_dhe.errors import BadInputError
-
-    if max_step_m is not None and not sequence:
-        raise BadInputError("--max-step-m is about frames of a sequence; add --sequence, or leave it out")
+    if moves and not sequence:
+        raise BadInputError(
+            "--max-step-m and --max-speed-m-s are about frames of a sequence; add --sequence, or leave them out"
+        )
     if min_probability is not None and sequence:
         raise BadInputError(
             "--min-probability judges each photo by itself, and with --sequence a belief does; leave one of them out"
@@ -134,53 +152,34 @@ def _write_report(sheet: "AnswerSheet", index: Path, report: Path) -> None:
         write_report(query_report(sheet, PlaceIndex.open(index), bar.update), report)
 
 
-def _sink(out: Path | None) -> AbstractContextManager[TextIO]:
-    # A file name may hold bytes that are no UTF-8; they pass through as they are.
-    return out.open("w", encoding="utf-8", errors="surrogateescape") if out else nullcontext(sys.stdout)
-
-
-def _expand(given: Path) -> list[Path]:
-    from vpr_dhe.errors import BadInputError
-    from vpr_dhe.images import list_images
-
-    if given.is_dir():
-        return [given / path for path in list_images(given)]
-    if not given.exists():
-        raise BadInputError(f"query {given} does not exist; give images or folders of images")
-    return [given]
-
-
 def _each(
-    localizer: "Localizer", paths: Sequence[Path], top_k: int, min_probability: float | None
-) -> Iterator["Answer"]:
+    localizer: "Localizer", frames: "Iterable[SequenceFrame]", top_k: int, min_probability: float | None
+) -> "Iterator[Answer]":
     from vpr_dhe.errors import ImageError
     from vpr_dhe.report.formats import Answer
 
-    for path in paths:
+    for frame in frames:
+        found, reason = None, None
         try:
-            yield Answer(str(path), localizer.localize(path, top_k=top_k, min_probability=min_probability))
+            found = localizer.localize(frame.look(), top_k=top_k, min_probability=min_probability)
         except ImageError as error:
-            say_skipped(str(path), str(error))
-            yield Answer(str(path), error=str(error))
+            reason = str(error)
+        yield Answer(frame.name or "", found, reason, timestamp_s=frame.timestamp_s)
 
 
 def _in_sequence(
-    localizer: "Localizer", paths: Sequence[Path], top_k: int, max_step_m: float | None
-) -> Iterator["Answer"]:
-    """Frames in the order of their names, in which runs of digits count as numbers."""
+    localizer: "Localizer",
+    frames: "Iterable[SequenceFrame]",
+    top_k: int,
+    max_step_m: float | None,
+    max_speed_m_s: float | None,
+) -> "Iterator[Answer]":
+    from vpr_dhe.report.formats import Answer
     from vpr_dhe.sequences.motion import PositionMotion
-    from vpr_dhe.sequences.place_map import natural_key
 
     places = localizer.place_map()
-    motion = None if max_step_m is None else PositionMotion(places, max_step_m=max_step_m)
-    ordered = sorted(paths, key=lambda path: natural_key(str(path)))
-    frames = localizer.stream(ordered, tracker=localizer.tracker(places, motion), top_k=top_k)
-    return (_of_frame(path, frame) for path, frame in zip(ordered, frames, strict=True))
-
-
-def _of_frame(path: Path, frame: "LocalizedFrame") -> "Answer":
-    from vpr_dhe.report.formats import Answer
-
-    if frame.error:
-        say_skipped(str(path), frame.error)
-    return Answer(str(path), frame.localization, frame.error, frame.belief)
+    motion = None
+    if max_step_m is not None or max_speed_m_s is not None:
+        motion = PositionMotion(places, max_step_m=max_step_m, max_speed_m_s=max_speed_m_s)
+    for frame in localizer.stream(frames, tracker=localizer.tracker(places, motion), top_k=top_k):
+        yield Answer(frame.name or "", frame.localization, frame.error, frame.belief, frame.timestamp_s)

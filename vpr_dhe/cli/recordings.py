@@ -1,5 +1,7 @@
 """Options of commands that take frames out of recordings."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,8 +14,10 @@ from vpr_dhe.errors import BadInputError
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
+    from vpr_dhe.sequences.frames import SequenceFrame
     from vpr_dhe.sources.base import FrameSource
     from vpr_dhe.sources.extraction import ExtractedFrames
+    from vpr_dhe.sources.selection import Selection
 
 # Headers of videos often only estimate how many frames there are.
 _USUAL_SHARE = 0.9
@@ -51,26 +55,56 @@ class RecordingOptions:
         """The recording, if there is one."""
         return self.bag or self.video
 
+    def require_alone(self, what: str, *, given: bool, times: Path | None) -> None:
+        """Raise BadInputError unless there is either this or what else could be given, which alone needs times."""
+        if given == (self.given is not None):
+            raise BadInputError(f"give either {what}, or one recording by --bag or --video")
+        if self.given and times:
+            raise BadInputError("--times is for photos, and a recording has times of its own; leave it out")
+
     def extract(self, folder: Path, *, strict: bool) -> "ExtractedFrames":
         """Extract the frames into a folder of their own below this one; progress and what is wrong go to stderr."""
         from vpr_dhe.sources.extraction import extract_frames
-        from vpr_dhe.sources.selection import Selection
 
-        selection = Selection(self.every, self.min_seconds, self.min_metres)
         try:
             with self._open() as source, progress_bar(source.announced_frames, "extracting", "frame") as bar:
                 announced = source.announced_frames
                 done = extract_frames(
-                    source, selection, folder, strict=strict, skipped=say_skipped, progress=bar.update
+                    source, self._selection(), folder, strict=strict, skipped=say_skipped, progress=bar.update
                 )
         except KeyboardInterrupt:
             say(f"interrupted: frames are safe in {folder}; run the command again to go on")
             raise typer.Exit(1) from None
         if self.fix_topic and done.unplaced:
             say(f"{done.unplaced} of {done.seen} frames have no position by {self.fix_topic}")
-        if done.seen is not None and done.seen < _USUAL_SHARE * announced:
-            say(f"{self.given} gave {done.seen} of the {announced} frames that it announces; it may be cut off")
+        if done.seen is not None:
+            self._say_if_cut_off(done.seen, announced)
         return done
+
+    @contextmanager
+    def frames(self, description: str) -> "Iterator[Iterator[SequenceFrame]]":
+        """The frames as a stream, read as they are asked for; progress and what is wrong go to stderr."""
+        from vpr_dhe.sequences.recorded import recorded_frames
+
+        seen = 0
+
+        def count(frames: int) -> None:
+            nonlocal seen
+            seen += frames
+            bar.update(frames)
+
+        with self._open() as source, progress_bar(source.announced_frames, description, "frame") as bar:
+            yield recorded_frames(source, self._selection(), count)
+            self._say_if_cut_off(seen, source.announced_frames)
+
+    def _say_if_cut_off(self, seen: int, announced: int) -> None:
+        if seen < _USUAL_SHARE * announced:
+            say(f"{self.given} gave {seen} of the {announced} frames that it announces; it may be cut off")
+
+    def _selection(self) -> "Selection":
+        from vpr_dhe.sources.selection import Selection
+
+        return Selection(self.every, self.min_seconds, self.min_metres)
 
     def _open(self) -> "AbstractContextManager[FrameSource]":
         from vpr_dhe.sources.bags import open_bag

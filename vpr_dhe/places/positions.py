@@ -4,7 +4,7 @@ Columns are told by their names, whatever their case, blanks around names and ce
 
 - image (path, file, filename, name, key): the path relative to the images folder or, where no image has that path, a
   file name, with or without its extension, that only one image in all folders has.
-- The position, by the first of these pairs that the table has:
+- The position, by the first of these pairs that the table has; it needs one, unless it has times:
   latitude (lat) and longitude (lon, lng) in degrees, WGS84;
   easting (utm_east, east) and northing (utm_north, north) in metres, with an optional zone (utm_zone) like 31U;
   x (x_m) and y (y_m) in metres, in a frame of the caller's own.
@@ -42,8 +42,8 @@ _PAIRS = (("latitude", "longitude"), ("easting", "northing"), ("x", "y"))
 _FORM = TableForm(
     kind="table of positions",
     columns=_NAMES,
-    suffices=lambda columns: "image" in columns and any(columns >= set(pair) for pair in _PAIRS),
-    expected="a column image, and latitude and longitude, easting and northing, or x and y",
+    suffices=lambda columns: "image" in columns and any(columns >= set(pair) for pair in (*_PAIRS, ("timestamp",))),
+    expected="a column image, and latitude and longitude, easting and northing, x and y, or timestamp",
     row="image",
     error=BadInputError,
 )

@@ -25,13 +25,15 @@ from vpr_dhe.report.tables import text_table
 class Answer:
     """What became of one query: its localization, or the reason why there is none.
 
-    `belief` is where a sequence was by then, if the query is a frame of one.
+    `belief` is where a sequence was by then, if the query is a frame of one; `timestamp_s` is when it was taken, by the
+    clock of its recording.
     """
 
     query: str
     localization: Localization | None = None
     error: str | None = None
     belief: Belief | None = None
+    timestamp_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ def answer_document(answer: Answer) -> dict[str, Any]:
     localization = answer.localization
     return {
         "query": answer.query,
+        **({} if answer.timestamp_s is None else {"timestamp_s": answer.timestamp_s}),
         "known": None if localization is None else localization.known,
         "matches": [_match_document(match) for match in localization.matches] if localization else [],
         "position_estimate": _estimate_document(localization.estimate if localization else None),
@@ -142,18 +145,20 @@ def _csv(sheet: AnswerSheet) -> str:
             "position_reference",
             "error",
             "probability",
+            "timestamp_s",
         ]
     )
     for answer in sheet.answers:
+        time = seconds_text(answer.timestamp_s)
         if answer.localization is None:
-            writer.writerow([answer.query, *[""] * 8, answer.error, ""])
+            writer.writerow([answer.query, *[""] * 8, answer.error, "", time])
             continue
         if not answer.localization.matches:
-            writer.writerow([answer.query, *[""] * 9, _probability_text(answer.localization.rejected)])
+            writer.writerow([answer.query, *[""] * 9, _probability_text(answer.localization.rejected), time])
         for match in answer.localization.matches:
             position = (*_coordinates(match.position), _reference(match.position))
             values = [f"{match.similarity:.6f}", f"{match.score:g}", match.inliers, *position, ""]
-            values.append(_probability_text(match))
+            values += [_probability_text(match), time]
             writer.writerow([answer.query, match.rank, match.image, *values])
     return text.getvalue().rstrip("\n")
 
@@ -161,11 +166,20 @@ def _csv(sheet: AnswerSheet) -> str:
 def _hloc(sheet: AnswerSheet) -> str:
     """Pairs as hloc (`utils/parsers.py`, `parse_retrieval`) and COLMAP (`ReadImagePairsText`) read them."""
     return "\n".join(
-        f"{_without_blanks(answer.query)} {_without_blanks(match.image)}"
+        pair_line(answer.query, match.image)
         for answer in sheet.answers
         if answer.localization
         for match in answer.localization.matches
     )
+
+
+def pair_line(query: str, image: str) -> str:
+    """A line of a list of pairs.
+
+    Raises:
+        BadInputError: if a name has blanks, which end it there.
+    """
+    return f"{_without_blanks(query)} {_without_blanks(image)}"
 
 
 def _without_blanks(name: str) -> str:
@@ -179,15 +193,16 @@ def _table(sheet: AnswerSheet) -> str:
 
 
 def _answer_table(answer: Answer) -> str:
+    query = answer.query if answer.timestamp_s is None else f"{answer.query} at {answer.timestamp_s:.3f} s"
     if answer.localization is None:
-        return f"{answer.query}: {answer.error}"
+        return f"{query}: {answer.error}"
     if not answer.localization.matches:
-        return f"{answer.query}: unknown place{_in_brackets(answer.localization.rejected)}"
+        return f"{query}: unknown place{_in_brackets(answer.localization.rejected)}"
     rows = [
         [str(m.rank), m.image, f"{m.similarity:.3f}", f"{m.score:g}", str(m.inliers), position_text(m.position)]
         for m in answer.localization.matches
     ]
-    title = f"{answer.query}{_in_brackets(answer.localization.matches[0])}"
+    title = f"{query}{_in_brackets(answer.localization.matches[0])}"
     table = text_table(["rank", "image", "similarity", "score", "inliers", "position"], rows)
     return "\n".join([title, table, *_conclusions(answer.localization.estimate, answer.belief)])
 
@@ -212,6 +227,11 @@ def _conclusions(estimate: PositionEstimate | None, belief: Belief | None) -> It
     if belief is not None:
         likeliest = "; ".join(f"{place.image} {place.probability:.2f}" for place in belief.places)
         yield f"belief {likeliest or 'in no place'}; unknown {belief.unknown:.2f}"
+
+
+def seconds_text(seconds: float | None) -> str:
+    """A time in a cell of a table, to the microsecond; nothing where unknown."""
+    return "" if seconds is None else f"{seconds:.6f}"
 
 
 def _coordinates(position: Position | None) -> tuple[str, str]:

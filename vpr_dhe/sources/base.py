@@ -41,6 +41,11 @@ class RecordedFrame:
     position: GeoPosition | None
     image: Callable[[], ImageFile]
 
+    @property
+    def stem(self) -> str:
+        """What its file is called, without the extension: a name that sorts like the recording."""
+        return f"{self.number:08d}"
+
 
 @runtime_checkable
 class FrameSource(Protocol):

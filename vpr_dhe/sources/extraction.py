@@ -109,7 +109,7 @@ class _FrameWriter:
 
     def write(self, frame: RecordedFrame) -> None:
         """Write one frame, unless it is there."""
-        stem = f"{frame.number:08d}"
+        stem = frame.stem
         if stem not in self._present:
             file = frame.image()
             self._present[stem] = write_durably(self.folder, f"{stem}{file.extension}", file.content).name

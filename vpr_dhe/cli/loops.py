@@ -1,0 +1,148 @@
+"""`vpr-dhe loops`: which frames of a recording show where the camera was before?"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from enum import StrEnum
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vpr_dhe.cli.common import (
+    Device,
+    WeightsOption,
+    pick_device,
+    require_writable,
+    say,
+    say_skipped,
+    say_slow,
+    sink_of,
+)
+from vpr_dhe.cli.photos import TimesOption, counted, photo_frames
+from vpr_dhe.cli.recordings import RecordingOptions
+from vpr_dhe.errors import BadInputError
+
+if TYPE_CHECKING:
+    from vpr_dhe.sequences.frame_memory import Recent
+    from vpr_dhe.sequences.frames import SequenceFrame
+    from vpr_dhe.sequences.stream import LocalizedFrame
+
+NAME = "loops"
+# A robot that turns round sees a place again after some seconds; a frame or two a second is usual.
+_RECENT_SECONDS, _RECENT_FRAMES = 30.0, 30
+
+
+class LoopFormat(StrEnum):
+    """Output formats."""
+
+    jsonl = "jsonl"
+    csv = "csv"
+    hloc = "hloc"
+
+
+def run(
+    recording: RecordingOptions,
+    images: Annotated[Path | None, typer.Argument(help="Folder of frames, in order of times or names.")] = None,
+    times: TimesOption = None,
+    ignore_seconds: Annotated[
+        float | None, typer.Option(min=0, help="Frames of the last seconds close no loop. [30, where there are times]")
+    ] = None,
+    ignore_frames: Annotated[
+        int | None, typer.Option(min=0, help="The last so many frames close no loop. [30, where there are no times]")
+    ] = None,
+    min_probability: Annotated[float, typer.Option(min=0, max=1, help="Least probability of a loop.")] = 0.5,
+    verifier: Annotated[str, typer.Option(help="Verifier, or none; see `vpr-dhe verifiers`.")] = "magsac",
+    weights: WeightsOption = None,
+    rerank: Annotated[int, typer.Option(min=1, help="Earlier frames to verify per frame.")] = 20,
+    model: Annotated[str, typer.Option(help="Model name or file, see `vpr-dhe models`.")] = "sift-vlad",
+    format: Annotated[LoopFormat, typer.Option(help="Output format.")] = LoopFormat.jsonl,
+    out: Annotated[Path | None, typer.Option(help="Write the loops here instead of stdout.")] = None,
+    index: Annotated[
+        Path | None, typer.Option(help="Keep the frames as an index here, their images beside it in INDEX-frames.")
+    ] = None,
+    device: Annotated[Device, typer.Option(help="Where networks run.")] = Device.auto,
+) -> None:
+    """Find the loops that a recording or a folder of frames closes: pairs of frames of one place, as they are found."""
+    from vpr_dhe.estimators import Equipment
+    from vpr_dhe.features.extractor import load_extractor
+    from vpr_dhe.index.place_index import PlaceIndex
+    from vpr_dhe.localizer import Localizer
+    from vpr_dhe.models.network_file import load_networks
+    from vpr_dhe.report.loops import LOOP_FORMATS
+    from vpr_dhe.sequences.frame_memory import FrameMemory
+    from vpr_dhe.sequences.loops import loops_among
+    from vpr_dhe.sequences.motion import RouteMotion
+    from vpr_dhe.verifiers import build_verifier
+
+    require_writable(out)
+    recording.require_alone("a folder of frames", given=images is not None, times=times)
+    recent = _recent(ignore_seconds, ignore_frames, timed=recording.given is not None or times is not None)
+    say_slow(verifier, rerank)
+    where = pick_device(device)
+    extractor = load_extractor(model, where)
+    checker = build_verifier(verifier, Equipment(extractor, load_networks(weights or []), where))
+    chosen, found = LOOP_FORMATS[format], 0
+    with _frames(images, times, recording) as frames, _kept(index) as folder, sink_of(out) as sink:
+        way = PlaceIndex.create(folder, extractor.spec, images or Path(f"{folder}-frames"))
+        # The clock of a video starts with it.
+        with FrameMemory(way, checker, recent=recent, keep_times=recording.video is None) as memory:
+            localizer = Localizer(memory, extractor, rerank=rerank)
+            # Who comes back sees the same places in the other order.
+            tracker = localizer.tracker(localizer.place_map(), RouteMotion(slowest=-2))
+            if chosen.header:
+                print(chosen.header, file=sink)
+            for loop in loops_among(_said(localizer.stream(frames, tracker=tracker, top_k=rerank)), min_probability):
+                print(chosen.line(loop), file=sink, flush=True)
+                found += 1
+        say(f"{found} loops among {len(way)} frames")
+
+
+def _recent(seconds: float | None, frames: int | None, *, timed: bool) -> "Recent":
+    """Which frames close no loop: those of the last seconds where there are times, of the last frames where not."""
+    from vpr_dhe.sequences.frame_memory import Recent
+
+    if seconds is not None and not timed:
+        raise BadInputError("--ignore-seconds needs times; give them by --times, or use --ignore-frames")
+    if seconds is None and frames is None:
+        return Recent(0, _RECENT_SECONDS) if timed else Recent(_RECENT_FRAMES)
+    return Recent(frames or 0, seconds or 0.0)
+
+
+@contextmanager
+def _frames(
+    images: Path | None, times: Path | None, recording: RecordingOptions
+) -> "Iterator[Iterator[SequenceFrame]]":
+    """The frames, named as they will be in the index."""
+    if images is None:
+        with recording.frames("remembering") as recorded:
+            yield (replace(frame, name=f"{frame.name}.jpg") for frame in recorded)
+        return
+    if not images.is_dir():
+        raise BadInputError(f"{images} is no folder; give one of frames, or a recording by --bag or --video")
+    photos = photo_frames([images], times, in_order=True)
+    if not photos:
+        raise BadInputError(f"{images} holds no images; give a folder of frames")
+    untimed = [frame.name for frame in photos if frame.timestamp_s is None]
+    if times and untimed:
+        raise BadInputError(f"{times} gives {len(untimed)} frames no time, such as {untimed[0]}; give one to each")
+    with counted(photos, "remembering") as frames:
+        yield (replace(frame, name=Path(frame.name or "").relative_to(images).as_posix()) for frame in frames)
+
+
+@contextmanager
+def _kept(index: Path | None) -> Iterator[Path]:
+    """The folder of the index, which is gone afterwards unless it was asked for."""
+    if index is not None:
+        yield index
+        return
+    with TemporaryDirectory(prefix="vpr-dhe-") as folder:
+        yield Path(folder) / "way"
+
+
+def _said(stream: "Iterator[LocalizedFrame]") -> "Iterator[LocalizedFrame]":
+    for frame in stream:
+        if frame.error:
+            say_skipped(frame.name or "", frame.error)
+        yield frame

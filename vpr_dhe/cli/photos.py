@@ -1,0 +1,72 @@
+"""Photos and folders of photos as they are given to a command, with their times where a table has them."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeAlias
+
+import typer
+
+from vpr_dhe.cli.common import progress_bar
+from vpr_dhe.errors import BadInputError
+
+if TYPE_CHECKING:
+    from vpr_dhe.records import ImageRecord, Progress
+    from vpr_dhe.sequences.frames import SequenceFrame
+
+TimesOption: TypeAlias = Annotated[
+    Path | None, typer.Option(help="CSV with times of the photos of one folder, such as the frames.csv of a bag.")
+]
+
+
+def photo_frames(given: Sequence[Path], times: Path | None, *, in_order: bool) -> "list[SequenceFrame]":
+    """Photos, each named as it was given.
+
+    With `in_order` they come in the order of their times where all have one, else of their names, in which runs of
+    digits count as numbers.
+
+    Raises:
+        BadInputError: if one does not exist, or the table of times is not about one folder that is given.
+    """
+    from vpr_dhe.images import list_images
+    from vpr_dhe.sequences.frames import SequenceFrame
+    from vpr_dhe.sequences.place_map import natural_key
+
+    frames: list[SequenceFrame] = []
+    for path in given:
+        if path.is_dir():
+            names = list_images(path)
+            time_of = {} if times is None else {record.path: record.timestamp_s for record in _timed(names, times)}
+            frames += [SequenceFrame(path / name, time_of.get(name), name=str(path / name)) for name in names]
+        elif not path.exists():
+            raise BadInputError(f"query {path} does not exist; give images or folders of images")
+        else:
+            frames.append(SequenceFrame(path, name=str(path)))
+    if times is not None and (len(given) != 1 or not given[0].is_dir()):
+        raise BadInputError("--times is about the photos of one folder; give that alone")
+    if in_order and all(frame.timestamp_s is not None for frame in frames):
+        return sorted(frames, key=lambda frame: frame.timestamp_s or 0.0)
+    return sorted(frames, key=lambda frame: natural_key(frame.name or "")) if in_order else frames
+
+
+@contextmanager
+def counted(frames: "Sequence[SequenceFrame]", description: str) -> "Iterator[Iterator[SequenceFrame]]":
+    """The frames with a progress bar that moves when the next one is asked for."""
+    with progress_bar(len(frames), description, "image") as bar:
+        yield _each(frames, bar.update)
+
+
+def _each(frames: "Sequence[SequenceFrame]", progress: "Progress") -> "Iterator[SequenceFrame]":
+    for frame in frames:
+        yield frame
+        progress(1)
+
+
+def _timed(names: Sequence[str], times: Path) -> "tuple[ImageRecord, ...]":
+    from vpr_dhe.places.positions import read_positions
+    from vpr_dhe.records import ImageRecord
+
+    placed = read_positions(times).apply(map(ImageRecord, names)).records
+    if all(record.timestamp_s is None for record in placed):
+        raise BadInputError(f"{times} gives no photo a time; expected a column timestamp")
+    return placed

@@ -1,0 +1,55 @@
+"""Loops line by line: JSON lines, CSV and pairs as hloc reads them."""
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from vpr_dhe.report.formats import pair_line, seconds_text
+from vpr_dhe.sequences.loops import Loop
+
+_COLUMNS = ("query", "timestamp_s", "image", "image_timestamp_s", "probability", "similarity", "score", "inliers")
+
+
+@dataclass(frozen=True)
+class LoopFormat:
+    """How loops are written: a first line, where there is one, and a line for each."""
+
+    header: str | None
+    line: Callable[[Loop], str]
+
+
+def _json_line(loop: Loop) -> str:
+    match = loop.match
+    document = {
+        "query": loop.query,
+        "timestamp_s": loop.timestamp_s,
+        "image": match.image,
+        "image_timestamp_s": loop.match_timestamp_s,
+        "probability": loop.probability,
+        "similarity": match.similarity,
+        "score": match.score,
+        "inliers": match.inliers,
+        "homography": None if match.homography is None else match.homography.tolist(),
+    }
+    return json.dumps(document)
+
+
+def _csv_line(loop: Loop) -> str:
+    match, text = loop.match, io.StringIO()
+    names = (loop.query, seconds_text(loop.timestamp_s), match.image, seconds_text(loop.match_timestamp_s))
+    numbers = (f"{loop.probability:.6f}", f"{match.similarity:.6f}", f"{match.score:g}", match.inliers)
+    csv.writer(text, lineterminator="").writerow((*names, *numbers))
+    return text.getvalue()
+
+
+def _pair(loop: Loop) -> str:
+    return pair_line(loop.query, loop.match.image)
+
+
+LOOP_FORMATS = {
+    "jsonl": LoopFormat(None, _json_line),
+    "csv": LoopFormat(",".join(_COLUMNS), _csv_line),
+    "hloc": LoopFormat(None, _pair),
+}
