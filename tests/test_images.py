@@ -21,7 +21,6 @@ from vpr_dhe.images import (
     decode_reduced,
     image_size,
     list_images,
-    read_ahead,
     require_image,
     to_network_input,
 )
@@ -188,19 +187,6 @@ def test_whole_numbers_of_32_bits_have_no_known_range(tmp_path):
     PIL.Image.fromarray(np.full((40, 60), 128, np.int32)).save(tmp_path / "a.tif")
     with pytest.raises(ImageError, match="32-bit"):
         decode_image(tmp_path / "a.tif")
-
-
-def test_decoding_ahead_keeps_the_order_and_the_errors(picture, tmp_path):
-    paths: list[Path] = []
-    for number in range(30):
-        path = tmp_path / f"{number:02d}.png"
-        picture.resize((30 + number, 40)).save(path)
-        paths.append(path)
-    paths[7].write_bytes(b"broken")
-    decoded = list(read_ahead(decode_image, paths, workers=2, ahead=4))
-    assert isinstance(decoded[7], ImageError)
-    widths = [image.shape[1] for image in decoded if not isinstance(image, ImageError)]
-    assert widths == [30 + number for number in range(30) if number != 7]
 
 
 PIXELS = st.tuples(st.integers(16, 40), st.integers(16, 40), st.integers(0, 2**32 - 1)).map(

@@ -2,11 +2,10 @@
 
 import io
 import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple, TypeAlias, TypeVar
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import PIL.ExifTags
@@ -18,9 +17,6 @@ from torch.nn import functional
 
 from vpr_dhe.errors import BadInputError, ImageError
 from vpr_dhe.records import Image, Preprocessing, Size
-
-Named = TypeVar("Named")
-Read = TypeVar("Read")
 
 ImageLike: TypeAlias = np.ndarray | Tensor | PIL.Image.Image
 """What a caller may hold an image as; `require_image` says which shapes and types are taken."""
@@ -168,31 +164,6 @@ def _scaled_to_8_bits(values: np.ndarray) -> np.ndarray:
     return np.rint(values.astype(np.float64) / 257.0).clip(0, 255).astype(np.uint8)
 
 
-def read_ahead(
-    read: Callable[[Named], Read], names: Iterable[Named], *, workers: int = 2, ahead: int = 16
-) -> Iterator[Read | ImageError]:
-    """Read images in order, a bounded number of them ahead of the caller; one that fails yields its error."""
-
-    def read_or_error(name: Named) -> Read | ImageError:
-        try:
-            return read(name)
-        except ImageError as error:
-            return error
-
-    with ThreadPoolExecutor(workers) as pool:
-        pending: deque[Future[Read | ImageError]] = deque()
-        try:
-            for name in names:
-                pending.append(pool.submit(read_or_error, name))
-                if len(pending) > ahead:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()
-
-
 def require_image(given: ImageLike) -> Image:
     """Make an image of what a caller holds in memory, by the rules that hold for files.
 
@@ -296,15 +267,23 @@ def to_network_input(
 ) -> Float[Tensor, "batch 3 height width"]:
     """Scale to [0, 1], resize each tensor without keeping its aspect ratio, then normalise per channel."""
     batch = torch.cat([_resized(image, preprocessing, device) for image in images])
-    mean = torch.tensor(preprocessing.mean, device=device).view(1, 3, 1, 1)
-    std = torch.tensor(preprocessing.std, device=device).view(1, 3, 1, 1)
+    mean, std = _mean_and_deviation(preprocessing, device)
     return (batch - mean) / std
+
+
+@lru_cache(maxsize=16)
+def _mean_and_deviation(preprocessing: Preprocessing, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Kept, because a GPU finishes all that it was given before it takes such a copy."""
+    mean, std = (torch.tensor(values, device=device) for values in (preprocessing.mean, preprocessing.std))
+    return mean.view(1, 3, 1, 1), std.view(1, 3, 1, 1)
 
 
 def _resized(
     image: Image, preprocessing: Preprocessing, device: torch.device
 ) -> Float[Tensor, "1 3 input_height input_width"]:
-    tensor = torch.tensor(image, device=device).permute(2, 0, 1)[None].float() / 255
+    # A GPU fetches pinned memory by itself, while this process goes on.
+    pixels = torch.tensor(image, pin_memory=device.type == "cuda").to(device, non_blocking=True)
+    tensor = pixels.permute(2, 0, 1)[None].float() / 255
     return functional.interpolate(
         tensor,
         (preprocessing.height, preprocessing.width),

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -14,11 +14,16 @@ from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.records import Features, Frame, Grid, Image, Size
 
 
+Precision: TypeAlias = Literal["fp32", "bf16"]
+"""Of a backbone's matrix products; all that follows them is computed in single precision."""
+
+
 @dataclass(frozen=True)
 class ExtractorSpec:
     """What an index must know of the extractor that filled it.
 
     `fingerprint` is a SHA-256 over weights and preprocessing: features of different fingerprints cannot be compared.
+    Those of different precisions can, as can those of different devices and runtimes, so it does not tell these apart.
     `unit_norm` says whether global descriptors are L2-normalised before indexing, `tolerance_cells` up to which
     reprojection error, in cells of the grid, a match counts as an inlier.
     """
@@ -69,9 +74,13 @@ class DenseTokens:
 
 
 class Backbone(nn.Module, ABC):
-    """A network from normalised images to dense tokens of width `dimension`."""
+    """A network from normalised images to dense tokens of width `dimension`.
+
+    `convolutional` says that it is faster where the channels of an image come last in memory.
+    """
 
     dimension: int
+    convolutional = False
 
     @abstractmethod
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> DenseTokens:

@@ -1,9 +1,11 @@
 """From image files to sealed segments; images that cannot be read are set apart."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Float, Float32
@@ -12,11 +14,12 @@ from torch.nn.functional import normalize
 
 from vpr_dhe.errors import ImageError, ModelError
 from vpr_dhe.features.base import Extractor, ExtractorSpec
-from vpr_dhe.images import decode_reduced, read_ahead, read_file
+from vpr_dhe.images import decode_reduced, read_file
 from vpr_dhe.index.codecs import LocalMapCodec
 from vpr_dhe.index.manifest import SkippedImage
 from vpr_dhe.index.rows import Digest, FileStamp, modification_time_ns
 from vpr_dhe.index.segments import IndexedImage, SegmentFact, SegmentWriter, StoredImage
+from vpr_dhe.reading_ahead import ReadAhead, read_ahead, reading_processes
 from vpr_dhe.records import Features, Frame, Image, ImageRecord, Progress, Size
 
 
@@ -60,42 +63,64 @@ class SealedChunk:
 class Source:
     """Where images come from and how they are described; all that extraction needs besides the images' names.
 
-    `strict` makes the first unreadable image an error instead of skipping it.
+    `strict` makes the first unreadable image an error instead of skipping it; `read_ahead` is who reads.
     """
 
     folder: Path
     extractor: Extractor
     batch_size: int = 8
     strict: bool = False
+    read_ahead: ReadAhead = read_ahead
+
+
+def reading(workers: int) -> AbstractContextManager[ReadAhead]:
+    """Who reads images: so many processes, or threads of this one where that is 0."""
+    if not workers:
+        return nullcontext(read_ahead)
+    return reading_processes(workers, [__name__, "vpr_dhe.places.exif"])
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """One image as it is in memory, before it is described."""
+
+    image: Image
+    original_size: Size
+    record: ImageRecord
+    stamp: FileStamp
+
+
+def load(source: Source, records: Iterable[ImageRecord]) -> Generator[Loaded | ImageError]:
+    """Decode images, a few ahead of who asks for them."""
+    return source.read_ahead(partial(_load, source.folder, source.extractor.spec.input_size), records)
 
 
 def describe(
-    source: Source, records: Sequence[ImageRecord], progress: Progress = lambda _: None
+    source: Source,
+    records: Sequence[ImageRecord],
+    loaded: Iterator[Loaded | ImageError],
+    progress: Progress = lambda _: None,
 ) -> Iterator[Described | SkippedImage]:
-    """Decode images, a few ahead of the extractor, and describe them in batches.
+    """Describe images in batches; `loaded` gives them as `load` does, and those of other records after them.
+
+    Each batch is begun before the one before it is given out: a GPU then works while that one is stored.
 
     Raises:
         ImageError: with `strict`, at the first image that cannot be read.
     """
-    batch: list[_Loaded] = []
-    places: list[int] = []
-    loaded = read_ahead(partial(_load, source.folder, source.extractor.spec.input_size), records)
-    for place, (record, found) in enumerate(zip(records, loaded, strict=True)):
-        if isinstance(found, ImageError):
-            if source.strict:
-                raise ImageError(f"{record.path}: {found}")
-            progress(1)
-            yield SkippedImage(record.path, str(found))
-            continue
-        batch.append(found)
-        places.append(place)
-        if len(batch) == source.batch_size:
-            yield from _extract(source.extractor, places, batch)
-            progress(len(batch))
-            batch, places = [], []
-    if batch:
-        yield from _extract(source.extractor, places, batch)
-        progress(len(batch))
+    begun: Iterator[Described] = iter(())
+    try:
+        for item in _in_batches(source, records, loaded):
+            if isinstance(item, SkippedImage):
+                yield item
+                progress(1)
+            else:
+                before, begun = begun, _begin(source.extractor, item, progress)
+                yield from before
+    except (KeyboardInterrupt, ImageError):
+        yield from begun
+        raise
+    yield from begun
 
 
 def seal_chunk(
@@ -144,15 +169,7 @@ def _stored(id: int, item: Described, codec: LocalMapCodec) -> StoredImage:
     return StoredImage(id, item.indexed, item.stamp, vector, codec.encode(item.features.local_map))
 
 
-@dataclass(frozen=True)
-class _Loaded:
-    image: Image
-    original_size: Size
-    record: ImageRecord
-    stamp: FileStamp
-
-
-def _load(folder: Path, input_size: Size, record: ImageRecord) -> _Loaded:
+def _load(folder: Path, input_size: Size, record: ImageRecord) -> Loaded:
     """Read a file once: for its pixels, as many as the extractor needs, its metadata and its digest."""
     path = folder / record.path
     # Before the content: a file that is written to meanwhile is then seen to have changed when next compared.
@@ -162,16 +179,47 @@ def _load(folder: Path, input_size: Size, record: ImageRecord) -> _Loaded:
     # The readers of places import pandas, which a query needs for nothing.
     from vpr_dhe.places.exif import with_exif
 
-    return _Loaded(*decode_reduced(content, input_size), with_exif(record, content), stamp)
+    return Loaded(*decode_reduced(content, input_size), with_exif(record, content), stamp)
 
 
-def _extract(extractor: Extractor, places: Sequence[int], batch: Sequence[_Loaded]) -> Iterator[Described]:
-    described = extractor.extract([loaded.image for loaded in batch])
-    for place, loaded, features in zip(places, batch, described, strict=True):
+_Batch: TypeAlias = dict[int, Loaded]
+"""Images by their places among the records."""
+
+
+def _in_batches(
+    source: Source, records: Sequence[ImageRecord], loaded: Iterator[Loaded | ImageError]
+) -> Iterator[_Batch | SkippedImage]:
+    batch: _Batch = {}
+    for place, record in enumerate(records):
+        found = next(loaded)
+        if isinstance(found, ImageError):
+            if source.strict:
+                raise ImageError(f"{record.path}: {found}")
+            yield SkippedImage(record.path, str(found))
+            continue
+        batch[place] = found
+        if len(batch) == source.batch_size:
+            yield batch
+            batch = {}
+    if batch:
+        yield batch
+
+
+def _begin(extractor: Extractor, batch: _Batch, progress: Progress) -> Iterator[Described]:
+    """Describe a batch now; what comes back waits for a GPU to be done with it when it is first looked at."""
+    features = extractor.extract([loaded.image for loaded in batch.values()])
+    return _described(extractor.spec, batch, features, progress)
+
+
+def _described(
+    spec: ExtractorSpec, batch: _Batch, described: Sequence[Features], progress: Progress
+) -> Iterator[Described]:
+    for (place, loaded), features in zip(batch.items(), described, strict=True):
         indexed = IndexedImage(loaded.record, loaded.original_size)
-        vector = comparable(features.global_descriptor, extractor.spec)
+        vector = comparable(features.global_descriptor, spec)
         frame = Frame(loaded.original_size, features.frame.input_size)
         yield Described(place, indexed, loaded.stamp, replace(features, global_descriptor=vector, frame=frame))
+    progress(len(batch))
 
 
 def comparable(

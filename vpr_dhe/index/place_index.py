@@ -15,7 +15,7 @@ from vpr_dhe.features.base import Extractor, ExtractorSpec
 from vpr_dhe.index.changes import Changes, changes_between
 from vpr_dhe.index.checking import CheckReport, check
 from vpr_dhe.index.codecs import CODECS
-from vpr_dhe.index.ingest import Source
+from vpr_dhe.index.ingest import Source, reading
 from vpr_dhe.index.manifest import (
     AUTO,
     FILE_NAME,
@@ -186,6 +186,7 @@ class PlaceIndex:
         *,
         batch_size: int = 8,
         strict: bool = False,
+        workers: int = 0,
         progress: Progress = lambda _: None,
     ) -> AddReport:
         """Bring the index up to date with these images; what is sealed stays, whatever happens later.
@@ -198,19 +199,22 @@ class PlaceIndex:
             extractor: must be the one that filled the index so far.
             batch_size: images per call of the extractor.
             strict: make the first unreadable image an error instead of skipping it.
+            workers: processes that decode images; threads of this one where that is 0. A script has to keep its work
+                behind `if __name__ == "__main__"` for them.
             progress: called with the number of images just dealt with.
 
         Raises:
             IndexFormatError: if the extractor is another than the index was made with.
             IndexBusyError: if another process is writing.
             ImageError: with `strict`, at the first image that cannot be read.
+            WorkerLostError: if a process that decodes ends unexpectedly.
         """
         require_same_features(self.spec, extractor.spec)
-        with self.writing() as writer:
+        with self.writing() as writer, reading(workers) as read_ahead:
             changes = changes_between(writer.snapshot, records)
             progress(changes.unchanged + len(changes.renewed))
             writer.renew(changes.renewed)
-            source = Source(Path(self.manifest.images_folder), extractor, batch_size, strict)
+            source = Source(Path(self.manifest.images_folder), extractor, batch_size, strict, read_ahead)
             skipped = writer.add(changes, source, progress)
         return AddReport.of(changes, skipped)
 

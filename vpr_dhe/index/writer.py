@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from itertools import takewhile
@@ -20,7 +21,7 @@ from vpr_dhe.index.codec_files import save_codec
 from vpr_dhe.index.codecs import UNFITTED, CodecChoice, choose_codec, fit_codec
 from vpr_dhe.index.compaction import Recoding, grouped, groups_to_rewrite, mergeable_tail, rewrite
 from vpr_dhe.index.files import fact_of, unique_name
-from vpr_dhe.index.ingest import Chunk, Described, SealedChunk, Source, describe, seal_chunk
+from vpr_dhe.index.ingest import Chunk, Described, SealedChunk, Source, describe, load, seal_chunk
 from vpr_dhe.index.manifest import AUTO, CoveringFile, Manifest, SkippedImage, publish
 from vpr_dhe.index.segments import Segment, collect_garbage
 from vpr_dhe.index.snapshot import SEGMENTS, STATE, VECTOR_FILES, Snapshot, make_folders
@@ -71,11 +72,14 @@ class IndexWriter:
             self.accept(sealed, changes.replaced)
             skipped.extend(sealed.skipped)
 
-        for chunk in self.chunks(self.settle_codec(changes.fresh, source, accept, progress)):
-            codec = self.snapshot.require_codec()
-            described = describe(source, chunk.records, progress)
-            seal_chunk(self.segments_folder, chunk, described, codec, publish=accept)
-            self.merge_tail()
+        left = self.settle_codec(changes.fresh, source, accept, progress)
+        # Closed before an error is told of: until then, readers go on.
+        with closing(load(source, left)) as loaded:
+            for chunk in self.chunks(left):
+                codec = self.snapshot.require_codec()
+                described = describe(source, chunk.records, loaded, progress)
+                seal_chunk(self.segments_folder, chunk, described, codec, publish=accept)
+                self.merge_tail()
         return tuple(skipped)
 
     def add_described(self, described: Sequence[Described]) -> None:
@@ -122,7 +126,7 @@ class IndexWriter:
         while fresh and self.snapshot.codec is None:
             places = _evenly_spread(len(fresh))
             chunk = Chunk(self.manifest.next_id, [fresh[place] for place in places])
-            described = list(describe(source, chunk.records, progress))
+            described = list(describe(source, chunk.records, load(source, chunk.records), progress))
             readable = [item.features for item in described if isinstance(item, Described)]
             if readable:
                 self._save_codec_for(readable)

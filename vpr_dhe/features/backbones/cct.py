@@ -62,6 +62,8 @@ class CCT(Backbone):
     Images of another size than `grid` stands for are accepted: the positional embedding is resized to their grid.
     """
 
+    convolutional = True
+
     def __init__(self, variant: Variant, blocks: int, grid: Grid) -> None:
         super().__init__()
         self.dimension = variant.dimension

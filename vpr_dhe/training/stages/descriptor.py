@@ -19,9 +19,10 @@ from torch import Tensor
 from torch.nn.functional import triplet_margin_loss
 
 from vpr_dhe.errors import ImageError
-from vpr_dhe.images import decode_named, read_ahead, to_network_input
+from vpr_dhe.images import decode_named, to_network_input
 from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.places.base import PlaceDataset
+from vpr_dhe.reading_ahead import read_ahead
 from vpr_dhe.records import Image, Preprocessing
 from vpr_dhe.training.extra import import_packages
 from vpr_dhe.training.mining import MiningSettings, TripletMiner, Triplets

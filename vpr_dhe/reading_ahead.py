@@ -1,0 +1,205 @@
+"""Images read in their order, ahead of the caller: by threads, or by processes that share memory with this one."""
+
+import mmap
+import os
+import pickle
+import signal
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing, contextmanager
+from functools import partial
+from itertools import islice
+from multiprocessing import get_context, parent_process
+from threading import Thread
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
+
+from vpr_dhe.errors import ImageError, WorkerLostError
+
+Name = TypeVar("Name")
+Read = TypeVar("Read")
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+# More would only wait for Python's lock.
+_MOST_THREADS = 8
+_AHEAD_PER_THREAD = 8
+# A task of several images costs the process that asks for it hardly more than one of a single image.
+_IMAGES_PER_TASK = 4
+_TASKS_PER_PROCESS = 2
+# Four photos of 2000 x 1300 pixels; memory is taken only where something is written.
+_SLOT_BYTES = 32 << 20
+
+
+@runtime_checkable
+class ReadAhead(Protocol):
+    """Reads in order, a bounded number ahead of the caller; where `read` raises ImageError, the error is yielded."""
+
+    def __call__(self, read: Callable[[Name], Read], names: Iterable[Name]) -> Generator[Read | ImageError]:
+        """Begin with the first result that is asked for."""
+        ...
+
+
+def read_ahead(read: Callable[[Name], Read], names: Iterable[Name]) -> Generator[Read | ImageError]:
+    """Read by threads, one for each core that this process may use: decoders leave Python's lock alone mostly."""
+    threads = min(_MOST_THREADS, len(os.sched_getaffinity(0)))
+    with ThreadPoolExecutor(threads, "reader") as pool:
+
+        def submit(name: Name) -> Future[Read | ImageError]:
+            return pool.submit(_read_or_error, read, name)
+
+        yield from _in_order(submit, names, threads * _AHEAD_PER_THREAD)
+
+
+@contextmanager
+def reading_processes(count: int, modules: Sequence[str]) -> Iterator[ReadAhead]:
+    """Let processes read, one call after the other; each is started when there is work for it.
+
+    What is read must be picklable, as must be `read` and the names; large arrays come back through shared memory. The
+    caller's main module is imported by these processes, so a script has to keep its work behind `__name__ ==
+    "__main__"`.
+
+    Args:
+        count: of processes.
+        modules: what `read` will import, so that it is imported once for all processes.
+
+    Raises:
+        WorkerLostError: while reading, if one of the processes ends.
+    """
+    # A server that forks itself before any thread is started: to fork this process might hang, and each process that is
+    # spawned imports for seconds.
+    context = get_context("forkserver")
+    context.set_forkserver_preload([__name__, *modules])
+    slots = count * _TASKS_PER_PROCESS + 1
+    with _shared_memory(slots * _SLOT_BYTES) as (memory, path):
+        pool = ProcessPoolExecutor(count, context, _prepare_process, (path, len(memory)))
+        try:
+            yield partial(_read_by_processes, pool, memory, slots)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _read_or_error(read: Callable[[Name], Read], name: Name) -> Read | ImageError:
+    try:
+        return read(name)
+    except ImageError as error:
+        return error
+
+
+def _in_order(submit: Callable[[Task], Future[Result]], tasks: Iterable[Task], ahead: int) -> Generator[Result]:
+    """Results of tasks of which `ahead` are under way while the caller has one."""
+    pending: deque[Future[Result]] = deque()
+    try:
+        for task in tasks:
+            pending.append(submit(task))
+            if len(pending) > ahead:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        # What is running already may write to memory that the next call uses.
+        wait([future for future in pending if not future.cancel()])
+
+
+class _Answer(NamedTuple):
+    """What was read, pickled, and where in the shared memory its arrays lie, as (start, end) in their order."""
+
+    pickled: bytes
+    places: tuple[tuple[int, int], ...]
+
+
+def _read_by_processes(
+    pool: ProcessPoolExecutor,
+    memory: mmap.mmap,
+    slots: int,
+    read: Callable[[Name], Read],
+    names: Iterable[Name],
+) -> Generator[Read | ImageError]:
+    def submit(task: tuple[int, Sequence[Name]]) -> Future[_Answer]:
+        number, group = task
+        with _without_interruptions():
+            return pool.submit(_read_group, read, group, _SLOT_BYTES * (number % slots))
+
+    # One slot less than there are: the answer that is looked at keeps its own.
+    tasks = enumerate(_groups(names, _IMAGES_PER_TASK))
+    try:
+        with closing(_in_order(submit, tasks, slots - 1)) as answers:
+            for answer in answers:
+                yield from _unpacked(answer, memory)
+    except BrokenProcessPool as error:
+        raise WorkerLostError(
+            "a process that reads images ended unexpectedly, perhaps for want of memory; use fewer of them, or none"
+        ) from error
+
+
+def _groups(names: Iterable[Name], length: int) -> Iterator[list[Name]]:
+    left = iter(names)
+    while group := list(islice(left, length)):
+        yield group
+
+
+def _unpacked(answer: _Answer, memory: mmap.mmap) -> Sequence[Any]:
+    # Copied, because the slot will be written to again.
+    with memoryview(memory) as view:
+        arrays = [bytearray(view[start:end]) for start, end in answer.places]
+    return pickle.loads(answer.pickled, buffers=arrays)
+
+
+@contextmanager
+def _shared_memory(length: int) -> Iterator[tuple[mmap.mmap, str]]:
+    """Memory without a name that others open by a path; unlike /dev/shm, containers do not limit it to a few MB."""
+    descriptor = os.memfd_create("vpr-dhe images")
+    try:
+        os.ftruncate(descriptor, length)
+        with mmap.mmap(descriptor, length) as memory:
+            yield memory, f"/proc/{os.getpid()}/fd/{descriptor}"
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _without_interruptions() -> Iterator[None]:
+    """What is started meanwhile never sees Ctrl-C: who presses it means this process, which ends the others."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+# From here on, in the processes that read.
+
+_memory: mmap.mmap
+
+
+def _prepare_process(path: str, length: int) -> None:
+    global _memory  # noqa: PLW0603 (what an initializer prepares can be handed to tasks in no other way)
+    with open(path, "r+b") as file:  # noqa: PTH123 (a path of /proc)
+        _memory = mmap.mmap(file.fileno(), length)
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A process that waits for work would wait for ever once the one that gives it is killed."""
+    parent = parent_process()
+    assert parent is not None, "started by multiprocessing"
+    parent.join()
+    os._exit(1)
+
+
+def _read_group(read: Callable[[Name], Read], names: Sequence[Name], slot: int) -> _Answer:
+    places: list[tuple[int, int]] = []
+
+    def stays_in_pickle(buffer: pickle.PickleBuffer) -> bool:
+        with buffer.raw() as raw:
+            start = places[-1][1] if places else slot
+            end = start + raw.nbytes
+            if end > slot + _SLOT_BYTES:
+                return True
+            _memory[start:end] = raw
+            places.append((start, end))
+            return False
+
+    results = [_read_or_error(read, name) for name in names]
+    return _Answer(pickle.dumps(results, protocol=5, buffer_callback=stays_in_pickle), tuple(places))
