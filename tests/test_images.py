@@ -4,7 +4,6 @@ import io
 import os
 import struct
 import zlib
-from pathlib import Path
 
 import cv2
 import numpy as np

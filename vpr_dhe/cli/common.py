@@ -42,6 +42,13 @@ class Runtime(StrEnum):
     onnx = "onnx"
 
 
+class Precision(StrEnum):
+    """Of a network's products."""
+
+    fp32 = "fp32"
+    bf16 = "bf16"
+
+
 RuntimeOption: TypeAlias = Annotated[
     Runtime, typer.Option(help="Insist on torch, or on onnx for a folder of `vpr-dhe export`; auto is what fits.")
 ]

@@ -2,22 +2,13 @@
 
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vpr_dhe.cli.common import (
-    Device,
-    Runtime,
-    RuntimeOption,
-    pick_device,
-    progress_bar,
-    require_runtime,
-    say_building,
-    say_skipped,
-)
+from vpr_dhe.cli.common import progress_bar, say_building, say_skipped
+from vpr_dhe.cli.extracting import ExtractionOptions
 from vpr_dhe.cli.recordings import RecordingOptions
 
 if TYPE_CHECKING:
@@ -32,12 +23,12 @@ _AUTO = "auto"
 def run(
     out: Annotated[Path, typer.Option(help="Folder of the index; made if it does not exist.")],
     recording: RecordingOptions,
+    extraction: ExtractionOptions,
     images: Annotated[Path | None, typer.Argument(help="Folder of images; sub-folders are included.")] = None,
     frames: Annotated[Path | None, typer.Option(help="Where frames are kept; beside the index.")] = None,
     model: Annotated[
         str | None, typer.Option(help="Model name or file, see `vpr-dhe models`; the index's, or sift-vlad.")
     ] = None,
-    runtime: RuntimeOption = Runtime.auto,
     add: Annotated[bool, typer.Option("--add", help="IMAGES may be a part of the folder that is indexed.")] = False,
     prune: Annotated[bool, typer.Option("--prune", help="Remove images that are no longer in the folder.")] = False,
     positions: Annotated[Path | None, typer.Option(help="CSV with positions, headings, times of images.")] = None,
@@ -47,17 +38,10 @@ def run(
     index_type: Annotated[
         str | None, typer.Option(help="How vectors are searched: auto, flat, hnsw, ivf-flat, ivf-sq8, rabitq.")
     ] = None,
-    ray: Annotated[
-        str | None, typer.Option(metavar="auto|ADDRESS", help="Extract on the machines of a Ray cluster.")
-    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first image that cannot be read.")] = False,
-    device: Annotated[Device, typer.Option(help="Where networks run.")] = Device.auto,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images per step of the extractor.")] = 8,
 ) -> None:
     """Index the images of a map, or the frames of a recording; run again, it extracts what is new or has changed."""
-    from vpr_dhe.distributed.extraction import Workers, add_with_ray
     from vpr_dhe.errors import BadInputError
-    from vpr_dhe.features.extractor import load_extractor
     from vpr_dhe.index.place_index import PlaceIndex
 
     part = add or recording.given is not None
@@ -69,9 +53,8 @@ def run(
     if index:
         # Before a long extraction: can what comes of it be added at all?
         index.relative((), root, part=part)
-    name, where = model or (index.spec.model if index else _DEFAULT_MODEL), pick_device(device)
-    require_runtime(runtime, name)
-    extractor = load_extractor(name, where)
+    name = model or (index.spec.model if index else _DEFAULT_MODEL)
+    extractor = extraction.load(name)
     images, table = _to_index(recording, root, strict=strict)
     records = _read_records(images, table, positions)
     if index is None:
@@ -80,8 +63,7 @@ def run(
     index.configure(codec=codec, index_type=index_type)
     try:
         with progress_bar(len(records), "indexing", "image") as bar:
-            extract = partial(add_with_ray, workers=Workers.of(name, where), address=ray) if ray else PlaceIndex.add
-            report = extract(index, records, extractor, batch_size=batch_size, strict=strict, progress=bar.update)
+            report = extraction.add(index, records, extractor, name, strict=strict, progress=bar.update)
         if not part:
             _deal_with_vanished(index, records, prune=prune)
         index.build_vector_files(announce=say_building)

@@ -25,7 +25,7 @@ from vpr_dhe.distributed.cluster import AUTO, connected, import_ray
 from vpr_dhe.distributed.threads import Threads
 from vpr_dhe.durable_files import TEMPORARY_SUFFIX
 from vpr_dhe.errors import BadInputError, VprDheError, WorkerLostError
-from vpr_dhe.features.base import Extractor, ExtractorSpec
+from vpr_dhe.features.base import Extractor, ExtractorSpec, Precision
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.index.changes import Changes, changes_between
 from vpr_dhe.index.codecs import LocalMapCodec
@@ -57,10 +57,11 @@ class Workers:
     gpus_each: float = 0.0
 
     @classmethod
-    def of(cls, model: str, device: str) -> "Workers":
+    def of(cls, model: str, device: str, *, precision: Precision = "fp32", compiled: bool = False) -> "Workers":
         """As many workers as there is room for, each with a model by name, or from a file that all machines see."""
         name = str(Path(model).resolve()) if Path(model).is_file() else model
-        return cls(partial(load_extractor, name, device), gpus_each=1.0 if device == "cuda" else 0.0)
+        load = partial(load_extractor, name, device, precision=precision, compiled=compiled)
+        return cls(load, gpus_each=1.0 if device == "cuda" else 0.0)
 
 
 def add_with_ray(

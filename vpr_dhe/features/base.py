@@ -13,7 +13,6 @@ from vpr_dhe.models.exported_model import ExportedModel
 from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.records import Features, Frame, Grid, Image, Size
 
-
 Precision: TypeAlias = Literal["fp32", "bf16"]
 """Of a backbone's matrix products; all that follows them is computed in single precision."""
 

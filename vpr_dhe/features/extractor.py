@@ -1,5 +1,6 @@
 """Extractors by model name, and the extractor that is composed of a backbone and an aggregator."""
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +14,15 @@ from vpr_dhe.features.aggregators import build_aggregator
 from vpr_dhe.features.backbones import build_backbone
 from vpr_dhe.features.backbones.timm_cnn import timm_cnn_model_file
 from vpr_dhe.features.backbones.timm_vit import timm_model_file
-from vpr_dhe.features.base import Aggregator, Backbone, DenseDescription, Extractor, ExtractorSpec
+from vpr_dhe.features.base import (
+    Aggregator,
+    Backbone,
+    DenseDescription,
+    DenseTokens,
+    Extractor,
+    ExtractorSpec,
+    Precision,
+)
 from vpr_dhe.features.onnx_extractor import OnnxExtractor
 from vpr_dhe.features.sift_vlad import SiftVladExtractor
 from vpr_dhe.images import to_network_input
@@ -27,7 +36,9 @@ from vpr_dhe.records import Features, Image, Size
 _FETCHED = {TIMM_PREFIX: timm_model_file, TIMM_CNN_PREFIX: timm_cnn_model_file}
 
 
-def load_extractor(name: str, device: str = "cpu") -> Extractor:
+def load_extractor(
+    name: str, device: str = "cpu", *, precision: Precision = "fp32", compiled: bool = False
+) -> Extractor:
     """Load an extractor by the name of its model.
 
     Args:
@@ -35,20 +46,34 @@ def load_extractor(name: str, device: str = "cpu") -> Extractor:
             in pixels, rounded down to whole patches; likewise `timm-cnn:NAME`; or a folder that `vpr-dhe export` wrote,
             which ONNX Runtime runs.
         device: a torch device.
+        precision: of the products of a network in torch; `bf16` takes about half of the time where the processor or
+            GPU has such products. The features can be compared with those of single precision.
+        compiled: have torch compile the network first, which takes a minute or so, and a C++ compiler.
 
     Raises:
-        ModelError: if the model is unknown, cannot be downloaded, or its file does not fit its architecture.
+        ModelError: if the model is unknown, cannot be downloaded, its file does not fit its architecture, it cannot be
+            compiled, or it is no network in torch and one of the last two is asked for.
         MissingExtraError: if it is a folder, and ONNX Runtime is not installed.
     """
     if is_export(name):
+        _require_usual(name, precision, compiled)
         return OnnxExtractor(load_exported(Path(name), device))
     prefix = next((prefix for prefix in _FETCHED if name.startswith(prefix)), None)
     model = open_model(name) if prefix is None else _fetch(name, prefix)
     # A path must lead to the file from any folder, because an index remembers it.
     reference = str(Path(name).resolve()) if name.endswith(SUFFIX) else name
     if model.architecture.backbone == SIFT_VLAD:
+        _require_usual(name, precision, compiled)
         return SiftVladExtractor(model, reference)
-    return NeuralExtractor(model, reference, torch.device(device))
+    return NeuralExtractor(model, reference, torch.device(device), precision, compiled=compiled)
+
+
+def _require_usual(name: str, precision: Precision, compiled: bool) -> None:
+    if precision != "fp32" or compiled:
+        raise ModelError(
+            f"{name} is no network that torch runs, so there is no precision to choose and nothing to compile; leave "
+            "out --precision and --compile"
+        )
 
 
 def _fetch(name: str, prefix: str) -> ModelFile:
@@ -71,10 +96,32 @@ class DescriptionNetwork(nn.Module):
         return DenseDescription(self.aggregator(tokens), functional.normalize(tokens.patches, dim=-1), tokens.grid)
 
 
-class NeuralExtractor(Extractor):
-    """Describes images by a network, in torch."""
+class _InBfloat16(Backbone):
+    """A backbone that multiplies in bfloat16; its tokens are in single precision, as are pooling and norms after it."""
 
-    def __init__(self, model: ModelFile, name: str, device: torch.device) -> None:
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.backbone, self.dimension = backbone, backbone.dimension
+
+    def forward(self, images: Float[Tensor, "batch 3 height width"]) -> DenseTokens:
+        with torch.autocast(images.device.type, torch.bfloat16):
+            tokens = self.backbone(images)
+        class_token = None if tokens.class_token is None else tokens.class_token.float()
+        return DenseTokens(tokens.patches.float(), tokens.grid, class_token)
+
+
+class NeuralExtractor(Extractor):
+    """Describes images by a network, in torch; `load_extractor` says what precision and compiling are."""
+
+    def __init__(
+        self,
+        model: ModelFile,
+        name: str,
+        device: torch.device,
+        precision: Precision = "fp32",
+        *,
+        compiled: bool = False,
+    ) -> None:
         architecture, self._preprocessing = model.architecture, model.preprocessing
         backbone = build_backbone(
             architecture.backbone, blocks=architecture.blocks, input_size=model.preprocessing.size
@@ -82,7 +129,11 @@ class NeuralExtractor(Extractor):
         aggregator = build_aggregator(architecture.aggregator, backbone.dimension)
         _load_weights(backbone, model, "backbone")
         _load_weights(aggregator, model, "aggregator")
-        self.network = DescriptionNetwork(backbone, aggregator).eval().to(device)
+        self._layout = torch.channels_last if backbone.convolutional else torch.contiguous_format
+        backbone = _InBfloat16(backbone) if precision == "bf16" else backbone
+        network = DescriptionNetwork(backbone, aggregator).eval().to(device)
+        self.network = network.to(memory_format=self._layout)
+        self._run = torch.compile(self.network) if compiled else self.network
         self._device = device
         self.model_file = model
         self.spec = self._measured_spec(model, name)
@@ -90,7 +141,15 @@ class NeuralExtractor(Extractor):
     def _measured_spec(self, model: ModelFile, name: str) -> ExtractorSpec:
         """Run one black image through, so that dimensions are what they are and not what a table says."""
         size = model.preprocessing.size
-        described = self._describe(torch.zeros(1, 3, size.height, size.width, device=self._device))
+        try:
+            described = self._describe(torch.zeros(1, 3, size.height, size.width, device=self._device))
+        except RuntimeError as error:
+            if self._run is self.network:
+                raise
+            reason = textwrap.shorten(str(error), 120, placeholder="...")
+            raise ModelError(
+                f"torch cannot compile {name} here ({reason}); install a C++ compiler, or leave out --compile"
+            ) from error
         return ExtractorSpec(
             model=name,
             fingerprint=model.extractor_fingerprint,
@@ -109,7 +168,7 @@ class NeuralExtractor(Extractor):
 
     @torch.inference_mode()
     def _describe(self, batch: Float[Tensor, "batch 3 height width"]) -> DenseDescription:
-        return self.network(batch)
+        return self._run(batch.to(memory_format=self._layout))
 
 
 def _load_weights(part: nn.Module, model: ModelFile, prefix: str) -> None:

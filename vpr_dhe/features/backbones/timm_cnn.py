@@ -79,6 +79,8 @@ class TimmCnn(Backbone):
         ModelError: if there is no such network in timm, it has no such map, or its weights cannot be had.
     """
 
+    convolutional = True
+
     def __init__(self, name: str, *, pretrained: bool = False) -> None:
         super().__init__()
         import timm
