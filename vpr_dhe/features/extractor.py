@@ -134,7 +134,7 @@ class NeuralExtractor(Extractor):
         network = DescriptionNetwork(backbone, aggregator).eval().to(device)
         self.network = network.to(memory_format=self._layout)
         self._run = torch.compile(self.network) if compiled else self.network
-        self._device = device
+        self.device = device
         self.model_file = model
         self.spec = self._measured_spec(model, name)
 
@@ -142,7 +142,7 @@ class NeuralExtractor(Extractor):
         """Run one black image through, so that dimensions are what they are and not what a table says."""
         size = model.preprocessing.size
         try:
-            described = self._describe(torch.zeros(1, 3, size.height, size.width, device=self._device))
+            described = self.describe(torch.zeros(1, 3, size.height, size.width, device=self.device))
         except RuntimeError as error:
             if self._run is self.network:
                 raise
@@ -163,11 +163,12 @@ class NeuralExtractor(Extractor):
 
     def extract(self, images: Sequence[Image]) -> list[Features]:
         """Describe each image; features stay on the extractor's device."""
-        batch = to_network_input(images, self._preprocessing, self._device)
-        return self._describe(batch).features(images, self._preprocessing.size)
+        batch = to_network_input(images, self._preprocessing, self.device)
+        return self.describe(batch).features(images, self._preprocessing.size)
 
     @torch.inference_mode()
-    def _describe(self, batch: Float[Tensor, "batch 3 height width"]) -> DenseDescription:
+    def describe(self, batch: Float[Tensor, "batch 3 height width"]) -> DenseDescription:
+        """Describe images that were made the network's input already."""
         return self._run(batch.to(memory_format=self._layout))
 
 

@@ -1,0 +1,233 @@
+"""How many images a second are indexed, and how many could be: by decoding alone, and by the network alone.
+
+    python benchmarks/extraction.py IMAGES --models cct-offline sift-vlad --precisions fp32 bf16 --workers 0 2
+
+`index` is `PlaceIndex.add`, files to sealed segments, into an index that has settled its codec on the first images
+before; processes are started anew for it. `decoding` is the same reading and decoding with nothing behind it, `network`
+the same batches, of random tensors, with nothing before or behind them (random photos for a model that is no network).
+All three are measured in turns, so that other work on the machine meets all alike. On a CPU both limits share the cores:
+`together` is what is left where each image is decoded and then described. Where bfloat16 is asked for, its features are
+compared with those of single precision. Everything in `benchmarks/results/extraction.md` and `extraction.json`.
+"""
+
+import argparse
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import product
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from accuracy import RESULTS
+from measuring import write_result
+
+from vpr_dhe.features.base import Extractor
+from vpr_dhe.features.extractor import NeuralExtractor, load_extractor
+from vpr_dhe.images import decode_image, decode_reduced
+from vpr_dhe.index.ingest import Source, load, reading
+from vpr_dhe.index.place_index import PlaceIndex
+from vpr_dhe.models.catalogue import SIFT_VLAD
+from vpr_dhe.places.standard import read_split
+from vpr_dhe.records import Image, ImageRecord
+
+# Settle the codec, and warm all that is lazy.
+_FIRST = 64
+_COMPARED = 64
+
+
+@dataclass(frozen=True)
+class Row:
+    """Images per second, and the shares of the smaller limit and of both limits together that `index` reaches."""
+
+    model: str
+    precision: str
+    workers: int
+    index: float
+    decoding: float
+    network: float
+
+    @property
+    def share(self) -> float:
+        """Of the smaller limit."""
+        return self.index / min(self.decoding, self.network)
+
+    @property
+    def together(self) -> float:
+        """What cores that do both could do."""
+        return 1 / (1 / self.decoding + 1 / self.network)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Cosines between features of the same photos in bfloat16 and in single precision."""
+
+    model: str
+    least_of_vectors: float
+    mean_of_vectors: float
+    mean_of_cells: float
+    lowest_percent_of_cells: float
+    same_nearest_share: float
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is indexed, by what, and how."""
+
+    folder: Path
+    records: Sequence[ImageRecord]
+    extractor: Extractor
+    batch_size: int
+    workers: int
+
+
+def measure(work: Work, repeats: int) -> tuple[float, float, float]:
+    """Images per second of indexing, of decoding and of the network; medians."""
+    network = describing(work)
+    with TemporaryDirectory(prefix="vpr-dhe-extraction-") as name, reading(work.workers) as read_ahead:
+        begun = Path(name) / "begun"
+        index = PlaceIndex.create(begun, work.extractor.spec, work.folder, index_type="flat")
+        index.add(work.records[:_FIRST], work.extractor, batch_size=work.batch_size)
+        source = Source(work.folder, work.extractor, work.batch_size, read_ahead=read_ahead)
+        turns = [
+            (
+                indexing_seconds(work, begun, Path(name) / "index"),
+                seconds(lambda: [None for _ in load(source, work.records[_FIRST:])]),
+                seconds(network),
+            )
+            for _ in range(repeats + 1)
+        ]
+    count = len(work.records) - _FIRST
+    indexing_s, decoding_s, network_s = (median(times) for times in zip(*turns[1:], strict=True))
+    return count / indexing_s, count / decoding_s, count / network_s
+
+
+def indexing_seconds(work: Work, begun: Path, folder: Path) -> float:
+    """Add all but the first images to a copy of the index that holds these."""
+    shutil.copytree(begun, folder)
+    index = PlaceIndex.open(folder)
+    add = partial(index.add, batch_size=work.batch_size, workers=work.workers)
+    taken = seconds(lambda: add(work.records, work.extractor))
+    shutil.rmtree(folder)
+    return taken
+
+
+def describing(work: Work) -> Callable[[], object]:
+    """The extractor on as many images as are indexed, which are there already."""
+    count, generator = len(work.records) - _FIRST, torch.Generator().manual_seed(0)
+    sizes = [min(work.batch_size, count - first) for first in range(0, count, work.batch_size)]
+    if not isinstance(work.extractor, NeuralExtractor):
+        photo = decode_reduced(work.folder / work.records[0].path, work.extractor.spec.input_size).image
+        images = list(np.random.default_rng(0).integers(0, 256, (work.batch_size, *photo.shape), np.uint8))
+        return lambda: [work.extractor.extract(images[:size]) for size in sizes]
+    extractor, side = work.extractor, work.extractor.spec.input_size
+    batch = torch.randn(work.batch_size, 3, side.height, side.width, generator=generator).to(extractor.device)
+
+    def describe() -> None:
+        for size in sizes:
+            described = extractor.describe(batch[:size])
+        described.vectors.cpu()  # a GPU is done only then
+
+    return describe
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """How long it takes."""
+    started = perf_counter()
+    work()
+    return perf_counter() - started
+
+
+def agreement(model: str, device: str, photos: Sequence[Image]) -> Agreement:
+    """Describe photos in both precisions."""
+    vectors, cells = [], []
+    for precision in ("fp32", "bf16"):
+        extractor = load_extractor(model, device, precision=precision)
+        features = [extractor.extract([photo])[0] for photo in photos]
+        vectors.append(torch.nn.functional.normalize(torch.stack([one.global_descriptor for one in features]), dim=1))
+        cells.append(torch.stack([one.local_map for one in features]))
+    cosines, cell_cosines = (vectors[0] * vectors[1]).sum(dim=1), (cells[0] * cells[1]).sum(dim=2).flatten()
+    apart = 2 * torch.eye(len(photos), device=vectors[0].device)  # a photo is not its own neighbour
+    of_full, of_mixed = ((queries @ vectors[0].mT - apart).argmax(dim=1) for queries in vectors)
+    return Agreement(
+        model,
+        cosines.min().item(),
+        cosines.mean().item(),
+        cell_cosines.mean().item(),
+        cell_cosines.kthvalue(max(1, len(cell_cosines) // 100)).values.item(),
+        (of_full == of_mixed).float().mean().item(),
+    )
+
+
+def markdown(rows: Sequence[Row], agreements: Sequence[Agreement]) -> str:
+    """Both tables."""
+    header = ["model", "precision", "workers", "index", "decoding", "network", "of the smaller", "together", "of it"]
+    lines = [header, ["---"] * len(header)]
+    for row in rows:
+        rates = (f"{rate:.1f}" for rate in (row.index, row.decoding, row.network))
+        shares = (f"{row.share:.2f}", f"{row.together:.1f}", f"{row.index / row.together:.2f}")
+        lines.append([row.model, row.precision, str(row.workers or "threads"), *rates, *shares])
+    text = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    for one in agreements:
+        text += (
+            f"\n\n{one.model}, bf16 against fp32, {_COMPARED} photos: cosines of vectors {one.least_of_vectors:.5f} at "
+            f"least and {one.mean_of_vectors:.5f} on average, of cells {one.mean_of_cells:.5f} on average, 1 % of them "
+            f"below {one.lowest_percent_of_cells:.5f}; the same nearest photo for {100 * one.same_nearest_share:.0f} %"
+        )
+    return text
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("images", type=Path, help="folder of images")
+    parser.add_argument("--models", nargs="+", default=["cct-offline", SIFT_VLAD])
+    parser.add_argument("--precisions", nargs="+", choices=["fp32", "bf16"], default=["fp32", "bf16"])
+    parser.add_argument("--workers", nargs="+", type=int, default=[0], help="processes that decode; 0 for threads")
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--count", type=int, default=128, help=f"of images, after {_FIRST} that are not timed")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
+    arguments = parser.parse_args()
+    records = read_split(arguments.images).records
+    records = [records[place] for place in np.linspace(0, len(records) - 1, _FIRST + arguments.count).astype(int)]
+    rows: list[Row] = []
+    for model, precision in product(arguments.models, arguments.precisions):
+        if model == SIFT_VLAD and precision != "fp32":
+            continue
+        compiled = arguments.compile and model != SIFT_VLAD
+        extractor = load_extractor(model, arguments.device, precision=precision, compiled=compiled)
+        for workers in arguments.workers:
+            work = Work(arguments.images, records, extractor, arguments.batch_size, workers)
+            rows.append(Row(model, precision, workers, *measure(work, arguments.repeats)))
+    photos = [decode_image(arguments.images / record.path) for record in records[:_COMPARED]]
+    networks = [model for model in arguments.models if model != SIFT_VLAD and "bf16" in arguments.precisions]
+    agreements = [agreement(model, arguments.device, photos) for model in networks]
+    settings: dict[str, Any] = {
+        "images": arguments.count,
+        "repeats": arguments.repeats,
+        "batch size": arguments.batch_size,
+        "device": arguments.device,
+        "threads": torch.get_num_threads(),
+        "compiled": arguments.compile,
+    }
+    told = ", ".join(f"{name} {value}" for name, value in settings.items())
+    print(table := f"Images per second; {told}\n\n{markdown(rows, agreements)}")
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    (arguments.out / "extraction.md").write_text(f"{table}\n")
+    document = settings | {
+        "rows": [{**asdict(row), "share": row.share, "together": row.together} for row in rows],
+        "agreement": [asdict(one) for one in agreements],
+    }
+    write_result(arguments.out / "extraction.json", "extraction", document)
+
+
+if __name__ == "__main__":
+    main()
