@@ -3,7 +3,7 @@
 import io
 import os
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from vpr_dhe.errors import BadInputError, ImageError
 from vpr_dhe.records import Image, Preprocessing, Size
+from vpr_dhe.threads import in_parallel
 
 ImageLike: TypeAlias = np.ndarray | Tensor | PIL.Image.Image
 """What a caller may hold an image as; `require_image` says which shapes and types are taken."""
@@ -266,7 +267,9 @@ def to_network_input(
     images: Sequence[Image], preprocessing: Preprocessing, device: torch.device
 ) -> Float[Tensor, "batch 3 height width"]:
     """Scale to [0, 1], resize each tensor without keeping its aspect ratio, then normalise per channel."""
-    batch = torch.cat([_resized(image, preprocessing, device) for image in images])
+    resized = partial(_resized, preprocessing=preprocessing, device=device)
+    # A GPU shares out each image by itself.
+    batch = torch.cat(in_parallel(resized, images) if device.type == "cpu" else [resized(image) for image in images])
     mean, std = _mean_and_deviation(preprocessing, device)
     return (batch - mean) / std
 
