@@ -95,3 +95,18 @@ def test_the_fingerprint_tells_what_decides_the_features(tmp_path):
     assert with_head.extractor_fingerprint == model.extractor_fingerprint
     changed = ModelFile(*facts, {**model.tensors, "aggregator.p": torch.tensor([3.1])})
     assert changed.extractor_fingerprint != model.extractor_fingerprint
+
+
+def test_bfloat16_gives_features_that_compare_with_those_of_single_precision(tmp_path):
+    a_model(side=96, head=False).save(tmp_path / "model.safetensors")
+    image = np.random.default_rng(0).integers(0, 256, (70, 90, 3), np.uint8)
+    full = load_extractor(str(tmp_path / "model.safetensors"))
+    mixed = load_extractor(str(tmp_path / "model.safetensors"), precision="bf16")
+    assert mixed.spec == full.spec
+    (one,), (other,) = full.extract([image]), mixed.extract([image])
+    for exact, rounded in ((one.global_descriptor, other.global_descriptor), (one.local_map, other.local_map)):
+        assert rounded.dtype == torch.float32
+        assert not torch.equal(exact, rounded)
+        assert torch.nn.functional.cosine_similarity(exact, rounded, dim=-1).min() > 0.999
+    # Normalised after the products, and so in single precision.
+    torch.testing.assert_close(other.local_map.norm(dim=1), torch.ones(36), rtol=1e-6, atol=1e-6)
