@@ -4,7 +4,7 @@
 
 `index` is `PlaceIndex.add`, files to sealed segments, into an index that has settled its codec on the first images
 before; processes are started anew for it. `decoding` is the same reading and decoding with nothing behind it, `network`
-the same batches, of random tensors, with nothing before or behind them (random photos for a model that is no network).
+the same batches, of random tensors, with nothing before or behind them (photos in memory for a model that is no network).
 All three are measured in turns, so that other work on the machine meets all alike. A CPU's cores are shared by both:
 `together` is what is left where each image is decoded and then described. Where bfloat16 is asked for, its features are
 compared with those of single precision. Everything in `benchmarks/results/extraction.md` and `extraction.json`.
@@ -122,8 +122,8 @@ def describing(work: Work) -> Callable[[], object]:
     count, generator = len(work.records) - _FIRST, torch.Generator().manual_seed(0)
     sizes = [min(work.batch_size, count - first) for first in range(0, count, work.batch_size)]
     if not isinstance(work.extractor, NeuralExtractor):
-        photo = decode_reduced(work.folder / work.records[0].path, work.extractor.spec.input_size).image
-        images = list(np.random.default_rng(0).integers(0, 256, (work.batch_size, *photo.shape), np.uint8))
+        input_size = work.extractor.spec.input_size
+        images = [decode_reduced(work.folder / one.path, input_size).image for one in work.records[: work.batch_size]]
         return lambda: [work.extractor.extract(images[:size]) for size in sizes]
     extractor, side = work.extractor, work.extractor.spec.input_size
     batch = torch.randn(work.batch_size, 3, side.height, side.width, generator=generator).to(extractor.device)
