@@ -4,7 +4,7 @@
 
 `index` is `PlaceIndex.add`, files to sealed segments, into an index that has settled its codec on the first images
 before; processes are started anew for it. `decoding` is the same reading and decoding with nothing behind it, `network`
-the same batches, of random tensors, with nothing before or behind them (photos in memory for a model that is no network).
+the same batches, of random tensors (decoded photos where a model is no network), with nothing before or behind them.
 All three are measured in turns, so that other work on the machine meets all alike. A CPU's cores are shared by both:
 `together` is what is left where each image is decoded and then described. Where bfloat16 is asked for, its features are
 compared with those of single precision. Everything in `benchmarks/results/extraction.md` and `extraction.json`.

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vpr_dhe.geometry.matching import mutual_nearest_neighbours
-from vpr_dhe.threads import in_parallel
+from vpr_dhe.threads import in_parallel, on_one_core
 
 
 @pytest.fixture(params=[1, 3])
@@ -30,6 +30,12 @@ def test_torch_uses_one_thread_in_each_and_as_many_as_before_elsewhere(threads):
     other.start()
     other.join()
     assert begun_later == [threads]
+
+
+def test_small_work_has_one_core_and_may_come_from_shared_work(threads):
+    assert on_one_core(lambda part: (part, torch.get_num_threads()), 5) == (5, 1)
+    assert in_parallel(lambda part: on_one_core(lambda inner: inner + 1, part), range(9)) == list(range(1, 10))
+    assert torch.get_num_threads() == threads
 
 
 def test_matches_are_the_same_on_any_number_of_threads(threads):

@@ -26,15 +26,30 @@ def in_parallel(work: Callable[[Part], Result], parts: Sequence[Part]) -> list[R
     torch's own, which share out each operation, and a loop in Python, cores would wait after every step.
     """
     threads = torch.get_num_threads()
-    # A thread that waited for others of its pool could wait for ever.
-    if threads == 1 or len(parts) < 2 or getattr(_this_thread, "is_shared", False):
+    if len(parts) < 2 or _has_one_core():
         return [work(part) for part in parts]
     length = -(-len(parts) // (threads * _GROUPS_PER_THREAD))
     groups = [parts[first : first + length] for first in range(0, len(parts), length)]
-    with _making:
-        pool = _pool(os.getpid(), threads)
-    done = pool.map(lambda group: [work(part) for part in group], groups)
+    done = _threads().map(lambda group: [work(part) for part in group], groups)
     return [result for results in done for result in results]
+
+
+def on_one_core(work: Callable[[Part], Result], part: Part) -> Result:
+    """Do work that is too small to be shared out, while other threads keep the cores busy.
+
+    Where torch shares out its operations, each waits until the last of its threads has had a core.
+    """
+    return work(part) if _has_one_core() else _threads().submit(work, part).result()
+
+
+def _has_one_core() -> bool:
+    # A thread that waited for others of its pool could wait for ever.
+    return torch.get_num_threads() == 1 or getattr(_this_thread, "is_shared", False)
+
+
+def _threads() -> ThreadPoolExecutor:
+    with _making:
+        return _pool(os.getpid(), torch.get_num_threads())
 
 
 @lru_cache(maxsize=4)

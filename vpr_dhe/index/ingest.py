@@ -21,6 +21,7 @@ from vpr_dhe.index.rows import Digest, FileStamp, modification_time_ns
 from vpr_dhe.index.segments import IndexedImage, SegmentFact, SegmentWriter, StoredImage
 from vpr_dhe.reading_ahead import ReadAhead, read_ahead, reading_processes
 from vpr_dhe.records import Features, Frame, Image, ImageRecord, Progress, Size
+from vpr_dhe.threads import on_one_core
 
 
 @dataclass(frozen=True)
@@ -166,7 +167,9 @@ def seal_chunk(
 
 def _stored(id: int, item: Described, codec: LocalMapCodec) -> StoredImage:
     vector = item.features.global_descriptor.cpu().numpy()
-    return StoredImage(id, item.indexed, item.stamp, vector, codec.encode(item.features.local_map))
+    # Readers are at work meanwhile.
+    local_map = on_one_core(codec.encode, item.features.local_map)
+    return StoredImage(id, item.indexed, item.stamp, vector, local_map)
 
 
 def _load(folder: Path, input_size: Size, record: ImageRecord) -> Loaded:
