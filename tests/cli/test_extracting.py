@@ -15,6 +15,11 @@ from vpr_dhe.index.place_index import PlaceIndex
 REPOSITORY = Path(__file__).parents[2]
 
 
+@pytest.fixture
+def tiny_model(exported) -> Path:
+    return exported.model
+
+
 def test_options_that_nothing_can_be_made_of_are_refused(run, photo_folder, tmp_path):
     code, _, errors = run("index", photo_folder, "--out", tmp_path / "i", "--ray", "auto", "--workers", 2)
     assert (code, "use one of them" in errors) == (2, True)
