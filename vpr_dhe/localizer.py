@@ -149,7 +149,10 @@ class Localizer:
         return localization if min_probability is None else _sure_enough(localization, min_probability)
 
     def require_calibration(self) -> None:
-        """Raise BadInputError where there is no calibration, or the error of one that cannot be used."""
+        """Raise BadInputError where there is no calibration for this, and IndexDamagedError where it is damaged."""
+        if isinstance(self.calibration_fault, IndexFormatError):
+            # What the caller asked for cannot be had; the index itself is of the right format.
+            raise BadInputError(str(self.calibration_fault))
         if self.calibration_fault is not None:
             raise self.calibration_fault.with_traceback(None)
         if self.calibration is None:

@@ -24,7 +24,8 @@ Result = TypeVar("Result")
 
 # More would only wait for Python's lock.
 _MOST_THREADS = 8
-_AHEAD_PER_THREAD = 8
+# Two batches of the usual eight, for any number of threads: each may be a photo of a hundred megapixels.
+_AHEAD = 16
 # A task of several images costs the process that asks for it hardly more than one of a single image.
 _IMAGES_PER_TASK = 4
 _TASKS_PER_PROCESS = 2
@@ -42,14 +43,14 @@ class ReadAhead(Protocol):
 
 
 def read_ahead(read: Callable[[Name], Read], names: Iterable[Name]) -> Generator[Read | ImageError]:
-    """Read by threads, one for each core that this process may use: decoders leave Python's lock alone mostly."""
+    """Read by threads, one for each core up to eight: decoders leave Python's lock alone mostly."""
     threads = min(_MOST_THREADS, len(os.sched_getaffinity(0)))
     with ThreadPoolExecutor(threads, "reader") as pool:
 
         def submit(name: Name) -> Future[Read | ImageError]:
             return pool.submit(_read_or_error, read, name)
 
-        yield from _in_order(submit, names, threads * _AHEAD_PER_THREAD)
+        yield from _in_order(submit, names, _AHEAD)
 
 
 @contextmanager

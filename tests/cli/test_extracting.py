@@ -23,6 +23,8 @@ def tiny_model(exported) -> Path:
 def test_options_that_nothing_can_be_made_of_are_refused(run, photo_folder, tmp_path):
     code, _, errors = run("index", photo_folder, "--out", tmp_path / "i", "--ray", "auto", "--workers", 2)
     assert (code, "use one of them" in errors) == (2, True)
+    code, _, errors = run("index", photo_folder, "--out", tmp_path / "i", "--workers", 3_000_000)
+    assert (code, "expected 0 to 256" in errors, errors.count("\n")) == (2, True, 1)
     for options in (("--precision", "bf16"), ("--compile",)):
         code, _, errors = run("index", photo_folder, "--out", tmp_path / "i", *options)
         assert (code, "no network that torch runs" in errors, errors.count("\n")) == (2, True, 1)
@@ -37,6 +39,10 @@ def test_queries_in_single_precision_find_what_was_indexed_in_bfloat16(run, tiny
     answer = dict(zip(*(line.split(",") for line in out.splitlines()), strict=True))
     assert (code, answer["image"]) == (0, "03.png")
     assert 0.999 < float(answer["similarity"]) < 1.001
+    plain = tmp_path / "plain"
+    assert run("index", photo_folder, "--out", plain, "--model", tiny_model)[0] == 0
+    stored = [PlaceIndex.open(one).descriptors([0, 1, 2]) for one in (index, plain)]
+    assert not torch.equal(*stored)
 
 
 @pytest.mark.slow

@@ -99,6 +99,10 @@ def test_a_recording_is_asked_as_the_folder_of_its_frames_is(run, folder, tmp_pa
 
     asked = tmp_path / "asked/drive/camera_image_raw"
     assert matches(*recording, "--sequence") == matches(asked, "--times", asked / "frames.csv", "--sequence")
+    rows = (asked / "frames.csv").read_text().splitlines()
+    (tmp_path / "some.csv").write_text("\n".join(rows[:-1]))
+    code, stdout, stderr = run("query", tmp_path / "index", asked, "--times", tmp_path / "some.csv", "--sequence")
+    assert (code, stdout, "gives 1 photos no time, such as" in stderr) == (2, "", True)
     plainly = ("query", tmp_path / "index", *recording, "--top-k", 1, "--verifier", "none")
     rows = run(*plainly, "--format", "csv")[1].splitlines()
     names = [f"drive/camera_image_raw/0000000{number}" for number in (0, 2, 4)]

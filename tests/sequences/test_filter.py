@@ -149,6 +149,19 @@ def test_a_gap_in_time_counts_as_the_frames_that_usually_fill_it():
     assert [pace.step_to(frame).frames for frame in went] == [1, 1, 1, 4]
 
 
+def test_a_camera_set_to_another_rate_is_followed():
+    times_s = [*np.arange(50) * 0.1, *(4.9 + np.arange(1, 20))]
+    frames = [step.frames for step in times_of(*(float(time_s) for time_s in times_s))]
+    assert frames[:51] == [1] * 50 + [10]
+    assert frames[-10:] == [1] * 10
+
+
+@pytest.mark.parametrize("time_s", [float("nan"), float("inf")])
+def test_a_time_that_is_none_is_refused(time_s):
+    with pytest.raises(BadInputError, match=r"a frame has the time (nan|inf); expected"):
+        SequenceFrame(PIXELS, time_s)
+
+
 def test_a_gap_in_time_loosens_the_way():
     """Places 10 m apart, a frame each, and then one 30 places on: far too far for one step, but not for thirty."""
     believed = []

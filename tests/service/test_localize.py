@@ -12,6 +12,7 @@ import numpy as np
 import PIL.Image
 
 from vpr_dhe.calibration.probability import Calibration, Conditions
+from vpr_dhe.errors import IndexFormatError
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.places.standard import read_split
 from vpr_dhe.report.formats import Answer, answer_document
@@ -44,6 +45,10 @@ def test_an_unknown_place_is_told(running):
     photo = photos(running)[3].read_bytes()
     refused = running.post("/v1/localize", photo, params={"min_probability": 0.5})
     assert (refused.status_code, "vpr-dhe calibrate" in refused.json()["error"]) == (422, True)
+    running.localizer.calibration_fault = IndexFormatError("calibrations/magsac.json was written by another version")
+    refused = running.post("/v1/localize", photo, params={"min_probability": 0.5})
+    assert (refused.status_code, "another version" in refused.json()["error"]) == (422, True)
+    running.localizer.calibration_fault = None
     conditions = Conditions(running.extractor.spec.fingerprint, "magsac", 100)
     running.localizer.calibration = Calibration(conditions, 25.0, 0.5, 10, 5, 12, 0.0, {"margin": 0.0})
     for least, known in ((0.4, True), (0.6, False)):

@@ -22,11 +22,12 @@ TimesOption: TypeAlias = Annotated[
 def photo_frames(given: Sequence[Path], times: Path | None, *, in_order: bool) -> "list[SequenceFrame]":
     """Photos, each named as it was given.
 
-    With `in_order` they come in the order of their times where all have one, else of their names, in which runs of
+    With `in_order` they come in the order of their times, or without a table of them, of their names, in which runs of
     digits count as numbers.
 
     Raises:
-        BadInputError: if one does not exist, or the table of times is not about one folder that is given.
+        BadInputError: if one does not exist, the table of times is not about one folder that is given, or it leaves out
+            photos whose order it is to give.
     """
     from vpr_dhe.images import list_images
     from vpr_dhe.sequences.frames import SequenceFrame
@@ -44,9 +45,13 @@ def photo_frames(given: Sequence[Path], times: Path | None, *, in_order: bool) -
             frames.append(SequenceFrame(path, name=str(path)))
     if times is not None and (len(given) != 1 or not given[0].is_dir()):
         raise BadInputError("--times is about the photos of one folder; give that alone")
-    if in_order and all(frame.timestamp_s is not None for frame in frames):
-        return sorted(frames, key=lambda frame: frame.timestamp_s or 0.0)
-    return sorted(frames, key=lambda frame: natural_key(frame.name or "")) if in_order else frames
+    if not in_order:
+        return frames
+    if times is None:
+        return sorted(frames, key=lambda frame: natural_key(frame.name or ""))
+    if untimed := [frame.name for frame in frames if frame.timestamp_s is None]:
+        raise BadInputError(f"{times} gives {len(untimed)} photos no time, such as {untimed[0]}; give one to each")
+    return sorted(frames, key=lambda frame: frame.timestamp_s or 0.0)
 
 
 @contextmanager
@@ -68,5 +73,8 @@ def _timed(names: Sequence[str], times: Path) -> "tuple[ImageRecord, ...]":
 
     placed = read_positions(times).apply(map(ImageRecord, names)).records
     if all(record.timestamp_s is None for record in placed):
-        raise BadInputError(f"{times} gives no photo a time; expected a column timestamp")
+        raise BadInputError(
+            f"{times} gives no photo a time; expected a column timestamp, which the frames of a video "
+            "do not have: leave --times out, and they go by their names"
+        )
     return placed

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -26,8 +26,10 @@ from vpr_dhe.cli.recordings import RecordingOptions
 from vpr_dhe.errors import BadInputError
 
 if TYPE_CHECKING:
+    from typing import TextIO
+
     from vpr_dhe.localizer import Localizer
-    from vpr_dhe.report.formats import Answer, AnswerSheet
+    from vpr_dhe.report.formats import Answer, AnswerSheet, LineFormat
     from vpr_dhe.sequences.frames import SequenceFrame
 
 NAME = "query"
@@ -80,7 +82,7 @@ def run(
     from vpr_dhe.index.place_index import PlaceIndex
     from vpr_dhe.localizer import Localizer
     from vpr_dhe.models.network_file import load_networks
-    from vpr_dhe.report.formats import FORMATS, AnswerSheet, json_line
+    from vpr_dhe.report.formats import LINE_FORMATS, SHEET_FORMATS, AnswerSheet
 
     require_writable(out)
     require_writable(report)
@@ -105,26 +107,46 @@ def run(
     if min_probability is not None:
         localizer.require_calibration()
     say_calibration(localizer)
-    answers: list[Answer] = []
+    by_line = LINE_FORMATS.get(format)
     opened = recording.frames("querying") if recording.given else counted(photos, "querying")
     with opened as frames, sink_of(out) as sink:
         if sequence:
-            asked = _in_sequence(localizer, frames, top_k, max_step_m, max_speed_m_s)
+            found = _in_sequence(localizer, frames, top_k, max_step_m, max_speed_m_s)
         else:
-            asked = _each(localizer, frames, top_k, min_probability)
-        for answer in asked:
-            if answer.error:
-                say_skipped(answer.query, answer.error)
-            answers.append(answer)
-            if format is Format.jsonl:
-                print(json_line(answers[-1]), file=sink, flush=True)
-        sheet = AnswerSheet(str(index), localizer.places.spec.model, verifier, tuple(answers))
-        if format is not Format.jsonl:
-            print(FORMATS[format](sheet), file=sink)
+            found = _each(localizer, frames, top_k, min_probability)
+        # A recording may have any number of frames, so of what is written already nothing is kept.
+        told = _tell(found, by_line, sink, keep=report is not None or by_line is None)
+        sheet = AnswerSheet(str(index), localizer.places.spec.model, verifier, tuple(told.kept))
+        if by_line is None:
+            print(SHEET_FORMATS[format](sheet), file=sink)
     if report:
         _write_report(sheet, index, report)
-    if all(answer.error for answer in answers):
-        raise BadInputError(f"none of the {len(answers)} queries could be read")
+    if not told.readable:
+        raise BadInputError(f"none of the {told.asked} queries could be read")
+
+
+class _Told(NamedTuple):
+    """How many queries there were and could be read, and the answers that are still needed."""
+
+    asked: int
+    readable: int
+    kept: "list[Answer]"
+
+
+def _tell(found: "Iterator[Answer]", by_line: "LineFormat | None", sink: "TextIO", *, keep: bool) -> _Told:
+    """Write each answer as it comes, where the format can, and say which queries could not be read."""
+    asked, readable, kept = 0, 0, []
+    if by_line and by_line.header:
+        print(by_line.header, file=sink)
+    for answer in found:
+        asked, readable = asked + 1, readable + (answer.error is None)
+        if answer.error:
+            say_skipped(answer.query, answer.error)
+        for line in by_line.lines(answer) if by_line else ():
+            print(line, file=sink, flush=True)
+        if keep:
+            kept.append(answer)
+    return _Told(asked, readable, kept)
 
 
 def _require_consistent(

@@ -12,7 +12,7 @@ from jaxtyping import Float, Float32
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from vpr_dhe.errors import ImageError, ModelError
+from vpr_dhe.errors import BadInputError, ImageError, ModelError
 from vpr_dhe.features.base import Extractor, ExtractorSpec
 from vpr_dhe.images import decode_reduced, read_file
 from vpr_dhe.index.codecs import LocalMapCodec
@@ -74,8 +74,18 @@ class Source:
     read_ahead: ReadAhead = read_ahead
 
 
+MOST_WORKERS = 256
+"""More than that is a slip."""
+
+
 def reading(workers: int) -> AbstractContextManager[ReadAhead]:
-    """Who reads images: so many processes, or threads of this one where that is 0."""
+    """Who reads images: so many processes, or threads of this one where that is 0.
+
+    Raises:
+        BadInputError: if there are fewer than none, or more than any machine has cores.
+    """
+    if not 0 <= workers <= MOST_WORKERS:
+        raise BadInputError(f"{workers} processes were asked for to decode images; expected 0 to {MOST_WORKERS}")
     if not workers:
         return nullcontext(read_ahead)
     return reading_processes(workers, [__name__, "vpr_dhe.places.exif"])

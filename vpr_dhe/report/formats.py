@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -44,6 +44,30 @@ class AnswerSheet:
     model: str
     verifier: str
     answers: tuple[Answer, ...]
+
+
+@dataclass(frozen=True)
+class LineFormat:
+    """A format that tells of each query by itself, in any number of lines, after a first line where it has one."""
+
+    lines: Callable[[Answer], Iterator[str]]
+    header: str | None = None
+
+
+_CSV_COLUMNS = (
+    "query",
+    "rank",
+    "image",
+    "similarity",
+    "score",
+    "inliers",
+    "position_x",
+    "position_y",
+    "position_reference",
+    "error",
+    "probability",
+    "timestamp_s",
+)
 
 
 def answer_document(answer: Answer) -> dict[str, Any]:
@@ -129,48 +153,29 @@ def json_line(answer: Answer) -> str:
     return json.dumps(answer_document(answer))
 
 
-def _csv(sheet: AnswerSheet) -> str:
+def _csv_lines(answer: Answer) -> Iterator[str]:
+    time = seconds_text(answer.timestamp_s)
+    if answer.localization is None:
+        yield _csv_line([answer.query, *[""] * 8, answer.error, "", time])
+        return
+    if not answer.localization.matches:
+        yield _csv_line([answer.query, *[""] * 9, _probability_text(answer.localization.rejected), time])
+    for match in answer.localization.matches:
+        position = (*_coordinates(match.position), _reference(match.position))
+        values = [f"{match.similarity:.6f}", f"{match.score:g}", match.inliers, *position, ""]
+        yield _csv_line([answer.query, match.rank, match.image, *values, _probability_text(match), time])
+
+
+def _csv_line(cells: Iterable[object]) -> str:
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
-        [
-            "query",
-            "rank",
-            "image",
-            "similarity",
-            "score",
-            "inliers",
-            "position_x",
-            "position_y",
-            "position_reference",
-            "error",
-            "probability",
-            "timestamp_s",
-        ]
-    )
-    for answer in sheet.answers:
-        time = seconds_text(answer.timestamp_s)
-        if answer.localization is None:
-            writer.writerow([answer.query, *[""] * 8, answer.error, "", time])
-            continue
-        if not answer.localization.matches:
-            writer.writerow([answer.query, *[""] * 9, _probability_text(answer.localization.rejected), time])
-        for match in answer.localization.matches:
-            position = (*_coordinates(match.position), _reference(match.position))
-            values = [f"{match.similarity:.6f}", f"{match.score:g}", match.inliers, *position, ""]
-            values += [_probability_text(match), time]
-            writer.writerow([answer.query, match.rank, match.image, *values])
-    return text.getvalue().rstrip("\n")
+    csv.writer(text, lineterminator="").writerow(cells)
+    return text.getvalue()
 
 
-def _hloc(sheet: AnswerSheet) -> str:
+def _pairs(answer: Answer) -> Iterator[str]:
     """Pairs as hloc (`utils/parsers.py`, `parse_retrieval`) and COLMAP (`ReadImagePairsText`) read them."""
-    return "\n".join(
-        pair_line(answer.query, match.image)
-        for answer in sheet.answers
-        if answer.localization
-        for match in answer.localization.matches
-    )
+    for match in answer.localization.matches if answer.localization else ():
+        yield pair_line(answer.query, match.image)
 
 
 def pair_line(query: str, image: str) -> str:
@@ -256,10 +261,12 @@ def _reference(position: Position | None) -> str:
     return "WGS84" if isinstance(position, GeoPosition) else position.reference
 
 
-FORMATS: dict[str, Callable[[AnswerSheet], str]] = {
-    "table": _table,
-    "json": _json,
-    "csv": _csv,
-    "hloc": _hloc,
+SHEET_FORMATS: dict[str, Callable[[AnswerSheet], str]] = {"table": _table, "json": _json}
+"""Documents of a whole run."""
+
+LINE_FORMATS = {
+    "jsonl": LineFormat(lambda answer: iter([json_line(answer)])),
+    "csv": LineFormat(_csv_lines, ",".join(_CSV_COLUMNS)),
+    "hloc": LineFormat(_pairs),
 }
-"""Documents of a whole run; JSON lines are written one by one, by `json_line`."""
+"""What can be written query by query, so that nothing of the earlier ones is kept."""

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from math import isfinite
 from pathlib import Path
 from threading import Condition, Thread
 
@@ -21,6 +22,9 @@ class SequenceFrame:
     `image` may be what gives the image when it is looked at, as a recording does. `odometry` is the motion since the
     frame before. `name` is what to call it: the path that it is to have in the images folder, where frames are
     remembered. `dropped` counts the frames since the one before that nobody looked at; the odometry includes theirs.
+
+    Raises:
+        BadInputError: if the time is no finite number.
     """
 
     image: ImageLike | Path | Callable[[], Image]
@@ -28,6 +32,10 @@ class SequenceFrame:
     odometry: Odometry | None = None
     name: str | None = None
     dropped: int = 0
+
+    def __post_init__(self) -> None:
+        if self.timestamp_s is not None and not isfinite(self.timestamp_s):
+            raise BadInputError(f"a frame has the time {self.timestamp_s}; expected seconds, or None where unknown")
 
     def look(self) -> ImageLike | Path:
         """The image, or the path of its file.

@@ -6,8 +6,8 @@ from statistics import median
 from vpr_dhe.sequences.frames import SequenceFrame
 from vpr_dhe.sequences.odometry import Step
 
-# Enough for a median, and few enough to follow a camera that is set to another rate.
-_LATEST = 99
+# Enough for a median; a camera that is set to another rate is followed after eight frames.
+_LATEST = 15
 # After as many, hardly anything is left of what was believed: of leaving and entering by chances of 0.1 each,
 # 0.8^100 = 2e-10.
 _LONGEST = 100

@@ -91,7 +91,7 @@ class PlaceService:
 
         Raises:
             ImageError: if it is no image, damaged or too large.
-            BadInputError: with `min_probability`, if there is no calibration.
+            BadInputError, IndexDamagedError: with `min_probability`, if there is no calibration that can be used.
             IndexFormatError: if the index holds no images.
         """
         with self.metrics.timed("wait"):
