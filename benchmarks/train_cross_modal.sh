@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# Trains what benchmarks/results/cross_modal.md compares, in about three hours of one core:
+#
+#     benchmarks/train_cross_modal.sh MULTIMODAL OUT
+#     python benchmarks/cross_modal.py OUT/parts/* --weights OUT/*/best.safetensors
+#
+# MULTIMODAL holds aerial_map, visible_thermal and rgb_nir. What is in OUT already is gone on with.
+set -euo pipefail
+multimodal=$1 out=$2
+cd "$(dirname "$0")/.."
+
+photos="$out/photos-of-all"
+for name in aerial_map visible_thermal rgb_nir; do
+  [ -e "$out/parts/$name" ] || python datasets/split_pairs.py "$multimodal/$name" --out "$out/parts/$name"
+  for part in train val; do
+    mkdir -p "$photos/$part"
+    ln -sfn "$(realpath "$out/parts/$name/$part")" "$photos/$part/$name"
+  done
+done
+
+small="--side-px 64 --width 32 --iterations 4 --precision bf16 --validate-every 100 --save-every 100"
+started="--start $out/photos/best.safetensors --validation-pairs 32"
+train() { # METHOD DATA NAME OPTION...
+  local method=$1 data=$2 name=$3
+  shift 3
+  # shellcheck disable=SC2086 (lists of options)
+  vpr-dhe train "$method" "$data" --out "$out/$name" $small "$@"
+}
+
+map="$out/parts/aerial_map" thermal="$out/parts/visible_thermal" nir="$out/parts/rgb_nir"
+train iterative "$photos" photos --unpaired --steps 2500 --learning-rate 1e-3
+train iterative "$map" iterative-map $started --steps 800 --learning-rate 1e-3
+train iterative "$thermal" iterative-thermal $started --steps 800 --learning-rate 1e-3
+train iterative "$nir" iterative-nir $started --steps 600 --learning-rate 1e-3
+train iterative "$thermal" pixels-thermal $started --steps 300 --no-labels
+train iterative "$nir" pixels-nir $started --steps 300 --no-labels
+train alto "$nir" alto-nir $started --steps 300 --encoder resnet18
+train alto "$nir" alto-no-alternation-nir $started --steps 300 --encoder resnet18 --no-alternation
+train alto "$nir" alto-no-pooling-nir $started --steps 300 --encoder resnet18 --no-pooling
+for name in map thermal; do
+  repainted="--learning-rate 1e-3 --transfer convolutional"
+  train sshnet "${!name}" "sshnet-$name" $started --steps 400 $repainted
+done
+train sshnet-d "$map" sshnet-d-map $started --steps 300 --learning-rate 1e-3 --teacher "$out/sshnet-map/best.safetensors"
+train sshnet-d "$thermal" sshnet-d-thermal $started --steps 400 --learning-rate 1e-3 \
+  --teacher "$out/sshnet-thermal/best.safetensors"
+train sshnet "$thermal" sshnet-joint-thermal $started --steps 400 $repainted --joint
