@@ -34,7 +34,7 @@ NAME = "loops"
 _RECENT_SECONDS, _RECENT_FRAMES = 30.0, 30
 
 
-class LoopFormat(StrEnum):
+class Format(StrEnum):
     """Output formats."""
 
     jsonl = "jsonl"
@@ -57,7 +57,7 @@ def run(
     weights: WeightsOption = None,
     rerank: Annotated[int, typer.Option(min=1, help="Earlier frames to verify per frame.")] = 20,
     model: Annotated[str, typer.Option(help="Model name or file, see `vpr-dhe models`.")] = "sift-vlad",
-    format: Annotated[LoopFormat, typer.Option(help="Output format.")] = LoopFormat.jsonl,
+    format: Annotated[Format, typer.Option(help="Output format.")] = Format.jsonl,
     out: Annotated[Path | None, typer.Option(help="Write the loops here instead of stdout.")] = None,
     index: Annotated[
         Path | None, typer.Option(help="Keep the frames as an index here, their images beside it in INDEX-frames.")
