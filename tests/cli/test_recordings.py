@@ -135,13 +135,16 @@ def test_loops_of_a_folder_go_by_its_names(run, folder, tmp_path):
     twice.mkdir()
     for number, pixels in enumerate([*FRAMES[:6], *FRAMES[:6]]):
         PIL.Image.fromarray(pixels).save(twice / f"{number}.png")
-    found = {
-        format: run("loops", twice, "--ignore-frames", 2, "--verifier", "none", "--format", format)[1].splitlines()
-        for format in ("csv", "hloc")
-    }
+    options = ("--ignore-frames", 2, "--verifier", "none", "--format")
+    found = {format: run("loops", twice, *options, format)[1].splitlines() for format in ("csv", "hloc")}
     assert found["csv"][0] == "query,timestamp_s,image,image_timestamp_s,probability,similarity,score,inliers"
     assert [row.split(",")[0:3:2] for row in found["csv"][1:]] == [pair.split() for pair in found["hloc"]]
     assert "11.png 5.png" in found["hloc"]
+    # Where there are times, 30 seconds pass before a place is one to come back to.
+    times = tmp_path / "times.csv"
+    times.write_text("image,timestamp\n" + "".join(f"{number}.png,{number}\n" for number in range(12)))
+    code, stdout, stderr = run("loops", twice, "--times", times, *options, "hloc")
+    assert (code, stdout, "0 loops among 12 frames" in stderr) == (0, "", True)
     code, _, stderr = run("loops", twice, "--ignore-seconds", 2)
     assert (code, "--ignore-seconds needs times; give them by --times" in stderr) == (2, True)
 

@@ -50,7 +50,7 @@ def run(
         float | None, typer.Option(min=0, help="Frames of the last seconds close no loop. [30, where there are times]")
     ] = None,
     ignore_frames: Annotated[
-        int | None, typer.Option(min=0, help="The last so many frames close no loop. [30, where there are no times]")
+        int | None, typer.Option(min=0, help="Nor do the last so many frames. [30, where there are no times; else 0]")
     ] = None,
     min_probability: Annotated[float, typer.Option(min=0, max=1, help="Least probability of a loop.")] = 0.5,
     verifier: Annotated[str, typer.Option(help="Verifier, or none; see `vpr-dhe verifiers`.")] = "magsac",
@@ -100,14 +100,14 @@ def run(
 
 
 def _recent(seconds: float | None, frames: int | None, *, timed: bool) -> "Recent":
-    """Which frames close no loop: those of the last seconds where there are times, of the last frames where not."""
+    """Which frames close no loop: the last ones, and those of the last seconds where there are times."""
     from vpr_dhe.sequences.frame_memory import Recent
 
     if seconds is not None and not timed:
         raise BadInputError("--ignore-seconds needs times; give them by --times, or use --ignore-frames")
-    if seconds is None and frames is None:
-        return Recent(0, _RECENT_SECONDS) if timed else Recent(_RECENT_FRAMES)
-    return Recent(frames or 0, seconds or 0.0)
+    if timed:
+        return Recent(frames or 0, _RECENT_SECONDS if seconds is None else seconds)
+    return Recent(_RECENT_FRAMES if frames is None else frames)
 
 
 @contextmanager
