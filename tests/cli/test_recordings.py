@@ -149,6 +149,18 @@ def test_loops_of_a_folder_go_by_its_names(run, folder, tmp_path):
     assert (code, "--ignore-seconds needs times; give them by --times" in stderr) == (2, True)
 
 
+def test_loops_find_names_that_pairs_cannot_have_before_the_work(run, tmp_path):
+    video = video_of(tmp_path / "my walk.mkv", FRAMES[:1])
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    PIL.Image.fromarray(FRAMES[0]).save(folder / "frame 1.png")
+    for frames, name in (((folder,), "frame 1.png"), (("--video", video), "my walk")):
+        code, stdout, stderr = run("loops", *frames, "--format", "hloc", "--index", tmp_path / "way")
+        assert (code, stdout, stderr.count("\n")) == (2, "", 1)
+        assert f"cannot have blanks, as '{name}' has; take another --format" in stderr
+    assert not (tmp_path / "way").exists()
+
+
 def test_an_interrupted_extraction_goes_on(run, tmp_path, monkeypatch):
     video = video_of(tmp_path / "walk.mkv", FRAMES)
     options = ("--video", video, "--out", tmp_path / "asked", "--min-seconds", 0.25)

@@ -25,6 +25,7 @@ from vpr_dhe.cli.recordings import RecordingOptions
 from vpr_dhe.errors import BadInputError
 
 if TYPE_CHECKING:
+    from vpr_dhe.report.loops import LoopFormat
     from vpr_dhe.sequences.frame_memory import Recent
     from vpr_dhe.sequences.frames import SequenceFrame
     from vpr_dhe.sequences.stream import LocalizedFrame
@@ -84,7 +85,7 @@ def run(
     extractor = load_extractor(model, where)
     checker = build_verifier(verifier, Equipment(extractor, load_networks(weights or []), where))
     chosen, found = LOOP_FORMATS[format], 0
-    with _frames(images, times, recording) as frames, _kept(index) as folder, sink_of(out) as sink:
+    with _frames(images, times, recording, chosen) as frames, _kept(index) as folder, sink_of(out) as sink:
         way = PlaceIndex.create(folder, extractor.spec, images or Path(f"{folder}-frames"))
         # The clock of a video starts with it.
         with FrameMemory(way, checker, recent=recent, keep_times=recording.video is None) as memory:
@@ -112,10 +113,13 @@ def _recent(seconds: float | None, frames: int | None, *, timed: bool) -> "Recen
 
 @contextmanager
 def _frames(
-    images: Path | None, times: Path | None, recording: RecordingOptions
+    images: Path | None, times: Path | None, recording: RecordingOptions, chosen: "LoopFormat"
 ) -> "Iterator[Iterator[SequenceFrame]]":
-    """The frames, named as they will be in the index."""
+    """The frames, named as they will be in the index, by names that can be written."""
     if images is None:
+        # The rest of their names is made of numbers, and of a topic without blanks.
+        assert recording.given, "seen to by require_alone"
+        chosen.require_name(recording.given.stem)
         with recording.frames("remembering") as recorded:
             yield (replace(frame, name=f"{frame.name}.jpg") for frame in recorded)
         return
@@ -127,8 +131,11 @@ def _frames(
     untimed = [frame.name for frame in photos if frame.timestamp_s is None]
     if times and untimed:
         raise BadInputError(f"{times} gives {len(untimed)} frames no time, such as {untimed[0]}; give one to each")
+    photos = [replace(frame, name=Path(frame.name or "").relative_to(images).as_posix()) for frame in photos]
+    for frame in photos:
+        chosen.require_name(frame.name or "")
     with counted(photos, "remembering") as frames:
-        yield (replace(frame, name=Path(frame.name or "").relative_to(images).as_posix()) for frame in frames)
+        yield frames
 
 
 @contextmanager

@@ -184,10 +184,15 @@ def pair_line(query: str, image: str) -> str:
     Raises:
         BadInputError: if a name has blanks, which end it there.
     """
-    return f"{_without_blanks(query)} {_without_blanks(image)}"
+    return f"{without_blanks(query)} {without_blanks(image)}"
 
 
-def _without_blanks(name: str) -> str:
+def without_blanks(name: str) -> str:
+    """The name of an image, as it is.
+
+    Raises:
+        BadInputError: if it has blanks, and so cannot be in a list of pairs.
+    """
     if len(name.split()) != 1:
         raise BadInputError(f"a name in a list of pairs cannot have blanks, as {name!r} has; take another --format")
     return name

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from vpr_dhe.report.formats import pair_line, seconds_text
+from vpr_dhe.report.formats import pair_line, seconds_text, without_blanks
 from vpr_dhe.sequences.loops import Loop
 
 _COLUMNS = ("query", "timestamp_s", "image", "image_timestamp_s", "probability", "similarity", "score", "inliers")
@@ -14,10 +14,14 @@ _COLUMNS = ("query", "timestamp_s", "image", "image_timestamp_s", "probability",
 
 @dataclass(frozen=True)
 class LoopFormat:
-    """How loops are written: a first line, where there is one, and a line for each."""
+    """How loops are written: a first line, where there is one, and a line for each.
+
+    `require_name` raises BadInputError for the name of a frame that no line can hold.
+    """
 
     header: str | None
     line: Callable[[Loop], str]
+    require_name: Callable[[str], object] = lambda _: None
 
 
 def _json_line(loop: Loop) -> str:
@@ -51,5 +55,5 @@ def _pair(loop: Loop) -> str:
 LOOP_FORMATS = {
     "jsonl": LoopFormat(None, _json_line),
     "csv": LoopFormat(",".join(_COLUMNS), _csv_line),
-    "hloc": LoopFormat(None, _pair),
+    "hloc": LoopFormat(None, _pair, without_blanks),
 }
