@@ -135,8 +135,13 @@ def test_loops_of_a_folder_go_by_its_names(run, folder, tmp_path):
     twice.mkdir()
     for number, pixels in enumerate([*FRAMES[:6], *FRAMES[:6]]):
         PIL.Image.fromarray(pixels).save(twice / f"{number}.png")
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    for photo in twice.iterdir():
+        (linked / photo.name).symlink_to(Path("..") / "twice" / photo.name)
     options = ("--ignore-frames", 2, "--verifier", "none", "--format")
-    found = {format: run("loops", twice, *options, format)[1].splitlines() for format in ("csv", "hloc")}
+    asked = {"csv": twice, "hloc": linked}
+    found = {format: run("loops", frames, *options, format)[1].splitlines() for format, frames in asked.items()}
     assert found["csv"][0] == "query,timestamp_s,image,image_timestamp_s,probability,similarity,score,inliers"
     assert [row.split(",")[0:3:2] for row in found["csv"][1:]] == [pair.split() for pair in found["hloc"]]
     assert "11.png 5.png" in found["hloc"]

@@ -243,12 +243,15 @@ class FrameMemory:
 def _path_of(frame: SequenceFrame, folder: Path) -> str:
     """The path that a frame has in the images folder."""
     if isinstance(frame.image, Path):
-        if not frame.image.resolve().is_relative_to(folder):
+        path = frame.image.absolute()
+        # Photos and folders below may be links to elsewhere, as `list_images` allows.
+        root = next((parent for parent in path.parents if parent.resolve() == folder), None)
+        if root is None:
             raise BadInputError(
                 f"frame {frame.image} lies outside of {folder}, whose images the index is of; move it there, or give "
                 "its pixels and a name"
             )
-        return frame.image.resolve().relative_to(folder).as_posix()
+        return path.relative_to(root).as_posix()
     if not frame.name:
         raise BadInputError("a frame of pixels has no name; give one to remember it by, such as day-1/000042.jpg")
     return frame.name
