@@ -166,6 +166,17 @@ def test_loops_find_names_that_pairs_cannot_have_before_the_work(run, tmp_path):
     assert not (tmp_path / "way").exists()
 
 
+def test_loops_do_not_touch_frames_that_were_extracted(run, tmp_path):
+    video = video_of(tmp_path / "walk.mkv", FRAMES[:1])
+    extracted = tmp_path / "way-frames/walk/00000000.jpg"
+    extracted.parent.mkdir(parents=True)
+    extracted.write_text("the original")
+    code, stdout, stderr = run("loops", "--video", video, "--index", tmp_path / "way")
+    assert (code, stdout, stderr.count("\n")) == (2, "", 1)
+    assert "way-frames is there already" in stderr
+    assert (extracted.read_text(), (tmp_path / "way").exists()) == ("the original", False)
+
+
 def test_an_interrupted_extraction_goes_on(run, tmp_path, monkeypatch):
     video = video_of(tmp_path / "walk.mkv", FRAMES)
     options = ("--video", video, "--out", tmp_path / "asked", "--min-seconds", 0.25)

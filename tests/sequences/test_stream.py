@@ -240,6 +240,12 @@ def test_bad_frames_are_explained(laps, empty_index, tmp_path, thumbnail_extract
             memory.remember(SequenceFrame(laps[0]), laps[0], features)
         with pytest.raises(BadInputError, match="lies outside"):
             memory.remember(SequenceFrame(photo_folder / "00.png"), laps[0], features)
+        taken = Path(empty_index.manifest.images_folder) / "taken.jpg"
+        taken.parent.mkdir(exist_ok=True)
+        taken.write_text("another's")
+        with pytest.raises(BadInputError, match="is there already"):
+            memory.remember(SequenceFrame(laps[0], name="taken.jpg"), laps[0], features)
+    assert taken.read_text() == "another's"
     with pytest.raises(BadInputError, match="flush_every"):
         FrameMemory(empty_index, None, flush_every=0)
 

@@ -79,6 +79,8 @@ def run(
 
     require_writable(out)
     recording.require_alone("a folder of frames", given=images is not None, times=times)
+    if index and recording.given:
+        _require_vacant(_frames_folder(index))
     recent = _recent(ignore_seconds, ignore_frames, timed=recording.given is not None or times is not None)
     say_slow(verifier, rerank)
     where = pick_device(device)
@@ -86,7 +88,7 @@ def run(
     checker = build_verifier(verifier, Equipment(extractor, load_networks(weights or []), where))
     chosen, found = LOOP_FORMATS[format], 0
     with _frames(images, times, recording, chosen) as frames, _kept(index) as folder, sink_of(out) as sink:
-        way = PlaceIndex.create(folder, extractor.spec, images or Path(f"{folder}-frames"))
+        way = PlaceIndex.create(folder, extractor.spec, images or _frames_folder(folder))
         # The clock of a video starts with it.
         with FrameMemory(way, checker, recent=recent, keep_times=recording.video is None) as memory:
             localizer = Localizer(memory, extractor, rerank=rerank)
@@ -98,6 +100,20 @@ def run(
                 print(chosen.line(loop), file=sink, flush=True)
                 found += 1
         say(f"{found} loops among {len(way)} frames")
+
+
+def _frames_folder(index: Path) -> Path:
+    """Where the frames of a recording are stored."""
+    return Path(f"{index.absolute()}-frames")
+
+
+def _require_vacant(folder: Path) -> None:
+    """Raise where a folder for frames holds anything: `index` and `frames` give their files the same names."""
+    if folder.exists() and not (folder.is_dir() and next(folder.iterdir(), None) is None):
+        raise BadInputError(
+            f"{folder} is there already, and --index stores frames in a new or empty folder of that name; give another "
+            "--index, or move it away"
+        )
 
 
 def _recent(seconds: float | None, frames: int | None, *, timed: bool) -> "Recent":

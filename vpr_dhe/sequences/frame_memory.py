@@ -1,5 +1,6 @@
 """Places that a robot has been at: an index that grows by the frames of a stream, for closing loops."""
 
+import os
 from collections import deque
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -148,7 +149,7 @@ class FrameMemory:
 
         Raises:
             BadInputError: if a frame has no name, or the name of an indexed image; or its file lies elsewhere than in
-                the index's images folder.
+                the index's images folder, or its pixels would be stored where a file is.
         """
         writer = self._require_writer()
         record, stamp = self._store(frame, image)
@@ -181,6 +182,11 @@ class FrameMemory:
         if self.index.find(path) is not None or path in waiting:
             raise BadInputError(f"{path} is indexed already; give each frame a name of its own")
         if not isinstance(frame.image, Path):
+            if os.path.lexists(folder / path):
+                raise BadInputError(
+                    f"{folder / path} is there already, and no frame of this index; give the frame another name, or "
+                    "the index another images folder"
+                )
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             _, encoded = cv2.imencode(
                 ".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
