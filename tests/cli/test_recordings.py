@@ -13,6 +13,7 @@ from recordings import FIXES, IMAGES, START_NS, Bag, bag_of, small_frames, video
 from vpr_dhe.images import decode_image
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.records import ImageRecord
+from vpr_dhe.sequences import frame_memory
 from vpr_dhe.sources import extraction
 
 FRAMES = small_frames()
@@ -175,6 +176,23 @@ def test_loops_do_not_touch_frames_that_were_extracted(run, tmp_path):
     assert (code, stdout, stderr.count("\n")) == (2, "", 1)
     assert "way-frames is there already" in stderr
     assert (extracted.read_text(), (tmp_path / "way").exists()) == ("the original", False)
+
+
+def test_loops_say_what_is_kept_when_they_are_interrupted(run, tmp_path, monkeypatch):
+    video = video_of(tmp_path / "walk.mkv", FRAMES[:3])
+    write = frame_memory.write_durably
+
+    def until_stopped(folder: Path, name: str, content: bytes) -> Path:
+        if name == "00000002.jpg":
+            raise KeyboardInterrupt
+        return write(folder, name, content)
+
+    monkeypatch.setattr(frame_memory, "write_durably", until_stopped)
+    code, stdout, stderr = run("loops", "--video", video, "--verifier", "none", "--index", tmp_path / "way")
+    said = f"the frames are safe in {tmp_path / 'way'}, and a new run needs another --index"
+    assert (code, stdout) == (1, "")
+    assert f"interrupted: 0 loops among the first 2 frames are written; {said}" in stderr
+    assert len(PlaceIndex.open(tmp_path / "way")) == 2
 
 
 def test_an_interrupted_extraction_goes_on(run, tmp_path, monkeypatch):

@@ -89,17 +89,27 @@ def run(
     chosen, found = LOOP_FORMATS[format], 0
     with _frames(images, times, recording, chosen) as frames, _kept(index) as folder, sink_of(out) as sink:
         way = PlaceIndex.create(folder, extractor.spec, images or _frames_folder(folder))
-        # The clock of a video starts with it.
-        with FrameMemory(way, checker, recent=recent, keep_times=recording.video is None) as memory:
-            localizer = Localizer(memory, extractor, rerank=rerank)
-            # Who comes back sees the same places in the other order.
-            tracker = localizer.tracker(localizer.place_map(), RouteMotion(slowest=-2))
-            if chosen.header:
-                print(chosen.header, file=sink)
-            for loop in loops_among(_said(localizer.stream(frames, tracker=tracker, top_k=rerank)), min_probability):
-                print(chosen.line(loop), file=sink, flush=True)
-                found += 1
+        try:
+            # The clock of a video starts with it.
+            with FrameMemory(way, checker, recent=recent, keep_times=recording.video is None) as memory:
+                localizer = Localizer(memory, extractor, rerank=rerank)
+                # Who comes back sees the same places in the other order.
+                tracker = localizer.tracker(localizer.place_map(), RouteMotion(slowest=-2))
+                if chosen.header:
+                    print(chosen.header, file=sink)
+                localized = _said(localizer.stream(frames, tracker=tracker, top_k=rerank))
+                for loop in loops_among(localized, min_probability):
+                    print(chosen.line(loop), file=sink, flush=True)
+                    found += 1
+        except KeyboardInterrupt:
+            _say_interrupted(found, len(way), index)
+            raise typer.Exit(1) from None
         say(f"{found} loops among {len(way)} frames")
+
+
+def _say_interrupted(loops: int, frames: int, index: Path | None) -> None:
+    kept = f"; the frames are safe in {index}, and a new run needs another --index" if index else ""
+    say(f"interrupted: {loops} loops among the first {frames} frames are written{kept}")
 
 
 def _frames_folder(index: Path) -> Path:
