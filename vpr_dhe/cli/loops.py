@@ -154,9 +154,6 @@ def _frames(
     photos = photo_frames([images], times, in_order=True)
     if not photos:
         raise BadInputError(f"{images} holds no images; give a folder of frames")
-    untimed = [frame.name for frame in photos if frame.timestamp_s is None]
-    if times and untimed:
-        raise BadInputError(f"{times} gives {len(untimed)} frames no time, such as {untimed[0]}; give one to each")
     photos = [replace(frame, name=Path(frame.name or "").relative_to(images).as_posix()) for frame in photos]
     for frame in photos:
         chosen.require_name(frame.name or "")
