@@ -9,13 +9,15 @@ import posixpath
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Int64
 
 from vpr_dhe.errors import BadInputError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _T = TypeVar("_T")
 _SEPARATORS = (",", ";", "\t")
@@ -121,12 +123,15 @@ def paths_by_name(paths: Sequence[str]) -> dict[str, list[str]]:
     return found
 
 
-def _read_table(path: Path, form: TableForm) -> pd.DataFrame:
+def _read_table(path: Path, form: TableForm) -> "pd.DataFrame":
     """All cells as text; blank lines are kept as rows, so that rows can be counted into lines.
 
     Raises:
         BadInputError: if it is no table in UTF-8.
     """
+    # Imported here because it takes a second, and a query reads no table.
+    import pandas as pd
+
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             separator = max(_SEPARATORS, key=file.readline().count)
@@ -143,7 +148,7 @@ def _read_table(path: Path, form: TableForm) -> pd.DataFrame:
     return table
 
 
-def _line_numbers(table: pd.DataFrame) -> Int64[np.ndarray, " rows"]:
+def _line_numbers(table: "pd.DataFrame") -> Int64[np.ndarray, " rows"]:
     """The line of the file on which each row starts, the header's being 1; quoted cells may run over several lines."""
     breaks = np.zeros(len(table), dtype=np.int64)
     for title in table.columns:

@@ -3,12 +3,15 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Bool, Int64
 
 from vpr_dhe.errors import DatasetError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 KEY = "key"
 """The column with the name of the image."""
@@ -19,7 +22,7 @@ class Table:
     """Columns of one CSV file as text; row 0 is line 2 of the file."""
 
     path: Path
-    cells: pd.DataFrame
+    cells: "pd.DataFrame"
 
     def text(self, column: str, rows: Int64[np.ndarray, " kept"]) -> list[str]:
         """The cells of some rows."""
@@ -97,6 +100,9 @@ def read_table(path: Path, columns: tuple[str, ...], optional: str = "") -> Tabl
     Raises:
         DatasetError: if the file cannot be read, or lacks one of the columns.
     """
+    # Imported here because it takes a second, and a query reads no table.
+    import pandas as pd
+
     wanted = {*columns, optional}
     try:
         cells = pd.read_csv(
