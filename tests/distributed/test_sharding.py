@@ -79,7 +79,8 @@ def test_what_takes_long_is_imported_by_nothing_that_can_do_without_it():
     """A query waits for all that is imported, and reads neither tables nor shards."""
     modules = ["cli", "localizer", "index.place_index", "distributed.extraction", "distributed.sharded_index"]
     imports = ", ".join(f"vpr_dhe.{name}" for name in modules)
-    code = f"import sys, {imports}; sys.exit(' '.join({{'ray', 'pandas', 'timm', 'sklearn'}} & sys.modules.keys()) or 0)"
+    found = "' '.join({'ray', 'pandas', 'timm', 'sklearn'} & sys.modules.keys())"
+    code = f"import sys, {imports}; sys.exit({found} or 0)"
     run = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
     assert (run.returncode, run.stderr) == (0, "")
 
