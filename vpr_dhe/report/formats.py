@@ -156,17 +156,18 @@ def json_line(answer: Answer) -> str:
 def _csv_lines(answer: Answer) -> Iterator[str]:
     time = seconds_text(answer.timestamp_s)
     if answer.localization is None:
-        yield _csv_line([answer.query, *[""] * 8, answer.error, "", time])
+        yield csv_line([answer.query, *[""] * 8, answer.error, "", time])
         return
     if not answer.localization.matches:
-        yield _csv_line([answer.query, *[""] * 9, _probability_text(answer.localization.rejected), time])
+        yield csv_line([answer.query, *[""] * 9, _probability_text(answer.localization.rejected), time])
     for match in answer.localization.matches:
         position = (*_coordinates(match.position), _reference(match.position))
         values = [f"{match.similarity:.6f}", f"{match.score:g}", match.inliers, *position, ""]
-        yield _csv_line([answer.query, match.rank, match.image, *values, _probability_text(match), time])
+        yield csv_line([answer.query, match.rank, match.image, *values, _probability_text(match), time])
 
 
-def _csv_line(cells: Iterable[object]) -> str:
+def csv_line(cells: Iterable[object]) -> str:
+    """One row, without the end of its line."""
     text = io.StringIO()
     csv.writer(text, lineterminator="").writerow(cells)
     return text.getvalue()

@@ -1,12 +1,10 @@
 """Loops line by line: JSON lines, CSV and pairs as hloc reads them."""
 
-import csv
-import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from vpr_dhe.report.formats import pair_line, seconds_text, without_blanks
+from vpr_dhe.report.formats import csv_line, pair_line, seconds_text, without_blanks
 from vpr_dhe.sequences.loops import Loop
 
 _COLUMNS = ("query", "timestamp_s", "image", "image_timestamp_s", "probability", "similarity", "score", "inliers")
@@ -41,11 +39,10 @@ def _json_line(loop: Loop) -> str:
 
 
 def _csv_line(loop: Loop) -> str:
-    match, text = loop.match, io.StringIO()
+    match = loop.match
     names = (loop.query, seconds_text(loop.timestamp_s), match.image, seconds_text(loop.match_timestamp_s))
     numbers = (f"{loop.probability:.6f}", f"{match.similarity:.6f}", f"{match.score:g}", match.inliers)
-    csv.writer(text, lineterminator="").writerow((*names, *numbers))
-    return text.getvalue()
+    return csv_line((*names, *numbers))
 
 
 def _pair(loop: Loop) -> str:

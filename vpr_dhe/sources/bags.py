@@ -8,7 +8,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from vpr_dhe.errors import DatasetError, MissingExtraError, VprDheError
+from vpr_dhe.errors import DatasetError, VprDheError
+from vpr_dhe.extras import import_extra
 from vpr_dhe.records import GeoPosition
 from vpr_dhe.sources.base import ImageFile, RecordedFrame
 from vpr_dhe.sources.fixes import FixTrack, valid_fix
@@ -124,16 +125,7 @@ def _taken_s(message: Any, received_ns: int) -> float:
 
 
 def _import_rosbags() -> ModuleType:
-    try:
-        import rosbags.rosbag1
-        import rosbags.rosbag2
-        import rosbags.typesys
-    except ImportError as error:
-        raise MissingExtraError(
-            f"bags are read by rosbags, which cannot be imported here ({error}); install it with: "
-            'pip install "vpr-dhe[bags]"'
-        ) from error
-    return rosbags
+    return import_extra("bags", "reading bags", "rosbags", "rosbags.rosbag1", "rosbags.rosbag2", "rosbags.typesys")
 
 
 def _reader(path: Path) -> Any:
