@@ -9,7 +9,7 @@ import typer
 
 from vpr_dhe.cli.common import progress_bar, say_building, say_skipped
 from vpr_dhe.cli.extracting import ExtractionOptions
-from vpr_dhe.cli.recordings import RecordingOptions
+from vpr_dhe.cli.recordings import RecordingOptions, frames_folder
 
 if TYPE_CHECKING:
     from vpr_dhe.index.place_index import AddReport, PlaceIndex
@@ -84,10 +84,9 @@ def _root(images: Path | None, recording: RecordingOptions, frames: Path | None,
     """What paths in the index are to be relative to."""
     from vpr_dhe.errors import BadInputError
 
-    if (images is None) == (recording.given is None):
-        raise BadInputError("give either a folder of images, or one recording by --bag or --video")
+    recording.require_alone("a folder of images", given=images is not None, times=None)
     if images is None:
-        return frames or Path(f"{out.absolute()}-frames")
+        return frames or frames_folder(out)
     if frames is not None:
         raise BadInputError("--frames is for what is taken out of a recording, and a folder of images is given")
     return images

@@ -21,7 +21,7 @@ from vpr_dhe.cli.common import (
     sink_of,
 )
 from vpr_dhe.cli.photos import TimesOption, counted, photo_frames
-from vpr_dhe.cli.recordings import RecordingOptions
+from vpr_dhe.cli.recordings import RecordingOptions, frames_folder
 from vpr_dhe.errors import BadInputError
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def run(
     require_writable(out)
     recording.require_alone("a folder of frames", given=images is not None, times=times)
     if index and recording.given:
-        _require_vacant(_frames_folder(index))
+        _require_vacant(frames_folder(index))
     recent = _recent(ignore_seconds, ignore_frames, timed=recording.given is not None or times is not None)
     say_slow(verifier, rerank)
     where = pick_device(device)
@@ -88,7 +88,7 @@ def run(
     checker = build_verifier(verifier, Equipment(extractor, load_networks(weights or []), where))
     chosen, found = LOOP_FORMATS[format], 0
     with _frames(images, times, recording, chosen) as frames, _kept(index) as folder, sink_of(out) as sink:
-        way = PlaceIndex.create(folder, extractor.spec, images or _frames_folder(folder))
+        way = PlaceIndex.create(folder, extractor.spec, images or frames_folder(folder))
         try:
             # The clock of a video starts with it.
             with FrameMemory(way, checker, recent=recent, keep_times=recording.video is None) as memory:
@@ -110,11 +110,6 @@ def run(
 def _say_interrupted(loops: int, frames: int, index: Path | None) -> None:
     kept = f"; the frames are safe in {index}, and a new run needs another --index" if index else ""
     say(f"interrupted: {loops} loops among the first {frames} frames are written{kept}")
-
-
-def _frames_folder(index: Path) -> Path:
-    """Where the frames of a recording are stored."""
-    return Path(f"{index.absolute()}-frames")
 
 
 def _require_vacant(folder: Path) -> None:
