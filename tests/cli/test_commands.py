@@ -298,7 +298,9 @@ def test_every_way_of_storing_answers(photos, tmp_path, codec, index_type):
 
 
 @pytest.mark.slow
-def test_extraction_on_a_ray_cluster_gives_the_same_answers(photos, tmp_path):
+def test_extraction_on_a_ray_cluster_gives_the_same_answers(photos, tmp_path, monkeypatch):
+    # Ray finds every cluster of the machine, those of tests in other processes too.
+    monkeypatch.setenv("RAY_ADDRESS", "local")
     alone, together = tmp_path / "alone", tmp_path / "together"
     vpr_dhe("index", photos, "--out", alone, "--codec", "int8")
     done = vpr_dhe("index", photos, "--out", together, "--codec", "int8", "--ray", "auto")

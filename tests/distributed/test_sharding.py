@@ -98,3 +98,25 @@ def test_a_wrong_address_is_told_at_once(address):
     pytest.importorskip("ray")
     with pytest.raises(BadInputError, match=r"address|nothing answers"), cluster.connected(address):
         pass
+
+
+def test_where_no_cluster_runs_auto_starts_one_here(monkeypatch):
+    ray = pytest.importorskip("ray")
+    asked = []
+
+    def init(address, **_):
+        asked.append(address)
+        if address == "auto":
+            raise ConnectionError("no cluster")
+
+    monkeypatch.setattr(ray, "init", init)
+    with cluster.connected("auto"):
+        assert asked == ["auto", "local"]
+
+
+def test_a_cluster_that_refuses_is_told_with_what_can_be_done(monkeypatch):
+    ray = pytest.importorskip("ray")
+    monkeypatch.setattr(cluster, "_require_reachable", lambda _: None)
+    monkeypatch.setattr(ray, "init", lambda **_: (_ for _ in ()).throw(ConnectionError("it hung up")))
+    with pytest.raises(BadInputError, match=r"it hung up.*RAY_AUTH_MODE=token"), cluster.connected("10.0.0.1:6379"):
+        pass

@@ -61,7 +61,8 @@ def _join(ray: Any, address: str) -> None:
         reason = " ".join(str(error).split())
         raise BadInputError(
             f"the Ray cluster at {address} cannot be joined ({reason}); start Ray on this machine with "
-            f"`ray start --address={address}`, or use {AUTO!r}"
+            f"`ray start --address={address}`, set RAY_AUTH_MODE=token where that printed that the cluster asks for a "
+            f"token, or use {AUTO!r}"
         ) from error
 
 
