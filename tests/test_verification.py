@@ -1,8 +1,12 @@
 """Counting inliers: one score for all estimators."""
 
+import cv2
 import numpy as np
+import pytest
 import torch
 
+from vpr_dhe import verification
+from vpr_dhe.estimators import build_estimator
 from vpr_dhe.estimators.base import Homographies, HomographyEstimator, View
 from vpr_dhe.records import Frame, Matches, Size
 from vpr_dhe.verification import Verifier
@@ -72,3 +76,59 @@ def test_failures_and_too_few_matches_score_nothing():
 
 def test_nothing_to_verify():
     assert Verifier(Fixed([IDENTITY], [True])).verify(view(FRAME), []) == []
+
+
+class Patient(HomographyEstimator):
+    """Finds a larger part of the matches to agree with every look; counts the candidates it was asked about."""
+
+    name = "patient"
+
+    def __init__(self, first_look: "Patient | None" = None, *, off_px: float = 0.0) -> None:
+        self._first_look, self._off_px, self.asked = first_look, off_px, 0
+
+    @property
+    def first_look(self) -> "Patient | None":
+        return self._first_look
+
+    def estimate(self, query, candidates) -> Homographies:
+        self.asked += len(candidates)
+        found = IDENTITY.clone()
+        found[1, 2] = self._off_px
+        return Homographies.of(found.expand(len(candidates), 3, 3), torch.ones(len(candidates), dtype=torch.bool))
+
+
+def test_the_most_promising_of_many_candidates_get_all_patience():
+    """A first look that is off by 1.5 px misses a third of the matches."""
+    candidates = [view(FRAME, shifted([0, -2, 2] * (n + 2))) for n in range(100)]
+    hasty = Patient(off_px=-1.5)
+    thorough = Patient(hasty)
+    found = Verifier(thorough).verify(view(FRAME), candidates)
+    assert (hasty.asked, thorough.asked) == (100, verification._PROMISING)
+    counts = [result.inliers for result in found]
+    assert counts == [(3 if n >= 80 else 2) * (n + 2) for n in range(100)]
+
+
+def test_few_candidates_get_all_patience_at_once():
+    hasty = Patient(off_px=-1.5)
+    Verifier(Patient(hasty)).verify(view(FRAME), [view(FRAME, shifted([0] * 8))] * verification._PROMISING)
+    assert hasty.asked == 0
+
+
+def test_a_second_look_that_finds_less_changes_nothing():
+    candidates = [view(FRAME, shifted([0] * 8)) for _ in range(30)]
+    found = Verifier(Patient(Patient(), off_px=9.0)).verify(view(FRAME), candidates)
+    assert {result.inliers for result in found} == {8}
+
+
+@pytest.mark.parametrize("name", ["magsac", "ransac", "accurate", "poselib"])
+def test_a_first_look_is_the_same_method_with_less_patience(name):
+    random, truth = np.random.default_rng(4), np.array([[1.1, 0.1, 5.0], [-0.1, 0.9, 8.0], [1e-4, -1e-4, 1.0]])
+    source = random.uniform(0, 300, (120, 2))
+    target = cv2.perspectiveTransform(source[None], truth)[0]
+    target[40:] = random.uniform(0, 300, (80, 2))
+    whole = build_estimator(name)
+    first = whole.first_look
+    assert isinstance(first, type(whole))
+    assert (first.name, first.iterations < whole.iterations) == (name, True)
+    found = first.fit(source, target, 2.0)
+    assert np.abs(cv2.perspectiveTransform(source[None, :40], found)[0] - target[:40]).max() < 1

@@ -100,6 +100,11 @@ class HomographyEstimator(ABC):
     name: str
     looks_at_images: bool = False
 
+    @property
+    def first_look(self) -> "HomographyEstimator | None":
+        """The same method with less patience, which tells hopeless candidates from others; None if there is none."""
+        return None
+
     @abstractmethod
     def estimate(self, query: View, candidates: Sequence[View]) -> Homographies:
         """Estimate one homography per candidate; a failure is marked, never raised and never NaN."""
