@@ -4,22 +4,31 @@
 
 writes `train`, `val` and `test`, each laid out as DATA is (folders `a` and `b`, or `pairs.csv`), with links to the
 images. Where a pair goes follows from its name alone (the first eight digits of its SHA-256, modulo 10: 0 and 1 are
-tested on, 2 is for validation), so a pair more or less moves no other.
+tested on, 2 is for validation), so a pair more or less moves no other. With `--leave-out-plain`, pairs of which an
+image is of one colour go nowhere, as the open sea is on a map: nothing in them tells how one lies on the other.
 """
 
 import argparse
 import csv
 import hashlib
 import sys
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
+from typing import TypeAlias
+
+import numpy as np
 
 from vpr_dhe.errors import DatasetError, VprDheError
-from vpr_dhe.images import list_images
+from vpr_dhe.images import decode_named, list_images
 from vpr_dhe.places.pairs import recognise_pairs
 from vpr_dhe.places.pairs.table import FILE_NAME
 
 PARTS = ("train", "val", "test")
 _SIDES = ("a", "b")
+_PLAIN = 0.95
+
+Kept: TypeAlias = Callable[[Path, Path], bool]
+"""Whether a pair of images goes into a part."""
 
 
 def part_of(name: str) -> str:
@@ -28,34 +37,65 @@ def part_of(name: str) -> str:
     return {0: "test", 1: "test", 2: "val"}.get(place, "train")
 
 
-def split_pairs(root: Path, out: Path) -> dict[str, int]:
-    """Link all images, and count the pairs of each part.
+def all_kept(*_: Path) -> bool:
+    """Of no pair whether it goes into a part depends on what it shows."""
+    return True
+
+
+def shows_something(*images: Path) -> bool:
+    """Whether no image is of one colour in more than 95 % of its pixels.
+
+    Raises:
+        ImageError: if an image cannot be read.
+    """
+    return all(_commonest_colour(path) <= _PLAIN for path in images)
+
+
+def _commonest_colour(path: Path) -> float:
+    """The share of the pixels that it has."""
+    pixels = decode_named(path).reshape(-1, 3).astype(np.uint32)
+    counts = np.unique(pixels @ np.array([1, 2**8, 2**16], np.uint32), return_counts=True)[1]
+    return counts.max() / len(pixels)
+
+
+def split_pairs(root: Path, out: Path, kept: Kept = all_kept) -> dict[str, int]:
+    """Link the images of all pairs that are `kept`, and count the pairs of each part.
 
     Raises:
         DatasetError: if `out` exists, or `root` is laid out in no way that can be split.
+        ImageError: if `kept` must read an image and cannot.
     """
     if out.exists():
         raise DatasetError(f"{out} exists already; name a new folder")
     layout = recognise_pairs(root)
     if layout not in {"aligned", "pairs"}:
         raise DatasetError(f"{root} holds neither folders a and b nor {FILE_NAME}; only such pairs can be split")
-    return _split_folders(root, out) if layout == "aligned" else _split_table(root, out)
+    return _split_folders(root, out, kept) if layout == "aligned" else _split_table(root, out, kept)
 
 
-def _split_folders(root: Path, out: Path) -> dict[str, int]:
+def _split_folders(root: Path, out: Path, kept: Kept) -> dict[str, int]:
     counts = dict.fromkeys(PARTS, 0)
-    for side in _SIDES:
-        for name in list_images(root / side):
-            part = part_of(PurePosixPath(name).with_suffix("").as_posix())
-            _link(root / side / name, out / part / side / name)
-            counts[part] += side == "a"
+    for names in _names_of_pairs(root):
+        images = [root / side / name for side, name in zip(_SIDES, names, strict=True)]
+        if kept(*images):
+            part = part_of(PurePosixPath(names[0]).with_suffix("").as_posix())
+            for image in images:
+                _link(image, out / part / image.relative_to(root))
+            counts[part] += 1
     return counts
 
 
-def _split_table(root: Path, out: Path) -> dict[str, int]:
+def _names_of_pairs(root: Path) -> list[tuple[str, str]]:
+    """Files of both folders that have the same name up to its suffix."""
+    by_stem = [{str(PurePosixPath(name).with_suffix("")): name for name in list_images(root / side)} for side in _SIDES]
+    return [(by_stem[0][stem], by_stem[1][stem]) for stem in by_stem[0] if stem in by_stem[1]]
+
+
+def _split_table(root: Path, out: Path, kept: Kept) -> dict[str, int]:
     with (root / FILE_NAME).open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file, skipinitialspace=True)
         rows, header = list(reader), list(reader.fieldnames or [])
+    rows = [row for row in rows if kept(root / row["image_a"], root / row["image_b"])]
     counts = dict.fromkeys(PARTS, 0)
     for part in PARTS:
         chosen = [row for row in rows if part_of(row.get("name") or f"{row['image_a']} {row['image_b']}") == part]
@@ -82,9 +122,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("data", type=Path, help="folders a and b of aligned images, or pairs.csv beside the images")
     parser.add_argument("--out", type=Path, required=True, help="a new folder")
+    parser.add_argument("--leave-out-plain", action="store_true", help="leave out pairs with an image of one colour")
     arguments = parser.parse_args()
     try:
-        counts = split_pairs(arguments.data, arguments.out)
+        counts = split_pairs(arguments.data, arguments.out, shows_something if arguments.leave_out_plain else all_kept)
     except VprDheError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -62,6 +62,28 @@ def test_tables_are_split_with_their_rows(split, tmp_path):
     assert pair.homography[0, 2] == int(pair.name[:2])
 
 
+@pytest.mark.parametrize("layout", ["aligned", "pairs"])
+def test_pairs_with_an_image_of_one_colour_can_be_left_out(split, tmp_path, layout):
+    """The first ten and the last ten photos of B show nothing; the others a line, which is enough."""
+    names, data = [f"{number:02}.png" for number in range(50)], tmp_path / "data"
+    random = np.random.default_rng(0)
+    for side in ("a", "b"):
+        write_images(data / side, names)
+    for number, name in enumerate(names):
+        photo = random.integers(0, 256, (16, 16, 3), np.uint8)
+        PIL.Image.fromarray(photo).save(data / "a" / name)
+        if number >= 10:
+            photo[: 16 if number >= 40 else 15] = 255
+            PIL.Image.fromarray(photo).save(data / "b" / name)
+    if layout == "pairs":
+        rows = [f"a/{name},b/{name},1,0,0,0,1,0,0,0,1" for name in names]
+        header = "image_a,image_b,h00,h01,h02,h10,h11,h12,h20,h21,h22"
+        (data / "pairs.csv").write_text("\n".join([header, *rows]) + "\n")
+    assert split(data, "--out", tmp_path / "out", "--leave-out-plain") == (0, "")
+    kept = {Path(name.split()[0]).stem for name in set.union(*parts(tmp_path / "out").values())}
+    assert kept == {name[:2] for name in names[10:40]}
+
+
 def test_what_cannot_be_split_is_said_in_one_sentence(split, tmp_path):
     write_images(tmp_path / "photos", ["a.png"])
     for arguments, said in (

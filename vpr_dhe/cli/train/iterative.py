@@ -21,7 +21,9 @@ def run(
     learning_rate: Annotated[float, typer.Option(min=0, help="Of AdamW, at its highest.")] = 4e-4,
     unpaired: Annotated[
         bool,
-        typer.Option("--unpaired", help="DATA is a folder of any photos; each is paired with itself in another light."),
+        typer.Option(
+            "--unpaired", help="DATA is a folder of any photos; each is paired with itself in another contrast."
+        ),
     ] = False,
     labels: Annotated[
         bool,

@@ -1,4 +1,4 @@
-"""Photos paired with themselves, each in a light of its own: what a homography network can learn from any photo.
+"""Photos paired with themselves, in other lights and contrasts: what a homography network can learn from any photo.
 
 Source: DeTone et al., "Deep Image Homography Estimation", 2016 (arXiv:1606.03798): pairs made of single photos.
 """
@@ -11,7 +11,8 @@ import numpy as np
 from vpr_dhe.errors import DatasetError
 from vpr_dhe.images import decode_named, list_images
 from vpr_dhe.places.pairs.pictures import resize
-from vpr_dhe.records import Size
+from vpr_dhe.records import Image, Size
+from vpr_dhe.training.random_contrasts import in_random_contrast
 from vpr_dhe.training.random_views import relit
 from vpr_dhe.training.sources import HELD_OUT
 from vpr_dhe.training.sources.aligned import PARTS, AlignedData, Photos, some_part
@@ -20,6 +21,8 @@ from vpr_dhe.training.sources.base import PairSource, TrainingPair
 
 class OwnPairs(PairSource):
     """Pairs of one square size in which each pixel of A shows what that pixel of B shows, in another light.
+
+    Every other photo is shown in a random contrast besides, as cameras of another kind and maps show it.
 
     Args:
         paths: of the photos.
@@ -38,14 +41,18 @@ class OwnPairs(PairSource):
         return len(self._paths)
 
     def pair(self, index: int, random: np.random.Generator) -> TrainingPair:
-        """Light a photo twice."""
+        """Show a photo twice."""
         path = self._paths[index]
         photo = decode_named(path)
         if self._varied:
             photo = some_part(Photos(photo, photo), random).a
         photo = resize(np.ascontiguousarray(photo), self._size)
-        image_a, image_b = (relit(photo, random) for _ in range(2))
+        image_a, image_b = (_shown(photo, random) for _ in range(2))
         return TrainingPair(image_a, image_b, np.eye(3), frozenset([str(path)]), holds_everywhere=True)
+
+
+def _shown(photo: Image, random: np.random.Generator) -> Image:
+    return relit(in_random_contrast(photo, random) if random.random() < 0.5 else photo, random)
 
 
 def open_own_pairs(root: Path, side_px: int) -> AlignedData:

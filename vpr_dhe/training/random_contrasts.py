@@ -1,0 +1,54 @@
+"""Photos as a camera of another kind might see them: random contrasts, which keep edges and change what they part.
+
+After Hoffmann et al., "SynthMorph: Learning Contrast-Invariant Registration Without Acquired Images", IEEE TMI 2022
+(arXiv:2004.10282): what is shown in random contrasts during training is registered across real ones. There, classes of
+a label map get random grey values; here, colours of a photo do, by random tone curves of random mixtures of channels.
+"""
+
+import cv2
+import numpy as np
+from jaxtyping import Float32
+
+from vpr_dhe.records import Image
+
+_MOST_KNOTS = 5
+_LEAST_RANGE = 0.4
+"""Of a tone curve: less would leave a photo without contrast."""
+_LEAST_SPREAD = 0.15
+"""Of a mixture before it is spread over [0, 1]: more contrast would show noise and compression alone."""
+
+
+def in_random_contrast(image: Image, random: np.random.Generator) -> Image:
+    """Show a photo in grey, or in false colours, of a random contrast."""
+    channels = 1 if random.random() < 0.6 else 3
+    mixtures = _mixtures(image.astype(np.float32) / 255, channels, random)
+    toned = [_tone(mixtures[:, :, channel], random) for channel in range(channels)]
+    pixels = np.stack(toned * (3 // channels), axis=2)
+    if random.random() < 0.3:
+        pixels = cv2.GaussianBlur(pixels, (0, 0), random.uniform(0.5, 1.5))
+    return np.rint(255 * pixels).astype(np.uint8)
+
+
+def _mixtures(
+    pixels: Float32[np.ndarray, "height width 3"], count: int, random: np.random.Generator
+) -> Float32[np.ndarray, "height width count"]:
+    """Random sums of channels, positive or negative, each spread over [0, 1]."""
+    brightness, colour = random.normal(0, 1, (1, count)), random.normal(0, 0.5, (3, count))
+    mixed = pixels @ (brightness / 3 + colour).astype(np.float32)
+    low, high = np.percentile(mixed, (1, 99), axis=(0, 1))
+    return np.clip((mixed - low) / np.maximum(high - low, _LEAST_SPREAD), 0, 1).astype(np.float32)
+
+
+def _tone(
+    values: Float32[np.ndarray, "height width"], random: np.random.Generator
+) -> Float32[np.ndarray, "height width"]:
+    """Follow a random tone curve, straight or with bends; every fourth time, in steps, as maps are painted."""
+    knots = int(random.integers(2, _MOST_KNOTS + 1))
+    curve = random.uniform(0, 1, knots)
+    spread = max(float(np.ptp(curve)), 1e-3)
+    if spread < _LEAST_RANGE:
+        curve = np.clip(0.5 + (curve - curve.mean()) * _LEAST_RANGE / spread, 0, 1)
+    if random.random() < 0.25:
+        levels = int(random.integers(3, 9))
+        values = np.floor(values * levels).clip(max=levels - 1) / (levels - 1)
+    return np.interp(values, np.linspace(0, 1, knots), curve).astype(np.float32)
