@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from jaxtyping import Float64
-from torch.nn.utils.rnn import pad_sequence
 
 from vpr_dhe.estimators.base import MIN_MATCHES, Homographies, HomographyEstimator, View
 from vpr_dhe.features.keypoints import detect_and_describe, match_keypoints, match_rectified
@@ -88,20 +87,23 @@ class Verifier:
     ) -> list[tuple[Points, Points]]:
         """The matches below the threshold, in original pixels of the query and of each candidate.
 
-        All candidates are computed at once; shorter lists of matches are padded.
+        The matches of all candidates are computed at once, each by the homography of the candidate that it is `of`.
         """
         matches, frames = [view.matches for view in candidates], [view.frame for view in candidates]
-        source = pad_sequence([match.query_points.cpu() for match in matches], batch_first=True)
-        target = pad_sequence([match.candidate_points.cpu() for match in matches], batch_first=True)
-        in_inputs = homographies_between_inputs(homographies.matrices.cpu(), query.frame, frames)
-        threshold_px = torch.tensor([self._threshold_px(match) for match in matches])
+        source = torch.cat([match.query_points.cpu() for match in matches])
+        target = torch.cat([match.candidate_points.cpu() for match in matches])
         lengths = torch.tensor([len(match.similarity) for match in matches])
-        considered = (torch.arange(source.shape[1]) < lengths[:, None]) & (lengths >= MIN_MATCHES)[:, None]
-        close = reprojection_errors(in_inputs, source, target) < threshold_px[:, None]
-        masks = (close & considered & homographies.valid.cpu()[:, None]).numpy()
-        query_points = to_originals(source, [query.frame] * len(frames)).numpy()
-        candidate_points = to_originals(target, frames).numpy()
-        return [(query_points[place][mask], candidate_points[place][mask]) for place, mask in enumerate(masks)]
+        of = torch.arange(len(matches)).repeat_interleave(lengths)
+        in_inputs = homographies_between_inputs(homographies.matrices.cpu(), query.frame, frames)
+        errors_px = reprojection_errors(in_inputs[of], source[:, None], target[:, None])[:, 0]
+        threshold_px = torch.tensor([self._threshold_px(match) for match in matches], dtype=torch.float64)
+        considered = homographies.valid.cpu() & (lengths >= MIN_MATCHES)
+        close = (errors_px < threshold_px[of]) & considered[of]
+        source, target, of = source[close], target[close], of[close]
+        counts = of.bincount(minlength=len(matches)).tolist()
+        query_points = to_originals(source, [query.frame] * len(frames), of).split(counts)
+        candidate_points = to_originals(target, frames, of).split(counts)
+        return [(ours.numpy(), theirs.numpy()) for ours, theirs in zip(query_points, candidate_points, strict=True)]
 
 
 def align(query: Image, candidate: Image, verifier: Verifier) -> Verification:

@@ -102,7 +102,7 @@ class HomographyEstimator(ABC):
 
     @property
     def first_look(self) -> "HomographyEstimator | None":
-        """The same method with less patience, which tells hopeless candidates from others; None if there is none."""
+        """A method with less patience, which tells hopeless candidates from others; None if there is none."""
         return None
 
     @abstractmethod
@@ -125,20 +125,15 @@ def matches_of_cells(match: Callable[[], MutualNeighbours], spec: ExtractorSpec)
     """
     centres = cell_centres(spec.grid, spec.input_size)
     cell_px = max(spec.input_size.width / spec.grid.columns, spec.input_size.height / spec.grid.rows)
+    tolerance_px = spec.tolerance_cells * cell_px
 
     @cache
-    def neighbours() -> MutualNeighbours:
+    def matches() -> list[Matches]:
         found = match()
-        return MutualNeighbours(found.index.cpu(), found.mutual.cpu(), found.similarity.cpu())
+        mutual, index, similarity = found.mutual.cpu(), found.index.cpu(), found.similarity.cpu()
+        columns = centres[mutual.nonzero()[:, 1]], centres[index[mutual]], similarity[mutual]
+        counts = mutual.sum(dim=1).tolist()
+        by_candidate = zip(*(column.split(counts) for column in columns), strict=True)
+        return [Matches(*of_one, tolerance_px=tolerance_px) for of_one in by_candidate]
 
-    def matches_of(candidate: int) -> Matches:
-        found = neighbours()
-        mutual = found.mutual[candidate]
-        return Matches(
-            centres[mutual],
-            centres[found.index[candidate][mutual]],
-            found.similarity[candidate][mutual],
-            tolerance_px=spec.tolerance_cells * cell_px,
-        )
-
-    return matches_of
+    return lambda candidate: matches()[candidate]

@@ -7,6 +7,7 @@ same matches give the same homography. Candidates are shared out among threads.
 from abc import abstractmethod
 from collections.abc import Sequence
 from threading import Lock
+from typing import TypeAlias
 
 import cv2
 import numpy as np
@@ -20,8 +21,6 @@ from vpr_dhe.records import Matches
 from vpr_dhe.threads import in_parallel
 
 _MAX_ITERATIONS = 3000
-# So many tell which candidates of a hundred are hopeless (`benchmarks/profile.md`).
-_FIRST_LOOK_ITERATIONS = 300
 # Few of the matches between two street views are inliers: with 1500 iterations recall@1 is half a point lower, and with
 # 3000 the same (`benchmarks/profile.md`).
 _MAX_MAGSAC_ITERATIONS = 2000
@@ -37,6 +36,8 @@ _OPENCV_METHODS = {
 }
 
 Points = Float64[np.ndarray, "matches 2"]
+_Problem: TypeAlias = tuple[Points, Points, float]
+"""What `RobustEstimator.fit` is asked."""
 
 
 class RobustEstimator(HomographyEstimator):
@@ -53,43 +54,65 @@ class RobustEstimator(HomographyEstimator):
         """Estimate from `View.matches`; fewer than four matches, or no model found, is a failure."""
         if not candidates:
             return Homographies(torch.empty(0, 3, 3, dtype=torch.float64), torch.empty(0, dtype=torch.bool))
-        # The matches of all are found when the first are asked for, which is not for many threads to do at once.
-        fits = in_parallel(self._fit_or_none, [candidate.matches for candidate in candidates])
+        # Threads are left with nothing to do in Python, whose lock they would wait for between estimates.
+        fits = in_parallel(self._fit_or_none, [self._problem(candidate.matches) for candidate in candidates])
         estimated = torch.tensor([fit is not None for fit in fits], dtype=torch.bool)
         matrices = torch.from_numpy(np.stack([np.eye(3) if fit is None else fit for fit in fits]))
         matrices = homographies_between_originals(matrices, query.frame, [view.frame for view in candidates])
         return Homographies.of(matrices, estimated & is_usable(matrices))
 
-    def _fit_or_none(self, matches: Matches) -> Float64[np.ndarray, "3 3"] | None:
-        if len(matches.similarity) < MIN_MATCHES:
-            return None
-        threshold = self.threshold_px if self.threshold_px is not None else matches.tolerance_px
-        return self.fit(matches.query_points.cpu().numpy(), matches.candidate_points.cpu().numpy(), threshold)
+    def _problem(self, matches: Matches) -> _Problem:
+        threshold_px = self.threshold_px if self.threshold_px is not None else matches.tolerance_px
+        return matches.query_points.cpu().numpy(), matches.candidate_points.cpu().numpy(), threshold_px
+
+    def _fit_or_none(self, problem: _Problem) -> Float64[np.ndarray, "3 3"] | None:
+        return None if len(problem[0]) < MIN_MATCHES else self.fit(*problem)
 
     @abstractmethod
     def fit(self, source: Points, target: Points, threshold_px: float) -> Float64[np.ndarray, "3 3"] | None:
         """Fit target = H * source, or say None."""
 
 
-class OpenCvEstimator(RobustEstimator):
-    """cv2.findHomography with one of its methods, which draws `iterations` samples at most, or as many as is usual."""
+class FirstLook(RobustEstimator):
+    """RANSAC with few samples, which tells hopeless candidates from those that deserve more (`benchmarks/profile.md`).
 
-    def __init__(self, name: str, threshold_px: float | None = None, *, iterations: int | None = None) -> None:
+    The best samples are optimised from their inliers, so that a good one is told by how many it has.
+    """
+
+    name = "first-look"
+
+    def fit(self, source: Points, target: Points, threshold_px: float) -> Float64[np.ndarray, "3 3"] | None:
+        """Fit target = H * source, or say None."""
+        options = cv2.UsacParams()
+        options.threshold, options.confidence, options.randomGeneratorState = threshold_px, _CONFIDENCE, SEED
+        options.maxIterations = 300
+        options.score = cv2.SCORE_METHOD_MSAC
+        options.loMethod, options.loIterations = cv2.LOCAL_OPTIM_INNER_LO, 3
+        options.final_polisher = cv2.NONE_POLISHER
+        try:
+            return cv2.findHomography(source, target, options)[0]
+        except cv2.error:
+            return None
+
+
+class OpenCvEstimator(RobustEstimator):
+    """cv2.findHomography with one of its methods."""
+
+    def __init__(self, name: str, threshold_px: float | None = None) -> None:
         super().__init__(threshold_px)
         self.name = name
-        self._method, usual = _OPENCV_METHODS[name]
-        self.iterations = usual if iterations is None else iterations
+        self._method, self._max_iterations = _OPENCV_METHODS[name]
 
     @property
     def first_look(self) -> HomographyEstimator:
-        """The same with a few hundred samples."""
-        return OpenCvEstimator(self.name, self.threshold_px, iterations=_FIRST_LOOK_ITERATIONS)
+        """A few samples."""
+        return FirstLook(self.threshold_px)
 
     def fit(self, source: Points, target: Points, threshold_px: float) -> Float64[np.ndarray, "3 3"] | None:
         """Fit target = H * source, or say None."""
         try:
             matrix, _ = cv2.findHomography(
-                source, target, self._method, threshold_px, maxIters=self.iterations, confidence=_CONFIDENCE
+                source, target, self._method, threshold_px, maxIters=self._max_iterations, confidence=_CONFIDENCE
             )
         except cv2.error:
             # The USAC methods raise, where RANSAC says None, on some degenerate sets.
@@ -98,18 +121,14 @@ class OpenCvEstimator(RobustEstimator):
 
 
 class PoseLibEstimator(RobustEstimator):
-    """PoseLib's LO-RANSAC with its final non-linear refinement; it draws `iterations` samples at most."""
+    """PoseLib's LO-RANSAC with its final non-linear refinement."""
 
     name = "poselib"
 
-    def __init__(self, threshold_px: float | None = None, *, iterations: int = _MAX_ITERATIONS) -> None:
-        super().__init__(threshold_px)
-        self.iterations = iterations
-
     @property
     def first_look(self) -> HomographyEstimator:
-        """The same with a few hundred samples."""
-        return PoseLibEstimator(self.threshold_px, iterations=_FIRST_LOOK_ITERATIONS)
+        """A few samples."""
+        return FirstLook(self.threshold_px)
 
     def fit(self, source: Points, target: Points, threshold_px: float) -> Float64[np.ndarray, "3 3"] | None:
         """Fit target = H * source, or say None."""
@@ -117,7 +136,7 @@ class PoseLibEstimator(RobustEstimator):
 
         options = {
             "max_reproj_error": threshold_px,
-            "max_iterations": self.iterations,
+            "max_iterations": _MAX_ITERATIONS,
             "success_prob": _CONFIDENCE,
             "seed": SEED,
         }

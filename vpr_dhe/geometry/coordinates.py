@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from vpr_dhe.geometry.homography import normalise, project
@@ -44,10 +44,11 @@ def resizing(source: Size, target: Size) -> Float64[Tensor, "3 3"]:
 
 
 def to_originals(
-    points: Float64[Tensor, "images points 2"], frames: Sequence[Frame]
-) -> Float64[Tensor, "images points 2"]:
-    """Carry points of input frames over to the original images."""
-    return project(torch.stack([resizing(frame.input_size, frame.image_size) for frame in frames]), points)
+    points: Float64[Tensor, "points 2"], frames: Sequence[Frame], of: Int64[Tensor, " points"]
+) -> Float64[Tensor, "points 2"]:
+    """Carry points of input frames over to the original images; `of` says to which of the frames each belongs."""
+    resizings = torch.stack([resizing(frame.input_size, frame.image_size) for frame in frames])
+    return project(resizings[of], points[:, None])[:, 0]
 
 
 def homographies_between_originals(
