@@ -62,7 +62,8 @@ class Row:
 
 def deformed_pairs(root: Path, seed: int) -> PairSet:
     """The test pairs of a folder, each deformed once."""
-    source = AlignedPhotos(read_pairs(root / "test"), photo_side_px(SIDE_PX), varied=False)
+    side_px = photo_side_px(SIDE_PX)
+    source = AlignedPhotos(read_pairs(root / "test").pairs, side_px, varied=False, description=root.name)
     batches, size = PatchBatches(Draws(source, seed), SIDE_PX, 1), Size(SIDE_PX, SIDE_PX)
     pairs = []
     for number in range(len(source)):

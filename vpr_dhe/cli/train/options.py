@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 _NEW, _EXAMPLE = "new:", "new:cct_7_7x2_224@224"
 
 
-class Precision(StrEnum):
+class TrainingPrecision(StrEnum):
     """Of matrix products; with half precisions, what needs more is still computed in full."""
 
-    full = "full"
+    fp32 = "fp32"
     bf16 = "bf16"
     fp16 = "fp16"
 
@@ -113,7 +113,7 @@ class LoopOptions:
     max_minutes: Annotated[
         float | None, typer.Option(min=0, help="Save and stop after this long, to go on another time.")
     ] = None
-    precision: Annotated[Precision, typer.Option(help="Of matrix products.")] = Precision.full
+    precision: Annotated[TrainingPrecision, typer.Option(help="Of matrix products.")] = TrainingPrecision.fp32
     device: Annotated[Device, typer.Option(help="Where networks run.")] = Device.auto
 
     def pick_device(self) -> str:
@@ -128,8 +128,8 @@ class LoopOptions:
 
         import_accelerate()
         where = pick_device(self.device)
-        if where == "cpu" and self.precision is Precision.fp16:
-            raise BadInputError("--precision fp16 needs a GPU; use bf16 or full")
+        if where == "cpu" and self.precision is TrainingPrecision.fp16:
+            raise BadInputError("--precision fp16 needs a GPU; use bf16 or fp32")
         return where
 
     def settings(self, *, on_cpu: bool) -> "LoopSettings":
@@ -142,7 +142,7 @@ class LoopOptions:
             validate_every=self.validate_every,
             save_every=self.save_every,
             log_every=self.log_every,
-            precision="no" if self.precision is Precision.full else self.precision.value,
+            precision="no" if self.precision is TrainingPrecision.fp32 else self.precision.value,
             on_cpu=on_cpu,
             workers=self.workers,
             max_minutes=self.max_minutes,

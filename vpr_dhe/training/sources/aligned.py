@@ -4,7 +4,7 @@ Where pairs have a homography that is not the identity, A is brought into the fr
 rectangle of the middle of what both show is taken, in the aspect of B.
 """
 
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,14 +18,12 @@ from vpr_dhe.geometry.coordinates import corners
 from vpr_dhe.geometry.homography import project
 from vpr_dhe.images import MIN_SIDE_PX, image_size
 from vpr_dhe.places.pairs import read_pairs
-from vpr_dhe.places.pairs.base import HomographyPair, PairSet
+from vpr_dhe.places.pairs.base import HomographyPair
 from vpr_dhe.places.pairs.pictures import resize
 from vpr_dhe.records import Image, Size
-from vpr_dhe.training.sources import HELD_OUT
 from vpr_dhe.training.sources.base import PairSource, TrainingPair
+from vpr_dhe.training.sources.parts import learned_and_kept
 
-PARTS = ("train", "val")
-"""Of a folder: what is learned from, and what is validated with."""
 _LEAST_CROP = 0.75
 # Halvings of the rectangle that both photos show: to a thousandth of the image.
 _SEARCH_STEPS = 10
@@ -36,6 +34,7 @@ class AlignedPhotos(PairSource):
 
     Args:
         pairs: whose homographies are right.
+        description: what they are.
         side_px: of the photos, whatever their aspect was.
         varied: whether to take another part of the photos every time, at least three quarters of each side, and its
             mirror image every other time.
@@ -43,9 +42,9 @@ class AlignedPhotos(PairSource):
 
     knows_homographies = True
 
-    def __init__(self, pairs: PairSet, side_px: int, *, varied: bool) -> None:
-        self._pairs, self._size, self._varied = pairs.pairs, Size(side_px, side_px), varied
-        self.description = f"{len(pairs.pairs)} pairs of {pairs.name}"
+    def __init__(self, pairs: Sequence[HomographyPair], side_px: int, *, varied: bool, description: str) -> None:
+        self._pairs, self._size, self._varied = tuple(pairs), Size(side_px, side_px), varied
+        self.description = description
 
     def __len__(self) -> int:
         return len(self._pairs)
@@ -67,33 +66,17 @@ class AlignedData(NamedTuple):
 
 
 def open_aligned(root: Path, side_px: int) -> AlignedData:
-    """Open the parts `train` and `val` of a folder, or hold out every tenth pair of one without parts.
-
-    Nothing else in the folder is looked at, so what is kept for a test may lie beside them.
+    """Open pairs in the parts of a folder; see `learned_and_kept`.
 
     Raises:
         DatasetError: if a folder is missing or holds no image pairs, or too few.
     """
-    learned, kept = _read_parts(root)
+    learned, kept = learned_and_kept(root, lambda part: read_pairs(part).pairs, "pair")
+    name = root.resolve().name
     return AlignedData(
-        AlignedPhotos(learned, side_px, varied=True),
-        AlignedPhotos(kept, side_px, varied=False),
+        AlignedPhotos(learned, side_px, varied=True, description=f"{len(learned)} pairs of {name}"),
+        AlignedPhotos(kept, side_px, varied=False, description=f"{len(kept)} pairs of {name}"),
     )
-
-
-def _read_parts(root: Path) -> tuple[PairSet, PairSet]:
-    """The pairs to learn from, and those to validate with."""
-    if all((root / name).is_dir() for name in PARTS):
-        name = root.resolve().name
-        learned, kept = (replace(read_pairs(root / part), name=f"{name}/{part}") for part in PARTS)
-        return learned, kept
-    whole = read_pairs(root)
-    if len(whole.pairs) < 2:
-        raise DatasetError(
-            f"{root} holds one pair; at least two are needed, one to learn from and one to validate with"
-        )
-    others = tuple(pair for number, pair in enumerate(whole.pairs) if number % HELD_OUT)
-    return replace(whole, pairs=others), replace(whole, pairs=whole.pairs[::HELD_OUT])
 
 
 class Photos(NamedTuple):

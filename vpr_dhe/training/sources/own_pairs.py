@@ -8,15 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from vpr_dhe.errors import DatasetError
 from vpr_dhe.images import decode_named, list_images
 from vpr_dhe.places.pairs.pictures import resize
 from vpr_dhe.records import Image, Size
 from vpr_dhe.training.random_contrasts import in_random_contrast
 from vpr_dhe.training.random_views import relit
-from vpr_dhe.training.sources import HELD_OUT
-from vpr_dhe.training.sources.aligned import PARTS, AlignedData, Photos, some_part
+from vpr_dhe.training.sources.aligned import AlignedData, Photos, some_part
 from vpr_dhe.training.sources.base import PairSource, TrainingPair
+from vpr_dhe.training.sources.parts import learned_and_kept
 
 
 class OwnPairs(PairSource):
@@ -56,29 +55,15 @@ def _shown(photo: Image, random: np.random.Generator) -> Image:
 
 
 def open_own_pairs(root: Path, side_px: int) -> AlignedData:
-    """Open the photos in the parts `train` and `val` of a folder, or hold out every tenth of one without parts.
+    """Open photos in the parts of a folder; see `learned_and_kept`.
 
     Raises:
         BadInputError: if a folder is missing or holds no photo.
         DatasetError: if it holds one alone.
     """
-    learned, kept = _read_parts(root)
+    learned, kept = learned_and_kept(root, lambda part: [part / path for path in list_images(part)], "photo")
     name = root.resolve().name
     return AlignedData(
         OwnPairs(learned, side_px, varied=True, description=f"{len(learned)} photos of {name}"),
         OwnPairs(kept, side_px, varied=False, description=f"{len(kept)} photos of {name}"),
     )
-
-
-def _read_parts(root: Path) -> tuple[list[Path], list[Path]]:
-    """The photos to learn from, and those to validate with."""
-    parts = [root / name for name in PARTS]
-    if all(part.is_dir() for part in parts):
-        learned, kept = ([part / path for path in list_images(part)] for part in parts)
-        return learned, kept
-    photos = [root / path for path in list_images(root)]
-    if len(photos) < 2:
-        raise DatasetError(
-            f"{root} holds one photo; at least two are needed, one to learn from and one to validate with"
-        )
-    return [photo for number, photo in enumerate(photos) if number % HELD_OUT], photos[::HELD_OUT]

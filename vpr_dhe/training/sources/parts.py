@@ -1,0 +1,36 @@
+"""What of a folder is learned from, and what networks are chosen by."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from vpr_dhe.errors import DatasetError
+from vpr_dhe.training.sources import HELD_OUT
+
+PARTS = ("train", "val")
+"""Folders that say so themselves."""
+
+Item = TypeVar("Item")
+
+
+def learned_and_kept(
+    root: Path, read: Callable[[Path], Sequence[Item]], item: str
+) -> tuple[Sequence[Item], Sequence[Item]]:
+    """Read the parts `train` and `val` of a folder, or hold out every tenth item of one without parts.
+
+    Nothing else in a folder with parts is looked at, so what is kept for a test may lie beside them. `item` is what one
+    is called.
+
+    Raises:
+        DatasetError: if a folder without parts holds one item, or as `read` does.
+    """
+    parts = [root / name for name in PARTS]
+    if all(part.is_dir() for part in parts):
+        learned, kept = map(read, parts)
+        return learned, kept
+    items = read(root)
+    if len(items) < 2:
+        raise DatasetError(
+            f"{root} holds one {item}; at least two are needed, one to learn from and one to validate with"
+        )
+    return [one for number, one in enumerate(items) if number % HELD_OUT], items[::HELD_OUT]
