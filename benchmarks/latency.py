@@ -113,7 +113,7 @@ def plain_match(snapshot: Snapshot, found: Retrieval) -> MutualNeighbours:
 
 
 def plain_rerank(verifier: Verifier, snapshot: Snapshot, found: Retrieval) -> None:
-    """Match in the plain way, then estimate one after the other."""
+    """Match in the plain way, then estimate one after the other, none less thoroughly than the others."""
     neighbours = plain_match(snapshot, found)
     matches_of = matches_of_cells(lambda: neighbours, snapshot.manifest.spec)
     candidates = [
@@ -121,7 +121,9 @@ def plain_rerank(verifier: Verifier, snapshot: Snapshot, found: Retrieval) -> No
         for place, id in enumerate(_ids(found))
     ]
     with one_thread():
-        verifier.verify(View(found.features.frame, lambda: found.image, lambda: found.features), candidates)
+        Verifier(verifier.estimator, promising=None).verify(
+            View(found.features.frame, lambda: found.image, lambda: found.features), candidates
+        )
 
 
 @contextmanager

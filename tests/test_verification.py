@@ -5,12 +5,11 @@ import numpy as np
 import pytest
 import torch
 
-from vpr_dhe import verification
 from vpr_dhe.estimators import build_estimator
 from vpr_dhe.estimators.base import Homographies, HomographyEstimator, View
 from vpr_dhe.estimators.robust import FirstLook
 from vpr_dhe.records import Frame, Matches, Size
-from vpr_dhe.verification import Verifier
+from vpr_dhe.verification import PROMISING, Verifier
 
 SMALL, LARGE = Size(100, 100), Size(200, 200)
 
@@ -104,14 +103,15 @@ def test_the_most_promising_of_many_candidates_get_all_patience():
     hasty = Patient(off_px=-1.5)
     thorough = Patient(hasty)
     found = Verifier(thorough).verify(view(FRAME), candidates)
-    assert (hasty.asked, thorough.asked) == (100, verification._PROMISING)
+    assert (hasty.asked, thorough.asked) == (100, PROMISING)
     counts = [result.inliers for result in found]
     assert counts == [(3 if n >= 80 else 2) * (n + 2) for n in range(100)]
 
 
-def test_few_candidates_get_all_patience_at_once():
+@pytest.mark.parametrize(("count", "promising"), [(PROMISING, PROMISING), (100, None)])
+def test_few_candidates_and_all_on_demand_get_all_patience_at_once(count, promising):
     hasty = Patient(off_px=-1.5)
-    Verifier(Patient(hasty)).verify(view(FRAME), [view(FRAME, shifted([0] * 8))] * verification._PROMISING)
+    Verifier(Patient(hasty), promising=promising).verify(view(FRAME), [view(FRAME, shifted([0] * 8))] * count)
     assert hasty.asked == 0
 
 

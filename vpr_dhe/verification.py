@@ -18,9 +18,9 @@ _RECTIFIED_RADII_PX = (12.0, 4.0)
 # Of thousands of keypoints a handful agree by chance.
 _MIN_CREDIBLE_INLIERS = 8
 _LEAST_AREA_RATIO = 1e-4
-# How many candidates are worth all patience after a first look: recall@1 to 20 on street views is not lower than when
-# all hundred get it (`benchmarks/profile.md`).
-_PROMISING = 20
+# Recall@1 to 20 on street views is not lower than when all of a hundred get the whole estimate
+# (`benchmarks/profile.md`).
+PROMISING = 20
 
 Points = Float64[np.ndarray, "matches 2"]
 
@@ -29,25 +29,30 @@ class Verifier:
     """Scores candidates by how many of their mutual matches a homography explains: one score for all estimators.
 
     `inlier_threshold_px` is measured in pixels of the candidate's input frame; None takes the tolerance that the
-    matches state for themselves.
+    matches state for themselves. Where the estimator has a first look, all candidates get that, and only the
+    `promising` best of them the whole estimate; with None, all get it at once.
     """
 
-    def __init__(self, estimator: HomographyEstimator, inlier_threshold_px: float | None = None) -> None:
+    def __init__(
+        self,
+        estimator: HomographyEstimator,
+        inlier_threshold_px: float | None = None,
+        *,
+        promising: int | None = PROMISING,
+    ) -> None:
         self.estimator = estimator
-        self.inlier_threshold_px = inlier_threshold_px
+        self.inlier_threshold_px, self.promising = inlier_threshold_px, promising
 
     def verify(self, query: View, candidates: Sequence[View]) -> list[Verification]:
         """Verify each candidate; a failed estimate, or one from fewer than four matches, scores 0.
 
-        Where candidates are many and the estimator has a first look, all get that, and the best the whole estimate.
-
         Source: Lu et al., "Deep Homography Estimation for Visual Place Recognition", AAAI 2024, section 3.4.
         """
         first_look = self.estimator.first_look
-        if first_look is None or len(candidates) <= _PROMISING:
+        if first_look is None or self.promising is None or len(candidates) <= self.promising:
             return self._verify_by(self.estimator, query, candidates)
         found = self._verify_by(first_look, query, candidates)
-        promising = sorted(range(len(found)), key=lambda place: found[place].inliers, reverse=True)[:_PROMISING]
+        promising = sorted(range(len(found)), key=lambda place: found[place].inliers, reverse=True)[: self.promising]
         again = self._verify_by(self.estimator, query, [candidates[place] for place in promising])
         for place, verification in zip(promising, again, strict=True):
             if verification.inliers >= found[place].inliers:
