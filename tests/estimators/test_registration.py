@@ -74,10 +74,15 @@ def test_numbers_of_parameters(settings, millions):
 def test_transfer_networks_repaint_whole_images(name, millions):
     transfer = build_transfer(name, 16)
     assert sum(parameter.numel() for parameter in transfer.parameters()) / 1e6 == pytest.approx(millions, abs=1e-3)
-    painted = transfer(random(1, 3, 48, 48))
+    image = random(1, 3, 48, 48)
+    torch.testing.assert_close(transfer(image), image, rtol=0, atol=0.021)  # it has learned nothing yet
+    for parameter in transfer.paint.parameters():
+        torch.nn.init.normal_(parameter)
+    painted = transfer(image)
     assert painted.shape == (1, 3, 48, 48)
     assert painted.min() > 0
     assert painted.max() < 1
+    assert (painted - image).abs().mean() > 0.1
     with pytest.raises(ModelError, match="unknown transfer network 'magic'; available: swin, convolutional"):
         build_transfer("magic", 16)
 

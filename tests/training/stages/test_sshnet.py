@@ -130,7 +130,7 @@ def test_both_networks_learn_from_a_few_pairs(data, tmp_path, monkeypatch):
             scalars.append(trained.eval()(batch).scalars)
     before, after = scalars
     assert after["registration"] < 0.8 * before["registration"]
-    assert after["perceptual"] < 0.9 * before["perceptual"]
+    assert after["perceptual"] < 0.97 * before["perceptual"]
 
 
 def test_a_run_in_two_parts_ends_with_the_same_weights(data, tmp_path):

@@ -2,7 +2,8 @@
 
 Source: Cao et al., "Swin-Unet: Unet-like Pure Transformer for Medical Image Segmentation", ECCV Workshops 2022; SSHNet
 (arXiv:2409.17993) for dimension 16, blocks 2-2-2-2-6, heads 2-4-8-16-32 and windows of 8. Its patches are
-single pixels here, so that the fifth level of a 128 px image is one window.
+single pixels here, so that the fifth level of a 128 px image is one window. And they say here what to change of an
+image, in log-odds, and begin with nothing: noise would lead a registration network astray that has learned elsewhere.
 """
 
 from collections.abc import Callable
@@ -19,6 +20,8 @@ _WINDOW = 8
 _BLOCKS = (2, 2, 2, 2, 6)
 _HEADS = (2, 4, 8, 16, 32)
 _CONVOLUTIONAL_LEVELS = 4
+# Black and white have infinite log-odds.
+_LEAST_VALUE = 0.02
 
 
 class SwinUnet(nn.Module):
@@ -36,7 +39,7 @@ class SwinUnet(nn.Module):
         self.join = nn.ModuleList(nn.Linear(2 * channels, channels) for channels in widths[:-1])
         above = zip(widths[:-1], _HEADS[:-1], _BLOCKS[:-1], strict=True)
         self.up = nn.ModuleList(_swin_level(*level) for level in above)
-        self.paint = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 3))
+        self.paint = nn.Sequential(nn.LayerNorm(width), _nothing_yet(nn.Linear(width, 3)))
 
     def forward(self, images: Float[Tensor, "images 3 height width"]) -> Float[Tensor, "images 3 height width"]:
         """Repaint RGB images in [0, 1]."""
@@ -49,7 +52,7 @@ class SwinUnet(nn.Module):
         for level in reversed(range(len(self.up))):
             tokens = self.join[level](torch.cat([self.expand[level](tokens), passed[level]], dim=3))
             tokens = self.up[level](tokens)
-        return self.paint(tokens).permute(0, 3, 1, 2).sigmoid()
+        return _changed(images, self.paint(tokens).permute(0, 3, 1, 2))
 
 
 class _PatchExpanding(nn.Module):
@@ -83,7 +86,7 @@ class ConvolutionalUnet(nn.Module):
         widths = [width * 2**level for level in range(_CONVOLUTIONAL_LEVELS)]
         self.down = nn.ModuleList(_convolutions(*level) for level in zip([3, *widths], widths, strict=False))
         self.up = nn.ModuleList(_convolutions(above + below, above) for above, below in pairwise(widths))
-        self.paint = nn.Conv2d(width, 3, 1)
+        self.paint = _nothing_yet(nn.Conv2d(width, 3, 1))
 
     def forward(self, images: Float[Tensor, "images 3 height width"]) -> Float[Tensor, "images 3 height width"]:
         """Repaint RGB images in [0, 1]."""
@@ -94,7 +97,7 @@ class ConvolutionalUnet(nn.Module):
         for level in reversed(range(len(self.up))):
             larger = interpolate(maps, passed[level].shape[2:], mode="bilinear", align_corners=False)
             maps = self.up[level](torch.cat([larger, passed[level]], dim=1))
-        return self.paint(maps).sigmoid()
+        return _changed(images, self.paint(maps))
 
 
 def _convolutions(channels: int, out: int) -> nn.Sequential:
@@ -102,6 +105,20 @@ def _convolutions(channels: int, out: int) -> nn.Sequential:
     for first in (channels, out):
         layers += [nn.Conv2d(first, out, 3, padding=1), nn.InstanceNorm2d(out, affine=True), nn.ReLU()]
     return nn.Sequential(*layers)
+
+
+def _nothing_yet(layer: nn.Linear | nn.Conv2d) -> nn.Module:
+    """A layer that gives zeros until it has learned something."""
+    nn.init.zeros_(layer.weight)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+def _changed(
+    images: Float[Tensor, "images 3 height width"], change: Float[Tensor, "images 3 height width"]
+) -> Float[Tensor, "images 3 height width"]:
+    return (images.clamp(_LEAST_VALUE, 1 - _LEAST_VALUE).logit() + change).sigmoid()
 
 
 TRANSFERS: dict[str, Callable[[int], nn.Module]] = {"swin": SwinUnet, "convolutional": ConvolutionalUnet}
