@@ -90,7 +90,8 @@ class ShardedIndex:
 
         Args:
             folder: of the index, which all machines see under the same path, as they do its images.
-            verifier: as `build_verifier` makes it, used on the shards' CPUs; None leaves the order of retrieval.
+            verifier: as `build_verifier` makes it, used on the shards' CPUs; None leaves the order of retrieval. What
+                is `promising` it finds among the candidates of each shard, and so for no fewer than one process would.
             shards: how many parts to divide the index into; see `sharding.assign`.
             replicas: actors per shard, on as many machines if there are.
             missing: what to do about a shard that does not answer: `fail`, or `report` it in the answer.
