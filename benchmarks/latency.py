@@ -121,7 +121,7 @@ def plain_rerank(verifier: Verifier, snapshot: Snapshot, found: Retrieval) -> No
         for place, id in enumerate(_ids(found))
     ]
     with one_thread():
-        Verifier(verifier.estimator, promising=None).verify(
+        Verifier(verifier.estimator, verifier.inlier_threshold_px, promising=None).verify(
             View(found.features.frame, lambda: found.image, lambda: found.features), candidates
         )
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains what benchmarks/results/cross_modal.md compares, in about four hours of one core:
+# Trains what benchmarks/results/cross_modal.md compares, in about two hours of one core:
 #
 #     benchmarks/train_cross_modal.sh MULTIMODAL OUT
 #     python benchmarks/cross_modal.py OUT/parts/* --weights OUT/*/best.safetensors
@@ -20,7 +20,7 @@ for name in aerial_map visible_thermal rgb_nir; do
 done
 
 small="--side-px 64 --width 32 --iterations 4 --precision bf16 --validate-every 100 --save-every 100"
-started="--start $out/contrasts/best.safetensors --validation-pairs 32"
+started="--start $out/photos/best.safetensors --validation-pairs 32"
 train() { # METHOD DATA NAME OPTION...
   local method=$1 data=$2 name=$3
   shift 3
@@ -29,19 +29,16 @@ train() { # METHOD DATA NAME OPTION...
 }
 
 map="$out/parts/aerial_map" thermal="$out/parts/visible_thermal" nir="$out/parts/rgb_nir"
-train iterative "$photos" photos --unpaired --steps 2500 --learning-rate 1e-3
-train iterative "$photos" contrasts --unpaired --start "$out/photos/best.safetensors" --steps 4000 --learning-rate 1e-3
-for name in map thermal nir; do
-  train iterative "${!name}" "iterative-$name" $started --steps "$([ $name = nir ] && echo 400 || echo 800)" \
-    --learning-rate 5e-4
-done
+train iterative "$photos" photos --unpaired --steps 6500 --learning-rate 1e-3
+train iterative "$map" iterative-map $started --steps 800 --learning-rate 5e-4
+train iterative "$thermal" iterative-thermal $started --steps 800 --learning-rate 5e-4
+train iterative "$nir" iterative-nir $started --steps 400 --learning-rate 5e-4
 for name in map thermal; do
   train iterative "${!name}" "pixels-$name" $started --steps 200 --no-labels
-  train alto "${!name}" "alto-$name" $started --steps 200 --encoder resnet18
-  train sshnet "${!name}" "sshnet-$name" $started --steps "$([ $name = map ] && echo 300 || echo 400)" \
-    --transfer convolutional
-  train sshnet-d "${!name}" "sshnet-d-$name" $started --steps 300 --teacher "$out/sshnet-$name/best.safetensors"
+  train sshnet "${!name}" "sshnet-$name" $started --steps 250 --transfer convolutional
+  train sshnet-d "${!name}" "sshnet-d-$name" $started --steps 200 --teacher "$out/sshnet-$name/best.safetensors"
 done
+train iterative "$nir" pixels-nir $started --steps 200 --no-labels
+train sshnet "$thermal" sshnet-joint-thermal $started --steps 250 --transfer convolutional --joint
+train alto "$thermal" alto-thermal $started --steps 200 --encoder resnet18
 train alto "$thermal" alto-no-alternation-thermal $started --steps 200 --encoder resnet18 --no-alternation
-train alto "$thermal" alto-no-pooling-thermal $started --steps 200 --encoder resnet18 --no-pooling
-train sshnet "$thermal" sshnet-joint-thermal $started --steps 300 --transfer convolutional --joint

@@ -13,18 +13,19 @@ import csv
 import hashlib
 import sys
 from collections.abc import Callable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 
 from vpr_dhe.errors import DatasetError, VprDheError
-from vpr_dhe.images import decode_named, list_images
+from vpr_dhe.images import decode_named
 from vpr_dhe.places.pairs import recognise_pairs
+from vpr_dhe.places.pairs.aligned import counterparts
 from vpr_dhe.places.pairs.table import FILE_NAME
 
 PARTS = ("train", "val", "test")
-_SIDES = ("a", "b")
+LEFT_OUT = "left out"
 _PLAIN = 0.95
 
 Kept: TypeAlias = Callable[[Path, Path], bool]
@@ -59,7 +60,7 @@ def _commonest_colour(path: Path) -> float:
 
 
 def split_pairs(root: Path, out: Path, kept: Kept = all_kept) -> dict[str, int]:
-    """Link the images of all pairs that are `kept`, and count the pairs of each part.
+    """Link the images of all pairs that are `kept`, and count the pairs of each part, and those left out.
 
     Raises:
         DatasetError: if `out` exists, or `root` is laid out in no way that can be split.
@@ -74,29 +75,24 @@ def split_pairs(root: Path, out: Path, kept: Kept = all_kept) -> dict[str, int]:
 
 
 def _split_folders(root: Path, out: Path, kept: Kept) -> dict[str, int]:
-    counts = dict.fromkeys(PARTS, 0)
-    for names in _names_of_pairs(root):
-        images = [root / side / name for side, name in zip(_SIDES, names, strict=True)]
-        if kept(*images):
-            part = part_of(PurePosixPath(names[0]).with_suffix("").as_posix())
-            for image in images:
-                _link(image, out / part / image.relative_to(root))
-            counts[part] += 1
+    pairs = counterparts(root)
+    # All are looked at before the first is linked: what an unreadable image leaves behind would look finished.
+    chosen = {name: images for name, images in pairs.items() if kept(*images)}
+    counts = dict.fromkeys(PARTS, 0) | {LEFT_OUT: len(pairs) - len(chosen)}
+    for name, images in chosen.items():
+        part = part_of(name)
+        for image in images:
+            _link(image, out / part / image.relative_to(root))
+        counts[part] += 1
     return counts
-
-
-def _names_of_pairs(root: Path) -> list[tuple[str, str]]:
-    """Files of both folders that have the same name up to its suffix."""
-    by_stem = [{str(PurePosixPath(name).with_suffix("")): name for name in list_images(root / side)} for side in _SIDES]
-    return [(by_stem[0][stem], by_stem[1][stem]) for stem in by_stem[0] if stem in by_stem[1]]
 
 
 def _split_table(root: Path, out: Path, kept: Kept) -> dict[str, int]:
     with (root / FILE_NAME).open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file, skipinitialspace=True)
         rows, header = list(reader), list(reader.fieldnames or [])
-    rows = [row for row in rows if kept(root / row["image_a"], root / row["image_b"])]
-    counts = dict.fromkeys(PARTS, 0)
+    everything, rows = rows, [row for row in rows if kept(root / row["image_a"], root / row["image_b"])]
+    counts = dict.fromkeys(PARTS, 0) | {LEFT_OUT: len(everything) - len(rows)}
     for part in PARTS:
         chosen = [row for row in rows if part_of(row.get("name") or f"{row['image_a']} {row['image_b']}") == part]
         counts[part] = len(chosen)
@@ -130,7 +126,8 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     for part, count in counts.items():
-        print(f"{part}: {count} pairs")
+        if count or part != LEFT_OUT:
+            print(f"{part}: {count} pairs")
     return 0
 
 

@@ -74,6 +74,21 @@ def test_failures_and_too_few_matches_score_nothing():
         assert (result.homography, result.inliers, result.score) == (None, 0, 0.0)
 
 
+def unmoved(count: int) -> Matches:
+    """Exact matches in general position."""
+    points = torch.from_numpy(np.random.default_rng(count).uniform(0, 99, (count, 2)))
+    return Matches(points, points, torch.ones(count), 2.0)
+
+
+@pytest.mark.parametrize("promising", [PROMISING, None])
+def test_candidates_with_few_matches_stand_beside_many_others(promising):
+    counts = [0, 19, 3, *range(10, 40)]
+    candidates = [view(FRAME, unmoved(count)) for count in counts]
+    found = Verifier(build_estimator("magsac"), promising=promising).verify(view(FRAME), candidates)
+    assert [result.inliers for result in found] == [count if count > 3 else 0 for count in counts]
+    assert [len(result.query_points) for result in found] == [result.inliers for result in found]
+
+
 def test_nothing_to_verify():
     assert Verifier(Fixed([IDENTITY], [True])).verify(view(FRAME), []) == []
 

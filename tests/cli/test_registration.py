@@ -50,7 +50,9 @@ def test_what_was_learned_from_single_photos_is_learned_on_from(run, pairs, tmp_
         return load_network(tmp_path / name / "best.safetensors"), stderr
 
     _, said = train("iterative", "photos", "--unpaired")
-    assert "to learn from: 7 photos of pairs; to validate with: 1 photos of pairs" in said
+    assert "to learn from: 7 photos of pairs in random contrasts; to validate with: 1 photos of pairs" in said
+    code, _, said = run("train", "iterative", pairs, "--out", tmp_path / "neither", *TINY, "--unpaired", "--no-labels")
+    assert (code, "leave out --no-labels" in said, (tmp_path / "neither").exists()) == (2, True, False)
     start = ("--start", tmp_path / "photos/best.safetensors")
     for method, options in (
         ("iterative", ("--no-labels",)),

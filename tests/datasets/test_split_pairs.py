@@ -93,3 +93,16 @@ def test_what_cannot_be_split_is_said_in_one_sentence(split, tmp_path):
         code, complaint = split(*arguments)
         assert code == 2
         assert said in complaint
+
+
+def test_what_cannot_be_read_leaves_nothing_behind(split, tmp_path):
+    names = [f"{number:02}.png" for number in range(6)]
+    for side in ("a", "b"):
+        write_images(tmp_path / "data" / side, names)
+    PIL.Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16)).save(tmp_path / "data/a/05.png")
+    (tmp_path / "data/b/05.png").write_bytes(b"no image")
+    code, complaint = split(tmp_path / "data", "--out", tmp_path / "out", "--leave-out-plain")
+    assert (code, "05.png" in complaint, (tmp_path / "out").exists()) == (2, True, False)
+    (tmp_path / "data/b/05.png").unlink()
+    code, complaint = split(tmp_path / "data", "--out", tmp_path / "out")
+    assert (code, "no image of the same name" in complaint, (tmp_path / "out").exists()) == (2, True, False)

@@ -76,7 +76,7 @@ def test_transfer_networks_repaint_whole_images(name, millions):
     assert sum(parameter.numel() for parameter in transfer.parameters()) / 1e6 == pytest.approx(millions, abs=1e-3)
     image = random(1, 3, 48, 48)
     torch.testing.assert_close(transfer(image), image, rtol=0, atol=0.021)  # it has learned nothing yet
-    for parameter in transfer.paint.parameters():
+    for parameter in transfer.change.parameters():
         torch.nn.init.normal_(parameter)
     painted = transfer(image)
     assert painted.shape == (1, 3, 48, 48)

@@ -12,6 +12,7 @@ from vpr_dhe.geometry.coordinates import (
     homographies_between_inputs,
     homographies_between_originals,
     resizing,
+    to_originals,
 )
 from vpr_dhe.geometry.homography import four_point_homography, project
 from vpr_dhe.records import Frame, Grid, Size
@@ -66,3 +67,11 @@ def test_original_homography_maps_where_the_input_one_does():
         project(between_inputs[0], project(resizing(Size(640, 480), Size(384, 384)), point)),
     )
     torch.testing.assert_close(project(between_originals[0], point), through_inputs)
+
+
+def test_points_are_carried_over_each_by_its_own_frame():
+    frames = [Frame(Size(100, 50), Size(10, 10)), Frame(Size(30, 60), Size(60, 60))]
+    points = torch.tensor([[0.0, 0.0], [4.5, 4.5], [0.5, 7.0]], dtype=torch.float64)
+    found = to_originals(points, frames, torch.tensor([1, 0, 1]))
+    expected = [[-0.25, 0.0], [49.5, 24.5], [0.0, 7.0]]
+    torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64))

@@ -5,8 +5,9 @@
         with ShardedIndex.open(folder, build_verifier("magsac", Equipment(extractor)), shards=4, replicas=2) as places:
             answer = Localizer(places, extractor).localize("photo.jpg")
 
-The ranking is the one that `Localizer.open(folder)` gives. An answer is never partial in silence: a shard that does not
-answer in time is an error, or named in the answer, as the caller chose.
+The ranking is the one that `Localizer.open(folder)` gives, if at most 20 candidates are verified or the verifier takes
+all for `promising`; otherwise each shard takes its own 20 best for so, and some scores differ. An answer is never
+partial in silence: a shard that does not answer in time is an error, or named in the answer, as the caller chose.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -90,8 +91,7 @@ class ShardedIndex:
 
         Args:
             folder: of the index, which all machines see under the same path, as they do its images.
-            verifier: as `build_verifier` makes it, used on the shards' CPUs; None leaves the order of retrieval. What
-                is `promising` it finds among the candidates of each shard, and so for no fewer than one process would.
+            verifier: as `build_verifier` makes it, used on the shards' CPUs; None leaves the order of retrieval.
             shards: how many parts to divide the index into; see `sharding.assign`.
             replicas: actors per shard, on as many machines if there are.
             missing: what to do about a shard that does not answer: `fail`, or `report` it in the answer.

@@ -48,7 +48,7 @@ def test_every_tenth_photo_is_held_out_or_the_part_val(photos, tmp_path):
     write_aligned_pairs(tmp_path / "parts/val", 1)
     learned, kept = open_own_pairs(tmp_path / "parts", SIDE)
     assert (len(learned), len(kept)) == (4, 2)
-    assert learned.description == "4 photos of parts"
+    assert learned.description == "4 photos of parts in random contrasts"
 
 
 def test_one_photo_is_too_few(photos, tmp_path):

@@ -106,24 +106,6 @@ def test_without_pooling_the_modality_loss_tells_cells_apart(data):
     assert rise[1] > 2 * rise[0]
 
 
-def test_the_encoder_learns_alone_in_the_first_steps(data, tmp_path):
-    """The registration network stays as it was given, and moves in the step after; also where a run was stopped."""
-    method = replace(SMALL, encoder_first=2)
-    settings = {"steps": 3, "batch_size": 2, "method": method}
-    given = {name: value.clone() for name, value in stage(data, **settings).network.state_dict().items()}
-    trained = stage(data, **settings)
-    encoder = next(trained.encoder.parameters()).clone()
-    train(trained, loop(3, max_minutes=0.0), tmp_path / "run")
-    assert not torch.equal(next(trained.encoder.parameters()), encoder)
-    seen = []
-    for steps in (2, 3):
-        trained = stage(data, **settings)
-        train(trained, loop(steps), tmp_path / "run")
-        seen.append(max((value - given[name]).abs().max() for name, value in trained.network.state_dict().items()))
-    assert seen[0] < 1e-5  # decay of the weights alone
-    assert seen[1] > 1e-4
-
-
 def test_labels_are_not_looked_at_and_folded_estimates_stay_finite(data):
     trained = stage(data, batch_size=4).eval()
     batch = trained.batches.batch(Turn(0, 0, 1))

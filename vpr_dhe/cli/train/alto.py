@@ -27,9 +27,6 @@ def run(
     pooling: Annotated[
         bool, typer.Option(help="The modality loss compares whole images, or, an ablation, cell by cell.")
     ] = True,
-    encoder_first: Annotated[
-        int, typer.Option(min=0, help="Steps in which the encoder learns alone, beside a network from --start.")
-    ] = 0,
 ) -> None:
     """Train the network of the verifier alto on image pairs of two modalities, without labels."""
     from vpr_dhe.training.stages.alto import AltoSettings, AltoStage
@@ -37,6 +34,6 @@ def run(
     where = loop.pick_device()
     shape = network.settings()
     settings = data.training(loop, batch_size, learning_rate)
-    method = AltoSettings(encoder.value, alternation, pooling, encoder_first)
+    method = AltoSettings(encoder.value, alternation, pooling)
     stage = AltoStage(shape, data.open(shape), settings, training_data=data.description, method=method)
     loop.train(stage, where)

@@ -9,6 +9,7 @@ from vpr_dhe.cli.train.registration_options import (
     RegistrationLoopOptions,
     RegistrationNetworkOptions,
 )
+from vpr_dhe.errors import BadInputError
 
 NAME = "iterative"
 
@@ -33,6 +34,10 @@ def run(
     """Train the network of the verifier iterative on aligned image pairs, by the corner errors of deformed patches."""
     from vpr_dhe.training.stages.iterative import IterativeStage
 
+    if unpaired and not labels:
+        raise BadInputError(
+            "--unpaired shows photos in other contrasts, and pixels of those cannot be compared; leave out --no-labels"
+        )
     where = loop.pick_device()
     shape = network.settings()
     settings = data.training(loop, batch_size, learning_rate)

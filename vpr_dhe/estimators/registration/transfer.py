@@ -39,7 +39,7 @@ class SwinUnet(nn.Module):
         self.join = nn.ModuleList(nn.Linear(2 * channels, channels) for channels in widths[:-1])
         above = zip(widths[:-1], _HEADS[:-1], _BLOCKS[:-1], strict=True)
         self.up = nn.ModuleList(_swin_level(*level) for level in above)
-        self.paint = nn.Sequential(nn.LayerNorm(width), _nothing_yet(nn.Linear(width, 3)))
+        self.change = nn.Sequential(nn.LayerNorm(width), _nothing_yet(nn.Linear(width, 3)))
 
     def forward(self, images: Float[Tensor, "images 3 height width"]) -> Float[Tensor, "images 3 height width"]:
         """Repaint RGB images in [0, 1]."""
@@ -52,7 +52,7 @@ class SwinUnet(nn.Module):
         for level in reversed(range(len(self.up))):
             tokens = self.join[level](torch.cat([self.expand[level](tokens), passed[level]], dim=3))
             tokens = self.up[level](tokens)
-        return _changed(images, self.paint(tokens).permute(0, 3, 1, 2))
+        return _changed(images, self.change(tokens).permute(0, 3, 1, 2))
 
 
 class _PatchExpanding(nn.Module):
@@ -86,7 +86,7 @@ class ConvolutionalUnet(nn.Module):
         widths = [width * 2**level for level in range(_CONVOLUTIONAL_LEVELS)]
         self.down = nn.ModuleList(_convolutions(*level) for level in zip([3, *widths], widths, strict=False))
         self.up = nn.ModuleList(_convolutions(above + below, above) for above, below in pairwise(widths))
-        self.paint = _nothing_yet(nn.Conv2d(width, 3, 1))
+        self.change = _nothing_yet(nn.Conv2d(width, 3, 1))
 
     def forward(self, images: Float[Tensor, "images 3 height width"]) -> Float[Tensor, "images 3 height width"]:
         """Repaint RGB images in [0, 1]."""
@@ -97,7 +97,7 @@ class ConvolutionalUnet(nn.Module):
         for level in reversed(range(len(self.up))):
             larger = interpolate(maps, passed[level].shape[2:], mode="bilinear", align_corners=False)
             maps = self.up[level](torch.cat([larger, passed[level]], dim=1))
-        return _changed(images, self.paint(maps))
+        return _changed(images, self.change(maps))
 
 
 def _convolutions(channels: int, out: int) -> nn.Sequential:

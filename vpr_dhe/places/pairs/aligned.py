@@ -10,7 +10,7 @@ from vpr_dhe.images import decode_named
 from vpr_dhe.places.pairs.base import HomographyPair, PairLayout, PairSet
 from vpr_dhe.places.pairs.pictures import list_pictures, upright_size
 
-_SIDES = ("a", "b")
+SIDES = ("a", "b")
 
 
 def read_aligned(root: Path) -> PairSet:
@@ -19,12 +19,21 @@ def read_aligned(root: Path) -> PairSet:
     Raises:
         DatasetError: if an image has no counterpart, or one of another size.
     """
-    folder_a, folder_b = (root / side for side in _SIDES)
+    pairs = tuple(_pair(name, *images) for name, images in counterparts(root).items())
+    return PairSet(root.resolve().name, "pixel-aligned images, the identity is right", pairs)
+
+
+def counterparts(root: Path) -> dict[str, tuple[Path, Path]]:
+    """The images of both folders by the name that they share.
+
+    Raises:
+        DatasetError: if an image has no counterpart, or two.
+    """
+    folder_a, folder_b = (root / side for side in SIDES)
     images_a, images_b = _by_stem(folder_a), _by_stem(folder_b)
     _require_counterparts(images_a, images_b, folder_b)
     _require_counterparts(images_b, images_a, folder_a)
-    pairs = tuple(_pair(stem, images_a[stem], images_b[stem]) for stem in images_a)
-    return PairSet(root.resolve().name, "pixel-aligned images, the identity is right", pairs)
+    return {stem: (path, images_b[stem]) for stem, path in images_a.items()}
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:
@@ -56,6 +65,6 @@ def _pair(name: str, path_a: Path, path_b: Path) -> HomographyPair:
 LAYOUT = PairLayout(
     "aligned",
     "folders a and b of pixel-aligned images with the same names",
-    lambda root: all((root / side).is_dir() for side in _SIDES),
+    lambda root: all((root / side).is_dir() for side in SIDES),
     read_aligned,
 )

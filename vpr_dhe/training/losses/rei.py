@@ -47,7 +47,8 @@ def inlier_matches(
     """
     frame = Frame(input_size, input_size)
     candidates = [View(frame, _no_image, matches=lambda found=found: found) for found in matches]
-    verifier = Verifier(OpenCvEstimator("magsac", threshold_px), threshold_px)
+    # They are no candidates of one query: none is less promising for what the others are.
+    verifier = Verifier(OpenCvEstimator("magsac", threshold_px), threshold_px, promising=None)
     found = verifier.verify(View(frame, _no_image), candidates)
     return InlierMatches(
         pad_sequence([match.query_points.cpu() for match in matches], batch_first=True),

@@ -34,10 +34,10 @@ class AlignedPhotos(PairSource):
 
     Args:
         pairs: whose homographies are right.
-        description: what they are.
         side_px: of the photos, whatever their aspect was.
         varied: whether to take another part of the photos every time, at least three quarters of each side, and its
             mirror image every other time.
+        description: what the photos are.
     """
 
     knows_homographies = True

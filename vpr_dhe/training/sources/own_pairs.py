@@ -21,7 +21,7 @@ from vpr_dhe.training.sources.parts import learned_and_kept
 class OwnPairs(PairSource):
     """Pairs of one square size in which each pixel of A shows what that pixel of B shows, in another light.
 
-    Every other photo is shown in a random contrast besides, as cameras of another kind and maps show it.
+    Every other image has a random contrast besides, as cameras of another kind and maps show things.
 
     Args:
         paths: of the photos.
@@ -64,6 +64,6 @@ def open_own_pairs(root: Path, side_px: int) -> AlignedData:
     learned, kept = learned_and_kept(root, lambda part: [part / path for path in list_images(part)], "photo")
     name = root.resolve().name
     return AlignedData(
-        OwnPairs(learned, side_px, varied=True, description=f"{len(learned)} photos of {name}"),
-        OwnPairs(kept, side_px, varied=False, description=f"{len(kept)} photos of {name}"),
+        OwnPairs(learned, side_px, varied=True, description=f"{len(learned)} photos of {name} in random contrasts"),
+        OwnPairs(kept, side_px, varied=False, description=f"{len(kept)} photos of {name} in random contrasts"),
     )

@@ -44,14 +44,11 @@ class AltoSettings:
         encoder: the ResNet, of timm, whose first layers encode; published: ResNet-34.
         alternation: whether each loss teaches its own networks alone; without, both teach all at once.
         pooling: whether the modality loss compares averages over images; without, cell by cell.
-        encoder_first: for how many steps the encoder learns alone, from pairs as a registration network that has
-            learned elsewhere brings them together; an encoder that knows nothing yet would lead it astray.
     """
 
     encoder: str = "resnet34"
     alternation: bool = True
     pooling: bool = True
-    encoder_first: int = 0
 
 
 class Encoder(nn.Module):
@@ -99,29 +96,12 @@ class AltoStage(RegistrationStage):
             resnet = timm.create_model(method.encoder, pretrained=False)
             self.encoder, self.projector = Encoder(resnet), Projector(resnet)
         self._method = method
-        self._encoder_alone = method.encoder_first > 0
         self.facts: Mapping[str, Fact] = {**self.facts, **asdict(method)}
 
     @property
     def registration(self) -> RegistrationNetwork:
         """The only network that is kept."""
         return self.network
-
-    def steps_per_round(self, processes: int) -> int | None:  # noqa: ARG002 (a step is one of all processes)
-        """Only the first round is another."""
-        return self._method.encoder_first or None
-
-    def begin_round(self, step: int) -> None:
-        """Let the registration network learn too, after the first round."""
-        self._encoder_alone = step < self._method.encoder_first
-
-    def get_extra_state(self) -> Bool[Tensor, ""]:
-        """Whether the encoder learns alone."""
-        return torch.tensor(self._encoder_alone)
-
-    def set_extra_state(self, state: Bool[Tensor, ""]) -> None:
-        """Go on where a run stopped."""
-        self._encoder_alone = bool(state)
 
     def gradient_parts(self) -> Sequence[nn.Module]:
         """What each turn teaches."""
@@ -132,9 +112,8 @@ class AltoStage(RegistrationStage):
     def forward(self, batch: PatchBatch) -> StepLoss:
         """Both turns; the labels of the batch are not looked at."""
         estimates = self.network(batch.patches_a, batch.patches_b)
+        geometry = self.geometry_loss(batch, estimates)
         last = estimates[-1]
-        # Nothing, with a graph to the registration network.
-        geometry = 0 * last.sum() if self._encoder_alone else self.geometry_loss(batch, estimates)
         modality = self.modality_loss(batch, last.detach() if self._method.alternation else last)
         error_px = (last - batch.displacements).abs().mean().detach()
         scalars = {"geometry": geometry.detach(), "modality": modality.detach(), "last_l1_px": error_px}
