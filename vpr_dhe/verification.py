@@ -18,9 +18,8 @@ _RECTIFIED_RADII_PX = (12.0, 4.0)
 # Of thousands of keypoints a handful agree by chance.
 _MIN_CREDIBLE_INLIERS = 8
 _LEAST_AREA_RATIO = 1e-4
-# Recall@1 to 20 on street views is not lower than when all of a hundred get the whole estimate
-# (`benchmarks/profile.md`).
-PROMISING = 20
+# With fewer, recall@20 is lower than when all of a hundred get the whole estimate (`benchmarks/profile.md`).
+PROMISING = 40
 
 Points = Float64[np.ndarray, "matches 2"]
 

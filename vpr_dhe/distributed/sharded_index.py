@@ -5,8 +5,8 @@
         with ShardedIndex.open(folder, build_verifier("magsac", Equipment(extractor)), shards=4, replicas=2) as places:
             answer = Localizer(places, extractor).localize("photo.jpg")
 
-The ranking is the one that `Localizer.open(folder)` gives, if at most 20 candidates are verified or the verifier takes
-all for `promising`; otherwise each shard takes its own 20 best for so, and some scores differ. An answer is never
+The ranking is the one that `Localizer.open(folder)` gives, if at most 40 candidates are verified or the verifier takes
+all for `promising`; otherwise each shard takes its own 40 best for so, and some scores differ. An answer is never
 partial in silence: a shard that does not answer in time is an error, or named in the answer, as the caller chose.
 """
 

@@ -102,7 +102,7 @@ class HomographyEstimator(ABC):
 
     @property
     def first_look(self) -> "HomographyEstimator | None":
-        """A method with less patience, which tells hopeless candidates from others; None if there is none."""
+        """The same method with less patience, which tells hopeless candidates from others; None if there is none."""
         return None
 
     @abstractmethod

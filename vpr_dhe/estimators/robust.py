@@ -21,6 +21,8 @@ from vpr_dhe.records import Matches
 from vpr_dhe.threads import in_parallel
 
 _MAX_ITERATIONS = 3000
+# So many tell which candidates of a hundred are hopeless (`benchmarks/profile.md`).
+_FIRST_LOOK_ITERATIONS = 300
 # Few of the matches between two street views are inliers: with 1500 iterations recall@1 is half a point lower, and with
 # 3000 the same (`benchmarks/profile.md`).
 _MAX_MAGSAC_ITERATIONS = 2000
@@ -73,46 +75,25 @@ class RobustEstimator(HomographyEstimator):
         """Fit target = H * source, or say None."""
 
 
-class FirstLook(RobustEstimator):
-    """RANSAC with few samples, which tells hopeless candidates from those that deserve more (`benchmarks/profile.md`).
-
-    The best samples are optimised from their inliers, so that a good one is told by how many it has.
-    """
-
-    name = "first-look"
-
-    def fit(self, source: Points, target: Points, threshold_px: float) -> Float64[np.ndarray, "3 3"] | None:
-        """Fit target = H * source, or say None."""
-        options = cv2.UsacParams()
-        options.threshold, options.confidence, options.randomGeneratorState = threshold_px, _CONFIDENCE, SEED
-        options.maxIterations = 300
-        options.score = cv2.SCORE_METHOD_MSAC
-        options.loMethod, options.loIterations = cv2.LOCAL_OPTIM_INNER_LO, 3
-        options.final_polisher = cv2.NONE_POLISHER
-        try:
-            return cv2.findHomography(source, target, options)[0]
-        except cv2.error:
-            return None
-
-
 class OpenCvEstimator(RobustEstimator):
-    """cv2.findHomography with one of its methods."""
+    """cv2.findHomography with one of its methods, which draws `iterations` samples at most, or as many as is usual."""
 
-    def __init__(self, name: str, threshold_px: float | None = None) -> None:
+    def __init__(self, name: str, threshold_px: float | None = None, *, iterations: int | None = None) -> None:
         super().__init__(threshold_px)
         self.name = name
-        self._method, self._max_iterations = _OPENCV_METHODS[name]
+        self._method, usual = _OPENCV_METHODS[name]
+        self.iterations = usual if iterations is None else iterations
 
     @property
     def first_look(self) -> HomographyEstimator:
-        """A few samples."""
-        return FirstLook(self.threshold_px)
+        """The same with a few hundred samples."""
+        return OpenCvEstimator(self.name, self.threshold_px, iterations=_FIRST_LOOK_ITERATIONS)
 
     def fit(self, source: Points, target: Points, threshold_px: float) -> Float64[np.ndarray, "3 3"] | None:
         """Fit target = H * source, or say None."""
         try:
             matrix, _ = cv2.findHomography(
-                source, target, self._method, threshold_px, maxIters=self._max_iterations, confidence=_CONFIDENCE
+                source, target, self._method, threshold_px, maxIters=self.iterations, confidence=_CONFIDENCE
             )
         except cv2.error:
             # The USAC methods raise, where RANSAC says None, on some degenerate sets.
@@ -121,14 +102,18 @@ class OpenCvEstimator(RobustEstimator):
 
 
 class PoseLibEstimator(RobustEstimator):
-    """PoseLib's LO-RANSAC with its final non-linear refinement."""
+    """PoseLib's LO-RANSAC with its final non-linear refinement; it draws `iterations` samples at most."""
 
     name = "poselib"
 
+    def __init__(self, threshold_px: float | None = None, *, iterations: int = _MAX_ITERATIONS) -> None:
+        super().__init__(threshold_px)
+        self.iterations = iterations
+
     @property
     def first_look(self) -> HomographyEstimator:
-        """A few samples."""
-        return FirstLook(self.threshold_px)
+        """The same with a few hundred samples."""
+        return PoseLibEstimator(self.threshold_px, iterations=_FIRST_LOOK_ITERATIONS)
 
     def fit(self, source: Points, target: Points, threshold_px: float) -> Float64[np.ndarray, "3 3"] | None:
         """Fit target = H * source, or say None."""
@@ -136,7 +121,7 @@ class PoseLibEstimator(RobustEstimator):
 
         options = {
             "max_reproj_error": threshold_px,
-            "max_iterations": _MAX_ITERATIONS,
+            "max_iterations": self.iterations,
             "success_prob": _CONFIDENCE,
             "seed": SEED,
         }
