@@ -68,7 +68,7 @@ def test_every_tenth_pair_is_held_out_or_the_part_val_is(folder, tmp_path):
         write_aligned_pairs(tmp_path / "parts" / part, count)
     data = open_aligned(tmp_path / "parts", 48)
     assert (len(data.learned), len(data.validation)) == (3, 2)
-    assert data.learned.description == "3 pairs of parts/train"
+    assert data.learned.description == "3 pairs of parts"
 
 
 def test_validation_is_the_same_every_time_and_training_is_not(folder):
