@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from itertools import pairwise
 from threading import Barrier, Lock, local
 from typing import TypeVar
 
@@ -28,8 +29,9 @@ def in_parallel(work: Callable[[Part], Result], parts: Sequence[Part]) -> list[R
     threads = torch.get_num_threads()
     if len(parts) < 2 or _has_one_core():
         return [work(part) for part in parts]
-    length = -(-len(parts) // (threads * _GROUPS_PER_THREAD))
-    groups = [parts[first : first + length] for first in range(0, len(parts), length)]
+    count = min(len(parts), threads * _GROUPS_PER_THREAD)
+    bounds = [len(parts) * number // count for number in range(count + 1)]
+    groups = [parts[first:end] for first, end in pairwise(bounds)]
     done = _threads().map(lambda group: [work(part) for part in group], groups)
     return [result for results in done for result in results]
 

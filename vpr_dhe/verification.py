@@ -12,6 +12,7 @@ from vpr_dhe.geometry.coordinates import homographies_between_inputs, to_origina
 from vpr_dhe.geometry.homography import reprojection_errors
 from vpr_dhe.images import image_size
 from vpr_dhe.records import NOT_VERIFIED, Evidence, Frame, Image, Matches, Size, Verification
+from vpr_dhe.threads import on_one_core
 
 # Radii, in pixels of the candidate, of the rounds that refine an alignment.
 _RECTIFIED_RADII_PX = (12.0, 4.0)
@@ -62,7 +63,7 @@ class Verifier:
         if not candidates:
             return []
         homographies = estimator.estimate(query, candidates)
-        inliers = self._inliers(query, candidates, homographies)
+        inliers = on_one_core(lambda found: self._inliers(query, candidates, found), homographies)
         matrices, valid = homographies.matrices.cpu().numpy(), homographies.valid.tolist()
         evidence = homographies.evidence or (None,) * len(candidates)
         return [

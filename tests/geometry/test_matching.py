@@ -100,6 +100,25 @@ def test_silent_cells_stay_silent_in_parts(eight_bits):
     assert found.mutual.any(dim=1).all()
 
 
+@pytest.mark.parametrize("eight_bits", [False, True])
+def test_memory_that_products_share_may_be_made_in_any_mode(eight_bits):
+    query, maps = random_maps(5, 40, 16), random_maps(6, 7, 40, 16)
+    larger = random_maps(7, 7, 90, 16)
+    expected = match_in_parts(query, 7, maps.__getitem__, eight_bits=eight_bits)
+    with torch.inference_mode():
+        match_in_parts(query, 7, larger.__getitem__, eight_bits=eight_bits)
+    again = match_in_parts(query, 7, maps.__getitem__, eight_bits=eight_bits)
+    assert torch.equal(again.index, expected.index)
+    assert torch.equal(again.similarity, expected.similarity)
+
+
+def test_matches_of_descriptors_that_are_learned_take_no_gradient():
+    query, maps = random_maps(5, 40, 16).requires_grad_(), random_maps(6, 7, 40, 16).requires_grad_()
+    found = mutual_nearest_neighbours(query, maps)
+    assert not found.similarity.requires_grad
+    assert torch.equal(found.index, mutual_nearest_neighbours(query.detach(), maps.detach()).index)
+
+
 def test_no_candidates_are_matched_with_nobody():
     found = mutual_nearest_neighbours(random_maps(0, 5, 4), torch.empty(0, 6, 4))
     assert found.index.shape == found.mutual.shape == found.similarity.shape == (0, 5)

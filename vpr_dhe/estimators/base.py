@@ -123,17 +123,19 @@ def matches_of_cells(match: Callable[[], MutualNeighbours], spec: ExtractorSpec)
     Returns a function from a candidate's place in the batch to its matches. The points are the centres of the matched
     cells. All maps come from the extractor of `spec`.
     """
-    centres = cell_centres(spec.grid, spec.input_size)
+    centres = cell_centres(spec.grid, spec.input_size).numpy()
     cell_px = max(spec.input_size.width / spec.grid.columns, spec.input_size.height / spec.grid.rows)
     tolerance_px = spec.tolerance_cells * cell_px
 
     @cache
     def matches() -> list[Matches]:
         found = match()
-        mutual, index, similarity = found.mutual.cpu(), found.index.cpu(), found.similarity.cpu()
-        columns = centres[mutual.nonzero()[:, 1]], centres[index[mutual]], similarity[mutual]
-        counts = mutual.sum(dim=1).tolist()
-        by_candidate = zip(*(column.split(counts) for column in columns), strict=True)
+        mutual, index, similarity = (part.cpu().numpy() for part in (found.mutual, found.index, found.similarity))
+        # NumPy, whose threads do not spin afterwards on the cores that estimators need.
+        candidate, cell = mutual.nonzero()
+        columns = centres[cell], centres[index[candidate, cell]], similarity[candidate, cell]
+        counts = mutual.sum(axis=1).tolist()
+        by_candidate = zip(*(torch.from_numpy(column).split(counts) for column in columns), strict=True)
         return [Matches(*of_one, tolerance_px=tolerance_px) for of_one in by_candidate]
 
     return lambda candidate: matches()[candidate]

@@ -3,18 +3,26 @@
 # Tensor.unflatten and torch.ops carry no types, and what they return is stated by the signatures here.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from threading import local
 
 import torch
 from jaxtyping import Bool, Float, Int8, Int32, Int64
 from torch import Tensor
 
 from vpr_dhe.processor import has_integer_products
-from vpr_dhe.threads import in_parallel
+from vpr_dhe.threads import in_parallel, on_one_core
 
-# Candidates that a core matches at once: their products are read again from the cache that they were written to.
-_PER_CORE = 4
+# A thread is given so many candidates at once, or fewer where there are more threads: after every operation it waits
+# for Python's lock, the more often the shorter they are. All is done in these threads, because those of torch's own,
+# among which it shares out large operations elsewhere, spin for milliseconds afterwards on the cores that are needed.
+_GIVEN_TOGETHER = 12
+_PARTS_PER_THREAD = 4
+# It multiplies so many pairs of cells at once, those of four maps of 24 x 24: their products are read again from the
+# cache that they were written to.
+_MULTIPLIED_TOGETHER = 4 * 576**2
 _INT8_PEAK = 127
 _LEAST_PEAK = 1e-30
 
@@ -52,33 +60,122 @@ def match_in_parts(
     With `eight_bits`, neighbours are found by products of 8-bit integers where the processor has instructions for
     them, in a third of the time; it is for descriptors that were stored as coarsely.
     """
-    multiply = _in_eight_bits(query) if eight_bits and has_integer_products(query.device) else _as_they_are(query)
-    # A GPU has most to do at once where it is given everything at once.
-    length = _PER_CORE if query.device.type == "cpu" else max(1, count)
-    slices = [slice(first, min(first + length, count)) for first in range(0, max(1, count), length)]
-    found = in_parallel(lambda which: _nearest(part(which), multiply), slices)
-    index, similarity, best_back = (torch.cat(column) for column in zip(*found, strict=True))
-    agreed = (similarity == best_back.gather(1, index)) & (similarity > 0)
-    return MutualNeighbours(index, agreed & _comes_first(index, agreed, best_back.shape[1]), similarity)
+    in_eight_bits = eight_bits and has_integer_products(query.device)
+    multiplication = on_one_core(_EightBits if in_eight_bits else _AsTheyAre, query)
+    shape = count, len(query)
+    matched = MutualNeighbours(
+        query.new_empty(shape, dtype=torch.int64), query.new_empty(shape, dtype=torch.bool), query.new_empty(shape)
+    )
+
+    def match(which: slice) -> None:
+        found = _match(part(which), multiplication)
+        matched.index[which], matched.mutual[which] = found.index, found.mutual
+        matched.similarity[which] = found.similarity
+
+    length = _length_of_parts(count, query.device)
+    in_parallel(match, [slice(first, min(first + length, count)) for first in range(0, count, length)])
+    return matched
 
 
-Products = Float[Tensor, "query_cells candidates cells"] | Int32[Tensor, "query_cells candidates cells"]
-# Products with the cells of some candidates, and of which unit they are multiples, for each candidate.
-Multiply = Callable[
-    [Float[Tensor, "candidates cells dimension"]], tuple[Products, Float[Tensor, "candidates 1"] | float]
-]
+def _length_of_parts(count: int, device: torch.device) -> int:
+    if device.type != "cpu":  # a GPU has most to do at once where it is given everything at once
+        return max(1, count)
+    return max(1, min(_GIVEN_TOGETHER, -(-count // (_PARTS_PER_THREAD * torch.get_num_threads()))))
+
+
+Products = Float[Tensor, "query_cells columns"] | Int32[Tensor, "query_cells columns"]
+Columns = Float[Tensor, "candidates cells dimension"] | Int8[Tensor, "candidates cells dimension"]
+
+
+class _Multiplication(ABC):
+    """Multiplies the cells of one query with those of candidates."""
+
+    @abstractmethod
+    def prepare(
+        self, candidates: Float[Tensor, "candidates cells dimension"]
+    ) -> tuple[Columns, Float[Tensor, "candidates 1"]]:
+        """The numbers to multiply, and the unit of which their products are multiples, for each candidate."""
+
+    @abstractmethod
+    def products(self, columns: Columns) -> Products:
+        """Products of the query's cells with all cells of some candidates; on a CPU, lost with the next ones."""
+
+
+class _AsTheyAre(_Multiplication):
+    def __init__(self, query: Float[Tensor, "query_cells dimension"]) -> None:
+        self._query = query
+
+    def prepare(
+        self, candidates: Float[Tensor, "candidates cells dimension"]
+    ) -> tuple[Columns, Float[Tensor, "candidates 1"]]:
+        return candidates, candidates.new_ones(len(candidates), 1)
+
+    def products(self, columns: Columns) -> Products:
+        flat = columns.flatten(0, 1)
+        return torch.mm(self._query, flat.T, out=_room(self._query, flat, self._query.dtype))
+
+
+class _EightBits(_Multiplication):
+    def __init__(self, query: Float[Tensor, "query_cells dimension"]) -> None:
+        rows, self._unit = _to_int8(query[None])
+        self._rows = rows[0]
+
+    def prepare(
+        self, candidates: Float[Tensor, "candidates cells dimension"]
+    ) -> tuple[Columns, Float[Tensor, "candidates 1"]]:
+        columns, units = _to_int8(candidates)
+        return columns, units * self._unit
+
+    def products(self, columns: Columns) -> Products:
+        flat = columns.flatten(0, 1)
+        return torch.ops.aten._int_mm(self._rows, flat.T, out=_room(self._rows, flat, torch.int32))
+
+
+class _Kept(local):
+    """Memory that each thread keeps: new memory comes page by page, in several times the time of the products."""
+
+    memory: Tensor | None = None
+
+    def room(self, rows: int, columns: int, dtype: torch.dtype) -> Tensor:
+        needed = rows * columns * dtype.itemsize
+        if self.memory is None or len(self.memory) < needed:
+            with torch.inference_mode(mode=False):  # or nobody else could write to it
+                self.memory = torch.empty(needed, dtype=torch.uint8)
+        return self.memory[:needed].view(dtype).view(rows, columns)
+
+
+_kept = _Kept()
+
+
+def _room(rows: Tensor, columns: Tensor, dtype: torch.dtype) -> Tensor | None:
+    return _kept.room(len(rows), len(columns), dtype) if rows.device.type == "cpu" else None
 
 
 @torch.no_grad()
-def _nearest(candidates: Float[Tensor, "candidates cells dimension"], multiply: Multiply) -> tuple[Tensor, ...]:
-    """For every query cell the nearest cell and its similarity, and for every cell the largest similarity.
+def _match(
+    candidates: Float[Tensor, "candidates cells dimension"], multiplication: _Multiplication
+) -> MutualNeighbours:
+    columns, units = multiplication.prepare(candidates)
+    found = [_largest(few, multiplication) for few in _in_turns(columns)]
+    index, best, best_back = (torch.cat(column) for column in zip(*found, strict=True))
+    similarity = best * units
+    agreed = (similarity == (best_back * units).gather(1, index)) & (similarity > 0)
+    return MutualNeighbours(index, agreed & _comes_first(index, agreed, best_back.shape[1]), similarity)
+
+
+def _in_turns(columns: Columns) -> tuple[Tensor, ...]:
+    cells = columns.shape[1]
+    return columns.split(max(1, _MULTIPLIED_TOGETHER // cells**2) if columns.device.type == "cpu" else len(columns))
+
+
+def _largest(columns: Columns, multiplication: _Multiplication) -> tuple[Tensor, Tensor, Tensor]:
+    """The largest product of each query cell, and where; and that of each candidate cell.
 
     One product serves both directions.
     """
-    products, unit = multiply(candidates)
+    products = multiplication.products(columns).unflatten(1, columns.shape[:2])
     index = _first_of_largest(products)
-    best = products.gather(2, index[..., None]).squeeze(2)
-    return index.T, best.T * unit, products.amax(dim=0) * unit
+    return index.T, products.gather(2, index[..., None]).squeeze(2).T, products.amax(dim=0)
 
 
 def _first_of_largest(products: Tensor) -> Int64[Tensor, "query_cells candidates"]:
@@ -99,29 +196,10 @@ def _comes_first(
     return first.gather(1, index) == own
 
 
-def _as_they_are(query: Float[Tensor, "query_cells dimension"]) -> Multiply:
-    def multiply(candidates: Float[Tensor, "candidates cells dimension"]) -> tuple[Products, float]:
-        return (query @ candidates.flatten(0, 1).T).unflatten(1, candidates.shape[:2]), 1.0
-
-    return multiply
-
-
-def _in_eight_bits(query: Float[Tensor, "query_cells dimension"]) -> Multiply:
-    rows, row_unit = _to_int8(query[None])
-
-    def multiply(
-        candidates: Float[Tensor, "candidates cells dimension"],
-    ) -> tuple[Products, Float[Tensor, "candidates 1"]]:
-        columns, column_units = _to_int8(candidates)
-        products = torch.ops.aten._int_mm(rows[0], columns.flatten(0, 1).T)
-        return products.unflatten(1, candidates.shape[:2]), row_unit * column_units
-
-    return multiply
-
-
 def _to_int8(
     maps: Float[Tensor, "maps cells dimension"],
 ) -> tuple[Int8[Tensor, "maps cells dimension"], Float[Tensor, "maps 1"]]:
     """Each map as multiples of a unit of its own, so that nothing depends on which maps are matched together."""
-    units = maps.abs().amax(dim=(1, 2)).clamp(min=_LEAST_PEAK)[:, None] / _INT8_PEAK
-    return (maps / units[..., None]).round().to(torch.int8), units
+    peaks = torch.maximum(maps.amax(dim=(1, 2)), -maps.amin(dim=(1, 2)))
+    units = peaks.clamp(min=_LEAST_PEAK)[:, None] / _INT8_PEAK
+    return (maps / units[..., None]).round_().to(torch.int8), units

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from vpr_dhe.geometry.matching import MutualNeighbours, match_in_parts
 from vpr_dhe.index.codecs import LocalMapCodec
+from vpr_dhe.threads import on_one_core
 
 
 class StoredMaps:
@@ -29,7 +30,7 @@ class StoredMaps:
         """Match a query's map with all of these, on the query's device."""
         codec, records = self._codec, self._records
         return match_in_parts(
-            codec.project(query),
+            on_one_core(codec.project, query),
             len(records),
             lambda which: codec.components(records[which]).to(query.device),
             eight_bits=codec.eight_bits,
