@@ -12,6 +12,12 @@ def has_integer_products(device: torch.device) -> bool:
 
 
 @cache
+def has_integer_linear_layers(device: torch.device) -> bool:
+    """Whether torch also has linear layers of 8-bit integers, of which it says little and may change its mind."""
+    return has_integer_products(device) and hasattr(torch.ops.onednn, "qlinear_pointwise")
+
+
+@cache
 def has_bfloat16_products(device: torch.device) -> bool:
     """Whether products in bfloat16 are faster than in single precision."""
     if device.type == "cuda":

@@ -5,10 +5,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from itertools import pairwise
+from math import prod
 from threading import Barrier, Lock, local
 from typing import TypeVar
 
 import torch
+from torch import Tensor
 
 Part = TypeVar("Part")
 Result = TypeVar("Result")
@@ -42,6 +44,23 @@ def on_one_core(work: Callable[[Part], Result], part: Part) -> Result:
     Where torch shares out its operations, each waits until the last of its threads has had a core.
     """
     return work(part) if _has_one_core() else _threads().submit(work, part).result()
+
+
+class KeptMemory(local):
+    """Memory that each thread keeps for results that it uses up before it makes the next ones.
+
+    New memory may come from the system page by page, in several times the time of a product that is written to it.
+    """
+
+    _memory: Tensor | None = None
+
+    def room(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        """Room for a tensor, where this thread's last one was."""
+        needed = prod(shape) * dtype.itemsize
+        if self._memory is None or len(self._memory) < needed:
+            with torch.inference_mode(mode=False):  # or it could not be written to in any other mode
+                self._memory = torch.empty(needed, dtype=torch.uint8)
+        return self._memory[:needed].view(dtype).view(shape)
 
 
 def _has_one_core() -> bool:

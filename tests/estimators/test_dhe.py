@@ -9,7 +9,7 @@ from scipy.special import erf
 
 from vpr_dhe.errors import ModelError, VerifierError
 from vpr_dhe.estimators.base import View, match_by_grid
-from vpr_dhe.estimators.dhe import DheEstimator, DheHead
+from vpr_dhe.estimators.dhe import DheEstimator, DheHead, HeadPrecision
 from vpr_dhe.features.base import ExtractorSpec
 from vpr_dhe.models.model_file import Architecture, ModelFile
 from vpr_dhe.processor import has_bfloat16_products
@@ -217,8 +217,8 @@ def test_half_precision_maps_are_accepted(random_head):
 def test_bfloat16_moves_points_by_little(random_head):
     maps = local_maps(2)
     faster, exact = (
-        DheEstimator(random_head, full_precision=full)._predict(view(maps[0]), [view(maps[1])]).candidate
-        for full in (False, True)
+        DheEstimator(random_head, precision=precision)._predict(view(maps[0]), [view(maps[1])]).candidate
+        for precision in (HeadPrecision.bf16, HeadPrecision.fp32)
     )
     scale_px = exact.abs().max()
     assert 0 < (faster - exact).abs().max() < 0.02 * scale_px

@@ -6,14 +6,13 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from threading import local
 
 import torch
 from jaxtyping import Bool, Float, Int8, Int32, Int64
 from torch import Tensor
 
 from vpr_dhe.processor import has_integer_products
-from vpr_dhe.threads import in_parallel, on_one_core
+from vpr_dhe.threads import KeptMemory, in_parallel, on_one_core
 
 # A thread is given so many candidates at once, or fewer where there are more threads: after every operation it waits
 # for Python's lock, the more often the shorter they are. All is done in these threads, because those of torch's own,
@@ -25,6 +24,7 @@ _PARTS_PER_THREAD = 4
 _MULTIPLIED_TOGETHER = 4 * 576**2
 _INT8_PEAK = 127
 _LEAST_PEAK = 1e-30
+_products = KeptMemory()
 
 
 @dataclass(frozen=True)
@@ -131,24 +131,8 @@ class _EightBits(_Multiplication):
         return torch.ops.aten._int_mm(self._rows, flat.T, out=_room(self._rows, flat, torch.int32))
 
 
-class _Kept(local):
-    """Memory that each thread keeps: new memory comes page by page, in several times the time of the products."""
-
-    memory: Tensor | None = None
-
-    def room(self, rows: int, columns: int, dtype: torch.dtype) -> Tensor:
-        needed = rows * columns * dtype.itemsize
-        if self.memory is None or len(self.memory) < needed:
-            with torch.inference_mode(mode=False):  # or nobody else could write to it
-                self.memory = torch.empty(needed, dtype=torch.uint8)
-        return self.memory[:needed].view(dtype).view(rows, columns)
-
-
-_kept = _Kept()
-
-
 def _room(rows: Tensor, columns: Tensor, dtype: torch.dtype) -> Tensor | None:
-    return _kept.room(len(rows), len(columns), dtype) if rows.device.type == "cpu" else None
+    return _products.room((len(rows), len(columns)), dtype) if rows.device.type == "cpu" else None
 
 
 @torch.no_grad()

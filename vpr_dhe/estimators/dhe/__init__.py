@@ -1,0 +1,16 @@
+"""Deep homography estimation, the published verifier: a transformer on the correlation of two local maps."""
+
+from vpr_dhe.estimators.dhe.estimator import DheEstimator, HeadPrecision
+from vpr_dhe.estimators.dhe.network import GRID, HEAD_NAME, INPUT_SIZE, DheHead, OnnxDheHead, PointPairs, load_head
+
+__all__ = [
+    "GRID",
+    "HEAD_NAME",
+    "INPUT_SIZE",
+    "DheEstimator",
+    "DheHead",
+    "HeadPrecision",
+    "OnnxDheHead",
+    "PointPairs",
+    "load_head",
+]

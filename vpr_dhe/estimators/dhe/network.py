@@ -1,0 +1,109 @@
+"""The DHE network: a small transformer reads four point pairs off the correlation of two local maps.
+
+Source: Lu et al., "Deep Homography Estimation for Visual Place Recognition", AAAI 2024 (arXiv:2402.16086), section
+"DHE network". Parameters bear the published names, and the results agree with the published implementation's.
+"""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vpr_dhe.errors import ModelError
+from vpr_dhe.geometry.correlation import correlation_volume
+from vpr_dhe.models.model_file import ModelFile
+from vpr_dhe.models.onnx_session import OnnxSession
+from vpr_dhe.records import Grid, Size
+
+HEAD_NAME = "dhe"
+GRID = Grid(rows=24, columns=24)
+INPUT_SIZE = Size(384, 384)
+_CELLS = GRID.rows * GRID.columns
+# The published points have their origin at the top-left corner of the image (its cells are centred at 8 + 16 k);
+# ours is the centre of the top-left pixel (cells at 7.5 + 16 k).
+_PUBLISHED_ORIGIN_PX = 0.5
+
+
+class PointPairs(NamedTuple):
+    """Four corresponding points (x, y) per pair, in pixels of `INPUT_SIZE`, pixel centres at whole numbers."""
+
+    query: Float[Tensor, "pairs 4 2"]
+    candidate: Float[Tensor, "pairs 4 2"]
+
+
+class DheHead(nn.Module):
+    """The DHE network: from the local maps of a query and a candidate to four point pairs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pe = nn.Parameter(torch.zeros(1, _CELLS, _CELLS))
+        self.encoder = _encoder()
+        self.encoder2 = _encoder()
+        self.linear = nn.Linear(_CELLS * _CELLS, 16)
+
+    def forward(
+        self,
+        query: Float[Tensor, "#pairs 576 dimension"],
+        candidates: Float[Tensor, "#pairs 576 dimension"],
+    ) -> PointPairs:
+        """Predict the point pairs from unit-norm maps of 24 x 24 cells, row-major; a batch of one is broadcast."""
+        encoded = self.encoder(normalised_correlation(query, candidates) + self.pe.mT)
+        return self.points(self.encoder2(encoded) + encoded)
+
+    def points(self, refined: Float[Tensor, "pairs 576 576"]) -> PointPairs:
+        """Read the point pairs off the sum of what the two transformers say."""
+        with torch.autocast(refined.device.type, enabled=False):  # pixels need more than the eight bits of bfloat16
+            points = (
+                self.linear(refined.mT.flatten(1).to(self.linear.weight)).unflatten(1, (8, 2)) - _PUBLISHED_ORIGIN_PX
+            )
+        return PointPairs(points[:, :4], points[:, 4:])
+
+
+class OnnxDheHead(nn.Module):
+    """A DHE network that was exported; it runs in full precision."""
+
+    def __init__(self, session: OnnxSession) -> None:
+        super().__init__()
+        self._session = session
+
+    def forward(
+        self, query: Float[Tensor, "1 576 dimension"], candidates: Float[Tensor, "pairs 576 dimension"]
+    ) -> PointPairs:
+        """Predict what the network predicts in torch."""
+        return PointPairs(*self._session(query, candidates))
+
+
+def load_head(model: ModelFile) -> DheHead:
+    """Make the head of a model file.
+
+    Raises:
+        ModelError: if the file's head is not a DHE head, every weight of it.
+    """
+    with torch.device("meta"):  # 28 million random numbers need not be drawn to be replaced
+        head = DheHead()
+    try:
+        head.load_state_dict({name: value.float() for name, value in model.part("head").items()}, assign=True)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise ModelError(f"the head of model {model.name!r} is no DHE head: {reason}; convert it again") from error
+    return head
+
+
+def _encoder() -> nn.TransformerEncoder:
+    layer = nn.TransformerEncoderLayer(
+        d_model=_CELLS, nhead=12, dim_feedforward=2048, dropout=0.0, activation="gelu", batch_first=True
+    )
+    return nn.TransformerEncoder(layer, num_layers=3, enable_nested_tensor=False)
+
+
+def normalised_correlation(
+    query: Float[Tensor, "#pairs 576 dimension"], candidates: Float[Tensor, "#pairs 576 dimension"]
+) -> Float[Tensor, "pairs 576 576"]:
+    """The positive correlation of the candidate's cells (rows) with the query's, of unit norm over the query's.
+
+    As published, the candidate's cells are row-major and the query's are column-major.
+    """
+    column_major = query.unflatten(1, GRID).transpose(1, 2).flatten(1, 2)
+    return functional.normalize(correlation_volume(column_major, candidates).relu(), dim=2)
