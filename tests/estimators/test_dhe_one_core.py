@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from vpr_dhe.estimators.dhe import DheEstimator, DheHead, HeadPrecision
+from vpr_dhe.errors import VerifierError
+from vpr_dhe.estimators.dhe import DheHead, HeadPrecision, predictor
 from vpr_dhe.estimators.dhe.one_core import BFloat16Linear, Int8Linear, OneCoreEncoder, attend
 from vpr_dhe.processor import has_bfloat16_products, has_integer_linear_layers
 
@@ -108,10 +109,17 @@ def test_a_cpu_takes_the_precision_that_is_asked_for(precision):
     torch.manual_seed(0)
     head = DheHead().eval()
     maps = nn.functional.normalize(torch.randn(2, 576, 8), dim=-1)
-    predict = DheEstimator(head, precision=precision)._predictor(CPU)
+    predict = predictor(head, CPU, precision)
     with torch.no_grad():
         exact, found = head(maps[:1], maps[1:]).candidate, predict(maps[:1], maps[1:]).candidate
-    other = DheEstimator(head, precision=HeadPrecision.fp32)._predictor(CPU)(maps[:1], maps[1:]).candidate
+    other = predictor(head, CPU, HeadPrecision.fp32)(maps[:1], maps[1:]).candidate
     torch.testing.assert_close(other, exact)
     error = float((found - exact).abs().max())
     assert 0 < error < (0.02 if precision is HeadPrecision.bf16 else 0.1)
+
+
+def test_a_gpu_is_not_asked_for_8_bits():
+    with torch.device("meta"):
+        head = DheHead()
+    with pytest.raises(VerifierError, match="8 bits on a CPU alone, and this is on cuda; choose bf16"):
+        predictor(head, torch.device("cuda"), HeadPrecision.int8)

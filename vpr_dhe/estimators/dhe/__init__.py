@@ -1,6 +1,6 @@
 """Deep homography estimation, the published verifier: a transformer on the correlation of two local maps."""
 
-from vpr_dhe.estimators.dhe.estimator import DheEstimator, HeadPrecision
+from vpr_dhe.estimators.dhe.estimator import DheEstimator, HeadPrecision, predictor
 from vpr_dhe.estimators.dhe.network import GRID, HEAD_NAME, INPUT_SIZE, DheHead, OnnxDheHead, PointPairs, load_head
 
 __all__ = [
@@ -13,4 +13,5 @@ __all__ = [
     "OnnxDheHead",
     "PointPairs",
     "load_head",
+    "predictor",
 ]

@@ -5,11 +5,13 @@ Source: Lu et al., "Deep Homography Estimation for Visual Place Recognition", AA
 
 from collections.abc import Callable, Sequence
 from enum import Enum
-from functools import cached_property, partial
+from functools import partial
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional
 
 from vpr_dhe.errors import VerifierError
 from vpr_dhe.estimators.base import Homographies, HomographyEstimator, View
@@ -22,6 +24,7 @@ from vpr_dhe.estimators.dhe.network import (
     PointPairs,
     load_head,
     normalised_correlation,
+    point_pairs,
 )
 from vpr_dhe.estimators.dhe.one_core import BFloat16Linear, Int8Linear, LinearKind, OneCoreEncoder
 from vpr_dhe.geometry.coordinates import homographies_between_originals
@@ -31,6 +34,9 @@ from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.processor import has_bfloat16_products, has_integer_linear_layers
 from vpr_dhe.records import Features, Frame
 from vpr_dhe.threads import in_parallel
+
+Predictor: TypeAlias = Callable[[Tensor, Tensor], PointPairs]
+"""From the map of a query and the maps of candidates to their point pairs."""
 
 
 class HeadPrecision(Enum):
@@ -52,16 +58,19 @@ class SharedOutHead:
     """A DHE head on a CPU in fewer bits: candidates are shared out among threads, and each is encoded on one core."""
 
     def __init__(self, head: DheHead, kind: LinearKind) -> None:
-        self._head = head
         self._encoder, self._second_encoder = (OneCoreEncoder(one, kind) for one in (head.encoder, head.encoder2))
         self._positions = head.pe.detach()[0].T.contiguous()
+        # Rows before columns, in the order that cells come in, so that no candidate has to be turned over.
+        turned = head.linear.weight.detach().unflatten(1, self._positions.shape).mT
+        self._weight, self._bias = turned.flatten(1).contiguous(), head.linear.bias.detach()
 
     @torch.inference_mode()
     def __call__(
         self, query: Float[Tensor, "1 576 dimension"], candidates: Float[Tensor, "pairs 576 dimension"]
     ) -> PointPairs:
         """Predict the point pairs; the last layer is one product for all."""
-        return self._head.points(torch.stack(in_parallel(partial(self._refined, query), candidates.split(1))))
+        refined = torch.stack(in_parallel(partial(self._refined, query), candidates.split(1)))
+        return point_pairs(functional.linear(refined.flatten(1), self._weight, self._bias))
 
     @torch.inference_mode()
     def _refined(
@@ -86,6 +95,7 @@ class DheEstimator(HomographyEstimator):
     ) -> None:
         self.head = head.eval()
         self.batch_size, self.precision = batch_size, precision
+        self._predictors: dict[torch.device, Predictor] = {}
 
     @classmethod
     def from_model(cls, model: ModelFile | ExportedModel | None) -> "DheEstimator":
@@ -126,22 +136,27 @@ class DheEstimator(HomographyEstimator):
             parts.append(predict(query_map, maps))
         return PointPairs(*(torch.cat(side).cpu() for side in zip(*parts, strict=True)))
 
-    def _predictor(self, device: torch.device) -> Callable[[Tensor, Tensor], PointPairs]:
+    def _predictor(self, device: torch.device) -> Predictor:
         if isinstance(self.head, OnnxDheHead):
             return self.head
-        precision, on_cpu = self.precision or fastest_precision(device), device.type == "cpu"
-        if precision is HeadPrecision.int8 and not on_cpu:
-            raise VerifierError(f"a DHE head multiplies in 8 bits on a CPU alone, and this is on {device}; choose bf16")
         head = self.head.to(device)
-        if on_cpu and precision is not HeadPrecision.fp32:
-            return self._shared_out
-        return partial(_predict_as_one_batch, head, precision)
+        if device not in self._predictors:
+            self._predictors[device] = predictor(head, device, self.precision)
+        return self._predictors[device]
 
-    @cached_property
-    def _shared_out(self) -> SharedOutHead:
-        assert isinstance(self.head, DheHead), "an exported head runs as it is"
-        precision = self.precision or fastest_precision(torch.device("cpu"))
-        return SharedOutHead(self.head, Int8Linear if precision is HeadPrecision.int8 else BFloat16Linear)
+
+def predictor(head: DheHead, device: torch.device, precision: HeadPrecision | None = None) -> Predictor:
+    """What predicts the point pairs of a query and some candidates on a device, where the head is.
+
+    Raises:
+        VerifierError: if it is to multiply in 8 bits on a GPU.
+    """
+    precision, on_cpu = precision or fastest_precision(device), device.type == "cpu"
+    if precision is HeadPrecision.int8 and not on_cpu:
+        raise VerifierError(f"a DHE head multiplies in 8 bits on a CPU alone, and this is on {device}; choose bf16")
+    if on_cpu and precision is not HeadPrecision.fp32:
+        return SharedOutHead(head, Int8Linear if precision is HeadPrecision.int8 else BFloat16Linear)
+    return partial(_predict_as_one_batch, head, precision)
 
 
 @torch.inference_mode()

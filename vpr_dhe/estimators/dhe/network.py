@@ -49,16 +49,22 @@ class DheHead(nn.Module):
         candidates: Float[Tensor, "#pairs 576 dimension"],
     ) -> PointPairs:
         """Predict the point pairs from unit-norm maps of 24 x 24 cells, row-major; a batch of one is broadcast."""
-        encoded = self.encoder(normalised_correlation(query, candidates) + self.pe.mT)
-        return self.points(self.encoder2(encoded) + encoded)
-
-    def points(self, refined: Float[Tensor, "pairs 576 576"]) -> PointPairs:
-        """Read the point pairs off the sum of what the two transformers say."""
+        refined = self.refined(query, candidates)
         with torch.autocast(refined.device.type, enabled=False):  # pixels need more than the eight bits of bfloat16
-            points = (
-                self.linear(refined.mT.flatten(1).to(self.linear.weight)).unflatten(1, (8, 2)) - _PUBLISHED_ORIGIN_PX
-            )
-        return PointPairs(points[:, :4], points[:, 4:])
+            return point_pairs(self.linear(refined.mT.flatten(1).to(self.linear.weight)))
+
+    def refined(
+        self, query: Float[Tensor, "#pairs 576 dimension"], candidates: Float[Tensor, "#pairs 576 dimension"]
+    ) -> Float[Tensor, "pairs 576 576"]:
+        """The sum of what the two transformers say of each cell of the candidates."""
+        encoded = self.encoder(normalised_correlation(query, candidates) + self.pe.mT)
+        return self.encoder2(encoded) + encoded
+
+
+def point_pairs(numbers: Float[Tensor, "pairs 16"]) -> PointPairs:
+    """Read the point pairs off the last layer, which has them in the published frame."""
+    points = numbers.unflatten(1, (8, 2)) - _PUBLISHED_ORIGIN_PX
+    return PointPairs(points[:, :4], points[:, 4:])
 
 
 class OnnxDheHead(nn.Module):

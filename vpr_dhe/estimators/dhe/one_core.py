@@ -127,27 +127,24 @@ def attend(
 ) -> Float[Tensor, "cells heads*size"]:
     """Average values by softmax to the base of two of inner products of queries and keys, head by head."""
     heads, cells, size = values.shape
-    values = functional.pad(values, (0, 1), value=1.0)  # ones, so that the same product adds up the weights
     attended = torch.empty(cells, heads, size)
     for first in range(0, heads, _HEADS_TOGETHER):
         some = slice(first, min(first + _HEADS_TOGETHER, heads))
-        sums = _weighted_sums(queries[some], keys[some], values[some])
-        torch.div(sums[..., :size], sums[..., size:], out=attended[:, some].transpose(0, 1))
+        weights, sums = _powers(queries[some], keys[some])
+        torch.div(torch.bmm(weights, values[some]), sums, out=attended[:, some].transpose(0, 1))
     return attended.flatten(1)
 
 
-def _weighted_sums(
-    queries: BFloat16[Tensor, "heads cells size"],
-    keys: BFloat16[Tensor, "heads cells size"],
-    values: BFloat16[Tensor, "heads cells size+1"],
-) -> BFloat16[Tensor, "heads cells size+1"]:
-    """Sums of values weighted by powers of two; the last column is the sum of the weights."""
+def _powers(
+    queries: BFloat16[Tensor, "heads cells size"], keys: BFloat16[Tensor, "heads cells size"]
+) -> tuple[BFloat16[Tensor, "heads cells cells"], BFloat16[Tensor, "heads cells 1"]]:
+    """Weights that are not normalised, up to a factor for each row, and their sums; lost with the next ones."""
     heads, cells, _ = queries.shape
     scores = torch.bmm(queries, keys.mT, out=_scores.room((heads, cells, cells), torch.bfloat16))
-    sums = torch.bmm(scores.exp2_(), values)
-    least, most = sums[..., -1].aminmax()
-    if least > _LEAST_SUM and most < _MOST_SUM:
-        return sums
-    # Seldom, so that all others are spared a look for the largest score of each row.
-    scores = torch.bmm(queries, keys.mT)
-    return torch.bmm((scores - scores.amax(dim=2, keepdim=True)).exp2_(), values)
+    sums = scores.exp2_().sum(dim=2, keepdim=True)
+    least, most = sums.aminmax()
+    if not (least > _LEAST_SUM and most < _MOST_SUM):  # seldom, so that no others look for the largest of each row
+        scores = torch.bmm(queries, keys.mT)
+        scores = (scores - scores.amax(dim=2, keepdim=True)).exp2_()
+        sums = scores.sum(dim=2, keepdim=True)
+    return scores, sums

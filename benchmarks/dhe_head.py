@@ -1,0 +1,215 @@
+"""How fast the published DHE network is in fewer bits, and whether candidates come in the same order.
+
+    python benchmarks/dhe_head.py DATA --queries 60 --rerank 10
+
+Neither published weights nor the GPU that learns them are at hand everywhere, and what a network of random weights says
+ranks nothing. So its last layer is solved for, by ridge regression, to say of these very candidates what MAGSAC says of
+them: then its rankings mean something, and hang on small differences of what the transformers say. The figures compare
+precisions; they are none of the network's accuracy.
+
+The plain way is the network in single precision, one candidate after the other; in fewer bits it is given some at once.
+All timings are on one thread.
+Writes `benchmarks/results/dhe_head.md` and `dhe_head.json`.
+"""
+
+import argparse
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+import torch
+from accuracy import RESULTS
+from jaxtyping import Float, Float64
+from measuring import write_result
+from torch import Tensor
+
+from vpr_dhe.candidates import PinnedIndex
+from vpr_dhe.estimators import Equipment
+from vpr_dhe.estimators.dhe import INPUT_SIZE, DheEstimator, DheHead, HeadPrecision, predictor
+from vpr_dhe.evaluation.feature_cache import FeatureCache
+from vpr_dhe.evaluation.runs import EvaluationResult, MethodResult, Settings, evaluate
+from vpr_dhe.features.base import Extractor
+from vpr_dhe.features.extractor import load_extractor
+from vpr_dhe.geometry.coordinates import corners
+from vpr_dhe.geometry.homography import project
+from vpr_dhe.index.place_index import PlaceIndex
+from vpr_dhe.places import PlaceDataset, Protocol, read_places
+from vpr_dhe.retrieval import rerank, retrieve
+from vpr_dhe.threads import in_parallel
+from vpr_dhe.verification import Verifier
+from vpr_dhe.verifiers import build_verifiers
+
+TEACHER = "magsac"
+CPU = torch.device("cpu")
+_RANKS = (1, 5, 10)
+# Of the mean square of what is regressed on: the fit is then a few pixels from what MAGSAC says.
+_RIDGE = 1e-2
+# MAGSAC's hopeless homographies throw corners anywhere.
+_MOST_CORNER_SHIFT_PX = 384.0
+_TIMED_CANDIDATES = 8
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Local maps of a query and a candidate, and where MAGSAC says that the corners of the query's input are."""
+
+    query: Float[Tensor, "1 576 dimension"]
+    candidate: Float[Tensor, "1 576 dimension"]
+    corners_px: Float64[Tensor, "4 2"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One precision: milliseconds a candidate in turns, recall, and how it differs from single precision."""
+
+    precision: str
+    median_ms: float
+    least_ms: float
+    most_ms: float
+    times_faster: float
+    recall: dict[int, float]
+    same_first: float
+    same_inliers: float
+    greatest_difference: int
+
+
+def candidates_of(dataset: PlaceDataset, index: PlaceIndex, extractor: Extractor, count: int) -> list[Pair]:
+    """The candidates of all queries that MAGSAC finds a homography for."""
+    verifier = build_verifiers([TEACHER], Equipment(extractor))[TEACHER]
+    places, square, pairs = PinnedIndex(index.snapshot, verifier), corners(INPUT_SIZE), []
+    for record in dataset.queries.records:
+        found = retrieve(places, extractor, dataset.queries.folder / record.path, count)
+        ranked = rerank(places, found, count).reranked
+        maps = index.snapshot.local_maps([candidate.id for candidate in ranked])
+        for candidate, local_map in zip(ranked, maps.split(1), strict=True):
+            homography = candidate.verification.homography if candidate.verification else None
+            if homography is None:
+                continue
+            there = project(torch.from_numpy(homography), square)
+            if (there - square).abs().max() < _MOST_CORNER_SHIFT_PX:
+                pairs.append(Pair(found.features.local_map[None].float(), local_map, there))
+    return pairs
+
+
+@torch.inference_mode()
+def fitted_head(pairs: Sequence[Pair]) -> DheHead:
+    """Random transformers, and the last layer that makes of what they say the corners of each pair."""
+    torch.manual_seed(0)
+    head = DheHead().eval()
+    flat = torch.stack(in_parallel(partial(_flat, head), pairs))
+    corners_px = torch.stack([pair.corners_px for pair in pairs]).flatten(1)
+    middle, middle_px = flat.mean(dim=0), corners_px.mean(dim=0)
+    flat -= middle
+    kernel = (flat @ flat.T).double()
+    kernel += _RIDGE * kernel.diagonal().mean() * torch.eye(len(pairs), dtype=torch.float64)
+    weights = (torch.linalg.solve(kernel, corners_px - middle_px).T.float() @ flat).contiguous()
+    half_a_pixel = 0.5  # the published points have their origin at the corner of the image
+    head.linear.weight.zero_()[8:] = weights
+    head.linear.bias[:8] = corners(INPUT_SIZE).flatten() + half_a_pixel
+    head.linear.bias[8:] = middle_px + half_a_pixel - (weights @ middle).double()
+    return head
+
+
+def _flat(head: DheHead, pair: Pair) -> Float[Tensor, " numbers"]:
+    with torch.inference_mode():
+        return head.refined(pair.query, pair.candidate)[0].T.flatten()
+
+
+def timed(head: DheHead, pairs: Sequence[Pair], repeats: int) -> dict[HeadPrecision, list[float]]:
+    """Milliseconds a candidate, in turns, on one thread; the first turn is forgotten."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    query, candidates = pairs[0].query, torch.cat([pair.candidate for pair in pairs])
+    works = {precision: partial(predictor(head, CPU, precision), query, candidates) for precision in HeadPrecision}
+    plain = predictor(head, CPU, HeadPrecision.fp32)
+    works[HeadPrecision.fp32] = lambda: [plain(query, candidate) for candidate in candidates.split(1)]
+    turns: dict[HeadPrecision, list[float]] = {precision: [] for precision in HeadPrecision}
+    for _ in range(repeats + 1):
+        for precision, work in works.items():
+            turns[precision].append(1e3 * _seconds(work) / len(candidates))
+    torch.set_num_threads(threads)
+    return {precision: each[1:] for precision, each in turns.items()}
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    started = perf_counter()
+    work()
+    return perf_counter() - started
+
+
+def compared(precision: HeadPrecision, ms: Sequence[float], plain_ms: float, result: EvaluationResult) -> Row:
+    """One precision against the first, which is single precision."""
+    methods = {method.name: method for method in result.verifiers}
+    exact, found = _inliers(methods[HeadPrecision.fp32.value]), _inliers(methods[precision.value])
+    pairs = [(ours[row], theirs[row]) for ours, theirs in zip(exact, found, strict=True) for row in ours]
+    scores = methods[precision.value].scores
+    assert scores is not None, "the ground truth is known"
+    return Row(
+        precision.value,
+        median(ms),
+        min(ms),
+        max(ms),
+        plain_ms / median(ms),
+        scores.recall,
+        100 * sum(next(iter(a)) == next(iter(b)) for a, b in zip(exact, found, strict=True)) / len(exact),
+        100 * sum(a == b for a, b in pairs) / len(pairs),
+        max(abs(a - b) for a, b in pairs),
+    )
+
+
+def _inliers(method: MethodResult) -> list[dict[int, int]]:
+    """For each query the inliers of each candidate, by its row, best first."""
+    return [{one.row: round(one.score) for one in predictions} for predictions in method.predictions]
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """All in one table."""
+    recalls = [f"R@{rank}" for rank in rows[0].recall]
+    header = ["precision", "ms/candidate", "spread", "times faster", *recalls]
+    header += ["same first, %", "same inliers, %", "inliers apart, at most"]
+    lines = [header, ["---"] * len(header)]
+    for row in rows:
+        cells = [row.precision, f"{row.median_ms:.0f}", f"{row.least_ms:.0f} to {row.most_ms:.0f}"]
+        cells += [f"{row.times_faster:.1f}", *(f"{value:.1f}" for value in row.recall.values())]
+        cells += [f"{row.same_first:.0f}", f"{row.same_inliers:.0f}", str(row.greatest_difference)]
+        lines.append(cells)
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--model", default="sift-vlad", help="with a grid of 24 x 24 cells")
+    parser.add_argument("--queries", type=int, default=60)
+    parser.add_argument("--rerank", type=int, default=10)
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--cache", type=Path, help="keep the database's features here")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
+    arguments = parser.parse_args()
+    extractor = load_extractor(arguments.model)
+    dataset = read_places(arguments.data, protocol=Protocol()).limited(arguments.queries)
+    with tempfile.TemporaryDirectory(prefix="vpr-dhe-head-") as folder:
+        index = FeatureCache(arguments.cache or Path(folder)).index(dataset.database, extractor)
+        pairs = candidates_of(dataset, index, extractor, arguments.rerank)
+        head = fitted_head(pairs)
+        turns = timed(head, pairs[:_TIMED_CANDIDATES], arguments.repeats)
+        verifiers = {one.value: Verifier(DheEstimator(head, precision=one)) for one in HeadPrecision}
+        settings = Settings(ranks=_RANKS, rerank=arguments.rerank)
+        result = evaluate(dataset, index, extractor, verifiers, settings)
+    plain_ms = median(turns[HeadPrecision.fp32])
+    rows = [compared(precision, ms, plain_ms, result) for precision, ms in turns.items()]
+    told = f"{result.dataset.name}, {arguments.model}, queries {arguments.queries}, candidates {arguments.rerank} each"
+    print(table := f"{told}; the last layer is fitted to {len(pairs)} of them\n\n{markdown(rows)}")
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    (arguments.out / "dhe_head.md").write_text(f"{table}\n")
+    document = {"data": told, "fitted_to": len(pairs), "rows": [asdict(row) for row in rows]}
+    write_result(arguments.out / "dhe_head.json", "dhe_head", document)
+
+
+if __name__ == "__main__":
+    main()
