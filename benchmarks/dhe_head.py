@@ -4,8 +4,9 @@
 
 Neither published weights nor the GPU that learns them are at hand everywhere, and what a network of random weights says
 ranks nothing. So its last layer is solved for, by ridge regression, to say of these very candidates what MAGSAC says of
-them: then its rankings mean something, and hang on small differences of what the transformers say. The figures compare
-precisions; they are none of the network's accuracy.
+them: then its rankings mean something. The figures compare precisions; they are none of the network's accuracy, and how
+a trained network takes fewer bits, whose activations may have outliers, is to be seen by `vpr-dhe evaluate DATA --model
+MODEL --verifier dhe,dhe-int8`.
 
 The plain way is the network in single precision, one candidate after the other; in fewer bits it is given some at once.
 All timings are on one thread.
@@ -38,6 +39,7 @@ from vpr_dhe.geometry.coordinates import corners
 from vpr_dhe.geometry.homography import project
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.places import PlaceDataset, Protocol, read_places
+from vpr_dhe.processor import has_bfloat16_products, has_integer_linear_layers
 from vpr_dhe.retrieval import rerank, retrieve
 from vpr_dhe.threads import in_parallel
 from vpr_dhe.verification import Verifier
@@ -119,15 +121,21 @@ def _flat(head: DheHead, pair: Pair) -> Float[Tensor, " numbers"]:
         return head.refined(pair.query, pair.candidate)[0].T.flatten()
 
 
+def available() -> list[HeadPrecision]:
+    """The precisions that this processor has instructions for, single precision first."""
+    has = {HeadPrecision.bf16: has_bfloat16_products, HeadPrecision.int8: has_integer_linear_layers}
+    return [precision for precision in HeadPrecision if precision not in has or has[precision](CPU)]
+
+
 def timed(head: DheHead, pairs: Sequence[Pair], repeats: int) -> dict[HeadPrecision, list[float]]:
     """Milliseconds a candidate, in turns, on one thread; the first turn is forgotten."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     query, candidates = pairs[0].query, torch.cat([pair.candidate for pair in pairs])
-    works = {precision: partial(predictor(head, CPU, precision), query, candidates) for precision in HeadPrecision}
+    works = {precision: partial(predictor(head, CPU, precision), query, candidates) for precision in available()}
     plain = predictor(head, CPU, HeadPrecision.fp32)
     works[HeadPrecision.fp32] = lambda: [plain(query, candidate) for candidate in candidates.split(1)]
-    turns: dict[HeadPrecision, list[float]] = {precision: [] for precision in HeadPrecision}
+    turns: dict[HeadPrecision, list[float]] = {precision: [] for precision in works}
     for _ in range(repeats + 1):
         for precision, work in works.items():
             turns[precision].append(1e3 * _seconds(work) / len(candidates))
@@ -198,7 +206,7 @@ def main() -> None:
         pairs = candidates_of(dataset, index, extractor, arguments.rerank)
         head = fitted_head(pairs)
         turns = timed(head, pairs[:_TIMED_CANDIDATES], arguments.repeats)
-        verifiers = {one.value: Verifier(DheEstimator(head, precision=one)) for one in HeadPrecision}
+        verifiers = {one.value: Verifier(DheEstimator(head, precision=one)) for one in turns}
         settings = Settings(ranks=_RANKS, rerank=arguments.rerank)
         result = evaluate(dataset, index, extractor, verifiers, settings)
     plain_ms = median(turns[HeadPrecision.fp32])

@@ -1,5 +1,7 @@
 """Counting inliers: one score for all estimators."""
 
+import threading
+
 import cv2
 import numpy as np
 import pytest
@@ -147,3 +149,20 @@ def test_a_first_look_is_the_same_method_with_less_patience(name):
     assert (first.name, first.iterations < whole.iterations) == (name, True)
     found = first.fit(source, target, 2.0)
     assert np.abs(cv2.perspectiveTransform(source[None, :40], found)[0] - target[:40]).max() < 1
+
+
+def test_matches_nobody_asked_for_before_are_made_where_all_cores_can_help():
+    asked_in: list[str] = []
+
+    def matches() -> Matches:
+        asked_in.append(threading.current_thread().name)
+        return shifted([0, 0, 0, 0])
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        candidate = View(FRAME, lambda: np.zeros((1, 1, 3), np.uint8), matches=matches)
+        Verifier(Fixed([IDENTITY], [True])).verify(view(FRAME), [candidate])
+    finally:
+        torch.set_num_threads(before)
+    assert asked_in == [threading.current_thread().name]

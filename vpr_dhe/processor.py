@@ -3,6 +3,8 @@
 from functools import cache
 
 import torch
+from jaxtyping import Float, Int8, UInt8
+from torch import Tensor
 
 
 @cache
@@ -13,8 +15,40 @@ def has_integer_products(device: torch.device) -> bool:
 
 @cache
 def has_integer_linear_layers(device: torch.device) -> bool:
-    """Whether torch also has linear layers of 8-bit integers, of which it says little and may change its mind."""
-    return has_integer_products(device) and hasattr(torch.ops.onednn, "qlinear_pointwise")
+    """Whether torch also has linear layers of 8-bit integers, as `integer_linear_layer` calls them.
+
+    It says little of them and may change its mind, so that they are tried.
+    """
+    if not has_integer_products(device):
+        return False
+    rows, weight = torch.tensor([[3, 200]], dtype=torch.uint8), torch.tensor([[5, -7]], dtype=torch.int8)
+    units, bias = torch.tensor([2.0]), torch.tensor([0.25])
+    try:
+        found = integer_linear_layer(rows, 0.5, 3, packed_integers(weight), units, bias, torch.float32)
+    except (AttributeError, RuntimeError, TypeError):
+        return False
+    return bool(found.item() == 0.5 * 2.0 * (0 * 5 - 197 * 7) + 0.25)
+
+
+def packed_integers(weight: Int8[Tensor, "outputs inputs"]) -> Tensor:
+    """Weights in the order that `integer_linear_layer` reads them."""
+    return torch.ops.onednn.qlinear_prepack(weight, None)
+
+
+def integer_linear_layer(
+    rows: UInt8[Tensor, "rows inputs"],
+    step: float,
+    zero: int,
+    packed_weight: Tensor,
+    units: Float[Tensor, " outputs"],
+    bias: Float[Tensor, " outputs"],
+    dtype: torch.dtype,
+) -> Float[Tensor, "rows outputs"]:
+    """Multiply rows, which mean `step` times what is above `zero`, with weights, which mean multiples of `units`."""
+    zeros = torch.zeros(len(units), dtype=torch.int32)
+    return torch.ops.onednn.qlinear_pointwise(
+        rows, step, zero, packed_weight, units, zeros, bias, 1.0, 0, dtype, "none", [], ""
+    )
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Work on many candidates at once: parts shared out among threads that each use one core."""
+"""Work on many candidates at once: parts shared out among threads that each use one core and memory of their own."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -17,6 +17,7 @@ Result = TypeVar("Result")
 
 # So many groups of parts for each thread that none waits long for the last.
 _GROUPS_PER_THREAD = 4
+_MOST_KEPT_BYTES = 1 << 24
 _this_thread = local()
 # Whoever asks for a pool that is being made waits for it, and makes no second one.
 _making = Lock()
@@ -50,6 +51,7 @@ class KeptMemory(local):
     """Memory that each thread keeps for results that it uses up before it makes the next ones.
 
     New memory may come from the system page by page, in several times the time of a product that is written to it.
+    What takes more than 16 MB is not kept.
     """
 
     _memory: Tensor | None = None
@@ -57,7 +59,10 @@ class KeptMemory(local):
     def room(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         """Room for a tensor, where this thread's last one was."""
         needed = prod(shape) * dtype.itemsize
+        if needed > _MOST_KEPT_BYTES:
+            return torch.empty(shape, dtype=dtype)
         if self._memory is None or len(self._memory) < needed:
+            self._memory = None
             with torch.inference_mode(mode=False):  # or it could not be written to in any other mode
                 self._memory = torch.empty(needed, dtype=torch.uint8)
         return self._memory[:needed].view(dtype).view(shape)

@@ -63,7 +63,8 @@ class Verifier:
         if not candidates:
             return []
         homographies = estimator.estimate(query, candidates)
-        inliers = on_one_core(lambda found: self._inliers(query, candidates, found), homographies)
+        matches = [view.matches for view in candidates]  # which all cores work on
+        inliers = on_one_core(lambda found: self._inliers(query, candidates, matches, found), homographies)
         matrices, valid = homographies.matrices.cpu().numpy(), homographies.valid.tolist()
         evidence = homographies.evidence or (None,) * len(candidates)
         return [
@@ -88,13 +89,13 @@ class Verifier:
         return matches.tolerance_px if self.inlier_threshold_px is None else self.inlier_threshold_px
 
     def _inliers(
-        self, query: View, candidates: Sequence[View], homographies: Homographies
+        self, query: View, candidates: Sequence[View], matches: Sequence[Matches], homographies: Homographies
     ) -> list[tuple[Points, Points]]:
         """The matches below the threshold, in original pixels of the query and of each candidate.
 
         The matches of all candidates are computed at once, each by the homography of the candidate that it is `of`.
         """
-        matches, frames = [view.matches for view in candidates], [view.frame for view in candidates]
+        frames = [view.frame for view in candidates]
         source = torch.cat([match.query_points.cpu() for match in matches])
         target = torch.cat([match.candidate_points.cpu() for match in matches])
         lengths = torch.tensor([len(match.similarity) for match in matches])

@@ -7,9 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import normalize
 
+from vpr_dhe.estimators.base import matches_of_cells
+from vpr_dhe.features.base import ExtractorSpec
 from vpr_dhe.geometry.correlation import correlation_volume
 from vpr_dhe.geometry.matching import match_in_parts, mutual_nearest_neighbours
 from vpr_dhe.processor import has_integer_products
+from vpr_dhe.records import Grid, Size
 
 
 def random_maps(seed: int, *shape: int) -> torch.Tensor:
@@ -100,8 +103,16 @@ def test_silent_cells_stay_silent_in_parts(eight_bits):
     assert found.mutual.any(dim=1).all()
 
 
+@pytest.fixture(params=[1, 3])
+def threads(request):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize("eight_bits", [False, True])
-def test_memory_that_products_share_may_be_made_in_any_mode(eight_bits):
+def test_maps_may_be_matched_in_any_mode(threads, eight_bits):
     query, maps = random_maps(5, 40, 16), random_maps(6, 7, 40, 16)
     larger = random_maps(7, 7, 90, 16)
     expected = match_in_parts(query, 7, maps.__getitem__, eight_bits=eight_bits)
@@ -117,6 +128,16 @@ def test_matches_of_descriptors_that_are_learned_take_no_gradient():
     found = mutual_nearest_neighbours(query, maps)
     assert not found.similarity.requires_grad
     assert torch.equal(found.index, mutual_nearest_neighbours(query.detach(), maps.detach()).index)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_matches_of_other_precisions_are_those_of_single_precision(dtype):
+    spec = ExtractorSpec("test", "none", 4, 16, Grid(5, 8), Size(80, 50), unit_norm=True, tolerance_cells=3.0)
+    query, maps = random_maps(5, 40, 16), random_maps(6, 3, 40, 16)
+    found = matches_of_cells(lambda: mutual_nearest_neighbours(query.to(dtype), maps.to(dtype)), spec)(1)
+    expected = matches_of_cells(lambda: mutual_nearest_neighbours(query, maps), spec)(1)
+    assert found.similarity.dtype == torch.float32
+    assert abs(len(found.similarity) - len(expected.similarity)) < 4
 
 
 def test_no_candidates_are_matched_with_nobody():

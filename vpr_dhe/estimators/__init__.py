@@ -6,10 +6,9 @@ from enum import Enum
 from functools import partial
 
 from vpr_dhe.errors import VerifierError
+from vpr_dhe.estimators import dhe, dhe_lite
 from vpr_dhe.estimators.alto import AltoEstimator
 from vpr_dhe.estimators.base import HomographyEstimator
-from vpr_dhe.estimators.dhe import DheEstimator
-from vpr_dhe.estimators.dhe_lite import DheLiteEstimator
 from vpr_dhe.estimators.iterative import IterativeEstimator
 from vpr_dhe.estimators.ransac_flow import RansacFlowEstimator
 from vpr_dhe.estimators.robust import KorniaEstimator, OpenCvEstimator, PoseLibEstimator
@@ -62,13 +61,14 @@ class Equipment:
 class Method:
     """One way to estimate homographies.
 
-    `usual_rerank` is how many candidates a user would wait for on a CPU, where that is few. `stops_early` tells
-    whether it heeds `Equipment.max_seconds`.
+    `head` names the head that it needs, if its need is one. `usual_rerank` is how many candidates a user would wait
+    for on a CPU, where that is few. `stops_early` tells whether it heeds `Equipment.max_seconds`.
     """
 
     build: Callable[[Equipment], HomographyEstimator]
     description: str
     needs: Needs = Needs.matches
+    head: str | None = None
     usual_rerank: int | None = None
     stops_early: bool = False
 
@@ -85,14 +85,22 @@ METHODS: dict[str, Method] = {
     "poselib": Method(lambda _: PoseLibEstimator(), "LO-RANSAC with non-linear refinement (PoseLib)"),
     "kornia-ransac": Method(lambda _: KorniaEstimator(), "RANSAC in torch (kornia)"),
     "dhe": Method(
-        lambda at_hand: DheEstimator.from_model(at_hand.model),
+        lambda at_hand: dhe.DheEstimator.from_model(at_hand.model),
         "deep homography estimation (AAAI 2024), head in the model file",
         Needs.head,
+        head=dhe.HEAD_NAME,
+    ),
+    "dhe-int8": Method(
+        lambda at_hand: dhe.DheEstimator.from_model(at_hand.model, dhe.HeadPrecision.int8),
+        "the same in 8-bit integers, on CPUs with AVX-512 VNNI; compare it with dhe on your data",
+        Needs.head,
+        head=dhe.HEAD_NAME,
     ),
     "dhe-lite": Method(
-        lambda at_hand: DheLiteEstimator.from_model(at_hand.model),
+        lambda at_hand: dhe_lite.DheLiteEstimator.from_model(at_hand.model),
         "learned weights of matches, head in the model file",
         Needs.head,
+        head=dhe_lite.HEAD_NAME,
     ),
     "ransac-flow": Method(
         lambda at_hand: RansacFlowEstimator.from_file(
@@ -153,7 +161,7 @@ def build_estimator(name: str, at_hand: Equipment = Equipment()) -> HomographyEs
     """
     if name not in METHODS:
         raise VerifierError(f"unknown verifier {name!r}; available: {', '.join([*METHODS, NONE])}")
-    _require(name, METHODS[name].needs, at_hand)
+    _require(name, METHODS[name], at_hand)
     if at_hand.max_seconds is not None and not METHODS[name].stops_early:
         working = ", ".join(other for other, method in METHODS.items() if method.stops_early)
         raise VerifierError(f"{name} knows no limit of time; leave out --max-seconds, or use one of: {working}")
@@ -173,9 +181,9 @@ def learned_fingerprint(name: str, at_hand: Equipment) -> str | None:
     return tensors_digest(model.part(HEAD))
 
 
-def _require(name: str, needs: Needs, at_hand: Equipment) -> None:
-    model = at_hand.model
-    if needs is Needs.head and (model is None or model.architecture.head != name):
+def _require(name: str, method: Method, at_hand: Equipment) -> None:
+    needs, model = method.needs, at_hand.model
+    if needs is Needs.head and (model is None or model.architecture.head != method.head):
         working = [other for other, method in METHODS.items() if method.needs is Needs.matches]
         held = "has no file of its own" if model is None else f"{model.name!r} holds no such head"
         raise VerifierError(

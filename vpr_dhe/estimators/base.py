@@ -130,7 +130,8 @@ def matches_of_cells(match: Callable[[], MutualNeighbours], spec: ExtractorSpec)
     @cache
     def matches() -> list[Matches]:
         found = match()
-        mutual, index, similarity = (part.cpu().numpy() for part in (found.mutual, found.index, found.similarity))
+        mutual, index = found.mutual.cpu().numpy(), found.index.cpu().numpy()
+        similarity = found.similarity.float().cpu().numpy()
         # NumPy, whose threads do not spin afterwards on the cores that estimators need.
         candidate, cell = mutual.nonzero()
         columns = centres[cell], centres[index[candidate, cell]], similarity[candidate, cell]

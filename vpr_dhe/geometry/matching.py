@@ -15,7 +15,7 @@ from vpr_dhe.processor import has_integer_products
 from vpr_dhe.threads import KeptMemory, in_parallel, on_one_core
 
 # A thread is given so many candidates at once, or fewer where there are more threads: after every operation it waits
-# for Python's lock, the more often the shorter they are. All is done in these threads, because those of torch's own,
+# for Python's lock, the more often the shorter they are. What is done to many is done in these threads: torch's own,
 # among which it shares out large operations elsewhere, spin for milliseconds afterwards on the cores that are needed.
 _GIVEN_TOGETHER = 12
 _PARTS_PER_THREAD = 4
@@ -61,11 +61,13 @@ def match_in_parts(
     them, in a third of the time; it is for descriptors that were stored as coarsely.
     """
     in_eight_bits = eight_bits and has_integer_products(query.device)
-    multiplication = on_one_core(_EightBits if in_eight_bits else _AsTheyAre, query)
-    shape = count, len(query)
-    matched = MutualNeighbours(
-        query.new_empty(shape, dtype=torch.int64), query.new_empty(shape, dtype=torch.bool), query.new_empty(shape)
-    )
+    multiplication = on_one_core(_EightBits, query) if in_eight_bits else _AsTheyAre(query)
+    with torch.inference_mode(mode=False):  # or the threads, which are in no such mode, could not write to them
+        index, mutual, similarity = (
+            torch.empty(count, len(query), dtype=dtype, device=query.device)
+            for dtype in (torch.int64, torch.bool, query.dtype)
+        )
+    matched = MutualNeighbours(index, mutual, similarity)
 
     def match(which: slice) -> None:
         found = _match(part(which), multiplication)
@@ -90,6 +92,8 @@ Columns = Float[Tensor, "candidates cells dimension"] | Int8[Tensor, "candidates
 class _Multiplication(ABC):
     """Multiplies the cells of one query with those of candidates."""
 
+    query_cells: int
+
     @abstractmethod
     def prepare(
         self, candidates: Float[Tensor, "candidates cells dimension"]
@@ -103,7 +107,7 @@ class _Multiplication(ABC):
 
 class _AsTheyAre(_Multiplication):
     def __init__(self, query: Float[Tensor, "query_cells dimension"]) -> None:
-        self._query = query
+        self._query, self.query_cells = query, len(query)
 
     def prepare(
         self, candidates: Float[Tensor, "candidates cells dimension"]
@@ -118,7 +122,7 @@ class _AsTheyAre(_Multiplication):
 class _EightBits(_Multiplication):
     def __init__(self, query: Float[Tensor, "query_cells dimension"]) -> None:
         rows, self._unit = _to_int8(query[None])
-        self._rows = rows[0]
+        self._rows, self.query_cells = rows[0], len(query)
 
     def prepare(
         self, candidates: Float[Tensor, "candidates cells dimension"]
@@ -140,16 +144,17 @@ def _match(
     candidates: Float[Tensor, "candidates cells dimension"], multiplication: _Multiplication
 ) -> MutualNeighbours:
     columns, units = multiplication.prepare(candidates)
-    found = [_largest(few, multiplication) for few in _in_turns(columns)]
+    found = [_largest(few, multiplication) for few in _in_turns(columns, multiplication.query_cells)]
     index, best, best_back = (torch.cat(column) for column in zip(*found, strict=True))
     similarity = best * units
     agreed = (similarity == (best_back * units).gather(1, index)) & (similarity > 0)
     return MutualNeighbours(index, agreed & _comes_first(index, agreed, best_back.shape[1]), similarity)
 
 
-def _in_turns(columns: Columns) -> tuple[Tensor, ...]:
-    cells = columns.shape[1]
-    return columns.split(max(1, _MULTIPLIED_TOGETHER // cells**2) if columns.device.type == "cpu" else len(columns))
+def _in_turns(columns: Columns, query_cells: int) -> tuple[Tensor, ...]:
+    if columns.device.type != "cpu":
+        return (columns,)
+    return columns.split(max(1, _MULTIPLIED_TOGETHER // (query_cells * columns.shape[1])))
 
 
 def _largest(columns: Columns, multiplication: _Multiplication) -> tuple[Tensor, Tensor, Tensor]:

@@ -30,7 +30,7 @@ class StoredMaps:
         """Match a query's map with all of these, on the query's device."""
         codec, records = self._codec, self._records
         return match_in_parts(
-            on_one_core(codec.project, query),
+            on_one_core(codec.project, query) if query.device.type == "cpu" else codec.project(query),
             len(records),
             lambda which: codec.components(records[which]).to(query.device),
             eight_bits=codec.eight_bits,

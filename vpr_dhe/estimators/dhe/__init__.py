@@ -1,7 +1,8 @@
 """Deep homography estimation, the published verifier: a transformer on the correlation of two local maps."""
 
-from vpr_dhe.estimators.dhe.estimator import DheEstimator, HeadPrecision, predictor
+from vpr_dhe.estimators.dhe.estimator import DheEstimator
 from vpr_dhe.estimators.dhe.network import GRID, HEAD_NAME, INPUT_SIZE, DheHead, OnnxDheHead, PointPairs, load_head
+from vpr_dhe.estimators.dhe.predictors import HeadPrecision, predictor
 
 __all__ = [
     "GRID",
