@@ -35,6 +35,7 @@ from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.models.catalogue import SIFT_VLAD
 from vpr_dhe.places.standard import read_split
 from vpr_dhe.records import Image, ImageRecord
+from vpr_dhe.threads import in_parallel
 
 # Settle the codec, and warm all that is lazy.
 _FIRST = 64
@@ -130,8 +131,9 @@ def describing(work: Work) -> Callable[[], object]:
 
     def describe() -> None:
         for size in sizes:
-            described = extractor.describe(batch[:size])
-        described.vectors.cpu()  # a GPU is done only then
+            parts = [batch[part.start : part.stop] for part in extractor.shared_out(range(size))]
+            described = in_parallel(extractor.describe, parts)
+        described[-1].vectors.cpu()  # a GPU is done only then
 
     return describe
 

@@ -32,11 +32,14 @@ def in_parallel(work: Callable[[Part], Result], parts: Sequence[Part]) -> list[R
     threads = torch.get_num_threads()
     if len(parts) < 2 or _has_one_core():
         return [work(part) for part in parts]
-    count = min(len(parts), threads * _GROUPS_PER_THREAD)
-    bounds = [len(parts) * number // count for number in range(count + 1)]
-    groups = [parts[first:end] for first, end in pairwise(bounds)]
+    groups = evenly(parts, min(len(parts), threads * _GROUPS_PER_THREAD))
     done = _threads().map(lambda group: [work(part) for part in group], groups)
     return [result for results in done for result in results]
+
+
+def evenly(items: Sequence[Part], count: int) -> list[Sequence[Part]]:
+    """So many runs of items, in order, none longer than another by more than one."""
+    return [items[first:end] for first, end in pairwise(len(items) * number // count for number in range(count + 1))]
 
 
 def on_one_core(work: Callable[[Part], Result], part: Part) -> Result:

@@ -110,3 +110,29 @@ def test_bfloat16_gives_features_that_compare_with_those_of_single_precision(tmp
         assert torch.nn.functional.cosine_similarity(exact, rounded, dim=-1).min() > 0.999
     # Normalised after the products, and so in single precision.
     torch.testing.assert_close(other.local_map.norm(dim=1), torch.ones(36), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(("images", "parts"), [(1, [1]), (2, [2]), (3, [1, 1, 1]), (8, [2, 3, 3])])
+def test_batches_are_shared_out_among_cores_and_described_alike(tmp_path, images, parts):
+    a_model(side=96, head=False).save(tmp_path / "model.safetensors")
+    extractor = load_extractor(str(tmp_path / "model.safetensors"))
+    pictures = list(np.random.default_rng(0).integers(0, 256, (images, 70, 90, 3), np.uint8))
+    alone = [extractor.extract([picture])[0] for picture in pictures]
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        assert [len(part) for part in extractor.shared_out(pictures)] == parts
+        together = extractor.extract(pictures)
+    finally:
+        torch.set_num_threads(before)
+    assert len(together) == images
+    for ours, theirs in zip(together, alone, strict=True):
+        torch.testing.assert_close(ours.global_descriptor, theirs.global_descriptor, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(ours.local_map, theirs.local_map, rtol=1e-4, atol=1e-5)
+
+
+def test_a_compiled_network_is_given_whole_batches(tmp_path):
+    a_model(side=96, head=False).save(tmp_path / "model.safetensors")
+    extractor = load_extractor(str(tmp_path / "model.safetensors"))
+    extractor._run = lambda images: extractor.network(images)
+    assert len(extractor.shared_out(range(64))) == 1

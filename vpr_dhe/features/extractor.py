@@ -3,6 +3,7 @@
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
@@ -31,6 +32,9 @@ from vpr_dhe.models.exported_model import load_exported
 from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.models.weights_file import SUFFIX
 from vpr_dhe.records import Features, Image, Size
+from vpr_dhe.threads import evenly, in_parallel
+
+Item = TypeVar("Item")
 
 # What timm fetches from its hub, by the beginning of the name.
 _FETCHED = {TIMM_PREFIX: timm_model_file, TIMM_CNN_PREFIX: timm_cnn_model_file}
@@ -163,6 +167,19 @@ class NeuralExtractor(Extractor):
 
     def extract(self, images: Sequence[Image]) -> list[Features]:
         """Describe each image; features stay on the extractor's device."""
+        described = in_parallel(self._extract_together, self.shared_out(images))
+        return [features for some in described for features in some]
+
+    def shared_out(self, images: Sequence[Item]) -> list[Sequence[Item]]:
+        """A batch in parts that are described at once, each on one core: a batch on all of them leaves their caches.
+
+        One part on a GPU, for a compiled network, and where there are fewer images than cores.
+        """
+        threads = torch.get_num_threads()
+        whole = self.device.type != "cpu" or self._run is not self.network or len(images) < threads
+        return [images] if whole else evenly(images, threads)
+
+    def _extract_together(self, images: Sequence[Image]) -> list[Features]:
         batch = to_network_input(images, self._preprocessing, self.device)
         return self.describe(batch).features(images, self._preprocessing.size)
 
