@@ -134,5 +134,5 @@ def test_batches_are_shared_out_among_cores_and_described_alike(tmp_path, images
 def test_a_compiled_network_is_given_whole_batches(tmp_path):
     a_model(side=96, head=False).save(tmp_path / "model.safetensors")
     extractor = load_extractor(str(tmp_path / "model.safetensors"))
-    extractor._run = lambda images: extractor.network(images)
+    extractor._run = torch.nn.Sequential(extractor.network)
     assert len(extractor.shared_out(range(64))) == 1
