@@ -133,3 +133,12 @@ def photo_folder(tmp_path) -> Path:
         coarse = rng.integers(0, 256, (6, 8, 3), np.uint8)
         PIL.Image.fromarray(coarse).resize((80 + number, 60), PIL.Image.Resampling.BICUBIC).save(path)
     return folder
+
+
+@pytest.fixture(params=[1, 3])
+def threads(request) -> Iterator[int]:
+    """How many threads torch has."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)

@@ -9,14 +9,6 @@ from vpr_dhe.geometry.matching import mutual_nearest_neighbours
 from vpr_dhe.threads import in_parallel, on_one_core
 
 
-@pytest.fixture(params=[1, 3])
-def threads(request):
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield request.param
-    torch.set_num_threads(before)
-
-
 @pytest.mark.parametrize("count", [0, 1, 2, 7, 100])
 def test_results_come_in_the_order_of_the_parts(threads, count):
     assert in_parallel(lambda part: part * part, range(count)) == [part * part for part in range(count)]

@@ -103,14 +103,6 @@ def test_silent_cells_stay_silent_in_parts(eight_bits):
     assert found.mutual.any(dim=1).all()
 
 
-@pytest.fixture(params=[1, 3])
-def threads(request):
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield request.param
-    torch.set_num_threads(before)
-
-
 @pytest.mark.parametrize("eight_bits", [False, True])
 def test_maps_may_be_matched_in_any_mode(threads, eight_bits):
     query, maps = random_maps(5, 40, 16), random_maps(6, 7, 40, 16)

@@ -94,21 +94,6 @@ def numpy_project(homography, points):
     return mapped[:, :2] / mapped[:, 2:]
 
 
-@pytest.fixture(scope="module")
-def random_head():
-    torch.manual_seed(5)
-    head = DheHead().eval()
-    with torch.no_grad():
-        head.pe.normal_(std=0.05)
-        for parameter in head.parameters():
-            if parameter.dim() == 1:
-                parameter.add_(0.1 * torch.randn_like(parameter))
-        # Points that depend on the maps by tens of pixels, around the corners.
-        head.linear.weight.mul_(500)
-        head.linear.bias.copy_(torch.tensor(np.concatenate([SQUARE, SQUARE])).flatten())
-    return head
-
-
 def test_head_agrees_with_numpy(random_head):
     maps = local_maps(3)
     with torch.no_grad():

@@ -18,41 +18,20 @@ KINDS = [(BFloat16Linear, 0.01), pytest.param((Int8Linear, 0.03), marks=needs_in
 
 
 @pytest.fixture(scope="module")
-def head():
-    torch.manual_seed(5)
-    made = DheHead().eval()
-    with torch.no_grad():
-        made.pe.normal_(std=0.05)
-        for parameter in made.parameters():
-            if parameter.dim() == 1:
-                parameter.add_(0.1 * torch.randn_like(parameter))
-        made.linear.weight.mul_(500)
-    return made
-
-
-@pytest.fixture(scope="module")
 def maps():
     return normalize(torch.randn(4, 576, 16, generator=torch.Generator().manual_seed(1)), dim=-1)
 
 
 @pytest.fixture(scope="module")
-def exact(head, maps):
+def exact(random_head, maps):
     with torch.no_grad():
-        return head(maps[:1], maps[1:])
-
-
-@pytest.fixture(params=[1, 3])
-def threads(request):
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield request.param
-    torch.set_num_threads(before)
+        return random_head(maps[:1], maps[1:])
 
 
 @pytest.mark.parametrize("case", KINDS)
-def test_fewer_bits_move_points_by_little(head, maps, exact, threads, case):
+def test_fewer_bits_move_points_by_little(random_head, maps, exact, threads, case):
     kind, most = case
-    found = SharedOutHead(head, kind)(maps[:1], maps[1:])
+    found = SharedOutHead(random_head, kind)(maps[:1], maps[1:])
     for ours, theirs in zip(found, exact, strict=True):
         between_pairs = theirs.std(dim=0).mean()
         assert between_pairs > 1, "the test says nothing if points do not depend on maps"
@@ -60,15 +39,15 @@ def test_fewer_bits_move_points_by_little(head, maps, exact, threads, case):
 
 
 @pytest.mark.parametrize("case", KINDS)
-def test_no_candidate_depends_on_those_beside_it(head, maps, threads, case):
-    predict = SharedOutHead(head, case[0])
+def test_no_candidate_depends_on_those_beside_it(random_head, maps, threads, case):
+    predict = SharedOutHead(random_head, case[0])
     together = predict(maps[:1], maps[1:]).candidate
     alone = [predict(maps[:1], one).candidate for one in maps[1:].split(1)]
     torch.testing.assert_close(together, torch.cat(alone), rtol=1e-4, atol=1e-2)
 
 
-def test_single_precision_is_the_head_itself(head, maps, exact):
-    found = predictor(head, CPU, HeadPrecision.fp32)(maps[:1], maps[1:])
+def test_single_precision_is_the_head_itself(random_head, maps, exact):
+    found = predictor(random_head, CPU, HeadPrecision.fp32)(maps[:1], maps[1:])
     assert torch.equal(found.candidate, exact.candidate)
 
 
@@ -87,10 +66,10 @@ def test_8_bits_are_refused_where_they_cannot_be(monkeypatch):
 
 
 @needs_int8
-def test_the_verifier_in_8_bits_takes_the_same_head(head):
-    tensors = {f"head.{name}": value for name, value in head.state_dict().items()}
+def test_the_verifier_in_8_bits_takes_the_same_head(random_head):
+    tensors = {f"head.{name}": value for name, value in random_head.state_dict().items()}
     preprocessing = Preprocessing(384, 384, "bilinear", False, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     model = ModelFile("m", Architecture("cct_14_7x2_384", "gem", head="dhe"), preprocessing, "", "", tensors)
     estimator = DheEstimator.from_model(model, HeadPrecision.int8)
     assert estimator.precision is HeadPrecision.int8
-    assert torch.equal(estimator.head.state_dict()["pe"], head.pe)
+    assert torch.equal(estimator.head.state_dict()["pe"], random_head.pe)
