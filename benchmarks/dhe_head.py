@@ -15,17 +15,17 @@ Writes `benchmarks/results/dhe_head.md` and `dhe_head.json`.
 
 import argparse
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median
-from time import perf_counter
 
 import torch
 from accuracy import RESULTS
 from jaxtyping import Float, Float64
-from measuring import write_result
+from latency import one_thread
+from measuring import seconds, write_result
 from torch import Tensor
 
 from vpr_dhe.candidates import PinnedIndex
@@ -129,24 +129,16 @@ def available() -> list[HeadPrecision]:
 
 def timed(head: DheHead, pairs: Sequence[Pair], repeats: int) -> dict[HeadPrecision, list[float]]:
     """Milliseconds a candidate, in turns, on one thread; the first turn is forgotten."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     query, candidates = pairs[0].query, torch.cat([pair.candidate for pair in pairs])
     works = {precision: partial(predictor(head, CPU, precision), query, candidates) for precision in available()}
     plain = predictor(head, CPU, HeadPrecision.fp32)
     works[HeadPrecision.fp32] = lambda: [plain(query, candidate) for candidate in candidates.split(1)]
     turns: dict[HeadPrecision, list[float]] = {precision: [] for precision in works}
-    for _ in range(repeats + 1):
-        for precision, work in works.items():
-            turns[precision].append(1e3 * _seconds(work) / len(candidates))
-    torch.set_num_threads(threads)
+    with one_thread():
+        for _ in range(repeats + 1):
+            for precision, work in works.items():
+                turns[precision].append(1e3 * seconds(work) / len(candidates))
     return {precision: each[1:] for precision, each in turns.items()}
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    started = perf_counter()
-    work()
-    return perf_counter() - started
 
 
 def compared(precision: HeadPrecision, ms: Sequence[float], plain_ms: float, result: EvaluationResult) -> Row:

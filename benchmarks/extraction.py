@@ -19,13 +19,12 @@ from itertools import product
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from time import perf_counter
 from typing import Any
 
 import numpy as np
 import torch
 from accuracy import RESULTS
-from measuring import write_result
+from measuring import seconds, write_result
 
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.features.extractor import NeuralExtractor, load_extractor
@@ -136,13 +135,6 @@ def describing(work: Work) -> Callable[[], object]:
         described[-1].vectors.cpu()  # a GPU is done only then
 
     return describe
-
-
-def seconds(work: Callable[[], object]) -> float:
-    """How long it takes."""
-    started = perf_counter()
-    work()
-    return perf_counter() - started
 
 
 def agreement(model: str, device: str, photos: Sequence[Image]) -> Agreement:

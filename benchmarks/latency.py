@@ -18,13 +18,12 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median
-from time import perf_counter
 from typing import Any
 
 import numpy as np
 import torch
 from accuracy import RESULTS
-from measuring import write_result
+from measuring import seconds, write_result
 from torch import Tensor
 
 from vpr_dhe.candidates import PinnedIndex
@@ -92,13 +91,7 @@ def measured_limits() -> Limits:
 
 
 def _least_seconds(work: Callable[[], object]) -> float:
-    return min(_seconds(work) for _ in range(7))
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    started = perf_counter()
-    work()
-    return perf_counter() - started
+    return min(seconds(work) for _ in range(7))
 
 
 def plain_match(snapshot: Snapshot, found: Retrieval) -> MutualNeighbours:
@@ -187,9 +180,9 @@ def measure(stages: Mapping[str, Stage], queries: Sequence[Retrieval], repeats: 
     plain: dict[str, list[float]] = {name: [] for name in stages}
     for _ in range(repeats + 1):  # the first turn warms caches and is forgotten
         for name, stage in stages.items():
-            turns[name].append(median(_seconds(partial(stage.run, found)) for found in queries))
+            turns[name].append(median(seconds(partial(stage.run, found)) for found in queries))
             if stage.plain:
-                plain[name].append(median(_seconds(partial(stage.plain, found)) for found in queries[:3]))
+                plain[name].append(median(seconds(partial(stage.plain, found)) for found in queries[:3]))
     return [
         Row(
             name,

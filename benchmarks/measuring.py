@@ -9,9 +9,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 from vpr_dhe.evaluation.provenance import this_machine
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """What some work takes by the clock."""
+    started = perf_counter()
+    work()
+    return perf_counter() - started
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Verify candidates by geometry: any estimator's homographies, one score for all."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -64,7 +65,7 @@ class Verifier:
             return []
         homographies = estimator.estimate(query, candidates)
         matches = [view.matches for view in candidates]  # which all cores work on
-        inliers = on_one_core(lambda found: self._inliers(query, candidates, matches, found), homographies)
+        inliers = on_one_core(partial(self._inliers, query, candidates, matches), homographies)
         matrices, valid = homographies.matrices.cpu().numpy(), homographies.valid.tolist()
         evidence = homographies.evidence or (None,) * len(candidates)
         return [

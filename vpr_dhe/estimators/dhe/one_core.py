@@ -137,7 +137,7 @@ def attend(
     heads, cells, size = values.shape
     attended = torch.empty(cells, heads, size)
     for first in range(0, heads, _HEADS_TOGETHER):
-        some = slice(first, min(first + _HEADS_TOGETHER, heads))
+        some = slice(first, first + _HEADS_TOGETHER)
         weights, sums = _powers(queries[some], keys[some])
         torch.div(torch.bmm(weights, values[some]), sums, out=attended[:, some].transpose(0, 1))
     return attended.flatten(1)
