@@ -16,8 +16,9 @@ from typing import Any
 
 from measuring import write_result
 
+from vpr_dhe.datasets import LAYOUTS, PlaceDataset, Protocol, read_places
+from vpr_dhe.datasets.pairs import read_pairs, recognise_pairs
 from vpr_dhe.errors import VerifierError, VprDheError
-from vpr_dhe.estimators import METHODS, Equipment, Needs
 from vpr_dhe.evaluation.feature_cache import FeatureCache
 from vpr_dhe.evaluation.pair_runs import evaluate_pairs
 from vpr_dhe.evaluation.provenance import provenance
@@ -25,11 +26,10 @@ from vpr_dhe.evaluation.runs import RETRIEVAL, EvaluationResult, Settings, evalu
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.models.catalogue import BUNDLED
-from vpr_dhe.places import LAYOUTS, PlaceDataset, Protocol, read_places
-from vpr_dhe.places.pairs import read_pairs, recognise_pairs
-from vpr_dhe.report.alignment import alignment_document, alignment_table
-from vpr_dhe.report.evaluation import evaluation_document, evaluation_table
-from vpr_dhe.verifiers import build_aligner, build_verifiers
+from vpr_dhe.report.tables.evaluation import evaluation_document, evaluation_table
+from vpr_dhe.report.tables.pairs import alignment_document, alignment_table
+from vpr_dhe.verification.build import build_aligner, build_verifiers
+from vpr_dhe.verification.estimators.registry import METHODS, Needs, Resources
 
 RESULTS = Path(__file__).parent / "results"
 VERIFIERS = ("magsac", "poselib")
@@ -63,7 +63,7 @@ def verifiers_for(extractor: Extractor) -> list[str]:
     for name, method in METHODS.items():
         if method.needs is Needs.head:
             try:
-                method.build(Equipment(extractor))
+                method.build(Resources(extractor))
             except VerifierError:
                 continue
             names.append(name)
@@ -75,7 +75,7 @@ def measure(dataset: PlaceDataset, model: str, cache: Path, settings: Settings) 
     extractor = load_extractor(model)
     index = FeatureCache(cache).index(dataset.database, extractor)
     return evaluate(
-        dataset, index, extractor, build_verifiers(verifiers_for(extractor), Equipment(extractor)), settings
+        dataset, index, extractor, build_verifiers(verifiers_for(extractor), Resources(extractor)), settings
     )
 
 

@@ -26,28 +26,29 @@ import numpy as np
 from accuracy import RESULTS, folder_for
 from measuring import write_result
 
-from vpr_dhe.calibration.evidence import MatchEvidence
-from vpr_dhe.calibration.fitting import Assumptions, Example, Method, fit
-from vpr_dhe.calibration.probability import Conditions
-from vpr_dhe.candidates import PinnedIndex
+from vpr_dhe.datasets import PlaceDataset, read_places
 from vpr_dhe.errors import DatasetError
-from vpr_dhe.estimators import NONE, Equipment
 from vpr_dhe.evaluation.calibration_metrics import brier_score, expected_calibration_error
 from vpr_dhe.evaluation.calibration_runs import LabelledQuery, ask, labelled_queries
 from vpr_dhe.evaluation.feature_cache import FeatureCache
 from vpr_dhe.evaluation.precision_recall import precision_recall
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.features.extractor import load_extractor
+from vpr_dhe.geography.distance import RADIUS_M
 from vpr_dhe.index.place_index import PlaceIndex
-from vpr_dhe.places import PlaceDataset, read_places
-from vpr_dhe.places.base import RADIUS_M
+from vpr_dhe.localization.calibration.evidence import MatchEvidence
+from vpr_dhe.localization.calibration.fitting import Assumptions, Example, Method, fit
+from vpr_dhe.localization.calibration.probability import Conditions
+from vpr_dhe.localization.database import PinnedIndex
 from vpr_dhe.records import ImageRecord, MetricPosition
 from vpr_dhe.training.self_calibration import warped_queries
-from vpr_dhe.verifiers import build_verifier
+from vpr_dhe.verification.build import build_verifier
+from vpr_dhe.verification.estimators.registry import Resources
+from vpr_dhe.verification.names import NO_VERIFIER
 
 BLOCK_M = 100.0
 GAP_M = 2 * RADIUS_M
-VERIFIERS = (NONE, "magsac")
+VERIFIERS = (NO_VERIFIER, "magsac")
 _SURE = 0.9
 Judge = Callable[[MatchEvidence], float]
 """Gives a best match a number in [0, 1]."""
@@ -125,7 +126,7 @@ def judges(verifier: str, learned_from: Half, conditions: Conditions, images: in
     """What makes numbers of evidence, learned from one half."""
     most = max(one.evidence.score for one in learned_from.natural)
     before: dict[str, Judge] = {"similarity": lambda evidence: min(1.0, max(0.0, evidence.similarity))}
-    if verifier != NONE:
+    if verifier != NO_VERIFIER:
         before["inliers"] = lambda evidence: min(1.0, evidence.score / most)
     fitted = {
         name: fit(examples, Assumptions(RADIUS_M, method=method), conditions, images).probability
@@ -211,7 +212,7 @@ def main() -> None:
         views = warped_queries(index, arguments.own_images, RADIUS_M)
         own = [(view, index.image(id)) for view in views if (id := index.find(view.name)) is not None]
         for verifier in VERIFIERS:
-            places = PinnedIndex(index.snapshot, build_verifier(verifier, Equipment(extractor)))
+            places = PinnedIndex(index.snapshot, build_verifier(verifier, Resources(extractor)))
             halves = [examples_of(queries, own, side, places, extractor, arguments.rerank) for side in sides(dataset)]
             conditions = Conditions(extractor.spec.fingerprint, verifier, arguments.rerank)
             rows += rows_of(verifier, halves, conditions, len(index))

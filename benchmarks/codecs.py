@@ -22,17 +22,17 @@ import numpy as np
 from jaxtyping import UInt8
 from measuring import write_result
 
-from vpr_dhe.estimators import Equipment
+from vpr_dhe.datasets import read_places
+from vpr_dhe.datasets.base import PlaceDataset
 from vpr_dhe.evaluation.runs import evaluate
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.index.codecs import CODECS
 from vpr_dhe.index.local_maps import read_records
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.index.segments import LOCAL_MAPS
-from vpr_dhe.places import read_places
-from vpr_dhe.places.base import PlaceDataset
-from vpr_dhe.report.tables import text_table
-from vpr_dhe.verifiers import build_verifiers
+from vpr_dhe.report.tables.text import text_table
+from vpr_dhe.verification.build import build_verifiers
+from vpr_dhe.verification.estimators.registry import Resources
 
 MAPS = 100
 COLD_REPEATS = 30
@@ -97,7 +97,7 @@ def measure(dataset: PlaceDataset, index: PlaceIndex, model: str, verifier: str)
     """Ask all queries of an index, after reading at random."""
     reading = measure_reading(index)
     extractor = load_extractor(model)
-    (verified,) = evaluate(dataset, index, extractor, build_verifiers([verifier], Equipment(extractor))).verifiers
+    (verified,) = evaluate(dataset, index, extractor, build_verifiers([verifier], Resources(extractor))).verifiers
     assert verified.scores is not None
     codec = index.snapshot.require_codec()
     return Cost(codec.name, codec.record_bytes, verified.scores.recall, verified.median_ms, reading)

@@ -24,21 +24,21 @@ import torch
 from accuracy import RESULTS
 from measuring import write_result
 
-from vpr_dhe.estimators import Equipment, build_estimator
-from vpr_dhe.estimators.base import HomographyEstimator, View
-from vpr_dhe.estimators.registration.base import homographies_of, is_a_view
+from vpr_dhe.datasets.pairs import read_pairs
+from vpr_dhe.datasets.pairs.base import HomographyPair, PairSet
 from vpr_dhe.evaluation.pair_runs import Aligner, AlignmentResult, evaluate_pairs
 from vpr_dhe.geometry.coordinates import corners
 from vpr_dhe.geometry.homography import project
 from vpr_dhe.images import image_size
 from vpr_dhe.models.network_file import load_network
-from vpr_dhe.places.pairs import read_pairs
-from vpr_dhe.places.pairs.base import HomographyPair, PairSet
 from vpr_dhe.records import NOT_VERIFIED, Frame, Image, Size, Verification
-from vpr_dhe.training.deformed_patches import PatchBatches, photo_side_px
-from vpr_dhe.training.sources.aligned import AlignedPhotos
+from vpr_dhe.training.registration.aligned import AlignedPhotos
+from vpr_dhe.training.registration.deformed_patches import PatchBatches, photo_side_px
 from vpr_dhe.training.sources.base import Draws
-from vpr_dhe.verifiers import build_aligner
+from vpr_dhe.verification.build import build_aligner, build_estimator
+from vpr_dhe.verification.estimators.base import HomographyEstimator, View
+from vpr_dhe.verification.estimators.cross_modal.registration.base import homographies_of, is_a_view
+from vpr_dhe.verification.estimators.registry import Resources
 
 SIDE_PX = 128
 UNMOVED = "identity"
@@ -140,7 +140,7 @@ def aligners_of(weights: Sequence[Path], device: str) -> tuple[dict[str, Aligner
     known = {}
     for path in weights:
         file = load_network(path)
-        estimator = build_estimator(file.method, Equipment(networks={file.method: file}, device=device))
+        estimator = build_estimator(file.method, Resources(networks={file.method: file}, device=device))
         name = f"{file.method} ({path.resolve().parent.name})"
         aligners[name] = partial(by_network, estimator)
         known[name] = learned(path, file.training_data)

@@ -28,22 +28,24 @@ from latency import one_thread
 from measuring import seconds, write_result
 from torch import Tensor
 
-from vpr_dhe.candidates import PinnedIndex
-from vpr_dhe.estimators import Equipment
-from vpr_dhe.estimators.dhe import INPUT_SIZE, DheEstimator, DheHead, HeadPrecision, predictor
+from vpr_dhe.datasets import PlaceDataset, Protocol, read_places
 from vpr_dhe.evaluation.feature_cache import FeatureCache
 from vpr_dhe.evaluation.runs import EvaluationResult, MethodResult, Settings, evaluate
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.geometry.coordinates import corners
 from vpr_dhe.geometry.homography import project
+from vpr_dhe.images import load_image
 from vpr_dhe.index.place_index import PlaceIndex
-from vpr_dhe.places import PlaceDataset, Protocol, read_places
-from vpr_dhe.processor import has_bfloat16_products, has_integer_linear_layers
-from vpr_dhe.retrieval import rerank, retrieve
-from vpr_dhe.threads import in_parallel
-from vpr_dhe.verification import Verifier
-from vpr_dhe.verifiers import build_verifiers
+from vpr_dhe.localization.database import PinnedIndex
+from vpr_dhe.localization.ranking import rerank
+from vpr_dhe.localization.retrieval import retrieve
+from vpr_dhe.runtime.cpu_features import has_bfloat16_products, has_integer_linear_layers
+from vpr_dhe.runtime.threads import in_parallel
+from vpr_dhe.verification.build import build_verifiers
+from vpr_dhe.verification.estimators.dhe import INPUT_SIZE, DheEstimator, DheHead, HeadPrecision, predictor
+from vpr_dhe.verification.estimators.registry import Resources
+from vpr_dhe.verification.verifier import Verifier
 
 TEACHER = "magsac"
 CPU = torch.device("cpu")
@@ -81,11 +83,12 @@ class Row:
 
 def candidates_of(dataset: PlaceDataset, index: PlaceIndex, extractor: Extractor, count: int) -> list[Pair]:
     """The candidates of all queries that MAGSAC finds a homography for."""
-    verifier = build_verifiers([TEACHER], Equipment(extractor))[TEACHER]
-    places, square, pairs = PinnedIndex(index.snapshot, verifier), corners(INPUT_SIZE), []
+    verifier = build_verifiers([TEACHER], Resources(extractor))[TEACHER]
+    database, square, pairs = PinnedIndex(index.snapshot, verifier), corners(INPUT_SIZE), []
     for record in dataset.queries.records:
-        found = retrieve(places, extractor, dataset.queries.folder / record.path, count)
-        ranked = rerank(places, found, count).reranked
+        image = load_image(dataset.queries.folder / record.path)
+        features = extractor.extract([image])[0]
+        ranked = rerank(database, image, features, retrieve(database, features, count), count)
         maps = index.snapshot.local_maps([candidate.id for candidate in ranked])
         for candidate, local_map in zip(ranked, maps.split(1), strict=True):
             homography = candidate.verification.homography if candidate.verification else None
@@ -93,7 +96,7 @@ def candidates_of(dataset: PlaceDataset, index: PlaceIndex, extractor: Extractor
                 continue
             there = project(torch.from_numpy(homography), square)
             if (there - square).abs().max() < _MOST_CORNER_SHIFT_PX:
-                pairs.append(Pair(found.features.local_map[None].float(), local_map, there))
+                pairs.append(Pair(features.local_map[None].float(), local_map, there))
     return pairs
 
 

@@ -26,15 +26,15 @@ import torch
 from accuracy import RESULTS
 from measuring import seconds, write_result
 
+from vpr_dhe.datasets.standard import read_split
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.features.extractor import NeuralExtractor, load_extractor
 from vpr_dhe.images import decode_image, decode_reduced
 from vpr_dhe.index.ingest import Source, load, reading
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.models.catalogue import SIFT_VLAD
-from vpr_dhe.places.standard import read_split
 from vpr_dhe.records import Image, ImageRecord
-from vpr_dhe.threads import in_parallel
+from vpr_dhe.runtime.threads import in_parallel
 
 # Settle the codec, and warm all that is lazy.
 _FIRST = 64

@@ -28,18 +28,6 @@ from jaxtyping import Bool, Float64
 from measuring import write_result
 from torch import Tensor
 
-from vpr_dhe.estimators.base import View
-from vpr_dhe.estimators.ransac_flow import RansacFlowEstimator
-from vpr_dhe.estimators.ransac_flow.coarse import (
-    SCALES,
-    TOLERANCE,
-    CoarseMatches,
-    cells_of,
-    describe_scales,
-    match_cells,
-)
-from vpr_dhe.estimators.ransac_flow.estimator import SURE
-from vpr_dhe.estimators.robust import OpenCvEstimator, PoseLibEstimator
 from vpr_dhe.evaluation.alignment_metrics import flow_of_alignment, flow_of_homography
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.features.extractor import load_extractor
@@ -54,9 +42,21 @@ from vpr_dhe.geometry.homography import (
 from vpr_dhe.images import list_images
 from vpr_dhe.models.network_file import load_network
 from vpr_dhe.records import Frame, Grid, Size
+from vpr_dhe.training.ransac_flow.elastic import ElasticPairs
 from vpr_dhe.training.sources.base import TrainingPair
-from vpr_dhe.training.sources.elastic import ElasticPairs
 from vpr_dhe.training.sources.warps import WarpedPhotos
+from vpr_dhe.verification.estimators.base import View
+from vpr_dhe.verification.estimators.ransac_flow import RansacFlowEstimator
+from vpr_dhe.verification.estimators.ransac_flow.coarse import (
+    SCALES,
+    TOLERANCE,
+    CoarseMatches,
+    cells_of,
+    describe_scales,
+    match_cells,
+)
+from vpr_dhe.verification.estimators.ransac_flow.estimator import SURE
+from vpr_dhe.verification.estimators.robust import OpenCvEstimator, PoseLibEstimator
 
 SIZE = Size(384, 384)
 _ITERATIONS, _TRIED_AT_ONCE = 10_000, 1000

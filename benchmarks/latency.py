@@ -26,19 +26,21 @@ from accuracy import RESULTS
 from measuring import seconds, write_result
 from torch import Tensor
 
-from vpr_dhe.candidates import PinnedIndex
-from vpr_dhe.estimators import Equipment
-from vpr_dhe.estimators.base import View, matches_of_cells
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.geometry.matching import MutualNeighbours, match_in_parts
 from vpr_dhe.images import decode_image, list_images
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.index.snapshot import Snapshot
-from vpr_dhe.processor import has_integer_products
-from vpr_dhe.retrieval import DescribedQuery, Retrieval, describe, rerank, search
-from vpr_dhe.verification import Verifier
-from vpr_dhe.verifiers import build_verifiers
+from vpr_dhe.localization.database import PinnedIndex
+from vpr_dhe.localization.ranking import rerank
+from vpr_dhe.localization.retrieval import Candidate, retrieve
+from vpr_dhe.records import Features, Image
+from vpr_dhe.runtime.cpu_features import has_integer_products
+from vpr_dhe.verification.build import build_verifiers
+from vpr_dhe.verification.estimators.base import View, matches_of_cells
+from vpr_dhe.verification.estimators.registry import Resources
+from vpr_dhe.verification.verifier import Verifier
 
 REFERENCE = "magsac"
 _VERIFIERS = ("magsac", "accurate", "poselib", "dhe-lite")
@@ -68,11 +70,20 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Query:
+    """A query image, its features, and its candidates."""
+
+    image: Image
+    features: Features
+    candidates: list[Candidate]
+
+
+@dataclass(frozen=True)
 class Stage:
     """What is timed for each query, the plain way to do it, and the limit in seconds."""
 
-    run: Callable[[Retrieval], object]
-    plain: Callable[[Retrieval], object] | None = None
+    run: Callable[[Query], object]
+    plain: Callable[[Query], object] | None = None
     limit_s: float | None = None
 
 
@@ -94,7 +105,7 @@ def _least_seconds(work: Callable[[], object]) -> float:
     return min(seconds(work) for _ in range(7))
 
 
-def plain_match(snapshot: Snapshot, found: Retrieval) -> MutualNeighbours:
+def plain_match(snapshot: Snapshot, found: Query) -> MutualNeighbours:
     """Find mutual neighbours as one would find them first."""
     own = torch.arange(snapshot.require_codec().cells)
     columns: list[tuple[Tensor, Tensor, Tensor]] = []
@@ -105,7 +116,12 @@ def plain_match(snapshot: Snapshot, found: Retrieval) -> MutualNeighbours:
     return MutualNeighbours(*(torch.stack(column) for column in zip(*columns, strict=True)))
 
 
-def plain_rerank(verifier: Verifier, snapshot: Snapshot, found: Retrieval) -> None:
+def usual_rerank(database: PinnedIndex, found: Query) -> None:
+    """Re-rank as a localizer does."""
+    rerank(database, found.image, found.features, found.candidates, len(found.candidates))
+
+
+def plain_rerank(verifier: Verifier, snapshot: Snapshot, found: Query) -> None:
     """Match in the plain way, then estimate one after the other, none less thoroughly than the others."""
     neighbours = plain_match(snapshot, found)
     matches_of = matches_of_cells(lambda: neighbours, snapshot.manifest.spec)
@@ -130,7 +146,7 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _ids(found: Retrieval) -> list[int]:
+def _ids(found: Query) -> list[int]:
     return [candidate.id for candidate in found.candidates]
 
 
@@ -139,10 +155,10 @@ def stages_of(snapshot: Snapshot, extractor: Extractor, verifiers: Sequence[str]
     codec, spec = snapshot.require_codec(), snapshot.manifest.spec
     cells, count = codec.cells, len(snapshot.ids)
 
-    def matched(found: Retrieval) -> object:
+    def matched(found: Query) -> object:
         return snapshot.stored_maps(_ids(found)).match(found.features.local_map)
 
-    def matched_exactly(found: Retrieval) -> object:
+    def matched_exactly(found: Query) -> object:
         maps = snapshot.local_maps(_ids(found))
         return match_in_parts(found.features.local_map, len(maps), maps.__getitem__)
 
@@ -167,14 +183,13 @@ def stages_of(snapshot: Snapshot, extractor: Extractor, verifiers: Sequence[str]
         "read and match": Stage(matched, partial(plain_match, snapshot), limit_s),
         "read, decode and match in single precision": Stage(matched_exactly),
     }
-    for name, verifier in build_verifiers(verifiers, Equipment(extractor)).items():
-        places = PinnedIndex(snapshot, verifier)
-        usual = partial(rerank, places, count=candidates)
+    for name, verifier in build_verifiers(verifiers, Resources(extractor)).items():
+        usual = partial(usual_rerank, PinnedIndex(snapshot, verifier))
         stages[f"re-rank, {name}"] = Stage(usual, partial(plain_rerank, verifier, snapshot), limit_s)
     return stages
 
 
-def measure(stages: Mapping[str, Stage], queries: Sequence[Retrieval], repeats: int) -> list[Row]:
+def measure(stages: Mapping[str, Stage], queries: Sequence[Query], repeats: int) -> list[Row]:
     """Time all stages in turns; the median over queries and repeats, and the spread of the medians of each turn."""
     turns: dict[str, list[float]] = {name: [] for name in stages}
     plain: dict[str, list[float]] = {name: [] for name in stages}
@@ -209,10 +224,12 @@ def markdown(rows: Sequence[Row], reference_ms: float) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def described(extractor: Extractor, folder: Path, count: int) -> list[DescribedQuery]:
-    """Some of the images in a folder, evenly spread."""
+def queries_of(extractor: Extractor, database: PinnedIndex, folder: Path, count: int) -> list[Query]:
+    """Some of the images in a folder, evenly spread, with 100 candidates each."""
     paths = list_images(folder)
-    return [describe(extractor, decode_image(folder / paths[number * len(paths) // count])) for number in range(count)]
+    images = [decode_image(folder / paths[number * len(paths) // count]) for number in range(count)]
+    features = [extractor.extract([image])[0] for image in images]
+    return [Query(image, of, retrieve(database, of, 100)) for image, of in zip(images, features, strict=True)]
 
 
 def main() -> None:
@@ -229,8 +246,8 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     index = PlaceIndex.open(arguments.index)
     extractor, limits = load_extractor(index.spec.model), measured_limits()
-    places = PinnedIndex(index.snapshot, None)
-    queries = [search(places, query, 100) for query in described(extractor, arguments.queries, arguments.count)]
+    database = PinnedIndex(index.snapshot, None)
+    queries = queries_of(extractor, database, arguments.queries, arguments.count)
     rows = measure(stages_of(index.snapshot, extractor, arguments.verifiers, limits), queries, arguments.repeats)
     reference_ms = next(row.median_ms for row in rows if row.stage == f"re-rank, {REFERENCE}")
     settings: dict[str, Any] = {

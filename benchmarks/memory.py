@@ -19,12 +19,12 @@ import torch
 from measuring import Memory, in_own_process, measured_memory, write_result
 from torch.nn.functional import normalize
 
+from vpr_dhe.datasets.standard import read_split
 from vpr_dhe.features.base import Extractor, ExtractorSpec
 from vpr_dhe.images import image_size
 from vpr_dhe.index.place_index import PlaceIndex
-from vpr_dhe.places.standard import read_split
 from vpr_dhe.records import Features, Frame, Grid, Image, Size
-from vpr_dhe.report.tables import text_table
+from vpr_dhe.report.tables.text import text_table
 
 SIDE_PX = 16
 

@@ -28,13 +28,13 @@ from accuracy import RESULTS
 from jaxtyping import Bool, Float64
 from measuring import write_result
 
-from vpr_dhe.estimators import build_estimator
-from vpr_dhe.estimators.base import HomographyEstimator, View
+from vpr_dhe.datasets.pairs import read_pairs
+from vpr_dhe.datasets.pairs.base import HomographyPair
 from vpr_dhe.evaluation.alignment_metrics import corner_error_px
 from vpr_dhe.images import image_size
-from vpr_dhe.places.pairs import read_pairs
-from vpr_dhe.places.pairs.base import HomographyPair
 from vpr_dhe.records import Frame, Image, Size
+from vpr_dhe.verification.build import build_estimator
+from vpr_dhe.verification.estimators.base import HomographyEstimator, View
 
 SHIFTS = (0.025, 0.05, 0.075, 0.1)
 ALIGNED_BELOW = 0.01

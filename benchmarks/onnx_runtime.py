@@ -25,13 +25,13 @@ from accuracy import RESULTS
 from fine_flow import table
 from measuring import write_result
 
+from vpr_dhe.datasets import Protocol, read_places
 from vpr_dhe.export.exporting import export_model
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.images import decode_named
 from vpr_dhe.index.place_index import PlaceIndex
-from vpr_dhe.localizer import Localizer
-from vpr_dhe.places import Protocol, read_places
+from vpr_dhe.localization.localizer import Localizer
 from vpr_dhe.records import Image
 
 BATCHES = (1, 8)

@@ -33,23 +33,23 @@ from fine_flow import table
 from jaxtyping import Float64
 from measuring import write_result
 
-from vpr_dhe.candidates import VerifiedIndex
-from vpr_dhe.contrast import contrasts
-from vpr_dhe.estimators import Equipment
+from vpr_dhe.datasets import PlaceDataset, Protocol, read_places
 from vpr_dhe.evaluation.feature_cache import FeatureCache
 from vpr_dhe.evaluation.precision_recall import precision_recall
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.features.extractor import load_extractor
+from vpr_dhe.geography.distance import RADIUS_M
 from vpr_dhe.index.place_index import PlaceIndex
-from vpr_dhe.localizer import Localizer
-from vpr_dhe.places import PlaceDataset, Protocol, read_places
-from vpr_dhe.places.base import RADIUS_M
+from vpr_dhe.localization.contrast import contrasts
+from vpr_dhe.localization.database import VerifiedIndex
+from vpr_dhe.localization.localizer import Localizer
 from vpr_dhe.records import Localization, MetricPosition
 from vpr_dhe.sequences.motion import MotionModel, PositionMotion, RouteMotion
 from vpr_dhe.sequences.odometry import Odometry, Step
 from vpr_dhe.sequences.place_map import PlaceMap
 from vpr_dhe.sequences.tracker import PlaceTracker
-from vpr_dhe.verifiers import build_verifier
+from vpr_dhe.verification.build import build_verifier
+from vpr_dhe.verification.estimators.registry import Resources
 
 CANDIDATES = 20
 _BLOCK_M, _BLOCK_FRAMES = 100.0, 25
@@ -106,7 +106,7 @@ def ask(dataset: PlaceDataset, extractor: Extractor, whole: PlaceIndex, folder: 
     shutil.copytree(whole.folder, folder)
     index = PlaceIndex.open(folder)
     index.remove([id for path in gone if (id := index.find(path)) is not None])
-    verifier = build_verifier("magsac", Equipment(extractor))
+    verifier = build_verifier("magsac", Resources(extractor))
     localizer = Localizer(VerifiedIndex(index, verifier), extractor, rerank=CANDIDATES)
     answers = [
         localizer.localize(dataset.queries.folder / record.path, top_k=CANDIDATES) for record in dataset.queries.records
@@ -158,7 +158,7 @@ def by_belief(
     asked: Asked, sequences: Sequence[Walk], motion: Callable[[PlaceMap], MotionModel], *, odometry: bool = False
 ) -> list[Answer]:
     """The likeliest place after each frame; one tracker for each sequence."""
-    places = asked.localizer.place_map()
+    places = SequenceLocalizer(asked.localizer).place_map()
     moving = motion(places)
     answers: dict[int, Answer] = {}
     for walk in sequences:
@@ -166,7 +166,7 @@ def by_belief(
         for query, moved in walk:
             tracker.follow(asked.answers[query].matches, Step(odometry=moved if odometry else None))
             ((id, probability),) = tracker.likeliest(1)
-            answers[query] = Answer(asked.localizer.places.images([id]).by_id[id].path, probability)
+            answers[query] = Answer(asked.localizer.database.images([id]).by_id[id].path, probability)
     return [answers[query] for query in range(len(answers))]
 
 

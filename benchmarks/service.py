@@ -34,8 +34,8 @@ from PIL import Image as PillowImage
 
 from vpr_dhe.index.checking import check
 from vpr_dhe.index.place_index import PlaceIndex
-from vpr_dhe.localizer import Localizer
-from vpr_dhe.report.formats import Answer, answer_document
+from vpr_dhe.localization.localizer import Localizer
+from vpr_dhe.report.tables.answers import Answer, answer_document
 
 IMAGES = 60
 BROKEN_SHARE = 0.01

@@ -16,15 +16,15 @@ import numpy as np
 from accuracy import RESULTS, verifiers_for
 from measuring import write_result
 
+from vpr_dhe.datasets.pairs.base import HomographyPair, PairSet
 from vpr_dhe.evaluation.pair_runs import PairEvaluation, evaluate_pairs
 from vpr_dhe.evaluation.provenance import provenance
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.images import list_images
-from vpr_dhe.places.pairs.base import HomographyPair, PairSet
 from vpr_dhe.records import Image, Size
-from vpr_dhe.report.alignment import alignment_document
+from vpr_dhe.report.tables.pairs import alignment_document
 from vpr_dhe.training.sources.warps import WarpedPhotos
-from vpr_dhe.verifiers import build_aligner
+from vpr_dhe.verification.build import build_aligner
 
 SIZE = Size(384, 384)
 AUC_PX = 10

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
+from vpr_dhe.datasets import read_places
+from vpr_dhe.datasets.base import PlaceSplit
 from vpr_dhe.errors import DatasetError, VprDheError
-from vpr_dhe.places import read_places
-from vpr_dhe.places.base import PlaceSplit
 from vpr_dhe.records import ImageRecord, MetricPosition
 
 GAP_M = 50.0

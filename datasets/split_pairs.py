@@ -18,11 +18,11 @@ from typing import TypeAlias
 
 import numpy as np
 
+from vpr_dhe.datasets.pairs import recognise_pairs
+from vpr_dhe.datasets.pairs.aligned import counterparts
+from vpr_dhe.datasets.pairs.table import FILE_NAME
 from vpr_dhe.errors import DatasetError, VprDheError
 from vpr_dhe.images import decode_named
-from vpr_dhe.places.pairs import recognise_pairs
-from vpr_dhe.places.pairs.aligned import counterparts
-from vpr_dhe.places.pairs.table import FILE_NAME
 
 PARTS = ("train", "val", "test")
 LEFT_OUT = "left out"

@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from vpr_dhe.estimators import Equipment, build_estimator
+from vpr_dhe.datasets import Protocol, read_places
+from vpr_dhe.datasets.pairs import read_pairs
 from vpr_dhe.evaluation.feature_cache import FeatureCache
 from vpr_dhe.evaluation.runs import evaluate
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.geometry.coordinates import corners
 from vpr_dhe.geometry.homography import mean_corner_error
 from vpr_dhe.images import decode_image, image_size
-from vpr_dhe.places import Protocol, read_places
-from vpr_dhe.places.pairs import read_pairs
-from vpr_dhe.verification import Verifier, align
-from vpr_dhe.verifiers import build_verifiers
+from vpr_dhe.verification.build import build_estimator, build_verifiers
+from vpr_dhe.verification.estimators.registry import Resources
+from vpr_dhe.verification.verifier import Verifier, align
 
 
 def recall_from_the_text(result, index, extractor, is_right) -> dict[int, float]:
@@ -58,7 +58,7 @@ def test_street_views_are_recognised_better_than_by_the_prototype(real_images, t
     dataset = read_places(real_images / "streetview_west")
     extractor = load_extractor("sift-vlad")
     index = FeatureCache(tmp_path).index(dataset.database, extractor)
-    result = evaluate(dataset, index, extractor, build_verifiers(["magsac"], Equipment(extractor)))
+    result = evaluate(dataset, index, extractor, build_verifiers(["magsac"], Resources(extractor)))
     assert len(dataset.queries.records) == 564
     assert result.retrieval.scores.recall[1] >= 65.8
     assert result.verifiers[0].scores.recall[1] >= 73.8

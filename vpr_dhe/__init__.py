@@ -8,17 +8,17 @@ if TYPE_CHECKING:
     from vpr_dhe.errors import VprDheError
     from vpr_dhe.features.extractor import load_extractor
     from vpr_dhe.index.place_index import PlaceIndex
-    from vpr_dhe.localizer import Localizer
-    from vpr_dhe.verification import Verifier
+    from vpr_dhe.localization.localizer import Localizer
+    from vpr_dhe.verification.verifier import Verifier
 
 __version__ = version("vpr-dhe")
 __all__ = ["Localizer", "PlaceIndex", "Verifier", "VprDheError", "__version__", "load_extractor"]
 
 # Imported when first asked for: `import vpr_dhe` alone must not take the seconds that torch does.
 _HOMES = {
-    "Localizer": "vpr_dhe.localizer",
+    "Localizer": "vpr_dhe.localization.localizer",
     "PlaceIndex": "vpr_dhe.index.place_index",
-    "Verifier": "vpr_dhe.verification",
+    "Verifier": "vpr_dhe.verification.verifier",
     "VprDheError": "vpr_dhe.errors",
     "load_extractor": "vpr_dhe.features.extractor",
 }

@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from vpr_dhe.errors import BadInputError, ImageError
-from vpr_dhe.records import Image, Preprocessing, Size
-from vpr_dhe.threads import in_parallel
+from vpr_dhe.records import Image, Preprocessing, Size, StrPath
+from vpr_dhe.runtime.threads import in_parallel
 
 ImageLike: TypeAlias = np.ndarray | Tensor | PIL.Image.Image
 """What a caller may hold an image as; `require_image` says which shapes and types are taken."""
@@ -107,6 +107,15 @@ def decode_named(path: Path) -> Image:
         return decode_image(path)
     except ImageError as error:
         raise ImageError(f"{path}: {error}") from error
+
+
+def load_image(source: "ImageLike | StrPath") -> Image:
+    """Decode a file, or make an image of what a caller holds in memory.
+
+    Raises:
+        ImageError: as `decode_image` and `require_image` do.
+    """
+    return decode_image(Path(source)) if isinstance(source, (str, os.PathLike)) else require_image(source)
 
 
 def read_file(path: Path) -> bytes:
@@ -228,7 +237,7 @@ def image_size(image: Image) -> Size:
     return Size(width, height)
 
 
-def list_images(folder: Path) -> list[str]:
+def list_images(folder: StrPath) -> list[str]:
     """Paths, relative to `folder` and sorted, of all files in it and below that have an image's extension.
 
     Hidden files and folders are left out; links to folders are followed, each folder once.
@@ -236,6 +245,7 @@ def list_images(folder: Path) -> list[str]:
     Raises:
         BadInputError: if the folder is missing, is a file, or holds no image.
     """
+    folder = Path(folder)
     if not folder.is_dir():
         found = "is a file" if folder.exists() else "does not exist"
         raise BadInputError(f"folder {folder} {found}; expected a folder of images")

@@ -1,6 +1,7 @@
 """The typed records that travel between stages: frozen, with tensor shapes in their types."""
 
 import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
@@ -12,6 +13,9 @@ from torch import Tensor
 Image: TypeAlias = UInt8[np.ndarray, "_height _width 3"]
 """A decoded image: RGB, 8 bits per channel, upright (EXIF orientation already applied)."""
 
+
+StrPath: TypeAlias = str | os.PathLike[str]
+"""A path as callers may give it."""
 
 Progress: TypeAlias = Callable[[int], object]
 """What long work calls with the number of images it has just dealt with."""

@@ -11,7 +11,6 @@ import pytest
 from vpr_dhe.records import NOT_VERIFIED
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
-sys.path.append(str(Path(__file__).parents[1] / "training"))
 import cross_modal
 from aligned_folder import write_aligned_pairs
 

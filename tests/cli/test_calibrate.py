@@ -39,9 +39,9 @@ def save(path: Path, pixels: np.ndarray) -> None:
 
 @pytest.fixture(scope="module")
 def sealed_index(data, tmp_path_factory) -> Path:
+    from vpr_dhe.datasets.standard import read_split
     from vpr_dhe.features.extractor import load_extractor
     from vpr_dhe.index.place_index import PlaceIndex
-    from vpr_dhe.places.standard import read_split
 
     folder, extractor = data / "images/test/database", load_extractor("sift-vlad")
     index = PlaceIndex.create(tmp_path_factory.mktemp("indexes") / "index", extractor.spec, folder, codec="float16")
@@ -128,7 +128,7 @@ def test_who_writes_to_the_index_is_noticed_before_the_work(run, index, tmp_path
 
 def test_an_outgrown_calibration_is_said_to_be_one(run, index, data, monkeypatch):
     run("calibrate", index, "--rerank", 6, "--queries-limit", 4, "--verifier", "none")
-    monkeypatch.setattr("vpr_dhe.calibration.probability._OUTGROWN", 0.5)
+    monkeypatch.setattr("vpr_dhe.localization.calibration.probability._OUTGROWN", 0.5)
     query = data / "images/test/queries" / name(2, 9)
     code, _, stderr = run("query", index, query, "--rerank", 6, "--verifier", "none")
     assert (code, "the calibration is of 24 images, and there are 24 now" in stderr) == (0, True)

@@ -17,7 +17,7 @@ import PIL.Image
 import pytest
 
 from vpr_dhe.cli import main
-from vpr_dhe.places.synthetic_town import SyntheticTown, write_town
+from vpr_dhe.synthetic_town.town import SyntheticTown, write_town
 
 
 def vpr_dhe(*arguments: object, expect: int = 0) -> subprocess.CompletedProcess[str]:

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from vpr_dhe.places.synthetic_town import SyntheticTown, write_town
+from vpr_dhe.synthetic_town.town import SyntheticTown, write_town
 
 
 def answers(run, index, queries, *options):

@@ -12,9 +12,9 @@ from recordings import FIXES, IMAGES, START_NS, Bag, bag_of, small_frames, video
 
 from vpr_dhe.images import decode_image
 from vpr_dhe.index.place_index import PlaceIndex
+from vpr_dhe.recordings import extraction
 from vpr_dhe.records import ImageRecord
 from vpr_dhe.sequences import frame_memory
-from vpr_dhe.sources import extraction
 
 FRAMES = small_frames()
 

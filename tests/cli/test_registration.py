@@ -1,15 +1,11 @@
 """From aligned image pairs to a network that `align`, `query` and `evaluate` use, through the program itself."""
 
 import json
-import sys
-from pathlib import Path
 
 import pytest
+from aligned_folder import write_aligned_pairs
 
 from vpr_dhe.models.network_file import load_network
-
-sys.path.append(str(Path(__file__).parents[1] / "training"))
-from aligned_folder import write_aligned_pairs
 
 TINY = ("--steps", 1, "--batch-size", 2, "--validation-pairs", 1, "--device", "cpu", "--width", 8, "--iterations", 1)
 

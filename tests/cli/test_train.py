@@ -12,7 +12,7 @@ import PIL.Image
 import pytest
 
 from vpr_dhe.models.model_file import load_model
-from vpr_dhe.places.synthetic_town import SyntheticTown, write_town
+from vpr_dhe.synthetic_town.town import SyntheticTown, write_town
 
 
 def vpr_dhe(*arguments, expect=0, **options):

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from vpr_dhe.datasets.standard import read_split
 from vpr_dhe.distributed.cluster import connected
 from vpr_dhe.distributed.extraction import MOST_ATTEMPTS, Workers, add_with_ray
 from vpr_dhe.errors import BadInputError, ImageError, WorkerLostError
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.index.checking import check
 from vpr_dhe.index.place_index import PlaceIndex
-from vpr_dhe.places.standard import read_split
 
 pytest.importorskip("ray")
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("sent_by_value", "small_segments")]

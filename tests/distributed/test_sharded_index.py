@@ -10,19 +10,19 @@ import cv2
 import numpy as np
 import pytest
 
-from vpr_dhe.calibration.probability import Calibration, Conditions
-from vpr_dhe.candidates import VerifiedIndex
+from vpr_dhe.datasets.standard import read_split
 from vpr_dhe.distributed.cluster import connected
-from vpr_dhe.distributed.sharded_index import ShardedIndex
+from vpr_dhe.distributed.sharded_index import ShardedIndex, ShardedQuery
 from vpr_dhe.errors import BadInputError, IndexDamagedError, ShardsMissingError
-from vpr_dhe.estimators import build_estimator
 from vpr_dhe.images import decode_image
 from vpr_dhe.index import compaction
 from vpr_dhe.index.place_index import PlaceIndex
-from vpr_dhe.localizer import Localizer
-from vpr_dhe.places.standard import read_split
+from vpr_dhe.localization.calibration.probability import Calibration, Conditions
+from vpr_dhe.localization.database import VerifiedIndex
+from vpr_dhe.localization.localizer import Localizer
 from vpr_dhe.records import Image, Localization
-from vpr_dhe.verification import Verifier
+from vpr_dhe.verification.build import build_estimator
+from vpr_dhe.verification.verifier import Verifier
 
 pytest.importorskip("ray")
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("joined", "small_segments")]
@@ -132,7 +132,7 @@ def test_shards_rank_as_one_machine_does_and_a_killed_one_is_waited_for(index, q
         assert len(places) == len(index) == 27
         assert_answers(places, alone, queries)
         with pytest.raises(BadInputError, match="id 3"):
-            places.images([3])
+            places.pinned().records([3])
         killed = process_of(places, 1)
         os.kill(killed, signal.SIGKILL)
         assert_answers(places, alone, queries[:2])
@@ -168,14 +168,14 @@ def test_a_shard_that_stays_away_fails_the_query_or_is_reported(
         time.sleep(1)
         assert_same(localizer.localize(query, top_k=27), expected)
 
-        search = places.search
+        search = ShardedQuery.search
 
-        def die_after_the_search(descriptors, count):
-            found = search(descriptors, count)
+        def die_after_the_search(query, descriptors, count):
+            found = search(query, descriptors, count)
             end_for_good(places, 2)
             return found
 
-        monkeypatch.setattr(places, "search", die_after_the_search)
+        monkeypatch.setattr(ShardedQuery, "search", die_after_the_search)
         answer = localizer.localize(query, top_k=27)
         assert answer.missing_shards == ("shard 3 of 3",)
         assert_right_but_for(answer, expected, held_by(places, 2, index))

@@ -5,13 +5,13 @@ import pickle
 import numpy as np
 import pytest
 
+from vpr_dhe.datasets.standard import read_split
 from vpr_dhe.distributed.extraction import MOST_ATTEMPTS, ChunkSealer, _Job, _ledger
 from vpr_dhe.distributed.threads import Threads
 from vpr_dhe.errors import BadInputError, ImageError, IndexFormatError, WorkerLostError
 from vpr_dhe.index.codecs import fit_codec
 from vpr_dhe.index.ingest import Chunk
 from vpr_dhe.index.place_index import PlaceIndex
-from vpr_dhe.places.standard import read_split
 
 
 @pytest.fixture

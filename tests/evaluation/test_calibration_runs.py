@@ -5,18 +5,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from vpr_dhe.calibration.evidence import MatchEvidence
-from vpr_dhe.calibration.fitting import Assumptions, Example
-from vpr_dhe.calibration.probability import Conditions
-from vpr_dhe.candidates import PinnedIndex, VerifiedIndex
+from vpr_dhe.datasets import read_places
 from vpr_dhe.errors import BadInputError
-from vpr_dhe.estimators import build_estimator
 from vpr_dhe.evaluation import calibration_runs
 from vpr_dhe.evaluation.calibration_runs import ask, check, held_out_probabilities, labelled_queries
 from vpr_dhe.index.place_index import PlaceIndex
-from vpr_dhe.localizer import Localizer
-from vpr_dhe.places import read_places
-from vpr_dhe.verification import Verifier
+from vpr_dhe.localization.calibration.evidence import MatchEvidence
+from vpr_dhe.localization.calibration.fitting import Assumptions, Example
+from vpr_dhe.localization.calibration.probability import Conditions
+from vpr_dhe.localization.database import PinnedIndex, VerifiedIndex
+from vpr_dhe.localization.localizer import Localizer
+from vpr_dhe.verification.build import build_estimator
+from vpr_dhe.verification.verifier import Verifier
 
 CONDITIONS = Conditions("thumbnail", "magsac", 6)
 ASSUMPTIONS = Assumptions(25.0)

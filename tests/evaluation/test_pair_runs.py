@@ -9,14 +9,14 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from vpr_dhe.datasets.pairs import read_pairs
+from vpr_dhe.datasets.pairs.base import HomographyPair, PairSet
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.evaluation.pair_runs import evaluate_pairs
 from vpr_dhe.evaluation.provenance import provenance
-from vpr_dhe.places.pairs import read_pairs
-from vpr_dhe.places.pairs.base import HomographyPair, PairSet
 from vpr_dhe.records import NOT_VERIFIED, Image, Verification
-from vpr_dhe.report.alignment import alignment_document, alignment_table
-from vpr_dhe.verifiers import build_aligner
+from vpr_dhe.report.tables.pairs import alignment_document, alignment_table
+from vpr_dhe.verification.build import build_aligner
 
 WIDTH, HEIGHT = 40, 30
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from vpr_dhe.datasets import Protocol, read_places
 from vpr_dhe.errors import BadInputError, DatasetError
-from vpr_dhe.estimators import build_estimator
 from vpr_dhe.evaluation.feature_cache import FeatureCache
 from vpr_dhe.evaluation.recall import Denominator
 from vpr_dhe.evaluation.runs import Settings, evaluate
@@ -19,9 +19,9 @@ from vpr_dhe.features.backbones import build_backbone
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.images import decode_image
 from vpr_dhe.models.model_file import Architecture, ModelFile
-from vpr_dhe.places import Protocol, read_places
 from vpr_dhe.records import Preprocessing, Size
-from vpr_dhe.verification import Verifier
+from vpr_dhe.verification.build import build_estimator
+from vpr_dhe.verification.verifier import Verifier
 
 RANKS = (1, 2, 5, 10)
 

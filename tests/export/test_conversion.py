@@ -11,8 +11,6 @@ import torch
 from torch import nn
 
 from vpr_dhe.errors import BadInputError, ExportError, MissingExtraError, ModelError
-from vpr_dhe.estimators.dhe import DheHead
-from vpr_dhe.estimators.dhe_lite import DheLiteHead
 from vpr_dhe.export import exporting
 from vpr_dhe.export.conversion import MAX_RELATIVE_DIFFERENCE, relative_difference, write_onnx
 from vpr_dhe.export.exporting import export_model
@@ -25,6 +23,8 @@ from vpr_dhe.models.exported_model import TensorFact, load_exported
 from vpr_dhe.models.model_file import Architecture, ModelFile
 from vpr_dhe.models.onnx_session import OnnxSession
 from vpr_dhe.records import Preprocessing, Size
+from vpr_dhe.verification.estimators.dhe import DheHead
+from vpr_dhe.verification.estimators.dhe_lite import DheLiteHead
 
 # Of each family small members whose layers are unlike those of the others.
 _MEMBERS = {

@@ -5,16 +5,16 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
+from vpr_dhe.datasets.standard import read_split
 from vpr_dhe.errors import ModelError, VerifierError
-from vpr_dhe.estimators.dhe import DheHead
 from vpr_dhe.features.aggregators import build_aggregator
 from vpr_dhe.features.backbones import build_backbone
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.index.place_index import PlaceIndex
-from vpr_dhe.localizer import Localizer
+from vpr_dhe.localization.localizer import Localizer
 from vpr_dhe.models.model_file import Architecture, ModelFile, load_model
-from vpr_dhe.places.standard import read_split
 from vpr_dhe.records import Preprocessing, Size
+from vpr_dhe.verification.estimators.dhe import DheHead
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 

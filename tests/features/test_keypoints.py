@@ -5,13 +5,14 @@ import numpy as np
 import pytest
 import torch
 
-from vpr_dhe.estimators import METHODS, Needs, build_estimator
 from vpr_dhe.features.keypoints import detect_and_describe, match_keypoints, match_rectified
 from vpr_dhe.geometry.coordinates import corners
 from vpr_dhe.geometry.homography import four_point_homography, mean_corner_error, reprojection_errors
-from vpr_dhe.places.synthetic_town import SyntheticTown
 from vpr_dhe.records import Size
-from vpr_dhe.verification import Verifier, align
+from vpr_dhe.synthetic_town.town import SyntheticTown
+from vpr_dhe.verification.build import build_estimator
+from vpr_dhe.verification.estimators.registry import METHODS, Needs
+from vpr_dhe.verification.verifier import Verifier, align
 
 SIZE = Size(320, 240)
 

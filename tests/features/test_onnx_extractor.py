@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 
+from vpr_dhe.datasets.standard import read_split
 from vpr_dhe.errors import IndexFormatError, MissingExtraError, ModelError
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.index.place_index import PlaceIndex
-from vpr_dhe.localizer import Localizer
+from vpr_dhe.localization.localizer import Localizer
 from vpr_dhe.models.exported_model import load_exported
-from vpr_dhe.places.standard import read_split
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from vpr_dhe.features.dense_sift import rootsift_at, rootsift_grid
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.features.sift_vlad import SiftVladExtractor
 from vpr_dhe.features.vlad import Vocabulary, banded_vlad, local_descriptors, nearest_words
-from vpr_dhe.places.synthetic_town import SyntheticTown
+from vpr_dhe.synthetic_town.town import SyntheticTown
 
 
 @pytest.fixture(scope="module")

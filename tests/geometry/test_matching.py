@@ -7,12 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import normalize
 
-from vpr_dhe.estimators.base import matches_of_cells
 from vpr_dhe.features.base import ExtractorSpec
 from vpr_dhe.geometry.correlation import correlation_volume
 from vpr_dhe.geometry.matching import match_in_parts, mutual_nearest_neighbours
-from vpr_dhe.processor import has_integer_products
 from vpr_dhe.records import Grid, Size
+from vpr_dhe.runtime.cpu_features import has_integer_products
+from vpr_dhe.verification.estimators.base import matches_of_cells
 
 
 def random_maps(seed: int, *shape: int) -> torch.Tensor:

@@ -12,6 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vpr_dhe.datasets.standard import read_split
 from vpr_dhe.errors import BadInputError, ImageError, IndexBusyError, IndexDamagedError, IndexFormatError
 from vpr_dhe.images import decode_image
 from vpr_dhe.index import writer
@@ -19,7 +20,6 @@ from vpr_dhe.index.checking import check, repair
 from vpr_dhe.index.compaction import mergeable_tail
 from vpr_dhe.index.manifest import writing
 from vpr_dhe.index.place_index import PlaceIndex
-from vpr_dhe.places.standard import read_split
 from vpr_dhe.records import GeoPosition, ImageRecord, Size
 
 

@@ -13,9 +13,9 @@ from vpr_dhe.errors import BadInputError, MissingExtraError
 from vpr_dhe.images import decode_image
 from vpr_dhe.integrations import ros2_node
 from vpr_dhe.integrations.ros2_node import main
-from vpr_dhe.localizer import Localizer
+from vpr_dhe.localization.localizer import Localizer
+from vpr_dhe.recordings.base import png_file
 from vpr_dhe.records import GeoPosition, Localization, MetricPosition, RankedMatch, Timing, Verification
-from vpr_dhe.sources.base import png_file
 
 STAMP = SimpleNamespace(sec=1_700_000_000, nanosec=5)
 

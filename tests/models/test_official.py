@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from vpr_dhe.errors import ModelError
-from vpr_dhe.estimators.dhe import DheEstimator
 from vpr_dhe.features.aggregators import build_aggregator
 from vpr_dhe.features.backbones import build_backbone
 from vpr_dhe.models.model_file import load_model
 from vpr_dhe.models.official import import_cct, import_dhe_vpr
 from vpr_dhe.records import Size
+from vpr_dhe.verification.estimators.dhe import DheEstimator
 
 
 def constant(*shape, value=0.5):

@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
-from vpr_dhe.estimators import build_estimator
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.records import Image
-from vpr_dhe.verification import Verifier
+from vpr_dhe.verification.build import build_estimator
+from vpr_dhe.verification.verifier import Verifier
 
 _LAP = 11
 

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import quad
 
-from vpr_dhe.contrast import contrasts
 from vpr_dhe.errors import BadInputError
+from vpr_dhe.localization.contrast import contrasts
 from vpr_dhe.records import RankedMatch, Verification
 from vpr_dhe.sequences.likelihood import NO_EVIDENCE, CalibratedLikelihood, ContrastLikelihood, _bayes_factors
 

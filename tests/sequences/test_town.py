@@ -6,19 +6,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vpr_dhe.estimators import Equipment
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.index.place_index import PlaceIndex
-from vpr_dhe.localizer import Localizer
-from vpr_dhe.places.synthetic_town import Appearance, SyntheticTown
-from vpr_dhe.places.town.camera import Camera
-from vpr_dhe.position_fusion import turn_deg
+from vpr_dhe.localization.localizer import Localizer
+from vpr_dhe.localization.position_fusion import turn_deg
 from vpr_dhe.records import Cameras, Intrinsics
 from vpr_dhe.sequences.frame_memory import FrameMemory, Recent
 from vpr_dhe.sequences.frames import SequenceFrame
 from vpr_dhe.sequences.motion import RouteMotion
+from vpr_dhe.sequences.sequence_localizer import SequenceLocalizer
 from vpr_dhe.sequences.tracker import PlaceTracker
-from vpr_dhe.verifiers import build_aligner, build_verifier
+from vpr_dhe.synthetic_town.camera import Camera
+from vpr_dhe.synthetic_town.town import Appearance, SyntheticTown
+from vpr_dhe.verification.build import build_aligner, build_verifier
+from vpr_dhe.verification.estimators.registry import Resources
 
 pytestmark = pytest.mark.slow
 _LAP = 9
@@ -39,12 +40,12 @@ def test_a_loop_through_the_town_closes(tmp_path):
     extractor = load_extractor("sift-vlad")
     (tmp_path / "frames").mkdir()
     index = PlaceIndex.create(tmp_path / "index", extractor.spec, tmp_path / "frames")
-    verifier = build_verifier("magsac", Equipment(extractor))
+    verifier = build_verifier("magsac", Resources(extractor))
     with FrameMemory(index, verifier, recent=Recent(frames=4), flush_every=6) as memory:
         localizer = Localizer(memory, extractor, rerank=10)
-        tracker = PlaceTracker(localizer.place_map(), RouteMotion(slowest=-2))
+        tracker = PlaceTracker(SequenceLocalizer(localizer).place_map(), RouteMotion(slowest=-2))
         frames = (SequenceFrame(image, name=f"{number:03d}.jpg") for number, image in enumerate(pixels))
-        beliefs = [frame.belief for frame in localizer.stream(frames, tracker=tracker)]
+        beliefs = [frame.belief for frame in SequenceLocalizer(localizer).stream(frames, tracker=tracker)]
     assert not any(belief.best for belief in beliefs[:_LAP] if belief)
     closed = [belief.best for belief in beliefs[_LAP + 3 :] if belief]
     numbers = [int(Path(best.image).stem) for best in closed if best]

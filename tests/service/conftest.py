@@ -13,17 +13,17 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from vpr_dhe.candidates import VerifiedIndex
-from vpr_dhe.estimators import build_estimator
+from vpr_dhe.datasets.standard import read_split
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.index.place_index import PlaceIndex
-from vpr_dhe.localizer import Localizer
-from vpr_dhe.places.standard import read_split
+from vpr_dhe.localization.database import VerifiedIndex
+from vpr_dhe.localization.localizer import Localizer
 from vpr_dhe.records import ImageRecord
 from vpr_dhe.service.app import build_app
 from vpr_dhe.service.limits import Limits
 from vpr_dhe.service.place_service import PlaceService
-from vpr_dhe.verification import Verifier
+from vpr_dhe.verification.build import build_estimator
+from vpr_dhe.verification.verifier import Verifier
 
 
 class GatedExtractor(Extractor):

@@ -11,11 +11,11 @@ import httpx
 import numpy as np
 import PIL.Image
 
-from vpr_dhe.calibration.probability import Calibration, Conditions
+from vpr_dhe.datasets.standard import read_split
 from vpr_dhe.errors import IndexFormatError
 from vpr_dhe.index.place_index import PlaceIndex
-from vpr_dhe.places.standard import read_split
-from vpr_dhe.report.formats import Answer, answer_document
+from vpr_dhe.localization.calibration.probability import Calibration, Conditions
+from vpr_dhe.report.tables.answers import Answer, answer_document
 
 
 def expected(running, path: Path, top_k: int = 5) -> dict:
@@ -208,13 +208,13 @@ def test_a_stopping_service_answers_whom_it_let_in_and_nobody_else(running):
 
 def test_an_empty_index_says_so(running, tmp_path):
     index = PlaceIndex.create(tmp_path / "empty", running.extractor.spec, running.folder)
-    running.localizer.places.index = index
+    running.localizer.database.index = index
     response = running.post("/v1/localize", photos(running)[0].read_bytes())
     assert (response.status_code, "holds no images" in response.json()["error"]) == (503, True)
 
 
 def test_a_fault_of_the_program_is_no_traceback_to_the_caller(running, monkeypatch):
-    monkeypatch.setattr(running.localizer, "localize_described", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(running.localizer, "localize_features", lambda *_, **__: 1 / 0)
     response = running.post("/v1/localize", photos(running)[0].read_bytes())
     assert (response.status_code, "its log says more" in response.json()["error"]) == (500, True)
     assert "division" not in response.text

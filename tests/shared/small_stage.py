@@ -7,7 +7,7 @@ from torch import nn
 
 from vpr_dhe.models.model_file import Architecture, ModelFile
 from vpr_dhe.records import Preprocessing
-from vpr_dhe.training.stages.base import Batches, Stage, StepLoss, Turn, Validation
+from vpr_dhe.training.stage import Batches, Stage, StepLoss, Turn, Validation
 
 _LATER = Turn(10_000, 0, 1)
 

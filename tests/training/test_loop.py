@@ -20,7 +20,7 @@ from vpr_dhe.errors import BadInputError, MissingExtraError
 from vpr_dhe.models.model_file import load_model
 from vpr_dhe.training.loop import LoopSettings, train
 from vpr_dhe.training.run_folder import RunFolder
-from vpr_dhe.training.stages.base import StepLoss
+from vpr_dhe.training.stage import StepLoss
 
 SETTINGS = LoopSettings(steps=40, validate_every=10, save_every=7, log_every=5, on_cpu=True)
 
@@ -183,7 +183,7 @@ from pathlib import Path
 from small_stage import LineStage
 from vpr_dhe.training.loop import LoopSettings, train
 from vpr_dhe.training.run_folder import RunFolder
-from vpr_dhe.training.stages.base import StepLoss
+from vpr_dhe.training.stage import StepLoss
 train(LineStage(), LoopSettings(steps=10**9, save_every=1, validate_every=3, on_cpu=True), Path(sys.argv[1]))
 """
 

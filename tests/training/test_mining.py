@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from vpr_dhe.datasets.base import PlaceDataset, PlaceSplit, positives_within
 from vpr_dhe.errors import DatasetError
-from vpr_dhe.places.base import PlaceDataset, PlaceSplit, positives_within
 from vpr_dhe.records import ImageRecord, MetricPosition
 from vpr_dhe.training.mining import Mining, MiningSettings, TripletMiner
 

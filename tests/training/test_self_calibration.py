@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from vpr_dhe.candidates import PinnedIndex
+from vpr_dhe.datasets.standard import read_split
 from vpr_dhe.evaluation.calibration_runs import ask
 from vpr_dhe.images import decode_image
 from vpr_dhe.index.place_index import PlaceIndex
-from vpr_dhe.places.standard import read_split
+from vpr_dhe.localization.database import PinnedIndex
 from vpr_dhe.records import ImageRecord, MetricPosition
 from vpr_dhe.training.self_calibration import warped_queries
 

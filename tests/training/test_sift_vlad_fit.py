@@ -6,7 +6,7 @@ import torch
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.images import decode_image
-from vpr_dhe.places.synthetic_town import SyntheticTown, write_town
+from vpr_dhe.synthetic_town.town import SyntheticTown, write_town
 from vpr_dhe.training.sift_vlad import FitSettings, fit
 
 

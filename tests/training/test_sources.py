@@ -7,15 +7,15 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from vpr_dhe.datasets import Protocol, read_places
 from vpr_dhe.errors import DatasetError, ImageError
-from vpr_dhe.places import Protocol, read_places
-from vpr_dhe.places.synthetic_town import SyntheticTown, write_town
 from vpr_dhe.records import Preprocessing, Size
+from vpr_dhe.synthetic_town.town import SyntheticTown, write_town
+from vpr_dhe.training.descriptor.relit import RelitPairs
 from vpr_dhe.training.random_views import in_other_light
 from vpr_dhe.training.sources import open_training_data
 from vpr_dhe.training.sources.base import Draws, JoinedPairs, PairSource, SomePairs, TrainingPair
 from vpr_dhe.training.sources.positives import PositivePairs
-from vpr_dhe.training.sources.relit import RelitPairs
 from vpr_dhe.training.sources.town import TownPairs
 from vpr_dhe.training.sources.warps import WarpedPhotos, random_homography
 

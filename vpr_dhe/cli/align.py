@@ -30,10 +30,10 @@ def run(
     from vpr_dhe.errors import AlignmentError
     from vpr_dhe.images import decode_named
     from vpr_dhe.models.network_file import load_networks
-    from vpr_dhe.report.drawing import write_picture
-    from vpr_dhe.report.formats import evidence_document
-    from vpr_dhe.report.panels import draw_alignment
-    from vpr_dhe.verifiers import build_aligner
+    from vpr_dhe.report.pictures.drawing import write_picture
+    from vpr_dhe.report.pictures.panels import draw_alignment
+    from vpr_dhe.report.tables.answers import evidence_document
+    from vpr_dhe.verification.build import build_aligner
 
     require_writable(overlay)
     a, b = decode_named(image_a), decode_named(image_b)

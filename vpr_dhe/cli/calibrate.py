@@ -19,9 +19,9 @@ from vpr_dhe.cli.common import (
 from vpr_dhe.cli.protocol import ProtocolOptions
 
 if TYPE_CHECKING:
+    from vpr_dhe.datasets import Protocol
     from vpr_dhe.evaluation.calibration_runs import Checked, LabelledQuery
     from vpr_dhe.index.place_index import PlaceIndex
-    from vpr_dhe.places import Protocol
 
 NAME = "calibrate"
 _AUTO = "auto"
@@ -54,17 +54,17 @@ def run(
     device: Annotated[Device, typer.Option(help="Where networks run.")] = Device.auto,
 ) -> None:
     """Learn how likely the best match is to be right, for this verifier and --rerank, and keep that with the index."""
-    from vpr_dhe.calibration.fitting import Assumptions, Method, fit
-    from vpr_dhe.calibration.probability import Conditions
-    from vpr_dhe.calibration.stored import calibrating
-    from vpr_dhe.candidates import PinnedIndex
-    from vpr_dhe.estimators import Equipment
     from vpr_dhe.evaluation.calibration_runs import ask, check
     from vpr_dhe.features.extractor import load_extractor
+    from vpr_dhe.geography.distance import RADIUS_M
     from vpr_dhe.index.place_index import PlaceIndex, require_same_features
+    from vpr_dhe.localization.calibration.fitting import Assumptions, Method, fit
+    from vpr_dhe.localization.calibration.probability import Conditions
+    from vpr_dhe.localization.calibration.stored import calibrating
+    from vpr_dhe.localization.database import PinnedIndex
     from vpr_dhe.models.network_file import load_networks
-    from vpr_dhe.places.base import RADIUS_M
-    from vpr_dhe.verifiers import build_verifier
+    from vpr_dhe.verification.build import build_verifier
+    from vpr_dhe.verification.estimators.registry import Resources
 
     opened = PlaceIndex.open(index)
     # From the beginning: nobody shall have asked for minutes to find another process writing.
@@ -78,9 +78,9 @@ def run(
         where = pick_device(device)
         extractor = load_extractor(model or opened.spec.model, where)
         require_same_features(opened.spec, extractor.spec)
-        at_hand = Equipment(extractor, load_networks(weights or []), where)
-        places = PinnedIndex(opened.snapshot, build_verifier(verifier, at_hand))
-        conditions = Conditions.of(opened.manifest, verifier, rerank, at_hand)
+        resources = Resources(extractor, load_networks(weights or []), where)
+        places = PinnedIndex(opened.snapshot, build_verifier(verifier, resources))
+        conditions = Conditions.of(opened.manifest, verifier, rerank, resources)
         say_slow(verifier, rerank)
         with progress_bar(len(queries), "asking", "query") as bar:
             asked = ask(queries, places, extractor, rerank=rerank, radius_m=assumptions.radius_m, progress=bar.update)
@@ -108,10 +108,10 @@ def _on_other_places(checked: "Checked | None") -> str:
 def _queries(
     index: "PlaceIndex", data: Path | None, layout: str, protocol: "Protocol", limit: int | None, radius_m: float
 ) -> "Sequence[LabelledQuery]":
+    from vpr_dhe.datasets import read_places
+    from vpr_dhe.datasets.base import option
     from vpr_dhe.errors import BadInputError
     from vpr_dhe.evaluation.calibration_runs import indexed, labelled_queries
-    from vpr_dhe.places import read_places
-    from vpr_dhe.places.base import option
 
     if data is not None:
         dataset = read_places(data, layout, protocol)

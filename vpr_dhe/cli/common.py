@@ -16,7 +16,7 @@ from vpr_dhe.errors import BadInputError
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-    from vpr_dhe.localizer import Localizer
+    from vpr_dhe.localization.localizer import Localizer
 
 
 WeightsOption: TypeAlias = Annotated[
@@ -150,7 +150,7 @@ def require_folder(folder: Path, option: str) -> None:
 
 def say_slow(verifier: str, rerank: int) -> None:
     """One line on stderr before a method that takes seconds per candidate is asked for many."""
-    from vpr_dhe.estimators import METHODS
+    from vpr_dhe.verification.estimators.registry import METHODS
 
     usual = METHODS[verifier].usual_rerank if verifier in METHODS else None
     if usual is not None and rerank > usual:
@@ -159,12 +159,9 @@ def say_slow(verifier: str, rerank: int) -> None:
 
 def say_calibration(localizer: "Localizer") -> None:
     """One line on stderr where an index's calibration cannot be used, or is of a much smaller index."""
-    from vpr_dhe.candidates import VerifiedIndex
-
     if localizer.calibration_fault:
         say(f"answers have no probabilities: {localizer.calibration_fault}")
-    assert isinstance(localizer.places, VerifiedIndex), "asked of an index that is opened here"
-    calibration, images = localizer.calibration, len(localizer.places.index)
+    calibration, images = localizer.calibration, len(localizer.database.ids)
     if calibration and calibration.is_outgrown(images):
         say(
             f"probabilities may be too high: the calibration is of {calibration.images} images, and there are {images} "

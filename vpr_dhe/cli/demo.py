@@ -21,8 +21,8 @@ def run(
     """Build a small town, index it, and ask where new photos of it were taken."""
     from vpr_dhe.errors import BadInputError
     from vpr_dhe.evaluation.demo import run_demo
-    from vpr_dhe.report.drawing import draw_match, write_picture
-    from vpr_dhe.report.evaluation import demo_table
+    from vpr_dhe.report.pictures.drawing import draw_match, write_picture
+    from vpr_dhe.report.tables.evaluation import demo_table
 
     require_writable(picture)
     if keep and keep.exists() and (not keep.is_dir() or any(keep.iterdir())):

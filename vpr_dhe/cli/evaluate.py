@@ -22,9 +22,9 @@ from vpr_dhe.cli.common import (
 from vpr_dhe.cli.protocol import ProtocolOptions
 
 if TYPE_CHECKING:
+    from vpr_dhe.datasets import PlaceDataset, Protocol
     from vpr_dhe.evaluation.recall import Denominator
     from vpr_dhe.evaluation.runs import Settings
-    from vpr_dhe.places import PlaceDataset, Protocol
 
 NAME = "evaluate"
 _DEFAULT_MODEL, _DEFAULT_VERIFIER = "sift-vlad", "magsac"
@@ -125,9 +125,9 @@ def _denominator(name: str) -> "Denominator":
 
 def _holds_pairs(data: Path, layout: str, protocol: "Protocol") -> bool:
     """Whether DATA is image pairs: by the layout's name, or by its folders if nothing speaks of places."""
+    from vpr_dhe.datasets import LAYOUTS
+    from vpr_dhe.datasets.pairs import PAIR_LAYOUTS, recognise_pairs
     from vpr_dhe.errors import BadInputError
-    from vpr_dhe.places import LAYOUTS
-    from vpr_dhe.places.pairs import PAIR_LAYOUTS, recognise_pairs
 
     known = [_AUTO, *LAYOUTS, *PAIR_LAYOUTS]
     if layout not in known:
@@ -146,24 +146,24 @@ def _evaluate_places(
     outputs: _Outputs,
 ) -> None:
     """Recall of retrieval and of each verifier on a data set of places."""
-    from vpr_dhe.estimators import Equipment
     from vpr_dhe.evaluation.feature_cache import FeatureCache
     from vpr_dhe.evaluation.provenance import provenance
     from vpr_dhe.evaluation.runs import evaluate
     from vpr_dhe.features.extractor import load_extractor
     from vpr_dhe.models.network_file import load_networks
-    from vpr_dhe.report.evaluation import evaluation_document, evaluation_table, write_document
-    from vpr_dhe.report.evaluation_report import Tools, evaluation_report
-    from vpr_dhe.report.match_report import MOST_QUERIES, write_report
-    from vpr_dhe.report.predictions import require_new_folder, write_predictions
-    from vpr_dhe.verifiers import build_verifiers
+    from vpr_dhe.report.html.evaluation_report import Tools, evaluation_report
+    from vpr_dhe.report.html.match_report import MOST_QUERIES, write_report
+    from vpr_dhe.report.tables.evaluation import evaluation_document, evaluation_table, write_document
+    from vpr_dhe.report.tables.predictions import require_new_folder, write_predictions
+    from vpr_dhe.verification.build import build_verifiers
+    from vpr_dhe.verification.estimators.registry import Resources
 
     if outputs.predictions:
         require_new_folder(outputs.predictions)
     dataset = _read(data, layout, protocol, queries_limit, outputs)
     device = pick_device(features.device)
     extractor = load_extractor(features.model or _DEFAULT_MODEL, device)
-    verifiers = build_verifiers(methods.names, Equipment(extractor, load_networks(methods.weights), device))
+    verifiers = build_verifiers(methods.names, Resources(extractor, load_networks(methods.weights), device))
     for name in verifiers:
         say_slow(name, settings.rerank)
     with kept_folder(features.cache, "databases") as cache:
@@ -199,8 +199,8 @@ def _evaluate_places(
 def _read(
     data: Path, layout: str, protocol: "Protocol", queries_limit: int | None, outputs: _Outputs
 ) -> "PlaceDataset":
+    from vpr_dhe.datasets import read_places
     from vpr_dhe.errors import BadInputError
-    from vpr_dhe.places import read_places
 
     dataset = read_places(data, layout, protocol)
     if dataset.positives is None and outputs.predictions is None and outputs.report is None:
@@ -228,18 +228,18 @@ def _evaluate_pairs(
     data: Path, layout: str, methods: _Methods, features: _Features, limit: int | None, outputs: _Outputs
 ) -> None:
     """Corner errors of one or several methods on image pairs with known homographies."""
+    from vpr_dhe.datasets.pairs import read_pairs
     from vpr_dhe.errors import BadInputError
-    from vpr_dhe.estimators import NONE
     from vpr_dhe.evaluation.pair_runs import SPARSE, evaluate_pairs
     from vpr_dhe.evaluation.provenance import provenance
     from vpr_dhe.models.network_file import load_networks
-    from vpr_dhe.places.pairs import read_pairs
-    from vpr_dhe.report.alignment import alignment_document, alignment_table
-    from vpr_dhe.report.evaluation import write_document
-    from vpr_dhe.verifiers import build_aligner
+    from vpr_dhe.report.tables.evaluation import write_document
+    from vpr_dhe.report.tables.pairs import alignment_document, alignment_table
+    from vpr_dhe.verification.build import build_aligner
+    from vpr_dhe.verification.names import NO_VERIFIER
 
-    if NONE in methods.names:
-        raise BadInputError(f"the verifier {NONE!r} aligns nothing; name a method to measure image pairs by")
+    if NO_VERIFIER in methods.names:
+        raise BadInputError(f"the verifier {NO_VERIFIER!r} aligns nothing; name a method to measure image pairs by")
     pairs = read_pairs(data, layout)
     pairs = pairs if limit is None else pairs.limited(limit)
     device = pick_device(features.device)

@@ -40,7 +40,7 @@ class ExtractionOptions:
         import torch
 
         from vpr_dhe.features.extractor import load_extractor
-        from vpr_dhe.processor import has_bfloat16_products
+        from vpr_dhe.runtime.cpu_features import has_bfloat16_products
 
         device = pick_device(self.device)
         require_runtime(self.runtime, model)

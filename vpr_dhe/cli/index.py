@@ -102,8 +102,8 @@ def _to_index(recording: RecordingOptions, root: Path, *, strict: bool) -> tuple
 
 def _read_records(images: Path, *tables: Path | None) -> Sequence["ImageRecord"]:
     """The images of a folder with what tables say of them, of which the last wins."""
-    from vpr_dhe.places.positions import read_positions
-    from vpr_dhe.places.standard import read_split
+    from vpr_dhe.datasets.standard import read_split
+    from vpr_dhe.geography.position_table import read_positions
 
     records = read_split(images).records
     for table in filter(None, tables):

@@ -25,10 +25,10 @@ from vpr_dhe.cli.recordings import RecordingOptions, frames_folder
 from vpr_dhe.errors import BadInputError
 
 if TYPE_CHECKING:
-    from vpr_dhe.report.loops import LoopFormat
+    from vpr_dhe.report.tables.loops import LoopFormat
     from vpr_dhe.sequences.frame_memory import Recent
     from vpr_dhe.sequences.frames import SequenceFrame
-    from vpr_dhe.sequences.stream import LocalizedFrame
+    from vpr_dhe.sequences.sequence_localizer import LocalizedFrame
 
 NAME = "loops"
 # A robot that turns round sees a place again after some seconds; a frame or two a second is usual.
@@ -66,16 +66,17 @@ def run(
     device: Annotated[Device, typer.Option(help="Where networks run.")] = Device.auto,
 ) -> None:
     """Find the loops that a recording or a folder of frames closes: pairs of frames of one place, as they are found."""
-    from vpr_dhe.estimators import Equipment
     from vpr_dhe.features.extractor import load_extractor
     from vpr_dhe.index.place_index import PlaceIndex
-    from vpr_dhe.localizer import Localizer
+    from vpr_dhe.localization.localizer import Localizer
     from vpr_dhe.models.network_file import load_networks
-    from vpr_dhe.report.loops import LOOP_FORMATS
+    from vpr_dhe.report.tables.loops import LOOP_FORMATS
     from vpr_dhe.sequences.frame_memory import FrameMemory
     from vpr_dhe.sequences.loops import loops_among
     from vpr_dhe.sequences.motion import RouteMotion
-    from vpr_dhe.verifiers import build_verifier
+    from vpr_dhe.sequences.sequence_localizer import SequenceLocalizer
+    from vpr_dhe.verification.build import build_verifier
+    from vpr_dhe.verification.estimators.registry import Resources
 
     require_writable(out)
     recording.require_alone("a folder of frames", given=images is not None, times=times)
@@ -85,19 +86,19 @@ def run(
     say_slow(verifier, rerank)
     where = pick_device(device)
     extractor = load_extractor(model, where)
-    checker = build_verifier(verifier, Equipment(extractor, load_networks(weights or []), where))
+    checker = build_verifier(verifier, Resources(extractor, load_networks(weights or []), where))
     chosen, found = LOOP_FORMATS[format], 0
     with _frames(images, times, recording, chosen) as frames, _kept(index) as folder, sink_of(out) as sink:
         way = PlaceIndex.create(folder, extractor.spec, images or frames_folder(folder))
         try:
             # The clock of a video starts with it.
             with FrameMemory(way, checker, recent=recent, keep_times=recording.video is None) as memory:
-                localizer = Localizer(memory, extractor, rerank=rerank)
+                sequence = SequenceLocalizer(Localizer(memory, extractor, rerank=rerank))
                 # Who comes back sees the same places in the other order.
-                tracker = localizer.tracker(localizer.place_map(), RouteMotion(slowest=-2))
+                tracker = sequence.tracker(sequence.place_map(), RouteMotion(slowest=-2))
                 if chosen.header:
                     print(chosen.header, file=sink)
-                localized = _said(localizer.stream(frames, tracker=tracker, top_k=rerank))
+                localized = _said(sequence.stream(frames, tracker=tracker, top_k=rerank))
                 for loop in loops_among(localized, min_probability):
                     print(chosen.line(loop), file=sink, flush=True)
                     found += 1

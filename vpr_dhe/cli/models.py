@@ -6,7 +6,7 @@ NAME = "models"
 def run() -> None:
     """List the models, and which of them work without a download."""
     from vpr_dhe.models.catalogue import CATALOGUE
-    from vpr_dhe.report.tables import text_table
+    from vpr_dhe.report.tables.text import text_table
 
     rows = [[entry.name, "yes" if entry.works_offline else "no", entry.description] for entry in CATALOGUE]
     print(text_table(["model", "offline", "what it is"], rows))

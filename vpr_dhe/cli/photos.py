@@ -68,7 +68,7 @@ def _each(frames: "Sequence[SequenceFrame]", progress: "Progress") -> "Iterator[
 
 
 def _timed(names: Sequence[str], times: Path) -> "tuple[ImageRecord, ...]":
-    from vpr_dhe.places.positions import read_positions
+    from vpr_dhe.geography.position_table import read_positions
     from vpr_dhe.records import ImageRecord
 
     placed = read_positions(times).apply(map(ImageRecord, names)).records

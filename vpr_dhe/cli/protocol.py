@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from vpr_dhe.places import Protocol
+    from vpr_dhe.datasets import Protocol
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,6 @@ class ProtocolOptions:
 
     def protocol(self) -> "Protocol":
         """The protocol of these choices."""
-        from vpr_dhe.places import Protocol
+        from vpr_dhe.datasets import Protocol
 
         return Protocol(**vars(self))

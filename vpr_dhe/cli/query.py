@@ -28,8 +28,8 @@ from vpr_dhe.errors import BadInputError
 if TYPE_CHECKING:
     from typing import TextIO
 
-    from vpr_dhe.localizer import Localizer
-    from vpr_dhe.report.formats import Answer, AnswerSheet, LineFormat
+    from vpr_dhe.localization.localizer import Localizer
+    from vpr_dhe.report.tables.answers import Answer, AnswerSheet, LineFormat
     from vpr_dhe.sequences.frames import SequenceFrame
 
 NAME = "query"
@@ -80,9 +80,9 @@ def run(
 ) -> None:
     """Find the places that photos show, or the frames of a recording."""
     from vpr_dhe.index.place_index import PlaceIndex
-    from vpr_dhe.localizer import Localizer
+    from vpr_dhe.localization.localizer import Localizer
     from vpr_dhe.models.network_file import load_networks
-    from vpr_dhe.report.formats import LINE_FORMATS, SHEET_FORMATS, AnswerSheet
+    from vpr_dhe.report.tables.answers import LINE_FORMATS, SHEET_FORMATS, AnswerSheet
 
     require_writable(out)
     require_writable(report)
@@ -116,7 +116,7 @@ def run(
             found = _each(localizer, frames, top_k, min_probability)
         # A recording may have any number of frames, so of what is written already nothing is kept.
         told = _tell(found, by_line, sink, keep=report is not None or by_line is None)
-        sheet = AnswerSheet(str(index), localizer.places.spec.model, verifier, tuple(told.kept))
+        sheet = AnswerSheet(str(index), localizer.database.spec.model, verifier, tuple(told.kept))
         if by_line is None:
             print(SHEET_FORMATS[format](sheet), file=sink)
     if report:
@@ -167,8 +167,8 @@ def _require_consistent(
 
 def _write_report(sheet: "AnswerSheet", index: Path, report: Path) -> None:
     from vpr_dhe.index.place_index import PlaceIndex
-    from vpr_dhe.report.match_report import MOST_QUERIES, write_report
-    from vpr_dhe.report.query_report import query_report
+    from vpr_dhe.report.html.match_report import MOST_QUERIES, write_report
+    from vpr_dhe.report.html.query_report import query_report
 
     with progress_bar(min(MOST_QUERIES, len(sheet.answers)), "report", "query") as bar:
         write_report(query_report(sheet, PlaceIndex.open(index), bar.update), report)
@@ -178,7 +178,7 @@ def _each(
     localizer: "Localizer", frames: "Iterable[SequenceFrame]", top_k: int, min_probability: float | None
 ) -> "Iterator[Answer]":
     from vpr_dhe.errors import ImageError
-    from vpr_dhe.report.formats import Answer
+    from vpr_dhe.report.tables.answers import Answer
 
     for frame in frames:
         found, reason = None, None
@@ -196,12 +196,14 @@ def _in_sequence(
     max_step_m: float | None,
     max_speed_m_s: float | None,
 ) -> "Iterator[Answer]":
-    from vpr_dhe.report.formats import Answer
+    from vpr_dhe.report.tables.answers import Answer
     from vpr_dhe.sequences.motion import PositionMotion
+    from vpr_dhe.sequences.sequence_localizer import SequenceLocalizer
 
-    places = localizer.place_map()
+    sequence = SequenceLocalizer(localizer)
+    places = sequence.place_map()
     motion = None
     if max_step_m is not None or max_speed_m_s is not None:
         motion = PositionMotion(places, max_step_m=max_step_m, max_speed_m_s=max_speed_m_s)
-    for frame in localizer.stream(frames, tracker=localizer.tracker(places, motion), top_k=top_k):
+    for frame in sequence.stream(frames, tracker=sequence.tracker(places, motion), top_k=top_k):
         yield Answer(frame.name or "", frame.localization, frame.error, frame.belief, frame.timestamp_s)

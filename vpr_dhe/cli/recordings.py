@@ -14,10 +14,10 @@ from vpr_dhe.errors import BadInputError
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
+    from vpr_dhe.recordings.base import FrameSource
+    from vpr_dhe.recordings.extraction import ExtractedFrames
+    from vpr_dhe.recordings.selection import Selection
     from vpr_dhe.sequences.frames import SequenceFrame
-    from vpr_dhe.sources.base import FrameSource
-    from vpr_dhe.sources.extraction import ExtractedFrames
-    from vpr_dhe.sources.selection import Selection
 
 # Headers of videos often only estimate how many frames there are.
 _USUAL_SHARE = 0.9
@@ -69,7 +69,7 @@ class RecordingOptions:
 
     def extract(self, folder: Path, *, strict: bool) -> "ExtractedFrames":
         """Extract the frames into a folder of their own below this one; progress and what is wrong go to stderr."""
-        from vpr_dhe.sources.extraction import extract_frames
+        from vpr_dhe.recordings.extraction import extract_frames
 
         try:
             with self._open() as source, progress_bar(source.announced_frames, "extracting", "frame") as bar:
@@ -107,13 +107,13 @@ class RecordingOptions:
             say(f"{self.given} gave {seen} of the {announced} frames that it announces; it may be cut off")
 
     def _selection(self) -> "Selection":
-        from vpr_dhe.sources.selection import Selection
+        from vpr_dhe.recordings.selection import Selection
 
         return Selection(self.every, self.min_seconds, self.min_metres)
 
     def _open(self) -> "AbstractContextManager[FrameSource]":
-        from vpr_dhe.sources.bags import open_bag
-        from vpr_dhe.sources.videos import open_video
+        from vpr_dhe.recordings.bags import open_bag
+        from vpr_dhe.recordings.videos import open_video
 
         if self.bag:
             assert self.topic, "seen to above"

@@ -35,7 +35,7 @@ def run(
     from vpr_dhe.service.extra import require_extra
 
     require_extra()
-    from vpr_dhe.localizer import Localizer
+    from vpr_dhe.localization.localizer import Localizer
     from vpr_dhe.models.network_file import load_networks
     from vpr_dhe.service.limits import Limits
     from vpr_dhe.service.place_service import PlaceService

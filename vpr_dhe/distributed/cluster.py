@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any
 
 from vpr_dhe.errors import BadInputError
-from vpr_dhe.extras import import_extra
+from vpr_dhe.runtime.extras import import_extra
 
 AUTO = "auto"
 _REACHABLE_S = 5.0

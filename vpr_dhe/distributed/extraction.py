@@ -23,7 +23,6 @@ import numpy as np
 
 from vpr_dhe.distributed.cluster import AUTO, connected, import_ray
 from vpr_dhe.distributed.threads import Threads
-from vpr_dhe.durable_files import TEMPORARY_SUFFIX
 from vpr_dhe.errors import BadInputError, VprDheError, WorkerLostError
 from vpr_dhe.features.base import Extractor, ExtractorSpec, Precision
 from vpr_dhe.features.extractor import load_extractor
@@ -35,6 +34,7 @@ from vpr_dhe.index.manifest import SkippedImage
 from vpr_dhe.index.place_index import AddReport, PlaceIndex, require_same_features
 from vpr_dhe.index.writer import IndexWriter
 from vpr_dhe.records import ImageRecord, Progress
+from vpr_dhe.runtime.durable_files import TEMPORARY_SUFFIX
 
 # A chunk that ends its worker every time would be retried for ever: Ray counts attempts to reach a dead worker, many
 # per death, as retries too, so its limit (`max_task_retries`) cannot tell.

@@ -8,15 +8,15 @@ from typing import TypeAlias
 from jaxtyping import Float
 from torch import Tensor
 
-from vpr_dhe.candidates import verify_images
 from vpr_dhe.distributed.sharding import Shard
 from vpr_dhe.errors import IndexDamagedError, ShardsMissingError
 from vpr_dhe.index.ingest import comparable
 from vpr_dhe.index.manifest import read_manifest
-from vpr_dhe.index.search import Found, search_parts
+from vpr_dhe.index.search import SearchResult, search_parts
 from vpr_dhe.index.snapshot import Snapshot
+from vpr_dhe.localization.database import verify_images
 from vpr_dhe.records import Features, Image, ImageRecord, Verification
-from vpr_dhe.verification import Verifier
+from vpr_dhe.verification.verifier import Verifier
 
 Query: TypeAlias = tuple[Image, Features]
 """A query as it travels to shards."""
@@ -56,7 +56,7 @@ class ShardServer:
                 "open it again"
             ) from error
 
-    def search(self, descriptors: Float[Tensor, "queries dimension"], count: int) -> Found:
+    def search(self, descriptors: Float[Tensor, "queries dimension"], count: int) -> SearchResult:
         """Find the `count` images of this shard nearest to each query descriptor, or all where there are fewer."""
         queries = comparable(descriptors, self._snapshot.manifest.spec).cpu().numpy()
         return search_parts(self._snapshot.parts, queries, count)
@@ -67,6 +67,6 @@ class ShardServer:
         image, features = query
         return verify_images(self._snapshot, self._verifier, image, features, ids)
 
-    def images(self, ids: Sequence[int]) -> dict[int, ImageRecord]:
-        """What is known of some images of this shard."""
+    def records(self, ids: Sequence[int]) -> dict[int, ImageRecord]:
+        """Records of images of this shard."""
         return {id: self._snapshot.image(id) for id in ids}

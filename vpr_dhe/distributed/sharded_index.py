@@ -2,7 +2,7 @@
 
     with connected("auto"):
         extractor = load_extractor(PlaceIndex.open(folder).spec.model)
-        with ShardedIndex.open(folder, build_verifier("magsac", Equipment(extractor)), shards=4, replicas=2) as places:
+        with ShardedIndex.open(folder, build_verifier("magsac", Resources(extractor)), shards=4, replicas=2) as places:
             answer = Localizer(places, extractor).localize("photo.jpg")
 
 The ranking is the one that `Localizer.open(folder)` gives, if at most 40 candidates are verified or the verifier takes
@@ -18,20 +18,18 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
-import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from vpr_dhe.candidates import Gathered
 from vpr_dhe.distributed.cluster import import_ray
 from vpr_dhe.distributed.shard_actor import ShardServer
 from vpr_dhe.distributed.sharding import Directory, Shard, assign
 from vpr_dhe.errors import BadInputError, IndexFormatError, ShardsMissingError
 from vpr_dhe.features.base import ExtractorSpec
 from vpr_dhe.index.manifest import Manifest, read_manifest
-from vpr_dhe.index.search import Found, merge
-from vpr_dhe.records import Features, Image, ImageRecord, Verification
-from vpr_dhe.verification import Verifier
+from vpr_dhe.index.search import SearchResult, merge
+from vpr_dhe.records import Features, Image, ImageRecord, StrPath, Verification
+from vpr_dhe.verification.verifier import Verifier
 
 Missing: TypeAlias = Literal["fail", "report"]
 Actor: TypeAlias = Any
@@ -79,7 +77,7 @@ class ShardedIndex:
     @classmethod
     def open(
         cls,
-        folder: Path,
+        folder: StrPath,
         verifier: Verifier | None,
         *,
         shards: int,
@@ -104,6 +102,7 @@ class ShardedIndex:
             ShardsMissingError: if a shard does not start.
             MissingExtraError: if Ray is not installed.
         """
+        folder = Path(folder)
         if shards < 1 or replicas < 1:
             raise BadInputError(f"{shards} shards of {replicas} replicas were asked for; expected at least 1 of each")
         if not import_ray().is_initialized():
@@ -137,9 +136,9 @@ class ShardedIndex:
             replicas.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def pinned(self) -> "ShardedIndex":
-        """This: actors serve the state that the index was in when it was opened."""
-        return self
+    def pinned(self) -> "ShardedQuery":
+        """One query to the actors, which serve the state that the index was in when it was opened."""
+        return ShardedQuery(self)
 
     @property
     def shards(self) -> tuple[str, ...]:
@@ -159,46 +158,21 @@ class ShardedIndex:
     def __len__(self) -> int:
         return self._manifest.count
 
-    def search(self, descriptors: Float[Tensor, "queries dimension"], count: int) -> Found:
-        """Find the `count` images nearest to each query descriptor, or all where there are fewer.
+    @property
+    def ids(self) -> list[int]:
+        """Raise BadInputError: no process has the ids of all shards."""
+        raise BadInputError("a stream needs an index of this machine, and this is one of shards; open it here")
 
-        Raises:
-            IndexFormatError: if there are no images.
-            IndexDamagedError: if stored vectors do not agree with their checksums.
-            ShardsMissingError: if shards do not answer and the caller chose to fail.
-        """
+    def require_images(self) -> None:
+        """Raise IndexFormatError if there are no images."""
         if not len(self):
             raise IndexFormatError(f"index {self._folder} holds no images; add some with `vpr-dhe index`")
-        count = min(count, len(self))
-        queries = import_ray().put(descriptors.cpu())
-        answers = self._ask({name: lambda actor: actor.search.remote(queries, count) for name in self._shards})
-        nothing = Found(np.empty((len(descriptors), 0), np.int64), np.empty((len(descriptors), 0), np.float32))
-        found = merge([nothing, *answers.by_shard.values()], count)
-        return replace(found, missing=answers.missing)
 
-    def verify(self, image: Image, query: Features, ids: Sequence[int]) -> Gathered[Verification]:
-        """Verify a query against indexed images, each where its local map lies.
+    def by_shard(self, ids: Sequence[int]) -> dict[str, list[int]]:
+        """Group ids by the name of the shard that holds them."""
+        return self._directory.by_shard(ids)
 
-        Raises:
-            BadInputError: if there is no image of one of the ids.
-            IndexDamagedError: if stored data does not agree with its checksum.
-            ShardsMissingError: if shards do not answer and the caller chose to fail.
-        """
-        sent = import_ray().put((image, _on_cpu(query)))
-        return self._gather(ids, lambda actor, own: actor.verify.remote(sent, own))
-
-    def images(self, ids: Sequence[int]) -> Gathered[ImageRecord]:
-        """What is known of some images; errors as for `verify`."""
-        return self._gather(ids, lambda actor, own: actor.images.remote(own))
-
-    def _gather(self, ids: Sequence[int], call: Callable[[Actor, list[int]], Any]) -> Gathered[Any]:
-        """Ask each shard for what it holds of these images."""
-        groups = self._directory.by_shard(ids)
-        answers = self._ask({name: lambda actor, own=own: call(actor, own) for name, own in groups.items()})
-        by_id = {id: value for answer in answers.by_shard.values() for id, value in answer.items()}
-        return Gathered(by_id, answers.missing)
-
-    def _ask(self, calls: Mapping[str, Call]) -> Answers[Any]:
+    def ask(self, calls: Mapping[str, Call]) -> Answers[Any]:
         """Ask shards, all at once.
 
         Raises:
@@ -219,6 +193,59 @@ class ShardedIndex:
                 '`ray status`, open the index again, or accept partial answers with missing="report"'
             ) from reason
         return Answers(answered, frozenset(failures))
+
+
+class ShardedQuery:
+    """One query to a sharded index; it remembers which shards did not answer."""
+
+    def __init__(self, index: ShardedIndex) -> None:
+        self._index = index
+        self.missing_shards: frozenset[str] = frozenset()
+
+    @property
+    def verifies(self) -> bool:
+        """Whether there is a verifier."""
+        return self._index.verifies
+
+    def search(self, descriptors: Float[Tensor, "queries dimension"], count: int) -> SearchResult:
+        """Find the `count` images nearest to each query descriptor, or all where there are fewer.
+
+        Raises:
+            IndexFormatError: if there are no images.
+            IndexDamagedError: if stored vectors do not agree with their checksums.
+            ShardsMissingError: if shards do not answer and the caller chose to fail.
+        """
+        self._index.require_images()
+        count = min(count, len(self._index))
+        queries = import_ray().put(descriptors.cpu())
+        found = self._ask({name: lambda actor: actor.search.remote(queries, count) for name in self._index.shards})
+        return merge([SearchResult.empty(len(descriptors)), *found.values()], count)
+
+    def verify(self, image: Image, query: Features, ids: Sequence[int]) -> dict[int, Verification]:
+        """Verify a query against indexed images, each where its local map lies.
+
+        Raises:
+            BadInputError: if there is no image of one of the ids.
+            IndexDamagedError: if stored data does not agree with its checksum.
+            ShardsMissingError: if shards do not answer and the caller chose to fail.
+        """
+        sent = import_ray().put((image, _on_cpu(query)))
+        return self._gather(ids, lambda actor, own: actor.verify.remote(sent, own))
+
+    def records(self, ids: Sequence[int]) -> dict[int, ImageRecord]:
+        """Records of indexed images; errors as for `verify`."""
+        return self._gather(ids, lambda actor, own: actor.records.remote(own))
+
+    def _gather(self, ids: Sequence[int], call: Callable[[Actor, list[int]], Any]) -> dict[int, Any]:
+        """Ask each shard for what it holds of these images."""
+        groups = self._index.by_shard(ids)
+        answers = self._ask({name: lambda actor, own=own: call(actor, own) for name, own in groups.items()})
+        return {id: value for answer in answers.values() for id, value in answer.items()}
+
+    def _ask(self, calls: Mapping[str, Call]) -> Mapping[str, Any]:
+        answers = self._index.ask(calls)
+        self.missing_shards |= answers.missing
+        return answers.by_shard
 
 
 class _NoAnswerError(Exception):

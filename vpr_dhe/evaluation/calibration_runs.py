@@ -7,25 +7,26 @@ of the candidates, when whatever comes first is wrong. On streets of which half 
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 from jaxtyping import Float64
 
-from vpr_dhe.calibration.evidence import evidence_of
-from vpr_dhe.calibration.fitting import Assumptions, Example, example_weights, fit
-from vpr_dhe.calibration.probability import Conditions
-from vpr_dhe.candidates import Places
+from vpr_dhe.datasets.base import PlaceDataset, PlaceSplit
 from vpr_dhe.errors import BadInputError, ImageError
 from vpr_dhe.evaluation.calibration_metrics import brier_score, expected_calibration_error
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.images import decode_image
 from vpr_dhe.index.manifest import SkippedImage
 from vpr_dhe.index.place_index import PlaceIndex
-from vpr_dhe.places.base import PlaceDataset, PlaceSplit
+from vpr_dhe.localization.calibration.evidence import evidence_of
+from vpr_dhe.localization.calibration.fitting import Assumptions, Example, example_weights, fit
+from vpr_dhe.localization.calibration.probability import Conditions
+from vpr_dhe.localization.database import PinnedDatabase
+from vpr_dhe.localization.ranking import ranked_matches, rerank
+from vpr_dhe.localization.retrieval import retrieve
 from vpr_dhe.records import Image, Progress
-from vpr_dhe.retrieval import Candidate, Retrieval, ranked_matches, rerank, retrieve
 
 FOLDS = 5
 
@@ -92,7 +93,7 @@ def labelled_queries(dataset: PlaceDataset, index: PlaceIndex) -> list[LabelledQ
 
 def ask(
     queries: Iterable[LabelledQuery],
-    places: Places,
+    database: PinnedDatabase,
     extractor: Extractor,
     *,
     rerank: int,
@@ -103,7 +104,7 @@ def ask(
 
     Args:
         queries: in an order in which neighbours are near each other, so that they can be held out together.
-        places: an index with a verifier, or without.
+        database: an index with a verifier, or without.
         extractor: the one the index was made with.
         rerank: how many candidates are looked at each time.
         radius_m: up to which distance images show one place.
@@ -116,7 +117,7 @@ def ask(
     unreadable: list[SkippedImage] = []
     for query in queries:
         try:
-            examples += _examples(query, places, extractor, rerank, radius_m)
+            examples += _examples(query, database, extractor, rerank, radius_m)
         except ImageError as error:
             unreadable.append(SkippedImage(query.name, str(error)))
         progress(1)
@@ -126,13 +127,18 @@ def ask(
     return Asked(tuple(examples), tuple(unreadable))
 
 
-def _examples(query: LabelledQuery, places: Places, extractor: Extractor, count: int, radius_m: float) -> list[Example]:
+def _examples(
+    query: LabelledQuery, database: PinnedDatabase, extractor: Extractor, count: int, radius_m: float
+) -> list[Example]:
     """One example, and a second one if the query's place could have been found."""
-    found = retrieve(places, extractor, query.load(), count + len(query.shown_by | query.withheld))
-    ids = [candidate.id for candidate in found.candidates if candidate.id not in query.withheld]
+    image = query.load()
+    features = extractor.extract([image])[0]
+    found = retrieve(database, features, count + len(query.shown_by | query.withheld))
+    ids = [candidate.id for candidate in found if candidate.id not in query.withheld]
     first, elsewhere = set(ids[:count]), set([id for id in ids if id not in query.shown_by][:count])
-    ranking = _verified(places, found, first | elsewhere)
-    known = places.images([one.id for one in ranking]).by_id
+    considered = [candidate for candidate in found if candidate.id in first | elsewhere]
+    ranking = rerank(database, image, features, considered, len(considered))
+    known = database.records([one.id for one in ranking])
 
     def example(ids: set[int], *, place_known: bool) -> Example:
         # Scores do not depend on what else is verified, so each order is a part of the one of all.
@@ -144,11 +150,6 @@ def _examples(query: LabelledQuery, places: Places, extractor: Extractor, count:
     if query.shown_by and elsewhere:
         examples.append(example(elsewhere, place_known=False))
     return examples
-
-
-def _verified(places: Places, found: Retrieval, ids: set[int]) -> Sequence[Candidate]:
-    candidates = tuple(one for one in found.candidates if one.id in ids)
-    return rerank(places, replace(found, candidates=candidates), len(candidates)).reranked
 
 
 def check(examples: Sequence[Example], assumptions: Assumptions, conditions: Conditions) -> Checked | None:

@@ -6,19 +6,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
-from vpr_dhe.candidates import VerifiedIndex
-from vpr_dhe.estimators import DEFAULT, Equipment
+from vpr_dhe.datasets import read_places
 from vpr_dhe.evaluation.runs import EvaluationResult, Settings, evaluate
 from vpr_dhe.features.extractor import load_extractor
+from vpr_dhe.geography.distance import RADIUS_M
 from vpr_dhe.images import decode_image
 from vpr_dhe.index.place_index import PlaceIndex
-from vpr_dhe.localizer import Localizer
-from vpr_dhe.models import catalogue
-from vpr_dhe.places import read_places
-from vpr_dhe.places.base import RADIUS_M
-from vpr_dhe.places.synthetic_town import SyntheticTown, write_town
+from vpr_dhe.localization.database import VerifiedIndex
+from vpr_dhe.localization.localizer import Localizer
+from vpr_dhe.models.names import DEFAULT_MODEL
 from vpr_dhe.records import NOT_VERIFIED, Image, ImageRecord, MetricPosition, Progress, RankedMatch, Verification
-from vpr_dhe.verifiers import build_verifiers
+from vpr_dhe.synthetic_town.town import SyntheticTown, write_town
+from vpr_dhe.verification.build import build_verifiers
+from vpr_dhe.verification.estimators.registry import Resources
+from vpr_dhe.verification.names import DEFAULT_VERIFIER
 
 # Queries shown one by one in the table.
 _EXAMPLES = 8
@@ -67,13 +68,13 @@ def run_demo(folder: Path, *, seed: int, queries: int, stage: Callable[[str, int
     rendered = stage("rendering the town", len(database) + queries)
     write_town(folder / "town", town, database, asked, seed=seed, progress=rendered)
     dataset = read_places(folder / "town")
-    extractor = load_extractor(catalogue.DEFAULT)
+    extractor = load_extractor(DEFAULT_MODEL)
     index = PlaceIndex.create(folder / "index", extractor.spec, dataset.database.folder)
     index.add(dataset.database.records, extractor, progress=stage("indexing its database views", len(database)))
-    verifiers = build_verifiers([DEFAULT], Equipment(extractor))
+    verifiers = build_verifiers([DEFAULT_VERIFIER], Resources(extractor))
     asking = stage("asking the query views", queries)
     result = evaluate(dataset, index, extractor, verifiers, Settings(rerank=_RERANK), progress=asking)
-    localizer = Localizer(VerifiedIndex(index, verifiers[DEFAULT]), extractor, rerank=_RERANK)
+    localizer = Localizer(VerifiedIndex(index, verifiers[DEFAULT_VERIFIER]), extractor, rerank=_RERANK)
     answers = [_answer(localizer, dataset.queries.folder, record) for record in dataset.queries.records[:_EXAMPLES]]
     best = max(answers, key=lambda answer: answer.match.inliers)
     shown = ShownMatch(

@@ -7,6 +7,7 @@ from time import perf_counter
 
 import numpy as np
 
+from vpr_dhe.datasets.pairs.base import HomographyPair, PairSet
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.evaluation.alignment_metrics import (
     PCK_THRESHOLDS_PX,
@@ -21,7 +22,6 @@ from vpr_dhe.evaluation.alignment_metrics import (
     percentage_of_correct_keypoints,
 )
 from vpr_dhe.images import image_size
-from vpr_dhe.places.pairs.base import HomographyPair, PairSet
 from vpr_dhe.records import Image, Progress, Size, Verification
 
 SPARSE = "sparse keypoints"

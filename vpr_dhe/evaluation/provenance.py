@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from vpr_dhe.estimators.robust import SEED
+from vpr_dhe.verification.estimators.robust import SEED
 
 _PACKAGES = ("numpy", "torch", "onnxruntime", "faiss-cpu", "opencv-python-headless", "poselib")
 

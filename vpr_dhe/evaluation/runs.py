@@ -1,23 +1,25 @@
 """Ask a localizer every query of a data set, and measure how often the right place comes first."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from statistics import median
 
 import numpy as np
 
-from vpr_dhe.candidates import PinnedIndex
+from vpr_dhe.datasets.base import PlaceDataset, Positives
 from vpr_dhe.errors import BadInputError, ImageError
 from vpr_dhe.evaluation.precision_recall import PrecisionRecall, precision_recall
 from vpr_dhe.evaluation.recall import Denominator, counted, mean_average_precision_at, recall_at
 from vpr_dhe.features.base import Extractor
+from vpr_dhe.images import load_image
 from vpr_dhe.index.manifest import AUTO, SkippedImage
 from vpr_dhe.index.place_index import PlaceIndex
-from vpr_dhe.places.base import PlaceDataset, Positives
+from vpr_dhe.localization.database import PinnedIndex
+from vpr_dhe.localization.ranking import rerank
+from vpr_dhe.localization.retrieval import Candidate, retrieve
 from vpr_dhe.records import Progress
-from vpr_dhe.retrieval import Candidate, Retrieval, rerank, retrieve
-from vpr_dhe.verification import Verifier
+from vpr_dhe.runtime.stopwatch import Stopwatch
+from vpr_dhe.verification.verifier import Verifier
 
 # Retrieved beyond what is asked for, so that images of equal similarity are all there before they are put in order.
 _SPARE = 16
@@ -168,8 +170,8 @@ class _Run:
     ) -> None:
         self._dataset, self._extractor, self._settings = dataset, extractor, settings
         self._manifest = index.manifest
-        self._retrieval = PinnedIndex(index.snapshot, None)
-        self._places = {name: PinnedIndex(index.snapshot, verifier) for name, verifier in verifiers.items()}
+        self._unverified = PinnedIndex(index.snapshot, None)
+        self._verified = {name: PinnedIndex(index.snapshot, verifier) for name, verifier in verifiers.items()}
         rows = {index.find(record.path): row for row, record in enumerate(dataset.database.records)}
         self._row_of = {id: row for id, row in rows.items() if id is not None}
         self._answers: list[dict[str, _Answer]] = []
@@ -178,29 +180,34 @@ class _Run:
 
     def ask(self, path: str) -> None:
         """Ask one query."""
+        clock = Stopwatch()
         try:
-            found = self._retrieve(self._dataset.queries.folder / path)
+            image = load_image(self._dataset.queries.folder / path)
         except ImageError as error:
             self._unreadable.append(SkippedImage(path, str(error)))
             self._answers.append({})
             return
-        self._extract_ms.append(found.extract_ms)
-        answers = {RETRIEVAL: _Answer(self._predictions(found.candidates), found.search_ms)}
-        for name, places in self._places.items():
-            ranking = rerank(places, found, self._settings.rerank)
-            answers[name] = _Answer(self._predictions(ranking.reranked), ranking.timing.rerank_ms)
+        features = self._extractor.extract([image])[0]
+        self._extract_ms.append(clock.lap_ms())
+        found = retrieve(self._unverified, features, self._count + _SPARE)
+        search_ms = clock.lap_ms()
+        candidates = self._in_database_order(found)
+        answers = {RETRIEVAL: _Answer(self._predictions(candidates), search_ms)}
+        for name, database in self._verified.items():
+            clock.lap_ms()
+            ranked = rerank(database, image, features, candidates, self._settings.rerank)
+            answers[name] = _Answer(self._predictions(ranked), clock.lap_ms())
         self._answers.append(answers)
 
-    def _retrieve(self, query: Path) -> Retrieval:
+    def _in_database_order(self, found: Sequence[Candidate]) -> list[Candidate]:
         """Candidates of equal similarity in the order of the database, whatever order they were indexed in."""
-        found = retrieve(self._retrieval, self._extractor, query, self._count + _SPARE)
-        ordered = sorted(found.candidates, key=lambda one: (-one.similarity, self._row_of[one.id]))
-        return replace(found, candidates=tuple(ordered[: self._count]))
+        ordered = sorted(found, key=lambda one: (-one.similarity, self._row_of[one.id]))
+        return ordered[: self._count]
 
     @property
     def _count(self) -> int:
         """Candidates to retrieve, so that enough remain when each panorama keeps one of them."""
-        count = max(*self._settings.ranks, self._settings.rerank if self._places else 1)
+        count = max(*self._settings.ranks, self._settings.rerank if self._verified else 1)
         if not self._settings.one_per_panorama:
             return count
         assert self._dataset.panoramas is not None
@@ -221,7 +228,7 @@ class _Run:
             unreadable_queries=tuple(self._unreadable),
             extract_ms=median(self._extract_ms),
             retrieval=self._method(RETRIEVAL),
-            verifiers=tuple(self._method(name) for name in self._places),
+            verifiers=tuple(self._method(name) for name in self._verified),
         )
 
     def _method(self, name: str) -> MethodResult:

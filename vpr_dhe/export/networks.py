@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, normalize
 
 from vpr_dhe.errors import ModelError
-from vpr_dhe.estimators import dhe, dhe_lite
 from vpr_dhe.features.base import ExtractorSpec
 from vpr_dhe.features.extractor import DescriptionNetwork, NeuralExtractor
 from vpr_dhe.models.exported_model import TensorFact
 from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.records import Preprocessing, Size
+from vpr_dhe.verification.estimators import dhe, dhe_lite
 
 _FLOAT = "float32"
 _EXAMPLE_MATCHES = 50

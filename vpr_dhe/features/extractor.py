@@ -32,7 +32,7 @@ from vpr_dhe.models.exported_model import load_exported
 from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.models.weights_file import SUFFIX
 from vpr_dhe.records import Features, Image, Size
-from vpr_dhe.threads import evenly, in_parallel
+from vpr_dhe.runtime.threads import evenly, in_parallel
 
 Item = TypeVar("Item")
 

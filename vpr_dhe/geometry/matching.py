@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Bool, Float, Int8, Int32, Int64
 from torch import Tensor
 
-from vpr_dhe.processor import has_integer_products
-from vpr_dhe.threads import KeptMemory, in_parallel, on_one_core
+from vpr_dhe.runtime.cpu_features import has_integer_products
+from vpr_dhe.runtime.threads import KeptMemory, in_parallel, on_one_core
 
 # A thread is given so many candidates at once, or fewer where there are more threads: after every operation it waits
 # for Python's lock, the more often the shorter they are. What is done to many is done in these threads: torch's own,

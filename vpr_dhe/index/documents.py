@@ -5,8 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from vpr_dhe.durable_files import write_durably
 from vpr_dhe.errors import IndexDamagedError, IndexFormatError
+from vpr_dhe.runtime.durable_files import write_durably
 
 
 def write_document(folder: Path, name: str, format: str, content: Any) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from vpr_dhe.durable_files import write_durably
 from vpr_dhe.errors import IndexDamagedError
+from vpr_dhe.runtime.durable_files import write_durably
 
 _READ_BYTES = 1 << 20
 

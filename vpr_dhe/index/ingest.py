@@ -19,9 +19,9 @@ from vpr_dhe.index.codecs import LocalMapCodec
 from vpr_dhe.index.manifest import SkippedImage
 from vpr_dhe.index.rows import Digest, FileStamp, modification_time_ns
 from vpr_dhe.index.segments import IndexedImage, SegmentFact, SegmentWriter, StoredImage
-from vpr_dhe.reading_ahead import ReadAhead, read_ahead, reading_processes
 from vpr_dhe.records import Features, Frame, Image, ImageRecord, Progress, Size
-from vpr_dhe.threads import on_one_core
+from vpr_dhe.runtime.prefetching import ReadAhead, read_ahead, reading_processes
+from vpr_dhe.runtime.threads import on_one_core
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Chunk:
 
 
 @dataclass(frozen=True)
-class Described:
+class ExtractedImage:
     """One image with all that will be stored of it."""
 
     place: int
@@ -88,7 +88,7 @@ def reading(workers: int) -> AbstractContextManager[ReadAhead]:
         raise BadInputError(f"{workers} processes were asked for to decode images; expected 0 to {MOST_WORKERS}")
     if not workers:
         return nullcontext(read_ahead)
-    return reading_processes(workers, [__name__, "vpr_dhe.places.exif"])
+    return reading_processes(workers, [__name__, "vpr_dhe.geography.exif"])
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def describe(
     records: Sequence[ImageRecord],
     loaded: Iterator[Loaded | ImageError],
     progress: Progress = lambda _: None,
-) -> Iterator[Described | SkippedImage]:
+) -> Iterator[ExtractedImage | SkippedImage]:
     """Describe images in batches; `loaded` gives them as `load` does, and those of other records after them.
 
     Each batch is begun before the one before it is given out: a GPU then works while that one is stored.
@@ -119,7 +119,7 @@ def describe(
     Raises:
         ImageError: with `strict`, at the first image that cannot be read.
     """
-    begun: Iterator[Described] = iter(())
+    begun: Iterator[ExtractedImage] = iter(())
     try:
         for item in _in_batches(source, records, loaded):
             if isinstance(item, SkippedImage):
@@ -137,7 +137,7 @@ def describe(
 def seal_chunk(
     folder: Path,
     chunk: Chunk,
-    described: Iterable[Described | SkippedImage],
+    described: Iterable[ExtractedImage | SkippedImage],
     codec: LocalMapCodec,
     *,
     publish: Callable[[SealedChunk], object],
@@ -175,7 +175,7 @@ def seal_chunk(
     seal()
 
 
-def _stored(id: int, item: Described, codec: LocalMapCodec) -> StoredImage:
+def _stored(id: int, item: ExtractedImage, codec: LocalMapCodec) -> StoredImage:
     vector = item.features.global_descriptor.cpu().numpy()
     # Readers are at work meanwhile.
     local_map = on_one_core(codec.encode, item.features.local_map)
@@ -190,7 +190,7 @@ def _load(folder: Path, input_size: Size, record: ImageRecord) -> Loaded:
     content = read_file(path)
     stamp = FileStamp(len(content), modified_ns, Digest.of(content))
     # The readers of places import pandas, which a query needs for nothing.
-    from vpr_dhe.places.exif import with_exif
+    from vpr_dhe.geography.exif import with_exif
 
     return Loaded(*decode_reduced(content, input_size), with_exif(record, content), stamp)
 
@@ -218,7 +218,7 @@ def _in_batches(
         yield batch
 
 
-def _begin(extractor: Extractor, batch: _Batch, progress: Progress) -> Iterator[Described]:
+def _begin(extractor: Extractor, batch: _Batch, progress: Progress) -> Iterator[ExtractedImage]:
     """Describe a batch now; what comes back waits for a GPU to be done with it when it is first looked at."""
     features = extractor.extract([loaded.image for loaded in batch.values()])
     return _described(extractor.spec, batch, features, progress)
@@ -226,12 +226,12 @@ def _begin(extractor: Extractor, batch: _Batch, progress: Progress) -> Iterator[
 
 def _described(
     spec: ExtractorSpec, batch: _Batch, described: Sequence[Features], progress: Progress
-) -> Iterator[Described]:
+) -> Iterator[ExtractedImage]:
     for (place, loaded), features in zip(batch.items(), described, strict=True):
         indexed = IndexedImage(loaded.record, loaded.original_size)
         vector = comparable(features.global_descriptor, spec)
         frame = Frame(loaded.original_size, features.frame.input_size)
-        yield Described(place, indexed, loaded.stamp, replace(features, global_descriptor=vector, frame=frame))
+        yield ExtractedImage(place, indexed, loaded.stamp, replace(features, global_descriptor=vector, frame=frame))
     progress(len(batch))
 
 

@@ -9,7 +9,6 @@ import numpy as np
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from vpr_dhe.durable_files import TEMPORARY_SUFFIX, sync_folder
 from vpr_dhe.errors import BadInputError, IndexFormatError
 from vpr_dhe.features.base import Extractor, ExtractorSpec
 from vpr_dhe.index.changes import Changes, changes_between
@@ -28,11 +27,12 @@ from vpr_dhe.index.manifest import (
     writing,
 )
 from vpr_dhe.index.rows import Ids
-from vpr_dhe.index.search import Found
+from vpr_dhe.index.search import SearchResult
 from vpr_dhe.index.snapshot import SEGMENTS, STATE, VECTOR_FILES, Snapshot, make_folders, open_newest
 from vpr_dhe.index.vectors import INDEX_TYPES
 from vpr_dhe.index.writer import IndexWriter
-from vpr_dhe.records import Frame, ImageRecord, Progress
+from vpr_dhe.records import Frame, ImageRecord, Progress, StrPath
+from vpr_dhe.runtime.durable_files import TEMPORARY_SUFFIX, sync_folder
 
 
 @dataclass(frozen=True)
@@ -72,9 +72,9 @@ class PlaceIndex:
     @classmethod
     def create(
         cls,
-        folder: Path,
+        folder: StrPath,
         spec: ExtractorSpec,
-        images_folder: Path,
+        images_folder: StrPath,
         *,
         codec: str = AUTO,
         index_type: str = AUTO,
@@ -91,12 +91,12 @@ class PlaceIndex:
         Raises:
             BadInputError: if `folder` exists and holds anything else, or codec or index type are unknown.
         """
-        settings = Settings(codec, index_type)
+        folder, settings = Path(folder), Settings(codec, index_type)
         _require_known(settings)
         if folder.exists() and not _is_vacant(folder):
             raise BadInputError(f"{folder} already exists; give the name of a new folder for the index")
         folder.mkdir(parents=True, exist_ok=True)
-        manifest = Manifest(spec, str(images_folder.resolve()), settings)
+        manifest = Manifest(spec, str(Path(images_folder).resolve()), settings)
         with writing(folder):
             if not _is_vacant(folder):
                 raise BadInputError(f"{folder} was just made by another process; run the command again")
@@ -106,12 +106,12 @@ class PlaceIndex:
         return cls(Snapshot(folder, manifest))
 
     @staticmethod
-    def is_started(folder: Path) -> bool:
+    def is_started(folder: StrPath) -> bool:
         """Whether a folder holds an index with images, to be opened rather than created."""
-        return not _is_vacant(folder) and (folder / FILE_NAME).exists()
+        return not _is_vacant(Path(folder)) and (Path(folder) / FILE_NAME).exists()
 
     @classmethod
-    def open(cls, folder: Path, *, gpu: bool = False) -> "PlaceIndex":
+    def open(cls, folder: StrPath, *, gpu: bool = False) -> "PlaceIndex":
         """Open an index; vectors are checked when first searched, single records whenever they are read.
 
         With `gpu`, FAISS files of a type that a GPU can hold are searched there, if FAISS finds one.
@@ -120,7 +120,7 @@ class PlaceIndex:
             IndexFormatError: if the folder is no index of this format.
             IndexDamagedError: if stored data does not agree with its checksum.
         """
-        return cls(open_newest(folder, gpu=gpu))
+        return cls(open_newest(Path(folder), gpu=gpu))
 
     def refresh(self) -> bool:
         """See what other processes have written since; returns whether that was anything."""
@@ -164,13 +164,13 @@ class PlaceIndex:
             _require_codec(self.folder, writer.manifest, codec)
             writer.publish(replace(writer.manifest, settings=replace(writer.manifest.settings, **asked)))
 
-    def relative(self, records: Sequence[ImageRecord], folder: Path, *, part: bool = False) -> Sequence[ImageRecord]:
+    def relative(self, records: Sequence[ImageRecord], folder: StrPath, *, part: bool = False) -> Sequence[ImageRecord]:
         """Make paths that are relative to a folder relative to the index's images folder.
 
         Raises:
             BadInputError: unless the folder is that one or, with `part`, lies in it.
         """
-        root, given = Path(self.manifest.images_folder), folder.resolve()
+        root, given = Path(self.manifest.images_folder), Path(folder).resolve()
         if given == root:
             return records
         if part and given.is_relative_to(root):
@@ -276,7 +276,7 @@ class PlaceIndex:
     def _see(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
 
-    def search(self, descriptors: Float[Tensor, "queries dimension"], count: int) -> Found:
+    def search(self, descriptors: Float[Tensor, "queries dimension"], count: int) -> SearchResult:
         """Find the `count` images nearest to each query descriptor, or all where there are fewer.
 
         Raises:

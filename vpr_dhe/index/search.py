@@ -13,15 +13,16 @@ from vpr_dhe.index.vectors import merge as merge_neighbours
 
 
 @dataclass(frozen=True)
-class Found:
-    """Ids of the images nearest to each query, best first, and their similarities; equal ones ascend by id.
-
-    `missing` names the shards that did not answer.
-    """
+class SearchResult:
+    """Ids of the images nearest to each query, best first, and their similarities; equal ones ascend by id."""
 
     ids: Int64[np.ndarray, "queries found"]
     similarities: Float32[np.ndarray, "queries found"]
-    missing: frozenset[str] = frozenset()
+
+    @classmethod
+    def empty(cls, queries: int) -> "SearchResult":
+        """Nothing found for any of the queries."""
+        return cls(np.empty((queries, 0), np.int64), np.empty((queries, 0), np.float32))
 
 
 @runtime_checkable
@@ -72,14 +73,14 @@ class CoveredPart:
         return vectors
 
 
-def search_parts(parts: Sequence[Part], queries: Float32[np.ndarray, "queries dimension"], count: int) -> Found:
+def search_parts(parts: Sequence[Part], queries: Float32[np.ndarray, "queries dimension"], count: int) -> SearchResult:
     """Search every part and merge: what one part finds does not depend on the others."""
     found = [(part.ids, part.search(queries, count)) for part in parts]
-    nothing = Found(np.empty((len(queries), 0), np.int64), np.empty((len(queries), 0), np.float32))
-    return merge([nothing, *(Found(ids[near.rows], near.similarities) for ids, near in found)], count)
+    results = (SearchResult(ids[near.rows], near.similarities) for ids, near in found)
+    return merge([SearchResult.empty(len(queries)), *results], count)
 
 
-def merge(parts: Sequence[Found], count: int) -> Found:
+def merge(parts: Sequence[SearchResult], count: int) -> SearchResult:
     """The best `count` of what several places gave for the same queries."""
     best = merge_neighbours([Neighbours(part.ids, part.similarities) for part in parts], count)
-    return Found(best.rows, best.similarities, frozenset[str]().union(*(part.missing for part in parts)))
+    return SearchResult(best.rows, best.similarities)

@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float32, Int64, UInt8
 
-from vpr_dhe.durable_files import TEMPORARY_SUFFIX, sync_folder
 from vpr_dhe.features.base import ExtractorSpec
 from vpr_dhe.index.files import FileFact, damage, file_named, require_size, unique_name
 from vpr_dhe.index.local_maps import LocalMapFile
 from vpr_dhe.index.rows import ROW, FileStamp, Ids, check_of, path_digest
 from vpr_dhe.records import GeoPosition, ImageRecord, MetricPosition, Position, Size
+from vpr_dhe.runtime.durable_files import TEMPORARY_SUFFIX, sync_folder
 
 ROWS, VECTORS, LOCAL_MAPS, IMAGES = "rows.bin", "vectors.f32", "local_maps.bin", "images.jsonl"
 _FILES = (ROWS, VECTORS, LOCAL_MAPS, IMAGES)

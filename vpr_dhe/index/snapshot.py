@@ -18,7 +18,7 @@ from vpr_dhe.index.ingest import comparable
 from vpr_dhe.index.local_maps import read_records
 from vpr_dhe.index.manifest import CoveringFile, Manifest, read_manifest
 from vpr_dhe.index.rows import FileStamp, Ids, PathTable, groups_of_equal_content
-from vpr_dhe.index.search import CoveredPart, ExactPart, Found, Part, search_parts
+from vpr_dhe.index.search import CoveredPart, ExactPart, Part, SearchResult, search_parts
 from vpr_dhe.index.segments import IndexedImage, Segment, SegmentFact
 from vpr_dhe.index.stored_maps import StoredMaps
 from vpr_dhe.index.tombstones import read_removed
@@ -73,7 +73,7 @@ class Snapshot:
         stored = [segment.ids for segment in self.segments]
         return np.setdiff1d(np.concatenate(stored), self.removed, assume_unique=True) if stored else np.empty(0, int)
 
-    def search(self, descriptors: Float[Tensor, "queries dimension"], count: int) -> Found:
+    def search(self, descriptors: Float[Tensor, "queries dimension"], count: int) -> SearchResult:
         """Find the `count` images nearest to each query descriptor, or all where there are fewer.
 
         Raises:

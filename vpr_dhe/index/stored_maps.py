@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vpr_dhe.geometry.matching import MutualNeighbours, match_in_parts
 from vpr_dhe.index.codecs import LocalMapCodec
-from vpr_dhe.threads import on_one_core
+from vpr_dhe.runtime.threads import on_one_core
 
 
 class StoredMaps:

@@ -14,20 +14,20 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from vpr_dhe.durable_files import sync_folder
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.index.changes import Changes
 from vpr_dhe.index.codec_files import save_codec
 from vpr_dhe.index.codecs import UNFITTED, CodecChoice, choose_codec, fit_codec
 from vpr_dhe.index.compaction import Recoding, grouped, groups_to_rewrite, mergeable_tail, rewrite
 from vpr_dhe.index.files import fact_of, unique_name
-from vpr_dhe.index.ingest import Chunk, Described, SealedChunk, Source, describe, load, seal_chunk
+from vpr_dhe.index.ingest import Chunk, ExtractedImage, SealedChunk, Source, describe, load, seal_chunk
 from vpr_dhe.index.manifest import AUTO, CoveringFile, Manifest, SkippedImage, publish
 from vpr_dhe.index.segments import Segment, collect_garbage
 from vpr_dhe.index.snapshot import SEGMENTS, STATE, VECTOR_FILES, Snapshot, make_folders
 from vpr_dhe.index.tombstones import with_removed
 from vpr_dhe.index.vectors import FLAT, build_vector_file, choose_type
 from vpr_dhe.records import Features, ImageRecord, Progress
+from vpr_dhe.runtime.durable_files import sync_folder
 
 # Images per sealed segment while indexing: what a crash can lose at most.
 SEGMENT_IMAGES = 512
@@ -82,16 +82,16 @@ class IndexWriter:
                 self.merge_tail()
         return tuple(skipped)
 
-    def add_described(self, described: Sequence[Described]) -> None:
-        """Store images that were described elsewhere as one segment; they get the next ids, in their order.
+    def add_extracted(self, images: Sequence[ExtractedImage]) -> None:
+        """Store images that were extracted elsewhere as one segment; they get the next ids, in their order.
 
         An index without a codec chooses it on these images.
         """
         if self.snapshot.codec is None:
-            self._save_codec_for([image.features for image in described])
-        chunk = Chunk(self.manifest.next_id, [image.indexed.record for image in described])
+            self._save_codec_for([image.features for image in images])
+        chunk = Chunk(self.manifest.next_id, [image.indexed.record for image in images])
         codec = self.snapshot.require_codec()
-        seal_chunk(self.segments_folder, chunk, described, codec, publish=partial(self.accept, replaced={}))
+        seal_chunk(self.segments_folder, chunk, images, codec, publish=partial(self.accept, replaced={}))
         self.merge_tail()
 
     def chunks(self, records: Sequence[ImageRecord]) -> list[Chunk]:
@@ -127,7 +127,7 @@ class IndexWriter:
             places = _evenly_spread(len(fresh))
             chunk = Chunk(self.manifest.next_id, [fresh[place] for place in places])
             described = list(describe(source, chunk.records, load(source, chunk.records), progress))
-            readable = [item.features for item in described if isinstance(item, Described)]
+            readable = [item.features for item in described if isinstance(item, ExtractedImage)]
             if readable:
                 self._save_codec_for(readable)
                 seal_chunk(self.segments_folder, chunk, described, self.snapshot.require_codec(), publish=accept)

@@ -24,10 +24,10 @@ from typing import Any
 
 from vpr_dhe.errors import BadInputError, ImageError, MissingExtraError, VprDheError
 from vpr_dhe.images import decode_image, require_image
-from vpr_dhe.localizer import Localizer
+from vpr_dhe.localization.localizer import Localizer
+from vpr_dhe.recordings.ros_messages import compressed_file, pixels_of
 from vpr_dhe.records import GeoPosition, Image, RankedMatch
-from vpr_dhe.report.formats import Answer, json_line
-from vpr_dhe.sources.ros_messages import compressed_file, pixels_of
+from vpr_dhe.report.tables.answers import Answer, json_line
 
 _NAME = "vpr_dhe"
 # NavSatStatus: messages begin as unknown.

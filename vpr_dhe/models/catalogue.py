@@ -10,7 +10,6 @@ from vpr_dhe.models.weights_file import SUFFIX
 
 SIFT_VLAD = "sift-vlad"
 CCT_OFFLINE = "cct-offline"
-DEFAULT = SIFT_VLAD
 TIMM_PREFIX, TIMM_CNN_PREFIX = "timm:", "timm-cnn:"
 BUNDLED = (SIFT_VLAD, CCT_OFFLINE)
 

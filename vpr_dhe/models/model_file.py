@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vpr_dhe.errors import ModelError
 from vpr_dhe.models.weights_file import WeightsFormat, read_weights, tensors_digest, write_weights
-from vpr_dhe.records import Preprocessing
+from vpr_dhe.records import Preprocessing, StrPath
 
 FORMAT = WeightsFormat(
     "vpr-dhe model 1", "model file", "fetch it again, or convert the original checkpoint with `vpr-dhe import-weights`"
@@ -95,12 +95,13 @@ class ModelFile:
         return hashlib.sha256(facts.encode() + tensors_digest(extractor).encode()).hexdigest()
 
 
-def load_model(path: Path) -> ModelFile:
+def load_model(path: StrPath) -> ModelFile:
     """Read a model file and check its digest.
 
     Raises:
         ModelError: if the file is missing, is not a model file of this format, or its weights are damaged.
     """
+    path = Path(path)
     return _from_metadata(*read_weights(path, FORMAT), path)
 
 

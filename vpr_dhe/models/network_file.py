@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from vpr_dhe.errors import ModelError
 from vpr_dhe.models.weights_file import WeightsFormat, read_weights, write_weights
+from vpr_dhe.records import StrPath
 
 FORMAT = WeightsFormat("vpr-dhe network 1", "network file", "give one that `vpr-dhe train` made, or train it again")
 
@@ -89,12 +90,13 @@ def network_file(
     return NetworkFile(method, asdict(facts), licence, training_data, tensors)
 
 
-def load_network(path: Path) -> NetworkFile:
+def load_network(path: StrPath) -> NetworkFile:
     """Read a network file and check its digest.
 
     Raises:
         ModelError: if the file is missing, is not a network file of this format, or is damaged.
     """
+    path = Path(path)
     metadata, tensors = read_weights(path, FORMAT)
     try:
         known = {name: metadata[name] for name in ("method", "settings", "licence", "training_data")}
@@ -103,7 +105,7 @@ def load_network(path: Path) -> NetworkFile:
     return NetworkFile(**known, tensors=tensors)
 
 
-def load_networks(paths: Iterable[Path]) -> dict[str, NetworkFile]:
+def load_networks(paths: Iterable[StrPath]) -> dict[str, NetworkFile]:
     """Read network files, by the method that each is for.
 
     Raises:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from vpr_dhe.errors import ModelError
-from vpr_dhe.extras import import_extra
+from vpr_dhe.runtime.extras import import_extra
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 

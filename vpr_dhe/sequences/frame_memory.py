@@ -2,35 +2,26 @@
 
 import os
 from collections import deque
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import cv2
-import numpy as np
-import torch
-from jaxtyping import Float
-from torch import Tensor
 
-from vpr_dhe.candidates import Gathered, Places, verify_images
-from vpr_dhe.durable_files import write_durably
 from vpr_dhe.errors import BadInputError
-from vpr_dhe.estimators.base import View, match_by_grid
 from vpr_dhe.features.base import ExtractorSpec
-from vpr_dhe.images import decode_named, image_size, read_file
-from vpr_dhe.index.ingest import Described, comparable
+from vpr_dhe.geography.exif import with_exif
+from vpr_dhe.images import image_size, read_file
+from vpr_dhe.index.ingest import ExtractedImage, comparable
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.index.rows import Digest, FileStamp, modification_time_ns
-from vpr_dhe.index.search import Found, merge
 from vpr_dhe.index.segments import IndexedImage
-from vpr_dhe.index.vectors import exact_search
 from vpr_dhe.index.writer import IndexWriter
-from vpr_dhe.places.exif import with_exif
-from vpr_dhe.records import Features, Image, ImageRecord, Verification
+from vpr_dhe.localization.database import PinnedIndex
+from vpr_dhe.records import Features, Image, ImageRecord
+from vpr_dhe.runtime.durable_files import write_durably
 from vpr_dhe.sequences.frames import SequenceFrame
-from vpr_dhe.verification import Verifier
+from vpr_dhe.verification.verifier import Verifier
 
 _JPEG_QUALITY = 95
 
@@ -80,7 +71,7 @@ class FrameMemory:
             raise BadInputError(f"segments of {flush_every} frames hold none; expected flush_every from 1")
         self.index, self._verifier, self._limits = index, verifier, recent or Recent()
         self._flush_every, self._keep_times = flush_every, keep_times
-        self._waiting: dict[int, Described] = {}
+        self._waiting: dict[int, ExtractedImage] = {}
         self._recent: deque[_Moment] = deque()
         self._first_id = 0
         self._writer: IndexWriter | None = None
@@ -101,9 +92,10 @@ class FrameMemory:
         with self._open:
             self.flush()
 
-    def pinned(self) -> Places:
-        """This: one thread asks and remembers."""
-        return self
+    def pinned(self) -> PinnedIndex:
+        """The stored frames and those that wait, without those that are recent; valid until the next frame."""
+        recent = frozenset(moment.id for moment in self._recent)
+        return PinnedIndex(self.index.snapshot, self._verifier, waiting=self._waiting, excluded=recent)
 
     @property
     def spec(self) -> ExtractorSpec:
@@ -156,7 +148,7 @@ class FrameMemory:
         id = writer.manifest.next_id + len(self._waiting)
         vector = comparable(features.global_descriptor, self.spec).cpu()
         kept = replace(features, global_descriptor=vector, local_map=features.local_map.cpu())
-        self._waiting[id] = Described(len(self._waiting), IndexedImage(record, image_size(image)), stamp, kept)
+        self._waiting[id] = ExtractedImage(len(self._waiting), IndexedImage(record, image_size(image)), stamp, kept)
         self._recent.append(_Moment(id, frame.timestamp_s))
         self.advance(frame.timestamp_s)
         if len(self._waiting) >= self._flush_every:
@@ -166,7 +158,7 @@ class FrameMemory:
     def flush(self) -> None:
         """Make the frames that wait durable, as one segment."""
         if self._waiting:
-            self._require_writer().add_described(list(self._waiting.values()))
+            self._require_writer().add_extracted(list(self._waiting.values()))
             self._waiting.clear()
 
     def _require_writer(self) -> IndexWriter:
@@ -196,55 +188,6 @@ class FrameMemory:
         record = with_exif(ImageRecord(path, timestamp_s=frame.timestamp_s if self._keep_times else None), content)
         return record, FileStamp(len(content), modified_ns, Digest.of(content))
 
-    def search(self, descriptors: Float[Tensor, "queries dimension"], count: int) -> Found:
-        """Find the `count` nearest images that are not recent."""
-        queries = comparable(descriptors, self.spec).cpu()
-        nothing = np.empty((len(queries), 0), np.int64)
-        parts = [Found(nothing, nothing.astype(np.float32))]
-        hidden = {moment.id for moment in self._recent}
-        if len(self.index):
-            stored = sum(id not in self._waiting for id in hidden)
-            parts.append(_without(self.index.search(queries, count + stored), hidden, count))
-        if ids := [id for id in self._waiting if id not in hidden]:
-            vectors = torch.stack([self._waiting[id].features.global_descriptor for id in ids]).numpy()
-            near = exact_search(vectors, queries.numpy(), count, unit_norm=self.spec.unit_norm)
-            parts.append(Found(np.array(ids)[near.rows], near.similarities))
-        return merge(parts, count)
-
-    def verify(self, image: Image, query: Features, ids: Sequence[int]) -> Gathered[Verification]:
-        """Verify a query against images of the index and frames that wait."""
-        assert self._verifier is not None, "asked to verify without a verifier"
-        results: dict[int, Verification] = {}
-        if stored := [id for id in ids if id not in self._waiting]:
-            results |= verify_images(self.index.snapshot, self._verifier, image, query, stored)
-        if waiting := [id for id in ids if id in self._waiting]:
-            views = self._views(query, waiting)
-            verified = self._verifier.verify(View(query.frame, lambda: image, lambda: query), views)
-            results |= dict(zip(waiting, verified, strict=True))
-        return Gathered(results)
-
-    def _views(self, query: Features, ids: Sequence[int]) -> list[View]:
-        described = [self._waiting[id] for id in ids]
-        maps = torch.stack([one.features.local_map for one in described]).to(query.local_map.device)
-        matches_of = match_by_grid(query, maps, self.spec)
-        folder = Path(self.index.manifest.images_folder)
-        return [
-            View(
-                one.features.frame,
-                image=partial(decode_named, folder / one.indexed.record.path),
-                features=partial(_itself, one.features),
-                matches=partial(matches_of, place),
-            )
-            for place, one in enumerate(described)
-        ]
-
-    def images(self, ids: Sequence[int]) -> Gathered[ImageRecord]:
-        """What is known of some images."""
-        snapshot = self.index.snapshot
-        return Gathered(
-            {id: self._waiting[id].indexed.record if id in self._waiting else snapshot.image(id) for id in ids}
-        )
-
 
 def _path_of(frame: SequenceFrame, folder: Path) -> str:
     """The path that a frame has in the images folder."""
@@ -261,14 +204,3 @@ def _path_of(frame: SequenceFrame, folder: Path) -> str:
     if not frame.name:
         raise BadInputError("a frame of pixels has no name; give one to remember it by, such as day-1/000042.jpg")
     return frame.name
-
-
-def _without(found: Found, hidden: set[int], count: int) -> Found:
-    """The first `count` that are not hidden, of one query."""
-    assert len(found.ids) == 1, "frames are asked one by one"
-    seen = np.array([id not in hidden for id in found.ids[0].tolist()], bool)
-    return Found(found.ids[:, seen][:, :count], found.similarities[:, seen][:, :count])
-
-
-def _itself(features: Features) -> Features:
-    return features

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from vpr_dhe.records import RankedMatch
-from vpr_dhe.sequences.stream import LocalizedFrame
+from vpr_dhe.sequences.sequence_localizer import LocalizedFrame
 
 
 @dataclass(frozen=True)

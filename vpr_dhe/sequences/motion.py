@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from vpr_dhe.errors import BadInputError
-from vpr_dhe.places.base import RADIUS_M
+from vpr_dhe.geography.distance import RADIUS_M
 from vpr_dhe.sequences.odometry import Odometry, Step
 from vpr_dhe.sequences.place_map import PlaceMap
 

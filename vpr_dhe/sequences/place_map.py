@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from vpr_dhe.errors import BadInputError
-from vpr_dhe.places.base import plane_of
-from vpr_dhe.places.plane import Plane
+from vpr_dhe.geography.distance import plane_of
+from vpr_dhe.geography.plane import Plane
 from vpr_dhe.records import RECONSTRUCTION, ImageRecord
 
 _DIGITS = re.compile(r"(\d+)")

@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from functools import partial
 
 from vpr_dhe.errors import DatasetError
+from vpr_dhe.geography.distance import apart
 from vpr_dhe.images import decode_image
-from vpr_dhe.places.base import apart
+from vpr_dhe.recordings.base import FrameSource, RecordedFrame
+from vpr_dhe.recordings.selection import Selection
 from vpr_dhe.records import Image, Progress
 from vpr_dhe.sequences.frames import SequenceFrame
 from vpr_dhe.sequences.odometry import Odometry
-from vpr_dhe.sources.base import FrameSource, RecordedFrame
-from vpr_dhe.sources.selection import Selection
 
 
 def recorded_frames(

@@ -7,12 +7,12 @@ from pathlib import Path, PurePosixPath
 
 from starlette.exceptions import HTTPException
 
-from vpr_dhe.durable_files import sync_folder, write_durably
+from vpr_dhe.datasets.standard import record_of
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.images import EXTENSIONS
 from vpr_dhe.index.place_index import PlaceIndex
-from vpr_dhe.places.standard import record_of
 from vpr_dhe.records import GeoPosition, ImageRecord
+from vpr_dhe.runtime.durable_files import sync_folder, write_durably
 
 # What file systems allow is 255 bytes, and a file has a longer name while it is being written.
 _LONGEST_PART_BYTES = 200

@@ -1,6 +1,6 @@
 """The packages of the extra `serve`."""
 
-from vpr_dhe.extras import import_extra
+from vpr_dhe.runtime.extras import import_extra
 
 
 def require_extra() -> None:

@@ -27,7 +27,7 @@ async def script() -> Response:
 @router.get("/style.css")
 async def style() -> Response:
     """The style sheet that reports have, too."""
-    return _asset("vpr_dhe.report", "style.css", "text/css")
+    return _asset("vpr_dhe.report.html", "style.css", "text/css")
 
 
 def _asset(package: str, name: str, media_type: str) -> Response:

@@ -5,22 +5,21 @@ import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from time import perf_counter
 from typing import TypeVar
 
-from vpr_dhe.candidates import VerifiedIndex
 from vpr_dhe.errors import ImageError, VprDheError
 from vpr_dhe.images import decode_image, decode_named
-from vpr_dhe.localizer import Localizer
+from vpr_dhe.localization.database import VerifiedIndex
+from vpr_dhe.localization.localizer import Localizer
 from vpr_dhe.records import Image, Localization
-from vpr_dhe.report.pictures import jpeg
-from vpr_dhe.retrieval import DescribedQuery
+from vpr_dhe.report.pictures.encoding import jpeg
+from vpr_dhe.runtime.stopwatch import Stopwatch
+from vpr_dhe.runtime.threads import in_parallel
 from vpr_dhe.service.additions import Additions, NewImage, add_images
 from vpr_dhe.service.admission import Admission
 from vpr_dhe.service.extraction_queue import ExtractionQueue
 from vpr_dhe.service.limits import Limits
 from vpr_dhe.service.metrics import Metrics
-from vpr_dhe.threads import in_parallel
 
 Result = TypeVar("Result")
 
@@ -44,9 +43,9 @@ class PlaceService:
     """
 
     def __init__(self, localizer: Localizer, verifier: str, limits: Limits | None = None) -> None:
-        assert isinstance(localizer.places, VerifiedIndex), "a service needs an index that it can write to"
+        assert isinstance(localizer.database, VerifiedIndex), "a service needs an index that it can write to"
         self.localizer, self.verifier, self.limits = localizer, verifier, limits or Limits()
-        self.index = localizer.places.index
+        self.index = localizer.database.index
         self.admission = Admission(self.limits.queue)
         self.metrics = Metrics()
         self.metrics.watch(queue=lambda: self.admission.inside, index=lambda: len(self.index))
@@ -102,11 +101,17 @@ class PlaceService:
             self._decoded.release()
 
     async def _localize(self, content: bytes, top_k: int, min_probability: float | None) -> Localization:
-        started = perf_counter()
+        clock = Stopwatch()
         image = await self._decode(content)
         features = await asyncio.wrap_future(self._extraction.submit(image))
-        query = DescribedQuery(image, features, 1e3 * (perf_counter() - started))
-        ask = partial(self.localizer.localize_described, query, top_k=top_k, min_probability=min_probability)
+        ask = partial(
+            self.localizer.localize_features,
+            image,
+            features,
+            top_k=top_k,
+            min_probability=min_probability,
+            extract_ms=clock.lap_ms(),
+        )
         answer = await _done_by(self._workers, ask)
         self.metrics.localized(answer.timing)
         return answer

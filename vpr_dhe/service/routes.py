@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 
 from vpr_dhe.errors import ImageError
 from vpr_dhe.records import GeoPosition
-from vpr_dhe.report.formats import Answer, answer_document
+from vpr_dhe.report.tables.answers import Answer, answer_document
 from vpr_dhe.service.additions import NewImage
 from vpr_dhe.service.place_service import PlaceService
 from vpr_dhe.service.uploads import read_uploads
@@ -142,7 +142,7 @@ async def describe_index(request: Request, service: Service) -> Response:
             "images": manifest.count,
             "model": manifest.spec.model,
             "verifier": service.verifier,
-            "rerank": service.localizer.rerank if service.localizer.places.verifies else 0,
+            "rerank": service.localizer.rerank if service.localizer.database.verifies else 0,
             "writable": request.app.state.token is not None,
             "limits": {"body_bytes": limits.body_bytes, "pixels": limits.pixels, "queue": limits.queue},
         }

@@ -2,7 +2,7 @@
 
 from types import ModuleType
 
-from vpr_dhe.extras import import_extra
+from vpr_dhe.runtime.extras import import_extra
 
 
 def import_packages(*packages: str) -> ModuleType:

@@ -10,7 +10,7 @@ import cv2
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from vpr_dhe.training.stages.base import Batches, Turn
+from vpr_dhe.training.stage import Batches, Turn
 
 Batch = TypeVar("Batch")
 

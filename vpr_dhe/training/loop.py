@@ -16,7 +16,7 @@ from vpr_dhe.training.devices import to_device
 from vpr_dhe.training.extra import import_accelerate
 from vpr_dhe.training.loading import load_batches
 from vpr_dhe.training.run_folder import RunFolder, TrainingState
-from vpr_dhe.training.stages.base import Stage
+from vpr_dhe.training.stage import Stage
 
 VALIDATION = "validation/"
 """What names of scalars begin with in the logs that are not of training."""

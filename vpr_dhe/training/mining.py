@@ -16,8 +16,9 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from vpr_dhe.datasets.base import PlaceDataset, Positives, positives_within
 from vpr_dhe.errors import DatasetError
-from vpr_dhe.places.base import RADIUS_M, PlaceDataset, Positives, positives_within
+from vpr_dhe.geography.distance import RADIUS_M
 
 Describe: TypeAlias = Callable[[Sequence[Path]], Float[Tensor, "images dimension"]]
 Triplets: TypeAlias = Int64[Tensor, "triplets columns"]

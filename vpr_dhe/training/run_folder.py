@@ -10,10 +10,10 @@ from typing import Any, TypeAlias
 
 import torch
 
-from vpr_dhe.durable_files import TEMPORARY_SUFFIX, sync_folder, write_durably
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.models.weights_file import SUFFIX
-from vpr_dhe.training.stages.base import Fact, Savable
+from vpr_dhe.runtime.durable_files import TEMPORARY_SUFFIX, sync_folder, write_durably
+from vpr_dhe.training.stage import Fact, Savable
 
 _STATE, _FACTS, _LOG, _BEST = "state.pt", "training.json", "log.csv", f"best{SUFFIX}"
 _LOG_HEADER = ("step", "name", "value")

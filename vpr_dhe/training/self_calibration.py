@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from vpr_dhe.datasets.base import PlaceSplit, positives_within
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.evaluation.calibration_runs import LabelledQuery
 from vpr_dhe.index.place_index import PlaceIndex
-from vpr_dhe.places.base import PlaceSplit, positives_within
 from vpr_dhe.records import Image, ImageRecord, Size
 from vpr_dhe.training.sources.warps import WarpedPhotos
 

@@ -29,7 +29,7 @@ def run(
     ] = True,
 ) -> None:
     """Train the network of the verifier alto on image pairs of two modalities, without labels."""
-    from vpr_dhe.training.stages.alto import AltoSettings, AltoStage
+    from vpr_dhe.training.registration.alto import AltoSettings, AltoStage
 
     where = loop.pick_device()
     shape = network.settings()

@@ -9,7 +9,7 @@ from vpr_dhe.cli.train.options import DataOptions, LoopOptions, MiningOptions, N
 from vpr_dhe.cli.train.running import train_stage
 
 if TYPE_CHECKING:
-    from vpr_dhe.training.stages.base import Stage
+    from vpr_dhe.training.stage import Stage
 
 NAME = "descriptor"
 
@@ -37,9 +37,9 @@ def run(
     validation_pairs: ValidationPairsOption = 200,
 ) -> None:
     """Train the global descriptor of a network."""
+    from vpr_dhe.training.descriptor.stage import DescriptorSettings, MultiSimilarityStage, TripletStage
     from vpr_dhe.training.sources import open_training_data
     from vpr_dhe.training.sources.triplets import open_triplet_data
-    from vpr_dhe.training.stages.descriptor import DescriptorSettings, MultiSimilarityStage, TripletStage
     from vpr_dhe.training.trainable_extractor import TrainableExtractor
 
     where = loop.pick_device()

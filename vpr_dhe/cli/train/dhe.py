@@ -30,9 +30,9 @@ def run(
     validation_pairs: ValidationPairsOption = 64,
 ) -> None:
     """Train the homography head on an extractor that stays as it is: a warm-up, then REI on pairs of one place."""
-    from vpr_dhe.estimators.dhe import INPUT_SIZE
+    from vpr_dhe.training.dhe.stage import DheSettings, DheStage
     from vpr_dhe.training.sources import open_training_data
-    from vpr_dhe.training.stages.dhe import DheSettings, DheStage
+    from vpr_dhe.verification.estimators.dhe import INPUT_SIZE
 
     where = loop.pick_device()
     opened = open_training_data(data.data, INPUT_SIZE, data.protocol)

@@ -52,8 +52,8 @@ def run(
     validation_pairs: ValidationPairsOption = 200,
 ) -> None:
     """Train the network that weighs matches, for the verifier dhe-lite, on an extractor that stays as it is."""
+    from vpr_dhe.training.dhe_lite import DheLiteSettings, DheLiteStage
     from vpr_dhe.training.sources import open_training_data
-    from vpr_dhe.training.stages.dhe_lite import DheLiteSettings, DheLiteStage
 
     where = loop.pick_device()
     extractor = head.load(where)

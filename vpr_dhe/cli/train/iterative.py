@@ -32,7 +32,7 @@ def run(
     ] = True,
 ) -> None:
     """Train the network of the verifier iterative on aligned image pairs, by the corner errors of deformed patches."""
-    from vpr_dhe.training.stages.iterative import IterativeStage
+    from vpr_dhe.training.registration.iterative import IterativeStage
 
     if unpaired and not labels:
         raise BadInputError(

@@ -29,8 +29,8 @@ def run(
     validation_pairs: ValidationPairsOption = 200,
 ) -> None:
     """Train a network and its homography head together, on triplets of a place data set."""
+    from vpr_dhe.training.joint.stage import JointSettings, JointStage
     from vpr_dhe.training.sources.triplets import open_triplet_data
-    from vpr_dhe.training.stages.joint import JointSettings, JointStage
     from vpr_dhe.training.trainable_extractor import TrainableExtractor
 
     where = loop.pick_device()

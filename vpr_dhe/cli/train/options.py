@@ -14,9 +14,9 @@ import typer
 from vpr_dhe.cli.common import Device, pick_device
 
 if TYPE_CHECKING:
+    from vpr_dhe.datasets import Protocol
     from vpr_dhe.features.base import Extractor
     from vpr_dhe.models.model_file import ModelFile
-    from vpr_dhe.places import Protocol
     from vpr_dhe.training.loop import LoopSettings
     from vpr_dhe.training.mining import MiningSettings
 
@@ -76,7 +76,7 @@ class DataOptions:
     @property
     def protocol(self) -> "Protocol":
         """What positives of place data sets are."""
-        from vpr_dhe.places import Protocol
+        from vpr_dhe.datasets import Protocol
 
         return Protocol(split=self.split, radius_m=self.radius_m, heading_tolerance_deg=self.heading_tolerance_deg)
 

@@ -22,8 +22,8 @@ def run(
     validation_pairs: Annotated[int, typer.Option(min=2, help="Held-out pairs to validate with, at most.")] = 128,
 ) -> None:
     """Train a network on warped photos and generated towns: which views, and which points, are the same."""
+    from vpr_dhe.training.pretrain.stage import PretrainSettings, PretrainStage
     from vpr_dhe.training.sources import open_training_data
-    from vpr_dhe.training.stages.pretrain import PretrainSettings, PretrainStage
     from vpr_dhe.training.trainable_extractor import TrainableExtractor
 
     where = loop.pick_device()

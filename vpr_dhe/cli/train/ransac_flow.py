@@ -32,12 +32,12 @@ def run(
 ) -> None:
     """Train the fine network for the verifier ransac-flow, on pairs that are aligned coarsely; no labels are needed."""
     from vpr_dhe.errors import BadInputError
-    from vpr_dhe.estimators.ransac_flow.network import STRIDE_PX
     from vpr_dhe.features.extractor import load_extractor
     from vpr_dhe.records import Size
-    from vpr_dhe.training.coarse_crops import CropSettings
+    from vpr_dhe.training.ransac_flow.coarse_crops import CropSettings
+    from vpr_dhe.training.ransac_flow.stage import RansacFlowStage, RansacFlowTraining
     from vpr_dhe.training.sources import open_training_data
-    from vpr_dhe.training.stages.ransac_flow import RansacFlowStage, RansacFlowTraining
+    from vpr_dhe.verification.estimators.ransac_flow.network import STRIDE_PX
 
     if crop_px % STRIDE_PX or crop_px > image_px:
         raise BadInputError(

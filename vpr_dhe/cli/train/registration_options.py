@@ -11,9 +11,9 @@ from vpr_dhe.cli.train.options import LoopOptions, StepsOption, ValidationPairsO
 from vpr_dhe.cli.train.running import train_stage
 
 if TYPE_CHECKING:
-    from vpr_dhe.estimators.registration.networks import RegistrationSettings
-    from vpr_dhe.training.sources.aligned import AlignedData
-    from vpr_dhe.training.stages.registration import RegistrationStage, RegistrationTraining
+    from vpr_dhe.training.registration.aligned import AlignedData
+    from vpr_dhe.training.registration.stage import RegistrationStage, RegistrationTraining
+    from vpr_dhe.verification.estimators.cross_modal.registration.networks import RegistrationSettings
 
 
 class NetworkChoice(StrEnum):
@@ -85,7 +85,7 @@ class AlignedDataOptions:
         self, loop: RegistrationLoopOptions, batch_size: int, learning_rate: float, decay: float = 0.85
     ) -> "RegistrationTraining":
         """What the stage is told, besides data, shape and losses."""
-        from vpr_dhe.training.stages.registration import RegistrationTraining
+        from vpr_dhe.training.registration.stage import RegistrationTraining
 
         return RegistrationTraining(
             steps=loop.steps,
@@ -108,9 +108,9 @@ class AlignedDataOptions:
             DatasetError: if there are none.
         """
         from vpr_dhe.cli.common import say
-        from vpr_dhe.training.deformed_patches import photo_side_px
-        from vpr_dhe.training.sources.aligned import open_aligned
-        from vpr_dhe.training.sources.own_pairs import open_own_pairs
+        from vpr_dhe.training.registration.aligned import open_aligned
+        from vpr_dhe.training.registration.deformed_patches import photo_side_px
+        from vpr_dhe.training.registration.own_pairs import open_own_pairs
 
         opened = (open_own_pairs if unpaired else open_aligned)(self.data, photo_side_px(network.side_px))
         say(f"to learn from: {opened.learned.description}; to validate with: {opened.validation.description}")
@@ -141,7 +141,7 @@ class IterativeNetworkOptions:
             BadInputError: if the side is no power of two.
         """
         from vpr_dhe.errors import BadInputError
-        from vpr_dhe.estimators.registration.networks import RegistrationSettings
+        from vpr_dhe.verification.estimators.cross_modal.registration.networks import RegistrationSettings
 
         if self.side_px.bit_count() != 1:
             raise BadInputError(f"--side-px is {self.side_px}; expected a power of two, such as 64 or 128")

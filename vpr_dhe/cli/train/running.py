@@ -8,7 +8,7 @@ from vpr_dhe.cli.common import progress_bar, say
 from vpr_dhe.cli.train.options import LoopOptions
 
 if TYPE_CHECKING:
-    from vpr_dhe.training.stages.base import Stage
+    from vpr_dhe.training.stage import Stage
 
 
 def train_stage(stage: "Stage", loop: LoopOptions, where: str) -> None:

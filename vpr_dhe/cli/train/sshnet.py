@@ -38,8 +38,8 @@ def run(
     """Train the networks of the verifier sshnet on image pairs of two modalities, without labels."""
     from dataclasses import asdict
 
-    from vpr_dhe.estimators.sshnet import SshnetSettings
-    from vpr_dhe.training.stages.sshnet import SshnetStage
+    from vpr_dhe.training.registration.sshnet import SshnetStage
+    from vpr_dhe.verification.estimators.cross_modal.sshnet import SshnetSettings
 
     where = loop.pick_device()
     shape = SshnetSettings(**asdict(network.settings()), transfer=transfer.value)

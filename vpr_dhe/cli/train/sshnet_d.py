@@ -24,7 +24,7 @@ def run(
 ) -> None:
     """Train the network of the verifier sshnet-d on image pairs of two modalities, by what sshnet says of them."""
     from vpr_dhe.models.network_file import load_network
-    from vpr_dhe.training.stages.sshnet_d import DistilledSshnetStage
+    from vpr_dhe.training.registration.sshnet_d import DistilledSshnetStage
 
     where = loop.pick_device()
     shape = network.settings()

@@ -57,11 +57,11 @@ def run(
     validation_pairs: ValidationPairsOption = 20,
 ) -> None:
     """Train a patch descriptor for the verifier weak-descriptor on pairs of images."""
-    from vpr_dhe.estimators.weak_alignment.estimator import WeakAlignmentEstimator
-    from vpr_dhe.estimators.weak_alignment.learning import WeakAlignmentSettings
     from vpr_dhe.records import Size
-    from vpr_dhe.training.sources.pair_sets import open_pair_data
-    from vpr_dhe.training.stages.weak_descriptor import WeakDescriptorStage, WeakDescriptorStageSettings
+    from vpr_dhe.training.weak_descriptor.pair_sets import open_pair_data
+    from vpr_dhe.training.weak_descriptor.stage import WeakDescriptorStage, WeakDescriptorStageSettings
+    from vpr_dhe.verification.estimators.cross_modal.weak_alignment.estimator import WeakAlignmentEstimator
+    from vpr_dhe.verification.estimators.cross_modal.weak_alignment.learning import WeakAlignmentSettings
 
     where = loop.pick_device()
     aligner = None

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from vpr_dhe.datasets import LAYOUTS, PlaceDataset, Protocol
 from vpr_dhe.errors import DatasetError
 from vpr_dhe.images import list_images
-from vpr_dhe.places import LAYOUTS, PlaceDataset, Protocol
 from vpr_dhe.records import Size
 from vpr_dhe.training.sources.base import JoinedPairs, PairSource, SomePairs
 from vpr_dhe.training.sources.positives import RADIUS_M, PositivePairs

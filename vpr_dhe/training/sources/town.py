@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from vpr_dhe.errors import BadInputError
-from vpr_dhe.places.synthetic_town import Appearance, Camera, SyntheticTown
+from vpr_dhe.synthetic_town.town import Appearance, Camera, SyntheticTown
 from vpr_dhe.training.sources.base import PairSource, TrainingPair
 
 # A front that fills less of either view says little about where the corners of the image go.

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from vpr_dhe.datasets.base import PlaceDataset, Protocol
 from vpr_dhe.errors import DatasetError
-from vpr_dhe.places.base import PlaceDataset, Protocol
 from vpr_dhe.training.sources import HELD_OUT, read_training_places
 from vpr_dhe.training.sources.base import PairSource
 from vpr_dhe.training.sources.positives import PositivePairs

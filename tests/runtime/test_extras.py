@@ -1,0 +1,20 @@
+"""Packages of extras: imported, or named with what installs them."""
+
+import cmath
+import sys
+
+import pytest
+
+from vpr_dhe.errors import MissingExtraError
+from vpr_dhe.runtime.extras import import_extra
+
+
+def test_the_first_package_is_returned():
+    assert import_extra("train", "training", "cmath", "json.decoder") is cmath
+
+
+def test_any_that_is_missing_is_explained(monkeypatch):
+    monkeypatch.setitem(sys.modules, "json.decoder", None)
+    message = r'what training needs cannot be imported here \(.*json\.decoder.*\); .*pip install "vpr-dhe\[train\]"'
+    with pytest.raises(MissingExtraError, match=message):
+        import_extra("train", "training", "cmath", "json.decoder")

@@ -1,0 +1,274 @@
+"""Data sets in the format kapture (github.com/naver/kapture, kapture_format.adoc, version 1.1).
+
+The images that the map is made of and the queries are a kapture each, in folders such as mapping and query. Of a
+kapture, this reads sensors/records_camera.txt (which images there are, in sensors/records_data), trajectories.txt and
+rigs.txt (poses of cameras, or of rigs that carry them) and records_gnss.txt (longitude and latitude).
+
+Positions are the centres of the cameras where both sides have poses, or else what receivers say at the same timestamp.
+`located` says what distances mean in a world whose axes point anywhere. Timestamps are left out: the format allows any
+whole number for them, such as a count.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vpr_dhe.datasets.base import Layout, PlaceDataset, Protocol
+from vpr_dhe.datasets.camera_poses import Pose, pose_of
+from vpr_dhe.datasets.located import LocatedImages, Spot, dataset_by_distance, spot_in_world, spot_on_earth
+from vpr_dhe.errors import DatasetError
+from vpr_dhe.geography.distance import RADIUS_M
+from vpr_dhe.records import GeoPosition
+
+_DATABASE, _QUERIES = "mapping", "query"
+_SENSORS, _IMAGES = "sensors", "records_data"
+_CAMERA, _POSES, _RIGS, _GNSS, _LIST = (
+    "records_camera.txt",
+    "trajectories.txt",
+    "rigs.txt",
+    "records_gnss.txt",
+    "sensors.txt",
+)
+_POSE = ("qw", "qx", "qy", "qz", "tx", "ty", "tz")
+_COLUMNS = {
+    _CAMERA: ("timestamp", "device_id", "image_path"),
+    _POSES: ("timestamp", "device_id", *_POSE),
+    _RIGS: ("rig_id", "sensor_id", *_POSE),
+    _GNSS: ("timestamp", "device_id", "x", "y", "z", "utc", "dop"),
+}
+# The format: no code means this one, too.
+_DEGREES = "EPSG:4326"
+
+
+@dataclass(frozen=True)
+class _Photo:
+    """One line of records_camera.txt."""
+
+    timestamp: int
+    device: str
+    path: str
+
+
+@dataclass(frozen=True)
+class _Capture:
+    """What one kapture says.
+
+    `poses` take the world to a device at a time; `mounts` give for a device the rigs that it is on, with the pose that
+    takes the rig to it; `receivers` give for a time what each receiver says.
+    """
+
+    folder: Path
+    photos: tuple[_Photo, ...]
+    poses: dict[tuple[int, str], Pose]
+    mounts: dict[str, dict[str, Pose]]
+    receivers: dict[int, dict[str, GeoPosition]]
+
+    def by_poses(self) -> LocatedImages:
+        """The images with the centres of their cameras."""
+        return LocatedImages(self.folder, tuple((photo.path, self._in_world(photo)) for photo in self.photos))
+
+    def by_receivers(self) -> LocatedImages:
+        """The images with what a receiver says at the same time."""
+        return LocatedImages(self.folder, tuple((photo.path, self._on_earth(photo)) for photo in self.photos))
+
+    def _in_world(self, photo: _Photo) -> Spot | None:
+        pose = self._pose(photo.timestamp, photo.device, frozenset())
+        return None if pose is None else spot_in_world(pose.centre)
+
+    def _pose(self, timestamp: int, device: str, carried: frozenset[str]) -> Pose | None:
+        """A device's own pose, or else that of a rig it is on, which may be on a rig itself."""
+        own = self.poses.get((timestamp, device))
+        if own is not None:
+            return own
+        for rig, mount in self.mounts.get(device, {}).items():
+            below = None if rig in carried else self._pose(timestamp, rig, carried | {device})
+            if below is not None:
+                return mount.after(below)
+        return None
+
+    def _on_earth(self, photo: _Photo) -> Spot | None:
+        said = self.receivers.get(photo.timestamp)
+        if not said:
+            return None
+        # Where EXIF was the source, kapture's own tools name the receiver after its camera (import_exif.py).
+        return spot_on_earth(said.get(f"GPS_{photo.device}", next(iter(said.values()))))
+
+
+def read_kapture(
+    root: Path, *, database: str = _DATABASE, queries: str = _QUERIES, radius: float = RADIUS_M
+) -> PlaceDataset:
+    """Read two kaptures, one of the database and one of the queries.
+
+    Right is what lies within the radius: by the centres of the cameras, in units of the world, where both sides have
+    poses; by GNSS, in metres, where both have that instead. Where the queries have neither, their ground truth is not
+    public, and there are no positives. Images without a position are left out, and the protocol counts them.
+
+    Args:
+        root: the folder that both kaptures lie in.
+        database: the folder of the database, relative to `root`; the one that holds the folder sensors.
+        queries: the same for the queries.
+        radius: in units of the world, which are metres in most published data sets; in metres by GNSS.
+
+    Raises:
+        DatasetError: if a folder, a file or an image is missing; if a line cannot be read, which the message names; if
+            the database has no positions, or no query has a right answer.
+    """
+    mapped, asked = (_read_capture(root, name) for name in (database, queries))
+    ways = (
+        (mapped.by_poses(), asked.by_poses(), "by poses", "units of the world"),
+        (mapped.by_receivers(), asked.by_receivers(), "by GNSS", "m"),
+    )
+    possible = [way for way in ways if way[0].any_known and way[1].any_known]
+    # The queries' positions are not public: then the database's may be of any kind.
+    possible += [way for way in ways if way[0].any_known]
+    near, far, how, unit = next(iter(possible), ways[0])
+    source = f"kapture, {database} and {queries}, {how}"
+    return dataset_by_distance(root.resolve().name, source, near, far, radius=radius, unit=unit)
+
+
+def _read(root: Path, protocol: Protocol) -> PlaceDataset:
+    return read_kapture(
+        root,
+        database=protocol.database or _DATABASE,
+        queries=protocol.queries or _QUERIES,
+        radius=RADIUS_M if protocol.radius_m is None else protocol.radius_m,
+    )
+
+
+def _recognises(root: Path) -> bool:
+    return all((root / name / _SENSORS / _CAMERA).is_file() for name in (_DATABASE, _QUERIES))
+
+
+LAYOUT = Layout(
+    name="kapture",
+    expected=f"{_DATABASE}/{_SENSORS}/{_CAMERA} and {_QUERIES}/{_SENSORS}/{_CAMERA}",
+    options=frozenset({"database", "queries", "radius_m"}),
+    recognises=_recognises,
+    read=_read,
+)
+
+
+def _read_capture(root: Path, name: str) -> _Capture:
+    sensors = root / name / _SENSORS
+    if not (sensors / _CAMERA).is_file():
+        found = sorted(path.parent.parent.name for path in root.glob(f"*/{_SENSORS}/{_CAMERA}"))
+        others = f"the kaptures in {root} are {', '.join(found)}" if found else f"there is no kapture in {root}"
+        raise DatasetError(
+            f"{sensors / _CAMERA} does not exist; {others}; name that of the database by --database and that of the "
+            "queries by --queries"
+        )
+    poses = {(timestamp, device): pose for timestamp, device, pose in _poses(sensors)}
+    mounts: dict[str, dict[str, Pose]] = {}
+    for _, (rig, sensor), pose in _lines_with_poses(sensors / _RIGS):
+        if pose is not None:
+            mounts.setdefault(sensor, {})[rig] = pose
+    return _Capture(sensors / _IMAGES, tuple(_photos(sensors)), poses, mounts, _receivers(sensors))
+
+
+def _photos(sensors: Path) -> Iterator[_Photo]:
+    file = sensors / _CAMERA
+    for line, (timestamp, device, path) in _lines(file, _COLUMNS[_CAMERA]):
+        if not (sensors / _IMAGES / path).is_file():
+            raise DatasetError(
+                f"{file}, line {line}: {sensors / _IMAGES / path} does not exist; expected an image; unpack all images "
+                "of the data set"
+            )
+        yield _Photo(_timestamp(file, line, timestamp), device, path)
+
+
+def _poses(sensors: Path) -> Iterator[tuple[int, str, Pose]]:
+    """Complete poses only: from a rotation or a translation alone, no centre follows."""
+    file = sensors / _POSES
+    first_line: dict[tuple[int, str], int] = {}
+    for line, (text, device), pose in _lines_with_poses(file):
+        timestamp = _timestamp(file, line, text)
+        earlier = first_line.setdefault((timestamp, device), line)
+        if earlier != line:
+            raise DatasetError(
+                f"{file}: lines {earlier} and {line} both place {device} at timestamp {timestamp}; keep one of them"
+            )
+        if pose is not None:
+            yield timestamp, device, pose
+
+
+def _receivers(sensors: Path) -> dict[int, dict[str, GeoPosition]]:
+    """What receivers say, by timestamp."""
+    file = sensors / _GNSS
+    systems = _coordinate_systems(sensors / _LIST)
+    found: dict[int, dict[str, GeoPosition]] = {}
+    for line, (timestamp, device, longitude, latitude, *_) in _lines(file, _COLUMNS[_GNSS]):
+        if systems.get(device, _DEGREES) != _DEGREES:
+            raise DatasetError(
+                f"{file}, line {line}: {device} gives coordinates in {systems[device]} by {_LIST}; only {_DEGREES}, "
+                "longitude and latitude, is read; convert them"
+            )
+        position = GeoPosition(_degrees(file, line, latitude, 90.0), _degrees(file, line, longitude, 180.0))
+        found.setdefault(_timestamp(file, line, timestamp), {})[device] = position
+    return found
+
+
+def _coordinate_systems(file: Path) -> dict[str, str]:
+    """The coordinate system of each receiver that names one: sensor_id, name, gnss, EPSG code."""
+    lines = [cells for _, cells in _lines(file, None)]
+    return {cells[0]: cells[3].upper() for cells in lines if len(cells) > 3 and cells[2] == "gnss" and cells[3]}
+
+
+def _lines_with_poses(file: Path) -> Iterator[tuple[int, tuple[str, str], Pose | None]]:
+    """Line number, the two identifiers and the pose of each line; None where its rotation or translation is empty."""
+    for line, (first, second, *numbers) in _lines(file, _COLUMNS[file.name]):
+        try:
+            yield line, (first, second), _pose(numbers)
+        except ValueError as error:
+            raise DatasetError(
+                f"{file}, line {line}: found the pose {', '.join(numbers)}; expected {error} in {', '.join(_POSE)}"
+            ) from None
+
+
+def _pose(cells: Sequence[str]) -> Pose | None:
+    if not all(cells):
+        return None
+    try:
+        numbers = [float(cell) for cell in cells]
+    except ValueError:
+        raise ValueError("finite numbers") from None
+    return pose_of(numbers)
+
+
+def _lines(file: Path, columns: tuple[str, ...] | None) -> Iterator[tuple[int, list[str]]]:
+    """Line number and cells of each line but comments and blank ones; nothing where there is no such file.
+
+    Raises:
+        DatasetError: if the file is not UTF-8, or a line has another number of cells than there are columns.
+    """
+    if not file.is_file():
+        return
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except UnicodeError:
+        raise DatasetError(f"{file} is not text in UTF-8, as the format kapture demands; get the file anew") from None
+    for number, line in enumerate(text.split("\n"), start=1):
+        cells = [cell.strip() for cell in line.split(",")]
+        if not line.strip() or line.startswith("#"):
+            continue
+        if columns is not None and len(cells) != len(columns):
+            raise DatasetError(f"{file}, line {number}: found {len(cells)} values; expected {', '.join(columns)}")
+        yield number, cells
+
+
+def _timestamp(file: Path, line: int, cell: str) -> int:
+    try:
+        return int(cell)
+    except ValueError:
+        raise DatasetError(f"{file}, line {line}: found the timestamp {cell!r}; expected a whole number") from None
+
+
+def _degrees(file: Path, line: int, cell: str, limit: float) -> float:
+    try:
+        degrees = float(cell)
+    except ValueError:
+        degrees = math.nan
+    # Not a number is not within the limit either.
+    if not abs(degrees) <= limit:
+        raise DatasetError(f"{file}, line {line}: found {cell!r}; expected degrees from {-limit:g} to {limit:g}")
+    return degrees

@@ -1,0 +1,108 @@
+"""Data sets whose ground truth is the distance in space, such as between the cameras of a reconstruction.
+
+Worlds of reconstructions have axes of any direction and a unit of any length. No two of their axes can be trusted to
+span the ground, so distances are taken in space, along all three axes, and a radius is in the world's own units. Where
+z points up, that is the distance on the ground but for the difference in height. The position that a record carries is
+x and y of the world: a map of the ground only in such worlds.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float64
+
+from vpr_dhe.datasets.base import PlaceDataset, PlaceSplit
+from vpr_dhe.errors import DatasetError
+from vpr_dhe.geography.neighbours import rows_within
+from vpr_dhe.geography.wgs84 import earth_centred
+from vpr_dhe.records import RECONSTRUCTION, GeoPosition, ImageRecord, MetricPosition, Position
+
+
+@dataclass(frozen=True)
+class Spot:
+    """Where a photo was taken: the position that its record carries, and the point that distances are taken from."""
+
+    position: Position
+    point: tuple[float, float, float]
+
+
+def spot_in_world(centre: tuple[float, float, float]) -> Spot:
+    """The spot of a camera whose centre is known in the world of a reconstruction."""
+    return Spot(MetricPosition(centre[0], centre[1], RECONSTRUCTION), centre)
+
+
+def spot_on_earth(position: GeoPosition) -> Spot:
+    """The spot of a position in degrees; heights are left out, because receivers know them badly."""
+    x, y, z = earth_centred([position])[0].tolist()
+    return Spot(position, (x, y, z))
+
+
+@dataclass(frozen=True)
+class LocatedImages:
+    """Images of a folder, each with its path relative to it and its spot, None where that is unknown."""
+
+    folder: Path
+    images: tuple[tuple[str, Spot | None], ...]
+
+    @property
+    def any_known(self) -> bool:
+        """Whether the spot of at least one image is known."""
+        return any(spot for _, spot in self.images)
+
+    def known(self) -> "LocatedImages":
+        """Those whose spot is known."""
+        return LocatedImages(self.folder, tuple((path, spot) for path, spot in self.images if spot))
+
+    def split(self) -> PlaceSplit:
+        """The records of the images."""
+        return PlaceSplit(
+            self.folder, tuple(ImageRecord(path, spot.position if spot else None) for path, spot in self.images)
+        )
+
+    def points(self) -> Float64[np.ndarray, "known 3"]:
+        """The points of the known spots."""
+        return np.array([spot.point for _, spot in self.images if spot])
+
+
+def dataset_by_distance(
+    name: str, source: str, database: LocatedImages, queries: LocatedImages, *, radius: float, unit: str
+) -> PlaceDataset:
+    """A data set where right is what lies at most `radius` away in space.
+
+    Images whose spot is unknown are left out, because nothing can be said of them; the protocol tells how many. Where
+    no query's spot is known, the ground truth is not public: then all images stay, and there are no positives.
+
+    Args:
+        name: of the data set.
+        source: what was read, in words.
+        database: the images of the database.
+        queries: the images of the queries.
+        radius: in the units of the points.
+        unit: what a radius of 25 is 25 of, in words.
+
+    Raises:
+        DatasetError: if no database image's spot is known, or no query has a right answer.
+    """
+    if not database.any_known:
+        raise DatasetError(
+            f"{name}: none of the {len(database.images)} database images has a position ({source}), such as "
+            f"{database.images[0][0]}; expected poses of the database images at least"
+        )
+    if not queries.any_known:
+        protocol = f"{source}, queries without positions, ground truth not public"
+        return PlaceDataset(name, protocol, database.split(), queries.split(), None)
+    near, asked = database.known(), queries.known()
+    protocol = f"{source}, within {radius:g} {unit}{_left_out(database, near, queries, asked)}"
+    positives = rows_within(near.points(), asked.points(), radius)
+    return PlaceDataset(name, protocol, near.split(), asked.split(), positives)
+
+
+def _left_out(database: LocatedImages, near: LocatedImages, queries: LocatedImages, asked: LocatedImages) -> str:
+    sides = (("database images", database, near), ("queries", queries, asked))
+    counts = [
+        f"{len(everything.images) - len(kept.images)} of {len(everything.images)} {what}"
+        for what, everything, kept in sides
+        if len(kept.images) < len(everything.images)
+    ]
+    return f", {' and '.join(counts)} without a position left out" if counts else ""

@@ -1,0 +1,70 @@
+"""Synthetic pairs out of any photos: a patch, and the same patch with its four corners moved at random.
+
+Source: DeTone et al., "Deep Image Homography Estimation", 2016 (arXiv:1606.03798), section 3: photos resized to
+320 x 240, patches of 128 x 128, corners moved by up to 32 pixels along each axis.
+"""
+
+import random
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float64
+
+from vpr_dhe.datasets.pairs.base import HomographyPair, PairLayout, PairSet, true_homography
+from vpr_dhe.datasets.pairs.pictures import list_pictures, resize
+from vpr_dhe.geometry.coordinates import corners
+from vpr_dhe.geometry.homography import four_point_homography
+from vpr_dhe.images import decode_named
+from vpr_dhe.records import Image, Size
+
+PHOTO_SIZE = Size(320, 240)
+PATCH_SIZE = Size(128, 128)
+MAX_OFFSET_PX = 32
+
+
+def read_warps(root: Path, *, seed: int = 0) -> PairSet:
+    """Make one pair of each photo in a folder and below.
+
+    Patch A is cut out of the photo; patch B shows what lies inside A's moved corners. Where they move depends on
+    `seed` and the photo's path relative to `root` alone, so that a photo more or less changes no other pair. Unlike in
+    the source, patches keep their colours and corners move by fractions of a pixel.
+
+    Raises:
+        DatasetError: if the folder holds no photos.
+    """
+    protocol = (
+        f"warps of {PATCH_SIZE.width} px patches of photos of {PHOTO_SIZE.width} x {PHOTO_SIZE.height} px, "
+        f"corners moved by up to {MAX_OFFSET_PX} px, seed {seed}"
+    )
+    pairs = tuple(_pair(root / name, name, random.Random(f"{seed}/{name}")) for name in list_pictures(root))
+    return PairSet(root.resolve().name, protocol, pairs)
+
+
+def _pair(path: Path, name: str, generator: random.Random) -> HomographyPair:
+    left = _drawn_start(PHOTO_SIZE.width - PATCH_SIZE.width, generator)
+    top = _drawn_start(PHOTO_SIZE.height - PATCH_SIZE.height, generator)
+    square = corners(PATCH_SIZE)
+    offsets = [MAX_OFFSET_PX * (2 * generator.random() - 1) for _ in range(8)]
+    moved = square + torch.tensor(offsets, dtype=torch.float64).view(4, 2)
+    homography = true_homography(four_point_homography(moved, square).numpy(), name)
+    to_patch = np.array([[1.0, 0.0, -left], [0.0, 1.0, -top], [0.0, 0.0, 1.0]])
+    return HomographyPair(
+        name, "", partial(_patch, path, to_patch), partial(_patch, path, homography @ to_patch), homography
+    )
+
+
+def _drawn_start(room_px: int, generator: random.Random) -> int:
+    """Where the patch begins along one axis, so that its corners stay inside the photo wherever they move."""
+    # Of all methods only random() is promised to give the same numbers in every version of Python.
+    return MAX_OFFSET_PX + int(generator.random() * (room_px - 2 * MAX_OFFSET_PX + 1))
+
+
+def _patch(path: Path, photo_to_patch: Float64[np.ndarray, "3 3"]) -> Image:
+    photo = resize(decode_named(path), PHOTO_SIZE)
+    return cv2.warpPerspective(photo, photo_to_patch, PATCH_SIZE).astype(np.uint8, copy=False)
+
+
+LAYOUT = PairLayout("warps", "a folder of photos, to be warped", lambda _: False, read_warps)

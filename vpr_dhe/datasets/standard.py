@@ -1,0 +1,200 @@
+"""The field's standard layout: images/{train,val,test}/{database,queries} with positions in the file names.
+
+A name is `@utm_east@utm_north@zone_number@zone_letter@latitude@longitude@pano_id@tile_num@heading@pitch@roll@height`
+`@timestamp@note@.jpg`; only the two UTM coordinates are required, and the other fields may be empty. Beside a folder
+there may be a list of its images, `<folder>_images_paths.txt`, one path per line, relative to the folder: that saves
+looking through millions of files.
+
+Source: github.com/gmberton/VPR-datasets-downloader and github.com/gmberton/VPR-methods-evaluation.
+"""
+
+import math
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int64
+
+from vpr_dhe.datasets.base import (
+    Layout,
+    PlaceDataset,
+    PlaceSplit,
+    Positives,
+    Protocol,
+    positives_facing,
+    positives_within,
+)
+from vpr_dhe.errors import DatasetError
+from vpr_dhe.geography.distance import RADIUS_M
+from vpr_dhe.images import list_images
+from vpr_dhe.records import ImageRecord, MetricPosition, StrPath
+
+DATABASE, QUERIES = "database", "queries"
+_SPLITS = ("train", "val", "test")
+_ZONE_NUMBER, _ZONE_LETTER, _PANORAMA, _HEADING, _TIMESTAMP = 3, 4, 7, 9, 13
+# The forms that the scripts laying out the published data sets write: YYYYMMDD_hhmmss, cut off after any part
+# (github.com/gmberton/VPR-datasets-downloader, `is_valid_timestamp`).
+_TIMESTAMP_FORM = re.compile(r"(\d{4})(?:(\d\d)(?:(\d\d)(?:_(\d\d)(?:(\d\d)(\d\d)?)?)?)?)?", re.ASCII)
+
+
+def record_of(path: str) -> ImageRecord:
+    """Read position, heading and timestamp from a file name of the standard layout; other names have none of them."""
+    name = Path(path).name
+    if not name.startswith("@"):
+        return ImageRecord(path)
+    fields = name.rsplit("@", 1)[0].split("@")
+    try:
+        east, north = float(fields[1]), float(fields[2])
+    except (IndexError, ValueError):
+        return ImageRecord(path)
+    if not (math.isfinite(east) and math.isfinite(north)):
+        return ImageRecord(path)
+    zone = "".join(fields[_ZONE_NUMBER : _ZONE_LETTER + 1])
+    position = MetricPosition(east, north, f"UTM {zone}" if zone else "UTM")
+    return ImageRecord(path, position, _heading(fields), _timestamp(fields))
+
+
+def _heading(fields: list[str]) -> float | None:
+    try:
+        heading = float(fields[_HEADING])
+    except (IndexError, ValueError):
+        return None
+    return heading if math.isfinite(heading) else None
+
+
+def _timestamp(fields: list[str]) -> float | None:
+    """Seconds since the epoch at which the stated year, month, day, hour, minute or second began.
+
+    The layout names no time zone, so UTC is assumed: several hours off at worst, which matters less to those who tell
+    seasons and years apart than having no time at all.
+    """
+    form = _TIMESTAMP_FORM.fullmatch(fields[_TIMESTAMP]) if len(fields) > _TIMESTAMP else None
+    if form is None:
+        return None
+    year, month, day, hour, minute, second = form.groups()
+    try:
+        began = datetime(
+            int(year), int(month or 1), int(day or 1), int(hour or 0), int(minute or 0), int(second or 0), tzinfo=UTC
+        )
+    except ValueError:  # a thirteenth month, or a number that was no date
+        return None
+    return began.timestamp()
+
+
+def read_split(folder: StrPath) -> PlaceSplit:
+    """List the images of a folder, or those in the list beside it, with what their names say.
+
+    Raises:
+        DatasetError: if the list names no image, an image twice, or a first image that does not exist.
+    """
+    folder = Path(folder)
+    listed = Path(f"{folder.absolute()}_images_paths.txt")
+    paths = _listed_images(folder, listed) if listed.is_file() else list_images(folder)
+    return PlaceSplit(folder, tuple(record_of(path) for path in paths))
+
+
+def _listed_images(folder: Path, listed: Path) -> list[str]:
+    try:
+        paths = [line.strip() for line in listed.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except UnicodeError:
+        raise DatasetError(f"{listed} is not text in UTF-8; expected one image path per line") from None
+    # One look, because a list is there to save looking at every file; others that are missing are found when read.
+    if paths and not (folder / paths[0]).is_file():
+        raise DatasetError(f"{listed} lists {paths[0]}, which is not in {folder}; write paths relative to that folder")
+    return paths
+
+
+def panoramas_of(records: tuple[ImageRecord, ...]) -> Int64[np.ndarray, " _records"] | None:
+    """Number the panoramas that images were cut from, by position and panorama in their names; None without names."""
+    keys = [_panorama_of(Path(record.path).name) for record in records]
+    if any(key is None for key in keys):
+        return None
+    numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+    return np.array([numbers[key] for key in keys], dtype=np.int64)
+
+
+def _panorama_of(name: str) -> tuple[str, ...] | None:
+    fields = name.split("@")
+    return (*fields[1:3], fields[_PANORAMA]) if len(fields) > _PANORAMA and fields[_PANORAMA] else None
+
+
+def read_standard(
+    root: Path,
+    *,
+    split: str = "test",
+    radius_m: float = RADIUS_M,
+    heading_tolerance_deg: float | None = None,
+    database: str = DATABASE,
+    queries: str = QUERIES,
+) -> PlaceDataset:
+    """Read one split of the standard layout; `database` and `queries` name its folders.
+
+    Raises:
+        DatasetError: if the folders are missing or a name holds no position.
+    """
+    folder = _images_folder(root) / split
+    if not folder.is_dir():
+        found = ", ".join(name for name in _SPLITS if (_images_folder(root) / name).is_dir())
+        raise DatasetError(f"{folder} does not exist; found {found or 'no split'}; choose one with --split")
+    require_folders(folder, database, queries)
+    known, asked = read_split(folder / database), read_split(folder / queries)
+    positives, rule = positives_by_position(known, asked, radius_m, heading_tolerance_deg)
+    names = "" if (database, queries) == (DATABASE, QUERIES) else f" {database} and {queries},"
+    return PlaceDataset(
+        root.resolve().name,
+        f"standard layout, {split},{names} {rule}",
+        known,
+        asked,
+        positives,
+        panoramas_of(known.records),
+    )
+
+
+def positives_by_position(
+    database: PlaceSplit, queries: PlaceSplit, radius_m: float, heading_tolerance_deg: float | None
+) -> tuple[Positives, str]:
+    """The images that are near and, if that is asked for, look the same way; and this rule in words."""
+    positives, rule = positives_within(database, queries, radius_m), f"within {radius_m:g} m"
+    if heading_tolerance_deg is None:
+        return positives, rule
+    facing = positives_facing(database, queries, positives, heading_tolerance_deg)
+    return facing, f"{rule} and {heading_tolerance_deg:g} degrees of heading"
+
+
+def require_folders(parent: Path, database: str, queries: str) -> None:
+    """Raise DatasetError unless both folders are there."""
+    for name in (database, queries):
+        if not (parent / name).is_dir():
+            others = sorted(entry.name for entry in parent.iterdir() if entry.is_dir()) if parent.is_dir() else []
+            hint = f"; found {', '.join(others[:6])}; name them with --database and --queries" if others else ""
+            raise DatasetError(f"{parent / name} does not exist; expected both {database} and {queries}{hint}")
+
+
+def _images_folder(root: Path) -> Path:
+    """The folder that holds the splits: `images`, which some copies leave out."""
+    return root / "images" if (root / "images").is_dir() else root
+
+
+def _recognises(root: Path) -> bool:
+    return any((_images_folder(root) / split / DATABASE).is_dir() for split in _SPLITS)
+
+
+def _read(root: Path, protocol: Protocol) -> PlaceDataset:
+    return read_standard(
+        root,
+        split=protocol.split or "test",
+        radius_m=RADIUS_M if protocol.radius_m is None else protocol.radius_m,
+        heading_tolerance_deg=protocol.heading_tolerance_deg,
+        database=protocol.database or DATABASE,
+        queries=protocol.queries or QUERIES,
+    )
+
+
+LAYOUT = Layout(
+    name="vpr",
+    expected="images/{train,val,test}/{database,queries}, with names like @utm_east@utm_north@...jpg",
+    options=frozenset({"split", "radius_m", "heading_tolerance_deg", "database", "queries"}),
+    recognises=_recognises,
+    read=_read,
+)

@@ -1,5 +1,0 @@
-"""RANSAC-Flow, a verifier in two stages: coarse homographies from many scales, then a fine flow."""
-
-from vpr_dhe.estimators.ransac_flow.estimator import NAME, RansacFlowEstimator, RansacFlowSettings
-
-__all__ = ["NAME", "RansacFlowEstimator", "RansacFlowSettings"]

@@ -1,0 +1,1 @@
+"""Positions on the earth: distances, planes, EXIF and position tables."""

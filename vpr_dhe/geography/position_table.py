@@ -1,0 +1,277 @@
+"""Positions of images from a table: a header line, then one row per image; commas, semicolons or tabs between cells.
+
+Columns are told by their names, whatever their case, blanks around names and cells apart:
+
+- image (path, file, filename, name, key): the path relative to the images folder or, where no image has that path, a
+  file name, with or without its extension, that only one image in all folders has.
+- The position, by the first of these pairs that the table has; it needs one, unless it has times:
+  latitude (lat) and longitude (lon, lng) in degrees, WGS84;
+  easting (utm_east, east) and northing (utm_north, north) in metres, with an optional zone (utm_zone) like 31U;
+  x (x_m) and y (y_m) in metres, in a frame of the caller's own.
+- heading (heading_deg, compass, bearing), optional: degrees clockwise from north.
+- timestamp (timestamp_s, time), optional: seconds since the Unix epoch, or ISO 8601 with an offset or Z.
+
+An empty cell says nothing. Of several columns for one thing, the name that comes first here counts; columns of other
+names are ignored.
+"""
+
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from vpr_dhe.errors import BadInputError
+from vpr_dhe.geography.image_table import Sheet, TableForm, image_path, paths_by_name, read_sheet
+from vpr_dhe.records import GeoPosition, ImageRecord, MetricPosition, Position, StrPath
+
+_NAMES: dict[str, tuple[str, ...]] = {
+    "image": ("image", "path", "file", "filename", "name", "key"),
+    "latitude": ("latitude", "lat"),
+    "longitude": ("longitude", "lon", "lng"),
+    "easting": ("easting", "utm_east", "east"),
+    "northing": ("northing", "utm_north", "north"),
+    "zone": ("zone", "utm_zone"),
+    "x": ("x", "x_m"),
+    "y": ("y", "y_m"),
+    "heading": ("heading", "heading_deg", "compass", "bearing"),
+    "timestamp": ("timestamp", "timestamp_s", "time"),
+}
+_PAIRS = (("latitude", "longitude"), ("easting", "northing"), ("x", "y"))
+_FORM = TableForm(
+    kind="table of positions",
+    columns=_NAMES,
+    suffices=lambda columns: "image" in columns and any(columns >= set(pair) for pair in (*_PAIRS, ("timestamp",))),
+    expected="a column image, and latitude and longitude, easting and northing, x and y, or timestamp",
+    row="image",
+    error=BadInputError,
+)
+_ZONE = re.compile(r"(?:UTM ?)?(\d{1,2}) ?([C-HJ-NP-X]?)", re.ASCII | re.IGNORECASE)
+# The last second of year 9999; milliseconds since the epoch, a common slip, lie beyond it.
+_LAST_SECOND = datetime.max.replace(tzinfo=UTC).timestamp()
+
+
+@dataclass(frozen=True)
+class Unmatched:
+    """How many rows or images found no partner, and the first of them; None where all found theirs."""
+
+    count: int
+    example: str | None
+
+
+@dataclass(frozen=True)
+class PlacedImages:
+    """All records in the order given, with what the table says of them, and what the two did not have in common."""
+
+    records: tuple[ImageRecord, ...]
+    rows_without_image: Unmatched
+    images_without_row: Unmatched
+
+
+@dataclass(frozen=True)
+class PositionTable:
+    """What a table says of each image, at most one row for each spelling of `path`.
+
+    `lines` are the line numbers of the rows in the file `source`, the header's being 1.
+    """
+
+    source: Path
+    rows: tuple[ImageRecord, ...]
+    lines: tuple[int, ...]
+
+    def apply(self, records: Iterable[ImageRecord]) -> PlacedImages:
+        """Add to each record what its row gives; that wins over what the record already has.
+
+        Raises:
+            BadInputError: if no row is about any of the images, a row's file name is that of several images, or two
+                rows differ about one image.
+        """
+        given = tuple(records)
+        row_of = self._row_of([record.path for record in given])
+        if not row_of:
+            raise BadInputError(self._no_match(given))
+        matched = set(row_of.values())
+        return PlacedImages(
+            tuple(self._placed(record, row_of.get(record.path)) for record in given),
+            _unmatched(row.path for number, row in enumerate(self.rows) if number not in matched),
+            _unmatched(record.path for record in given if record.path not in row_of),
+        )
+
+    def _row_of(self, paths: Sequence[str]) -> dict[str, int]:
+        """The number of the row about each image: the row that gives its path, or else its file name."""
+        known = set(paths)
+        by_path = {row.path: number for number, row in enumerate(self.rows) if row.path in known}
+        # A path with folders that no image has is never taken for its file name alone: cameras in several folders
+        # often number their images alike.
+        others = [number for number, row in enumerate(self.rows) if "/" not in row.path and row.path not in known]
+        paths_of = paths_by_name(paths) if others else {}
+        by_name: dict[str, int] = {}
+        for number in others:
+            path = self._only_path(number, paths_of.get(self.rows[number].path, []))
+            if path is not None and path not in by_path:
+                self._require_agreement(by_name.setdefault(path, number), number, path)
+        return by_path | by_name
+
+    def _only_path(self, number: int, paths: list[str]) -> str | None:
+        if len(paths) > 1:
+            raise BadInputError(
+                f"{self.source}, line {self.lines[number]}: {self.rows[number].path} may be {paths[0]} or {paths[1]}; "
+                "write the path relative to the images folder"
+            )
+        return paths[0] if paths else None
+
+    def _require_agreement(self, first: int, second: int, image: str) -> None:
+        if replace(self.rows[first], path=image) != replace(self.rows[second], path=image):
+            raise _disagreement(self.source, self.lines[first], self.lines[second], image)
+
+    def _placed(self, record: ImageRecord, number: int | None) -> ImageRecord:
+        if number is None:
+            return record
+        row = self.rows[number]
+        return ImageRecord(
+            record.path,
+            record.position if row.position is None else row.position,
+            record.heading_deg if row.heading_deg is None else row.heading_deg,
+            record.timestamp_s if row.timestamp_s is None else row.timestamp_s,
+        )
+
+    def _no_match(self, given: Sequence[ImageRecord]) -> str:
+        wanted = f", such as {given[0].path}" if given else ""
+        return (
+            f"{self.source}: none of the {len(self.rows)} rows is about one of the {len(given)} images, the first row "
+            f"being about {self.rows[0].path}; write paths relative to the images folder{wanted}"
+        )
+
+
+def _unmatched(names: Iterable[str]) -> Unmatched:
+    example, count = None, 0
+    for name in names:
+        example = name if count == 0 else example
+        count += 1
+    return Unmatched(count, example)
+
+
+def _disagreement(source: Path, first_line: int, second_line: int, image: str) -> BadInputError:
+    return BadInputError(
+        f"{source}: lines {first_line} and {second_line} differ about {image}; keep one row for each image"
+    )
+
+
+def read_positions(path: StrPath) -> PositionTable:
+    """Read a table of positions; the text of this module says which columns it may have.
+
+    Raises:
+        BadInputError: if the file is missing, empty, or no table in UTF-8, lacks a column, has a cell that cannot be
+            meant, or two rows that differ about one image. The message names the line and the column.
+    """
+    path = Path(path)
+    sheet = read_sheet(path, _FORM)
+    rows: list[ImageRecord] = []
+    lines: list[int] = []
+    number_of: dict[str, int] = {}
+    for line, row in zip(sheet.lines, _rows(sheet), strict=True):
+        earlier = number_of.setdefault(row.path, len(rows))
+        if earlier == len(rows):
+            rows.append(row)
+            lines.append(line)
+        elif rows[earlier] != row:
+            raise _disagreement(path, lines[earlier], line, row.path)
+    return PositionTable(path, tuple(rows), tuple(lines))
+
+
+def _rows(sheet: Sheet) -> Iterator[ImageRecord]:
+    images, positions = sheet.parsed("image", image_path), _positions(sheet)
+    headings, timestamps = sheet.parsed("heading", _heading_deg), sheet.parsed("timestamp", _timestamp_s)
+    columns = zip(images, positions, headings, timestamps, strict=True)
+    for line, (image, position, heading_deg, timestamp_s) in zip(sheet.lines, columns, strict=True):
+        if image is None:
+            raise sheet.complaint(line, "image", "found an empty cell; name the image, or remove the line")
+        yield ImageRecord(image, position, heading_deg, timestamp_s)
+
+
+def _positions(sheet: Sheet) -> Iterator[Position | None]:
+    """The position of each row, by the first pair of coordinates that the sheet has."""
+    geographic, projected, local = _PAIRS
+    if sheet.has(*geographic):
+        for pair in _parsed_pair(sheet, geographic, _latitude_deg, _longitude_deg):
+            yield GeoPosition(*pair) if pair else None
+    elif sheet.has(*projected):
+        coordinates = _parsed_pair(sheet, projected, _metres, _metres)
+        for pair, zone in zip(coordinates, sheet.parsed("zone", _utm_zone), strict=True):
+            yield MetricPosition(*pair, f"UTM {zone}" if zone else "UTM") if pair else None
+    else:
+        for pair in _parsed_pair(sheet, local, _metres, _metres):
+            yield MetricPosition(*pair) if pair else None
+
+
+def _parsed_pair(
+    sheet: Sheet, pair: tuple[str, str], parse: Callable[[str], float], parse_other: Callable[[str], float]
+) -> Iterator[tuple[float, float] | None]:
+    """The coordinates in two columns, None where both are empty.
+
+    Raises:
+        BadInputError: if only one is empty, or as `parsed` does.
+    """
+    columns = zip(sheet.parsed(pair[0], parse), sheet.parsed(pair[1], parse_other), strict=True)
+    for line, (one, other) in zip(sheet.lines, columns, strict=True):
+        if (one is None) != (other is None):
+            empty = pair[0] if one is None else pair[1]
+            raise sheet.complaint(line, empty, "found an empty cell; fill in both coordinates, or neither")
+        yield None if one is None or other is None else (one, other)
+
+
+def _number(cell: str, limit: float, expected: str) -> float:
+    try:
+        number = float(cell)
+    except ValueError:
+        raise ValueError(expected) from None
+    if not (math.isfinite(number) and abs(number) <= limit):
+        raise ValueError(expected)
+    return number
+
+
+def _latitude_deg(cell: str) -> float:
+    return _number(cell, 90.0, "degrees from -90 to 90")
+
+
+def _longitude_deg(cell: str) -> float:
+    return _number(cell, 180.0, "degrees from -180 to 180")
+
+
+def _metres(cell: str) -> float:
+    return _number(cell, math.inf, "a number of metres")
+
+
+def _heading_deg(cell: str) -> float:
+    # The second remainder is for what lies just below 0, which the first rounds up to 360 itself.
+    return _number(cell, 360.0, "degrees from -360 to 360") % 360 % 360
+
+
+def _utm_zone(cell: str) -> str:
+    """The zone's number in two digits and its letter, as file names of the standard layout have them."""
+    zone = _ZONE.fullmatch(cell)
+    if zone is None or not 1 <= int(zone[1]) <= 60:
+        raise ValueError("a UTM zone such as 31U")
+    return f"{int(zone[1]):02d}{zone[2].upper()}"
+
+
+def _timestamp_s(cell: str) -> float:
+    try:
+        seconds = float(cell)
+    except ValueError:
+        return _iso_time_s(cell)
+    # Not a number is not within the limit either.
+    if not abs(seconds) <= _LAST_SECOND:
+        raise ValueError("seconds, not milliseconds, since 1970-01-01T00:00:00Z")
+    return seconds
+
+
+def _iso_time_s(cell: str) -> float:
+    try:
+        moment = datetime.fromisoformat(cell)
+    except ValueError:
+        raise ValueError("seconds since 1970, or a time such as 2024-05-01T12:00:00Z") from None
+    if moment.tzinfo is None:
+        raise ValueError("an offset from UTC as well; add one, such as Z or +02:00")
+    return moment.timestamp()

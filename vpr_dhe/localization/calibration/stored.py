@@ -1,0 +1,70 @@
+"""Calibrations beside the index that they were fitted on: one document for each verifier."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+from vpr_dhe.errors import IndexFormatError
+from vpr_dhe.index.documents import read_document, write_document
+from vpr_dhe.index.manifest import writing
+from vpr_dhe.index.snapshot import CALIBRATIONS
+from vpr_dhe.localization.calibration.probability import Calibration, Conditions
+from vpr_dhe.records import StrPath
+from vpr_dhe.runtime.durable_files import sync_folder
+
+FORMAT = "vpr-dhe calibration 3"
+"""Another whenever inliers are counted in another way: what was fitted to the old ones says nothing of the new."""
+
+
+@contextmanager
+def calibrating(folder: StrPath) -> Iterator[Callable[[Calibration], None]]:
+    """Hold the right to write to an index while a calibration of it is made; gives what stores it.
+
+    It is stored in the place of the one for the same verifier.
+
+    Raises:
+        IndexBusyError: if another process is writing to the index.
+    """
+    folder = Path(folder)
+    with writing(folder):
+        yield partial(_store, folder)
+
+
+def write_calibration(folder: StrPath, calibration: Calibration) -> None:
+    """Store a calibration that is made already; errors as for `calibrating`."""
+    folder = Path(folder)
+    with calibrating(folder) as store:
+        store(calibration)
+
+
+def _store(folder: Path, calibration: Calibration) -> None:
+    (folder / CALIBRATIONS).mkdir(exist_ok=True)
+    sync_folder(folder)
+    write_document(folder / CALIBRATIONS, _name(calibration.conditions), FORMAT, asdict(calibration))
+
+
+def read_calibration(folder: StrPath, conditions: Conditions) -> Calibration | None:
+    """The calibration of an index that holds under these conditions; None where there is none.
+
+    Raises:
+        IndexFormatError: if it was stored by another version.
+        IndexDamagedError: if it does not agree with its checksum.
+    """
+    folder = Path(folder)
+    path = folder / CALIBRATIONS / _name(conditions)
+    if not path.is_file():
+        return None
+    chosen = f"--verifier {conditions.verifier} --rerank {conditions.rerank}"
+    remedy = f"calibrate again with `vpr-dhe calibrate {folder} {chosen}`"
+    content = read_document(path, FORMAT, remedy)
+    try:
+        calibration = Calibration.from_json(content)
+    except (KeyError, TypeError, ValueError) as error:
+        raise IndexFormatError(f"{path} was written by another version ({error}); {remedy}") from error
+    return calibration if calibration.conditions == conditions else None
+
+
+def _name(conditions: Conditions) -> str:
+    return f"{conditions.verifier}.json"

@@ -1,0 +1,238 @@
+"""The database side of a query: an index with a verifier, and the one state of it that a query sees."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vpr_dhe.features.base import ExtractorSpec
+from vpr_dhe.images import decode_named
+from vpr_dhe.index.ingest import ExtractedImage, comparable
+from vpr_dhe.index.place_index import PlaceIndex
+from vpr_dhe.index.search import SearchResult, merge
+from vpr_dhe.index.snapshot import Snapshot
+from vpr_dhe.index.stored_maps import StoredMaps
+from vpr_dhe.index.vectors import exact_search
+from vpr_dhe.records import Features, Frame, Image, ImageRecord, Verification
+from vpr_dhe.verification.estimators.base import View, match_by_grid, matches_of_cells
+from vpr_dhe.verification.verifier import Verifier
+
+
+@runtime_checkable
+class PinnedDatabase(Protocol):
+    """One state of a database, from the search to the records of one query."""
+
+    @property
+    def verifies(self) -> bool:
+        """Whether there is a verifier."""
+        ...
+
+    @property
+    def missing_shards(self) -> frozenset[str]:
+        """Names of the shards that have not answered this query; their images are left out of all results."""
+        ...
+
+    def search(self, descriptors: Float[Tensor, "queries dimension"], count: int) -> SearchResult:
+        """Find the `count` images nearest to each query descriptor, or all where there are fewer."""
+        ...
+
+    def verify(self, image: Image, query: Features, ids: Sequence[int]) -> Mapping[int, Verification]:
+        """Verify a query against indexed images, by id."""
+        ...
+
+    def records(self, ids: Sequence[int]) -> Mapping[int, ImageRecord]:
+        """Records of indexed images, by id."""
+        ...
+
+
+@runtime_checkable
+class Database(Protocol):
+    """An index with a verifier, in this process or next to where the local maps lie; it may grow between queries."""
+
+    @property
+    def spec(self) -> ExtractorSpec:
+        """The extractor that filled the index."""
+        ...
+
+    @property
+    def verifies(self) -> bool:
+        """Whether there is a verifier."""
+        ...
+
+    @property
+    def ids(self) -> list[int]:
+        """Ids of all images, ascending."""
+        ...
+
+    def pinned(self) -> PinnedDatabase:
+        """The state it is in now, for one query."""
+        ...
+
+
+class PinnedIndex:
+    """One state of an index on this machine, with a verifier in this process.
+
+    Args:
+        snapshot: the sealed segments.
+        verifier: None keeps the order of retrieval.
+        waiting: images that are not sealed yet, by id; they are found like those of the snapshot.
+        excluded: ids of images that are no candidates.
+    """
+
+    missing_shards: frozenset[str] = frozenset()
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        verifier: Verifier | None,
+        *,
+        waiting: Mapping[int, ExtractedImage] | None = None,
+        excluded: frozenset[int] = frozenset(),
+    ) -> None:
+        self._snapshot, self._verifier = snapshot, verifier
+        self._waiting, self._excluded = waiting or {}, excluded
+        self._is_sealed = waiting is None and not excluded
+
+    @property
+    def verifies(self) -> bool:
+        """Whether there is a verifier."""
+        return self._verifier is not None
+
+    def search(self, descriptors: Float[Tensor, "queries dimension"], count: int) -> SearchResult:
+        """Search the snapshot and the images that wait.
+
+        Raises:
+            IndexFormatError: if the snapshot holds no images, and none could wait.
+        """
+        if self._is_sealed:
+            return self._snapshot.search(descriptors, count)
+        queries = comparable(descriptors, self._snapshot.manifest.spec).cpu()
+        parts = [SearchResult.empty(len(queries))]
+        if len(self._snapshot):
+            sealed = sum(id not in self._waiting for id in self._excluded)
+            parts.append(self._without_excluded(self._snapshot.search(queries, count + sealed), count))
+        if ids := [id for id in self._waiting if id not in self._excluded]:
+            vectors = torch.stack([self._waiting[id].features.global_descriptor for id in ids]).numpy()
+            unit_norm = self._snapshot.manifest.spec.unit_norm
+            near = exact_search(vectors, queries.numpy(), count, unit_norm=unit_norm)
+            parts.append(SearchResult(np.array(ids)[near.rows], near.similarities))
+        return merge(parts, count)
+
+    def _without_excluded(self, found: SearchResult, count: int) -> SearchResult:
+        """The first `count` of one query that are candidates."""
+        assert len(found.ids) == 1, "images are excluded for one query at a time"
+        kept = np.array([id not in self._excluded for id in found.ids[0].tolist()], bool)
+        return SearchResult(found.ids[:, kept][:, :count], found.similarities[:, kept][:, :count])
+
+    def verify(self, image: Image, query: Features, ids: Sequence[int]) -> dict[int, Verification]:
+        """Verify a query against indexed images, whose maps are read and matched together."""
+        assert self._verifier is not None, "asked to verify without a verifier"
+        results: dict[int, Verification] = {}
+        if sealed := [id for id in ids if id not in self._waiting]:
+            results |= verify_images(self._snapshot, self._verifier, image, query, sealed)
+        if waiting := [id for id in ids if id in self._waiting]:
+            views = self._waiting_views(query, waiting)
+            verified = self._verifier.verify(View(query.frame, lambda: image, lambda: query), views)
+            results |= dict(zip(waiting, verified, strict=True))
+        return results
+
+    def _waiting_views(self, query: Features, ids: Sequence[int]) -> list[View]:
+        images = [self._waiting[id] for id in ids]
+        folder = Path(self._snapshot.manifest.images_folder)
+        maps = torch.stack([one.features.local_map for one in images]).to(query.local_map.device)
+        matches_of = match_by_grid(query, maps, self._snapshot.manifest.spec)
+        return [
+            View(
+                one.features.frame,
+                image=partial(decode_named, folder / one.indexed.record.path),
+                features=partial(_itself, one.features),
+                matches=partial(matches_of, place),
+            )
+            for place, one in enumerate(images)
+        ]
+
+    def records(self, ids: Sequence[int]) -> dict[int, ImageRecord]:
+        """Records of indexed images."""
+        return {id: self._waiting[id].indexed.record if id in self._waiting else self._snapshot.image(id) for id in ids}
+
+
+class VerifiedIndex:
+    """An index on this machine as it grows, with a verifier in this process.
+
+    Args:
+        index: opened by `PlaceIndex.open` or `PlaceIndex.create`.
+        verifier: None keeps the order of retrieval.
+    """
+
+    def __init__(self, index: PlaceIndex, verifier: Verifier | None) -> None:
+        self.index, self._verifier = index, verifier
+
+    def pinned(self) -> PinnedIndex:
+        """The state that the index is in now."""
+        return PinnedIndex(self.index.snapshot, self._verifier)
+
+    @property
+    def spec(self) -> ExtractorSpec:
+        """The extractor that filled the index."""
+        return self.index.spec
+
+    @property
+    def ids(self) -> list[int]:
+        """Ids of all images, ascending."""
+        return self.index.ids.tolist()
+
+    @property
+    def verifies(self) -> bool:
+        """Whether there is a verifier."""
+        return self._verifier is not None
+
+
+def verify_images(
+    snapshot: Snapshot, verifier: Verifier, image: Image, query: Features, ids: Sequence[int]
+) -> dict[int, Verification]:
+    """Verify a query against images of a snapshot; their pixels are decoded only if the estimator asks for them."""
+    spec = snapshot.manifest.spec
+    maps = snapshot.stored_maps(ids)
+    matches_of = matches_of_cells(partial(maps.match, query.local_map), spec)
+    frames = [snapshot.frame(id) for id in ids]
+    features_of = _features_when_asked_for(snapshot, ids, maps, frames, query.local_map.device)
+    candidates = [
+        View(
+            frames[place],
+            image=partial(_decode_indexed, snapshot, id),
+            features=partial(features_of, place),
+            matches=partial(matches_of, place),
+        )
+        for place, id in enumerate(ids)
+    ]
+    results = verifier.verify(View(query.frame, lambda: image, lambda: query), candidates)
+    return dict(zip(ids, results, strict=True))
+
+
+def _features_when_asked_for(
+    snapshot: Snapshot, ids: Sequence[int], maps: StoredMaps, frames: Sequence[Frame], device: torch.device
+) -> Callable[[int], Features]:
+    """The features of all, decoded when the first are asked for: an estimator that works on matches asks for none."""
+
+    @cache
+    def decoded() -> tuple[Float[Tensor, "images dimension"], Float[Tensor, "images cells local_dimension"]]:
+        return snapshot.descriptors(ids), maps.decoded.to(device)
+
+    def features_of(place: int) -> Features:
+        descriptors, local_maps = decoded()
+        return Features(descriptors[place], local_maps[place], snapshot.manifest.spec.grid, frames[place])
+
+    return features_of
+
+
+def _decode_indexed(snapshot: Snapshot, id: int) -> Image:
+    return decode_named(snapshot.image_path(id))
+
+
+def _itself(features: Features) -> Features:
+    return features

@@ -1,0 +1,191 @@
+"""Localize one photo: retrieve by global descriptor, verify by homography, rank, judge, fuse positions."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from vpr_dhe.errors import BadInputError, IndexDamagedError, IndexFormatError
+from vpr_dhe.features.base import Extractor
+from vpr_dhe.features.extractor import load_extractor
+from vpr_dhe.images import ImageLike, load_image
+from vpr_dhe.index.place_index import PlaceIndex, require_same_features
+from vpr_dhe.localization.calibration.probability import Calibration, Conditions
+from vpr_dhe.localization.calibration.stored import read_calibration
+from vpr_dhe.localization.database import Database, PinnedDatabase, VerifiedIndex
+from vpr_dhe.localization.position_fusion import fuse_positions
+from vpr_dhe.localization.ranking import ranked_matches, rerank
+from vpr_dhe.localization.retrieval import Candidate, retrieve
+from vpr_dhe.models.network_file import NetworkFile
+from vpr_dhe.records import (
+    Cameras,
+    Features,
+    Image,
+    ImageRecord,
+    Localization,
+    PositionEstimate,
+    RankedMatch,
+    StrPath,
+    Timing,
+)
+from vpr_dhe.runtime.stopwatch import Stopwatch
+from vpr_dhe.verification.build import build_verifier
+from vpr_dhe.verification.estimators.registry import Resources
+from vpr_dhe.verification.names import DEFAULT_VERIFIER, NO_VERIFIER
+
+
+class Localizer:
+    """Answers "where was this photo taken?" from a database of images.
+
+    Queries that ask for no probability need no calibration: where `open` finds one that cannot be used, it leaves the
+    error in `calibration_fault` and goes on without.
+
+    Args:
+        database: an index with a verifier (`VerifiedIndex`), shards of one (`ShardedIndex`), or frames (`FrameMemory`).
+        extractor: the one the index was made with.
+        rerank: number of candidates to verify, from 1.
+        cameras: intrinsics of queries and indexed images, for estimates with headings.
+        calibration: turns the evidence for the best match into a probability; fitted for this extractor, verifier and
+            number of candidates, as `read_calibration` finds one.
+
+    Raises:
+        IndexFormatError: if the extractor is not the index's.
+        BadInputError: if the calibration is for another extractor, verifier or number of candidates.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        extractor: Extractor,
+        *,
+        rerank: int = 100,
+        cameras: Cameras | None = None,
+        calibration: Calibration | None = None,
+    ) -> None:
+        require_same_features(database.spec, extractor.spec)
+        if rerank < 1:
+            raise BadInputError(f"rerank is {rerank}; expected at least 1, or the verifier {NO_VERIFIER!r}")
+        if calibration is not None:
+            calibration.conditions.require(extractor.spec.fingerprint, rerank)
+            if (calibration.conditions.verifier == NO_VERIFIER) == database.verifies:
+                raise BadInputError(
+                    f"the calibration is for the verifier {calibration.conditions.verifier!r}, and the database has "
+                    f"{'one' if database.verifies else 'none'}; use that, or calibrate again"
+                )
+        self.database, self.extractor, self.rerank = database, extractor, rerank
+        self.cameras, self.calibration = cameras, calibration
+        self.calibration_fault: IndexDamagedError | IndexFormatError | None = None
+
+    @classmethod
+    def open(
+        cls,
+        folder: StrPath,
+        *,
+        verifier: str = DEFAULT_VERIFIER,
+        rerank: int = 100,
+        device: str = "cpu",
+        model: str | None = None,
+        networks: Mapping[str, NetworkFile] | None = None,
+        cameras: Cameras | None = None,
+    ) -> "Localizer":
+        """Open an index with the model it was made with, a verifier by name, and the calibration for both.
+
+        `model` says where the model has moved to; `networks` are for verifiers that have one of their own.
+
+        Raises:
+            IndexFormatError, IndexDamagedError: if the index cannot be read.
+            ModelError, VerifierError: if model or verifier are unknown, or do not fit each other.
+        """
+        index = PlaceIndex.open(folder, gpu=device.startswith("cuda"))
+        extractor = load_extractor(model or index.spec.model, device)
+        resources = Resources(extractor, networks or {}, device)
+        database = VerifiedIndex(index, build_verifier(verifier, resources))
+        conditions = Conditions.of(index.manifest, verifier, rerank, resources)
+        calibration, fault = None, None
+        try:
+            calibration = read_calibration(index.folder, conditions)
+        except (IndexDamagedError, IndexFormatError) as error:
+            fault = error
+        localizer = cls(database, extractor, rerank=rerank, cameras=cameras, calibration=calibration)
+        localizer.calibration_fault = fault
+        return localizer
+
+    def localize(
+        self, image: ImageLike | StrPath, *, top_k: int = 5, min_probability: float | None = None
+    ) -> Localization:
+        """Find the `top_k` indexed images most likely to show the place of this image, best first.
+
+        With `min_probability`, a best match that is less likely to be right is rejected: the place counts as unknown,
+        and there are no matches.
+
+        Raises:
+            ImageError: if `image` is a path that cannot be read, or cannot be made an image by `require_image`.
+            BadInputError: with `min_probability`, if there is no calibration, or it is not between 0 and 1.
+            IndexDamagedError: if stored data, or with `min_probability` the calibration, is damaged.
+        """
+        clock = Stopwatch()
+        pixels = load_image(image)
+        features = self.extractor.extract([pixels])[0]
+        return self.localize_features(
+            pixels, features, top_k=top_k, min_probability=min_probability, extract_ms=clock.lap_ms()
+        )
+
+    def localize_features(
+        self,
+        image: Image,
+        features: Features,
+        *,
+        top_k: int = 5,
+        min_probability: float | None = None,
+        extract_ms: float = 0.0,
+    ) -> Localization:
+        """Localize an image whose features are extracted already, perhaps with others in one batch; see `localize`."""
+        if min_probability is not None:
+            self.require_calibration()
+            if not 0 <= min_probability <= 1:
+                raise BadInputError(f"min_probability is {min_probability}; expected 0 to 1")
+        database = self.database.pinned()
+        clock = Stopwatch()
+        candidates = retrieve(database, features, self._shortlist_size(top_k, database))
+        search_ms = clock.lap_ms()
+        candidates = rerank(database, image, features, candidates, self.rerank)
+        timing = Timing(extract_ms, search_ms, clock.lap_ms())
+        records = database.records([candidate.id for candidate in candidates])
+        matches = ranked_matches(candidates, records)
+        estimate = self._position(candidates, matches, records) if database.verifies else None
+        missing = tuple(sorted(database.missing_shards))
+        if self.calibration and not missing:
+            matches = self.calibration.judged(matches)
+        localization = Localization(tuple(matches[:top_k]), timing, missing, estimate)
+        return localization if min_probability is None else _sure_enough(localization, min_probability)
+
+    def _shortlist_size(self, top_k: int, database: PinnedDatabase) -> int:
+        return max(top_k, self.rerank if database.verifies or self.calibration else 0)
+
+    def _position(
+        self, candidates: Sequence[Candidate], matches: Sequence[RankedMatch], records: Mapping[int, ImageRecord]
+    ) -> PositionEstimate | None:
+        """Position by all candidates that were verified."""
+        verified = sum(candidate.id in records for candidate in candidates[: self.rerank])
+        known = [records[candidate.id] for candidate in candidates if candidate.id in records]
+        return fuse_positions(matches[:verified], known[:verified], cameras=self.cameras)
+
+    def require_calibration(self) -> None:
+        """Raise BadInputError where there is no calibration for this, and IndexDamagedError where it is damaged."""
+        if isinstance(self.calibration_fault, IndexFormatError):
+            # What the caller asked for cannot be had; the index itself is of the right format.
+            raise BadInputError(str(self.calibration_fault))
+        if self.calibration_fault is not None:
+            raise self.calibration_fault.with_traceback(None)
+        if self.calibration is None:
+            raise BadInputError(
+                "a minimum probability was asked for, but the index is not calibrated for this model and verifier with "
+                f"rerank {self.rerank}; run `vpr-dhe calibrate INDEX` with the same --verifier and --rerank, and "
+                "again after `compact` with another --codec"
+            )
+
+
+def _sure_enough(localization: Localization, min_probability: float) -> Localization:
+    """The same answer, or none where the best match is less probable, or shards are missing."""
+    best = localization.matches[0] if localization.matches else None
+    if best is not None and best.probability is not None and best.probability >= min_probability:
+        return replace(localization, known=True)
+    return replace(localization, matches=(), rejected=best, estimate=None, known=False)

@@ -1,0 +1,157 @@
+"""Bags of ROS 1 and ROS 2: frames of one topic, and positions of another."""
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from vpr_dhe.errors import DatasetError, VprDheError
+from vpr_dhe.recordings.base import ImageFile, RecordedFrame
+from vpr_dhe.recordings.fixes import FixTrack, valid_fix
+from vpr_dhe.recordings.ros_messages import FIX_TYPE, IMAGE_TYPES, RAW_TYPE, compressed_file, raw_file
+from vpr_dhe.records import GeoPosition, StrPath
+from vpr_dhe.runtime.extras import import_extra
+
+_ROS1_SUFFIX = ".bag"
+# NavSatStatus: everything below 0 means that there is no fix.
+_STATUS_FIX = 0
+
+
+@contextmanager
+def open_bag(path: StrPath, topic: str, fix_topic: str | None = None) -> Iterator["BagSource"]:
+    """Open a `.bag` of ROS 1, or a folder, `.db3` or `.mcap` of ROS 2.
+
+    Args:
+        path: the bag.
+        topic: what the frames are published on, raw or compressed.
+        fix_topic: what satellite fixes are published on.
+
+    Raises:
+        DatasetError: if the bag is missing, damaged or empty, or has no such topic.
+        MissingExtraError: if rosbags is not installed.
+    """
+    path = Path(path)
+    rosbags = _import_rosbags()
+    if not path.exists():
+        raise DatasetError(f"bag {path} does not exist; expected a .bag file, or a folder, .db3 or .mcap of ROS 2")
+    with _explained(path):
+        reader = _reader(path)
+        reader.open()
+    try:
+        yield BagSource(path, reader, _deserializer(rosbags, path), topic, fix_topic)
+    finally:
+        reader.close()
+
+
+class BagSource:
+    """The images of one topic; times are those of their headers, or of their recording where a header has none.
+
+    Positions lie between the fixes around that time, as `FixTrack` has it.
+    """
+
+    keeps_unix_time = True
+
+    def __init__(
+        self, path: Path, reader: Any, deserialize: Callable[[bytes, str], Any], topic: str, fix_topic: str | None
+    ) -> None:
+        self._path, self._reader, self._deserialize = path, reader, deserialize
+        self._topic, self._fix_topic = topic, fix_topic
+        self._require_topic(topic, IMAGE_TYPES, "images")
+        if fix_topic is not None:
+            self._require_topic(fix_topic, (FIX_TYPE,), "fixes")
+        self._fixes = FixTrack(self._read_fixes(fix_topic) if fix_topic else ())
+
+    @property
+    def name(self) -> str:
+        """Bag and topic as a path of two folders."""
+        return f"{self._path.stem}/{re.sub(r'[^A-Za-z0-9_-]+', '_', self._topic.strip('/'))}"
+
+    @property
+    def identity(self) -> str:
+        """Which bag it is, wherever it lies now, and what is read of it."""
+        span = f"from {self._reader.start_time} to {self._reader.end_time} ns"
+        positions = f"positions on {self._fix_topic}" if self._fix_topic else "no positions"
+        return f"{self.announced_frames} images on {self._topic} in {self._path.name} ({span}, {positions})"
+
+    @property
+    def announced_frames(self) -> int:
+        """The number of messages on the topic."""
+        return self._reader.topics[self._topic].msgcount
+
+    def frames(self) -> Iterator[RecordedFrame]:
+        """All images in the order of recording.
+
+        Raises:
+            DatasetError: if the bag is damaged.
+        """
+        for number, (message, kind, time_s) in enumerate(self._messages(self._topic)):
+            image = partial(_image_file, message, kind)
+            yield RecordedFrame(number, time_s, self._fixes.at(time_s), image)
+
+    def _messages(self, topic: str) -> Iterator[tuple[Any, str, float]]:
+        """Messages of one topic, their types, and their times in seconds."""
+        with _explained(self._path):
+            for connection, received_ns, raw in self._reader.messages(self._reader.topics[topic].connections):
+                message = self._deserialize(raw, connection.msgtype)
+                yield message, connection.msgtype, _taken_s(message, received_ns)
+
+    def _read_fixes(self, topic: str) -> Iterator[tuple[float, GeoPosition]]:
+        for message, _, time_s in self._messages(topic):
+            position = valid_fix(message.latitude, message.longitude)
+            if position and message.status.status >= _STATUS_FIX:
+                yield time_s, position
+
+    def _require_topic(self, topic: str, types: tuple[str, ...], what: str) -> None:
+        topics = self._reader.topics
+        suited = sorted(name for name, info in topics.items() if info.msgtype in types)
+        if topic in suited:
+            if not topics[topic].msgcount:
+                raise DatasetError(f"bag {self._path} holds no messages on {topic}; nothing was recorded on it")
+            return
+        found = f"has {topics[topic].msgtype} on {topic}" if topic in topics else f"has no topic {topic}"
+        others = f"topics with {what}: {', '.join(suited)}" if suited else f"no topic of it has {what}"
+        raise DatasetError(f"bag {self._path} {found}; {others}")
+
+
+def _image_file(message: Any, kind: str) -> ImageFile:
+    return raw_file(message) if kind == RAW_TYPE else compressed_file(message)
+
+
+def _taken_s(message: Any, received_ns: int) -> float:
+    stamp = message.header.stamp
+    return (stamp.sec + 1e-9 * stamp.nanosec) if stamp.sec or stamp.nanosec else 1e-9 * received_ns
+
+
+def _import_rosbags() -> ModuleType:
+    return import_extra("bags", "reading bags", "rosbags", "rosbags.rosbag1", "rosbags.rosbag2", "rosbags.typesys")
+
+
+def _reader(path: Path) -> Any:
+    from rosbags import rosbag1, rosbag2
+
+    return rosbag1.Reader(path) if path.suffix == _ROS1_SUFFIX else rosbag2.Reader(path)
+
+
+def _deserializer(rosbags: Any, path: Path) -> Callable[[bytes, str], Any]:
+    """By the definitions of one release: those of images and fixes are the same in all, and a bag may lack its own."""
+    stores = rosbags.typesys.Stores
+    if path.suffix == _ROS1_SUFFIX:
+        return rosbags.typesys.get_typestore(stores.ROS1_NOETIC).deserialize_ros1
+    return rosbags.typesys.get_typestore(stores.ROS2_HUMBLE).deserialize_cdr
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Make one sentence of whatever the bytes of a damaged bag lead to."""
+    try:
+        yield
+    except VprDheError:
+        raise
+    except Exception as error:
+        raise DatasetError(
+            f"bag {path} cannot be read ({error}); if its recording was cut off, `rosbag reindex` of ROS 1 or "
+            "`ros2 bag reindex` may mend it"
+        ) from error

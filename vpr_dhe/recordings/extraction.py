@@ -1,0 +1,149 @@
+"""From a recording to a folder of image files, once: what is indexed, looked at and shown are these files.
+
+An index reads the pixels of its images again, for verifiers that look at them and for pictures of matches, and tells by
+their content what has changed. A recording would have to be there, and searched, each time; files stay, without loss,
+and everything that works on a folder of photos works on them.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vpr_dhe.errors import BadInputError, DatasetError, ImageError
+from vpr_dhe.recordings.base import FrameSource, RecordedFrame
+from vpr_dhe.recordings.selection import Selection
+from vpr_dhe.records import Progress
+from vpr_dhe.runtime.durable_files import TEMPORARY_SUFFIX, write_durably
+
+TABLE_NAME = "frames.csv"
+_CLAIM_NAME = "recording.json"
+
+
+@dataclass(frozen=True)
+class ExtractedFrames:
+    """Where frames lie, and the table of their times and positions beside them.
+
+    `seen` counts the frames that the recording was found to have, `unplaced` those of them without a position; both are
+    None where it was extracted before.
+    """
+
+    folder: Path
+    seen: int | None = None
+    unplaced: int | None = None
+
+    @property
+    def table(self) -> Path:
+        """A table that `places.positions` reads."""
+        return self.folder / TABLE_NAME
+
+
+def extract_frames(
+    source: FrameSource,
+    selection: Selection,
+    folder: Path,
+    *,
+    strict: bool = False,
+    skipped: Callable[[str, str], object] = lambda *_: None,
+    progress: Progress = lambda _: None,
+) -> ExtractedFrames:
+    """Write the frames that are selected below a folder, in one of the recording's name; what is there already stays.
+
+    An interrupted extraction goes on where it stopped. Once the table is written, the recording is not read again.
+
+    Args:
+        source: the recording.
+        selection: which frames are kept.
+        folder: below it lies a folder for each recording.
+        strict: make the first damaged frame an error instead of leaving it out.
+        skipped: told the name and what is wrong with it of each damaged frame.
+        progress: told of each frame that was read, kept or not.
+
+    Raises:
+        BadInputError: if the recording's folder holds frames of another recording or selection, or other files.
+        DatasetError: if the recording is damaged, or no frame of it is kept.
+        ImageError: with `strict`, at the first damaged frame.
+    """
+    writer = _FrameWriter(folder / source.name, source.keeps_unix_time)
+    _claim(writer.folder, {"recording": source.identity, "selection": str(selection)})
+    if (writer.folder / TABLE_NAME).exists():
+        return ExtractedFrames(writer.folder)
+    reason = "no frame has a position"
+    for frame in selection.of(writer.counted(source.frames(), progress)):
+        try:
+            writer.write(frame)
+        except ImageError as error:
+            if strict:
+                raise ImageError(f"frame {frame.number} of {source.identity}: {error}") from error
+            skipped(f"frame {frame.number}", str(error))
+            reason = str(error)
+    if not writer.rows:
+        raise DatasetError(f"none of {source.identity} could be kept ({reason if writer.seen else 'there is none'})")
+    writer.finish()
+    return ExtractedFrames(writer.folder, writer.seen, writer.unplaced)
+
+
+@dataclass
+class _FrameWriter:
+    """Writes frames into a folder, under their numbers, whichever others are kept."""
+
+    folder: Path
+    keeps_unix_time: bool
+    rows: list[tuple[str, ...]] = field(default_factory=list)
+    seen: int = 0
+    unplaced: int = 0
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._present = {path.stem: path.name for path in self.folder.iterdir() if path.suffix != TEMPORARY_SUFFIX}
+
+    def counted(self, frames: Iterable[RecordedFrame], progress: Progress) -> Iterator[RecordedFrame]:
+        """Count frames, kept or not, as they pass."""
+        for frame in frames:
+            self.seen += 1
+            self.unplaced += frame.position is None
+            progress(1)
+            yield frame
+
+    def write(self, frame: RecordedFrame) -> None:
+        """Write one frame, unless it is there."""
+        stem = frame.stem
+        if stem not in self._present:
+            file = frame.image()
+            self._present[stem] = write_durably(self.folder, f"{stem}{file.extension}", file.content).name
+        position = frame.position
+        degrees = (f"{position.latitude_deg:.9f}", f"{position.longitude_deg:.9f}") if position else ("", "")
+        self.rows.append((self._present[stem], *degrees, f"{frame.time_s:.6f}"))
+
+    def finish(self) -> None:
+        """Write the table."""
+        text = io.StringIO()
+        table = csv.writer(text, lineterminator="\n")
+        table.writerow(("image", "latitude", "longitude", "timestamp" if self.keeps_unix_time else "recording_s"))
+        table.writerows(self.rows)
+        write_durably(self.folder, TABLE_NAME, text.getvalue().encode())
+
+
+def _claim(folder: Path, claim: dict[str, str]) -> None:
+    """Note whose frames a folder is to hold, or see that those it holds are the same."""
+    note = folder / _CLAIM_NAME
+    if all(path == note or path.suffix == TEMPORARY_SUFFIX for path in folder.iterdir()):
+        write_durably(folder, _CLAIM_NAME, json.dumps(claim, indent=2).encode())
+        return
+    if not note.exists():
+        raise BadInputError(f"{folder} holds files already; give another folder for the frames")
+    try:
+        held = json.loads(note.read_bytes())
+    except ValueError as error:
+        raise BadInputError(f"{note} is damaged; remove {folder}, and run the command again") from error
+    if held != claim:
+        raise BadInputError(
+            f"{folder} holds {_in_words(held)}; asked for are {_in_words(claim)}: give another folder for the frames, "
+            "or remove that one"
+        )
+
+
+def _in_words(claim: Mapping[str, str]) -> str:
+    return ", ".join(claim.values())

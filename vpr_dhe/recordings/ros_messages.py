@@ -1,0 +1,116 @@
+"""Images in messages of ROS, whichever library deserialised them.
+
+Source: the messages Image and CompressedImage of `sensor_msgs`, and its `image_encodings.hpp`.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import cv2
+import numpy as np
+
+from vpr_dhe.errors import DatasetError, ImageError
+from vpr_dhe.recordings.base import ImageFile, png_file
+
+RAW_TYPE, COMPRESSED_TYPE, FIX_TYPE = (
+    "sensor_msgs/msg/Image",
+    "sensor_msgs/msg/CompressedImage",
+    "sensor_msgs/msg/NavSatFix",
+)
+IMAGE_TYPES = (RAW_TYPE, COMPRESSED_TYPE)
+
+# The first bytes of a file, and the extension of what they announce.
+_SIGNATURES = ((b"\xff\xd8\xff", ".jpg"), (b"\x89PNG\r\n\x1a\n", ".png"))
+
+
+@runtime_checkable
+class RawMessage(Protocol):
+    """A message of the type Image; rows of `height` x `width` pixels, each row `step` bytes long."""
+
+    height: int
+    width: int
+    encoding: str
+    is_bigendian: int
+    step: int
+    data: Any
+
+
+@runtime_checkable
+class CompressedMessage(Protocol):
+    """A message of the type CompressedImage; `data` are the bytes of a file."""
+
+    format: str
+    data: Any
+
+
+@dataclass(frozen=True)
+class _Encoding:
+    """How pixels lie in memory, and OpenCV's code of the way to RGB, where one is needed."""
+
+    channels: int
+    to_rgb: int | None = None
+    bytes_per_value: int = 1
+
+
+_ENCODINGS = {
+    "rgb8": _Encoding(3),
+    "bgr8": _Encoding(3, cv2.COLOR_BGR2RGB),
+    # What cameras write into the fourth channel means nothing: some leave it at 0.
+    "rgba8": _Encoding(4, cv2.COLOR_RGBA2RGB),
+    "bgra8": _Encoding(4, cv2.COLOR_BGRA2RGB),
+    "mono8": _Encoding(1),
+    "8UC1": _Encoding(1),
+    "mono16": _Encoding(1, bytes_per_value=2),
+    "bayer_rggb8": _Encoding(1, cv2.COLOR_BayerRGGB2RGB),
+    "bayer_bggr8": _Encoding(1, cv2.COLOR_BayerBGGR2RGB),
+    "bayer_gbrg8": _Encoding(1, cv2.COLOR_BayerGBRG2RGB),
+    "bayer_grbg8": _Encoding(1, cv2.COLOR_BayerGRBG2RGB),
+    "yuv422": _Encoding(2, cv2.COLOR_YUV2RGB_UYVY),
+    "uyvy": _Encoding(2, cv2.COLOR_YUV2RGB_UYVY),
+    "yuv422_yuy2": _Encoding(2, cv2.COLOR_YUV2RGB_YUY2),
+    "yuyv": _Encoding(2, cv2.COLOR_YUV2RGB_YUY2),
+}
+
+
+def pixels_of(message: RawMessage) -> np.ndarray:
+    """The pixels of a raw image: height x width x 3, RGB, of 8 bits, or height x width, grey, of 8 or 16.
+
+    Raises:
+        DatasetError: if the encoding is none of a camera's, such as that of a depth image.
+        ImageError: if the message holds fewer bytes than its size needs.
+    """
+    encoding = _ENCODINGS.get(message.encoding)
+    if encoding is None:
+        raise DatasetError(f"images are encoded as {message.encoding!r}; expected one of {', '.join(_ENCODINGS)}")
+    row_bytes = message.width * encoding.channels * encoding.bytes_per_value
+    data = np.frombuffer(memoryview(message.data), np.uint8)
+    if message.step < row_bytes or data.size < message.height * message.step or not row_bytes * message.height:
+        raise ImageError(
+            f"{data.size} bytes of {message.width} x {message.height} pixels, {message.encoding}, in rows of "
+            f"{message.step} bytes; the message is damaged"
+        )
+    rows = data[: message.height * message.step].reshape(message.height, message.step)[:, :row_bytes]
+    values = np.ascontiguousarray(rows)
+    if encoding.bytes_per_value == 2:
+        values = values.view(">u2" if message.is_bigendian else "<u2").astype(np.uint16)
+    if encoding.channels > 1:
+        values = values.reshape(message.height, message.width, encoding.channels)
+    return values if encoding.to_rgb is None else cv2.cvtColor(values, encoding.to_rgb)
+
+
+def raw_file(message: RawMessage) -> ImageFile:
+    """A raw image as PNG: what is decoded from it are the pixels of the message. Errors as for `pixels_of`."""
+    return png_file(pixels_of(message))
+
+
+def compressed_file(message: CompressedMessage) -> ImageFile:
+    """The JPEG or PNG file in a message, byte for byte.
+
+    Raises:
+        ImageError: if it begins like neither.
+    """
+    content = bytes(message.data)
+    for signature, extension in _SIGNATURES:
+        if content.startswith(signature):
+            return ImageFile(content, extension)
+    raise ImageError(f"{len(content)} bytes in the format {message.format!r} that are neither JPEG nor PNG")

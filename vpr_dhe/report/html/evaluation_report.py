@@ -1,0 +1,248 @@
+"""An evaluation as a report: figures, curves, a map, and the queries that went most wrong, looked at again.
+
+A run keeps no homographies; those of the few matches that are shown are estimated once more, from the same features.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int64
+
+from vpr_dhe.errors import ImageError
+from vpr_dhe.evaluation.provenance import Provenance
+from vpr_dhe.evaluation.recall import counted, recall_at
+from vpr_dhe.evaluation.runs import EvaluationResult, MethodResult
+from vpr_dhe.features.base import Extractor
+from vpr_dhe.geography.distance import distance
+from vpr_dhe.images import decode_image
+from vpr_dhe.index.place_index import PlaceIndex
+from vpr_dhe.localization.database import verify_images
+from vpr_dhe.records import Features, Image, Progress, Verification
+from vpr_dhe.report.html.charts import Axis, Chart, Curve, line_chart
+from vpr_dhe.report.html.match_report import (
+    ANSWERED,
+    MOST_QUERIES,
+    RIGHT,
+    UNANSWERABLE,
+    UNREAD,
+    WRONG,
+    Report,
+    ShownMatch,
+    ShownQuery,
+    Table,
+    picture_of,
+)
+from vpr_dhe.report.html.position_map import DATABASE, MOST_DATABASE_SPOTS, PositionMap, Spot, draw_map
+from vpr_dhe.report.tables.evaluation import footnotes, method_table, scores_note
+from vpr_dhe.verification.verifier import Verifier
+
+_MATCHES = 3
+_ORDER = (WRONG, UNREAD, UNANSWERABLE, ANSWERED, RIGHT)
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What answered the queries, to ask it again."""
+
+    index: PlaceIndex
+    extractor: Extractor
+    verifiers: Mapping[str, Verifier]
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """One query by the method that is shown: its number in the data set, and what became of it."""
+
+    number: int
+    outcome: str
+    remark: str
+    score: float
+
+    @property
+    def badness(self) -> tuple[int, float]:
+        """Sorts the worst first: mistakes made with confidence, then what is right by a hair."""
+        sure = self.outcome in (WRONG, UNANSWERABLE)
+        return _ORDER.index(self.outcome), -self.score if sure else self.score
+
+
+def evaluation_report(
+    result: EvaluationResult, tools: Tools, provenance: Provenance, progress: Progress = lambda _: None
+) -> Report:
+    """Show an evaluation, and the queries at which its first verifier, or else retrieval, did worst."""
+    method = result.verifiers[0] if result.verifiers else result.retrieval
+    judged = [_judge(result, method, number) for number in range(len(method.predictions))]
+    worst = sorted(judged, key=lambda one: one.badness)[:MOST_QUERIES]
+    shown = []
+    for one in worst:
+        shown.append(_shown_query(result, method, tools, one))
+        progress(1)
+    return Report(
+        title=f"{result.dataset.name}: {result.model}, {method.name}",
+        facts=_facts(result, provenance),
+        selection=_selection(method, len(worst), len(judged)),
+        queries=tuple(shown),
+        table=_table(result),
+        charts=_charts(result),
+        map=_map(result, method, judged, {one.number for one in worst}),
+        notes=tuple(footnotes(result)),
+    )
+
+
+def _selection(method: MethodResult, shown: int, total: int) -> str:
+    queries = f"all {total} queries" if shown == total else f"the {shown} worst of {total} queries"
+    return f"By {method.name}: {queries}, the most confident mistakes first."
+
+
+def _facts(result: EvaluationResult, provenance: Provenance) -> tuple[tuple[str, str], ...]:
+    dataset, machine = result.dataset, provenance.machine
+    return (
+        ("Data set", f"{dataset.name} ({dataset.protocol})"),
+        ("Images", f"{len(dataset.database.records)} in the database, {len(dataset.queries.records)} queries"),
+        ("Model", f"{result.model}, local maps {result.codec}"),
+        ("Made with", f"vpr-dhe {provenance.version}, seed {provenance.seed}, on {machine.cpu}, {machine.device}"),
+    )
+
+
+def _table(result: EvaluationResult) -> Table | None:
+    if result.retrieval.scores is None:
+        return None
+    header, *rows = method_table(result)
+    return Table(header, rows, scores_note(result))
+
+
+def _charts(result: EvaluationResult) -> tuple[Chart, ...]:
+    last, positives = max(result.settings.ranks), result.dataset.positives
+    if positives is None:
+        return ()
+    chosen = counted(positives, result.settings.denominator)
+    right = [positives[query] for query in chosen]
+    ranks = list(range(1, last + 1))
+    recall: list[Curve] = []
+    precision: list[Curve] = []
+    for method in result.methods:
+        rows = [[one.row for one in method.predictions[query]] for query in chosen]
+        recall.append(Curve(method.name, [*map(float, ranks)], list(recall_at(rows, right, ranks).values())))
+        curve = method.scores.precision_recall if method.scores else None
+        if curve:
+            precision.append(Curve(method.name, curve.recall.tolist(), curve.precision.tolist()))
+    by_rank = Axis("N", 1.0, float(last), [float(rank) for rank in result.settings.ranks])
+    by_recall = Axis("recall, %", 0.0, 100.0, [0.0, 20.0, 40.0, 60.0, 80.0, 100.0])
+    charts = [line_chart("Recall@N", by_rank, "recall, %", recall)] if last > 1 else []
+    charts += [line_chart("Precision and recall", by_recall, "precision, %", precision)] if precision else []
+    return tuple(charts)
+
+
+def _judge(result: EvaluationResult, method: MethodResult, number: int) -> _Judged:
+    predictions, positives = method.predictions[number], result.dataset.positives
+    if not predictions:
+        path = result.dataset.queries.records[number].path
+        reasons = {image.path: image.reason for image in result.unreadable_queries}
+        return _Judged(number, UNREAD, reasons.get(path, ""), 0.0)
+    score = predictions[0].score
+    if positives is None:
+        return _Judged(number, ANSWERED, "the ground truth is not public", score)
+    if not positives[number].size:
+        return _Judged(number, UNANSWERABLE, "the database has no right answer", score)
+    first = _first_right(method, number, positives[number])
+    if first == 0:
+        return _Judged(number, RIGHT, "", score)
+    where = f"none of the first {len(predictions)}" if first is None else f"the first is rank {first + 1}"
+    return _Judged(number, WRONG, f"{positives[number].size} right answers, {where}", score)
+
+
+def _first_right(method: MethodResult, number: int, positives: Int64[np.ndarray, " right"]) -> int | None:
+    hits = np.flatnonzero(np.isin([one.row for one in method.predictions[number]], positives))
+    return int(hits[0]) if hits.size else None
+
+
+def _shown_query(result: EvaluationResult, method: MethodResult, tools: Tools, judged: _Judged) -> ShownQuery:
+    dataset, id = result.dataset, f"q{judged.number}"
+    record = dataset.queries.records[judged.number]
+    if judged.outcome == UNREAD:
+        return ShownQuery(id, record.path, UNREAD, judged.remark)
+    try:
+        image = decode_image(dataset.queries.folder / record.path)
+    except ImageError as error:
+        return ShownQuery(id, record.path, UNREAD, str(error))
+    features = tools.extractor.extract([image])[0]
+    labels = _rows_to_show(result, method, tools, features, judged)
+    verified = _verified(result, method, tools, image, features, list(labels))
+    scores = {one.row: one.score for one in method.predictions[judged.number]}
+    matches = []
+    for row, label in labels.items():
+        candidate, verification = dataset.database.records[row], verified.get(row)
+        away = distance(record.position, candidate.position)
+        facts = (*_said(verification, scores.get(row)), *([away] if away else []))
+        picture, fault = picture_of(image, dataset.database.folder / candidate.path, verification)
+        right = None if dataset.positives is None else bool(np.isin(row, dataset.positives[judged.number]))
+        matches.append(ShownMatch(label, candidate.path, facts, right, picture, fault))
+    return ShownQuery(id, record.path, judged.outcome, judged.remark, tuple(matches))
+
+
+def _verified(
+    result: EvaluationResult, method: MethodResult, tools: Tools, image: Image, features: Features, rows: Sequence[int]
+) -> dict[int, Verification]:
+    """Verify a query against rows of the database again; none of them by retrieval alone."""
+    verifier = tools.verifiers.get(method.name)
+    if verifier is None:
+        return {}
+    ids = _ids(result, tools, rows)
+    found = verify_images(tools.index.snapshot, verifier, image, features, list(ids.values()))
+    return {row: found[id] for row, id in ids.items()}
+
+
+def _ids(result: EvaluationResult, tools: Tools, rows: Sequence[int]) -> dict[int, int]:
+    """The ids of rows of the database, by row; images that could not be read have none."""
+    records = result.dataset.database.records
+    found = {row: tools.index.find(records[row].path) for row in rows}
+    return {row: id for row, id in found.items() if id is not None}
+
+
+def _rows_to_show(
+    result: EvaluationResult, method: MethodResult, tools: Tools, features: Features, judged: _Judged
+) -> dict[int, str]:
+    """The first predictions, and where none of them is right, an image that would have been; with what each is."""
+    predictions = method.predictions[judged.number]
+    rows = {one.row: f"rank {rank}" for rank, one in enumerate(predictions[:_MATCHES], start=1)}
+    positives = () if result.dataset.positives is None else result.dataset.positives[judged.number]
+    if not len(positives) or not rows.keys().isdisjoint(map(int, positives)):
+        return rows
+    first = _first_right(method, judged.number, np.asarray(positives))
+    if first is not None:
+        return rows | {predictions[first].row: f"rank {first + 1}, the first right one"}
+    return rows | {_most_similar(result, tools, features, np.asarray(positives)): "not found: a right one"}
+
+
+def _most_similar(result: EvaluationResult, tools: Tools, features: Features, rows: Int64[np.ndarray, " rows"]) -> int:
+    """The row of the image whose descriptor is most like the query's, of those that could be indexed."""
+    known = _ids(result, tools, rows.tolist())
+    if not known:
+        return int(rows[0])
+    similarities = tools.index.descriptors(list(known.values())) @ features.global_descriptor.cpu().float()
+    return list(known)[int(similarities.argmax())]
+
+
+def _said(verification: Verification | None, score: float | None) -> tuple[str, ...]:
+    if verification is None:
+        return () if score is None else (f"similarity {score:.3f}",)
+    evidence = verification.evidence
+    inliers = f"{verification.inliers} inliers"
+    return (inliers, f"{evidence.name} {evidence.value:.3g}") if evidence else (inliers,)
+
+
+def _map(
+    result: EvaluationResult, method: MethodResult, judged: Sequence[_Judged], shown: set[int]
+) -> PositionMap | None:
+    """Where queries were taken, those that went wrong joined to where they were thought to be."""
+    database = result.dataset.database.records
+    chosen = np.unique(np.linspace(0, len(database) - 1, min(len(database), MOST_DATABASE_SPOTS)).astype(int))
+    places = [Spot(one.position, DATABASE, one.path) for one in (database[row] for row in chosen) if one.position]
+    spots = []
+    for one in sorted(judged, key=lambda one: one.badness, reverse=True):
+        record, predictions = result.dataset.queries.records[one.number], method.predictions[one.number]
+        if record.position:
+            answer = database[predictions[0].row].position if one.outcome == WRONG else None
+            link = f"q{one.number}" if one.number in shown else None
+            spots.append(Spot(record.position, one.outcome, record.path, link, answer))
+    return draw_map([*places, *spots])

@@ -1,0 +1,100 @@
+"""Queries and the images that they were matched with, as one HTML file that needs nothing else."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from vpr_dhe.errors import ImageError
+from vpr_dhe.images import decode_image
+from vpr_dhe.records import NOT_VERIFIED, Image, Verification
+from vpr_dhe.report.html.charts import Chart
+from vpr_dhe.report.html.position_map import PositionMap
+from vpr_dhe.report.pictures.drawing import draw_match
+from vpr_dhe.report.pictures.encoding import data_uri, jpeg
+
+MOST_QUERIES = 50
+"""Queries that a report shows; with their pictures, more make a file that browsers are slow with."""
+_SIDE_PX = 360
+
+RIGHT, WRONG, UNANSWERABLE, ANSWERED, UNREAD = "right", "wrong", "unanswerable", "answered", "unread"
+"""What became of a query: `unanswerable` if nothing could be right, `answered` if nobody knows what is."""
+
+
+@dataclass(frozen=True)
+class ShownMatch:
+    """One image that a query was matched with.
+
+    `label` says what it is, such as its rank; `facts` what is known of the match, in words; `right` whether it shows
+    the query's place, where that is known. `picture` is None where a file cannot be read, and `fault` says why.
+    """
+
+    label: str
+    image: str
+    facts: tuple[str, ...]
+    right: bool | None = None
+    picture: str | None = None
+    fault: str | None = None
+
+
+@dataclass(frozen=True)
+class ShownQuery:
+    """One query; `outcome` is one of the module's words, `remark` says the same to people."""
+
+    id: str
+    query: str
+    outcome: str
+    remark: str
+    matches: tuple[ShownMatch, ...] = ()
+
+
+@dataclass(frozen=True)
+class Table:
+    """Figures."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    note: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that a report says; `selection` states which queries are shown, of how many, in which order."""
+
+    title: str
+    facts: tuple[tuple[str, str], ...]
+    selection: str
+    queries: tuple[ShownQuery, ...]
+    table: Table | None = None
+    charts: tuple[Chart, ...] = ()
+    map: PositionMap | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def outcomes(self) -> dict[str, int]:
+        """How many of the shown queries came out how."""
+        return dict(Counter(query.outcome for query in self.queries))
+
+
+def picture_of(query: Image, candidate: Path, verification: Verification | None) -> tuple[str | None, str | None]:
+    """A drawn match for `ShownMatch.picture`, or for `fault` the reason why there is none."""
+    try:
+        drawn = draw_match(query, decode_image(candidate), verification or NOT_VERIFIED, side_px=_SIDE_PX)
+    except ImageError as error:
+        return None, str(error)
+    return data_uri(jpeg(drawn, side_px=max(drawn.shape))), None
+
+
+def write_report(report: Report, path: Path) -> None:
+    """Write a report; bytes of file names that are no UTF-8 become question marks."""
+    environment = Environment(
+        loader=PackageLoader("vpr_dhe.report.html", "assets"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    html = environment.get_template("report.html").render(report=report)
+    path.write_text(html, encoding="utf-8", errors="replace")

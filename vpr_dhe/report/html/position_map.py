@@ -1,0 +1,140 @@
+"""Where images were taken, as SVG: north is up, and there is nothing below but a scale."""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64
+from markupsafe import Markup
+
+from vpr_dhe.geography.distance import unit_of
+from vpr_dhe.records import GeoPosition, MetricPosition, Position
+
+DATABASE = "database"
+"""The kind of the spots that others are drawn over."""
+MOST_DATABASE_SPOTS = 3000
+"""Of more, every n-th is drawn: a browser is slow with many."""
+
+_WIDTH = 640
+_LEAST_HEIGHT, _MOST_HEIGHT = 240, 480
+_MARGIN = 28
+# Mean radius of the Earth in metres (Moritz, "Geodetic Reference System 1980", R1): exact enough for a picture.
+_EARTH_RADIUS_M = 6_371_008.8
+_LEAST_EXTENT_M = 20.0
+_SCALE_SHARE = 0.25
+_DOT_PX = {DATABASE: 2.5}
+_OTHER_DOT_PX = 5.0
+
+
+@dataclass(frozen=True)
+class Spot:
+    """One dot: `kind` is a style, `link` an element of the page that it leads to, `answer` where a line goes."""
+
+    position: Position
+    kind: str
+    title: str
+    link: str | None = None
+    answer: Position | None = None
+
+
+@dataclass(frozen=True)
+class PositionMap:
+    """A drawn map, and how many spots of each kind are on it; `elsewhere` lie in another zone and are not."""
+
+    svg: Markup
+    counts: dict[str, int]
+    elsewhere: int
+
+
+def draw_map(spots: Sequence[Spot]) -> PositionMap | None:
+    """Draw spots, later ones over earlier ones; None where there is none."""
+    if not spots:
+        return None
+    plane = Counter(_plane(spot.position) for spot in spots).most_common(1)[0][0]
+    drawn = [spot for spot in spots if _plane(spot.position) == plane]
+    view = _View.around(_metres([spot.position for spot in drawn], plane, drawn))
+    parts = [*(_miss(spot, plane, view, drawn) for spot in drawn if spot.answer), *_dots(drawn, plane, view)]
+    counts = Counter(spot.kind for spot in drawn)
+    label = "Map of positions: " + ", ".join(f"{count} {kind}" for kind, count in counts.items())
+    opening = Markup('<svg class="map" viewBox="0 0 {} {:.0f}" role="img" aria-label="{}">').format(
+        _WIDTH, view.height, label
+    )
+    svg = opening + Markup("").join(parts) + _scale_bar(view, unit_of(plane)) + Markup("</svg>")
+    return PositionMap(svg, dict(counts), len(spots) - len(drawn))
+
+
+@dataclass(frozen=True)
+class _View:
+    """From metres to the picture: the north-west corner, pixels per metre, and the picture's height."""
+
+    west_m: float
+    north_m: float
+    scale: float
+    height: float
+
+    @classmethod
+    def around(cls, points: Float64[np.ndarray, "spots 2"]) -> "_View":
+        """The view that all points fit in."""
+        low, high = points.min(axis=0), points.max(axis=0)
+        extent = np.maximum(high - low, _LEAST_EXTENT_M)
+        low = (low + high - extent) / 2
+        inner = _WIDTH - 2 * _MARGIN
+        scale = min(inner / extent[0], (_MOST_HEIGHT - 2 * _MARGIN) / extent[1])
+        height = max(_LEAST_HEIGHT, extent[1] * scale + 2 * _MARGIN)
+        # In the middle, where the picture is wider or higher than what is in it.
+        west_m = low[0] - (_WIDTH / scale - extent[0]) / 2
+        north_m = low[1] + extent[1] + (height / scale - extent[1]) / 2
+        return cls(float(west_m), float(north_m), float(scale), float(height))
+
+    def place(self, point: Float64[np.ndarray, "2"]) -> tuple[float, float]:
+        """Where a point lies in the picture."""
+        return (float(point[0]) - self.west_m) * self.scale, (self.north_m - float(point[1])) * self.scale
+
+
+def _plane(position: Position) -> str:
+    return "WGS84" if isinstance(position, GeoPosition) else position.reference
+
+
+def _metres(positions: Sequence[Position], plane: str, around: Sequence[Spot]) -> Float64[np.ndarray, "positions 2"]:
+    """East and north in metres; positions in degrees on a plane that touches the Earth amid the spots."""
+    if plane != "WGS84":
+        return np.array([(one.x_m, one.y_m) for one in positions if isinstance(one, MetricPosition)])
+    known = [spot.position for spot in around if isinstance(spot.position, GeoPosition)]
+    middle = math.radians(float(np.mean([one.latitude_deg for one in known])))
+    degrees = np.array([(one.longitude_deg, one.latitude_deg) for one in positions if isinstance(one, GeoPosition)])
+    return np.radians(degrees) * _EARTH_RADIUS_M * np.array([math.cos(middle), 1.0])
+
+
+def _dots(spots: Sequence[Spot], plane: str, view: _View) -> list[Markup]:
+    points = _metres([spot.position for spot in spots], plane, spots)
+    return [_dot(spot, view.place(point)) for spot, point in zip(spots, points, strict=True)]
+
+
+def _dot(spot: Spot, place: tuple[float, float]) -> Markup:
+    dot = Markup('<circle class="dot place-{}" cx="{:.1f}" cy="{:.1f}" r="{}"><title>{}</title></circle>').format(
+        spot.kind, *place, _DOT_PX.get(spot.kind, _OTHER_DOT_PX), spot.title
+    )
+    # The list of queries leads everywhere that the map does, so nobody must tab through every dot.
+    return Markup('<a href="#{}" tabindex="-1">{}</a>').format(spot.link, dot) if spot.link else dot
+
+
+def _miss(spot: Spot, plane: str, view: _View, around: Sequence[Spot]) -> Markup:
+    assert spot.answer is not None
+    if _plane(spot.answer) != plane:
+        return Markup("")
+    start, end = (view.place(point) for point in _metres([spot.position, spot.answer], plane, around))
+    return Markup('<line class="miss" x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}"/>').format(*start, *end)
+
+
+def _scale_bar(view: _View, unit: str) -> Markup:
+    """A bar of a round length."""
+    most_m = _SCALE_SHARE * _WIDTH / view.scale
+    power = 10.0 ** math.floor(math.log10(most_m))
+    length_m = max(factor * power for factor in (1, 2, 5) if factor * power <= most_m)
+    y, end = view.height - 14, 14 + length_m * view.scale
+    return Markup(
+        '<path class="curve series-bar" d="M14 {0:.1f}H{1:.1f}M14 {2:.1f}v8M{1:.1f} {2:.1f}v8" stroke="currentColor"/>'
+        '<text x="{3:.1f}" y="{4:.1f}">{5}</text>'
+    ).format(y, end, y - 4, end + 8, y + 4, f"{length_m:,g}{unit}")

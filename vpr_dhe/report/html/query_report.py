@@ -1,0 +1,82 @@
+"""Answers to queries as a report: the least certain first, since nobody says which are right."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from vpr_dhe.errors import ImageError
+from vpr_dhe.images import decode_image
+from vpr_dhe.index.place_index import PlaceIndex
+from vpr_dhe.records import Progress, RankedMatch
+from vpr_dhe.report.html.match_report import ANSWERED, MOST_QUERIES, UNREAD, Report, ShownMatch, ShownQuery, picture_of
+from vpr_dhe.report.html.position_map import DATABASE, MOST_DATABASE_SPOTS, Spot, draw_map
+from vpr_dhe.report.tables.answers import Answer, AnswerSheet
+
+
+def query_report(sheet: AnswerSheet, index: PlaceIndex, progress: Progress = lambda _: None) -> Report:
+    """Show the answers of one run, and where their best matches were taken."""
+    ordered = sorted(sheet.answers, key=_certainty)[:MOST_QUERIES]
+    shown = []
+    for number, answer in enumerate(ordered):
+        shown.append(_shown_query(f"q{number}", answer, Path(index.manifest.images_folder)))
+        progress(1)
+    return Report(
+        title=f"{len(sheet.answers)} queries, index {sheet.index}",
+        facts=(
+            ("Index", f"{sheet.index}, {len(index)} images"),
+            ("Model", sheet.model),
+            ("Verifier", sheet.verifier),
+        ),
+        selection=f"{_how_many(len(shown), len(sheet.answers))}, the least certain first.",
+        queries=tuple(shown),
+        map=draw_map([*_database_spots(index), *_best_spots(ordered)]),
+    )
+
+
+def _how_many(shown: int, total: int) -> str:
+    return f"All {total} queries" if shown == total else f"{shown} of {total} queries"
+
+
+def _certainty(answer: Answer) -> float:
+    matches = answer.localization.matches if answer.localization else ()
+    return matches[0].score if matches else float("-inf")
+
+
+def _shown_query(id: str, answer: Answer, folder: Path) -> ShownQuery:
+    if answer.localization is None:
+        return ShownQuery(id, answer.query, UNREAD, answer.error or "")
+    try:
+        image = decode_image(Path(answer.query))
+    except ImageError as error:
+        return ShownQuery(id, answer.query, UNREAD, str(error))
+    matches = []
+    rejected = answer.localization.rejected
+    for match in [rejected] if rejected else answer.localization.matches:
+        picture, fault = picture_of(image, folder / match.image, match.verification)
+        label = "rejected" if rejected else f"rank {match.rank}"
+        matches.append(ShownMatch(label, match.image, _facts(match), None, picture, fault))
+    remark = "" if answer.localization.known else "unknown place"
+    return ShownQuery(id, answer.query, ANSWERED, remark, tuple(matches))
+
+
+def _facts(match: RankedMatch) -> tuple[str, ...]:
+    probability = () if match.probability is None else (f"p = {match.probability:.2f}",)
+    inliers = () if match.verification is None else (f"{match.inliers} inliers",)
+    return (*probability, *inliers, f"similarity {match.similarity:.3f}")
+
+
+def _database_spots(index: PlaceIndex) -> list[Spot]:
+    ids = index.ids
+    chosen = ids[np.unique(np.linspace(0, len(ids) - 1, min(len(ids), MOST_DATABASE_SPOTS)).astype(int))]
+    records = [index.image(int(id)) for id in chosen]
+    return [Spot(record.position, DATABASE, record.path) for record in records if record.position]
+
+
+def _best_spots(answers: Sequence[Answer]) -> list[Spot]:
+    return [
+        Spot(best.position, ANSWERED, answer.query, link=f"q{number}")
+        for number, answer in enumerate(answers)
+        if answer.localization and answer.localization.matches
+        if (best := answer.localization.matches[0]).position
+    ]

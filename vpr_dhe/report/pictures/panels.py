@@ -1,0 +1,86 @@
+"""Pictures of one aligned pair: an overlay, or panels where the alignment is a flow."""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float64
+
+from vpr_dhe.evaluation.alignment_metrics import flow_of_alignment
+from vpr_dhe.images import image_size
+from vpr_dhe.records import DenseAlignment, Image, Size, Verification
+from vpr_dhe.report.pictures.drawing import draw_overlay
+
+_GAP_PX = 12
+_MIN_PANEL_WIDTH_PX = 320
+# Of what is not matchable, something is still to be seen.
+_DARKEST = 0.15
+_LEAST_MATCHABLE = 0.05
+
+
+def draw_alignment(query: Image, candidate: Image, verification: Verification) -> Image:
+    """Draw a verified pair as one overlay, or in four panels where its estimator found a dense flow.
+
+    The panels show the candidate half transparent over the query, in the query's frame: as it is, by the first
+    homography, and by the flow; and at last the query where it is matchable, darkened where it is not.
+
+    Raises:
+        ValueError: if there is no homography.
+    """
+    if verification.homography is None:
+        raise ValueError("there is no homography to draw an alignment by")
+    dense = verification.evidence.alignment if verification.evidence else None
+    if dense is None:
+        return draw_overlay(query, candidate, verification.homography)
+    size = image_size(query)
+    coarse, covered = _under(candidate, dense.homographies[0], size)
+    fine, reached = _along(candidate, dense, size)
+    mask = cv2.resize(dense.matchability, size, interpolation=cv2.INTER_LINEAR)[..., None]
+    panels = {
+        "before": _blended(query, cv2.resize(candidate, size), np.ones(query.shape[:2], bool)),
+        "coarse": _blended(query, coarse, covered),
+        "fine": _blended(query, fine, reached),
+        "matchable": np.rint(query * (_DARKEST + (1 - _DARKEST) * mask)).astype(np.uint8),
+    }
+    return _tiled([_titled(panel, title) for title, panel in panels.items()])
+
+
+def _under(
+    candidate: Image, homography: Float64[np.ndarray, "3 3"], size: Size
+) -> tuple[Image, Bool[np.ndarray, "height width"]]:
+    """The candidate as a homography from query to candidate lays it under the query, and where it is."""
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    warped = cv2.warpPerspective(candidate, homography, size, flags=flags)
+    covered = cv2.warpPerspective(np.ones(candidate.shape[:2], np.uint8), homography, size, flags=flags)
+    return warped, covered > 0
+
+
+def _along(candidate: Image, dense: DenseAlignment, size: Size) -> tuple[Image, Bool[np.ndarray, "height width"]]:
+    """The candidate as a flow lays it under the query, and where that is matchable at all."""
+    flow = flow_of_alignment(dense, size).float().numpy()
+    columns, rows = (np.arange(side, dtype=np.float32) for side in size)
+    warped = cv2.remap(candidate, flow[..., 0] + columns, flow[..., 1] + rows[:, None], cv2.INTER_LINEAR)
+    return warped, cv2.resize(dense.matchability, size, interpolation=cv2.INTER_LINEAR) > _LEAST_MATCHABLE
+
+
+def _blended(below: Image, above: Image, shown: Bool[np.ndarray, "height width"]) -> Image:
+    return np.where(shown[..., None], cv2.addWeighted(below, 0.5, above, 0.5, 0), below).astype(np.uint8, copy=False)
+
+
+def _titled(panel: Image, title: str) -> Image:
+    """A panel enlarged to a width at which its title can be read."""
+    scale = max(1.0, _MIN_PANEL_WIDTH_PX / panel.shape[1])
+    panel = cv2.resize(panel, None, fx=scale, fy=scale).astype(np.uint8, copy=False)
+    for colour, thickness in (((0, 0, 0), 4), ((255, 255, 255), 1)):
+        cv2.putText(panel, title, (10, 26), cv2.FONT_HERSHEY_SIMPLEX, 0.8, colour, thickness, cv2.LINE_AA)
+    return panel
+
+
+def _tiled(panels: Sequence[Image]) -> Image:
+    """Four panels of one size, two by two."""
+    height, width = panels[0].shape[:2]
+    canvas = np.full((2 * height + _GAP_PX, 2 * width + _GAP_PX, 3), 255, np.uint8)
+    for place, panel in enumerate(panels):
+        top, left = (place // 2) * (height + _GAP_PX), (place % 2) * (width + _GAP_PX)
+        canvas[top : top + height, left : left + width] = panel
+    return canvas

@@ -1,0 +1,1 @@
+"""Text, JSON, CSV and hloc output."""

@@ -1,0 +1,278 @@
+"""Answers in the formats of the command line: table, JSON, JSON lines, CSV and hloc pairs."""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from vpr_dhe.errors import BadInputError
+from vpr_dhe.records import (
+    Belief,
+    GeoPosition,
+    Localization,
+    Position,
+    PositionEstimate,
+    RankedMatch,
+    Timing,
+    Verification,
+)
+from vpr_dhe.report.tables.text import text_table
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of one query: its localization, or the reason why there is none.
+
+    `belief` is where a sequence was by then, if the query is a frame of one; `timestamp_s` is when it was taken, by the
+    clock of its recording.
+    """
+
+    query: str
+    localization: Localization | None = None
+    error: str | None = None
+    belief: Belief | None = None
+    timestamp_s: float | None = None
+
+
+@dataclass(frozen=True)
+class AnswerSheet:
+    """All answers of one run, with the index, model and verifier that gave them."""
+
+    index: str
+    model: str
+    verifier: str
+    answers: tuple[Answer, ...]
+
+
+@dataclass(frozen=True)
+class LineFormat:
+    """A format that tells of each query by itself, in any number of lines, after a first line where it has one."""
+
+    lines: Callable[[Answer], Iterator[str]]
+    header: str | None = None
+
+
+_CSV_COLUMNS = (
+    "query",
+    "rank",
+    "image",
+    "similarity",
+    "score",
+    "inliers",
+    "position_x",
+    "position_y",
+    "position_reference",
+    "error",
+    "probability",
+    "timestamp_s",
+)
+
+
+def answer_document(answer: Answer) -> dict[str, Any]:
+    """One query as a JSON object."""
+    localization = answer.localization
+    return {
+        "query": answer.query,
+        **({} if answer.timestamp_s is None else {"timestamp_s": answer.timestamp_s}),
+        "known": None if localization is None else localization.known,
+        "matches": [_match_document(match) for match in localization.matches] if localization else [],
+        "position_estimate": _estimate_document(localization.estimate if localization else None),
+        "rejected": _match_document(localization.rejected) if localization and localization.rejected else None,
+        "timing_ms": _timing_document(localization.timing if localization else None),
+        "error": answer.error,
+        **({} if answer.belief is None else {"belief": _belief_document(answer.belief)}),
+    }
+
+
+def _estimate_document(estimate: PositionEstimate | None) -> dict[str, Any] | None:
+    if estimate is None:
+        return None
+    return {
+        "position": asdict(estimate.position),
+        "covariance_m2": estimate.covariance_m2.tolist(),
+        "semi_axes_m": list(estimate.semi_axes_m),
+        "orientation_deg": estimate.orientation_deg,
+        "heading_deg": estimate.heading_deg,
+        "matches": estimate.matches,
+    }
+
+
+def _belief_document(belief: Belief) -> dict[str, Any]:
+    places = [
+        {
+            "image": place.image,
+            "probability": place.probability,
+            "position": None if place.position is None else asdict(place.position),
+        }
+        for place in belief.places
+    ]
+    return {"unknown": belief.unknown, "places": places}
+
+
+def _timing_document(timing: Timing | None) -> dict[str, float | None]:
+    """Milliseconds by stage; of what was never timed, nothing."""
+    if timing is None:
+        return {"extract": None, "search": None, "rerank": None}
+    return {"extract": timing.extract_ms, "search": timing.search_ms, "rerank": timing.rerank_ms}
+
+
+def _match_document(match: RankedMatch) -> dict[str, Any]:
+    return {
+        "rank": match.rank,
+        "image": match.image,
+        "similarity": match.similarity,
+        "score": match.score,
+        "inliers": match.inliers,
+        "homography": None if match.homography is None else match.homography.tolist(),
+        "position": None if match.position is None else asdict(match.position),
+        "probability": match.probability,
+        **evidence_document(match.verification),
+    }
+
+
+def evidence_document(verification: Verification | None) -> dict[str, float]:
+    """What an estimator knows besides, under its own name; nothing where it knows nothing."""
+    evidence = None if verification is None else verification.evidence
+    return {} if evidence is None else {evidence.name: evidence.value}
+
+
+def _json(sheet: AnswerSheet) -> str:
+    document = {
+        "index": sheet.index,
+        "model": sheet.model,
+        "verifier": sheet.verifier,
+        "queries": [answer_document(answer) for answer in sheet.answers],
+    }
+    return json.dumps(document, indent=2)
+
+
+def json_line(answer: Answer) -> str:
+    """One query on one line."""
+    return json.dumps(answer_document(answer))
+
+
+def _csv_lines(answer: Answer) -> Iterator[str]:
+    time = seconds_text(answer.timestamp_s)
+    if answer.localization is None:
+        yield csv_line([answer.query, *[""] * 8, answer.error, "", time])
+        return
+    if not answer.localization.matches:
+        yield csv_line([answer.query, *[""] * 9, _probability_text(answer.localization.rejected), time])
+    for match in answer.localization.matches:
+        position = (*_coordinates(match.position), _reference(match.position))
+        values = [f"{match.similarity:.6f}", f"{match.score:g}", match.inliers, *position, ""]
+        yield csv_line([answer.query, match.rank, match.image, *values, _probability_text(match), time])
+
+
+def csv_line(cells: Iterable[object]) -> str:
+    """One row, without the end of its line."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="").writerow(cells)
+    return text.getvalue()
+
+
+def _pairs(answer: Answer) -> Iterator[str]:
+    """Pairs as hloc (`utils/parsers.py`, `parse_retrieval`) and COLMAP (`ReadImagePairsText`) read them."""
+    for match in answer.localization.matches if answer.localization else ():
+        yield pair_line(answer.query, match.image)
+
+
+def pair_line(query: str, image: str) -> str:
+    """A line of a list of pairs.
+
+    Raises:
+        BadInputError: if a name has blanks, which end it there.
+    """
+    return f"{without_blanks(query)} {without_blanks(image)}"
+
+
+def without_blanks(name: str) -> str:
+    """The name of an image, as it is.
+
+    Raises:
+        BadInputError: if it has blanks, and so cannot be in a list of pairs.
+    """
+    if len(name.split()) != 1:
+        raise BadInputError(f"a name in a list of pairs cannot have blanks, as {name!r} has; take another --format")
+    return name
+
+
+def _table(sheet: AnswerSheet) -> str:
+    return "\n\n".join(_answer_table(answer) for answer in sheet.answers)
+
+
+def _answer_table(answer: Answer) -> str:
+    query = answer.query if answer.timestamp_s is None else f"{answer.query} at {answer.timestamp_s:.3f} s"
+    if answer.localization is None:
+        return f"{query}: {answer.error}"
+    if not answer.localization.matches:
+        return f"{query}: unknown place{_in_brackets(answer.localization.rejected)}"
+    rows = [
+        [str(m.rank), m.image, f"{m.similarity:.3f}", f"{m.score:g}", str(m.inliers), position_text(m.position)]
+        for m in answer.localization.matches
+    ]
+    title = f"{query}{_in_brackets(answer.localization.matches[0])}"
+    table = text_table(["rank", "image", "similarity", "score", "inliers", "position"], rows)
+    return "\n".join([title, table, *_conclusions(answer.localization.estimate, answer.belief)])
+
+
+def _in_brackets(best: RankedMatch | None) -> str:
+    """How likely it is that the best match is right, where that is known."""
+    return f" (p = {best.probability:.2f})" if best and best.probability is not None else ""
+
+
+def _probability_text(match: RankedMatch | None) -> str:
+    return f"{match.probability:.6f}" if match and match.probability is not None else ""
+
+
+def _conclusions(estimate: PositionEstimate | None, belief: Belief | None) -> Iterator[str]:
+    """What all matches, and all frames, come to."""
+    if estimate is not None:
+        longer, shorter = estimate.semi_axes_m
+        yield (
+            f"position {position_text(estimate.position)}, standard deviation {longer:.1f} m towards "
+            f"{estimate.orientation_deg:.0f} degrees, {shorter:.1f} m across"
+        )
+    if belief is not None:
+        likeliest = "; ".join(f"{place.image} {place.probability:.2f}" for place in belief.places)
+        yield f"belief {likeliest or 'in no place'}; unknown {belief.unknown:.2f}"
+
+
+def seconds_text(seconds: float | None) -> str:
+    """A time in a cell of a table, to the microsecond; nothing where unknown."""
+    return "" if seconds is None else f"{seconds:.6f}"
+
+
+def _coordinates(position: Position | None) -> tuple[str, str]:
+    if position is None:
+        return "", ""
+    if isinstance(position, GeoPosition):
+        # x runs east, as for metres.
+        return f"{position.longitude_deg:.7f}", f"{position.latitude_deg:.7f}"
+    return f"{position.x_m:.2f}", f"{position.y_m:.2f}"
+
+
+def position_text(position: Position | None) -> str:
+    """A position as people read it: coordinates, then what they refer to."""
+    if position is None:
+        return "-"
+    return f"{', '.join(_coordinates(position))} ({_reference(position)})"
+
+
+def _reference(position: Position | None) -> str:
+    if position is None:
+        return ""
+    return "WGS84" if isinstance(position, GeoPosition) else position.reference
+
+
+SHEET_FORMATS: dict[str, Callable[[AnswerSheet], str]] = {"table": _table, "json": _json}
+"""Documents of a whole run."""
+
+LINE_FORMATS = {
+    "jsonl": LineFormat(lambda answer: iter([json_line(answer)])),
+    "csv": LineFormat(_csv_lines, ",".join(_CSV_COLUMNS)),
+    "hloc": LineFormat(_pairs),
+}
+"""What can be written query by query, so that nothing of the earlier ones is kept."""

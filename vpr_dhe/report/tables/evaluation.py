@@ -1,0 +1,188 @@
+"""Results of an evaluation: a table for people, a document for programs."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from vpr_dhe.evaluation.demo import Demo
+from vpr_dhe.evaluation.provenance import Provenance
+from vpr_dhe.evaluation.recall import Denominator
+from vpr_dhe.evaluation.runs import RETRIEVAL, EvaluationResult, MethodResult, Scores
+from vpr_dhe.report.tables.answers import position_text
+from vpr_dhe.report.tables.text import text_table
+
+_COUNTED = {
+    Denominator.all: "of all queries",
+    Denominator.with_positive: "of the queries with a right answer",
+}
+_RECALL, _PRECISION = "R@{}", "mAP@{}"
+
+
+def evaluation_table(result: EvaluationResult) -> str:
+    """Retrieval and every verifier, one below the other, with what they were measured on."""
+    return "\n".join([_title(result), *_body(result), *footnotes(result)])
+
+
+def _title(result: EvaluationResult) -> str:
+    dataset = result.dataset
+    title = (
+        f"{dataset.name} ({dataset.protocol}): {len(dataset.database.records)} database images, "
+        f"{len(dataset.queries.records)} queries"
+    )
+    if result.num_queries_with_positive is not None:
+        title += f", {result.num_queries_with_positive} of them with a right answer"
+    return f"{title}; model {result.model}, local maps {result.codec}"
+
+
+def _body(result: EvaluationResult) -> list[str]:
+    if result.retrieval.scores is None:
+        return ["the ground truth of these queries is not public, so nothing is counted"]
+    header, *rows = method_table(result)
+    return [scores_note(result), text_table(header, rows)]
+
+
+def method_table(result: EvaluationResult) -> list[list[str]]:
+    """The header, then a row of figures for retrieval and for each verifier."""
+    last = max(result.settings.ranks)
+    header = [
+        "",
+        *(_RECALL.format(rank) for rank in result.settings.ranks),
+        _PRECISION.format(last),
+        "AUC-PR",
+        "R@100%P",
+        "ms/query",
+    ]
+    rows = [
+        [_label(method, result.settings.rerank), *_percentages(method.scores, last), f"{result.total_ms(method):.0f}"]
+        for method in result.methods
+        if method.scores is not None
+    ]
+    return [header, *rows]
+
+
+def scores_note(result: EvaluationResult) -> str:
+    """What the figures are shares of."""
+    note = f"recall in % {_COUNTED[result.settings.denominator]}"
+    if result.settings.denominator is not Denominator.with_positive:
+        note += f"; mAP, AUC-PR and R@100%P {_COUNTED[Denominator.with_positive]}"
+    if result.settings.one_per_panorama:
+        note += ", one prediction per panorama"
+    return note
+
+
+def _label(method: MethodResult, rerank: int) -> str:
+    return method.name if method.name == RETRIEVAL else f"{method.name}, top {rerank}"
+
+
+def _percentages(scores: Scores, last: int) -> list[str]:
+    curve = scores.precision_recall
+    return [
+        *(f"{value:.1f}" for value in scores.recall.values()),
+        f"{scores.mean_average_precision[last]:.1f}",
+        *([f"{curve.area:.1f}", f"{curve.recall_at_full_precision:.1f}"] if curve else ["-", "-"]),
+    ]
+
+
+def footnotes(result: EvaluationResult) -> list[str]:
+    """Times, and what was left out or could not be read, in sentences."""
+    notes = [
+        f"medians in ms: decode and describe {result.extract_ms:.0f}, search {result.retrieval.median_ms:.1f}"
+        + "".join(f", {method.name} {method.median_ms:.0f}" for method in result.verifiers)
+    ]
+    hopeless = _queries_without_positive(result)
+    if hopeless:
+        fate = "count as missed" if result.settings.denominator is Denominator.all else "are left out of recall"
+        notes.append(f"{len(hopeless)} queries without a right answer in the database, such as {hopeless[0]}, {fate}")
+    if result.unreadable_queries:
+        notes.append(f"{len(result.unreadable_queries)} queries could not be read and count as missed")
+    if result.unreadable_database:
+        notes.append(f"{len(result.unreadable_database)} database images could not be read and are never found")
+    return notes
+
+
+def _queries_without_positive(result: EvaluationResult) -> list[str]:
+    positives = result.dataset.positives
+    if positives is None:
+        return []
+    queries = zip(result.dataset.queries.records, positives, strict=True)
+    return [record.path for record, right in queries if not right.size]
+
+
+def evaluation_document(result: EvaluationResult, provenance: Provenance) -> dict[str, Any]:
+    """The results document that `vpr-dhe evaluate --out` writes.
+
+    `recall.reranked` and `verifier` speak of the first verifier, `methods` of all.
+    """
+    first = result.verifiers[0] if result.verifiers else result.retrieval
+    settings, dataset = result.settings, result.dataset
+    return {
+        "dataset": dataset.name,
+        "model": result.model,
+        "verifier": first.name if result.verifiers else "none",
+        "rerank": settings.rerank if result.verifiers else 0,
+        "protocol": dataset.protocol,
+        "num_database": len(dataset.database.records),
+        "num_queries": len(dataset.queries.records),
+        "num_queries_with_positive": result.num_queries_with_positive,
+        "denominator": settings.denominator.value,
+        "denominator_of_other_figures": Denominator.with_positive.value,
+        "one_per_panorama": settings.one_per_panorama,
+        "recall": {"retrieval": _recall(result.retrieval), "reranked": _recall(first)},
+        "methods": [_method_document(method, result.total_ms(method)) for method in result.methods],
+        "timing_ms": {
+            "extract": result.extract_ms,
+            "search": result.retrieval.median_ms,
+            "rerank": first.median_ms if result.verifiers else 0.0,
+        },
+        "codec": result.codec,
+        "index_type": result.index_type,
+        "unreadable": {
+            "database": [image.path for image in result.unreadable_database],
+            "queries": [image.path for image in result.unreadable_queries],
+        },
+        **asdict(provenance),
+    }
+
+
+def _recall(method: MethodResult) -> dict[str, float] | None:
+    return None if method.scores is None else _by_rank(method.scores.recall)
+
+
+def _method_document(method: MethodResult, total_ms: float) -> dict[str, Any]:
+    scores = method.scores
+    curve = scores.precision_recall if scores else None
+    return {
+        "name": method.name,
+        "recall": _recall(method),
+        "mean_average_precision": _by_rank(scores.mean_average_precision) if scores else None,
+        "area_under_precision_recall": curve.area if curve else None,
+        "recall_at_full_precision": curve.recall_at_full_precision if curve else None,
+        "median_ms": method.median_ms,
+        "total_ms": total_ms,
+    }
+
+
+def _by_rank(values: dict[int, float]) -> dict[str, float]:
+    return {str(rank): value for rank, value in values.items()}
+
+
+def write_document(document: dict[str, Any], path: Path) -> None:
+    """Write a document as JSON that any program reads."""
+    path.write_text(json.dumps(document, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def demo_table(demo: Demo) -> str:
+    """A few queries one by one, then how often the right place came first."""
+    rows = [
+        [
+            position_text(answer.query.position),
+            position_text(answer.match.position),
+            str(answer.match.inliers),
+            f"{answer.distance_m:.1f} m",
+            "right" if answer.right else "wrong",
+        ]
+        for answer in demo.answers
+    ]
+    sample = text_table(["query was taken at", "best match was taken at", "inliers", "apart", ""], rows)
+    return f"{sample}\n\n{evaluation_table(demo.result)}\nall in {demo.seconds:.0f} s"

@@ -1,0 +1,102 @@
+"""Results on image pairs as a table and as a JSON document."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from vpr_dhe.evaluation.alignment_metrics import AUC_THRESHOLDS_PX, PCK_THRESHOLDS_PX
+from vpr_dhe.evaluation.pair_runs import AlignmentResult, AlignmentScores, PairEvaluation, PairScore
+from vpr_dhe.evaluation.provenance import Provenance
+from vpr_dhe.report.tables.text import text_table
+
+_NONE = "-"
+_WIDEST_PX = 1e6
+_FOOTER = (
+    "AUC, median and PCK are over all pairs, failed ones counting as infinitely wrong; MACE and AEPE are over those\n"
+    "that did not fail; AEPE and PCK look at the pixels of A that lie inside B"
+)
+
+
+def alignment_table(result: PairEvaluation) -> str:
+    """All measures, the methods side by side; where the set has groups, also for each group."""
+    methods = result.methods
+    rows = _measures("", [method.overall for method in methods])
+    rows.append(["ms per pair, median", *(f"{method.median_ms:.0f}" for method in methods)])
+    for group in methods[0].groups:
+        rows += _measures(f"{group}: ", [method.groups[group] for method in methods])
+    title = f"{result.dataset} ({result.protocol}): {result.num_pairs} pairs; {result.features}"
+    return "\n".join([title, text_table(["", *(method.method for method in methods)], rows), _FOOTER])
+
+
+def alignment_document(result: PairEvaluation, provenance: Provenance) -> dict[str, Any]:
+    """The results as a JSON object that says where they come from; what is infinite or undefined is null."""
+    return {
+        "dataset": result.dataset,
+        "protocol": result.protocol,
+        "features": result.features,
+        "num_pairs": result.num_pairs,
+        "methods": [_method_document(method) for method in result.methods],
+        **asdict(provenance),
+    }
+
+
+def _measures(prefix: str, scores: Sequence[AlignmentScores]) -> list[list[str]]:
+    """One row per measure, one cell per method."""
+    return [
+        *(
+            [f"{prefix}AUC@{threshold} px, %", *(f"{one.auc_percent[threshold]:.1f}" for one in scores)]
+            for threshold in AUC_THRESHOLDS_PX
+        ),
+        [f"{prefix}MACE, px", *(_pixels(one.mace_px) for one in scores)],
+        [f"{prefix}median corner error, px", *(_pixels(one.median_px) for one in scores)],
+        [f"{prefix}failed", *(f"{one.failed} of {one.num_pairs}" for one in scores)],
+        [f"{prefix}AEPE, px", *(_pixels(one.aepe_px) for one in scores)],
+        *(
+            [f"{prefix}PCK@{threshold} px, %", *(_percent(one.correct_percent.get(threshold)) for one in scores)]
+            for threshold in PCK_THRESHOLDS_PX
+        ),
+    ]
+
+
+def _pixels(value: float | None) -> str:
+    if value is None:
+        return _NONE
+    if math.isinf(value):
+        return "failed"
+    # Where the horizon is misplaced, an error has more digits than a column.
+    return f"{value:.2f}" if value < _WIDEST_PX else f"{value:.0e}"
+
+
+def _percent(value: float | None) -> str:
+    return _NONE if value is None else f"{value:.1f}"
+
+
+def _method_document(result: AlignmentResult) -> dict[str, Any]:
+    return {
+        "method": result.method,
+        **_scores_document(result.overall),
+        "ms_per_pair": result.median_ms,
+        "groups": {name: _scores_document(scores) for name, scores in result.groups.items()},
+        "pairs": [_pair_document(score) for score in result.pairs],
+    }
+
+
+def _scores_document(scores: AlignmentScores) -> dict[str, Any]:
+    return {
+        "num_pairs": scores.num_pairs,
+        "auc": {str(threshold): percent for threshold, percent in scores.auc_percent.items()},
+        "mace_px": scores.mace_px,
+        "median_px": _finite(scores.median_px),
+        "failed": scores.failed,
+        "aepe_px": scores.aepe_px,
+        "pck": {str(threshold): percent for threshold, percent in scores.correct_percent.items()},
+    }
+
+
+def _pair_document(score: PairScore) -> dict[str, Any]:
+    return {"name": score.name, "corner_error_px": _finite(score.corner_error_px)}
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,1 @@
+"""Threads, prefetching, CPU features, durable files and optional extras."""

@@ -1,0 +1,167 @@
+"""Localize the frames of a sequence, each in the light of those before it."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from vpr_dhe.errors import BadInputError, ImageError
+from vpr_dhe.images import ImageLike, load_image
+from vpr_dhe.localization.database import Database
+from vpr_dhe.localization.localizer import Localizer
+from vpr_dhe.records import Belief, Image, ImageRecord, Localization, PlaceBelief
+from vpr_dhe.runtime.stopwatch import Stopwatch
+from vpr_dhe.sequences.filter import FilterSettings
+from vpr_dhe.sequences.frame_memory import FrameMemory
+from vpr_dhe.sequences.frames import DropPolicy, SequenceFrame, read_live
+from vpr_dhe.sequences.likelihood import CalibratedLikelihood
+from vpr_dhe.sequences.motion import MotionModel
+from vpr_dhe.sequences.pace import Pace
+from vpr_dhe.sequences.place_map import PlaceMap
+from vpr_dhe.sequences.tracker import PlaceTracker
+
+# Records of so many images are in memory at once while a map is read.
+_RECORDS_AT_ONCE = 4096
+
+
+@dataclass(frozen=True)
+class LocalizedFrame:
+    """One frame of a stream.
+
+    `number` counts the frames of the source from 0, those that were dropped included; `dropped` were dropped since the
+    one before, `dropped_so_far` since the beginning. A frame that cannot be read has an `error`, and no answer.
+    """
+
+    number: int
+    name: str | None
+    timestamp_s: float | None
+    dropped: int
+    dropped_so_far: int
+    localization: Localization | None = None
+    belief: Belief | None = None
+    error: str | None = None
+
+
+class SequenceLocalizer:
+    """Follows a camera through the places of an index by a Bayes filter over what single frames find.
+
+    Where the localizer's database is a `FrameMemory`, each frame becomes a place of it once it is localized.
+
+    Args:
+        localizer: over an index of this machine.
+    """
+
+    def __init__(self, localizer: Localizer) -> None:
+        self.localizer = localizer
+        self._memory = localizer.database if isinstance(localizer.database, FrameMemory) else None
+
+    def place_map(self) -> PlaceMap:
+        """The indexed images as places that a sequence leads through; reads the record of each of them.
+
+        Raises:
+            BadInputError: if the index is served by shards.
+        """
+        database = self.localizer.database
+        newest = self._memory.remembered if self._memory else []
+        others = database.ids[: len(database.ids) - len(newest)]
+        return PlaceMap(_records(database, others), _records(database, newest))
+
+    def tracker(
+        self, places: PlaceMap, motion: MotionModel | None = None, *, settings: FilterSettings | None = None
+    ) -> PlaceTracker:
+        """A tracker over these places; where the index is calibrated, probabilities of matches count as evidence.
+
+        Args:
+            places: from `place_map`.
+            motion: how the camera moves; by default along the order of the indexed images.
+            settings: of the filter.
+        """
+        calibration = self.localizer.calibration
+        likelihood = None if calibration is None else CalibratedLikelihood(calibration.right_share)
+        return PlaceTracker(places, motion, likelihood=likelihood, settings=settings)
+
+    def stream(
+        self,
+        frames: Iterable[SequenceFrame | ImageLike | Path | str],
+        *,
+        tracker: PlaceTracker | None = None,
+        settings: FilterSettings | None = None,
+        drop: DropPolicy | None = None,
+        top_k: int = 5,
+    ) -> Iterator[LocalizedFrame]:
+        """Localize frames one after the other.
+
+        Args:
+            frames: in the order they were taken, perhaps without end.
+            tracker: knows how the camera moves; by default one along the order of the indexed images.
+            settings: of the filter, where no tracker is given that has its own.
+            drop: reads the frames in a thread of its own, as a live source needs it, and says what becomes of those
+                that come while another is worked on.
+            top_k: number of matches, of those that are verified, and of places in each answer.
+
+        Raises:
+            BadInputError: if an argument is invalid, or a frame that is to be remembered has no usable name.
+        """
+        if tracker is not None and settings is not None:
+            raise BadInputError("a tracker and settings of the filter were given; give the settings to the tracker")
+        return self._stream(frames, tracker or self.tracker(self.place_map(), settings=settings), drop, top_k)
+
+    def _stream(
+        self,
+        frames: Iterable[SequenceFrame | ImageLike | Path | str],
+        tracker: PlaceTracker,
+        drop: DropPolicy | None,
+        top_k: int,
+    ) -> Iterator[LocalizedFrame]:
+        source = map(_as_frame, frames)
+        pace = Pace()
+        unread: SequenceFrame | None = None
+        number, dropped = -1, 0
+        for taken in source if drop is None else read_live(source, drop):
+            number, dropped = number + 1 + taken.dropped, dropped + taken.dropped
+            localized = LocalizedFrame(number, _name(taken), taken.timestamp_s, taken.dropped, dropped)
+            frame = taken if unread is None else taken.after(unread)
+            try:
+                image = load_image(frame.look())
+            except ImageError as error:
+                unread = frame
+                yield replace(localized, error=str(error))
+                continue
+            unread = None
+            answer = self._localize(frame, image, tracker, pace)
+            answer = replace(answer, matches=answer.matches[:top_k])
+            yield replace(localized, localization=answer, belief=self._belief(tracker, top_k))
+
+    def _localize(self, frame: SequenceFrame, image: Image, tracker: PlaceTracker, pace: Pace) -> Localization:
+        """Localize one frame, follow it, and remember it where there is a memory."""
+        localizer, memory = self.localizer, self._memory
+        clock = Stopwatch()
+        features = localizer.extractor.extract([image])[0]
+        if memory:
+            memory.advance(frame.timestamp_s)
+        answer = localizer.localize_features(image, features, top_k=localizer.rerank, extract_ms=clock.lap_ms())
+        tracker.follow(answer.matches, pace.step_to(frame), len(tracker.places) - (memory.recent if memory else 0))
+        if memory:
+            tracker.places.append(memory.remember(frame, image, features))
+        return answer
+
+    def _belief(self, tracker: PlaceTracker, count: int) -> Belief:
+        likeliest = tracker.likeliest(count)
+        records = self.localizer.database.pinned().records([id for id, _ in likeliest])
+        believed = [PlaceBelief(records[id].path, chance, records[id].position) for id, chance in likeliest]
+        return Belief(tuple(believed), tracker.unknown)
+
+
+def _as_frame(frame: SequenceFrame | ImageLike | Path | str) -> SequenceFrame:
+    if isinstance(frame, SequenceFrame):
+        return frame
+    return SequenceFrame(Path(frame) if isinstance(frame, str) else frame)
+
+
+def _name(frame: SequenceFrame) -> str | None:
+    return str(frame.image) if frame.name is None and isinstance(frame.image, Path) else frame.name
+
+
+def _records(database: Database, ids: Sequence[int]) -> Iterator[tuple[int, ImageRecord]]:
+    chunks = (ids[start : start + _RECORDS_AT_ONCE] for start in range(0, len(ids), _RECORDS_AT_ONCE))
+    pinned = database.pinned()
+    return (found for chunk in chunks for found in pinned.records(chunk).items())

@@ -1,0 +1,75 @@
+"""Building fronts: masonry, storeys of windows, the ground floor, and what tops them."""
+
+import cv2
+import numpy as np
+
+from vpr_dhe.records import Image
+from vpr_dhe.synthetic_town.canvas import Canvas
+from vpr_dhe.synthetic_town.ground_floors import paint_ground_floor
+from vpr_dhe.synthetic_town.plans import FrontPlan, vary
+from vpr_dhe.synthetic_town.weathering import paint_age
+from vpr_dhe.synthetic_town.windows import paint_window
+
+_PX_PER_M = 32.0
+
+
+def paint_front(plan: FrontPlan, rng: np.random.Generator) -> Image:
+    """Paint the front: masonry, windows, ground floor, what tops it, then what time has added."""
+    canvas = Canvas.of(plan.material, (plan.width_m, plan.height_m), _PX_PER_M, plan.colour, rng)
+    _paint_storeys(canvas, plan, rng)
+    paint_ground_floor(canvas, plan, rng)
+    if plan.gable_m > 0:
+        _paint_verge(canvas, plan)
+    else:
+        _paint_cornice(canvas, plan, rng)
+    paint_age(canvas, plan, rng)
+    return canvas.pixels
+
+
+def _paint_storeys(canvas: Canvas, plan: FrontPlan, rng: np.random.Generator) -> None:
+    """Rows of windows over the ground floor."""
+    balcony = rng.random() < 0.18
+    string_course = rng.random() < 0.5
+    for floor in range(1, plan.floors):
+        bottom_m = plan.ground_floor_m + (floor - 1) * plan.floor_m
+        sill_m = bottom_m + 0.75
+        if string_course:
+            canvas.box(0.0, bottom_m - 0.08, plan.width_m, bottom_m + 0.1, plan.trim)
+            canvas.shade(0.0, bottom_m - 0.2, plan.width_m, bottom_m - 0.08, 0.75)
+        for centre_m in plan.column_centres_m:
+            paint_window(canvas, plan, centre_m, sill_m, rng)
+            if balcony:
+                _paint_balcony(canvas, centre_m, sill_m, plan)
+    if plan.gable_m > 1.8:
+        paint_window(canvas, plan, plan.width_m / 2, plan.eaves_m + 0.1, rng, scale=0.7)
+
+
+def _paint_balcony(canvas: Canvas, centre_m: float, sill_m: float, plan: FrontPlan) -> None:
+    left_m, right_m = centre_m - plan.window_width_m / 2 - 0.3, centre_m + plan.window_width_m / 2 + 0.3
+    canvas.box(left_m, sill_m - 0.3, right_m, sill_m - 0.14, (84, 80, 78))
+    railing = canvas.region(left_m, sill_m - 0.14, right_m, sill_m + 0.75)
+    railing[:, ::4] = (44, 44, 46)
+    railing[:2] = (40, 40, 42)
+
+
+def _paint_cornice(canvas: Canvas, plan: FrontPlan, rng: np.random.Generator) -> None:
+    """A toothed cornice, under a mansard roof where there is one."""
+    base_m = plan.eaves_m - plan.mansard_m
+    if plan.mansard_m > 0:
+        grey = vary((86, 88, 98), rng, 10.0)
+        canvas.cover((0.0, base_m, plan.width_m, plan.eaves_m), "tiles", grey, rng)
+        for centre_m in plan.column_centres_m[::2]:
+            paint_window(canvas, plan, centre_m, base_m + 0.25, rng, scale=0.75)
+    canvas.box(0.0, base_m - 0.35, plan.width_m, base_m, plan.trim)
+    teeth = canvas.region(0.0, base_m - 0.35, plan.width_m, base_m - 0.2)
+    step = int(rng.integers(6, 14))
+    for start in range(step // 2):
+        teeth[:, start::step] = teeth[:, start::step] // 2
+    canvas.shade(0.0, base_m - 0.6, plan.width_m, base_m - 0.35, 0.7)
+
+
+def _paint_verge(canvas: Canvas, plan: FrontPlan) -> None:
+    """Boards along the two slopes of a gable."""
+    width, eaves = canvas.pixels.shape[1], plan.gable_m * _PX_PER_M
+    line = np.array([[0, eaves], [width / 2, 0.0], [width, eaves]]).round().astype(np.int32)
+    cv2.polylines(canvas.pixels, [line], False, plan.trim, round(0.5 * _PX_PER_M), cv2.LINE_AA)

@@ -1,0 +1,1 @@
+"""Training of global descriptors."""

@@ -1,0 +1,315 @@
+"""The stage `descriptor`: a network's global descriptor, by triplets of a place data set or by pairs of any source.
+
+Sources: Berton et al., "Deep Visual Geo-localization Benchmark", CVPR 2022 (triplets of margin 0.1, Adam at 1e-5, their
+mining); Wang et al., "Multi-Similarity Loss with General Pair Weighting", CVPR 2019, with the parameters of Ali-bey et
+al., "GSV-Cities", Neurocomputing 2022 (alpha 1, beta 50, lambda 0, epsilon 0.1).
+"""
+
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn.functional import triplet_margin_loss
+
+from vpr_dhe.datasets.base import PlaceDataset
+from vpr_dhe.errors import ImageError
+from vpr_dhe.images import decode_named, to_network_input
+from vpr_dhe.models.model_file import ModelFile
+from vpr_dhe.records import Image, Preprocessing
+from vpr_dhe.runtime.prefetching import read_ahead
+from vpr_dhe.training.descriptor.relit import RelitPairs
+from vpr_dhe.training.extra import import_packages
+from vpr_dhe.training.mining import MiningSettings, TripletMiner, Triplets
+from vpr_dhe.training.sources import TrainingData
+from vpr_dhe.training.sources.base import Draws, PairSource, TrainingPair
+from vpr_dhe.training.sources.triplets import TripletData
+from vpr_dhe.training.stage import Batches, Fact, Stage, StepLoss, Turn, Validation
+from vpr_dhe.training.trainable_extractor import TrainableExtractor
+
+_CPU = torch.device("cpu")
+# Images described at a time where nothing is learned.
+_DESCRIBED_AT_ONCE = 16
+Batch = TypeVar("Batch")
+
+
+@dataclass(frozen=True)
+class DescriptorSettings:
+    """What decides how a descriptor comes out, besides its data.
+
+    Args:
+        batch_size: triplets, or pairs, per step and process.
+        learning_rate: of Adam.
+        margin: of triplets.
+        mining: of triplets.
+        seed: of the order of the data.
+        validation_pairs: how many pairs are validated with, at most.
+    """
+
+    batch_size: int = 4
+    learning_rate: float = 1e-5
+    margin: float = 0.1
+    mining: MiningSettings = field(default_factory=MiningSettings)
+    seed: int = 0
+    validation_pairs: int = 200
+
+
+class DescriptorStage(Stage[Batch]):
+    """What descriptor stages share: optimiser, validation and the model file."""
+
+    def __init__(
+        self, extractor: TrainableExtractor, model: ModelFile, validation: PairSource, settings: DescriptorSettings
+    ) -> None:
+        super().__init__()
+        self.extractor, self._settings, self._preprocessing = extractor, settings, model.preprocessing
+        self._validation = Draws(validation, settings.seed)
+        trained = sorted(name for name, value in extractor.named_parameters() if value.requires_grad)
+        self.facts: Mapping[str, Fact] = {
+            "model": model.extractor_fingerprint,
+            "trained": f"{len(trained)} tensors from {trained[0]}",
+            **_flat(settings),
+        }
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        """Adam over what is not frozen."""
+        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        return torch.optim.Adam(trained, lr=self._settings.learning_rate)
+
+    def validate(self) -> Validation:
+        """How far up the other image of each held-out pair comes among those of all of them."""
+        count = min(self._settings.validation_pairs, len(self._validation.source))
+        pairs = [self._validation.pair(number) for number in range(count)]
+        queries = self.describe([pair.image_a for pair in pairs])
+        candidates = self.describe([pair.image_b for pair in pairs])
+        distances = torch.cdist(queries, candidates)
+        ranks = 1 + (distances < distances.diagonal()[:, None]).sum(dim=1)
+        reciprocal = float((1 / ranks).mean())
+        recall = 100 * float((ranks == 1).double().mean())
+        return Validation(1 - reciprocal, {"mean_reciprocal_rank": reciprocal, "recall_at_1": recall})
+
+    def describe(self, images: Sequence[Image]) -> Float[Tensor, "images dimension"]:
+        """Vectors of images, on the CPU and without gradients."""
+        return torch.cat([self._vectors(images[start : start + _DESCRIBED_AT_ONCE]) for start in _starts(images)])
+
+    def _vectors(self, images: Sequence[Image]) -> Float[Tensor, "images dimension"]:
+        device = next(self.parameters()).device
+        with torch.no_grad():
+            return self.extractor(to_network_input(images, self._preprocessing, device)).vectors.float().cpu()
+
+    def describe_files(self, paths: Sequence[Path]) -> Float[Tensor, "images dimension"]:
+        """Vectors of image files.
+
+        Raises:
+            ImageError: if one cannot be read.
+        """
+        images = _decoded(paths)
+        parts = (list(islice(images, _DESCRIBED_AT_ONCE)) for _ in _starts(paths))
+        return torch.cat([self._vectors(part) for part in parts])
+
+    @abstractmethod
+    def model_file(self) -> ModelFile:
+        """The model as it is now."""
+
+
+class ImageBatch(NamedTuple):
+    """Images as the network's input: of each group, one after the other, a fixed number of images."""
+
+    images: Float[Tensor, "groups members 3 height width"]
+
+
+class PairBatch(NamedTuple):
+    """Both images of each pair as the network's input, and which pairs may show one place."""
+
+    images: Float[Tensor, "pairs 2 3 height width"]
+    same_place: Bool[Tensor, "pairs pairs"]
+
+
+class PairBatches(Batches[PairBatch]):
+    """Both images of each of some pairs."""
+
+    def __init__(self, source: PairSource, preprocessing: Preprocessing, settings: DescriptorSettings) -> None:
+        self._draws, self._preprocessing, self._size = Draws(source, settings.seed), preprocessing, settings.batch_size
+
+    def batch(self, turn: Turn) -> PairBatch:
+        """Draw the pairs of a turn."""
+        first = (turn.step * turn.processes + turn.process) * self._size
+        pairs = [self._draws.pair(number) for number in range(first, first + self._size)]
+        images = _as_input([[pair.image_a, pair.image_b] for pair in pairs], self._preprocessing).images
+        return PairBatch(images, _same_place(pairs))
+
+
+class MultiSimilarityStage(DescriptorStage[PairBatch]):
+    """Pairs of any source: both images of a pair are alike, those of another place are not.
+
+    Pairs that may show one place are neither: near each other is not yet alike, such as where cameras look away.
+
+    Args:
+        extractor: what is trained.
+        model: whose weights it has.
+        data: pairs to learn from and to validate with.
+        settings: see there; a batch wants tens of pairs, for the miner to choose from.
+        training_data: what the images are and their licences, for the model file.
+        random_light: whether photographs are lit anew each time; warps and towns are in any case.
+
+    Raises:
+        MissingExtraError: if pytorch-metric-learning is not installed.
+    """
+
+    def __init__(
+        self,
+        extractor: TrainableExtractor,
+        model: ModelFile,
+        data: TrainingData,
+        settings: DescriptorSettings,
+        *,
+        training_data: str,
+        random_light: bool = True,
+    ) -> None:
+        super().__init__(extractor, model, data.validation, settings)
+        self._training_data = training_data
+        self._miner, self._loss = _multi_similarity()
+        # Pairs with known homographies were made of one photo or town, and lit when they were.
+        photographs = not data.positives.knows_homographies
+        source = RelitPairs(data.positives, model.preprocessing) if random_light and photographs else data.positives
+        self.batches = PairBatches(source, model.preprocessing, settings)
+        self.facts = {"stage": "descriptor, multi-similarity", "data": source.description, **self.facts}
+
+    def forward(self, batch: PairBatch) -> StepLoss:
+        """The loss over the pairs of images that the miner finds informative."""
+        groups, members = batch.images.shape[:2]
+        vectors = self.extractor(batch.images.flatten(0, 1)).vectors.float()
+        labels = torch.arange(groups, device=vectors.device).repeat_interleave(members)
+        anchors, positives, others, negatives = self._miner(vectors, labels)
+        apart = ~batch.same_place[labels[others], labels[negatives]]
+        loss = self._loss(vectors, labels, (anchors, positives, others[apart], negatives[apart]))
+        return StepLoss(loss, {"mined": len(anchors) + apart.sum().float()})
+
+    def model_file(self) -> ModelFile:
+        """The model as it is now."""
+        return self.extractor.model_file(self._training_data)
+
+
+class TripletBatches(Batches[ImageBatch]):
+    """The query, the positive and the negatives of each of some triplets that were mined."""
+
+    def __init__(self, dataset: PlaceDataset, preprocessing: Preprocessing, size: int, triplets: Triplets) -> None:
+        self.dataset, self.triplets = dataset, triplets
+        self._preprocessing, self._size = preprocessing, size
+
+    def batch(self, turn: Turn) -> ImageBatch:
+        """Decode the triplets of a turn, in the order in which they were mined."""
+        first = (turn.step * turn.processes + turn.process) * self._size
+        numbers = [number % len(self.triplets) for number in range(first, first + self._size)]
+        return _as_input([self._images(self.triplets[number].tolist()) for number in numbers], self._preprocessing)
+
+    def _images(self, triplet: list[int]) -> list[Image]:
+        query, *rows = triplet
+        queries, database = self.dataset.queries, self.dataset.database
+        paths = [queries.folder / queries.records[query].path]
+        paths += [database.folder / database.records[row].path for row in rows]
+        return [decode_named(path) for path in paths]
+
+
+class TripletStage(DescriptorStage[ImageBatch]):
+    """Triplets of a place data set, mined anew after each thousand.
+
+    Args:
+        extractor: what is trained.
+        model: whose weights it has.
+        data: queries and their database.
+        settings: see there.
+        training_data: what the images are and their licences, for the model file.
+
+    Raises:
+        DatasetError: if the data set is too small for a triplet.
+    """
+
+    def __init__(
+        self,
+        extractor: TrainableExtractor,
+        model: ModelFile,
+        data: TripletData,
+        settings: DescriptorSettings,
+        *,
+        training_data: str,
+    ) -> None:
+        super().__init__(extractor, model, data.validation, settings)
+        self._training_data = training_data
+        self._miner = TripletMiner(data.learned, settings.mining)
+        none = torch.zeros(0, 2 + settings.mining.negatives, dtype=torch.int64)
+        self._triplets = TripletBatches(data.learned, model.preprocessing, settings.batch_size, none)
+        self.batches = self._triplets
+        learned = f"{data.learned.name}: {len(data.learned.queries.records)} queries ({data.learned.protocol})"
+        self.facts = {"stage": "descriptor, triplets", "data": learned, **self.facts}
+
+    def steps_per_round(self, processes: int) -> int:
+        """Until all triplets that were mined have been learned from."""
+        return max(1, self._miner.triplets_per_round // (self._settings.batch_size * processes))
+
+    def begin_round(self, step: int) -> None:
+        """Mine triplets with the descriptors as they are now."""
+        self.set_extra_state(self._miner.mine(self.describe_files, np.random.default_rng((self._settings.seed, step))))
+
+    def get_extra_state(self) -> Triplets:
+        """The triplets of this round."""
+        return self._triplets.triplets
+
+    def set_extra_state(self, state: Triplets) -> None:
+        """Learn from these triplets."""
+        self._triplets.triplets = state
+
+    def forward(self, batch: ImageBatch) -> StepLoss:
+        """The mean over all negatives of max(0, margin + |q - p| - |q - n|)."""
+        loss = self.triplet_loss(self.extractor(batch.images.flatten(0, 1)).vectors, batch)
+        return StepLoss(loss, {"triplet_loss": loss.detach()})
+
+    def triplet_loss(self, vectors: Float[Tensor, "images dimension"], batch: ImageBatch) -> Float[Tensor, ""]:
+        """The loss of vectors of all images of a batch."""
+        groups, members = batch.images.shape[:2]
+        grouped = vectors.float().unflatten(0, (groups, members))
+        negatives = grouped[:, 2:]
+        query, positive = (grouped[:, member, None].expand_as(negatives) for member in (0, 1))
+        return triplet_margin_loss(
+            query.flatten(0, 1), positive.flatten(0, 1), negatives.flatten(0, 1), margin=self._settings.margin
+        )
+
+    def model_file(self) -> ModelFile:
+        """The model as it is now."""
+        return self.extractor.model_file(self._training_data)
+
+
+def _multi_similarity() -> tuple[Any, Any]:
+    losses = import_packages("pytorch_metric_learning.losses")
+    miners = import_packages("pytorch_metric_learning.miners")
+    return miners.MultiSimilarityMiner(epsilon=0.1), losses.MultiSimilarityLoss(alpha=1, beta=50, base=0.0)
+
+
+def _same_place(pairs: Sequence[TrainingPair]) -> Bool[Tensor, "pairs pairs"]:
+    return torch.tensor([[not one.places.isdisjoint(other.places) for other in pairs] for one in pairs])
+
+
+def _as_input(groups: Sequence[Sequence[Image]], preprocessing: Preprocessing) -> ImageBatch:
+    return ImageBatch(torch.stack([to_network_input(images, preprocessing, _CPU) for images in groups]))
+
+
+def _starts(images: Sequence[object]) -> range:
+    return range(0, len(images), _DESCRIBED_AT_ONCE)
+
+
+def _decoded(paths: Sequence[Path]) -> Iterator[Image]:
+    for image in read_ahead(decode_named, paths):
+        if isinstance(image, ImageError):
+            raise image
+        yield image
+
+
+def _flat(settings: DescriptorSettings) -> dict[str, Fact]:
+    """Settings by name, those of mining among them."""
+    facts = asdict(settings)
+    return {**{f"mining_{name}": value for name, value in facts.pop("mining").items()}, **facts}

@@ -1,0 +1,6 @@
+"""The stage `dhe-lite`."""
+
+from vpr_dhe.training.dhe_lite.settings import DheLiteSettings
+from vpr_dhe.training.dhe_lite.stage import DheLiteStage
+
+__all__ = ["DheLiteSettings", "DheLiteStage"]

@@ -1,0 +1,84 @@
+"""Rounds: pairs that are described before they are learned from."""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from vpr_dhe.errors import DatasetError
+from vpr_dhe.features.base import Extractor
+from vpr_dhe.records import Matches
+from vpr_dhe.training.dhe_lite.matched_pairs import (
+    MatchedPairs,
+    describe_all,
+    different_partners,
+    matches_between,
+    with_fitted_homographies,
+    with_nothing_in_common,
+    with_true_homographies,
+)
+from vpr_dhe.training.dhe_lite.settings import DheLiteSettings
+from vpr_dhe.training.sources import TrainingData
+from vpr_dhe.training.sources.base import Draws, TrainingPair
+
+# Pairs whose local maps are in memory at a time; negatives are put together among them.
+DESCRIBED_AT_ONCE = 32
+
+
+class Drawn(NamedTuple):
+    """How many pairs have been drawn from each source."""
+
+    warps: int
+    positives: int
+
+
+class RoundDescriber:
+    """Makes rounds."""
+
+    def __init__(self, extractor: Extractor, data: TrainingData, settings: DheLiteSettings) -> None:
+        self._extractor, self._data, self._settings = extractor, data, settings
+
+    def describe_round(self, drawn: Drawn, warming_up: bool) -> tuple[MatchedPairs, Drawn]:
+        """The pairs that come after those that were drawn."""
+        count, size = self._settings.pairs_per_round, self._extractor.spec.input_size
+        known = count if warming_up or self._knows_all() else round(self._settings.known_share * count)
+        parts = [
+            *self._parts(Draws(self._data.warps, self._settings.seed), drawn.warps, known, self._known),
+            *self._parts(
+                Draws(self._data.positives, self._settings.seed),
+                drawn.positives,
+                count - known,
+                lambda _, matches: with_fitted_homographies(matches, size, self._settings.min_inliers),
+            ),
+        ]
+        pairs = MatchedPairs.joined(parts)
+        if not len(pairs.counts):
+            raise DatasetError(
+                f"of {count} pairs none has enough matches that agree with a homography; give other images, or a "
+                "smaller number of inliers"
+            )
+        return pairs, Drawn(drawn.warps + known, drawn.positives + count - known)
+
+    def _knows_all(self) -> bool:
+        """Where there is no place data set, positives are warps as well."""
+        return self._data.positives.knows_homographies and self._settings.known_share > 0
+
+    def _known(self, pairs: list[TrainingPair], matches: list[Matches]) -> MatchedPairs:
+        return with_true_homographies(pairs, matches, self._extractor.spec.input_size)
+
+    def _parts(
+        self,
+        draws: Draws,
+        first: int,
+        count: int,
+        labelled: Callable[[list[TrainingPair], list[Matches]], MatchedPairs],
+    ) -> Iterator[MatchedPairs]:
+        """Pairs and negatives of one source, some images at a time."""
+        spec = self._extractor.spec
+        for start in range(first, first + count, DESCRIBED_AT_ONCE):
+            numbers = range(start, min(start + DESCRIBED_AT_ONCE, first + count))
+            pairs = [draws.pair(number) for number in numbers]
+            queries, candidates = describe_all(pairs, self._extractor)
+            of_pairs = [matches_between(*both, spec) for both in zip(queries, candidates, strict=True)]
+            yield labelled(pairs, of_pairs)
+            partners = different_partners([pair.places for pair in pairs], self._settings.negatives, start)
+            apart = [matches_between(queries[query], candidates[other], spec) for query, other in partners]
+            yield with_nothing_in_common(apart, spec.input_size)

@@ -1,0 +1,1 @@
+"""Joint training of extractor and DHE head."""

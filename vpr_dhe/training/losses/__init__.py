@@ -1,1 +1,0 @@
-"""What training drives down, as differentiable functions of predicted homographies."""

@@ -1,0 +1,1 @@
+"""Training of a whole network from random weights."""

@@ -1,0 +1,1 @@
+"""Training of the fine network of RANSAC-Flow."""

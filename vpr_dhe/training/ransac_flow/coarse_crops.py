@@ -1,0 +1,135 @@
+"""Training pairs as the fine network of RANSAC-Flow sees them: crops that the coarse stage has brought together."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float32, Float64
+from torch import Tensor
+
+from vpr_dhe.features.base import Extractor
+from vpr_dhe.geometry.coordinates import UNIT, cell_centres, resizing
+from vpr_dhe.geometry.homography import project
+from vpr_dhe.images import image_size
+from vpr_dhe.records import Grid, Size
+from vpr_dhe.training.sources.base import TrainingPair
+from vpr_dhe.verification.estimators.ransac_flow.coarse import cells_of, fit, match_cells
+from vpr_dhe.verification.estimators.ransac_flow.sampling import lies_in, sampled, to_tensor
+
+_CPU = torch.device("cpu")
+
+
+class CropBatch(NamedTuple):
+    """Crops of pairs on the CPU, in [0, 1]: the target of image A, the source of B as the coarse stage aligned it.
+
+    `covered` is 1 where B shows something. `flow_px` is what remains to be found, of the pairs that `known` marks.
+    """
+
+    source: Float[Tensor, "pairs 3 side side"]
+    target: Float[Tensor, "pairs 3 side side"]
+    covered: Float[Tensor, "pairs 1 side side"]
+    flow_px: Float[Tensor, "pairs 2 side side"]
+    known: Bool[Tensor, " pairs"]
+
+
+@dataclass(frozen=True)
+class CropSettings:
+    """How crops are made.
+
+    Args:
+        image_px: the shorter side that A is resized to.
+        crop_px: the side of crops, a multiple of 8.
+        min_inliers: pairs whose coarse alignment has fewer are left out.
+        least_covered: and those where B covers less than this share of the crop.
+    """
+
+    image_px: int = 240
+    crop_px: int = 224
+    min_inliers: int = 16
+    least_covered: float = 0.5
+
+
+def coarse_crops(
+    pairs: Sequence[TrainingPair],
+    extractor: Extractor,
+    settings: CropSettings,
+    random: np.random.Generator | None = None,
+) -> CropBatch:
+    """Align pairs, at one scale, and crop them at random, or in the middle if nothing is random.
+
+    The batch has no pair in it, if the coarse stage aligns none.
+    """
+    features = extractor.extract([image for pair in pairs for image in (pair.image_a, pair.image_b)])
+    crops: list[CropBatch] = []
+    for place, pair in enumerate(pairs):
+        # Drawn for every pair, so that one that is left out does not change the others.
+        start = np.full(2, 0.5) if random is None else random.uniform(0, 1, 2)
+        (matches,) = match_cells(cells_of(features[2 * place]), [cells_of(features[2 * place + 1])])
+        found = fit(matches)
+        if found is None or int(found.inliers.sum()) < settings.min_inliers:
+            continue
+        crop = _crop(pair, found.homography, settings, start)
+        if float(crop.covered.mean()) >= settings.least_covered:
+            crops.append(crop)
+    if not crops:
+        return _nothing(settings.crop_px)
+    return CropBatch(*(torch.cat(parts) for parts in zip(*crops, strict=True)))
+
+
+def _crop(
+    pair: TrainingPair,
+    coarse: Float64[Tensor, "3 3"],
+    settings: CropSettings,
+    start: Float64[np.ndarray, "2"],
+) -> CropBatch:
+    size_a, size_b = image_size(pair.image_a), image_size(pair.image_b)
+    scale = settings.image_px / min(size_a)
+    whole = Size(*(max(settings.crop_px, round(side * scale)) for side in size_a))
+    seen = Size(settings.crop_px, settings.crop_px)
+    left, top = (np.floor(start * (np.array(whole) - settings.crop_px + 1))).tolist()
+    seen_to_whole = torch.tensor([[1.0, 0.0, left], [0.0, 1.0, top], [0.0, 0.0, 1.0]], dtype=torch.float64)
+    seen_to_a = resizing(whole, size_a) @ seen_to_whole
+    seen_to_b = resizing(UNIT, size_b) @ coarse @ resizing(size_a, UNIT) @ seen_to_a
+    centres = cell_centres(Grid(seen.height, seen.width), seen).view(seen.height, seen.width, 2)
+    places = project(seen_to_b, centres)
+    covered = lies_in(places, centres, seen_to_b, size_b)
+    known = pair.homography is not None and (pair.holds_everywhere or pair.residual_px is not None)
+    flow = _true_flow(pair, seen_to_a, seen_to_b, centres) if known else torch.zeros_like(centres)
+    return CropBatch(
+        to_tensor(sampled(pair.image_b, seen_to_b.numpy(), seen), _CPU),
+        to_tensor(sampled(pair.image_a, seen_to_a.numpy(), seen), _CPU),
+        covered[None, None].float(),
+        flow.permute(2, 0, 1)[None].float(),
+        torch.tensor([known]),
+    )
+
+
+def _true_flow(
+    pair: TrainingPair,
+    seen_to_a: Float64[Tensor, "3 3"],
+    seen_to_b: Float64[Tensor, "3 3"],
+    centres: Float64[Tensor, "height width 2"],
+) -> Float64[Tensor, "height width 2"]:
+    """What the coarse alignment has left to do, at each pixel seen."""
+    in_a = project(seen_to_a, centres)
+    if pair.residual_px is not None:
+        in_a = in_a + torch.from_numpy(_at(pair.residual_px, in_a.numpy()))
+    assert pair.homography is not None
+    in_b = project(torch.from_numpy(pair.homography), in_a)
+    return project(torch.linalg.inv(seen_to_b), in_b) - centres
+
+
+def _at(
+    values: Float32[np.ndarray, "height width 2"], points: Float64[np.ndarray, "rows columns 2"]
+) -> Float64[np.ndarray, "rows columns 2"]:
+    """Values between pixels, bilinearly."""
+    x, y = np.moveaxis(points.astype(np.float32), -1, 0)
+    return cv2.remap(values, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).astype(np.float64)
+
+
+def _nothing(side: int) -> CropBatch:
+    images, one, two = torch.zeros(0, 3, side, side), torch.zeros(0, 1, side, side), torch.zeros(0, 2, side, side)
+    return CropBatch(images, images, one, two, torch.zeros(0, dtype=torch.bool))

@@ -1,0 +1,1 @@
+"""Training of registration networks: iterative, AltO and SSHNet."""

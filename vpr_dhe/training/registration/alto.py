@@ -1,0 +1,179 @@
+"""The stage `alto`: a registration network without labels, beside an encoder that learns what modalities share.
+
+Two losses take turns: in one, the encoder stays as it is and the registration network brings the encoded images
+together; in the other, the registration stays as it is and the encoder learns to see its pairs alike. Both are Barlow
+Twins, which cannot be satisfied by encoding nothing. Here one step makes both turns at once, each on a graph that
+reaches its own weights alone, so the second turn sees the pairs as registered before the first.
+
+Source: Song et al., "Unsupervised Homography Estimation on Multimodal Image Pair via Alternating Optimization" (AltO),
+NeurIPS 2024: AdamW, 3e-4, one cycle, batches of 16.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import timm
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.functional import avg_pool2d
+
+from vpr_dhe.models.network_file import NetworkFile, network_file
+from vpr_dhe.training.registration.aligned import AlignedData
+from vpr_dhe.training.registration.barlow_twins import barlow_twins
+from vpr_dhe.training.registration.deformed_patches import PatchBatch
+from vpr_dhe.training.registration.registered_patches import Registered, bring_to_b
+from vpr_dhe.training.registration.sequence import weighted_sequence
+from vpr_dhe.training.registration.stage import RegistrationStage, RegistrationTraining
+from vpr_dhe.training.stage import Fact, StepLoss
+from vpr_dhe.verification.estimators.cross_modal.alto import AltoEstimator
+from vpr_dhe.verification.estimators.cross_modal.registration.base import RegistrationNetwork
+from vpr_dhe.verification.estimators.cross_modal.registration.networks import RegistrationSettings, build_registration
+
+_CELL_PX = 4
+
+
+@dataclass(frozen=True)
+class AltoSettings:
+    """How images are compared, and two ablations of the paper.
+
+    Args:
+        encoder: the ResNet, of timm, whose first layers encode; published: ResNet-34.
+        alternation: whether each loss teaches its own networks alone; without, both teach all at once.
+        pooling: whether the modality loss compares averages over images; without, cell by cell.
+    """
+
+    encoder: str = "resnet34"
+    alternation: bool = True
+    pooling: bool = True
+
+
+class Encoder(nn.Module):
+    """A ResNet to its second layer, without its max-pooling: 128 channels on cells of 4 x 4 pixels."""
+
+    def __init__(self, resnet: nn.Module) -> None:
+        super().__init__()
+        parts: Any = resnet
+        self.layers = nn.Sequential(parts.conv1, parts.bn1, parts.act1, parts.layer1, parts.layer2)
+
+    def forward(self, images: Float[Tensor, "images 3 height width"]) -> Float[Tensor, "images channels rows columns"]:
+        """Encode RGB images in [0, 1]."""
+        return self.layers(2 * images - 1)
+
+
+class Projector(nn.Module):
+    """The ResNet's third layer: 256 channels on cells of 8 x 8 pixels."""
+
+    def __init__(self, resnet: nn.Module) -> None:
+        super().__init__()
+        parts: Any = resnet
+        self.layer: nn.Module = parts.layer3
+
+    def forward(self, maps: Float[Tensor, "images channels rows columns"]) -> Float[Tensor, "images dimension _ _"]:
+        """Project maps."""
+        return self.layer(maps)
+
+
+class AltoStage(RegistrationStage):
+    """Trains without labels; the other arguments are those of `RegistrationStage`."""
+
+    def __init__(
+        self,
+        network: RegistrationSettings,
+        data: AlignedData,
+        settings: RegistrationTraining,
+        *,
+        training_data: str,
+        method: AltoSettings = AltoSettings(),
+    ) -> None:
+        super().__init__(AltoEstimator.name, network, data, settings, training_data=training_data)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.seed)
+            self.network = build_registration(network)
+            resnet = timm.create_model(method.encoder, pretrained=False)
+            self.encoder, self.projector = Encoder(resnet), Projector(resnet)
+        self._method = method
+        self.facts: Mapping[str, Fact] = {**self.facts, **asdict(method)}
+
+    @property
+    def registration(self) -> RegistrationNetwork:
+        """The only network that is kept."""
+        return self.network
+
+    def gradient_parts(self) -> Sequence[nn.Module]:
+        """What each turn teaches."""
+        if not self._method.alternation:
+            return [self]
+        return [self.network, nn.ModuleList([self.encoder, self.projector])]
+
+    def forward(self, batch: PatchBatch) -> StepLoss:
+        """Both turns; the labels of the batch are not looked at."""
+        estimates = self.network(batch.patches_a, batch.patches_b)
+        geometry = self.geometry_loss(batch, estimates)
+        last = estimates[-1]
+        modality = self.modality_loss(batch, last.detach() if self._method.alternation else last)
+        error_px = (last - batch.displacements).abs().mean().detach()
+        scalars = {"geometry": geometry.detach(), "modality": modality.detach(), "last_l1_px": error_px}
+        return StepLoss(geometry + modality, scalars)
+
+    def geometry_loss(self, batch: PatchBatch, estimates: list[Float[Tensor, "pairs 4 2"]]) -> Float[Tensor, ""]:
+        """Barlow Twins over the positions of each pair, after each iteration; for the registration network alone."""
+        with _frozen(self.encoder) if self._method.alternation else nullcontext(self.encoder) as encode:
+            maps_b = encode(batch.patches_b)
+            losses = []
+            for estimate in estimates:
+                registered = self._registered(batch, estimate)
+                counted = _whole_cells(registered, _CELL_PX).flatten(1)
+                losses.append(barlow_twins(_samples(encode(registered.patches)), _samples(maps_b), counted).mean())
+        return weighted_sequence(losses, self.settings.decay)
+
+    def modality_loss(self, batch: PatchBatch, estimate: Float[Tensor, "pairs 4 2"]) -> Float[Tensor, ""]:
+        """Barlow Twins over the batch, on vectors of whole images; for encoder and projector alone."""
+        registered = self._registered(batch, estimate)
+        shown = _whole_cells(registered, _CELL_PX).repeat_interleave(_CELL_PX, dim=1)
+        shown = shown.repeat_interleave(_CELL_PX, dim=2).unsqueeze(1)
+        images = torch.cat([registered.patches, batch.patches_b]) * torch.cat([shown, shown])
+        maps_a, maps_b = self.projector(self.encoder(images)).float().chunk(2)
+        if self._method.pooling:
+            vectors_a, vectors_b = (maps.mean(dim=(2, 3)).unsqueeze(0) for maps in (maps_a, maps_b))
+            return barlow_twins(vectors_a, vectors_b).mean()
+        samples_a, samples_b = (_samples(maps).flatten(0, 1).unsqueeze(0) for maps in (maps_a, maps_b))
+        counted = _whole_cells(registered, 2 * _CELL_PX).flatten().unsqueeze(0)
+        return barlow_twins(samples_a, samples_b, counted).mean()
+
+    def _registered(self, batch: PatchBatch, estimate: Float[Tensor, "pairs 4 2"]) -> Registered:
+        return bring_to_b(batch.patches_a, estimate, self.network.size)
+
+    def estimate(self, batch: PatchBatch) -> Float[Tensor, "pairs 4 2"]:
+        """The last iteration's."""
+        return self.network(batch.patches_a, batch.patches_b)[-1]
+
+    def model_file(self) -> NetworkFile:
+        """The registration network as it is now."""
+        return network_file(self.name, self.shape, self.network, training_data=self.training_data)
+
+
+@contextmanager
+def _frozen(encoder: Encoder) -> Iterator[Callable[[Tensor], Tensor]]:
+    """The encoder as a function of images alone: it learns nothing, and its batch statistics stay as they are."""
+    # Copies of the buffers, because the other turn changes them before the gradients of this one are taken.
+    weights = {name: value.detach() for name, value in encoder.named_parameters()}
+    statistics = {name: value.clone() for name, value in encoder.named_buffers()}
+    was_training = encoder.training
+    encoder.eval()
+    try:
+        yield lambda images: functional_call(encoder, {**weights, **statistics}, images)
+    finally:
+        encoder.train(was_training)
+
+
+def _whole_cells(registered: Registered, cell_px: int) -> Bool[Tensor, "pairs rows columns"]:
+    """The cells of B that A covers with all of their pixels."""
+    return avg_pool2d(registered.shown.float().unsqueeze(1), cell_px).squeeze(1) == 1
+
+
+def _samples(maps: Float[Tensor, "pairs channels rows columns"]) -> Float[Tensor, "pairs cells channels"]:
+    return maps.float().flatten(2).mT

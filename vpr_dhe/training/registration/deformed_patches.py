@@ -1,0 +1,95 @@
+"""Batches of patches whose homography is known: one photo's patch deformed, the other's left as it is.
+
+The patch of A shows what lies inside the moved corners of the middle square of its photo; that of B is the middle
+square itself. So displacements are evenly distributed, and each pixel of both patches lies inside its photo.
+
+Source: DeTone et al., "Deep Image Homography Estimation", 2016 (arXiv:1606.03798), section 3; AltO (Song et al.,
+NeurIPS 2024) and SSHNet (arXiv:2409.17993) for 128 px patches of photos of 192 px.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+from vpr_dhe.geometry.warping import warp
+from vpr_dhe.records import Image, Size
+from vpr_dhe.training.sources.base import Draws
+from vpr_dhe.training.stage import Batches, Turn
+from vpr_dhe.verification.estimators.cross_modal.registration.base import homographies_of
+
+
+class PatchBatch(NamedTuple):
+    """Aligned photos, patches of them, and where the corners of A's patch lie in B's, less where they lie in A's.
+
+    All images are RGB in [0, 1]; displacements are in pixels of the patches.
+    """
+
+    photos_a: Float[Tensor, "pairs 3 photo_height photo_width"]
+    photos_b: Float[Tensor, "pairs 3 photo_height photo_width"]
+    patches_a: Float[Tensor, "pairs 3 height width"]
+    patches_b: Float[Tensor, "pairs 3 height width"]
+    displacements: Float[Tensor, "pairs 4 2"]
+
+
+def photo_side_px(side_px: int) -> int:
+    """The side of the photos that patches are taken from: room for the largest displacement on each side."""
+    return side_px + 2 * largest_displacement_px(side_px)
+
+
+def largest_displacement_px(side_px: int) -> int:
+    """A quarter of the patch, along each axis: 32 pixels of 128."""
+    return side_px // 4
+
+
+def deformed_patches(
+    photos: Float[Tensor, "pairs 3 photo_height photo_width"], displacements: Float[Tensor, "pairs 4 2"]
+) -> Float[Tensor, "pairs 3 height width"]:
+    """What lies inside the moved corners of the photos' middle squares."""
+    side_px = photos.shape[-1] * 2 // 3
+    size, margin_px = Size(side_px, side_px), largest_displacement_px(side_px)
+    to_photo = torch.eye(3, dtype=torch.float64, device=photos.device)
+    to_photo[:2, 2] = margin_px
+    return warp(photos, to_photo @ homographies_of(displacements, size), size, beyond="border")
+
+
+def middle_patches(photos: Float[Tensor, "pairs 3 photo_height photo_width"]) -> Float[Tensor, "pairs 3 height width"]:
+    """The photos' middle squares."""
+    side_px = photos.shape[-1] * 2 // 3
+    margin_px = largest_displacement_px(side_px)
+    return photos[..., margin_px : margin_px + side_px, margin_px : margin_px + side_px]
+
+
+def random_displacements(pairs: int, side_px: int, device: torch.device) -> Float[Tensor, "pairs 4 2"]:
+    """Evenly distributed, by torch's own random numbers."""
+    return (2 * torch.rand(pairs, 4, 2, device=device) - 1) * largest_displacement_px(side_px)
+
+
+class PatchBatches(Batches[PatchBatch]):
+    """Pairs of a source of aligned photos, each time deformed in another way."""
+
+    def __init__(self, draws: Draws, side_px: int, batch_size: int) -> None:
+        self._draws, self._side_px, self._batch_size = draws, side_px, batch_size
+
+    def batch(self, turn: Turn) -> PatchBatch:
+        """Draw and deform the pairs of a turn."""
+        first = (turn.step * turn.processes + turn.process) * self._batch_size
+        return self.of(range(first, first + self._batch_size))
+
+    def of(self, numbers: range) -> PatchBatch:
+        """Draw and deform pairs by their numbers."""
+        pairs = [self._draws.pair(number) for number in numbers]
+        photos_a, photos_b = _stacked([pair.image_a for pair in pairs]), _stacked([pair.image_b for pair in pairs])
+        displacements = torch.from_numpy(np.stack([self._displacements(number) for number in numbers])).float()
+        patches_a = deformed_patches(photos_a, displacements)
+        return PatchBatch(photos_a, photos_b, patches_a, middle_patches(photos_b).contiguous(), displacements)
+
+    def _displacements(self, number: int) -> Float64[np.ndarray, "4 2"]:
+        limit_px = largest_displacement_px(self._side_px)
+        return np.random.default_rng((self._draws.seed, 2, number)).uniform(-limit_px, limit_px, (4, 2))
+
+
+def _stacked(images: list[Image]) -> Float[Tensor, "images 3 height width"]:
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255

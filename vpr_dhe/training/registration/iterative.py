@@ -1,0 +1,75 @@
+"""The stage `iterative`: a registration network by the corner errors of known homographies, or by pixels alone.
+
+Source: Cao et al., "Iterative Deep Homography Estimation", CVPR 2022: AdamW, one cycle, batches of 16,
+ L1 of the displacements with weights 0.85 towards earlier iterations.
+Without labels: Nguyen et al., "Unsupervised Deep Homography", 2018 (arXiv:1709.03966): L1 of the pixels.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vpr_dhe.models.network_file import NetworkFile, network_file
+from vpr_dhe.training.registration.aligned import AlignedData
+from vpr_dhe.training.registration.deformed_patches import PatchBatch
+from vpr_dhe.training.registration.perceptual import masked_mean
+from vpr_dhe.training.registration.registered_patches import bring_to_b
+from vpr_dhe.training.registration.sequence import displacement_loss, weighted_sequence
+from vpr_dhe.training.registration.stage import RegistrationStage, RegistrationTraining
+from vpr_dhe.training.stage import Fact, StepLoss
+from vpr_dhe.verification.estimators.cross_modal.iterative import IterativeEstimator
+from vpr_dhe.verification.estimators.cross_modal.registration.base import RegistrationNetwork
+from vpr_dhe.verification.estimators.cross_modal.registration.networks import RegistrationSettings, build_registration
+
+
+class IterativeStage(RegistrationStage):
+    """Trains with labels, or without `labels` by the pixels of A in the frame of B, which must then look alike.
+
+    The other arguments are those of `RegistrationStage`.
+    """
+
+    def __init__(
+        self,
+        network: RegistrationSettings,
+        data: AlignedData,
+        settings: RegistrationTraining,
+        *,
+        training_data: str,
+        labels: bool = True,
+    ) -> None:
+        super().__init__(IterativeEstimator.name, network, data, settings, training_data=training_data)
+        self._labels = labels
+        self.facts: Mapping[str, Fact] = {**self.facts, "labels": labels}
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.seed)
+            self.network = build_registration(network)
+
+    @property
+    def registration(self) -> RegistrationNetwork:
+        """The network."""
+        return self.network
+
+    def forward(self, batch: PatchBatch) -> StepLoss:
+        """Error of the displacements, or of the pixels, after each iteration."""
+        estimates = self.network(batch.patches_a, batch.patches_b)
+        if self._labels:
+            loss = displacement_loss(estimates, batch.displacements, self.settings.decay)
+        else:
+            losses = [self._photometric_loss(batch, estimate) for estimate in estimates]
+            loss = weighted_sequence(losses, self.settings.decay)
+        return StepLoss(loss, {"last_l1_px": (estimates[-1] - batch.displacements).abs().mean().detach()})
+
+    def _photometric_loss(self, batch: PatchBatch, estimate: Float[Tensor, "pairs 4 2"]) -> Float[Tensor, ""]:
+        registered = bring_to_b(batch.patches_a, estimate, self.network.size)
+        difference = (registered.patches - batch.patches_b).abs().mean(dim=1)
+        return masked_mean(difference, registered.shown)
+
+    def estimate(self, batch: PatchBatch) -> Float[Tensor, "pairs 4 2"]:
+        """The last iteration's."""
+        return self.network(batch.patches_a, batch.patches_b)[-1]
+
+    def model_file(self) -> NetworkFile:
+        """The network as it is now."""
+        return network_file(self.name, self.shape, self.network, training_data=self.training_data)

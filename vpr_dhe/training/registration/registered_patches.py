@@ -1,0 +1,25 @@
+"""Patches brought together by an estimate, as losses without labels compare them."""
+
+from typing import NamedTuple
+
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from vpr_dhe.geometry.warping import lands_inside, warp
+from vpr_dhe.records import Size
+from vpr_dhe.verification.estimators.cross_modal.registration.base import believable, inverse_homographies_of
+
+
+class Registered(NamedTuple):
+    """A in the frame of B, and which pixels of B it covers."""
+
+    patches: Float[Tensor, "pairs 3 height width"]
+    shown: Bool[Tensor, "pairs height width"]
+
+
+def bring_to_b(
+    patches_a: Float[Tensor, "pairs 3 height width"], estimate: Float[Tensor, "pairs 4 2"], size: Size
+) -> Registered:
+    """Warp A by an estimate, or leave it where the estimate is of no view; the gradient reaches both, but no mask."""
+    back = inverse_homographies_of(believable(estimate, size), size)
+    return Registered(warp(patches_a, back, size, beyond="border"), lands_inside(back.detach(), size, size))

@@ -1,6 +1,0 @@
-"""The stage `dhe-lite`."""
-
-from vpr_dhe.training.stages.dhe_lite.settings import DheLiteSettings
-from vpr_dhe.training.stages.dhe_lite.stage import DheLiteStage
-
-__all__ = ["DheLiteSettings", "DheLiteStage"]

@@ -1,0 +1,1 @@
+"""Training of the patch descriptor for pairs of two sensors."""

@@ -1,0 +1,109 @@
+"""Sets of image pairs to learn from, with the homographies that they come with, or with those that a method finds."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float64
+
+from vpr_dhe.datasets.pairs import read_pairs, recognise_pairs
+from vpr_dhe.datasets.pairs.base import PairSet
+from vpr_dhe.errors import DatasetError
+from vpr_dhe.images import image_size
+from vpr_dhe.records import Frame, Image, Size
+from vpr_dhe.training.sources import HELD_OUT, SYNTHETIC_TOWN, open_training_data
+from vpr_dhe.training.sources.base import JoinedPairs, PairSource, SomePairs, TrainingPair
+from vpr_dhe.verification.estimators.base import HomographyEstimator, View
+
+
+@dataclass(frozen=True)
+class PairData:
+    """Pairs to learn from, and pairs that are never learned from."""
+
+    learned: PairSource
+    validation: PairSource
+
+
+class SetPairs(PairSource):
+    """The pairs of a set, as they are."""
+
+    knows_homographies = True
+
+    def __init__(self, pairs: PairSet) -> None:
+        self._pairs, self.description = pairs, f"{pairs.name}: {len(pairs.pairs)} pairs ({pairs.protocol})"
+
+    def __len__(self) -> int:
+        return len(self._pairs.pairs)
+
+    def pair(self, index: int, random: np.random.Generator) -> TrainingPair:  # noqa: ARG002 (nothing is random)
+        """Decode both images of a pair."""
+        pair = self._pairs.pairs[index]
+        return TrainingPair(pair.image_a(), pair.image_b(), pair.homography, frozenset([pair.name]))
+
+
+class AlignedPairs(PairSource):
+    """The pairs of a source with the homographies that an estimator finds, whatever homographies it came with.
+
+    Each is looked for once, when its pair is first asked for; where none is found, the pair has none.
+    """
+
+    knows_homographies = False
+
+    def __init__(self, source: PairSource, estimator: HomographyEstimator) -> None:
+        self._source, self._estimator = source, estimator
+        self._found: dict[int, Float64[np.ndarray, "3 3"] | None] = {}
+        self.description = f"{source.description}, aligned by {estimator.name}"
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def pair(self, index: int, random: np.random.Generator) -> TrainingPair:
+        """Make a pair, and align it if that was not done yet."""
+        pair = self._source.pair(index, random)
+        if index not in self._found:
+            self._found[index] = self._align(pair)
+        return replace(pair, homography=self._found[index])
+
+    def _align(self, pair: TrainingPair) -> Float64[np.ndarray, "3 3"] | None:
+        found = self._estimator.estimate(_view(pair.image_a), [_view(pair.image_b)])
+        return found.matrices[0].cpu().numpy() if bool(found.valid[0]) else None
+
+
+def open_pair_data(names: Sequence[str], view_size: Size, aligner: HomographyEstimator | None = None) -> PairData:
+    """Open pair sets in any layout that `evaluate` reads, folders of photos, and generated towns.
+
+    Args:
+        names: paths of folders, or `synthetic-town`.
+        view_size: at which photos are warped.
+        aligner: finds the homographies of pair sets; without one, theirs are taken.
+
+    Raises:
+        DatasetError: if a folder is missing, not laid out as it should be or a place data set, or there is too little
+            in it.
+    """
+    opened = [_open(name, view_size, aligner) for name in names]
+    learned, validation = ([getattr(data, part) for data in opened] for part in ("learned", "validation"))
+    return PairData(JoinedPairs(learned), JoinedPairs(validation))
+
+
+def _open(name: str, view_size: Size, aligner: HomographyEstimator | None) -> PairData:
+    if recognise_pairs(Path(name)) is None:
+        data = open_training_data([name], view_size)
+        if not data.validation.knows_homographies:
+            raise DatasetError(
+                f"{name} is a place data set, whose images are not aligned; give pairs, photos or {SYNTHETIC_TOWN}"
+            )
+        return PairData(data.warps, data.validation)
+    known = SetPairs(read_pairs(Path(name)))
+    source = known if aligner is None else AlignedPairs(known, aligner)
+    if len(source) < 2:
+        raise DatasetError(f"{name} holds one pair; at least two are needed, one of them to validate with")
+    kept = range(0, len(source), HELD_OUT)
+    return PairData(
+        SomePairs(source, [index for index in range(len(source)) if index % HELD_OUT]), SomePairs(source, kept)
+    )
+
+
+def _view(image: Image) -> View:
+    return View(Frame(image_size(image), image_size(image)), lambda: image)

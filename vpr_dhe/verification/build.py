@@ -1,0 +1,103 @@
+"""Builds estimators, verifiers and aligners by name: the one place that composes them."""
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+
+from vpr_dhe.errors import VerifierError
+from vpr_dhe.features.base import Extractor
+from vpr_dhe.features.extractor import load_extractor
+from vpr_dhe.models.exported_model import HEAD, ExportedModel
+from vpr_dhe.models.network_file import NetworkFile
+from vpr_dhe.models.weights_file import tensors_digest
+from vpr_dhe.records import Image, StartProgress, Verification, without_progress
+from vpr_dhe.verification.estimators.base import HomographyEstimator, View, match_by_grid
+from vpr_dhe.verification.estimators.registry import METHODS, Method, Needs, Resources
+from vpr_dhe.verification.names import NO_VERIFIER
+from vpr_dhe.verification.verifier import Verifier, align
+
+
+def build_estimator(name: str, resources: Resources | None = None) -> HomographyEstimator:
+    """Build an estimator by name.
+
+    Raises:
+        VerifierError: if the name is unknown, or the method needs what the resources lack.
+        ModelError: if a head or a network file is not the method's.
+    """
+    resources = resources or Resources()
+    if name not in METHODS:
+        raise VerifierError(f"unknown verifier {name!r}; available: {', '.join([*METHODS, NO_VERIFIER])}")
+    _require(name, METHODS[name], resources)
+    if resources.max_seconds is not None and not METHODS[name].stops_early:
+        working = ", ".join(other for other, method in METHODS.items() if method.stops_early)
+        raise VerifierError(f"{name} knows no limit of time; leave out --max-seconds, or use one of: {working}")
+    return METHODS[name].build(resources)
+
+
+def learned_fingerprint(name: str, resources: Resources) -> str | None:
+    """SHA-256 over the weights that a method would be built with; None where it has none."""
+    needs, model = METHODS[name].needs if name in METHODS else None, resources.model
+    if needs is Needs.network:
+        return tensors_digest(resources.networks[name].tensors)
+    if needs is not Needs.head or model is None:
+        return None
+    # What another runtime computes differs in digits, so an export counts as other weights.
+    if isinstance(model, ExportedModel):
+        return next(iter(model.parts[HEAD].files.values()))
+    return tensors_digest(model.part(HEAD))
+
+
+def _require(name: str, method: Method, resources: Resources) -> None:
+    needs, model = method.needs, resources.model
+    if needs is Needs.head and (model is None or model.architecture.head != method.head):
+        working = [other for other, method in METHODS.items() if method.needs is Needs.matches]
+        held = "has no file of its own" if model is None else f"{model.name!r} holds no such head"
+        raise VerifierError(
+            f"verifier {name!r} needs a homography head in the model file, and this model {held}; "
+            f"use a model imported with its head, or one of: {', '.join(working)}"
+        )
+    if needs is Needs.network and name not in resources.networks:
+        given = ", ".join(resources.networks) or "none"
+        raise VerifierError(
+            f"verifier {name!r} needs a network of its own, and those given are for: {given}; "
+            f"give --weights FILE, which `vpr-dhe train {name}` makes"
+        )
+
+
+def build_verifier(name: str, resources: Resources) -> Verifier | None:
+    """Build a verifier by the name of its estimator; `none` is None."""
+    return None if name == NO_VERIFIER else Verifier(build_estimator(name, resources))
+
+
+def build_verifiers(names: Iterable[str], resources: Resources) -> dict[str, Verifier]:
+    """Build several verifiers, by name; `none`, which every evaluation measures anyway, is left out."""
+    built = {name: build_verifier(name, resources) for name in names}
+    return {name: verifier for name, verifier in built.items() if verifier is not None}
+
+
+def build_aligner(
+    name: str,
+    model: str | None = None,
+    networks: Mapping[str, NetworkFile] | None = None,
+    device: str = "cpu",
+    *,
+    start_progress: StartProgress = without_progress,
+    max_seconds: float | None = None,
+) -> Callable[[Image, Image], Verification]:
+    """Build a function that aligns two images: by sparse keypoints, or by dense features if a model is named.
+
+    A method that takes long tells `start_progress` of each pair, and gives up after `max_seconds` what is not done.
+
+    Raises:
+        VerifierError: if the method is unknown, needs a head or a network that is not given, or cannot stop early.
+    """
+    extractor = None if model is None else load_extractor(model, device)
+    resources = Resources(extractor, networks or {}, device, start_progress, max_seconds)
+    verifier = Verifier(build_estimator(name, resources))
+    return partial(align, verifier=verifier) if extractor is None else partial(_align_by_features, extractor, verifier)
+
+
+def _align_by_features(extractor: Extractor, verifier: Verifier, query: Image, candidate: Image) -> Verification:
+    described, other = extractor.extract([query])[0], extractor.extract([candidate])[0]
+    matches_of = match_by_grid(described, other.local_map[None], extractor.spec)
+    view = View(other.frame, lambda: candidate, lambda: other, partial(matches_of, 0))
+    return verifier.verify(View(described.frame, lambda: query, lambda: described), [view])[0]

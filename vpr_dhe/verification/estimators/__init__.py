@@ -1,0 +1,1 @@
+"""Homography estimators, one file or folder per method."""

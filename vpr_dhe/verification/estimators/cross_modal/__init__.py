@@ -1,0 +1,1 @@
+"""Experimental estimators for image pairs of two sensors."""

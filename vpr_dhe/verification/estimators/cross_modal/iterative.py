@@ -1,0 +1,12 @@
+"""Iterative deep homography estimation (IHN), trained with known homographies.
+
+Source: Cao et al., "Iterative Deep Homography Estimation", CVPR 2022.
+"""
+
+from vpr_dhe.verification.estimators.cross_modal.registration.estimator import RegistrationEstimator
+
+
+class IterativeEstimator(RegistrationEstimator):
+    """Estimates with a registration network that learned from corner errors."""
+
+    name = "iterative"

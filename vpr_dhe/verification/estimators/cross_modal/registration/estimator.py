@@ -1,0 +1,74 @@
+"""A registration network as an estimator of homographies between images of any size."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vpr_dhe.geometry.coordinates import homographies_between_originals
+from vpr_dhe.geometry.homography import is_usable
+from vpr_dhe.images import to_network_input
+from vpr_dhe.models.network_file import NetworkFile
+from vpr_dhe.records import Frame, Image, Preprocessing, Size
+from vpr_dhe.verification.estimators.base import Homographies, HomographyEstimator, View
+from vpr_dhe.verification.estimators.cross_modal.registration.base import (
+    RegistrationNetwork,
+    believable,
+    homographies_of,
+    is_a_view,
+)
+from vpr_dhe.verification.estimators.cross_modal.registration.networks import RegistrationSettings, build_registration
+
+
+class RegistrationEstimator(HomographyEstimator):
+    """Squeezes both images to the network's size and carries its homography over to the originals.
+
+    An estimate fails where the corners of the query do not form a convex quadrilateral of the same orientation in the
+    candidate: such a view of the query does not exist.
+    """
+
+    looks_at_images = True
+
+    def __init__(self, network: RegistrationNetwork, *, batch_size: int = 16) -> None:
+        self.network, self.batch_size = network.eval(), batch_size
+
+    @classmethod
+    def from_file(cls, file: NetworkFile, device: str = "cpu") -> "RegistrationEstimator":
+        """Make the network of a network file.
+
+        Raises:
+            ModelError: if it is of another method, or damaged.
+        """
+        return cls(file.load_into(cls.build_network(file)).to(device))
+
+    @classmethod
+    def build_network(cls, file: NetworkFile) -> RegistrationNetwork:
+        """Make the network that a file's settings describe, its weights not yet loaded."""
+        return build_registration(file.settings_as(RegistrationSettings))
+
+    def estimate(self, query: View, candidates: Sequence[View]) -> Homographies:
+        """Estimate one homography per candidate, `batch_size` of them at a time."""
+        if not candidates:
+            return Homographies.joined([])
+        size = self.network.size
+        found = [
+            self._displacements(query.image, [view.image for view in candidates[first : first + self.batch_size]])
+            for first in range(0, len(candidates), self.batch_size)
+        ]
+        displacements = torch.cat(found).cpu()
+        frames = [Frame(view.frame.image_size, size) for view in (query, *candidates)]
+        matrices = homographies_of(believable(displacements, size), size)
+        between = homographies_between_originals(matrices, frames[0], frames[1:])
+        return Homographies.of(between, is_a_view(displacements, size) & is_usable(between))
+
+    @torch.inference_mode()
+    def _displacements(self, query: Image, candidates: Sequence[Image]) -> Float[Tensor, "candidates 4 2"]:
+        device = next(self.network.parameters()).device
+        a = to_network_input([query], _squeezed_to(self.network.size), device)
+        b = to_network_input(candidates, _squeezed_to(self.network.size), device)
+        return self.network(a.expand_as(b), b)[-1]
+
+
+def _squeezed_to(size: Size) -> Preprocessing:
+    return Preprocessing(size.width, size.height, "bilinear", True, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))

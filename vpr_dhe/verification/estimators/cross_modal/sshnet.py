@@ -1,0 +1,64 @@
+"""SSHNet: one network repaints A as B would show it, the other registers the two; and what is distilled from both.
+
+Source: Yu et al., "SSHNet: Unsupervised Cross-modal Homography Estimation via Problem Reformulation and Split
+Optimization", 2024 (arXiv:2409.17993).
+"""
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from vpr_dhe.models.network_file import NetworkFile
+from vpr_dhe.verification.estimators.cross_modal.registration.base import RegistrationNetwork
+from vpr_dhe.verification.estimators.cross_modal.registration.estimator import RegistrationEstimator
+from vpr_dhe.verification.estimators.cross_modal.registration.networks import RegistrationSettings
+from vpr_dhe.verification.estimators.cross_modal.registration.transfer import build_transfer
+
+OWN_FEATURES = "features of the registration network, and gradients"
+VGG_FEATURES = "features of VGG-16"
+
+
+@dataclass(frozen=True)
+class SshnetSettings(RegistrationSettings):
+    """The registration network, which is the iterative one, and the transfer network before it.
+
+    `perceptual` says what the transfer learned to be alike in, and changes nothing here.
+    """
+
+    transfer: str = "swin"
+    transfer_width: int = 16
+    perceptual: str = OWN_FEATURES
+
+
+class SshnetNetwork(RegistrationNetwork):
+    """Repaints A, then registers it with B."""
+
+    def __init__(self, settings: SshnetSettings) -> None:
+        super().__init__()
+        self.registration = settings.iterative()
+        self.transfer = build_transfer(settings.transfer, settings.transfer_width)
+        self.size = self.registration.size
+
+    def forward(
+        self, a: Float[Tensor, "pairs 3 height width"], b: Float[Tensor, "pairs 3 height width"]
+    ) -> list[Float[Tensor, "pairs 4 2"]]:
+        """Estimate after each iteration of the registration."""
+        return self.registration(self.transfer(a).float(), b)
+
+
+class SshnetEstimator(RegistrationEstimator):
+    """Estimates with transfer and registration."""
+
+    name = "sshnet"
+
+    @classmethod
+    def build_network(cls, file: NetworkFile) -> RegistrationNetwork:
+        """Make both networks, their weights not yet loaded."""
+        return SshnetNetwork(file.settings_as(SshnetSettings))
+
+
+class DistilledSshnetEstimator(RegistrationEstimator):
+    """Estimates with a registration network alone, which learned from transfer and registration."""
+
+    name = "sshnet-d"

@@ -1,0 +1,50 @@
+"""Weakly supervised alignment as an estimator: every candidate is learned from anew."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from vpr_dhe.records import Evidence, StartProgress, without_progress
+from vpr_dhe.verification.estimators.base import Homographies, HomographyEstimator, View
+from vpr_dhe.verification.estimators.cross_modal.weak_alignment.learning import (
+    Learned,
+    WeakAlignmentSettings,
+    learn_alignment,
+)
+
+NAME = "weak-alignment"
+PSEUDO_SIAMESE_NAME = "weak-alignment-pseudo"
+EVIDENCE = "recognised_share"
+# Where learning lost its way, fewer than a twentieth of the patches are recognised; where it did not, most are.
+_LEAST_RECOGNISED = 0.1
+
+
+class WeakAlignmentEstimator(HomographyEstimator):
+    """Learns a descriptor and the homography on each pair, which must be roughly aligned.
+
+    A pair takes seconds to a minute, on `device`. `start_progress` is told of each. The evidence is the share of
+    patches that are recognised by what was learned.
+    """
+
+    looks_at_images = True
+
+    def __init__(
+        self,
+        settings: WeakAlignmentSettings,
+        *,
+        device: str = "cpu",
+        start_progress: StartProgress = without_progress,
+    ) -> None:
+        self.name = PSEUDO_SIAMESE_NAME if settings.pseudo_siamese else NAME
+        self.settings, self.device, self._start_progress = settings, device, start_progress
+
+    def estimate(self, query: View, candidates: Sequence[View]) -> Homographies:
+        """Learn each pair; one that shows nothing, or whose patches are not recognised in the end, fails."""
+        learned = [self._learn(query, candidate) for candidate in candidates]
+        shares = [0.0 if one is None else one.recognised for one in learned]
+        credible = [one if share >= _LEAST_RECOGNISED else None for one, share in zip(learned, shares, strict=True)]
+        found = Homographies.joined([None if one is None else one.homography for one in credible])
+        return replace(found, evidence=tuple(Evidence(EVIDENCE, share) for share in shares))
+
+    def _learn(self, query: View, candidate: View) -> Learned | None:
+        progress = self._start_progress("learning", sum(self.settings.steps))
+        return learn_alignment(query.image, candidate.image, self.settings, self.device, progress)

@@ -1,0 +1,26 @@
+"""Deep homography estimation, the published verifier: a transformer on the correlation of two local maps."""
+
+from vpr_dhe.verification.estimators.dhe.estimator import DheEstimator
+from vpr_dhe.verification.estimators.dhe.network import (
+    GRID,
+    HEAD_NAME,
+    INPUT_SIZE,
+    DheHead,
+    OnnxDheHead,
+    PointPairs,
+    load_head,
+)
+from vpr_dhe.verification.estimators.dhe.predictors import HeadPrecision, predictor
+
+__all__ = [
+    "GRID",
+    "HEAD_NAME",
+    "INPUT_SIZE",
+    "DheEstimator",
+    "DheHead",
+    "HeadPrecision",
+    "OnnxDheHead",
+    "PointPairs",
+    "load_head",
+    "predictor",
+]

@@ -1,0 +1,117 @@
+"""Homographies by the DHE network, of all candidates of a query.
+
+Source: Lu et al., "Deep Homography Estimation for Visual Place Recognition", AAAI 2024 (arXiv:2402.16086).
+"""
+
+from collections.abc import Sequence
+from threading import Lock
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vpr_dhe.errors import VerifierError
+from vpr_dhe.geometry.coordinates import homographies_between_originals
+from vpr_dhe.geometry.homography import four_point_homography, is_usable
+from vpr_dhe.models.exported_model import HEAD, ExportedModel
+from vpr_dhe.models.model_file import ModelFile
+from vpr_dhe.records import Features, Frame
+from vpr_dhe.verification.estimators.base import Homographies, HomographyEstimator, View
+from vpr_dhe.verification.estimators.dhe.network import (
+    GRID,
+    HEAD_NAME,
+    INPUT_SIZE,
+    DheHead,
+    OnnxDheHead,
+    PointPairs,
+    load_head,
+)
+from vpr_dhe.verification.estimators.dhe.predictors import HeadPrecision, Predictor, SharedOutHead, predictor
+
+# For each thread, so that few wait for the last.
+_CANDIDATES_PER_THREAD = 4
+
+
+class DheEstimator(HomographyEstimator):
+    """Estimates homographies with a DHE head, at least `batch_size` candidates at a time.
+
+    The head moves to the device of the query's local map. Its transformers multiply in `precision`: by default in
+    bfloat16 where the device has instructions for it, or else in single precision. A candidate takes about 35 MB while
+    it is in the batch. On a CPU in fewer bits it takes 4 MB, and 10 MB more in each thread; the weights are copied.
+    """
+
+    name = "dhe"
+
+    def __init__(
+        self, head: DheHead | OnnxDheHead, *, batch_size: int = 16, precision: HeadPrecision | None = None
+    ) -> None:
+        self.head = head.eval()
+        self.batch_size, self.precision = batch_size, precision
+        self._predictors: dict[torch.device, Predictor] = {}
+        self._making = Lock()
+
+    @classmethod
+    def from_model(
+        cls, model: ModelFile | ExportedModel | None, precision: HeadPrecision | None = None
+    ) -> "DheEstimator":
+        """Take the head of a model file or of an export, which has a precision of its own.
+
+        Raises:
+            VerifierError: if there is none, or an export is to have another precision.
+            ModelError: if its weights are not those of a DHE head, or are damaged.
+        """
+        if model is None or model.architecture.head != HEAD_NAME:
+            found = "no model file is" if model is None else f"no DHE head is in model {model.name!r}, which is"
+            raise VerifierError(f"{found} at hand; import DHE-VPR weights, or use another verifier such as magsac")
+        if not isinstance(model, ExportedModel):
+            return cls(load_head(model), precision=precision)
+        if precision is not None:
+            raise VerifierError(f"the head of {model.name!r} was exported in single precision; use the verifier dhe")
+        return cls(OnnxDheHead(model.session(HEAD)))
+
+    def estimate(self, query: View, candidates: Sequence[View]) -> Homographies:
+        """Estimate one homography per candidate from its features.
+
+        Raises:
+            VerifierError: if a local map does not have 24 x 24 cells.
+        """
+        if not candidates:
+            return Homographies(torch.empty(0, 3, 3, dtype=torch.float64), torch.empty(0, dtype=torch.bool))
+        points = self._predict(query, candidates)
+        between_inputs = four_point_homography(points.query, points.candidate)
+        # The head sees cells and no pixels: its points refer to its own frame, whatever the extractor's input size.
+        query_frame, *candidate_frames = [Frame(view.frame.image_size, INPUT_SIZE) for view in (query, *candidates)]
+        between_originals = homographies_between_originals(between_inputs, query_frame, candidate_frames)
+        return Homographies.of(between_originals, is_usable(between_originals))
+
+    def _predict(self, query: View, candidates: Sequence[View]) -> PointPairs:
+        """Run the head; the device is waited for once, at the end."""
+        query_map = _local_map(query.features)[None].float()
+        predict, parts = self._predictor(query_map.device), []
+        at_once = self.batch_size
+        if isinstance(predict, SharedOutHead):
+            at_once = max(at_once, _CANDIDATES_PER_THREAD * torch.get_num_threads())
+        for start in range(0, len(candidates), at_once):
+            batch = candidates[start : start + at_once]
+            maps = torch.stack([_local_map(view.features).to(query_map) for view in batch])
+            parts.append(predict(query_map, maps))
+        return PointPairs(*(torch.cat(side).cpu() for side in zip(*parts, strict=True)))
+
+    def _predictor(self, device: torch.device) -> Predictor:
+        if isinstance(self.head, OnnxDheHead):
+            return self.head
+        with self._making:
+            if device not in self._predictors:
+                # Of one device alone, because a head that moves leaves the others without weights.
+                self._predictors = {device: predictor(self.head, device, self.precision)}
+            return self._predictors[device]
+
+
+def _local_map(features: Features) -> Float[Tensor, "576 dimension"]:
+    if features.grid != GRID:
+        raise VerifierError(
+            f"the DHE head needs local maps of {GRID.rows} x {GRID.columns} cells, and this model makes "
+            f"{features.grid.rows} x {features.grid.columns}; use a model with such a grid (CCT at 384 x 384 pixels), "
+            "or another verifier, such as magsac"
+        )
+    return features.local_map

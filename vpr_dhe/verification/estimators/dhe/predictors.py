@@ -1,0 +1,90 @@
+"""From local maps to the point pairs of a DHE head, in whatever a device multiplies fast."""
+
+from collections.abc import Callable
+from enum import Enum
+from functools import partial
+from typing import TypeAlias
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from vpr_dhe.errors import VerifierError
+from vpr_dhe.runtime.cpu_features import has_bfloat16_products, has_integer_linear_layers
+from vpr_dhe.runtime.threads import in_parallel
+from vpr_dhe.verification.estimators.dhe.network import DheHead, PointPairs, normalised_correlation, point_pairs
+from vpr_dhe.verification.estimators.dhe.one_core import BFloat16Linear, Int8Linear, MakeLinear, OneCoreEncoder
+
+Predictor: TypeAlias = Callable[[Tensor, Tensor], PointPairs]
+"""From the map of a query and the maps of candidates to their point pairs."""
+
+
+class HeadPrecision(Enum):
+    """In what the transformers of a DHE head multiply; its last layer keeps single precision."""
+
+    fp32 = "fp32"
+    bf16 = "bf16"
+    int8 = "int8"
+
+
+def usual_precision(device: torch.device) -> HeadPrecision:
+    """What a device multiplies fast and loses little by: bfloat16, or single precision."""
+    return HeadPrecision.bf16 if has_bfloat16_products(device) else HeadPrecision.fp32
+
+
+def predictor(head: DheHead, device: torch.device, precision: HeadPrecision | None = None) -> Predictor:
+    """What predicts the point pairs of a query and some candidates on a device, by the head's weights of now.
+
+    Raises:
+        VerifierError: if it is to multiply in 8 bits, and torch cannot do that on the device.
+    """
+    precision = precision or usual_precision(device)
+    if precision is HeadPrecision.int8 and not has_integer_linear_layers(device):
+        raise VerifierError(
+            f"a DHE head in 8 bits needs a CPU with AVX-512 VNNI instructions, and this is another, or {device}; "
+            "use the verifier dhe"
+        )
+    if precision is HeadPrecision.fp32 or device.type != "cpu":
+        return partial(_predict_as_one_batch, head.to(device), precision)
+    return SharedOutHead(head.to(device), Int8Linear if precision is HeadPrecision.int8 else BFloat16Linear)
+
+
+class SharedOutHead:
+    """A DHE head on a CPU in fewer bits: candidates are shared out among threads, and each is encoded on one core.
+
+    The weights are those that the head had when this was made.
+    """
+
+    def __init__(self, head: DheHead, make: MakeLinear) -> None:
+        self._encoder, self._second_encoder = (OneCoreEncoder(one, make) for one in (head.encoder, head.encoder2))
+        self._positions = head.pe.detach()[0].T.clone(memory_format=torch.contiguous_format)
+        # Rows before columns, in the order that cells come in, so that no candidate has to be turned over.
+        turned = head.linear.weight.detach().unflatten(1, self._positions.shape).mT
+        self._weight, self._bias = turned.flatten(1).contiguous(), head.linear.bias.detach().clone()
+
+    @torch.inference_mode()
+    def __call__(
+        self, query: Float[Tensor, "1 576 dimension"], candidates: Float[Tensor, "pairs 576 dimension"]
+    ) -> PointPairs:
+        """Predict the point pairs; the last layer is one product for all."""
+        refined = torch.stack(in_parallel(partial(self._refined, query), candidates.split(1)))
+        return point_pairs(functional.linear(refined.flatten(1), self._weight, self._bias))
+
+    @torch.inference_mode()
+    def _refined(
+        self, query: Float[Tensor, "1 576 dimension"], candidate: Float[Tensor, "1 576 dimension"]
+    ) -> Float[Tensor, "576 576"]:
+        encoded = self._encoder(normalised_correlation(query, candidate)[0] + self._positions)
+        return self._second_encoder(encoded) + encoded
+
+
+@torch.inference_mode()
+def _predict_as_one_batch(
+    head: DheHead,
+    precision: HeadPrecision,
+    query: Float[Tensor, "1 576 dimension"],
+    candidates: Float[Tensor, "pairs 576 dimension"],
+) -> PointPairs:
+    with torch.autocast(query.device.type, torch.bfloat16, enabled=precision is HeadPrecision.bf16):
+        return head(query, candidates)

@@ -1,0 +1,150 @@
+"""The coarse stage of RANSAC-Flow: one image described at seven scales, matched with the other at one.
+
+Source: Shen et al., "RANSAC-Flow: generic two-stage image alignment", ECCV 2020, section 3.1. There, a network sees the
+resized image at any size. An extractor of ours sees images of one size, so that a larger scale is made of tiles, and a
+smaller one of the image in the middle of its own reflection.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import ceil
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float64
+from torch import Tensor
+
+from vpr_dhe.features.base import Extractor
+from vpr_dhe.geometry.coordinates import UNIT, cell_centres, resizing
+from vpr_dhe.geometry.homography import is_usable, project, reprojection_errors
+from vpr_dhe.geometry.matching import mutual_nearest_neighbours
+from vpr_dhe.images import image_size
+from vpr_dhe.records import Features, Image, Size
+from vpr_dhe.verification.estimators.base import MIN_MATCHES
+from vpr_dhe.verification.estimators.robust import PoseLibEstimator
+
+SCALES = (0.5, 0.6, 0.88, 1.0, 1.33, 1.66, 2.0)
+# In `UNIT`, which is as large as the [-1, 1] of the source, from whose origin ours lies half a unit away.
+TOLERANCE = 0.05
+_LEAST_DETERMINANT = 1e-6
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Cells of an image at any number of scales: centres in `UNIT`, unit-norm descriptors."""
+
+    centres: Float64[Tensor, "cells 2"]
+    descriptors: Float[Tensor, "cells dimension"]
+
+
+class CoarseMatches(NamedTuple):
+    """Mutual nearest neighbours, both in `UNIT`."""
+
+    query: Float64[Tensor, "matches 2"]
+    candidate: Float64[Tensor, "matches 2"]
+
+    def only(self, chosen: Bool[Tensor, " matches"]) -> "CoarseMatches":
+        """Some of the matches."""
+        return CoarseMatches(self.query[chosen], self.candidate[chosen])
+
+
+class CoarseFit(NamedTuple):
+    """A homography between `UNIT` frames, and which of the matches agree with it."""
+
+    homography: Float64[Tensor, "3 3"]
+    inliers: Bool[Tensor, " matches"]
+
+
+class _Part(NamedTuple):
+    """A rectangle of an image, or around it, in its pixels; borders between pixels, not centres."""
+
+    left: float
+    top: float
+    width: float
+    height: float
+
+
+def describe_scales(image: Image, extractor: Extractor, scales: Sequence[float] = SCALES) -> Cells:
+    """Describe an image at several scales, relative to how the extractor sees the whole of it."""
+    size = image_size(image)
+    parts = [part for scale in scales for part in _parts(size, scale)]
+    described = extractor.extract([_cut(image, part) for part in parts])
+    cells = [_inside(_placed(features, part, size)) for features, part in zip(described, parts, strict=True)]
+    return Cells(torch.cat([one.centres for one in cells]), torch.cat([one.descriptors for one in cells]))
+
+
+def cells_of(features: Features) -> Cells:
+    """The cells of an image as it was indexed: at one scale."""
+    centres = project(resizing(features.frame.input_size, UNIT), cell_centres(features.grid, features.frame.input_size))
+    return Cells(centres, features.local_map)
+
+
+def match_cells(query: Cells, candidates: Sequence[Cells]) -> Iterator[CoarseMatches]:
+    """Match the cells of a query with those of each candidate."""
+    for candidate in candidates:
+        descriptors = candidate.descriptors.to(query.descriptors)
+        found = mutual_nearest_neighbours(query.descriptors, descriptors[None])
+        mutual, index = found.mutual[0].cpu(), found.index[0].cpu()
+        yield CoarseMatches(query.centres[mutual], candidate.centres[index[mutual]])
+
+
+def fit(matches: CoarseMatches) -> CoarseFit | None:
+    """The homography that most matches agree with; None where there is none, or it mirrors or collapses the image.
+
+    PoseLib's LO-RANSAC with the tolerance of the source; `benchmarks/coarse.py` compares it with the RANSAC there.
+    """
+    if len(matches.query) < MIN_MATCHES:
+        return None
+    found = PoseLibEstimator().fit(matches.query.numpy(), matches.candidate.numpy(), TOLERANCE)
+    if found is None:
+        return None
+    homography = torch.from_numpy(found / found[2, 2])
+    if not bool(is_usable(homography)) or float(torch.linalg.det(homography)) <= _LEAST_DETERMINANT:
+        return None
+    inliers = reprojection_errors(homography, matches.query, matches.candidate) < TOLERANCE
+    return CoarseFit(homography, inliers) if int(inliers.sum()) >= MIN_MATCHES else None
+
+
+def _parts(size: Size, scale: float) -> Iterator[_Part]:
+    """What the extractor sees at a scale: tiles that overlap evenly, or more than the image."""
+    width, height = size.width / scale, size.height / scale
+    if scale <= 1:
+        yield _Part((size.width - width) / 2, (size.height - height) / 2, width, height)
+        return
+    steps = ceil(scale)
+    for row in range(steps):
+        for column in range(steps):
+            left, top = (column * (size.width - width) / (steps - 1), row * (size.height - height) / (steps - 1))
+            yield _Part(left, top, width, height)
+
+
+def _cut(image: Image, part: _Part) -> Image:
+    """The pixels of a part, at the image's own resolution where it is smaller, else at its size."""
+    size = image_size(image)
+    scale = min(1.0, size.width / part.width)
+    target = Size(max(1, round(part.width * scale)), max(1, round(part.height * scale)))
+    to_target = np.array(
+        [
+            [target.width / part.width, 0, (0.5 - part.left) * target.width / part.width - 0.5],
+            [0, target.height / part.height, (0.5 - part.top) * target.height / part.height - 0.5],
+        ]
+    )
+    shrunk = cv2.GaussianBlur(image, (0, 0), 0.5 / scale) if scale < 1 else image
+    cut = cv2.warpAffine(shrunk, to_target, target, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    return cut.astype(np.uint8, copy=False)
+
+
+def _placed(features: Features, part: _Part, size: Size) -> Cells:
+    """Carry the cells of a part over to `UNIT` of the whole image."""
+    cells = cells_of(features)
+    scale = torch.tensor([part.width / size.width, part.height / size.height], dtype=torch.float64)
+    start = torch.tensor([part.left / size.width, part.top / size.height], dtype=torch.float64) * 2
+    return Cells((cells.centres + 0.5) * scale + start - 0.5, cells.descriptors)
+
+
+def _inside(cells: Cells) -> Cells:
+    """Only the cells of the image itself."""
+    inside = ((cells.centres > -0.5) & (cells.centres < 1.5)).all(dim=1)
+    return Cells(cells.centres[inside], cells.descriptors[inside.to(cells.descriptors.device)])

@@ -1,0 +1,146 @@
+"""Registry of homography estimators: a new method is one new file and one entry here."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from functools import partial
+
+from vpr_dhe.features.base import Extractor
+from vpr_dhe.models.exported_model import ExportedModel
+from vpr_dhe.models.model_file import ModelFile
+from vpr_dhe.models.network_file import NetworkFile
+from vpr_dhe.records import StartProgress, without_progress
+from vpr_dhe.verification.estimators import dhe, dhe_lite
+from vpr_dhe.verification.estimators.base import HomographyEstimator
+from vpr_dhe.verification.estimators.cross_modal.alto import AltoEstimator
+from vpr_dhe.verification.estimators.cross_modal.iterative import IterativeEstimator
+from vpr_dhe.verification.estimators.cross_modal.sshnet import DistilledSshnetEstimator, SshnetEstimator
+from vpr_dhe.verification.estimators.cross_modal.weak_alignment.estimator import WeakAlignmentEstimator
+from vpr_dhe.verification.estimators.cross_modal.weak_alignment.learning import WeakAlignmentSettings
+from vpr_dhe.verification.estimators.cross_modal.weak_descriptor import WeakDescriptorEstimator
+from vpr_dhe.verification.estimators.ransac_flow import RansacFlowEstimator
+from vpr_dhe.verification.estimators.robust import KorniaEstimator, OpenCvEstimator, PoseLibEstimator
+
+
+class Needs(Enum):
+    """What a method cannot do without, as `vpr-dhe verifiers` says it."""
+
+    matches = "any model"
+    head = "a model with its head"
+    images = "the images"
+    network = "the images, and --weights"
+
+
+@dataclass(frozen=True)
+class Resources:
+    """Resources that estimators are built from: the extractor of the index, networks by method, and a device.
+
+    Methods that take long for a pair tell `start_progress` of it, and those that can stop early do so after
+    `max_seconds`.
+    """
+
+    extractor: Extractor | None = None
+    networks: Mapping[str, NetworkFile] = field(default_factory=dict)
+    device: str = "cpu"
+    start_progress: StartProgress = without_progress
+    max_seconds: float | None = None
+
+    @property
+    def model(self) -> ModelFile | ExportedModel | None:
+        """The model file of the extractor, or the export it is, where there is one."""
+        return None if self.extractor is None else self.extractor.model_file
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to estimate homographies.
+
+    `head` names the head that it needs, if its need is one. `usual_rerank` is how many candidates a user would wait
+    for on a CPU, where that is few. `stops_early` tells whether it heeds `Resources.max_seconds`.
+    """
+
+    build: Callable[[Resources], HomographyEstimator]
+    description: str
+    needs: Needs = Needs.matches
+    head: str | None = None
+    usual_rerank: int | None = None
+    stops_early: bool = False
+
+
+def _weak_alignment(resources: Resources, *, pseudo_siamese: bool) -> WeakAlignmentEstimator:
+    settings = WeakAlignmentSettings(pseudo_siamese=pseudo_siamese, max_seconds=resources.max_seconds)
+    return WeakAlignmentEstimator(settings, device=resources.device, start_progress=resources.start_progress)
+
+
+METHODS: dict[str, Method] = {
+    "magsac": Method(lambda _: OpenCvEstimator("magsac"), "MAGSAC++ (OpenCV USAC); the default"),
+    "ransac": Method(lambda _: OpenCvEstimator("ransac"), "classic RANSAC (OpenCV)"),
+    "accurate": Method(lambda _: OpenCvEstimator("accurate"), "graph-cut RANSAC (OpenCV USAC_ACCURATE)"),
+    "poselib": Method(lambda _: PoseLibEstimator(), "LO-RANSAC with non-linear refinement (PoseLib)"),
+    "kornia-ransac": Method(lambda _: KorniaEstimator(), "RANSAC in torch (kornia)"),
+    "dhe": Method(
+        lambda resources: dhe.DheEstimator.from_model(resources.model),
+        "deep homography estimation (AAAI 2024), head in the model file",
+        Needs.head,
+        head=dhe.HEAD_NAME,
+    ),
+    "dhe-int8": Method(
+        lambda resources: dhe.DheEstimator.from_model(resources.model, dhe.HeadPrecision.int8),
+        "the same in 8-bit integers, on CPUs with AVX-512 VNNI; compare it with dhe on your data",
+        Needs.head,
+        head=dhe.HEAD_NAME,
+    ),
+    "dhe-lite": Method(
+        lambda resources: dhe_lite.DheLiteEstimator.from_model(resources.model),
+        "learned weights of matches, head in the model file",
+        Needs.head,
+        head=dhe_lite.HEAD_NAME,
+    ),
+    "ransac-flow": Method(
+        lambda resources: RansacFlowEstimator.from_file(
+            resources.networks["ransac-flow"], resources.extractor, resources.device
+        ),
+        "RANSAC-Flow (ECCV 2020): homographies from many scales, fine flow",
+        Needs.network,
+        usual_rerank=10,
+    ),
+    "weak-alignment": Method(
+        partial(_weak_alignment, pseudo_siamese=False),
+        "descriptor and homography learned on the one pair, roughly aligned (3DV 2018)",
+        Needs.images,
+        usual_rerank=3,
+        stops_early=True,
+    ),
+    "weak-alignment-pseudo": Method(
+        partial(_weak_alignment, pseudo_siamese=True),
+        "the same for images of two sensors: a first layer for each",
+        Needs.images,
+        usual_rerank=3,
+        stops_early=True,
+    ),
+    "weak-descriptor": Method(
+        lambda resources: WeakDescriptorEstimator.from_file(resources.networks["weak-descriptor"], resources.device),
+        "SIFT keypoints described by a network that was trained on aligned pairs; MAGSAC++",
+        Needs.network,
+    ),
+    "iterative": Method(
+        lambda resources: IterativeEstimator.from_file(resources.networks["iterative"], resources.device),
+        "iterative deep homography estimation (IHN, CVPR 2022)",
+        Needs.network,
+    ),
+    "alto": Method(
+        lambda resources: AltoEstimator.from_file(resources.networks["alto"], resources.device),
+        "registration learned without labels across modalities (AltO, NeurIPS 2024)",
+        Needs.network,
+    ),
+    "sshnet": Method(
+        lambda resources: SshnetEstimator.from_file(resources.networks["sshnet"], resources.device),
+        "repaints one modality as the other, and registers (SSHNet, 2024)",
+        Needs.network,
+    ),
+    "sshnet-d": Method(
+        lambda resources: DistilledSshnetEstimator.from_file(resources.networks["sshnet-d"], resources.device),
+        "registration distilled from sshnet",
+        Needs.network,
+    ),
+}
