@@ -21,9 +21,9 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import cv2
 import numpy as np
+from vpr_dhe.places.synthetic_town import NEUTRAL, Appearance, Camera, SyntheticTown, image_name
 
 from vpr_dhe.index.manifest import publish, read_manifest
-from vpr_dhe.places.synthetic_town import NEUTRAL, Appearance, Camera, SyntheticTown, image_name
 from vpr_dhe.records import Size
 from vpr_dhe.training.trainable_extractor import new_model
 
