@@ -114,16 +114,16 @@ def test_it_overfits_eight_pairs(data, tmp_path, monkeypatch):
 
 def test_rei_alone_lowers_rei_of_unseen_pairs(data, tmp_path, monkeypatch):
     """No homography is known, and nothing is distilled."""
-    settings = replace(LONG, warmup_steps=0, known_share=0.0, distillation_weight=0.0)
+    settings = replace(LONG, warmup_steps=0, known_share=0.0, distillation_weight=0.0, decay_steps=100)
     stage = DheLiteStage(PatchExtractor(tolerance_cells=1.5), data, settings, training_data="x")
     learned, unseen = (
         with_fitted_homographies(synthetic_pairs(seed, count, noise_px=3.0)[0], REFERENCE, 4)
         for seed, count in ((0, 64), (1, 16))
     )
     before = losses(stage, unseen)
-    learn(stage, learned, 45, tmp_path / "run", monkeypatch)
+    learn(stage, learned, 100, tmp_path / "run", monkeypatch)
     after = losses(stage, unseen)
-    assert after["rei_px"] < 0.8 * before["rei_px"]
+    assert after["rei_px"] < 0.5 * before["rei_px"]
     assert after["cross_entropy"] == after["fit_error_px"] == 0
 
 

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from vpr_dhe.errors import VerifierError
 from vpr_dhe.runtime.cpu_features import has_bfloat16_products, has_integer_linear_layers
-from vpr_dhe.runtime.threads import in_parallel
+from vpr_dhe.runtime.threads import in_parallel, on_one_core
 from vpr_dhe.verification.estimators.dhe.network import DheHead, PointPairs, normalised_correlation, point_pairs
 from vpr_dhe.verification.estimators.dhe.one_core import BFloat16Linear, Int8Linear, MakeLinear, OneCoreEncoder
 
@@ -68,7 +68,9 @@ class SharedOutHead:
         self, query: Float[Tensor, "1 576 dimension"], candidates: Float[Tensor, "pairs 576 dimension"]
     ) -> PointPairs:
         """Predict the point pairs; the last layer is one product for all."""
-        refined = torch.stack(in_parallel(partial(self._refined, query), candidates.split(1)))
+        refine, parts = partial(self._refined, query), candidates.split(1)
+        # One core for a single candidate, too: shared-out products in bfloat16 are blocked, and rounded, differently.
+        refined = torch.stack(in_parallel(refine, parts) if len(parts) > 1 else [on_one_core(refine, parts[0])])
         return point_pairs(functional.linear(refined.flatten(1), self._weight, self._bias))
 
     @torch.inference_mode()
