@@ -93,7 +93,7 @@ def imported(tree: ast.Module) -> Iterator[str]:
 
 def top(module: str) -> str:
     """First name below the package."""
-    return (module.split(".") + [""])[1]
+    return [*module.split("."), ""][1]
 
 
 def longest_functions(trees: dict[str, ast.Module], count: int) -> list[tuple[int, str]]:
@@ -117,7 +117,8 @@ def main() -> None:
     arguments = parser.parse_args()
     command, localize = traced_query(arguments.index, arguments.photo)
     for name, trace in (("vpr-dhe query", command), ("Localizer.localize", localize)):
-        print(f"{name}: {len(trace.files)} files, {len(trace.functions)} functions, {len(trace.jumps)} jumps between files")
+        counts = {"files": trace.files, "functions": trace.functions, "jumps between files": trace.jumps}
+        print(f"{name}: " + ", ".join(f"{len(found)} {what}" for what, found in counts.items()))
     trees = modules()
     names = {top(module) for module in trees} - {""}
     edges = {
