@@ -1,1 +1,1 @@
-"""From one photo to places: retrieval, re-ranking, calibration and position fusion."""
+"""Localization of one image: retrieval, re-ranking, calibration and position fusion."""

@@ -1,4 +1,4 @@
-"""How far a candidate stands out of the others of its query: most of them are wrong, and say what wrong ones score."""
+"""Contrast of candidates: how far a score stands out from the others of the query, most of which are wrong."""
 
 from collections.abc import Sequence
 
@@ -7,16 +7,16 @@ from jaxtyping import Float64
 
 from vpr_dhe.records import RankedMatch
 
-# The median absolute deviation of a normal distribution times this is its standard deviation (Huber, "Robust
-# statistics", 1981, section 5.1).
+# Standard deviation of a normal distribution per median absolute deviation (Huber, "Robust statistics", 1981,
+# section 5.1).
 _DEVIATIONS_PER_MAD = 1.4826
 
 
 def contrasts(matches: Sequence[RankedMatch]) -> Float64[np.ndarray, " matches"]:
-    """How many robust standard deviations each candidate's score lies above the median of the list.
+    """Robust z-score of each candidate's score within the list.
 
-    Scores are inliers, or similarities where not all were verified. Inliers are counts, so they are compared as
-    2 sqrt(n + 3/8), whose standard deviation is 1 for Poisson counts; that of a list is never taken to be less.
+    Scores are inliers, or similarities if not all candidates were verified. Inliers are counts: they are compared as 2
+    sqrt(n + 3/8), whose standard deviation is 1 for Poisson counts, and the estimated deviation is never smaller.
 
     Source: Anscombe, "The transformation of Poisson, binomial and negative-binomial data", Biometrika 1948.
     """

@@ -1,4 +1,4 @@
-"""The database side of a query: an index with a verifier, and the one state of it that a query sees."""
+"""The database side of a query: an index with a verifier, and one fixed state of it per query."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
@@ -25,7 +25,7 @@ from vpr_dhe.verification.verifier import Verifier
 
 @runtime_checkable
 class PinnedDatabase(Protocol):
-    """One state of a database, from the search to the records of one query."""
+    """One fixed state of a database, from the search to the records of one query."""
 
     @property
     def verifies(self) -> bool:
@@ -34,29 +34,29 @@ class PinnedDatabase(Protocol):
 
     @property
     def missing_shards(self) -> frozenset[str]:
-        """Names of the shards that have not answered this query; their images are left out of all results."""
+        """Names of the shards that failed to answer this query; all results leave out their images."""
         ...
 
     def search(self, descriptors: Float[Tensor, "queries dimension"], count: int) -> SearchResult:
-        """Find the `count` images nearest to each query descriptor, or all where there are fewer."""
+        """Find the `count` images nearest to each query descriptor, or all if there are fewer."""
         ...
 
     def verify(self, image: Image, query: Features, ids: Sequence[int]) -> Mapping[int, Verification]:
-        """Verify a query against indexed images, by id."""
+        """Verify a query against database images, by id."""
         ...
 
     def records(self, ids: Sequence[int]) -> Mapping[int, ImageRecord]:
-        """Records of indexed images, by id."""
+        """Records of database images, by id."""
         ...
 
 
 @runtime_checkable
 class Database(Protocol):
-    """An index with a verifier, in this process or next to where the local maps lie; it may grow between queries."""
+    """An index with a verifier, in this process or beside remote local maps; it may grow between queries."""
 
     @property
     def spec(self) -> ExtractorSpec:
-        """The extractor that filled the index."""
+        """Spec of the extractor that filled the index."""
         ...
 
     @property
@@ -70,18 +70,18 @@ class Database(Protocol):
         ...
 
     def pinned(self) -> PinnedDatabase:
-        """The state it is in now, for one query."""
+        """Pin the current state for one query."""
         ...
 
 
 class PinnedIndex:
-    """One state of an index on this machine, with a verifier in this process.
+    """One fixed state of an index on this machine, with a verifier in this process.
 
     Args:
         snapshot: the sealed segments.
         verifier: None keeps the order of retrieval.
-        waiting: images that are not sealed yet, by id; they are found like those of the snapshot.
-        excluded: ids of images that are no candidates.
+        pending: images not sealed yet, by id; found like those of the snapshot.
+        excluded: ids of images that must not become candidates.
     """
 
     missing_shards: frozenset[str] = frozenset()
@@ -91,12 +91,12 @@ class PinnedIndex:
         snapshot: Snapshot,
         verifier: Verifier | None,
         *,
-        waiting: Mapping[int, ExtractedImage] | None = None,
+        pending: Mapping[int, ExtractedImage] | None = None,
         excluded: frozenset[int] = frozenset(),
     ) -> None:
         self._snapshot, self._verifier = snapshot, verifier
-        self._waiting, self._excluded = waiting or {}, excluded
-        self._is_sealed = waiting is None and not excluded
+        self._pending, self._excluded = pending or {}, excluded
+        self._is_sealed = pending is None and not excluded
 
     @property
     def verifies(self) -> bool:
@@ -104,45 +104,45 @@ class PinnedIndex:
         return self._verifier is not None
 
     def search(self, descriptors: Float[Tensor, "queries dimension"], count: int) -> SearchResult:
-        """Search the snapshot and the images that wait.
+        """Search the snapshot and the pending images.
 
         Raises:
-            IndexFormatError: if the snapshot holds no images, and none could wait.
+            IndexFormatError: if the snapshot is empty and there can be no pending images.
         """
         if self._is_sealed:
             return self._snapshot.search(descriptors, count)
         queries = comparable(descriptors, self._snapshot.manifest.spec).cpu()
         parts = [SearchResult.empty(len(queries))]
         if len(self._snapshot):
-            sealed = sum(id not in self._waiting for id in self._excluded)
+            sealed = sum(id not in self._pending for id in self._excluded)
             parts.append(self._without_excluded(self._snapshot.search(queries, count + sealed), count))
-        if ids := [id for id in self._waiting if id not in self._excluded]:
-            vectors = torch.stack([self._waiting[id].features.global_descriptor for id in ids]).numpy()
+        if ids := [id for id in self._pending if id not in self._excluded]:
+            vectors = torch.stack([self._pending[id].features.global_descriptor for id in ids]).numpy()
             unit_norm = self._snapshot.manifest.spec.unit_norm
             near = exact_search(vectors, queries.numpy(), count, unit_norm=unit_norm)
             parts.append(SearchResult(np.array(ids)[near.rows], near.similarities))
         return merge(parts, count)
 
     def _without_excluded(self, found: SearchResult, count: int) -> SearchResult:
-        """The first `count` of one query that are candidates."""
+        """The first `count` results of a single query that are not excluded."""
         assert len(found.ids) == 1, "images are excluded for one query at a time"
         kept = np.array([id not in self._excluded for id in found.ids[0].tolist()], bool)
         return SearchResult(found.ids[:, kept][:, :count], found.similarities[:, kept][:, :count])
 
     def verify(self, image: Image, query: Features, ids: Sequence[int]) -> dict[int, Verification]:
-        """Verify a query against indexed images, whose maps are read and matched together."""
-        assert self._verifier is not None, "asked to verify without a verifier"
+        """Verify a query against database images; their local maps are read and matched together."""
+        assert self._verifier is not None, "verify needs a verifier"
         results: dict[int, Verification] = {}
-        if sealed := [id for id in ids if id not in self._waiting]:
+        if sealed := [id for id in ids if id not in self._pending]:
             results |= verify_images(self._snapshot, self._verifier, image, query, sealed)
-        if waiting := [id for id in ids if id in self._waiting]:
-            views = self._waiting_views(query, waiting)
+        if pending := [id for id in ids if id in self._pending]:
+            views = self._pending_views(query, pending)
             verified = self._verifier.verify(View(query.frame, lambda: image, lambda: query), views)
-            results |= dict(zip(waiting, verified, strict=True))
+            results |= dict(zip(pending, verified, strict=True))
         return results
 
-    def _waiting_views(self, query: Features, ids: Sequence[int]) -> list[View]:
-        images = [self._waiting[id] for id in ids]
+    def _pending_views(self, query: Features, ids: Sequence[int]) -> list[View]:
+        images = [self._pending[id] for id in ids]
         folder = Path(self._snapshot.manifest.images_folder)
         maps = torch.stack([one.features.local_map for one in images]).to(query.local_map.device)
         matches_of = match_by_grid(query, maps, self._snapshot.manifest.spec)
@@ -151,18 +151,18 @@ class PinnedIndex:
                 one.features.frame,
                 image=partial(decode_named, folder / one.indexed.record.path),
                 features=partial(_itself, one.features),
-                matches=partial(matches_of, place),
+                matches=partial(matches_of, row),
             )
-            for place, one in enumerate(images)
+            for row, one in enumerate(images)
         ]
 
     def records(self, ids: Sequence[int]) -> dict[int, ImageRecord]:
-        """Records of indexed images."""
-        return {id: self._waiting[id].indexed.record if id in self._waiting else self._snapshot.image(id) for id in ids}
+        """Records of database images."""
+        return {id: self._pending[id].indexed.record if id in self._pending else self._snapshot.image(id) for id in ids}
 
 
 class VerifiedIndex:
-    """An index on this machine as it grows, with a verifier in this process.
+    """A growing index on this machine, with a verifier in this process.
 
     Args:
         index: opened by `PlaceIndex.open` or `PlaceIndex.create`.
@@ -173,12 +173,12 @@ class VerifiedIndex:
         self.index, self._verifier = index, verifier
 
     def pinned(self) -> PinnedIndex:
-        """The state that the index is in now."""
+        """Pin the current state of the index for one query."""
         return PinnedIndex(self.index.snapshot, self._verifier)
 
     @property
     def spec(self) -> ExtractorSpec:
-        """The extractor that filled the index."""
+        """Spec of the extractor that filled the index."""
         return self.index.spec
 
     @property
@@ -195,37 +195,37 @@ class VerifiedIndex:
 def verify_images(
     snapshot: Snapshot, verifier: Verifier, image: Image, query: Features, ids: Sequence[int]
 ) -> dict[int, Verification]:
-    """Verify a query against images of a snapshot; their pixels are decoded only if the estimator asks for them."""
+    """Verify a query against images of a snapshot; pixels are decoded only for estimators that use them."""
     spec = snapshot.manifest.spec
     maps = snapshot.stored_maps(ids)
     matches_of = matches_of_cells(partial(maps.match, query.local_map), spec)
     frames = [snapshot.frame(id) for id in ids]
-    features_of = _features_when_asked_for(snapshot, ids, maps, frames, query.local_map.device)
+    features_of = _lazy_features(snapshot, ids, maps, frames, query.local_map.device)
     candidates = [
         View(
-            frames[place],
+            frames[row],
             image=partial(_decode_indexed, snapshot, id),
-            features=partial(features_of, place),
-            matches=partial(matches_of, place),
+            features=partial(features_of, row),
+            matches=partial(matches_of, row),
         )
-        for place, id in enumerate(ids)
+        for row, id in enumerate(ids)
     ]
     results = verifier.verify(View(query.frame, lambda: image, lambda: query), candidates)
     return dict(zip(ids, results, strict=True))
 
 
-def _features_when_asked_for(
+def _lazy_features(
     snapshot: Snapshot, ids: Sequence[int], maps: StoredMaps, frames: Sequence[Frame], device: torch.device
 ) -> Callable[[int], Features]:
-    """The features of all, decoded when the first are asked for: an estimator that works on matches asks for none."""
+    """Features of all images, decoded at the first call: estimators that work on matches never need them."""
 
     @cache
     def decoded() -> tuple[Float[Tensor, "images dimension"], Float[Tensor, "images cells local_dimension"]]:
         return snapshot.descriptors(ids), maps.decoded.to(device)
 
-    def features_of(place: int) -> Features:
+    def features_of(row: int) -> Features:
         descriptors, local_maps = decoded()
-        return Features(descriptors[place], local_maps[place], snapshot.manifest.spec.grid, frames[place])
+        return Features(descriptors[row], local_maps[row], snapshot.manifest.spec.grid, frames[row])
 
     return features_of
 

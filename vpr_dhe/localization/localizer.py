@@ -1,4 +1,4 @@
-"""Localize one photo: retrieve by global descriptor, verify by homography, rank, judge, fuse positions."""
+"""Localize one image: retrieve by global descriptor, re-rank by homography, calibrate, fuse positions."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -35,20 +35,22 @@ from vpr_dhe.verification.names import DEFAULT_VERIFIER, NO_VERIFIER
 class Localizer:
     """Answers "where was this photo taken?" from a database of images.
 
-    Queries that ask for no probability need no calibration: where `open` finds one that cannot be used, it leaves the
+    Only queries with a minimum probability need a calibration: if `open` finds one that cannot be used, it keeps the
     error in `calibration_fault` and goes on without.
 
     Args:
-        database: an index with a verifier (`VerifiedIndex`), shards of one (`ShardedIndex`), or frames (`FrameMemory`).
-        extractor: the one the index was made with.
-        rerank: number of candidates to verify, from 1.
-        cameras: intrinsics of queries and indexed images, for estimates with headings.
-        calibration: turns the evidence for the best match into a probability; fitted for this extractor, verifier and
-            number of candidates, as `read_calibration` finds one.
+        database: an index with a verifier (`VerifiedIndex`), a sharded index (`ShardedIndex`), or the frames of a
+            stream (`FrameMemory`).
+        extractor: the extractor that filled the index.
+        rerank: number of candidates to verify; at least 1.
+        cameras: intrinsics of query and database images; needed to estimate headings.
+        calibration: maps the evidence for the best match to a probability; must have been fitted for this extractor,
+            verifier and number of candidates (see `read_calibration`).
 
     Raises:
-        IndexFormatError: if the extractor is not the index's.
-        BadInputError: if the calibration is for another extractor, verifier or number of candidates.
+        IndexFormatError: if the index was filled by another extractor.
+        BadInputError: if `rerank` is below 1, or the calibration is for another extractor, verifier or number of
+            candidates.
     """
 
     def __init__(
@@ -86,9 +88,10 @@ class Localizer:
         networks: Mapping[str, NetworkFile] | None = None,
         cameras: Cameras | None = None,
     ) -> "Localizer":
-        """Open an index with the model it was made with, a verifier by name, and the calibration for both.
+        """Open an index together with its model, a verifier by name, and the calibration for both.
 
-        `model` says where the model has moved to; `networks` are for verifiers that have one of their own.
+        `model` gives the model's new location if it has moved; `networks` are for verifiers with a network of their
+        own.
 
         Raises:
             IndexFormatError, IndexDamagedError: if the index cannot be read.
@@ -111,14 +114,14 @@ class Localizer:
     def localize(
         self, image: ImageLike | StrPath, *, top_k: int = 5, min_probability: float | None = None
     ) -> Localization:
-        """Find the `top_k` indexed images most likely to show the place of this image, best first.
+        """Find the `top_k` database images most likely to show the same place as the query, best first.
 
-        With `min_probability`, a best match that is less likely to be right is rejected: the place counts as unknown,
+        With `min_probability` in [0, 1], a best match that is less probable is rejected: the place counts as unknown,
         and there are no matches.
 
         Raises:
-            ImageError: if `image` is a path that cannot be read, or cannot be made an image by `require_image`.
-            BadInputError: with `min_probability`, if there is no calibration, or it is not between 0 and 1.
+            ImageError: if `image` is a path that cannot be read, or not an image as `require_image` expects it.
+            BadInputError: with `min_probability`, if it is out of range, or the index is not calibrated.
             IndexDamagedError: if stored data, or with `min_probability` the calibration, is damaged.
         """
         clock = Stopwatch()
@@ -137,11 +140,9 @@ class Localizer:
         min_probability: float | None = None,
         extract_ms: float = 0.0,
     ) -> Localization:
-        """Localize an image whose features are extracted already, perhaps with others in one batch; see `localize`."""
+        """Localize an image from features extracted before, perhaps in a batch with others; see `localize`."""
         if min_probability is not None:
-            self.require_calibration()
-            if not 0 <= min_probability <= 1:
-                raise BadInputError(f"min_probability is {min_probability}; expected 0 to 1")
+            self._require_probability(min_probability)
         database = self.database.pinned()
         clock = Stopwatch()
         candidates = retrieve(database, features, self._shortlist_size(top_k, database))
@@ -153,9 +154,9 @@ class Localizer:
         estimate = self._position(candidates, matches, records) if database.verifies else None
         missing = tuple(sorted(database.missing_shards))
         if self.calibration and not missing:
-            matches = self.calibration.judged(matches)
+            matches = self.calibration.with_probability(matches)
         localization = Localization(tuple(matches[:top_k]), timing, missing, estimate)
-        return localization if min_probability is None else _sure_enough(localization, min_probability)
+        return localization if min_probability is None else _accept_or_reject(localization, min_probability)
 
     def _shortlist_size(self, top_k: int, database: PinnedDatabase) -> int:
         return max(top_k, self.rerank if database.verifies or self.calibration else 0)
@@ -163,28 +164,40 @@ class Localizer:
     def _position(
         self, candidates: Sequence[Candidate], matches: Sequence[RankedMatch], records: Mapping[int, ImageRecord]
     ) -> PositionEstimate | None:
-        """Position by all candidates that were verified."""
-        verified = sum(candidate.id in records for candidate in candidates[: self.rerank])
-        known = [records[candidate.id] for candidate in candidates if candidate.id in records]
-        return fuse_positions(matches[:verified], known[:verified], cameras=self.cameras)
+        """Position estimate from the verified candidates, which come first in `matches`."""
+        verified = [records[candidate.id] for candidate in candidates[: self.rerank] if candidate.id in records]
+        return fuse_positions(matches[: len(verified)], verified, cameras=self.cameras)
+
+    def _require_probability(self, min_probability: float) -> None:
+        self.require_calibration()
+        if not 0 <= min_probability <= 1:
+            raise BadInputError(f"min_probability is {min_probability}; expected 0 to 1")
 
     def require_calibration(self) -> None:
-        """Raise BadInputError where there is no calibration for this, and IndexDamagedError where it is damaged."""
+        """Require a usable calibration for this setup.
+
+        Raises:
+            BadInputError: if the index has none for this model, verifier and number of candidates.
+            IndexDamagedError: if it is damaged.
+        """
         if isinstance(self.calibration_fault, IndexFormatError):
-            # What the caller asked for cannot be had; the index itself is of the right format.
+            # The request cannot be met, but the index itself has the right format.
             raise BadInputError(str(self.calibration_fault))
         if self.calibration_fault is not None:
             raise self.calibration_fault.with_traceback(None)
         if self.calibration is None:
             raise BadInputError(
-                "a minimum probability was asked for, but the index is not calibrated for this model and verifier with "
+                "a minimum probability was given, but the index is not calibrated for this model and verifier with "
                 f"rerank {self.rerank}; run `vpr-dhe calibrate INDEX` with the same --verifier and --rerank, and "
                 "again after `compact` with another --codec"
             )
 
 
-def _sure_enough(localization: Localization, min_probability: float) -> Localization:
-    """The same answer, or none where the best match is less probable, or shards are missing."""
+def _accept_or_reject(localization: Localization, min_probability: float) -> Localization:
+    """The same localization if its best match is probable enough, otherwise one with that match rejected.
+
+    Without a probability, as with missing shards, the match is rejected too.
+    """
     best = localization.matches[0] if localization.matches else None
     if best is not None and best.probability is not None and best.probability >= min_probability:
         return replace(localization, known=True)

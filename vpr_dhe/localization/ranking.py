@@ -1,4 +1,4 @@
-"""Order of a query's candidates: verified, sorted by score, and named as matches."""
+"""Ranking of candidates: verify, sort by score, and turn into matches."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -13,7 +13,7 @@ def rerank(
 ) -> list[Candidate]:
     """Verify the first `count` candidates and sort them by score; ties keep the order of retrieval.
 
-    Those beyond the first `count` follow in the order of retrieval. Candidates of missing shards are left out.
+    The other candidates follow in the order of retrieval. Candidates of missing shards are left out.
     """
     if not database.verifies:
         return list(candidates)
@@ -25,7 +25,7 @@ def rerank(
 
 
 def ranked_matches(candidates: Sequence[Candidate], records: Mapping[int, ImageRecord]) -> list[RankedMatch]:
-    """Candidates, best first, as matches; those without a record are left out."""
+    """Turn candidates, best first, into matches; candidates without a record are left out."""
     return [
         RankedMatch(
             rank,

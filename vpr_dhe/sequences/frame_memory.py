@@ -95,7 +95,7 @@ class FrameMemory:
     def pinned(self) -> PinnedIndex:
         """The stored frames and those that wait, without those that are recent; valid until the next frame."""
         recent = frozenset(moment.id for moment in self._recent)
-        return PinnedIndex(self.index.snapshot, self._verifier, waiting=self._waiting, excluded=recent)
+        return PinnedIndex(self.index.snapshot, self._verifier, pending=self._waiting, excluded=recent)
 
     @property
     def spec(self) -> ExtractorSpec:

@@ -1,4 +1,4 @@
-"""What speaks for the best match of a query, and what against it."""
+"""Evidence for and against the best match of a query."""
 
 import math
 from collections.abc import Sequence
@@ -10,9 +10,9 @@ from vpr_dhe.records import RECONSTRUCTION, Position, RankedMatch
 
 @dataclass(frozen=True)
 class MatchEvidence:
-    """Score and similarity of a match, and the score of its rival: the next best match, which shows another place.
+    """Score and similarity of a match, and the score of its rival: the next best match that shows another place.
 
-    Scores are inliers, or the similarities themselves where nothing was verified.
+    Scores are inliers, or similarities without a verifier.
     """
 
     score: float
@@ -21,25 +21,21 @@ class MatchEvidence:
 
     @property
     def features(self) -> dict[str, float]:
-        """What a calibration weighs, by name.
+        """Inputs of the calibration, by name.
 
-        Scores are compressed by asinh, which is the logarithm of large ones and leaves similarities nearly as they are:
-        between 5 and 10 inliers lies more than between 105 and 110.
-
-        Tried on streets of which half the blocks were not indexed (`magsac`, 20 candidates, mean of six draws): the
-        Brier score is 0.104, without asinh 0.107, with the margin of similarities besides 0.107, of inliers and margin
-        alone 0.115, of inliers alone 0.123.
+        Scores are compressed by asinh, which grows like the logarithm for large values and is nearly linear for small
+        ones: the step from 5 to 10 inliers matters more than that from 105 to 110.
         """
         score = math.asinh(self.score)
         return {"score": score, "similarity": self.similarity, "margin": score - math.asinh(self.rival_score)}
 
 
 def evidence_of(matches: Sequence[RankedMatch], radius_m: float) -> MatchEvidence:
-    """The evidence for the first of some matches, best first.
+    """Evidence for the first of the matches, which are sorted best first.
 
-    Matches at most `radius_m` away from it show its place, and are no rivals. Of a match whose position is not known,
-    cannot be compared, or is in no metres, nobody can say that: it is a rival, so that without positions the second
-    match always is. Where all show one place, the last stands for what comes after it.
+    Matches within `radius_m` of it show the same place and are no rivals. A match whose distance in metres is unknown
+    counts as a rival, so without positions the rival is always the second match. If all matches show one place, the
+    last one is the rival.
     """
     best, *others = matches
     rival = next((match for match in others if not _near(match.position, best.position, radius_m)), matches[-1])

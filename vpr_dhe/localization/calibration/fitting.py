@@ -1,4 +1,4 @@
-"""Fit a calibration to queries of which it is known what they show."""
+"""Fit a calibration to queries whose places are known."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from vpr_dhe.localization.calibration.probability import Calibration, Conditions
 
 
 class Method(StrEnum):
-    """How evidence becomes a probability."""
+    """Model that maps evidence to a probability."""
 
     logistic = "logistic"
     """Logistic regression: few parameters, smooth."""
@@ -23,10 +23,10 @@ class Method(StrEnum):
 
 @dataclass(frozen=True)
 class Example:
-    """One query asked: the evidence for its best match, and whether that shows its place.
+    """One labelled query: the evidence for its best match, and whether that match is right.
 
-    `shown_by` are the ids of the indexed images that show the query's place; `place_known` says whether any of them was
-    among those that the query was compared with.
+    `shown_by` are the ids of the database images that show the query's place; `place_known` says whether the query was
+    compared with any of them.
     """
 
     evidence: MatchEvidence
@@ -37,13 +37,16 @@ class Example:
 
 @dataclass(frozen=True)
 class Assumptions:
-    """What is fitted, besides the examples.
+    """Settings of a fit that the examples do not determine.
 
     Args:
-        radius_m: up to which distance images show one place.
-        prior: the share of queries whose place the index holds; smaller for who explores, larger for who works where
-            all is mapped.
-        method: how evidence becomes a probability.
+        radius_m: maximum distance of images that show the same place.
+        prior: expected share of queries whose place is in the index, in (0, 1); low for exploration, high in a mapped
+            area.
+        method: model that maps evidence to a probability.
+
+    Raises:
+        BadInputError: if `prior` is out of range.
     """
 
     radius_m: float
@@ -56,9 +59,9 @@ class Assumptions:
 
 
 def fit(examples: Sequence[Example], assumptions: Assumptions, conditions: Conditions, images: int) -> Calibration:
-    """Fit a calibration by maximum likelihood, with a ridge on standardised features.
+    """Fit a calibration by maximum likelihood, with ridge regularisation on standardised features.
 
-    Queries whose place is known weigh `prior` together, the others the rest, however many there are of either.
+    Queries whose place is known get the total weight `prior`, the others the rest, however many there are of either.
 
     Raises:
         BadInputError: if no best match is right, or every query's place is known.
@@ -97,7 +100,7 @@ def fit(examples: Sequence[Example], assumptions: Assumptions, conditions: Condi
 
 
 def example_weights(examples: Sequence[Example], prior: float) -> Float64[np.ndarray, " examples"]:
-    """Weights, one on average, by which queries whose place is known are the share `prior` of all."""
+    """Weights with mean 1 that give the queries whose place is known the share `prior`."""
     known = np.array([example.place_known for example in examples])
     return len(examples) * np.where(known, prior / max(1, known.sum()), (1 - prior) / max(1, (~known).sum()))
 
@@ -105,11 +108,11 @@ def example_weights(examples: Sequence[Example], prior: float) -> Float64[np.nda
 def _require_both_kinds(examples: Sequence[Example]) -> None:
     if not any(example.right for example in examples):
         raise BadInputError(
-            f"none of the {len(examples)} best matches shows the query's place, so nothing tells right from wrong; "
-            "give queries of places that the index holds"
+            f"none of the {len(examples)} best matches shows the query's place, but a calibration needs right and wrong "
+            "ones; give queries of places that the index holds"
         )
     if all(example.place_known for example in examples):
         raise BadInputError(
-            "every indexed image shows the place of every query, so nothing tells what an unknown place looks like; "
+            "every indexed image shows the place of every query, but a calibration needs unknown places too; "
             "index more places"
         )

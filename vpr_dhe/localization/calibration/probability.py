@@ -1,4 +1,4 @@
-"""A calibration: from what speaks for the best match to the probability that it shows the query's place."""
+"""Calibration: the probability that the best match shows the query's place, from the evidence for it."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,17 +15,20 @@ from vpr_dhe.verification.build import learned_fingerprint
 from vpr_dhe.verification.estimators.registry import Resources
 from vpr_dhe.verification.names import NO_VERIFIER
 
-# The best of twice as many wrong images scores little higher: the maximum of n draws grows as slowly as a logarithm.
-_OUTGROWN = 4
+# The best score among n wrong images grows only like log n.
+_MAX_GROWTH = 4
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """What a calibration holds for: these features, this verifier, so many candidates, maps stored in this way.
+    """Setup that a calibration is valid for: extractor, verifier, number of candidates, codec of the local maps.
 
-    `fingerprint` is that of the extractor, `learned` that of the weights of a verifier that has some. `rerank` is how
-    many candidates are verified, or merely looked at where there is no verifier. `codec` is what local maps are stored
-    with; None where nothing looks at them.
+    Args:
+        fingerprint: of the extractor.
+        verifier: name of the verifier.
+        rerank: number of candidates that are verified, or considered without a verifier.
+        learned: fingerprint of the verifier's weights; None for verifiers without weights.
+        codec: that local maps are stored with; None without a verifier.
     """
 
     fingerprint: str
@@ -36,12 +39,12 @@ class Conditions:
 
     @classmethod
     def of(cls, manifest: Manifest, verifier: str, rerank: int, resources: Resources) -> "Conditions":
-        """The conditions of an index and a verifier by name, with what is at hand to build it from."""
+        """Conditions of an index and a verifier by name, with the resources it is built from."""
         codec = None if verifier == NO_VERIFIER or manifest.codec is None else manifest.codec.name
         return cls(manifest.spec.fingerprint, verifier, rerank, learned_fingerprint(verifier, resources), codec)
 
     def require(self, fingerprint: str, rerank: int) -> None:
-        """Raise BadInputError unless this is the extractor, and so many candidates are looked at."""
+        """Raise BadInputError unless extractor and number of candidates are the same."""
         if (fingerprint, rerank) != (self.fingerprint, self.rerank):
             raise BadInputError(
                 f"the calibration is for model {self.fingerprint[:12]} and rerank {self.rerank}, not for "
@@ -51,22 +54,22 @@ class Conditions:
 
 @dataclass(frozen=True)
 class Calibration:
-    """The probability that the best match of a query shows its place.
+    """Model of the probability that the best match of a query shows its place.
 
-    The logistic score z of some evidence is `intercept` plus the sum of its features times their `coefficients`. Its
-    probability is 1 / (1 + exp(-z)) or, with `steps` of isotonic regression, read off the straight lines between these
+    The logistic score z of the evidence is `intercept` plus the sum of its features times their `coefficients`. The
+    probability is 1 / (1 + exp(-z)) or, with `steps` of an isotonic regression, the linear interpolation between these
     pairs of z and probability.
 
     Args:
-        conditions: what it holds for.
-        radius_m: up to which distance images show one place.
-        right_share: of the examples, as they were weighed, those whose best match was right: the probability of a best
-            match of which nothing is known.
-        examples: how many it was fitted on, and `right` how many of them had a best match that was right.
-        images: how many the index held then.
+        conditions: setup that the calibration is valid for.
+        radius_m: maximum distance of images that show the same place.
+        right_share: weighted share of examples with a right best match: the probability without any evidence.
+        examples: number of examples fitted on.
+        right: number of examples with a right best match.
+        images: size of the index at the time of fitting.
         intercept: of the logistic score.
-        coefficients: by the name of the feature.
-        steps: ascending; none for plain logistic regression.
+        coefficients: by name of the feature.
+        steps: ascending; empty for logistic regression.
     """
 
     conditions: Conditions
@@ -80,11 +83,11 @@ class Calibration:
     steps: tuple[tuple[float, float], ...] = ()
 
     def is_outgrown(self, images: int) -> bool:
-        """Whether the index has grown to this many since, so that wrong images score higher than they used to."""
-        return images > _OUTGROWN * self.images
+        """Whether an index of this many images is too large for the calibration: wrong images score higher by now."""
+        return images > _MAX_GROWTH * self.images
 
     def probability(self, evidence: MatchEvidence) -> float:
-        """How likely it is that the match shows the query's place, in [0, 1]."""
+        """Probability in [0, 1] that the match shows the query's place."""
         features = evidence.features
         z = self.intercept + sum(weight * features[name] for name, weight in self.coefficients.items())
         if not self.steps:
@@ -92,8 +95,8 @@ class Calibration:
         scores, probabilities = zip(*self.steps, strict=True)
         return float(np.interp(z, scores, probabilities))
 
-    def judged(self, matches: Sequence[RankedMatch]) -> list[RankedMatch]:
-        """The matches of one query, best first, with the probability of the best; nothing is known of the others."""
+    def with_probability(self, matches: Sequence[RankedMatch]) -> list[RankedMatch]:
+        """The matches of one query, best first, with the probability of the best; the others get none."""
         if not matches:
             return []
         evidence = evidence_of(matches[: self.conditions.rerank], self.radius_m)
@@ -101,11 +104,11 @@ class Calibration:
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> "Calibration":
-        """Build one from what `dataclasses.asdict` makes of it."""
+        """Build a calibration from the output of `dataclasses.asdict`."""
         steps = tuple((float(score), float(probability)) for score, probability in content["steps"])
         return cls(**(content | {"conditions": Conditions(**content["conditions"]), "steps": steps}))
 
 
 def logistic(z: float) -> float:
-    """1 / (1 + exp(-z)), of numbers of any size."""
+    """Logistic function 1 / (1 + exp(-z)), without overflow."""
     return 0.5 * (1.0 + math.tanh(0.5 * z))

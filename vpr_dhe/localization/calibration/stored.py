@@ -1,4 +1,4 @@
-"""Calibrations beside the index that they were fitted on: one document for each verifier."""
+"""Storage of calibrations beside their index: one document per verifier."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,14 +15,14 @@ from vpr_dhe.records import StrPath
 from vpr_dhe.runtime.durable_files import sync_folder
 
 FORMAT = "vpr-dhe calibration 3"
-"""Another whenever inliers are counted in another way: what was fitted to the old ones says nothing of the new."""
+"""Incremented whenever inliers are counted differently, which invalidates earlier fits."""
 
 
 @contextmanager
 def calibrating(folder: StrPath) -> Iterator[Callable[[Calibration], None]]:
-    """Hold the right to write to an index while a calibration of it is made; gives what stores it.
+    """Hold the write lock of an index while calibrating it; yields the function that stores the result.
 
-    It is stored in the place of the one for the same verifier.
+    A stored calibration replaces the one for the same verifier.
 
     Raises:
         IndexBusyError: if another process is writing to the index.
@@ -33,7 +33,7 @@ def calibrating(folder: StrPath) -> Iterator[Callable[[Calibration], None]]:
 
 
 def write_calibration(folder: StrPath, calibration: Calibration) -> None:
-    """Store a calibration that is made already; errors as for `calibrating`."""
+    """Store a calibration; errors as for `calibrating`."""
     folder = Path(folder)
     with calibrating(folder) as store:
         store(calibration)
@@ -46,11 +46,11 @@ def _store(folder: Path, calibration: Calibration) -> None:
 
 
 def read_calibration(folder: StrPath, conditions: Conditions) -> Calibration | None:
-    """The calibration of an index that holds under these conditions; None where there is none.
+    """Read the calibration of an index for these conditions; None if there is none.
 
     Raises:
         IndexFormatError: if it was stored by another version.
-        IndexDamagedError: if it does not agree with its checksum.
+        IndexDamagedError: if it fails its checksum.
     """
     folder = Path(folder)
     path = folder / CALIBRATIONS / _name(conditions)
