@@ -53,7 +53,7 @@ _RANKS = (1, 5, 10)
 # Of the mean square of what is regressed on: the fit is then a few pixels from what MAGSAC says.
 _RIDGE = 1e-2
 # MAGSAC's hopeless homographies throw corners anywhere.
-_MOST_CORNER_SHIFT_PX = 384.0
+_MAX_CORNER_SHIFT_PX = 384.0
 _TIMED_CANDIDATES = 8
 
 
@@ -95,7 +95,7 @@ def candidates_of(dataset: PlaceDataset, index: PlaceIndex, extractor: Extractor
             if homography is None:
                 continue
             there = project(torch.from_numpy(homography), square)
-            if (there - square).abs().max() < _MOST_CORNER_SHIFT_PX:
+            if (there - square).abs().max() < _MAX_CORNER_SHIFT_PX:
                 pairs.append(Pair(features.local_map[None].float(), local_map, there))
     return pairs
 

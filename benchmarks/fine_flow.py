@@ -60,7 +60,7 @@ from vpr_dhe.verification.estimators.robust import OpenCvEstimator, PoseLibEstim
 
 SIZE = Size(384, 384)
 _ITERATIONS, _TRIED_AT_ONCE = 10_000, 1000
-_LEAST_DETERMINANT = 1e-6
+_MIN_DETERMINANT = 1e-6
 Fit = Callable[[CoarseMatches], Float64[Tensor, "3 3"] | None]
 
 
@@ -91,7 +91,7 @@ def published_ransac(matches: CoarseMatches) -> Float64[Tensor, "3 3"] | None:
     for _ in range(_ITERATIONS // _TRIED_AT_ONCE):
         drawn = torch.randint(len(matches.query), (_TRIED_AT_ONCE, 4), generator=generator)
         tried = four_point_homography(matches.query[drawn], matches.candidate[drawn])
-        tried = tried[is_usable(tried) & (torch.linalg.det(tried.nan_to_num()) > _LEAST_DETERMINANT)]
+        tried = tried[is_usable(tried) & (torch.linalg.det(tried.nan_to_num()) > _MIN_DETERMINANT)]
         if len(tried):
             inliers = (reprojection_errors(tried, matches.query, matches.candidate) < TOLERANCE).sum(dim=1)
             place = int(inliers.argmax())

@@ -13,7 +13,7 @@ import pytest
 
 from vpr_dhe.datasets.standard import read_split
 from vpr_dhe.distributed.cluster import connected
-from vpr_dhe.distributed.extraction import MOST_ATTEMPTS, Workers, add_with_ray
+from vpr_dhe.distributed.extraction import MAX_ATTEMPTS, Workers, add_with_ray
 from vpr_dhe.errors import BadInputError, ImageError, WorkerLostError
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.index.checking import check
@@ -163,7 +163,7 @@ def test_what_cannot_be_extracted_is_told_and_all_else_is_kept(
         deadly = observed(thumbnail_extractor, marks, partial(end_the_process_at, 103))
         with pytest.raises(WorkerLostError, match=r"02\.png to 03\.png|03\.png to 04\.png"):
             add_with_ray(index, records, thumbnail_extractor, deadly)
-        assert len(list(marks.glob("*-103"))) == MOST_ATTEMPTS
+        assert len(list(marks.glob("*-103"))) == MAX_ATTEMPTS
         assert len(index) == 8
         with pytest.raises(BadInputError, match="GPUs"):
             add_with_ray(index, records, thumbnail_extractor, Workers(lambda: thumbnail_extractor, gpus_each=1.0))

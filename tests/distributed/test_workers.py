@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vpr_dhe.datasets.standard import read_split
-from vpr_dhe.distributed.extraction import MOST_ATTEMPTS, ChunkSealer, _Job, _ledger
+from vpr_dhe.distributed.extraction import MAX_ATTEMPTS, ChunkSealer, _Job, _ledger
 from vpr_dhe.distributed.threads import Threads
 from vpr_dhe.errors import BadInputError, ImageError, IndexFormatError, WorkerLostError
 from vpr_dhe.index.codecs import fit_codec
@@ -56,7 +56,7 @@ def test_errors_come_back_as_they_are(job, chunk, photo_folder, other_extractor)
 
 def test_a_chunk_that_ends_its_workers_is_given_up(job, chunk):
     worker = ChunkSealer(job)
-    for _ in range(MOST_ATTEMPTS):
+    for _ in range(MAX_ATTEMPTS):
         worker._begin(chunk)
     lost = worker.outcome(chunk)
     assert isinstance(lost, WorkerLostError)

@@ -223,7 +223,7 @@ def test_a_step_in_the_plane_stays_within_the_speed():
     reached = motion.spread(mass_at(14), Step(seconds=2.5), 36)
     assert set(reached.places.tolist()) == {8, 13, 14, 15, 20}
     np.testing.assert_allclose(reached.mass, 0.2)
-    with pytest.raises(BadInputError, match="made for 36 places, and there are 37"):
+    with pytest.raises(BadInputError, match="made for 36 places, but there are 37"):
         motion.spread(mass_at(14), Step(seconds=2.5), 37)
     with pytest.raises(BadInputError, match="no time"):
         motion.spread(mass_at(14), Step(), 36)
@@ -291,7 +291,7 @@ def test_places_are_numbered_along_the_route():
         by_time.places_of([41])
     with pytest.raises(BadInputError, match="has a position"):
         by_time.positions_m()
-    with pytest.raises(BadInputError, match="unit nobody knows"):
+    with pytest.raises(BadInputError, match="unit is unknown"):
         PlaceMap([(0, ImageRecord("0.jpg", MetricPosition(0.0, 0.0, RECONSTRUCTION)))]).positions_m()
 
 

@@ -62,7 +62,7 @@ def test_calibrated_probabilities_decide_what_a_stream_believes(localizer, photo
         probability: float
         right_share: float = 0.5
 
-        def judged(self, matches):
+        def with_probability(self, matches):
             return [replace(matches[0], probability=self.probability), *matches[1:]]
 
     believed = []
@@ -248,7 +248,7 @@ def test_bad_frames_are_explained(laps, empty_index, tmp_path, thumbnail_extract
         taken = Path(empty_index.manifest.images_folder) / "taken.jpg"
         taken.parent.mkdir(exist_ok=True)
         taken.write_text("another's")
-        with pytest.raises(BadInputError, match="is there already"):
+        with pytest.raises(BadInputError, match="exists already"):
             memory.remember(SequenceFrame(laps[0], name="taken.jpg"), laps[0], features)
     assert taken.read_text() == "another's"
     with pytest.raises(BadInputError, match="flush_every"):

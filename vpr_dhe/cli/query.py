@@ -183,7 +183,7 @@ def _each(
     for frame in frames:
         found, reason = None, None
         try:
-            found = localizer.localize(frame.look(), top_k=top_k, min_probability=min_probability)
+            found = localizer.localize(frame.read(), top_k=top_k, min_probability=min_probability)
         except ImageError as error:
             reason = str(error)
         yield Answer(frame.name or "", found, reason, timestamp_s=frame.timestamp_s)

@@ -38,7 +38,7 @@ from vpr_dhe.runtime.durable_files import TEMPORARY_SUFFIX
 
 # A chunk that ends its worker every time would be retried for ever: Ray counts attempts to reach a dead worker, many
 # per death, as retries too, so its limit (`max_task_retries`) cannot tell.
-MOST_ATTEMPTS = 4
+MAX_ATTEMPTS = 4
 
 Outcome: TypeAlias = SealedChunk | VprDheError | OSError
 """What a worker made of a chunk. Errors on purpose travel as values: Ray would wrap them, and log a traceback."""
@@ -228,14 +228,14 @@ class ChunkSealer:
 
     def _begin(self, chunk: Chunk) -> None:
         """Put down, where it outlives this worker, that a chunk is begun."""
-        for attempt in range(MOST_ATTEMPTS):
+        for attempt in range(MAX_ATTEMPTS):
             try:
                 (self._job.ledger / f"{chunk.first_id}-{attempt}").touch(exist_ok=False)
             except FileExistsError:
                 continue
             return
         raise WorkerLostError(
-            f"{MOST_ATTEMPTS} workers ended, one after the other, while they extracted {chunk.records[0].path} to "
+            f"{MAX_ATTEMPTS} workers ended, one after the other, while they extracted {chunk.records[0].path} to "
             f"{chunk.records[-1].path}; look for an image that takes too much memory, or give workers more of it"
         )
 

@@ -1,1 +1,1 @@
-"""Localization of a sequence of frames: belief over places, motion between frames, live sources, memory of the way."""
+"""Localization of sequences: Bayes filter over places, motion models, live streams, memory of the frames seen."""

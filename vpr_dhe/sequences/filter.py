@@ -1,8 +1,8 @@
-"""A discrete Bayes filter over places and the state of being at none of them.
+"""Discrete Bayes filter over the places of a map and an "unknown" state.
 
-The state is one of N places or "unknown": somewhere that was never indexed. Probability is kept place by place where
-there is reason to, and as one number, spread evenly, for all places besides, so a step costs the same in a map of a
-thousand images and of a million.
+The state is one of N places or "unknown": somewhere that was never indexed. Individual probabilities are kept for the
+places that frames have pointed to; all others share one number, spread evenly. The cost of a step is therefore the same
+for a map of a thousand images and of a million.
 
 Source: Angeli, Filliat, Doncieux and Meyer, "Fast and incremental method for loop-closure detection using bags of
 visual words", IEEE T-RO 2008 (filter, virtual place); Cummins and Newman, "FAB-MAP", IJRR 2008 (places never seen); Xu,
@@ -17,24 +17,24 @@ from jaxtyping import Float64, Int64
 
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.sequences.likelihood import NO_EVIDENCE
-from vpr_dhe.sequences.motion import Mass, MotionModel, gathered
+from vpr_dhe.sequences.motion import Mass, MotionModel, sum_by_place
 from vpr_dhe.sequences.odometry import Step
 
 
 @dataclass(frozen=True)
 class FilterSettings:
-    """What is believed before any frame is seen.
+    """Prior probabilities of the filter and the size of its support.
 
     Args:
         unknown: probability that the first frame shows no place of the map.
-        leave: probability that the camera leaves the map from one frame to the next.
-        enter: probability that it enters it again. Angeli et al. (2008) take 0.1 for both.
-        relocate: probability that it is carried to any other place: all of them are as likely.
-        miss: probability that a place is missing among the candidates of a frame that shows it.
-        support: how many places are followed; what the least likely others have is spread evenly.
+        leave: probability that the camera leaves the map between two frames.
+        enter: probability that it enters the map again. Angeli et al. (2008) use 0.1 for both.
+        relocate: probability that it is carried to any other place, all equally likely.
+        miss: probability that the candidates of a frame lack the place that it shows.
+        support: number of places with a probability of their own; at least 1. The rest is spread evenly.
 
     Raises:
-        BadInputError: if a probability is not between 0 and 1, or no place is followed.
+        BadInputError: if a probability is not in [0, 1], or `support` is below 1.
     """
 
     unknown: float = 0.5
@@ -51,12 +51,17 @@ class FilterSettings:
 
 
 class PlaceFilter:
-    """The belief of where the camera is; `predict` moves it on, `update` takes in what a frame showed.
+    """Belief over the places of a map: `predict` moves it on, `update` applies the evidence of a frame.
 
-    Probability that is followed from place to place is kept for each; what has just arrived, from the unknown or from
-    anywhere, is spread evenly. Two approximations keep the belief small: what is spread evenly stays so until a frame
-    lists its place, and no more than `settings.support` places are followed after a frame. With as many as there are
-    places this is the exact forward recursion of a hidden Markov model.
+    Places that are tracked have a probability each; probability that arrives from "unknown" or from anywhere is spread
+    evenly. Two approximations keep the belief small: evenly spread probability stays so until a frame lists its place,
+    and at most `settings.support` places are tracked after a frame. With a support of all places this is the exact
+    forward recursion of a hidden Markov model.
+
+    Args:
+        motion: transition model between places.
+        count: number of places.
+        settings: priors; defaults as in `FilterSettings`.
     """
 
     def __init__(self, motion: MotionModel, count: int, settings: FilterSettings | None = None) -> None:
@@ -67,11 +72,11 @@ class PlaceFilter:
 
     @property
     def followed(self) -> Mass:
-        """The places that probability is kept for one by one, without what is spread evenly."""
+        """Tracked places and their probability, without the evenly spread share."""
         return self._followed
 
-    def probability(self, places: Int64[np.ndarray, " asked"]) -> Float64[np.ndarray, " asked"]:
-        """The probability of each of some places."""
+    def probability(self, places: Int64[np.ndarray, " places"]) -> Float64[np.ndarray, " places"]:
+        """Probability of each of these places."""
         found = np.searchsorted(self._followed.places, places)
         padded = np.append(self._followed.places, -1)
         mass = np.where(padded[found] == places, np.append(self._followed.mass, 0.0)[found], 0.0)
@@ -79,7 +84,7 @@ class PlaceFilter:
 
     def predict(self, step: Step, count: int | None = None) -> None:
         """Move the belief on to the time of the next frame; `count` is the number of places by then."""
-        assert count is None or count >= self._count, "places do not go away"
+        assert count is None or count >= self._count, "the number of places never falls"
         self._count = self._count if count is None else count
         if not self._count:
             return
@@ -89,19 +94,22 @@ class PlaceFilter:
         moved = self._motion.spread(self._followed, step, self._count)
         self._followed = Mass(moved.places, stay * moved.mass)
         self.unknown = (1 - enter) * self.unknown + leave * known
-        # Who did not stay all the while, and is not away now, is anywhere.
+        # The remainder has been relocated or has just entered: it may be anywhere.
         self._even = max(1.0 - self.unknown - float(self._followed.mass.sum()), 0.0)
 
     def update(self, candidates: Int64[np.ndarray, " candidates"], ratios: Float64[np.ndarray, " candidates"]) -> None:
-        """Take in one frame: its candidates, and how much likelier each one's evidence is at its place than elsewhere.
+        """Apply the evidence of one frame: its candidates and the likelihood ratio of each.
 
-        To what has just arrived, somewhere among N places, being one of K candidates is evidence already: were they
-        picked blindly, the chance would be K / N; a place that is not listed keeps the chance `miss`. A place that is
-        followed was listed before, right or wrong, and looks alike from frame to frame: being listed again says
-        nothing, and not being listed as much as the weakest evidence there is. The unknown state explains every list
-        as well as the next.
+        For evenly spread probability, being listed among the K candidates is evidence in itself: by chance it has the
+        probability K / N, and a place that is not listed keeps the factor `miss`. A tracked place was listed before,
+        rightly or wrongly, and looks alike from frame to frame: being listed again adds only its ratio, and not being
+        listed counts as the weakest ratio, `NO_EVIDENCE`. The unknown state explains every list equally well.
+
+        Args:
+            candidates: places that the frame lists.
+            ratios: p(evidence | the frame shows the place) / p(evidence | it shows another); positive.
         """
-        assert (ratios > 0).all(), "a ratio of 0 would rule a place out for ever"
+        assert (ratios > 0).all(), "a ratio of 0 would rule out a place forever"
         if not len(candidates):
             return
         listed, miss = len(candidates) / self._count, self._settings.miss
@@ -117,14 +125,14 @@ class PlaceFilter:
             others = np.setdiff1d(np.arange(self._count), candidates)
             arrived.append(Mass(others, np.full(len(others), each * miss)))
         left = self._even - each * sum(len(part.places) for part in arrived)
-        followed = gathered([Mass(self._followed.places, self._followed.mass * factors), *arrived])
+        followed = sum_by_place([Mass(self._followed.places, self._followed.mass * factors), *arrived])
         total = float(followed.mass.sum()) + miss * left + self.unknown
         self._followed = Mass(followed.places, followed.mass / total)
         self._even, self.unknown = max(miss * left / total, 0.0), self.unknown / total
         self._prune()
 
     def _prune(self) -> None:
-        """Spread evenly what the least likely places have, where too many are followed."""
+        """Spread the probability of the least likely tracked places evenly if there are too many."""
         excess = len(self._followed.places) - self._settings.support
         if excess <= 0:
             return
@@ -135,9 +143,9 @@ class PlaceFilter:
 
 
 def _chances_of_several(leave: float, enter: float, frames: int) -> tuple[float, float]:
-    """The chances to have left, and to have entered, after several frames of which only the last is looked at.
+    """Probabilities to have left and to have entered after several frames.
 
-    With many of them they approach the shares of time that are spent outside and inside, whatever came before.
+    With many frames they approach the stationary distribution: the shares of time spent outside and inside.
     """
     total = leave + enter
     changed = 0.0 if total == 0 else (1 - (1 - total) ** frames) / total

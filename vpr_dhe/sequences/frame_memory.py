@@ -1,4 +1,4 @@
-"""Places that a robot has been at: an index that grows by the frames of a stream, for closing loops."""
+"""Memory of the frames of a stream: an index that grows while it is searched, for loop closure."""
 
 import os
 from collections import deque
@@ -28,7 +28,7 @@ _JPEG_QUALITY = 95
 
 @dataclass(frozen=True)
 class Recent:
-    """Which frames are no candidates yet, because they show where the camera is anyway: a number, a time, or both."""
+    """Frames that are too recent to be candidates, by number, by age in seconds, or both."""
 
     frames: int = 30
     seconds: float = 0.0
@@ -36,26 +36,29 @@ class Recent:
 
 @dataclass(frozen=True)
 class _Moment:
-    """When a frame was remembered."""
+    """Id and time of a remembered frame."""
 
     id: int
     timestamp_s: float | None
 
 
 class FrameMemory:
-    """An index and the newest frames, which wait in memory until `flush_every` of them become a segment.
+    """Index of the frames of a stream; the newest wait in memory until `flush_every` of them become a segment.
 
-    Use it as a context: it holds the right to write to the index from beginning to end, and one thread uses it.
-    A frame is found from the moment when it is remembered and no longer recent. It is durable once its segment is:
-    a crash costs the features of the frames that wait, at most `flush_every`, and none of their image files, which
-    `vpr-dhe index` picks up. Leaving the context flushes.
+    Use it as a context manager: it holds the write lock of the index throughout, and must be used from one thread. A
+    frame can be retrieved as soon as it is remembered and no longer recent. It is durable once its segment is: a crash
+    costs the features of at most `flush_every` pending frames, but none of their image files, which `vpr-dhe index`
+    picks up. Leaving the context flushes.
 
     Args:
-        index: of this machine; its images folder is where frames that come as pixels are stored, as JPEG files.
-        verifier: as for `VerifiedIndex`.
-        recent: frames that are no candidates.
-        flush_every: frames per segment. Small segments are merged as the index grows.
-        keep_times: store times of frames with their images, which count from the Unix epoch there.
+        index: on this machine; frames given as pixels are stored in its images folder as JPEG files.
+        verifier: None keeps the order of retrieval.
+        recent: frames that are no candidates yet.
+        flush_every: frames per segment, at least 1. Small segments are merged as the index grows.
+        keep_times: store the times of frames with their images, as seconds since the Unix epoch.
+
+    Raises:
+        BadInputError: if `flush_every` is below 1.
     """
 
     def __init__(
@@ -68,38 +71,38 @@ class FrameMemory:
         keep_times: bool = True,
     ) -> None:
         if flush_every < 1:
-            raise BadInputError(f"segments of {flush_every} frames hold none; expected flush_every from 1")
+            raise BadInputError(f"flush_every is {flush_every}; expected at least 1 frame per segment")
         self.index, self._verifier, self._limits = index, verifier, recent or Recent()
         self._flush_every, self._keep_times = flush_every, keep_times
-        self._waiting: dict[int, ExtractedImage] = {}
+        self._pending: dict[int, ExtractedImage] = {}
         self._recent: deque[_Moment] = deque()
         self._first_id = 0
         self._writer: IndexWriter | None = None
         self._open = ExitStack()
 
     def __enter__(self) -> "FrameMemory":
-        """Take the right to write.
+        """Take the write lock of the index.
 
         Raises:
-            IndexBusyError: if another process is writing.
+            IndexBusyError: if another process is writing to it.
         """
         self._writer = self._open.enter_context(self.index.writing())
         self._first_id = self._recent[0].id if self._recent else self._writer.manifest.next_id
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Make durable what waits, and give the right to write back."""
+        """Flush pending frames and release the write lock."""
         with self._open:
             self.flush()
 
     def pinned(self) -> PinnedIndex:
-        """The stored frames and those that wait, without those that are recent; valid until the next frame."""
+        """Pin the stored and pending frames without the recent ones; valid until the next frame."""
         recent = frozenset(moment.id for moment in self._recent)
-        return PinnedIndex(self.index.snapshot, self._verifier, pending=self._waiting, excluded=recent)
+        return PinnedIndex(self.index.snapshot, self._verifier, pending=self._pending, excluded=recent)
 
     @property
     def spec(self) -> ExtractorSpec:
-        """The extractor that filled the index."""
+        """Spec of the extractor that filled the index."""
         return self.index.spec
 
     @property
@@ -109,26 +112,26 @@ class FrameMemory:
 
     @property
     def ids(self) -> list[int]:
-        """Ids of all images, those that wait and those that are recent included, ascending."""
-        return [*self.index.ids.tolist(), *self._waiting]
+        """Ids of all images, ascending, including pending and recent frames."""
+        return [*self.index.ids.tolist(), *self._pending]
 
     @property
     def remembered(self) -> list[int]:
-        """Ids of the frames of this context, in the order in which they were remembered; the last may be recent."""
+        """Ids of the frames added in this context, in order; the last ones may be recent."""
         return [id for id in self.ids if id >= self._first_id]
 
     @property
     def recent(self) -> int:
-        """How many frames are no candidates yet."""
+        """Number of frames that are no candidates yet."""
         return len(self._recent)
 
     def advance(self, timestamp_s: float | None) -> None:
-        """Let time pass: frames that are recent no longer become candidates."""
+        """Advance the clock: frames that are no longer recent become candidates."""
         while self._recent and not self._is_recent(timestamp_s):
             self._recent.popleft()
 
     def _is_recent(self, now_s: float | None) -> bool:
-        """Whether the oldest frame still is."""
+        """Whether the oldest recent frame is still recent."""
         oldest = self._recent[0]
         if len(self._recent) <= self._limits.frames:
             return True
@@ -137,46 +140,46 @@ class FrameMemory:
         return now_s - oldest.timestamp_s < self._limits.seconds
 
     def remember(self, frame: SequenceFrame, image: Image, features: Features) -> int:
-        """Add a frame; returns the id that its image has from now on.
+        """Add a frame and return the id of its image.
 
         Raises:
-            BadInputError: if a frame has no name, or the name of an indexed image; or its file lies elsewhere than in
-                the index's images folder, or its pixels would be stored where a file is.
+            BadInputError: if the frame has no name, or the name of an indexed image; if its file lies outside the
+                index's images folder; or if its pixels would overwrite a file.
         """
         writer = self._require_writer()
         record, stamp = self._store(frame, image)
-        id = writer.manifest.next_id + len(self._waiting)
+        id = writer.manifest.next_id + len(self._pending)
         vector = comparable(features.global_descriptor, self.spec).cpu()
         kept = replace(features, global_descriptor=vector, local_map=features.local_map.cpu())
-        self._waiting[id] = ExtractedImage(len(self._waiting), IndexedImage(record, image_size(image)), stamp, kept)
+        self._pending[id] = ExtractedImage(len(self._pending), IndexedImage(record, image_size(image)), stamp, kept)
         self._recent.append(_Moment(id, frame.timestamp_s))
         self.advance(frame.timestamp_s)
-        if len(self._waiting) >= self._flush_every:
+        if len(self._pending) >= self._flush_every:
             self.flush()
         return id
 
     def flush(self) -> None:
-        """Make the frames that wait durable, as one segment."""
-        if self._waiting:
-            self._require_writer().add_extracted(list(self._waiting.values()))
-            self._waiting.clear()
+        """Write the pending frames to disk as one segment."""
+        if self._pending:
+            self._require_writer().add_extracted(list(self._pending.values()))
+            self._pending.clear()
 
     def _require_writer(self) -> IndexWriter:
         if self._writer is None:
-            raise BadInputError("frames are remembered inside `with FrameMemory(...) as memory:` only")
+            raise BadInputError("the frame memory is not open; use it inside `with FrameMemory(...) as memory:`")
         return self._writer
 
     def _store(self, frame: SequenceFrame, image: Image) -> tuple[ImageRecord, FileStamp]:
-        """Have the frame's file in the images folder, and say what it is."""
+        """Make sure that the frame's file is in the images folder; return its record and stamp."""
         folder = Path(self.index.manifest.images_folder)
         path = _path_of(frame, folder)
-        waiting = {described.indexed.record.path for described in self._waiting.values()}
-        if self.index.find(path) is not None or path in waiting:
-            raise BadInputError(f"{path} is indexed already; give each frame a name of its own")
+        pending = {extracted.indexed.record.path for extracted in self._pending.values()}
+        if self.index.find(path) is not None or path in pending:
+            raise BadInputError(f"{path} is indexed already; give each frame a unique name")
         if not isinstance(frame.image, Path):
             if os.path.lexists(folder / path):
                 raise BadInputError(
-                    f"{folder / path} is there already, and no frame of this index; give the frame another name, or "
+                    f"{folder / path} exists already but is not in this index; give the frame another name, or "
                     "the index another images folder"
                 )
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
@@ -190,17 +193,17 @@ class FrameMemory:
 
 
 def _path_of(frame: SequenceFrame, folder: Path) -> str:
-    """The path that a frame has in the images folder."""
+    """Path of a frame relative to the images folder."""
     if isinstance(frame.image, Path):
         path = frame.image.absolute()
-        # Photos and folders below may be links to elsewhere, as `list_images` allows.
+        # Files and folders below the images folder may be symbolic links, as `list_images` allows.
         root = next((parent for parent in path.parents if parent.resolve() == folder), None)
         if root is None:
             raise BadInputError(
-                f"frame {frame.image} lies outside of {folder}, whose images the index is of; move it there, or give "
+                f"frame {frame.image} lies outside of {folder}, the images folder of the index; move it there, or give "
                 "its pixels and a name"
             )
         return path.relative_to(root).as_posix()
     if not frame.name:
-        raise BadInputError("a frame of pixels has no name; give one to remember it by, such as day-1/000042.jpg")
+        raise BadInputError("a frame given as pixels has no name; give one, such as day-1/000042.jpg")
     return frame.name

@@ -1,4 +1,4 @@
-"""The frames of a stream, and a thread that reads them from a live source while others are worked on."""
+"""Frames of a stream, and a thread that reads them from a live source."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -19,12 +19,15 @@ from vpr_dhe.sequences.odometry import Odometry
 class SequenceFrame:
     """One frame of a stream.
 
-    `image` may be what gives the image when it is looked at, as a recording does. `odometry` is the motion since the
-    frame before. `name` is what to call it: the path that it is to have in the images folder, where frames are
-    remembered. `dropped` counts the frames since the one before that nobody looked at; the odometry includes theirs.
+    Args:
+        image: pixels, a path, or a function that returns the pixels when the frame is read, as recordings give.
+        timestamp_s: in seconds; None if unknown.
+        odometry: motion since the previous frame.
+        name: a label; with a `FrameMemory`, the path of the frame in the images folder.
+        dropped: number of frames skipped since the previous one; the odometry includes theirs.
 
     Raises:
-        BadInputError: if the time is no finite number.
+        BadInputError: if the time is not finite.
     """
 
     image: ImageLike | Path | Callable[[], Image]
@@ -35,27 +38,27 @@ class SequenceFrame:
 
     def __post_init__(self) -> None:
         if self.timestamp_s is not None and not isfinite(self.timestamp_s):
-            raise BadInputError(f"a frame has the time {self.timestamp_s}; expected seconds, or None where unknown")
+            raise BadInputError(f"a frame has the time {self.timestamp_s}; expected seconds, or None if unknown")
 
-    def look(self) -> ImageLike | Path:
-        """The image, or the path of its file.
+    def read(self) -> ImageLike | Path:
+        """Return the image, or the path of its file.
 
         Raises:
-            ImageError: if it cannot be read, which of a file nobody knows yet.
+            ImageError: if the image of a recording cannot be decoded; a file may still turn out to be unreadable.
         """
         return self.image() if callable(self.image) else self.image
 
-    def after(self, unseen: "SequenceFrame") -> "SequenceFrame":
-        """This frame, when the one before it is dropped."""
-        odometry = unseen.odometry.then(self.odometry) if unseen.odometry and self.odometry else None
-        return replace(self, odometry=odometry, dropped=self.dropped + unseen.dropped + 1)
+    def after(self, skipped: "SequenceFrame") -> "SequenceFrame":
+        """This frame with a dropped predecessor merged in: its motion and its count of dropped frames."""
+        odometry = skipped.odometry.then(self.odometry) if skipped.odometry and self.odometry else None
+        return replace(self, odometry=odometry, dropped=self.dropped + skipped.dropped + 1)
 
 
 class DropPolicy(StrEnum):
-    """What becomes of frames that wait while another is worked on.
+    """Handling of frames that arrive while another is being processed.
 
-    `latest` keeps the newest alone: answers are about now. `none` keeps them all, and makes the source wait where too
-    many do.
+    `latest` keeps only the newest, so answers are up to date. `none` keeps them all and makes the source wait when the
+    queue is full.
     """
 
     latest = "latest"
@@ -63,24 +66,24 @@ class DropPolicy(StrEnum):
 
 
 def read_live(source: Iterable[SequenceFrame], policy: DropPolicy, *, capacity: int = 8) -> Iterator[SequenceFrame]:
-    """Read frames in a thread of their own.
+    """Read frames in a background thread.
 
-    At most `capacity` frames wait, or one under `latest`; so much memory is all that a slow consumer takes. What the
-    source raises is raised here, after the frames that came before it. When the iteration ends early the thread does
-    too, once the source gives it the frame that it waits for.
+    At most `capacity` frames are queued, or one under `latest`, which bounds the memory of a slow consumer. Errors of
+    the source are raised here, after the frames before them. When iteration stops early, the thread ends as soon as the
+    source yields its next frame.
 
     Raises:
-        BadInputError: if the capacity is less than one frame.
+        BadInputError: if the capacity is below 1.
     """
     if capacity < 1:
-        raise BadInputError(f"a queue of {capacity} frames holds none; expected at least 1")
+        raise BadInputError(f"the capacity is {capacity}; expected at least 1 frame")
     with closing(_LiveQueue(source, policy, capacity)) as queue:
         while (frame := queue.take()) is not None:
             yield frame
 
 
 class _LiveQueue:
-    """Frames between the thread that reads them and the one that takes them."""
+    """Queue between the thread that reads frames and the one that consumes them."""
 
     def __init__(self, source: Iterable[SequenceFrame], policy: DropPolicy, capacity: int) -> None:
         self._source, self._policy, self._capacity = source, policy, capacity
@@ -88,7 +91,7 @@ class _LiveQueue:
         self._changed = Condition()
         self._ended, self._closed = False, False
         self._failure: BaseException | None = None
-        # A source may wait for its camera for ever, and must not keep the program from ending.
+        # A source that waits for its camera forever must not keep the program from ending.
         Thread(target=self._read, name="frames", daemon=True).start()
 
     def take(self) -> SequenceFrame | None:
@@ -103,7 +106,7 @@ class _LiveQueue:
         return None
 
     def close(self) -> None:
-        """Let the thread end."""
+        """Let the reading thread end."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -114,7 +117,7 @@ class _LiveQueue:
                 self._put(frame)
                 if self._closed:
                     break
-        except BaseException as error:  # whatever it is, whoever takes the frames has to know
+        except BaseException as error:  # raised again in the consuming thread
             self._failure = error
         finally:
             with self._changed:

@@ -1,4 +1,4 @@
-"""Loops that a way closes: frames that show where the camera was before."""
+"""Loop closures of a stream: frames that show a place seen before."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ from vpr_dhe.sequences.sequence_localizer import LocalizedFrame
 class Loop:
     """A frame, and an earlier one that shows the same place.
 
-    `match` is what the frame's own candidates say of the earlier one, `match.image` its name; `probability` is what the
-    frames together say of its place.
+    `match` is the earlier frame as a candidate of this one, `match.image` its name; `probability` is that of its place
+    given all frames.
     """
 
     query: str
@@ -23,10 +23,10 @@ class Loop:
 
 
 def loops_among(frames: Iterable[LocalizedFrame], min_probability: float) -> Iterator[Loop]:
-    """The loops of a stream whose places are its own earlier frames, as `FrameMemory` makes them.
+    """Loop closures of a stream localized against its own earlier frames (`FrameMemory`).
 
-    A loop is closed where the likeliest place is at least so probable, and likelier than none. A place that the belief
-    went to without a look, its image being no candidate of the frame, makes no pair.
+    A loop is closed if the most probable place has at least `min_probability` and exceeds "unknown". Places whose image
+    is not among the frame's own candidates make no pair.
     """
     times: dict[str, float | None] = {}
     for frame in frames:

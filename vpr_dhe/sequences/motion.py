@@ -1,4 +1,4 @@
-"""How a belief spreads over places between two frames."""
+"""Motion models: how a belief spreads over places between two frames."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -11,12 +11,12 @@ from vpr_dhe.geography.distance import RADIUS_M
 from vpr_dhe.sequences.odometry import Odometry, Step
 from vpr_dhe.sequences.place_map import PlaceMap
 
-# Of a normal distribution, what lies farther out is left out: 0.3 %.
+# Truncates a normal distribution; 0.3 % of it lies farther out.
 _REACH_DEVIATIONS = 3.0
 
 
 class Mass(NamedTuple):
-    """Probability at some places; those of a belief are distinct and ascend."""
+    """Probability at some places; the places of a belief are distinct and ascending."""
 
     places: Int64[np.ndarray, " support"]
     mass: Float64[np.ndarray, " support"]
@@ -24,33 +24,39 @@ class Mass(NamedTuple):
 
 @runtime_checkable
 class MotionModel(Protocol):
-    """Where the camera goes from each place."""
+    """Transition model of a camera between places."""
 
     def spread(self, belief: Mass, step: Step, count: int) -> Mass:
-        """Move the mass at some places on, to places below `count`; its total stays.
+        """Move probability on to places below `count`; its total stays the same.
 
-        The work is proportional to the places that have mass and those within reach of them, not to all.
+        The cost grows with the places that have mass and their reach, not with the size of the map.
         """
         ...
 
     def around(self, place: int) -> Int64[np.ndarray, " _places"]:
-        """The places that count as the same as this one, itself included."""
+        """Places that count as the same as this one, itself included."""
         ...
 
 
 class RouteMotion:
-    """Motion along the order of the places, which has two ends and no turning back.
+    """Forward motion along the order of the places, a route with two ends.
 
-    A frame advances by a whole number of places from `slowest` to `fastest`, each as likely as the next, blurred by a
-    normal distribution of `diffusion` places; of several frames, the bounds multiply and the variance does. Where the
-    odometry tells a distance and `spacing_m` the distance between two places of the route, that is the advance. Places
-    up to `same_place` apart count as the same.
+    A frame advances by a whole number of places from `slowest` to `fastest`, all equally likely, blurred by a normal
+    distribution. For several frames the bounds and the variance multiply. If odometry gives a distance and `spacing_m`
+    is known, the advance is their quotient.
 
-    Source: Milford and Wyeth, "SeqSLAM", ICRA 2012, searches the same band of speeds; here it is a transition of
-    probability, as in Angeli et al., IEEE T-RO 2008.
+    Args:
+        slowest: minimum advance per frame, in places.
+        fastest: maximum advance per frame, in places.
+        diffusion: standard deviation of the blur per frame, in places; at least 0.
+        spacing_m: distance between consecutive places of the route, in metres; positive.
+        same_place: number of places to either side that count as the same.
 
     Raises:
-        BadInputError: unless slowest <= fastest, and diffusion and spacing are positive or zero and positive.
+        BadInputError: if a bound is out of range.
+
+    Source: Milford and Wyeth, "SeqSLAM", ICRA 2012, searches the same band of speeds; here it is a transition
+    probability, as in Angeli et al., IEEE T-RO 2008.
     """
 
     def __init__(
@@ -64,25 +70,25 @@ class RouteMotion:
     ) -> None:
         if slowest > fastest or diffusion < 0 or (spacing_m is not None and spacing_m <= 0):
             raise BadInputError(
-                f"motion from {slowest} to {fastest} places with a diffusion of {diffusion} and a spacing of "
-                f"{spacing_m} m is none; expected slowest <= fastest, a diffusion from 0 and a positive spacing"
+                f"motion from {slowest} to {fastest} places has a diffusion of {diffusion} and a spacing of "
+                f"{spacing_m} m; expected slowest <= fastest, a diffusion of at least 0 and a positive spacing"
             )
         self._slowest, self._fastest, self._diffusion, self._spacing_m = slowest, fastest, diffusion, spacing_m
         self._same_place = same_place
 
     def around(self, place: int) -> Int64[np.ndarray, " _places"]:
-        """The places before and after."""
+        """The places just before and after."""
         return np.arange(place - self._same_place, place + self._same_place + 1)
 
     def spread(self, belief: Mass, step: Step, count: int) -> Mass:
-        """Move mass on along the route; at its ends what would leave is shared among the places that are left."""
+        """Move mass along the route; at its ends, mass that would leave is shared among the remaining targets."""
         advances, weights = self._advances(step)
         targets = belief.places[:, None] + advances
         shares = np.where((targets >= 0) & (targets < count), weights, 0.0)
         return _moved(belief, targets.ravel(), shares)
 
     def _advances(self, step: Step) -> tuple[Int64[np.ndarray, " advances"], Float64[np.ndarray, " advances"]]:
-        """How many places forward, and how likely each is."""
+        """Possible advances in places, and their unnormalised probabilities."""
         if self._spacing_m is not None and step.odometry is not None:
             centres = np.array([step.odometry.distance_m / self._spacing_m])
         else:
@@ -90,19 +96,27 @@ class RouteMotion:
         deviation = self._diffusion * step.frames**0.5
         reach = _REACH_DEVIATIONS * deviation
         advances = np.arange(int(np.floor(centres[0] - reach)), int(np.ceil(centres[-1] + reach)) + 1)
-        # Without diffusion, the place nearest to the advance is meant.
+        # Without diffusion the place nearest to the advance gets nearly all the mass.
         weights = np.exp(-0.5 * ((advances[:, None] - centres) / max(deviation, 0.25)) ** 2).sum(axis=1)
         return advances, weights
 
 
 class PositionMotion:
-    """Motion in the plane, from where an image was taken to where others were.
+    """Motion in the plane, between the positions of the images.
 
-    Without odometry a step leads anywhere within `max_speed_m_s` times its seconds, or within `max_step_m` per frame
-    where times are unknown. With odometry it leads as far as that says and, where an image's heading is known and the
-    direction is too, thither; and it turns the camera from one image's heading to the other's. Images lie at some
-    places only, so `deviation_m` blurs the step: by default half the median distance to the nearest other spot, and
-    `heading_deviation_deg` the turn. Places within `same_place_m` count as the same.
+    Without odometry, a step leads anywhere within `max_speed_m_s` times its duration, or within `max_step_m` per frame
+    if times are unknown. With odometry, it has that length and, if the image's heading and the direction of motion are
+    known, that direction; the turn must agree with the difference of the headings. Because images lie at discrete
+    positions, step and turn are blurred.
+
+    Args:
+        places: with at least one position.
+        max_step_m: maximum distance per frame, in metres.
+        max_speed_m_s: maximum speed, in metres per second.
+        deviation_m: standard deviation of a step's end; by default half the median distance to the nearest other
+            position.
+        heading_deviation_deg: standard deviation of a turn.
+        same_place_m: distance within which places count as the same.
 
     Raises:
         BadInputError: if no image has a position, positions cannot be compared, or there is no positive bound.
@@ -134,17 +148,17 @@ class PositionMotion:
         self._heading_deviation_deg, self._same_place_m = heading_deviation_deg, same_place_m
 
     def around(self, place: int) -> Int64[np.ndarray, " _places"]:
-        """The images that were taken near this one."""
+        """Images taken near this one."""
         if np.isnan(self._positions[place, 0]):
             return np.array([place])
         (near,) = self._tree.query_radius(self._positions[[place]], self._same_place_m)
         return self._known[near]
 
     def spread(self, belief: Mass, step: Step, count: int) -> Mass:
-        """Move mass on to images within reach; at an image without a position it stays."""
+        """Move mass to images within reach; mass at images without a position stays."""
         if count != len(self._positions):
             raise BadInputError(
-                f"motion by positions was made for {len(self._positions)} places, and there are {count}; where frames "
+                f"motion by positions was made for {len(self._positions)} places, but there are {count}; if frames "
                 "become places, use RouteMotion"
             )
         located = ~np.isnan(self._positions[belief.places, 0])
@@ -155,10 +169,10 @@ class PositionMotion:
         targets = self._known[np.concatenate([*found, np.empty(0, np.int64)])]
         weights = self._weights(moving.places[sources], targets, step)
         totals = np.bincount(sources, weights, minlength=len(lengths))
-        # Odometry that leads where no image is leaves the mass where it was.
+        # If the odometry leads to no image, the mass stays.
         lost = totals == 0
         mass = moving.mass[sources] * weights / np.where(lost, 1.0, totals)[sources]
-        return gathered(
+        return sum_by_place(
             [
                 Mass(targets, mass),
                 Mass(moving.places[lost], moving.mass[lost]),
@@ -170,7 +184,7 @@ class PositionMotion:
         if self._max_speed_m_s is not None and step.seconds is not None:
             return max(self._max_speed_m_s * step.seconds, 0.0)
         if self._max_step_m is None:
-            raise BadInputError("a frame has no time, so max_speed_m_s bounds nothing; give times, or max_step_m")
+            raise BadInputError("a frame has no time, so max_speed_m_s sets no bound; give times, or max_step_m")
         return self._max_step_m * step.frames
 
     def _reach_m(self, step: Step) -> float:
@@ -181,7 +195,7 @@ class PositionMotion:
     def _weights(
         self, sources: Int64[np.ndarray, " steps"], targets: Int64[np.ndarray, " steps"], step: Step
     ) -> Float64[np.ndarray, " steps"]:
-        """How likely each step from image to image is, up to a factor."""
+        """Likelihood of each step from image to image, up to a factor."""
         moved = self._positions[targets] - self._positions[sources]
         if step.odometry is None:
             beyond = np.maximum(np.linalg.norm(moved, axis=1) - self._bound_m(step), 0.0)
@@ -197,7 +211,7 @@ class PositionMotion:
 def _misses_m(
     moved: Float64[np.ndarray, "steps 2"], headings_deg: Float64[np.ndarray, " steps"], odometry: Odometry
 ) -> Float64[np.ndarray, " steps"]:
-    """How far each step ends from where the odometry leads; by distance alone where the direction is unknown."""
+    """Distance between the end of each step and that of the odometry; in length alone if the direction is unknown."""
     misses = np.abs(np.linalg.norm(moved, axis=1) - odometry.distance_m)
     if odometry.direction_deg is None:
         return misses
@@ -211,7 +225,7 @@ def _normal(deviations: Float64[np.ndarray, " steps"]) -> Float64[np.ndarray, " 
 
 
 def _half_spacing(positions: Float64[np.ndarray, "places 2"]) -> float:
-    """Half the median distance from a spot to the nearest other; a metre where there is only one spot."""
+    """Half the median distance from a position to the nearest other; 1 m for a single position."""
     from sklearn.neighbors import KDTree
 
     spots = np.unique(positions, axis=0)
@@ -222,15 +236,15 @@ def _half_spacing(positions: Float64[np.ndarray, "places 2"]) -> float:
 
 
 def _moved(belief: Mass, targets: Int64[np.ndarray, " moves"], shares: Float64[np.ndarray, "support advances"]) -> Mass:
-    """Share the mass of each place among its targets; where none is left, it stays."""
+    """Distribute the mass of each place among its targets; it stays if there are none."""
     totals = shares.sum(axis=1)
     stays = totals == 0
     mass = (belief.mass / np.where(stays, 1.0, totals))[:, None] * shares
     reached = shares.ravel() > 0
-    return gathered([Mass(targets[reached], mass.ravel()[reached]), Mass(belief.places[stays], belief.mass[stays])])
+    return sum_by_place([Mass(targets[reached], mass.ravel()[reached]), Mass(belief.places[stays], belief.mass[stays])])
 
 
-def gathered(parts: Sequence[Mass]) -> Mass:
-    """Add up what came to the same place; places of the parts may come in any order, and more than once."""
+def sum_by_place(parts: Sequence[Mass]) -> Mass:
+    """Sum the mass per place; places of the parts may be unordered and repeated."""
     distinct, owners = np.unique(np.concatenate([part.places for part in parts]), return_inverse=True)
     return Mass(distinct, np.bincount(owners, np.concatenate([part.mass for part in parts]), minlength=len(distinct)))

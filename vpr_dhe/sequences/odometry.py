@@ -1,4 +1,4 @@
-"""What a robot knows of its own motion between two frames."""
+"""Motion of a camera between frames, as reported by a robot."""
 
 import math
 from dataclasses import dataclass
@@ -8,10 +8,13 @@ from vpr_dhe.errors import BadInputError
 
 @dataclass(frozen=True)
 class Odometry:
-    """Motion of the camera from one frame to the next.
+    """Motion of the camera from one frame to the next; None for unknown values.
 
-    `distance_m` is how far it moved. `direction_deg` is where to, clockwise from where the camera looked before the
-    motion: 0 is ahead, 90 to the right. `turn_deg` is how far it turned meanwhile, clockwise. None where unknown.
+    Args:
+        distance_m: length of the displacement; at least 0.
+        direction_deg: its direction, clockwise from the viewing direction before the motion: 0 is ahead, 90 to the
+            right.
+        turn_deg: rotation of the camera, clockwise.
 
     Raises:
         BadInputError: unless all numbers are finite and the distance is not negative.
@@ -24,18 +27,18 @@ class Odometry:
     def __post_init__(self) -> None:
         numbers = [number for number in (self.distance_m, self.direction_deg, self.turn_deg) if number is not None]
         if self.distance_m < 0 or not all(math.isfinite(number) for number in numbers):
-            raise BadInputError(f"{self} is no motion; expected finite numbers and a distance from 0")
+            raise BadInputError(f"{self} is invalid; expected finite numbers and a distance of at least 0")
 
     @classmethod
     def of_displacement(cls, forward_m: float, right_m: float, turn_deg: float | None = None) -> "Odometry":
-        """From a displacement in the frame of the camera before the motion."""
+        """Build from a displacement in the frame of the camera before the motion."""
         direction_deg = math.degrees(math.atan2(right_m, forward_m))
         return cls(math.hypot(forward_m, right_m), direction_deg, turn_deg)
 
     def then(self, next: "Odometry") -> "Odometry":
-        """This motion and the next as one: what a frame that was dropped had moved is not forgotten.
+        """This motion and the next one combined.
 
-        Where directions are unknown, distances add up, as on a straight way.
+        If directions are unknown, distances add up, as on a straight line.
         """
         turn_deg = None if self.turn_deg is None or next.turn_deg is None else self.turn_deg + next.turn_deg
         if self.direction_deg is None or next.direction_deg is None or self.turn_deg is None:
@@ -50,9 +53,9 @@ class Odometry:
 
 @dataclass(frozen=True)
 class Step:
-    """What lies between two frames that were looked at: seconds and motion, where known, and `frames` of the source.
+    """Interval between two consecutive localized frames: number of source frames, duration and motion.
 
-    Where time is known and more of it passed than usual, `frames` are as many as it usually takes that long for.
+    If times are known and the interval is longer than usual, `frames` is the number of frames that usually fit in it.
     """
 
     frames: int = 1

@@ -1,4 +1,4 @@
-"""How fast the frames of a stream follow each other, so that a gap among them is seen to be one."""
+"""Pace of a stream: detects gaps between frames from times and odometry."""
 
 from collections import deque
 from statistics import median
@@ -6,26 +6,25 @@ from statistics import median
 from vpr_dhe.sequences.frames import SequenceFrame
 from vpr_dhe.sequences.odometry import Step
 
-# Enough for a median; a camera that is set to another rate is followed after eight frames.
-_LATEST = 15
-# After as many, hardly anything is left of what was believed: of leaving and entering by chances of 0.1 each,
-# 0.8^100 = 2e-10.
-_LONGEST = 100
+# Window of the median; it adapts to another frame rate within eight frames.
+_WINDOW = 15
+# A longer gap erases the belief anyway: leaving and entering by chances of 0.1 each, 0.8^100 = 2e-10 is left of it.
+_MAX_FRAMES = 100
 
 
 class Pace:
-    """Counts frames by the clock: what a source leaves out without a word moves the camera all the same.
+    """Estimates how many frames lie between two localized ones, including those that the source left out silently.
 
-    Where frames have times, a step counts as many frames as usually come in its seconds, but no fewer than are known to
-    lie between, nor more than usually come on its way where the odometry tells that: who waits goes nowhere.
+    If frames have times, a step counts as many frames as usually fit in its duration, but no fewer than are known to
+    have been dropped and, with odometry, no more than usually fit in its distance: a camera that waits does not move.
     """
 
     def __init__(self) -> None:
         self._before: SequenceFrame | None = None
-        self._seconds, self._metres = _Usual(), _Usual()
+        self._seconds, self._metres = _MedianStep(), _MedianStep()
 
     def step_to(self, frame: SequenceFrame) -> Step:
-        """What lies between the frame asked about last and this one; nothing is known of what lies before the first."""
+        """The step from the previous frame to this one; the step to the first frame carries no information."""
         before, self._before = self._before, frame
         frames = frame.dropped + 1
         if before is None or before.timestamp_s is None or frame.timestamp_s is None:
@@ -37,16 +36,16 @@ class Pace:
         return Step(min(counts), seconds, frame.odometry)
 
 
-class _Usual:
-    """What usually lies from frame to frame: the median of the latest steps."""
+class _MedianStep:
+    """Running median of the amount of time or distance per frame."""
 
     def __init__(self) -> None:
-        self._latest: deque[float] = deque(maxlen=_LATEST)
+        self._latest: deque[float] = deque(maxlen=_WINDOW)
 
-    def frames_in(self, amount: float, least: int) -> int:
-        """How many frames usually come in this amount, of which at least so many did; it counts from now on."""
-        # A clock that was set back tells nothing.
+    def frames_in(self, amount: float, minimum: int) -> int:
+        """Number of frames that usually fit in this amount, at least `minimum`; the amount enters the median."""
+        # The clock was set back.
         if amount <= 0:
-            return least
-        self._latest.append(amount / least)
-        return max(least, min(round(amount / median(self._latest)), _LONGEST))
+            return minimum
+        self._latest.append(amount / minimum)
+        return max(minimum, min(round(amount / median(self._latest)), _MAX_FRAMES))

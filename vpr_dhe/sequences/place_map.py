@@ -1,4 +1,4 @@
-"""Indexed images as the places of a belief: numbered in the order of their route, with positions where known."""
+"""Map of a sequence: indexed images as places, numbered in the order of their route."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -15,11 +15,11 @@ _DIGITS = re.compile(r"(\d+)")
 
 
 class PlaceMap:
-    """The places 0, 1, ... of a belief, each an indexed image; images that are added later follow at the end.
+    """The places 0, 1, ... of a belief, one per indexed image; images added later are appended.
 
-    Places are numbered by time where all images have one, else by path, in which runs of digits count as numbers:
-    frame 9 comes before frame 10. The `newest` follow in the order given, whatever they are called: a memory of frames
-    counts on its recent ones to be the last. Of each record, which is read once, id, position and heading are kept.
+    Places are ordered by time if all images have one, otherwise by path in natural order (frame 9 before frame 10). The
+    `newest` follow in the order given, because a frame memory relies on its recent frames being last. Each record is
+    read once; only id, position and heading are kept.
     """
 
     def __init__(
@@ -41,15 +41,15 @@ class PlaceMap:
         return len(self._ids)
 
     def append(self, id: int) -> None:
-        """Add the place of a new image at the end."""
+        """Append the place of a new image."""
         self._place_of[id] = len(self._ids)
         self._ids.append(id)
 
     def places_of(self, ids: Sequence[int]) -> Int64[np.ndarray, " _ids"]:
-        """The places of some images.
+        """Places of these images.
 
         Raises:
-            BadInputError: if the map does not hold one of them.
+            BadInputError: if the map lacks one of them.
         """
         unknown = [id for id in ids if id not in self._place_of]
         if unknown:
@@ -57,14 +57,14 @@ class PlaceMap:
         return np.array([self._place_of[id] for id in ids], np.int64)
 
     def id_of(self, place: int) -> int:
-        """The id of the image of a place."""
+        """Image id of a place."""
         return self._ids[place]
 
     def positions_m(self) -> Float64[np.ndarray, "places 2"]:
-        """Metres east and north of the images in one plane; NaN where unknown.
+        """Positions of the places in metres east and north, in one plane; NaN if unknown.
 
         Raises:
-            BadInputError: if no image has a position, or positions are of kinds that cannot be compared, or no metres.
+            BadInputError: if no image has a position, positions cannot be compared, or they are not metric.
         """
         present = [position for position in self._positions if position is not None]
         if not present:
@@ -75,12 +75,12 @@ class PlaceMap:
         plane = Plane.around(present)
         if plane_of(plane.origin) == RECONSTRUCTION:
             raise BadInputError(
-                "positions are those of a reconstruction, whose unit nobody knows, so motion in metres is impossible; "
+                "positions are those of a reconstruction, whose unit is unknown, so motion in metres is impossible; "
                 "use motion along the route, or give positions in metres"
             )
         return plane.metres(self._positions)
 
 
 def natural_key(path: str) -> list[tuple[int, str]]:
-    """A key that sorts runs of digits as numbers."""
+    """Sort key that compares runs of digits as numbers."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in _DIGITS.split(path)]

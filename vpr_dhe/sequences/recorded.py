@@ -1,4 +1,4 @@
-"""The frames of a recording as a stream."""
+"""Stream of the frames of a recording."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -16,13 +16,13 @@ from vpr_dhe.sequences.odometry import Odometry
 def recorded_frames(
     source: FrameSource, selection: Selection, progress: Progress = lambda _: None
 ) -> Iterator[SequenceFrame]:
-    """The frames of a recording that are selected, each to be looked at before the next is asked for.
+    """Selected frames of a recording; process each before requesting the next.
 
-    Their names are those that `extract_frames` gives their files, without extensions. How far one is from the one
-    before is their odometry where the positions of both are known. `progress` is told of each frame that was read.
+    Names are those that `extract_frames` gives the files, without extensions. The odometry is the distance between
+    consecutive positions if both are known. `progress` is called for each frame read.
 
     Raises:
-        DatasetError: if the recording is damaged, or no frame of it is selected.
+        DatasetError: if the recording is damaged, or none of its frames is selected.
     """
     before: RecordedFrame | None = None
     for frame in selection.of(_counted(source.frames(), progress)):
@@ -31,8 +31,8 @@ def recorded_frames(
         )
         before = frame
     if before is None:
-        reason = "there is none" if selection.min_metres is None else "there is none with a position"
-        raise DatasetError(f"none of {source.identity} can be looked at: {reason}")
+        missing = "no frames" if selection.min_metres is None else "no frames with a position"
+        raise DatasetError(f"{source.identity} cannot be localized: it has {missing}")
 
 
 def _counted(frames: Iterator[RecordedFrame], progress: Progress) -> Iterator[RecordedFrame]:

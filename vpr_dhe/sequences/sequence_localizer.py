@@ -1,4 +1,4 @@
-"""Localize the frames of a sequence, each in the light of those before it."""
+"""Localization of the frames of a sequence, each in the light of its predecessors."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -19,16 +19,23 @@ from vpr_dhe.sequences.pace import Pace
 from vpr_dhe.sequences.place_map import PlaceMap
 from vpr_dhe.sequences.tracker import PlaceTracker
 
-# Records of so many images are in memory at once while a map is read.
+# Records held in memory at once while a map is read.
 _RECORDS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True)
 class LocalizedFrame:
-    """One frame of a stream.
+    """Result for one frame of a stream.
 
-    `number` counts the frames of the source from 0, those that were dropped included; `dropped` were dropped since the
-    one before, `dropped_so_far` since the beginning. A frame that cannot be read has an `error`, and no answer.
+    Args:
+        number: position in the source from 0, dropped frames included.
+        name: of the frame.
+        timestamp_s: of the frame.
+        dropped: number of frames dropped since the previous one.
+        dropped_so_far: number of frames dropped since the beginning.
+        localization: matches of the frame alone; None if it cannot be read.
+        belief: probable places given all frames so far; None if the frame cannot be read.
+        error: reason why the frame cannot be read.
     """
 
     number: int
@@ -42,12 +49,12 @@ class LocalizedFrame:
 
 
 class SequenceLocalizer:
-    """Follows a camera through the places of an index by a Bayes filter over what single frames find.
+    """Tracks a camera through the places of an index by a Bayes filter over single-frame results.
 
-    Where the localizer's database is a `FrameMemory`, each frame becomes a place of it once it is localized.
+    If the localizer's database is a `FrameMemory`, each frame is added to it after it is localized.
 
     Args:
-        localizer: over an index of this machine.
+        localizer: over an index on this machine.
     """
 
     def __init__(self, localizer: Localizer) -> None:
@@ -55,10 +62,10 @@ class SequenceLocalizer:
         self._memory = localizer.database if isinstance(localizer.database, FrameMemory) else None
 
     def place_map(self) -> PlaceMap:
-        """The indexed images as places that a sequence leads through; reads the record of each of them.
+        """Map of the indexed images in the order of their route; reads the record of every image.
 
         Raises:
-            BadInputError: if the index is served by shards.
+            BadInputError: if the index is sharded.
         """
         database = self.localizer.database
         newest = self._memory.remembered if self._memory else []
@@ -68,11 +75,11 @@ class SequenceLocalizer:
     def tracker(
         self, places: PlaceMap, motion: MotionModel | None = None, *, settings: FilterSettings | None = None
     ) -> PlaceTracker:
-        """A tracker over these places; where the index is calibrated, probabilities of matches count as evidence.
+        """Build a tracker over these places; on a calibrated index, probabilities of matches count as evidence.
 
         Args:
             places: from `place_map`.
-            motion: how the camera moves; by default along the order of the indexed images.
+            motion: motion model; along the order of the indexed images by default.
             settings: of the filter.
         """
         calibration = self.localizer.calibration
@@ -91,18 +98,18 @@ class SequenceLocalizer:
         """Localize frames one after the other.
 
         Args:
-            frames: in the order they were taken, perhaps without end.
-            tracker: knows how the camera moves; by default one along the order of the indexed images.
-            settings: of the filter, where no tracker is given that has its own.
-            drop: reads the frames in a thread of its own, as a live source needs it, and says what becomes of those
-                that come while another is worked on.
-            top_k: number of matches, of those that are verified, and of places in each answer.
+            frames: in chronological order; may be endless.
+            tracker: with a motion model; along the order of the indexed images by default.
+            settings: of the filter; only without `tracker`.
+            drop: reads the frames in a background thread, as live sources need, and handles those that arrive while
+                another is being processed.
+            top_k: number of matches and of places per frame; matches are limited to the verified ones.
 
         Raises:
-            BadInputError: if an argument is invalid, or a frame that is to be remembered has no usable name.
+            BadInputError: if an argument is invalid, or a frame to be remembered has no usable name.
         """
         if tracker is not None and settings is not None:
-            raise BadInputError("a tracker and settings of the filter were given; give the settings to the tracker")
+            raise BadInputError("both a tracker and filter settings were given; give the settings to the tracker")
         return self._stream(frames, tracker or self.tracker(self.place_map(), settings=settings), drop, top_k)
 
     def _stream(
@@ -121,7 +128,7 @@ class SequenceLocalizer:
             localized = LocalizedFrame(number, _name(taken), taken.timestamp_s, taken.dropped, dropped)
             frame = taken if unread is None else taken.after(unread)
             try:
-                image = load_image(frame.look())
+                image = load_image(frame.read())
             except ImageError as error:
                 unread = frame
                 yield replace(localized, error=str(error))
@@ -132,7 +139,7 @@ class SequenceLocalizer:
             yield replace(localized, localization=answer, belief=self._belief(tracker, top_k))
 
     def _localize(self, frame: SequenceFrame, image: Image, tracker: PlaceTracker, pace: Pace) -> Localization:
-        """Localize one frame, follow it, and remember it where there is a memory."""
+        """Localize one frame, update the tracker, and remember the frame if there is a memory."""
         localizer, memory = self.localizer, self._memory
         clock = Stopwatch()
         features = localizer.extractor.extract([image])[0]

@@ -1,4 +1,4 @@
-"""From what single frames found to where the camera is, frame by frame."""
+"""Tracking of a camera: turns the candidates of single frames into a belief over places."""
 
 from collections.abc import Sequence
 
@@ -13,15 +13,15 @@ from vpr_dhe.sequences.place_map import PlaceMap
 
 
 class PlaceTracker:
-    """Follows a camera through the places of a map by what each frame's candidates say.
+    """Tracks a camera through the places of a map from the candidates of each frame.
 
-    Frames are taken to be independent of each other but for the place they show: from a camera that stands still, or
-    gives thirty a second, take some.
+    Frames are assumed to be conditionally independent given their place: thin out the frames of a camera that stands
+    still or records thirty per second.
 
     Args:
-        places: the indexed images, as `Localizer.place_map` gives them.
-        motion: how the camera moves; by default forward along the order of the images.
-        likelihood: what candidates say; by default how far they stand out.
+        places: the indexed images, from `SequenceLocalizer.place_map`.
+        motion: motion model; forward along the order of the images by default.
+        likelihood: evidence of candidates; `ContrastLikelihood` by default.
         settings: of the filter.
     """
 
@@ -39,12 +39,12 @@ class PlaceTracker:
         self._filter: PlaceFilter | None = None
 
     def follow(self, matches: Sequence[RankedMatch], step: Step, count: int | None = None) -> None:
-        """Take in one frame.
+        """Update the belief with one frame.
 
         Args:
-            matches: all candidates that were looked at.
-            step: what lies between the frame before and this one; of the first frame it says nothing.
-            count: how many of the first places can be candidates; all of them by default.
+            matches: all candidates considered.
+            step: interval since the previous frame; ignored for the first.
+            count: number of places, from the first, that can be candidates; all by default.
         """
         count = len(self.places) if count is None else count
         if self._filter is None:
@@ -57,11 +57,11 @@ class PlaceTracker:
 
     @property
     def unknown(self) -> float:
-        """The probability that the camera is at none of the places."""
+        """Probability that the camera is at none of the places."""
         return 1.0 if self._filter is None else self._filter.unknown
 
     def likeliest(self, count: int) -> list[tuple[int, float]]:
-        """Ids of images of the likeliest places that are not around one another, and the probability around each."""
+        """Ids of the most probable places with no other one around them, and the probability around each."""
         if self._filter is None:
             return []
         places, mass = self._filter.followed

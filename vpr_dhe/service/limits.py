@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 
 # Verification is arithmetic in this process; more threads than that only take turns.
-_MOST_WORKERS = 4
+_MAX_WORKERS = 4
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Limits:
     queue: int = 64
     batch_size: int = 8
     batch_wait_s: float = 0.005
-    workers: int = min(_MOST_WORKERS, os.cpu_count() or 1)
+    workers: int = min(_MAX_WORKERS, os.cpu_count() or 1)
 
     @property
     def decoded(self) -> int:

@@ -15,7 +15,7 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 App: TypeAlias = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 _FIELD = "image"
-_MOST_FILES = 64
+_MAX_FILES = 64
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,6 @@ async def _read(request: Request, name: str) -> list[Upload]:
     if not request.headers.get("content-type", "").startswith("multipart/form-data"):
         content = await request.body()
         return [Upload(name, content)] if content else []
-    async with request.form(max_files=_MOST_FILES, max_fields=_MOST_FILES) as form:
+    async with request.form(max_files=_MAX_FILES, max_fields=_MAX_FILES) as form:
         files = [part for part in form.getlist(_FIELD) if isinstance(part, UploadFile)]
         return [Upload(file.filename or name, await file.read()) for file in files]

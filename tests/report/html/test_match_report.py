@@ -111,7 +111,7 @@ def test_an_evaluation_shows_the_worst_first(evaluated, tmp_path):
 
 
 def test_a_report_is_bounded_and_says_so(evaluated, tmp_path, monkeypatch, thumbnail_extractor):
-    monkeypatch.setattr(evaluation_reports, "MOST_QUERIES", 2)
+    monkeypatch.setattr(evaluation_reports, "MAX_QUERIES", 2)
     data = read_places(tmp_path / "data", protocol=Protocol(frame_tolerance=0))
     index = FeatureCache(tmp_path / "cache").index(data.database, thumbnail_extractor, codec="float16")
     result = evaluate(data, index, thumbnail_extractor, {}, Settings((1, 4)))

@@ -108,8 +108,8 @@ def example_weights(examples: Sequence[Example], prior: float) -> Float64[np.nda
 def _require_both_kinds(examples: Sequence[Example]) -> None:
     if not any(example.right for example in examples):
         raise BadInputError(
-            f"none of the {len(examples)} best matches shows the query's place, but a calibration needs right and wrong "
-            "ones; give queries of places that the index holds"
+            f"none of the {len(examples)} best matches shows the query's place, but a calibration needs right and "
+            "wrong ones; give queries of places that the index holds"
         )
     if all(example.place_known for example in examples):
         raise BadInputError(

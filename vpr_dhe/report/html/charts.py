@@ -10,7 +10,7 @@ _WIDTH, _HEIGHT = 480.0, 300.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56.0, 12.0, 16.0, 44.0
 _GRID_STEPS = 5
 # A curve is drawn through so many points at most.
-_MOST_POINTS = 400
+_MAX_POINTS = 400
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def _grid(x_axis: Axis, y_label: str) -> Markup:
 
 
 def _line(number: int, curve: Curve, x_axis: Axis) -> Markup:
-    chosen = np.unique(np.linspace(0, len(curve.x) - 1, min(len(curve.x), _MOST_POINTS)).astype(int))
+    chosen = np.unique(np.linspace(0, len(curve.x) - 1, min(len(curve.x), _MAX_POINTS)).astype(int))
     points = " ".join(f"{_x(curve.x[place], x_axis):.1f},{_y(curve.y[place]):.1f}" for place in chosen)
     return Markup('<polyline class="curve series-{}" points="{}"><title>{}</title></polyline>').format(
         number, points, curve.name

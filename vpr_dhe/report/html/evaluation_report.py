@@ -22,7 +22,7 @@ from vpr_dhe.records import Features, Image, Progress, Verification
 from vpr_dhe.report.html.charts import Axis, Chart, Curve, line_chart
 from vpr_dhe.report.html.match_report import (
     ANSWERED,
-    MOST_QUERIES,
+    MAX_QUERIES,
     RIGHT,
     UNANSWERABLE,
     UNREAD,
@@ -33,7 +33,7 @@ from vpr_dhe.report.html.match_report import (
     Table,
     picture_of,
 )
-from vpr_dhe.report.html.position_map import DATABASE, MOST_DATABASE_SPOTS, PositionMap, Spot, draw_map
+from vpr_dhe.report.html.position_map import DATABASE, MAX_DATABASE_SPOTS, PositionMap, Spot, draw_map
 from vpr_dhe.report.tables.evaluation import footnotes, method_table, scores_note
 from vpr_dhe.verification.verifier import Verifier
 
@@ -72,7 +72,7 @@ def evaluation_report(
     """Show an evaluation, and the queries at which its first verifier, or else retrieval, did worst."""
     method = result.verifiers[0] if result.verifiers else result.retrieval
     judged = [_judge(result, method, number) for number in range(len(method.predictions))]
-    worst = sorted(judged, key=lambda one: one.badness)[:MOST_QUERIES]
+    worst = sorted(judged, key=lambda one: one.badness)[:MAX_QUERIES]
     shown = []
     for one in worst:
         shown.append(_shown_query(result, method, tools, one))
@@ -236,7 +236,7 @@ def _map(
 ) -> PositionMap | None:
     """Where queries were taken, those that went wrong joined to where they were thought to be."""
     database = result.dataset.database.records
-    chosen = np.unique(np.linspace(0, len(database) - 1, min(len(database), MOST_DATABASE_SPOTS)).astype(int))
+    chosen = np.unique(np.linspace(0, len(database) - 1, min(len(database), MAX_DATABASE_SPOTS)).astype(int))
     places = [Spot(one.position, DATABASE, one.path) for one in (database[row] for row in chosen) if one.position]
     spots = []
     for one in sorted(judged, key=lambda one: one.badness, reverse=True):

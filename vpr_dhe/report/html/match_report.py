@@ -15,7 +15,7 @@ from vpr_dhe.report.html.position_map import PositionMap
 from vpr_dhe.report.pictures.drawing import draw_match
 from vpr_dhe.report.pictures.encoding import data_uri, jpeg
 
-MOST_QUERIES = 50
+MAX_QUERIES = 50
 """Queries that a report shows; with their pictures, more make a file that browsers are slow with."""
 _SIDE_PX = 360
 

@@ -14,15 +14,15 @@ from vpr_dhe.records import GeoPosition, MetricPosition, Position
 
 DATABASE = "database"
 """The kind of the spots that others are drawn over."""
-MOST_DATABASE_SPOTS = 3000
+MAX_DATABASE_SPOTS = 3000
 """Of more, every n-th is drawn: a browser is slow with many."""
 
 _WIDTH = 640
-_LEAST_HEIGHT, _MOST_HEIGHT = 240, 480
+_MIN_HEIGHT, _MAX_HEIGHT = 240, 480
 _MARGIN = 28
 # Mean radius of the Earth in metres (Moritz, "Geodetic Reference System 1980", R1): exact enough for a picture.
 _EARTH_RADIUS_M = 6_371_008.8
-_LEAST_EXTENT_M = 20.0
+_MIN_EXTENT_M = 20.0
 _SCALE_SHARE = 0.25
 _DOT_PX = {DATABASE: 2.5}
 _OTHER_DOT_PX = 5.0
@@ -78,11 +78,11 @@ class _View:
     def around(cls, points: Float64[np.ndarray, "spots 2"]) -> "_View":
         """The view that all points fit in."""
         low, high = points.min(axis=0), points.max(axis=0)
-        extent = np.maximum(high - low, _LEAST_EXTENT_M)
+        extent = np.maximum(high - low, _MIN_EXTENT_M)
         low = (low + high - extent) / 2
         inner = _WIDTH - 2 * _MARGIN
-        scale = min(inner / extent[0], (_MOST_HEIGHT - 2 * _MARGIN) / extent[1])
-        height = max(_LEAST_HEIGHT, extent[1] * scale + 2 * _MARGIN)
+        scale = min(inner / extent[0], (_MAX_HEIGHT - 2 * _MARGIN) / extent[1])
+        height = max(_MIN_HEIGHT, extent[1] * scale + 2 * _MARGIN)
         # In the middle, where the picture is wider or higher than what is in it.
         west_m = low[0] - (_WIDTH / scale - extent[0]) / 2
         north_m = low[1] + extent[1] + (height / scale - extent[1]) / 2

@@ -9,14 +9,14 @@ from vpr_dhe.errors import ImageError
 from vpr_dhe.images import decode_image
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.records import Progress, RankedMatch
-from vpr_dhe.report.html.match_report import ANSWERED, MOST_QUERIES, UNREAD, Report, ShownMatch, ShownQuery, picture_of
-from vpr_dhe.report.html.position_map import DATABASE, MOST_DATABASE_SPOTS, Spot, draw_map
+from vpr_dhe.report.html.match_report import ANSWERED, MAX_QUERIES, UNREAD, Report, ShownMatch, ShownQuery, picture_of
+from vpr_dhe.report.html.position_map import DATABASE, MAX_DATABASE_SPOTS, Spot, draw_map
 from vpr_dhe.report.tables.answers import Answer, AnswerSheet
 
 
 def query_report(sheet: AnswerSheet, index: PlaceIndex, progress: Progress = lambda _: None) -> Report:
     """Show the answers of one run, and where their best matches were taken."""
-    ordered = sorted(sheet.answers, key=_certainty)[:MOST_QUERIES]
+    ordered = sorted(sheet.answers, key=_certainty)[:MAX_QUERIES]
     shown = []
     for number, answer in enumerate(ordered):
         shown.append(_shown_query(f"q{number}", answer, Path(index.manifest.images_folder)))
@@ -68,7 +68,7 @@ def _facts(match: RankedMatch) -> tuple[str, ...]:
 
 def _database_spots(index: PlaceIndex) -> list[Spot]:
     ids = index.ids
-    chosen = ids[np.unique(np.linspace(0, len(ids) - 1, min(len(ids), MOST_DATABASE_SPOTS)).astype(int))]
+    chosen = ids[np.unique(np.linspace(0, len(ids) - 1, min(len(ids), MAX_DATABASE_SPOTS)).astype(int))]
     records = [index.image(int(id)) for id in chosen]
     return [Spot(record.position, DATABASE, record.path) for record in records if record.position]
 

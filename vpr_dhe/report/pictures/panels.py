@@ -15,7 +15,7 @@ _GAP_PX = 12
 _MIN_PANEL_WIDTH_PX = 320
 # Of what is not matchable, something is still to be seen.
 _DARKEST = 0.15
-_LEAST_MATCHABLE = 0.05
+_MIN_MATCHABLE = 0.05
 
 
 def draw_alignment(query: Image, candidate: Image, verification: Verification) -> Image:
@@ -60,7 +60,7 @@ def _along(candidate: Image, dense: DenseAlignment, size: Size) -> tuple[Image, 
     flow = flow_of_alignment(dense, size).float().numpy()
     columns, rows = (np.arange(side, dtype=np.float32) for side in size)
     warped = cv2.remap(candidate, flow[..., 0] + columns, flow[..., 1] + rows[:, None], cv2.INTER_LINEAR)
-    return warped, cv2.resize(dense.matchability, size, interpolation=cv2.INTER_LINEAR) > _LEAST_MATCHABLE
+    return warped, cv2.resize(dense.matchability, size, interpolation=cv2.INTER_LINEAR) > _MIN_MATCHABLE
 
 
 def _blended(below: Image, above: Image, shown: Bool[np.ndarray, "height width"]) -> Image:

@@ -21,7 +21,7 @@ from vpr_dhe.verification.estimators.dhe_lite import MatchBatch
 from vpr_dhe.verification.estimators.robust import OpenCvEstimator
 
 # Fewer matches teach nothing, some of them being left out again while learning.
-_LEAST_MATCHES = 8
+_MIN_MATCHES = 8
 
 
 class Kind(IntEnum):
@@ -158,7 +158,7 @@ def _packed(
     matches: Sequence[Matches], homographies: Sequence[Tensor], kinds: Sequence[Kind], input_size: Size
 ) -> MatchedPairs:
     to_unit = resizing(input_size, UNIT)
-    chosen = [place for place, found in enumerate(matches) if len(found.similarity) >= _LEAST_MATCHES]
+    chosen = [place for place, found in enumerate(matches) if len(found.similarity) >= _MIN_MATCHES]
     return MatchedPairs.joined(
         [
             MatchedPairs(

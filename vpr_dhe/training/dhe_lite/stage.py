@@ -47,11 +47,11 @@ from vpr_dhe.verification.estimators.dhe_lite import (
 )
 
 # Fewer right matches do not say where the homography puts the corners.
-_LEAST_RIGHT = 6
+_MIN_RIGHT = 6
 # The error of a fit that weighs as much as a unit of cross-entropy.
 _PX_PER_UNIT = 20.0
 _FIRST_STEPS = 50
-_LEAST_RATE = 0.01
+_MIN_RATE = 0.01
 
 
 class DheLiteStage(Stage[LiteBatch]):
@@ -91,7 +91,7 @@ class DheLiteStage(Stage[LiteBatch]):
     def learning_rate_factor(self, step: int) -> float:
         """Up in 50 steps, then down along a cosine."""
         done = min(1.0, step / self._settings.decay_steps)
-        cosine = _LEAST_RATE + (1 - _LEAST_RATE) * (0.5 + 0.5 * cos(pi * done))
+        cosine = _MIN_RATE + (1 - _MIN_RATE) * (0.5 + 0.5 * cos(pi * done))
         return min(1.0, (step + 1) / _FIRST_STEPS) * cosine
 
     def steps_per_round(self, processes: int) -> int:
@@ -145,7 +145,7 @@ class DheLiteStage(Stage[LiteBatch]):
         self, batch: LiteBatch, logits: Float[Tensor, "pairs matches"], right: Bool[Tensor, "pairs matches"]
     ) -> Float64[Tensor, ""]:
         """Of pairs with known homographies."""
-        told = (batch.kinds == Kind.true) & (right.sum(dim=1) >= _LEAST_RIGHT)
+        told = (batch.kinds == Kind.true) & (right.sum(dim=1) >= _MIN_RIGHT)
         if not told.any():
             return told.new_zeros((), dtype=torch.float64)
         matches = _of_pairs(batch.matches, told)

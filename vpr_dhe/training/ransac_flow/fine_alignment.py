@@ -20,7 +20,7 @@ from vpr_dhe.verification.estimators.ransac_flow.network import OFFSETS_CELLS, S
 SSIM_WINDOW = 11
 """Of pixels; the Gaussian in it has a deviation of 1.5."""
 MATCHABILITY_WEIGHT, CYCLE_WEIGHT = 0.5, 1.0
-_LEAST_WEIGHT = 1e-6
+_MIN_WEIGHT = 1e-6
 # Of cosines, where they are to tell offsets from each other.
 _TEMPERATURE = 0.07
 # A length has no gradient at 0.
@@ -107,4 +107,4 @@ def known_flow_loss(
 def _weighted_mean(
     values: Float[Tensor, "pairs 1 height width"], weight: Float[Tensor, "pairs 1 height width"]
 ) -> Float[Tensor, ""]:
-    return (values * weight).sum() / weight.sum().clamp(min=_LEAST_WEIGHT)
+    return (values * weight).sum() / weight.sum().clamp(min=_MIN_WEIGHT)

@@ -24,7 +24,7 @@ from vpr_dhe.records import Image, Size
 from vpr_dhe.training.registration.parts import learned_and_kept
 from vpr_dhe.training.sources.base import PairSource, TrainingPair
 
-_LEAST_CROP = 0.75
+_MIN_CROP = 0.75
 # Halvings of the rectangle that both photos show: to a thousandth of the image.
 _SEARCH_STEPS = 10
 
@@ -134,7 +134,7 @@ def _rectangle(middle: np.ndarray, size: Size, share: float) -> Float64[np.ndarr
 def some_part(photos: Photos, random: np.random.Generator) -> Photos:
     """Another part of both every time, at least three quarters of each side, and every other time its mirror image."""
     height, width = photos.a.shape[:2]
-    part_height, part_width = (round(side * random.uniform(_LEAST_CROP, 1.0)) for side in (height, width))
+    part_height, part_width = (round(side * random.uniform(_MIN_CROP, 1.0)) for side in (height, width))
     top, left = int(random.integers(height - part_height + 1)), int(random.integers(width - part_width + 1))
     step = -1 if random.random() < 0.5 else 1
     return Photos(*(photo[top : top + part_height, left : left + part_width][:, ::step] for photo in photos))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 REDUNDANCY_WEIGHT = 0.005
 # Keeps a channel without contrast from being divided by nothing.
-_LEAST_VARIANCE = 1e-5
+_MIN_VARIANCE = 1e-5
 
 
 def barlow_twins(
@@ -41,4 +41,4 @@ def _standardised(
     mean = (values * weights).sum(dim=1, keepdim=True) / (freedom + 1)
     centred = (values - mean) * weights
     variance = centred.square().sum(dim=1, keepdim=True) / freedom
-    return centred * (variance + _LEAST_VARIANCE).rsqrt()
+    return centred * (variance + _MIN_VARIANCE).rsqrt()

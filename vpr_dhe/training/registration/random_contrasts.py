@@ -11,10 +11,10 @@ from jaxtyping import Float32
 
 from vpr_dhe.records import Image
 
-_MOST_KNOTS = 5
-_LEAST_RANGE = 0.4
+_MAX_KNOTS = 5
+_MIN_RANGE = 0.4
 """Of a tone curve: less would leave a photo without contrast."""
-_LEAST_SPREAD = 0.15
+_MIN_SPREAD = 0.15
 """Of a mixture before it is spread over [0, 1]: more contrast would show noise and compression alone."""
 
 
@@ -36,18 +36,18 @@ def _mixtures(
     brightness, colour = random.normal(0, 1, (1, count)), random.normal(0, 0.5, (3, count))
     mixed = pixels @ (brightness / 3 + colour).astype(np.float32)
     low, high = np.percentile(mixed, (1, 99), axis=(0, 1))
-    return np.clip((mixed - low) / np.maximum(high - low, _LEAST_SPREAD), 0, 1).astype(np.float32)
+    return np.clip((mixed - low) / np.maximum(high - low, _MIN_SPREAD), 0, 1).astype(np.float32)
 
 
 def _tone(
     values: Float32[np.ndarray, "height width"], random: np.random.Generator
 ) -> Float32[np.ndarray, "height width"]:
     """Follow a random tone curve, straight or with bends; every fourth time, in steps, as maps are painted."""
-    knots = int(random.integers(2, _MOST_KNOTS + 1))
+    knots = int(random.integers(2, _MAX_KNOTS + 1))
     curve = random.uniform(0, 1, knots)
     spread = max(float(np.ptp(curve)), 1e-3)
-    if spread < _LEAST_RANGE:
-        curve = np.clip(0.5 + (curve - curve.mean()) * _LEAST_RANGE / spread, 0, 1)
+    if spread < _MIN_RANGE:
+        curve = np.clip(0.5 + (curve - curve.mean()) * _MIN_RANGE / spread, 0, 1)
     if random.random() < 0.25:
         levels = int(random.integers(3, 9))
         values = np.floor(values * levels).clip(max=levels - 1) / (levels - 1)

@@ -38,7 +38,7 @@ from vpr_dhe.verification.estimators.cross_modal.weak_descriptor import (
     scaled_patches,
 )
 
-_LEAST_RATE = 0.01
+_MIN_RATE = 0.01
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ class WeakDescriptorStage(Stage[PatchPairs]):
     def learning_rate_factor(self, step: int) -> float:
         """Down along a cosine."""
         done = min(1.0, step / self._settings.decay_steps)
-        return _LEAST_RATE + (1 - _LEAST_RATE) * (0.5 + 0.5 * cos(pi * done))
+        return _MIN_RATE + (1 - _MIN_RATE) * (0.5 + 0.5 * cos(pi * done))
 
     def steps_per_round(self, processes: int) -> int:
         """Until a round has been learned from as often as wanted, if every pair shows as much as it may."""
