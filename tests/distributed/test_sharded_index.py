@@ -156,7 +156,7 @@ def test_a_shard_that_stays_away_fails_the_query_or_is_reported(
     query = queries[0]
     alone = Localizer(VerifiedIndex(index, verifier), thumbnail_extractor)
     expected = alone.localize(query, top_k=27)
-    with ShardedIndex.open(index.folder, verifier, shards=3, patience_s=2.0) as places:
+    with ShardedIndex.open(index.folder, verifier, shards=3, timeout_s=2.0) as places:
         localizer = Localizer(places, thumbnail_extractor)
         with stopped(process_of(places, 1)), pytest.raises(ShardsMissingError, match="shard 2 of 3 of index"):
             localizer.localize(query)
@@ -195,7 +195,7 @@ def test_a_shard_that_stays_away_fails_the_query_or_is_reported(
 
 def test_with_two_replicas_one_that_dies_or_hangs_is_not_noticed(index, queries, thumbnail_extractor, verifier):
     alone = Localizer(VerifiedIndex(index, verifier), thumbnail_extractor)
-    with ShardedIndex.open(index.folder, verifier, shards=2, replicas=2, patience_s=6.0) as places:
+    with ShardedIndex.open(index.folder, verifier, shards=2, replicas=2, timeout_s=6.0) as places:
         end_for_good(places, 0, replica=1)
         assert_answers(places, alone, queries)
         with stopped(process_of(places, 1, replica=0)):

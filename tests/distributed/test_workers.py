@@ -70,4 +70,4 @@ def test_workers_use_as_many_threads_as_they_are_told():
     assert Threads.here() == Threads(1, 1)
     before.use()
     assert Threads.here() == before
-    assert before.most >= 1
+    assert before.largest >= 1

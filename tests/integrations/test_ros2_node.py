@@ -184,5 +184,5 @@ def test_mistakes_are_said(run, monkeypatch):
     with pytest.raises(BadInputError, match="parameter index is not set"):
         run([], index="")
     monkeypatch.setitem(sys.modules, "rclpy", None)
-    with pytest.raises(MissingExtraError, match=r"rclpy cannot be imported here .*; source its setup.bash"):
+    with pytest.raises(MissingExtraError, match=r"rclpy cannot be imported .*; source ROS's setup.bash"):
         main([])

@@ -1,1 +1,1 @@
-"""Beyond one machine, with Ray (extra `distributed`): nothing else imports Ray, and this only when it is used."""
+"""Work on several machines with Ray (extra `distributed`), which only this package imports, and only when used."""

@@ -1,4 +1,4 @@
-"""The way to a Ray cluster."""
+"""Connection to a Ray cluster."""
 
 import socket
 import sys
@@ -28,8 +28,8 @@ def connected(address: str) -> Iterator[None]:
     """Join a Ray cluster and leave it at the end; a process that has joined one already stays there.
 
     Args:
-        address: HOST:PORT of a cluster that this machine belongs to; or `auto` for the one that runs here, and where
-            there is none, for Ray on this machine alone, started now and stopped at the end.
+        address: HOST:PORT of a cluster that this machine belongs to, or `auto` for the one running here; if there is
+            none, `auto` starts Ray on this machine alone and stops it at the end.
 
     Raises:
         BadInputError: if there is no cluster at the address.
@@ -39,7 +39,7 @@ def connected(address: str) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    # Ray reports dead workers on stdout, whatever it is told about logging; stdout is for results.
+    # Ray reports dead workers on stdout whatever the logging settings; stdout is for results.
     with redirect_stdout(sys.stderr):
         _join(ray, address)
         try:
@@ -61,16 +61,16 @@ def _join(ray: Any, address: str) -> None:
         reason = " ".join(str(error).split())
         raise BadInputError(
             f"the Ray cluster at {address} cannot be joined ({reason}); start Ray on this machine with "
-            f"`ray start --address={address}`, set RAY_AUTH_MODE=token where that printed that the cluster asks for a "
-            f"token, or use {AUTO!r}"
+            f"`ray start --address={address}`, set RAY_AUTH_MODE=token if that prints that the cluster needs a token, "
+            f"or use {AUTO!r}"
         ) from error
 
 
 def _require_reachable(address: str) -> None:
-    """Find out in seconds what `ray.init` takes minutes for: whether anything listens at an address."""
+    """Check within seconds whether anything listens at an address; `ray.init` takes minutes."""
     host, _, port = address.rpartition(":")
     if not host or "/" in host or not port.isdecimal():
-        raise BadInputError(f"{address!r} is no address of a Ray cluster; expected HOST:PORT, or {AUTO!r}")
+        raise BadInputError(f"{address!r} is not the address of a Ray cluster; expected HOST:PORT, or {AUTO!r}")
     try:
         socket.create_connection((host, int(port)), _REACHABLE_S).close()
     except (OSError, OverflowError) as error:

@@ -1,10 +1,10 @@
 """Extraction of one index by many workers: each seals whole segments, one process publishes them.
 
-All machines must see the folders of the images and of the index under the same paths. The caller's process holds the
-right to write. It plans chunks, whose ids are given out beforehand, and sends them to Ray Data actors; each of these
-extracts a chunk and seals it as a segment in the shared folder. What comes back is published as it comes. A lost worker
-loses what it had not sealed, and Ray sends that chunk to another, so the index ends with what one machine would have
-made: the same ids, vectors, local maps and skipped images.
+All machines must see the folders of the images and of the index under the same paths. The calling process holds the
+write lock. It plans chunks, with ids assigned in advance, and sends them to Ray Data actors; each extracts a chunk and
+seals it as a segment in the shared folder. Sealed segments are published in the order in which they return. A lost
+worker loses only its unsealed chunk, which Ray sends to another worker, so the index ends up identical to one made on a
+single machine: same ids, vectors, local maps and skipped images.
 
     add_with_ray(index, records, extractor, Workers.of("sift-vlad", "cpu"), address="auto")
 """
@@ -36,20 +36,23 @@ from vpr_dhe.index.writer import IndexWriter
 from vpr_dhe.records import ImageRecord, Progress
 from vpr_dhe.runtime.durable_files import TEMPORARY_SUFFIX
 
-# A chunk that ends its worker every time would be retried for ever: Ray counts attempts to reach a dead worker, many
-# per death, as retries too, so its limit (`max_task_retries`) cannot tell.
+# Limits a chunk that kills every worker. Ray's own limit (`max_task_retries`) does not serve: attempts to reach a dead
+# worker count as retries too, many per death.
 MAX_ATTEMPTS = 4
 
 Outcome: TypeAlias = SealedChunk | VprDheError | OSError
-"""What a worker made of a chunk. Errors on purpose travel as values: Ray would wrap them, and log a traceback."""
+"""Result of a worker for one chunk. Expected errors travel as values: Ray would wrap them and log a traceback."""
 
 
 @dataclass(frozen=True)
 class Workers:
-    """Who extracts.
+    """Workers that extract images.
 
-    `load` makes the extractor, in each worker once. `count` is the number of workers; None stands for as many as the
-    cluster has processors for, where each takes `gpus_each` GPUs and as many CPUs as this process has threads.
+    Args:
+        load: loads the extractor, once in each worker.
+        count: number of workers; None for as many as fit the cluster, where each takes `gpus_each` GPUs and as many
+            CPUs as this process has threads.
+        gpus_each: GPUs per worker.
     """
 
     load: Callable[[], Extractor]
@@ -58,7 +61,7 @@ class Workers:
 
     @classmethod
     def of(cls, model: str, device: str, *, precision: Precision = "fp32", compiled: bool = False) -> "Workers":
-        """As many workers as there is room for, each with a model by name, or from a file that all machines see."""
+        """As many workers as fit the cluster, each with a model by name, or from a file that all machines see."""
         name = str(Path(model).resolve()) if Path(model).is_file() else model
         load = partial(load_extractor, name, device, precision=precision, compiled=compiled)
         return cls(load, gpus_each=1.0 if device == "cuda" else 0.0)
@@ -80,20 +83,20 @@ def add_with_ray(
     Args:
         index: in a folder that all workers see under the same path, as they do its images.
         records: images, with paths relative to the index's images folder.
-        extractor: must be the one that filled the index so far; used here for the images that a codec is fitted on.
-        workers: who extracts all others.
+        extractor: the extractor of the index; used here for the images that a codec is fitted on.
+        workers: extract all other images.
         address: of the cluster, see `cluster.connected`; a process that has joined one already stays there.
         batch_size: images per call of the extractor.
-        strict: make the first unreadable image an error instead of skipping it.
-        progress: called with the number of images just dealt with.
+        strict: raise an error at the first unreadable image instead of skipping it.
+        progress: called with the number of images just processed.
 
     Raises:
-        BadInputError: if there is no cluster at the address, it has no processors of the kind asked for, or a worker
-            does not see the folders.
-        IndexFormatError: if the extractor, here or in a worker, is another than the index was made with.
+        BadInputError: if there is no cluster at the address, it lacks the processors, or a worker does not see the
+            folders.
+        IndexFormatError: if the extractor, here or in a worker, is not that of the index.
         IndexBusyError: if another process is writing.
         ImageError: with `strict`, at an image that cannot be read.
-        WorkerLostError: if images end every worker that extracts them; all others are in the index then.
+        WorkerLostError: if a chunk kills every worker that extracts it; all others are in the index then.
         MissingExtraError: if Ray is not installed.
     """
     require_same_features(index.spec, extractor.spec)
@@ -109,58 +112,58 @@ def add_with_ray(
             with _ledger(writer.segments_folder.resolve()) as ledger:
                 codec = writer.snapshot.require_codec()
                 job = _Job(ledger, source.folder, index.spec, codec, workers.load, Threads.here(), batch_size, strict)
-                # Closed at once where an error ends the loop: workers would go on for as long as its traceback lives.
+                # Close explicitly: on an error, workers would go on for as long as its traceback lives.
                 with closing(_outcomes(chunks, job, pool)) as outcomes:
                     intake.take(chunks, outcomes)
     return intake.report()
 
 
 class _Intake:
-    """Publishes what workers seal, in whatever order it comes."""
+    """Publisher of sealed chunks, in any order."""
 
     def __init__(self, writer: IndexWriter, changes: Changes, progress: Progress) -> None:
         self._writer, self._changes, self._progress = writer, changes, progress
         self._skipped: dict[int, tuple[SkippedImage, ...]] = {}
 
     def publish(self, sealed: SealedChunk) -> None:
-        """Make a chunk part of the index."""
+        """Add a chunk to the index."""
         self._writer.accept(sealed, self._changes.replaced)
         self._skipped[sealed.next_id] = sealed.skipped
 
     def take(self, chunks: Sequence[Chunk], outcomes: Iterator[tuple[int, Outcome]]) -> None:
-        """Publish each chunk once, and merge small segments before the first chunk that is still out.
+        """Publish each chunk once, and merge small segments before the first outstanding chunk.
 
         Raises:
-            VprDheError, OSError: the error of a worker. Lost chunks are told of when all others are published.
+            VprDheError, OSError: the error of a worker. Lost chunks are reported after all others are published.
         """
-        out = {chunk.first_id: chunk for chunk in chunks}
+        outstanding = {chunk.first_id: chunk for chunk in chunks}
         lost: list[WorkerLostError] = []
         for first_id, outcome in outcomes:
             if isinstance(outcome, WorkerLostError):
                 lost.append(outcome)
             elif isinstance(outcome, Exception):
                 raise outcome
-            elif chunk := out.pop(first_id, None):
+            elif chunk := outstanding.pop(first_id, None):
                 self.publish(outcome)
                 self._progress(len(chunk.records))
-                # Ids of merged segments may not enclose those of a chunk that is still to come.
-                self._writer.merge_tail(below=next(iter(out), None))
+                # The id range of a merged segment must not enclose that of an outstanding chunk.
+                self._writer.merge_tail(below=next(iter(outstanding), None))
         if lost:
             raise lost[0]
-        assert not out, "Ray Data dropped chunks without an error"
+        assert not outstanding, "Ray Data dropped chunks without an error"
 
     def report(self) -> AddReport:
-        """What became of the images."""
+        """Summary of what was done with the images."""
         in_order = [image for _, images in sorted(self._skipped.items()) for image in images]
         return AddReport.of(self._changes, in_order)
 
 
 @dataclass(frozen=True)
 class _Job:
-    """All that workers need to know.
+    """Settings of the workers.
 
-    `ledger` is a folder among the segments that exists while the job runs: who sees it sees the index. Files in it
-    count how often each chunk was begun.
+    `ledger` is a folder among the segments that exists while the job runs: a worker that sees it sees the index. Its
+    files count the attempts at each chunk.
     """
 
     ledger: Path
@@ -175,7 +178,7 @@ class _Job:
 
 @contextmanager
 def _ledger(segments_folder: Path) -> Iterator[Path]:
-    """A folder that no manifest names: after a crash, the next writer sweeps it up."""
+    """Temporary folder outside the manifest; after a crash, the next writer removes it."""
     folder = segments_folder / f"{unique_name('extraction')}{TEMPORARY_SUFFIX}"
     folder.mkdir()
     try:
@@ -187,22 +190,22 @@ def _ledger(segments_folder: Path) -> Iterator[Path]:
 
 
 class ChunkSealer:
-    """One worker: extracts chunks into sealed segments.
+    """Worker that extracts chunks into sealed segments.
 
-    The extractor is loaded with the first chunk. An error in a constructor would end the actor, and Ray Data would
-    start another, whatever the error was.
+    The extractor is loaded with the first chunk: an error in a constructor would end the actor, and Ray Data would
+    start another one whatever the error.
     """
 
     def __init__(self, job: _Job) -> None:
         self._job = job
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[bytes]]:
-        """Seal the one chunk of a batch; bytes go in and out, which Ray Data need not understand."""
+        """Seal the single chunk of a batch; input and output are pickled, opaque to Ray Data."""
         chunk: Chunk = pickle.loads(batch["chunk"][0])
         return {"outcome": [pickle.dumps((chunk.first_id, self.outcome(chunk)))]}
 
     def outcome(self, chunk: Chunk) -> Outcome:
-        """Extract and seal a chunk; what is no error on purpose is raised, for Ray to show where it comes from."""
+        """Extract and seal a chunk; unexpected errors are raised, so that Ray shows their traceback."""
         sealed: list[SealedChunk] = []
         try:
             source = self._source
@@ -221,13 +224,13 @@ class ChunkSealer:
                     f"worker {socket.gethostname()} does not see the folder {folder}; all machines must see images and "
                     "index under the same paths"
                 )
-        self._job.threads.use()  # before a runtime makes threads of its own
+        self._job.threads.use()  # before the model's runtime creates its threads
         extractor = self._job.load()
         require_same_features(self._job.spec, extractor.spec)
         return Source(self._job.images_folder, extractor, self._job.batch_size, self._job.strict)
 
     def _begin(self, chunk: Chunk) -> None:
-        """Put down, where it outlives this worker, that a chunk is begun."""
+        """Record in the ledger, which outlives this worker, that a chunk is attempted."""
         for attempt in range(MAX_ATTEMPTS):
             try:
                 (self._job.ledger / f"{chunk.first_id}-{attempt}").touch(exist_ok=False)
@@ -235,14 +238,14 @@ class ChunkSealer:
                 continue
             return
         raise WorkerLostError(
-            f"{MAX_ATTEMPTS} workers ended, one after the other, while they extracted {chunk.records[0].path} to "
-            f"{chunk.records[-1].path}; look for an image that takes too much memory, or give workers more of it"
+            f"{MAX_ATTEMPTS} workers died, one after the other, while extracting {chunk.records[0].path} to "
+            f"{chunk.records[-1].path}; look for an image that takes too much memory, or give workers more memory"
         )
 
 
 @dataclass(frozen=True)
 class _Pool:
-    """How many workers the cluster is asked for, and what each takes."""
+    """Number of workers to request from the cluster, and the resources of each."""
 
     size: int
     cpus_each: float
@@ -250,26 +253,28 @@ class _Pool:
 
 
 def _pool(workers: Workers) -> _Pool:
-    """Fit workers to the machines of the cluster: Ray would wait for ever for what none of them has."""
+    """Fit workers to the machines of the cluster: Ray would wait forever for resources that no machine has."""
     machines = [node["Resources"] for node in import_ray().nodes() if node["Alive"]]
     machines = [machine for machine in machines if machine.get("CPU") and machine.get("GPU", 0) >= workers.gpus_each]
     if not machines:
         wanted = f"{workers.gpus_each:g} GPUs" if workers.gpus_each else "a CPU"
         advice = "extract on CPUs (--device cpu)" if workers.gpus_each else "add machines with `ray start`"
         raise BadInputError(f"no machine of the Ray cluster has {wanted} for a worker; {advice}")
-    cpus = min(float(Threads.here().most), *(machine["CPU"] for machine in machines))
+    cpus = min(float(Threads.here().largest), *(machine["CPU"] for machine in machines))
     room = [machine["CPU"] // cpus for machine in machines]
     if workers.gpus_each:
-        room = [min(most, machine["GPU"] // workers.gpus_each) for most, machine in zip(room, machines, strict=True)]
+        room = [
+            min(by_cpu, machine["GPU"] // workers.gpus_each) for by_cpu, machine in zip(room, machines, strict=True)
+        ]
     return _Pool(workers.count or int(sum(room)), cpus, workers.gpus_each)
 
 
 def _outcomes(chunks: Sequence[Chunk], job: _Job, pool: _Pool) -> Generator[tuple[int, Outcome]]:
-    """Send chunks to workers; yields first id and outcome of each as it is done."""
+    """Send chunks to workers; yields first id and outcome of each when it is done."""
     import ray.data
 
     with _quiet_ray_data():
-        # A block of its own for each chunk: a block is what Ray Data sends, and sends again when its worker is lost.
+        # One block per chunk: a block is the unit that Ray Data sends, and resends when its worker is lost.
         rows = ray.data.from_items(
             [{"chunk": pickle.dumps(chunk)} for chunk in chunks], override_num_blocks=len(chunks)
         )
@@ -279,13 +284,13 @@ def _outcomes(chunks: Sequence[Chunk], job: _Job, pool: _Pool) -> Generator[tupl
             fn_constructor_args=(job,),
             batch_size=1,
             batch_format="numpy",
-            # The size is fixed: a pool that may grow starts small, and grows only once chunks queue up at a worker,
-            # where they would wait for it when it is lost. Restarts and retries are unlimited by default.
+            # A fixed size: a growing pool starts small and grows only once chunks queue up at a worker, where they
+            # would be stuck if it is lost. Restarts and retries are unlimited by default.
             compute=ray.data.ActorPoolStrategy(size=size, max_tasks_in_flight_per_actor=1),
             num_cpus=pool.cpus_each,
             num_gpus=pool.gpus_each,
         )
-        # Any prefetching would hold back a sealed chunk until the next one is sealed.
+        # Prefetching would hold back a sealed chunk until the next one is sealed.
         for batch in outcomes.iter_batches(batch_size=1, prefetch_batches=0, batch_format="numpy"):
             outcome: Any = batch["outcome"]
             yield pickle.loads(outcome[0])
@@ -293,7 +298,7 @@ def _outcomes(chunks: Sequence[Chunk], job: _Job, pool: _Pool) -> Generator[tupl
 
 @contextmanager
 def _quiet_ray_data() -> Iterator[None]:
-    """Keep the progress bars and messages of Ray Data away from the terminal of a command that has its own."""
+    """Suppress the progress bars and messages of Ray Data; the commands show their own."""
     from ray.data import DataContext
 
     context: Any = DataContext.get_current()

@@ -1,4 +1,4 @@
-"""What one shard does, in the process of a Ray actor: search its segments, and verify next to their local maps."""
+"""Server of one shard, in the process of a Ray actor: searches its segments and verifies next to their local maps."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -19,25 +19,26 @@ from vpr_dhe.records import Features, Image, ImageRecord, Verification
 from vpr_dhe.verification.verifier import Verifier
 
 Query: TypeAlias = tuple[Image, Features]
-"""A query as it travels to shards."""
+"""A query as sent to shards."""
 
 
 class ShardServer:
-    """Answers for one shard.
+    """Server of one shard.
 
-    Its segments are opened when first asked for: an error in the constructor of an actor ends it for good, and reaches
-    the caller without its type.
+    Segments are opened on first use, because an error in the constructor of an actor ends it for good and reaches the
+    caller without its type.
     """
 
     def __init__(self, folder: Path, shard: Shard, verifier: Verifier | None) -> None:
         self._folder, self._shard, self._verifier = folder, shard, verifier
 
     def open(self) -> str:
-        """Open the shard; returns its name.
+        """Open the shard and return its name.
 
         Raises:
-            IndexDamagedError: if stored data does not agree with its checksum.
-            ShardsMissingError: if the index was rewritten since the shards were made, and what this one held is gone.
+            IndexDamagedError: if stored data fails its checksum.
+            ShardsMissingError: if the index was rewritten since the shards were made, and segments of this one are
+                gone.
         """
         assert self._snapshot.segments, "a shard without segments"
         return self._shard.name
@@ -52,18 +53,18 @@ class ShardServer:
             if now.removed == pinned.removed and set(pinned.segments) <= set(now.segments):
                 raise
             raise ShardsMissingError(
-                f"{self._shard.name} had to start again, and index {self._folder} was rewritten since it was opened; "
+                f"{self._shard.name} was restarted, but index {self._folder} was rewritten since it was opened; "
                 "open it again"
             ) from error
 
     def search(self, descriptors: Float[Tensor, "queries dimension"], count: int) -> SearchResult:
-        """Find the `count` images of this shard nearest to each query descriptor, or all where there are fewer."""
+        """Find the `count` images of this shard nearest to each query descriptor, or all if there are fewer."""
         queries = comparable(descriptors, self._snapshot.manifest.spec).cpu().numpy()
         return search_parts(self._snapshot.parts, queries, count)
 
     def verify(self, query: Query, ids: Sequence[int]) -> dict[int, Verification]:
         """Verify a query against images of this shard."""
-        assert self._verifier is not None, "asked to verify without a verifier"
+        assert self._verifier is not None, "verify needs a verifier"
         image, features = query
         return verify_images(self._snapshot, self._verifier, image, features, ids)
 

@@ -2,12 +2,13 @@
 
     with connected("auto"):
         extractor = load_extractor(PlaceIndex.open(folder).spec.model)
-        with ShardedIndex.open(folder, build_verifier("magsac", Resources(extractor)), shards=4, replicas=2) as places:
-            answer = Localizer(places, extractor).localize("photo.jpg")
+        verifier = build_verifier("magsac", Resources(extractor))
+        with ShardedIndex.open(folder, verifier, shards=4, replicas=2) as database:
+            answer = Localizer(database, extractor).localize("photo.jpg")
 
-The ranking is the one that `Localizer.open(folder)` gives, if at most 40 candidates are verified or the verifier takes
-all for `promising`; otherwise each shard takes its own 40 best for so, and some scores differ. An answer is never
-partial in silence: a shard that does not answer in time is an error, or named in the answer, as the caller chose.
+The ranking is that of `Localizer.open(folder)` unless more candidates are verified than the verifier's shortlist holds
+(40 by default): then each shard keeps its own shortlist, and some scores differ. Results are never silently partial: a
+shard that does not answer in time raises an error or is named in the result, as the caller chooses.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -33,31 +34,31 @@ from vpr_dhe.verification.verifier import Verifier
 
 Missing: TypeAlias = Literal["fail", "report"]
 Actor: TypeAlias = Any
-"""A handle of a `ShardServer` elsewhere."""
+"""Handle of a remote `ShardServer`."""
 Call: TypeAlias = Callable[[Actor], Any]
-"""Asks an actor; returns a reference to the answer."""
+"""Calls an actor and returns a reference to the result."""
 Answer = TypeVar("Answer")
 
-# A process that has to import PyTorch and open its segments on a busy machine.
+# Enough to import PyTorch and open the segments on a busy machine.
 _START_S = 120.0
-# A call to an actor that Ray is restarting fails at once or within two seconds, for as long as that takes.
+# Pause between retries: calls to an actor that Ray is restarting fail at once or within two seconds.
 _PAUSE_S = 0.2
-# How long the other replicas are preferred to one that failed.
+# Time for which the other replicas are preferred to one that failed.
 _REST_S = 10.0
 
 
 @dataclass(frozen=True)
 class Answers(Generic[Answer]):
-    """What shards answered, by name, and the names of those that did not."""
+    """Results of the shards that answered, by name, and the names of the others."""
 
     by_shard: Mapping[str, Answer]
     missing: frozenset[str]
 
 
 class ShardedIndex:
-    """The state of an index when it was opened, served by actors; a source of candidates for a `Localizer`.
+    """Fixed state of an index served by actors; a database for a `Localizer`.
 
-    Several threads may ask at once. `close` ends the actors.
+    Safe to use from several threads at once. `close` ends the actors.
     """
 
     def __init__(
@@ -83,33 +84,33 @@ class ShardedIndex:
         shards: int,
         replicas: int = 1,
         missing: Missing = "fail",
-        patience_s: float = 60.0,
+        timeout_s: float = 60.0,
     ) -> "ShardedIndex":
         """Start actors on the cluster that this process has joined, and wait until they have opened the index.
 
         Args:
             folder: of the index, which all machines see under the same path, as they do its images.
-            verifier: as `build_verifier` makes it, used on the shards' CPUs; None leaves the order of retrieval.
-            shards: how many parts to divide the index into; see `sharding.assign`.
-            replicas: actors per shard, on as many machines if there are.
-            missing: what to do about a shard that does not answer: `fail`, or `report` it in the answer.
-            patience_s: how long to wait for a shard in all, while its replicas are asked in turn or restarted.
+            verifier: from `build_verifier`, run on the shards' CPUs; None keeps the order of retrieval.
+            shards: maximum number of parts to divide the index into; see `sharding.assign`.
+            replicas: actors per shard, on as many machines if possible.
+            missing: handling of a shard that does not answer: `fail`, or `report` it in the result.
+            timeout_s: maximum time to wait for a shard, over all its replicas and their restarts.
 
         Raises:
-            BadInputError: if `shards` or `replicas` is less than 1, or this process has joined no cluster.
-            IndexFormatError: if the folder is no index of this format.
-            IndexDamagedError: if stored data does not agree with its checksum.
+            BadInputError: if `shards` or `replicas` is below 1, or this process has joined no cluster.
+            IndexFormatError: if the folder is not an index of this format.
+            IndexDamagedError: if stored data fails its checksum.
             ShardsMissingError: if a shard does not start.
             MissingExtraError: if Ray is not installed.
         """
         folder = Path(folder)
         if shards < 1 or replicas < 1:
-            raise BadInputError(f"{shards} shards of {replicas} replicas were asked for; expected at least 1 of each")
+            raise BadInputError(f"found shards={shards} and replicas={replicas}; expected at least 1 of each")
         if not import_ray().is_initialized():
             raise BadInputError("this process has joined no Ray cluster; call `ray.init` or use `connected` first")
         manifest = read_manifest(folder)
         parts = assign(manifest, shards)
-        served = _start(folder.resolve(), parts, verifier, replicas, patience_s)
+        served = _start(folder.resolve(), parts, verifier, replicas, timeout_s)
         index = cls(folder, manifest, served, Directory(parts), verifies=verifier is not None, missing=missing)
         try:
             index._await_start()
@@ -137,7 +138,7 @@ class ShardedIndex:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def pinned(self) -> "ShardedQuery":
-        """One query to the actors, which serve the state that the index was in when it was opened."""
+        """Start one query against the state of the index when it was opened."""
         return ShardedQuery(self)
 
     @property
@@ -147,7 +148,7 @@ class ShardedIndex:
 
     @property
     def spec(self) -> ExtractorSpec:
-        """The extractor that filled the index."""
+        """Spec of the extractor that filled the index."""
         return self._manifest.spec
 
     @property
@@ -161,7 +162,7 @@ class ShardedIndex:
     @property
     def ids(self) -> list[int]:
         """Raise BadInputError: no process has the ids of all shards."""
-        raise BadInputError("a stream needs an index of this machine, and this is one of shards; open it here")
+        raise BadInputError("a stream needs an index on this machine, not a sharded one; open it with Localizer.open")
 
     def require_images(self) -> None:
         """Raise IndexFormatError if there are no images."""
@@ -169,19 +170,19 @@ class ShardedIndex:
             raise IndexFormatError(f"index {self._folder} holds no images; add some with `vpr-dhe index`")
 
     def by_shard(self, ids: Sequence[int]) -> dict[str, list[int]]:
-        """Group ids by the name of the shard that holds them."""
+        """Group ids by the name of their shard."""
         return self._directory.by_shard(ids)
 
-    def ask(self, calls: Mapping[str, Call]) -> Answers[Any]:
-        """Ask shards, all at once.
+    def call(self, calls: Mapping[str, Call]) -> Answers[Any]:
+        """Call several shards in parallel.
 
         Raises:
             ShardsMissingError: if one does not answer in time and the caller chose to fail.
         """
-        waiting = {name: self._threads.submit(self._shards[name].ask, call) for name, call in calls.items()}
+        pending = {name: self._threads.submit(self._shards[name].call, call) for name, call in calls.items()}
         answered: dict[str, Any] = {}
         failures: dict[str, _NoAnswerError] = {}
-        for name, answer in waiting.items():
+        for name, answer in pending.items():
             try:
                 answered[name] = answer.result()
             except _NoAnswerError as error:
@@ -196,7 +197,7 @@ class ShardedIndex:
 
 
 class ShardedQuery:
-    """One query to a sharded index; it remembers which shards did not answer."""
+    """One query to a sharded index; collects the names of the shards that did not answer."""
 
     def __init__(self, index: ShardedIndex) -> None:
         self._index = index
@@ -208,42 +209,42 @@ class ShardedQuery:
         return self._index.verifies
 
     def search(self, descriptors: Float[Tensor, "queries dimension"], count: int) -> SearchResult:
-        """Find the `count` images nearest to each query descriptor, or all where there are fewer.
+        """Find the `count` images nearest to each query descriptor, or all if there are fewer.
 
         Raises:
             IndexFormatError: if there are no images.
-            IndexDamagedError: if stored vectors do not agree with their checksums.
+            IndexDamagedError: if stored vectors fail their checksums.
             ShardsMissingError: if shards do not answer and the caller chose to fail.
         """
         self._index.require_images()
         count = min(count, len(self._index))
         queries = import_ray().put(descriptors.cpu())
-        found = self._ask({name: lambda actor: actor.search.remote(queries, count) for name in self._index.shards})
+        found = self._call({name: lambda actor: actor.search.remote(queries, count) for name in self._index.shards})
         return merge([SearchResult.empty(len(descriptors)), *found.values()], count)
 
     def verify(self, image: Image, query: Features, ids: Sequence[int]) -> dict[int, Verification]:
-        """Verify a query against indexed images, each where its local map lies.
+        """Verify a query against database images, each on the shard that holds its local map.
 
         Raises:
-            BadInputError: if there is no image of one of the ids.
-            IndexDamagedError: if stored data does not agree with its checksum.
+            BadInputError: if there is no image with one of the ids.
+            IndexDamagedError: if stored data fails its checksum.
             ShardsMissingError: if shards do not answer and the caller chose to fail.
         """
         sent = import_ray().put((image, _on_cpu(query)))
         return self._gather(ids, lambda actor, own: actor.verify.remote(sent, own))
 
     def records(self, ids: Sequence[int]) -> dict[int, ImageRecord]:
-        """Records of indexed images; errors as for `verify`."""
+        """Records of database images; errors as for `verify`."""
         return self._gather(ids, lambda actor, own: actor.records.remote(own))
 
     def _gather(self, ids: Sequence[int], call: Callable[[Actor, list[int]], Any]) -> dict[int, Any]:
-        """Ask each shard for what it holds of these images."""
+        """Collect results for these images, each from the shard that holds it."""
         groups = self._index.by_shard(ids)
-        answers = self._ask({name: lambda actor, own=own: call(actor, own) for name, own in groups.items()})
+        answers = self._call({name: lambda actor, own=own: call(actor, own) for name, own in groups.items()})
         return {id: value for answer in answers.values() for id, value in answer.items()}
 
-    def _ask(self, calls: Mapping[str, Call]) -> Mapping[str, Any]:
-        answers = self._index.ask(calls)
+    def _call(self, calls: Mapping[str, Call]) -> Mapping[str, Any]:
+        answers = self._index.call(calls)
         self.missing_shards |= answers.missing
         return answers.by_shard
 
@@ -253,19 +254,19 @@ class _NoAnswerError(Exception):
 
 
 class _Replicas:
-    """The actors of one shard, asked in turn; those that failed lately come last, and those that are dead never.
+    """Actors of one shard, called in turn: recently failed ones last, dead ones never.
 
-    `arguments` are what the actors were made with, kept because Ray does not: an actor whose arguments are gone from
-    the object store cannot be restarted (https://github.com/ray-project/ray/issues/53727).
+    `arguments` are the constructor arguments of the actors; Ray does not keep them, and cannot restart an actor whose
+    arguments are gone from the object store (https://github.com/ray-project/ray/issues/53727).
     """
 
-    def __init__(self, actors: Sequence[Actor], arguments: Sequence[Any], patience_s: float) -> None:
-        self._actors, self._arguments, self._patience_s = list(actors), arguments, patience_s
+    def __init__(self, actors: Sequence[Actor], arguments: Sequence[Any], timeout_s: float) -> None:
+        self._actors, self._arguments, self._timeout_s = list(actors), arguments, timeout_s
         self._rested_at = dict.fromkeys(range(len(actors)), 0.0)
         self._turn = counter()
 
     def await_start(self) -> bool:
-        """Wait until all have opened their segments; returns whether they did."""
+        """Wait until all actors have opened their segments; False if one fails to."""
         import ray
         from ray.exceptions import RayError, RayTaskError
 
@@ -284,15 +285,15 @@ class _Replicas:
         for actor in self._actors:
             ray.kill(actor, no_restart=True)
 
-    def ask(self, call: Call) -> Any:
-        """Ask one actor after the other, again and again, until one answers.
+    def call(self, call: Call) -> Any:
+        """Call one actor after the other, repeatedly, until one answers.
 
         Raises:
-            _NoAnswerError: if none does within the patience, or none will ever.
+            _NoAnswerError: if none answers in time, or all are dead.
         """
         from ray.exceptions import ActorDiedError, RayError, RayTaskError
 
-        deadline = monotonic() + self._patience_s
+        deadline = monotonic() + self._timeout_s
         alive = self._in_turn()
         while alive:
             for number in tuple(alive):
@@ -301,61 +302,61 @@ class _Replicas:
                 except RayTaskError as error:
                     raise error.cause from error
                 except ActorDiedError as error:
-                    # Actors are restarted without limit, so this one was ended for good.
+                    # Actors are restarted without limit, so this one was killed on purpose.
                     alive.remove(number)
                     reason = error
                 except RayError as error:
-                    # Unavailable while it restarts, unreachable, too slow, or its answer was lost with its machine.
+                    # Restarting, unreachable, too slow, or the result was lost with its machine.
                     reason = error
                 self._rested_at[number] = monotonic() + _REST_S
                 if monotonic() >= deadline:
-                    raise _NoAnswerError(f"{type(reason).__name__} after {self._patience_s:g} s") from reason
+                    raise _NoAnswerError(f"{type(reason).__name__} after {self._timeout_s:g} s") from reason
             sleep(_PAUSE_S)
         raise _NoAnswerError("all its actors are dead")
 
     def _try(self, call: Call, number: int, deadline: float) -> Any:
-        """Ask one actor, which gets its share of the patience, so that one that hangs leaves time for the others."""
+        """Call one actor with an equal share of the timeout, so that one that hangs leaves time for the others."""
         import ray
         from ray.exceptions import GetTimeoutError
 
         reference = call(self._actors[number])
         left = deadline - monotonic()
         try:
-            return ray.get(reference, timeout=max(0.0, min(left, self._patience_s / len(self._actors))))
+            return ray.get(reference, timeout=max(0.0, min(left, self._timeout_s / len(self._actors))))
         except GetTimeoutError:
-            # Not to be done any more, unless it is being done.
+            # Has no effect on a call that is already running.
             ray.cancel(reference)
             raise
 
     def _in_turn(self) -> list[int]:
-        """Numbers of the actors in the order to ask: each comes first in its turn."""
+        """Numbers of the actors in calling order, round robin."""
         first, now = next(self._turn), monotonic()
         numbers = range(len(self._actors))
         return sorted(numbers, key=lambda number: (self._rested_at[number] > now, (number - first) % len(numbers)))
 
 
 def _start(
-    folder: Path, shards: Sequence[Shard], verifier: Verifier | None, replicas: int, patience_s: float
+    folder: Path, shards: Sequence[Shard], verifier: Verifier | None, replicas: int, timeout_s: float
 ) -> "dict[str, _Replicas]":
-    """Start the actors: shards side by side on the machines of the cluster, replicas of one on different ones."""
+    """Start the actors: shards spread over the machines of the cluster, replicas of a shard on different ones."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
-    # A shard waits for queries most of the time, so it reserves no processor; Ray restarts it for ever.
+    # A shard is idle most of the time, so it reserves no processor; Ray restarts it without limit.
     server = ray.remote(num_cpus=0, max_restarts=-1)(ShardServer)
     sent_verifier = ray.put(verifier)
 
-    def start(place: int, *arguments: Any) -> Actor:
-        # Soft: where its machine is gone, it is restarted on another.
-        strategy = NodeAffinitySchedulingStrategy(nodes[place % len(nodes)], soft=True) if nodes else "SPREAD"
+    def start(machine: int, *arguments: Any) -> Actor:
+        # Soft: if its machine is gone, it is restarted on another.
+        strategy = NodeAffinitySchedulingStrategy(nodes[machine % len(nodes)], soft=True) if nodes else "SPREAD"
         return server.options(scheduling_strategy=strategy).remote(*arguments)
 
     started: dict[str, _Replicas] = {}
-    for place, shard in enumerate(shards):
+    for number, shard in enumerate(shards):
         arguments = (folder, ray.put(shard), sent_verifier)
-        actors = [start(place + replica, *arguments) for replica in range(replicas)]
-        started[shard.name] = _Replicas(actors, arguments, patience_s)
+        actors = [start(number + replica, *arguments) for replica in range(replicas)]
+        started[shard.name] = _Replicas(actors, arguments, timeout_s)
     return started
 
 

@@ -1,4 +1,4 @@
-"""Which shard holds which segments of an index."""
+"""Assignment of the segments of an index to shards."""
 
 from bisect import bisect
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from vpr_dhe.index.manifest import Manifest
 
 @dataclass(frozen=True)
 class Shard:
-    """A part of an index: the manifest with these segments alone, and the FAISS files that cover them.
+    """Part of an index: the manifest restricted to its segments and the FAISS files that cover them.
 
     `removed` of the manifest is that of the whole index.
     """
@@ -19,9 +19,9 @@ class Shard:
 
 
 def assign(manifest: Manifest, shards: int) -> tuple[Shard, ...]:
-    """Divide an index into at most so many shards, of about as many images each.
+    """Divide an index into at most `shards` shards with about the same number of images each.
 
-    The segments that share a FAISS file stay together, so there may be fewer shards than asked for, and none is empty.
+    Segments that share a FAISS file stay together, so there may be fewer shards; none is empty.
     """
     counts = {fact.name: fact.count for fact in manifest.segments}
     covered = [file.segments for file in manifest.vector_files]
@@ -29,7 +29,7 @@ def assign(manifest: Manifest, shards: int) -> tuple[Shard, ...]:
     groups = [*covered, *((name,) for name in counts if name in alone)]
     loads = [0] * shards
     members: list[set[str]] = [set() for _ in range(shards)]
-    # The largest first, each to the shard that has least: at most 4/3 of the best possible load (Graham, 1969).
+    # Longest processing time first: at most 4/3 of the optimal load (Graham, 1969).
     for group in sorted(groups, key=lambda group: -sum(counts[name] for name in group)):
         lightest = loads.index(min(loads))
         loads[lightest] += sum(counts[name] for name in group)
@@ -46,7 +46,7 @@ def _restricted(manifest: Manifest, names: set[str]) -> Manifest:
 
 
 class Directory:
-    """Finds the shard that holds an image, by its id."""
+    """Lookup of the shard that holds an image, by id."""
 
     def __init__(self, shards: Sequence[Shard]) -> None:
         owners = sorted((fact.first_id, shard.name) for shard in shards for fact in shard.manifest.segments)
@@ -54,7 +54,7 @@ class Directory:
         self._names = [name for _, name in owners]
 
     def by_shard(self, ids: Sequence[int]) -> dict[str, list[int]]:
-        """Group ids by the name of the shard that holds them; ids must be of images of the index."""
+        """Group ids of indexed images by the name of their shard."""
         groups: dict[str, list[int]] = {}
         for id in ids:
             groups.setdefault(self._names[bisect(self._first_ids, id) - 1], []).append(id)

@@ -1,4 +1,4 @@
-"""Threads of numerical libraries: with another number of them, sums are rounded in another order."""
+"""Thread counts of numerical libraries, which determine the order of summation and so the rounding."""
 
 from dataclasses import dataclass
 
@@ -8,10 +8,10 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 @dataclass(frozen=True)
 class Threads:
-    """How many threads PyTorch and the BLAS of NumPy use.
+    """Thread counts of PyTorch and of NumPy's BLAS.
 
-    Ray gives its workers one thread. Where theirs are as many as those of the process that settles the codec, the
-    index gets the digits that this process would give it alone.
+    Ray gives its workers one thread. With the counts of the process that settles the codec, workers compute exactly
+    what that process would compute alone.
     """
 
     torch: int
@@ -19,16 +19,16 @@ class Threads:
 
     @classmethod
     def here(cls) -> "Threads":
-        """What this process uses."""
+        """Thread counts of this process."""
         blas = [int(library["num_threads"]) for library in threadpool_info() if library["user_api"] == "blas"]
         return cls(torch.get_num_threads(), max(blas, default=1))
 
     @property
-    def most(self) -> int:
-        """The larger of the two."""
+    def largest(self) -> int:
+        """The larger of the two counts."""
         return max(self.torch, self.blas)
 
     def use(self) -> None:
-        """Make this process use so many, from now on."""
+        """Set the thread counts of this process."""
         torch.set_num_threads(self.torch)
         threadpool_limits(self.blas, "blas")

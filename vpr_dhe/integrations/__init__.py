@@ -1,1 +1,1 @@
-"""What other programs load or run: each file is small, and needs that program only when it runs in it."""
+"""Integrations with other programs: one small file each, which needs that program only when it runs there."""

@@ -1,16 +1,16 @@
-"""A node of ROS 2 that says where the images of a topic were taken.
+"""ROS 2 node that localizes the images of a topic.
 
     python -m vpr_dhe.integrations.ros2_node --ros-args -p index:=my-index -r image:=/camera/image_raw
 
-It listens on `image` and publishes, with the time of the image,
+It subscribes to `image` and publishes, with the time stamp of the image,
 
 - `~/answer`, std_msgs/String: the matches, as `vpr-dhe query --format jsonl` writes them, for every image;
-- `~/fix`, sensor_msgs/NavSatFix, or `~/position`, geometry_msgs/PointStamped: the position of the best match, whichever
-  kind the index has, if the match is sure enough. It is where the indexed image was taken, not a pose of the camera.
+- `~/fix`, sensor_msgs/NavSatFix, or `~/position`, geometry_msgs/PointStamped, depending on the positions of the index:
+  the position of the best match if that is confident. It is where the indexed image was taken, not the camera's pose.
 
 Parameters: `index`; `verifier` and `rerank` as for `vpr-dhe query`; `compressed`, whether images are JPEG or PNG files;
-`min_inliers`, and `min_probability` for calibrated indexes, of a match that is sure enough; `map_frame`, the frame of
-positions in metres; `device`. An image that comes while the node is busy replaces the one that waits.
+`min_inliers` and, for calibrated indexes, `min_probability` of a confident match; `map_frame`, the frame of positions
+in metres; `device`. While the node is busy, a new image replaces the pending one.
 """
 
 import math
@@ -30,13 +30,13 @@ from vpr_dhe.records import GeoPosition, Image, RankedMatch
 from vpr_dhe.report.tables.answers import Answer, json_line
 
 _NAME = "vpr_dhe"
-# NavSatStatus: messages begin as unknown.
+# NavSatStatus.STATUS_FIX; new messages have an unknown status.
 _STATUS_FIX = 0
 
 
 @dataclass(frozen=True)
 class Parameters:
-    """Parameters of the node, with their defaults; the text of this module says what they mean."""
+    """Parameters of the node and their defaults, explained in the module's docstring."""
 
     index: str = ""
     verifier: str = "magsac"
@@ -49,22 +49,22 @@ class Parameters:
 
     @classmethod
     def declared(cls, node: Any) -> "Parameters":
-        """Declare all of them, and take the values that the node was started with."""
+        """Declare all parameters and read the values given at start."""
         defaults = {field.name: field.default for field in fields(cls)}
         return cls(**{name: node.declare_parameter(name, default).value for name, default in defaults.items()})
 
 
 class PlaceNode:
-    """Answers images as they come.
+    """Localizes images as they arrive.
 
     Args:
-        ros: what ROS has of this name, such as `ros("sensor_msgs.msg").NavSatFix`.
+        ros: imports a ROS module by name, as in `ros("sensor_msgs.msg").NavSatFix`.
         node: a node of rclpy.
         parameters: of the node.
-        localizer: asked for each image.
+        localizer: localizes each image.
 
     Raises:
-        BadInputError: if a probability is asked for, and the index is not calibrated.
+        BadInputError: if `min_probability` is set, but the index is not calibrated.
     """
 
     def __init__(self, ros: Any, node: Any, parameters: Parameters, localizer: Localizer) -> None:
@@ -79,13 +79,13 @@ class PlaceNode:
         self._answers = node.create_publisher(standard.String, "~/answer", 10)
         self._fixes = node.create_publisher(sensor.NavSatFix, "~/fix", 10)
         self._positions = node.create_publisher(geometry.PointStamped, "~/position", 10)
-        # Cameras often publish without redelivery, and who insists on it hears nothing of them.
+        # Cameras often publish best-effort, which a reliable subscription does not receive.
         newest = qos.QoSProfile(depth=1, reliability=qos.ReliabilityPolicy.BEST_EFFORT)
         kind = sensor.CompressedImage if parameters.compressed else sensor.Image
         node.create_subscription(kind, "image", self.answer, newest)
 
     def answer(self, message: Any) -> None:
-        """Localize one image; one that is damaged is named in the log and left out."""
+        """Localize one image; a damaged one is logged and skipped."""
         stamp = message.header.stamp
         try:
             found = self._localizer.localize(
@@ -96,7 +96,7 @@ class PlaceNode:
             return
         text = json_line(Answer(f"{stamp.sec}.{stamp.nanosec:09d}", found))
         self._answers.publish(self._ros("std_msgs.msg").String(data=text))
-        if found.matches and self._is_sure(found.matches[0]):
+        if found.matches and self._is_confident(found.matches[0]):
             self._publish_position(found.matches[0], message.header)
 
     def _image(self, message: Any) -> Image:
@@ -104,7 +104,7 @@ class PlaceNode:
             return decode_image(compressed_file(message).content)
         return require_image(pixels_of(message))
 
-    def _is_sure(self, match: RankedMatch) -> bool:
+    def _is_confident(self, match: RankedMatch) -> bool:
         return match.verification is None or match.inliers >= self._parameters.min_inliers
 
     def _publish_position(self, match: RankedMatch, header: Any) -> None:
@@ -125,7 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the node until it is stopped.
 
     Raises:
-        BadInputError: if there is no such index, or it does not fit the parameters.
+        BadInputError: if the index is missing, or does not fit the parameters.
         MissingExtraError: if ROS 2 cannot be imported.
     """
     rclpy = _ros("rclpy")
@@ -148,8 +148,8 @@ def _ros(module: str) -> Any:
         return import_module(module)
     except ImportError as error:
         raise MissingExtraError(
-            f"the node needs ROS 2, of which {module} cannot be imported here ({error}); source its setup.bash, and "
-            "install vpr-dhe for the Python of that ROS"
+            f"the node needs ROS 2, but {module} cannot be imported ({error}); source ROS's setup.bash, and install "
+            "vpr-dhe for the Python of that ROS"
         ) from error
 
 

@@ -1,7 +1,7 @@
-"""Global descriptors for RTAB-Map, which imports this file by its path and calls `init` once, then `extract`.
+"""Global descriptors for RTAB-Map, which imports this file by its path, calls `init` once and `extract` per image.
 
-Source: introlab/rtabmap, corelib/src/python/PyDescriptor.cpp for the calls, corelib/src/Signature.cpp for what becomes
-of the vectors: their dot product, which has to lie in [-1, 1].
+Source: introlab/rtabmap, corelib/src/python/PyDescriptor.cpp for the calls; corelib/src/Signature.cpp for the use of
+the vectors: their dot product, which must lie in [-1, 1].
 """
 
 import os
@@ -21,32 +21,32 @@ _DEFAULT_MODEL = "sift-vlad"
 
 
 class Descriptor:
-    """A model's global descriptor; which model, the environment variable VPR_DHE_MODEL says."""
+    """Global descriptor of the model named by the environment variable VPR_DHE_MODEL."""
 
     def __init__(self) -> None:
         self._dimension = 0
 
     def init(self, dimension: int) -> None:
-        """Take note of the parameter PyDescriptor/Dim.
+        """Store the parameter PyDescriptor/Dim.
 
-        Nothing here may fail: RTAB-Map would go on with a result that is not there, and crash.
+        Must not fail: RTAB-Map would go on without a result, and crash.
         """
         self._dimension = dimension
 
     def extract(
         self, image: Int8[np.ndarray, "height width channels"] | UInt8[np.ndarray, "height width channels"]
     ) -> Float32[np.ndarray, "1 dimension"]:
-        """Describe an image as RTAB-Map has it: BGR or grey, its unsigned bytes declared as signed ones.
+        """Extract the descriptor of an image as RTAB-Map passes it: BGR or grey, unsigned bytes declared as signed.
 
         Raises:
-            ImageError: if it has neither one channel nor three, or less than 16 pixels on a side.
+            ImageError: if it has neither one channel nor three, or is smaller than 16 pixels on a side.
             ModelError: if the model is unknown, or PyDescriptor/Dim is not its dimension.
         """
         extractor = self._extractor
         if extractor.spec.dimension != self._dimension:
             raise ModelError(
-                f"PyDescriptor/Dim is {self._dimension}, and {extractor.spec.model} gives {extractor.spec.dimension} "
-                "numbers; set PyDescriptor/Dim to that"
+                f"PyDescriptor/Dim is {self._dimension}, but descriptors of {extractor.spec.model} have "
+                f"{extractor.spec.dimension} dimensions; set PyDescriptor/Dim to that"
             )
         rgb = require_image(image.view(np.uint8)[..., ::-1])
         descriptor = extractor.extract([rgb])[0].global_descriptor.float()
