@@ -158,7 +158,7 @@ def test_evaluations_that_cannot_be_made(run, tmp_path, photos):
         ("--denominator", "some", "expected all or with-positive"),
         ("--layout", "pancake", "unknown layout"),
         ("--out", tmp_path / "no" / "out.json", "does not exist"),
-        ("--predictions", photos, "already holds something"),
+        ("--predictions", photos, "is not empty"),
     ):
         code, _, stderr = run("evaluate", photos, option, value)
         assert (code, complaint in one_error_line(stderr)) == (2, True), stderr

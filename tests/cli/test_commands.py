@@ -117,7 +117,7 @@ def test_the_other_formats_say_the_same(town, index, tmp_path):
     assert pairs == [f"{photo} {image}" for image in images]
     (tmp_path / "a photo.jpg").write_bytes(photo.read_bytes())
     refused = call("query", index, tmp_path / "a photo.jpg", "--format", "hloc", "--verifier", "none", expect=2)
-    assert "cannot have blanks" in refused.stderr
+    assert "cannot contain blanks" in refused.stderr
     table = call("query", index, photo, "--verifier", "none").stdout
     assert all(image in table for image in images)
 

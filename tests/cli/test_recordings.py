@@ -163,7 +163,7 @@ def test_loops_find_names_that_pairs_cannot_have_before_the_work(run, tmp_path):
     for frames, name in (((folder,), "frame 1.png"), (("--video", video), "my walk")):
         code, stdout, stderr = run("loops", *frames, "--format", "hloc", "--index", tmp_path / "way")
         assert (code, stdout, stderr.count("\n")) == (2, "", 1)
-        assert f"cannot have blanks, as '{name}' has; take another --format" in stderr
+        assert f"cannot contain blanks, found '{name}'; use another --format" in stderr
     assert not (tmp_path / "way").exists()
 
 

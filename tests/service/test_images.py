@@ -164,7 +164,11 @@ def test_thumbnails_are_of_indexed_images_alone(running, tmp_path):
     outside = running.folder.parent / "secret.png"
     outside.write_bytes((running.folder / "00.png").read_bytes())
     (running.folder / "01.png").unlink()
-    for name, reason in (("../secret.png", "holds no image"), ("none.png", "holds no image"), ("01.png", "any more")):
+    for name, reason in (
+        ("../secret.png", "holds no image"),
+        ("none.png", "holds no image"),
+        ("01.png", "cannot be read"),
+    ):
         response = running.ask(lambda client, name=name: client.get("/v1/thumbnail", params={"image": name}))
         assert (response.status_code, reason in response.json()["error"]) == (404, True)
     assert running.get("/v1/thumbnail").status_code == 422

@@ -91,7 +91,7 @@ def truncated_jpeg() -> bytes:
 
 
 BAD_BODIES = (
-    (b"", 422, "there is no image"),
+    (b"", 422, "the body holds no image"),
     (b"these are words", 422, "not an image"),
     (truncated_jpeg(), 422, "damaged or truncated"),
     (png_of_claimed_size(60_000, 60_000), 422, "more than the"),
@@ -161,7 +161,7 @@ def test_one_too_many_is_told_to_come_back(running):
     async def talk(client: httpx.AsyncClient) -> list[httpx.Response]:
         running.extractor.gate.clear()
         waiting = [asyncio.create_task(client.post("/v1/localize", content=photo)) for _ in range(2)]
-        while running.service.admission.inside < 2:
+        while running.service.admission.active < 2:
             await asyncio.sleep(0.01)
         refused = await client.post("/v1/localize", content=photo)
         metrics = await client.get("/metrics")
@@ -170,7 +170,7 @@ def test_one_too_many_is_told_to_come_back(running):
 
     refused, metrics, *answered = running.ask(talk)
     assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
-    assert "2 requests are waiting" in refused.json()["error"]
+    assert "2 requests are being processed" in refused.json()["error"]
     assert "vpr_dhe_queue_requests 2.0" in metrics.text
     assert [response.status_code for response in answered] == [200, 200]
 
@@ -216,7 +216,7 @@ def test_an_empty_index_says_so(running, tmp_path):
 def test_a_fault_of_the_program_is_no_traceback_to_the_caller(running, monkeypatch):
     monkeypatch.setattr(running.localizer, "localize_features", lambda *_, **__: 1 / 0)
     response = running.post("/v1/localize", photos(running)[0].read_bytes())
-    assert (response.status_code, "its log says more" in response.json()["error"]) == (500, True)
+    assert (response.status_code, "see its log" in response.json()["error"]) == (500, True)
     assert "division" not in response.text
 
 

@@ -61,7 +61,7 @@ def test_a_person_asks_with_a_photo(browser, running, tmp_path):
         page.wait_for_selector("#answer:not([hidden]) img")
         for picture in page.locator("#answer img").all():
             assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") >= 80
-        assert "5 answers" in page.locator("#status").text_content()
+        assert "5 matches" in page.locator("#status").text_content()
         assert page.evaluate("document.activeElement.id") == "answer-title"
         captions = page.locator("#matches figcaption").all_text_contents()
         assert captions[0].startswith("1. 16 inliers, similarity 1.000")

@@ -152,7 +152,7 @@ def _evaluate_places(
     from vpr_dhe.features.extractor import load_extractor
     from vpr_dhe.models.network_file import load_networks
     from vpr_dhe.report.html.evaluation_report import Tools, evaluation_report
-    from vpr_dhe.report.html.match_report import MOST_QUERIES, write_report
+    from vpr_dhe.report.html.match_report import MAX_QUERIES, write_report
     from vpr_dhe.report.tables.evaluation import evaluation_document, evaluation_table, write_document
     from vpr_dhe.report.tables.predictions import require_new_folder, write_predictions
     from vpr_dhe.verification.build import build_verifiers
@@ -179,7 +179,7 @@ def _evaluate_places(
         with progress_bar(len(dataset.queries.records), "queries", "image") as bar:
             result = evaluate(dataset, index, extractor, verifiers, settings, progress=bar.update)
         if outputs.report:
-            with progress_bar(min(MOST_QUERIES, len(dataset.queries.records)), "report", "query") as bar:
+            with progress_bar(min(MAX_QUERIES, len(dataset.queries.records)), "report", "query") as bar:
                 tools = Tools(index, extractor, verifiers)
                 write_report(evaluation_report(result, tools, provenance(device), bar.update), outputs.report)
     for split, images in (

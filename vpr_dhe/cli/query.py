@@ -167,10 +167,10 @@ def _require_consistent(
 
 def _write_report(sheet: "AnswerSheet", index: Path, report: Path) -> None:
     from vpr_dhe.index.place_index import PlaceIndex
-    from vpr_dhe.report.html.match_report import MOST_QUERIES, write_report
+    from vpr_dhe.report.html.match_report import MAX_QUERIES, write_report
     from vpr_dhe.report.html.query_report import query_report
 
-    with progress_bar(min(MOST_QUERIES, len(sheet.answers)), "report", "query") as bar:
+    with progress_bar(min(MAX_QUERIES, len(sheet.answers)), "report", "query") as bar:
         write_report(query_report(sheet, PlaceIndex.open(index), bar.update), report)
 
 

@@ -1,1 +1,1 @@
-"""Results for people and for other programs: text formats and pictures."""
+"""Results for people and other programs: text formats, HTML reports and pictures."""

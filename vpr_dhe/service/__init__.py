@@ -1,1 +1,1 @@
-"""A localizer behind HTTP."""
+"""HTTP service over a localizer."""

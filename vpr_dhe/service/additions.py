@@ -1,4 +1,4 @@
-"""Images that come over HTTP: into the images folder, then into the index."""
+"""Images uploaded over HTTP: stored in the images folder, then indexed."""
 
 import os
 from collections.abc import Sequence
@@ -14,51 +14,54 @@ from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.records import GeoPosition, ImageRecord
 from vpr_dhe.runtime.durable_files import sync_folder, write_durably
 
-# What file systems allow is 255 bytes, and a file has a longer name while it is being written.
-_LONGEST_PART_BYTES = 200
+# File systems allow 255 bytes; the name is longer while the file is being written.
+_MAX_PART_BYTES = 200
 
 
 @dataclass(frozen=True)
 class NewImage:
-    """An image file and the path that it is to have in the images folder."""
+    """An image file and its path in the images folder.
+
+    Raises:
+        HTTPException: 422 if the name cannot be such a path.
+    """
 
     name: str
     content: bytes
     position: GeoPosition | None = None
 
     def __post_init__(self) -> None:
-        reason = _unfit(self.name)
+        reason = _invalid_name(self.name)
         if reason:
             raise HTTPException(422, f"image name {self.name!r} {reason}")
 
     @property
     def record(self) -> ImageRecord:
-        """What is known of it: what the caller says wins over its name."""
+        """Record of the image; a given position takes precedence over one in the name."""
         record = record_of(self.name)
         return record if self.position is None else replace(record, position=self.position)
 
 
 @dataclass(frozen=True)
 class Additions:
-    """What became of some images: their ids by name, and how many of them the index did not hold as they are."""
+    """Result of an upload: ids by name, and the number of images that are new or changed."""
 
     ids: dict[str, int]
     added: int
 
 
 def add_images(index: PlaceIndex, extractor: Extractor, images: Sequence[NewImage]) -> Additions:
-    """Store images and index them; all of it is durable when this returns.
+    """Store and index images; durable when this returns.
 
-    An image that is there already is no obstacle if it is the same. After an error, files may lie in the images folder
-    that are not indexed yet.
+    An image that is indexed already is accepted if it is identical. After an error, stored files may remain unindexed.
 
     Raises:
-        HTTPException: 409 if there is another file of the same name; 422 if two images have one name.
+        HTTPException: 409 if another file has the same name; 422 if two images have one name.
         IndexBusyError: if another process is writing to the index.
     """
     folder = Path(index.manifest.images_folder)
     if len({image.name for image in images}) < len(images):
-        raise HTTPException(422, "two of the images have the same name; give each its own")
+        raise HTTPException(422, "two of the images have the same name; give each a unique one")
     for image in images:
         _require_free(folder, image)
     for image in images:
@@ -68,17 +71,17 @@ def add_images(index: PlaceIndex, extractor: Extractor, images: Sequence[NewImag
     return Additions({name: id for name, id in ids.items() if id is not None}, report.added + report.replaced)
 
 
-def _unfit(name: str) -> str | None:
-    """Why a name cannot be that of an image in an images folder; None if it can."""
+def _invalid_name(name: str) -> str | None:
+    """Reason why a name cannot be a path in an images folder; None if it can."""
     path = PurePosixPath(name)
     if name != path.as_posix() or path.is_absolute() or ".." in path.parts or "\\" in name or not name.isprintable():
-        return "is no plain path; give one relative to the images folder, such as street/0041.jpg"
+        return "is not a normalised relative path; give one in the images folder, such as street/0041.jpg"
     if any(part.startswith(".") for part in path.parts):
-        return "is that of a hidden file or folder; begin with another letter"
+        return "is that of a hidden file or folder; begin with another character than a dot"
     if path.suffix.lower() not in EXTENSIONS:
-        return f"does not end like an image; expected {', '.join(sorted(EXTENSIONS))}"
-    if any(len(os.fsencode(part)) > _LONGEST_PART_BYTES for part in path.parts):
-        return f"has a part of more than {_LONGEST_PART_BYTES} bytes; shorten it"
+        return f"has no extension of an image; expected {', '.join(sorted(EXTENSIONS))}"
+    if any(len(os.fsencode(part)) > _MAX_PART_BYTES for part in path.parts):
+        return f"has a part of more than {_MAX_PART_BYTES} bytes; shorten it"
     return None
 
 
@@ -88,21 +91,21 @@ def _require_free(folder: Path, image: NewImage) -> None:
         raise HTTPException(422, f"image name {image.name!r} leads out of the images folder")
     blocked = any(parent.exists() and not parent.is_dir() for parent in path.parents)
     if blocked or (path.exists() and not (path.is_file() and path.read_bytes() == image.content)):
-        raise HTTPException(409, f"there is another image {image.name!r}; choose another name")
+        raise HTTPException(409, f"another image has the name {image.name!r}; choose another one")
 
 
 def _store(folder: Path, image: NewImage) -> None:
     path = folder / image.name
     _make_folders(folder, path.parent)
     if path.exists():
-        # Perhaps a service was killed between giving it its name and making that durable.
+        # A service may have been killed after naming the file but before syncing the folder.
         sync_folder(path.parent)
     else:
         write_durably(path.parent, path.name, image.content)
 
 
 def _make_folders(root: Path, folder: Path) -> None:
-    """Make a folder below `root` whose name is durable."""
+    """Make a folder below `root` and sync its parents."""
     if folder == root or folder.is_dir():
         return
     _make_folders(root, folder.parent)

@@ -1,4 +1,4 @@
-"""The parts of a service put together as an ASGI application."""
+"""ASGI application of a service."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,14 +20,14 @@ _RETRY = {"Retry-After": "1"}
 
 
 def build_app(service: PlaceService, token: str | None) -> FastAPI:
-    """Put a service behind its addresses; without a token nobody may write."""
+    """Build the application of a service; without a token it accepts no images."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with service:
             yield
 
-    # The usual pages of documentation fetch scripts from elsewhere; the schema is at /openapi.json.
+    # FastAPI's documentation pages load scripts from a CDN; the schema is at /openapi.json.
     app = FastAPI(title="vpr-dhe", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.service, app.state.token = service, token
     app.include_router(router)
@@ -44,13 +44,13 @@ def build_app(service: PlaceService, token: str | None) -> FastAPI:
 
 
 class _Counted:
-    """Counts answers by address and status."""
+    """Middleware that counts responses by route and status."""
 
     def __init__(self, app: App, metrics: Metrics) -> None:
         self._app, self._metrics = app, metrics
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Pass a request on."""
+        """Pass a request on and count its response."""
         status = HTTPStatus.INTERNAL_SERVER_ERROR.value
 
         async def counted(message: Message) -> None:
@@ -62,7 +62,7 @@ class _Counted:
             await self._app(scope, receive, counted)
         finally:
             if scope["type"] == "http":
-                # What nobody serves has no bound on its names.
+                # Unknown paths share one label, since their number is unbounded.
                 self._metrics.count(getattr(scope.get("route"), "path", "other"), status)
 
 
@@ -81,7 +81,7 @@ def _misused(_: Request, error: Exception) -> Response:
 
 
 def _gone(_: Request, __: Exception) -> Response:
-    return _error(400, "the connection was closed before all of the body had arrived")
+    return _error(400, "the connection was closed before the whole body had arrived")
 
 
 def _failed(_: Request, error: Exception) -> Response:
@@ -96,5 +96,5 @@ def _failed_to_store(_: Request, error: Exception) -> Response:
 
 
 def _broken(_: Request, __: Exception) -> Response:
-    # The server writes the traceback to stderr; the caller has no use for it.
-    return _error(500, "the service failed at this request; its log says more")
+    # The server writes the traceback to stderr.
+    return _error(500, "internal error of the service; see its log")

@@ -1,12 +1,12 @@
-"""The packages of the extra `serve`."""
+"""Check of the optional packages of the extra `serve`."""
 
 from vpr_dhe.runtime.extras import import_extra
 
 
 def require_extra() -> None:
-    """See that what a service needs can be imported.
+    """Require the packages of a service.
 
     Raises:
-        MissingExtraError: if something is not installed.
+        MissingExtraError: if one is not installed.
     """
     import_extra("serve", "a service", "fastapi", "uvicorn", "prometheus_client", "python_multipart")

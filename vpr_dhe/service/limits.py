@@ -1,23 +1,23 @@
-"""What one service takes on."""
+"""Limits of a service."""
 
 import os
 from dataclasses import dataclass
 
-# Verification is arithmetic in this process; more threads than that only take turns.
+# Verification is CPU-bound in this process; more threads only take turns.
 _MAX_WORKERS = 4
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Beyond these a request is refused, with a reason.
+    """Limits beyond which a request is refused with a reason.
 
     Args:
-        body_bytes: the largest body.
-        pixels: the largest image, as decoded.
-        timeout_s: how long a body may take to arrive, and then an answer to be found.
-        queue: requests that are let in and not answered yet.
-        batch_size: images that the extractor describes together.
-        batch_wait_s: how long the first of them waits for others.
+        body_bytes: maximum size of a body.
+        pixels: maximum size of a decoded image.
+        timeout_s: maximum time for a body to arrive, and then for the request to be processed.
+        queue: maximum number of requests admitted and not answered yet.
+        batch_size: maximum images per batch of the extractor.
+        batch_wait_s: maximum time the first image of a batch waits for others, in seconds.
         workers: threads that decode and verify.
     """
 
@@ -31,5 +31,5 @@ class Limits:
 
     @property
     def decoded(self) -> int:
-        """Images held as pixels at a time: enough for a full batch while each worker is at another."""
+        """Maximum number of decoded images in memory: a full batch and one image per worker."""
         return self.batch_size + self.workers

@@ -1,4 +1,4 @@
-"""What a service says of itself to Prometheus."""
+"""Prometheus metrics of a service."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ _BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64)
 
 
 class Metrics:
-    """Counters and histograms of one service, in a registry of their own."""
+    """Counters and histograms of one service, in a separate registry."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -23,24 +23,24 @@ class Metrics:
             "vpr_dhe_stage_seconds", "Time by stage.", ["stage"], buckets=_SECONDS, registry=registry
         )
         self._batches = Histogram(
-            "vpr_dhe_batch_images", "Images described together.", buckets=_BATCH_SIZES, registry=registry
+            "vpr_dhe_batch_images", "Images per batch of the extractor.", buckets=_BATCH_SIZES, registry=registry
         )
-        self._queue = Gauge("vpr_dhe_queue_requests", "Requests let in and not answered yet.", registry=registry)
+        self._queue = Gauge("vpr_dhe_queue_requests", "Requests admitted and not answered yet.", registry=registry)
         self._index = Gauge("vpr_dhe_index_images", "Images that can be found.", registry=registry)
         ProcessCollector(registry=registry)
 
     def watch(self, *, queue: Callable[[], int], index: Callable[[], int]) -> None:
-        """Ask these for the length of the queue and the size of the index whenever someone looks."""
+        """Read the length of the queue and the size of the index from these functions at each scrape."""
         self._queue.set_function(queue)
         self._index.set_function(index)
 
     def count(self, route: str, status: int) -> None:
-        """One request was answered."""
+        """Count one answered request."""
         self._requests.labels(route, str(status)).inc()
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
-        """Time a stage, however it ends."""
+        """Time a stage, whether it succeeds or fails."""
         started = perf_counter()
         try:
             yield
@@ -48,15 +48,15 @@ class Metrics:
             self._stages.labels(stage).observe(perf_counter() - started)
 
     def batch(self, images: int, seconds: float) -> None:
-        """A batch was described."""
+        """Record an extracted batch."""
         self._batches.observe(images)
         self._stages.labels("extract").observe(seconds)
 
     def localized(self, timing: Timing) -> None:
-        """A query was answered."""
+        """Record the timing of a localized query."""
         self._stages.labels("search").observe(timing.search_ms / 1e3)
         self._stages.labels("rerank").observe(timing.rerank_ms / 1e3)
 
     def text(self) -> bytes:
-        """All of it in the text format of Prometheus."""
+        """All metrics in the text format of Prometheus."""
         return generate_latest(self._registry)

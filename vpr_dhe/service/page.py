@@ -1,4 +1,4 @@
-"""The page where a person asks with a photo: three files, nothing from anywhere else."""
+"""Web page for localizing a photo: three files, nothing loaded from elsewhere."""
 
 from importlib.resources import files
 
@@ -20,13 +20,13 @@ async def page() -> Response:
 
 @router.get("/page.js")
 async def script() -> Response:
-    """What makes it work."""
+    """The script of the page."""
     return _asset("vpr_dhe.service", "page.js", "text/javascript")
 
 
 @router.get("/style.css")
 async def style() -> Response:
-    """The style sheet that reports have, too."""
+    """The style sheet, shared with reports."""
     return _asset("vpr_dhe.report.html", "style.css", "text/css")
 
 

@@ -1,4 +1,4 @@
-"""What a service does with the requests it lets in: which thread does what, and in which order."""
+"""Threads of a service: which of them does what, and in which order."""
 
 import asyncio
 import logging
@@ -23,7 +23,7 @@ from vpr_dhe.service.metrics import Metrics
 
 Result = TypeVar("Result")
 
-# How long what another process has written to the index may stay unseen.
+# Interval at which the index is checked for writes of other processes.
 _REFRESH_S = 1.0
 _THUMBNAIL_SIDE_PX = 320
 
@@ -31,15 +31,15 @@ _log = logging.getLogger(__name__)
 
 
 class PlaceService:
-    """Answers queries and takes in images.
+    """Localizes queries and adds images, for many requests at once.
 
     The event loop waits; a few workers decode and verify, one thread extracts in batches, and one thread writes. Each
-    query sees one state of the index, whatever is written meanwhile.
+    query sees one fixed state of the index.
 
     Args:
-        localizer: over an index of this machine.
-        verifier: the name of its verifier.
-        limits: what to take on.
+        localizer: over an index on this machine.
+        verifier: name of its verifier.
+        limits: of the service.
     """
 
     def __init__(self, localizer: Localizer, verifier: str, limits: Limits | None = None) -> None:
@@ -48,25 +48,25 @@ class PlaceService:
         self.index = localizer.database.index
         self.admission = Admission(self.limits.queue)
         self.metrics = Metrics()
-        self.metrics.watch(queue=lambda: self.admission.inside, index=lambda: len(self.index))
+        self.metrics.watch(queue=lambda: self.admission.active, index=lambda: len(self.index))
 
     def warm_up(self) -> None:
-        """Load and check what the first query would have to wait for.
+        """Load and check everything that the first query needs.
 
         Raises:
-            IndexDamagedError: if stored vectors do not agree with their checksums.
+            IndexDamagedError: if stored vectors fail their checksums.
         """
         snapshot = self.index.snapshot
         if len(snapshot):
             snapshot.search(snapshot.descriptors(snapshot.ids[:1]), 1)
-        # Threads that begin while those for candidates are made would keep to one core.
+        # Threads started while the candidates' thread pool is being created would stay pinned to one core.
         in_parallel(int, range(2))
 
     async def __aenter__(self) -> "PlaceService":
         """Start the threads."""
         limits = self.limits
         self._workers = ThreadPoolExecutor(limits.workers, "worker")
-        # Who refreshes must not see an older state than who has just written, so one thread does both.
+        # One thread both writes and refreshes, so that a refresh never goes back to an older state.
         self._writer = ThreadPoolExecutor(1, "writer")
         self._extraction = ExtractionQueue(
             self.localizer.extractor,
@@ -79,18 +79,18 @@ class PlaceService:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Let the threads finish what they are at."""
+        """Let the threads finish their work."""
         self._refreshing.cancel()
         self._extraction.close()
         self._workers.shutdown()
         self._writer.shutdown()
 
     async def localize(self, content: bytes, top_k: int, min_probability: float | None = None) -> Localization:
-        """Find the places that an image file shows, or that it is unknown, as `Localizer.localize` does.
+        """Localize an image file, as `Localizer.localize` does.
 
         Raises:
-            ImageError: if it is no image, damaged or too large.
-            BadInputError, IndexDamagedError: with `min_probability`, if there is no calibration that can be used.
+            ImageError: if it is not an image, damaged or too large.
+            BadInputError, IndexDamagedError: with `min_probability`, if there is no usable calibration.
             IndexFormatError: if the index holds no images.
         """
         with self.metrics.timed("wait"):
@@ -104,7 +104,7 @@ class PlaceService:
         clock = Stopwatch()
         image = await self._decode(content)
         features = await asyncio.wrap_future(self._extraction.submit(image))
-        ask = partial(
+        search = partial(
             self.localizer.localize_features,
             image,
             features,
@@ -112,20 +112,20 @@ class PlaceService:
             min_probability=min_probability,
             extract_ms=clock.lap_ms(),
         )
-        answer = await _done_by(self._workers, ask)
-        self.metrics.localized(answer.timing)
-        return answer
+        localization = await _run(self._workers, search)
+        self.metrics.localized(localization.timing)
+        return localization
 
     async def _decode(self, content: bytes) -> Image:
         with self.metrics.timed("decode"):
-            return await _done_by(self._workers, partial(decode_image, content, max_pixels=self.limits.pixels))
+            return await _run(self._workers, partial(decode_image, content, max_pixels=self.limits.pixels))
 
     async def add(self, images: Sequence[NewImage]) -> Additions:
         """Add images to the index; they are durable when this returns.
 
         Raises:
-            ImageError: if one is no image, damaged or too large; none is added then.
-            HTTPException: 409 or 422 if one cannot have its name.
+            ImageError: if one is not an image, damaged or too large; then none is added.
+            HTTPException: 409 or 422 if a name is taken or invalid.
             IndexBusyError: if another process is writing to the index.
         """
         for image in images:
@@ -134,30 +134,30 @@ class PlaceService:
             except ImageError as error:
                 raise ImageError(f"{image.name}: {error}") from error
         with self.metrics.timed("add"):
-            return await _done_by(self._writer, partial(add_images, self.index, self.localizer.extractor, images))
+            return await _run(self._writer, partial(add_images, self.index, self.localizer.extractor, images))
 
     async def thumbnail(self, name: str) -> bytes | None:
-        """An indexed image as a small JPEG file; None if the index holds no image of this name.
+        """A database image as a small JPEG file; None if the index holds no image of this name.
 
         Raises:
-            ImageError: if its file is gone or damaged.
+            ImageError: if its file is missing or damaged.
         """
         snapshot = self.index.snapshot
         id = snapshot.find(name)
         if id is None:
             return None
         path = snapshot.image_path(id)
-        return await _done_by(self._workers, lambda: jpeg(decode_named(path), side_px=_THUMBNAIL_SIDE_PX))
+        return await _run(self._workers, lambda: jpeg(decode_named(path), side_px=_THUMBNAIL_SIDE_PX))
 
     async def _refresh(self) -> None:
-        """See what other processes write to the index."""
+        """Pick up what other processes write to the index."""
         while True:
             await asyncio.sleep(_REFRESH_S)
             try:
-                await _done_by(self._writer, self.index.refresh)
+                await _run(self._writer, self.index.refresh)
             except (VprDheError, OSError) as error:
                 _log.warning("%s", error)
 
 
-async def _done_by(executor: ThreadPoolExecutor, work: Callable[[], Result]) -> Result:
+async def _run(executor: ThreadPoolExecutor, work: Callable[[], Result]) -> Result:
     return await asyncio.get_running_loop().run_in_executor(executor, work)

@@ -1,4 +1,4 @@
-"""The addresses of a service."""
+"""HTTP routes of a service."""
 
 import asyncio
 import hmac
@@ -36,7 +36,7 @@ router = APIRouter()
 
 
 class Document(JSONResponse):
-    """JSON as the command line writes it, whatever bytes a file's name holds."""
+    """JSON response in the command line's encoding, valid for any bytes in file names."""
 
     def render(self, content: Any) -> bytes:
         """Encode in ASCII."""
@@ -51,14 +51,14 @@ Service = Annotated[PlaceService, Depends(_service)]
 
 
 def _may_write(request: Request) -> None:
-    """Let pass who holds the token.
+    """Require the service's token.
 
     Raises:
-        HTTPException: 403 if nobody may write; 401 if the token is missing or another.
+        HTTPException: 403 if the service accepts no images; 401 if the token is missing or wrong.
     """
     token: str | None = request.app.state.token
     if token is None:
-        raise HTTPException(403, "this service does not take images; start it with VPR_DHE_TOKEN set to a secret")
+        raise HTTPException(403, "this service accepts no images; start it with VPR_DHE_TOKEN set to a secret")
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), token.encode()):
         wanted = "a token is needed: send the header Authorization: Bearer TOKEN"
@@ -72,7 +72,7 @@ async def _in_time(service: PlaceService) -> AsyncIterator[None]:
         async with asyncio.timeout(timeout_s):
             yield
     except TimeoutError:
-        raise HTTPException(503, f"no answer within {timeout_s:g} s; ask again when there is less to do") from None
+        raise HTTPException(503, f"no answer within {timeout_s:g} s; try again when the load is lower") from None
 
 
 @router.post("/v1/localize", openapi_extra=_BODY)
@@ -83,8 +83,8 @@ async def localize(
     name: str = "",
     min_probability: Annotated[float | None, Query(ge=0, le=1)] = None,
 ) -> Response:
-    """Find the places that one image shows; the answer is that of `vpr-dhe query --format json` for one query."""
-    with service.admission.entered():
+    """Localize one image; the response is that of `vpr-dhe query --format json` for one query."""
+    with service.admission.admitted():
         uploads = await read_uploads(request, name, service.limits.timeout_s)
         if len(uploads) > 1:
             raise HTTPException(422, f"{len(uploads)} images; send one per request")
@@ -101,10 +101,10 @@ async def add_images(
     latitude: Annotated[float | None, Query(ge=-90, le=90)] = None,
     longitude: Annotated[float | None, Query(ge=-180, le=180)] = None,
 ) -> Response:
-    """Add images to the index; what is acknowledged stays, whatever happens to the service."""
+    """Add images to the index; acknowledged images are durable."""
     if (latitude is None) != (longitude is None):
         raise HTTPException(422, "latitude and longitude belong together; give both or neither")
-    with service.admission.entered():
+    with service.admission.admitted():
         uploads = await read_uploads(request, name, service.limits.timeout_s)
         position = None if latitude is None or longitude is None else GeoPosition(latitude, longitude)
         if position and len(uploads) > 1:
@@ -121,20 +121,20 @@ async def add_images(
 
 @router.get("/v1/thumbnail")
 async def thumbnail(service: Service, image: str) -> Response:
-    """An indexed image, named as answers name it, as a JPEG of at most 320 pixels."""
-    with service.admission.entered():
+    """Database image, by its name in answers, as a JPEG of at most 320 pixels."""
+    with service.admission.admitted():
         try:
             content = await service.thumbnail(image)
         except ImageError as error:
-            raise HTTPException(404, f"the file of image {image!r} cannot be read any more") from error
+            raise HTTPException(404, f"the file of image {image!r} cannot be read") from error
     if content is None:
         raise HTTPException(404, f"the index holds no image {image!r}")
     return Response(content, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=60"})
 
 
 @router.get("/v1/index")
-async def describe_index(request: Request, service: Service) -> Response:
-    """What is asked, and what may be sent."""
+async def index_info(request: Request, service: Service) -> Response:
+    """Size, model, verifier and limits of the service."""
     manifest, limits = service.index.manifest, service.limits
     return Document(
         {
@@ -151,13 +151,13 @@ async def describe_index(request: Request, service: Service) -> Response:
 
 @router.get("/healthz")
 async def health() -> Response:
-    """Whether the process answers at all."""
+    """Liveness: whether the process answers at all."""
     return Document({"status": "alive"})
 
 
 @router.get("/readyz")
 async def readiness(service: Service) -> Response:
-    """Whether it takes requests."""
+    """Readiness: whether it accepts requests."""
     if service.admission.closed:
         raise HTTPException(503, "the service is stopping")
     return Document({"status": "ready"})

@@ -1,4 +1,4 @@
-"""A server that ends in order: it answers whom it let in, and refuses everybody else meanwhile."""
+"""Server with graceful shutdown: it answers admitted requests and refuses new ones meanwhile."""
 
 import gc
 import socket
@@ -11,8 +11,8 @@ from vpr_dhe.service.admission import Admission
 from vpr_dhe.service.app import build_app
 from vpr_dhe.service.place_service import PlaceService
 
-# For answers that are on their way when the last request has been answered.
-_LAST_WORDS_S = 5
+# Time to transmit the last responses.
+_SHUTDOWN_S = 5
 
 
 class _Server(uvicorn.Server):
@@ -21,17 +21,17 @@ class _Server(uvicorn.Server):
         self._admission = admission
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        """At the first signal stop letting requests in; at the second stop at once."""
+        """Stop admitting requests at the first signal; exit at once at the second."""
         self.should_exit = self.force_exit = self._admission.closed
         self._admission.close()
 
     async def on_tick(self, counter: int) -> bool:
-        """Look, ten times a second, whether it is time to go."""
+        """Check, ten times a second, whether all admitted requests are answered."""
         return await super().on_tick(counter) or self._admission.finished
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Listen at an address; port 0 is any that is free.
+    """Listen at an address; port 0 picks a free port.
 
     Raises:
         BadInputError: if that is not possible.
@@ -44,17 +44,17 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def serve(service: PlaceService, token: str | None, listening: socket.socket) -> None:
-    """Serve until SIGTERM or SIGINT, and return when everybody who was let in has been answered.
+    """Serve until SIGTERM or SIGINT, and return when all admitted requests have been answered.
 
     Raises:
-        IndexDamagedError: if stored vectors do not agree with their checksums.
+        IndexDamagedError: if stored vectors fail their checksums.
     """
     service.warm_up()
-    # What is loaded by now stays: looking through its quarter of a million objects again would hold up every request
-    # for a tenth of a second and more.
+    # Everything loaded so far stays. Scanning its quarter of a million objects in each full collection would delay
+    # requests by 0.1 s and more.
     gc.collect()
     gc.freeze()
     config = uvicorn.Config(
-        build_app(service, token), log_level="warning", access_log=False, timeout_graceful_shutdown=_LAST_WORDS_S
+        build_app(service, token), log_level="warning", access_log=False, timeout_graceful_shutdown=_SHUTDOWN_S
     )
     _Server(config, service.admission).run(sockets=[listening])

@@ -1,4 +1,4 @@
-"""Image files in the body of a request: as they are, or as parts of a form."""
+"""Image files in the body of a request: raw, or as parts of a form."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -20,20 +20,20 @@ _MAX_FILES = 64
 
 @dataclass(frozen=True)
 class Upload:
-    """One file; `name` is what the form calls it, or what the caller says it is called."""
+    """One uploaded file; `name` comes from the form, or from the caller for a raw body."""
 
     name: str
     content: bytes
 
 
 class BoundedBody:
-    """Refuses bodies above a size, before they are read where they say so, and else as they come."""
+    """Middleware that refuses bodies above a size, by their announced length or as they arrive."""
 
     def __init__(self, app: App, limit_bytes: int) -> None:
         self._app, self._limit_bytes = app, limit_bytes
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        """Pass a request on, its body counted."""
+        """Pass a request on, counting the bytes of its body."""
         length = dict(scope.get("headers", ())).get(b"content-length", b"0")
         announced = int(length) if length.isdigit() else 0
         received = 0
@@ -55,10 +55,10 @@ class BoundedBody:
 
 
 async def read_uploads(request: Request, name: str, timeout_s: float) -> list[Upload]:
-    """Read all files of a request; `name` is that of a file that is the whole body.
+    """Read all files of a request; `name` is the name of a raw body.
 
     Raises:
-        HTTPException: 408 if it does not arrive in time; 413 if it is too large; 422 if there is no file in it.
+        HTTPException: 408 if the body does not arrive in time; 413 if it is too large; 422 if it holds no file.
     """
     try:
         async with asyncio.timeout(timeout_s):
@@ -66,7 +66,7 @@ async def read_uploads(request: Request, name: str, timeout_s: float) -> list[Up
     except TimeoutError:
         raise HTTPException(408, f"the body did not arrive within {timeout_s:g} s") from None
     if not uploads:
-        raise HTTPException(422, f"there is no image; send its bytes as the body, or a form with a file {_FIELD!r}")
+        raise HTTPException(422, f"the body holds no image; send its bytes, or a form with a file {_FIELD!r}")
     return uploads
 
 

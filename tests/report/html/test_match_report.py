@@ -103,7 +103,7 @@ def test_an_evaluation_shows_the_worst_first(evaluated, tmp_path):
     assert len(pictures) == sum(len(query.matches) for query in evaluated.queries)
     assert all(HOSTILE[:20] in picture["alt"] for picture in pictures)
     assert page.text.count(HOSTILE.format(2)) > 1
-    assert "all 6 queries, the most confident mistakes first" in page.text
+    assert "all 6 queries, most confident mistakes first" in page.text
     assert {radio["value"] for radio in page.all("input") if radio["type"] == "radio"} == {"", *outcomes}
     assert "R@4" in page.text
     assert len(evaluated.charts) == 2
@@ -116,7 +116,7 @@ def test_a_report_is_bounded_and_says_so(evaluated, tmp_path, monkeypatch, thumb
     index = FeatureCache(tmp_path / "cache").index(data.database, thumbnail_extractor, codec="float16")
     result = evaluate(data, index, thumbnail_extractor, {}, Settings((1, 4)))
     report = evaluation_report(result, Tools(index, thumbnail_extractor, {}), provenance())
-    assert report.selection == "By retrieval: the 2 worst of 6 queries, the most confident mistakes first."
+    assert report.selection == "By retrieval: the 2 worst of 6 queries, most confident mistakes first."
     assert [query.outcome for query in report.queries] == ["wrong", "wrong"]
     assert report.queries[0].matches[0].facts[0].startswith("similarity ")
 

@@ -92,7 +92,7 @@ def test_tables_tell_what_became_of_each_query(evaluated, tmp_path):
 def test_names_that_a_format_cannot_hold_are_said(evaluated, tmp_path):
     notes = write_predictions(evaluated("photo {:02d}.jpg"), tmp_path / "out")
     assert [note.split(":")[0] for note in notes] == ["pairs-hloc.txt was not written", "msls.csv was not written"]
-    assert all("holds a blank" in note for note in notes)
+    assert all("contains a blank" in note for note in notes)
     assert not (tmp_path / "out/retrieval/pairs-hloc.txt").exists()
     assert (tmp_path / "out/retrieval/pairs-kapture.txt").exists()
 
@@ -101,7 +101,7 @@ def test_nothing_is_overwritten(evaluated, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine").touch()
     result = evaluated()
-    with pytest.raises(BadInputError, match="already holds something"):
+    with pytest.raises(BadInputError, match="is not empty"):
         write_predictions(result, tmp_path / "out")
     with pytest.raises(BadInputError, match="does not exist"):
         write_predictions(result, tmp_path / "no" / "out")

@@ -1,4 +1,4 @@
-"""Curves as SVG that a page holds: no scripts, and colours and dashes from its style sheet."""
+"""Line charts as inline SVG, coloured by the page's style sheet, without scripts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from markupsafe import Markup, escape
 _WIDTH, _HEIGHT = 480.0, 300.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56.0, 12.0, 16.0, 44.0
 _GRID_STEPS = 5
-# A curve is drawn through so many points at most.
+# Points drawn per curve.
 _MAX_POINTS = 400
 
 
@@ -24,7 +24,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Axis:
-    """What lies along the x axis: a label, the range, and the values that are written."""
+    """An x axis: label, range and the values of its ticks."""
 
     label: str
     first: float
@@ -34,7 +34,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Chart:
-    """A drawn chart; `names` are those of its curves, in the order of their styles."""
+    """A rendered chart; `names` are those of its curves, in the order of their styles."""
 
     title: str
     svg: Markup
@@ -42,7 +42,7 @@ class Chart:
 
 
 def line_chart(title: str, x_axis: Axis, y_label: str, curves: Sequence[Curve]) -> Chart:
-    """Draw curves over 0 to 100 %."""
+    """Render curves over a y axis from 0 to 100 %."""
     parts = [_grid(x_axis, y_label), *(_line(number, curve, x_axis) for number, curve in enumerate(curves))]
     summary = "; ".join(f"{curve.name} from {curve.y[0]:.1f} to {curve.y[-1]:.1f} %" for curve in curves)
     opening = Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">').format(
@@ -69,7 +69,7 @@ def _grid(x_axis: Axis, y_label: str) -> Markup:
 
 def _line(number: int, curve: Curve, x_axis: Axis) -> Markup:
     chosen = np.unique(np.linspace(0, len(curve.x) - 1, min(len(curve.x), _MAX_POINTS)).astype(int))
-    points = " ".join(f"{_x(curve.x[place], x_axis):.1f},{_y(curve.y[place]):.1f}" for place in chosen)
+    points = " ".join(f"{_x(curve.x[row], x_axis):.1f},{_y(curve.y[row]):.1f}" for row in chosen)
     return Markup('<polyline class="curve series-{}" points="{}"><title>{}</title></polyline>').format(
         number, points, curve.name
     )

@@ -1,6 +1,6 @@
-"""An evaluation as a report: figures, curves, a map, and the queries that went most wrong, looked at again.
+"""Report of an evaluation: figures, curves, a map, and the worst queries.
 
-A run keeps no homographies; those of the few matches that are shown are estimated once more, from the same features.
+A run keeps no homographies; those of the few matches shown are estimated again from the same features.
 """
 
 from collections.abc import Mapping, Sequence
@@ -43,7 +43,7 @@ _ORDER = (WRONG, UNREAD, UNANSWERABLE, ANSWERED, RIGHT)
 
 @dataclass(frozen=True)
 class Tools:
-    """What answered the queries, to ask it again."""
+    """Index, extractor and verifiers of a run, to repeat its worst queries."""
 
     index: PlaceIndex
     extractor: Extractor
@@ -52,7 +52,7 @@ class Tools:
 
 @dataclass(frozen=True)
 class _Judged:
-    """One query by the method that is shown: its number in the data set, and what became of it."""
+    """One query by the reported method: its number in the data set and its outcome."""
 
     number: int
     outcome: str
@@ -61,7 +61,7 @@ class _Judged:
 
     @property
     def badness(self) -> tuple[int, float]:
-        """Sorts the worst first: mistakes made with confidence, then what is right by a hair."""
+        """Sort key, worst first: confident mistakes at the beginning, confident right answers at the end."""
         sure = self.outcome in (WRONG, UNANSWERABLE)
         return _ORDER.index(self.outcome), -self.score if sure else self.score
 
@@ -69,7 +69,7 @@ class _Judged:
 def evaluation_report(
     result: EvaluationResult, tools: Tools, provenance: Provenance, progress: Progress = lambda _: None
 ) -> Report:
-    """Show an evaluation, and the queries at which its first verifier, or else retrieval, did worst."""
+    """Report an evaluation and the worst queries of its first verifier, or of retrieval without one."""
     method = result.verifiers[0] if result.verifiers else result.retrieval
     judged = [_judge(result, method, number) for number in range(len(method.predictions))]
     worst = sorted(judged, key=lambda one: one.badness)[:MAX_QUERIES]
@@ -91,7 +91,7 @@ def evaluation_report(
 
 def _selection(method: MethodResult, shown: int, total: int) -> str:
     queries = f"all {total} queries" if shown == total else f"the {shown} worst of {total} queries"
-    return f"By {method.name}: {queries}, the most confident mistakes first."
+    return f"By {method.name}: {queries}, most confident mistakes first."
 
 
 def _facts(result: EvaluationResult, provenance: Provenance) -> tuple[tuple[str, str], ...]:
@@ -143,12 +143,12 @@ def _judge(result: EvaluationResult, method: MethodResult, number: int) -> _Judg
     if positives is None:
         return _Judged(number, ANSWERED, "the ground truth is not public", score)
     if not positives[number].size:
-        return _Judged(number, UNANSWERABLE, "the database has no right answer", score)
+        return _Judged(number, UNANSWERABLE, "the database has no right match", score)
     first = _first_right(method, number, positives[number])
     if first == 0:
         return _Judged(number, RIGHT, "", score)
     where = f"none of the first {len(predictions)}" if first is None else f"the first is rank {first + 1}"
-    return _Judged(number, WRONG, f"{positives[number].size} right answers, {where}", score)
+    return _Judged(number, WRONG, f"{positives[number].size} right matches, {where}", score)
 
 
 def _first_right(method: MethodResult, number: int, positives: Int64[np.ndarray, " right"]) -> int | None:
@@ -173,7 +173,7 @@ def _shown_query(result: EvaluationResult, method: MethodResult, tools: Tools, j
     for row, label in labels.items():
         candidate, verification = dataset.database.records[row], verified.get(row)
         away = distance(record.position, candidate.position)
-        facts = (*_said(verification, scores.get(row)), *([away] if away else []))
+        facts = (*_match_facts(verification, scores.get(row)), *([away] if away else []))
         picture, fault = picture_of(image, dataset.database.folder / candidate.path, verification)
         right = None if dataset.positives is None else bool(np.isin(row, dataset.positives[judged.number]))
         matches.append(ShownMatch(label, candidate.path, facts, right, picture, fault))
@@ -183,7 +183,7 @@ def _shown_query(result: EvaluationResult, method: MethodResult, tools: Tools, j
 def _verified(
     result: EvaluationResult, method: MethodResult, tools: Tools, image: Image, features: Features, rows: Sequence[int]
 ) -> dict[int, Verification]:
-    """Verify a query against rows of the database again; none of them by retrieval alone."""
+    """Repeat the verification of a query against rows of the database; empty for retrieval alone."""
     verifier = tools.verifiers.get(method.name)
     if verifier is None:
         return {}
@@ -193,7 +193,7 @@ def _verified(
 
 
 def _ids(result: EvaluationResult, tools: Tools, rows: Sequence[int]) -> dict[int, int]:
-    """The ids of rows of the database, by row; images that could not be read have none."""
+    """Index ids by row of the database; unreadable images have none."""
     records = result.dataset.database.records
     found = {row: tools.index.find(records[row].path) for row in rows}
     return {row: id for row, id in found.items() if id is not None}
@@ -202,7 +202,7 @@ def _ids(result: EvaluationResult, tools: Tools, rows: Sequence[int]) -> dict[in
 def _rows_to_show(
     result: EvaluationResult, method: MethodResult, tools: Tools, features: Features, judged: _Judged
 ) -> dict[int, str]:
-    """The first predictions, and where none of them is right, an image that would have been; with what each is."""
+    """Rows of the first predictions, each with a label; if none is right, also a right one."""
     predictions = method.predictions[judged.number]
     rows = {one.row: f"rank {rank}" for rank, one in enumerate(predictions[:_MATCHES], start=1)}
     positives = () if result.dataset.positives is None else result.dataset.positives[judged.number]
@@ -215,7 +215,7 @@ def _rows_to_show(
 
 
 def _most_similar(result: EvaluationResult, tools: Tools, features: Features, rows: Int64[np.ndarray, " rows"]) -> int:
-    """The row of the image whose descriptor is most like the query's, of those that could be indexed."""
+    """Row of the indexed image whose descriptor is most similar to the query's."""
     known = _ids(result, tools, rows.tolist())
     if not known:
         return int(rows[0])
@@ -223,7 +223,7 @@ def _most_similar(result: EvaluationResult, tools: Tools, features: Features, ro
     return list(known)[int(similarities.argmax())]
 
 
-def _said(verification: Verification | None, score: float | None) -> tuple[str, ...]:
+def _match_facts(verification: Verification | None, score: float | None) -> tuple[str, ...]:
     if verification is None:
         return () if score is None else (f"similarity {score:.3f}",)
     evidence = verification.evidence
@@ -234,7 +234,7 @@ def _said(verification: Verification | None, score: float | None) -> tuple[str, 
 def _map(
     result: EvaluationResult, method: MethodResult, judged: Sequence[_Judged], shown: set[int]
 ) -> PositionMap | None:
-    """Where queries were taken, those that went wrong joined to where they were thought to be."""
+    """Map of the queries; wrong ones are joined to the position of their best match."""
     database = result.dataset.database.records
     chosen = np.unique(np.linspace(0, len(database) - 1, min(len(database), MAX_DATABASE_SPOTS)).astype(int))
     places = [Spot(one.position, DATABASE, one.path) for one in (database[row] for row in chosen) if one.position]

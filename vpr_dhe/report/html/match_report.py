@@ -1,4 +1,4 @@
-"""Queries and the images that they were matched with, as one HTML file that needs nothing else."""
+"""Report of queries and their matches as one self-contained HTML file."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -16,19 +16,24 @@ from vpr_dhe.report.pictures.drawing import draw_match
 from vpr_dhe.report.pictures.encoding import data_uri, jpeg
 
 MAX_QUERIES = 50
-"""Queries that a report shows; with their pictures, more make a file that browsers are slow with."""
+"""Queries shown in a report; more pictures make the file too slow for browsers."""
 _SIDE_PX = 360
 
 RIGHT, WRONG, UNANSWERABLE, ANSWERED, UNREAD = "right", "wrong", "unanswerable", "answered", "unread"
-"""What became of a query: `unanswerable` if nothing could be right, `answered` if nobody knows what is."""
+"""Outcomes of a query: `unanswerable` if the database has no right match, `answered` without ground truth."""
 
 
 @dataclass(frozen=True)
 class ShownMatch:
-    """One image that a query was matched with.
+    """One match of a query.
 
-    `label` says what it is, such as its rank; `facts` what is known of the match, in words; `right` whether it shows
-    the query's place, where that is known. `picture` is None where a file cannot be read, and `fault` says why.
+    Args:
+        label: such as its rank.
+        image: path of the database image.
+        facts: about the match, in words.
+        right: whether it shows the query's place; None without ground truth.
+        picture: data URI of the drawn match; None if a file cannot be read.
+        fault: reason why there is no picture.
     """
 
     label: str
@@ -41,7 +46,7 @@ class ShownMatch:
 
 @dataclass(frozen=True)
 class ShownQuery:
-    """One query; `outcome` is one of the module's words, `remark` says the same to people."""
+    """One query; `outcome` is one of the outcomes above, `remark` explains it in words."""
 
     id: str
     query: str
@@ -52,7 +57,7 @@ class ShownQuery:
 
 @dataclass(frozen=True)
 class Table:
-    """Figures."""
+    """A table of figures with a note."""
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -61,7 +66,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Report:
-    """All that a report says; `selection` states which queries are shown, of how many, in which order."""
+    """Content of a report; `selection` states which queries are shown, of how many, in which order."""
 
     title: str
     facts: tuple[tuple[str, str], ...]
@@ -74,12 +79,12 @@ class Report:
 
     @property
     def outcomes(self) -> dict[str, int]:
-        """How many of the shown queries came out how."""
+        """Number of shown queries by outcome."""
         return dict(Counter(query.outcome for query in self.queries))
 
 
 def picture_of(query: Image, candidate: Path, verification: Verification | None) -> tuple[str | None, str | None]:
-    """A drawn match for `ShownMatch.picture`, or for `fault` the reason why there is none."""
+    """Draw a match for `ShownMatch.picture`, or return the reason for `ShownMatch.fault`."""
     try:
         drawn = draw_match(query, decode_image(candidate), verification or NOT_VERIFIED, side_px=_SIDE_PX)
     except ImageError as error:
@@ -88,7 +93,7 @@ def picture_of(query: Image, candidate: Path, verification: Verification | None)
 
 
 def write_report(report: Report, path: Path) -> None:
-    """Write a report; bytes of file names that are no UTF-8 become question marks."""
+    """Write a report; bytes of file names that are not UTF-8 become question marks."""
     environment = Environment(
         loader=PackageLoader("vpr_dhe.report.html", "assets"),
         autoescape=True,

@@ -1,4 +1,4 @@
-"""Where images were taken, as SVG: north is up, and there is nothing below but a scale."""
+"""Map of positions as SVG: north up, no background, with a scale bar."""
 
 import math
 from collections import Counter
@@ -13,14 +13,14 @@ from vpr_dhe.geography.distance import unit_of
 from vpr_dhe.records import GeoPosition, MetricPosition, Position
 
 DATABASE = "database"
-"""The kind of the spots that others are drawn over."""
+"""Kind of the spots drawn below the others."""
 MAX_DATABASE_SPOTS = 3000
-"""Of more, every n-th is drawn: a browser is slow with many."""
+"""Database spots drawn, evenly sampled; browsers are slow with more."""
 
 _WIDTH = 640
 _MIN_HEIGHT, _MAX_HEIGHT = 240, 480
 _MARGIN = 28
-# Mean radius of the Earth in metres (Moritz, "Geodetic Reference System 1980", R1): exact enough for a picture.
+# Mean radius in metres (Moritz, "Geodetic Reference System 1980", R1); exact enough for a picture.
 _EARTH_RADIUS_M = 6_371_008.8
 _MIN_EXTENT_M = 20.0
 _SCALE_SHARE = 0.25
@@ -30,7 +30,7 @@ _OTHER_DOT_PX = 5.0
 
 @dataclass(frozen=True)
 class Spot:
-    """One dot: `kind` is a style, `link` an element of the page that it leads to, `answer` where a line goes."""
+    """One dot: `kind` selects its style, `link` is the page element it leads to, `answer` the end of a line from it."""
 
     position: Position
     kind: str
@@ -41,7 +41,7 @@ class Spot:
 
 @dataclass(frozen=True)
 class PositionMap:
-    """A drawn map, and how many spots of each kind are on it; `elsewhere` lie in another zone and are not."""
+    """A rendered map and the number of spots by kind; `elsewhere` counts spots in other zones, which are not drawn."""
 
     svg: Markup
     counts: dict[str, int]
@@ -49,7 +49,7 @@ class PositionMap:
 
 
 def draw_map(spots: Sequence[Spot]) -> PositionMap | None:
-    """Draw spots, later ones over earlier ones; None where there is none."""
+    """Draw spots, later ones over earlier ones; None if there are none."""
     if not spots:
         return None
     plane = Counter(_plane(spot.position) for spot in spots).most_common(1)[0][0]
@@ -67,7 +67,7 @@ def draw_map(spots: Sequence[Spot]) -> PositionMap | None:
 
 @dataclass(frozen=True)
 class _View:
-    """From metres to the picture: the north-west corner, pixels per metre, and the picture's height."""
+    """Transform from metres to the picture: north-west corner, pixels per metre, and the picture's height."""
 
     west_m: float
     north_m: float
@@ -76,20 +76,20 @@ class _View:
 
     @classmethod
     def around(cls, points: Float64[np.ndarray, "spots 2"]) -> "_View":
-        """The view that all points fit in."""
+        """View that contains all points."""
         low, high = points.min(axis=0), points.max(axis=0)
         extent = np.maximum(high - low, _MIN_EXTENT_M)
         low = (low + high - extent) / 2
         inner = _WIDTH - 2 * _MARGIN
         scale = min(inner / extent[0], (_MAX_HEIGHT - 2 * _MARGIN) / extent[1])
         height = max(_MIN_HEIGHT, extent[1] * scale + 2 * _MARGIN)
-        # In the middle, where the picture is wider or higher than what is in it.
+        # Centred if the picture is wider or higher than its content.
         west_m = low[0] - (_WIDTH / scale - extent[0]) / 2
         north_m = low[1] + extent[1] + (height / scale - extent[1]) / 2
         return cls(float(west_m), float(north_m), float(scale), float(height))
 
-    def place(self, point: Float64[np.ndarray, "2"]) -> tuple[float, float]:
-        """Where a point lies in the picture."""
+    def to_picture(self, point: Float64[np.ndarray, "2"]) -> tuple[float, float]:
+        """Picture coordinates of a point."""
         return (float(point[0]) - self.west_m) * self.scale, (self.north_m - float(point[1])) * self.scale
 
 
@@ -98,7 +98,7 @@ def _plane(position: Position) -> str:
 
 
 def _metres(positions: Sequence[Position], plane: str, around: Sequence[Spot]) -> Float64[np.ndarray, "positions 2"]:
-    """East and north in metres; positions in degrees on a plane that touches the Earth amid the spots."""
+    """East and north in metres; degrees are projected onto a plane at the mean latitude of the spots."""
     if plane != "WGS84":
         return np.array([(one.x_m, one.y_m) for one in positions if isinstance(one, MetricPosition)])
     known = [spot.position for spot in around if isinstance(spot.position, GeoPosition)]
@@ -109,14 +109,14 @@ def _metres(positions: Sequence[Position], plane: str, around: Sequence[Spot]) -
 
 def _dots(spots: Sequence[Spot], plane: str, view: _View) -> list[Markup]:
     points = _metres([spot.position for spot in spots], plane, spots)
-    return [_dot(spot, view.place(point)) for spot, point in zip(spots, points, strict=True)]
+    return [_dot(spot, view.to_picture(point)) for spot, point in zip(spots, points, strict=True)]
 
 
-def _dot(spot: Spot, place: tuple[float, float]) -> Markup:
+def _dot(spot: Spot, centre: tuple[float, float]) -> Markup:
     dot = Markup('<circle class="dot place-{}" cx="{:.1f}" cy="{:.1f}" r="{}"><title>{}</title></circle>').format(
-        spot.kind, *place, _DOT_PX.get(spot.kind, _OTHER_DOT_PX), spot.title
+        spot.kind, *centre, _DOT_PX.get(spot.kind, _OTHER_DOT_PX), spot.title
     )
-    # The list of queries leads everywhere that the map does, so nobody must tab through every dot.
+    # Not in the tab order: the list of queries has the same links.
     return Markup('<a href="#{}" tabindex="-1">{}</a>').format(spot.link, dot) if spot.link else dot
 
 
@@ -124,15 +124,15 @@ def _miss(spot: Spot, plane: str, view: _View, around: Sequence[Spot]) -> Markup
     assert spot.answer is not None
     if _plane(spot.answer) != plane:
         return Markup("")
-    start, end = (view.place(point) for point in _metres([spot.position, spot.answer], plane, around))
+    start, end = (view.to_picture(point) for point in _metres([spot.position, spot.answer], plane, around))
     return Markup('<line class="miss" x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}"/>').format(*start, *end)
 
 
 def _scale_bar(view: _View, unit: str) -> Markup:
-    """A bar of a round length."""
-    most_m = _SCALE_SHARE * _WIDTH / view.scale
-    power = 10.0 ** math.floor(math.log10(most_m))
-    length_m = max(factor * power for factor in (1, 2, 5) if factor * power <= most_m)
+    """Scale bar of a round length."""
+    max_m = _SCALE_SHARE * _WIDTH / view.scale
+    power = 10.0 ** math.floor(math.log10(max_m))
+    length_m = max(factor * power for factor in (1, 2, 5) if factor * power <= max_m)
     y, end = view.height - 14, 14 + length_m * view.scale
     return Markup(
         '<path class="curve series-bar" d="M14 {0:.1f}H{1:.1f}M14 {2:.1f}v8M{1:.1f} {2:.1f}v8" stroke="currentColor"/>'

@@ -1,4 +1,4 @@
-"""Answers to queries as a report: the least certain first, since nobody says which are right."""
+"""Report of a query run, least certain answers first, since there is no ground truth."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ from vpr_dhe.report.tables.answers import Answer, AnswerSheet
 
 
 def query_report(sheet: AnswerSheet, index: PlaceIndex, progress: Progress = lambda _: None) -> Report:
-    """Show the answers of one run, and where their best matches were taken."""
+    """Report the answers of one run and the positions of their best matches."""
     ordered = sorted(sheet.answers, key=_certainty)[:MAX_QUERIES]
     shown = []
     for number, answer in enumerate(ordered):
@@ -28,13 +28,13 @@ def query_report(sheet: AnswerSheet, index: PlaceIndex, progress: Progress = lam
             ("Model", sheet.model),
             ("Verifier", sheet.verifier),
         ),
-        selection=f"{_how_many(len(shown), len(sheet.answers))}, the least certain first.",
+        selection=f"{_count_text(len(shown), len(sheet.answers))}, least certain first.",
         queries=tuple(shown),
         map=draw_map([*_database_spots(index), *_best_spots(ordered)]),
     )
 
 
-def _how_many(shown: int, total: int) -> str:
+def _count_text(shown: int, total: int) -> str:
     return f"All {total} queries" if shown == total else f"{shown} of {total} queries"
 
 

@@ -1,4 +1,4 @@
-"""Pictures of verified matches, for eyes."""
+"""Pictures of verified matches."""
 
 from pathlib import Path
 
@@ -22,10 +22,9 @@ _SUBPIXEL_BITS = 4
 
 
 def draw_match(query: Image, candidate: Image, verification: Verification, *, side_px: int = _SIDE_PX) -> Image:
-    """Draw query and candidate side by side, inliers joined, the query's outline projected into the candidate.
+    """Draw query and candidate side by side with their inliers and the query's outline in the candidate.
 
-    Each is scaled until its longer side has `side_px` pixels, and of many inliers every n-th is drawn, so that there is
-    something to see.
+    Each image is scaled to `side_px` pixels on its longer side; many inliers are thinned out evenly.
     """
     left_zoom, right_zoom = (side_px / max(image_size(image)) for image in (query, candidate))
     query, candidate = scaled(query, left_zoom), scaled(candidate, right_zoom)
@@ -48,7 +47,7 @@ def draw_match(query: Image, candidate: Image, verification: Verification, *, si
 
 
 def draw_overlay(query: Image, candidate: Image, homography: Float64[np.ndarray, "3 3"]) -> Image:
-    """Lay the query, warped by the homography, half transparent over the candidate, in the candidate's frame."""
+    """Blend the query, warped by the homography, over the candidate, in the candidate's frame."""
     size = image_size(candidate)
     warped = cv2.warpPerspective(query, homography, size)
     covered = cv2.warpPerspective(np.ones(query.shape[:2], np.uint8), homography, size, flags=cv2.INTER_NEAREST)
@@ -59,7 +58,7 @@ def draw_overlay(query: Image, candidate: Image, homography: Float64[np.ndarray,
 
 
 def write_picture(picture: Image, path: Path) -> None:
-    """Write a picture in the format of its name.
+    """Write a picture in the format of its file name.
 
     Raises:
         BadInputError: if the folder is missing or the format unknown.
@@ -77,7 +76,7 @@ def _outline(homography: Float64[np.ndarray, "3 3"], size: Size) -> Float64[np.n
 
 
 def _polygon(canvas: Image, points: Float64[np.ndarray, "4 2"]) -> None:
-    # Corners beyond the horizon lie farther away than OpenCV's integers reach.
+    # Corners near the horizon exceed OpenCV's integers.
     near = np.clip(points, -1e5, 1e5)
     fixed = np.rint(near * (1 << _SUBPIXEL_BITS)).astype(np.int32)
     cv2.polylines(canvas, [fixed], True, _OUTLINE_COLOUR, 2, cv2.LINE_AA, _SUBPIXEL_BITS)

@@ -1,4 +1,4 @@
-"""Pictures of one aligned pair: an overlay, or panels where the alignment is a flow."""
+"""Pictures of one aligned pair: an overlay, or panels for a dense alignment."""
 
 from collections.abc import Sequence
 
@@ -13,16 +13,16 @@ from vpr_dhe.report.pictures.drawing import draw_overlay
 
 _GAP_PX = 12
 _MIN_PANEL_WIDTH_PX = 320
-# Of what is not matchable, something is still to be seen.
+# Brightness of pixels that are not matchable.
 _DARKEST = 0.15
 _MIN_MATCHABLE = 0.05
 
 
 def draw_alignment(query: Image, candidate: Image, verification: Verification) -> Image:
-    """Draw a verified pair as one overlay, or in four panels where its estimator found a dense flow.
+    """Draw a verified pair as one overlay, or as four panels if its estimator found a dense flow.
 
-    The panels show the candidate half transparent over the query, in the query's frame: as it is, by the first
-    homography, and by the flow; and at last the query where it is matchable, darkened where it is not.
+    The panels are in the query's frame. Three blend the candidate over the query: unaligned, by the first homography,
+    and by the flow. The last one shows the query, darkened where it is not matchable.
 
     Raises:
         ValueError: if there is no homography.
@@ -48,7 +48,7 @@ def draw_alignment(query: Image, candidate: Image, verification: Verification) -
 def _under(
     candidate: Image, homography: Float64[np.ndarray, "3 3"], size: Size
 ) -> tuple[Image, Bool[np.ndarray, "height width"]]:
-    """The candidate as a homography from query to candidate lays it under the query, and where it is."""
+    """Candidate warped into the query's frame by a homography from query to candidate, and the mask it covers."""
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     warped = cv2.warpPerspective(candidate, homography, size, flags=flags)
     covered = cv2.warpPerspective(np.ones(candidate.shape[:2], np.uint8), homography, size, flags=flags)
@@ -56,7 +56,7 @@ def _under(
 
 
 def _along(candidate: Image, dense: DenseAlignment, size: Size) -> tuple[Image, Bool[np.ndarray, "height width"]]:
-    """The candidate as a flow lays it under the query, and where that is matchable at all."""
+    """Candidate warped into the query's frame by a flow, and the mask of matchable pixels."""
     flow = flow_of_alignment(dense, size).float().numpy()
     columns, rows = (np.arange(side, dtype=np.float32) for side in size)
     warped = cv2.remap(candidate, flow[..., 0] + columns, flow[..., 1] + rows[:, None], cv2.INTER_LINEAR)
@@ -68,7 +68,7 @@ def _blended(below: Image, above: Image, shown: Bool[np.ndarray, "height width"]
 
 
 def _titled(panel: Image, title: str) -> Image:
-    """A panel enlarged to a width at which its title can be read."""
+    """Panel with its title, enlarged so that the title can be read."""
     scale = max(1.0, _MIN_PANEL_WIDTH_PX / panel.shape[1])
     panel = cv2.resize(panel, None, fx=scale, fy=scale).astype(np.uint8, copy=False)
     for colour, thickness in (((0, 0, 0), 4), ((255, 255, 255), 1)):
@@ -77,10 +77,10 @@ def _titled(panel: Image, title: str) -> Image:
 
 
 def _tiled(panels: Sequence[Image]) -> Image:
-    """Four panels of one size, two by two."""
+    """Four panels of one size, tiled two by two."""
     height, width = panels[0].shape[:2]
     canvas = np.full((2 * height + _GAP_PX, 2 * width + _GAP_PX, 3), 255, np.uint8)
-    for place, panel in enumerate(panels):
-        top, left = (place // 2) * (height + _GAP_PX), (place % 2) * (width + _GAP_PX)
+    for number, panel in enumerate(panels):
+        top, left = (number // 2) * (height + _GAP_PX), (number % 2) * (width + _GAP_PX)
         canvas[top : top + height, left : left + width] = panel
     return canvas

@@ -23,10 +23,10 @@ from vpr_dhe.report.tables.text import text_table
 
 @dataclass(frozen=True)
 class Answer:
-    """What became of one query: its localization, or the reason why there is none.
+    """Result of one query: its localization, or the reason why it failed.
 
-    `belief` is where a sequence was by then, if the query is a frame of one; `timestamp_s` is when it was taken, by the
-    clock of its recording.
+    For a frame of a sequence, `belief` is the belief after it, and `timestamp_s` its time by the clock of the
+    recording.
     """
 
     query: str
@@ -38,7 +38,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class AnswerSheet:
-    """All answers of one run, with the index, model and verifier that gave them."""
+    """All answers of one run with its index, model and verifier."""
 
     index: str
     model: str
@@ -48,7 +48,7 @@ class AnswerSheet:
 
 @dataclass(frozen=True)
 class LineFormat:
-    """A format that tells of each query by itself, in any number of lines, after a first line where it has one."""
+    """Format that writes queries independently, in any number of lines, after an optional header."""
 
     lines: Callable[[Answer], Iterator[str]]
     header: str | None = None
@@ -71,7 +71,7 @@ _CSV_COLUMNS = (
 
 
 def answer_document(answer: Answer) -> dict[str, Any]:
-    """One query as a JSON object."""
+    """JSON object of one query."""
     localization = answer.localization
     return {
         "query": answer.query,
@@ -112,7 +112,7 @@ def _belief_document(belief: Belief) -> dict[str, Any]:
 
 
 def _timing_document(timing: Timing | None) -> dict[str, float | None]:
-    """Milliseconds by stage; of what was never timed, nothing."""
+    """Milliseconds by stage; null if not timed."""
     if timing is None:
         return {"extract": None, "search": None, "rerank": None}
     return {"extract": timing.extract_ms, "search": timing.search_ms, "rerank": timing.rerank_ms}
@@ -133,7 +133,7 @@ def _match_document(match: RankedMatch) -> dict[str, Any]:
 
 
 def evidence_document(verification: Verification | None) -> dict[str, float]:
-    """What an estimator knows besides, under its own name; nothing where it knows nothing."""
+    """Evidence of an estimator under its own name; empty without any."""
     evidence = None if verification is None else verification.evidence
     return {} if evidence is None else {evidence.name: evidence.value}
 
@@ -149,7 +149,7 @@ def _json(sheet: AnswerSheet) -> str:
 
 
 def json_line(answer: Answer) -> str:
-    """One query on one line."""
+    """One query as one line of JSON."""
     return json.dumps(answer_document(answer))
 
 
@@ -167,35 +167,35 @@ def _csv_lines(answer: Answer) -> Iterator[str]:
 
 
 def csv_line(cells: Iterable[object]) -> str:
-    """One row, without the end of its line."""
+    """One row of CSV without line break."""
     text = io.StringIO()
     csv.writer(text, lineterminator="").writerow(cells)
     return text.getvalue()
 
 
 def _pairs(answer: Answer) -> Iterator[str]:
-    """Pairs as hloc (`utils/parsers.py`, `parse_retrieval`) and COLMAP (`ReadImagePairsText`) read them."""
+    """Pairs in the format of hloc (`utils/parsers.py`, `parse_retrieval`) and COLMAP (`ReadImagePairsText`)."""
     for match in answer.localization.matches if answer.localization else ():
         yield pair_line(answer.query, match.image)
 
 
 def pair_line(query: str, image: str) -> str:
-    """A line of a list of pairs.
+    """One line of a list of pairs.
 
     Raises:
-        BadInputError: if a name has blanks, which end it there.
+        BadInputError: if a name contains whitespace, which ends a name there.
     """
     return f"{without_blanks(query)} {without_blanks(image)}"
 
 
 def without_blanks(name: str) -> str:
-    """The name of an image, as it is.
+    """Return a name unchanged if it can be in a list of pairs.
 
     Raises:
-        BadInputError: if it has blanks, and so cannot be in a list of pairs.
+        BadInputError: if it contains whitespace.
     """
     if len(name.split()) != 1:
-        raise BadInputError(f"a name in a list of pairs cannot have blanks, as {name!r} has; take another --format")
+        raise BadInputError(f"names in a list of pairs cannot contain blanks, found {name!r}; use another --format")
     return name
 
 
@@ -219,7 +219,7 @@ def _answer_table(answer: Answer) -> str:
 
 
 def _in_brackets(best: RankedMatch | None) -> str:
-    """How likely it is that the best match is right, where that is known."""
+    """Probability of the best match in brackets, if known."""
     return f" (p = {best.probability:.2f})" if best and best.probability is not None else ""
 
 
@@ -228,7 +228,7 @@ def _probability_text(match: RankedMatch | None) -> str:
 
 
 def _conclusions(estimate: PositionEstimate | None, belief: Belief | None) -> Iterator[str]:
-    """What all matches, and all frames, come to."""
+    """Position estimate from all matches, and belief from all frames."""
     if estimate is not None:
         longer, shorter = estimate.semi_axes_m
         yield (
@@ -241,7 +241,7 @@ def _conclusions(estimate: PositionEstimate | None, belief: Belief | None) -> It
 
 
 def seconds_text(seconds: float | None) -> str:
-    """A time in a cell of a table, to the microsecond; nothing where unknown."""
+    """Time in seconds with microseconds for a table cell; empty if unknown."""
     return "" if seconds is None else f"{seconds:.6f}"
 
 
@@ -249,13 +249,13 @@ def _coordinates(position: Position | None) -> tuple[str, str]:
     if position is None:
         return "", ""
     if isinstance(position, GeoPosition):
-        # x runs east, as for metres.
+        # x points east, as for metres.
         return f"{position.longitude_deg:.7f}", f"{position.latitude_deg:.7f}"
     return f"{position.x_m:.2f}", f"{position.y_m:.2f}"
 
 
 def position_text(position: Position | None) -> str:
-    """A position as people read it: coordinates, then what they refer to."""
+    """Readable position: coordinates, then their reference."""
     if position is None:
         return "-"
     return f"{', '.join(_coordinates(position))} ({_reference(position)})"
@@ -268,11 +268,11 @@ def _reference(position: Position | None) -> str:
 
 
 SHEET_FORMATS: dict[str, Callable[[AnswerSheet], str]] = {"table": _table, "json": _json}
-"""Documents of a whole run."""
+"""Formats for the document of a whole run."""
 
 LINE_FORMATS = {
     "jsonl": LineFormat(lambda answer: iter([json_line(answer)])),
     "csv": LineFormat(_csv_lines, ",".join(_CSV_COLUMNS)),
     "hloc": LineFormat(_pairs),
 }
-"""What can be written query by query, so that nothing of the earlier ones is kept."""
+"""Formats that are written query by query, without keeping earlier ones in memory."""

@@ -1,4 +1,4 @@
-"""Results of an evaluation: a table for people, a document for programs."""
+"""Results of an evaluation as a table and as a JSON document."""
 
 import json
 from dataclasses import asdict
@@ -20,7 +20,7 @@ _RECALL, _PRECISION = "R@{}", "mAP@{}"
 
 
 def evaluation_table(result: EvaluationResult) -> str:
-    """Retrieval and every verifier, one below the other, with what they were measured on."""
+    """Table of retrieval and every verifier, with the data set and notes."""
     return "\n".join([_title(result), *_body(result), *footnotes(result)])
 
 
@@ -37,13 +37,13 @@ def _title(result: EvaluationResult) -> str:
 
 def _body(result: EvaluationResult) -> list[str]:
     if result.retrieval.scores is None:
-        return ["the ground truth of these queries is not public, so nothing is counted"]
+        return ["the ground truth of these queries is not public, so there are no figures"]
     header, *rows = method_table(result)
     return [scores_note(result), text_table(header, rows)]
 
 
 def method_table(result: EvaluationResult) -> list[list[str]]:
-    """The header, then a row of figures for retrieval and for each verifier."""
+    """Header, then one row of figures for retrieval and for each verifier."""
     last = max(result.settings.ranks)
     header = [
         "",
@@ -62,7 +62,7 @@ def method_table(result: EvaluationResult) -> list[list[str]]:
 
 
 def scores_note(result: EvaluationResult) -> str:
-    """What the figures are shares of."""
+    """Statement of what the percentages refer to."""
     note = f"recall in % {_COUNTED[result.settings.denominator]}"
     if result.settings.denominator is not Denominator.with_positive:
         note += f"; mAP, AUC-PR and R@100%P {_COUNTED[Denominator.with_positive]}"
@@ -85,15 +85,16 @@ def _percentages(scores: Scores, last: int) -> list[str]:
 
 
 def footnotes(result: EvaluationResult) -> list[str]:
-    """Times, and what was left out or could not be read, in sentences."""
+    """Sentences about times, queries without a right answer, and unreadable images."""
     notes = [
-        f"medians in ms: decode and describe {result.extract_ms:.0f}, search {result.retrieval.median_ms:.1f}"
+        f"medians in ms: decode and extract {result.extract_ms:.0f}, search {result.retrieval.median_ms:.1f}"
         + "".join(f", {method.name} {method.median_ms:.0f}" for method in result.verifiers)
     ]
-    hopeless = _queries_without_positive(result)
-    if hopeless:
-        fate = "count as missed" if result.settings.denominator is Denominator.all else "are left out of recall"
-        notes.append(f"{len(hopeless)} queries without a right answer in the database, such as {hopeless[0]}, {fate}")
+    unanswerable = _queries_without_positive(result)
+    if unanswerable:
+        counted = "count as missed" if result.settings.denominator is Denominator.all else "are left out of recall"
+        first = unanswerable[0]
+        notes.append(f"{len(unanswerable)} queries without a right answer in the database, such as {first}, {counted}")
     if result.unreadable_queries:
         notes.append(f"{len(result.unreadable_queries)} queries could not be read and count as missed")
     if result.unreadable_database:
@@ -110,9 +111,9 @@ def _queries_without_positive(result: EvaluationResult) -> list[str]:
 
 
 def evaluation_document(result: EvaluationResult, provenance: Provenance) -> dict[str, Any]:
-    """The results document that `vpr-dhe evaluate --out` writes.
+    """Results document written by `vpr-dhe evaluate --out`.
 
-    `recall.reranked` and `verifier` speak of the first verifier, `methods` of all.
+    `recall.reranked` and `verifier` refer to the first verifier, `methods` to all.
     """
     first = result.verifiers[0] if result.verifiers else result.retrieval
     settings, dataset = result.settings, result.dataset
@@ -168,12 +169,12 @@ def _by_rank(values: dict[int, float]) -> dict[str, float]:
 
 
 def write_document(document: dict[str, Any], path: Path) -> None:
-    """Write a document as JSON that any program reads."""
+    """Write a document as strictly valid JSON."""
     path.write_text(json.dumps(document, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def demo_table(demo: Demo) -> str:
-    """A few queries one by one, then how often the right place came first."""
+    """Table of a few queries, then the evaluation of all."""
     rows = [
         [
             position_text(answer.query.position),

@@ -1,4 +1,4 @@
-"""Loops line by line: JSON lines, CSV and pairs as hloc reads them."""
+"""Loop closures line by line: JSON lines, CSV and hloc pairs."""
 
 import json
 from collections.abc import Callable
@@ -12,9 +12,9 @@ _COLUMNS = ("query", "timestamp_s", "image", "image_timestamp_s", "probability",
 
 @dataclass(frozen=True)
 class LoopFormat:
-    """How loops are written: a first line, where there is one, and a line for each.
+    """Format of loop closures: an optional header, and one line each.
 
-    `require_name` raises BadInputError for the name of a frame that no line can hold.
+    `require_name` raises BadInputError for frame names that the format cannot hold.
     """
 
     header: str | None

@@ -11,15 +11,15 @@ from vpr_dhe.evaluation.provenance import Provenance
 from vpr_dhe.report.tables.text import text_table
 
 _NONE = "-"
-_WIDEST_PX = 1e6
+_MAX_FIXED_PX = 1e6
 _FOOTER = (
-    "AUC, median and PCK are over all pairs, failed ones counting as infinitely wrong; MACE and AEPE are over those\n"
-    "that did not fail; AEPE and PCK look at the pixels of A that lie inside B"
+    "AUC, median and PCK are over all pairs, with an infinite error for failed ones; MACE and AEPE are over the\n"
+    "others; AEPE and PCK are over the pixels of A that lie inside B"
 )
 
 
 def alignment_table(result: PairEvaluation) -> str:
-    """All measures, the methods side by side; where the set has groups, also for each group."""
+    """Table of all measures with the methods side by side, overall and for each group of the data set."""
     methods = result.methods
     rows = _measures("", [method.overall for method in methods])
     rows.append(["ms per pair, median", *(f"{method.median_ms:.0f}" for method in methods)])
@@ -30,7 +30,7 @@ def alignment_table(result: PairEvaluation) -> str:
 
 
 def alignment_document(result: PairEvaluation, provenance: Provenance) -> dict[str, Any]:
-    """The results as a JSON object that says where they come from; what is infinite or undefined is null."""
+    """JSON object of the results with their provenance; infinite or undefined values are null."""
     return {
         "dataset": result.dataset,
         "protocol": result.protocol,
@@ -64,8 +64,8 @@ def _pixels(value: float | None) -> str:
         return _NONE
     if math.isinf(value):
         return "failed"
-    # Where the horizon is misplaced, an error has more digits than a column.
-    return f"{value:.2f}" if value < _WIDEST_PX else f"{value:.0e}"
+    # A misplaced horizon makes errors with more digits than a column.
+    return f"{value:.2f}" if value < _MAX_FIXED_PX else f"{value:.0e}"
 
 
 def _percent(value: float | None) -> str:

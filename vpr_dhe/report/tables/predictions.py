@@ -1,13 +1,13 @@
-"""Predictions of an evaluation in the files that other tools of the field read.
+"""Predictions of an evaluation in the file formats of other tools.
 
-For each method a folder of its name, and in it:
+Each method has a folder with its name:
 
 - `preds/<i>.txt`, one per query, as VPR-methods-evaluation writes and its viewers read them;
 - `pairs-kapture.txt`, lines of `query, map`, as Patch-NetVLAD writes and reads them;
 - `pairsfile-kapture.txt`, lines of `query, map, score`, as kapture itself reads them;
 - `pairs-hloc.txt`, lines of `query map`, for hloc's matchers;
-- `msls.csv`, lines of `query_key map_key map_key ...`, which the evaluation and the challenge of Mapillary SLS take;
-- `per-query.csv`, what became of each query, and `precision-recall.csv`, the curve, where the ground truth is public.
+- `msls.csv`, lines of `query_key map_key map_key ...`, for the evaluation and the challenge of Mapillary SLS;
+- `per-query.csv`, the outcome of each query, and `precision-recall.csv`, the curve, if the ground truth is public.
 
 Paths in pairs are relative to the folder that holds both database and queries.
 """
@@ -28,35 +28,35 @@ from vpr_dhe.evaluation.runs import EvaluationResult, MethodResult
 
 @dataclass(frozen=True)
 class _Names:
-    """What images are called in files that name queries and database images alike."""
+    """Names of images in files that refer to both queries and database images."""
 
     queries: tuple[str, ...]
     database: tuple[str, ...]
 
     @classmethod
     def relative_to_both(cls, dataset: PlaceDataset) -> "_Names":
-        """Paths from the folder that holds both."""
+        """Paths relative to the folder that holds both."""
         folders = [split.folder.resolve() for split in (dataset.queries, dataset.database)]
         common = Path(os.path.commonpath(folders))
         return cls(_prefixed(dataset.queries, common), _prefixed(dataset.database, common))
 
     @classmethod
     def keys(cls, dataset: PlaceDataset) -> "_Names":
-        """File names without extension, which is what the keys of Mapillary are."""
+        """File names without extension, which are Mapillary's keys."""
         return cls(*(tuple(PurePosixPath(r.path).stem for r in s.records) for s in (dataset.queries, dataset.database)))
 
     def blank(self) -> str | None:
-        """Why words parted by blanks cannot hold these names; None if they can."""
+        """Reason why blank-separated lines cannot hold these names; None if they can."""
         name = next((name for name in (*self.queries, *self.database) if len(name.split()) != 1), None)
-        return None if name is None else f"{name!r} holds a blank"
+        return None if name is None else f"{name!r} contains a blank"
 
     def comma(self) -> str | None:
-        """Why words parted by commas cannot hold these names; None if they can."""
+        """Reason why comma-separated lines cannot hold these names; None if they can."""
         name = next((name for name in (*self.queries, *self.database) if "," in name), None)
-        return None if name is None else f"{name!r} holds a comma"
+        return None if name is None else f"{name!r} contains a comma"
 
     def doubled(self) -> str | None:
-        """Why these names cannot tell images apart; None if they can."""
+        """Reason why these names are ambiguous; None if they are not."""
         unique = all(len(set(names)) == len(names) for names in (self.queries, self.database))
         return None if unique else "several images have the same file name"
 
@@ -67,18 +67,18 @@ def _prefixed(split: PlaceSplit, common: Path) -> tuple[str, ...]:
 
 
 def require_new_folder(folder: Path) -> None:
-    """Raise BadInputError unless a folder can be made, or is there and empty."""
+    """Raise BadInputError unless a folder is empty, or can be created."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise BadInputError(f"{folder} already holds something; give the name of a new folder for the predictions")
+        raise BadInputError(f"{folder} exists and is not empty; give the name of a new folder for the predictions")
     if not folder.absolute().parent.is_dir():
-        raise BadInputError(f"{folder} lies in a folder that does not exist; give a folder in an existing one")
+        raise BadInputError(f"the parent folder of {folder} does not exist; give a folder in an existing one")
 
 
 def write_predictions(result: EvaluationResult, folder: Path) -> list[str]:
-    """Write all files for all methods; returns a sentence for each kind that could not be written, and why.
+    """Write all files of all methods; returns one sentence for each kind that could not be written.
 
     Raises:
-        BadInputError: if the folder holds something already.
+        BadInputError: if the folder is not empty.
     """
     require_new_folder(folder)
     paths, keys = _Names.relative_to_both(result.dataset), _Names.keys(result.dataset)
@@ -88,21 +88,21 @@ def write_predictions(result: EvaluationResult, folder: Path) -> list[str]:
         "msls.csv": keys.blank() or keys.doubled(),
     }
     for method in result.methods:
-        place = folder / method.name
-        (place / "preds").mkdir(parents=True)
-        _write_texts(result.dataset, method, place / "preds")
+        target = folder / method.name
+        (target / "preds").mkdir(parents=True)
+        _write_texts(result.dataset, method, target / "preds")
         if obstacles["pairs-kapture.txt"] is None:
-            _write_lines(place / "pairs-kapture.txt", _kapture_lines(paths, method))
-            _write_lines(place / "pairsfile-kapture.txt", _scored_kapture_lines(paths, method))
+            _write_lines(target / "pairs-kapture.txt", _kapture_lines(paths, method))
+            _write_lines(target / "pairsfile-kapture.txt", _scored_kapture_lines(paths, method))
         if obstacles["pairs-hloc.txt"] is None:
-            _write_lines(place / "pairs-hloc.txt", _pairs(paths, method, " "))
+            _write_lines(target / "pairs-hloc.txt", _pairs(paths, method, " "))
         if obstacles["msls.csv"] is None:
-            _write_lines(place / "msls.csv", _msls_lines(keys, method))
-        _write_tables(result.dataset, method, place)
-    notes = [f"{name} was not written: {why}" for name, why in obstacles.items() if why is not None]
+            _write_lines(target / "msls.csv", _msls_lines(keys, method))
+        _write_tables(result.dataset, method, target)
+    notes = [f"{name} was not written: {reason}" for name, reason in obstacles.items() if reason is not None]
     unread = [image.path for image in result.unreadable_queries]
     if unread:
-        notes.append(f"files of pairs and keys lack {len(unread)} queries that could not be read, such as {unread[0]}")
+        notes.append(f"files of pairs and keys lack {len(unread)} unreadable queries, such as {unread[0]}")
     return notes
 
 

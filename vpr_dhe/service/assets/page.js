@@ -1,8 +1,8 @@
 "use strict";
-const form = document.getElementById("ask");
+const form = document.getElementById("query");
 const drop = form.querySelector(".drop");
 const photo = document.getElementById("photo");
-const say = document.getElementById("status");
+const message = document.getElementById("status");
 const answer = document.getElementById("answer");
 
 async function fetched(address, options) {
@@ -44,12 +44,12 @@ function matchItem(match) {
 }
 
 function show(result, file) {
-  const asked = document.getElementById("asked");
-  URL.revokeObjectURL(asked.src);
-  asked.src = URL.createObjectURL(file);
+  const query = document.getElementById("query-photo");
+  URL.revokeObjectURL(query.src);
+  query.src = URL.createObjectURL(file);
   document.getElementById("matches").replaceChildren(...result.matches.map(matchItem));
   const milliseconds = Object.values(result.timing_ms).reduce((sum, one) => sum + one, 0);
-  say.textContent = `${result.matches.length} answers in ${milliseconds.toFixed(0)} ms, best first.`;
+  message.textContent = `${result.matches.length} matches in ${milliseconds.toFixed(0)} ms, best first.`;
   answer.hidden = false;
   document.getElementById("answer-title").focus();
 }
@@ -61,14 +61,14 @@ form.addEventListener("submit", async (event) => {
   const body = new FormData();
   body.append("image", file);
   button.disabled = true;
-  say.className = "";
-  say.textContent = "Asking …";
+  message.className = "";
+  message.textContent = "Localizing …";
   try {
     show(await fetched(`v1/localize?top_k=${form.elements.top_k.value}`, { method: "POST", body }), file);
   } catch (error) {
     answer.hidden = true;
-    say.className = "trouble";
-    say.textContent = `No answer: ${error.message}`;
+    message.className = "error";
+    message.textContent = `The photo could not be localized: ${error.message}`;
   } finally {
     button.disabled = false;
   }
@@ -94,5 +94,5 @@ fetched("v1/index")
       `${index.images} images in ${index.index}, model ${index.model}, verifier ${index.verifier}.`;
   })
   .catch((error) => {
-    say.textContent = `The service does not answer: ${error.message}`;
+    message.textContent = `The service does not answer: ${error.message}`;
   });

@@ -23,7 +23,7 @@ function show() {
 
 filters.addEventListener("input", show);
 filters.addEventListener("submit", (event) => event.preventDefault());
-// A dot of the map may lead to a query that is filtered away.
+// A dot of the map may link to a query that is filtered out.
 window.addEventListener("hashchange", () => {
   const wanted = document.getElementById(location.hash.slice(1));
   if (wanted?.hidden) {
