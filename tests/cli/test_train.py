@@ -184,11 +184,11 @@ def test_what_cannot_be_trained_is_said_in_one_sentence(run, photos, places, tmp
 
     network = ("--model", "new:cct_7_7x2_224@64")
     assert "unknown model 'magic'" in complaint("descriptor", places, "--model", "magic")
-    assert "is no network" in complaint("joint", places, "--model", "sift-vlad")
+    assert "is not a network" in complaint("joint", places, "--model", "sift-vlad")
     assert "names no input side" in complaint("descriptor", places, "--model", "new:cct_7_7x2_224")
     assert "one data set, and 2 were given" in complaint("descriptor", places, photos, *network)
     assert "one data set, and 2 were given" in complaint("joint", places, photos, *network)
-    assert "is no place data set" in complaint("descriptor", photos, *network)
+    assert "is not a place data set" in complaint("descriptor", photos, *network)
     assert "needs 24 x 24" in complaint("joint", places, *network)
     assert "fp16 needs a GPU" in complaint("joint", places, *network, "--precision", "fp16")
     assert "does not exist" in complaint("dhe", tmp_path / "nothing")

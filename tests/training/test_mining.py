@@ -31,7 +31,7 @@ VECTORS = {
 }
 
 
-def describe(paths):
+def extract(paths):
     return torch.stack([VECTORS[path.parent.name][int(path.stem)] for path in paths])
 
 
@@ -45,7 +45,7 @@ def x_of(dataset, query, row):
 
 def mined(dataset, seed=0, **settings):
     miner = TripletMiner(dataset, MiningSettings(**{"queries": 12, "negatives": 4, **settings}))
-    return miner.mine(describe, np.random.default_rng(seed)).tolist()
+    return miner.mine(extract, np.random.default_rng(seed)).tolist()
 
 
 def test_full_mining_finds_what_looks_most_alike(dataset):

@@ -64,7 +64,7 @@ def test_joined_and_chosen_pairs_keep_their_places():
     joined = JoinedPairs([Numbers(2), Numbers(0), SomePairs(Numbers(9, first=100), [3, 5, 8])])
     random = np.random.default_rng(0)
     assert [int(joined.pair(index, random).image_a[0, 0, 0]) for index in range(5)] == [0, 1, 103, 105, 108]
-    with pytest.raises(DatasetError, match="no pair"):
+    with pytest.raises(DatasetError, match="no image pairs"):
         JoinedPairs([Numbers(0)])
 
 

@@ -1,1 +1,1 @@
-"""Learning what models need from images."""
+"""Training of models: one loop, sources of pairs, and one folder per method."""

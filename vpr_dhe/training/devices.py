@@ -1,4 +1,4 @@
-"""Batches from one device to another."""
+"""Transfer of batches between devices."""
 
 from typing import Any, TypeVar
 
@@ -8,7 +8,7 @@ Batch = TypeVar("Batch")
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
-    """Move every tensor of nested named tuples; what is on the device already is not copied."""
+    """Move all tensors of nested named tuples to a device; tensors already there are not copied."""
     from accelerate.utils import send_to_device
 
     moved: Any = send_to_device(batch, device)

@@ -1,4 +1,4 @@
-"""The packages of the extra `train`."""
+"""Imports of the optional packages of the extra `train`."""
 
 from types import ModuleType
 
@@ -9,15 +9,15 @@ def import_packages(*packages: str) -> ModuleType:
     """Import packages that training needs, and return the first.
 
     Raises:
-        MissingExtraError: if one of them is not installed.
+        MissingExtraError: if one is not installed.
     """
     return import_extra("train", "training", *packages)
 
 
 def import_accelerate() -> ModuleType:
-    """Import accelerate, and see that what logs are written with is there.
+    """Import accelerate, and check that the packages for logging are installed.
 
     Raises:
-        MissingExtraError: if one of them is not installed.
+        MissingExtraError: if one is not installed.
     """
     return import_packages("accelerate", "torch.utils.tensorboard")

@@ -1,4 +1,4 @@
-"""Pairs that are never learned from: drawn and described once, and kept for every validation."""
+"""Held-out pairs: drawn and prepared once, and kept for every validation."""
 
 from collections.abc import Callable
 from functools import cached_property
@@ -6,18 +6,18 @@ from typing import Generic, TypeVar
 
 from vpr_dhe.training.sources.base import Draws, PairSource, TrainingPair
 
-Described = TypeVar("Described")
+Prepared = TypeVar("Prepared")
 
 
-class HeldOut(Generic[Described]):
-    """The first pairs of a source, described some at a time when they are first asked for.
+class HeldOut(Generic[Prepared]):
+    """The first pairs of a source, prepared in batches on first use.
 
     Args:
-        source: of pairs to validate with.
+        source: pairs to validate with.
         seed: of their order.
-        most: how many there are at most.
-        at_once: how many are described together.
-        describe: what a stage makes of pairs.
+        max_pairs: maximum number of pairs.
+        batch_size: pairs prepared together.
+        prepare: converts pairs into a batch of the stage.
     """
 
     def __init__(
@@ -25,18 +25,18 @@ class HeldOut(Generic[Described]):
         source: PairSource,
         seed: int,
         *,
-        most: int,
-        at_once: int,
-        describe: Callable[[list[TrainingPair]], Described],
+        max_pairs: int,
+        batch_size: int,
+        prepare: Callable[[list[TrainingPair]], Prepared],
     ) -> None:
-        self._draws, self._count = Draws(source, seed), min(most, len(source))
-        self._at_once, self._describe = at_once, describe
+        self._draws, self._count = Draws(source, seed), min(max_pairs, len(source))
+        self._batch_size, self._prepare = batch_size, prepare
 
     @cached_property
-    def batches(self) -> list[Described]:
-        """All of them."""
-        starts = range(0, self._count, self._at_once)
-        return [self._describe(self._pairs(first)) for first in starts]
+    def batches(self) -> list[Prepared]:
+        """All prepared batches."""
+        starts = range(0, self._count, self._batch_size)
+        return [self._prepare(self._pairs(first)) for first in starts]
 
     def _pairs(self, first: int) -> list[TrainingPair]:
-        return [self._draws.pair(number) for number in range(first, min(first + self._at_once, self._count))]
+        return [self._draws.pair(number) for number in range(first, min(first + self._batch_size, self._count))]

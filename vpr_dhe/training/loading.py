@@ -1,4 +1,4 @@
-"""Batches in order, prepared by the training process itself or by others ahead of it."""
+"""Loading of batches in order, by the training process or by worker processes."""
 
 import pickle
 import signal
@@ -16,10 +16,10 @@ Batch = TypeVar("Batch")
 
 
 class _Turns(Dataset):
-    """The batches of one process by step, in a loading process.
+    """Dataset of the batches of one process by step, for worker processes.
 
-    The batches travel as bytes: torch would move their tensors to shared memory, which ends the process where a tensor
-    lies in a mapped file.
+    Batches are sent as bytes: torch would move their tensors to shared memory, which ends the process if a tensor lies
+    in a mapped file.
     """
 
     def __init__(self, batches: Batches, process: int, processes: int) -> None:
@@ -34,7 +34,7 @@ class _Turns(Dataset):
 
 
 def load_batches(batches: Batches[Batch], steps: range, process: int, processes: int, workers: int) -> Iterator[Batch]:
-    """The batches of these steps, in order, whichever worker prepares them."""
+    """Batches of these steps, in order, whichever worker prepares them."""
     if workers == 0:
         return (batches.batch(Turn(step, process, processes)) for step in steps)
     return iter(
@@ -43,7 +43,7 @@ def load_batches(batches: Batches[Batch], steps: range, process: int, processes:
             batch_size=None,
             sampler=steps,
             num_workers=workers,
-            collate_fn=_as_it_is,
+            collate_fn=_identity,
             worker_init_fn=_prepare_worker,
             # "spawn", because forking after OpenCV or torch started their threads can hang.
             multiprocessing_context="spawn",
@@ -51,12 +51,12 @@ def load_batches(batches: Batches[Batch], steps: range, process: int, processes:
     )
 
 
-def _as_it_is(batch: Batch) -> Batch:
+def _identity(batch: Batch) -> Batch:
     return batch
 
 
 def _prepare_worker(_: int) -> None:
-    """One thread each; who presses Ctrl-C means the training process, which ends its workers."""
+    """Limit a worker to one thread and ignore Ctrl-C, which the training process handles."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(1)
     torch.set_num_threads(1)

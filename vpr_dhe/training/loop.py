@@ -1,4 +1,4 @@
-"""The one loop that drives every stage: on one or many devices, logged, validated, and resumable at any moment."""
+"""Training loop of all stages: on one or many devices, logged, validated, and resumable at any time."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -19,24 +19,24 @@ from vpr_dhe.training.run_folder import RunFolder, TrainingState
 from vpr_dhe.training.stage import Stage
 
 VALIDATION = "validation/"
-"""What names of scalars begin with in the logs that are not of training."""
+"""Prefix of the names of validation scalars in the logs."""
 
 
 @dataclass(frozen=True)
 class LoopSettings:
-    """How long and where to train; nothing here but `seed` and `precision` changes what a step does.
+    """Duration and resources of training; only `seed`, `precision` and `max_gradient_norm` affect the result of a step.
 
     Args:
-        steps: at which step training ends.
-        seed: of all that is random in a step besides the data.
+        steps: total number of steps.
+        seed: of all randomness in a step besides the data.
         validate_every: steps between validations; the last step is validated too.
-        save_every: steps between saved states, which is what a killed run may lose.
-        log_every: steps whose mean is one line of the logs.
-        max_gradient_norm: longer gradients are scaled down to it, those of a stage's parts apart.
-        precision: of matrix products: "no" is full precision, "bf16" and "fp16" mix in half precision.
-        on_cpu: whether to leave GPUs alone.
-        workers: processes that prepare batches; with 0 the training process does so itself.
-        max_minutes: after which a run saves its state and ends early, to be continued later; None is never.
+        save_every: steps between saved states; a killed run loses at most these.
+        log_every: steps averaged in one line of the logs.
+        max_gradient_norm: maximum gradient norm, for each part of the stage separately.
+        precision: of matrix products: "no" is full precision, "bf16" and "fp16" are mixed precision.
+        on_cpu: whether to ignore GPUs.
+        workers: processes that prepare batches; 0 means the training process.
+        max_minutes: time after which the run saves its state and ends early, to be resumed later; None is unlimited.
     """
 
     steps: int
@@ -53,7 +53,7 @@ class LoopSettings:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """Where a run has come to; `best_score` is that of the model in `best_model`, None where there is none yet."""
+    """State of a run; `best_score` is that of the model in `best_model`, None if there is none yet."""
 
     step: int
     finished: bool
@@ -62,16 +62,16 @@ class TrainingResult:
 
 
 def train(stage: Stage, settings: LoopSettings, folder: Path, *, progress: Progress = lambda _: None) -> TrainingResult:
-    """Train a stage, from its start or from where the run in `folder` stopped.
+    """Train a stage, from the start or from the saved state in `folder`.
 
-    A run that was interrupted and continued any number of times ends, on a CPU, with the same weights bit by bit as one
-    that was not. The random numbers of torch are seeded at every step.
+    On a CPU, a run that was interrupted and resumed any number of times ends with bitwise the same weights as an
+    uninterrupted one, because torch's random number generators are seeded at every step.
 
     Args:
         stage: as it is at step 0.
-        settings: may differ from those the run was begun with, besides seed, precision and the size of gradients.
+        settings: may differ from those of the original run, except seed, precision and gradient norm.
         folder: new, or of a run of this stage.
-        progress: called with the number of steps just done, and first with those that were done before.
+        progress: called with the number of steps just done, first with those done before.
 
     Raises:
         BadInputError: if the folder holds something else, or a run under other settings.
@@ -109,7 +109,7 @@ class _Loop:
         self._deadline = None if settings.max_minutes is None else monotonic() + 60 * settings.max_minutes
 
     def _open(self, folder: Path) -> RunFolder:
-        """The main process makes the folder before the others look at it."""
+        """Open the run folder; the main process creates it before the others look."""
         facts = {
             **self._stage.facts,
             "processes": self._accelerator.num_processes,
@@ -121,7 +121,7 @@ class _Loop:
             return RunFolder(folder, facts, writes=self._main)
 
     def run(self, progress: Progress) -> TrainingResult:
-        """Train until the last step, or until time is up."""
+        """Train until the last step or the time limit."""
         progress(self._step)
         for batch in self._batches():
             self._train_on(batch)
@@ -138,12 +138,12 @@ class _Loop:
         return TrainingResult(self._step, self._step >= self._settings.steps, self._best, self._run.best_model)
 
     def close(self) -> None:
-        """End the logs."""
+        """Close the logs."""
         if self._log:
             self._log.close()
 
     def _batches(self) -> Iterator[Any]:
-        """Batches from the step that is due; a round's are loaded once it has begun."""
+        """Batches from the current step; those of a round are loaded after it has begun."""
         process, processes = self._accelerator.process_index, self._accelerator.num_processes
         while self._step < self._settings.steps:
             end = self._settings.steps
@@ -155,7 +155,7 @@ class _Loop:
             yield from load_batches(self._stage.batches, steps, process, processes, self._settings.workers)
 
     def _begin_round(self) -> None:
-        """The main process chooses for all."""
+        """Begin a round in the main process, and share its state with the others."""
         from accelerate.utils import broadcast_object_list
 
         if self._main:
@@ -173,21 +173,21 @@ class _Loop:
         loss, scalars = self._module(to_device(batch, self._accelerator.device))
         self._accelerator.backward(loss)
         norm = self._clip_gradients()
-        # A scaler deals with overflows itself; without one, a step along a gradient that is no number ends everything.
+        # A scaler handles overflows itself; without one, a step along a gradient of NaN would ruin the weights.
         if self._accelerator.scaler is not None or bool(torch.isfinite(norm)):
             self._optimizer.step()
         for name, value in {"loss": loss, "gradient_norm": norm, **scalars}.items():
             self._recent[name].append(torch.as_tensor(value).detach())
 
     def _clip_gradients(self) -> torch.Tensor:
-        """Scale down each part's gradient that is too long; the length of all together before that."""
+        """Clip the gradient of each part; returns the total norm before clipping."""
         self._accelerator.unscale_gradients()
-        longest = self._settings.max_gradient_norm
-        norms = [clip_grad_norm_(part.parameters(), longest) for part in self._stage.gradient_parts()]
+        max_norm = self._settings.max_gradient_norm
+        norms = [clip_grad_norm_(part.parameters(), max_norm) for part in self._stage.gradient_parts()]
         return torch.stack(norms).norm()
 
     def _prepare_step(self) -> None:
-        """Set what follows from the step: learning rates and random numbers."""
+        """Set learning rates and random seeds, which depend on the step alone."""
         factor = self._stage.learning_rate_factor(self._step)
         for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
             group["lr"] = rate * factor
@@ -205,7 +205,7 @@ class _Loop:
             self._log.write(self._step, {**means, "learning_rate": rate})
 
     def _validate(self) -> None:
-        """The main process measures, and keeps the model if it is the best so far."""
+        """Validate in the main process, and keep the model if it is the best so far."""
         if self._log:
             self._stage.eval()
             with torch.no_grad():
@@ -234,7 +234,7 @@ class _Loop:
         return self._step % every == 0 or self._step == self._settings.steps
 
     def _out_of_time(self) -> bool:
-        """Whether to end early; the main process decides for all."""
+        """Whether the time limit is reached; the main process decides for all."""
         from accelerate.utils import broadcast_object_list
 
         decision = [self._deadline is not None and monotonic() >= self._deadline]

@@ -1,8 +1,8 @@
-"""Triplets worth learning from: of a query the positive that looks most like it, and the negatives that do so too.
+"""Mining of triplets: for each query its most similar positive and its most similar negatives.
 
-Source: Berton et al., "Deep Visual Geo-localization Benchmark", CVPR 2022, and its published code: positives within
-10 m, negatives beyond 25 m, 1000 queries and 1000 random database images at a time. Where its full mining remembers the
-hardest negatives it has come across, ours describes the whole database each time.
+Source: Berton et al., "Deep Visual Geo-localization Benchmark", CVPR 2022, and its published code: positives within 10
+m, negatives beyond 25 m, 1000 queries and 1000 random database images per round. Its full mining caches the hardest
+negatives seen so far; here, the whole database is extracted in each round.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,13 +20,13 @@ from vpr_dhe.datasets.base import PlaceDataset, Positives, positives_within
 from vpr_dhe.errors import DatasetError
 from vpr_dhe.geography.distance import RADIUS_M
 
-Describe: TypeAlias = Callable[[Sequence[Path]], Float[Tensor, "images dimension"]]
+Extract: TypeAlias = Callable[[Sequence[Path]], Float[Tensor, "images dimension"]]
 Triplets: TypeAlias = Int64[Tensor, "triplets columns"]
 """Rows of a query, of its positive, and of its negatives, in this order."""
 
 
 class Mining(StrEnum):
-    """Where negatives are looked for: nowhere, among a sample of the database, or in all of it."""
+    """Images searched for negatives: none, a sample of the database, or all of it."""
 
     random = "random"
     partial = "partial"
@@ -35,7 +35,7 @@ class Mining(StrEnum):
 
 @dataclass(frozen=True)
 class MiningSettings:
-    """How much is mined at a time; `sampled_images` are of the database, for partial mining."""
+    """Size of a round; `sampled_images` is the size of the sample of the database, for partial mining."""
 
     mining: Mining = Mining.partial
     queries: int = 1000
@@ -44,7 +44,7 @@ class MiningSettings:
 
 
 class TripletMiner:
-    """Mines a data set whose positives are those to learn from.
+    """Miner of triplets in a data set whose positives are those to train on.
 
     Raises:
         DatasetError: if the ground truth is not public, or there are fewer images than a triplet needs.
@@ -58,7 +58,7 @@ class TripletMiner:
         self._dataset, self._settings, self._positives = dataset, settings, dataset.positives
         self._near = near_images(dataset, dataset.positives)
         count = len(dataset.database.records)
-        # A query is of use if it has a positive, and enough of the database is far from it.
+        # Usable queries have a positive and enough far database images.
         self._queries = np.array(
             [
                 query
@@ -72,21 +72,20 @@ class TripletMiner:
 
     @property
     def triplets_per_round(self) -> int:
-        """How many triplets each round gives."""
+        """Number of triplets in each round."""
         return min(self._settings.queries, len(self._queries))
 
-    def mine(self, describe: Describe, random: np.random.Generator) -> Triplets:
-        """Mine one round with the descriptors that the extractor gives now."""
+    def mine(self, extract: Extract, random: np.random.Generator) -> Triplets:
+        """Mine one round with the extractor's current descriptors."""
         queries = random.choice(self._queries, self.triplets_per_round, replace=False).tolist()
         pool = self._pool(random)
         rows = np.unique(np.concatenate([pool, *(self._positives[query] for query in queries)]))
-        database, asked = self._dataset.database, self._dataset.queries
-        described = describe([database.folder / database.records[row].path for row in rows])
-        questions = describe([asked.folder / asked.records[query].path for query in queries])
-        distances = torch.cdist(questions, described).numpy()
+        split, database = self._dataset.queries, self._dataset.database
+        candidates = extract([database.folder / database.records[row].path for row in rows])
+        anchors = extract([split.folder / split.records[query].path for query in queries])
+        distances = torch.cdist(anchors, candidates).numpy()
         mined = []
-        for place, query in enumerate(queries):
-            to = distances[place]
+        for query, to in zip(queries, distances, strict=True):
             positives = self._positives[query]
             best = positives[to[np.searchsorted(rows, positives)].argmin()]
             far = pool[~np.isin(pool, self._near[query])]
@@ -98,7 +97,7 @@ class TripletMiner:
         return torch.tensor(mined)
 
     def _pool(self, random: np.random.Generator) -> Int64[np.ndarray, " pool"]:
-        """The rows among which the hardest negatives are looked for."""
+        """Rows among which the hardest negatives are searched."""
         count = len(self._dataset.database.records)
         kept = {Mining.random: 0, Mining.partial: self._settings.sampled_images, Mining.full: count}
         return random.permutation(count)[: kept[self._settings.mining]]
@@ -109,7 +108,7 @@ class TripletMiner:
 
 
 def near_images(dataset: PlaceDataset, positives: Positives) -> Positives:
-    """For each query what is no negative: all within 25 m where positions are known, else the positives."""
+    """Rows of each query that are no negatives: all within 25 m if positions are known, else the positives."""
     if any(record.position is None for record in (*dataset.database.records, *dataset.queries.records)):
         return positives
     within = positives_within(dataset.database, dataset.queries, RADIUS_M)

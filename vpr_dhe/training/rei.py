@@ -1,8 +1,8 @@
-"""REI, the re-projection error of inliers: how far a homography is off where a robust estimator found agreement.
+"""REI, the re-projection error of inliers: error of a homography on matches that a robust estimator agrees with.
 
 Source: Lu et al., "Deep Homography Estimation for Visual Place Recognition", AAAI 2024, section "Re-projection error of
-inliers loss". Where the published code counts a pair without enough matches as one of error 0, which teaches the
-backbone to have no matches, such pairs are left out of the mean here.
+inliers loss". The published code counts a pair without enough matches as error 0, which rewards the backbone for having
+no matches; here, such pairs are excluded from the mean.
 """
 
 from collections.abc import Sequence
@@ -20,13 +20,13 @@ from vpr_dhe.verification.estimators.robust import OpenCvEstimator
 from vpr_dhe.verification.verifier import Verifier
 
 INLIER_THRESHOLD_PX = 24.0
-"""Reprojection error, in pixels of a 384 px input, up to which a match counts into K (1.5 cells of 16 px)."""
+"""Reprojection error, in pixels of a 384 px input, below which a match counts in K (1.5 cells of 16 px)."""
 
 
 class InlierMatches(NamedTuple):
-    """The matches of a batch of pairs, in pixels of the network's input; rows from `counts` on are padding.
+    """Matches of a batch of pairs, in pixels of the network's input; rows from `counts` on are padding.
 
-    `inliers` is K of each pair: how many of its matches a robust estimator finds to agree with one homography.
+    `inliers` is K of each pair: the number of its matches that a robust estimator finds to agree with one homography.
     """
 
     query_points: Float64[Tensor, "pairs matches 2"]
@@ -43,11 +43,11 @@ def inlier_matches(
     Args:
         matches: of each pair, between inputs of `input_size`.
         input_size: width and height of the network's input.
-        threshold_px: reprojection error up to which a match is an inlier.
+        threshold_px: reprojection error below which a match is an inlier.
     """
     frame = Frame(input_size, input_size)
     candidates = [View(frame, _no_image, matches=lambda found=found: found) for found in matches]
-    # They are no candidates of one query: none is less promising for what the others are.
+    # No shortlist: these are independent pairs, not candidates of one query.
     verifier = Verifier(OpenCvEstimator("magsac", threshold_px), threshold_px, promising=None)
     found = verifier.verify(View(frame, _no_image), candidates)
     return InlierMatches(
@@ -59,14 +59,14 @@ def inlier_matches(
 
 
 def has_agreement(matches: InlierMatches, min_inliers: int = MIN_MATCHES) -> Bool[Tensor, " pairs"]:
-    """Tell which pairs have enough matches and inliers to learn from."""
+    """Mask of the pairs with enough matches and inliers to learn from."""
     return (matches.counts >= MIN_MATCHES) & (matches.inliers >= max(min_inliers, 1))
 
 
 def reprojection_errors_of_inliers(
     homographies: Float[Tensor, "pairs 3 3"], matches: InlierMatches, limit_px: float | None = None
 ) -> Float64[Tensor, " pairs"]:
-    """The mean of the K smallest reprojection errors of each pair, in pixels; 0 for a pair without inliers.
+    """Mean of the K smallest reprojection errors of each pair, in pixels; 0 for a pair without inliers.
 
     Differentiable wherever the homographies are finite. With a limit L, an error e counts as L e / (L + e), as in
     `corner_error_loss`.
@@ -85,12 +85,12 @@ def reprojection_errors_of_inliers(
 def rei_loss(
     homographies: Float[Tensor, "pairs 3 3"], matches: InlierMatches, min_inliers: int = MIN_MATCHES
 ) -> Float64[Tensor, ""]:
-    """The mean REI over the pairs that have agreement, in pixels; 0, still with a graph, if none has.
+    """Mean REI in pixels over the pairs with agreement; 0, with a graph, if there are none.
 
     Args:
         homographies: from query to candidate pixels of the network's input, finite.
         matches: of the same pairs.
-        min_inliers: least K of a pair that counts.
+        min_inliers: minimum K of a pair that counts.
     """
     counted = has_agreement(matches, min_inliers)
     errors_px = reprojection_errors_of_inliers(homographies, matches)
@@ -98,4 +98,4 @@ def rei_loss(
 
 
 def _no_image() -> Image:
-    raise LookupError("matches are all that is looked at")
+    raise LookupError("these views have matches but no images")

@@ -1,4 +1,4 @@
-"""The folder of a training run: its state, its settings, its logs and its best model."""
+"""Folder of a training run: state, settings, logs and the best model."""
 
 import csv
 import json
@@ -18,14 +18,14 @@ from vpr_dhe.training.stage import Fact, Savable
 _STATE, _FACTS, _LOG, _BEST = "state.pt", "training.json", "log.csv", f"best{SUFFIX}"
 _LOG_HEADER = ("step", "name", "value")
 TorchState: TypeAlias = dict[str, Any]
-"""What torch's modules, optimisers and scalers give and take as their state."""
+"""State dictionary of torch's modules, optimisers and scalers."""
 
 
 @dataclass(frozen=True)
 class TrainingState:
-    """All that training goes on from: `step` steps are done; `best_score` is None before the first validation.
+    """State to resume training from: `step` steps are done; `best_score` is None before the first validation.
 
-    Nothing random is kept: data and random numbers follow from seed and step.
+    There is no random state: data and random numbers follow from seed and step.
     """
 
     step: int
@@ -36,7 +36,7 @@ class TrainingState:
 
 
 class RunFolder:
-    """A training run on disk; whatever moment it is killed at, the last saved state can be read.
+    """A training run on disk; the last saved state is readable whenever the run is killed.
 
     Raises:
         BadInputError: if the folder holds something else, or a run under other settings.
@@ -48,7 +48,7 @@ class RunFolder:
         if (folder / _FACTS).is_file():
             self._require_same(facts)
         elif folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
-            raise BadInputError(f"{folder} exists and holds no training run; give the name of a new folder")
+            raise BadInputError(f"{folder} exists but holds no training run; give the name of a new folder")
         elif writes:
             folder.mkdir(parents=True, exist_ok=True)
             write_durably(folder, _FACTS, (json.dumps(dict(facts), indent=1) + "\n").encode())
@@ -63,7 +63,7 @@ class RunFolder:
                 )
 
     def read_state(self) -> TrainingState | None:
-        """The last state that was saved; None before the first.
+        """The last saved state; None before the first.
 
         Raises:
             BadInputError: if the file is damaged.
@@ -73,11 +73,11 @@ class RunFolder:
             return None
         try:
             return TrainingState(**torch.load(path, map_location="cpu", weights_only=True))
-        except Exception as error:  # what is damaged raises whatever its bytes lead to
+        except Exception as error:  # damaged files raise errors of any kind
             raise BadInputError(f"{path} cannot be read ({error}); start again in a new folder") from error
 
     def write_state(self, state: TrainingState) -> None:
-        """Replace the state by a newer one; what is read is always one or the other as a whole."""
+        """Replace the state atomically."""
         temporary = self.folder / f"{_STATE}{TEMPORARY_SUFFIX}"
         with temporary.open("wb") as file:
             torch.save(vars(state), file)
@@ -96,12 +96,12 @@ class RunFolder:
         sync_folder(self.folder)
 
     def open_log(self, step: int) -> "Log":
-        """The logs, from which all that was written after a step is gone."""
+        """Open the logs, without the entries after a step."""
         return Log(self.folder, step)
 
 
 class Log:
-    """Scalars by step, to `log.csv` (one line per value) and for TensorBoard."""
+    """Scalars by step, in `log.csv` (one line per value) and for TensorBoard."""
 
     def __init__(self, folder: Path, step: int) -> None:
         from torch.utils.tensorboard.writer import SummaryWriter
@@ -114,14 +114,14 @@ class Log:
         self._events = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
 
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Write values of one step."""
+        """Write the values of one step."""
         for name, value in scalars.items():
             self._rows.writerow([step, name, f"{value:.6g}"])
             self._events.add_scalar(name, value, step)
         self._file.flush()
 
     def close(self) -> None:
-        """End both."""
+        """Close both logs."""
         self._file.close()
         self._events.close()
 
@@ -131,5 +131,5 @@ def _rows_until(path: Path, step: int) -> list[list[str]]:
         return []
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.reader(file))[1:]
-    # A line that was cut off when the run was killed is of a later step, or will be written again.
+    # A line truncated when the run was killed is of a later step, or will be written again.
     return [row for row in rows if len(row) == len(_LOG_HEADER) and row[0].isdecimal() and int(row[0]) <= step]

@@ -1,4 +1,4 @@
-"""What a stage of training is: it knows its data, its loss and its model, and nothing of the loop that drives it."""
+"""Interface of a training stage: its data, loss and model, independent of the loop that drives it."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -19,12 +19,12 @@ class Savable(Protocol):
     """A model file or a network file."""
 
     def save(self, path: Path) -> None:
-        """Write it."""
+        """Write the file."""
         ...
 
 
 class Turn(NamedTuple):
-    """Whose batch it is: of which step, counted from 0, and of which of the processes that train together."""
+    """Position of a batch: its step, from 0, and the training process it is for."""
 
     step: int
     process: int
@@ -32,7 +32,7 @@ class Turn(NamedTuple):
 
 
 class StepLoss(NamedTuple):
-    """What one batch costs; `scalars` are for the logs."""
+    """Loss of one batch; `scalars` are for the logs."""
 
     loss: Float[Tensor, ""]
     scalars: dict[str, Tensor]
@@ -40,14 +40,14 @@ class StepLoss(NamedTuple):
 
 @dataclass(frozen=True)
 class Validation:
-    """How good a stage is on data it does not learn from: the lower `score` the better; `scalars` are for the logs."""
+    """Quality of a stage on held-out data: the lower `score` the better; `scalars` are for the logs."""
 
     score: float
     scalars: dict[str, float]
 
 
 class Batches(ABC, Generic[Batch]):
-    """Where a stage's batches come from. Loading processes are given copies, so it is small and can be pickled."""
+    """Batches of a stage. Loading processes get copies, so it must be small and picklable."""
 
     @abstractmethod
     def batch(self, turn: Turn) -> Batch:
@@ -57,8 +57,8 @@ class Batches(ABC, Generic[Batch]):
 class Stage(nn.Module, ABC, Generic[Batch]):
     """One stage of training, as a module whose forward pass is its loss.
 
-    `batches` are what it learns from. `facts` are all settings that decide what comes out of it: a run is only
-    continued under the same ones. All state that training changes is in `state_dict()`.
+    `batches` is its training data. `facts` are all settings that affect the result: a run is only resumed under the
+    same ones. All state that training changes is in `state_dict()`.
     """
 
     batches: Batches[Batch]
@@ -66,31 +66,31 @@ class Stage(nn.Module, ABC, Generic[Batch]):
 
     @abstractmethod
     def optimizer(self) -> Optimizer:
-        """Make an optimiser of what is to be trained, with the learning rates of step 0."""
+        """Make the optimiser of the trained parameters, with the learning rates of step 0."""
 
     def gradient_parts(self) -> Sequence[nn.Module]:
-        """Parts whose gradients are scaled down apart from each other, where losses of their own teach them."""
+        """Parts whose gradients are clipped separately, because separate losses train them."""
         return [self]
 
     def learning_rate_factor(self, step: int) -> float:  # noqa: ARG002 (constant unless a stage says otherwise)
-        """By what the learning rates of step 0 are multiplied at a step."""
+        """Factor of the initial learning rates at a step."""
         return 1.0
 
     def steps_per_round(self, processes: int) -> int | None:  # noqa: ARG002 (only stages with rounds ask)
-        """After how many steps the stage chooses anew what to learn from; None where it never does."""
+        """Number of steps after which the stage selects new training data; None if it never does."""
         return None
 
     def begin_round(self, step: int) -> None:
-        """Choose what `batches` gives from this step on; what is chosen is the module's extra state."""
+        """Select the data of `batches` from this step on; the selection is the module's extra state."""
 
     @abstractmethod
     def forward(self, batch: Batch) -> StepLoss:
-        """The loss of a batch on the stage's device; always finite, and with a graph to all that is trained."""
+        """Loss of a batch on the stage's device; always finite, and with a graph to all trained parameters."""
 
     @abstractmethod
     def validate(self) -> Validation:
-        """Measure on held-out data, without gradients."""
+        """Measure the quality on held-out data, without gradients."""
 
     @abstractmethod
     def model_file(self) -> Savable:
-        """The model, or the network of a method, as it is now: ready to be used."""
+        """The current model or network of a method, ready for use."""

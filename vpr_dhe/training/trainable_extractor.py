@@ -1,4 +1,4 @@
-"""An extractor whose weights can be trained."""
+"""Extractor with trainable weights."""
 
 import re
 from dataclasses import replace
@@ -16,20 +16,20 @@ from vpr_dhe.models.catalogue import SIFT_VLAD
 from vpr_dhe.models.model_file import Architecture, ModelFile
 from vpr_dhe.records import Preprocessing, Size
 
-# What REI counts as an inlier: 24 px of 384, in cells of 16 px.
+# REI's inlier threshold: 24 px of 384, in cells of 16 px.
 _TOLERANCE_CELLS = 1.5
 _BLOCK = re.compile(r"(?:^|\.)blocks\.(\d+)\.")
 
 
 class TrainableExtractor(nn.Module):
-    """A backbone and an aggregator with the weights of a model file.
+    """Backbone and aggregator with the weights of a model file.
 
     Args:
         model: whose extractor is a network.
-        first_trained_block: transformer blocks before it, and all that is neither in a block nor in the aggregator,
-            stay as they are; None trains everything.
-        backbone: in the place of the model's own.
-        aggregator: in the place of the model's own.
+        first_trained_block: freezes the transformer blocks before it, and everything else but the aggregator; None
+            trains everything.
+        backbone: replaces that of the model.
+        aggregator: replaces that of the model.
 
     Raises:
         ModelError: if there is nothing to train.
@@ -53,7 +53,7 @@ class TrainableExtractor(nn.Module):
             raise ModelError(f"model {model.name!r} has no block {first_trained_block}: blocks are counted from 0")
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> DenseDescription:
-        """Describe images that were made the network's input; vectors are as they are compared."""
+        """Extract features from preprocessed images; vectors are normalised if the model compares them so."""
         tokens = self.backbone(images)
         vectors = self.aggregator(tokens)
         if self._model.architecture.unit_norm:
@@ -61,7 +61,7 @@ class TrainableExtractor(nn.Module):
         return DenseDescription(vectors, normalize(tokens.patches, dim=-1), tokens.grid)
 
     def model_file(self, training_data: str) -> ModelFile:
-        """The model with these weights, and without a head, which was made for others."""
+        """The model with these weights, and without its head, which was trained for others."""
         state = {f"backbone.{name}": value for name, value in self.backbone.state_dict().items()}
         state |= {f"aggregator.{name}": value for name, value in self.aggregator.state_dict().items()}
         return replace(
@@ -73,7 +73,7 @@ class TrainableExtractor(nn.Module):
 
 
 def new_model(backbone: str, aggregator: str, input_size: Size, seed: int) -> ModelFile:
-    """A model that has learned nothing yet: random weights, images squeezed to `input_size` and centred on grey.
+    """Untrained model: random weights, images squeezed to `input_size` and centred on grey.
 
     Args:
         backbone: one of `backbone_names()` that needs no download.
@@ -82,7 +82,7 @@ def new_model(backbone: str, aggregator: str, input_size: Size, seed: int) -> Mo
         seed: of the weights.
 
     Raises:
-        ModelError: if there are no such parts, or the backbone cannot be fed like that.
+        ModelError: if there are no such parts, or the backbone does not accept the input size.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -101,7 +101,7 @@ def new_model(backbone: str, aggregator: str, input_size: Size, seed: int) -> Mo
 
 
 def _block_of(parameter: str) -> int:
-    """The number of the block that a parameter is in; -1 if it is in none."""
+    """Number of the block that holds a parameter; -1 if none does."""
     found = _BLOCK.search(parameter)
     return int(found[1]) if found else -1
 
@@ -109,7 +109,7 @@ def _block_of(parameter: str) -> int:
 def _backbone_of(model: ModelFile) -> Backbone:
     architecture = model.architecture
     if architecture.backbone == SIFT_VLAD:
-        raise ModelError(f"model {model.name!r} is no network, so it has no descriptor to train; start from another")
+        raise ModelError(f"model {model.name!r} is not a network and has nothing to train; start from another")
     built = build_backbone(architecture.backbone, blocks=architecture.blocks, input_size=model.preprocessing.size)
     built.load_state_dict(model.part("backbone"))
     return built

@@ -206,7 +206,7 @@ def test_blocks_before_the_first_trained_one_stay_as_they_are(photos, tmp_path):
 
 
 def test_sift_has_nothing_to_train():
-    with pytest.raises(ModelError, match="is no network"):
+    with pytest.raises(ModelError, match="is not a network"):
         TrainableExtractor(open_model("sift-vlad"))
 
 

@@ -17,8 +17,8 @@ from vpr_dhe.geometry.homography import four_point_homography, project
 from vpr_dhe.models.catalogue import open_model
 from vpr_dhe.models.model_file import load_model
 from vpr_dhe.records import Features, Frame, Grid
-from vpr_dhe.training.described_pairs import DescribedPairs
 from vpr_dhe.training.dhe.stage import DheSettings, DheStage, HeadBatch, first_head
+from vpr_dhe.training.extracted_pairs import ExtractedPairs
 from vpr_dhe.training.loop import LoopSettings, train
 from vpr_dhe.training.rei import inlier_matches
 from vpr_dhe.training.sources import open_training_data
@@ -64,7 +64,7 @@ def eight_pairs():
         candidate[distance_px < 12] = query[cell[distance_px < 12]]
         matches.append(match_by_grid(Features(torch.zeros(4), query, GRID, frame), candidate[None], spec)(0))
     known = torch.ones(8, dtype=torch.bool)
-    return DescribedPairs(queries, candidates, homographies, known, inlier_matches(matches, INPUT_SIZE))
+    return ExtractedPairs(queries, candidates, homographies, known, inlier_matches(matches, INPUT_SIZE))
 
 
 def small_head():

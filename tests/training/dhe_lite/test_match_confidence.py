@@ -13,8 +13,8 @@ from vpr_dhe.training.dhe_lite.batches import mirrored
 from vpr_dhe.training.dhe_lite.match_confidence import (
     REFERENCE,
     balanced_cross_entropy,
+    clearly_labelled,
     in_reference,
-    opinions,
     saturating_fit_error,
     saturating_rei,
     tolerances_off,
@@ -68,7 +68,7 @@ def test_tolerances_are_those_of_the_input_whatever_its_size(size):
     off = tolerances_off(between_units(homography, size), batch)
     torch.testing.assert_close(off[0], expected, rtol=1e-6, atol=1e-6)
     sure = sum(error < 20 / 24 or error > 32 / 24 for error in expected.tolist())
-    assert int(opinions(off, batch.present).sum()) == sure
+    assert int(clearly_labelled(off, batch.present).sum()) == sure
     # A mirror changes nothing.
     points = torch.cat([batch.query[0], batch.candidate[0], batch.similarity[0, :, None]], dim=1).float()
     flipped, homography = mirrored(points, between_units(homography, size)[0])

@@ -172,7 +172,7 @@ def test_other_teachers_are_refused(data, tmp_path):
 
     with pytest.raises(ModelError, match="the teacher is a network of iterative; give one of sshnet"):
         student(replace(teacher, method="iterative"))
-    with pytest.raises(ModelError, match="looks at 32 px, the student at 64"):
+    with pytest.raises(ModelError, match="teacher have 32 px, those of the student 64"):
         student(teacher, replace(SHAPE, side_px=64))
 
 

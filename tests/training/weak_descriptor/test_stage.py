@@ -76,7 +76,7 @@ def test_patches_of_a_pair_show_the_same():
 
 def test_without_a_homography_there_are_none():
     assert not len(patch_pairs(Negatives(0, 1, None).pair(0, None), 0, 24, np.random.default_rng(0)).pairs)
-    with pytest.raises(DatasetError, match="no two keypoints of 2 pairs"):
+    with pytest.raises(DatasetError, match="2 pairs share fewer than two keypoints"):
         stage_on(PairData(Negatives(0, 6, None), Negatives(100, 2))).begin_round(0)
 
 

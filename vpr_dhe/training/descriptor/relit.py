@@ -1,4 +1,4 @@
-"""Pairs of any source, each image in a random light of its own."""
+"""Pairs of any source with random light in each image."""
 
 from dataclasses import replace
 
@@ -12,10 +12,10 @@ from vpr_dhe.training.sources.base import PairSource, TrainingPair
 
 
 class RelitPairs(PairSource):
-    """The pairs of a source, made as large as the network's input and lit anew every time.
+    """Pairs of a source, resized to the network's input and relit at random each time.
 
-    Light is changed at the size at which the network sees it, which takes a fraction of the time that photos would.
-    Homographies are not kept: they would be those of other sizes.
+    Light is changed at the size of the network's input, which is much faster than on full-size photos. Homographies are
+    dropped: they refer to other sizes.
     """
 
     knows_homographies = False
@@ -28,7 +28,7 @@ class RelitPairs(PairSource):
         return len(self._source)
 
     def pair(self, index: int, random: np.random.Generator) -> TrainingPair:
-        """Make a pair of the source, and light its images."""
+        """Make a pair of the source and relight its images."""
         pair = self._source.pair(index, random)
         image_a, image_b = (relit(self._small(image), random) for image in (pair.image_a, pair.image_b))
         return replace(pair, image_a=image_a, image_b=image_b, homography=None)

@@ -1,6 +1,6 @@
-"""The stage `descriptor`: a network's global descriptor, by triplets of a place data set or by pairs of any source.
+"""Stage `descriptor`: trains a global descriptor, by triplets of a place data set or by pairs of any source.
 
-Sources: Berton et al., "Deep Visual Geo-localization Benchmark", CVPR 2022 (triplets of margin 0.1, Adam at 1e-5, their
+Sources: Berton et al., "Deep Visual Geo-localization Benchmark", CVPR 2022 (triplets of margin 0.1, Adam at 1e-5,
 mining); Wang et al., "Multi-Similarity Loss with General Pair Weighting", CVPR 2019, with the parameters of Ali-bey et
 al., "GSV-Cities", Neurocomputing 2022 (alpha 1, beta 50, lambda 0, epsilon 0.1).
 """
@@ -34,22 +34,22 @@ from vpr_dhe.training.stage import Batches, Fact, Stage, StepLoss, Turn, Validat
 from vpr_dhe.training.trainable_extractor import TrainableExtractor
 
 _CPU = torch.device("cpu")
-# Images described at a time where nothing is learned.
-_DESCRIBED_AT_ONCE = 16
+# Images per batch without gradients.
+_EXTRACTION_BATCH = 16
 Batch = TypeVar("Batch")
 
 
 @dataclass(frozen=True)
 class DescriptorSettings:
-    """What decides how a descriptor comes out, besides its data.
+    """Hyperparameters of `descriptor`.
 
     Args:
         batch_size: triplets, or pairs, per step and process.
         learning_rate: of Adam.
-        margin: of triplets.
+        margin: of the triplet loss.
         mining: of triplets.
         seed: of the order of the data.
-        validation_pairs: how many pairs are validated with, at most.
+        validation_pairs: maximum number of validation pairs.
     """
 
     batch_size: int = 4
@@ -61,7 +61,7 @@ class DescriptorSettings:
 
 
 class DescriptorStage(Stage[Batch]):
-    """What descriptor stages share: optimiser, validation and the model file."""
+    """Base of the descriptor stages: optimiser, validation and the model file."""
 
     def __init__(
         self, extractor: TrainableExtractor, model: ModelFile, validation: PairSource, settings: DescriptorSettings
@@ -77,61 +77,61 @@ class DescriptorStage(Stage[Batch]):
         }
 
     def optimizer(self) -> torch.optim.Optimizer:
-        """Adam over what is not frozen."""
+        """Adam over all parameters that are not frozen."""
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
         return torch.optim.Adam(trained, lr=self._settings.learning_rate)
 
     def validate(self) -> Validation:
-        """How far up the other image of each held-out pair comes among those of all of them."""
+        """Rank of the other image of each held-out pair among the images of all pairs."""
         count = min(self._settings.validation_pairs, len(self._validation.source))
         pairs = [self._validation.pair(number) for number in range(count)]
-        queries = self.describe([pair.image_a for pair in pairs])
-        candidates = self.describe([pair.image_b for pair in pairs])
+        queries = self.extract([pair.image_a for pair in pairs])
+        candidates = self.extract([pair.image_b for pair in pairs])
         distances = torch.cdist(queries, candidates)
         ranks = 1 + (distances < distances.diagonal()[:, None]).sum(dim=1)
         reciprocal = float((1 / ranks).mean())
         recall = 100 * float((ranks == 1).double().mean())
         return Validation(1 - reciprocal, {"mean_reciprocal_rank": reciprocal, "recall_at_1": recall})
 
-    def describe(self, images: Sequence[Image]) -> Float[Tensor, "images dimension"]:
-        """Vectors of images, on the CPU and without gradients."""
-        return torch.cat([self._vectors(images[start : start + _DESCRIBED_AT_ONCE]) for start in _starts(images)])
+    def extract(self, images: Sequence[Image]) -> Float[Tensor, "images dimension"]:
+        """Global descriptors of images, on the CPU and without gradients."""
+        return torch.cat([self._vectors(images[start : start + _EXTRACTION_BATCH]) for start in _starts(images)])
 
     def _vectors(self, images: Sequence[Image]) -> Float[Tensor, "images dimension"]:
         device = next(self.parameters()).device
         with torch.no_grad():
             return self.extractor(to_network_input(images, self._preprocessing, device)).vectors.float().cpu()
 
-    def describe_files(self, paths: Sequence[Path]) -> Float[Tensor, "images dimension"]:
-        """Vectors of image files.
+    def extract_files(self, paths: Sequence[Path]) -> Float[Tensor, "images dimension"]:
+        """Global descriptors of image files.
 
         Raises:
             ImageError: if one cannot be read.
         """
         images = _decoded(paths)
-        parts = (list(islice(images, _DESCRIBED_AT_ONCE)) for _ in _starts(paths))
+        parts = (list(islice(images, _EXTRACTION_BATCH)) for _ in _starts(paths))
         return torch.cat([self._vectors(part) for part in parts])
 
     @abstractmethod
     def model_file(self) -> ModelFile:
-        """The model as it is now."""
+        """The current model."""
 
 
 class ImageBatch(NamedTuple):
-    """Images as the network's input: of each group, one after the other, a fixed number of images."""
+    """Images as the network's input, in groups of a fixed size."""
 
     images: Float[Tensor, "groups members 3 height width"]
 
 
 class PairBatch(NamedTuple):
-    """Both images of each pair as the network's input, and which pairs may show one place."""
+    """Both images of each pair as the network's input, and a mask of the pairs that may show one place."""
 
     images: Float[Tensor, "pairs 2 3 height width"]
     same_place: Bool[Tensor, "pairs pairs"]
 
 
 class PairBatches(Batches[PairBatch]):
-    """Both images of each of some pairs."""
+    """Batches of image pairs."""
 
     def __init__(self, source: PairSource, preprocessing: Preprocessing, settings: DescriptorSettings) -> None:
         self._draws, self._preprocessing, self._size = Draws(source, settings.seed), preprocessing, settings.batch_size
@@ -145,17 +145,18 @@ class PairBatches(Batches[PairBatch]):
 
 
 class MultiSimilarityStage(DescriptorStage[PairBatch]):
-    """Pairs of any source: both images of a pair are alike, those of another place are not.
+    """Trains on pairs of any source with the multi-similarity loss: the images of a pair are positives.
 
-    Pairs that may show one place are neither: near each other is not yet alike, such as where cameras look away.
+    Pairs that may show one place are neither positives nor negatives of each other: images taken nearby need not look
+    alike, for example if the cameras face away from each other.
 
     Args:
-        extractor: what is trained.
-        model: whose weights it has.
-        data: pairs to learn from and to validate with.
-        settings: see there; a batch wants tens of pairs, for the miner to choose from.
-        training_data: what the images are and their licences, for the model file.
-        random_light: whether photographs are lit anew each time; warps and towns are in any case.
+        extractor: to train.
+        model: model file with its weights.
+        data: pairs to train on and to validate with.
+        settings: hyperparameters; use batches of tens of pairs, for the miner to choose from.
+        training_data: images and their licences, for the model file.
+        random_light: whether to relight photographs each time; warps and towns always are.
 
     Raises:
         MissingExtraError: if pytorch-metric-learning is not installed.
@@ -174,14 +175,14 @@ class MultiSimilarityStage(DescriptorStage[PairBatch]):
         super().__init__(extractor, model, data.validation, settings)
         self._training_data = training_data
         self._miner, self._loss = _multi_similarity()
-        # Pairs with known homographies were made of one photo or town, and lit when they were.
+        # Pairs with known homographies were generated from one photo or town, with random light already.
         photographs = not data.positives.knows_homographies
         source = RelitPairs(data.positives, model.preprocessing) if random_light and photographs else data.positives
         self.batches = PairBatches(source, model.preprocessing, settings)
         self.facts = {"stage": "descriptor, multi-similarity", "data": source.description, **self.facts}
 
     def forward(self, batch: PairBatch) -> StepLoss:
-        """The loss over the pairs of images that the miner finds informative."""
+        """Loss over the pairs of images that the miner finds informative."""
         groups, members = batch.images.shape[:2]
         vectors = self.extractor(batch.images.flatten(0, 1)).vectors.float()
         labels = torch.arange(groups, device=vectors.device).repeat_interleave(members)
@@ -191,19 +192,19 @@ class MultiSimilarityStage(DescriptorStage[PairBatch]):
         return StepLoss(loss, {"mined": len(anchors) + apart.sum().float()})
 
     def model_file(self) -> ModelFile:
-        """The model as it is now."""
+        """The current model."""
         return self.extractor.model_file(self._training_data)
 
 
 class TripletBatches(Batches[ImageBatch]):
-    """The query, the positive and the negatives of each of some triplets that were mined."""
+    """Batches of mined triplets: query, positive and negatives."""
 
     def __init__(self, dataset: PlaceDataset, preprocessing: Preprocessing, size: int, triplets: Triplets) -> None:
         self.dataset, self.triplets = dataset, triplets
         self._preprocessing, self._size = preprocessing, size
 
     def batch(self, turn: Turn) -> ImageBatch:
-        """Decode the triplets of a turn, in the order in which they were mined."""
+        """Decode the triplets of a turn, in the order of mining."""
         first = (turn.step * turn.processes + turn.process) * self._size
         numbers = [number % len(self.triplets) for number in range(first, first + self._size)]
         return _as_input([self._images(self.triplets[number].tolist()) for number in numbers], self._preprocessing)
@@ -217,14 +218,14 @@ class TripletBatches(Batches[ImageBatch]):
 
 
 class TripletStage(DescriptorStage[ImageBatch]):
-    """Triplets of a place data set, mined anew after each thousand.
+    """Trains on triplets of a place data set, mined anew in each round.
 
     Args:
-        extractor: what is trained.
-        model: whose weights it has.
+        extractor: to train.
+        model: model file with its weights.
         data: queries and their database.
-        settings: see there.
-        training_data: what the images are and their licences, for the model file.
+        settings: hyperparameters.
+        training_data: images and their licences, for the model file.
 
     Raises:
         DatasetError: if the data set is too small for a triplet.
@@ -249,28 +250,28 @@ class TripletStage(DescriptorStage[ImageBatch]):
         self.facts = {"stage": "descriptor, triplets", "data": learned, **self.facts}
 
     def steps_per_round(self, processes: int) -> int:
-        """Until all triplets that were mined have been learned from."""
+        """Steps until all mined triplets have been used."""
         return max(1, self._miner.triplets_per_round // (self._settings.batch_size * processes))
 
     def begin_round(self, step: int) -> None:
-        """Mine triplets with the descriptors as they are now."""
-        self.set_extra_state(self._miner.mine(self.describe_files, np.random.default_rng((self._settings.seed, step))))
+        """Mine triplets with the current descriptors."""
+        self.set_extra_state(self._miner.mine(self.extract_files, np.random.default_rng((self._settings.seed, step))))
 
     def get_extra_state(self) -> Triplets:
         """The triplets of this round."""
         return self._triplets.triplets
 
     def set_extra_state(self, state: Triplets) -> None:
-        """Learn from these triplets."""
+        """Restore the triplets of a round."""
         self._triplets.triplets = state
 
     def forward(self, batch: ImageBatch) -> StepLoss:
-        """The mean over all negatives of max(0, margin + |q - p| - |q - n|)."""
+        """Mean over all negatives of max(0, margin + |q - p| - |q - n|)."""
         loss = self.triplet_loss(self.extractor(batch.images.flatten(0, 1)).vectors, batch)
         return StepLoss(loss, {"triplet_loss": loss.detach()})
 
     def triplet_loss(self, vectors: Float[Tensor, "images dimension"], batch: ImageBatch) -> Float[Tensor, ""]:
-        """The loss of vectors of all images of a batch."""
+        """Triplet loss of the vectors of all images of a batch."""
         groups, members = batch.images.shape[:2]
         grouped = vectors.float().unflatten(0, (groups, members))
         negatives = grouped[:, 2:]
@@ -280,7 +281,7 @@ class TripletStage(DescriptorStage[ImageBatch]):
         )
 
     def model_file(self) -> ModelFile:
-        """The model as it is now."""
+        """The current model."""
         return self.extractor.model_file(self._training_data)
 
 
@@ -299,7 +300,7 @@ def _as_input(groups: Sequence[Sequence[Image]], preprocessing: Preprocessing) -
 
 
 def _starts(images: Sequence[object]) -> range:
-    return range(0, len(images), _DESCRIBED_AT_ONCE)
+    return range(0, len(images), _EXTRACTION_BATCH)
 
 
 def _decoded(paths: Sequence[Path]) -> Iterator[Image]:
@@ -310,6 +311,6 @@ def _decoded(paths: Sequence[Path]) -> Iterator[Image]:
 
 
 def _flat(settings: DescriptorSettings) -> dict[str, Fact]:
-    """Settings by name, those of mining among them."""
+    """Settings by name, with those of mining flattened."""
     facts = asdict(settings)
     return {**{f"mining_{name}": value for name, value in facts.pop("mining").items()}, **facts}

@@ -1,4 +1,4 @@
-"""Corner error: how far a predicted homography is off a known one."""
+"""Corner error: distance of a predicted homography from a known one."""
 
 import torch
 from jaxtyping import Float, Float64
@@ -15,10 +15,10 @@ def corner_error_loss(
     size: Size,
     limit_px: float | None = None,
 ) -> Float64[Tensor, ""]:
-    """The mean distance, in pixels, of the corners of the query's input under two homographies; 0 without any pair.
+    """Mean distance, in pixels, of the query's corners under two homographies; 0 without any pair.
 
-    With a limit L, a distance d counts as L d / (L + d): nearly d where it is small, never more than L, and with a
-    gradient everywhere, so that a few pairs of no hope do not outweigh the others and are not given up either.
+    With a limit L, a distance d counts as L d / (L + d): nearly d if small, never more than L, and with a gradient
+    everywhere, so that a few hopeless pairs neither dominate nor are ignored.
 
     Source: DeTone et al., "Deep Image Homography Estimation", 2016 (arXiv:1606.03798), section 5 (without the limit).
     """

@@ -1,4 +1,4 @@
-"""From predicted points to homographies that have a gradient."""
+"""Differentiable homographies from predicted points."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ from vpr_dhe.geometry.homography import four_point_homography, is_usable
 
 
 class PredictedHomographies(NamedTuple):
-    """Homographies of those pairs, in order, that `usable` marks among all."""
+    """Homographies of the pairs that `usable` marks, in order."""
 
     homographies: Float64[Tensor, "usable 3 3"]
     usable: Bool[Tensor, " pairs"]
@@ -18,9 +18,9 @@ class PredictedHomographies(NamedTuple):
 def predicted_homographies(
     query_points: Float[Tensor, "pairs 4 2"], candidate_points: Float[Tensor, "pairs 4 2"]
 ) -> PredictedHomographies:
-    """The homographies through four predicted point pairs each; degenerate predictions are left out.
+    """Homographies through four predicted point pairs each; degenerate predictions are left out.
 
-    They are left out before the solve that has the gradient: masked afterwards, their infinities would turn the
+    They are removed before the differentiable solve: if they were masked afterwards, their infinities would turn the
     gradients of all pairs into NaN.
     """
     usable = is_usable(four_point_homography(query_points.detach(), candidate_points.detach()))

@@ -1,8 +1,8 @@
-"""The stage `dhe`: the homography head alone, on the local maps of an extractor that stays as it is.
+"""Stage `dhe`: trains the homography head alone, on the local maps of a fixed extractor.
 
 Source: Lu et al., "Deep Homography Estimation for Visual Place Recognition", AAAI 2024, section "Training": Adam, 1e-4,
-batches of 16, the rate times 0.8 every 10,000 steps, REI loss. Ours is the warm-up before it, in which photos warped by
-known homographies say how far off each corner is.
+batches of 16, learning rate times 0.8 every 10,000 steps, REI loss. The preceding warm-up on photos warped by known
+homographies, with a corner error loss, is ours.
 """
 
 from collections.abc import Mapping
@@ -22,10 +22,10 @@ from vpr_dhe.geometry.coordinates import corners
 from vpr_dhe.geometry.homography import mean_corner_error
 from vpr_dhe.models.exported_model import require_weights
 from vpr_dhe.models.model_file import ModelFile
-from vpr_dhe.training.described_pairs import DescribedPairs, describe_pairs
 from vpr_dhe.training.devices import to_device
 from vpr_dhe.training.dhe.corner_error import corner_error_loss
 from vpr_dhe.training.dhe.predicted import PredictedHomographies, predicted_homographies
+from vpr_dhe.training.extracted_pairs import ExtractedPairs, extract_pairs
 from vpr_dhe.training.held_out import HeldOut
 from vpr_dhe.training.rei import InlierMatches, has_agreement, rei_loss, reprojection_errors_of_inliers
 from vpr_dhe.training.sources import TrainingData
@@ -36,19 +36,19 @@ from vpr_dhe.verification.estimators.dhe import GRID, HEAD_NAME, INPUT_SIZE, Dhe
 
 @dataclass(frozen=True)
 class DheSettings:
-    """What decides how a head comes out, besides its data.
+    """Hyperparameters of `dhe`.
 
     Args:
-        warmup_steps: steps on known homographies by corner error, before REI.
+        warmup_steps: initial steps with known homographies and corner error, before REI.
         batch_size: pairs per step and process.
-        learning_rate: of Adam at the start.
-        decay: by what the learning rate is multiplied every `decay_steps` steps.
+        learning_rate: initial learning rate of Adam.
+        decay: factor of the learning rate every `decay_steps` steps.
         decay_steps: see `decay`.
-        corner_limit_px: what no corner's error exceeds in the warm-up; see `corner_error_loss`.
-        min_inliers: least K of a pair that counts in REI. MAGSAC at 24 px finds 10 inliers (median; 15 in one pair of
-            ten, 22 in one of a hundred) among the matches of two `sift-vlad` maps that show different places.
+        corner_limit_px: saturation of the corner error in the warm-up; see `corner_error_loss`.
+        min_inliers: minimum K of a pair that counts in REI; well above the number of inliers that MAGSAC finds by
+            chance between images of different places.
         seed: of the head's initial weights and of the order of the data.
-        validation_pairs: how many pairs are validated with, at most.
+        validation_pairs: maximum number of validation pairs.
     """
 
     warmup_steps: int = 5000
@@ -65,38 +65,38 @@ class DheSettings:
 class HeadBatch(NamedTuple):
     """Pairs, and whether they belong to the warm-up."""
 
-    pairs: DescribedPairs
+    pairs: ExtractedPairs
     by_corners: bool
 
 
 class DheBatches(Batches[HeadBatch]):
-    """Warped pairs during the warm-up, then positives; features are extracted here."""
+    """Batches of warped pairs during the warm-up, then of positives; extracts their features."""
 
     def __init__(self, data: TrainingData, extractor: Extractor, settings: DheSettings) -> None:
         self._warps, self._positives = Draws(data.warps, settings.seed), Draws(data.positives, settings.seed)
         self._extractor, self._settings = extractor, settings
 
     def batch(self, turn: Turn) -> HeadBatch:
-        """Draw and describe the pairs of a turn."""
+        """Draw and extract the pairs of a turn."""
         warming_up = turn.step < self._settings.warmup_steps
         draws, size = (self._warps if warming_up else self._positives), self._settings.batch_size
         first = (turn.step * turn.processes + turn.process) * size
         pairs = [draws.pair(number) for number in range(first, first + size)]
-        return HeadBatch(describe_pairs(pairs, self._extractor, INPUT_SIZE), warming_up)
+        return HeadBatch(extract_pairs(pairs, self._extractor, INPUT_SIZE), warming_up)
 
 
 class DheStage(Stage[HeadBatch]):
-    """Trains a DHE head; one that the extractor's model file already holds is trained further.
+    """Trains a DHE head; an existing one in the extractor's model file is trained further.
 
     Args:
-        extractor: what makes the local maps; its model file is the base of the result.
-        data: pairs to learn from and to validate with.
-        settings: see there.
-        training_data: what the images are and their licences, for the model file.
-        head: where to start; None is the model's own head, or else a new one.
+        extractor: extracts the local maps; its model file is the base of the result.
+        data: pairs to train on and to validate with.
+        settings: hyperparameters.
+        training_data: images and their licences, for the model file.
+        head: initial head; by default that of the model, or a new one.
 
     Raises:
-        ModelError: if the local maps have not 24 x 24 cells.
+        ModelError: if the local maps do not have 24 x 24 cells.
     """
 
     def __init__(
@@ -111,16 +111,16 @@ class DheStage(Stage[HeadBatch]):
         super().__init__()
         if extractor.spec.grid != GRID:
             raise ModelError(
-                f"model {extractor.spec.model} makes maps of {extractor.spec.grid.rows} x "
+                f"local maps of model {extractor.spec.model} have {extractor.spec.grid.rows} x "
                 f"{extractor.spec.grid.columns} cells; a DHE head needs {GRID.rows} x {GRID.columns}"
             )
         self._base, self._settings, self._training_data = require_weights(extractor.model_file), settings, training_data
         self._held_out = HeldOut(
             data.validation,
             settings.seed,
-            most=settings.validation_pairs,
-            at_once=settings.batch_size,
-            describe=partial(describe_pairs, extractor=extractor, input_size=INPUT_SIZE),
+            max_pairs=settings.validation_pairs,
+            batch_size=settings.batch_size,
+            prepare=partial(extract_pairs, extractor=extractor, input_size=INPUT_SIZE),
         )
         self.head = head or first_head(self._base, settings.seed)
         self.batches = DheBatches(data, extractor, settings)
@@ -137,7 +137,7 @@ class DheStage(Stage[HeadBatch]):
         return torch.optim.Adam(self.head.parameters(), lr=self._settings.learning_rate)
 
     def learning_rate_factor(self, step: int) -> float:
-        """Steps down every 10,000 steps, as published."""
+        """Step decay, as published."""
         return self._settings.decay ** (step // self._settings.decay_steps)
 
     def forward(self, batch: HeadBatch) -> StepLoss:
@@ -154,29 +154,29 @@ class DheStage(Stage[HeadBatch]):
         return StepLoss(loss, {**usable, "rei_px": loss.detach(), "agreeing": agreeing})
 
     def validate(self) -> Validation:
-        """Corner error where homographies are known, else REI."""
+        """Corner error if homographies are known, else REI."""
         batches = [to_device(batch, self.head.pe.device) for batch in self._held_out.batches]
         parts = [(self._predict(batch), batch) for batch in batches]
         return _score(parts, self._settings)
 
     def model_file(self) -> ModelFile:
-        """The extractor's file with this head in the place of any other."""
+        """The extractor's model file with this head."""
         model = self._base.with_head(HEAD_NAME, self.head.state_dict())
         return replace(model, training_data=f"{model.training_data}; head: {self._training_data}")
 
-    def _predict(self, pairs: DescribedPairs) -> PredictedHomographies:
+    def _predict(self, pairs: ExtractedPairs) -> PredictedHomographies:
         points = self.head(pairs.query_maps, pairs.candidate_maps)
         return predicted_homographies(points.query, points.candidate)
 
 
 def first_head(base: ModelFile, seed: int) -> DheHead:
-    """The head of a model, or a new one that says, nearly, that the images are one and the same.
+    """The head of a model, or a new one that predicts nearly the identity.
 
     Its output bias is the corners of both images. In the published frame, whose origin is the corner of the image and
     not the centre of its first pixel, they lie at 0 and 384.
     """
     if base.architecture.head == HEAD_NAME:
-        return deepcopy(load_head(base))  # what is trained may not be the base's own tensors
+        return deepcopy(load_head(base))  # training must not modify the base's tensors
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         head = DheHead()
@@ -186,8 +186,8 @@ def first_head(base: ModelFile, seed: int) -> DheHead:
     return head
 
 
-def _score(parts: list[tuple[PredictedHomographies, DescribedPairs]], settings: DheSettings) -> Validation:
-    """The median corner error if all homographies are known, else mean REI; what is degenerate is infinitely wrong."""
+def _score(parts: list[tuple[PredictedHomographies, ExtractedPairs]], settings: DheSettings) -> Validation:
+    """Median corner error if all homographies are known, else mean REI; degenerate predictions count as infinite."""
     corner_errors_px, rei_px = [], []
     for predicted, pairs in parts:
         known = pairs.known[predicted.usable]
@@ -206,7 +206,7 @@ def _score(parts: list[tuple[PredictedHomographies, DescribedPairs]], settings: 
     return Validation(scalars.get("median_corner_error_px", scalars.get("rei_px", torch.inf)), scalars)
 
 
-def _square(pairs: DescribedPairs) -> Float64[Tensor, "4 2"]:
+def _square(pairs: ExtractedPairs) -> Float64[Tensor, "4 2"]:
     return corners(INPUT_SIZE).to(pairs.homographies.device)
 
 

@@ -1,4 +1,4 @@
-"""The stage `dhe-lite`."""
+"""Training of the dhe-lite head."""
 
 from vpr_dhe.training.dhe_lite.settings import DheLiteSettings
 from vpr_dhe.training.dhe_lite.stage import DheLiteStage

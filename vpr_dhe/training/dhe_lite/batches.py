@@ -1,4 +1,4 @@
-"""The pairs of a round, as batches."""
+"""Batches of the pairs of a round."""
 
 from typing import NamedTuple
 
@@ -23,12 +23,12 @@ from vpr_dhe.verification.estimators.dhe_lite import (
     MatchBatch,
 )
 
-# Mirrors a `UNIT` frame, the centres of whose two columns lie at 0 and 1.
+# Mirrors a `UNIT` frame, whose two columns have their centres at 0 and 1.
 _MIRROR = torch.tensor([[-1.0, 0.0, 1.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]], dtype=torch.float64)
 
 
 class LiteBatch(NamedTuple):
-    """Pairs of all kinds; see `MatchedPairs` for what their homographies are."""
+    """Pairs of all kinds; `homographies` as in `MatchedPairs`."""
 
     matches: MatchBatch
     homographies: Float64[Tensor, "pairs 3 3"]
@@ -36,7 +36,7 @@ class LiteBatch(NamedTuple):
 
 
 class DheLiteBatches(Batches[LiteBatch]):
-    """The pairs of a round, shuffled in each epoch; every time mirrored or not, and without some of the matches."""
+    """Batches of the pairs of a round, shuffled in each epoch, randomly mirrored, with some matches dropped."""
 
     def __init__(self, spec: ExtractorSpec, settings: DheLiteSettings) -> None:
         cell_px = max(spec.input_size.width / spec.grid.columns, spec.input_size.height / spec.grid.rows)
@@ -51,10 +51,11 @@ class DheLiteBatches(Batches[LiteBatch]):
 
     @pairs.setter
     def pairs(self, pairs: MatchedPairs) -> None:
+        """The pairs of this round."""
         self._pairs, self._starts = pairs, starts_of(pairs.counts)
 
     def batch(self, turn: Turn) -> LiteBatch:
-        """Take the pairs of a turn."""
+        """Draw the pairs of a turn."""
         size = self._settings.batch_size
         first = (turn.step * turn.processes + turn.process) * size
         drawn = [self._draw(number) for number in range(first, first + size)]
@@ -62,9 +63,9 @@ class DheLiteBatches(Batches[LiteBatch]):
         return LiteBatch(padded_batch(points, self._tolerance), torch.stack(homographies), torch.stack(kinds))
 
     def _draw(self, number: int) -> tuple[Tensor, Tensor, Tensor]:
-        """One pair of the endless row of epochs, which depends on the round, the seed and its place alone."""
-        epoch, place = divmod(number, len(self._pairs.counts))
-        pair = int(order_of_epoch(self._settings.seed, epoch, len(self._pairs.counts))[place])
+        """One pair of the endless sequence of epochs; depends on the round, the seed and `number` alone."""
+        epoch, position = divmod(number, len(self._pairs.counts))
+        pair = int(order_of_epoch(self._settings.seed, epoch, len(self._pairs.counts))[position])
         random = np.random.default_rng((self._settings.seed, 2, number))
         points = self._thinned(self._pairs.points[self._starts[pair] : self._starts[pair + 1]], random)
         homography = self._pairs.homographies[pair]
@@ -73,15 +74,15 @@ class DheLiteBatches(Batches[LiteBatch]):
         return points, homography, self._pairs.kinds[pair]
 
     def _thinned(self, points: Float32[Tensor, "matches 5"], random: np.random.Generator) -> Float32[Tensor, "kept 5"]:
-        most = min(len(points), self._settings.max_matches)
-        kept = max(MIN_MATCHES, round(most * (1 - random.uniform(0, self._settings.max_dropped))))
+        available = min(len(points), self._settings.max_matches)
+        kept = max(MIN_MATCHES, round(available * (1 - random.uniform(0, self._settings.max_dropped))))
         return points[torch.from_numpy(random.permutation(len(points))[:kept])]
 
 
 def mirrored(
     points: Float32[Tensor, "matches 5"], homography: Float64[Tensor, "3 3"]
 ) -> tuple[Float32[Tensor, "matches 5"], Float64[Tensor, "3 3"]]:
-    """What the matches and their homography are where both images are seen in a mirror."""
+    """Matches and homography after mirroring both images."""
     flipped = points.clone()
     flipped[:, [0, 2]] = 1 - flipped[:, [0, 2]]
     return flipped, _MIRROR @ homography @ _MIRROR

@@ -1,10 +1,10 @@
-"""What teaches a network on matches: which of them are right, and where the homography fitted to them goes astray.
+"""Losses of a network that weighs matches: classification of the matches, and error of the fitted homography.
 
-Points and homographies are in `UNIT` frames. Pixels are those of an input of 384 x 384, whatever the real one is, so
-that limits mean the same for every model; what belongs to matches is in multiples of their tolerance.
+Points and homographies are in `UNIT` frames. Pixels refer to an input of 384 x 384 whatever the real one, so that
+limits mean the same for every model; errors of matches are in multiples of their tolerance.
 
 Source: Yi et al., "Learning to find good correspondences", CVPR 2018, section 3.3 (balanced cross-entropy and a loss of
-the fitted model). The saturation and the band without opinion are ours.
+the fitted model). The saturation, and ignoring matches close to the tolerance, are ours.
 """
 
 from collections.abc import Sequence
@@ -21,22 +21,24 @@ from vpr_dhe.training.rei import InlierMatches, reprojection_errors_of_inliers
 from vpr_dhe.verification.estimators.dhe_lite import MatchBatch
 
 REFERENCE = Size(384, 384)
-"""The input whose pixels errors are stated in."""
-# Matches lie at the centres of cells, so close to the tolerance it is chance on which side of it one is.
+"""Input size that pixel errors refer to."""
+# Matches lie at the centres of cells, so their labels are random close to the tolerance.
 _SURELY_RIGHT, _SURELY_WRONG = 20 / 24, 32 / 24
 _LIMIT_PX = 100.0
-# Corners lie outside of what most matches show, and are harder to get right than what lies between them.
+# Corners are extrapolated from the matches, which makes their errors larger.
 _CORNER_WEIGHT = 0.3
 
 
 def tolerances_off(homographies: Float64[Tensor, "pairs 3 3"], batch: MatchBatch) -> Float64[Tensor, "pairs matches"]:
-    """How far each match is off a homography, in multiples of its tolerance."""
+    """Error of each match under a homography, in multiples of its tolerance."""
     apart = (project(homographies, batch.query) - batch.candidate) / batch.tolerance.unsqueeze(1)
     return torch.linalg.vector_norm(apart, dim=-1)
 
 
-def opinions(off: Float64[Tensor, "pairs matches"], present: Bool[Tensor, "pairs matches"]) -> Bool[Tensor, "..."]:
-    """Which matches are surely right or surely wrong."""
+def clearly_labelled(
+    off: Float64[Tensor, "pairs matches"], present: Bool[Tensor, "pairs matches"]
+) -> Bool[Tensor, "..."]:
+    """Mask of the matches that are clearly right or clearly wrong."""
     return present & ((off < _SURELY_RIGHT) | (off > _SURELY_WRONG))
 
 
@@ -45,7 +47,7 @@ def balanced_cross_entropy(
     right: Bool[Tensor, "pairs matches"],
     counted: Bool[Tensor, "pairs matches"],
 ) -> Float[Tensor, " pairs"]:
-    """The mean cross-entropy of the right matches of each pair plus that of the wrong; a side without any is 0."""
+    """Mean cross-entropy of the right matches of each pair plus that of the wrong ones; an empty class counts 0."""
     entropy = binary_cross_entropy_with_logits(logits, right.to(logits), reduction="none")
     return mean_where(entropy, counted & right) + mean_where(entropy, counted & ~right)
 
@@ -56,10 +58,10 @@ def saturating_fit_error(
     query: Float64[Tensor, "pairs matches 2"],
     right: Bool[Tensor, "pairs matches"],
 ) -> Float64[Tensor, " pairs"]:
-    """How far fits put the right matches and the corners of the query from where they belong, in pixels.
+    """Error of fitted homographies on the right matches and on the corners of the query, in pixels.
 
-    The mean over all fits, the later of which repair what the earlier ones miss. A distance d counts as L d / (L + d)
-    with L = 100 px: a hopeless pair does not outweigh the others, and its gradient never vanishes.
+    The mean over all fits, from the first to the most refined. A distance d counts as L d / (L + d) with L = 100 px, so
+    that a hopeless pair does not dominate, and its gradient never vanishes.
     """
     square = project(resizing(REFERENCE, UNIT), corners(REFERENCE)).to(query.device).expand(len(query), 4, 2)
     there, corners_there = project(truths, query), project(truths, square)
@@ -74,14 +76,14 @@ def saturating_fit_error(
 def saturating_rei(
     fits: Sequence[Float64[Tensor, "pairs 3 3"]], batch: MatchBatch, right: Bool[Tensor, "pairs matches"]
 ) -> Float64[Tensor, " pairs"]:
-    """REI of all fits in pixels, saturating as above, where `right` are the matches that MAGSAC keeps."""
+    """REI of all fits in pixels, saturating as in `saturating_fit_error`; `right` are the matches that MAGSAC keeps."""
     matches = inliers_in_reference(batch, right)
     errors_px = [reprojection_errors_of_inliers(in_reference(fit), matches, _LIMIT_PX) for fit in fits]
     return torch.stack(errors_px).mean(dim=0)
 
 
 def inliers_in_reference(batch: MatchBatch, kept: Bool[Tensor, "pairs matches"]) -> InlierMatches:
-    """Matches in pixels, with K of each pair; what is not present must come last."""
+    """Matches in pixels, with K of each pair; absent matches must come last."""
     to_reference = resizing(UNIT, REFERENCE).to(batch.query.device)
     return InlierMatches(
         project(to_reference, batch.query),
@@ -92,13 +94,13 @@ def inliers_in_reference(batch: MatchBatch, kept: Bool[Tensor, "pairs matches"])
 
 
 def in_reference(between_units: Float64[Tensor, "pairs 3 3"]) -> Float64[Tensor, "pairs 3 3"]:
-    """Carry homographies over from `UNIT` frames to `REFERENCE`, up to scale."""
+    """Convert homographies from `UNIT` frames to `REFERENCE`, up to scale."""
     after, before = (resizing(*sizes).to(between_units.device) for sizes in ((UNIT, REFERENCE), (REFERENCE, UNIT)))
     return after @ between_units @ before
 
 
 def mean_where(values: Float[Tensor, "*batch last"], chosen: Bool[Tensor, "*batch last"]) -> Float[Tensor, "*batch"]:
-    """The mean along the last dimension of what is chosen; 0, still with a graph, where nothing is."""
+    """Mean of the chosen values along the last dimension; 0, with a graph, if none is chosen."""
     return values.masked_fill(~chosen, 0).sum(dim=-1) / chosen.sum(dim=-1).clamp(min=1)
 
 

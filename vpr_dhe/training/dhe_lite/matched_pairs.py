@@ -1,4 +1,4 @@
-"""Training pairs as a network on matches sees them: where the matches lie, and which homography they should follow."""
+"""Training pairs as a network on matches sees them: positions of the matches, and the homography they should follow."""
 
 from collections.abc import Iterator, Sequence
 from enum import IntEnum
@@ -20,22 +20,22 @@ from vpr_dhe.verification.estimators.base import MIN_MATCHES, Homographies, View
 from vpr_dhe.verification.estimators.dhe_lite import MatchBatch
 from vpr_dhe.verification.estimators.robust import OpenCvEstimator
 
-# Fewer matches teach nothing, some of them being left out again while learning.
+# More than a homography needs, since some are dropped during training.
 _MIN_MATCHES = 8
 
 
 class Kind(IntEnum):
-    """What a pair's homography is."""
+    """Kind of a pair's homography."""
 
     true = 0
     fitted = 1
-    """MAGSAC's, which is all that is known of two photographs of one place."""
+    """MAGSAC's estimate for two photographs of one place, whose homography is unknown."""
     none = 2
-    """The identity, which means nothing: the images show different places, and every match is wrong."""
+    """Meaningless identity: the images show different places, and every match is wrong."""
 
 
 class MatchedPairs(NamedTuple):
-    """The matches of many pairs, those of one after those of another, on the CPU.
+    """Matches of many pairs, concatenated, on the CPU.
 
     A row of `points` is x and y in the query, x and y in the candidate, both in `UNIT` frames, and the similarity;
     `homographies` are from query to candidate in these frames.
@@ -48,7 +48,7 @@ class MatchedPairs(NamedTuple):
 
     @classmethod
     def joined(cls, parts: Sequence["MatchedPairs"]) -> "MatchedPairs":
-        """One after the other; there may be none."""
+        """Concatenate parts; there may be none."""
         nothing = cls(
             torch.zeros(0, 5),
             torch.zeros(0, dtype=torch.int64),
@@ -58,30 +58,30 @@ class MatchedPairs(NamedTuple):
         return cls(*(torch.cat(columns) for columns in zip(nothing, *parts, strict=True)))
 
 
-def describe_all(pairs: Sequence[TrainingPair], extractor: Extractor) -> tuple[list[Features], list[Features]]:
+def extract_all(pairs: Sequence[TrainingPair], extractor: Extractor) -> tuple[list[Features], list[Features]]:
     """Features of all queries, and of all candidates."""
     features = extractor.extract([image for pair in pairs for image in (pair.image_a, pair.image_b)])
     return features[::2], features[1::2]
 
 
 def matches_between(query: Features, candidate: Features, spec: ExtractorSpec) -> Matches:
-    """The matches that the verifier will see of these features."""
+    """Matches of these features as the verifier computes them."""
     return match_by_grid(query, candidate.local_map[None], spec)(0)
 
 
 def views_of(matches: Sequence[Matches], input_size: Size) -> tuple[View, list[View]]:
-    """A query and candidates whose originals are `UNIT`, so that what is estimated is between `UNIT` frames."""
+    """A query and candidates with original images of size `UNIT`, so that estimates are between `UNIT` frames."""
     frame = Frame(UNIT, input_size)
     return View(frame, _no_image), [View(frame, _no_image, matches=lambda found=found: found) for found in matches]
 
 
 def magsac_between_units(matches: Sequence[Matches], input_size: Size) -> Homographies:
-    """What MAGSAC makes of matches within their tolerance."""
+    """MAGSAC's homographies of matches within their tolerance."""
     return OpenCvEstimator("magsac").estimate(*views_of(matches, input_size))
 
 
 def true_between_units(pair: TrainingPair) -> Float64[Tensor, "3 3"]:
-    """The homography of a pair where it is known, else the identity."""
+    """Homography of a pair between `UNIT` frames; the identity if unknown."""
     if pair.homography is None:
         return torch.eye(3, dtype=torch.float64)
     query, candidate = (Frame(image_size(image), UNIT) for image in (pair.image_a, pair.image_b))
@@ -89,13 +89,13 @@ def true_between_units(pair: TrainingPair) -> Float64[Tensor, "3 3"]:
 
 
 def with_true_homographies(pairs: Sequence[TrainingPair], matches: Sequence[Matches], input_size: Size) -> MatchedPairs:
-    """Pairs with known homographies, without those that have hardly any matches."""
+    """Pack pairs with known homographies, except those with too few matches."""
     truths = [true_between_units(pair) for pair in pairs]
     return _packed(matches, truths, [Kind.true] * len(pairs), input_size)
 
 
 def with_fitted_homographies(matches: Sequence[Matches], input_size: Size, min_inliers: int) -> MatchedPairs:
-    """Pairs of one place with the homographies of MAGSAC, without those for which it finds too little agreement."""
+    """Pack pairs of one place with MAGSAC's homographies, except those with too few inliers."""
     fitted = magsac_between_units(matches, input_size)
     agreeing = [
         (found, homography)
@@ -107,27 +107,25 @@ def with_fitted_homographies(matches: Sequence[Matches], input_size: Size, min_i
 
 
 def with_nothing_in_common(matches: Sequence[Matches], input_size: Size) -> MatchedPairs:
-    """Pairs of different places."""
+    """Pack pairs of different places."""
     count = len(matches)
     return _packed(matches, [torch.eye(3, dtype=torch.float64)] * count, [Kind.none] * count, input_size)
 
 
 def count_inliers(matches: Matches, between_units: Float64[Tensor, "3 3"], input_size: Size) -> int:
-    """How many matches follow a homography within their tolerance: K of REI."""
+    """Number of matches within their tolerance of a homography: K of REI."""
     homography = resizing(UNIT, input_size) @ between_units @ resizing(input_size, UNIT)
     errors_px = reprojection_errors(homography, matches.query_points, matches.candidate_points)
     return int((errors_px < matches.tolerance_px).sum())
 
 
 def different_partners(places: Sequence[frozenset[str]], share: float, first: int) -> Iterator[tuple[int, int]]:
-    """Which queries to match with which candidates of other pairs, by their numbers in `places`.
-
-    Pairs that may show one place are not put together.
+    """Pairs of a query and another pair's candidate, by their numbers in `places`, that show different places.
 
     Args:
-        places: what is seen in pairs that are described together; see `TrainingPair.places`.
-        share: how many partners each has on average.
-        first: how many pairs came before these.
+        places: of each pair that is extracted together with the others; see `TrainingPair.places`.
+        share: average number of partners of each query.
+        first: number of pairs before these.
     """
     wanted = [int((first + number + 1) * share) - int((first + number) * share) for number in range(len(places))]
     for query, count in enumerate(wanted):
@@ -137,7 +135,7 @@ def different_partners(places: Sequence[frozenset[str]], share: float, first: in
 
 
 def padded_batch(points: Sequence[Float32[Tensor, "_ 5"]], tolerance: Float64[Tensor, "2"]) -> MatchBatch:
-    """A batch of the rows of some pairs; padding comes last."""
+    """Batch of the rows of some pairs, with padding at the end."""
     columns = pad_sequence(list(points), batch_first=True)
     lengths = torch.tensor([len(rows) for rows in points])
     return MatchBatch(
@@ -150,7 +148,7 @@ def padded_batch(points: Sequence[Float32[Tensor, "_ 5"]], tolerance: Float64[Te
 
 
 def starts_of(counts: Int64[Tensor, " pairs"]) -> list[int]:
-    """Where the matches of each pair begin, and last where they end."""
+    """Index of the first match of each pair, followed by the total number of matches."""
     return [0, *accumulate(counts.tolist())]
 
 
@@ -158,16 +156,16 @@ def _packed(
     matches: Sequence[Matches], homographies: Sequence[Tensor], kinds: Sequence[Kind], input_size: Size
 ) -> MatchedPairs:
     to_unit = resizing(input_size, UNIT)
-    chosen = [place for place, found in enumerate(matches) if len(found.similarity) >= _MIN_MATCHES]
+    chosen = [row for row, found in enumerate(matches) if len(found.similarity) >= _MIN_MATCHES]
     return MatchedPairs.joined(
         [
             MatchedPairs(
-                _rows(matches[place], to_unit),
-                torch.tensor([len(matches[place].similarity)]),
-                homographies[place][None],
-                torch.tensor([int(kinds[place])]),
+                _rows(matches[row], to_unit),
+                torch.tensor([len(matches[row].similarity)]),
+                homographies[row][None],
+                torch.tensor([int(kinds[row])]),
             )
-            for place in chosen
+            for row in chosen
         ]
     )
 
@@ -178,4 +176,4 @@ def _rows(matches: Matches, to_unit: Float64[Tensor, "3 3"]) -> Float32[Tensor, 
 
 
 def _no_image() -> Image:
-    raise LookupError("matches are all that is looked at")
+    raise LookupError("these views have matches but no images")

@@ -1,4 +1,4 @@
-"""Rounds: pairs that are described before they are learned from."""
+"""Rounds: sets of pairs whose matches are extracted before training on them."""
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -8,8 +8,8 @@ from vpr_dhe.features.base import Extractor
 from vpr_dhe.records import Matches
 from vpr_dhe.training.dhe_lite.matched_pairs import (
     MatchedPairs,
-    describe_all,
     different_partners,
+    extract_all,
     matches_between,
     with_fitted_homographies,
     with_nothing_in_common,
@@ -19,25 +19,29 @@ from vpr_dhe.training.dhe_lite.settings import DheLiteSettings
 from vpr_dhe.training.sources import TrainingData
 from vpr_dhe.training.sources.base import Draws, TrainingPair
 
-# Pairs whose local maps are in memory at a time; negatives are put together among them.
-DESCRIBED_AT_ONCE = 32
+# Pairs whose local maps are in memory at once; negatives are combined from them.
+PAIRS_AT_ONCE = 32
 
 
 class Drawn(NamedTuple):
-    """How many pairs have been drawn from each source."""
+    """Number of pairs drawn from each source so far."""
 
     warps: int
     positives: int
 
 
-class RoundDescriber:
-    """Makes rounds."""
+class RoundBuilder:
+    """Builder of rounds from the training data."""
 
     def __init__(self, extractor: Extractor, data: TrainingData, settings: DheLiteSettings) -> None:
         self._extractor, self._data, self._settings = extractor, data, settings
 
-    def describe_round(self, drawn: Drawn, warming_up: bool) -> tuple[MatchedPairs, Drawn]:
-        """The pairs that come after those that were drawn."""
+    def build_round(self, drawn: Drawn, warming_up: bool) -> tuple[MatchedPairs, Drawn]:
+        """Build the round after those drawn so far.
+
+        Raises:
+            DatasetError: if no pair has enough matches that agree with a homography.
+        """
         count, size = self._settings.pairs_per_round, self._extractor.spec.input_size
         known = count if warming_up or self._knows_all() else round(self._settings.known_share * count)
         parts = [
@@ -58,7 +62,7 @@ class RoundDescriber:
         return pairs, Drawn(drawn.warps + known, drawn.positives + count - known)
 
     def _knows_all(self) -> bool:
-        """Where there is no place data set, positives are warps as well."""
+        """Whether all homographies are known: without a place data set, positives are warps as well."""
         return self._data.positives.knows_homographies and self._settings.known_share > 0
 
     def _known(self, pairs: list[TrainingPair], matches: list[Matches]) -> MatchedPairs:
@@ -71,12 +75,12 @@ class RoundDescriber:
         count: int,
         labelled: Callable[[list[TrainingPair], list[Matches]], MatchedPairs],
     ) -> Iterator[MatchedPairs]:
-        """Pairs and negatives of one source, some images at a time."""
+        """Pairs and negatives of one source, in batches."""
         spec = self._extractor.spec
-        for start in range(first, first + count, DESCRIBED_AT_ONCE):
-            numbers = range(start, min(start + DESCRIBED_AT_ONCE, first + count))
+        for start in range(first, first + count, PAIRS_AT_ONCE):
+            numbers = range(start, min(start + PAIRS_AT_ONCE, first + count))
             pairs = [draws.pair(number) for number in numbers]
-            queries, candidates = describe_all(pairs, self._extractor)
+            queries, candidates = extract_all(pairs, self._extractor)
             of_pairs = [matches_between(*both, spec) for both in zip(queries, candidates, strict=True)]
             yield labelled(pairs, of_pairs)
             partners = different_partners([pair.places for pair in pairs], self._settings.negatives, start)

@@ -1,29 +1,29 @@
-"""What decides how a dhe-lite head comes out."""
+"""Hyperparameters of `dhe-lite`."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class DheLiteSettings:
-    """What decides how a head comes out, besides its data.
+    """Hyperparameters of `dhe-lite`.
 
     Args:
-        warmup_steps: steps on known homographies alone; the round in which they end is finished first.
-        known_share: of a round after the warm-up; the rest are pairs of place data sets. With 0, what comes after the
-            warm-up knows no homography at all, not even where the data do.
-        batch_size: pairs, negatives among them, per step and process.
-        learning_rate: of Adam, at its height.
-        decay_steps: steps after which the rate has sunk, along a cosine, to a hundredth, where it stays.
-        pairs_per_round: pairs that are described before they are learned from.
-        epochs_per_round: how often a round is learned from, each time mirrored and thinned out anew.
+        warmup_steps: initial steps with known homographies alone; the round in which they end is completed.
+        known_share: share of pairs with known homographies in a round after the warm-up; the rest are pairs of place
+            data sets. With 0, no known homography is used after the warm-up, even if the data have some.
+        batch_size: pairs, including negatives, per step and process.
+        learning_rate: peak learning rate of Adam.
+        decay_steps: length of the cosine schedule, after which the learning rate stays at a hundredth.
+        pairs_per_round: pairs extracted at a time.
+        epochs_per_round: number of epochs on a round, each time mirrored and thinned out at random.
         negatives: pairs of images of different places, per pair of a round.
-        rei_weight: of REI, in units of 20 px; the cross-entropy of known pairs weighs 1.
-        distillation_weight: of the cross-entropy towards the matches that MAGSAC keeps.
-        min_inliers: least K of a pair of unknown homography; see `DheSettings`.
-        max_matches: of a pair in a batch. Street views have about a hundred; more cost time, and look easier.
-        max_dropped: up to which share of a pair's matches is left out of a batch at random.
-        seed: of the head's initial weights, the data, their order and what is left out.
-        validation_pairs: how many pairs are validated with, at most.
+        rei_weight: weight of REI, in units of 20 px; that of the cross-entropy of known pairs is 1.
+        distillation_weight: weight of the cross-entropy against the matches that MAGSAC keeps.
+        min_inliers: minimum K of a pair with unknown homography; see `DheSettings`.
+        max_matches: maximum number of matches of a pair in a batch.
+        max_dropped: maximum share of a pair's matches that is dropped at random.
+        seed: of the head's initial weights, the data, their order and the dropped matches.
+        validation_pairs: maximum number of validation pairs.
     """
 
     warmup_steps: int = 5000

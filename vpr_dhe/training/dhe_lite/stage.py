@@ -1,12 +1,11 @@
-"""The stage `dhe-lite`: the network that weighs matches, on those of an extractor that stays as it is.
+"""Stage `dhe-lite`: trains the network that weighs matches, on those of a fixed extractor.
 
-The network sees matches alone, so describing two images costs a hundred times what learning from them does. Therefore
-training goes in rounds: pairs are described, their matches are kept, and learned from for some epochs.
+The network sees only matches, and extracting them is far more expensive than training on them. Training therefore
+proceeds in rounds: the matches of some pairs are extracted, kept, and used for several epochs.
 
-Known homographies tell which matches are right, and how far a fit is off. Of photographs of one place nobody knows the
-homography; there the matches that MAGSAC keeps stand in for the right ones, by REI (Lu et al., "Deep Homography
-Estimation for Visual Place Recognition", AAAI 2024) and by distillation. All matches between images of different pairs
-are wrong.
+Known homographies label the matches and measure the error of a fit. For photographs of one place, whose homography is
+unknown, the matches that MAGSAC keeps serve as labels, for REI (Lu et al., "Deep Homography Estimation for Visual Place
+Recognition", AAAI 2024) and for distillation. All matches between images of different places are wrong.
 """
 
 from collections.abc import Mapping
@@ -23,8 +22,8 @@ from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.training.dhe_lite.batches import DheLiteBatches, LiteBatch
 from vpr_dhe.training.dhe_lite.match_confidence import (
     balanced_cross_entropy,
+    clearly_labelled,
     mean_where,
-    opinions,
     saturating_fit_error,
     saturating_rei,
     tolerances_off,
@@ -33,7 +32,7 @@ from vpr_dhe.training.dhe_lite.matched_pairs import (
     Kind,
     MatchedPairs,
 )
-from vpr_dhe.training.dhe_lite.rounds import Drawn, RoundDescriber
+from vpr_dhe.training.dhe_lite.rounds import Drawn, RoundBuilder
 from vpr_dhe.training.dhe_lite.settings import DheLiteSettings
 from vpr_dhe.training.dhe_lite.validation import MatchedValidation
 from vpr_dhe.training.sources import TrainingData
@@ -46,22 +45,22 @@ from vpr_dhe.verification.estimators.dhe_lite import (
     load_head,
 )
 
-# Fewer right matches do not say where the homography puts the corners.
+# Fewer right matches do not determine the corners.
 _MIN_RIGHT = 6
-# The error of a fit that weighs as much as a unit of cross-entropy.
+# Error of a fit with the weight of one unit of cross-entropy.
 _PX_PER_UNIT = 20.0
-_FIRST_STEPS = 50
+_WARMUP_STEPS = 50
 _MIN_RATE = 0.01
 
 
 class DheLiteStage(Stage[LiteBatch]):
-    """Trains a dhe-lite head; one that the extractor's model file already holds is trained further.
+    """Trains a dhe-lite head; an existing one in the extractor's model file is trained further.
 
     Args:
-        extractor: what describes the images; its model file is the base of the result.
-        data: pairs to learn from and to validate with.
-        settings: see there.
-        training_data: what the images are and their licences, for the model file.
+        extractor: extracts the local maps; its model file is the base of the result.
+        data: pairs to train on and to validate with.
+        settings: hyperparameters.
+        training_data: images and their licences, for the model file.
     """
 
     def __init__(
@@ -69,7 +68,7 @@ class DheLiteStage(Stage[LiteBatch]):
     ) -> None:
         super().__init__()
         self._base, self._settings, self._training_data = require_weights(extractor.model_file), settings, training_data
-        self._describer = RoundDescriber(extractor, data, settings)
+        self._rounds = RoundBuilder(extractor, data, settings)
         self._validation = MatchedValidation(extractor, data, settings)
         self._drawn = Drawn(0, 0)
         self.head = first_head(self._base, settings.seed)
@@ -85,47 +84,45 @@ class DheLiteStage(Stage[LiteBatch]):
         }
 
     def optimizer(self) -> torch.optim.Optimizer:
-        """Adam; the learned fit is small, and wants a high rate."""
+        """Adam with a high learning rate, as the network is small."""
         return torch.optim.Adam(self.head.parameters(), lr=self._settings.learning_rate)
 
     def learning_rate_factor(self, step: int) -> float:
-        """Up in 50 steps, then down along a cosine."""
+        """Linear warm-up over 50 steps, then cosine decay."""
         done = min(1.0, step / self._settings.decay_steps)
         cosine = _MIN_RATE + (1 - _MIN_RATE) * (0.5 + 0.5 * cos(pi * done))
-        return min(1.0, (step + 1) / _FIRST_STEPS) * cosine
+        return min(1.0, (step + 1) / _WARMUP_STEPS) * cosine
 
     def steps_per_round(self, processes: int) -> int:
-        """Until a round has been learned from as often as wanted, if none of its pairs is left out."""
+        """Steps for all epochs of a round from which no pair is left out."""
         in_round = round(self._settings.pairs_per_round * (1 + self._settings.negatives))
         return max(1, self._settings.epochs_per_round * in_round // (self._settings.batch_size * processes))
 
     def begin_round(self, step: int) -> None:
-        """Describe the pairs that come after those of the last round.
+        """Extract the pairs after those of the last round.
 
         Raises:
-            DatasetError: if not one of them can be learned from.
+            DatasetError: if none of them is usable.
         """
-        self._learned.pairs, self._drawn = self._describer.describe_round(
-            self._drawn, step < self._settings.warmup_steps
-        )
+        self._learned.pairs, self._drawn = self._rounds.build_round(self._drawn, step < self._settings.warmup_steps)
 
     def get_extra_state(self) -> dict[str, Tensor]:
-        """The matches of this round, and how many pairs were described until its end."""
+        """Matches of this round, and the number of pairs drawn until its end."""
         return {**self._learned.pairs._asdict(), "drawn": torch.tensor(self._drawn)}
 
     def set_extra_state(self, state: dict[str, Tensor]) -> None:
-        """Learn from these matches."""
+        """Restore the matches of a round."""
         columns = dict(state)
         self._drawn = Drawn(*columns.pop("drawn").tolist())
         self._learned.pairs = MatchedPairs(**columns)
 
     def forward(self, batch: LiteBatch) -> StepLoss:
-        """Cross-entropy and error of the fits where matches are known, distillation and REI where they are not."""
+        """Cross-entropy and fit error for known homographies, distillation and REI for the others."""
         logits = self.head(batch.matches)
         off = tolerances_off(batch.homographies, batch.matches)
         unrelated = (batch.kinds == Kind.none)[:, None]
         right = batch.matches.present & (off < 1) & ~unrelated
-        counted = torch.where(unrelated, batch.matches.present, opinions(off, batch.matches.present))
+        counted = torch.where(unrelated, batch.matches.present, clearly_labelled(off, batch.matches.present))
         entropy = balanced_cross_entropy(logits, right, counted)
         terms = {
             "cross_entropy": mean_where(entropy, batch.kinds != Kind.fitted),
@@ -144,18 +141,18 @@ class DheLiteStage(Stage[LiteBatch]):
     def _fit_error_px(
         self, batch: LiteBatch, logits: Float[Tensor, "pairs matches"], right: Bool[Tensor, "pairs matches"]
     ) -> Float64[Tensor, ""]:
-        """Of pairs with known homographies."""
-        told = (batch.kinds == Kind.true) & (right.sum(dim=1) >= _MIN_RIGHT)
-        if not told.any():
-            return told.new_zeros((), dtype=torch.float64)
-        matches = _of_pairs(batch.matches, told)
-        fits = fit_homographies(matches, logits[told])
-        return saturating_fit_error(fits, batch.homographies[told], matches.query, right[told]).mean()
+        """Mean fit error of the pairs with known homographies."""
+        known = (batch.kinds == Kind.true) & (right.sum(dim=1) >= _MIN_RIGHT)
+        if not known.any():
+            return known.new_zeros((), dtype=torch.float64)
+        matches = _of_pairs(batch.matches, known)
+        fits = fit_homographies(matches, logits[known])
+        return saturating_fit_error(fits, batch.homographies[known], matches.query, right[known]).mean()
 
     def _rei_px(
         self, batch: LiteBatch, logits: Float[Tensor, "pairs matches"], right: Bool[Tensor, "pairs matches"]
     ) -> Float64[Tensor, ""]:
-        """Of pairs of one place."""
+        """Mean REI of the pairs of one place."""
         fitted = batch.kinds == Kind.fitted
         if not fitted.any():
             return fitted.new_zeros((), dtype=torch.float64)
@@ -163,17 +160,17 @@ class DheLiteStage(Stage[LiteBatch]):
         return saturating_rei(fit_homographies(matches, logits[fitted]), matches, right[fitted]).mean()
 
     def validate(self) -> Validation:
-        """Corner error where homographies are known, else REI; both also of MAGSAC on the same matches."""
+        """Corner error if homographies are known, else REI; both also for MAGSAC on the same matches."""
         return self._validation.measure(self.head)
 
     def model_file(self) -> ModelFile:
-        """The extractor's file with this head in the place of any other."""
+        """The extractor's model file with this head."""
         model = self._base.with_head(HEAD_NAME, self.head.state_dict())
         return replace(model, training_data=f"{model.training_data}; head: {self._training_data}")
 
 
 def first_head(base: ModelFile, seed: int) -> DheLiteHead:
-    """The head of a model, if it is of this kind, or a new one."""
+    """The head of a model if it is of this kind, or a new one."""
     if base.architecture.head == HEAD_NAME:
         return load_head(base)
     with torch.random.fork_rng(devices=[]):

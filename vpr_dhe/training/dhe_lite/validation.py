@@ -1,4 +1,4 @@
-"""Held-out pairs, and how good a head is on them beside MAGSAC."""
+"""Validation of a head on held-out pairs, with MAGSAC as baseline."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,13 +19,13 @@ from vpr_dhe.training.dhe_lite.match_confidence import (
     tolerances_off,
 )
 from vpr_dhe.training.dhe_lite.matched_pairs import (
-    describe_all,
+    extract_all,
     magsac_between_units,
     matches_between,
     true_between_units,
     views_of,
 )
-from vpr_dhe.training.dhe_lite.rounds import DESCRIBED_AT_ONCE
+from vpr_dhe.training.dhe_lite.rounds import PAIRS_AT_ONCE
 from vpr_dhe.training.dhe_lite.settings import DheLiteSettings
 from vpr_dhe.training.held_out import HeldOut
 from vpr_dhe.training.rei import has_agreement, reprojection_errors_of_inliers
@@ -42,7 +42,7 @@ from vpr_dhe.verification.estimators.dhe_lite import (
 
 @dataclass(frozen=True)
 class _Matched:
-    """Matches of held-out pairs, their homographies where they are known, and what MAGSAC makes of them."""
+    """Matches of held-out pairs, their homographies if known, and MAGSAC's estimates."""
 
     matches: list[Matches]
     truths: Float64[Tensor, "pairs 3 3"]
@@ -63,20 +63,20 @@ class _Matched:
 
 
 class MatchedValidation:
-    """Held-out pairs, described once and kept."""
+    """Held-out pairs, matched once and kept."""
 
     def __init__(self, extractor: Extractor, data: TrainingData, settings: DheLiteSettings) -> None:
         self._extractor, self._settings = extractor, settings
         self._held_out = HeldOut(
             data.validation,
             settings.seed,
-            most=settings.validation_pairs,
-            at_once=DESCRIBED_AT_ONCE,
-            describe=self._match,
+            max_pairs=settings.validation_pairs,
+            batch_size=PAIRS_AT_ONCE,
+            prepare=self._match,
         )
 
     def measure(self, head: DheLiteHead) -> Validation:
-        """Compare what the verifier would make of these pairs, with this head and with MAGSAC."""
+        """Measure the verifier's estimates with this head and with MAGSAC."""
         held_out = _Matched.joined(self._held_out.batches)
         query, candidates = views_of(held_out.matches, self._extractor.spec.input_size)
         found = DheLiteEstimator(head).estimate(query, candidates)
@@ -85,7 +85,7 @@ class MatchedValidation:
         return Validation(own.get("median_corner_error_px", own.get("rei_px", torch.inf)), scalars)
 
     def _errors(self, held_out: _Matched, found: Homographies) -> dict[str, float]:
-        """The median corner error, in which what failed is infinitely wrong, and REI without what failed."""
+        """Median corner error, infinite for failed estimates, and REI of the others."""
         scalars = {}
         if held_out.known.any():
             estimates, truths = in_reference(found.matrices), in_reference(held_out.truths)
@@ -97,7 +97,7 @@ class MatchedValidation:
         return scalars
 
     def _rei_px(self, held_out: _Matched, found: Homographies) -> list[float]:
-        """Of the pairs in which MAGSAC finds agreement."""
+        """REI of the pairs in which MAGSAC finds agreement."""
         batch = batch_matches(*views_of(held_out.matches, self._extractor.spec.input_size))
         kept = (tolerances_off(held_out.magsac.matrices, batch) < 1) & held_out.magsac.valid[:, None]
         matches = inliers_in_reference(batch, kept)
@@ -105,7 +105,7 @@ class MatchedValidation:
         return reprojection_errors_of_inliers(in_reference(found.matrices), matches)[counted].tolist()
 
     def _match(self, pairs: list[TrainingPair]) -> _Matched:
-        features = zip(*describe_all(pairs, self._extractor), strict=True)
+        features = zip(*extract_all(pairs, self._extractor), strict=True)
         matches = [matches_between(*both, self._extractor.spec) for both in features]
         return _Matched(
             matches,

@@ -1,7 +1,7 @@
-"""The stage `joint`: backbone, aggregator and homography head together, so that features come to suit verification.
+"""Stage `joint`: trains backbone, aggregator and homography head together, so that features suit verification.
 
-Source: Lu et al., "Deep Homography Estimation for Visual Place Recognition", AAAI 2024, section "Training": the triplet
-loss plus 100 times REI in pixels of the input, Adam at 1e-5.
+Source: Lu et al., "Deep Homography Estimation for Visual Place Recognition", AAAI 2024, section "Training": triplet
+loss plus 100 times REI in pixels of the input, Adam with a learning rate of 1e-5.
 """
 
 from collections.abc import Iterable
@@ -13,10 +13,10 @@ from torch import Tensor
 
 from vpr_dhe.errors import ModelError
 from vpr_dhe.models.model_file import ModelFile
-from vpr_dhe.training.described_pairs import match_maps
 from vpr_dhe.training.descriptor.stage import DescriptorSettings, ImageBatch, TripletStage
 from vpr_dhe.training.dhe.predicted import predicted_homographies
 from vpr_dhe.training.dhe.stage import first_head
+from vpr_dhe.training.extracted_pairs import match_maps
 from vpr_dhe.training.rei import InlierMatches, inlier_matches, rei_loss
 from vpr_dhe.training.sources.triplets import TripletData
 from vpr_dhe.training.stage import StepLoss
@@ -26,7 +26,7 @@ from vpr_dhe.verification.estimators.dhe import GRID, HEAD_NAME, INPUT_SIZE, Dhe
 
 @dataclass(frozen=True)
 class JointSettings(DescriptorSettings):
-    """What decides how the two come out; `rei_weight` multiplies REI in pixels, `min_inliers` as for the head alone."""
+    """Hyperparameters: `rei_weight` multiplies REI in pixels, `min_inliers` is as in `DheSettings`."""
 
     rei_weight: float = 100.0
     min_inliers: int = 16
@@ -36,15 +36,15 @@ class JointStage(TripletStage):
     """Trains an extractor and a head; the gradient of REI reaches the backbone through the correlation of local maps.
 
     Args:
-        extractor: what is trained.
-        model: whose weights it has; its head is where the head starts.
+        extractor: to train.
+        model: model file with its weights; training starts from its head.
         data: queries and their database.
-        settings: see there.
-        training_data: what the images are and their licences, for the model file.
-        head: in the place of the model's own.
+        settings: hyperparameters.
+        training_data: images and their licences, for the model file.
+        head: replaces the model's head.
 
     Raises:
-        ModelError: if the local maps have not 24 x 24 cells.
+        ModelError: if the local maps do not have 24 x 24 cells.
         DatasetError: if the data set is too small for a triplet.
     """
 
@@ -65,10 +65,10 @@ class JointStage(TripletStage):
         self.facts = {**self.facts, "stage": "joint"}
 
     def forward(self, batch: ImageBatch) -> StepLoss:
-        """Triplets over all images, REI over the queries and their positives."""
-        described = self.extractor(batch.images.flatten(0, 1))
-        triplets = self.triplet_loss(described.vectors, batch)
-        maps = described.local_maps.unflatten(0, batch.images.shape[:2])
+        """Triplet loss over all images, REI over the queries and their positives."""
+        features = self.extractor(batch.images.flatten(0, 1))
+        triplets = self.triplet_loss(features.vectors, batch)
+        maps = features.local_maps.unflatten(0, batch.images.shape[:2])
         rei = self.rei(maps[:, 0], maps[:, 1])
         loss = triplets + self._joint.rei_weight * rei
         return StepLoss(loss, {"triplet_loss": triplets.detach(), "rei_px": rei.detach()})
@@ -76,7 +76,7 @@ class JointStage(TripletStage):
     def rei(
         self, queries: Float[Tensor, "pairs cells dimension"], positives: Float[Tensor, "pairs cells dimension"]
     ) -> Float64[Tensor, ""]:
-        """REI of local maps in pixels; matches are found anew, because the maps change."""
+        """REI of local maps in pixels; matches are recomputed, because the maps change."""
         points = self.head(queries, positives)
         predicted = predicted_homographies(points.query, points.candidate)
         matches = _matches(zip(queries, positives, strict=True))
@@ -84,7 +84,7 @@ class JointStage(TripletStage):
         return rei_loss(predicted.homographies, chosen, self._joint.min_inliers)
 
     def model_file(self) -> ModelFile:
-        """The model as it is now, with its head."""
+        """The current model with its head."""
         return super().model_file().with_head(HEAD_NAME, self.head.state_dict())
 
 
@@ -99,6 +99,6 @@ def _require_grid(extractor: TrainableExtractor, model: ModelFile) -> None:
         grid = extractor(torch.zeros(1, 3, size.height, size.width)).grid
     if grid != GRID:
         raise ModelError(
-            f"model {model.name!r} makes maps of {grid.rows} x {grid.columns} cells; a DHE head needs "
+            f"local maps of model {model.name!r} have {grid.rows} x {grid.columns} cells; a DHE head needs "
             f"{GRID.rows} x {GRID.columns}"
         )

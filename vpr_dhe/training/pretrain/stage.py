@@ -1,12 +1,8 @@
-"""The stage `pretrain`: a network from random weights, on pairs of views whose relation is known without any label.
+"""Stage `pretrain`: trains a network from random weights on pairs of views with known relation, without labels.
 
-Two things are learned at once: views of one place are alike and views of others are not (contrast of the vectors); and
-cells that show the same point are alike, where a homography says which do (contrast of the local maps).
-
-The first steps may be made on images of half the side, which costs a quarter and loses little of what is learned early.
-
-Tried besides, with a CCT of 7 blocks for 200 steps at 128 px: to imitate the vectors of `sift-vlad` as well, which cost
-half as much again and was as good as nothing at equal time.
+Two losses are combined: contrast of the global vectors, between views of one place and views of others, and contrast of
+the local maps, between cells that show the same point according to a homography. The first steps can use images of half
+the side, at a quarter of the cost.
 
 Sources: Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations", ICML 2020; Wang et al.,
 "Dense Contrastive Learning for Self-Supervised Visual Pre-Training", CVPR 2021.
@@ -28,8 +24,8 @@ from vpr_dhe.features.base import DenseDescription
 from vpr_dhe.images import to_network_input
 from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.records import Preprocessing, Size
-from vpr_dhe.training.described_pairs import homography_between_inputs
 from vpr_dhe.training.devices import to_device
+from vpr_dhe.training.extracted_pairs import homography_between_inputs
 from vpr_dhe.training.held_out import HeldOut
 from vpr_dhe.training.pretrain.contrastive import contrastive_loss, correspondence_loss, corresponding_cells
 from vpr_dhe.training.sources import TrainingData
@@ -42,19 +38,19 @@ _CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class PretrainSettings:
-    """What decides how a network comes out, besides its data.
+    """Hyperparameters of `pretrain`.
 
     Args:
-        steps: after which the learning rate, falling along a cosine, has come to nothing.
-        half_size_steps: of them, at the start, on images of half the side, if the network can be fed those.
-        warmup_steps: of them, in which the learning rate rises from nothing.
-        batch_size: pairs per step and process; each is told from the others.
-        learning_rate: of AdamW, at its highest.
+        steps: length of the cosine schedule, after which the learning rate is 0.
+        half_size_steps: initial steps on images of half the side, if the network accepts those.
+        warmup_steps: initial steps of linear warm-up.
+        batch_size: pairs per step and process; each is contrasted with the others.
+        learning_rate: peak learning rate of AdamW.
         weight_decay: of AdamW.
-        temperature: of both contrasts.
-        dense_weight: of the contrast of local maps.
+        temperature: of both contrastive losses.
+        dense_weight: weight of the contrast of local maps.
         seed: of the order of the data.
-        validation_pairs: how many pairs are validated with, at most.
+        validation_pairs: maximum number of validation pairs.
     """
 
     steps: int = 20_000
@@ -70,9 +66,9 @@ class PretrainSettings:
 
 
 class ViewBatch(NamedTuple):
-    """Pairs of views as the network's input, and what is known of them.
+    """Pairs of views as the network's input, with their homographies.
 
-    `homographies` map pixels of A's input to pixels of B's; they hold for the pairs that `known` marks, for all of A.
+    `homographies` map pixels of A's input to pixels of B's; they are valid for the pairs marked `known`, for all of A.
     """
 
     views_a: Float[Tensor, "pairs 3 height width"]
@@ -82,7 +78,7 @@ class ViewBatch(NamedTuple):
 
 
 class ViewBatches(Batches[ViewBatch]):
-    """Pairs of views, first at half the size."""
+    """Batches of view pairs, initially at half the size."""
 
     def __init__(self, draws: Draws, preprocessing: Preprocessing, settings: PretrainSettings) -> None:
         self._draws, self._settings = draws, settings
@@ -107,14 +103,14 @@ def views(pairs: Sequence[TrainingPair], preprocessing: Preprocessing) -> ViewBa
 
 
 class PretrainStage(Stage[ViewBatch]):
-    """Trains all of a network from pairs of views.
+    """Trains a whole network on pairs of views.
 
     Args:
-        extractor: what is trained.
-        model: whose weights it has.
-        data: warps and generated views to learn from and to validate with.
-        settings: see there; a batch wants tens of pairs, to tell each from.
-        training_data: what the images are and their licences, for the model file.
+        extractor: to train.
+        model: model file with its weights.
+        data: warps and generated views to train on and to validate with.
+        settings: hyperparameters; use batches of tens of pairs, for enough negatives.
+        training_data: images and their licences, for the model file.
     """
 
     def __init__(
@@ -133,9 +129,9 @@ class PretrainStage(Stage[ViewBatch]):
         self._held_out = HeldOut(
             data.validation,
             settings.seed,
-            most=settings.validation_pairs,
-            at_once=settings.batch_size,
-            describe=partial(views, preprocessing=model.preprocessing),
+            max_pairs=settings.validation_pairs,
+            batch_size=settings.batch_size,
+            prepare=partial(views, preprocessing=model.preprocessing),
         )
         self.facts: Mapping[str, Fact] = {
             "stage": "pretrain",
@@ -145,7 +141,7 @@ class PretrainStage(Stage[ViewBatch]):
         }
 
     def optimizer(self) -> torch.optim.Optimizer:
-        """AdamW over everything; what is no matrix does not decay."""
+        """AdamW over all parameters; only matrices decay."""
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
         matrices = [parameter for parameter in trained if parameter.ndim > 1]
         others = [parameter for parameter in trained if parameter.ndim <= 1]
@@ -156,7 +152,7 @@ class PretrainStage(Stage[ViewBatch]):
         return torch.optim.AdamW(groups, lr=self._settings.learning_rate)
 
     def learning_rate_factor(self, step: int) -> float:
-        """Rises along a line, then falls along a cosine."""
+        """Linear warm-up, then cosine decay."""
         settings = self._settings
         if step < settings.warmup_steps:
             return (step + 1) / settings.warmup_steps
@@ -164,46 +160,46 @@ class PretrainStage(Stage[ViewBatch]):
         return (1 + cos(pi * min(progress, 1.0))) / 2
 
     def forward(self, batch: ViewBatch) -> StepLoss:
-        """Both contrasts."""
-        return self._loss(batch, self._describe(batch))
+        """Sum of both contrastive losses."""
+        return self._loss(batch, self._extract(batch))
 
-    def _describe(self, batch: ViewBatch) -> DenseDescription:
+    def _extract(self, batch: ViewBatch) -> DenseDescription:
         return self.extractor(torch.cat([batch.views_a, batch.views_b]))
 
-    def _loss(self, batch: ViewBatch, described: DenseDescription) -> StepLoss:
+    def _loss(self, batch: ViewBatch, features: DenseDescription) -> StepLoss:
         settings, pairs = self._settings, len(batch.views_a)
-        vectors = normalize(described.vectors.float(), dim=1)
+        vectors = normalize(features.vectors.float(), dim=1)
         contrast = contrastive_loss(vectors[:pairs], vectors[pairs:], settings.temperature)
-        maps = described.local_maps.float()
+        maps = features.local_maps.float()
         dense = correspondence_loss(
             maps[:pairs][batch.known],
             maps[pairs:][batch.known],
-            corresponding_cells(batch.homographies[batch.known], described.grid, _size(batch.views_a)),
+            corresponding_cells(batch.homographies[batch.known], features.grid, _size(batch.views_a)),
             settings.temperature,
         )
         loss = contrast + settings.dense_weight * dense
         return StepLoss(loss, {"contrast": contrast.detach(), "dense_contrast": dense.detach()})
 
     def validate(self) -> Validation:
-        """The loss, and how often a view finds its partner, and a cell its own point to within a cell."""
+        """Loss and accuracy: views that retrieve their partner, and cells matched to the right point within a cell."""
         device = next(self.parameters()).device
         batches = [to_device(batch, device) for batch in self._held_out.batches]
-        described = [self._describe(batch) for batch in batches]
-        losses = [self._loss(*both) for both in zip(batches, described, strict=True)]
+        features = [self._extract(batch) for batch in batches]
+        losses = [self._loss(*both) for both in zip(batches, features, strict=True)]
         scalars = {name: fmean(float(loss.scalars[name]) for loss in losses) for name in losses[0].scalars}
-        found = [self._found(*both) for both in zip(batches, described, strict=True)]
+        found = [self._found(*both) for both in zip(batches, features, strict=True)]
         scalars |= {name: 100 * float(torch.cat(parts).double().mean()) for name, parts in _by_name(found)}
         return Validation(fmean(float(loss.loss.detach()) for loss in losses), scalars)
 
     def model_file(self) -> ModelFile:
-        """The model as it is now."""
+        """The current model."""
         return self.extractor.model_file(self._training_data)
 
-    def _found(self, batch: ViewBatch, described: DenseDescription) -> "_Found":
-        vectors, pairs = normalize(described.vectors.float(), dim=1), len(batch.views_a)
+    def _found(self, batch: ViewBatch, features: DenseDescription) -> "_Found":
+        vectors, pairs = normalize(features.vectors.float(), dim=1), len(batch.views_a)
         nearest = (vectors[:pairs] @ vectors[pairs:].mT).argmax(dim=1)
-        maps_a, maps_b = (part[batch.known].float() for part in described.local_maps.split(pairs))
-        weights = corresponding_cells(batch.homographies[batch.known], described.grid, _size(batch.views_a))
+        maps_a, maps_b = (part[batch.known].float() for part in features.local_maps.split(pairs))
+        weights = corresponding_cells(batch.homographies[batch.known], features.grid, _size(batch.views_a))
         chosen = (maps_a @ maps_b.mT).argmax(dim=2, keepdim=True)
         visible = weights.sum(dim=2) > 0
         return _Found(
@@ -213,7 +209,7 @@ class PretrainStage(Stage[ViewBatch]):
 
 
 class _Found(NamedTuple):
-    """Which views found their partner in the batch, and which cells one of the four that their point lies between."""
+    """Whether views retrieved their partner in the batch, and cells one of the four cells around their point."""
 
     recall_at_1: Bool[Tensor, " pairs"]
     cells_right: Bool[Tensor, " visible"]

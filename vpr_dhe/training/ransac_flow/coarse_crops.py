@@ -1,4 +1,4 @@
-"""Training pairs as the fine network of RANSAC-Flow sees them: crops that the coarse stage has brought together."""
+"""Training pairs of RANSAC-Flow's fine network: crops aligned by the coarse stage."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,9 +23,9 @@ _CPU = torch.device("cpu")
 
 
 class CropBatch(NamedTuple):
-    """Crops of pairs on the CPU, in [0, 1]: the target of image A, the source of B as the coarse stage aligned it.
+    """Crops of pairs on the CPU, in [0, 1]: the target from image A, the source from B, aligned by the coarse stage.
 
-    `covered` is 1 where B shows something. `flow_px` is what remains to be found, of the pairs that `known` marks.
+    `covered` is 1 where B has pixels. `flow_px` is the remaining flow of the pairs that `known` marks.
     """
 
     source: Float[Tensor, "pairs 3 side side"]
@@ -37,13 +37,13 @@ class CropBatch(NamedTuple):
 
 @dataclass(frozen=True)
 class CropSettings:
-    """How crops are made.
+    """Parameters of crops.
 
     Args:
-        image_px: the shorter side that A is resized to.
-        crop_px: the side of crops, a multiple of 8.
-        min_inliers: pairs whose coarse alignment has fewer are left out.
-        least_covered: and those where B covers less than this share of the crop.
+        image_px: size of A's shorter side after resizing.
+        crop_px: side of crops, a multiple of 8.
+        min_inliers: minimum inliers of a pair's coarse alignment.
+        least_covered: minimum share of the crop that B covers.
     """
 
     image_px: int = 240
@@ -58,16 +58,16 @@ def coarse_crops(
     settings: CropSettings,
     random: np.random.Generator | None = None,
 ) -> CropBatch:
-    """Align pairs, at one scale, and crop them at random, or in the middle if nothing is random.
+    """Align pairs at one scale, and crop them at random, or in the middle if `random` is None.
 
-    The batch has no pair in it, if the coarse stage aligns none.
+    The batch is empty if the coarse stage aligns no pair.
     """
     features = extractor.extract([image for pair in pairs for image in (pair.image_a, pair.image_b)])
     crops: list[CropBatch] = []
-    for place, pair in enumerate(pairs):
+    for pair, query, candidate in zip(pairs, features[::2], features[1::2], strict=True):
         # Drawn for every pair, so that one that is left out does not change the others.
         start = np.full(2, 0.5) if random is None else random.uniform(0, 1, 2)
-        (matches,) = match_cells(cells_of(features[2 * place]), [cells_of(features[2 * place + 1])])
+        (matches,) = match_cells(cells_of(query), [cells_of(candidate)])
         found = fit(matches)
         if found is None or int(found.inliers.sum()) < settings.min_inliers:
             continue
@@ -75,7 +75,7 @@ def coarse_crops(
         if float(crop.covered.mean()) >= settings.least_covered:
             crops.append(crop)
     if not crops:
-        return _nothing(settings.crop_px)
+        return _empty_batch(settings.crop_px)
     return CropBatch(*(torch.cat(parts) for parts in zip(*crops, strict=True)))
 
 
@@ -94,8 +94,7 @@ def _crop(
     seen_to_a = resizing(whole, size_a) @ seen_to_whole
     seen_to_b = resizing(UNIT, size_b) @ coarse @ resizing(size_a, UNIT) @ seen_to_a
     centres = cell_centres(Grid(seen.height, seen.width), seen).view(seen.height, seen.width, 2)
-    places = project(seen_to_b, centres)
-    covered = lies_in(places, centres, seen_to_b, size_b)
+    covered = lies_in(project(seen_to_b, centres), centres, seen_to_b, size_b)
     known = pair.homography is not None and (pair.holds_everywhere or pair.residual_px is not None)
     flow = _true_flow(pair, seen_to_a, seen_to_b, centres) if known else torch.zeros_like(centres)
     return CropBatch(
@@ -113,7 +112,7 @@ def _true_flow(
     seen_to_b: Float64[Tensor, "3 3"],
     centres: Float64[Tensor, "height width 2"],
 ) -> Float64[Tensor, "height width 2"]:
-    """What the coarse alignment has left to do, at each pixel seen."""
+    """Flow that remains after the coarse alignment, at each pixel of the crop."""
     in_a = project(seen_to_a, centres)
     if pair.residual_px is not None:
         in_a = in_a + torch.from_numpy(_at(pair.residual_px, in_a.numpy()))
@@ -125,11 +124,11 @@ def _true_flow(
 def _at(
     values: Float32[np.ndarray, "height width 2"], points: Float64[np.ndarray, "rows columns 2"]
 ) -> Float64[np.ndarray, "rows columns 2"]:
-    """Values between pixels, bilinearly."""
+    """Bilinearly interpolated values at points."""
     x, y = np.moveaxis(points.astype(np.float32), -1, 0)
     return cv2.remap(values, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).astype(np.float64)
 
 
-def _nothing(side: int) -> CropBatch:
+def _empty_batch(side: int) -> CropBatch:
     images, one, two = torch.zeros(0, 3, side, side), torch.zeros(0, 1, side, side), torch.zeros(0, 2, side, side)
     return CropBatch(images, images, one, two, torch.zeros(0, dtype=torch.bool))

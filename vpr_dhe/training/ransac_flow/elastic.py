@@ -1,4 +1,4 @@
-"""Pairs whose known homography is the truth but for a smooth distortion, as of a scene that is not flat."""
+"""Pairs with a smooth distortion in addition to a known homography, as in scenes that are not planar."""
 
 from dataclasses import replace
 
@@ -10,14 +10,14 @@ from vpr_dhe.images import image_size
 from vpr_dhe.records import Size
 from vpr_dhe.training.sources.base import PairSource, TrainingPair
 
-_COARSEST, _FINEST = 3, 7
+_MIN_MESHES, _MAX_MESHES = 3, 6
 
 
 class ElasticPairs(PairSource):
-    """The pairs of a source; where a homography holds for all of A, A is distorted, and the pair says how.
+    """Pairs of a source; if a homography holds for all of A, A is distorted, and the pair has the displacement.
 
-    The displacement is drawn at the crossings of a net of 3 to 6 meshes a side, with a deviation along each axis of up
-    to `largest` times the shorter side, and smooth in between.
+    The displacement is drawn at the nodes of a grid of 3 to 6 meshes per side, with a standard deviation along each
+    axis of up to `largest` times the shorter side, and interpolated smoothly.
     """
 
     def __init__(self, source: PairSource, largest: float = 0.05) -> None:
@@ -29,7 +29,7 @@ class ElasticPairs(PairSource):
         return len(self._source)
 
     def pair(self, index: int, random: np.random.Generator) -> TrainingPair:
-        """Make a pair of the source, and distort A."""
+        """Make a pair of the source and distort A."""
         pair = self._source.pair(index, random)
         if not pair.holds_everywhere:
             return pair
@@ -46,7 +46,7 @@ class ElasticPairs(PairSource):
 def smooth_displacement(
     size: Size, deviation_px: float, random: np.random.Generator
 ) -> Float32[np.ndarray, "height width 2"]:
-    """A random displacement (x, y) in pixels that changes slowly."""
-    meshes = int(random.integers(_COARSEST, _FINEST))
+    """Random smooth displacement (x, y) in pixels."""
+    meshes = int(random.integers(_MIN_MESHES, _MAX_MESHES + 1))
     knots = random.normal(0, deviation_px, (meshes + 1, meshes + 1, 2)).astype(np.float32)
     return cv2.resize(knots, size, interpolation=cv2.INTER_CUBIC).astype(np.float32, copy=False)

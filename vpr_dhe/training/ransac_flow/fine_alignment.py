@@ -1,9 +1,9 @@
-"""What the fine network of RANSAC-Flow learns from: one image, warped, looks like the other, and back again.
+"""Losses of RANSAC-Flow's fine network: one image, warped, looks like the other, and the way back is consistent.
 
 Source: Shen et al., "RANSAC-Flow: generic two-stage image alignment", ECCV 2020, equations 3 to 6. As in the paper, and
-unlike in its released code, the distance after a cycle is Euclidean, and matchability learns from every term: a pixel
-is worth matching whose other terms together cost less than the weight of matchability. With the paper's weight of 0.01
-hardly any is (1 % of the pixels after 50 steps), because SSIM, even of well aligned photos, rarely exceeds 0.9.
+unlike its released code, the cycle distance is Euclidean, and matchability is trained by every term: a pixel is
+matchable if its other terms together cost less than the weight of matchability. The paper's weight of 0.01 would make
+hardly any pixel matchable, so the default is higher.
 """
 
 from enum import IntEnum
@@ -18,17 +18,17 @@ from torch.nn import functional
 from vpr_dhe.verification.estimators.ransac_flow.network import OFFSETS_CELLS, STRIDE_PX, Fine, warp
 
 SSIM_WINDOW = 11
-"""Of pixels; the Gaussian in it has a deviation of 1.5."""
+"""In pixels; the Gaussian in it has a standard deviation of 1.5."""
 MATCHABILITY_WEIGHT, CYCLE_WEIGHT = 0.5, 1.0
 _MIN_WEIGHT = 1e-6
-# Of cosines, where they are to tell offsets from each other.
+# Of the cosines of offsets.
 _TEMPERATURE = 0.07
-# A length has no gradient at 0.
-_SHORTEST = 1e-6
+# Avoids the undefined gradient of a length at 0.
+_MIN_LENGTH = 1e-6
 
 
 class Phase(IntEnum):
-    """What is learned from: known flows, which the paper does without, then its terms, each phase adding one."""
+    """Phases of training: known flows, which the paper does without, then its terms, one more in each phase."""
 
     known_flow = 0
     reconstruction = 1
@@ -37,14 +37,14 @@ class Phase(IntEnum):
 
 
 class FineLoss(NamedTuple):
-    """The terms, before their weights."""
+    """Terms of the loss, unweighted."""
 
     reconstruction: Float[Tensor, ""]
     cycle: Float[Tensor, ""]
     matchability: Float[Tensor, ""]
 
     def total(self, phase: Phase, matchability_weight: float = MATCHABILITY_WEIGHT) -> Float[Tensor, ""]:
-        """The sum of the terms of a phase."""
+        """Weighted sum of the terms of a phase."""
         loss = self.reconstruction
         if phase >= Phase.cycle:
             loss = loss + CYCLE_WEIGHT * self.cycle
@@ -61,25 +61,25 @@ def fine_alignment_loss(
     covered: Float[Tensor, "pairs 1 height width"],
     phase: Phase,
 ) -> FineLoss:
-    """The terms at the pixels of the target.
+    """Terms of the loss at the pixels of the target.
 
     Args:
         source: in [0, 1].
         target: in [0, 1].
-        forward: at the pixels of the target.
-        backward: at the pixels of the source.
-        covered: 1 where the source shows something and is not made up, else 0.
-        phase: before the last one everything is taken to be matchable.
+        forward: output at the pixels of the target.
+        backward: output at the pixels of the source.
+        covered: 1 where the source has pixels, 0 where it is padded.
+        phase: before the last one everything counts as matchable.
     """
     flow_px = forward.flow_px
     matchability = torch.ones_like(covered)
     if phase >= Phase.matchability:
         matchability = forward.matchability * warp(backward.matchability, flow_px)
     unlike = 1 - ssim(warp(source, flow_px), target, SSIM_WINDOW).mean(dim=1, keepdim=True)
-    # In units of half a side, as the coordinates of the source are.
+    # In units of half a side, like the coordinates of the source.
     half_side = target.new_tensor([target.shape[3] / 2, target.shape[2] / 2]).view(1, 2, 1, 1)
     missed = (flow_px + warp(backward.flow_px, flow_px)) / half_side
-    length = (missed.square().sum(dim=1, keepdim=True) + _SHORTEST**2).sqrt()
+    length = (missed.square().sum(dim=1, keepdim=True) + _MIN_LENGTH**2).sqrt()
     terms = (unlike * matchability, length * matchability, 1 - matchability)
     return FineLoss(*(_weighted_mean(term, covered) for term in terms))
 
@@ -87,10 +87,10 @@ def fine_alignment_loss(
 def known_flow_loss(
     forward: Fine, flow_px: Float[Tensor, "pairs 2 height width"], counted: Float[Tensor, "pairs 1 height width"]
 ) -> Float[Tensor, ""]:
-    """The cross-entropy of the offset of each cell, by its correlation and by the network's logits.
+    """Cross-entropy of the offset of each cell, of its correlation and of the network's logits.
 
-    It is shared among the four offsets that the true one lies between. From the end-point error alone, or without the
-    correlation's own term, hundreds of steps learn nothing: the features get worse before the head makes use of them.
+    The target is distributed over the four offsets around the true one. Both terms are needed: with the end-point error
+    alone, or without the term of the correlation, training does not get started.
     """
     true_cells = functional.avg_pool2d(flow_px, STRIDE_PX).unsqueeze(1) / STRIDE_PX
     apart = (OFFSETS_CELLS.to(flow_px).view(1, -1, 2, 1, 1) - true_cells).abs()

@@ -1,4 +1,4 @@
-"""The stage `ransac-flow`: the fine network, on pairs that the coarse stage has brought together; no labels.
+"""Stage `ransac-flow`: trains the fine network on pairs aligned by the coarse stage, without labels.
 
 Source: Shen et al., "RANSAC-Flow: generic two-stage image alignment", ECCV 2020, section 3.2: 150 epochs of
 reconstruction, 50 with the cycle, 50 with matchability; Adam, 2e-4, batches of 16.
@@ -26,25 +26,25 @@ from vpr_dhe.training.sources import TrainingData
 from vpr_dhe.training.sources.base import Draws
 from vpr_dhe.training.stage import Batches, Fact, Stage, StepLoss, Turn, Validation
 from vpr_dhe.verification.estimators.ransac_flow import NAME
-from vpr_dhe.verification.estimators.ransac_flow.network import MAX_FLOW_PX, FineNetwork, FineSettings
+from vpr_dhe.verification.estimators.ransac_flow.network import MAX_FLOW_PX, Fine, FineNetwork, FineSettings
 
 
 @dataclass(frozen=True)
 class RansacFlowTraining:
-    """What decides how a fine network comes out, besides its data.
+    """Hyperparameters of `ransac-flow`.
 
     Args:
-        warmup_steps: steps on known flows, of distorted warps, before the phases of the paper: from random weights,
-            these take some thousand steps to get anywhere.
-        cycle_from: the step from which the cycle is learned from as well.
-        matchability_from: the step from which matchability is, too.
-        batch_size: pairs per step and process, of which those without a coarse alignment are left out.
+        warmup_steps: initial steps on known flows of distorted warps, since the phases of the paper start slowly from
+            random weights.
+        cycle_from: first step with the cycle loss.
+        matchability_from: first step with the matchability loss.
+        batch_size: pairs per step and process; those without a coarse alignment are dropped.
         learning_rate: of Adam.
-        matchability_weight: what the other terms of a pixel may cost that is worth matching; see `fine_alignment`.
-        crops: see there.
-        network: see there.
+        matchability_weight: maximum cost of the other terms of a matchable pixel; see `fine_alignment`.
+        crops: parameters of crops.
+        network: shape of the network.
         seed: of the network's weights and of the order of the data.
-        validation_pairs: how many pairs are validated with, at most.
+        validation_pairs: maximum number of validation pairs.
     """
 
     warmup_steps: int = 5000
@@ -60,14 +60,14 @@ class RansacFlowTraining:
 
 
 class FineBatch(NamedTuple):
-    """Crops, and what is learned from them."""
+    """Crops and the phase they are used in."""
 
     crops: CropBatch
     phase: int
 
 
 class RansacFlowBatches(Batches[FineBatch]):
-    """Distorted warps, then pairs of one place, aligned coarsely."""
+    """Batches of distorted warps, then of coarsely aligned pairs of one place."""
 
     def __init__(self, warmup: Draws, draws: Draws, extractor: Extractor, settings: RansacFlowTraining) -> None:
         self._warmup, self._draws, self._extractor, self._settings = warmup, draws, extractor, settings
@@ -94,10 +94,10 @@ class RansacFlowStage(Stage[FineBatch]):
     """Trains a fine network from random weights.
 
     Args:
-        extractor: what the coarse stage matches; it stays as it is.
-        data: pairs to learn from and to validate with; those with homographies that hold everywhere are distorted.
-        settings: see there.
-        training_data: what the images are and their licences, for the network file.
+        extractor: fixed extractor of the coarse stage.
+        data: pairs to train on and to validate with; those with homographies that hold everywhere are distorted.
+        settings: hyperparameters.
+        training_data: images and their licences, for the network file.
     """
 
     def __init__(
@@ -114,9 +114,9 @@ class RansacFlowStage(Stage[FineBatch]):
         self._held_out = HeldOut(
             ElasticPairs(data.validation),
             settings.seed,
-            most=settings.validation_pairs,
-            at_once=settings.batch_size,
-            describe=partial(coarse_crops, extractor=extractor, settings=settings.crops),
+            max_pairs=settings.validation_pairs,
+            batch_size=settings.batch_size,
+            prepare=partial(coarse_crops, extractor=extractor, settings=settings.crops),
         )
         facts = {**asdict(settings), **asdict(settings.crops), **asdict(settings.network)}
         self.facts: Mapping[str, Fact] = {
@@ -132,35 +132,42 @@ class RansacFlowStage(Stage[FineBatch]):
         return torch.optim.Adam(self.network.parameters(), lr=self._settings.learning_rate, betas=(0.5, 0.999))
 
     def forward(self, batch: FineBatch) -> StepLoss:
-        """The terms of the phase, those of the paper in both directions; nothing where no pair could be aligned."""
+        """Loss of the phase, in both directions after the warm-up; 0 if no pair could be aligned."""
         crops = batch.crops
         if not len(crops.source):
-            nothing = sum(parameter.sum() for parameter in self.network.parameters()) * torch.zeros(())
-            return StepLoss(torch.as_tensor(nothing), {"pairs": torch.zeros(())})
+            zero = sum(parameter.sum() for parameter in self.network.parameters()) * torch.zeros(())
+            return StepLoss(torch.as_tensor(zero), {"pairs": torch.zeros(())})
         phase = Phase(int(batch.phase))
         forward, backward = self.network(crops.source, crops.target)
-        pairs = {"pairs": torch.tensor(float(len(crops.source)))}
         if phase is Phase.known_flow:
-            counted = _within_reach(crops)
-            loss = known_flow_loss(forward, crops.flow_px, counted[:, None].float())
-            apart = torch.linalg.vector_norm(forward.flow_px.detach() - crops.flow_px, dim=1)
-            error_px = (apart * counted).sum() / counted.sum().clamp(min=1)
-            return StepLoss(loss, {"known_flow": loss.detach(), "end_point_error_px": error_px, **pairs})
+            loss, scalars = self._known_flow_loss(crops, forward)
+        else:
+            loss, scalars = self._alignment_loss(crops, forward, backward, phase)
+        return StepLoss(loss, {**scalars, "pairs": torch.tensor(float(len(crops.source)))})
+
+    def _known_flow_loss(self, crops: CropBatch, forward: Fine) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+        counted = _within_reach(crops)
+        loss = known_flow_loss(forward, crops.flow_px, counted[:, None].float())
+        distances_px = torch.linalg.vector_norm(forward.flow_px.detach() - crops.flow_px, dim=1)
+        error_px = (distances_px * counted).sum() / counted.sum().clamp(min=1)
+        return loss, {"known_flow": loss.detach(), "end_point_error_px": error_px}
+
+    def _alignment_loss(
+        self, crops: CropBatch, forward: Fine, backward: Fine, phase: Phase
+    ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+        """Mean of both directions."""
         terms = [
-            fine_alignment_loss(*images, *both, crops.covered, phase)
-            for images, both in (
-                ((crops.source, crops.target), (forward, backward)),
-                ((crops.target, crops.source), (backward, forward)),
-            )
+            fine_alignment_loss(crops.source, crops.target, forward, backward, crops.covered, phase),
+            fine_alignment_loss(crops.target, crops.source, backward, forward, crops.covered, phase),
         ]
         loss = torch.stack([one.total(phase, self._settings.matchability_weight) for one in terms]).mean()
         scalars = {
             name: torch.stack([getattr(one, name).detach() for one in terms]).mean() for name in terms[0]._fields
         }
-        return StepLoss(loss, {**scalars, **pairs})
+        return loss, scalars
 
     def validate(self) -> Validation:
-        """The loss of the last phase, which counts all that a network is for; the end-point error is for the logs."""
+        """Loss of the last phase, the whole objective; the end-point error is for the logs."""
         device = next(self.network.parameters()).device
         found = [self._measure(to_device(crops, device)) for crops in self._held_out.batches if len(crops.source)]
         names = sorted({name for one in found for name in one})
@@ -168,7 +175,7 @@ class RansacFlowStage(Stage[FineBatch]):
         return Validation(scalars.get("loss", torch.inf), scalars)
 
     def model_file(self) -> NetworkFile:
-        """The fine network as it is now."""
+        """The current fine network."""
         return network_file(NAME, self._settings.network, self.network, training_data=self._training_data)
 
     def _measure(self, crops: CropBatch) -> dict[str, float]:
@@ -186,7 +193,7 @@ class RansacFlowStage(Stage[FineBatch]):
 
 
 def _within_reach(crops: CropBatch) -> Bool[Tensor, "pairs height width"]:
-    """Where the flow is known, and not longer than the network can say because the coarse stage was wrong."""
+    """Mask of the known flow that is short enough for the network, unlike after a wrong coarse alignment."""
     short = crops.flow_px.abs().amax(dim=1) <= MAX_FLOW_PX
     return short & crops.covered[:, 0].bool() & crops.known[:, None, None]
 

@@ -1,7 +1,7 @@
-"""Pixel-aligned photos of two cameras, maps or lights, as homography networks learn from them.
+"""Pixel-aligned photos of two cameras, maps or lights, for training homography networks.
 
-Where pairs have a homography that is not the identity, A is brought into the frame of B by it, and the largest
-rectangle of the middle of what both show is taken, in the aspect of B.
+If the homography of a pair is not the identity, it warps A into the frame of B, and both are cropped to the largest
+central rectangle that both show, with the aspect of B.
 """
 
 from collections.abc import Sequence
@@ -25,19 +25,18 @@ from vpr_dhe.training.registration.parts import learned_and_kept
 from vpr_dhe.training.sources.base import PairSource, TrainingPair
 
 _MIN_CROP = 0.75
-# Halvings of the rectangle that both photos show: to a thousandth of the image.
+# Bisection steps: a thousandth of the image.
 _SEARCH_STEPS = 10
 
 
 class AlignedPhotos(PairSource):
-    """Pairs of one square size in which each pixel of A shows what that pixel of B shows.
+    """Square pairs in which each pixel of A shows the same as that pixel of B.
 
     Args:
-        pairs: whose homographies are right.
-        side_px: of the photos, whatever their aspect was.
-        varied: whether to take another part of the photos every time, at least three quarters of each side, and its
-            mirror image every other time.
-        description: what the photos are.
+        pairs: with correct homographies.
+        side_px: of the resized photos.
+        varied: whether to crop at random each time, to at least three quarters of each side, and to mirror at random.
+        description: summary of the photos.
     """
 
     knows_homographies = True
@@ -50,7 +49,7 @@ class AlignedPhotos(PairSource):
         return len(self._pairs)
 
     def pair(self, index: int, random: np.random.Generator) -> TrainingPair:
-        """Bring a pair together."""
+        """Align a pair."""
         photos = shared_part(self._pairs[index])
         if self._varied:
             photos = some_part(photos, random)
@@ -59,14 +58,14 @@ class AlignedPhotos(PairSource):
 
 
 class AlignedData(NamedTuple):
-    """Pairs to learn from, and others to validate with."""
+    """Pairs to train on, and others to validate with."""
 
     learned: PairSource
     validation: PairSource
 
 
 def open_aligned(root: Path, side_px: int) -> AlignedData:
-    """Open pairs in the parts of a folder; see `learned_and_kept`.
+    """Open the pairs of a folder, in parts; see `learned_and_kept`.
 
     Raises:
         DatasetError: if a folder is missing or holds no image pairs, or too few.
@@ -80,17 +79,17 @@ def open_aligned(root: Path, side_px: int) -> AlignedData:
 
 
 class Photos(NamedTuple):
-    """Two photos of one size that show the same pixel by pixel."""
+    """Two pixel-aligned photos of one size."""
 
     a: Image
     b: Image
 
 
 def shared_part(pair: HomographyPair) -> Photos:
-    """Bring A into the frame of B, and cut both to a rectangle that both show.
+    """Warp A into the frame of B, and crop both to a rectangle that both show.
 
     Raises:
-        DatasetError: if they show next to nothing in common.
+        DatasetError: if the overlap is too small.
         ImageError: if a file cannot be read.
     """
     a, b = pair.image_a(), pair.image_b()
@@ -108,7 +107,7 @@ def shared_part(pair: HomographyPair) -> Photos:
 
 
 def _shared_rectangle(pair: HomographyPair, size_a: Size, size_b: Size) -> tuple[int, int, int, int]:
-    """The largest rectangle of B's aspect, around the middle of what both show, that A shows to its corners."""
+    """The largest rectangle with B's aspect, centred on the overlap, that lies within A."""
     of_a, of_b = project(torch.from_numpy(pair.homography), corners(size_a)), corners(size_b)
     area, shared = cv2.intersectConvexConvex(of_a.float().numpy(), of_b.float().numpy())
     if area == 0:
@@ -132,7 +131,7 @@ def _rectangle(middle: np.ndarray, size: Size, share: float) -> Float64[np.ndarr
 
 
 def some_part(photos: Photos, random: np.random.Generator) -> Photos:
-    """Another part of both every time, at least three quarters of each side, and every other time its mirror image."""
+    """Random crop of both, to at least three quarters of each side, mirrored at random."""
     height, width = photos.a.shape[:2]
     part_height, part_width = (round(side * random.uniform(_MIN_CROP, 1.0)) for side in (height, width))
     top, left = int(random.integers(height - part_height + 1)), int(random.integers(width - part_width + 1))

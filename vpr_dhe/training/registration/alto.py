@@ -1,9 +1,9 @@
-"""The stage `alto`: a registration network without labels, beside an encoder that learns what modalities share.
+"""Stage `alto`: trains a registration network without labels, together with an encoder of what modalities share.
 
-Two losses take turns: in one, the encoder stays as it is and the registration network brings the encoded images
-together; in the other, the registration stays as it is and the encoder learns to see its pairs alike. Both are Barlow
-Twins, which cannot be satisfied by encoding nothing. Here one step makes both turns at once, each on a graph that
-reaches its own weights alone, so the second turn sees the pairs as registered before the first.
+Two losses alternate: the first aligns the encoded images, with a fixed encoder; the second makes the encodings of
+aligned pairs alike, with a fixed registration. Both are Barlow Twins, which does not collapse to constant encodings.
+Here, one step computes both losses, each with a gradient to its own weights alone, so the second uses the registration
+from before the step.
 
 Source: Song et al., "Unsupervised Homography Estimation on Multimodal Image Pair via Alternating Optimization" (AltO),
 NeurIPS 2024: AdamW, 3e-4, one cycle, batches of 16.
@@ -38,12 +38,12 @@ _CELL_PX = 4
 
 @dataclass(frozen=True)
 class AltoSettings:
-    """How images are compared, and two ablations of the paper.
+    """Encoder and two ablations of the paper.
 
     Args:
-        encoder: the ResNet, of timm, whose first layers encode; published: ResNet-34.
-        alternation: whether each loss teaches its own networks alone; without, both teach all at once.
-        pooling: whether the modality loss compares averages over images; without, cell by cell.
+        encoder: name of a ResNet of timm, whose first layers encode; published: ResNet-34.
+        alternation: whether each loss trains its own networks alone; without, both train all.
+        pooling: whether the modality loss compares averages over images; without, individual cells.
     """
 
     encoder: str = "resnet34"
@@ -52,7 +52,7 @@ class AltoSettings:
 
 
 class Encoder(nn.Module):
-    """A ResNet to its second layer, without its max-pooling: 128 channels on cells of 4 x 4 pixels."""
+    """A ResNet up to its second layer, without max-pooling: 128 channels on cells of 4 x 4 pixels."""
 
     def __init__(self, resnet: nn.Module) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class Encoder(nn.Module):
 
 
 class Projector(nn.Module):
-    """The ResNet's third layer: 256 channels on cells of 8 x 8 pixels."""
+    """The third layer of a ResNet: 256 channels on cells of 8 x 8 pixels."""
 
     def __init__(self, resnet: nn.Module) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class Projector(nn.Module):
 
 
 class AltoStage(RegistrationStage):
-    """Trains without labels; the other arguments are those of `RegistrationStage`."""
+    """Trains without labels; other arguments as for `RegistrationStage`."""
 
     def __init__(
         self,
@@ -100,17 +100,17 @@ class AltoStage(RegistrationStage):
 
     @property
     def registration(self) -> RegistrationNetwork:
-        """The only network that is kept."""
+        """The only network that is saved."""
         return self.network
 
     def gradient_parts(self) -> Sequence[nn.Module]:
-        """What each turn teaches."""
+        """Networks trained by each loss."""
         if not self._method.alternation:
             return [self]
         return [self.network, nn.ModuleList([self.encoder, self.projector])]
 
     def forward(self, batch: PatchBatch) -> StepLoss:
-        """Both turns; the labels of the batch are not looked at."""
+        """Sum of both losses; the labels of the batch are only used for the logs."""
         estimates = self.network(batch.patches_a, batch.patches_b)
         geometry = self.geometry_loss(batch, estimates)
         last = estimates[-1]
@@ -120,7 +120,7 @@ class AltoStage(RegistrationStage):
         return StepLoss(geometry + modality, scalars)
 
     def geometry_loss(self, batch: PatchBatch, estimates: list[Float[Tensor, "pairs 4 2"]]) -> Float[Tensor, ""]:
-        """Barlow Twins over the positions of each pair, after each iteration; for the registration network alone."""
+        """Barlow Twins over the positions of each pair, after each iteration; trains the registration network."""
         with _frozen(self.encoder) if self._method.alternation else nullcontext(self.encoder) as encode:
             maps_b = encode(batch.patches_b)
             losses = []
@@ -131,7 +131,7 @@ class AltoStage(RegistrationStage):
         return weighted_sequence(losses, self.settings.decay)
 
     def modality_loss(self, batch: PatchBatch, estimate: Float[Tensor, "pairs 4 2"]) -> Float[Tensor, ""]:
-        """Barlow Twins over the batch, on vectors of whole images; for encoder and projector alone."""
+        """Barlow Twins over the batch, on vectors of whole images; trains encoder and projector."""
         registered = self._registered(batch, estimate)
         shown = _whole_cells(registered, _CELL_PX).repeat_interleave(_CELL_PX, dim=1)
         shown = shown.repeat_interleave(_CELL_PX, dim=2).unsqueeze(1)
@@ -148,18 +148,18 @@ class AltoStage(RegistrationStage):
         return bring_to_b(batch.patches_a, estimate, self.network.size)
 
     def estimate(self, batch: PatchBatch) -> Float[Tensor, "pairs 4 2"]:
-        """The last iteration's."""
+        """Estimate of the last iteration."""
         return self.network(batch.patches_a, batch.patches_b)[-1]
 
     def model_file(self) -> NetworkFile:
-        """The registration network as it is now."""
+        """The current registration network."""
         return network_file(self.name, self.shape, self.network, training_data=self.training_data)
 
 
 @contextmanager
 def _frozen(encoder: Encoder) -> Iterator[Callable[[Tensor], Tensor]]:
-    """The encoder as a function of images alone: it learns nothing, and its batch statistics stay as they are."""
-    # Copies of the buffers, because the other turn changes them before the gradients of this one are taken.
+    """The encoder as a function of images alone: its weights and batch statistics stay fixed."""
+    # Copies of the buffers, because the other loss changes them before the gradients of this one are computed.
     weights = {name: value.detach() for name, value in encoder.named_parameters()}
     statistics = {name: value.clone() for name, value in encoder.named_buffers()}
     was_training = encoder.training
@@ -171,7 +171,7 @@ def _frozen(encoder: Encoder) -> Iterator[Callable[[Tensor], Tensor]]:
 
 
 def _whole_cells(registered: Registered, cell_px: int) -> Bool[Tensor, "pairs rows columns"]:
-    """The cells of B that A covers with all of their pixels."""
+    """Mask of the cells of B that A covers completely."""
     return avg_pool2d(registered.shown.float().unsqueeze(1), cell_px).squeeze(1) == 1
 
 

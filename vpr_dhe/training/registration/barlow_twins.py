@@ -1,4 +1,4 @@
-"""Barlow Twins: two views agree where each channel correlates with itself across them, and with no other channel.
+"""Barlow Twins: channels of two views correlate with themselves and with no other channel.
 
 Source: Zbontar et al., "Barlow Twins: Self-Supervised Learning via Redundancy Reduction", ICML 2021; AltO (Song et al.,
 "Unsupervised Homography Estimation on Multimodal Image Pair via Alternating Optimization", NeurIPS 2024) for both uses.
@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 REDUNDANCY_WEIGHT = 0.005
-# Keeps a channel without contrast from being divided by nothing.
+# Avoids a division by zero for constant channels.
 _MIN_VARIANCE = 1e-5
 
 
@@ -20,8 +20,8 @@ def barlow_twins(
 ) -> Float[Tensor, " sets"]:
     """Distance of the cross-correlation of channels from the identity, for each set of samples.
 
-    Channels are standardised over the samples that count, of which N give C = A^T B / (N - 1); the loss is the sum of
-    (C_ii - 1)^2 and of 0.005 C_ij^2. A set of fewer than two samples costs nothing.
+    Channels are standardised over the N counted samples, C = A^T B / (N - 1), and the loss is the sum of (C_ii - 1)^2
+    and of 0.005 C_ij^2. The loss of a set of fewer than two samples is 0.
     """
     weights = torch.ones_like(a[..., :1]) if counted is None else counted.unsqueeze(2).to(a)
     freedom = (weights.sum(dim=1, keepdim=True) - 1).clamp(min=1)
@@ -37,7 +37,7 @@ def _standardised(
     weights: Float[Tensor, "sets samples 1"],
     freedom: Float[Tensor, "sets 1 1"],
 ) -> Float[Tensor, "sets samples channels"]:
-    """To mean 0 and variance 1 over the samples that count; the others become 0."""
+    """Values with mean 0 and variance 1 over the counted samples; others become 0."""
     mean = (values * weights).sum(dim=1, keepdim=True) / (freedom + 1)
     centred = (values - mean) * weights
     variance = centred.square().sum(dim=1, keepdim=True) / freedom

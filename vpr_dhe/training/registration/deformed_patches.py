@@ -1,7 +1,7 @@
-"""Batches of patches whose homography is known: one photo's patch deformed, the other's left as it is.
+"""Batches of patches with known homography: the patch of one photo is deformed, that of the other is not.
 
-The patch of A shows what lies inside the moved corners of the middle square of its photo; that of B is the middle
-square itself. So displacements are evenly distributed, and each pixel of both patches lies inside its photo.
+The patch of A shows what lies inside the displaced corners of the central square of its photo; that of B is the central
+square itself. Displacements are thus uniformly distributed, and each pixel of both patches lies inside its photo.
 
 Source: DeTone et al., "Deep Image Homography Estimation", 2016 (arXiv:1606.03798), section 3; AltO (Song et al.,
 NeurIPS 2024) and SSHNet (arXiv:2409.17993) for 128 px patches of photos of 192 px.
@@ -22,7 +22,7 @@ from vpr_dhe.verification.estimators.cross_modal.registration.base import homogr
 
 
 class PatchBatch(NamedTuple):
-    """Aligned photos, patches of them, and where the corners of A's patch lie in B's, less where they lie in A's.
+    """Aligned photos, their patches, and the displacements of the corners of A's patch in B's.
 
     All images are RGB in [0, 1]; displacements are in pixels of the patches.
     """
@@ -35,19 +35,19 @@ class PatchBatch(NamedTuple):
 
 
 def photo_side_px(side_px: int) -> int:
-    """The side of the photos that patches are taken from: room for the largest displacement on each side."""
+    """Side of the photos that patches are cropped from, with a margin for the largest displacement."""
     return side_px + 2 * largest_displacement_px(side_px)
 
 
 def largest_displacement_px(side_px: int) -> int:
-    """A quarter of the patch, along each axis: 32 pixels of 128."""
+    """Largest displacement along each axis: a quarter of the patch, 32 pixels of 128."""
     return side_px // 4
 
 
 def deformed_patches(
     photos: Float[Tensor, "pairs 3 photo_height photo_width"], displacements: Float[Tensor, "pairs 4 2"]
 ) -> Float[Tensor, "pairs 3 height width"]:
-    """What lies inside the moved corners of the photos' middle squares."""
+    """Contents of the displaced corners of the photos' central squares."""
     side_px = photos.shape[-1] * 2 // 3
     size, margin_px = Size(side_px, side_px), largest_displacement_px(side_px)
     to_photo = torch.eye(3, dtype=torch.float64, device=photos.device)
@@ -56,19 +56,19 @@ def deformed_patches(
 
 
 def middle_patches(photos: Float[Tensor, "pairs 3 photo_height photo_width"]) -> Float[Tensor, "pairs 3 height width"]:
-    """The photos' middle squares."""
+    """Central squares of the photos."""
     side_px = photos.shape[-1] * 2 // 3
     margin_px = largest_displacement_px(side_px)
     return photos[..., margin_px : margin_px + side_px, margin_px : margin_px + side_px]
 
 
 def random_displacements(pairs: int, side_px: int, device: torch.device) -> Float[Tensor, "pairs 4 2"]:
-    """Evenly distributed, by torch's own random numbers."""
+    """Uniformly distributed displacements, from torch's global generator."""
     return (2 * torch.rand(pairs, 4, 2, device=device) - 1) * largest_displacement_px(side_px)
 
 
 class PatchBatches(Batches[PatchBatch]):
-    """Pairs of a source of aligned photos, each time deformed in another way."""
+    """Batches of a source of aligned photos, deformed differently each time."""
 
     def __init__(self, draws: Draws, side_px: int, batch_size: int) -> None:
         self._draws, self._side_px, self._batch_size = draws, side_px, batch_size
@@ -79,7 +79,7 @@ class PatchBatches(Batches[PatchBatch]):
         return self.of(range(first, first + self._batch_size))
 
     def of(self, numbers: range) -> PatchBatch:
-        """Draw and deform pairs by their numbers."""
+        """Draw and deform pairs by number."""
         pairs = [self._draws.pair(number) for number in numbers]
         photos_a, photos_b = _stacked([pair.image_a for pair in pairs]), _stacked([pair.image_b for pair in pairs])
         displacements = torch.from_numpy(np.stack([self._displacements(number) for number in numbers])).float()

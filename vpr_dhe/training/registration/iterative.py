@@ -1,8 +1,8 @@
-"""The stage `iterative`: a registration network by the corner errors of known homographies, or by pixels alone.
+"""Stage `iterative`: trains a registration network on the corner errors of known homographies, or on pixels alone.
 
-Source: Cao et al., "Iterative Deep Homography Estimation", CVPR 2022: AdamW, one cycle, batches of 16,
- L1 of the displacements with weights 0.85 towards earlier iterations.
-Without labels: Nguyen et al., "Unsupervised Deep Homography", 2018 (arXiv:1709.03966): L1 of the pixels.
+Source: Cao et al., "Iterative Deep Homography Estimation", CVPR 2022: AdamW, one cycle, batches of 16, L1 of the
+displacements, weighted by 0.85 per earlier iteration. Without labels: Nguyen et al., "Unsupervised Deep Homography",
+2018 (arXiv:1709.03966): L1 of the pixels.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ from vpr_dhe.verification.estimators.cross_modal.registration.networks import Re
 
 
 class IterativeStage(RegistrationStage):
-    """Trains with labels, or without `labels` by the pixels of A in the frame of B, which must then look alike.
+    """Trains with labels, or without `labels` on the pixels of A in the frame of B, which must then look alike.
 
     The other arguments are those of `RegistrationStage`.
     """
@@ -48,7 +48,7 @@ class IterativeStage(RegistrationStage):
 
     @property
     def registration(self) -> RegistrationNetwork:
-        """The network."""
+        """The trained network."""
         return self.network
 
     def forward(self, batch: PatchBatch) -> StepLoss:
@@ -67,9 +67,9 @@ class IterativeStage(RegistrationStage):
         return masked_mean(difference, registered.shown)
 
     def estimate(self, batch: PatchBatch) -> Float[Tensor, "pairs 4 2"]:
-        """The last iteration's."""
+        """Estimate of the last iteration."""
         return self.network(batch.patches_a, batch.patches_b)[-1]
 
     def model_file(self) -> NetworkFile:
-        """The network as it is now."""
+        """The current network."""
         return network_file(self.name, self.shape, self.network, training_data=self.training_data)

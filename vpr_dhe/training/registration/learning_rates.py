@@ -1,8 +1,8 @@
-"""How learning rates go up and down with the steps of a run."""
+"""Learning rate schedules."""
 
 
 def one_cycle(step: int, steps: int, warmup_share: float = 0.05) -> float:
-    """Rise along a line over the first share of the steps, then fall along another to nothing.
+    """Linear warm-up over the first share of the steps, then linear decay to 0.
 
     Source: Smith and Topin, "Super-Convergence", 2018 (arXiv:1708.07120); linear as in Teed and Deng, "RAFT", ECCV
     2020.

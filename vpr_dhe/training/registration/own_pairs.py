@@ -1,4 +1,4 @@
-"""Photos paired with themselves, in other lights and contrasts: what a homography network can learn from any photo.
+"""Photos paired with themselves in other lights and contrasts, to train homography networks on any photos.
 
 Source: DeTone et al., "Deep Image Homography Estimation", 2016 (arXiv:1606.03798): pairs made of single photos.
 """
@@ -19,15 +19,15 @@ from vpr_dhe.training.sources.base import PairSource, TrainingPair
 
 
 class OwnPairs(PairSource):
-    """Pairs of one square size in which each pixel of A shows what that pixel of B shows, in another light.
+    """Square pairs in which each pixel of A shows the same as that pixel of B, in another light.
 
-    Every other image has a random contrast besides, as cameras of another kind and maps show things.
+    Every other image also has a random contrast, to resemble other kinds of cameras and maps.
 
     Args:
         paths: of the photos.
-        side_px: of the pairs, whatever the photos' aspect was.
-        varied: whether to take another part of the photo every time; see `AlignedPhotos`.
-        description: what the photos are.
+        side_px: of the resized photos.
+        varied: whether to crop at random each time; see `AlignedPhotos`.
+        description: summary of the photos.
     """
 
     knows_homographies = True
@@ -40,26 +40,26 @@ class OwnPairs(PairSource):
         return len(self._paths)
 
     def pair(self, index: int, random: np.random.Generator) -> TrainingPair:
-        """Show a photo twice."""
+        """Make two versions of a photo."""
         path = self._paths[index]
         photo = decode_named(path)
         if self._varied:
             photo = some_part(Photos(photo, photo), random).a
         photo = resize(np.ascontiguousarray(photo), self._size)
-        image_a, image_b = (_shown(photo, random) for _ in range(2))
+        image_a, image_b = (_altered(photo, random) for _ in range(2))
         return TrainingPair(image_a, image_b, np.eye(3), frozenset([str(path)]), holds_everywhere=True)
 
 
-def _shown(photo: Image, random: np.random.Generator) -> Image:
+def _altered(photo: Image, random: np.random.Generator) -> Image:
     return relit(in_random_contrast(photo, random) if random.random() < 0.5 else photo, random)
 
 
 def open_own_pairs(root: Path, side_px: int) -> AlignedData:
-    """Open photos in the parts of a folder; see `learned_and_kept`.
+    """Open the photos of a folder, in parts; see `learned_and_kept`.
 
     Raises:
         BadInputError: if a folder is missing or holds no photo.
-        DatasetError: if it holds one alone.
+        DatasetError: if it holds only one.
     """
     learned, kept = learned_and_kept(root, lambda part: [part / path for path in list_images(part)], "photo")
     name = root.resolve().name

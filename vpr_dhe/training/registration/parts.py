@@ -1,4 +1,4 @@
-"""What of a folder is learned from, and what networks are chosen by."""
+"""Split of a folder into training and validation data."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ from vpr_dhe.errors import DatasetError
 from vpr_dhe.training.sources import HELD_OUT
 
 PARTS = ("train", "val")
-"""Folders that say so themselves."""
+"""Subfolders for training and validation."""
 
 Item = TypeVar("Item")
 
@@ -18,11 +18,11 @@ def learned_and_kept(
 ) -> tuple[Sequence[Item], Sequence[Item]]:
     """Read the parts `train` and `val` of a folder, or hold out every tenth item of one without parts.
 
-    Nothing else in a folder with parts is looked at, so what is kept for a test may lie beside them. `item` is what one
-    is called.
+    Other contents of a folder with parts are ignored, so test data may lie beside them. `item` names one item in
+    errors.
 
     Raises:
-        DatasetError: if a folder without parts holds one item, or as `read` does.
+        DatasetError: if a folder without parts holds only one item, or as `read` does.
     """
     parts = [root / name for name in PARTS]
     if all(part.is_dir() for part in parts):

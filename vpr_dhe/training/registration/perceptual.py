@@ -1,4 +1,4 @@
-"""How alike two images look, beyond their pixels, where a mask says that they show the same.
+"""Perceptual losses of image pairs within a mask.
 
 Source: Johnson et al., "Perceptual Losses for Real-Time Style Transfer and Super-Resolution", ECCV 2016, on VGG-16.
 """
@@ -21,12 +21,12 @@ _VGG_ENDS = (4, 9, 16, 23)
 _VGG_MEAN, _VGG_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _GREY = (0.299, 0.587, 0.114)
 _WINDOW_PX = 7
-# In units of squared gradients of images in [0, 1]; what is flatter than this has no structure to compare.
+# In units of squared gradients of images in [0, 1]; flatter windows count as equal.
 _STABILISER = 1e-3
 
 
 class PerceptualLoss(nn.Module, ABC):
-    """Compares pairs of images; what it compares them by is not trained by it."""
+    """Loss of image pairs under fixed features."""
 
     @abstractmethod
     def forward(
@@ -35,14 +35,14 @@ class PerceptualLoss(nn.Module, ABC):
         target: Float[Tensor, "pairs 3 height width"],
         shown: Bool[Tensor, "pairs height width"],
     ) -> Float[Tensor, ""]:
-        """The mean over the pixels that `shown` marks; 0 where it marks none."""
+        """Mean over the pixels that `shown` marks; 0 if there are none."""
 
 
 class VggLoss(PerceptualLoss):
-    """Mean absolute difference of VGG-16 features at four depths, each of unit length along its channels.
+    """Mean absolute difference of VGG-16 features at four depths, normalised along the channels.
 
     Args:
-        file: of torchvision's weights of `vgg16`, trained on ImageNet, as torch.save writes them.
+        file: torchvision's weights of `vgg16`, trained on ImageNet, as written by torch.save.
 
     Raises:
         ModelError: if the file is missing or holds something else.
@@ -50,12 +50,12 @@ class VggLoss(PerceptualLoss):
 
     def __init__(self, file: Path) -> None:
         super().__init__()
-        # Made without numbers, because all of them are in the file.
+        # No initialisation: all weights are in the file.
         with torch.device("meta"):
             network = vgg16(weights=None)
         try:
             network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True), assign=True)
-        except Exception as error:  # what is no such file raises whatever its bytes lead to
+        except Exception as error:  # damaged files raise errors of any kind
             reason = " ".join(str(error).split())
             raise ModelError(
                 f"{file} holds no weights of torchvision's vgg16: {reason[:200]}; give the file that torchvision "
@@ -71,7 +71,7 @@ class VggLoss(PerceptualLoss):
         target: Float[Tensor, "pairs 3 height width"],
         shown: Bool[Tensor, "pairs height width"],
     ) -> Float[Tensor, ""]:
-        """Mean over depths."""
+        """Mean over the depths."""
         mean, std = (image.new_tensor(values).view(3, 1, 1) for values in (_VGG_MEAN, _VGG_STD))
         maps, losses = torch.cat([image - mean, target - mean]) / std, []
         for block in self.blocks:
@@ -86,7 +86,7 @@ def feature_difference(
     target_maps: Sequence[Float[Tensor, "pairs _ _ _"]],
     shown: Bool[Tensor, "pairs height width"],
 ) -> Float[Tensor, ""]:
-    """One minus the mean cosine of feature maps of any sizes, averaged over the maps."""
+    """One minus the mean cosine similarity of feature maps, averaged over the maps."""
     losses = [
         masked_mean(1 - cosine_similarity(image.float(), target.float(), dim=1), shown)
         for image, target in zip(image_maps, target_maps, strict=True)
@@ -99,10 +99,10 @@ def gradient_dissimilarity(
     target: Float[Tensor, "pairs 3 height width"],
     shown: Bool[Tensor, "pairs height width"],
 ) -> Float[Tensor, ""]:
-    """One minus the structural similarity of grey gradients in windows of 7 px: edges in the same places.
+    """One minus the structural similarity of grey gradients in windows of 7 px: edges at the same positions.
 
-    Per window, |sum of g_x h_x + g_y h_y| over half the sum of their squares: 1 where gradients g and h are equal or
-    opposite, as where one camera shows dark what another shows bright.
+    Per window, |sum of g_x h_x + g_y h_y| over half the sum of their squares: 1 if the gradients g and h are equal or
+    opposite, as between cameras with inverted contrast.
     """
     (x, y), (target_x, target_y) = _gradients(image), _gradients(target)
     common = _windowed(x * target_x + y * target_y).abs()
@@ -113,7 +113,7 @@ def gradient_dissimilarity(
 def masked_mean(
     values: Float[Tensor, "pairs rows columns"], shown: Bool[Tensor, "pairs height width"]
 ) -> Float[Tensor, ""]:
-    """The mean over the cells that lie in the mask with all of their pixels; 0 where there are none."""
+    """Mean over the cells that lie completely in the mask; 0 if there are none."""
     weights = shown.unsqueeze(1).to(values)
     weights = (interpolate(weights, values.shape[1:], mode="area").squeeze(1) > 1 - 1e-3).to(values)
     return (values * weights).sum() / weights.sum().clamp(min=1)
@@ -122,7 +122,7 @@ def masked_mean(
 def _gradients(
     images: Float[Tensor, "pairs 3 height width"],
 ) -> tuple[Float[Tensor, "pairs height width"], Float[Tensor, "pairs height width"]]:
-    """Along x and y; nothing in the last column and row."""
+    """Gradients along x and y; 0 in the last column and row."""
     grey = (images * images.new_tensor(_GREY).view(3, 1, 1)).sum(dim=1)
     x, y = grey.diff(dim=2, append=grey[:, :, -1:]), grey.diff(dim=1, append=grey[:, -1:])
     return x, y

@@ -1,8 +1,8 @@
-"""Photos as a camera of another kind might see them: random contrasts, which keep edges and change what they part.
+"""Random contrasts, which keep edges and change intensities, to simulate other kinds of cameras.
 
 After Hoffmann et al., "SynthMorph: Learning Contrast-Invariant Registration Without Acquired Images", IEEE TMI 2022
-(arXiv:2004.10282): what is shown in random contrasts during training is registered across real ones. There, classes of
-a label map get random grey values; here, colours of a photo do, by random tone curves of random mixtures of channels.
+(arXiv:2004.10282): a network trained on random contrasts generalises to real ones. There, the classes of a label map
+get random grey values; here, the colours of a photo do, by random tone curves of random mixtures of channels.
 """
 
 import cv2
@@ -13,13 +13,13 @@ from vpr_dhe.records import Image
 
 _MAX_KNOTS = 5
 _MIN_RANGE = 0.4
-"""Of a tone curve: less would leave a photo without contrast."""
+"""Minimum range of a tone curve, to keep some contrast."""
 _MIN_SPREAD = 0.15
-"""Of a mixture before it is spread over [0, 1]: more contrast would show noise and compression alone."""
+"""Minimum range of a mixture before it is stretched to [0, 1]; smaller ones would amplify noise and compression."""
 
 
 def in_random_contrast(image: Image, random: np.random.Generator) -> Image:
-    """Show a photo in grey, or in false colours, of a random contrast."""
+    """Show a photo in grey, or in false colours, with random contrast."""
     channels = 1 if random.random() < 0.6 else 3
     mixtures = _mixtures(image.astype(np.float32) / 255, channels, random)
     toned = [_tone(mixtures[:, :, channel], random) for channel in range(channels)]
@@ -32,7 +32,7 @@ def in_random_contrast(image: Image, random: np.random.Generator) -> Image:
 def _mixtures(
     pixels: Float32[np.ndarray, "height width 3"], count: int, random: np.random.Generator
 ) -> Float32[np.ndarray, "height width count"]:
-    """Random sums of channels, positive or negative, each spread over [0, 1]."""
+    """Random linear combinations of channels, each stretched to [0, 1]."""
     brightness, colour = random.normal(0, 1, (1, count)), random.normal(0, 0.5, (3, count))
     mixed = pixels @ (brightness / 3 + colour).astype(np.float32)
     low, high = np.percentile(mixed, (1, 99), axis=(0, 1))
@@ -42,7 +42,7 @@ def _mixtures(
 def _tone(
     values: Float32[np.ndarray, "height width"], random: np.random.Generator
 ) -> Float32[np.ndarray, "height width"]:
-    """Follow a random tone curve, straight or with bends; every fourth time, in steps, as maps are painted."""
+    """Apply a random tone curve, straight or bent; one in four has steps, like the colours of maps."""
     knots = int(random.integers(2, _MAX_KNOTS + 1))
     curve = random.uniform(0, 1, knots)
     spread = max(float(np.ptp(curve)), 1e-3)

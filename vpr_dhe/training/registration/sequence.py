@@ -1,4 +1,4 @@
-"""The loss of a network that estimates again and again."""
+"""Losses of networks that estimate iteratively."""
 
 from collections.abc import Sequence
 
@@ -8,12 +8,12 @@ from torch import Tensor
 
 
 def weighted_sequence(losses: Sequence[Float[Tensor, ""]], decay: float) -> Float[Tensor, ""]:
-    """Sum the losses of k estimates, the i-th (from 0) weighted by decay^(k - i - 1): the last counts in full.
+    """Weighted sum of the losses of k estimates: the i-th (from 0) has the weight decay^(k - i - 1).
 
     Source: Teed and Deng, "RAFT", ECCV 2020, equation 7.
     """
     last = len(losses) - 1
-    return torch.stack([decay ** (last - place) * loss for place, loss in enumerate(losses)]).sum()
+    return torch.stack([decay ** (last - i) * loss for i, loss in enumerate(losses)]).sum()
 
 
 def displacement_loss(

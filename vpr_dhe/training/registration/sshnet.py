@@ -1,12 +1,12 @@
-"""The stage `sshnet`: registration and transfer across modalities, each by labels that the other makes or nobody needs.
+"""Stage `sshnet`: trains registration and modality transfer together, without labels of the pairs.
 
-The registration network learns from pairs of one modality, B deformed, and A repainted and deformed, whose homographies
-are known because the deformation is drawn here. The transfer network learns to repaint A as B, where the current
-registration, taken as it is, brings the two together. Each of the two losses reaches its own network alone.
+The registration network is trained on pairs of one modality, with known random deformations: B, and A transferred to
+B's modality. The transfer network learns to repaint A as B, where the current, fixed registration aligns the two. Each
+of the two losses has a gradient to its own network alone.
 
-Source: Yu et al., "SSHNet", 2024 (arXiv:2409.17993): L1 with weights 0.8 towards earlier iterations, perceptual loss,
-cosine of the registration's features, weights 1:1:1, AdamW, 4e-4, one cycle, batches of 16.
-Where no weights of VGG are at hand, ours is a perceptual loss of the registration's own features and of gradients.
+Source: Yu et al., "SSHNet", 2024 (arXiv:2409.17993): L1 weighted by 0.8 per earlier iteration, perceptual loss, cosine
+of the registration's features, weights 1:1:1, AdamW, 4e-4, one cycle, batches of 16. Without weights of VGG, the
+perceptual loss uses the registration's own features and gradients, which is ours.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -42,7 +42,7 @@ from vpr_dhe.verification.estimators.cross_modal.sshnet import (
 
 
 class SshnetStage(RegistrationStage):
-    """Trains both networks without labels; the other arguments are those of `RegistrationStage`.
+    """Trains both networks without labels; other arguments as for `RegistrationStage`.
 
     Args:
         network: both shapes; its `perceptual` is set here.
@@ -50,7 +50,7 @@ class SshnetStage(RegistrationStage):
         settings: see `RegistrationStage`; the published `decay` is 0.8.
         training_data: see `RegistrationStage`.
         vgg: file of VGG-16's weights, for the published perceptual loss.
-        split: whether each loss teaches its own network alone; without, an ablation of the paper, both teach both.
+        split: whether each loss trains its own network alone; without, an ablation of the paper, both train both.
 
     Raises:
         ModelError: if the file holds something else.
@@ -80,17 +80,17 @@ class SshnetStage(RegistrationStage):
 
     @property
     def registration(self) -> RegistrationNetwork:
-        """The network that registers what is repainted."""
+        """The network that registers repainted images."""
         return self.network.registration
 
     def gradient_parts(self) -> Sequence[nn.Module]:
-        """What each loss teaches."""
+        """Networks trained by each loss."""
         if not self._split:
             return [self]
         return [self.network.registration, self.network.transfer]
 
     def forward(self, batch: PatchBatch) -> StepLoss:
-        """Both losses; the labels of the batch are not looked at."""
+        """Sum of both losses; the labels of the batch are not used."""
         repainted = self.network.transfer(batch.patches_a).float()
         registration = self.registration_loss(batch)
         perceptual, features = self.transfer_losses(repainted, batch)
@@ -102,7 +102,7 @@ class SshnetStage(RegistrationStage):
         return StepLoss(registration + perceptual + features, scalars)
 
     def registration_loss(self, batch: PatchBatch) -> Float[Tensor, ""]:
-        """Error of the displacements of B, and of A repainted; it reaches the registration network alone."""
+        """Error of the displacements of B, and of A repainted; trains the registration network."""
         with torch.set_grad_enabled(not self._split):
             repainted = self.network.transfer(batch.photos_a).float()
         return self._error_within(repainted) + self._error_within(batch.photos_b)
@@ -115,7 +115,7 @@ class SshnetStage(RegistrationStage):
     def transfer_losses(
         self, repainted: Float[Tensor, "pairs 3 height width"], batch: PatchBatch
     ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-        """Perceptual loss and feature loss of A repainted and registered, against B; for the transfer alone."""
+        """Perceptual loss and feature loss of A repainted and registered, against B; trains the transfer network."""
         with torch.set_grad_enabled(not self._split):
             estimate = self.network.registration(repainted, batch.patches_b)[-1]
         brought, shown = bring_to_b(repainted, estimate, self.network.size)
@@ -128,17 +128,17 @@ class SshnetStage(RegistrationStage):
         return own + gradient_dissimilarity(brought, batch.patches_b, shown), features
 
     def estimate(self, batch: PatchBatch) -> Float[Tensor, "pairs 4 2"]:
-        """The last iteration's, of A repainted."""
+        """Estimate of the last iteration, from A repainted."""
         return self.network(batch.patches_a, batch.patches_b)[-1]
 
     def model_file(self) -> NetworkFile:
-        """Both networks as they are now."""
+        """The current networks."""
         return network_file(self.name, self.shape, self.network, training_data=self.training_data)
 
 
 @contextmanager
 def _frozen(network: nn.Module) -> Iterator[None]:
-    """What is computed here has no gradient to the network's weights, though it may to its input."""
+    """Disable gradients to the network's weights, but not to its input."""
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     for parameter in trained:
         parameter.requires_grad = False
@@ -150,6 +150,6 @@ def _frozen(network: nn.Module) -> Iterator[None]:
 
 
 def _halves(maps: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-    """The maps of the first half of a batch, and of the second."""
+    """Maps of the first and of the second half of a batch."""
     first, second = zip(*(one.chunk(2) for one in maps), strict=True)
     return list(first), list(second)

@@ -1,4 +1,4 @@
-"""The stage `sshnet-d`: a registration network alone imitates transfer and registration together.
+"""Stage `sshnet-d`: distils transfer and registration into a single registration network.
 
 Source: Yu et al., "SSHNet", 2024 (arXiv:2409.17993): L1 to the teacher's last estimate.
 """
@@ -23,17 +23,17 @@ from vpr_dhe.verification.estimators.cross_modal.sshnet import DistilledSshnetEs
 
 
 class DistilledSshnetStage(RegistrationStage):
-    """Trains on raw A and B, without labels; the other arguments are those of `RegistrationStage`.
+    """Trains on original A and B, without labels; other arguments as for `RegistrationStage`.
 
     Args:
-        network: of the student.
+        network: shape of the student.
         data: see `RegistrationStage`.
         settings: see `RegistrationStage`.
-        training_data: see `RegistrationStage`; the teacher's is added.
-        teacher: a network file of `sshnet`, for patches of the same side.
+        training_data: see `RegistrationStage`; the teacher's is appended.
+        teacher: network file of `sshnet`, for patches of the same side.
 
     Raises:
-        ModelError: if the teacher is of another method, or of another side.
+        ModelError: if the teacher is of another method, or for patches of another side.
     """
 
     def __init__(
@@ -45,14 +45,16 @@ class DistilledSshnetStage(RegistrationStage):
         training_data: str,
         teacher: NetworkFile,
     ) -> None:
-        described = f"{training_data}; teacher: {teacher.training_data}"
-        super().__init__(DistilledSshnetEstimator.name, network, data, settings, training_data=described)
+        training_data = f"{training_data}; teacher: {teacher.training_data}"
+        super().__init__(DistilledSshnetEstimator.name, network, data, settings, training_data=training_data)
         if teacher.method != SshnetEstimator.name:
             raise ModelError(f"the teacher is a network of {teacher.method}; give one of {SshnetEstimator.name}")
         # In a tuple, because the teacher is neither trained nor part of the state.
         self._teacher = (SshnetEstimator.from_file(teacher).network,)
-        if (taught := self._teacher[0].size.width) != network.side_px:
-            raise ModelError(f"the teacher looks at {taught} px, the student at {network.side_px}; give them one side")
+        if (side_px := self._teacher[0].size.width) != network.side_px:
+            raise ModelError(
+                f"patches of the teacher have {side_px} px, those of the student {network.side_px}; expected the same"
+            )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             self.network = build_registration(network)
@@ -64,17 +66,17 @@ class DistilledSshnetStage(RegistrationStage):
         return self.network
 
     def forward(self, batch: PatchBatch) -> StepLoss:
-        """Distance of each estimate from the teacher's last; the labels of the batch are not looked at."""
+        """Distance of each estimate from the teacher's last; the labels of the batch are not used."""
         with torch.no_grad():
-            taught = self._teacher[0].to(batch.patches_a.device)(batch.patches_a, batch.patches_b)[-1]
+            target = self._teacher[0].to(batch.patches_a.device)(batch.patches_a, batch.patches_b)[-1]
         estimates = self.network(batch.patches_a, batch.patches_b)
-        loss = displacement_loss(estimates, taught, self.settings.decay)
-        return StepLoss(loss, {"last_l1_to_teacher_px": (estimates[-1] - taught).abs().mean().detach()})
+        loss = displacement_loss(estimates, target, self.settings.decay)
+        return StepLoss(loss, {"last_l1_to_teacher_px": (estimates[-1] - target).abs().mean().detach()})
 
     def estimate(self, batch: PatchBatch) -> Float[Tensor, "pairs 4 2"]:
-        """The student's last iteration's."""
+        """The student's estimate of the last iteration."""
         return self.network(batch.patches_a, batch.patches_b)[-1]
 
     def model_file(self) -> NetworkFile:
-        """The student as it is now."""
+        """The current student."""
         return network_file(self.name, self.shape, self.network, training_data=self.training_data)

@@ -1,4 +1,4 @@
-"""What the stages of registration networks share: data, optimiser, and validation by corner error."""
+"""Base of the stages of registration networks: data, optimiser, and validation by corner error."""
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
@@ -24,16 +24,16 @@ from vpr_dhe.verification.estimators.cross_modal.registration.networks import Re
 
 @dataclass(frozen=True)
 class RegistrationTraining:
-    """What decides how a registration network comes out, besides its data, its shape and its losses.
+    """Hyperparameters of registration stages.
 
     Args:
-        steps: after which the learning rate has come to nothing.
+        steps: length of the learning rate schedule.
         batch_size: pairs per step and process.
-        learning_rate: of AdamW, at its highest.
+        learning_rate: peak learning rate of AdamW.
         weight_decay: of AdamW.
-        decay: by what the loss of an estimate counts less than that of the next; see `weighted_sequence`.
+        decay: weight of the loss of an estimate relative to the next one; see `weighted_sequence`.
         seed: of initial weights, deformations, and the order of the data.
-        validation_pairs: how many pairs are validated with, at most.
+        validation_pairs: maximum number of validation pairs.
     """
 
     steps: int
@@ -48,15 +48,15 @@ class RegistrationTraining:
 class RegistrationStage(Stage[PatchBatch]):
     """Trains a registration network on deformed patches of aligned photos.
 
-    Models are compared by the mean corner error of held-out pairs (MACE), for which homographies are known: that of the
-    deformation alone, as the pairs are aligned. Pairs for a test are others.
+    Models are compared by the mean corner error (MACE) of held-out pairs with known deformations. Test pairs are
+    different ones.
 
     Args:
         name: of the method.
         network: its shape.
-        data: pairs to learn from and to validate with.
-        settings: see there.
-        training_data: what the images are and their licences, for the network file.
+        data: pairs to train on and to validate with.
+        settings: hyperparameters.
+        training_data: images and their licences, for the network file.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class RegistrationStage(Stage[PatchBatch]):
         """The registration network that is trained."""
 
     def start_from(self, file: NetworkFile) -> None:
-        """Take over a registration network instead of random weights, before anything is learned.
+        """Start from a trained registration network instead of random weights.
 
         Raises:
             ModelError: if the file holds a network of another shape.
@@ -106,10 +106,10 @@ class RegistrationStage(Stage[PatchBatch]):
 
     @abstractmethod
     def estimate(self, batch: PatchBatch) -> Float[Tensor, "pairs 4 2"]:
-        """What the method, used as it will be, says of a batch's patches."""
+        """The method's estimate for the patches of a batch, as at inference."""
 
     def optimizer(self) -> torch.optim.Optimizer:
-        """AdamW over everything."""
+        """AdamW over all trained parameters."""
         settings = self.settings
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
         return torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=settings.weight_decay)
@@ -119,7 +119,7 @@ class RegistrationStage(Stage[PatchBatch]):
         return one_cycle(step, self.settings.steps)
 
     def validate(self) -> Validation:
-        """Mean and median corner error of held-out pairs in pixels of the patches."""
+        """Mean and median corner error of held-out pairs, in pixels of the patches."""
         if self._validation is None:
             self._validation = list(self._deformed())
         device = next(self.parameters()).device

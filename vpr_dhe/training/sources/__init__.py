@@ -1,4 +1,4 @@
-"""Sources of training pairs, and what a name on the command line stands for: a data set, photos, or generated towns."""
+"""Sources of training pairs, opened by name: place data sets, folders of photos, and generated towns."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,20 +14,22 @@ from vpr_dhe.training.sources.town import TownPairs
 from vpr_dhe.training.sources.warps import WarpedPhotos
 
 SYNTHETIC_TOWN = "synthetic-town"
-"""The name that stands for generated towns instead of a folder."""
+"""Name of the generated towns, in place of a folder."""
 _TOWN_SEEDS, _VALIDATION_TOWN_SEEDS = range(1000, 1004), range(2000, 2001)
 _TOWN_PAIRS = 2000
-# One pair of so many is kept for validation.
+# Every n-th pair is held out for validation.
 HELD_OUT = 10
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What is learned from, and what is not.
+    """Pairs to train on and to validate with.
 
-    `warps` have known homographies. `positives` are pairs of photographs of one place where there is a place data set
-    among the data, and the same as `warps` where there is none. `validation` is never learned from: held-out positives,
-    or warps of held-out photos.
+    Args:
+        warps: pairs with known homographies.
+        positives: pairs of photographs of one place, if the data include a place data set; otherwise the same as
+            `warps`.
+        validation: held-out positives, or warps of held-out photos.
     """
 
     warps: PairSource
@@ -47,13 +49,13 @@ def open_training_data(names: Sequence[str], view_size: Size, protocol: Protocol
 
     Args:
         names: paths of folders, or `synthetic-town`.
-        view_size: the network's input, at which photos are warped.
-        protocol: what positives of place data sets are. Layouts with splits have `train` and 10 m unless it says
-            otherwise; the others have their own rules, as `evaluate` has them.
+        view_size: the network's input, the size of warped photos.
+        protocol: defines the positives of place data sets. By default, layouts with splits use `train` and 10 m; the
+            others have their own rules, as in `evaluate`.
 
     Raises:
-        DatasetError: if a folder is missing or not laid out as it should be, or there is too little in it.
-        BadInputError: if a layout does not know what the protocol chooses.
+        DatasetError: if a folder is missing, has an unexpected layout, or holds too little.
+        BadInputError: if a layout does not support an option of the protocol.
     """
     opened = [_open(name, view_size, protocol or Protocol()) for name in names]
     warps = JoinedPairs([data.warps for data in opened])
@@ -74,7 +76,7 @@ def _open(name: str, view_size: Size, protocol: Protocol) -> _Opened:
         photos = [root / path for path in list_images(root)]
         learned, kept = _held_out(WarpedPhotos(photos, view_size, f"{len(photos)} photos of {root.resolve().name}"))
         return _Opened(learned, None, kept)
-    # Queries are left out, so that nobody has seen those that are held out.
+    # Without queries, so that held-out ones remain unseen.
     photos = [dataset.database.folder / record.path for record in dataset.database.records]
     warps = WarpedPhotos(photos, view_size, f"{len(photos)} photos of {dataset.name}")
     learned, kept = _held_out(PositivePairs(dataset))
@@ -82,7 +84,7 @@ def _open(name: str, view_size: Size, protocol: Protocol) -> _Opened:
 
 
 def _held_out(source: PairSource) -> tuple[PairSource, PairSource]:
-    """Most of a source to learn from, and every tenth pair to validate with."""
+    """Split a source: every tenth pair for validation, the others for training."""
     kept = range(0, len(source), HELD_OUT)
     learned = [index for index in range(len(source)) if index % HELD_OUT]
     if not learned:
@@ -91,7 +93,7 @@ def _held_out(source: PairSource) -> tuple[PairSource, PairSource]:
 
 
 def read_training_places(root: Path, protocol: Protocol) -> PlaceDataset | None:
-    """Read a place data set as `open_training_data` does; None for a folder that shows no layout of one."""
+    """Read a place data set as `open_training_data` does; None for a folder in no known layout."""
     layout = next((layout for layout in LAYOUTS.values() if layout.recognises(root)), None)
     if layout is None:
         return None

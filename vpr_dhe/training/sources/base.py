@@ -1,4 +1,4 @@
-"""What a training pair is, where pairs come from, and in which order they are drawn."""
+"""Training pairs, their sources, and the order in which they are drawn."""
 
 from abc import ABC, abstractmethod
 from bisect import bisect_right
@@ -18,10 +18,13 @@ from vpr_dhe.records import Image
 class TrainingPair:
     """Two decoded images of one place.
 
-    `homography` maps pixels of A to pixels of B, with H[2, 2] = 1; None where it is not known. It may hold for one
-    surface of A alone, unless `holds_everywhere`. With a `residual_px`, a pixel x of A lies where the homography maps
-    x + residual_px(x). `places` names what is seen, as far as that is known: two pairs that
-    have a name in common may show one place.
+    Args:
+        image_a: first image.
+        image_b: second image.
+        homography: maps pixels of A to pixels of B, with H[2, 2] = 1; None if unknown.
+        places: names of what is shown, as far as known; two pairs with a common name may show one place.
+        holds_everywhere: whether the homography is valid for all of A, not just for one surface.
+        residual_px: displacement before the homography: a pixel x of A is mapped from x + residual_px(x).
     """
 
     image_a: Image
@@ -33,10 +36,10 @@ class TrainingPair:
 
 
 class PairSource(ABC):
-    """A fixed number of pairs, each of which may look different every time it is asked for.
+    """A fixed number of pairs, each of which may be different every time it is made.
 
-    `knows_homographies` tells whether every pair has one; `description` says in a few words what the images are.
-    Sources hold paths and numbers alone, so that loading processes can be given a copy.
+    `knows_homographies` tells whether every pair has one; `description` summarises the images. Sources hold only paths
+    and numbers, so that loading processes can get a copy.
     """
 
     knows_homographies: bool
@@ -44,11 +47,11 @@ class PairSource(ABC):
 
     @abstractmethod
     def __len__(self) -> int:
-        """How many pairs there are in an epoch."""
+        """Number of pairs in an epoch."""
 
     @abstractmethod
     def pair(self, index: int, random: np.random.Generator) -> TrainingPair:
-        """Make a pair; what is random about it comes from `random` alone.
+        """Make a pair; all its randomness comes from `random`.
 
         Raises:
             ImageError: if a file cannot be read.
@@ -56,17 +59,17 @@ class PairSource(ABC):
 
 
 class JoinedPairs(PairSource):
-    """The pairs of several sources, one source after the other.
+    """Pairs of several sources, concatenated.
 
     Raises:
-        DatasetError: if there is no pair.
+        DatasetError: if there are no pairs.
     """
 
     def __init__(self, sources: Sequence[PairSource]) -> None:
         self._sources = tuple(sources)
         self._ends = tuple(accumulate(len(source) for source in self._sources))
         if not self._ends or not self._ends[-1]:
-            raise DatasetError("there is no pair of images to learn from; give more data")
+            raise DatasetError("there are no image pairs to train on; give more data")
         self.knows_homographies = all(source.knows_homographies for source in self._sources)
         self.description = "; ".join(source.description for source in self._sources)
 
@@ -81,7 +84,7 @@ class JoinedPairs(PairSource):
 
 
 class SomePairs(PairSource):
-    """Some of the pairs of a source, by their numbers in it."""
+    """Subset of the pairs of a source, by index."""
 
     def __init__(self, source: PairSource, indices: Sequence[int]) -> None:
         self._source, self._indices = source, tuple(indices)
@@ -98,23 +101,23 @@ class SomePairs(PairSource):
 
 @dataclass(frozen=True)
 class Draws:
-    """An endless row of pairs: one epoch of a source after the other, each in an order of its own.
+    """Endless sequence of pairs: epochs of a source, each in a different order.
 
-    The pair at a place of an epoch depends on the seed, the epoch and the place alone, and not on what was drawn
-    before, by which process, or how often training was interrupted.
+    A pair depends on the seed, the epoch and its position in the epoch alone, not on previous draws, on the process, or
+    on interruptions.
     """
 
     source: PairSource
     seed: int
 
     def pair(self, number: int) -> TrainingPair:
-        """The pair at a place in the row, which begins at 0."""
-        epoch, place = divmod(number, len(self.source))
-        index = int(order_of_epoch(self.seed, epoch, len(self.source))[place])
+        """The pair at a position of the sequence, from 0."""
+        epoch, position = divmod(number, len(self.source))
+        index = int(order_of_epoch(self.seed, epoch, len(self.source))[position])
         return self.source.pair(index, np.random.default_rng((self.seed, 1, epoch, index)))
 
 
 @lru_cache(maxsize=4)
 def order_of_epoch(seed: int, epoch: int, count: int) -> Int64[np.ndarray, " count"]:
-    """In which order so many things are drawn in an epoch; shared between callers, so not to be written to."""
+    """Order of the items in an epoch; cached and shared between callers, so do not write to it."""
     return np.random.default_rng((seed, 0, epoch)).permutation(count)

@@ -1,4 +1,4 @@
-"""Pairs of a place data set: a query and a database image taken close by."""
+"""Pairs of a place data set: a query and a database image taken nearby."""
 
 import numpy as np
 
@@ -9,14 +9,14 @@ from vpr_dhe.training.mining import near_images
 from vpr_dhe.training.sources.base import PairSource, TrainingPair
 
 RADIUS_M = 10.0
-"""Positives to learn from lie closer than those that count as right (Arandjelovic et al., NetVLAD, CVPR 2016)."""
+"""Radius of positives for training, smaller than for evaluation (Arandjelovic et al., NetVLAD, CVPR 2016)."""
 
 
 class PositivePairs(PairSource):
-    """One pair for each query that has a positive; which of its positives, changes from epoch to epoch.
+    """One pair per query with a positive; the positive changes from epoch to epoch.
 
-    `dataset` says by its protocol what a positive is. The places of a pair are the database images that are no
-    negatives of its query, so that queries near each other have one in common.
+    The protocol of `dataset` defines positives. The places of a pair are the database images that are no negatives of
+    its query, so that nearby queries have one in common.
 
     Raises:
         DatasetError: if the ground truth is not public.

@@ -1,4 +1,4 @@
-"""Pairs of a synthetic town: two views of one house front on different days, and the exact homography of its plane."""
+"""Pairs of a synthetic town: two views of one facade on different days, with the exact homography of its plane."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,19 +11,19 @@ from vpr_dhe.errors import BadInputError
 from vpr_dhe.synthetic_town.town import Appearance, Camera, SyntheticTown
 from vpr_dhe.training.sources.base import PairSource, TrainingPair
 
-# A front that fills less of either view says little about where the corners of the image go.
-_ENOUGH = 0.25
+# A facade that fills less of either view hardly determines where the corners of the image go.
+_MIN_SHARE = 0.25
 _TRIES = 12
 _MAX_SHIFT_M, _MAX_TURN_DEG, _MAX_PITCH_DEG = 4.0, 20.0, 3.0
-# Relative to the street's: askew and square towards either side of it.
+# Relative to the street's: oblique and perpendicular towards either side.
 _HEADINGS_DEG = (60.0, 90.0, 120.0, 240.0, 270.0, 300.0)
 
 
 class TownPairs(PairSource):
-    """Pairs of views in several towns, `pairs_per_epoch` in all; every epoch shows others.
+    """Pairs of views in several towns, `pairs_per_epoch` in total; different ones in every epoch.
 
-    Views are up to 4 m along each axis and 20 degrees apart, each on a day of its own. The homography is that of the
-    front that fills most of both views.
+    Views are up to 4 m along each axis and 20 degrees apart, on different days. The homography is that of the facade
+    that fills most of both views.
     """
 
     knows_homographies = True
@@ -36,16 +36,16 @@ class TownPairs(PairSource):
         return self._pairs_per_epoch
 
     def pair(self, index: int, random: np.random.Generator) -> TrainingPair:
-        """Look for two views that share much of a front, and draw them."""
+        """Search two views that share a large part of a facade, and render them."""
         seed = self._seeds[index % len(self._seeds)]
         town, cameras = _town(seed)
         best: _SharedFront | None = None
-        # The number of tries has no end of its own: in a town there is always a front that two views share.
+        # Ends much earlier: in a town, some two views always share a facade.
         for attempt in range(100 * _TRIES):
-            found = _look(town, cameras, random)
+            found = _sample_views(town, cameras, random)
             if found and (best is None or found.share > best.share):
                 best = found
-            if best and (best.share >= _ENOUGH or attempt >= _TRIES):
+            if best and (best.share >= _MIN_SHARE or attempt >= _TRIES):
                 break
         assert best is not None, "no two views of the town share a front"
         days = [Appearance.sample(random) for _ in range(2)]
@@ -55,7 +55,7 @@ class TownPairs(PairSource):
 
 @dataclass(frozen=True)
 class _SharedFront:
-    """Two cameras, and the number of the front that fills at least `share` of the pixels of each."""
+    """Two cameras, and the number of the facade that fills at least `share` of the pixels of each."""
 
     share: float
     front: int
@@ -63,8 +63,8 @@ class _SharedFront:
     homography: Float64[np.ndarray, "3 3"]
 
 
-def _look(town: SyntheticTown, cameras: Sequence[Camera], random: np.random.Generator) -> _SharedFront | None:
-    """Put one camera somewhere and another beside it; None where they share no front."""
+def _sample_views(town: SyntheticTown, cameras: Sequence[Camera], random: np.random.Generator) -> _SharedFront | None:
+    """Place one camera at random and another beside it; None if they share no facade."""
     camera_a = _beside(cameras[int(random.integers(len(cameras)))], random)
     camera_b = _beside(camera_a, random)
     shares = np.minimum(*(_shares(town, camera) for camera in (camera_a, camera_b)))
@@ -79,7 +79,7 @@ def _look(town: SyntheticTown, cameras: Sequence[Camera], random: np.random.Gene
 
 
 def _shares(town: SyntheticTown, camera: Camera) -> Float64[np.ndarray, " fronts"]:
-    """The share of a view's pixels that shows each front."""
+    """Share of a view's pixels covered by each facade."""
     shown = town.facade_map(camera)
     return np.bincount(shown[shown >= 0], minlength=len(town.facades)) / shown.size
 

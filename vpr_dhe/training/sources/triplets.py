@@ -1,4 +1,4 @@
-"""A place data set to learn triplets from: some of its queries kept for validation."""
+"""Place data set for triplets, with some queries held out for validation."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,22 +13,22 @@ from vpr_dhe.training.sources.positives import PositivePairs
 
 @dataclass(frozen=True)
 class TripletData:
-    """Queries to learn from with their database, and pairs of other queries to validate with."""
+    """Queries to train on with their database, and pairs of other queries to validate with."""
 
     learned: PlaceDataset
     validation: PairSource
 
 
 def open_triplet_data(root: Path, protocol: Protocol | None = None) -> TripletData:
-    """Open a place data set; every tenth query is for validation.
+    """Open a place data set; every tenth query is held out for validation.
 
     Raises:
-        DatasetError: if the folder is no place data set, or its ground truth is not public.
+        DatasetError: if the folder is not a place data set, or its ground truth is not public.
     """
     dataset = read_training_places(root, protocol or Protocol())
     if dataset is None:
         raise DatasetError(
-            f"{root} is no place data set; triplets need one, because photos alone say nothing of places"
+            f"{root} is not a place data set; triplets need one, because photos alone have no known places"
         )
     count = len(dataset.queries.records)
     kept = range(0, count, HELD_OUT)

@@ -1,4 +1,4 @@
-"""Sets of image pairs to learn from, with the homographies that they come with, or with those that a method finds."""
+"""Sets of training pairs, with their own homographies or with those that an estimator finds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,14 +19,14 @@ from vpr_dhe.verification.estimators.base import HomographyEstimator, View
 
 @dataclass(frozen=True)
 class PairData:
-    """Pairs to learn from, and pairs that are never learned from."""
+    """Pairs to train on, and pairs to validate with."""
 
     learned: PairSource
     validation: PairSource
 
 
 class SetPairs(PairSource):
-    """The pairs of a set, as they are."""
+    """Pairs of a pair set, unchanged."""
 
     knows_homographies = True
 
@@ -43,9 +43,9 @@ class SetPairs(PairSource):
 
 
 class AlignedPairs(PairSource):
-    """The pairs of a source with the homographies that an estimator finds, whatever homographies it came with.
+    """Pairs of a source with the homographies that an estimator finds, in place of their own.
 
-    Each is looked for once, when its pair is first asked for; where none is found, the pair has none.
+    Each is estimated once, when its pair is first made; it is None if the estimate fails.
     """
 
     knows_homographies = False
@@ -59,7 +59,7 @@ class AlignedPairs(PairSource):
         return len(self._source)
 
     def pair(self, index: int, random: np.random.Generator) -> TrainingPair:
-        """Make a pair, and align it if that was not done yet."""
+        """Make a pair, aligned on first use."""
         pair = self._source.pair(index, random)
         if index not in self._found:
             self._found[index] = self._align(pair)
@@ -71,16 +71,15 @@ class AlignedPairs(PairSource):
 
 
 def open_pair_data(names: Sequence[str], view_size: Size, aligner: HomographyEstimator | None = None) -> PairData:
-    """Open pair sets in any layout that `evaluate` reads, folders of photos, and generated towns.
+    """Open pair sets in any layout that `evaluate-pairs` reads, folders of photos, and generated towns.
 
     Args:
         names: paths of folders, or `synthetic-town`.
-        view_size: at which photos are warped.
-        aligner: finds the homographies of pair sets; without one, theirs are taken.
+        view_size: size of warped photos.
+        aligner: finds the homographies of pair sets; None takes their own.
 
     Raises:
-        DatasetError: if a folder is missing, not laid out as it should be or a place data set, or there is too little
-            in it.
+        DatasetError: if a folder is missing, has an unexpected layout or is a place data set, or holds too little.
     """
     opened = [_open(name, view_size, aligner) for name in names]
     learned, validation = ([getattr(data, part) for data in opened] for part in ("learned", "validation"))

@@ -1,11 +1,12 @@
-"""The stage `weak-descriptor`: a patch descriptor for any images of the kinds that aligned pairs show.
+"""Stage `weak-descriptor`: trains a patch descriptor for the kinds of images that aligned pairs show.
 
-SIFT keypoints of A, moved by the homography of their pair, say which patches of B show the same; patches of other
-places are to lie a margin apart. Finding keypoints and sampling them costs more than learning from them, so training
-goes in rounds: the patches of some pairs are kept, and learned from for some epochs.
+SIFT keypoints of A, moved by the homography of their pair, give the patches of B that show the same; patches of other
+places should lie a margin apart. Extracting patches costs more than training on them, so training proceeds in rounds:
+the patches of some pairs are kept and used for several epochs.
 
 Source: Dong et al., "Learning to Align Images using Weak Geometric Supervision", 3DV 2018 (arXiv:1808.01424). Unlike
-there, each patch is held against all others of its batch that show another place, and those within the margin count.
+there, each patch is contrasted with all others of its batch that show another place, of which those within the margin
+count.
 """
 
 from collections.abc import Mapping, Sequence
@@ -43,19 +44,19 @@ _MIN_RATE = 0.01
 
 @dataclass(frozen=True)
 class WeakDescriptorStageSettings:
-    """What decides how a descriptor comes out, besides its data.
+    """Hyperparameters of `weak-descriptor`.
 
     Args:
-        pseudo_siamese: whether the first layer is another for each image, as for images of two sensors.
+        pseudo_siamese: whether the images have separate first layers, as for two sensors.
         batch_size: patches of A, and as many of B, per step and process.
-        learning_rate: of stochastic gradient descent with momentum 0.9, at its height.
-        decay_steps: steps after which the rate has sunk, along a cosine, to a hundredth, where it stays.
-        margin: that descriptors of different places are to lie apart.
-        pairs_per_round: pairs of images whose patches are learned from at a time.
-        patches_per_pair: at most.
-        epochs_per_round: how often a round is learned from.
+        learning_rate: peak learning rate of stochastic gradient descent with momentum 0.9.
+        decay_steps: length of the cosine schedule, after which the learning rate stays at a hundredth.
+        margin: minimum distance of descriptors of different places.
+        pairs_per_round: image pairs per round.
+        patches_per_pair: maximum number of patches of an image pair.
+        epochs_per_round: number of epochs on a round.
         seed: of the initial weights, the data and their order.
-        validation_pairs: how many pairs of images are validated with, at most.
+        validation_pairs: maximum number of validation image pairs.
     """
 
     pseudo_siamese: bool = False
@@ -71,9 +72,9 @@ class WeakDescriptorStageSettings:
 
 
 class PatchPairs(NamedTuple):
-    """Patches of A and what they show in B, one by one.
+    """Patches of A and the corresponding patches of B.
 
-    `pairs` tells the pair of images that each is of, `places` and `widths` where they lie in B, in pixels.
+    `pairs` is the number of each patch's image pair; `places` and `widths` are its position and width in B, in pixels.
     """
 
     of_a: Float[Tensor, "patches 3 16 16"]
@@ -84,30 +85,30 @@ class PatchPairs(NamedTuple):
 
     @classmethod
     def joined(cls, parts: Sequence["PatchPairs"]) -> "PatchPairs":
-        """One after the other; there may be none."""
+        """Concatenate parts; there may be none."""
         none = torch.zeros(0, 3, SIDE, SIDE)
         nothing = cls(none, none, torch.zeros(0, dtype=torch.int64), torch.zeros(0, 2), torch.zeros(0))
         return cls(*(torch.cat(columns) for columns in zip(nothing, *parts, strict=True)))
 
     def chosen(self, which: Tensor) -> "PatchPairs":
-        """Some of them, by their numbers."""
+        """Select patches by number or mask."""
         return PatchPairs(*(column[which] for column in self))
 
     def apart(self) -> Bool[Tensor, "patches patches"]:
-        """Which show different places for certain: of different images, or at least a width apart."""
+        """Mask of patches that certainly show different places: from different images, or at least a width apart."""
         far = torch.cdist(self.places, self.places) >= self.widths[:, None]
         return far | (self.pairs[:, None] != self.pairs)
 
 
-def patch_pairs(pair: TrainingPair, number: int, most: int, random: np.random.Generator) -> PatchPairs:
-    """Patches around SIFT keypoints of A that B shows as well, at most so many; none without a homography."""
+def patch_pairs(pair: TrainingPair, number: int, max_patches: int, random: np.random.Generator) -> PatchPairs:
+    """Patches around SIFT keypoints of A that B shows as well; empty without a homography."""
     if pair.homography is None:
         return PatchPairs.joined([])
     of_a = detect_frames(pair.image_a)
     moved = warp_frames(of_a, torch.from_numpy(pair.homography).float())
     shown = of_a.inside(image_size(pair.image_a)) & moved.inside(image_size(pair.image_b))
     numbers = shown.nonzero()[:, 0]
-    numbers = numbers[torch.from_numpy(random.permutation(len(numbers))[:most])]
+    numbers = numbers[torch.from_numpy(random.permutation(len(numbers))[:max_patches])]
     of_a, moved = of_a.chosen(numbers), moved.chosen(numbers)
     return PatchPairs(
         scaled_patches(pair.image_a, of_a),
@@ -119,7 +120,7 @@ def patch_pairs(pair: TrainingPair, number: int, most: int, random: np.random.Ge
 
 
 class PatchBatches(Batches[PatchPairs]):
-    """The patches of a round, shuffled in each epoch."""
+    """Batches of the patches of a round, shuffled in each epoch."""
 
     def __init__(self, settings: WeakDescriptorStageSettings) -> None:
         self._settings = settings
@@ -129,18 +130,20 @@ class PatchBatches(Batches[PatchPairs]):
         """Take the patches of a turn."""
         size = self._settings.batch_size
         first, count = (turn.step * turn.processes + turn.process) * size, len(self.patches.pairs)
-        places = [divmod(number, count) for number in range(first, first + size)]
-        numbers = [int(order_of_epoch(self._settings.seed, epoch, count)[place]) for epoch, place in places]
+        numbers = []
+        for number in range(first, first + size):
+            epoch, position = divmod(number, count)
+            numbers.append(int(order_of_epoch(self._settings.seed, epoch, count)[position]))
         return self.patches.chosen(torch.tensor(numbers))
 
 
 class WeakDescriptorStage(Stage[PatchPairs]):
-    """Trains a patch network from nothing.
+    """Trains a patch network from random weights.
 
     Args:
-        data: pairs with homographies to learn from and to validate with.
-        settings: see there.
-        training_data: what the images are and their licences, for the network file.
+        data: pairs with homographies to train on and to validate with.
+        settings: hyperparameters.
+        training_data: images and their licences, for the network file.
     """
 
     def __init__(self, data: PairData, settings: WeakDescriptorStageSettings, *, training_data: str) -> None:
@@ -154,35 +157,35 @@ class WeakDescriptorStage(Stage[PatchPairs]):
         self.facts: Mapping[str, Fact] = {"stage": NAME, "data": data.learned.description, **asdict(settings)}
 
     def optimizer(self) -> torch.optim.Optimizer:
-        """Stochastic gradient descent, as where the network learns on one pair."""
+        """Stochastic gradient descent, as for training on a single pair."""
         return torch.optim.SGD(self.network.parameters(), lr=self._settings.learning_rate, momentum=0.9)
 
     def learning_rate_factor(self, step: int) -> float:
-        """Down along a cosine."""
+        """Cosine decay."""
         done = min(1.0, step / self._settings.decay_steps)
         return _MIN_RATE + (1 - _MIN_RATE) * (0.5 + 0.5 * cos(pi * done))
 
     def steps_per_round(self, processes: int) -> int:
-        """Until a round has been learned from as often as wanted, if every pair shows as much as it may."""
+        """Steps for all epochs of a round in which every pair has the maximum number of patches."""
         patches = self._settings.pairs_per_round * self._settings.patches_per_pair
         return max(1, self._settings.epochs_per_round * patches // (self._settings.batch_size * processes))
 
-    def begin_round(self, step: int) -> None:  # noqa: ARG002 (a round follows from those before)
-        """Look at the pairs that come after those of the last round.
+    def begin_round(self, step: int) -> None:  # noqa: ARG002 (depends on the previous rounds alone)
+        """Extract the patches of the pairs after those of the last round.
 
         Raises:
-            DatasetError: if fewer than two patches are in all of them.
+            DatasetError: if there are fewer than two patches.
         """
         end = self._drawn + self._settings.pairs_per_round
-        self._learned.patches = self._look(self._data.learned, range(self._drawn, end))
+        self._learned.patches = self._extract(self._data.learned, range(self._drawn, end))
         self._drawn = end
         if len(self._learned.patches.pairs) < 2:
             raise DatasetError(
-                f"no two keypoints of {self._settings.pairs_per_round} pairs can be learned from; give images that "
-                "show more, and pairs that overlap"
+                f"{self._settings.pairs_per_round} pairs share fewer than two keypoints; give images with more texture, "
+                "and pairs that overlap"
             )
 
-    def _look(self, source: PairSource, numbers: range) -> PatchPairs:
+    def _extract(self, source: PairSource, numbers: range) -> PatchPairs:
         draws, settings = Draws(source, self._settings.seed), self._settings
         return PatchPairs.joined(
             [
@@ -197,17 +200,17 @@ class WeakDescriptorStage(Stage[PatchPairs]):
         )
 
     def get_extra_state(self) -> dict[str, Tensor]:
-        """The patches of this round, and how many pairs were looked at until its end."""
+        """Patches of this round, and the number of pairs drawn until its end."""
         return {**self._learned.patches._asdict(), "drawn": torch.tensor(self._drawn)}
 
     def set_extra_state(self, state: dict[str, Tensor]) -> None:
-        """Learn from these patches."""
+        """Restore the patches of a round."""
         columns = dict(state)
         self._drawn = int(columns.pop("drawn"))
         self._learned.patches = PatchPairs(**columns)
 
     def forward(self, batch: PatchPairs) -> StepLoss:
-        """The contrast of patches that show the same with those that do not, as far as they are within the margin."""
+        """Contrastive loss: patches that correspond attract, others repel within the margin."""
         of_a, of_b = self.network(batch.of_a, batch.of_b)
         attraction = squared_distances(of_a, of_b).mean()
         lengths_a, lengths_b = (descriptors.square().sum(dim=1) for descriptors in (of_a, of_b))
@@ -219,11 +222,11 @@ class WeakDescriptorStage(Stage[PatchPairs]):
         )
 
     def validate(self) -> Validation:
-        """How many keypoints of held-out pairs are nearer to their own patch of B than to all that lie elsewhere."""
+        """Share of keypoints of held-out pairs that are nearer to their patch of B than to all that lie elsewhere."""
         if self._held_out is None:
             count = min(self._settings.validation_pairs, len(self._data.validation))
-            looked = [self._look(self._data.validation, range(number, number + 1)) for number in range(count)]
-            self._held_out = [patches for patches in looked if len(patches.pairs)]
+            extracted = [self._extract(self._data.validation, range(number, number + 1)) for number in range(count)]
+            self._held_out = [patches for patches in extracted if len(patches.pairs)]
         if not self._held_out:
             raise DatasetError("no held-out pair shows a keypoint in both images; give other pairs")
         found = torch.cat([self._recognised(patches) for patches in self._held_out])
@@ -238,6 +241,6 @@ class WeakDescriptorStage(Stage[PatchPairs]):
         return (distances.diagonal() < elsewhere).cpu()
 
     def model_file(self) -> NetworkFile:
-        """The network as it is now."""
+        """The current network."""
         settings = WeakDescriptorSettings(int(self._settings.pseudo_siamese))
         return network_file(NAME, settings, self.network, training_data=self._training_data)

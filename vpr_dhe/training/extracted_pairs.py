@@ -1,4 +1,4 @@
-"""Training pairs as a homography head sees them: local maps, matches, and where it is known the homography."""
+"""Training pairs as a homography head sees them: local maps, matches, and homographies where known."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -17,10 +17,10 @@ from vpr_dhe.training.rei import INLIER_THRESHOLD_PX, InlierMatches, inlier_matc
 from vpr_dhe.training.sources.base import TrainingPair
 
 
-class DescribedPairs(NamedTuple):
-    """A batch of pairs on the CPU; A is the query, B the candidate.
+class ExtractedPairs(NamedTuple):
+    """Batch of pairs on the CPU; A is the query, B the candidate.
 
-    `homographies` map pixels of A's input to pixels of B's; where `known` is false, they are the identity.
+    `homographies` map pixels of A's input to pixels of B's; they are the identity where `known` is false.
     """
 
     query_maps: Float[Tensor, "pairs cells dimension"]
@@ -30,13 +30,13 @@ class DescribedPairs(NamedTuple):
     matches: InlierMatches
 
 
-def describe_pairs(pairs: Sequence[TrainingPair], extractor: Extractor, input_size: Size) -> DescribedPairs:
-    """Extract the local maps of at least one pair, and match them.
+def extract_pairs(pairs: Sequence[TrainingPair], extractor: Extractor, input_size: Size) -> ExtractedPairs:
+    """Extract and match the local maps of at least one pair.
 
     Args:
         pairs: images of any size.
-        extractor: whose features are not trained.
-        input_size: the frame, in pixels, that homographies and matches are to refer to.
+        extractor: is not trained.
+        input_size: frame of the homographies and matches, in pixels.
     """
     features = extractor.extract([image for pair in pairs for image in (pair.image_a, pair.image_b)])
     queries, candidates = features[::2], features[1::2]
@@ -45,7 +45,7 @@ def describe_pairs(pairs: Sequence[TrainingPair], extractor: Extractor, input_si
         match_maps(query.local_map, candidate.local_map, grid, input_size)
         for query, candidate in zip(queries, candidates, strict=True)
     ]
-    return DescribedPairs(
+    return ExtractedPairs(
         torch.stack([query.local_map for query in queries]).cpu(),
         torch.stack([candidate.local_map for candidate in candidates]).cpu(),
         torch.cat([homography_between_inputs(pair, input_size) for pair in pairs]),
@@ -57,7 +57,7 @@ def describe_pairs(pairs: Sequence[TrainingPair], extractor: Extractor, input_si
 def match_maps(
     query: Float[Tensor, "cells dimension"], candidate: Float[Tensor, "cells dimension"], grid: Grid, input_size: Size
 ) -> Matches:
-    """The mutual matches of two local maps of a grid, at the centres of their cells in `input_size`."""
+    """Mutual matches of two local maps of a grid, at the centres of their cells in `input_size`."""
     found = mutual_nearest_neighbours(query.detach(), candidate.detach()[None])
     mutual, centres = found.mutual[0].cpu(), cell_centres(grid, input_size)
     there = found.index[0].cpu()[mutual]
@@ -65,7 +65,7 @@ def match_maps(
 
 
 def homography_between_inputs(pair: TrainingPair, input_size: Size) -> Float64[Tensor, "1 3 3"]:
-    """The homography of a pair between inputs of `input_size`; the identity where it is not known."""
+    """Homography of a pair between inputs of `input_size`; the identity if unknown."""
     homography = np.eye(3) if pair.homography is None else pair.homography
     frames = [Frame(image_size(image), input_size) for image in (pair.image_a, pair.image_b)]
     return homographies_between_inputs(torch.from_numpy(homography)[None], frames[0], frames[1:])
