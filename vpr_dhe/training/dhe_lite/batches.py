@@ -46,12 +46,11 @@ class DheLiteBatches(Batches[LiteBatch]):
 
     @property
     def pairs(self) -> MatchedPairs:
-        """What is learned from."""
+        """The pairs of this round."""
         return self._pairs
 
     @pairs.setter
     def pairs(self, pairs: MatchedPairs) -> None:
-        """The pairs of this round."""
         self._pairs, self._starts = pairs, starts_of(pairs.counts)
 
     def batch(self, turn: Turn) -> LiteBatch:
