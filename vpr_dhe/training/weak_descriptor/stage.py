@@ -181,8 +181,8 @@ class WeakDescriptorStage(Stage[PatchPairs]):
         self._drawn = end
         if len(self._learned.patches.pairs) < 2:
             raise DatasetError(
-                f"{self._settings.pairs_per_round} pairs share fewer than two keypoints; give images with more texture, "
-                "and pairs that overlap"
+                f"{self._settings.pairs_per_round} pairs share fewer than two keypoints; give images with more "
+                "texture, and pairs that overlap"
             )
 
     def _extract(self, source: PairSource, numbers: range) -> PatchPairs:
