@@ -161,7 +161,7 @@ def say_calibration(localizer: "Localizer") -> None:
     """One line on stderr where an index's calibration cannot be used, or is of a much smaller index."""
     if localizer.calibration_fault:
         say(f"answers have no probabilities: {localizer.calibration_fault}")
-    calibration, images = localizer.calibration, len(localizer.database.ids)
+    calibration, images = localizer.calibration, len(localizer.database.image_ids())
     if calibration and calibration.is_outgrown(images):
         say(
             f"probabilities may be too high: the calibration is of {calibration.images} images, and there are {images} "

@@ -64,8 +64,7 @@ class Database(Protocol):
         """Whether there is a verifier."""
         ...
 
-    @property
-    def ids(self) -> list[int]:
+    def image_ids(self) -> list[int]:
         """Ids of all images, ascending."""
         ...
 
@@ -181,8 +180,7 @@ class VerifiedIndex:
         """Spec of the extractor that filled the index."""
         return self.index.spec
 
-    @property
-    def ids(self) -> list[int]:
+    def image_ids(self) -> list[int]:
         """Ids of all images, ascending."""
         return self.index.ids.tolist()
 

@@ -110,15 +110,14 @@ class FrameMemory:
         """Whether there is a verifier."""
         return self._verifier is not None
 
-    @property
-    def ids(self) -> list[int]:
+    def image_ids(self) -> list[int]:
         """Ids of all images, ascending, including pending and recent frames."""
         return [*self.index.ids.tolist(), *self._pending]
 
     @property
     def remembered(self) -> list[int]:
         """Ids of the frames added in this context, in order; the last ones may be recent."""
-        return [id for id in self.ids if id >= self._first_id]
+        return [id for id in self.image_ids() if id >= self._first_id]
 
     @property
     def recent(self) -> int:

@@ -69,8 +69,8 @@ class SequenceLocalizer:
         """
         database = self.localizer.database
         newest = self._memory.remembered if self._memory else []
-        others = database.ids[: len(database.ids) - len(newest)]
-        return PlaceMap(_records(database, others), _records(database, newest))
+        ids = database.image_ids()
+        return PlaceMap(_records(database, ids[: len(ids) - len(newest)]), _records(database, newest))
 
     def tracker(
         self, places: PlaceMap, motion: MotionModel | None = None, *, settings: FilterSettings | None = None
