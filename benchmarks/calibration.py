@@ -32,6 +32,7 @@ from vpr_dhe.evaluation.calibration_metrics import brier_score, expected_calibra
 from vpr_dhe.evaluation.calibration_runs import LabelledQuery, ask, labelled_queries
 from vpr_dhe.evaluation.feature_cache import FeatureCache
 from vpr_dhe.evaluation.precision_recall import precision_recall
+from vpr_dhe.evaluation.warped_queries import warped_queries
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.geography.distance import RADIUS_M
@@ -41,7 +42,6 @@ from vpr_dhe.localization.calibration.fitting import Assumptions, Example, Metho
 from vpr_dhe.localization.calibration.probability import Conditions
 from vpr_dhe.localization.database import PinnedIndex
 from vpr_dhe.records import ImageRecord, MetricPosition
-from vpr_dhe.training.self_calibration import warped_queries
 from vpr_dhe.verification.build import build_verifier
 from vpr_dhe.verification.estimators.registry import Resources
 from vpr_dhe.verification.names import NO_VERIFIER

@@ -8,16 +8,16 @@ import PIL.Image
 import pytest
 
 from vpr_dhe.datasets import Protocol, read_places
+from vpr_dhe.datasets.augmentation import in_other_light, random_homography
 from vpr_dhe.errors import DatasetError, ImageError
 from vpr_dhe.records import Preprocessing, Size
 from vpr_dhe.synthetic_town.town import SyntheticTown, write_town
 from vpr_dhe.training.descriptor.relit import RelitPairs
-from vpr_dhe.training.random_views import in_other_light
 from vpr_dhe.training.sources import open_training_data
 from vpr_dhe.training.sources.base import Draws, JoinedPairs, PairSource, SomePairs, TrainingPair
 from vpr_dhe.training.sources.positives import PositivePairs
 from vpr_dhe.training.sources.town import TownPairs
-from vpr_dhe.training.sources.warps import WarpedPhotos, random_homography
+from vpr_dhe.training.sources.warps import WarpedPhotos
 
 VIEW = Size(160, 120)
 
@@ -89,7 +89,7 @@ def aligned_difference(pair, homography):
 
 
 def test_warps_are_related_by_their_homography_and_no_other(tmp_path, monkeypatch):
-    monkeypatch.setattr("vpr_dhe.training.random_views.in_other_light", lambda pixels, random: pixels)
+    monkeypatch.setattr("vpr_dhe.datasets.augmentation.in_other_light", lambda pixels, random: pixels)
     source = WarpedPhotos(textured(tmp_path), VIEW, "texture")
     for epoch in range(4):
         pair = Draws(source, seed=1).pair(epoch)

@@ -121,6 +121,6 @@ def _queries(
         return labelled_queries(dataset if limit is None else dataset.limited(limit), index)
     if others := [option(name) for name in protocol.chosen if name != "radius_m"]:
         raise BadInputError(f"{', '.join(others)}: about labelled queries, and there are none; give them with --data")
-    from vpr_dhe.training.self_calibration import warped_queries
+    from vpr_dhe.evaluation.warped_queries import warped_queries
 
     return warped_queries(index, limit or _OWN_QUERIES, radius_m)

@@ -23,6 +23,7 @@ from jaxtyping import Float32, UInt8
 from sklearn.cluster import KMeans
 from tqdm import tqdm
 
+from vpr_dhe.datasets.augmentation import random_view
 from vpr_dhe.errors import BadInputError, VprDheError
 from vpr_dhe.features.sift_vlad import INPUT_SIZE, local_descriptors_of_cells
 from vpr_dhe.features.vlad import LONG_SIDE_PX, Vocabulary, banded_vlad, local_descriptors, whitened
@@ -31,7 +32,6 @@ from vpr_dhe.models.catalogue import SIFT_VLAD
 from vpr_dhe.models.model_file import Architecture, ModelFile
 from vpr_dhe.models.weights_file import require_weights_path
 from vpr_dhe.records import Preprocessing
-from vpr_dhe.training.random_views import random_view
 from vpr_dhe.training.whitening import principal_axes_of, projection_of
 
 Result = TypeVar("Result")

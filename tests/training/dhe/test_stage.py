@@ -10,6 +10,7 @@ from patches import PatchExtractor, write_textures
 from torch import nn
 from torch.nn.functional import normalize
 
+from vpr_dhe.datasets.augmentation import random_homography
 from vpr_dhe.errors import ModelError
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.geometry.coordinates import cell_centres, corners
@@ -22,7 +23,6 @@ from vpr_dhe.training.extracted_pairs import ExtractedPairs
 from vpr_dhe.training.loop import LoopSettings, train
 from vpr_dhe.training.rei import inlier_matches
 from vpr_dhe.training.sources import open_training_data
-from vpr_dhe.training.sources.warps import random_homography
 from vpr_dhe.training.stage import Batches, Turn
 from vpr_dhe.verification.estimators.base import match_by_grid
 from vpr_dhe.verification.estimators.dhe import GRID, INPUT_SIZE, DheEstimator, DheHead

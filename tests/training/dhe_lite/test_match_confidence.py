@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from vpr_dhe.datasets.augmentation import random_homography
 from vpr_dhe.geometry.coordinates import UNIT, resizing
 from vpr_dhe.geometry.homography import reprojection_errors
 from vpr_dhe.records import Frame, Matches, Size
@@ -26,7 +27,6 @@ from vpr_dhe.training.dhe_lite.matched_pairs import (
     with_fitted_homographies,
 )
 from vpr_dhe.training.rei import inlier_matches, reprojection_errors_of_inliers
-from vpr_dhe.training.sources.warps import random_homography
 from vpr_dhe.verification.estimators.base import View
 from vpr_dhe.verification.estimators.dhe_lite import batch_matches
 

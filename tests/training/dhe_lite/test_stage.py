@@ -7,6 +7,7 @@ import pytest
 import torch
 from patches import PatchExtractor, write_textures
 
+from vpr_dhe.datasets.augmentation import random_homography
 from vpr_dhe.errors import DatasetError
 from vpr_dhe.geometry.coordinates import UNIT, corners
 from vpr_dhe.geometry.homography import mean_corner_error, project
@@ -25,7 +26,6 @@ from vpr_dhe.training.dhe_lite.matched_pairs import (
 from vpr_dhe.training.loop import LoopSettings, train
 from vpr_dhe.training.sources import TrainingData, open_training_data
 from vpr_dhe.training.sources.base import PairSource
-from vpr_dhe.training.sources.warps import random_homography
 from vpr_dhe.training.stage import Turn
 from vpr_dhe.verification.estimators.dhe_lite import DheLiteEstimator
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from vpr_dhe.datasets.augmentation import relit
 from vpr_dhe.images import to_network_input
 from vpr_dhe.records import Image, Preprocessing
-from vpr_dhe.training.random_views import relit
 from vpr_dhe.training.sources.base import PairSource, TrainingPair
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from vpr_dhe.datasets.augmentation import relit
 from vpr_dhe.datasets.pairs.pictures import resize
 from vpr_dhe.images import decode_named, list_images
 from vpr_dhe.records import Image, Size
-from vpr_dhe.training.random_views import relit
 from vpr_dhe.training.registration.aligned import AlignedData, Photos, some_part
 from vpr_dhe.training.registration.parts import learned_and_kept
 from vpr_dhe.training.registration.random_contrasts import in_random_contrast

@@ -7,11 +7,11 @@ import pytest
 
 from vpr_dhe.datasets.standard import read_split
 from vpr_dhe.evaluation.calibration_runs import ask
+from vpr_dhe.evaluation.warped_queries import warped_queries
 from vpr_dhe.images import decode_image
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.localization.database import PinnedIndex
 from vpr_dhe.records import ImageRecord, MetricPosition
-from vpr_dhe.training.self_calibration import warped_queries
 
 
 @pytest.fixture

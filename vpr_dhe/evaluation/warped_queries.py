@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
+from vpr_dhe.datasets.augmentation import warped_views
 from vpr_dhe.datasets.base import PlaceSplit, positives_within
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.evaluation.calibration_runs import LabelledQuery
+from vpr_dhe.images import decode_named
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.records import Image, ImageRecord, Size
-from vpr_dhe.training.sources.warps import WarpedPhotos
 
 SEED = 0
 
@@ -69,4 +70,4 @@ def _view(path: Path, size: Size, number: int) -> Image:
     Raises:
         ImageError: if the file cannot be read.
     """
-    return WarpedPhotos([path], size, path.name).pair(0, np.random.default_rng((SEED, number))).image_b
+    return warped_views(decode_named(path), size, np.random.default_rng((SEED, number))).image_b

@@ -1,10 +1,69 @@
-"""Random views of one image: another part of it, seen from a little to the side, in another light."""
+"""Random views of one image: another part of it, warped or seen from a little to the side, in another light.
+
+Source of the warps: DeTone et al., "Deep Image Homography Estimation", 2016 (arXiv:1606.03798), section 3: corners
+move by up to a quarter of the patch's side along each axis.
+"""
+
+from typing import NamedTuple
 
 import cv2
 import numpy as np
-from jaxtyping import Float, Float32, UInt8
+import torch
+from jaxtyping import Float, Float32, Float64, UInt8
 
-from vpr_dhe.records import Image
+from vpr_dhe.geometry.coordinates import corners
+from vpr_dhe.geometry.homography import four_point_homography
+from vpr_dhe.records import Image, Size
+
+MAX_CORNER_SHIFT = 0.25
+"""Of the side of the view, along each axis."""
+_MIN_CROP = 0.6
+
+
+class WarpedViews(NamedTuple):
+    """Two views of one photo; `homography` maps pixels of A to pixels of B, with H[2, 2] = 1."""
+
+    image_a: Image
+    image_b: Image
+    homography: Float64[np.ndarray, "3 3"]
+
+
+def warped_views(photo: Image, size: Size, random: np.random.Generator) -> WarpedViews:
+    """Make two views of `size` of a photo, each in a random light.
+
+    View A is a random part of the photo, between 60 and 100 % of each side. In view B the corners of A lie elsewhere;
+    beyond the photo its reflection continues.
+    """
+    crop = random.uniform(_MIN_CROP, 1.0, 2)
+    # Shrunk until one pixel of it is one pixel of A: warping samples single pixels, and would alias.
+    whole = Size(*(max(1, round(side / part)) for side, part in zip(size, crop, strict=True)))
+    photo = _resized(photo, whole)
+    left, top = (random.uniform(0, full - part) for full, part in zip(whole, size, strict=True))
+    to_a = np.array([[1.0, 0.0, -left], [0.0, 1.0, -top], [0.0, 0.0, 1.0]])
+    homography = random_homography(size, random)
+    view_a, view_b = (_warped(photo, matrix, size) for matrix in (to_a, homography @ to_a))
+    return WarpedViews(relit(view_a, random), relit(view_b, random), homography)
+
+
+def random_homography(
+    size: Size, random: np.random.Generator, max_shift: float = MAX_CORNER_SHIFT
+) -> Float64[np.ndarray, "3 3"]:
+    """Draw a homography that moves the corners of an image by up to `max_shift` of its sides, evenly distributed."""
+    square = corners(size)
+    moved = square + torch.from_numpy(random.uniform(-max_shift, max_shift, (4, 2)) * np.array(size))
+    return four_point_homography(square, moved).numpy()
+
+
+def _warped(photo: Image, photo_to_view: Float64[np.ndarray, "3 3"], size: Size) -> Image:
+    warped = cv2.warpPerspective(photo, photo_to_view, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    return warped.astype(np.uint8, copy=False)
+
+
+def _resized(photo: Image, size: Size) -> Image:
+    """Squeeze a photo, averaging areas where it gets smaller."""
+    shrinking = size.width * size.height < photo.shape[0] * photo.shape[1]
+    interpolation = cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR
+    return cv2.resize(photo, size, interpolation=interpolation).astype(np.uint8, copy=False)
 
 
 def random_view(
@@ -17,18 +76,18 @@ def random_view(
     view_width = view_height * aspect
     left = random.uniform(0, width - view_width)
     top = (height - view_height) * np.clip(random.normal(0.5, 0.2), 0, 1)
-    corners = np.array([[0, 0], [view_width, 0], [view_width, view_height], [0, view_height]]) + np.array([left, top])
+    outline = np.array([[0, 0], [view_width, 0], [view_width, view_height], [0, view_height]]) + np.array([left, top])
     # Seen from the side, a facade has one edge taller than the other and is narrower.
     yaw = random.uniform(-0.16, 0.16)
-    corners[:, 1] += np.array([-1, 1, -1, 1]) * yaw * view_height / 2
-    corners[:, 0] += np.array([1, -1, -1, 1]) * abs(yaw) * view_width / 4
-    corners += random.normal(0, 0.015, (4, 2)) * view_height
+    outline[:, 1] += np.array([-1, 1, -1, 1]) * yaw * view_height / 2
+    outline[:, 0] += np.array([1, -1, -1, 1]) * abs(yaw) * view_width / 4
+    outline += random.normal(0, 0.015, (4, 2)) * view_height
     sides = (round(long_side_px * min(1.0, aspect)), round(long_side_px / max(1.0, aspect)))
     target = np.array([[0, 0], [sides[0], 0], sides, [0, sides[1]]], np.float32)
     shrinking = view_height / sides[1]
     # Warping samples single pixels, so what would alias is blurred first.
     source = cv2.GaussianBlur(image, (0, 0), 0.45 * shrinking) if shrinking > 1.2 else image
-    transform = cv2.getPerspectiveTransform(corners.astype(np.float32), target)
+    transform = cv2.getPerspectiveTransform(outline.astype(np.float32), target)
     warped = cv2.warpPerspective(source, transform, sides, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
     return in_other_light(warped.astype(np.float32) / 255, random)
 
