@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median
+from typing import get_args
 
 import torch
 from accuracy import RESULTS
@@ -40,10 +41,11 @@ from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.localization.database import PinnedIndex
 from vpr_dhe.localization.ranking import rerank
 from vpr_dhe.localization.retrieval import retrieve
+from vpr_dhe.runtime.choices import HeadPrecision
 from vpr_dhe.runtime.cpu_features import has_bfloat16_products, has_integer_linear_layers
 from vpr_dhe.runtime.threads import in_parallel
 from vpr_dhe.verification.build import build_verifiers
-from vpr_dhe.verification.estimators.dhe import INPUT_SIZE, DheEstimator, DheHead, HeadPrecision, predictor
+from vpr_dhe.verification.estimators.dhe import INPUT_SIZE, DheEstimator, DheHead, predictor
 from vpr_dhe.verification.estimators.registry import Resources
 from vpr_dhe.verification.verifier import Verifier
 
@@ -126,16 +128,16 @@ def _flat(head: DheHead, pair: Pair) -> Float[Tensor, " numbers"]:
 
 def available() -> list[HeadPrecision]:
     """The precisions that this processor has instructions for, single precision first."""
-    has = {HeadPrecision.bf16: has_bfloat16_products, HeadPrecision.int8: has_integer_linear_layers}
-    return [precision for precision in HeadPrecision if precision not in has or has[precision](CPU)]
+    has = {"bf16": has_bfloat16_products, "int8": has_integer_linear_layers}
+    return [precision for precision in get_args(HeadPrecision) if precision not in has or has[precision](CPU)]
 
 
 def timed(head: DheHead, pairs: Sequence[Pair], repeats: int) -> dict[HeadPrecision, list[float]]:
     """Milliseconds a candidate, in turns, on one thread; the first turn is forgotten."""
     query, candidates = pairs[0].query, torch.cat([pair.candidate for pair in pairs])
     works = {precision: partial(predictor(head, CPU, precision), query, candidates) for precision in available()}
-    plain = predictor(head, CPU, HeadPrecision.fp32)
-    works[HeadPrecision.fp32] = lambda: [plain(query, candidate) for candidate in candidates.split(1)]
+    plain = predictor(head, CPU, "fp32")
+    works["fp32"] = lambda: [plain(query, candidate) for candidate in candidates.split(1)]
     turns: dict[HeadPrecision, list[float]] = {precision: [] for precision in works}
     with one_thread():
         for _ in range(repeats + 1):
@@ -147,12 +149,12 @@ def timed(head: DheHead, pairs: Sequence[Pair], repeats: int) -> dict[HeadPrecis
 def compared(precision: HeadPrecision, ms: Sequence[float], plain_ms: float, result: EvaluationResult) -> Row:
     """One precision against the first, which is single precision."""
     methods = {method.name: method for method in result.verifiers}
-    exact, found = _inliers(methods[HeadPrecision.fp32.value]), _inliers(methods[precision.value])
+    exact, found = _inliers(methods["fp32"]), _inliers(methods[precision])
     pairs = [(ours[row], theirs[row]) for ours, theirs in zip(exact, found, strict=True) for row in ours]
-    scores = methods[precision.value].scores
+    scores = methods[precision].scores
     assert scores is not None, "the ground truth is known"
     return Row(
-        precision.value,
+        precision,
         median(ms),
         min(ms),
         max(ms),
@@ -201,10 +203,10 @@ def main() -> None:
         pairs = candidates_of(dataset, index, extractor, arguments.rerank)
         head = fitted_head(pairs)
         turns = timed(head, pairs[:_TIMED_CANDIDATES], arguments.repeats)
-        verifiers = {one.value: Verifier(DheEstimator(head, precision=one)) for one in turns}
+        verifiers = {one: Verifier(DheEstimator(head, precision=one)) for one in turns}
         settings = Settings(ranks=_RANKS, rerank=arguments.rerank)
         result = evaluate(dataset, index, extractor, verifiers, settings)
-    plain_ms = median(turns[HeadPrecision.fp32])
+    plain_ms = median(turns["fp32"])
     rows = [compared(precision, ms, plain_ms, result) for precision, ms in turns.items()]
     told = f"{result.dataset.name}, {arguments.model}, queries {arguments.queries}, candidates {arguments.rerank} each"
     print(table := f"{told}; the last layer is fitted to {len(pairs)} of them\n\n{markdown(rows)}")

@@ -9,7 +9,9 @@ from cards import Split
 from findings import Finding, some
 from hpatches_faults import hpatches_faults
 from msls_faults import msls_faults
-from user_copy import UserCopy, files_below, folders_below
+from user_copy import UserCopy, folders_below
+
+from vpr_dhe.runtime.image_files import files_below
 
 DATABASE_NAMES = ("database", "db", "gallery", "ref", "reference", "references", "index")
 QUERY_NAMES = ("queries", "query", "q")

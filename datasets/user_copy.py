@@ -1,6 +1,5 @@
 """What lies in a user's folder; nothing is written and no image is decoded."""
 
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -9,8 +8,8 @@ from pathlib import Path, PurePosixPath
 
 from cards import Card, Split
 
-# The extensions that vpr_dhe.images reads; a test compares the two.
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2"})
+from vpr_dhe.runtime.image_files import image_files_below
+
 _NAME = re.compile(r"@(-?[\d.]+)@(-?[\d.]+)@(?:(\d*)@([A-Za-z]?)@)?")
 
 
@@ -54,9 +53,8 @@ class UserCopy:
     def images(self, folder: str) -> list[ImageFile]:
         """The images in a folder and below, as the library lists them: without hidden ones, links followed."""
         if folder not in self._images:
-            found = (path for path in files_below(self.root / folder) if path.suffix.lower() in EXTENSIONS)
-            visible = (path for path in found if not path.name.startswith("."))
-            self._images[folder] = sorted(map(self._image, visible), key=lambda image: image.path)
+            found = map(self._image, image_files_below(self.root / folder))
+            self._images[folder] = sorted(found, key=lambda image: image.path)
         return self._images[folder]
 
     @cached_property
@@ -75,20 +73,6 @@ class UserCopy:
         except OSError:
             size = None
         return ImageFile(self.relative(path), size)
-
-
-def files_below(folder: Path) -> Iterator[Path]:
-    """All files in a folder and below; a link that leads back up does not lead around for ever."""
-    entered: set[tuple[int, int]] = set()
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        status = Path(parent).stat()
-        if (status.st_dev, status.st_ino) in entered:
-            folders.clear()
-            continue
-        entered.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in files:
-            yield Path(parent, name)
 
 
 def folders_below(folder: Path, depth: int) -> Iterator[Path]:

@@ -2,7 +2,7 @@
 
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
@@ -17,12 +17,12 @@ from torch.nn import functional
 
 from vpr_dhe.errors import BadInputError, ImageError
 from vpr_dhe.records import Image, Preprocessing, Size, StrPath
+from vpr_dhe.runtime.image_files import EXTENSIONS, image_files_below
 from vpr_dhe.runtime.threads import in_parallel
 
 ImageLike: TypeAlias = np.ndarray | Tensor | PIL.Image.Image
 """What a caller may hold an image as; `require_image` says which shapes and types are taken."""
 
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2"})
 # A file may claim any size in its header; a photo beyond this is more likely an attack than a place.
 MAX_PIXELS = 100_000_000
 # Less than this has no texture to describe.
@@ -249,28 +249,12 @@ def list_images(folder: StrPath) -> list[str]:
     if not folder.is_dir():
         found = "is a file" if folder.exists() else "does not exist"
         raise BadInputError(f"folder {folder} {found}; expected a folder of images")
-    paths = sorted(path.relative_to(folder).as_posix() for path in _visible_files(folder))
+    paths = sorted(path.relative_to(folder).as_posix() for path in image_files_below(folder))
     if not paths:
         raise BadInputError(
             f"folder {folder} holds no images; expected files ending in {', '.join(sorted(EXTENSIONS))}"
         )
     return paths
-
-
-def _visible_files(folder: Path) -> Iterator[Path]:
-    """Files with an image's extension; a link that leads back up does not lead around for ever."""
-    entered: set[tuple[int, int]] = set()
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        status = Path(parent).stat()
-        if (status.st_dev, status.st_ino) in entered:
-            folders.clear()
-            continue
-        entered.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in files:
-            path = Path(parent, name)
-            if not name.startswith(".") and path.suffix.lower() in EXTENSIONS:
-                yield path
 
 
 def to_network_input(

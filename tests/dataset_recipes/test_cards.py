@@ -11,7 +11,6 @@ import pytest
 
 from vpr_dhe.datasets import LAYOUTS, Protocol
 from vpr_dhe.datasets.pairs import PAIR_LAYOUTS
-from vpr_dhe.images import EXTENSIONS
 
 DATASETS = Path(__file__).parents[2] / "datasets"
 CARDS = sorted(DATASETS.glob("*.toml"))
@@ -121,10 +120,6 @@ def test_folders_in_options_are_those_of_the_split(card, variant):
 def test_a_protocol_never_asks_more_queries_than_there_are(card, variant):
     there = card.split_named(variant.split).query_images
     assert variant.queries is None or there is None or 1 <= variant.queries <= there
-
-
-def test_the_copy_is_listed_by_the_extensions_that_the_library_reads():
-    assert load("user_copy").EXTENSIONS == EXTENSIONS
 
 
 @pytest.mark.parametrize(

@@ -32,9 +32,9 @@ def run(
     timeout_s: Annotated[float, typer.Option(min=0.001, help="Longest wait for an answer; more gets 503.")] = 30.0,
 ) -> None:
     """Answer queries over HTTP, and take in images from whoever holds the token in VPR_DHE_TOKEN."""
-    from vpr_dhe.service.extra import require_extra
+    from vpr_dhe.runtime.extras import require_extra
 
-    require_extra()
+    require_extra("serve")
     from vpr_dhe.localization.localizer import Localizer
     from vpr_dhe.models.network_file import load_networks
     from vpr_dhe.service.limits import Limits

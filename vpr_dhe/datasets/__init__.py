@@ -6,10 +6,9 @@ from vpr_dhe.datasets import colmap, folders, kapture, msls, standard
 from vpr_dhe.datasets.base import Layout, PlaceDataset, Protocol
 from vpr_dhe.errors import BadInputError, DatasetError
 from vpr_dhe.records import StrPath
+from vpr_dhe.runtime.choices import AUTO
 
-__all__ = ["AUTO", "LAYOUTS", "Layout", "PlaceDataset", "Protocol", "read_places"]
-
-AUTO = "auto"
+__all__ = ["LAYOUTS", "Layout", "PlaceDataset", "Protocol", "read_places"]
 
 # In the order in which a folder is looked at: a kapture or COLMAP folder may hold others that look like two folders.
 LAYOUTS: dict[str, Layout] = {

@@ -15,6 +15,7 @@ from vpr_dhe.geography.distance import kind_of, plane_of
 from vpr_dhe.geography.neighbours import rows_within
 from vpr_dhe.geography.wgs84 import earth_centred
 from vpr_dhe.records import GeoPosition, ImageRecord, MetricPosition
+from vpr_dhe.runtime.sampling import evenly_spread
 
 Positives: TypeAlias = tuple[Int64[np.ndarray, " _found"], ...]
 """For each query the sorted rows of the database images that show its place."""
@@ -72,7 +73,7 @@ class PlaceDataset:
         total = len(self.queries.records)
         if count >= total:
             return self
-        kept = [row * total // count for row in range(count)]
+        kept = evenly_spread(total, count).tolist()
         if self.positives is not None and not any(self.positives[row].size for row in kept):
             raise BadInputError(f"none of the {count} queries looked at has a right answer; raise --queries-limit")
         return replace(

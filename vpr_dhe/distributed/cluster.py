@@ -8,9 +8,9 @@ from types import ModuleType
 from typing import Any
 
 from vpr_dhe.errors import BadInputError
-from vpr_dhe.runtime.extras import import_extra
+from vpr_dhe.runtime.choices import AUTO
+from vpr_dhe.runtime.extras import require_extra
 
-AUTO = "auto"
 _REACHABLE_S = 5.0
 
 
@@ -20,7 +20,7 @@ def import_ray() -> ModuleType:
     Raises:
         MissingExtraError: if it is not installed.
     """
-    return import_extra("distributed", "work on several machines with Ray", "ray", "ray.data")
+    return require_extra("distributed")
 
 
 @contextmanager

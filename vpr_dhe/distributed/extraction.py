@@ -21,10 +21,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from vpr_dhe.distributed.cluster import AUTO, connected, import_ray
+from vpr_dhe.distributed.cluster import connected, import_ray
 from vpr_dhe.distributed.threads import Threads
 from vpr_dhe.errors import BadInputError, VprDheError, WorkerLostError
-from vpr_dhe.features.base import Extractor, ExtractorSpec, Precision
+from vpr_dhe.features.base import Extractor, ExtractorSpec
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.index.changes import Changes, changes_between
 from vpr_dhe.index.codecs import LocalMapCodec
@@ -34,6 +34,7 @@ from vpr_dhe.index.manifest import SkippedImage
 from vpr_dhe.index.place_index import AddReport, PlaceIndex, require_same_features
 from vpr_dhe.index.writer import IndexWriter
 from vpr_dhe.records import ImageRecord, Progress
+from vpr_dhe.runtime.choices import AUTO, ExtractorPrecision
 from vpr_dhe.runtime.durable_files import TEMPORARY_SUFFIX
 
 # Limits a chunk that kills every worker. Ray's own limit (`max_task_retries`) does not serve: attempts to reach a dead
@@ -60,7 +61,9 @@ class Workers:
     gpus_each: float = 0.0
 
     @classmethod
-    def of(cls, model: str, device: str, *, precision: Precision = "fp32", compiled: bool = False) -> "Workers":
+    def of(
+        cls, model: str, device: str, *, precision: ExtractorPrecision = "fp32", compiled: bool = False
+    ) -> "Workers":
         """As many workers as fit the cluster, each with a model by name, or from a file that all machines see."""
         name = str(Path(model).resolve()) if Path(model).is_file() else model
         load = partial(load_extractor, name, device, precision=precision, compiled=compiled)

@@ -9,9 +9,10 @@ from vpr_dhe.datasets.base import PlaceSplit
 from vpr_dhe.errors import DatasetError, ImageError
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.images import read_file
-from vpr_dhe.index.manifest import AUTO, FORMAT
+from vpr_dhe.index.manifest import FORMAT
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.records import Progress
+from vpr_dhe.runtime.choices import AUTO
 from vpr_dhe.runtime.prefetching import read_ahead
 
 _UNREADABLE = b"unreadable"

@@ -12,12 +12,13 @@ from vpr_dhe.evaluation.precision_recall import PrecisionRecall, precision_recal
 from vpr_dhe.evaluation.recall import Denominator, counted, mean_average_precision_at, recall_at
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.images import load_image
-from vpr_dhe.index.manifest import AUTO, SkippedImage
+from vpr_dhe.index.manifest import SkippedImage
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.localization.database import PinnedIndex
 from vpr_dhe.localization.ranking import rerank
 from vpr_dhe.localization.retrieval import Candidate, retrieve
 from vpr_dhe.records import Progress
+from vpr_dhe.runtime.choices import AUTO
 from vpr_dhe.runtime.stopwatch import Stopwatch
 from vpr_dhe.verification.verifier import Verifier
 

@@ -13,6 +13,7 @@ from vpr_dhe.evaluation.calibration_runs import LabelledQuery
 from vpr_dhe.images import decode_named
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.records import Image, ImageRecord, Size
+from vpr_dhe.runtime.sampling import evenly_spread
 
 SEED = 0
 
@@ -37,7 +38,7 @@ def warped_queries(index: PlaceIndex, count: int, radius_m: float) -> list[Label
         )
     records = [index.image(int(id)) for id in index.ids]
     _require_positions(records, index)
-    rows = np.unique(np.linspace(0, len(records) - 1, min(count, len(records))).astype(int))
+    rows = evenly_spread(len(records), count)
     chosen = tuple(records[row] for row in rows)
     near = positives_within(PlaceSplit(folder, tuple(records)), PlaceSplit(folder, chosen), radius_m)
     return [

@@ -7,12 +7,12 @@ from typing import Literal, TypeAlias
 
 from vpr_dhe.errors import BadInputError, ModelError
 from vpr_dhe.export.conversion import write_onnx
-from vpr_dhe.export.extra import require_extra
 from vpr_dhe.export.networks import ExportableNetwork, extractor_network, head_network
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.features.extractor import NeuralExtractor, load_extractor
 from vpr_dhe.models.exported_model import EXTRACTOR, HEAD, ExportedModel, ExportFacts, require_weights
 from vpr_dhe.models.model_file import ModelFile
+from vpr_dhe.runtime.extras import require_extra
 
 # The extractor, and the head where there is one.
 ALL = "all"
@@ -33,7 +33,7 @@ def export_model(name: str, out: Path, part: Part = ALL) -> ExportedModel:
         ModelError: if there is no such model, or it has no such network.
         ExportError: if a network cannot be converted, or computes something else afterwards.
     """
-    require_extra()
+    require_extra("export")
     _require_new_folder(out)
     extractor = load_extractor(name)
     model = require_weights(extractor.model_file)

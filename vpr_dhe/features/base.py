@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, TypeAlias
+from typing import NamedTuple
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -12,9 +12,6 @@ from vpr_dhe.images import image_size
 from vpr_dhe.models.exported_model import ExportedModel
 from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.records import Features, Frame, Grid, Image, Size
-
-Precision: TypeAlias = Literal["fp32", "bf16"]
-"""Of a backbone's matrix products; all that follows them is computed in single precision."""
 
 
 @dataclass(frozen=True)

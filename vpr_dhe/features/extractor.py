@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vpr_dhe.errors import ModelError
+from vpr_dhe.errors import BadInputError, ModelError
 from vpr_dhe.features.aggregators import build_aggregator
 from vpr_dhe.features.backbones import build_backbone
 from vpr_dhe.features.backbones.timm_cnn import timm_cnn_model_file
@@ -22,7 +22,6 @@ from vpr_dhe.features.base import (
     DenseTokens,
     Extractor,
     ExtractorSpec,
-    Precision,
 )
 from vpr_dhe.features.onnx_extractor import OnnxExtractor
 from vpr_dhe.features.sift_vlad import SiftVladExtractor
@@ -32,6 +31,7 @@ from vpr_dhe.models.exported_model import load_exported
 from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.models.weights_file import SUFFIX
 from vpr_dhe.records import Features, Image, Size
+from vpr_dhe.runtime.choices import ExtractorPrecision, Runtime, require_choice
 from vpr_dhe.runtime.threads import evenly, in_parallel
 
 Item = TypeVar("Item")
@@ -41,7 +41,12 @@ _FETCHED = {TIMM_PREFIX: timm_model_file, TIMM_CNN_PREFIX: timm_cnn_model_file}
 
 
 def load_extractor(
-    name: str, device: str = "cpu", *, precision: Precision = "fp32", compiled: bool = False
+    name: str,
+    device: str = "cpu",
+    *,
+    precision: ExtractorPrecision = "fp32",
+    compiled: bool = False,
+    runtime: Runtime = "auto",
 ) -> Extractor:
     """Load an extractor by the name of its model.
 
@@ -53,12 +58,17 @@ def load_extractor(
         precision: of the products of a network in torch; `bf16` takes about half of the time where the processor or
             GPU has such products. The features can be compared with those of single precision.
         compiled: have torch compile the network first, which takes a minute or so, and a C++ compiler.
+        runtime: `torch` or `onnx` refuses a model of the other.
 
     Raises:
+        BadInputError: if precision or runtime are unknown, or the model is not for the runtime.
         ModelError: if the model is unknown, cannot be downloaded, its file does not fit its architecture, it cannot be
             compiled, or it is no network in torch and one of the last two is asked for.
         MissingExtraError: if it is a folder, and ONNX Runtime is not installed.
     """
+    require_choice(precision, ExtractorPrecision, "precision")
+    require_choice(runtime, Runtime, "runtime")
+    _require_runtime(name, runtime)
     if is_export(name):
         _require_usual(name, precision, compiled)
         return OnnxExtractor(load_exported(Path(name), device))
@@ -72,7 +82,21 @@ def load_extractor(
     return NeuralExtractor(model, reference, torch.device(device), precision, compiled=compiled)
 
 
-def _require_usual(name: str, precision: Precision, compiled: bool) -> None:
+def _require_runtime(name: str, runtime: Runtime) -> None:
+    exported = is_export(name)
+    if runtime == "onnx" and not exported:
+        raise BadInputError(
+            f"--runtime onnx runs what `vpr-dhe export` wrote, and {name} is no such folder; run "
+            f"`vpr-dhe export {name} --out FOLDER`, and give --model FOLDER"
+        )
+    if runtime == "torch" and exported:
+        raise BadInputError(
+            f"--runtime torch was asked for, and {name} is an export to ONNX; give the model that it was made of by "
+            "--model"
+        )
+
+
+def _require_usual(name: str, precision: ExtractorPrecision, compiled: bool) -> None:
     if precision != "fp32" or compiled:
         raise ModelError(
             f"{name} is no network that torch runs, so there is no precision to choose and nothing to compile; leave "
@@ -122,7 +146,7 @@ class NeuralExtractor(Extractor):
         model: ModelFile,
         name: str,
         device: torch.device,
-        precision: Precision = "fp32",
+        precision: ExtractorPrecision = "fp32",
         *,
         compiled: bool = False,
     ) -> None:

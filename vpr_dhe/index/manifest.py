@@ -15,11 +15,11 @@ from vpr_dhe.index.files import FileFact
 from vpr_dhe.index.segments import SegmentFact
 from vpr_dhe.index.vectors import VectorFileFact
 from vpr_dhe.records import Grid, Size
+from vpr_dhe.runtime.choices import AUTO
 
 FORMAT = "vpr-dhe index 2"
 FILE_NAME = "manifest.json"
 LOCK_NAME = "writer.lock"
-AUTO = "auto"
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ from vpr_dhe.index.checking import CheckReport, check
 from vpr_dhe.index.codecs import CODECS
 from vpr_dhe.index.ingest import Source, reading
 from vpr_dhe.index.manifest import (
-    AUTO,
     FILE_NAME,
     LOCK_NAME,
     Manifest,
@@ -32,6 +31,7 @@ from vpr_dhe.index.snapshot import SEGMENTS, STATE, VECTOR_FILES, Snapshot, make
 from vpr_dhe.index.vectors import INDEX_TYPES
 from vpr_dhe.index.writer import IndexWriter
 from vpr_dhe.records import Frame, ImageRecord, Progress, StrPath
+from vpr_dhe.runtime.choices import AUTO
 from vpr_dhe.runtime.durable_files import TEMPORARY_SUFFIX, sync_folder
 
 

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float32, Int64
 from vpr_dhe.index.segments import Segment
 from vpr_dhe.index.vectors import ApproximateIndex, Neighbours, exact_search
 from vpr_dhe.index.vectors import merge as merge_neighbours
+from vpr_dhe.index.vectors.stack import take_rows
 
 
 @dataclass(frozen=True)
@@ -65,12 +66,10 @@ class CoveredPart:
         return self._index.search(queries, count, self._vectors_of, self._dead)
 
     def _vectors_of(self, rows: Int64[np.ndarray, " chosen"]) -> Float32[np.ndarray, "chosen dimension"]:
-        owners = np.searchsorted(self._starts, rows, side="right") - 1
-        vectors = np.empty((len(rows), self._segments[0].vectors.shape[1]), np.float32)
-        for owner in np.unique(owners):
-            here = owners == owner
-            vectors[here] = self._segments[owner].checked_vectors(rows[here] - self._starts[owner])
-        return vectors
+        dimension = self._segments[0].vectors.shape[1]
+        return take_rows(
+            rows, self._starts, dimension, lambda number, chosen: self._segments[number].checked_vectors(chosen)
+        )
 
 
 def search_parts(parts: Sequence[Part], queries: Float32[np.ndarray, "queries dimension"], count: int) -> SearchResult:

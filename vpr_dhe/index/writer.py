@@ -21,13 +21,15 @@ from vpr_dhe.index.codecs import UNFITTED, CodecChoice, choose_codec, fit_codec
 from vpr_dhe.index.compaction import Recoding, grouped, groups_to_rewrite, mergeable_tail, rewrite
 from vpr_dhe.index.files import fact_of, unique_name
 from vpr_dhe.index.ingest import Chunk, ExtractedImage, SealedChunk, Source, describe, load, seal_chunk
-from vpr_dhe.index.manifest import AUTO, CoveringFile, Manifest, SkippedImage, publish
+from vpr_dhe.index.manifest import CoveringFile, Manifest, SkippedImage, publish
 from vpr_dhe.index.segments import Segment, collect_garbage
 from vpr_dhe.index.snapshot import SEGMENTS, STATE, VECTOR_FILES, Snapshot, make_folders
 from vpr_dhe.index.tombstones import with_removed
 from vpr_dhe.index.vectors import FLAT, build_vector_file, choose_type
 from vpr_dhe.records import Features, ImageRecord, Progress
+from vpr_dhe.runtime.choices import AUTO
 from vpr_dhe.runtime.durable_files import sync_folder
+from vpr_dhe.runtime.sampling import evenly_spread
 
 # Images per sealed segment while indexing: what a crash can lose at most.
 SEGMENT_IMAGES = 512
@@ -124,7 +126,7 @@ class IndexWriter:
         if self.snapshot.codec is None and self.manifest.settings.codec in UNFITTED:
             self._save_codec(CodecChoice(fit_codec(self.manifest.settings.codec, self._no_maps()), {}), 0)
         while fresh and self.snapshot.codec is None:
-            places = _evenly_spread(len(fresh))
+            places = evenly_spread(len(fresh), CODEC_SAMPLE)
             chunk = Chunk(self.manifest.next_id, [fresh[place] for place in places])
             described = list(describe(source, chunk.records, load(source, chunk.records), progress))
             readable = [item.features for item in described if isinstance(item, ExtractedImage)]
@@ -199,7 +201,7 @@ class IndexWriter:
         again, local maps stay as they are: to code them anew would lose a little more.
         """
         before, ids = self.snapshot.require_codec(), self.snapshot.ids
-        sample = ids[_evenly_spread(len(ids))]
+        sample = ids[evenly_spread(len(ids), CODEC_SAMPLE)]
         choice = _choose_codec(name, self.snapshot.local_maps(sample), self.snapshot.descriptors(sample))
         manifest = replace(self.manifest, settings=replace(self.manifest.settings, codec=name))
         if manifest.codec and manifest.codec.name == choice.codec.name:
@@ -278,8 +280,3 @@ def _choose_codec(
     name: str, maps: Float[Tensor, "maps cells dimension"], descriptors: Float[Tensor, "maps descriptor_dimension"]
 ) -> CodecChoice:
     return choose_codec(maps, descriptors) if name == AUTO else CodecChoice(fit_codec(name, maps), {})
-
-
-def _evenly_spread(count: int) -> Int64[np.ndarray, " places"]:
-    """Places in a list of this length, spread over all of it."""
-    return np.unique(np.linspace(0, count - 1, CODEC_SAMPLE).astype(np.int64))

@@ -28,6 +28,7 @@ from vpr_dhe.localization.localizer import Localizer
 from vpr_dhe.recordings.ros_messages import compressed_file, pixels_of
 from vpr_dhe.records import GeoPosition, Image, RankedMatch
 from vpr_dhe.report.tables.answers import Answer, json_line
+from vpr_dhe.verification.names import DEFAULT_VERIFIER
 
 _NAME = "vpr_dhe"
 # NavSatStatus.STATUS_FIX; new messages have an unknown status.
@@ -39,7 +40,7 @@ class Parameters:
     """Parameters of the node and their defaults, explained in the module's docstring."""
 
     index: str = ""
-    verifier: str = "magsac"
+    verifier: str = DEFAULT_VERIFIER
     rerank: int = 100
     compressed: bool = False
     min_inliers: int = 50

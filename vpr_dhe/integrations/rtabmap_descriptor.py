@@ -15,9 +15,9 @@ from vpr_dhe.errors import ModelError
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.images import require_image
+from vpr_dhe.models.names import DEFAULT_MODEL
 
 MODEL_VARIABLE = "VPR_DHE_MODEL"
-_DEFAULT_MODEL = "sift-vlad"
 
 
 class Descriptor:
@@ -54,7 +54,7 @@ class Descriptor:
 
     @cached_property
     def _extractor(self) -> Extractor:
-        return load_extractor(os.environ.get(MODEL_VARIABLE, _DEFAULT_MODEL))
+        return load_extractor(os.environ.get(MODEL_VARIABLE, DEFAULT_MODEL))
 
 
 _descriptor = Descriptor()

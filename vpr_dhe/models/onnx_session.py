@@ -24,7 +24,7 @@ class OnnxSession:
     """
 
     def __init__(self, path: Path, device: str = "cpu") -> None:
-        onnxruntime = import_extra("export", "an ONNX file", "onnxruntime")
+        onnxruntime = import_extra("export", "onnxruntime")
         provider, available = _PROVIDERS.get(torch.device(device).type), onnxruntime.get_available_providers()
         if provider not in available:
             raise ModelError(

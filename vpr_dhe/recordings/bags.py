@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from vpr_dhe.errors import DatasetError, VprDheError
@@ -13,7 +12,7 @@ from vpr_dhe.recordings.base import ImageFile, RecordedFrame
 from vpr_dhe.recordings.fixes import FixTrack, valid_fix
 from vpr_dhe.recordings.ros_messages import FIX_TYPE, IMAGE_TYPES, RAW_TYPE, compressed_file, raw_file
 from vpr_dhe.records import GeoPosition, StrPath
-from vpr_dhe.runtime.extras import import_extra
+from vpr_dhe.runtime.extras import require_extra
 
 _ROS1_SUFFIX = ".bag"
 # NavSatStatus: everything below 0 means that there is no fix.
@@ -34,7 +33,7 @@ def open_bag(path: StrPath, topic: str, fix_topic: str | None = None) -> Iterato
         MissingExtraError: if rosbags is not installed.
     """
     path = Path(path)
-    rosbags = _import_rosbags()
+    rosbags = require_extra("bags")
     if not path.exists():
         raise DatasetError(f"bag {path} does not exist; expected a .bag file, or a folder, .db3 or .mcap of ROS 2")
     with _explained(path):
@@ -123,10 +122,6 @@ def _image_file(message: Any, kind: str) -> ImageFile:
 def _taken_s(message: Any, received_ns: int) -> float:
     stamp = message.header.stamp
     return (stamp.sec + 1e-9 * stamp.nanosec) if stamp.sec or stamp.nanosec else 1e-9 * received_ns
-
-
-def _import_rosbags() -> ModuleType:
-    return import_extra("bags", "reading bags", "rosbags", "rosbags.rosbag1", "rosbags.rosbag2", "rosbags.typesys")
 
 
 def _reader(path: Path) -> Any:

@@ -1,26 +1,51 @@
 """The packages of optional extras, imported where they are needed."""
 
+from collections.abc import Mapping, Sequence
 from importlib import import_module
-from types import ModuleType
+from types import MappingProxyType, ModuleType
+from typing import NamedTuple
 
 from vpr_dhe.errors import MissingExtraError
 
 
-def import_extra(extra: str, work: str, *packages: str) -> ModuleType:
-    """Import the packages of an extra, and return the first.
+class Extra(NamedTuple):
+    """An extra of pyproject.toml: the work that needs it, as messages name it, and the modules to import for it."""
 
-    Args:
-        extra: its name in pyproject.toml.
-        work: what needs them, for the message: "training".
-        packages: or modules of them, all of which must be there.
+    work: str
+    modules: Sequence[str]
+
+
+EXTRAS: Mapping[str, Extra] = MappingProxyType(
+    {
+        "bags": Extra("reading bags", ("rosbags", "rosbags.rosbag1", "rosbags.rosbag2", "rosbags.typesys")),
+        "distributed": Extra("work on several machines with Ray", ("ray", "ray.data")),
+        "export": Extra("ONNX", ("onnx", "onnxruntime", "onnxscript")),
+        "serve": Extra("a service", ("fastapi", "uvicorn", "prometheus_client", "python_multipart")),
+        "train": Extra("training", ("accelerate", "torch.utils.tensorboard")),
+    }
+)
+
+
+def require_extra(extra: str) -> ModuleType:
+    """Import all modules of an extra, and return the first.
+
+    Raises:
+        MissingExtraError: if one of them cannot be imported.
+    """
+    return import_extra(extra, *EXTRAS[extra].modules)
+
+
+def import_extra(extra: str, *modules: str) -> ModuleType:
+    """Import some modules of an extra, and return the first.
 
     Raises:
         MissingExtraError: if one of them cannot be imported.
     """
     try:
-        modules = [import_module(package) for package in packages]
+        imported = [import_module(module) for module in modules]
     except ImportError as error:
         raise MissingExtraError(
-            f'what {work} needs cannot be imported here ({error}); install it with: pip install "vpr-dhe[{extra}]"'
+            f"what {EXTRAS[extra].work} needs cannot be imported here ({error}); install it with: "
+            f'pip install "vpr-dhe[{extra}]"'
         ) from error
-    return modules[0]
+    return imported[0]

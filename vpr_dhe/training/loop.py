@@ -5,15 +5,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch.nn.utils import clip_grad_norm_
 
 from vpr_dhe.records import Progress
+from vpr_dhe.runtime.choices import TrainingPrecision
+from vpr_dhe.runtime.extras import require_extra
 from vpr_dhe.training.devices import to_device
-from vpr_dhe.training.extra import import_accelerate
 from vpr_dhe.training.loading import load_batches
 from vpr_dhe.training.run_folder import RunFolder, TrainingState
 from vpr_dhe.training.stage import Stage
@@ -33,7 +34,7 @@ class LoopSettings:
         save_every: steps between saved states; a killed run loses at most these.
         log_every: steps averaged in one line of the logs.
         max_gradient_norm: maximum gradient norm, for each part of the stage separately.
-        precision: of matrix products: "no" is full precision, "bf16" and "fp16" are mixed precision.
+        precision: of matrix products; "bf16" and "fp16" are mixed precision.
         on_cpu: whether to ignore GPUs.
         workers: processes that prepare batches; 0 means the training process.
         max_minutes: time after which the run saves its state and ends early, to be resumed later; None is unlimited.
@@ -45,7 +46,7 @@ class LoopSettings:
     save_every: int = 500
     log_every: int = 50
     max_gradient_norm: float = 1.0
-    precision: Literal["no", "bf16", "fp16"] = "no"
+    precision: TrainingPrecision = "fp32"
     on_cpu: bool = False
     workers: int = 0
     max_minutes: float | None = None
@@ -87,8 +88,10 @@ def train(stage: Stage, settings: LoopSettings, folder: Path, *, progress: Progr
 class _Loop:
     def __init__(self, stage: Stage, settings: LoopSettings, folder: Path) -> None:
         self._stage, self._settings = stage, settings
-        self._accelerator: Any = import_accelerate().Accelerator(
-            cpu=settings.on_cpu, mixed_precision=settings.precision
+        # In accelerate's words, which run folders keep.
+        self._mixed_precision = "no" if settings.precision == "fp32" else settings.precision
+        self._accelerator: Any = require_extra("train").Accelerator(
+            cpu=settings.on_cpu, mixed_precision=self._mixed_precision
         )
         self._main: bool = self._accelerator.is_main_process
         self._run = self._open(folder)
@@ -114,7 +117,7 @@ class _Loop:
             **self._stage.facts,
             "processes": self._accelerator.num_processes,
             "loop_seed": self._settings.seed,
-            "precision": self._settings.precision,
+            "precision": self._mixed_precision,
             "max_gradient_norm": self._settings.max_gradient_norm,
         }
         with self._accelerator.main_process_first():

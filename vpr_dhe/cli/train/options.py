@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 import typer
 
 from vpr_dhe.cli.common import Device, pick_device
+from vpr_dhe.runtime.choices import TrainingPrecision
 
 if TYPE_CHECKING:
     from vpr_dhe.datasets import Protocol
@@ -21,14 +22,6 @@ if TYPE_CHECKING:
     from vpr_dhe.training.mining import MiningSettings
 
 _NEW, _EXAMPLE = "new:", "new:cct_7_7x2_224@224"
-
-
-class TrainingPrecision(StrEnum):
-    """Of matrix products; with half precisions, what needs more is still computed in full."""
-
-    fp32 = "fp32"
-    bf16 = "bf16"
-    fp16 = "fp16"
 
 
 class MiningChoice(StrEnum):
@@ -113,7 +106,7 @@ class LoopOptions:
     max_minutes: Annotated[
         float | None, typer.Option(min=0, help="Save and stop after this long, to go on another time.")
     ] = None
-    precision: Annotated[TrainingPrecision, typer.Option(help="Of matrix products.")] = TrainingPrecision.fp32
+    precision: Annotated[TrainingPrecision, typer.Option(help="Of matrix products.")] = "fp32"
     device: Annotated[Device, typer.Option(help="Where networks run.")] = Device.auto
 
     def pick_device(self) -> str:
@@ -124,11 +117,11 @@ class LoopOptions:
             BadInputError: if the device cannot do what is asked for.
         """
         from vpr_dhe.errors import BadInputError
-        from vpr_dhe.training.extra import import_accelerate
+        from vpr_dhe.runtime.extras import require_extra
 
-        import_accelerate()
+        require_extra("train")
         where = pick_device(self.device)
-        if where == "cpu" and self.precision is TrainingPrecision.fp16:
+        if where == "cpu" and self.precision == "fp16":
             raise BadInputError("--precision fp16 needs a GPU; use bf16 or fp32")
         return where
 
@@ -142,7 +135,7 @@ class LoopOptions:
             validate_every=self.validate_every,
             save_every=self.save_every,
             log_every=self.log_every,
-            precision="no" if self.precision is TrainingPrecision.fp32 else self.precision.value,
+            precision=self.precision,
             on_cpu=on_cpu,
             workers=self.workers,
             max_minutes=self.max_minutes,

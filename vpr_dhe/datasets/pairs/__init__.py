@@ -6,8 +6,8 @@ from vpr_dhe.datasets.pairs import aligned, hpatches, table, warped
 from vpr_dhe.datasets.pairs.base import PairLayout, PairSet
 from vpr_dhe.errors import BadInputError, DatasetError
 from vpr_dhe.records import StrPath
+from vpr_dhe.runtime.choices import AUTO
 
-AUTO = "auto"
 PAIR_LAYOUTS: dict[str, PairLayout] = {
     layout.name: layout for layout in (table.LAYOUT, hpatches.LAYOUT, aligned.LAYOUT, warped.LAYOUT)
 }

@@ -12,6 +12,7 @@ from jaxtyping import Float64
 from vpr_dhe.errors import DatasetError
 from vpr_dhe.geometry.homography import is_usable
 from vpr_dhe.records import Image
+from vpr_dhe.runtime.sampling import evenly_spread
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class PairSet:
         total = len(self.pairs)
         if count >= total:
             return self
-        pairs = tuple(self.pairs[number * total // count] for number in range(count))
+        pairs = tuple(self.pairs[number] for number in evenly_spread(total, count))
         return PairSet(self.name, f"{self.protocol}, only {count} of {total} pairs", pairs)
 
 

@@ -12,6 +12,7 @@ from vpr_dhe.geometry.matching import MutualNeighbours, mutual_nearest_neighbour
 from vpr_dhe.index.codecs.base import LocalMapCodec
 from vpr_dhe.index.codecs.float16 import Float16Codec
 from vpr_dhe.index.codecs.registry import CODECS, fit_codec, obstacle
+from vpr_dhe.runtime.sampling import evenly_spread
 
 # `auto` compares this many images with this many neighbours each.
 _QUERIES = 16
@@ -66,7 +67,7 @@ def _comparisons(
 ) -> list[_Comparison]:
     """Match some images, evenly spread, each with its nearest others."""
     count = len(descriptors)
-    queries = torch.linspace(0, count - 1, min(_QUERIES, count)).round().long()
+    queries = torch.from_numpy(evenly_spread(count, _QUERIES))
     distances = torch.cdist(descriptors[queries].float(), descriptors.float())
     distances[torch.arange(len(queries)), queries] = torch.inf
     nearest = distances.topk(min(_NEIGHBOURS, count - 1), largest=False).indices

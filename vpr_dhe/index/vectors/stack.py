@@ -1,6 +1,6 @@
 """Several arrays of vectors as one, without copying them as a whole."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 
 import numpy as np
@@ -26,14 +26,31 @@ class Stack:
 
     def take(self, rows: Int64[np.ndarray, " chosen"]) -> Float32[np.ndarray, "chosen dimension"]:
         """Copy some rows."""
-        chosen = np.empty((len(rows), self.dimension), np.float32)
-        owner = np.searchsorted(self._starts, rows, side="right") - 1
-        for number in np.unique(owner):
-            here = owner == number
-            chosen[here] = self._arrays[number][rows[here] - self._starts[number]]
-        return chosen
+        return take_rows(rows, self._starts, self.dimension, lambda number, chosen: self._arrays[number][chosen])
 
     def blocks(self) -> Iterator[Float32[np.ndarray, "_count dimension"]]:
         """Copies of all rows in order, some at a time, wherever one array ends and the next begins."""
         for start in range(0, len(self), _BLOCK_ROWS):
             yield self.take(np.arange(start, min(start + _BLOCK_ROWS, len(self))))
+
+
+def take_rows(
+    rows: Int64[np.ndarray, " chosen"],
+    starts: Int64[np.ndarray, " _arrays"],
+    dimension: int,
+    read: Callable[[int, Int64[np.ndarray, " _rows"]], Float32[np.ndarray, "_rows dimension"]],
+) -> Float32[np.ndarray, "chosen dimension"]:
+    """Copy rows that are numbered through several arrays.
+
+    Args:
+        rows: in any order.
+        starts: the number of each array's first row.
+        dimension: length of a row.
+        read: gives the rows of one array, by its place and theirs in it.
+    """
+    taken = np.empty((len(rows), dimension), np.float32)
+    owners = np.searchsorted(starts, rows, side="right") - 1
+    for owner in np.unique(owners).tolist():
+        here = owners == owner
+        taken[here] = read(owner, rows[here] - starts[owner])
+    return taken

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup, escape
 
+from vpr_dhe.runtime.sampling import evenly_spread
+
 _WIDTH, _HEIGHT = 480.0, 300.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56.0, 12.0, 16.0, 44.0
 _GRID_STEPS = 5
@@ -68,7 +70,7 @@ def _grid(x_axis: Axis, y_label: str) -> Markup:
 
 
 def _line(number: int, curve: Curve, x_axis: Axis) -> Markup:
-    chosen = np.unique(np.linspace(0, len(curve.x) - 1, min(len(curve.x), _MAX_POINTS)).astype(int))
+    chosen = evenly_spread(len(curve.x), _MAX_POINTS)
     points = " ".join(f"{_x(curve.x[row], x_axis):.1f},{_y(curve.y[row]):.1f}" for row in chosen)
     return Markup('<polyline class="curve series-{}" points="{}"><title>{}</title></polyline>').format(
         number, points, curve.name

@@ -35,6 +35,7 @@ from vpr_dhe.report.html.match_report import (
 )
 from vpr_dhe.report.html.position_map import DATABASE, MAX_DATABASE_SPOTS, PositionMap, Spot, draw_map
 from vpr_dhe.report.tables.evaluation import footnotes, method_table, scores_note
+from vpr_dhe.runtime.sampling import evenly_spread
 from vpr_dhe.verification.verifier import Verifier
 
 _MATCHES = 3
@@ -236,7 +237,7 @@ def _map(
 ) -> PositionMap | None:
     """Map of the queries; wrong ones are joined to the position of their best match."""
     database = result.dataset.database.records
-    chosen = np.unique(np.linspace(0, len(database) - 1, min(len(database), MAX_DATABASE_SPOTS)).astype(int))
+    chosen = evenly_spread(len(database), MAX_DATABASE_SPOTS)
     places = [Spot(one.position, DATABASE, one.path) for one in (database[row] for row in chosen) if one.position]
     spots = []
     for one in sorted(judged, key=lambda one: one.badness, reverse=True):

@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from vpr_dhe.errors import ImageError
 from vpr_dhe.images import decode_image
 from vpr_dhe.index.place_index import PlaceIndex
@@ -12,6 +10,7 @@ from vpr_dhe.records import Progress, RankedMatch
 from vpr_dhe.report.html.match_report import ANSWERED, MAX_QUERIES, UNREAD, Report, ShownMatch, ShownQuery, picture_of
 from vpr_dhe.report.html.position_map import DATABASE, MAX_DATABASE_SPOTS, Spot, draw_map
 from vpr_dhe.report.tables.answers import Answer, AnswerSheet
+from vpr_dhe.runtime.sampling import evenly_spread
 
 
 def query_report(sheet: AnswerSheet, index: PlaceIndex, progress: Progress = lambda _: None) -> Report:
@@ -68,7 +67,7 @@ def _facts(match: RankedMatch) -> tuple[str, ...]:
 
 def _database_spots(index: PlaceIndex) -> list[Spot]:
     ids = index.ids
-    chosen = ids[np.unique(np.linspace(0, len(ids) - 1, min(len(ids), MAX_DATABASE_SPOTS)).astype(int))]
+    chosen = ids[evenly_spread(len(ids), MAX_DATABASE_SPOTS)]
     records = [index.image(int(id)) for id in chosen]
     return [Spot(record.position, DATABASE, record.path) for record in records if record.position]
 

@@ -23,9 +23,9 @@ from vpr_dhe.errors import ImageError
 from vpr_dhe.images import decode_named, to_network_input
 from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.records import Image, Preprocessing
+from vpr_dhe.runtime.extras import import_extra
 from vpr_dhe.runtime.prefetching import read_ahead
 from vpr_dhe.training.descriptor.relit import RelitPairs
-from vpr_dhe.training.extra import import_packages
 from vpr_dhe.training.mining import MiningSettings, TripletMiner, Triplets
 from vpr_dhe.training.sources import TrainingData
 from vpr_dhe.training.sources.base import Draws, PairSource, TrainingPair
@@ -286,8 +286,8 @@ class TripletStage(DescriptorStage[ImageBatch]):
 
 
 def _multi_similarity() -> tuple[Any, Any]:
-    losses = import_packages("pytorch_metric_learning.losses")
-    miners = import_packages("pytorch_metric_learning.miners")
+    losses = import_extra("train", "pytorch_metric_learning.losses")
+    miners = import_extra("train", "pytorch_metric_learning.miners")
     return miners.MultiSimilarityMiner(epsilon=0.1), losses.MultiSimilarityLoss(alpha=1, beta=50, base=0.0)
 
 

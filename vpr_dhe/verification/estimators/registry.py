@@ -85,7 +85,7 @@ METHODS: dict[str, Method] = {
         head=dhe.HEAD_NAME,
     ),
     "dhe-int8": Method(
-        lambda resources: dhe.DheEstimator.from_model(resources.model, dhe.HeadPrecision.int8),
+        lambda resources: dhe.DheEstimator.from_model(resources.model, "int8"),
         "the same in 8-bit integers, on CPUs with AVX-512 VNNI; compare it with dhe on your data",
         Needs.head,
         head=dhe.HEAD_NAME,

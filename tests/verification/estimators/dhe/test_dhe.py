@@ -13,7 +13,7 @@ from vpr_dhe.models.model_file import Architecture, ModelFile
 from vpr_dhe.records import Features, Frame, Grid, Preprocessing, Size
 from vpr_dhe.runtime.cpu_features import has_bfloat16_products
 from vpr_dhe.verification.estimators.base import View, match_by_grid
-from vpr_dhe.verification.estimators.dhe import DheEstimator, DheHead, HeadPrecision
+from vpr_dhe.verification.estimators.dhe import DheEstimator, DheHead
 from vpr_dhe.verification.verifier import Verifier
 
 SIDE, CELLS = 24, 576
@@ -203,7 +203,7 @@ def test_bfloat16_moves_points_by_little(random_head):
     maps = local_maps(2)
     faster, exact = (
         DheEstimator(random_head, precision=precision)._predict(view(maps[0]), [view(maps[1])]).candidate
-        for precision in (HeadPrecision.bf16, HeadPrecision.fp32)
+        for precision in ("bf16", "fp32")
     )
     scale_px = exact.abs().max()
     assert 0 < (faster - exact).abs().max() < 0.02 * scale_px

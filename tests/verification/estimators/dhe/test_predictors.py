@@ -8,7 +8,7 @@ from vpr_dhe.errors import VerifierError
 from vpr_dhe.models.model_file import Architecture, ModelFile
 from vpr_dhe.records import Preprocessing
 from vpr_dhe.runtime.cpu_features import has_bfloat16_products, has_integer_linear_layers
-from vpr_dhe.verification.estimators.dhe import DheEstimator, DheHead, HeadPrecision, predictor
+from vpr_dhe.verification.estimators.dhe import DheEstimator, DheHead, predictor
 from vpr_dhe.verification.estimators.dhe.one_core import BFloat16Linear, Int8Linear
 from vpr_dhe.verification.estimators.dhe.predictors import SharedOutHead, usual_precision
 
@@ -47,22 +47,22 @@ def test_no_candidate_depends_on_those_beside_it(random_head, maps, threads, cas
 
 
 def test_single_precision_is_the_head_itself(random_head, maps, exact):
-    found = predictor(random_head, CPU, HeadPrecision.fp32)(maps[:1], maps[1:])
+    found = predictor(random_head, CPU, "fp32")(maps[:1], maps[1:])
     assert torch.equal(found.candidate, exact.candidate)
 
 
 def test_what_is_usual_loses_little():
-    assert usual_precision(CPU) is (HeadPrecision.bf16 if has_bfloat16_products(CPU) else HeadPrecision.fp32)
+    assert usual_precision(CPU) == ("bf16" if has_bfloat16_products(CPU) else "fp32")
 
 
 def test_8_bits_are_refused_where_they_cannot_be(monkeypatch):
     with torch.device("meta"):
         head = DheHead()
     with pytest.raises(VerifierError, match=r"needs a CPU with AVX-512 VNNI .* or cuda; use the verifier dhe"):
-        predictor(head, torch.device("cuda"), HeadPrecision.int8)
+        predictor(head, torch.device("cuda"), "int8")
     monkeypatch.setattr("vpr_dhe.verification.estimators.dhe.predictors.has_integer_linear_layers", lambda _: False)
     with pytest.raises(VerifierError, match=r"this is another, or cpu; use the verifier dhe"):
-        predictor(head, CPU, HeadPrecision.int8)
+        predictor(head, CPU, "int8")
 
 
 @needs_int8
@@ -70,6 +70,6 @@ def test_the_verifier_in_8_bits_takes_the_same_head(random_head):
     tensors = {f"head.{name}": value for name, value in random_head.state_dict().items()}
     preprocessing = Preprocessing(384, 384, "bilinear", False, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     model = ModelFile("m", Architecture("cct_14_7x2_384", "gem", head="dhe"), preprocessing, "", "", tensors)
-    estimator = DheEstimator.from_model(model, HeadPrecision.int8)
-    assert estimator.precision is HeadPrecision.int8
+    estimator = DheEstimator.from_model(model, "int8")
+    assert estimator.precision == "int8"
     assert torch.equal(estimator.head.state_dict()["pe"], random_head.pe)

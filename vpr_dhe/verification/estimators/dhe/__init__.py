@@ -10,7 +10,7 @@ from vpr_dhe.verification.estimators.dhe.network import (
     PointPairs,
     load_head,
 )
-from vpr_dhe.verification.estimators.dhe.predictors import HeadPrecision, predictor
+from vpr_dhe.verification.estimators.dhe.predictors import predictor
 
 __all__ = [
     "GRID",
@@ -18,7 +18,6 @@ __all__ = [
     "INPUT_SIZE",
     "DheEstimator",
     "DheHead",
-    "HeadPrecision",
     "OnnxDheHead",
     "PointPairs",
     "load_head",

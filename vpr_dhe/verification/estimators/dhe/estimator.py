@@ -16,6 +16,7 @@ from vpr_dhe.geometry.homography import four_point_homography, is_usable
 from vpr_dhe.models.exported_model import HEAD, ExportedModel
 from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.records import Features, Frame
+from vpr_dhe.runtime.choices import HeadPrecision
 from vpr_dhe.verification.estimators.base import Homographies, HomographyEstimator, View
 from vpr_dhe.verification.estimators.dhe.network import (
     GRID,
@@ -26,7 +27,7 @@ from vpr_dhe.verification.estimators.dhe.network import (
     PointPairs,
     load_head,
 )
-from vpr_dhe.verification.estimators.dhe.predictors import HeadPrecision, Predictor, SharedOutHead, predictor
+from vpr_dhe.verification.estimators.dhe.predictors import Predictor, SharedOutHead, predictor
 
 # For each thread, so that few wait for the last.
 _CANDIDATES_PER_THREAD = 4
@@ -46,7 +47,8 @@ class DheEstimator(HomographyEstimator):
         self, head: DheHead | OnnxDheHead, *, batch_size: int = 16, precision: HeadPrecision | None = None
     ) -> None:
         self.head = head.eval()
-        self.batch_size, self.precision = batch_size, precision
+        self.batch_size = batch_size
+        self.precision: HeadPrecision | None = precision
         self._predictors: dict[torch.device, Predictor] = {}
         self._making = Lock()
 

@@ -1,7 +1,6 @@
 """From local maps to the point pairs of a DHE head, in whatever a device multiplies fast."""
 
 from collections.abc import Callable
-from enum import Enum
 from functools import partial
 from typing import TypeAlias
 
@@ -11,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from vpr_dhe.errors import VerifierError
+from vpr_dhe.runtime.choices import HeadPrecision
 from vpr_dhe.runtime.cpu_features import has_bfloat16_products, has_integer_linear_layers
 from vpr_dhe.runtime.threads import in_parallel, on_one_core
 from vpr_dhe.verification.estimators.dhe.network import DheHead, PointPairs, normalised_correlation, point_pairs
@@ -20,34 +20,28 @@ Predictor: TypeAlias = Callable[[Tensor, Tensor], PointPairs]
 """From the map of a query and the maps of candidates to their point pairs."""
 
 
-class HeadPrecision(Enum):
-    """In what the transformers of a DHE head multiply; its last layer keeps single precision."""
-
-    fp32 = "fp32"
-    bf16 = "bf16"
-    int8 = "int8"
-
-
 def usual_precision(device: torch.device) -> HeadPrecision:
     """What a device multiplies fast and loses little by: bfloat16, or single precision."""
-    return HeadPrecision.bf16 if has_bfloat16_products(device) else HeadPrecision.fp32
+    return "bf16" if has_bfloat16_products(device) else "fp32"
 
 
 def predictor(head: DheHead, device: torch.device, precision: HeadPrecision | None = None) -> Predictor:
     """What predicts the point pairs of a query and some candidates on a device, by the head's weights of now.
 
+    Its transformers multiply in `precision`, fp32, bf16 or int8; its last layer is computed in fp32.
+
     Raises:
         VerifierError: if it is to multiply in 8 bits, and torch cannot do that on the device.
     """
     precision = precision or usual_precision(device)
-    if precision is HeadPrecision.int8 and not has_integer_linear_layers(device):
+    if precision == "int8" and not has_integer_linear_layers(device):
         raise VerifierError(
             f"a DHE head in 8 bits needs a CPU with AVX-512 VNNI instructions, and this is another, or {device}; "
             "use the verifier dhe"
         )
-    if precision is HeadPrecision.fp32 or device.type != "cpu":
+    if precision == "fp32" or device.type != "cpu":
         return partial(_predict_as_one_batch, head.to(device), precision)
-    return SharedOutHead(head.to(device), Int8Linear if precision is HeadPrecision.int8 else BFloat16Linear)
+    return SharedOutHead(head.to(device), Int8Linear if precision == "int8" else BFloat16Linear)
 
 
 class SharedOutHead:
@@ -88,5 +82,5 @@ def _predict_as_one_batch(
     query: Float[Tensor, "1 576 dimension"],
     candidates: Float[Tensor, "pairs 576 dimension"],
 ) -> PointPairs:
-    with torch.autocast(query.device.type, torch.bfloat16, enabled=precision is HeadPrecision.bf16):
+    with torch.autocast(query.device.type, torch.bfloat16, enabled=precision == "bf16"):
         return head(query, candidates)
