@@ -20,15 +20,16 @@ from vpr_dhe.datasets import LAYOUTS, PlaceDataset, Protocol, read_places
 from vpr_dhe.datasets.pairs import read_pairs, recognise_pairs
 from vpr_dhe.errors import VerifierError, VprDheError
 from vpr_dhe.evaluation.feature_cache import FeatureCache
-from vpr_dhe.evaluation.pair_runs import evaluate_pairs
+from vpr_dhe.evaluation.pair_runs import evaluate_pair_set
 from vpr_dhe.evaluation.provenance import provenance
-from vpr_dhe.evaluation.runs import RETRIEVAL, EvaluationResult, Settings, evaluate
+from vpr_dhe.evaluation.runs import RETRIEVAL, EvaluationResult, Settings, evaluate_dataset
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.models.catalogue import BUNDLED
 from vpr_dhe.report.tables.evaluation import evaluation_document, evaluation_table
 from vpr_dhe.report.tables.pairs import alignment_document, alignment_table
-from vpr_dhe.verification.build import build_aligner, build_verifiers
+from vpr_dhe.verification.alignment import build_aligner
+from vpr_dhe.verification.build import build_verifiers
 from vpr_dhe.verification.estimators.registry import METHODS, Needs, Resources
 
 RESULTS = Path(__file__).parent / "results"
@@ -74,7 +75,7 @@ def measure(dataset: PlaceDataset, model: str, cache: Path, settings: Settings) 
     """One data set with one model."""
     extractor = load_extractor(model)
     index = FeatureCache(cache).index(dataset.database, extractor)
-    return evaluate(
+    return evaluate_dataset(
         dataset, index, extractor, build_verifiers(verifiers_for(extractor), Resources(extractor)), settings
     )
 
@@ -132,7 +133,7 @@ def folder_for(cache: Path | None) -> Iterator[Path]:
 def measure_pairs(root: Path, methods: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Every set of image pairs, as a table and a document."""
     for folder in find(root, lambda path: recognise_pairs(path) is not None):
-        result = evaluate_pairs(read_pairs(folder), {name: build_aligner(name) for name in methods})
+        result = evaluate_pair_set(read_pairs(folder), {name: build_aligner(name) for name in methods})
         yield alignment_table(result), alignment_document(result, provenance())
 
 

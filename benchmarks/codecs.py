@@ -24,7 +24,7 @@ from measuring import write_result
 
 from vpr_dhe.datasets import read_places
 from vpr_dhe.datasets.base import PlaceDataset
-from vpr_dhe.evaluation.runs import evaluate
+from vpr_dhe.evaluation.runs import evaluate_dataset
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.index.codecs import CODECS
 from vpr_dhe.index.local_maps import read_records
@@ -97,7 +97,9 @@ def measure(dataset: PlaceDataset, index: PlaceIndex, model: str, verifier: str)
     """Ask all queries of an index, after reading at random."""
     reading = measure_reading(index)
     extractor = load_extractor(model)
-    (verified,) = evaluate(dataset, index, extractor, build_verifiers([verifier], Resources(extractor))).verifiers
+    (verified,) = evaluate_dataset(
+        dataset, index, extractor, build_verifiers([verifier], Resources(extractor))
+    ).verifiers
     assert verified.scores is not None
     codec = index.snapshot.require_codec()
     return Cost(codec.name, codec.record_bytes, verified.scores.recall, verified.median_ms, reading)

@@ -26,7 +26,7 @@ from measuring import write_result
 
 from vpr_dhe.datasets.pairs import read_pairs
 from vpr_dhe.datasets.pairs.base import HomographyPair, PairSet
-from vpr_dhe.evaluation.pair_runs import Aligner, AlignmentResult, evaluate_pairs
+from vpr_dhe.evaluation.pair_runs import Aligner, AlignmentResult, evaluate_pair_set
 from vpr_dhe.geometry.coordinates import corners
 from vpr_dhe.geometry.homography import project
 from vpr_dhe.images import image_size
@@ -35,7 +35,8 @@ from vpr_dhe.records import NOT_VERIFIED, Frame, Image, Size, Verification
 from vpr_dhe.training.registration.aligned import AlignedPhotos
 from vpr_dhe.training.registration.deformed_patches import PatchBatches, photo_side_px
 from vpr_dhe.training.sources.base import Draws
-from vpr_dhe.verification.build import build_aligner, build_estimator
+from vpr_dhe.verification.alignment import build_aligner
+from vpr_dhe.verification.build import build_estimator
 from vpr_dhe.verification.estimators.base import HomographyEstimator, View
 from vpr_dhe.verification.estimators.cross_modal.registration.base import homographies_of, is_a_view
 from vpr_dhe.verification.estimators.registry import Resources
@@ -154,7 +155,7 @@ def measure(
     by_seed = []
     for seed in seeds:
         pairs = deformed_pairs(root, seed)
-        by_seed.append({result.method: result for result in evaluate_pairs(pairs, aligners).methods})
+        by_seed.append({result.method: result for result in evaluate_pair_set(pairs, aligners).methods})
     return [
         _row(pairs, method, known.get(method, Learned()), [(run[method], run[UNMOVED]) for run in by_seed])
         for method in aligners

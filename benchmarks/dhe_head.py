@@ -31,7 +31,7 @@ from torch import Tensor
 
 from vpr_dhe.datasets import PlaceDataset, Protocol, read_places
 from vpr_dhe.evaluation.feature_cache import FeatureCache
-from vpr_dhe.evaluation.runs import EvaluationResult, MethodResult, Settings, evaluate
+from vpr_dhe.evaluation.runs import EvaluationResult, MethodResult, Settings, evaluate_dataset
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.geometry.coordinates import corners
@@ -205,7 +205,7 @@ def main() -> None:
         turns = timed(head, pairs[:_TIMED_CANDIDATES], arguments.repeats)
         verifiers = {one: Verifier(DheEstimator(head, precision=one)) for one in turns}
         settings = Settings(ranks=_RANKS, rerank=arguments.rerank)
-        result = evaluate(dataset, index, extractor, verifiers, settings)
+        result = evaluate_dataset(dataset, index, extractor, verifiers, settings)
     plain_ms = median(turns["fp32"])
     rows = [compared(precision, ms, plain_ms, result) for precision, ms in turns.items()]
     told = f"{result.dataset.name}, {arguments.model}, queries {arguments.queries}, candidates {arguments.rerank} each"

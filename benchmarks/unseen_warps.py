@@ -17,14 +17,14 @@ from accuracy import RESULTS, verifiers_for
 from measuring import write_result
 
 from vpr_dhe.datasets.pairs.base import HomographyPair, PairSet
-from vpr_dhe.evaluation.pair_runs import PairEvaluation, evaluate_pairs
+from vpr_dhe.evaluation.pair_runs import PairEvaluation, evaluate_pair_set
 from vpr_dhe.evaluation.provenance import provenance
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.images import list_images
 from vpr_dhe.records import Image, Size
 from vpr_dhe.report.tables.pairs import alignment_document
 from vpr_dhe.training.sources.warps import WarpedPhotos
-from vpr_dhe.verification.build import build_aligner
+from vpr_dhe.verification.alignment import build_aligner
 
 SIZE = Size(384, 384)
 AUC_PX = 10
@@ -76,7 +76,7 @@ def main() -> None:
     for model in arguments.models:
         methods = verifiers_for(load_extractor(model))
         aligners = {name: build_aligner(name, model) for name in methods}
-        results.append(evaluate_pairs(pairs, aligners, features=Path(model).stem))
+        results.append(evaluate_pair_set(pairs, aligners, features=Path(model).stem))
     arguments.out.mkdir(parents=True, exist_ok=True)
     print(table := markdown(results))
     (arguments.out / "unseen_warps.md").write_text(f"{table}\n")

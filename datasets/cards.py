@@ -9,6 +9,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 HERE = Path(__file__).resolve().parent
 LAYOUTS = ("vpr", "msls", "folders", "hpatches")
+PAIR_LAYOUTS = ("hpatches",)
 CITY = "{city}"
 _Row = TypeVar("_Row")
 
@@ -53,7 +54,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Variant:
-    """A protocol: which images are asked, which answers count as right, and the options of `vpr-dhe evaluate`."""
+    """A protocol: which images are asked, which answers count as right, and the options of the card's command."""
 
     name: str
     meaning: str
@@ -90,6 +91,11 @@ class Card:
     protocol: tuple[Variant, ...]
     published: tuple[Published, ...] = ()
     utm_zone: str | None = None
+
+    @property
+    def command(self) -> str:
+        """The command of `vpr-dhe` that the options of its protocols are for."""
+        return "evaluate-pairs" if self.layout in PAIR_LAYOUTS else "evaluate"
 
     def split_named(self, name: str) -> Split:
         """The split of that name.

@@ -45,7 +45,7 @@ def show(arguments: argparse.Namespace) -> int:
         asked = f", {variant.queries:,} queries" if variant.queries is not None else ""
         print("\n" + _wrapped(f"Protocol {variant.name}{asked}: {variant.meaning.strip()} ({variant.source})"))
         if variant.options is not None:
-            print(f"    vpr-dhe evaluate {arguments.folder} {variant.options}")
+            print(f"    vpr-dhe {card.command} {arguments.folder} {variant.options}")
         _print_published(card, variant.name)
     return 0
 

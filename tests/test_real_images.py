@@ -9,14 +9,15 @@ import torch
 from vpr_dhe.datasets import Protocol, read_places
 from vpr_dhe.datasets.pairs import read_pairs
 from vpr_dhe.evaluation.feature_cache import FeatureCache
-from vpr_dhe.evaluation.runs import evaluate
+from vpr_dhe.evaluation.runs import evaluate_dataset
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.geometry.coordinates import corners
 from vpr_dhe.geometry.homography import mean_corner_error
 from vpr_dhe.images import decode_image, image_size
+from vpr_dhe.verification.alignment import align_keypoints
 from vpr_dhe.verification.build import build_estimator, build_verifiers
 from vpr_dhe.verification.estimators.registry import Resources
-from vpr_dhe.verification.verifier import Verifier, align
+from vpr_dhe.verification.verifier import Verifier
 
 
 def recall_from_the_text(result, index, extractor, is_right) -> dict[int, float]:
@@ -58,7 +59,7 @@ def test_street_views_are_recognised_better_than_by_the_prototype(real_images, t
     dataset = read_places(real_images / "streetview_west")
     extractor = load_extractor("sift-vlad")
     index = FeatureCache(tmp_path).index(dataset.database, extractor)
-    result = evaluate(dataset, index, extractor, build_verifiers(["magsac"], Resources(extractor)))
+    result = evaluate_dataset(dataset, index, extractor, build_verifiers(["magsac"], Resources(extractor)))
     assert len(dataset.queries.records) == 564
     assert result.retrieval.scores.recall[1] >= 65.8
     assert result.verifiers[0].scores.recall[1] >= 73.8
@@ -73,7 +74,7 @@ def test_thumbnails_are_counted_by_frame(real_images, tmp_path):
     dataset = read_places(real_images / "thumbs_gardens_point", protocol=Protocol(frame_tolerance=2))
     extractor = load_extractor("sift-vlad")
     index = FeatureCache(tmp_path).index(dataset.database, extractor)
-    result = evaluate(dataset, index, extractor, {})
+    result = evaluate_dataset(dataset, index, extractor, {})
     assert result.retrieval.scores.recall == recall_from_the_text(result, index, extractor, within_2_frames)
 
 
@@ -84,7 +85,7 @@ def test_easy_pairs_are_aligned_to_a_few_pixels(real_images):
         if pair.name not in {"adam", "city", "Boston"}:
             continue
         image_a, image_b = pair.image_a(), pair.image_b()
-        found = align(image_a, image_b, Verifier(build_estimator("magsac"))).homography
+        found = align_keypoints(image_a, image_b, Verifier(build_estimator("magsac"))).homography
         assert found is not None
         truth = torch.from_numpy(pair.homography)
         assert float(mean_corner_error(torch.from_numpy(found), truth, corners(image_size(image_a)))) < 3.0

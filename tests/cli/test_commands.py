@@ -174,14 +174,29 @@ def test_pairs_with_known_homographies_are_evaluated(town, tmp_path):
     photos.mkdir()
     for number, path in enumerate(sorted((town / "images/test/database").iterdir())[:2]):
         (photos / f"{number}.jpg").write_bytes(path.read_bytes())
-    done = call("evaluate", photos, "--layout", "warps", "--verifier", "magsac,ransac", "--out", out)
+    done = call("evaluate-pairs", photos, "--layout", "warps", "--verifier", "magsac,ransac", "--out", out)
     assert "MACE" in done.stdout
     document = json.loads(out.read_text())
     assert document["num_pairs"] == 2
     assert [method["method"] for method in document["methods"]] == ["magsac", "ransac"]
-    assert (
-        "only --layout, --verifier" in call("evaluate", photos, "--layout", "warps", "--radius-m", 3, expect=2).stderr
-    )
+    done = call("evaluate-pairs", photos, "--layout", "warps", "--queries-limit", 1)
+    assert "only 1 of 2 pairs" in done.stdout
+    assert "No such option" in call("evaluate-pairs", photos, "--layout", "warps", "--radius-m", 3, expect=2).stderr
+
+
+def test_each_evaluation_names_the_other_for_the_others_data(town, tmp_path):
+    for side in ("a", "b"):
+        (tmp_path / "pairs" / side).mkdir(parents=True)
+        PIL.Image.new("RGB", (64, 64)).save(tmp_path / "pairs" / side / "1.png")
+    for options in ((), ("--layout", "aligned")):
+        done = call("evaluate", tmp_path / "pairs", *options, expect=2)
+        assert (done.stdout, done.stderr.count("\n")) == ("", 1)
+        assert "holds image pairs, not places; use `vpr-dhe evaluate-pairs`" in done.stderr
+    done = call("evaluate-pairs", town, expect=2)
+    assert (done.stdout, done.stderr.count("\n")) == ("", 1)
+    assert "shows none of the layouts of image pairs" in done.stderr
+    done = call("evaluate-pairs", tmp_path / "pairs", "--verifier", "none", expect=2)
+    assert "the verifier 'none' aligns nothing" in done.stderr
 
 
 def test_align_finds_a_known_homography(town, tmp_path):

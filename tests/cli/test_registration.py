@@ -35,7 +35,7 @@ def test_iterative_is_trained_and_then_aligns_and_is_evaluated(run, pairs, tmp_p
     assert (file.method, file.training_data, file.settings["width"]) == ("iterative", "textures, CC0", 8)
     align(run, pairs, "iterative", out / "best.safetensors")
     weights = ("--verifier", "magsac,iterative", "--weights", out / "best.safetensors", "--device", "cpu")
-    code, stdout, stderr = run("evaluate", pairs, *weights)
+    code, stdout, stderr = run("evaluate-pairs", pairs, *weights)
     assert (code, "iterative" in stdout) == (0, True), stderr
 
 

@@ -12,11 +12,11 @@ import pytest
 from vpr_dhe.datasets.pairs import read_pairs
 from vpr_dhe.datasets.pairs.base import HomographyPair, PairSet
 from vpr_dhe.errors import BadInputError
-from vpr_dhe.evaluation.pair_runs import evaluate_pairs
+from vpr_dhe.evaluation.pair_runs import evaluate_pair_set
 from vpr_dhe.evaluation.provenance import provenance
 from vpr_dhe.records import NOT_VERIFIED, Image, Verification
 from vpr_dhe.report.tables.pairs import alignment_document, alignment_table
-from vpr_dhe.verification.build import build_aligner
+from vpr_dhe.verification.alignment import build_aligner
 
 WIDTH, HEIGHT = 40, 30
 
@@ -50,7 +50,9 @@ FOUR = PairSet("four", "made up", (pair(0, "light"), pair(1, "light"), pair(2, "
 
 def test_scores_are_over_the_pairs_that_they_say():
     seen = []
-    result = evaluate_pairs(FOUR, {"some": answering([np.eye(3), shift(2), shift(0, 4), None])}, progress=seen.append)
+    result = evaluate_pair_set(
+        FOUR, {"some": answering([np.eye(3), shift(2), shift(0, 4), None])}, progress=seen.append
+    )
     (method,) = result.methods
     scores = method.overall
     assert (result.dataset, result.protocol, result.num_pairs, seen) == ("four", "made up", 4, [1] * 4)
@@ -63,7 +65,7 @@ def test_scores_are_over_the_pairs_that_they_say():
 
 
 def test_groups_have_scores_of_their_own():
-    (method,) = evaluate_pairs(FOUR, {"some": answering([np.eye(3), shift(2), None, None])}).methods
+    (method,) = evaluate_pair_set(FOUR, {"some": answering([np.eye(3), shift(2), None, None])}).methods
     light, view = method.groups["light"], method.groups["view"]
     assert (light.num_pairs, light.failed, light.mace_px, light.correct_percent[3]) == (2, 0, 1.0, 100.0)
     assert (view.num_pairs, view.failed, view.mace_px, view.aepe_px, view.median_px) == (2, 2, None, None, math.inf)
@@ -75,7 +77,7 @@ def test_flows_are_measured_where_a_lies_inside_b():
     truth = shift(WIDTH / 2, HEIGHT / 2)
     stretched = np.array([[1.5, 0, WIDTH / 2], [0, 1, HEIGHT / 2], [0, 0, 1]])
     pairs = PairSet("one", "made up", (pair(0, truth=truth),))
-    (method,) = evaluate_pairs(pairs, {"some": answering([stretched])}).methods
+    (method,) = evaluate_pair_set(pairs, {"some": answering([stretched])}).methods
     assert method.overall.aepe_px == pytest.approx(0.5 * np.arange(WIDTH // 2).mean())
     assert method.overall.correct_percent[3] == pytest.approx(100 * 7 / 20)
     assert method.groups == {}
@@ -84,22 +86,24 @@ def test_flows_are_measured_where_a_lies_inside_b():
 def test_images_that_show_nothing_in_common_count_for_corners_alone():
     pairs = PairSet("one", "made up", (pair(0, truth=shift(1000)),))
     for answer, error_px in ((shift(1001), 1.0), (None, math.inf)):
-        (method,) = evaluate_pairs(pairs, {"some": answering([answer])}).methods
+        (method,) = evaluate_pair_set(pairs, {"some": answering([answer])}).methods
         assert method.pairs[0].corner_error_px == error_px
         assert (method.overall.aepe_px, method.overall.correct_percent) == (None, {})
-        lines = alignment_table(evaluate_pairs(pairs, {"some": answering([answer])})).splitlines()
+        lines = alignment_table(evaluate_pair_set(pairs, {"some": answering([answer])})).splitlines()
         assert [line.split()[-1] for line in lines if line.startswith(("AEPE", "PCK@"))] == ["-"] * 4
 
 
 def test_a_run_needs_a_method():
     with pytest.raises(BadInputError, match="no method"):
-        evaluate_pairs(FOUR, {})
+        evaluate_pair_set(FOUR, {})
 
 
 def test_the_document_is_strict_json():
     wild = np.array([[1, 0, 0], [0, 1, 0], [-2 / WIDTH, 0, 1]])
     aligners = {"good": answering([np.eye(3)] * 4), "bad": answering([None] * 4), "wild": answering([wild] * 4)}
-    document = json.loads(json.dumps(alignment_document(evaluate_pairs(FOUR, aligners), provenance()), allow_nan=False))
+    document = json.loads(
+        json.dumps(alignment_document(evaluate_pair_set(FOUR, aligners), provenance()), allow_nan=False)
+    )
     assert (document["dataset"], document["protocol"], document["num_pairs"]) == ("four", "made up", 4)
     good, bad, wild_one = document["methods"]
     assert (good["method"], good["mace_px"], good["failed"], good["aepe_px"]) == ("good", 0.0, 0, 0.0)
@@ -114,7 +118,7 @@ def test_the_document_is_strict_json():
 
 def test_the_table_sets_methods_side_by_side():
     aligners = {"good": answering([np.eye(3)] * 4), "bad": answering([shift(2), None, None, None])}
-    lines = alignment_table(evaluate_pairs(FOUR, aligners)).splitlines()
+    lines = alignment_table(evaluate_pair_set(FOUR, aligners)).splitlines()
     assert lines[0] == "four (made up): 4 pairs; sparse keypoints"
     cells = {line[:30].strip(): line[30:].split() for line in lines[3:-1] if line.startswith(("AUC", "median", "MACE"))}
     assert lines[1].split() == ["good", "bad"]
@@ -140,7 +144,7 @@ def test_a_small_tree_of_hpatches_is_aligned_end_to_end(tmp_path):
             np.savetxt(tmp_path / name / f"H_1_{number}", homography)
     pairs = read_pairs(tmp_path)
     two = PairSet(pairs.name, pairs.protocol, (pairs.pairs[0], pairs.pairs[5]))
-    (method,) = evaluate_pairs(two, {"magsac": build_aligner("magsac")}).methods
+    (method,) = evaluate_pair_set(two, {"magsac": build_aligner("magsac")}).methods
     assert method.overall.auc_percent[5] > 90
     assert method.overall.correct_percent[1] > 95
     assert list(method.groups) == ["illumination", "viewpoint"]

@@ -13,7 +13,7 @@ from vpr_dhe.datasets import Protocol, read_places
 from vpr_dhe.errors import BadInputError, DatasetError
 from vpr_dhe.evaluation.feature_cache import FeatureCache
 from vpr_dhe.evaluation.recall import Denominator
-from vpr_dhe.evaluation.runs import Settings, evaluate
+from vpr_dhe.evaluation.runs import Settings, evaluate_dataset
 from vpr_dhe.features.aggregators import build_aggregator
 from vpr_dhe.features.backbones import build_backbone
 from vpr_dhe.features.extractor import load_extractor
@@ -30,7 +30,7 @@ def run(root: Path, extractor, cache: Path, *, protocol=None, settings=None, ver
     dataset = dataset or read_places(root, protocol=protocol)
     index = FeatureCache(cache).index(dataset.database, extractor, batch_size=batch_size)
     built = {name: Verifier(build_estimator(name)) for name in verifiers}
-    return evaluate(dataset, index, extractor, built, settings or Settings(RANKS, rerank=10))
+    return evaluate_dataset(dataset, index, extractor, built, settings or Settings(RANKS, rerank=10))
 
 
 def unit(extractor, path: Path) -> np.ndarray:

@@ -10,9 +10,10 @@ from vpr_dhe.geometry.coordinates import corners
 from vpr_dhe.geometry.homography import four_point_homography, mean_corner_error, reprojection_errors
 from vpr_dhe.records import Size
 from vpr_dhe.synthetic_town.town import SyntheticTown
+from vpr_dhe.verification.alignment import align_keypoints
 from vpr_dhe.verification.build import build_estimator
 from vpr_dhe.verification.estimators.registry import METHODS, Needs
-from vpr_dhe.verification.verifier import Verifier, align
+from vpr_dhe.verification.verifier import Verifier
 
 SIZE = Size(320, 240)
 
@@ -49,7 +50,7 @@ def test_rectified_matches_stay_within_their_radius(photo):
 @pytest.mark.parametrize("name", [name for name, method in METHODS.items() if method.needs is Needs.matches])
 def test_every_estimator_aligns_a_warp_to_a_pixel(photo, name):
     other, truth = warped(photo, 3)
-    found = align(photo, other, Verifier(build_estimator(name)))
+    found = align_keypoints(photo, other, Verifier(build_estimator(name)))
     assert found.homography is not None
     assert float(mean_corner_error(torch.from_numpy(found.homography), truth, corners(SIZE))) < 1.0
     assert found.inliers > 60
@@ -58,7 +59,7 @@ def test_every_estimator_aligns_a_warp_to_a_pixel(photo, name):
 def test_images_without_texture_have_no_matches_and_no_homography():
     flat = np.full((100, 120, 3), 90, np.uint8)
     assert len(detect_and_describe(flat).points) == 0
-    found = align(flat, flat, Verifier(build_estimator("magsac")))
+    found = align_keypoints(flat, flat, Verifier(build_estimator("magsac")))
     assert (found.homography, found.inliers) == (None, 0)
 
 
@@ -66,4 +67,4 @@ def test_unrelated_images_are_not_aligned(photo):
     noise = np.random.default_rng(0).integers(0, 256, (240, 320, 3), np.uint8)
     other = SyntheticTown(seed=9, streets=2)
     for image in (noise, other.render(other.database_cameras()[10])):
-        assert align(photo, image, Verifier(build_estimator("magsac"))).homography is None
+        assert align_keypoints(photo, image, Verifier(build_estimator("magsac"))).homography is None

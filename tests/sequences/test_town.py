@@ -18,7 +18,8 @@ from vpr_dhe.sequences.sequence_localizer import SequenceLocalizer
 from vpr_dhe.sequences.tracker import PlaceTracker
 from vpr_dhe.synthetic_town.camera import Camera
 from vpr_dhe.synthetic_town.town import Appearance, SyntheticTown
-from vpr_dhe.verification.build import build_aligner, build_verifier
+from vpr_dhe.verification.alignment import build_aligner
+from vpr_dhe.verification.build import build_verifier
 from vpr_dhe.verification.estimators.registry import Resources
 
 pytestmark = pytest.mark.slow

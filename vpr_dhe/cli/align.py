@@ -6,7 +6,9 @@ from typing import Annotated
 
 import typer
 
-from vpr_dhe.cli.common import Device, DocumentFormat, WeightsOption, pick_device, require_writable, stages
+from vpr_dhe.cli.common import DocumentFormat, require_writable, stages
+from vpr_dhe.cli.options import PairModelOptions, WeightsOption
+from vpr_dhe.verification.names import DEFAULT_VERIFIER
 
 NAME = "align"
 
@@ -14,10 +16,9 @@ NAME = "align"
 def run(
     image_a: Annotated[Path, typer.Argument(help="Image whose pixels are mapped.")],
     image_b: Annotated[Path, typer.Argument(help="Image they are mapped to.")],
-    method: Annotated[str, typer.Option(help="Estimator; see `vpr-dhe verifiers`.")] = "magsac",
-    model: Annotated[str | None, typer.Option(help="Model file, for methods that need a head.")] = None,
+    model: PairModelOptions,
+    method: Annotated[str, typer.Option(help="Estimator; see `vpr-dhe verifiers`.")] = DEFAULT_VERIFIER,
     weights: WeightsOption = None,
-    device: Annotated[Device, typer.Option(help="Where networks run.")] = Device.auto,
     max_seconds: Annotated[
         float | None, typer.Option(min=1, help="Time that a method which learns on the pair may take.")
     ] = None,
@@ -25,24 +26,23 @@ def run(
     overlay: Annotated[Path | None, typer.Option(help="Draw the images one over the other into this picture.")] = None,
 ) -> None:
     """Find the homography from A to B, in pixels of the original images; exit with 1 if there is none."""
-    from time import perf_counter
-
     from vpr_dhe.errors import AlignmentError
     from vpr_dhe.images import decode_named
-    from vpr_dhe.models.network_file import load_networks
     from vpr_dhe.report.pictures.drawing import write_picture
     from vpr_dhe.report.pictures.panels import draw_alignment
     from vpr_dhe.report.tables.answers import evidence_document
-    from vpr_dhe.verification.build import build_aligner
+    from vpr_dhe.runtime.stopwatch import Stopwatch
+    from vpr_dhe.verification.alignment import build_aligner
 
     require_writable(overlay)
     a, b = decode_named(image_a), decode_named(image_b)
     with stages("step") as start:
-        networks, where = load_networks(weights or []), pick_device(device)
-        align = build_aligner(method, model, networks, where, start_progress=start, max_seconds=max_seconds)
-        started = perf_counter()
+        align = build_aligner(
+            method, model.model, weights or (), **model.loading(), start_progress=start, max_seconds=max_seconds
+        )
+        clock = Stopwatch()
         found = align(a, b)
-        elapsed_ms = 1e3 * (perf_counter() - started)
+        elapsed_ms = clock.lap_ms()
     matrix = None if found.homography is None else found.homography.tolist()
     if format is DocumentFormat.json:
         document = {"method": method, "homography": matrix, "inliers": found.inliers, "score": found.score}

@@ -1,4 +1,4 @@
-"""What commands share: devices, progress, checks of options."""
+"""What commands share: progress, messages, checks of options."""
 
 import os
 import sys
@@ -6,12 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from enum import StrEnum
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated, TextIO, TypeAlias
-
-import typer
+from typing import TYPE_CHECKING, TextIO
 
 from vpr_dhe.errors import BadInputError
+from vpr_dhe.runtime.choices import AUTO
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -19,39 +17,8 @@ if TYPE_CHECKING:
     from vpr_dhe.localization.localizer import Localizer
 
 
-WeightsOption: TypeAlias = Annotated[
-    list[Path] | None, typer.Option(help="Network of a verifier that has one of its own; may be given for each.")
-]
 # Vectors that FAISS needs about half a minute for.
 _LONG_TO_BUILD = 100_000
-
-
-class Device(StrEnum):
-    """Where networks run."""
-
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
-
-
-class Runtime(StrEnum):
-    """What runs the networks of a model."""
-
-    auto = "auto"
-    torch = "torch"
-    onnx = "onnx"
-
-
-class Precision(StrEnum):
-    """Of a network's products."""
-
-    fp32 = "fp32"
-    bf16 = "bf16"
-
-
-RuntimeOption: TypeAlias = Annotated[
-    Runtime, typer.Option(help="Insist on torch, or on onnx for a folder of `vpr-dhe export`; auto is what fits.")
-]
 
 
 class DocumentFormat(StrEnum):
@@ -59,33 +26,6 @@ class DocumentFormat(StrEnum):
 
     table = "table"
     json = "json"
-
-
-def pick_device(device: Device) -> str:
-    """Choose the device; only the command line does so, the library is told."""
-    import torch
-
-    if device is Device.cuda and not torch.cuda.is_available():
-        raise BadInputError("--device cuda was asked for, but torch sees no CUDA device; use --device cpu")
-    if device is Device.auto:
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return device.value
-
-
-def require_runtime(runtime: Runtime, model: str) -> None:
-    """Raise where a model is not for the runtime that was asked for."""
-    from vpr_dhe.models.catalogue import is_export
-
-    if runtime is Runtime.onnx and not is_export(model):
-        raise BadInputError(
-            f"--runtime onnx runs what `vpr-dhe export` wrote, and {model} is no such folder; run "
-            f"`vpr-dhe export {model} --out FOLDER`, and give --model FOLDER"
-        )
-    if runtime is Runtime.torch and is_export(model):
-        raise BadInputError(
-            f"--runtime torch was asked for, and {model} is an export to ONNX; give the model that it was made of by "
-            "--model"
-        )
 
 
 def progress_bar(total: int, description: str, unit: str) -> "tqdm":
@@ -148,15 +88,6 @@ def require_folder(folder: Path, option: str) -> None:
         raise BadInputError(f"{option}: nothing can be written into {folder}; give another folder")
 
 
-def say_slow(verifier: str, rerank: int) -> None:
-    """One line on stderr before a method that takes seconds per candidate is asked for many."""
-    from vpr_dhe.verification.estimators.registry import METHODS
-
-    usual = METHODS[verifier].usual_rerank if verifier in METHODS else None
-    if usual is not None and rerank > usual:
-        say(f"{verifier} takes seconds per candidate, and --rerank is {rerank}; about {usual} are usual")
-
-
 def say_calibration(localizer: "Localizer") -> None:
     """One line on stderr where an index's calibration cannot be used, or is of a much smaller index."""
     if localizer.calibration_fault:
@@ -169,18 +100,14 @@ def say_calibration(localizer: "Localizer") -> None:
         )
 
 
-@contextmanager
-def kept_folder(choice: str, purpose: str) -> Iterator[Path]:
-    """Where --cache keeps what serves a purpose: in the user's cache, in a folder, or until the command ends."""
+def cache_folder(choice: str, purpose: str) -> Path | None:
+    """The folder where --cache keeps what serves a purpose: in the user's cache, or another; None keeps nothing."""
     if choice == "none":
-        with TemporaryDirectory(prefix="vpr-dhe-") as folder:
-            yield Path(folder)
-        return
+        return None
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(base) / "vpr-dhe" / purpose if choice == "auto" else Path(choice)
+    folder = Path(base) / "vpr-dhe" / purpose if choice == AUTO else Path(choice)
     require_folder(folder, "--cache")
-    say(f"features of {purpose} are kept in {folder} (--cache)")
-    yield folder
+    return folder
 
 
 def parse_names(given: Sequence[str]) -> tuple[str, ...]:

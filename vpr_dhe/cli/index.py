@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vpr_dhe.cli.common import progress_bar, say_building, say_skipped
-from vpr_dhe.cli.extracting import ExtractionOptions
-from vpr_dhe.cli.recordings import RecordingOptions, frames_folder
+from vpr_dhe.cli.options import ExtractionOptions
+from vpr_dhe.cli.recordings import RecordingOptions
+from vpr_dhe.models.names import DEFAULT_MODEL
+from vpr_dhe.runtime.choices import AUTO
 
 if TYPE_CHECKING:
     from vpr_dhe.index.place_index import AddReport, PlaceIndex
     from vpr_dhe.records import ImageRecord
 
 NAME = "index"
-_DEFAULT_MODEL = "sift-vlad"
-_AUTO = "auto"
 
 
 def run(
@@ -27,7 +27,7 @@ def run(
     images: Annotated[Path | None, typer.Argument(help="Folder of images; sub-folders are included.")] = None,
     frames: Annotated[Path | None, typer.Option(help="Where frames are kept; beside the index.")] = None,
     model: Annotated[
-        str | None, typer.Option(help="Model name or file, see `vpr-dhe models`; the index's, or sift-vlad.")
+        str | None, typer.Option(help=f"Model name or file, see `vpr-dhe models`; the index's, or {DEFAULT_MODEL}.")
     ] = None,
     add: Annotated[bool, typer.Option("--add", help="IMAGES may be a part of the folder that is indexed.")] = False,
     prune: Annotated[bool, typer.Option("--prune", help="Remove images that are no longer in the folder.")] = False,
@@ -53,12 +53,12 @@ def run(
     if index:
         # Before a long extraction: can what comes of it be added at all?
         index.relative((), root, part=part)
-    name = model or (index.spec.model if index else _DEFAULT_MODEL)
+    name = model or (index.spec.model if index else DEFAULT_MODEL)
     extractor = extraction.load(name)
     images, table = _to_index(recording, root, strict=strict)
     records = _read_records(images, table, positions)
     if index is None:
-        index = PlaceIndex.create(out, extractor.spec, root, codec=codec or _AUTO, index_type=index_type or _AUTO)
+        index = PlaceIndex.create(out, extractor.spec, root, codec=codec or AUTO, index_type=index_type or AUTO)
     records = index.relative(records, images, part=part)
     index.configure(codec=codec, index_type=index_type)
     try:
@@ -83,6 +83,7 @@ def run(
 def _root(images: Path | None, recording: RecordingOptions, frames: Path | None, out: Path) -> Path:
     """What paths in the index are to be relative to."""
     from vpr_dhe.errors import BadInputError
+    from vpr_dhe.recordings.extraction import frames_folder
 
     recording.require_alone("a folder of images", given=images is not None, times=None)
     if images is None:

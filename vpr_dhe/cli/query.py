@@ -8,19 +8,13 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from vpr_dhe.cli.common import (
-    Device,
-    Runtime,
-    RuntimeOption,
-    WeightsOption,
-    pick_device,
     progress_bar,
-    require_runtime,
     require_writable,
     say_calibration,
     say_skipped,
-    say_slow,
     sink_of,
 )
+from vpr_dhe.cli.options import IndexModelOptions, VerifierOptions
 from vpr_dhe.cli.photos import TimesOption, counted, photo_frames
 from vpr_dhe.cli.recordings import RecordingOptions
 from vpr_dhe.errors import BadInputError
@@ -48,13 +42,13 @@ class Format(StrEnum):
 def run(
     index: Annotated[Path, typer.Argument(help="Index made by `vpr-dhe index`.")],
     recording: RecordingOptions,
+    verification: VerifierOptions,
+    model: IndexModelOptions,
     queries: Annotated[
         list[Path] | None, typer.Argument(metavar="IMAGE_OR_FOLDER...", help="Photos, or folders of photos.")
     ] = None,
     times: TimesOption = None,
     top_k: Annotated[int, typer.Option(min=1, help="Answers per query.")] = 5,
-    rerank: Annotated[int, typer.Option(min=1, help="Candidates to verify per query.")] = 100,
-    verifier: Annotated[str, typer.Option(help="Verifier, or none; see `vpr-dhe verifiers`.")] = "magsac",
     min_probability: Annotated[
         float | None,
         typer.Option(
@@ -64,11 +58,6 @@ def run(
     format: Annotated[Format, typer.Option(help="Output format.")] = Format.table,
     out: Annotated[Path | None, typer.Option(help="Write the results here instead of stdout.")] = None,
     report: Annotated[Path | None, typer.Option(help="Write an HTML page with the matches here, too.")] = None,
-    model: Annotated[
-        str | None, typer.Option(help="Where the index's model is now, if it moved or was exported.")
-    ] = None,
-    runtime: RuntimeOption = Runtime.auto,
-    weights: WeightsOption = None,
     sequence: Annotated[bool, typer.Option("--sequence", help="They are frames of one way, in order.")] = False,
     max_step_m: Annotated[
         float | None, typer.Option(help="Frames of a sequence lie at most so far apart, by positions of the index.")
@@ -76,12 +65,9 @@ def run(
     max_speed_m_s: Annotated[
         float | None, typer.Option(help="The camera moves at most so fast, by times and positions of the index.")
     ] = None,
-    device: Annotated[Device, typer.Option(help="Where networks run.")] = Device.auto,
 ) -> None:
     """Find the places that photos show, or the frames of a recording."""
-    from vpr_dhe.index.place_index import PlaceIndex
     from vpr_dhe.localization.localizer import Localizer
-    from vpr_dhe.models.network_file import load_networks
     from vpr_dhe.report.tables.answers import LINE_FORMATS, SHEET_FORMATS, AnswerSheet
 
     require_writable(out)
@@ -94,15 +80,14 @@ def run(
     photos = photo_frames(queries or [], times, in_order=sequence)
     moves = max_step_m is not None or max_speed_m_s is not None
     _require_consistent(sequence, moves, min_probability, format, report)
-    say_slow(verifier, rerank)
-    require_runtime(runtime, model or PlaceIndex.open(index).spec.model)
+    verification.say_if_slow()
     localizer = Localizer.open(
         index,
-        verifier=verifier,
-        rerank=rerank,
-        device=pick_device(device),
-        model=model,
-        networks=load_networks(weights or []),
+        verifier=verification.verifier,
+        rerank=verification.rerank,
+        weights=verification.weights or (),
+        model=model.model,
+        **model.loading(),
     )
     if min_probability is not None:
         localizer.require_calibration()
@@ -116,11 +101,11 @@ def run(
             found = _each(localizer, frames, top_k, min_probability)
         # A recording may have any number of frames, so of what is written already nothing is kept.
         told = _tell(found, by_line, sink, keep=report is not None or by_line is None)
-        sheet = AnswerSheet(str(index), localizer.database.spec.model, verifier, tuple(told.kept))
+        sheet = AnswerSheet(str(index), localizer.database.spec.model, verification.verifier, tuple(told.kept))
         if by_line is None:
             print(SHEET_FORMATS[format](sheet), file=sink)
     if report:
-        _write_report(sheet, index, report)
+        _write_report(sheet, localizer, report)
     if not told.readable:
         raise BadInputError(f"none of the {told.asked} queries could be read")
 
@@ -165,13 +150,15 @@ def _require_consistent(
         raise BadInputError("a belief over a sequence is told by --format table, json and jsonl alone; use one of them")
 
 
-def _write_report(sheet: "AnswerSheet", index: Path, report: Path) -> None:
-    from vpr_dhe.index.place_index import PlaceIndex
+def _write_report(sheet: "AnswerSheet", localizer: "Localizer", report: Path) -> None:
+    from vpr_dhe.localization.database import VerifiedIndex
     from vpr_dhe.report.html.match_report import MAX_QUERIES, write_report
     from vpr_dhe.report.html.query_report import query_report
 
+    database = localizer.database
+    assert isinstance(database, VerifiedIndex), "opened by Localizer.open"
     with progress_bar(min(MAX_QUERIES, len(sheet.answers)), "report", "query") as bar:
-        write_report(query_report(sheet, PlaceIndex.open(index), bar.update), report)
+        write_report(query_report(sheet, database.index, bar.update), report)
 
 
 def _each(

@@ -23,11 +23,6 @@ if TYPE_CHECKING:
 _USUAL_SHARE = 0.9
 
 
-def frames_folder(index: Path) -> Path:
-    """Where the frames of an index lie, unless another folder is named."""
-    return Path(f"{index.absolute()}-frames")
-
-
 @dataclass(frozen=True)
 class RecordingOptions:
     """A bag or a video, and which of its frames to keep."""

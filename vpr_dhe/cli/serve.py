@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from vpr_dhe.cli.common import Device, WeightsOption, pick_device, say, say_calibration, say_slow
+from vpr_dhe.cli.common import say, say_calibration
+from vpr_dhe.cli.options import IndexModelOptions, VerifierOptions
 
 NAME = "serve"
 _TOKEN = "VPR_DHE_TOKEN"
@@ -15,15 +16,10 @@ _TOKEN = "VPR_DHE_TOKEN"
 
 def run(
     index: Annotated[Path, typer.Argument(help="Index made by `vpr-dhe index`.")],
+    verification: VerifierOptions,
+    model: IndexModelOptions,
     host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 is all of this machine's.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen at; 0 is any free one.")] = 8000,
-    rerank: Annotated[int, typer.Option(min=1, help="Candidates to verify per query.")] = 100,
-    verifier: Annotated[str, typer.Option(help="Verifier, or none; see `vpr-dhe verifiers`.")] = "magsac",
-    model: Annotated[
-        str | None, typer.Option(help="Where the index's model is now, if it moved or was exported.")
-    ] = None,
-    weights: WeightsOption = None,
-    device: Annotated[Device, typer.Option(help="Where networks run.")] = Device.auto,
     batch_size: Annotated[int, typer.Option(min=1, help="Queries described together at most.")] = 8,
     batch_wait_ms: Annotated[float, typer.Option(min=0, help="How long the first of them waits for others.")] = 5.0,
     queue: Annotated[int, typer.Option(min=1, help="Requests let in and not answered yet; more get 429.")] = 64,
@@ -36,7 +32,6 @@ def run(
 
     require_extra("serve")
     from vpr_dhe.localization.localizer import Localizer
-    from vpr_dhe.models.network_file import load_networks
     from vpr_dhe.service.limits import Limits
     from vpr_dhe.service.place_service import PlaceService
     from vpr_dhe.service.server import listen, serve
@@ -50,18 +45,18 @@ def run(
         batch_size=batch_size,
         batch_wait_s=batch_wait_ms / 1e3,
     )
-    say_slow(verifier, rerank)
+    verification.say_if_slow()
     with listen(host, port) as listening:
         localizer = Localizer.open(
             index,
-            verifier=verifier,
-            rerank=rerank,
-            device=pick_device(device),
-            model=model,
-            networks=load_networks(weights or []),
+            verifier=verification.verifier,
+            rerank=verification.rerank,
+            weights=verification.weights or (),
+            model=model.model,
+            **model.loading(),
         )
         say_calibration(localizer)
-        service = PlaceService(localizer, verifier, limits)
+        service = PlaceService(localizer, verification.verifier, limits)
         address = f"[{host}]" if ":" in host else host
         say(f"{index}: {len(service.index)} images at http://{address}:{listening.getsockname()[1]}")
         say(f"images are {'taken from whoever sends the token' if token else f'not taken; {_TOKEN} is not set'}")

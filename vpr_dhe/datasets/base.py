@@ -73,7 +73,7 @@ class PlaceDataset:
         total = len(self.queries.records)
         if count >= total:
             return self
-        kept = evenly_spread(total, count).tolist()
+        kept = evenly_spread(total, count, with_last=False).tolist()
         if self.positives is not None and not any(self.positives[row].size for row in kept):
             raise BadInputError(f"none of the {count} queries looked at has a right answer; raise --queries-limit")
         return replace(

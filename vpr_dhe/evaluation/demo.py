@@ -7,7 +7,7 @@ from pathlib import Path
 from time import perf_counter
 
 from vpr_dhe.datasets import read_places
-from vpr_dhe.evaluation.runs import EvaluationResult, Settings, evaluate
+from vpr_dhe.evaluation.runs import EvaluationResult, Settings, evaluate_dataset
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.geography.distance import RADIUS_M
 from vpr_dhe.images import decode_image
@@ -73,7 +73,7 @@ def run_demo(folder: Path, *, seed: int, queries: int, stage: Callable[[str, int
     index.add(dataset.database.records, extractor, progress=stage("indexing its database views", len(database)))
     verifiers = build_verifiers([DEFAULT_VERIFIER], Resources(extractor))
     asking = stage("asking the query views", queries)
-    result = evaluate(dataset, index, extractor, verifiers, Settings(rerank=_RERANK), progress=asking)
+    result = evaluate_dataset(dataset, index, extractor, verifiers, Settings(rerank=_RERANK), progress=asking)
     localizer = Localizer(VerifiedIndex(index, verifiers[DEFAULT_VERIFIER]), extractor, rerank=_RERANK)
     answers = [_answer(localizer, dataset.queries.folder, record) for record in dataset.queries.records[:_EXAMPLES]]
     best = max(answers, key=lambda answer: answer.match.inliers)

@@ -98,7 +98,7 @@ class _Truth:
     flow: HomographyFlow
 
 
-def evaluate_pairs(
+def evaluate_pair_set(
     pairs: PairSet,
     aligners: Mapping[str, Aligner],
     *,

@@ -115,7 +115,16 @@ class EvaluationResult:
         return self.extract_ms + search_ms + (0.0 if method is self.retrieval else method.median_ms)
 
 
-def evaluate(
+@dataclass(frozen=True)
+class Tools:
+    """Index, extractor and verifiers of a run, to repeat its worst queries."""
+
+    index: PlaceIndex
+    extractor: Extractor
+    verifiers: Mapping[str, Verifier]
+
+
+def evaluate_dataset(
     dataset: PlaceDataset,
     index: PlaceIndex,
     extractor: Extractor,

@@ -1,6 +1,6 @@
 """Localize one image: retrieve by global descriptor, re-rank by homography, calibrate, fuse positions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from vpr_dhe.errors import BadInputError, IndexDamagedError, IndexFormatError
@@ -14,7 +14,7 @@ from vpr_dhe.localization.database import Database, PinnedDatabase, VerifiedInde
 from vpr_dhe.localization.position_fusion import fuse_positions
 from vpr_dhe.localization.ranking import ranked_matches, rerank
 from vpr_dhe.localization.retrieval import Candidate, retrieve
-from vpr_dhe.models.network_file import NetworkFile
+from vpr_dhe.models.network_file import load_networks
 from vpr_dhe.records import (
     Cameras,
     Features,
@@ -26,6 +26,7 @@ from vpr_dhe.records import (
     StrPath,
     Timing,
 )
+from vpr_dhe.runtime.choices import ExtractorPrecision, Runtime
 from vpr_dhe.runtime.stopwatch import Stopwatch
 from vpr_dhe.verification.build import build_verifier
 from vpr_dhe.verification.estimators.registry import Resources
@@ -85,21 +86,23 @@ class Localizer:
         rerank: int = 100,
         device: str = "cpu",
         model: str | None = None,
-        networks: Mapping[str, NetworkFile] | None = None,
+        weights: Iterable[StrPath] = (),
+        runtime: Runtime = "auto",
+        precision: ExtractorPrecision = "fp32",
         cameras: Cameras | None = None,
     ) -> "Localizer":
         """Open an index together with its model, a verifier by name, and the calibration for both.
 
-        `model` gives the model's new location if it has moved; `networks` are for verifiers with a network of their
-        own.
+        `model` gives the model's new location if it has moved; `weights` are network files, for verifiers with a
+        network of their own. `device`, `runtime` and `precision` are as for `load_extractor`.
 
         Raises:
             IndexFormatError, IndexDamagedError: if the index cannot be read.
             ModelError, VerifierError: if model or verifier are unknown, or do not fit each other.
         """
         index = PlaceIndex.open(folder, gpu=device.startswith("cuda"))
-        extractor = load_extractor(model or index.spec.model, device)
-        resources = Resources(extractor, networks or {}, device)
+        extractor = load_extractor(model or index.spec.model, device, precision=precision, runtime=runtime)
+        resources = Resources(extractor, load_networks(weights), device)
         database = VerifiedIndex(index, build_verifier(verifier, resources))
         conditions = Conditions.of(index.manifest, verifier, rerank, resources)
         calibration, fault = None, None

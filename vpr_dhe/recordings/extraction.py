@@ -15,11 +15,16 @@ from pathlib import Path
 from vpr_dhe.errors import BadInputError, DatasetError, ImageError
 from vpr_dhe.recordings.base import FrameSource, RecordedFrame
 from vpr_dhe.recordings.selection import Selection
-from vpr_dhe.records import Progress
+from vpr_dhe.records import Progress, StrPath
 from vpr_dhe.runtime.durable_files import TEMPORARY_SUFFIX, write_durably
 
 TABLE_NAME = "frames.csv"
 _CLAIM_NAME = "recording.json"
+
+
+def frames_folder(index: StrPath) -> Path:
+    """Folder of the frames of an index, beside it, unless another is named."""
+    return Path(f"{Path(index).absolute()}-frames")
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,10 @@
 """Names of choices that stages share, the same on the command line and in Python."""
 
-from typing import Literal, TypeAlias, get_args
+from typing import Final, Literal, TypeAlias, get_args
 
 from vpr_dhe.errors import BadInputError
 
-AUTO = "auto"
+AUTO: Final = "auto"
 """Leaves a choice to the program."""
 
 Runtime: TypeAlias = Literal["auto", "torch", "onnx"]

@@ -1,10 +1,31 @@
 """Loop closures of a stream: frames that show a place seen before."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from vpr_dhe.records import RankedMatch
-from vpr_dhe.sequences.sequence_localizer import LocalizedFrame
+from vpr_dhe.errors import BadInputError
+from vpr_dhe.features.extractor import load_extractor
+from vpr_dhe.index.place_index import PlaceIndex
+from vpr_dhe.localization.localizer import Localizer
+from vpr_dhe.models.names import DEFAULT_MODEL
+from vpr_dhe.models.network_file import load_networks
+from vpr_dhe.recordings.extraction import frames_folder
+from vpr_dhe.records import Progress, RankedMatch, StrPath
+from vpr_dhe.runtime.choices import ExtractorPrecision, Runtime
+from vpr_dhe.sequences.frame_memory import FrameMemory, Recent
+from vpr_dhe.sequences.frames import SequenceFrame
+from vpr_dhe.sequences.motion import RouteMotion
+from vpr_dhe.sequences.sequence_localizer import LocalizedFrame, SequenceLocalizer
+from vpr_dhe.verification.build import build_verifier
+from vpr_dhe.verification.estimators.registry import Resources
+from vpr_dhe.verification.names import DEFAULT_VERIFIER
+
+# A robot that turns round sees a place again after some seconds; a frame or two a second is usual.
+_RECENT_SECONDS, _RECENT_FRAMES = 30.0, 30
 
 
 @dataclass(frozen=True)
@@ -20,6 +41,100 @@ class Loop:
     match: RankedMatch
     match_timestamp_s: float | None
     probability: float
+
+
+def find_loops(
+    frames: Iterable[SequenceFrame],
+    *,
+    index: StrPath | None = None,
+    images_folder: StrPath | None = None,
+    keep_times: bool = True,
+    model: str = DEFAULT_MODEL,
+    verifier: str = DEFAULT_VERIFIER,
+    weights: Iterable[StrPath] = (),
+    rerank: int = 20,
+    ignore_seconds: float | None = None,
+    ignore_frames: int | None = None,
+    min_probability: float = 0.5,
+    device: str = "cpu",
+    runtime: Runtime = "auto",
+    precision: ExtractorPrecision = "fp32",
+    remembered: Progress = lambda _: None,
+    skipped: Callable[[str, str], object] = lambda *_: None,
+) -> Generator[Loop, None, None]:
+    """Find the loops that frames close, each as soon as its frame is localized.
+
+    Frames are durable once the generator ends or is closed.
+
+    Args:
+        frames: in the order they were taken, each with a name of its own.
+        index: new folder that keeps the frames as an index; without one, nothing is kept.
+        images_folder: holds the frames that are files, and gets those that are pixels; by default beside the index.
+        keep_times: store times of frames with their images; they count from the Unix epoch then.
+        model: by name, as for `load_extractor`.
+        verifier: by name.
+        weights: network files, for verifiers that have a network of their own.
+        rerank: earlier frames to verify per frame, from 1.
+        ignore_seconds: frames of the last seconds close no loop; by default 30, where frames have times.
+        ignore_frames: nor do the last so many frames; by default 30, where frames have no times, and else 0.
+        min_probability: of a loop, from 0 to 1.
+        device: a torch device.
+        runtime: as for `load_extractor`.
+        precision: as for `load_extractor`.
+        remembered: called with the number of frames just added to the index.
+        skipped: called with the name of a frame that cannot be read, and the reason.
+
+    Raises:
+        BadInputError: if seconds are to be ignored and frames have no times, or a frame has no usable name.
+        ModelError, VerifierError: if model or verifier are unknown, or do not fit each other.
+    """
+    frames = iter(frames)
+    first = list(islice(frames, 1))
+    recent = _recent(ignore_seconds, ignore_frames, timed=any(frame.timestamp_s is not None for frame in first))
+    extractor = load_extractor(model, device, precision=precision, runtime=runtime)
+    checker = build_verifier(verifier, Resources(extractor, load_networks(weights), device))
+
+    def found() -> Generator[Loop, None, None]:
+        with _kept(index) as folder:
+            way = PlaceIndex.create(folder, extractor.spec, images_folder or frames_folder(folder))
+            with FrameMemory(way, checker, recent=recent, keep_times=keep_times) as memory:
+                sequence = SequenceLocalizer(Localizer(memory, extractor, rerank=rerank))
+                # Who comes back sees the same places in the other order.
+                tracker = sequence.tracker(sequence.place_map(), RouteMotion(slowest=-2))
+                localized = sequence.stream(chain(first, frames), tracker=tracker, top_k=rerank)
+                yield from loops_among(_told(localized, remembered, skipped), min_probability)
+
+    return found()
+
+
+def _recent(seconds: float | None, frames: int | None, *, timed: bool) -> Recent:
+    """Which frames close no loop: the last ones, and those of the last seconds where there are times."""
+    if seconds is not None and not timed:
+        raise BadInputError("--ignore-seconds needs times; give them by --times, or use --ignore-frames")
+    if timed:
+        return Recent(frames or 0, _RECENT_SECONDS if seconds is None else seconds)
+    return Recent(_RECENT_FRAMES if frames is None else frames)
+
+
+@contextmanager
+def _kept(index: StrPath | None) -> Iterator[Path]:
+    """The folder of the index, which is gone afterwards unless it was asked for."""
+    if index is not None:
+        yield Path(index)
+        return
+    with TemporaryDirectory(prefix="vpr-dhe-") as folder:
+        yield Path(folder) / "way"
+
+
+def _told(
+    frames: Iterable[LocalizedFrame], remembered: Progress, skipped: Callable[[str, str], object]
+) -> Iterator[LocalizedFrame]:
+    for frame in frames:
+        if frame.error is None:
+            remembered(1)
+        else:
+            skipped(frame.name or "", frame.error)
+        yield frame
 
 
 def loops_among(frames: Iterable[LocalizedFrame], min_probability: float) -> Iterator[Loop]:

@@ -7,19 +7,12 @@ import numpy as np
 import torch
 from jaxtyping import Float64
 
-from vpr_dhe.features.keypoints import detect_and_describe, match_keypoints, match_rectified
 from vpr_dhe.geometry.coordinates import homographies_between_inputs, to_originals
 from vpr_dhe.geometry.homography import reprojection_errors
-from vpr_dhe.images import image_size
-from vpr_dhe.records import NOT_VERIFIED, Evidence, Frame, Image, Matches, Size, Verification
+from vpr_dhe.records import Evidence, Matches, Verification
 from vpr_dhe.runtime.threads import on_one_core
 from vpr_dhe.verification.estimators.base import MIN_MATCHES, Homographies, HomographyEstimator, View
 
-# Radii, in pixels of the candidate, of the rounds that refine an alignment.
-_RECTIFIED_RADII_PX = (12.0, 4.0)
-# Of thousands of keypoints a handful agree by chance.
-_MIN_CREDIBLE_INLIERS = 8
-_LEAST_AREA_RATIO = 1e-4
 # With fewer, recall@20 is lower than when all of a hundred get the whole estimate (`benchmarks/profile.md`).
 PROMISING = 40
 
@@ -111,41 +104,3 @@ class Verifier:
         query_points = to_originals(source, [query.frame] * len(frames), of).split(counts)
         candidate_points = to_originals(target, frames, of).split(counts)
         return [(ours.numpy(), theirs.numpy()) for ours, theirs in zip(query_points, candidate_points, strict=True)]
-
-
-def align(query: Image, candidate: Image, verifier: Verifier) -> Verification:
-    """Verify one pair of images by sparse keypoints, to a fraction of a pixel where the scene is planar or far away.
-
-    Too few inliers, or a homography that mirrors or collapses the image, verify nothing. The first estimate is
-    refined from matches of the rectified query, within ever smaller radii. A round replaces the estimate only where it
-    does not lose more than half of the inliers, so a bad warp cannot make a good one worse.
-
-    What an estimator finds by looking at the images stands as it is, and keypoints are only counted.
-    """
-    keypoints = detect_and_describe(candidate)
-    best = _verify_pair(query, candidate, match_keypoints(detect_and_describe(query), keypoints), verifier)
-    if verifier.estimator.looks_at_images:
-        return best
-    for radius_px in _RECTIFIED_RADII_PX:
-        # Few inliers are no reason to stop: the rectified image may show more.
-        if best.homography is None or not _keeps_its_side(best.homography, image_size(query)):
-            break
-        matches = match_rectified(query, candidate, keypoints, best.homography, radius_px)
-        refined = _verify_pair(query, candidate, matches, verifier)
-        if refined.inliers < max(_MIN_CREDIBLE_INLIERS, best.inliers / 2):
-            break
-        best = refined
-    credible = best.homography is not None and _keeps_its_side(best.homography, image_size(query))
-    return best if credible and best.inliers >= _MIN_CREDIBLE_INLIERS else NOT_VERIFIED
-
-
-def _verify_pair(query: Image, candidate: Image, matches: Matches, verifier: Verifier) -> Verification:
-    query_frame, candidate_frame = (Frame(image_size(image), image_size(image)) for image in (query, candidate))
-    view = View(candidate_frame, lambda: candidate, matches=lambda: matches)
-    return verifier.verify(View(query_frame, lambda: query), [view])[0]
-
-
-def _keeps_its_side(homography: Float64[np.ndarray, "3 3"], size: Size) -> bool:
-    """Whether the middle of the image stays in front of the horizon, is not mirrored, and does not collapse."""
-    depth = float(homography[2] @ [(size.width - 1) / 2, (size.height - 1) / 2, 1.0])
-    return depth > 0 and float(np.linalg.det(homography)) > _LEAST_AREA_RATIO * depth**3

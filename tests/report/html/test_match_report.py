@@ -11,14 +11,14 @@ from vpr_dhe.datasets import Protocol, read_places
 from vpr_dhe.datasets.standard import read_split
 from vpr_dhe.evaluation.feature_cache import FeatureCache
 from vpr_dhe.evaluation.provenance import provenance
-from vpr_dhe.evaluation.runs import Settings, evaluate
+from vpr_dhe.evaluation.runs import Settings, Tools, evaluate_dataset
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.localization.database import VerifiedIndex
 from vpr_dhe.localization.localizer import Localizer
 from vpr_dhe.records import GeoPosition, ImageRecord, MetricPosition
 from vpr_dhe.report.html import evaluation_report as evaluation_reports
 from vpr_dhe.report.html.charts import Axis, Curve, line_chart
-from vpr_dhe.report.html.evaluation_report import Tools, evaluation_report
+from vpr_dhe.report.html.evaluation_report import evaluation_report
 from vpr_dhe.report.html.match_report import Report, write_report
 from vpr_dhe.report.html.position_map import Spot, draw_map
 from vpr_dhe.report.html.query_report import query_report
@@ -79,7 +79,7 @@ def evaluated(tmp_path, thumbnail_extractor) -> Report:
     dataset = read_places(data, protocol=Protocol(frame_tolerance=0))
     index = FeatureCache(tmp_path / "cache").index(dataset.database, thumbnail_extractor, codec="float16")
     verifiers = {"magsac": Verifier(build_estimator("magsac"))}
-    result = evaluate(dataset, index, thumbnail_extractor, verifiers, Settings((1, 4), rerank=4))
+    result = evaluate_dataset(dataset, index, thumbnail_extractor, verifiers, Settings((1, 4), rerank=4))
     return evaluation_report(result, Tools(index, thumbnail_extractor, verifiers), provenance())
 
 
@@ -114,7 +114,7 @@ def test_a_report_is_bounded_and_says_so(evaluated, tmp_path, monkeypatch, thumb
     monkeypatch.setattr(evaluation_reports, "MAX_QUERIES", 2)
     data = read_places(tmp_path / "data", protocol=Protocol(frame_tolerance=0))
     index = FeatureCache(tmp_path / "cache").index(data.database, thumbnail_extractor, codec="float16")
-    result = evaluate(data, index, thumbnail_extractor, {}, Settings((1, 4)))
+    result = evaluate_dataset(data, index, thumbnail_extractor, {}, Settings((1, 4)))
     report = evaluation_report(result, Tools(index, thumbnail_extractor, {}), provenance())
     assert report.selection == "By retrieval: the 2 worst of 6 queries, most confident mistakes first."
     assert [query.outcome for query in report.queries] == ["wrong", "wrong"]

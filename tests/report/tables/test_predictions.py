@@ -12,7 +12,7 @@ from vpr_dhe.datasets import Protocol, read_places
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.evaluation.feature_cache import FeatureCache
 from vpr_dhe.evaluation.provenance import provenance
-from vpr_dhe.evaluation.runs import EvaluationResult, Settings, evaluate
+from vpr_dhe.evaluation.runs import EvaluationResult, Settings, evaluate_dataset
 from vpr_dhe.report.tables.evaluation import evaluation_document, evaluation_table
 from vpr_dhe.report.tables.predictions import write_predictions
 
@@ -32,7 +32,7 @@ def evaluated(tmp_path, thumbnail_extractor):
                 PIL.Image.fromarray(pixels).save(tmp_path / "data" / part / name.format(number))
         dataset = read_places(tmp_path / "data", protocol=Protocol(frame_tolerance=1))
         index = FeatureCache(tmp_path / "cache").index(dataset.database, thumbnail_extractor)
-        return evaluate(dataset, index, thumbnail_extractor, {}, Settings(RANKS))
+        return evaluate_dataset(dataset, index, thumbnail_extractor, {}, Settings(RANKS))
 
     return build
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
-from vpr_dhe.cli.common import Device, pick_device
-from vpr_dhe.runtime.choices import TrainingPrecision
+from vpr_dhe.cli.options import DeviceOption, pick_device
+from vpr_dhe.models.names import DEFAULT_MODEL
+from vpr_dhe.runtime.choices import AUTO, TrainingPrecision
 
 if TYPE_CHECKING:
     from vpr_dhe.datasets import Protocol
@@ -107,7 +108,7 @@ class LoopOptions:
         float | None, typer.Option(min=0, help="Save and stop after this long, to go on another time.")
     ] = None
     precision: Annotated[TrainingPrecision, typer.Option(help="Of matrix products.")] = "fp32"
-    device: Annotated[Device, typer.Option(help="Where networks run.")] = Device.auto
+    device: DeviceOption = AUTO
 
     def pick_device(self) -> str:
         """Choose the device, and find out before the work whether training is possible there.
@@ -180,7 +181,7 @@ class NetworkOptions:
 class HeadOptions:
     """Whose head is trained, on an extractor that stays as it is."""
 
-    model: Annotated[str, typer.Option(help="Model to start from; see `vpr-dhe models`.")] = "sift-vlad"
+    model: Annotated[str, typer.Option(help="Model to start from; see `vpr-dhe models`.")] = DEFAULT_MODEL
     new_head: Annotated[
         bool, typer.Option("--new-head", help="Begin with random weights, whatever head the model has.")
     ] = False

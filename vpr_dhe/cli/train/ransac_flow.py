@@ -7,6 +7,7 @@ import typer
 from vpr_dhe.cli.common import say
 from vpr_dhe.cli.train.options import DataOptions, LoopOptions, ValidationPairsOption
 from vpr_dhe.cli.train.running import train_stage
+from vpr_dhe.models.names import DEFAULT_MODEL
 
 NAME = "ransac-flow"
 _VIEW_PX = 384
@@ -15,7 +16,7 @@ _VIEW_PX = 384
 def run(
     data: DataOptions,
     loop: LoopOptions,
-    model: Annotated[str, typer.Option(help="Model whose local maps align pairs coarsely.")] = "sift-vlad",
+    model: Annotated[str, typer.Option(help="Model whose local maps align pairs coarsely.")] = DEFAULT_MODEL,
     warmup_steps: Annotated[int, typer.Option(min=0, help="Of them on warps whose flow is known.")] = 5000,
     cycle_from: Annotated[int, typer.Option(min=0, help="Step from which going back and forth counts.")] = 30_000,
     matchability_from: Annotated[int, typer.Option(min=0, help="Step from which matchability is learned.")] = 40_000,

@@ -54,7 +54,7 @@ class PairSet:
         total = len(self.pairs)
         if count >= total:
             return self
-        pairs = tuple(self.pairs[number] for number in evenly_spread(total, count))
+        pairs = tuple(self.pairs[number] for number in evenly_spread(total, count, with_last=False))
         return PairSet(self.name, f"{self.protocol}, only {count} of {total} pairs", pairs)
 
 

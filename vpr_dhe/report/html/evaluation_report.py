@@ -3,7 +3,7 @@
 A run keeps no homographies; those of the few matches shown are estimated again from the same features.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,11 +12,9 @@ from jaxtyping import Int64
 from vpr_dhe.errors import ImageError
 from vpr_dhe.evaluation.provenance import Provenance
 from vpr_dhe.evaluation.recall import counted, recall_at
-from vpr_dhe.evaluation.runs import EvaluationResult, MethodResult
-from vpr_dhe.features.base import Extractor
+from vpr_dhe.evaluation.runs import EvaluationResult, MethodResult, Tools
 from vpr_dhe.geography.distance import distance
 from vpr_dhe.images import decode_image
-from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.localization.database import verify_images
 from vpr_dhe.records import Features, Image, Progress, Verification
 from vpr_dhe.report.html.charts import Axis, Chart, Curve, line_chart
@@ -36,19 +34,9 @@ from vpr_dhe.report.html.match_report import (
 from vpr_dhe.report.html.position_map import DATABASE, MAX_DATABASE_SPOTS, PositionMap, Spot, draw_map
 from vpr_dhe.report.tables.evaluation import footnotes, method_table, scores_note
 from vpr_dhe.runtime.sampling import evenly_spread
-from vpr_dhe.verification.verifier import Verifier
 
 _MATCHES = 3
 _ORDER = (WRONG, UNREAD, UNANSWERABLE, ANSWERED, RIGHT)
-
-
-@dataclass(frozen=True)
-class Tools:
-    """Index, extractor and verifiers of a run, to repeat its worst queries."""
-
-    index: PlaceIndex
-    extractor: Extractor
-    verifiers: Mapping[str, Verifier]
 
 
 @dataclass(frozen=True)

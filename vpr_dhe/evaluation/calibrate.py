@@ -1,0 +1,139 @@
+"""Calibrate an index: learn how likely the best match of a query is to be right, and keep that with the index."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from vpr_dhe.datasets import Protocol, read_places
+from vpr_dhe.datasets.base import option
+from vpr_dhe.errors import BadInputError
+from vpr_dhe.evaluation.calibration_runs import Checked, LabelledQuery, ask, check, indexed, labelled_queries
+from vpr_dhe.evaluation.warped_queries import warped_queries
+from vpr_dhe.features.extractor import load_extractor
+from vpr_dhe.geography.distance import RADIUS_M
+from vpr_dhe.index.manifest import SkippedImage
+from vpr_dhe.index.place_index import PlaceIndex, require_same_features
+from vpr_dhe.localization.calibration.fitting import Assumptions, Method, fit
+from vpr_dhe.localization.calibration.probability import Calibration, Conditions
+from vpr_dhe.localization.calibration.stored import calibrating
+from vpr_dhe.localization.database import PinnedIndex
+from vpr_dhe.models.network_file import load_networks
+from vpr_dhe.records import StartProgress, StrPath, without_progress
+from vpr_dhe.runtime.choices import AUTO, ExtractorPrecision, Runtime
+from vpr_dhe.verification.build import build_verifier
+from vpr_dhe.verification.estimators.registry import Resources
+from vpr_dhe.verification.names import DEFAULT_VERIFIER
+
+# Views of so many indexed images take a minute or two to ask.
+_WARPED_QUERIES = 200
+
+
+@dataclass(frozen=True)
+class CalibrationReport:
+    """A calibration, and the queries that it was fitted on.
+
+    `queries` counts those that could be read. `held_out` says how good its kind is on places that it was not fitted on;
+    None where there are too few places.
+    """
+
+    calibration: Calibration
+    queries: int
+    unreadable: tuple[SkippedImage, ...]
+    held_out: Checked | None
+
+
+def calibrate_index(
+    index: StrPath,
+    *,
+    data: StrPath | None = None,
+    layout: str = AUTO,
+    protocol: Protocol | None = None,
+    queries_limit: int | None = None,
+    verifier: str = DEFAULT_VERIFIER,
+    weights: Iterable[StrPath] = (),
+    rerank: int = 100,
+    prior: float = 0.5,
+    method: str = "logistic",
+    model: str | None = None,
+    device: str = "cpu",
+    runtime: Runtime = "auto",
+    precision: ExtractorPrecision = "fp32",
+    start_progress: StartProgress = without_progress,
+    note: Callable[[str], object] = lambda _: None,
+) -> CalibrationReport:
+    """Fit a calibration for a verifier and a number of candidates, and store it in the place of the one before.
+
+    Args:
+        index: folder of the index.
+        data: place data set whose database is indexed and whose queries are asked; without one, warped views of the
+            indexed images are.
+        layout: of the data set; `auto` recognises it.
+        protocol: choices within the layout; without data, its radius alone.
+        queries_limit: ask at most so many; by default all of the data set, and else 200 views.
+        verifier: by name.
+        weights: network files, for verifiers that have a network of their own.
+        rerank: candidates to look at per query, from 1.
+        prior: share of queries whose place the index holds, between 0 and 1.
+        method: `logistic` or `isotonic`.
+        model: where the index's model has moved to.
+        device: a torch device.
+        runtime: as for `load_extractor`.
+        precision: as for `load_extractor`.
+        start_progress: told of the queries.
+        note: told, in a sentence and before the queries are asked, what of the index has no label.
+
+    Raises:
+        IndexBusyError: if another process is writing to the index.
+        IndexFormatError, IndexDamagedError: if the index cannot be read, or was made with another model.
+        BadInputError: if an argument is invalid, there are no labels, or nothing to fit on.
+        ModelError, VerifierError: if model or verifier are unknown, or do not fit each other.
+    """
+    opened = PlaceIndex.open(index)
+    # From the beginning: nobody shall have asked for minutes to find another process writing.
+    with calibrating(index) as store:
+        opened.refresh()
+        protocol = protocol or Protocol()
+        radius_m = RADIUS_M if protocol.radius_m is None else protocol.radius_m
+        assumptions = Assumptions(radius_m, prior, _method(method))
+        if data is None:
+            queries = _views(opened, protocol, queries_limit, radius_m)
+        else:
+            queries = _labelled(opened, data, layout, protocol, queries_limit, note)
+        extractor = load_extractor(model or opened.spec.model, device, precision=precision, runtime=runtime)
+        require_same_features(opened.spec, extractor.spec)
+        resources = Resources(extractor, load_networks(weights), device)
+        database = PinnedIndex(opened.snapshot, build_verifier(verifier, resources))
+        conditions = Conditions.of(opened.manifest, verifier, rerank, resources)
+        asking = start_progress("asking", len(queries))
+        asked = ask(queries, database, extractor, rerank=rerank, radius_m=radius_m, progress=asking)
+        calibration = fit(asked.examples, assumptions, conditions, len(opened))
+        held_out = check(asked.examples, assumptions, conditions)
+        store(calibration)
+    return CalibrationReport(calibration, len(queries) - len(asked.unreadable), asked.unreadable, held_out)
+
+
+def _method(name: str) -> Method:
+    try:
+        return Method(name)
+    except ValueError:
+        raise BadInputError(f"the method is {name!r}; expected {' or '.join(Method)}") from None
+
+
+def _labelled(
+    index: PlaceIndex,
+    data: StrPath,
+    layout: str,
+    protocol: Protocol,
+    limit: int | None,
+    note: Callable[[str], object],
+) -> Sequence[LabelledQuery]:
+    dataset = read_places(data, layout, protocol)
+    unlabelled = len(index) - sum(id is not None for id in indexed(dataset.database, index))
+    if unlabelled:
+        note(f"{unlabelled} of {len(index)} indexed images are not in the database of {data}; they count as wrong")
+    return labelled_queries(dataset if limit is None else dataset.limited(limit), index)
+
+
+def _views(index: PlaceIndex, protocol: Protocol, limit: int | None, radius_m: float) -> Sequence[LabelledQuery]:
+    if others := [option(name) for name in protocol.chosen if name != "radius_m"]:
+        raise BadInputError(f"{', '.join(others)}: about labelled queries, and there are none; give them with --data")
+    return warped_queries(index, limit or _WARPED_QUERIES, radius_m)

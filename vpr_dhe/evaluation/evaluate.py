@@ -1,0 +1,179 @@
+"""Evaluations by name: data, model and verifiers as the command line gives them."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from vpr_dhe.datasets import PlaceDataset, Protocol, read_places
+from vpr_dhe.datasets.pairs import PAIR_LAYOUTS, read_pairs, recognise_pairs
+from vpr_dhe.errors import BadInputError
+from vpr_dhe.evaluation.feature_cache import FeatureCache
+from vpr_dhe.evaluation.pair_runs import SPARSE, PairEvaluation, evaluate_pair_set
+from vpr_dhe.evaluation.recall import Denominator
+from vpr_dhe.evaluation.runs import EvaluationResult, Settings, Tools, evaluate_dataset
+from vpr_dhe.features.extractor import load_extractor
+from vpr_dhe.models.names import DEFAULT_MODEL
+from vpr_dhe.models.network_file import load_networks
+from vpr_dhe.records import StartProgress, StrPath, without_progress
+from vpr_dhe.runtime.choices import AUTO, ExtractorPrecision, Runtime
+from vpr_dhe.verification.alignment import build_aligner
+from vpr_dhe.verification.build import build_verifiers
+from vpr_dhe.verification.estimators.registry import Resources
+from vpr_dhe.verification.names import DEFAULT_VERIFIER, NO_VERIFIER
+
+
+def evaluate(
+    data: StrPath,
+    *,
+    layout: str = AUTO,
+    protocol: Protocol | None = None,
+    queries_limit: int | None = None,
+    model: str = DEFAULT_MODEL,
+    verifiers: Sequence[str] = (DEFAULT_VERIFIER,),
+    weights: Iterable[StrPath] = (),
+    rerank: int = 100,
+    ranks: Iterable[int] = (1, 5, 10, 20),
+    denominator: str = "all",
+    one_per_panorama: bool = False,
+    codec: str = AUTO,
+    index_type: str = AUTO,
+    cache: StrPath | None = None,
+    device: str = "cpu",
+    runtime: Runtime = "auto",
+    precision: ExtractorPrecision = "fp32",
+    batch_size: int = 8,
+    require_truth: bool = False,
+    start_progress: StartProgress = without_progress,
+    inspect: Callable[[EvaluationResult, Tools], object] = lambda *_: None,
+) -> EvaluationResult:
+    """Measure recall@N of a model on a data set of places, and of each verifier that re-ranks its candidates.
+
+    Args:
+        data: folder of the data set.
+        layout: of the folder, see `vpr_dhe.datasets.LAYOUTS`; `auto` recognises it.
+        protocol: choices within the layout.
+        queries_limit: ask at most so many queries, for a quick look.
+        model: by name, as for `load_extractor`.
+        verifiers: by name; `none` adds nothing to retrieval, which is always measured.
+        weights: network files, for verifiers that have a network of their own.
+        rerank: candidates to verify per query, from 1.
+        ranks: the values of N, from 1.
+        denominator: `all` queries, or those `with-positive`.
+        one_per_panorama: of several images cut from one panorama only the best counts.
+        codec: how local maps are stored.
+        index_type: how global descriptors are searched.
+        cache: folder that keeps the features of databases for later; None keeps nothing.
+        device: a torch device.
+        runtime: as for `load_extractor`.
+        precision: as for `load_extractor`.
+        batch_size: database images per step of the extractor.
+        require_truth: refuse a data set whose ground truth is not public, and so has no scores.
+        start_progress: told of the database, then of the queries.
+        inspect: called with the result and what it was measured with, while its index is still there.
+
+    Raises:
+        DatasetError: if the folder is not laid out as it should be.
+        ModelError, VerifierError: if model or verifiers are unknown, or do not fit each other.
+        BadInputError: if the folder holds image pairs, an argument is invalid, or no query could be read.
+    """
+    settings = Settings(_ranks(ranks), rerank, _denominator(denominator), one_per_panorama)
+    dataset = _read(data, layout, protocol or Protocol(), queries_limit, require_truth=require_truth)
+    extractor = load_extractor(model, device, precision=precision, runtime=runtime)
+    built = build_verifiers(verifiers, Resources(extractor, load_networks(weights), device))
+    with _kept(cache) as folder:
+        index = FeatureCache(folder).index(
+            dataset.database,
+            extractor,
+            batch_size=batch_size,
+            codec=codec,
+            index_type=index_type,
+            progress=start_progress("database", len(dataset.database.records)),
+        )
+        asking = start_progress("queries", len(dataset.queries.records))
+        result = evaluate_dataset(dataset, index, extractor, built, settings, progress=asking)
+        inspect(result, Tools(index, extractor, built))
+    return result
+
+
+def evaluate_pairs(
+    data: StrPath,
+    *,
+    layout: str = AUTO,
+    pairs_limit: int | None = None,
+    methods: Sequence[str] = (DEFAULT_VERIFIER,),
+    model: str | None = None,
+    weights: Iterable[StrPath] = (),
+    device: str = "cpu",
+    runtime: Runtime = "auto",
+    precision: ExtractorPrecision = "fp32",
+    start_progress: StartProgress = without_progress,
+) -> PairEvaluation:
+    """Measure the corner errors of methods of alignment on image pairs with known homographies.
+
+    Args:
+        data: folder of the pairs.
+        layout: of the folder, see `vpr_dhe.datasets.pairs.PAIR_LAYOUTS`; `auto` recognises it.
+        pairs_limit: align at most so many pairs, for a quick look.
+        methods: estimators by name.
+        model: matches its dense features; sparse keypoints are matched where none is named.
+        weights: network files, for methods that have a network of their own.
+        device: a torch device.
+        runtime: as for `load_extractor`.
+        precision: as for `load_extractor`.
+        start_progress: told of the pairs.
+
+    Raises:
+        DatasetError: if the folder is not laid out as it should be.
+        ModelError, VerifierError: if model or methods are unknown, or do not fit each other.
+        ImageError: if an image is damaged.
+    """
+    if NO_VERIFIER in methods:
+        raise BadInputError(f"the verifier {NO_VERIFIER!r} aligns nothing; name a method to measure image pairs by")
+    pairs = read_pairs(data, layout)
+    pairs = pairs if pairs_limit is None else pairs.limited(pairs_limit)
+    given = tuple(weights)
+    aligners = {
+        name: build_aligner(name, model, given, device, runtime=runtime, precision=precision) for name in methods
+    }
+    progress = start_progress("pairs", len(pairs.pairs))
+    return evaluate_pair_set(pairs, aligners, features=model or SPARSE, progress=progress)
+
+
+def _ranks(ranks: Iterable[int]) -> tuple[int, ...]:
+    ascending = tuple(sorted(set(ranks)))
+    if not ascending or ascending[0] < 1:
+        raise BadInputError(f"ranks are {list(ascending)}; expected whole numbers from 1")
+    return ascending
+
+
+def _denominator(name: str) -> Denominator:
+    try:
+        return Denominator(name)
+    except ValueError:
+        raise BadInputError(f"the denominator is {name!r}; expected {' or '.join(Denominator)}") from None
+
+
+def _read(
+    data: StrPath, layout: str, protocol: Protocol, queries_limit: int | None, *, require_truth: bool
+) -> PlaceDataset:
+    chosen_by_folder = layout == AUTO and not protocol.chosen
+    if layout in PAIR_LAYOUTS or (chosen_by_folder and recognise_pairs(Path(data)) is not None):
+        raise BadInputError(f"{data} holds image pairs, not places; use `vpr-dhe evaluate-pairs`")
+    dataset = read_places(data, layout, protocol)
+    if require_truth and dataset.positives is None:
+        raise BadInputError(
+            f"the ground truth of {dataset.name} ({dataset.protocol}) is not public; "
+            "give --predictions FOLDER to write the file to submit, or --report FILE to look at matches"
+        )
+    return dataset if queries_limit is None else dataset.limited(queries_limit)
+
+
+@contextmanager
+def _kept(cache: StrPath | None) -> Iterator[Path]:
+    """The folder of cached features, which is gone afterwards unless one was given."""
+    if cache is not None:
+        yield Path(cache)
+        return
+    with TemporaryDirectory(prefix="vpr-dhe-") as folder:
+        yield Path(folder)

@@ -1,0 +1,159 @@
+"""Alignment of two images by the homography that any estimator finds between them."""
+
+import os
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float64
+
+from vpr_dhe.features.base import Extractor
+from vpr_dhe.features.extractor import load_extractor
+from vpr_dhe.features.keypoints import detect_and_describe, match_keypoints, match_rectified
+from vpr_dhe.images import ImageLike, decode_named, image_size, require_image
+from vpr_dhe.models.network_file import load_networks
+from vpr_dhe.records import (
+    NOT_VERIFIED,
+    Frame,
+    Image,
+    Matches,
+    Size,
+    StartProgress,
+    StrPath,
+    Verification,
+    without_progress,
+)
+from vpr_dhe.runtime.choices import ExtractorPrecision, Runtime
+from vpr_dhe.verification.build import build_estimator
+from vpr_dhe.verification.estimators.base import View, match_by_grid
+from vpr_dhe.verification.estimators.registry import Resources
+from vpr_dhe.verification.names import DEFAULT_VERIFIER
+from vpr_dhe.verification.verifier import Verifier
+
+# Radii, in pixels of the candidate, of the rounds that refine an alignment.
+_RECTIFIED_RADII_PX = (12.0, 4.0)
+# Of thousands of keypoints a handful agree by chance.
+_MIN_CREDIBLE_INLIERS = 8
+_MIN_AREA_RATIO = 1e-4
+
+
+def align(
+    image_a: ImageLike | StrPath,
+    image_b: ImageLike | StrPath,
+    *,
+    method: str = DEFAULT_VERIFIER,
+    model: str | None = None,
+    weights: Iterable[StrPath] = (),
+    device: str = "cpu",
+    runtime: Runtime = "auto",
+    precision: ExtractorPrecision = "fp32",
+    max_seconds: float | None = None,
+    start_progress: StartProgress = without_progress,
+) -> Verification:
+    """Find the homography that maps pixels of A to pixels of B, both of the original images.
+
+    Args:
+        image_a: a file, or an image as `require_image` takes it.
+        image_b: the same.
+        method: an estimator by name, see `vpr-dhe verifiers`.
+        model: matches its dense features; sparse keypoints are matched where none is named.
+        weights: network files, for methods that have a network of their own.
+        device: a torch device.
+        runtime: as for `load_extractor`.
+        precision: as for `load_extractor`.
+        max_seconds: after which a method that learns on the pair stops; None is never.
+        start_progress: told by a method that takes long.
+
+    Returns:
+        The homography with its inliers; with the homography None and no inliers where none was found.
+
+    Raises:
+        ImageError: if an image cannot be read.
+        ModelError, VerifierError: as `build_aligner` does.
+    """
+    aligner = build_aligner(
+        method,
+        model,
+        weights,
+        device,
+        runtime=runtime,
+        precision=precision,
+        start_progress=start_progress,
+        max_seconds=max_seconds,
+    )
+    return aligner(_load(image_a), _load(image_b))
+
+
+def build_aligner(
+    name: str,
+    model: str | None = None,
+    weights: Iterable[StrPath] = (),
+    device: str = "cpu",
+    *,
+    runtime: Runtime = "auto",
+    precision: ExtractorPrecision = "fp32",
+    start_progress: StartProgress = without_progress,
+    max_seconds: float | None = None,
+) -> Callable[[Image, Image], Verification]:
+    """Build a function that aligns two images, with the arguments of `align`.
+
+    Raises:
+        ModelError: if the model is unknown, or a network file is missing or damaged.
+        VerifierError: if the method is unknown, needs a head or a network that is not given, or cannot stop early.
+    """
+    extractor = None if model is None else load_extractor(model, device, precision=precision, runtime=runtime)
+    resources = Resources(extractor, load_networks(weights), device, start_progress, max_seconds)
+    verifier = Verifier(build_estimator(name, resources))
+    if extractor is None:
+        return partial(align_keypoints, verifier=verifier)
+    return partial(_align_by_features, extractor, verifier)
+
+
+def _load(image: ImageLike | StrPath) -> Image:
+    return decode_named(Path(image)) if isinstance(image, (str, os.PathLike)) else require_image(image)
+
+
+def _align_by_features(extractor: Extractor, verifier: Verifier, query: Image, candidate: Image) -> Verification:
+    described, other = extractor.extract([query])[0], extractor.extract([candidate])[0]
+    matches_of = match_by_grid(described, other.local_map[None], extractor.spec)
+    view = View(other.frame, lambda: candidate, lambda: other, partial(matches_of, 0))
+    return verifier.verify(View(described.frame, lambda: query, lambda: described), [view])[0]
+
+
+def align_keypoints(query: Image, candidate: Image, verifier: Verifier) -> Verification:
+    """Verify one pair of images by sparse keypoints, to a fraction of a pixel where the scene is planar or far away.
+
+    Too few inliers, or a homography that mirrors or collapses the image, verify nothing. The first estimate is
+    refined from matches of the rectified query, within ever smaller radii. A round replaces the estimate only where it
+    does not lose more than half of the inliers, so a bad warp cannot make a good one worse.
+
+    What an estimator finds by looking at the images stands as it is, and keypoints are only counted.
+    """
+    keypoints = detect_and_describe(candidate)
+    best = _verify_pair(query, candidate, match_keypoints(detect_and_describe(query), keypoints), verifier)
+    if verifier.estimator.looks_at_images:
+        return best
+    for radius_px in _RECTIFIED_RADII_PX:
+        # Few inliers are no reason to stop: the rectified image may show more.
+        if best.homography is None or not _keeps_its_side(best.homography, image_size(query)):
+            break
+        matches = match_rectified(query, candidate, keypoints, best.homography, radius_px)
+        refined = _verify_pair(query, candidate, matches, verifier)
+        if refined.inliers < max(_MIN_CREDIBLE_INLIERS, best.inliers / 2):
+            break
+        best = refined
+    credible = best.homography is not None and _keeps_its_side(best.homography, image_size(query))
+    return best if credible and best.inliers >= _MIN_CREDIBLE_INLIERS else NOT_VERIFIED
+
+
+def _verify_pair(query: Image, candidate: Image, matches: Matches, verifier: Verifier) -> Verification:
+    query_frame, candidate_frame = (Frame(image_size(image), image_size(image)) for image in (query, candidate))
+    view = View(candidate_frame, lambda: candidate, matches=lambda: matches)
+    return verifier.verify(View(query_frame, lambda: query), [view])[0]
+
+
+def _keeps_its_side(homography: Float64[np.ndarray, "3 3"], size: Size) -> bool:
+    """Whether the middle of the image stays in front of the horizon, is not mirrored, and does not collapse."""
+    depth = float(homography[2] @ [(size.width - 1) / 2, (size.height - 1) / 2, 1.0])
+    return depth > 0 and float(np.linalg.det(homography)) > _MIN_AREA_RATIO * depth**3
