@@ -1,4 +1,4 @@
-"""The script that makes the offline model, small enough to run again."""
+"""The fit that makes the offline model, small enough to run again."""
 
 import pytest
 import torch

@@ -13,7 +13,7 @@ from vpr_dhe.models.model_file import load_model
 from vpr_dhe.records import Size
 from vpr_dhe.training.sources import open_training_data
 from vpr_dhe.training.trainable_extractor import new_model
-from vpr_dhe.training.whitening import WhiteningSettings, main, projection_of, whiten
+from vpr_dhe.training.whitening import WhiteningSettings, projection_of, whiten
 
 CPU = torch.device("cpu")
 
@@ -69,11 +69,3 @@ def test_what_cannot_be_whitened(photos):
         whiten(model, source, WhiteningSettings(pairs=9), CPU)
     with pytest.raises(ModelError, match="pools by vlad"):
         whiten(open_model("sift-vlad"), source, WhiteningSettings(), CPU)
-
-
-def test_mistakes_at_the_command_line_are_said_in_one_sentence(tmp_path, monkeypatch, capsys):
-    missing = [str(tmp_path / "none.safetensors"), str(tmp_path), "--out", str(tmp_path / "out.safetensors")]
-    monkeypatch.setattr("sys.argv", ["whitening.py", *missing])
-    assert main() == 2
-    errors = capsys.readouterr().err
-    assert (errors.startswith("error: model file"), errors.count("\n")) == (True, 1)

@@ -1,16 +1,13 @@
 """Learn everything that `sift-vlad` needs from a folder of unlabelled images, in minutes.
 
-    python -m vpr_dhe.training.sift_vlad IMAGES --out sift-vlad.safetensors
-
 Two photographs of one place differ by viewpoint and light. The projection of the VLAD is therefore learned from the
 mean over random views of each image: what varies among views of one image averages out, what tells images apart stays.
 """
 
-import argparse
 import multiprocessing
 import os
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,21 +18,21 @@ import numpy as np
 import torch
 from jaxtyping import Float32, UInt8
 from sklearn.cluster import KMeans
-from tqdm import tqdm
 
 from vpr_dhe.datasets.augmentation import random_view
-from vpr_dhe.errors import BadInputError, VprDheError
+from vpr_dhe.errors import BadInputError
 from vpr_dhe.features.sift_vlad import INPUT_SIZE, local_descriptors_of_cells
 from vpr_dhe.features.vlad import LONG_SIDE_PX, Vocabulary, banded_vlad, local_descriptors, whitened
-from vpr_dhe.images import decode_image, list_images
+from vpr_dhe.images import decode_image
 from vpr_dhe.models.catalogue import SIFT_VLAD
 from vpr_dhe.models.model_file import Architecture, ModelFile
-from vpr_dhe.models.weights_file import require_weights_path
-from vpr_dhe.records import Preprocessing
+from vpr_dhe.records import Preprocessing, Progress, StartProgress, without_progress
 from vpr_dhe.training.whitening import principal_axes_of, projection_of
 
 Result = TypeVar("Result")
 Grey = UInt8[np.ndarray, "_height _width"]
+
+_BLAS_THREADS = "OPENBLAS_NUM_THREADS"
 
 
 @dataclass(frozen=True)
@@ -58,8 +55,20 @@ class FitSettings:
     seed: int = 0
 
 
-def fit(paths: Sequence[Path], settings: FitSettings, training_data: str) -> ModelFile:
-    """Learn vocabulary and projections from images.
+def fit(
+    paths: Sequence[Path],
+    settings: FitSettings,
+    training_data: str,
+    *,
+    start_progress: StartProgress = without_progress,
+) -> ModelFile:
+    """Learn vocabulary and projections from images, on all cores.
+
+    Args:
+        paths: of the images.
+        settings: sizes of the model and of its training.
+        training_data: what the images are and their licences, for the model file.
+        start_progress: told of each pass over the images.
 
     Raises:
         BadInputError: with too few images for the dimension asked for.
@@ -69,13 +78,16 @@ def fit(paths: Sequence[Path], settings: FitSettings, training_data: str) -> Mod
             f"{len(paths)} images were found, but a projection to {settings.dimension} dimensions needs more images "
             "than dimensions; give more images"
         )
-    samples = np.concatenate(_each(partial(_sampled_descriptors, settings=settings), paths, "local descriptors"))
+    sampled = partial(_sampled_descriptors, settings=settings)
+    samples = np.concatenate(_each(sampled, paths, start_progress("local descriptors", len(paths))))
     vocabulary = _vocabulary(samples, settings)
     view = partial(_mean_vlad_of_views, settings=settings, vocabulary=vocabulary)
     projection, offset = projection_of(
-        np.stack(_each(view, paths, "views")), settings.dimension, settings.whitening_power
+        np.stack(_each(view, paths, start_progress("views", len(paths)))),
+        settings.dimension,
+        settings.whitening_power,
     )
-    moments = _each(_second_moment_of_cells, paths, "cells")
+    moments = _each(_second_moment_of_cells, paths, start_progress("cells", len(paths)))
     axes, _ = principal_axes_of(torch.from_numpy(np.mean(moments, axis=0)), settings.local_dimension)
     learned = {
         "aggregator.mean": vocabulary.mean,
@@ -131,12 +143,28 @@ def _read_grey(path: Path) -> Grey:
     return cv2.cvtColor(decode_image(path), cv2.COLOR_RGB2GRAY)
 
 
-def _each(function: Callable[[Path, int], Result], paths: Sequence[Path], what: str) -> list[Result]:
+def _each(function: Callable[[Path, int], Result], paths: Sequence[Path], progress: Progress) -> list[Result]:
     """`function(path, index)` of every path, in order, on all cores."""
+    results: list[Result] = []
     # "spawn", because forking after OpenCV or torch started their threads can hang.
-    with multiprocessing.get_context("spawn").Pool(initializer=_one_thread) as pool:
-        results = pool.imap(partial(_apply, function), list(zip(paths, range(len(paths)), strict=True)), chunksize=16)
-        return list(tqdm(results, total=len(paths), desc=what, unit="image", disable=None))
+    with _one_blas_thread(), multiprocessing.get_context("spawn").Pool(initializer=_one_thread) as pool:
+        numbered = list(zip(paths, range(len(paths)), strict=True))
+        for result in pool.imap(partial(_apply, function), numbered, chunksize=16):
+            results.append(result)
+            progress(1)
+    return results
+
+
+@contextmanager
+def _one_blas_thread() -> Iterator[None]:
+    """Have processes that begin here use one thread each, because there is one of them per core."""
+    before = os.environ.get(_BLAS_THREADS)
+    os.environ.setdefault(_BLAS_THREADS, "1")
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_BLAS_THREADS]
 
 
 def _apply(function: Callable[[Path, int], Result], arguments: tuple[Path, int]) -> Result:
@@ -146,27 +174,3 @@ def _apply(function: Callable[[Path, int], Result], arguments: tuple[Path, int])
 def _one_thread() -> None:
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
-
-
-def main() -> int:
-    """Parse the command line, fit, write; the exit code says whether that was possible."""
-    # Workers inherit this: one thread each, because there is already one of them per core.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("images", type=Path, help="folder of images, sub-folders included")
-    parser.add_argument("--out", type=Path, required=True, help="the model file to write")
-    parser.add_argument("--training-data", required=True, help="what the images are and their licences, for the file")
-    parser.add_argument("--seed", type=int, default=FitSettings.seed)
-    arguments = parser.parse_args()
-    try:
-        require_weights_path(arguments.out)
-        paths = [arguments.images / path for path in list_images(arguments.images)]
-        fit(paths, FitSettings(seed=arguments.seed), arguments.training_data).save(arguments.out)
-    except VprDheError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

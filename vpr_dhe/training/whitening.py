@@ -1,35 +1,27 @@
 """Whiten the descriptor of a trained network: learn, from photos, which directions of it tell places apart.
 
-    python -m vpr_dhe.training.whitening MODEL DATA... --out FILE.safetensors
-
 The network must pool by `gem`; the result pools bands of the image by GeM and projects them. Where training saw few
 images this is worth more than any other step, and costs minutes.
 """
 
-import argparse
-import sys
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float32
 from torch import Tensor
-from tqdm import tqdm
 
-from vpr_dhe.errors import BadInputError, ModelError, VprDheError
+from vpr_dhe.errors import BadInputError, ModelError
 from vpr_dhe.features.aggregators import build_aggregator
 from vpr_dhe.features.aggregators.whitened import WhitenedGeM
 from vpr_dhe.images import to_network_input
-from vpr_dhe.models.model_file import ModelFile, load_model
-from vpr_dhe.models.weights_file import require_weights_path
-from vpr_dhe.records import Preprocessing
-from vpr_dhe.training.sources import open_training_data
+from vpr_dhe.models.model_file import ModelFile
+from vpr_dhe.records import Preprocessing, Progress
 from vpr_dhe.training.sources.base import Draws, PairSource
 from vpr_dhe.training.trainable_extractor import TrainableExtractor
 
 _POOLED_BY = "gem"
-_DESCRIBED_AT_ONCE = 16
+_EXTRACTED_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -50,8 +42,22 @@ class WhiteningSettings:
     seed: int = 0
 
 
-def whiten(model: ModelFile, source: PairSource, settings: WhiteningSettings, device: torch.device) -> ModelFile:
+def whiten(
+    model: ModelFile,
+    source: PairSource,
+    settings: WhiteningSettings,
+    device: torch.device,
+    *,
+    progress: Progress = lambda _: None,
+) -> ModelFile:
     """Put a whitened GeM in the place of the GeM of a model; a head stays, because local maps do.
+
+    Args:
+        model: a network that pools by `gem`.
+        source: pairs of views of one place.
+        settings: what decides how the projection comes out.
+        device: runs the network.
+        progress: called with the number of pairs just extracted.
 
     Raises:
         ModelError: if the model does not pool by GeM.
@@ -62,7 +68,7 @@ def whiten(model: ModelFile, source: PairSource, settings: WhiteningSettings, de
         raise ModelError(f"model {model.name!r} pools by {found}; only what pools by {_POOLED_BY} can be whitened")
     unprojected = _unprojected(model, settings.aggregator)
     extractor = TrainableExtractor(unprojected).to(device).eval()
-    vectors = _means_over_views(extractor, unprojected.preprocessing, Draws(source, settings.seed), settings)
+    vectors = _means_over_views(extractor, unprojected.preprocessing, Draws(source, settings.seed), settings, progress)
     if len(vectors) <= vectors.shape[1]:
         raise BadInputError(f"{len(vectors)} pairs are too few to whiten {vectors.shape[1]} dimensions; ask for more")
     dimension = len(unprojected.tensors["aggregator.offset"])
@@ -123,51 +129,21 @@ def _unprojected(model: ModelFile, aggregator: str) -> ModelFile:
 
 @torch.inference_mode()
 def _means_over_views(
-    extractor: TrainableExtractor, preprocessing: Preprocessing, draws: Draws, settings: WhiteningSettings
+    extractor: TrainableExtractor,
+    preprocessing: Preprocessing,
+    draws: Draws,
+    settings: WhiteningSettings,
+    progress: Progress,
 ) -> Float32[np.ndarray, "pairs d"]:
     """The mean over both views of each pair, as they are pooled."""
     if not isinstance(extractor.aggregator, WhitenedGeM):
         raise ModelError(f"{settings.aggregator} does not whiten; expected an aggregator that does")
     device, means = next(extractor.parameters()).device, []
-    for first in tqdm(range(0, settings.pairs, _DESCRIBED_AT_ONCE), desc="views", disable=None):
-        pairs = [draws.pair(number) for number in range(first, min(first + _DESCRIBED_AT_ONCE, settings.pairs))]
+    for first in range(0, settings.pairs, _EXTRACTED_AT_ONCE):
+        end = min(first + _EXTRACTED_AT_ONCE, settings.pairs)
+        pairs = [draws.pair(number) for number in range(first, end)]
         views = [image for pair in pairs for image in (pair.image_a, pair.image_b)]
         vectors = extractor.aggregator.pooled(extractor.backbone(to_network_input(views, preprocessing, device)))
         means.append((vectors[::2] + vectors[1::2]).cpu() / 2)
+        progress(len(pairs))
     return torch.cat(means).numpy()
-
-
-def main() -> int:
-    """Parse the command line, learn, write; the exit code says whether that was possible."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("model", type=Path, help="model file of a network that pools by gem")
-    parser.add_argument("data", nargs="+", help="folders of photos or of place data sets; synthetic-town")
-    parser.add_argument("--out", type=Path, required=True, help="the model file to write")
-    parser.add_argument("--name", help="of the result [that of the model]")
-    parser.add_argument("--licence", help="of the result [that of the model]")
-    parser.add_argument("--half", action="store_true", help="store half precision, which halves the file")
-    parser.add_argument("--aggregator", default=WhiteningSettings.aggregator)
-    parser.add_argument("--pairs", type=int, default=WhiteningSettings.pairs)
-    parser.add_argument("--seed", type=int, default=WhiteningSettings.seed)
-    parser.add_argument("--device", default="cpu")
-    arguments = parser.parse_args()
-    try:
-        _whiten_file(arguments)
-    except VprDheError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
-def _whiten_file(arguments: argparse.Namespace) -> None:
-    require_weights_path(arguments.out)
-    model = load_model(arguments.model)
-    source = open_training_data(arguments.data, model.preprocessing.size).warps
-    settings = WhiteningSettings(arguments.aggregator, arguments.pairs, seed=arguments.seed)
-    result = whiten(model, source, settings, torch.device(arguments.device))
-    named = replace(result, name=arguments.name or model.name, licence=arguments.licence or model.licence)
-    (named.in_half_precision() if arguments.half else named).save(arguments.out)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -12,9 +12,11 @@ from vpr_dhe.cli.train import (
     joint,
     pretrain,
     ransac_flow,
+    sift_vlad,
     sshnet,
     sshnet_d,
     weak_descriptor,
+    whitening,
 )
 
 app = typer.Typer(
@@ -35,6 +37,8 @@ _STAGES = (
     alto,
     sshnet,
     sshnet_d,
+    sift_vlad,
+    whitening,
 )
 for stage in _STAGES:
     app.command(name=stage.NAME)(with_groups(stage.run))

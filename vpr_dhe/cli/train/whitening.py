@@ -1,0 +1,47 @@
+"""`vpr-dhe train whitening`: the descriptor of a trained network, projected so that it tells places apart."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vpr_dhe.cli.common import progress_bar
+from vpr_dhe.cli.options import DeviceOption, pick_device
+from vpr_dhe.runtime.choices import AUTO
+
+NAME = "whitening"
+
+
+def run(
+    model: Annotated[Path, typer.Argument(help="Model file of a network that pools by gem.")],
+    data: Annotated[
+        list[str],
+        typer.Argument(help="Folders of photos or of place data sets; synthetic-town for generated streets."),
+    ],
+    out: Annotated[Path, typer.Option(help="Model file to write, ending in .safetensors.")],
+    name: Annotated[str | None, typer.Option(help="Of the result. [that of MODEL]")] = None,
+    licence: Annotated[str | None, typer.Option(help="Of the result. [that of MODEL]")] = None,
+    half: Annotated[bool, typer.Option("--half", help="Store half precision, which halves the file.")] = False,
+    aggregator: Annotated[str, typer.Option(help="gem-whitened or gem-2-bands-whitened.")] = "gem-2-bands-whitened",
+    pairs: Annotated[int, typer.Option(min=1, help="Pairs of views to learn from.")] = 2000,
+    seed: Annotated[int, typer.Option(min=0, help="Of the pairs.")] = 0,
+    device: DeviceOption = AUTO,
+) -> None:
+    """Whiten the descriptor of a trained network; where training saw few images, no other step is worth as much."""
+    import torch
+
+    from vpr_dhe.models.model_file import load_model
+    from vpr_dhe.models.weights_file import require_weights_path
+    from vpr_dhe.training.sources import open_training_data
+    from vpr_dhe.training.whitening import WhiteningSettings, whiten
+
+    require_weights_path(out)
+    start = load_model(model)
+    source = open_training_data(data, start.preprocessing.size).warps
+    settings = WhiteningSettings(aggregator, pairs, seed=seed)
+    with progress_bar(pairs, "views", "pair") as bar:
+        result = whiten(start, source, settings, torch.device(pick_device(device)), progress=bar.update)
+    result = replace(result, name=name or start.name, licence=licence or start.licence)
+    (result.in_half_precision() if half else result).save(out)
+    print(f"{out}: {result.name}, learned from {pairs} pairs")
