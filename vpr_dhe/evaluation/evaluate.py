@@ -1,6 +1,6 @@
 """Evaluations by name: data, model and verifiers as the command line gives them."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -45,7 +45,7 @@ def evaluate(
     batch_size: int = 8,
     require_truth: bool = False,
     start_progress: StartProgress = without_progress,
-    inspect: Callable[[EvaluationResult, Tools], object] = lambda *_: None,
+    inspect: Callable[[EvaluationResult, Tools], object] = lambda _result, _tools: None,
 ) -> EvaluationResult:
     """Measure recall@N of a model on a data set of places, and of each verifier that re-ranks its candidates.
 
@@ -170,7 +170,7 @@ def _read(
 
 
 @contextmanager
-def _kept(cache: StrPath | None) -> Iterator[Path]:
+def _kept(cache: StrPath | None) -> Generator[Path, None, None]:
     """The folder of cached features, which is gone afterwards unless one was given."""
     if cache is not None:
         yield Path(cache)

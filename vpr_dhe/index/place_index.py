@@ -1,6 +1,6 @@
 """An index of places on disk: a database that grows, forgets, and keeps what it acknowledged."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -228,7 +228,9 @@ class PlaceIndex:
         with self.writing() as writer:
             writer.remove(np.unique(np.array(ids, np.int64)))
 
-    def compact(self, *, codec: str | None = None, announce: Callable[[str, int], object] = lambda *_: None) -> None:
+    def compact(
+        self, *, codec: str | None = None, announce: Callable[[str, int], object] = lambda _kind, _vectors: None
+    ) -> None:
         """Merge small segments, free the room of removed images, and build what the search needs.
 
         With `codec`, local maps are stored with another one first, `auto` measures again; what a coarser codec has lost
@@ -252,7 +254,7 @@ class PlaceIndex:
         """Compare every stored file with its checksum; `checking.check` does so for an index that cannot be opened."""
         return check(self.folder)
 
-    def build_vector_files(self, *, announce: Callable[[str, int], object] = lambda *_: None) -> None:
+    def build_vector_files(self, *, announce: Callable[[str, int], object] = lambda _kind, _vectors: None) -> None:
         """Build the FAISS files that the index type asks for, if too many vectors have grown beside them.
 
         Search is right without them, and slow in a large index; `add` leaves the time for this to the caller.
@@ -262,7 +264,7 @@ class PlaceIndex:
             writer.build_vector_files(announce)
 
     @contextmanager
-    def writing(self) -> Iterator[IndexWriter]:
+    def writing(self) -> Generator[IndexWriter, None, None]:
         """Hold the right to write, from the newest state on; this object sees every step.
 
         Raises:

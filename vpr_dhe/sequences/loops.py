@@ -60,7 +60,7 @@ def find_loops(
     runtime: Runtime = "auto",
     precision: ExtractorPrecision = "fp32",
     remembered: Progress = lambda _: None,
-    skipped: Callable[[str, str], object] = lambda *_: None,
+    skipped: Callable[[str, str], object] = lambda _name, _reason: None,
 ) -> Generator[Loop, None, None]:
     """Find the loops that frames close, each as soon as its frame is localized.
 
@@ -117,7 +117,7 @@ def _recent(seconds: float | None, frames: int | None, *, timed: bool) -> Recent
 
 
 @contextmanager
-def _kept(index: StrPath | None) -> Iterator[Path]:
+def _kept(index: StrPath | None) -> Generator[Path, None, None]:
     """The folder of the index, which is gone afterwards unless it was asked for."""
     if index is not None:
         yield Path(index)
