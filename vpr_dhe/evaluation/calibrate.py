@@ -55,7 +55,7 @@ def calibrate_index(
     method: str = "logistic",
     model: str | None = None,
     device: str = "cpu",
-    runtime: Runtime = "auto",
+    runtime: Runtime = AUTO,
     precision: ExtractorPrecision = "fp32",
     start_progress: StartProgress = without_progress,
     note: Callable[[str], object] = lambda _: None,

@@ -40,7 +40,7 @@ def evaluate(
     index_type: str = AUTO,
     cache: StrPath | None = None,
     device: str = "cpu",
-    runtime: Runtime = "auto",
+    runtime: Runtime = AUTO,
     precision: ExtractorPrecision = "fp32",
     batch_size: int = 8,
     require_truth: bool = False,
@@ -105,7 +105,7 @@ def evaluate_pairs(
     model: str | None = None,
     weights: Iterable[StrPath] = (),
     device: str = "cpu",
-    runtime: Runtime = "auto",
+    runtime: Runtime = AUTO,
     precision: ExtractorPrecision = "fp32",
     start_progress: StartProgress = without_progress,
 ) -> PairEvaluation:

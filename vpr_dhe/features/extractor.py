@@ -31,7 +31,7 @@ from vpr_dhe.models.exported_model import load_exported
 from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.models.weights_file import SUFFIX
 from vpr_dhe.records import Features, Image, Size
-from vpr_dhe.runtime.choices import ExtractorPrecision, Runtime, require_choice
+from vpr_dhe.runtime.choices import AUTO, ExtractorPrecision, Runtime, require_choice
 from vpr_dhe.runtime.threads import evenly, in_parallel
 
 Item = TypeVar("Item")
@@ -46,7 +46,7 @@ def load_extractor(
     *,
     precision: ExtractorPrecision = "fp32",
     compiled: bool = False,
-    runtime: Runtime = "auto",
+    runtime: Runtime = AUTO,
 ) -> Extractor:
     """Load an extractor by the name of its model.
 

@@ -26,7 +26,7 @@ from vpr_dhe.records import (
     StrPath,
     Timing,
 )
-from vpr_dhe.runtime.choices import ExtractorPrecision, Runtime
+from vpr_dhe.runtime.choices import AUTO, ExtractorPrecision, Runtime
 from vpr_dhe.runtime.stopwatch import Stopwatch
 from vpr_dhe.verification.build import build_verifier
 from vpr_dhe.verification.estimators.registry import Resources
@@ -87,7 +87,7 @@ class Localizer:
         device: str = "cpu",
         model: str | None = None,
         weights: Iterable[StrPath] = (),
-        runtime: Runtime = "auto",
+        runtime: Runtime = AUTO,
         precision: ExtractorPrecision = "fp32",
         cameras: Cameras | None = None,
     ) -> "Localizer":

@@ -24,7 +24,7 @@ class CatalogueEntry:
 
 
 CATALOGUE = (
-    CatalogueEntry("sift-vlad", True, "dense RootSIFT, VLAD, 384 dimensions, 24 x 24 map; a network for dhe-lite only"),
+    CatalogueEntry(SIFT_VLAD, True, "dense RootSIFT, VLAD, 384 dimensions, 24 x 24 map; a network for dhe-lite only"),
     CatalogueEntry(
         CCT_OFFLINE, True, "small transformer, trained from nothing on open photos and generated towns, 256 dimensions"
     ),

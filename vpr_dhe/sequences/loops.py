@@ -15,7 +15,7 @@ from vpr_dhe.models.names import DEFAULT_MODEL
 from vpr_dhe.models.network_file import load_networks
 from vpr_dhe.recordings.extraction import frames_folder
 from vpr_dhe.records import Progress, RankedMatch, StrPath
-from vpr_dhe.runtime.choices import ExtractorPrecision, Runtime
+from vpr_dhe.runtime.choices import AUTO, ExtractorPrecision, Runtime
 from vpr_dhe.sequences.frame_memory import FrameMemory, Recent
 from vpr_dhe.sequences.frames import SequenceFrame
 from vpr_dhe.sequences.motion import RouteMotion
@@ -57,7 +57,7 @@ def find_loops(
     ignore_frames: int | None = None,
     min_probability: float = 0.5,
     device: str = "cpu",
-    runtime: Runtime = "auto",
+    runtime: Runtime = AUTO,
     precision: ExtractorPrecision = "fp32",
     remembered: Progress = lambda _: None,
     skipped: Callable[[str, str], object] = lambda _name, _reason: None,

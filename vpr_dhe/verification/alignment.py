@@ -24,7 +24,7 @@ from vpr_dhe.records import (
     Verification,
     without_progress,
 )
-from vpr_dhe.runtime.choices import ExtractorPrecision, Runtime
+from vpr_dhe.runtime.choices import AUTO, ExtractorPrecision, Runtime
 from vpr_dhe.verification.build import build_estimator
 from vpr_dhe.verification.estimators.base import View, match_by_grid
 from vpr_dhe.verification.estimators.registry import Resources
@@ -46,7 +46,7 @@ def align(
     model: str | None = None,
     weights: Iterable[StrPath] = (),
     device: str = "cpu",
-    runtime: Runtime = "auto",
+    runtime: Runtime = AUTO,
     precision: ExtractorPrecision = "fp32",
     max_seconds: float | None = None,
     start_progress: StartProgress = without_progress,
@@ -91,7 +91,7 @@ def build_aligner(
     weights: Iterable[StrPath] = (),
     device: str = "cpu",
     *,
-    runtime: Runtime = "auto",
+    runtime: Runtime = AUTO,
     precision: ExtractorPrecision = "fp32",
     start_progress: StartProgress = without_progress,
     max_seconds: float | None = None,
