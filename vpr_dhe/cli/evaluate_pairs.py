@@ -1,5 +1,6 @@
 """`vpr-dhe evaluate-pairs`: corner errors of methods of alignment on image pairs."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -8,13 +9,23 @@ import typer
 from vpr_dhe.cli.common import require_writable, stages
 from vpr_dhe.cli.options import PairModelOptions, VerifiersOptions
 from vpr_dhe.runtime.choices import AUTO
+from vpr_dhe.verification.names import DEFAULT_VERIFIER
 
 NAME = "evaluate-pairs"
 
 
+@dataclass(frozen=True)
+class MethodsOptions(VerifiersOptions):
+    """Methods that are compared, each of which has to find a homography."""
+
+    verifier: Annotated[
+        list[str] | None, typer.Option(help=f"One or several methods; see `vpr-dhe verifiers`. [{DEFAULT_VERIFIER}]")
+    ] = None
+
+
 def run(
     data: Annotated[Path, typer.Argument(help="Folder of image pairs with known homographies.")],
-    verifiers: VerifiersOptions,
+    methods: MethodsOptions,
     model: PairModelOptions,
     layout: Annotated[str, typer.Option(help="auto, pairs, hpatches, aligned or warps.")] = AUTO,
     pairs_limit: Annotated[
@@ -35,9 +46,9 @@ def run(
             data,
             layout=layout,
             pairs_limit=pairs_limit,
-            methods=verifiers.names,
+            methods=methods.names,
             model=model.model,
-            weights=verifiers.weights or (),
+            weights=methods.weights or (),
             **loading,
             start_progress=start_progress,
         )

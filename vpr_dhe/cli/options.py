@@ -54,7 +54,7 @@ class RuntimeOptions:
     ] = AUTO
     device: DeviceOption = AUTO
     precision: Annotated[
-        ExtractorPrecision, typer.Option(help="Of a network's products; queries and index may differ.")
+        ExtractorPrecision, typer.Option(help="Of a network's products; features of both can be compared.")
     ] = "fp32"
 
     def loading(self) -> Loading:
@@ -117,7 +117,8 @@ class VerifiersOptions:
     """Verifiers that are compared."""
 
     verifier: Annotated[
-        list[str] | None, typer.Option(help=f"One or several verifiers; see `vpr-dhe verifiers`. [{DEFAULT_VERIFIER}]")
+        list[str] | None,
+        typer.Option(help=f"One or several verifiers, or none; see `vpr-dhe verifiers`. [{DEFAULT_VERIFIER}]"),
     ] = None
     weights: WeightsOption = None
 
