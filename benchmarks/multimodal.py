@@ -3,12 +3,12 @@
     pip install "vpr-dhe[benchmarks]"
     python benchmarks/multimodal.py PAIRS --pairs 12
 
-takes pairs with known homographies out of a folder that `evaluate` reads, evenly spread. B is resampled into the frame
-of A, both are cropped to a rectangle that both show, and the two crops are shifted against each other by 2.5, 5, 7.5 or
-10 % of their longer side in a random direction, so that every method begins at the identity. The error of a pair is the
-mean distance of the four corners of A under the estimate and under the truth, divided by the longer side; a pair is
-aligned where it is below 0.01. Written to `benchmarks/results/multimodal.md` and `multimodal.json`, after every pair,
-so that what is measured so far is there.
+takes pairs with known homographies out of a folder that `evaluate-pairs` reads, evenly spread. B is resampled into the
+frame of A, both are cropped to a rectangle that both show, and the two crops are shifted against each other by 2.5, 5,
+7.5 or 10 % of their longer side in a random direction, so that every method begins at the identity. The error of a pair
+is the mean distance of the four corners of A under the estimate and under the truth, divided by the longer side; a pair
+is aligned where it is below 0.01. Written to `benchmarks/results/multimodal.md` and `multimodal.json`, after every
+pair, so that what is measured so far is there.
 
 Mutual information is that of Mattes et al. as SimpleITK has it, first of a translation, then of an affine transform,
 each over four resolutions.

@@ -64,7 +64,9 @@ class SharedOutHead:
         """Predict the point pairs; the last layer is one product for all."""
         refine, parts = partial(self._refined, query), candidates.split(1)
         # One core for a single candidate, too: shared-out products in bfloat16 are blocked, and rounded, differently.
-        refined = torch.stack(in_parallel(refine, parts) if len(parts) > 1 else [on_one_core(refine, parts[0])])
+        refined = torch.stack(
+            in_parallel(refine, parts) if len(parts) > 1 else [on_one_core(refine, part) for part in parts]
+        )
         return point_pairs(functional.linear(refined.flatten(1), self._weight, self._bias))
 
     @torch.inference_mode()
