@@ -128,13 +128,13 @@ def describing(work: Work) -> Callable[[], object]:
     extractor, side = work.extractor, work.extractor.spec.input_size
     batch = torch.randn(work.batch_size, 3, side.height, side.width, generator=generator).to(extractor.device)
 
-    def describe() -> None:
+    def extract() -> None:
         for size in sizes:
             parts = [batch[part.start : part.stop] for part in extractor.shared_out(range(size))]
-            described = in_parallel(extractor.describe, parts)
+            described = in_parallel(extractor.extract_batch, parts)
         described[-1].vectors.cpu()  # a GPU is done only then
 
-    return describe
+    return extract
 
 
 def agreement(model: str, device: str, photos: Sequence[Image]) -> Agreement:

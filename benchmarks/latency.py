@@ -95,13 +95,13 @@ def measured_limits() -> Limits:
     bytes_ = torch.ones(_PRODUCT_SIDE, _PRODUCT_SIDE, dtype=torch.int8)
     integers = has_integer_products(torch.device("cpu"))
     return Limits(
-        _BANDWIDTH_BYTES / _least_seconds(lambda: block.view(np.uint64).max()),
-        operations / _least_seconds(lambda: single @ single),
-        operations / _least_seconds(lambda: torch.ops.aten._int_mm(bytes_, bytes_)) if integers else None,
+        _BANDWIDTH_BYTES / _min_seconds(lambda: block.view(np.uint64).max()),
+        operations / _min_seconds(lambda: single @ single),
+        operations / _min_seconds(lambda: torch.ops.aten._int_mm(bytes_, bytes_)) if integers else None,
     )
 
 
-def _least_seconds(work: Callable[[], object]) -> float:
+def _min_seconds(work: Callable[[], object]) -> float:
     return min(seconds(work) for _ in range(7))
 
 
@@ -130,7 +130,7 @@ def plain_rerank(verifier: Verifier, snapshot: Snapshot, found: Query) -> None:
         for place, id in enumerate(_ids(found))
     ]
     with one_thread():
-        Verifier(verifier.estimator, verifier.inlier_threshold_px, promising=None).verify(
+        Verifier(verifier.estimator, verifier.inlier_threshold_px, shortlist_size=None).verify(
             View(found.features.frame, lambda: found.image, lambda: found.features), candidates
         )
 

@@ -19,7 +19,7 @@ from vpr_dhe.features.aggregators import aggregator_names, build_aggregator
 from vpr_dhe.features.backbones import backbone_names, build_backbone
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.models.catalogue import open_model
-from vpr_dhe.models.exported_model import TensorFact, load_exported
+from vpr_dhe.models.exported_model import TensorInfo, load_exported
 from vpr_dhe.models.model_file import Architecture, ModelFile
 from vpr_dhe.models.onnx_session import OnnxSession
 from vpr_dhe.records import Preprocessing, Size
@@ -150,7 +150,7 @@ class _Choice(nn.Module):
 
 
 def numbers_network(module: nn.Module) -> ExportableNetwork:
-    facts = (TensorFact("a", "float32", ("batch", 4), ""),), (TensorFact("b", "float32", ("batch", 4), ""),)
+    facts = (TensorInfo("a", "float32", ("batch", 4), ""),), (TensorInfo("b", "float32", ("batch", 4), ""),)
     return ExportableNetwork(module, *facts, lambda batch: (torch.ones(batch, 4),))
 
 

@@ -14,7 +14,7 @@ from vpr_dhe.index.vectors import (
     INDEX_TYPES,
     ApproximateIndex,
     Neighbours,
-    VectorFileFact,
+    VectorFileInfo,
     build_vector_file,
     choose_type,
     exact_search,
@@ -40,7 +40,7 @@ def files(tmp_path_factory):
     """One file of each type over the same vectors, in three arrays of which two are mapped, made when asked for."""
     folder, made = tmp_path_factory.mktemp("faiss"), {}
 
-    def file(kind: str, *, unit_norm: bool) -> tuple[Path, VectorFileFact, np.ndarray]:
+    def file(kind: str, *, unit_norm: bool) -> tuple[Path, VectorFileInfo, np.ndarray]:
         key = (kind, unit_norm)
         if key not in made:
             vectors = clustered(COUNT, 1, unit_norm=unit_norm)
@@ -246,7 +246,7 @@ def test_a_file_that_is_not_what_the_manifest_says_is_refused(files, tmp_path):
     (tmp_path / "short").write_bytes(path.read_bytes()[:1000])
     with pytest.raises(IndexDamagedError, match="cannot be read"):
         ApproximateIndex.open(tmp_path / "short", fact, unit_norm=True)
-    other = VectorFileFact(fact.kind, COUNT + 1, fact.parameters, 1.0, 1.0, fact.bytes)
+    other = VectorFileInfo(fact.kind, COUNT + 1, fact.parameters, 1.0, 1.0, fact.bytes)
     with pytest.raises(IndexDamagedError, match="2000 vectors instead of 2001"):
         ApproximateIndex.open(path, other, unit_norm=True)
 

@@ -152,7 +152,7 @@ def say_slow(verifier: str, rerank: int) -> None:
     """One line on stderr before a method that takes seconds per candidate is asked for many."""
     from vpr_dhe.verification.estimators.registry import METHODS
 
-    usual = METHODS[verifier].usual_rerank if verifier in METHODS else None
+    usual = METHODS[verifier].recommended_rerank if verifier in METHODS else None
     if usual is not None and rerank > usual:
         say(f"{verifier} takes seconds per candidate, and --rerank is {rerank}; about {usual} are usual")
 

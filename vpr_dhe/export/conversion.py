@@ -20,7 +20,7 @@ from vpr_dhe.models.onnx_session import OnnxSession
 MAX_RELATIVE_DIFFERENCE = 1e-4
 _TRACED_BATCH = 2  # lengths of 0 and 1 would be taken for constants
 _CHECKED_BATCHES = (1, 3)
-_LEAST_NORM = 1e-12
+_MIN_NORM = 1e-12
 _METADATA_KEY = "vpr_dhe"
 
 
@@ -51,7 +51,7 @@ def write_onnx(network: ExportableNetwork, path: Path, facts: Mapping[str, Any])
 def relative_difference(network: ExportableNetwork, other: Callable[..., tuple[Tensor, ...]]) -> float:
     """How far what something else computes is from what the network does in torch, in batches of one and of three."""
     differences = [
-        (found - expected).flatten(1).norm(dim=1) / expected.flatten(1).norm(dim=1).clamp(min=_LEAST_NORM)
+        (found - expected).flatten(1).norm(dim=1) / expected.flatten(1).norm(dim=1).clamp(min=_MIN_NORM)
         for inputs in map(network.example, _CHECKED_BATCHES)
         for found, expected in zip(other(*inputs), network.module(*inputs), strict=True)
     ]

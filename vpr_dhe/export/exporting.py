@@ -11,7 +11,7 @@ from vpr_dhe.export.extra import require_extra
 from vpr_dhe.export.networks import ExportableNetwork, extractor_network, head_network
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.features.extractor import NeuralExtractor, load_extractor
-from vpr_dhe.models.exported_model import EXTRACTOR, HEAD, ExportedModel, ExportFacts, require_weights
+from vpr_dhe.models.exported_model import EXTRACTOR, HEAD, ExportedModel, ExportInfo, require_weights
 from vpr_dhe.models.model_file import ModelFile
 
 # The extractor, and the head where there is one.
@@ -61,9 +61,9 @@ def _networks(extractor: Extractor, model: ModelFile, part: Part) -> dict[str, E
     return networks
 
 
-def _facts(extractor: Extractor, model: ModelFile, *, with_head: bool) -> ExportFacts:
+def _facts(extractor: Extractor, model: ModelFile, *, with_head: bool) -> ExportInfo:
     spec, architecture = extractor.spec, model.architecture
-    return ExportFacts(
+    return ExportInfo(
         name=model.name,
         fingerprint=spec.fingerprint,
         architecture=architecture if with_head else replace(architecture, head=None),

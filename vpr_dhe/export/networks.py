@@ -11,7 +11,7 @@ from torch.nn.functional import interpolate, normalize
 from vpr_dhe.errors import ModelError
 from vpr_dhe.features.base import ExtractorSpec
 from vpr_dhe.features.extractor import DescriptionNetwork, NeuralExtractor
-from vpr_dhe.models.exported_model import TensorFact
+from vpr_dhe.models.exported_model import TensorInfo
 from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.records import Preprocessing, Size
 from vpr_dhe.verification.estimators import dhe, dhe_lite
@@ -28,8 +28,8 @@ class ExportableNetwork:
     """
 
     module: nn.Module
-    inputs: tuple[TensorFact, ...]
-    outputs: tuple[TensorFact, ...]
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
     example: Callable[[int], tuple[Tensor, ...]]
 
 
@@ -44,10 +44,10 @@ def extractor_network(extractor: NeuralExtractor, preprocessing: Preprocessing) 
     )
     return ExportableNetwork(
         _Described(extractor.network),
-        (TensorFact("images", _FLOAT, ("images", 3, size.height, size.width), _input_meaning(preprocessing)),),
+        (TensorInfo("images", _FLOAT, ("images", 3, size.height, size.width), _input_meaning(preprocessing)),),
         (
-            TensorFact("global_descriptor", _FLOAT, ("images", spec.dimension), compared),
-            TensorFact(
+            TensorInfo("global_descriptor", _FLOAT, ("images", spec.dimension), compared),
+            TensorInfo(
                 "local_map",
                 _FLOAT,
                 ("images", cells, spec.local_dimension),
@@ -86,12 +86,12 @@ def _dhe(model: ModelFile, spec: ExtractorSpec) -> ExportableNetwork:
     return ExportableNetwork(
         dhe.load_head(model),
         (
-            TensorFact("query_map", _FLOAT, (1, cells, width), f"the query's {row_major}"),
-            TensorFact("candidate_maps", _FLOAT, ("pairs", cells, width), f"each candidate's {row_major}"),
+            TensorInfo("query_map", _FLOAT, (1, cells, width), f"the query's {row_major}"),
+            TensorInfo("candidate_maps", _FLOAT, ("pairs", cells, width), f"each candidate's {row_major}"),
         ),
         (
-            TensorFact("query_points", _FLOAT, ("pairs", 4, 2), points.format("query")),
-            TensorFact("candidate_points", _FLOAT, ("pairs", 4, 2), points.format("candidate")),
+            TensorInfo("query_points", _FLOAT, ("pairs", 4, 2), points.format("query")),
+            TensorInfo("candidate_points", _FLOAT, ("pairs", 4, 2), points.format("candidate")),
         ),
         example,
     )
@@ -113,12 +113,12 @@ def _dhe_lite(model: ModelFile, _: ExtractorSpec) -> ExportableNetwork:
     return ExportableNetwork(
         _LogitsOfMatches(dhe_lite.load_head(model)),
         (
-            TensorFact("query", "float64", (*matches, 2), points.format("query")),
-            TensorFact("candidate", "float64", (*matches, 2), points.format("candidate")),
-            TensorFact("similarity", _FLOAT, matches, "cosine of the two matched cells"),
-            TensorFact("present", "bool", matches, "false in padding"),
+            TensorInfo("query", "float64", (*matches, 2), points.format("query")),
+            TensorInfo("candidate", "float64", (*matches, 2), points.format("candidate")),
+            TensorInfo("similarity", _FLOAT, matches, "cosine of the two matched cells"),
+            TensorInfo("present", "bool", matches, "false in padding"),
         ),
-        (TensorFact("logits", _FLOAT, matches, "logit of each match being right; means nothing in padding"),),
+        (TensorInfo("logits", _FLOAT, matches, "logit of each match being right; means nothing in padding"),),
         example,
     )
 

@@ -48,7 +48,7 @@ class Extractor(ABC):
         """Describe each image; the result does not depend on which other images are in the batch."""
 
 
-class DenseDescription(NamedTuple):
+class DenseFeatures(NamedTuple):
     """A batch of images: their vectors, and their local maps of unit-norm cells."""
 
     vectors: Float[Tensor, "batch dimension"]

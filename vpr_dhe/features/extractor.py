@@ -18,7 +18,7 @@ from vpr_dhe.features.backbones.timm_vit import timm_model_file
 from vpr_dhe.features.base import (
     Aggregator,
     Backbone,
-    DenseDescription,
+    DenseFeatures,
     DenseTokens,
     Extractor,
     ExtractorSpec,
@@ -94,10 +94,10 @@ class DescriptionNetwork(nn.Module):
         super().__init__()
         self.backbone, self.aggregator = backbone, aggregator
 
-    def forward(self, images: Float[Tensor, "batch 3 height width"]) -> DenseDescription:
+    def forward(self, images: Float[Tensor, "batch 3 height width"]) -> DenseFeatures:
         """Describe images that were made the network's input; vectors are as the aggregator gives them."""
         tokens = self.backbone(images)
-        return DenseDescription(self.aggregator(tokens), functional.normalize(tokens.patches, dim=-1), tokens.grid)
+        return DenseFeatures(self.aggregator(tokens), functional.normalize(tokens.patches, dim=-1), tokens.grid)
 
 
 class _InBfloat16(Backbone):
@@ -146,7 +146,7 @@ class NeuralExtractor(Extractor):
         """Run one black image through, so that dimensions are what they are and not what a table says."""
         size = model.preprocessing.size
         try:
-            described = self.describe(torch.zeros(1, 3, size.height, size.width, device=self.device))
+            described = self.extract_batch(torch.zeros(1, 3, size.height, size.width, device=self.device))
         except RuntimeError as error:
             if self._run is self.network:
                 raise
@@ -181,10 +181,10 @@ class NeuralExtractor(Extractor):
 
     def _extract_together(self, images: Sequence[Image]) -> list[Features]:
         batch = to_network_input(images, self._preprocessing, self.device)
-        return self.describe(batch).features(images, self._preprocessing.size)
+        return self.extract_batch(batch).features(images, self._preprocessing.size)
 
     @torch.inference_mode()
-    def describe(self, batch: Float[Tensor, "batch 3 height width"]) -> DenseDescription:
+    def extract_batch(self, batch: Float[Tensor, "batch 3 height width"]) -> DenseFeatures:
         """Describe images that were made the network's input already."""
         return self._run(batch.to(memory_format=self._layout))
 

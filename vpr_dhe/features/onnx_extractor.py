@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from vpr_dhe.features.base import DenseDescription, Extractor, ExtractorSpec
+from vpr_dhe.features.base import DenseFeatures, Extractor, ExtractorSpec
 from vpr_dhe.images import to_network_input
 from vpr_dhe.models.exported_model import EXTRACTOR, ExportedModel
 from vpr_dhe.records import Features, Image
@@ -36,4 +36,4 @@ class OnnxExtractor(Extractor):
     def extract(self, images: Sequence[Image]) -> list[Features]:
         """Describe each image; features are on the CPU."""
         vectors, local_maps = self._session(to_network_input(images, self._preprocessing, torch.device("cpu")))
-        return DenseDescription(vectors, local_maps, self.spec.grid).features(images, self.spec.input_size)
+        return DenseFeatures(vectors, local_maps, self.spec.grid).features(images, self.spec.input_size)

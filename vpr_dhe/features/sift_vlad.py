@@ -56,7 +56,7 @@ class SiftVladExtractor(Extractor):
     def _describe(self, image: Image) -> Features:
         grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32) / np.float32(255)
         local_map = normalize(local_descriptors_of_cells(grey) @ self._local_projection, dim=1)
-        vector = torch.from_numpy(self._vlad.describe(grey))
+        vector = torch.from_numpy(self._vlad.extract(grey))
         return Features(vector, local_map, GRID, Frame(image_size(image), INPUT_SIZE))
 
 

@@ -49,7 +49,7 @@ class VladModel:
         vocabulary = Vocabulary(arrays["mean"], arrays["whitening"], arrays["centres"])
         return cls(vocabulary, arrays["projection"], arrays["offset"])
 
-    def describe(self, grey: Float32[np.ndarray, "height width"]) -> Float32[np.ndarray, " dimension"]:
+    def extract(self, grey: Float32[np.ndarray, "height width"]) -> Float32[np.ndarray, " dimension"]:
         """Describe an image, luminance in [0, 1] at its decoded size, by one vector of unit norm."""
         vector = self.projection @ banded_vlad(local_descriptors(grey), self.vocabulary) - self.offset
         return vector / np.maximum(np.linalg.norm(vector), _TINY)

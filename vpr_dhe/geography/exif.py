@@ -27,7 +27,7 @@ _MAX_OFFSET_HOURS = 14
 
 
 @dataclass(frozen=True)
-class ExifFacts:
+class ExifInfo:
     """What the EXIF block says of where the camera was (WGS84), where it looked, and when.
 
     `heading_deg` is in [0, 360), clockwise from north; `timestamp_s` in seconds since the Unix epoch.
@@ -38,7 +38,7 @@ class ExifFacts:
     timestamp_s: float | None = None
 
 
-def read_exif(content: bytes) -> ExifFacts:
+def read_exif(content: bytes) -> ExifInfo:
     """Read position, heading and time from the EXIF block of an image file; nothing of what is missing or damaged.
 
     Only the header is parsed, so a PNG whose EXIF chunk follows its pixels has none. A position is left out when the
@@ -50,7 +50,7 @@ def read_exif(content: bytes) -> ExifFacts:
     gps, photo = _read_tags(content)
     gps_time_s = _gps_time_s(gps)
     timestamp_s = _original_time_s(photo) if gps_time_s is None else gps_time_s
-    return ExifFacts(_position(gps), _heading_deg(gps), timestamp_s)
+    return ExifInfo(_position(gps), _heading_deg(gps), timestamp_s)
 
 
 def with_exif(record: ImageRecord, content: bytes) -> ImageRecord:

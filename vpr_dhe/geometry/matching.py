@@ -23,7 +23,7 @@ _PARTS_PER_THREAD = 4
 # cache that they were written to.
 _MULTIPLIED_TOGETHER = 4 * 576**2
 _INT8_PEAK = 127
-_LEAST_PEAK = 1e-30
+_MIN_PEAK = 1e-30
 _products = KeptMemory()
 
 
@@ -190,5 +190,5 @@ def _to_int8(
 ) -> tuple[Int8[Tensor, "maps cells dimension"], Float[Tensor, "maps 1"]]:
     """Each map as multiples of a unit of its own, so that nothing depends on which maps are matched together."""
     peaks = torch.maximum(maps.amax(dim=(1, 2)), -maps.amin(dim=(1, 2)))
-    units = peaks.clamp(min=_LEAST_PEAK)[:, None] / _INT8_PEAK
+    units = peaks.clamp(min=_MIN_PEAK)[:, None] / _INT8_PEAK
     return (maps / units[..., None]).round_().to(torch.int8), units

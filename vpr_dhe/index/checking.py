@@ -7,7 +7,7 @@ from vpr_dhe.errors import IndexDamagedError
 from vpr_dhe.index.documents import is_sound_document
 from vpr_dhe.index.files import is_sound
 from vpr_dhe.index.manifest import Manifest, publish, read_manifest, writing
-from vpr_dhe.index.segments import SegmentFact
+from vpr_dhe.index.segments import SegmentInfo
 from vpr_dhe.index.snapshot import CALIBRATIONS, SEGMENTS, STATE, VECTOR_FILES
 from vpr_dhe.index.tombstones import read_removed, with_removed
 
@@ -88,7 +88,7 @@ def repair(folder: Path) -> int:
         return manifest.count - mended.count
 
 
-def _without_segment(manifest: Manifest, fact: SegmentFact, folder: Path) -> Manifest:
+def _without_segment(manifest: Manifest, fact: SegmentInfo, folder: Path) -> Manifest:
     """Drop a segment and forget which of its images were removed: it can no longer be read which ids it holds."""
     following = [other.first_id for other in manifest.segments if other.first_id > fact.first_id]
     last = min(following, default=manifest.next_id)

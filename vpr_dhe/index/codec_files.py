@@ -8,20 +8,20 @@ import safetensors.numpy
 from vpr_dhe.features.base import ExtractorSpec
 from vpr_dhe.index.codecs import CodecChoice, LocalMapCodec, load_codec
 from vpr_dhe.index.files import damage, read_checked, unique_name, write_sealed
-from vpr_dhe.index.manifest import CodecFact
+from vpr_dhe.index.manifest import CodecInfo
 
 
-def save_codec(folder: Path, choice: CodecChoice, images: int) -> CodecFact:
+def save_codec(folder: Path, choice: CodecChoice, images: int) -> CodecInfo:
     """Write the parameters of a codec that was fitted on so many images, if it has any."""
     codec = choice.codec
     if not codec.parameters:
-        return CodecFact(codec.name, images, None, choice.agreement)
+        return CodecInfo(codec.name, images, None, choice.agreement)
     name = f"{unique_name('codec')}.safetensors"
     written = write_sealed(folder, name, safetensors.numpy.save(codec.parameters))
-    return CodecFact(codec.name, images, written, choice.agreement)
+    return CodecInfo(codec.name, images, written, choice.agreement)
 
 
-def open_codec(folder: Path, fact: CodecFact, spec: ExtractorSpec) -> LocalMapCodec:
+def open_codec(folder: Path, fact: CodecInfo, spec: ExtractorSpec) -> LocalMapCodec:
     """Read a codec back.
 
     Raises:

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from vpr_dhe.index.codecs import LocalMapCodec
-from vpr_dhe.index.segments import Segment, SegmentFact, SegmentWriter, StoredImage
+from vpr_dhe.index.segments import Segment, SegmentInfo, SegmentWriter, StoredImage
 from vpr_dhe.records import ImageRecord
 
 # A segment is merged with others only into one of at least half as many times its size: as in a log-structured merge
@@ -73,7 +73,7 @@ def rewrite(
     *,
     renewed: Mapping[int, ImageRecord] = MappingProxyType({}),
     recoding: Recoding | None = None,
-) -> SegmentFact | None:
+) -> SegmentInfo | None:
     """Copy the rows that live into one new segment below `folder`, or none where no row does; ids stay.
 
     Args:

@@ -14,7 +14,7 @@ _READ_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
-class FileFact:
+class FileInfo:
     """Name, size and SHA-256 of one sealed file."""
 
     name: str
@@ -27,18 +27,18 @@ def unique_name(stem: str) -> str:
     return f"{stem}-{secrets.token_hex(4)}"
 
 
-def write_sealed(folder: Path, name: str, content: bytes) -> FileFact:
+def write_sealed(folder: Path, name: str, content: bytes) -> FileInfo:
     """Write a file durably, and say what it is."""
     write_durably(folder, name, content)
-    return FileFact(name, len(content), hashlib.sha256(content).hexdigest())
+    return FileInfo(name, len(content), hashlib.sha256(content).hexdigest())
 
 
-def fact_of(path: Path) -> FileFact:
+def file_info(path: Path) -> FileInfo:
     """Measure a file that was just written."""
-    return FileFact(path.name, path.stat().st_size, _sha256(path))
+    return FileInfo(path.name, path.stat().st_size, _sha256(path))
 
 
-def read_checked(folder: Path, fact: FileFact) -> bytes:
+def read_checked(folder: Path, fact: FileInfo) -> bytes:
     """Read a whole file.
 
     Raises:
@@ -51,7 +51,7 @@ def read_checked(folder: Path, fact: FileFact) -> bytes:
     return content
 
 
-def require_size(folder: Path, fact: FileFact) -> Path:
+def require_size(folder: Path, fact: FileInfo) -> Path:
     """The path of a file; what is checked record by record as it is read shows at least a loss of length at once.
 
     Raises:
@@ -74,7 +74,7 @@ class PinnedFile:
         IndexDamagedError: if it is missing or not of its size.
     """
 
-    def __init__(self, folder: Path, fact: FileFact) -> None:
+    def __init__(self, folder: Path, fact: FileInfo) -> None:
         self._fact = fact
         self._file = require_size(folder, fact).open("rb")
         weakref.finalize(self, self._file.close)
@@ -89,7 +89,7 @@ class PinnedFile:
         return _sha256(self.path) == self._fact.sha256
 
 
-def is_sound(folder: Path, fact: FileFact) -> bool:
+def is_sound(folder: Path, fact: FileInfo) -> bool:
     """Whether a file is what was written."""
     path = folder / fact.name
     try:
@@ -105,7 +105,7 @@ def damage(path: Path, what: str) -> IndexDamagedError:
     )
 
 
-def file_named(facts: Iterable[FileFact], name: str) -> FileFact:
+def file_named(facts: Iterable[FileInfo], name: str) -> FileInfo:
     """The file of this name; that there is one is the writer's promise."""
     return next(fact for fact in facts if fact.name == name)
 

@@ -18,7 +18,7 @@ from vpr_dhe.images import decode_reduced, read_file
 from vpr_dhe.index.codecs import LocalMapCodec
 from vpr_dhe.index.manifest import SkippedImage
 from vpr_dhe.index.rows import Digest, FileStamp, modification_time_ns
-from vpr_dhe.index.segments import IndexedImage, SegmentFact, SegmentWriter, StoredImage
+from vpr_dhe.index.segments import IndexedImage, SegmentInfo, SegmentWriter, StoredImage
 from vpr_dhe.records import Features, Frame, Image, ImageRecord, Progress, Size
 from vpr_dhe.runtime.prefetching import ReadAhead, read_ahead, reading_processes
 from vpr_dhe.runtime.threads import on_one_core
@@ -54,7 +54,7 @@ class SealedChunk:
     `segment` is None where no image could be read; `next_id` follows the ids that the chunk was given.
     """
 
-    segment: SegmentFact | None
+    segment: SegmentInfo | None
     paths: frozenset[str]
     skipped: tuple[SkippedImage, ...]
     next_id: int
@@ -74,7 +74,7 @@ class Source:
     read_ahead: ReadAhead = read_ahead
 
 
-MOST_WORKERS = 256
+MAX_WORKERS = 256
 """More than that is a slip."""
 
 
@@ -84,8 +84,8 @@ def reading(workers: int) -> AbstractContextManager[ReadAhead]:
     Raises:
         BadInputError: if there are fewer than none, or more than any machine has cores.
     """
-    if not 0 <= workers <= MOST_WORKERS:
-        raise BadInputError(f"{workers} processes were asked for to decode images; expected 0 to {MOST_WORKERS}")
+    if not 0 <= workers <= MAX_WORKERS:
+        raise BadInputError(f"{workers} processes were asked for to decode images; expected 0 to {MAX_WORKERS}")
     if not workers:
         return nullcontext(read_ahead)
     return reading_processes(workers, [__name__, "vpr_dhe.geography.exif"])

@@ -11,9 +11,9 @@ from typing import Any
 from vpr_dhe.errors import IndexBusyError, IndexFormatError
 from vpr_dhe.features.base import ExtractorSpec
 from vpr_dhe.index.documents import read_document, write_document
-from vpr_dhe.index.files import FileFact
-from vpr_dhe.index.segments import SegmentFact
-from vpr_dhe.index.vectors import VectorFileFact
+from vpr_dhe.index.files import FileInfo
+from vpr_dhe.index.segments import SegmentInfo
+from vpr_dhe.index.vectors import VectorFileInfo
 from vpr_dhe.records import Grid, Size
 
 FORMAT = "vpr-dhe index 2"
@@ -31,7 +31,7 @@ class SkippedImage:
 
 
 @dataclass(frozen=True)
-class CodecFact:
+class CodecInfo:
     """How local maps are stored.
 
     `parameters` is the file of what was fitted, if anything was, on so many `images`; `agreement` is what was measured
@@ -40,7 +40,7 @@ class CodecFact:
 
     name: str
     images: int
-    parameters: FileFact | None = None
+    parameters: FileInfo | None = None
     agreement: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -48,9 +48,9 @@ class CodecFact:
 class CoveringFile:
     """A FAISS file over the vectors of some segments, their rows numbered through in this order: a cache."""
 
-    file: FileFact
+    file: FileInfo
     segments: tuple[str, ...]
-    built: VectorFileFact
+    built: VectorFileInfo
 
 
 @dataclass(frozen=True)
@@ -73,10 +73,10 @@ class Manifest:
     spec: ExtractorSpec
     images_folder: str
     settings: Settings
-    codec: CodecFact | None = None
+    codec: CodecInfo | None = None
     next_id: int = 0
-    segments: tuple[SegmentFact, ...] = ()
-    removed: FileFact | None = None
+    segments: tuple[SegmentInfo, ...] = ()
+    removed: FileInfo | None = None
     vector_files: tuple[CoveringFile, ...] = ()
     skipped: tuple[SkippedImage, ...] = ()
 
@@ -91,12 +91,12 @@ class Manifest:
         return self.removed.bytes // 8 if self.removed else 0
 
     @property
-    def state(self) -> tuple[FileFact, ...]:
+    def state(self) -> tuple[FileInfo, ...]:
         """The files that belong to no segment: the codec's parameters and the removed ids."""
         files = (self.codec.parameters if self.codec else None, self.removed)
         return tuple(file for file in files if file)
 
-    def with_segment(self, segment: SegmentFact) -> "Manifest":
+    def with_segment(self, segment: SegmentInfo) -> "Manifest":
         """The same manifest with one more segment, in the order of ids."""
         place = bisect([fact.first_id for fact in self.segments], segment.first_id)
         return replace(self, segments=(*self.segments[:place], segment, *self.segments[place:]))
@@ -109,7 +109,7 @@ class Manifest:
             vector_files=tuple(file for file in self.vector_files if names.isdisjoint(file.segments)),
         )
 
-    def with_rewritten(self, names: Sequence[str], segment: SegmentFact | None) -> "Manifest":
+    def with_rewritten(self, names: Sequence[str], segment: SegmentInfo | None) -> "Manifest":
         """The same manifest with neighbouring segments copied into one, or into none where no row was left."""
         rest = self.without_segments(set(names))
         if segment is None:
@@ -188,21 +188,21 @@ def _from_json(content: dict[str, Any]) -> Manifest:
         segments=tuple(_segment_from_json(segment) for segment in content["segments"]),
         removed=_file_from_json(content["removed"]),
         vector_files=tuple(
-            CoveringFile(FileFact(**row["file"]), tuple(row["segments"]), VectorFileFact(**row["built"]))
+            CoveringFile(FileInfo(**row["file"]), tuple(row["segments"]), VectorFileInfo(**row["built"]))
             for row in content["vector_files"]
         ),
         skipped=tuple(SkippedImage(**image) for image in content["skipped"]),
     )
 
 
-def _segment_from_json(row: dict[str, Any]) -> SegmentFact:
-    files = tuple(FileFact(**file) for file in row["files"])
-    return SegmentFact(row["name"], row["count"], row["first_id"], files)
+def _segment_from_json(row: dict[str, Any]) -> SegmentInfo:
+    files = tuple(FileInfo(**file) for file in row["files"])
+    return SegmentInfo(row["name"], row["count"], row["first_id"], files)
 
 
-def _codec_from_json(row: dict[str, Any] | None) -> CodecFact | None:
-    return CodecFact(row["name"], row["images"], _file_from_json(row["parameters"]), row["agreement"]) if row else None
+def _codec_from_json(row: dict[str, Any] | None) -> CodecInfo | None:
+    return CodecInfo(row["name"], row["images"], _file_from_json(row["parameters"]), row["agreement"]) if row else None
 
 
-def _file_from_json(row: dict[str, Any] | None) -> FileFact | None:
-    return FileFact(**row) if row else None
+def _file_from_json(row: dict[str, Any] | None) -> FileInfo | None:
+    return FileInfo(**row) if row else None

@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64, UInt8
 
 from vpr_dhe.features.base import ExtractorSpec
-from vpr_dhe.index.files import FileFact, damage, file_named, require_size, unique_name
+from vpr_dhe.index.files import FileInfo, damage, file_named, require_size, unique_name
 from vpr_dhe.index.local_maps import LocalMapFile
 from vpr_dhe.index.rows import ROW, FileStamp, Ids, check_of, path_digest
 from vpr_dhe.records import GeoPosition, ImageRecord, MetricPosition, Position, Size
@@ -31,13 +31,13 @@ _FILES = (ROWS, VECTORS, LOCAL_MAPS, IMAGES)
 
 
 @dataclass(frozen=True)
-class SegmentFact:
+class SegmentInfo:
     """What the manifest says of one segment; its ids ascend from `first_id`."""
 
     name: str
     count: int
     first_id: int
-    files: tuple[FileFact, ...]
+    files: tuple[FileInfo, ...]
 
 
 @dataclass(frozen=True)
@@ -110,11 +110,11 @@ class SegmentWriter:
         self._files[name].write(data)
         self._digests[name].update(data)
 
-    def _state(self) -> tuple[FileFact, ...]:
+    def _state(self) -> tuple[FileInfo, ...]:
         """Size and digest of each file as they are now."""
-        return tuple(FileFact(name, file.tell(), self._digests[name].hexdigest()) for name, file in self._files.items())
+        return tuple(FileInfo(name, file.tell(), self._digests[name].hexdigest()) for name, file in self._files.items())
 
-    def seal(self) -> SegmentFact | None:
+    def seal(self) -> SegmentInfo | None:
         """Make the whole rows durable under the final name; they count once a manifest names the segment.
 
         Without a whole row nothing is left behind, and None returned.
@@ -131,7 +131,7 @@ class SegmentWriter:
         sync_folder(self._temporary)
         self._temporary.rename(self._final)
         sync_folder(self._final.parent)
-        return SegmentFact(self._final.name, count, self._first_id, facts)
+        return SegmentInfo(self._final.name, count, self._first_id, facts)
 
     def discard(self) -> None:
         """Drop everything that was written."""
@@ -149,7 +149,7 @@ class Segment:
     deletes their names.
     """
 
-    def __init__(self, folder: Path, fact: SegmentFact, spec: ExtractorSpec, record_bytes: int) -> None:
+    def __init__(self, folder: Path, fact: SegmentInfo, spec: ExtractorSpec, record_bytes: int) -> None:
         self._folder, self.fact = folder / fact.name, fact
         paths = {file.name: require_size(self._folder, file) for file in fact.files}
         # Plain views of mapped files: a memmap's own indexing costs microseconds, which add up row by row.

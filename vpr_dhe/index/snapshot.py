@@ -19,7 +19,7 @@ from vpr_dhe.index.local_maps import read_records
 from vpr_dhe.index.manifest import CoveringFile, Manifest, read_manifest
 from vpr_dhe.index.rows import FileStamp, Ids, PathTable, groups_of_equal_content
 from vpr_dhe.index.search import CoveredPart, ExactPart, Part, SearchResult, search_parts
-from vpr_dhe.index.segments import IndexedImage, Segment, SegmentFact
+from vpr_dhe.index.segments import IndexedImage, Segment, SegmentInfo
 from vpr_dhe.index.stored_maps import StoredMaps
 from vpr_dhe.index.tombstones import read_removed
 from vpr_dhe.index.vectors import INDEX_TYPES, ApproximateIndex, gpu_is_present
@@ -59,7 +59,7 @@ class Snapshot:
         self._opening = Lock()
         self._approximate = {name: index for name, index in loaded.items() if name in self._vector_files}
 
-    def _open(self, fact: SegmentFact) -> Segment:
+    def _open(self, fact: SegmentInfo) -> Segment:
         if self.codec is None:
             raise damage(self.folder, "names segments but no codec")
         return Segment(self.folder / SEGMENTS, fact, self.manifest.spec, self.codec.record_bytes)

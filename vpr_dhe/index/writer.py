@@ -19,7 +19,7 @@ from vpr_dhe.index.changes import Changes
 from vpr_dhe.index.codec_files import save_codec
 from vpr_dhe.index.codecs import UNFITTED, CodecChoice, choose_codec, fit_codec
 from vpr_dhe.index.compaction import Recoding, grouped, groups_to_rewrite, mergeable_tail, rewrite
-from vpr_dhe.index.files import fact_of, unique_name
+from vpr_dhe.index.files import file_info, unique_name
 from vpr_dhe.index.ingest import Chunk, ExtractedImage, SealedChunk, Source, describe, load, seal_chunk
 from vpr_dhe.index.manifest import AUTO, CoveringFile, Manifest, SkippedImage, publish
 from vpr_dhe.index.segments import Segment, collect_garbage
@@ -264,7 +264,7 @@ class IndexWriter:
         unit_norm = self.manifest.spec.unit_norm
         built = build_vector_file(path, kind, [segment.vectors for segment in segments], unit_norm=unit_norm)
         sync_folder(folder)
-        return CoveringFile(fact_of(path), tuple(segment.name for segment in segments), built)
+        return CoveringFile(file_info(path), tuple(segment.name for segment in segments), built)
 
     def collect_garbage(self) -> None:
         """Delete what the manifest does not name: what interrupted runs left, and what was replaced."""

@@ -19,7 +19,7 @@ _REMEDY = "export the model again with `vpr-dhe export`"
 
 
 @dataclass(frozen=True)
-class TensorFact:
+class TensorInfo:
     """An input or output of a network; a word in `shape` is a length that may vary."""
 
     name: str
@@ -36,13 +36,13 @@ class ExportedPart:
     """
 
     files: Mapping[str, str]
-    inputs: tuple[TensorFact, ...]
-    outputs: tuple[TensorFact, ...]
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
     relative_difference: float
 
 
 @dataclass(frozen=True)
-class ExportFacts:
+class ExportInfo:
     """What is true of a model whatever runs it; `fingerprint` is that of its extractor.
 
     Its features are `dimension` and `local_dimension` numbers wide, and its local map has the cells of `grid`.
@@ -64,7 +64,7 @@ class ExportedModel:
     """An opened folder; `device` is where its networks will run."""
 
     folder: Path
-    facts: ExportFacts
+    facts: ExportInfo
     parts: Mapping[str, ExportedPart]
     device: str = "cpu"
 
@@ -157,16 +157,16 @@ def sha256_of(path: Path) -> str:
         raise ModelError(f"{path} cannot be read ({error.strerror}); {_REMEDY}") from error
 
 
-def _facts_of(document: dict[str, Any], path: Path) -> ExportFacts:
+def _facts_of(document: dict[str, Any], path: Path) -> ExportInfo:
     document.pop("format")
     architecture = Architecture(**document.pop("architecture"))
     preprocessing, grid = known_preprocessing(document.pop("preprocessing"), path), Grid(*document.pop("grid"))
-    return ExportFacts(architecture=architecture, preprocessing=preprocessing, grid=grid, **document)
+    return ExportInfo(architecture=architecture, preprocessing=preprocessing, grid=grid, **document)
 
 
 def _part_of(stored: dict[str, Any]) -> ExportedPart:
     sides = {
-        side: tuple(TensorFact(**(fact | {"shape": tuple(fact["shape"])})) for fact in stored[side])
+        side: tuple(TensorInfo(**(fact | {"shape": tuple(fact["shape"])})) for fact in stored[side])
         for side in ("inputs", "outputs")
     }
     return ExportedPart(files=stored["files"], relative_difference=stored["relative_difference"], **sides)

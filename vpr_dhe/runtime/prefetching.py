@@ -23,7 +23,7 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 # More would only wait for Python's lock.
-_MOST_THREADS = 8
+_MAX_THREADS = 8
 # Two batches of the usual eight, for any number of threads: each may be a photo of a hundred megapixels.
 _AHEAD = 16
 # A task of several images costs the process that asks for it hardly more than one of a single image.
@@ -44,7 +44,7 @@ class ReadAhead(Protocol):
 
 def read_ahead(read: Callable[[Name], Read], names: Iterable[Name]) -> Generator[Read | ImageError]:
     """Read by threads, one for each core up to eight: decoders leave Python's lock alone mostly."""
-    threads = min(_MOST_THREADS, len(os.sched_getaffinity(0)))
+    threads = min(_MAX_THREADS, len(os.sched_getaffinity(0)))
     with ThreadPoolExecutor(threads, "reader") as pool:
 
         def submit(name: Name) -> Future[Read | ImageError]:

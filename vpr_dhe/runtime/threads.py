@@ -17,7 +17,7 @@ Result = TypeVar("Result")
 
 # So many groups of parts for each thread that none waits long for the last.
 _GROUPS_PER_THREAD = 4
-_MOST_KEPT_BYTES = 1 << 24
+_MAX_KEPT_BYTES = 1 << 24
 _this_thread = local()
 # Whoever asks for a pool that is being made waits for it, and makes no second one.
 _making = Lock()
@@ -62,7 +62,7 @@ class KeptMemory(local):
     def room(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         """Room for a tensor, where this thread's last one was."""
         needed = prod(shape) * dtype.itemsize
-        if needed > _MOST_KEPT_BYTES:
+        if needed > _MAX_KEPT_BYTES:
             return torch.empty(shape, dtype=dtype)
         if self._memory is None or len(self._memory) < needed:
             self._memory = None

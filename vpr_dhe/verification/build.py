@@ -1,4 +1,4 @@
-"""Builds estimators, verifiers and aligners by name: the one place that composes them."""
+"""Build estimators, verifiers and aligners by name."""
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -20,8 +20,8 @@ def build_estimator(name: str, resources: Resources | None = None) -> Homography
     """Build an estimator by name.
 
     Raises:
-        VerifierError: if the name is unknown, or the method needs what the resources lack.
-        ModelError: if a head or a network file is not the method's.
+        VerifierError: if the name is unknown, or the resources lack what the method needs.
+        ModelError: if a head or a network file belongs to another method.
     """
     resources = resources or Resources()
     if name not in METHODS:
@@ -29,18 +29,18 @@ def build_estimator(name: str, resources: Resources | None = None) -> Homography
     _require(name, METHODS[name], resources)
     if resources.max_seconds is not None and not METHODS[name].stops_early:
         working = ", ".join(other for other, method in METHODS.items() if method.stops_early)
-        raise VerifierError(f"{name} knows no limit of time; leave out --max-seconds, or use one of: {working}")
+        raise VerifierError(f"{name} has no time limit; leave out --max-seconds, or use one of: {working}")
     return METHODS[name].build(resources)
 
 
 def learned_fingerprint(name: str, resources: Resources) -> str | None:
-    """SHA-256 over the weights that a method would be built with; None where it has none."""
+    """SHA-256 of the weights that a method would be built with; None if it has no weights."""
     needs, model = METHODS[name].needs if name in METHODS else None, resources.model
     if needs is Needs.network:
         return tensors_digest(resources.networks[name].tensors)
     if needs is not Needs.head or model is None:
         return None
-    # What another runtime computes differs in digits, so an export counts as other weights.
+    # Another runtime computes slightly different numbers, so an export counts as different weights.
     if isinstance(model, ExportedModel):
         return next(iter(model.parts[HEAD].files.values()))
     return tensors_digest(model.part(HEAD))
@@ -64,12 +64,12 @@ def _require(name: str, method: Method, resources: Resources) -> None:
 
 
 def build_verifier(name: str, resources: Resources) -> Verifier | None:
-    """Build a verifier by the name of its estimator; `none` is None."""
+    """Build a verifier by the name of its estimator; None for `none`."""
     return None if name == NO_VERIFIER else Verifier(build_estimator(name, resources))
 
 
 def build_verifiers(names: Iterable[str], resources: Resources) -> dict[str, Verifier]:
-    """Build several verifiers, by name; `none`, which every evaluation measures anyway, is left out."""
+    """Build several verifiers by name; `none`, which every evaluation measures anyway, is left out."""
     built = {name: build_verifier(name, resources) for name in names}
     return {name: verifier for name, verifier in built.items() if verifier is not None}
 
@@ -85,7 +85,7 @@ def build_aligner(
 ) -> Callable[[Image, Image], Verification]:
     """Build a function that aligns two images: by sparse keypoints, or by dense features if a model is named.
 
-    A method that takes long tells `start_progress` of each pair, and gives up after `max_seconds` what is not done.
+    Slow methods report each pair to `start_progress` and stop after `max_seconds`.
 
     Raises:
         VerifierError: if the method is unknown, needs a head or a network that is not given, or cannot stop early.
@@ -97,7 +97,7 @@ def build_aligner(
 
 
 def _align_by_features(extractor: Extractor, verifier: Verifier, query: Image, candidate: Image) -> Verification:
-    described, other = extractor.extract([query])[0], extractor.extract([candidate])[0]
-    matches_of = match_by_grid(described, other.local_map[None], extractor.spec)
+    features, other = extractor.extract([query])[0], extractor.extract([candidate])[0]
+    matches_of = match_by_grid(features, other.local_map[None], extractor.spec)
     view = View(other.frame, lambda: candidate, lambda: other, partial(matches_of, 0))
-    return verifier.verify(View(described.frame, lambda: query, lambda: described), [view])[0]
+    return verifier.verify(View(features.frame, lambda: query, lambda: features), [view])[0]

@@ -5,12 +5,12 @@ fitted share; `choice.py` measures them and chooses one.
 """
 
 from vpr_dhe.index.codecs.base import LocalMapCodec
-from vpr_dhe.index.codecs.choice import LEAST_AGREEMENT, CodecChoice, choose_codec
+from vpr_dhe.index.codecs.choice import MIN_AGREEMENT, CodecChoice, choose_codec
 from vpr_dhe.index.codecs.registry import CODECS, UNFITTED, fit_codec, load_codec
 
 __all__ = [
     "CODECS",
-    "LEAST_AGREEMENT",
+    "MIN_AGREEMENT",
     "UNFITTED",
     "CodecChoice",
     "LocalMapCodec",

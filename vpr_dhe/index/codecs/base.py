@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 # Norms are one or zero; a descriptor of zero norm belongs to a cell that says nothing, and must decode to zero again.
-_LEAST_NORM = 0.5
+_MIN_NORM = 0.5
 
 
 class LocalMapCodec(ABC):
@@ -26,7 +26,7 @@ class LocalMapCodec(ABC):
 
     name: ClassVar[str]
     eight_bits: ClassVar[bool] = True
-    least_dimension: ClassVar[int] = 1
+    min_dimension: ClassVar[int] = 1
 
     def __init__(self, cells: int, dimension: int, parameters: Mapping[str, np.ndarray] | None = None) -> None:
         self.cells, self.dimension = cells, dimension
@@ -79,4 +79,4 @@ class LocalMapCodec(ABC):
 
 def is_empty(rows: Float[Tensor, "*maps cells dimension"]) -> Bool[Tensor, "*maps cells"]:
     """Which cells say nothing."""
-    return rows.float().norm(dim=-1) < _LEAST_NORM
+    return rows.float().norm(dim=-1) < _MIN_NORM

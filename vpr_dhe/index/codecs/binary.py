@@ -13,10 +13,10 @@ from vpr_dhe.index.codecs.fitted import FittedCodec, axes_about_the_mean, of_uni
 from vpr_dhe.index.codecs.levels import from_levels, level_bytes, to_levels
 
 # Of the ways to spend 256 bits this keeps the most matches; 127 components of two bits, or signs alone, keep far fewer.
-_MOST_COMPONENTS = 64
+_MAX_COMPONENTS = 64
 # A gain code of zero says that a cell is empty.
 _GAIN_PEAK = 255
-_LEAST_GAIN_RANGE = 1e-6
+_MIN_GAIN_RANGE = 1e-6
 _SEED = 0
 
 
@@ -35,8 +35,8 @@ class BinaryCodec(FittedCodec):
 
     def __init__(self, cells: int, dimension: int, parameters: Mapping[str, np.ndarray] | None = None) -> None:
         super().__init__(cells, dimension, parameters)
-        self._least_gain, greatest_gain = self._parameters["gains"].tolist()
-        self._gain_step = max(greatest_gain - self._least_gain, _LEAST_GAIN_RANGE) / (_GAIN_PEAK - 1)
+        self._min_gain, max_gain = self._parameters["gains"].tolist()
+        self._gain_step = max(max_gain - self._min_gain, _MIN_GAIN_RANGE) / (_GAIN_PEAK - 1)
         self._components = _components_of(dimension)
 
     @classmethod
@@ -69,20 +69,20 @@ class BinaryCodec(FittedCodec):
         """Look up the levels and restore the norm."""
         cells = records.reshape(len(records), self.cells, 1 + level_bytes(self._components))
         gain_codes = torch.from_numpy(cells[..., 0].astype(np.float32))
-        gain = self._least_gain + (gain_codes - 1) * self._gain_step
+        gain = self._min_gain + (gain_codes - 1) * self._gain_step
         levels = from_levels(cells[..., 1:].reshape(-1, level_bytes(self._components)), self._components)
         return of_unit_norm(gain, levels.unflatten(0, gain.shape), gain_codes == 0)
 
     def _gain_codes(
         self, gains: Float[Tensor, " cells"], empty: Bool[Tensor, " cells"]
     ) -> UInt8[np.ndarray, "cells 1"]:
-        codes = 1 + ((gains - self._least_gain) / self._gain_step).round().clamp(0, _GAIN_PEAK - 1)
+        codes = 1 + ((gains - self._min_gain) / self._gain_step).round().clamp(0, _GAIN_PEAK - 1)
         return torch.where(empty, 0, codes).numpy().astype(np.uint8)[:, None]
 
 
 def _components_of(dimension: int) -> int:
     """How many components of the rest are kept."""
-    return min(_MOST_COMPONENTS, dimension - 1)
+    return min(_MAX_COMPONENTS, dimension - 1)
 
 
 def _random_rotation(size: int) -> Float[Tensor, "size size"]:

@@ -18,7 +18,7 @@ _QUERIES = 16
 _NEIGHBOURS = 4
 # The smallest codec with at least this agreement is chosen. On street images, codes with an agreement of 0.37 or more
 # lost nothing in recall@1, and signs alone, with one of 0.2 to 0.3, lost a point. The limit keeps a margin to that.
-LEAST_AGREEMENT = 0.5
+MIN_AGREEMENT = 0.5
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def choose_codec(
     codecs = [fit_codec(name, local_maps) for name in CODECS if not obstacle(name, local_maps)]
     comparisons = _comparisons(local_maps, descriptors)
     agreement = {codec.name: _agreement(codec, comparisons) for codec in codecs}
-    faithful = [codec for codec in codecs if agreement[codec.name] >= LEAST_AGREEMENT]
+    faithful = [codec for codec in codecs if agreement[codec.name] >= MIN_AGREEMENT]
     smallest = min(faithful or codecs[:1], key=lambda codec: (codec.record_bytes, -agreement[codec.name]))
     return CodecChoice(smallest, agreement)
 

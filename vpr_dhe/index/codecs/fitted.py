@@ -20,7 +20,7 @@ from vpr_dhe.index.codecs.base import LocalMapCodec, is_empty
 # Rows a codec is fitted on at most: enough for a covariance of a few hundred dimensions, and done in a second.
 _FIT_ROWS = 50_000
 _SEED = 0
-_LEAST_REST = 1e-30
+_MIN_REST = 1e-30
 
 
 class FittedCodec(LocalMapCodec):
@@ -65,7 +65,7 @@ def of_unit_norm(
 ) -> Float[Tensor, "maps cells 1+components"]:
     """The gain, and the rest scaled to what the gain leaves of unit norm; empty cells are zero."""
     gain = gain.clamp(-1, 1)
-    scale = (1 - gain.square()).sqrt() / torch.linalg.vector_norm(rest, dim=-1).clamp(min=_LEAST_REST)
+    scale = (1 - gain.square()).sqrt() / torch.linalg.vector_norm(rest, dim=-1).clamp(min=_MIN_REST)
     components = torch.empty(*gain.shape, 1 + rest.shape[-1])
     components[..., 0] = gain.masked_fill(empty, 0)
     torch.mul(rest, scale.masked_fill(empty, 0)[..., None], out=components[..., 1:])

@@ -11,7 +11,7 @@ from vpr_dhe.index.codecs.base import LocalMapCodec, is_empty
 _PEAK = 127
 # Codes between the peaks leave this one free to say that a cell is empty.
 _EMPTY = -128
-_LEAST_SCALE = 1e-30
+_MIN_SCALE = 1e-30
 _SCALE = np.dtype("<f4")
 
 
@@ -45,7 +45,7 @@ def to_int8(numbers: Float[Tensor, "cells size"], empty: Bool[Tensor, " cells"])
     """One scale for all numbers, and each as a multiple of it; empty cells get the one code that is left over."""
     numbers = numbers.masked_fill(empty[:, None], 0)
     scale = numbers.abs().amax() / _PEAK
-    codes = (numbers / scale.clamp(min=_LEAST_SCALE)).round().clamp(-_PEAK, _PEAK)
+    codes = (numbers / scale.clamp(min=_MIN_SCALE)).round().clamp(-_PEAK, _PEAK)
     codes = codes.masked_fill(empty[:, None], _EMPTY)
     return scale.numpy().astype(_SCALE).tobytes() + codes.numpy().astype(np.int8).tobytes()
 

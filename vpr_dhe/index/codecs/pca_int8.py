@@ -52,11 +52,11 @@ class Pca128Int8Codec(PcaInt8Codec):
     """128 components."""
 
     name = "pca128-int8"
-    least_dimension = kept = 128
+    min_dimension = kept = 128
 
 
 class Pca64Int8Codec(PcaInt8Codec):
     """64 components."""
 
     name = "pca64-int8"
-    least_dimension = kept = 64
+    min_dimension = kept = 64

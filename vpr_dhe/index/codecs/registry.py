@@ -63,9 +63,9 @@ def obstacle(name: str, local_maps: Float[Tensor, "maps cells dimension"]) -> st
     """Why this codec cannot be fitted on these maps, and what can; None if it can."""
     if name in UNFITTED:
         return None
-    dimension, least = local_maps.shape[2], CODECS[name].least_dimension
+    dimension, least = local_maps.shape[2], CODECS[name].min_dimension
     if dimension < least:
-        working = [other for other, codec in CODECS.items() if dimension >= codec.least_dimension]
+        working = [other for other, codec in CODECS.items() if dimension >= codec.min_dimension]
         return (
             f"codec {name!r} needs local maps of at least {least} dimensions, and this model's have {dimension}; "
             f"use one of: {', '.join(working)}"

@@ -26,7 +26,7 @@ RowsOf = Callable[[Int64[np.ndarray, " chosen"]], Float32[np.ndarray, "chosen di
 
 
 @dataclass(frozen=True)
-class VectorFileFact:
+class VectorFileInfo:
     """What the manifest says of a FAISS file.
 
     `parameters` are the structure's numbers, `effort` (nprobe or efSearch) and `candidates`; `recall_at_1` and
@@ -51,11 +51,11 @@ class ApproximateIndex:
     def __init__(self, index: Any, kind: str, parameters: Mapping[str, int], *, unit_norm: bool) -> None:
         self._index, self._type, self._unit_norm = index, INDEX_TYPES[kind](index.ntotal), unit_norm
         self._effort, self._candidates = parameters["effort"], parameters["candidates"]
-        self._most_candidates, self._most_effort = len(self), self._type.efforts[-1]
+        self._max_candidates, self._max_effort = len(self), self._type.efforts[-1]
         self._turn: Any = nullcontext()
 
     @classmethod
-    def open(cls, path: Path, fact: VectorFileFact, *, unit_norm: bool, gpu: bool = False) -> "ApproximateIndex":
+    def open(cls, path: Path, fact: VectorFileInfo, *, unit_norm: bool, gpu: bool = False) -> "ApproximateIndex":
         """Open a file; the caller has compared its checksum, since FAISS may load a damaged file and answer wrongly.
 
         Args:
@@ -93,8 +93,8 @@ class ApproximateIndex:
             )
         self._resources = faiss.StandardGpuResources()
         self._index = faiss.index_cpu_to_gpu(self._resources, 0, self._index)
-        self._most_candidates = min(self._most_candidates, _GPU_CANDIDATES)
-        self._most_effort = min(self._most_effort, _GPU_CANDIDATES)
+        self._max_candidates = min(self._max_candidates, _GPU_CANDIDATES)
+        self._max_effort = min(self._max_effort, _GPU_CANDIDATES)
         self._turn = Lock()  # the resources of a GPU serve one thread at a time
 
     def __len__(self) -> int:
@@ -142,7 +142,7 @@ class ApproximateIndex:
     ) -> Neighbours:
         """Ask for more, and more thoroughly, until enough live rows are found; look at all where those are no more."""
         wanted, effort = math.ceil(self._wanted(count) * len(self) / live), self._effort
-        while wanted <= min(live, self._most_candidates):
+        while wanted <= min(live, self._max_candidates):
             rows = self._propose(query, wanted, effort)
             rows = rows[~dead[rows]]
             if len(rows) >= count:
@@ -153,7 +153,7 @@ class ApproximateIndex:
     def _propose(
         self, query: Float32[np.ndarray, "1 dimension"], wanted: int, effort: int
     ) -> Int64[np.ndarray, " found"]:
-        wanted, effort = min(wanted, len(self)), min(effort, self._most_effort)
+        wanted, effort = min(wanted, len(self)), min(effort, self._max_effort)
         with self._turn, one_thread():
             _, rows = self._index.search(query, wanted, params=self._type.search_parameters(effort))
         # FAISS pads with -1; ascending rows are the quickest to read.

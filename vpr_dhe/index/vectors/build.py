@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from vpr_dhe.errors import BadInputError
-from vpr_dhe.index.vectors.approximate import TUNED_COUNT, ApproximateIndex, VectorFileFact
+from vpr_dhe.index.vectors.approximate import TUNED_COUNT, ApproximateIndex, VectorFileInfo
 from vpr_dhe.index.vectors.exact import Neighbours, exact_search, merge, nothing, similarities
 from vpr_dhe.index.vectors.library import import_faiss
 from vpr_dhe.index.vectors.stack import Stack
@@ -26,7 +26,7 @@ _QUERIES = 256
 
 def build_vector_file(
     path: Path, kind: str, vectors: Sequence[Float32[np.ndarray, "_count dimension"]], *, unit_norm: bool
-) -> VectorFileFact:
+) -> VectorFileInfo:
     """Build a FAISS file over the rows of these arrays, numbered through, and tune its search.
 
     The search is tuned to find 0.95 of the 100 nearest neighbours. The same vectors give the same file on the same
@@ -52,7 +52,7 @@ def build_vector_file(
         type.add(index, block)
     parameters, recall = _tune(index, kind, type, stack, unit_norm=unit_norm)
     _write(index, path)
-    return VectorFileFact(kind, len(stack), parameters, recall.at_1, recall.at_100, path.stat().st_size)
+    return VectorFileInfo(kind, len(stack), parameters, recall.at_1, recall.at_100, path.stat().st_size)
 
 
 def _sample(count: int, wanted: int) -> Int64[np.ndarray, " sample"]:
