@@ -130,7 +130,7 @@ def describing(work: Work) -> Callable[[], object]:
 
     def extract() -> None:
         for size in sizes:
-            parts = [batch[part.start : part.stop] for part in extractor.shared_out(range(size))]
+            parts = [batch[part.start : part.stop] for part in extractor.split(range(size))]
             described = in_parallel(extractor.extract_batch, parts)
         described[-1].vectors.cpu()  # a GPU is done only then
 

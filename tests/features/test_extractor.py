@@ -121,7 +121,7 @@ def test_batches_are_shared_out_among_cores_and_described_alike(tmp_path, images
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
-        assert [len(part) for part in extractor.shared_out(pictures)] == parts
+        assert [len(part) for part in extractor.split(pictures)] == parts
         together = extractor.extract(pictures)
     finally:
         torch.set_num_threads(before)
@@ -135,4 +135,4 @@ def test_a_compiled_network_is_given_whole_batches(tmp_path):
     a_model(side=96, head=False).save(tmp_path / "model.safetensors")
     extractor = load_extractor(str(tmp_path / "model.safetensors"))
     extractor._run = torch.nn.Sequential(extractor.network)
-    assert len(extractor.shared_out(range(64))) == 1
+    assert len(extractor.split(range(64))) == 1

@@ -4,9 +4,9 @@ from vpr_dhe.runtime.extras import import_extra
 
 
 def require_extra() -> None:
-    """See that what an export needs can be imported.
+    """Check that the packages are installed.
 
     Raises:
-        MissingExtraError: if something is not installed.
+        MissingExtraError: if one is not.
     """
     import_extra("export", "an export", "onnx", "onnxruntime", "onnxscript")

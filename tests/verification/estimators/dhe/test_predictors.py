@@ -58,7 +58,9 @@ def test_what_is_usual_loses_little():
 def test_8_bits_are_refused_where_they_cannot_be(monkeypatch):
     with torch.device("meta"):
         head = DheHead()
-    with pytest.raises(VerifierError, match=r"needs a CPU with AVX-512 VNNI .* device cuda has none; use the verifier dhe"):
+    with pytest.raises(
+        VerifierError, match=r"needs a CPU with AVX-512 VNNI .* device cuda has none; use the verifier dhe"
+    ):
         predictor(head, torch.device("cuda"), HeadPrecision.int8)
     monkeypatch.setattr("vpr_dhe.verification.estimators.dhe.predictors.has_integer_linear_layers", lambda _: False)
     with pytest.raises(VerifierError, match=r"device cpu has none; use the verifier dhe"):
