@@ -175,7 +175,7 @@ def inspect(folder: Path, images: Path, seed: int, expected: Expectation) -> int
     require(not lost, seed, f"{len(lost)} acknowledged images are lost, such as {min(lost, default='')}")
     require(not surplus, seed, f"{len(surplus)} images are there that should not be")
     wanted = [ImageRecord(path) for path in sorted(expected.present | expected.uncertain)]
-    changed = [path for path, id in paths.items() if not index.snapshot.stamp(id).describes(images / path)]
+    changed = [path for path, id in paths.items() if not index.snapshot.stamp(id).matches(images / path)]
     report = index.add(wanted, extractor)
     require(
         extractor.extracted == len(wanted) - len(paths) + len(changed) == report.added + report.replaced,

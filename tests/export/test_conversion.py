@@ -182,7 +182,9 @@ def test_the_difference_is_measured_for_each_image():
 
 
 def test_refusals(exported, tmp_path, monkeypatch):
-    with pytest.raises(ModelError, match="has no network that extracts features; --part head exports its head dhe-lite"):
+    with pytest.raises(
+        ModelError, match="has no network that extracts features; --part head exports its head dhe-lite"
+    ):
         export_model("sift-vlad", tmp_path / "out")
     with pytest.raises(ModelError, match="holds no head; heads that can be exported: dhe, dhe-lite"):
         export_model(str(exported.model), tmp_path / "out", "head")

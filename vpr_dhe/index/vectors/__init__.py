@@ -1,6 +1,6 @@
 """Search over global descriptors; the only package that imports faiss.
 
-`exact.py` compares with every vector; `types.py` lists the FAISS index types; `build.py` writes and tunes a FAISS file;
+`exact.py` is exact search; `types.py` lists the FAISS index types; `build.py` builds and tunes a FAISS file;
 `approximate.py` searches one.
 """
 
