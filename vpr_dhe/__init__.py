@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __version__ = version("vpr-dhe")
 __all__ = ["Localizer", "PlaceIndex", "Verifier", "VprDheError", "__version__", "load_extractor"]
 
-# Imported when first asked for: `import vpr_dhe` alone must not take the seconds that torch does.
+# Imported on first use, because importing torch takes seconds.
 _HOMES = {
     "Localizer": "vpr_dhe.localization.localizer",
     "PlaceIndex": "vpr_dhe.index.place_index",

@@ -32,7 +32,7 @@ from vpr_dhe.models.exported_model import load_exported
 from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.models.weights_file import SUFFIX
 from vpr_dhe.records import Features, Image, Size
-from vpr_dhe.runtime.threads import evenly, in_parallel
+from vpr_dhe.runtime.threads import in_parallel, split_evenly
 
 Item = TypeVar("Item")
 
@@ -176,7 +176,7 @@ class NeuralExtractor(Extractor):
         """
         threads = torch.get_num_threads()
         whole = self.device.type != "cpu" or self._run is not self.network or len(images) < threads
-        return [images] if whole else evenly(images, threads)
+        return [images] if whole else split_evenly(images, threads)
 
     def _extract_part(self, images: Sequence[Image]) -> list[Features]:
         batch = to_network_input(images, self._preprocessing, self.device)

@@ -1,4 +1,4 @@
-"""The packages of optional extras, imported where they are needed."""
+"""Import of packages of optional extras."""
 
 from importlib import import_module
 from types import ModuleType
@@ -10,9 +10,9 @@ def import_extra(extra: str, work: str, *packages: str) -> ModuleType:
     """Import the packages of an extra, and return the first.
 
     Args:
-        extra: its name in pyproject.toml.
-        work: what needs them, for the message: "training".
-        packages: or modules of them, all of which must be there.
+        extra: name of the extra in pyproject.toml.
+        work: what needs the packages, for the message, such as "training".
+        packages: packages or modules, all of which are required.
 
     Raises:
         MissingExtraError: if one of them cannot be imported.

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vpr_dhe.runtime.cpu_features import integer_linear_layer, packed_integers
-from vpr_dhe.runtime.threads import KeptMemory
+from vpr_dhe.runtime.threads import ScratchMemory
 
 _INT8_PEAK = 127
 _UINT8_PEAK = 255
@@ -27,7 +27,7 @@ _MIN_STEP = 1e-30
 _HEADS_AT_ONCE = 6
 # Between these bounds, no summand under- or overflowed bfloat16.
 _MIN_SUM, _MAX_SUM = 2.0**-100, 2.0**100
-_scores = KeptMemory()
+_scores = ScratchMemory()
 
 
 class OneCoreLinear(ABC):
@@ -148,7 +148,7 @@ def _powers(
 ) -> tuple[BFloat16[Tensor, "heads cells cells"], BFloat16[Tensor, "heads cells 1"]]:
     """Unnormalised weights, up to a factor per row, and their sums; the next call overwrites them."""
     heads, cells, _ = queries.shape
-    scores = torch.bmm(queries, keys.mT, out=_scores.room((heads, cells, cells), torch.bfloat16))
+    scores = torch.bmm(queries, keys.mT, out=_scores.tensor((heads, cells, cells), torch.bfloat16))
     sums = scores.exp2_().sum(dim=2, keepdim=True)
     least, most = sums.aminmax()
     if not (least > _MIN_SUM and most < _MAX_SUM):  # rare, so the maximum of each row is computed only here

@@ -70,7 +70,7 @@ class ParallelHead:
         """Predict the point pairs; the last layer is one product for all candidates."""
         refine, parts = partial(self._refined, query), candidates.split(1)
         # On one core for a single candidate, too: parallel bfloat16 products are blocked, and rounded, differently.
-        refined = torch.stack(in_parallel(refine, parts) if len(parts) > 1 else [on_one_core(refine, parts[0])])
+        refined = torch.stack(in_parallel(refine, parts) if len(parts) > 1 else [on_one_core(refine, candidates)])
         return point_pairs(functional.linear(refined.flatten(1), self._weight, self._bias))
 
     @torch.inference_mode()
