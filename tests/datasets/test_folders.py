@@ -46,7 +46,7 @@ def test_a_query_is_the_frame_of_its_name_where_all_have_one(tmp_path):
 
 def test_folders_that_nothing_relates_are_not_compared(tmp_path):
     root = frames(tmp_path, ["a.jpg", "b.jpg", "c.jpg"], ["x.jpg"])
-    with pytest.raises(DatasetError, match=r"nothing says which of the 3 images .* give --positions"):
+    with pytest.raises(DatasetError, match=r"right answers are unknown .* among 3 images .* give --positions"):
         read_places(root)
     assert positives(root, frame_tolerance=1) == [["a.jpg", "b.jpg"]]
 

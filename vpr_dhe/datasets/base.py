@@ -73,7 +73,7 @@ class PlaceDataset:
             return self
         kept = [row * total // count for row in range(count)]
         if self.positives is not None and not any(self.positives[row].size for row in kept):
-            raise BadInputError(f"none of the {count} queries looked at has a right answer; raise --queries-limit")
+            raise BadInputError(f"none of these {count} queries has a right answer; raise --queries-limit")
         return replace(
             self,
             protocol=f"{self.protocol}, only {count} of {total} queries",
@@ -234,7 +234,7 @@ def _require_apart(database: PlaceSplit, queries: PlaceSplit) -> None:
     if shared:
         raise DatasetError(
             f"{queries.folder / shared[0]} is in the database and among the queries, one of {len(shared)} such images; "
-            "an image that is asked for must not be its own answer; keep them apart"
+            "an image must not be its own right answer; keep the two apart"
         )
 
 

@@ -264,4 +264,6 @@ def _name(stream: BinaryIO, file: Path) -> str:
 
 
 def _cut_off(file: Path) -> DatasetError:
-    return DatasetError(f"{file} is cut off or no images.bin of COLMAP; get the file anew, or export the model as text")
+    return DatasetError(
+        f"{file} is cut off or not an images.bin of COLMAP; get the file again, or export the model as text"
+    )

@@ -93,9 +93,9 @@ def _require_order(protocol: Protocol, database: PlaceSplit, queries: PlaceSplit
     counts = len(database.records), len(queries.records)
     if protocol.frame_tolerance is None and counts[0] != counts[1]:
         raise DatasetError(
-            f"nothing says which of the {counts[0]} images in {database.folder} are right for the {counts[1]} queries "
-            f"in {queries.folder}: they have neither positions nor equal names; give --positions or --ground-truth, or "
-            "--frame-tolerance if image i shows what query i shows"
+            f"right answers are unknown for {counts[1]} queries in {queries.folder} among {counts[0]} images in "
+            f"{database.folder}: they have neither positions nor equal names; give --positions or --ground-truth, or "
+            "--frame-tolerance if image i shows the place of query i"
         )
 
 
@@ -130,7 +130,7 @@ def _frames_of_names(database: PlaceSplit, queries: PlaceSplit) -> list[int] | N
         odd = next(record.path for record in queries.records if _stem(record) not in frame_of)
         raise DatasetError(
             f"{queries.folder / odd} has no image of its name in {database.folder}, and {len(frames)} of the "
-            f"{len(queries.records)} queries have one; remove what is too much, or say what is right by --ground-truth"
+            f"{len(queries.records)} queries have one; remove surplus files, or give the right answers by --ground-truth"
         )
     return frames
 

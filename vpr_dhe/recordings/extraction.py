@@ -139,8 +139,8 @@ def _claim(folder: Path, claim: dict[str, str]) -> None:
         raise BadInputError(f"{note} is damaged; remove {folder}, and run the command again") from error
     if held != claim:
         raise BadInputError(
-            f"{folder} holds {_in_words(held)}; asked for are {_in_words(claim)}: give another folder for the frames, "
-            "or remove that one"
+            f"{folder} holds {_in_words(held)}, not {_in_words(claim)}; give another folder for the frames, or remove "
+            "that one"
         )
 
 

@@ -50,7 +50,7 @@ def _require(name: str, method: Method, resources: Resources) -> None:
     needs, model = method.needs, resources.model
     if needs is Needs.head and (model is None or model.architecture.head != method.head):
         working = [other for other, method in METHODS.items() if method.needs is Needs.matches]
-        held = "has no file of its own" if model is None else f"{model.name!r} holds no such head"
+        held = "has no model file" if model is None else f"{model.name!r} holds no such head"
         raise VerifierError(
             f"verifier {name!r} needs a homography head in the model file, and this model {held}; "
             f"use a model imported with its head, or one of: {', '.join(working)}"
@@ -58,8 +58,8 @@ def _require(name: str, method: Method, resources: Resources) -> None:
     if needs is Needs.network and name not in resources.networks:
         given = ", ".join(resources.networks) or "none"
         raise VerifierError(
-            f"verifier {name!r} needs a network of its own, and those given are for: {given}; "
-            f"give --weights FILE, which `vpr-dhe train {name}` makes"
+            f"verifier {name!r} needs its own network, and those given are for: {given}; "
+            f"give --weights FILE, made by `vpr-dhe train {name}`"
         )
 
 

@@ -63,7 +63,7 @@ def check_shapes(state: State, expected: Shapes, source: str) -> None:
     faults = [("lacks", missing), ("has unexpected", unexpected), ("has", wrong)]
     found = "; ".join(f"{verb} {listed(keys)}" for verb, keys in faults if keys)
     if found:
-        raise ModelError(f"{source} {found}; check that the file is complete and of the kind that was asked for")
+        raise ModelError(f"{source} {found}; check that the file is complete and belongs to this family")
 
 
 def affine(name: str, rows: int, *columns: int) -> Shapes:
