@@ -116,7 +116,7 @@ def baseline_match(snapshot: Snapshot, found: Query) -> MutualNeighbours:
     return MutualNeighbours(*(torch.stack(column) for column in zip(*columns, strict=True)))
 
 
-def usual_rerank(database: PinnedIndex, found: Query) -> None:
+def localizer_rerank(database: PinnedIndex, found: Query) -> None:
     """Re-rank as a localizer does."""
     rerank(database, found.image, found.features, found.candidates, len(found.candidates))
 
@@ -184,8 +184,8 @@ def stages_of(snapshot: Snapshot, extractor: Extractor, verifiers: Sequence[str]
         "read, decode and match in single precision": Stage(matched_exactly),
     }
     for name, verifier in build_verifiers(verifiers, Resources(extractor)).items():
-        usual = partial(usual_rerank, PinnedIndex(snapshot, verifier))
-        stages[f"re-rank, {name}"] = Stage(usual, partial(baseline_rerank, verifier, snapshot), limit_s)
+        reranked = partial(localizer_rerank, PinnedIndex(snapshot, verifier))
+        stages[f"re-rank, {name}"] = Stage(reranked, partial(baseline_rerank, verifier, snapshot), limit_s)
     return stages
 
 

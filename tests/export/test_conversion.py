@@ -190,7 +190,7 @@ def test_refusals(exported, tmp_path, monkeypatch):
         export_model(str(exported.model), tmp_path / "out", "head")
     with pytest.raises(ModelError, match="is an export, which can be run but neither trained nor exported"):
         export_model(str(exported.folder), tmp_path / "out")
-    with pytest.raises(BadInputError, match="already holds something"):
+    with pytest.raises(BadInputError, match="is not empty"):
         export_model(str(exported.model), exported.folder)
     with pytest.raises(BadInputError, match="lies in a folder that does not exist"):
         export_model(str(exported.model), tmp_path / "no" / "out")

@@ -61,7 +61,7 @@ def read_folders(root: Path, protocol: Protocol | None = None) -> PlaceDataset:
 def _by_file(root: Path, protocol: Protocol, file: Path, database: PlaceSplit, queries: PlaceSplit) -> PlaceDataset:
     clash = next((name for name in protocol.chosen if name not in _BESIDE_GROUND_TRUTH), None)
     if clash:
-        raise BadInputError(f"--ground-truth says what is right, and so does {option(clash)}; give one")
+        raise BadInputError(f"--ground-truth and {option(clash)} both define the right answers; give one")
     truth = read_ground_truth(file, database, queries, protocol.radius_m)
     return _dataset(root, truth.rule, database, queries, truth.positives)
 
@@ -130,7 +130,7 @@ def _frames_of_names(database: PlaceSplit, queries: PlaceSplit) -> list[int] | N
         odd = next(record.path for record in queries.records if _stem(record) not in frame_of)
         raise DatasetError(
             f"{queries.folder / odd} has no image of its name in {database.folder}, and {len(frames)} of the "
-            f"{len(queries.records)} queries have one; remove surplus files, or give the right answers by --ground-truth"
+            f"{len(queries.records)} queries have one; remove surplus files, or give right answers by --ground-truth"
         )
     return frames
 
