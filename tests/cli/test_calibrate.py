@@ -128,7 +128,7 @@ def test_who_writes_to_the_index_is_noticed_before_the_work(run, index, tmp_path
 
 def test_an_outgrown_calibration_is_said_to_be_one(run, index, data, monkeypatch):
     run("calibrate", index, "--rerank", 6, "--queries-limit", 4, "--verifier", "none")
-    monkeypatch.setattr("vpr_dhe.localization.calibration.probability._OUTGROWN", 0.5)
+    monkeypatch.setattr("vpr_dhe.localization.calibration.probability._MAX_GROWTH", 0.5)
     query = data / "images/test/queries" / name(2, 9)
     code, _, stderr = run("query", index, query, "--rerank", 6, "--verifier", "none")
     assert (code, "the calibration is of 24 images, and there are 24 now" in stderr) == (0, True)
