@@ -48,18 +48,18 @@ COMMAND_LIFE_S = (6.0, 30.0)
 
 
 class PixelExtractor(Extractor):
-    """Describes a small image by its pixels: quick, and different for every image."""
+    """Represents a small image by its pixels: quick, and different for every image."""
 
     def __init__(self) -> None:
         self.spec = ExtractorSpec("pixels", "pixels of 16 x 16", 768, 48, Grid(4, 4), Size(16, 16), True, 1.5)
         self.extracted = 0
 
     def extract(self, images: Sequence[Image]) -> list[Features]:
-        """Describe each image."""
+        """Extract the features of each image."""
         self.extracted += len(images)
-        return [self._describe(image) for image in images]
+        return [self._extract_one(image) for image in images]
 
-    def _describe(self, image: Image) -> Features:
+    def _extract_one(self, image: Image) -> Features:
         pixels = torch.from_numpy(image).float() - 127.5
         cells = pixels.reshape(4, 4, 4, 4, 3).permute(0, 2, 1, 3, 4).reshape(16, 48)
         frame = Frame(image_size(image), self.spec.input_size)
@@ -175,7 +175,7 @@ def inspect(folder: Path, images: Path, seed: int, expected: Expectation) -> int
     require(not lost, seed, f"{len(lost)} acknowledged images are lost, such as {min(lost, default='')}")
     require(not surplus, seed, f"{len(surplus)} images are there that should not be")
     wanted = [ImageRecord(path) for path in sorted(expected.present | expected.uncertain)]
-    changed = [path for path, id in paths.items() if not index.snapshot.stamp(id).describes(images / path)]
+    changed = [path for path, id in paths.items() if not index.snapshot.stamp(id).matches(images / path)]
     report = index.add(wanted, extractor)
     require(
         extractor.extracted == len(wanted) - len(paths) + len(changed) == report.added + report.replaced,
@@ -192,9 +192,9 @@ def inspect(folder: Path, images: Path, seed: int, expected: Expectation) -> int
 def compare_features(index: PlaceIndex, images: Path, seed: int) -> None:
     """Every image must be found under its own features, and have them."""
     extractor, ids = PixelExtractor(), index.ids
-    described = extractor.extract([decode_image(images / index.image(int(id)).path) for id in ids])
-    vectors = normalize(torch.stack([features.global_descriptor for features in described]), dim=1)
-    maps = torch.stack([features.local_map for features in described])
+    extracted = extractor.extract([decode_image(images / index.image(int(id)).path) for id in ids])
+    vectors = normalize(torch.stack([features.global_descriptor for features in extracted]), dim=1)
+    maps = torch.stack([features.local_map for features in extracted])
     require(bool((index.descriptors(ids) == vectors).all()), seed, "a stored vector is not its image's")
     require(bool((index.local_maps(ids) - maps).abs().max() < 1e-3), seed, "a stored map is not its image's")
     require(bool((index.search(vectors, 1).ids[:, 0] == ids).all()), seed, "an image is not found by its own vector")

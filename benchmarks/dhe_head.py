@@ -8,7 +8,7 @@ them: then its rankings mean something. The figures compare precisions; they are
 a trained network takes fewer bits, whose activations may have outliers, is to be seen by `vpr-dhe evaluate DATA --model
 MODEL --verifier dhe,dhe-int8`.
 
-The plain way is the network in single precision, one candidate after the other; in fewer bits it is given some at once.
+The baseline is the network in single precision, one candidate after the other; other precisions run in batches.
 All timings are on one thread.
 Writes `benchmarks/results/dhe_head.md` and `dhe_head.json`.
 """
@@ -136,8 +136,8 @@ def timed(head: DheHead, pairs: Sequence[Pair], repeats: int) -> dict[HeadPrecis
     """Milliseconds a candidate, in turns, on one thread; the first turn is forgotten."""
     query, candidates = pairs[0].query, torch.cat([pair.candidate for pair in pairs])
     works = {precision: partial(predictor(head, CPU, precision), query, candidates) for precision in available()}
-    plain = predictor(head, CPU, "fp32")
-    works["fp32"] = lambda: [plain(query, candidate) for candidate in candidates.split(1)]
+    baseline = predictor(head, CPU, "fp32")
+    works["fp32"] = lambda: [baseline(query, candidate) for candidate in candidates.split(1)]
     turns: dict[HeadPrecision, list[float]] = {precision: [] for precision in works}
     with one_thread():
         for _ in range(repeats + 1):
@@ -146,7 +146,7 @@ def timed(head: DheHead, pairs: Sequence[Pair], repeats: int) -> dict[HeadPrecis
     return {precision: each[1:] for precision, each in turns.items()}
 
 
-def compared(precision: HeadPrecision, ms: Sequence[float], plain_ms: float, result: EvaluationResult) -> Row:
+def compared(precision: HeadPrecision, ms: Sequence[float], baseline_ms: float, result: EvaluationResult) -> Row:
     """One precision against the first, which is single precision."""
     methods = {method.name: method for method in result.verifiers}
     exact, found = _inliers(methods["fp32"]), _inliers(methods[precision])
@@ -158,7 +158,7 @@ def compared(precision: HeadPrecision, ms: Sequence[float], plain_ms: float, res
         median(ms),
         min(ms),
         max(ms),
-        plain_ms / median(ms),
+        baseline_ms / median(ms),
         scores.recall,
         100 * sum(next(iter(a)) == next(iter(b)) for a, b in zip(exact, found, strict=True)) / len(exact),
         100 * sum(a == b for a, b in pairs) / len(pairs),
@@ -206,8 +206,8 @@ def main() -> None:
         verifiers = {one: Verifier(DheEstimator(head, precision=one)) for one in turns}
         settings = Settings(ranks=_RANKS, rerank=arguments.rerank)
         result = evaluate_dataset(dataset, index, extractor, verifiers, settings)
-    plain_ms = median(turns["fp32"])
-    rows = [compared(precision, ms, plain_ms, result) for precision, ms in turns.items()]
+    baseline_ms = median(turns["fp32"])
+    rows = [compared(precision, ms, baseline_ms, result) for precision, ms in turns.items()]
     told = f"{result.dataset.name}, {arguments.model}, queries {arguments.queries}, candidates {arguments.rerank} each"
     print(table := f"{told}; the last layer is fitted to {len(pairs)} of them\n\n{markdown(rows)}")
     arguments.out.mkdir(parents=True, exist_ok=True)

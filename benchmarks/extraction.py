@@ -6,7 +6,7 @@
 before; processes are started anew for it. `decoding` is the same reading and decoding with nothing behind it, `network`
 the same batches, of random tensors (decoded photos where a model is no network), with nothing before or behind them.
 All three are measured in turns, so that other work on the machine meets all alike. A CPU's cores are shared by both:
-`together` is what is left where each image is decoded and then described. Where bfloat16 is asked for, its features are
+`together` is what is left where each image is decoded and then extracted. Where bfloat16 is asked for, its features are
 compared with those of single precision. Everything in `benchmarks/results/extraction.md` and `extraction.json`.
 """
 
@@ -128,17 +128,17 @@ def describing(work: Work) -> Callable[[], object]:
     extractor, side = work.extractor, work.extractor.spec.input_size
     batch = torch.randn(work.batch_size, 3, side.height, side.width, generator=generator).to(extractor.device)
 
-    def describe() -> None:
+    def extract() -> None:
         for size in sizes:
-            parts = [batch[part.start : part.stop] for part in extractor.shared_out(range(size))]
-            described = in_parallel(extractor.describe, parts)
-        described[-1].vectors.cpu()  # a GPU is done only then
+            parts = [batch[part.start : part.stop] for part in extractor.split(range(size))]
+            extracted = in_parallel(extractor.extract_batch, parts)
+        extracted[-1].vectors.cpu()  # a GPU is done only then
 
-    return describe
+    return extract
 
 
 def agreement(model: str, device: str, photos: Sequence[Image]) -> Agreement:
-    """Describe photos in both precisions."""
+    """Extract photos in both precisions."""
     vectors, cells = [], []
     for precision in ("fp32", "bf16"):
         extractor = load_extractor(model, device, precision=precision)

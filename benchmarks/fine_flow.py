@@ -52,7 +52,7 @@ from vpr_dhe.verification.estimators.ransac_flow.coarse import (
     TOLERANCE,
     CoarseMatches,
     cells_of,
-    describe_scales,
+    extract_scales,
     match_cells,
 )
 from vpr_dhe.verification.estimators.ransac_flow.estimator import SURE
@@ -124,7 +124,7 @@ def coarse_errors(pair: TrainingPair, extractor: Extractor) -> Iterator[tuple[tu
     back, to = resizing(UNIT, SIZE), resizing(SIZE, UNIT)
     truth = torch.from_numpy(pair.homography)
     for scales in ((1.0,), SCALES):
-        (matches,) = match_cells(describe_scales(pair.image_a, extractor, scales), [candidate])
+        (matches,) = match_cells(extract_scales(pair.image_a, extractor, scales), [candidate])
         for name, fit in FITS.items():
             started = perf_counter()
             found = fit(matches)

@@ -1,14 +1,14 @@
-"""Where the time of a query goes, how it compares with the plain way of doing the same, and what the machine allows.
+"""Time of the stages of a query, compared with a baseline and with the limits of the machine.
 
     vpr-dhe index DATABASE --out INDEX
     python benchmarks/latency.py INDEX QUERIES
 
-describes some of the queries, retrieves candidates for each, and runs every stage and every verifier on them again and
-again, in turns, so that other work on the machine meets all alike. `plain` is the same stage written as one would write
-it first, in the same process: maps decoded to single precision and to all their dimensions, one product per candidate,
-the largest of each row and of each column, one estimate after the other. `limit` is what the memory or the arithmetic
-of this machine allows, by its bandwidth and its throughput as measured here: bytes that have to be read, or
-multiplications that have to be done. Everything in `benchmarks/results/latency.md` and `latency.json`.
+extracts some of the queries, retrieves candidates for each, and runs every stage and every verifier on them repeatedly,
+in turns, so that other work on the machine affects all alike. The baseline is a straightforward implementation in the
+same process: maps decoded to single precision and to all their dimensions, one product per candidate, the largest of
+each row and of each column, one estimate after the other. The limit is that of memory or arithmetic, by the measured
+bandwidth and throughput of the machine: bytes that have to be read, or multiplications that have to be done. Results
+are in `benchmarks/results/latency.md` and `latency.json`.
 """
 
 import argparse
@@ -59,7 +59,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Row:
-    """One stage, in milliseconds per query; `plain_ms` and `limit_ms` where there is such a thing."""
+    """One stage, in milliseconds per query; `plain_ms` is the baseline, `limit_ms` the limit, if there is one."""
 
     stage: str
     median_ms: float
@@ -80,10 +80,10 @@ class Query:
 
 @dataclass(frozen=True)
 class Stage:
-    """What is timed for each query, the plain way to do it, and the limit in seconds."""
+    """Function that is timed for each query, its baseline, and the limit in seconds."""
 
     run: Callable[[Query], object]
-    plain: Callable[[Query], object] | None = None
+    baseline: Callable[[Query], object] | None = None
     limit_s: float | None = None
 
 
@@ -95,17 +95,17 @@ def measured_limits() -> Limits:
     bytes_ = torch.ones(_PRODUCT_SIDE, _PRODUCT_SIDE, dtype=torch.int8)
     integers = has_integer_products(torch.device("cpu"))
     return Limits(
-        _BANDWIDTH_BYTES / _least_seconds(lambda: block.view(np.uint64).max()),
-        operations / _least_seconds(lambda: single @ single),
-        operations / _least_seconds(lambda: torch.ops.aten._int_mm(bytes_, bytes_)) if integers else None,
+        _BANDWIDTH_BYTES / _min_seconds(lambda: block.view(np.uint64).max()),
+        operations / _min_seconds(lambda: single @ single),
+        operations / _min_seconds(lambda: torch.ops.aten._int_mm(bytes_, bytes_)) if integers else None,
     )
 
 
-def _least_seconds(work: Callable[[], object]) -> float:
+def _min_seconds(work: Callable[[], object]) -> float:
     return min(seconds(work) for _ in range(7))
 
 
-def plain_match(snapshot: Snapshot, found: Query) -> MutualNeighbours:
+def baseline_match(snapshot: Snapshot, found: Query) -> MutualNeighbours:
     """Find mutual neighbours as one would find them first."""
     own = torch.arange(snapshot.require_codec().cells)
     columns: list[tuple[Tensor, Tensor, Tensor]] = []
@@ -116,21 +116,21 @@ def plain_match(snapshot: Snapshot, found: Query) -> MutualNeighbours:
     return MutualNeighbours(*(torch.stack(column) for column in zip(*columns, strict=True)))
 
 
-def usual_rerank(database: PinnedIndex, found: Query) -> None:
+def localizer_rerank(database: PinnedIndex, found: Query) -> None:
     """Re-rank as a localizer does."""
     rerank(database, found.image, found.features, found.candidates, len(found.candidates))
 
 
-def plain_rerank(verifier: Verifier, snapshot: Snapshot, found: Query) -> None:
-    """Match in the plain way, then estimate one after the other, none less thoroughly than the others."""
-    neighbours = plain_match(snapshot, found)
+def baseline_rerank(verifier: Verifier, snapshot: Snapshot, found: Query) -> None:
+    """Match by the baseline, then estimate one after the other, without a shortlist."""
+    neighbours = baseline_match(snapshot, found)
     matches_of = matches_of_cells(lambda: neighbours, snapshot.manifest.spec)
     candidates = [
         View(snapshot.frame(id), lambda: found.image, matches=partial(matches_of, place))
         for place, id in enumerate(_ids(found))
     ]
     with one_thread():
-        Verifier(verifier.estimator, verifier.inlier_threshold_px, promising=None).verify(
+        Verifier(verifier.estimator, verifier.inlier_threshold_px, shortlist_size=None).verify(
             View(found.features.frame, lambda: found.image, lambda: found.features), candidates
         )
 
@@ -180,31 +180,31 @@ def stages_of(snapshot: Snapshot, extractor: Extractor, verifiers: Sequence[str]
             lambda found: snapshot.stored_maps(_ids(found)),
             limit_s=codec.record_bytes * candidates / limits.read_bytes,
         ),
-        "read and match": Stage(matched, partial(plain_match, snapshot), limit_s),
+        "read and match": Stage(matched, partial(baseline_match, snapshot), limit_s),
         "read, decode and match in single precision": Stage(matched_exactly),
     }
     for name, verifier in build_verifiers(verifiers, Resources(extractor)).items():
-        usual = partial(usual_rerank, PinnedIndex(snapshot, verifier))
-        stages[f"re-rank, {name}"] = Stage(usual, partial(plain_rerank, verifier, snapshot), limit_s)
+        reranked = partial(localizer_rerank, PinnedIndex(snapshot, verifier))
+        stages[f"re-rank, {name}"] = Stage(reranked, partial(baseline_rerank, verifier, snapshot), limit_s)
     return stages
 
 
 def measure(stages: Mapping[str, Stage], queries: Sequence[Query], repeats: int) -> list[Row]:
     """Time all stages in turns; the median over queries and repeats, and the spread of the medians of each turn."""
     turns: dict[str, list[float]] = {name: [] for name in stages}
-    plain: dict[str, list[float]] = {name: [] for name in stages}
+    baseline: dict[str, list[float]] = {name: [] for name in stages}
     for _ in range(repeats + 1):  # the first turn warms caches and is forgotten
         for name, stage in stages.items():
             turns[name].append(median(seconds(partial(stage.run, found)) for found in queries))
-            if stage.plain:
-                plain[name].append(median(seconds(partial(stage.plain, found)) for found in queries[:3]))
+            if stage.baseline:
+                baseline[name].append(median(seconds(partial(stage.baseline, found)) for found in queries[:3]))
     return [
         Row(
             name,
             1e3 * median(turns[name][1:]),
             1e3 * min(turns[name][1:]),
             1e3 * max(turns[name][1:]),
-            1e3 * median(plain[name][1:]) if stage.plain else None,
+            1e3 * median(baseline[name][1:]) if stage.baseline else None,
             None if stage.limit_s is None else 1e3 * stage.limit_s,
         )
         for name, stage in stages.items()
@@ -213,7 +213,16 @@ def measure(stages: Mapping[str, Stage], queries: Sequence[Query], repeats: int)
 
 def markdown(rows: Sequence[Row], reference_ms: float) -> str:
     """All in one table."""
-    header = ["stage", "ms", "spread", "of magsac's re-ranking", "plain ms", "times faster", "limit ms", "of the limit"]
+    header = [
+        "stage",
+        "ms",
+        "spread",
+        "of magsac's re-ranking",
+        "baseline ms",
+        "times faster",
+        "limit ms",
+        "of the limit",
+    ]
     lines = [header, ["---"] * len(header)]
     for row in rows:
         cells = [row.stage, f"{row.median_ms:.1f}", f"{row.least_ms:.1f} to {row.most_ms:.1f}"]

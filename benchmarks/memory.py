@@ -2,7 +2,7 @@
 
     python benchmarks/memory.py --counts 2000 8000 32000 --out memory.json
 
-Small images are decoded from files and described by features of the usual size (384 numbers, and a local map of 24 x 24
+Small images are decoded from files and get features of the usual size (384 numbers, and a local map of 24 x 24
 x 128), so that all the work of an index is done but that of a network. Each count runs in a process of its own. What
 grows with the number of images is their names.
 """
@@ -46,10 +46,10 @@ class RandomFeatures(Extractor):
         self.spec = ExtractorSpec("random", "random", 384, 128, Grid(24, 24), Size(SIDE_PX, SIDE_PX), True, 1.5)
 
     def extract(self, images: Sequence[Image]) -> list[Features]:
-        """Describe each image by its pixels as a seed."""
-        return [self._describe(image) for image in images]
+        """Make features of each image from its pixels as a seed."""
+        return [self._extract_one(image) for image in images]
 
-    def _describe(self, image: Image) -> Features:
+    def _extract_one(self, image: Image) -> Features:
         random = torch.Generator().manual_seed(int(image.astype(np.int64).sum()))
         local_map = normalize(torch.rand(576, 128, generator=random), dim=1)
         frame = Frame(image_size(image), self.spec.input_size)

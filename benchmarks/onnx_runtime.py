@@ -5,7 +5,7 @@
 takes queries and database images of a place data set, evenly spread, and writes `benchmarks/results/onnx_runtime.md`
 and `onnx_runtime.json`:
 
-- speed: the median of ms per image to describe decoded images, preprocessing included, one at a time and in batches;
+- speed: the median of ms per image to extract decoded images, preprocessing included, one at a time and in batches;
   both runtimes take turns, on as many threads as torch has;
 - difference: of each query's vector and local map, the norm of the difference by the norm of what torch computes, at
   most;

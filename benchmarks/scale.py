@@ -23,7 +23,7 @@ from vpr_dhe.index.vectors import (
     INDEX_TYPES,
     ApproximateIndex,
     Neighbours,
-    VectorFileFact,
+    VectorFileInfo,
     build_vector_file,
     exact_search,
 )
@@ -115,7 +115,7 @@ class Build:
     """What building took; flat search needs no file."""
 
     seconds: float
-    fact: VectorFileFact
+    fact: VectorFileInfo
     memory: Memory
 
 
@@ -150,7 +150,7 @@ def build(place: Workplace, kind: str) -> Build:
     return Build(seconds, fact, memory())
 
 
-def search(place: Workplace, kind: str, fact: VectorFileFact | None) -> Search:
+def search(place: Workplace, kind: str, fact: VectorFileInfo | None) -> Search:
     """Search one FAISS file, or exactly where there is none."""
     queries, truth = place.queries(), place.truth()
     with measured_memory() as memory:
@@ -169,7 +169,7 @@ def search(place: Workplace, kind: str, fact: VectorFileFact | None) -> Search:
     return Search(float(p50_ms), float(p95_ms), float(nearest), float(among), memory())
 
 
-def searcher(place: Workplace, kind: str, fact: VectorFileFact | None) -> Callable[[np.ndarray], Neighbours]:
+def searcher(place: Workplace, kind: str, fact: VectorFileInfo | None) -> Callable[[np.ndarray], Neighbours]:
     """From a query (1 x dimension) to its neighbours."""
     vectors = place.vectors()
     if fact is None:

@@ -41,7 +41,7 @@ IMAGES = 60
 BROKEN_SHARE = 0.01
 LONGEST_LIFE_S = 4.0
 TOKEN = "a token for this run"
-# The same photo may be described on another number of threads than here.
+# The same photo may be extracted on another number of threads than here.
 SIMILARITY_TOLERANCE = 1e-5
 
 
@@ -156,7 +156,7 @@ def measure_load(index: Path, requests: int, concurrency: int, rerank: int) -> d
         load = asyncio.run(ask(address, requests, concurrency, expected))
         seconds = time.perf_counter() - started
         after = gauge(address, "process_resident_memory_bytes")
-        batches, described = (gauge(address, f"vpr_dhe_batch_images_{what}") for what in ("count", "sum"))
+        batches, extracted = (gauge(address, f"vpr_dhe_batch_images_{what}") for what in ("count", "sum"))
     for what, found in (("lost", load.lost), ("wrong", load.wrong + warm.wrong)):
         if found:
             raise SystemExit(f"{len(found)} of {requests} requests are {what}, such as {found[0]}")
@@ -170,7 +170,7 @@ def measure_load(index: Path, requests: int, concurrency: int, rerank: int) -> d
         "per_second": requests / seconds,
         "median_s": float(np.median(load.seconds)),
         "p95_s": float(np.percentile(load.seconds, 95)),
-        "images_per_batch": described / batches,
+        "images_per_batch": extracted / batches,
         "memory_before_mb": before / 2**20,
         "memory_after_mb": after / 2**20,
     }

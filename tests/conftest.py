@@ -63,7 +63,7 @@ def browser() -> Iterator:
 
 
 class ThumbnailExtractor(Extractor):
-    """Describes an image by its 16 x 16 thumbnail, and each cell of a 4 x 4 grid by its part of it."""
+    """Represents an image by its 16 x 16 thumbnail, and each cell of a 4 x 4 grid by its part of it."""
 
     def __init__(self, fingerprint: str = "thumbnail", *, unit_norm: bool = True) -> None:
         self.spec = ExtractorSpec("thumbnail", fingerprint, 256, 16, Grid(4, 4), Size(16, 16), unit_norm, 3.0)
@@ -71,9 +71,9 @@ class ThumbnailExtractor(Extractor):
 
     def extract(self, images: Sequence[Image]) -> list[Features]:
         self.batches.append(len(images))
-        return [self._describe(image) for image in images]
+        return [self._extract_one(image) for image in images]
 
-    def _describe(self, image: Image) -> Features:
+    def _extract_one(self, image: Image) -> Features:
         grey = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (16, 16), interpolation=cv2.INTER_AREA)
         thumbnail = torch.from_numpy(grey).float() - 127.5
         cells = thumbnail.unfold(0, 4, 4).unfold(1, 4, 4).reshape(16, 16)

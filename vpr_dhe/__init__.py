@@ -37,7 +37,7 @@ __all__ = [
     "load_extractor",
 ]
 
-# Imported when first asked for: `import vpr_dhe` alone must not take the seconds that torch does.
+# Imported on first use, because importing torch takes seconds.
 _HOMES = {
     "ImageRecord": "vpr_dhe.records",
     "Localization": "vpr_dhe.records",

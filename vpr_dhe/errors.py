@@ -1,30 +1,30 @@
-"""One tree of exceptions; each message says what was found, what was expected and what to do.
+"""Exceptions of the package; messages say what was found, what was expected and what to do.
 
-VprDheError                   anything this package raises on purpose
-├── BadInputError             the caller's input or usage; the command line exits with 2
+VprDheError                   any error raised on purpose
+├── BadInputError             wrong input or usage; the command line exits with 2
 │   ├── ImageError            a file that cannot be read as an image
-│   ├── DatasetError          a folder that is not the data set it should be
-│   ├── ModelError            a model that is unknown, unavailable or inconsistent
-│   ├── VerifierError         a verifier that is unknown or cannot work with this model
-│   ├── IndexFormatError      a folder that is not an index, or one made for something else
-│   └── MissingExtraError     an optional dependency that is not installed, or two that exclude each other
-├── ExportError               a network that was not exported as it is; the command line exits with 1
-├── AlignmentError            two images that no homography was found between; the command line exits with 1
+│   ├── DatasetError          a folder without the expected layout of a data set
+│   ├── ModelError            an unknown, unavailable or inconsistent model
+│   ├── VerifierError         an unknown verifier, or one that does not support the model
+│   ├── IndexFormatError      a folder that is not an index, or one for another model or format
+│   └── MissingExtraError     a missing optional dependency, or two that exclude each other
+├── ExportError               a network that cannot be exported faithfully; the command line exits with 1
+├── AlignmentError            two images without a homography between them; the command line exits with 1
 ├── IndexBusyError            an index that another process is writing to; the command line exits with 1
 ├── ShardsMissingError        shards of an index that did not answer; the command line exits with 1
-├── WorkerLostError           images that end every worker that extracts them; the command line exits with 1
-└── IndexDamagedError         stored data whose checksum no longer agrees; the command line exits with 1
+├── WorkerLostError           workers that ended while extracting; the command line exits with 1
+└── IndexDamagedError         stored data that does not agree with its checksum; the command line exits with 1
 """
 
 
 class VprDheError(Exception):
-    """Base of every exception raised on purpose; `exit_code` is what the command line exits with."""
+    """Base of all exceptions raised on purpose; `exit_code` is the exit status of the command line."""
 
     exit_code = 1
 
 
 class BadInputError(VprDheError):
-    """Input or usage that the caller can mend."""
+    """Wrong input or usage, which the caller can correct."""
 
     exit_code = 2
 
@@ -34,27 +34,27 @@ class ImageError(BadInputError):
 
 
 class DatasetError(BadInputError):
-    """A folder that is not laid out as the data set it should be."""
+    """A folder without the expected layout of a data set."""
 
 
 class ModelError(BadInputError):
-    """A model that is unknown, not available here, or whose file is inconsistent."""
+    """An unknown, unavailable or inconsistent model."""
 
 
 class VerifierError(BadInputError):
-    """A verifier that is unknown, or that cannot work with the model at hand."""
+    """An unknown verifier, or one that does not support the model."""
 
 
 class IndexFormatError(BadInputError):
-    """A folder that is not an index, or an index made for another model or format."""
+    """A folder that is not an index, or an index of another model or format."""
 
 
 class MissingExtraError(BadInputError):
-    """An optional dependency that is not installed, or two that exclude each other; the message says what to do."""
+    """A missing optional dependency, or two that exclude each other."""
 
 
 class IndexDamagedError(VprDheError):
-    """Stored data that no longer agrees with its checksum."""
+    """Stored data that does not agree with its checksum."""
 
 
 class IndexBusyError(VprDheError):
@@ -66,12 +66,12 @@ class ShardsMissingError(VprDheError):
 
 
 class WorkerLostError(VprDheError):
-    """Images that were not extracted because the workers that tried to ended."""
+    """Workers that ended while extracting images, after all attempts."""
 
 
 class AlignmentError(VprDheError):
-    """Two images that no homography was found between."""
+    """Two images without a homography between them."""
 
 
 class ExportError(VprDheError):
-    """A network that cannot be converted, or that computes something else once it is."""
+    """A network that cannot be converted, or whose outputs differ afterwards."""

@@ -1,4 +1,4 @@
-"""From image files to pixels, and from pixels to a network's input."""
+"""Decoding of image files, and preprocessing for networks."""
 
 import io
 import os
@@ -21,17 +21,17 @@ from vpr_dhe.runtime.image_files import EXTENSIONS, image_files_below
 from vpr_dhe.runtime.threads import in_parallel
 
 ImageLike: TypeAlias = np.ndarray | Tensor | PIL.Image.Image
-"""What a caller may hold an image as; `require_image` says which shapes and types are taken."""
+"""Image in memory; see `require_image` for shapes and types."""
 
-# A file may claim any size in its header; a photo beyond this is more likely an attack than a place.
+# Headers may claim any size; larger images are more likely attacks than photos.
 MAX_PIXELS = 100_000_000
-# Less than this has no texture to describe.
+# Smaller images have no texture to extract features from.
 MIN_SIDE_PX = 16
 _CHANNELS = frozenset({1, 3, 4})
 _TRANSPARENT_MODES = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
 _SIXTEEN_BIT_MODES = frozenset({"I;16", "I;16B", "I;16L", "I;16N"})
 _UNBOUNDED_MODES = frozenset({"F", "I"})
-# Pillow has Ghostscript run what such a file says, whatever its name.
+# Pillow runs Ghostscript on files of these formats, whatever their names.
 _PROGRAM_FORMATS = frozenset({"EPS"})
 _TURNS = {
     2: PIL.Image.Transpose.FLIP_LEFT_RIGHT,
@@ -44,65 +44,65 @@ _TURNS = {
 }
 
 
-# Along each axis, so that averaging pixels, rather than the scaled transform of a JPEG, decides what is seen.
-_PIXELS_PER_INPUT_PIXEL = 2
+# Along each axis, so that the extractor's own resizing, not the scaled JPEG decoding, determines its input.
+_MIN_PIXELS_PER_INPUT_PIXEL = 2
 _SIDEWAYS = {5, 6, 7, 8}
 
 
 def decode_image(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Image:
     """Decode a file, or its bytes, into an upright 8-bit RGB image.
 
-    EXIF orientation is applied; greyscale, palette, CMYK and 16-bit images are converted; transparency is laid over
-    black.
+    EXIF orientation is applied; greyscale, palette, CMYK and 16-bit images are converted; transparent pixels are
+    blended with black.
 
     Raises:
-        ImageError: if it is missing, no image, truncated, of more than `max_pixels` pixels, or smaller than 16 pixels
-            on a side. The message does not repeat the file's name.
+        ImageError: if it is missing, not an image, truncated, of more than `max_pixels` pixels, or smaller than 16
+            pixels on a side. The message does not repeat the file's name.
     """
     return _decode(source, max_pixels, None).image
 
 
 class Decoded(NamedTuple):
-    """An upright image, and the size it has in its file, which may be larger."""
+    """An upright image, and its size in the file, which may be larger."""
 
     image: Image
     original_size: Size
 
 
 def decode_reduced(source: Path | bytes, input_size: Size, *, max_pixels: int = MAX_PIXELS) -> Decoded:
-    """Decode for an extractor that resizes to `input_size` anyway; errors as for `decode_image`.
+    """Decode for an extractor that resizes to `input_size`; errors as for `decode_image`.
 
-    A JPEG may come at a half, a quarter or an eighth of its size, which takes a fraction of the time: at the smallest
-    that leaves the extractor twice the pixels, along each axis, that it will look at.
+    A JPEG may be decoded at a half, a quarter or an eighth of its size, which takes a fraction of the time, but no
+    smaller than twice the input size along each axis.
     """
-    least = _PIXELS_PER_INPUT_PIXEL * max(input_size)
-    return _decode(source, max_pixels, Size(least, least))
+    min_side = _MIN_PIXELS_PER_INPUT_PIXEL * max(input_size)
+    return _decode(source, max_pixels, Size(min_side, min_side))
 
 
-def _decode(source: Path | bytes, max_pixels: int, least: Size | None) -> Decoded:
+def _decode(source: Path | bytes, max_pixels: int, min_size: Size | None) -> Decoded:
     try:
         with PIL.Image.open(io.BytesIO(source) if isinstance(source, bytes) else _regular_file(source)) as file:
             if file.format in _PROGRAM_FORMATS:
                 raise ImageError(f"{file.format} is a program that draws, not pixels; save the image as JPEG or PNG")
             size, orientation = Size(*file.size), _orientation(file)
             _check_size(size, max_pixels)
-            if least is not None:
-                file.draft(None, least)  # of consequence for JPEG alone
+            if min_size is not None:
+                file.draft(None, min_size)  # has an effect on JPEG only
             file.load()
             image = np.array(_upright(_to_rgb(file), orientation), dtype=np.uint8)
             return Decoded(image, Size(size.height, size.width) if orientation in _SIDEWAYS else size)
     except ImageError:
         raise
     except PIL.UnidentifiedImageError as error:
-        raise ImageError("not an image in a format that can be read") from error
+        raise ImageError("not an image in a supported format") from error
     except PIL.Image.DecompressionBombError as error:
         raise ImageError(f"more than the {max_pixels:,} pixels that are decoded at most; scale it down") from error
-    except Exception as error:  # decoders raise whatever the bytes lead them to
+    except Exception as error:  # decoders raise errors of any kind
         raise ImageError(f"damaged or truncated image ({error})") from error
 
 
 def decode_named(path: Path) -> Image:
-    """Decode a file as `decode_image` does, with the file's name in the message of an error."""
+    """Decode a file as `decode_image` does, with its path in error messages."""
     try:
         return decode_image(path)
     except ImageError as error:
@@ -110,10 +110,10 @@ def decode_named(path: Path) -> Image:
 
 
 def load_image(source: "ImageLike | StrPath") -> Image:
-    """Decode a file, or make an image of what a caller holds in memory.
+    """Decode a file, or convert an image in memory.
 
     Raises:
-        ImageError: as `decode_image` and `require_image` do.
+        ImageError: as for `decode_image` and `require_image`.
     """
     return decode_image(Path(source)) if isinstance(source, (str, os.PathLike)) else require_image(source)
 
@@ -122,7 +122,7 @@ def read_file(path: Path) -> bytes:
     """Read an image file without decoding it.
 
     Raises:
-        ImageError: if it is missing, no regular file, or cannot be read. The message does not repeat the file's name.
+        ImageError: if it is missing, not a regular file, or unreadable. The message does not repeat the file's name.
     """
     try:
         return _regular_file(path).read_bytes()
@@ -131,17 +131,17 @@ def read_file(path: Path) -> bytes:
 
 
 def _regular_file(path: Path) -> Path:
-    """Refuse what is no file: reading a pipe would wait for ever."""
+    """Check that a path is a regular file, since reading a pipe may wait for ever."""
     if not path.is_file():
         raise ImageError("not a regular file" if path.exists() else "the file does not exist")
     return path
 
 
 def _orientation(image: PIL.Image.Image) -> int:
-    """EXIF orientation, 1 to 8; 1 where the EXIF block cannot be read, because the pixels still can."""
+    """EXIF orientation, 1 to 8; 1 if the EXIF block cannot be read."""
     try:
         return int(image.getexif().get(PIL.ExifTags.Base.Orientation, 1))
-    except Exception:  # a damaged block raises whatever its bytes lead to
+    except Exception:  # damaged blocks raise errors of any kind
         return 1
 
 
@@ -175,17 +175,17 @@ def _scaled_to_8_bits(values: np.ndarray) -> np.ndarray:
 
 
 def require_image(given: ImageLike) -> Image:
-    """Make an image of what a caller holds in memory, by the rules that hold for files.
+    """Convert an image in memory, with the same rules as for files.
 
-    - An array is height x width x channels, or height x width for greyscale, of 8 bits, or of 16, which are scaled.
-    - A tensor has its channels first or last, whichever axis is 1, 3 or 4 long (an image has at least 16 pixels on each
-      side, so both cannot be), or is height x width; it is of 8 bits, or of floats in [0, 1].
-    - A picture of Pillow is what a file of it would be, its EXIF orientation included.
+    - Arrays are height x width x channels, or height x width for greyscale, uint8 or uint16 (which is scaled).
+    - Tensors have their channels first or last, whichever axis has length 1, 3 or 4, or are height x width; uint8, or
+      floats in [0, 1].
+    - Pillow images are converted like files, including EXIF orientation.
 
-    One channel is greyscale, three are RGB, and a fourth is alpha: transparency is laid over black.
+    One channel is greyscale, three are RGB, and a fourth is alpha, which is blended with black.
 
     Raises:
-        ImageError: if it is none of these, has less than 16 pixels on a side, or more than 100 million of them.
+        ImageError: if it is none of these, has less than 16 pixels on a side, or more than 100 million pixels.
     """
     if isinstance(given, PIL.Image.Image):
         _check_size(Size(*given.size), MAX_PIXELS)
@@ -202,7 +202,7 @@ def _from_array(array: np.ndarray) -> Image:
         )
     height, width = array.shape[:2]
     _check_size(Size(width, height), MAX_PIXELS)
-    # What others make of an image may not take it mirrored in memory, as `bgr[..., ::-1]` is.
+    # Contiguous, because some libraries reject negative strides, as of `bgr[..., ::-1]`.
     eight_bits = np.ascontiguousarray(array if array.dtype == np.uint8 else _scaled_to_8_bits(array))
     if channels == 3:
         return eight_bits
@@ -211,7 +211,7 @@ def _from_array(array: np.ndarray) -> Image:
 
 
 def _channels_last(tensor: Tensor) -> np.ndarray:
-    """A tensor as an array of 8 bits, its channels last."""
+    """Convert a tensor to an array of uint8, channels last."""
     values = _eight_bits(tensor.detach().cpu())
     if values.ndim == 3 and values.shape[0] in _CHANNELS and values.shape[2] not in _CHANNELS:
         values = values.permute(1, 2, 0)
@@ -225,7 +225,7 @@ def _eight_bits(tensor: Tensor) -> Tensor:
     if not tensor.is_floating_point():
         raise ImageError(f"{found}; expected uint8, or floats in [0, 1]")
     values = tensor.float()
-    # Written so that a NaN, which compares with nothing, is refused too.
+    # Written so that NaN fails too.
     if not bool(((values >= 0) & (values <= 1)).all()):
         raise ImageError(f"{found} with values outside [0, 1]; scale it, or give uint8")
     return (255 * values).round().to(torch.uint8)
@@ -238,12 +238,12 @@ def image_size(image: Image) -> Size:
 
 
 def list_images(folder: StrPath) -> list[str]:
-    """Paths, relative to `folder` and sorted, of all files in it and below that have an image's extension.
+    """List all files with an image's extension in a folder and below, relative to it and sorted.
 
-    Hidden files and folders are left out; links to folders are followed, each folder once.
+    Hidden files and folders are left out; links to folders are followed, but each folder is listed once.
 
     Raises:
-        BadInputError: if the folder is missing, is a file, or holds no image.
+        BadInputError: if the folder is missing, is a file, or holds no images.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -260,9 +260,9 @@ def list_images(folder: StrPath) -> list[str]:
 def to_network_input(
     images: Sequence[Image], preprocessing: Preprocessing, device: torch.device
 ) -> Float[Tensor, "batch 3 height width"]:
-    """Scale to [0, 1], resize each tensor without keeping its aspect ratio, then normalise per channel."""
+    """Preprocess images: scale to [0, 1], resize without keeping the aspect ratio, and normalise per channel."""
     resized = partial(_resized, preprocessing=preprocessing, device=device)
-    # A GPU shares out each image by itself.
+    # In threads on a CPU only.
     batch = torch.cat(in_parallel(resized, images) if device.type == "cpu" else [resized(image) for image in images])
     mean, std = _mean_and_deviation(preprocessing, device)
     return (batch - mean) / std
@@ -270,7 +270,7 @@ def to_network_input(
 
 @lru_cache(maxsize=16)
 def _mean_and_deviation(preprocessing: Preprocessing, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Kept, because a GPU finishes all that it was given before it takes such a copy."""
+    """Tensors on the device, cached because copying them would wait for the GPU."""
     mean, std = (torch.tensor(values, device=device) for values in (preprocessing.mean, preprocessing.std))
     return mean.view(1, 3, 1, 1), std.view(1, 3, 1, 1)
 
@@ -278,7 +278,7 @@ def _mean_and_deviation(preprocessing: Preprocessing, device: torch.device) -> t
 def _resized(
     image: Image, preprocessing: Preprocessing, device: torch.device
 ) -> Float[Tensor, "1 3 input_height input_width"]:
-    # A GPU fetches pinned memory by itself, while this process goes on.
+    # Pinned memory is copied to a GPU asynchronously.
     pixels = torch.tensor(image, pin_memory=device.type == "cuda").to(device, non_blocking=True)
     tensor = pixels.permute(2, 0, 1)[None].float() / 255
     return functional.interpolate(

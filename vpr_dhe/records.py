@@ -1,4 +1,4 @@
-"""The typed records that travel between stages: frozen, with tensor shapes in their types."""
+"""Typed records that are passed between stages: frozen, with tensor shapes in their types."""
 
 import math
 import os
@@ -11,21 +11,21 @@ from jaxtyping import Float, Float32, Float64, Int64, UInt8
 from torch import Tensor
 
 Image: TypeAlias = UInt8[np.ndarray, "_height _width 3"]
-"""A decoded image: RGB, 8 bits per channel, upright (EXIF orientation already applied)."""
+"""Decoded image: RGB, 8 bits per channel, upright (EXIF orientation applied)."""
 
 
 StrPath: TypeAlias = str | os.PathLike[str]
-"""A path as callers may give it."""
+"""Path argument of public functions."""
 
 Progress: TypeAlias = Callable[[int], object]
-"""What long work calls with the number of images it has just dealt with."""
+"""Callback of long work, called with the number of items just done."""
 
 StartProgress: TypeAlias = Callable[[str, int], Progress]
-"""What long work tells in a few words what it begins, and of how many parts; it calls the answer with parts done."""
+"""Callback at the start of long work, called with a description and the number of items; returns a `Progress`."""
 
 
 def without_progress(_description: str, _total: int) -> Progress:
-    """Tell nobody."""
+    """Report nothing."""
     return lambda _: None
 
 
@@ -37,16 +37,16 @@ class Size(NamedTuple):
 
 
 class Grid(NamedTuple):
-    """Rows and columns of a dense feature map; its cells partition the extractor's input evenly, row-major."""
+    """Rows and columns of a dense feature map, whose cells partition the extractor's input evenly, row-major."""
 
     rows: int
     columns: int
 
 
 class Frame(NamedTuple):
-    """The two pixel frames of one image: as it was decoded, and as the extractor or matcher saw it.
+    """Sizes of one image: as decoded, and as input of an extractor or matcher.
 
-    `geometry.coordinates` converts between them; nothing else does.
+    Only `geometry.coordinates` converts between the two.
     """
 
     image_size: Size
@@ -55,21 +55,21 @@ class Frame(NamedTuple):
 
 @dataclass(frozen=True)
 class GeoPosition:
-    """A WGS84 position in degrees."""
+    """WGS84 position in degrees."""
 
     latitude_deg: float
     longitude_deg: float
 
 
 RECONSTRUCTION = "reconstruction"
-"""The reference of positions in the world of a reconstruction: they can be compared, but are no metres."""
+"""Reference of positions in the world of a reconstruction, which can be compared but are not in metres."""
 
 
 @dataclass(frozen=True)
 class MetricPosition:
-    """A position in `reference`, in metres east and north: "UTM 31U", or "local" for a frame of the caller's own.
+    """Position in metres east and north in `reference`, such as "UTM 31U", or "local" for a frame of the user.
 
-    The one exception is the reference RECONSTRUCTION, whose axes and unit may be any.
+    With the reference RECONSTRUCTION, axes and unit are arbitrary.
     """
 
     x_m: float
@@ -82,10 +82,10 @@ Position: TypeAlias = GeoPosition | MetricPosition
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """What is known of one image besides its pixels; `path` is relative to the folder it was found in.
+    """Metadata of one image; `path` is relative to the images folder.
 
-    `heading_deg` is where the camera looked, clockwise from north; `timestamp_s` is when, in seconds since the Unix
-    epoch (1970-01-01, UTC).
+    `heading_deg` is the viewing direction, clockwise from north; `timestamp_s` is in seconds since the Unix epoch
+    (1970-01-01, UTC).
     """
 
     path: str
@@ -96,11 +96,11 @@ class ImageRecord:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """From a decoded image to a network's input.
+    """Preprocessing of decoded images for a network.
 
-    In the order of operations that `order` names: scale to [0, 1]; resize the tensor to exactly `width` x `height`, the
-    aspect ratio not kept ("squeeze"), so that every image has the same grid; subtract `mean` and divide by `std` per
-    RGB channel. There is one mode and one order today; model files state them so that another is never taken for it.
+    In this order: scale to [0, 1]; resize to exactly `width` x `height` without keeping the aspect ratio ("squeeze"),
+    so that all images have the same grid; subtract `mean` and divide by `std` per RGB channel. `resize_mode` and
+    `order` have only these values, and are stored in model files for future extensions.
     """
 
     width: int
@@ -114,13 +114,13 @@ class Preprocessing:
 
     @property
     def size(self) -> Size:
-        """The input size in pixels."""
+        """Input size in pixels."""
         return Size(self.width, self.height)
 
 
 @dataclass(frozen=True)
 class Features:
-    """One image as the index sees it: a global vector for retrieval, a dense local map for verification.
+    """Features of one image: a global descriptor for retrieval, and a dense local map for verification.
 
     `local_map` has one unit-norm row per cell of `grid`, row-major.
     """
@@ -133,10 +133,10 @@ class Features:
 
 @dataclass(frozen=True)
 class Matches:
-    """One-to-one correspondences of a query with one candidate, in the input frame of each.
+    """One-to-one matches of a query with one candidate, in the input frame of each.
 
-    `tolerance_px` says how exact the points are: the reprojection error, in pixels of the candidate's input, up to
-    which a match supports a homography unless the caller says otherwise.
+    `tolerance_px` is the accuracy of the points: the default for the largest reprojection error of an inlier, in pixels
+    of the candidate's input.
     """
 
     query_points: Float64[Tensor, "matches 2"]
@@ -147,12 +147,14 @@ class Matches:
 
 @dataclass(frozen=True)
 class DenseAlignment:
-    """Where every pixel of a query lies in a candidate, by several homographies and a flow on top of them.
+    """Dense alignment of a query with a candidate, by several homographies and a flow.
 
-    The images of `homographies` are the originals, query to candidate; the first explains the most. `flow_px` and
-    `matchability` lie on a grid of the query's own aspect that partitions it evenly: how far, in pixels of the
-    originals, the pixel at a cell's centre has moved, and in [0, 1] how sure it is that the candidate shows it at all.
-    `homography_of` says which homography each cell was aligned by.
+    Args:
+        homographies: from query to candidate, in original pixels; the first has the most inliers.
+        flow_px: displacement (x, y), in pixels of the originals, of the centres of cells that partition the query
+            evenly.
+        matchability: probability, for each cell, that the candidate shows it.
+        homography_of: index of the homography that each cell was aligned by.
 
     Source: Shen et al., "RANSAC-Flow", ECCV 2020, section 3.3.
     """
@@ -165,9 +167,9 @@ class DenseAlignment:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What an estimator knows of a candidate besides its homography: reported beside the inliers, never ranked by.
+    """Additional result of an estimator for a candidate, which is reported but not used for ranking.
 
-    `value` is a number in words of the estimator's own, such as `matchable_area`; `alignment` is for pictures.
+    `name` and `value` depend on the estimator, such as `matchable_area`; `alignment` is for pictures.
     """
 
     name: str
@@ -177,11 +179,10 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Verification:
-    """How well one homography explains the matches of a query with one candidate.
+    """Result of verifying one candidate of a query.
 
-    `homography` maps query pixels to candidate pixels, both of the original images, with H[2, 2] = 1; it is None
-    where the estimate failed, and then there are no inliers and `score` is 0. The points are the matches that agree
-    with it, in original pixels. `evidence` is what the estimator has to say besides.
+    `homography` maps query pixels to candidate pixels of the original images, with H[2, 2] = 1. It is None if the
+    estimate failed; then there are no inliers and `score` is 0. The points are the inliers, in original pixels.
     """
 
     homography: Float64[np.ndarray, "3 3"] | None
@@ -192,22 +193,28 @@ class Verification:
 
     @property
     def inliers(self) -> int:
-        """Number of matches that agree with the homography."""
+        """Number of inliers."""
         return len(self.query_points)
 
 
 NOT_VERIFIED = Verification(None, 0.0, np.empty((0, 2)), np.empty((0, 2)))
-"""Nothing was found, or nothing was looked at: a candidate beyond those that are re-ranked."""
+"""Result of a failed estimate, or of a candidate that was not verified."""
 
 
 @dataclass(frozen=True)
 class RankedMatch:
-    """One answer to "where was this photo taken?"; `rank` starts at 1.
+    """One ranked match of a query.
 
-    `similarity` is the cosine of the global descriptors (1 - d^2 / 2 for models searched by L2 distance d). `score`
-    is the verifier's, or the similarity itself where there was no verifier; `verification` is None then. `probability`
-    is how likely it is that the match shows the query's place: of the best match, where the index is calibrated for the
-    verifier; None otherwise, and of all other matches. `id` is the image's in the index, which it keeps for life.
+    Args:
+        rank: rank, from 1.
+        image: path of the database image.
+        similarity: cosine of the global descriptors (1 - d^2 / 2 for models searched by L2 distance d).
+        score: score of the verifier, or the similarity if there was none.
+        verification: result of the verifier, if there was one.
+        position: position of the database image, if known.
+        probability: probability that the match shows the query's place; only for the best match, if the index is
+            calibrated for the verifier.
+        id: id of the database image in the index.
     """
 
     rank: int
@@ -221,18 +228,18 @@ class RankedMatch:
 
     @property
     def inliers(self) -> int:
-        """Number of inliers; 0 where nothing was verified."""
+        """Number of inliers; 0 without a verification."""
         return self.verification.inliers if self.verification else 0
 
     @property
     def homography(self) -> Float64[np.ndarray, "3 3"] | None:
-        """The homography from query to database image, in original pixels, where there is one."""
+        """Homography from query to database image in original pixels, if there is one."""
         return self.verification.homography if self.verification else None
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Wall-clock milliseconds of the three stages of one query; decoding the query counts as extraction."""
+    """Wall-clock milliseconds of the stages of one query; extraction includes decoding."""
 
     extract_ms: float
     search_ms: float
@@ -241,11 +248,11 @@ class Timing:
 
 @dataclass(frozen=True)
 class PositionEstimate:
-    """Where a photo was taken, by several matches together, and how sure that is.
+    """Position of a photo, estimated from several matches, with its uncertainty.
 
-    `position` is of the same kind as those of the images. `covariance_m2` is in metres, east then north. `matches`
-    counts what was used. `heading_deg` is where the camera looked, clockwise from north; None unless intrinsics and
-    headings of images are known.
+    `position` is of the same kind as those of the images. `covariance_m2` is in square metres, east then north.
+    `matches` is the number of matches that were used. `heading_deg` is the viewing direction, clockwise from north;
+    None unless intrinsics and headings of images are known.
     """
 
     position: Position
@@ -255,20 +262,20 @@ class PositionEstimate:
 
     @property
     def semi_axes_m(self) -> tuple[float, float]:
-        """Standard deviations along the axes of the ellipse, the longer one first."""
+        """Standard deviations along the axes of the ellipse, the longer first."""
         shorter, longer = np.sqrt(np.linalg.eigvalsh(self.covariance_m2)).tolist()
         return longer, shorter
 
     @property
     def orientation_deg(self) -> float:
-        """Where the longer axis points, clockwise from north, from 0 to 180."""
+        """Direction of the longer axis, clockwise from north, from 0 to 180."""
         east, north = np.linalg.eigh(self.covariance_m2).eigenvectors[:, 1].tolist()
         return math.degrees(math.atan2(east, north)) % 180
 
 
 @dataclass(frozen=True)
 class Intrinsics:
-    """A pinhole camera without distortion: focal lengths and principal point in pixels of the original image."""
+    """Pinhole camera without distortion: focal lengths and principal point in pixels of the original image."""
 
     focal_x_px: float
     focal_y_px: float
@@ -277,7 +284,7 @@ class Intrinsics:
 
     @property
     def matrix(self) -> Float64[np.ndarray, "3 3"]:
-        """The calibration matrix K."""
+        """Calibration matrix K."""
         return np.array(
             [[self.focal_x_px, 0.0, self.centre_x_px], [0.0, self.focal_y_px, self.centre_y_px], [0.0, 0.0, 1.0]]
         )
@@ -285,7 +292,7 @@ class Intrinsics:
 
 @dataclass(frozen=True)
 class Cameras:
-    """The camera of the queries and that of the indexed images."""
+    """Intrinsics of the queries' camera and of the database's camera."""
 
     query: Intrinsics
     database: Intrinsics
@@ -293,12 +300,15 @@ class Cameras:
 
 @dataclass(frozen=True)
 class Localization:
-    """The answer to one query: matches best first, or none where the place is unknown.
+    """Result of one query.
 
-    `estimate` is where the verified matches together say it was taken, where their positions are known.
-    `missing_shards` names the parts of a sharded index that did not answer: what they hold is not among the matches.
-    `rejected` is the best match where it was less probable than the caller asked for. `known` says whether the place is
-    taken to be in the index; None where no probability was asked for, and so nobody judged.
+    Args:
+        matches: matches, best first; empty if the place is unknown.
+        timing: time of each stage.
+        missing_shards: names of shards that did not answer, whose images are not among the matches.
+        estimate: position estimated from the verified matches, if their positions are known.
+        rejected: best match, if its probability was below the requested minimum.
+        known: whether the place is considered to be in the index; None if no minimum probability was requested.
     """
 
     matches: tuple[RankedMatch, ...]
@@ -311,7 +321,7 @@ class Localization:
 
 @dataclass(frozen=True)
 class PlaceBelief:
-    """One place that the camera may be at, by its likeliest image; `probability` includes those around it."""
+    """Probability of one place, represented by its most likely image, including the images around it."""
 
     image: str
     probability: float
@@ -320,12 +330,12 @@ class PlaceBelief:
 
 @dataclass(frozen=True)
 class Belief:
-    """Where the camera may be: places, likeliest first, and the probability that it is at none of the map's."""
+    """Belief about the camera's place: places, most likely first, and the probability of an unknown place."""
 
     places: tuple[PlaceBelief, ...]
     unknown: float
 
     @property
     def best(self) -> PlaceBelief | None:
-        """The likeliest place; None where to be at no known place is likelier."""
+        """Most likely place; None if an unknown place is more likely."""
         return self.places[0] if self.places and self.places[0].probability > self.unknown else None

@@ -27,7 +27,7 @@ def test_options_that_nothing_can_be_made_of_are_refused(run, photo_folder, tmp_
     assert (code, "expected 0 to 256" in errors, errors.count("\n")) == (2, True, 1)
     for options in (("--precision", "bf16"), ("--compile",)):
         code, _, errors = run("index", photo_folder, "--out", tmp_path / "i", *options)
-        assert (code, "no network that torch runs" in errors, errors.count("\n")) == (2, True, 1)
+        assert (code, "not a network in torch" in errors, errors.count("\n")) == (2, True, 1)
 
 
 def test_queries_in_single_precision_find_what_was_indexed_in_bfloat16(run, tiny_model, photo_folder, tmp_path):

@@ -88,4 +88,4 @@ def test_what_cannot_be_trained_or_used_is_said_in_one_sentence(run, pairs, tmp_
     stage = ("train", "iterative", pairs, *out)
     assert "does not exist" in complaint(*stage, "--start", tmp_path / "x.safetensors")
     images = (pairs / "a/000.png", pairs / "b/000.png")
-    assert "needs a network of its own" in complaint("align", *images, "--method", "iterative")
+    assert "needs its own network" in complaint("align", *images, "--method", "iterative")

@@ -210,7 +210,7 @@ def test_the_last_line_of_points_may_be_missing(town):
 def test_binary_models_that_are_cut_off_are_refused(town, kept):
     file = write_binary(town)
     file.write_bytes(file.read_bytes()[:kept])
-    with pytest.raises(DatasetError, match=r"images\.bin is cut off or no images\.bin of COLMAP"):
+    with pytest.raises(DatasetError, match=r"images\.bin is cut off or not an images\.bin of COLMAP"):
         read_colmap(town, queries="query")
 
 

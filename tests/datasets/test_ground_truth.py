@@ -97,9 +97,11 @@ def test_what_is_no_file_of_ground_truth_is_refused(tmp_path):
         read(tmp_path / "none.csv")
     with pytest.raises(DatasetError, match=r"does not exist; expected a file \.npz with utmQ, utmDb and posDistThr"):
         read(tmp_path / "none.npz")
-    with pytest.raises(DatasetError, match=r"pairs\.mat is no file of ground truth; expected \.csv, \.tsv, \.txt or"):
+    with pytest.raises(
+        DatasetError, match=r"pairs\.mat is not a file of ground truth; expected \.csv, \.tsv, \.txt or"
+    ):
         read(table_of(tmp_path, "", "pairs.mat"))
-    with pytest.raises(DatasetError, match=r"lists what is right, so a radius of 25 m means nothing"):
+    with pytest.raises(DatasetError, match=r"lists what is right, so a radius of 25 m has no effect"):
         read(table_of(tmp_path, "query,database\nz,d\n"), 25.0)
 
 
@@ -114,7 +116,7 @@ def test_pickled_objects_are_never_read(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     objects = np.array([Trap(), Trap()], dtype=object)
     np.save(tmp_path / "truth.npy", objects, allow_pickle=True)
-    with pytest.raises(DatasetError, match=r"runs whatever code is in them; .* convert it to a CSV file"):
+    with pytest.raises(DatasetError, match=r"may run any code when they are read; .* convert it to a CSV file"):
         read(tmp_path / "truth.npy")
     np.savez(tmp_path / "truth.npz", utmQ=objects, utmDb=np.zeros((5, 2)), posDistThr=25)
     with pytest.raises(DatasetError, match=r"is not a readable file \.npz of numbers"):
@@ -160,10 +162,10 @@ def test_the_radius_itself_counts(tmp_path):
             r"the array utmQ has the shape \(4, 2\); expected \(3, 2\).* of the 3 images of fo",
         ),
         ({"utmDb": np.zeros((5, 3))}, r"the array utmDb has the shape \(5, 3\); expected \(5, 2\)"),
-        ({"utmDb": np.full((5, 2), np.nan)}, r"the array utmDb holds what is no number"),
-        ({"utmQ": np.full((3, 2), "x")}, r"the array utmQ holds what is no number"),
+        ({"utmDb": np.full((5, 2), np.nan)}, r"the array utmDb holds values that are not finite numbers"),
+        ({"utmQ": np.full((3, 2), "x")}, r"the array utmQ holds values that are not finite numbers"),
         ({"posDistThr": np.array([25, 30])}, r"the array posDistThr has the shape \(2,\); expected one number"),
-        ({"posDistThr": np.inf}, r"the array posDistThr holds what is no number"),
+        ({"posDistThr": np.inf}, r"the array posDistThr holds values that are not finite numbers"),
     ],
 )
 def test_mistakes_in_archives_are_explained(tmp_path, archive, changes, message):

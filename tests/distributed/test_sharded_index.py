@@ -36,7 +36,7 @@ def joined(cluster) -> Iterator[None]:
 
 @pytest.fixture
 def verifier() -> Verifier:
-    return Verifier(build_estimator("magsac"), promising=None)
+    return Verifier(build_estimator("magsac"), shortlist_size=None)
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ from vpr_dhe.distributed.sharded_index import ShardedIndex
 from vpr_dhe.distributed.sharding import Directory, assign
 from vpr_dhe.errors import BadInputError, MissingExtraError
 from vpr_dhe.features.base import ExtractorSpec
-from vpr_dhe.index.files import FileFact
+from vpr_dhe.index.files import FileInfo
 from vpr_dhe.index.manifest import CoveringFile, Manifest, Settings
-from vpr_dhe.index.segments import SegmentFact
-from vpr_dhe.index.vectors import VectorFileFact
+from vpr_dhe.index.segments import SegmentInfo
+from vpr_dhe.index.vectors import VectorFileInfo
 from vpr_dhe.records import Grid, Size
 
 SPEC = ExtractorSpec("m", "f", 8, 4, Grid(2, 2), Size(8, 8), True, 3.0)
@@ -27,13 +27,13 @@ def manifests(draw) -> Manifest:
     gaps = draw(st.lists(st.integers(0, 5), min_size=len(counts), max_size=len(counts)))
     segments, first_id = [], 0
     for number, (count, gap) in enumerate(zip(counts, gaps, strict=True)):
-        segments.append(SegmentFact(f"s{number}", count, first_id + gap, ()))
+        segments.append(SegmentInfo(f"s{number}", count, first_id + gap, ()))
         first_id += gap + count
     files, rest = [], [fact.name for fact in segments]
     while rest and draw(st.booleans()):
         size = draw(st.integers(1, len(rest)))
-        built = VectorFileFact("hnsw", 1, {}, 1.0, 1.0, 1)
-        files.append(CoveringFile(FileFact(f"v{len(files)}", 1, ""), tuple(rest[:size]), built))
+        built = VectorFileInfo("hnsw", 1, {}, 1.0, 1.0, 1)
+        files.append(CoveringFile(FileInfo(f"v{len(files)}", 1, ""), tuple(rest[:size]), built))
         rest = rest[size:]
     return Manifest(SPEC, "/images", Settings(), None, first_id, tuple(segments), None, tuple(files))
 

@@ -19,7 +19,7 @@ from vpr_dhe.features.aggregators import aggregator_names, build_aggregator
 from vpr_dhe.features.backbones import backbone_names, build_backbone
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.models.catalogue import open_model
-from vpr_dhe.models.exported_model import TensorFact, load_exported
+from vpr_dhe.models.exported_model import TensorInfo, load_exported
 from vpr_dhe.models.model_file import Architecture, ModelFile
 from vpr_dhe.models.onnx_session import OnnxSession
 from vpr_dhe.records import Preprocessing, Size
@@ -104,8 +104,8 @@ def test_files_say_all_about_themselves(exported):
     model, description = load_exported(exported.folder), json.loads((exported.folder / "export.json").read_text())
     original = load_extractor(str(exported.model))
     assert sorted(path.name for path in exported.folder.iterdir()) == ["export.json", "extractor.onnx"]
-    assert (model.facts.fingerprint, model.facts.grid) == (original.spec.fingerprint, original.spec.grid)
-    assert model.facts.preprocessing == original.model_file.preprocessing
+    assert (model.info.fingerprint, model.info.grid) == (original.spec.fingerprint, original.spec.grid)
+    assert model.info.preprocessing == original.model_file.preprocessing
     assert (description["licence"], description["training_data"]) == ("of who trains it", "random weights")
     (part,) = model.parts.values()
     assert part.relative_difference < 1e-5
@@ -120,7 +120,7 @@ def test_files_say_all_about_themselves(exported):
     file = onnx.load(exported.folder / "extractor.onnx")
     (metadata,) = (json.loads(one.value) for one in file.metadata_props if one.key == "vpr_dhe")
     assert metadata == json.loads(
-        json.dumps(asdict(model.facts) | {"inputs": part.inputs, "outputs": part.outputs}, default=asdict)
+        json.dumps(asdict(model.info) | {"inputs": part.inputs, "outputs": part.outputs}, default=asdict)
     )
     assert not any(node.metadata_props for node in file.graph.node)
     shapes = {
@@ -150,14 +150,14 @@ class _Choice(nn.Module):
 
 
 def numbers_network(module: nn.Module) -> ExportableNetwork:
-    facts = (TensorFact("a", "float32", ("batch", 4), ""),), (TensorFact("b", "float32", ("batch", 4), ""),)
+    facts = (TensorInfo("a", "float32", ("batch", 4), ""),), (TensorInfo("b", "float32", ("batch", 4), ""),)
     return ExportableNetwork(module, *facts, lambda batch: (torch.ones(batch, 4),))
 
 
 @pytest.mark.parametrize(
     ("module", "reason"),
     [
-        (_Noise(), "differs from the network by"),
+        (_Noise(), "differ from the network's by"),
         pytest.param(_Choice(), "cannot convert", marks=pytest.mark.slow),
     ],
 )
@@ -182,13 +182,15 @@ def test_the_difference_is_measured_for_each_image():
 
 
 def test_refusals(exported, tmp_path, monkeypatch):
-    with pytest.raises(ModelError, match="no network but by code of OpenCV; --part head exports its head dhe-lite"):
+    with pytest.raises(
+        ModelError, match="has no network that extracts features; --part head exports its head dhe-lite"
+    ):
         export_model("sift-vlad", tmp_path / "out")
     with pytest.raises(ModelError, match="holds no head; heads that can be exported: dhe, dhe-lite"):
         export_model(str(exported.model), tmp_path / "out", "head")
     with pytest.raises(ModelError, match="is an export, which can be run but neither trained nor exported"):
         export_model(str(exported.folder), tmp_path / "out")
-    with pytest.raises(BadInputError, match="already holds something"):
+    with pytest.raises(BadInputError, match="is not empty"):
         export_model(str(exported.model), exported.folder)
     with pytest.raises(BadInputError, match="lies in a folder that does not exist"):
         export_model(str(exported.model), tmp_path / "no" / "out")

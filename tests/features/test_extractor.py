@@ -113,7 +113,7 @@ def test_bfloat16_gives_features_that_compare_with_those_of_single_precision(tmp
 
 
 @pytest.mark.parametrize(("images", "parts"), [(1, [1]), (2, [2]), (3, [1, 1, 1]), (8, [2, 3, 3])])
-def test_batches_are_shared_out_among_cores_and_described_alike(tmp_path, images, parts):
+def test_batches_are_split_among_cores_with_the_same_features(tmp_path, images, parts):
     a_model(side=96, head=False).save(tmp_path / "model.safetensors")
     extractor = load_extractor(str(tmp_path / "model.safetensors"))
     pictures = list(np.random.default_rng(0).integers(0, 256, (images, 70, 90, 3), np.uint8))
@@ -121,7 +121,7 @@ def test_batches_are_shared_out_among_cores_and_described_alike(tmp_path, images
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
-        assert [len(part) for part in extractor.shared_out(pictures)] == parts
+        assert [len(part) for part in extractor.split(pictures)] == parts
         together = extractor.extract(pictures)
     finally:
         torch.set_num_threads(before)
@@ -135,4 +135,4 @@ def test_a_compiled_network_is_given_whole_batches(tmp_path):
     a_model(side=96, head=False).save(tmp_path / "model.safetensors")
     extractor = load_extractor(str(tmp_path / "model.safetensors"))
     extractor._run = torch.nn.Sequential(extractor.network)
-    assert len(extractor.shared_out(range(64))) == 1
+    assert len(extractor.split(range(64))) == 1

@@ -66,7 +66,7 @@ def test_an_export_of_another_model_is_refused(exported, copy, photo_folder, tmp
     extractor = load_extractor(str(exported.model))
     index = PlaceIndex.create(tmp_path / "index", extractor.spec, photo_folder)
     other = load_exported(copy)
-    replace(other, facts=replace(other.facts, fingerprint="0" * 64)).save()
+    replace(other, info=replace(other.info, fingerprint="0" * 64)).save()
     with pytest.raises(IndexFormatError, match=r"the index was made with model .*, not with .*copy.*\(000000000000\)"):
         Localizer.open(index.folder, model=str(copy))
 
@@ -75,7 +75,7 @@ def test_an_export_of_another_model_is_refused(exported, copy, photo_folder, tmp
     ("damage", "message"),
     [
         (lambda folder: (folder / "export.json").unlink(), "holds no export.json; give one that"),
-        (lambda folder: (folder / "export.json").write_text("{"), "is no readable JSON"),
+        (lambda folder: (folder / "export.json").write_text("{"), "is not readable JSON"),
         (lambda folder: (folder / "export.json").write_text("[]"), "is not of the format"),
         (lambda folder: edit(folder / "export.json", b'"tiny"', b'"tony"'), "does not agree with its checksum"),
         (lambda folder: (folder / "extractor.onnx").unlink(), "extractor.onnx cannot be read"),

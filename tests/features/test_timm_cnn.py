@@ -35,7 +35,7 @@ def test_cells_are_those_of_layer_3():
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("resnet19", "did you mean"), ("vit_tiny_patch16_224", "no one map at a sixteenth")],
+    [("resnet19", "did you mean"), ("vit_tiny_patch16_224", "no single map at a sixteenth")],
 )
 def test_no_such_network(name, said):
     with pytest.raises(ModelError, match=said):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL.ExifTags import GPS, IFD, Base
 from PIL.TiffImagePlugin import IFDRational
 
-from vpr_dhe.geography.exif import ExifFacts, read_exif, with_exif
+from vpr_dhe.geography.exif import ExifInfo, read_exif, with_exif
 from vpr_dhe.records import GeoPosition, ImageRecord, MetricPosition
 
 NOON_S = datetime(2024, 5, 1, 12, 0, 30, tzinfo=UTC).timestamp()
@@ -95,7 +95,7 @@ def test_positions_survive_the_way_through_rationals(latitude, longitude):
 )
 def test_positions_that_cannot_be_trusted_are_left_out_and_the_rest_is_kept(change):
     facts = read_exif(photo(CAMBRIDGE | GPS_TIME | change))
-    assert facts == ExifFacts(None, None, NOON_S)
+    assert facts == ExifInfo(None, None, NOON_S)
 
 
 @pytest.mark.parametrize("missing", list(CAMBRIDGE))
@@ -169,7 +169,7 @@ def test_images_without_exif_have_no_facts():
     file = io.BytesIO()
     PIL.Image.new("RGB", (32, 24)).save(file, "JPEG")
     for content in (file.getvalue(), b"", b"not an image"):
-        assert read_exif(content) == ExifFacts()
+        assert read_exif(content) == ExifInfo()
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")

@@ -14,7 +14,7 @@ from torch.nn.functional import normalize
 
 from vpr_dhe.errors import BadInputError, IndexDamagedError, IndexFormatError
 from vpr_dhe.geometry.matching import mutual_nearest_neighbours
-from vpr_dhe.index.codecs import CODECS, LEAST_AGREEMENT, UNFITTED, LocalMapCodec, choose_codec, fit_codec, load_codec
+from vpr_dhe.index.codecs import CODECS, MIN_AGREEMENT, UNFITTED, LocalMapCodec, choose_codec, fit_codec, load_codec
 from vpr_dhe.index.stored_maps import StoredMaps
 
 CELLS = 36
@@ -250,7 +250,7 @@ def test_a_bigger_codec_is_chosen_where_coarse_codes_destroy_the_matches():
     telling = 0.03 * torch.randn(24, CELLS, 128, generator=generator)
     choice = choose_codec(normalize(loud + telling, dim=-1), torch.randn(24, 8, generator=generator))
     assert choice.agreement["binary"] < choice.agreement["int8"] < choice.agreement["float16"]
-    assert choice.agreement[choice.codec.name] >= LEAST_AGREEMENT > choice.agreement["binary"]
+    assert choice.agreement[choice.codec.name] >= MIN_AGREEMENT > choice.agreement["binary"]
 
 
 def test_choosing_is_deterministic():

@@ -355,7 +355,7 @@ def test_images_added_one_by_one_end_in_few_segments(photo_folder, tmp_path, thu
     index = new_index(photo_folder, tmp_path, thumbnail_extractor)
     for record in read_split(photo_folder).records:
         index.add([record], thumbnail_extractor)
-    assert [fact.count for fact in index.manifest.segments] == [8, 1, 1, 1, 1]
+    assert [info.count for info in index.manifest.segments] == [8, 1, 1, 1, 1]
     assert len(list((index.folder / "segments").iterdir())) == 5
     assert index.ids.tolist() == list(range(12))
 

@@ -14,7 +14,7 @@ from vpr_dhe.index.vectors import (
     INDEX_TYPES,
     ApproximateIndex,
     Neighbours,
-    VectorFileFact,
+    VectorFileInfo,
     build_vector_file,
     choose_type,
     exact_search,
@@ -40,7 +40,7 @@ def files(tmp_path_factory):
     """One file of each type over the same vectors, in three arrays of which two are mapped, made when asked for."""
     folder, made = tmp_path_factory.mktemp("faiss"), {}
 
-    def file(kind: str, *, unit_norm: bool) -> tuple[Path, VectorFileFact, np.ndarray]:
+    def file(kind: str, *, unit_norm: bool) -> tuple[Path, VectorFileInfo, np.ndarray]:
         key = (kind, unit_norm)
         if key not in made:
             vectors = clustered(COUNT, 1, unit_norm=unit_norm)
@@ -59,8 +59,8 @@ def mapped(path: Path, vectors: np.ndarray) -> list[np.ndarray]:
 
 
 def opened(file, unit_norm: bool = True) -> tuple[ApproximateIndex, np.ndarray]:
-    path, fact, vectors = file
-    return ApproximateIndex.open(path, fact, unit_norm=unit_norm), vectors
+    path, info, vectors = file
+    return ApproximateIndex.open(path, info, unit_norm=unit_norm), vectors
 
 
 def brute_force(vectors: np.ndarray, queries: np.ndarray, *, unit_norm: bool) -> np.ndarray:
@@ -205,20 +205,20 @@ def test_candidates_are_read_in_ascending_order(files, kind):
 
 @KINDS
 def test_the_same_vectors_give_the_same_file(files, kind, tmp_path):
-    path, fact, vectors = files(kind, unit_norm=True)
+    path, info, vectors = files(kind, unit_norm=True)
     again = build_vector_file(tmp_path / "again", kind, [vectors], unit_norm=True)
-    assert again == fact
+    assert again == info
     assert (tmp_path / "again").read_bytes() == path.read_bytes()
-    assert fact.bytes == path.stat().st_size
+    assert info.bytes == path.stat().st_size
 
 
 @KINDS
 @pytest.mark.parametrize("count", [1, 50, 120])
 def test_a_few_vectors_are_searched_exactly(kind, count, tmp_path, capfd):
     vectors, queries = clustered(count, 9), clustered(5, 10)
-    fact = build_vector_file(tmp_path / "few", kind, [vectors], unit_norm=True)
-    assert (fact.count, fact.recall_at_100) == (count, 1.0)
-    index = ApproximateIndex.open(tmp_path / "few", fact, unit_norm=True)
+    info = build_vector_file(tmp_path / "few", kind, [vectors], unit_norm=True)
+    assert (info.count, info.recall_at_100) == (count, 1.0)
+    index = ApproximateIndex.open(tmp_path / "few", info, unit_norm=True)
     found = index.search(queries, 20, vectors.__getitem__)
     assert_equal(found, exact_search(vectors, queries, 20, unit_norm=True))
     assert capfd.readouterr() == ("", "")
@@ -227,11 +227,11 @@ def test_a_few_vectors_are_searched_exactly(kind, count, tmp_path, capfd):
 @KINDS
 def test_equal_vectors_do_not_get_in_the_way(kind, tmp_path):
     vectors = np.repeat(clustered(4, 11), 150, axis=0)
-    fact = build_vector_file(tmp_path / "equal", kind, [vectors], unit_norm=True)
-    index = ApproximateIndex.open(tmp_path / "equal", fact, unit_norm=True)
+    info = build_vector_file(tmp_path / "equal", kind, [vectors], unit_norm=True)
+    index = ApproximateIndex.open(tmp_path / "equal", info, unit_norm=True)
     found = index.search(vectors[:1], 100, vectors.__getitem__)
     np.testing.assert_allclose(found.similarities, 1, atol=1e-6)
-    assert fact.recall_at_100 == 1.0
+    assert info.recall_at_100 == 1.0
 
 
 def test_what_cannot_be_built_is_refused(tmp_path):
@@ -242,20 +242,20 @@ def test_what_cannot_be_built_is_refused(tmp_path):
 
 
 def test_a_file_that_is_not_what_the_manifest_says_is_refused(files, tmp_path):
-    path, fact, _ = files("ivf-sq8", unit_norm=True)
+    path, info, _ = files("ivf-sq8", unit_norm=True)
     (tmp_path / "short").write_bytes(path.read_bytes()[:1000])
     with pytest.raises(IndexDamagedError, match="cannot be read"):
-        ApproximateIndex.open(tmp_path / "short", fact, unit_norm=True)
-    other = VectorFileFact(fact.kind, COUNT + 1, fact.parameters, 1.0, 1.0, fact.bytes)
+        ApproximateIndex.open(tmp_path / "short", info, unit_norm=True)
+    other = VectorFileInfo(info.kind, COUNT + 1, info.parameters, 1.0, 1.0, info.bytes)
     with pytest.raises(IndexDamagedError, match="2000 vectors instead of 2001"):
         ApproximateIndex.open(path, other, unit_norm=True)
 
 
 @pytest.mark.parametrize("kind", ["hnsw", "rabitq"])
 def test_a_type_that_a_gpu_cannot_hold_says_so(files, kind):
-    path, fact, _ = files(kind, unit_norm=True)
+    path, info, _ = files(kind, unit_norm=True)
     with pytest.raises(BadInputError, match="cannot be searched on a GPU; use one of flat, ivf-flat, ivf-sq8"):
-        ApproximateIndex.open(path, fact, unit_norm=True, gpu=True)
+        ApproximateIndex.open(path, info, unit_norm=True, gpu=True)
 
 
 def test_a_missing_gpu_is_named(files):
@@ -263,9 +263,9 @@ def test_a_missing_gpu_is_named(files):
 
     if faiss.get_num_gpus():
         pytest.skip("there is a GPU")
-    path, fact, _ = files("ivf-sq8", unit_norm=True)
+    path, info, _ = files("ivf-sq8", unit_norm=True)
     with pytest.raises(MissingExtraError, match="faiss-gpu-cu12"):
-        ApproximateIndex.open(path, fact, unit_norm=True, gpu=True)
+        ApproximateIndex.open(path, info, unit_norm=True, gpu=True)
 
 
 @pytest.mark.gpu
@@ -275,10 +275,10 @@ def test_a_gpu_finds_what_the_cpu_finds(files, kind):
 
     if not faiss.get_num_gpus():
         pytest.skip("FAISS finds no GPU")
-    path, fact, vectors = files(kind, unit_norm=True)
-    index = ApproximateIndex.open(path, fact, unit_norm=True, gpu=True)
+    path, info, vectors = files(kind, unit_norm=True)
+    index = ApproximateIndex.open(path, info, unit_norm=True, gpu=True)
     queries = clustered(50, 12)
-    expected = ApproximateIndex.open(path, fact, unit_norm=True).search(queries, 50, vectors.__getitem__)
+    expected = ApproximateIndex.open(path, info, unit_norm=True).search(queries, 50, vectors.__getitem__)
     assert (index.search(queries, 50, vectors.__getitem__).rows == expected.rows).mean() > 0.99
     assert_equal(
         index.search(queries[:2], COUNT, vectors.__getitem__),

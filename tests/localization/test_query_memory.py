@@ -74,7 +74,7 @@ def synthetic_index(folder: Path, count: int) -> Path:
     index = PlaceIndex.create(folder, SPEC, folder.parent, codec="float16", index_type="flat")
     with index.writing() as writer:
         for first in range(0, count, 1000):
-            writer.add_described(
+            writer.add_extracted(
                 [
                     ExtractedImage(
                         place,

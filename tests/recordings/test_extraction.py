@@ -86,9 +86,9 @@ def test_damaged_frames_are_named_or_an_error(tmp_path):
 
 def test_a_folder_keeps_to_one_recording_and_selection(tmp_path):
     extract_frames(Recording(), Selection(), tmp_path)
-    with pytest.raises(BadInputError, match="holds a drive, all frames; asked for are a drive, --every 2"):
+    with pytest.raises(BadInputError, match="holds a drive, all frames, not a drive, --every 2"):
         extract_frames(Recording(), Selection(every=2), tmp_path)
-    with pytest.raises(BadInputError, match="asked for are another drive"):
+    with pytest.raises(BadInputError, match="not another drive"):
         extract_frames(Recording(identity="another drive"), Selection(), tmp_path)
     (tmp_path / "drive/camera/recording.json").write_text("{")
     with pytest.raises(BadInputError, match=r"recording.json is damaged"):

@@ -63,7 +63,7 @@ def test_files_that_are_no_video(tmp_path):
         pass
     with pytest.raises(DatasetError, match="does not exist"), open_video(tmp_path / "none.mp4"):
         pass
-    with pytest.raises(DatasetError, match="is no file"), open_video(tmp_path):
+    with pytest.raises(DatasetError, match="is not a file"), open_video(tmp_path):
         pass
 
 

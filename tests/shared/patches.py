@@ -15,7 +15,7 @@ DHE_GRID, DHE_INPUT = Grid(24, 24), Size(384, 384)
 
 
 class PatchExtractor(Extractor):
-    """Describes each cell of a grid by the 8 x 8 pixels of it in a thumbnail."""
+    """Represents each cell of a grid by the 8 x 8 pixels of it in a thumbnail."""
 
     def __init__(self, grid=DHE_GRID, input_size=DHE_INPUT, tolerance_cells=3.0):
         self.model_file = open_model("sift-vlad").without_head()
@@ -24,9 +24,9 @@ class PatchExtractor(Extractor):
         )
 
     def extract(self, images):
-        return [self._describe(image) for image in images]
+        return [self._extract_one(image) for image in images]
 
-    def _describe(self, image):
+    def _extract_one(self, image):
         rows, columns = self.spec.grid
         grey = cv2.resize(
             cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (8 * columns, 8 * rows), interpolation=cv2.INTER_AREA

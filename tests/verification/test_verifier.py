@@ -10,7 +10,7 @@ import torch
 from vpr_dhe.records import Frame, Matches, Size
 from vpr_dhe.verification.build import build_estimator
 from vpr_dhe.verification.estimators.base import Homographies, HomographyEstimator, View
-from vpr_dhe.verification.verifier import PROMISING, Verifier
+from vpr_dhe.verification.verifier import SHORTLIST_SIZE, Verifier
 
 SMALL, LARGE = Size(100, 100), Size(200, 200)
 
@@ -81,11 +81,11 @@ def unmoved(count: int) -> Matches:
     return Matches(points, points, torch.ones(count), 2.0)
 
 
-@pytest.mark.parametrize("promising", [PROMISING, None])
-def test_candidates_with_few_matches_stand_beside_many_others(promising):
+@pytest.mark.parametrize("shortlist_size", [SHORTLIST_SIZE, None])
+def test_candidates_with_few_matches_stand_beside_many_others(shortlist_size):
     counts = [0, 19, 3, *range(10, 60)]
     candidates = [view(FRAME, unmoved(count)) for count in counts]
-    found = Verifier(build_estimator("magsac"), promising=promising).verify(view(FRAME), candidates)
+    found = Verifier(build_estimator("magsac"), shortlist_size=shortlist_size).verify(view(FRAME), candidates)
     assert [result.inliers for result in found] == [count if count > 3 else 0 for count in counts]
     assert [len(result.query_points) for result in found] == [result.inliers for result in found]
 
@@ -95,16 +95,16 @@ def test_nothing_to_verify():
 
 
 class Patient(HomographyEstimator):
-    """Finds a larger part of the matches to agree with every look; counts the candidates it was asked about."""
+    """Finds a larger part of the matches to agree in the full pass; counts the candidates it was asked about."""
 
     name = "patient"
 
-    def __init__(self, first_look: "Patient | None" = None, *, off_px: float = 0.0) -> None:
-        self._first_look, self._off_px, self.asked = first_look, off_px, 0
+    def __init__(self, coarse_pass: "Patient | None" = None, *, off_px: float = 0.0) -> None:
+        self._coarse_pass, self._off_px, self.asked = coarse_pass, off_px, 0
 
     @property
-    def first_look(self) -> "Patient | None":
-        return self._first_look
+    def coarse_pass(self) -> "Patient | None":
+        return self._coarse_pass
 
     def estimate(self, query, candidates) -> Homographies:
         self.asked += len(candidates)
@@ -113,38 +113,39 @@ class Patient(HomographyEstimator):
         return Homographies.of(found.expand(len(candidates), 3, 3), torch.ones(len(candidates), dtype=torch.bool))
 
 
-def test_the_most_promising_of_many_candidates_get_all_patience():
-    """A first look that is off by 1.5 px misses a third of the matches."""
+def test_only_the_shortlist_of_many_candidates_gets_the_full_estimate():
+    """A coarse pass that is off by 1.5 px misses a third of the matches."""
     candidates = [view(FRAME, shifted([0, -2, 2] * (n + 2))) for n in range(100)]
     hasty = Patient(off_px=-1.5)
     thorough = Patient(hasty)
     found = Verifier(thorough).verify(view(FRAME), candidates)
-    assert (hasty.asked, thorough.asked) == (100, PROMISING)
+    assert (hasty.asked, thorough.asked) == (100, SHORTLIST_SIZE)
     counts = [result.inliers for result in found]
-    assert counts == [(3 if n >= 100 - PROMISING else 2) * (n + 2) for n in range(100)]
+    assert counts == [(3 if n >= 100 - SHORTLIST_SIZE else 2) * (n + 2) for n in range(100)]
 
 
-@pytest.mark.parametrize(("count", "promising"), [(PROMISING, PROMISING), (100, None)])
-def test_few_candidates_and_all_on_demand_get_all_patience_at_once(count, promising):
+@pytest.mark.parametrize(("count", "shortlist_size"), [(SHORTLIST_SIZE, SHORTLIST_SIZE), (100, None)])
+def test_few_candidates_and_all_on_demand_get_the_full_estimate_at_once(count, shortlist_size):
     hasty = Patient(off_px=-1.5)
-    Verifier(Patient(hasty), promising=promising).verify(view(FRAME), [view(FRAME, shifted([0] * 8))] * count)
+    candidates = [view(FRAME, shifted([0] * 8))] * count
+    Verifier(Patient(hasty), shortlist_size=shortlist_size).verify(view(FRAME), candidates)
     assert hasty.asked == 0
 
 
-def test_a_second_look_that_finds_less_changes_nothing():
-    candidates = [view(FRAME, shifted([0] * 8)) for _ in range(2 * PROMISING)]
+def test_a_full_estimate_that_finds_less_changes_nothing():
+    candidates = [view(FRAME, shifted([0] * 8)) for _ in range(2 * SHORTLIST_SIZE)]
     found = Verifier(Patient(Patient(), off_px=9.0)).verify(view(FRAME), candidates)
     assert {result.inliers for result in found} == {8}
 
 
 @pytest.mark.parametrize("name", ["magsac", "ransac", "accurate", "poselib"])
-def test_a_first_look_is_the_same_method_with_less_patience(name):
+def test_a_coarse_pass_is_the_same_method_with_fewer_iterations(name):
     random, truth = np.random.default_rng(4), np.array([[1.1, 0.1, 5.0], [-0.1, 0.9, 8.0], [1e-4, -1e-4, 1.0]])
     source = random.uniform(0, 300, (120, 2))
     target = cv2.perspectiveTransform(source[None], truth)[0]
     target[40:] = random.uniform(0, 300, (80, 2))
     whole = build_estimator(name)
-    first = whole.first_look
+    first = whole.coarse_pass
     assert isinstance(first, type(whole))
     assert (first.name, first.iterations < whole.iterations) == (name, True)
     found = first.fit(source, target, 2.0)

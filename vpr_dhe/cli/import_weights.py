@@ -22,7 +22,7 @@ def run(
     out: Annotated[Path, typer.Option(help="Model file to write, ending in .safetensors.")],
 ) -> None:
     """Convert published checkpoints; nothing but tensors is ever read from them."""
-    from vpr_dhe.models.official import import_checkpoints
+    from vpr_dhe.models.importers import import_checkpoints
     from vpr_dhe.models.weights_file import require_weights_path
 
     require_weights_path(out)

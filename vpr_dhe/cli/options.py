@@ -133,7 +133,7 @@ def say_if_slow(verifiers: Sequence[str], rerank: int) -> None:
     from vpr_dhe.verification.estimators.registry import METHODS
 
     for name in verifiers:
-        usual = METHODS[name].usual_rerank if name in METHODS else None
+        usual = METHODS[name].recommended_rerank if name in METHODS else None
         if usual is not None and rerank > usual:
             say(f"{name} takes seconds per candidate, and --rerank is {rerank}; about {usual} are usual")
 

@@ -1,4 +1,4 @@
-"""Readers of place data sets, and generators of places that exist nowhere."""
+"""Readers of place recognition data sets, and their registry: a new layout is one new file and one line here."""
 
 from pathlib import Path
 
@@ -10,18 +10,18 @@ from vpr_dhe.runtime.choices import AUTO
 
 __all__ = ["LAYOUTS", "Layout", "PlaceDataset", "Protocol", "read_places"]
 
-# In the order in which a folder is looked at: a kapture or COLMAP folder may hold others that look like two folders.
+# In the order of recognition: a kapture or COLMAP folder may also look like two folders.
 LAYOUTS: dict[str, Layout] = {
     layout.name: layout for layout in (msls.LAYOUT, standard.LAYOUT, kapture.LAYOUT, colmap.LAYOUT, folders.LAYOUT)
 }
 
 
 def read_places(root: StrPath, layout: str = AUTO, protocol: Protocol | None = None) -> PlaceDataset:
-    """Read a data set in one of the registered layouts, or in the one that its folders show; nothing is written.
+    """Read a data set in a given or recognised layout; nothing is written.
 
     Raises:
-        BadInputError: if the layout is unknown, or does not know what the protocol chooses.
-        DatasetError: if the folder is not laid out as it should be, or no query has a right answer.
+        BadInputError: if the layout is unknown, or does not support an option of the protocol.
+        DatasetError: if the folder does not have the layout, or no query has a right answer.
     """
     root = Path(root)
     protocol = protocol or Protocol()
@@ -38,7 +38,7 @@ def _layout(root: Path, name: str, protocol: Protocol) -> Layout:
     if name != AUTO:
         return LAYOUTS[name]
     recognised = [layout for layout in LAYOUTS.values() if layout.recognises(root)]
-    # Folders of other names cannot be recognised, but who names both of them says what they are.
+    # Folders of other names cannot be recognised, unless the caller names both.
     if not recognised and protocol.database and protocol.queries:
         return folders.LAYOUT
     if not recognised:

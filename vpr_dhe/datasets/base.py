@@ -1,4 +1,4 @@
-"""What a place recognition data set is, which retrieved images count as right, and what a layout is."""
+"""Data sets of place recognition, the rules of their ground truth, and layouts in folders."""
 
 import math
 from collections import Counter
@@ -18,15 +18,15 @@ from vpr_dhe.records import GeoPosition, ImageRecord, MetricPosition
 from vpr_dhe.runtime.sampling import evenly_spread
 
 Positives: TypeAlias = tuple[Int64[np.ndarray, " _found"], ...]
-"""For each query the sorted rows of the database images that show its place."""
+"""Sorted rows of the database images that show the place of each query."""
 
 
 @dataclass(frozen=True)
 class PlaceSplit:
-    """Some images of one folder; paths of the records are relative to it.
+    """Images of one folder; paths of the records are relative to it.
 
     Raises:
-        DatasetError: if there is no image, or one is listed twice.
+        DatasetError: if there are no images, or one is listed twice.
     """
 
     folder: Path
@@ -44,9 +44,8 @@ class PlaceSplit:
 class PlaceDataset:
     """Database and queries with their ground truth.
 
-    `protocol` states in words what was read and what counts as right. `positives` is None where the ground truth is not
-    public. `panoramas` gives for each database image the number of the panorama that it was cut from, where that is
-    known.
+    `protocol` states in words what was read and what counts as right. `positives` is None if the ground truth is not
+    public. `panoramas` are the numbers of the panoramas that database images were cut from, if known.
     """
 
     name: str
@@ -65,17 +64,17 @@ class PlaceDataset:
             )
 
     def limited(self, count: int) -> "PlaceDataset":
-        """A data set of at most this many of the queries, spread evenly: for a quick look, and never for a figure.
+        """Copy with at most this many queries, evenly spaced, for quick tests; not for published figures.
 
         Raises:
-            BadInputError: if none of these has a right answer.
+            BadInputError: if none of them has a right answer.
         """
         total = len(self.queries.records)
         if count >= total:
             return self
         kept = evenly_spread(total, count, with_last=False).tolist()
         if self.positives is not None and not any(self.positives[row].size for row in kept):
-            raise BadInputError(f"none of the {count} queries looked at has a right answer; raise --queries-limit")
+            raise BadInputError(f"none of these {count} queries has a right answer; raise --queries-limit")
         return replace(
             self,
             protocol=f"{self.protocol}, only {count} of {total} queries",
@@ -86,19 +85,19 @@ class PlaceDataset:
 
 @dataclass(frozen=True)
 class Protocol:
-    """What the caller may choose of a data set's protocol; None leaves it to the layout.
+    """Options of an evaluation protocol; None takes the layout's default.
 
     Args:
-        split: train, val or test; of layouts by city also names of cities.
-        radius_m: distance in metres up to which an image shows the query's place.
-        heading_tolerance_deg: up to which difference of headings an image shows the same, besides being near.
-        frame_tolerance: distance in frames, where images correspond by their order.
-        query_step: of how many frames one is a query; the others are left out, unless they are missing already.
-        variant: one of several protocols of a data set, by name.
-        database: the folder, table or list that the database is in, relative to the data set.
-        queries: the same for the queries.
-        positions: a table of positions.
-        ground_truth: a file that says which images are right.
+        split: train, val or test; for layouts by city also names of cities.
+        radius_m: largest distance in metres of a right answer.
+        heading_tolerance_deg: largest difference of headings of a right answer, besides the radius.
+        frame_tolerance: largest distance in frames of a right answer, if images correspond by order.
+        query_step: step between the frames that are queries; the others are left out, if they are not already.
+        variant: name of a protocol, for data sets with several.
+        database: folder, table or list of the database, relative to the data set.
+        queries: folder, table or list of the queries, relative to the data set.
+        positions: table of positions.
+        ground_truth: file of right answers.
     """
 
     split: str | None = None
@@ -120,16 +119,20 @@ class Protocol:
 
     @property
     def chosen(self) -> tuple[str, ...]:
-        """Names of what the caller chose."""
+        """Names of the options that are set."""
         return tuple(field.name for field in fields(self) if getattr(self, field.name) is not None)
 
 
 @dataclass(frozen=True)
 class Layout:
-    """One way in which data sets lie in folders.
+    """Layout of data sets in folders.
 
-    `expected` says in a few words how; `options` names what of the protocol may be chosen; `recognises` looks at a
-    folder without reading it all.
+    Args:
+        name: name for `--layout`.
+        expected: description in a few words.
+        options: names of the protocol options that it supports.
+        recognises: whether a folder has the layout, by a quick look.
+        read: reads a data set.
     """
 
     name: str
@@ -139,7 +142,11 @@ class Layout:
     read: Callable[[Path, Protocol], PlaceDataset]
 
     def require_taken(self, protocol: Protocol) -> None:
-        """Raise BadInputError where the caller chose what this layout knows nothing of."""
+        """Check that the layout supports all options that are set.
+
+        Raises:
+            BadInputError: if it does not.
+        """
         for name in protocol.chosen:
             if name not in self.options:
                 taken = ", ".join(sorted(map(option, self.options)))
@@ -147,24 +154,23 @@ class Layout:
 
 
 def option(name: str) -> str:
-    """What a choice of the protocol is called on the command line."""
+    """Name of a protocol option on the command line."""
     return "--" + name.replace("_", "-")
 
 
 def positives_within(database: PlaceSplit, queries: PlaceSplit, radius_m: float) -> Positives:
-    """For each query the database images at most `radius_m` away, the radius itself included.
+    """Find the database images at most `radius_m` away from each query, the radius included.
 
-    Metric positions are compared in their plane, and images of different UTM zones or hemispheres are never near each
-    other. Positions in degrees are compared by the straight line between them, which for distances of streets is the
+    Metric positions are compared in their plane; images of different UTM zones or hemispheres are never near each
+    other. Positions in degrees are compared by the straight line between them, which at such distances equals the
     distance on the ground.
 
     Raises:
-        DatasetError: if an image has no position, or one has metres and another degrees, or metres of another kind.
+        DatasetError: if an image has no position, or kinds of positions are mixed.
     """
     _require_comparable([database, queries])
     known, asked = _by_plane(database), _by_plane(queries)
-    nowhere = np.empty(0, dtype=np.int64)
-    positives = [nowhere] * len(queries.records)
+    positives = [np.empty(0, dtype=np.int64)] * len(queries.records)
     for plane in known.keys() & asked.keys():
         rows = np.array(known[plane])
         near = rows_within(_coordinates(database, known[plane]), _coordinates(queries, asked[plane]), radius_m)
@@ -179,10 +185,10 @@ def positives_facing(
     positives: Positives,
     tolerance_deg: float,
 ) -> Positives:
-    """Of the positives those whose heading differs from the query's by at most `tolerance_deg`, itself included.
+    """Keep the positives whose heading differs from the query's by at most `tolerance_deg`, the tolerance included.
 
     Raises:
-        DatasetError: if the heading of an image is not known.
+        DatasetError: if the heading of an image is unknown.
     """
     known, asked = _headings_deg(database), _headings_deg(queries)
     differences = (
@@ -192,13 +198,13 @@ def positives_facing(
 
 
 def positives_by_frame(database_count: int, frames: Sequence[int], tolerance: int) -> Positives:
-    """For the query of each frame the database images of frames `frame - tolerance` to `frame + tolerance`."""
+    """Select the database images from `frame - tolerance` to `frame + tolerance` for the frame of each query."""
     everything = np.arange(database_count, dtype=np.int64)
     return tuple(everything[max(0, frame - tolerance) : max(0, frame + tolerance + 1)] for frame in frames)
 
 
 def _by_plane(split: PlaceSplit) -> dict[str, list[int]]:
-    """The rows of the images that lie in each plane."""
+    """Rows of the images in each plane."""
     rows: dict[str, list[int]] = {}
     for row, record in enumerate(split.records):
         rows.setdefault(plane_of(record.position), []).append(row)
@@ -206,7 +212,7 @@ def _by_plane(split: PlaceSplit) -> dict[str, list[int]]:
 
 
 def _coordinates(split: PlaceSplit, rows: Sequence[int]) -> Float64[np.ndarray, "images axes"]:
-    """Coordinates of images that lie in one plane."""
+    """Coordinates of images in one plane."""
     positions = [split.records[row].position for row in rows]
     metric = [(position.x_m, position.y_m) for position in positions if isinstance(position, MetricPosition)]
     degrees = [position for position in positions if isinstance(position, GeoPosition)]
@@ -222,19 +228,19 @@ def _headings_deg(split: PlaceSplit) -> Float64[np.ndarray, " images"]:
 
 
 def _require_apart(database: PlaceSplit, queries: PlaceSplit) -> None:
-    """Raise where an image is its own right answer."""
+    """Check that no image is its own right answer."""
     database_folder, queries_folder = database.folder.resolve(), queries.folder.resolve()
     known = {str(database_folder / record.path) for record in database.records}
     shared = [record.path for record in queries.records if str(queries_folder / record.path) in known]
     if shared:
         raise DatasetError(
             f"{queries.folder / shared[0]} is in the database and among the queries, one of {len(shared)} such images; "
-            "an image that is asked for must not be its own answer; keep them apart"
+            "an image must not be its own right answer; keep the two apart"
         )
 
 
 def _require_comparable(splits: Iterable[PlaceSplit]) -> None:
-    """Raise unless all images have positions of one kind."""
+    """Check that all images have positions of one kind."""
     example: dict[str, Path] = {}
     for split in splits:
         for record in split.records:

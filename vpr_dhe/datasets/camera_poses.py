@@ -1,4 +1,4 @@
-"""Poses of cameras as structure from motion writes them: (q, t) takes a point p of the world to R(q) p + t."""
+"""Camera poses of structure from motion: (q, t) maps a point p of the world to R(q) p + t."""
 
 import math
 from collections.abc import Sequence
@@ -10,24 +10,24 @@ from jaxtyping import Float64
 
 @dataclass(frozen=True)
 class Pose:
-    """The rotation and translation that take points of one frame, such as the world, to another, such as a camera's."""
+    """Rotation and translation from one frame, such as the world, to another, such as a camera's."""
 
     rotation: Float64[np.ndarray, "3 3"]
     translation: Float64[np.ndarray, "3"]
 
     @property
     def centre(self) -> tuple[float, float, float]:
-        """The point of the first frame that is the origin of the second: where in the world the camera is."""
+        """Origin of the second frame in the first: the position of the camera in the world."""
         x, y, z = (-self.rotation.T @ self.translation).tolist()
         return x, y, z
 
     def after(self, first: "Pose") -> "Pose":
-        """The pose that does what `first` does and then what this one does."""
+        """Compose poses: `first`, then this one."""
         return Pose(self.rotation @ first.rotation, self.rotation @ first.translation + self.translation)
 
 
 def pose_of(numbers: Sequence[float]) -> Pose:
-    """The pose of seven numbers: a quaternion (w, x, y, z) of any length, then a translation (x, y, z).
+    """Make a pose from seven numbers: a quaternion (w, x, y, z) of any length, then a translation (x, y, z).
 
     Raises:
         ValueError: if a number is not finite or the quaternion is zero; the message says what was expected.
@@ -42,7 +42,7 @@ def pose_of(numbers: Sequence[float]) -> Pose:
 
 
 def _rotation(quaternion: Float64[np.ndarray, "4"]) -> Float64[np.ndarray, "3 3"]:
-    """The rotation of a unit quaternion, by the formula of Rodrigues: I + 2 w K + 2 K^2, K p being (x, y, z) x p."""
+    """Rotation of a unit quaternion, by the formula of Rodrigues: I + 2 w K + 2 K^2, with K p = (x, y, z) x p."""
     w, x, y, z = quaternion
     cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
     return np.eye(3) + 2 * w * cross + 2 * cross @ cross

@@ -1,10 +1,9 @@
-"""Data sets with a reconstruction by COLMAP (https://colmap.github.io/format.html), as text or binary.
+"""Data sets with a COLMAP reconstruction (https://colmap.github.io/format.html), as text or binary.
 
-Of the model, only images.txt or images.bin is read: the pose of each image, which takes the world to the camera. The
-model lies in the data set's folder or in sparse, sparse/0 or model below it; the images lie in images,
-images/images_upright (as those of Aachen Day-Night), images_upright or the folder itself. Which images are queries, a
-model does not say: that takes a list or a folder. `located` says what distances mean in a world whose axes point
-anywhere.
+Only images.txt or images.bin of the model is read: the pose of each image, from the world to the camera. The model is
+in the data set's folder or in sparse, sparse/0 or model below it; the images are in images, images/images_upright (as
+in Aachen Day-Night), images_upright or the folder itself. Queries are given by a list or a folder. See `located` for
+distances in the world of a reconstruction.
 """
 
 import itertools
@@ -24,13 +23,13 @@ from vpr_dhe.images import list_images
 
 _MODEL_FOLDERS = (".", "sparse", "sparse/0", "model")
 _IMAGE_FOLDERS = ("images", "images/images_upright", "images_upright", ".")
-# In this order, because COLMAP itself reads the binary file where it finds both.
+# In the order of COLMAP itself, which prefers the binary file.
 _MODEL_FILES = ("images.bin", "images.txt")
 _FIELDS = "IMAGE_ID, QW, QX, QY, QZ, TX, TY, TZ, CAMERA_ID, NAME"
 _COUNT = struct.Struct("<Q")
 _HEAD = struct.Struct("<I7dI")
 _BYTES_PER_POINT = 24
-_LONGEST_NAME = 4096
+_MAX_NAME_BYTES = 4096
 _PROBES = 100
 
 
@@ -42,24 +41,24 @@ def read_colmap(
     model: Path | None = None,
     radius: float = RADIUS_M,
 ) -> PlaceDataset:
-    """Read database and queries whose cameras one model places.
+    """Read database and queries of one model.
 
-    Right is what lies within the radius of a query's camera. Images that the model does not hold are left out, and the
-    protocol counts them; where it holds no query at all, their ground truth is not public, and there are no positives.
+    Right answers are within the radius of the query's camera. Images that are not in the model are left out, and
+    counted in the protocol; if it holds no query at all, the ground truth is not public, and positives are None.
 
     Args:
-        root: the folder of the data set.
-        queries: a list of images, relative to `root`: a text file with one image per line, its path below the folder of
-            images ending at the first blank, so that camera intrinsics may follow (the lists of hloc). Or a folder
+        root: folder of the data set.
+        queries: list of images, relative to `root`: a text file with one image per line, its path in the folder of
+            images ending at the first blank, so that camera intrinsics may follow (as in lists of hloc). Or a folder
             below the folder of images.
-        database: the same for the database; None means all images of the model that are not queries.
-        model: the folder of the model, where it is none of the usual ones.
-        radius: in units of the model, which need not be metres.
+        database: list or folder of the database; None means all images of the model that are not queries.
+        model: folder of the model, if it is none of the usual ones.
+        radius: radius in units of the model, which need not be metres.
 
     Raises:
-        DatasetError: if the model, the images, a list, a folder or a listed image is missing; if a file cannot be read,
-            with the line or the image at which; if an image is both a query and of the database; if no database image
-            is in the model, or no query has a right answer.
+        DatasetError: if the model, the images, a list, a folder or a listed image is missing; if a file cannot be read
+            (the message names the line or image); if an image is on both sides; if no database image is in the model,
+            or no query has a right answer.
     """
     file = _model_file(root, model)
     spot_of = {name: spot_in_world(centre) for name, centre in _centres(file).items()}
@@ -123,7 +122,7 @@ def _model_file(root: Path, model: Path | None) -> Path:
 
 
 def _image_folder(root: Path, file: Path, names: Mapping[str, Spot]) -> Path:
-    """The first of the usual folders in which one of the first images of the model exists."""
+    """First of the usual folders in which one of the first images of the model exists."""
     folders = [root / folder for folder in _IMAGE_FOLDERS]
     for folder in folders:
         if any((folder / name).is_file() for name in itertools.islice(names, _PROBES)):
@@ -135,7 +134,7 @@ def _image_folder(root: Path, file: Path, names: Mapping[str, Spot]) -> Path:
 
 
 def _named_images(root: Path, images: Path, entry: str) -> list[str]:
-    """Paths, relative to the folder of images, of those that a list names or a folder holds."""
+    """Paths of the images of a list or a folder, relative to the folder of images."""
     if (root / entry).is_file():
         return list(_listed(root / entry, images))
     if (images / entry).is_dir():
@@ -167,7 +166,7 @@ def _others(file: Path, images: Path, names: Mapping[str, Spot], queries: set[st
 
 
 def _require_apart(root: Path, database: list[str], queries: list[str]) -> None:
-    """Raise if an image is on both sides, where it would be its own right answer."""
+    """Check that no image is on both sides, where it would be its own right answer."""
     shared = sorted(set(database) & set(queries))
     if shared:
         raise DatasetError(
@@ -177,7 +176,7 @@ def _require_apart(root: Path, database: list[str], queries: list[str]) -> None:
 
 
 def _centres(file: Path) -> dict[str, tuple[float, float, float]]:
-    """Centres of the cameras by image, in the order of the model.
+    """Camera centres by image, in the order of the model.
 
     Raises:
         DatasetError: if the file cannot be read, holds no image, or holds one twice.
@@ -198,7 +197,7 @@ def _centres(file: Path) -> dict[str, tuple[float, float, float]]:
 
 
 def _text_images(file: Path) -> Iterator[tuple[str, list[float], str]]:
-    """Where it is written, the seven numbers of the pose and the name of each image; a line of points follows each."""
+    """Location in the file, seven numbers of the pose, and name of each image; a line of points follows each."""
     lines = _text_lines(file)
     for number, line in lines:
         if not line.strip() or line.startswith("#"):
@@ -231,7 +230,7 @@ def _text_lines(file: Path) -> Iterator[tuple[int, str]]:
 
 
 def _binary_images(file: Path) -> Iterator[tuple[str, list[float], str]]:
-    """The same of images.bin: a count, then identifier, pose, camera, name, and the points, which are passed over."""
+    """Like `_text_images`, from images.bin: a count, then identifier, pose, camera, name and points of each image."""
     size = file.stat().st_size
     with file.open("rb") as stream:
         (count,) = _unpacked(stream, _COUNT, file)
@@ -254,7 +253,7 @@ def _unpacked(stream: BinaryIO, form: struct.Struct, file: Path) -> tuple:
 
 def _name(stream: BinaryIO, file: Path) -> str:
     content = bytearray()
-    while (byte := stream.read(1)) not in {b"\0", b""} and len(content) < _LONGEST_NAME:
+    while (byte := stream.read(1)) not in {b"\0", b""} and len(content) < _MAX_NAME_BYTES:
         content += byte
     if byte != b"\0":
         raise _cut_off(file)
@@ -265,4 +264,6 @@ def _name(stream: BinaryIO, file: Path) -> str:
 
 
 def _cut_off(file: Path) -> DatasetError:
-    return DatasetError(f"{file} is cut off or no images.bin of COLMAP; get the file anew, or export the model as text")
+    return DatasetError(
+        f"{file} is cut off or not an images.bin of COLMAP; get the file again, or export the model as text"
+    )

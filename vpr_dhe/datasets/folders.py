@@ -1,8 +1,8 @@
-"""Two folders of images, one of the database and one of the queries, named as the user likes.
+"""Data sets of two folders of images, database and queries.
 
-What is right follows from the first of these that there is: a file with the ground truth; the frames, where their
-tolerance is given; positions, from a table, the file names or EXIF; the frames. A query's frame is the database image
-of the same name, where every query has one, or else the one at the same place in the sorted folder.
+Right answers follow from the first of these that applies: a file of ground truth; frames, if their tolerance is given;
+positions, from a table, file names or EXIF; frames. The frame of a query is the database image of the same name, if
+every query has one, otherwise the one at the same position in the sorted folder.
 """
 
 import math
@@ -29,18 +29,18 @@ from vpr_dhe.geography.position_table import read_positions
 from vpr_dhe.images import read_file
 from vpr_dhe.records import ImageRecord
 
-# Looking into every file of two large folders only to find that a film carries no positions would take minutes.
+# Reading every file of two large folders, such as frames of a video, for positions would take minutes.
 _EXIF_PROBES = 8
 _BESIDE_GROUND_TRUTH = frozenset({"database", "queries", "ground_truth", "radius_m"})
 _DIGITS = re.compile(r"(\d+)")
 
 
 def read_folders(root: Path, protocol: Protocol | None = None) -> PlaceDataset:
-    """Read two folders; `protocol` may choose all but `split` and `variant`.
+    """Read two folders; `protocol` may set all options but `split` and `variant`.
 
     Raises:
-        BadInputError: if the protocol contradicts itself, or a table cannot be read.
-        DatasetError: if a folder is missing, or only some images have a position.
+        BadInputError: if options contradict each other, or a table cannot be read.
+        DatasetError: if a folder is missing, or only some images have positions.
     """
     protocol = protocol or Protocol()
     names = protocol.database or DATABASE, protocol.queries or QUERIES
@@ -61,7 +61,7 @@ def read_folders(root: Path, protocol: Protocol | None = None) -> PlaceDataset:
 def _by_file(root: Path, protocol: Protocol, file: Path, database: PlaceSplit, queries: PlaceSplit) -> PlaceDataset:
     clash = next((name for name in protocol.chosen if name not in _BESIDE_GROUND_TRUTH), None)
     if clash:
-        raise BadInputError(f"--ground-truth says what is right, and so does {option(clash)}; give one")
+        raise BadInputError(f"--ground-truth and {option(clash)} both define the right answers; give one")
     truth = read_ground_truth(file, database, queries, protocol.radius_m)
     return _dataset(root, truth.rule, database, queries, truth.positives)
 
@@ -89,13 +89,13 @@ def _by_frame(root: Path, protocol: Protocol, database: PlaceSplit, queries: Pla
 
 
 def _require_order(protocol: Protocol, database: PlaceSplit, queries: PlaceSplit) -> None:
-    """Folders of unequal length correspond by order only if the caller says so."""
+    """Check that folders of unequal length correspond by order only if the caller says so."""
     counts = len(database.records), len(queries.records)
     if protocol.frame_tolerance is None and counts[0] != counts[1]:
         raise DatasetError(
-            f"nothing says which of the {counts[0]} images in {database.folder} are right for the {counts[1]} queries "
-            f"in {queries.folder}: they have neither positions nor equal names; give --positions or --ground-truth, or "
-            "--frame-tolerance if image i shows what query i shows"
+            f"right answers are unknown for {counts[1]} queries in {queries.folder} among {counts[0]} images in "
+            f"{database.folder}: they have neither positions nor equal names; give --positions or --ground-truth, or "
+            "--frame-tolerance if image i shows the place of query i"
         )
 
 
@@ -104,7 +104,7 @@ def _multiples(queries: PlaceSplit, step: int) -> list[int]:
 
 
 def _thinned(database: PlaceSplit, queries: PlaceSplit, step: int) -> PlaceSplit:
-    """Every n-th query of a whole traverse; queries of which somebody took every n-th already, as they are."""
+    """Take every n-th query, unless the queries are every n-th frame already."""
     frames, count = len(database.records), len(queries.records)
     if count == frames:
         return replace(queries, records=queries.records[::step])
@@ -117,10 +117,10 @@ def _thinned(database: PlaceSplit, queries: PlaceSplit, step: int) -> PlaceSplit
 
 
 def _frames_of_names(database: PlaceSplit, queries: PlaceSplit) -> list[int] | None:
-    """The frame of equal name for each query; None if no query has one.
+    """Frames with the names of the queries; None if no query has one.
 
     Raises:
-        DatasetError: if some queries have one and others do not: one file too many would shift all frames after it.
+        DatasetError: if only some queries have one: a surplus file would shift all frames after it.
     """
     frame_of = {_stem(record): frame for frame, record in enumerate(database.records)}
     frames = [frame_of[stem] for record in queries.records if (stem := _stem(record)) in frame_of]
@@ -130,7 +130,7 @@ def _frames_of_names(database: PlaceSplit, queries: PlaceSplit) -> list[int] | N
         odd = next(record.path for record in queries.records if _stem(record) not in frame_of)
         raise DatasetError(
             f"{queries.folder / odd} has no image of its name in {database.folder}, and {len(frames)} of the "
-            f"{len(queries.records)} queries have one; remove what is too much, or say what is right by --ground-truth"
+            f"{len(queries.records)} queries have one; remove surplus files, or give right answers by --ground-truth"
         )
     return frames
 
@@ -154,7 +154,7 @@ def _with_positions(
 ) -> tuple[PlaceSplit, PlaceSplit]:
     if protocol.positions is None:
         return _with_exif(database), _with_exif(queries)
-    # One table speaks of both folders, so it names images from the folder that holds the two.
+    # Paths in the table are relative to the folder that holds both.
     everything = [
         replace(record, path=os.path.relpath(split.folder.resolve() / record.path, root.resolve()))
         for split in (database, queries)
@@ -171,7 +171,7 @@ def _relative_again(split: PlaceSplit, placed: Sequence[ImageRecord]) -> PlaceSp
 
 
 def _with_exif(split: PlaceSplit) -> PlaceSplit:
-    """Fill in positions from EXIF, if names have left any out and a sample of the images has them."""
+    """Fill in positions from EXIF, if a sample of the images without positions has them."""
     unplaced = [record for record in split.records if record.position is None]
     probes = unplaced[:: max(1, len(unplaced) // _EXIF_PROBES)]
     if not any(_read_exif(split.folder, record).position for record in probes):
@@ -187,10 +187,10 @@ def _read_exif(folder: Path, record: ImageRecord) -> ImageRecord:
 
 
 def _in_order_of_frames(split: PlaceSplit) -> PlaceSplit:
-    """Numbers in names count as numbers: frame 10 comes after frame 9, however many digits they have.
+    """Sort images by the numbers in their names: frame 10 comes after frame 9.
 
     Raises:
-        DatasetError: if two files differ only in their extension, so that all later frames would be shifted by one.
+        DatasetError: if two files differ only in their extension, which would shift all later frames.
     """
     seen: dict[PurePosixPath, str] = {}
     for record in split.records:

@@ -1,10 +1,9 @@
-"""Files that say which database images are right for which query, for two folders of images.
+"""Files of ground truth for two folders of images.
 
-Tables (.csv, .tsv, .txt) have a header line and one row for each pair of a query and a database image that is right;
-a query without a row has no right image. An image is named, in columns such as query and database, by its path relative
-to its folder or, where no image has that path, by a file name, with or without its extension, that only one image in
-the folder has; or it is counted, in columns such as query_index and database_index, by its place in the sorted folder,
-the first being 0.
+Tables (.csv, .tsv, .txt) have a header line and one row for each right pair of a query and a database image. Columns
+such as query and database hold paths relative to the folder or, if no image has that path, file names with or without
+extension that are unique in the folder. Columns such as query_index and database_index hold positions in the sorted
+folder, from 0.
 
 Files .npz are those of Patch-NetVLAD (Hausler et al., CVPR 2021; github.com/QVPR/Patch-NetVLAD, README, section on
 custom data sets): positions utmQ (queries, 2) and utmDb (database images, 2), one row per image in the order of the
@@ -51,37 +50,37 @@ _ARRAYS = f"{_QUERY_POSITIONS}, {_DATABASE_POSITIONS} and {_RADIUS}"
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """For each query the sorted rows of the database images that are right, and the rule in words."""
+    """Right answers of each query, as sorted rows of the database, and the rule in words."""
 
     positives: Positives
     rule: str
 
 
 def read_ground_truth(path: Path, database: PlaceSplit, queries: PlaceSplit, radius_m: float | None) -> GroundTruth:
-    """Read which database images are right; the text of this module says what such files look like.
+    """Read a file of ground truth in one of the formats of this module.
 
     Args:
-        path: a table or a file .npz.
-        database: the images of the database, in the order that the file counts them in.
-        queries: the same for the queries.
-        radius_m: the distance up to which an image is right, itself included, instead of the one in a file .npz.
+        path: a table or an .npz file.
+        database: images of the database, in the order that indices of the file refer to.
+        queries: images of the queries, likewise.
+        radius_m: largest distance of a right answer, replacing that of an .npz file.
 
     Raises:
         DatasetError: if the file is missing, of another kind or damaged; if it lacks a column, a row or an array; if it
-            names an image that is not in the folder, or that may be several; if its arrays do not have one row per
-            image; if a radius is given for a table, which needs none.
+            names an image that is not in the folder, or is ambiguous; if its arrays do not have one row per image; if a
+            radius is given for a table.
     """
     if path.suffix.lower() == ".npy":
         raise DatasetError(
-            f"{path}: files .npy of ground truth hold pickled objects, and reading those runs whatever code is in "
-            "them; where you trust the file, convert it to a CSV file with the columns query_index and database_index"
+            f"{path}: files .npy of ground truth hold pickled objects, which may run any code when they are read; if "
+            "you trust the file, convert it to a CSV file with the columns query_index and database_index"
         )
     if path.suffix.lower() == ".npz":
         return _within_radius(path, database, queries, radius_m)
     if path.suffix.lower() not in _TABLES:
-        raise DatasetError(f"{path} is no file of ground truth; expected {', '.join(sorted(_TABLES))} or .npz")
+        raise DatasetError(f"{path} is not a file of ground truth; expected {', '.join(sorted(_TABLES))} or .npz")
     if radius_m is not None:
-        raise DatasetError(f"{path} lists what is right, so a radius of {radius_m:g} m means nothing; leave it out")
+        raise DatasetError(f"{path} lists what is right, so a radius of {radius_m:g} m has no effect; leave it out")
     return GroundTruth(_listed(read_sheet(path, _FORM), database, queries), f"right as listed in {path.name}")
 
 
@@ -93,12 +92,12 @@ def _listed(sheet: Sheet, database: PlaceSplit, queries: PlaceSplit) -> Positive
 
 
 def _rows(sheet: Sheet, side: str, split: PlaceSplit) -> Iterator[int]:
-    """The row among the images of a split that each line of the sheet means."""
+    """Row of the split's image that each line of the sheet names."""
     column = side if sheet.has(side) else f"{side}_index"
     parse = _row_by_name(split) if sheet.has(side) else _row_by_number(split)
     for line, row in zip(sheet.lines, sheet.parsed(column, parse), strict=True):
         if row is None:
-            raise sheet.complaint(line, column, "found an empty cell; fill it in, or remove the line")
+            raise sheet.cell_error(line, column, "found an empty cell; fill it in, or remove the line")
         yield row
 
 
@@ -109,7 +108,7 @@ def _row_by_name(split: PlaceSplit) -> Callable[[str], int]:
 
     def row_by_name(cell: str) -> int:
         path = image_path(cell)
-        # A path with folders is never taken for its file name alone: many folders number their images alike.
+        # Paths with folders are not matched by file name alone, because many folders number their images alike.
         possible = [path] if path in row_of else paths_of.get(path, []) if "/" not in path else []
         if len(possible) > 1:
             raise ValueError(
@@ -143,7 +142,7 @@ def _within_radius(path: Path, database: PlaceSplit, queries: PlaceSplit, radius
 
 
 def _read_arrays(path: Path, needed: Set[str]) -> dict[str, np.ndarray]:
-    """Read some arrays, never unpickling objects.
+    """Read arrays without unpickling objects.
 
     Raises:
         DatasetError: if the file cannot be read, or lacks one of them.
@@ -160,7 +159,7 @@ def _read_arrays(path: Path, needed: Set[str]) -> dict[str, np.ndarray]:
             raise DatasetError(f"{path} has the arrays {found}, but not {', '.join(missing)}; expected {_ARRAYS}")
         with np.load(path, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in sorted(needed)}
-    # What damaged archives raise on the way: of the archive, of the stream in it, and of the array's header.
+    # Errors of damaged archives, streams and array headers.
     except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, NotImplementedError) as error:
         raise DatasetError(f"{path} is not a readable file .npz of numbers ({error}); expected {_ARRAYS}") from None
 
@@ -183,5 +182,5 @@ def _radius(path: Path, array: np.ndarray) -> float:
 
 def _finite(path: Path, name: str, array: np.ndarray) -> Float64[np.ndarray, "..."]:
     if array.dtype.kind not in "iuf" or not np.isfinite(array).all():
-        raise DatasetError(f"{path}: the array {name} holds what is no number; expected finite numbers of metres")
+        raise DatasetError(f"{path}: the array {name} holds values that are not finite numbers; expected metres")
     return array.astype(np.float64)

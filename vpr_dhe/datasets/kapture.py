@@ -1,12 +1,12 @@
 """Data sets in the format kapture (github.com/naver/kapture, kapture_format.adoc, version 1.1).
 
-The images that the map is made of and the queries are a kapture each, in folders such as mapping and query. Of a
-kapture, this reads sensors/records_camera.txt (which images there are, in sensors/records_data), trajectories.txt and
-rigs.txt (poses of cameras, or of rigs that carry them) and records_gnss.txt (longitude and latitude).
+Database and queries are a kapture each, in folders such as mapping and query. The files that are read are
+sensors/records_camera.txt (images in sensors/records_data), trajectories.txt and rigs.txt (poses of cameras or rigs),
+and records_gnss.txt (longitude and latitude).
 
-Positions are the centres of the cameras where both sides have poses, or else what receivers say at the same timestamp.
-`located` says what distances mean in a world whose axes point anywhere. Timestamps are left out: the format allows any
-whole number for them, such as a count.
+Positions are camera centres if both sides have poses, otherwise those of receivers at the same timestamp. See `located`
+for distances in the world of a reconstruction. Timestamps are ignored, because the format allows any integer for them,
+such as a counter.
 """
 
 import math
@@ -37,7 +37,7 @@ _COLUMNS = {
     _RIGS: ("rig_id", "sensor_id", *_POSE),
     _GNSS: ("timestamp", "device_id", "x", "y", "z", "utc", "dop"),
 }
-# The format: no code means this one, too.
+# The default of the format.
 _DEGREES = "EPSG:4326"
 
 
@@ -52,10 +52,10 @@ class _Photo:
 
 @dataclass(frozen=True)
 class _Capture:
-    """What one kapture says.
+    """Content of one kapture.
 
-    `poses` take the world to a device at a time; `mounts` give for a device the rigs that it is on, with the pose that
-    takes the rig to it; `receivers` give for a time what each receiver says.
+    `poses` are from the world to a device, by time and device; `mounts` are from a rig to a device, by device and rig;
+    `receivers` are positions by time and receiver.
     """
 
     folder: Path
@@ -65,11 +65,11 @@ class _Capture:
     receivers: dict[int, dict[str, GeoPosition]]
 
     def by_poses(self) -> LocatedImages:
-        """The images with the centres of their cameras."""
+        """Images with their camera centres."""
         return LocatedImages(self.folder, tuple((photo.path, self._in_world(photo)) for photo in self.photos))
 
     def by_receivers(self) -> LocatedImages:
-        """The images with what a receiver says at the same time."""
+        """Images with the positions of a receiver at the same time."""
         return LocatedImages(self.folder, tuple((photo.path, self._on_earth(photo)) for photo in self.photos))
 
     def _in_world(self, photo: _Photo) -> Spot | None:
@@ -77,7 +77,7 @@ class _Capture:
         return None if pose is None else spot_in_world(pose.centre)
 
     def _pose(self, timestamp: int, device: str, carried: frozenset[str]) -> Pose | None:
-        """A device's own pose, or else that of a rig it is on, which may be on a rig itself."""
+        """Pose of a device: its own, or through a rig, which may be mounted on another rig."""
         own = self.poses.get((timestamp, device))
         if own is not None:
             return own
@@ -88,30 +88,30 @@ class _Capture:
         return None
 
     def _on_earth(self, photo: _Photo) -> Spot | None:
-        said = self.receivers.get(photo.timestamp)
-        if not said:
+        positions = self.receivers.get(photo.timestamp)
+        if not positions:
             return None
-        # Where EXIF was the source, kapture's own tools name the receiver after its camera (import_exif.py).
-        return spot_on_earth(said.get(f"GPS_{photo.device}", next(iter(said.values()))))
+        # Positions from EXIF: kapture's tools name the receiver after its camera (import_exif.py).
+        return spot_on_earth(positions.get(f"GPS_{photo.device}", next(iter(positions.values()))))
 
 
 def read_kapture(
     root: Path, *, database: str = _DATABASE, queries: str = _QUERIES, radius: float = RADIUS_M
 ) -> PlaceDataset:
-    """Read two kaptures, one of the database and one of the queries.
+    """Read two kaptures, of the database and of the queries.
 
-    Right is what lies within the radius: by the centres of the cameras, in units of the world, where both sides have
-    poses; by GNSS, in metres, where both have that instead. Where the queries have neither, their ground truth is not
-    public, and there are no positives. Images without a position are left out, and the protocol counts them.
+    Right answers are within the radius: of camera centres, in units of the world, if both sides have poses; otherwise
+    of GNSS positions, in metres. If the queries have neither, the ground truth is not public, and positives are None.
+    Images without a position are left out, and counted in the protocol.
 
     Args:
-        root: the folder that both kaptures lie in.
-        database: the folder of the database, relative to `root`; the one that holds the folder sensors.
-        queries: the same for the queries.
-        radius: in units of the world, which are metres in most published data sets; in metres by GNSS.
+        root: folder of both kaptures.
+        database: folder of the database, relative to `root`, with the subfolder sensors.
+        queries: folder of the queries, likewise.
+        radius: radius in units of the world, which are metres in most published data sets, or in metres by GNSS.
 
     Raises:
-        DatasetError: if a folder, a file or an image is missing; if a line cannot be read, which the message names; if
+        DatasetError: if a folder, a file or an image is missing; if a line cannot be read (the message names it); if
             the database has no positions, or no query has a right answer.
     """
     mapped, asked = (_read_capture(root, name) for name in (database, queries))
@@ -120,7 +120,7 @@ def read_kapture(
         (mapped.by_receivers(), asked.by_receivers(), "by GNSS", "m"),
     )
     possible = [way for way in ways if way[0].any_known and way[1].any_known]
-    # The queries' positions are not public: then the database's may be of any kind.
+    # If the queries' positions are not public, the database's may be of any kind.
     possible += [way for way in ways if way[0].any_known]
     near, far, how, unit = next(iter(possible), ways[0])
     source = f"kapture, {database} and {queries}, {how}"
@@ -178,7 +178,7 @@ def _photos(sensors: Path) -> Iterator[_Photo]:
 
 
 def _poses(sensors: Path) -> Iterator[tuple[int, str, Pose]]:
-    """Complete poses only: from a rotation or a translation alone, no centre follows."""
+    """Complete poses; those without rotation or translation determine no centre."""
     file = sensors / _POSES
     first_line: dict[tuple[int, str], int] = {}
     for line, (text, device), pose in _lines_with_poses(file):
@@ -193,7 +193,7 @@ def _poses(sensors: Path) -> Iterator[tuple[int, str, Pose]]:
 
 
 def _receivers(sensors: Path) -> dict[int, dict[str, GeoPosition]]:
-    """What receivers say, by timestamp."""
+    """Positions by timestamp and receiver."""
     file = sensors / _GNSS
     systems = _coordinate_systems(sensors / _LIST)
     found: dict[int, dict[str, GeoPosition]] = {}
@@ -209,13 +209,13 @@ def _receivers(sensors: Path) -> dict[int, dict[str, GeoPosition]]:
 
 
 def _coordinate_systems(file: Path) -> dict[str, str]:
-    """The coordinate system of each receiver that names one: sensor_id, name, gnss, EPSG code."""
+    """Coordinate systems by receiver, from lines of sensor_id, name, gnss, EPSG code."""
     lines = [cells for _, cells in _lines(file, None)]
     return {cells[0]: cells[3].upper() for cells in lines if len(cells) > 3 and cells[2] == "gnss" and cells[3]}
 
 
 def _lines_with_poses(file: Path) -> Iterator[tuple[int, tuple[str, str], Pose | None]]:
-    """Line number, the two identifiers and the pose of each line; None where its rotation or translation is empty."""
+    """Line number, two identifiers and pose of each line; None if its rotation or translation is empty."""
     for line, (first, second, *numbers) in _lines(file, _COLUMNS[file.name]):
         try:
             yield line, (first, second), _pose(numbers)
@@ -236,7 +236,7 @@ def _pose(cells: Sequence[str]) -> Pose | None:
 
 
 def _lines(file: Path, columns: tuple[str, ...] | None) -> Iterator[tuple[int, list[str]]]:
-    """Line number and cells of each line but comments and blank ones; nothing where there is no such file.
+    """Line number and cells of each line, without comments and blank lines; nothing if there is no file.
 
     Raises:
         DatasetError: if the file is not UTF-8, or a line has another number of cells than there are columns.
@@ -246,7 +246,7 @@ def _lines(file: Path, columns: tuple[str, ...] | None) -> Iterator[tuple[int, l
     try:
         text = file.read_text(encoding="utf-8-sig")
     except UnicodeError:
-        raise DatasetError(f"{file} is not text in UTF-8, as the format kapture demands; get the file anew") from None
+        raise DatasetError(f"{file} is not text in UTF-8, as kapture requires; download the file again") from None
     for number, line in enumerate(text.split("\n"), start=1):
         cells = [cell.strip() for cell in line.split(",")]
         if not line.strip() or line.startswith("#"):
@@ -268,7 +268,7 @@ def _degrees(file: Path, line: int, cell: str, limit: float) -> float:
         degrees = float(cell)
     except ValueError:
         degrees = math.nan
-    # Not a number is not within the limit either.
+    # Written so that NaN fails too.
     if not abs(degrees) <= limit:
         raise DatasetError(f"{file}, line {line}: found {cell!r}; expected degrees from {-limit:g} to {limit:g}")
     return degrees

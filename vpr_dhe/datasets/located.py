@@ -1,9 +1,8 @@
 """Data sets whose ground truth is the distance in space, such as between the cameras of a reconstruction.
 
-Worlds of reconstructions have axes of any direction and a unit of any length. No two of their axes can be trusted to
-span the ground, so distances are taken in space, along all three axes, and a radius is in the world's own units. Where
-z points up, that is the distance on the ground but for the difference in height. The position that a record carries is
-x and y of the world: a map of the ground only in such worlds.
+The world of a reconstruction has axes of any direction and a unit of any length. Distances are therefore taken along
+all three axes, and the radius is in units of the world. Positions of records are x and y of the world, which are a map
+of the ground only if z points up.
 """
 
 from dataclasses import dataclass
@@ -21,26 +20,26 @@ from vpr_dhe.records import RECONSTRUCTION, GeoPosition, ImageRecord, MetricPosi
 
 @dataclass(frozen=True)
 class Spot:
-    """Where a photo was taken: the position that its record carries, and the point that distances are taken from."""
+    """Position of a photo for its record, and the point in space for distances."""
 
     position: Position
     point: tuple[float, float, float]
 
 
 def spot_in_world(centre: tuple[float, float, float]) -> Spot:
-    """The spot of a camera whose centre is known in the world of a reconstruction."""
+    """Make the spot of a camera centre in the world of a reconstruction."""
     return Spot(MetricPosition(centre[0], centre[1], RECONSTRUCTION), centre)
 
 
 def spot_on_earth(position: GeoPosition) -> Spot:
-    """The spot of a position in degrees; heights are left out, because receivers know them badly."""
+    """Make the spot of a position in degrees, without the height, which receivers measure badly."""
     x, y, z = earth_centred([position])[0].tolist()
     return Spot(position, (x, y, z))
 
 
 @dataclass(frozen=True)
 class LocatedImages:
-    """Images of a folder, each with its path relative to it and its spot, None where that is unknown."""
+    """Images of a folder by path, each with its spot or None."""
 
     folder: Path
     images: tuple[tuple[str, Spot | None], ...]
@@ -51,35 +50,35 @@ class LocatedImages:
         return any(spot for _, spot in self.images)
 
     def known(self) -> "LocatedImages":
-        """Those whose spot is known."""
+        """Select the images whose spot is known."""
         return LocatedImages(self.folder, tuple((path, spot) for path, spot in self.images if spot))
 
     def split(self) -> PlaceSplit:
-        """The records of the images."""
+        """Make records of the images."""
         return PlaceSplit(
             self.folder, tuple(ImageRecord(path, spot.position if spot else None) for path, spot in self.images)
         )
 
     def points(self) -> Float64[np.ndarray, "known 3"]:
-        """The points of the known spots."""
+        """Points of the known spots."""
         return np.array([spot.point for _, spot in self.images if spot])
 
 
 def dataset_by_distance(
     name: str, source: str, database: LocatedImages, queries: LocatedImages, *, radius: float, unit: str
 ) -> PlaceDataset:
-    """A data set where right is what lies at most `radius` away in space.
+    """Make a data set whose right answers are at most `radius` away in space.
 
-    Images whose spot is unknown are left out, because nothing can be said of them; the protocol tells how many. Where
-    no query's spot is known, the ground truth is not public: then all images stay, and there are no positives.
+    Images without a spot are left out, and counted in the protocol. If no query has one, the ground truth is not
+    public: all images are kept, and positives are None.
 
     Args:
-        name: of the data set.
+        name: name of the data set.
         source: what was read, in words.
-        database: the images of the database.
-        queries: the images of the queries.
-        radius: in the units of the points.
-        unit: what a radius of 25 is 25 of, in words.
+        database: images of the database.
+        queries: images of the queries.
+        radius: radius in units of the points.
+        unit: unit of the radius, in words.
 
     Raises:
         DatasetError: if no database image's spot is known, or no query has a right answer.

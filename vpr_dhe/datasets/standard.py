@@ -1,9 +1,9 @@
-"""The field's standard layout: images/{train,val,test}/{database,queries} with positions in the file names.
+"""Standard layout of the field: images/{train,val,test}/{database,queries} with positions in the file names.
 
 A name is `@utm_east@utm_north@zone_number@zone_letter@latitude@longitude@pano_id@tile_num@heading@pitch@roll@height`
-`@timestamp@note@.jpg`; only the two UTM coordinates are required, and the other fields may be empty. Beside a folder
-there may be a list of its images, `<folder>_images_paths.txt`, one path per line, relative to the folder: that saves
-looking through millions of files.
+`@timestamp@note@.jpg`; only the two UTM coordinates are required, and the other fields may be empty. A list of images
+beside a folder, `<folder>_images_paths.txt`, with one path per line relative to the folder, saves listing millions of
+files.
 
 Source: github.com/gmberton/VPR-datasets-downloader and github.com/gmberton/VPR-methods-evaluation.
 """
@@ -33,13 +33,13 @@ from vpr_dhe.records import ImageRecord, MetricPosition, StrPath
 DATABASE, QUERIES = "database", "queries"
 _SPLITS = ("train", "val", "test")
 _ZONE_NUMBER, _ZONE_LETTER, _PANORAMA, _HEADING, _TIMESTAMP = 3, 4, 7, 9, 13
-# The forms that the scripts laying out the published data sets write: YYYYMMDD_hhmmss, cut off after any part
+# Forms written by the scripts for published data sets: YYYYMMDD_hhmmss, cut off after any part
 # (github.com/gmberton/VPR-datasets-downloader, `is_valid_timestamp`).
 _TIMESTAMP_FORM = re.compile(r"(\d{4})(?:(\d\d)(?:(\d\d)(?:_(\d\d)(?:(\d\d)(\d\d)?)?)?)?)?", re.ASCII)
 
 
 def record_of(path: str) -> ImageRecord:
-    """Read position, heading and timestamp from a file name of the standard layout; other names have none of them."""
+    """Parse position, heading and timestamp of a file name in the standard layout; other names have none of them."""
     name = Path(path).name
     if not name.startswith("@"):
         return ImageRecord(path)
@@ -64,29 +64,28 @@ def _heading(fields: list[str]) -> float | None:
 
 
 def _timestamp(fields: list[str]) -> float | None:
-    """Seconds since the epoch at which the stated year, month, day, hour, minute or second began.
+    """Start of the stated year, month, day, hour, minute or second, in seconds since the epoch.
 
-    The layout names no time zone, so UTC is assumed: several hours off at worst, which matters less to those who tell
-    seasons and years apart than having no time at all.
+    The layout has no time zone, so UTC is assumed, which may be hours off but is good enough to tell seasons and years.
     """
     form = _TIMESTAMP_FORM.fullmatch(fields[_TIMESTAMP]) if len(fields) > _TIMESTAMP else None
     if form is None:
         return None
     year, month, day, hour, minute, second = form.groups()
     try:
-        began = datetime(
+        start = datetime(
             int(year), int(month or 1), int(day or 1), int(hour or 0), int(minute or 0), int(second or 0), tzinfo=UTC
         )
-    except ValueError:  # a thirteenth month, or a number that was no date
+    except ValueError:  # digits that are not a date
         return None
-    return began.timestamp()
+    return start.timestamp()
 
 
 def read_split(folder: StrPath) -> PlaceSplit:
-    """List the images of a folder, or those in the list beside it, with what their names say.
+    """List the images of a folder, or those in the list beside it, with positions from their names.
 
     Raises:
-        DatasetError: if the list names no image, an image twice, or a first image that does not exist.
+        DatasetError: if the list is empty, names an image twice, or its first image does not exist.
     """
     folder = Path(folder)
     listed = Path(f"{folder.absolute()}_images_paths.txt")
@@ -99,14 +98,14 @@ def _listed_images(folder: Path, listed: Path) -> list[str]:
         paths = [line.strip() for line in listed.read_text(encoding="utf-8").splitlines() if line.strip()]
     except UnicodeError:
         raise DatasetError(f"{listed} is not text in UTF-8; expected one image path per line") from None
-    # One look, because a list is there to save looking at every file; others that are missing are found when read.
+    # Only the first is checked, because lists exist to avoid looking at every file.
     if paths and not (folder / paths[0]).is_file():
         raise DatasetError(f"{listed} lists {paths[0]}, which is not in {folder}; write paths relative to that folder")
     return paths
 
 
 def panoramas_of(records: tuple[ImageRecord, ...]) -> Int64[np.ndarray, " _records"] | None:
-    """Number the panoramas that images were cut from, by position and panorama in their names; None without names."""
+    """Number the panoramas that images were cut from, by position and panorama in their names; None if some lack it."""
     keys = [_panorama_of(Path(record.path).name) for record in records]
     if any(key is None for key in keys):
         return None
@@ -128,10 +127,10 @@ def read_standard(
     database: str = DATABASE,
     queries: str = QUERIES,
 ) -> PlaceDataset:
-    """Read one split of the standard layout; `database` and `queries` name its folders.
+    """Read one split of the standard layout; `database` and `queries` are its folders.
 
     Raises:
-        DatasetError: if the folders are missing or a name holds no position.
+        DatasetError: if the folders are missing or a name has no position.
     """
     folder = _images_folder(root) / split
     if not folder.is_dir():
@@ -154,7 +153,7 @@ def read_standard(
 def positives_by_position(
     database: PlaceSplit, queries: PlaceSplit, radius_m: float, heading_tolerance_deg: float | None
 ) -> tuple[Positives, str]:
-    """The images that are near and, if that is asked for, look the same way; and this rule in words."""
+    """Find the database images that are near and, with a tolerance, have the same heading; also returns the rule."""
     positives, rule = positives_within(database, queries, radius_m), f"within {radius_m:g} m"
     if heading_tolerance_deg is None:
         return positives, rule
@@ -163,7 +162,11 @@ def positives_by_position(
 
 
 def require_folders(parent: Path, database: str, queries: str) -> None:
-    """Raise DatasetError unless both folders are there."""
+    """Check that both folders exist.
+
+    Raises:
+        DatasetError: if not.
+    """
     for name in (database, queries):
         if not (parent / name).is_dir():
             others = sorted(entry.name for entry in parent.iterdir() if entry.is_dir()) if parent.is_dir() else []
@@ -172,7 +175,7 @@ def require_folders(parent: Path, database: str, queries: str) -> None:
 
 
 def _images_folder(root: Path) -> Path:
-    """The folder that holds the splits: `images`, which some copies leave out."""
+    """Folder of the splits: `images`, or the root itself."""
     return root / "images" if (root / "images").is_dir() else root
 
 

@@ -29,7 +29,7 @@ from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.index.changes import Changes, changes_between
 from vpr_dhe.index.codecs import LocalMapCodec
 from vpr_dhe.index.files import unique_name
-from vpr_dhe.index.ingest import Chunk, SealedChunk, Source, describe, load, seal_chunk
+from vpr_dhe.index.ingest import Chunk, SealedChunk, Source, extract, load, seal_chunk
 from vpr_dhe.index.manifest import SkippedImage
 from vpr_dhe.index.place_index import AddReport, PlaceIndex, require_same_features
 from vpr_dhe.index.writer import IndexWriter
@@ -213,8 +213,8 @@ class ChunkSealer:
         try:
             source = self._source
             self._begin(chunk)
-            described = describe(source, chunk.records, load(source, chunk.records))
-            seal_chunk(self._job.ledger.parent, chunk, described, self._job.codec, publish=sealed.append)
+            extracted = extract(source, chunk.records, load(source, chunk.records))
+            seal_chunk(self._job.ledger.parent, chunk, extracted, self._job.codec, publish=sealed.append)
         except (VprDheError, OSError) as error:
             return error
         return sealed[0]

@@ -1,1 +1,1 @@
-"""From models to ONNX files that compute the same."""
+"""Export of models to ONNX, with a check that outputs agree."""

@@ -1,4 +1,4 @@
-"""One network into one ONNX file, and the proof that it computes the same."""
+"""Conversion of a network to an ONNX file, and comparison of their outputs."""
 
 import json
 import textwrap
@@ -16,59 +16,59 @@ from vpr_dhe.export.networks import ExportableNetwork
 from vpr_dhe.models.exported_model import ExportedPart, sha256_of
 from vpr_dhe.models.onnx_session import OnnxSession
 
-# Of each output of each image or pair: the norm of the difference to what torch computes, by the norm of that.
+# Norm of the difference to torch's output, relative to the norm of that output, per output and image or pair.
 MAX_RELATIVE_DIFFERENCE = 1e-4
-_TRACED_BATCH = 2  # lengths of 0 and 1 would be taken for constants
+_TRACED_BATCH = 2  # lengths of 0 and 1 would become constants
 _CHECKED_BATCHES = (1, 3)
-_LEAST_NORM = 1e-12
+_MIN_NORM = 1e-12
 _METADATA_KEY = "vpr_dhe"
 
 
-def write_onnx(network: ExportableNetwork, path: Path, facts: Mapping[str, Any]) -> ExportedPart:
-    """Write an ONNX file, with weights beside it only where they are more than 2 GB, and check it.
+def write_onnx(network: ExportableNetwork, path: Path, metadata: Mapping[str, Any]) -> ExportedPart:
+    """Write an ONNX file and check its outputs; weights of more than 2 GB go to a second file.
 
     Args:
-        network: on the CPU.
-        path: of the file.
-        facts: which JSON can hold; the file carries them as its metadata, with what goes in and comes out.
+        network: network on the CPU.
+        path: path of the file.
+        metadata: metadata to store in the file, as JSON, beside the descriptions of inputs and outputs.
 
     Raises:
-        ExportError: if torch cannot convert the network, or the file computes something else.
+        ExportError: if torch cannot convert the network, or the outputs differ.
     """
-    _convert(network, path, facts)
+    _convert(network, path, metadata)
     difference = relative_difference(network, OnnxSession(path))
     if not difference <= MAX_RELATIVE_DIFFERENCE:  # also where it is not a number
         raise ExportError(
-            f"{path.name} differs from the network by {difference:.1e} of what it computes, more than "
-            f"{MAX_RELATIVE_DIFFERENCE:.0e}; nothing was exported; other versions of torch and onnxscript may do better"
+            f"outputs of {path.name} differ from the network's by {difference:.1e} of their norm, more than "
+            f"{MAX_RELATIVE_DIFFERENCE:.0e}; nothing was exported; try other versions of torch and onnxscript"
         )
-    # Sorted, the ONNX file comes before that of its weights.
+    # Sorted, the ONNX file comes before its weights.
     files = {file.name: sha256_of(file) for file in sorted(path.parent.glob(f"{path.name}*"))}
     return ExportedPart(files, network.inputs, network.outputs, difference)
 
 
 @torch.inference_mode()
 def relative_difference(network: ExportableNetwork, other: Callable[..., tuple[Tensor, ...]]) -> float:
-    """How far what something else computes is from what the network does in torch, in batches of one and of three."""
+    """Largest relative difference between the network's outputs and another function's, in batches of one and three."""
     differences = [
-        (found - expected).flatten(1).norm(dim=1) / expected.flatten(1).norm(dim=1).clamp(min=_LEAST_NORM)
+        (found - expected).flatten(1).norm(dim=1) / expected.flatten(1).norm(dim=1).clamp(min=_MIN_NORM)
         for inputs in map(network.example, _CHECKED_BATCHES)
         for found, expected in zip(other(*inputs), network.module(*inputs), strict=True)
     ]
     return float(torch.cat(differences).max())
 
 
-def _convert(network: ExportableNetwork, path: Path, facts: Mapping[str, Any]) -> None:
+def _convert(network: ExportableNetwork, path: Path, metadata: Mapping[str, Any]) -> None:
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "# The axis name")  # that some axes are of one length is intended
+            warnings.filterwarnings("ignore", "# The axis name")  # axes that share a length are intended
             program = torch.onnx.export(
                 network.module.eval(),
                 network.example(_TRACED_BATCH),
                 dynamo=True,
                 verbose=False,
-                input_names=[fact.name for fact in network.inputs],
-                output_names=[fact.name for fact in network.outputs],
+                input_names=[tensor.name for tensor in network.inputs],
+                output_names=[tensor.name for tensor in network.outputs],
                 dynamic_shapes=_varying_lengths(network),
             )
     except torch.onnx.OnnxExporterError as error:
@@ -76,19 +76,19 @@ def _convert(network: ExportableNetwork, path: Path, facts: Mapping[str, Any]) -
         raise ExportError(
             f"torch cannot convert the network to {path.name} ({reason}); nothing was exported"
         ) from error
-    assert program is not None  # as with `dynamo`
+    assert program is not None  # always, with `dynamo`
     for node in program.model.graph:
-        node.metadata_props.clear()  # paths and lines of the sources on this machine
+        node.metadata_props.clear()  # they hold paths of source files on this machine
     interface = {"inputs": [*map(asdict, network.inputs)], "outputs": [*map(asdict, network.outputs)]}
-    program.model.metadata_props[_METADATA_KEY] = json.dumps({**facts, **interface})
+    program.model.metadata_props[_METADATA_KEY] = json.dumps({**metadata, **interface})
     program.save(path)
 
 
 def _varying_lengths(network: ExportableNetwork) -> tuple[dict[int, torch.export.Dim], ...]:
-    """For each input, which of its axes vary; those of one name vary together."""
-    words = {length for fact in network.inputs for length in fact.shape if isinstance(length, str)}
+    """Axes of each input whose length varies; axes of the same name vary together."""
+    words = {length for tensor in network.inputs for length in tensor.shape if isinstance(length, str)}
     lengths = {word: torch.export.Dim(word) for word in words}
     return tuple(
-        {axis: lengths[length] for axis, length in enumerate(fact.shape) if isinstance(length, str)}
-        for fact in network.inputs
+        {axis: lengths[length] for axis, length in enumerate(tensor.shape) if isinstance(length, str)}
+        for tensor in network.inputs
     )

@@ -1,4 +1,4 @@
-"""A model exported: its networks converted and checked, described, and put in place all at once."""
+"""Export of a model to a folder of ONNX files and their description, written as a whole or not at all."""
 
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -10,40 +10,40 @@ from vpr_dhe.export.conversion import write_onnx
 from vpr_dhe.export.networks import ExportableNetwork, extractor_network, head_network
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.features.extractor import NeuralExtractor, load_extractor
-from vpr_dhe.models.exported_model import EXTRACTOR, HEAD, ExportedModel, ExportFacts, require_weights
+from vpr_dhe.models.exported_model import EXTRACTOR, HEAD, ExportedModel, ExportInfo, require_weights
 from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.runtime.extras import require_extra
 
-# The extractor, and the head where there is one.
+# The extractor and, if there is one, the head.
 ALL = "all"
 Part: TypeAlias = Literal["all", "extractor", "head"]
 
 
 def export_model(name: str, out: Path, part: Part = ALL) -> ExportedModel:
-    """Export a model to a new folder; if anything fails, nothing is left there.
+    """Export a model to a new folder; on failure nothing is left there.
 
     Args:
-        name: of the model, as for `load_extractor`.
-        out: a folder that is empty, or can be made in an existing one.
-        part: what of it.
+        name: name of the model, as for `load_extractor`.
+        out: an empty folder, or the path of a new one in an existing folder.
+        part: networks to export.
 
     Raises:
-        MissingExtraError: if the packages for it are not installed.
-        BadInputError: if the folder holds something, or cannot be made.
-        ModelError: if there is no such model, or it has no such network.
-        ExportError: if a network cannot be converted, or computes something else afterwards.
+        MissingExtraError: if the packages of the extra `export` are not installed.
+        BadInputError: if the folder is not empty, or cannot be made.
+        ModelError: if the model is unknown, or has no such network.
+        ExportError: if a network cannot be converted, or its outputs differ afterwards.
     """
     require_extra("export")
     _require_new_folder(out)
     extractor = load_extractor(name)
     model = require_weights(extractor.model_file)
     networks = _networks(extractor, model, part)
-    facts = _facts(extractor, model, with_head=HEAD in networks)
+    info = _info(extractor, model, with_head=HEAD in networks)
     with TemporaryDirectory(prefix=f".{out.name}-", dir=out.absolute().parent) as scratch:
         folder = Path(scratch, out.name)
         folder.mkdir()
-        parts = {key: write_onnx(network, folder / f"{key}.onnx", asdict(facts)) for key, network in networks.items()}
-        exported = ExportedModel(folder, facts, parts)
+        parts = {key: write_onnx(network, folder / f"{key}.onnx", asdict(info)) for key, network in networks.items()}
+        exported = ExportedModel(folder, info, parts)
         exported.save()
         folder.replace(out)
     return replace(exported, folder=out.resolve())
@@ -54,16 +54,16 @@ def _networks(extractor: Extractor, model: ModelFile, part: Part) -> dict[str, E
     if part != HEAD:
         if not isinstance(extractor, NeuralExtractor):
             remedy = "export a network such as cct-offline" if head is None else f"--part head exports its head {head}"
-            raise ModelError(f"model {model.name!r} describes images by no network but by code of OpenCV; {remedy}")
+            raise ModelError(f"model {model.name!r} has no network that extracts features; {remedy}")
         networks[EXTRACTOR] = extractor_network(extractor, model.preprocessing)
     if part == HEAD or (part == ALL and head is not None):
         networks[HEAD] = head_network(model, extractor.spec)
     return networks
 
 
-def _facts(extractor: Extractor, model: ModelFile, *, with_head: bool) -> ExportFacts:
+def _info(extractor: Extractor, model: ModelFile, *, with_head: bool) -> ExportInfo:
     spec, architecture = extractor.spec, model.architecture
-    return ExportFacts(
+    return ExportInfo(
         name=model.name,
         fingerprint=spec.fingerprint,
         architecture=architecture if with_head else replace(architecture, head=None),
@@ -78,6 +78,6 @@ def _facts(extractor: Extractor, model: ModelFile, *, with_head: bool) -> Export
 
 def _require_new_folder(folder: Path) -> None:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise BadInputError(f"{folder} already holds something; give the name of a new folder for the export")
+        raise BadInputError(f"{folder} is not empty; give the name of a new folder for the export")
     if not folder.absolute().parent.is_dir():
         raise BadInputError(f"{folder} lies in a folder that does not exist; give a folder in an existing one")

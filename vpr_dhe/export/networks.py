@@ -1,4 +1,4 @@
-"""The networks of a model as they are exported: what goes in, what comes out, and an example of it."""
+"""Networks of a model in the form that is exported: tensors in, tensors out, with example inputs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ from torch.nn.functional import interpolate, normalize
 
 from vpr_dhe.errors import ModelError
 from vpr_dhe.features.base import ExtractorSpec
-from vpr_dhe.features.extractor import DescriptionNetwork, NeuralExtractor
-from vpr_dhe.models.exported_model import TensorFact
+from vpr_dhe.features.extractor import ExtractorNetwork, NeuralExtractor
+from vpr_dhe.models.exported_model import TensorInfo
 from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.records import Preprocessing, Size
 from vpr_dhe.verification.estimators import dhe, dhe_lite
@@ -22,19 +22,19 @@ _EXAMPLE_MATCHES = 50
 
 @dataclass(frozen=True)
 class ExportableNetwork:
-    """A network whose inputs and outputs are tensors, as `inputs` and `outputs` say.
+    """Network whose inputs and outputs are tensors.
 
-    `example` makes inputs for a batch of so many, always the same.
+    `example` makes the inputs of a batch of a given size, the same on each call.
     """
 
     module: nn.Module
-    inputs: tuple[TensorFact, ...]
-    outputs: tuple[TensorFact, ...]
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
     example: Callable[[int], tuple[Tensor, ...]]
 
 
 def extractor_network(extractor: NeuralExtractor, preprocessing: Preprocessing) -> ExportableNetwork:
-    """The network that describes images, which `preprocessing` makes its input of."""
+    """Make the exportable network of an extractor."""
     spec = extractor.spec
     size, cells = spec.input_size, spec.grid.rows * spec.grid.columns
     compared = (
@@ -43,11 +43,11 @@ def extractor_network(extractor: NeuralExtractor, preprocessing: Preprocessing) 
         else "not normalised: compare it as it is, by Euclidean distance"
     )
     return ExportableNetwork(
-        _Described(extractor.network),
-        (TensorFact("images", _FLOAT, ("images", 3, size.height, size.width), _input_meaning(preprocessing)),),
+        _FeaturesAsTensors(extractor.network),
+        (TensorInfo("images", _FLOAT, ("images", 3, size.height, size.width), _input_meaning(preprocessing)),),
         (
-            TensorFact("global_descriptor", _FLOAT, ("images", spec.dimension), compared),
-            TensorFact(
+            TensorInfo("global_descriptor", _FLOAT, ("images", spec.dimension), compared),
+            TensorInfo(
                 "local_map",
                 _FLOAT,
                 ("images", cells, spec.local_dimension),
@@ -59,10 +59,10 @@ def extractor_network(extractor: NeuralExtractor, preprocessing: Preprocessing) 
 
 
 def head_network(model: ModelFile, spec: ExtractorSpec) -> ExportableNetwork:
-    """The network of a model's head.
+    """Make the exportable network of a model's head.
 
     Raises:
-        ModelError: if there is none, or it is none that can be exported.
+        ModelError: if there is no head, or it cannot be exported.
     """
     head = model.architecture.head
     if head is None or head not in HEADS:
@@ -86,12 +86,12 @@ def _dhe(model: ModelFile, spec: ExtractorSpec) -> ExportableNetwork:
     return ExportableNetwork(
         dhe.load_head(model),
         (
-            TensorFact("query_map", _FLOAT, (1, cells, width), f"the query's {row_major}"),
-            TensorFact("candidate_maps", _FLOAT, ("pairs", cells, width), f"each candidate's {row_major}"),
+            TensorInfo("query_map", _FLOAT, (1, cells, width), f"the query's {row_major}"),
+            TensorInfo("candidate_maps", _FLOAT, ("pairs", cells, width), f"each candidate's {row_major}"),
         ),
         (
-            TensorFact("query_points", _FLOAT, ("pairs", 4, 2), points.format("query")),
-            TensorFact("candidate_points", _FLOAT, ("pairs", 4, 2), points.format("candidate")),
+            TensorInfo("query_points", _FLOAT, ("pairs", 4, 2), points.format("query")),
+            TensorInfo("candidate_points", _FLOAT, ("pairs", 4, 2), points.format("candidate")),
         ),
         example,
     )
@@ -113,12 +113,12 @@ def _dhe_lite(model: ModelFile, _: ExtractorSpec) -> ExportableNetwork:
     return ExportableNetwork(
         _LogitsOfMatches(dhe_lite.load_head(model)),
         (
-            TensorFact("query", "float64", (*matches, 2), points.format("query")),
-            TensorFact("candidate", "float64", (*matches, 2), points.format("candidate")),
-            TensorFact("similarity", _FLOAT, matches, "cosine of the two matched cells"),
-            TensorFact("present", "bool", matches, "false in padding"),
+            TensorInfo("query", "float64", (*matches, 2), points.format("query")),
+            TensorInfo("candidate", "float64", (*matches, 2), points.format("candidate")),
+            TensorInfo("similarity", _FLOAT, matches, "cosine of the two matched cells"),
+            TensorInfo("present", "bool", matches, "false in padding"),
         ),
-        (TensorFact("logits", _FLOAT, matches, "logit of each match being right; means nothing in padding"),),
+        (TensorInfo("logits", _FLOAT, matches, "logit of each match being right; means nothing in padding"),),
         example,
     )
 
@@ -129,10 +129,10 @@ HEADS: dict[str, Callable[[ModelFile, ExtractorSpec], ExportableNetwork]] = {
 }
 
 
-class _Described(nn.Module):
-    """A description without its grid, which is no tensor."""
+class _FeaturesAsTensors(nn.Module):
+    """Extractor network that returns global descriptors and local maps, without the grid."""
 
-    def __init__(self, network: DescriptionNetwork) -> None:
+    def __init__(self, network: ExtractorNetwork) -> None:
         super().__init__()
         self.network = network
 
@@ -144,7 +144,7 @@ class _Described(nn.Module):
 
 
 class _LogitsOfMatches(nn.Module):
-    """A dhe-lite head without the tolerance, which only the fit after it uses."""
+    """dhe-lite head without the tolerance, which only the fit uses."""
 
     def __init__(self, head: dhe_lite.DheLiteHead) -> None:
         super().__init__()
@@ -167,7 +167,7 @@ def _input_meaning(preprocessing: Preprocessing) -> str:
 
 
 def _textures(images: int, size: Size) -> Float[Tensor, "images 3 height width"]:
-    """Smooth random images with a little noise, as normalised ones are."""
+    """Smooth random images with a little noise, similar to normalised photos."""
     coarse = interpolate(_random(images, 3, 5, 7), (size.height, size.width), mode="bilinear")
     return coarse + 0.1 * _random(images, 3, size.height, size.width)
 

@@ -1,1 +1,1 @@
-"""Extractors: from images to a global descriptor and a dense local map."""
+"""Extractors of a global descriptor and a dense local map per image."""

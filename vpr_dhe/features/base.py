@@ -1,4 +1,4 @@
-"""What an extractor is, and the two roles that a learned one is composed of."""
+"""Interfaces of extractors, and of the backbones and aggregators that learned ones are composed of."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -16,12 +16,18 @@ from vpr_dhe.records import Features, Frame, Grid, Image, Size
 
 @dataclass(frozen=True)
 class ExtractorSpec:
-    """What an index must know of the extractor that filled it.
+    """Properties of an extractor that an index stores.
 
-    `fingerprint` is a SHA-256 over weights and preprocessing: features of different fingerprints cannot be compared.
-    Those of different precisions can, as can those of different devices and runtimes, so it does not tell these apart.
-    `unit_norm` says whether global descriptors are L2-normalised before indexing, `tolerance_cells` up to which
-    reprojection error, in cells of the grid, a match counts as an inlier.
+    Args:
+        model: name or path of the model.
+        fingerprint: SHA-256 of weights and preprocessing. Features of different fingerprints cannot be compared; those
+            of different precisions, devices and runtimes can, and share a fingerprint.
+        dimension: length of global descriptors.
+        local_dimension: length of the descriptors in local maps.
+        grid: cells of local maps.
+        input_size: input size in pixels.
+        unit_norm: whether global descriptors are L2-normalised before indexing.
+        tolerance_cells: largest reprojection error of an inlier, in cells of the grid.
     """
 
     model: str
@@ -35,25 +41,25 @@ class ExtractorSpec:
 
 
 class Extractor(ABC):
-    """Turns images into features; `model_file` is what it was loaded from, the export where it is one."""
+    """Extractor of features from images; `model_file` is the model file or export that it was loaded from."""
 
     spec: ExtractorSpec
     model_file: ModelFile | ExportedModel
 
     @abstractmethod
     def extract(self, images: Sequence[Image]) -> list[Features]:
-        """Describe each image; the result does not depend on which other images are in the batch."""
+        """Extract the features of each image; they do not depend on the other images in the batch."""
 
 
-class DenseDescription(NamedTuple):
-    """A batch of images: their vectors, and their local maps of unit-norm cells."""
+class DenseFeatures(NamedTuple):
+    """Global descriptors and local maps (unit-norm cells) of a batch of images."""
 
     vectors: Float[Tensor, "batch dimension"]
     local_maps: Float[Tensor, "batch cells local_dimension"]
     grid: Grid
 
     def features(self, images: Sequence[Image], input_size: Size) -> list[Features]:
-        """Take the batch apart; `images` are those described, before they were squeezed to `input_size`."""
+        """Split the batch; `images` are the decoded images, which were resized to `input_size`."""
         return [
             Features(vector, local_map, self.grid, Frame(image_size(image), input_size))
             for vector, local_map, image in zip(self.vectors, self.local_maps, images, strict=True)
@@ -62,7 +68,7 @@ class DenseDescription(NamedTuple):
 
 @dataclass(frozen=True)
 class DenseTokens:
-    """What a backbone makes of a batch: one token per cell, row-major, and a class token where it has one."""
+    """Output of a backbone for a batch: one token per cell, row-major, and a class token if it has one."""
 
     patches: Float[Tensor, "batch cells dimension"]
     grid: Grid
@@ -70,9 +76,9 @@ class DenseTokens:
 
 
 class Backbone(nn.Module, ABC):
-    """A network from normalised images to dense tokens of width `dimension`.
+    """Network from normalised images to dense tokens of width `dimension`.
 
-    `convolutional` says that it is faster where the channels of an image come last in memory.
+    `convolutional` tells whether it is faster in the memory format channels-last.
     """
 
     dimension: int
@@ -84,7 +90,7 @@ class Backbone(nn.Module, ABC):
 
 
 class Aggregator(nn.Module, ABC):
-    """A pooling of dense tokens into one vector per image."""
+    """Pooling of dense tokens to one vector per image."""
 
     @abstractmethod
     def forward(self, tokens: DenseTokens) -> Float[Tensor, "batch dimension"]:

@@ -1,4 +1,4 @@
-"""Upright dense RootSIFT: SIFT descriptors without keypoint detection, on a grid of their own bins or at given points.
+"""Upright dense RootSIFT: SIFT descriptors without keypoint detection, on a regular grid or at given points.
 
 Source: Lowe, "Distinctive image features from scale-invariant keypoints", IJCV 2004; Arandjelovic and Zisserman,
 "Three things everyone should know to improve object retrieval", CVPR 2012 (RootSIFT).
@@ -13,7 +13,7 @@ from jaxtyping import Float32, Float64
 ORIENTATIONS = 8
 SPATIAL_BINS = 4
 DIMENSION = ORIENTATIONS * SPATIAL_BINS**2
-# A grid is resampled until one spatial bin has this side, so that coarse scales cost little.
+# Images are resized until a spatial bin has this side, so that coarse scales cost little.
 BIN_SIDE_PX = 4
 # Dominant gradients are clipped at this share of the norm (Lowe, section 6.1).
 _CLIP = np.float32(0.2)
@@ -26,9 +26,9 @@ _TINY = np.float32(1e-6)
 class DenseDescriptors:
     """Descriptors of one image.
 
-    `rootsift` has unit norm, ordered (bin row, bin column, orientation); `energy` is the norm of the gradients below
-    each, by which flat regions are told from textured ones; `height` is the vertical position of each centre, 0 at the
-    top of the image and 1 at its bottom.
+    `rootsift` has unit norm and the order (bin row, bin column, orientation); `energy` is the norm of the gradients in
+    each window, near 0 in flat regions; `height` is the vertical position of each centre, 0 at the top of the image and
+    1 at its bottom.
     """
 
     rootsift: Float32[np.ndarray, "points 128"]
@@ -39,10 +39,10 @@ class DenseDescriptors:
 def rootsift_grid(
     grey: Float32[np.ndarray, "height width"], bin_size_px: float, smoothing_px: float
 ) -> DenseDescriptors:
-    """Describe every point of a grid whose step is one bin.
+    """Extract descriptors on a grid whose step is one bin.
 
-    Neighbouring descriptors share their bins, so gradients are pooled once per bin, and a descriptor is a window of
-    4 x 4 pooled cells.
+    Neighbouring descriptors share bins, so gradients are pooled once per bin, and a descriptor is a window of 4 x 4
+    bins.
 
     Args:
         grey: luminance in [0, 1].
@@ -69,11 +69,11 @@ def rootsift_grid(
 def rootsift_at(
     grey: Float32[np.ndarray, "height width"], centres: Float64[np.ndarray, "points 2"], bin_size_px: float
 ) -> tuple[Float32[np.ndarray, "points 128"], Float32[np.ndarray, " points"]]:
-    """Describe the surroundings of given points (x, y) in pixels; returns unit-norm descriptors and their energy.
+    """Extract descriptors at points (x, y) in pixels; returns unit-norm descriptors and their energy.
 
     Args:
         grey: luminance in [0, 1].
-        centres: a descriptor covers 4 x 4 bins around its centre; outside the image, its border is repeated.
+        centres: centres of windows of 4 x 4 bins; beyond the image, its border is repeated.
         bin_size_px: side of one spatial bin.
     """
     smooth = cv2.GaussianBlur(grey, (0, 0), bin_size_px / _MAGNIFICATION)
@@ -85,9 +85,9 @@ def rootsift_at(
 
 
 def resize(grey: Float32[np.ndarray, "height width"], factor: float) -> Float32[np.ndarray, "new_height new_width"]:
-    """Scale an image by a factor, but to no less than one descriptor on each side."""
-    least = BIN_SIDE_PX * SPATIAL_BINS
-    height, width = (max(least, round(side * factor)) for side in grey.shape)
+    """Scale an image by a factor, but to no less than the width of one descriptor on each side."""
+    min_side = BIN_SIDE_PX * SPATIAL_BINS
+    height, width = (max(min_side, round(side * factor)) for side in grey.shape)
     if (height, width) == grey.shape:
         return grey
     # Area averaging is the only interpolation of OpenCV that does not alias when shrinking.
@@ -98,7 +98,7 @@ def resize(grey: Float32[np.ndarray, "height width"], factor: float) -> Float32[
 def _pooled_orientations(
     smooth: Float32[np.ndarray, "height width"], bin_size_px: float
 ) -> list[Float32[np.ndarray, "height width"]]:
-    """Gradients softly assigned to orientations, each pooled over a triangular window two bins wide."""
+    """Gradients with soft assignment to orientations, pooled over a triangular window two bins wide."""
     dx = cv2.Sobel(smooth, cv2.CV_32F, 1, 0, ksize=1, scale=0.5, borderType=cv2.BORDER_REPLICATE)
     dy = cv2.Sobel(smooth, cv2.CV_32F, 0, 1, ksize=1, scale=0.5, borderType=cv2.BORDER_REPLICATE)
     magnitude, angle = cv2.cartToPolar(dx, dy)

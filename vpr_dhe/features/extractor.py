@@ -1,4 +1,4 @@
-"""Extractors by model name, and the extractor that is composed of a backbone and an aggregator."""
+"""Loading of extractors by model name, and the extractor composed of a backbone and an aggregator."""
 
 import textwrap
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from vpr_dhe.features.backbones.timm_vit import timm_model_file
 from vpr_dhe.features.base import (
     Aggregator,
     Backbone,
-    DenseDescription,
+    DenseFeatures,
     DenseTokens,
     Extractor,
     ExtractorSpec,
@@ -32,12 +32,12 @@ from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.models.weights_file import SUFFIX
 from vpr_dhe.records import Features, Image, Size
 from vpr_dhe.runtime.choices import AUTO, ExtractorPrecision, Runtime, require_choice
-from vpr_dhe.runtime.threads import evenly, in_parallel
+from vpr_dhe.runtime.threads import in_parallel, split_evenly
 
 Item = TypeVar("Item")
 
-# What timm fetches from its hub, by the beginning of the name.
-_FETCHED = {TIMM_PREFIX: timm_model_file, TIMM_CNN_PREFIX: timm_cnn_model_file}
+# Models that timm downloads from its hub, by prefix.
+_DOWNLOADED = {TIMM_PREFIX: timm_model_file, TIMM_CNN_PREFIX: timm_cnn_model_file}
 
 
 def load_extractor(
@@ -51,33 +51,32 @@ def load_extractor(
     """Load an extractor by the name of its model.
 
     Args:
-        name: a bundled model, the path of a model file, or `timm:NAME`, where `timm:NAME@SIDE` chooses the input side
-            in pixels, rounded down to whole patches; likewise `timm-cnn:NAME`; or a folder that `vpr-dhe export` wrote,
-            which ONNX Runtime runs.
+        name: a bundled model; the path of a model file; `timm:NAME` or `timm-cnn:NAME`, with `@SIDE` for the input side
+            in pixels, rounded down to whole patches; or a folder written by `vpr-dhe export`, run by ONNX Runtime.
         device: a torch device.
-        precision: of the products of a network in torch; `bf16` takes about half of the time where the processor or
-            GPU has such products. The features can be compared with those of single precision.
-        compiled: have torch compile the network first, which takes a minute or so, and a C++ compiler.
+        precision: precision of matrix products; `bf16` takes about half the time if the device has instructions for
+            it. Features of both precisions can be compared.
+        compiled: whether to compile the network, which needs a C++ compiler and about a minute.
         runtime: `torch` or `onnx` refuses a model of the other.
 
     Raises:
         BadInputError: if precision or runtime are unknown, or the model is not for the runtime.
-        ModelError: if the model is unknown, cannot be downloaded, its file does not fit its architecture, it cannot be
-            compiled, or it is no network in torch and one of the last two is asked for.
-        MissingExtraError: if it is a folder, and ONNX Runtime is not installed.
+        ModelError: if the model is unknown, cannot be downloaded or compiled, its file does not fit its architecture,
+            or it is not a network in torch and `precision` or `compiled` is set.
+        MissingExtraError: if ONNX Runtime is needed and not installed.
     """
     require_choice(precision, ExtractorPrecision, "precision")
     require_choice(runtime, Runtime, "runtime")
     _require_runtime(name, runtime)
     if is_export(name):
-        _require_usual(name, precision, compiled)
+        _require_defaults(name, precision, compiled)
         return OnnxExtractor(load_exported(Path(name), device))
-    prefix = next((prefix for prefix in _FETCHED if name.startswith(prefix)), None)
-    model = open_model(name) if prefix is None else _fetch(name, prefix)
-    # A path must lead to the file from any folder, because an index remembers it.
+    prefix = next((prefix for prefix in _DOWNLOADED if name.startswith(prefix)), None)
+    model = open_model(name) if prefix is None else _download(name, prefix)
+    # Absolute, because an index stores it.
     reference = str(Path(name).resolve()) if name.endswith(SUFFIX) else name
     if model.architecture.backbone == SIFT_VLAD:
-        _require_usual(name, precision, compiled)
+        _require_defaults(name, precision, compiled)
         return SiftVladExtractor(model, reference)
     return NeuralExtractor(model, reference, torch.device(device), precision, compiled=compiled)
 
@@ -96,36 +95,36 @@ def _require_runtime(name: str, runtime: Runtime) -> None:
         )
 
 
-def _require_usual(name: str, precision: ExtractorPrecision, compiled: bool) -> None:
+def _require_defaults(name: str, precision: ExtractorPrecision, compiled: bool) -> None:
     if precision != "fp32" or compiled:
         raise ModelError(
-            f"{name} is no network that torch runs, so there is no precision to choose and nothing to compile; leave "
-            "out --precision and --compile"
+            f"{name} is not a network in torch, so it has no precision to choose and cannot be compiled; leave out "
+            "--precision and --compile"
         )
 
 
-def _fetch(name: str, prefix: str) -> ModelFile:
+def _download(name: str, prefix: str) -> ModelFile:
     architecture, _, side = name.removeprefix(prefix).partition("@")
     if side and not side.isdecimal():
         raise ModelError(f"{name!r} asks for an input side of {side!r}; expected pixels, such as {prefix}NAME@322")
-    return _FETCHED[prefix](architecture, size=Size(int(side), int(side)) if side else None)
+    return _DOWNLOADED[prefix](architecture, size=Size(int(side), int(side)) if side else None)
 
 
-class DescriptionNetwork(nn.Module):
-    """Dense tokens of a backbone: each L2-normalised for the local map, pooled by an aggregator for the vector."""
+class ExtractorNetwork(nn.Module):
+    """Backbone and aggregator: L2-normalised tokens are the local map, aggregated tokens the global descriptor."""
 
     def __init__(self, backbone: Backbone, aggregator: Aggregator) -> None:
         super().__init__()
         self.backbone, self.aggregator = backbone, aggregator
 
-    def forward(self, images: Float[Tensor, "batch 3 height width"]) -> DenseDescription:
-        """Describe images that were made the network's input; vectors are as the aggregator gives them."""
+    def forward(self, images: Float[Tensor, "batch 3 height width"]) -> DenseFeatures:
+        """Extract features of preprocessed images; global descriptors are not normalised."""
         tokens = self.backbone(images)
-        return DenseDescription(self.aggregator(tokens), functional.normalize(tokens.patches, dim=-1), tokens.grid)
+        return DenseFeatures(self.aggregator(tokens), functional.normalize(tokens.patches, dim=-1), tokens.grid)
 
 
 class _InBfloat16(Backbone):
-    """A backbone that multiplies in bfloat16; its tokens are in single precision, as are pooling and norms after it."""
+    """Backbone that multiplies in bfloat16 and returns tokens in single precision."""
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
@@ -139,7 +138,7 @@ class _InBfloat16(Backbone):
 
 
 class NeuralExtractor(Extractor):
-    """Describes images by a network, in torch; `load_extractor` says what precision and compiling are."""
+    """Extractor with a network in torch; see `load_extractor` for `precision` and `compiled`."""
 
     def __init__(
         self,
@@ -159,7 +158,7 @@ class NeuralExtractor(Extractor):
         _load_weights(aggregator, model, "aggregator")
         self._layout = torch.channels_last if backbone.convolutional else torch.contiguous_format
         backbone = _InBfloat16(backbone) if precision == "bf16" else backbone
-        network = DescriptionNetwork(backbone, aggregator).eval().to(device)
+        network = ExtractorNetwork(backbone, aggregator).eval().to(device)
         self.network = network.to(memory_format=self._layout)
         self._run = torch.compile(self.network) if compiled else self.network
         self.device = device
@@ -167,10 +166,10 @@ class NeuralExtractor(Extractor):
         self.spec = self._measured_spec(model, name)
 
     def _measured_spec(self, model: ModelFile, name: str) -> ExtractorSpec:
-        """Run one black image through, so that dimensions are what they are and not what a table says."""
+        """Determine dimensions and grid by a black image."""
         size = model.preprocessing.size
         try:
-            described = self.describe(torch.zeros(1, 3, size.height, size.width, device=self.device))
+            features = self.extract_batch(torch.zeros(1, 3, size.height, size.width, device=self.device))
         except RuntimeError as error:
             if self._run is self.network:
                 raise
@@ -181,40 +180,40 @@ class NeuralExtractor(Extractor):
         return ExtractorSpec(
             model=name,
             fingerprint=model.extractor_fingerprint,
-            dimension=described.vectors.shape[1],
-            local_dimension=described.local_maps.shape[2],
-            grid=described.grid,
+            dimension=features.vectors.shape[1],
+            local_dimension=features.local_maps.shape[2],
+            grid=features.grid,
             input_size=size,
             unit_norm=model.architecture.unit_norm,
             tolerance_cells=model.architecture.tolerance_cells,
         )
 
     def extract(self, images: Sequence[Image]) -> list[Features]:
-        """Describe each image; features stay on the extractor's device."""
-        described = in_parallel(self._extract_together, self.shared_out(images))
-        return [features for some in described for features in some]
+        """Extract the features of each image; they stay on the extractor's device."""
+        extracted = in_parallel(self._extract_part, self.split(images))
+        return [features for part in extracted for features in part]
 
-    def shared_out(self, images: Sequence[Item]) -> list[Sequence[Item]]:
-        """A batch in parts that are described at once, each on one core: a batch on all of them leaves their caches.
+    def split(self, images: Sequence[Item]) -> list[Sequence[Item]]:
+        """Split a batch into one part per core, because a part fits the caches of a core, and the batch does not.
 
-        One part on a GPU, for a compiled network, and where there are fewer images than cores.
+        There is only one part on a GPU, for a compiled network, and for fewer images than cores.
         """
         threads = torch.get_num_threads()
         whole = self.device.type != "cpu" or self._run is not self.network or len(images) < threads
-        return [images] if whole else evenly(images, threads)
+        return [images] if whole else split_evenly(images, threads)
 
-    def _extract_together(self, images: Sequence[Image]) -> list[Features]:
+    def _extract_part(self, images: Sequence[Image]) -> list[Features]:
         batch = to_network_input(images, self._preprocessing, self.device)
-        return self.describe(batch).features(images, self._preprocessing.size)
+        return self.extract_batch(batch).features(images, self._preprocessing.size)
 
     @torch.inference_mode()
-    def describe(self, batch: Float[Tensor, "batch 3 height width"]) -> DenseDescription:
-        """Describe images that were made the network's input already."""
+    def extract_batch(self, batch: Float[Tensor, "batch 3 height width"]) -> DenseFeatures:
+        """Extract features of preprocessed images."""
         return self._run(batch.to(memory_format=self._layout))
 
 
 def _load_weights(part: nn.Module, model: ModelFile, prefix: str) -> None:
-    """Give one part its weights, every one of them and no other."""
+    """Load the weights of one part strictly."""
     try:
         part.load_state_dict(model.part(prefix), strict=True)
     except RuntimeError as error:

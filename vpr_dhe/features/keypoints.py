@@ -1,4 +1,4 @@
-"""Sparse correspondences of two images: SIFT keypoints, described by RootSIFT, matched by mutual ratio test.
+"""Sparse matches of two images: SIFT keypoints with RootSIFT descriptors, matched by a mutual ratio test.
 
 Source: Lowe, "Distinctive image features from scale-invariant keypoints", IJCV 2004; Arandjelovic and Zisserman,
 "Three things everyone should know to improve object retrieval", CVPR 2012, section 2 (RootSIFT).
@@ -16,26 +16,26 @@ from vpr_dhe.records import Image, Matches
 MAX_KEYPOINTS = 4000
 CONTRAST_THRESHOLD = 0.02
 RATIO = 0.85
-# A rectified round knows where to look, so its ratio test only has to reject twins within the radius.
+# Rectified matches are restricted to a radius, so the ratio test only has to reject repeated structure within it.
 RECTIFIED_RATIO = 0.95
 TOLERANCE_PX = 3.0
-# SIFT gives a keypoint up to this many further orientations, each as a keypoint of its own.
+# SIFT repeats a keypoint for up to this many further orientations.
 _MAX_ORIENTATIONS = 3
-_TWIN_PX = 0.01
+_DUPLICATE_PX = 0.01
 _BORDER_PX = 9
 
 
 @dataclass(frozen=True)
 class Keypoints:
-    """Keypoints of one image: (x, y) in pixels and unit-norm RootSIFT descriptors, row by row."""
+    """Keypoints of one image: points (x, y) in pixels and unit-norm RootSIFT descriptors."""
 
     points: Float64[np.ndarray, "keypoints 2"]
     descriptors: Float32[np.ndarray, "keypoints 128"]
 
 
 def detect_and_describe(image: Image, mask: UInt8[np.ndarray, "height width"] | None = None) -> Keypoints:
-    """Find the strongest SIFT keypoints, where `mask` is not zero, and describe them by RootSIFT."""
-    # Without the precise upscale OpenCV's first octave shifts every keypoint by a quarter of a pixel.
+    """Detect the strongest SIFT keypoints, where `mask` is not zero, and compute their RootSIFT descriptors."""
+    # Without the precise upscale, OpenCV's first octave shifts keypoints by a quarter of a pixel.
     detector = cv2.SIFT.create(MAX_KEYPOINTS, contrastThreshold=CONTRAST_THRESHOLD, enable_precise_upscale=True)
     found, sift = detector.detectAndCompute(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), mask)
     if sift is None or not found:
@@ -52,10 +52,10 @@ def match_keypoints(a: Keypoints, b: Keypoints) -> Matches:
 def match_rectified(
     image_a: Image, image_b: Image, b: Keypoints, a_to_b: Float64[np.ndarray, "3 3"], radius_px: float
 ) -> Matches:
-    """Warp A onto B by a first homography, detect again, and match only within a radius of B's pixels.
+    """Warp A onto B by an estimated homography, detect again, and match within a radius of B's pixels.
 
     The warp removes most of the change of viewpoint, which SIFT does not tolerate beyond about 40 degrees; the radius
-    removes repeated structure elsewhere. Points of A come back in pixels of the image itself.
+    excludes repeated structure elsewhere. Points of A are returned in pixels of the original.
 
     Source: view synthesis on demand, Mishkin, Matas and Perdoch, "MODS: fast and robust method for two-view
     matching", CVIU 2015.
@@ -63,7 +63,7 @@ def match_rectified(
     size = (image_b.shape[1], image_b.shape[0])
     warped = cv2.warpPerspective(image_a, a_to_b, size)
     covered = cv2.warpPerspective(np.full(image_a.shape[:2], 255, np.uint8), a_to_b, size, flags=cv2.INTER_NEAREST)
-    # The border of the warped image is an edge that is not in the scene.
+    # The border of the warped image is an edge, but not in the scene.
     inside = cv2.erode(covered, np.ones((_BORDER_PX, _BORDER_PX), np.uint8), borderValue=0)
     rectified = detect_and_describe(warped, inside)
     x_apart, y_apart = (np.abs(np.subtract.outer(rectified.points[:, axis], b.points[:, axis])) for axis in (0, 1))
@@ -82,8 +82,8 @@ def _select(
 ) -> Matches:
     """Keep mutual maxima of a similarity (cosine; below 0 means forbidden) that pass the ratio test along B."""
     if not similarity.size:
-        nowhere = torch.empty(0, 2, dtype=torch.float64)
-        return Matches(nowhere, nowhere, torch.empty(0), TOLERANCE_PX)
+        no_points = torch.empty(0, 2, dtype=torch.float64)
+        return Matches(no_points, no_points, torch.empty(0), TOLERANCE_PX)
     rows = np.arange(len(similarity))
     best = similarity.argmax(axis=1)
     mutual = (similarity.argmax(axis=0)[best] == rows) & (similarity[rows, best] > 0)
@@ -103,10 +103,10 @@ def _select(
 def _second_best(
     similarity: Float32[np.ndarray, "matches b"], chosen: np.ndarray, points: Float64[np.ndarray, "b 2"]
 ) -> Float32[np.ndarray, " matches"]:
-    """The best similarity to a keypoint elsewhere; a keypoint of two orientations is its own twin, and next to it."""
+    """Best similarity to another keypoint; list neighbours at the same point are orientations of the same one."""
     rest = similarity.copy()
     for offset in range(-_MAX_ORIENTATIONS, _MAX_ORIENTATIONS + 1):
         neighbour = np.clip(chosen + offset, 0, len(points) - 1)
-        twin = np.abs(points[neighbour] - points[chosen]).max(axis=1, initial=0.0) < _TWIN_PX
-        rest[np.flatnonzero(twin), neighbour[twin]] = -1
+        duplicate = np.abs(points[neighbour] - points[chosen]).max(axis=1, initial=0.0) < _DUPLICATE_PX
+        rest[np.flatnonzero(duplicate), neighbour[duplicate]] = -1
     return rest.max(axis=1, initial=-1)

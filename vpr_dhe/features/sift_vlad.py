@@ -1,4 +1,4 @@
-"""`sift-vlad`, the extractor that needs no network: a VLAD of dense RootSIFT, and a 24 x 24 map of RootSIFT."""
+"""Extractor `sift-vlad`, without a network: a VLAD of dense RootSIFT, and a 24 x 24 map of RootSIFT."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,15 +21,16 @@ from vpr_dhe.records import Features, Frame, Grid, Image, Size
 
 GRID = Grid(24, 24)
 INPUT_SIZE = Size(384, 384)
-# Two scales tell more than one: each cell is described over 32 and 48 of its neighbourhood's 384 pixels.
+# Descriptors of a cell cover 32 and 48 of the 384 pixels.
 LOCAL_BIN_SIZES_PX = (8.0, 12.0)
 _CENTRES = cell_centres(GRID, INPUT_SIZE).numpy()
 
 
 class SiftVladExtractor(Extractor):
-    """Describes images by RootSIFT alone, one image per core at a time.
+    """Extractor of RootSIFT features, one image per core at a time.
 
-    The local map describes each cell of the image, squeezed to 384 x 384, at two scales, projected to 128 dimensions.
+    The local map has, for each cell of the image squeezed to 384 x 384, descriptors at two scales, projected to 128
+    dimensions.
     """
 
     def __init__(self, model: ModelFile, name: str = SIFT_VLAD) -> None:
@@ -48,20 +49,20 @@ class SiftVladExtractor(Extractor):
         )
 
     def extract(self, images: Sequence[Image]) -> list[Features]:
-        """Describe each image."""
-        # OpenCV and NumPy release the interpreter's lock for most of the work.
+        """Extract the features of each image."""
+        # In threads, because OpenCV and NumPy release the interpreter's lock for most of the work.
         with ThreadPoolExecutor(max_workers=max(1, min(len(images), torch.get_num_threads()))) as pool:
-            return list(pool.map(self._describe, images))
+            return list(pool.map(self._extract_one, images))
 
-    def _describe(self, image: Image) -> Features:
+    def _extract_one(self, image: Image) -> Features:
         grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32) / np.float32(255)
         local_map = normalize(local_descriptors_of_cells(grey) @ self._local_projection, dim=1)
-        vector = torch.from_numpy(self._vlad.describe(grey))
+        vector = torch.from_numpy(self._vlad.extract(grey))
         return Features(vector, local_map, GRID, Frame(image_size(image), INPUT_SIZE))
 
 
 def local_descriptors_of_cells(grey: Float32[np.ndarray, "height width"]) -> Float32[Tensor, "576 256"]:
-    """Describe each cell of an image, luminance in [0, 1], at both scales, before any projection."""
+    """Extract the descriptors of each cell of an image (luminance in [0, 1]) at both scales, before projection."""
     squeezed = cv2.resize(grey, INPUT_SIZE, interpolation=cv2.INTER_AREA)
     scales = [rootsift_at(squeezed, _CENTRES, bin_size_px)[0] for bin_size_px in LOCAL_BIN_SIZES_PX]
     return torch.from_numpy(np.concatenate(scales, axis=1))

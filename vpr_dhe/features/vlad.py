@@ -1,4 +1,4 @@
-"""VLAD of dense RootSIFT over the upper and the lower part of an upright image, projected to a short vector.
+"""VLAD of dense RootSIFT over the upper and lower parts of an upright image, projected to a short vector.
 
 Source: Torii et al., "24/7 place recognition by view synthesis", CVPR 2015 (dense RootSIFT and VLAD); Arandjelovic and
 Zisserman, "All about VLAD", CVPR 2013 (intra-normalisation); Delhumeau et al., "Revisiting the VLAD image
@@ -15,12 +15,12 @@ from torch import Tensor
 from vpr_dhe.features.dense_sift import DenseDescriptors, resize, rootsift_grid
 
 LONG_SIDE_PX = 320
-# Side of a SIFT bin at each scale, in pixels of the resized image; also the step between descriptors.
+# Side of a SIFT bin at each scale, in pixels of the resized image, and step between descriptors.
 BIN_SIZES_PX = (4.0, 6.0, 8.0, 12.0)
 SMOOTHING_PX = 0.6
-# A local descriptor weighs its gradient energy to this power: flat regions say little.
+# A local descriptor is weighted by its gradient energy to this power, so that flat regions count less.
 ENERGY_POWER = 0.5
-# How fast the weight of the upper band falls from 1 to 0 around mid-height, per image height.
+# Slope of the weight of the upper band, from 1 to 0 around mid-height, per image height.
 BAND_SLOPE = np.float32(4.0)
 _TINY = np.float32(1e-8)
 
@@ -36,7 +36,7 @@ class Vocabulary:
 
 @dataclass(frozen=True)
 class VladModel:
-    """What is learned: a vocabulary, and the projection of a VLAD v to `projection @ v - offset`."""
+    """Learned parameters: a vocabulary, and the projection of a VLAD v to `projection @ v - offset`."""
 
     vocabulary: Vocabulary
     projection: Float32[np.ndarray, "dimension vlad"]
@@ -44,19 +44,19 @@ class VladModel:
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "VladModel":
-        """Read the arrays of a model file, half precision or not."""
+        """Convert the tensors of a model file."""
         arrays = {name: value.float().numpy() for name, value in tensors.items()}
         vocabulary = Vocabulary(arrays["mean"], arrays["whitening"], arrays["centres"])
         return cls(vocabulary, arrays["projection"], arrays["offset"])
 
-    def describe(self, grey: Float32[np.ndarray, "height width"]) -> Float32[np.ndarray, " dimension"]:
-        """Describe an image, luminance in [0, 1] at its decoded size, by one vector of unit norm."""
+    def extract(self, grey: Float32[np.ndarray, "height width"]) -> Float32[np.ndarray, " dimension"]:
+        """Extract the global descriptor, of unit norm, of an image: luminance in [0, 1] at its decoded size."""
         vector = self.projection @ banded_vlad(local_descriptors(grey), self.vocabulary) - self.offset
         return vector / np.maximum(np.linalg.norm(vector), _TINY)
 
 
 def local_descriptors(grey: Float32[np.ndarray, "height width"]) -> DenseDescriptors:
-    """Describe an image on a grid at every scale, after resizing its longer side, its aspect ratio kept."""
+    """Extract descriptors on a grid at every scale, after resizing the longer side to 320 pixels."""
     resized = resize(grey, LONG_SIDE_PX / max(grey.shape))
     scales = [rootsift_grid(resized, bin_size_px, SMOOTHING_PX) for bin_size_px in BIN_SIZES_PX]
     return DenseDescriptors(
@@ -69,9 +69,9 @@ def local_descriptors(grey: Float32[np.ndarray, "height width"]) -> DenseDescrip
 def banded_vlad(local: DenseDescriptors, vocabulary: Vocabulary) -> Float32[np.ndarray, " vlad"]:
     """Aggregate local descriptors into one VLAD for the upper and one for the lower band of the image.
 
-    Street images are upright and their horizon is near mid-height: roof lines and shop fronts are told apart by where
-    they are. The bands overlap softly, so that a small tilt changes little. The result has unit norm, and so has each
-    block of one band and word that is not empty.
+    Street images are upright with the horizon near mid-height, so bands keep roof lines and shop fronts apart. They
+    overlap softly, so that a small tilt changes little. The result has unit norm, and so has each non-empty block of
+    one band and word, before that.
     """
     points = whitened(local.rootsift, vocabulary.mean, vocabulary.whitening)
     words = nearest_words(points, vocabulary.centres)
@@ -80,7 +80,7 @@ def banded_vlad(local: DenseDescriptors, vocabulary: Vocabulary) -> Float32[np.n
     weight = local.energy**ENERGY_POWER
     upper = np.clip(np.float32(0.5) - BAND_SLOPE * (local.height - np.float32(0.5)), 0.0, 1.0)
     count, columns = len(vocabulary.centres), np.arange(len(words))
-    # A dense membership matrix makes the sum per word one matrix product, faster than any scatter in numpy.
+    # With a dense membership matrix, the sums per word are one product, which is faster than a scatter in NumPy.
     membership = np.zeros((2 * count, len(words)), np.float32)
     membership[words, columns] = weight * upper
     membership[count + words, columns] = weight * (1 - upper)
@@ -96,12 +96,12 @@ def whitened(
     mean: Float32[np.ndarray, " 128"],
     whitening: Float32[np.ndarray, "128 reduced"],
 ) -> Float32[np.ndarray, "points reduced"]:
-    """Local descriptors in the space of the visual words."""
+    """Project local descriptors to the space of the visual words."""
     return (rootsift - mean) @ whitening
 
 
 def nearest_words(
     points: Float32[np.ndarray, "points size"], centres: Float32[np.ndarray, "words size"]
 ) -> Int64[np.ndarray, " points"]:
-    """Index of the nearest visual word of each descriptor."""
+    """Find the index of the nearest visual word of each descriptor."""
     return (points @ centres.T - 0.5 * np.einsum("wd,wd->w", centres, centres)).argmax(axis=1)

@@ -1,4 +1,4 @@
-"""Distances between positions, and which positions can be compared."""
+"""Distances between positions, and planes in which they can be compared."""
 
 import math
 import re
@@ -7,14 +7,14 @@ from vpr_dhe.geography.wgs84 import earth_centred
 from vpr_dhe.records import RECONSTRUCTION, GeoPosition, MetricPosition, Position
 
 RADIUS_M = 25.0
-"""The distance up to which an image shows the query's place, in nearly all of the field's protocols."""
+"""Largest distance of a right answer in nearly all protocols of the field."""
 
 
 _UTM_ZONE = re.compile(r"UTM (\d{1,2})([C-HJ-NP-X]?)", re.ASCII | re.IGNORECASE)
 
 
 def apart(one: Position | None, other: Position | None) -> float | None:
-    """How far apart two positions are, in metres or in the units of their frame; None where that is not known."""
+    """Distance of two positions in metres, or in units of a reconstruction; None if it is unknown."""
     if one is None or other is None or plane_of(one) != plane_of(other):
         return None
     if isinstance(one, MetricPosition) and isinstance(other, MetricPosition):
@@ -25,7 +25,7 @@ def apart(one: Position | None, other: Position | None) -> float | None:
 
 
 def distance(one: Position | None, other: Position | None) -> str | None:
-    """How far apart two positions are, in words; None where that is not known."""
+    """Distance of two positions in words; None if it is unknown."""
     found = apart(one, other)
     if found is None:
         return None
@@ -33,24 +33,27 @@ def distance(one: Position | None, other: Position | None) -> str | None:
 
 
 def plane_of(position: Position | None) -> str:
-    """What positions must share to be compared; bands of latitude of one UTM zone and hemisphere share their plane."""
+    """Name of the plane of a position, equal for positions that can be compared.
+
+    Latitude bands of one UTM zone and hemisphere share a plane.
+    """
     if not isinstance(position, MetricPosition):
         return "degrees"
     zone = _UTM_ZONE.fullmatch(position.reference)
     if zone is None:
         return position.reference
     number, band = zone.groups()
-    # Bands N to X lie north of the equator; a zone without a letter is taken to be there.
+    # Bands N to X are north of the equator, as is, by convention here, a zone without a letter.
     return f"UTM {int(number)} {'south' if band and band.upper() < 'N' else 'north'}"
 
 
 def unit_of(plane: str) -> str:
-    """What follows a length in a plane, in words: nothing where the unit may be any."""
+    """Suffix of lengths in a plane: " m", or nothing if the unit is unknown."""
     return "" if plane == RECONSTRUCTION else " m"
 
 
 def kind_of(position: Position) -> str:
-    """Kind of coordinates of a position, in words."""
+    """Kind of a position's coordinates, in words."""
     if isinstance(position, GeoPosition):
         return "degrees"
     if position.reference == RECONSTRUCTION:

@@ -1,7 +1,6 @@
-"""What a camera wrote beside the pixels: GPS position, direction and time, read from an image's EXIF block.
+"""GPS position, direction and time from the EXIF block of an image.
 
-Tags and their meaning are those of CIPA DC-008 (Exif 2.32), sections 4.6.5 and 4.6.6. A block may be damaged in any
-way; each fact that cannot be read is left out, and the others are kept.
+Tags are those of CIPA DC-008 (Exif 2.32), sections 4.6.5 and 4.6.6. Values that cannot be read are left out.
 """
 
 import io
@@ -27,10 +26,10 @@ _MAX_OFFSET_HOURS = 14
 
 
 @dataclass(frozen=True)
-class ExifFacts:
-    """What the EXIF block says of where the camera was (WGS84), where it looked, and when.
+class ExifInfo:
+    """Position (WGS84), heading and time of a camera.
 
-    `heading_deg` is in [0, 360), clockwise from north; `timestamp_s` in seconds since the Unix epoch.
+    `heading_deg` is in [0, 360), clockwise from north; `timestamp_s` is in seconds since the Unix epoch.
     """
 
     position: GeoPosition | None = None
@@ -38,47 +37,47 @@ class ExifFacts:
     timestamp_s: float | None = None
 
 
-def read_exif(content: bytes) -> ExifFacts:
-    """Read position, heading and time from the EXIF block of an image file; nothing of what is missing or damaged.
+def read_exif(content: bytes) -> ExifInfo:
+    """Read position, heading and time from the EXIF block of an image file; missing or damaged values are None.
 
-    Only the header is parsed, so a PNG whose EXIF chunk follows its pixels has none. A position is left out when the
-    receiver calls it void, when it is exactly 0 N 0 E (a receiver without a fix), and when it refers to the Tokyo
-    datum, hundreds of metres off WGS84. A heading from magnetic north is taken as it is: the declination is mostly
-    below 15 degrees, and cameras often leave the reference out. Time is that of the GPS, which is UTC, or else
-    DateTimeOriginal with OffsetTimeOriginal; without an offset the time zone is unknown and so is the time.
+    Only the header is parsed, so EXIF chunks after the pixels of a PNG are not found. Positions are None if the
+    receiver marks them void, if they are exactly 0 N 0 E (no fix), and if they refer to the Tokyo datum, hundreds of
+    metres off WGS84. Headings from magnetic north are not corrected: the declination is mostly below 15 degrees, and
+    cameras often omit the reference. The time is that of the GPS, in UTC, or DateTimeOriginal with OffsetTimeOriginal;
+    without an offset it is None.
     """
     gps, photo = _read_tags(content)
     gps_time_s = _gps_time_s(gps)
     timestamp_s = _original_time_s(photo) if gps_time_s is None else gps_time_s
-    return ExifFacts(_position(gps), _heading_deg(gps), timestamp_s)
+    return ExifInfo(_position(gps), _heading_deg(gps), timestamp_s)
 
 
 def with_exif(record: ImageRecord, content: bytes) -> ImageRecord:
-    """Fill in from an image file's EXIF block what the record does not know yet; what it knows stays."""
+    """Fill in missing values of a record from an image file's EXIF block."""
     if None not in (record.position, record.heading_deg, record.timestamp_s):
         return record
-    facts = read_exif(content)
+    info = read_exif(content)
     return replace(
         record,
-        position=facts.position if record.position is None else record.position,
-        heading_deg=facts.heading_deg if record.heading_deg is None else record.heading_deg,
-        timestamp_s=facts.timestamp_s if record.timestamp_s is None else record.timestamp_s,
+        position=info.position if record.position is None else record.position,
+        heading_deg=info.heading_deg if record.heading_deg is None else record.heading_deg,
+        timestamp_s=info.timestamp_s if record.timestamp_s is None else record.timestamp_s,
     )
 
 
 def _read_tags(content: bytes) -> tuple[_Tags, _Tags]:
-    """The GPS tags and the tags of the photo."""
+    """Read the GPS tags and the photo tags."""
     try:
         with PIL.Image.open(io.BytesIO(content)) as file:
-            # The base class reads what the header gave; PNG's own method decodes all pixels first.
+            # The method of the base class, because PNG's own decodes all pixels.
             exif = PIL.Image.Image.getexif(file)
             return _directory(exif, IFD.GPSInfo), _directory(exif, IFD.Exif)
-    except Exception:  # a damaged block raises whatever its bytes lead to
+    except Exception:  # damaged blocks raise errors of any kind
         return {}, {}
 
 
 def _directory(exif: PIL.Image.Exif, which: IFD) -> _Tags:
-    """One directory of the block, because one that is damaged says nothing against the other."""
+    """Read one directory of the block; empty if it is damaged."""
     try:
         return dict(exif.get_ifd(which))
     except Exception:  # as above
@@ -101,13 +100,13 @@ def _degrees(value: object, reference: str, references: str, limit: float) -> fl
     if parts is None or len(reference) != 1 or reference not in references:
         return None
     degrees, minutes, seconds = parts
-    # Sixty itself is what rounding 59.99 gives.
+    # 60 may result from rounding 59.99.
     if not (degrees >= 0 and 0 <= minutes <= 60 and 0 <= seconds <= 60):
         return None
     total = degrees + minutes / 60 + seconds / 3600
     if total > limit:
         return None
-    return total if reference == references[0] else 0.0 - total  # not -0.0, which would be printed as it is
+    return total if reference == references[0] else 0.0 - total  # avoids -0.0
 
 
 def _heading_deg(gps: _Tags) -> float | None:
@@ -121,7 +120,7 @@ def _gps_time_s(gps: _Tags) -> float | None:
     if date is None or clock is None:
         return None
     hours, minutes, seconds = clock
-    # The sixtieth second is a leap second.
+    # Second 60 is a leap second.
     if not (0 <= hours < 24 and 0 <= minutes < 60 and 0 <= seconds < 61):
         return None
     midnight = _moment_s([int(part) for part in date.groups()], UTC)
@@ -139,7 +138,7 @@ def _original_time_s(photo: _Tags) -> float | None:
 
 
 def _zone(offset: str) -> timezone | None:
-    """The time zone of "+hh:mm" or "-hh:mm"; "Z" is outside the standard, but cannot mean anything else than UTC."""
+    """Time zone of "+hh:mm" or "-hh:mm"; "Z", which is not in the standard, is UTC."""
     if offset == "Z":
         return UTC
     parts = _OFFSET.fullmatch(offset)
@@ -150,7 +149,7 @@ def _zone(offset: str) -> timezone | None:
 
 
 def _moment_s(parts: list[int], zone: timezone) -> float | None:
-    """Seconds since the epoch; cameras whose clock was never set write a month or day of 0."""
+    """Seconds since the epoch; None for invalid dates, such as month 0 of a clock that was never set."""
     try:
         return datetime(*parts, tzinfo=zone).timestamp()  # pyright: ignore[reportArgumentType]  # three or six numbers
     except (ValueError, OverflowError):
@@ -158,7 +157,7 @@ def _moment_s(parts: list[int], zone: timezone) -> float | None:
 
 
 def _numbers(value: object, count: int) -> list[float] | None:
-    """Exactly `count` finite numbers."""
+    """Convert a tuple of exactly `count` finite numbers; None for other values."""
     if not isinstance(value, tuple) or len(value) != count:
         return None
     numbers = [number for part in value if (number := _number(part)) is not None]
@@ -166,16 +165,16 @@ def _numbers(value: object, count: int) -> list[float] | None:
 
 
 def _number(value: object) -> float | None:
-    """A finite number; Pillow's rational with a denominator of zero is none."""
+    """Convert a finite number; None for other values, such as Pillow's rational with a denominator of zero."""
     try:
-        number = float(value)  # pyright: ignore[reportArgumentType]  # whatever the block held
+        number = float(value)  # pyright: ignore[reportArgumentType]  # any type
     except (TypeError, ValueError, OverflowError, ZeroDivisionError):
         return None
     return number if math.isfinite(number) else None
 
 
 def _text(value: object) -> str:
-    """ASCII text without padding; tags of another type than the standard gives them are no text."""
+    """Convert ASCII text without padding; empty for other types."""
     if isinstance(value, bytes):
         value = value.decode("ascii", "replace")
     return value.strip("\0 ") if isinstance(value, str) else ""

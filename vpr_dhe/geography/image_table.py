@@ -1,7 +1,7 @@
-"""Tables about images: a header line, then rows; commas, semicolons or tabs between cells, text in UTF-8.
+"""Tables of images: a header line, then rows, with cells separated by commas, semicolons or tabs; UTF-8.
 
-Columns are told by their names, whatever their case, blanks around names and cells apart. Of several columns for one
-thing, the name that a form lists first counts; columns of other names are ignored.
+Names of columns are case-insensitive, and blanks around names and cells are ignored. Of several synonyms, the first in
+the form counts; other columns are ignored.
 """
 
 import itertools
@@ -25,15 +25,15 @@ _SEPARATORS = (",", ";", "\t")
 
 @dataclass(frozen=True)
 class TableForm:
-    """What one kind of table looks like, and how to speak of it.
+    """Format of a kind of table, with words for messages.
 
     Args:
-        kind: what such a table is called.
-        columns: for each column of use, the names that it may have.
-        suffices: whether these columns are enough.
-        expected: which columns there should be, in words.
-        row: what there should be a row for, in words.
-        error: what a mistake in the table is.
+        kind: name of the kind.
+        columns: synonyms of each column.
+        suffices: whether a set of columns is enough.
+        expected: expected columns in words.
+        row: content of a row in words.
+        error: class of errors.
     """
 
     kind: str
@@ -46,9 +46,9 @@ class TableForm:
 
 @dataclass(frozen=True)
 class Sheet:
-    """The cells of the columns in use, as text without blanks around it.
+    """Cells of the known columns of a table, as stripped text.
 
-    `lines` are the line numbers of the rows in the file, the header's being 1; `titles` are the file's names for the
+    `lines` are the line numbers of the rows in the file, from 1 for the header; `titles` are the file's names of the
     columns.
     """
 
@@ -63,29 +63,29 @@ class Sheet:
         return self.columns.keys() >= set(columns)
 
     def parsed(self, column: str, parse: Callable[[str], _T]) -> Iterator[_T | None]:
-        """What `parse` makes of each cell of a column: None of empty ones, and where the file has no such column.
+        """Parse the cells of a column; empty cells and missing columns give None.
 
         Raises:
-            BadInputError: if `parse` raises ValueError, whose message says what was expected.
+            BadInputError: if `parse` raises ValueError, whose message states what was expected.
         """
         cells = self.columns.get(column) or itertools.repeat("", len(self.lines))
         for line, cell in zip(self.lines, cells, strict=True):
             try:
                 value = parse(cell) if cell else None
             except ValueError as error:
-                raise self.complaint(line, column, f"found {cell!r}; expected {error}") from None
+                raise self.cell_error(line, column, f"found {cell!r}; expected {error}") from None
             yield value
 
-    def complaint(self, line: int, column: str, what: str) -> BadInputError:
-        """The error of one cell."""
+    def cell_error(self, line: int, column: str, what: str) -> BadInputError:
+        """Make the error of a cell."""
         return self.form.error(f"{self.path}, line {line}, column {self.titles[column]}: {what}")
 
 
 def read_sheet(path: Path, form: TableForm) -> Sheet:
-    """Read the cells of the columns in use.
+    """Read a table.
 
     Raises:
-        BadInputError: of the form's kind, if the file is missing or no table, lacks a column, or has no rows.
+        BadInputError: or the form's subclass, if the file is missing or not a table, lacks a column, or has no rows.
     """
     if not path.is_file():
         found = "is not a file" if path.exists() else "does not exist"
@@ -107,12 +107,12 @@ def read_sheet(path: Path, form: TableForm) -> Sheet:
 
 
 def image_path(cell: str) -> str:
-    """A path as images are listed: with slashes, and without "./" before it."""
+    """Normalise a path as in lists of images: with slashes, and without a leading "./"."""
     return posixpath.normpath(cell.replace("\\", "/"))
 
 
 def paths_by_name(paths: Sequence[str]) -> dict[str, list[str]]:
-    """The first two paths that end in each file name, which may be written without its extension."""
+    """First two paths with each file name, with and without its extension."""
     found: dict[str, list[str]] = {}
     for path in paths:
         full_name = posixpath.basename(path)
@@ -124,12 +124,12 @@ def paths_by_name(paths: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _read_table(path: Path, form: TableForm) -> "pd.DataFrame":
-    """All cells as text; blank lines are kept as rows, so that rows can be counted into lines.
+    """Read all cells as text; blank lines become rows, so that rows can be converted to lines.
 
     Raises:
-        BadInputError: if it is no table in UTF-8.
+        BadInputError: if it is not a table in UTF-8.
     """
-    # Imported here because it takes a second, and a query reads no table.
+    # Imported here because it takes a second, and queries read no tables.
     import pandas as pd
 
     try:
@@ -142,14 +142,14 @@ def _read_table(path: Path, form: TableForm) -> "pd.DataFrame":
     except (pd.errors.EmptyDataError, pd.errors.ParserError) as error:
         reason = " ".join(str(error).removeprefix("Error tokenizing data. C error:").split())
         raise form.error(f"{path} is not a table ({reason}); quote cells that hold a separator") from None
-    # Where rows are longer than the header, pandas takes their first cells for names and shifts all others.
+    # If rows are longer than the header, pandas takes their first cells as row names and shifts the others.
     if not isinstance(table.index, pd.RangeIndex):
         raise form.error(f"{path} has rows with more cells than its header; quote cells that hold a separator")
     return table
 
 
 def _line_numbers(table: "pd.DataFrame") -> Int64[np.ndarray, " rows"]:
-    """The line of the file on which each row starts, the header's being 1; quoted cells may run over several lines."""
+    """Line of the file on which each row starts, from 1 for the header; quoted cells may span several lines."""
     breaks = np.zeros(len(table), dtype=np.int64)
     for title in table.columns:
         breaks += table[title].str.count("\n").to_numpy(np.int64)
@@ -157,10 +157,10 @@ def _line_numbers(table: "pd.DataFrame") -> Int64[np.ndarray, " rows"]:
 
 
 def _titles(path: Path, form: TableForm, header: Sequence[str]) -> dict[str, str]:
-    """The file's name for each column that is of use.
+    """Find the file's names of the known columns.
 
     Raises:
-        BadInputError: if the form needs more columns than there are.
+        BadInputError: if they are not enough for the form.
     """
     spelling = {title.strip().lower(): title for title in reversed(header)}
     found: dict[str, str] = {}

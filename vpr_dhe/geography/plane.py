@@ -1,4 +1,4 @@
-"""Positions as metres in one plane, and back."""
+"""Conversion between positions and metres in a plane."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,16 +14,16 @@ from vpr_dhe.records import GeoPosition, MetricPosition, Position
 
 @dataclass(frozen=True)
 class Plane:
-    """The plane that a position lies in: its own of metres, or the one that touches the ellipsoid there.
+    """Plane of a metric position, or tangent plane of the ellipsoid at a position in degrees.
 
-    Degrees become metres by the radii of curvature at `origin`, which is exact enough within some hundred kilometres.
+    Degrees are converted by the radii of curvature at `origin`, which is accurate within some hundred kilometres.
     """
 
     origin: Position
 
     @classmethod
     def around(cls, positions: Iterable[Position]) -> "Plane":
-        """The plane of some positions.
+        """Make the plane of some positions.
 
         Raises:
             BadInputError: if two of them cannot be compared.
@@ -36,7 +36,7 @@ class Plane:
         return cls(known[len(known) // 2])
 
     def metres(self, positions: Sequence[Position | None]) -> Float64[np.ndarray, "positions 2"]:
-        """Metres east and north; from the origin where positions are degrees. NaN where unknown."""
+        """Convert to metres east and north, relative to the origin if positions are in degrees; NaN if unknown."""
         return np.array([self._metres(position) for position in positions], np.float64).reshape(-1, 2)
 
     def _metres(self, position: Position | None) -> tuple[float, float]:
@@ -46,12 +46,12 @@ class Plane:
             return np.nan, np.nan
         assert isinstance(self.origin, GeoPosition)
         east, north = metres_per_degree(self.origin.latitude_deg)
-        # The date line is crossed the short way round.
+        # The short way round, also across 180 degrees.
         apart_deg = (position.longitude_deg - self.origin.longitude_deg + 180) % 360 - 180
         return east * apart_deg, north * (position.latitude_deg - self.origin.latitude_deg)
 
     def position(self, east_m: float, north_m: float) -> Position:
-        """The position of a point of the plane, of the same kind as the origin."""
+        """Convert a point of the plane to a position of the same kind as the origin."""
         if isinstance(self.origin, MetricPosition):
             return MetricPosition(east_m, north_m, self.origin.reference)
         east, north = metres_per_degree(self.origin.latitude_deg)

@@ -1,18 +1,17 @@
-"""Positions of images from a table: a header line, then one row per image; commas, semicolons or tabs between cells.
+"""Tables of positions: a header line, then one row per image, with cells separated by commas, semicolons or tabs.
 
-Columns are told by their names, whatever their case, blanks around names and cells apart:
+Columns, with synonyms (case-insensitive, blanks around names and cells are ignored):
 
-- image (path, file, filename, name, key): the path relative to the images folder or, where no image has that path, a
-  file name, with or without its extension, that only one image in all folders has.
-- The position, by the first of these pairs that the table has; it needs one, unless it has times:
+- image (path, file, filename, name, key): path relative to the images folder or, if no image has that path, a file
+  name, with or without extension, that is unique in all folders.
+- The position, by the first of these pairs that the table has; one is required, unless there are times:
   latitude (lat) and longitude (lon, lng) in degrees, WGS84;
   easting (utm_east, east) and northing (utm_north, north) in metres, with an optional zone (utm_zone) like 31U;
-  x (x_m) and y (y_m) in metres, in a frame of the caller's own.
+  x (x_m) and y (y_m) in metres, in a local frame.
 - heading (heading_deg, compass, bearing), optional: degrees clockwise from north.
 - timestamp (timestamp_s, time), optional: seconds since the Unix epoch, or ISO 8601 with an offset or Z.
 
-An empty cell says nothing. Of several columns for one thing, the name that comes first here counts; columns of other
-names are ignored.
+Cells may be empty. Of several synonyms, the first in this list counts; other columns are ignored.
 """
 
 import math
@@ -54,7 +53,7 @@ _LAST_SECOND = datetime.max.replace(tzinfo=UTC).timestamp()
 
 @dataclass(frozen=True)
 class Unmatched:
-    """How many rows or images found no partner, and the first of them; None where all found theirs."""
+    """Number of rows or images without a counterpart, and the first of them, if any."""
 
     count: int
     example: str | None
@@ -62,7 +61,7 @@ class Unmatched:
 
 @dataclass(frozen=True)
 class PlacedImages:
-    """All records in the order given, with what the table says of them, and what the two did not have in common."""
+    """Records with the values of a table, in the order given, and rows and images without a counterpart."""
 
     records: tuple[ImageRecord, ...]
     rows_without_image: Unmatched
@@ -71,9 +70,9 @@ class PlacedImages:
 
 @dataclass(frozen=True)
 class PositionTable:
-    """What a table says of each image, at most one row for each spelling of `path`.
+    """Rows of a table of positions, at most one for each spelling of `path`.
 
-    `lines` are the line numbers of the rows in the file `source`, the header's being 1.
+    `lines` are the line numbers of the rows in the file `source`, from 1 for the header.
     """
 
     source: Path
@@ -81,11 +80,10 @@ class PositionTable:
     lines: tuple[int, ...]
 
     def apply(self, records: Iterable[ImageRecord]) -> PlacedImages:
-        """Add to each record what its row gives; that wins over what the record already has.
+        """Update records by their rows, whose values override those of the record.
 
         Raises:
-            BadInputError: if no row is about any of the images, a row's file name is that of several images, or two
-                rows differ about one image.
+            BadInputError: if no row names any of the images, a file name is ambiguous, or two rows of one image differ.
         """
         given = tuple(records)
         row_of = self._row_of([record.path for record in given])
@@ -99,11 +97,10 @@ class PositionTable:
         )
 
     def _row_of(self, paths: Sequence[str]) -> dict[str, int]:
-        """The number of the row about each image: the row that gives its path, or else its file name."""
+        """Number of each image's row: the one with its path, otherwise the one with its file name."""
         known = set(paths)
         by_path = {row.path: number for number, row in enumerate(self.rows) if row.path in known}
-        # A path with folders that no image has is never taken for its file name alone: cameras in several folders
-        # often number their images alike.
+        # Paths with folders are not matched by file name alone, because cameras often number their images alike.
         others = [number for number, row in enumerate(self.rows) if "/" not in row.path and row.path not in known]
         paths_of = paths_by_name(paths) if others else {}
         by_name: dict[str, int] = {}
@@ -159,11 +156,11 @@ def _disagreement(source: Path, first_line: int, second_line: int, image: str) -
 
 
 def read_positions(path: StrPath) -> PositionTable:
-    """Read a table of positions; the text of this module says which columns it may have.
+    """Read a table of positions in the format of this module.
 
     Raises:
-        BadInputError: if the file is missing, empty, or no table in UTF-8, lacks a column, has a cell that cannot be
-            meant, or two rows that differ about one image. The message names the line and the column.
+        BadInputError: if the file is missing, empty, or not a table in UTF-8, lacks a column, has an invalid cell, or
+            two rows of one image differ. The message names the line and the column.
     """
     path = Path(path)
     sheet = read_sheet(path, _FORM)
@@ -186,12 +183,12 @@ def _rows(sheet: Sheet) -> Iterator[ImageRecord]:
     columns = zip(images, positions, headings, timestamps, strict=True)
     for line, (image, position, heading_deg, timestamp_s) in zip(sheet.lines, columns, strict=True):
         if image is None:
-            raise sheet.complaint(line, "image", "found an empty cell; name the image, or remove the line")
+            raise sheet.cell_error(line, "image", "found an empty cell; name the image, or remove the line")
         yield ImageRecord(image, position, heading_deg, timestamp_s)
 
 
 def _positions(sheet: Sheet) -> Iterator[Position | None]:
-    """The position of each row, by the first pair of coordinates that the sheet has."""
+    """Positions of the rows, by the first pair of coordinates that the sheet has."""
     geographic, projected, local = _PAIRS
     if sheet.has(*geographic):
         for pair in _parsed_pair(sheet, geographic, _latitude_deg, _longitude_deg):
@@ -208,7 +205,7 @@ def _positions(sheet: Sheet) -> Iterator[Position | None]:
 def _parsed_pair(
     sheet: Sheet, pair: tuple[str, str], parse: Callable[[str], float], parse_other: Callable[[str], float]
 ) -> Iterator[tuple[float, float] | None]:
-    """The coordinates in two columns, None where both are empty.
+    """Coordinates in two columns, None if both are empty.
 
     Raises:
         BadInputError: if only one is empty, or as `parsed` does.
@@ -217,7 +214,7 @@ def _parsed_pair(
     for line, (one, other) in zip(sheet.lines, columns, strict=True):
         if (one is None) != (other is None):
             empty = pair[0] if one is None else pair[1]
-            raise sheet.complaint(line, empty, "found an empty cell; fill in both coordinates, or neither")
+            raise sheet.cell_error(line, empty, "found an empty cell; fill in both coordinates, or neither")
         yield None if one is None or other is None else (one, other)
 
 
@@ -244,12 +241,12 @@ def _metres(cell: str) -> float:
 
 
 def _heading_deg(cell: str) -> float:
-    # The second remainder is for what lies just below 0, which the first rounds up to 360 itself.
+    # The second remainder is for values just below 0, which the first rounds up to 360.
     return _number(cell, 360.0, "degrees from -360 to 360") % 360 % 360
 
 
 def _utm_zone(cell: str) -> str:
-    """The zone's number in two digits and its letter, as file names of the standard layout have them."""
+    """UTM zone with two digits and a letter, as in file names of the standard layout."""
     zone = _ZONE.fullmatch(cell)
     if zone is None or not 1 <= int(zone[1]) <= 60:
         raise ValueError("a UTM zone such as 31U")
@@ -261,7 +258,7 @@ def _timestamp_s(cell: str) -> float:
         seconds = float(cell)
     except ValueError:
         return _iso_time_s(cell)
-    # Not a number is not within the limit either.
+    # Written so that NaN fails too.
     if not abs(seconds) <= _LAST_SECOND:
         raise ValueError("seconds, not milliseconds, since 1970-01-01T00:00:00Z")
     return seconds

@@ -1,4 +1,4 @@
-"""Positions on the ellipsoid of WGS84."""
+"""Coordinates on the WGS84 ellipsoid."""
 
 from collections.abc import Sequence
 
@@ -14,9 +14,9 @@ _ECCENTRICITY_SQUARED = _FLATTENING * (2 - _FLATTENING)
 
 
 def earth_centred(positions: Sequence[GeoPosition]) -> Float64[np.ndarray, "positions 3"]:
-    """Earth-centred, earth-fixed coordinates in metres of points on the ellipsoid.
+    """Convert positions to earth-centred, earth-fixed coordinates in metres, on the ellipsoid.
 
-    The straight line between two of them is shorter than the way on the ground by d^3 / 24 R^2: a micrometre at 1 km.
+    Straight lines between them are shorter than distances on the ground by d^3 / 24 R^2: a micrometre at 1 km.
     """
     degrees = np.array([(position.latitude_deg, position.longitude_deg) for position in positions])
     latitude, longitude = np.radians(degrees.reshape(-1, 2)).T
@@ -27,7 +27,7 @@ def earth_centred(positions: Sequence[GeoPosition]) -> Float64[np.ndarray, "posi
 
 
 def metres_per_degree(latitude_deg: float) -> tuple[float, float]:
-    """Length in metres of a degree of longitude and of latitude on the ellipsoid, at a latitude.
+    """Length in metres of a degree of longitude and of latitude, at a latitude.
 
     Source: the radii of curvature of the prime vertical and the meridian; Snyder, "Map projections - a working manual",
     USGS Professional Paper 1395 (1987), equations 4-18 to 4-21.

@@ -1,1 +1,1 @@
-"""Pure tensor maths: coordinates, homographies, matching, correlation."""
+"""Geometry as tensor operations: coordinates, homographies, warping, matching, correlation."""

@@ -1,7 +1,7 @@
-"""The only place that converts between the pixels of an original image and those of a resized one.
+"""Conversion between pixels of original and resized images, used by the whole package.
 
-Everywhere the centre of the top-left pixel is (0, 0), x runs right and y down, so resizing an image of width w to w'
-moves x to (x + 1/2) w' / w - 1/2.
+The centre of the top-left pixel is (0, 0), x runs right and y down, so resizing an image of width w to w' moves x to
+(x + 1/2) w' / w - 1/2.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from vpr_dhe.geometry.homography import normalise, project
 from vpr_dhe.records import Frame, Grid, Size
 
 UNIT = Size(2, 2)
-"""What an image of any size is squeezed to where neither its size nor its grid may matter: two units a side."""
+"""Size of a unit frame, independent of the image's size and grid: two units a side."""
 
 
 def cell_centres(grid: Grid, input_size: Size) -> Float64[Tensor, "cells 2"]:
@@ -33,9 +33,9 @@ def corners(size: Size) -> Float64[Tensor, "4 2"]:
 
 @lru_cache(maxsize=1024)
 def resizing(source: Size, target: Size) -> Float64[Tensor, "3 3"]:
-    """The homography by which pixels move when an image of size `source` is resized to `target`.
+    """Homography of pixels when an image of size `source` is resized to `target`.
 
-    The result is shared between callers: do not write to it.
+    The result is cached and shared: do not write to it.
     """
     scale_x, scale_y = target.width / source.width, target.height / source.height
     return torch.tensor(
@@ -46,7 +46,7 @@ def resizing(source: Size, target: Size) -> Float64[Tensor, "3 3"]:
 def to_originals(
     points: Float64[Tensor, "points 2"], frames: Sequence[Frame], of: Int64[Tensor, " points"]
 ) -> Float64[Tensor, "points 2"]:
-    """Carry points of input frames over to the original images; `of` says to which of the frames each belongs."""
+    """Convert points of input frames to the original images; `of` is the index of each point's frame."""
     resizings = torch.stack([resizing(frame.input_size, frame.image_size) for frame in frames])
     return project(resizings[of], points[:, None])[:, 0]
 
@@ -54,7 +54,7 @@ def to_originals(
 def homographies_between_originals(
     input_homographies: Float64[Tensor, "candidates 3 3"], query: Frame, candidates: Sequence[Frame]
 ) -> Float64[Tensor, "candidates 3 3"]:
-    """Carry homographies between the input frames of a query and its candidates over to the original images."""
+    """Convert homographies between the input frames of a query and its candidates to the original images."""
     before = resizing(query.image_size, query.input_size)
     return _chained([resizing(frame.input_size, frame.image_size) for frame in candidates], input_homographies, before)
 
@@ -62,7 +62,7 @@ def homographies_between_originals(
 def homographies_between_inputs(
     image_homographies: Float64[Tensor, "candidates 3 3"], query: Frame, candidates: Sequence[Frame]
 ) -> Float64[Tensor, "candidates 3 3"]:
-    """Carry homographies between original images over to the input frames: the inverse of the function above."""
+    """Convert homographies between original images to the input frames; inverse of `homographies_between_originals`."""
     before = resizing(query.input_size, query.image_size)
     return _chained([resizing(frame.image_size, frame.input_size) for frame in candidates], image_homographies, before)
 

@@ -1,23 +1,23 @@
 """Homographies as batched, differentiable tensor operations. Convention: target = H * source, H[2, 2] = 1."""
 
-# torch.linalg carries no types, and what it returns is stated by the signatures here.
+# torch.linalg is not typed; the signatures here state its types.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
 import torch
 from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
-# Below this, a projective scale or a determinant is zero for all that pixels can tell.
+# Smaller projective scales and determinants count as zero.
 EPSILON = 1e-12
 
 
 def normalise(homography: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 3 3"]:
-    """Scale each homography to H[2, 2] = 1; one whose H[2, 2] vanishes becomes infinite and fails `is_usable`."""
+    """Scale homographies to H[2, 2] = 1; those with H[2, 2] = 0 become infinite and fail `is_usable`."""
     return homography / homography[..., 2:, 2:]
 
 
 def is_usable(homography: Float[Tensor, "*batch 3 3"]) -> Bool[Tensor, "*batch"]:
-    """Tell which homographies are finite and invertible."""
+    """Mask of homographies that are finite and invertible."""
     finite = torch.isfinite(homography).all(dim=-1).all(dim=-1)
     determinant = torch.linalg.det(torch.nan_to_num(homography, nan=0.0, posinf=0.0, neginf=0.0))
     return finite & (determinant.abs() > EPSILON)
@@ -26,7 +26,7 @@ def is_usable(homography: Float[Tensor, "*batch 3 3"]) -> Bool[Tensor, "*batch"]
 def project(
     homography: Float[Tensor, "*#batch 3 3"], points: Float[Tensor, "*#batch points 2"]
 ) -> Float[Tensor, "*batch points 2"]:
-    """Map points (x, y) by homographies; a point on the horizon lands very far away, never at NaN."""
+    """Map points (x, y) by homographies; points on the horizon land very far away, never at NaN."""
     mapped = points @ homography[..., :, :2].mT + homography[..., :, 2].unsqueeze(-2)
     scale = mapped[..., 2:]
     away_from_zero = torch.where(scale >= 0, scale.clamp(min=EPSILON), scale.clamp(max=-EPSILON))
@@ -38,7 +38,7 @@ def same_side_of_horizon(
     points: Float[Tensor, "*#batch points 2"],
     place: Float[Tensor, "*#batch 2"],
 ) -> Bool[Tensor, "*batch points"]:
-    """Tell which points lie on the same side as a place of the line that a homography maps to infinity."""
+    """Mask of points on the same side as `place` of the line that a homography maps to infinity."""
     row = homography[..., 2, :, None]
     depth, depth_of_place = (at @ row[..., :2, :] + row[..., 2:, :] for at in (points, place.unsqueeze(-2)))
     return (depth * depth_of_place > 0).squeeze(-1)
@@ -49,18 +49,18 @@ def reprojection_errors(
     source: Float[Tensor, "*#batch points 2"],
     target: Float[Tensor, "*#batch points 2"],
 ) -> Float[Tensor, "*batch points"]:
-    """Distances |H * source - target| in the pixels of the target."""
+    """Compute distances |H * source - target| in pixels of the target."""
     return torch.linalg.vector_norm(project(homography, source) - target, dim=-1)
 
 
 def four_point_homography(
     source: Float[Tensor, "*batch 4 2"], target: Float[Tensor, "*batch 4 2"]
 ) -> Float64[Tensor, "*batch 3 3"]:
-    """Find the homography through four correspondences, exactly.
+    """Compute the homography through four correspondences.
 
-    With H[2, 2] fixed to 1 in a frame centred on the points, each correspondence gives two rows of an 8 x 8 system,
-    which is solved in float64. Unlike the null vector of a rank-deficient 9 x 9 system, its solution has a gradient
-    everywhere that the points determine it. Degenerate points (three on a line) give values that fail `is_usable`.
+    With H[2, 2] = 1 in a frame centred on the points, each correspondence gives two rows of an 8 x 8 system, which is
+    solved in float64. Unlike the null vector of a rank-deficient 9 x 9 system, its solution has a gradient wherever the
+    points determine it. Degenerate points (three on a line) give values that fail `is_usable`.
 
     Source: Hartley and Zisserman, Multiple View Geometry, 2nd ed., section 4.1 (4.4.4 for the centring).
     """
@@ -77,7 +77,7 @@ def four_point_homography(
 
 
 def _unit_frame(points: Float64[Tensor, "*batch 4 2"]) -> Float64[Tensor, "*batch 3 3"]:
-    """The similarity that moves points to mean 0 and mean absolute coordinate 1, for the conditioning of the solve."""
+    """Similarity that moves points to mean 0 and mean absolute coordinate 1, for a well-conditioned system."""
     centre = points.mean(dim=-2)
     scale = (points - centre.unsqueeze(-2)).abs().mean(dim=(-2, -1)).clamp(min=EPSILON).reciprocal()
     zero, one = torch.zeros_like(scale), torch.ones_like(scale)

@@ -1,6 +1,6 @@
 """Mutual nearest neighbours of descriptor sets, batched over candidates."""
 
-# Tensor.unflatten and torch.ops carry no types, and what they return is stated by the signatures here.
+# Tensor.unflatten and torch.ops are not typed; the signatures here state their types.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
 from abc import ABC, abstractmethod
@@ -12,24 +12,22 @@ from jaxtyping import Bool, Float, Int8, Int32, Int64
 from torch import Tensor
 
 from vpr_dhe.runtime.cpu_features import has_integer_products
-from vpr_dhe.runtime.threads import KeptMemory, in_parallel, on_one_core
+from vpr_dhe.runtime.threads import ScratchMemory, in_parallel, on_one_core
 
-# A thread is given so many candidates at once, or fewer where there are more threads: after every operation it waits
-# for Python's lock, the more often the shorter they are. What is done to many is done in these threads: torch's own,
-# among which it shares out large operations elsewhere, spin for milliseconds afterwards on the cores that are needed.
-_GIVEN_TOGETHER = 12
-_PARTS_PER_THREAD = 4
-# It multiplies so many pairs of cells at once, those of four maps of 24 x 24: their products are read again from the
-# cache that they were written to.
-_MULTIPLIED_TOGETHER = 4 * 576**2
+# Candidates per task of a thread, or fewer if there are many threads. Larger tasks wait less often for Python's lock.
+# Torch's own threads are avoided, because they spin for milliseconds afterwards on cores that are needed.
+_MAX_CANDIDATES_PER_TASK = 12
+_TASKS_PER_THREAD = 4
+# Pairs of cells per product, those of four maps of 24 x 24, so that products are still in the cache when they are read.
+_PRODUCTS_AT_ONCE = 4 * 576**2
 _INT8_PEAK = 127
-_LEAST_PEAK = 1e-30
-_products = KeptMemory()
+_MIN_PEAK = 1e-30
+_products = ScratchMemory()
 
 
 @dataclass(frozen=True)
 class MutualNeighbours:
-    """For every query descriptor its nearest candidate descriptor, and whether each is the other's nearest."""
+    """Nearest candidate descriptor of each query descriptor, whether they are mutual nearest, and their similarity."""
 
     index: Int64[Tensor, "candidates query_cells"]
     mutual: Bool[Tensor, "candidates query_cells"]
@@ -41,9 +39,8 @@ def mutual_nearest_neighbours(
 ) -> MutualNeighbours:
     """Match unit-norm descriptors of one query with those of many candidates by cosine.
 
-    The result has a fixed shape with a mask, so nothing here waits for the device. A descriptor of zero norm (a cell
-    that says nothing) is matched with nobody: its similarity is 0 and mutual is False. Matches are one-to-one, also
-    where similarities tie; the first of equals wins.
+    The result has a fixed shape with a mask, so that nothing waits for the device. Descriptors of zero norm (empty
+    cells) have no match: similarity is 0 and mutual is False. Matches are one-to-one; ties go to the first.
     """
     return match_in_parts(query, len(candidates), candidates.__getitem__)
 
@@ -55,14 +52,14 @@ def match_in_parts(
     *,
     eight_bits: bool = False,
 ) -> MutualNeighbours:
-    """Do the same with `count` candidates that `part` makes when they are needed, a slice of them at a time.
+    """Match as in `mutual_nearest_neighbours` with `count` candidates, which `part` makes on demand, by slices.
 
-    With `eight_bits`, neighbours are found by products of 8-bit integers where the processor has instructions for
-    them, in a third of the time; it is for descriptors that were stored as coarsely.
+    With `eight_bits`, products are of 8-bit integers if the processor has instructions for them, which takes a third of
+    the time; meant for descriptors that were stored with such precision.
     """
     in_eight_bits = eight_bits and has_integer_products(query.device)
-    multiplication = on_one_core(_EightBits, query) if in_eight_bits else _AsTheyAre(query)
-    with torch.inference_mode(mode=False):  # or the threads, which are in no such mode, could not write to them
+    multiplication = on_one_core(_Int8Multiplication, query) if in_eight_bits else _FloatMultiplication(query)
+    with torch.inference_mode(mode=False):  # threads could not write to inference tensors
         index, mutual, similarity = (
             torch.empty(count, len(query), dtype=dtype, device=query.device)
             for dtype in (torch.int64, torch.bool, query.dtype)
@@ -74,15 +71,15 @@ def match_in_parts(
         matched.index[which], matched.mutual[which] = found.index, found.mutual
         matched.similarity[which] = found.similarity
 
-    length = _length_of_parts(count, query.device)
+    length = _candidates_per_task(count, query.device)
     in_parallel(match, [slice(first, min(first + length, count)) for first in range(0, count, length)])
     return matched
 
 
-def _length_of_parts(count: int, device: torch.device) -> int:
-    if device.type != "cpu":  # a GPU has most to do at once where it is given everything at once
+def _candidates_per_task(count: int, device: torch.device) -> int:
+    if device.type != "cpu":  # a GPU is fastest with one large batch
         return max(1, count)
-    return max(1, min(_GIVEN_TOGETHER, -(-count // (_PARTS_PER_THREAD * torch.get_num_threads()))))
+    return max(1, min(_MAX_CANDIDATES_PER_TASK, -(-count // (_TASKS_PER_THREAD * torch.get_num_threads()))))
 
 
 Products = Float[Tensor, "query_cells columns"] | Int32[Tensor, "query_cells columns"]
@@ -90,7 +87,7 @@ Columns = Float[Tensor, "candidates cells dimension"] | Int8[Tensor, "candidates
 
 
 class _Multiplication(ABC):
-    """Multiplies the cells of one query with those of candidates."""
+    """Multiplication of the cells of one query with those of candidates."""
 
     query_cells: int
 
@@ -98,14 +95,14 @@ class _Multiplication(ABC):
     def prepare(
         self, candidates: Float[Tensor, "candidates cells dimension"]
     ) -> tuple[Columns, Float[Tensor, "candidates 1"]]:
-        """The numbers to multiply, and the unit of which their products are multiples, for each candidate."""
+        """Convert candidates to factors; also returns the unit of the products for each candidate."""
 
     @abstractmethod
     def products(self, columns: Columns) -> Products:
-        """Products of the query's cells with all cells of some candidates; on a CPU, lost with the next ones."""
+        """Multiply the query's cells with all cells of candidates; on a CPU, the next call overwrites the result."""
 
 
-class _AsTheyAre(_Multiplication):
+class _FloatMultiplication(_Multiplication):
     def __init__(self, query: Float[Tensor, "query_cells dimension"]) -> None:
         self._query, self.query_cells = query, len(query)
 
@@ -116,10 +113,10 @@ class _AsTheyAre(_Multiplication):
 
     def products(self, columns: Columns) -> Products:
         flat = columns.flatten(0, 1)
-        return torch.mm(self._query, flat.T, out=_room(self._query, flat, self._query.dtype))
+        return torch.mm(self._query, flat.T, out=_scratch(self._query, flat, self._query.dtype))
 
 
-class _EightBits(_Multiplication):
+class _Int8Multiplication(_Multiplication):
     def __init__(self, query: Float[Tensor, "query_cells dimension"]) -> None:
         rows, self._unit = _to_int8(query[None])
         self._rows, self.query_cells = rows[0], len(query)
@@ -132,11 +129,11 @@ class _EightBits(_Multiplication):
 
     def products(self, columns: Columns) -> Products:
         flat = columns.flatten(0, 1)
-        return torch.ops.aten._int_mm(self._rows, flat.T, out=_room(self._rows, flat, torch.int32))
+        return torch.ops.aten._int_mm(self._rows, flat.T, out=_scratch(self._rows, flat, torch.int32))
 
 
-def _room(rows: Tensor, columns: Tensor, dtype: torch.dtype) -> Tensor | None:
-    return _products.room((len(rows), len(columns)), dtype) if rows.device.type == "cpu" else None
+def _scratch(rows: Tensor, columns: Tensor, dtype: torch.dtype) -> Tensor | None:
+    return _products.tensor((len(rows), len(columns)), dtype) if rows.device.type == "cpu" else None
 
 
 @torch.no_grad()
@@ -144,24 +141,21 @@ def _match(
     candidates: Float[Tensor, "candidates cells dimension"], multiplication: _Multiplication
 ) -> MutualNeighbours:
     columns, units = multiplication.prepare(candidates)
-    found = [_largest(few, multiplication) for few in _in_turns(columns, multiplication.query_cells)]
+    found = [_largest(block, multiplication) for block in _blocks(columns, multiplication.query_cells)]
     index, best, best_back = (torch.cat(column) for column in zip(*found, strict=True))
     similarity = best * units
     agreed = (similarity == (best_back * units).gather(1, index)) & (similarity > 0)
     return MutualNeighbours(index, agreed & _comes_first(index, agreed, best_back.shape[1]), similarity)
 
 
-def _in_turns(columns: Columns, query_cells: int) -> tuple[Tensor, ...]:
+def _blocks(columns: Columns, query_cells: int) -> tuple[Tensor, ...]:
     if columns.device.type != "cpu":
         return (columns,)
-    return columns.split(max(1, _MULTIPLIED_TOGETHER // (query_cells * columns.shape[1])))
+    return columns.split(max(1, _PRODUCTS_AT_ONCE // (query_cells * columns.shape[1])))
 
 
 def _largest(columns: Columns, multiplication: _Multiplication) -> tuple[Tensor, Tensor, Tensor]:
-    """The largest product of each query cell, and where; and that of each candidate cell.
-
-    One product serves both directions.
-    """
+    """Index and value of the largest product of each query cell, and value of that of each candidate cell."""
     products = multiplication.products(columns).unflatten(1, columns.shape[:2])
     index = _first_of_largest(products)
     return index.T, products.gather(2, index[..., None]).squeeze(2).T, products.amax(dim=0)
@@ -169,7 +163,7 @@ def _largest(columns: Columns, multiplication: _Multiplication) -> tuple[Tensor,
 
 def _first_of_largest(products: Tensor) -> Int64[Tensor, "query_cells candidates"]:
     if products.device.type == "cpu" and products.dtype in (torch.float32, torch.int32):
-        # NumPy's is vectorised, and ten times as fast as torch's.
+        # NumPy's argmax is ten times as fast as torch's.
         return torch.from_numpy(products.numpy().argmax(axis=2))
     return products.argmax(dim=2)
 
@@ -177,7 +171,7 @@ def _first_of_largest(products: Tensor) -> Int64[Tensor, "query_cells candidates
 def _comes_first(
     index: Int64[Tensor, "candidates query_cells"], agreed: Bool[Tensor, "candidates query_cells"], cells: int
 ) -> Bool[Tensor, "candidates query_cells"]:
-    """Of the query cells that agree with one and the same cell, which ties alone can bring about, the first."""
+    """Mask of the first query cell among those that agree with the same cell, which happens with ties only."""
     query_cells = index.shape[1]
     own = torch.arange(query_cells, device=index.device).expand_as(index)
     first = own.new_full((len(index), cells), query_cells)
@@ -188,7 +182,7 @@ def _comes_first(
 def _to_int8(
     maps: Float[Tensor, "maps cells dimension"],
 ) -> tuple[Int8[Tensor, "maps cells dimension"], Float[Tensor, "maps 1"]]:
-    """Each map as multiples of a unit of its own, so that nothing depends on which maps are matched together."""
+    """Quantise each map with its own unit, so that results do not depend on the batch."""
     peaks = torch.maximum(maps.amax(dim=(1, 2)), -maps.amin(dim=(1, 2)))
-    units = peaks.clamp(min=_LEAST_PEAK)[:, None] / _INT8_PEAK
+    units = peaks.clamp(min=_MIN_PEAK)[:, None] / _INT8_PEAK
     return (maps / units[..., None]).round_().to(torch.int8), units

@@ -1,4 +1,4 @@
-"""Images seen through homographies, as batched, differentiable tensor operations."""
+"""Warping of images by homographies as batched, differentiable tensor operations."""
 
 from typing import Literal
 
@@ -12,7 +12,7 @@ from vpr_dhe.records import Size
 
 
 def pixel_centres(size: Size) -> Float64[Tensor, "pixels 2"]:
-    """All pixels (x, y) of an image, row-major."""
+    """Coordinates (x, y) of all pixels of an image, row-major."""
     x = torch.arange(size.width, dtype=torch.float64)
     y = torch.arange(size.height, dtype=torch.float64)
     return torch.stack([x.repeat(size.height), y.repeat_interleave(size.width)], dim=1)
@@ -24,10 +24,10 @@ def warp(
     size: Size,
     beyond: Literal["zeros", "border", "reflection"] = "zeros",
 ) -> Float[Tensor, "batch channels warped_height warped_width"]:
-    """Make images of another size: pixel x of the result is, bilinearly, what lies at H * x in the image.
+    """Warp images: pixel x of the result is sampled bilinearly at H * x in the image.
 
-    The gradient reaches images and homographies. `beyond` says what lies outside an image: nothing, its last pixels,
-    or its mirror image.
+    Differentiable in images and homographies. `beyond` is the padding outside an image: zeros, its border pixels, or
+    its reflection.
     """
     source = project(homographies, pixel_centres(size).to(images.device))
     return sample(images, source.view(-1, size.height, size.width, 2), beyond)
@@ -38,10 +38,10 @@ def sample(
     places: Float[Tensor, "batch rows columns 2"],
     beyond: Literal["zeros", "border", "reflection"],
 ) -> Float[Tensor, "batch channels rows columns"]:
-    """What lies at places (x, y) of images, in pixels, bilinearly; `beyond` as for `warp`."""
+    """Sample images bilinearly at places (x, y) in pixels; `beyond` as for `warp`."""
     height, width = images.shape[-2:]
     sides = torch.tensor([width, height], dtype=places.dtype, device=images.device)
-    # grid_sample counts from -1 to 1 between the outer edges of the outermost pixels.
+    # Coordinates of grid_sample run from -1 to 1 between the outer edges of the outermost pixels.
     grid = (2 * places + 1) / sides - 1
     return grid_sample(images, grid.to(images.dtype), mode="bilinear", padding_mode=beyond, align_corners=False)
 
@@ -49,9 +49,9 @@ def sample(
 def lands_inside(
     homographies: Float64[Tensor, "batch 3 3"], size: Size, target: Size
 ) -> Bool[Tensor, "batch height width"]:
-    """Which pixels x of an image of `size` have H * x inside an image of size `target`.
+    """Mask of pixels x of an image of `size` with H * x inside an image of size `target`.
 
-    What lies beyond the horizon, seen from the middle of the image, is outside wherever the arithmetic puts it.
+    Pixels beyond the horizon, seen from the middle of the image, count as outside.
     """
     points = pixel_centres(size).to(homographies.device)
     mapped = project(homographies, points)

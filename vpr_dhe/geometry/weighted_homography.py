@@ -1,6 +1,6 @@
-"""The homography that explains weighted correspondences best, as a differentiable function of weights and points."""
+"""Homography of weighted correspondences, as a differentiable function of weights and points."""
 
-# torch.linalg carries no types, and what it returns is stated by the signatures here.
+# torch.linalg is not typed; the signatures here state its types.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vpr_dhe.geometry.homography import EPSILON
 
-# Pull towards no perspective, in the frame of the weighted points: a few inaccurate matches say little about it.
+# Regularisation towards no perspective, in the frame of the points, since a few inaccurate matches constrain it badly.
 _PERSPECTIVE_RIDGE = 1e-4
 _AFFINE_RIDGE = 1e-6
 
@@ -21,10 +21,9 @@ def weighted_homography(
 ) -> Float64[Tensor, "batch 3 3"]:
     """Minimise the weighted algebraic error of target = H * source, in float64; H is defined up to scale.
 
-    The points are moved to weighted mean 0 and weighted mean square 1, where H[2, 2] is fixed to 1, so the normal
-    equations are 8 x 8 and their solution has a gradient wherever the points determine it; a ridge, too small to be
-    seen where they do, keeps it finite where they do not. Weights are at least 0; only their ratios matter, and a point
-    of weight 0 (padding) changes nothing.
+    Points are normalised to weighted mean 0 and weighted mean square 1, where H[2, 2] = 1, so the normal equations are
+    8 x 8 and differentiable wherever the points determine the solution; a small ridge keeps it finite elsewhere.
+    Weights are non-negative; only their ratios matter, and points of weight 0 (padding) have no effect.
 
     Source: Hartley and Zisserman, Multiple View Geometry, 2nd ed., section 4.1 (4.4.4 for the normalisation); Yi et
     al., "Learning to find good correspondences", CVPR 2018, section 3.2, for the weights.
@@ -50,7 +49,7 @@ def weighted_homography(
 def _weighted_frame(
     weights: Float64[Tensor, "batch points"], points: Float64[Tensor, "batch points 2"]
 ) -> Float64[Tensor, "batch 3 3"]:
-    """The similarity that moves points to weighted mean 0 and weighted mean square 1."""
+    """Similarity that moves points to weighted mean 0 and weighted mean square 1."""
     centre = (weights.unsqueeze(-1) * points).sum(dim=1)
     spread = (weights * (points - centre.unsqueeze(1)).square().sum(dim=-1)).sum(dim=1)
     scale = spread.clamp(min=EPSILON).rsqrt()

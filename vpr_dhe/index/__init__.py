@@ -1,1 +1,1 @@
-"""The database of places: vectors in FAISS, local maps on disk, a manifest of immutable segments."""
+"""Index of images: vectors in FAISS, local maps on disk, and a manifest of immutable segments."""

@@ -1,4 +1,4 @@
-"""Which of a folder's images an index has to extract, which to look at again, and which it holds already."""
+"""Comparison of a list of images with an index: new, changed, updated and unchanged ones."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -10,11 +10,13 @@ from vpr_dhe.records import ImageRecord
 
 @dataclass(frozen=True)
 class Changes:
-    """What separates an index from a list of images.
+    """Differences between a list of images and an index.
 
-    `fresh` are to be extracted: new ones, and those whose file has changed, whose old id `replaced` holds by path.
-    `renewed` are unchanged files of which more is known than when they were indexed, by old id. `unchanged` counts the
-    others.
+    Args:
+        fresh: images to extract: new ones, and those whose file has changed.
+        replaced: old ids of changed images, by path.
+        renewed: unchanged images whose position, heading or time is new, by id.
+        unchanged: number of the other images.
     """
 
     fresh: tuple[ImageRecord, ...]
@@ -24,7 +26,7 @@ class Changes:
 
 
 def changes_between(snapshot: Snapshot, records: Iterable[ImageRecord]) -> Changes:
-    """Compare images with an index by path, then size and time, then content; a path that comes twice counts once."""
+    """Compare images with an index by path, then size and time, then content; repeated paths count once."""
     fresh: list[ImageRecord] = []
     replaced: dict[str, int] = {}
     renewed: dict[int, ImageRecord] = {}
@@ -34,7 +36,7 @@ def changes_between(snapshot: Snapshot, records: Iterable[ImageRecord]) -> Chang
         id = snapshot.find(record.path)
         if id is None:
             fresh.append(record)
-        elif not snapshot.stamp(id).describes(folder / record.path):
+        elif not snapshot.stamp(id).matches(folder / record.path):
             fresh.append(record)
             replaced[record.path] = id
         elif (known := snapshot.image(id)) != (merged := _merged(record, known)):
@@ -53,7 +55,7 @@ def _unique(records: Iterable[ImageRecord]) -> Iterator[ImageRecord]:
 
 
 def _merged(given: ImageRecord, known: ImageRecord) -> ImageRecord:
-    """What is given wins; what is not given now, but was found in the file or given before, stays."""
+    """Combine two records: given values override known ones."""
     missing = {
         name: getattr(known, name)
         for name in ("position", "heading_deg", "timestamp_s")

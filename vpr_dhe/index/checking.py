@@ -1,4 +1,4 @@
-"""Is everything that an index stores still what was written? And what to do where it is not."""
+"""Verification of an index against its checksums, and repair."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -7,14 +7,14 @@ from vpr_dhe.errors import IndexDamagedError
 from vpr_dhe.index.documents import is_sound_document
 from vpr_dhe.index.files import is_sound
 from vpr_dhe.index.manifest import Manifest, publish, read_manifest, writing
-from vpr_dhe.index.segments import SegmentFact
+from vpr_dhe.index.segments import SegmentInfo
 from vpr_dhe.index.snapshot import CALIBRATIONS, SEGMENTS, STATE, VECTOR_FILES
 from vpr_dhe.index.tombstones import read_removed, with_removed
 
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What `check` found; `damaged` names files relative to the index."""
+    """Result of `check`; `damaged` names files relative to the index."""
 
     images: int
     skipped: int
@@ -27,12 +27,12 @@ def check(folder: Path) -> CheckReport:
     """Compare every stored file of an index with its size and checksum, without loading it.
 
     Raises:
-        IndexFormatError, IndexDamagedError: if the manifest itself cannot be used.
+        IndexFormatError, IndexDamagedError: if the manifest cannot be read.
     """
     while True:
         manifest = read_manifest(folder)
         damaged = _damaged_files(folder, manifest)
-        # What another process has replaced meanwhile is no damage.
+        # Files that another process has replaced meanwhile are not damaged.
         if not damaged or read_manifest(folder) == manifest:
             break
     return CheckReport(
@@ -41,12 +41,12 @@ def check(folder: Path) -> CheckReport:
 
 
 def _damaged_files(folder: Path, manifest: Manifest) -> list[str]:
-    """Names, relative to the index, of files that do not agree with their checksums."""
+    """List files, relative to the index, that do not agree with their checksums."""
     damaged = [
-        f"{SEGMENTS}/{fact.name}/{file.name}"
-        for fact in manifest.segments
-        for file in fact.files
-        if not is_sound(folder / SEGMENTS / fact.name, file)
+        f"{SEGMENTS}/{info.name}/{file.name}"
+        for info in manifest.segments
+        for file in info.files
+        if not is_sound(folder / SEGMENTS / info.name, file)
     ]
     vector_files = [covering.file for covering in manifest.vector_files]
     damaged += [f"{VECTOR_FILES}/{file.name}" for file in vector_files if not is_sound(folder / VECTOR_FILES, file)]
@@ -55,18 +55,18 @@ def _damaged_files(folder: Path, manifest: Manifest) -> list[str]:
 
 
 def _damaged_calibrations(folder: Path) -> list[Path]:
-    """Calibrations are no part of the manifest: each carries its checksum in itself."""
+    """List damaged calibrations, which the manifest does not name and which hold their own checksums."""
     return [path for path in sorted((folder / CALIBRATIONS).glob("*.json")) if not is_sound_document(path)]
 
 
 def repair(folder: Path) -> int:
-    """Drop damaged segments, FAISS files and calibrations; returns how many images went with them.
+    """Drop damaged segments, FAISS files and calibrations; returns the number of images that were dropped.
 
-    Indexing the images folder again extracts exactly these, and builds what is needed for the search.
+    Indexing the images folder again extracts exactly these, and rebuilds the FAISS files.
 
     Raises:
         IndexBusyError: if another process is writing.
-        IndexDamagedError: if what is damaged belongs to every image, so that nothing can be saved.
+        IndexDamagedError: if a file that all images need is damaged.
     """
     with writing(folder):
         manifest = read_manifest(folder)
@@ -77,23 +77,23 @@ def repair(folder: Path) -> int:
                     "new folder"
                 )
         sound = tuple(file for file in manifest.vector_files if is_sound(folder / VECTOR_FILES, file.file))
-        mended = replace(manifest, vector_files=sound)
-        for fact in manifest.segments:
-            if not all(is_sound(folder / SEGMENTS / fact.name, file) for file in fact.files):
-                mended = _without_segment(mended, fact, folder)
-        if mended != manifest:
-            publish(mended, folder)
+        repaired = replace(manifest, vector_files=sound)
+        for info in manifest.segments:
+            if not all(is_sound(folder / SEGMENTS / info.name, file) for file in info.files):
+                repaired = _without_segment(repaired, info, folder)
+        if repaired != manifest:
+            publish(repaired, folder)
         for path in _damaged_calibrations(folder):
             path.unlink()
-        return manifest.count - mended.count
+        return manifest.count - repaired.count
 
 
-def _without_segment(manifest: Manifest, fact: SegmentFact, folder: Path) -> Manifest:
-    """Drop a segment and forget which of its images were removed: it can no longer be read which ids it holds."""
-    following = [other.first_id for other in manifest.segments if other.first_id > fact.first_id]
+def _without_segment(manifest: Manifest, info: SegmentInfo, folder: Path) -> Manifest:
+    """Drop a segment, and the removed ids in its range, since its own ids can no longer be read."""
+    following = [other.first_id for other in manifest.segments if other.first_id > info.first_id]
     last = min(following, default=manifest.next_id)
-    rest = manifest.without_segments({fact.name})
+    rest = manifest.without_segments({info.name})
     if manifest.removed is None:
         return rest
     removed = read_removed(folder / STATE, manifest)
-    return with_removed(folder / STATE, rest, removed[(removed < fact.first_id) | (removed >= last)])
+    return with_removed(folder / STATE, rest, removed[(removed < info.first_id) | (removed >= last)])

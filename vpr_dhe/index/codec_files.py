@@ -1,4 +1,4 @@
-"""What was fitted for a codec, kept beside the segments that were stored with it."""
+"""Files of fitted codec parameters."""
 
 from pathlib import Path
 
@@ -8,30 +8,30 @@ import safetensors.numpy
 from vpr_dhe.features.base import ExtractorSpec
 from vpr_dhe.index.codecs import CodecChoice, LocalMapCodec, load_codec
 from vpr_dhe.index.files import damage, read_checked, unique_name, write_sealed
-from vpr_dhe.index.manifest import CodecFact
+from vpr_dhe.index.manifest import CodecInfo
 
 
-def save_codec(folder: Path, choice: CodecChoice, images: int) -> CodecFact:
-    """Write the parameters of a codec that was fitted on so many images, if it has any."""
+def save_codec(folder: Path, choice: CodecChoice, images: int) -> CodecInfo:
+    """Write the parameters of a codec, if it has any; `images` is the number that it was fitted on."""
     codec = choice.codec
     if not codec.parameters:
-        return CodecFact(codec.name, images, None, choice.agreement)
+        return CodecInfo(codec.name, images, None, choice.agreement)
     name = f"{unique_name('codec')}.safetensors"
     written = write_sealed(folder, name, safetensors.numpy.save(codec.parameters))
-    return CodecFact(codec.name, images, written, choice.agreement)
+    return CodecInfo(codec.name, images, written, choice.agreement)
 
 
-def open_codec(folder: Path, fact: CodecFact, spec: ExtractorSpec) -> LocalMapCodec:
-    """Read a codec back.
+def open_codec(folder: Path, info: CodecInfo, spec: ExtractorSpec) -> LocalMapCodec:
+    """Read a codec.
 
     Raises:
-        IndexFormatError: if this version knows no such codec.
-        IndexDamagedError: if its parameters do not agree with their checksum, or do not fit.
+        IndexFormatError: if this version does not know the codec.
+        IndexDamagedError: if its parameters do not agree with their checksum, or have other shapes.
     """
     parameters = {}
-    if fact.parameters:
+    if info.parameters:
         try:
-            parameters = safetensors.numpy.load(read_checked(folder, fact.parameters))
+            parameters = safetensors.numpy.load(read_checked(folder, info.parameters))
         except safetensors.SafetensorError as error:
-            raise damage(folder / fact.parameters.name, f"cannot be parsed ({error})") from error
-    return load_codec(fact.name, spec.grid.rows * spec.grid.columns, spec.local_dimension, parameters)
+            raise damage(folder / info.parameters.name, f"cannot be parsed ({error})") from error
+    return load_codec(info.name, spec.grid.rows * spec.grid.columns, spec.local_dimension, parameters)

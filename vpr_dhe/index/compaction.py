@@ -1,4 +1,4 @@
-"""Fewer, larger segments without removed rows: which to merge, and the copying."""
+"""Compaction: selection of segments to merge, and copying into larger ones without removed rows."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,20 +9,20 @@ import numpy as np
 from jaxtyping import Int64
 
 from vpr_dhe.index.codecs import LocalMapCodec
-from vpr_dhe.index.segments import Segment, SegmentFact, SegmentWriter, StoredImage
+from vpr_dhe.index.segments import Segment, SegmentInfo, SegmentWriter, StoredImage
 from vpr_dhe.records import ImageRecord
 
-# A segment is merged with others only into one of at least half as many times its size: as in a log-structured merge
-# tree (O'Neil et al., 1996), an image that is added alone is copied a few times, not once for each image after it.
+# A segment is merged only into one of at least half this many times its size: as in a log-structured merge tree
+# (O'Neil et al., 1996), each image is copied a few times, not once for every image after it.
 FAN_IN = 8
-# Growing merges segments up to this many images: a pause of seconds, and a million images in few enough files.
+# Largest segment that adding images makes by merging, which takes seconds.
 GROWING_IMAGES = 32_768
-# Compaction has time: a million images become sixteen segments.
+# Largest segment that `compact` makes: a million images become sixteen segments.
 COMPACT_IMAGES = 65_536
 
 
 def mergeable_tail(counts: Sequence[int]) -> int:
-    """How many of the newest segments are worth one, given how many images each holds; 0 if none are."""
+    """Number of newest segments to merge into one, given the number of images in each; 0 if none."""
     worthwhile, total, largest = 0, 0, 0
     for length, count in enumerate(reversed(counts), start=1):
         total, largest = total + count, max(largest, count)
@@ -33,35 +33,35 @@ def mergeable_tail(counts: Sequence[int]) -> int:
     return worthwhile
 
 
-def grouped(segments: Sequence[Segment], size_of: Callable[[Segment], int], most: int) -> list[list[Segment]]:
-    """Neighbouring segments in groups of at most this size; one that is larger is a group alone."""
+def grouped(segments: Sequence[Segment], size_of: Callable[[Segment], int], max_size: int) -> list[list[Segment]]:
+    """Group neighbouring segments up to a size; larger ones form their own groups."""
     groups: list[list[Segment]] = []
     room = 0
     for segment in segments:
         size = size_of(segment)
         if not groups or size > room:
             groups.append([])
-            room = most
+            room = max_size
         groups[-1].append(segment)
         room -= size
     return groups
 
 
 def groups_to_rewrite(segments: Sequence[Segment], removed: Int64[np.ndarray, " removed"]) -> list[list[Segment]]:
-    """Which neighbouring segments to copy into one: small ones together, and those with removed rows."""
+    """Group neighbouring segments that should be copied into one: small ones, and those with removed rows."""
     groups = grouped(segments, lambda segment: int(segment.live(removed).sum()), COMPACT_IMAGES)
     return [group for group in groups if len(group) > 1 or not group[0].live(removed).all()]
 
 
 @dataclass(frozen=True)
 class Recoding:
-    """From one codec to another."""
+    """Conversion of stored images from one codec to another."""
 
     before: LocalMapCodec
     after: LocalMapCodec
 
     def __call__(self, stored: StoredImage) -> StoredImage:
-        """Store the same local map in another way."""
+        """Encode the local map with the other codec."""
         record = np.frombuffer(stored.local_map, np.uint8)
         return replace(stored, local_map=self.after.encode(self.before.decode(record[None])[0]))
 
@@ -73,20 +73,20 @@ def rewrite(
     *,
     renewed: Mapping[int, ImageRecord] = MappingProxyType({}),
     recoding: Recoding | None = None,
-) -> SegmentFact | None:
-    """Copy the rows that live into one new segment below `folder`, or none where no row does; ids stay.
+) -> SegmentInfo | None:
+    """Copy the rows that were not removed into one new segment; None if there are none. Ids stay.
 
     Args:
-        folder: of segments.
-        segments: neighbours.
+        folder: folder of segments.
+        segments: neighbouring segments.
         removed: ids to leave out.
-        renewed: what is known now of some images, by id.
-        recoding: how local maps are to be stored, if not as they are.
+        renewed: new records of some images, by id.
+        recoding: conversion of local maps, if any.
 
     Raises:
-        IndexDamagedError: if a row does not agree with its checksums: damage is not copied under a new checksum.
+        IndexDamagedError: if a row does not agree with its checksums.
     """
-    writer = SegmentWriter(folder, segments[0].fact.first_id)
+    writer = SegmentWriter(folder, segments[0].info.first_id)
     try:
         for segment in segments:
             for row in np.flatnonzero(segment.live(removed)):

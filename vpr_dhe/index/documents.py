@@ -1,4 +1,4 @@
-"""Small JSON files that are replaced as a whole, and carry their format and checksum in them."""
+"""JSON files with a format and a checksum, replaced atomically."""
 
 import hashlib
 import json
@@ -10,16 +10,16 @@ from vpr_dhe.runtime.durable_files import write_durably
 
 
 def write_document(folder: Path, name: str, format: str, content: Any) -> None:
-    """Replace a document at once and durably; readers see the old one or the new one."""
+    """Replace a document atomically and durably."""
     document = {"format": format, "sha256": _digest(content), "content": content}
     write_durably(folder, name, json.dumps(document, indent=1, allow_nan=False).encode())
 
 
 def read_document(path: Path, format: str, remedy: str) -> dict[str, Any]:
-    """Read the content of a document; `remedy` says what to do where it cannot be used.
+    """Read the content of a document; `remedy` is the advice in error messages.
 
     Raises:
-        IndexFormatError: if it is of another format.
+        IndexFormatError: if it has another format.
         IndexDamagedError: if it does not agree with its checksum.
     """
     try:
@@ -35,7 +35,7 @@ def read_document(path: Path, format: str, remedy: str) -> dict[str, Any]:
 
 
 def is_sound_document(path: Path) -> bool:
-    """Whether a document, of whatever format, is what was written."""
+    """Whether a document of any format agrees with its checksum."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         return _digest(document["content"]) == document["sha256"]

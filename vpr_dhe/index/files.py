@@ -1,4 +1,4 @@
-"""Files that never change once written: durable by fsync and rename, known by size and checksum."""
+"""Immutable files: written durably, and verified by size and checksum."""
 
 import hashlib
 import secrets
@@ -14,7 +14,7 @@ _READ_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
-class FileFact:
+class FileInfo:
     """Name, size and SHA-256 of one sealed file."""
 
     name: str
@@ -23,91 +23,91 @@ class FileFact:
 
 
 def unique_name(stem: str) -> str:
-    """A name that was never used: what an interrupted run left behind may not be touched, nor taken for ours."""
+    """Make a name that was never used, not even by an interrupted run."""
     return f"{stem}-{secrets.token_hex(4)}"
 
 
-def write_sealed(folder: Path, name: str, content: bytes) -> FileFact:
-    """Write a file durably, and say what it is."""
+def write_sealed(folder: Path, name: str, content: bytes) -> FileInfo:
+    """Write a file durably, and return its name, size and checksum."""
     write_durably(folder, name, content)
-    return FileFact(name, len(content), hashlib.sha256(content).hexdigest())
+    return FileInfo(name, len(content), hashlib.sha256(content).hexdigest())
 
 
-def fact_of(path: Path) -> FileFact:
-    """Measure a file that was just written."""
-    return FileFact(path.name, path.stat().st_size, _sha256(path))
+def file_info(path: Path) -> FileInfo:
+    """Compute the size and checksum of a file."""
+    return FileInfo(path.name, path.stat().st_size, _sha256(path))
 
 
-def read_checked(folder: Path, fact: FileFact) -> bytes:
+def read_checked(folder: Path, info: FileInfo) -> bytes:
     """Read a whole file.
 
     Raises:
         IndexDamagedError: if it is missing or does not agree with its checksum.
     """
-    path = require_size(folder, fact)
+    path = require_size(folder, info)
     content = path.read_bytes()
-    if hashlib.sha256(content).hexdigest() != fact.sha256:
+    if hashlib.sha256(content).hexdigest() != info.sha256:
         raise damage(path, "does not agree with its checksum")
     return content
 
 
-def require_size(folder: Path, fact: FileFact) -> Path:
-    """The path of a file; what is checked record by record as it is read shows at least a loss of length at once.
+def require_size(folder: Path, info: FileInfo) -> Path:
+    """Check the size of a file, whose records are verified as they are read, and return its path.
 
     Raises:
-        IndexDamagedError: if it is missing or not of its size.
+        IndexDamagedError: if it is missing or has another size.
     """
-    path = folder / fact.name
+    path = folder / info.name
     try:
         found = path.stat().st_size
     except OSError as error:
         raise damage(path, f"cannot be read ({error.strerror})") from error
-    if found != fact.bytes:
-        raise damage(path, f"holds {found} bytes instead of {fact.bytes}, and fails its checksum")
+    if found != info.bytes:
+        raise damage(path, f"holds {found} bytes instead of {info.bytes}, and fails its checksum")
     return path
 
 
 class PinnedFile:
-    """A file that stays readable when a compaction deletes its name.
+    """Open file that stays readable after a compaction deletes its name.
 
     Raises:
-        IndexDamagedError: if it is missing or not of its size.
+        IndexDamagedError: if it is missing or has another size.
     """
 
-    def __init__(self, folder: Path, fact: FileFact) -> None:
-        self._fact = fact
-        self._file = require_size(folder, fact).open("rb")
+    def __init__(self, folder: Path, info: FileInfo) -> None:
+        self._info = info
+        self._file = require_size(folder, info).open("rb")
         weakref.finalize(self, self._file.close)
 
     @property
     def path(self) -> Path:
-        """A name under which this process can always open it."""
+        """Path by which this process can always open it."""
         return Path(f"/dev/fd/{self._file.fileno()}")
 
     def is_sound(self) -> bool:
-        """Whether its content is what was written."""
-        return _sha256(self.path) == self._fact.sha256
+        """Whether its content agrees with the checksum."""
+        return _sha256(self.path) == self._info.sha256
 
 
-def is_sound(folder: Path, fact: FileFact) -> bool:
-    """Whether a file is what was written."""
-    path = folder / fact.name
+def is_sound(folder: Path, info: FileInfo) -> bool:
+    """Whether a file agrees with its size and checksum."""
+    path = folder / info.name
     try:
-        return path.stat().st_size == fact.bytes and _sha256(path) == fact.sha256
-    except OSError:  # missing, or a disk that no longer gives it back
+        return path.stat().st_size == info.bytes and _sha256(path) == info.sha256
+    except OSError:  # missing, or unreadable
         return False
 
 
 def damage(path: Path, what: str) -> IndexDamagedError:
-    """An error that says what is damaged and what to do."""
+    """Make an error that says what is damaged and what to do."""
     return IndexDamagedError(
         f"{path} {what}; `vpr-dhe check INDEX --repair` drops what is damaged, then index the images again"
     )
 
 
-def file_named(facts: Iterable[FileFact], name: str) -> FileFact:
-    """The file of this name; that there is one is the writer's promise."""
-    return next(fact for fact in facts if fact.name == name)
+def file_named(files: Iterable[FileInfo], name: str) -> FileInfo:
+    """Look up a file by name; it must exist."""
+    return next(file for file in files if file.name == name)
 
 
 def _sha256(path: Path) -> str:

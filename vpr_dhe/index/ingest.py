@@ -1,4 +1,4 @@
-"""From image files to sealed segments; images that cannot be read are set apart."""
+"""Extraction of image files into sealed segments; unreadable images are skipped."""
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -18,7 +18,7 @@ from vpr_dhe.images import decode_reduced, read_file
 from vpr_dhe.index.codecs import LocalMapCodec
 from vpr_dhe.index.manifest import SkippedImage
 from vpr_dhe.index.rows import Digest, FileStamp, modification_time_ns
-from vpr_dhe.index.segments import IndexedImage, SegmentFact, SegmentWriter, StoredImage
+from vpr_dhe.index.segments import IndexedImage, SegmentInfo, SegmentWriter, StoredImage
 from vpr_dhe.records import Features, Frame, Image, ImageRecord, Progress, Size
 from vpr_dhe.runtime.prefetching import ReadAhead, read_ahead, reading_processes
 from vpr_dhe.runtime.threads import on_one_core
@@ -26,20 +26,20 @@ from vpr_dhe.runtime.threads import on_one_core
 
 @dataclass(frozen=True)
 class Chunk:
-    """Images that become one segment; the id of the one at place i is `first_id` + i, so a skipped one leaves a gap."""
+    """Images of one segment; image i gets the id `first_id` + i, so skipped images leave gaps."""
 
     first_id: int
     records: Sequence[ImageRecord]
 
     @property
     def next_id(self) -> int:
-        """The first id after those of the chunk."""
+        """First id after those of the chunk."""
         return self.first_id + len(self.records)
 
 
 @dataclass(frozen=True)
 class ExtractedImage:
-    """One image with all that will be stored of it."""
+    """Features and metadata of one image, ready to be stored; `place` is its position in the chunk."""
 
     place: int
     indexed: IndexedImage
@@ -49,12 +49,12 @@ class ExtractedImage:
 
 @dataclass(frozen=True)
 class SealedChunk:
-    """What became of a chunk: the images in `segment`, by their paths, and those that could not be read.
+    """Result of a chunk: its segment with the paths of its images, and the images that could not be read.
 
-    `segment` is None where no image could be read; `next_id` follows the ids that the chunk was given.
+    `segment` is None if no image could be read; `next_id` follows the ids of the chunk.
     """
 
-    segment: SegmentFact | None
+    segment: SegmentInfo | None
     paths: frozenset[str]
     skipped: tuple[SkippedImage, ...]
     next_id: int
@@ -62,9 +62,9 @@ class SealedChunk:
 
 @dataclass(frozen=True)
 class Source:
-    """Where images come from and how they are described; all that extraction needs besides the images' names.
+    """Source of features: a folder of images, an extractor, and how images are read.
 
-    `strict` makes the first unreadable image an error instead of skipping it; `read_ahead` is who reads.
+    `strict` makes the first unreadable image an error instead of skipping it.
     """
 
     folder: Path
@@ -74,18 +74,18 @@ class Source:
     read_ahead: ReadAhead = read_ahead
 
 
-MOST_WORKERS = 256
-"""More than that is a slip."""
+MAX_WORKERS = 256
+"""Largest number of processes; more are most likely a mistake."""
 
 
 def reading(workers: int) -> AbstractContextManager[ReadAhead]:
-    """Who reads images: so many processes, or threads of this one where that is 0.
+    """Start processes that read images, or take threads of this process if `workers` is 0.
 
     Raises:
-        BadInputError: if there are fewer than none, or more than any machine has cores.
+        BadInputError: if `workers` is negative or larger than MAX_WORKERS.
     """
-    if not 0 <= workers <= MOST_WORKERS:
-        raise BadInputError(f"{workers} processes were asked for to decode images; expected 0 to {MOST_WORKERS}")
+    if not 0 <= workers <= MAX_WORKERS:
+        raise BadInputError(f"{workers} processes were asked for to decode images; expected 0 to {MAX_WORKERS}")
     if not workers:
         return nullcontext(read_ahead)
     return reading_processes(workers, [__name__, "vpr_dhe.geography.exif"])
@@ -93,7 +93,7 @@ def reading(workers: int) -> AbstractContextManager[ReadAhead]:
 
 @dataclass(frozen=True)
 class Loaded:
-    """One image as it is in memory, before it is described."""
+    """Decoded image, before extraction."""
 
     image: Image
     original_size: Size
@@ -102,50 +102,50 @@ class Loaded:
 
 
 def load(source: Source, records: Iterable[ImageRecord]) -> Generator[Loaded | ImageError]:
-    """Decode images, a few ahead of who asks for them."""
+    """Decode images, a few ahead of the caller."""
     return source.read_ahead(partial(_load, source.folder, source.extractor.spec.input_size), records)
 
 
-def describe(
+def extract(
     source: Source,
     records: Sequence[ImageRecord],
     loaded: Iterator[Loaded | ImageError],
     progress: Progress = lambda _: None,
 ) -> Iterator[ExtractedImage | SkippedImage]:
-    """Describe images in batches; `loaded` gives them as `load` does, and those of other records after them.
+    """Extract features in batches; `loaded` yields the images of these records, and possibly others after them.
 
-    Each batch is begun before the one before it is given out: a GPU then works while that one is stored.
+    Each batch is started before the previous one is yielded, so that a GPU works while that one is stored.
 
     Raises:
         ImageError: with `strict`, at the first image that cannot be read.
     """
-    begun: Iterator[ExtractedImage] = iter(())
+    started: Iterator[ExtractedImage] = iter(())
     try:
         for item in _in_batches(source, records, loaded):
             if isinstance(item, SkippedImage):
                 yield item
                 progress(1)
             else:
-                before, begun = begun, _begin(source.extractor, item, progress)
-                yield from before
+                previous, started = started, _start(source.extractor, item, progress)
+                yield from previous
     except (KeyboardInterrupt, ImageError):
-        yield from begun
+        yield from started
         raise
-    yield from begun
+    yield from started
 
 
 def seal_chunk(
     folder: Path,
     chunk: Chunk,
-    described: Iterable[ExtractedImage | SkippedImage],
+    extracted: Iterable[ExtractedImage | SkippedImage],
     codec: LocalMapCodec,
     *,
     publish: Callable[[SealedChunk], object],
 ) -> None:
-    """Store a chunk's images, as `describe` yields them, in one segment below `folder`, and hand it to `publish`.
+    """Store a chunk's images, as yielded by `extract`, in one segment below `folder`, and pass it to `publish`.
 
-    An interruption from the keyboard, or an image that cannot be read where that is an error, still publishes what was
-    extracted so far: the caller will want to go on from there. Any other failure leaves nothing behind.
+    Images that were extracted before a keyboard interrupt or an ImageError are still published. Other failures leave
+    nothing behind.
     """
     writer = SegmentWriter(folder, chunk.first_id)
     paths: list[str] = []
@@ -160,7 +160,7 @@ def seal_chunk(
         publish(SealedChunk(segment, frozenset(paths[: writer.count]), tuple(skipped), chunk.next_id))
 
     try:
-        for item in described:
+        for item in extracted:
             if isinstance(item, SkippedImage):
                 skipped.append(item)
             else:
@@ -177,26 +177,26 @@ def seal_chunk(
 
 def _stored(id: int, item: ExtractedImage, codec: LocalMapCodec) -> StoredImage:
     vector = item.features.global_descriptor.cpu().numpy()
-    # Readers are at work meanwhile.
+    # On one core, because readers use the others.
     local_map = on_one_core(codec.encode, item.features.local_map)
     return StoredImage(id, item.indexed, item.stamp, vector, local_map)
 
 
 def _load(folder: Path, input_size: Size, record: ImageRecord) -> Loaded:
-    """Read a file once: for its pixels, as many as the extractor needs, its metadata and its digest."""
+    """Read a file once for its pixels (at the resolution that the extractor needs), metadata and digest."""
     path = folder / record.path
-    # Before the content: a file that is written to meanwhile is then seen to have changed when next compared.
+    # Read before the content, so that a file that is written meanwhile counts as changed in the next comparison.
     modified_ns = modification_time_ns(path)
     content = read_file(path)
     stamp = FileStamp(len(content), modified_ns, Digest.of(content))
-    # The readers of places import pandas, which a query needs for nothing.
+    # Imported here, because importing it takes time that a query can do without.
     from vpr_dhe.geography.exif import with_exif
 
     return Loaded(*decode_reduced(content, input_size), with_exif(record, content), stamp)
 
 
 _Batch: TypeAlias = dict[int, Loaded]
-"""Images by their places among the records."""
+"""Images by position among the records."""
 
 
 def _in_batches(
@@ -218,16 +218,16 @@ def _in_batches(
         yield batch
 
 
-def _begin(extractor: Extractor, batch: _Batch, progress: Progress) -> Iterator[ExtractedImage]:
-    """Describe a batch now; what comes back waits for a GPU to be done with it when it is first looked at."""
+def _start(extractor: Extractor, batch: _Batch, progress: Progress) -> Iterator[ExtractedImage]:
+    """Start the extraction of a batch; a GPU is waited for when the first result is used."""
     features = extractor.extract([loaded.image for loaded in batch.values()])
-    return _described(extractor.spec, batch, features, progress)
+    return _extracted(extractor.spec, batch, features, progress)
 
 
-def _described(
-    spec: ExtractorSpec, batch: _Batch, described: Sequence[Features], progress: Progress
+def _extracted(
+    spec: ExtractorSpec, batch: _Batch, extracted: Sequence[Features], progress: Progress
 ) -> Iterator[ExtractedImage]:
-    for (place, loaded), features in zip(batch.items(), described, strict=True):
+    for (place, loaded), features in zip(batch.items(), extracted, strict=True):
         indexed = IndexedImage(loaded.record, loaded.original_size)
         vector = comparable(features.global_descriptor, spec)
         frame = Frame(loaded.original_size, features.frame.input_size)
@@ -238,7 +238,7 @@ def _described(
 def comparable(
     descriptors: Float[Tensor, "*images dimension"], spec: ExtractorSpec
 ) -> Float32[Tensor, "*images dimension"]:
-    """The boundary of the index: single precision, finite, and of unit norm where the model is searched so.
+    """Convert descriptors to the form of the index: float32, finite, and of unit norm if the model says so.
 
     Raises:
         ModelError: if a descriptor is not finite.

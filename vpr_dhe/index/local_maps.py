@@ -1,4 +1,4 @@
-"""Local maps on disk: records of one size in a flat file, read by offset, each under its own checksum."""
+"""Local maps on disk: records of a fixed size in a flat file, read by offset and verified one by one."""
 
 import os
 import weakref
@@ -13,25 +13,25 @@ from jaxtyping import UInt8, UInt64
 from vpr_dhe.index.files import damage
 from vpr_dhe.index.rows import check_of
 
-# Fewer records than this are read before another thread has woken up.
+# Fewer records are read in less time than it takes to wake another thread.
 _WORTH_A_THREAD = 16
 
 
 class LocalMapFile:
-    """The local maps of one segment; nothing of the file stays in memory.
+    """Local maps of one segment, read from disk on each access.
 
-    The open file outlives its name: a reader keeps what it opened, whatever a compaction deletes meanwhile.
+    The open file stays readable after a compaction deletes its name.
     """
 
     def __init__(self, path: Path, record_bytes: int, checks: UInt64[np.ndarray, " count"]) -> None:
         self._path, self.record_bytes, self._checks = path, record_bytes, checks
         self._descriptor = os.open(path, os.O_RDONLY)
         weakref.finalize(self, os.close, self._descriptor)
-        # Candidates of a query lie anywhere in the file: reading ahead would only evict what others need.
+        # Candidates of a query lie anywhere in the file, so reading ahead is useless.
         os.posix_fadvise(self._descriptor, 0, 0, os.POSIX_FADV_RANDOM)
 
     def read_if_cached(self, row: int, record: UInt8[np.ndarray, " record_bytes"]) -> bool:
-        """Read one record unless that would mean to wait for the disk; the disk is asked to fetch it then.
+        """Read one record if the page cache holds it; otherwise have the disk fetch it, and return False.
 
         Raises:
             IndexDamagedError: if it does not agree with its checksum.
@@ -39,7 +39,7 @@ class LocalMapFile:
         offset = row * self.record_bytes
         try:
             read = os.preadv(self._descriptor, [record.data], offset, os.RWF_NOWAIT)
-        except OSError:  # not at hand, or a file system that cannot tell
+        except OSError:  # not cached, or not supported by the file system
             read = 0
         if read == self.record_bytes:
             self._require_sound(row, record)
@@ -48,7 +48,7 @@ class LocalMapFile:
         return False
 
     def read_into(self, row: int, record: UInt8[np.ndarray, " record_bytes"]) -> None:
-        """Read one record, however long it takes.
+        """Read one record.
 
         Raises:
             IndexDamagedError: if it does not agree with its checksum, or is missing.
@@ -65,7 +65,7 @@ class LocalMapFile:
 def read_records(
     places: Sequence[tuple[LocalMapFile, int]], record_bytes: int
 ) -> UInt8[np.ndarray, "maps record_bytes"]:
-    """Read records from wherever they lie, in the order asked for.
+    """Read records at (file, row), in the order given.
 
     Raises:
         IndexDamagedError: if one does not agree with its checksum.
@@ -74,7 +74,7 @@ def read_records(
     if len(places) < _WORTH_A_THREAD:
         _read(places, records)
         return records
-    # What the page cache holds is copied, and two cores copy faster than one.
+    # From the page cache, two cores copy faster than one.
     half = len(places) // 2
     other = _thread(os.getpid()).submit(_read, places[half:], records[half:])
     _read(places[:half], records[:half])
@@ -83,7 +83,7 @@ def read_records(
 
 
 def _read(places: Sequence[tuple[LocalMapFile, int]], records: UInt8[np.ndarray, "maps record_bytes"]) -> None:
-    """Read what is cached first; meanwhile the disk fetches all the rest at once."""
+    """Read cached records first, while the disk fetches the others."""
     wanted = zip(places, records, strict=True)
     waiting = [(file, row, record) for (file, row), record in wanted if not file.read_if_cached(row, record)]
     for file, row, record in waiting:

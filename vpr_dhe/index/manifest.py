@@ -1,4 +1,4 @@
-"""The manifest: the one file that says what an index holds; what it does not name does not exist."""
+"""Manifest of an index; files that it does not name are not part of the index."""
 
 import fcntl
 from bisect import bisect
@@ -11,9 +11,9 @@ from typing import Any
 from vpr_dhe.errors import IndexBusyError, IndexFormatError
 from vpr_dhe.features.base import ExtractorSpec
 from vpr_dhe.index.documents import read_document, write_document
-from vpr_dhe.index.files import FileFact
-from vpr_dhe.index.segments import SegmentFact
-from vpr_dhe.index.vectors import VectorFileFact
+from vpr_dhe.index.files import FileInfo
+from vpr_dhe.index.segments import SegmentInfo
+from vpr_dhe.index.vectors import VectorFileInfo
 from vpr_dhe.records import Grid, Size
 from vpr_dhe.runtime.choices import AUTO
 
@@ -24,38 +24,38 @@ LOCK_NAME = "writer.lock"
 
 @dataclass(frozen=True)
 class SkippedImage:
-    """An image that could not be read while indexing, and why."""
+    """An image that could not be read while indexing, and the reason."""
 
     path: str
     reason: str
 
 
 @dataclass(frozen=True)
-class CodecFact:
-    """How local maps are stored.
+class CodecInfo:
+    """Codec of the local maps.
 
-    `parameters` is the file of what was fitted, if anything was, on so many `images`; `agreement` is what was measured
-    of each codec that `auto` tried.
+    `parameters` is the file of fitted parameters, if any; `images` the number of images it was fitted on; `agreement`
+    the measured agreement of each codec that `auto` tried.
     """
 
     name: str
     images: int
-    parameters: FileFact | None = None
+    parameters: FileInfo | None = None
     agreement: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class CoveringFile:
-    """A FAISS file over the vectors of some segments, their rows numbered through in this order: a cache."""
+    """A FAISS file over the vectors of some segments, their rows numbered in this order; it can be rebuilt."""
 
-    file: FileFact
+    file: FileInfo
     segments: tuple[str, ...]
-    built: VectorFileFact
+    built: VectorFileInfo
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the user asked for: a codec and an index type by name, or `auto`."""
+    """Codec and index type by name, or `auto`, as chosen by the user."""
 
     codec: str = AUTO
     index_type: str = AUTO
@@ -63,71 +63,71 @@ class Settings:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What an index holds.
+    """Content of an index.
 
-    `images_folder` is the absolute folder that image paths are relative to. `codec` is None until the first images
-    settle it. Segments are in the order of their ids, which are given out once and never again. `removed` is the file
-    of the ids that were removed and still lie in a segment.
+    `images_folder` is the absolute folder that image paths are relative to. `codec` is None until the first images are
+    added. Segments are in the order of their ids, which are never reused. `removed` is the file of removed ids that are
+    still in a segment.
     """
 
     spec: ExtractorSpec
     images_folder: str
     settings: Settings
-    codec: CodecFact | None = None
+    codec: CodecInfo | None = None
     next_id: int = 0
-    segments: tuple[SegmentFact, ...] = ()
-    removed: FileFact | None = None
+    segments: tuple[SegmentInfo, ...] = ()
+    removed: FileInfo | None = None
     vector_files: tuple[CoveringFile, ...] = ()
     skipped: tuple[SkippedImage, ...] = ()
 
     @property
     def count(self) -> int:
-        """Number of images that are there to be found."""
+        """Number of images, without removed ones."""
         return sum(segment.count for segment in self.segments) - self.removed_count
 
     @property
     def removed_count(self) -> int:
-        """Number of images that were removed and still take up room."""
+        """Number of removed images that still take space."""
         return self.removed.bytes // 8 if self.removed else 0
 
     @property
-    def state(self) -> tuple[FileFact, ...]:
-        """The files that belong to no segment: the codec's parameters and the removed ids."""
+    def state(self) -> tuple[FileInfo, ...]:
+        """Files that belong to no segment: parameters of the codec, and removed ids."""
         files = (self.codec.parameters if self.codec else None, self.removed)
         return tuple(file for file in files if file)
 
-    def with_segment(self, segment: SegmentFact) -> "Manifest":
-        """The same manifest with one more segment, in the order of ids."""
-        place = bisect([fact.first_id for fact in self.segments], segment.first_id)
+    def with_segment(self, segment: SegmentInfo) -> "Manifest":
+        """Copy with one more segment, in the order of ids."""
+        place = bisect([info.first_id for info in self.segments], segment.first_id)
         return replace(self, segments=(*self.segments[:place], segment, *self.segments[place:]))
 
     def without_segments(self, names: Set[str]) -> "Manifest":
-        """The same manifest without some segments, and without the files that covered them."""
+        """Copy without some segments, and without the FAISS files that cover them."""
         return replace(
             self,
-            segments=tuple(fact for fact in self.segments if fact.name not in names),
+            segments=tuple(info for info in self.segments if info.name not in names),
             vector_files=tuple(file for file in self.vector_files if names.isdisjoint(file.segments)),
         )
 
-    def with_rewritten(self, names: Sequence[str], segment: SegmentFact | None) -> "Manifest":
-        """The same manifest with neighbouring segments copied into one, or into none where no row was left."""
+    def with_rewritten(self, names: Sequence[str], segment: SegmentInfo | None) -> "Manifest":
+        """Copy with neighbouring segments replaced by one, or by none if no row was left."""
         rest = self.without_segments(set(names))
         if segment is None:
             return rest
-        if segment.count == sum(fact.count for fact in self.segments if fact.name in names):
-            # All rows are there in the same order, so what covered them covers them still.
+        if segment.count == sum(info.count for info in self.segments if info.name in names):
+            # All rows are kept in the same order, so FAISS files still fit.
             covering = [_with_run_replaced(file, tuple(names), segment.name) for file in self.vector_files]
             rest = replace(rest, vector_files=tuple(file for file in covering if file))
         return rest.with_segment(segment)
 
     def with_skipped(self, skipped: Sequence[SkippedImage], *, readable: Set[str]) -> "Manifest":
-        """The same manifest with these skipped images, each path once, but not those that could be read after all."""
+        """Copy with more skipped images, without those that could be read after all."""
         remembered = {image.path: image for image in (*self.skipped, *skipped)}
         return replace(self, skipped=tuple(image for path, image in remembered.items() if path not in readable))
 
 
 def _with_run_replaced(file: CoveringFile, names: tuple[str, ...], name: str) -> CoveringFile | None:
-    """The same file over a new segment in the place of old ones; None where it covered only some of these."""
+    """Replace old segments of a FAISS file by a new one; None if it covers only some of them."""
     shared = [covered for covered in file.segments if covered in names]
     if not shared:
         return file
@@ -138,13 +138,13 @@ def _with_run_replaced(file: CoveringFile, names: tuple[str, ...], name: str) ->
 
 
 def publish(manifest: Manifest, folder: Path) -> None:
-    """Replace the manifest of an index at once and durably; readers see the old one or the new one."""
+    """Replace the manifest of an index atomically and durably."""
     write_document(folder, FILE_NAME, FORMAT, asdict(manifest))
 
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Hold the only right to write to an index; it ends with the process, however that ends.
+    """Lock an index for writing; the lock ends with the process.
 
     Raises:
         IndexBusyError: if another process is writing.
@@ -161,7 +161,7 @@ def read_manifest(folder: Path) -> Manifest:
     """Read the manifest of an index.
 
     Raises:
-        IndexFormatError: if the folder is missing or is no index of this format.
+        IndexFormatError: if the folder is missing or not an index of this format.
         IndexDamagedError: if the manifest does not agree with its checksum.
     """
     path = folder / FILE_NAME
@@ -188,21 +188,21 @@ def _from_json(content: dict[str, Any]) -> Manifest:
         segments=tuple(_segment_from_json(segment) for segment in content["segments"]),
         removed=_file_from_json(content["removed"]),
         vector_files=tuple(
-            CoveringFile(FileFact(**row["file"]), tuple(row["segments"]), VectorFileFact(**row["built"]))
+            CoveringFile(FileInfo(**row["file"]), tuple(row["segments"]), VectorFileInfo(**row["built"]))
             for row in content["vector_files"]
         ),
         skipped=tuple(SkippedImage(**image) for image in content["skipped"]),
     )
 
 
-def _segment_from_json(row: dict[str, Any]) -> SegmentFact:
-    files = tuple(FileFact(**file) for file in row["files"])
-    return SegmentFact(row["name"], row["count"], row["first_id"], files)
+def _segment_from_json(row: dict[str, Any]) -> SegmentInfo:
+    files = tuple(FileInfo(**file) for file in row["files"])
+    return SegmentInfo(row["name"], row["count"], row["first_id"], files)
 
 
-def _codec_from_json(row: dict[str, Any] | None) -> CodecFact | None:
-    return CodecFact(row["name"], row["images"], _file_from_json(row["parameters"]), row["agreement"]) if row else None
+def _codec_from_json(row: dict[str, Any] | None) -> CodecInfo | None:
+    return CodecInfo(row["name"], row["images"], _file_from_json(row["parameters"]), row["agreement"]) if row else None
 
 
-def _file_from_json(row: dict[str, Any] | None) -> FileFact | None:
-    return FileFact(**row) if row else None
+def _file_from_json(row: dict[str, Any] | None) -> FileInfo | None:
+    return FileInfo(**row) if row else None

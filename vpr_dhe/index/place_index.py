@@ -1,4 +1,4 @@
-"""An index of places on disk: a database that grows, forgets, and keeps what it acknowledged."""
+"""Index of images on disk, to which images are added and from which they are removed durably."""
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
@@ -37,10 +37,14 @@ from vpr_dhe.runtime.durable_files import TEMPORARY_SUFFIX, sync_folder
 
 @dataclass(frozen=True)
 class AddReport:
-    """What became of the images given to `PlaceIndex.add`.
+    """Result of `PlaceIndex.add`, in numbers of images.
 
-    `added` counts new images and `replaced` those whose file had changed: both were extracted. `renewed` are those of
-    which only position, heading or time were brought up to date; `unchanged` the others that were there already.
+    Args:
+        added: new images.
+        replaced: images whose file had changed, and were extracted again.
+        renewed: images whose position, heading or time was updated.
+        unchanged: images that were in the index already.
+        skipped: images that could not be read.
     """
 
     added: int
@@ -51,7 +55,7 @@ class AddReport:
 
     @classmethod
     def of(cls, changes: Changes, skipped: Sequence[SkippedImage]) -> "AddReport":
-        """What became of these changes, when these images could not be read."""
+        """Summarise changes of which some images could not be read."""
         unread = {image.path for image in skipped}
         replaced = sum(path not in unread for path in changes.replaced)
         added = len(changes.fresh) - len(unread) - replaced
@@ -59,11 +63,10 @@ class AddReport:
 
 
 class PlaceIndex:
-    """The features of a map's images, on disk.
+    """Features of database images, on disk.
 
-    An image is known by its id, which it keeps for life and no other image ever gets. Reading methods see the state
-    that this object last opened, wrote or refreshed, whatever other processes do. Several threads may read while one
-    writes; one process at a time may write.
+    Each image has an id that is never reused. Reading methods see the state that this object last opened, wrote or
+    refreshed, whatever other processes do. Several threads may read while one writes; one process at a time may write.
     """
 
     def __init__(self, snapshot: Snapshot) -> None:
@@ -79,17 +82,17 @@ class PlaceIndex:
         codec: str = AUTO,
         index_type: str = AUTO,
     ) -> "PlaceIndex":
-        """Make an empty index; an index that never held an image is no obstacle.
+        """Make an empty index.
 
         Args:
-            folder: where to make it.
-            spec: of the extractor that will fill it.
-            images_folder: what image paths will be relative to.
-            codec: how local maps are stored; `auto` measures codecs on the first images that are added.
-            index_type: how vectors are searched; `auto` goes by their number.
+            folder: folder of the index: a new or an empty one, or an index that never held an image.
+            spec: spec of the extractor that will fill it.
+            images_folder: folder that image paths are relative to.
+            codec: codec of local maps; `auto` measures codecs on the first images that are added.
+            index_type: type of vector search; `auto` chooses by the number of vectors.
 
         Raises:
-            BadInputError: if `folder` exists and holds anything else, or codec or index type are unknown.
+            BadInputError: if `folder` holds anything else, or codec or index type are unknown.
         """
         folder, settings = Path(folder), Settings(codec, index_type)
         _require_known(settings)
@@ -107,54 +110,54 @@ class PlaceIndex:
 
     @staticmethod
     def is_started(folder: StrPath) -> bool:
-        """Whether a folder holds an index with images, to be opened rather than created."""
+        """Whether a folder holds an index that has ever held images, and should be opened rather than created."""
         return not _is_vacant(Path(folder)) and (Path(folder) / FILE_NAME).exists()
 
     @classmethod
     def open(cls, folder: StrPath, *, gpu: bool = False) -> "PlaceIndex":
-        """Open an index; vectors are checked when first searched, single records whenever they are read.
+        """Open an index; vectors are verified on the first search, other records whenever they are read.
 
-        With `gpu`, FAISS files of a type that a GPU can hold are searched there, if FAISS finds one.
+        With `gpu`, FAISS files of types that support it are searched on a GPU, if FAISS finds one.
 
         Raises:
-            IndexFormatError: if the folder is no index of this format.
+            IndexFormatError: if the folder is not an index of this format.
             IndexDamagedError: if stored data does not agree with its checksum.
         """
         return cls(open_newest(Path(folder), gpu=gpu))
 
     def refresh(self) -> bool:
-        """See what other processes have written since; returns whether that was anything."""
+        """Load what other processes have written since; returns whether anything has changed."""
         before, self._snapshot = self._snapshot, open_newest(self.folder, self._snapshot)
         return self._snapshot is not before
 
     @property
     def folder(self) -> Path:
-        """Where the index lies."""
+        """Folder of the index."""
         return self._snapshot.folder
 
     @property
     def snapshot(self) -> Snapshot:
-        """The state that is read now; it stays readable as it is."""
+        """Current state, which stays readable as it is."""
         return self._snapshot
 
     @property
     def manifest(self) -> Manifest:
-        """What the index holds."""
+        """Manifest of the current state."""
         return self._snapshot.manifest
 
     @property
     def spec(self) -> ExtractorSpec:
-        """The extractor that filled the index."""
+        """Spec of the extractor that filled the index."""
         return self.manifest.spec
 
     def __len__(self) -> int:
         return len(self._snapshot)
 
     def configure(self, *, codec: str | None = None, index_type: str | None = None) -> None:
-        """Ask for a codec or an index type; None leaves it as it is. FAISS files are built when next asked for.
+        """Set codec or index type; None leaves it as it is. FAISS files are built by `build_vector_files`.
 
         Raises:
-            BadInputError: if one is unknown, or images are stored with another codec already.
+            BadInputError: if a name is unknown, or images are stored with another codec already.
         """
         asked = {name: value for name, value in (("codec", codec), ("index_type", index_type)) if value is not None}
         _require_known(replace(self.manifest.settings, **asked))
@@ -165,10 +168,10 @@ class PlaceIndex:
             writer.publish(replace(writer.manifest, settings=replace(writer.manifest.settings, **asked)))
 
     def relative(self, records: Sequence[ImageRecord], folder: StrPath, *, part: bool = False) -> Sequence[ImageRecord]:
-        """Make paths that are relative to a folder relative to the index's images folder.
+        """Convert paths relative to a folder to paths relative to the index's images folder.
 
         Raises:
-            BadInputError: unless the folder is that one or, with `part`, lies in it.
+            BadInputError: if the folder is another one and, with `part`, not inside it.
         """
         root, given = Path(self.manifest.images_folder), Path(folder).resolve()
         if given == root:
@@ -189,22 +192,22 @@ class PlaceIndex:
         workers: int = 0,
         progress: Progress = lambda _: None,
     ) -> AddReport:
-        """Bring the index up to date with these images; what is sealed stays, whatever happens later.
+        """Add images and update those that have changed; progress survives interruptions, segment by segment.
 
-        New images are extracted. Of those that are there already, files with another content are extracted anew and
-        replaced; the others are left alone, but for positions, headings and times that are now given.
+        New images are extracted. Images whose file has changed are extracted again and replaced. Positions, headings
+        and times of the others are updated.
 
         Args:
             records: images, with paths relative to the index's images folder.
-            extractor: must be the one that filled the index so far.
+            extractor: extractor with the fingerprint of the index.
             batch_size: images per call of the extractor.
             strict: make the first unreadable image an error instead of skipping it.
-            workers: processes that decode images; threads of this one where that is 0. A script has to keep its work
-                behind `if __name__ == "__main__"` for them.
-            progress: called with the number of images just dealt with.
+            workers: processes that decode images; 0 uses threads of this process. With processes, scripts need
+                `if __name__ == "__main__"`.
+            progress: called with the number of images just done.
 
         Raises:
-            IndexFormatError: if the extractor is another than the index was made with.
+            IndexFormatError: if the features of the extractor cannot be compared with those of the index.
             IndexBusyError: if another process is writing.
             ImageError: with `strict`, at the first image that cannot be read.
             WorkerLostError: if a process that decodes ends unexpectedly.
@@ -219,10 +222,10 @@ class PlaceIndex:
         return AddReport.of(changes, skipped)
 
     def remove(self, ids: Ids) -> None:
-        """Remove images: nothing finds them any more; `compact` frees their room.
+        """Remove images from search; `compact` frees their space.
 
         Raises:
-            BadInputError: if there is no image of one of the ids; nothing is removed then.
+            BadInputError: if one of the ids is unknown; nothing is removed then.
             IndexBusyError: if another process is writing.
         """
         with self.writing() as writer:
@@ -231,15 +234,15 @@ class PlaceIndex:
     def compact(
         self, *, codec: str | None = None, announce: Callable[[str, int], object] = lambda _kind, _vectors: None
     ) -> None:
-        """Merge small segments, free the room of removed images, and build what the search needs.
+        """Merge small segments, free the space of removed images, and build FAISS files.
 
-        With `codec`, local maps are stored with another one first, `auto` measures again; what a coarser codec has lost
-        stays lost. A codec that `auto` chose when there were few images is chosen again once there are more.
+        With `codec`, local maps are converted first; `auto` measures again. Precision that a coarser codec has lost is
+        not restored. If `auto` chose the codec on few images, it chooses again once there are more.
 
         Raises:
-            BadInputError: if the codec is unknown, or does not fit this index.
+            BadInputError: if the codec is unknown, or does not support this index.
             IndexBusyError: if another process is writing.
-            IndexDamagedError: if what is to be copied does not agree with its checksum.
+            IndexDamagedError: if stored data does not agree with its checksum.
         """
         if codec is not None:
             _require_known(replace(self.manifest.settings, codec=codec))
@@ -251,35 +254,35 @@ class PlaceIndex:
             writer.collect_garbage()
 
     def check(self) -> CheckReport:
-        """Compare every stored file with its checksum; `checking.check` does so for an index that cannot be opened."""
+        """Verify all files; `checking.check` also does so for an index that cannot be opened."""
         return check(self.folder)
 
     def build_vector_files(self, *, announce: Callable[[str, int], object] = lambda _kind, _vectors: None) -> None:
-        """Build the FAISS files that the index type asks for, if too many vectors have grown beside them.
+        """Build FAISS files of the index type if too many vectors are not in one.
 
-        Search is right without them, and slow in a large index; `add` leaves the time for this to the caller.
-        `announce` is told the type and the number of vectors before each file: a large one takes minutes.
+        Search works without them, but is slow in a large index; `add` does not build them. `announce` is called with
+        the type and the number of vectors before each file, which may take minutes.
         """
         with self.writing() as writer:
             writer.build_vector_files(announce)
 
     @contextmanager
     def writing(self) -> Generator[IndexWriter, None, None]:
-        """Hold the right to write, from the newest state on; this object sees every step.
+        """Lock the index and write from its newest state; this object sees every step.
 
         Raises:
             IndexBusyError: if another process is writing.
         """
         with writing(self.folder):
             newest = open_newest(self.folder, self._snapshot)
-            self._see(newest)
-            yield IndexWriter(newest, self._see)
+            self._set_snapshot(newest)
+            yield IndexWriter(newest, self._set_snapshot)
 
-    def _see(self, snapshot: Snapshot) -> None:
+    def _set_snapshot(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
 
     def search(self, descriptors: Float[Tensor, "queries dimension"], count: int) -> SearchResult:
-        """Find the `count` images nearest to each query descriptor, or all where there are fewer.
+        """Find the `count` images nearest to each query descriptor, or all if there are fewer.
 
         Raises:
             IndexFormatError: if the index holds no images.
@@ -288,14 +291,14 @@ class PlaceIndex:
         return self._snapshot.search(descriptors, count)
 
     def descriptors(self, ids: Ids) -> Float[Tensor, "images dimension"]:
-        """The global descriptors of these images; errors as for `local_maps`."""
+        """Read the global descriptors of images, in this order; errors as for `local_maps`."""
         return self._snapshot.descriptors(ids)
 
     def local_maps(self, ids: Ids) -> Float[Tensor, "maps cells dimension"]:
-        """Read the local maps of these images, in this order.
+        """Read the local maps of images, in this order.
 
         Raises:
-            BadInputError: if there is no image of one of the ids.
+            BadInputError: if one of the ids is unknown.
             IndexDamagedError: if one does not agree with its checksum.
         """
         return self._snapshot.local_maps(ids)
@@ -306,33 +309,37 @@ class PlaceIndex:
         return self._snapshot.ids
 
     def find(self, path: str) -> int | None:
-        """The id of the image at a path relative to the images folder, if there is one."""
+        """Look up the id of the image at a path relative to the images folder; None if there is none."""
         return self._snapshot.find(path)
 
     def not_among(self, records: Sequence[ImageRecord]) -> Int64[np.ndarray, " images"]:
-        """Ids of the images whose paths none of these records has."""
+        """Ids of the images that are not among these records, by path."""
         present = [id for record in records if (id := self.find(record.path)) is not None]
         return np.setdiff1d(self.ids, np.array(present, np.int64))
 
     def duplicates(self) -> list[tuple[int, ...]]:
-        """Ids of images whose files hold the same bytes, group by group."""
+        """Groups of ids of images with the same file content."""
         return self._snapshot.duplicates()
 
     def image(self, id: int) -> ImageRecord:
-        """What is known of one image."""
+        """Read the record of an image."""
         return self._snapshot.image(id)
 
     def frame(self, id: int) -> Frame:
-        """Size of one image as decoded and as the extractor saw it."""
+        """Read the frame of an image: its decoded size and the extractor's input size."""
         return self._snapshot.frame(id)
 
     def image_path(self, id: int) -> Path:
-        """Where the file of one image was when it was indexed."""
+        """Absolute path of an image when it was indexed."""
         return self._snapshot.image_path(id)
 
 
 def require_same_features(stored: ExtractorSpec, given: ExtractorSpec) -> None:
-    """Raise IndexFormatError unless an extractor's features can be compared with those of an index."""
+    """Check that an extractor's features can be compared with those of an index.
+
+    Raises:
+        IndexFormatError: if the fingerprints differ.
+    """
     if given.fingerprint != stored.fingerprint:
         raise IndexFormatError(
             f"the index was made with model {stored.model!r} ({stored.fingerprint[:12]}), not with "
@@ -362,5 +369,5 @@ def _is_vacant(folder: Path) -> bool:
     parts = {FILE_NAME, f"{FILE_NAME}{TEMPORARY_SUFFIX}", LOCK_NAME, SEGMENTS, VECTOR_FILES, STATE}
     if {path.name for path in folder.iterdir()} - parts:
         return False
-    # Ids are given out once: an index that ever held an image goes on counting.
+    # Ids are never reused, so next_id is 0 only if the index never held an image.
     return not (folder / FILE_NAME).exists() or read_manifest(folder).next_id == 0

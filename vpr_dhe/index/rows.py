@@ -1,7 +1,7 @@
-"""The table of a segment: for each image its id, what its file was, and a checksum for each of its records.
+"""Table of a segment: id, file stamp and checksums of the records of each image.
 
-The table is a flat file of fixed little-endian records, mapped into memory; 96 bytes per image are all that an index of
-any size has to keep at hand to find an image by id, by path or by content.
+The table is a flat file of little-endian records, mapped into memory: 96 bytes per image to find images by id, by path
+or by content.
 """
 
 import hashlib
@@ -38,25 +38,21 @@ ROW = np.dtype(
 
 
 class Digest(NamedTuple):
-    """128 bits of BLAKE2: two different paths, or contents, that share one are not expected in a lifetime."""
+    """BLAKE2 digest of 128 bits, for which collisions are not to be expected."""
 
     high: int
     low: int
 
     @classmethod
     def of(cls, content: bytes) -> "Digest":
-        """Digest of some bytes."""
+        """Compute the digest of bytes."""
         digest = hashlib.blake2b(content, digest_size=16).digest()
         return cls(int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:], "little"))
 
 
 @dataclass(frozen=True)
 class FileStamp:
-    """What an image file was when it was indexed.
-
-    A file of the same size and time is taken to be unchanged without reading it; one of another time is compared by
-    content.
-    """
+    """Size, modification time and content digest of an image file when it was indexed."""
 
     bytes: int
     modified_ns: int
@@ -64,15 +60,15 @@ class FileStamp:
 
     @classmethod
     def of(cls, row: np.void) -> "FileStamp":
-        """The stamp that a row holds."""
+        """Read the stamp of a row."""
         return cls(
             int(row["file_bytes"]),
             int(row["modified_ns"]),
             Digest(int(row["content_high"]), int(row["content_low"])),
         )
 
-    def describes(self, path: Path) -> bool:
-        """Whether a file is still what it was; one that cannot be read is left as it is."""
+    def matches(self, path: Path) -> bool:
+        """Whether a file is unchanged: same size and time, or same content. Unreadable files count as unchanged."""
         try:
             status = path.stat()
             if status.st_size != self.bytes:
@@ -83,14 +79,14 @@ class FileStamp:
 
 
 def modification_time_ns(path: Path) -> int:
-    """When a file was last written to, in nanoseconds; 0 for one that cannot be found."""
+    """Modification time of a file in nanoseconds; 0 if it does not exist."""
     with suppress(OSError):
         return path.stat().st_mtime_ns
     return 0
 
 
 def check_of(record: bytes | memoryview) -> int:
-    """Checksum of one record: XXH3, which keeps up with the memory it reads."""
+    """Checksum of a record (XXH3, as fast as memory)."""
     return xxhash.xxh3_64_intdigest(record)
 
 
@@ -100,7 +96,7 @@ def path_digest(path: str) -> Digest:
 
 
 class PathTable:
-    """Finds images by path: ids sorted by the digests of their paths, 24 bytes per image."""
+    """Lookup of images by path: ids sorted by digests of paths, 24 bytes per image."""
 
     def __init__(self, tables: Sequence[np.ndarray], dead: Int64[np.ndarray, " removed"]) -> None:
         ids, high, low = (_column(tables, name) for name in ("id", "path_high", "path_low"))
@@ -109,7 +105,7 @@ class PathTable:
         self._ids, self._high, self._low = ids[order], high[order], low[order]
 
     def find(self, path: str) -> int | None:
-        """The id of the image at this path, if there is one."""
+        """Look up the id of the image at a path; None if there is none."""
         wanted = path_digest(path)
         place = int(np.searchsorted(self._high, np.uint64(wanted.high)))
         while place < len(self._high) and self._high[place] == wanted.high:
@@ -120,7 +116,7 @@ class PathTable:
 
 
 def groups_of_equal_content(tables: Sequence[np.ndarray], dead: Int64[np.ndarray, " removed"]) -> list[tuple[int, ...]]:
-    """Ids of images whose files hold the same bytes, group by group, in ascending order."""
+    """Groups of ids of images with the same file content, ascending."""
     ids, high, low = (_column(tables, name) for name in ("id", "content_high", "content_low"))
     live = np.flatnonzero(~np.isin(ids, dead))
     order = live[np.lexsort((ids[live], low[live], high[live]))]

@@ -1,4 +1,4 @@
-"""Search over the live vectors of an index: by FAISS files where there are any, exactly elsewhere, merged."""
+"""Search over the vectors of an index: by FAISS files where there are any, exactly elsewhere, merged."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,30 +15,30 @@ from vpr_dhe.index.vectors.stack import take_rows
 
 @dataclass(frozen=True)
 class SearchResult:
-    """Ids of the images nearest to each query, best first, and their similarities; equal ones ascend by id."""
+    """Ids of the images nearest to each query, best first, and their similarities; ties are in the order of ids."""
 
     ids: Int64[np.ndarray, "queries found"]
     similarities: Float32[np.ndarray, "queries found"]
 
     @classmethod
     def empty(cls, queries: int) -> "SearchResult":
-        """Nothing found for any of the queries."""
+        """Make a result without images."""
         return cls(np.empty((queries, 0), np.int64), np.empty((queries, 0), np.float32))
 
 
 @runtime_checkable
 class Part(Protocol):
-    """Some of an index's vectors, and a way to search them."""
+    """Part of an index's vectors that is searched as a whole."""
 
     ids: Int64[np.ndarray, " count"]
 
     def search(self, queries: Float32[np.ndarray, "queries dimension"], count: int) -> Neighbours:
-        """Find the rows nearest to each query; fewer than `count` only where there are fewer that live."""
+        """Find the `count` rows nearest to each query, or all if there are fewer."""
         ...
 
 
 class ExactPart:
-    """One segment, compared vector by vector, straight from the mapped file."""
+    """One segment, searched exactly in the mapped file."""
 
     def __init__(self, segment: Segment, live: Bool[np.ndarray, " count"], *, unit_norm: bool) -> None:
         segment.require_sound_vectors()
@@ -51,7 +51,7 @@ class ExactPart:
 
 
 class CoveredPart:
-    """Segments under one FAISS file, which gives candidates; similarities come from the stored vectors."""
+    """Segments in one FAISS file, which proposes candidates; similarities come from the stored vectors."""
 
     def __init__(
         self, index: ApproximateIndex, segments: Sequence[Segment], live: Sequence[Bool[np.ndarray, " _count"]]
@@ -62,7 +62,7 @@ class CoveredPart:
         self.ids = np.concatenate([segment.ids for segment in segments])
 
     def search(self, queries: Float32[np.ndarray, "queries dimension"], count: int) -> Neighbours:
-        """Search the FAISS file and compare its candidates exactly."""
+        """Search the FAISS file, and compare its candidates exactly."""
         return self._index.search(queries, count, self._vectors_of, self._dead)
 
     def _vectors_of(self, rows: Int64[np.ndarray, " chosen"]) -> Float32[np.ndarray, "chosen dimension"]:
@@ -73,13 +73,13 @@ class CoveredPart:
 
 
 def search_parts(parts: Sequence[Part], queries: Float32[np.ndarray, "queries dimension"], count: int) -> SearchResult:
-    """Search every part and merge: what one part finds does not depend on the others."""
+    """Search all parts independently, and merge the results."""
     found = [(part.ids, part.search(queries, count)) for part in parts]
     results = (SearchResult(ids[near.rows], near.similarities) for ids, near in found)
     return merge([SearchResult.empty(len(queries)), *results], count)
 
 
 def merge(parts: Sequence[SearchResult], count: int) -> SearchResult:
-    """The best `count` of what several places gave for the same queries."""
+    """Merge results of the same queries, and keep the best `count`."""
     best = merge_neighbours([Neighbours(part.ids, part.similarities) for part in parts], count)
     return SearchResult(best.rows, best.similarities)

@@ -1,8 +1,8 @@
-"""Immutable segments: written under a temporary name, sealed by rename, described by sizes and checksums.
+"""Immutable segments: written under a temporary name, sealed by a rename, verified by sizes and checksums.
 
-A segment is a folder of four files. `rows.bin` is a table with one record per image (rows.py); `vectors.f32` holds the
-global descriptors (count x dimension, little-endian), `local_maps.bin` the encoded local maps (records of one size),
-and `images.jsonl` one object per image. Rows mean the same image in all four.
+A segment is a folder of four files with the same rows: `rows.bin`, a table with one record per image (rows.py);
+`vectors.f32`, global descriptors (count x dimension, little-endian); `local_maps.bin`, encoded local maps (records of
+one size); and `images.jsonl`, one object per image.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64, UInt8
 
 from vpr_dhe.features.base import ExtractorSpec
-from vpr_dhe.index.files import FileFact, damage, file_named, require_size, unique_name
+from vpr_dhe.index.files import FileInfo, damage, file_named, require_size, unique_name
 from vpr_dhe.index.local_maps import LocalMapFile
 from vpr_dhe.index.rows import ROW, FileStamp, Ids, check_of, path_digest
 from vpr_dhe.records import GeoPosition, ImageRecord, MetricPosition, Position, Size
@@ -31,18 +31,18 @@ _FILES = (ROWS, VECTORS, LOCAL_MAPS, IMAGES)
 
 
 @dataclass(frozen=True)
-class SegmentFact:
-    """What the manifest says of one segment; its ids ascend from `first_id`."""
+class SegmentInfo:
+    """Entry of a segment in the manifest; its ids ascend from `first_id`."""
 
     name: str
     count: int
     first_id: int
-    files: tuple[FileFact, ...]
+    files: tuple[FileInfo, ...]
 
 
 @dataclass(frozen=True)
 class IndexedImage:
-    """What is known of one image, and the size it was decoded to."""
+    """Record of an image, and its decoded size."""
 
     record: ImageRecord
     image_size: Size
@@ -50,7 +50,7 @@ class IndexedImage:
 
 @dataclass(frozen=True)
 class StoredImage:
-    """One row of a segment, as it is stored: what extraction makes, and what compaction copies."""
+    """One row of a segment."""
 
     id: int
     image: IndexedImage
@@ -60,9 +60,9 @@ class StoredImage:
 
 
 class SegmentWriter:
-    """Writes one segment row by row; of features nothing stays in memory.
+    """Writer of one segment, row by row.
 
-    A row counts once all of it is written, so an interruption between its parts leaves no trace.
+    A row counts once all of it is written, so interruptions leave no partial rows.
     """
 
     def __init__(self, folder: Path, first_id: int) -> None:
@@ -76,12 +76,12 @@ class SegmentWriter:
 
     @property
     def count(self) -> int:
-        """Number of whole rows."""
+        """Number of complete rows."""
         return self._whole[0]
 
     def append(self, stored: StoredImage) -> None:
         """Add one row; ids must ascend."""
-        count, facts = self._whole
+        count, files = self._whole
         image = (json.dumps(asdict(stored.image)) + "\n").encode()
         vector = stored.vector.astype("<f4")
         row = np.array(
@@ -91,7 +91,7 @@ class SegmentWriter:
                 *stored.stamp.content,
                 stored.stamp.bytes,
                 stored.stamp.modified_ns,
-                file_named(facts, IMAGES).bytes,
+                file_named(files, IMAGES).bytes,
                 len(image),
                 check_of(image),
                 check_of(stored.local_map),
@@ -103,40 +103,37 @@ class SegmentWriter:
         self._write(VECTORS, vector.tobytes())
         self._write(LOCAL_MAPS, stored.local_map)
         self._write(IMAGES, image)
-        # One assignment, which an interruption comes before or after.
+        # A single assignment, so that an interruption comes before or after it.
         self._whole = (count + 1, self._state())
 
     def _write(self, name: str, data: bytes) -> None:
         self._files[name].write(data)
         self._digests[name].update(data)
 
-    def _state(self) -> tuple[FileFact, ...]:
-        """Size and digest of each file as they are now."""
-        return tuple(FileFact(name, file.tell(), self._digests[name].hexdigest()) for name, file in self._files.items())
+    def _state(self) -> tuple[FileInfo, ...]:
+        """Current size and checksum of each file."""
+        return tuple(FileInfo(name, file.tell(), self._digests[name].hexdigest()) for name, file in self._files.items())
 
-    def seal(self) -> SegmentFact | None:
-        """Make the whole rows durable under the final name; they count once a manifest names the segment.
-
-        Without a whole row nothing is left behind, and None returned.
-        """
-        count, facts = self._whole
+    def seal(self) -> SegmentInfo | None:
+        """Make the complete rows durable under the final name; returns None, and leaves nothing, if there are none."""
+        count, files = self._whole
         if not count:
             self.discard()
             return None
-        for fact in facts:
-            file = self._files[fact.name]
-            file.truncate(fact.bytes)
+        for info in files:
+            file = self._files[info.name]
+            file.truncate(info.bytes)
             os.fsync(file.fileno())
             file.close()
         sync_folder(self._temporary)
         self._temporary.rename(self._final)
         sync_folder(self._final.parent)
-        return SegmentFact(self._final.name, count, self._first_id, facts)
+        return SegmentInfo(self._final.name, count, self._first_id, files)
 
     def discard(self) -> None:
-        """Drop everything that was written."""
+        """Delete everything that was written."""
         for file in self._files.values():
-            with suppress(OSError):  # closing writes what is left, and the disk may be full
+            with suppress(OSError):  # closing flushes, and the disk may be full
                 file.close()
         shutil.rmtree(self._temporary, ignore_errors=True)
 
@@ -144,20 +141,20 @@ class SegmentWriter:
 class Segment:
     """A sealed segment, opened for reading.
 
-    The table of rows is checked now. Vectors are mapped: `require_sound_vectors` checks all of them, and whoever reads
-    single rows has these checked, as images and local maps are. Files that are open stay readable when a compaction
-    deletes their names.
+    The table of rows is verified on opening. Vectors are mapped; `require_sound_vectors` verifies all of them,
+    `checked_vectors` some. Images and local maps are verified as they are read. Open files stay readable after a
+    compaction deletes their names.
     """
 
-    def __init__(self, folder: Path, fact: SegmentFact, spec: ExtractorSpec, record_bytes: int) -> None:
-        self._folder, self.fact = folder / fact.name, fact
-        paths = {file.name: require_size(self._folder, file) for file in fact.files}
-        # Plain views of mapped files: a memmap's own indexing costs microseconds, which add up row by row.
+    def __init__(self, folder: Path, info: SegmentInfo, spec: ExtractorSpec, record_bytes: int) -> None:
+        self._folder, self.info = folder / info.name, info
+        paths = {file.name: require_size(self._folder, file) for file in info.files}
+        # Plain arrays, because indexing a memmap costs microseconds per row.
         self.rows = np.asarray(np.memmap(paths[ROWS], ROW, "r"))
         self._require_checksum(ROWS, self.rows)
         self.ids: Int64[np.ndarray, " count"] = np.ascontiguousarray(self.rows["id"])
         self.vectors: Float32[np.ndarray, "count dimension"] = np.asarray(
-            np.memmap(paths[VECTORS], "<f4", "r", shape=(fact.count, spec.dimension))
+            np.memmap(paths[VECTORS], "<f4", "r", shape=(info.count, spec.dimension))
         )
         self._vectors_are_sound = False
         self.local_maps = LocalMapFile(paths[LOCAL_MAPS], record_bytes, self.rows["map_check"])
@@ -166,15 +163,15 @@ class Segment:
 
     @property
     def name(self) -> str:
-        """The folder's name, which no other segment ever had or will have."""
-        return self.fact.name
+        """Name of the folder, unique for all time."""
+        return self.info.name
 
     def _require_checksum(self, name: str, content: np.ndarray) -> None:
-        if hashlib.sha256(content.data).hexdigest() != file_named(self.fact.files, name).sha256:
+        if hashlib.sha256(content.data).hexdigest() != file_named(self.info.files, name).sha256:
             raise damage(self._folder / name, "does not agree with its checksum")
 
     def require_sound_vectors(self) -> None:
-        """Check all vectors, once.
+        """Verify all vectors, once.
 
         Raises:
             IndexDamagedError: if they do not agree with their checksum.
@@ -184,7 +181,7 @@ class Segment:
             self._vectors_are_sound = True
 
     def checked_vectors(self, rows: Ids) -> Float32[np.ndarray, "_rows dimension"]:
-        """Copy the vectors of some rows.
+        """Copy the vectors of some rows, and verify them.
 
         Raises:
             IndexDamagedError: if one does not agree with its checksum.
@@ -196,7 +193,7 @@ class Segment:
         return vectors
 
     def image(self, row: int) -> IndexedImage:
-        """Read what is known of one image.
+        """Read one image.
 
         Raises:
             IndexDamagedError: if it does not agree with its checksum.
@@ -208,10 +205,10 @@ class Segment:
         return _image_from_json(json.loads(content))
 
     def stored(self, row: int) -> StoredImage:
-        """Read all of one row, to copy it.
+        """Read one row.
 
         Raises:
-            IndexDamagedError: if any of it does not agree with its checksum.
+            IndexDamagedError: if it does not agree with its checksums.
         """
         record: UInt8[np.ndarray, " record_bytes"] = np.empty(self.local_maps.record_bytes, np.uint8)
         self.local_maps.read_into(row, record)
@@ -221,12 +218,12 @@ class Segment:
         return StoredImage(int(entry["id"]), self.image(row), stamp, vector, record.tobytes())
 
     def live(self, dead: Int64[np.ndarray, " removed"]) -> Bool[np.ndarray, " count"]:
-        """Which rows were not removed."""
+        """Mask of rows that were not removed."""
         return ~np.isin(self.ids, dead)
 
 
 def collect_garbage(folder: Path, named: Iterable[str]) -> None:
-    """Delete what no manifest names: what interrupted runs left, and what was compacted away."""
+    """Delete entries of a folder that are not named: leftovers of interrupted runs and compacted segments."""
     keep = set(named)
     for entry in folder.iterdir():
         if entry.name in keep:

@@ -1,4 +1,4 @@
-"""What an index held at one moment: all that readers need, unchanged whatever writers do meanwhile."""
+"""Immutable state of an index at one moment, for reading."""
 
 from bisect import bisect
 from functools import cached_property
@@ -19,7 +19,7 @@ from vpr_dhe.index.local_maps import read_records
 from vpr_dhe.index.manifest import CoveringFile, Manifest, read_manifest
 from vpr_dhe.index.rows import FileStamp, Ids, PathTable, groups_of_equal_content
 from vpr_dhe.index.search import CoveredPart, ExactPart, Part, SearchResult, search_parts
-from vpr_dhe.index.segments import IndexedImage, Segment, SegmentFact
+from vpr_dhe.index.segments import IndexedImage, Segment, SegmentInfo
 from vpr_dhe.index.stored_maps import StoredMaps
 from vpr_dhe.index.tombstones import read_removed
 from vpr_dhe.index.vectors import INDEX_TYPES, ApproximateIndex, gpu_is_present
@@ -29,18 +29,17 @@ SEGMENTS, VECTOR_FILES, STATE, CALIBRATIONS = "segments", "vectors", "state", "c
 
 
 class Snapshot:
-    """The images that one manifest names, opened for reading.
+    """Images of one manifest, opened for reading.
 
-    An image is known by its id, which it keeps for life and no other image ever gets. Files stay open, so that what is
-    compacted away meanwhile can still be read.
+    Files stay open, so they can be read even if they are compacted away meanwhile.
     """
 
     def __init__(
         self, folder: Path, manifest: Manifest, before: "Snapshot | None" = None, *, gpu: bool = False
     ) -> None:
-        """Open what `manifest` names; what `before` has open already is not opened, or checked, again.
+        """Open the files of a manifest, reusing those that `before` has opened and verified.
 
-        With `gpu`, FAISS files of a type that a GPU can hold are searched there, if FAISS finds one.
+        With `gpu`, FAISS files of types that support it are searched on a GPU, if FAISS finds one.
         """
         self._gpu = gpu or (before is not None and before._gpu)
         self.folder, self.manifest = folder, manifest
@@ -48,21 +47,21 @@ class Snapshot:
         pinned = before._vector_files if before else {}
         self.codec = open_codec(folder / STATE, manifest.codec, manifest.spec) if manifest.codec else None
         self.removed = read_removed(folder / STATE, manifest)
-        self.segments = [opened.get(fact.name) or self._open(fact) for fact in manifest.segments]
-        self._first_ids = [fact.first_id for fact in manifest.segments]
+        self.segments = [opened.get(info.name) or self._open(info) for info in manifest.segments]
+        self._first_ids = [info.first_id for info in manifest.segments]
         self._vector_files = {
             file.file.name: pinned.get(file.file.name) or PinnedFile(folder / VECTOR_FILES, file.file)
             for file in manifest.vector_files
         }
         loaded = dict(before._approximate) if before else {}
-        # Two threads with a first query would both load what may be large.
+        # Keeps two threads from loading the same large file.
         self._opening = Lock()
         self._approximate = {name: index for name, index in loaded.items() if name in self._vector_files}
 
-    def _open(self, fact: SegmentFact) -> Segment:
+    def _open(self, info: SegmentInfo) -> Segment:
         if self.codec is None:
             raise damage(self.folder, "names segments but no codec")
-        return Segment(self.folder / SEGMENTS, fact, self.manifest.spec, self.codec.record_bytes)
+        return Segment(self.folder / SEGMENTS, info, self.manifest.spec, self.codec.record_bytes)
 
     def __len__(self) -> int:
         return self.manifest.count
@@ -74,7 +73,7 @@ class Snapshot:
         return np.setdiff1d(np.concatenate(stored), self.removed, assume_unique=True) if stored else np.empty(0, int)
 
     def search(self, descriptors: Float[Tensor, "queries dimension"], count: int) -> SearchResult:
-        """Find the `count` images nearest to each query descriptor, or all where there are fewer.
+        """Find the `count` images nearest to each query descriptor, or all if there are fewer.
 
         Raises:
             IndexFormatError: if there are no images.
@@ -87,7 +86,7 @@ class Snapshot:
 
     @cached_property
     def parts(self) -> list[Part]:
-        """All vectors, in parts to search; made when first searched, since who only writes need not check them."""
+        """Searchable parts with all vectors, opened and verified on first use."""
         unit_norm = self.manifest.spec.unit_norm
         by_name = {segment.name: segment for segment in self.segments}
         parts: list[Part] = []
@@ -118,10 +117,10 @@ class Snapshot:
         )
 
     def descriptors(self, ids: Ids) -> Float[Tensor, "images dimension"]:
-        """The global descriptors of these images.
+        """Read the global descriptors of images, in this order.
 
         Raises:
-            BadInputError: if there is no image of one of the ids.
+            BadInputError: if one of the ids is unknown.
             IndexDamagedError: if one does not agree with its checksum.
         """
         vectors = np.empty((len(ids), self.manifest.spec.dimension), np.float32)
@@ -131,14 +130,14 @@ class Snapshot:
         return torch.from_numpy(vectors)
 
     def local_maps(self, ids: Ids) -> Float[Tensor, "maps cells dimension"]:
-        """Read and decode the local maps of these images; errors as for `stored_maps`."""
+        """Read and decode the local maps of images, in this order; errors as for `stored_maps`."""
         return self.stored_maps(ids).decoded
 
     def stored_maps(self, ids: Ids) -> StoredMaps:
-        """Read the local maps of these images, in this order.
+        """Read the encoded local maps of images, in this order.
 
         Raises:
-            BadInputError: if there is no image of one of the ids.
+            BadInputError: if one of the ids is unknown.
             IndexDamagedError: if one does not agree with its checksum.
         """
         places = [self.locate(int(id)) for id in ids]
@@ -147,30 +146,34 @@ class Snapshot:
         return StoredMaps(codec, records)
 
     def require_codec(self) -> LocalMapCodec:
-        """The codec, which is settled once there are images."""
+        """Return the codec, which is chosen with the first images.
+
+        Raises:
+            IndexFormatError: if there are no images yet.
+        """
         if self.codec is None:
             raise IndexFormatError(f"index {self.folder} holds no images; add some with `vpr-dhe index`")
         return self.codec
 
     def image(self, id: int) -> ImageRecord:
-        """What is known of one image."""
+        """Read the record of an image."""
         return self._indexed(id).record
 
     def frame(self, id: int) -> Frame:
-        """Size of one image as decoded and as the extractor saw it."""
+        """Read the frame of an image: its decoded size and the extractor's input size."""
         return Frame(self._indexed(id).image_size, self.manifest.spec.input_size)
 
     def image_path(self, id: int) -> Path:
-        """Where the file of one image was when it was indexed."""
+        """Absolute path of an image when it was indexed."""
         return Path(self.manifest.images_folder) / self.image(id).path
 
     def stamp(self, id: int) -> FileStamp:
-        """What the file of one image was when it was indexed."""
+        """Read the file stamp of an image."""
         segment, row = self.locate(id)
         return FileStamp.of(segment.rows[row])
 
     def find(self, path: str) -> int | None:
-        """The id of the image at a path relative to the images folder, if there is one."""
+        """Look up the id of the image at a path relative to the images folder; None if there is none."""
         return self._paths.find(path)
 
     @cached_property
@@ -178,14 +181,14 @@ class Snapshot:
         return PathTable([segment.rows for segment in self.segments], self.removed)
 
     def duplicates(self) -> list[tuple[int, ...]]:
-        """Ids of images whose files hold the same bytes, group by group."""
+        """Groups of ids of images with the same file content."""
         return groups_of_equal_content([segment.rows for segment in self.segments], self.removed)
 
     def locate(self, id: int) -> tuple[Segment, int]:
-        """Segment and row of one image.
+        """Find the segment and row of an image.
 
         Raises:
-            BadInputError: if there is no such image.
+            BadInputError: if the id is unknown.
         """
         number = bisect(self._first_ids, id) - 1
         if number >= 0 and not _contains(self.removed, id):
@@ -206,16 +209,16 @@ def _contains(ascending: Int64[np.ndarray, " ids"], id: int) -> bool:
 
 
 def make_folders(folder: Path) -> None:
-    """Make the folders of an index; tools that copy one may have left out those that were empty."""
+    """Make the folders of an index, which tools that copy it may have left out if empty."""
     for part in (SEGMENTS, VECTOR_FILES, STATE):
         (folder / part).mkdir(exist_ok=True)
 
 
 def open_newest(folder: Path, before: Snapshot | None = None, *, gpu: bool = False) -> Snapshot:
-    """Open what an index holds now; `before` itself where that has not changed.
+    """Open the current state of an index; returns `before` if nothing has changed.
 
     Raises:
-        IndexFormatError: if the folder is no index of this format.
+        IndexFormatError: if the folder is not an index of this format.
         IndexDamagedError: if stored data does not agree with its checksum.
     """
     while True:
@@ -225,7 +228,7 @@ def open_newest(folder: Path, before: Snapshot | None = None, *, gpu: bool = Fal
         try:
             return Snapshot(folder, manifest, before, gpu=gpu)
         except (IndexDamagedError, FileNotFoundError) as error:
-            # Another process may have replaced, and deleted, what this manifest names while it was being opened.
+            # Another process may have replaced and deleted files of this manifest meanwhile.
             if read_manifest(folder) != manifest:
                 continue
             if isinstance(error, FileNotFoundError):

@@ -1,4 +1,4 @@
-"""Local maps as they are stored: matched in the space that they are coded in, decoded only where somebody asks."""
+"""Encoded local maps, matched in the space of the code without decoding them."""
 
 from functools import cached_property
 
@@ -12,22 +12,22 @@ from vpr_dhe.runtime.threads import on_one_core
 
 
 class StoredMaps:
-    """The records of some images, in the order asked for."""
+    """Encoded local maps of some images."""
 
     def __init__(self, codec: LocalMapCodec, records: UInt8[np.ndarray, "maps record_bytes"]) -> None:
         self._codec, self._records = codec, records
 
     def __len__(self) -> int:
-        """How many maps there are."""
+        """Number of maps."""
         return len(self._records)
 
     @cached_property
     def decoded(self) -> Float[Tensor, "maps cells dimension"]:
-        """All maps in the space of the original descriptors, on the CPU."""
+        """Maps in the space of the original descriptors, on the CPU."""
         return self._codec.decode(self._records)
 
     def match(self, query: Float[Tensor, "query_cells dimension"]) -> MutualNeighbours:
-        """Match a query's map with all of these, on the query's device."""
+        """Match a query's map with all maps, on the query's device."""
         codec, records = self._codec, self._records
         return match_in_parts(
             on_one_core(codec.project, query) if query.device.type == "cpu" else codec.project(query),

@@ -1,4 +1,4 @@
-"""The ids that were removed and still lie in a segment: a sorted file beside the segments, written anew each time."""
+"""Sorted file of ids that were removed but are still in a segment, rewritten with each change."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +11,7 @@ from vpr_dhe.index.manifest import Manifest
 
 
 def read_removed(folder: Path, manifest: Manifest) -> Int64[np.ndarray, " removed"]:
-    """Read the ids, ascending, that a manifest names as removed.
+    """Read the removed ids of a manifest, ascending.
 
     Raises:
         IndexDamagedError: if they do not agree with their checksum.
@@ -22,7 +22,7 @@ def read_removed(folder: Path, manifest: Manifest) -> Int64[np.ndarray, " remove
 
 
 def with_removed(folder: Path, manifest: Manifest, removed: Int64[np.ndarray, " removed"]) -> Manifest:
-    """The same manifest with exactly these ids, ascending, removed; they are durable before it can name them."""
+    """Write the removed ids, ascending, and return a manifest with exactly these."""
     if not len(removed):
         return replace(manifest, removed=None)
     content = removed.astype("<i8").tobytes()

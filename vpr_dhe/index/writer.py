@@ -1,4 +1,4 @@
-"""All that changes an index: each step ends in a new manifest, so a crash between steps loses nothing acknowledged."""
+"""Writing to an index in steps that each end in a new manifest, so that a crash loses at most the current step."""
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -19,8 +19,8 @@ from vpr_dhe.index.changes import Changes
 from vpr_dhe.index.codec_files import save_codec
 from vpr_dhe.index.codecs import UNFITTED, CodecChoice, choose_codec, fit_codec
 from vpr_dhe.index.compaction import Recoding, grouped, groups_to_rewrite, mergeable_tail, rewrite
-from vpr_dhe.index.files import fact_of, unique_name
-from vpr_dhe.index.ingest import Chunk, ExtractedImage, SealedChunk, Source, describe, load, seal_chunk
+from vpr_dhe.index.files import file_info, unique_name
+from vpr_dhe.index.ingest import Chunk, ExtractedImage, SealedChunk, Source, extract, load, seal_chunk
 from vpr_dhe.index.manifest import CoveringFile, Manifest, SkippedImage, publish
 from vpr_dhe.index.segments import Segment, collect_garbage
 from vpr_dhe.index.snapshot import SEGMENTS, STATE, VECTOR_FILES, Snapshot, make_folders
@@ -31,43 +31,43 @@ from vpr_dhe.runtime.choices import AUTO
 from vpr_dhe.runtime.durable_files import sync_folder
 from vpr_dhe.runtime.sampling import evenly_spread
 
-# Images per sealed segment while indexing: what a crash can lose at most.
+# Images per segment while indexing, which are lost at most by a crash.
 SEGMENT_IMAGES = 512
-# From how many images a codec is fitted and chosen; they are spread over all that are given at first.
+# Images on which a codec is fitted and chosen, spread over all that are added first.
 CODEC_SAMPLE = 256
-# Vectors under one FAISS file: beyond, it takes too long to build again, and one machine may not want to hold it.
+# Vectors in one FAISS file; larger ones take too long to build and too much memory.
 COVERED_IMAGES = 1 << 20
-# New vectors are compared one by one until they are this much of those that FAISS files cover.
+# New vectors are searched exactly until they reach this share of those in FAISS files.
 UNCOVERED_SHARE = 0.1
 
 
 class IndexWriter:
-    """Changes an index on behalf of the one process that holds the right to."""
+    """Writer of an index that is locked by this process."""
 
-    def __init__(self, snapshot: Snapshot, see: Callable[[Snapshot], object] = lambda _: None) -> None:
-        """Start from the newest state; `see` is told of each later one, as soon as it is published."""
-        self.snapshot, self._see = snapshot, see
+    def __init__(self, snapshot: Snapshot, on_publish: Callable[[Snapshot], object] = lambda _: None) -> None:
+        """Start from the newest state; `on_publish` is called with each later one."""
+        self.snapshot, self._on_publish = snapshot, on_publish
         make_folders(snapshot.folder)
         self.collect_garbage()
 
     @property
     def manifest(self) -> Manifest:
-        """What the index holds now."""
+        """Current manifest."""
         return self.snapshot.manifest
 
     @property
     def segments_folder(self) -> Path:
-        """Where segments are sealed."""
+        """Folder of segments."""
         return self.snapshot.folder / SEGMENTS
 
     def publish(self, manifest: Manifest) -> None:
-        """Make this what the index holds."""
+        """Make a manifest the current one."""
         publish(manifest, self.snapshot.folder)
         self.snapshot = Snapshot(self.snapshot.folder, manifest, self.snapshot)
-        self._see(self.snapshot)
+        self._on_publish(self.snapshot)
 
     def add(self, changes: Changes, source: Source, progress: Progress) -> tuple[SkippedImage, ...]:
-        """Extract fresh images segment by segment; each is safe once sealed. Returns those that could not be read."""
+        """Extract and publish fresh images segment by segment; returns those that could not be read."""
         skipped: list[SkippedImage] = []
 
         def accept(sealed: SealedChunk) -> None:
@@ -75,19 +75,19 @@ class IndexWriter:
             skipped.extend(sealed.skipped)
 
         left = self.settle_codec(changes.fresh, source, accept, progress)
-        # Closed before an error is told of: until then, readers go on.
+        # Closing stops the readers before an error propagates.
         with closing(load(source, left)) as loaded:
             for chunk in self.chunks(left):
                 codec = self.snapshot.require_codec()
-                described = describe(source, chunk.records, loaded, progress)
-                seal_chunk(self.segments_folder, chunk, described, codec, publish=accept)
+                extracted = extract(source, chunk.records, loaded, progress)
+                seal_chunk(self.segments_folder, chunk, extracted, codec, publish=accept)
                 self.merge_tail()
         return tuple(skipped)
 
     def add_extracted(self, images: Sequence[ExtractedImage]) -> None:
-        """Store images that were extracted elsewhere as one segment; they get the next ids, in their order.
+        """Store images that were extracted elsewhere as one segment, with the next ids in their order.
 
-        An index without a codec chooses it on these images.
+        If the index has no codec yet, it is chosen on these images.
         """
         if self.snapshot.codec is None:
             self._save_codec_for([image.features for image in images])
@@ -97,14 +97,14 @@ class IndexWriter:
         self.merge_tail()
 
     def chunks(self, records: Sequence[ImageRecord]) -> list[Chunk]:
-        """Plan segments: their images, and the ids these get."""
+        """Split images into chunks of one segment each, and assign ids."""
         return [
             Chunk(self.manifest.next_id + start, records[start : start + SEGMENT_IMAGES])
             for start in range(0, len(records), SEGMENT_IMAGES)
         ]
 
     def accept(self, sealed: SealedChunk, replaced: Mapping[str, int]) -> None:
-        """Publish a sealed chunk; the old rows of images whose file had changed go in the same step."""
+        """Publish a sealed chunk, and remove the old rows of replaced images in the same step."""
         manifest = self.manifest.with_skipped(sealed.skipped, readable=sealed.paths)
         manifest = replace(manifest, next_id=max(manifest.next_id, sealed.next_id))
         if sealed.segment:
@@ -119,29 +119,29 @@ class IndexWriter:
         accept: Callable[[SealedChunk], object],
         progress: Progress,
     ) -> Sequence[ImageRecord]:
-        """Fit and choose the codec of an index that has none yet, and return the images that are left to extract.
+        """Choose and fit the codec of an index that has none yet; returns the images that are left to extract.
 
-        The images it is fitted on are spread over all of them, and become the first segment.
+        The codec is fitted on images spread over all of them, which become the first segment.
         """
         if self.snapshot.codec is None and self.manifest.settings.codec in UNFITTED:
             self._save_codec(CodecChoice(fit_codec(self.manifest.settings.codec, self._no_maps()), {}), 0)
         while fresh and self.snapshot.codec is None:
             places = evenly_spread(len(fresh), CODEC_SAMPLE)
             chunk = Chunk(self.manifest.next_id, [fresh[place] for place in places])
-            described = list(describe(source, chunk.records, load(source, chunk.records), progress))
-            readable = [item.features for item in described if isinstance(item, ExtractedImage)]
+            extracted = list(extract(source, chunk.records, load(source, chunk.records), progress))
+            readable = [item.features for item in extracted if isinstance(item, ExtractedImage)]
             if readable:
                 self._save_codec_for(readable)
-                seal_chunk(self.segments_folder, chunk, described, self.snapshot.require_codec(), publish=accept)
+                seal_chunk(self.segments_folder, chunk, extracted, self.snapshot.require_codec(), publish=accept)
             else:
-                skipped = tuple(item for item in described if isinstance(item, SkippedImage))
+                skipped = tuple(item for item in extracted if isinstance(item, SkippedImage))
                 accept(SealedChunk(None, frozenset(), skipped, chunk.next_id))
             left = np.setdiff1d(np.arange(len(fresh)), places)
             fresh = [fresh[place] for place in left]
         return fresh
 
     def _save_codec_for(self, sample: Sequence[Features]) -> None:
-        """Fit and choose the codec on some images."""
+        """Choose and fit the codec on some images."""
         maps = torch.stack([features.local_map.cpu() for features in sample])
         descriptors = torch.stack([features.global_descriptor.cpu() for features in sample])
         self._save_codec(_choose_codec(self.manifest.settings.codec, maps, descriptors), len(maps))
@@ -151,7 +151,7 @@ class IndexWriter:
 
     @property
     def codec_is_premature(self) -> bool:
-        """Whether `auto` chose the codec on few images, and there are many more to choose it on now."""
+        """Whether `auto` chose the codec on few images, and there are many more now."""
         codec, count = self.manifest.codec, self.manifest.count
         automatic = self.manifest.settings.codec == AUTO
         return automatic and codec is not None and 2 * codec.images <= min(count, CODEC_SAMPLE)
@@ -161,10 +161,10 @@ class IndexWriter:
         return torch.empty(0, spec.grid.rows * spec.grid.columns, spec.local_dimension)
 
     def remove(self, ids: Int64[np.ndarray, " ids"]) -> None:
-        """Remove images: nothing finds them any more, and a compaction frees their room.
+        """Remove images from search; a compaction frees their space.
 
         Raises:
-            BadInputError: if there is no image of one of the ids; nothing is removed then.
+            BadInputError: if one of the ids is unknown; nothing is removed then.
         """
         unknown = np.setdiff1d(ids, self.snapshot.ids)
         if len(unknown):
@@ -174,20 +174,20 @@ class IndexWriter:
         self.publish(self._with_removed(self.manifest, np.union1d(self.snapshot.removed, ids)))
 
     def renew(self, renewed: Mapping[int, ImageRecord]) -> None:
-        """Replace what is known of some images; their features and ids stay."""
+        """Replace the records of some images; their features and ids stay."""
         for segment in self.snapshot.segments:
             if not renewed.keys().isdisjoint(segment.ids.tolist()):
                 self._rewrite([segment], renewed)
 
     def merge_tail(self, below: int | None = None) -> None:
-        """Keep the number of segments small while the index grows.
+        """Merge the newest segments if there are many small ones.
 
-        Where chunks are still to come, `below` is the first of their ids: merged segments may not enclose it.
+        If chunks are still to come, `below` is their first id, and only segments before it are merged.
         """
         covered = {name for file in self.manifest.vector_files for name in file.segments}
         while True:
-            settled = [part for part in self.snapshot.segments if below is None or part.fact.first_id < below]
-            # A FAISS file covers whole segments, and is worth more than fewer of them.
+            settled = [part for part in self.snapshot.segments if below is None or part.info.first_id < below]
+            # Segments in a FAISS file are not merged, because it would have to be rebuilt.
             settled = list(reversed([*takewhile(lambda part: part.name not in covered, reversed(settled))]))
             length = mergeable_tail([len(part.ids) for part in settled])
             if not length:
@@ -195,56 +195,56 @@ class IndexWriter:
             self._rewrite(settled[-length:])
 
     def recode(self, name: str) -> None:
-        """Store all local maps with another codec, fitted and, for `auto`, chosen on images spread over all.
+        """Convert all local maps to another codec, fitted and, for `auto`, chosen on images spread over all.
 
-        A manifest names one codec, so all of it is published in one step at the end. Where the same codec is chosen
-        again, local maps stay as they are: to code them anew would lose a little more.
+        A manifest names one codec, so the result is published in one step at the end. If the same codec is chosen
+        again, local maps stay as they are, because encoding them again would lose a little more.
         """
         before, ids = self.snapshot.require_codec(), self.snapshot.ids
         sample = ids[evenly_spread(len(ids), CODEC_SAMPLE)]
         choice = _choose_codec(name, self.snapshot.local_maps(sample), self.snapshot.descriptors(sample))
         manifest = replace(self.manifest, settings=replace(self.manifest.settings, codec=name))
         if manifest.codec and manifest.codec.name == choice.codec.name:
-            settled = replace(manifest.codec, images=len(sample), agreement=choice.agreement)
-            self.publish(replace(manifest, codec=settled))
+            updated = replace(manifest.codec, images=len(sample), agreement=choice.agreement)
+            self.publish(replace(manifest, codec=updated))
             return
         manifest = replace(manifest, codec=save_codec(self.snapshot.folder / STATE, choice, len(sample)))
         recoding = Recoding(before, choice.codec)
         for segment in self.snapshot.segments:
-            fact = rewrite(self.segments_folder, [segment], self.snapshot.removed, recoding=recoding)
-            manifest = manifest.with_rewritten([segment.name], fact)
+            info = rewrite(self.segments_folder, [segment], self.snapshot.removed, recoding=recoding)
+            manifest = manifest.with_rewritten([segment.name], info)
         self.publish(replace(manifest, removed=None))
 
     def compact(self) -> None:
-        """Merge small segments, and free the room of removed images."""
+        """Merge small segments, and free the space of removed images."""
         for group in groups_to_rewrite(self.snapshot.segments, self.snapshot.removed):
             self._rewrite(group)
 
     def _rewrite(self, segments: Sequence[Segment], renewed: Mapping[int, ImageRecord] = MappingProxyType({})) -> None:
-        """Put one segment in the place of several; readers that have the old ones open keep them."""
-        fact = rewrite(self.segments_folder, segments, self.snapshot.removed, renewed=renewed)
-        manifest = self.manifest.with_rewritten([segment.name for segment in segments], fact)
+        """Replace segments by one; readers that have opened the old ones can still read them."""
+        info = rewrite(self.segments_folder, segments, self.snapshot.removed, renewed=renewed)
+        manifest = self.manifest.with_rewritten([segment.name for segment in segments], info)
         removed = np.setdiff1d(self.snapshot.removed, np.concatenate([segment.ids for segment in segments]))
         self.publish(self._with_removed(manifest, removed))
         for segment in segments:
             shutil.rmtree(self.segments_folder / segment.name, ignore_errors=True)
 
     def _with_removed(self, manifest: Manifest, removed: Int64[np.ndarray, " removed"]) -> Manifest:
-        """The same manifest with exactly these ids removed."""
+        """Copy of a manifest with exactly these ids removed."""
         if np.array_equal(removed, self.snapshot.removed):
             return manifest
         return with_removed(self.snapshot.folder / STATE, manifest, removed)
 
     def build_vector_files(self, announce: Callable[[str, int], object]) -> None:
-        """Build the FAISS files that the index type asks for, where too many vectors are not under one.
+        """Build FAISS files of the index type if too many vectors are not in one.
 
-        `announce` is told the type and the number of vectors before each file: a large one takes minutes.
+        `announce` is called with the type and the number of vectors before each file, which may take minutes.
         """
         kind = self.manifest.settings.index_type
         kind = choose_type(self.manifest.count) if kind == AUTO else kind
         files = self.manifest.vector_files
         covered = sum(file.built.count for file in files if file.built.kind == kind)
-        stored = sum(fact.count for fact in self.manifest.segments)
+        stored = sum(info.count for info in self.manifest.segments)
         if kind == FLAT:
             if files:
                 self.publish(replace(self.manifest, vector_files=()))
@@ -266,12 +266,12 @@ class IndexWriter:
         unit_norm = self.manifest.spec.unit_norm
         built = build_vector_file(path, kind, [segment.vectors for segment in segments], unit_norm=unit_norm)
         sync_folder(folder)
-        return CoveringFile(fact_of(path), tuple(segment.name for segment in segments), built)
+        return CoveringFile(file_info(path), tuple(segment.name for segment in segments), built)
 
     def collect_garbage(self) -> None:
-        """Delete what the manifest does not name: what interrupted runs left, and what was replaced."""
+        """Delete files that the manifest does not name: leftovers of interrupted runs, and replaced ones."""
         manifest, folder = self.manifest, self.snapshot.folder
-        collect_garbage(self.segments_folder, [fact.name for fact in manifest.segments])
+        collect_garbage(self.segments_folder, [info.name for info in manifest.segments])
         collect_garbage(folder / VECTOR_FILES, [file.file.name for file in manifest.vector_files])
         collect_garbage(folder / STATE, [file.name for file in manifest.state])
 

@@ -1,4 +1,4 @@
-"""Which models there are, and which of them work without a download."""
+"""Catalogue of models, and the opening of those that need no download."""
 
 from dataclasses import dataclass
 from importlib import resources
@@ -16,7 +16,7 @@ BUNDLED = (SIFT_VLAD, CCT_OFFLINE)
 
 @dataclass(frozen=True)
 class CatalogueEntry:
-    """One kind of model, as `vpr-dhe models` lists it."""
+    """One line of `vpr-dhe models`: a model or a family of models."""
 
     name: str
     works_offline: bool
@@ -26,7 +26,7 @@ class CatalogueEntry:
 CATALOGUE = (
     CatalogueEntry(SIFT_VLAD, True, "dense RootSIFT, VLAD, 384 dimensions, 24 x 24 map; a network for dhe-lite only"),
     CatalogueEntry(
-        CCT_OFFLINE, True, "small transformer, trained from nothing on open photos and generated towns, 256 dimensions"
+        CCT_OFFLINE, True, "small transformer, trained from scratch on open photos and generated towns, 256 dimensions"
     ),
     CatalogueEntry(
         "FILE.safetensors", True, "a model file, such as the published DHE-VPR through `vpr-dhe import-weights`"
@@ -35,7 +35,7 @@ CATALOGUE = (
     CatalogueEntry(
         "timm-cnn:NAME", False, "any convolutional network of timm, cut at a sixteenth of the input; downloaded once"
     ),
-    CatalogueEntry("FOLDER", True, "what `vpr-dhe export` wrote of any of them that is a network, run by ONNX Runtime"),
+    CatalogueEntry("FOLDER", True, "a network exported by `vpr-dhe export`, run by ONNX Runtime"),
 )
 
 
@@ -58,5 +58,5 @@ def open_model(name: str) -> ModelFile:
 
 
 def is_export(name: str) -> bool:
-    """Whether a name is that of a folder; `./NAME` is one that is called like a bundled model."""
+    """Whether a name is the path of a folder; write `./NAME` for a folder named like a bundled model."""
     return name not in BUNDLED and Path(name).is_dir()

@@ -1,4 +1,4 @@
-"""The folder that `vpr-dhe export` writes: networks as ONNX files, and `export.json`, which says all about them."""
+"""Folders written by `vpr-dhe export`: networks as ONNX files, and their description in `export.json`."""
 
 import hashlib
 import json
@@ -19,8 +19,8 @@ _REMEDY = "export the model again with `vpr-dhe export`"
 
 
 @dataclass(frozen=True)
-class TensorFact:
-    """An input or output of a network; a word in `shape` is a length that may vary."""
+class TensorInfo:
+    """Name, type, shape and meaning of an input or output; words in `shape` are lengths that vary."""
 
     name: str
     type: str
@@ -30,22 +30,22 @@ class TensorFact:
 
 @dataclass(frozen=True)
 class ExportedPart:
-    """One network: its files by name with their SHA-256, the ONNX file first, and what goes in and comes out.
+    """One network: SHA-256 of its files by name (the ONNX file first), its inputs and its outputs.
 
-    `relative_difference` is the largest found between what ONNX Runtime and torch compute.
+    `relative_difference` is the largest difference found between the outputs of ONNX Runtime and torch.
     """
 
     files: Mapping[str, str]
-    inputs: tuple[TensorFact, ...]
-    outputs: tuple[TensorFact, ...]
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
     relative_difference: float
 
 
 @dataclass(frozen=True)
-class ExportFacts:
-    """What is true of a model whatever runs it; `fingerprint` is that of its extractor.
+class ExportInfo:
+    """Properties of an exported model, independent of the runtime.
 
-    Its features are `dimension` and `local_dimension` numbers wide, and its local map has the cells of `grid`.
+    `fingerprint`, `dimension`, `local_dimension` and `grid` are those of its extractor.
     """
 
     name: str
@@ -61,28 +61,28 @@ class ExportFacts:
 
 @dataclass(frozen=True)
 class ExportedModel:
-    """An opened folder; `device` is where its networks will run."""
+    """An exported model on disk; `device` is that of its sessions."""
 
     folder: Path
-    facts: ExportFacts
+    info: ExportInfo
     parts: Mapping[str, ExportedPart]
     device: str = "cpu"
 
     @property
     def name(self) -> str:
-        """The name of the model that was exported."""
-        return self.facts.name
+        """Name of the model that was exported."""
+        return self.info.name
 
     @property
     def architecture(self) -> Architecture:
-        """The names of its parts; `head` only where it was exported, too."""
-        return self.facts.architecture
+        """Architecture of the model; `head` is None unless it was exported."""
+        return self.info.architecture
 
     def session(self, part: str) -> OnnxSession:
-        """Make one of the networks ready to run, its files compared with their checksums.
+        """Open one of the networks after checking its files against their checksums.
 
         Raises:
-            ModelError: if the folder does not hold it, or it is damaged.
+            ModelError: if the folder does not hold the part, or it is damaged.
             MissingExtraError: if ONNX Runtime is not installed.
         """
         if part not in self.parts:
@@ -97,16 +97,16 @@ class ExportedModel:
 
     def save(self) -> None:
         """Write the description beside the ONNX files."""
-        document = {"format": FORMAT, **asdict(self.facts), "parts": {k: asdict(v) for k, v in self.parts.items()}}
+        document = {"format": FORMAT, **asdict(self.info), "parts": {k: asdict(v) for k, v in self.parts.items()}}
         text = json.dumps(document | {"sha256": _digest(document)}, indent=1)
         (self.folder / DESCRIPTION).write_text(f"{text}\n")
 
 
 def load_exported(folder: Path, device: str = "cpu") -> ExportedModel:
-    """Read the description of a folder; its networks are read when they are first needed.
+    """Read the description of an export; networks are read by `session`.
 
     Args:
-        folder: what `vpr-dhe export` wrote.
+        folder: folder written by `vpr-dhe export`.
         device: a torch device.
 
     Raises:
@@ -118,28 +118,28 @@ def load_exported(folder: Path, device: str = "cpu") -> ExportedModel:
     try:
         document = json.loads(path.read_text())
     except ValueError as error:
-        raise ModelError(f"{path} is no readable JSON ({error}); {_REMEDY}") from error
+        raise ModelError(f"{path} is not readable JSON ({error}); {_REMEDY}") from error
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise ModelError(f"{path} is not of the format {FORMAT!r}; {_REMEDY}")
     if document.pop("sha256", None) != _digest(document):
         raise ModelError(f"{path} does not agree with its checksum; {_REMEDY}")
     try:
-        parts = {name: _part_of(stored) for name, stored in document.pop("parts").items()}
-        return ExportedModel(folder.resolve(), _facts_of(document, path), parts, device)
+        parts = {name: _part_from_json(stored) for name, stored in document.pop("parts").items()}
+        return ExportedModel(folder.resolve(), _info_from_json(document, path), parts, device)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{path} was written by another version ({error}); {_REMEDY} of this version") from error
 
 
 def require_weights(model: ModelFile | ExportedModel) -> ModelFile:
-    """Return a model file, for work that ONNX files are of no use for.
+    """Return a model file, for work that needs weights in torch.
 
     Raises:
-        ModelError: if it is an export.
+        ModelError: if the model is an export.
     """
     if isinstance(model, ExportedModel):
         raise ModelError(
             f"{model.folder} is an export, which can be run but neither trained nor exported; "
-            f"give the model that it was made of, {model.name!r}"
+            f"give the original model, {model.name!r}"
         )
     return model
 
@@ -157,16 +157,16 @@ def sha256_of(path: Path) -> str:
         raise ModelError(f"{path} cannot be read ({error.strerror}); {_REMEDY}") from error
 
 
-def _facts_of(document: dict[str, Any], path: Path) -> ExportFacts:
+def _info_from_json(document: dict[str, Any], path: Path) -> ExportInfo:
     document.pop("format")
     architecture = Architecture(**document.pop("architecture"))
     preprocessing, grid = known_preprocessing(document.pop("preprocessing"), path), Grid(*document.pop("grid"))
-    return ExportFacts(architecture=architecture, preprocessing=preprocessing, grid=grid, **document)
+    return ExportInfo(architecture=architecture, preprocessing=preprocessing, grid=grid, **document)
 
 
-def _part_of(stored: dict[str, Any]) -> ExportedPart:
+def _part_from_json(stored: dict[str, Any]) -> ExportedPart:
     sides = {
-        side: tuple(TensorFact(**(fact | {"shape": tuple(fact["shape"])})) for fact in stored[side])
+        side: tuple(TensorInfo(**(row | {"shape": tuple(row["shape"])})) for row in stored[side])
         for side in ("inputs", "outputs")
     }
     return ExportedPart(files=stored["files"], relative_difference=stored["relative_difference"], **sides)

@@ -1,4 +1,4 @@
-"""The model file: weights with everything that is needed to use them, in one safetensors file."""
+"""Model files: weights and all that is needed to use them, in one safetensors file."""
 
 import hashlib
 import json
@@ -20,12 +20,16 @@ FORMAT = WeightsFormat(
 
 @dataclass(frozen=True)
 class Architecture:
-    """Names of the registered parts that the weights belong to, with what their constructors need.
+    """Names of the parts that the weights belong to, and arguments of their constructors.
 
-    `blocks` truncates the backbone (None keeps all its blocks); `head` names the homography network that came with
-    the extractor; `unit_norm` says whether global descriptors are L2-normalised at the index boundary;
-    `tolerance_cells` is the reprojection error, in cells of the local map, up to which a match counts as an inlier
-    (the DHE paper: 48 px for cells of 16 px).
+    Args:
+        backbone: see `backbone_names`.
+        aggregator: see `aggregator_names`.
+        blocks: number of blocks of the backbone that are kept; None keeps all.
+        head: homography network in the same file, if any.
+        unit_norm: whether global descriptors are L2-normalised at the index boundary.
+        tolerance_cells: largest reprojection error of an inlier, in cells of the local map (the DHE paper: 48 px for
+            cells of 16 px).
     """
 
     backbone: str
@@ -38,7 +42,7 @@ class Architecture:
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A model: its weights by name (`backbone.*`, `aggregator.*`, `head.*`) and the facts about them."""
+    """A model: weights by name (`backbone.*`, `aggregator.*`, `head.*`) and their metadata."""
 
     name: str
     architecture: Architecture
@@ -48,17 +52,17 @@ class ModelFile:
     tensors: Mapping[str, Tensor] = field(repr=False)
 
     def part(self, prefix: str) -> dict[str, Tensor]:
-        """The state of one part, its prefix removed."""
+        """State of one part, without its prefix."""
         start = f"{prefix}."
         return {name.removeprefix(start): value for name, value in self.tensors.items() if name.startswith(start)}
 
     def without_head(self) -> "ModelFile":
-        """The extractor alone."""
+        """Copy of the model without its head."""
         kept = {name: value for name, value in self.tensors.items() if not name.startswith("head.")}
         return replace(self, architecture=replace(self.architecture, head=None), tensors=kept)
 
     def with_head(self, head: str, state: Mapping[str, Tensor]) -> "ModelFile":
-        """The extractor with a copy of a head's state, in the place of any other head."""
+        """Copy of the model with a head's state instead of any other head."""
         extractor = self.without_head()
         tensors = {f"head.{name}": value.detach().cpu().clone() for name, value in state.items()}
         return replace(
@@ -68,48 +72,48 @@ class ModelFile:
         )
 
     def save(self, path: Path) -> None:
-        """Write a model file.
+        """Write the model to a file.
 
         Raises:
             ModelError: if the name does not end in .safetensors, or its folder does not exist.
         """
-        facts = {
+        metadata = {
             "name": self.name,
             "architecture": asdict(self.architecture),
             "preprocessing": asdict(self.preprocessing),
             "licence": self.licence,
             "training_data": self.training_data,
         }
-        write_weights(path, FORMAT, facts, self.tensors)
+        write_weights(path, FORMAT, metadata, self.tensors)
 
     def in_half_precision(self) -> "ModelFile":
-        """The model with weights of half the size; what it computes, it still computes in full precision."""
+        """Copy of the model with weights stored in half precision; it still computes in single precision."""
         return replace(self, tensors={name: value.half() for name, value in self.tensors.items()})
 
     @property
     def extractor_fingerprint(self) -> str:
-        """SHA-256 over all that decides the features: extractor weights, architecture and preprocessing."""
+        """SHA-256 of all that determines the features: extractor weights, architecture and preprocessing."""
         extractor = {name: value for name, value in self.tensors.items() if not name.startswith("head.")}
         architecture = asdict(replace(self.architecture, head=None, tolerance_cells=0.0))
-        facts = json.dumps([architecture, asdict(self.preprocessing)], sort_keys=True)
-        return hashlib.sha256(facts.encode() + tensors_digest(extractor).encode()).hexdigest()
+        settings = json.dumps([architecture, asdict(self.preprocessing)], sort_keys=True)
+        return hashlib.sha256(settings.encode() + tensors_digest(extractor).encode()).hexdigest()
 
 
 def load_model(path: StrPath) -> ModelFile:
     """Read a model file and check its digest.
 
     Raises:
-        ModelError: if the file is missing, is not a model file of this format, or its weights are damaged.
+        ModelError: if the file is missing, damaged, or not a model file of this format.
     """
     path = Path(path)
     return _from_metadata(*read_weights(path, FORMAT), path)
 
 
 def known_preprocessing(stored: Mapping[str, Any], path: Path) -> Preprocessing:
-    """Take preprocessing as a file states it.
+    """Parse the preprocessing of a file.
 
     Raises:
-        ModelError: if it is none that this version knows.
+        ModelError: if this version does not support it.
     """
     given = Preprocessing(**{**stored, **{key: tuple(stored[key]) for key in ("mean", "std", "order")}})
     known = replace(given, resize_mode="squeeze", order=Preprocessing.order)

@@ -1,3 +1,3 @@
-"""Names of models that need no import of torch."""
+"""Names of models, importable without torch."""
 
 DEFAULT_MODEL = "sift-vlad"

@@ -1,4 +1,4 @@
-"""The network file: what one method of estimating homographies has learned, apart from any extractor."""
+"""Network files: weights of one homography estimator that do not belong to an extractor."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -19,10 +19,10 @@ Network = TypeVar("Network", bound=nn.Module)
 
 @dataclass(frozen=True)
 class NetworkFile:
-    """Weights of the method named `method`.
+    """Weights of the estimator named `method`.
 
-    `settings` are what the network's constructor needs (numbers, words or None, by name); `training_data` says what it
-    was trained on, for how long, and under which licences.
+    `settings` are arguments of the network's constructor; `training_data` states the data, their licences and the
+    length of training.
     """
 
     method: str
@@ -32,24 +32,24 @@ class NetworkFile:
     tensors: Mapping[str, Tensor] = field(repr=False)
 
     def save(self, path: Path) -> None:
-        """Write a network file.
+        """Write the network to a file.
 
         Raises:
             ModelError: if the name does not end in .safetensors, or its folder does not exist.
         """
-        facts = {
+        metadata = {
             "method": self.method,
             "settings": dict(self.settings),
             "licence": self.licence,
             "training_data": self.training_data,
         }
-        write_weights(path, FORMAT, facts, self.tensors)
+        write_weights(path, FORMAT, metadata, self.tensors)
 
     def settings_as(self, kind: type[Settings]) -> Settings:
-        """The settings as a dataclass.
+        """Convert the settings to a dataclass.
 
         Raises:
-            ModelError: if they are not those of the dataclass.
+            ModelError: if their names are not its fields.
         """
         try:
             return kind(**self.settings)
@@ -61,10 +61,10 @@ class NetworkFile:
             ) from error
 
     def load_into(self, network: Network) -> Network:
-        """Give a network these weights, every one of them and no other.
+        """Load the weights strictly into a network, and return it.
 
         Raises:
-            ModelError: if they are of another network.
+            ModelError: if they belong to another network.
         """
         try:
             network.load_state_dict(
@@ -84,17 +84,17 @@ class NetworkFile:
 def network_file(
     method: str, settings: object, network: nn.Module, *, training_data: str, licence: str = "the user's own"
 ) -> NetworkFile:
-    """Make a network file of a network as it is now; `settings` is a dataclass."""
+    """Make a network file from a network's current weights; `settings` is a dataclass."""
     tensors = {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
-    facts: Any = settings
-    return NetworkFile(method, asdict(facts), licence, training_data, tensors)
+    stored: Any = settings
+    return NetworkFile(method, asdict(stored), licence, training_data, tensors)
 
 
 def load_network(path: StrPath) -> NetworkFile:
     """Read a network file and check its digest.
 
     Raises:
-        ModelError: if the file is missing, is not a network file of this format, or is damaged.
+        ModelError: if the file is missing, damaged, or not a network file of this format.
     """
     path = Path(path)
     metadata, tensors = read_weights(path, FORMAT)
@@ -106,10 +106,10 @@ def load_network(path: StrPath) -> NetworkFile:
 
 
 def load_networks(paths: Iterable[StrPath]) -> dict[str, NetworkFile]:
-    """Read network files, by the method that each is for.
+    """Read network files; returns them by method.
 
     Raises:
-        ModelError: if one is missing or damaged, or two are for one method.
+        ModelError: if one is missing or damaged, or two are for the same method.
     """
     networks: dict[str, NetworkFile] = {}
     for path in paths:

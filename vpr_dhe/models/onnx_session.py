@@ -1,4 +1,4 @@
-"""A network in an ONNX file, run by ONNX Runtime."""
+"""Inference of ONNX files by ONNX Runtime."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
 class OnnxSession:
-    """Runs one network with as many threads as torch uses when it is made.
+    """Network in ONNX Runtime, with as many threads as torch has when it is constructed.
 
     Args:
         path: an ONNX file.
@@ -20,7 +20,7 @@ class OnnxSession:
 
     Raises:
         MissingExtraError: if ONNX Runtime is not installed.
-        ModelError: if the file is none that it can run, or it cannot run on the device.
+        ModelError: if the file or the device is not supported.
     """
 
     def __init__(self, path: Path, device: str = "cpu") -> None:
@@ -29,23 +29,23 @@ class OnnxSession:
         if provider not in available:
             raise ModelError(
                 f"ONNX Runtime cannot run on {device} here (it has {', '.join(available)}); use --device cpu, or "
-                "install onnxruntime-gpu in its place"
+                "install onnxruntime-gpu instead"
             )
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         try:
             self._session = onnxruntime.InferenceSession(path, options, providers=[provider])
-        except Exception as error:  # ONNX Runtime raises a class of its own for each way to be unusable
+        except Exception as error:  # ONNX Runtime has many classes of errors, without a common base
             reason = " ".join(str(error).split())
             raise ModelError(f"ONNX Runtime cannot run {path} ({reason}); export the model again") from error
         self._inputs = [one.name for one in self._session.get_inputs()]
-        self._made_of = path, device
+        self._arguments = path, device
 
     def __reduce__(self) -> tuple[type["OnnxSession"], tuple[Path, str]]:
-        """Travel to another process as the file that it is made of."""
-        return OnnxSession, self._made_of
+        """Pickle the arguments of the constructor, so that another process opens the file again."""
+        return OnnxSession, self._arguments
 
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Run the network; inputs and outputs are in the order of the file, the outputs on the CPU."""
-        fed = {name: value.detach().cpu().numpy() for name, value in zip(self._inputs, inputs, strict=True)}
-        return tuple(torch.from_numpy(value) for value in self._session.run(None, fed))
+        arrays = {name: value.detach().cpu().numpy() for name, value in zip(self._inputs, inputs, strict=True)}
+        return tuple(torch.from_numpy(value) for value in self._session.run(None, arrays))

@@ -1,4 +1,4 @@
-"""Positional embeddings between grids."""
+"""Resizing of positional embeddings."""
 
 from jaxtyping import Float
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""A safetensors file that says what it holds, and whose digest is over all of it."""
+"""Safetensors files with metadata and a checksum over both."""
 
 import hashlib
 import json
@@ -20,28 +20,30 @@ _METADATA_KEY = "vpr_dhe"
 
 @dataclass(frozen=True)
 class WeightsFormat:
-    """A kind of file; `named` and `remedy` are for what is said of a file that is not of this kind."""
+    """A file format; `named` (what to call it) and `remedy` (what to do) are for messages."""
 
     name: str
     named: str
     remedy: str
 
 
-def write_weights(path: Path, format: WeightsFormat, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-    """Write tensors with facts about them, which JSON can hold; the digest is computed here.
+def write_weights(
+    path: Path, format: WeightsFormat, metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]
+) -> None:
+    """Write tensors with metadata that can be stored as JSON, and their checksum.
 
     Raises:
         ModelError: if the name does not end in .safetensors, or its folder does not exist.
     """
     require_weights_path(path)
-    metadata: dict[str, Any] = {"format": format.name, **facts}
-    metadata["sha256"] = _digest(metadata, tensors)
+    document: dict[str, Any] = {"format": format.name, **metadata}
+    document["sha256"] = _digest(document, tensors)
     stored = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    save_file(stored, path, metadata={_METADATA_KEY: json.dumps(metadata)})
+    save_file(stored, path, metadata={_METADATA_KEY: json.dumps(document)})
 
 
 def read_weights(path: Path, format: WeightsFormat) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Read facts and tensors, and check their digest.
+    """Read metadata and tensors, and check their checksum.
 
     Raises:
         ModelError: if the file is missing, is not of this format, or is damaged.
@@ -62,15 +64,19 @@ def read_weights(path: Path, format: WeightsFormat) -> tuple[dict[str, Any], dic
 
 
 def require_weights_path(path: Path) -> None:
-    """Raise ModelError unless a file of weights can be written here."""
+    """Check that a file of weights can be written to a path.
+
+    Raises:
+        ModelError: if the name does not end in .safetensors, or its folder does not exist.
+    """
     if path.suffix != SUFFIX:
-        raise ModelError(f"{path} is no name for a model file; let it end in {SUFFIX}")
+        raise ModelError(f"{path} is not a name for a model file; it must end in {SUFFIX}")
     if not path.parent.is_dir():
         raise ModelError(f"folder {path.parent} does not exist; make it first")
 
 
 def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 over names, types, shapes and bytes, independent of the order of the tensors."""
+    """SHA-256 of names, types, shapes and bytes, independent of the order of the tensors."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         value = tensors[name].detach().cpu().contiguous()
@@ -80,6 +86,6 @@ def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
 
 
 def _digest(metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 over all facts and all weights."""
-    facts = {name: value for name, value in metadata.items() if name != "sha256"}
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode() + tensors_digest(tensors).encode()).hexdigest()
+    """SHA-256 of all metadata and all weights."""
+    signed = {name: value for name, value in metadata.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(signed, sort_keys=True).encode() + tensors_digest(tensors).encode()).hexdigest()

@@ -1,1 +1,1 @@
-"""Recordings: frames with times and positions that lie in one file, as a robot or a camera wrote it."""
+"""Readers of recordings (bags and videos): frames with times and positions."""

@@ -1,4 +1,4 @@
-"""Bags of ROS 1 and ROS 2: frames of one topic, and positions of another."""
+"""Bags of ROS 1 and ROS 2: frames from one topic, and positions from another."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ from vpr_dhe.records import GeoPosition, StrPath
 from vpr_dhe.runtime.extras import require_extra
 
 _ROS1_SUFFIX = ".bag"
-# NavSatStatus: everything below 0 means that there is no fix.
+# NavSatStatus: values below 0 mean that there is no fix.
 _STATUS_FIX = 0
 
 
@@ -24,9 +24,9 @@ def open_bag(path: StrPath, topic: str, fix_topic: str | None = None) -> Iterato
     """Open a `.bag` of ROS 1, or a folder, `.db3` or `.mcap` of ROS 2.
 
     Args:
-        path: the bag.
-        topic: what the frames are published on, raw or compressed.
-        fix_topic: what satellite fixes are published on.
+        path: path of the bag.
+        topic: topic of raw or compressed images.
+        fix_topic: topic of satellite fixes.
 
     Raises:
         DatasetError: if the bag is missing, damaged or empty, or has no such topic.
@@ -36,7 +36,7 @@ def open_bag(path: StrPath, topic: str, fix_topic: str | None = None) -> Iterato
     rosbags = require_extra("bags")
     if not path.exists():
         raise DatasetError(f"bag {path} does not exist; expected a .bag file, or a folder, .db3 or .mcap of ROS 2")
-    with _explained(path):
+    with _as_dataset_error(path):
         reader = _reader(path)
         reader.open()
     try:
@@ -46,9 +46,9 @@ def open_bag(path: StrPath, topic: str, fix_topic: str | None = None) -> Iterato
 
 
 class BagSource:
-    """The images of one topic; times are those of their headers, or of their recording where a header has none.
+    """Images of one topic, with times from their headers or, if those are 0, from the recording.
 
-    Positions lie between the fixes around that time, as `FixTrack` has it.
+    Positions are interpolated between fixes; see `FixTrack`.
     """
 
     keeps_unix_time = True
@@ -65,23 +65,23 @@ class BagSource:
 
     @property
     def name(self) -> str:
-        """Bag and topic as a path of two folders."""
+        """Path of two folders, of bag and topic."""
         return f"{self._path.stem}/{re.sub(r'[^A-Za-z0-9_-]+', '_', self._topic.strip('/'))}"
 
     @property
     def identity(self) -> str:
-        """Which bag it is, wherever it lies now, and what is read of it."""
+        """Description of the bag and topics, independent of its folder."""
         span = f"from {self._reader.start_time} to {self._reader.end_time} ns"
         positions = f"positions on {self._fix_topic}" if self._fix_topic else "no positions"
         return f"{self.announced_frames} images on {self._topic} in {self._path.name} ({span}, {positions})"
 
     @property
     def announced_frames(self) -> int:
-        """The number of messages on the topic."""
+        """Number of messages on the topic."""
         return self._reader.topics[self._topic].msgcount
 
     def frames(self) -> Iterator[RecordedFrame]:
-        """All images in the order of recording.
+        """Read all images in the order of recording.
 
         Raises:
             DatasetError: if the bag is damaged.
@@ -92,7 +92,7 @@ class BagSource:
 
     def _messages(self, topic: str) -> Iterator[tuple[Any, str, float]]:
         """Messages of one topic, their types, and their times in seconds."""
-        with _explained(self._path):
+        with _as_dataset_error(self._path):
             for connection, received_ns, raw in self._reader.messages(self._reader.topics[topic].connections):
                 message = self._deserialize(raw, connection.msgtype)
                 yield message, connection.msgtype, _taken_s(message, received_ns)
@@ -131,7 +131,7 @@ def _reader(path: Path) -> Any:
 
 
 def _deserializer(rosbags: Any, path: Path) -> Callable[[bytes, str], Any]:
-    """By the definitions of one release: those of images and fixes are the same in all, and a bag may lack its own."""
+    """Deserialiser by the definitions of one release: those of images and fixes are the same in all releases."""
     stores = rosbags.typesys.Stores
     if path.suffix == _ROS1_SUFFIX:
         return rosbags.typesys.get_typestore(stores.ROS1_NOETIC).deserialize_ros1
@@ -139,8 +139,8 @@ def _deserializer(rosbags: Any, path: Path) -> Callable[[bytes, str], Any]:
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Make one sentence of whatever the bytes of a damaged bag lead to."""
+def _as_dataset_error(path: Path) -> Iterator[None]:
+    """Convert errors of any kind, which damaged bags raise, to DatasetError."""
     try:
         yield
     except VprDheError:
@@ -148,5 +148,5 @@ def _explained(path: Path) -> Iterator[None]:
     except Exception as error:
         raise DatasetError(
             f"bag {path} cannot be read ({error}); if its recording was cut off, `rosbag reindex` of ROS 1 or "
-            "`ros2 bag reindex` may mend it"
+            "`ros2 bag reindex` may repair it"
         ) from error

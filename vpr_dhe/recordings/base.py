@@ -1,4 +1,4 @@
-"""What a recording is to those who take frames out of it."""
+"""Interface of recordings."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from vpr_dhe.records import GeoPosition
 
 @dataclass(frozen=True)
 class ImageFile:
-    """An image as the bytes of a file; `extension` begins with a dot."""
+    """Bytes of an image file; `extension` begins with a dot."""
 
     content: bytes
     extension: str
 
 
 def png_file(pixels: np.ndarray) -> ImageFile:
-    """Pixels, height x width of grey or height x width x 3 of RGB, as PNG: without loss."""
+    """Encode pixels, height x width (grey) or height x width x 3 (RGB), as PNG, without loss."""
     stored = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR) if pixels.ndim == 3 else pixels
     return ImageFile(cv2.imencode(".png", stored)[1].tobytes(), ".png")
 
@@ -29,11 +29,11 @@ class RecordedFrame:
     """One frame of a recording, not decoded yet.
 
     Args:
-        number: its place among all frames of the recording, from 0.
-        time_s: when it was taken, in seconds of the recording's clock.
-        position: where it was taken, where that is known.
-        image: gives the frame as a file, without loss; only until the next frame is asked for. Raises ImageError where
-            the frame is damaged.
+        number: number among all frames of the recording, from 0.
+        time_s: time in seconds of the recording's clock.
+        position: position of the camera, if known.
+        image: encodes the frame without loss; valid until the next frame is read. Raises ImageError if the frame is
+            damaged.
     """
 
     number: int
@@ -43,7 +43,7 @@ class RecordedFrame:
 
     @property
     def stem(self) -> str:
-        """What its file is called, without the extension: a name that sorts like the recording."""
+        """File name without extension, which sorts in the order of recording."""
         return f"{self.number:08d}"
 
 
@@ -53,26 +53,26 @@ class FrameSource(Protocol):
 
     @property
     def name(self) -> str:
-        """What folders of its frames are called."""
+        """Name for folders of its frames."""
         ...
 
     @property
     def identity(self) -> str:
-        """What tells the recording from others, in words."""
+        """Description that tells it from other recordings."""
         ...
 
     @property
     def keeps_unix_time(self) -> bool:
-        """Whether its clock counts from the Unix epoch; else it counts from the start of the recording."""
+        """Whether its clock starts at the Unix epoch, rather than at the start of the recording."""
         ...
 
     @property
     def announced_frames(self) -> int:
-        """How many frames its header says that there are."""
+        """Number of frames by its header."""
         ...
 
     def frames(self) -> Iterator[RecordedFrame]:
-        """All frames in the order of recording.
+        """Read all frames in the order of recording.
 
         Raises:
             DatasetError: if the recording is damaged.

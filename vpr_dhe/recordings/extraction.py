@@ -1,8 +1,7 @@
-"""From a recording to a folder of image files, once: what is indexed, looked at and shown are these files.
+"""Extraction of frames of a recording to a folder of image files without loss.
 
-An index reads the pixels of its images again, for verifiers that look at them and for pictures of matches, and tells by
-their content what has changed. A recording would have to be there, and searched, each time; files stay, without loss,
-and everything that works on a folder of photos works on them.
+Indexes read their images again, for verifiers that use pixels, for pictures of matches, and to detect changes. Frames
+are therefore extracted once to files, which work like any folder of photos.
 """
 
 import csv
@@ -29,10 +28,10 @@ def frames_folder(index: StrPath) -> Path:
 
 @dataclass(frozen=True)
 class ExtractedFrames:
-    """Where frames lie, and the table of their times and positions beside them.
+    """Folder of extracted frames, with the table of their times and positions.
 
-    `seen` counts the frames that the recording was found to have, `unplaced` those of them without a position; both are
-    None where it was extracted before.
+    `seen` is the number of frames of the recording, `unplaced` the number of those without a position; both are None if
+    the frames were extracted before.
     """
 
     folder: Path
@@ -41,7 +40,7 @@ class ExtractedFrames:
 
     @property
     def table(self) -> Path:
-        """A table that `places.positions` reads."""
+        """Table for `geography.position_table`."""
         return self.folder / TABLE_NAME
 
 
@@ -54,21 +53,21 @@ def extract_frames(
     skipped: Callable[[str, str], object] = lambda *_: None,
     progress: Progress = lambda _: None,
 ) -> ExtractedFrames:
-    """Write the frames that are selected below a folder, in one of the recording's name; what is there already stays.
+    """Write selected frames to a subfolder with the recording's name.
 
-    An interrupted extraction goes on where it stopped. Once the table is written, the recording is not read again.
+    An interrupted extraction continues where it stopped. Once the table is written, the recording is not read again.
 
     Args:
-        source: the recording.
-        selection: which frames are kept.
-        folder: below it lies a folder for each recording.
-        strict: make the first damaged frame an error instead of leaving it out.
-        skipped: told the name and what is wrong with it of each damaged frame.
-        progress: told of each frame that was read, kept or not.
+        source: recording.
+        selection: frames to keep.
+        folder: parent of the recording's folder.
+        strict: make the first damaged frame an error instead of skipping it.
+        skipped: called with the name and the error of each damaged frame.
+        progress: called for each frame that was read, kept or not.
 
     Raises:
         BadInputError: if the recording's folder holds frames of another recording or selection, or other files.
-        DatasetError: if the recording is damaged, or no frame of it is kept.
+        DatasetError: if the recording is damaged, or no frame is kept.
         ImageError: with `strict`, at the first damaged frame.
     """
     writer = _FrameWriter(folder / source.name, source.keeps_unix_time)
@@ -92,7 +91,7 @@ def extract_frames(
 
 @dataclass
 class _FrameWriter:
-    """Writes frames into a folder, under their numbers, whichever others are kept."""
+    """Writer of frames to files named by frame number."""
 
     folder: Path
     keeps_unix_time: bool
@@ -105,7 +104,7 @@ class _FrameWriter:
         self._present = {path.stem: path.name for path in self.folder.iterdir() if path.suffix != TEMPORARY_SUFFIX}
 
     def counted(self, frames: Iterable[RecordedFrame], progress: Progress) -> Iterator[RecordedFrame]:
-        """Count frames, kept or not, as they pass."""
+        """Count frames as they pass, kept or not."""
         for frame in frames:
             self.seen += 1
             self.unplaced += frame.position is None
@@ -113,7 +112,7 @@ class _FrameWriter:
             yield frame
 
     def write(self, frame: RecordedFrame) -> None:
-        """Write one frame, unless it is there."""
+        """Write one frame, unless its file exists."""
         stem = frame.stem
         if stem not in self._present:
             file = frame.image()
@@ -132,7 +131,7 @@ class _FrameWriter:
 
 
 def _claim(folder: Path, claim: dict[str, str]) -> None:
-    """Note whose frames a folder is to hold, or see that those it holds are the same."""
+    """Record the recording and selection of a folder, or check that they are the same as before."""
     note = folder / _CLAIM_NAME
     if all(path == note or path.suffix == TEMPORARY_SUFFIX for path in folder.iterdir()):
         write_durably(folder, _CLAIM_NAME, json.dumps(claim, indent=2).encode())
@@ -145,8 +144,8 @@ def _claim(folder: Path, claim: dict[str, str]) -> None:
         raise BadInputError(f"{note} is damaged; remove {folder}, and run the command again") from error
     if held != claim:
         raise BadInputError(
-            f"{folder} holds {_in_words(held)}; asked for are {_in_words(claim)}: give another folder for the frames, "
-            "or remove that one"
+            f"{folder} holds {_in_words(held)}, not {_in_words(claim)}; give another folder for the frames, or remove "
+            "that one"
         )
 
 

@@ -1,4 +1,4 @@
-"""Images in messages of ROS, whichever library deserialised them.
+"""Images in ROS messages, deserialised by any library.
 
 Source: the messages Image and CompressedImage of `sensor_msgs`, and its `image_encodings.hpp`.
 """
@@ -19,13 +19,13 @@ RAW_TYPE, COMPRESSED_TYPE, FIX_TYPE = (
 )
 IMAGE_TYPES = (RAW_TYPE, COMPRESSED_TYPE)
 
-# The first bytes of a file, and the extension of what they announce.
+# First bytes of files, and their extensions.
 _SIGNATURES = ((b"\xff\xd8\xff", ".jpg"), (b"\x89PNG\r\n\x1a\n", ".png"))
 
 
 @runtime_checkable
 class RawMessage(Protocol):
-    """A message of the type Image; rows of `height` x `width` pixels, each row `step` bytes long."""
+    """Message of the type Image: `height` x `width` pixels in rows of `step` bytes."""
 
     height: int
     width: int
@@ -37,7 +37,7 @@ class RawMessage(Protocol):
 
 @runtime_checkable
 class CompressedMessage(Protocol):
-    """A message of the type CompressedImage; `data` are the bytes of a file."""
+    """Message of the type CompressedImage; `data` are the bytes of a file."""
 
     format: str
     data: Any
@@ -45,7 +45,7 @@ class CompressedMessage(Protocol):
 
 @dataclass(frozen=True)
 class _Encoding:
-    """How pixels lie in memory, and OpenCV's code of the way to RGB, where one is needed."""
+    """Memory layout of pixels, and OpenCV's code for the conversion to RGB, if needed."""
 
     channels: int
     to_rgb: int | None = None
@@ -55,7 +55,7 @@ class _Encoding:
 _ENCODINGS = {
     "rgb8": _Encoding(3),
     "bgr8": _Encoding(3, cv2.COLOR_BGR2RGB),
-    # What cameras write into the fourth channel means nothing: some leave it at 0.
+    # The fourth channel is ignored, because some cameras leave it at 0.
     "rgba8": _Encoding(4, cv2.COLOR_RGBA2RGB),
     "bgra8": _Encoding(4, cv2.COLOR_BGRA2RGB),
     "mono8": _Encoding(1),
@@ -73,10 +73,10 @@ _ENCODINGS = {
 
 
 def pixels_of(message: RawMessage) -> np.ndarray:
-    """The pixels of a raw image: height x width x 3, RGB, of 8 bits, or height x width, grey, of 8 or 16.
+    """Decode a raw image: height x width x 3, RGB, 8 bits, or height x width, grey, 8 or 16 bits.
 
     Raises:
-        DatasetError: if the encoding is none of a camera's, such as that of a depth image.
+        DatasetError: if the encoding is not supported, such as that of a depth image.
         ImageError: if the message holds fewer bytes than its size needs.
     """
     encoding = _ENCODINGS.get(message.encoding)
@@ -99,15 +99,15 @@ def pixels_of(message: RawMessage) -> np.ndarray:
 
 
 def raw_file(message: RawMessage) -> ImageFile:
-    """A raw image as PNG: what is decoded from it are the pixels of the message. Errors as for `pixels_of`."""
+    """Encode a raw image as PNG, without loss; errors as for `pixels_of`."""
     return png_file(pixels_of(message))
 
 
 def compressed_file(message: CompressedMessage) -> ImageFile:
-    """The JPEG or PNG file in a message, byte for byte.
+    """Extract the JPEG or PNG file of a message.
 
     Raises:
-        ImageError: if it begins like neither.
+        ImageError: if it is neither.
     """
     content = bytes(message.data)
     for signature, extension in _SIGNATURES:

@@ -1,4 +1,4 @@
-"""Which frames of a recording are worth keeping: neighbours in time or space show the same."""
+"""Selection of frames of a recording by number, time or distance."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -8,18 +8,18 @@ from vpr_dhe.errors import BadInputError
 from vpr_dhe.geography.wgs84 import earth_centred
 from vpr_dhe.recordings.base import RecordedFrame
 
-# Clocks count in fractions that binary numbers do not have: the third frame of 0.1 s each may come at 0.29999.
+# Rounding of times: the third frame at steps of 0.1 s may be at 0.29999.
 _CLOCK_ERROR_S = 1e-6
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Keeps the first frame, and each frame that is far enough from the last one kept; all where nothing is given.
+    """Selects the first frame, and each frame that is far enough from the last one; all by default.
 
     Args:
-        every: of how many frames one is kept.
-        min_seconds: least time between frames that are kept.
-        min_metres: least distance between them; frames whose position is not known are left out.
+        every: step between frames.
+        min_seconds: smallest time between frames.
+        min_metres: smallest distance between frames; those without a position are left out.
 
     Raises:
         BadInputError: if more than one is given, or one is out of range.
@@ -38,7 +38,7 @@ class Selection:
                 raise BadInputError(f"{name} is {value}; expected a number above 0")
 
     def of(self, frames: Iterable[RecordedFrame]) -> Iterator[RecordedFrame]:
-        """The frames that are kept."""
+        """Select frames."""
         last: RecordedFrame | None = None
         for frame in frames:
             if self.min_metres is not None and frame.position is None:
@@ -57,7 +57,7 @@ class Selection:
         if self.every is not None:
             return frame.number - last.number >= self.every
         if self.min_seconds is not None:
-            # A clock that was set back while recording is far from where it was, too.
+            # The absolute value, because clocks may be set back while recording.
             return abs(frame.time_s - last.time_s) >= self.min_seconds - _CLOCK_ERROR_S
         if self.min_metres is not None and last.position and frame.position:
             return math.dist(*earth_centred([last.position, frame.position])) >= self.min_metres

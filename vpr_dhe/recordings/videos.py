@@ -1,4 +1,4 @@
-"""Video files, through OpenCV and FFmpeg."""
+"""Video files, read by OpenCV and FFmpeg."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,17 +16,19 @@ def open_video(path: StrPath) -> Iterator["VideoSource"]:
     """Open a video file.
 
     Raises:
-        DatasetError: if it is missing, or holds no frames that FFmpeg can decode.
+        DatasetError: if it is missing, or FFmpeg cannot open it.
     """
     path = Path(path)
     if not path.is_file():
-        found = "is no file" if path.exists() else "does not exist"
+        found = "is not a file" if path.exists() else "does not exist"
         raise DatasetError(f"video {path} {found}; expected a file such as drive.mp4")
-    # Another backend would take numbered images for a video.
+    # Other backends would take numbered images for a video.
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     try:
         if not capture.isOpened():
-            raise DatasetError(f"video {path} cannot be opened; it is damaged, cut off, or in no format of FFmpeg's")
+            raise DatasetError(
+                f"video {path} cannot be opened; it is damaged, cut off, or in a format that FFmpeg cannot read"
+            )
         capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)
         yield VideoSource(path, capture)
     finally:
@@ -34,7 +36,7 @@ def open_video(path: StrPath) -> Iterator["VideoSource"]:
 
 
 class VideoSource:
-    """The frames of a video, upright; times are those that the container gives each frame."""
+    """Frames of a video, upright, with the times of the container."""
 
     keeps_unix_time = False
 
@@ -43,21 +45,21 @@ class VideoSource:
 
     @property
     def name(self) -> str:
-        """The name of the file without its extension."""
+        """Name of the file without its extension."""
         return self._path.stem
 
     @property
     def identity(self) -> str:
-        """Which file it is, wherever it lies now."""
+        """Name and size of the file."""
         return f"the frames of {self._path.name} ({self._path.stat().st_size} bytes)"
 
     @property
     def announced_frames(self) -> int:
-        """The number of frames that the header gives, or that its duration makes likely."""
+        """Number of frames by the header, or estimated from the duration."""
         return max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
 
     def frames(self) -> Iterator[RecordedFrame]:
-        """All frames; those that are left out are not decoded."""
+        """Read all frames; only those whose image is used are decoded."""
         number = 0
         while self._capture.grab():
             time_s = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1e3

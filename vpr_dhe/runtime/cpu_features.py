@@ -1,4 +1,4 @@
-"""What a device multiplies fastest, where that is less than single precision."""
+"""Detection of fast products in reduced precision."""
 
 from functools import cache
 
@@ -9,15 +9,15 @@ from torch import Tensor
 
 @cache
 def has_integer_products(device: torch.device) -> bool:
-    """Whether torch multiplies 8-bit integers by instructions made for it; others may be slow, or saturate."""
+    """Whether torch multiplies 8-bit integers by VNNI instructions; other implementations may be slow, or saturate."""
     return device.type == "cpu" and hasattr(torch.ops.aten, "_int_mm") and _cpu_has("_is_vnni_supported")
 
 
 @cache
 def has_integer_linear_layers(device: torch.device) -> bool:
-    """Whether torch also has linear layers of 8-bit integers, as `integer_linear_layer` calls them.
+    """Whether torch also has linear layers of 8-bit integers, as in `integer_linear_layer`.
 
-    It says little of them and may change its mind, so that they are tried.
+    Their interface is undocumented and may change, so it is tested by an example.
     """
     if not has_integer_products(device):
         return False
@@ -31,7 +31,7 @@ def has_integer_linear_layers(device: torch.device) -> bool:
 
 
 def packed_integers(weight: Int8[Tensor, "outputs inputs"]) -> Tensor:
-    """Weights in the order that `integer_linear_layer` reads them."""
+    """Weights in the memory format of `integer_linear_layer`."""
     return torch.ops.onednn.qlinear_prepack(weight, None)
 
 
@@ -44,7 +44,7 @@ def integer_linear_layer(
     bias: Float[Tensor, " outputs"],
     dtype: torch.dtype,
 ) -> Float[Tensor, "rows outputs"]:
-    """Multiply rows, which mean `step` times what is above `zero`, with weights, which mean multiples of `units`."""
+    """Apply a linear layer to quantised rows, `step * (rows - zero)`, with weights that are multiples of `units`."""
     zeros = torch.zeros(len(units), dtype=torch.int32)
     return torch.ops.onednn.qlinear_pointwise(
         rows, step, zero, packed_weight, units, zeros, bias, 1.0, 0, dtype, "none", [], ""
@@ -53,13 +53,13 @@ def integer_linear_layer(
 
 @cache
 def has_bfloat16_products(device: torch.device) -> bool:
-    """Whether products in bfloat16 are faster than in single precision."""
+    """Whether the device has instructions for products in bfloat16."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return device.type == "cpu" and (_cpu_has("_is_avx512_bf16_supported") or _cpu_has("_is_amx_tile_supported"))
 
 
 def _cpu_has(question: str) -> bool:
-    """Ask what torch keeps to itself, and differently named in some versions."""
+    """Call a private function of torch, which is not in all versions."""
     answer = getattr(torch.cpu, question, None)
     return answer is not None and bool(answer())

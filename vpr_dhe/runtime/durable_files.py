@@ -1,14 +1,14 @@
-"""Files that are there as a whole or not at all, and stay, whenever the machine stops."""
+"""Files that are written atomically and survive a crash of the machine."""
 
 import os
 from pathlib import Path
 
-# What is written gets its final name only when all of it is durable.
+# Files get their final name only when they are durable.
 TEMPORARY_SUFFIX = ".writing"
 
 
 def write_durably(folder: Path, name: str, content: bytes) -> Path:
-    """Write a file, in the place of one of that name, and return its path."""
+    """Write or replace a file atomically and durably, and return its path."""
     temporary = folder / f"{name}{TEMPORARY_SUFFIX}"
     with temporary.open("wb") as file:
         file.write(content)
@@ -20,7 +20,7 @@ def write_durably(folder: Path, name: str, content: bytes) -> Path:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make names in a folder durable."""
+    """Make the names in a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

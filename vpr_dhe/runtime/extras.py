@@ -1,4 +1,4 @@
-"""The packages of optional extras, imported where they are needed."""
+"""Import of packages of optional extras."""
 
 from collections.abc import Mapping, Sequence
 from importlib import import_module

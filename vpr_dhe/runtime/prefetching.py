@@ -1,4 +1,4 @@
-"""Images read in their order, ahead of the caller: by threads, or by processes that share memory with this one."""
+"""Ordered reading of images ahead of the caller, by threads or by processes with shared memory."""
 
 import mmap
 import os
@@ -22,29 +22,29 @@ Read = TypeVar("Read")
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
-# More would only wait for Python's lock.
-_MOST_THREADS = 8
-# Two batches of the usual eight, for any number of threads: each may be a photo of a hundred megapixels.
+# More threads would wait for Python's lock.
+_MAX_THREADS = 8
+# Two batches of eight, whatever the number of threads, because photos may have 100 megapixels.
 _AHEAD = 16
-# A task of several images costs the process that asks for it hardly more than one of a single image.
+# Tasks of several images reduce the overhead in the calling process.
 _IMAGES_PER_TASK = 4
 _TASKS_PER_PROCESS = 2
-# Four photos of 2000 x 1300 pixels; memory is taken only where something is written.
+# Four photos of 2000 x 1300 pixels; memory is allocated when it is first written.
 _SLOT_BYTES = 32 << 20
 
 
 @runtime_checkable
 class ReadAhead(Protocol):
-    """Reads in order, a bounded number ahead of the caller; where `read` raises ImageError, the error is yielded."""
+    """Function that reads in order, a bounded number ahead of the caller; an ImageError of `read` is yielded."""
 
     def __call__(self, read: Callable[[Name], Read], names: Iterable[Name]) -> Generator[Read | ImageError]:
-        """Begin with the first result that is asked for."""
+        """Start reading when the first result is requested."""
         ...
 
 
 def read_ahead(read: Callable[[Name], Read], names: Iterable[Name]) -> Generator[Read | ImageError]:
-    """Read by threads, one for each core up to eight: decoders leave Python's lock alone mostly."""
-    threads = min(_MOST_THREADS, len(os.sched_getaffinity(0)))
+    """Read by threads, one for each core up to eight, since decoders mostly release Python's lock."""
+    threads = min(_MAX_THREADS, len(os.sched_getaffinity(0)))
     with ThreadPoolExecutor(threads, "reader") as pool:
 
         def submit(name: Name) -> Future[Read | ImageError]:
@@ -55,21 +55,19 @@ def read_ahead(read: Callable[[Name], Read], names: Iterable[Name]) -> Generator
 
 @contextmanager
 def reading_processes(count: int, modules: Sequence[str]) -> Iterator[ReadAhead]:
-    """Let processes read, one call after the other; each is started when there is work for it.
+    """Make a reader that uses processes, which are started on demand; it serves one call at a time.
 
-    What is read must be picklable, as must be `read` and the names; large arrays come back through shared memory. The
-    caller's main module is imported by these processes, so a script has to keep its work behind `__name__ ==
-    "__main__"`.
+    `read`, names and results must be picklable; large arrays are returned through shared memory. The processes import
+    the main module, so scripts need `if __name__ == "__main__"`.
 
     Args:
-        count: of processes.
-        modules: what `read` will import, so that it is imported once for all processes.
+        count: number of processes.
+        modules: modules that `read` needs, to import them once for all processes.
 
     Raises:
         WorkerLostError: while reading, if one of the processes ends.
     """
-    # A server that forks itself before any thread is started: to fork this process might hang, and each process that is
-    # spawned imports for seconds.
+    # With a fork server, because forking this process may hang, and spawned processes take seconds to import.
     context = get_context("forkserver")
     context.set_forkserver_preload([__name__, *modules])
     slots = count * _TASKS_PER_PROCESS + 1
@@ -89,7 +87,7 @@ def _read_or_error(read: Callable[[Name], Read], name: Name) -> Read | ImageErro
 
 
 def _in_order(submit: Callable[[Task], Future[Result]], tasks: Iterable[Task], ahead: int) -> Generator[Result]:
-    """Results of tasks of which `ahead` are under way while the caller has one."""
+    """Yield results in order, with `ahead` tasks running while the caller uses one."""
     pending: deque[Future[Result]] = deque()
     try:
         for task in tasks:
@@ -99,15 +97,15 @@ def _in_order(submit: Callable[[Task], Future[Result]], tasks: Iterable[Task], a
         while pending:
             yield pending.popleft().result()
     finally:
-        # What is running already may write to memory that the next call uses.
+        # Running tasks may write to shared memory that the next call uses.
         wait([future for future in pending if not future.cancel()])
 
 
 class _Answer(NamedTuple):
-    """What was read, pickled, and where in the shared memory its arrays lie, as (start, end) in their order."""
+    """Pickled results, and the ranges (start, end) of their arrays in shared memory."""
 
     pickled: bytes
-    places: tuple[tuple[int, int], ...]
+    ranges: tuple[tuple[int, int], ...]
 
 
 def _read_by_processes(
@@ -122,7 +120,7 @@ def _read_by_processes(
         with _without_interruptions():
             return pool.submit(_read_group, read, group, _SLOT_BYTES * (number % slots))
 
-    # One slot less than there are: the answer that is looked at keeps its own.
+    # One less than there are slots, because the answer in use occupies one.
     tasks = enumerate(_groups(names, _IMAGES_PER_TASK))
     try:
         with closing(_in_order(submit, tasks, slots - 1)) as answers:
@@ -130,7 +128,7 @@ def _read_by_processes(
                 yield from _unpacked(answer, memory)
     except BrokenProcessPool as error:
         raise WorkerLostError(
-            "a process that reads images ended unexpectedly, perhaps for want of memory; use fewer of them, or none"
+            "a process that reads images ended unexpectedly, perhaps out of memory; use fewer of them, or none"
         ) from error
 
 
@@ -141,15 +139,15 @@ def _groups(names: Iterable[Name], length: int) -> Iterator[list[Name]]:
 
 
 def _unpacked(answer: _Answer, memory: mmap.mmap) -> Sequence[Any]:
-    # Copied, because the slot will be written to again.
+    # Copied, because the slot will be reused.
     with memoryview(memory) as view:
-        arrays = [bytearray(view[start:end]) for start, end in answer.places]
+        arrays = [bytearray(view[start:end]) for start, end in answer.ranges]
     return pickle.loads(answer.pickled, buffers=arrays)
 
 
 @contextmanager
 def _shared_memory(length: int) -> Iterator[tuple[mmap.mmap, str]]:
-    """Memory without a name that others open by a path; unlike /dev/shm, containers do not limit it to a few MB."""
+    """Anonymous memory and a path to open it; unlike /dev/shm, containers do not limit it to a few MB."""
     descriptor = os.memfd_create("vpr-dhe images")
     try:
         os.ftruncate(descriptor, length)
@@ -161,7 +159,7 @@ def _shared_memory(length: int) -> Iterator[tuple[mmap.mmap, str]]:
 
 @contextmanager
 def _without_interruptions() -> Iterator[None]:
-    """What is started meanwhile never sees Ctrl-C: who presses it means this process, which ends the others."""
+    """Block Ctrl-C for processes started meanwhile: only this process handles it, and ends the others."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -169,20 +167,20 @@ def _without_interruptions() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-# From here on, in the processes that read.
+# The rest runs in the reading processes.
 
 _memory: mmap.mmap
 
 
 def _prepare_process(path: str, length: int) -> None:
-    global _memory  # noqa: PLW0603 (what an initializer prepares can be handed to tasks in no other way)
+    global _memory  # noqa: PLW0603 (the only way to pass on what an initializer prepares)
     with open(path, "r+b") as file:  # noqa: PTH123 (a path of /proc)
         _memory = mmap.mmap(file.fileno(), length)
     Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
-    """A process that waits for work would wait for ever once the one that gives it is killed."""
+    """Exit when the parent process is killed, rather than wait for work for ever."""
     parent = parent_process()
     assert parent is not None, "started by multiprocessing"
     parent.join()
@@ -190,17 +188,17 @@ def _end_with_parent() -> None:
 
 
 def _read_group(read: Callable[[Name], Read], names: Sequence[Name], slot: int) -> _Answer:
-    places: list[tuple[int, int]] = []
+    ranges: list[tuple[int, int]] = []
 
     def stays_in_pickle(buffer: pickle.PickleBuffer) -> bool:
         with buffer.raw() as raw:
-            start = places[-1][1] if places else slot
+            start = ranges[-1][1] if ranges else slot
             end = start + raw.nbytes
             if end > slot + _SLOT_BYTES:
                 return True
             _memory[start:end] = raw
-            places.append((start, end))
+            ranges.append((start, end))
             return False
 
     results = [_read_or_error(read, name) for name in names]
-    return _Answer(pickle.dumps(results, protocol=5, buffer_callback=stays_in_pickle), tuple(places))
+    return _Answer(pickle.dumps(results, protocol=5, buffer_callback=stays_in_pickle), tuple(ranges))

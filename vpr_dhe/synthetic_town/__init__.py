@@ -1,1 +1,1 @@
-"""The parts of the synthetic town: its plans and layout, what they look like, and how a view is drawn."""
+"""Synthetic town: layout, appearance and rendering of a procedural town with exact camera poses."""

@@ -1,4 +1,4 @@
-"""Light and sensor of a view: what makes two days at one place look different."""
+"""Light, weather and sensor of a view."""
 
 import math
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from vpr_dhe.synthetic_town.arrays import Vector
 
 @dataclass(frozen=True)
 class Appearance:
-    """Light, sensor and passers-by of a view; the default is neutral: no noise, no gradient, no occluders.
+    """Light, sensor and occluders of a view; the default is neutral: no noise, no gradient, no occluders.
 
     `brightness` and `contrast` multiply (1 = unchanged), `gamma` > 1 darkens the middle tones,
     `shadow_strength` in [0, 1] darkens the image linearly towards `shadow_direction_deg` (0 = right, 90 = down),
-    `noise_sigma` is in grey levels of 255, `haze_per_m` in 1/m, and `occluders_per_10_m` counts cars, people and
-    trees per ten metres of street, at places that follow from `occluder_seed`.
+    `noise_sigma` is in grey levels of 255, `haze_per_m` in 1/m, and `occluders_per_10_m` is the number of cars, people
+    and trees per ten metres of street, placed at random by `occluder_seed`.
     """
 
     brightness: float = 1.0
@@ -38,7 +38,7 @@ class Appearance:
 
     @classmethod
     def sample(cls, rng: np.random.Generator) -> "Appearance":
-        """Draw another day's light, sky, sensor and passers-by at random."""
+        """Draw the light, sky, sensor and occluders of another day at random."""
         return cls(
             brightness=rng.uniform(0.7, 1.25),
             contrast=rng.uniform(0.75, 1.2),
@@ -67,7 +67,7 @@ NEUTRAL = Appearance()
 
 
 def apply_light(image: Image, appearance: Appearance) -> Image:
-    """Tone curve and colour temperature by table, then the shadow gradient, then sensor noise."""
+    """Apply tone curve and colour temperature, then the shadow gradient, then sensor noise."""
     levels = np.linspace(0, 1, 256)[:, None] ** appearance.gamma
     # Warm light is rich in red and poor in blue; exponents fitted by eye to black-body white points.
     octaves = math.log2(appearance.colour_temperature_k / 6500)

@@ -1,4 +1,4 @@
-"""Array types that the parts of the town share.
+"""Array types of the synthetic town.
 
 World: x east, y north, z up, in metres. Pixels: x right, y down, the centre of the top-left pixel is (0, 0).
 """
@@ -13,6 +13,6 @@ Matrix: TypeAlias = Float64[np.ndarray, "3 3"]
 
 
 def read_only(array: np.ndarray) -> np.ndarray:
-    """Guard an array that is kept and handed out."""
+    """Make an array read-only, and return it."""
     array.setflags(write=False)
     return array

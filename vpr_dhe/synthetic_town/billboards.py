@@ -18,7 +18,7 @@ _CAR_COLOURS: tuple[Colour, ...] = ((150, 26, 30), (40, 62, 110), (188, 190, 192
 
 @dataclass(frozen=True, eq=False)
 class Billboard:
-    """A painted cut-out: RGBA image (rows top to bottom), with its size in metres."""
+    """Painted cut-out: RGBA image (rows top to bottom), with its size in metres."""
 
     image: Sprite
     width_m: float
@@ -26,7 +26,7 @@ class Billboard:
 
 
 def car_side(rng: np.random.Generator) -> Billboard:
-    """A car seen from its side."""
+    """Paint a car from its side."""
     width_m, height_m = rng.uniform(3.9, 4.6), rng.uniform(1.4, 1.8)
     sprite = _blank(width_m, height_m)
     paint = vary(_CAR_COLOURS[rng.integers(len(_CAR_COLOURS))], rng, 10.0)
@@ -46,7 +46,7 @@ def car_side(rng: np.random.Generator) -> Billboard:
 
 
 def car_end(rng: np.random.Generator) -> Billboard:
-    """A car seen from its front or rear."""
+    """Paint a car from its front or rear."""
     width_m, height_m = rng.uniform(1.65, 1.85), rng.uniform(1.4, 1.8)
     sprite = _blank(width_m, height_m)
     paint = vary(_CAR_COLOURS[rng.integers(len(_CAR_COLOURS))], rng, 10.0)
@@ -63,7 +63,7 @@ def car_end(rng: np.random.Generator) -> Billboard:
 
 
 def pedestrian(rng: np.random.Generator) -> Billboard:
-    """A person, walking."""
+    """Paint a walking person."""
     height_m = rng.uniform(1.55, 1.9)
     sprite = _blank(0.7, height_m)
     coat, trousers = vary((110, 90, 86), rng, 40.0), vary((52, 56, 70), rng, 22.0)
@@ -81,7 +81,7 @@ def pedestrian(rng: np.random.Generator) -> Billboard:
 
 
 def tree(rng: np.random.Generator) -> Billboard:
-    """A street tree: trunk and a ragged crown of leaves."""
+    """Paint a street tree: trunk and a ragged crown of leaves."""
     width_m, height_m = rng.uniform(2.6, 4.2), rng.uniform(4.5, 7.0)
     sprite = _blank(width_m, height_m)
     height, width = sprite.shape[:2]
@@ -103,7 +103,7 @@ def _blank(width_m: float, height_m: float) -> Sprite:
 
 
 def _polygon(sprite: Sprite, points: list[tuple[float, float]], colour: Colour) -> None:
-    """Fill a polygon whose points are parts of the sprite's width and height, y down."""
+    """Fill a polygon whose points are fractions of the sprite's width and height, y down."""
     scaled = np.array(points) * (sprite.shape[1] - 1, sprite.shape[0] - 1)
     cv2.fillPoly(sprite, [scaled.round().astype(np.int32)], (*colour, 255))
 

@@ -1,4 +1,4 @@
-"""The pinhole camera that looks at the town."""
+"""Pinhole camera of the town."""
 
 import math
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from vpr_dhe.synthetic_town.arrays import Matrix, Vector, read_only
 
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole camera: position in metres, heading clockwise from north, pitch upwards, focal length in pixels.
+    """Pinhole camera: position in metres, heading clockwise from north, pitch upwards, focal length in pixels.
 
     Raises:
         BadInputError: if a size or the focal length is not positive, or a number is not finite.
@@ -37,12 +37,12 @@ class Camera:
 
     @cached_property
     def centre_m(self) -> Vector:
-        """Where the camera is: (x east, y north, z up), metres."""
+        """Position of the camera: (x east, y north, z up), metres."""
         return read_only(np.array([self.x_m, self.y_m, self.height_m], np.float64))
 
     @cached_property
     def rotation(self) -> Matrix:
-        """World to camera: rows are the image's right, its down and the viewing direction, as unit world vectors."""
+        """Rotation from world to camera; rows are the image's right, its down and the viewing direction."""
         heading, pitch = math.radians(self.heading_deg), math.radians(self.pitch_deg)
         east, north, rise, level = math.sin(heading), math.cos(heading), math.sin(pitch), math.cos(pitch)
         right, down = [north, -east, 0.0], [east * rise, north * rise, -level]
@@ -50,12 +50,12 @@ class Camera:
 
     @cached_property
     def intrinsics(self) -> Matrix:
-        """The calibration matrix; the principal point is the image's middle."""
+        """Calibration matrix, with the principal point in the middle of the image."""
         middle_x, middle_y = (self.width_px - 1) / 2, (self.height_px - 1) / 2
         return read_only(np.array([[self.focal_px, 0, middle_x], [0, self.focal_px, middle_y], [0, 0, 1]], np.float64))
 
     @cached_property
     def projection(self) -> Float64[np.ndarray, "3 4"]:
-        """World (x, y, z, 1) in metres to homogeneous pixels; the third component is the depth in metres."""
+        """Matrix from world (x, y, z, 1) in metres to homogeneous pixels, whose third component is the depth."""
         rotation = self.rotation
         return read_only(self.intrinsics @ np.column_stack([rotation, -rotation @ self.centre_m]))

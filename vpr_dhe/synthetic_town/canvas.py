@@ -1,4 +1,4 @@
-"""An image addressed in metres, and the materials it may be made of."""
+"""Canvas addressed in metres, and textures of materials."""
 
 from typing import TypeAlias
 
@@ -10,10 +10,10 @@ from vpr_dhe.records import Image
 from vpr_dhe.synthetic_town.plans import Colour
 
 BoxM: TypeAlias = tuple[float, float, float, float]
-"""A rectangle's left, bottom, right and top, metres."""
+"""Left, bottom, right and top of a rectangle, metres."""
 _Tone: TypeAlias = Float32[np.ndarray, "height width"]
 
-# Blocks of each material: height and length in metres, spread of tone, tone of the joints, courses shifted by half.
+# Blocks of each material: height and length in metres, spread of tone, tone of the joints, shift of every other course.
 _COURSES = {
     "brick": (0.125, 0.32, 0.16, 1.22, True),
     "stone": (0.42, 0.85, 0.07, 0.78, True),
@@ -26,7 +26,7 @@ _COURSES = {
 
 
 class Canvas:
-    """An RGB image addressed in metres, (0, 0) at its lower left corner, y up; what is outside is cut off."""
+    """RGB image addressed in metres, (0, 0) at its lower left corner, y up; drawing is clipped to the image."""
 
     def __init__(self, pixels: Image, px_per_m: float) -> None:
         self.pixels = pixels
@@ -36,12 +36,12 @@ class Canvas:
     def of(
         cls, material: str, size_m: tuple[float, float], px_per_m: float, colour: Colour, rng: np.random.Generator
     ) -> "Canvas":
-        """A wall or floor of size_m = (width, height)."""
+        """Make a wall or floor of size_m = (width, height)."""
         width, height = (max(round(side_m * px_per_m), 2) for side_m in size_m)
         return cls(_masonry(material, height, width, px_per_m, colour, rng), px_per_m)
 
     def region(self, left_m: float, bottom_m: float, right_m: float, top_m: float) -> Image:
-        """A writable view of the pixels of a rectangle."""
+        """Return a writable view of the pixels of a rectangle."""
         height, width = self.pixels.shape[:2]
         left, right = (min(max(round(edge * self.px_per_m), 0), width) for edge in (left_m, right_m))
         top, bottom = (min(max(height - round(edge * self.px_per_m), 0), height) for edge in (top_m, bottom_m))
@@ -63,7 +63,7 @@ class Canvas:
 
 
 def smooth_noise(height: int, width: int, cell_px: float, rng: np.random.Generator) -> _Tone:
-    """Smooth noise in [0, 1] whose bumps are about cell_px wide."""
+    """Draw smooth noise in [0, 1] with bumps of about cell_px."""
     coarse = rng.random((int(height / cell_px) + 3, int(width / cell_px) + 3), dtype=np.float32)
     return np.clip(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC), 0, 1)
 
@@ -71,14 +71,14 @@ def smooth_noise(height: int, width: int, cell_px: float, rng: np.random.Generat
 def _masonry(
     material: str, height: int, width: int, px_per_m: float, colour: Colour, rng: np.random.Generator
 ) -> Image:
-    """A material with its stains."""
+    """Paint a material with stains."""
     tone = _tone(material, height, width, px_per_m, rng)
     tone *= 0.9 + 0.2 * smooth_noise(height, width, px_per_m * 1.5, rng)
     return np.clip(tone[:, :, None] * np.array(colour, np.float32), 0, 255).astype(np.uint8)
 
 
 def _tone(material: str, height: int, width: int, px_per_m: float, rng: np.random.Generator) -> _Tone:
-    """Relative brightness of a material: grain, and for masonry its blocks and joints."""
+    """Relative brightness of a material: grain and, for masonry, blocks and joints."""
     grain = 0.11 if material in ("asphalt", "cobbles") else 0.06
     tone = 1 + grain * (rng.random((height, width), dtype=np.float32) - 0.5) * 2
     if material not in _COURSES:

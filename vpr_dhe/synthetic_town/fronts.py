@@ -1,4 +1,4 @@
-"""Building fronts: masonry, storeys of windows, the ground floor, and what tops them."""
+"""Painting of building fronts: masonry, storeys of windows, ground floor, and cornice or gable."""
 
 import cv2
 import numpy as np
@@ -14,7 +14,7 @@ _PX_PER_M = 32.0
 
 
 def paint_front(plan: FrontPlan, rng: np.random.Generator) -> Image:
-    """Paint the front: masonry, windows, ground floor, what tops it, then what time has added."""
+    """Paint a front: masonry, windows, ground floor, cornice or gable, and weathering."""
     canvas = Canvas.of(plan.material, (plan.width_m, plan.height_m), _PX_PER_M, plan.colour, rng)
     _paint_storeys(canvas, plan, rng)
     paint_ground_floor(canvas, plan, rng)
@@ -27,7 +27,7 @@ def paint_front(plan: FrontPlan, rng: np.random.Generator) -> Image:
 
 
 def _paint_storeys(canvas: Canvas, plan: FrontPlan, rng: np.random.Generator) -> None:
-    """Rows of windows over the ground floor."""
+    """Paint rows of windows above the ground floor."""
     balcony = rng.random() < 0.18
     string_course = rng.random() < 0.5
     for floor in range(1, plan.floors):
@@ -53,7 +53,7 @@ def _paint_balcony(canvas: Canvas, centre_m: float, sill_m: float, plan: FrontPl
 
 
 def _paint_cornice(canvas: Canvas, plan: FrontPlan, rng: np.random.Generator) -> None:
-    """A toothed cornice, under a mansard roof where there is one."""
+    """Paint a toothed cornice and, above it, the mansard roof if there is one."""
     base_m = plan.eaves_m - plan.mansard_m
     if plan.mansard_m > 0:
         grey = vary((86, 88, 98), rng, 10.0)
@@ -69,7 +69,7 @@ def _paint_cornice(canvas: Canvas, plan: FrontPlan, rng: np.random.Generator) ->
 
 
 def _paint_verge(canvas: Canvas, plan: FrontPlan) -> None:
-    """Boards along the two slopes of a gable."""
+    """Paint boards along the two slopes of a gable."""
     width, eaves = canvas.pixels.shape[1], plan.gable_m * _PX_PER_M
     line = np.array([[0, eaves], [width / 2, 0.0], [width, eaves]]).round().astype(np.int32)
     cv2.polylines(canvas.pixels, [line], False, plan.trim, round(0.5 * _PX_PER_M), cv2.LINE_AA)

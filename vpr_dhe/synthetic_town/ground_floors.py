@@ -1,4 +1,4 @@
-"""Ground floors of building fronts: homes, shops, garages."""
+"""Painting of ground floors: homes, shops, garages."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from vpr_dhe.synthetic_town.plans import Colour, FrontPlan, vary
 from vpr_dhe.synthetic_town.signs import paint_sign
 from vpr_dhe.synthetic_town.windows import GLASS, paint_window
 
-# Things in shop windows and on posters.
+# Colours of goods in shop windows and of posters.
 GOODS: tuple[Colour, ...] = (
     (188, 60, 48), (214, 170, 82), (232, 224, 204), (92, 118, 84), (76, 96, 130), (150, 110, 78), (60, 54, 56),
     (206, 140, 120), (128, 148, 152),
@@ -15,7 +15,7 @@ GOODS: tuple[Colour, ...] = (
 
 
 def paint_ground_floor(canvas: Canvas, plan: FrontPlan, rng: np.random.Generator) -> None:
-    """Paint the ground floor that the plan asks for."""
+    """Paint the ground floor of a plan."""
     {"home": _paint_home, "shop": _paint_shop, "garage": _paint_garage}[plan.ground_floor](canvas, plan, rng)
 
 
@@ -31,7 +31,7 @@ def _paint_home(canvas: Canvas, plan: FrontPlan, rng: np.random.Generator) -> No
 
 
 def _paint_shop(canvas: Canvas, plan: FrontPlan, rng: np.random.Generator) -> None:
-    """A shop front: sign board, display windows on one or both sides of a door, perhaps a striped awning."""
+    """Paint a shop front: sign board, display windows beside a door, and sometimes a striped awning."""
     board_m = plan.ground_floor_m - 0.85
     canvas.box(0.15, 0.0, plan.width_m - 0.15, plan.ground_floor_m - 0.1, plan.accent)
     paint_sign(canvas, (0.2, board_m, plan.width_m - 0.2, plan.ground_floor_m - 0.15), plan.accent, rng)
@@ -48,7 +48,7 @@ def _paint_shop(canvas: Canvas, plan: FrontPlan, rng: np.random.Generator) -> No
 
 
 def _paint_garage(canvas: Canvas, plan: FrontPlan, rng: np.random.Generator) -> None:
-    """A ribbed gate and, where there is room, windows."""
+    """Paint a ribbed gate and, where there is room, windows."""
     _paint_plinth(canvas, plan, rng)
     gate_m = min(2.6, plan.width_m * 0.45)
     left_m = rng.uniform(0.4, max(plan.width_m - gate_m - 0.4, 0.5))
@@ -81,7 +81,7 @@ def _paint_door(canvas: Canvas, centre_m: float, size_m: tuple[float, float], co
 
 
 def _paint_display(canvas: Canvas, left_m: float, right_m: float, top_m: float, rng: np.random.Generator) -> None:
-    """A display window with goods on shelves."""
+    """Paint a display window with goods on shelves."""
     if right_m - left_m < 0.5:
         return
     canvas.box(left_m, 0.55, right_m, top_m - 0.1, (48, 52, 58))

@@ -1,4 +1,4 @@
-"""The ground: streets and their crossings."""
+"""Painting of the ground: streets and crossings."""
 
 import cv2
 import numpy as np

@@ -1,4 +1,4 @@
-"""The town's surfaces: rows of convex buildings along a grid of streets, and the ground."""
+"""Layout of the town: rows of convex buildings along a grid of streets, and the ground."""
 
 import math
 from collections.abc import Sequence
@@ -14,18 +14,18 @@ from vpr_dhe.synthetic_town.streets import Grid, Street, intervals, lay_streets
 from vpr_dhe.synthetic_town.surfaces import Facade
 
 Footprint: TypeAlias = tuple[float, float, float, float]
-"""A building's ground: x from, y from, x to, y to, metres."""
+"""Ground area of a building: x from, y from, x to, y to, metres."""
 _Point: TypeAlias = Float64[np.ndarray, "2"]
 
 _BUILDING_DEPTH_M = 9.0
-# The ground reaches under the buildings, so that no slit opens where a front stands back from the street.
+# The ground extends under the buildings, so that setbacks leave no gaps.
 _GROUND_OVERLAP_M = 1.0
 _ROOF_COLOURS = ((150, 84, 62), (96, 92, 96), (126, 74, 60))
 
 
 @dataclass(frozen=True)
 class Layout:
-    """A town before anything is painted; surfaces are numbered, building fronts first."""
+    """Unpainted town; surfaces are numbered, building fronts first."""
 
     streets: tuple[Street, ...]
     surfaces: tuple[Facade, ...]
@@ -33,7 +33,7 @@ class Layout:
 
 
 def lay_out(rng: np.random.Generator, street_count: int) -> Layout:
-    """Lay out a town; every random choice comes from one generator, in one order."""
+    """Lay out a town; all random choices come from one generator, in a fixed order."""
     grid = lay_streets(rng, street_count)
     builder = _Builder(rng)
     builder.add_blocks(grid)
@@ -50,7 +50,7 @@ def lay_out(rng: np.random.Generator, street_count: int) -> Layout:
 
 
 class _Builder:
-    """Collects surfaces, and the footprints of buildings."""
+    """Builder of surfaces and footprints."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self.facades: list[Facade] = []
@@ -58,7 +58,7 @@ class _Builder:
         self._rng = rng
 
     def add_blocks(self, grid: Grid) -> None:
-        """Rows of buildings along the sides of blocks that face streets; the south and north rows own the corners."""
+        """Add rows of buildings along the sides of blocks that face streets; south and north rows include corners."""
         for x_from, x_to, west, east in intervals(grid.north_south, *grid.x_span_m):
             for y_from, y_to, south, north in intervals(grid.east_west, *grid.y_span_m):
                 if south:
@@ -73,16 +73,16 @@ class _Builder:
                     self._add_row((x_from, high), (0.0, -1.0), high - low, west, (False, False))
 
     def add_ends(self, street: Street) -> None:
-        """A building across each end of a street, wide enough to hide the setbacks of its neighbours."""
+        """Add a building across each end of a street, wide enough to hide the setbacks of its neighbours."""
         half_m = street.width_m / 2 + 1
         for along_m, side in ((street.end_m, -1.0), (street.start_m, 1.0)):
-            # Seen from inside the street, left is the west side of its northern end.
+            # Seen from the street, left is the west side at its northern end.
             left = np.array(street.point(along_m, side * half_m))
             right = np.array([-side, 0.0]) if street.north_south else np.array([0.0, side])
             self._add_building(left, right, 2 * half_m, street.style, (False, False))
 
     def add_roads(self, street: Street, crossing: Sequence[Street]) -> None:
-        """The ground of a street, but for its crossings."""
+        """Add the ground of a street between its crossings."""
         for low_m, high_m, before, after in intervals(crossing, street.start_m, street.end_m):
             start_m, end_m = low_m - (before is None), high_m + (after is None)
             zebra = (bool(before) and self._rng.random() < 0.5, bool(after) and self._rng.random() < 0.5)
@@ -99,7 +99,7 @@ class _Builder:
             self._add_ground(corner, along, plan.length_m, plan.width_m, plan)
 
     def add_crossing(self, street: Street, other: Street) -> None:
-        """The ground where a north-south street meets an east-west one."""
+        """Add the ground of the crossing of a north-south street with an east-west one."""
         plan = CrossingPlan(street.width_m, other.width_m, street.pavement_m, other.pavement_m)
         corner = (street.centre_m - street.width_m / 2, other.centre_m - other.width_m / 2)
         self._add_ground(corner, [1.0, 0.0], plan.width_m, plan.height_m, plan)
@@ -112,7 +112,10 @@ class _Builder:
         street: Street,
         at_streets: tuple[bool, bool],
     ) -> None:
-        """Fill a row with buildings; `right` points along it as seen from the street, `at_streets` is of its ends."""
+        """Fill a row with buildings; `right` points along it as seen from the street.
+
+        `at_streets` tells whether its left and right ends face streets.
+        """
         count = max(round(length_m / self._rng.uniform(*street.style.building_width_m)), 1)
         parts = self._rng.uniform(0.75, 1.25, count)
         offset_m = 0.0
@@ -125,7 +128,10 @@ class _Builder:
     def _add_building(
         self, left: _Point, right: _Point, width_m: float, style: StreetStyle, at_streets: tuple[bool, bool]
     ) -> None:
-        """Add one convex building: `left` is its front's left foot, `at_streets` is of its left and right side."""
+        """Add one convex building: `left` is the left foot of its front.
+
+        `at_streets` tells whether its left and right sides face streets.
+        """
         plan = FrontPlan.sample(self._rng, style, width_m)
         if any(at_streets):
             plan = replace(plan, gable_m=0.0)
@@ -133,7 +139,7 @@ class _Builder:
         depth_m = _BUILDING_DEPTH_M - setback_m
         inwards = np.array([-right[1], right[0]])
         left = left + setback_m * inwards
-        # Sides are numbered from the front, as one walks around the building with it on the left.
+        # Sides are numbered from the front, counter-clockwise seen from above.
         feet = [left, left + width_m * right, left + width_m * right + depth_m * inwards, left + depth_m * inwards]
         along = [right, inwards, -right, -inwards]
         self.footprints.append((*np.min(feet, axis=0).tolist(), *np.max(feet, axis=0).tolist()))
@@ -166,7 +172,7 @@ class _Builder:
     def _add_upright(
         self, foot: _Point, right: _Point, width_m: float, eaves_m: float, gable_m: float, plan: FrontPlan | PlainPlan
     ) -> None:
-        """A side of a building; a gable adds a triangle on top."""
+        """Add a side of a building; a gable adds a triangle on top."""
         outline = _rectangle(width_m, eaves_m)
         if gable_m > 0:
             outline.insert(3, (width_m / 2, eaves_m + gable_m))
@@ -186,7 +192,7 @@ class _Builder:
         outline_m: Sequence[tuple[float, float]],
         plan: Plan,
     ) -> None:
-        """Add a surface of the building that was begun last, or of the ground."""
+        """Add a surface of the last building, or of the ground."""
         building = -1 if isinstance(plan, RoadPlan | CrossingPlan) else len(self.footprints) - 1
         corners_m = read_only(np.array(outline_m))
         self.facades.append(Facade(-1, building, _vector(origin_m), _vector(right), _vector(up), corners_m, plan))

@@ -1,4 +1,4 @@
-"""Cars, people and trees that stand in the streets and hide what is behind them."""
+"""Occluders in the streets: cars, people and trees."""
 
 import math
 from collections.abc import Sequence
@@ -12,13 +12,13 @@ from vpr_dhe.synthetic_town.billboards import Billboard, car_end, car_side, pede
 from vpr_dhe.synthetic_town.streets import Street
 from vpr_dhe.synthetic_town.visibility import Box, View
 
-# Nearer than this one would see that a billboard is flat.
-_NEAREST_M = 3.5
+# Nearer billboards would look flat.
+_MIN_DISTANCE_M = 3.5
 
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A thing seen from its side and from its end, and where it stands: beyond the kerb, or before it (negative)."""
+    """Billboards of an occluder from its side and its end, and its distance beyond the kerb (negative: on the road)."""
 
     side: Billboard
     end: Billboard
@@ -27,7 +27,7 @@ class Model:
 
 @dataclass(frozen=True, eq=False)
 class Occluder:
-    """A thing that stands in a street; it shows its end to who looks along the street, else its side."""
+    """Occluder in a street; views along the street show its end, others its side."""
 
     model: Model
     x_m: float
@@ -36,7 +36,7 @@ class Occluder:
 
 
 def make_models(rng: np.random.Generator) -> list[Model]:
-    """What may stand in a street, in the proportions in which it does."""
+    """Make models of occluders in realistic proportions."""
     cars = [Model(car_side(rng), car_end(rng), -1.1) for _ in range(9)]
     trees = [Model(board, board, 0.6) for board in (tree(rng) for _ in range(5))]
     people = [Model(board, board, rng.uniform(0.4, 2.0)) for board in (pedestrian(rng) for _ in range(6))]
@@ -46,7 +46,7 @@ def make_models(rng: np.random.Generator) -> list[Model]:
 def scatter(
     streets: Sequence[Street], models: Sequence[Model], per_10_m: float, rng: np.random.Generator
 ) -> list[Occluder]:
-    """Put things at random places along the streets, but none where another street crosses."""
+    """Place occluders at random along the streets, except on crossings."""
     occluders = []
     for street in streets:
         crossing = [other for other in streets if other.north_south != street.north_south]
@@ -60,13 +60,13 @@ def scatter(
 
 
 def paint_occluders(view: View, image: Image, occluders: Sequence[Occluder]) -> None:
-    """Draw what is in view onto a supersampled image, the farthest first."""
+    """Draw occluders onto a supersampled image, the farthest first."""
     camera = view.camera
     offsets_m = [(occluder.x_m - camera.x_m, occluder.y_m - camera.y_m) for occluder in occluders]
     for number in sorted(range(len(occluders)), key=lambda number: -math.hypot(*offsets_m[number])):
         bearing_deg = math.degrees(math.atan2(*offsets_m[number]))
         ahead_m = math.hypot(*offsets_m[number]) * math.cos(math.radians(bearing_deg - camera.heading_deg))
-        if ahead_m > _NEAREST_M:
+        if ahead_m > _MIN_DISTANCE_M:
             occluder = occluders[number]
             along_street = abs(math.cos(math.radians(bearing_deg - occluder.street_heading_deg))) > 0.8
             board = occluder.model.end if along_street else occluder.model.side
@@ -74,7 +74,7 @@ def paint_occluders(view: View, image: Image, occluders: Sequence[Occluder]) -> 
 
 
 def _paint(view: View, image: Image, board: Billboard, x_m: float, y_m: float) -> None:
-    """Blend one billboard, parallel to the image, over what is farther away."""
+    """Blend one billboard, parallel to the image, over everything farther away."""
     ends = view.projection @ np.array([[x_m, y_m, 0.0, 1.0], [x_m, y_m, board.height_m, 1.0]]).T
     depth_m = float(ends[2].min())
     if depth_m < 0.5:
@@ -87,7 +87,7 @@ def _paint(view: View, image: Image, board: Billboard, x_m: float, y_m: float) -
         return
     scaled = cv2.resize(board.image, (width_px, height_px), interpolation=cv2.INTER_AREA)
     sprite = scaled[Box(box.left - sprite_box.left, box.top - sprite_box.top, box.width, box.height).window]
-    # A little slack, or the ground at its foot would cut off the lowest row.
+    # With a tolerance, so that the ground at its foot does not cut off the lowest row.
     nearer = 1.01 / depth_m > view.inverse_depth_map(box)
     opacity = (sprite[:, :, 3:] * nearer[:, :, None]).astype(np.float32) / 255
     region = image[box.window]

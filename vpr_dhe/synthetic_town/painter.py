@@ -1,4 +1,4 @@
-"""The painter's order of the buildings: which may hide which, from wherever one looks."""
+"""Painter's order of the buildings from any viewpoint, by a tree of separating planes."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -9,7 +9,7 @@ from vpr_dhe.synthetic_town.layout import Footprint
 
 
 class Split(NamedTuple):
-    """A vertical plane, coordinate `axis` = value_m, with whole buildings on either side."""
+    """Vertical plane, coordinate `axis` = value_m, with whole buildings on either side."""
 
     axis: int
     value_m: float
@@ -18,12 +18,12 @@ class Split(NamedTuple):
 
 
 def painter_tree(footprints: Sequence[Footprint]) -> Split | int:
-    """Split buildings by planes that cut none of them; the streets and rows of a town always allow it."""
+    """Split buildings by planes that cut none of them, which is always possible in a town of rows and streets."""
     return _split(list(enumerate(footprints)))
 
 
 def far_to_near(node: Split | int, centre_m: Vector) -> Iterator[int]:
-    """The buildings in an order in which none is hidden by an earlier one."""
+    """Iterate over the buildings, far to near, such that none is hidden by an earlier one."""
     if isinstance(node, int):
         yield node
         return

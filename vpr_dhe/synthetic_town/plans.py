@@ -1,4 +1,4 @@
-"""Plans: what the surfaces of the town look like and how large they are, before anything is painted.
+"""Plans of the town's surfaces: sizes, materials and styles.
 
 All sizes are in metres.
 """
@@ -18,7 +18,7 @@ SIGN_COLOURS: tuple[Colour, ...] = (
 
 @dataclass(frozen=True)
 class StreetStyle:
-    """The taste of a street: what its buildings are made of, how tall they are and what its ground is."""
+    """Style of a street: materials and sizes of its buildings, and its paving."""
 
     materials: tuple[str, ...]
     colours: tuple[Colour, ...]
@@ -64,7 +64,7 @@ STYLES = (
 
 @dataclass(frozen=True)
 class FrontPlan:
-    """A building's front of width_m x (eaves_m + gable_m)."""
+    """Plan of a building front of width_m x (eaves_m + gable_m)."""
 
     width_m: float
     gable_m: float
@@ -94,7 +94,7 @@ class FrontPlan:
 
     @property
     def column_centres_m(self) -> list[float]:
-        """Where the columns of windows are, from the left."""
+        """Centres of the columns of windows, from the left."""
         count = max(int((self.width_m - 0.7) / self.column_pitch_m), 1)
         pitch_m = min(self.column_pitch_m, self.width_m / count)
         first_m = self.width_m / 2 - pitch_m * (count - 1) / 2
@@ -102,7 +102,7 @@ class FrontPlan:
 
     @classmethod
     def sample(cls, rng: np.random.Generator, style: StreetStyle, width_m: float) -> "FrontPlan":
-        """Draw a building of this style at random."""
+        """Draw a building of a style at random."""
         wide = rng.random() < 0.25
         gable_m = rng.uniform(0.22, 0.38) * width_m if rng.random() < style.gable_share else 0.0
         ground_floor = (
@@ -131,7 +131,7 @@ class FrontPlan:
 
 @dataclass(frozen=True)
 class PlainPlan:
-    """A bare wall, sometimes with a faded painted advertisement, or a roof plane."""
+    """Plan of a bare wall, sometimes with a faded advertisement, or of a roof plane."""
 
     width_m: float
     height_m: float
@@ -142,7 +142,7 @@ class PlainPlan:
 
 @dataclass(frozen=True)
 class RoadPlan:
-    """A stretch of street: length along the texture's x axis, pavements at the top and bottom."""
+    """Plan of a stretch of street: length along the texture's x axis, pavements at the top and bottom."""
 
     length_m: float
     width_m: float
@@ -154,7 +154,7 @@ class RoadPlan:
 
 @dataclass(frozen=True)
 class CrossingPlan:
-    """Where two streets cross: carriageway with a square of pavement in each corner."""
+    """Plan of a crossing: carriageway with a square of pavement in each corner."""
 
     width_m: float
     height_m: float
@@ -166,7 +166,7 @@ Plan: TypeAlias = FrontPlan | PlainPlan | RoadPlan | CrossingPlan
 
 
 def vary(colour: Colour, rng: np.random.Generator, spread: float) -> Colour:
-    """The colour made a little lighter or darker, and a little other in hue."""
+    """Vary the brightness and hue of a colour a little."""
     shifted = np.array(colour) + rng.normal(0, spread) + rng.normal(0, spread / 3, 3)
     red, green, blue = np.clip(shifted, 0, 255).astype(int).tolist()
     return red, green, blue

@@ -1,4 +1,4 @@
-"""Draws the surfaces of a view: each visible piece's texture is warped once by its plane-to-image homography."""
+"""Rendering of surfaces: the texture of each visible piece is warped once by its plane-to-image homography."""
 
 import math
 
@@ -16,7 +16,7 @@ _HAZE_GREY = 205
 
 
 def paint_surfaces(view: View, image: Image, textures: Textures, appearance: Appearance) -> None:
-    """Draw everything but sky and passers-by onto a supersampled image."""
+    """Draw everything but sky and occluders onto a supersampled image."""
     for piece, (box, mask) in view.visible.items():
         facade = view.facade(piece)
         pixel_to_plane = view.pixel_to_plane(facade) @ np.array([[1, 0, box.left], [0, 1, box.top], [0, 0, 1]])
@@ -39,9 +39,10 @@ def paint_surfaces(view: View, image: Image, textures: Textures, appearance: App
 def _fit(
     textures: Textures, facade: Facade, pixel_to_plane: Matrix, middle: tuple[float, float]
 ) -> tuple[Image, Matrix]:
-    """The texture in which a pixel in the middle spans about one texel, and the map of the plane's metres to texels.
+    """Choose the resolution at which a pixel in the middle spans about one texel.
 
-    Width and height are halved separately, because a front seen at a slant is squeezed in one direction only.
+    Returns the texture, and the map from the plane's metres to texels. Width and height are halved separately, because
+    a slanted view is compressed in one direction only.
     """
     (a, b, c), (d, e, f), (g, h, i) = pixel_to_plane.tolist()
     x, y = middle

@@ -1,4 +1,4 @@
-"""Boards with a word and a badge, the landmarks of a repetitive town."""
+"""Sign boards with a word and a badge, which are landmarks of the town."""
 
 import string
 
@@ -13,12 +13,12 @@ _FONTS = (cv2.FONT_HERSHEY_DUPLEX, cv2.FONT_HERSHEY_TRIPLEX, cv2.FONT_HERSHEY_SC
 
 
 def sign_colour(rng: np.random.Generator, spread: float) -> Colour:
-    """A strong colour, varied a little."""
+    """Draw a strong colour at random."""
     return vary(SIGN_COLOURS[rng.integers(len(SIGN_COLOURS))], rng, spread)
 
 
 def contrast(colour: Colour) -> Colour:
-    """An ink that is legible on the colour."""
+    """Ink that is legible on a colour."""
     return (30, 28, 26) if sum(colour) > 400 else (240, 232, 206)
 
 

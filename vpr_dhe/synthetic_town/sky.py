@@ -1,4 +1,4 @@
-"""The sky: a vertical gradient under a flat layer of clouds."""
+"""Rendering of the sky: a vertical gradient under a flat layer of clouds."""
 
 from functools import lru_cache
 
@@ -15,7 +15,7 @@ _CLOUD_HEIGHT_PX = 45.0
 
 
 def paint_sky(view: View, sky_seed: int) -> Image:
-    """Draw the sky behind a view, clouds infinitely far away; it is smooth, so drawn at a quarter's size."""
+    """Draw the sky of a view, with clouds at infinity; at a quarter of the size, because it is smooth."""
     width, height = (max(size // 4, 1) for size in view.size)
     to_fine = np.array([[view.size[0] / width, 0, 1.5], [0, view.size[1] / height, 1.5], [0, 0, 1]])
     rays = view.camera.rotation.T @ np.linalg.inv(view.intrinsics) @ to_fine
@@ -23,7 +23,7 @@ def paint_sky(view: View, sky_seed: int) -> Image:
     climb = np.clip(middle[2] / np.linalg.norm(middle, axis=0), 0, 1)[:, None]
     blue = (1 - (1 - climb) ** 1.5)[:, :, None]
     gradient = np.array([214, 222, 228]) * (1 - blue) + np.array([88, 132, 190]) * blue
-    # The zenith is put at the middle of the cloud layer, so that its mirrored edges are near the horizon.
+    # The zenith is in the middle of the cloud layer, so that its mirrored edges are near the horizon.
     to_layer = np.array([[_CLOUD_HEIGHT_PX, 0, _LAYER_PX / 2], [0, _CLOUD_HEIGHT_PX, _LAYER_PX / 2], [0, 0, 1]])
     clouds = cv2.warpPerspective(
         _clouds(sky_seed),
@@ -32,7 +32,7 @@ def paint_sky(view: View, sky_seed: int) -> Image:
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REFLECT,
     )
-    # Towards the horizon clouds would be squeezed into noise: they fade into haze.
+    # Clouds fade into haze towards the horizon, where they would be compressed to noise.
     opacity = (clouds * np.clip(climb / 0.3, 0, 1) / 255)[:, :, None]
     sky = gradient + opacity * (238 - gradient)
     return cv2.resize(sky.astype(np.uint8), view.size, interpolation=cv2.INTER_LINEAR)

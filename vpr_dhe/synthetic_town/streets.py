@@ -1,4 +1,4 @@
-"""The grid of streets."""
+"""Grid of streets."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ _OUTER_BLOCK_M = 34.0
 
 @dataclass(frozen=True)
 class Street:
-    """A straight street along the y axis (`north_south`) or the x axis; its middle line is at `centre_m` across."""
+    """Straight street along the y axis (`north_south`) or the x axis; `centre_m` is the position of its middle line."""
 
     north_south: bool
     centre_m: float
@@ -26,7 +26,7 @@ class Street:
 
     @property
     def heading_deg(self) -> float:
-        """Of someone who walks along the street's axis: 0 is north, 90 is east."""
+        """Heading along the street's axis: 0 is north, 90 is east."""
         return 0.0 if self.north_south else 90.0
 
     @property
@@ -35,12 +35,12 @@ class Street:
         return 0.2 * self.width_m
 
     def point(self, along_m: float, right_m: float) -> tuple[float, float]:
-        """World (x, y) at a distance along the street's axis and to the right of its middle line."""
+        """World (x, y) of a point given along the street's axis and to the right of its middle line."""
         return (self.centre_m + right_m, along_m) if self.north_south else (along_m, self.centre_m - right_m)
 
 
 class Interval(NamedTuple):
-    """What lies between two parallel streets; None stands for the town's edge."""
+    """Space between two parallel streets; None stands for the town's edge."""
 
     start_m: float
     end_m: float
@@ -50,7 +50,7 @@ class Interval(NamedTuple):
 
 @dataclass(frozen=True)
 class Grid:
-    """Parallel streets of either direction, in order, and where the town ends as (from, to)."""
+    """Streets of both directions, in order, and the extent of the town as (from, to)."""
 
     north_south: tuple[Street, ...]
     east_west: tuple[Street, ...]
@@ -63,12 +63,12 @@ class Grid:
         return self.north_south + self.east_west
 
     def crossing(self, street: Street) -> tuple[Street, ...]:
-        """The streets that cross this one, in its own direction."""
+        """Streets that cross a street."""
         return self.east_west if street.north_south else self.north_south
 
 
 def lay_streets(rng: np.random.Generator, count: int) -> Grid:
-    """Lay out streets that run north-south (half of them, rounded up) and streets that run east-west."""
+    """Lay out streets, half of them (rounded up) north-south and the others east-west."""
     tastes = cycle([STYLES[index] for index in rng.permutation(len(STYLES))])
     columns_m, rows_m = (rng.uniform(13.0, 19.0, number) for number in ((count + 1) // 2, count // 2))
     x_m, y_m = _spread(rng, columns_m), _spread(rng, rows_m)
@@ -84,7 +84,7 @@ def lay_streets(rng: np.random.Generator, count: int) -> Grid:
 
 
 def intervals(streets: Sequence[Street], start_m: float, end_m: float) -> list[Interval]:
-    """What parallel streets leave free between the two ends of the town."""
+    """Spaces between parallel streets and the two ends of the town."""
     edges: list[tuple[float, Street | None]] = [(start_m, None)]
     for street in streets:
         edges += [(street.centre_m - street.width_m / 2, street), (street.centre_m + street.width_m / 2, street)]
@@ -93,14 +93,14 @@ def intervals(streets: Sequence[Street], start_m: float, end_m: float) -> list[I
 
 
 def _spread(rng: np.random.Generator, widths_m: Float64[np.ndarray, " streets"]) -> Float64[np.ndarray, " streets"]:
-    """Centre lines of parallel streets, with a block of random size between two."""
+    """Draw centre lines of parallel streets, with blocks of random size between them."""
     gaps_m = rng.uniform(44.0, 66.0, max(len(widths_m) - 1, 0)) + (widths_m[1:] + widths_m[:-1]) / 2
     centres_m = np.concatenate([[0.0], np.cumsum(gaps_m)])[: len(widths_m)]
     return centres_m - centres_m.mean() if len(centres_m) else centres_m
 
 
 def _span(centres_m: Float64[np.ndarray, " streets"], widths_m: Float64[np.ndarray, " streets"]) -> tuple[float, float]:
-    """How far the crossing streets reach: an outer block beyond the outermost parallel street."""
+    """Extent of the crossing streets: an outer block beyond the outermost parallel street."""
     if len(centres_m) == 0:
         return -2 * _OUTER_BLOCK_M, 2 * _OUTER_BLOCK_M
     return (

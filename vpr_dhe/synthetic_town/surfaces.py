@@ -1,4 +1,4 @@
-"""A flat surface of the town and what is painted on it."""
+"""Flat surfaces of the town."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,11 +12,11 @@ from vpr_dhe.synthetic_town.plans import Plan
 
 @dataclass(frozen=True, eq=False)
 class Facade:
-    """A flat surface of the town: a convex outline in a plane, with the plan of what is painted on it.
+    """Flat surface of the town: a convex outline in a plane, with the plan of its texture.
 
     `origin_m` is the texture's lower left corner, `right` and `up` are unit vectors along the texture, as seen from
-    outside; `outline_m` holds the corners as (metres along right, metres along up). `index` counts within the town;
-    `building` is -1 for the ground.
+    outside; `outline_m` holds the corners as (metres along right, metres along up). `index` is the number within the
+    town; `building` is -1 for the ground.
     """
 
     index: int
@@ -44,10 +44,10 @@ class Facade:
 
     @cached_property
     def plane_to_world(self) -> Float64[np.ndarray, "4 3"]:
-        """(metres along right, metres along up, 1) to homogeneous world coordinates."""
+        """Matrix from (metres along right, metres along up, 1) to homogeneous world coordinates."""
         metric = np.column_stack([self.right, self.up, self.origin_m])
         return read_only(np.vstack([metric, [0.0, 0.0, 1.0]]))
 
     def points(self, plane_m: Float64[np.ndarray, "points 2"]) -> Float64[np.ndarray, "points 3"]:
-        """World positions, in metres, of points given as (metres along right, metres along up)."""
+        """Convert points (metres along right, metres along up) to world positions in metres."""
         return self.origin_m + plane_m @ np.stack([self.right, self.up])

@@ -1,4 +1,4 @@
-"""The textures of surfaces: painted when first seen, and kept in every resolution that was asked for."""
+"""Textures of surfaces, painted on first use and kept in all resolutions that were used."""
 
 import cv2
 import numpy as np
@@ -16,14 +16,14 @@ _PLAIN_PX_PER_M = 16.0
 
 
 class Textures:
-    """The textures of one town, which follow from its seed and the number of the surface."""
+    """Textures of one town, determined by its seed and the number of the surface."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
         self._kept: dict[tuple[int, int, int], Image] = {}
 
     def get(self, facade: Facade, halvings_x: int = 0, halvings_y: int = 0) -> Image:
-        """A texture halved so often in width and in height; its rows run from the surface's top to its bottom."""
+        """Return a texture, halved in width and height; rows run from the surface's top to its bottom."""
         key = (facade.index, halvings_x, halvings_y)
         if key not in self._kept:
             self._kept[key] = read_only(self._make(facade, halvings_x, halvings_y))

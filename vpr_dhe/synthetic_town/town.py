@@ -1,6 +1,6 @@
-"""A procedural little town seen through a pinhole camera, with exact camera positions and plane homographies.
+"""Procedural town seen through a pinhole camera, with exact camera poses and plane homographies.
 
-The town is a grid of streets lined with convex buildings; `write_town` renders a place recognition data set of it.
+The town is a grid of streets lined with convex buildings; `write_town` renders a place recognition data set.
 World: x east, y north, z up, in metres. Pixels: x right, y down, the centre of the top-left pixel is (0, 0).
 """
 
@@ -38,7 +38,7 @@ _JPEG_QUALITY = 92
 
 @dataclass(frozen=True)
 class TownLayout:
-    """What `write_town` wrote: one path per camera, in the same order."""
+    """Result of `write_town`: one path per camera, in the same order."""
 
     folder: Path
     database_paths: tuple[Path, ...]
@@ -48,10 +48,10 @@ class TownLayout:
 
 
 class SyntheticTown:
-    """A town that follows from its seed alone; textures are painted when first seen and kept.
+    """Town determined by its seed; textures are painted on first use and kept.
 
-    `surfaces` holds all that can be seen, `facades` the building fronts, which come first among them. `streets` counts
-    from 1; half of them (rounded up) run north-south, the others east-west.
+    `surfaces` are all surfaces, `facades` the building fronts, which come first among them. Half of the `streets`
+    (rounded up) run north-south, the others east-west.
 
     Raises:
         BadInputError: if the seed is negative or there is no street.
@@ -81,10 +81,10 @@ class SyntheticTown:
         return apply_light(small, appearance)
 
     def homography(self, camera_a: Camera, camera_b: Camera, facade: Facade) -> Matrix:
-        """The exact map of A's pixels to B's pixels for points of the facade's plane; float64 with H[2, 2] = 1.
+        """Exact homography from A's pixels to B's pixels for the facade's plane; float64 with H[2, 2] = 1.
 
-        It holds for pixels of A that show the facade (see `facade_map`); where the plane is behind a camera it is
-        algebra only. Source: Hartley and Zisserman, Multiple View Geometry, 2nd edition, section 13.1.
+        It holds for pixels of A that show the facade (see `facade_map`), and has no meaning where the plane is behind a
+        camera. Source: Hartley and Zisserman, Multiple View Geometry, 2nd edition, section 13.1.
 
         Raises:
             BadInputError: if a camera sees the plane edge-on, or if pixel (0, 0) of A has no finite image in B.
@@ -104,14 +104,14 @@ class SyntheticTown:
         return homography / homography[2, 2]
 
     def facade_map(self, camera: Camera) -> Int32[np.ndarray, "height width"]:
-        """For each pixel the index in `facades` of the front it shows, -1 where it shows anything else or an edge."""
+        """Index in `facades` of the front at each pixel, -1 for anything else and at edges."""
         fine = View(self._scene, camera).surface_map()
         shown = fine[::2, ::2]
         same = (shown == fine[1::2, ::2]) & (shown == fine[::2, 1::2]) & (shown == fine[1::2, 1::2])
         return np.where(same & (shown < len(self.facades)), shown, np.int32(-1))
 
     def visible_facades(self, camera: Camera) -> list[Facade]:
-        """The building fronts in view, largest visible image area first."""
+        """List the building fronts in view, largest visible image area first."""
         shown = self.facade_map(camera)
         areas_px = np.bincount(shown[shown >= 0], minlength=len(self.facades))
         order = np.argsort(-areas_px, kind="stable")
@@ -124,7 +124,7 @@ class SyntheticTown:
     def database_cameras(
         self, spacing_m: float = 20.0, relative_headings_deg: Sequence[float] = (0.0, 75.0, 180.0, 255.0)
     ) -> list[Camera]:
-        """Cameras along the middle of every street, with these headings relative to the street's at each stop.
+        """Make cameras along the middle of every street, with headings relative to the street's at each stop.
 
         Raises:
             BadInputError: if spacing_m is not positive.
@@ -144,9 +144,9 @@ class SyntheticTown:
     def query_cameras(
         self, count: int, seed: int = 0, database: Sequence[Camera] | None = None, max_shift_m: float = 3.0
     ) -> list[Camera]:
-        """Cameras near database cameras: moved by up to max_shift_m, turned by 10 to 20 degrees to either side.
+        """Make cameras near database cameras: moved by up to max_shift_m, turned by 10 to 20 degrees to either side.
 
-        So every query has a database image within max_shift_m. `database` defaults to `database_cameras()`.
+        Every query has a database image within max_shift_m. `database` defaults to `database_cameras()`.
         """
         known = list(self.database_cameras() if database is None else database)
         rng = np.random.default_rng([self.seed, 2, seed])
@@ -169,7 +169,7 @@ def write_town(
 ) -> TownLayout:
     """Render a data set to folder/images/test/{database,queries}: neutral database views, queries in other light.
 
-    File names follow the field's layout `@utm_east@utm_north@zone@letter@latitude@longitude@place@tile@heading@pitch@
+    File names follow the standard layout `@utm_east@utm_north@zone@letter@latitude@longitude@place@tile@heading@pitch@
     roll@height@timestamp@note@.jpg`, positions with two decimals, offset to UTM_ORIGIN_M. `progress` is called with
     the number of images just written.
 
@@ -191,7 +191,7 @@ def write_town(
 
 
 def image_name(camera: Camera, place: str) -> str:
-    """The file name of a view in the field's layout; latitude, longitude and what is unknown stay empty."""
+    """File name of a view in the standard layout; latitude, longitude and unknown fields are empty."""
     east_m, north_m = UTM_ORIGIN_M[0] + camera.x_m, UTM_ORIGIN_M[1] + camera.y_m
     position = f"@{east_m:.2f}@{north_m:.2f}@{UTM_ZONE[0]}@{UTM_ZONE[1]}@@"
     return f"{position}@{place}@@{camera.heading_deg % 360:.2f}@{camera.pitch_deg:.2f}@@{camera.height_m:.2f}@@@.jpg"

@@ -1,7 +1,4 @@
-"""Which surface each pixel of a view shows.
-
-The polygons of all surfaces are filled into a map of numbers, far to near, at twice the image's size.
-"""
+"""Visibility of surfaces: their polygons are filled into a map of numbers, far to near, at twice the image's size."""
 
 import math
 from collections.abc import Sequence
@@ -24,7 +21,7 @@ _Polygon: TypeAlias = Float64[np.ndarray, "_corners 3"]
 
 _SUPERSAMPLING = 2
 _NEAR_M = 0.1
-# Pixels to the supersampled grid: the centre of a pixel is the centre of its 2 x 2 block.
+# From pixels to the supersampled grid: the centre of a pixel is the centre of its 2 x 2 block.
 _TO_FINE = np.array([[2.0, 0.0, 0.5], [0.0, 2.0, 0.5], [0.0, 0.0, 1.0]])
 # Surfaces are drawn in pieces of this length, each with a texture resolution fit for its distance.
 _PIECE_M = {FrontPlan: 4.0, RoadPlan: 5.0, CrossingPlan: 5.0}
@@ -40,22 +37,22 @@ class Box(NamedTuple):
     height: int
 
     def within(self, size: tuple[int, int]) -> "Box":
-        """The part inside an image of this (width, height)."""
+        """Clip to an image of this (width, height)."""
         left, top = max(self.left, 0), max(self.top, 0)
         right, bottom = min(self.left + self.width, size[0]), min(self.top + self.height, size[1])
         return self._replace(left=left, top=top, width=right - left, height=bottom - top)
 
     @property
     def window(self) -> tuple[slice, slice]:
-        """Rows and columns, to index an image."""
+        """Slices of rows and columns, to index an image."""
         return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
 
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """The town's surfaces cut into convex pieces, and the order of its buildings.
+    """Surfaces of the town cut into convex pieces, and the tree for the order of its buildings.
 
-    Corners are padded by repeating the last; `building` is -1 for the ground.
+    Corners are padded by repeating the last one; `building` is -1 for the ground.
     """
 
     surfaces: tuple[Facade, ...]
@@ -69,8 +66,8 @@ class Scene:
     def of(cls, layout: Layout) -> "Scene":
         """Cut the surfaces of a town."""
         pieces = [(facade, polygon) for facade in layout.surfaces for polygon in _cut(facade)]
-        most = max(len(polygon) for _, polygon in pieces)
-        padded = [np.pad(polygon, ((0, most - len(polygon)), (0, 0)), mode="edge") for _, polygon in pieces]
+        max_corners = max(len(polygon) for _, polygon in pieces)
+        padded = [np.pad(polygon, ((0, max_corners - len(polygon)), (0, 0)), mode="edge") for _, polygon in pieces]
         return cls(
             surfaces=layout.surfaces,
             surface=np.array([facade.index for facade, _ in pieces], np.int32),
@@ -81,7 +78,7 @@ class Scene:
         )
 
     def ranks(self, centre_m: Vector) -> Int32[np.ndarray, " pieces"]:
-        """When to draw each piece, seen from a point: the ground first, then buildings far to near."""
+        """Order of drawing of each piece, seen from a point: the ground first, then buildings far to near."""
         buildings = list(far_to_near(self.order, centre_m))
         rank = np.full(len(buildings) + 1, -1, np.int32)
         rank[buildings] = np.arange(len(buildings))
@@ -89,9 +86,9 @@ class Scene:
 
 
 class View:
-    """The piece of the town that each pixel of a supersampled image shows; -1 is sky.
+    """Map of the piece of the town at each pixel of a supersampled image; -1 is sky.
 
-    `visible` gives for each piece in view where it is seen: the tight box, and 255 inside.
+    `visible` holds, for each piece in view, its tight box and its mask in the box (255 where visible).
     """
 
     def __init__(self, scene: Scene, camera: Camera) -> None:
@@ -107,25 +104,25 @@ class View:
         self.visible = {piece: self._seen(piece, box) for piece, box in boxes.items() if areas_px[piece]}
 
     def facade(self, piece: int) -> Facade:
-        """The surface that a piece belongs to."""
+        """Surface of a piece."""
         return self._scene.surfaces[self._scene.surface[piece]]
 
     def surface_map(self) -> Int32[np.ndarray, "fine_height fine_width"]:
-        """For each supersampled pixel the index of the surface it shows, -1 for sky."""
+        """Index of the surface at each supersampled pixel, -1 for sky."""
         return np.append(self._scene.surface, np.int32(-1))[self.pieces]
 
     def pixel_to_plane(self, facade: Facade) -> Matrix:
-        """Supersampled pixels to (metres along right, metres along up) of a surface; the third row is 1 / depth."""
+        """Matrix from supersampled pixels to metres along right and up of a surface; the third row is 1 / depth."""
         if facade.index not in self._planes:
             self._planes[facade.index] = np.linalg.inv(self.projection @ facade.plane_to_world)
         return self._planes[facade.index]
 
     def depth_m(self, facade: Facade, x: float, y: float) -> float:
-        """How far a surface is along the viewing direction, at a supersampled pixel."""
+        """Depth of a surface along the viewing direction, at a supersampled pixel."""
         return 1 / max(float(self.pixel_to_plane(facade)[2] @ (x, y, 1.0)), 1e-4)
 
     def inverse_depth_map(self, box: Box) -> Float32[np.ndarray, "height width"]:
-        """1 / depth in 1/m of what is shown in a rectangle, 0 for sky."""
+        """Map of 1 / depth in 1/m in a rectangle, 0 for sky."""
         chosen = self._inverse_depths[self.pieces[box.window]]
         x = np.arange(box.left, box.left + box.width, dtype=np.float32)
         y = np.arange(box.top, box.top + box.height, dtype=np.float32)
@@ -133,14 +130,14 @@ class View:
 
     @cached_property
     def _inverse_depths(self) -> Float32[np.ndarray, "pieces_and_sky 3"]:
-        """Coefficients c of 1 / depth in 1/m, c . (x, y, 1), of each visible piece; the last row is the sky's."""
+        """Coefficients c of 1 / depth = c . (x, y, 1), in 1/m, of each visible piece; the last row is the sky's."""
         table = np.zeros((len(self._scene.surface) + 1, 3), np.float32)
         for piece in self.visible:
             table[piece] = self.pixel_to_plane(self.facade(piece))[2]
         return table
 
     def _fill(self) -> dict[int, Box]:
-        """Fill the pieces far to near; returns a bounding box of each one drawn."""
+        """Fill the pieces far to near; returns the bounding boxes of those that were drawn."""
         scene, centre_m = self._scene, self.camera.centre_m
         points = (scene.corners_m - centre_m) @ self.camera.rotation.T
         limits, offsets = self._frustum()
@@ -161,19 +158,19 @@ class View:
                 if len(clipped) < 3:
                     continue
                 corners = self._project(np.array(clipped))
-            # Four fractional bits: corners are placed to a sixteenth of a supersampled pixel.
+            # With four fractional bits, corners have a precision of a sixteenth of a supersampled pixel.
             cv2.fillConvexPoly(self.pieces, corners, piece, shift=4)
             boxes[piece] = self._bounding_box(corners)
         return boxes
 
     def _project(self, points: Float64[np.ndarray, "*shape 3"]) -> Int32[np.ndarray, "*shape 2"]:
-        """Camera coordinates to sixteenths of supersampled pixels; points not in front come out as anything."""
+        """Project camera coordinates to sixteenths of supersampled pixels; only valid for points in front."""
         depth = np.maximum(points[..., 2:], _NEAR_M)
         pixels = points[..., :2] / depth * self.intrinsics[0, 0] + self.intrinsics[:2, 2]
         return np.clip(np.rint(pixels * 16), -(2**24), 2**24).astype(np.int32)
 
     def _bounding_box(self, corners: Int32[np.ndarray, "_corners 2"]) -> Box:
-        """The pixels that the filled polygon may touch."""
+        """Box of the pixels that a filled polygon may touch."""
         left, top, width, height = cv2.boundingRect(corners >> 4)
         return Box(left - 1, top - 1, width + 3, height + 3).within(self.size)
 
@@ -197,7 +194,7 @@ class View:
 
 
 def _cut(facade: Facade) -> list[_Polygon]:
-    """A surface's outline cut across into pieces, in world coordinates."""
+    """Cut a surface's outline into pieces, in world coordinates."""
     count = max(math.ceil(facade.width_m / _PIECE_M.get(type(facade.plan), _PLAIN_PIECE_M)), 1)
     polygons = []
     for number in range(count):
@@ -208,7 +205,7 @@ def _cut(facade: Facade) -> list[_Polygon]:
 
 
 def _clip(polygon: list[list[float]], normal: Sequence[float], offset: float) -> list[list[float]]:
-    """The part of a convex polygon, in any dimension, where normal . point + offset >= 0 (Sutherland-Hodgman)."""
+    """Clip a convex polygon, in any dimension, to normal . point + offset >= 0 (Sutherland-Hodgman)."""
     kept: list[list[float]] = []
     sides = [sum(n * p for n, p in zip(normal, point, strict=True)) + offset for point in polygon]
     for index, (point, side) in enumerate(zip(polygon, sides, strict=True)):

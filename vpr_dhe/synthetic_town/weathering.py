@@ -1,4 +1,4 @@
-"""Drain pipes, ivy, graffiti, posters, signs: what tells one repetitive front from the next."""
+"""Weathering of fronts, which tells them apart: drain pipes, ivy, graffiti, posters, signs."""
 
 import cv2
 import numpy as np
@@ -10,7 +10,7 @@ from vpr_dhe.synthetic_town.signs import contrast, paint_sign, sign_colour
 
 
 def paint_age(canvas: Canvas, plan: FrontPlan, rng: np.random.Generator) -> None:
-    """Paint what time has added to a front."""
+    """Paint weathering on a front."""
     chance = rng.random(6)
     if chance[0] < 0.6:
         pipe_m = 0.1 if rng.random() < 0.5 else plan.width_m - 0.22

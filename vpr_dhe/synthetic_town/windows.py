@@ -1,4 +1,4 @@
-"""Windows of building fronts: the same sash along a front, something else behind each pane."""
+"""Painting of windows: one kind per front, with different curtains and reflections."""
 
 import cv2
 import numpy as np
@@ -9,7 +9,7 @@ from vpr_dhe.synthetic_town.canvas import Canvas
 from vpr_dhe.synthetic_town.plans import Colour, FrontPlan, vary
 
 GLASS: Colour = (62, 76, 88)
-_BARS = {  # upright and level glazing bars, as parts of the width and height
+_BARS = {  # vertical and horizontal glazing bars, as fractions of the width and height
     "sash": ((0.5,), (0.5,)),
     "casement": ((0.5,), (0.68,)),
     "grid": ((0.33, 0.67), (0.25, 0.5, 0.75)),
@@ -21,7 +21,7 @@ _BARS = {  # upright and level glazing bars, as parts of the width and height
 def paint_window(
     canvas: Canvas, plan: FrontPlan, centre_m: float, sill_m: float, rng: np.random.Generator, *, scale: float = 1.0
 ) -> None:
-    """Paint a window of the front's kind, with its surround and sill, perhaps with flowers."""
+    """Paint a window of the front's kind, with its surround and sill, sometimes with flowers."""
     width_m, height_m = plan.window_width_m * scale, min(plan.window_height_m, plan.floor_m - 1.1) * scale
     left_m, right_m, top_m = centre_m - width_m / 2, centre_m - width_m / 2 + width_m, sill_m + height_m
     surround = canvas.region(left_m - 0.1, sill_m, right_m + 0.1, top_m + 0.1)
@@ -42,7 +42,7 @@ def paint_window(
 
 
 def _pane(height: int, width: int, plan: FrontPlan, rng: np.random.Generator) -> Image:
-    """Glass with what lies behind it, then the glazing bars."""
+    """Paint glass, with curtains or reflections, and the glazing bars."""
     ramp = np.linspace(1.25, 0.75, height, dtype=np.float32)[:, None, None] * rng.uniform(0.7, 1.25)
     pane = np.clip(ramp * np.array(GLASS, np.float32) + np.zeros((1, width, 1), np.float32), 0, 255).astype(np.uint8)
     behind = rng.random()
@@ -73,7 +73,7 @@ def _paint_bars(pane: Image, kind: str, colour: Colour) -> None:
 
 
 def _under_arch(view: Image) -> Bool[np.ndarray, "height width"]:
-    """True under a round arch that fills the view."""
+    """Mask of the area under a round arch that fills the view."""
     height, width = view.shape[:2]
     rise = min(width // 2, height)
     y, x = np.mgrid[:height, :width]

@@ -48,7 +48,7 @@ def inlier_matches(
     frame = Frame(input_size, input_size)
     candidates = [View(frame, _no_image, matches=lambda found=found: found) for found in matches]
     # No shortlist: these are independent pairs, not candidates of one query.
-    verifier = Verifier(OpenCvEstimator("magsac", threshold_px), threshold_px, promising=None)
+    verifier = Verifier(OpenCvEstimator("magsac", threshold_px), threshold_px, shortlist_size=None)
     found = verifier.verify(View(frame, _no_image), candidates)
     return InlierMatches(
         pad_sequence([match.query_points.cpu() for match in matches], batch_first=True),

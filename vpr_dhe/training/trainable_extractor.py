@@ -11,7 +11,7 @@ from torch.nn.functional import normalize
 from vpr_dhe.errors import ModelError
 from vpr_dhe.features.aggregators import build_aggregator
 from vpr_dhe.features.backbones import build_backbone
-from vpr_dhe.features.base import Aggregator, Backbone, DenseDescription
+from vpr_dhe.features.base import Aggregator, Backbone, DenseFeatures
 from vpr_dhe.models.catalogue import SIFT_VLAD
 from vpr_dhe.models.model_file import Architecture, ModelFile
 from vpr_dhe.records import Preprocessing, Size
@@ -52,13 +52,13 @@ class TrainableExtractor(nn.Module):
         if not any(parameter.requires_grad for parameter in self.backbone.parameters()):
             raise ModelError(f"model {model.name!r} has no block {first_trained_block}: blocks are counted from 0")
 
-    def forward(self, images: Float[Tensor, "batch 3 height width"]) -> DenseDescription:
+    def forward(self, images: Float[Tensor, "batch 3 height width"]) -> DenseFeatures:
         """Extract features from preprocessed images; vectors are normalised if the model compares them so."""
         tokens = self.backbone(images)
         vectors = self.aggregator(tokens)
         if self._model.architecture.unit_norm:
             vectors = normalize(vectors, dim=1)
-        return DenseDescription(vectors, normalize(tokens.patches, dim=-1), tokens.grid)
+        return DenseFeatures(vectors, normalize(tokens.patches, dim=-1), tokens.grid)
 
     def model_file(self, training_data: str) -> ModelFile:
         """The model with these weights, and without its head, which was trained for others."""

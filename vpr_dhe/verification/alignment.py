@@ -132,7 +132,7 @@ def align_keypoints(query: Image, candidate: Image, verifier: Verifier) -> Verif
     """
     keypoints = detect_and_describe(candidate)
     best = _verify_pair(query, candidate, match_keypoints(detect_and_describe(query), keypoints), verifier)
-    if verifier.estimator.looks_at_images:
+    if verifier.estimator.uses_images:
         return best
     for radius_px in _RECTIFIED_RADII_PX:
         # Few inliers are no reason to stop: the rectified image may show more.

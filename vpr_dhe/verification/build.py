@@ -15,8 +15,8 @@ def build_estimator(name: str, resources: Resources | None = None) -> Homography
     """Build an estimator by name.
 
     Raises:
-        VerifierError: if the name is unknown, or the method needs what the resources lack.
-        ModelError: if a head or a network file is not the method's.
+        VerifierError: if the name is unknown, or the resources lack what the method needs.
+        ModelError: if a head or a network file belongs to another method.
     """
     resources = resources or Resources()
     if name not in METHODS:
@@ -24,18 +24,18 @@ def build_estimator(name: str, resources: Resources | None = None) -> Homography
     _require(name, METHODS[name], resources)
     if resources.max_seconds is not None and not METHODS[name].stops_early:
         working = ", ".join(other for other, method in METHODS.items() if method.stops_early)
-        raise VerifierError(f"{name} knows no limit of time; leave out --max-seconds, or use one of: {working}")
+        raise VerifierError(f"{name} has no time limit; leave out --max-seconds, or use one of: {working}")
     return METHODS[name].build(resources)
 
 
 def learned_fingerprint(name: str, resources: Resources) -> str | None:
-    """SHA-256 over the weights that a method would be built with; None where it has none."""
+    """SHA-256 of the weights that a method would be built with; None if it has no weights."""
     needs, model = METHODS[name].needs if name in METHODS else None, resources.model
     if needs is Needs.network:
         return tensors_digest(resources.networks[name].tensors)
     if needs is not Needs.head or model is None:
         return None
-    # What another runtime computes differs in digits, so an export counts as other weights.
+    # Another runtime computes slightly different numbers, so an export counts as different weights.
     if isinstance(model, ExportedModel):
         return next(iter(model.parts[HEAD].files.values()))
     return tensors_digest(model.part(HEAD))
@@ -45,7 +45,7 @@ def _require(name: str, method: Method, resources: Resources) -> None:
     needs, model = method.needs, resources.model
     if needs is Needs.head and (model is None or model.architecture.head != method.head):
         working = [other for other, method in METHODS.items() if method.needs is Needs.matches]
-        held = "has no file of its own" if model is None else f"{model.name!r} holds no such head"
+        held = "has no model file" if model is None else f"{model.name!r} holds no such head"
         raise VerifierError(
             f"verifier {name!r} needs a homography head in the model file, and this model {held}; "
             f"use a model imported with its head, or one of: {', '.join(working)}"
@@ -53,17 +53,17 @@ def _require(name: str, method: Method, resources: Resources) -> None:
     if needs is Needs.network and name not in resources.networks:
         given = ", ".join(resources.networks) or "none"
         raise VerifierError(
-            f"verifier {name!r} needs a network of its own, and those given are for: {given}; "
-            f"give --weights FILE, which `vpr-dhe train {name}` makes"
+            f"verifier {name!r} needs its own network, and those given are for: {given}; "
+            f"give --weights FILE, made by `vpr-dhe train {name}`"
         )
 
 
 def build_verifier(name: str, resources: Resources) -> Verifier | None:
-    """Build a verifier by the name of its estimator; `none` is None."""
+    """Build a verifier by the name of its estimator; None for `none`."""
     return None if name == NO_VERIFIER else Verifier(build_estimator(name, resources))
 
 
 def build_verifiers(names: Iterable[str], resources: Resources) -> dict[str, Verifier]:
-    """Build several verifiers, by name; `none`, which every evaluation measures anyway, is left out."""
+    """Build several verifiers by name; `none`, which every evaluation measures anyway, is left out."""
     built = {name: build_verifier(name, resources) for name in names}
     return {name: verifier for name, verifier in built.items() if verifier is not None}

@@ -1,6 +1,6 @@
-"""Names of verifiers that need no import of torch."""
+"""Names of verifiers, importable without torch."""
 
 DEFAULT_VERIFIER = "magsac"
 
 NO_VERIFIER = "none"
-"""Retrieval without verification: the one name that no estimator may have."""
+"""Retrieval without verification; no estimator may have this name."""

@@ -13,8 +13,8 @@ from vpr_dhe.records import Evidence, Matches, Verification
 from vpr_dhe.runtime.threads import on_one_core
 from vpr_dhe.verification.estimators.base import MIN_MATCHES, Homographies, HomographyEstimator, View
 
-# With fewer, recall@20 is lower than when all of a hundred get the whole estimate (`benchmarks/profile.md`).
-PROMISING = 40
+# Smaller shortlists lower recall@20 of 100 candidates (`benchmarks/profile.md`).
+SHORTLIST_SIZE = 40
 
 Points = Float64[np.ndarray, "matches 2"]
 
@@ -22,9 +22,12 @@ Points = Float64[np.ndarray, "matches 2"]
 class Verifier:
     """Scores candidates by how many of their mutual matches a homography explains: one score for all estimators.
 
-    `inlier_threshold_px` is measured in pixels of the candidate's input frame; None takes the tolerance that the
-    matches state for themselves. Where the estimator has a first look, all candidates get that, and only the
-    `promising` best of them the whole estimate; with None, all get it at once.
+    Args:
+        estimator: estimates the homographies.
+        inlier_threshold_px: largest reprojection error of an inlier, in pixels of the candidate's input frame; None
+            takes `Matches.tolerance_px`.
+        shortlist_size: if the estimator has a coarse pass, all candidates get that one, and only this many of the best
+            get the full estimate; with None, all candidates get the full estimate.
     """
 
     def __init__(
@@ -32,38 +35,40 @@ class Verifier:
         estimator: HomographyEstimator,
         inlier_threshold_px: float | None = None,
         *,
-        promising: int | None = PROMISING,
+        shortlist_size: int | None = SHORTLIST_SIZE,
     ) -> None:
         self.estimator = estimator
-        self.inlier_threshold_px, self.promising = inlier_threshold_px, promising
+        self.inlier_threshold_px, self.shortlist_size = inlier_threshold_px, shortlist_size
 
     def verify(self, query: View, candidates: Sequence[View]) -> list[Verification]:
         """Verify each candidate; a failed estimate, or one from fewer than four matches, scores 0.
 
         Source: Lu et al., "Deep Homography Estimation for Visual Place Recognition", AAAI 2024, section 3.4.
         """
-        first_look = self.estimator.first_look
-        if first_look is None or self.promising is None or len(candidates) <= self.promising:
+        coarse_pass = self.estimator.coarse_pass
+        size = self.shortlist_size
+        if coarse_pass is None or size is None or len(candidates) <= size:
             return self._verify_by(self.estimator, query, candidates)
-        found = self._verify_by(first_look, query, candidates)
-        promising = sorted(range(len(found)), key=lambda place: found[place].inliers, reverse=True)[: self.promising]
-        again = self._verify_by(self.estimator, query, [candidates[place] for place in promising])
-        for place, verification in zip(promising, again, strict=True):
-            if verification.inliers >= found[place].inliers:
-                found[place] = verification
-        return found
+        verifications = self._verify_by(coarse_pass, query, candidates)
+        order = sorted(range(len(candidates)), key=lambda number: verifications[number].inliers, reverse=True)
+        shortlist = order[:size]
+        full = self._verify_by(self.estimator, query, [candidates[number] for number in shortlist])
+        for number, verification in zip(shortlist, full, strict=True):
+            if verification.inliers >= verifications[number].inliers:
+                verifications[number] = verification
+        return verifications
 
     def _verify_by(self, estimator: HomographyEstimator, query: View, candidates: Sequence[View]) -> list[Verification]:
         if not candidates:
             return []
         homographies = estimator.estimate(query, candidates)
-        matches = [view.matches for view in candidates]  # which all cores work on
+        matches = [view.matches for view in candidates]  # computed here, on all cores, if not computed before
         inliers = on_one_core(partial(self._inliers, query, candidates, matches), homographies)
         matrices, valid = homographies.matrices.cpu().numpy(), homographies.valid.tolist()
         evidence = homographies.evidence or (None,) * len(candidates)
         return [
-            self._verification(matrices[place] if valid[place] else None, *inliers[place], evidence[place])
-            for place in range(len(candidates))
+            self._verification(matrices[number] if valid[number] else None, *inliers[number], evidence[number])
+            for number in range(len(candidates))
         ]
 
     def _verification(
@@ -73,10 +78,10 @@ class Verifier:
         candidate_points: Points,
         evidence: Evidence | None,
     ) -> Verification:
-        # What was estimated from matches and explains none of them is nothing.
-        stands = len(query_points) > 0 or self.estimator.looks_at_images
+        # A homography that was estimated from matches but explains none of them counts as a failure.
+        accepted = len(query_points) > 0 or self.estimator.uses_images
         return Verification(
-            matrix if stands else None, float(len(query_points)), query_points, candidate_points, evidence
+            matrix if accepted else None, float(len(query_points)), query_points, candidate_points, evidence
         )
 
     def _threshold_px(self, matches: Matches) -> float:
@@ -85,9 +90,9 @@ class Verifier:
     def _inliers(
         self, query: View, candidates: Sequence[View], matches: Sequence[Matches], homographies: Homographies
     ) -> list[tuple[Points, Points]]:
-        """The matches below the threshold, in original pixels of the query and of each candidate.
+        """Matches below the threshold, in original pixels of the query and of each candidate.
 
-        The matches of all candidates are computed at once, each by the homography of the candidate that it is `of`.
+        The matches of all candidates are checked in one batch; `of` is the candidate that each belongs to.
         """
         frames = [view.frame for view in candidates]
         source = torch.cat([match.query_points.cpu() for match in matches])
@@ -103,4 +108,4 @@ class Verifier:
         counts = of.bincount(minlength=len(matches)).tolist()
         query_points = to_originals(source, [query.frame] * len(frames), of).split(counts)
         candidate_points = to_originals(target, frames, of).split(counts)
-        return [(ours.numpy(), theirs.numpy()) for ours, theirs in zip(query_points, candidate_points, strict=True)]
+        return [(a.numpy(), b.numpy()) for a, b in zip(query_points, candidate_points, strict=True)]

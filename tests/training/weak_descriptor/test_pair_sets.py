@@ -30,7 +30,7 @@ class Shifts(HomographyEstimator):
     """Finds a shift by one pixel more every time it is asked, and never in every third pair."""
 
     name = "shifts"
-    looks_at_images = True
+    uses_images = True
 
     def __init__(self):
         self.asked = 0

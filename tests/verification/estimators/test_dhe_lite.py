@@ -178,11 +178,11 @@ def test_is_built_from_a_model_file(head):
 
 
 def test_models_without_such_a_head_are_explained(head):
-    with pytest.raises(VerifierError, match="no dhe-lite head is in model 'lite'"):
+    with pytest.raises(VerifierError, match="model 'lite' holds no dhe-lite head"):
         DheLiteEstimator.from_model(a_model(head, name=None))
     with pytest.raises(VerifierError, match="no model file"):
         DheLiteEstimator.from_model(None)
     broken = a_model(head)
     broken = replace(broken, tensors={name: value for name, value in broken.tensors.items() if "logit" not in name})
-    with pytest.raises(ModelError, match="is no dhe-lite head"):
+    with pytest.raises(ModelError, match="is not a dhe-lite head"):
         DheLiteEstimator.from_model(broken)

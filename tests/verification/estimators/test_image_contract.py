@@ -92,8 +92,8 @@ QUERY = picture(0)
 CANDIDATES = [np.roll(QUERY, 3, axis=1), picture(1, Size(100, 130)), picture(2)]
 
 
-def test_it_says_that_it_looks_at_images(estimator):
-    assert estimator.looks_at_images
+def test_it_says_that_it_uses_images(estimator):
+    assert estimator.uses_images
 
 
 def test_matrices_are_double_normalised_and_finite(estimator):

@@ -1,11 +1,11 @@
-"""The published cities of MSLS, and where each lies."""
+"""Published cities of MSLS and their folders."""
 
 import itertools
 from pathlib import Path
 
 from vpr_dhe.errors import DatasetError
 
-# Which cities each split has, and their order: mapillary_sls/datasets/msls.py of github.com/mapillary/mapillary_sls.
+# Cities and their order: mapillary_sls/datasets/msls.py of github.com/mapillary/mapillary_sls.
 # fmt: off
 TRAIN = (
     "trondheim", "london", "boston", "melbourne", "amsterdam", "helsinki", "tokyo", "toronto", "saopaulo", "moscow",
@@ -25,7 +25,7 @@ def recognises(root: Path) -> bool:
 
 
 def cities_of(root: Path, within: str = "") -> list[str]:
-    """The published cities that have a query or a database folder, or `within` such a folder."""
+    """List the published cities with a query or database folder, or with `within` a subfolder of these."""
     return [
         city
         for city in itertools.chain.from_iterable(SPLITS.values())
@@ -34,7 +34,11 @@ def cities_of(root: Path, within: str = "") -> list[str]:
 
 
 def require_root(root: Path) -> None:
-    """Raise unless MSLS was extracted into this folder, naming one near it where it was."""
+    """Check that MSLS was extracted into a folder.
+
+    Raises:
+        DatasetError: if not; the message names a folder nearby where it was, if there is one.
+    """
     if recognises(root):
         return
     if not root.is_dir():
@@ -49,7 +53,11 @@ def require_root(root: Path) -> None:
 
 
 def require_city(root: Path, city: str) -> Path:
-    """The folder of a city; raise unless it has both of its sides."""
+    """Return the folder of a city.
+
+    Raises:
+        DatasetError: if the query or the database folder is missing.
+    """
     found = _folder(root, city)
     for folder in (found, found / DATABASE, found / QUERY):
         if not folder.is_dir():

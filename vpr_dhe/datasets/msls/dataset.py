@@ -1,4 +1,4 @@
-"""MSLS as a data set of places."""
+"""Reader of MSLS."""
 
 import itertools
 from collections.abc import Iterable, Sequence
@@ -16,26 +16,26 @@ from vpr_dhe.geography.distance import RADIUS_M
 
 
 def read_msls(root: Path, *, split: str = "val", variant: str = OFFICIAL, radius_m: float = RADIUS_M) -> PlaceDataset:
-    """Read some cities of MSLS; `root` is the folder that train_val or test, or both, lie in.
+    """Read cities of MSLS; `root` is the folder of train_val or test, or both.
 
-    All queries are looked for among the database images of all cities together; right are those of the same city at
-    most `radius_m` away. Panoramas never count; a city that no query or no database image is left of is passed over.
+    Queries are searched in the database images of all cities; right answers are those of the same city at most
+    `radius_m` away. Panoramas are dropped; cities without queries or database images left are skipped.
 
     Args:
-        root: where the archives were extracted. Nothing is written there.
-        split: val (cph and sf), train (those of its 22 cities whose images are there), test (six cities whose ground
-            truth is not public, so that there are neither positions nor positives), or cities separated by commas:
-            "cph" alone, "zurich,paris". Named cities are read as val is, those of test as test is.
+        root: folder of the extracted archives.
+        split: val (cph and sf), train (those of its 22 cities whose images are there), test (six cities without public
+            ground truth: no positions and positives), or cities separated by commas, such as "zurich,paris". Named
+            cities follow the rules of val, those of test the rules of test.
         variant: "official" is the evaluation of the authors' code: images of subtask `all`, and no queries without a
-            right answer (val at 25 m: 740 queries, 18,871 database images). As in that code, train takes no heed of
-            the subtask. "all" takes every image and keeps queries without a right answer, as the deep visual
-            geo-localization benchmark does (Berton et al., CVPR 2022; val: about 11,000 queries). It needs to know the
-            panoramas, which test does not tell.
-        radius_m: distance in metres up to which an image shows the query's place.
+            right answer (val at 25 m: 740 queries, 18,871 database images); as in that code, train ignores the
+            subtask. "all" takes every image and keeps queries without a right answer, as the deep visual
+            geo-localization benchmark does (Berton et al., CVPR 2022; val: about 11,000 queries); it is not available
+            for test, whose panoramas are not marked.
+        radius_m: largest distance in metres of a right answer.
 
     Raises:
         DatasetError: if a city, a table, a column or the first image of a folder is missing; if a cell cannot be read
-            or tables of one folder list different images; if no image counts, or no query has a right answer; if the
+            or tables of one folder list different images; if no image is left, or no query has a right answer; if the
             split or the variant is unknown.
 
     Source: Warburg et al., Mapillary Street-Level Sequences, CVPR 2020; github.com/mapillary/mapillary_sls.
@@ -78,7 +78,7 @@ LAYOUT = Layout(
 
 
 def _positives_by_city(root: Path, cities: Iterable[City], radius_m: float) -> Positives:
-    """Right answers of each city's queries among its own images, as rows of the database of all cities."""
+    """Positives within each city, as rows of the database of all cities."""
     positives: list[np.ndarray] = []
     offset = 0
     for city in cities:
@@ -89,7 +89,7 @@ def _positives_by_city(root: Path, cities: Iterable[City], radius_m: float) -> P
 
 
 def _without_unanswerable(dataset: PlaceDataset) -> PlaceDataset:
-    """The data set without the queries that no image is right for, as the official code counts them."""
+    """Drop queries without a right answer, as the official code does."""
     pairs = zip(dataset.queries.records, dataset.positives or (), strict=True)
     kept = [(record, rows) for record, rows in pairs if rows.size]
     left_out = _unanswerable(dataset)
@@ -102,7 +102,7 @@ def _without_unanswerable(dataset: PlaceDataset) -> PlaceDataset:
 
 
 def _with_unanswerable(dataset: PlaceDataset) -> PlaceDataset:
-    """The data set as it is, its protocol saying how many of its queries cannot be answered."""
+    """Keep queries without a right answer, and state their number in the protocol."""
     kept = _unanswerable(dataset)
     return replace(dataset, protocol=f"{dataset.protocol}, queries without a positive kept ({kept})")
 
@@ -112,7 +112,7 @@ def _unanswerable(dataset: PlaceDataset) -> int:
 
 
 def _title(choice: Choice, cities: Sequence[City]) -> str:
-    """What was read and by which rules, with the cities that were expected and are not in it."""
+    """Cities and rules in words, with cities that are missing or were skipped."""
     names = [city.name for city in cities]
     spoken = f"{choice.split} ({', '.join(names)})" if choice.split else ", ".join(names)
     variant = "official protocol" if choice.variant == OFFICIAL else "all images"

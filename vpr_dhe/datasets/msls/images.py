@@ -1,4 +1,4 @@
-"""The images of a city of MSLS that count, with what its tables say of them."""
+"""Images of a city of MSLS, with positions, headings and dates from its tables."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ _POSTPROCESSED, _RAW, _SUBTASKS, _SEQUENCES = "postprocessed.csv", "raw.csv", "s
 
 @dataclass(frozen=True)
 class City:
-    """The images of one city that count."""
+    """Images of one city, after the rules of the choice."""
 
     name: str
     database: tuple[ImageRecord, ...]
@@ -53,12 +53,12 @@ def _require_first_image(root: Path, records: Sequence[ImageRecord]) -> None:
 
 
 def _read_placed(root: Path, folder: Path, by_subtask: bool) -> tuple[ImageRecord, ...]:
-    """The images of a folder of train_val that count, with all that its tables say."""
+    """Read the images of a folder of train_val."""
     placed = read_table(folder / _POSTPROCESSED, (KEY, "easting", "northing"))
     raw = read_table(folder / _RAW, (KEY, "ca", "captured_at", "pano"))
     placed.require_keys_once()
     placed.require_same_rows(raw)
-    counts = raw.says("pano", False)
+    counts = raw.equals("pano", False)
     if by_subtask:
         counts = counts & _of_subtask(folder, placed)
     rows = np.flatnonzero(counts)
@@ -79,7 +79,7 @@ def _read_placed(root: Path, folder: Path, by_subtask: bool) -> tuple[ImageRecor
 
 
 def _read_test(root: Path, folder: Path) -> tuple[ImageRecord, ...]:
-    """The images of a folder of test that count, of which nothing more is known."""
+    """Read the images of a folder of test, which have no positions, headings and dates."""
     sequences = read_table(folder / _SEQUENCES, (KEY,))
     sequences.require_keys_once()
     keys = sequences.text(KEY, np.flatnonzero(_of_subtask(folder, sequences)))
@@ -90,11 +90,11 @@ def _read_test(root: Path, folder: Path) -> tuple[ImageRecord, ...]:
 def _of_subtask(folder: Path, images: Table) -> Bool[np.ndarray, " rows"]:
     subtasks = read_table(folder / _SUBTASKS, ("all",), optional=KEY)
     images.require_same_rows(subtasks)
-    return subtasks.says("all", True)
+    return subtasks.equals("all", True)
 
 
 def _heading(cell: str) -> float | None:
-    """Degrees in [0, 360); None of what is no angle of at most one turn."""
+    """Degrees in [0, 360); None for text that is not an angle from -360 to 360."""
     angle = number(cell)
     if not abs(angle) <= 360:
         return None
@@ -104,7 +104,7 @@ def _heading(cell: str) -> float | None:
 
 @lru_cache(maxsize=10_000)
 def _midnight(date: str) -> float | None:
-    """When the day YYYY-MM-DD began in UTC, in seconds since the epoch; None of other text."""
+    """Start of the day YYYY-MM-DD in UTC, in seconds since the epoch; None for other text."""
     try:
         return datetime.strptime(date, "%Y-%m-%d").replace(tzinfo=UTC).timestamp()
     except ValueError:

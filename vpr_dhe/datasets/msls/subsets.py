@@ -1,4 +1,4 @@
-"""What of MSLS is read, and which of its images count: its splits, and the rules of the published evaluation."""
+"""Splits of MSLS, and the rules of its published evaluation."""
 
 import itertools
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ _ALL = "all"
 
 @dataclass(frozen=True)
 class Choice:
-    """Which cities are read and which of their images count; `split` is empty where cities were named."""
+    """Cities to read and the variant of the rules; `split` is empty if cities were named."""
 
     split: str
     cities: tuple[str, ...]
@@ -21,23 +21,23 @@ class Choice:
 
     @property
     def is_test(self) -> bool:
-        """Whether its cities are those whose ground truth is not public."""
+        """Whether the ground truth of its cities is not public."""
         return self.cities[0] in TEST
 
     @property
     def by_subtask(self) -> bool:
-        """Whether only images of the subtask `all` count: the official code asks for that in val and test only."""
+        """Whether only images of the subtask `all` are used, as in the official code for val and test."""
         return self.variant == OFFICIAL and self.split != "train"
 
     @property
     def rules(self) -> str:
-        """What makes an image count, in words."""
+        """Rules in words."""
         rules = [*(["subtask all"] if self.by_subtask else []), *([] if self.is_test else ["panoramas dropped"])]
         return ", ".join(rules)
 
 
 def choose(root: Path, split: str, variant: str) -> Choice:
-    """Choose the cities of a split, or those that it names, separated by commas.
+    """Choose the cities of a split, or cities given by names, separated by commas.
 
     Raises:
         DatasetError: if split or variant are unknown, or cities cannot be read together.
@@ -76,7 +76,7 @@ def _choose_cities(root: Path, split: str) -> tuple[str, ...]:
 
 
 def _train_cities(root: Path) -> tuple[str, ...]:
-    # metadata.zip has the tables of all cities, so that only the images tell which of them the user has.
+    # metadata.zip has the tables of all cities, so only the images show which ones were downloaded.
     cities = tuple(city for city in cities_of(root, "images") if city in TRAIN)
     if not cities:
         raise DatasetError(

@@ -1,4 +1,4 @@
-"""The CSV files of MSLS."""
+"""CSV files of MSLS."""
 
 import math
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 KEY = "key"
-"""The column with the name of the image."""
+"""Column with the name of the image."""
 
 
 @dataclass(frozen=True)
@@ -25,14 +25,14 @@ class Table:
     cells: "pd.DataFrame"
 
     def text(self, column: str, rows: Int64[np.ndarray, " kept"]) -> list[str]:
-        """The cells of some rows."""
+        """Cells of some rows."""
         return self.cells[column].iloc[rows].tolist()
 
     def numbers(self, column: str, rows: Int64[np.ndarray, " kept"]) -> list[float]:
-        """The same as finite numbers.
+        """Cells of some rows as finite numbers.
 
         Raises:
-            DatasetError: if a cell is none.
+            DatasetError: if a cell is not a finite number.
         """
         cells = self.text(column, rows)
         found = [number(cell) for cell in cells]
@@ -41,8 +41,8 @@ class Table:
                 raise self._unreadable(row, column, cell, "a number of metres")
         return found
 
-    def says(self, column: str, value: bool) -> Bool[np.ndarray, " rows"]:
-        """Which rows hold True or False, whichever is asked for; an empty cell is neither.
+    def equals(self, column: str, value: bool) -> Bool[np.ndarray, " rows"]:
+        """Mask of rows that hold True or, if `value` is False, False; an empty cell is neither.
 
         Raises:
             DatasetError: if a cell is neither True, False nor empty.
@@ -55,7 +55,11 @@ class Table:
         return (cells == str(value).lower()).to_numpy(dtype=bool)
 
     def require_keys_once(self) -> None:
-        """Raise unless each row has a key that no other has."""
+        """Check that keys are present and unique.
+
+        Raises:
+            DatasetError: if not.
+        """
         keys = self.cells[KEY]
         wrong = np.flatnonzero((keys.duplicated() | (keys == "")).to_numpy(dtype=bool))
         if not wrong.size:
@@ -70,7 +74,11 @@ class Table:
         )
 
     def require_same_rows(self, other: "Table") -> None:
-        """Raise unless row by row both are about the same image; a table without keys need only be as long."""
+        """Check that both tables list the same images; if the other has no keys, only lengths are compared.
+
+        Raises:
+            DatasetError: if not.
+        """
         if len(self.cells) != len(other.cells):
             raise DatasetError(
                 f"{self.path} has {len(self.cells)} rows and {other.path.name} beside it {len(other.cells)}; expected "
@@ -95,12 +103,12 @@ class Table:
 
 
 def read_table(path: Path, columns: tuple[str, ...], optional: str = "") -> Table:
-    """Read these columns of a file, and another one where the file has it.
+    """Read columns of a file, and an optional one if it has it.
 
     Raises:
         DatasetError: if the file cannot be read, or lacks one of the columns.
     """
-    # Imported here because it takes a second, and a query reads no table.
+    # Imported here because it takes a second, and queries read no tables.
     import pandas as pd
 
     wanted = {*columns, optional}
@@ -128,7 +136,7 @@ def read_table(path: Path, columns: tuple[str, ...], optional: str = "") -> Tabl
 
 
 def number(cell: str) -> float:
-    """What a cell says; NaN where that is no number."""
+    """Parse a number; NaN for other text."""
     try:
         return float(cell)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Readers of image pairs with known homographies and their registry: a new layout is one new file and one line here."""
+"""Readers of image pairs with known homographies, and their registry; a layout is one new file and one line here."""
 
 from pathlib import Path
 
@@ -14,11 +14,11 @@ PAIR_LAYOUTS: dict[str, PairLayout] = {
 
 
 def read_pairs(root: StrPath, layout: str = AUTO) -> PairSet:
-    """Read a pair set in one of the registered layouts, or in the one that its folder shows.
+    """Read a pair set in a given or recognised layout.
 
     Raises:
         BadInputError: if the layout is unknown.
-        DatasetError: if the folder does not exist, or is not laid out as it should be.
+        DatasetError: if the folder does not exist, or does not have the layout.
     """
     root = Path(root)
     if layout not in {AUTO, *PAIR_LAYOUTS}:
@@ -34,7 +34,7 @@ def read_pairs(root: StrPath, layout: str = AUTO) -> PairSet:
 
 
 def recognise_pairs(root: Path) -> str | None:
-    """The name of the layout that a folder shows; None where it shows none, or does not exist.
+    """Name of the layout of a folder; None if it has none, or does not exist.
 
     Warps are never recognised, because any folder of photos can be warped.
     """

@@ -1,4 +1,4 @@
-"""Pixel-aligned image pairs in two folders `a` and `b`, such as a visible and a thermal camera behind one lens."""
+"""Pixel-aligned image pairs in two folders `a` and `b`, such as those of a visible and a thermal camera."""
 
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -14,17 +14,17 @@ SIDES = ("a", "b")
 
 
 def read_aligned(root: Path) -> PairSet:
-    """Pair the images of `a` and `b` that have one name, whatever its extension; each homography is the identity.
+    """Pair the images of `a` and `b` by name without extension; homographies are the identity.
 
     Raises:
-        DatasetError: if an image has no counterpart, or one of another size.
+        DatasetError: if an image has no counterpart, or their sizes differ.
     """
     pairs = tuple(_pair(name, *images) for name, images in counterparts(root).items())
     return PairSet(root.resolve().name, "pixel-aligned images, the identity is right", pairs)
 
 
 def counterparts(root: Path) -> dict[str, tuple[Path, Path]]:
-    """The images of both folders by the name that they share.
+    """Match the images of both folders by name without extension.
 
     Raises:
         DatasetError: if an image has no counterpart, or two.

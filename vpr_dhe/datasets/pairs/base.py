@@ -1,4 +1,4 @@
-"""What a set of image pairs with known homographies is, and how one is laid out in folders."""
+"""Sets of image pairs with known homographies, and their layouts in folders."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -19,8 +19,8 @@ from vpr_dhe.runtime.sampling import evenly_spread
 class HomographyPair:
     """Two images and the homography that maps pixels of A to pixels of B, with H[2, 2] = 1.
 
-    The images are decoded when they are asked for, and not kept; one that is damaged raises ImageError then. `group`
-    is the part of the set that the pair is also reported with, such as "viewpoint", or empty.
+    Images are decoded on each call, which raises ImageError if they are damaged. `group` is a part of the set that is
+    reported separately, such as "viewpoint", or empty.
     """
 
     name: str
@@ -32,10 +32,10 @@ class HomographyPair:
 
 @dataclass(frozen=True)
 class PairSet:
-    """Pairs to measure alignment on; `protocol` says in words how they were made.
+    """Pairs for the evaluation of alignment; `protocol` states in words how they were made.
 
     Raises:
-        DatasetError: if there is no pair, or two have the same name.
+        DatasetError: if there are no pairs, or two have the same name.
     """
 
     name: str
@@ -47,10 +47,10 @@ class PairSet:
             raise DatasetError(f"{self.name} holds no image pairs; expected at least one")
         name, count = Counter(pair.name for pair in self.pairs).most_common(1)[0]
         if count > 1:
-            raise DatasetError(f"{self.name} has {count} pairs named {name!r}; give each pair a name of its own")
+            raise DatasetError(f"{self.name} has {count} pairs named {name!r}; give each pair its own name")
 
     def limited(self, count: int) -> "PairSet":
-        """At most this many of the pairs, spread evenly: for a quick look, and never for a figure."""
+        """Copy with at most this many pairs, evenly spaced, for quick tests; not for published figures."""
         total = len(self.pairs)
         if count >= total:
             return self
@@ -60,9 +60,9 @@ class PairSet:
 
 @dataclass(frozen=True)
 class PairLayout:
-    """One way in which pair sets lie in folders; `expected` says in a few words how.
+    """Layout of pair sets in folders; `expected` describes it in a few words.
 
-    `recognises` tells by the names in a folder whether it has this layout; `read` raises DatasetError if it has not.
+    `recognises` checks the names in a folder; `read` raises DatasetError if the folder does not have the layout.
     """
 
     name: str
@@ -75,7 +75,7 @@ def true_homography(matrix: Float64[np.ndarray, "3 3"], source: str) -> Float64[
     """Scale a homography to H[2, 2] = 1.
 
     Raises:
-        DatasetError: if it is no homography between pixels; the message begins with `source`.
+        DatasetError: if it is not an invertible homography; the message begins with `source`.
     """
     if not np.isfinite(matrix).all() or matrix[2, 2] == 0:
         raise DatasetError(f"{source}: the homography must be finite, and its last entry not 0; correct its numbers")

@@ -1,4 +1,4 @@
-"""HPatches: sequences of six images of a plane, the first related to each other one by a homography.
+"""HPatches: sequences of six images of a plane, with homographies from the first to the others.
 
 Source: Balntas et al., "HPatches: A benchmark and evaluation of handcrafted and learned local descriptors", CVPR 2017.
 """
@@ -30,7 +30,7 @@ LEFT_OUT = frozenset(
         "v_talent",
     }
 )
-"""Sequences of images beyond 1600 x 1200 pixels, left out by the field since D2-Net (Dusmanu et al., CVPR 2019)."""
+"""Sequences of images beyond 1600 x 1200 pixels, commonly left out since D2-Net (Dusmanu et al., CVPR 2019)."""
 
 _GROUPS = {"i_": "illumination", "v_": "viewpoint"}
 _OTHERS = range(2, 7)
@@ -38,13 +38,13 @@ _SUFFIXES = (".ppm", ".pgm", ".png", ".jpg")
 
 
 def read_hpatches(root: Path) -> PairSet:
-    """Read all sequences but the large ones: five pairs each, in the groups "illumination" and "viewpoint".
+    """Read all sequences except the large ones: five pairs each, in the groups "illumination" and "viewpoint".
 
     The protocol is that of the homography evaluation of glue-factory (Lindenberger et al., "LightGlue", ICCV 2023):
     both images are resized so that the shorter side has 480 pixels and the longer one is rounded down, and the
-    homography is carried over. There coordinates are only scaled; here they move as the pixels do
-    (`coordinates.resizing`), which places a point of an image that gets smaller less than half a pixel away. There
-    errors are taken at (0, 0) to (width, height), here at the centres of the corner pixels.
+    homography is converted. There, coordinates are scaled, and errors measured from (0, 0) to (width, height); here,
+    coordinates move with pixel centres (`coordinates.resizing`), a difference of less than half a pixel, and errors are
+    measured at the centres of the corner pixels.
 
     Raises:
         DatasetError: if there is no sequence, or one lacks an image or a homography.
@@ -81,7 +81,7 @@ def _pair(sequence: Path, number: int, reference: Path, reference_frame: Frame) 
         _GROUPS[sequence.name[:2]],
         partial(_decode_resized, reference, reference_frame.input_size),
         partial(_decode_resized, image, frame.input_size),
-        # What resizing makes of a homography may be unfit even where the file's is not.
+        # The resized homography may be singular even if the file's is not.
         true_homography(resized, str(path)),
     )
 
@@ -97,7 +97,7 @@ def _image(sequence: Path, number: int) -> Path:
 def _frame(path: Path) -> Frame:
     size = upright_size(path)
     short = min(size)
-    # Integers, so that a side that comes out exactly is never one pixel short.
+    # In integers, so that rounding errors never cost a pixel.
     return Frame(size, Size(SHORT_SIDE_PX * size.width // short, SHORT_SIDE_PX * size.height // short))
 
 

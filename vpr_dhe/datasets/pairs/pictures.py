@@ -1,4 +1,4 @@
-"""What readers of pair sets need of image files besides decoding them."""
+"""Helpers for image files of pair sets."""
 
 from pathlib import Path
 
@@ -10,15 +10,15 @@ from vpr_dhe.errors import BadInputError, DatasetError, ImageError
 from vpr_dhe.images import list_images
 from vpr_dhe.records import Image, Size
 
-# EXIF orientations that lay a picture on its side.
+# EXIF orientations that swap width and height.
 _QUARTER_TURNS = frozenset({5, 6, 7, 8})
 
 
 def list_pictures(folder: Path) -> list[str]:
-    """Paths, relative to `folder` and sorted, of all images in it and below.
+    """List all images in a folder and below, relative to it and sorted.
 
     Raises:
-        DatasetError: if the folder is missing or holds none.
+        DatasetError: if the folder is missing or holds no images.
     """
     try:
         return list_images(folder)
@@ -27,27 +27,27 @@ def list_pictures(folder: Path) -> list[str]:
 
 
 def upright_size(path: Path) -> Size:
-    """Width and height that the decoded image will have, from the file's header alone.
+    """Read the size of the decoded image from the file's header.
 
     Raises:
-        ImageError: if the file is no image.
+        ImageError: if the file is not an image.
     """
     try:
         with PIL.Image.open(path) as file:
             size, turned = Size(*file.size), _orientation(file) in _QUARTER_TURNS
-    except Exception as error:  # decoders raise whatever the bytes lead them to
+    except Exception as error:  # decoders raise errors of any kind
         raise ImageError(f"{path}: not an image that can be read ({type(error).__name__})") from error
     return Size(size.height, size.width) if turned else size
 
 
 def _orientation(file: PIL.Image.Image) -> int:
     try:
-        # The base class reads what the header gave; PNG's own method decodes all pixels first.
+        # The method of the base class, because PNG's own decodes all pixels.
         return int(PIL.Image.Image.getexif(file).get(PIL.ExifTags.Base.Orientation, 1))
-    except Exception:  # a damaged block raises whatever its bytes lead to
+    except Exception:  # damaged blocks raise errors of any kind
         return 1
 
 
 def resize(image: Image, size: Size) -> Image:
-    """Resize bilinearly, without aliasing where the image gets smaller; pixels move by `coordinates.resizing`."""
+    """Resize bilinearly with antialiasing; pixels move by `coordinates.resizing`."""
     return np.array(PIL.Image.fromarray(image).resize(size, PIL.Image.Resampling.BILINEAR), dtype=np.uint8)

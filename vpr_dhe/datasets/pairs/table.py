@@ -1,4 +1,4 @@
-"""Image pairs in a table: a `pairs.csv` of image_a, image_b and h00 to h22, beside the images."""
+"""Image pairs in a table `pairs.csv` of image_a, image_b and h00 to h22, beside the images."""
 
 import csv
 from collections.abc import Mapping
@@ -20,8 +20,8 @@ def read_table(folder: Path) -> PairSet:
     """Read `pairs.csv` of a folder; image names are relative to it, and a column `name` is optional.
 
     Raises:
-        DatasetError: if the table, a column of it, or an image is missing, a homography is none, or a pair has the
-            name of another.
+        DatasetError: if the table, a column, or an image is missing, a homography is invalid, or two pairs have the
+            same name.
     """
     path = folder / FILE_NAME
     if not path.is_file():

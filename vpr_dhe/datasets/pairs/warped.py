@@ -1,4 +1,4 @@
-"""Synthetic pairs out of any photos: a patch, and the same patch with its four corners moved at random.
+"""Synthetic pairs from any photos: a patch, and the patch with its four corners moved at random.
 
 Source: DeTone et al., "Deep Image Homography Estimation", 2016 (arXiv:1606.03798), section 3: photos resized to
 320 x 240, patches of 128 x 128, corners moved by up to 32 pixels along each axis.
@@ -26,11 +26,11 @@ MAX_OFFSET_PX = 32
 
 
 def read_warps(root: Path, *, seed: int = 0) -> PairSet:
-    """Make one pair of each photo in a folder and below.
+    """Make one pair per photo in a folder and below.
 
-    Patch A is cut out of the photo; patch B shows what lies inside A's moved corners. Where they move depends on
-    `seed` and the photo's path relative to `root` alone, so that a photo more or less changes no other pair. Unlike in
-    the source, patches keep their colours and corners move by fractions of a pixel.
+    Patch A is cut from the photo; patch B shows the area inside A's moved corners. Offsets depend only on `seed` and
+    the photo's path relative to `root`, so adding a photo does not change other pairs. Unlike in the source, patches
+    are in colour, and offsets are fractions of pixels.
 
     Raises:
         DatasetError: if the folder holds no photos.
@@ -57,8 +57,8 @@ def _pair(path: Path, name: str, generator: random.Random) -> HomographyPair:
 
 
 def _drawn_start(room_px: int, generator: random.Random) -> int:
-    """Where the patch begins along one axis, so that its corners stay inside the photo wherever they move."""
-    # Of all methods only random() is promised to give the same numbers in every version of Python.
+    """Random start of the patch along one axis, such that moved corners stay inside the photo."""
+    # random() is the only method that is guaranteed to be stable across versions of Python.
     return MAX_OFFSET_PX + int(generator.random() * (room_px - 2 * MAX_OFFSET_PX + 1))
 
 

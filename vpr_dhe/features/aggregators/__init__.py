@@ -1,4 +1,4 @@
-"""Aggregators by name."""
+"""Registry of aggregators; a new one is one new file and one line here."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ from vpr_dhe.features.aggregators.mean import Mean
 from vpr_dhe.features.aggregators.whitened import WhitenedGeM
 from vpr_dhe.features.base import Aggregator
 
-# Each is told the dimension of the tokens.
+# Each takes the dimension of the tokens.
 _BUILDERS: dict[str, Callable[[int], Aggregator]] = {
     "gem": lambda _: GeM(),
     "gem-unit-cells": lambda _: GeM(unit_cells=True),
@@ -21,18 +21,20 @@ _BUILDERS: dict[str, Callable[[int], Aggregator]] = {
 
 
 def aggregator_names() -> list[str]:
-    """The names that `build_aggregator` knows."""
+    """List the names of aggregators."""
     return list(_BUILDERS)
 
 
 def build_aggregator(name: str, dimension: int) -> Aggregator:
     """Build an aggregator of tokens of a dimension.
 
-    `gem`; `gem-unit-cells` (the cells are L2-normalised first, as in DHE-VPR); `gem-whitened` and
-    `gem-2-bands-whitened` (see `vpr_dhe.training.whitening`); `cls`; `mean`.
+    Args:
+        name: `gem`; `gem-unit-cells` (cells are L2-normalised first, as in DHE-VPR); `gem-whitened` or
+            `gem-2-bands-whitened` (see `vpr_dhe.training.whitening`); `cls`; `mean`.
+        dimension: width of the tokens.
 
     Raises:
-        ModelError: if there is no such aggregator.
+        ModelError: if the name is unknown.
     """
     if name not in _BUILDERS:
         raise ModelError(f"there is no aggregator {name!r}; choose one of {', '.join(_BUILDERS)}")

@@ -8,14 +8,14 @@ from vpr_dhe.features.base import Aggregator, DenseTokens
 
 
 class ClassToken(Aggregator):
-    """The class token, as the backbone gives it.
+    """Class token of the backbone, not normalised.
 
     Raises:
-        ModelError: when called on tokens of a backbone that has none.
+        ModelError: when called on tokens of a backbone without a class token.
     """
 
     def forward(self, tokens: DenseTokens) -> Float[Tensor, "batch dimension"]:
-        """Take the class token."""
+        """Return the class token."""
         if tokens.class_token is None:
             raise ModelError("the aggregator `cls` needs a class token and this backbone has none; choose gem or mean")
         return tokens.class_token

@@ -11,8 +11,8 @@ from vpr_dhe.features.base import Aggregator, DenseTokens
 class GeM(Aggregator):
     """Generalised mean (1/n sum x^p)^(1/p) of the cells, per dimension; the result is not normalised.
 
-    With `unit_cells` each cell is scaled to unit norm first, as DHE-VPR and the CCT models of the visual
-    geo-localization benchmark have it; without, this is GeM as it was proposed. `p` starts at 3 and is learned.
+    With `unit_cells` each cell is scaled to unit norm first, as in DHE-VPR and the CCT models of the visual
+    geo-localization benchmark; otherwise this is GeM as proposed. `p` starts at 3 and is learned.
 
     Source: Radenovic et al., "Fine-tuning CNN image retrieval with no human annotation", TPAMI 2019, equation 3.
     """

@@ -7,7 +7,7 @@ from vpr_dhe.features.base import Aggregator, DenseTokens
 
 
 class Mean(Aggregator):
-    """The mean of the patch tokens."""
+    """Mean of the patch tokens, not normalised."""
 
     def forward(self, tokens: DenseTokens) -> Float[Tensor, "batch dimension"]:
         """Average the patch tokens."""

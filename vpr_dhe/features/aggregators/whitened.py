@@ -1,4 +1,4 @@
-"""Generalised-mean pooling of bands of the image, whitened: what most images have in common counts less."""
+"""Generalised-mean pooling of horizontal bands of the image, followed by whitening."""
 
 import torch
 from jaxtyping import Float
@@ -10,15 +10,15 @@ from vpr_dhe.features.base import Aggregator, DenseTokens
 
 
 class WhitenedGeM(Aggregator):
-    """GeM of each of some horizontal bands, together brought to unit length, then projected: x -> W x - W m.
+    """GeM of horizontal bands, concatenated, scaled to unit norm and projected: x -> W x - W m.
 
-    Bands tell what is high from what is low, which a camera on a street seldom turns around. `projection` is W and
-    `offset` W m, with m the mean of many images; both are learned, and at first keep the first band alone. The result
-    has as many dimensions as a token, and is not normalised.
+    Bands keep apart what is high and what is low in upright images. `projection` is W and `offset` W m, with m the mean
+    of many images; both are learned, and start by selecting the first band. The result has as many dimensions as a
+    token, and is not normalised.
 
     Args:
-        dimension: of the tokens.
-        bands: how many, of as many rows each, down to one row more or less.
+        dimension: width of the tokens.
+        bands: number of bands, whose heights differ by at most one row.
 
     Source: Radenovic et al., "Fine-tuning CNN image retrieval with no human annotation", TPAMI 2019, section 3.4.
     """
@@ -35,7 +35,7 @@ class WhitenedGeM(Aggregator):
         return functional.linear(self.pooled(tokens), self.projection, -self.offset)
 
     def pooled(self, tokens: DenseTokens) -> Float[Tensor, "batch pooled"]:
-        """What is projected: unit vectors."""
+        """Pool the bands to one unit vector per image, before the projection."""
         rows = tokens.patches.unflatten(1, (tokens.grid.rows, tokens.grid.columns))
         bands = [band.flatten(1, 2) for band in rows.tensor_split(self.bands, dim=1)]
         pooled = [self.pool(DenseTokens(band, tokens.grid)) for band in bands]

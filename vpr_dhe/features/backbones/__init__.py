@@ -1,4 +1,4 @@
-"""Backbones by name."""
+"""Registry of backbones; a new one is one new file and one line here."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ from vpr_dhe.features.backbones import cct, timm_cnn, timm_vit
 from vpr_dhe.features.base import Backbone
 from vpr_dhe.records import Size
 
-# A key that ends in a colon stands for a whole family, whose members follow the colon.
+# A key that ends in a colon is the prefix of a family.
 _BUILDERS: dict[str, Callable[..., Backbone]] = {
     **dict.fromkeys(cct.VARIANTS, cct.build_cct),
     timm_vit.PREFIX: timm_vit.build_timm_vit,
@@ -16,7 +16,7 @@ _BUILDERS: dict[str, Callable[..., Backbone]] = {
 
 
 def backbone_names() -> list[str]:
-    """The names that `build_backbone` knows; NAME stands for those of a family."""
+    """List the names of backbones; NAME stands for the members of a family."""
     return [f"{name}NAME" if name.endswith(":") else name for name in _BUILDERS]
 
 
@@ -25,11 +25,11 @@ def build_backbone(name: str, *, blocks: int | None, input_size: Size) -> Backbo
 
     Args:
         name: one of `backbone_names()`.
-        blocks: cut after so many transformer blocks; None keeps all of them.
-        input_size: the size of the images that the weights are meant for, in pixels.
+        blocks: number of transformer blocks to keep; None keeps all.
+        input_size: input size in pixels that the weights are meant for.
 
     Raises:
-        ModelError: if there is no such backbone, or it cannot be cut or fed like that.
+        ModelError: if the name is unknown, or does not support the number of blocks or the input size.
     """
     family, colon, _ = name.partition(":")
     builder = _BUILDERS.get(family + colon)

@@ -1,7 +1,7 @@
 """Compact Convolutional Transformers: a convolutional tokenizer before a transformer encoder.
 
 Source: Hassani et al., "Escaping the Big Data Paradigm with Compact Transformers", 2021 (arXiv:2104.05704). Parameters
-bear the published names, so that official weights load strictly once `models.official` has dropped the classifier.
+have the published names, so published weights load strictly once `models.importers` has dropped the classifier.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ _STEM_CHANNELS = 64
 
 @dataclass(frozen=True)
 class Variant:
-    """What tells one CCT from another."""
+    """Sizes of a CCT."""
 
     dimension: int
     blocks: int
@@ -30,7 +30,7 @@ class Variant:
     mlp_ratio: int
 
 
-# The last number of a name is the input side it was trained at; the weights work at any, given resized embeddings.
+# The last number of a name is the input side of the training; with resized embeddings the weights work at any size.
 VARIANTS = {
     "cct_7_7x2_224": Variant(dimension=256, blocks=7, heads=4, mlp_ratio=2),
     "cct_14_7x2_224": Variant(dimension=384, blocks=14, heads=6, mlp_ratio=3),
@@ -42,7 +42,7 @@ def build_cct(name: str, *, blocks: int | None, input_size: Size) -> "CCT":
     """Build a variant with random weights.
 
     Raises:
-        ModelError: if it has not that many blocks, or if a side of the input is no multiple of 16 pixels.
+        ModelError: if it has fewer blocks, or a side of the input is not a multiple of 16 pixels.
     """
     variant = VARIANTS[name]
     kept = variant.blocks if blocks is None else blocks
@@ -57,9 +57,9 @@ def build_cct(name: str, *, blocks: int | None, input_size: Size) -> "CCT":
 
 
 class CCT(Backbone):
-    """A CCT without its classifier, cut after `blocks` blocks; the final norm is applied nevertheless.
+    """CCT without its classifier, cut after `blocks` blocks; the final norm is still applied.
 
-    Images of another size than `grid` stands for are accepted: the positional embedding is resized to their grid.
+    For images with another grid than `grid`, the positional embedding is resized.
     """
 
     convolutional = True
@@ -93,7 +93,7 @@ def _stem(channels_in: int, channels_out: int) -> nn.Sequential:
 
 
 class _Encoder(nn.Module):
-    """The published name of this part is `classifier`, although nothing is classified here."""
+    """Transformer encoder, published under the name `classifier`."""
 
     def __init__(self, variant: Variant, blocks: int, grid: Grid) -> None:
         super().__init__()
@@ -113,7 +113,7 @@ class _Encoder(nn.Module):
 
 
 class _Block(nn.Module):
-    """One encoder layer; its second residual starts after `norm1`, not before it as in most transformers."""
+    """Encoder layer whose second residual starts after `norm1`, unlike in most transformers."""
 
     def __init__(self, variant: Variant) -> None:
         super().__init__()

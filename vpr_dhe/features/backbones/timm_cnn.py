@@ -1,6 +1,6 @@
-"""Any convolutional network of timm as a backbone, cut where its maps are a sixteenth of the input.
+"""Backbones from any convolutional network of timm, cut where its maps are a sixteenth of the input.
 
-For ResNets that is `layer3`, the map that RANSAC-Flow (Shen et al., ECCV 2020) matches.
+For ResNets that is `layer3`, as in RANSAC-Flow (Shen et al., ECCV 2020).
 """
 
 from typing import Any
@@ -23,8 +23,8 @@ def build_timm_cnn(name: str, *, blocks: int | None, input_size: Size) -> "TimmC
     """Build `timm-cnn:NAME` with random weights.
 
     Raises:
-        ModelError: if there is no such network in timm, it has no map at a sixteenth, it is to be cut elsewhere, or the
-            input's sides are no multiples of 16.
+        ModelError: if timm has no such network, it has no map at a sixteenth, `blocks` is given, or the input's sides
+            are not multiples of 16.
     """
     if blocks is not None:
         raise ModelError(f"{name} has no transformer blocks to be cut after; leave them out")
@@ -37,16 +37,14 @@ def build_timm_cnn(name: str, *, blocks: int | None, input_size: Size) -> "TimmC
 
 
 def timm_cnn_model_file(name: str, *, size: Size | None = None) -> ModelFile:
-    """Fetch the pretrained weights of a convolutional network from timm's hub, or its cache, with the facts about them.
-
-    The global descriptor is GeM over the cells.
+    """Make a model of a pretrained convolutional network from timm's hub or its cache, with GeM over the cells.
 
     Args:
-        name: the name in timm, with its tag or without, and without `timm-cnn:`.
-        size: the input size in pixels, rounded down to multiples of 16; that of the pretraining by default.
+        name: name in timm, with or without its tag, and without `timm-cnn:`.
+        size: input size in pixels, rounded down to multiples of 16; that of the pretraining by default.
 
     Raises:
-        ModelError: if there is no such network in timm, or its weights cannot be had.
+        ModelError: if timm has no such network, or its weights cannot be downloaded.
     """
     backbone = TimmCnn(name, pretrained=True)
     config = backbone.pretrained_config
@@ -71,12 +69,12 @@ def timm_cnn_model_file(name: str, *, size: Size | None = None) -> ModelFile:
 
 
 class TimmCnn(Backbone):
-    """A convolutional network of timm up to its last map at a sixteenth of the input, and no further.
+    """Convolutional network of timm, cut after its map at a sixteenth of the input.
 
-    With `pretrained`, weights come from timm's hub or its cache; without, they are random.
+    With `pretrained`, weights come from timm's hub or its cache; otherwise they are random.
 
     Raises:
-        ModelError: if there is no such network in timm, it has no such map, or its weights cannot be had.
+        ModelError: if timm has no such network, it has no such map, or its weights cannot be downloaded.
     """
 
     convolutional = True
@@ -93,12 +91,12 @@ class TimmCnn(Backbone):
             reductions = levels.feature_info.reduction()
         except (RuntimeError, AttributeError) as error:
             raise _without_map(name) from error
-        # Transformers, whose maps are all of one size, have a family of their own.
+        # Transformers, whose maps all have one size, are `timm:NAME`.
         if reductions.count(STRIDE_PX) != 1:
             raise _without_map(name)
         level = reductions.index(STRIDE_PX)
         try:
-            # Typed Any because what timm makes of networks declares no attributes.
+            # Typed Any, because timm's feature extractors declare no attributes.
             self.network: Any = timm.create_model(name, pretrained=pretrained, features_only=True, out_indices=(level,))
         except Exception as error:  # the hub's client raises the errors of whichever HTTP library it is built on
             raise unavailable(name, pretrained, error) from error
@@ -106,12 +104,12 @@ class TimmCnn(Backbone):
         self.pretrained_config: dict[str, Any] = timm.get_pretrained_cfg(name).to_dict()  # pyright: ignore[reportOptionalMemberAccess]
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> DenseTokens:
-        """Compute the map, whose cells are the tokens; there is no class token."""
+        """Compute one token per cell of the map; there is no class token."""
         (maps,) = self.network(images)
         return DenseTokens(maps.flatten(2).mT, Grid(*maps.shape[-2:]))
 
 
 def _without_map(name: str) -> ModelError:
     return ModelError(
-        f"{name} of timm has no one map at a sixteenth of its input; choose a convolutional network such as resnet50"
+        f"{name} of timm has no single map at a sixteenth of its input; choose a convolutional network such as resnet50"
     )

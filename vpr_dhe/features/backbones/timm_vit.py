@@ -1,4 +1,4 @@
-"""Any vision transformer of timm as a backbone: ViT, DeiT, DINOv2 and DINOv3 (with registers or without), EVA-02..."""
+"""Backbones from any vision transformer of timm: ViT, DeiT, DINOv2 and DINOv3 (with or without registers), EVA-02..."""
 
 import difflib
 import textwrap
@@ -15,15 +15,15 @@ from vpr_dhe.records import Grid, Preprocessing, Size
 
 PREFIX = "timm:"
 
-# timm takes seconds to import, so it is imported only where it is used.
+# timm is imported where it is used, because that takes seconds.
 
 
 def build_timm_vit(name: str, *, blocks: int | None, input_size: Size) -> "TimmViT":
     """Build `timm:NAME` with random weights.
 
     Raises:
-        ModelError: if there is no such transformer in timm, it has not that many blocks, or its patch does not divide
-            the input size.
+        ModelError: if timm has no such transformer, it has fewer blocks, or its patch size does not divide the input
+            size.
     """
     backbone = TimmViT(name.removeprefix(PREFIX), blocks=blocks)
     patch = backbone.patch_size
@@ -36,16 +36,16 @@ def build_timm_vit(name: str, *, blocks: int | None, input_size: Size) -> "TimmV
 
 
 def timm_model_file(name: str, *, size: Size | None = None) -> ModelFile:
-    """Fetch the pretrained weights of a timm transformer from its hub, or its cache, with the facts about them.
+    """Make a model of a pretrained transformer from timm's hub or its cache.
 
-    The global descriptor is the class token, or the mean of the patch tokens where there is none.
+    The global descriptor is the class token, or the mean of the patch tokens if there is none.
 
     Args:
-        name: the name in timm, with its tag or without, and without `timm:`.
-        size: the input size in pixels, rounded down to whole patches; that of the pretraining by default.
+        name: name in timm, with or without its tag, and without `timm:`.
+        size: input size in pixels, rounded down to whole patches; that of the pretraining by default.
 
     Raises:
-        ModelError: if there is no such transformer in timm, or its weights cannot be had.
+        ModelError: if timm has no such transformer, or its weights cannot be downloaded.
     """
     backbone = TimmViT(name, pretrained=True)
     config = backbone.vit.pretrained_cfg
@@ -60,47 +60,46 @@ def timm_model_file(name: str, *, size: Size | None = None) -> ModelFile:
 
 
 def preprocessing_for(name: str, size: Size | None = None) -> Preprocessing:
-    """State how the pretrained weights of a timm transformer want their input; no weights are made or fetched.
+    """Look up the preprocessing of pretrained weights of a timm transformer, without downloading them.
 
     Args:
-        name: the name in timm, with its tag or without.
-        size: the input size in pixels, rounded down to whole patches; that of the pretraining by default.
+        name: name in timm, with or without its tag.
+        size: input size in pixels, rounded down to whole patches; that of the pretraining by default.
 
     Raises:
-        ModelError: if there is no such transformer in timm.
+        ModelError: if timm has no such transformer.
     """
     with torch.device("meta"):
         return _preprocessing(TimmViT(name), size)
 
 
 class TimmViT(Backbone):
-    """A timm transformer without its head, optionally cut after `blocks` blocks; its final norm still applies.
+    """Transformer of timm without its head, optionally cut after `blocks` blocks; its final norm is still applied.
 
-    `name` is that of timm, tag included where wanted (`vit_small_patch14_reg4_dinov2.lvd142m`). Input sides must be
-    multiples of `patch_size`; timm resizes the positional embedding to the grid at hand (bicubic, antialiased). With
-    `pretrained`, weights come from timm's hub or its cache; without, they are random, to be loaded from a model file.
+    `name` is the name in timm, with or without a tag (`vit_small_patch14_reg4_dinov2.lvd142m`). Input sides must be
+    multiples of `patch_size`; timm resizes the positional embedding to the grid of the input (bicubic, antialiased).
+    With `pretrained`, weights come from timm's hub or its cache; otherwise they are random.
 
     Raises:
-        ModelError: if there is no such transformer in timm, it has not that many blocks, or its pretrained weights
-            cannot be had.
+        ModelError: if timm has no such transformer, it has fewer blocks, or its weights cannot be downloaded.
     """
 
     def __init__(self, name: str, *, blocks: int | None = None, pretrained: bool = False) -> None:
         super().__init__()
-        # Typed Any because timm's transformers share attributes, but no base class that declares them.
+        # Typed Any, because timm's transformers share attributes but no base class that declares them.
         self.vit: Any = _create(name, pretrained)
-        self.vit.reset_classifier(0, "")  # also drops an attention pooling, which dense tokens bypass
+        self.vit.reset_classifier(0, "")  # also drops attention pooling, which dense tokens bypass
         self.vit.blocks = self.vit.blocks[: _blocks_to_keep(name, blocks, len(self.vit.blocks))]
         self.dimension = self.vit.num_features
 
     @property
     def patch_size(self) -> Size:
-        """Pixels per cell."""
+        """Size of a patch in pixels."""
         height, width = self.vit.patch_embed.feat_ratio(as_scalar=False)
         return Size(width, height)
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> DenseTokens:
-        """Compute the patch tokens; class, distillation and register tokens are not among them."""
+        """Compute the patch tokens, without class, distillation and register tokens, and the class token."""
         tokens = self.vit.forward_features(images)
         class_token = tokens[:, 0] if self.vit.cls_token is not None else None
         grid = Grid(*self.vit.patch_embed.dynamic_feat_size(tuple(images.shape[-2:])))
@@ -113,7 +112,7 @@ def _create(name: str, pretrained: bool) -> Any:
     if not timm.is_model(name):
         raise ModelError(f"timm has no model {name!r}{suggestions(name)}")
     try:
-        # Every class with this option has patch tokens in a grid and an absolute embedding that can be resized.
+        # Every class with this option has a grid of patch tokens and an absolute embedding that can be resized.
         model: Any = timm.create_model(name, pretrained=pretrained, num_classes=0, dynamic_img_size=True)
     except TypeError as error:
         raise _not_a_transformer(name) from error
@@ -132,7 +131,7 @@ def _not_a_transformer(name: str) -> ModelError:
 
 
 def unavailable(name: str, pretrained: bool, error: Exception) -> ModelError:
-    """What to raise where timm cannot make a model, or its weights cannot be had."""
+    """Error for a model that timm cannot make or download."""
     reason = textwrap.shorten(f"{type(error).__name__}: {error}", 120, placeholder="...")
     if not pretrained:
         return ModelError(f"timm cannot make {name} ({reason}){suggestions(name)}")
@@ -143,11 +142,11 @@ def unavailable(name: str, pretrained: bool, error: Exception) -> ModelError:
 
 
 def suggestions(name: str) -> str:
-    """The end of a sentence about a name that timm does not know."""
+    """End of a message about a name that timm does not know."""
     import timm
 
     close = difflib.get_close_matches(name, timm.list_models() + timm.list_pretrained(), n=3)
-    return f"; did you mean {', '.join(close)}?" if close else "; see timm.list_models() for those it has"
+    return f"; did you mean {', '.join(close)}?" if close else "; see timm.list_models()"
 
 
 def _blocks_to_keep(name: str, blocks: int | None, available: int) -> int:

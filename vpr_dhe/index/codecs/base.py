@@ -1,4 +1,4 @@
-"""What every codec of local maps does."""
+"""Interface of codecs of local maps."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -9,24 +9,25 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-# Norms are one or zero; a descriptor of zero norm belongs to a cell that says nothing, and must decode to zero again.
-_LEAST_NORM = 0.5
+# Norms are one or, in empty cells, zero.
+_MIN_NORM = 0.5
 
 
 class LocalMapCodec(ABC):
-    """Turns a local map into a record of `record_bytes` bytes, and records into local maps.
+    """Codec between local maps and records of `record_bytes` bytes.
+
+    A descriptor of zero norm marks an empty cell, and is decoded to zero. `eight_bits` tells whether records are so
+    coarse that matching in eight bits loses nothing.
 
     Args:
-        cells: cells of a map.
-        dimension: of one descriptor.
-        parameters: what was fitted, by name, in the shapes of `parameter_shapes`.
-
-    `eight_bits` says that records are so coarse that matching loses nothing with eight bits per number.
+        cells: number of cells of a map.
+        dimension: length of a descriptor.
+        parameters: fitted parameters by name, with the shapes of `parameter_shapes`.
     """
 
     name: ClassVar[str]
     eight_bits: ClassVar[bool] = True
-    least_dimension: ClassVar[int] = 1
+    min_dimension: ClassVar[int] = 1
 
     def __init__(self, cells: int, dimension: int, parameters: Mapping[str, np.ndarray] | None = None) -> None:
         self.cells, self.dimension = cells, dimension
@@ -34,17 +35,17 @@ class LocalMapCodec(ABC):
 
     @property
     def parameters(self) -> dict[str, np.ndarray]:
-        """What was fitted, float32; nothing for a codec that is the same for all models."""
+        """Fitted parameters, float32; empty for codecs that are not fitted."""
         return dict(self._parameters)
 
     @classmethod
     def parameter_shapes(cls, dimension: int) -> dict[str, tuple[int, ...]]:  # noqa: ARG003
-        """Name and shape of each parameter for descriptors of this dimension."""
+        """Names and shapes of the parameters for descriptors of a dimension."""
         return {}
 
     @classmethod
     def fit(cls, rows: Float[Tensor, "rows dimension"]) -> dict[str, np.ndarray]:  # noqa: ARG003
-        """Fit the parameters on descriptors of unit norm; the same rows give the same parameters."""
+        """Fit the parameters to descriptors of unit norm, deterministically."""
         return {}
 
     @property
@@ -54,29 +55,29 @@ class LocalMapCodec(ABC):
 
     @abstractmethod
     def encode(self, local_map: Float[Tensor, "cells dimension"]) -> bytes:
-        """Encode one map; a row of zero norm is a cell that says nothing."""
+        """Encode one map; rows of zero norm are empty cells."""
 
     @abstractmethod
     def components(self, records: UInt8[np.ndarray, "maps record_bytes"]) -> Float[Tensor, "maps cells components"]:
-        """Decode maps to float32 in the space that they are coded in, rows of unit norm or zero.
+        """Decode maps to float32 in the space of the code, rows of unit norm or zero.
 
-        That space has orthonormal axes: inner products with rows that `project` brought there are those of the decoded
-        maps with the original rows, and cost less where there are fewer components than dimensions.
+        That space has orthonormal axes: inner products with rows from `project` equal those of decoded maps with the
+        original rows, and are cheaper if there are fewer components than dimensions.
         """
 
     def project(self, rows: Float[Tensor, "rows dimension"]) -> Float[Tensor, "rows components"]:
-        """Bring descriptors to the space of `components`; what lies outside of it is dropped."""
+        """Project descriptors to the space of `components`."""
         return rows
 
     def decode(self, records: UInt8[np.ndarray, "maps record_bytes"]) -> Float[Tensor, "maps cells dimension"]:
-        """Decode maps to float32, in the space of the original descriptors, rows of unit norm or zero."""
+        """Decode maps to float32 in the space of the original descriptors, rows of unit norm or zero."""
         return self.components(records)
 
     def _tensor(self, name: str) -> Tensor:
-        # A copy, because what was read from a file may not be writeable, which torch warns of.
+        # A copy, because torch warns of read-only arrays.
         return torch.tensor(self._parameters[name])
 
 
 def is_empty(rows: Float[Tensor, "*maps cells dimension"]) -> Bool[Tensor, "*maps cells"]:
-    """Which cells say nothing."""
-    return rows.float().norm(dim=-1) < _LEAST_NORM
+    """Mask of empty cells."""
+    return rows.float().norm(dim=-1) < _MIN_NORM

@@ -1,4 +1,4 @@
-"""Which codec an index gets where nobody names one: the smallest that keeps its matches."""
+"""Choice of the smallest codec that preserves the matches of an index."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,17 +14,16 @@ from vpr_dhe.index.codecs.float16 import Float16Codec
 from vpr_dhe.index.codecs.registry import CODECS, fit_codec, obstacle
 from vpr_dhe.runtime.sampling import evenly_spread
 
-# `auto` compares this many images with this many neighbours each.
+# Images that act as queries, and neighbours of each.
 _QUERIES = 16
 _NEIGHBOURS = 4
-# The smallest codec with at least this agreement is chosen. On street images, codes with an agreement of 0.37 or more
-# lost nothing in recall@1, and signs alone, with one of 0.2 to 0.3, lost a point. The limit keeps a margin to that.
-LEAST_AGREEMENT = 0.5
+# On street images, codecs with an agreement of 0.37 or more lost no recall@1, and one with 0.2 to 0.3 lost a point.
+MIN_AGREEMENT = 0.5
 
 
 @dataclass(frozen=True)
 class CodecChoice:
-    """A codec, and the agreement in [0, 1] that was measured of each codec that was tried."""
+    """A codec, and the agreement in [0, 1] of each codec that was measured, by name."""
 
     codec: LocalMapCodec
     agreement: Mapping[str, float]
@@ -32,7 +31,7 @@ class CodecChoice:
 
 @dataclass(frozen=True)
 class _Comparison:
-    """An image as a query, its neighbours as candidates, and their matches before any codec."""
+    """A query, its neighbours as candidates, and their matches without a codec."""
 
     query: Float[Tensor, "cells dimension"]
     candidates: Float[Tensor, "candidates cells dimension"]
@@ -42,22 +41,22 @@ class _Comparison:
 def choose_codec(
     local_maps: Float[Tensor, "maps cells dimension"], descriptors: Float[Tensor, "maps descriptor_dimension"]
 ) -> CodecChoice:
-    """Choose the smallest codec that leaves enough of the matches as they are, measured on these very images.
+    """Choose the smallest codec that preserves enough of the matches between these images.
 
     Some images act as queries, and their neighbours by descriptor as candidates. Agreement is the intersection over
-    union of two sets of mutual nearest neighbours: with the candidates' maps as they are, and encoded and decoded.
-    A single image has no neighbours: nothing is measured then, and half precision is safe.
+    union of their mutual nearest neighbours with and without encoding the candidates. A single image has no neighbours,
+    so it gets half precision without a measurement.
 
     Args:
-        local_maps: of images that are spread over what is indexed, at least one.
-        descriptors: their global descriptors.
+        local_maps: local maps of at least one image, best spread over the index.
+        descriptors: global descriptors of the same images.
     """
     if len(local_maps) < 2:
         return CodecChoice(fit_codec(Float16Codec.name, local_maps), {})
     codecs = [fit_codec(name, local_maps) for name in CODECS if not obstacle(name, local_maps)]
     comparisons = _comparisons(local_maps, descriptors)
     agreement = {codec.name: _agreement(codec, comparisons) for codec in codecs}
-    faithful = [codec for codec in codecs if agreement[codec.name] >= LEAST_AGREEMENT]
+    faithful = [codec for codec in codecs if agreement[codec.name] >= MIN_AGREEMENT]
     smallest = min(faithful or codecs[:1], key=lambda codec: (codec.record_bytes, -agreement[codec.name]))
     return CodecChoice(smallest, agreement)
 
@@ -65,7 +64,7 @@ def choose_codec(
 def _comparisons(
     local_maps: Float[Tensor, "maps cells dimension"], descriptors: Float[Tensor, "maps descriptor_dimension"]
 ) -> list[_Comparison]:
-    """Match some images, evenly spread, each with its nearest others."""
+    """Match evenly spaced images with their nearest neighbours."""
     count = len(descriptors)
     queries = torch.from_numpy(evenly_spread(count, _QUERIES))
     distances = torch.cdist(descriptors[queries].float(), descriptors.float())
@@ -78,12 +77,12 @@ def _comparisons(
 
 
 def _agreement(codec: LocalMapCodec, comparisons: Sequence[_Comparison]) -> float:
-    """Intersection over union of the matches with and without the codec, over all pairs; 1 where nothing matches."""
-    kept = found = 0
+    """Intersection over union of the matches with and without the codec, over all pairs; 1 without any matches."""
+    intersection = union = 0
     for comparison in comparisons:
         records = np.stack([np.frombuffer(codec.encode(candidate), np.uint8) for candidate in comparison.candidates])
-        plain, coded = comparison.matches, mutual_nearest_neighbours(comparison.query, codec.decode(records))
-        both = plain.mutual & coded.mutual & (plain.index == coded.index)
-        kept += int(both.sum())
-        found += int(plain.mutual.sum() + coded.mutual.sum() - both.sum())
-    return kept / found if found else 1.0
+        exact, coded = comparison.matches, mutual_nearest_neighbours(comparison.query, codec.decode(records))
+        both = exact.mutual & coded.mutual & (exact.index == coded.index)
+        intersection += int(both.sum())
+        union += int(exact.mutual.sum() + coded.mutual.sum() - both.sum())
+    return intersection / union if union else 1.0

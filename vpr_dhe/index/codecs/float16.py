@@ -1,4 +1,4 @@
-"""Local maps in half precision."""
+"""Codec of local maps in half precision."""
 
 import numpy as np
 import torch
@@ -26,6 +26,6 @@ class Float16Codec(LocalMapCodec):
         return local_map.float().cpu().numpy().astype(self._stored).tobytes()
 
     def components(self, records: UInt8[np.ndarray, "maps record_bytes"]) -> Float[Tensor, "maps cells components"]:
-        """Widen to single precision."""
+        """Convert to single precision, and restore the norm."""
         stored = np.ascontiguousarray(records).view(self._stored).astype(np.float32)
         return normalize(torch.from_numpy(stored.reshape(-1, self.cells, self.dimension)), dim=-1)

@@ -1,4 +1,4 @@
-"""Local maps in eight bits per number."""
+"""Codec of local maps in eight bits per number."""
 
 import numpy as np
 import torch
@@ -9,43 +9,43 @@ from torch.nn.functional import normalize
 from vpr_dhe.index.codecs.base import LocalMapCodec, is_empty
 
 _PEAK = 127
-# Codes between the peaks leave this one free to say that a cell is empty.
+# Code of empty cells, outside of -127 to 127.
 _EMPTY = -128
-_LEAST_SCALE = 1e-30
+_MIN_SCALE = 1e-30
 _SCALE = np.dtype("<f4")
 
 
 class Int8Codec(LocalMapCodec):
-    """Eight bits per number, after one scale per map (little-endian float32)."""
+    """Eight bits per number, and one scale per map (little-endian float32)."""
 
     name = "int8"
 
     @property
     def record_bytes(self) -> int:
-        """The scale, and one byte per number."""
+        """Four bytes for the scale, and one byte per number."""
         return int8_bytes(self.cells * self.dimension)
 
     def encode(self, local_map: Float[Tensor, "cells dimension"]) -> bytes:
-        """Scale the map so that its largest number becomes 127, and round."""
+        """Scale the map to at most 127, and round."""
         rows = local_map.float().cpu()
         return to_int8(rows, is_empty(rows))
 
     def components(self, records: UInt8[np.ndarray, "maps record_bytes"]) -> Float[Tensor, "maps cells components"]:
-        """Undo the scale."""
+        """Undo the scale, and restore the norm."""
         numbers, empty = from_int8(records, self.cells)
         return normalize(numbers, dim=-1).masked_fill(empty[..., None], 0)
 
 
 def int8_bytes(count: int) -> int:
-    """Bytes that so many numbers and their scale take."""
+    """Number of bytes of `count` numbers and their scale."""
     return _SCALE.itemsize + count
 
 
 def to_int8(numbers: Float[Tensor, "cells size"], empty: Bool[Tensor, " cells"]) -> bytes:
-    """One scale for all numbers, and each as a multiple of it; empty cells get the one code that is left over."""
+    """Encode numbers as multiples of one scale; empty cells get a special code."""
     numbers = numbers.masked_fill(empty[:, None], 0)
     scale = numbers.abs().amax() / _PEAK
-    codes = (numbers / scale.clamp(min=_LEAST_SCALE)).round().clamp(-_PEAK, _PEAK)
+    codes = (numbers / scale.clamp(min=_MIN_SCALE)).round().clamp(-_PEAK, _PEAK)
     codes = codes.masked_fill(empty[:, None], _EMPTY)
     return scale.numpy().astype(_SCALE).tobytes() + codes.numpy().astype(np.int8).tobytes()
 
@@ -53,7 +53,7 @@ def to_int8(numbers: Float[Tensor, "cells size"], empty: Bool[Tensor, " cells"])
 def from_int8(
     records: UInt8[np.ndarray, "maps record_bytes"], cells: int
 ) -> tuple[Float[Tensor, "maps cells size"], Bool[Tensor, "maps cells"]]:
-    """The numbers, and which cells are empty."""
+    """Decode numbers, and the mask of empty cells."""
     scale = np.ascontiguousarray(records[:, : _SCALE.itemsize]).view(_SCALE).astype(np.float32)
     codes = records[:, _SCALE.itemsize :].view(np.int8)
     codes = codes.reshape(len(codes), cells, codes.shape[1] // cells)

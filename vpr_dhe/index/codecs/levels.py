@@ -1,4 +1,4 @@
-"""Numbers that are distributed as a Gaussian, each as one of sixteen levels, stored as bit planes.
+"""Quantisation of numbers with a Gaussian distribution to sixteen levels, stored as bit planes.
 
 Source of the levels: Max, "Quantizing for minimum distortion", IRE Transactions on Information Theory, 1960, table I.
 """
@@ -18,19 +18,19 @@ _BORDERS = (_LEVELS[1:] + _LEVELS[:-1]) / 2
 
 
 def level_bytes(count: int) -> int:
-    """Bytes that so many numbers take: whole ones for each bit plane."""
+    """Number of bytes of `count` numbers, with whole bytes for each bit plane."""
     return _BITS * -(-count // 8)
 
 
 def to_levels(numbers: Float[Tensor, "rows count"]) -> UInt8[np.ndarray, "rows level_bytes"]:
-    """Replace each number by the index of its level."""
+    """Encode each number by the index of its level."""
     codes = np.searchsorted(_BORDERS, numbers.numpy()).astype(np.uint8)
     return np.concatenate([np.packbits((codes >> bit) & 1, axis=1) for bit in range(_BITS)], axis=1)
 
 
 def from_levels(planes: UInt8[np.ndarray, "rows level_bytes"], count: int) -> Float[Tensor, "rows count"]:
-    """Look up the levels of `count` numbers in each row."""
-    if not len(planes):  # which OpenCV gives nothing for
+    """Decode `count` numbers in each row."""
+    if not len(planes):  # OpenCV returns None for empty arrays
         return torch.empty(0, count)
     by_bit = planes.reshape(len(planes), _BITS, -1)
     pairs = reduce(np.bitwise_or, (cv2.LUT(by_bit[:, bit], _PAIRS[bit]) for bit in range(_BITS)))
@@ -38,7 +38,7 @@ def from_levels(planes: UInt8[np.ndarray, "rows level_bytes"], count: int) -> Fl
 
 
 def _tables_of_pairs() -> list[Int32[np.ndarray, "1 256"]]:
-    """For each bit plane, from a byte of eight numbers' bits to four bytes, each of two numbers' codes."""
+    """Tables, one per bit plane, from the bits of eight numbers to four bytes with the codes of two numbers each."""
     bits = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1)
     return [
         ((bits[:, 0::2] << bit) | (bits[:, 1::2] << (_BITS + bit))).view(np.int32).reshape(1, -1)
@@ -46,6 +46,6 @@ def _tables_of_pairs() -> list[Int32[np.ndarray, "1 256"]]:
     ]
 
 
-# Looked up byte by byte, as numbers of four and eight bytes that are taken apart afterwards.
+# Tables are looked up byte by byte; their entries of four and eight bytes are split afterwards.
 _PAIRS = _tables_of_pairs()
 _LEVEL_PAIRS = np.stack([np.tile(_LEVELS, 16), np.repeat(_LEVELS, 16)], axis=1).view(np.float64).reshape(1, -1)

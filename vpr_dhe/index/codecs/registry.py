@@ -1,4 +1,4 @@
-"""Codecs by name: a new one is one new file and one line here."""
+"""Registry of codecs; a new one is one new file and one line here."""
 
 from collections.abc import Mapping
 
@@ -17,30 +17,29 @@ from vpr_dhe.index.codecs.pca_int8 import Pca64Int8Codec, Pca128Int8Codec
 CODECS: dict[str, type[LocalMapCodec]] = {
     codec.name: codec for codec in (Float16Codec, Int8Codec, Pca128Int8Codec, Pca64Int8Codec, BinaryCodec)
 }
-# These need no maps to be fitted on.
 UNFITTED = tuple(name for name, codec in CODECS.items() if not issubclass(codec, FittedCodec))
+"""Codecs without fitted parameters."""
 
 
 def fit_codec(name: str, local_maps: Float[Tensor, "maps cells dimension"]) -> LocalMapCodec:
-    """Fit a codec by name on maps of the index it is for; the same maps give the same codec.
+    """Fit a codec to maps of its index, deterministically.
 
-    Those in `UNFITTED` take no maps. Each of the others takes at least as many cells that say something as it keeps
-    components.
+    Codecs in `UNFITTED` need no maps; the others need at least as many non-empty cells as they keep components.
 
     Raises:
-        BadInputError: if the name is unknown, or the codec does not work with this dimension or so few maps.
+        BadInputError: if the name is unknown, or the codec does not support this dimension or so few maps.
     """
     if name not in CODECS:
         raise BadInputError(f"unknown codec {name!r}; available: {', '.join(CODECS)}")
-    if hindrance := obstacle(name, local_maps):
-        raise BadInputError(hindrance)
+    if reason := obstacle(name, local_maps):
+        raise BadInputError(reason)
     cells, dimension = local_maps.shape[1:]
     parameters = {} if name in UNFITTED else CODECS[name].fit(rows_to_fit(local_maps))
     return CODECS[name](cells, dimension, parameters)
 
 
 def load_codec(name: str, cells: int, dimension: int, parameters: Mapping[str, np.ndarray]) -> LocalMapCodec:
-    """Make a codec from the parameters of one that was fitted.
+    """Make a codec from stored parameters.
 
     Raises:
         IndexFormatError: if the name is unknown.
@@ -60,15 +59,15 @@ def load_codec(name: str, cells: int, dimension: int, parameters: Mapping[str, n
 
 
 def obstacle(name: str, local_maps: Float[Tensor, "maps cells dimension"]) -> str | None:
-    """Why this codec cannot be fitted on these maps, and what can; None if it can."""
+    """Message why a codec cannot be fitted to maps, and which ones can; None if it can."""
     if name in UNFITTED:
         return None
-    dimension, least = local_maps.shape[2], CODECS[name].least_dimension
-    if dimension < least:
-        working = [other for other, codec in CODECS.items() if dimension >= codec.least_dimension]
+    dimension, min_dimension = local_maps.shape[2], CODECS[name].min_dimension
+    if dimension < min_dimension:
+        working = [other for other, codec in CODECS.items() if dimension >= codec.min_dimension]
         return (
-            f"codec {name!r} needs local maps of at least {least} dimensions, and this model's have {dimension}; "
-            f"use one of: {', '.join(working)}"
+            f"codec {name!r} needs local maps of at least {min_dimension} dimensions, and this model's have "
+            f"{dimension}; use one of: {', '.join(working)}"
         )
     found, needed = int((~is_empty(local_maps)).sum()), CODECS[name].parameter_shapes(dimension)["axes"][1]
     if found < needed:

@@ -1,10 +1,10 @@
 """Search over global descriptors; the only package that imports faiss.
 
-`exact.py` compares with every vector; `types.py` lists the FAISS index types; `build.py` writes and tunes a FAISS file;
+`exact.py` is exact search; `types.py` lists the FAISS index types; `build.py` builds and tunes a FAISS file;
 `approximate.py` searches one.
 """
 
-from vpr_dhe.index.vectors.approximate import ApproximateIndex, RowsOf, VectorFileFact
+from vpr_dhe.index.vectors.approximate import ApproximateIndex, RowsOf, VectorFileInfo
 from vpr_dhe.index.vectors.build import build_vector_file
 from vpr_dhe.index.vectors.exact import Neighbours, exact_search, merge, similarities
 from vpr_dhe.index.vectors.library import gpu_is_present
@@ -16,7 +16,7 @@ __all__ = [
     "ApproximateIndex",
     "Neighbours",
     "RowsOf",
-    "VectorFileFact",
+    "VectorFileInfo",
     "build_vector_file",
     "choose_type",
     "exact_search",

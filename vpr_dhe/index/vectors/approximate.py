@@ -1,4 +1,4 @@
-"""Search with the help of a FAISS file: candidates from FAISS, similarities from the stored vectors."""
+"""Approximate search: candidates from a FAISS file, similarities from the stored vectors."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -16,21 +16,21 @@ from vpr_dhe.index.vectors.exact import Neighbours, exact_search, merge, nothing
 from vpr_dhe.index.vectors.library import import_faiss, one_thread
 from vpr_dhe.index.vectors.types import INDEX_TYPES
 
-# The number of neighbours that files are tuned for.
+# Number of neighbours that files are tuned for.
 TUNED_COUNT = 100
-_GPU_CANDIDATES = 2048  # and lists: as many as FAISS takes on a GPU
+_GPU_CANDIDATES = 2048  # limit of FAISS on a GPU, also for lists
 _BLOCK_ROWS = 16384
 
-# Rows by number, ascending; whoever holds them checks them as they are read.
 RowsOf = Callable[[Int64[np.ndarray, " chosen"]], Float32[np.ndarray, "chosen dimension"]]
+"""Function from ascending row numbers to stored vectors."""
 
 
 @dataclass(frozen=True)
-class VectorFileFact:
-    """What the manifest says of a FAISS file.
+class VectorFileInfo:
+    """Entry of a FAISS file in the manifest.
 
-    `parameters` are the structure's numbers, `effort` (nprobe or efSearch) and `candidates`; `recall_at_1` and
-    `recall_at_100`, from 0 to 1, were measured against exact search, with stored vectors as queries.
+    `parameters` are those of its structure, `effort` (nprobe or efSearch) and `candidates`; `recall_at_1` and
+    `recall_at_100`, from 0 to 1, are relative to exact search, with stored vectors as queries.
     """
 
     kind: str
@@ -42,31 +42,32 @@ class VectorFileFact:
 
 
 class ApproximateIndex:
-    """A FAISS index over rows numbered from 0, for searching; safe to use from several threads.
+    """FAISS index over rows numbered from 0; safe to use from several threads.
 
-    Queries are searched one at a time, so that answers do not depend on which queries come together: parts of FAISS
-    use matrix products, whose digits do.
+    Queries are searched one at a time, because matrix products in FAISS give slightly different results for batches of
+    different sizes.
     """
 
     def __init__(self, index: Any, kind: str, parameters: Mapping[str, int], *, unit_norm: bool) -> None:
         self._index, self._type, self._unit_norm = index, INDEX_TYPES[kind](index.ntotal), unit_norm
         self._effort, self._candidates = parameters["effort"], parameters["candidates"]
-        self._most_candidates, self._most_effort = len(self), self._type.efforts[-1]
-        self._turn: Any = nullcontext()
+        self._max_candidates, self._max_effort = len(self), self._type.efforts[-1]
+        self._lock: Any = nullcontext()
 
     @classmethod
-    def open(cls, path: Path, fact: VectorFileFact, *, unit_norm: bool, gpu: bool = False) -> "ApproximateIndex":
-        """Open a file; the caller has compared its checksum, since FAISS may load a damaged file and answer wrongly.
+    def open(cls, path: Path, info: VectorFileInfo, *, unit_norm: bool, gpu: bool = False) -> "ApproximateIndex":
+        """Open a file whose checksum was verified, because FAISS may load a damaged file and answer wrongly.
 
         Args:
-            path: mapped into memory as far as FAISS can do so: it may be removed or replaced by rename, not changed.
-            fact: what the manifest says of the file.
+            path: path of the file, which is mapped into memory as far as FAISS can: it may be deleted, but must not
+                change.
+            info: entry in the manifest.
             unit_norm: as in `exact_search`.
-            gpu: hold the index on the first GPU.
+            gpu: load the index to the first GPU.
 
         Raises:
             IndexDamagedError: if FAISS cannot read the file, or it holds another number of vectors.
-            BadInputError: if the type cannot be held on a GPU.
+            BadInputError: if FAISS does not support the type on a GPU.
             MissingExtraError: if FAISS finds no GPU.
         """
         faiss = import_faiss()
@@ -75,11 +76,11 @@ class ApproximateIndex:
             index = faiss.read_index(str(path), flags)
         except RuntimeError as error:
             raise IndexDamagedError(f"{path} cannot be read by FAISS; build it again") from error
-        if index.ntotal != fact.count:
-            raise IndexDamagedError(f"{path} holds {index.ntotal} vectors instead of {fact.count}; build it again")
-        opened = cls(index, fact.kind, fact.parameters, unit_norm=unit_norm)
+        if index.ntotal != info.count:
+            raise IndexDamagedError(f"{path} holds {index.ntotal} vectors instead of {info.count}; build it again")
+        opened = cls(index, info.kind, info.parameters, unit_norm=unit_norm)
         if gpu:
-            opened._move_to_gpu(fact.kind)
+            opened._move_to_gpu(info.kind)
         return opened
 
     def _move_to_gpu(self, kind: str) -> None:
@@ -89,13 +90,13 @@ class ApproximateIndex:
             raise BadInputError(f"an index of type {kind} cannot be searched on a GPU; use one of {able}")
         if not faiss.get_num_gpus():
             raise MissingExtraError(
-                "FAISS finds no GPU; install faiss-gpu-cu12 in place of faiss-cpu, or search on CPU"
+                "FAISS finds no GPU; install faiss-gpu-cu12 instead of faiss-cpu, or search on the CPU"
             )
         self._resources = faiss.StandardGpuResources()
         self._index = faiss.index_cpu_to_gpu(self._resources, 0, self._index)
-        self._most_candidates = min(self._most_candidates, _GPU_CANDIDATES)
-        self._most_effort = min(self._most_effort, _GPU_CANDIDATES)
-        self._turn = Lock()  # the resources of a GPU serve one thread at a time
+        self._max_candidates = min(self._max_candidates, _GPU_CANDIDATES)
+        self._max_effort = min(self._max_effort, _GPU_CANDIDATES)
+        self._lock = Lock()  # resources of a GPU serve one thread at a time
 
     def __len__(self) -> int:
         return self._index.ntotal
@@ -107,13 +108,13 @@ class ApproximateIndex:
         rows_of: RowsOf,
         dead: Bool[np.ndarray, " count"] | None = None,
     ) -> Neighbours:
-        """Find about the `count` nearest vectors of each query: exactly so many, unless fewer are live.
+        """Find approximately the `count` nearest vectors of each query, or all if there are fewer.
 
         Args:
-            queries: finite.
-            count: how many to find.
-            rows_of: the stored vectors, which the similarities are computed from.
-            dead: marks rows that are never found.
+            queries: query descriptors, finite.
+            count: number of vectors to find.
+            rows_of: stored vectors, from which similarities are computed.
+            dead: mask of rows to ignore.
         """
         dead = np.zeros(len(self), bool) if dead is None else dead
         live = len(self) - int(dead.sum())
@@ -126,7 +127,7 @@ class ApproximateIndex:
         )
 
     def candidates(self, query: Float32[np.ndarray, "1 dimension"], count: int) -> Int64[np.ndarray, " found"]:
-        """Rows among which to look for the `count` nearest ones, ascending: what the tuned search begins with."""
+        """Candidate rows for the `count` nearest ones, ascending, from which the tuned search starts."""
         return self._propose(query, self._wanted(count), self._effort)
 
     def _wanted(self, count: int) -> int:
@@ -140,9 +141,9 @@ class ApproximateIndex:
         dead: Bool[np.ndarray, " count"],
         live: int,
     ) -> Neighbours:
-        """Ask for more, and more thoroughly, until enough live rows are found; look at all where those are no more."""
+        """Double candidates and effort until enough live rows are found; search all rows as a last resort."""
         wanted, effort = math.ceil(self._wanted(count) * len(self) / live), self._effort
-        while wanted <= min(live, self._most_candidates):
+        while wanted <= min(live, self._max_candidates):
             rows = self._propose(query, wanted, effort)
             rows = rows[~dead[rows]]
             if len(rows) >= count:
@@ -153,10 +154,10 @@ class ApproximateIndex:
     def _propose(
         self, query: Float32[np.ndarray, "1 dimension"], wanted: int, effort: int
     ) -> Int64[np.ndarray, " found"]:
-        wanted, effort = min(wanted, len(self)), min(effort, self._most_effort)
-        with self._turn, one_thread():
+        wanted, effort = min(wanted, len(self)), min(effort, self._max_effort)
+        with self._lock, one_thread():
             _, rows = self._index.search(query, wanted, params=self._type.search_parameters(effort))
-        # FAISS pads with -1; ascending rows are the quickest to read.
+        # FAISS pads with -1; ascending rows are read fastest.
         return np.sort(rows[rows >= 0])
 
     def _refine(

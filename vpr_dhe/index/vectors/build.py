@@ -1,4 +1,4 @@
-"""Building FAISS files, and measuring how much a search has to spend to agree with exact search."""
+"""Building of FAISS files, and tuning of their search for a target recall."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -11,31 +11,31 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from vpr_dhe.errors import BadInputError
-from vpr_dhe.index.vectors.approximate import TUNED_COUNT, ApproximateIndex, VectorFileFact
+from vpr_dhe.index.vectors.approximate import TUNED_COUNT, ApproximateIndex, VectorFileInfo
 from vpr_dhe.index.vectors.exact import Neighbours, exact_search, merge, nothing, similarities
 from vpr_dhe.index.vectors.library import import_faiss
 from vpr_dhe.index.vectors.stack import Stack
 from vpr_dhe.index.vectors.types import INDEX_TYPES, SEED, IndexType
 
 RECALL_TARGET = 0.95
-# Searched lists are settled with candidates to spare; what then is lost by fewer candidates comes out of this margin,
-# as does the luck of 256 queries, whose mean recall has a standard error below 0.01.
-_RECALL_AMPLE = 0.96
+# Target while tuning the effort, with the most candidates; fewer candidates and the noise of 256 queries, whose mean
+# recall has a standard error below 0.01, use up the difference.
+_EFFORT_RECALL_TARGET = 0.96
 _QUERIES = 256
 
 
 def build_vector_file(
     path: Path, kind: str, vectors: Sequence[Float32[np.ndarray, "_count dimension"]], *, unit_norm: bool
-) -> VectorFileFact:
-    """Build a FAISS file over the rows of these arrays, numbered through, and tune its search.
+) -> VectorFileInfo:
+    """Build a FAISS file over the concatenated rows of arrays, and tune its search.
 
-    The search is tuned to find 0.95 of the 100 nearest neighbours. The same vectors give the same file on the same
-    machine. Memory holds the FAISS index (see `INDEX_TYPES`) and a sample to learn from, not the vectors.
+    The search is tuned to find 0.95 of the 100 nearest neighbours. Results are deterministic on one machine. Memory
+    holds the FAISS index (see `INDEX_TYPES`) and a training sample, not the vectors.
 
     Args:
-        path: where to write; durable on return.
+        path: path of the file, which is durable on return.
         kind: one of `INDEX_TYPES`.
-        vectors: may be mapped from files.
+        vectors: arrays, which may be mapped from files.
         unit_norm: as in `exact_search`.
 
     Raises:
@@ -52,11 +52,11 @@ def build_vector_file(
         type.add(index, block)
     parameters, recall = _tune(index, kind, type, stack, unit_norm=unit_norm)
     _write(index, path)
-    return VectorFileFact(kind, len(stack), parameters, recall.at_1, recall.at_100, path.stat().st_size)
+    return VectorFileInfo(kind, len(stack), parameters, recall.at_1, recall.at_100, path.stat().st_size)
 
 
 def _sample(count: int, wanted: int) -> Int64[np.ndarray, " sample"]:
-    """Rows at random, the same ones each time, in ascending order."""
+    """Random rows, the same on each call, ascending."""
     return np.sort(np.random.default_rng(SEED).choice(count, min(count, wanted), replace=False))
 
 
@@ -73,7 +73,7 @@ class _Recall:
 
 
 def _tune(index: Any, kind: str, type: IndexType, stack: Stack, *, unit_norm: bool) -> tuple[dict[str, int], _Recall]:
-    """The least effort, then the fewest candidates, that keep the recall, and the recall that they give."""
+    """Find the smallest effort, then the fewest candidates, that reach the recall; returns them and the recall."""
     recall_of = _recall_meter(stack, unit_norm=unit_norm)
 
     @cache
@@ -83,14 +83,14 @@ def _tune(index: Any, kind: str, type: IndexType, stack: Stack, *, unit_norm: bo
     def parameters(effort: int, candidates: int) -> dict[str, int]:
         return {**type.shape, "effort": effort, "candidates": candidates}
 
-    ample = type.candidates[-1]
-    effort = _least(type.efforts, lambda effort: measure(effort, ample).at_100 >= _RECALL_AMPLE)
-    candidates = _least(type.candidates, lambda candidates: measure(effort, candidates).at_100 >= RECALL_TARGET)
+    max_candidates = type.candidates[-1]
+    effort = _smallest(type.efforts, lambda effort: measure(effort, max_candidates).at_100 >= _EFFORT_RECALL_TARGET)
+    candidates = _smallest(type.candidates, lambda candidates: measure(effort, candidates).at_100 >= RECALL_TARGET)
     return parameters(effort, candidates), measure(effort, candidates)
 
 
-def _least(choices: Sequence[int], suffices: Callable[[int], bool]) -> int:
-    """The first of ascending choices that suffices, by bisection; the last where none does."""
+def _smallest(choices: Sequence[int], suffices: Callable[[int], bool]) -> int:
+    """First of ascending choices that suffices, by bisection; the last if none does."""
     low, high = 0, len(choices) - 1
     while low < high:
         middle = (low + high) // 2
@@ -99,9 +99,9 @@ def _least(choices: Sequence[int], suffices: Callable[[int], bool]) -> int:
 
 
 def _recall_meter(stack: Stack, *, unit_norm: bool) -> Callable[[ApproximateIndex], _Recall]:
-    """Measures recall with stored vectors as queries, each left out of what is to be found and of what is found.
+    """Make a function that measures recall with stored vectors as queries, each excluded from its own neighbours.
 
-    A neighbour counts as found if one as similar was found: it may not matter which of equal ones it is.
+    A neighbour counts as found if an equally similar one was found.
     """
     rows = _sample(len(stack), _QUERIES)
     queries = stack.take(rows)
@@ -137,7 +137,7 @@ def _search_stack(
 
 
 def _others(found: Neighbours, rows: Int64[np.ndarray, " queries"]) -> Float32[np.ndarray, "queries others"]:
-    """Similarities of all but the query itself; where others as similar took its place, of all but the last."""
+    """Similarities of all but the query itself or, if ties displaced it, of all but the last."""
     itself = found.rows == rows[:, None]
     itself[~itself.any(axis=1), -1] = True
     return found.similarities[~itself].reshape(len(rows), -1)

@@ -1,8 +1,7 @@
 """Exact similarities and exact search over arrays in memory or on disk.
 
-Every similarity that leaves the index is computed here, pair by pair. The digits of a pair of vectors therefore depend
-on the two vectors alone (and on the instruction set of the processor), not on what else is searched at the same time:
-a matrix product would sum in another order for another number of rows.
+All similarities that the index returns are computed here, pair by pair, so that they depend on the two vectors alone
+(and on the instruction set of the processor): a matrix product would sum in another order for another number of rows.
 """
 
 from collections.abc import Sequence
@@ -14,17 +13,16 @@ from jaxtyping import Bool, Float32, Int64
 
 from vpr_dhe.index.vectors.library import import_faiss, one_thread
 
-# Bounds of what is at hand at once: 20 bytes per pair of a query and a vector.
+# Bounds of memory: 20 bytes per pair of a query and a vector.
 _BLOCK_PAIRS = 1 << 19
 _BLOCK_QUERIES = 64
-# Products of numbers: some milliseconds for one thread. Where other programs are busy too, waiting for a second thread
-# took 30 ms where there was 0.1 ms of work.
-_WORTH_THREADS = 1 << 26
+# Multiplications, some milliseconds on one thread. On a busy machine, waiting for a second thread may take 30 ms.
+_MIN_PRODUCTS_FOR_THREADS = 1 << 26
 
 
 @dataclass(frozen=True)
 class Neighbours:
-    """Row numbers of the nearest vectors, best first, and their similarities; equal ones in the order of rows."""
+    """Row numbers of the nearest vectors, best first, and their similarities; ties are in the order of rows."""
 
     rows: Int64[np.ndarray, "queries found"]
     similarities: Float32[np.ndarray, "queries found"]
@@ -38,14 +36,14 @@ def exact_search(
     unit_norm: bool,
     dead: Bool[np.ndarray, " count"] | None = None,
 ) -> Neighbours:
-    """Find the `count` nearest vectors of each query, or all of them where there are fewer, by comparing with each.
+    """Find the `count` nearest vectors of each query, or all if there are fewer.
 
     Args:
-        vectors: may be mapped from a file; they are read block by block and never copied.
-        queries: finite.
-        count: how many to find.
+        vectors: vectors, which may be mapped from a file; they are read block by block.
+        queries: query descriptors, finite.
+        count: number of vectors to find.
         unit_norm: whether vectors are compared by cosine rather than by distance; see `similarities`.
-        dead: marks rows that are never found.
+        dead: mask of rows to ignore.
     """
     found = [
         _search_chunk(vectors, queries[start : start + _BLOCK_QUERIES], count, unit_norm, dead)
@@ -81,24 +79,24 @@ def similarities(
     *,
     unit_norm: bool,
 ) -> Float32[np.ndarray, "queries count"]:
-    """Compare each query with each vector: their inner product, or 1 - d^2 / 2 for the distance d.
+    """Compute similarities of all pairs: the inner product, or 1 - d^2 / 2 for the distance d.
 
-    The two are the same number, the cosine, for vectors of unit norm.
+    For vectors of unit norm both are the cosine.
     """
     faiss = import_faiss()
     queries, vectors = np.ascontiguousarray(queries), np.ascontiguousarray(vectors)
-    # These functions take pairs of row numbers, and call one routine per pair.
+    # These functions of FAISS take pairs of row numbers, and compute each pair separately.
     left = np.repeat(np.arange(len(queries)), len(vectors))
     right = np.tile(np.arange(len(vectors)), len(queries))
     values = np.empty(len(left), np.float32)
     compare = faiss.pairwise_indexed_inner_product if unit_norm else faiss.pairwise_indexed_L2sqr
-    with one_thread() if len(left) * vectors.shape[1] < _WORTH_THREADS else nullcontext():
+    with one_thread() if len(left) * vectors.shape[1] < _MIN_PRODUCTS_FOR_THREADS else nullcontext():
         compare(vectors.shape[1], len(left), *map(faiss.swig_ptr, (queries, left, vectors, right, values)))
     return (values if unit_norm else 1 - values / 2).reshape(len(queries), len(vectors))
 
 
 def _nearest(values: Float32[np.ndarray, "queries count"], rows: Int64[np.ndarray, " count"], count: int) -> Neighbours:
-    """The best of some similarities, per query; of those equal to the last one that fits, the first rows."""
+    """Select the best similarities per query; ties go to the first rows."""
     count = min(count, len(rows))
     chosen = np.empty((len(values), count), np.int64)
     for query, line in enumerate(values if count else ()):
@@ -108,9 +106,9 @@ def _nearest(values: Float32[np.ndarray, "queries count"], rows: Int64[np.ndarra
 
 
 def merge(parts: Sequence[Neighbours], count: int) -> Neighbours:
-    """The best of what was found in several places, for the same queries; rows are numbered through all places.
+    """Merge results of the same queries in several parts, whose row numbers are distinct, and keep the best `count`.
 
-    The result is what one search over all places would give, since equal similarities are in the order of rows.
+    The result equals that of one search over all parts, since ties are in the order of rows.
     """
     rows = np.concatenate([part.rows for part in parts], axis=1)
     values = np.concatenate([part.similarities for part in parts], axis=1)
@@ -119,5 +117,5 @@ def merge(parts: Sequence[Neighbours], count: int) -> Neighbours:
 
 
 def nothing(queries: int) -> Neighbours:
-    """No neighbours for this many queries."""
+    """Make an empty result for a number of queries."""
     return Neighbours(np.empty((queries, 0), np.int64), np.empty((queries, 0), np.float32))

@@ -1,4 +1,4 @@
-"""The FAISS library, imported when it is first needed: importing it takes a noticeable part of a short command."""
+"""Import of FAISS on first use, because it takes noticeable time."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ def import_faiss() -> Any:
     """Import FAISS.
 
     Raises:
-        MissingExtraError: if two distributions of it overwrite each other.
+        MissingExtraError: if two distributions, which overwrite each other, are installed.
     """
     installed = [name for name in ("faiss-cpu", "faiss-gpu-cu12") if _is_installed(name)]
     if len(installed) == 2:
@@ -28,13 +28,13 @@ def import_faiss() -> Any:
 
 
 def gpu_is_present() -> bool:
-    """Whether this FAISS can search on a GPU of this machine."""
+    """Whether FAISS finds a GPU that it can use."""
     return import_faiss().get_num_gpus() > 0
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Let FAISS use no threads for calls from this thread: what is soon done is not worth waking others for."""
+    """Limit FAISS to one thread for calls from this thread, which is faster for short work."""
     faiss = import_faiss()
     threads = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)

@@ -1,4 +1,4 @@
-"""Several arrays of vectors as one, without copying them as a whole."""
+"""Concatenation of arrays of vectors without copying."""
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
@@ -10,7 +10,7 @@ _BLOCK_ROWS = 16384
 
 
 class Stack:
-    """Rows of several arrays, which may be mapped from files, numbered through."""
+    """Concatenated rows of arrays, which may be mapped from files."""
 
     def __init__(self, arrays: Sequence[Float32[np.ndarray, "_count dimension"]]) -> None:
         self._arrays = arrays
@@ -29,7 +29,7 @@ class Stack:
         return take_rows(rows, self._starts, self.dimension, lambda number, chosen: self._arrays[number][chosen])
 
     def blocks(self) -> Iterator[Float32[np.ndarray, "_count dimension"]]:
-        """Copies of all rows in order, some at a time, wherever one array ends and the next begins."""
+        """Copy all rows in order, block by block."""
         for start in range(0, len(self), _BLOCK_ROWS):
             yield self.take(np.arange(start, min(start + _BLOCK_ROWS, len(self))))
 

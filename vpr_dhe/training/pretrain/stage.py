@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from vpr_dhe.features.base import DenseDescription
+from vpr_dhe.features.base import DenseFeatures
 from vpr_dhe.images import to_network_input
 from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.records import Preprocessing, Size
@@ -163,10 +163,10 @@ class PretrainStage(Stage[ViewBatch]):
         """Sum of both contrastive losses."""
         return self._loss(batch, self._extract(batch))
 
-    def _extract(self, batch: ViewBatch) -> DenseDescription:
+    def _extract(self, batch: ViewBatch) -> DenseFeatures:
         return self.extractor(torch.cat([batch.views_a, batch.views_b]))
 
-    def _loss(self, batch: ViewBatch, features: DenseDescription) -> StepLoss:
+    def _loss(self, batch: ViewBatch, features: DenseFeatures) -> StepLoss:
         settings, pairs = self._settings, len(batch.views_a)
         vectors = normalize(features.vectors.float(), dim=1)
         contrast = contrastive_loss(vectors[:pairs], vectors[pairs:], settings.temperature)
@@ -195,7 +195,7 @@ class PretrainStage(Stage[ViewBatch]):
         """The current model."""
         return self.extractor.model_file(self._training_data)
 
-    def _found(self, batch: ViewBatch, features: DenseDescription) -> "_Found":
+    def _found(self, batch: ViewBatch, features: DenseFeatures) -> "_Found":
         vectors, pairs = normalize(features.vectors.float(), dim=1), len(batch.views_a)
         nearest = (vectors[:pairs] @ vectors[pairs:].mT).argmax(dim=1)
         maps_a, maps_b = (part[batch.known].float() for part in features.local_maps.split(pairs))

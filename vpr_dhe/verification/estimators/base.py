@@ -1,4 +1,4 @@
-"""What a homography estimator is, and what it may look at."""
+"""Interface of homography estimators, and their input: views of images and matches between them."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -16,16 +16,16 @@ from vpr_dhe.geometry.homography import is_usable
 from vpr_dhe.geometry.matching import MutualNeighbours, mutual_nearest_neighbours
 from vpr_dhe.records import Evidence, Features, Frame, Image, Matches
 
-# Fewer matches do not determine a homography.
+# A homography has eight degrees of freedom, and a match fixes two.
 MIN_MATCHES = 4
 
 
 @dataclass(frozen=True)
 class Homographies:
-    """One homography per candidate, from the query's original pixels to the candidate's; `valid` tells failures.
+    """One homography per candidate, from the query's original pixels to the candidate's; failures are not `valid`.
 
-    The matrix of a failed estimate is the identity, so that batched arithmetic on it stays finite. `evidence` is one
-    per candidate, where the estimator has any.
+    The matrix of a failed estimate is the identity, so that batched arithmetic stays finite. `evidence` has one entry
+    per candidate, or is None for estimators that report none.
     """
 
     matrices: Float64[Tensor, "candidates 3 3"]
@@ -39,13 +39,13 @@ class Homographies:
         valid: Bool[Tensor, " candidates"],
         evidence: tuple[Evidence, ...] | None = None,
     ) -> "Homographies":
-        """Put the identity where an estimate failed."""
+        """Make a batch with the identity in place of failed estimates."""
         identity = torch.eye(3, dtype=torch.float64, device=matrices.device)
         return cls(torch.where(valid[:, None, None], matrices, identity), valid, evidence)
 
     @classmethod
     def joined(cls, found: Sequence[Float64[np.ndarray, "3 3"] | None]) -> "Homographies":
-        """Homographies that were found one by one, None where there is none; unusable ones fail."""
+        """Make a batch of separate estimates; None and unusable matrices count as failures."""
         if not found:
             return cls(torch.empty(0, 3, 3, dtype=torch.float64), torch.empty(0, dtype=torch.bool))
         estimated = torch.tensor([one is not None for one in found], dtype=torch.bool)
@@ -54,10 +54,10 @@ class Homographies:
 
 
 class View:
-    """One image as estimators see it: each part is computed when first asked for, and kept.
+    """Input of estimators for one image; each part is computed on first use and kept.
 
-    `image` is the decoded original, `features` its descriptors, and `matches` its mutual matches to the query (a
-    query has none). An estimator takes what it needs.
+    `image` is the decoded original, `features` its descriptors, and `matches` its mutual matches with the query (a
+    query has none).
     """
 
     def __init__(
@@ -77,32 +77,32 @@ class View:
 
     @cached_property
     def features(self) -> Features:
-        """The global descriptor and local map; LookupError where the view was made without an extractor."""
+        """Global descriptor and local map; LookupError if the view was made without an extractor."""
         if self._features is None:
             raise LookupError("this view was made without features")
         return self._features()
 
     @cached_property
     def matches(self) -> Matches:
-        """The mutual matches of the query with this candidate."""
+        """Mutual matches of the query with this candidate; LookupError if the view is a query."""
         if self._matches is None:
             raise LookupError("this view is a query: matches belong to its candidates")
         return self._matches()
 
 
 class HomographyEstimator(ABC):
-    """Finds the homography from a query to each of its candidates.
+    """Estimator of the homographies from a query to each of its candidates.
 
-    `looks_at_images` says that it estimates from pixels, and not from matches: its homography may hold where no match
-    does.
+    `uses_images` tells whether it estimates from pixels instead of matches: its homography may be right even where no
+    match agrees with it.
     """
 
     name: str
-    looks_at_images: bool = False
+    uses_images: bool = False
 
     @property
-    def first_look(self) -> "HomographyEstimator | None":
-        """The same method with less patience, which tells hopeless candidates from others; None if there is none."""
+    def coarse_pass(self) -> "HomographyEstimator | None":
+        """A faster variant of the method that selects the shortlist (see `Verifier`); None if it has none."""
         return None
 
     @abstractmethod
@@ -118,10 +118,10 @@ def match_by_grid(
 
 
 def matches_of_cells(match: Callable[[], MutualNeighbours], spec: ExtractorSpec) -> Callable[[int], Matches]:
-    """Match a query with all candidates, all at once and only when the first is asked for.
+    """Match a query with all candidates in one batch, on the first call of the function that is returned.
 
-    Returns a function from a candidate's place in the batch to its matches. The points are the centres of the matched
-    cells. All maps come from the extractor of `spec`.
+    That function takes the number of a candidate in the batch and returns its matches: centres of the matched cells.
+    All maps come from the extractor of `spec`.
     """
     centres = cell_centres(spec.grid, spec.input_size).numpy()
     cell_px = max(spec.input_size.width / spec.grid.columns, spec.input_size.height / spec.grid.rows)
@@ -132,7 +132,7 @@ def matches_of_cells(match: Callable[[], MutualNeighbours], spec: ExtractorSpec)
         found = match()
         mutual, index = found.mutual.cpu().numpy(), found.index.cpu().numpy()
         similarity = found.similarity.float().cpu().numpy()
-        # NumPy, whose threads do not spin afterwards on the cores that estimators need.
+        # In NumPy: threads of torch would spin afterwards on the cores that estimators need.
         candidate, cell = mutual.nonzero()
         columns = centres[cell], centres[index[candidate, cell]], similarity[candidate, cell]
         counts = mutual.sum(axis=1).tolist()

@@ -1,24 +1,7 @@
-"""A small network says how far each match can be trusted; a weighted least-squares fit does the rest.
+"""Weighted least-squares homographies, with the weight of each match predicted by a small network (dhe-lite).
 
-It sees each match's two positions and its similarity, so it fits any grid, and takes under a millisecond in batches.
-
-Tried on `sift-vlad` maps with float16, trained for minutes on warps and overlapping photos of `train_open` and on
-synthetic towns: corner error of 300 unseen warps (mean with each cut at 200 px, median), then R@1/5/10 by inliers of
-the first 100 candidates of 564 street queries, of which one is 0.2:
-
-- as here 12.8, 6.1 px; 78.6/89.4/91.8. MAGSAC on the same matches 13.7, 6.0 px; 78.7/88.5/90.6;
-- twelve towns fewer 12.8, 6.0 px; 78.9/89.7/91.8; no town, but margins to the second best match 12.5, 6.1 px;
-  78.4/88.7/91.5; margins, attention among matches and six towns, trained a third as long 14.0, 6.2 px;
-  77.8/90.3/92.2;
-- a fit drawn to no change of shape where trust is low 12.0, 6.3 px; 79.1/89.7/91.0;
-- without the refining rounds 13.4, 6.3 px; 78.0/89.5/92.4.
-
-At R@1 these are equal, so the simplest stands. Scores other than inliers ranked worse: the sum of confidences 75 to 77,
-a same-place logit from pooled tokens at most 75. About 20 such counts and as many other scores were looked at. Nor did
-it help the logit to have seen streets: learned on the queries of the western half of the town, it had 67 to 69 on the
-eastern, where inliers of MAGSAC have 74.
-
-The weights in the package learned from warps and towns by `vpr-dhe train dhe-lite`; the README has their figures.
+The network sees the positions of each match and its similarity, so it works with any grid, and takes under a
+millisecond in batches. Variants that were tried are in `docs/experiments/notes.md`.
 
 Source: Yi et al., "Learning to find good correspondences", CVPR 2018 (context normalisation and weighted fit); Sun et
 al., "ACNe: attentive context normalization for robust permutation-equivariant learning", CVPR 2020 (weights inside).
@@ -46,18 +29,18 @@ HEAD_NAME = "dhe-lite"
 WIDTH = 64
 BLOCKS = 8
 _MIDDLE = 0.5
-# Rounds in which a match also loses weight by its own residual, because inliers will be counted by theirs.
+# Rounds in which weights also depend on residuals, as the count of inliers does.
 _LEARNED_ROUNDS = 2
 _REFINING_ROUNDS = 3
-# Keeps a fit of hopeless matches finite.
-_LEAST_WEIGHT = 1e-6
+# Keeps the fit finite where no match is trusted.
+_MIN_WEIGHT = 1e-6
 _NORM_FLOOR = 1e-3
 
 
 class MatchBatch(NamedTuple):
-    """The matches of many pairs, padded to one length; `present` tells matches from padding.
+    """Matches of many pairs, padded to one length; `present` marks matches that are not padding.
 
-    Points are in `UNIT` frames, `tolerance` is that of the matches there, along x and y of the candidate.
+    Points are in `UNIT` frames; `tolerance` is that of the matches, in the unit frame of the candidate (x, y).
     """
 
     query: Float64[Tensor, "pairs matches 2"]
@@ -68,7 +51,7 @@ class MatchBatch(NamedTuple):
 
 
 class DheLiteHead(nn.Module):
-    """The network: from the matches of a pair to a confidence for each, whatever their number and order."""
+    """Network that predicts a confidence for each match of a pair, whatever their number and order."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -77,7 +60,7 @@ class DheLiteHead(nn.Module):
         self.logit = nn.Linear(WIDTH, 1)
 
     def forward(self, batch: MatchBatch) -> Float[Tensor, "pairs matches"]:
-        """Predict the logit of each match being right: an inlier of some plane that both images show."""
+        """Predict the logit of each match being right: an inlier of a plane visible in both images."""
         query, candidate = batch.query - _MIDDLE, batch.candidate - _MIDDLE
         points = torch.cat([query, candidate - query, candidate], dim=-1).to(self.embed.weight)
         present = batch.present.unsqueeze(-1).to(points)
@@ -88,20 +71,20 @@ class DheLiteHead(nn.Module):
 
 
 class OnnxDheLiteHead(nn.Module):
-    """A dhe-lite network that was exported."""
+    """Exported dhe-lite network."""
 
     def __init__(self, session: OnnxSession) -> None:
         super().__init__()
         self._session = session
 
     def forward(self, batch: MatchBatch) -> Float[Tensor, "pairs matches"]:
-        """Predict what the network predicts in torch."""
+        """Predict the logits as `DheLiteHead` does."""
         (logits,) = self._session(batch.query, batch.candidate, batch.similarity, batch.present)
         return logits
 
 
 class _Block(nn.Module):
-    """A residual step that sees each match against the others of its pair."""
+    """Residual block that compares each match with the others of its pair."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -116,7 +99,7 @@ class _Block(nn.Module):
 
 
 class _ContextNorm(nn.Module):
-    """Normalises each channel over the matches of a pair (Yi et al., equation 4), then scales and shifts it."""
+    """Normalisation of each channel over the matches of a pair (Yi et al., equation 4), then scale and shift."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -132,25 +115,26 @@ class _ContextNorm(nn.Module):
 
 
 def fit_homographies(batch: MatchBatch, logits: Float[Tensor, "pairs matches"]) -> list[Float64[Tensor, "pairs 3 3"]]:
-    """Fit a homography between `UNIT` frames per pair, up to scale, in rounds: the last for use, all for losses.
+    """Fit a homography per pair, between `UNIT` frames and up to scale; returns the result of each round.
 
-    The first round weighs matches by confidence alone, the others also by a Geman-McClure kernel of the residual.
+    The last round is the estimate; losses use all. The first weighs matches by confidence alone, the others also by a
+    Geman-McClure kernel of the residual.
     """
     trust = logits.double().sigmoid()
     confidence, root = trust * batch.present, trust.sqrt() * batch.present
-    homography = weighted_homography(confidence + _LEAST_WEIGHT * batch.present, batch.query, batch.candidate)
+    homography = weighted_homography(confidence + _MIN_WEIGHT * batch.present, batch.query, batch.candidate)
     rounds = [homography]
     for weight in [confidence] * _LEARNED_ROUNDS + [root] * _REFINING_ROUNDS:
         apart = (project(homography, batch.query) - batch.candidate) / batch.tolerance.unsqueeze(1)
         kernel = (1 + apart.square().sum(dim=-1)).pow(-2)
-        weights = weight * kernel + _LEAST_WEIGHT * batch.present
+        weights = weight * kernel + _MIN_WEIGHT * batch.present
         homography = weighted_homography(weights, batch.query, batch.candidate)
         rounds.append(homography)
     return rounds
 
 
 def batch_matches(query: View, candidates: Sequence[View]) -> MatchBatch:
-    """Pad the matches of a query with its candidates; at least one candidate."""
+    """Pad the matches of a query with its candidates, of which there is at least one."""
     matches = [view.matches for view in candidates]
     to_unit = resizing(query.frame.input_size, UNIT)
     to_units = [resizing(view.frame.input_size, UNIT) for view in candidates]
@@ -168,10 +152,10 @@ def batch_matches(query: View, candidates: Sequence[View]) -> MatchBatch:
 
 
 def load_head(model: ModelFile) -> DheLiteHead:
-    """Make the head of a model file.
+    """Load the head of a model file.
 
     Raises:
-        ModelError: if the file's head is not a dhe-lite head, every weight of it.
+        ModelError: if the weights of the file's head are not exactly those of a dhe-lite head.
     """
     head = DheLiteHead()
     try:
@@ -179,7 +163,7 @@ def load_head(model: ModelFile) -> DheLiteHead:
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise ModelError(
-            f"the head of model {model.name!r} is no {HEAD_NAME} head: {reason}; convert it again"
+            f"the head of model {model.name!r} is not a {HEAD_NAME} head: {reason}; convert it again"
         ) from error
     return head
 
@@ -195,24 +179,24 @@ class DheLiteEstimator(HomographyEstimator):
 
     @classmethod
     def from_model(cls, model: ModelFile | ExportedModel | None) -> "DheLiteEstimator":
-        """Take the head of a model file or of an export.
+        """Load the head of a model file or an export.
 
         Raises:
-            VerifierError: if there is none.
-            ModelError: if its weights are not those of a dhe-lite head, or are damaged.
+            VerifierError: if there is no head.
+            ModelError: if the weights are damaged or not those of a dhe-lite head.
         """
         if model is None or model.architecture.head != HEAD_NAME:
-            found = "no model file is" if model is None else f"no {HEAD_NAME} head is in model {model.name!r}, which is"
-            raise VerifierError(f"{found} at hand; train a head, or use another verifier such as magsac")
+            found = "there is no model file" if model is None else f"model {model.name!r} holds no {HEAD_NAME} head"
+            raise VerifierError(f"{found}; train a head, or use another verifier such as magsac")
         return cls(OnnxDheLiteHead(model.session(HEAD)) if isinstance(model, ExportedModel) else load_head(model))
 
     def estimate(self, query: View, candidates: Sequence[View]) -> Homographies:
-        """Estimate one homography per candidate; fewer than four matches, or a fit that is no homography, fails."""
+        """Estimate one homography per candidate; fewer than four matches or a degenerate fit are failures."""
         if not candidates:
             return Homographies(torch.empty(0, 3, 3, dtype=torch.float64), torch.empty(0, dtype=torch.bool))
         between_units = torch.empty(len(candidates), 3, 3, dtype=torch.float64)
         counts = torch.tensor([len(view.matches.similarity) for view in candidates])
-        # Pairs of about as many matches go together, because padding costs as much as matches.
+        # Sorted by the number of matches, because padding costs as much as matches.
         for chosen in counts.argsort(stable=True).split(self.batch_size):
             between_units[chosen] = self._fit(query, [candidates[index] for index in chosen.tolist()])
         query_frame, *candidate_frames = [Frame(view.frame.image_size, UNIT) for view in (query, *candidates)]

@@ -1,4 +1,4 @@
-"""Registry of homography estimators: a new method is one new file and one entry here."""
+"""Registry of homography estimators; a new method is one new file and one entry here."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -23,7 +23,7 @@ from vpr_dhe.verification.estimators.robust import KorniaEstimator, OpenCvEstima
 
 
 class Needs(Enum):
-    """What a method cannot do without, as `vpr-dhe verifiers` says it."""
+    """Input that a method requires, in the words of `vpr-dhe verifiers`."""
 
     matches = "any model"
     head = "a model with its head"
@@ -35,8 +35,7 @@ class Needs(Enum):
 class Resources:
     """Resources that estimators are built from: the extractor of the index, networks by method, and a device.
 
-    Methods that take long for a pair tell `start_progress` of it, and those that can stop early do so after
-    `max_seconds`.
+    Slow methods report each pair to `start_progress`; those that can stop early do so after `max_seconds`.
     """
 
     extractor: Extractor | None = None
@@ -47,23 +46,28 @@ class Resources:
 
     @property
     def model(self) -> ModelFile | ExportedModel | None:
-        """The model file of the extractor, or the export it is, where there is one."""
+        """Model file or export of the extractor, if there is one."""
         return None if self.extractor is None else self.extractor.model_file
 
 
 @dataclass(frozen=True)
 class Method:
-    """One way to estimate homographies.
+    """A method to estimate homographies.
 
-    `head` names the head that it needs, if its need is one. `usual_rerank` is how many candidates a user would wait
-    for on a CPU, where that is few. `stops_early` tells whether it heeds `Resources.max_seconds`.
+    Args:
+        build: makes the estimator.
+        description: one line for `vpr-dhe verifiers`.
+        needs: required input.
+        head: name of the required head, if `needs` is a head.
+        recommended_rerank: number of candidates to re-rank on a CPU, for slow methods.
+        stops_early: whether it respects `Resources.max_seconds`.
     """
 
     build: Callable[[Resources], HomographyEstimator]
     description: str
     needs: Needs = Needs.matches
     head: str | None = None
-    usual_rerank: int | None = None
+    recommended_rerank: int | None = None
     stops_early: bool = False
 
 
@@ -86,13 +90,13 @@ METHODS: dict[str, Method] = {
     ),
     "dhe-int8": Method(
         lambda resources: dhe.DheEstimator.from_model(resources.model, "int8"),
-        "the same in 8-bit integers, on CPUs with AVX-512 VNNI; compare it with dhe on your data",
+        "dhe in 8-bit integers, on CPUs with AVX-512 VNNI; compare it with dhe on your data",
         Needs.head,
         head=dhe.HEAD_NAME,
     ),
     "dhe-lite": Method(
         lambda resources: dhe_lite.DheLiteEstimator.from_model(resources.model),
-        "learned weights of matches, head in the model file",
+        "homography fitted to matches with learned weights, head in the model file",
         Needs.head,
         head=dhe_lite.HEAD_NAME,
     ),
@@ -102,25 +106,25 @@ METHODS: dict[str, Method] = {
         ),
         "RANSAC-Flow (ECCV 2020): homographies from many scales, fine flow",
         Needs.network,
-        usual_rerank=10,
+        recommended_rerank=10,
     ),
     "weak-alignment": Method(
         partial(_weak_alignment, pseudo_siamese=False),
-        "descriptor and homography learned on the one pair, roughly aligned (3DV 2018)",
+        "descriptor and homography learned on each roughly aligned pair (3DV 2018)",
         Needs.images,
-        usual_rerank=3,
+        recommended_rerank=3,
         stops_early=True,
     ),
     "weak-alignment-pseudo": Method(
         partial(_weak_alignment, pseudo_siamese=True),
-        "the same for images of two sensors: a first layer for each",
+        "weak-alignment for images of two sensors: a first layer for each",
         Needs.images,
-        usual_rerank=3,
+        recommended_rerank=3,
         stops_early=True,
     ),
     "weak-descriptor": Method(
         lambda resources: WeakDescriptorEstimator.from_file(resources.networks["weak-descriptor"], resources.device),
-        "SIFT keypoints described by a network that was trained on aligned pairs; MAGSAC++",
+        "SIFT keypoints with descriptors learned on aligned pairs; MAGSAC++",
         Needs.network,
     ),
     "iterative": Method(
@@ -135,7 +139,7 @@ METHODS: dict[str, Method] = {
     ),
     "sshnet": Method(
         lambda resources: SshnetEstimator.from_file(resources.networks["sshnet"], resources.device),
-        "repaints one modality as the other, and registers (SSHNet, 2024)",
+        "translates one modality to the other, then registers (SSHNet, 2024)",
         Needs.network,
     ),
     "sshnet-d": Method(

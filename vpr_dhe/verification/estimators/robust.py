@@ -1,7 +1,7 @@
-"""Robust estimation from matches: RANSAC and its descendants, as OpenCV, PoseLib and kornia have them.
+"""Robust estimation from matches: the RANSAC methods of OpenCV, PoseLib and kornia.
 
-All work in the input frames, where a threshold means the same for images of any size, and all are deterministic: the
-same matches give the same homography. Candidates are shared out among threads.
+All work in input frames, where a threshold means the same for images of any size. All are deterministic: the same
+matches give the same homography. Candidates are processed in parallel threads.
 """
 
 from abc import abstractmethod
@@ -21,16 +21,16 @@ from vpr_dhe.runtime.threads import in_parallel
 from vpr_dhe.verification.estimators.base import MIN_MATCHES, Homographies, HomographyEstimator, View
 
 _MAX_ITERATIONS = 3000
-# So many tell which candidates of a hundred are hopeless (`benchmarks/profile.md`).
-_FIRST_LOOK_ITERATIONS = 300
-# Few of the matches between two street views are inliers: with 1500 iterations recall@1 is half a point lower, and with
-# 3000 the same (`benchmarks/profile.md`).
+# Enough to select a shortlist from 100 candidates (`benchmarks/profile.md`).
+_COARSE_ITERATIONS = 300
+# Few matches between street views are inliers: 1500 iterations lose half a point of recall@1, 3000 gain nothing
+# (`benchmarks/profile.md`).
 _MAX_MAGSAC_ITERATIONS = 2000
 _CONFIDENCE = 0.9999
 SEED = 0
-"""Of all random choices: a figure comes out the same again."""
-# kornia draws from the generator that all threads share.
-_DRAWING = Lock()
+"""Seed of all random choices."""
+# kornia draws from torch's global generator, which all threads share.
+_RANDOM_STATE_LOCK = Lock()
 _OPENCV_METHODS = {
     "ransac": (cv2.RANSAC, _MAX_ITERATIONS),
     "magsac": (cv2.USAC_MAGSAC, _MAX_MAGSAC_ITERATIONS),
@@ -39,24 +39,24 @@ _OPENCV_METHODS = {
 
 Points = Float64[np.ndarray, "matches 2"]
 _Problem: TypeAlias = tuple[Points, Points, float]
-"""What `RobustEstimator.fit` is asked."""
+"""Arguments of `RobustEstimator.fit`."""
 
 
 class RobustEstimator(HomographyEstimator):
-    """A homography per candidate from its matches alone.
+    """Estimator of homographies from matches alone.
 
     `threshold_px` is the reprojection error, in pixels of the candidate's input, that separates inliers from outliers
-    while estimating; None takes the tolerance that the matches state for themselves.
+    while estimating; None takes `Matches.tolerance_px`.
     """
 
     def __init__(self, threshold_px: float | None = None) -> None:
         self.threshold_px = threshold_px
 
     def estimate(self, query: View, candidates: Sequence[View]) -> Homographies:
-        """Estimate from `View.matches`; fewer than four matches, or no model found, is a failure."""
+        """Estimate from `View.matches`; fewer than four matches are a failure."""
         if not candidates:
             return Homographies(torch.empty(0, 3, 3, dtype=torch.float64), torch.empty(0, dtype=torch.bool))
-        # Threads are left with nothing to do in Python, whose lock they would wait for between estimates.
+        # Threads get arrays alone: for work in Python they would wait for its lock.
         fits = in_parallel(self._fit_or_none, [self._problem(candidate.matches) for candidate in candidates])
         estimated = torch.tensor([fit is not None for fit in fits], dtype=torch.bool)
         matrices = torch.from_numpy(np.stack([np.eye(3) if fit is None else fit for fit in fits]))
@@ -72,37 +72,37 @@ class RobustEstimator(HomographyEstimator):
 
     @abstractmethod
     def fit(self, source: Points, target: Points, threshold_px: float) -> Float64[np.ndarray, "3 3"] | None:
-        """Fit target = H * source, or say None."""
+        """Fit target = H * source; None if no model is found."""
 
 
 class OpenCvEstimator(RobustEstimator):
-    """cv2.findHomography with one of its methods, which draws `iterations` samples at most, or as many as is usual."""
+    """cv2.findHomography with one of its methods, at most `iterations` samples; None takes the method's default."""
 
     def __init__(self, name: str, threshold_px: float | None = None, *, iterations: int | None = None) -> None:
         super().__init__(threshold_px)
         self.name = name
-        self._method, usual = _OPENCV_METHODS[name]
-        self.iterations = usual if iterations is None else iterations
+        self._method, default = _OPENCV_METHODS[name]
+        self.iterations = default if iterations is None else iterations
 
     @property
-    def first_look(self) -> HomographyEstimator:
-        """The same with a few hundred samples."""
-        return OpenCvEstimator(self.name, self.threshold_px, iterations=_FIRST_LOOK_ITERATIONS)
+    def coarse_pass(self) -> HomographyEstimator:
+        """The same method with 300 samples."""
+        return OpenCvEstimator(self.name, self.threshold_px, iterations=_COARSE_ITERATIONS)
 
     def fit(self, source: Points, target: Points, threshold_px: float) -> Float64[np.ndarray, "3 3"] | None:
-        """Fit target = H * source, or say None."""
+        """Fit target = H * source; None if no model is found."""
         try:
             matrix, _ = cv2.findHomography(
                 source, target, self._method, threshold_px, maxIters=self.iterations, confidence=_CONFIDENCE
             )
         except cv2.error:
-            # The USAC methods raise, where RANSAC says None, on some degenerate sets.
+            # On some degenerate sets the USAC methods raise where RANSAC returns None.
             return None
         return matrix
 
 
 class PoseLibEstimator(RobustEstimator):
-    """PoseLib's LO-RANSAC with its final non-linear refinement; it draws `iterations` samples at most."""
+    """PoseLib's LO-RANSAC with its final non-linear refinement, at most `iterations` samples."""
 
     name = "poselib"
 
@@ -111,12 +111,12 @@ class PoseLibEstimator(RobustEstimator):
         self.iterations = iterations
 
     @property
-    def first_look(self) -> HomographyEstimator:
-        """The same with a few hundred samples."""
-        return PoseLibEstimator(self.threshold_px, iterations=_FIRST_LOOK_ITERATIONS)
+    def coarse_pass(self) -> HomographyEstimator:
+        """The same method with 300 samples."""
+        return PoseLibEstimator(self.threshold_px, iterations=_COARSE_ITERATIONS)
 
     def fit(self, source: Points, target: Points, threshold_px: float) -> Float64[np.ndarray, "3 3"] | None:
-        """Fit target = H * source, or say None."""
+        """Fit target = H * source; None if no model is found."""
         import poselib
 
         options = {
@@ -130,16 +130,16 @@ class PoseLibEstimator(RobustEstimator):
 
 
 class KorniaEstimator(RobustEstimator):
-    """kornia.geometry.RANSAC, in torch throughout."""
+    """kornia.geometry.RANSAC, entirely in torch."""
 
     name = "kornia-ransac"
 
     def fit(self, source: Points, target: Points, threshold_px: float) -> Float64[np.ndarray, "3 3"] | None:
-        """Fit target = H * source, or say None."""
+        """Fit target = H * source; None if no model is found."""
         from kornia.geometry.ransac import RANSAC
 
         estimator = RANSAC("homography", inl_th=threshold_px, max_iter=10, confidence=_CONFIDENCE)
-        with _DRAWING, torch.random.fork_rng(devices=[]):
+        with _RANDOM_STATE_LOCK, torch.random.fork_rng(devices=[]):
             torch.manual_seed(SEED)
             matrix, inliers = estimator(torch.from_numpy(source).float(), torch.from_numpy(target).float())
         return matrix.double().numpy() if int(inliers.sum()) >= MIN_MATCHES else None

@@ -205,10 +205,10 @@ def test_is_built_from_its_file_alone():
     file = network_file("iterative", SMALL, network, training_data="textures")
     estimator = build_estimator("iterative", Resources(networks={"iterative": file}))
     assert isinstance(estimator, IterativeEstimator)
-    assert estimator.looks_at_images
+    assert estimator.uses_images
     for one, other in zip(network.parameters(), estimator.network.parameters(), strict=True):
         assert torch.equal(one, other)
-    with pytest.raises(VerifierError, match=r"iterative.*--weights FILE, which `vpr-dhe train iterative` makes"):
+    with pytest.raises(VerifierError, match=r"iterative.*--weights FILE, made by `vpr-dhe train iterative`"):
         build_estimator("iterative")
     with pytest.raises(ModelError, match="unknown registration network 'magic'; available: iterative, direct, flow"):
         IterativeEstimator.from_file(NetworkFile("iterative", {**asdict(SMALL), "network": "magic"}, "", "", {}))

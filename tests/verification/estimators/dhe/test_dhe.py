@@ -250,6 +250,6 @@ def test_model_without_a_head():
 
 
 def test_model_with_another_head():
-    with pytest.raises(ModelError, match="no DHE head") as raised:
+    with pytest.raises(ModelError, match="not a DHE head") as raised:
         DheEstimator.from_model(model_file("dhe", {"head.pe": torch.zeros(1, 576, 576)}))
     assert "\n" not in str(raised.value)

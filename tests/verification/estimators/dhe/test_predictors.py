@@ -10,7 +10,7 @@ from vpr_dhe.records import Preprocessing
 from vpr_dhe.runtime.cpu_features import has_bfloat16_products, has_integer_linear_layers
 from vpr_dhe.verification.estimators.dhe import DheEstimator, DheHead, predictor
 from vpr_dhe.verification.estimators.dhe.one_core import BFloat16Linear, Int8Linear
-from vpr_dhe.verification.estimators.dhe.predictors import SharedOutHead, usual_precision
+from vpr_dhe.verification.estimators.dhe.predictors import ParallelHead, default_precision
 
 CPU = torch.device("cpu")
 needs_int8 = pytest.mark.skipif(not has_integer_linear_layers(CPU), reason="this processor has no 8-bit products")
@@ -31,7 +31,7 @@ def exact(random_head, maps):
 @pytest.mark.parametrize("case", KINDS)
 def test_fewer_bits_move_points_by_little(random_head, maps, exact, threads, case):
     kind, most = case
-    found = SharedOutHead(random_head, kind)(maps[:1], maps[1:])
+    found = ParallelHead(random_head, kind)(maps[:1], maps[1:])
     for ours, theirs in zip(found, exact, strict=True):
         between_pairs = theirs.std(dim=0).mean()
         assert between_pairs > 1, "the test says nothing if points do not depend on maps"
@@ -40,7 +40,7 @@ def test_fewer_bits_move_points_by_little(random_head, maps, exact, threads, cas
 
 @pytest.mark.parametrize("case", KINDS)
 def test_no_candidate_depends_on_those_beside_it(random_head, maps, threads, case):
-    predict = SharedOutHead(random_head, case[0])
+    predict = ParallelHead(random_head, case[0])
     together = predict(maps[:1], maps[1:]).candidate
     alone = [predict(maps[:1], one).candidate for one in maps[1:].split(1)]
     torch.testing.assert_close(together, torch.cat(alone), rtol=1e-4, atol=1e-2)
@@ -52,16 +52,18 @@ def test_single_precision_is_the_head_itself(random_head, maps, exact):
 
 
 def test_what_is_usual_loses_little():
-    assert usual_precision(CPU) == ("bf16" if has_bfloat16_products(CPU) else "fp32")
+    assert default_precision(CPU) == ("bf16" if has_bfloat16_products(CPU) else "fp32")
 
 
 def test_8_bits_are_refused_where_they_cannot_be(monkeypatch):
     with torch.device("meta"):
         head = DheHead()
-    with pytest.raises(VerifierError, match=r"needs a CPU with AVX-512 VNNI .* or cuda; use the verifier dhe"):
+    with pytest.raises(
+        VerifierError, match=r"needs a CPU with AVX-512 VNNI .* device cuda has none; use the verifier dhe"
+    ):
         predictor(head, torch.device("cuda"), "int8")
     monkeypatch.setattr("vpr_dhe.verification.estimators.dhe.predictors.has_integer_linear_layers", lambda _: False)
-    with pytest.raises(VerifierError, match=r"this is another, or cpu; use the verifier dhe"):
+    with pytest.raises(VerifierError, match=r"device cpu has none; use the verifier dhe"):
         predictor(head, CPU, "int8")
 
 

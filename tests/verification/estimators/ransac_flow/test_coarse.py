@@ -13,7 +13,7 @@ from vpr_dhe.verification.estimators.ransac_flow.coarse import (
     SCALES,
     CoarseMatches,
     cells_of,
-    describe_scales,
+    extract_scales,
     fit,
     match_cells,
 )
@@ -23,14 +23,14 @@ EXTRACTOR = PatchExtractor()
 
 def test_one_scale_is_what_the_index_holds():
     image = texture()
-    found, indexed = describe_scales(image, EXTRACTOR, (1.0,)), cells_of(EXTRACTOR.extract([image])[0])
+    found, indexed = extract_scales(image, EXTRACTOR, (1.0,)), cells_of(EXTRACTOR.extract([image])[0])
     assert torch.allclose(found.centres, indexed.centres)
     assert torch.allclose(found.descriptors, indexed.descriptors, atol=1e-4)
 
 
 @pytest.mark.parametrize("scale", SCALES)
 def test_cells_lie_in_the_image_and_as_densely_as_the_scale_says(scale):
-    centres = describe_scales(texture(), EXTRACTOR, (scale,)).centres
+    centres = extract_scales(texture(), EXTRACTOR, (scale,)).centres
     assert bool(((centres > -0.5) & (centres < 1.5)).all())
     steps = centres[:, 0].unique().diff()
     assert float(steps[steps > 1e-9].max()) <= 2 / (24 * scale) + 1e-9
@@ -39,7 +39,7 @@ def test_cells_lie_in_the_image_and_as_densely_as_the_scale_says(scale):
 @pytest.mark.parametrize("scale", [0.5, 1.33, 2.0])
 def test_a_cell_describes_what_lies_at_its_centre(scale):
     image = texture()
-    cells = describe_scales(image, EXTRACTOR, (scale,))
+    cells = extract_scales(image, EXTRACTOR, (scale,))
     zoomed = cv2.resize(
         image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     )
@@ -64,13 +64,13 @@ def test_finds_a_homography_between_unlike_scales():
     image = texture(seed=1)
     zoom = np.array([[1.8, 0, -140], [0, 1.8, -130], [0, 0, 1.0]])
     closer = cv2.warpPerspective(image, zoom, (400, 300))
-    (matches,) = match_cells(describe_scales(image, EXTRACTOR), [cells_of(EXTRACTOR.extract([closer])[0])])
+    (matches,) = match_cells(extract_scales(image, EXTRACTOR), [cells_of(EXTRACTOR.extract([closer])[0])])
     found = fit(matches)
     assert found is not None
     size = Size(400, 300)
     estimate = resizing(UNIT, size) @ found.homography @ resizing(size, UNIT)
     assert float(mean_corner_error(estimate / estimate[2, 2], torch.from_numpy(zoom), corners(size))) < 12
-    (single,) = match_cells(describe_scales(image, EXTRACTOR, (1.0,)), [cells_of(EXTRACTOR.extract([closer])[0])])
+    (single,) = match_cells(extract_scales(image, EXTRACTOR, (1.0,)), [cells_of(EXTRACTOR.extract([closer])[0])])
     alone = fit(single)
     assert alone is None or int(alone.inliers.sum()) < int(found.inliers.sum())
 

@@ -28,7 +28,7 @@ class Sees(FineNetwork):
     def __init__(self):
         super().__init__(SMALL)
 
-    def describe(self, images):
+    def extract(self, images):
         return torch.nn.functional.avg_pool2d(images, 8)
 
     def compare(self, source, target):

@@ -68,7 +68,7 @@ def test_blurring_before_a_stride_is_a_binomial_filter():
 def test_maps_are_an_eighth_and_answers_full_size():
     network = FineNetwork(SMALL).eval()
     images = torch.rand(2, 3, 64, 96)
-    assert network.describe(images).shape == (2, 16, 8, 12)
+    assert network.extract(images).shape == (2, 16, 8, 12)
     forward, backward = network(images, images.flip(0))
     for answer in (forward, backward):
         assert answer.flow_px.shape == (2, 2, 64, 96)

@@ -1,13 +1,13 @@
-"""AltO: a registration network that learned from pairs of two modalities without labels.
+"""AltO: a registration network trained on pairs of two modalities without labels.
 
 Source: Song et al., "Unsupervised Homography Estimation on Multimodal Image Pair via Alternating Optimization", NeurIPS
-2024. What is learned beside the registration network serves training alone.
+2024. The paper's other networks are needed for training only.
 """
 
 from vpr_dhe.verification.estimators.cross_modal.registration.estimator import RegistrationEstimator
 
 
 class AltoEstimator(RegistrationEstimator):
-    """Estimates with a registration network that learned by alternating optimisation."""
+    """Estimates with a registration network trained by alternating optimisation."""
 
     name = "alto"

@@ -7,6 +7,6 @@ from vpr_dhe.verification.estimators.cross_modal.registration.estimator import R
 
 
 class IterativeEstimator(RegistrationEstimator):
-    """Estimates with a registration network that learned from corner errors."""
+    """Estimates with a registration network trained on corner errors."""
 
     name = "iterative"

@@ -1,4 +1,4 @@
-"""SSHNet: one network repaints A as B would show it, the other registers the two; and what is distilled from both.
+"""SSHNet: a transfer network translates A to the modality of B, then a registration network aligns the two.
 
 Source: Yu et al., "SSHNet: Unsupervised Cross-modal Homography Estimation via Problem Reformulation and Split
 Optimization", 2024 (arXiv:2409.17993).
@@ -21,9 +21,9 @@ VGG_FEATURES = "features of VGG-16"
 
 @dataclass(frozen=True)
 class SshnetSettings(RegistrationSettings):
-    """The registration network, which is the iterative one, and the transfer network before it.
+    """Settings of the registration network, always the iterative one, and of the transfer network before it.
 
-    `perceptual` says what the transfer learned to be alike in, and changes nothing here.
+    `perceptual` names the features of the perceptual loss in training; it has no effect on inference.
     """
 
     transfer: str = "swin"
@@ -32,7 +32,7 @@ class SshnetSettings(RegistrationSettings):
 
 
 class SshnetNetwork(RegistrationNetwork):
-    """Repaints A, then registers it with B."""
+    """Network that translates A to the modality of B, then registers the two."""
 
     def __init__(self, settings: SshnetSettings) -> None:
         super().__init__()
@@ -43,22 +43,22 @@ class SshnetNetwork(RegistrationNetwork):
     def forward(
         self, a: Float[Tensor, "pairs 3 height width"], b: Float[Tensor, "pairs 3 height width"]
     ) -> list[Float[Tensor, "pairs 4 2"]]:
-        """Estimate after each iteration of the registration."""
+        """Estimate the displacements after each iteration of the registration."""
         return self.registration(self.transfer(a).float(), b)
 
 
 class SshnetEstimator(RegistrationEstimator):
-    """Estimates with transfer and registration."""
+    """Estimates with a transfer and a registration network."""
 
     name = "sshnet"
 
     @classmethod
     def build_network(cls, file: NetworkFile) -> RegistrationNetwork:
-        """Make both networks, their weights not yet loaded."""
+        """Build both networks without loading their weights."""
         return SshnetNetwork(file.settings_as(SshnetSettings))
 
 
 class DistilledSshnetEstimator(RegistrationEstimator):
-    """Estimates with a registration network alone, which learned from transfer and registration."""
+    """Estimates with a registration network distilled from both networks of SSHNet."""
 
     name = "sshnet-d"

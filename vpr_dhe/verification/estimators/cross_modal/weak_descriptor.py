@@ -1,4 +1,4 @@
-"""A patch descriptor learned on aligned pairs, at SIFT keypoints: for images that SIFT describes in different ways.
+"""Patch descriptor learned on aligned pairs, at SIFT keypoints, for modalities whose SIFT descriptors do not match.
 
 Source: Dong et al., "Learning to Align Images using Weak Geometric Supervision", 3DV 2018 (arXiv:1808.01424), section
 on general descriptors.
@@ -25,27 +25,27 @@ from vpr_dhe.verification.estimators.cross_modal.weak_alignment.patches import S
 from vpr_dhe.verification.estimators.robust import OpenCvEstimator
 
 NAME = "weak-descriptor"
-# Of the diameter that OpenCV states for a keypoint: SIFT's own descriptor looks at twelve times sigma.
+# Patch width as a multiple of OpenCV's diameter of a keypoint: SIFT's own descriptor covers twelve times sigma.
 _WIDTH_OF_DIAMETER = 6.0
-# Of the matches of unrelated images, this many agree by chance.
-_LEAST_INLIERS = 8
+# Among matches of unrelated images, fewer agree by chance.
+_MIN_INLIERS = 8
 
 
 @dataclass(frozen=True)
 class WeakDescriptorSettings:
-    """What decides the shape of the network; `pseudo_siamese`, 0 or 1, tells whether B has a first layer of its own."""
+    """Settings of the network; `pseudo_siamese` (0 or 1) gives B a separate first layer."""
 
     pseudo_siamese: int = 0
 
 
 class WeakDescriptorEstimator(HomographyEstimator):
-    """Describes SIFT keypoints of both images by a network, matches them mutually, and leaves the rest to MAGSAC.
+    """Estimates by MAGSAC from mutual matches of SIFT keypoints with learned descriptors.
 
-    The query is image A of what the network was trained on, which matters where it is pseudo-siamese.
+    The query takes the role of image A in training, which matters for pseudo-siamese networks.
     """
 
     name = NAME
-    looks_at_images = True
+    uses_images = True
 
     def __init__(self, network: PatchNetwork, *, device: str = "cpu") -> None:
         self.network = network.eval().to(device)
@@ -53,45 +53,45 @@ class WeakDescriptorEstimator(HomographyEstimator):
 
     @classmethod
     def from_file(cls, file: NetworkFile, device: str = "cpu") -> "WeakDescriptorEstimator":
-        """Take the network of a file.
+        """Load the network of a file.
 
         Raises:
-            ModelError: if it is of another kind.
+            ModelError: if the file holds another kind of network.
         """
         settings = file.settings_as(WeakDescriptorSettings)
         network = file.load_into(PatchNetwork(pseudo_siamese=bool(settings.pseudo_siamese)))
         return cls(network, device=device)
 
     def estimate(self, query: View, candidates: Sequence[View]) -> Homographies:
-        """Estimate one homography per candidate; one with which fewer than eight matches agree is none."""
+        """Estimate one homography per candidate; fewer than eight inliers are a failure."""
         if not candidates:
             return Homographies.joined([])
-        described = self._describe(query.image, second=False)
-        with_matches = [_matched_view(described, self._describe(view.image, second=True)) for view in candidates]
-        found = self._magsac.estimate(View(described.frame, lambda: query.image), with_matches)
+        keypoints = self._extract(query.image, second=False)
+        with_matches = [_matched_view(keypoints, self._extract(view.image, second=True)) for view in candidates]
+        found = self._magsac.estimate(View(keypoints.frame, lambda: query.image), with_matches)
         pairs = zip(found.matrices, with_matches, strict=True)
-        supported = [_count_inliers(matrix, view.matches) >= _LEAST_INLIERS for matrix, view in pairs]
+        supported = [_count_inliers(matrix, view.matches) >= _MIN_INLIERS for matrix, view in pairs]
         return Homographies.of(found.matrices, found.valid & torch.tensor(supported))
 
     @torch.inference_mode()
-    def _describe(self, image: Image, *, second: bool) -> "_Described":
+    def _extract(self, image: Image, *, second: bool) -> "_Keypoints":
         frames = detect_frames(image)
         device = self.network.first_a.weight.device
-        descriptors = self.network.describe(scaled_patches(image, frames).to(device), second=second)
-        return _Described(Frame(image_size(image), image_size(image)), frames, descriptors)
+        descriptors = self.network.extract(scaled_patches(image, frames).to(device), second=second)
+        return _Keypoints(Frame(image_size(image), image_size(image)), frames, descriptors)
 
 
 @dataclass(frozen=True)
-class _Described:
-    """The keypoints of one image."""
+class _Keypoints:
+    """Keypoints of one image and their descriptors."""
 
     frame: Frame
-    keypoints: PatchFrames
+    patches: PatchFrames
     descriptors: Float[Tensor, "keypoints 256"]
 
 
 def detect_frames(image: Image) -> PatchFrames:
-    """The strongest SIFT keypoints of an image, each as wide as SIFT would describe it; flat images have none."""
+    """Detect the strongest SIFT keypoints, as patches as wide as SIFT's own; flat images have none."""
     detector = cv2.SIFT.create(MAX_KEYPOINTS, contrastThreshold=CONTRAST_THRESHOLD, enable_precise_upscale=True)
     found = detector.detect(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), None)
     centres = np.array([keypoint.pt for keypoint in found], np.float32).reshape(-1, 2)
@@ -102,9 +102,9 @@ def detect_frames(image: Image) -> PatchFrames:
 
 
 def scaled_patches(image: Image, frames: PatchFrames) -> Float[Tensor, "patches 3 16 16"]:
-    """Sample patches of any scale, each from the octave of the image in which a step is one or two pixels long.
+    """Sample patches of any scale, each from the octave of the image in which a step is one to two pixels long.
 
-    A flat image shows 0 everywhere.
+    Patches of a flat image are 0.
     """
     pixels = standardised(image)
     patches = torch.zeros(len(frames.centres), 3, SIDE, SIDE)
@@ -123,18 +123,18 @@ def scaled_patches(image: Image, frames: PatchFrames) -> Float[Tensor, "patches 
     return patches
 
 
-def _matched_view(query: _Described, candidate: _Described) -> View:
+def _matched_view(query: _Keypoints, candidate: _Keypoints) -> View:
     matches = match_mutually(query.descriptors, candidate.descriptors)
     points = [
         frames.centres[chosen].double()
-        for frames, chosen in zip((query.keypoints, candidate.keypoints), matches, strict=True)
+        for frames, chosen in zip((query.patches, candidate.patches), matches, strict=True)
     ]
     found = Matches(points[0], points[1], torch.ones(len(points[0])), TOLERANCE_PX)
     return View(candidate.frame, _no_image, matches=lambda: found)
 
 
 def match_mutually(a: Float[Tensor, "a dimension"], b: Float[Tensor, "b dimension"]) -> tuple[Tensor, Tensor]:
-    """Numbers of the descriptors of A and B that are each other's nearest, by Euclidean distance."""
+    """Match mutual nearest neighbours by Euclidean distance; returns their numbers in A and in B."""
     if not len(a) or not len(b):
         return torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64)
     distances = torch.cdist(a, b)
@@ -149,4 +149,4 @@ def _count_inliers(homography: Float[Tensor, "3 3"], matches: Matches) -> int:
 
 
 def _no_image() -> Image:
-    raise LookupError("matches are all that is looked at")
+    raise LookupError("this view has matches only")

@@ -1,4 +1,4 @@
-"""Deep homography estimation, the published verifier: a transformer on the correlation of two local maps."""
+"""Deep homography estimation (DHE): a transformer on the correlation of two local maps."""
 
 from vpr_dhe.verification.estimators.dhe.estimator import DheEstimator
 from vpr_dhe.verification.estimators.dhe.network import (

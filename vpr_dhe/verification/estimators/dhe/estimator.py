@@ -1,4 +1,4 @@
-"""Homographies by the DHE network, of all candidates of a query.
+"""Estimator of homographies by the DHE network, batched over candidates.
 
 Source: Lu et al., "Deep Homography Estimation for Visual Place Recognition", AAAI 2024 (arXiv:2402.16086).
 """
@@ -27,9 +27,9 @@ from vpr_dhe.verification.estimators.dhe.network import (
     PointPairs,
     load_head,
 )
-from vpr_dhe.verification.estimators.dhe.predictors import Predictor, SharedOutHead, predictor
+from vpr_dhe.verification.estimators.dhe.predictors import ParallelHead, Predictor, predictor
 
-# For each thread, so that few wait for the last.
+# Enough that few threads wait for the last one.
 _CANDIDATES_PER_THREAD = 4
 
 
@@ -37,8 +37,8 @@ class DheEstimator(HomographyEstimator):
     """Estimates homographies with a DHE head, at least `batch_size` candidates at a time.
 
     The head moves to the device of the query's local map. Its transformers multiply in `precision`: by default in
-    bfloat16 where the device has instructions for it, or else in single precision. A candidate takes about 35 MB while
-    it is in the batch. On a CPU in fewer bits it takes 4 MB, and 10 MB more in each thread; the weights are copied.
+    bfloat16 if the device has instructions for it, otherwise in single precision. A candidate takes about 35 MB while
+    it is in the batch. On a CPU in bf16 or int8 it takes 4 MB, plus 10 MB per thread; the weights are copied.
     """
 
     name = "dhe"
@@ -50,21 +50,21 @@ class DheEstimator(HomographyEstimator):
         self.batch_size = batch_size
         self.precision: HeadPrecision | None = precision
         self._predictors: dict[torch.device, Predictor] = {}
-        self._making = Lock()
+        self._lock = Lock()
 
     @classmethod
     def from_model(
         cls, model: ModelFile | ExportedModel | None, precision: HeadPrecision | None = None
     ) -> "DheEstimator":
-        """Take the head of a model file or of an export, which has a precision of its own.
+        """Load the head of a model file, or of an export, whose precision is fixed.
 
         Raises:
-            VerifierError: if there is none, or an export is to have another precision.
-            ModelError: if its weights are not those of a DHE head, or are damaged.
+            VerifierError: if there is no head, or a precision is asked of an export.
+            ModelError: if the weights are damaged or not those of a DHE head.
         """
         if model is None or model.architecture.head != HEAD_NAME:
-            found = "no model file is" if model is None else f"no DHE head is in model {model.name!r}, which is"
-            raise VerifierError(f"{found} at hand; import DHE-VPR weights, or use another verifier such as magsac")
+            found = "there is no model file" if model is None else f"model {model.name!r} holds no DHE head"
+            raise VerifierError(f"{found}; import DHE-VPR weights, or use another verifier such as magsac")
         if not isinstance(model, ExportedModel):
             return cls(load_head(model), precision=precision)
         if precision is not None:
@@ -81,20 +81,20 @@ class DheEstimator(HomographyEstimator):
             return Homographies(torch.empty(0, 3, 3, dtype=torch.float64), torch.empty(0, dtype=torch.bool))
         points = self._predict(query, candidates)
         between_inputs = four_point_homography(points.query, points.candidate)
-        # The head sees cells and no pixels: its points refer to its own frame, whatever the extractor's input size.
+        # The points refer to the head's own frame, whatever the extractor's input size.
         query_frame, *candidate_frames = [Frame(view.frame.image_size, INPUT_SIZE) for view in (query, *candidates)]
         between_originals = homographies_between_originals(between_inputs, query_frame, candidate_frames)
         return Homographies.of(between_originals, is_usable(between_originals))
 
     def _predict(self, query: View, candidates: Sequence[View]) -> PointPairs:
-        """Run the head; the device is waited for once, at the end."""
+        """Run the head; waits for the device once, at the end."""
         query_map = _local_map(query.features)[None].float()
         predict, parts = self._predictor(query_map.device), []
-        at_once = self.batch_size
-        if isinstance(predict, SharedOutHead):
-            at_once = max(at_once, _CANDIDATES_PER_THREAD * torch.get_num_threads())
-        for start in range(0, len(candidates), at_once):
-            batch = candidates[start : start + at_once]
+        batch_size = self.batch_size
+        if isinstance(predict, ParallelHead):
+            batch_size = max(batch_size, _CANDIDATES_PER_THREAD * torch.get_num_threads())
+        for start in range(0, len(candidates), batch_size):
+            batch = candidates[start : start + batch_size]
             maps = torch.stack([_local_map(view.features).to(query_map) for view in batch])
             parts.append(predict(query_map, maps))
         return PointPairs(*(torch.cat(side).cpu() for side in zip(*parts, strict=True)))
@@ -102,9 +102,9 @@ class DheEstimator(HomographyEstimator):
     def _predictor(self, device: torch.device) -> Predictor:
         if isinstance(self.head, OnnxDheHead):
             return self.head
-        with self._making:
+        with self._lock:
             if device not in self._predictors:
-                # Of one device alone, because a head that moves leaves the others without weights.
+                # Only one is kept: moving the head to another device invalidates the others.
                 self._predictors = {device: predictor(self.head, device, self.precision)}
             return self._predictors[device]
 

@@ -1,7 +1,7 @@
-"""The DHE network: a small transformer reads four point pairs off the correlation of two local maps.
+"""DHE network: a small transformer that predicts four point pairs from the correlation of two local maps.
 
 Source: Lu et al., "Deep Homography Estimation for Visual Place Recognition", AAAI 2024 (arXiv:2402.16086), section
-"DHE network". Parameters bear the published names, and the results agree with the published implementation's.
+"DHE network". Parameter names and results are those of the published implementation.
 """
 
 from typing import NamedTuple
@@ -21,20 +21,20 @@ HEAD_NAME = "dhe"
 GRID = Grid(rows=24, columns=24)
 INPUT_SIZE = Size(384, 384)
 _CELLS = GRID.rows * GRID.columns
-# The published points have their origin at the top-left corner of the image (its cells are centred at 8 + 16 k);
-# ours is the centre of the top-left pixel (cells at 7.5 + 16 k).
+# The published origin is the top-left corner of the image (cell centres at 8 + 16 k), ours the centre of the top-left
+# pixel (cell centres at 7.5 + 16 k).
 _PUBLISHED_ORIGIN_PX = 0.5
 
 
 class PointPairs(NamedTuple):
-    """Four corresponding points (x, y) per pair, in pixels of `INPUT_SIZE`, pixel centres at whole numbers."""
+    """Four corresponding points (x, y) per pair, in pixels of `INPUT_SIZE`; pixel centres are integers."""
 
     query: Float[Tensor, "pairs 4 2"]
     candidate: Float[Tensor, "pairs 4 2"]
 
 
 class DheHead(nn.Module):
-    """The DHE network: from the local maps of a query and a candidate to four point pairs."""
+    """DHE network, from the local maps of a query and a candidate to four point pairs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,25 +50,25 @@ class DheHead(nn.Module):
     ) -> PointPairs:
         """Predict the point pairs from unit-norm maps of 24 x 24 cells, row-major; a batch of one is broadcast."""
         refined = self.refined(query, candidates)
-        with torch.autocast(refined.device.type, enabled=False):  # pixels need more than the eight bits of bfloat16
+        with torch.autocast(refined.device.type, enabled=False):  # bfloat16 has too few bits for pixel coordinates
             return point_pairs(self.linear(refined.mT.flatten(1).to(self.linear.weight)))
 
     def refined(
         self, query: Float[Tensor, "#pairs 576 dimension"], candidates: Float[Tensor, "#pairs 576 dimension"]
     ) -> Float[Tensor, "pairs 576 576"]:
-        """The sum of what the two transformers say of each cell of the candidates."""
+        """Sum of the outputs of both transformers for each cell of the candidates."""
         encoded = self.encoder(normalised_correlation(query, candidates) + self.pe.mT)
         return self.encoder2(encoded) + encoded
 
 
 def point_pairs(numbers: Float[Tensor, "pairs 16"]) -> PointPairs:
-    """Read the point pairs off the last layer, which has them in the published frame."""
+    """Convert outputs of the last layer, which are in the published frame, to point pairs."""
     points = numbers.unflatten(1, (8, 2)) - _PUBLISHED_ORIGIN_PX
     return PointPairs(points[:, :4], points[:, 4:])
 
 
 class OnnxDheHead(nn.Module):
-    """A DHE network that was exported; it runs in full precision."""
+    """Exported DHE network, in single precision."""
 
     def __init__(self, session: OnnxSession) -> None:
         super().__init__()
@@ -77,23 +77,23 @@ class OnnxDheHead(nn.Module):
     def forward(
         self, query: Float[Tensor, "1 576 dimension"], candidates: Float[Tensor, "pairs 576 dimension"]
     ) -> PointPairs:
-        """Predict what the network predicts in torch."""
+        """Predict the point pairs as `DheHead` does."""
         return PointPairs(*self._session(query, candidates))
 
 
 def load_head(model: ModelFile) -> DheHead:
-    """Make the head of a model file.
+    """Load the head of a model file.
 
     Raises:
-        ModelError: if the file's head is not a DHE head, every weight of it.
+        ModelError: if the weights of the file's head are not exactly those of a DHE head.
     """
-    with torch.device("meta"):  # 28 million random numbers need not be drawn to be replaced
+    with torch.device("meta"):  # saves drawing 28 million random numbers
         head = DheHead()
     try:
         head.load_state_dict({name: value.float() for name, value in model.part("head").items()}, assign=True)
     except RuntimeError as error:
         reason = " ".join(str(error).split())
-        raise ModelError(f"the head of model {model.name!r} is no DHE head: {reason}; convert it again") from error
+        raise ModelError(f"the head of model {model.name!r} is not a DHE head: {reason}; convert it again") from error
     return head
 
 
@@ -107,7 +107,7 @@ def _encoder() -> nn.TransformerEncoder:
 def normalised_correlation(
     query: Float[Tensor, "#pairs 576 dimension"], candidates: Float[Tensor, "#pairs 576 dimension"]
 ) -> Float[Tensor, "pairs 576 576"]:
-    """The positive correlation of the candidate's cells (rows) with the query's, of unit norm over the query's.
+    """Positive correlation of the candidate's cells (rows) with the query's (columns); rows have unit norm.
 
     As published, the candidate's cells are row-major and the query's are column-major.
     """

@@ -1,7 +1,7 @@
-"""A transformer encoder for one sequence on one core, in fewer bits: several times as fast as single precision.
+"""Transformer encoder for one sequence on one core in bf16 or int8, several times as fast as single precision.
 
 Linear layers multiply in 8 bits or in bfloat16, attention in bfloat16; norms, residuals and GELU keep single precision.
-Many sequences are shared out among threads, because what one needs fits the caches of a core, and a batch does not.
+Sequences are encoded in parallel threads, one per core: a sequence fits the caches of a core, a batch does not.
 """
 
 import math
@@ -18,20 +18,20 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vpr_dhe.runtime.cpu_features import integer_linear_layer, packed_integers
-from vpr_dhe.runtime.threads import KeptMemory
+from vpr_dhe.runtime.threads import ScratchMemory
 
 _INT8_PEAK = 127
 _UINT8_PEAK = 255
-_LEAST_STEP = 1e-30
-# Heads whose scores are computed at once: 4 MB for 576 cells, which a thread keeps.
-_HEADS_TOGETHER = 6
-# Sums of powers of two between these have lost none of them to the least and the greatest number of bfloat16.
-_LEAST_SUM, _MOST_SUM = 2.0**-100, 2.0**100
-_scores = KeptMemory()
+_MIN_STEP = 1e-30
+# Attention heads whose scores are computed at once: 4 MB for 576 cells, in memory that each thread keeps.
+_HEADS_AT_ONCE = 6
+# Between these bounds, no summand under- or overflowed bfloat16.
+_MIN_SUM, _MAX_SUM = 2.0**-100, 2.0**100
+_scores = ScratchMemory()
 
 
 class OneCoreLinear(ABC):
-    """A linear layer in fewer bits."""
+    """Linear layer in reduced precision."""
 
     @abstractmethod
     def __init__(self, weight: Float[Tensor, "outputs inputs"], bias: Float[Tensor, " outputs"]) -> None: ...
@@ -40,11 +40,11 @@ class OneCoreLinear(ABC):
     def __call__(
         self, rows: Float[Tensor, "rows inputs"], dtype: torch.dtype = torch.float32
     ) -> Float[Tensor, "rows outputs"]:
-        """Multiply rows in single precision; outputs are of `dtype`, float32 or bfloat16."""
+        """Apply the layer to rows of float32; outputs are of `dtype`, float32 or bfloat16."""
 
 
 class BFloat16Linear(OneCoreLinear):
-    """Products in bfloat16."""
+    """Linear layer in bfloat16."""
 
     def __init__(self, weight: Float[Tensor, "outputs inputs"], bias: Float[Tensor, " outputs"]) -> None:
         self._weight, self._bias = weight.to(torch.bfloat16, copy=True), bias.to(torch.bfloat16, copy=True)
@@ -52,44 +52,44 @@ class BFloat16Linear(OneCoreLinear):
     def __call__(
         self, rows: Float[Tensor, "rows inputs"], dtype: torch.dtype = torch.float32
     ) -> Float[Tensor, "rows outputs"]:
-        """Round rows to bfloat16."""
+        """Apply the layer to rows rounded to bfloat16."""
         return functional.linear(rows.bfloat16(), self._weight, self._bias).to(dtype)
 
 
 class Int8Linear(OneCoreLinear):
-    """Products of 8-bit integers: weights with a unit for each output, rows with one for all, from what they are.
+    """Linear layer of 8-bit integers: weights with a scale per output, rows with one scale for all, set dynamically.
 
-    Inputs that are ten times as large as others take seven eighths of the others' precision, so a network is to be
-    looked at before it is trusted to this. Needs `processor.has_integer_linear_layers`.
+    Inputs ten times as large as the others cost those most of their precision, so check the accuracy of each network.
+    Needs `cpu_features.has_integer_linear_layers`.
     """
 
     def __init__(self, weight: Float[Tensor, "outputs inputs"], bias: Float[Tensor, " outputs"]) -> None:
-        self._units = (weight.abs().amax(dim=1) / _INT8_PEAK).clamp(min=_LEAST_STEP)
+        self._units = (weight.abs().amax(dim=1) / _INT8_PEAK).clamp(min=_MIN_STEP)
         integers = (weight / self._units[:, None]).round().to(torch.int8)
         self._weight, self._bias = packed_integers(integers), bias.clone()
 
     def __call__(
         self, rows: Float[Tensor, "rows inputs"], dtype: torch.dtype = torch.float32
     ) -> Float[Tensor, "rows outputs"]:
-        """Round rows to 256 steps between their extremes, and zero."""
+        """Apply the layer to rows rounded to 256 steps between their extremes, zero included."""
         least, most = (float(extreme) for extreme in rows.aminmax())
-        step = max((max(most, 0.0) - min(least, 0.0)) / _UINT8_PEAK, _LEAST_STEP)
+        step = max((max(most, 0.0) - min(least, 0.0)) / _UINT8_PEAK, _MIN_STEP)
         if not math.isfinite(step):
             return rows.new_full((len(rows), len(self._units)), math.nan, dtype=dtype)
         zero = round(-min(least, 0.0) / step)
-        # In one pass; none is negative, so nothing is lost to the "absolute" of the name.
+        # Rounds in one pass; the absolute value changes nothing, because no result is negative.
         integers = torch.from_numpy(cv2.convertScaleAbs(rows.numpy(), alpha=1 / step, beta=zero))
         return integer_linear_layer(integers, step, zero, self._weight, self._units, self._bias, dtype)
 
 
 MakeLinear: TypeAlias = Callable[[Tensor, Tensor], OneCoreLinear]
-"""From weight and bias."""
+"""Maker of a layer from its weight and bias."""
 
 
 class OneCoreEncoder:
-    """What an `nn.TransformerEncoder` (norms last, GELU, no dropout) does to one sequence, for inference on a CPU.
+    """Inference of an `nn.TransformerEncoder` (post-norm, GELU, no dropout) on one sequence on a CPU.
 
-    The weights are those that it had when this was made.
+    The weights are copied on construction.
     """
 
     def __init__(self, encoder: nn.TransformerEncoder, make: MakeLinear) -> None:
@@ -107,7 +107,7 @@ class _Layer:
     def __init__(self, layer: nn.TransformerEncoderLayer, make: MakeLinear) -> None:
         attention = layer.self_attn
         self._heads = attention.num_heads
-        # Scores come out as exponents of two, which are faster than those of e.
+        # Scores become exponents of 2, which are faster than those of e.
         scale = torch.ones(3 * attention.embed_dim, 1)
         scale[: attention.embed_dim] = attention.head_dim**-0.5 / math.log(2)
         self._project = make(attention.in_proj_weight.detach() * scale, attention.in_proj_bias.detach() * scale[:, 0])
@@ -130,14 +130,14 @@ def attend(
     keys: BFloat16[Tensor, "heads cells size"],
     values: BFloat16[Tensor, "heads cells size"],
 ) -> Float[Tensor, "cells heads*size"]:
-    """Average values by softmax to the base of two of inner products of queries and keys, head by head.
+    """Attention with a softmax to base 2, head by head.
 
-    Scores have the eight bits of bfloat16: up to 8 they are off by 0.016 at most, and weights by one part in 90.
+    Scores have the eight bits of bfloat16: up to 8 they are off by at most 0.016, and weights by one part in 90.
     """
     heads, cells, size = values.shape
     attended = torch.empty(cells, heads, size)
-    for first in range(0, heads, _HEADS_TOGETHER):
-        some = slice(first, first + _HEADS_TOGETHER)
+    for first in range(0, heads, _HEADS_AT_ONCE):
+        some = slice(first, first + _HEADS_AT_ONCE)
         weights, sums = _powers(queries[some], keys[some])
         torch.div(torch.bmm(weights, values[some]), sums, out=attended[:, some].transpose(0, 1))
     return attended.flatten(1)
@@ -146,12 +146,12 @@ def attend(
 def _powers(
     queries: BFloat16[Tensor, "heads cells size"], keys: BFloat16[Tensor, "heads cells size"]
 ) -> tuple[BFloat16[Tensor, "heads cells cells"], BFloat16[Tensor, "heads cells 1"]]:
-    """Weights that are not normalised, up to a factor for each row, and their sums; lost with the next ones."""
+    """Unnormalised weights, up to a factor per row, and their sums; the next call overwrites them."""
     heads, cells, _ = queries.shape
-    scores = torch.bmm(queries, keys.mT, out=_scores.room((heads, cells, cells), torch.bfloat16))
+    scores = torch.bmm(queries, keys.mT, out=_scores.tensor((heads, cells, cells), torch.bfloat16))
     sums = scores.exp2_().sum(dim=2, keepdim=True)
     least, most = sums.aminmax()
-    if not (least > _LEAST_SUM and most < _MOST_SUM):  # seldom, so that no others look for the largest of each row
+    if not (least > _MIN_SUM and most < _MAX_SUM):  # rare, so the maximum of each row is computed only here
         scores = torch.bmm(queries, keys.mT)
         scores = (scores - scores.amax(dim=2, keepdim=True)).exp2_()
         sums = scores.sum(dim=2, keepdim=True)

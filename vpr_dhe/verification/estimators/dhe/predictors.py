@@ -1,4 +1,4 @@
-"""From local maps to the point pairs of a DHE head, in whatever a device multiplies fast."""
+"""Prediction of point pairs by a DHE head, in the precision that suits the device."""
 
 from collections.abc import Callable
 from functools import partial
@@ -17,43 +17,43 @@ from vpr_dhe.verification.estimators.dhe.network import DheHead, PointPairs, nor
 from vpr_dhe.verification.estimators.dhe.one_core import BFloat16Linear, Int8Linear, MakeLinear, OneCoreEncoder
 
 Predictor: TypeAlias = Callable[[Tensor, Tensor], PointPairs]
-"""From the map of a query and the maps of candidates to their point pairs."""
+"""Function from the map of a query and the maps of candidates to their point pairs."""
 
 
-def usual_precision(device: torch.device) -> HeadPrecision:
-    """What a device multiplies fast and loses little by: bfloat16, or single precision."""
+def default_precision(device: torch.device) -> HeadPrecision:
+    """bfloat16 if the device multiplies it fast, otherwise single precision."""
     return "bf16" if has_bfloat16_products(device) else "fp32"
 
 
 def predictor(head: DheHead, device: torch.device, precision: HeadPrecision | None = None) -> Predictor:
-    """What predicts the point pairs of a query and some candidates on a device, by the head's weights of now.
+    """Make the function that predicts point pairs on a device, with the head's current weights.
 
     Its transformers multiply in `precision`, fp32, bf16 or int8; its last layer is computed in fp32.
 
     Raises:
-        VerifierError: if it is to multiply in 8 bits, and torch cannot do that on the device.
+        VerifierError: if `precision` is int8 and the device has no fast 8-bit products.
     """
-    precision = precision or usual_precision(device)
+    precision = precision or default_precision(device)
     if precision == "int8" and not has_integer_linear_layers(device):
         raise VerifierError(
-            f"a DHE head in 8 bits needs a CPU with AVX-512 VNNI instructions, and this is another, or {device}; "
+            f"a DHE head in 8 bits needs a CPU with AVX-512 VNNI instructions, and device {device} has none; "
             "use the verifier dhe"
         )
     if precision == "fp32" or device.type != "cpu":
         return partial(_predict_as_one_batch, head.to(device), precision)
-    return SharedOutHead(head.to(device), Int8Linear if precision == "int8" else BFloat16Linear)
+    return ParallelHead(head.to(device), Int8Linear if precision == "int8" else BFloat16Linear)
 
 
-class SharedOutHead:
-    """A DHE head on a CPU in fewer bits: candidates are shared out among threads, and each is encoded on one core.
+class ParallelHead:
+    """DHE head on a CPU in bf16 or int8: candidates are encoded in parallel, each on one core.
 
-    The weights are those that the head had when this was made.
+    The weights are copied on construction.
     """
 
     def __init__(self, head: DheHead, make: MakeLinear) -> None:
         self._encoder, self._second_encoder = (OneCoreEncoder(one, make) for one in (head.encoder, head.encoder2))
         self._positions = head.pe.detach()[0].T.clone(memory_format=torch.contiguous_format)
-        # Rows before columns, in the order that cells come in, so that no candidate has to be turned over.
+        # Transposed once here, so that no candidate has to be.
         turned = head.linear.weight.detach().unflatten(1, self._positions.shape).mT
         self._weight, self._bias = turned.flatten(1).contiguous(), head.linear.bias.detach().clone()
 
@@ -61,9 +61,9 @@ class SharedOutHead:
     def __call__(
         self, query: Float[Tensor, "1 576 dimension"], candidates: Float[Tensor, "pairs 576 dimension"]
     ) -> PointPairs:
-        """Predict the point pairs; the last layer is one product for all."""
+        """Predict the point pairs; the last layer is one product for all candidates."""
         refine, parts = partial(self._refined, query), candidates.split(1)
-        # One core for a single candidate, too: shared-out products in bfloat16 are blocked, and rounded, differently.
+        # On one core for a single candidate, too: parallel bfloat16 products are blocked, and rounded, differently.
         refined = torch.stack(
             in_parallel(refine, parts) if len(parts) > 1 else [on_one_core(refine, part) for part in parts]
         )

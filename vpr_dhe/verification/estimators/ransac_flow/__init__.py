@@ -1,4 +1,4 @@
-"""RANSAC-Flow, a verifier in two stages: coarse homographies from many scales, then a fine flow."""
+"""RANSAC-Flow in two stages: coarse homographies from many scales, then a fine flow."""
 
 from vpr_dhe.verification.estimators.ransac_flow.estimator import NAME, RansacFlowEstimator, RansacFlowSettings
 

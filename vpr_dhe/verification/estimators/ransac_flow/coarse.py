@@ -1,8 +1,8 @@
-"""The coarse stage of RANSAC-Flow: one image described at seven scales, matched with the other at one.
+"""Coarse stage of RANSAC-Flow: matches of the query at seven scales with the candidate at one.
 
-Source: Shen et al., "RANSAC-Flow: generic two-stage image alignment", ECCV 2020, section 3.1. There, a network sees the
-resized image at any size. An extractor of ours sees images of one size, so that a larger scale is made of tiles, and a
-smaller one of the image in the middle of its own reflection.
+Source: Shen et al., "RANSAC-Flow: generic two-stage image alignment", ECCV 2020, section 3.1. There, the network sees
+the image resized to each scale. Extractors here have one input size, so larger scales are tiles of the image, and
+smaller ones the image surrounded by its reflection.
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,39 +26,39 @@ from vpr_dhe.verification.estimators.base import MIN_MATCHES
 from vpr_dhe.verification.estimators.robust import PoseLibEstimator
 
 SCALES = (0.5, 0.6, 0.88, 1.0, 1.33, 1.66, 2.0)
-# In `UNIT`, which is as large as the [-1, 1] of the source, from whose origin ours lies half a unit away.
+# In `UNIT`, whose sides are as long as the [-1, 1] of the source.
 TOLERANCE = 0.05
-_LEAST_DETERMINANT = 1e-6
+_MIN_DETERMINANT = 1e-6
 
 
 @dataclass(frozen=True)
 class Cells:
-    """Cells of an image at any number of scales: centres in `UNIT`, unit-norm descriptors."""
+    """Cells of an image at one or more scales: centres in `UNIT`, unit-norm descriptors."""
 
     centres: Float64[Tensor, "cells 2"]
     descriptors: Float[Tensor, "cells dimension"]
 
 
 class CoarseMatches(NamedTuple):
-    """Mutual nearest neighbours, both in `UNIT`."""
+    """Mutual nearest neighbours; both points in `UNIT`."""
 
     query: Float64[Tensor, "matches 2"]
     candidate: Float64[Tensor, "matches 2"]
 
     def only(self, chosen: Bool[Tensor, " matches"]) -> "CoarseMatches":
-        """Some of the matches."""
+        """Select matches by a mask."""
         return CoarseMatches(self.query[chosen], self.candidate[chosen])
 
 
 class CoarseFit(NamedTuple):
-    """A homography between `UNIT` frames, and which of the matches agree with it."""
+    """A homography between `UNIT` frames and the mask of its inliers."""
 
     homography: Float64[Tensor, "3 3"]
     inliers: Bool[Tensor, " matches"]
 
 
 class _Part(NamedTuple):
-    """A rectangle of an image, or around it, in its pixels; borders between pixels, not centres."""
+    """A rectangle in pixels of an image, which may extend beyond it; bounded by edges of pixels, not centres."""
 
     left: float
     top: float
@@ -66,17 +66,17 @@ class _Part(NamedTuple):
     height: float
 
 
-def describe_scales(image: Image, extractor: Extractor, scales: Sequence[float] = SCALES) -> Cells:
-    """Describe an image at several scales, relative to how the extractor sees the whole of it."""
+def extract_scales(image: Image, extractor: Extractor, scales: Sequence[float] = SCALES) -> Cells:
+    """Extract the cells of an image at several scales, relative to the scale at which the whole image is the input."""
     size = image_size(image)
     parts = [part for scale in scales for part in _parts(size, scale)]
-    described = extractor.extract([_cut(image, part) for part in parts])
-    cells = [_inside(_placed(features, part, size)) for features, part in zip(described, parts, strict=True)]
+    extracted = extractor.extract([_cut(image, part) for part in parts])
+    cells = [_inside(_placed(features, part, size)) for features, part in zip(extracted, parts, strict=True)]
     return Cells(torch.cat([one.centres for one in cells]), torch.cat([one.descriptors for one in cells]))
 
 
 def cells_of(features: Features) -> Cells:
-    """The cells of an image as it was indexed: at one scale."""
+    """Cells of indexed features, which have one scale."""
     centres = project(resizing(features.frame.input_size, UNIT), cell_centres(features.grid, features.frame.input_size))
     return Cells(centres, features.local_map)
 
@@ -91,9 +91,9 @@ def match_cells(query: Cells, candidates: Sequence[Cells]) -> Iterator[CoarseMat
 
 
 def fit(matches: CoarseMatches) -> CoarseFit | None:
-    """The homography that most matches agree with; None where there is none, or it mirrors or collapses the image.
+    """Fit a homography by PoseLib's LO-RANSAC; None if it fails, or mirrors or collapses the image.
 
-    PoseLib's LO-RANSAC with the tolerance of the source; `benchmarks/coarse.py` compares it with the RANSAC there.
+    The tolerance is that of the source; `benchmarks/fine_flow.py` compares LO-RANSAC with the RANSAC there.
     """
     if len(matches.query) < MIN_MATCHES:
         return None
@@ -101,14 +101,14 @@ def fit(matches: CoarseMatches) -> CoarseFit | None:
     if found is None:
         return None
     homography = torch.from_numpy(found / found[2, 2])
-    if not bool(is_usable(homography)) or float(torch.linalg.det(homography)) <= _LEAST_DETERMINANT:
+    if not bool(is_usable(homography)) or float(torch.linalg.det(homography)) <= _MIN_DETERMINANT:
         return None
     inliers = reprojection_errors(homography, matches.query, matches.candidate) < TOLERANCE
     return CoarseFit(homography, inliers) if int(inliers.sum()) >= MIN_MATCHES else None
 
 
 def _parts(size: Size, scale: float) -> Iterator[_Part]:
-    """What the extractor sees at a scale: tiles that overlap evenly, or more than the image."""
+    """Inputs of the extractor at a scale: tiles that overlap evenly, or one rectangle larger than the image."""
     width, height = size.width / scale, size.height / scale
     if scale <= 1:
         yield _Part((size.width - width) / 2, (size.height - height) / 2, width, height)
@@ -121,7 +121,7 @@ def _parts(size: Size, scale: float) -> Iterator[_Part]:
 
 
 def _cut(image: Image, part: _Part) -> Image:
-    """The pixels of a part, at the image's own resolution where it is smaller, else at its size."""
+    """Crop a part, at the resolution of the image if the part is smaller, otherwise at the size of the image."""
     size = image_size(image)
     scale = min(1.0, size.width / part.width)
     target = Size(max(1, round(part.width * scale)), max(1, round(part.height * scale)))
@@ -137,7 +137,7 @@ def _cut(image: Image, part: _Part) -> Image:
 
 
 def _placed(features: Features, part: _Part, size: Size) -> Cells:
-    """Carry the cells of a part over to `UNIT` of the whole image."""
+    """Convert the cells of a part to `UNIT` of the whole image."""
     cells = cells_of(features)
     scale = torch.tensor([part.width / size.width, part.height / size.height], dtype=torch.float64)
     start = torch.tensor([part.left / size.width, part.top / size.height], dtype=torch.float64) * 2
@@ -145,6 +145,6 @@ def _placed(features: Features, part: _Part, size: Size) -> Cells:
 
 
 def _inside(cells: Cells) -> Cells:
-    """Only the cells of the image itself."""
+    """Keep the cells whose centres lie in the image."""
     inside = ((cells.centres > -0.5) & (cells.centres < 1.5)).all(dim=1)
     return Cells(cells.centres[inside], cells.descriptors[inside.to(cells.descriptors.device)])

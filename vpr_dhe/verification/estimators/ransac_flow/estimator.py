@@ -1,7 +1,7 @@
-"""RANSAC-Flow: coarse homographies from matches at several scales, then a fine flow on top of each.
+"""RANSAC-Flow: coarse homographies from matches at several scales, each refined by a fine flow.
 
-Where the paper and its released code differ, the paper is followed: between homographies, matches are left out that
-were inliers or that start where the fine flow was sure.
+Where the paper and its released code differ, this follows the paper: after each homography, its inliers and the matches
+that start where the fine flow is sure are removed.
 
 Source: Shen et al., "RANSAC-Flow: generic two-stage image alignment", ECCV 2020.
 """
@@ -27,7 +27,7 @@ from vpr_dhe.verification.estimators.ransac_flow.coarse import (
     Cells,
     CoarseMatches,
     cells_of,
-    describe_scales,
+    extract_scales,
     fit,
     match_cells,
 )
@@ -38,33 +38,36 @@ from vpr_dhe.verification.estimators.robust import PoseLibEstimator
 NAME = "ransac-flow"
 EVIDENCE = "matchable_area"
 SURE = 0.95
-"""The matchability from which on a homography is not asked whether another one fits better."""
-# Of the fine flow, in pixels as the network sees them: what a plane is refined by lies so near to it.
+"""Matchability from which a pixel counts as explained."""
+# Inlier tolerance when a homography is refitted to the fine flow, in pixels of the network's input.
 _REFINING_TOLERANCE_PX = 1.5
-# Of the query: what is sure of less says little about the corners.
-_LEAST_SHARE_TO_REFINE = 0.25
+# Smaller shares of the query constrain its corners too little.
+_MIN_SHARE_TO_REFINE = 0.25
 
 
 @dataclass(frozen=True)
 class RansacFlowSettings:
-    """How pairs are aligned.
+    """Settings of RANSAC-Flow.
 
     Args:
-        shorter_side_px: of the query as the fine network sees it, unless the query itself is smaller.
-        max_homographies: how many planes are looked for at most.
-        min_inliers: fewer of the coarse matches make no further homography.
-        least_gain: the share of the query that a further homography must make matchable to be kept.
+        shorter_side_px: shorter side of the query in the fine network, unless the query itself is smaller.
+        max_homographies: largest number of planes.
+        min_inliers: fewest coarse inliers of a homography after the first.
+        min_gain: smallest share of the query that a homography after the first must add to the matchable area.
     """
 
     shorter_side_px: int = 240
     max_homographies: int = 3
     min_inliers: int = 8
-    least_gain: float = 0.01
+    min_gain: float = 0.01
 
 
 @dataclass(frozen=True)
 class _Target:
-    """The query as the fine network sees it, described once for all candidates."""
+    """The query in the fine network, computed once for all candidates.
+
+    `size` is that of the original, `seen` that of the network's input.
+    """
 
     size: Size
     seen: Size
@@ -73,7 +76,7 @@ class _Target:
 
 @dataclass(frozen=True)
 class _Plane:
-    """What one homography explains: for each pixel of the target as seen, where in the candidate it lies."""
+    """One aligned plane; `places` are the points (x, y) of the original candidate, for each pixel of the target."""
 
     homography: Float64[np.ndarray, "3 3"]
     places: Float64[np.ndarray, "height width 2"]
@@ -81,19 +84,20 @@ class _Plane:
 
 
 class RansacFlowEstimator(HomographyEstimator):
-    """Aligns images by coarse homographies and a fine flow; its evidence is the share of the query that is matchable.
+    """Aligns images by coarse homographies and a fine flow; the evidence is the matchable share of the query.
 
-    The homography it gives is that of the first plane, refined by the fine flow where that is sure.
+    The estimate is the homography of the first plane, refitted to the fine flow where that is sure.
 
     Args:
-        network: the fine network.
-        extractor: of the index, whose maps the candidates have already; None describes the images by `sift-vlad`.
-        settings: see there.
-        device: where the network runs.
+        network: fine network.
+        extractor: extractor of the index, whose local maps are used for the candidates; None extracts local maps of
+            both images by the default model.
+        settings: see `RansacFlowSettings`.
+        device: device of the network.
     """
 
     name = NAME
-    looks_at_images = True
+    uses_images = True
 
     def __init__(
         self,
@@ -108,7 +112,7 @@ class RansacFlowEstimator(HomographyEstimator):
 
     @classmethod
     def from_file(cls, file: NetworkFile, extractor: Extractor | None, device: str) -> "RansacFlowEstimator":
-        """Make the estimator of a network file.
+        """Load the estimator from a network file.
 
         Raises:
             ModelError: if the file's weights are not those of a fine network.
@@ -116,10 +120,10 @@ class RansacFlowEstimator(HomographyEstimator):
         return cls(file.load_into(FineNetwork(file.settings_as(FineSettings))), extractor, device=device)
 
     def estimate(self, query: View, candidates: Sequence[View]) -> Homographies:
-        """Align the query with each candidate; too few coarse matches fail."""
+        """Align the query with each candidate; too few coarse matches are a failure."""
         if not candidates:
             return Homographies.joined([])
-        cells = describe_scales(query.image, self._extractor)
+        cells = extract_scales(query.image, self._extractor)
         target = self._see(query.image)
         found = [
             self._align(target, candidate.image, matches)
@@ -132,7 +136,7 @@ class RansacFlowEstimator(HomographyEstimator):
         return Homographies(joined.matrices, joined.valid, evidence)
 
     def _cells(self, candidate: View) -> Cells:
-        """What the index holds of a candidate, or the same of an image that is not indexed."""
+        """Cells of a candidate: from the index, or extracted now."""
         return cells_of(candidate.features if self._indexed else self._extractor.extract([candidate.image])[0])
 
     @torch.inference_mode()
@@ -140,10 +144,10 @@ class RansacFlowEstimator(HomographyEstimator):
         size = image_size(query)
         seen = _size_seen(size, self._settings.shorter_side_px)
         pixels = sampled(query, resizing(seen, size).numpy(), seen)
-        return _Target(size, seen, self._network.describe(to_tensor(pixels, self._device)))
+        return _Target(size, seen, self._network.extract(to_tensor(pixels, self._device)))
 
     def _align(self, target: _Target, candidate: Image, matches: CoarseMatches) -> DenseAlignment | None:
-        """Find one plane after the other, until too few matches remain or a plane explains nothing new."""
+        """Find planes one by one, until too few matches remain or a plane adds too little."""
         planes: list[_Plane] = []
         sure = np.zeros((target.seen.height, target.seen.width), bool)
         while len(planes) < self._settings.max_homographies:
@@ -152,7 +156,7 @@ class RansacFlowEstimator(HomographyEstimator):
                 break
             plane = self._plane(target, candidate, found.homography)
             gained = (plane.matchability >= SURE) & ~sure
-            if planes and gained.mean() < self._settings.least_gain:
+            if planes and gained.mean() < self._settings.min_gain:
                 break
             planes.append(plane)
             sure |= gained
@@ -161,11 +165,11 @@ class RansacFlowEstimator(HomographyEstimator):
 
     @torch.inference_mode()
     def _plane(self, target: _Target, candidate: Image, homography: Float64[Tensor, "3 3"]) -> _Plane:
-        """The fine flow between the query and the candidate, warped by a homography between `UNIT` frames."""
+        """Compute the fine flow between the query and the candidate warped by a homography between `UNIT` frames."""
         size = image_size(candidate)
         seen_to_candidate = resizing(UNIT, size) @ homography @ resizing(target.seen, UNIT)
         warped = sampled(candidate, seen_to_candidate.numpy(), target.seen)
-        fine = self._network.compare(self._network.describe(to_tensor(warped, self._device)), target.features)
+        fine = self._network.compare(self._network.extract(to_tensor(warped, self._device)), target.features)
         flow = fine.flow_px[0].permute(1, 2, 0).double().cpu()
         centres = cell_centres(Grid(target.seen.height, target.seen.width), target.seen).view_as(flow)
         places = project(seen_to_candidate, centres + flow)
@@ -175,13 +179,13 @@ class RansacFlowEstimator(HomographyEstimator):
         return _Plane(original.numpy(), places.numpy(), matchability.numpy())
 
     def _refined(self, alignment: DenseAlignment, size: Size) -> Float64[np.ndarray, "3 3"]:
-        """The first homography, fitted to the fine flow where that is sure, if it is so of enough of the query."""
+        """Refit the first homography to the fine flow where that is sure; as it is where that is too small an area."""
         height, width = alignment.matchability.shape
         step = STRIDE_PX // 2
         chosen = np.zeros((height, width), bool)
         chosen[step::STRIDE_PX, step::STRIDE_PX] = True
         sure = (alignment.homography_of == 0) & (alignment.matchability >= SURE)
-        if sure.mean() < _LEAST_SHARE_TO_REFINE:
+        if sure.mean() < _MIN_SHARE_TO_REFINE:
             return alignment.homographies[0]
         chosen &= sure
         centres = cell_centres(Grid(height, width), size).view(height, width, 2).numpy()[chosen]
@@ -191,13 +195,13 @@ class RansacFlowEstimator(HomographyEstimator):
 
 
 def _size_seen(size: Size, shorter_side_px: int) -> Size:
-    """The query's size for the network: multiples of its stride, not larger than the query by more than that."""
+    """Input size of the query: sides rounded to multiples of the stride."""
     scale = min(1.0, shorter_side_px / min(size))
     return Size(*(max(STRIDE_PX, round(side * scale / STRIDE_PX) * STRIDE_PX) for side in size))
 
 
 def _marked(mask: Bool[np.ndarray, "height width"], points: Float64[Tensor, "points 2"]) -> Bool[Tensor, " points"]:
-    """Whether points in `UNIT` lie on marked pixels of a mask over the whole image."""
+    """Mask of points in `UNIT` that lie on marked pixels of the image."""
     height, width = mask.shape
     pixels = project(resizing(UNIT, Size(width, height)), points).round().long()
     x, y = pixels[:, 0].clamp(0, width - 1), pixels[:, 1].clamp(0, height - 1)
@@ -205,7 +209,7 @@ def _marked(mask: Bool[np.ndarray, "height width"], points: Float64[Tensor, "poi
 
 
 def _merged(planes: Sequence[_Plane], target: _Target) -> DenseAlignment:
-    """Of each pixel, the first plane that is sure of it, or else the surest."""
+    """Combine planes: at each pixel the first that is sure, or else the surest."""
     matchability = np.stack([plane.matchability for plane in planes])
     sure = matchability >= SURE
     chosen = np.where(sure.any(axis=0), sure.argmax(axis=0), matchability.argmax(axis=0))
@@ -221,6 +225,6 @@ def _merged(planes: Sequence[_Plane], target: _Target) -> DenseAlignment:
 
 
 def _evidence(alignment: DenseAlignment | None) -> Evidence:
-    """The share of the query of which the flow is sure."""
+    """Share of the query where the flow is sure."""
     area = 0.0 if alignment is None else float((alignment.matchability >= SURE).mean())
     return Evidence(EVIDENCE, area, alignment)

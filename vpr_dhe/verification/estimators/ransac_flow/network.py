@@ -1,4 +1,4 @@
-"""The fine network of RANSAC-Flow: how far, and how surely, each pixel of one image lies off in another.
+"""Fine network of RANSAC-Flow: flow and matchability of each pixel between two roughly aligned images.
 
 Source: Shen et al., "RANSAC-Flow: generic two-stage image alignment", ECCV 2020, section 3.2 and supplementary; Zhang,
 "Making convolutional networks shift-invariant again", ICML 2019 (the blur before a stride).
@@ -16,21 +16,21 @@ from torch.nn import functional
 from vpr_dhe.geometry.warping import sample
 
 STRIDE_PX = 8
-"""Sides of what the network sees are multiples of it; a cell of its maps is so many pixels wide."""
+"""Width of a cell of the network's maps; sides of its input are multiples of it."""
 RADIUS_CELLS = 3
 MAX_FLOW_PX = STRIDE_PX * RADIUS_CELLS
-"""The longest flow along an axis."""
+"""Longest flow along an axis."""
 _WINDOW = 2 * RADIUS_CELLS + 1
 _STEPS = torch.arange(-RADIUS_CELLS, RADIUS_CELLS + 1.0)
 OFFSETS_CELLS = torch.stack([_STEPS.repeat(_WINDOW), _STEPS.repeat_interleave(_WINDOW)], dim=1)
-"""The offsets (x, y), row by row from (-3, -3) to (3, 3)."""
-# Of ImageNet, as photographs commonly are normalised.
+"""Offsets (x, y), row by row from (-3, -3) to (3, 3)."""
+# Statistics of ImageNet.
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
 class FineSettings:
-    """The shape of the network: channels of the features at 1/2, 1/4 and 1/8, and of the layers of each head."""
+    """Channels of the features at 1/2, 1/4 and 1/8 of the resolution, and of the layers of each head."""
 
     half: int = 64
     quarter: int = 128
@@ -41,10 +41,10 @@ class FineSettings:
 
 
 class Fine(NamedTuple):
-    """What the network says of a pair, at every pixel of the target.
+    """Output of the fine network, at every pixel of the target.
 
-    The source at `x + flow_px(x)` shows what the target shows at `x`, with a probability of `matchability(x)`. At an
-    eighth of the resolution, `correlation` and `offset_logits` are what that came from, for each of `OFFSETS_CELLS`.
+    The source at `x + flow_px(x)` shows what the target shows at `x`, with a probability of `matchability(x)`. The
+    intermediate `correlation` and `offset_logits` are at an eighth of the resolution, for each of `OFFSETS_CELLS`.
     """
 
     flow_px: Float[Tensor, "pairs 2 height width"]
@@ -54,7 +54,7 @@ class Fine(NamedTuple):
 
 
 class FineNetwork(nn.Module):
-    """Features at an eighth of the resolution, their local correlation, and two heads on it."""
+    """Network of features at an eighth of the resolution, their local correlation, and two heads on it."""
 
     def __init__(self, settings: FineSettings = FineSettings()) -> None:
         super().__init__()
@@ -63,15 +63,15 @@ class FineNetwork(nn.Module):
         self.flow_head = _head(settings, _WINDOW**2)
         self.matchability_head = _head(settings, 1)
 
-    def describe(self, images: Float[Tensor, "images 3 height width"]) -> Float[Tensor, "images channels rows columns"]:
-        """Features of unit length of images in [0, 1]."""
+    def extract(self, images: Float[Tensor, "images 3 height width"]) -> Float[Tensor, "images channels rows columns"]:
+        """Extract features of unit length from images in [0, 1]."""
         mean, std = (images.new_tensor(values).view(1, 3, 1, 1) for values in (_MEAN, _STD))
         return functional.normalize(self.features((images - mean) / std), dim=1)
 
     def compare(
         self, source: Float[Tensor, "pairs channels rows columns"], target: Float[Tensor, "pairs channels rows columns"]
     ) -> Fine:
-        """Flow and matchability of the target, in pixels of the images that were described."""
+        """Compute flow, in pixels of the images, and matchability of the target."""
         correlation = local_correlation(source, target)
         logits = self.flow_head(correlation).float()
         flow_cells = torch.einsum("po...,oa->pa...", logits.softmax(dim=1), OFFSETS_CELLS.to(logits))
@@ -81,13 +81,13 @@ class FineNetwork(nn.Module):
     def forward(
         self, source: Float[Tensor, "pairs 3 height width"], target: Float[Tensor, "pairs 3 height width"]
     ) -> tuple[Fine, Fine]:
-        """Compare images in both directions: at the pixels of the target, then at those of the source."""
-        source_features, target_features = self.describe(torch.cat([source, target])).chunk(2)
+        """Compare images in both directions; returns the flows at the pixels of the target and of the source."""
+        source_features, target_features = self.extract(torch.cat([source, target])).chunk(2)
         return self.compare(source_features, target_features), self.compare(target_features, source_features)
 
 
 class FeatureNetwork(nn.Module):
-    """The first three stages of a ResNet-18 whose first stage keeps the resolution; every stride is blurred before."""
+    """First three stages of a ResNet-18 without a stride in the first stage, and with a blur before each stride."""
 
     def __init__(self, settings: FineSettings) -> None:
         super().__init__()
@@ -110,7 +110,7 @@ class FeatureNetwork(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions and a shortcut; with `shrinks`, to half the resolution."""
+    """Two convolutions and a shortcut; `shrinks` halves the resolution."""
 
     def __init__(self, width: int, out_width: int, *, shrinks: bool = False) -> None:
         super().__init__()
@@ -129,7 +129,7 @@ class ResidualBlock(nn.Module):
 
 
 class BlurPool(nn.Module):
-    """Every other pixel of a map blurred by the binomial [1 2 1] x [1 2 1] (Zhang 2019, section 3)."""
+    """Subsampling by two after a blur with the binomial [1 2 1] x [1 2 1] (Zhang 2019, section 3)."""
 
     def forward(self, maps: Float[Tensor, "images width rows columns"]) -> Float[Tensor, "images width half half_"]:
         """Blur, and keep every other pixel."""
@@ -156,7 +156,7 @@ def local_correlation(
 def warp(
     images: Float[Tensor, "pairs channels height width"], flow_px: Float[Tensor, "pairs 2 height width"]
 ) -> Float[Tensor, "pairs channels height width"]:
-    """Sample images bilinearly at `x + flow_px(x)`; the border goes on beyond it."""
+    """Sample images bilinearly at `x + flow_px(x)`; beyond the border, the border's pixels repeat."""
     height, width = images.shape[-2:]
     rows, columns = (torch.arange(side, device=images.device, dtype=flow_px.dtype) for side in (height, width))
     places = torch.stack([columns + flow_px[:, 0], rows[:, None] + flow_px[:, 1]], dim=-1)

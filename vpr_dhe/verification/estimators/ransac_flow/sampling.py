@@ -1,4 +1,4 @@
-"""Images as the fine network sees them: the candidate drawn into the frame of the query."""
+"""Inputs of the fine network: candidates warped into the frame of the query."""
 
 import cv2
 import numpy as np
@@ -13,10 +13,7 @@ from vpr_dhe.records import Image, Size
 
 
 def sampled(image: Image, seen_to_image: Float64[np.ndarray, "3 3"], seen: Size) -> Image:
-    """The image as it lies under what is seen, averaged first where several of its pixels fall on one.
-
-    Beyond its border it goes on as it ends there.
-    """
+    """Warp an image to size `seen`, averaged first if it shrinks; beyond the border, the border's pixels repeat."""
     middle = np.array([(seen.width - 1) / 2, (seen.height - 1) / 2, 1.0])
     depth = seen_to_image[2] @ middle
     pixels_per_pixel = float(np.sqrt(np.abs(np.linalg.det(seen_to_image) / depth**3)))
@@ -36,9 +33,9 @@ def lies_in(
     matrix: Float64[Tensor, "3 3"],
     size: Size,
 ) -> Bool[Tensor, "height width"]:
-    """Which places, those of points under a homography, lie in an image and on the right side of the horizon.
+    """Mask of places that lie in an image and on the right side of the horizon: that of the middle of the points.
 
-    The right side is where the middle of the points lies.
+    `places` are the points mapped by the homography `matrix`.
     """
     rows, columns = points.shape[:2]
     near = same_side_of_horizon(matrix, points.flatten(0, 1), points[rows // 2, columns // 2]).view(rows, columns)
@@ -47,5 +44,5 @@ def lies_in(
 
 
 def to_tensor(image: Image, device: torch.device) -> Float[Tensor, "1 3 height width"]:
-    """An image in [0, 1], as a batch of one."""
+    """Convert an image to a batch of one in [0, 1]."""
     return torch.from_numpy(image).to(device).permute(2, 0, 1)[None].float() / 255

@@ -1,1 +1,1 @@
-"""Networks that register two small images, and what is shared by the estimators made of them."""
+"""Registration networks for pairs of small images, and the estimator built on them."""

@@ -1,4 +1,4 @@
-"""What a registration network is: from two images of one size to where the corners of the first lie in the second."""
+"""Interface of registration networks, which predict the displacements of the corners between images of one size."""
 
 from abc import ABC, abstractmethod
 
@@ -12,10 +12,9 @@ from vpr_dhe.records import Size
 
 
 class RegistrationNetwork(nn.Module, ABC):
-    """Says how far each corner of A moves on its way to B.
+    """Network that predicts the displacement of each corner from A to B.
 
-    `size` is that of both images. Displacements (x, y) are in pixels, of the corners in the order of
-    `coordinates.corners`.
+    `size` is that of both images. Displacements (x, y) are in pixels, in the order of `coordinates.corners`.
     """
 
     size: Size
@@ -24,23 +23,23 @@ class RegistrationNetwork(nn.Module, ABC):
     def forward(
         self, a: Float[Tensor, "pairs 3 height width"], b: Float[Tensor, "pairs 3 height width"]
     ) -> list[Float[Tensor, "pairs 4 2"]]:
-        """Estimate the displacements, again and again; the last is the best. Images are RGB in [0, 1]."""
+        """Estimate the displacements; returns successive refinements, the best last. Images are RGB in [0, 1]."""
 
 
 def homographies_of(displacements: Float[Tensor, "*pairs 4 2"], size: Size) -> Float64[Tensor, "*pairs 3 3"]:
-    """The homographies, from A to B, that move the corners so."""
+    """Homographies from A to B by the displacements of corners."""
     square = corners(size).to(displacements.device)
     return four_point_homography(square.expand_as(displacements), square + displacements)
 
 
 def inverse_homographies_of(displacements: Float[Tensor, "*pairs 4 2"], size: Size) -> Float64[Tensor, "*pairs 3 3"]:
-    """The homographies from B to A, by which A is brought into the frame of B; they have a gradient as well."""
+    """Homographies from B to A, which warp A into the frame of B; differentiable."""
     square = corners(size).to(displacements.device)
     return four_point_homography(square + displacements, square.expand_as(displacements))
 
 
 def is_a_view(displacements: Float[Tensor, "*pairs 4 2"], size: Size) -> Bool[Tensor, "*pairs"]:
-    """Whether the moved corners form a convex quadrilateral of the same orientation, as those of every view do."""
+    """Mask of pairs whose moved corners form a convex quadrilateral of the same orientation, as in every real view."""
     moved = corners(size).to(displacements.device) + displacements
     edges = moved.roll(-1, dims=-2) - moved
     following = edges.roll(-1, dims=-2)
@@ -48,8 +47,8 @@ def is_a_view(displacements: Float[Tensor, "*pairs 4 2"], size: Size) -> Bool[Te
 
 
 def believable(displacements: Float[Tensor, "*pairs 4 2"], size: Size) -> Float[Tensor, "*pairs 4 2"]:
-    """The displacements, or none, without a gradient, where the moved corners are of no view.
+    """Replace displacements that are not `is_a_view` by zeros, without a gradient.
 
-    Left out before a homography is made of them: masked afterwards, its infinities would turn all gradients into NaN.
+    Apply it before computing homographies: masked afterwards, their infinities would turn all gradients into NaN.
     """
     return torch.where(is_a_view(displacements, size)[..., None, None], displacements, 0.0)

@@ -1,6 +1,6 @@
-"""Corner displacements by direct regression from both images at once.
+"""Corner displacements by direct regression from both images.
 
-Source: DeTone et al., "Deep Image Homography Estimation", 2016 (arXiv:1606.03798), with a ResNet-34 in the place of its
+Source: DeTone et al., "Deep Image Homography Estimation", 2016 (arXiv:1606.03798), with a ResNet-34 instead of its
 VGG-like network.
 """
 
@@ -13,7 +13,7 @@ from vpr_dhe.verification.estimators.cross_modal.registration.base import Regist
 
 
 class DirectNetwork(RegistrationNetwork):
-    """A ResNet-34 of six input channels and eight outputs, in units of the largest displacement it is trained on."""
+    """ResNet-34 with six input channels and eight outputs, in units of the largest displacement in training."""
 
     def __init__(self, side_px: int = 128) -> None:
         import timm
@@ -25,6 +25,6 @@ class DirectNetwork(RegistrationNetwork):
     def forward(
         self, a: Float[Tensor, "pairs 3 height width"], b: Float[Tensor, "pairs 3 height width"]
     ) -> list[Float[Tensor, "pairs 4 2"]]:
-        """Estimate once."""
+        """Estimate the displacements; one refinement."""
         outputs = self.regressor(2 * torch.cat([a, b], dim=1) - 1).float()
         return [self._unit_px * outputs.unflatten(1, (4, 2))]

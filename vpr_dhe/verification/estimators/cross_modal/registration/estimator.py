@@ -1,4 +1,4 @@
-"""A registration network as an estimator of homographies between images of any size."""
+"""Estimator of homographies between images of any size by a registration network."""
 
 from collections.abc import Sequence
 
@@ -22,29 +22,29 @@ from vpr_dhe.verification.estimators.cross_modal.registration.networks import Re
 
 
 class RegistrationEstimator(HomographyEstimator):
-    """Squeezes both images to the network's size and carries its homography over to the originals.
+    """Squeezes both images to the network's size and converts its homography to the originals.
 
     An estimate fails where the corners of the query do not form a convex quadrilateral of the same orientation in the
-    candidate: such a view of the query does not exist.
+    candidate, because no camera sees such a view.
     """
 
-    looks_at_images = True
+    uses_images = True
 
     def __init__(self, network: RegistrationNetwork, *, batch_size: int = 16) -> None:
         self.network, self.batch_size = network.eval(), batch_size
 
     @classmethod
     def from_file(cls, file: NetworkFile, device: str = "cpu") -> "RegistrationEstimator":
-        """Make the network of a network file.
+        """Load the network of a network file.
 
         Raises:
-            ModelError: if it is of another method, or damaged.
+            ModelError: if the file is damaged or belongs to another method.
         """
         return cls(file.load_into(cls.build_network(file)).to(device))
 
     @classmethod
     def build_network(cls, file: NetworkFile) -> RegistrationNetwork:
-        """Make the network that a file's settings describe, its weights not yet loaded."""
+        """Build the network of a file's settings without loading its weights."""
         return build_registration(file.settings_as(RegistrationSettings))
 
     def estimate(self, query: View, candidates: Sequence[View]) -> Homographies:

@@ -1,4 +1,4 @@
-"""Corner displacements out of a dense optical flow: the homography that explains it best.
+"""Corner displacements from a dense optical flow, by a homography fitted to it.
 
 Source: Teed and Deng, "RAFT: Recurrent All-Pairs Field Transforms for Optical Flow", ECCV 2020; AltO (Song et al.,
 NeurIPS 2024) for RAFT as a registration network.
@@ -15,16 +15,16 @@ from vpr_dhe.geometry.weighted_homography import weighted_homography
 from vpr_dhe.records import Size
 from vpr_dhe.verification.estimators.cross_modal.registration.base import RegistrationNetwork
 
-# The flow is smooth: every eighth pixel along each axis says as much as all.
+# The flow is smooth, so every eighth pixel along each axis is enough.
 _STEP_PX = 8
 
 
 class FlowNetwork(RegistrationNetwork):
-    """RAFT (its small variant), and a least-squares homography through the flow after each of its iterations.
+    """RAFT (small variant) and a least-squares homography through the flow after each of its iterations.
 
     Args:
-        side_px: of the images; RAFT needs at least 128.
-        iterations: of RAFT.
+        side_px: side of the images; RAFT needs at least 128.
+        iterations: iterations of RAFT.
     """
 
     def __init__(self, side_px: int = 128, iterations: int = 6) -> None:
@@ -37,7 +37,7 @@ class FlowNetwork(RegistrationNetwork):
     def forward(
         self, a: Float[Tensor, "pairs 3 height width"], b: Float[Tensor, "pairs 3 height width"]
     ) -> list[Float[Tensor, "pairs 4 2"]]:
-        """Estimate after each iteration."""
+        """Estimate the displacements after each iteration."""
         flows = self.raft(2 * a - 1, 2 * b - 1, num_flow_updates=self._iterations)
         return [self._displacements(flow.float()) for flow in flows]
 

@@ -1,4 +1,4 @@
-"""The iterative homography network: look up correlation where the current estimate points, and correct the estimate.
+"""Iterative homography network: look up the correlation around the current estimate, and correct the estimate.
 
 Source: Cao et al., "Iterative Deep Homography Estimation" (IHN), CVPR 2022.
 """
@@ -26,10 +26,10 @@ class IterativeNetwork(RegistrationNetwork):
     """IHN of one or two scales.
 
     Args:
-        side_px: of the images, a power of two.
-        width: of the first layers; the others are multiples of it. The paper's is 64.
+        side_px: side of the images, a power of two.
+        width: channels of the first layers; the others have multiples of it. The paper's is 64.
         iterations: corrections at each scale.
-        scales: 1 corrects on features of a quarter of the side, 2 then also on those of half the side.
+        scales: 1 uses features at a quarter of the side, 2 then also those at half the side.
     """
 
     def __init__(self, side_px: int = 128, width: int = 64, iterations: int = 6, scales: int = 1) -> None:
@@ -39,21 +39,21 @@ class IterativeNetwork(RegistrationNetwork):
         self._strides = (_COARSE_STRIDE, _FINE_STRIDE)[:scales]
         self.updates = nn.ModuleList(_Update(side_px // stride, 2 * width) for stride in self._strides)
 
-    def describe(self, images: Float[Tensor, "images 3 height width"]) -> list[Float[Tensor, "images _ _ _"]]:
-        """The maps that are correlated, one for each scale, the coarser first."""
-        return self.encoder(2 * images - 1).described
+    def extract(self, images: Float[Tensor, "images 3 height width"]) -> list[Float[Tensor, "images _ _ _"]]:
+        """Extract the maps that are correlated, one per scale, the coarser first."""
+        return self.encoder(2 * images - 1).correlated
 
     def depths(self, images: Float[Tensor, "images 3 height width"]) -> "Depths":
-        """All that the encoder makes of images on its way to the maps that are correlated."""
+        """Extract the maps of all stages of the encoder."""
         return self.encoder(2 * images - 1)
 
     def forward(
         self, a: Float[Tensor, "pairs 3 height width"], b: Float[Tensor, "pairs 3 height width"]
     ) -> list[Float[Tensor, "pairs 4 2"]]:
-        """Estimate after each iteration; where an iteration looks is no function of what was estimated before it."""
+        """Estimate the displacements after each iteration; gradients do not pass through the lookup positions."""
         displacements = torch.zeros(len(a), 4, 2, device=a.device)
         estimates: list[Tensor] = []
-        for maps, stride, update in zip(self.describe(torch.cat([a, b])), self._strides, self.updates, strict=True):
+        for maps, stride, update in zip(self.extract(torch.cat([a, b])), self._strides, self.updates, strict=True):
             map_a, map_b = maps.float().chunk(2)
             lookup = CorrelationLookup(map_a, map_b)
             for _ in range(self._iterations):
@@ -65,7 +65,7 @@ class IterativeNetwork(RegistrationNetwork):
     def _cells(
         self, displacements: Float[Tensor, "pairs 4 2"], stride: int
     ) -> tuple[Float[Tensor, "pairs cells 2"], Float[Tensor, "pairs 2 rows columns"]]:
-        """Where the cells of A lie among those of B, and how far each has moved, in cells."""
+        """Positions of the cells of A among those of B, and their displacements, in cells."""
         grid = Grid(self.size.height // stride, self.size.width // stride)
         centres = cell_centres(grid, self.size).to(displacements.device)
         mapped = project(homographies_of(displacements, self.size), centres)
@@ -74,7 +74,7 @@ class IterativeNetwork(RegistrationNetwork):
 
 
 class CorrelationLookup:
-    """All-pairs correlation of two maps, and at two resolutions of B, its values around given places.
+    """Lookup of the all-pairs correlation of two maps around given places, at two resolutions of B.
 
     Source: IHN (ReLU of the inner products); Teed and Deng, "RAFT", ECCV 2020, section 3.2 (lookup).
     """
@@ -93,7 +93,7 @@ class CorrelationLookup:
         self._window = torch.stack(torch.meshgrid(steps, steps, indexing="xy"), dim=-1)
 
     def __call__(self, places: Float[Tensor, "pairs cells 2"]) -> Float[Tensor, "pairs values rows columns"]:
-        """For each cell of A, the values in a window around its place (x, y), in cells, among those of B."""
+        """Look up, for each cell of A, the values in a window around its place (x, y) in B, in cells."""
         found = [self._around(places, level) for level in range(LEVELS)]
         return torch.cat(found, dim=2).mT.unflatten(2, self._grid)
 
@@ -101,20 +101,20 @@ class CorrelationLookup:
         volume = self._pyramid[level]
         sides = torch.tensor([volume.shape[3], volume.shape[2]], device=volume.device)
         centre = (places + 0.5) / 2**level
-        looked_at = centre.flatten(0, 1)[:, None, None] + self._window
-        values = grid_sample(volume, 2 * looked_at / sides - 1, align_corners=False)
+        points = centre.flatten(0, 1)[:, None, None] + self._window
+        values = grid_sample(volume, 2 * points / sides - 1, align_corners=False)
         return values.view(*places.shape[:2], -1)
 
 
 class Depths(NamedTuple):
-    """Maps of the encoder's three stages, at full, half and a quarter of the side, and those that are correlated."""
+    """Maps of the encoder's three stages (at full, half and a quarter of the side) and those that are correlated."""
 
     hidden: list[Tensor]
-    described: list[Tensor]
+    correlated: list[Tensor]
 
 
 class _Encoder(nn.Module):
-    """Maps of a quarter of the side, and, if `fine`, of half the side after them."""
+    """Encoder of images to maps at a quarter of the side and, if `fine`, at half the side."""
 
     def __init__(self, width: int, *, fine: bool) -> None:
         super().__init__()
@@ -122,6 +122,7 @@ class _Encoder(nn.Module):
         self.stem = nn.Sequential(nn.Conv2d(3, width, 7, padding=3), nn.InstanceNorm2d(width), nn.ReLU())
         self.to_half = nn.Sequential(nn.MaxPool2d(2), _Residual(width, width), _Residual(width, width))
         self.to_quarter = nn.Sequential(nn.MaxPool2d(2), _Residual(width, wider), _Residual(wider, wider))
+        # These two names are part of the keys of stored weights.
         self.describe_coarse = nn.Conv2d(wider, 4 * width, 1)
         self.describe_fine = nn.Conv2d(width, 4 * width, 1) if fine else None
 
@@ -130,12 +131,12 @@ class _Encoder(nn.Module):
         half = self.to_half(full)
         quarter = self.to_quarter(half)
         coarse = [self.describe_coarse(quarter)]
-        described = coarse if self.describe_fine is None else [*coarse, self.describe_fine(half)]
-        return Depths([full, half, quarter], described)
+        correlated = coarse if self.describe_fine is None else [*coarse, self.describe_fine(half)]
+        return Depths([full, half, quarter], correlated)
 
 
 class _Residual(nn.Module):
-    """Two convolutions beside the identity, or beside a projection where the number of channels changes."""
+    """Residual block with a projection where the number of channels changes."""
 
     def __init__(self, channels: int, out: int) -> None:
         super().__init__()
@@ -149,7 +150,7 @@ class _Residual(nn.Module):
 
 
 class _Update(nn.Module):
-    """From correlation and flow on `cells` x `cells`, halved until 2 x 2 remain, to a correction of each corner."""
+    """Correction of each corner from correlation and flow on `cells` x `cells`, pooled down to 2 x 2."""
 
     def __init__(self, cells: int, channels: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Registration networks by name: a new one is one new file and one line here."""
+"""Registry of registration networks; a new one is one new file and one line here."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from vpr_dhe.verification.estimators.cross_modal.registration.iterative import I
 
 @dataclass(frozen=True)
 class RegistrationSettings:
-    """Which network it is; `width` and `scales` are of the iterative one alone, as they are explained there."""
+    """Settings of a registration network, by name; `width` and `scales` apply to `IterativeNetwork` only."""
 
     network: str = "iterative"
     side_px: int = 128
@@ -21,7 +21,7 @@ class RegistrationSettings:
     scales: int = 1
 
     def iterative(self) -> IterativeNetwork:
-        """The iterative network of these settings, whatever `network` says."""
+        """Build the iterative network of these settings, whatever `network` is."""
         return IterativeNetwork(self.side_px, self.width, self.iterations, self.scales)
 
 
@@ -36,7 +36,7 @@ def build_registration(settings: RegistrationSettings) -> RegistrationNetwork:
     """Build a network with random weights.
 
     Raises:
-        ModelError: if there is none of this name.
+        ModelError: if the name is unknown.
     """
     if settings.network not in NETWORKS:
         raise ModelError(f"unknown registration network {settings.network!r}; available: {', '.join(NETWORKS)}")

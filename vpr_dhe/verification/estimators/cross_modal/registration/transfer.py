@@ -1,9 +1,10 @@
-"""Networks that repaint an image as another camera, or a map maker, would show the scene, pixel by pixel.
+"""Transfer networks, which translate an image to another modality, pixel by pixel.
+
+They predict a change of the image in log-odds, and start at zero, because noise would mislead a registration network
+that was trained elsewhere. Patches are single pixels, so that the fifth level of a 128 px image is one window.
 
 Source: Cao et al., "Swin-Unet: Unet-like Pure Transformer for Medical Image Segmentation", ECCV Workshops 2022; SSHNet
-(arXiv:2409.17993) for dimension 16, blocks 2-2-2-2-6, heads 2-4-8-16-32 and windows of 8. Its patches are
-single pixels here, so that the fifth level of a 128 px image is one window. And they say here what to change of an
-image, in log-odds, and begin with nothing: noise would lead a registration network astray that has learned elsewhere.
+(arXiv:2409.17993) for dimension 16, blocks 2-2-2-2-6, heads 2-4-8-16-32 and windows of 8.
 """
 
 from collections.abc import Callable
@@ -21,11 +22,11 @@ _BLOCKS = (2, 2, 2, 2, 6)
 _HEADS = (2, 4, 8, 16, 32)
 _CONVOLUTIONAL_LEVELS = 4
 # Black and white have infinite log-odds.
-_LEAST_VALUE = 0.02
+_MIN_VALUE = 0.02
 
 
 class SwinUnet(nn.Module):
-    """A U-Net of shifted-window transformers; `width` channels at full size, twice as many at each level below."""
+    """U-Net of shifted-window transformers; `width` channels at full size, twice as many at each level below."""
 
     def __init__(self, width: int) -> None:
         from torchvision.models.swin_transformer import PatchMerging
@@ -39,10 +40,10 @@ class SwinUnet(nn.Module):
         self.join = nn.ModuleList(nn.Linear(2 * channels, channels) for channels in widths[:-1])
         above = zip(widths[:-1], _HEADS[:-1], _BLOCKS[:-1], strict=True)
         self.up = nn.ModuleList(_swin_level(*level) for level in above)
-        self.change = nn.Sequential(nn.LayerNorm(width), _nothing_yet(nn.Linear(width, 3)))
+        self.change = nn.Sequential(nn.LayerNorm(width), _zero_initialised(nn.Linear(width, 3)))
 
     def forward(self, images: Float[Tensor, "images 3 height width"]) -> Float[Tensor, "images 3 height width"]:
-        """Repaint RGB images in [0, 1]."""
+        """Translate RGB images in [0, 1]."""
         tokens, passed = self.embed(2 * images - 1).permute(0, 2, 3, 1), []
         for level, blocks in enumerate(self.down):
             tokens = blocks(tokens)
@@ -56,7 +57,7 @@ class SwinUnet(nn.Module):
 
 
 class _PatchExpanding(nn.Module):
-    """The inverse of merging: each token becomes 2 x 2 of half the channels."""
+    """Inverse of patch merging: each token becomes 2 x 2 tokens of half the channels."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -69,7 +70,7 @@ class _PatchExpanding(nn.Module):
 
 
 def _swin_level(channels: int, heads: int, blocks: int) -> nn.Sequential:
-    """Blocks whose windows are shifted by half their side, every other one."""
+    """Blocks of one level; every other one has windows shifted by half their side."""
     from torchvision.models.swin_transformer import SwinTransformerBlock
 
     shifts = [0 if block % 2 == 0 else _WINDOW // 2 for block in range(blocks)]
@@ -79,17 +80,17 @@ def _swin_level(channels: int, heads: int, blocks: int) -> nn.Sequential:
 
 
 class ConvolutionalUnet(nn.Module):
-    """A small U-Net of convolutions; `width` channels at full size, twice as many at each level below."""
+    """Small U-Net of convolutions; `width` channels at full size, twice as many at each level below."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         widths = [width * 2**level for level in range(_CONVOLUTIONAL_LEVELS)]
         self.down = nn.ModuleList(_convolutions(*level) for level in zip([3, *widths], widths, strict=False))
         self.up = nn.ModuleList(_convolutions(above + below, above) for above, below in pairwise(widths))
-        self.change = _nothing_yet(nn.Conv2d(width, 3, 1))
+        self.change = _zero_initialised(nn.Conv2d(width, 3, 1))
 
     def forward(self, images: Float[Tensor, "images 3 height width"]) -> Float[Tensor, "images 3 height width"]:
-        """Repaint RGB images in [0, 1]."""
+        """Translate RGB images in [0, 1]."""
         maps, passed = 2 * images - 1, []
         for level, layers in enumerate(self.down):
             maps = layers(maps if level == 0 else nn.functional.max_pool2d(maps, 2))
@@ -107,8 +108,8 @@ def _convolutions(channels: int, out: int) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def _nothing_yet(layer: nn.Linear | nn.Conv2d) -> nn.Module:
-    """A layer that gives zeros until it has learned something."""
+def _zero_initialised(layer: nn.Linear | nn.Conv2d) -> nn.Module:
+    """Set the parameters of a layer to zero."""
     nn.init.zeros_(layer.weight)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
@@ -118,7 +119,7 @@ def _nothing_yet(layer: nn.Linear | nn.Conv2d) -> nn.Module:
 def _changed(
     images: Float[Tensor, "images 3 height width"], change: Float[Tensor, "images 3 height width"]
 ) -> Float[Tensor, "images 3 height width"]:
-    return (images.clamp(_LEAST_VALUE, 1 - _LEAST_VALUE).logit() + change).sigmoid()
+    return (images.clamp(_MIN_VALUE, 1 - _MIN_VALUE).logit() + change).sigmoid()
 
 
 TRANSFERS: dict[str, Callable[[int], nn.Module]] = {"swin": SwinUnet, "convolutional": ConvolutionalUnet}
@@ -128,7 +129,7 @@ def build_transfer(name: str, width: int) -> nn.Module:
     """Build a network with random weights.
 
     Raises:
-        ModelError: if there is none of this name.
+        ModelError: if the name is unknown.
     """
     if name not in TRANSFERS:
         raise ModelError(f"unknown transfer network {name!r}; available: {', '.join(TRANSFERS)}")

@@ -1,8 +1,8 @@
-"""Weakly supervised alignment: a descriptor and a homography learned together, on the one pair, from nothing.
+"""Weakly supervised alignment: a descriptor and a homography learned together on each pair, from scratch.
 
-A siamese network describes patches of both images so that patches which the current homography brings together are
-alike, and others are not. The one loss moves the homography as well as the network. All that is known beforehand is
-that the images are roughly aligned; they may be of different sensors.
+A siamese network learns descriptors of patches that are similar where the current homography maps one patch to the
+other, and dissimilar elsewhere. One loss updates both the homography and the network. The images, which may be of
+different sensors, must be roughly aligned.
 
 Source: Dong et al., "Learning to Align Images using Weak Geometric Supervision", 3DV 2018 (arXiv:1808.01424).
 """

@@ -1,4 +1,4 @@
-"""Weakly supervised alignment as an estimator: every candidate is learned from anew."""
+"""Estimator that learns the alignment of each pair from scratch."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,18 +14,18 @@ from vpr_dhe.verification.estimators.cross_modal.weak_alignment.learning import 
 NAME = "weak-alignment"
 PSEUDO_SIAMESE_NAME = "weak-alignment-pseudo"
 EVIDENCE = "recognised_share"
-# Where learning lost its way, fewer than a twentieth of the patches are recognised; where it did not, most are.
-_LEAST_RECOGNISED = 0.1
+# Where learning diverged, fewer than a twentieth of the patches are recognised; where it converged, most are.
+_MIN_RECOGNISED = 0.1
 
 
 class WeakAlignmentEstimator(HomographyEstimator):
     """Learns a descriptor and the homography on each pair, which must be roughly aligned.
 
-    A pair takes seconds to a minute, on `device`. `start_progress` is told of each. The evidence is the share of
-    patches that are recognised by what was learned.
+    A pair takes seconds to a minute on `device`, and is reported to `start_progress`. The evidence is the share of
+    patches that the learned descriptor recognises.
     """
 
-    looks_at_images = True
+    uses_images = True
 
     def __init__(
         self,
@@ -38,10 +38,10 @@ class WeakAlignmentEstimator(HomographyEstimator):
         self.settings, self.device, self._start_progress = settings, device, start_progress
 
     def estimate(self, query: View, candidates: Sequence[View]) -> Homographies:
-        """Learn each pair; one that shows nothing, or whose patches are not recognised in the end, fails."""
+        """Learn each pair; flat images, or too few recognised patches, are a failure."""
         learned = [self._learn(query, candidate) for candidate in candidates]
         shares = [0.0 if one is None else one.recognised for one in learned]
-        credible = [one if share >= _LEAST_RECOGNISED else None for one, share in zip(learned, shares, strict=True)]
+        credible = [one if share >= _MIN_RECOGNISED else None for one, share in zip(learned, shares, strict=True)]
         found = Homographies.joined([None if one is None else one.homography for one in credible])
         return replace(found, evidence=tuple(Evidence(EVIDENCE, share) for share in shares))
 

@@ -1,11 +1,6 @@
-"""Learning on one pair of images, from coarse to fine: what descends, on what, and for how long.
+"""Learning of a descriptor and a homography on one pair of images, from coarse to fine.
 
-Tried at the coarsest level alone, on RGB and near-infrared pairs shifted by 5 and 10 % of their size:
-
-- colour aligned 11 and 7 of 13 pairs, grey 11 and 3; descriptors of unit length 8 and 4;
-- of nine pairs at 10 %, four were aligned; with twice the steps four, at 48 px two;
-- the five most difficult of them at 10 %, none or one of which was aligned, got no better by a larger homography scale,
-  by shifts before other parameters, by three short networks one after the other, or by larger patches at 96 px.
+Experiments with the coarsest level are in `docs/experiments/notes.md`.
 """
 
 from collections.abc import Iterator
@@ -34,30 +29,31 @@ from vpr_dhe.verification.estimators.cross_modal.weak_alignment.parametrisation 
 from vpr_dhe.verification.estimators.cross_modal.weak_alignment.patches import PatchFrames, sample_patches, warp_frames
 
 SEED = 0
-"""Of all random choices: a figure comes out the same again."""
-# Of the image's longer side. Patches see no further than their width; what moves so far has lost its way.
-_FARTHEST_MOVE = 0.5
+"""Seed of all random choices."""
+# As a share of the image's longer side. Patches see no further than their width, so larger moves mean divergence.
+_MAX_MOVE = 0.5
 
 
 @dataclass(frozen=True)
 class WeakAlignmentSettings:
-    """How a pair is learned from.
+    """Settings of the learning on a pair.
 
     Args:
-        pseudo_siamese: whether the first layer is another for each image, as for images of different sensors.
-        sides_px: the longer side of the images at each level, coarse to fine.
-        steps: at each level.
-        batch_size: pairs of patches in a step, half of which belong together.
-        learning_rate: of stochastic gradient descent with momentum, at the start of a level; it falls along a cosine.
-        momentum: of the descent.
-        margin: that descriptors are to lie apart whose patches show different places.
+        pseudo_siamese: whether each image has its own first layer, as for images of different sensors.
+        sides_px: longer side of the images at each level, coarse to fine.
+        steps: steps at each level.
+        batch_size: pairs of patches in a step, half of them positive.
+        learning_rate: learning rate at the start of a level, of stochastic gradient descent with momentum; it falls
+            along a cosine.
+        momentum: momentum of the descent.
+        margin: smallest distance of descriptors of different places.
         homography_scale: see `HomographyParameters`.
-        max_network_gradient: longer gradients of the network are scaled down to it: where every patch is as rich as
-            grass, the first ones would throw it off.
-        max_homography_gradient: the same for the homography's parameters.
-        max_octaves: over how many octaves the scales of patches are spread.
-        max_seconds: after which a pair is done, steps being left out evenly; None is never. What is found then
-            depends on how fast the machine is.
+        max_network_gradient: norm that gradients of the network are clipped to; on rich texture the first ones would
+            make it diverge.
+        max_homography_gradient: norm that gradients of the homography's parameters are clipped to.
+        max_octaves: octaves that the scales of patches are spread over.
+        max_seconds: time limit of a pair, met by skipping steps evenly; None is no limit. With a limit, the result
+            depends on the speed of the machine.
     """
 
     pseudo_siamese: bool = False
@@ -75,9 +71,9 @@ class WeakAlignmentSettings:
 
 
 class Learned(NamedTuple):
-    """What has been learned of a pair: the homography between original pixels, and how sure it is.
+    """Result of learning on a pair: the homography between original pixels, and its support.
 
-    `recognised` is the share of patches of A which, among as many, find their own place in B; see `recognised_share`.
+    `recognised` is the share of patches of A that find their own place in B; see `recognised_share`.
     """
 
     homography: Float64[np.ndarray, "3 3"]
@@ -89,10 +85,10 @@ class Learned(NamedTuple):
 def learn_alignment(
     image_a: Image, image_b: Image, settings: WeakAlignmentSettings, device: str, progress: Progress
 ) -> Learned | None:
-    """Align two images that are roughly aligned; None where they show nothing, or a corner moves half the image away.
+    """Align two roughly aligned images; None if one is flat, or a corner moves by more than half the longer side.
 
     `progress` is called with the number of steps just done, `sum(settings.steps)` in all. Gradients are computed even
-    where the caller has switched them off.
+    if the caller has disabled them.
     """
     random = np.random.default_rng(SEED)
     parameters = HomographyParameters(settings.homography_scale).to(device)
@@ -107,8 +103,8 @@ def learn_alignment(
         seconds = None if settings.max_seconds is None else share * settings.max_seconds
         for fraction in _schedule(steps, seconds, progress):
             level.step(level.draw(random), fraction)
-        # A comparison with what is not finite is false.
-        if not parameters.largest_move() < _FARTHEST_MOVE:
+        # Written so that NaN fails too.
+        if not parameters.largest_move() < _MAX_MOVE:
             return None
     assert level is not None, "a pyramid has at least one level"
     with torch.no_grad():
@@ -117,7 +113,7 @@ def learn_alignment(
 
 
 def _schedule(steps: int, seconds: float | None, progress: Progress) -> Iterator[float]:
-    """Which part of a level is done at each step, by the number of steps or by the time, whichever is further."""
+    """Fraction of a level that is done at each step, by the number of steps or by time, whichever is larger."""
     started, step, done = monotonic(), 0, 0
     while True:
         used = 0.0 if seconds is None else (monotonic() - started) / seconds
@@ -132,14 +128,14 @@ def _schedule(steps: int, seconds: float | None, progress: Progress) -> Iterator
 
 
 class _Draw(NamedTuple):
-    """Patches of A, and patches anywhere in B."""
+    """Patches of A, and random patches of B."""
 
     of_a: PatchFrames
     of_b: PatchFrames
 
 
 class _Level:
-    """A network that begins anew, and the homography that goes on, at one resolution."""
+    """Learning at one resolution: a new network, and the homography of the level before."""
 
     def __init__(
         self,
@@ -160,7 +156,7 @@ class _Level:
         return _Draw(_some_keypoints(self._a, half, random), _some_keypoints(self._b, half, random))
 
     def step(self, drawn: _Draw, fraction: float) -> None:
-        """One step down the loss, for network and homography at once."""
+        """Update network and homography by one step of gradient descent."""
         rate = self._settings.learning_rate * (0.5 + 0.5 * cos(pi * fraction))
         for group in self._optimizer.param_groups:
             group["lr"] = rate
@@ -171,37 +167,40 @@ class _Level:
         self._optimizer.step()
 
     def loss(self, drawn: _Draw) -> Float[Tensor, ""]:
-        """The contrast of pairs that the homography brings together with pairs that lie apart under it."""
+        """Contrastive loss of patches that the homography maps onto each other, and of patches that lie apart."""
         moved = self._moved(drawn.of_a)
         together, apart = moved.inside(self._b.frame.input_size), _lie_apart(moved, drawn.of_b)
         patches_a = sample_patches(self._a.pixels, drawn.of_a)
         patches_b = [sample_patches(self._b.pixels, frames) for frames in (moved, drawn.of_b)]
-        described, (positives, negatives) = self._describe(patches_a, patches_b)
-        attraction = mean_where(squared_distances(described, positives), together)
-        repulsion = mean_where(below_margin(squared_distances(described, negatives), self._settings.margin), apart)
+        anchors, (positives, negatives) = self._extract(patches_a, patches_b)
+        attraction = mean_where(squared_distances(anchors, positives), together)
+        repulsion = mean_where(below_margin(squared_distances(anchors, negatives), self._settings.margin), apart)
         return (attraction + repulsion) / 2
 
-    def _describe(self, patches_a: Tensor, patches_b: list[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        described_a, described_b = self._network(patches_a, torch.cat(patches_b))
-        return described_a, described_b.split([len(part) for part in patches_b])
+    def _extract(self, patches_a: Tensor, patches_b: list[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        descriptors_a, descriptors_b = self._network(patches_a, torch.cat(patches_b))
+        return descriptors_a, descriptors_b.split([len(part) for part in patches_b])
 
     def _moved(self, frames: PatchFrames) -> PatchFrames:
         between = self._parameters.between_inputs(self._a.frame, self._b.frame)
         return warp_frames(frames, between.to(frames.centres))
 
     def recognised_share(self, random: np.random.Generator, count: int = 256) -> float:
-        """Of patches of A whose place in B is most like them, among the places of all that lie apart; 0 without any."""
+        """Share of patches of A whose nearest descriptor in B, among patches that lie apart, is their own place.
+
+        It is 0 if no patch lands in B.
+        """
         of_a = _some_keypoints(self._a, count, random)
         moved = self._moved(of_a)
         together = moved.inside(self._b.frame.input_size)
         if not together.any():
             return 0.0
         of_a, moved = of_a.chosen(together), moved.chosen(together)
-        described, (places,) = self._describe(
+        descriptors, (places,) = self._extract(
             sample_patches(self._a.pixels, of_a), [sample_patches(self._b.pixels, moved)]
         )
         near = torch.cdist(moved.centres, moved.centres) < moved.widths_px()[:, None] / 2
-        distances = torch.cdist(described, places)
+        distances = torch.cdist(descriptors, places)
         others = distances.masked_fill(near, torch.inf).amin(dim=1)
         return float((distances.diagonal() < others).float().mean())
 
@@ -212,6 +211,6 @@ def _some_keypoints(image: LevelImage, count: int, random: np.random.Generator) 
 
 
 def _lie_apart(moved: PatchFrames, of_b: PatchFrames) -> Bool[Tensor, " patches"]:
-    """Which patches of B lie at least the width of a patch away from where those of A have come to lie."""
+    """Mask of patches of B at least the width of a patch away from the moved patches of A."""
     with torch.no_grad():
         return torch.linalg.vector_norm(moved.centres - of_b.centres, dim=-1) >= moved.widths_px()

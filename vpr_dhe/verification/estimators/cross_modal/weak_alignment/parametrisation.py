@@ -1,4 +1,4 @@
-"""A homography as eight numbers without units, all of them 0 where the images are aligned as they are."""
+"""Parametrisation of a homography by eight dimensionless numbers, all 0 for the identity."""
 
 import torch
 from jaxtyping import Float64
@@ -10,11 +10,11 @@ from vpr_dhe.records import Frame, Size
 
 
 class HomographyParameters(nn.Module):
-    """The parameters p of H = I + scale [[p0, p1, p2], [p3, p4, p5], [p6, p7, 0]], between the unit frames of A and B.
+    """Parameters p of H = I + scale [[p0, p1, p2], [p3, p4, p5], [p6, p7, 0]], between the unit frames of A and B.
 
-    A unit frame has its origin in the middle of the image and the image's longer side as its unit, so a parameter
-    means the same at every resolution; p = 0 lays the middle of A on the middle of B. `scale` says how far a step of
-    the parameters goes, compared with those of the network that learns beside them.
+    A unit frame has its origin in the middle of the image and the longer side as its unit, so parameters mean the same
+    at every resolution; p = 0 maps the middle of A to the middle of B. `scale` sets the speed of learning relative to
+    the network's.
     """
 
     def __init__(self, scale: float) -> None:
@@ -23,28 +23,28 @@ class HomographyParameters(nn.Module):
         self.values = nn.Parameter(torch.zeros(8, dtype=torch.float64))
 
     def between_units(self) -> Float64[Tensor, "3 3"]:
-        """The homography between unit frames."""
+        """Homography between unit frames."""
         entries = torch.cat([self.scale * self.values, self.values.new_zeros(1)])
         return torch.eye(3, dtype=torch.float64, device=entries.device) + entries.view(3, 3)
 
     def largest_move(self) -> float:
-        """How far the furthest corner of A's unit square, a side of 1, has moved; very far beyond a horizon."""
+        """Largest distance by which a corner of A's unit square moves; very large beyond the horizon."""
         with torch.no_grad():
             square = torch.tensor([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]]).to(self.values)
             return float(torch.linalg.vector_norm(project(self.between_units(), square) - square, dim=-1).max())
 
     def between_inputs(self, a: Frame, b: Frame) -> Float64[Tensor, "3 3"]:
-        """The homography between the input pixels of A and B, whatever size they were resized to."""
+        """Homography between the input pixels of A and B."""
         after = torch.linalg.inv(_to_unit(b)).to(self.values.device)
         return normalise(after @ self.between_units() @ _to_unit(a).to(self.values.device))
 
     def between_originals(self, a: Size, b: Size) -> Float64[Tensor, "3 3"]:
-        """The homography between the original pixels of A and B."""
+        """Homography between the original pixels of A and B."""
         return self.between_inputs(Frame(a, a), Frame(b, b))
 
 
 def _to_unit(frame: Frame) -> Float64[Tensor, "3 3"]:
-    """From the input pixels of an image to its unit frame."""
+    """Matrix from the input pixels of an image to its unit frame."""
     width, height = frame.image_size
     side = max(width, height)
     from_original = torch.tensor(
