@@ -166,7 +166,7 @@ def by_belief(
         for query, moved in walk:
             tracker.follow(asked.answers[query].matches, Step(odometry=moved if odometry else None))
             ((id, probability),) = tracker.likeliest(1)
-            answers[query] = Answer(asked.localizer.database.images([id]).by_id[id].path, probability)
+            answers[query] = Answer(asked.localizer.database.pinned().records([id])[id].path, probability)
     return [answers[query] for query in range(len(answers))]
 
 
