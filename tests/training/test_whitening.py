@@ -43,6 +43,7 @@ def test_projected_vectors_are_centred_and_uncorrelated(power, left):
     assert np.abs(correlation - np.eye(3)).max() < 0.05
 
 
+@pytest.mark.slow
 def test_a_whitened_model_tells_images_further_apart(photos, tmp_path):
     model = new_model("cct_7_7x2_224", "gem", Size(64, 64), seed=0)
     source = open_training_data([str(photos)], model.preprocessing.size).warps

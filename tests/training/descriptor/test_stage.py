@@ -154,6 +154,7 @@ def test_interrupted_within_a_round_it_gives_the_same_bits(town, tmp_path, stops
     assert torch.equal(whole.get_extra_state(), continued.get_extra_state())
 
 
+@pytest.mark.slow
 def test_a_worker_prepares_the_same_bits(photos, tmp_path):
     data = open_training_data([str(photos)], Size(SIDE, SIDE))
     settings = DescriptorSettings(batch_size=4, learning_rate=1e-3)

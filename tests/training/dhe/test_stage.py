@@ -77,6 +77,7 @@ def small_head():
 SETTINGS = DheSettings(batch_size=8, learning_rate=1e-3, validation_pairs=1, warmup_steps=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("by_corners", "reached_px"), [(True, 5), (False, 8)])
 def test_it_overfits_eight_pairs(data, eight_pairs, tmp_path, by_corners, reached_px):
     """REI ends above zero, because matches are those of whole cells of 16 px."""

@@ -101,6 +101,7 @@ def confidences(stage, pairs):
     return stage.head(batches.batch(Turn(0, 0, 1)).matches).sigmoid()
 
 
+@pytest.mark.slow
 def test_it_overfits_eight_pairs(data, tmp_path, monkeypatch):
     settings = replace(LONG, max_matches=1000, max_dropped=0.0, decay_steps=90)
     stage = DheLiteStage(PatchExtractor(tolerance_cells=1.5), data, settings, training_data="x")
@@ -112,6 +113,7 @@ def test_it_overfits_eight_pairs(data, tmp_path, monkeypatch):
     assert after["fit_error_px"] < 0.1 * before["fit_error_px"]
 
 
+@pytest.mark.slow
 def test_rei_alone_lowers_rei_of_unseen_pairs(data, tmp_path, monkeypatch):
     """No homography is known, and nothing is distilled."""
     settings = replace(LONG, warmup_steps=0, known_share=0.0, distillation_weight=0.0, decay_steps=100)
@@ -127,6 +129,7 @@ def test_rei_alone_lowers_rei_of_unseen_pairs(data, tmp_path, monkeypatch):
     assert after["cross_entropy"] == after["fit_error_px"] == 0
 
 
+@pytest.mark.slow
 def test_negatives_lower_the_confidence_in_matches_of_other_places(data, tmp_path, monkeypatch):
     related = known_pairs(0, count=24, right=45, wrong=15)
     unrelated = with_nothing_in_common(synthetic_pairs(1, 24, right=0, wrong=60)[0], REFERENCE)
@@ -230,6 +233,7 @@ def test_held_out_pairs_are_measured_beside_magsac(data):
     assert unknown.score == unknown.scalars.get("rei_px", torch.inf)
 
 
+@pytest.mark.slow
 def test_the_model_file_beats_its_untrained_self_on_unseen_pairs(data, tmp_path, monkeypatch):
     stage = DheLiteStage(PatchExtractor(tolerance_cells=1.5), data, LONG, training_data="textures, CC0")
     found, truths = synthetic_pairs(1, 32)

@@ -54,6 +54,7 @@ def held_out_rei(stage, data):
         return float(stage.rei(maps[::2], maps[1::2]))
 
 
+@pytest.mark.slow
 def test_it_moves_the_backbone_and_lowers_rei_on_a_held_out_batch(shifted, tmp_path):
     stage = small_stage(shifted)
     weights = {name: value.clone() for name, value in stage.extractor.named_parameters()}
@@ -82,6 +83,7 @@ def test_the_loss_is_that_of_triplets_and_a_hundred_times_rei(shifted):
     assert loss.item() == pytest.approx(float(scalars["triplet_loss"]) + 100 * float(scalars["rei_px"]))
 
 
+@pytest.mark.slow
 def test_it_overfits_eight_pairs(shifted, tmp_path, monkeypatch):
     stage = small_stage(shifted, batch_size=8)
     stage.begin_round(0)

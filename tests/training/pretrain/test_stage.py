@@ -41,6 +41,7 @@ def loss_of(trained, batch):
         return float(trained(batch).loss)
 
 
+@pytest.mark.slow
 def test_eight_pairs_are_overfitted(data, tmp_path, monkeypatch):
     trained = stage(data)
     batch = trained.batches.batch(Turn(0, 0, 1))
@@ -77,6 +78,7 @@ def test_at_half_the_size_points_correspond_as_well(data):
     assert torch.allclose(expected / expected[:, 2:, 2:], whole.homographies / whole.homographies[:, 2:, 2:], atol=1e-9)
 
 
+@pytest.mark.slow
 def test_pairs_of_towns_teach_vectors_but_no_cells():
     towns = open_training_data(["synthetic-town"], Size(SIDE, SIDE))
     assert not stage(towns).batches.batch(Turn(0, 0, 1)).known.any()

@@ -49,6 +49,7 @@ def test_phases_follow_each_other(data):
     assert phases == [Phase.known_flow, Phase.reconstruction, Phase.cycle, Phase.matchability]
 
 
+@pytest.mark.slow
 def test_every_phase_reaches_what_it_is_about(data):
     stage = a_stage(data)
     for step in range(4):

@@ -116,6 +116,7 @@ def test_labels_are_not_looked_at_and_folded_estimates_stay_finite(data):
     assert torch.isfinite(folded.grad).all()
 
 
+@pytest.mark.slow
 def test_eight_pairs_learn_to_fit_each_other(data, tmp_path, monkeypatch):
     """Both losses fall, and the same encoder sees registered pairs more alike than unregistered ones."""
     trained = stage(data)

@@ -40,6 +40,7 @@ def loop(steps, **settings):
     return LoopSettings(**{"steps": steps, "validate_every": 1000, "save_every": 1000, "on_cpu": True, **settings})
 
 
+@pytest.mark.slow
 def test_eight_pairs_are_overfitted(data, tmp_path, monkeypatch):
     trained = stage(data)
     batch = trained.batches.batch(Turn(0, 0, 1))
@@ -75,6 +76,7 @@ def test_the_network_file_is_complete(data, tmp_path):
     assert (facts["stage"], facts["data"], facts["width"]) == ("iterative", "10 pairs of pairs", 8)
 
 
+@pytest.mark.slow
 def test_without_labels_pixels_that_look_alike_are_brought_together(data, monkeypatch, tmp_path):
     """The displacements of the batch are not looked at, and A lands where B shows the same."""
     trained = stage(data, labels=False)

@@ -112,6 +112,7 @@ def test_labels_are_not_looked_at(data):
     assert torch.equal(*losses)
 
 
+@pytest.mark.slow
 def test_both_networks_learn_from_a_few_pairs(data, tmp_path, monkeypatch):
     trained = stage(data)
     batch = trained.batches.batch(Turn(0, 0, 1))

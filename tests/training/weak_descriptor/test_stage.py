@@ -93,6 +93,7 @@ def test_places_are_apart_by_a_width_or_on_another_image():
     ]
 
 
+@pytest.mark.slow
 def test_it_learns_to_recognise_patches_of_unseen_negatives(tmp_path):
     settings = replace(SMALL, pairs_per_round=6, patches_per_pair=64, batch_size=64, decay_steps=500)
     stage = stage_on(settings=settings)
