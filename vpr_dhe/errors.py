@@ -12,6 +12,7 @@ VprDheError                   any error raised on purpose
 ├── AlignmentError            two images without a homography between them; the command line exits with 1
 ├── IndexBusyError            an index that another process is writing to; the command line exits with 1
 ├── ShardsMissingError        shards of an index that did not answer; the command line exits with 1
+├── UnsupportedSystemError    an operating system that the package does not run on; the command line exits with 1
 ├── WorkerLostError           workers that ended while extracting; the command line exits with 1
 └── IndexDamagedError         stored data that does not agree with its checksum; the command line exits with 1
 """
@@ -75,3 +76,7 @@ class AlignmentError(VprDheError):
 
 class ExportError(VprDheError):
     """A network that cannot be converted, or whose outputs differ afterwards."""
+
+
+class UnsupportedSystemError(VprDheError):
+    """An operating system that the package does not run on."""

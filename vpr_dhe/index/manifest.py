@@ -1,6 +1,5 @@
 """Manifest of an index; files that it does not name are not part of the index."""
 
-import fcntl
 from bisect import bisect
 from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from vpr_dhe.index.segments import SegmentInfo
 from vpr_dhe.index.vectors import VectorFileInfo
 from vpr_dhe.records import Grid, Size
 from vpr_dhe.runtime.choices import AUTO
+from vpr_dhe.runtime.system import require_posix
 
 FORMAT = "vpr-dhe index 2"
 FILE_NAME = "manifest.json"
@@ -148,7 +148,11 @@ def writing(folder: Path) -> Iterator[None]:
 
     Raises:
         IndexBusyError: if another process is writing.
+        UnsupportedSystemError: on Windows.
     """
+    require_posix()
+    import fcntl  # which Windows lacks
+
     with (folder / LOCK_NAME).open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
