@@ -1,4 +1,4 @@
-"""Random views of one image: another part of it, warped or seen from a little to the side, in another light.
+"""Random views of an image: crops, warps or oblique views, with changes of light.
 
 Source of the warps: DeTone et al., "Deep Image Homography Estimation", 2016 (arXiv:1606.03798), section 3: corners
 move by up to a quarter of the patch's side along each axis.
@@ -16,7 +16,7 @@ from vpr_dhe.geometry.homography import four_point_homography
 from vpr_dhe.records import Image, Size
 
 MAX_CORNER_SHIFT = 0.25
-"""Of the side of the view, along each axis."""
+"""Largest shift of a corner along each axis, as a share of the side of the view."""
 _MIN_CROP = 0.6
 
 
@@ -31,11 +31,11 @@ class WarpedViews(NamedTuple):
 def warped_views(photo: Image, size: Size, random: np.random.Generator) -> WarpedViews:
     """Make two views of `size` of a photo, each in a random light.
 
-    View A is a random part of the photo, between 60 and 100 % of each side. In view B the corners of A lie elsewhere;
-    beyond the photo its reflection continues.
+    View A is a random crop of the photo, between 60 and 100 % of each side. View B is A with moved corners; beyond the
+    photo, it is continued by its reflection.
     """
     crop = random.uniform(_MIN_CROP, 1.0, 2)
-    # Shrunk until one pixel of it is one pixel of A: warping samples single pixels, and would alias.
+    # Shrunk to the resolution of A, because warping samples single pixels, and would alias.
     whole = Size(*(max(1, round(side / part)) for side, part in zip(size, crop, strict=True)))
     photo = _resized(photo, whole)
     left, top = (random.uniform(0, full - part) for full, part in zip(whole, size, strict=True))
@@ -60,7 +60,7 @@ def _warped(photo: Image, photo_to_view: Float64[np.ndarray, "3 3"], size: Size)
 
 
 def _resized(photo: Image, size: Size) -> Image:
-    """Squeeze a photo, averaging areas where it gets smaller."""
+    """Resize a photo, averaging areas if it shrinks."""
     shrinking = size.width * size.height < photo.shape[0] * photo.shape[1]
     interpolation = cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR
     return cv2.resize(photo, size, interpolation=interpolation).astype(np.uint8, copy=False)
@@ -69,7 +69,7 @@ def _resized(photo: Image, size: Size) -> Image:
 def random_view(
     image: UInt8[np.ndarray, "height width"], long_side_px: int, random: np.random.Generator
 ) -> Float32[np.ndarray, "view_height view_width"]:
-    """Make a random view of a grey image; in [0, 1], its longer side `long_side_px`."""
+    """Make a random view of a grey image, in [0, 1], with a longer side of `long_side_px`."""
     height, width = image.shape
     aspect = np.exp(random.uniform(np.log(0.95), np.log(1.5)))
     view_height = min(height, width / aspect) * random.uniform(0.65, 1.0)
@@ -77,7 +77,7 @@ def random_view(
     left = random.uniform(0, width - view_width)
     top = (height - view_height) * np.clip(random.normal(0.5, 0.2), 0, 1)
     outline = np.array([[0, 0], [view_width, 0], [view_width, view_height], [0, view_height]]) + np.array([left, top])
-    # Seen from the side, a facade has one edge taller than the other and is narrower.
+    # In oblique views, one edge of a facade is taller than the other, and the facade is narrower.
     yaw = random.uniform(-0.16, 0.16)
     outline[:, 1] += np.array([-1, 1, -1, 1]) * yaw * view_height / 2
     outline[:, 0] += np.array([1, -1, -1, 1]) * abs(yaw) * view_width / 4
@@ -85,7 +85,7 @@ def random_view(
     sides = (round(long_side_px * min(1.0, aspect)), round(long_side_px / max(1.0, aspect)))
     target = np.array([[0, 0], [sides[0], 0], sides, [0, sides[1]]], np.float32)
     shrinking = view_height / sides[1]
-    # Warping samples single pixels, so what would alias is blurred first.
+    # Blurred first, because warping samples single pixels, and would alias.
     source = cv2.GaussianBlur(image, (0, 0), 0.45 * shrinking) if shrinking > 1.2 else image
     transform = cv2.getPerspectiveTransform(outline.astype(np.float32), target)
     warped = cv2.warpPerspective(source, transform, sides, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
@@ -95,9 +95,9 @@ def random_view(
 def in_other_light(
     pixels: Float32[np.ndarray, "height width *channels"], random: np.random.Generator
 ) -> Float32[np.ndarray, "height width *channels"]:
-    """Change tone, contrast, shading, sharpness, and what stands in the way; pixels stay in [0, 1].
+    """Change tone, contrast, shading and sharpness, and add occluders; pixels stay in [0, 1].
 
-    Colours get a random cast besides, as of another time of day.
+    Colour images also get a random cast, as at another time of day.
     """
     height, width, *channels = pixels.shape
     pixels = np.clip(pixels, 0, 1) ** np.exp(random.normal(0, 0.35))
@@ -119,12 +119,12 @@ def in_other_light(
 
 
 def relit(image: Image, random: np.random.Generator) -> Image:
-    """An image in another light."""
+    """Change the light of an image at random; see `in_other_light`."""
     return np.rint(255 * in_other_light(image.astype(np.float32) / 255, random)).astype(np.uint8)
 
 
 def _occlude(pixels: Float[np.ndarray, "height width *channels"], random: np.random.Generator) -> None:
-    """Paint, in place, a flat rectangle where vehicles and people mostly are."""
+    """Paint, in place, a uniform rectangle where vehicles and people usually are."""
     height, width = pixels.shape[:2]
     box_width, box_height = int(width * random.uniform(0.1, 0.35)), int(height * random.uniform(0.15, 0.4))
     left, top = int(random.integers(0, width - box_width)), int((height - box_height) * random.uniform(0.3, 1.0))

@@ -57,7 +57,7 @@ def load_extractor(
         precision: precision of matrix products; `bf16` takes about half the time if the device has instructions for
             it. Features of both precisions can be compared.
         compiled: whether to compile the network, which needs a C++ compiler and about a minute.
-        runtime: `torch` or `onnx` refuses a model of the other.
+        runtime: `torch` or `onnx` refuses models of the other; `auto` takes both.
 
     Raises:
         BadInputError: if precision or runtime are unknown, or the model is not for the runtime.

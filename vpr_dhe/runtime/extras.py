@@ -9,7 +9,7 @@ from vpr_dhe.errors import MissingExtraError
 
 
 class Extra(NamedTuple):
-    """An extra of pyproject.toml: the work that needs it, as messages name it, and the modules to import for it."""
+    """Extra of pyproject.toml: the work that needs it, for messages, and its modules."""
 
     work: str
     modules: Sequence[str]

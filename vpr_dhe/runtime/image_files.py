@@ -1,4 +1,4 @@
-"""Image files in folders, known by their extensions alone."""
+"""Listing of image files in folders, by extension."""
 
 import os
 from collections.abc import Iterator
@@ -8,16 +8,16 @@ EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff
 
 
 def image_files_below(folder: Path) -> Iterator[Path]:
-    """Files with an image's extension in a folder and below, without hidden files and folders."""
+    """Iterate over files with an image's extension in a folder and below, without hidden files and folders."""
     return (path for path in files_below(folder) if not path.name.startswith(".") and path.suffix.lower() in EXTENSIONS)
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """Files in a folder and below, without those in hidden folders; links to folders are followed, each folder once."""
+    """Iterate over files in a folder and below, without hidden folders; follows links, but enters each folder once."""
     entered: set[tuple[int, int]] = set()
     for parent, folders, files in os.walk(folder, followlinks=True):
         status = Path(parent).stat()
-        # A link that leads back up would lead around for ever.
+        # Links may form a cycle.
         if (status.st_dev, status.st_ino) in entered:
             folders.clear()
             continue

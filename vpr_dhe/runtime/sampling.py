@@ -1,14 +1,14 @@
-"""Samples that are spread evenly."""
+"""Evenly spaced samples."""
 
 import numpy as np
 from jaxtyping import Int64
 
 
 def evenly_spread(total: int, count: int, *, with_last: bool = True) -> Int64[np.ndarray, " chosen"]:
-    """Choose `count` places, ascending, of a list of length `total`, or all where there are fewer.
+    """Choose `count` evenly spaced positions, ascending, in a list of length `total`, or all if there are fewer.
 
-    The first is always among them. The last is too, unless `with_last` is False: each then stands for as many that
-    follow it.
+    The first is always included, and so is the last, unless `with_last` is False: then each position starts a run of
+    equal length.
     """
     count = min(count, total)
     if with_last:

@@ -118,7 +118,7 @@ class SyntheticTown:
         return [self.facades[index] for index in order[: np.count_nonzero(areas_px)]]
 
     def texture(self, facade: Facade) -> Image:
-        """The full-resolution texture of a surface: its first row is the top, its first column the left end."""
+        """Full-resolution texture of a surface: the first row is the top, the first column the left end."""
         return self._textures.get(facade)
 
     def database_cameras(

@@ -1,4 +1,4 @@
-"""Alignment of two images by the homography that any estimator finds between them."""
+"""Alignment of two images by any estimator."""
 
 import os
 from collections.abc import Callable, Iterable
@@ -33,7 +33,7 @@ from vpr_dhe.verification.verifier import Verifier
 
 # Radii, in pixels of the candidate, of the rounds that refine an alignment.
 _RECTIFIED_RADII_PX = (12.0, 4.0)
-# Of thousands of keypoints a handful agree by chance.
+# Among thousands of keypoints, a handful agree by chance.
 _MIN_CREDIBLE_INLIERS = 8
 _MIN_AREA_RATIO = 1e-4
 
@@ -51,26 +51,26 @@ def align(
     max_seconds: float | None = None,
     start_progress: StartProgress = without_progress,
 ) -> Verification:
-    """Find the homography that maps pixels of A to pixels of B, both of the original images.
+    """Estimate the homography that maps pixels of A to pixels of B, both of the original images.
 
     Args:
-        image_a: a file, or an image as `require_image` takes it.
-        image_b: the same.
-        method: an estimator by name, see `vpr-dhe verifiers`.
-        model: matches its dense features; sparse keypoints are matched where none is named.
-        weights: network files, for methods that have a network of their own.
+        image_a: image A, a file or an image in memory (see `require_image`).
+        image_b: image B, likewise.
+        method: name of an estimator, see `vpr-dhe verifiers`.
+        model: model whose dense features are matched; None matches sparse keypoints.
+        weights: network files, for methods that need their own network.
         device: a torch device.
         runtime: as for `load_extractor`.
         precision: as for `load_extractor`.
-        max_seconds: after which a method that learns on the pair stops; None is never.
-        start_progress: told by a method that takes long.
+        max_seconds: time limit of methods that learn on the pair; None is no limit.
+        start_progress: called by slow methods.
 
     Returns:
-        The homography with its inliers; with the homography None and no inliers where none was found.
+        The homography and its inliers; on failure, the homography is None and there are no inliers.
 
     Raises:
         ImageError: if an image cannot be read.
-        ModelError, VerifierError: as `build_aligner` does.
+        ModelError, VerifierError: as for `build_aligner`.
     """
     aligner = build_aligner(
         method,
@@ -115,27 +115,28 @@ def _load(image: ImageLike | StrPath) -> Image:
 
 
 def _align_by_features(extractor: Extractor, verifier: Verifier, query: Image, candidate: Image) -> Verification:
-    described, other = extractor.extract([query])[0], extractor.extract([candidate])[0]
-    matches_of = match_by_grid(described, other.local_map[None], extractor.spec)
+    features, other = extractor.extract([query])[0], extractor.extract([candidate])[0]
+    matches_of = match_by_grid(features, other.local_map[None], extractor.spec)
     view = View(other.frame, lambda: candidate, lambda: other, partial(matches_of, 0))
-    return verifier.verify(View(described.frame, lambda: query, lambda: described), [view])[0]
+    return verifier.verify(View(features.frame, lambda: query, lambda: features), [view])[0]
 
 
 def align_keypoints(query: Image, candidate: Image, verifier: Verifier) -> Verification:
-    """Verify one pair of images by sparse keypoints, to a fraction of a pixel where the scene is planar or far away.
+    """Align two images by sparse keypoints, to a fraction of a pixel where the scene is planar or far away.
 
-    Too few inliers, or a homography that mirrors or collapses the image, verify nothing. The first estimate is
-    refined from matches of the rectified query, within ever smaller radii. A round replaces the estimate only where it
-    does not lose more than half of the inliers, so a bad warp cannot make a good one worse.
+    The first estimate is refined from matches of the rectified query, within smaller and smaller radii. A round
+    replaces the estimate only if it keeps at least half of the inliers, so a bad warp cannot spoil a good estimate.
+    Fewer than 8 inliers, or a homography that mirrors or collapses the image, count as a failure.
 
-    What an estimator finds by looking at the images stands as it is, and keypoints are only counted.
+    The homography of an estimator that uses images (`HomographyEstimator.uses_images`) is returned as it is, with the
+    keypoint matches that agree with it.
     """
     keypoints = detect_and_describe(candidate)
     best = _verify_pair(query, candidate, match_keypoints(detect_and_describe(query), keypoints), verifier)
     if verifier.estimator.uses_images:
         return best
     for radius_px in _RECTIFIED_RADII_PX:
-        # Few inliers are no reason to stop: the rectified image may show more.
+        # Go on with few inliers too: the rectified image may yield more.
         if best.homography is None or not _keeps_its_side(best.homography, image_size(query)):
             break
         matches = match_rectified(query, candidate, keypoints, best.homography, radius_px)
@@ -154,6 +155,6 @@ def _verify_pair(query: Image, candidate: Image, matches: Matches, verifier: Ver
 
 
 def _keeps_its_side(homography: Float64[np.ndarray, "3 3"], size: Size) -> bool:
-    """Whether the middle of the image stays in front of the horizon, is not mirrored, and does not collapse."""
+    """Whether the centre of the image stays in front of the horizon, is not mirrored and does not collapse."""
     depth = float(homography[2] @ [(size.width - 1) / 2, (size.height - 1) / 2, 1.0])
     return depth > 0 and float(np.linalg.det(homography)) > _MIN_AREA_RATIO * depth**3

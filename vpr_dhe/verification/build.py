@@ -1,4 +1,4 @@
-"""Builds estimators and verifiers by name: the one place that composes them."""
+"""Build estimators and verifiers by name."""
 
 from collections.abc import Iterable
 

@@ -1,4 +1,4 @@
-"""The class token as global descriptor."""
+"""Class token as global descriptor."""
 
 from jaxtyping import Float
 from torch import Tensor

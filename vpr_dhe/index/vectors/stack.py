@@ -40,13 +40,13 @@ def take_rows(
     dimension: int,
     read: Callable[[int, Int64[np.ndarray, " _rows"]], Float32[np.ndarray, "_rows dimension"]],
 ) -> Float32[np.ndarray, "chosen dimension"]:
-    """Copy rows that are numbered through several arrays.
+    """Copy rows of concatenated arrays.
 
     Args:
-        rows: in any order.
-        starts: the number of each array's first row.
+        rows: numbers of rows, in any order.
+        starts: number of each array's first row.
         dimension: length of a row.
-        read: gives the rows of one array, by its place and theirs in it.
+        read: reads rows of one array, given the number of the array and those of the rows in it.
     """
     taken = np.empty((len(rows), dimension), np.float32)
     owners = np.searchsorted(starts, rows, side="right") - 1
