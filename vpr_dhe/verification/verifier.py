@@ -13,7 +13,7 @@ from vpr_dhe.records import Evidence, Matches, Verification
 from vpr_dhe.runtime.threads import on_one_core
 from vpr_dhe.verification.estimators.base import MIN_MATCHES, Homographies, HomographyEstimator, View
 
-# Smaller shortlists lower recall@20 of 100 candidates (`benchmarks/profile.md`).
+# Smaller shortlists lower recall@20 of 100 candidates (`docs/experiments/speed.md`).
 SHORTLIST_SIZE = 40
 
 Points = Float64[np.ndarray, "matches 2"]

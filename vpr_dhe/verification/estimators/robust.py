@@ -21,10 +21,10 @@ from vpr_dhe.runtime.threads import in_parallel
 from vpr_dhe.verification.estimators.base import MIN_MATCHES, Homographies, HomographyEstimator, View
 
 _MAX_ITERATIONS = 3000
-# Enough to select a shortlist from 100 candidates (`benchmarks/profile.md`).
+# Enough to select a shortlist from 100 candidates (`docs/experiments/speed.md`).
 _COARSE_ITERATIONS = 300
 # Few matches between street views are inliers: 1500 iterations lose half a point of recall@1, 3000 gain nothing
-# (`benchmarks/profile.md`).
+# (`docs/experiments/speed.md`).
 _MAX_MAGSAC_ITERATIONS = 2000
 _CONFIDENCE = 0.9999
 SEED = 0

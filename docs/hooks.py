@@ -1,0 +1,145 @@
+"""Pages and tables that mkdocs makes from the program itself and from `benchmarks/results/`."""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
+from mkdocs.structure.files import File, Files
+
+RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
+_MARKER = re.compile(r"^<!-- table: (\S+) -->$", re.MULTILINE)
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the reference of the command line."""
+    for name, content in (("cli.md", commands_page()), ("cli-train.md", stages_page())):
+        files.append(File.generated(config, f"reference/{name}", content=content))
+    return files
+
+
+def on_page_markdown(markdown: str, **_: object) -> str:
+    """Put tables in the place of their markers, `<!-- table: NAME -->`."""
+    return _MARKER.sub(lambda marker: table(marker[1]), markdown)
+
+
+def commands_page() -> str:
+    """All commands with their arguments and options, as `vpr-dhe COMMAND --help` has them."""
+    sections = [
+        section for name, command in _commands().items() if name != "train" for section in _section(command, name)
+    ]
+    introduction = (
+        "Made from the program itself; `vpr-dhe COMMAND --help` says the same. "
+        "The stages of `vpr-dhe train` have [a page of their own](cli-train.md), "
+        "as do [exit codes](exit-codes.md)."
+    )
+    return "\n".join(["# Commands", "", introduction, "", *sections])
+
+
+def stages_page() -> str:
+    """The stages of `vpr-dhe train`."""
+    stages = _commands()["train"].commands
+    sections = [section for name, command in stages.items() for section in _section(command, f"train {name}")]
+    introduction = "[Train](../guides/train.md) says what each stage learns, and from what."
+    return "\n".join(["# Training stages", "", introduction, "", *sections])
+
+
+def _commands() -> dict[str, Any]:
+    from typer.main import get_command
+
+    from vpr_dhe.cli.app import app
+
+    return get_command(app).commands  # pyright: ignore
+
+
+def _section(command: Any, name: str) -> Iterator[str]:
+    context = command.make_context(f"vpr-dhe {name}", [], resilient_parsing=True)
+    usage = " ".join(command.collect_usage_pieces(context))
+    yield f"## {name} {{ #{name.replace(' ', '-')} }}\n"
+    yield f"```text\nvpr-dhe {name} {usage}\n```\n"
+    yield f"{_escaped(' '.join((command.help or '').split()))}\n"
+    for heading, options in (("Argument", False), ("Option", True)):
+        parameters = [one for one in command.params if one.opts[0].startswith("-") is options and one.name != "help"]
+        if parameters:
+            yield f"| {heading} | |\n|---|---|"
+            yield from (_row(*parameter.get_help_record(context)) for parameter in parameters)
+            yield ""
+
+
+def _row(name: str, description: str) -> str:
+    return f"| <code>{_escaped(name)}</code> | {_escaped(description)} |"
+
+
+def _escaped(text: str) -> str:
+    for character, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "&#124;"), ("*", "&#42;")):
+        text = text.replace(character, entity)
+    return text
+
+
+def table(name: str) -> str:
+    """A table of figures by name.
+
+    Raises:
+        PluginError: if there is none of this name, so that the build fails.
+    """
+    if name not in TABLES:
+        raise PluginError(f"there is no table {name!r}; available: {', '.join(TABLES)}")
+    return TABLES[name]()
+
+
+def cross_modal() -> str:
+    """Mean corner error by method and data set, from `cross_modal.json`."""
+    rows = _results("cross_modal")["rows"]
+    datasets = list(dict.fromkeys(row["dataset"] for row in rows))
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    found = {(row["method"], row["dataset"]): row for row in rows}
+    lines = [["method", "steps of training", *(f"{name}, px" for name in datasets)]]
+    for method in methods:
+        cells = [found[method, dataset] for dataset in datasets]
+        lines.append([method, cells[0]["training"].partition(" of ")[0], *(_error(cell) for cell in cells)])
+    return markdown_table(lines)
+
+
+def _error(row: dict[str, Any]) -> str:
+    pairs = row["pairs"] * len(row["mace_px"])
+    failed = f" (fails on {row['failed']} of {pairs})" if row["failed"] > pairs // 20 else ""
+    return f"{mean(row['mace_px']):.1f}{failed}"
+
+
+def service() -> str:
+    """Load and kills of `service.json`."""
+    found = _results("service")
+    load, kills = found["load"], found["kills"]
+    return markdown_table(
+        [
+            ["", ""],
+            ["requests, at once", f"{load['requests']}, {load['concurrency']}"],
+            ["of them broken, and refused with 422", str(load["statuses"]["422"])],
+            ["lost, answered wrongly", f"{load['lost']}, {load['wrong']}"],
+            ["requests per second", f"{load['per_second']:.1f}"],
+            ["latency, median and 95th percentile", f"{load['median_s']:.1f} s, {load['p95_s']:.1f} s"],
+            ["images per batch", f"{load['images_per_batch']:.1f}"],
+            ["memory before and after", f"{load['memory_before_mb']:.0f} MB, {load['memory_after_mb']:.0f} MB"],
+            [
+                "kills, images acknowledged before them, of these lost",
+                f"{kills['kills']}, {kills['acknowledged']}, {kills['lost']}",
+            ],
+        ]
+    )
+
+
+TABLES: dict[str, Callable[[], str]] = {"cross-modal": cross_modal, "service": service}
+
+
+def _results(name: str) -> dict[str, Any]:
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def markdown_table(rows: list[list[str]]) -> str:
+    """A Markdown table; the first row is its header."""
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
