@@ -65,7 +65,7 @@ def _section(command: Any, name: str) -> Iterator[str]:
     for heading, options in (("Argument", False), ("Option", True)):
         parameters = [one for one in command.params if one.opts[0].startswith("-") is options and one.name != "help"]
         if parameters:
-            yield f"| {heading} | |\n|---|---|"
+            yield f"| {heading} | Meaning |\n|---|---|"
             yield from (_row(*parameter.get_help_record(context)) for parameter in parameters)
             yield ""
 
@@ -116,7 +116,7 @@ def service() -> str:
     load, kills = found["load"], found["kills"]
     return markdown_table(
         [
-            ["", ""],
+            ["measured", "found"],
             ["requests, at once", f"{load['requests']}, {load['concurrency']}"],
             ["of them broken, and refused with 422", str(load["statuses"]["422"])],
             ["lost, answered wrongly", f"{load['lost']}, {load['wrong']}"],
