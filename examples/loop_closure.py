@@ -8,14 +8,10 @@ is a constraint for a pose graph: two frames, how likely they show one place, an
 
 import argparse
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-from vpr_dhe import Localizer, PlaceIndex, Resources, SequenceLocalizer, build_verifier, load_extractor
 from vpr_dhe.recordings.bags import open_bag
 from vpr_dhe.recordings.selection import Selection
-from vpr_dhe.sequences.frame_memory import FrameMemory, Recent
-from vpr_dhe.sequences.loops import loops_among
-from vpr_dhe.sequences.motion import RouteMotion
+from vpr_dhe.sequences.loops import find_loops
 from vpr_dhe.sequences.recorded import recorded_frames
 
 
@@ -29,19 +25,14 @@ def main() -> None:
     parser.add_argument("--min-probability", type=float, default=0.5, help="of a loop [0.5]")
     arguments = parser.parse_args()
 
-    extractor = load_extractor("sift-vlad")
-    verifier = build_verifier("magsac", Resources(extractor))
-    recent = Recent(frames=0, seconds=arguments.recent)
-    with TemporaryDirectory() as folder, open_bag(arguments.bag, arguments.topic) as bag:
-        index = PlaceIndex.create(f"{folder}/index", extractor.spec, f"{folder}/frames")
-        with FrameMemory(index, verifier, recent=recent) as memory:
-            sequence = SequenceLocalizer(Localizer(memory, extractor, rerank=20))
-            # A robot that comes back may drive the route the other way round.
-            tracker = sequence.tracker(sequence.place_map(), RouteMotion(slowest=-2))
-            frames = recorded_frames(bag, Selection(min_seconds=arguments.min_seconds))
-            localized = sequence.stream(frames, tracker=tracker, top_k=20)
-            for loop in loops_among(localized, arguments.min_probability):
-                print(f"{loop.query} = {loop.match.image}, p = {loop.probability:.2f}, {loop.match.inliers} inliers")
+    with open_bag(arguments.bag, arguments.topic) as bag:
+        frames = recorded_frames(bag, Selection(min_seconds=arguments.min_seconds))
+        for loop in find_loops(
+            frames, ignore_seconds=arguments.recent, ignore_frames=0, min_probability=arguments.min_probability
+        ):
+            homography = [[round(value, 4) for value in row] for row in loop.match.homography.tolist()]
+            print(f"{loop.query} = {loop.match.image}, p = {loop.probability:.2f}, {loop.match.inliers} inliers")
+            print(f"    {homography}")
 
 
 if __name__ == "__main__":

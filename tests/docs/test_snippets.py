@@ -32,9 +32,8 @@ REGISTRIES = (
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory) -> Path:
-    pytest.importorskip("rosbags", reason="no rosbags; pip install rosbags")
-    return little_town.make(tmp_path_factory.mktemp("manual") / "made")
+def made(tmp_path_factory, worker_id) -> Path:
+    return little_town.made_once(tmp_path_factory, worker_id)
 
 
 @pytest.fixture

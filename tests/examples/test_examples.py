@@ -20,9 +20,8 @@ Run = Callable[..., list[str]]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    pytest.importorskip("rosbags", reason="no rosbags; pip install rosbags")
-    return little_town.make(tmp_path_factory.mktemp("examples") / "work")
+def folder(tmp_path_factory, worker_id) -> Path:
+    return little_town.copy(little_town.made_once(tmp_path_factory, worker_id), tmp_path_factory.mktemp("run") / "work")
 
 
 @pytest.fixture
@@ -67,7 +66,7 @@ def test_loops_of_a_bag_join_frames_of_one_place(run, folder):
     frames = [decode_image(path) for path in views]
     bag = recordings.bag_of(folder / "loop.bag", [*frames, *frames])
     lines = run("loop_closure.py", bag, "--topic", recordings.IMAGES, "--recent", "2")
-    pairs = [re.findall(r"(\d{8})", line) for line in lines]
+    pairs = [re.findall(r"\d{8}", line) for line in lines if " inliers" in line]
     assert len(pairs) >= 2
     # What came after the turn shows what came six frames before.
     assert sum(int(later) - int(earlier) == len(frames) for later, earlier in pairs) >= len(pairs) / 2

@@ -2,11 +2,14 @@
 
 import csv
 import shutil
+import tempfile
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
+import pytest
 import recordings
+from filelock import FileLock
 
 from vpr_dhe.datasets.standard import read_split
 from vpr_dhe.features.extractor import load_extractor
@@ -18,6 +21,17 @@ from vpr_dhe.synthetic_town.town import SyntheticTown, write_town
 DATABASE, QUERIES = "demo-town/town/images/test/database", "demo-town/town/images/test/queries"
 _DATABASE_VIEWS, _QUERY_VIEWS = 16, 3
 INDEXES = {"my-index": "photos", "demo-town/index": DATABASE}
+
+
+def made_once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """The folder, made once for all processes of a test run; take a `copy` to write into."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base if worker_id == "master" else base.parent) / "little-town"
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            with tempfile.TemporaryDirectory(dir=folder.parent) as unfinished:
+                make(Path(unfinished) / folder.name).rename(folder)
+    return folder
 
 
 def make(folder: Path) -> Path:
