@@ -159,6 +159,12 @@ def test_readme_is_one_page():
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
 
 
+def test_the_checks_run_what_the_readme_says():
+    line = 'pip install ".[test]" && pytest'
+    assert line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    assert line in (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+
+
 @pytest.mark.parametrize("name", sorted(get_command(app).commands))
 def test_every_command_is_in_the_readme_and_the_manual(name):
     assert f"`{name}`" in (ROOT / "README.md").read_text(encoding="utf-8")
