@@ -8,10 +8,11 @@ from vpr_dhe.cli import main
 from vpr_dhe.runtime import system
 
 
-def test_windows_is_refused_in_one_sentence(monkeypatch, capsys):
-    monkeypatch.setattr(system.sys, "platform", "win32")
+@pytest.mark.parametrize("platform", ["win32", "darwin"])
+def test_other_systems_are_refused_in_one_sentence(platform, monkeypatch, capsys):
+    monkeypatch.setattr(system.sys, "platform", platform)
     monkeypatch.setattr(sys, "argv", ["vpr-dhe", "models"])
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 1
-    assert capsys.readouterr().err == "error: vpr-dhe runs on Linux and macOS; on Windows, run it in WSL 2\n"
+    assert capsys.readouterr().err == "error: vpr-dhe runs on Linux; use a container on macOS, or WSL 2 on Windows\n"

@@ -27,7 +27,7 @@ from vpr_dhe.cli import (
 )
 from vpr_dhe.cli.groups import with_groups
 from vpr_dhe.errors import VprDheError
-from vpr_dhe.runtime.system import require_posix
+from vpr_dhe.runtime.system import require_linux
 
 app = typer.Typer(
     name="vpr-dhe",
@@ -67,7 +67,7 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")
     try:
-        require_posix()
+        require_linux()
         app()
     except VprDheError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)

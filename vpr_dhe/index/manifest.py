@@ -15,7 +15,7 @@ from vpr_dhe.index.segments import SegmentInfo
 from vpr_dhe.index.vectors import VectorFileInfo
 from vpr_dhe.records import Grid, Size
 from vpr_dhe.runtime.choices import AUTO
-from vpr_dhe.runtime.system import require_posix
+from vpr_dhe.runtime.system import require_linux
 
 FORMAT = "vpr-dhe index 2"
 FILE_NAME = "manifest.json"
@@ -148,9 +148,9 @@ def writing(folder: Path) -> Iterator[None]:
 
     Raises:
         IndexBusyError: if another process is writing.
-        UnsupportedSystemError: on Windows.
+        UnsupportedSystemError: on systems other than Linux.
     """
-    require_posix()
+    require_linux()
     import fcntl  # which Windows lacks
 
     with (folder / LOCK_NAME).open("w") as lock:

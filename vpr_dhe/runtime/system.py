@@ -5,7 +5,7 @@ import sys
 from vpr_dhe.errors import UnsupportedSystemError
 
 
-def require_posix() -> None:
-    """Raise UnsupportedSystemError on Windows, which lacks the file locks and positional reads of an index."""
-    if sys.platform == "win32":
-        raise UnsupportedSystemError("vpr-dhe runs on Linux and macOS; on Windows, run it in WSL 2")
+def require_linux() -> None:
+    """Raise UnsupportedSystemError elsewhere: an index needs the file locks and cached reads of Linux."""
+    if not sys.platform.startswith("linux"):
+        raise UnsupportedSystemError("vpr-dhe runs on Linux; use a container on macOS, or WSL 2 on Windows")
