@@ -1,16 +1,16 @@
-"""Do probabilities mean what they say, and do they tell when not to answer, where half of the places are unknown?
+"""Calibration of probabilities, and precision and recall by them, where half of the places are unknown.
 
     python benchmarks/calibration.py DATA
 
-takes a place data set with positions in metres, and removes the images of every other block of 100 x 100 m, drawn by a
-seed, from its index. Queries west and east of the median easting are the two halves, those within 25 m of it left out,
-so that no place is in both. Probabilities of either half come from a calibration on the other:
+takes a place data set with positions in metres, and removes the images of half of its blocks of 100 x 100 m, drawn by
+a seed, from its index. Queries west and east of the median easting are the two halves; those within 25 m of it are left
+out, so that no place is in both. Probabilities of each half come from a calibration on the other:
 
 - `logistic` and `isotonic`: fitted on the other half's queries, as `vpr-dhe calibrate INDEX --data` does;
 - `own images`: logistic, fitted on warped views of indexed images of the other half, as `vpr-dhe calibrate INDEX`;
-- before: the similarity, cut off at 0, and the inliers divided by their largest number in the other half.
+- uncalibrated: the similarity, clipped at 0, and the inliers divided by their maximum in the other half.
 
-Written are `benchmarks/results/calibration.md` and `calibration.json`.
+Writes `benchmarks/results/calibration.md` and `calibration.json`.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from measuring import write_result
 from vpr_dhe.datasets import PlaceDataset, read_places
 from vpr_dhe.errors import DatasetError
 from vpr_dhe.evaluation.calibration_metrics import brier_score, expected_calibration_error
-from vpr_dhe.evaluation.calibration_runs import LabelledQuery, ask, labelled_queries
+from vpr_dhe.evaluation.calibration_runs import LabelledQuery, labelled_queries, run_queries
 from vpr_dhe.evaluation.feature_cache import FeatureCache
 from vpr_dhe.evaluation.precision_recall import precision_recall
 from vpr_dhe.evaluation.warped_queries import warped_queries
@@ -51,12 +51,12 @@ GAP_M = 2 * RADIUS_M
 VERIFIERS = (NO_VERIFIER, "magsac")
 _SURE = 0.9
 Judge = Callable[[MatchEvidence], float]
-"""Gives a best match a number in [0, 1]."""
+"""Confidence in [0, 1] of a best match."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """How good the numbers of one method are; areas and recall in percent."""
+    """Scores of one method's confidences; areas and recall in percent."""
 
     verifier: str
     method: str
@@ -70,26 +70,26 @@ class Row:
 
 @dataclass(frozen=True)
 class Half:
-    """The examples of one side of the town: its queries, and warped views of its indexed images."""
+    """Examples of one side of the town: its queries, and warped views of its indexed images."""
 
-    asked: tuple[Example, ...]
+    real: tuple[Example, ...]
     own: tuple[Example, ...]
 
     @property
     def natural(self) -> list[Example]:
-        """The queries as they are, without those whose place was taken out on purpose."""
-        return [one for one in self.asked if one.place_known or not one.shown_by]
+        """Examples of queries against all candidates, without those whose place was removed from the candidates."""
+        return [one for one in self.real if one.place_known or not one.shown_by]
 
 
 def metres(record: ImageRecord) -> tuple[float, float]:
-    """Where an image was taken."""
+    """Return the position of an image in metres."""
     if not isinstance(record.position, MetricPosition):
         raise DatasetError(f"{record.path} has no position in metres; only data sets with UTM positions can be split")
     return record.position.x_m, record.position.y_m
 
 
 def without_half(index: PlaceIndex, folder: Path, seed: int) -> PlaceIndex:
-    """A copy of an index in which every other block is unknown."""
+    """Copy an index without the images of half of the blocks."""
     shutil.copytree(index.folder, folder)
     copy = PlaceIndex.open(folder)
     blocks = [tuple(int(part // BLOCK_M) for part in metres(copy.image(int(id)))) for id in copy.ids]
@@ -100,7 +100,7 @@ def without_half(index: PlaceIndex, folder: Path, seed: int) -> PlaceIndex:
 
 
 def sides(dataset: PlaceDataset) -> tuple[Callable[[ImageRecord], bool], Callable[[ImageRecord], bool]]:
-    """Whether an image lies in the western, and whether in the eastern half."""
+    """Return predicates of images in the western and in the eastern half."""
     border_m = median(metres(record)[0] for record in (*dataset.database.records, *dataset.queries.records))
     return lambda one: metres(one)[0] < border_m - GAP_M / 2, lambda one: metres(one)[0] > border_m + GAP_M / 2
 
@@ -108,39 +108,39 @@ def sides(dataset: PlaceDataset) -> tuple[Callable[[ImageRecord], bool], Callabl
 def examples_of(
     queries: Sequence[tuple[LabelledQuery, ImageRecord]],
     own: Sequence[tuple[LabelledQuery, ImageRecord]],
-    lies_there: Callable[[ImageRecord], bool],
-    places: PinnedIndex,
+    inside: Callable[[ImageRecord], bool],
+    database: PinnedIndex,
     extractor: Extractor,
     rerank: int,
 ) -> Half:
-    """Ask the queries of one side, and the warped views."""
+    """Localize the queries and the warped views of one side."""
 
-    def asked(chosen: Sequence[tuple[LabelledQuery, ImageRecord]]) -> tuple[Example, ...]:
-        there = [query for query, record in chosen if lies_there(record)]
-        return ask(there, places, extractor, rerank=rerank, radius_m=RADIUS_M).examples
+    def examples(labelled: Sequence[tuple[LabelledQuery, ImageRecord]]) -> tuple[Example, ...]:
+        chosen = [query for query, record in labelled if inside(record)]
+        return run_queries(chosen, database, extractor, rerank=rerank, radius_m=RADIUS_M).examples
 
-    return Half(asked(queries), asked(own))
+    return Half(examples(queries), examples(own))
 
 
 def judges(verifier: str, learned_from: Half, conditions: Conditions, images: int) -> dict[str, Judge]:
-    """What makes numbers of evidence, learned from one half."""
-    most = max(one.evidence.score for one in learned_from.natural)
-    before: dict[str, Judge] = {"similarity": lambda evidence: min(1.0, max(0.0, evidence.similarity))}
+    """Return each method's confidence of a match, fitted on one half."""
+    max_score = max(one.evidence.score for one in learned_from.natural)
+    uncalibrated: dict[str, Judge] = {"similarity": lambda evidence: min(1.0, max(0.0, evidence.similarity))}
     if verifier != NO_VERIFIER:
-        before["inliers"] = lambda evidence: min(1.0, evidence.score / most)
+        uncalibrated["inliers"] = lambda evidence: min(1.0, evidence.score / max_score)
     fitted = {
         name: fit(examples, Assumptions(RADIUS_M, method=method), conditions, images).probability
         for name, examples, method in (
-            ("logistic", learned_from.asked, Method.logistic),
-            ("isotonic", learned_from.asked, Method.isotonic),
+            ("logistic", learned_from.real, Method.logistic),
+            ("isotonic", learned_from.real, Method.isotonic),
             ("own images", learned_from.own, Method.logistic),
         )
     }
-    return before | fitted
+    return uncalibrated | fitted
 
 
 def rows_of(verifier: str, halves: Sequence[Half], conditions: Conditions, images: int) -> list[Row]:
-    """Judge each half by what was learned from the other, and measure both together."""
+    """Score both halves together, each by confidences fitted on the other."""
     judged: dict[str, list[float]] = {}
     tested = [example for half in halves for example in half.natural]
     for half, other in zip(halves, reversed(halves), strict=True):
@@ -150,7 +150,7 @@ def rows_of(verifier: str, halves: Sequence[Half], conditions: Conditions, image
 
 
 def measured(verifier: str, name: str, numbers: np.ndarray, tested: Sequence[Example]) -> Row:
-    """All figures of one method."""
+    """Compute all scores of one method."""
     right = np.array([example.right for example in tested])
     answerable = sum(example.place_known for example in tested)
     curve = precision_recall(numbers.tolist(), right.tolist(), answerable)
@@ -169,7 +169,7 @@ def measured(verifier: str, name: str, numbers: np.ndarray, tested: Sequence[Exa
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """All methods in one table."""
+    """Format all methods as one Markdown table."""
     header = ["verifier", "number", "AUC-PR", "R@100%P", "ECE", "Brier", f"answered at {_SURE}", "of these right"]
     lines = [
         [
@@ -192,10 +192,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("--model", default="sift-vlad")
-    parser.add_argument("--rerank", type=int, default=20, help="candidates to look at")
-    parser.add_argument("--queries-limit", type=int, help="ask so many, evenly spread [all]")
-    parser.add_argument("--own-images", type=int, default=200, help="warped views to ask")
-    parser.add_argument("--seed", type=int, default=0, help="of the blocks that are unknown")
+    parser.add_argument("--rerank", type=int, default=20, help="number of candidates to verify per query")
+    parser.add_argument("--queries-limit", type=int, help="maximum number of queries, evenly spread [all]")
+    parser.add_argument("--own-images", type=int, default=200, help="number of warped views")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the unknown blocks")
     parser.add_argument("--cache", type=Path, help="keep features of databases here")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
     arguments = parser.parse_args()
@@ -212,8 +212,8 @@ def main() -> None:
         views = warped_queries(index, arguments.own_images, RADIUS_M)
         own = [(view, index.image(id)) for view in views if (id := index.find(view.name)) is not None]
         for verifier in VERIFIERS:
-            places = PinnedIndex(index.snapshot, build_verifier(verifier, Resources(extractor)))
-            halves = [examples_of(queries, own, side, places, extractor, arguments.rerank) for side in sides(dataset)]
+            database = PinnedIndex(index.snapshot, build_verifier(verifier, Resources(extractor)))
+            halves = [examples_of(queries, own, side, database, extractor, arguments.rerank) for side in sides(dataset)]
             conditions = Conditions(extractor.spec.fingerprint, verifier, arguments.rerank)
             rows += rows_of(verifier, halves, conditions, len(index))
             print(markdown(rows), end="\n\n", flush=True)
@@ -230,7 +230,7 @@ def main() -> None:
         "num_database_known": len(index),
         "num_queries": len(tested),
         "num_queries_with_known_place": sum(example.place_known for example in tested),
-        "num_calibrated_on": [len(half.asked) for half in halves],
+        "num_calibrated_on": [len(half.real) for half in halves],
         "num_calibrated_on_own_images": [len(half.own) for half in halves],
         "rows": [asdict(row) for row in rows],
     }

@@ -8,7 +8,12 @@ import pytest
 from vpr_dhe.datasets import read_places
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.evaluation import calibration_runs
-from vpr_dhe.evaluation.calibration_runs import ask, check, held_out_probabilities, labelled_queries
+from vpr_dhe.evaluation.calibration_runs import (
+    held_out_probabilities,
+    labelled_queries,
+    run_queries,
+    score_held_out,
+)
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.localization.calibration.evidence import MatchEvidence
 from vpr_dhe.localization.calibration.fitting import Assumptions, Example
@@ -35,12 +40,12 @@ def index(dataset, tmp_path, thumbnail_extractor) -> PlaceIndex:
 
 
 @pytest.mark.parametrize("verifier", [None, "magsac"])
-def test_every_query_is_asked_with_its_place_and_without(dataset, index, thumbnail_extractor, verifier):
+def test_every_query_is_localized_with_its_place_and_without(dataset, index, thumbnail_extractor, verifier):
     built = None if verifier is None else Verifier(build_estimator(verifier))
     queries = labelled_queries(dataset, index)
-    asked = ask(queries, PinnedIndex(index.snapshot, built), thumbnail_extractor, rerank=6, radius_m=25.0)
-    assert len(asked.examples) == 2 * len(queries)
-    as_they_are, without = asked.examples[::2], asked.examples[1::2]
+    run = run_queries(queries, PinnedIndex(index.snapshot, built), thumbnail_extractor, rerank=6, radius_m=25.0)
+    assert len(run.examples) == 2 * len(queries)
+    as_they_are, without = run.examples[::2], run.examples[1::2]
     # The first of the two is what the localizer answers.
     localizer = Localizer(VerifiedIndex(index, built), thumbnail_extractor, rerank=6)
     for query, example in zip(queries, as_they_are, strict=True):
@@ -56,23 +61,23 @@ def test_every_query_is_asked_with_its_place_and_without(dataset, index, thumbna
     assert (without[0].evidence.score, without[0].evidence.similarity) == (best.score, best.similarity)
 
 
-def test_a_query_whose_place_is_not_indexed_is_asked_once(dataset, index, thumbnail_extractor):
+def test_a_query_whose_place_is_not_indexed_is_localized_once(dataset, index, thumbnail_extractor):
     gone = labelled_queries(dataset, index)[0].shown_by
     index.remove(sorted(gone))
     queries = labelled_queries(dataset, index)
     assert queries[0].shown_by == frozenset()
-    asked = ask(queries[:1], PinnedIndex(index.snapshot, None), thumbnail_extractor, rerank=6, radius_m=25.0)
-    assert [(example.right, example.place_known) for example in asked.examples] == [(False, False)]
+    run = run_queries(queries[:1], PinnedIndex(index.snapshot, None), thumbnail_extractor, rerank=6, radius_m=25.0)
+    assert [(example.right, example.place_known) for example in run.examples] == [(False, False)]
 
 
 def test_unreadable_queries_are_named(dataset, index, thumbnail_extractor):
     queries = labelled_queries(dataset, index)[:2]
     (dataset.queries.folder / queries[0].name).write_bytes(b"words")
     places = PinnedIndex(index.snapshot, None)
-    asked = ask(queries, places, thumbnail_extractor, rerank=6, radius_m=25.0)
-    assert [image.path for image in asked.unreadable] == [queries[0].name]
+    run = run_queries(queries, places, thumbnail_extractor, rerank=6, radius_m=25.0)
+    assert [image.path for image in run.unreadable] == [queries[0].name]
     with pytest.raises(BadInputError, match="none of the 1 queries could be read"):
-        ask(queries[:1], places, thumbnail_extractor, rerank=6, radius_m=25.0)
+        run_queries(queries[:1], places, thumbnail_extractor, rerank=6, radius_m=25.0)
 
 
 def test_another_database_and_secret_answers_are_refused(dataset, index):
@@ -105,7 +110,7 @@ def test_no_place_is_both_learned_from_and_held_out(monkeypatch):
         assert seen == everywhere - {examples[row].shown_by for row in rows}
 
 
-def test_too_few_places_are_not_checked_on_others():
-    assert check([marked(number, 0) for number in range(20)], ASSUMPTIONS, CONDITIONS) is None
-    checked = check([marked(number, number // 2) for number in range(40)], ASSUMPTIONS, CONDITIONS)
-    assert checked.brier_score == pytest.approx(0.25, abs=0.05)
+def test_too_few_places_are_not_scored_on_others():
+    assert score_held_out([marked(number, 0) for number in range(20)], ASSUMPTIONS, CONDITIONS) is None
+    held_out = score_held_out([marked(number, number // 2) for number in range(40)], ASSUMPTIONS, CONDITIONS)
+    assert held_out.brier_score == pytest.approx(0.25, abs=0.05)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vpr_dhe.evaluation.recall import Denominator, counted, mean_average_precision_at, recall_at
+from vpr_dhe.evaluation.recall import Denominator, counted_queries, mean_average_precision_at, recall_at
 
 queries = st.lists(
     st.tuples(st.permutations(range(12)), st.sets(st.integers(0, 11), max_size=4)), min_size=1, max_size=20
@@ -58,5 +58,5 @@ def test_a_query_without_answer_or_without_positive_is_missed():
 
 def test_the_denominator_says_which_queries_count():
     positives = [np.array([0]), np.array([], dtype=np.int64), np.array([2])]
-    assert counted(positives, Denominator.all) == [0, 1, 2]
-    assert counted(positives, Denominator.with_positive) == [0, 2]
+    assert counted_queries(positives, Denominator.all) == [0, 1, 2]
+    assert counted_queries(positives, Denominator.with_positive) == [0, 2]

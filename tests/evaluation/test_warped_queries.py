@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vpr_dhe.datasets.standard import read_split
-from vpr_dhe.evaluation.calibration_runs import ask
+from vpr_dhe.evaluation.calibration_runs import run_queries
 from vpr_dhe.evaluation.warped_queries import warped_queries
 from vpr_dhe.images import decode_image
 from vpr_dhe.index.place_index import PlaceIndex
@@ -51,7 +51,7 @@ def test_withheld_images_are_no_candidates(index, thumbnail_extractor):
     places = PinnedIndex(index.snapshot, None)
     query = replace(warped_queries(index, 1, 25.0)[0], load=lambda: decode_image(index.image_path(int(index.ids[0]))))
     (seen, _), (hidden, _) = (
-        ask([one], places, thumbnail_extractor, rerank=12, radius_m=25.0).examples
+        run_queries([one], places, thumbnail_extractor, rerank=12, radius_m=25.0).examples
         for one in (replace(query, withheld=frozenset(), shown_by=query.shown_by | query.withheld), query)
     )
     assert (seen.right, seen.evidence.similarity) == (True, pytest.approx(1.0))

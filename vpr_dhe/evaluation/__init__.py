@@ -1,1 +1,1 @@
-"""Metrics and the runs that compute them."""
+"""Metrics of retrieval, alignment and calibration, and the runs that compute them."""

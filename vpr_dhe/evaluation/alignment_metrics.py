@@ -1,4 +1,4 @@
-"""How far an estimated alignment is off: errors of corners and their area under the curve, errors of dense flows."""
+"""Errors of estimated alignments: of corners, with the area under their curve, and of dense flows."""
 
 import math
 from collections.abc import Sequence
@@ -17,17 +17,17 @@ from vpr_dhe.geometry.warping import lands_inside, pixel_centres
 from vpr_dhe.records import DenseAlignment, Size
 
 Pixels: TypeAlias = int | float
-"""A threshold in pixels, kept as it was given so that a table says 3 and not 3.0."""
+"""Threshold in pixels; an int stays an int, so that a table shows 3 and not 3.0."""
 
 AUC_THRESHOLDS_PX = (1, 3, 5, 10)
-"""Up to where the field integrates corner errors (LightGlue, ICCV 2023: 1 and 5; LoFTR, CVPR 2021: 3, 5 and 10)."""
+"""Usual limits of the AUC of corner errors (LightGlue, ICCV 2023: 1 and 5; LoFTR, CVPR 2021: 3, 5 and 10)."""
 
 PCK_THRESHOLDS_PX = (1, 3, 5)
-"""Errors up to which a pixel counts as right (RANSAC-Flow, ECCV 2020)."""
+"""Maximum errors of a correct pixel (RANSAC-Flow, ECCV 2020)."""
 
 
 class HomographyFlow(NamedTuple):
-    """Where each pixel of A goes, as (x, y) displacements in pixels, and whether it lands inside B."""
+    """Displacement (x, y) in pixels of each pixel of A, and whether it lands inside B."""
 
     displacement_px: Float64[Tensor, "height width 2"]
     inside: Bool[Tensor, "height width"]
@@ -51,7 +51,7 @@ def corner_error_px(
 def mean_corner_error_of_succeeded_px(errors_px: Sequence[float]) -> float | None:
     """Mean over the pairs whose estimate did not fail (MACE); None where all failed.
 
-    A method that fails on hard pairs looks better by it: read it beside how many failed.
+    A method that fails on hard pairs gets a better MACE; report it together with the number of failures.
     """
     succeeded = [error for error in errors_px if math.isfinite(error)]
     return math.fsum(succeeded) / len(succeeded) if succeeded else None
@@ -84,9 +84,9 @@ def _area_below(errors: Float64[np.ndarray, " pairs"], threshold_px: float) -> f
 
 
 def flow_of_homography(homography: Float64[np.ndarray, "3 3"], size: Size, target_size: Size) -> HomographyFlow:
-    """The dense flow that a homography induces over all pixels of A.
+    """Compute the dense flow that a homography induces over all pixels of A.
 
-    Pixels beyond the horizon, seen from the middle of A, are outside wherever the arithmetic puts them.
+    Pixels beyond the horizon, seen from the middle of A, always count as outside.
 
     Args:
         homography: from A to B.
@@ -99,7 +99,7 @@ def flow_of_homography(homography: Float64[np.ndarray, "3 3"], size: Size, targe
 
 
 def flow_of_alignment(alignment: DenseAlignment, size: Size) -> Float64[Tensor, "height width 2"]:
-    """The flow of a dense alignment at every pixel of A, whose size this is; bilinear between the cells of its grid."""
+    """Interpolate the flow of a dense alignment bilinearly at every pixel of A, which has this size."""
     coarse = torch.from_numpy(alignment.flow_px).double().permute(2, 0, 1)[None]
     full = functional.interpolate(coarse, (size.height, size.width), mode="bilinear", align_corners=False)
     return full[0].permute(1, 2, 0)
@@ -141,5 +141,5 @@ def _errors_px(
     valid: Bool[Tensor, "height width"],
 ) -> Float64[Tensor, " valid"]:
     if not valid.any():
-        raise BadInputError("no pixel of the flow is valid, so nothing can be measured; leave this pair out")
+        raise BadInputError("the flow has no valid pixel; expected at least one, so leave this pair out")
     return torch.linalg.vector_norm(flow[valid] - truth[valid], dim=-1)

@@ -1,4 +1,4 @@
-"""Calibrate an index: learn how likely the best match of a query is to be right, and keep that with the index."""
+"""Calibration of an index: fit the probability that the best match of a query is right, and store it in the index."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,14 @@ from dataclasses import dataclass
 from vpr_dhe.datasets import Protocol, read_places
 from vpr_dhe.datasets.base import option
 from vpr_dhe.errors import BadInputError
-from vpr_dhe.evaluation.calibration_runs import Checked, LabelledQuery, ask, check, indexed, labelled_queries
+from vpr_dhe.evaluation.calibration_runs import (
+    HeldOutScores,
+    LabelledQuery,
+    indexed_ids,
+    labelled_queries,
+    run_queries,
+    score_held_out,
+)
 from vpr_dhe.evaluation.warped_queries import warped_queries
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.geography.distance import RADIUS_M
@@ -23,7 +30,7 @@ from vpr_dhe.verification.build import build_verifier
 from vpr_dhe.verification.estimators.registry import Resources
 from vpr_dhe.verification.names import DEFAULT_VERIFIER
 
-# Views of so many indexed images take a minute or two to ask.
+# Localizing this many takes a minute or two.
 _WARPED_QUERIES = 200
 
 
@@ -31,14 +38,14 @@ _WARPED_QUERIES = 200
 class CalibrationReport:
     """A calibration, and the queries that it was fitted on.
 
-    `queries` counts those that could be read. `held_out` says how good its kind is on places that it was not fitted on;
-    None where there are too few places.
+    `queries` is the number of readable queries. `held_out` scores the same kind of calibration on places that it was
+    not fitted on; None if there are too few places.
     """
 
     calibration: Calibration
     queries: int
     unreadable: tuple[SkippedImage, ...]
-    held_out: Checked | None
+    held_out: HeldOutScores | None
 
 
 def calibrate_index(
@@ -60,26 +67,26 @@ def calibrate_index(
     start_progress: StartProgress = without_progress,
     note: Callable[[str], object] = lambda _: None,
 ) -> CalibrationReport:
-    """Fit a calibration for a verifier and a number of candidates, and store it in the place of the one before.
+    """Fit a calibration for a verifier and a number of candidates, and store it in place of any earlier one.
 
     Args:
         index: folder of the index.
-        data: place data set whose database is indexed and whose queries are asked; without one, warped views of the
-            indexed images are.
+        data: place data set whose database is indexed; its queries are localized. Without one, warped views of indexed
+            images are the queries.
         layout: of the data set; `auto` recognises it.
-        protocol: choices within the layout; without data, its radius alone.
-        queries_limit: ask at most so many; by default all of the data set, and else 200 views.
+        protocol: choices within the layout; without data, only its radius is used.
+        queries_limit: maximum number of queries; by default all of the data set, or 200 warped views.
         verifier: by name.
-        weights: network files, for verifiers that have a network of their own.
-        rerank: candidates to look at per query, from 1.
+        weights: network files of verifiers that need one.
+        rerank: number of candidates to verify per query, at least 1.
         prior: share of queries whose place the index holds, between 0 and 1.
         method: `logistic` or `isotonic`.
-        model: where the index's model has moved to.
+        model: new place of the index's model, if it was moved or exported.
         device: a torch device.
         runtime: as for `load_extractor`.
         precision: as for `load_extractor`.
-        start_progress: told of the queries.
-        note: told, in a sentence and before the queries are asked, what of the index has no label.
+        start_progress: called with the name and length of each stage.
+        note: called with a sentence about unlabelled images of the index, before the queries are localized.
 
     Raises:
         IndexBusyError: if another process is writing to the index.
@@ -88,27 +95,27 @@ def calibrate_index(
         ModelError, VerifierError: if model or verifier are unknown, or do not fit each other.
     """
     opened = PlaceIndex.open(index)
-    # From the beginning: nobody shall have asked for minutes to find another process writing.
+    # Locked from the start, so that another writer shows now and not after minutes of queries.
     with calibrating(index) as store:
         opened.refresh()
         protocol = protocol or Protocol()
         radius_m = RADIUS_M if protocol.radius_m is None else protocol.radius_m
         assumptions = Assumptions(radius_m, prior, _method(method))
         if data is None:
-            queries = _views(opened, protocol, queries_limit, radius_m)
+            queries = _warped_views(opened, protocol, queries_limit, radius_m)
         else:
-            queries = _labelled(opened, data, layout, protocol, queries_limit, note)
+            queries = _dataset_queries(opened, data, layout, protocol, queries_limit, note)
         extractor = load_extractor(model or opened.spec.model, device, precision=precision, runtime=runtime)
         require_same_features(opened.spec, extractor.spec)
         resources = Resources(extractor, load_networks(weights), device)
         database = PinnedIndex(opened.snapshot, build_verifier(verifier, resources))
         conditions = Conditions.of(opened.manifest, verifier, rerank, resources)
-        asking = start_progress("asking", len(queries))
-        asked = ask(queries, database, extractor, rerank=rerank, radius_m=radius_m, progress=asking)
-        calibration = fit(asked.examples, assumptions, conditions, len(opened))
-        held_out = check(asked.examples, assumptions, conditions)
+        progress = start_progress("querying", len(queries))
+        run = run_queries(queries, database, extractor, rerank=rerank, radius_m=radius_m, progress=progress)
+        calibration = fit(run.examples, assumptions, conditions, len(opened))
+        held_out = score_held_out(run.examples, assumptions, conditions)
         store(calibration)
-    return CalibrationReport(calibration, len(queries) - len(asked.unreadable), asked.unreadable, held_out)
+    return CalibrationReport(calibration, len(queries) - len(run.unreadable), run.unreadable, held_out)
 
 
 def _method(name: str) -> Method:
@@ -118,7 +125,7 @@ def _method(name: str) -> Method:
         raise BadInputError(f"the method is {name!r}; expected {' or '.join(Method)}") from None
 
 
-def _labelled(
+def _dataset_queries(
     index: PlaceIndex,
     data: StrPath,
     layout: str,
@@ -127,13 +134,13 @@ def _labelled(
     note: Callable[[str], object],
 ) -> Sequence[LabelledQuery]:
     dataset = read_places(data, layout, protocol)
-    unlabelled = len(index) - sum(id is not None for id in indexed(dataset.database, index))
+    unlabelled = len(index) - sum(id is not None for id in indexed_ids(dataset.database, index))
     if unlabelled:
         note(f"{unlabelled} of {len(index)} indexed images are not in the database of {data}; they count as wrong")
     return labelled_queries(dataset if limit is None else dataset.limited(limit), index)
 
 
-def _views(index: PlaceIndex, protocol: Protocol, limit: int | None, radius_m: float) -> Sequence[LabelledQuery]:
+def _warped_views(index: PlaceIndex, protocol: Protocol, limit: int | None, radius_m: float) -> Sequence[LabelledQuery]:
     if others := [option(name) for name in protocol.chosen if name != "radius_m"]:
-        raise BadInputError(f"{', '.join(others)}: about labelled queries, and there are none; give them with --data")
+        raise BadInputError(f"{', '.join(others)} needs labelled queries; give a data set with --data")
     return warped_queries(index, limit or _WARPED_QUERIES, radius_m)

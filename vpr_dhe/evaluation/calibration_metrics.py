@@ -1,4 +1,4 @@
-"""Do probabilities mean what they say?"""
+"""Metrics of calibrated probabilities."""
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
@@ -11,7 +11,7 @@ def brier_score(
     right: Bool[np.ndarray, " answers"],
     weights: Float64[np.ndarray, " answers"] | None = None,
 ) -> float:
-    """The mean square of the difference between a probability and what came true: 0 is perfect, always 0.5 has 0.25.
+    """Mean squared difference between probabilities and outcomes: 0 is perfect, a constant 0.5 scores 0.25.
 
     Source: Brier, "Verification of forecasts expressed in terms of probability", Monthly Weather Review, 1950.
     """
@@ -24,7 +24,7 @@ def expected_calibration_error(
     weights: Float64[np.ndarray, " answers"] | None = None,
     bins: int = BINS,
 ) -> float:
-    """How far probabilities are from the share of right answers, on average, in bins of one width; in [0, 1].
+    """Mean absolute difference between probability and share of right answers, in bins of equal width; in [0, 1].
 
     Source: Guo et al., "On calibration of modern neural networks", ICML 2017, equation 3.
     """
@@ -34,5 +34,5 @@ def expected_calibration_error(
 
 
 def _bin_of(probabilities: Float64[np.ndarray, " answers"], bins: int) -> Int64[np.ndarray, " answers"]:
-    """The bin of each probability; one that is exactly 1 lies in the last."""
+    """Return the bin of each probability; 1 itself falls in the last bin."""
     return np.minimum((bins * probabilities).astype(np.int64), bins - 1)

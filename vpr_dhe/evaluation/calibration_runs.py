@@ -1,9 +1,9 @@
-"""Ask queries of which it is known what they show, and learn from it how far the best match can be trusted.
+"""Examples for a calibration: the evidence of the best match of labelled queries, and whether it is right.
 
-What matters most of a probability is that it is low where the query's place is not in the index. Queries of such places
-are seldom at hand, so every query is asked twice: once as it is, and once with all images that show its place taken out
-of the candidates, when whatever comes first is wrong. On streets of which half the blocks were not indexed, `magsac` on
-20 candidates, that lowers the mean probability of queries from there from 0.31 to 0.11.
+A probability must above all be low for queries of places that are not in the index. Such queries are rare, so each
+query is localized twice: against all candidates, and with the images of its place removed from them, where any best
+match is wrong. With half the blocks of a town left out of the index, `magsac` on 20 candidates, this lowers the mean
+probability of queries from those blocks from 0.31 to 0.11.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -33,7 +33,7 @@ FOLDS = 5
 
 @dataclass(frozen=True)
 class LabelledQuery:
-    """A query, and the ids of the indexed images that show its place; those `withheld` are never its candidates."""
+    """A query, and the ids of the indexed images that show its place; `withheld` images are never candidates."""
 
     name: str
     load: Callable[[], Image]
@@ -42,40 +42,42 @@ class LabelledQuery:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What became of labelled queries; the examples of one query follow each other."""
+class CalibrationRun:
+    """Examples from labelled queries, those of one query side by side, and the unreadable queries."""
 
     examples: tuple[Example, ...]
     unreadable: tuple[SkippedImage, ...]
 
 
 @dataclass(frozen=True)
-class Checked:
-    """How probabilities did on places that they were not fitted on, with queries weighed as in fitting."""
+class HeldOutScores:
+    """Scores of probabilities on places that they were not fitted on, with queries weighted as in fitting."""
 
     brier_score: float
     expected_calibration_error: float
 
 
-def indexed(database: PlaceSplit, index: PlaceIndex) -> list[int | None]:
-    """The ids of the images of a database, None for those that the index does not hold.
+def indexed_ids(database: PlaceSplit, index: PlaceIndex) -> list[int | None]:
+    """Look up the ids of a database's images; None for images that are not indexed.
 
     Raises:
-        BadInputError: if they lie outside the folder that is indexed.
+        BadInputError: if the images lie outside the indexed folder.
     """
     return [index.find(record.path) for record in index.relative(database.records, database.folder, part=True)]
 
 
 def labelled_queries(dataset: PlaceDataset, index: PlaceIndex) -> list[LabelledQuery]:
-    """The queries of a data set whose database is what the index holds; what it does not hold shows no query's place.
+    """Label the queries of a data set with the indexed images that show their places.
 
     Raises:
-        BadInputError: if the index holds none of the database, or the ground truth is not public.
+        BadInputError: if no image of the database is indexed, or the ground truth is not public.
     """
     database, queries = dataset.database, dataset.queries
     if dataset.positives is None:
-        raise BadInputError(f"the ground truth of {dataset.name} ({dataset.protocol}) is not public; use other data")
-    ids = indexed(database, index)
+        raise BadInputError(
+            f"the ground truth of {dataset.name} ({dataset.protocol}) is not public; give another data set"
+        )
+    ids = indexed_ids(database, index)
     if not any(id is not None for id in ids):
         raise BadInputError(
             f"index {index.folder} holds none of the {len(ids)} database images of {dataset.name}, such as "
@@ -91,7 +93,7 @@ def labelled_queries(dataset: PlaceDataset, index: PlaceIndex) -> list[LabelledQ
     ]
 
 
-def ask(
+def run_queries(
     queries: Iterable[LabelledQuery],
     database: PinnedDatabase,
     extractor: Extractor,
@@ -99,16 +101,16 @@ def ask(
     rerank: int,
     radius_m: float,
     progress: Progress = lambda _: None,
-) -> Asked:
-    """Ask every query, and again with its place taken out of the candidates.
+) -> CalibrationRun:
+    """Localize every query twice, the second time without the candidates of its place.
 
     Args:
-        queries: in an order in which neighbours are near each other, so that they can be held out together.
-        database: an index with a verifier, or without.
-        extractor: the one the index was made with.
-        rerank: how many candidates are looked at each time.
-        radius_m: up to which distance images show one place.
-        progress: called with the number of queries just dealt with.
+        queries: neighbouring places next to each other, so that they can be held out together.
+        database: index, with or without a verifier.
+        extractor: of the index's model.
+        rerank: number of candidates to verify each time.
+        radius_m: maximum distance between images of one place.
+        progress: called with the number of queries just finished.
 
     Raises:
         BadInputError: if no query could be read.
@@ -124,13 +126,13 @@ def ask(
     if not examples:
         reason = f" ({unreadable[0].path}: {unreadable[0].reason})" if unreadable else ""
         raise BadInputError(f"none of the {len(unreadable)} queries could be read{reason}")
-    return Asked(tuple(examples), tuple(unreadable))
+    return CalibrationRun(tuple(examples), tuple(unreadable))
 
 
 def _examples(
     query: LabelledQuery, database: PinnedDatabase, extractor: Extractor, count: int, radius_m: float
 ) -> list[Example]:
-    """One example, and a second one if the query's place could have been found."""
+    """Make one example, and a second one if the query's place is indexed."""
     image = query.load()
     features = extractor.extract([image])[0]
     found = retrieve(database, features, count + len(query.shown_by | query.withheld))
@@ -141,7 +143,7 @@ def _examples(
     known = database.records([one.id for one in ranking])
 
     def example(ids: set[int], *, place_known: bool) -> Example:
-        # Scores do not depend on what else is verified, so each order is a part of the one of all.
+        # Scores do not depend on the other candidates, so each ranking is a part of the ranking of all.
         chosen = [one for one in ranking if one.id in ids]
         evidence = evidence_of(ranked_matches(chosen, known), radius_m)
         return Example(evidence, chosen[0].id in query.shown_by, place_known, query.shown_by)
@@ -152,8 +154,10 @@ def _examples(
     return examples
 
 
-def check(examples: Sequence[Example], assumptions: Assumptions, conditions: Conditions) -> Checked | None:
-    """Hold out a fifth of the queries at a time, with all others of the same places; None where there are too few.
+def score_held_out(
+    examples: Sequence[Example], assumptions: Assumptions, conditions: Conditions
+) -> HeldOutScores | None:
+    """Cross-validate in five folds that share no place; None if there are too few examples.
 
     Raises:
         BadInputError: as `fit` does, for all examples.
@@ -163,7 +167,7 @@ def check(examples: Sequence[Example], assumptions: Assumptions, conditions: Con
         return None
     right = np.array([example.right for example in examples])
     weights = example_weights(examples, assumptions.prior)
-    return Checked(
+    return HeldOutScores(
         brier_score(probabilities, right, weights), expected_calibration_error(probabilities, right, weights)
     )
 
@@ -171,9 +175,9 @@ def check(examples: Sequence[Example], assumptions: Assumptions, conditions: Con
 def held_out_probabilities(
     examples: Sequence[Example], assumptions: Assumptions, conditions: Conditions
 ) -> Float64[np.ndarray, " examples"] | None:
-    """For each example the probability that a calibration gives it which saw nothing of its place.
+    """Compute each example's probability by a calibration fitted without its place.
 
-    None where what remains when a fold is held out is too little to fit anything on.
+    None if too few examples remain to fit on when a fold is held out.
     """
     probabilities = np.empty(len(examples))
     for rows in np.array_split(np.arange(len(examples)), FOLDS):

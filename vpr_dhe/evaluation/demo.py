@@ -1,4 +1,4 @@
-"""The whole story on a town that exists nowhere: render, index, query, compare with the truth."""
+"""The whole pipeline on a synthetic town: render, index, query, compare with the truth."""
 
 import math
 from collections.abc import Callable
@@ -21,15 +21,15 @@ from vpr_dhe.verification.build import build_verifiers
 from vpr_dhe.verification.estimators.registry import Resources
 from vpr_dhe.verification.names import DEFAULT_VERIFIER
 
-# Queries shown one by one in the table.
+# Queries that the table lists.
 _EXAMPLES = 8
-# A town of a few hundred views needs no more, and the demo should be over soon.
+# Enough for a town of a few hundred views, and quick.
 _RERANK = 30
 
 
 @dataclass(frozen=True)
 class DemoAnswer:
-    """One query of the demo: where it was really taken, the best match, and how far apart the two are."""
+    """One query of the demo with its true position, its best match, and the distance between the two."""
 
     query: ImageRecord
     match: RankedMatch
@@ -48,7 +48,7 @@ class ShownMatch:
 
 @dataclass(frozen=True)
 class Demo:
-    """What the demo found; `result` is over all queries, `seconds` the wall clock of the whole."""
+    """Results of the demo: `result` over all queries, `seconds` of wall-clock time in all."""
 
     result: EvaluationResult
     answers: tuple[DemoAnswer, ...]
@@ -57,23 +57,23 @@ class Demo:
 
 
 def run_demo(folder: Path, *, seed: int, queries: int, stage: Callable[[str, int], Progress]) -> Demo:
-    """Build a town in an empty folder, index its database views with the offline model, and ask its query views.
+    """Build a town in an empty folder, index its database views with the offline model, and localize its query views.
 
-    `stage` is told the name and the number of images of each stage and returns what to call with progress.
+    `stage` is called with the name and the number of images of each stage, and returns its progress callback.
     """
     started = perf_counter()
     town = SyntheticTown(seed)
     database = town.database_cameras()
-    asked = town.query_cameras(queries, seed, database)
+    cameras = town.query_cameras(queries, seed, database)
     rendered = stage("rendering the town", len(database) + queries)
-    write_town(folder / "town", town, database, asked, seed=seed, progress=rendered)
+    write_town(folder / "town", town, database, cameras, seed=seed, progress=rendered)
     dataset = read_places(folder / "town")
     extractor = load_extractor(DEFAULT_MODEL)
     index = PlaceIndex.create(folder / "index", extractor.spec, dataset.database.folder)
     index.add(dataset.database.records, extractor, progress=stage("indexing its database views", len(database)))
     verifiers = build_verifiers([DEFAULT_VERIFIER], Resources(extractor))
-    asking = stage("asking the query views", queries)
-    result = evaluate_dataset(dataset, index, extractor, verifiers, Settings(rerank=_RERANK), progress=asking)
+    querying = stage("localizing its query views", queries)
+    result = evaluate_dataset(dataset, index, extractor, verifiers, Settings(rerank=_RERANK), progress=querying)
     localizer = Localizer(VerifiedIndex(index, verifiers[DEFAULT_VERIFIER]), extractor, rerank=_RERANK)
     answers = [_answer(localizer, dataset.queries.folder, record) for record in dataset.queries.records[:_EXAMPLES]]
     best = max(answers, key=lambda answer: answer.match.inliers)

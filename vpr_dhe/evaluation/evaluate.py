@@ -1,4 +1,4 @@
-"""Evaluations by name: data, model and verifiers as the command line gives them."""
+"""Evaluation of models and verifiers by name, as on the command line."""
 
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
@@ -47,33 +47,33 @@ def evaluate(
     start_progress: StartProgress = without_progress,
     inspect: Callable[[EvaluationResult, Tools], object] = lambda _result, _tools: None,
 ) -> EvaluationResult:
-    """Measure recall@N of a model on a data set of places, and of each verifier that re-ranks its candidates.
+    """Measure recall@N of a model on a place data set, by retrieval alone and re-ranked by each verifier.
 
     Args:
         data: folder of the data set.
         layout: of the folder, see `vpr_dhe.datasets.LAYOUTS`; `auto` recognises it.
         protocol: choices within the layout.
-        queries_limit: ask at most so many queries, for a quick look.
+        queries_limit: maximum number of queries, evenly spread, for a quick look.
         model: by name, as for `load_extractor`.
-        verifiers: by name; `none` adds nothing to retrieval, which is always measured.
-        weights: network files, for verifiers that have a network of their own.
-        rerank: candidates to verify per query, from 1.
-        ranks: the values of N, from 1.
-        denominator: `all` queries, or those `with-positive`.
-        one_per_panorama: of several images cut from one panorama only the best counts.
-        codec: how local maps are stored.
-        index_type: how global descriptors are searched.
-        cache: folder that keeps the features of databases for later; None keeps nothing.
+        verifiers: by name; `none` stands for retrieval, which is always measured.
+        weights: network files of verifiers that need one.
+        rerank: number of candidates to verify per query, at least 1.
+        ranks: values of N, at least 1.
+        denominator: recall of `all` queries, or of those `with-positive`.
+        one_per_panorama: count only the best of several images cut from one panorama.
+        codec: of stored local maps.
+        index_type: of the search over global descriptors.
+        cache: folder that keeps features of databases between runs; None keeps nothing.
         device: a torch device.
         runtime: as for `load_extractor`.
         precision: as for `load_extractor`.
         batch_size: database images per step of the extractor.
-        require_truth: refuse a data set whose ground truth is not public, and so has no scores.
-        start_progress: told of the database, then of the queries.
-        inspect: called with the result and what it was measured with, while its index is still there.
+        require_truth: refuse data sets whose ground truth is not public.
+        start_progress: called with the name and length of each stage.
+        inspect: called with the result and its tools before a temporary index is removed.
 
     Raises:
-        DatasetError: if the folder is not laid out as it should be.
+        DatasetError: if the folder has no known layout.
         ModelError, VerifierError: if model or verifiers are unknown, or do not fit each other.
         BadInputError: if the folder holds image pairs, an argument is invalid, or no query could be read.
     """
@@ -81,7 +81,7 @@ def evaluate(
     dataset = _read(data, layout, protocol or Protocol(), queries_limit, require_truth=require_truth)
     extractor = load_extractor(model, device, precision=precision, runtime=runtime)
     built = build_verifiers(verifiers, Resources(extractor, load_networks(weights), device))
-    with _kept(cache) as folder:
+    with _cache_folder(cache) as folder:
         index = FeatureCache(folder).index(
             dataset.database,
             extractor,
@@ -90,8 +90,8 @@ def evaluate(
             index_type=index_type,
             progress=start_progress("database", len(dataset.database.records)),
         )
-        asking = start_progress("queries", len(dataset.queries.records))
-        result = evaluate_dataset(dataset, index, extractor, built, settings, progress=asking)
+        progress = start_progress("queries", len(dataset.queries.records))
+        result = evaluate_dataset(dataset, index, extractor, built, settings, progress=progress)
         inspect(result, Tools(index, extractor, built))
     return result
 
@@ -114,27 +114,27 @@ def evaluate_pairs(
     Args:
         data: folder of the pairs.
         layout: of the folder, see `vpr_dhe.datasets.pairs.PAIR_LAYOUTS`; `auto` recognises it.
-        pairs_limit: align at most so many pairs, for a quick look.
+        pairs_limit: maximum number of pairs, evenly spread, for a quick look.
         methods: estimators by name.
-        model: matches its dense features; sparse keypoints are matched where none is named.
-        weights: network files, for methods that have a network of their own.
+        model: of the dense features to match; without one, sparse keypoints are matched.
+        weights: network files of methods that need one.
         device: a torch device.
         runtime: as for `load_extractor`.
         precision: as for `load_extractor`.
-        start_progress: told of the pairs.
+        start_progress: called with the name and length of the one stage.
 
     Raises:
-        DatasetError: if the folder is not laid out as it should be.
+        DatasetError: if the folder has no known layout.
         ModelError, VerifierError: if model or methods are unknown, or do not fit each other.
         ImageError: if an image is damaged.
     """
     if NO_VERIFIER in methods:
-        raise BadInputError(f"the verifier {NO_VERIFIER!r} aligns nothing; name a method to measure image pairs by")
+        raise BadInputError(f"{NO_VERIFIER!r} aligns no image pairs; name a method of `vpr-dhe verifiers`")
     pairs = read_pairs(data, layout)
     pairs = pairs if pairs_limit is None else pairs.limited(pairs_limit)
-    given = tuple(weights)
+    weights = tuple(weights)
     aligners = {
-        name: build_aligner(name, model, given, device, runtime=runtime, precision=precision) for name in methods
+        name: build_aligner(name, model, weights, device, runtime=runtime, precision=precision) for name in methods
     }
     progress = start_progress("pairs", len(pairs.pairs))
     return evaluate_pair_set(pairs, aligners, features=model or SPARSE, progress=progress)
@@ -157,21 +157,21 @@ def _denominator(name: str) -> Denominator:
 def _read(
     data: StrPath, layout: str, protocol: Protocol, queries_limit: int | None, *, require_truth: bool
 ) -> PlaceDataset:
-    chosen_by_folder = layout == AUTO and not protocol.chosen
-    if layout in PAIR_LAYOUTS or (chosen_by_folder and recognise_pairs(Path(data)) is not None):
+    recognised = layout == AUTO and not protocol.chosen
+    if layout in PAIR_LAYOUTS or (recognised and recognise_pairs(Path(data)) is not None):
         raise BadInputError(f"{data} holds image pairs, not places; use `vpr-dhe evaluate-pairs`")
     dataset = read_places(data, layout, protocol)
     if require_truth and dataset.positives is None:
         raise BadInputError(
             f"the ground truth of {dataset.name} ({dataset.protocol}) is not public; "
-            "give --predictions FOLDER to write the file to submit, or --report FILE to look at matches"
+            "give --predictions FOLDER to write the file to submit, or --report FILE to see the matches"
         )
     return dataset if queries_limit is None else dataset.limited(queries_limit)
 
 
 @contextmanager
-def _kept(cache: StrPath | None) -> Generator[Path, None, None]:
-    """The folder of cached features, which is gone afterwards unless one was given."""
+def _cache_folder(cache: StrPath | None) -> Generator[Path, None, None]:
+    """Yield the folder of cached features: the given one, or a temporary one."""
     if cache is not None:
         yield Path(cache)
         return

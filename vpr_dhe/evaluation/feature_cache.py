@@ -1,4 +1,4 @@
-"""Features of database images, kept from one evaluation to the next."""
+"""Cache of the features of database images between evaluations."""
 
 import hashlib
 import os
@@ -19,11 +19,10 @@ _UNREADABLE = b"unreadable"
 
 
 class FeatureCache:
-    """One index for each database and model, in a folder of the caller's choice; it may be removed at any time.
+    """A folder with one index per database and model; it may be removed at any time.
 
-    What an index is found by is the content of every image, in order, and the model: no result can depend on what was
-    evaluated before, or on files that have changed since. All images are read for it, which takes a small part of the
-    time that describing them took.
+    The key is a hash of the model and of all images in order, so results never depend on earlier evaluations or on
+    files that have changed since. All images are read for it, which takes a small part of the time to extract them.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -39,7 +38,7 @@ class FeatureCache:
         index_type: str = AUTO,
         progress: Progress = lambda _: None,
     ) -> PlaceIndex:
-        """Open the index of a database, made where there is none.
+        """Open the index of a database, or create it.
 
         Raises:
             DatasetError: if none of the images can be read.
@@ -62,7 +61,7 @@ class FeatureCache:
 
 
 def _key(database: PlaceSplit, facts: Sequence[str]) -> str:
-    """A folder name that readably begins like the images' folder, and differs for other images or facts."""
+    """Name the index after the images' folder, with a hash of images and facts."""
     digest = hashlib.blake2b(digest_size=12)
     for fact in (*facts, str(database.folder.resolve())):
         digest.update(os.fsencode(fact) + b"\0")

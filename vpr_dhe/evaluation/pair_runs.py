@@ -1,4 +1,4 @@
-"""Run a set of image pairs through methods of alignment and measure how far off each one is."""
+"""Evaluation of alignment methods on image pairs with known homographies."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,10 +30,10 @@ Aligner = Callable[[Image, Image], Verification]
 
 @dataclass(frozen=True)
 class PairScore:
-    """How one method did on one pair; errors are infinite where its estimate failed.
+    """Errors of one method on one pair; infinite where its estimate failed.
 
     `end_point_error_px` and `correct_percent` (by threshold in pixels) are means over the pixels of A that truly lie
-    inside B; None where there are none.
+    inside B; None if there are none.
     """
 
     name: str
@@ -46,12 +46,12 @@ class PairScore:
 
 @dataclass(frozen=True)
 class AlignmentScores:
-    """How one method did on several pairs, each of which counts the same.
+    """Scores of one method over several pairs of equal weight.
 
-    Over all pairs, failed ones as infinitely wrong: `auc_percent` by threshold, `median_px` (infinite where the middle
-    one failed) and `correct_percent` by threshold. Over the pairs that did not fail: `mace_px` and `aepe_px`, None
-    where all did. Pairs whose images truly show nothing in common are left out of `aepe_px` and `correct_percent`,
-    which is empty where nothing remains.
+    Over all pairs, with infinite errors for failed ones: `auc_percent` by threshold, `median_px` (infinite if the
+    median pair failed) and `correct_percent` by threshold. Over the pairs that did not fail: `mace_px` and `aepe_px`,
+    None if all failed. Pairs without any overlap are left out of `aepe_px` and `correct_percent`, which is empty if
+    none remains.
     """
 
     num_pairs: int
@@ -65,9 +65,9 @@ class AlignmentScores:
 
 @dataclass(frozen=True)
 class AlignmentResult:
-    """One method on one pair set: over all pairs, by group where the set has groups, and pair by pair.
+    """Result of one method on one pair set: over all pairs, by group if the set has groups, and pair by pair.
 
-    `median_ms` is the median wall-clock time of one pair, decoding left out.
+    `median_ms` is the median wall-clock time of one pair without decoding.
     """
 
     method: str
@@ -79,7 +79,7 @@ class AlignmentResult:
 
 @dataclass(frozen=True)
 class PairEvaluation:
-    """All methods on one pair set, in the order they were given; `features` is what they matched, or whose model's."""
+    """Results of all methods on one pair set, in the given order; `features` names what they matched."""
 
     dataset: str
     protocol: str
@@ -90,7 +90,7 @@ class PairEvaluation:
 
 @dataclass(frozen=True)
 class _Truth:
-    """What is right for one pair."""
+    """Ground truth of one pair."""
 
     pair: HomographyPair
     size_a: Size
@@ -108,11 +108,11 @@ def evaluate_pair_set(
     """Align each pair by each method and compare with its homography; `progress` is called after each pair.
 
     Raises:
-        ImageError: if an image is damaged: scores over part of a set cannot be compared with those over all of it.
-        BadInputError: if there is no method.
+        ImageError: if an image is damaged; scores over a part of a set cannot be compared with those over all of it.
+        BadInputError: if no method is given.
     """
     if not aligners:
-        raise BadInputError("no method of alignment to evaluate; name at least one")
+        raise BadInputError("no alignment method to evaluate; name at least one")
     scores: dict[str, list[PairScore]] = {method: [] for method in aligners}
     for pair in pairs.pairs:
         image_a, image_b = pair.image_a(), pair.image_b()
@@ -136,7 +136,7 @@ def _score(truth: _Truth, found: Verification, elapsed_ms: float) -> PairScore:
 
 
 def _flow_score(truth: _Truth, found: Verification) -> tuple[float | None, dict[Pixels, float] | None]:
-    """Errors of the flow that the method found, or else of that which its homography induces."""
+    """Score the dense flow of a method, or the flow of its homography if it gives none."""
     true_flow, valid = truth.flow
     if not valid.any():
         return None, None

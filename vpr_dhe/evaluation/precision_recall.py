@@ -1,4 +1,4 @@
-"""When not to answer: precision and recall as the least score of an accepted answer moves."""
+"""Precision-recall curve over the minimum score of an accepted best match."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from jaxtyping import Float64
 
 @dataclass(frozen=True)
 class PrecisionRecall:
-    """The curve of one method, from the highest threshold to the lowest.
+    """Precision-recall curve of one method, from the highest threshold to the lowest.
 
-    A query is answered by its best match if that has at least the threshold's score. `precision` is the share of right
-    answers among those given, `recall` the share of right answers among the queries that have one in the database; both
-    in percent. `area` is the sum of precision over the steps of recall, without interpolation between thresholds, also
-    in percent. `recall_at_full_precision` is the highest recall at which no answer is wrong.
+    A query is answered if its best match has at least the threshold's score. `precision` is the percentage of answered
+    queries that are right, `recall` the percentage of queries with a positive that are answered right. `area` is the
+    sum of precision over the steps of recall, without interpolation between thresholds, in percent.
+    `recall_at_full_precision` is the highest recall without a wrong answer.
     """
 
     thresholds: Float64[np.ndarray, " _thresholds"]
@@ -25,11 +25,11 @@ class PrecisionRecall:
 
 
 def precision_recall(scores: Sequence[float], right: Sequence[bool], answerable: int) -> PrecisionRecall | None:
-    """Compute the curve; None where no query has a right answer or none was answered.
+    """Compute the curve; None if no query has a positive or none was answered.
 
     Args:
-        scores: of the best match of each query that was answered.
-        right: whether that match shows the query's place.
+        scores: score of the best match of each answered query.
+        right: whether that match is a positive.
         answerable: number of queries with a positive.
     """
     from sklearn.metrics import precision_recall_curve
@@ -41,8 +41,8 @@ def precision_recall(scores: Sequence[float], right: Sequence[bool], answerable:
         lowest = np.array([min(scores)])
         return PrecisionRecall(lowest, np.zeros(1), np.zeros(1), area=0.0, recall_at_full_precision=0.0)
     precision, recall, thresholds = precision_recall_curve(np.asarray(right, bool), np.asarray(scores, np.float64))
-    # From the highest threshold on, without the point at which nothing is answered. scikit-learn takes recall of the
-    # answers that are right; a query whose right place came second is missed all the same.
+    # From the highest threshold on, without the point where nothing is answered. scikit-learn's recall is a share of
+    # the right best matches; here a query whose positive ranks second is missed, too.
     precision, recall = 100.0 * precision[-2::-1], 100.0 * share_right * recall[-2::-1]
     return PrecisionRecall(
         thresholds[::-1],

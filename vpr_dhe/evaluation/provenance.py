@@ -1,4 +1,4 @@
-"""Where a figure comes from: the program, the machine, the seed."""
+"""Provenance of a result: version, machine and seed."""
 
 import os
 import platform
@@ -15,7 +15,7 @@ _PACKAGES = ("numpy", "torch", "onnxruntime", "faiss-cpu", "opencv-python-headle
 
 @dataclass(frozen=True)
 class Machine:
-    """What figures were measured on; `device` is where networks ran, `packages` the versions that can move a digit."""
+    """Machine of a measurement; `device` runs the networks, `packages` holds versions that can change results."""
 
     cpu: str
     cores: int
@@ -28,7 +28,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class Provenance:
-    """What is needed to get a figure again: version of this package, seed of the robust estimators, machine."""
+    """Version of this package, seed of the robust estimators, and machine, to reproduce a result."""
 
     version: str
     seed: int
@@ -36,7 +36,7 @@ class Provenance:
 
 
 def this_machine(device: str = "cpu") -> Machine:
-    """Describe the machine that this runs on."""
+    """Collect the facts of this machine."""
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else device
     return Machine(
         cpu=_cpu_name(),
@@ -50,13 +50,13 @@ def this_machine(device: str = "cpu") -> Machine:
 
 
 def provenance(device: str = "cpu") -> Provenance:
-    """Describe this program and machine."""
+    """Collect version, seed and machine of this process."""
     return Provenance(version("vpr-dhe"), SEED, this_machine(device))
 
 
 def _cpu_name() -> str:
-    described = Path("/proc/cpuinfo")
-    lines = described.read_text().splitlines() if described.is_file() else []
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor()
 

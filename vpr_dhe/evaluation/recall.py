@@ -1,4 +1,4 @@
-"""How far up the right places come: recall@N and mean average precision@N."""
+"""Recall@N and mean average precision@N."""
 
 from collections.abc import Sequence
 from enum import StrEnum
@@ -12,36 +12,36 @@ Predictions: TypeAlias = Sequence[Sequence[int]]
 
 
 class Denominator(StrEnum):
-    """The queries that a share is taken of."""
+    """Queries that recall is a share of."""
 
     all = "all"
-    """Every query, as VPR-methods-evaluation counts: one without any right answer can only be missed."""
+    """Every query, as in VPR-methods-evaluation; a query without a positive is always missed."""
     with_positive = "with-positive"
-    """Queries with a right answer in the database, as the MSLS benchmark counts."""
+    """Queries with a positive in the database, as in the MSLS benchmark."""
 
 
-def counted(positives: RightRows, denominator: Denominator) -> list[int]:
-    """The numbers of the queries that count."""
+def counted_queries(positives: RightRows, denominator: Denominator) -> list[int]:
+    """List the numbers of the queries in the denominator."""
     return [query for query, right in enumerate(positives) if denominator is Denominator.all or right.size > 0]
 
 
 def recall_at(predictions: Predictions, positives: RightRows, ranks: Sequence[int]) -> dict[int, float]:
-    """Recall@N: the percentage of these queries with a positive among their first N predictions.
+    """Compute recall@N, the percentage of queries with a positive among their first N predictions.
 
     Args:
         predictions: database rows of each query, best first.
         positives: database rows that are right for each query.
-        ranks: the values of N.
+        ranks: values of N.
     """
     first_hits = [_first_hit(rows, right) for rows, right in zip(predictions, positives, strict=True)]
     return {rank: 100.0 * sum(hit < rank for hit in first_hits) / len(first_hits) for rank in ranks}
 
 
 def mean_average_precision_at(predictions: Predictions, positives: RightRows, ranks: Sequence[int]) -> dict[int, float]:
-    """mAP@N in percent over the queries with a positive; it is not defined for the others.
+    """Compute mAP@N in percent over the queries with a positive; it is undefined for the others.
 
-    The average precision of a query with P positives is the sum of the precisions at those of its first N ranks that
-    are right, divided by min(P, N).
+    The average precision of a query with P positives is the sum of the precisions at the ranks of positives among the
+    first N, divided by min(P, N).
 
     Source: Warburg et al., "Mapillary Street-Level Sequences", CVPR 2020, and its published evaluation.
     """

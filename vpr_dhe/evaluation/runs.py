@@ -1,4 +1,4 @@
-"""Ask a localizer every query of a data set, and measure how often the right place comes first."""
+"""Evaluation of retrieval and verifiers on a place data set."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import numpy as np
 from vpr_dhe.datasets.base import PlaceDataset, Positives
 from vpr_dhe.errors import BadInputError, ImageError
 from vpr_dhe.evaluation.precision_recall import PrecisionRecall, precision_recall
-from vpr_dhe.evaluation.recall import Denominator, counted, mean_average_precision_at, recall_at
+from vpr_dhe.evaluation.recall import Denominator, counted_queries, mean_average_precision_at, recall_at
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.images import load_image
 from vpr_dhe.index.manifest import SkippedImage
@@ -22,23 +22,23 @@ from vpr_dhe.runtime.choices import AUTO
 from vpr_dhe.runtime.stopwatch import Stopwatch
 from vpr_dhe.verification.verifier import Verifier
 
-# Retrieved beyond what is asked for, so that images of equal similarity are all there before they are put in order.
+# Extra candidates, so that ties in similarity at the cut are all there before they are sorted.
 _SPARE = 16
 
 RETRIEVAL = "retrieval"
-"""The method that every other is compared with: the order of global descriptors alone."""
+"""Name of the baseline: ranking by global descriptors alone."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How a run is made and counted.
+    """Settings of an evaluation.
 
     Args:
-        ranks: the values of N, ascending.
-        rerank: how many candidates of each query are verified.
-        denominator: the queries that recall@N is a share of.
-        one_per_panorama: whether of several images cut from one panorama only the best counts as a prediction, as in
-            the Tokyo 24/7 protocol of NetVLAD (Arandjelovic et al., CVPR 2016).
+        ranks: values of N, ascending.
+        rerank: number of candidates to verify per query.
+        denominator: queries that recall@N is a share of.
+        one_per_panorama: count only the best of several images cut from one panorama as a prediction, as in the
+            Tokyo 24/7 protocol of NetVLAD (Arandjelovic et al., CVPR 2016).
     """
 
     ranks: tuple[int, ...] = (1, 5, 10, 20)
@@ -49,7 +49,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Prediction:
-    """One answer: the row of a database image, and the score it was ranked by."""
+    """Row of a database image, and its score in the ranking."""
 
     row: int
     score: float
@@ -57,7 +57,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Scores:
-    """How good a method is, in percent: recall@N over the queries that count, mAP@N over those with a positive."""
+    """Scores of a method in percent: recall@N over the denominator, mAP@N over the queries with a positive."""
 
     recall: dict[int, float]
     mean_average_precision: dict[int, float]
@@ -66,11 +66,11 @@ class Scores:
 
 @dataclass(frozen=True)
 class MethodResult:
-    """What retrieval, or retrieval and a verifier, answered.
+    """Predictions and scores of retrieval, or of retrieval re-ranked by a verifier.
 
-    `predictions` holds for each query its first predictions, best first, as many as the largest rank asked for; none
-    where the query could not be read. `scores` is None where the ground truth is not public. `median_ms` is what the
-    method itself takes for a query: the search, or the re-ranking.
+    `predictions` holds the first predictions of each query, best first, up to the largest rank; none for unreadable
+    queries. `scores` is None if the ground truth is not public. `median_ms` is the time per query of the method itself:
+    the search, or the re-ranking.
     """
 
     name: str
@@ -81,10 +81,9 @@ class MethodResult:
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """One model and any number of verifiers on one data set.
+    """Results of one model and any number of verifiers on one data set.
 
-    Queries that could not be read count as missed. `extract_ms` is the median over the queries, decoded and described
-    one by one.
+    Unreadable queries count as missed. `extract_ms` is the median over the queries, decoded and extracted one by one.
     """
 
     dataset: PlaceDataset
@@ -100,24 +99,24 @@ class EvaluationResult:
 
     @property
     def methods(self) -> tuple[MethodResult, ...]:
-        """Retrieval first."""
+        """All methods, retrieval first."""
         return (self.retrieval, *self.verifiers)
 
     @property
     def num_queries_with_positive(self) -> int | None:
-        """How many queries have a right answer in the database; None where that is not public."""
+        """Number of queries with a positive; None if the ground truth is not public."""
         positives = self.dataset.positives
         return None if positives is None else sum(right.size > 0 for right in positives)
 
     def total_ms(self, method: MethodResult) -> float:
-        """What a query takes by this method from its file to the ranking: the sum of the medians of all stages."""
+        """Return the time from image file to ranking: the sum of the medians of all stages."""
         search_ms = self.retrieval.median_ms
         return self.extract_ms + search_ms + (0.0 if method is self.retrieval else method.median_ms)
 
 
 @dataclass(frozen=True)
 class Tools:
-    """Index, extractor and verifiers of a run, to repeat its worst queries."""
+    """Index, extractor and verifiers of an evaluation, to repeat its worst queries."""
 
     index: PlaceIndex
     extractor: Extractor
@@ -133,42 +132,42 @@ def evaluate_dataset(
     *,
     progress: Progress = lambda _: None,
 ) -> EvaluationResult:
-    """Ask every query of a data set once, re-rank its candidates by every verifier, and count what is right.
+    """Retrieve candidates for every query of a data set, re-rank them by each verifier, and score the rankings.
 
     Args:
-        dataset: whose database is what the index holds.
+        dataset: its database is the content of the index.
         index: made by this extractor.
-        extractor: describes the queries, one by one, so that no answer depends on another query.
+        extractor: extracts the queries one by one, so that no result depends on other queries.
         verifiers: by name; without any, retrieval alone is measured.
-        settings: how to count.
-        progress: called with the number of queries just dealt with.
+        settings: ranks, candidates and denominator.
+        progress: called with the number of queries just finished.
 
     Raises:
-        BadInputError: if no query could be read, or panoramas are asked for and not known.
+        BadInputError: if no query can be read, or `one_per_panorama` is set and panoramas are unknown.
     """
     settings = settings or Settings()
     if settings.one_per_panorama and dataset.panoramas is None:
         raise BadInputError(
-            f"--one-per-panorama needs to know which images were cut from one panorama; names in "
-            f"{dataset.database.folder} do not say (their eighth field is empty)"
+            f"the image names in {dataset.database.folder} name no panorama (their eighth field is empty); leave out "
+            "--one-per-panorama"
         )
     run = _Run(dataset, index, extractor, verifiers, settings)
     for record in dataset.queries.records:
-        run.ask(record.path)
+        run.add(record.path)
         progress(1)
     return run.result()
 
 
 @dataclass(frozen=True)
 class _Answer:
-    """What one method made of one query; homographies and inliers, which would fill the memory, are left behind."""
+    """Result of one method for one query, without homographies and inliers, which would fill the memory."""
 
     predictions: tuple[Prediction, ...]
     milliseconds: float
 
 
 class _Run:
-    """The answers of one run, query by query."""
+    """Answers of one evaluation, query by query."""
 
     def __init__(
         self,
@@ -188,8 +187,8 @@ class _Run:
         self._extract_ms: list[float] = []
         self._unreadable: list[SkippedImage] = []
 
-    def ask(self, path: str) -> None:
-        """Ask one query."""
+    def add(self, path: str) -> None:
+        """Retrieve and re-rank the candidates of one query."""
         clock = Stopwatch()
         try:
             image = load_image(self._dataset.queries.folder / path)
@@ -210,13 +209,13 @@ class _Run:
         self._answers.append(answers)
 
     def _in_database_order(self, found: Sequence[Candidate]) -> list[Candidate]:
-        """Candidates of equal similarity in the order of the database, whatever order they were indexed in."""
+        """Order candidates of equal similarity as in the database, independent of the order of indexing."""
         ordered = sorted(found, key=lambda one: (-one.similarity, self._row_of[one.id]))
         return ordered[: self._count]
 
     @property
     def _count(self) -> int:
-        """Candidates to retrieve, so that enough remain when each panorama keeps one of them."""
+        """Number of candidates to retrieve, so that enough remain with one per panorama."""
         count = max(*self._settings.ranks, self._settings.rerank if self._verified else 1)
         if not self._settings.one_per_panorama:
             return count
@@ -224,7 +223,7 @@ class _Run:
         return count * int(np.bincount(self._dataset.panoramas).max())
 
     def result(self) -> EvaluationResult:
-        """Count what is right."""
+        """Score all answers."""
         if not any(self._answers):
             reason = f"{self._unreadable[0].path}: {self._unreadable[0].reason}"
             raise BadInputError(f"none of the {len(self._answers)} queries could be read ({reason})")
@@ -264,7 +263,7 @@ class _Run:
 
 def _scores(predictions: Sequence[Sequence[Prediction]], positives: Positives, settings: Settings) -> Scores:
     rows = [[prediction.row for prediction in best] for best in predictions]
-    chosen = counted(positives, settings.denominator)
+    chosen = counted_queries(positives, settings.denominator)
     answered = [query for query, best in enumerate(predictions) if best]
     return Scores(
         recall=recall_at([rows[query] for query in chosen], [positives[query] for query in chosen], settings.ranks),

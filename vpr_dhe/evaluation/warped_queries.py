@@ -1,4 +1,4 @@
-"""Queries for a calibration out of the index alone: its own images, warped and in another light."""
+"""Queries for a calibration without a data set: indexed images, warped and relit."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -19,22 +19,22 @@ SEED = 0
 
 
 def warped_queries(index: PlaceIndex, count: int, radius_m: float) -> list[LabelledQuery]:
-    """Views of at most `count` indexed images, spread evenly, each as another photo of the place might be.
+    """Make warped views of at most `count` indexed images, evenly spread, in place of other photos of their places.
 
-    What shows the place of such a view are the images at most `radius_m` away. Of these the image itself is withheld,
-    unless it is the only one: a view of an image finds it with far more inliers than another photo of the place would.
-    On streets of which half the blocks were not indexed, right answers by `magsac` to real queries had 67 inliers in
-    the median, to such views 177, and 47 with the image withheld; probabilities of the real queries were then off by
-    0.24, and by 0.05 (expected calibration error). Calibrate on real queries where there are any.
+    Images at most `radius_m` away show the place of a view. The image itself is withheld unless it is the only one: a
+    view matches its own image with far more inliers than another photo would. With half the blocks of a town left out
+    of the index, right matches by `magsac` had a median of 67 inliers for real queries, 177 for such views, and 47 with
+    the image withheld; the expected calibration error on real queries was then 0.24 and 0.05. Calibrate on real queries
+    where there are any.
 
     Raises:
-        BadInputError: if an image has no position, or the images folder is gone.
+        BadInputError: if an image has no position, or the images folder is missing.
     """
     folder = Path(index.manifest.images_folder)
     if not folder.is_dir():
         raise BadInputError(
-            f"the indexed images are not in {folder} any more, and calibration without labelled queries makes its "
-            "queries of them; put them back, or give labelled queries with --data"
+            f"the indexed images are no longer in {folder}, and calibration without labelled queries needs them; put "
+            "them back, or give labelled queries with --data"
         )
     records = [index.image(int(id)) for id in index.ids]
     _require_positions(records, index)
@@ -56,17 +56,16 @@ def _query(
 
 
 def _require_positions(records: Sequence[ImageRecord], index: PlaceIndex) -> None:
-    nowhere = [record.path for record in records if record.position is None]
-    if nowhere:
+    unplaced = [record.path for record in records if record.position is None]
+    if unplaced:
         raise BadInputError(
-            f"{len(nowhere)} of {len(records)} images in {index.folder} have no position, such as {nowhere[0]}, so "
-            "nobody knows which images show another place; index them with --positions, or give labelled queries "
-            "with --data"
+            f"{len(unplaced)} of {len(records)} images in {index.folder} have no position, such as {unplaced[0]}; "
+            "index them with --positions, or give labelled queries with --data"
         )
 
 
 def _view(path: Path, size: Size, number: int) -> Image:
-    """A part of a photo, warped and relit; the same each time.
+    """Warp and relight a part of a photo, the same each time.
 
     Raises:
         ImageError: if the file cannot be read.

@@ -11,7 +11,7 @@ from jaxtyping import Int64
 
 from vpr_dhe.errors import ImageError
 from vpr_dhe.evaluation.provenance import Provenance
-from vpr_dhe.evaluation.recall import counted, recall_at
+from vpr_dhe.evaluation.recall import counted_queries, recall_at
 from vpr_dhe.evaluation.runs import EvaluationResult, MethodResult, Tools
 from vpr_dhe.geography.distance import distance
 from vpr_dhe.images import decode_image
@@ -104,7 +104,7 @@ def _charts(result: EvaluationResult) -> tuple[Chart, ...]:
     last, positives = max(result.settings.ranks), result.dataset.positives
     if positives is None:
         return ()
-    chosen = counted(positives, result.settings.denominator)
+    chosen = counted_queries(positives, result.settings.denominator)
     right = [positives[query] for query in chosen]
     ranks = list(range(1, last + 1))
     recall: list[Curve] = []
