@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float32, Int64
 
 from vpr_dhe.errors import BadInputError, IndexDamagedError, MissingExtraError
 from vpr_dhe.index.vectors.exact import Neighbours, exact_search, merge, nothing
-from vpr_dhe.index.vectors.library import import_faiss, one_thread
+from vpr_dhe.index.vectors.faiss_library import import_faiss, one_thread
 from vpr_dhe.index.vectors.types import INDEX_TYPES
 
 # Number of neighbours that files are tuned for.
