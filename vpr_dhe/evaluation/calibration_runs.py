@@ -63,7 +63,7 @@ def indexed_ids(database: PlaceSplit, index: PlaceIndex) -> list[int | None]:
     Raises:
         BadInputError: if the images lie outside the indexed folder.
     """
-    return [index.find(record.path) for record in index.relative(database.records, database.folder, part=True)]
+    return [index.find(record.path) for record in index.relative_to_root(database.records, database.folder, part=True)]
 
 
 def labelled_queries(dataset: PlaceDataset, index: PlaceIndex) -> list[LabelledQuery]:

@@ -44,7 +44,7 @@ class FeatureCache:
             DatasetError: if none of the images can be read.
         """
         folder = self.folder / _key(database, [FORMAT, extractor.spec.fingerprint, codec, index_type])
-        if PlaceIndex.is_started(folder):
+        if PlaceIndex.holds_index(folder):
             index = PlaceIndex.open(folder)
         else:
             folder.parent.mkdir(parents=True, exist_ok=True)

@@ -56,7 +56,7 @@ class ApproximateIndex:
 
     @classmethod
     def open(cls, path: Path, info: VectorFileInfo, *, unit_norm: bool, gpu: bool = False) -> "ApproximateIndex":
-        """Open a file whose checksum was verified, because FAISS may load a damaged file and answer wrongly.
+        """Open a file whose checksum was checked, because FAISS may load a damaged file and answer wrongly.
 
         Args:
             path: path of the file, which is mapped into memory as far as FAISS can: it may be deleted, but must not
