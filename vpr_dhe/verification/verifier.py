@@ -42,8 +42,8 @@ class Verifier:
     def verify(self, query: View, candidates: Sequence[View]) -> list[Verification]:
         """Verify each candidate; a failed estimate, or one from fewer than four matches, scores 0.
 
-        Source: Lu et al., "Deep Homography Estimation for Visual Place Recognition", AAAI 2024 (arXiv:2402.16086), whose
-        re-ranking counts inliers, too.
+        Source: Lu et al., "Deep Homography Estimation for Visual Place Recognition", AAAI 2024 (arXiv:2402.16086):
+        re-ranking by the number of inliers.
         """
         coarse_pass = self.estimator.coarse_pass
         size = self.shortlist_size
