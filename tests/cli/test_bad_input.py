@@ -206,10 +206,10 @@ def test_a_query_without_a_right_answer_is_named(run, places, photos):
     lost = places / "images/test/queries/@99999.00@5000000.00@31@U@.jpg"
     lost.write_bytes((photos / "0.jpg").read_bytes())
     code, stdout, _ = run("evaluate", places, "--cache", "none", "--verifier", "none")
-    assert (code, f"1 queries without a right answer in the database, such as {lost.name}" in stdout) == (0, True)
+    assert (code, f"1 query without a right answer in the database, such as {lost.name}" in stdout) == (0, True)
     assert "75.0" in stdout
     code, stdout, _ = run("evaluate", places, "--cache", "none", "--verifier", "none", "--denominator", "with-positive")
-    assert (code, "100.0" in stdout, "are left out of recall" in stdout) == (0, True, True)
+    assert (code, "100.0" in stdout, "left out of recall" in stdout) == (0, True, True)
 
 
 def test_a_model_file_that_was_cut_short(run, photos, tmp_path):

@@ -9,7 +9,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from vpr_dhe.index.manifest import writing
+from vpr_dhe.index.manifest import lock_for_writing
 
 PLACES, STEP_M = 12, 100
 
@@ -120,7 +120,7 @@ def test_damage_is_found_and_mended(run, index, data):
 
 
 def test_who_writes_to_the_index_is_noticed_before_the_work(run, index, tmp_path):
-    with writing(index):
+    with lock_for_writing(index):
         # Data that is missing would be noticed at the first step of it.
         code, _, stderr = run("calibrate", index, "--data", tmp_path / "none")
     assert (code, "another process is writing" in stderr) == (1, True)
@@ -159,4 +159,4 @@ def test_what_cannot_be_calibrated_is_said_in_one_sentence(run, data, index, tmp
     code, _, stderr = run("calibrate", tmp_path / "nowhere")
     assert (code, "3 of 3 images" in stderr, "have no position" in stderr) == (2, True, True)
     code, _, stderr = run("calibrate", tmp_path / "nowhere", "--data", data)
-    assert (code, "make an index of its own" in stderr) == (2, True)
+    assert (code, "another folder for a new index" in stderr) == (2, True)

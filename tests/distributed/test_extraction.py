@@ -75,7 +75,7 @@ def observed(inner: Extractor, marks: Path, then: Callable[[int], object] = int)
 
 
 def grown(folder: Path, map_folder: Path, extractor: Extractor) -> PlaceIndex:
-    """An index that has something to replace, something to renew and something to leave alone."""
+    """An index that has something to replace, something to update and something to leave alone."""
     index = PlaceIndex.create(folder, extractor.spec, map_folder, codec="float16")
     index.add(read_split(map_folder).records[:5], extractor)
     index.remove([2])

@@ -18,7 +18,7 @@ from vpr_dhe.images import decode_image
 from vpr_dhe.index import writer
 from vpr_dhe.index.checking import check, repair
 from vpr_dhe.index.compaction import mergeable_tail
-from vpr_dhe.index.manifest import writing
+from vpr_dhe.index.manifest import lock_for_writing
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.records import GeoPosition, ImageRecord, Size
 
@@ -158,7 +158,7 @@ def test_two_writers_lose_nothing(photo_folder, tmp_path, thumbnail_extractor):
     first.add(records[:5], thumbnail_extractor)
     second.add(records[3:9], thumbnail_extractor)
     assert len(PlaceIndex.open(tmp_path / "index")) == 9
-    with writing(first.folder), pytest.raises(IndexBusyError, match="another process"):
+    with lock_for_writing(first.folder), pytest.raises(IndexBusyError, match="another process"):
         first.add(records, thumbnail_extractor)
 
 
@@ -262,7 +262,7 @@ def test_indexing_again_extracts_only_what_is_new_or_has_another_content(index, 
     thumbnail_extractor.batches.clear()
     report = index.add(read_split(photo_folder).records, thumbnail_extractor)
     assert sum(thumbnail_extractor.batches) == 2
-    assert (report.added, report.replaced, report.renewed, report.unchanged) == (1, 1, 0, 11)
+    assert (report.added, report.replaced, report.updated, report.unchanged) == (1, 1, 0, 11)
     assert len(index) == 13
     reopened = PlaceIndex.open(index.folder)
     after = reopened.find("02.png")
@@ -278,7 +278,7 @@ def test_positions_that_become_known_are_taken_over_without_extraction(index, ph
     ids, vectors, maps = index.ids, index.descriptors(index.ids), index.local_maps(index.ids)
     records = [replace(r, position=GeoPosition(48.0, float(n))) for n, r in enumerate(read_split(photo_folder).records)]
     report = index.add(records, thumbnail_extractor)
-    assert (report.renewed, report.unchanged, thumbnail_extractor.batches) == (12, 0, [])
+    assert (report.updated, report.unchanged, thumbnail_extractor.batches) == (12, 0, [])
     reopened = PlaceIndex.open(index.folder)
     np.testing.assert_array_equal(reopened.ids, ids)
     assert [reopened.image(int(id)) for id in ids] == records
@@ -427,7 +427,7 @@ def test_a_reader_that_opens_during_a_compaction_gets_the_new_state(index, monke
 def test_ids_are_not_given_out_again_to_an_index_that_was_emptied(index, photo_folder, tmp_path, thumbnail_extractor):
     index.remove(index.ids.tolist())
     index.compact()
-    assert PlaceIndex.is_started(index.folder)
+    assert PlaceIndex.holds_index(index.folder)
     with pytest.raises(BadInputError, match="already exists"):
         new_index(photo_folder, tmp_path, thumbnail_extractor)
 
@@ -525,11 +525,11 @@ def test_a_folder_below_the_indexed_one_may_be_added(photo_folder, tmp_path, thu
     index = new_index(photo_folder, tmp_path, thumbnail_extractor)
     part = read_split(photo_folder / "sub").records
     with pytest.raises(BadInputError, match="--add"):
-        index.relative(part, photo_folder / "sub")
-    index.add(index.relative(part, photo_folder / "sub", part=True), thumbnail_extractor)
+        index.relative_to_root(part, photo_folder / "sub")
+    index.add(index.relative_to_root(part, photo_folder / "sub", part=True), thumbnail_extractor)
     assert paths(index) == {"sub/10.png", "sub/11.png"}
     with pytest.raises(BadInputError, match="indexes"):
-        index.relative(part, tmp_path, part=True)
+        index.relative_to_root(part, tmp_path, part=True)
     gone = index.not_among([ImageRecord("sub/10.png")])
     assert [index.image(int(id)).path for id in gone] == ["sub/11.png"]
 

@@ -111,7 +111,7 @@ def test_the_best_match_has_the_probability_of_its_evidence(index, photo_folder,
 
 def test_a_calibration_for_another_verifier_is_refused(index, thumbnail_extractor):
     for verifier, fitted_for in ((None, "magsac"), (Scripted([]), "none")):
-        with pytest.raises(BadInputError, match="calibration is for the verifier"):
+        with pytest.raises(BadInputError, match="calibration was fitted with"):
             Localizer(
                 VerifiedIndex(index, verifier),
                 thumbnail_extractor,

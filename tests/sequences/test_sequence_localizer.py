@@ -13,7 +13,7 @@ from vpr_dhe.images import decode_image
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.localization.database import VerifiedIndex
 from vpr_dhe.localization.localizer import Localizer
-from vpr_dhe.sequences.filter import FilterSettings
+from vpr_dhe.sequences.bayes_filter import FilterSettings
 from vpr_dhe.sequences.frame_memory import FrameMemory, Recent
 from vpr_dhe.sequences.frames import DropPolicy, SequenceFrame, read_live
 from vpr_dhe.sequences.motion import RouteMotion

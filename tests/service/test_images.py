@@ -7,7 +7,7 @@ import httpx
 import PIL.Image
 import pytest
 
-from vpr_dhe.index.manifest import writing
+from vpr_dhe.index.manifest import lock_for_writing
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.records import GeoPosition
 
@@ -115,7 +115,7 @@ def test_what_cannot_be_added_leaves_nothing_behind(running, new_photo):
 
 
 def test_while_another_process_writes_the_caller_is_told_to_come_back(running, new_photo):
-    with writing(running.index.folder):
+    with lock_for_writing(running.index.folder):
         busy = add(running, new_photo)
     assert (busy.status_code, busy.headers["retry-after"]) == (503, "1")
     assert "another process is writing" in busy.json()["error"]

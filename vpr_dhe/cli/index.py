@@ -49,17 +49,17 @@ def run(
         what = "--add" if add else "a recording"
         raise BadInputError(f"--prune looks for images of the whole folder, and {what} gives a part; use one of them")
     root = _root(images, recording, frames, out)
-    index = PlaceIndex.open(out) if PlaceIndex.is_started(out) else None
+    index = PlaceIndex.open(out) if PlaceIndex.holds_index(out) else None
     if index:
         # Before a long extraction: can what comes of it be added at all?
-        index.relative((), root, part=part)
+        index.relative_to_root((), root, part=part)
     name = model or (index.spec.model if index else DEFAULT_MODEL)
     extractor = extraction.load(name)
     images, table = _to_index(recording, root, strict=strict)
     records = _read_records(images, table, positions)
     if index is None:
         index = PlaceIndex.create(out, extractor.spec, root, codec=codec or AUTO, index_type=index_type or AUTO)
-    records = index.relative(records, images, part=part)
+    records = index.relative_to_root(records, images, part=part)
     index.configure(codec=codec, index_type=index_type)
     try:
         with progress_bar(len(records), "indexing", "image") as bar:
@@ -144,6 +144,6 @@ def _say_duplicates(index: "PlaceIndex") -> None:
 
 def _summary(report: "AddReport") -> str:
     parts = [f"{report.added} added"]
-    optional = {"replaced": report.replaced, "with new positions": report.renewed, "unchanged": report.unchanged}
+    optional = {"replaced": report.replaced, "with new positions": report.updated, "unchanged": report.unchanged}
     parts += [f"{count} {what}" for what, count in optional.items() if count]
     return ", ".join([*parts, f"{len(report.skipped)} skipped"])

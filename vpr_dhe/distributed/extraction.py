@@ -106,11 +106,11 @@ def add_with_ray(
     with connected(address), index.writing() as writer:
         pool = _pool(workers)
         changes = changes_between(writer.snapshot, records)
-        progress(changes.unchanged + len(changes.renewed))
-        writer.renew(changes.renewed)
+        progress(changes.unchanged + len(changes.updated))
+        writer.update(changes.updated)
         intake = _Intake(writer, changes, progress)
         source = Source(Path(index.manifest.images_folder), extractor, batch_size, strict)
-        chunks = writer.chunks(writer.settle_codec(changes.fresh, source, intake.publish, progress))
+        chunks = writer.chunks(writer.settle_codec(changes.to_extract, source, intake.publish, progress))
         if chunks:
             with _ledger(writer.segments_folder.resolve()) as ledger:
                 codec = writer.snapshot.require_codec()

@@ -27,6 +27,7 @@ from vpr_dhe.localization.database import PinnedDatabase
 from vpr_dhe.localization.ranking import ranked_matches, rerank
 from vpr_dhe.localization.retrieval import retrieve
 from vpr_dhe.records import Image, Progress
+from vpr_dhe.runtime.text import none_of
 
 FOLDS = 5
 
@@ -63,7 +64,7 @@ def indexed_ids(database: PlaceSplit, index: PlaceIndex) -> list[int | None]:
     Raises:
         BadInputError: if the images lie outside the indexed folder.
     """
-    return [index.find(record.path) for record in index.relative(database.records, database.folder, part=True)]
+    return [index.find(record.path) for record in index.relative_to_root(database.records, database.folder, part=True)]
 
 
 def labelled_queries(dataset: PlaceDataset, index: PlaceIndex) -> list[LabelledQuery]:
@@ -80,7 +81,7 @@ def labelled_queries(dataset: PlaceDataset, index: PlaceIndex) -> list[LabelledQ
     ids = indexed_ids(database, index)
     if not any(id is not None for id in ids):
         raise BadInputError(
-            f"index {index.folder} holds none of the {len(ids)} database images of {dataset.name}, such as "
+            f"index {index.folder} holds {none_of(len(ids), 'database image')} of {dataset.name}, such as "
             f"{database.records[0].path}; index {database.folder}"
         )
     return [
@@ -125,7 +126,7 @@ def run_queries(
         progress(1)
     if not examples:
         reason = f" ({unreadable[0].path}: {unreadable[0].reason})" if unreadable else ""
-        raise BadInputError(f"none of the {len(unreadable)} queries could be read{reason}")
+        raise BadInputError(f"{none_of(len(unreadable), 'query', 'queries')} could be read{reason}")
     return CalibrationRun(tuple(examples), tuple(unreadable))
 
 

@@ -14,6 +14,7 @@ from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.records import Progress
 from vpr_dhe.runtime.choices import AUTO
 from vpr_dhe.runtime.prefetching import read_ahead
+from vpr_dhe.runtime.text import none_of
 
 _UNREADABLE = b"unreadable"
 
@@ -44,7 +45,7 @@ class FeatureCache:
             DatasetError: if none of the images can be read.
         """
         folder = self.folder / _key(database, [FORMAT, extractor.spec.fingerprint, codec, index_type])
-        if PlaceIndex.is_started(folder):
+        if PlaceIndex.holds_index(folder):
             index = PlaceIndex.open(folder)
         else:
             folder.parent.mkdir(parents=True, exist_ok=True)
@@ -53,7 +54,7 @@ class FeatureCache:
         if not len(index):
             first = report.skipped[0]
             raise DatasetError(
-                f"none of the {len(database.records)} database images in {database.folder} could be read "
+                f"{none_of(len(database.records), 'database image')} in {database.folder} could be read "
                 f"({first.path}: {first.reason})"
             )
         index.build_vector_files()

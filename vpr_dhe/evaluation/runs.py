@@ -20,6 +20,7 @@ from vpr_dhe.localization.retrieval import Candidate, retrieve
 from vpr_dhe.records import Progress
 from vpr_dhe.runtime.choices import AUTO
 from vpr_dhe.runtime.stopwatch import Stopwatch
+from vpr_dhe.runtime.text import none_of
 from vpr_dhe.verification.verifier import Verifier
 
 # Extra candidates, so that ties in similarity at the cut are all there before they are sorted.
@@ -226,7 +227,7 @@ class _Run:
         """Score all answers."""
         if not any(self._answers):
             reason = f"{self._unreadable[0].path}: {self._unreadable[0].reason}"
-            raise BadInputError(f"none of the {len(self._answers)} queries could be read ({reason})")
+            raise BadInputError(f"{none_of(len(self._answers), 'query', 'queries')} could be read ({reason})")
         return EvaluationResult(
             dataset=self._dataset,
             settings=self._settings,

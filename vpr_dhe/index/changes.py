@@ -13,37 +13,37 @@ class Changes:
     """Differences between a list of images and an index.
 
     Args:
-        fresh: images to extract: new ones, and those whose file has changed.
+        to_extract: new images, and those whose file has changed.
         replaced: old ids of changed images, by path.
-        renewed: unchanged images whose position, heading or time is new, by id.
+        updated: unchanged images whose position, heading or time is new, by id.
         unchanged: number of the other images.
     """
 
-    fresh: tuple[ImageRecord, ...]
+    to_extract: tuple[ImageRecord, ...]
     replaced: dict[str, int]
-    renewed: dict[int, ImageRecord]
+    updated: dict[int, ImageRecord]
     unchanged: int
 
 
 def changes_between(snapshot: Snapshot, records: Iterable[ImageRecord]) -> Changes:
     """Compare images with an index by path, then size and time, then content; repeated paths count once."""
-    fresh: list[ImageRecord] = []
+    to_extract: list[ImageRecord] = []
     replaced: dict[str, int] = {}
-    renewed: dict[int, ImageRecord] = {}
+    updated: dict[int, ImageRecord] = {}
     unchanged = 0
     folder = Path(snapshot.manifest.images_folder)
     for record in _unique(records):
         id = snapshot.find(record.path)
         if id is None:
-            fresh.append(record)
+            to_extract.append(record)
         elif not snapshot.stamp(id).matches(folder / record.path):
-            fresh.append(record)
+            to_extract.append(record)
             replaced[record.path] = id
         elif (known := snapshot.image(id)) != (merged := _merged(record, known)):
-            renewed[id] = merged
+            updated[id] = merged
         else:
             unchanged += 1
-    return Changes(tuple(fresh), replaced, renewed, unchanged)
+    return Changes(tuple(to_extract), replaced, updated, unchanged)
 
 
 def _unique(records: Iterable[ImageRecord]) -> Iterator[ImageRecord]:

@@ -1,4 +1,4 @@
-"""Verification of an index against its checksums, and repair."""
+"""Check of an index against its checksums, and repair."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from vpr_dhe.errors import IndexDamagedError
 from vpr_dhe.index.documents import is_sound_document
 from vpr_dhe.index.files import is_sound
-from vpr_dhe.index.manifest import Manifest, publish, read_manifest, writing
+from vpr_dhe.index.manifest import Manifest, lock_for_writing, publish, read_manifest
 from vpr_dhe.index.segments import SegmentInfo
 from vpr_dhe.index.snapshot import CALIBRATIONS, SEGMENTS, STATE, VECTOR_FILES
 from vpr_dhe.index.tombstones import read_removed, with_removed
@@ -68,7 +68,7 @@ def repair(folder: Path) -> int:
         IndexBusyError: if another process is writing.
         IndexDamagedError: if a file that all images need is damaged.
     """
-    with writing(folder):
+    with lock_for_writing(folder):
         manifest = read_manifest(folder)
         for file in manifest.state:
             if not is_sound(folder / STATE, file):

@@ -71,7 +71,7 @@ def rewrite(
     segments: Sequence[Segment],
     removed: Int64[np.ndarray, " removed"],
     *,
-    renewed: Mapping[int, ImageRecord] = MappingProxyType({}),
+    updated: Mapping[int, ImageRecord] = MappingProxyType({}),
     recoding: Recoding | None = None,
 ) -> SegmentInfo | None:
     """Copy the rows that were not removed into one new segment; None if there are none. Ids stay.
@@ -80,7 +80,7 @@ def rewrite(
         folder: folder of segments.
         segments: neighbouring segments.
         removed: ids to leave out.
-        renewed: new records of some images, by id.
+        updated: new records of some images, by id.
         recoding: conversion of local maps, if any.
 
     Raises:
@@ -90,7 +90,7 @@ def rewrite(
     try:
         for segment in segments:
             for row in np.flatnonzero(segment.live(removed)):
-                stored = _renewed(segment.stored(int(row)), renewed)
+                stored = _updated(segment.stored(int(row)), updated)
                 writer.append(recoding(stored) if recoding else stored)
         return writer.seal()
     except BaseException:
@@ -98,7 +98,7 @@ def rewrite(
         raise
 
 
-def _renewed(stored: StoredImage, renewed: Mapping[int, ImageRecord]) -> StoredImage:
-    if stored.id not in renewed:
+def _updated(stored: StoredImage, updated: Mapping[int, ImageRecord]) -> StoredImage:
+    if stored.id not in updated:
         return stored
-    return replace(stored, image=replace(stored.image, record=renewed[stored.id]))
+    return replace(stored, image=replace(stored.image, record=updated[stored.id]))

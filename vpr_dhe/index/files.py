@@ -1,4 +1,4 @@
-"""Immutable files: written durably, and verified by size and checksum."""
+"""Immutable files: written durably, and checked by size and checksum."""
 
 import hashlib
 import secrets
@@ -52,7 +52,7 @@ def read_checked(folder: Path, info: FileInfo) -> bytes:
 
 
 def require_size(folder: Path, info: FileInfo) -> Path:
-    """Check the size of a file, whose records are verified as they are read, and return its path.
+    """Check the size of a file, whose records are checked as they are read, and return its path.
 
     Raises:
         IndexDamagedError: if it is missing or has another size.

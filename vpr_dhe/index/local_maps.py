@@ -1,4 +1,4 @@
-"""Local maps on disk: records of a fixed size in a flat file, read by offset and verified one by one."""
+"""Local maps on disk: records of a fixed size in a flat file, read by offset and checked one by one."""
 
 import os
 import weakref

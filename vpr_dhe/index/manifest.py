@@ -143,7 +143,7 @@ def publish(manifest: Manifest, folder: Path) -> None:
 
 
 @contextmanager
-def writing(folder: Path) -> Iterator[None]:
+def lock_for_writing(folder: Path) -> Iterator[None]:
     """Lock an index for writing; the lock ends with the process.
 
     Raises:

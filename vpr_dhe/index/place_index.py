@@ -21,9 +21,9 @@ from vpr_dhe.index.manifest import (
     Manifest,
     Settings,
     SkippedImage,
+    lock_for_writing,
     publish,
     read_manifest,
-    writing,
 )
 from vpr_dhe.index.rows import Ids
 from vpr_dhe.index.search import SearchResult
@@ -37,19 +37,19 @@ from vpr_dhe.runtime.durable_files import TEMPORARY_SUFFIX, sync_folder
 
 @dataclass(frozen=True)
 class AddReport:
-    """Result of `PlaceIndex.add`, in numbers of images.
+    """Counts of what `PlaceIndex.add` did, and the images that were skipped.
 
     Args:
         added: new images.
         replaced: images whose file had changed, and were extracted again.
-        renewed: images whose position, heading or time was updated.
+        updated: images whose position, heading or time was updated.
         unchanged: images that were in the index already.
         skipped: images that could not be read.
     """
 
     added: int
     replaced: int
-    renewed: int
+    updated: int
     unchanged: int
     skipped: tuple[SkippedImage, ...]
 
@@ -58,8 +58,8 @@ class AddReport:
         """Summarise changes of which some images could not be read."""
         unread = {image.path for image in skipped}
         replaced = sum(path not in unread for path in changes.replaced)
-        added = len(changes.fresh) - len(unread) - replaced
-        return cls(added, replaced, len(changes.renewed), changes.unchanged, tuple(skipped))
+        added = len(changes.to_extract) - len(unread) - replaced
+        return cls(added, replaced, len(changes.updated), changes.unchanged, tuple(skipped))
 
 
 class PlaceIndex:
@@ -67,6 +67,7 @@ class PlaceIndex:
 
     Each image has an id that is never reused. Reading methods see the state that this object last opened, wrote or
     refreshed, whatever other processes do. Several threads may read while one writes; one process at a time may write.
+    `Localizer` searches the `snapshot`, so that one query sees one state; `search` is the same for direct use.
     """
 
     def __init__(self, snapshot: Snapshot) -> None:
@@ -100,7 +101,7 @@ class PlaceIndex:
             raise BadInputError(f"{folder} already exists; give the name of a new folder for the index")
         folder.mkdir(parents=True, exist_ok=True)
         manifest = Manifest(spec, str(Path(images_folder).resolve()), settings)
-        with writing(folder):
+        with lock_for_writing(folder):
             if not _is_vacant(folder):
                 raise BadInputError(f"{folder} was just made by another process; run the command again")
             make_folders(folder)
@@ -109,13 +110,13 @@ class PlaceIndex:
         return cls(Snapshot(folder, manifest))
 
     @staticmethod
-    def is_started(folder: StrPath) -> bool:
-        """Whether a folder holds an index that has ever held images, and should be opened rather than created."""
+    def holds_index(folder: StrPath) -> bool:
+        """Whether a folder holds an index that has had images."""
         return not _is_vacant(Path(folder)) and (Path(folder) / FILE_NAME).exists()
 
     @classmethod
     def open(cls, folder: StrPath, *, gpu: bool = False) -> "PlaceIndex":
-        """Open an index; vectors are verified on the first search, other records whenever they are read.
+        """Open an index; checksums of vectors are checked on the first search, those of other records on each read.
 
         With `gpu`, FAISS files of types that support it are searched on a GPU, if FAISS finds one.
 
@@ -167,7 +168,9 @@ class PlaceIndex:
             _require_codec(self.folder, writer.manifest, codec)
             writer.publish(replace(writer.manifest, settings=replace(writer.manifest.settings, **asked)))
 
-    def relative(self, records: Sequence[ImageRecord], folder: StrPath, *, part: bool = False) -> Sequence[ImageRecord]:
+    def relative_to_root(
+        self, records: Sequence[ImageRecord], folder: StrPath, *, part: bool = False
+    ) -> Sequence[ImageRecord]:
         """Convert paths relative to a folder to paths relative to the index's images folder.
 
         Raises:
@@ -179,8 +182,8 @@ class PlaceIndex:
         if part and given.is_relative_to(root):
             prefix = given.relative_to(root)
             return [replace(record, path=(prefix / record.path).as_posix()) for record in records]
-        hint = "add --add to index a part of that folder" if given.is_relative_to(root) else "make an index of its own"
-        raise BadInputError(f"{self.folder} indexes {root}, not {folder}; give that folder, or {hint}")
+        hint = "add --add to index a part of it" if given.is_relative_to(root) else "another folder for a new index"
+        raise BadInputError(f"{self.folder} indexes {root}, and {folder} is another folder; give {root}, or {hint}")
 
     def add(
         self,
@@ -192,10 +195,14 @@ class PlaceIndex:
         workers: int = 0,
         progress: Progress = lambda _: None,
     ) -> AddReport:
-        """Add images and update those that have changed; progress survives interruptions, segment by segment.
+        """Add images and update those that have changed.
 
         New images are extracted. Images whose file has changed are extracted again and replaced. Positions, headings
         and times of the others are updated.
+
+        Images are stored segment by segment, so an interruption loses at most the current one. The first call on an
+        index that has no codec yet stores nothing until it has extracted 256 images, or all if there are fewer,
+        because the codec is fitted to them.
 
         Args:
             records: images, with paths relative to the index's images folder.
@@ -215,8 +222,8 @@ class PlaceIndex:
         require_same_features(self.spec, extractor.spec)
         with self.writing() as writer, reading(workers) as read_ahead:
             changes = changes_between(writer.snapshot, records)
-            progress(changes.unchanged + len(changes.renewed))
-            writer.renew(changes.renewed)
+            progress(changes.unchanged + len(changes.updated))
+            writer.update(changes.updated)
             source = Source(Path(self.manifest.images_folder), extractor, batch_size, strict, read_ahead)
             skipped = writer.add(changes, source, progress)
         return AddReport.of(changes, skipped)
@@ -254,7 +261,7 @@ class PlaceIndex:
             writer.collect_garbage()
 
     def check(self) -> CheckReport:
-        """Verify all files; `checking.check` also does so for an index that cannot be opened."""
+        """Compare all files with their checksums; `checking.check` also does so for an index that cannot be opened."""
         return check(self.folder)
 
     def build_vector_files(self, *, announce: Callable[[str, int], object] = lambda _kind, _vectors: None) -> None:
@@ -273,7 +280,7 @@ class PlaceIndex:
         Raises:
             IndexBusyError: if another process is writing.
         """
-        with writing(self.folder):
+        with lock_for_writing(self.folder):
             newest = open_newest(self.folder, self._snapshot)
             self._set_snapshot(newest)
             yield IndexWriter(newest, self._set_snapshot)

@@ -1,4 +1,4 @@
-"""Immutable segments: written under a temporary name, sealed by a rename, verified by sizes and checksums.
+"""Immutable segments: written under a temporary name, sealed by a rename, checked by sizes and checksums.
 
 A segment is a folder of four files with the same rows: `rows.bin`, a table with one record per image (rows.py);
 `vectors.f32`, global descriptors (count x dimension, little-endian); `local_maps.bin`, encoded local maps (records of
@@ -141,8 +141,8 @@ class SegmentWriter:
 class Segment:
     """A sealed segment, opened for reading.
 
-    The table of rows is verified on opening. Vectors are mapped; `require_sound_vectors` verifies all of them,
-    `checked_vectors` some. Images and local maps are verified as they are read. Open files stay readable after a
+    Checksums are checked: of the table of rows on opening, of images and local maps as they are read. Vectors are
+    mapped; `require_sound_vectors` checks all of them, `checked_vectors` some. Open files stay readable after a
     compaction deletes their names.
     """
 
@@ -171,7 +171,7 @@ class Segment:
             raise damage(self._folder / name, "does not agree with its checksum")
 
     def require_sound_vectors(self) -> None:
-        """Verify all vectors, once.
+        """Check all vectors against their checksum, once.
 
         Raises:
             IndexDamagedError: if they do not agree with their checksum.
@@ -181,7 +181,7 @@ class Segment:
             self._vectors_are_sound = True
 
     def checked_vectors(self, rows: Ids) -> Float32[np.ndarray, "_rows dimension"]:
-        """Copy the vectors of some rows, and verify them.
+        """Copy the vectors of some rows, and check them.
 
         Raises:
             IndexDamagedError: if one does not agree with its checksum.

@@ -37,7 +37,7 @@ class Snapshot:
     def __init__(
         self, folder: Path, manifest: Manifest, before: "Snapshot | None" = None, *, gpu: bool = False
     ) -> None:
-        """Open the files of a manifest, reusing those that `before` has opened and verified.
+        """Open the files of a manifest, reusing those that `before` has opened and checked.
 
         With `gpu`, FAISS files of types that support it are searched on a GPU, if FAISS finds one.
         """
@@ -86,7 +86,7 @@ class Snapshot:
 
     @cached_property
     def parts(self) -> list[Part]:
-        """Searchable parts with all vectors, opened and verified on first use."""
+        """Searchable parts with all vectors, opened and checked on first use."""
         unit_norm = self.manifest.spec.unit_norm
         by_name = {segment.name: segment for segment in self.segments}
         parts: list[Part] = []

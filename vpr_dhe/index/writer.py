@@ -67,14 +67,14 @@ class IndexWriter:
         self._on_publish(self.snapshot)
 
     def add(self, changes: Changes, source: Source, progress: Progress) -> tuple[SkippedImage, ...]:
-        """Extract and publish fresh images segment by segment; returns those that could not be read."""
+        """Extract and publish images segment by segment; returns those that could not be read."""
         skipped: list[SkippedImage] = []
 
         def accept(sealed: SealedChunk) -> None:
             self.accept(sealed, changes.replaced)
             skipped.extend(sealed.skipped)
 
-        left = self.settle_codec(changes.fresh, source, accept, progress)
+        left = self.settle_codec(changes.to_extract, source, accept, progress)
         # Closing stops the readers before an error propagates.
         with closing(load(source, left)) as loaded:
             for chunk in self.chunks(left):
@@ -114,7 +114,7 @@ class IndexWriter:
 
     def settle_codec(
         self,
-        fresh: Sequence[ImageRecord],
+        to_extract: Sequence[ImageRecord],
         source: Source,
         accept: Callable[[SealedChunk], object],
         progress: Progress,
@@ -125,9 +125,9 @@ class IndexWriter:
         """
         if self.snapshot.codec is None and self.manifest.settings.codec in UNFITTED:
             self._save_codec(CodecChoice(fit_codec(self.manifest.settings.codec, self._no_maps()), {}), 0)
-        while fresh and self.snapshot.codec is None:
-            places = evenly_spread(len(fresh), CODEC_SAMPLE)
-            chunk = Chunk(self.manifest.next_id, [fresh[place] for place in places])
+        while to_extract and self.snapshot.codec is None:
+            places = evenly_spread(len(to_extract), CODEC_SAMPLE)
+            chunk = Chunk(self.manifest.next_id, [to_extract[place] for place in places])
             extracted = list(extract(source, chunk.records, load(source, chunk.records), progress))
             readable = [item.features for item in extracted if isinstance(item, ExtractedImage)]
             if readable:
@@ -136,9 +136,9 @@ class IndexWriter:
             else:
                 skipped = tuple(item for item in extracted if isinstance(item, SkippedImage))
                 accept(SealedChunk(None, frozenset(), skipped, chunk.next_id))
-            left = np.setdiff1d(np.arange(len(fresh)), places)
-            fresh = [fresh[place] for place in left]
-        return fresh
+            left = np.setdiff1d(np.arange(len(to_extract)), places)
+            to_extract = [to_extract[place] for place in left]
+        return to_extract
 
     def _save_codec_for(self, sample: Sequence[Features]) -> None:
         """Choose and fit the codec on some images."""
@@ -173,11 +173,11 @@ class IndexWriter:
             )
         self.publish(self._with_removed(self.manifest, np.union1d(self.snapshot.removed, ids)))
 
-    def renew(self, renewed: Mapping[int, ImageRecord]) -> None:
+    def update(self, updated: Mapping[int, ImageRecord]) -> None:
         """Replace the records of some images; their features and ids stay."""
         for segment in self.snapshot.segments:
-            if not renewed.keys().isdisjoint(segment.ids.tolist()):
-                self._rewrite([segment], renewed)
+            if not updated.keys().isdisjoint(segment.ids.tolist()):
+                self._rewrite([segment], updated)
 
     def merge_tail(self, below: int | None = None) -> None:
         """Merge the newest segments if there are many small ones.
@@ -220,9 +220,9 @@ class IndexWriter:
         for group in groups_to_rewrite(self.snapshot.segments, self.snapshot.removed):
             self._rewrite(group)
 
-    def _rewrite(self, segments: Sequence[Segment], renewed: Mapping[int, ImageRecord] = MappingProxyType({})) -> None:
+    def _rewrite(self, segments: Sequence[Segment], updated: Mapping[int, ImageRecord] = MappingProxyType({})) -> None:
         """Replace segments by one; readers that have opened the old ones can still read them."""
-        info = rewrite(self.segments_folder, segments, self.snapshot.removed, renewed=renewed)
+        info = rewrite(self.segments_folder, segments, self.snapshot.removed, updated=updated)
         manifest = self.manifest.with_rewritten([segment.name for segment in segments], info)
         removed = np.setdiff1d(self.snapshot.removed, np.concatenate([segment.ids for segment in segments]))
         self.publish(self._with_removed(manifest, removed))

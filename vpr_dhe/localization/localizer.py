@@ -36,8 +36,8 @@ from vpr_dhe.verification.names import DEFAULT_VERIFIER, NO_VERIFIER
 class Localizer:
     """Answers "where was this photo taken?" from a database of images.
 
-    Only queries with a minimum probability need a calibration: if `open` finds one that cannot be used, it keeps the
-    error in `calibration_fault` and goes on without.
+    A calibration is needed only for `min_probability`. If `open` finds a calibration that cannot be used, it stores
+    the error in `calibration_fault` and works without probabilities.
 
     Args:
         database: an index with a verifier (`VerifiedIndex`), a sharded index (`ShardedIndex`), or the frames of a
@@ -68,11 +68,7 @@ class Localizer:
             raise BadInputError(f"rerank is {rerank}; expected at least 1, or the verifier {NO_VERIFIER!r}")
         if calibration is not None:
             calibration.conditions.require(extractor.spec.fingerprint, rerank)
-            if (calibration.conditions.verifier == NO_VERIFIER) == database.verifies:
-                raise BadInputError(
-                    f"the calibration is for the verifier {calibration.conditions.verifier!r}, and the database has "
-                    f"{'one' if database.verifies else 'none'}; use that, or calibrate again"
-                )
+            _require_same_verification(calibration.conditions, database)
         self.database, self.extractor, self.rerank = database, extractor, rerank
         self.cameras, self.calibration = cameras, calibration
         self.calibration_fault: IndexDamagedError | IndexFormatError | None = None
@@ -94,7 +90,8 @@ class Localizer:
         """Open an index together with its model, a verifier by name, and the calibration for both.
 
         `model` gives the model's new location if it has moved; `weights` are network files, for verifiers with a
-        network of their own. `device`, `runtime` and `precision` are as for `load_extractor`.
+        network of their own. `device` is a torch device such as `cuda` (the command line chooses one itself); FAISS
+        searches there, too. `runtime` and `precision` are as for `load_extractor`.
 
         Raises:
             IndexFormatError, IndexDamagedError: if the index cannot be read.
@@ -148,7 +145,7 @@ class Localizer:
             self._require_probability(min_probability)
         database = self.database.pinned()
         clock = Stopwatch()
-        candidates = retrieve(database, features, self._shortlist_size(top_k, database))
+        candidates = retrieve(database, features, self._candidate_count(top_k, database))
         search_ms = clock.lap_ms()
         candidates = rerank(database, image, features, candidates, self.rerank)
         timing = Timing(extract_ms, search_ms, clock.lap_ms())
@@ -161,7 +158,7 @@ class Localizer:
         localization = Localization(tuple(matches[:top_k]), timing, missing, estimate)
         return localization if min_probability is None else _accept_or_reject(localization, min_probability)
 
-    def _shortlist_size(self, top_k: int, database: PinnedDatabase) -> int:
+    def _candidate_count(self, top_k: int, database: PinnedDatabase) -> int:
         return max(top_k, self.rerank if database.verifies or self.calibration else 0)
 
     def _position(
@@ -194,6 +191,18 @@ class Localizer:
                 f"rerank {self.rerank}; run `vpr-dhe calibrate INDEX` with the same --verifier and --rerank, and "
                 "again after `compact` with another --codec"
             )
+
+
+def _require_same_verification(conditions: Conditions, database: Database) -> None:
+    """Check that a calibration was fitted with a verifier if and only if the database has one."""
+    was_verified = conditions.verifier != NO_VERIFIER
+    if was_verified and not database.verifies:
+        found = f"with verifier {conditions.verifier!r}, but this localizer has none"
+    elif database.verifies and not was_verified:
+        found = "without a verifier, but this localizer has one"
+    else:
+        return
+    raise BadInputError(f"the calibration was fitted {found}; use the same, or calibrate again")
 
 
 def _accept_or_reject(localization: Localization, min_probability: float) -> Localization:

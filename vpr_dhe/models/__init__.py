@@ -1,1 +1,4 @@
-"""Model files, the catalogue of models, and the import of published checkpoints."""
+"""Model files, the catalogue of models, and the import of published checkpoints.
+
+The networks themselves live in `features` (backbones, aggregators) and `verification` (estimators).
+"""

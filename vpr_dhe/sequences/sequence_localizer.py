@@ -10,7 +10,7 @@ from vpr_dhe.localization.database import Database
 from vpr_dhe.localization.localizer import Localizer
 from vpr_dhe.records import Belief, Image, ImageRecord, Localization, PlaceBelief
 from vpr_dhe.runtime.stopwatch import Stopwatch
-from vpr_dhe.sequences.filter import FilterSettings
+from vpr_dhe.sequences.bayes_filter import FilterSettings
 from vpr_dhe.sequences.frame_memory import FrameMemory
 from vpr_dhe.sequences.frames import DropPolicy, SequenceFrame, read_live
 from vpr_dhe.sequences.likelihood import CalibratedLikelihood

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from vpr_dhe.records import RankedMatch
-from vpr_dhe.sequences.filter import FilterSettings, PlaceFilter
+from vpr_dhe.sequences.bayes_filter import FilterSettings, PlaceFilter
 from vpr_dhe.sequences.likelihood import ContrastLikelihood, LikelihoodModel
 from vpr_dhe.sequences.motion import MotionModel, RouteMotion
 from vpr_dhe.sequences.odometry import Step

@@ -28,7 +28,8 @@ class Admission:
         if self.closed:
             raise HTTPException(503, "the service is stopping and takes no more requests")
         if self.active >= self._capacity:
-            busy = f"{self.active} requests are being processed already; try again in a moment"
+            are_active = "1 request is" if self.active == 1 else f"{self.active} requests are"
+            busy = f"{are_active} being processed already; try again in a moment"
             raise HTTPException(429, busy, {"Retry-After": "1"})
         self.active += 1
         try:

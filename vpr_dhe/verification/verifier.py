@@ -1,7 +1,6 @@
 """Verify candidates by geometry: any estimator's homographies, one score for all."""
 
 from collections.abc import Sequence
-from functools import partial
 
 import numpy as np
 import torch
@@ -13,7 +12,7 @@ from vpr_dhe.records import Evidence, Matches, Verification
 from vpr_dhe.runtime.threads import on_one_core
 from vpr_dhe.verification.estimators.base import MIN_MATCHES, Homographies, HomographyEstimator, View
 
-# Smaller shortlists lower recall@20 of 100 candidates (`docs/experiments/speed.md`).
+# Of 100 candidates, full estimates for fewer than 40 lower recall@20 (docs/experiments/speed.md).
 SHORTLIST_SIZE = 40
 
 Points = Float64[np.ndarray, "matches 2"]
@@ -24,8 +23,8 @@ class Verifier:
 
     Args:
         estimator: estimates the homographies.
-        inlier_threshold_px: largest reprojection error of an inlier, in pixels of the candidate's input frame; None
-            takes `Matches.tolerance_px`.
+        inlier_threshold_px: largest reprojection error of an inlier, in pixels of the candidate's input frame. None
+            takes `Matches.tolerance_px`: a model's `tolerance_cells` times its cell size.
         shortlist_size: if the estimator has a coarse pass, all candidates get that one, and only this many of the best
             get the full estimate; with None, all candidates get the full estimate.
     """
@@ -43,7 +42,8 @@ class Verifier:
     def verify(self, query: View, candidates: Sequence[View]) -> list[Verification]:
         """Verify each candidate; a failed estimate, or one from fewer than four matches, scores 0.
 
-        Source: Lu et al., "Deep Homography Estimation for Visual Place Recognition", AAAI 2024, section 3.4.
+        Source: Lu et al., "Deep Homography Estimation for Visual Place Recognition", AAAI 2024 (arXiv:2402.16086):
+        re-ranking by the number of inliers.
         """
         coarse_pass = self.estimator.coarse_pass
         size = self.shortlist_size
@@ -63,7 +63,7 @@ class Verifier:
             return []
         homographies = estimator.estimate(query, candidates)
         matches = [view.matches for view in candidates]  # computed here, on all cores, if not computed before
-        inliers = on_one_core(partial(self._inliers, query, candidates, matches), homographies)
+        inliers = on_one_core(lambda part: self._inliers(query, candidates, matches, part), homographies)
         matrices, valid = homographies.matrices.cpu().numpy(), homographies.valid.tolist()
         evidence = homographies.evidence or (None,) * len(candidates)
         return [
@@ -92,20 +92,20 @@ class Verifier:
     ) -> list[tuple[Points, Points]]:
         """Matches below the threshold, in original pixels of the query and of each candidate.
 
-        The matches of all candidates are checked in one batch; `of` is the candidate that each belongs to.
+        The matches of all candidates are checked in one batch; `candidate_of` holds the candidate of each.
         """
         frames = [view.frame for view in candidates]
         source = torch.cat([match.query_points.cpu() for match in matches])
         target = torch.cat([match.candidate_points.cpu() for match in matches])
         lengths = torch.tensor([len(match.similarity) for match in matches])
-        of = torch.arange(len(matches)).repeat_interleave(lengths)
+        candidate_of = torch.arange(len(matches)).repeat_interleave(lengths)
         in_inputs = homographies_between_inputs(homographies.matrices.cpu(), query.frame, frames)
-        errors_px = reprojection_errors(in_inputs[of], source[:, None], target[:, None])[:, 0]
+        errors_px = reprojection_errors(in_inputs[candidate_of], source[:, None], target[:, None])[:, 0]
         threshold_px = torch.tensor([self._threshold_px(match) for match in matches], dtype=torch.float64)
-        considered = homographies.valid.cpu() & (lengths >= MIN_MATCHES)
-        close = (errors_px < threshold_px[of]) & considered[of]
-        source, target, of = source[close], target[close], of[close]
-        counts = of.bincount(minlength=len(matches)).tolist()
-        query_points = to_originals(source, [query.frame] * len(frames), of).split(counts)
-        candidate_points = to_originals(target, frames, of).split(counts)
+        estimated = homographies.valid.cpu() & (lengths >= MIN_MATCHES)
+        is_inlier = (errors_px < threshold_px[candidate_of]) & estimated[candidate_of]
+        source, target, candidate_of = source[is_inlier], target[is_inlier], candidate_of[is_inlier]
+        counts = candidate_of.bincount(minlength=len(matches)).tolist()
+        query_points = to_originals(source, [query.frame] * len(frames), candidate_of).split(counts)
+        candidate_points = to_originals(target, frames, candidate_of).split(counts)
         return [(a.numpy(), b.numpy()) for a, b in zip(query_points, candidate_points, strict=True)]

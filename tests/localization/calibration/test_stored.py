@@ -9,7 +9,7 @@ from vpr_dhe.datasets.standard import read_split
 from vpr_dhe.errors import IndexBusyError, IndexDamagedError, IndexFormatError
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.index.checking import check, repair
-from vpr_dhe.index.manifest import writing
+from vpr_dhe.index.manifest import lock_for_writing
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.localization.calibration.probability import Calibration, Conditions
 from vpr_dhe.localization.calibration.stored import read_calibration, write_calibration
@@ -73,7 +73,7 @@ def test_damage_is_found_and_dropped(index):
 
 
 def test_other_versions_and_other_writers_are_told_apart(index, monkeypatch):
-    with writing(index.folder), pytest.raises(IndexBusyError):
+    with lock_for_writing(index.folder), pytest.raises(IndexBusyError):
         write_calibration(index.folder, CALIBRATION)
     monkeypatch.setattr("vpr_dhe.localization.calibration.stored.FORMAT", "vpr-dhe calibration 99")
     write_calibration(index.folder, CALIBRATION)

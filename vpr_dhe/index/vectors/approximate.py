@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float32, Int64
 
 from vpr_dhe.errors import BadInputError, IndexDamagedError, MissingExtraError
 from vpr_dhe.index.vectors.exact import Neighbours, exact_search, merge, nothing
-from vpr_dhe.index.vectors.library import import_faiss, one_thread
+from vpr_dhe.index.vectors.faiss_library import import_faiss, one_thread
 from vpr_dhe.index.vectors.types import INDEX_TYPES
 
 # Number of neighbours that files are tuned for.
@@ -56,7 +56,7 @@ class ApproximateIndex:
 
     @classmethod
     def open(cls, path: Path, info: VectorFileInfo, *, unit_norm: bool, gpu: bool = False) -> "ApproximateIndex":
-        """Open a file whose checksum was verified, because FAISS may load a damaged file and answer wrongly.
+        """Open a file whose checksum was checked, because FAISS may load a damaged file and answer wrongly.
 
         Args:
             path: path of the file, which is mapped into memory as far as FAISS can: it may be deleted, but must not

@@ -13,7 +13,7 @@ from jaxtyping import Float32, Int64
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.index.vectors.approximate import TUNED_COUNT, ApproximateIndex, VectorFileInfo
 from vpr_dhe.index.vectors.exact import Neighbours, exact_search, merge, nothing, similarities
-from vpr_dhe.index.vectors.library import import_faiss
+from vpr_dhe.index.vectors.faiss_library import import_faiss
 from vpr_dhe.index.vectors.stack import Stack
 from vpr_dhe.index.vectors.types import INDEX_TYPES, SEED, IndexType
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
-from vpr_dhe.index.vectors.library import import_faiss, one_thread
+from vpr_dhe.index.vectors.faiss_library import import_faiss, one_thread
 
 # Bounds of memory: 20 bytes per pair of a query and a vector.
 _BLOCK_PAIRS = 1 << 19

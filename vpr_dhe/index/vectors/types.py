@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Float32
 
-from vpr_dhe.index.vectors.library import import_faiss, one_thread
+from vpr_dhe.index.vectors.faiss_library import import_faiss, one_thread
 
 FLAT = "flat"
 SEED = 7

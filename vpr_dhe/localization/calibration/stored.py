@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vpr_dhe.errors import IndexFormatError
 from vpr_dhe.index.documents import read_document, write_document
-from vpr_dhe.index.manifest import writing
+from vpr_dhe.index.manifest import lock_for_writing
 from vpr_dhe.index.snapshot import CALIBRATIONS
 from vpr_dhe.localization.calibration.probability import Calibration, Conditions
 from vpr_dhe.records import StrPath
@@ -28,7 +28,7 @@ def calibrating(folder: StrPath) -> Iterator[Callable[[Calibration], None]]:
         IndexBusyError: if another process is writing to the index.
     """
     folder = Path(folder)
-    with writing(folder):
+    with lock_for_writing(folder):
         yield partial(_store, folder)
 
 

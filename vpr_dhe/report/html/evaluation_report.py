@@ -34,6 +34,7 @@ from vpr_dhe.report.html.match_report import (
 from vpr_dhe.report.html.position_map import DATABASE, MAX_DATABASE_SPOTS, PositionMap, Spot, draw_map
 from vpr_dhe.report.tables.evaluation import footnotes, method_table, scores_note
 from vpr_dhe.runtime.sampling import evenly_spread
+from vpr_dhe.runtime.text import counted
 
 _MATCHES = 3
 _ORDER = (WRONG, UNREAD, UNANSWERABLE, ANSWERED, RIGHT)
@@ -79,15 +80,17 @@ def evaluation_report(
 
 
 def _selection(method: MethodResult, shown: int, total: int) -> str:
-    queries = f"all {total} queries" if shown == total else f"the {shown} worst of {total} queries"
+    all_queries = counted(total, "query", "queries")
+    queries = f"all {all_queries}" if shown == total else f"the {shown} worst of {all_queries}"
     return f"By {method.name}: {queries}, most confident mistakes first."
 
 
 def _facts(result: EvaluationResult, provenance: Provenance) -> tuple[tuple[str, str], ...]:
     dataset, machine = result.dataset, provenance.machine
+    queries = counted(len(dataset.queries.records), "query", "queries")
     return (
         ("Data set", f"{dataset.name} ({dataset.protocol})"),
-        ("Images", f"{len(dataset.database.records)} in the database, {len(dataset.queries.records)} queries"),
+        ("Images", f"{len(dataset.database.records)} in the database, {queries}"),
         ("Model", f"{result.model}, local maps {result.codec}"),
         ("Made with", f"vpr-dhe {provenance.version}, seed {provenance.seed}, on {machine.cpu}, {machine.device}"),
     )

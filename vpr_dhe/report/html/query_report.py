@@ -11,6 +11,7 @@ from vpr_dhe.report.html.match_report import ANSWERED, MAX_QUERIES, UNREAD, Repo
 from vpr_dhe.report.html.position_map import DATABASE, MAX_DATABASE_SPOTS, Spot, draw_map
 from vpr_dhe.report.tables.answers import Answer, AnswerSheet
 from vpr_dhe.runtime.sampling import evenly_spread
+from vpr_dhe.runtime.text import counted
 
 
 def query_report(sheet: AnswerSheet, index: PlaceIndex, progress: Progress = lambda _: None) -> Report:
@@ -21,9 +22,9 @@ def query_report(sheet: AnswerSheet, index: PlaceIndex, progress: Progress = lam
         shown.append(_shown_query(f"q{number}", answer, Path(index.manifest.images_folder)))
         progress(1)
     return Report(
-        title=f"{len(sheet.answers)} queries, index {sheet.index}",
+        title=f"{counted(len(sheet.answers), 'query', 'queries')}, index {sheet.index}",
         facts=(
-            ("Index", f"{sheet.index}, {len(index)} images"),
+            ("Index", f"{sheet.index}, {counted(len(index), 'image')}"),
             ("Model", sheet.model),
             ("Verifier", sheet.verifier),
         ),
@@ -34,7 +35,8 @@ def query_report(sheet: AnswerSheet, index: PlaceIndex, progress: Progress = lam
 
 
 def _count_text(shown: int, total: int) -> str:
-    return f"All {total} queries" if shown == total else f"{shown} of {total} queries"
+    queries = counted(total, "query", "queries")
+    return f"All {queries}" if shown == total else f"{shown} of {queries}"
 
 
 def _certainty(answer: Answer) -> float:

@@ -19,6 +19,7 @@ from vpr_dhe.records import (
     Verification,
 )
 from vpr_dhe.report.tables.text import text_table
+from vpr_dhe.runtime.text import counted
 
 
 @dataclass(frozen=True)
@@ -206,7 +207,7 @@ def _table(sheet: AnswerSheet) -> str:
 def _answer_table(answer: Answer) -> str:
     query = answer.query if answer.timestamp_s is None else f"{answer.query} at {answer.timestamp_s:.3f} s"
     if answer.localization is None:
-        return f"{query}: {answer.error}"
+        return f"{query}: skipped"  # the command line prints the reason on standard error
     if not answer.localization.matches:
         return f"{query}: unknown place{_in_brackets(answer.localization.rejected)}"
     rows = [
@@ -232,7 +233,8 @@ def _conclusions(estimate: PositionEstimate | None, belief: Belief | None) -> It
     if estimate is not None:
         longer, shorter = estimate.semi_axes_m
         yield (
-            f"position {position_text(estimate.position)}, standard deviation {longer:.1f} m towards "
+            f"estimated position {position_text(estimate.position)} from "
+            f"{counted(estimate.matches, 'match', 'matches')}; standard deviation {longer:.1f} m along azimuth "
             f"{estimate.orientation_deg:.0f} degrees, {shorter:.1f} m across"
         )
     if belief is not None:

@@ -11,6 +11,7 @@ from vpr_dhe.evaluation.recall import Denominator
 from vpr_dhe.evaluation.runs import RETRIEVAL, EvaluationResult, MethodResult, Scores
 from vpr_dhe.report.tables.answers import position_text
 from vpr_dhe.report.tables.text import text_table
+from vpr_dhe.runtime.text import counted
 
 _COUNTED = {
     Denominator.all: "of all queries",
@@ -27,8 +28,8 @@ def evaluation_table(result: EvaluationResult) -> str:
 def _title(result: EvaluationResult) -> str:
     dataset = result.dataset
     title = (
-        f"{dataset.name} ({dataset.protocol}): {len(dataset.database.records)} database images, "
-        f"{len(dataset.queries.records)} queries"
+        f"{dataset.name} ({dataset.protocol}): {counted(len(dataset.database.records), 'database image')}, "
+        f"{counted(len(dataset.queries.records), 'query', 'queries')}"
     )
     if result.num_queries_with_positive is not None:
         title += f", {result.num_queries_with_positive} of them with a right answer"
@@ -92,13 +93,15 @@ def footnotes(result: EvaluationResult) -> list[str]:
     ]
     unanswerable = _queries_without_positive(result)
     if unanswerable:
-        counted = "count as missed" if result.settings.denominator is Denominator.all else "are left out of recall"
-        first = unanswerable[0]
-        notes.append(f"{len(unanswerable)} queries without a right answer in the database, such as {first}, {counted}")
+        effect = "counted as missed" if result.settings.denominator is Denominator.all else "left out of recall"
+        queries = counted(len(unanswerable), "query", "queries")
+        notes.append(f"{queries} without a right answer in the database, such as {unanswerable[0]}: {effect}")
     if result.unreadable_queries:
-        notes.append(f"{len(result.unreadable_queries)} queries could not be read and count as missed")
+        queries = counted(len(result.unreadable_queries), "query", "queries")
+        notes.append(f"{queries} could not be read, so counted as missed")
     if result.unreadable_database:
-        notes.append(f"{len(result.unreadable_database)} database images could not be read and are never found")
+        images = counted(len(result.unreadable_database), "database image")
+        notes.append(f"{images} could not be read, so never found")
     return notes
 
 
@@ -185,5 +188,5 @@ def demo_table(demo: Demo) -> str:
         ]
         for answer in demo.answers
     ]
-    sample = text_table(["query was taken at", "best match was taken at", "inliers", "apart", ""], rows)
+    sample = text_table(["query was taken at", "best match was taken at", "inliers", "distance", "result"], rows)
     return f"{sample}\n\n{evaluation_table(demo.result)}\nall in {demo.seconds:.0f} s"

@@ -9,6 +9,7 @@ from vpr_dhe.evaluation.alignment_metrics import AUC_THRESHOLDS_PX, PCK_THRESHOL
 from vpr_dhe.evaluation.pair_runs import AlignmentResult, AlignmentScores, PairEvaluation, PairScore
 from vpr_dhe.evaluation.provenance import Provenance
 from vpr_dhe.report.tables.text import text_table
+from vpr_dhe.runtime.text import counted
 
 _NONE = "-"
 _MAX_FIXED_PX = 1e6
@@ -25,7 +26,7 @@ def alignment_table(result: PairEvaluation) -> str:
     rows.append(["ms per pair, median", *(f"{method.median_ms:.0f}" for method in methods)])
     for group in methods[0].groups:
         rows += _measures(f"{group}: ", [method.groups[group] for method in methods])
-    title = f"{result.dataset} ({result.protocol}): {result.num_pairs} pairs; {result.features}"
+    title = f"{result.dataset} ({result.protocol}): {counted(result.num_pairs, 'pair')}; {result.features}"
     return "\n".join([title, text_table(["", *(method.method for method in methods)], rows), _FOOTER])
 
 

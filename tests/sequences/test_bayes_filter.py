@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.records import RECONSTRUCTION, ImageRecord, MetricPosition
-from vpr_dhe.sequences.filter import FilterSettings, PlaceFilter
+from vpr_dhe.sequences.bayes_filter import FilterSettings, PlaceFilter
 from vpr_dhe.sequences.frames import SequenceFrame
 from vpr_dhe.sequences.likelihood import NO_EVIDENCE
 from vpr_dhe.sequences.motion import Mass, PositionMotion, RouteMotion

@@ -1,0 +1,11 @@
+"""Numbers in sentences."""
+
+
+def counted(count: int, singular: str, plural: str = "") -> str:
+    """Number with its noun, such as `1 image` or `2 images`; `plural` defaults to `singular` with an s."""
+    return f"{count} {singular if count == 1 else plural or f'{singular}s'}"
+
+
+def none_of(count: int, singular: str, plural: str = "") -> str:
+    """Start of a sentence that denies something of all, such as `none of the 3 images` or, for one, `no image`."""
+    return f"no {singular}" if count == 1 else f"none of the {counted(count, singular, plural)}"
