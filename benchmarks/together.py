@@ -1,10 +1,10 @@
-"""Two readers and one writer on one index at once, each a process of its own: is every answer right?
+"""Consistency of an index with two readers and one writer at once, each in its own process.
 
     python benchmarks/together.py --seconds 60
 
-The writer adds, replaces, removes and compacts without a pause. The readers refresh, search and read, and compare what
-they get with what the images' files gave: every image is one of two known versions, so a vector, a local map or a path
-that belongs to another image shows. Searches are compared with NumPy over all vectors of the same state.
+The writer adds, replaces, removes and compacts without a pause. The readers refresh, search and read, and compare the
+results with features of the image files: every image has two known versions, so a vector, a local map or a path of
+another image is detected. Searches are compared with NumPy over all vectors of the same state.
 """
 
 import argparse
@@ -35,17 +35,17 @@ VERSIONS = 2
 
 
 def name_of(number: int) -> str:
-    """Where an image lies."""
+    """Return the path of an image."""
     return f"{number:04d}.png"
 
 
 def write_version(images: Path, number: int, version: int) -> None:
-    """Write one of an image's versions."""
+    """Write one version of an image."""
     write_image(images / name_of(number), np.random.default_rng([number, version]))
 
 
 def known_features(images: Path) -> tuple[Float[Tensor, "images versions dimension"], Float[Tensor, "i v cells d"]]:
-    """Global descriptors and local maps of all versions of all images."""
+    """Extract global descriptors and local maps of all versions of all images."""
     extractor = PixelExtractor()
     vectors, maps = [], []
     for number in range(IMAGES):
@@ -83,7 +83,7 @@ def write(folder: Path, images: Path, seconds: float, told: Connection) -> None:
 
 
 def read(folder: Path, vectors: Tensor, maps: Tensor, seconds: float, told: Connection) -> None:
-    """Ask the index until the time is over; the first wrong answer ends it."""
+    """Search the index until the time is over, or until the first wrong result."""
     torch.set_num_threads(1)
     seed = multiprocessing.current_process().pid or 0
     rng, done = random.Random(seed), Counter[str]()
@@ -97,7 +97,7 @@ def read(folder: Path, vectors: Tensor, maps: Tensor, seconds: float, told: Conn
 
 
 def compare(snapshot: Snapshot, vectors: Tensor, maps: Tensor, rng: random.Random) -> None:
-    """Compare one search, and what is stored of the images it finds, with what the files gave."""
+    """Compare one search, and the stored features of its images, with those of the files."""
     number, version = rng.randrange(IMAGES), rng.randrange(VERSIONS)
     query = vectors[number, version][None]
     found = snapshot.search(query, 10)
@@ -114,7 +114,7 @@ def compare(snapshot: Snapshot, vectors: Tensor, maps: Tensor, rng: random.Rando
 
 
 def main() -> None:
-    """Let them all work at once, and print what they did."""
+    """Run all processes at once, and print their counts."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seconds", type=float, default=60.0)
     arguments = parser.parse_args()
