@@ -171,9 +171,9 @@ def main() -> None:
     pairs: list[dict[str, Any]] = []
     with folder_for(arguments.cache) as cache:
         for dataset in find_places(arguments.folder, dict(arguments.frame_tolerance)):
-            asked = dataset.limited(arguments.queries) if arguments.queries else dataset
+            limited = dataset.limited(arguments.queries) if arguments.queries else dataset
             for model in arguments.models:
-                results.append(measure(asked, model, cache, Settings(rerank=arguments.rerank)))
+                results.append(measure(limited, model, cache, Settings(rerank=arguments.rerank)))
                 print(evaluation_table(results[-1]), end="\n\n", flush=True)
                 write(arguments.out, results, pairs)
     for table, document in measure_pairs(arguments.folder, arguments.pairs) if arguments.pairs else ():

@@ -43,7 +43,7 @@ from vpr_dhe.records import Features, Frame, Grid, Image, ImageRecord, Size
 IMAGES = 300
 # Small, so that a second is enough to seal and merge many segments.
 SEGMENT_IMAGES = 16
-LONGEST_LIFE_S = 1.2
+MAX_LIFE_S = 1.2
 COMMAND_LIFE_S = (6.0, 30.0)
 
 
@@ -133,7 +133,7 @@ def run_and_kill(folder: Path, images: Path, seed: int, expected: Expectation) -
     child = context.Process(target=change_index, args=(folder, images, seed, sender))
     child.start()
     sender.close()
-    under_way = listen(receiver, random.Random(seed).uniform(0.0, LONGEST_LIFE_S), child, expected)
+    under_way = listen(receiver, random.Random(seed).uniform(0.0, MAX_LIFE_S), child, expected)
     child.join()
     if child.exitcode != -signal.SIGKILL:
         raise SystemExit(f"round {seed}: the writer ended by itself with exit code {child.exitcode}")

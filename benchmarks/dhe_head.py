@@ -207,11 +207,13 @@ def main() -> None:
         result = evaluate_dataset(dataset, index, extractor, verifiers, settings)
     baseline_ms = median(turns["fp32"])
     rows = [compared(precision, ms, baseline_ms, result) for precision, ms in turns.items()]
-    told = f"{result.dataset.name}, {arguments.model}, queries {arguments.queries}, candidates {arguments.rerank} each"
-    print(table := f"{told}; the last layer is fitted to {len(pairs)} of them\n\n{markdown(rows)}")
+    summary = (
+        f"{result.dataset.name}, {arguments.model}, queries {arguments.queries}, candidates {arguments.rerank} each"
+    )
+    print(table := f"{summary}; the last layer is fitted to {len(pairs)} of them\n\n{markdown(rows)}")
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / "dhe_head.md").write_text(f"{table}\n")
-    document = {"data": told, "fitted_to": len(pairs), "rows": [asdict(row) for row in rows]}
+    document = {"data": summary, "fitted_to": len(pairs), "rows": [asdict(row) for row in rows]}
     write_result(arguments.out / "dhe_head.json", "dhe_head", document)
 
 

@@ -214,8 +214,8 @@ def main() -> None:
         "threads": torch.get_num_threads(),
         "compiled": arguments.compile,
     }
-    told = ", ".join(f"{name} {value}" for name, value in settings.items())
-    print(table := f"Images per second; {told}\n\n{markdown(rows, agreements)}")
+    summary = ", ".join(f"{name} {value}" for name, value in settings.items())
+    print(table := f"Images per second; {summary}\n\n{markdown(rows, agreements)}")
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / "extraction.md").write_text(f"{table}\n")
     document = settings | {

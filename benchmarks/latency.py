@@ -71,7 +71,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Query:
-    """A query image, its features, and its candidates."""
+    """Query image with its features and candidates."""
 
     image: Image
     features: Features
@@ -106,7 +106,7 @@ def _min_seconds(work: Callable[[], object]) -> float:
 
 
 def baseline_match(snapshot: Snapshot, found: Query) -> MutualNeighbours:
-    """Find mutual nearest neighbours in the straightforward way."""
+    """Find mutual nearest neighbours by a straightforward implementation."""
     own = torch.arange(snapshot.require_codec().cells)
     columns: list[tuple[Tensor, Tensor, Tensor]] = []
     for local_map in snapshot.local_maps(_ids(found)):
@@ -267,8 +267,8 @@ def main() -> None:
         "queries": arguments.count,
         "repeats": arguments.repeats,
     }
-    told = ", ".join(f"{name} {value}" for name, value in settings.items())
-    print(table := f"{told}\n\n{markdown(rows, reference_ms)}")
+    summary = ", ".join(f"{name} {value}" for name, value in settings.items())
+    print(table := f"{summary}\n\n{markdown(rows, reference_ms)}")
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / "latency.md").write_text(f"{table}\n")
     document = {**settings, "limits": asdict(limits), "rows": [asdict(row) for row in rows]}

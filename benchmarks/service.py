@@ -96,7 +96,7 @@ def broken(number: int) -> bytes:
     return (b"", b"these are words", photo(number)[:1500])[number % 3]
 
 
-async def ask(address: str, requests: int, concurrency: int, expected: list[dict[str, Any]]) -> Load:
+async def send_requests(address: str, requests: int, concurrency: int, expected: list[dict[str, Any]]) -> Load:
     """Send all requests, so many at a time."""
     load, turn = Load(), asyncio.Semaphore(concurrency)
     rng = random.Random(0)
@@ -150,10 +150,10 @@ def measure_load(index: Path, requests: int, concurrency: int, rerank: int) -> d
     expected = [json.loads(json.dumps(answer_document(Answer("", localizer.localize(path))))) for path in files]
     with served(index, rerank) as (_, address):
         # The first queries load what later ones find loaded.
-        warm = asyncio.run(ask(address, 2 * concurrency, concurrency, expected))
+        warm = asyncio.run(send_requests(address, 2 * concurrency, concurrency, expected))
         before = gauge(address, "process_resident_memory_bytes")
         started = time.perf_counter()
-        load = asyncio.run(ask(address, requests, concurrency, expected))
+        load = asyncio.run(send_requests(address, requests, concurrency, expected))
         seconds = time.perf_counter() - started
         after = gauge(address, "process_resident_memory_bytes")
         batches, extracted = (gauge(address, f"vpr_dhe_batch_images_{what}") for what in ("count", "sum"))

@@ -58,7 +58,7 @@ def known_features(images: Path) -> tuple[Float[Tensor, "images versions dimensi
     return torch.stack(vectors).reshape(shape), torch.stack(maps).reshape(*shape[:2], 16, 48)
 
 
-def write(folder: Path, images: Path, seconds: float, told: Connection) -> None:
+def write(folder: Path, images: Path, seconds: float, sender: Connection) -> None:
     """Change the index until the time is over."""
     writer.SEGMENT_IMAGES = 16
     compaction.FAN_IN = 4
@@ -79,10 +79,10 @@ def write(folder: Path, images: Path, seconds: float, told: Connection) -> None:
                     write_version(images, number, rng.randrange(VERSIONS))
             index.add([ImageRecord(name_of(number)) for number in numbers], extractor)
         done[operation] += 1
-    told.send(dict(done))
+    sender.send(dict(done))
 
 
-def read(folder: Path, vectors: Tensor, maps: Tensor, seconds: float, told: Connection) -> None:
+def read(folder: Path, vectors: Tensor, maps: Tensor, seconds: float, sender: Connection) -> None:
     """Search the index until the time is over, or until the first wrong result."""
     torch.set_num_threads(1)
     seed = multiprocessing.current_process().pid or 0
@@ -93,7 +93,7 @@ def read(folder: Path, vectors: Tensor, maps: Tensor, seconds: float, told: Conn
         done["states"] += index.refresh()
         compare(index.snapshot, vectors, maps, rng)
         done["answers"] += 1
-    told.send(dict(done))
+    sender.send(dict(done))
 
 
 def compare(snapshot: Snapshot, vectors: Tensor, maps: Tensor, rng: random.Random) -> None:
@@ -128,15 +128,15 @@ def main() -> None:
         work = [(write, (folder, images)), (read, (folder, vectors, maps)), (read, (folder, vectors, maps))]
         running = []
         for role, given in work:
-            heard, told = context.Pipe(duplex=False)
-            process = context.Process(target=role, args=(*given, arguments.seconds, told))
+            receiver, sender = context.Pipe(duplex=False)
+            process = context.Process(target=role, args=(*given, arguments.seconds, sender))
             process.start()
-            told.close()
-            running.append((role.__name__, process, heard))
-        results = [(role, process.join(), process.exitcode, heard) for role, process, heard in running]
+            sender.close()
+            running.append((role.__name__, process, receiver))
+        results = [(role, process.join(), process.exitcode, receiver) for role, process, receiver in running]
         if any(exitcode for _, _, exitcode, _ in results):
             raise SystemExit("a wrong answer, or a crash: see above")
-        print(json.dumps([{"role": role} | heard.recv() for role, _, _, heard in results], indent=2))
+        print(json.dumps([{"role": role} | receiver.recv() for role, _, _, receiver in results], indent=2))
 
 
 if __name__ == "__main__":
