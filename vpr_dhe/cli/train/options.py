@@ -83,7 +83,7 @@ class DataOptions:
 
     @property
     def only_folder(self) -> Path:
-        """The one data set that triplets are mined in.
+        """Folder of the one data set that triplets are mined in.
 
         Raises:
             BadInputError: if several are given.
