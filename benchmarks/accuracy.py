@@ -1,9 +1,9 @@
-"""The table of accuracy: all models and verifiers on all data sets that are found.
+"""Accuracy of models and verifiers on all data sets in a folder.
 
     python benchmarks/accuracy.py FOLDER --frame-tolerance NAME=2 --pairs magsac poselib
 
-looks at a folder and at those in it, reads each that is a data set of places (and, with --pairs, of image pairs), and
-writes `benchmarks/results/accuracy.md` and `accuracy.json`. Features of databases are kept in `--cache` between runs.
+finds all place data sets (and, with --pairs, sets of image pairs) in a folder and its subfolders, and writes
+`benchmarks/results/accuracy.md` and `accuracy.json`. Features of databases are cached in `--cache` between runs.
 """
 
 import argparse
@@ -37,7 +37,7 @@ VERIFIERS = ("magsac", "poselib")
 
 
 def find(root: Path, recognises: Callable[[Path], bool], depth: int = 2) -> Iterator[Path]:
-    """The folder itself or those in it that are recognised; what lies in one of them is part of it."""
+    """Find recognised folders, the folder itself or below it; folders within a recognised one belong to it."""
     if recognises(root):
         yield root
     elif depth:
@@ -46,7 +46,7 @@ def find(root: Path, recognises: Callable[[Path], bool], depth: int = 2) -> Iter
 
 
 def find_places(root: Path, tolerances: dict[str, int]) -> list[PlaceDataset]:
-    """Data sets of places, each by its own protocol, and where headings are known also by the strict one."""
+    """Read place data sets, each by its own protocol and, if headings are known, also by the strict one."""
     found = []
     for folder in find(root, lambda path: any(layout.recognises(path) for layout in LAYOUTS.values())):
         try:
@@ -59,7 +59,7 @@ def find_places(root: Path, tolerances: dict[str, int]) -> list[PlaceDataset]:
 
 
 def verifiers_for(extractor: Extractor) -> list[str]:
-    """Two robust ones, and every one that needs a head which this model has."""
+    """List two robust verifiers, and those whose head this model has."""
     names = list(VERIFIERS)
     for name, method in METHODS.items():
         if method.needs is Needs.head:
@@ -72,7 +72,7 @@ def verifiers_for(extractor: Extractor) -> list[str]:
 
 
 def measure(dataset: PlaceDataset, model: str, cache: Path, settings: Settings) -> EvaluationResult:
-    """One data set with one model."""
+    """Evaluate one model on one data set."""
     extractor = load_extractor(model)
     index = FeatureCache(cache).index(dataset.database, extractor)
     return evaluate_dataset(
@@ -81,7 +81,7 @@ def measure(dataset: PlaceDataset, model: str, cache: Path, settings: Settings) 
 
 
 def markdown(results: Sequence[EvaluationResult]) -> str:
-    """All data sets in one table."""
+    """Format all data sets as one Markdown table."""
     ranks = results[0].settings.ranks
     header = [
         "data set",
@@ -122,7 +122,7 @@ def tolerance(text: str) -> tuple[str, int]:
 
 @contextmanager
 def folder_for(cache: Path | None) -> Iterator[Path]:
-    """A folder to keep, or one for this run."""
+    """Yield the folder of a cache, or a temporary one."""
     if cache:
         yield cache
         return
@@ -131,14 +131,14 @@ def folder_for(cache: Path | None) -> Iterator[Path]:
 
 
 def measure_pairs(root: Path, methods: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every set of image pairs, as a table and a document."""
+    """Evaluate each set of image pairs, as a table and a document."""
     for folder in find(root, lambda path: recognise_pairs(path) is not None):
         result = evaluate_pair_set(read_pairs(folder), {name: build_aligner(name) for name in methods})
         yield alignment_table(result), alignment_document(result, provenance())
 
 
 def write(out: Path, results: Sequence[EvaluationResult], pairs: Sequence[dict[str, Any]]) -> None:
-    """Write what there is so far."""
+    """Write the results so far."""
     if results:
         (out / "accuracy.md").write_text(f"{markdown(results)}\n")
     documents = [evaluation_document(result, provenance()) for result in results]
@@ -149,14 +149,21 @@ def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--models", nargs="+", default=list(BUNDLED), help="names or files; all that are bundled")
+    parser.add_argument("--models", nargs="+", default=list(BUNDLED), help="model names or files [all bundled ones]")
     parser.add_argument(
-        "--frame-tolerance", nargs="*", type=tolerance, default=[], metavar="NAME=FRAMES", help="of a data set by order"
+        "--frame-tolerance",
+        nargs="*",
+        type=tolerance,
+        default=[],
+        metavar="NAME=FRAMES",
+        help="frame tolerance of a data set without positions",
     )
-    parser.add_argument("--pairs", nargs="*", default=[], metavar="METHOD", help="also align image pairs, by these")
-    parser.add_argument("--rerank", type=int, default=Settings.rerank, help="candidates to verify")
-    parser.add_argument("--queries", type=int, help="ask so many of each data set, evenly spread [all]")
-    parser.add_argument("--cache", type=Path, help="keep features of databases here")
+    parser.add_argument(
+        "--pairs", nargs="*", default=[], metavar="METHOD", help="also evaluate these methods on image pairs"
+    )
+    parser.add_argument("--rerank", type=int, default=Settings.rerank, help="number of candidates to verify per query")
+    parser.add_argument("--queries", type=int, help="maximum number of queries per data set, evenly spread [all]")
+    parser.add_argument("--cache", type=Path, help="cache features of databases here")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -164,9 +171,9 @@ def main() -> None:
     pairs: list[dict[str, Any]] = []
     with folder_for(arguments.cache) as cache:
         for dataset in find_places(arguments.folder, dict(arguments.frame_tolerance)):
-            asked = dataset.limited(arguments.queries) if arguments.queries else dataset
+            limited = dataset.limited(arguments.queries) if arguments.queries else dataset
             for model in arguments.models:
-                results.append(measure(asked, model, cache, Settings(rerank=arguments.rerank)))
+                results.append(measure(limited, model, cache, Settings(rerank=arguments.rerank)))
                 print(evaluation_table(results[-1]), end="\n\n", flush=True)
                 write(arguments.out, results, pairs)
     for table, document in measure_pairs(arguments.folder, arguments.pairs) if arguments.pairs else ():

@@ -196,7 +196,7 @@ def main() -> None:
     parser.add_argument("--queries-limit", type=int, help="maximum number of queries, evenly spread [all]")
     parser.add_argument("--own-images", type=int, default=200, help="number of warped views")
     parser.add_argument("--seed", type=int, default=0, help="seed of the unknown blocks")
-    parser.add_argument("--cache", type=Path, help="keep features of databases here")
+    parser.add_argument("--cache", type=Path, help="cache features of databases here")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
     arguments = parser.parse_args()
     dataset = read_places(arguments.data)

@@ -1,10 +1,10 @@
-"""What each way of storing local maps costs and keeps: bytes per image, recall, milliseconds to read 100 maps.
+"""Codecs of local maps: bytes per image, recall, and milliseconds to read 100 maps.
 
     python benchmarks/codecs.py DATA --out codecs.json
 
 DATA is a place data set in the standard layout. Its database is extracted once; for each codec the index is copied and
-stored anew with it, and all queries are asked. Cold reads come after the page cache was told to drop the file, so they
-wait for the disk; warm ones are copies from the page cache. Reading includes the comparison with the checksum.
+stored anew with it, and all queries are localized. Cold reads follow after the page cache has dropped the file, so they
+wait for the disk; warm ones are copies from the page cache. Reading includes the check of the checksum.
 """
 
 import argparse
@@ -50,7 +50,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class Cost:
-    """What one codec costs and keeps."""
+    """Size, recall and reading times of one codec."""
 
     codec: str
     bytes_per_map: int
@@ -60,7 +60,7 @@ class Cost:
 
 
 def measure_reading(index: PlaceIndex) -> Reading:
-    """Read random images' maps."""
+    """Time the reading of random images' maps."""
     codec, rng = index.snapshot.require_codec(), np.random.default_rng(0)
 
     def choose() -> Callable[[], UInt8[np.ndarray, "maps record_bytes"]]:
@@ -79,7 +79,7 @@ def measure_reading(index: PlaceIndex) -> Reading:
 
 
 def drop_from_page_cache(index: PlaceIndex) -> None:
-    """Let the next read of a local map wait for the disk."""
+    """Make the next read of a local map wait for the disk."""
     for path in (index.folder / "segments").glob(f"*/{LOCAL_MAPS}"):
         descriptor = os.open(path, os.O_RDONLY)
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
@@ -87,14 +87,14 @@ def drop_from_page_cache(index: PlaceIndex) -> None:
 
 
 def elapsed_ms(work: Callable[[], object]) -> float:
-    """How long something takes."""
+    """Time one call, in milliseconds."""
     started = perf_counter()
     work()
     return 1e3 * (perf_counter() - started)
 
 
 def measure(dataset: PlaceDataset, index: PlaceIndex, model: str, verifier: str) -> Cost:
-    """Ask all queries of an index, after reading at random."""
+    """Evaluate all queries of an index, after random reads."""
     reading = measure_reading(index)
     extractor = load_extractor(model)
     (verified,) = evaluate_dataset(
@@ -111,7 +111,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--model", default="sift-vlad")
     parser.add_argument("--verifier", default="magsac")
-    parser.add_argument("--queries", type=int, help="ask only so many")
+    parser.add_argument("--queries", type=int, help="maximum number of queries")
     parser.add_argument("--codecs", nargs="+", default=list(CODECS), choices=list(CODECS))
     parser.add_argument("--out", type=Path, help="write the result here as JSON")
     arguments = parser.parse_args()

@@ -1,14 +1,14 @@
-"""Kill an index's writer at random moments, again and again, and look at what is left.
+"""Crash safety: kill the writer of an index at random moments, again and again, and check the index.
 
     python benchmarks/crash.py --kills 200 --out crash.json
 
 In each round a child process changes an index: it indexes a folder, adds single images, replaces, removes and compacts,
-and says on a pipe what it begins and what has returned, which is what is acknowledged. At a random moment it is killed
-with SIGKILL. Then the index is opened, and all of this must hold: every checksum agrees; whatever was acknowledged is
-there, with the features that its file gives, and is found by search; what was removed is not there; and indexing again
-extracts exactly what is missing. The last rounds kill `vpr-dhe index` itself.
+and reports on a pipe each operation that begins and each that has returned, which acknowledges it. At a random moment
+the child is killed with SIGKILL. Then the index is opened and must satisfy: all checksums agree; acknowledged images
+are there, with the features of their files, and search finds them; removed images are not there; and indexing again
+extracts exactly the missing images. The last rounds kill `vpr-dhe index` itself.
 
-What SIGKILL cannot show is a loss of power: for that, files and folders are synchronised before a manifest names them.
+SIGKILL does not simulate a loss of power: for that, files and folders are synchronised before a manifest names them.
 """
 
 import argparse
@@ -41,14 +41,14 @@ from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.records import Features, Frame, Grid, Image, ImageRecord, Size
 
 IMAGES = 300
-# Small enough that a run of a second seals and merges many segments.
+# Small, so that a second is enough to seal and merge many segments.
 SEGMENT_IMAGES = 16
-LONGEST_LIFE_S = 1.2
+MAX_LIFE_S = 1.2
 COMMAND_LIFE_S = (6.0, 30.0)
 
 
 class PixelExtractor(Extractor):
-    """Represents a small image by its pixels: quick, and different for every image."""
+    """Extractor whose features are the pixels of a small image: quick, and different for every image."""
 
     def __init__(self) -> None:
         self.spec = ExtractorSpec("pixels", "pixels of 16 x 16", 768, 48, Grid(4, 4), Size(16, 16), True, 1.5)
@@ -68,13 +68,13 @@ class PixelExtractor(Extractor):
 
 @dataclass
 class Expectation:
-    """What an index must hold: `present` for certain, `uncertain` perhaps, nothing else."""
+    """Required content of an index: `present` for certain, `uncertain` perhaps, nothing else."""
 
     present: set[str] = field(default_factory=set)
     uncertain: set[str] = field(default_factory=set)
 
     def begin(self, operation: str, paths: Sequence[str]) -> None:
-        """Until the call has returned, its images may be there or not."""
+        """Note that an operation has begun; until it returns, its images may be there or not."""
         if operation in ("index", "add"):
             self.uncertain |= set(paths) - self.present
         elif operation == "remove":
@@ -82,21 +82,21 @@ class Expectation:
             self.uncertain |= set(paths)
 
     def acknowledge(self, operation: str, paths: Sequence[str]) -> None:
-        """The call has returned."""
+        """Note that an operation has returned."""
         if operation in ("index", "add"):
             self.present |= set(paths)
         self.uncertain -= set(paths)
 
 
 def write_image(path: Path, rng: np.random.Generator) -> None:
-    """Write a small image unlike any other, all of it or nothing."""
+    """Write a unique small image atomically."""
     temporary = path.with_suffix(".part")
     PillowImage.fromarray(rng.integers(0, 256, (16, 16, 3), np.uint8)).save(temporary, "PNG")
     temporary.replace(path)
 
 
-def change_index(folder: Path, images: Path, seed: int, told: Connection) -> None:
-    """Change an index until killed, telling what begins and what has returned."""
+def change_index(folder: Path, images: Path, seed: int, messages: Connection) -> None:
+    """Change an index until killed, and report the begin and return of each operation."""
     writer.SEGMENT_IMAGES = SEGMENT_IMAGES
     compaction.FAN_IN = 4
     rng, extractor = random.Random(seed), PixelExtractor()
@@ -113,7 +113,7 @@ def change_index(folder: Path, images: Path, seed: int, told: Connection) -> Non
             paths = rng.sample(sorted(known), min(len(known), rng.choice([1, 3, 40])))
         else:
             paths = []
-        told.send(("begin", operation, paths))
+        messages.send(("begin", operation, paths))
         if operation == "remove":
             index.remove([known[path] for path in paths])
         elif operation == "compact":
@@ -123,50 +123,52 @@ def change_index(folder: Path, images: Path, seed: int, told: Connection) -> Non
                 for path in paths:
                     write_image(images / path, np.random.default_rng())
             index.add([ImageRecord(path) for path in paths], extractor, batch_size=4)
-        told.send(("done", operation, paths))
+        messages.send(("done", operation, paths))
 
 
 def run_and_kill(folder: Path, images: Path, seed: int, expected: Expectation) -> str:
-    """Let a child change the index, kill it at a random moment, and return what it was at."""
+    """Let a child change the index, kill it at a random moment, and return its current operation."""
     context = multiprocessing.get_context("forkserver")
-    heard, told = context.Pipe(duplex=False)
-    child = context.Process(target=change_index, args=(folder, images, seed, told))
+    receiver, sender = context.Pipe(duplex=False)
+    child = context.Process(target=change_index, args=(folder, images, seed, sender))
     child.start()
-    told.close()
-    under_way = listen(heard, random.Random(seed).uniform(0.0, LONGEST_LIFE_S), child, expected)
+    sender.close()
+    under_way = listen(receiver, random.Random(seed).uniform(0.0, MAX_LIFE_S), child, expected)
     child.join()
     if child.exitcode != -signal.SIGKILL:
         raise SystemExit(f"round {seed}: the writer ended by itself with exit code {child.exitcode}")
     return under_way
 
 
-def listen(heard: Connection, life_s: float, child: multiprocessing.process.BaseProcess, expected: Expectation) -> str:
-    """Note what the child says; from its first word on it has `life_s` to live."""
+def listen(
+    messages: Connection, life_s: float, child: multiprocessing.process.BaseProcess, expected: Expectation
+) -> str:
+    """Record the messages of a child, which lives for `life_s` from the first one on."""
     under_way, deadline = "open", None
     while True:
         left = None if deadline is None else max(0.0, deadline - time.perf_counter())
-        if heard.poll(left):
+        if messages.poll(left):
             try:
-                word, operation, paths = heard.recv()
+                word, operation, paths = messages.recv()
             except EOFError:
                 return under_way
             deadline = deadline or time.perf_counter() + life_s
             (expected.begin if word == "begin" else expected.acknowledge)(operation, paths)
             under_way = operation if word == "begin" else "between"
         else:
-            # What the child has said until it dies is heard after this, up to the end of the pipe.
+            # Messages sent before the child dies are read after this, up to the end of the pipe.
             child.kill()
             deadline = time.perf_counter() + 3600
 
 
 def require(condition: bool, seed: int, what: str) -> None:
-    """Stop at the first thing that does not hold, and say in which round."""
+    """Exit with the round at the first violated condition."""
     if not condition:
         raise SystemExit(f"round {seed}: {what}")
 
 
 def inspect(folder: Path, images: Path, seed: int, expected: Expectation) -> int:
-    """Compare what is left with what was acknowledged, resume, and return how many images that extracted."""
+    """Compare the index with what was acknowledged, resume, and return the number of images extracted then."""
     require(check(folder).damaged == (), seed, f"damaged: {check(folder).damaged}")
     index, extractor = PlaceIndex.open(folder), PixelExtractor()
     paths = {index.image(int(id)).path: int(id) for id in index.ids}
@@ -190,7 +192,7 @@ def inspect(folder: Path, images: Path, seed: int, expected: Expectation) -> int
 
 
 def compare_features(index: PlaceIndex, images: Path, seed: int) -> None:
-    """Every image must be found under its own features, and have them."""
+    """Check that search finds every image by its own features, and that they are stored."""
     extractor, ids = PixelExtractor(), index.ids
     extracted = extractor.extract([decode_image(images / index.image(int(id)).path) for id in ids])
     vectors = normalize(torch.stack([features.global_descriptor for features in extracted]), dim=1)
@@ -201,7 +203,7 @@ def compare_features(index: PlaceIndex, images: Path, seed: int) -> None:
 
 
 def kill_command(folder: Path, images: Path, seed: int) -> int:
-    """Kill `vpr-dhe index` at a random moment, open what is left, and return how many images that holds."""
+    """Kill `vpr-dhe index` at a random moment, open the index, and return its number of images."""
     command = [sys.executable, "-m", "vpr_dhe", "index", str(images), "--out", str(folder)]
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     time.sleep(random.Random(seed).uniform(*COMMAND_LIFE_S))
@@ -214,7 +216,7 @@ def kill_command(folder: Path, images: Path, seed: int) -> int:
 
 
 def measure_api(folder: Path, kills: int, seed: int) -> dict[str, object]:
-    """Rounds in which a program that uses the library is killed."""
+    """Run the rounds that kill a program of the library."""
     images, index_folder = folder / "images", folder / "index"
     images.mkdir(parents=True)
     for number in range(IMAGES):
@@ -229,7 +231,7 @@ def measure_api(folder: Path, kills: int, seed: int) -> dict[str, object]:
 
 
 def measure_command(folder: Path, kills: int, seed: int) -> dict[str, object]:
-    """Rounds in which the command is killed; what it has sealed may only grow."""
+    """Run the rounds that kill the command; sealed images may only grow in number."""
     images = folder / "photos"
     images.mkdir(parents=True)
     rng = np.random.default_rng(seed)
@@ -242,14 +244,14 @@ def measure_command(folder: Path, kills: int, seed: int) -> dict[str, object]:
 
 
 def main() -> None:
-    """Kill, compare, print."""
+    """Kill, compare and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--kills", type=int, default=200, help="rounds with a program that uses the library")
+    parser.add_argument("--kills", type=int, default=200, help="rounds with a program of the library")
     parser.add_argument("--command-kills", type=int, default=10, help="rounds with `vpr-dhe index`")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="write the result here as JSON")
     arguments = parser.parse_args()
-    # A child that had to import all this would spend its short life doing so.
+    # Imports would take up the short life of a fresh child.
     heavy = ["torch", "PIL.Image", "vpr_dhe.index.place_index", "vpr_dhe.index.checking"]
     multiprocessing.get_context("forkserver").set_forkserver_preload(heavy)
     folder = Path(tempfile.mkdtemp(prefix="vpr-dhe-crash-"))

@@ -1,12 +1,12 @@
-"""How far off homographies between two modalities are: the mean corner error on pairs that nobody learned from.
+"""Mean corner error of homographies between two modalities, on pairs that no network was trained on.
 
     python datasets/split_pairs.py DATA --out parts/NAME
     python benchmarks/cross_modal.py parts/NAME... --weights run/best.safetensors...
 
 takes the part `test` of each folder, deforms its pairs as training does (patches of 128 px of photos of 192 px, corners
 moved by up to 32 px along each axis), once for each of five seeds, and writes `benchmarks/results/cross_modal.md` and
-`cross_modal.json`. Every network is measured on every data set, whatever it learned from. A pair on which a method
-fails counts as if it had been left unmoved, so that nobody gains by failing.
+`cross_modal.json`. Every network is measured on every data set, whatever it was trained on. A failed pair counts as the
+identity, so that failing never improves a score.
 """
 
 import argparse
@@ -48,7 +48,7 @@ _NO_POINTS = np.empty((0, 2))
 
 @dataclass(frozen=True)
 class Row:
-    """One method on one data set; `mace_px` is by seed, the median over all seeds."""
+    """Result of one method on one data set; `mace_px` is by seed, the median over all seeds."""
 
     dataset: str
     pairs: int
@@ -62,7 +62,7 @@ class Row:
 
 
 def deformed_pairs(root: Path, seed: int) -> PairSet:
-    """The test pairs of a folder, each deformed once."""
+    """Deform each test pair of a folder once."""
     side_px = photo_side_px(SIDE_PX)
     source = AlignedPhotos(read_pairs(root / "test").pairs, side_px, varied=False, description=root.name)
     batches, size = PatchBatches(Draws(source, seed), SIDE_PX, 1), Size(SIDE_PX, SIDE_PX)
@@ -84,19 +84,19 @@ def _image(pixels: np.ndarray) -> Image:
 
 
 def unmoved(*_: Image) -> Verification:
-    """What is right where nothing moved."""
+    """Return the identity."""
     return Verification(np.eye(3), 0.0, _NO_POINTS, _NO_POINTS)
 
 
 def photometric(image_a: Image, image_b: Image) -> Verification:
-    """Maximise the correlation of grey values from no motion on (OpenCV's ECC, Evangelidis and Psarakis, PAMI 2008)."""
+    """Maximise the correlation of grey values from the identity on (ECC of OpenCV; Evangelidis and Psarakis, 2008)."""
     greys = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (image_a, image_b)]
     criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 200, 1e-6)
     try:
         _, found = cv2.findTransformECC(
             greys[0], greys[1], np.eye(3, dtype=np.float32), cv2.MOTION_HOMOGRAPHY, criteria, None, 5
         )
-    except cv2.error:  # it did not converge
+    except cv2.error:  # no convergence
         return NOT_VERIFIED
     matrix = torch.from_numpy(found / found[2, 2]).double()
     square = corners(image_size(image_a))
@@ -106,7 +106,7 @@ def photometric(image_a: Image, image_b: Image) -> Verification:
 
 
 def by_network(estimator: HomographyEstimator, image_a: Image, image_b: Image) -> Verification:
-    """What an estimator says that looks at images alone."""
+    """Align two images by an estimator that needs only the images."""
     views = [View(Frame(image_size(image), image_size(image)), partial(_same, image)) for image in (image_a, image_b)]
     found = estimator.estimate(views[0], views[1:])
     if not found.valid[0]:
@@ -115,14 +115,14 @@ def by_network(estimator: HomographyEstimator, image_a: Image, image_b: Image) -
 
 
 class Learned(NamedTuple):
-    """From what a network learned, and how long and at which size, as far as its run's folder says so."""
+    """Training data of a network, and its training time and size, as far as the folder of its run records them."""
 
     source: str = ""
     training: str = ""
 
 
 def learned(path: Path, training_data: str) -> Learned:
-    """What is known of a network file, beside which its run has left `training.json`."""
+    """Read the facts of a network file, next to which its run has left `training.json`."""
     facts = path.parent / "training.json"
     if not facts.exists():
         return Learned(training_data, "not known")
@@ -132,7 +132,7 @@ def learned(path: Path, training_data: str) -> Learned:
 
 
 def aligners_of(weights: Sequence[Path], device: str) -> tuple[dict[str, Aligner], dict[str, Learned]]:
-    """Methods by name, and how those that learned did so; networks are told apart by their files' folders."""
+    """Name the methods, and the facts of trained ones; networks are named after the folders of their files."""
     aligners: dict[str, Aligner] = {
         UNMOVED: unmoved,
         "SIFT, magsac": build_aligner("magsac"),
@@ -151,7 +151,7 @@ def aligners_of(weights: Sequence[Path], device: str) -> tuple[dict[str, Aligner
 def measure(
     root: Path, seeds: Sequence[int], aligners: Mapping[str, Aligner], known: Mapping[str, Learned]
 ) -> list[Row]:
-    """All methods on one data set."""
+    """Evaluate all methods on one data set."""
     by_seed = []
     for seed in seeds:
         pairs = deformed_pairs(root, seed)
@@ -184,7 +184,7 @@ def _row(pairs: PairSet, method: str, known: Learned, runs: Sequence[tuple[Align
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """All in one table."""
+    """Format all results as a Markdown table."""
     header = [
         "data set",
         "pairs",
@@ -208,7 +208,7 @@ def markdown(rows: Sequence[Row]) -> str:
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("parts", type=Path, nargs="+", help="folders that datasets/split_pairs.py made")
+    parser.add_argument("parts", type=Path, nargs="+", help="folders of datasets/split_pairs.py")
     parser.add_argument("--weights", type=Path, nargs="*", default=[], help="network files")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--device", default="cpu")

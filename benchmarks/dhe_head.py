@@ -1,15 +1,14 @@
-"""How fast the published DHE network is in fewer bits, and whether candidates come in the same order.
+"""Speed of the published DHE network in lower precision, and its agreement in ranking.
 
     python benchmarks/dhe_head.py DATA --queries 60 --rerank 10
 
-Neither published weights nor the GPU that learns them are at hand everywhere, and what a network of random weights says
-ranks nothing. So its last layer is solved for, by ridge regression, to say of these very candidates what MAGSAC says of
-them: then its rankings mean something. The figures compare precisions; they are none of the network's accuracy, and how
-a trained network takes fewer bits, whose activations may have outliers, is to be seen by `vpr-dhe evaluate DATA --model
-MODEL --verifier dhe,dhe-int8`.
+Published weights, or a GPU to train them, are not always available, and a network of random weights cannot rank. So its
+last layer is fitted by ridge regression to the corners that MAGSAC finds for these very candidates, which makes its
+rankings meaningful. The results compare precisions, and are not the accuracy of the network. For a trained network,
+whose activations may have outliers, use `vpr-dhe evaluate DATA --model MODEL --verifier dhe,dhe-int8`.
 
-The baseline is the network in single precision, one candidate after the other; other precisions run in batches.
-All timings are on one thread.
+The baseline is the network in fp32, one candidate after the other; other precisions run in batches. All timings are on
+one thread.
 Writes `benchmarks/results/dhe_head.md` and `dhe_head.json`.
 """
 
@@ -52,16 +51,16 @@ from vpr_dhe.verification.verifier import Verifier
 TEACHER = "magsac"
 CPU = torch.device("cpu")
 _RANKS = (1, 5, 10)
-# Of the mean square of what is regressed on: the fit is then a few pixels from what MAGSAC says.
+# Relative to the mean square of the features; the fit is then a few pixels from the corners of MAGSAC.
 _RIDGE = 1e-2
-# MAGSAC's hopeless homographies throw corners anywhere.
+# Wrong homographies of MAGSAC put corners anywhere.
 _MAX_CORNER_SHIFT_PX = 384.0
 _TIMED_CANDIDATES = 8
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Local maps of a query and a candidate, and where MAGSAC says that the corners of the query's input are."""
+    """Local maps of a query and a candidate, and the corners of the query's input as MAGSAC maps them."""
 
     query: Float[Tensor, "1 576 dimension"]
     candidate: Float[Tensor, "1 576 dimension"]
@@ -70,7 +69,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Row:
-    """One precision: milliseconds a candidate in turns, recall, and how it differs from single precision."""
+    """Result of one precision: milliseconds per candidate by turn, recall, and difference from fp32."""
 
     precision: str
     median_ms: float
@@ -84,7 +83,7 @@ class Row:
 
 
 def candidates_of(dataset: PlaceDataset, index: PlaceIndex, extractor: Extractor, count: int) -> list[Pair]:
-    """The candidates of all queries that MAGSAC finds a homography for."""
+    """Collect the candidates of all queries for which MAGSAC finds a homography."""
     verifier = build_verifiers([TEACHER], Resources(extractor))[TEACHER]
     database, square, pairs = PinnedIndex(index.snapshot, verifier), corners(INPUT_SIZE), []
     for record in dataset.queries.records:
@@ -104,7 +103,7 @@ def candidates_of(dataset: PlaceDataset, index: PlaceIndex, extractor: Extractor
 
 @torch.inference_mode()
 def fitted_head(pairs: Sequence[Pair]) -> DheHead:
-    """Random transformers, and the last layer that makes of what they say the corners of each pair."""
+    """Build random transformers with a last layer fitted to the corners of each pair."""
     torch.manual_seed(0)
     head = DheHead().eval()
     flat = torch.stack(in_parallel(partial(_flat, head), pairs))
@@ -114,7 +113,7 @@ def fitted_head(pairs: Sequence[Pair]) -> DheHead:
     kernel = (flat @ flat.T).double()
     kernel += _RIDGE * kernel.diagonal().mean() * torch.eye(len(pairs), dtype=torch.float64)
     weights = (torch.linalg.solve(kernel, corners_px - middle_px).T.float() @ flat).contiguous()
-    half_a_pixel = 0.5  # the published points have their origin at the corner of the image
+    half_a_pixel = 0.5  # published points have their origin at the corner of the image
     head.linear.weight.zero_()[8:] = weights
     head.linear.bias[:8] = corners(INPUT_SIZE).flatten() + half_a_pixel
     head.linear.bias[8:] = middle_px + half_a_pixel - (weights @ middle).double()
@@ -127,13 +126,13 @@ def _flat(head: DheHead, pair: Pair) -> Float[Tensor, " numbers"]:
 
 
 def available() -> list[HeadPrecision]:
-    """The precisions that this processor has instructions for, single precision first."""
+    """List the precisions that this processor supports, fp32 first."""
     has = {"bf16": has_bfloat16_products, "int8": has_integer_linear_layers}
     return [precision for precision in get_args(HeadPrecision) if precision not in has or has[precision](CPU)]
 
 
 def timed(head: DheHead, pairs: Sequence[Pair], repeats: int) -> dict[HeadPrecision, list[float]]:
-    """Milliseconds a candidate, in turns, on one thread; the first turn is forgotten."""
+    """Time each precision in turns on one thread, in milliseconds per candidate, without the first turn."""
     query, candidates = pairs[0].query, torch.cat([pair.candidate for pair in pairs])
     works = {precision: partial(predictor(head, CPU, precision), query, candidates) for precision in available()}
     baseline = predictor(head, CPU, "fp32")
@@ -147,7 +146,7 @@ def timed(head: DheHead, pairs: Sequence[Pair], repeats: int) -> dict[HeadPrecis
 
 
 def compared(precision: HeadPrecision, ms: Sequence[float], baseline_ms: float, result: EvaluationResult) -> Row:
-    """One precision against the first, which is single precision."""
+    """Compare one precision with the first, which is fp32."""
     methods = {method.name: method for method in result.verifiers}
     exact, found = _inliers(methods["fp32"]), _inliers(methods[precision])
     pairs = [(ours[row], theirs[row]) for ours, theirs in zip(exact, found, strict=True) for row in ours]
@@ -167,12 +166,12 @@ def compared(precision: HeadPrecision, ms: Sequence[float], baseline_ms: float, 
 
 
 def _inliers(method: MethodResult) -> list[dict[int, int]]:
-    """For each query the inliers of each candidate, by its row, best first."""
+    """Map the rows of candidates to inliers for each query, best first."""
     return [{one.row: round(one.score) for one in predictions} for predictions in method.predictions]
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """All in one table."""
+    """Format all results as a Markdown table."""
     recalls = [f"R@{rank}" for rank in rows[0].recall]
     header = ["precision", "ms/candidate", "spread", "times faster", *recalls]
     header += ["same first, %", "same inliers, %", "inliers apart, at most"]
@@ -189,11 +188,11 @@ def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("data", type=Path)
-    parser.add_argument("--model", default="sift-vlad", help="with a grid of 24 x 24 cells")
+    parser.add_argument("--model", default="sift-vlad", help="model with local maps of 24 x 24 cells")
     parser.add_argument("--queries", type=int, default=60)
     parser.add_argument("--rerank", type=int, default=10)
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--cache", type=Path, help="keep the database's features here")
+    parser.add_argument("--cache", type=Path, help="cache features of the database here")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
     arguments = parser.parse_args()
     extractor = load_extractor(arguments.model)
@@ -208,11 +207,13 @@ def main() -> None:
         result = evaluate_dataset(dataset, index, extractor, verifiers, settings)
     baseline_ms = median(turns["fp32"])
     rows = [compared(precision, ms, baseline_ms, result) for precision, ms in turns.items()]
-    told = f"{result.dataset.name}, {arguments.model}, queries {arguments.queries}, candidates {arguments.rerank} each"
-    print(table := f"{told}; the last layer is fitted to {len(pairs)} of them\n\n{markdown(rows)}")
+    summary = (
+        f"{result.dataset.name}, {arguments.model}, queries {arguments.queries}, candidates {arguments.rerank} each"
+    )
+    print(table := f"{summary}; the last layer is fitted to {len(pairs)} of them\n\n{markdown(rows)}")
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / "dhe_head.md").write_text(f"{table}\n")
-    document = {"data": told, "fitted_to": len(pairs), "rows": [asdict(row) for row in rows]}
+    document = {"data": summary, "fitted_to": len(pairs), "rows": [asdict(row) for row in rows]}
     write_result(arguments.out / "dhe_head.json", "dhe_head", document)
 
 

@@ -1,13 +1,13 @@
-"""How many images a second are indexed, and how many could be: by decoding alone, and by the network alone.
+"""Throughput of indexing, compared with decoding alone and with the network alone.
 
     python benchmarks/extraction.py IMAGES --models cct-offline sift-vlad --precisions fp32 bf16 --workers 0 2
 
-`index` is `PlaceIndex.add`, files to sealed segments, into an index that has settled its codec on the first images
-before; processes are started anew for it. `decoding` is the same reading and decoding with nothing behind it, `network`
-the same batches, of random tensors (decoded photos where a model is no network), with nothing before or behind them.
-All three are measured in turns, so that other work on the machine meets all alike. A CPU's cores are shared by both:
-`together` is what is left where each image is decoded and then extracted. Where bfloat16 is asked for, its features are
-compared with those of single precision. Everything in `benchmarks/results/extraction.md` and `extraction.json`.
+`index` is `PlaceIndex.add`, from files to sealed segments, into an index whose codec was chosen on earlier images, with
+fresh worker processes. `decoding` is reading and decoding alone, `network` extraction of the same batches of random
+tensors (decoded photos if a model is not a network) alone. All three are measured in turns, so that other work on the
+machine affects all alike. On a CPU both share the cores: `together` is the throughput of decoding each image and then
+extracting it. With bf16, its features are compared with those of fp32. Writes `benchmarks/results/extraction.md` and
+`extraction.json`.
 """
 
 import argparse
@@ -36,14 +36,14 @@ from vpr_dhe.models.catalogue import SIFT_VLAD
 from vpr_dhe.records import Image, ImageRecord
 from vpr_dhe.runtime.threads import in_parallel
 
-# Settle the codec, and warm all that is lazy.
+# For the choice of the codec, and to warm up lazy parts.
 _FIRST = 64
 _COMPARED = 64
 
 
 @dataclass(frozen=True)
 class Row:
-    """Images per second, and the shares of the smaller limit and of both limits together that `index` reaches."""
+    """Images per second, and the shares of the lower limit and of both limits together that `index` reaches."""
 
     model: str
     precision: str
@@ -54,18 +54,18 @@ class Row:
 
     @property
     def share(self) -> float:
-        """Of the smaller limit."""
+        """Share of the lower limit."""
         return self.index / min(self.decoding, self.network)
 
     @property
     def together(self) -> float:
-        """What cores that do both could do."""
+        """Throughput of cores that decode and extract."""
         return 1 / (1 / self.decoding + 1 / self.network)
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Cosines between features of the same photos in bfloat16 and in single precision."""
+    """Cosines between features of the same photos in bf16 and in fp32."""
 
     model: str
     least_of_vectors: float
@@ -77,7 +77,7 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Work:
-    """What is indexed, by what, and how."""
+    """Images, model and settings of a measurement."""
 
     folder: Path
     records: Sequence[ImageRecord]
@@ -87,8 +87,8 @@ class Work:
 
 
 def measure(work: Work, repeats: int) -> tuple[float, float, float]:
-    """Images per second of indexing, of decoding and of the network; medians."""
-    network = describing(work)
+    """Measure the images per second of indexing, decoding and the network; medians."""
+    network = extraction(work)
     with TemporaryDirectory(prefix="vpr-dhe-extraction-") as name, reading(work.workers) as read_ahead:
         begun = Path(name) / "begun"
         index = PlaceIndex.create(begun, work.extractor.spec, work.folder, index_type="flat")
@@ -108,7 +108,7 @@ def measure(work: Work, repeats: int) -> tuple[float, float, float]:
 
 
 def indexing_seconds(work: Work, begun: Path, folder: Path) -> float:
-    """Add all but the first images to a copy of the index that holds these."""
+    """Time adding all but the first images to a copy of an index of the first."""
     shutil.copytree(begun, folder)
     index = PlaceIndex.open(folder)
     add = partial(index.add, batch_size=work.batch_size, workers=work.workers)
@@ -117,8 +117,8 @@ def indexing_seconds(work: Work, begun: Path, folder: Path) -> float:
     return taken
 
 
-def describing(work: Work) -> Callable[[], object]:
-    """The extractor on as many images as are indexed, which are there already."""
+def extraction(work: Work) -> Callable[[], object]:
+    """Return a function that extracts as many images as are indexed, from memory."""
     count, generator = len(work.records) - _FIRST, torch.Generator().manual_seed(0)
     sizes = [min(work.batch_size, count - first) for first in range(0, count, work.batch_size)]
     if not isinstance(work.extractor, NeuralExtractor):
@@ -132,13 +132,13 @@ def describing(work: Work) -> Callable[[], object]:
         for size in sizes:
             parts = [batch[part.start : part.stop] for part in extractor.split(range(size))]
             extracted = in_parallel(extractor.extract_batch, parts)
-        extracted[-1].vectors.cpu()  # a GPU is done only then
+        extracted[-1].vectors.cpu()  # waits for the GPU
 
     return extract
 
 
 def agreement(model: str, device: str, photos: Sequence[Image]) -> Agreement:
-    """Extract photos in both precisions."""
+    """Compare features of photos in both precisions."""
     vectors, cells = [], []
     for precision in ("fp32", "bf16"):
         extractor = load_extractor(model, device, precision=precision)
@@ -159,7 +159,7 @@ def agreement(model: str, device: str, photos: Sequence[Image]) -> Agreement:
 
 
 def markdown(rows: Sequence[Row], agreements: Sequence[Agreement]) -> str:
-    """Both tables."""
+    """Format both tables."""
     header = ["model", "precision", "workers", "index", "decoding", "network", "of the smaller", "together", "of it"]
     lines = [header, ["---"] * len(header)]
     for row in rows:
@@ -182,7 +182,9 @@ def main() -> None:
     parser.add_argument("images", type=Path, help="folder of images")
     parser.add_argument("--models", nargs="+", default=["cct-offline", SIFT_VLAD])
     parser.add_argument("--precisions", nargs="+", choices=["fp32", "bf16"], default=["fp32", "bf16"])
-    parser.add_argument("--workers", nargs="+", type=int, default=[0], help="processes that decode; 0 for threads")
+    parser.add_argument(
+        "--workers", nargs="+", type=int, default=[0], help="number of processes that decode; 0 uses threads"
+    )
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--count", type=int, default=128, help=f"of images, after {_FIRST} that are not timed")
     parser.add_argument("--repeats", type=int, default=3)
@@ -212,8 +214,8 @@ def main() -> None:
         "threads": torch.get_num_threads(),
         "compiled": arguments.compile,
     }
-    told = ", ".join(f"{name} {value}" for name, value in settings.items())
-    print(table := f"Images per second; {told}\n\n{markdown(rows, agreements)}")
+    summary = ", ".join(f"{name} {value}" for name, value in settings.items())
+    print(table := f"Images per second; {summary}\n\n{markdown(rows, agreements)}")
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / "extraction.md").write_text(f"{table}\n")
     document = settings | {

@@ -1,15 +1,15 @@
-"""RANSAC-Flow on warps with a smooth distortion: what its coarse stage is made of, and what the fine flow adds.
+"""Ablation of RANSAC-Flow on smoothly distorted warps: coarse stage and fine flow.
 
     python benchmarks/fine_flow.py PHOTOS --weights RUN/best.safetensors
 
-takes photos out of a folder, evenly spread, and makes pairs of 384 x 384 px as training does: the corners move by up to
-a quarter of the side, and A is distorted smoothly besides. Every other B is seen from half to twice as near. Written
-are `benchmarks/results/fine_flow.md` and `fine_flow.json`:
+takes evenly spread photos of a folder and makes pairs of 384 x 384 px as training does: the corners move by up to a
+quarter of the side, and A is also distorted smoothly. Every other B is zoomed by a factor from 1/2 to 2. Writes
+`benchmarks/results/fine_flow.md` and `fine_flow.json`:
 
-- coarse: corner error of the planar part for one scale and for seven, by the robust estimators at hand and by the
+- coarse: corner error of the planar part on one scale and on seven, by the robust estimators of the package and by the
   RANSAC of the paper (10,000 homographies through four matches each, on all of them at once);
 - fine: end-point error of the coarse homography and of the fine flow, over all pixels of A that B shows and over those
-  that the fine flow is sure of.
+  that the fine flow predicts as matchable.
 """
 
 import argparse
@@ -65,7 +65,7 @@ Fit = Callable[[CoarseMatches], Float64[Tensor, "3 3"] | None]
 
 
 def distorted_pairs(root: Path, count: int, seed: int) -> Iterator[TrainingPair]:
-    """Pairs out of `count` photos of a folder, every other one zoomed."""
+    """Make pairs of `count` photos of a folder, every other one zoomed."""
     names = list_images(root)
     chosen = [names[number * len(names) // count] for number in range(min(count, len(names)))]
     source = ElasticPairs(WarpedPhotos([root / name for name in chosen], SIZE, root.name))
@@ -76,7 +76,7 @@ def distorted_pairs(root: Path, count: int, seed: int) -> Iterator[TrainingPair]
 
 
 def zoomed(pair: TrainingPair, factor: float) -> TrainingPair:
-    """The pair with B seen from nearer, or from farther away."""
+    """Zoom B of a pair in or out."""
     assert pair.homography is not None
     middle = (SIZE.width - 1) / 2 * (1 - factor)
     zoom = np.array([[factor, 0, middle], [0, factor, middle], [0, 0, 1.0]])
@@ -85,7 +85,7 @@ def zoomed(pair: TrainingPair, factor: float) -> TrainingPair:
 
 
 def published_ransac(matches: CoarseMatches) -> Float64[Tensor, "3 3"] | None:
-    """The homography that most matches agree with, of 10,000 through four of them each."""
+    """Estimate the homography with most inliers among 10,000 through four matches each."""
     generator = torch.Generator().manual_seed(0)
     best, most = None, 3
     for _ in range(_ITERATIONS // _TRIED_AT_ONCE):
@@ -101,7 +101,7 @@ def published_ransac(matches: CoarseMatches) -> Float64[Tensor, "3 3"] | None:
 
 
 def library(estimator: OpenCvEstimator | PoseLibEstimator) -> Fit:
-    """A robust estimator on coarse matches."""
+    """Fit a homography to coarse matches by a robust estimator."""
 
     def fit(matches: CoarseMatches) -> Float64[Tensor, "3 3"] | None:
         found = estimator.fit(matches.query.numpy(), matches.candidate.numpy(), TOLERANCE)
@@ -119,7 +119,7 @@ FITS: dict[str, Fit] = {
 
 
 def coarse_errors(pair: TrainingPair, extractor: Extractor) -> Iterator[tuple[tuple[str, str], tuple[float, float]]]:
-    """Corner error in px, infinite without an estimate, and ms of every fit, on one scale and on seven."""
+    """Compute corner errors in px, infinite without an estimate, and ms of each fit, on one scale and on seven."""
     candidate = cells_of(extractor.extract([pair.image_b])[0])
     back, to = resizing(UNIT, SIZE), resizing(SIZE, UNIT)
     truth = torch.from_numpy(pair.homography)
@@ -137,14 +137,14 @@ def coarse_errors(pair: TrainingPair, extractor: Extractor) -> Iterator[tuple[tu
 
 
 def true_flow(pair: TrainingPair) -> tuple[Float64[Tensor, "height width 2"], Bool[Tensor, "height width"]]:
-    """Where each pixel of A lies in B, relative to itself, and whether B shows it."""
+    """Compute the flow of each pixel of A, and whether B shows it."""
     centres = cell_centres(Grid(SIZE.height, SIZE.width), SIZE).view(SIZE.height, SIZE.width, 2)
     places = project(torch.from_numpy(pair.homography), centres + torch.from_numpy(pair.residual_px))
     return places - centres, ((places >= 0) & (places <= SIZE.width - 1)).all(dim=-1)
 
 
 def fine_errors(pair: TrainingPair, estimator: RansacFlowEstimator) -> dict[str, float] | None:
-    """End-point errors in px; None where the coarse stage found nothing."""
+    """Compute end-point errors in px; None if the coarse stage fails."""
     frame = Frame(SIZE, SIZE)
     found = estimator.estimate(View(frame, lambda: pair.image_a), [View(frame, lambda: pair.image_b)])
     assert found.evidence is not None
@@ -167,7 +167,7 @@ def fine_errors(pair: TrainingPair, estimator: RansacFlowEstimator) -> dict[str,
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown."""
+    """Format a Markdown table."""
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [header, ["---"] * len(header), *rows])
 
 

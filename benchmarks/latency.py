@@ -50,7 +50,7 @@ _PRODUCT_SIDE = 1536
 
 @dataclass(frozen=True)
 class Limits:
-    """What this machine does in a second, on the threads that torch has here."""
+    """Bandwidth and throughput of this machine, on the threads of torch."""
 
     read_bytes: float
     single_precision: float
@@ -59,7 +59,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Row:
-    """One stage, in milliseconds per query; `plain_ms` is the baseline, `limit_ms` the limit, if there is one."""
+    """Result of one stage in milliseconds per query; `plain_ms` is the baseline, `limit_ms` the limit if any."""
 
     stage: str
     median_ms: float
@@ -71,7 +71,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Query:
-    """A query image, its features, and its candidates."""
+    """Query image with its features and candidates."""
 
     image: Image
     features: Features
@@ -88,7 +88,7 @@ class Stage:
 
 
 def measured_limits() -> Limits:
-    """Read memory, and multiply matrices that fit the caches."""
+    """Measure the bandwidth of memory, and the throughput of matrix products in the caches."""
     block = np.ones(_BANDWIDTH_BYTES, np.uint8)
     operations = 2 * _PRODUCT_SIDE**3
     single = torch.rand(_PRODUCT_SIDE, _PRODUCT_SIDE)
@@ -106,7 +106,7 @@ def _min_seconds(work: Callable[[], object]) -> float:
 
 
 def baseline_match(snapshot: Snapshot, found: Query) -> MutualNeighbours:
-    """Find mutual neighbours as one would find them first."""
+    """Find mutual nearest neighbours by a straightforward implementation."""
     own = torch.arange(snapshot.require_codec().cells)
     columns: list[tuple[Tensor, Tensor, Tensor]] = []
     for local_map in snapshot.local_maps(_ids(found)):
@@ -137,7 +137,7 @@ def baseline_rerank(verifier: Verifier, snapshot: Snapshot, found: Query) -> Non
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Nothing is shared out."""
+    """Run serially."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -151,7 +151,7 @@ def _ids(found: Query) -> list[int]:
 
 
 def stages_of(snapshot: Snapshot, extractor: Extractor, verifiers: Sequence[str], limits: Limits) -> dict[str, Stage]:
-    """All that is timed."""
+    """List all timed stages."""
     codec, spec = snapshot.require_codec(), snapshot.manifest.spec
     cells, count = codec.cells, len(snapshot.ids)
 
@@ -193,7 +193,7 @@ def measure(stages: Mapping[str, Stage], queries: Sequence[Query], repeats: int)
     """Time all stages in turns; the median over queries and repeats, and the spread of the medians of each turn."""
     turns: dict[str, list[float]] = {name: [] for name in stages}
     baseline: dict[str, list[float]] = {name: [] for name in stages}
-    for _ in range(repeats + 1):  # the first turn warms caches and is forgotten
+    for _ in range(repeats + 1):  # the first turn warms the caches and is dropped
         for name, stage in stages.items():
             turns[name].append(median(seconds(partial(stage.run, found)) for found in queries))
             if stage.baseline:
@@ -212,7 +212,7 @@ def measure(stages: Mapping[str, Stage], queries: Sequence[Query], repeats: int)
 
 
 def markdown(rows: Sequence[Row], reference_ms: float) -> str:
-    """All in one table."""
+    """Format all results as a Markdown table."""
     header = [
         "stage",
         "ms",
@@ -234,7 +234,7 @@ def markdown(rows: Sequence[Row], reference_ms: float) -> str:
 
 
 def queries_of(extractor: Extractor, database: PinnedIndex, folder: Path, count: int) -> list[Query]:
-    """Some of the images in a folder, evenly spread, with 100 candidates each."""
+    """Choose evenly spread images of a folder, with 100 candidates each."""
     paths = list_images(folder)
     images = [decode_image(folder / paths[number * len(paths) // count]) for number in range(count)]
     features = [extractor.extract([image])[0] for image in images]
@@ -246,7 +246,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("index", type=Path)
     parser.add_argument("queries", type=Path, help="folder of images")
-    parser.add_argument("--count", type=int, default=15, help="of queries")
+    parser.add_argument("--count", type=int, default=15, help="number of queries")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--verifiers", nargs="+", default=_VERIFIERS)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -267,8 +267,8 @@ def main() -> None:
         "queries": arguments.count,
         "repeats": arguments.repeats,
     }
-    told = ", ".join(f"{name} {value}" for name, value in settings.items())
-    print(table := f"{told}\n\n{markdown(rows, reference_ms)}")
+    summary = ", ".join(f"{name} {value}" for name, value in settings.items())
+    print(table := f"{summary}\n\n{markdown(rows, reference_ms)}")
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / "latency.md").write_text(f"{table}\n")
     document = {**settings, "limits": asdict(limits), "rows": [asdict(row) for row in rows]}

@@ -1,4 +1,4 @@
-"""What benchmarks share: a process of its own, its peak of memory, and results that say where they come from."""
+"""Fresh processes, peak memory, and results with their provenance, for all benchmarks."""
 
 import json
 import multiprocessing
@@ -16,7 +16,7 @@ from vpr_dhe.evaluation.provenance import this_machine
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """What some work takes by the clock."""
+    """Time one call, in seconds."""
     started = perf_counter()
     work()
     return perf_counter() - started
@@ -24,7 +24,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 @dataclass(frozen=True)
 class Memory:
-    """Peaks of one process in MB: all, and what of it is its own rather than pages of mapped files."""
+    """Peak memory of one process in MB: all of it, and the part that is not pages of mapped files."""
 
     peak_mb: float
     peak_private_mb: float
@@ -32,7 +32,7 @@ class Memory:
 
 @contextmanager
 def measured_memory() -> Iterator[Callable[[], Memory]]:
-    """Watch this process; the peak of private memory is the highest of many looks."""
+    """Watch this process; the peak of private memory is the maximum of many samples."""
     peak, done = [0.0], threading.Event()
 
     def watch() -> None:
@@ -49,31 +49,31 @@ def measured_memory() -> Iterator[Callable[[], Memory]]:
 
 
 def private_mb() -> float:
-    """Memory of this process that is no mapped file, in MB."""
+    """Return the memory of this process in MB, without mapped files."""
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return int(status["RssAnon"].split()[0]) / 1024
 
 
 def in_own_process(work: Callable[..., Any], *arguments: Any) -> Any:
-    """Run something in a fresh process."""
+    """Call a function in a fresh process."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(work, arguments)
 
 
 def write_result(out: Path | None, benchmark: str, result: dict[str, Any]) -> None:
-    """Write a result with the machine and the commit that it was measured on, if it is wanted."""
+    """Write a result with its machine and commit, if a path is given."""
     if out is not None:
         document = {"benchmark": benchmark, "commit": commit(), "machine": asdict(this_machine())} | result
         out.write_text(json.dumps(document, indent=1) + "\n")
 
 
 def commit() -> str:
-    """The commit of this checkout, and whether it was changed since."""
+    """Return the commit of this checkout, and whether it has changes."""
     here = Path(__file__).parent
 
     def git(*arguments: str) -> str:
         return subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
 
-    # What benchmarks write is no change to what they measure.
+    # Results that benchmarks write do not change what they measure.
     changed = git("status", "--porcelain", "--", ".", ":!results")
     return git("rev-parse", "HEAD") + (" with changes" if changed else "")

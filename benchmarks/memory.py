@@ -1,10 +1,10 @@
-"""Is the peak of memory while indexing the same however many images there are?
+"""Peak memory of indexing by number of images.
 
     python benchmarks/memory.py --counts 2000 8000 32000 --out memory.json
 
-Small images are decoded from files and get features of the usual size (384 numbers, and a local map of 24 x 24
-x 128), so that all the work of an index is done but that of a network. Each count runs in a process of its own. What
-grows with the number of images is their names.
+Small images are decoded from files and get random features of the usual size (384 numbers, and a local map of 24 x 24
+x 128), so only the work of a network is missing. Each count runs in a fresh process. Only the names of the images
+should grow with their number.
 """
 
 import argparse
@@ -31,7 +31,7 @@ SIDE_PX = 16
 
 @dataclass(frozen=True)
 class Indexing:
-    """What indexing so many images took."""
+    """Memory and time of indexing a number of images."""
 
     images: int
     seconds: float
@@ -40,7 +40,7 @@ class Indexing:
 
 
 class RandomFeatures(Extractor):
-    """Features of the usual size, random but for the image they come from."""
+    """Extractor of random features of the usual size, seeded by the image."""
 
     def __init__(self) -> None:
         self.spec = ExtractorSpec("random", "random", 384, 128, Grid(24, 24), Size(SIDE_PX, SIDE_PX), True, 1.5)
@@ -57,7 +57,7 @@ class RandomFeatures(Extractor):
 
 
 def write_images(folder: Path, count: int) -> None:
-    """Write the smallest images there are."""
+    """Write images of minimum size."""
     rng = np.random.default_rng(0)
     for number in range(count):
         path = folder / f"{number // 1000:04d}" / f"{number:07d}.ppm"
@@ -67,7 +67,7 @@ def write_images(folder: Path, count: int) -> None:
 
 
 def index_images(folder: Path, images: Path, count: int) -> Indexing:
-    """Index them all, as `vpr-dhe index` does."""
+    """Index all images, as `vpr-dhe index` does."""
     with measured_memory() as memory:
         started = time.perf_counter()
         extractor = RandomFeatures()
@@ -79,7 +79,7 @@ def index_images(folder: Path, images: Path, count: int) -> Indexing:
 
 
 def measure(count: int, folder: Path | None) -> Indexing:
-    """Index this many images in a process of its own."""
+    """Index a number of images in a fresh process."""
     with tempfile.TemporaryDirectory(prefix="vpr-dhe-memory-", dir=folder) as name:
         images = Path(name) / "images"
         write_images(images, count)
@@ -90,7 +90,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--counts", type=int, nargs="+", default=[2_000, 8_000, 32_000])
-    parser.add_argument("--folder", type=Path, help="where temporary files go: up to 75 KB per image")
+    parser.add_argument("--folder", type=Path, help="folder of temporary files: up to 75 KB per image")
     parser.add_argument("--out", type=Path, help="write the result here as JSON")
     arguments = parser.parse_args()
     measured = [measure(count, arguments.folder) for count in sorted(arguments.counts)]

@@ -1,17 +1,16 @@
-"""Alignment of images of two sensors that begin slightly apart, such as RGB and near infrared.
+"""Alignment of slightly shifted images of two sensors, such as RGB and near infrared.
 
     pip install "vpr-dhe[benchmarks]"
     python benchmarks/multimodal.py PAIRS --pairs 12
 
-takes pairs with known homographies out of a folder that `evaluate-pairs` reads, evenly spread. B is resampled into the
-frame of A, both are cropped to a rectangle that both show, and the two crops are shifted against each other by 2.5, 5,
-7.5 or 10 % of their longer side in a random direction, so that every method begins at the identity. The error of a pair
-is the mean distance of the four corners of A under the estimate and under the truth, divided by the longer side; a pair
-is aligned where it is below 0.01. Written to `benchmarks/results/multimodal.md` and `multimodal.json`, after every
-pair, so that what is measured so far is there.
+takes evenly spread pairs with known homographies of a folder for `evaluate-pairs`. B is resampled into the frame of A,
+both are cropped to a rectangle that both show, and the two crops are shifted against each other by 2.5, 5, 7.5 or 10 %
+of their longer side in a random direction, so that every method starts at the identity. The error of a pair is the mean
+distance of the four corners of A under the estimate and under the truth, divided by the longer side; a pair is aligned
+if its error is below 0.01. Writes `benchmarks/results/multimodal.md` and `multimodal.json` after every pair.
 
-Mutual information is that of Mattes et al. as SimpleITK has it, first of a translation, then of an affine transform,
-each over four resolutions.
+Mutual information is that of Mattes et al. in SimpleITK, first with a translation, then with an affine transform, each
+over four resolutions.
 """
 
 import argparse
@@ -45,7 +44,7 @@ Aligner = Callable[[Image, Image], Float64[np.ndarray, "3 3"] | None]
 
 @dataclass(frozen=True)
 class Outcome:
-    """One method on one shifted pair; `error` is infinite where it failed. Seconds of the wall, and of processors."""
+    """Result of one method on one shifted pair: `error`, infinite if it failed, wall-clock and CPU seconds."""
 
     pair: str
     shift: float
@@ -65,7 +64,7 @@ class ShiftedPair:
 
 
 def shifted(pair: HomographyPair, shift: float, random: np.random.Generator) -> ShiftedPair:
-    """Crop both images of a pair to what both show, so that B begins a part of the longer side beside A."""
+    """Crop both images of a pair to their common part, with B shifted by a share of the longer side."""
     image_a, image_b = pair.image_a(), pair.image_b()
     size = image_size(image_a)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
@@ -81,7 +80,7 @@ def shifted(pair: HomographyPair, shift: float, random: np.random.Generator) -> 
 
 
 def largest_rectangle(shown: Bool[np.ndarray, "height width"]) -> tuple[int, int, int, int]:
-    """Left, top, width and height of the largest rectangle of the image's aspect in which all is shown."""
+    """Return left, top, width and height of the largest fully shown rectangle of the image's aspect ratio."""
     missing = cv2.integral((~shown).astype(np.uint8))
     for percent in range(100, 20, -1):
         height, width = (side * percent // 100 for side in shown.shape)
@@ -98,7 +97,7 @@ def _cropped(image: Image, left: int, top: int, size: Size) -> Image:
 
 
 def by_estimator(estimator: HomographyEstimator) -> Aligner:
-    """Align by a method of the package."""
+    """Align a pair by a method of the package."""
 
     def align(image_a: Image, image_b: Image) -> Float64[np.ndarray, "3 3"] | None:
         a, b = (_view(image) for image in (image_a, image_b))
@@ -113,7 +112,7 @@ def _view(image: Image) -> View:
 
 
 def by_mutual_information(image_a: Image, image_b: Image) -> Float64[np.ndarray, "3 3"] | None:
-    """Align by the mutual information of brightness."""
+    """Align a pair by the mutual information of grey values."""
     import SimpleITK as Itk
 
     fixed, moving = (
@@ -134,7 +133,7 @@ def by_mutual_information(image_a: Image, image_b: Image) -> Float64[np.ndarray,
 
 
 def _registered(itk, fixed, moving, transform):
-    """Climb the mutual information from a transform, coarse to fine."""
+    """Maximise the mutual information over a transform, coarse to fine."""
     method = itk.ImageRegistrationMethod()
     method.SetMetricAsMattesMutualInformation(numberOfHistogramBins=32)
     method.SetMetricSamplingStrategy(method.NONE)
@@ -163,7 +162,7 @@ def measure(pair: HomographyPair, shift: float, seed: int, aligners: dict[str, A
 
 
 def markdown(outcomes: Sequence[Outcome], names: Sequence[str]) -> str:
-    """The share of aligned pairs and the median error, by method and shift."""
+    """Format the share of aligned pairs and the median error by method and shift."""
     shifts = sorted({outcome.shift for outcome in outcomes})
     header = ["method", *(f"{100 * shift:g} %: aligned, median error" for shift in shifts), "CPU s/pair"]
     lines = [header, ["---"] * len(header)]
@@ -181,7 +180,7 @@ def _summary(outcomes: Sequence[Outcome]) -> str:
 
 
 def _as_json(outcome: Outcome) -> dict[str, object]:
-    """An outcome; JSON knows no infinite error."""
+    """Convert an outcome to JSON, which has no infinity."""
     return asdict(outcome) | {"error": outcome.error if isfinite(outcome.error) else None}
 
 
@@ -190,7 +189,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("data", type=Path, help="folder of pairs")
     parser.add_argument("--pairs", type=int, default=12)
-    parser.add_argument("--shifts", type=float, nargs="+", default=SHIFTS, help="parts of the longer side")
+    parser.add_argument("--shifts", type=float, nargs="+", default=SHIFTS, help="shifts as shares of the longer side")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
     arguments = parser.parse_args()

@@ -1,16 +1,16 @@
-"""A model in torch and exported to ONNX: how fast each is, how far apart, and whether they rank alike.
+"""Speed, numerical difference and agreement in ranking of a model in torch and in ONNX.
 
     python benchmarks/onnx_runtime.py PLACES
 
-takes queries and database images of a place data set, evenly spread, and writes `benchmarks/results/onnx_runtime.md`
-and `onnx_runtime.json`:
+takes evenly spread queries and database images of a place data set, and writes `benchmarks/results/onnx_runtime.md` and
+`onnx_runtime.json`:
 
 - speed: the median of ms per image to extract decoded images, preprocessing included, one at a time and in batches;
-  both runtimes take turns, on as many threads as torch has;
-- difference: of each query's vector and local map, the norm of the difference by the norm of what torch computes, at
-  most;
-- agreement: of how many queries the first 20 images are the same in the same order, by retrieval alone and re-ranked,
-  asked of one index that was made in torch.
+  both runtimes take turns, on the number of threads of torch;
+- difference: the maximum over queries of the norm of the difference, relative to the norm in torch, of global
+  descriptors and local maps;
+- agreement: the number of queries with the same first 20 images in the same order, by retrieval alone and re-ranked, in
+  one index made in torch.
 """
 
 import argparse
@@ -41,12 +41,12 @@ _TORCH, _ONNX = "torch", "onnx"
 
 
 def spread(items: Sequence, count: int) -> list:
-    """So many of them, evenly spread."""
+    """Choose evenly spread items."""
     return [items[number * len(items) // count] for number in range(min(count, len(items)))]
 
 
 def ms_per_image(extractors: dict[str, Extractor], images: list[Image], batch: int, rounds: int) -> dict[str, float]:
-    """The median for each extractor; they take turns, so that other work on the machine meets all alike."""
+    """Measure the median for each extractor, in turns, so that other work on the machine affects all alike."""
     found: dict[str, list[float]] = {name: [] for name in extractors}
     for turn in range(rounds + 1):
         start = turn * batch % (len(images) - batch + 1)
@@ -54,11 +54,11 @@ def ms_per_image(extractors: dict[str, Extractor], images: list[Image], batch: i
             started = perf_counter()
             extractor.extract(images[start : start + batch])
             found[name].append(1e3 * (perf_counter() - started) / batch)
-    return {name: median(times[1:]) for name, times in found.items()}  # the first one warms up
+    return {name: median(times[1:]) for name, times in found.items()}  # the first turn is a warm-up
 
 
 def differences(extractors: dict[str, Extractor], images: list[Image]) -> dict[str, float]:
-    """The largest relative difference of any vector, and of any local map."""
+    """Compute the maximum relative difference of global descriptors and of local maps."""
     found = {"vector": 0.0, "local map": 0.0}
     for image in images:
         one, other = (extractor.extract([image])[0] for extractor in extractors.values())
@@ -71,7 +71,7 @@ def differences(extractors: dict[str, Extractor], images: list[Image]) -> dict[s
 
 
 def agreement(index: Path, models: dict[str, str], images: list[Image]) -> dict[str, int]:
-    """How many queries have one ranking in both runtimes, by verifier."""
+    """Count the queries with equal rankings in both runtimes, by verifier."""
     found = {}
     for verifier in VERIFIERS:
         rankings = []

@@ -1,9 +1,9 @@
-"""What each index type costs at scale: time to build, bytes, memory, latency and recall, and what 100 million would.
+"""Index types at scale: build time, size, memory, latency and recall, and an extrapolation to 100 million vectors.
 
     python benchmarks/scale.py --count 1000000 --out scale.json
 
-The vectors are synthetic, and lie in a temporary file as they lie in an index. Each measurement runs in a process of
-its own, so that its peak of memory is its own.
+The vectors are synthetic, in a temporary file laid out as in an index. Each measurement runs in a fresh process, so
+that its peak memory is its own.
 """
 
 import argparse
@@ -33,7 +33,7 @@ QUERIES = 500
 WARM_UP_QUERIES = 20
 GOAL = 100_000_000
 _BLOCK_ROWS = 16384
-# Sizes of memory that machines are sold with, and the part of it that an index may fill.
+# Usual sizes of memory, and the share of it that an index may fill.
 _MACHINES_GB = (16, 32, 64, 128, 256, 512, 1024, 2048)
 _USABLE = 0.8
 _SSD_READ_MS = 0.1
@@ -44,10 +44,10 @@ class Places:
     """Synthetic global descriptors: views of places, of unit norm.
 
     Descriptors of real maps vary much in few directions and little in most. Here the variance of direction i falls as
-    1 / i, which leaves some 25 directions that count (participation ratio, at 384), both between places and, at 0.42
-    times that variance, between views of one place; to which comes noise in all directions. Two views of a place then
-    have a cosine of about 0.65, the nearest of 33 views about 0.75, and the 100 nearest neighbours of a query go beyond
-    its own place, to others whose similarities lie close together: that is what makes recall@100 hard.
+    1 / i, which leaves about 25 effective directions (participation ratio, of 384), both between places and, at 0.42
+    times that variance, between views of one place, with isotropic noise on top. Two views of a place then have a
+    cosine of about 0.65, the nearest of 33 views about 0.75, and the 100 nearest neighbours of a query include other
+    places with similarities close together, which makes recall@100 hard.
     """
 
     dimension: int
@@ -57,7 +57,7 @@ class Places:
     seed: int = 0
 
     def database(self, count: int) -> Iterator[np.ndarray]:
-        """All views in blocks (rows x dimension), those of a place side by side, as a drive records them."""
+        """Yield all views in blocks (rows x dimension), those of a place side by side, as on a traverse."""
         centres = self._centres(count)
         rng = np.random.default_rng(self.seed + 1)
         for start in range(0, count, _BLOCK_ROWS):
@@ -65,7 +65,7 @@ class Places:
             yield self._views_of(centres[place], rng)
 
     def queries(self, count: int, wanted: int) -> np.ndarray:
-        """Further views of places of the database."""
+        """Make further views of places of the database."""
         centres = self._centres(count)
         rng = np.random.default_rng(self.seed + 2)
         return self._views_of(centres[rng.integers(0, len(centres), wanted)], rng)
@@ -94,25 +94,25 @@ class Workplace:
     dimension: int
 
     def vectors(self) -> np.ndarray:
-        """The database, mapped (count x dimension)."""
+        """Map the database (count x dimension)."""
         return np.memmap(self.folder / "vectors.f32", np.float32, "r", shape=(self.count, self.dimension))
 
     def queries(self) -> np.ndarray:
-        """The queries (queries x dimension)."""
+        """Load the queries (queries x dimension)."""
         return np.load(self.folder / "queries.npy")
 
     def truth(self) -> np.ndarray:
-        """Rows of the nearest neighbours of each query (queries x neighbours)."""
+        """Load the rows of the nearest neighbours of each query (queries x neighbours)."""
         return np.load(self.folder / "truth.npy")
 
     def file(self, kind: str) -> Path:
-        """The FAISS file of a type."""
+        """Return the FAISS file of a type."""
         return self.folder / f"{kind}.faiss"
 
 
 @dataclass(frozen=True)
 class Build:
-    """What building took; flat search needs no file."""
+    """Time, size and memory of a build; flat search needs no file."""
 
     seconds: float
     fact: VectorFileInfo
@@ -121,7 +121,7 @@ class Build:
 
 @dataclass(frozen=True)
 class Search:
-    """Single queries for the 100 nearest neighbours, warm, with recall from 0 to 1 against exact search."""
+    """Latency, memory and recall (from 0 to 1) of single warm queries for the 100 nearest neighbours."""
 
     p50_ms: float
     p95_ms: float
@@ -131,7 +131,7 @@ class Search:
 
 
 def prepare(place: Workplace) -> None:
-    """Write database, queries and the truth."""
+    """Write database, queries and ground truth."""
     places = Places(place.dimension)
     with (place.folder / "vectors.f32").open("wb") as file:
         for block in places.database(place.count):
@@ -151,7 +151,7 @@ def build(place: Workplace, kind: str) -> Build:
 
 
 def search(place: Workplace, kind: str, fact: VectorFileInfo | None) -> Search:
-    """Search one FAISS file, or exactly where there is none."""
+    """Search one FAISS file, or exactly without one."""
     queries, truth = place.queries(), place.truth()
     with measured_memory() as memory:
         find = searcher(place, kind, fact)
@@ -170,7 +170,7 @@ def search(place: Workplace, kind: str, fact: VectorFileInfo | None) -> Search:
 
 
 def searcher(place: Workplace, kind: str, fact: VectorFileInfo | None) -> Callable[[np.ndarray], Neighbours]:
-    """From a query (1 x dimension) to its neighbours."""
+    """Return a function from a query (1 x dimension) to its neighbours."""
     vectors = place.vectors()
     if fact is None:
         return lambda query: exact_search(vectors, query, NEIGHBOURS, unit_norm=True)
@@ -192,7 +192,7 @@ def measure_types(place: Workplace, kinds: Sequence[str]) -> dict[str, dict[str,
 
 
 def table(measured: dict[str, dict[str, Any]], count: int) -> str:
-    """One line per type."""
+    """Format one line per type."""
     lines = [
         f"{'type':9}{'build s':>9}{'B/vector':>10}{'build MB':>10}{'private':>9}{'search MB':>11}{'private':>9}"
         f"{'p50 ms':>9}{'p95 ms':>9}{'R@1':>8}{'R@100':>8}  parameters"
@@ -211,10 +211,10 @@ def table(measured: dict[str, dict[str, Any]], count: int) -> str:
 
 
 def extrapolate(measured: dict[str, dict[str, Any]], count: int, dimension: int) -> dict[str, dict[str, Any]]:
-    """What GOAL vectors would cost, in proportion: an index builds a FAISS file per 2^20 images and searches them all.
+    """Extrapolate to GOAL vectors in proportion: an index builds a FAISS file per 2^20 images and searches them all.
 
-    One file over everything would not change much: with lists, recall@100 asked for the same share of them (13 to 15 %)
-    at 100 000 and at 1 000 000 vectors; only a graph grows slower in search.
+    One file over all vectors would change little: with lists, recall@100 needed the same share of them (13 to 15 %) at
+    100 000 and at 1 000 000 vectors; only the search time of a graph grows more slowly.
     """
     return {kind: _extrapolated(numbers, GOAL / count, dimension) for kind, numbers in measured.items()}
 
@@ -235,7 +235,7 @@ def _extrapolated(numbers: dict[str, Any], growth: float, dimension: int) -> dic
 
 
 def extrapolated_table(extrapolated: dict[str, dict[str, Any]], dimension: int) -> str:
-    """One line per type, and how the numbers come about."""
+    """Format one line per type, with the assumptions of the extrapolation."""
     lines = [
         f"extrapolated to {GOAL:.0e} vectors of {dimension} in proportion to N, on this machine; not measured",
         f"{'type':9}{'file GB':>9}{'vectors GB':>12}{'build h':>9}{'p50 s':>8}{'from SSD':>10}{'machine GB':>12}",
@@ -260,7 +260,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=1_000_000)
     parser.add_argument("--dimension", type=int, default=384)
     parser.add_argument("--types", nargs="+", choices=list(INDEX_TYPES), default=list(INDEX_TYPES))
-    parser.add_argument("--folder", type=Path, help="where temporary files go: 6 bytes per number, more or less")
+    parser.add_argument("--folder", type=Path, help="folder of temporary files: about 6 bytes per number")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:

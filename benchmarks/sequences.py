@@ -1,18 +1,18 @@
-"""What a sequence adds to single frames: belief over places on a route and on walks through a town.
+"""Sequences against single frames: belief over places on a route and on walks through a town.
 
     python benchmarks/sequences.py FOLDER_OF_DATA_SETS [--cache FOLDER]
 
 The folder holds `streetview_west` (standard layout, positions and headings in names) and `thumbs_gardens_point` (a
 route: image i of the queries shows the place of image i of the database). Half of each database is left out, in blocks
-of 100 m or of 25 frames drawn by `--seed`, so that many queries show no place of the map, and any answer to them is
-wrong. Queries of the town become walks: those of one heading, each followed by the nearest that is left, until that is
+of 100 m or of 25 frames drawn by `--seed`, so that many queries show no place of the map, and any match of them is
+wrong. Queries of the town become walks: those of one heading, each followed by the nearest remaining one, until that is
 more than 60 m away; odometry is their true motion with noise.
 
 Every query is localized once, with 20 candidates verified by magsac; then methods are compared on the same candidates:
-rank 1 by inliers, the belief of each frame on its own, and that of the whole sequence. R@1 is of queries that have a
-right answer; area under the precision-recall curve and recall at 100 % precision are over all answers. Positions are
-those of `Localization.estimate` beside rank 1's, of queries that have a right answer. Written are
-`benchmarks/results/sequences.md` and `sequences.json`, which also holds how far right and wrong candidates stand out.
+rank 1 by inliers, the belief of each single frame, and that of the whole sequence. R@1 is over queries with a positive;
+area under the precision-recall curve and recall at 100 % precision are over all queries. Positions are those of
+`Localization.estimate` and of rank 1, of queries with a positive. Writes `benchmarks/results/sequences.md` and
+`sequences.json`, which also holds the deviations of right and wrong candidates.
 """
 
 import argparse
@@ -47,14 +47,15 @@ from vpr_dhe.records import Localization, MetricPosition
 from vpr_dhe.sequences.motion import MotionModel, PositionMotion, RouteMotion
 from vpr_dhe.sequences.odometry import Odometry, Step
 from vpr_dhe.sequences.place_map import PlaceMap
+from vpr_dhe.sequences.sequence_localizer import SequenceLocalizer
 from vpr_dhe.sequences.tracker import PlaceTracker
 from vpr_dhe.verification.build import build_verifier
 from vpr_dhe.verification.estimators.registry import Resources
 
 CANDIDATES = 20
 _BLOCK_M, _BLOCK_FRAMES = 100.0, 25
-_LONGEST_STEP_M = 60.0
-# Of the distance and in degrees: what wheels and a gyroscope of a small robot are wrong by.
+_MAX_STEP_M = 60.0
+# Relative to the distance, and in degrees: usual errors of wheels and gyroscope of a small robot.
 _ODOMETRY_NOISE, _TURN_NOISE_DEG = 0.05, 2.0
 _CONTRAST_BINS = (-math.inf, 0, 1, 2, 3, 4, 5, 6, 8, 10, 15, math.inf)
 DATASETS = {"streetview_west": Protocol(), "thumbs_gardens_point": Protocol(frame_tolerance=2)}
@@ -64,15 +65,15 @@ Walk = list[tuple[int, Odometry | None]]
 
 @dataclass(frozen=True)
 class Answer:
-    """The image that a method takes a query for, and how sure it is."""
+    """Image that a method predicts for a query, and its confidence."""
 
     image: str
     score: float
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A data set with half of its database, and what single frames found there."""
+class SingleFrames:
+    """Data set with half of its database, and the localizations of its single frames."""
 
     dataset: PlaceDataset
     localizer: Localizer
@@ -80,14 +81,14 @@ class Asked:
     kept: frozenset[str]
 
     def right(self, query: int) -> frozenset[str]:
-        """Paths of the images that show a query's place and were left in."""
+        """Paths of the remaining images that show a query's place."""
         assert self.dataset.positives is not None
         rows = self.dataset.positives[query].tolist()
         return frozenset(self.dataset.database.records[row].path for row in rows) & self.kept
 
 
 def left_out(dataset: PlaceDataset, seed: int) -> list[str]:
-    """Paths of half of the database, block by block."""
+    """Choose the paths of half of the database, block by block."""
     records = dataset.database.records
     blocks: list[tuple[int, ...]] = [
         (int(record.position.x_m // _BLOCK_M), int(record.position.y_m // _BLOCK_M))
@@ -101,8 +102,10 @@ def left_out(dataset: PlaceDataset, seed: int) -> list[str]:
     return [record.path for record, block in zip(records, blocks, strict=True) if block in gone]
 
 
-def ask(dataset: PlaceDataset, extractor: Extractor, whole: PlaceIndex, folder: Path, gone: Sequence[str]) -> Asked:
-    """Localize every query in a copy of the index without some of its images."""
+def localize_frames(
+    dataset: PlaceDataset, extractor: Extractor, whole: PlaceIndex, folder: Path, gone: Sequence[str]
+) -> SingleFrames:
+    """Localize every query in a copy of the index without the images that are left out."""
     shutil.copytree(whole.folder, folder)
     index = PlaceIndex.open(folder)
     index.remove([id for path in gone if (id := index.find(path)) is not None])
@@ -112,16 +115,16 @@ def ask(dataset: PlaceDataset, extractor: Extractor, whole: PlaceIndex, folder: 
         localizer.localize(dataset.queries.folder / record.path, top_k=CANDIDATES) for record in dataset.queries.records
     ]
     kept = frozenset(record.path for record in dataset.database.records) - frozenset(gone)
-    return Asked(dataset, localizer, answers, kept)
+    return SingleFrames(dataset, localizer, answers, kept)
 
 
 def route(dataset: PlaceDataset) -> list[Walk]:
-    """All queries in their order, as one walk."""
+    """Return all queries in order, as one walk."""
     return [[(query, None) for query in range(len(dataset.queries.records))]]
 
 
 def walks(dataset: PlaceDataset, seed: int) -> list[Walk]:
-    """Queries of one heading, each followed by the nearest that is left, with noisy odometry."""
+    """Chain queries of one heading, each followed by the nearest remaining one, with noisy odometry."""
     rng = np.random.default_rng(seed)
     records = dataset.queries.records
     points = PlaceMap(enumerate(records))
@@ -134,7 +137,7 @@ def walks(dataset: PlaceDataset, seed: int) -> list[Walk]:
             at = walk[-1][0] if walk else left[0]
             nearest = min(left, key=lambda row: float(np.linalg.norm(metres[row] - metres[at])))
             moved = metres[nearest] - metres[at]
-            if walk and np.linalg.norm(moved) > _LONGEST_STEP_M:
+            if walk and np.linalg.norm(moved) > _MAX_STEP_M:
                 found.append(walk)
                 walk = []
             walk.append((nearest, _odometry(moved, heading, rng) if walk else None))
@@ -149,31 +152,35 @@ def _odometry(moved: Float64[np.ndarray, "2"], heading_deg: float, rng: np.rando
     return Odometry(abs(distance_m), direction_deg, float(rng.normal(0, _TURN_NOISE_DEG)))
 
 
-def by_inliers(asked: Asked) -> list[Answer]:
-    """Rank 1."""
-    return [Answer(answer.matches[0].image, float(answer.matches[0].inliers)) for answer in asked.answers]
+def by_inliers(frames: SingleFrames) -> list[Answer]:
+    """Predict rank 1."""
+    return [Answer(answer.matches[0].image, float(answer.matches[0].inliers)) for answer in frames.answers]
 
 
 def by_belief(
-    asked: Asked, sequences: Sequence[Walk], motion: Callable[[PlaceMap], MotionModel], *, odometry: bool = False
+    frames: SingleFrames,
+    sequences: Sequence[Walk],
+    motion: Callable[[PlaceMap], MotionModel],
+    *,
+    odometry: bool = False,
 ) -> list[Answer]:
-    """The likeliest place after each frame; one tracker for each sequence."""
-    places = SequenceLocalizer(asked.localizer).place_map()
+    """Predict the likeliest place after each frame, with one tracker per sequence."""
+    places = SequenceLocalizer(frames.localizer).place_map()
     moving = motion(places)
     answers: dict[int, Answer] = {}
     for walk in sequences:
         tracker = PlaceTracker(places, moving)
         for query, moved in walk:
-            tracker.follow(asked.answers[query].matches, Step(odometry=moved if odometry else None))
+            tracker.follow(frames.answers[query].matches, Step(odometry=moved if odometry else None))
             ((id, probability),) = tracker.likeliest(1)
-            answers[query] = Answer(asked.localizer.database.pinned().records([id])[id].path, probability)
+            answers[query] = Answer(frames.localizer.database.pinned().records([id])[id].path, probability)
     return [answers[query] for query in range(len(answers))]
 
 
-def score(asked: Asked, answers: Sequence[Answer]) -> dict[str, float]:
-    """How often the answer is right, and how well its score says so."""
-    right = [answer.image in asked.right(query) for query, answer in enumerate(answers)]
-    answerable = sum(bool(asked.right(query)) for query in range(len(answers)))
+def score(frames: SingleFrames, answers: Sequence[Answer]) -> dict[str, float]:
+    """Score the answers and their confidences."""
+    right = [answer.image in frames.right(query) for query, answer in enumerate(answers)]
+    answerable = sum(bool(frames.right(query)) for query in range(len(answers)))
     curve = precision_recall([answer.score for answer in answers], right, answerable)
     assert curve is not None, "some query has a right answer"
     return {
@@ -185,23 +192,23 @@ def score(asked: Asked, answers: Sequence[Answer]) -> dict[str, float]:
     }
 
 
-def standing_out(asked: Asked) -> dict[str, list[float]]:
-    """What share of right and of wrong candidates stands out by so many deviations."""
+def standing_out(frames: SingleFrames) -> dict[str, list[float]]:
+    """Compute the shares of right and of wrong candidates by their deviations."""
     found: dict[bool, list[float]] = {True: [], False: []}
-    for query, answer in enumerate(asked.answers):
-        right = asked.right(query)
+    for query, answer in enumerate(frames.answers):
+        right = frames.right(query)
         for match, contrast in zip(answer.matches, contrasts(answer.matches).tolist(), strict=True):
             found[match.image in right].append(contrast)
     shares = {is_right: np.histogram(values, _CONTRAST_BINS)[0] / len(values) for is_right, values in found.items()}
     return {"from": list(_CONTRAST_BINS[1:-1]), "right": shares[True].tolist(), "wrong": shares[False].tolist()}
 
 
-def position_errors(asked: Asked) -> dict[str, float]:
-    """How far estimates and positions of rank 1 are from the truth, and how often that lies in the ellipse."""
+def position_errors(frames: SingleFrames) -> dict[str, float]:
+    """Compare estimates and positions of rank 1 with the truth, and count the truths inside the ellipse."""
     errors: list[tuple[float, float, float]] = []
-    for query, (record, answer) in enumerate(zip(asked.dataset.queries.records, asked.answers, strict=True)):
+    for query, (record, answer) in enumerate(zip(frames.dataset.queries.records, frames.answers, strict=True)):
         truth, best, estimate = record.position, answer.matches[0].position, answer.estimate
-        if estimate is None or not asked.right(query):
+        if estimate is None or not frames.right(query):
             continue
         at = estimate.position
         assert isinstance(truth, MetricPosition)
@@ -226,11 +233,11 @@ def position_errors(asked: Asked) -> dict[str, float]:
     }
 
 
-Method = Callable[[Asked], list[Answer]]
+Method = Callable[[SingleFrames], list[Answer]]
 
 
 def methods_of(dataset: PlaceDataset, seed: int) -> dict[str, Method]:
-    """What is compared on a data set."""
+    """List the methods to compare on a data set."""
     alone: list[Walk] = [[(query, None)] for query in range(len(dataset.queries.records))]
     if dataset.queries.records[0].position is None:
         along = partial(by_belief, motion=lambda _: RouteMotion())
@@ -240,7 +247,7 @@ def methods_of(dataset: PlaceDataset, seed: int) -> dict[str, Method]:
             "belief of the sequence": partial(along, sequences=route(dataset)),
         }
     found = walks(dataset, seed)
-    moving = partial(by_belief, motion=lambda places: PositionMotion(places, max_step_m=_LONGEST_STEP_M))
+    moving = partial(by_belief, motion=lambda places: PositionMotion(places, max_step_m=_MAX_STEP_M))
     return {
         "rank 1": by_inliers,
         "belief of single frames": partial(moving, sequences=alone),
@@ -252,10 +259,10 @@ def methods_of(dataset: PlaceDataset, seed: int) -> dict[str, Method]:
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("folder", type=Path, help="of the data sets")
+    parser.add_argument("folder", type=Path, help="folder of the data sets")
     parser.add_argument("--model", default="sift-vlad")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--cache", type=Path, help="keep features of databases here")
+    parser.add_argument("--cache", type=Path, help="cache features of databases here")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
     arguments = parser.parse_args()
     extractor = load_extractor(arguments.model)
@@ -265,16 +272,18 @@ def main() -> None:
         dataset = read_places(arguments.folder / name, protocol=protocol)
         with folder_for(arguments.cache) as cache, tempfile.TemporaryDirectory() as folder:
             whole = FeatureCache(cache).index(dataset.database, extractor)
-            asked = ask(dataset, extractor, whole, Path(folder) / "index", left_out(dataset, arguments.seed))
+            frames = localize_frames(
+                dataset, extractor, whole, Path(folder) / "index", left_out(dataset, arguments.seed)
+            )
             scores: dict[str, dict[str, float]] = {}
             for method, answer in methods_of(dataset, arguments.seed).items():
                 started = perf_counter()
-                scores[method] = score(asked, answer(asked))
-                scores[method]["ms per frame"] = 1e3 * (perf_counter() - started) / len(asked.answers)
+                scores[method] = score(frames, answer(frames))
+                scores[method]["ms per frame"] = 1e3 * (perf_counter() - started) / len(frames.answers)
                 rows.append([name, method, *(f"{scores[method][column]:.1f}" for column in COLUMNS)])
-            found: dict[str, Any] = {"methods": scores, "standing out": standing_out(asked)}
+            found: dict[str, Any] = {"methods": scores, "standing out": standing_out(frames)}
             if dataset.queries.records[0].position is not None:
-                found["positions"] = position_errors(asked)
+                found["positions"] = position_errors(frames)
         document["data sets"][name] = found
     text = table(["data set", "method", *COLUMNS], rows)
     positions = [part["positions"] for part in document["data sets"].values() if "positions" in part]

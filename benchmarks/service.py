@@ -1,11 +1,11 @@
-"""Ask a service many times at once from another process, kill it, start it again: is anything lost, or wrong?
+"""Reliability of the service under concurrent load, kills and restarts.
 
     python benchmarks/service.py --out service.json
 
 The service is `vpr-dhe serve` on this machine's loopback. Some of the requests are broken on purpose and must be
-refused; every other answer is compared with what `Localizer` gives for the same photo in this process. Then images are
-added until the service is killed with SIGKILL, again and again, and every image that was acknowledged must be in the
-index, and be found once the service runs again.
+refused; every other answer is compared with that of `Localizer` for the same photo in this process. Then images are
+added until the service is killed with SIGKILL, again and again; every acknowledged image must be in the index, and be
+found once the service runs again.
 """
 
 import argparse
@@ -41,12 +41,12 @@ IMAGES = 60
 BROKEN_SHARE = 0.01
 LONGEST_LIFE_S = 4.0
 TOKEN = "a token for this run"
-# The same photo may be extracted on another number of threads than here.
+# The service may extract the same photo on another number of threads.
 SIMILARITY_TOLERANCE = 1e-5
 
 
 def photo(seed: int) -> bytes:
-    """A JPEG file unlike any other."""
+    """Make a unique JPEG file."""
     file = io.BytesIO()
     coarse = np.random.default_rng(seed).integers(0, 256, (24, 32, 3), np.uint8)
     PillowImage.fromarray(coarse).resize((320, 240), PillowImage.Resampling.BICUBIC).save(file, "JPEG")
@@ -54,7 +54,7 @@ def photo(seed: int) -> bytes:
 
 
 def make_index(folder: Path) -> Path:
-    """Index some photos, as a user does."""
+    """Index some photos with the command line."""
     (folder / "photos").mkdir()
     for number in range(IMAGES):
         (folder / "photos" / f"{number:03d}.jpg").write_bytes(photo(number))
@@ -65,7 +65,7 @@ def make_index(folder: Path) -> Path:
 
 @contextmanager
 def served(index: Path, rerank: int) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A service in a process of its own, ready, and its address."""
+    """Start a service in a fresh process, and yield its address once it is ready."""
     command = [sys.executable, "-m", "vpr_dhe", "serve", str(index), "--port", "0", "--rerank", str(rerank)]
     command += ["--timeout-s", "300"]
     environment = os.environ | {"VPR_DHE_TOKEN": TOKEN}
@@ -83,7 +83,7 @@ def served(index: Path, rerank: int) -> Iterator[tuple[subprocess.Popen[str], st
 
 @dataclass
 class Load:
-    """What came back."""
+    """Counts of the answers."""
 
     wrong: list[str] = field(default_factory=list)
     statuses: Counter[int] = field(default_factory=Counter)
@@ -92,11 +92,11 @@ class Load:
 
 
 def broken(number: int) -> bytes:
-    """A body that is no photo: none at all, words, or half of one."""
+    """Make a request body that is no photo: empty, text, or half a file."""
     return (b"", b"these are words", photo(number)[:1500])[number % 3]
 
 
-async def ask(address: str, requests: int, concurrency: int, expected: list[dict[str, Any]]) -> Load:
+async def send_requests(address: str, requests: int, concurrency: int, expected: list[dict[str, Any]]) -> Load:
     """Send all requests, so many at a time."""
     load, turn = Load(), asyncio.Semaphore(concurrency)
     rng = random.Random(0)
@@ -127,7 +127,7 @@ async def ask(address: str, requests: int, concurrency: int, expected: list[dict
 
 
 def same(answer: dict[str, Any], expected: dict[str, Any]) -> bool:
-    """Whether two answers to one query are the same but for their times, and the last digits of similarities."""
+    """Compare two answers to one query, except for timings and the last digits of similarities."""
     pairs = list(zip(answer["matches"], expected["matches"], strict=False))
     exact = ("rank", "image", "score", "inliers", "homography", "position", "probability")
     return len(answer["matches"]) == len(expected["matches"]) and all(
@@ -138,22 +138,22 @@ def same(answer: dict[str, Any], expected: dict[str, Any]) -> bool:
 
 
 def gauge(address: str, name: str) -> float:
-    """One figure of the service's metrics."""
+    """Read one value of the service's metrics."""
     text = httpx.get(f"{address}/metrics", timeout=60).text
     return float(next(line.split()[-1] for line in text.splitlines() if line.startswith(f"{name} ")))
 
 
 def measure_load(index: Path, requests: int, concurrency: int, rerank: int) -> dict[str, Any]:
-    """Many requests at once, their answers compared."""
+    """Send many requests at once, and compare their answers."""
     localizer = Localizer.open(index, rerank=rerank)
     files = [index.parent / "photos" / f"{number:03d}.jpg" for number in range(IMAGES)]
     expected = [json.loads(json.dumps(answer_document(Answer("", localizer.localize(path))))) for path in files]
     with served(index, rerank) as (_, address):
-        # The first answers load what the later ones find loaded.
-        warm = asyncio.run(ask(address, 2 * concurrency, concurrency, expected))
+        # The first queries load what later ones find loaded.
+        warm = asyncio.run(send_requests(address, 2 * concurrency, concurrency, expected))
         before = gauge(address, "process_resident_memory_bytes")
         started = time.perf_counter()
-        load = asyncio.run(ask(address, requests, concurrency, expected))
+        load = asyncio.run(send_requests(address, requests, concurrency, expected))
         seconds = time.perf_counter() - started
         after = gauge(address, "process_resident_memory_bytes")
         batches, extracted = (gauge(address, f"vpr_dhe_batch_images_{what}") for what in ("count", "sum"))
@@ -177,7 +177,7 @@ def measure_load(index: Path, requests: int, concurrency: int, rerank: int) -> d
 
 
 def add_until_killed(address: str, life: int, first: int, acknowledged: dict[str, int]) -> None:
-    """Add one image after the other, noting which were acknowledged, until nobody answers."""
+    """Add images one by one until the service is gone, and note the acknowledged ones."""
     headers = {"authorization": f"Bearer {TOKEN}"}
     with httpx.Client(base_url=address, headers=headers, timeout=600) as client:
         for number in range(first, first + 1000, 2):
@@ -192,7 +192,7 @@ def add_until_killed(address: str, life: int, first: int, acknowledged: dict[str
 
 
 def measure_kills(index: Path, kills: int, rerank: int) -> dict[str, Any]:
-    """Two callers add images until the service is killed; what they were told must be so."""
+    """Let two clients add images until the service is killed, and check all that was acknowledged."""
     acknowledged: dict[str, int] = {}
     rng = random.Random(0)
     found = 0
@@ -211,7 +211,7 @@ def measure_kills(index: Path, kills: int, rerank: int) -> dict[str, Any]:
                 ]
                 for caller in callers:
                     caller.start()
-                # Not before something was acknowledged: else a slow machine shows nothing.
+                # Not before the first acknowledgement, or a slow machine tests nothing.
                 while len(acknowledged) == known:
                     time.sleep(0.01)
                 time.sleep(rng.uniform(0, LONGEST_LIFE_S))
@@ -227,7 +227,7 @@ def measure_kills(index: Path, kills: int, rerank: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Ask, compare, kill, compare, print."""
+    """Query, compare, kill, compare and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--requests", type=int, default=1000)
     parser.add_argument("--concurrency", type=int, default=16)

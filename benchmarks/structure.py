@@ -18,7 +18,7 @@ from types import FrameType
 import vpr_dhe
 
 PACKAGE = Path(vpr_dhe.__file__).parent
-# Made by the compiler and not by the author; a reader sees one function.
+# Made by the compiler; a reader sees one function.
 _UNNAMED = {"<module>", "<genexpr>", "<listcomp>", "<dictcomp>", "<setcomp>", "<lambda>"}
 
 
@@ -97,7 +97,7 @@ def top(module: str) -> str:
 
 
 def longest_functions(trees: dict[str, ast.Module], count: int) -> list[tuple[int, str]]:
-    """Lines of the longest functions, docstrings included, and where they are."""
+    """List the longest functions by lines, docstrings included."""
     return sorted(
         (
             ((node.end_lineno or 0) - node.lineno + 1, f"{module}.{node.name}")

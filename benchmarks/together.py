@@ -1,10 +1,10 @@
-"""Two readers and one writer on one index at once, each a process of its own: is every answer right?
+"""Consistency of an index with two readers and one writer at once, each in its own process.
 
     python benchmarks/together.py --seconds 60
 
-The writer adds, replaces, removes and compacts without a pause. The readers refresh, search and read, and compare what
-they get with what the images' files gave: every image is one of two known versions, so a vector, a local map or a path
-that belongs to another image shows. Searches are compared with NumPy over all vectors of the same state.
+The writer adds, replaces, removes and compacts without a pause. The readers refresh, search and read, and compare the
+results with features of the image files: every image has two known versions, so a vector, a local map or a path of
+another image is detected. Searches are compared with NumPy over all vectors of the same state.
 """
 
 import argparse
@@ -35,17 +35,17 @@ VERSIONS = 2
 
 
 def name_of(number: int) -> str:
-    """Where an image lies."""
+    """Return the path of an image."""
     return f"{number:04d}.png"
 
 
 def write_version(images: Path, number: int, version: int) -> None:
-    """Write one of an image's versions."""
+    """Write one version of an image."""
     write_image(images / name_of(number), np.random.default_rng([number, version]))
 
 
 def known_features(images: Path) -> tuple[Float[Tensor, "images versions dimension"], Float[Tensor, "i v cells d"]]:
-    """Global descriptors and local maps of all versions of all images."""
+    """Extract global descriptors and local maps of all versions of all images."""
     extractor = PixelExtractor()
     vectors, maps = [], []
     for number in range(IMAGES):
@@ -58,7 +58,7 @@ def known_features(images: Path) -> tuple[Float[Tensor, "images versions dimensi
     return torch.stack(vectors).reshape(shape), torch.stack(maps).reshape(*shape[:2], 16, 48)
 
 
-def write(folder: Path, images: Path, seconds: float, told: Connection) -> None:
+def write(folder: Path, images: Path, seconds: float, sender: Connection) -> None:
     """Change the index until the time is over."""
     writer.SEGMENT_IMAGES = 16
     compaction.FAN_IN = 4
@@ -79,11 +79,11 @@ def write(folder: Path, images: Path, seconds: float, told: Connection) -> None:
                     write_version(images, number, rng.randrange(VERSIONS))
             index.add([ImageRecord(name_of(number)) for number in numbers], extractor)
         done[operation] += 1
-    told.send(dict(done))
+    sender.send(dict(done))
 
 
-def read(folder: Path, vectors: Tensor, maps: Tensor, seconds: float, told: Connection) -> None:
-    """Ask the index until the time is over; the first wrong answer ends it."""
+def read(folder: Path, vectors: Tensor, maps: Tensor, seconds: float, sender: Connection) -> None:
+    """Search the index until the time is over, or until the first wrong result."""
     torch.set_num_threads(1)
     seed = multiprocessing.current_process().pid or 0
     rng, done = random.Random(seed), Counter[str]()
@@ -93,11 +93,11 @@ def read(folder: Path, vectors: Tensor, maps: Tensor, seconds: float, told: Conn
         done["states"] += index.refresh()
         compare(index.snapshot, vectors, maps, rng)
         done["answers"] += 1
-    told.send(dict(done))
+    sender.send(dict(done))
 
 
 def compare(snapshot: Snapshot, vectors: Tensor, maps: Tensor, rng: random.Random) -> None:
-    """Compare one search, and what is stored of the images it finds, with what the files gave."""
+    """Compare one search, and the stored features of its images, with those of the files."""
     number, version = rng.randrange(IMAGES), rng.randrange(VERSIONS)
     query = vectors[number, version][None]
     found = snapshot.search(query, 10)
@@ -114,7 +114,7 @@ def compare(snapshot: Snapshot, vectors: Tensor, maps: Tensor, rng: random.Rando
 
 
 def main() -> None:
-    """Let them all work at once, and print what they did."""
+    """Run all processes at once, and print their counts."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seconds", type=float, default=60.0)
     arguments = parser.parse_args()
@@ -128,15 +128,15 @@ def main() -> None:
         work = [(write, (folder, images)), (read, (folder, vectors, maps)), (read, (folder, vectors, maps))]
         running = []
         for role, given in work:
-            heard, told = context.Pipe(duplex=False)
-            process = context.Process(target=role, args=(*given, arguments.seconds, told))
+            receiver, sender = context.Pipe(duplex=False)
+            process = context.Process(target=role, args=(*given, arguments.seconds, sender))
             process.start()
-            told.close()
-            running.append((role.__name__, process, heard))
-        results = [(role, process.join(), process.exitcode, heard) for role, process, heard in running]
+            sender.close()
+            running.append((role.__name__, process, receiver))
+        results = [(role, process.join(), process.exitcode, receiver) for role, process, receiver in running]
         if any(exitcode for _, _, exitcode, _ in results):
             raise SystemExit("a wrong answer, or a crash: see above")
-        print(json.dumps([{"role": role} | heard.recv() for role, _, _, heard in results], indent=2))
+        print(json.dumps([{"role": role} | receiver.recv() for role, _, _, receiver in results], indent=2))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""How far off homographies are on warps of photos that no model and no head was trained on.
+"""Corner errors of homographies on warps of photos that no model and no head was trained on.
 
     python benchmarks/unseen_warps.py PHOTOS --models sift-vlad cct-offline
 
-takes photos out of a folder, evenly spread, warps each at 384 x 384 px as training does (corners move by up to a
+takes evenly spread photos of a folder, warps each at 384 x 384 px as training does (corners move by up to a
 quarter of the side), and writes `benchmarks/results/unseen_warps.md` and `unseen_warps.json`: the mean corner error
 of the estimates that did not fail (MACE), the median over all, and the share of corners within 10 px (AUC).
 """
@@ -31,7 +31,7 @@ AUC_PX = 10
 
 
 def warped_pairs(root: Path, count: int, seed: int) -> PairSet:
-    """Pairs out of `count` photos of a folder."""
+    """Make pairs of `count` photos of a folder."""
     names = list_images(root)
     chosen = [names[number * len(names) // count] for number in range(min(count, len(names)))]
     source = WarpedPhotos([root / name for name in chosen], SIZE, root.name)
@@ -44,13 +44,13 @@ def warped_pairs(root: Path, count: int, seed: int) -> PairSet:
 
 
 def view(source: WarpedPhotos, number: int, seed: int, which: int) -> Image:
-    """One of the two views of a pair."""
+    """Return one of the two views of a pair."""
     pair = source.pair(number, np.random.default_rng((seed, number)))
     return (pair.image_a, pair.image_b)[which]
 
 
 def markdown(results: Sequence[PairEvaluation]) -> str:
-    """All models in one table."""
+    """Format all models as one Markdown table."""
     header = ["model", "method", "MACE px", "median px", f"AUC@{AUC_PX} px", "failed", "ms/pair"]
     lines = [header, ["---"] * len(header)]
     for result in results:
@@ -66,7 +66,7 @@ def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("photos", type=Path)
-    parser.add_argument("--models", nargs="+", required=True, help="names or files")
+    parser.add_argument("--models", nargs="+", required=True, help="model names or files")
     parser.add_argument("--pairs", type=int, default=300)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")

@@ -136,7 +136,7 @@ def test_an_outgrown_calibration_is_said_to_be_one(run, index, data, monkeypatch
 
 def test_what_cannot_be_calibrated_is_said_in_one_sentence(run, data, index, tmp_path):
     for arguments, reason in (
-        (("--split", "val"), "--split: about labelled queries"),
+        (("--split", "val"), "--split needs labelled queries"),
         (("--prior", 0), "expected 0 < prior < 1"),
         (("--data", tmp_path / "none"), "does not exist"),
         (("--data", data, "--method", "magic"), "magic"),

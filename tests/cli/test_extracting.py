@@ -81,7 +81,7 @@ def test_ctrl_c_keeps_what_is_done_and_shows_no_traceback(photo_folder, tmp_path
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does it
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert "run the command again to go on" in errors.splitlines()[-1]
+    assert "run the command again to continue" in errors.splitlines()[-1]
     assert "Traceback" not in errors
     assert 0 < len(PlaceIndex.open(tmp_path / "index")) < 2012
 

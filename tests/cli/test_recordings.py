@@ -76,7 +76,7 @@ def test_compressed_frames_of_several_bags_share_an_index(run, tmp_path):
         code, stdout, stderr = run("index", "--bag", bag.path, "--topic", IMAGES, "--out", tmp_path / "index")
         assert (code, "skipped frame 3: 22 bytes in the format 'jpeg'" in stderr) == (0, True)
     assert "6 images (3 added, 0 skipped)" in stdout
-    assert "are gone" not in stderr
+    assert "are missing" not in stderr
     kept = tmp_path / "index-frames/day2/camera_image_raw"
     expected = cv2.imencode(".jpg", small_frames(3, seed=2)[2])[1].tobytes()
     assert (kept / "00000002.jpg").read_bytes() == expected
@@ -174,7 +174,7 @@ def test_loops_do_not_touch_frames_that_were_extracted(run, tmp_path):
     extracted.write_text("the original")
     code, stdout, stderr = run("loops", "--video", video, "--index", tmp_path / "way")
     assert (code, stdout, stderr.count("\n")) == (2, "", 1)
-    assert "way-frames is there already" in stderr
+    assert "way-frames already exists" in stderr
     assert (extracted.read_text(), (tmp_path / "way").exists()) == ("the original", False)
 
 
@@ -208,10 +208,10 @@ def test_an_interrupted_extraction_goes_on(run, tmp_path, monkeypatch):
 
     monkeypatch.setattr(extraction, "write_durably", until_stopped)
     code, stdout, stderr = run("frames", *options)
-    assert (code, stdout, "run the command again to go on" in stderr) == (1, "", True)
+    assert (code, stdout, "run the command again to continue" in stderr) == (1, "", True)
     monkeypatch.undo()
     code, stdout, _ = run("frames", *options)
-    assert (code, "4 frames, and what is known of them in frames.csv" in stdout) == (0, True)
+    assert (code, "4 frames, with times and positions in frames.csv" in stdout) == (0, True)
     names = [f"0000000{number}.png" for number in (0, 3, 6, 9)]
     assert written == ["recording.json", *names[:2]]
     found = [decode_image(tmp_path / "asked/walk" / name) for name in names]
@@ -222,7 +222,7 @@ def test_a_video_that_was_cut_off_is_said_to_be(run, tmp_path):
     video = video_of(tmp_path / "walk.mkv", FRAMES)
     video.write_bytes(video.read_bytes()[: video.stat().st_size // 2])
     code, _, stderr = run("frames", "--video", video, "--out", tmp_path / "asked")
-    assert (code, "of the 12 frames that it announces; it may be cut off" in stderr) == (0, True)
+    assert (code, "of the 12 frames that it announces; it may be truncated" in stderr) == (0, True)
 
 
 def test_mistakes_end_in_one_sentence_and_leave_nothing(run, tmp_path, monkeypatch):
@@ -232,15 +232,15 @@ def test_mistakes_end_in_one_sentence_and_leave_nothing(run, tmp_path, monkeypat
     for options, complaint in (
         (("--bag", bag, "--topic", "/none"), "has no topic /none; topics with images: /camera/image_raw"),
         (("--bag", bag), "--bag needs --topic"),
-        (("--topic", IMAGES), "--topic was given without --bag"),
-        (("--bag", bag, "--topic", IMAGES, "--video", video), "take one recording at a time"),
-        (("--bag", bag, "--topic", IMAGES, "--min-metres", 2), "--min-metres was given without --fix-topic"),
+        (("--topic", IMAGES), "--topic needs --bag"),
+        (("--bag", bag, "--topic", IMAGES, "--video", video), "give one recording at a time"),
+        (("--bag", bag, "--topic", IMAGES, "--min-metres", 2), "--min-metres needs --fix-topic"),
         (("--video", video, "--every", 2, "--min-seconds", 1), "use one of them"),
-        (("--video", video, "--prune"), "--prune looks for images of the whole folder, and a recording gives a part"),
+        (("--video", video, "--prune"), "--prune needs the whole folder, and a recording gives only a part"),
         (("--video", tmp_path / "words.mp4"), "cannot be opened; it is damaged"),
-        (("--every", 2), "--every was given without --bag or --video"),
+        (("--every", 2), "--every needs --bag or --video"),
         ((), "give either a folder of images, or one recording"),
-        ((tmp_path, "--frames", tmp_path / "frames"), "--frames is for what is taken out of a recording"),
+        ((tmp_path, "--frames", tmp_path / "frames"), "--frames is the folder of frames of a recording"),
     ):
         code, stdout, stderr = run("index", *options, "--out", tmp_path / "index")
         errors = [line for line in stderr.splitlines() if line.startswith("error: ")]
@@ -256,7 +256,7 @@ def test_mistakes_end_in_one_sentence_and_leave_nothing(run, tmp_path, monkeypat
             code, stdout, stderr = run(*command, *options)
             assert (code, stdout, stderr.count("\n"), complaint in stderr) == (2, "", 1, True), stderr
     code, _, stderr = run("query", tmp_path / "index", "--video", video, "--report", tmp_path / "report.html")
-    assert (code, "extract it with `vpr-dhe frames`" in stderr) == (2, True)
+    assert (code, "extract frames with `vpr-dhe frames`" in stderr) == (2, True)
     monkeypatch.setitem(sys.modules, "rosbags", None)
     for name in [name for name in sys.modules if name.startswith("rosbags.")]:
         monkeypatch.delitem(sys.modules, name)

@@ -70,7 +70,7 @@ def test_ctrl_c_says_how_to_go_on(photos, tmp_path):
         finally:
             process.kill()
     assert process.returncode == 1
-    assert "the same command goes on from there" in errors
+    assert "run the command again to continue" in errors
     assert "Traceback" not in errors
     again = vpr_dhe("train", "dhe", photos, "--out", run, "--steps", 10000, *SMALL, "--max-minutes", 0)
     reached = re.search(r"step (\d+) of 10000", again.stderr)

@@ -141,7 +141,7 @@ def test_flow_errors_are_over_the_valid_pixels():
     assert end_point_error(flow, truth, valid) == 1.5
     assert percentage_of_correct_keypoints(flow, truth, valid) == {1: 75.0, 3: 75.0, 5: 100.0}
     for measure in (end_point_error, percentage_of_correct_keypoints):
-        with pytest.raises(BadInputError, match="no pixel"):
+        with pytest.raises(BadInputError, match="no valid pixel"):
             measure(flow, truth, torch.zeros(2, 3, dtype=torch.bool))
 
 

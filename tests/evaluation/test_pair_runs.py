@@ -94,7 +94,7 @@ def test_images_that_show_nothing_in_common_count_for_corners_alone():
 
 
 def test_a_run_needs_a_method():
-    with pytest.raises(BadInputError, match="no method"):
+    with pytest.raises(BadInputError, match="no alignment method"):
         evaluate_pair_set(FOUR, {})
 
 

@@ -209,7 +209,7 @@ def test_one_prediction_for_each_panorama(place_tree, thumbnail_extractor, tmp_p
 
 def test_panoramas_must_be_known(place_tree, thumbnail_extractor, tmp_path):
     root = place_tree(("database", "queries"), lambda number, *_: f"{number:02d}.jpg")
-    with pytest.raises(BadInputError, match="--one-per-panorama needs to know"):
+    with pytest.raises(BadInputError, match="leave out --one-per-panorama"):
         run(root, thumbnail_extractor, tmp_path / "cache", settings=Settings(one_per_panorama=True))
 
 

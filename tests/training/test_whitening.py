@@ -68,5 +68,5 @@ def test_what_cannot_be_whitened(photos):
     source = open_training_data([str(photos)], model.preprocessing.size).warps
     with pytest.raises(BadInputError, match="9 pairs are too few to whiten 512 dimensions"):
         whiten(model, source, WhiteningSettings(pairs=9), CPU)
-    with pytest.raises(ModelError, match="pools by vlad"):
+    with pytest.raises(ModelError, match="has the aggregator vlad"):
         whiten(open_model("sift-vlad"), source, WhiteningSettings(), CPU)

@@ -1,4 +1,4 @@
-"""The command line: one file per command."""
+"""Command line, one file per command."""
 
 from vpr_dhe.cli.app import main
 

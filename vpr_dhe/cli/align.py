@@ -1,4 +1,4 @@
-"""`vpr-dhe align`: the homography between two images."""
+"""`vpr-dhe align`: homography between two images."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from vpr_dhe.cli.common import DocumentFormat, require_writable, stages
+from vpr_dhe.cli.common import DocumentFormat, progress_stages, require_writable
 from vpr_dhe.cli.options import PairModelOptions, WeightsOption
 from vpr_dhe.verification.names import DEFAULT_VERIFIER
 
@@ -14,18 +14,18 @@ NAME = "align"
 
 
 def run(
-    image_a: Annotated[Path, typer.Argument(help="Image whose pixels are mapped.")],
-    image_b: Annotated[Path, typer.Argument(help="Image they are mapped to.")],
+    image_a: Annotated[Path, typer.Argument(help="Image A.")],
+    image_b: Annotated[Path, typer.Argument(help="Image B.")],
     model: PairModelOptions,
-    method: Annotated[str, typer.Option(help="Estimator; see `vpr-dhe verifiers`.")] = DEFAULT_VERIFIER,
+    method: Annotated[str, typer.Option(help="Alignment method; see `vpr-dhe verifiers`.")] = DEFAULT_VERIFIER,
     weights: WeightsOption = None,
     max_seconds: Annotated[
-        float | None, typer.Option(min=1, help="Time that a method which learns on the pair may take.")
+        float | None, typer.Option(min=1, help="Time limit of methods that learn on the pair, in seconds.")
     ] = None,
     format: Annotated[DocumentFormat, typer.Option(help="Output format.")] = DocumentFormat.table,
-    overlay: Annotated[Path | None, typer.Option(help="Draw the images one over the other into this picture.")] = None,
+    overlay: Annotated[Path | None, typer.Option(help="Write a picture of both images overlaid.")] = None,
 ) -> None:
-    """Find the homography from A to B, in pixels of the original images; exit with 1 if there is none."""
+    """Find the homography from A to B in pixels of the original images; exit with 1 if there is none."""
     from vpr_dhe.errors import AlignmentError
     from vpr_dhe.images import decode_named
     from vpr_dhe.report.pictures.drawing import write_picture
@@ -36,7 +36,7 @@ def run(
 
     require_writable(overlay)
     a, b = decode_named(image_a), decode_named(image_b)
-    with stages("step") as start:
+    with progress_stages("step") as start:
         align = build_aligner(
             method, model.model, weights or (), **model.loading(), start_progress=start, max_seconds=max_seconds
         )

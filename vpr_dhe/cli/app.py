@@ -1,4 +1,4 @@
-"""The commands composed into one program, and what errors look like from outside."""
+"""Composition of the commands into one program, and its exit codes."""
 
 import io
 import sys
@@ -31,7 +31,7 @@ from vpr_dhe.runtime.system import require_linux
 
 app = typer.Typer(
     name="vpr-dhe",
-    help="Where was this photo taken? Visual place recognition, verified by homography.",
+    help="Visual place recognition with geometric verification by homographies.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -62,8 +62,8 @@ app.add_typer(train.app)
 
 
 def main() -> None:
-    """Run the program; an error on purpose is one line on stderr and its exit code, never a traceback."""
-    # A file name may hold bytes that are no UTF-8; they pass through as they are.
+    """Run the program; expected errors become one line on stderr and an exit code, never a traceback."""
+    # File names need not be UTF-8; their bytes pass through unchanged.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")
     try:
@@ -73,6 +73,6 @@ def main() -> None:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(error.exit_code)
     except OSError as error:
-        # A full disk or a folder without permission is no fault of the program's, and no reason for a traceback.
+        # Such as a full disk or a missing permission.
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)

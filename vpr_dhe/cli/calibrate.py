@@ -1,16 +1,16 @@
-"""`vpr-dhe calibrate`: how likely is it that the best match shows the query's place?"""
+"""`vpr-dhe calibrate`: probability that the best match shows the query's place."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from vpr_dhe.cli.common import say, say_skipped, stages
+from vpr_dhe.cli.common import print_stderr, progress_stages, report_skipped
 from vpr_dhe.cli.options import IndexModelOptions, ProtocolOptions, VerifierOptions
 from vpr_dhe.runtime.choices import AUTO
 
 if TYPE_CHECKING:
-    from vpr_dhe.evaluation.calibration_runs import Checked
+    from vpr_dhe.evaluation.calibration_runs import HeldOutScores
 
 NAME = "calibrate"
 
@@ -22,20 +22,22 @@ def run(
     model: IndexModelOptions,
     data: Annotated[
         Path | None,
-        typer.Option(help="Data set whose queries are asked; without it, warped views of the indexed images are."),
+        typer.Option(help="Place data set with labelled queries. [warped views of the indexed images]"),
     ] = None,
-    layout: Annotated[str, typer.Option(help="Of DATA: auto, vpr, msls, folders, kapture or colmap.")] = AUTO,
-    queries_limit: Annotated[int | None, typer.Option(min=1, help="Ask at most so many. [200 without --data]")] = None,
-    prior: Annotated[float, typer.Option(help="Share of queries whose place the index holds, between 0 and 1.")] = 0.5,
-    method: Annotated[
-        Literal["logistic", "isotonic"], typer.Option(help="How evidence becomes a probability.")
-    ] = "logistic",
+    layout: Annotated[str, typer.Option(help="Layout of DATA: auto, vpr, msls, folders, kapture or colmap.")] = AUTO,
+    queries_limit: Annotated[
+        int | None, typer.Option(min=1, help="Maximum number of queries. [200 without --data]")
+    ] = None,
+    prior: Annotated[
+        float, typer.Option(help="Expected share of queries whose place is indexed, between 0 and 1.")
+    ] = 0.5,
+    method: Annotated[Literal["logistic", "isotonic"], typer.Option(help="Calibration method.")] = "logistic",
 ) -> None:
-    """Learn how likely the best match is to be right, for this verifier and --rerank, and keep that with the index."""
+    """Fit the probability that the best match is right, for a verifier and --rerank, and store it in the index."""
     from vpr_dhe.evaluation.calibrate import calibrate_index
 
-    verification.say_if_slow()
-    with stages("query") as start_progress:
+    verification.warn_if_slow()
+    with progress_stages("query") as start_progress:
         report = calibrate_index(
             index,
             data=data,
@@ -50,21 +52,21 @@ def run(
             model=model.model,
             **model.loading(),
             start_progress=start_progress,
-            note=say,
+            note=print_stderr,
         )
     for query in report.unreadable:
-        say_skipped(query.path, query.reason)
+        report_skipped(query.path, query.reason)
     calibration = report.calibration
     wrong = f"{calibration.examples - calibration.right} of {calibration.examples} best matches wrong"
     print(
         f"{index}: calibrated for {verification.verifier}, top {verification.rerank}, on {report.queries} queries, "
-        f"{wrong}; {_on_other_places(report.held_out)}"
+        f"{wrong}; {_held_out_text(report.held_out)}"
     )
 
 
-def _on_other_places(held_out: "Checked | None") -> str:
+def _held_out_text(held_out: "HeldOutScores | None") -> str:
     if held_out is None:
-        return "too few places to check it on others"
+        return "too few places to score held-out ones"
     return (
         f"on places held out: Brier score {held_out.brier_score:.3f}, "
         f"expected calibration error {held_out.expected_calibration_error:.3f}"

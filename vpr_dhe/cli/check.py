@@ -1,14 +1,13 @@
-"""`vpr-dhe check`: is everything that an index stores still what was written?"""
+"""`vpr-dhe check`: verification of an index against its checksums."""
 
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from vpr_dhe.cli.common import DocumentFormat
+from vpr_dhe.cli.common import DocumentFormat, print_stderr
 
 NAME = "check"
 
@@ -16,11 +15,11 @@ NAME = "check"
 def run(
     index: Annotated[Path, typer.Argument(help="Index made by `vpr-dhe index`.")],
     repair: Annotated[
-        bool, typer.Option("--repair", help="Drop what is damaged, so that it can be made again.")
+        bool, typer.Option("--repair", help="Drop damaged parts, so that they can be made again.")
     ] = False,
     format: Annotated[DocumentFormat, typer.Option(help="Output format.")] = DocumentFormat.table,
 ) -> None:
-    """Compare every stored file of an index with its checksum; exit with 1 if any is damaged."""
+    """Compare all files of an index with their checksums; exit with 1 if any is damaged."""
     from vpr_dhe.errors import IndexDamagedError
     from vpr_dhe.index.checking import check
     from vpr_dhe.index.checking import repair as drop_damaged
@@ -38,12 +37,12 @@ def run(
     if report.damaged and repair:
         lost = drop_damaged(index)
         if others:
-            print(f"dropped {lost} images; run `vpr-dhe index` on their folder to extract them again", file=sys.stderr)
+            print_stderr(f"dropped {lost} images; run `vpr-dhe index` on their folder to extract them again")
         if calibrations:
-            print(f"dropped {', '.join(calibrations)}; run `vpr-dhe calibrate` to make it again", file=sys.stderr)
+            print_stderr(f"dropped {', '.join(calibrations)}; run `vpr-dhe calibrate` to make it again")
     elif report.damaged:
         makers = ["index"] * others + ["calibrate"] * bool(calibrations)
         raise IndexDamagedError(
-            f"damaged: {', '.join(report.damaged)}; `vpr-dhe check {index} --repair` drops what is damaged, then run "
+            f"damaged: {', '.join(report.damaged)}; run `vpr-dhe check {index} --repair` to drop it, then run "
             f"{' and '.join(f'`vpr-dhe {maker}`' for maker in makers)} to make it again"
         )

@@ -1,4 +1,4 @@
-"""What commands share: progress, messages, checks of options."""
+"""Progress bars, messages and checks of options that commands share."""
 
 import os
 import sys
@@ -17,43 +17,43 @@ if TYPE_CHECKING:
     from vpr_dhe.localization.localizer import Localizer
 
 
-# Vectors that FAISS needs about half a minute for.
-_LONG_TO_BUILD = 100_000
+# FAISS needs about half a minute for this many vectors.
+_MIN_SLOW_BUILD = 100_000
 
 
 class DocumentFormat(StrEnum):
-    """How one result is printed."""
+    """Output formats of one result."""
 
     table = "table"
     json = "json"
 
 
 def progress_bar(total: int, description: str, unit: str) -> "tqdm":
-    """A progress bar on stderr; silent where stderr is not a terminal."""
+    """Make a progress bar on stderr, silent unless stderr is a terminal."""
     from tqdm import tqdm
 
     return tqdm(total=total, desc=description, unit=unit, disable=None, smoothing=0.1)
 
 
-def say_skipped(path: str, reason: str) -> None:
-    """One line on stderr for an image that could not be read."""
-    print(f"skipped {path}: {reason}", file=sys.stderr)
+def report_skipped(path: str, reason: str) -> None:
+    """Print one line on stderr about an unreadable image."""
+    print_stderr(f"skipped {path}: {reason}")
 
 
-def say(sentence: str) -> None:
-    """One line on stderr."""
-    print(sentence, file=sys.stderr)
+def print_stderr(message: str) -> None:
+    """Print one line on stderr."""
+    print(message, file=sys.stderr)
 
 
-def say_building(kind: str, vectors: int) -> None:
-    """One line on stderr before a FAISS file is built, where that takes a while."""
-    if vectors >= _LONG_TO_BUILD:
-        print(f"building {kind} over {vectors:,} images, which takes minutes", file=sys.stderr)
+def report_building(kind: str, vectors: int) -> None:
+    """Print one line on stderr before the slow build of a FAISS file."""
+    if vectors >= _MIN_SLOW_BUILD:
+        print_stderr(f"building {kind} over {vectors:,} images, which takes minutes")
 
 
 @contextmanager
-def stages(unit: str = "image") -> Iterator[Callable[[str, int], Callable[[int], object]]]:
-    """Progress bars one after the other: each call ends the bar before it and starts the next."""
+def progress_stages(unit: str = "image") -> Iterator[Callable[[str, int], Callable[[int], object]]]:
+    """Yield a function that ends the current progress bar and starts the next."""
     with ExitStack() as stack:
 
         def start(description: str, total: int) -> Callable[[int], object]:
@@ -64,7 +64,7 @@ def stages(unit: str = "image") -> Iterator[Callable[[str, int], Callable[[int],
 
 
 def require_writable(path: Path | None) -> None:
-    """Find out before the work whether its results can be written."""
+    """Check before the work that its results can be written."""
     if path is None:
         return
     if path.is_dir() or not path.parent.is_dir():
@@ -72,36 +72,36 @@ def require_writable(path: Path | None) -> None:
         raise BadInputError(f"{path} {found}; give the name of a file in an existing folder")
 
 
-def sink_of(out: Path | None) -> AbstractContextManager[TextIO]:
-    """Where results go: the file of --out, or stdout."""
-    # A file name may hold bytes that are no UTF-8; they pass through as they are.
+def open_output(out: Path | None) -> AbstractContextManager[TextIO]:
+    """Open the file of --out, or stdout."""
+    # File names need not be UTF-8; their bytes pass through unchanged.
     return out.open("w", encoding="utf-8", errors="surrogateescape") if out else nullcontext(sys.stdout)
 
 
 def require_folder(folder: Path, option: str) -> None:
-    """Make a folder that something is to be kept in, or find out before the work that this is not possible."""
+    """Create a folder, or check before the work that an existing one can be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadInputError(f"{option}: folder {folder} cannot be made ({error.strerror}); give another") from error
     if not os.access(folder, os.W_OK):
-        raise BadInputError(f"{option}: nothing can be written into {folder}; give another folder")
+        raise BadInputError(f"{option}: folder {folder} is not writable; give another")
 
 
-def say_calibration(localizer: "Localizer") -> None:
-    """One line on stderr where an index's calibration cannot be used, or is of a much smaller index."""
+def warn_of_calibration(localizer: "Localizer") -> None:
+    """Print one line on stderr if an index's calibration is unusable, or was fitted on a much smaller index."""
     if localizer.calibration_fault:
-        say(f"answers have no probabilities: {localizer.calibration_fault}")
+        print_stderr(f"answers have no probabilities: {localizer.calibration_fault}")
     calibration, images = localizer.calibration, len(localizer.database.image_ids())
     if calibration and calibration.is_outgrown(images):
-        say(
+        print_stderr(
             f"probabilities may be too high: the calibration is of {calibration.images} images, and there are {images} "
             "now; run `vpr-dhe calibrate` again"
         )
 
 
 def cache_folder(choice: str, purpose: str) -> Path | None:
-    """The folder where --cache keeps what serves a purpose: in the user's cache, or another; None keeps nothing."""
+    """Return the folder that --cache chooses for a purpose, by default in the user's cache; None caches nothing."""
     if choice == "none":
         return None
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
@@ -110,9 +110,9 @@ def cache_folder(choice: str, purpose: str) -> Path | None:
     return folder
 
 
-def parse_names(given: Sequence[str]) -> tuple[str, ...]:
-    """Names given one by one or separated by commas, each once, in the order given."""
-    return tuple(dict.fromkeys(name.strip() for text in given for name in text.split(",") if name.strip()))
+def parse_names(texts: Sequence[str]) -> tuple[str, ...]:
+    """Split names at commas, and keep the first of equal ones."""
+    return tuple(dict.fromkeys(name.strip() for text in texts for name in text.split(",") if name.strip()))
 
 
 def parse_ranks(text: str) -> tuple[int, ...]:

@@ -1,25 +1,25 @@
-"""`vpr-dhe compact`: make an index smaller and its search faster."""
+"""`vpr-dhe compact`: smaller index with faster search."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from vpr_dhe.cli.common import say_building
+from vpr_dhe.cli.common import report_building
 
 NAME = "compact"
 
 
 def run(
     index: Annotated[Path, typer.Argument(help="Index made by `vpr-dhe index`.")],
-    codec: Annotated[str | None, typer.Option(help="Store local maps with another codec: auto, int8, ...")] = None,
+    codec: Annotated[str | None, typer.Option(help="New codec of local maps: auto, float16, int8, binary, ...")] = None,
 ) -> None:
-    """Merge small segments, free the room of removed images, and build what the search needs."""
+    """Merge small segments, free the space of removed images, and build the files of the search."""
     from vpr_dhe.index.place_index import PlaceIndex
 
     place_index = PlaceIndex.open(index)
     before = place_index.manifest
-    place_index.compact(codec=codec, announce=say_building)
+    place_index.compact(codec=codec, announce=report_building)
     after = place_index.manifest
     print(
         f"{index}: {after.count} images in {len(after.segments)} segments (from {len(before.segments)}), "

@@ -1,4 +1,4 @@
-"""`vpr-dhe demo`: a small synthetic town, indexed and queried end to end, offline."""
+"""`vpr-dhe demo`: offline demonstration on a small synthetic town."""
 
 from contextlib import nullcontext
 from pathlib import Path
@@ -7,18 +7,18 @@ from typing import Annotated
 
 import typer
 
-from vpr_dhe.cli.common import require_writable, stages
+from vpr_dhe.cli.common import progress_stages, require_writable
 
 NAME = "demo"
 
 
 def run(
-    picture: Annotated[Path, typer.Option(help="Where to draw one verified match.")] = Path("vpr-dhe-demo.png"),
-    keep: Annotated[Path | None, typer.Option(help="New folder to keep the town and its index in.")] = None,
-    queries: Annotated[int, typer.Option(min=1, max=500, help="Number of query views.")] = 30,
-    seed: Annotated[int, typer.Option(min=0, help="Which town to build.")] = 0,
+    picture: Annotated[Path, typer.Option(help="Write a picture of one verified match.")] = Path("vpr-dhe-demo.png"),
+    keep: Annotated[Path | None, typer.Option(help="New folder that keeps the town and its index.")] = None,
+    queries: Annotated[int, typer.Option(min=1, max=500, help="Number of queries.")] = 30,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the town.")] = 0,
 ) -> None:
-    """Build a small town, index it, and ask where new photos of it were taken."""
+    """Build a small town, index its images, and localize new photos of it."""
     from vpr_dhe.errors import BadInputError
     from vpr_dhe.evaluation.demo import run_demo
     from vpr_dhe.report.pictures.drawing import draw_match, write_picture
@@ -26,11 +26,14 @@ def run(
 
     require_writable(picture)
     if keep and keep.exists() and (not keep.is_dir() or any(keep.iterdir())):
-        raise BadInputError(f"{keep} already exists; give the name of a new folder to keep the town in")
-    with nullcontext(keep) if keep else TemporaryDirectory(prefix="vpr-dhe-demo-") as folder, stages() as stage:
+        raise BadInputError(f"{keep} already exists; give the name of a new folder")
+    with (
+        nullcontext(keep) if keep else TemporaryDirectory(prefix="vpr-dhe-demo-") as folder,
+        progress_stages() as stage,
+    ):
         demo = run_demo(Path(folder), seed=seed, queries=queries, stage=stage)
     write_picture(draw_match(demo.shown.query, demo.shown.candidate, demo.shown.verification), picture)
     print(demo_table(demo))
-    print(f"\n{picture}: the best verified match; lines join what agrees, the frame is the query's outline")
+    print(f"\n{picture}: the best verified match; lines join inliers, the frame is the outline of the query")
     if keep:
-        print(f"{keep}: the town; ask more: vpr-dhe query {keep}/index {keep}/town/images/test/queries")
+        print(f"{keep}: the town; to query it: vpr-dhe query {keep}/index {keep}/town/images/test/queries")

@@ -1,52 +1,61 @@
-"""`vpr-dhe evaluate`: recall@N of a model and its verifiers on a data set."""
+"""`vpr-dhe evaluate`: recall@N of a model and verifiers on a place data set."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vpr_dhe.cli.common import cache_folder, parse_ranks, require_writable, say, say_skipped, stages
-from vpr_dhe.cli.options import ModelOptions, ProtocolOptions, VerifiersOptions, say_if_slow
+from vpr_dhe.cli.common import (
+    cache_folder,
+    parse_ranks,
+    print_stderr,
+    progress_stages,
+    report_skipped,
+    require_writable,
+)
+from vpr_dhe.cli.options import ModelOptions, ProtocolOptions, VerifiersOptions, warn_if_slow
 from vpr_dhe.runtime.choices import AUTO
 
 if TYPE_CHECKING:
     from vpr_dhe.evaluation.runs import EvaluationResult, Tools
+    from vpr_dhe.records import StartProgress
 
 NAME = "evaluate"
 
 
 def run(
-    data: Annotated[Path, typer.Argument(help="Data set in a layout as published.")],
+    data: Annotated[Path, typer.Argument(help="Place data set in a published layout.")],
     choices: ProtocolOptions,
     verifiers: VerifiersOptions,
     model: ModelOptions,
-    layout: Annotated[str, typer.Option(help="auto, vpr, msls, folders, kapture or colmap.")] = AUTO,
-    queries_limit: Annotated[int | None, typer.Option(min=1, help="A quick look: ask only so many queries.")] = None,
-    rerank: Annotated[int, typer.Option(min=1, help="Candidates to verify per query.")] = 100,
+    layout: Annotated[str, typer.Option(help="Layout of DATA: auto, vpr, msls, folders, kapture or colmap.")] = AUTO,
+    queries_limit: Annotated[
+        int | None, typer.Option(min=1, help="Maximum number of queries, for a quick look.")
+    ] = None,
+    rerank: Annotated[int, typer.Option(min=1, help="Number of candidates to verify per query.")] = 100,
     recall_at: Annotated[str, typer.Option(help="Values of N, separated by commas.")] = "1,5,10,20",
-    denominator: Annotated[str, typer.Option(help="Recall of all queries, or of those with-positive.")] = "all",
+    denominator: Annotated[str, typer.Option(help="Queries that recall is a share of: all or with-positive.")] = "all",
     one_per_panorama: Annotated[
-        bool, typer.Option("--one-per-panorama", help="Of one panorama's cutouts only the best counts (Tokyo 24/7).")
+        bool, typer.Option("--one-per-panorama", help="Count only the best image of each panorama (Tokyo 24/7).")
     ] = False,
-    codec: Annotated[str, typer.Option(help="How local maps are stored: auto, float16, int8, ...")] = AUTO,
-    index_type: Annotated[str, typer.Option(help="How vectors are searched: auto, flat, hnsw, ...")] = AUTO,
+    codec: Annotated[str, typer.Option(help="Codec of local maps: auto, float16, int8, ...")] = AUTO,
+    index_type: Annotated[str, typer.Option(help="Index type of global descriptors: auto, flat, hnsw, ...")] = AUTO,
     out: Annotated[Path | None, typer.Option(help="Write the results here as JSON.")] = None,
     predictions: Annotated[
-        Path | None, typer.Option(help="New folder for predictions as other tools read them.")
+        Path | None, typer.Option(help="New folder for predictions in the formats of other tools.")
     ] = None,
     report: Annotated[
-        Path | None, typer.Option(help="Write an HTML page with curves and the worst queries here.")
+        Path | None, typer.Option(help="Write an HTML report with curves and the worst queries here.")
     ] = None,
     cache: Annotated[
-        str, typer.Option(help="Folder that keeps features of databases; auto is in ~/.cache, none keeps nothing.")
+        str, typer.Option(help="Folder that caches features of databases; auto is in ~/.cache, none caches nothing.")
     ] = AUTO,
-    batch_size: Annotated[int, typer.Option(min=1, help="Database images per step of the extractor.")] = 8,
+    batch_size: Annotated[int, typer.Option(min=1, help="Database images per batch of the extractor.")] = 8,
 ) -> None:
-    """Measure how often the right place is among the first N, and what each verifier makes of it."""
+    """Measure recall@N of retrieval, and of re-ranking by each verifier."""
     from vpr_dhe.evaluation.evaluate import evaluate
     from vpr_dhe.evaluation.provenance import provenance
-    from vpr_dhe.report.html.evaluation_report import evaluation_report
-    from vpr_dhe.report.html.match_report import MAX_QUERIES, write_report
     from vpr_dhe.report.tables.evaluation import evaluation_document, evaluation_table, write_document
     from vpr_dhe.report.tables.predictions import require_new_folder, write_predictions
 
@@ -54,16 +63,10 @@ def run(
     require_writable(report)
     if predictions:
         require_new_folder(predictions)
-    kept = cache_folder(cache, "databases")
+    features = cache_folder(cache, "databases")
     ranks, loading = parse_ranks(recall_at), model.loading()
-    say_if_slow(verifiers.names, rerank)
-    with stages() as start_progress:
-
-        def inspect(result: "EvaluationResult", tools: "Tools") -> None:
-            if report:
-                progress = start_progress("report", min(MAX_QUERIES, len(result.dataset.queries.records)))
-                write_report(evaluation_report(result, tools, provenance(loading["device"]), progress), report)
-
+    warn_if_slow(verifiers.names, rerank)
+    with progress_stages() as start_progress:
         result = evaluate(
             data,
             layout=layout,
@@ -78,29 +81,46 @@ def run(
             one_per_panorama=one_per_panorama,
             codec=codec,
             index_type=index_type,
-            cache=kept,
+            cache=features,
             **loading,
             batch_size=batch_size,
             require_truth=predictions is None and report is None,
             start_progress=start_progress,
-            inspect=inspect,
+            inspect=_report_writer(report, start_progress, loading["device"]),
         )
-    _say_unreadable(result)
-    if kept:
-        say(f"features of databases are kept in {kept} (--cache)")
+    _report_unreadable(result)
+    if features:
+        print_stderr(f"features of databases are kept in {features} (--cache)")
     print(evaluation_table(result))
     if out:
         write_document(evaluation_document(result, provenance(loading["device"])), out)
     if predictions:
         for note in write_predictions(result, predictions):
-            say(note)
+            print_stderr(note)
 
 
-def _say_unreadable(result: "EvaluationResult") -> None:
+def _report_writer(
+    report: Path | None, start_progress: "StartProgress", device: str
+) -> "Callable[[EvaluationResult, Tools], None]":
+    """Return a function that writes the HTML report of a result, if there is one to write."""
+
+    def write(result: "EvaluationResult", tools: "Tools") -> None:
+        from vpr_dhe.evaluation.provenance import provenance
+        from vpr_dhe.report.html.evaluation_report import evaluation_report
+        from vpr_dhe.report.html.match_report import MAX_QUERIES, write_report
+
+        if report:
+            progress = start_progress("report", min(MAX_QUERIES, len(result.dataset.queries.records)))
+            write_report(evaluation_report(result, tools, provenance(device), progress), report)
+
+    return write
+
+
+def _report_unreadable(result: "EvaluationResult") -> None:
     dataset = result.dataset
     for split, images in (
         (dataset.database, result.unreadable_database),
         (dataset.queries, result.unreadable_queries),
     ):
         for image in images:
-            say_skipped(str(split.folder / image.path), image.reason)
+            report_skipped(str(split.folder / image.path), image.reason)

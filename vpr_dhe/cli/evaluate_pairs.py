@@ -1,4 +1,4 @@
-"""`vpr-dhe evaluate-pairs`: corner errors of methods of alignment on image pairs."""
+"""`vpr-dhe evaluate-pairs`: corner errors of alignment methods on image pairs."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from vpr_dhe.cli.common import require_writable, stages
+from vpr_dhe.cli.common import progress_stages, require_writable
 from vpr_dhe.cli.options import PairModelOptions, VerifiersOptions
 from vpr_dhe.runtime.choices import AUTO
 from vpr_dhe.verification.names import DEFAULT_VERIFIER
@@ -16,10 +16,13 @@ NAME = "evaluate-pairs"
 
 @dataclass(frozen=True)
 class MethodsOptions(VerifiersOptions):
-    """Methods that are compared, each of which has to find a homography."""
+    """Alignment methods to compare."""
 
     verifier: Annotated[
-        list[str] | None, typer.Option(help=f"One or several methods; see `vpr-dhe verifiers`. [{DEFAULT_VERIFIER}]")
+        list[str] | None,
+        typer.Option(
+            help=f"Alignment methods, repeated or separated by commas; see `vpr-dhe verifiers`. [{DEFAULT_VERIFIER}]"
+        ),
     ] = None
 
 
@@ -27,13 +30,14 @@ def run(
     data: Annotated[Path, typer.Argument(help="Folder of image pairs with known homographies.")],
     methods: MethodsOptions,
     model: PairModelOptions,
-    layout: Annotated[str, typer.Option(help="auto, pairs, hpatches, aligned or warps.")] = AUTO,
+    layout: Annotated[str, typer.Option(help="Layout of DATA: auto, pairs, hpatches, aligned or warps.")] = AUTO,
     pairs_limit: Annotated[
-        int | None, typer.Option("--pairs-limit", "--queries-limit", min=1, help="A quick look: only so many pairs.")
+        int | None,
+        typer.Option("--pairs-limit", "--queries-limit", min=1, help="Maximum number of pairs, for a quick look."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Write the results here as JSON.")] = None,
 ) -> None:
-    """Measure how far off the homographies are that each method finds between two images."""
+    """Measure the corner errors of each method's homographies on image pairs."""
     from vpr_dhe.evaluation.evaluate import evaluate_pairs
     from vpr_dhe.evaluation.provenance import provenance
     from vpr_dhe.report.tables.evaluation import write_document
@@ -41,7 +45,7 @@ def run(
 
     require_writable(out)
     loading = model.loading()
-    with stages("pair") as start_progress:
+    with progress_stages("pair") as start_progress:
         result = evaluate_pairs(
             data,
             layout=layout,

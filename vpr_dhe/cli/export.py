@@ -1,4 +1,4 @@
-"""`vpr-dhe export`: the networks of a model as ONNX files."""
+"""`vpr-dhe export`: networks of a model as ONNX files."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -10,7 +10,7 @@ NAME = "export"
 
 
 class Part(StrEnum):
-    """What of a model is exported."""
+    """Parts of a model to export."""
 
     all = "all"
     extractor = "extractor"
@@ -20,9 +20,9 @@ class Part(StrEnum):
 def run(
     model: Annotated[str, typer.Argument(help="Model name or file; see `vpr-dhe models`.")],
     out: Annotated[Path, typer.Option(help="New folder for the ONNX files and their description.")],
-    part: Annotated[Part, typer.Option(help="The extractor, the homography head, or what the model has.")] = Part.all,
+    part: Annotated[Part, typer.Option(help="Extractor, homography head, or all parts of the model.")] = Part.all,
 ) -> None:
-    """Export a model to ONNX, and check that it computes the same there."""
+    """Export a model to ONNX and compare its outputs with torch."""
     from vpr_dhe.export.exporting import export_model
 
     exported = export_model(model, out, part.value)

@@ -1,4 +1,4 @@
-"""`vpr-dhe frames`: the frames of a recording as image files."""
+"""`vpr-dhe frames`: frames of a recording as image files."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,11 +11,11 @@ NAME = "frames"
 
 
 def run(
-    out: Annotated[Path, typer.Option(help="Folder below which the recording gets one of its own.")],
+    out: Annotated[Path, typer.Option(help="Parent folder of the recording's frames.")],
     recording: RecordingOptions,
-    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first frame that is damaged.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first damaged frame.")] = False,
 ) -> None:
-    """Extract frames of a bag or a video, to be asked for, looked at or indexed; an interrupted run goes on."""
+    """Extract frames of a bag or a video as image files; an interrupted run can be continued."""
     from vpr_dhe.errors import BadInputError
     from vpr_dhe.images import list_images
 
@@ -23,4 +23,4 @@ def run(
         raise BadInputError("give one recording by --bag or --video")
     extracted = recording.extract(out, strict=strict)
     count = len(list_images(extracted.folder))
-    print(f"{extracted.folder}: {count} frames, and what is known of them in {extracted.table.name}")
+    print(f"{extracted.folder}: {count} frames, with times and positions in {extracted.table.name}")

@@ -1,4 +1,4 @@
-"""Options that several commands share, as one parameter of each."""
+"""Groups of options as dataclasses, each one parameter of a command."""
 
 import functools
 import inspect
@@ -11,8 +11,8 @@ from typing import Any, get_type_hints
 def with_groups(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command one option for each field of the dataclasses among its parameters.
 
-    Typer makes options of a function's signature and annotations. The function returned has those of the fields in the
-    place of those of the dataclasses, and builds the dataclasses when it is called.
+    Typer makes options from a function's signature and annotations. The returned function has the fields as parameters
+    in place of the dataclasses, which it builds when it is called.
 
     Raises:
         ValueError: if two options have the same name.
@@ -33,10 +33,10 @@ def with_groups(command: Callable[..., None]) -> Callable[..., None]:
         for name, parameter in inspect.signature(command).parameters.items()
         for option in (_options(groups[name]) if name in groups else [_named_only(parameter, hints[name])])
     ]
-    described: Any = call
-    described.__signature__ = Signature(parameters)
-    described.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return described
+    typed: Any = call
+    typed.__signature__ = Signature(parameters)
+    typed.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return typed
 
 
 def _options(group: type[Any]) -> Iterator[Parameter]:
@@ -46,7 +46,7 @@ def _options(group: type[Any]) -> Iterator[Parameter]:
 
 
 def _named_only(parameter: Parameter, hint: object) -> Parameter:
-    """Parameters by name can follow each other in any order, with a default and without."""
+    """Make a parameter keyword-only, so that one without a default may follow one with a default."""
     return parameter.replace(kind=Parameter.KEYWORD_ONLY, annotation=hint)
 
 

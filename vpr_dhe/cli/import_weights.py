@@ -1,4 +1,4 @@
-"""`vpr-dhe import-weights`: convert published checkpoints into a model file."""
+"""`vpr-dhe import-weights`: model file from published checkpoints."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -10,7 +10,7 @@ NAME = "import-weights"
 
 
 class Kind(StrEnum):
-    """Published checkpoints that can be converted."""
+    """Families of published checkpoints."""
 
     dhe_vpr = "dhe-vpr"
     cct = "cct"
@@ -18,10 +18,10 @@ class Kind(StrEnum):
 
 def run(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Checkpoints, in any order.")],
-    kind: Annotated[Kind, typer.Option(help="What the files are.")],
+    kind: Annotated[Kind, typer.Option(help="Family of the checkpoints.")],
     out: Annotated[Path, typer.Option(help="Model file to write, ending in .safetensors.")],
 ) -> None:
-    """Convert published checkpoints; nothing but tensors is ever read from them."""
+    """Convert published checkpoints into a model file; only tensors are read from them."""
     from vpr_dhe.models.importers import import_checkpoints
     from vpr_dhe.models.weights_file import require_weights_path
 

@@ -1,13 +1,12 @@
-"""`vpr-dhe index`: make an index of a folder of images, or bring it up to date."""
+"""`vpr-dhe index`: index of a folder of images or of a recording."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vpr_dhe.cli.common import progress_bar, say_building, say_skipped
+from vpr_dhe.cli.common import print_stderr, progress_bar, report_building, report_skipped
 from vpr_dhe.cli.options import ExtractionOptions
 from vpr_dhe.cli.recordings import RecordingOptions
 from vpr_dhe.models.names import DEFAULT_MODEL
@@ -21,41 +20,42 @@ NAME = "index"
 
 
 def run(
-    out: Annotated[Path, typer.Option(help="Folder of the index; made if it does not exist.")],
+    out: Annotated[Path, typer.Option(help="Folder of the index; created if missing.")],
     recording: RecordingOptions,
     extraction: ExtractionOptions,
-    images: Annotated[Path | None, typer.Argument(help="Folder of images; sub-folders are included.")] = None,
-    frames: Annotated[Path | None, typer.Option(help="Where frames are kept; beside the index.")] = None,
+    images: Annotated[Path | None, typer.Argument(help="Folder of images; subfolders are included.")] = None,
+    frames: Annotated[Path | None, typer.Option(help="Folder of extracted frames. [beside the index]")] = None,
     model: Annotated[
-        str | None, typer.Option(help=f"Model name or file, see `vpr-dhe models`; the index's, or {DEFAULT_MODEL}.")
+        str | None, typer.Option(help=f"Model name or file; see `vpr-dhe models`. [the index's, or {DEFAULT_MODEL}]")
     ] = None,
-    add: Annotated[bool, typer.Option("--add", help="IMAGES may be a part of the folder that is indexed.")] = False,
-    prune: Annotated[bool, typer.Option("--prune", help="Remove images that are no longer in the folder.")] = False,
-    positions: Annotated[Path | None, typer.Option(help="CSV with positions, headings, times of images.")] = None,
-    codec: Annotated[
-        str | None, typer.Option(help="How local maps are stored: auto, float16, int8, binary, ...")
-    ] = None,
+    add: Annotated[bool, typer.Option("--add", help="Treat IMAGES as a part of the indexed folder.")] = False,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Remove images from the index that are no longer in the folder.")
+    ] = False,
+    positions: Annotated[Path | None, typer.Option(help="CSV with positions, headings and times of images.")] = None,
+    codec: Annotated[str | None, typer.Option(help="Codec of local maps: auto, float16, int8, binary, ...")] = None,
     index_type: Annotated[
-        str | None, typer.Option(help="How vectors are searched: auto, flat, hnsw, ivf-flat, ivf-sq8, rabitq.")
+        str | None,
+        typer.Option(help="Index type of global descriptors: auto, flat, hnsw, ivf-flat, ivf-sq8 or rabitq."),
     ] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first image that cannot be read.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first unreadable image.")] = False,
 ) -> None:
-    """Index the images of a map, or the frames of a recording; run again, it extracts what is new or has changed."""
+    """Index a folder of images or the frames of a recording; a second run extracts only new and changed images."""
     from vpr_dhe.errors import BadInputError
     from vpr_dhe.index.place_index import PlaceIndex
 
     part = add or recording.given is not None
     if part and prune:
         what = "--add" if add else "a recording"
-        raise BadInputError(f"--prune looks for images of the whole folder, and {what} gives a part; use one of them")
+        raise BadInputError(f"--prune needs the whole folder, and {what} gives only a part of it; use one of them")
     root = _root(images, recording, frames, out)
     index = PlaceIndex.open(out) if PlaceIndex.holds_index(out) else None
     if index:
-        # Before a long extraction: can what comes of it be added at all?
+        # Raises before a long extraction if its images cannot be added.
         index.relative_to_root((), root, part=part)
     name = model or (index.spec.model if index else DEFAULT_MODEL)
     extractor = extraction.load(name)
-    images, table = _to_index(recording, root, strict=strict)
+    images, table = _images_and_table(recording, root, strict=strict)
     records = _read_records(images, table, positions)
     if index is None:
         index = PlaceIndex.create(out, extractor.spec, root, codec=codec or AUTO, index_type=index_type or AUTO)
@@ -65,23 +65,23 @@ def run(
         with progress_bar(len(records), "indexing", "image") as bar:
             report = extraction.add(index, records, extractor, name, strict=strict, progress=bar.update)
         if not part:
-            _deal_with_vanished(index, records, prune=prune)
-        index.build_vector_files(announce=say_building)
+            _handle_missing(index, records, prune=prune)
+        index.build_vector_files(announce=report_building)
     except KeyboardInterrupt:
         for image in index.manifest.skipped:
-            say_skipped(image.path, image.reason)
-        print(f"interrupted: {len(index)} images are safe in {out}; run the command again to go on", file=sys.stderr)
+            report_skipped(image.path, image.reason)
+        print_stderr(f"interrupted: {len(index)} images are safe in {out}; run the command again to continue")
         raise typer.Exit(1) from None
     for image in report.skipped:
-        say_skipped(image.path, image.reason)
+        report_skipped(image.path, image.reason)
     if not len(index):
         raise BadInputError(f"none of the {len(records)} images in {images} could be read; the index is empty")
-    _say_duplicates(index)
+    _warn_of_duplicates(index)
     print(f"{out}: {len(index)} images ({_summary(report)}), model {index.spec.model}")
 
 
 def _root(images: Path | None, recording: RecordingOptions, frames: Path | None, out: Path) -> Path:
-    """What paths in the index are to be relative to."""
+    """Return the folder that paths in the index are relative to."""
     from vpr_dhe.errors import BadInputError
     from vpr_dhe.recordings.extraction import frames_folder
 
@@ -89,12 +89,14 @@ def _root(images: Path | None, recording: RecordingOptions, frames: Path | None,
     if images is None:
         return frames or frames_folder(out)
     if frames is not None:
-        raise BadInputError("--frames is for what is taken out of a recording, and a folder of images is given")
+        raise BadInputError(
+            "--frames is the folder of frames of a recording, and a folder of images was given; leave it out"
+        )
     return images
 
 
-def _to_index(recording: RecordingOptions, root: Path, *, strict: bool) -> tuple[Path, Path | None]:
-    """The folder of images to look at, and the table that comes with those of a recording."""
+def _images_and_table(recording: RecordingOptions, root: Path, *, strict: bool) -> tuple[Path, Path | None]:
+    """Return the folder of images to index, and the table of frames if it is of a recording."""
     if recording.given is None:
         return root, None
     extracted = recording.extract(root, strict=strict)
@@ -102,7 +104,7 @@ def _to_index(recording: RecordingOptions, root: Path, *, strict: bool) -> tuple
 
 
 def _read_records(images: Path, *tables: Path | None) -> Sequence["ImageRecord"]:
-    """The images of a folder with what tables say of them, of which the last wins."""
+    """List the images of a folder with positions and times from tables; later tables take precedence."""
     from vpr_dhe.datasets.standard import read_split
     from vpr_dhe.geography.position_table import read_positions
 
@@ -110,36 +112,35 @@ def _read_records(images: Path, *tables: Path | None) -> Sequence["ImageRecord"]
     for table in filter(None, tables):
         placed = read_positions(table).apply(records)
         for unmatched, what in (
-            (placed.rows_without_image, "rows are about no image"),
+            (placed.rows_without_image, "rows match no image"),
             (placed.images_without_row, "images have no row"),
         ):
             if unmatched.count:
-                print(f"{table}: {unmatched.count} {what}, such as {unmatched.example}", file=sys.stderr)
+                print_stderr(f"{table}: {unmatched.count} {what}, such as {unmatched.example}")
         records = placed.records
     return records
 
 
-def _deal_with_vanished(index: "PlaceIndex", records: Sequence["ImageRecord"], *, prune: bool) -> None:
-    vanished = index.not_among(records)
-    if not len(vanished):
+def _handle_missing(index: "PlaceIndex", records: Sequence["ImageRecord"], *, prune: bool) -> None:
+    missing = index.not_among(records)
+    if not len(missing):
         return
-    example = index.image(int(vanished[0])).path
+    example = index.image(int(missing[0])).path
     if prune:
-        index.remove(vanished.tolist())
-        print(f"removed {len(vanished)} images that are gone, such as {example}", file=sys.stderr)
+        index.remove(missing.tolist())
+        print_stderr(f"removed {len(missing)} missing images, such as {example}")
     else:
-        print(
-            f"{len(vanished)} indexed images are gone, such as {example}; --prune removes them from the index",
-            file=sys.stderr,
+        print_stderr(
+            f"{len(missing)} indexed images are missing, such as {example}; --prune removes them from the index"
         )
 
 
-def _say_duplicates(index: "PlaceIndex") -> None:
+def _warn_of_duplicates(index: "PlaceIndex") -> None:
     groups = index.duplicates()
     if groups:
         first, second = (index.image(id).path for id in groups[0][:2])
         surplus = sum(len(group) - 1 for group in groups)
-        print(f"{surplus} images have the same content as another, such as {second} and {first}", file=sys.stderr)
+        print_stderr(f"{surplus} images have the same content as another, such as {second} and {first}")
 
 
 def _summary(report: "AddReport") -> str:

@@ -1,6 +1,6 @@
-"""`vpr-dhe loops`: which frames of a recording show where the camera was before?"""
+"""`vpr-dhe loops`: loop closures of a recording."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vpr_dhe.cli.common import require_writable, say, say_skipped, sink_of
+from vpr_dhe.cli.common import open_output, print_stderr, report_skipped, require_writable
 from vpr_dhe.cli.options import ModelOptions, VerifierOptions
-from vpr_dhe.cli.photos import TimesOption, counted, photo_frames
+from vpr_dhe.cli.photos import TimesOption, photo_frames, with_progress
 from vpr_dhe.cli.recordings import RecordingOptions
 from vpr_dhe.errors import BadInputError
 
 if TYPE_CHECKING:
+    from typing import TextIO
+
     from vpr_dhe.report.tables.loops import LoopFormat
     from vpr_dhe.sequences.frames import SequenceFrame
+    from vpr_dhe.sequences.loops import Loop
 
 NAME = "loops"
 
@@ -32,31 +35,31 @@ class Format(StrEnum):
 
 @dataclass(frozen=True)
 class LoopVerifierOptions(VerifierOptions):
-    """Fewer candidates than a query has: frames come many a second."""
+    """Verifier options with fewer candidates than a query, because frames come many a second."""
 
-    rerank: Annotated[int, typer.Option(min=1, help="Earlier frames to verify per frame.")] = 20
+    rerank: Annotated[int, typer.Option(min=1, help="Number of earlier frames to verify per frame.")] = 20
 
 
 def run(
     recording: RecordingOptions,
     verification: LoopVerifierOptions,
     model: ModelOptions,
-    images: Annotated[Path | None, typer.Argument(help="Folder of frames, in order of times or names.")] = None,
+    images: Annotated[Path | None, typer.Argument(help="Folder of frames, sorted by times or names.")] = None,
     times: TimesOption = None,
     ignore_seconds: Annotated[
-        float | None, typer.Option(min=0, help="Frames of the last seconds close no loop. [30, where there are times]")
+        float | None, typer.Option(min=0, help="Ignore frames of the last seconds as candidates. [30, with times]")
     ] = None,
     ignore_frames: Annotated[
-        int | None, typer.Option(min=0, help="Nor do the last so many frames. [30, where there are no times; else 0]")
+        int | None, typer.Option(min=0, help="Ignore the last n frames as candidates. [30 without times, else 0]")
     ] = None,
-    min_probability: Annotated[float, typer.Option(min=0, max=1, help="Least probability of a loop.")] = 0.5,
+    min_probability: Annotated[float, typer.Option(min=0, max=1, help="Minimum probability of a loop.")] = 0.5,
     format: Annotated[Format, typer.Option(help="Output format.")] = Format.jsonl,
     out: Annotated[Path | None, typer.Option(help="Write the loops here instead of stdout.")] = None,
     index: Annotated[
-        Path | None, typer.Option(help="Keep the frames as an index here, their images beside it in INDEX-frames.")
+        Path | None, typer.Option(help="Keep the frames as an index here, with their images in INDEX-frames.")
     ] = None,
 ) -> None:
-    """Find the loops that a recording or a folder of frames closes: pairs of frames of one place, as they are found."""
+    """Find loop closures, pairs of frames of one place, in a recording or a folder of frames."""
     from vpr_dhe.report.tables.loops import LOOP_FORMATS
     from vpr_dhe.sequences.loops import find_loops
 
@@ -64,20 +67,15 @@ def run(
     recording.require_alone("a folder of frames", given=images is not None, times=times)
     if index and recording.given:
         _require_vacant(index)
-    verification.say_if_slow()
-    chosen, found, frames_remembered = LOOP_FORMATS[format], 0, 0
-
-    def remembered(frames: int) -> None:
-        nonlocal frames_remembered
-        frames_remembered += frames
-
-    with _frames(images, times, recording, chosen) as frames, sink_of(out) as sink:
+    verification.warn_if_slow()
+    line_format, counts = LOOP_FORMATS[format], _Counts()
+    with _frames(images, times, recording, line_format) as frames, open_output(out) as output:
         try:
             loops = find_loops(
                 frames,
                 index=index,
                 images_folder=images,
-                # The clock of a video starts with it.
+                # Times of a video start at 0, and the index stores times since the Unix epoch.
                 keep_times=recording.video is None,
                 model=model.model,
                 verifier=verification.verifier,
@@ -87,53 +85,70 @@ def run(
                 ignore_frames=ignore_frames,
                 min_probability=min_probability,
                 **model.loading(),
-                remembered=remembered,
-                skipped=say_skipped,
+                remembered=counts.add_frames,
+                skipped=report_skipped,
             )
-            if chosen.header:
-                print(chosen.header, file=sink)
             with closing(loops):
-                for loop in loops:
-                    print(chosen.line(loop), file=sink, flush=True)
-                    found += 1
+                _write_loops(loops, line_format, output, counts)
         except KeyboardInterrupt:
             kept = f"; the frames are safe in {index}, and a new run needs another --index" if index else ""
-            say(f"interrupted: {found} loops among the first {frames_remembered} frames are written{kept}")
+            print_stderr(f"interrupted: {counts.loops} loops among the first {counts.frames} frames are written{kept}")
             raise typer.Exit(1) from None
-        say(f"{found} loops among {frames_remembered} frames")
+        print_stderr(f"{counts.loops} loops among {counts.frames} frames")
+
+
+@dataclass
+class _Counts:
+    """Numbers of loops and frames so far."""
+
+    loops: int = 0
+    frames: int = 0
+
+    def add_frames(self, count: int) -> None:
+        """Count frames just added to the index."""
+        self.frames += count
+
+
+def _write_loops(loops: "Iterable[Loop]", line_format: "LoopFormat", output: "TextIO", counts: _Counts) -> None:
+    """Write and count each loop as soon as it is found."""
+    if line_format.header:
+        print(line_format.header, file=output)
+    for loop in loops:
+        print(line_format.line(loop), file=output, flush=True)
+        counts.loops += 1
 
 
 def _require_vacant(index: Path) -> None:
-    """Raise where the frames' folder holds anything: `index` and `frames` give their files the same names."""
+    """Raise BadInputError unless the folder of frames is new or empty: other runs give files the same names."""
     from vpr_dhe.recordings.extraction import frames_folder
 
     folder = frames_folder(index)
     if folder.exists() and not (folder.is_dir() and next(folder.iterdir(), None) is None):
         raise BadInputError(
-            f"{folder} is there already, and --index stores frames in a new or empty folder of that name; give another "
-            "--index, or move it away"
+            f"{folder} already exists, and --index stores frames in a new or empty folder of that name; give another "
+            "--index, or move the folder"
         )
 
 
 @contextmanager
 def _frames(
-    images: Path | None, times: Path | None, recording: RecordingOptions, chosen: "LoopFormat"
+    images: Path | None, times: Path | None, recording: RecordingOptions, line_format: "LoopFormat"
 ) -> "Iterator[Iterator[SequenceFrame]]":
-    """The frames, named as they will be in the index, by names that can be written."""
+    """Yield the frames, named as in the index, by names that the format can hold."""
     if images is None:
-        # The rest of their names is made of numbers, and of a topic without blanks.
-        assert recording.given, "seen to by require_alone"
-        chosen.require_name(recording.given.stem)
+        # The rest of a name is numbers and a topic, without blanks.
+        assert recording.given, "checked by require_alone"
+        line_format.require_name(recording.given.stem)
         with recording.frames("remembering") as recorded:
             yield (replace(frame, name=f"{frame.name}.jpg") for frame in recorded)
         return
     if not images.is_dir():
-        raise BadInputError(f"{images} is no folder; give one of frames, or a recording by --bag or --video")
+        raise BadInputError(f"{images} is no folder; give a folder of frames, or a recording by --bag or --video")
     photos = photo_frames([images], times, in_order=True)
     if not photos:
         raise BadInputError(f"{images} holds no images; give a folder of frames")
     photos = [replace(frame, name=Path(frame.name or "").relative_to(images).as_posix()) for frame in photos]
     for frame in photos:
-        chosen.require_name(frame.name or "")
-    with counted(photos, "remembering") as frames:
+        line_format.require_name(frame.name or "")
+    with with_progress(photos, "remembering") as frames:
         yield frames

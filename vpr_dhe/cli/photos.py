@@ -1,4 +1,4 @@
-"""Photos and folders of photos as they are given to a command, with their times where a table has them."""
+"""Photos and folders of photos on the command line, with times from a table."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,26 +15,25 @@ if TYPE_CHECKING:
     from vpr_dhe.sequences.frames import SequenceFrame
 
 TimesOption: TypeAlias = Annotated[
-    Path | None, typer.Option(help="CSV with times of the photos of one folder, such as the frames.csv of a bag.")
+    Path | None, typer.Option(help="CSV with times of the photos of one folder, such as frames.csv of a bag.")
 ]
 
 
-def photo_frames(given: Sequence[Path], times: Path | None, *, in_order: bool) -> "list[SequenceFrame]":
-    """Photos, each named as it was given.
+def photo_frames(paths: Sequence[Path], times: Path | None, *, in_order: bool) -> "list[SequenceFrame]":
+    """List the photos of files and folders, named by their paths.
 
-    With `in_order` they come in the order of their times, or without a table of them, of their names, in which runs of
-    digits count as numbers.
+    With `in_order` they are sorted by their times, or without a table by their names, with runs of digits as numbers.
 
     Raises:
-        BadInputError: if one does not exist, the table of times is not about one folder that is given, or it leaves out
-            photos whose order it is to give.
+        BadInputError: if a path does not exist, a table is given for anything but one folder, or it gives a photo to be
+            sorted no time.
     """
     from vpr_dhe.images import list_images
     from vpr_dhe.sequences.frames import SequenceFrame
     from vpr_dhe.sequences.place_map import natural_key
 
     frames: list[SequenceFrame] = []
-    for path in given:
+    for path in paths:
         if path.is_dir():
             names = list_images(path)
             time_of = {} if times is None else {record.path: record.timestamp_s for record in _timed(names, times)}
@@ -43,8 +42,8 @@ def photo_frames(given: Sequence[Path], times: Path | None, *, in_order: bool) -
             raise BadInputError(f"query {path} does not exist; give images or folders of images")
         else:
             frames.append(SequenceFrame(path, name=str(path)))
-    if times is not None and (len(given) != 1 or not given[0].is_dir()):
-        raise BadInputError("--times is about the photos of one folder; give that alone")
+    if times is not None and (len(paths) != 1 or not paths[0].is_dir()):
+        raise BadInputError("--times holds times of the photos of one folder; give only that folder")
     if not in_order:
         return frames
     if times is None:
@@ -55,8 +54,8 @@ def photo_frames(given: Sequence[Path], times: Path | None, *, in_order: bool) -
 
 
 @contextmanager
-def counted(frames: "Sequence[SequenceFrame]", description: str) -> "Iterator[Iterator[SequenceFrame]]":
-    """The frames with a progress bar that moves when the next one is asked for."""
+def with_progress(frames: "Sequence[SequenceFrame]", description: str) -> "Iterator[Iterator[SequenceFrame]]":
+    """Yield an iterator over the frames that advances a progress bar."""
     with progress_bar(len(frames), description, "image") as bar:
         yield _each(frames, bar.update)
 
@@ -74,7 +73,7 @@ def _timed(names: Sequence[str], times: Path) -> "tuple[ImageRecord, ...]":
     placed = read_positions(times).apply(map(ImageRecord, names)).records
     if all(record.timestamp_s is None for record in placed):
         raise BadInputError(
-            f"{times} gives no photo a time; expected a column timestamp, which the frames of a video "
-            "do not have: leave --times out, and they go by their names"
+            f"{times} gives no photo a time; expected a column timestamp, which frames of a video do not have: leave "
+            "out --times to sort them by name"
         )
     return placed

@@ -1,4 +1,4 @@
-"""`vpr-dhe query`: where were these photos taken?"""
+"""`vpr-dhe query`: places of photos, or of the frames of a recording."""
 
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from vpr_dhe.cli.common import (
+    open_output,
     progress_bar,
+    report_skipped,
     require_writable,
-    say_calibration,
-    say_skipped,
-    sink_of,
+    warn_of_calibration,
 )
-from vpr_dhe.cli.options import IndexModelOptions, VerifierOptions
-from vpr_dhe.cli.photos import TimesOption, counted, photo_frames
+from vpr_dhe.cli.options import IndexModelOptions, VerifierOptions, open_localizer
+from vpr_dhe.cli.photos import TimesOption, photo_frames, with_progress
 from vpr_dhe.cli.recordings import RecordingOptions
 from vpr_dhe.errors import BadInputError
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     from vpr_dhe.localization.localizer import Localizer
-    from vpr_dhe.report.tables.answers import Answer, AnswerSheet, LineFormat
+    from vpr_dhe.report.tables.answers import Answer, AnswerSheet
     from vpr_dhe.sequences.frames import SequenceFrame
 
 NAME = "query"
@@ -45,109 +45,114 @@ def run(
     verification: VerifierOptions,
     model: IndexModelOptions,
     queries: Annotated[
-        list[Path] | None, typer.Argument(metavar="IMAGE_OR_FOLDER...", help="Photos, or folders of photos.")
+        list[Path] | None, typer.Argument(metavar="IMAGE_OR_FOLDER...", help="Photos or folders of photos.")
     ] = None,
     times: TimesOption = None,
-    top_k: Annotated[int, typer.Option(min=1, help="Answers per query.")] = 5,
+    top_k: Annotated[int, typer.Option(min=1, help="Number of matches per query.")] = 5,
     min_probability: Annotated[
         float | None,
-        typer.Option(
-            min=0, max=1, help="Call the place unknown where the best match is less likely right; see calibrate."
-        ),
+        typer.Option(min=0, max=1, help="Minimum probability of a known place; needs `vpr-dhe calibrate`."),
     ] = None,
     format: Annotated[Format, typer.Option(help="Output format.")] = Format.table,
     out: Annotated[Path | None, typer.Option(help="Write the results here instead of stdout.")] = None,
-    report: Annotated[Path | None, typer.Option(help="Write an HTML page with the matches here, too.")] = None,
-    sequence: Annotated[bool, typer.Option("--sequence", help="They are frames of one way, in order.")] = False,
+    report: Annotated[Path | None, typer.Option(help="Also write an HTML report with the matches here.")] = None,
+    sequence: Annotated[
+        bool, typer.Option("--sequence", help="Treat the images as consecutive frames of one traverse.")
+    ] = False,
     max_step_m: Annotated[
-        float | None, typer.Option(help="Frames of a sequence lie at most so far apart, by positions of the index.")
+        float | None,
+        typer.Option(help="Maximum distance in metres between frames of the traverse, by positions of the index."),
     ] = None,
     max_speed_m_s: Annotated[
-        float | None, typer.Option(help="The camera moves at most so fast, by times and positions of the index.")
+        float | None,
+        typer.Option(help="Maximum speed of the camera in m/s, by times of frames and positions of the index."),
     ] = None,
 ) -> None:
-    """Find the places that photos show, or the frames of a recording."""
-    from vpr_dhe.localization.localizer import Localizer
-    from vpr_dhe.report.tables.answers import LINE_FORMATS, SHEET_FORMATS, AnswerSheet
+    """Find the places of photos, or of the frames of a recording."""
+    from vpr_dhe.report.tables.answers import SHEET_FORMATS, AnswerSheet
 
     require_writable(out)
     require_writable(report)
     recording.require_alone("photos or folders of photos", given=bool(queries), times=times)
-    if recording.given and report:
-        raise BadInputError(
-            "--report shows image files, and a recording is none; extract it with `vpr-dhe frames`, and ask the folder"
-        )
+    limits_motion = max_step_m is not None or max_speed_m_s is not None
+    _require_consistent(sequence, limits_motion, min_probability, format, report, recorded=bool(recording.given))
     photos = photo_frames(queries or [], times, in_order=sequence)
-    moves = max_step_m is not None or max_speed_m_s is not None
-    _require_consistent(sequence, moves, min_probability, format, report)
-    verification.say_if_slow()
-    localizer = Localizer.open(
-        index,
-        verifier=verification.verifier,
-        rerank=verification.rerank,
-        weights=verification.weights or (),
-        model=model.model,
-        **model.loading(),
-    )
+    localizer = open_localizer(index, verification, model)
     if min_probability is not None:
         localizer.require_calibration()
-    say_calibration(localizer)
-    by_line = LINE_FORMATS.get(format)
-    opened = recording.frames("querying") if recording.given else counted(photos, "querying")
-    with opened as frames, sink_of(out) as sink:
+    warn_of_calibration(localizer)
+    opened = recording.frames("querying") if recording.given else with_progress(photos, "querying")
+    with opened as frames, open_output(out) as output:
         if sequence:
-            found = _in_sequence(localizer, frames, top_k, max_step_m, max_speed_m_s)
+            answers = _localize_sequence(localizer, frames, top_k, max_step_m, max_speed_m_s)
         else:
-            found = _each(localizer, frames, top_k, min_probability)
-        # A recording may have any number of frames, so of what is written already nothing is kept.
-        told = _tell(found, by_line, sink, keep=report is not None or by_line is None)
-        sheet = AnswerSheet(str(index), localizer.database.spec.model, verification.verifier, tuple(told.kept))
-        if by_line is None:
-            print(SHEET_FORMATS[format](sheet), file=sink)
+            answers = _localize_each(localizer, frames, top_k, min_probability)
+        summary = _write_answers(answers, format, output, keep=report is not None)
+        sheet = AnswerSheet(str(index), localizer.database.spec.model, verification.verifier, tuple(summary.answers))
+        if format in SHEET_FORMATS:
+            print(SHEET_FORMATS[format](sheet), file=output)
     if report:
         _write_report(sheet, localizer, report)
-    if not told.readable:
-        raise BadInputError(f"none of the {told.asked} queries could be read")
+    if not summary.readable:
+        raise BadInputError(f"none of the {summary.queries} queries could be read")
 
 
-class _Told(NamedTuple):
-    """How many queries there were and could be read, and the answers that are still needed."""
+class _Summary(NamedTuple):
+    """Number of queries, number of readable ones, and the answers that are still needed."""
 
-    asked: int
+    queries: int
     readable: int
-    kept: "list[Answer]"
+    answers: "list[Answer]"
 
 
-def _tell(found: "Iterator[Answer]", by_line: "LineFormat | None", sink: "TextIO", *, keep: bool) -> _Told:
-    """Write each answer as it comes, where the format can, and say which queries could not be read."""
-    asked, readable, kept = 0, 0, []
+def _write_answers(answers: "Iterator[Answer]", format: Format, output: "TextIO", *, keep: bool) -> _Summary:
+    """Write each answer as soon as it is there in line formats, and report unreadable queries.
+
+    Answers are kept for a report and for other formats only, because a recording may have any number of frames.
+    """
+    from vpr_dhe.report.tables.answers import LINE_FORMATS
+
+    by_line = LINE_FORMATS.get(format)
+    queries, readable, kept = 0, 0, []
     if by_line and by_line.header:
-        print(by_line.header, file=sink)
-    for answer in found:
-        asked, readable = asked + 1, readable + (answer.error is None)
+        print(by_line.header, file=output)
+    for answer in answers:
+        queries, readable = queries + 1, readable + (answer.error is None)
         if answer.error:
-            say_skipped(answer.query, answer.error)
+            report_skipped(answer.query, answer.error)
         for line in by_line.lines(answer) if by_line else ():
-            print(line, file=sink, flush=True)
-        if keep:
+            print(line, file=output, flush=True)
+        if keep or by_line is None:
             kept.append(answer)
-    return _Told(asked, readable, kept)
+    return _Summary(queries, readable, kept)
 
 
 def _require_consistent(
-    sequence: bool, moves: bool, min_probability: float | None, format: Format, report: Path | None
+    sequence: bool,
+    limits_motion: bool,
+    min_probability: float | None,
+    format: Format,
+    report: Path | None,
+    *,
+    recorded: bool,
 ) -> None:
-    """Refuse options that say nothing of each other."""
-    if moves and not sequence:
+    """Raise BadInputError for options that exclude each other."""
+    if recorded and report:
         raise BadInputError(
-            "--max-step-m and --max-speed-m-s are about frames of a sequence; add --sequence, or leave them out"
+            "--report shows image files, and a recording has none; extract frames with `vpr-dhe frames` and query them"
+        )
+    if limits_motion and not sequence:
+        raise BadInputError(
+            "--max-step-m and --max-speed-m-s limit the motion of a sequence; add --sequence, or leave them out"
         )
     if min_probability is not None and sequence:
         raise BadInputError(
-            "--min-probability judges each photo by itself, and with --sequence a belief does; leave one of them out"
+            "--min-probability is for single photos, and --sequence gives a belief instead; leave one of them out"
         )
     if sequence and (report or format in (Format.csv, Format.hloc)):
-        raise BadInputError("a belief over a sequence is told by --format table, json and jsonl alone; use one of them")
+        raise BadInputError(
+            "only --format table, json and jsonl hold the belief of --sequence; use one of them, without --report"
+        )
 
 
 def _write_report(sheet: "AnswerSheet", localizer: "Localizer", report: Path) -> None:
@@ -161,22 +166,22 @@ def _write_report(sheet: "AnswerSheet", localizer: "Localizer", report: Path) ->
         write_report(query_report(sheet, database.index, bar.update), report)
 
 
-def _each(
+def _localize_each(
     localizer: "Localizer", frames: "Iterable[SequenceFrame]", top_k: int, min_probability: float | None
 ) -> "Iterator[Answer]":
     from vpr_dhe.errors import ImageError
     from vpr_dhe.report.tables.answers import Answer
 
     for frame in frames:
-        found, reason = None, None
+        localization, reason = None, None
         try:
-            found = localizer.localize(frame.read(), top_k=top_k, min_probability=min_probability)
+            localization = localizer.localize(frame.read(), top_k=top_k, min_probability=min_probability)
         except ImageError as error:
             reason = str(error)
-        yield Answer(frame.name or "", found, reason, timestamp_s=frame.timestamp_s)
+        yield Answer(frame.name or "", localization, reason, timestamp_s=frame.timestamp_s)
 
 
-def _in_sequence(
+def _localize_sequence(
     localizer: "Localizer",
     frames: "Iterable[SequenceFrame]",
     top_k: int,

@@ -1,4 +1,4 @@
-"""`vpr-dhe remove`: forget images."""
+"""`vpr-dhe remove`: removal of images from an index."""
 
 import os
 from pathlib import Path
@@ -11,9 +11,11 @@ NAME = "remove"
 
 def run(
     index: Annotated[Path, typer.Argument(help="Index made by `vpr-dhe index`.")],
-    images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Paths as answers give them.")],
+    images: Annotated[
+        list[str], typer.Argument(metavar="IMAGE...", help="Paths of images, relative to the indexed folder.")
+    ],
 ) -> None:
-    """Remove images from an index; `vpr-dhe compact` frees their room."""
+    """Remove images from an index; `vpr-dhe compact` frees their space."""
     from vpr_dhe.errors import BadInputError
     from vpr_dhe.index.place_index import PlaceIndex
 

@@ -36,7 +36,7 @@ _WARPED_QUERIES = 200
 
 @dataclass(frozen=True)
 class CalibrationReport:
-    """A calibration, and the queries that it was fitted on.
+    """Calibration, and the queries that it was fitted on.
 
     `queries` is the number of readable queries. `held_out` scores the same kind of calibration on places that it was
     not fitted on; None if there are too few places.

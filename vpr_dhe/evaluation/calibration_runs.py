@@ -34,7 +34,7 @@ FOLDS = 5
 
 @dataclass(frozen=True)
 class LabelledQuery:
-    """A query, and the ids of the indexed images that show its place; `withheld` images are never candidates."""
+    """Query with the ids of the indexed images that show its place; `withheld` images are never candidates."""
 
     name: str
     load: Callable[[], Image]

@@ -1,4 +1,4 @@
-"""The whole pipeline on a synthetic town: render, index, query, compare with the truth."""
+"""Demonstration of the whole pipeline on a synthetic town: render, index, query, compare with the truth."""
 
 import math
 from collections.abc import Callable
@@ -39,7 +39,7 @@ class DemoAnswer:
 
 @dataclass(frozen=True)
 class ShownMatch:
-    """The pixels of one verified match."""
+    """Pixels of one verified match."""
 
     query: Image
     candidate: Image

@@ -20,7 +20,7 @@ _UNREADABLE = b"unreadable"
 
 
 class FeatureCache:
-    """A folder with one index per database and model; it may be removed at any time.
+    """Folder with one index per database and model; it may be removed at any time.
 
     The key is a hash of the model and of all images in order, so results never depend on earlier evaluations or on
     files that have changed since. All images are read for it, which takes a small part of the time to extract them.

@@ -1,4 +1,4 @@
-"""Names of options that stages share, the same on the command line and in Python."""
+"""Names of choices that the command line and the library share."""
 
 from typing import Final, Literal, TypeAlias, get_args
 

@@ -1,7 +1,7 @@
-"""Learn everything that `sift-vlad` needs from a folder of unlabelled images, in minutes.
+"""Fitting of `sift-vlad`, vocabulary and projections, to unlabelled images within minutes.
 
-Two photographs of one place differ by viewpoint and light. The projection of the VLAD is therefore learned from the
-mean over random views of each image: what varies among views of one image averages out, what tells images apart stays.
+Photos of one place differ by viewpoint and light. The projection of the VLAD is therefore learned from the mean over
+random views of each image, in which variation among views of one image averages out.
 """
 
 import multiprocessing
@@ -40,8 +40,8 @@ class FitSettings:
     """Sizes of the model and of its training.
 
     `eigenvalue_floor` is added to the eigenvalues of local descriptors, as a fraction of the largest one. Each output
-    dimension is divided by its eigenvalue to the power `whitening_power`; 0.5 is full whitening, which trusts the
-    smallest eigenvalues more than a few thousand images allow.
+    dimension is divided by its eigenvalue to the power `whitening_power`; 0.5 is full whitening, for which the smallest
+    eigenvalues are too noisy with a few thousand images.
     """
 
     dimension: int = 384
@@ -67,11 +67,11 @@ def fit(
     Args:
         paths: of the images.
         settings: sizes of the model and of its training.
-        training_data: what the images are and their licences, for the model file.
-        start_progress: told of each pass over the images.
+        training_data: description and licences of the images, for the model file.
+        start_progress: called with the name and length of each pass over the images.
 
     Raises:
-        BadInputError: with too few images for the dimension asked for.
+        BadInputError: if there are not more images than dimensions.
     """
     if len(paths) <= settings.dimension:
         raise BadInputError(
@@ -100,7 +100,7 @@ def fit(
     return ModelFile(
         name=SIFT_VLAD,
         architecture=Architecture(backbone=SIFT_VLAD, aggregator="vlad", tolerance_cells=1.5),
-        # Grey, in [0, 1]: nothing is subtracted or divided by.
+        # Grey values in [0, 1], without normalisation.
         preprocessing=Preprocessing(*INPUT_SIZE, "area", True, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
         licence="Apache-2.0",
         training_data=training_data,
@@ -134,7 +134,7 @@ def _mean_vlad_of_views(
 
 
 def _second_moment_of_cells(path: Path, _: int) -> Float32[np.ndarray, "256 256"]:
-    """Not centred, because cosines between cells are not: the projection should keep inner products as they are."""
+    """Compute the uncentred second moment: cosines between cells are uncentred, too, and the projection keeps them."""
     cells = local_descriptors_of_cells(_read_grey(path).astype(np.float32) / 255)
     return (cells.T @ cells / len(cells)).numpy()
 
@@ -144,7 +144,7 @@ def _read_grey(path: Path) -> Grey:
 
 
 def _each(function: Callable[[Path, int], Result], paths: Sequence[Path], progress: Progress) -> list[Result]:
-    """`function(path, index)` of every path, in order, on all cores."""
+    """Map `function(path, index)` over the paths, in order, on all cores."""
     results: list[Result] = []
     # "spawn", because forking after OpenCV or torch started their threads can hang.
     with _one_blas_thread(), multiprocessing.get_context("spawn").Pool(initializer=_one_thread) as pool:
@@ -157,7 +157,7 @@ def _each(function: Callable[[Path, int], Result], paths: Sequence[Path], progre
 
 @contextmanager
 def _one_blas_thread() -> Iterator[None]:
-    """Have processes that begin here use one thread each, because there is one of them per core."""
+    """Limit processes that start here to one BLAS thread each, because there is one process per core."""
     before = os.environ.get(_BLAS_THREADS)
     os.environ.setdefault(_BLAS_THREADS, "1")
     try:

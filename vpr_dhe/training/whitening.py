@@ -1,7 +1,7 @@
-"""Whiten the descriptor of a trained network: learn, from photos, which directions of it tell places apart.
+"""Whitening of the descriptor of a trained network, learned from photos within minutes.
 
-The network must pool by `gem`; the result pools bands of the image by GeM and projects them. Where training saw few
-images this is worth more than any other step, and costs minutes.
+The network must have the aggregator `gem`; the result pools bands of the image by GeM and projects them. After training
+on few images, no other step improves recall as much.
 """
 
 from dataclasses import dataclass, replace
@@ -20,19 +20,19 @@ from vpr_dhe.records import Preprocessing, Progress
 from vpr_dhe.training.sources.base import Draws, PairSource
 from vpr_dhe.training.trainable_extractor import TrainableExtractor
 
-_POOLED_BY = "gem"
-_EXTRACTED_AT_ONCE = 16
+_REQUIRED_AGGREGATOR = "gem"
+_PAIRS_PER_BATCH = 16
 
 
 @dataclass(frozen=True)
 class WhiteningSettings:
-    """What decides how a projection comes out, besides its data.
+    """Settings of a whitening.
 
     Args:
         aggregator: `gem-whitened` or `gem-2-bands-whitened`.
-        pairs: how many pairs of views it is learned from.
-        power: of its variance, by which each direction is divided; 0.5 is full whitening, which trusts the smallest
-            variances more than a few thousand images allow.
+        pairs: number of pairs of views to learn from.
+        power: of the variance that each direction is divided by; 0.5 is full whitening, for which the smallest
+            variances are too noisy with a few thousand images.
         seed: of the pairs.
     """
 
@@ -50,27 +50,27 @@ def whiten(
     *,
     progress: Progress = lambda _: None,
 ) -> ModelFile:
-    """Put a whitened GeM in the place of the GeM of a model; a head stays, because local maps do.
+    """Replace the GeM of a model by a whitened GeM; a head is kept, because local maps do not change.
 
     Args:
-        model: a network that pools by `gem`.
+        model: network with the aggregator `gem`.
         source: pairs of views of one place.
-        settings: what decides how the projection comes out.
+        settings: aggregator, number of pairs, power and seed.
         device: runs the network.
         progress: called with the number of pairs just extracted.
 
     Raises:
-        ModelError: if the model does not pool by GeM.
+        ModelError: if the model has another aggregator.
         BadInputError: with fewer pairs than the descriptor has dimensions.
     """
-    if model.architecture.aggregator != _POOLED_BY:
+    if model.architecture.aggregator != _REQUIRED_AGGREGATOR:
         found = model.architecture.aggregator
-        raise ModelError(f"model {model.name!r} pools by {found}; only what pools by {_POOLED_BY} can be whitened")
+        raise ModelError(f"model {model.name!r} has the aggregator {found}; whitening needs {_REQUIRED_AGGREGATOR}")
     unprojected = _unprojected(model, settings.aggregator)
     extractor = TrainableExtractor(unprojected).to(device).eval()
     vectors = _means_over_views(extractor, unprojected.preprocessing, Draws(source, settings.seed), settings, progress)
     if len(vectors) <= vectors.shape[1]:
-        raise BadInputError(f"{len(vectors)} pairs are too few to whiten {vectors.shape[1]} dimensions; ask for more")
+        raise BadInputError(f"{len(vectors)} pairs are too few to whiten {vectors.shape[1]} dimensions; use more pairs")
     dimension = len(unprojected.tensors["aggregator.offset"])
     projection, offset = projection_of(vectors, dimension, settings.power)
     learned = {"aggregator.projection": torch.from_numpy(projection), "aggregator.offset": torch.from_numpy(offset)}
@@ -80,7 +80,7 @@ def whiten(
 def projection_of(
     vectors: Float32[np.ndarray, "images d"], dimension: int, power: float
 ) -> tuple[Float32[np.ndarray, "dimension d"], Float32[np.ndarray, " dimension"]]:
-    """Principal axes W of vectors, each the mean over views of one image, partly whitened; and W times their mean.
+    """Compute partly whitened principal axes W of vectors, each the mean over views of an image, and W @ mean.
 
     Source: Jegou and Chum, "Negative evidences and co-occurences in image retrieval: the benefit of PCA and
     whitening", ECCV 2012. Averaging over views takes the place of the within-pair whitening of Mikolajczyk and Matas,
@@ -90,16 +90,16 @@ def projection_of(
     mean = data.mean(0)
     axes, variances = principal_axes(data - mean, dimension)
     projection = (axes * variances.clamp(min=1e-6 * float(variances[0])) ** -power).T
-    # The scale is free, because the output is normalised: it is chosen for the range of half precision.
+    # The output is normalised, so the scale is free; this one suits half precision.
     projection = (projection / projection.abs().max()).half().float()
-    # The offset must cancel what the stored projection does to the mean, so it is computed from the rounded one.
+    # Computed from the rounded projection, so that it cancels the mean exactly.
     return projection.numpy(), (projection @ mean).numpy()
 
 
 def principal_axes(
     centred: Float[Tensor, "samples d"], count: int
 ) -> tuple[Float[Tensor, "d count"], Float[Tensor, " count"]]:
-    """Largest principal axes of samples and their variances, from the smaller of the two Gram matrices."""
+    """Compute the largest principal axes of samples and their variances, from the smaller Gram matrix."""
     rows, columns = centred.shape
     if columns <= rows:
         return principal_axes_of(centred.T @ centred / rows, count)
@@ -110,13 +110,13 @@ def principal_axes(
 def principal_axes_of(
     moments: Float[Tensor, "d d"], count: int
 ) -> tuple[Float[Tensor, "d count"], Float[Tensor, " count"]]:
-    """Largest principal axes of a matrix of second moments, and the moments along them."""
+    """Compute the largest principal axes of a matrix of second moments, and the moments along them."""
     variances, axes = torch.linalg.eigh(moments)
     return axes.flip(1)[:, :count], variances.flip(0)[:count]
 
 
 def _unprojected(model: ModelFile, aggregator: str) -> ModelFile:
-    """The model with a whitened GeM that has learned nothing yet but how to pool."""
+    """Return the model with a whitened GeM whose projection is not learned yet."""
     built = build_aggregator(aggregator, TrainableExtractor(model).backbone.dimension)
     kept = {name: value for name, value in model.tensors.items() if not name.startswith("aggregator.")}
     state = {f"aggregator.{name}": value for name, value in built.state_dict().items()}
@@ -135,12 +135,14 @@ def _means_over_views(
     settings: WhiteningSettings,
     progress: Progress,
 ) -> Float32[np.ndarray, "pairs d"]:
-    """The mean over both views of each pair, as they are pooled."""
+    """Compute the mean of the pooled vectors of both views of each pair."""
     if not isinstance(extractor.aggregator, WhitenedGeM):
-        raise ModelError(f"{settings.aggregator} does not whiten; expected an aggregator that does")
+        raise ModelError(
+            f"aggregator {settings.aggregator!r} does not whiten; expected gem-whitened or gem-2-bands-whitened"
+        )
     device, means = next(extractor.parameters()).device, []
-    for first in range(0, settings.pairs, _EXTRACTED_AT_ONCE):
-        end = min(first + _EXTRACTED_AT_ONCE, settings.pairs)
+    for first in range(0, settings.pairs, _PAIRS_PER_BATCH):
+        end = min(first + _PAIRS_PER_BATCH, settings.pairs)
         pairs = [draws.pair(number) for number in range(first, end)]
         views = [image for pair in pairs for image in (pair.image_a, pair.image_b)]
         vectors = extractor.aggregator.pooled(extractor.backbone(to_network_input(views, preprocessing, device)))

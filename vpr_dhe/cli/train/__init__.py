@@ -1,4 +1,4 @@
-"""`vpr-dhe train`: one command, and one file, per stage of training."""
+"""`vpr-dhe train`: one command and one file per stage of training."""
 
 import typer
 
@@ -21,7 +21,7 @@ from vpr_dhe.cli.train import (
 
 app = typer.Typer(
     name="train",
-    help="Train a stage; the same command goes on with a run that was interrupted.",
+    help="Train a stage; run the same command again to continue an interrupted run.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )

@@ -1,4 +1,4 @@
-"""`vpr-dhe train descriptor`: a network's global descriptor."""
+"""`vpr-dhe train descriptor`: global descriptor of a network."""
 
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
@@ -15,7 +15,7 @@ NAME = "descriptor"
 
 
 class Loss(StrEnum):
-    """What a descriptor is trained by."""
+    """Losses of a descriptor."""
 
     triplet = "triplet"
     multi_similarity = "multi-similarity"
@@ -27,13 +27,13 @@ def run(
     mining: MiningOptions,
     loop: LoopOptions,
     loss: Annotated[
-        Loss, typer.Option(help="Triplets of one place data set, or pairs of any data against each other.")
+        Loss, typer.Option(help="Loss: triplet on one place data set, or multi-similarity on pairs of any data.")
     ] = Loss.triplet,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Triplets (4) or pairs (32) per step.")] = None,
-    learning_rate: Annotated[float, typer.Option(min=0, help="Of Adam.")] = 1e-5,
-    random_light: Annotated[
-        bool, typer.Option(help="Light photographs anew each time they are shown, with multi-similarity.")
-    ] = True,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Triplets or pairs per step. [4 triplets or 32 pairs]")
+    ] = None,
+    learning_rate: Annotated[float, typer.Option(min=0, help="Learning rate of Adam.")] = 1e-5,
+    random_light: Annotated[bool, typer.Option(help="Relight photos at random, with multi-similarity.")] = True,
     validation_pairs: ValidationPairsOption = 200,
 ) -> None:
     """Train the global descriptor of a network."""
@@ -42,7 +42,7 @@ def run(
     from vpr_dhe.training.sources.triplets import open_triplet_data
     from vpr_dhe.training.trainable_extractor import TrainableExtractor
 
-    where = loop.pick_device()
+    device = loop.pick_device()
     start = network.open(loop.seed)
     settings = DescriptorSettings(
         batch_size=batch_size or (4 if loss is Loss.triplet else 32),
@@ -60,4 +60,4 @@ def run(
         stage = MultiSimilarityStage(
             extractor, start, pairs, settings, training_data=data.description, random_light=random_light
         )
-    train_stage(stage, loop, where)
+    train_stage(stage, loop, device)

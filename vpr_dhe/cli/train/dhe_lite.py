@@ -1,11 +1,11 @@
-"""`vpr-dhe train dhe-lite`: the network that weighs matches, on an extractor that stays as it is."""
+"""`vpr-dhe train dhe-lite`: network that weights matches, on a frozen extractor."""
 
 from dataclasses import dataclass
 from typing import Annotated
 
 import typer
 
-from vpr_dhe.cli.common import say
+from vpr_dhe.cli.common import print_stderr
 from vpr_dhe.cli.train.options import (
     DataOptions,
     HeadOptions,
@@ -21,7 +21,7 @@ NAME = "dhe-lite"
 
 @dataclass(frozen=True)
 class ShorterLoopOptions(LoopOptions):
-    """Steps are few: every pair is learned from several times."""
+    """Loop options with fewer steps, because each pair is used several times."""
 
     steps: StepsOption = 10_000
 
@@ -31,34 +31,34 @@ def run(
     head: HeadOptions,
     loop: ShorterLoopOptions,
     warmup_steps: Annotated[
-        int, typer.Option(min=0, help="Of them on known homographies alone, to the end of their round.")
+        int, typer.Option(min=0, help="First steps, on known homographies alone; rounded up to whole rounds.")
     ] = 5000,
     known_share: Annotated[
-        float, typer.Option(min=0, max=1, help="Of pairs with known homographies after the warm-up.")
+        float, typer.Option(min=0, max=1, help="Share of pairs with known homographies after the warm-up.")
     ] = 0.5,
     batch_size: Annotated[int, typer.Option(min=1, help="Pairs per step and process.")] = 32,
-    learning_rate: Annotated[float, typer.Option(min=0, help="Of Adam, at its height.")] = 2e-3,
+    learning_rate: Annotated[float, typer.Option(min=0, help="Peak learning rate of Adam.")] = 2e-3,
     decay_steps: Annotated[
-        int | None, typer.Option(min=1, help="Steps until the rate has sunk to a hundredth. [--steps]")
+        int | None, typer.Option(min=1, help="Steps until the learning rate has decayed to 1/100. [--steps]")
     ] = None,
-    pairs_per_round: Annotated[int, typer.Option(min=2, help="Pairs described before they are learned from.")] = 1024,
-    epochs_per_round: Annotated[int, typer.Option(min=1, help="How often a round is learned from.")] = 8,
-    negatives: Annotated[float, typer.Option(min=0, help="Pairs of different places, per pair of one place.")] = 0.6,
-    rei_weight: Annotated[float, typer.Option(min=0, help="Of REI, in units of 20 px; 0 is without.")] = 1.0,
+    pairs_per_round: Annotated[int, typer.Option(min=2, help="Pairs extracted per round.")] = 1024,
+    epochs_per_round: Annotated[int, typer.Option(min=1, help="Epochs over the pairs of a round.")] = 8,
+    negatives: Annotated[float, typer.Option(min=0, help="Pairs of different places per pair of one place.")] = 0.6,
+    rei_weight: Annotated[float, typer.Option(min=0, help="Weight of REI, in units of 20 px; 0 leaves it out.")] = 1.0,
     distillation_weight: Annotated[
-        float, typer.Option(min=0, help="Of learning which matches MAGSAC keeps; 0 is without.")
+        float, typer.Option(min=0, help="Weight of distillation from the inliers of MAGSAC; 0 leaves it out.")
     ] = 1.0,
     min_inliers: MinInliersOption = 16,
     validation_pairs: ValidationPairsOption = 200,
 ) -> None:
-    """Train the network that weighs matches, for the verifier dhe-lite, on an extractor that stays as it is."""
+    """Train the match-weighting network of the verifier dhe-lite on a frozen extractor."""
     from vpr_dhe.training.dhe_lite import DheLiteSettings, DheLiteStage
     from vpr_dhe.training.sources import open_training_data
 
-    where = loop.pick_device()
-    extractor = head.load(where)
+    device = loop.pick_device()
+    extractor = head.load(device)
     opened = open_training_data(data.data, extractor.spec.input_size, data.protocol)
-    say(f"known homographies: {opened.warps.description}; pairs of places: {opened.positives.description}")
+    print_stderr(f"known homographies: {opened.warps.description}; pairs of places: {opened.positives.description}")
     settings = DheLiteSettings(
         warmup_steps=warmup_steps,
         known_share=known_share,
@@ -74,4 +74,4 @@ def run(
         seed=loop.seed,
         validation_pairs=validation_pairs,
     )
-    train_stage(DheLiteStage(extractor, opened, settings, training_data=data.description), loop, where)
+    train_stage(DheLiteStage(extractor, opened, settings, training_data=data.description), loop, device)

@@ -1,4 +1,4 @@
-"""`vpr-dhe train iterative`: a registration network, with known homographies."""
+"""`vpr-dhe train iterative`: registration network, with known homographies."""
 
 from typing import Annotated
 
@@ -19,16 +19,16 @@ def run(
     network: RegistrationNetworkOptions,
     loop: RegistrationLoopOptions,
     batch_size: Annotated[int, typer.Option(min=1, help="Pairs per step and process.")] = 16,
-    learning_rate: Annotated[float, typer.Option(min=0, help="Of AdamW, at its highest.")] = 4e-4,
+    learning_rate: Annotated[float, typer.Option(min=0, help="Peak learning rate of AdamW.")] = 4e-4,
     unpaired: Annotated[
         bool,
-        typer.Option(
-            "--unpaired", help="DATA is a folder of any photos; each is paired with itself in another contrast."
-        ),
+        typer.Option("--unpaired", help="Treat DATA as unpaired photos; pair each with itself in another contrast."),
     ] = False,
     labels: Annotated[
         bool,
-        typer.Option(help="Learn from known homographies, or from the difference of pixels, the baseline without."),
+        typer.Option(
+            help="Learn from known homographies, or, as the baseline without labels, from differences of pixels."
+        ),
     ] = True,
 ) -> None:
     """Train the network of the verifier iterative on aligned image pairs, by the corner errors of deformed patches."""
@@ -36,12 +36,12 @@ def run(
 
     if unpaired and not labels:
         raise BadInputError(
-            "--unpaired shows photos in other contrasts, and pixels of those cannot be compared; leave out --no-labels"
+            "--unpaired pairs photos with other contrasts, whose pixels cannot be compared; leave out --no-labels"
         )
-    where = loop.pick_device()
+    device = loop.pick_device()
     shape = network.settings()
     settings = data.training(loop, batch_size, learning_rate)
     stage = IterativeStage(
         shape, data.open(shape, unpaired=unpaired), settings, training_data=data.description, labels=labels
     )
-    loop.train(stage, where)
+    loop.train(stage, device)

@@ -1,4 +1,4 @@
-"""`vpr-dhe train joint`: a network and its homography head together."""
+"""`vpr-dhe train joint`: network together with its homography head."""
 
 from typing import Annotated
 
@@ -23,8 +23,10 @@ def run(
     mining: MiningOptions,
     loop: LoopOptions,
     batch_size: Annotated[int, typer.Option(min=1, help="Triplets per step and process.")] = 4,
-    learning_rate: Annotated[float, typer.Option(min=0, help="Of Adam.")] = 1e-5,
-    rei_weight: Annotated[float, typer.Option(min=0, help="Of REI in pixels, beside the triplet loss.")] = 100.0,
+    learning_rate: Annotated[float, typer.Option(min=0, help="Learning rate of Adam.")] = 1e-5,
+    rei_weight: Annotated[
+        float, typer.Option(min=0, help="Weight of REI in pixels, relative to the triplet loss.")
+    ] = 100.0,
     min_inliers: MinInliersOption = 16,
     validation_pairs: ValidationPairsOption = 200,
 ) -> None:
@@ -33,7 +35,7 @@ def run(
     from vpr_dhe.training.sources.triplets import open_triplet_data
     from vpr_dhe.training.trainable_extractor import TrainableExtractor
 
-    where = loop.pick_device()
+    device = loop.pick_device()
     start = network.open(loop.seed)
     settings = JointSettings(
         batch_size=batch_size,
@@ -46,4 +48,4 @@ def run(
     )
     extractor = TrainableExtractor(start, network.first_trained_block)
     triplets = open_triplet_data(data.only_folder, data.protocol)
-    train_stage(JointStage(extractor, start, triplets, settings, training_data=data.description), loop, where)
+    train_stage(JointStage(extractor, start, triplets, settings, training_data=data.description), loop, device)

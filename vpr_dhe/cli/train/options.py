@@ -1,6 +1,6 @@
-"""Options that stages of training share, each group with what is made of it.
+"""Groups of options that stages of training share, and the objects that they build.
 
-A stage whose run is usually shorter, say, derives a group with another default.
+A stage derives a group to change a default.
 """
 
 from collections.abc import Sequence
@@ -26,108 +26,110 @@ _NEW, _EXAMPLE = "new:", "new:cct_7_7x2_224@224"
 
 
 class MiningChoice(StrEnum):
-    """Where the negatives of triplets are looked for."""
+    """Methods of mining the negatives of triplets."""
 
     random = "random"
     partial = "partial"
     full = "full"
 
 
-StepsOption: TypeAlias = Annotated[int, typer.Option(min=1, help="Steps in all; a finished run can be extended.")]
+StepsOption: TypeAlias = Annotated[
+    int, typer.Option(min=1, help="Total number of steps; a finished run can be extended.")
+]
 MinInliersOption: TypeAlias = Annotated[
-    int, typer.Option(min=4, help="Pairs with fewer matches that agree are not learned from by REI.")
+    int, typer.Option(min=4, help="Minimum number of agreeing matches of a pair for REI.")
 ]
 ValidationPairsOption: TypeAlias = Annotated[
-    int, typer.Option(min=1, help="Held-out pairs that models are compared on, at most.")
+    int, typer.Option(min=1, help="Maximum number of held-out pairs for validation.")
 ]
 
 
-def describe_data(said: str | None, names: Sequence[str]) -> str:
-    """For the model file: what the user says of the data, or what can be said without being told."""
-    return said or f"trained by the user on {', '.join(Path(name).name for name in names)}"
+def training_data_description(text: str | None, names: Sequence[str]) -> str:
+    """Return the description of the training data for the model file, by default their names."""
+    return text or f"trained by the user on {', '.join(Path(name).name for name in names)}"
 
 
 @dataclass(frozen=True)
 class DataOptions:
-    """What is learned from."""
+    """Training data."""
 
     data: Annotated[
         list[str],
-        typer.Argument(help="Folders of photos or of place data sets; synthetic-town for generated streets."),
+        typer.Argument(help="Folders of photos or place data sets; synthetic-town for generated streets."),
     ]
-    split: Annotated[str | None, typer.Option(help="Of data sets with splits. [train]")] = None
+    split: Annotated[str | None, typer.Option(help="Split of data sets with splits. [train]")] = None
     radius_m: Annotated[
-        float | None, typer.Option(min=0, help="Distance in metres up to which images are positives. [10 with splits]")
+        float | None, typer.Option(min=0, help="Maximum distance of positives in metres. [10 with splits]")
     ] = None
     heading_tolerance_deg: Annotated[
-        float | None, typer.Option(min=0, max=180, help="Positives must also look the same way, up to this.")
+        float | None, typer.Option(min=0, max=180, help="Maximum difference in heading of positives.")
     ] = None
     training_data: Annotated[
         str | None,
-        typer.Option(help="What the images are and their licences, for the model file. [the names of DATA]"),
+        typer.Option(help="Description and licences of the images, for the model file. [names of DATA]"),
     ] = None
 
     @property
     def protocol(self) -> "Protocol":
-        """What positives of place data sets are."""
+        """Protocol that defines the positives of place data sets."""
         from vpr_dhe.datasets import Protocol
 
         return Protocol(split=self.split, radius_m=self.radius_m, heading_tolerance_deg=self.heading_tolerance_deg)
 
     @property
     def description(self) -> str:
-        """For the model file: what the user says of the data, or what can be said without being told."""
-        return describe_data(self.training_data, self.data)
+        """Description of the training data for the model file."""
+        return training_data_description(self.training_data, self.data)
 
     @property
     def only_folder(self) -> Path:
-        """The one data set that triplets are mined in.
+        """Folder of the one data set that triplets are mined in.
 
         Raises:
-            BadInputError: if there are more.
+            BadInputError: if several are given.
         """
         from vpr_dhe.errors import BadInputError
 
         if len(self.data) != 1:
-            raise BadInputError(f"triplets are mined in one data set, and {len(self.data)} were given")
+            raise BadInputError(f"{len(self.data)} data sets were given, and triplets are mined in one; give one")
         return Path(self.data[0])
 
 
 @dataclass(frozen=True)
 class LoopOptions:
-    """How long, where, and what is kept."""
+    """Length, device, precision and folder of a run."""
 
-    out: Annotated[Path, typer.Option(help="Folder of the run: state, logs and best model.")]
+    out: Annotated[Path, typer.Option(help="Folder of the run, for its state, logs and best model.")]
     steps: StepsOption = 50_000
-    seed: Annotated[int, typer.Option(min=0, help="Of initial weights, data and their order.")] = 0
+    seed: Annotated[int, typer.Option(min=0, help="Seed of initial weights, data and their order.")] = 0
     validate_every: Annotated[int, typer.Option(min=1, help="Steps between validations.")] = 1000
-    save_every: Annotated[int, typer.Option(min=1, help="Steps that an interruption may cost.")] = 500
-    log_every: Annotated[int, typer.Option(min=1, help="Steps whose mean is one line of the logs.")] = 50
-    workers: Annotated[int, typer.Option(min=0, help="Processes that prepare batches.")] = 0
+    save_every: Annotated[int, typer.Option(min=1, help="Steps between saved states.")] = 500
+    log_every: Annotated[int, typer.Option(min=1, help="Steps averaged into one line of the logs.")] = 50
+    workers: Annotated[int, typer.Option(min=0, help="Number of processes that prepare batches.")] = 0
     max_minutes: Annotated[
-        float | None, typer.Option(min=0, help="Save and stop after this long, to go on another time.")
+        float | None, typer.Option(min=0, help="Save and stop after this time; the run can be continued.")
     ] = None
-    precision: Annotated[TrainingPrecision, typer.Option(help="Of matrix products.")] = "fp32"
+    precision: Annotated[TrainingPrecision, typer.Option(help="Precision of matrix products.")] = "fp32"
     device: DeviceOption = AUTO
 
     def pick_device(self) -> str:
-        """Choose the device, and find out before the work whether training is possible there.
+        """Resolve the device, and check that it can train with these options.
 
         Raises:
             MissingExtraError: if the extra `train` is not installed.
-            BadInputError: if the device cannot do what is asked for.
+            BadInputError: if the device does not support the precision.
         """
         from vpr_dhe.errors import BadInputError
         from vpr_dhe.runtime.extras import require_extra
 
         require_extra("train")
-        where = pick_device(self.device)
-        if where == "cpu" and self.precision == "fp16":
+        device = pick_device(self.device)
+        if device == "cpu" and self.precision == "fp16":
             raise BadInputError("--precision fp16 needs a GPU; use bf16 or fp32")
-        return where
+        return device
 
     def settings(self, *, on_cpu: bool) -> "LoopSettings":
-        """What the loop is told."""
+        """Build the settings of the loop."""
         from vpr_dhe.training.loop import LoopSettings
 
         return LoopSettings(
@@ -145,18 +147,18 @@ class LoopOptions:
 
 @dataclass(frozen=True)
 class NetworkOptions:
-    """Which network is trained, and how much of it."""
+    """Network to train, and its trained blocks."""
 
     model: Annotated[
         str,
         typer.Option(help="Network to start from: a model file, timm:NAME, or new:BACKBONE@SIDE for random weights."),
     ]
     first_trained_block: Annotated[
-        int | None, typer.Option(min=0, help="Transformer blocks before this one are not trained. [all are]")
+        int | None, typer.Option(min=0, help="First transformer block to train; earlier ones stay frozen. [all]")
     ] = None
 
     def open(self, seed: int) -> "ModelFile":
-        """Open a model that can be trained, or make one of random weights.
+        """Open a trainable model, or make one with random weights.
 
         Raises:
             ModelError: if there is no such model.
@@ -179,15 +181,15 @@ class NetworkOptions:
 
 @dataclass(frozen=True)
 class HeadOptions:
-    """Whose head is trained, on an extractor that stays as it is."""
+    """Model whose head is trained on its frozen extractor."""
 
     model: Annotated[str, typer.Option(help="Model to start from; see `vpr-dhe models`.")] = DEFAULT_MODEL
     new_head: Annotated[
-        bool, typer.Option("--new-head", help="Begin with random weights, whatever head the model has.")
+        bool, typer.Option("--new-head", help="Start from random weights instead of the model's head.")
     ] = False
 
-    def load(self, where: str) -> "Extractor":
-        """Load the extractor, with the head to begin with in its model file.
+    def load(self, device: str) -> "Extractor":
+        """Load the extractor, with the initial head in its model file.
 
         Raises:
             ModelError: if there is no such model.
@@ -195,7 +197,7 @@ class HeadOptions:
         from vpr_dhe.features.extractor import load_extractor
         from vpr_dhe.models.exported_model import require_weights
 
-        extractor = load_extractor(self.model, where)
+        extractor = load_extractor(self.model, device)
         if self.new_head:
             extractor.model_file = require_weights(extractor.model_file).without_head()
         return extractor
@@ -203,15 +205,13 @@ class HeadOptions:
 
 @dataclass(frozen=True)
 class MiningOptions:
-    """How negatives of triplets are found."""
+    """Mining of the negatives of triplets."""
 
-    mining: Annotated[MiningChoice, typer.Option(help="Where negatives of triplets are looked for.")] = (
-        MiningChoice.partial
-    )
-    negatives: Annotated[int, typer.Option(min=1, help="Of each triplet.")] = 10
+    mining: Annotated[MiningChoice, typer.Option(help="Method of mining negatives of triplets.")] = MiningChoice.partial
+    negatives: Annotated[int, typer.Option(min=1, help="Number of negatives per triplet.")] = 10
 
     def settings(self) -> "MiningSettings":
-        """What the miner is told."""
+        """Build the settings of the miner."""
         from vpr_dhe.training.mining import Mining, MiningSettings
 
         return MiningSettings(Mining(self.mining.value), negatives=self.negatives)

@@ -1,4 +1,4 @@
-"""`vpr-dhe train pretrain`: a network from random weights, without labels."""
+"""`vpr-dhe train pretrain`: network from random weights, without labels."""
 
 from typing import Annotated
 
@@ -15,18 +15,22 @@ def run(
     network: NetworkOptions,
     loop: LoopOptions,
     half_size_steps: Annotated[
-        int, typer.Option(min=0, help="Steps, of the first, on images of half the side, which cost a quarter.")
+        int, typer.Option(min=0, help="First steps, on images of half the side, at a quarter of the cost.")
     ] = 0,
-    batch_size: Annotated[int, typer.Option(min=2, help="Pairs per step and process, each told from the others.")] = 32,
-    learning_rate: Annotated[float, typer.Option(min=0, help="Of AdamW, at its highest.")] = 1e-3,
-    validation_pairs: Annotated[int, typer.Option(min=2, help="Held-out pairs to validate with, at most.")] = 128,
+    batch_size: Annotated[
+        int, typer.Option(min=2, help="Pairs per step and process; each is contrasted with the others.")
+    ] = 32,
+    learning_rate: Annotated[float, typer.Option(min=0, help="Peak learning rate of AdamW.")] = 1e-3,
+    validation_pairs: Annotated[
+        int, typer.Option(min=2, help="Maximum number of held-out pairs for validation.")
+    ] = 128,
 ) -> None:
-    """Train a network on warped photos and generated towns: which views, and which points, are the same."""
+    """Train a network to match views and points of warped photos and generated towns."""
     from vpr_dhe.training.pretrain.stage import PretrainSettings, PretrainStage
     from vpr_dhe.training.sources import open_training_data
     from vpr_dhe.training.trainable_extractor import TrainableExtractor
 
-    where = loop.pick_device()
+    device = loop.pick_device()
     start = network.open(loop.seed)
     pairs = open_training_data(data.data, start.preprocessing.size, data.protocol)
     settings = PretrainSettings(
@@ -38,4 +42,4 @@ def run(
         validation_pairs=validation_pairs,
     )
     extractor = TrainableExtractor(start, network.first_trained_block)
-    train_stage(PretrainStage(extractor, start, pairs, settings, training_data=data.description), loop, where)
+    train_stage(PretrainStage(extractor, start, pairs, settings, training_data=data.description), loop, device)

@@ -1,10 +1,10 @@
-"""`vpr-dhe train ransac-flow`: the fine network behind the verifier ransac-flow."""
+"""`vpr-dhe train ransac-flow`: fine network of the verifier ransac-flow."""
 
 from typing import Annotated
 
 import typer
 
-from vpr_dhe.cli.common import say
+from vpr_dhe.cli.common import print_stderr
 from vpr_dhe.cli.train.options import DataOptions, LoopOptions, ValidationPairsOption
 from vpr_dhe.cli.train.running import train_stage
 from vpr_dhe.models.names import DEFAULT_MODEL
@@ -17,21 +17,24 @@ def run(
     data: DataOptions,
     loop: LoopOptions,
     model: Annotated[str, typer.Option(help="Model whose local maps align pairs coarsely.")] = DEFAULT_MODEL,
-    warmup_steps: Annotated[int, typer.Option(min=0, help="Of them on warps whose flow is known.")] = 5000,
-    cycle_from: Annotated[int, typer.Option(min=0, help="Step from which going back and forth counts.")] = 30_000,
-    matchability_from: Annotated[int, typer.Option(min=0, help="Step from which matchability is learned.")] = 40_000,
+    warmup_steps: Annotated[int, typer.Option(min=0, help="First steps, on warps with known flow.")] = 5000,
+    cycle_from: Annotated[int, typer.Option(min=0, help="First step with the cycle-consistency loss.")] = 30_000,
+    matchability_from: Annotated[int, typer.Option(min=0, help="First step with the matchability loss.")] = 40_000,
     batch_size: Annotated[int, typer.Option(min=1, help="Pairs per step and process.")] = 16,
-    learning_rate: Annotated[float, typer.Option(min=0, help="Of Adam.")] = 2e-4,
+    learning_rate: Annotated[float, typer.Option(min=0, help="Learning rate of Adam.")] = 2e-4,
     matchability_weight: Annotated[
         float,
-        typer.Option(min=0, help="What a pixel worth matching may cost otherwise; 0.01 in the paper."),
+        typer.Option(min=0, help="Weight of the matchability loss; published: 0.01."),
     ] = 0.5,
-    image_px: Annotated[int, typer.Option(min=64, help="Shorter side that images are resized to.")] = 240,
-    crop_px: Annotated[int, typer.Option(min=64, help="Side of the crops of them, a multiple of 8.")] = 224,
-    min_inliers: Annotated[int, typer.Option(min=4, help="Pairs that align coarsely with fewer are left out.")] = 16,
+    image_px: Annotated[int, typer.Option(min=64, help="Shorter side of resized images.")] = 240,
+    crop_px: Annotated[int, typer.Option(min=64, help="Side of crops, a multiple of 8.")] = 224,
+    min_inliers: Annotated[
+        int,
+        typer.Option(min=4, help="Minimum number of inliers of the coarse alignment; pairs with fewer are left out."),
+    ] = 16,
     validation_pairs: ValidationPairsOption = 64,
 ) -> None:
-    """Train the fine network for the verifier ransac-flow, on pairs that are aligned coarsely; no labels are needed."""
+    """Train the fine network of the verifier ransac-flow on coarsely aligned pairs, without labels."""
     from vpr_dhe.errors import BadInputError
     from vpr_dhe.features.extractor import load_extractor
     from vpr_dhe.records import Size
@@ -44,9 +47,9 @@ def run(
         raise BadInputError(
             f"--crop-px is {crop_px}; expected a multiple of {STRIDE_PX} of at most --image-px, which is {image_px}"
         )
-    where = loop.pick_device()
+    device = loop.pick_device()
     opened = open_training_data(data.data, Size(_VIEW_PX, _VIEW_PX), data.protocol)
-    say(f"warm-up: {opened.warps.description}; then: {opened.positives.description}")
+    print_stderr(f"warm-up: {opened.warps.description}; then: {opened.positives.description}")
     settings = RansacFlowTraining(
         warmup_steps=warmup_steps,
         cycle_from=cycle_from,
@@ -59,4 +62,4 @@ def run(
         validation_pairs=validation_pairs,
     )
     stage = RansacFlowStage(load_extractor(model), opened, settings, training_data=data.description)
-    train_stage(stage, loop, where)
+    train_stage(stage, loop, device)

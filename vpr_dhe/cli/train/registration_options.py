@@ -1,4 +1,4 @@
-"""Options that the stages of registration networks share."""
+"""Groups of options that the stages of registration networks share."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class NetworkChoice(StrEnum):
-    """Which network registers the images."""
+    """Registration networks."""
 
     iterative = "iterative"
     direct = "direct"
@@ -25,14 +25,14 @@ class NetworkChoice(StrEnum):
 
 
 class EncoderChoice(StrEnum):
-    """The encoder that AltO learns beside its registration network; published: resnet34."""
+    """Encoders that AltO learns with its registration network; published: resnet34."""
 
     resnet34 = "resnet34"
     resnet18 = "resnet18"
 
 
 class TransferChoice(StrEnum):
-    """Which network repaints one modality as the other; published: swin."""
+    """Networks that translate one modality into the other; published: swin."""
 
     swin = "swin"
     convolutional = "convolutional"
@@ -40,51 +40,50 @@ class TransferChoice(StrEnum):
 
 @dataclass(frozen=True)
 class RegistrationLoopOptions(LoopOptions):
-    """As published, 120,000 steps."""
+    """Loop options with 120,000 steps, as published, and initial weights."""
 
     steps: StepsOption = 120_000
     start: Annotated[
         Path | None,
         typer.Option(
-            help="Network file of iterative, alto or sshnet-d whose registration network is learned on from. "
-            "[random weights]"
+            help="Network file of iterative, alto or sshnet-d with the initial registration network. [random weights]"
         ),
     ] = None
 
-    def train(self, stage: "RegistrationStage", where: str) -> None:
-        """Train a stage on a device, from the start that was asked for.
+    def train(self, stage: "RegistrationStage", device: str) -> None:
+        """Train a stage on a device, from the weights of --start.
 
         Raises:
-            ModelError: if the file to start from is missing, damaged, or of another shape.
+            ModelError: if the network file is missing, damaged, or of another shape.
         """
         from vpr_dhe.models.network_file import load_network
 
         if self.start is not None:
             stage.start_from(load_network(self.start))
-        train_stage(stage, self, where)
+        train_stage(stage, self, device)
 
 
 @dataclass(frozen=True)
 class AlignedDataOptions:
-    """What is learned from."""
+    """Training data of aligned image pairs."""
 
     data: Annotated[
         Path,
         typer.Argument(
-            help="Folder of pairs: folders a and b of aligned images, or pairs.csv; its parts train and val, if it "
-            "has them."
+            help="Folder of pairs: folders a and b of aligned images, or pairs.csv, optionally below folders train "
+            "and val."
         ),
     ]
     training_data: Annotated[
         str | None,
-        typer.Option(help="What the images are and their licences, for the network file. [the name of DATA]"),
+        typer.Option(help="Description and licences of the images, for the network file. [name of DATA]"),
     ] = None
     validation_pairs: ValidationPairsOption = 64
 
     def training(
         self, loop: RegistrationLoopOptions, batch_size: int, learning_rate: float, decay: float = 0.85
     ) -> "RegistrationTraining":
-        """What the stage is told, besides data, shape and losses."""
+        """Build the settings of a stage besides data, shape and losses."""
         from vpr_dhe.training.registration.stage import RegistrationTraining
 
         return RegistrationTraining(
@@ -98,31 +97,33 @@ class AlignedDataOptions:
 
     @property
     def description(self) -> str:
-        """For the network file: what the user says of the data, or what can be said without being told."""
+        """Description of the training data for the network file."""
         return self.training_data or f"trained by the user on {self.data.resolve().name}"
 
     def open(self, network: "RegistrationSettings", *, unpaired: bool = False) -> "AlignedData":
-        """Open the pairs, or single photos, at the size that a network learns from, and say which they are.
+        """Open the pairs, or single photos, at the size that a network learns from, and print their description.
 
         Raises:
             DatasetError: if there are none.
         """
-        from vpr_dhe.cli.common import say
+        from vpr_dhe.cli.common import print_stderr
         from vpr_dhe.training.registration.aligned import open_aligned
         from vpr_dhe.training.registration.deformed_patches import photo_side_px
         from vpr_dhe.training.registration.own_pairs import open_own_pairs
 
         opened = (open_own_pairs if unpaired else open_aligned)(self.data, photo_side_px(network.side_px))
-        say(f"to learn from: {opened.learned.description}; to validate with: {opened.validation.description}")
+        print_stderr(f"training: {opened.learned.description}; validation: {opened.validation.description}")
         return opened
 
 
 @dataclass(frozen=True)
 class IterativeNetworkOptions:
-    """The shape of the iterative network."""
+    """Shape of the iterative network."""
 
-    iterations: Annotated[int, typer.Option(min=1, help="Corrections of the estimate.")] = 6
-    scales: Annotated[int, typer.Option(min=1, max=2, help="With 2, more corrections on finer features.")] = 1
+    iterations: Annotated[int, typer.Option(min=1, help="Number of corrections of the estimate.")] = 6
+    scales: Annotated[
+        int, typer.Option(min=1, max=2, help="Number of scales; 2 adds corrections on finer features.")
+    ] = 1
     width: Annotated[int, typer.Option(min=8, help="Channels of the first layers, a multiple of 8; published: 64.")] = (
         64
     )
@@ -130,12 +131,12 @@ class IterativeNetworkOptions:
         int,
         typer.Option(
             min=32,
-            help="Side that images are resized to, a power of two; published: 128.",
+            help="Side of resized images, a power of two; published: 128.",
         ),
     ] = 128
 
     def settings(self) -> "RegistrationSettings":
-        """The shape as the network is built from it.
+        """Build the settings of the network.
 
         Raises:
             BadInputError: if the side is no power of two.
@@ -152,15 +153,15 @@ class IterativeNetworkOptions:
 
 @dataclass(frozen=True)
 class RegistrationNetworkOptions(IterativeNetworkOptions):
-    """Which network, and the shape of the iterative one."""
+    """Registration network, and the shape of the iterative one."""
 
     network: Annotated[
         NetworkChoice,
-        typer.Option(help="iterative; direct regression by a ResNet-34; or RAFT and a homography of its flow."),
+        typer.Option(help="Network: iterative, direct regression by a ResNet-34, or a homography from RAFT flow."),
     ] = NetworkChoice.iterative
 
     def settings(self) -> "RegistrationSettings":
-        """The network as it is built."""
+        """Build the settings of the network."""
         from dataclasses import replace
 
         return replace(super().settings(), network=self.network.value)

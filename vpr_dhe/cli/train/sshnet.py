@@ -1,4 +1,4 @@
-"""`vpr-dhe train sshnet`: a network that repaints one modality as the other, and one that registers, without labels."""
+"""`vpr-dhe train sshnet`: networks of modality transfer and registration, without labels."""
 
 from pathlib import Path
 from typing import Annotated
@@ -20,19 +20,20 @@ def run(
     network: IterativeNetworkOptions,
     loop: RegistrationLoopOptions,
     transfer: Annotated[
-        TransferChoice, typer.Option(help="Network that repaints: a U-Net of Swin transformers or of convolutions.")
+        TransferChoice,
+        typer.Option(help="Network of modality transfer: a U-Net of Swin transformers or of convolutions."),
     ] = TransferChoice.swin,
     vgg: Annotated[
         Path | None,
         typer.Option(
-            help="Torchvision's weights of VGG-16, for the perceptual loss. [the registration's own features]"
+            help="Torchvision weights of VGG-16 for the perceptual loss. [features of the registration network]"
         ),
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Pairs per step and process.")] = 16,
-    learning_rate: Annotated[float, typer.Option(min=0, help="Of AdamW, at its highest.")] = 4e-4,
+    learning_rate: Annotated[float, typer.Option(min=0, help="Peak learning rate of AdamW.")] = 4e-4,
     split: Annotated[
         bool,
-        typer.Option("--split/--joint", help="Each loss teaches its own network, or, an ablation, both teach both."),
+        typer.Option("--split/--joint", help="Train each network by its own loss, or, as an ablation, both by both."),
     ] = True,
 ) -> None:
     """Train the networks of the verifier sshnet on image pairs of two modalities, without labels."""
@@ -41,8 +42,8 @@ def run(
     from vpr_dhe.training.registration.sshnet import SshnetStage
     from vpr_dhe.verification.estimators.cross_modal.sshnet import SshnetSettings
 
-    where = loop.pick_device()
+    device = loop.pick_device()
     shape = SshnetSettings(**asdict(network.settings()), transfer=transfer.value)
     settings = data.training(loop, batch_size, learning_rate, decay=0.8)
     stage = SshnetStage(shape, data.open(shape), settings, training_data=data.description, vgg=vgg, split=split)
-    loop.train(stage, where)
+    loop.train(stage, device)

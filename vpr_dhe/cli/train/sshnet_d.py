@@ -1,4 +1,4 @@
-"""`vpr-dhe train sshnet-d`: a registration network that imitates a trained sshnet."""
+"""`vpr-dhe train sshnet-d`: registration network distilled from a trained sshnet."""
 
 from pathlib import Path
 from typing import Annotated
@@ -18,17 +18,17 @@ def run(
     data: AlignedDataOptions,
     network: RegistrationNetworkOptions,
     loop: RegistrationLoopOptions,
-    teacher: Annotated[Path, typer.Option(help="Network file that `vpr-dhe train sshnet` made.")],
+    teacher: Annotated[Path, typer.Option(help="Network file of `vpr-dhe train sshnet`.")],
     batch_size: Annotated[int, typer.Option(min=1, help="Pairs per step and process.")] = 16,
-    learning_rate: Annotated[float, typer.Option(min=0, help="Of AdamW, at its highest.")] = 4e-4,
+    learning_rate: Annotated[float, typer.Option(min=0, help="Peak learning rate of AdamW.")] = 4e-4,
 ) -> None:
-    """Train the network of the verifier sshnet-d on image pairs of two modalities, by what sshnet says of them."""
+    """Train the network of the verifier sshnet-d on image pairs of two modalities, by distillation from sshnet."""
     from vpr_dhe.models.network_file import load_network
     from vpr_dhe.training.registration.sshnet_d import DistilledSshnetStage
 
-    where = loop.pick_device()
+    device = loop.pick_device()
     shape = network.settings()
     settings = data.training(loop, batch_size, learning_rate, decay=0.8)
-    taught = load_network(teacher)
-    stage = DistilledSshnetStage(shape, data.open(shape), settings, training_data=data.description, teacher=taught)
-    loop.train(stage, where)
+    sshnet = load_network(teacher)
+    stage = DistilledSshnetStage(shape, data.open(shape), settings, training_data=data.description, teacher=sshnet)
+    loop.train(stage, device)

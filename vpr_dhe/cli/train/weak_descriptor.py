@@ -1,4 +1,4 @@
-"""`vpr-dhe train weak-descriptor`: a patch descriptor, on pairs that are aligned or that are aligned first."""
+"""`vpr-dhe train weak-descriptor`: patch descriptor from image pairs."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -6,17 +6,16 @@ from typing import Annotated
 
 import typer
 
-from vpr_dhe.cli.common import say
-from vpr_dhe.cli.train.options import LoopOptions, StepsOption, ValidationPairsOption, describe_data
+from vpr_dhe.cli.common import print_stderr
+from vpr_dhe.cli.train.options import LoopOptions, StepsOption, ValidationPairsOption, training_data_description
 from vpr_dhe.cli.train.running import train_stage
 
 NAME = "weak-descriptor"
-# At which photos are warped.
-_VIEW_SIDE_PX = 384
+_WARP_SIDE_PX = 384
 
 
 class Homographies(StrEnum):
-    """Where those of pairs come from."""
+    """Sources of the homographies of pairs."""
 
     known = "known"
     learned = "learned"
@@ -24,7 +23,7 @@ class Homographies(StrEnum):
 
 @dataclass(frozen=True)
 class ShorterLoopOptions(LoopOptions):
-    """The network is small."""
+    """Loop options with fewer steps, because the network is small."""
 
     steps: StepsOption = 10_000
 
@@ -32,43 +31,44 @@ class ShorterLoopOptions(LoopOptions):
 def run(
     data: Annotated[
         list[str],
-        typer.Argument(help="Folders of image pairs or of photos; synthetic-town for generated streets."),
+        typer.Argument(help="Folders of image pairs or photos; synthetic-town for generated streets."),
     ],
     loop: ShorterLoopOptions,
     homographies: Annotated[
-        Homographies, typer.Option(help="Of pairs: those they come with, or learned on each by weak-alignment.")
+        Homographies,
+        typer.Option(help="Homographies of pairs: known ones, or those that weak-alignment learns on each."),
     ] = Homographies.known,
     pseudo_siamese: Annotated[
-        bool, typer.Option("--pseudo-siamese", help="A first layer for each image, as for two sensors.")
+        bool, typer.Option("--pseudo-siamese", help="Use separate first layers for the two images, as for two sensors.")
     ] = False,
     training_data: Annotated[
         str | None,
-        typer.Option(help="What the images are and their licences, for the network file. [the names of DATA]"),
+        typer.Option(help="Description and licences of the images, for the network file. [names of DATA]"),
     ] = None,
     batch_size: Annotated[int, typer.Option(min=2, help="Patches of each image per step and process.")] = 128,
-    learning_rate: Annotated[float, typer.Option(min=0, help="Of the descent, at its height.")] = 0.1,
+    learning_rate: Annotated[float, typer.Option(min=0, help="Peak learning rate.")] = 0.1,
     decay_steps: Annotated[
-        int | None, typer.Option(min=1, help="Steps until the rate has sunk to a hundredth. [--steps]")
+        int | None, typer.Option(min=1, help="Steps until the learning rate has decayed to 1/100. [--steps]")
     ] = None,
-    margin: Annotated[float, typer.Option(min=0, help="Between descriptors of different places.")] = 1.0,
-    pairs_per_round: Annotated[int, typer.Option(min=1, help="Pairs whose patches are learned from at a time.")] = 32,
-    patches_per_pair: Annotated[int, typer.Option(min=2, help="At most.")] = 256,
-    epochs_per_round: Annotated[int, typer.Option(min=1, help="How often a round is learned from.")] = 4,
+    margin: Annotated[float, typer.Option(min=0, help="Margin between descriptors of different places.")] = 1.0,
+    pairs_per_round: Annotated[int, typer.Option(min=1, help="Pairs per round.")] = 32,
+    patches_per_pair: Annotated[int, typer.Option(min=2, help="Maximum number of patches per pair.")] = 256,
+    epochs_per_round: Annotated[int, typer.Option(min=1, help="Epochs over the patches of a round.")] = 4,
     validation_pairs: ValidationPairsOption = 20,
 ) -> None:
-    """Train a patch descriptor for the verifier weak-descriptor on pairs of images."""
+    """Train the patch descriptor of the verifier weak-descriptor on image pairs."""
     from vpr_dhe.records import Size
     from vpr_dhe.training.weak_descriptor.pair_sets import open_pair_data
     from vpr_dhe.training.weak_descriptor.stage import WeakDescriptorStage, WeakDescriptorStageSettings
     from vpr_dhe.verification.estimators.cross_modal.weak_alignment.estimator import WeakAlignmentEstimator
     from vpr_dhe.verification.estimators.cross_modal.weak_alignment.learning import WeakAlignmentSettings
 
-    where = loop.pick_device()
+    device = loop.pick_device()
     aligner = None
     if homographies is Homographies.learned:
-        aligner = WeakAlignmentEstimator(WeakAlignmentSettings(pseudo_siamese=pseudo_siamese), device=where)
-    opened = open_pair_data(data, Size(_VIEW_SIDE_PX, _VIEW_SIDE_PX), aligner)
-    say(f"pairs: {opened.learned.description}")
+        aligner = WeakAlignmentEstimator(WeakAlignmentSettings(pseudo_siamese=pseudo_siamese), device=device)
+    opened = open_pair_data(data, Size(_WARP_SIDE_PX, _WARP_SIDE_PX), aligner)
+    print_stderr(f"pairs: {opened.learned.description}")
     settings = WeakDescriptorStageSettings(
         pseudo_siamese=pseudo_siamese,
         batch_size=batch_size,
@@ -81,5 +81,5 @@ def run(
         seed=loop.seed,
         validation_pairs=validation_pairs,
     )
-    stage = WeakDescriptorStage(opened, settings, training_data=describe_data(training_data, data))
-    train_stage(stage, loop, where)
+    stage = WeakDescriptorStage(opened, settings, training_data=training_data_description(training_data, data))
+    train_stage(stage, loop, device)

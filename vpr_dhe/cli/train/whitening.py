@@ -1,4 +1,4 @@
-"""`vpr-dhe train whitening`: the descriptor of a trained network, projected so that it tells places apart."""
+"""`vpr-dhe train whitening`: whitening of a trained network's descriptor."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -14,21 +14,23 @@ NAME = "whitening"
 
 
 def run(
-    model: Annotated[Path, typer.Argument(help="Model file of a network that pools by gem.")],
+    model: Annotated[Path, typer.Argument(help="Model file of a network with the aggregator gem.")],
     data: Annotated[
         list[str],
-        typer.Argument(help="Folders of photos or of place data sets; synthetic-town for generated streets."),
+        typer.Argument(help="Folders of photos or place data sets; synthetic-town for generated streets."),
     ],
     out: Annotated[Path, typer.Option(help="Model file to write, ending in .safetensors.")],
-    name: Annotated[str | None, typer.Option(help="Of the result. [that of MODEL]")] = None,
-    licence: Annotated[str | None, typer.Option(help="Of the result. [that of MODEL]")] = None,
-    half: Annotated[bool, typer.Option("--half", help="Store half precision, which halves the file.")] = False,
-    aggregator: Annotated[str, typer.Option(help="gem-whitened or gem-2-bands-whitened.")] = "gem-2-bands-whitened",
-    pairs: Annotated[int, typer.Option(min=1, help="Pairs of views to learn from.")] = 2000,
-    seed: Annotated[int, typer.Option(min=0, help="Of the pairs.")] = 0,
+    name: Annotated[str | None, typer.Option(help="Name of the result. [that of MODEL]")] = None,
+    licence: Annotated[str | None, typer.Option(help="Licence of the result. [that of MODEL]")] = None,
+    half: Annotated[bool, typer.Option("--half", help="Store weights in half precision.")] = False,
+    aggregator: Annotated[
+        str, typer.Option(help="Aggregator: gem-whitened or gem-2-bands-whitened.")
+    ] = "gem-2-bands-whitened",
+    pairs: Annotated[int, typer.Option(min=1, help="Number of pairs of views to learn from.")] = 2000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the pairs.")] = 0,
     device: DeviceOption = AUTO,
 ) -> None:
-    """Whiten the descriptor of a trained network; where training saw few images, no other step is worth as much."""
+    """Whiten the descriptor of a trained network, which helps most after training on few images."""
     import torch
 
     from vpr_dhe.models.model_file import load_model
