@@ -187,7 +187,7 @@ def _words(kinds: Sequence[type]) -> str:
 
 
 def _complaints(card: Card) -> Iterator[str]:
-    """What is wrong with a card whose keys and types are right."""
+    """Faults of a card whose keys and types are right."""
     if card.layout not in LAYOUTS:
         yield f"layout {card.layout!r}; expected one of {', '.join(LAYOUTS)}"
     yield from _repetitions("split", [split.name for split in card.split])

@@ -183,7 +183,7 @@ def pittsburgh_raw(copy: UserCopy) -> Iterator[Finding]:
 
 
 def finder_leftovers(copy: UserCopy) -> Iterator[Finding]:
-    """What macOS leaves in folders and archives; this library skips hidden files, other code may not."""
+    """Files that macOS leaves in folders and archives; this library skips hidden files, other code may not."""
     found = [
         copy.relative(path) for path in files_below(copy.root) if path.name == ".DS_Store" or path.name[:2] == "._"
     ]

@@ -1,4 +1,4 @@
-"""What a check finds, and how it is said."""
+"""Findings of a check, and their wording."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found, what was expected, and what to do; a note is worth knowing but spoils nothing."""
+    """One finding: what was found, what was expected, what to do; a note does not fail the check."""
 
     found: str
     expected: str
@@ -19,7 +19,7 @@ class Finding:
 
 
 def some(paths: Sequence[PurePosixPath], what: str) -> str:
-    """How many paths there are, what they are, and the first of them."""
+    """Number of paths, their kind, and the first of them."""
     if len(paths) == 1:
         return f"{paths[0]} is {what}"
     return f"{len(paths):,} files are {what}, such as {paths[0]}"

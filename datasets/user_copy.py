@@ -1,4 +1,4 @@
-"""What lies in a user's folder; nothing is written and no image is decoded."""
+"""Contents of a user's folder, listed without writing anything or decoding an image."""
 
 import re
 from collections.abc import Iterator

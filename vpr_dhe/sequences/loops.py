@@ -108,7 +108,7 @@ def find_loops(
 
 
 def _recent(seconds: float | None, frames: int | None, *, timed: bool) -> Recent:
-    """Which frames close no loop: the last ones, and those of the last seconds where there are times."""
+    """Frames that close no loop: the last ones, and with times those of the last seconds."""
     if seconds is not None and not timed:
         raise BadInputError("--ignore-seconds needs times; give them by --times, or use --ignore-frames")
     if timed:
