@@ -24,7 +24,7 @@ from vpr_dhe.verification.build import build_verifier
 from vpr_dhe.verification.estimators.registry import Resources
 from vpr_dhe.verification.names import DEFAULT_VERIFIER
 
-# A robot that turns round sees a place again after some seconds; a frame or two a second is usual.
+# A robot that turns round sees a place again within seconds; one or two frames a second are usual.
 _RECENT_SECONDS, _RECENT_FRAMES = 30.0, 30
 
 
@@ -67,17 +67,18 @@ def find_loops(
     Frames are durable once the generator ends or is closed.
 
     Args:
-        frames: in the order they were taken, each with a name of its own.
+        frames: in the order they were taken, each with a unique name.
         index: new folder that keeps the frames as an index; without one, nothing is kept.
-        images_folder: holds the frames that are files, and gets those that are pixels; by default beside the index.
+        images_folder: folder of the frames that are files, where those that are pixels are written; by default beside
+            the index.
         keep_times: store times of frames with their images; they count from the Unix epoch then.
         model: by name, as for `load_extractor`.
         verifier: by name.
-        weights: network files, for verifiers that have a network of their own.
-        rerank: earlier frames to verify per frame, from 1.
-        ignore_seconds: frames of the last seconds close no loop; by default 30, where frames have times.
-        ignore_frames: nor do the last so many frames; by default 30, where frames have no times, and else 0.
-        min_probability: of a loop, from 0 to 1.
+        weights: network files of verifiers that need one.
+        rerank: number of earlier frames to verify per frame, at least 1.
+        ignore_seconds: age up to which frames close no loop; by default 30 if frames have times.
+        ignore_frames: number of last frames that close no loop; by default 30 without times, otherwise 0.
+        min_probability: minimum probability of a loop, in [0, 1].
         device: a torch device.
         runtime: as for `load_extractor`.
         precision: as for `load_extractor`.
@@ -92,17 +93,17 @@ def find_loops(
     first = list(islice(frames, 1))
     recent = _recent(ignore_seconds, ignore_frames, timed=any(frame.timestamp_s is not None for frame in first))
     extractor = load_extractor(model, device, precision=precision, runtime=runtime)
-    checker = build_verifier(verifier, Resources(extractor, load_networks(weights), device))
+    built = build_verifier(verifier, Resources(extractor, load_networks(weights), device))
 
     def found() -> Generator[Loop, None, None]:
         with _kept(index) as folder:
-            way = PlaceIndex.create(folder, extractor.spec, images_folder or frames_folder(folder))
-            with FrameMemory(way, checker, recent=recent, keep_times=keep_times) as memory:
+            traverse = PlaceIndex.create(folder, extractor.spec, images_folder or frames_folder(folder))
+            with FrameMemory(traverse, built, recent=recent, keep_times=keep_times) as memory:
                 sequence = SequenceLocalizer(Localizer(memory, extractor, rerank=rerank))
-                # Who comes back sees the same places in the other order.
+                # Driving back passes the same places in reverse order.
                 tracker = sequence.tracker(sequence.place_map(), RouteMotion(slowest=-2))
                 localized = sequence.stream(chain(first, frames), tracker=tracker, top_k=rerank)
-                yield from loops_among(_told(localized, remembered, skipped), min_probability)
+                yield from loops_among(_reporting(localized, remembered, skipped), min_probability)
 
     return found()
 
@@ -126,7 +127,7 @@ def _kept(index: StrPath | None) -> Generator[Path, None, None]:
         yield Path(folder) / "way"
 
 
-def _told(
+def _reporting(
     frames: Iterable[LocalizedFrame], remembered: Progress, skipped: Callable[[str, str], object]
 ) -> Iterator[LocalizedFrame]:
     for frame in frames:
