@@ -39,7 +39,7 @@ from vpr_dhe.report.tables.answers import Answer, answer_document
 
 IMAGES = 60
 BROKEN_SHARE = 0.01
-LONGEST_LIFE_S = 4.0
+MAX_LIFE_S = 4.0
 TOKEN = "a token for this run"
 # The service may extract the same photo on another number of threads.
 SIMILARITY_TOLERANCE = 1e-5
@@ -214,7 +214,7 @@ def measure_kills(index: Path, kills: int, rerank: int) -> dict[str, Any]:
                 # Not before the first acknowledgement, or a slow machine tests nothing.
                 while len(acknowledged) == known:
                     time.sleep(0.01)
-                time.sleep(rng.uniform(0, LONGEST_LIFE_S))
+                time.sleep(rng.uniform(0, MAX_LIFE_S))
                 process.kill()
                 for caller in callers:
                     caller.join()

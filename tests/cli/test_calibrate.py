@@ -150,7 +150,7 @@ def test_what_cannot_be_calibrated_is_said_in_one_sentence(run, data, index, tmp
         code, _, stderr = run("calibrate", index)
     finally:
         moved.rename(data)
-    assert (code, "are not in" in stderr, "--data" in stderr) == (2, True, True)
+    assert (code, "are no longer in" in stderr, "--data" in stderr) == (2, True, True)
     plain = tmp_path / "plain"
     plain.mkdir()
     for number in range(3):

@@ -30,7 +30,7 @@ def test_iterative_is_trained_and_then_aligns_and_is_evaluated(run, pairs, tmp_p
     out = tmp_path / "run"
     code, stdout, stderr = run("train", "iterative", pairs, "--out", out, *TINY, "--training-data", "textures, CC0")
     assert (code, f"{out}/best.safetensors" in stdout) == (0, True), stderr
-    assert "to learn from: 3 pairs of pairs; to validate with: 1 pairs of pairs" in stderr
+    assert "training: 3 pairs of pairs; validation: 1 pairs of pairs" in stderr
     file = load_network(out / "best.safetensors")
     assert (file.method, file.training_data, file.settings["width"]) == ("iterative", "textures, CC0", 8)
     align(run, pairs, "iterative", out / "best.safetensors")
@@ -46,7 +46,7 @@ def test_what_was_learned_from_single_photos_is_learned_on_from(run, pairs, tmp_
         return load_network(tmp_path / name / "best.safetensors"), stderr
 
     _, said = train("iterative", "photos", "--unpaired")
-    assert "to learn from: 7 photos of pairs in random contrasts; to validate with: 1 photos of pairs" in said
+    assert "training: 7 photos of pairs in random contrasts; validation: 1 photos of pairs" in said
     code, _, said = run("train", "iterative", pairs, "--out", tmp_path / "neither", *TINY, "--unpaired", "--no-labels")
     assert (code, "leave out --no-labels" in said, (tmp_path / "neither").exists()) == (2, True, False)
     start = ("--start", tmp_path / "photos/best.safetensors")
