@@ -21,6 +21,8 @@ from jaxtyping import Float64, Int64
 
 RANKS = (1, 5, 10)
 RESAMPLES = 10_000
+# Frames of one walk that are taken to succeed and fail together.
+_BLOCK = 10
 _LAST_NUMBER = re.compile(r"\d+(?=\D*$)")
 
 
@@ -59,8 +61,14 @@ def read_ranks(folder: Path) -> dict[str, float]:
 
 
 def place_numbers(queries: Sequence[str]) -> Int64[np.ndarray, " queries"]:
-    """Number of each query's place."""
-    return np.unique([place_of(query) for query in queries], return_inverse=True)[1]
+    """Number of each query's place; where all are frames of one walk, of its block of ten frames."""
+    places = np.unique([place_of(query) for query in queries], return_inverse=True)[1]
+    if places.any() or len(queries) <= _BLOCK:
+        return places
+    order = np.argsort([int(numbers[-1]) for query in queries if (numbers := re.findall(r"\d+", query))])
+    blocks = np.empty(len(queries), np.int64)
+    blocks[order] = np.arange(len(queries)) // _BLOCK
+    return blocks
 
 
 def standard_error(gains: Float64[np.ndarray, " queries"], places: Int64[np.ndarray, " queries"]) -> float:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
-from significance import differences, place_of, standard_error
+from significance import differences, place_numbers, place_of, standard_error
 
 
 def write(folder, ranks):
@@ -26,6 +26,12 @@ def test_places_are_spots_positions_or_walks():
     assert place_of("@500.0@600.0@31@U@1@2@@@90.0@@@@@.jpg") == "500.0 600.0"
     assert place_of("floor2/walk_c030_frame_000007.jpg") == place_of("floor2/walk_c030_frame_000013.jpg")
     assert place_of("floor2/walk_c030_frame_000007.jpg") != place_of("floor3/walk_c030_frame_000007.jpg")
+
+
+def test_one_walk_is_cut_into_blocks_of_ten_frames():
+    queries = [f"frame_{number}.jpg" for number in range(25)]
+    assert place_numbers(queries).tolist() == [number // 10 for number in range(25)]
+    assert len(set(place_numbers([*queries, "other_3.jpg"]).tolist())) == 2
 
 
 def test_recalls_and_their_difference(tmp_path):
