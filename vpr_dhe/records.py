@@ -215,6 +215,8 @@ class RankedMatch:
         probability: probability that the match shows the query's place; only for the best match, if the index is
             calibrated for the verifier.
         id: id of the database image in the index.
+        evidence: number that verified matches are ranked by, if that is not the score: how far inliers and similarity
+            stand out from the other candidates, in standard deviations.
     """
 
     rank: int
@@ -225,6 +227,7 @@ class RankedMatch:
     position: Position | None
     probability: float | None = None
     id: int | None = None
+    evidence: float | None = None
 
     @property
     def inliers(self) -> int:

@@ -149,7 +149,7 @@ def test_a_least_probability_needs_a_calibration(index, photo_folder, thumbnail_
     write_calibration(index.folder, calibrated(index.folder, thumbnail_extractor))
     localizer = Localizer(VerifiedIndex(index, None), thumbnail_extractor)
     assert localizer.localize(photo_folder / "02.png").matches[0].probability is None
-    with pytest.raises(BadInputError, match="rerank 100; run `vpr-dhe calibrate"):
+    with pytest.raises(BadInputError, match="rerank 100, ranked by inliers; run `vpr-dhe calibrate"):
         localizer.localize(photo_folder / "02.png", min_probability=0.5)
     with pytest.raises(BadInputError, match="rerank 4, not for"):
         Localizer(localizer.database, thumbnail_extractor, calibration=calibrated(index.folder, thumbnail_extractor))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from vpr_dhe.cli.common import print_stderr, progress_stages, report_skipped
-from vpr_dhe.cli.options import IndexModelOptions, ProtocolOptions, VerifierOptions
+from vpr_dhe.cli.options import IndexModelOptions, ProtocolOptions, RankingOptions
 from vpr_dhe.runtime.choices import AUTO
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ NAME = "calibrate"
 def run(
     index: Annotated[Path, typer.Argument(help="Index made by `vpr-dhe index`.")],
     choices: ProtocolOptions,
-    verification: VerifierOptions,
+    verification: RankingOptions,
     model: IndexModelOptions,
     data: Annotated[
         Path | None,
@@ -47,6 +47,7 @@ def run(
             verifier=verification.verifier,
             weights=verification.weights or (),
             rerank=verification.rerank,
+            rank_by=verification.rank_by,
             prior=prior,
             method=method,
             model=model.model,

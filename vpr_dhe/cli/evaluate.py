@@ -15,7 +15,7 @@ from vpr_dhe.cli.common import (
     require_writable,
 )
 from vpr_dhe.cli.options import ModelOptions, ProtocolOptions, VerifiersOptions, warn_if_slow
-from vpr_dhe.runtime.choices import AUTO
+from vpr_dhe.runtime.choices import AUTO, RankBy
 
 if TYPE_CHECKING:
     from vpr_dhe.evaluation.runs import EvaluationResult, Tools
@@ -34,6 +34,9 @@ def run(
         int | None, typer.Option(min=1, help="Maximum number of queries, for a quick look.")
     ] = None,
     rerank: Annotated[int, typer.Option(min=1, help="Number of candidates to verify per query.")] = 100,
+    rank_by: Annotated[
+        RankBy, typer.Option(help="Rank by inliers, or by evidence (inliers and similarity together).")
+    ] = "inliers",
     recall_at: Annotated[str, typer.Option(help="Values of N, separated by commas.")] = "1,5,10,20",
     denominator: Annotated[str, typer.Option(help="Queries that recall is a share of: all or with-positive.")] = "all",
     one_per_panorama: Annotated[
@@ -76,6 +79,7 @@ def run(
             verifiers=verifiers.names,
             weights=verifiers.weights or (),
             rerank=rerank,
+            rank_by=rank_by,
             ranks=ranks,
             denominator=denominator,
             one_per_panorama=one_per_panorama,

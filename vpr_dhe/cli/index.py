@@ -10,7 +10,7 @@ from vpr_dhe.cli.common import print_stderr, progress_bar, report_building, repo
 from vpr_dhe.cli.options import ExtractionOptions
 from vpr_dhe.cli.recordings import RecordingOptions
 from vpr_dhe.models.names import DEFAULT_MODEL
-from vpr_dhe.runtime.choices import AUTO
+from vpr_dhe.runtime.choices import AUTO, RankBy
 
 if TYPE_CHECKING:
     from vpr_dhe.index.place_index import AddReport, PlaceIndex
@@ -38,6 +38,10 @@ def run(
         str | None,
         typer.Option(help="Index type of global descriptors: auto, flat, hnsw, ivf-flat, ivf-sq8 or rabitq."),
     ] = None,
+    rank_by: Annotated[
+        RankBy | None,
+        typer.Option(help="Order of verified candidates in queries: inliers, or evidence (with similarity)."),
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first unreadable image.")] = False,
 ) -> None:
     """Index a folder of images or the frames of a recording; a second run extracts only new and changed images."""
@@ -60,7 +64,7 @@ def run(
     if index is None:
         index = PlaceIndex.create(out, extractor.spec, root, codec=codec or AUTO, index_type=index_type or AUTO)
     records = index.relative_to_root(records, images, part=part)
-    index.configure(codec=codec, index_type=index_type)
+    index.configure(codec=codec, index_type=index_type, rank_by=rank_by)
     try:
         with progress_bar(len(records), "indexing", "image") as bar:
             report = extraction.add(index, records, extractor, name, strict=strict, progress=bar.update)

@@ -10,7 +10,7 @@ import typer
 from vpr_dhe.cli.common import parse_names, print_stderr
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.models.names import DEFAULT_MODEL
-from vpr_dhe.runtime.choices import AUTO, ExtractorPrecision, Runtime
+from vpr_dhe.runtime.choices import AUTO, ExtractorPrecision, RankByChoice, Runtime
 from vpr_dhe.verification.names import DEFAULT_VERIFIER
 
 if TYPE_CHECKING:
@@ -114,6 +114,16 @@ class VerifierOptions:
 
 
 @dataclass(frozen=True)
+class RankingOptions(VerifierOptions):
+    """Verifier, its number of candidates, and their order."""
+
+    rank_by: Annotated[
+        RankByChoice,
+        typer.Option(help="Rank by inliers, or by evidence (inliers and similarity together); auto is the index's."),
+    ] = AUTO
+
+
+@dataclass(frozen=True)
 class VerifiersOptions:
     """Verifiers to compare."""
 
@@ -131,7 +141,7 @@ class VerifiersOptions:
         return parse_names(self.verifier or [DEFAULT_VERIFIER])
 
 
-def open_localizer(index: Path, verification: VerifierOptions, model: IndexModelOptions) -> "Localizer":
+def open_localizer(index: Path, verification: RankingOptions, model: IndexModelOptions) -> "Localizer":
     """Open an index with its model and a verifier, after a warning if the verifier is slow."""
     from vpr_dhe.localization.localizer import Localizer
 
@@ -140,6 +150,7 @@ def open_localizer(index: Path, verification: VerifierOptions, model: IndexModel
         index,
         verifier=verification.verifier,
         rerank=verification.rerank,
+        rank_by=verification.rank_by,
         weights=verification.weights or (),
         model=model.model,
         **model.loading(),

@@ -14,7 +14,7 @@ from vpr_dhe.cli.common import (
     require_writable,
     warn_of_calibration,
 )
-from vpr_dhe.cli.options import IndexModelOptions, VerifierOptions, open_localizer
+from vpr_dhe.cli.options import IndexModelOptions, RankingOptions, open_localizer
 from vpr_dhe.cli.photos import TimesOption, photo_frames, with_progress
 from vpr_dhe.cli.recordings import RecordingOptions
 from vpr_dhe.errors import BadInputError
@@ -42,7 +42,7 @@ class Format(StrEnum):
 def run(
     index: Annotated[Path, typer.Argument(help="Index made by `vpr-dhe index`.")],
     recording: RecordingOptions,
-    verification: VerifierOptions,
+    verification: RankingOptions,
     model: IndexModelOptions,
     queries: Annotated[
         list[Path] | None, typer.Argument(metavar="IMAGE_OR_FOLDER...", help="Photos or folders of photos.")
@@ -88,7 +88,13 @@ def run(
         else:
             answers = _localize_each(localizer, frames, top_k, min_probability)
         summary = _write_answers(answers, format, output, keep=report is not None)
-        sheet = AnswerSheet(str(index), localizer.database.spec.model, verification.verifier, tuple(summary.answers))
+        sheet = AnswerSheet(
+            str(index),
+            localizer.database.spec.model,
+            verification.verifier,
+            tuple(summary.answers),
+            localizer.rank_by,
+        )
         if format in SHEET_FORMATS:
             print(SHEET_FORMATS[format](sheet), file=output)
     if report:

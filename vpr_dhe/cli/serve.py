@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from vpr_dhe.cli.common import print_stderr, warn_of_calibration
-from vpr_dhe.cli.options import IndexModelOptions, VerifierOptions, open_localizer
+from vpr_dhe.cli.options import IndexModelOptions, RankingOptions, open_localizer
 
 NAME = "serve"
 _TOKEN = "VPR_DHE_TOKEN"
@@ -16,7 +16,7 @@ _TOKEN = "VPR_DHE_TOKEN"
 
 def run(
     index: Annotated[Path, typer.Argument(help="Index made by `vpr-dhe index`.")],
-    verification: VerifierOptions,
+    verification: RankingOptions,
     model: IndexModelOptions,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 means all interfaces.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 picks a free one.")] = 8000,

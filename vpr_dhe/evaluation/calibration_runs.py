@@ -24,9 +24,10 @@ from vpr_dhe.localization.calibration.evidence import evidence_of
 from vpr_dhe.localization.calibration.fitting import Assumptions, Example, example_weights, fit
 from vpr_dhe.localization.calibration.probability import Conditions
 from vpr_dhe.localization.database import PinnedDatabase
-from vpr_dhe.localization.ranking import ranked_matches, rerank
+from vpr_dhe.localization.ranking import ranked, ranked_matches, rerank
 from vpr_dhe.localization.retrieval import retrieve
 from vpr_dhe.records import Image, Progress
+from vpr_dhe.runtime.choices import RankBy
 from vpr_dhe.runtime.text import none_of
 
 FOLDS = 5
@@ -101,6 +102,7 @@ def run_queries(
     *,
     rerank: int,
     radius_m: float,
+    rank_by: RankBy = "inliers",
     progress: Progress = lambda _: None,
 ) -> CalibrationRun:
     """Localize every query twice, the second time without the candidates of its place.
@@ -111,6 +113,7 @@ def run_queries(
         extractor: of the index's model.
         rerank: number of candidates to verify each time.
         radius_m: maximum distance between images of one place.
+        rank_by: order of verified candidates.
         progress: called with the number of queries just finished.
 
     Raises:
@@ -120,7 +123,7 @@ def run_queries(
     unreadable: list[SkippedImage] = []
     for query in queries:
         try:
-            examples += _examples(query, database, extractor, rerank, radius_m)
+            examples += _examples(query, database, extractor, rerank, radius_m, rank_by)
         except ImageError as error:
             unreadable.append(SkippedImage(query.name, str(error)))
         progress(1)
@@ -131,7 +134,12 @@ def run_queries(
 
 
 def _examples(
-    query: LabelledQuery, database: PinnedDatabase, extractor: Extractor, count: int, radius_m: float
+    query: LabelledQuery,
+    database: PinnedDatabase,
+    extractor: Extractor,
+    count: int,
+    radius_m: float,
+    rank_by: RankBy,
 ) -> list[Example]:
     """Make one example, and a second one if the query's place is indexed."""
     image = query.load()
@@ -140,12 +148,13 @@ def _examples(
     ids = [candidate.id for candidate in found if candidate.id not in query.withheld]
     first, elsewhere = set(ids[:count]), set([id for id in ids if id not in query.shown_by][:count])
     considered = [candidate for candidate in found if candidate.id in first | elsewhere]
-    ranking = rerank(database, image, features, considered, len(considered))
-    known = database.records([one.id for one in ranking])
+    verified = {one.id: one for one in rerank(database, image, features, considered, len(considered))}
+    known = database.records(list(verified))
 
     def example(ids: set[int], *, place_known: bool) -> Example:
-        # Scores do not depend on the other candidates, so each ranking is a part of the ranking of all.
-        chosen = [one for one in ranking if one.id in ids]
+        # Verifications do not depend on the other candidates, but evidence does.
+        kept = [verified[one.id] for one in considered if one.id in ids and one.id in verified]
+        chosen = ranked(kept, rank_by) if database.verifies else kept
         evidence = evidence_of(ranked_matches(chosen, known), radius_m)
         return Example(evidence, chosen[0].id in query.shown_by, place_known, query.shown_by)
 

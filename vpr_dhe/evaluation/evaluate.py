@@ -16,7 +16,7 @@ from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.models.names import DEFAULT_MODEL
 from vpr_dhe.models.network_file import load_networks
 from vpr_dhe.records import StartProgress, StrPath, without_progress
-from vpr_dhe.runtime.choices import AUTO, ExtractorPrecision, Runtime
+from vpr_dhe.runtime.choices import AUTO, ExtractorPrecision, RankBy, Runtime
 from vpr_dhe.verification.alignment import build_aligner
 from vpr_dhe.verification.build import build_verifiers
 from vpr_dhe.verification.estimators.registry import Resources
@@ -33,6 +33,7 @@ def evaluate(
     verifiers: Sequence[str] = (DEFAULT_VERIFIER,),
     weights: Iterable[StrPath] = (),
     rerank: int = 100,
+    rank_by: RankBy = "inliers",
     ranks: Iterable[int] = (1, 5, 10, 20),
     denominator: str = "all",
     one_per_panorama: bool = False,
@@ -58,6 +59,7 @@ def evaluate(
         verifiers: by name; `none` stands for retrieval, which is always measured.
         weights: network files of verifiers that need one.
         rerank: number of candidates to verify per query, at least 1.
+        rank_by: order of verified candidates: by inliers, or by `evidence`, which is inliers and similarity together.
         ranks: values of N, at least 1.
         denominator: recall of `all` queries, or of those `with-positive`.
         one_per_panorama: count only the best of several images cut from one panorama.
@@ -77,7 +79,7 @@ def evaluate(
         ModelError, VerifierError: if model or verifiers are unknown, or do not fit each other.
         BadInputError: if the folder holds image pairs, an argument is invalid, or no query could be read.
     """
-    settings = Settings(_ranks(ranks), rerank, _denominator(denominator), one_per_panorama)
+    settings = Settings(_ranks(ranks), rerank, _denominator(denominator), one_per_panorama, rank_by)
     dataset = _read(data, layout, protocol or Protocol(), queries_limit, require_truth=require_truth)
     extractor = load_extractor(model, device, precision=precision, runtime=runtime)
     built = build_verifiers(verifiers, Resources(extractor, load_networks(weights), device))

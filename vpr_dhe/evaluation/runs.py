@@ -18,7 +18,7 @@ from vpr_dhe.localization.database import PinnedIndex
 from vpr_dhe.localization.ranking import rerank
 from vpr_dhe.localization.retrieval import Candidate, retrieve
 from vpr_dhe.records import Progress
-from vpr_dhe.runtime.choices import AUTO
+from vpr_dhe.runtime.choices import AUTO, RankBy
 from vpr_dhe.runtime.stopwatch import Stopwatch
 from vpr_dhe.runtime.text import none_of
 from vpr_dhe.verification.verifier import Verifier
@@ -40,12 +40,14 @@ class Settings:
         denominator: queries that recall@N is a share of.
         one_per_panorama: count only the best of several images cut from one panorama as a prediction, as in the
             Tokyo 24/7 protocol of NetVLAD (Arandjelovic et al., CVPR 2016).
+        rank_by: order of verified candidates.
     """
 
     ranks: tuple[int, ...] = (1, 5, 10, 20)
     rerank: int = 100
     denominator: Denominator = Denominator.all
     one_per_panorama: bool = False
+    rank_by: RankBy = "inliers"
 
 
 @dataclass(frozen=True)
@@ -205,7 +207,7 @@ class _Run:
         answers = {RETRIEVAL: _Answer(self._predictions(candidates), search_ms)}
         for name, database in self._verified.items():
             clock.lap_ms()
-            ranked = rerank(database, image, features, candidates, self._settings.rerank)
+            ranked = rerank(database, image, features, candidates, self._settings.rerank, self._settings.rank_by)
             answers[name] = _Answer(self._predictions(ranked), clock.lap_ms())
         self._answers.append(answers)
 
@@ -250,7 +252,7 @@ class _Run:
         )
 
     def _predictions(self, candidates: Sequence[Candidate]) -> tuple[Prediction, ...]:
-        ordered = (Prediction(self._row_of[candidate.id], candidate.score) for candidate in candidates)
+        ordered = (Prediction(self._row_of[candidate.id], candidate.rank_value) for candidate in candidates)
         kept = self._best_of_each_panorama(ordered) if self._settings.one_per_panorama else ordered
         return tuple(kept)[: max(self._settings.ranks)]
 

@@ -14,7 +14,7 @@ from vpr_dhe.index.files import FileInfo
 from vpr_dhe.index.segments import SegmentInfo
 from vpr_dhe.index.vectors import VectorFileInfo
 from vpr_dhe.records import Grid, Size
-from vpr_dhe.runtime.choices import AUTO
+from vpr_dhe.runtime.choices import AUTO, RankBy
 from vpr_dhe.runtime.system import require_linux
 
 FORMAT = "vpr-dhe index 2"
@@ -55,10 +55,11 @@ class CoveringFile:
 
 @dataclass(frozen=True)
 class Settings:
-    """Codec and index type by name, or `auto`, as chosen by the user."""
+    """Codec and index type by name, or `auto`, as chosen by the user, and the order of verified candidates."""
 
     codec: str = AUTO
     index_type: str = AUTO
+    rank_by: RankBy = "inliers"
 
 
 @dataclass(frozen=True)

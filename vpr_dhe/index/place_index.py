@@ -31,7 +31,7 @@ from vpr_dhe.index.snapshot import SEGMENTS, STATE, VECTOR_FILES, Snapshot, make
 from vpr_dhe.index.vectors import INDEX_TYPES
 from vpr_dhe.index.writer import IndexWriter
 from vpr_dhe.records import Frame, ImageRecord, Progress, StrPath
-from vpr_dhe.runtime.choices import AUTO
+from vpr_dhe.runtime.choices import AUTO, RankBy
 from vpr_dhe.runtime.durable_files import TEMPORARY_SUFFIX, sync_folder
 
 
@@ -82,6 +82,7 @@ class PlaceIndex:
         *,
         codec: str = AUTO,
         index_type: str = AUTO,
+        rank_by: RankBy = "inliers",
     ) -> "PlaceIndex":
         """Make an empty index.
 
@@ -91,11 +92,12 @@ class PlaceIndex:
             images_folder: folder that image paths are relative to.
             codec: codec of local maps; `auto` measures codecs on the first images that are added.
             index_type: type of vector search; `auto` chooses by the number of vectors.
+            rank_by: order of verified candidates that queries take unless they say otherwise.
 
         Raises:
             BadInputError: if `folder` holds anything else, or codec or index type are unknown.
         """
-        folder, settings = Path(folder), Settings(codec, index_type)
+        folder, settings = Path(folder), Settings(codec, index_type, rank_by)
         _require_known(settings)
         if folder.exists() and not _is_vacant(folder):
             raise BadInputError(f"{folder} already exists; give the name of a new folder for the index")
@@ -154,13 +156,20 @@ class PlaceIndex:
     def __len__(self) -> int:
         return len(self._snapshot)
 
-    def configure(self, *, codec: str | None = None, index_type: str | None = None) -> None:
-        """Set codec or index type; None leaves it as it is. FAISS files are built by `build_vector_files`.
+    def configure(
+        self,
+        *,
+        codec: str | None = None,
+        index_type: str | None = None,
+        rank_by: RankBy | None = None,
+    ) -> None:
+        """Set codec, index type or order of candidates; None leaves it. `build_vector_files` builds FAISS files.
 
         Raises:
             BadInputError: if a name is unknown, or images are stored with another codec already.
         """
-        asked = {name: value for name, value in (("codec", codec), ("index_type", index_type)) if value is not None}
+        choices = {"codec": codec, "index_type": index_type, "rank_by": rank_by}
+        asked = {name: value for name, value in choices.items() if value is not None}
         _require_known(replace(self.manifest.settings, **asked))
         if not asked:
             return

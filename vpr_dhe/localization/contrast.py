@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, Shaped
 
 from vpr_dhe.records import RankedMatch
 
@@ -13,16 +13,26 @@ _DEVIATIONS_PER_MAD = 1.4826
 
 
 def contrasts(matches: Sequence[RankedMatch]) -> Float64[np.ndarray, " matches"]:
-    """Robust z-score of each candidate's score within the list.
+    """Robust z-score of each candidate's score within the list: of inliers, or similarities if not all are verified."""
+    if all(match.verification is not None for match in matches):
+        return inlier_contrasts([match.inliers for match in matches])
+    return robust_z_scores([match.similarity for match in matches], float(np.finfo(np.float32).eps))
 
-    Scores are inliers, or similarities if not all candidates were verified. Inliers are counts: they are compared as 2
-    sqrt(n + 3/8), whose standard deviation is 1 for Poisson counts, and the estimated deviation is never smaller.
+
+def inlier_contrasts(inliers: Sequence[int]) -> Float64[np.ndarray, " candidates"]:
+    """Robust z-scores of numbers of inliers.
+
+    Counts are compared as 2 sqrt(n + 3/8), whose standard deviation is 1 for Poisson counts; the estimated deviation is
+    never smaller.
 
     Source: Anscombe, "The transformation of Poisson, binomial and negative-binomial data", Biometrika 1948.
     """
-    if all(match.verification is not None for match in matches):
-        scores, least = 2 * np.sqrt(np.array([match.inliers for match in matches]) + 3 / 8), 1.0
-    else:
-        scores, least = np.array([match.similarity for match in matches]), float(np.finfo(np.float32).eps)
-    above = scores - np.median(scores)
-    return above / max(least, _DEVIATIONS_PER_MAD * float(np.median(np.abs(above))))
+    return robust_z_scores(2 * np.sqrt(np.asarray(inliers, np.float64) + 3 / 8), 1.0)
+
+
+def robust_z_scores(
+    scores: Sequence[float] | Shaped[np.ndarray, " candidates"], min_deviation: float
+) -> Float64[np.ndarray, " candidates"]:
+    """Distance of each score from the median, in standard deviations estimated by the median absolute deviation."""
+    above = np.asarray(scores, np.float64) - np.median(scores)
+    return above / max(min_deviation, _DEVIATIONS_PER_MAD * float(np.median(np.abs(above))))

@@ -26,7 +26,15 @@ from vpr_dhe.records import (
     StrPath,
     Timing,
 )
-from vpr_dhe.runtime.choices import AUTO, ExtractorPrecision, Runtime
+from vpr_dhe.runtime.choices import (
+    AUTO,
+    ExtractorPrecision,
+    RankBy,
+    RankByChoice,
+    Runtime,
+    require_choice,
+    resolve_rank_by,
+)
 from vpr_dhe.runtime.stopwatch import Stopwatch
 from vpr_dhe.verification.build import build_verifier
 from vpr_dhe.verification.estimators.registry import Resources
@@ -44,6 +52,7 @@ class Localizer:
             stream (`FrameMemory`).
         extractor: the extractor that filled the index.
         rerank: number of candidates to verify; at least 1.
+        rank_by: order of verified candidates: by `inliers`, or by `evidence`, which is inliers and similarity together.
         cameras: intrinsics of query and database images; needed to estimate headings.
         calibration: maps the evidence for the best match to a probability; must have been fitted for this extractor,
             verifier and number of candidates (see `read_calibration`).
@@ -60,16 +69,19 @@ class Localizer:
         extractor: Extractor,
         *,
         rerank: int = 100,
+        rank_by: RankBy = "inliers",
         cameras: Cameras | None = None,
         calibration: Calibration | None = None,
     ) -> None:
         require_same_features(database.spec, extractor.spec)
+        require_choice(rank_by, RankBy, "rank_by")
         if rerank < 1:
             raise BadInputError(f"rerank is {rerank}; expected at least 1, or the verifier {NO_VERIFIER!r}")
         if calibration is not None:
-            calibration.conditions.require(extractor.spec.fingerprint, rerank)
+            calibration.conditions.require(extractor.spec.fingerprint, rerank, rank_by)
             _require_same_verification(calibration.conditions, database)
         self.database, self.extractor, self.rerank = database, extractor, rerank
+        self.rank_by: RankBy = rank_by
         self.cameras, self.calibration = cameras, calibration
         self.calibration_fault: IndexDamagedError | IndexFormatError | None = None
 
@@ -80,6 +92,7 @@ class Localizer:
         *,
         verifier: str = DEFAULT_VERIFIER,
         rerank: int = 100,
+        rank_by: RankByChoice = AUTO,
         device: str = "cpu",
         model: str | None = None,
         weights: Iterable[StrPath] = (),
@@ -91,7 +104,8 @@ class Localizer:
 
         `model` gives the model's new location if it has moved; `weights` are network files, for verifiers with a
         network of their own. `device` is a torch device such as `cuda` (the command line chooses one itself); FAISS
-        searches there, too. `runtime` and `precision` are as for `load_extractor`.
+        searches there, too. `runtime` and `precision` are as for `load_extractor`. `rank_by` is the order of verified
+        candidates; `auto` is the index's.
 
         Raises:
             IndexFormatError, IndexDamagedError: if the index cannot be read.
@@ -101,13 +115,14 @@ class Localizer:
         extractor = load_extractor(model or index.spec.model, device, precision=precision, runtime=runtime)
         resources = Resources(extractor, load_networks(weights), device)
         database = VerifiedIndex(index, build_verifier(verifier, resources))
-        conditions = Conditions.of(index.manifest, verifier, rerank, resources)
+        order = resolve_rank_by(rank_by, index.manifest.settings.rank_by)
+        conditions = Conditions.of(index.manifest, verifier, rerank, resources, order)
         calibration, fault = None, None
         try:
             calibration = read_calibration(index.folder, conditions)
         except (IndexDamagedError, IndexFormatError) as error:
             fault = error
-        localizer = cls(database, extractor, rerank=rerank, cameras=cameras, calibration=calibration)
+        localizer = cls(database, extractor, rerank=rerank, rank_by=order, cameras=cameras, calibration=calibration)
         localizer.calibration_fault = fault
         return localizer
 
@@ -147,7 +162,7 @@ class Localizer:
         clock = Stopwatch()
         candidates = retrieve(database, features, self._candidate_count(top_k, database))
         search_ms = clock.lap_ms()
-        candidates = rerank(database, image, features, candidates, self.rerank)
+        candidates = rerank(database, image, features, candidates, self.rerank, self.rank_by)
         timing = Timing(extract_ms, search_ms, clock.lap_ms())
         records = database.records([candidate.id for candidate in candidates])
         matches = ranked_matches(candidates, records)
@@ -188,8 +203,8 @@ class Localizer:
         if self.calibration is None:
             raise BadInputError(
                 "a minimum probability was given, but the index is not calibrated for this model and verifier with "
-                f"rerank {self.rerank}; run `vpr-dhe calibrate INDEX` with the same --verifier and --rerank, and "
-                "again after `compact` with another --codec"
+                f"rerank {self.rerank}, ranked by {self.rank_by}; run `vpr-dhe calibrate INDEX` with the same "
+                "--verifier, --rerank and --rank-by, and again after `compact` with another --codec"
             )
 
 

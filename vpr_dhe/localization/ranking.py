@@ -1,17 +1,30 @@
-"""Ranking of candidates: verify, sort by score, and turn into matches."""
+"""Ranking of candidates: verify, sort by the evidence, and turn into matches."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from vpr_dhe.localization.contrast import inlier_contrasts, robust_z_scores
 from vpr_dhe.localization.database import PinnedDatabase
 from vpr_dhe.localization.retrieval import Candidate
 from vpr_dhe.records import NOT_VERIFIED, Features, Image, ImageRecord, RankedMatch
+from vpr_dhe.runtime.choices import RankBy
+
+SIMILARITY_WEIGHT = 0.3
+"""Weight of the contrast of similarity beside that of inliers; docs/experiments/ranking.md compares others."""
+
+# Smaller differences of cosines than this do not stand out, however alike the others are.
+_MIN_SIMILARITY_DEVIATION = 0.01
 
 
 def rerank(
-    database: PinnedDatabase, image: Image, features: Features, candidates: Sequence[Candidate], count: int
+    database: PinnedDatabase,
+    image: Image,
+    features: Features,
+    candidates: Sequence[Candidate],
+    count: int,
+    rank_by: RankBy = "inliers",
 ) -> list[Candidate]:
-    """Verify the first `count` candidates and sort them by score; ties keep the order of retrieval.
+    """Verify the first `count` candidates and sort them; ties keep the order of retrieval.
 
     The other candidates follow in the order of retrieval. Candidates of missing shards are left out.
     """
@@ -21,7 +34,28 @@ def rerank(
     found = database.verify(image, features, [candidate.id for candidate in chosen])
     verified = [replace(one, verification=found[one.id]) for one in chosen if one.id in found]
     unverified = [replace(one, verification=NOT_VERIFIED) for one in rest]
-    return [*sorted(verified, key=lambda candidate: -candidate.score), *unverified]
+    return [*ranked(verified, rank_by), *unverified]
+
+
+def ranked(verified: Sequence[Candidate], rank_by: RankBy) -> list[Candidate]:
+    """Sort verified candidates of one query, which are in the order of retrieval, by their score or by evidence."""
+    if rank_by == "evidence":
+        verified = _with_evidence(verified)
+    return sorted(verified, key=lambda candidate: -candidate.rank_value)
+
+
+def _with_evidence(verified: Sequence[Candidate]) -> list[Candidate]:
+    """Candidates with the contrast of their inliers plus `SIMILARITY_WEIGHT` times the contrast of their similarity.
+
+    Most candidates are wrong, so the list itself tells how many inliers, and which similarity, chance gives on this map
+    and for this query.
+    """
+    if not verified:
+        return []
+    inliers = inlier_contrasts([one.verification.inliers for one in verified if one.verification])
+    similarities = robust_z_scores([one.similarity for one in verified], _MIN_SIMILARITY_DEVIATION)
+    evidence = (inliers + SIMILARITY_WEIGHT * similarities).tolist()
+    return [replace(one, evidence=value) for one, value in zip(verified, evidence, strict=True)]
 
 
 def ranked_matches(candidates: Sequence[Candidate], records: Mapping[int, ImageRecord]) -> list[RankedMatch]:
@@ -35,6 +69,7 @@ def ranked_matches(candidates: Sequence[Candidate], records: Mapping[int, ImageR
             one.verification,
             records[one.id].position,
             id=one.id,
+            evidence=one.evidence,
         )
         for rank, one in enumerate((one for one in candidates if one.id in records), start=1)
     ]

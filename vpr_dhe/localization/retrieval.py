@@ -8,16 +8,25 @@ from vpr_dhe.records import Features, Verification
 
 @dataclass(frozen=True)
 class Candidate:
-    """One retrieved image; `verification` is None without a verifier."""
+    """One retrieved image; `verification` is None without a verifier.
+
+    `evidence` is what verified candidates are ranked by, if that is not the score alone.
+    """
 
     id: int
     similarity: float
     verification: Verification | None = None
+    evidence: float | None = None
 
     @property
     def score(self) -> float:
         """The verifier's score, or the similarity without a verifier."""
         return self.similarity if self.verification is None else self.verification.score
+
+    @property
+    def rank_value(self) -> float:
+        """The evidence, or the score where candidates are ranked by that."""
+        return self.score if self.evidence is None else self.evidence
 
 
 def retrieve(database: PinnedDatabase, features: Features, count: int) -> list[Candidate]:

@@ -10,6 +10,12 @@ AUTO: Final = "auto"
 Runtime: TypeAlias = Literal["auto", "torch", "onnx"]
 """Runtime of a model's networks; `auto` is onnx for a folder of `vpr-dhe export`, otherwise torch."""
 
+RankBy: TypeAlias = Literal["evidence", "inliers"]
+"""Order of verified candidates: by inliers and similarity together, or by inliers alone."""
+
+RankByChoice: TypeAlias = Literal["auto", "evidence", "inliers"]
+"""Choice of the order; `auto` is the index's."""
+
 # Precisions of matrix products; the rest is computed in fp32.
 ExtractorPrecision: TypeAlias = Literal["fp32", "bf16"]
 HeadPrecision: TypeAlias = Literal["fp32", "bf16", "int8"]
@@ -24,3 +30,13 @@ def require_choice(value: str, choices: object, name: str) -> None:
     """
     if value not in get_args(choices):
         raise BadInputError(f"{name} is {value!r}; expected {', '.join(get_args(choices))}")
+
+
+def resolve_rank_by(choice: RankByChoice, default: RankBy) -> RankBy:
+    """Replace `auto` by a default.
+
+    Raises:
+        BadInputError: if the choice is unknown.
+    """
+    require_choice(choice, RankByChoice, "rank_by")
+    return default if choice == "auto" else choice

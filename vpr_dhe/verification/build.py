@@ -58,7 +58,7 @@ def _require(name: str, method: Method, resources: Resources) -> None:
         )
 
 
-def build_verifier(name: str, resources: Resources) -> Verifier | None:
+def build_verifier(name: str, resources: Resources | None = None) -> Verifier | None:
     """Build a verifier by the name of its estimator; None for `none`."""
     return None if name == NO_VERIFIER else Verifier(build_estimator(name, resources))
 

@@ -50,7 +50,7 @@ def test_the_index_keeps_it_whatever_is_done_to_the_images(index, thumbnail_extr
 
 def test_maps_that_are_stored_in_another_way_need_another(index):
     def conditions(verifier: str) -> Conditions:
-        return Conditions.of(index.manifest, verifier, 20, Resources(None))
+        return Conditions.of(index.manifest, verifier, 20, Resources(None), "inliers")
 
     for verifier in ("magsac", "none"):
         write_calibration(index.folder, replace(CALIBRATION, conditions=conditions(verifier)))
@@ -96,7 +96,7 @@ def test_other_weights_of_a_verifier_are_other_conditions(index):
     resources = Resources(extractor, {"alto": network})
 
     def learned(verifier: str) -> str | None:
-        return Conditions.of(index.manifest, verifier, 20, resources).learned
+        return Conditions.of(index.manifest, verifier, 20, resources, "inliers").learned
 
     before = learned("dhe-lite")
     extractor.model_file = extractor.model_file.with_head("dhe-lite", {name: part + 1 for name, part in head.items()})

@@ -11,6 +11,7 @@ from vpr_dhe.errors import BadInputError
 from vpr_dhe.index.manifest import Manifest
 from vpr_dhe.localization.calibration.evidence import MatchEvidence, evidence_of
 from vpr_dhe.records import RankedMatch
+from vpr_dhe.runtime.choices import RankBy
 from vpr_dhe.verification.build import learned_fingerprint
 from vpr_dhe.verification.estimators.registry import Resources
 from vpr_dhe.verification.names import NO_VERIFIER
@@ -29,6 +30,7 @@ class Conditions:
         rerank: number of candidates that are verified, or considered without a verifier.
         learned: fingerprint of the verifier's weights; None for verifiers without weights.
         codec: that local maps are stored with; None without a verifier.
+        rank_by: order of verified candidates, by which the best match is chosen.
     """
 
     fingerprint: str
@@ -36,15 +38,23 @@ class Conditions:
     rerank: int
     learned: str | None = None
     codec: str | None = None
+    rank_by: RankBy = "inliers"
 
     @classmethod
-    def of(cls, manifest: Manifest, verifier: str, rerank: int, resources: Resources) -> "Conditions":
+    def of(cls, manifest: Manifest, verifier: str, rerank: int, resources: Resources, rank_by: RankBy) -> "Conditions":
         """Conditions of an index and a verifier by name, with the resources it is built from."""
-        codec = None if verifier == NO_VERIFIER or manifest.codec is None else manifest.codec.name
-        return cls(manifest.spec.fingerprint, verifier, rerank, learned_fingerprint(verifier, resources), codec)
+        fingerprint, learned = manifest.spec.fingerprint, learned_fingerprint(verifier, resources)
+        if verifier == NO_VERIFIER:
+            return cls(fingerprint, verifier, rerank, learned)
+        return cls(fingerprint, verifier, rerank, learned, manifest.codec and manifest.codec.name, rank_by)
 
-    def require(self, fingerprint: str, rerank: int) -> None:
-        """Raise BadInputError unless extractor and number of candidates are the same."""
+    def require(self, fingerprint: str, rerank: int, rank_by: RankBy) -> None:
+        """Raise BadInputError unless extractor, number of candidates and their order are the same."""
+        if self.verifier != NO_VERIFIER and rank_by != self.rank_by:
+            raise BadInputError(
+                f"the calibration is for candidates ranked by {self.rank_by}, not by {rank_by}; use that, or calibrate "
+                "again"
+            )
         if (fingerprint, rerank) != (self.fingerprint, self.rerank):
             raise BadInputError(
                 f"the calibration is for model {self.fingerprint[:12]} and rerank {self.rerank}, not for "

@@ -56,7 +56,7 @@ def read_calibration(folder: StrPath, conditions: Conditions) -> Calibration | N
     path = folder / CALIBRATIONS / _name(conditions)
     if not path.is_file():
         return None
-    chosen = f"--verifier {conditions.verifier} --rerank {conditions.rerank}"
+    chosen = f"--verifier {conditions.verifier} --rerank {conditions.rerank} --rank-by {conditions.rank_by}"
     remedy = f"calibrate again with `vpr-dhe calibrate {folder} {chosen}`"
     content = read_document(path, FORMAT, remedy)
     try:

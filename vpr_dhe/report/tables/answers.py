@@ -19,6 +19,7 @@ from vpr_dhe.records import (
     Verification,
 )
 from vpr_dhe.report.tables.text import text_table
+from vpr_dhe.runtime.choices import RankBy
 from vpr_dhe.runtime.text import counted
 
 
@@ -39,12 +40,13 @@ class Answer:
 
 @dataclass(frozen=True)
 class AnswerSheet:
-    """All answers of one run with its index, model and verifier."""
+    """All answers of one run with its index, model and verifier, and the order of verified candidates."""
 
     index: str
     model: str
     verifier: str
     answers: tuple[Answer, ...]
+    rank_by: RankBy = "inliers"
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,7 @@ def _match_document(match: RankedMatch) -> dict[str, Any]:
         "similarity": match.similarity,
         "score": match.score,
         "inliers": match.inliers,
+        "evidence": match.evidence,
         "homography": None if match.homography is None else match.homography.tolist(),
         "position": None if match.position is None else asdict(match.position),
         "probability": match.probability,
@@ -144,6 +147,7 @@ def _json(sheet: AnswerSheet) -> str:
         "index": sheet.index,
         "model": sheet.model,
         "verifier": sheet.verifier,
+        "rank_by": sheet.rank_by,
         "queries": [answer_document(answer) for answer in sheet.answers],
     }
     return json.dumps(document, indent=2)

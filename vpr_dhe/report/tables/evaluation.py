@@ -125,6 +125,7 @@ def evaluation_document(result: EvaluationResult, provenance: Provenance) -> dic
         "model": result.model,
         "verifier": first.name if result.verifiers else "none",
         "rerank": settings.rerank if result.verifiers else 0,
+        "rank_by": settings.rank_by,
         "protocol": dataset.protocol,
         "num_database": len(dataset.database.records),
         "num_queries": len(dataset.queries.records),
