@@ -83,7 +83,7 @@ class FakeLocalizer(Localizer):
         verification = Verification(np.eye(3), float(inliers), points, points)
         self._match = RankedMatch(1, "a.jpg", 0.5, float(inliers), verification, position, probability)
         self.asked: list[np.ndarray] = []
-        self.calibration, self.calibration_fault, self.rerank = None, None, 100
+        self.calibration, self.calibration_fault, self.rerank, self.rank_by = None, None, 100, "inliers"
 
     def require_calibration(self) -> None:
         if self._match.probability is None:
