@@ -1,7 +1,5 @@
 """timm transformers with random weights; nothing is downloaded."""
 
-import time
-
 import huggingface_hub.constants
 import pytest
 import timm
@@ -100,10 +98,8 @@ def test_no_such_transformer(name, said):
 def test_no_network_and_no_cache(monkeypatch, tmp_path):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    started = time.perf_counter()
     with pytest.raises(ModelError) as raised:
         timm_model_file("vit_tiny_patch16_224")
-    assert time.perf_counter() - started < 20
     said = str(raised.value)
     assert said.startswith("weights of vit_tiny_patch16_224 could not be downloaded (")
     assert "`sift-vlad` and local .safetensors model files work offline" in said
