@@ -325,7 +325,10 @@ def test_extraction_on_a_ray_cluster_gives_the_same_answers(photos, tmp_path, mo
         for index in (alone, together)
     ]
     assert answers[0] == answers[1]
-    assert "not the address of a Ray cluster" in vpr_dhe("index", photos, "--out", alone, "--ray", "there", expect=2).stderr
+    assert (
+        "not the address of a Ray cluster"
+        in vpr_dhe("index", photos, "--out", alone, "--ray", "there", expect=2).stderr
+    )
 
 
 def test_repair_lets_an_index_answer_again(photos, tmp_path):
