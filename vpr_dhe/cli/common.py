@@ -92,7 +92,7 @@ def warn_of_calibration(localizer: "Localizer") -> None:
     """Print one line on stderr if an index's calibration is unusable, or was fitted on a much smaller index."""
     if localizer.calibration_fault:
         print_stderr(f"answers have no probabilities: {localizer.calibration_fault}")
-    calibration, images = localizer.calibration, len(localizer.database.image_ids())
+    calibration, images = localizer.calibration, localizer.database.image_count
     if calibration and calibration.is_outgrown(images):
         print_stderr(
             f"probabilities may be too high: the calibration is of {calibration.images} images, and there are {images} "

@@ -159,6 +159,11 @@ class ShardedIndex:
     def __len__(self) -> int:
         return self._manifest.count
 
+    @property
+    def image_count(self) -> int:
+        """Number of images."""
+        return len(self)
+
     def image_ids(self) -> list[int]:
         """Raise BadInputError: no process has the ids of all shards."""
         raise BadInputError("a stream needs an index on this machine, not a sharded one; open it with Localizer.open")

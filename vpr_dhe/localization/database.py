@@ -64,6 +64,11 @@ class Database(Protocol):
         """Whether there is a verifier."""
         ...
 
+    @property
+    def image_count(self) -> int:
+        """Number of images."""
+        ...
+
     def image_ids(self) -> list[int]:
         """Ids of all images, ascending."""
         ...
@@ -179,6 +184,11 @@ class VerifiedIndex:
     def spec(self) -> ExtractorSpec:
         """Spec of the extractor that filled the index."""
         return self.index.spec
+
+    @property
+    def image_count(self) -> int:
+        """Number of images."""
+        return len(self.index)
 
     def image_ids(self) -> list[int]:
         """Ids of all images, ascending."""

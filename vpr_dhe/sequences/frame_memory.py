@@ -110,6 +110,11 @@ class FrameMemory:
         """Whether there is a verifier."""
         return self._verifier is not None
 
+    @property
+    def image_count(self) -> int:
+        """Number of images."""
+        return len(self.index) + len(self._pending)
+
     def image_ids(self) -> list[int]:
         """Ids of all images, ascending, including pending and recent frames."""
         return [*self.index.ids.tolist(), *self._pending]
