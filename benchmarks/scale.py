@@ -23,6 +23,8 @@ from vpr_dhe.index.vectors import (
     INDEX_TYPES,
     ApproximateIndex,
     Neighbours,
+    Queries,
+    Stack,
     VectorFileInfo,
     build_vector_file,
     exact_search,
@@ -138,14 +140,17 @@ def prepare(place: Workplace) -> None:
             block.tofile(file)
     queries = places.queries(place.count, QUERIES)
     np.save(place.folder / "queries.npy", queries)
-    np.save(place.folder / "truth.npy", exact_search(place.vectors(), queries, NEIGHBOURS, unit_norm=True).rows)
+    np.save(
+        place.folder / "truth.npy",
+        exact_search(place.vectors(), Queries.extracted(queries), NEIGHBOURS, unit_norm=True).rows,
+    )
 
 
 def build(place: Workplace, kind: str) -> Build:
     """Build one FAISS file."""
     with measured_memory() as memory:
         started = time.perf_counter()
-        fact = build_vector_file(place.file(kind), kind, [place.vectors()], unit_norm=True)
+        fact = build_vector_file(place.file(kind), kind, Stack([place.vectors()]), unit_norm=True)
         seconds = time.perf_counter() - started
     return Build(seconds, fact, memory())
 
@@ -173,9 +178,9 @@ def searcher(place: Workplace, kind: str, fact: VectorFileInfo | None) -> Callab
     """Return a function from a query (1 x dimension) to its neighbours."""
     vectors = place.vectors()
     if fact is None:
-        return lambda query: exact_search(vectors, query, NEIGHBOURS, unit_norm=True)
+        return lambda query: exact_search(vectors, Queries.extracted(query), NEIGHBOURS, unit_norm=True)
     index = ApproximateIndex.open(place.file(kind), fact, unit_norm=True)
-    return lambda query: index.search(query, NEIGHBOURS, vectors.__getitem__)
+    return lambda query: index.search(Queries.extracted(query), NEIGHBOURS, vectors.__getitem__)
 
 
 def measure_types(place: Workplace, kinds: Sequence[str]) -> dict[str, dict[str, Any]]:

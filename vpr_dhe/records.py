@@ -208,7 +208,8 @@ class RankedMatch:
     Args:
         rank: rank, from 1.
         image: path of the database image.
-        similarity: cosine of the global descriptors (1 - d^2 / 2 for models searched by L2 distance d).
+        similarity: similarity that the search ranked by: the cosine of the global descriptors (1 - d^2 / 2 for models
+            searched by L2 distance d), adapted to the map if the index is.
         score: score of the verifier, or the similarity if there was none.
         verification: result of the verifier, if there was one.
         position: position of the database image, if known.
@@ -217,6 +218,7 @@ class RankedMatch:
         id: id of the database image in the index.
         evidence: number that verified matches are ranked by, if that is not the score: how far inliers and similarity
             stand out from the other candidates, in standard deviations.
+        similarity_extracted: similarity of the global descriptors as extracted; None if it is unknown.
     """
 
     rank: int
@@ -228,6 +230,7 @@ class RankedMatch:
     probability: float | None = None
     id: int | None = None
     evidence: float | None = None
+    similarity_extracted: float | None = None
 
     @property
     def inliers(self) -> int:

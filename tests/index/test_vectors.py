@@ -14,17 +14,27 @@ from vpr_dhe.index.vectors import (
     INDEX_TYPES,
     ApproximateIndex,
     Neighbours,
+    Queries,
+    Stack,
     VectorFileInfo,
     build_vector_file,
     choose_type,
-    exact_search,
     merge,
     similarities,
 )
+from vpr_dhe.index.vectors import exact_search as search_exactly
 
 COUNT, DIMENSION = 2000, 32
 KINDS = pytest.mark.parametrize("kind", INDEX_TYPES)
 NORMS = pytest.mark.parametrize("unit_norm", [True, False])
+
+
+def q(vectors: np.ndarray) -> Queries:
+    return Queries.extracted(vectors)
+
+
+def exact_search(vectors: np.ndarray, queries: np.ndarray, count: int, **options) -> Neighbours:
+    return search_exactly(vectors, q(queries), count, **options)
 
 
 def clustered(count: int, seed: int, *, unit_norm: bool = True) -> np.ndarray:
@@ -46,7 +56,7 @@ def files(tmp_path_factory):
             vectors = clustered(COUNT, 1, unit_norm=unit_norm)
             path = folder / f"{kind}-{unit_norm}"
             parts = mapped(folder / f"{unit_norm}.f32", vectors)
-            made[key] = (path, build_vector_file(path, kind, parts, unit_norm=unit_norm), vectors)
+            made[key] = (path, build_vector_file(path, kind, Stack(parts), unit_norm=unit_norm), vectors)
         return made[key]
 
     return file
@@ -149,7 +159,7 @@ def test_every_type_finds_what_it_promises_with_the_digits_of_exact_search(files
     assert file[1].recall_at_100 >= 0.95
     assert file[1].recall_at_1 >= 0.95
     queries = clustered(200, 2, unit_norm=unit_norm)
-    found = index.search(queries, 100, vectors.__getitem__)
+    found = index.search(q(queries), 100, vectors.__getitem__)
     truth = exact_search(vectors, queries, 100, unit_norm=unit_norm)
     assert (found.similarities >= truth.similarities[:, -1:]).mean() >= 0.93
     whole = similarities(queries, vectors, unit_norm=unit_norm)
@@ -161,9 +171,9 @@ def test_every_type_finds_what_it_promises_with_the_digits_of_exact_search(files
 def test_an_answer_does_not_depend_on_the_queries_beside_it(files, kind):
     index, vectors = opened(files(kind, unit_norm=True))
     queries = clustered(50, 5)
-    together = index.search(queries, 20, vectors.__getitem__)
+    together = index.search(q(queries), 20, vectors.__getitem__)
     for query in range(0, 50, 7):
-        alone = index.search(queries[query : query + 1], 20, vectors.__getitem__)
+        alone = index.search(q(queries[query : query + 1]), 20, vectors.__getitem__)
         np.testing.assert_array_equal(alone.rows[0], together.rows[query])
         np.testing.assert_array_equal(alone.similarities[0], together.similarities[query])
 
@@ -175,11 +185,14 @@ def test_the_dead_are_never_found_and_the_living_fill_their_places(files, kind, 
     queries = clustered(10, 6)
     dead = np.random.default_rng(0).random(COUNT) < removed
     dead[exact_search(vectors, queries, 100, unit_norm=True).rows.ravel()] = True  # all that would be found
-    found = index.search(queries, 100, vectors.__getitem__, dead)
+    found = index.search(q(queries), 100, vectors.__getitem__, dead)
     assert not dead[found.rows].any()
     assert found.rows.shape == (10, min(100, int((~dead).sum())))
     assert all(len(set(rows)) == len(rows) for rows in found.rows.tolist())
-    assert index.search(queries, 100, vectors.__getitem__, np.ones(COUNT, bool)).rows.shape == (10, 0)
+    assert index.search(q(queries), 100, vectors.__getitem__, np.ones(COUNT, bool)).rows.shape == (
+        10,
+        0,
+    )
 
 
 @KINDS
@@ -187,9 +200,10 @@ def test_asking_for_everything_finds_everything(files, kind):
     index, vectors = opened(files(kind, unit_norm=True))
     queries = clustered(3, 7)
     assert_equal(
-        index.search(queries, COUNT + 5, vectors.__getitem__), exact_search(vectors, queries, COUNT, unit_norm=True)
+        index.search(q(queries), COUNT + 5, vectors.__getitem__),
+        exact_search(vectors, queries, COUNT, unit_norm=True),
     )
-    assert index.search(queries[:0], 10, vectors.__getitem__).rows.shape[0] == 0
+    assert index.search(q(queries[:0]), 10, vectors.__getitem__).rows.shape[0] == 0
 
 
 @KINDS
@@ -200,13 +214,13 @@ def test_candidates_are_read_in_ascending_order(files, kind):
         assert (np.diff(rows) > 0).all()
         return vectors[rows]
 
-    index.search(clustered(5, 8), 10, rows_of)
+    index.search(q(clustered(5, 8)), 10, rows_of)
 
 
 @KINDS
 def test_the_same_vectors_give_the_same_file(files, kind, tmp_path):
     path, info, vectors = files(kind, unit_norm=True)
-    again = build_vector_file(tmp_path / "again", kind, [vectors], unit_norm=True)
+    again = build_vector_file(tmp_path / "again", kind, Stack([vectors]), unit_norm=True)
     assert again == info
     assert (tmp_path / "again").read_bytes() == path.read_bytes()
     assert info.bytes == path.stat().st_size
@@ -216,10 +230,10 @@ def test_the_same_vectors_give_the_same_file(files, kind, tmp_path):
 @pytest.mark.parametrize("count", [1, 50, 120])
 def test_a_few_vectors_are_searched_exactly(kind, count, tmp_path, capfd):
     vectors, queries = clustered(count, 9), clustered(5, 10)
-    info = build_vector_file(tmp_path / "few", kind, [vectors], unit_norm=True)
+    info = build_vector_file(tmp_path / "few", kind, Stack([vectors]), unit_norm=True)
     assert (info.count, info.recall_at_100) == (count, 1.0)
     index = ApproximateIndex.open(tmp_path / "few", info, unit_norm=True)
-    found = index.search(queries, 20, vectors.__getitem__)
+    found = index.search(q(queries), 20, vectors.__getitem__)
     assert_equal(found, exact_search(vectors, queries, 20, unit_norm=True))
     assert capfd.readouterr() == ("", "")
 
@@ -227,18 +241,18 @@ def test_a_few_vectors_are_searched_exactly(kind, count, tmp_path, capfd):
 @KINDS
 def test_equal_vectors_do_not_get_in_the_way(kind, tmp_path):
     vectors = np.repeat(clustered(4, 11), 150, axis=0)
-    info = build_vector_file(tmp_path / "equal", kind, [vectors], unit_norm=True)
+    info = build_vector_file(tmp_path / "equal", kind, Stack([vectors]), unit_norm=True)
     index = ApproximateIndex.open(tmp_path / "equal", info, unit_norm=True)
-    found = index.search(vectors[:1], 100, vectors.__getitem__)
+    found = index.search(q(vectors[:1]), 100, vectors.__getitem__)
     np.testing.assert_allclose(found.similarities, 1, atol=1e-6)
     assert info.recall_at_100 == 1.0
 
 
 def test_what_cannot_be_built_is_refused(tmp_path):
     with pytest.raises(BadInputError, match="no vectors"):
-        build_vector_file(tmp_path / "none", "hnsw", [], unit_norm=True)
+        build_vector_file(tmp_path / "none", "hnsw", Stack([]), unit_norm=True)
     with pytest.raises(BadInputError, match="use one of flat, hnsw"):
-        build_vector_file(tmp_path / "none", "annoy", [clustered(5, 1)], unit_norm=True)
+        build_vector_file(tmp_path / "none", "annoy", Stack([clustered(5, 1)]), unit_norm=True)
 
 
 def test_a_file_that_is_not_what_the_manifest_says_is_refused(files, tmp_path):
@@ -278,10 +292,10 @@ def test_a_gpu_finds_what_the_cpu_finds(files, kind):
     path, info, vectors = files(kind, unit_norm=True)
     index = ApproximateIndex.open(path, info, unit_norm=True, gpu=True)
     queries = clustered(50, 12)
-    expected = ApproximateIndex.open(path, info, unit_norm=True).search(queries, 50, vectors.__getitem__)
-    assert (index.search(queries, 50, vectors.__getitem__).rows == expected.rows).mean() > 0.99
+    expected = ApproximateIndex.open(path, info, unit_norm=True).search(q(queries), 50, vectors.__getitem__)
+    assert (index.search(q(queries), 50, vectors.__getitem__).rows == expected.rows).mean() > 0.99
     assert_equal(
-        index.search(queries[:2], COUNT, vectors.__getitem__),
+        index.search(q(queries[:2]), COUNT, vectors.__getitem__),
         exact_search(vectors, queries[:2], COUNT, unit_norm=True),
     )
 

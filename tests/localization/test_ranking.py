@@ -19,7 +19,7 @@ from vpr_dhe.records import Verification
 
 def verified(id: int, similarity: float, inliers: int) -> Candidate:
     points = np.zeros((inliers, 2))
-    return Candidate(id, similarity, Verification(np.eye(3), float(inliers), points, points))
+    return Candidate(id, similarity, similarity, Verification(np.eye(3), float(inliers), points, points))
 
 
 def candidates(*pairs: tuple[float, int]) -> list[Candidate]:

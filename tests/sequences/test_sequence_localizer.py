@@ -11,6 +11,7 @@ from vpr_dhe.datasets.standard import read_split
 from vpr_dhe.errors import BadInputError, ImageError, IndexBusyError
 from vpr_dhe.images import decode_image
 from vpr_dhe.index.place_index import PlaceIndex
+from vpr_dhe.localization.calibration.probability import Conditions
 from vpr_dhe.localization.database import VerifiedIndex
 from vpr_dhe.localization.localizer import Localizer
 from vpr_dhe.sequences.bayes_filter import FilterSettings
@@ -61,6 +62,7 @@ def test_calibrated_probabilities_decide_what_a_stream_believes(localizer, photo
     class Says:
         probability: float
         right_share: float = 0.5
+        conditions: Conditions = Conditions("", "magsac", 12)
 
         def with_probability(self, matches):
             return [replace(matches[0], probability=self.probability), *matches[1:]]

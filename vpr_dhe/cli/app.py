@@ -6,6 +6,7 @@ import sys
 import typer
 
 from vpr_dhe.cli import (
+    adapt,
     align,
     calibrate,
     check,
@@ -40,6 +41,7 @@ app = typer.Typer(
 _COMMANDS = (
     demo,
     index,
+    adapt,
     query,
     serve,
     calibrate,

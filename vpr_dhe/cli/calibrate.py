@@ -48,6 +48,7 @@ def run(
             weights=verification.weights or (),
             rerank=verification.rerank,
             rank_by=verification.rank_by,
+            adapt=verification.adapt,
             prior=prior,
             method=method,
             model=model.model,

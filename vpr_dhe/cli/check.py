@@ -24,14 +24,17 @@ def run(
     from vpr_dhe.index.checking import check
     from vpr_dhe.index.checking import repair as drop_damaged
     from vpr_dhe.index.snapshot import CALIBRATIONS
+    from vpr_dhe.report.tables.adaptation import adaptation_document, adaptation_lines
 
     report = check(index)
     if format is DocumentFormat.json:
-        print(json.dumps(asdict(report)))
+        print(json.dumps(asdict(report) | {"adaptation": adaptation_document(report.adaptation)}))
     else:
         print(
             f"{index}: {report.images} images in {report.segments} segments, {report.skipped} skipped, {report.model}"
         )
+        if report.adaptation:
+            print("\n".join(adaptation_lines(report.adaptation)))
     calibrations = [name for name in report.damaged if name.startswith(CALIBRATIONS)]
     others = len(report.damaged) > len(calibrations)
     if report.damaged and repair:

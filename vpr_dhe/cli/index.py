@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vpr_dhe.cli.common import print_stderr, progress_bar, report_building, report_skipped
+from vpr_dhe.cli.common import print_stderr, progress_bar, progress_stages, report_building, report_skipped
 from vpr_dhe.cli.options import ExtractionOptions
 from vpr_dhe.cli.recordings import RecordingOptions
 from vpr_dhe.models.names import DEFAULT_MODEL
-from vpr_dhe.runtime.choices import AUTO, RankBy
+from vpr_dhe.runtime.choices import AUTO, Adapt, RankBy, default_adapt, default_rank_by
 
 if TYPE_CHECKING:
     from vpr_dhe.index.place_index import AddReport, PlaceIndex
@@ -40,7 +40,17 @@ def run(
     ] = None,
     rank_by: Annotated[
         RankBy | None,
-        typer.Option(help="Order of verified candidates in queries: inliers, or evidence (with similarity)."),
+        typer.Option(
+            help="Order of verified candidates in queries: inliers, or evidence (with similarity). [evidence; inliers "
+            "for published weights]"
+        ),
+    ] = None,
+    adapt: Annotated[
+        Adapt | None,
+        typer.Option(
+            help="Adapt vectors to their map once, as far as that helps (auto), or not (off). [auto; off for published "
+            "weights]"
+        ),
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first unreadable image.")] = False,
 ) -> None:
@@ -62,15 +72,24 @@ def run(
     images, table = _images_and_table(recording, root, strict=strict)
     records = _read_records(images, table, positions)
     if index is None:
-        index = PlaceIndex.create(out, extractor.spec, root, codec=codec or AUTO, index_type=index_type or AUTO)
+        published = extractor.model_file.published
+        index = PlaceIndex.create(
+            out,
+            extractor.spec,
+            root,
+            codec=codec or AUTO,
+            index_type=index_type or AUTO,
+            rank_by=rank_by or default_rank_by(published=published),
+            adapt=adapt or default_adapt(published=published),
+        )
     records = index.relative_to_root(records, images, part=part)
-    index.configure(codec=codec, index_type=index_type, rank_by=rank_by)
+    index.configure(codec=codec, index_type=index_type, rank_by=rank_by, adapt=adapt)
     try:
         with progress_bar(len(records), "indexing", "image") as bar:
             report = extraction.add(index, records, extractor, name, strict=strict, progress=bar.update)
         if not part:
             _handle_missing(index, records, prune=prune)
-        index.build_vector_files(announce=report_building)
+        _finish(index)
     except KeyboardInterrupt:
         for image in index.manifest.skipped:
             report_skipped(image.path, image.reason)
@@ -136,6 +155,26 @@ def _handle_missing(index: "PlaceIndex", records: Sequence["ImageRecord"], *, pr
     else:
         print_stderr(
             f"{len(missing)} indexed images are missing, such as {example}; --prune removes them from the index"
+        )
+
+
+def _finish(index: "PlaceIndex") -> None:
+    """Build FAISS files; adapt a new index to its map first, or say that an adapted one has outgrown what it saw."""
+    from vpr_dhe.localization.map_adaptation import adapt_opened, is_outgrown
+    from vpr_dhe.report.tables.adaptation import adaptation_summary
+
+    settings, adaptation = index.manifest.settings, index.manifest.adaptation
+    if len(index) and (adaptation is None) == (settings.adapt == "auto"):
+        with progress_stages() as start_progress:
+            report = adapt_opened(index, start_progress=start_progress, announce=report_building)
+        if report:
+            print_stderr(adaptation_summary(report))
+        return
+    index.build_vector_files(announce=report_building)
+    if is_outgrown(index):
+        print_stderr(
+            f"the index was adapted to {adaptation.report.images if adaptation else 0} images, and there are "
+            f"{len(index)} now; run `vpr-dhe adapt {index.folder}`"
         )
 
 

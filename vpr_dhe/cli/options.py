@@ -10,7 +10,7 @@ import typer
 from vpr_dhe.cli.common import parse_names, print_stderr
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.models.names import DEFAULT_MODEL
-from vpr_dhe.runtime.choices import AUTO, ExtractorPrecision, RankByChoice, Runtime
+from vpr_dhe.runtime.choices import AUTO, Adapt, ExtractorPrecision, RankByChoice, Runtime
 from vpr_dhe.verification.names import DEFAULT_VERIFIER
 
 if TYPE_CHECKING:
@@ -113,6 +113,11 @@ class VerifierOptions:
         warn_if_slow([self.verifier], self.rerank)
 
 
+AdaptOption: TypeAlias = Annotated[
+    Adapt, typer.Option(help="Search vectors adapted to their map, if the index is, or (off) as extracted.")
+]
+
+
 @dataclass(frozen=True)
 class RankingOptions(VerifierOptions):
     """Verifier, its number of candidates, and their order."""
@@ -121,6 +126,7 @@ class RankingOptions(VerifierOptions):
         RankByChoice,
         typer.Option(help="Rank by inliers, or by evidence (inliers and similarity together); auto is the index's."),
     ] = AUTO
+    adapt: AdaptOption = "auto"
 
 
 @dataclass(frozen=True)
@@ -151,6 +157,7 @@ def open_localizer(index: Path, verification: RankingOptions, model: IndexModelO
         verifier=verification.verifier,
         rerank=verification.rerank,
         rank_by=verification.rank_by,
+        adapt=verification.adapt,
         weights=verification.weights or (),
         model=model.model,
         **model.loading(),

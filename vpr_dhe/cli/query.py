@@ -94,6 +94,7 @@ def run(
             verification.verifier,
             tuple(summary.answers),
             localizer.rank_by,
+            localizer.adaptation,
         )
         if format in SHEET_FORMATS:
             print(SHEET_FORMATS[format](sheet), file=output)

@@ -10,9 +10,8 @@ from torch import Tensor
 
 from vpr_dhe.distributed.sharding import Shard
 from vpr_dhe.errors import IndexDamagedError, ShardsMissingError
-from vpr_dhe.index.ingest import comparable
 from vpr_dhe.index.manifest import read_manifest
-from vpr_dhe.index.search import SearchResult, search_parts
+from vpr_dhe.index.search import SearchResult
 from vpr_dhe.index.snapshot import Snapshot
 from vpr_dhe.localization.database import verify_images
 from vpr_dhe.records import Features, Image, ImageRecord, Verification
@@ -59,8 +58,7 @@ class ShardServer:
 
     def search(self, descriptors: Float[Tensor, "queries dimension"], count: int) -> SearchResult:
         """Find the `count` images of this shard nearest to each query descriptor, or all if there are fewer."""
-        queries = comparable(descriptors, self._snapshot.manifest.spec).cpu().numpy()
-        return search_parts(self._snapshot.parts, queries, count)
+        return self._snapshot.nearest(descriptors, count)
 
     def verify(self, query: Query, ids: Sequence[int]) -> dict[int, Verification]:
         """Verify a query against images of this shard."""

@@ -27,7 +27,7 @@ from vpr_dhe.distributed.shard_actor import ShardServer
 from vpr_dhe.distributed.sharding import Directory, Shard, assign
 from vpr_dhe.errors import BadInputError, IndexFormatError, ShardsMissingError
 from vpr_dhe.features.base import ExtractorSpec
-from vpr_dhe.index.manifest import Manifest, read_manifest
+from vpr_dhe.index.manifest import AdaptationInfo, Manifest, read_manifest
 from vpr_dhe.index.search import SearchResult, merge
 from vpr_dhe.records import Features, Image, ImageRecord, StrPath, Verification
 from vpr_dhe.verification.verifier import Verifier
@@ -164,6 +164,11 @@ class ShardedIndex:
         """Number of images."""
         return len(self)
 
+    @property
+    def adaptation(self) -> AdaptationInfo | None:
+        """Adaptation of the vectors; None if they are searched as extracted."""
+        return self._manifest.adaptation if self._manifest.adaptation_name else None
+
     def image_ids(self) -> list[int]:
         """Raise BadInputError: no process has the ids of all shards."""
         raise BadInputError("a stream needs an index on this machine, not a sharded one; open it with Localizer.open")
@@ -211,6 +216,11 @@ class ShardedQuery:
     def verifies(self) -> bool:
         """Whether there is a verifier."""
         return self._index.verifies
+
+    @property
+    def adaptation(self) -> AdaptationInfo | None:
+        """Adaptation of the vectors; None if they are searched as extracted."""
+        return self._index.adaptation
 
     def search(self, descriptors: Float[Tensor, "queries dimension"], count: int) -> SearchResult:
         """Find the `count` images nearest to each query descriptor, or all if there are fewer.

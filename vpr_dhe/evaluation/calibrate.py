@@ -25,7 +25,7 @@ from vpr_dhe.localization.calibration.stored import calibrating
 from vpr_dhe.localization.database import PinnedIndex
 from vpr_dhe.models.network_file import load_networks
 from vpr_dhe.records import StartProgress, StrPath, without_progress
-from vpr_dhe.runtime.choices import AUTO, ExtractorPrecision, RankByChoice, Runtime, resolve_rank_by
+from vpr_dhe.runtime.choices import AUTO, Adapt, ExtractorPrecision, RankByChoice, Runtime, resolve_rank_by
 from vpr_dhe.verification.build import build_verifier
 from vpr_dhe.verification.estimators.registry import Resources
 from vpr_dhe.verification.names import DEFAULT_VERIFIER
@@ -59,6 +59,7 @@ def calibrate_index(
     weights: Iterable[StrPath] = (),
     rerank: int = 100,
     rank_by: RankByChoice = AUTO,
+    adapt: Adapt = "auto",
     prior: float = 0.5,
     method: str = "logistic",
     model: str | None = None,
@@ -81,6 +82,7 @@ def calibrate_index(
         weights: network files of verifiers that need one.
         rerank: number of candidates to verify per query, at least 1.
         rank_by: order of verified candidates; `auto` is the index's.
+        adapt: search vectors adapted to their map where the index is, or, with `off`, as extracted.
         prior: share of queries whose place the index holds, between 0 and 1.
         method: `logistic` or `isotonic`.
         model: new place of the index's model, if it was moved or exported.
@@ -110,9 +112,9 @@ def calibrate_index(
         extractor = load_extractor(model or opened.spec.model, device, precision=precision, runtime=runtime)
         require_same_features(opened.spec, extractor.spec)
         resources = Resources(extractor, load_networks(weights), device)
-        database = PinnedIndex(opened.snapshot, build_verifier(verifier, resources))
+        database = PinnedIndex(opened.snapshot, build_verifier(verifier, resources), adapt=adapt)
         order = resolve_rank_by(rank_by, opened.manifest.settings.rank_by)
-        conditions = Conditions.of(opened.manifest, verifier, rerank, resources, order)
+        conditions = Conditions.of(opened.manifest, verifier, rerank, resources, order, adapt)
         progress = start_progress("querying", len(queries))
         run = run_queries(
             queries, database, extractor, rerank=rerank, radius_m=radius_m, rank_by=order, progress=progress

@@ -73,6 +73,7 @@ def _info(extractor: Extractor, model: ModelFile, *, with_head: bool) -> ExportI
         dimension=spec.dimension,
         local_dimension=spec.local_dimension,
         grid=spec.grid,
+        published=model.published,
     )
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vpr_dhe.errors import IndexDamagedError
+from vpr_dhe.index.adaptation.report import AdaptationReport
 from vpr_dhe.index.documents import is_sound_document
 from vpr_dhe.index.files import is_sound
 from vpr_dhe.index.manifest import Manifest, lock_for_writing, publish, read_manifest
@@ -21,6 +22,7 @@ class CheckReport:
     segments: int
     damaged: tuple[str, ...]
     model: str
+    adaptation: AdaptationReport | None = None
 
 
 def check(folder: Path) -> CheckReport:
@@ -36,7 +38,12 @@ def check(folder: Path) -> CheckReport:
         if not damaged or read_manifest(folder) == manifest:
             break
     return CheckReport(
-        manifest.count, len(manifest.skipped), len(manifest.segments), tuple(damaged), manifest.spec.model
+        manifest.count,
+        len(manifest.skipped),
+        len(manifest.segments),
+        tuple(damaged),
+        manifest.spec.model,
+        manifest.adaptation and manifest.adaptation.report,
     )
 
 
@@ -60,28 +67,30 @@ def _damaged_calibrations(folder: Path) -> list[Path]:
 
 
 def repair(folder: Path) -> int:
-    """Drop damaged segments, FAISS files and calibrations; returns the number of images that were dropped.
+    """Drop damaged segments, FAISS files, calibrations and adaptation; returns the number of images dropped.
 
-    Indexing the images folder again extracts exactly these, and rebuilds the FAISS files.
+    Indexing the images folder again extracts exactly these, adapts, and rebuilds the FAISS files.
 
     Raises:
         IndexBusyError: if another process is writing.
         IndexDamagedError: if a file that all images need is damaged.
     """
     with lock_for_writing(folder):
-        manifest = read_manifest(folder)
+        manifest = stored = read_manifest(folder)
+        if not all(is_sound(folder / STATE, file) for file in stored.adaptation_files):
+            manifest = replace(stored, adaptation=None)
         for file in manifest.state:
             if not is_sound(folder / STATE, file):
                 raise IndexDamagedError(
                     f"{folder / STATE / file.name} is damaged, and all images need it; index the images again into a "
                     "new folder"
                 )
-        sound = tuple(file for file in manifest.vector_files if is_sound(folder / VECTOR_FILES, file.file))
+        sound = tuple(file for file in manifest.current_vector_files if is_sound(folder / VECTOR_FILES, file.file))
         repaired = replace(manifest, vector_files=sound)
         for info in manifest.segments:
             if not all(is_sound(folder / SEGMENTS / info.name, file) for file in info.files):
                 repaired = _without_segment(repaired, info, folder)
-        if repaired != manifest:
+        if repaired != stored:
             publish(repaired, folder)
         for path in _damaged_calibrations(folder):
             path.unlink()

@@ -9,12 +9,13 @@ from typing import Any
 
 from vpr_dhe.errors import IndexBusyError, IndexFormatError
 from vpr_dhe.features.base import ExtractorSpec
+from vpr_dhe.index.adaptation.report import AdaptationReport, Trial
 from vpr_dhe.index.documents import read_document, write_document
 from vpr_dhe.index.files import FileInfo
 from vpr_dhe.index.segments import SegmentInfo
 from vpr_dhe.index.vectors import VectorFileInfo
 from vpr_dhe.records import Grid, Size
-from vpr_dhe.runtime.choices import AUTO, RankBy
+from vpr_dhe.runtime.choices import AUTO, Adapt, RankBy
 from vpr_dhe.runtime.system import require_linux
 
 FORMAT = "vpr-dhe index 2"
@@ -46,20 +47,48 @@ class CodecInfo:
 
 @dataclass(frozen=True)
 class CoveringFile:
-    """A FAISS file over the vectors of some segments, their rows numbered in this order; it can be rebuilt."""
+    """A FAISS file over the vectors of some segments, their rows numbered in this order; it can be rebuilt.
+
+    `adaptation` is the name of the adaptation of the vectors; None if they are as extracted.
+    """
 
     file: FileInfo
     segments: tuple[str, ...]
     built: VectorFileInfo
+    adaptation: str | None = None
+
+
+@dataclass(frozen=True)
+class AdaptationInfo:
+    """Adaptation of the vectors to their map.
+
+    Args:
+        report: record of how it came about.
+        parameters: file of the transform; None if no step helps, and vectors are searched as extracted.
+        terms: files of the terms of all images, ascending by id.
+    """
+
+    report: AdaptationReport
+    parameters: FileInfo | None = None
+    terms: tuple[FileInfo, ...] = ()
+
+    @property
+    def name(self) -> str | None:
+        """Name of the adaptation, unique for all time; None if vectors are searched as extracted."""
+        return self.parameters and self.parameters.name
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Codec and index type by name, or `auto`, as chosen by the user, and the order of verified candidates."""
+    """Choices of the user: codec and index type by name, or `auto`; order of verified candidates; adaptation.
+
+    `adapt` tells whether `vpr-dhe index` adapts the index once it is filled.
+    """
 
     codec: str = AUTO
     index_type: str = AUTO
     rank_by: RankBy = "inliers"
+    adapt: Adapt = "off"
 
 
 @dataclass(frozen=True)
@@ -80,6 +109,7 @@ class Manifest:
     removed: FileInfo | None = None
     vector_files: tuple[CoveringFile, ...] = ()
     skipped: tuple[SkippedImage, ...] = ()
+    adaptation: AdaptationInfo | None = None
 
     @property
     def count(self) -> int:
@@ -93,9 +123,26 @@ class Manifest:
 
     @property
     def state(self) -> tuple[FileInfo, ...]:
-        """Files that belong to no segment: parameters of the codec, and removed ids."""
-        files = (self.codec.parameters if self.codec else None, self.removed)
+        """Files that belong to no segment: parameters of the codec, removed ids, and the adaptation."""
+        files = (self.codec.parameters if self.codec else None, self.removed, *self.adaptation_files)
         return tuple(file for file in files if file)
+
+    @property
+    def adaptation_files(self) -> tuple[FileInfo, ...]:
+        """Files of the adaptation; none if vectors are searched as extracted."""
+        if self.adaptation is None or self.adaptation.parameters is None:
+            return ()
+        return (self.adaptation.parameters, *self.adaptation.terms)
+
+    @property
+    def adaptation_name(self) -> str | None:
+        """Name of the adaptation of the vectors; None if they are searched as extracted."""
+        return self.adaptation and self.adaptation.name
+
+    @property
+    def current_vector_files(self) -> tuple[CoveringFile, ...]:
+        """FAISS files over the vectors as they are searched."""
+        return tuple(file for file in self.vector_files if file.adaptation == self.adaptation_name)
 
     def with_segment(self, segment: SegmentInfo) -> "Manifest":
         """Copy with one more segment, in the order of ids."""
@@ -193,10 +240,24 @@ def _from_json(content: dict[str, Any]) -> Manifest:
         segments=tuple(_segment_from_json(segment) for segment in content["segments"]),
         removed=_file_from_json(content["removed"]),
         vector_files=tuple(
-            CoveringFile(FileInfo(**row["file"]), tuple(row["segments"]), VectorFileInfo(**row["built"]))
+            CoveringFile(
+                FileInfo(**row["file"]), tuple(row["segments"]), VectorFileInfo(**row["built"]), row.get("adaptation")
+            )
             for row in content["vector_files"]
         ),
         skipped=tuple(SkippedImage(**image) for image in content["skipped"]),
+        adaptation=_adaptation_from_json(content.get("adaptation")),
+    )
+
+
+def _adaptation_from_json(row: dict[str, Any] | None) -> AdaptationInfo | None:
+    if row is None:
+        return None
+    trials = tuple(Trial(**trial) for trial in row["report"]["trials"])
+    return AdaptationInfo(
+        report=AdaptationReport(**(row["report"] | {"trials": trials})),
+        parameters=_file_from_json(row["parameters"]),
+        terms=tuple(FileInfo(**file) for file in row["terms"]),
     )
 
 

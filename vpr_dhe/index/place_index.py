@@ -11,6 +11,11 @@ from torch import Tensor
 
 from vpr_dhe.errors import BadInputError, IndexFormatError
 from vpr_dhe.features.base import Extractor, ExtractorSpec
+from vpr_dhe.index.adaptation.fitting import fit
+from vpr_dhe.index.adaptation.map_images import MapImages
+from vpr_dhe.index.adaptation.pairs import Pairs
+from vpr_dhe.index.adaptation.report import AdaptationReport
+from vpr_dhe.index.adapting import MapVectors, records_of
 from vpr_dhe.index.changes import Changes, changes_between
 from vpr_dhe.index.checking import CheckReport, check
 from vpr_dhe.index.codecs import CODECS
@@ -31,7 +36,7 @@ from vpr_dhe.index.snapshot import SEGMENTS, STATE, VECTOR_FILES, Snapshot, make
 from vpr_dhe.index.vectors import INDEX_TYPES
 from vpr_dhe.index.writer import IndexWriter
 from vpr_dhe.records import Frame, ImageRecord, Progress, StrPath
-from vpr_dhe.runtime.choices import AUTO, RankBy
+from vpr_dhe.runtime.choices import AUTO, Adapt, RankBy
 from vpr_dhe.runtime.durable_files import TEMPORARY_SUFFIX, sync_folder
 
 
@@ -83,6 +88,7 @@ class PlaceIndex:
         codec: str = AUTO,
         index_type: str = AUTO,
         rank_by: RankBy = "inliers",
+        adapt: Adapt = "off",
     ) -> "PlaceIndex":
         """Make an empty index.
 
@@ -93,11 +99,12 @@ class PlaceIndex:
             codec: codec of local maps; `auto` measures codecs on the first images that are added.
             index_type: type of vector search; `auto` chooses by the number of vectors.
             rank_by: order of verified candidates that queries take unless they say otherwise.
+            adapt: whether `vpr-dhe index` adapts the index to its map once it is filled.
 
         Raises:
             BadInputError: if `folder` holds anything else, or codec or index type are unknown.
         """
-        folder, settings = Path(folder), Settings(codec, index_type, rank_by)
+        folder, settings = Path(folder), Settings(codec, index_type, rank_by, adapt)
         _require_known(settings)
         if folder.exists() and not _is_vacant(folder):
             raise BadInputError(f"{folder} already exists; give the name of a new folder for the index")
@@ -162,13 +169,16 @@ class PlaceIndex:
         codec: str | None = None,
         index_type: str | None = None,
         rank_by: RankBy | None = None,
+        adapt: Adapt | None = None,
     ) -> None:
-        """Set codec, index type or order of candidates; None leaves it. `build_vector_files` builds FAISS files.
+        """Set codec, index type, order of candidates or adaptation; None leaves it.
+
+        `build_vector_files` builds FAISS files; `adapt` adapts.
 
         Raises:
             BadInputError: if a name is unknown, or images are stored with another codec already.
         """
-        choices = {"codec": codec, "index_type": index_type, "rank_by": rank_by}
+        choices = {"codec": codec, "index_type": index_type, "rank_by": rank_by, "adapt": adapt}
         asked = {name: value for name, value in choices.items() if value is not None}
         _require_known(replace(self.manifest.settings, **asked))
         if not asked:
@@ -269,6 +279,40 @@ class PlaceIndex:
             writer.build_vector_files(announce)
             writer.collect_garbage()
 
+    def adapt(
+        self,
+        verify: Callable[[Snapshot], Pairs] | None = None,
+        *,
+        announce: Callable[[str, int], object] = lambda _kind, _vectors: None,
+    ) -> AdaptationReport:
+        """Adapt the vectors to their map, as far as that helps on held-out places of the map; see `adaptation.fitting`.
+
+        Earlier adaptations are replaced. Stored vectors stay as they were extracted. Calibrations no longer hold.
+
+        Args:
+            verify: finds pairs of images of one place by geometry; called for maps without positions.
+            announce: as for `build_vector_files`.
+
+        Raises:
+            BadInputError: if the index holds no images.
+            IndexBusyError: if another process is writing.
+            IndexDamagedError: if stored data does not agree with its checksum.
+        """
+        with self.writing() as writer:
+            snapshot = writer.snapshot
+            if not len(snapshot):
+                raise BadInputError(f"index {self.folder} holds no images to adapt to; add some with `vpr-dhe index`")
+            vectors, images = MapVectors(snapshot), MapImages.of(records_of(snapshot, snapshot.ids))
+            verified = None if images.have_positions or verify is None else verify(snapshot)
+            fitted = fit(vectors, images, unit_norm=snapshot.manifest.spec.unit_norm, verified=verified)
+            writer.adapt(fitted, vectors, images, announce)
+        return fitted.report
+
+    def unadapt(self, *, announce: Callable[[str, int], object] = lambda _kind, _vectors: None) -> None:
+        """Drop the adaptation, so that vectors are searched as they were extracted; errors as for `adapt`."""
+        with self.writing() as writer:
+            writer.unadapt(announce)
+
     def check(self) -> CheckReport:
         """Compare all files with their checksums; `checking.check` also does so for an index that cannot be opened."""
         return check(self.folder)
@@ -297,14 +341,18 @@ class PlaceIndex:
     def _set_snapshot(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
 
-    def search(self, descriptors: Float[Tensor, "queries dimension"], count: int) -> SearchResult:
+    def search(
+        self, descriptors: Float[Tensor, "queries dimension"], count: int, *, adapted: bool = True
+    ) -> SearchResult:
         """Find the `count` images nearest to each query descriptor, or all if there are fewer.
+
+        Without `adapted`, vectors are compared as extracted, all of them if the index is adapted.
 
         Raises:
             IndexFormatError: if the index holds no images.
             IndexDamagedError: if stored vectors do not agree with their checksums.
         """
-        return self._snapshot.search(descriptors, count)
+        return self._snapshot.search(descriptors, count, adapted=adapted)
 
     def descriptors(self, ids: Ids) -> Float[Tensor, "images dimension"]:
         """Read the global descriptors of images, in this order; errors as for `local_maps`."""

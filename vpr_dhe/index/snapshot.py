@@ -1,16 +1,19 @@
 """Immutable state of an index at one moment, for reading."""
 
 from bisect import bisect
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
 from vpr_dhe.errors import BadInputError, IndexDamagedError, IndexFormatError
+from vpr_dhe.index.adaptation.opened import AdaptationFiles
 from vpr_dhe.index.codec_files import open_codec
 from vpr_dhe.index.codecs import LocalMapCodec
 from vpr_dhe.index.files import PinnedFile, damage
@@ -22,7 +25,7 @@ from vpr_dhe.index.search import CoveredPart, ExactPart, Part, SearchResult, sea
 from vpr_dhe.index.segments import IndexedImage, Segment, SegmentInfo
 from vpr_dhe.index.stored_maps import StoredMaps
 from vpr_dhe.index.tombstones import read_removed
-from vpr_dhe.index.vectors import INDEX_TYPES, ApproximateIndex, gpu_is_present
+from vpr_dhe.index.vectors import INDEX_TYPES, ApproximateIndex, Queries, RowTerms, gpu_is_present, similarities
 from vpr_dhe.records import Frame, ImageRecord
 
 SEGMENTS, VECTOR_FILES, STATE, CALIBRATIONS = "segments", "vectors", "state", "calibrations"
@@ -47,6 +50,10 @@ class Snapshot:
         pinned = before._vector_files if before else {}
         self.codec = open_codec(folder / STATE, manifest.codec, manifest.spec) if manifest.codec else None
         self.removed = read_removed(folder / STATE, manifest)
+        self._adaptation_files = (
+            before._adaptation_files if before else AdaptationFiles(folder / STATE, manifest.spec.dimension)
+        )
+        self.adaptation = self._adaptation_files.open(manifest.adaptation)
         self.segments = [opened.get(info.name) or self._open(info) for info in manifest.segments]
         self._first_ids = [info.first_id for info in manifest.segments]
         self._vector_files = {
@@ -72,8 +79,13 @@ class Snapshot:
         stored = [segment.ids for segment in self.segments]
         return np.setdiff1d(np.concatenate(stored), self.removed, assume_unique=True) if stored else np.empty(0, int)
 
-    def search(self, descriptors: Float[Tensor, "queries dimension"], count: int) -> SearchResult:
+    def search(
+        self, descriptors: Float[Tensor, "queries dimension"], count: int, *, adapted: bool = True
+    ) -> SearchResult:
         """Find the `count` images nearest to each query descriptor, or all if there are fewer.
+
+        Without `adapted`, vectors are compared as extracted, even if the index is adapted to its map: then its FAISS
+        files do not serve, and all vectors are compared.
 
         Raises:
             IndexFormatError: if there are no images.
@@ -81,21 +93,58 @@ class Snapshot:
         """
         if not len(self):
             raise IndexFormatError(f"index {self.folder} holds no images; add some with `vpr-dhe index`")
+        return self.nearest(descriptors, min(count, len(self)), adapted=adapted)
+
+    def nearest(
+        self, descriptors: Float[Tensor, "queries dimension"], count: int, *, adapted: bool = True
+    ) -> SearchResult:
+        """Find the nearest images as `search` does; none if there are no images, as in a shard that lost them all."""
         queries = comparable(descriptors, self.manifest.spec).cpu().numpy()
-        return search_parts(self.parts, queries, min(count, len(self)))
+        if self.adaptation is None or not adapted:
+            parts = self.parts if self.adaptation is None else self._extracted_parts
+            return search_parts(parts, Queries.extracted(queries), count)
+        found = search_parts(self.parts, self.adaptation.prepared(queries), count)
+        return replace(found, extracted=self._extracted_similarities(queries, found.ids))
+
+    def _extracted_similarities(
+        self, queries: Float32[np.ndarray, "queries dimension"], ids: Int64[np.ndarray, "queries found"]
+    ) -> Float32[np.ndarray, "queries found"]:
+        found = np.empty(ids.shape, np.float32)
+        for row, query in enumerate(queries):
+            vectors = self.descriptors(ids[row].tolist()).numpy()
+            found[row] = similarities(query[None], vectors, unit_norm=self.manifest.spec.unit_norm)[0]
+        return found
 
     @cached_property
     def parts(self) -> list[Part]:
         """Searchable parts with all vectors, opened and checked on first use."""
-        unit_norm = self.manifest.spec.unit_norm
         by_name = {segment.name: segment for segment in self.segments}
         parts: list[Part] = []
-        for file in self.manifest.vector_files:
+        for file in self.manifest.current_vector_files:
             covered = [by_name.pop(name) for name in file.segments]
             parts.append(
-                CoveredPart(self._approximate_index(file), covered, [part.live(self.removed) for part in covered])
+                CoveredPart(
+                    self._approximate_index(file),
+                    covered,
+                    [part.live(self.removed) for part in covered],
+                    self._terms_of(covered),
+                )
             )
-        return parts + [ExactPart(part, part.live(self.removed), unit_norm=unit_norm) for part in by_name.values()]
+        return parts + [self._exact_part(part, self._terms_of([part])) for part in by_name.values()]
+
+    @cached_property
+    def _extracted_parts(self) -> list[Part]:
+        """Searchable parts with all vectors as extracted, of an adapted index."""
+        return [self._exact_part(segment, None) for segment in self.segments]
+
+    def _exact_part(self, segment: Segment, terms: RowTerms | None) -> ExactPart:
+        live, unit_norm = segment.live(self.removed), self.manifest.spec.unit_norm
+        return ExactPart(segment, live, terms, unit_norm=unit_norm)
+
+    def _terms_of(self, segments: Sequence[Segment]) -> RowTerms | None:
+        if self.adaptation is None:
+            return None
+        return self.adaptation.terms_of(np.concatenate([segment.ids for segment in segments]))
 
     def _approximate_index(self, file: CoveringFile) -> ApproximateIndex:
         name = file.file.name

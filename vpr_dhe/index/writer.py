@@ -15,17 +15,21 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from vpr_dhe.errors import BadInputError
+from vpr_dhe.index.adaptation.fitting import Fit
+from vpr_dhe.index.adaptation.map_images import MapImages
+from vpr_dhe.index.adaptation.opened import AdaptationFiles
+from vpr_dhe.index.adapting import AdaptationExtender, MapVectors, save_adaptation, with_joined_terms
 from vpr_dhe.index.changes import Changes
 from vpr_dhe.index.codec_files import save_codec
 from vpr_dhe.index.codecs import UNFITTED, CodecChoice, choose_codec, fit_codec
 from vpr_dhe.index.compaction import Recoding, grouped, groups_to_rewrite, mergeable_tail, rewrite
 from vpr_dhe.index.files import file_info, unique_name
 from vpr_dhe.index.ingest import Chunk, ExtractedImage, SealedChunk, Source, extract, load, seal_chunk
-from vpr_dhe.index.manifest import CoveringFile, Manifest, SkippedImage, publish
-from vpr_dhe.index.segments import Segment, collect_garbage
+from vpr_dhe.index.manifest import AdaptationInfo, CoveringFile, Manifest, SkippedImage, publish
+from vpr_dhe.index.segments import Segment, SegmentInfo, collect_garbage
 from vpr_dhe.index.snapshot import SEGMENTS, STATE, VECTOR_FILES, Snapshot, make_folders
 from vpr_dhe.index.tombstones import with_removed
-from vpr_dhe.index.vectors import FLAT, build_vector_file, choose_type
+from vpr_dhe.index.vectors import FLAT, Stack, build_vector_file, choose_type
 from vpr_dhe.records import Features, ImageRecord, Progress
 from vpr_dhe.runtime.choices import AUTO
 from vpr_dhe.runtime.durable_files import sync_folder
@@ -47,6 +51,7 @@ class IndexWriter:
     def __init__(self, snapshot: Snapshot, on_publish: Callable[[Snapshot], object] = lambda _: None) -> None:
         """Start from the newest state; `on_publish` is called with each later one."""
         self.snapshot, self._on_publish = snapshot, on_publish
+        self._extender: AdaptationExtender | None = None
         make_folders(snapshot.folder)
         self.collect_garbage()
 
@@ -108,7 +113,7 @@ class IndexWriter:
         manifest = self.manifest.with_skipped(sealed.skipped, readable=sealed.paths)
         manifest = replace(manifest, next_id=max(manifest.next_id, sealed.next_id))
         if sealed.segment:
-            manifest = manifest.with_segment(sealed.segment)
+            manifest = self._with_terms(manifest.with_segment(sealed.segment), sealed.segment)
         gone = np.array([replaced[path] for path in sealed.paths if path in replaced], np.int64)
         self.publish(self._with_removed(manifest, np.union1d(self.snapshot.removed, gone)))
 
@@ -219,6 +224,9 @@ class IndexWriter:
         """Merge small segments, and free the space of removed images."""
         for group in groups_to_rewrite(self.snapshot.segments, self.snapshot.removed):
             self._rewrite(group)
+        if self.manifest.adaptation and self.manifest.adaptation.terms:
+            info = with_joined_terms(self.snapshot, self.manifest.adaptation, always=True)
+            self.publish(replace(self.manifest, adaptation=info))
 
     def _rewrite(self, segments: Sequence[Segment], updated: Mapping[int, ImageRecord] = MappingProxyType({})) -> None:
         """Replace segments by one; readers that have opened the old ones can still read them."""
@@ -235,38 +243,79 @@ class IndexWriter:
             return manifest
         return with_removed(self.snapshot.folder / STATE, manifest, removed)
 
+    def adapt(self, fit: Fit, vectors: MapVectors, images: MapImages, announce: Callable[[str, int], object]) -> None:
+        """Publish a fitted adaptation with the terms of all images, and FAISS files over adapted vectors, in one step.
+
+        `vectors` and `images` are those of the current state, from which it was fitted.
+        """
+        info = save_adaptation(self.snapshot, vectors, images, fit)
+        self._publish_adaptation(info, announce)
+
+    def unadapt(self, announce: Callable[[str, int], object]) -> None:
+        """Search vectors as extracted again."""
+        self._publish_adaptation(None, announce)
+
+    def _publish_adaptation(self, info: AdaptationInfo | None, announce: Callable[[str, int], object]) -> None:
+        self.publish(self._with_vector_files(replace(self.manifest, adaptation=info), announce))
+
+    def _with_terms(self, manifest: Manifest, added: SegmentInfo) -> Manifest:
+        """Copy of a manifest with the adaptation extended to a new segment."""
+        info, opened = manifest.adaptation, self.snapshot.adaptation
+        if info is None or opened is None:
+            return manifest
+        if self._extender is None or not self._extender.serves(info):
+            self._extender = AdaptationExtender(self.snapshot, info, opened.parameters)
+        record_bytes = self.snapshot.require_codec().record_bytes
+        segment = Segment(self.segments_folder, added, manifest.spec, record_bytes)
+        info = with_joined_terms(self.snapshot, info)
+        return replace(manifest, adaptation=self._extender.extended(info, segment))
+
     def build_vector_files(self, announce: Callable[[str, int], object]) -> None:
         """Build FAISS files of the index type if too many vectors are not in one.
 
         `announce` is called with the type and the number of vectors before each file, which may take minutes.
         """
-        kind = self.manifest.settings.index_type
-        kind = choose_type(self.manifest.count) if kind == AUTO else kind
-        files = self.manifest.vector_files
-        covered = sum(file.built.count for file in files if file.built.kind == kind)
-        stored = sum(info.count for info in self.manifest.segments)
-        if kind == FLAT:
-            if files:
-                self.publish(replace(self.manifest, vector_files=()))
-        elif stored - covered > UNCOVERED_SHARE * covered:
-            present = {file.segments: file for file in files if file.built.kind == kind}
-            groups = grouped(self.snapshot.segments, lambda segment: len(segment.ids), COVERED_IMAGES)
-            built = [
-                present.get(tuple(part.name for part in group)) or self._build(group, kind, announce)
-                for group in groups
-            ]
-            self.publish(replace(self.manifest, vector_files=tuple(built)))
+        manifest = self._with_vector_files(self.manifest, announce)
+        if manifest != self.manifest:
+            self.publish(manifest)
 
-    def _build(self, segments: Sequence[Segment], kind: str, announce: Callable[[str, int], object]) -> CoveringFile:
+    def _with_vector_files(self, manifest: Manifest, announce: Callable[[str, int], object]) -> Manifest:
+        """Copy of a manifest with the FAISS files of its index type and adaptation, built where too few vectors are."""
+        kind = manifest.settings.index_type
+        kind = choose_type(manifest.count) if kind == AUTO else kind
+        if kind == FLAT:
+            return replace(manifest, vector_files=())
+        files = [file for file in manifest.current_vector_files if file.built.kind == kind]
+        covered = sum(file.built.count for file in files)
+        stored = sum(info.count for info in manifest.segments)
+        if stored - covered <= UNCOVERED_SHARE * covered:
+            return manifest
+        present = {file.segments: file for file in files}
+        groups = grouped(self.snapshot.segments, lambda segment: len(segment.ids), COVERED_IMAGES)
+        built = [
+            present.get(tuple(part.name for part in group)) or self._build(group, kind, manifest, announce)
+            for group in groups
+        ]
+        return replace(manifest, vector_files=tuple(built))
+
+    def _build(
+        self, segments: Sequence[Segment], kind: str, manifest: Manifest, announce: Callable[[str, int], object]
+    ) -> CoveringFile:
         announce(kind, sum(len(segment.ids) for segment in segments))
-        folder = self.snapshot.folder / VECTOR_FILES
+        folder = self.snapshot.folder
         for segment in segments:
             segment.require_sound_vectors()
-        path = folder / f"{unique_name(kind)}.faiss"
-        unit_norm = self.manifest.spec.unit_norm
-        built = build_vector_file(path, kind, [segment.vectors for segment in segments], unit_norm=unit_norm)
-        sync_folder(folder)
-        return CoveringFile(file_info(path), tuple(segment.name for segment in segments), built)
+        path = folder / VECTOR_FILES / f"{unique_name(kind)}.faiss"
+        extracted, unit_norm = Stack([segment.vectors for segment in segments]), manifest.spec.unit_norm
+        adaptation = AdaptationFiles(folder / STATE, manifest.spec.dimension).open(manifest.adaptation)
+        if adaptation is None:
+            built = build_vector_file(path, kind, extracted, unit_norm=unit_norm)
+        else:
+            rows = adaptation.file_rows(extracted, np.concatenate([segment.ids for segment in segments]))
+            built = build_vector_file(path, kind, rows, unit_norm=True)
+        sync_folder(path.parent)
+        names = tuple(segment.name for segment in segments)
+        return CoveringFile(file_info(path), names, built, manifest.adaptation_name)
 
     def collect_garbage(self) -> None:
         """Delete files that the manifest does not name: leftovers of interrupted runs, and replaced ones."""

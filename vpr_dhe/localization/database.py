@@ -13,12 +13,14 @@ from torch import Tensor
 from vpr_dhe.features.base import ExtractorSpec
 from vpr_dhe.images import decode_named
 from vpr_dhe.index.ingest import ExtractedImage, comparable
+from vpr_dhe.index.manifest import AdaptationInfo
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.index.search import SearchResult, merge
 from vpr_dhe.index.snapshot import Snapshot
 from vpr_dhe.index.stored_maps import StoredMaps
-from vpr_dhe.index.vectors import exact_search
+from vpr_dhe.index.vectors import Queries, exact_search
 from vpr_dhe.records import Features, Frame, Image, ImageRecord, Verification
+from vpr_dhe.runtime.choices import Adapt
 from vpr_dhe.verification.estimators.base import View, match_by_grid, matches_of_cells
 from vpr_dhe.verification.verifier import Verifier
 
@@ -30,6 +32,11 @@ class PinnedDatabase(Protocol):
     @property
     def verifies(self) -> bool:
         """Whether there is a verifier."""
+        ...
+
+    @property
+    def adaptation(self) -> AdaptationInfo | None:
+        """Adaptation of the vectors that are searched; None if they are as extracted."""
         ...
 
     @property
@@ -84,8 +91,9 @@ class PinnedIndex:
     Args:
         snapshot: the sealed segments.
         verifier: None keeps the order of retrieval.
-        pending: images not sealed yet, by id; found like those of the snapshot.
+        pending: images not sealed yet, by id; found like those of the snapshot, by vectors as extracted.
         excluded: ids of images that must not become candidates.
+        adapt: `off` searches vectors as extracted, even if the index is adapted to its map.
     """
 
     missing_shards: frozenset[str] = frozenset()
@@ -97,10 +105,13 @@ class PinnedIndex:
         *,
         pending: Mapping[int, ExtractedImage] | None = None,
         excluded: frozenset[int] = frozenset(),
+        adapt: Adapt = "auto",
     ) -> None:
         self._snapshot, self._verifier = snapshot, verifier
         self._pending, self._excluded = pending or {}, excluded
         self._is_sealed = pending is None and not excluded
+        adapted = pending is None and adapt == "auto" and snapshot.adaptation is not None
+        self.adaptation = snapshot.manifest.adaptation if adapted else None
 
     @property
     def verifies(self) -> bool:
@@ -114,24 +125,28 @@ class PinnedIndex:
             IndexFormatError: if the snapshot is empty and there can be no pending images.
         """
         if self._is_sealed:
-            return self._snapshot.search(descriptors, count)
+            return self._search_sealed(descriptors, count)
         queries = comparable(descriptors, self._snapshot.manifest.spec).cpu()
         parts = [SearchResult.empty(len(queries))]
         if len(self._snapshot):
             sealed = sum(id not in self._pending for id in self._excluded)
-            parts.append(self._without_excluded(self._snapshot.search(queries, count + sealed), count))
+            parts.append(self._without_excluded(self._search_sealed(queries, count + sealed), count))
         if ids := [id for id in self._pending if id not in self._excluded]:
             vectors = torch.stack([self._pending[id].features.global_descriptor for id in ids]).numpy()
             unit_norm = self._snapshot.manifest.spec.unit_norm
-            near = exact_search(vectors, queries.numpy(), count, unit_norm=unit_norm)
+            near = exact_search(vectors, Queries.extracted(queries.numpy()), count, unit_norm=unit_norm)
             parts.append(SearchResult(np.array(ids)[near.rows], near.similarities))
         return merge(parts, count)
+
+    def _search_sealed(self, descriptors: Float[Tensor, "queries dimension"], count: int) -> SearchResult:
+        return self._snapshot.search(descriptors, count, adapted=self.adaptation is not None)
 
     def _without_excluded(self, found: SearchResult, count: int) -> SearchResult:
         """The first `count` results of a single query that are not excluded."""
         assert len(found.ids) == 1, "images are excluded for one query at a time"
         kept = np.array([id not in self._excluded for id in found.ids[0].tolist()], bool)
-        return SearchResult(found.ids[:, kept][:, :count], found.similarities[:, kept][:, :count])
+        extracted = None if found.extracted is None else found.extracted[:, kept][:, :count]
+        return SearchResult(found.ids[:, kept][:, :count], found.similarities[:, kept][:, :count], extracted)
 
     def verify(self, image: Image, query: Features, ids: Sequence[int]) -> dict[int, Verification]:
         """Verify a query against database images; their local maps are read and matched together."""
@@ -171,14 +186,16 @@ class VerifiedIndex:
     Args:
         index: opened by `PlaceIndex.open` or `PlaceIndex.create`.
         verifier: None keeps the order of retrieval.
+        adapt: `off` searches vectors as extracted, even if the index is adapted to its map.
     """
 
-    def __init__(self, index: PlaceIndex, verifier: Verifier | None) -> None:
+    def __init__(self, index: PlaceIndex, verifier: Verifier | None, *, adapt: Adapt = "auto") -> None:
         self.index, self._verifier = index, verifier
+        self._adapt: Adapt = adapt
 
     def pinned(self) -> PinnedIndex:
         """Pin the current state of the index for one query."""
-        return PinnedIndex(self.index.snapshot, self._verifier)
+        return PinnedIndex(self.index.snapshot, self._verifier, adapt=self._adapt)
 
     @property
     def spec(self) -> ExtractorSpec:

@@ -7,6 +7,7 @@ from vpr_dhe.errors import BadInputError, IndexDamagedError, IndexFormatError
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.images import ImageLike, load_image
+from vpr_dhe.index.adaptation.report import AdaptationReport
 from vpr_dhe.index.place_index import PlaceIndex, require_same_features
 from vpr_dhe.localization.calibration.probability import Calibration, Conditions
 from vpr_dhe.localization.calibration.stored import read_calibration
@@ -28,6 +29,7 @@ from vpr_dhe.records import (
 )
 from vpr_dhe.runtime.choices import (
     AUTO,
+    Adapt,
     ExtractorPrecision,
     RankBy,
     RankByChoice,
@@ -93,6 +95,7 @@ class Localizer:
         verifier: str = DEFAULT_VERIFIER,
         rerank: int = 100,
         rank_by: RankByChoice = AUTO,
+        adapt: Adapt = "auto",
         device: str = "cpu",
         model: str | None = None,
         weights: Iterable[StrPath] = (),
@@ -105,7 +108,8 @@ class Localizer:
         `model` gives the model's new location if it has moved; `weights` are network files, for verifiers with a
         network of their own. `device` is a torch device such as `cuda` (the command line chooses one itself); FAISS
         searches there, too. `runtime` and `precision` are as for `load_extractor`. `rank_by` is the order of verified
-        candidates; `auto` is the index's.
+        candidates; `auto` is the index's. `adapt` searches vectors adapted to their map where the index is, or, with
+        `off`, as extracted.
 
         Raises:
             IndexFormatError, IndexDamagedError: if the index cannot be read.
@@ -114,9 +118,9 @@ class Localizer:
         index = PlaceIndex.open(folder, gpu=device.startswith("cuda"))
         extractor = load_extractor(model or index.spec.model, device, precision=precision, runtime=runtime)
         resources = Resources(extractor, load_networks(weights), device)
-        database = VerifiedIndex(index, build_verifier(verifier, resources))
+        database = VerifiedIndex(index, build_verifier(verifier, resources), adapt=adapt)
         order = resolve_rank_by(rank_by, index.manifest.settings.rank_by)
-        conditions = Conditions.of(index.manifest, verifier, rerank, resources, order)
+        conditions = Conditions.of(index.manifest, verifier, rerank, resources, order, adapt)
         calibration, fault = None, None
         try:
             calibration = read_calibration(index.folder, conditions)
@@ -156,9 +160,9 @@ class Localizer:
         extract_ms: float = 0.0,
     ) -> Localization:
         """Localize an image from features extracted before, perhaps in a batch with others; see `localize`."""
-        if min_probability is not None:
-            self._require_probability(min_probability)
         database = self.database.pinned()
+        if min_probability is not None:
+            self._require_probability(min_probability, database)
         clock = Stopwatch()
         candidates = retrieve(database, features, self._candidate_count(top_k, database))
         search_ms = clock.lap_ms()
@@ -168,7 +172,7 @@ class Localizer:
         matches = ranked_matches(candidates, records)
         estimate = self._position(candidates, matches, records) if database.verifies else None
         missing = tuple(sorted(database.missing_shards))
-        if self.calibration and not missing:
+        if self.calibration and not missing and self.calibration.conditions.suit(database.adaptation):
             matches = self.calibration.with_probability(matches)
         localization = Localization(tuple(matches[:top_k]), timing, missing, estimate)
         return localization if min_probability is None else _accept_or_reject(localization, min_probability)
@@ -183,10 +187,21 @@ class Localizer:
         verified = [records[candidate.id] for candidate in candidates[: self.rerank] if candidate.id in records]
         return fuse_positions(matches[: len(verified)], verified, cameras=self.cameras)
 
-    def _require_probability(self, min_probability: float) -> None:
+    def _require_probability(self, min_probability: float, database: PinnedDatabase) -> None:
         self.require_calibration()
+        if self.calibration and not self.calibration.conditions.suit(database.adaptation):
+            raise BadInputError(
+                "a minimum probability was given, but the index was adapted to its map after it was calibrated; run "
+                "`vpr-dhe calibrate INDEX` again"
+            )
         if not 0 <= min_probability <= 1:
             raise BadInputError(f"min_probability is {min_probability}; expected 0 to 1")
+
+    @property
+    def adaptation(self) -> AdaptationReport | None:
+        """Report of the adaptation of the vectors; None if they are searched as extracted."""
+        info = self.database.pinned().adaptation
+        return info and info.report
 
     def require_calibration(self) -> None:
         """Require a usable calibration for this setup.

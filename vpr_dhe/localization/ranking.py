@@ -70,6 +70,7 @@ def ranked_matches(candidates: Sequence[Candidate], records: Mapping[int, ImageR
             records[one.id].position,
             id=one.id,
             evidence=one.evidence,
+            similarity_extracted=one.similarity_extracted,
         )
         for rank, one in enumerate((one for one in candidates if one.id in records), start=1)
     ]

@@ -10,11 +10,13 @@ from vpr_dhe.records import Features, Verification
 class Candidate:
     """One retrieved image; `verification` is None without a verifier.
 
-    `evidence` is what verified candidates are ranked by, if that is not the score alone.
+    `similarity` is what the search ranked by, `similarity_extracted` that of the descriptors as extracted; `evidence`
+    is what verified candidates are ranked by, if that is not the score alone.
     """
 
     id: int
     similarity: float
+    similarity_extracted: float
     verification: Verification | None = None
     evidence: float | None = None
 
@@ -37,4 +39,6 @@ def retrieve(database: PinnedDatabase, features: Features, count: int) -> list[C
         ShardsMissingError: if shards fail to answer and the caller chose to fail then.
     """
     found = database.search(features.global_descriptor[None], count)
-    return [Candidate(*pair) for pair in zip(found.ids[0].tolist(), found.similarities[0].tolist(), strict=True)]
+    extracted = found.similarities if found.extracted is None else found.extracted
+    columns = (found.ids[0].tolist(), found.similarities[0].tolist(), extracted[0].tolist())
+    return [Candidate(*row) for row in zip(*columns, strict=True)]

@@ -45,7 +45,8 @@ class ExportedPart:
 class ExportInfo:
     """Properties of an exported model, independent of the runtime.
 
-    `fingerprint`, `dimension`, `local_dimension` and `grid` are those of its extractor.
+    `fingerprint`, `dimension`, `local_dimension` and `grid` are those of its extractor; `published` is as in
+    `ModelFile`.
     """
 
     name: str
@@ -57,6 +58,7 @@ class ExportInfo:
     dimension: int
     local_dimension: int
     grid: Grid
+    published: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,11 @@ class ExportedModel:
     def name(self) -> str:
         """Name of the model that was exported."""
         return self.info.name
+
+    @property
+    def published(self) -> bool:
+        """Whether the weights were published with a paper; see `ModelFile`."""
+        return self.info.published
 
     @property
     def architecture(self) -> Architecture:

@@ -42,7 +42,11 @@ class Architecture:
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A model: weights by name (`backbone.*`, `aggregator.*`, `head.*`) and their metadata."""
+    """A model: weights by name (`backbone.*`, `aggregator.*`, `head.*`) and their metadata.
+
+    `published` marks weights published with a paper, which answer as published: an index adapts nothing to its map and
+    ranks by inliers unless told to.
+    """
 
     name: str
     architecture: Architecture
@@ -50,6 +54,7 @@ class ModelFile:
     licence: str
     training_data: str
     tensors: Mapping[str, Tensor] = field(repr=False)
+    published: bool = False
 
     def part(self, prefix: str) -> dict[str, Tensor]:
         """State of one part, without its prefix."""
@@ -83,6 +88,8 @@ class ModelFile:
             "preprocessing": asdict(self.preprocessing),
             "licence": self.licence,
             "training_data": self.training_data,
+            # Left out otherwise, so that files of other models stay as they were.
+            **({"published": True} if self.published else {}),
         }
         write_weights(path, FORMAT, metadata, self.tensors)
 
@@ -131,6 +138,7 @@ def _from_metadata(metadata: dict, tensors: dict[str, Tensor], path: Path) -> Mo
             licence=metadata["licence"],
             training_data=metadata["training_data"],
             tensors=tensors,
+            published=metadata.get("published", False),
         )
     except (KeyError, TypeError) as error:
         raise ModelError(f"{path} has incomplete metadata ({error}); convert the original checkpoint again") from error

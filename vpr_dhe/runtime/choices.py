@@ -16,6 +16,9 @@ RankBy: TypeAlias = Literal["evidence", "inliers"]
 RankByChoice: TypeAlias = Literal["auto", "evidence", "inliers"]
 """Choice of the order; `auto` is the index's."""
 
+Adapt: TypeAlias = Literal["auto", "off"]
+"""Adaptation of an index to its map: `auto` if the map shows that it helps."""
+
 # Precisions of matrix products; the rest is computed in fp32.
 ExtractorPrecision: TypeAlias = Literal["fp32", "bf16"]
 HeadPrecision: TypeAlias = Literal["fp32", "bf16", "int8"]
@@ -30,6 +33,16 @@ def require_choice(value: str, choices: object, name: str) -> None:
     """
     if value not in get_args(choices):
         raise BadInputError(f"{name} is {value!r}; expected {', '.join(get_args(choices))}")
+
+
+def default_rank_by(*, published: bool) -> RankBy:
+    """Order of verified candidates for a model: as published, or by all the evidence."""
+    return "inliers" if published else "evidence"
+
+
+def default_adapt(*, published: bool) -> Adapt:
+    """Adaptation for a model: none to weights that are to answer as published."""
+    return "off" if published else "auto"
 
 
 def resolve_rank_by(choice: RankByChoice, default: RankBy) -> RankBy:

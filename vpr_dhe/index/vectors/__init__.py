@@ -6,16 +6,21 @@
 
 from vpr_dhe.index.vectors.approximate import ApproximateIndex, RowsOf, VectorFileInfo
 from vpr_dhe.index.vectors.build import build_vector_file
-from vpr_dhe.index.vectors.exact import Neighbours, exact_search, merge, similarities
+from vpr_dhe.index.vectors.exact import Neighbours, Queries, RowTerms, exact_search, merge, similarities
 from vpr_dhe.index.vectors.faiss_library import gpu_is_present
+from vpr_dhe.index.vectors.stack import FileRows, Stack
 from vpr_dhe.index.vectors.types import FLAT, INDEX_TYPES, choose_type
 
 __all__ = [
     "FLAT",
     "INDEX_TYPES",
     "ApproximateIndex",
+    "FileRows",
     "Neighbours",
+    "Queries",
+    "RowTerms",
     "RowsOf",
+    "Stack",
     "VectorFileInfo",
     "build_vector_file",
     "choose_type",

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
 from vpr_dhe.errors import BadInputError, IndexDamagedError, MissingExtraError
-from vpr_dhe.index.vectors.exact import Neighbours, exact_search, merge, nothing
+from vpr_dhe.index.vectors.exact import Neighbours, Queries, RowTerms, exact_search, merge, nothing
 from vpr_dhe.index.vectors.faiss_library import import_faiss, one_thread
 from vpr_dhe.index.vectors.types import INDEX_TYPES
 
@@ -103,10 +103,11 @@ class ApproximateIndex:
 
     def search(
         self,
-        queries: Float32[np.ndarray, "queries dimension"],
+        queries: Queries,
         count: int,
         rows_of: RowsOf,
         dead: Bool[np.ndarray, " count"] | None = None,
+        terms: RowTerms | None = None,
     ) -> Neighbours:
         """Find approximately the `count` nearest vectors of each query, or all if there are fewer.
 
@@ -115,13 +116,17 @@ class ApproximateIndex:
             count: number of vectors to find.
             rows_of: stored vectors, from which similarities are computed.
             dead: mask of rows to ignore.
+            terms: of all rows, for adapted queries.
         """
         dead = np.zeros(len(self), bool) if dead is None else dead
         live = len(self) - int(dead.sum())
         count = min(count, live)
         if not (count and len(queries)):
             return nothing(len(queries))
-        found = [self._search_one(query[None], count, rows_of, dead, live) for query in queries]
+        stored = _StoredRows(rows_of, terms, self._unit_norm)
+        found = [
+            self._search_one(queries[number : number + 1], count, stored, dead, live) for number in range(len(queries))
+        ]
         return Neighbours(
             np.concatenate([one.rows for one in found]), np.concatenate([one.similarities for one in found])
         )
@@ -135,21 +140,21 @@ class ApproximateIndex:
 
     def _search_one(
         self,
-        query: Float32[np.ndarray, "1 dimension"],
+        query: Queries,
         count: int,
-        rows_of: RowsOf,
+        stored: "_StoredRows",
         dead: Bool[np.ndarray, " count"],
         live: int,
     ) -> Neighbours:
         """Double candidates and effort until enough live rows are found; search all rows as a last resort."""
         wanted, effort = math.ceil(self._wanted(count) * len(self) / live), self._effort
         while wanted <= min(live, self._max_candidates):
-            rows = self._propose(query, wanted, effort)
+            rows = self._propose(query.probes, wanted, effort)
             rows = rows[~dead[rows]]
             if len(rows) >= count:
-                return self._refine(query, rows, count, rows_of)
+                return stored.nearest(query, rows, count)
             wanted, effort = 2 * wanted, 2 * effort
-        return self._search_all(query, count, rows_of, dead)
+        return _search_all(query, count, stored, dead)
 
     def _propose(
         self, query: Float32[np.ndarray, "1 dimension"], wanted: int, effort: int
@@ -160,17 +165,25 @@ class ApproximateIndex:
         # FAISS pads with -1; ascending rows are read fastest.
         return np.sort(rows[rows >= 0])
 
-    def _refine(
-        self, query: Float32[np.ndarray, "1 dimension"], rows: Int64[np.ndarray, " rows"], count: int, rows_of: RowsOf
-    ) -> Neighbours:
-        among = exact_search(rows_of(rows), query, count, unit_norm=self._unit_norm)
+
+@dataclass(frozen=True)
+class _StoredRows:
+    """Stored vectors and their terms, from which similarities are computed."""
+
+    rows_of: RowsOf
+    terms: RowTerms | None
+    unit_norm: bool
+
+    def nearest(self, query: Queries, rows: Int64[np.ndarray, " rows"], count: int) -> Neighbours:
+        """Find the nearest of some rows."""
+        terms = self.terms and self.terms.take(rows)
+        among = exact_search(self.rows_of(rows), query, count, unit_norm=self.unit_norm, terms=terms)
         return Neighbours(rows[among.rows], among.similarities)
 
-    def _search_all(
-        self, query: Float32[np.ndarray, "1 dimension"], count: int, rows_of: RowsOf, dead: Bool[np.ndarray, " count"]
-    ) -> Neighbours:
-        live, best = np.flatnonzero(~dead), nothing(1)
-        for start in range(0, len(live), _BLOCK_ROWS):
-            found = self._refine(query, live[start : start + _BLOCK_ROWS], count, rows_of)
-            best = merge([best, found], count)
-        return best
+
+def _search_all(query: Queries, count: int, stored: _StoredRows, dead: Bool[np.ndarray, " count"]) -> Neighbours:
+    live, best = np.flatnonzero(~dead), nothing(1)
+    for start in range(0, len(live), _BLOCK_ROWS):
+        found = stored.nearest(query, live[start : start + _BLOCK_ROWS], count)
+        best = merge([best, found], count)
+    return best

@@ -12,9 +12,9 @@ from jaxtyping import Float32, Int64
 
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.index.vectors.approximate import TUNED_COUNT, ApproximateIndex, VectorFileInfo
-from vpr_dhe.index.vectors.exact import Neighbours, exact_search, merge, nothing, similarities
+from vpr_dhe.index.vectors.exact import Neighbours, Queries, exact_search, merge, nothing, similarities
 from vpr_dhe.index.vectors.faiss_library import import_faiss
-from vpr_dhe.index.vectors.stack import Stack
+from vpr_dhe.index.vectors.stack import FileRows
 from vpr_dhe.index.vectors.types import INDEX_TYPES, SEED, IndexType
 
 RECALL_TARGET = 0.95
@@ -24,10 +24,8 @@ _EFFORT_RECALL_TARGET = 0.96
 _QUERIES = 256
 
 
-def build_vector_file(
-    path: Path, kind: str, vectors: Sequence[Float32[np.ndarray, "_count dimension"]], *, unit_norm: bool
-) -> VectorFileInfo:
-    """Build a FAISS file over the concatenated rows of arrays, and tune its search.
+def build_vector_file(path: Path, kind: str, vectors: FileRows, *, unit_norm: bool) -> VectorFileInfo:
+    """Build a FAISS file over vectors, and tune its search.
 
     The search is tuned to find 0.95 of the 100 nearest neighbours. Results are deterministic on one machine. Memory
     holds the FAISS index (see `INDEX_TYPES`) and a training sample, not the vectors.
@@ -35,24 +33,23 @@ def build_vector_file(
     Args:
         path: path of the file, which is durable on return.
         kind: one of `INDEX_TYPES`.
-        vectors: arrays, which may be mapped from files.
+        vectors: the vectors.
         unit_norm: as in `exact_search`.
 
     Raises:
         BadInputError: if there are no vectors, or the kind is unknown.
     """
-    stack = Stack(vectors)
     if kind not in INDEX_TYPES:
         raise BadInputError(f"there is no index type {kind!r}; use one of {', '.join(INDEX_TYPES)}")
-    if not len(stack):
+    if not len(vectors):
         raise BadInputError("there are no vectors to build an index of; add images first")
-    type = INDEX_TYPES[kind](len(stack))
-    index = type.train(stack.take(_sample(len(stack), type.training_rows)))
-    for block in stack.blocks():
+    type = INDEX_TYPES[kind](len(vectors))
+    index = type.train(vectors.take(_sample(len(vectors), type.training_rows)))
+    for block in vectors.blocks():
         type.add(index, block)
-    parameters, recall = _tune(index, kind, type, stack, unit_norm=unit_norm)
+    parameters, recall = _tune(index, kind, type, vectors, unit_norm=unit_norm)
     _write(index, path)
-    return VectorFileInfo(kind, len(stack), parameters, recall.at_1, recall.at_100, path.stat().st_size)
+    return VectorFileInfo(kind, len(vectors), parameters, recall.at_1, recall.at_100, path.stat().st_size)
 
 
 def _sample(count: int, wanted: int) -> Int64[np.ndarray, " sample"]:
@@ -72,9 +69,11 @@ class _Recall:
     at_100: float
 
 
-def _tune(index: Any, kind: str, type: IndexType, stack: Stack, *, unit_norm: bool) -> tuple[dict[str, int], _Recall]:
+def _tune(
+    index: Any, kind: str, type: IndexType, vectors: FileRows, *, unit_norm: bool
+) -> tuple[dict[str, int], _Recall]:
     """Find the smallest effort, then the fewest candidates, that reach the recall; returns them and the recall."""
-    recall_of = _recall_meter(stack, unit_norm=unit_norm)
+    recall_of = _recall_meter(vectors, unit_norm=unit_norm)
 
     @cache
     def measure(effort: int, candidates: int) -> _Recall:
@@ -98,20 +97,20 @@ def _smallest(choices: Sequence[int], suffices: Callable[[int], bool]) -> int:
     return choices[low]
 
 
-def _recall_meter(stack: Stack, *, unit_norm: bool) -> Callable[[ApproximateIndex], _Recall]:
+def _recall_meter(vectors: FileRows, *, unit_norm: bool) -> Callable[[ApproximateIndex], _Recall]:
     """Make a function that measures recall with stored vectors as queries, each excluded from its own neighbours.
 
     A neighbour counts as found if an equally similar one was found.
     """
-    rows = _sample(len(stack), _QUERIES)
-    queries = stack.take(rows)
-    truth = _others(_search_stack(stack, queries, TUNED_COUNT + 1, unit_norm=unit_norm), rows)
+    rows = _sample(len(vectors), _QUERIES)
+    queries = vectors.probes(rows)
+    truth = _others(_search_rows(vectors, queries, TUNED_COUNT + 1, unit_norm=unit_norm), rows)
 
     def similarities_found(index: ApproximateIndex, number: int) -> Float32[np.ndarray, " others"]:
         query = queries[number : number + 1]
         candidates = index.candidates(query, TUNED_COUNT + 1)
         others = candidates[candidates != rows[number]]
-        return similarities(query, stack.take(others), unit_norm=unit_norm)[0]
+        return similarities(query, vectors.take(others), unit_norm=unit_norm)[0]
 
     def measure(index: ApproximateIndex) -> _Recall:
         others = truth.shape[1]
@@ -125,12 +124,12 @@ def _recall_meter(stack: Stack, *, unit_norm: bool) -> Callable[[ApproximateInde
     return measure
 
 
-def _search_stack(
-    stack: Stack, queries: Float32[np.ndarray, "queries dimension"], count: int, *, unit_norm: bool
+def _search_rows(
+    vectors: FileRows, queries: Float32[np.ndarray, "queries dimension"], count: int, *, unit_norm: bool
 ) -> Neighbours:
     best, first = nothing(len(queries)), 0
-    for block in stack.blocks():
-        found = exact_search(block, queries, count, unit_norm=unit_norm)
+    for block in vectors.blocks():
+        found = exact_search(block, Queries.extracted(queries), count, unit_norm=unit_norm)
         best = merge([best, Neighbours(found.rows + first, found.similarities)], count)
         first += len(block)
     return best

@@ -28,13 +28,63 @@ class Neighbours:
     similarities: Float32[np.ndarray, "queries found"]
 
 
+@dataclass(frozen=True)
+class RowTerms:
+    """Terms of rows in similarities of adapted vectors: scale x (inner product + bias of the query) - offset."""
+
+    scales: Float32[np.ndarray, " count"]
+    offsets: Float32[np.ndarray, " count"]
+
+    def take(self, rows: Int64[np.ndarray, " chosen"] | Bool[np.ndarray, " count"] | slice) -> "RowTerms":
+        """Select some rows."""
+        return RowTerms(self.scales[rows], self.offsets[rows])
+
+
+@dataclass(frozen=True)
+class Queries:
+    """Query vectors: to compare with stored rows, and to compare with the rows of FAISS files.
+
+    Args:
+        vectors: compared with stored rows.
+        probes: compared with rows of FAISS files.
+        biases: added to inner products of adapted queries; None if vectors are as extracted.
+    """
+
+    vectors: Float32[np.ndarray, "queries dimension"]
+    probes: Float32[np.ndarray, "queries file_dimension"]
+    biases: Float32[np.ndarray, " queries"] | None = None
+
+    @classmethod
+    def extracted(cls, vectors: Float32[np.ndarray, "queries dimension"]) -> "Queries":
+        """Make queries for rows as extracted."""
+        return cls(vectors, vectors)
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def __getitem__(self, chosen: slice) -> "Queries":
+        biases = None if self.biases is None else self.biases[chosen]
+        return Queries(self.vectors[chosen], self.probes[chosen], biases)
+
+    def similarities(
+        self, rows: Float32[np.ndarray, "count dimension"], terms: RowTerms | None, *, unit_norm: bool
+    ) -> Float32[np.ndarray, "queries count"]:
+        """Compute similarities to rows; adapted queries need the terms of these."""
+        if self.biases is None:
+            return similarities(self.vectors, rows, unit_norm=unit_norm)
+        assert terms is not None, "adapted rows have terms"
+        products = similarities(self.vectors, rows, unit_norm=True)
+        return terms.scales * (products + self.biases[:, None]) - terms.offsets
+
+
 def exact_search(
     vectors: Float32[np.ndarray, "count dimension"],
-    queries: Float32[np.ndarray, "queries dimension"],
+    queries: Queries,
     count: int,
     *,
     unit_norm: bool,
     dead: Bool[np.ndarray, " count"] | None = None,
+    terms: RowTerms | None = None,
 ) -> Neighbours:
     """Find the `count` nearest vectors of each query, or all if there are fewer.
 
@@ -44,9 +94,10 @@ def exact_search(
         count: number of vectors to find.
         unit_norm: whether vectors are compared by cosine rather than by distance; see `similarities`.
         dead: mask of rows to ignore.
+        terms: of the rows, for adapted queries.
     """
     found = [
-        _search_chunk(vectors, queries[start : start + _BLOCK_QUERIES], count, unit_norm, dead)
+        _search_chunk(vectors, queries[start : start + _BLOCK_QUERIES], count, unit_norm, dead, terms)
         for start in range(0, len(queries), _BLOCK_QUERIES)
     ] or [nothing(0)]
     return Neighbours(
@@ -56,17 +107,18 @@ def exact_search(
 
 def _search_chunk(
     vectors: Float32[np.ndarray, "count dimension"],
-    queries: Float32[np.ndarray, "queries dimension"],
+    queries: Queries,
     count: int,
     unit_norm: bool,
     dead: Bool[np.ndarray, " count"] | None,
+    terms: RowTerms | None,
 ) -> Neighbours:
     best = nothing(len(queries))
     step = _BLOCK_PAIRS // len(queries)
     for start in range(0, len(vectors), step):
         block = slice(start, min(start + step, len(vectors)))
         live = np.arange(block.start, block.stop)
-        values = similarities(queries, vectors[block], unit_norm=unit_norm)
+        values = queries.similarities(vectors[block], terms and terms.take(block), unit_norm=unit_norm)
         if dead is not None and dead[block].any():
             live, values = live[~dead[block]], values[:, ~dead[block]]
         best = merge([best, _nearest(values, live, count)], count)

@@ -2,11 +2,31 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, Int64
 
 _BLOCK_ROWS = 16384
+
+
+@runtime_checkable
+class FileRows(Protocol):
+    """Vectors to put into a FAISS file."""
+
+    def __len__(self) -> int: ...
+
+    def take(self, rows: Int64[np.ndarray, " chosen"]) -> Float32[np.ndarray, "chosen dimension"]:
+        """Copy some rows."""
+        ...
+
+    def blocks(self) -> Iterator[Float32[np.ndarray, "_count dimension"]]:
+        """Copy all rows in order, block by block."""
+        ...
+
+    def probes(self, rows: Int64[np.ndarray, " chosen"]) -> Float32[np.ndarray, "chosen dimension"]:
+        """Make queries for the images of some rows."""
+        ...
 
 
 class Stack:
@@ -27,6 +47,10 @@ class Stack:
     def take(self, rows: Int64[np.ndarray, " chosen"]) -> Float32[np.ndarray, "chosen dimension"]:
         """Copy some rows."""
         return take_rows(rows, self._starts, self.dimension, lambda number, chosen: self._arrays[number][chosen])
+
+    def probes(self, rows: Int64[np.ndarray, " chosen"]) -> Float32[np.ndarray, "chosen dimension"]:
+        """Copy some rows, which are queries as they are."""
+        return self.take(rows)
 
     def blocks(self) -> Iterator[Float32[np.ndarray, "_count dimension"]]:
         """Copy all rows in order, block by block."""

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from vpr_dhe.errors import BadInputError
-from vpr_dhe.index.manifest import Manifest
+from vpr_dhe.index.manifest import AdaptationInfo, Manifest
 from vpr_dhe.localization.calibration.evidence import MatchEvidence, evidence_of
 from vpr_dhe.records import RankedMatch
-from vpr_dhe.runtime.choices import RankBy
+from vpr_dhe.runtime.choices import Adapt, RankBy
 from vpr_dhe.verification.build import learned_fingerprint
 from vpr_dhe.verification.estimators.registry import Resources
 from vpr_dhe.verification.names import NO_VERIFIER
@@ -31,6 +31,7 @@ class Conditions:
         learned: fingerprint of the verifier's weights; None for verifiers without weights.
         codec: that local maps are stored with; None without a verifier.
         rank_by: order of verified candidates, by which the best match is chosen.
+        adaptation: name of the adaptation of the index's vectors; None if they are searched as extracted.
     """
 
     fingerprint: str
@@ -39,14 +40,28 @@ class Conditions:
     learned: str | None = None
     codec: str | None = None
     rank_by: RankBy = "inliers"
+    adaptation: str | None = None
 
     @classmethod
-    def of(cls, manifest: Manifest, verifier: str, rerank: int, resources: Resources, rank_by: RankBy) -> "Conditions":
+    def of(
+        cls,
+        manifest: Manifest,
+        verifier: str,
+        rerank: int,
+        resources: Resources,
+        rank_by: RankBy,
+        adapt: Adapt = "auto",
+    ) -> "Conditions":
         """Conditions of an index and a verifier by name, with the resources it is built from."""
         fingerprint, learned = manifest.spec.fingerprint, learned_fingerprint(verifier, resources)
+        adaptation = manifest.adaptation_name if adapt == "auto" else None
         if verifier == NO_VERIFIER:
-            return cls(fingerprint, verifier, rerank, learned)
-        return cls(fingerprint, verifier, rerank, learned, manifest.codec and manifest.codec.name, rank_by)
+            return cls(fingerprint, verifier, rerank, learned, adaptation=adaptation)
+        return cls(fingerprint, verifier, rerank, learned, manifest.codec and manifest.codec.name, rank_by, adaptation)
+
+    def suit(self, adaptation: AdaptationInfo | None) -> bool:
+        """Whether vectors are searched as they were when the calibration was fitted."""
+        return self.adaptation == (adaptation and adaptation.name)
 
     def require(self, fingerprint: str, rerank: int, rank_by: RankBy) -> None:
         """Raise BadInputError unless extractor, number of candidates and their order are the same."""

@@ -76,6 +76,7 @@ def import_cct(
         licence="Apache-2.0 (SHI-Labs/Compact-Transformers, the repository that publishes the weights)",
         training_data=training_data,
         tensors={**state, key: resized.contiguous(), "aggregator.p": torch.full((1,), 3.0)},
+        published=True,
     )
 
 

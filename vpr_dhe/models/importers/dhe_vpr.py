@@ -67,6 +67,7 @@ def import_dhe_vpr(
         licence="MIT (Lu-Feng/DHE-VPR, the repository that publishes the weights)",
         training_data=training_data,
         tensors=tensors,
+        published=True,
     )
 
 

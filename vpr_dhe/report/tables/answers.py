@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from vpr_dhe.errors import BadInputError
+from vpr_dhe.index.adaptation.report import AdaptationReport
 from vpr_dhe.records import (
     Belief,
     GeoPosition,
@@ -18,6 +19,7 @@ from vpr_dhe.records import (
     Timing,
     Verification,
 )
+from vpr_dhe.report.tables.adaptation import adaptation_document
 from vpr_dhe.report.tables.text import text_table
 from vpr_dhe.runtime.choices import RankBy
 from vpr_dhe.runtime.text import counted
@@ -47,6 +49,7 @@ class AnswerSheet:
     verifier: str
     answers: tuple[Answer, ...]
     rank_by: RankBy = "inliers"
+    adaptation: AdaptationReport | None = None
 
 
 @dataclass(frozen=True)
@@ -128,6 +131,7 @@ def _match_document(match: RankedMatch) -> dict[str, Any]:
         "similarity": match.similarity,
         "score": match.score,
         "inliers": match.inliers,
+        "similarity_extracted": match.similarity_extracted,
         "evidence": match.evidence,
         "homography": None if match.homography is None else match.homography.tolist(),
         "position": None if match.position is None else asdict(match.position),
@@ -148,6 +152,7 @@ def _json(sheet: AnswerSheet) -> str:
         "model": sheet.model,
         "verifier": sheet.verifier,
         "rank_by": sheet.rank_by,
+        "adaptation": adaptation_document(sheet.adaptation),
         "queries": [answer_document(answer) for answer in sheet.answers],
     }
     return json.dumps(document, indent=2)

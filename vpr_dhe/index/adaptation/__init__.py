@@ -1,0 +1,1 @@
+"""Adaptation of an index's vectors to its own map: centring, whitening, and correction of hubs."""

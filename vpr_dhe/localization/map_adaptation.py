@@ -1,0 +1,102 @@
+"""Adaptation of an index to its map, with pairs verified by geometry where positions are unknown."""
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+from jaxtyping import Int64
+
+from vpr_dhe.index.adaptation.report import AdaptationReport
+from vpr_dhe.index.place_index import PlaceIndex
+from vpr_dhe.index.snapshot import Snapshot
+from vpr_dhe.localization.database import verify_images
+from vpr_dhe.records import Features, StartProgress, StrPath, without_progress
+from vpr_dhe.runtime.choices import Adapt, require_choice
+from vpr_dhe.runtime.sampling import evenly_spread
+from vpr_dhe.verification.build import build_estimator
+from vpr_dhe.verification.verifier import Verifier
+
+# Images whose most similar ones are verified, their number, and the inliers of a pair that surely shows one place.
+_ANCHORS, _CANDIDATES, _MIN_INLIERS = 512, 20, 60
+_VERIFIER = "magsac"
+
+OUTGROWN = 2
+"""An index that has grown by this factor has seen too little of its map when it was adapted."""
+
+
+def adapt_index(
+    index: StrPath,
+    *,
+    adapt: Adapt = "auto",
+    start_progress: StartProgress = without_progress,
+    announce: Callable[[str, int], object] = lambda _kind, _vectors: None,
+) -> AdaptationReport | None:
+    """Adapt an index to its map as far as that helps, or drop its adaptation.
+
+    Vectors are centred, whitened and corrected for hubs, each only if it helps on held-out places of the map.
+
+    Args:
+        index: folder of the index.
+        adapt: `off` searches vectors as they were extracted again; returns None.
+        start_progress: called with the name and length of the one slow stage, if there is one.
+        announce: called with the type and the number of vectors before each FAISS file is built.
+
+    Raises:
+        BadInputError: if the index holds no images.
+        IndexBusyError: if another process is writing to the index.
+        IndexFormatError, IndexDamagedError: if the index cannot be read.
+    """
+    require_choice(adapt, Adapt, "adapt")
+    opened = PlaceIndex.open(index)
+    opened.configure(adapt=adapt)
+    return adapt_opened(opened, start_progress=start_progress, announce=announce)
+
+
+def adapt_opened(
+    index: PlaceIndex,
+    *,
+    start_progress: StartProgress = without_progress,
+    announce: Callable[[str, int], object] = lambda _kind, _vectors: None,
+) -> AdaptationReport | None:
+    """Adapt an open index as its settings say; see `adapt_index`."""
+    if index.manifest.settings.adapt == "off":
+        index.unadapt(announce=announce)
+        return None
+    return index.adapt(partial(verified_pairs, start_progress=start_progress), announce=announce)
+
+
+def verified_pairs(
+    snapshot: Snapshot, *, start_progress: StartProgress = without_progress
+) -> Int64[np.ndarray, "pairs 2"]:
+    """Pairs of images, by row among all, of which `magsac` finds that they show one place.
+
+    The most similar images of 512 images, evenly spread, are verified. Pixels are not needed.
+    """
+    ids, verifier = snapshot.ids, Verifier(build_estimator(_VERIFIER))
+    anchors = ids[evenly_spread(len(ids), _ANCHORS)]
+    progress = start_progress("verifying pairs of the map", len(anchors))
+    found: list[tuple[int, int]] = []
+    for anchor in anchors.tolist():
+        near = snapshot.search(snapshot.descriptors([anchor]), _CANDIDATES + 1, adapted=False).ids[0]
+        others = [id for id in near.tolist() if id != anchor]
+        results = verify_images(snapshot, verifier, _no_pixels(), _stored_features(snapshot, anchor), others)
+        found += [(anchor, id) for id in others if results[id].inliers >= _MIN_INLIERS]
+        progress(1)
+    pairs = np.searchsorted(ids, np.array(found, np.int64).reshape(-1, 2))
+    return np.unique(np.sort(pairs, axis=1), axis=0).reshape(-1, 2)
+
+
+def is_outgrown(index: PlaceIndex) -> bool:
+    """Whether an adapted index has at least doubled since it was adapted."""
+    adaptation = index.manifest.adaptation
+    return adaptation is not None and len(index) >= OUTGROWN * max(1, adaptation.report.images)
+
+
+def _stored_features(snapshot: Snapshot, id: int) -> Features:
+    spec = snapshot.manifest.spec
+    return Features(snapshot.descriptors([id])[0], snapshot.local_maps([id])[0], spec.grid, snapshot.frame(id))
+
+
+def _no_pixels() -> np.ndarray:
+    """Image for a verifier that works on local maps alone."""
+    return np.zeros((1, 1, 3), np.uint8)
