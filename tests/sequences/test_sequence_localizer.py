@@ -1,7 +1,7 @@
 """Streams end to end: what they add to single answers, live sources, and loops that close."""
 
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +62,7 @@ def test_calibrated_probabilities_decide_what_a_stream_believes(localizer, photo
     class Says:
         probability: float
         right_share: float = 0.5
-        conditions: Conditions = Conditions("", "magsac", 12)
+        conditions: Conditions = field(default_factory=lambda: Conditions("", "magsac", 12))
 
         def with_probability(self, matches):
             return [replace(matches[0], probability=self.probability), *matches[1:]]
