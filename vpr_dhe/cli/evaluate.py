@@ -52,9 +52,12 @@ def run(
         Path | None, typer.Option(help="Write an HTML report with curves and the worst queries here.")
     ] = None,
     cache: Annotated[
-        str, typer.Option(help="Folder that caches features of databases; auto is in ~/.cache, none caches nothing.")
+        str,
+        typer.Option(
+            help="Folder that caches features of databases and queries; auto is in ~/.cache, none keeps nothing."
+        ),
     ] = AUTO,
-    batch_size: Annotated[int, typer.Option(min=1, help="Database images per batch of the extractor.")] = 8,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per batch of the extractor.")] = 8,
 ) -> None:
     """Measure recall@N of retrieval, and of re-ranking by each verifier."""
     from vpr_dhe.evaluation.evaluate import evaluate
@@ -94,7 +97,7 @@ def run(
         )
     _report_unreadable(result)
     if features:
-        print_stderr(f"features of databases are kept in {features} (--cache)")
+        print_stderr(f"features of databases are kept in {features}, and those of queries, too (--cache)")
     print(evaluation_table(result))
     if out:
         write_document(evaluation_document(result, provenance(loading["device"])), out)

@@ -10,6 +10,7 @@ from vpr_dhe.datasets.pairs import PAIR_LAYOUTS, read_pairs, recognise_pairs
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.evaluation.feature_cache import FeatureCache
 from vpr_dhe.evaluation.pair_runs import SPARSE, PairEvaluation, evaluate_pair_set
+from vpr_dhe.evaluation.query_features import extract_queries
 from vpr_dhe.evaluation.recall import Denominator
 from vpr_dhe.evaluation.runs import EvaluationResult, Settings, Tools, evaluate_dataset
 from vpr_dhe.features.extractor import load_extractor
@@ -65,11 +66,11 @@ def evaluate(
         one_per_panorama: count only the best of several images cut from one panorama.
         codec: of stored local maps.
         index_type: of the search over global descriptors.
-        cache: folder that keeps features of databases between runs; None keeps nothing.
+        cache: folder that keeps features of databases and queries between runs; None keeps nothing.
         device: a torch device.
         runtime: as for `load_extractor`.
         precision: as for `load_extractor`.
-        batch_size: database images per step of the extractor.
+        batch_size: images per step of the extractor; results do not depend on it.
         require_truth: refuse data sets whose ground truth is not public.
         start_progress: called with the name and length of each stage.
         inspect: called with the result and its tools before a temporary index is removed.
@@ -92,8 +93,15 @@ def evaluate(
             index_type=index_type,
             progress=start_progress("database", len(dataset.database.records)),
         )
-        progress = start_progress("queries", len(dataset.queries.records))
-        result = evaluate_dataset(dataset, index, extractor, built, settings, progress=progress)
+        count = len(dataset.queries.records)
+        queries = extract_queries(dataset.queries, extractor, batch_size)
+        if cache is not None:
+            extracting = start_progress("features of queries", count)
+            queries = FeatureCache(folder).queries(
+                dataset.queries, extractor, precision=precision, batch_size=batch_size, progress=extracting
+            )
+        progress = start_progress("queries", count)
+        result = evaluate_dataset(dataset, index, extractor, built, settings, queries=queries, progress=progress)
         inspect(result, Tools(index, extractor, built))
     return result
 

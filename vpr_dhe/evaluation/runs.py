@@ -2,16 +2,19 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from statistics import median
 
 import numpy as np
 
 from vpr_dhe.datasets.base import PlaceDataset, Positives
-from vpr_dhe.errors import BadInputError, ImageError
+from vpr_dhe.errors import BadInputError
 from vpr_dhe.evaluation.precision_recall import PrecisionRecall, precision_recall
+from vpr_dhe.evaluation.query_features import QueryFeatures, extract_queries
 from vpr_dhe.evaluation.recall import Denominator, counted_queries, mean_average_precision_at, recall_at
 from vpr_dhe.features.base import Extractor
-from vpr_dhe.images import load_image
+from vpr_dhe.images import decode_named
 from vpr_dhe.index.manifest import SkippedImage
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.localization.database import PinnedIndex
@@ -19,12 +22,15 @@ from vpr_dhe.localization.ranking import rerank
 from vpr_dhe.localization.retrieval import Candidate, retrieve
 from vpr_dhe.records import Progress
 from vpr_dhe.runtime.choices import AUTO, RankBy
+from vpr_dhe.runtime.sampling import evenly_spread
 from vpr_dhe.runtime.stopwatch import Stopwatch
 from vpr_dhe.runtime.text import none_of
 from vpr_dhe.verification.verifier import Verifier
 
 # Extra candidates, so that ties in similarity at the cut are all there before they are sorted.
 _SPARE = 16
+# Enough for a stable median.
+_TIMED_QUERIES = 32
 
 RETRIEVAL = "retrieval"
 """Name of the baseline: ranking by global descriptors alone."""
@@ -86,7 +92,8 @@ class MethodResult:
 class EvaluationResult:
     """Results of one model and any number of verifiers on one data set.
 
-    Unreadable queries count as missed. `extract_ms` is the median over the queries, decoded and extracted one by one.
+    Unreadable queries count as missed. `extract_ms` is the latency of decoding and extracting one query: the median
+    over at most 32 evenly spread queries, timed one by one, independent of batches and cache.
     """
 
     dataset: PlaceDataset
@@ -133,6 +140,7 @@ def evaluate_dataset(
     verifiers: Mapping[str, Verifier],
     settings: Settings | None = None,
     *,
+    queries: Iterable[QueryFeatures] | None = None,
     progress: Progress = lambda _: None,
 ) -> EvaluationResult:
     """Retrieve candidates for every query of a data set, re-rank them by each verifier, and score the rankings.
@@ -140,9 +148,10 @@ def evaluate_dataset(
     Args:
         dataset: its database is the content of the index.
         index: made by this extractor.
-        extractor: extracts the queries one by one, so that no result depends on other queries.
+        extractor: extracts the queries, in batches of eight unless `queries` are given.
         verifiers: by name; without any, retrieval alone is measured.
         settings: ranks, candidates and denominator.
+        queries: features of all queries of the data set by this extractor, in order, such as `FeatureCache.queries`.
         progress: called with the number of queries just finished.
 
     Raises:
@@ -155,8 +164,9 @@ def evaluate_dataset(
             "--one-per-panorama"
         )
     run = _Run(dataset, index, extractor, verifiers, settings)
-    for record in dataset.queries.records:
-        run.add(record.path)
+    found = extract_queries(dataset.queries, extractor) if queries is None else queries
+    for record, features in zip(dataset.queries.records, found, strict=True):
+        run.add(record.path, features)
         progress(1)
     return run.result()
 
@@ -187,20 +197,19 @@ class _Run:
         rows = {index.find(record.path): row for row, record in enumerate(dataset.database.records)}
         self._row_of = {id: row for id, row in rows.items() if id is not None}
         self._answers: list[dict[str, _Answer]] = []
-        self._extract_ms: list[float] = []
+        self._uses_images = any(verifier.estimator.uses_images for verifier in verifiers.values())
         self._unreadable: list[SkippedImage] = []
 
-    def add(self, path: str) -> None:
+    def add(self, path: str, features: QueryFeatures) -> None:
         """Retrieve and re-rank the candidates of one query."""
-        clock = Stopwatch()
-        try:
-            image = load_image(self._dataset.queries.folder / path)
-        except ImageError as error:
-            self._unreadable.append(SkippedImage(path, str(error)))
+        if isinstance(features, SkippedImage):
+            self._unreadable.append(features)
             self._answers.append({})
             return
-        features = self._extractor.extract([image])[0]
-        self._extract_ms.append(clock.lap_ms())
+        load = partial(decode_named, self._dataset.queries.folder / path)
+        # Decoded before the clock starts, and only for verifiers that use pixels.
+        image = load() if self._uses_images else load
+        clock = Stopwatch()
         found = retrieve(self._unverified, features, self._count + _SPARE)
         search_ms = clock.lap_ms()
         candidates = self._in_database_order(found)
@@ -238,10 +247,24 @@ class _Run:
             index_type=self._manifest.settings.index_type,
             unreadable_database=self._manifest.skipped,
             unreadable_queries=tuple(self._unreadable),
-            extract_ms=median(self._extract_ms),
+            extract_ms=self._extract_ms(),
             retrieval=self._method(RETRIEVAL),
             verifiers=tuple(self._method(name) for name in self._verified),
         )
+
+    def _extract_ms(self) -> float:
+        """Decode and extract some of the readable queries again, one by one; median time."""
+        paths = [
+            self._dataset.queries.folder / record.path
+            for record, answers in zip(self._dataset.queries.records, self._answers, strict=True)
+            if answers
+        ]
+        return median(self._extraction_ms(paths[number]) for number in evenly_spread(len(paths), _TIMED_QUERIES))
+
+    def _extraction_ms(self, path: Path) -> float:
+        clock = Stopwatch()
+        self._extractor.extract([decode_named(path)])
+        return clock.lap_ms()
 
     def _method(self, name: str) -> MethodResult:
         predictions = tuple(answers[name].predictions if answers else () for answers in self._answers)

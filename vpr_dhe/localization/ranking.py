@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from vpr_dhe.localization.contrast import inlier_contrasts, robust_z_scores
-from vpr_dhe.localization.database import PinnedDatabase
+from vpr_dhe.localization.database import PinnedDatabase, QueryImage
 from vpr_dhe.localization.retrieval import Candidate
-from vpr_dhe.records import NOT_VERIFIED, Features, Image, ImageRecord, RankedMatch
+from vpr_dhe.records import NOT_VERIFIED, Features, ImageRecord, RankedMatch
 from vpr_dhe.runtime.choices import RankBy
 
 SIMILARITY_WEIGHT = 0.3
@@ -18,7 +18,7 @@ _MIN_SIMILARITY_DEVIATION = 0.01
 
 def rerank(
     database: PinnedDatabase,
-    image: Image,
+    image: QueryImage,
     features: Features,
     candidates: Sequence[Candidate],
     count: int,
