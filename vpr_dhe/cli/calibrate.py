@@ -48,6 +48,7 @@ def run(
             weights=verification.weights or (),
             rerank=verification.rerank,
             rank_by=verification.rank_by,
+            stop_early=verification.stop_early,
             prior=prior,
             method=method,
             model=model.model,

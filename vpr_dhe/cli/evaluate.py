@@ -14,7 +14,7 @@ from vpr_dhe.cli.common import (
     report_skipped,
     require_writable,
 )
-from vpr_dhe.cli.options import ModelOptions, ProtocolOptions, VerifiersOptions, warn_if_slow
+from vpr_dhe.cli.options import ModelOptions, ProtocolOptions, StopEarlyOption, VerifiersOptions, warn_if_slow
 from vpr_dhe.runtime.choices import AUTO, RankBy
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def run(
     rank_by: Annotated[
         RankBy, typer.Option(help="Rank by inliers, or by evidence (inliers and similarity together).")
     ] = "inliers",
+    stop_early: StopEarlyOption = None,
     recall_at: Annotated[str, typer.Option(help="Values of N, separated by commas.")] = "1,5,10,20",
     denominator: Annotated[str, typer.Option(help="Queries that recall is a share of: all or with-positive.")] = "all",
     one_per_panorama: Annotated[
@@ -83,6 +84,7 @@ def run(
             weights=verifiers.weights or (),
             rerank=rerank,
             rank_by=rank_by,
+            stop_early=stop_early,
             ranks=ranks,
             denominator=denominator,
             one_per_panorama=one_per_panorama,

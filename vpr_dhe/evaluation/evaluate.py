@@ -14,6 +14,7 @@ from vpr_dhe.evaluation.query_features import extract_queries
 from vpr_dhe.evaluation.recall import Denominator
 from vpr_dhe.evaluation.runs import EvaluationResult, Settings, Tools, evaluate_dataset
 from vpr_dhe.features.extractor import load_extractor
+from vpr_dhe.localization.early_stop import require_margin
 from vpr_dhe.models.names import DEFAULT_MODEL
 from vpr_dhe.models.network_file import load_networks
 from vpr_dhe.records import StartProgress, StrPath, without_progress
@@ -35,6 +36,7 @@ def evaluate(
     weights: Iterable[StrPath] = (),
     rerank: int = 100,
     rank_by: RankBy = "inliers",
+    stop_early: float | None = None,
     ranks: Iterable[int] = (1, 5, 10, 20),
     denominator: str = "all",
     one_per_panorama: bool = False,
@@ -61,6 +63,7 @@ def evaluate(
         weights: network files of verifiers that need one.
         rerank: number of candidates to verify per query, at least 1.
         rank_by: order of verified candidates: by inliers, or by `evidence`, which is inliers and similarity together.
+        stop_early: margin of an early stop, as for `Localizer`, to measure beside verifying all candidates.
         ranks: values of N, at least 1.
         denominator: recall of `all` queries, or of those `with-positive`.
         one_per_panorama: count only the best of several images cut from one panorama.
@@ -80,7 +83,8 @@ def evaluate(
         ModelError, VerifierError: if model or verifiers are unknown, or do not fit each other.
         BadInputError: if the folder holds image pairs, an argument is invalid, or no query could be read.
     """
-    settings = Settings(_ranks(ranks), rerank, _denominator(denominator), one_per_panorama, rank_by)
+    require_margin(stop_early)
+    settings = Settings(_ranks(ranks), rerank, _denominator(denominator), one_per_panorama, rank_by, stop_early)
     dataset = _read(data, layout, protocol or Protocol(), queries_limit, require_truth=require_truth)
     extractor = load_extractor(model, device, precision=precision, runtime=runtime)
     built = build_verifiers(verifiers, Resources(extractor, load_networks(weights), device))

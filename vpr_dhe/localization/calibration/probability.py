@@ -31,6 +31,8 @@ class Conditions:
         learned: fingerprint of the verifier's weights; None for verifiers without weights.
         codec: that local maps are stored with; None without a verifier.
         rank_by: order of verified candidates, by which the best match is chosen.
+        stop_early: margin at which verification stopped; None where all candidates were verified. With fewer verified
+            candidates, rivals are weaker.
     """
 
     fingerprint: str
@@ -39,21 +41,36 @@ class Conditions:
     learned: str | None = None
     codec: str | None = None
     rank_by: RankBy = "inliers"
+    stop_early: float | None = None
 
     @classmethod
-    def of(cls, manifest: Manifest, verifier: str, rerank: int, resources: Resources, rank_by: RankBy) -> "Conditions":
+    def of(
+        cls,
+        manifest: Manifest,
+        verifier: str,
+        rerank: int,
+        resources: Resources,
+        rank_by: RankBy,
+        stop_early: float | None = None,
+    ) -> "Conditions":
         """Conditions of an index and a verifier by name, with the resources it is built from."""
         fingerprint, learned = manifest.spec.fingerprint, learned_fingerprint(verifier, resources)
         if verifier == NO_VERIFIER:
             return cls(fingerprint, verifier, rerank, learned)
-        return cls(fingerprint, verifier, rerank, learned, manifest.codec and manifest.codec.name, rank_by)
+        codec = manifest.codec and manifest.codec.name
+        return cls(fingerprint, verifier, rerank, learned, codec, rank_by, stop_early)
 
-    def require(self, fingerprint: str, rerank: int, rank_by: RankBy) -> None:
-        """Raise BadInputError unless extractor, number of candidates and their order are the same."""
+    def require(self, fingerprint: str, rerank: int, rank_by: RankBy, stop_early: float | None = None) -> None:
+        """Raise BadInputError unless extractor, number of candidates, their order and the early stop are the same."""
         if self.verifier != NO_VERIFIER and rank_by != self.rank_by:
             raise BadInputError(
                 f"the calibration is for candidates ranked by {self.rank_by}, not by {rank_by}; use that, or calibrate "
                 "again"
+            )
+        if self.verifier != NO_VERIFIER and stop_early != self.stop_early:
+            raise BadInputError(
+                f"the calibration is for {_early(self.stop_early)}, not for {_early(stop_early)}; use that, or "
+                "calibrate again"
             )
         if (fingerprint, rerank) != (self.fingerprint, self.rerank):
             raise BadInputError(
@@ -117,6 +134,10 @@ class Calibration:
         """Build a calibration from the output of `dataclasses.asdict`."""
         steps = tuple((float(score), float(probability)) for score, probability in content["steps"])
         return cls(**(content | {"conditions": Conditions(**content["conditions"]), "steps": steps}))
+
+
+def _early(margin: float | None) -> str:
+    return "all candidates verified" if margin is None else f"an early stop at a margin of {margin:g}"
 
 
 def logistic(z: float) -> float:
