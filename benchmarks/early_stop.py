@@ -8,7 +8,7 @@ verifying all: the share of candidates verified, how often the best match differ
 paired differences over places. On the street images, also the probabilities of a calibration that was fitted with and
 without an early stop, the time, and what a bound by the number of matches would spare.
 
-Writes `benchmarks/results/early_stop.md` and `early_stop.json`.
+Writes `early_stop.md`, `early_stop_calibration.md` and `early_stop.json` to `benchmarks/results`.
 """
 
 import argparse
@@ -338,8 +338,8 @@ def bound_by_matches(index: PlaceIndex, verifier: Verifier, queries: Sequence[Qu
     }
 
 
-def markdown(rows: Sequence[Row], calibration: Sequence[CalibrationRow]) -> str:
-    """Two tables: margins by data set, and probabilities."""
+def margins_table(rows: Sequence[Row]) -> str:
+    """Format margins by data set as a Markdown table."""
     lines = [
         ["data set", "ranked by", "margin", "stopped", "verified", "verified if stopped", "best differs"]
         + [f"R@{rank}" for rank in RANKS]
@@ -357,6 +357,11 @@ def markdown(rows: Sequence[Row], calibration: Sequence[CalibrationRow]) -> str:
                 *(f"{row.recall[rank]:.1f} {row.change[rank]:+.1f} ± {row.standard_error[rank]:.1f}" for rank in RANKS),
             ]
         )
+    return _table(lines)
+
+
+def calibration_table(rows: Sequence[CalibrationRow]) -> str:
+    """Format probabilities as a Markdown table."""
     header = "ranked by,fitted with,asked with,mean p,right,Brier score,calibration error,sure,right if sure"
     table = [header.split(",")]
     table += [
@@ -370,14 +375,14 @@ def markdown(rows: Sequence[Row], calibration: Sequence[CalibrationRow]) -> str:
             f"{100 * one.sure:.1f} %",
             f"{100 * one.right_when_sure:.1f} %",
         ]
-        for one in calibration
+        for one in rows
     ]
-    return f"{_table(lines)}\n\n{_table(table)}\n"
+    return _table(table)
 
 
 def _table(lines: Sequence[Sequence[str]]) -> str:
     header, *rows = lines
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, ["---"] * len(header), *rows))
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in (header, ["---"] * len(header), *rows))
 
 
 def main() -> None:
@@ -400,9 +405,12 @@ def main() -> None:
                 calibration += calibration_rows(dataset, queries)
                 times = measure_time(dataset.limited(arguments.timed_queries), cache)
             print(f"{dataset.name} done", flush=True)
-    text = markdown(rows, calibration)
-    print(text)
-    (arguments.out / "early_stop.md").write_text(text)
+    for name, table in (
+        ("early_stop", margins_table(rows)),
+        ("early_stop_calibration", calibration_table(calibration)),
+    ):
+        print(table)
+        (arguments.out / f"{name}.md").write_text(table)
     found = {"rows": [asdict(row) for row in rows], "calibration": [asdict(row) for row in calibration], "time": times}
     write_result(arguments.out / "early_stop.json", "early_stop", found)
 
