@@ -70,7 +70,6 @@ def run(
 ) -> None:
     """Find the places of photos, or of the frames of a recording."""
     from vpr_dhe.report.tables.answers import SHEET_FORMATS, AnswerSheet
-    from vpr_dhe.sequences.sequence_localizer import require_all_verified
 
     require_writable(out)
     require_writable(report)
@@ -78,6 +77,8 @@ def run(
     limits_motion = max_step_m is not None or max_speed_m_s is not None
     _require_consistent(sequence, limits_motion, min_probability, format, report, recorded=bool(recording.given))
     if sequence:
+        from vpr_dhe.sequences.sequence_localizer import require_all_verified
+
         require_all_verified(verification.stop_early)
     photos = photo_frames(queries or [], times, in_order=sequence)
     localizer = open_localizer(index, verification, model)

@@ -87,15 +87,15 @@ class FeatureCache:
             IndexBusyError: if another process is extracting the same queries.
         """
         spec, device = extractor.spec, str(getattr(extractor, "device", "cpu"))
-        facts = [QUERIES_FORMAT, spec.fingerprint, spec.model, device, precision, *_exported_files(extractor)]
+        facts = [QUERIES_FORMAT, spec.fingerprint, spec.model, device, precision, *_export_facts(extractor)]
         folder = self.folder / f"queries-{_key(queries, facts)}"
         return StoredQueryFeatures.complete(folder, queries, extractor, batch_size=batch_size, progress=progress)
 
 
-def _exported_files(extractor: Extractor) -> list[str]:
-    """Digests of the files of an export, which has the fingerprint of the model that it was made of."""
+def _export_facts(extractor: Extractor) -> list[str]:
+    """Device and files of an export, whose fingerprint is that of the model that it was made of."""
     model = getattr(extractor, "model_file", None)
-    return list(model.parts[EXTRACTOR].files.values()) if isinstance(model, ExportedModel) else []
+    return [model.device, *model.parts[EXTRACTOR].files.values()] if isinstance(model, ExportedModel) else []
 
 
 def _key(split: PlaceSplit, facts: Sequence[str]) -> str:

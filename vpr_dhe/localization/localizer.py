@@ -67,6 +67,8 @@ class Localizer:
             verifier, number of candidates or margin.
     """
 
+    stop_early: float | None = None
+
     def __init__(
         self,
         database: Database,
