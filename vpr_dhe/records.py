@@ -183,6 +183,7 @@ class Verification:
 
     `homography` maps query pixels to candidate pixels of the original images, with H[2, 2] = 1. It is None if the
     estimate failed; then there are no inliers and `score` is 0. The points are the inliers, in original pixels.
+    `attempted` is False for candidates that were not verified.
     """
 
     homography: Float64[np.ndarray, "3 3"] | None
@@ -190,6 +191,7 @@ class Verification:
     query_points: Float64[np.ndarray, "inliers 2"]
     candidate_points: Float64[np.ndarray, "inliers 2"]
     evidence: Evidence | None = None
+    attempted: bool = True
 
     @property
     def inliers(self) -> int:
@@ -197,8 +199,8 @@ class Verification:
         return len(self.query_points)
 
 
-NOT_VERIFIED = Verification(None, 0.0, np.empty((0, 2)), np.empty((0, 2)))
-"""Result of a failed estimate, or of a candidate that was not verified."""
+NOT_VERIFIED = Verification(None, 0.0, np.empty((0, 2)), np.empty((0, 2)), attempted=False)
+"""Placeholder for a candidate that was not verified."""
 
 
 @dataclass(frozen=True)
@@ -236,6 +238,11 @@ class RankedMatch:
     def inliers(self) -> int:
         """Number of inliers; 0 without a verification."""
         return self.verification.inliers if self.verification else 0
+
+    @property
+    def skipped(self) -> bool:
+        """Whether there was a verifier, and it did not verify this match."""
+        return self.verification is not None and not self.verification.attempted
 
     @property
     def homography(self) -> Float64[np.ndarray, "3 3"] | None:

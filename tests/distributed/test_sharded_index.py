@@ -80,7 +80,9 @@ def assert_same(answer: Localization, expected: Localization) -> None:
 
 
 def assert_answers(places: ShardedIndex, alone: Localizer, queries: list[Image]) -> None:
-    together = Localizer(places, alone.extractor, rerank=alone.rerank, calibration=alone.calibration)
+    together = Localizer(
+        places, alone.extractor, rerank=alone.rerank, stop_early=alone.stop_early, calibration=alone.calibration
+    )
     for query in queries:
         answer = together.localize(query, top_k=20)
         assert_same(answer, alone.localize(query, top_k=20))
@@ -140,6 +142,14 @@ def test_shards_rank_as_one_machine_does_and_a_killed_one_is_waited_for(index, q
         os.kill(process_of(places, 0), signal.SIGKILL)
         os.kill(process_of(places, 2), signal.SIGKILL)
         assert_answers(places, alone, queries[2:4])
+
+
+def test_shards_stop_early_as_one_machine_does(index, queries, verifier, thumbnail_extractor):
+    alone = Localizer(VerifiedIndex(index, verifier), thumbnail_extractor, stop_early=0.5)
+    answers = [alone.localize(query, top_k=20) for query in queries]
+    assert any(match.skipped for answer in answers for match in answer.matches)
+    with ShardedIndex.open(index.folder, verifier, shards=3) as places:
+        assert_answers(places, alone, queries)
 
 
 def test_a_node_that_dies_takes_no_answer_with_it(cluster, index, queries, verifier, thumbnail_extractor):

@@ -49,6 +49,7 @@ def run(
             rerank=verification.rerank,
             rank_by=verification.rank_by,
             adapt=verification.adapt,
+            stop_early=verification.stop_early,
             prior=prior,
             method=method,
             model=model.model,

@@ -14,7 +14,7 @@ from vpr_dhe.cli.common import (
     report_skipped,
     require_writable,
 )
-from vpr_dhe.cli.options import ModelOptions, ProtocolOptions, VerifiersOptions, warn_if_slow
+from vpr_dhe.cli.options import ModelOptions, ProtocolOptions, StopEarlyOption, VerifiersOptions, warn_if_slow
 from vpr_dhe.runtime.choices import AUTO, RankBy
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def run(
     rank_by: Annotated[
         RankBy, typer.Option(help="Rank by inliers, or by evidence (inliers and similarity together).")
     ] = "inliers",
+    stop_early: StopEarlyOption = None,
     recall_at: Annotated[str, typer.Option(help="Values of N, separated by commas.")] = "1,5,10,20",
     denominator: Annotated[str, typer.Option(help="Queries that recall is a share of: all or with-positive.")] = "all",
     one_per_panorama: Annotated[
@@ -52,9 +53,12 @@ def run(
         Path | None, typer.Option(help="Write an HTML report with curves and the worst queries here.")
     ] = None,
     cache: Annotated[
-        str, typer.Option(help="Folder that caches features of databases; auto is in ~/.cache, none caches nothing.")
+        str,
+        typer.Option(
+            help="Folder that caches features of databases and queries; auto is in ~/.cache, none keeps nothing."
+        ),
     ] = AUTO,
-    batch_size: Annotated[int, typer.Option(min=1, help="Database images per batch of the extractor.")] = 8,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per batch of the extractor.")] = 8,
 ) -> None:
     """Measure recall@N of retrieval, and of re-ranking by each verifier."""
     from vpr_dhe.evaluation.evaluate import evaluate
@@ -80,6 +84,7 @@ def run(
             weights=verifiers.weights or (),
             rerank=rerank,
             rank_by=rank_by,
+            stop_early=stop_early,
             ranks=ranks,
             denominator=denominator,
             one_per_panorama=one_per_panorama,
@@ -94,7 +99,7 @@ def run(
         )
     _report_unreadable(result)
     if features:
-        print_stderr(f"features of databases are kept in {features} (--cache)")
+        print_stderr(f"features of databases are kept in {features}, and those of queries, too (--cache)")
     print(evaluation_table(result))
     if out:
         write_document(evaluation_document(result, provenance(loading["device"])), out)

@@ -25,6 +25,13 @@ DeviceOption: TypeAlias = Annotated[Device, typer.Option(help="Device of network
 WeightsOption: TypeAlias = Annotated[
     list[Path] | None, typer.Option(help="Network file of a verifier that needs one; may be repeated.")
 ]
+StopEarlyOption: TypeAlias = Annotated[
+    float | None,
+    typer.Option(
+        metavar="MARGIN",
+        help="Verify no more candidates once the best stands out by this margin, such as 8, in standard deviations.",
+    ),
+]
 
 
 def pick_device(device: Device) -> str:
@@ -127,6 +134,7 @@ class RankingOptions(VerifierOptions):
         typer.Option(help="Rank by inliers, or by evidence (inliers and similarity together); auto is the index's."),
     ] = AUTO
     adapt: AdaptOption = "auto"
+    stop_early: StopEarlyOption = None
 
 
 @dataclass(frozen=True)
@@ -158,6 +166,7 @@ def open_localizer(index: Path, verification: RankingOptions, model: IndexModelO
         rerank=verification.rerank,
         rank_by=verification.rank_by,
         adapt=verification.adapt,
+        stop_early=verification.stop_early,
         weights=verification.weights or (),
         model=model.model,
         **model.loading(),

@@ -76,6 +76,10 @@ def run(
     recording.require_alone("photos or folders of photos", given=bool(queries), times=times)
     limits_motion = max_step_m is not None or max_speed_m_s is not None
     _require_consistent(sequence, limits_motion, min_probability, format, report, recorded=bool(recording.given))
+    if sequence:
+        from vpr_dhe.sequences.sequence_localizer import require_all_verified
+
+        require_all_verified(verification.stop_early)
     photos = photo_frames(queries or [], times, in_order=sequence)
     localizer = open_localizer(index, verification, model)
     if min_probability is not None:

@@ -29,7 +29,8 @@ from vpr_dhe.errors import BadInputError, IndexFormatError, ShardsMissingError
 from vpr_dhe.features.base import ExtractorSpec
 from vpr_dhe.index.manifest import AdaptationInfo, Manifest, read_manifest
 from vpr_dhe.index.search import SearchResult, merge
-from vpr_dhe.records import Features, Image, ImageRecord, StrPath, Verification
+from vpr_dhe.localization.database import QueryImage, decode_query
+from vpr_dhe.records import Features, ImageRecord, StrPath, Verification
 from vpr_dhe.verification.verifier import Verifier
 
 Missing: TypeAlias = Literal["fail", "report"]
@@ -236,7 +237,7 @@ class ShardedQuery:
         found = self._call({name: lambda actor: actor.search.remote(queries, count) for name in self._index.shards})
         return merge([SearchResult.empty(len(descriptors)), *found.values()], count)
 
-    def verify(self, image: Image, query: Features, ids: Sequence[int]) -> dict[int, Verification]:
+    def verify(self, image: QueryImage, query: Features, ids: Sequence[int]) -> dict[int, Verification]:
         """Verify a query against database images, each on the shard that holds its local map.
 
         Raises:
@@ -244,7 +245,7 @@ class ShardedQuery:
             IndexDamagedError: if stored data fails its checksum.
             ShardsMissingError: if shards do not answer and the caller chose to fail.
         """
-        sent = import_ray().put((image, _on_cpu(query)))
+        sent = import_ray().put((decode_query(image), _on_cpu(query)))
         return self._gather(ids, lambda actor, own: actor.verify.remote(sent, own))
 
     def records(self, ids: Sequence[int]) -> dict[int, ImageRecord]:

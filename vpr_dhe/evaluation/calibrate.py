@@ -23,6 +23,7 @@ from vpr_dhe.localization.calibration.fitting import Assumptions, Method, fit
 from vpr_dhe.localization.calibration.probability import Calibration, Conditions
 from vpr_dhe.localization.calibration.stored import calibrating
 from vpr_dhe.localization.database import PinnedIndex
+from vpr_dhe.localization.early_stop import require_margin
 from vpr_dhe.models.network_file import load_networks
 from vpr_dhe.records import StartProgress, StrPath, without_progress
 from vpr_dhe.runtime.choices import AUTO, Adapt, ExtractorPrecision, RankByChoice, Runtime, resolve_rank_by
@@ -60,6 +61,7 @@ def calibrate_index(
     rerank: int = 100,
     rank_by: RankByChoice = AUTO,
     adapt: Adapt = "auto",
+    stop_early: float | None = None,
     prior: float = 0.5,
     method: str = "logistic",
     model: str | None = None,
@@ -83,6 +85,7 @@ def calibrate_index(
         rerank: number of candidates to verify per query, at least 1.
         rank_by: order of verified candidates; `auto` is the index's.
         adapt: search vectors adapted to their map where the index is, or, with `off`, as extracted.
+        stop_early: margin at which verification stops, as for `Localizer`.
         prior: share of queries whose place the index holds, between 0 and 1.
         method: `logistic` or `isotonic`.
         model: new place of the index's model, if it was moved or exported.
@@ -98,6 +101,7 @@ def calibrate_index(
         BadInputError: if an argument is invalid, there are no labels, or nothing to fit on.
         ModelError, VerifierError: if model or verifier are unknown, or do not fit each other.
     """
+    require_margin(stop_early)
     opened = PlaceIndex.open(index)
     # Locked from the start, so that another writer shows now and not after minutes of queries.
     with calibrating(index) as store:
@@ -114,10 +118,19 @@ def calibrate_index(
         resources = Resources(extractor, load_networks(weights), device)
         database = PinnedIndex(opened.snapshot, build_verifier(verifier, resources), adapt=adapt)
         order = resolve_rank_by(rank_by, opened.manifest.settings.rank_by)
-        conditions = Conditions.of(opened.manifest, verifier, rerank, resources, order, adapt)
+        conditions = Conditions.of(
+            opened.manifest, verifier, rerank, resources, order, adapt=adapt, stop_early=stop_early
+        )
         progress = start_progress("querying", len(queries))
         run = run_queries(
-            queries, database, extractor, rerank=rerank, radius_m=radius_m, rank_by=order, progress=progress
+            queries,
+            database,
+            extractor,
+            rerank=rerank,
+            radius_m=radius_m,
+            rank_by=order,
+            stop_early=stop_early,
+            progress=progress,
         )
         calibration = fit(run.examples, assumptions, conditions, len(opened))
         held_out = score_held_out(run.examples, assumptions, conditions)

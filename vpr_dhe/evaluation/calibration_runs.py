@@ -25,7 +25,7 @@ from vpr_dhe.localization.calibration.fitting import Assumptions, Example, examp
 from vpr_dhe.localization.calibration.probability import Conditions
 from vpr_dhe.localization.database import PinnedDatabase
 from vpr_dhe.localization.ranking import ranked, ranked_matches, rerank
-from vpr_dhe.localization.retrieval import retrieve
+from vpr_dhe.localization.retrieval import Candidate, retrieve
 from vpr_dhe.records import Image, Progress
 from vpr_dhe.runtime.choices import RankBy
 from vpr_dhe.runtime.text import none_of
@@ -103,6 +103,7 @@ def run_queries(
     rerank: int,
     radius_m: float,
     rank_by: RankBy = "inliers",
+    stop_early: float | None = None,
     progress: Progress = lambda _: None,
 ) -> CalibrationRun:
     """Localize every query twice, the second time without the candidates of its place.
@@ -114,6 +115,7 @@ def run_queries(
         rerank: number of candidates to verify each time.
         radius_m: maximum distance between images of one place.
         rank_by: order of verified candidates.
+        stop_early: margin at which verification stops, as for `Localizer`.
         progress: called with the number of queries just finished.
 
     Raises:
@@ -123,7 +125,7 @@ def run_queries(
     unreadable: list[SkippedImage] = []
     for query in queries:
         try:
-            examples += _examples(query, database, extractor, rerank, radius_m, rank_by)
+            examples += _examples(query, database, extractor, rerank, radius_m, rank_by, stop_early)
         except ImageError as error:
             unreadable.append(SkippedImage(query.name, str(error)))
         progress(1)
@@ -140,6 +142,7 @@ def _examples(
     count: int,
     radius_m: float,
     rank_by: RankBy,
+    stop_early: float | None,
 ) -> list[Example]:
     """Make one example, and a second one if the query's place is indexed."""
     image = query.load()
@@ -148,13 +151,20 @@ def _examples(
     ids = [candidate.id for candidate in found if candidate.id not in query.withheld]
     first, elsewhere = set(ids[:count]), set([id for id in ids if id not in query.shown_by][:count])
     considered = [candidate for candidate in found if candidate.id in first | elsewhere]
-    verified = {one.id: one for one in rerank(database, image, features, considered, len(considered))}
-    known = database.records(list(verified))
+    known = database.records([candidate.id for candidate in considered])
+    verify = partial(rerank, database, image, features)
+    verified = {} if stop_early else {one.id: one for one in verify(considered, len(considered))}
 
-    def example(ids: set[int], *, place_known: bool) -> Example:
+    def ranking(ids: set[int]) -> list[Candidate]:
+        if stop_early:
+            kept = [one for one in considered if one.id in ids]
+            return verify(kept, len(kept), rank_by, stop_early=stop_early)
         # Verifications do not depend on the other candidates, but evidence does.
         kept = [verified[one.id] for one in considered if one.id in ids and one.id in verified]
-        chosen = ranked(kept, rank_by) if database.verifies else kept
+        return ranked(kept, rank_by) if database.verifies else kept
+
+    def example(ids: set[int], *, place_known: bool) -> Example:
+        chosen = ranking(ids)
         evidence = evidence_of(ranked_matches(chosen, known), radius_m)
         return Example(evidence, chosen[0].id in query.shown_by, place_known, query.shown_by)
 

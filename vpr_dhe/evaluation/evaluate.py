@@ -10,9 +10,11 @@ from vpr_dhe.datasets.pairs import PAIR_LAYOUTS, read_pairs, recognise_pairs
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.evaluation.feature_cache import FeatureCache
 from vpr_dhe.evaluation.pair_runs import SPARSE, PairEvaluation, evaluate_pair_set
+from vpr_dhe.evaluation.query_features import extract_queries
 from vpr_dhe.evaluation.recall import Denominator
 from vpr_dhe.evaluation.runs import EvaluationResult, Settings, Tools, evaluate_dataset
 from vpr_dhe.features.extractor import load_extractor
+from vpr_dhe.localization.early_stop import require_margin
 from vpr_dhe.models.names import DEFAULT_MODEL
 from vpr_dhe.models.network_file import load_networks
 from vpr_dhe.records import StartProgress, StrPath, without_progress
@@ -34,6 +36,7 @@ def evaluate(
     weights: Iterable[StrPath] = (),
     rerank: int = 100,
     rank_by: RankBy = "inliers",
+    stop_early: float | None = None,
     ranks: Iterable[int] = (1, 5, 10, 20),
     denominator: str = "all",
     one_per_panorama: bool = False,
@@ -60,16 +63,17 @@ def evaluate(
         weights: network files of verifiers that need one.
         rerank: number of candidates to verify per query, at least 1.
         rank_by: order of verified candidates: by inliers, or by `evidence`, which is inliers and similarity together.
+        stop_early: margin of an early stop, as for `Localizer`, to measure beside verifying all candidates.
         ranks: values of N, at least 1.
         denominator: recall of `all` queries, or of those `with-positive`.
         one_per_panorama: count only the best of several images cut from one panorama.
         codec: of stored local maps.
         index_type: of the search over global descriptors.
-        cache: folder that keeps features of databases between runs; None keeps nothing.
+        cache: folder that keeps features of databases and queries between runs; None keeps nothing.
         device: a torch device.
         runtime: as for `load_extractor`.
         precision: as for `load_extractor`.
-        batch_size: database images per step of the extractor.
+        batch_size: images per step of the extractor; results do not depend on it.
         require_truth: refuse data sets whose ground truth is not public.
         start_progress: called with the name and length of each stage.
         inspect: called with the result and its tools before a temporary index is removed.
@@ -79,7 +83,8 @@ def evaluate(
         ModelError, VerifierError: if model or verifiers are unknown, or do not fit each other.
         BadInputError: if the folder holds image pairs, an argument is invalid, or no query could be read.
     """
-    settings = Settings(_ranks(ranks), rerank, _denominator(denominator), one_per_panorama, rank_by)
+    require_margin(stop_early)
+    settings = Settings(_ranks(ranks), rerank, _denominator(denominator), one_per_panorama, rank_by, stop_early)
     dataset = _read(data, layout, protocol or Protocol(), queries_limit, require_truth=require_truth)
     extractor = load_extractor(model, device, precision=precision, runtime=runtime)
     built = build_verifiers(verifiers, Resources(extractor, load_networks(weights), device))
@@ -92,8 +97,15 @@ def evaluate(
             index_type=index_type,
             progress=start_progress("database", len(dataset.database.records)),
         )
-        progress = start_progress("queries", len(dataset.queries.records))
-        result = evaluate_dataset(dataset, index, extractor, built, settings, progress=progress)
+        count = len(dataset.queries.records)
+        queries = extract_queries(dataset.queries, extractor, batch_size)
+        if cache is not None:
+            extracting = start_progress("features of queries", count)
+            queries = FeatureCache(folder).queries(
+                dataset.queries, extractor, precision=precision, batch_size=batch_size, progress=extracting
+            )
+        progress = start_progress("queries", count)
+        result = evaluate_dataset(dataset, index, extractor, built, settings, queries=queries, progress=progress)
         inspect(result, Tools(index, extractor, built))
     return result
 

@@ -1,4 +1,4 @@
-"""Cache of the features of database images between evaluations."""
+"""Cache of the features of databases and queries between evaluations."""
 
 import hashlib
 import os
@@ -7,10 +7,13 @@ from pathlib import Path
 
 from vpr_dhe.datasets.base import PlaceSplit
 from vpr_dhe.errors import DatasetError, ImageError
+from vpr_dhe.evaluation.query_features import FORMAT as QUERIES_FORMAT
+from vpr_dhe.evaluation.query_features import StoredQueryFeatures
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.images import read_file
 from vpr_dhe.index.manifest import FORMAT
 from vpr_dhe.index.place_index import PlaceIndex
+from vpr_dhe.models.exported_model import EXTRACTOR, ExportedModel
 from vpr_dhe.records import Progress
 from vpr_dhe.runtime.choices import AUTO
 from vpr_dhe.runtime.prefetching import read_ahead
@@ -20,7 +23,7 @@ _UNREADABLE = b"unreadable"
 
 
 class FeatureCache:
-    """Folder with one index per database and model; it may be removed at any time.
+    """Folder with one index per database and model, and the features of queries; it may be removed at any time.
 
     The key is a hash of the model and of all images in order, so results never depend on earlier evaluations or on
     files that have changed since. All images are read for it, which takes a small part of the time to extract them.
@@ -60,14 +63,48 @@ class FeatureCache:
         index.build_vector_files()
         return index
 
+    def queries(
+        self,
+        queries: PlaceSplit,
+        extractor: Extractor,
+        *,
+        precision: str = "fp32",
+        batch_size: int = 8,
+        progress: Progress = lambda _: None,
+    ) -> StoredQueryFeatures:
+        """Open the features of queries, and extract those that are missing.
 
-def _key(database: PlaceSplit, facts: Sequence[str]) -> str:
-    """Name the index after the images' folder, with a hash of images and facts."""
+        Features of different runtimes, devices and precisions differ in their last digits, so each has its own.
+
+        Args:
+            queries: images of a data set.
+            extractor: of the index's model.
+            precision: of the extractor.
+            batch_size: images per call of the extractor.
+            progress: called with the number of queries just done.
+
+        Raises:
+            IndexBusyError: if another process is extracting the same queries.
+        """
+        spec, device = extractor.spec, str(getattr(extractor, "device", "cpu"))
+        facts = [QUERIES_FORMAT, spec.fingerprint, spec.model, device, precision, *_export_facts(extractor)]
+        folder = self.folder / f"queries-{_key(queries, facts)}"
+        return StoredQueryFeatures.complete(folder, queries, extractor, batch_size=batch_size, progress=progress)
+
+
+def _export_facts(extractor: Extractor) -> list[str]:
+    """Device and files of an export, whose fingerprint is that of the model that it was made of."""
+    model = getattr(extractor, "model_file", None)
+    return [model.device, *model.parts[EXTRACTOR].files.values()] if isinstance(model, ExportedModel) else []
+
+
+def _key(split: PlaceSplit, facts: Sequence[str]) -> str:
+    """Name a part of the cache after the images' folder, with a hash of images and facts."""
     digest = hashlib.blake2b(digest_size=12)
-    for fact in (*facts, str(database.folder.resolve())):
+    for fact in (*facts, str(split.folder.resolve())):
         digest.update(os.fsencode(fact) + b"\0")
-    contents = read_ahead(read_file, (database.folder / record.path for record in database.records))
-    for record, content in zip(database.records, contents, strict=True):
+    contents = read_ahead(read_file, (split.folder / record.path for record in split.records))
+    for record, content in zip(split.records, contents, strict=True):
         digest.update(os.fsencode(record.path) + b"\0")
         digest.update(_UNREADABLE if isinstance(content, ImageError) else hashlib.blake2b(content).digest())
-    return f"{database.folder.resolve().name}-{digest.hexdigest()}"
+    return f"{split.folder.resolve().name}-{digest.hexdigest()}"

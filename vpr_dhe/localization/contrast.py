@@ -27,7 +27,12 @@ def inlier_contrasts(inliers: Sequence[int]) -> Float64[np.ndarray, " candidates
 
     Source: Anscombe, "The transformation of Poisson, binomial and negative-binomial data", Biometrika 1948.
     """
-    return robust_z_scores(2 * np.sqrt(np.asarray(inliers, np.float64) + 3 / 8), 1.0)
+    return robust_z_scores(stabilised(inliers), 1.0)
+
+
+def stabilised(counts: Sequence[int]) -> Float64[np.ndarray, " candidates"]:
+    """Transform Poisson counts to numbers whose standard deviation is 1, as for `inlier_contrasts`."""
+    return 2 * np.sqrt(np.asarray(counts, np.float64) + 3 / 8)
 
 
 def robust_z_scores(

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import torch
@@ -23,6 +23,9 @@ from vpr_dhe.records import Features, Frame, Image, ImageRecord, Verification
 from vpr_dhe.runtime.choices import Adapt
 from vpr_dhe.verification.estimators.base import View, match_by_grid, matches_of_cells
 from vpr_dhe.verification.verifier import Verifier
+
+QueryImage: TypeAlias = Image | Callable[[], Image]
+"""Decoded query, or a function that decodes it, which is called only for verifiers that use pixels."""
 
 
 @runtime_checkable
@@ -48,7 +51,7 @@ class PinnedDatabase(Protocol):
         """Find the `count` images nearest to each query descriptor, or all if there are fewer."""
         ...
 
-    def verify(self, image: Image, query: Features, ids: Sequence[int]) -> Mapping[int, Verification]:
+    def verify(self, image: QueryImage, query: Features, ids: Sequence[int]) -> Mapping[int, Verification]:
         """Verify a query against database images, by id."""
         ...
 
@@ -148,7 +151,7 @@ class PinnedIndex:
         extracted = None if found.extracted is None else found.extracted[:, kept][:, :count]
         return SearchResult(found.ids[:, kept][:, :count], found.similarities[:, kept][:, :count], extracted)
 
-    def verify(self, image: Image, query: Features, ids: Sequence[int]) -> dict[int, Verification]:
+    def verify(self, image: QueryImage, query: Features, ids: Sequence[int]) -> dict[int, Verification]:
         """Verify a query against database images; their local maps are read and matched together."""
         assert self._verifier is not None, "verify needs a verifier"
         results: dict[int, Verification] = {}
@@ -156,7 +159,7 @@ class PinnedIndex:
             results |= verify_images(self._snapshot, self._verifier, image, query, sealed)
         if pending := [id for id in ids if id in self._pending]:
             views = self._pending_views(query, pending)
-            verified = self._verifier.verify(View(query.frame, lambda: image, lambda: query), views)
+            verified = self._verifier.verify(View(query.frame, partial(decode_query, image), lambda: query), views)
             results |= dict(zip(pending, verified, strict=True))
         return results
 
@@ -217,8 +220,13 @@ class VerifiedIndex:
         return self._verifier is not None
 
 
+def decode_query(image: QueryImage) -> Image:
+    """Decode a query, unless it is decoded."""
+    return image() if callable(image) else image
+
+
 def verify_images(
-    snapshot: Snapshot, verifier: Verifier, image: Image, query: Features, ids: Sequence[int]
+    snapshot: Snapshot, verifier: Verifier, image: QueryImage, query: Features, ids: Sequence[int]
 ) -> dict[int, Verification]:
     """Verify a query against images of a snapshot; pixels are decoded only for estimators that use them."""
     spec = snapshot.manifest.spec
@@ -235,7 +243,7 @@ def verify_images(
         )
         for row, id in enumerate(ids)
     ]
-    results = verifier.verify(View(query.frame, lambda: image, lambda: query), candidates)
+    results = verifier.verify(View(query.frame, partial(decode_query, image), lambda: query), candidates)
     return dict(zip(ids, results, strict=True))
 
 

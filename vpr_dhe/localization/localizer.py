@@ -12,6 +12,7 @@ from vpr_dhe.index.place_index import PlaceIndex, require_same_features
 from vpr_dhe.localization.calibration.probability import Calibration, Conditions
 from vpr_dhe.localization.calibration.stored import read_calibration
 from vpr_dhe.localization.database import Database, PinnedDatabase, VerifiedIndex
+from vpr_dhe.localization.early_stop import require_margin
 from vpr_dhe.localization.position_fusion import fuse_positions
 from vpr_dhe.localization.ranking import ranked_matches, rerank
 from vpr_dhe.localization.retrieval import Candidate, retrieve
@@ -55,15 +56,20 @@ class Localizer:
         extractor: the extractor that filled the index.
         rerank: number of candidates to verify; at least 1.
         rank_by: order of verified candidates: by `inliers`, or by `evidence`, which is inliers and similarity together.
+        stop_early: margin at which the best candidate stands out so far that no more are verified, in standard
+            deviations, above 0; None verifies `rerank` candidates. Those that are left follow in the order of
+            retrieval. `early_stop.SAFE_MARGIN` loses hardly any recall.
         cameras: intrinsics of query and database images; needed to estimate headings.
         calibration: maps the evidence for the best match to a probability; must have been fitted for this extractor,
-            verifier and number of candidates (see `read_calibration`).
+            verifier, number of candidates and margin (see `read_calibration`).
 
     Raises:
         IndexFormatError: if the index was filled by another extractor.
-        BadInputError: if `rerank` is below 1, or the calibration is for another extractor, verifier or number of
-            candidates.
+        BadInputError: if `rerank` is below 1, `stop_early` is not above 0, or the calibration is for another extractor,
+            verifier, number of candidates or margin.
     """
+
+    stop_early: float | None = None
 
     def __init__(
         self,
@@ -72,6 +78,7 @@ class Localizer:
         *,
         rerank: int = 100,
         rank_by: RankBy = "inliers",
+        stop_early: float | None = None,
         cameras: Cameras | None = None,
         calibration: Calibration | None = None,
     ) -> None:
@@ -79,11 +86,13 @@ class Localizer:
         require_choice(rank_by, RankBy, "rank_by")
         if rerank < 1:
             raise BadInputError(f"rerank is {rerank}; expected at least 1, or the verifier {NO_VERIFIER!r}")
+        require_margin(stop_early)
         if calibration is not None:
-            calibration.conditions.require(extractor.spec.fingerprint, rerank, rank_by)
+            calibration.conditions.require(extractor.spec.fingerprint, rerank, rank_by, stop_early)
             _require_same_verification(calibration.conditions, database)
         self.database, self.extractor, self.rerank = database, extractor, rerank
         self.rank_by: RankBy = rank_by
+        self.stop_early = stop_early
         self.cameras, self.calibration = cameras, calibration
         self.calibration_fault: IndexDamagedError | IndexFormatError | None = None
 
@@ -96,6 +105,7 @@ class Localizer:
         rerank: int = 100,
         rank_by: RankByChoice = AUTO,
         adapt: Adapt = "auto",
+        stop_early: float | None = None,
         device: str = "cpu",
         model: str | None = None,
         weights: Iterable[StrPath] = (),
@@ -120,13 +130,23 @@ class Localizer:
         resources = Resources(extractor, load_networks(weights), device)
         database = VerifiedIndex(index, build_verifier(verifier, resources), adapt=adapt)
         order = resolve_rank_by(rank_by, index.manifest.settings.rank_by)
-        conditions = Conditions.of(index.manifest, verifier, rerank, resources, order, adapt)
+        conditions = Conditions.of(
+            index.manifest, verifier, rerank, resources, order, adapt=adapt, stop_early=stop_early
+        )
         calibration, fault = None, None
         try:
             calibration = read_calibration(index.folder, conditions)
         except (IndexDamagedError, IndexFormatError) as error:
             fault = error
-        localizer = cls(database, extractor, rerank=rerank, rank_by=order, cameras=cameras, calibration=calibration)
+        localizer = cls(
+            database,
+            extractor,
+            rerank=rerank,
+            rank_by=order,
+            stop_early=stop_early,
+            cameras=cameras,
+            calibration=calibration,
+        )
         localizer.calibration_fault = fault
         return localizer
 
@@ -166,7 +186,9 @@ class Localizer:
         clock = Stopwatch()
         candidates = retrieve(database, features, self._candidate_count(top_k, database))
         search_ms = clock.lap_ms()
-        candidates = rerank(database, image, features, candidates, self.rerank, self.rank_by)
+        candidates = rerank(
+            database, image, features, candidates, self.rerank, self.rank_by, stop_early=self.stop_early
+        )
         timing = Timing(extract_ms, search_ms, clock.lap_ms())
         records = database.records([candidate.id for candidate in candidates])
         matches = ranked_matches(candidates, records)
@@ -184,7 +206,11 @@ class Localizer:
         self, candidates: Sequence[Candidate], matches: Sequence[RankedMatch], records: Mapping[int, ImageRecord]
     ) -> PositionEstimate | None:
         """Position estimate from the verified candidates, which come first in `matches`."""
-        verified = [records[candidate.id] for candidate in candidates[: self.rerank] if candidate.id in records]
+        verified = [
+            records[candidate.id]
+            for candidate in candidates[: self.rerank]
+            if candidate.id in records and candidate.verification is not None and candidate.verification.attempted
+        ]
         return fuse_positions(matches[: len(verified)], verified, cameras=self.cameras)
 
     def _require_probability(self, min_probability: float, database: PinnedDatabase) -> None:
@@ -216,10 +242,11 @@ class Localizer:
         if self.calibration_fault is not None:
             raise self.calibration_fault.with_traceback(None)
         if self.calibration is None:
+            early = "" if self.stop_early is None else f", stopped early at a margin of {self.stop_early:g}"
             raise BadInputError(
                 "a minimum probability was given, but the index is not calibrated for this model and verifier with "
-                f"rerank {self.rerank}, ranked by {self.rank_by}; run `vpr-dhe calibrate INDEX` with the same "
-                "--verifier, --rerank and --rank-by, and again after `compact` with another --codec"
+                f"rerank {self.rerank}, ranked by {self.rank_by}{early}; run `vpr-dhe calibrate INDEX` with the same "
+                "--verifier, --rerank, --stop-early and --rank-by, and again after `compact` with another --codec"
             )
 
 

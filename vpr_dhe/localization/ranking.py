@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from vpr_dhe.localization.contrast import inlier_contrasts, robust_z_scores
-from vpr_dhe.localization.database import PinnedDatabase
+from vpr_dhe.localization.database import PinnedDatabase, QueryImage
+from vpr_dhe.localization.early_stop import parts, stands_out
 from vpr_dhe.localization.retrieval import Candidate
-from vpr_dhe.records import NOT_VERIFIED, Features, Image, ImageRecord, RankedMatch
+from vpr_dhe.records import NOT_VERIFIED, Features, ImageRecord, RankedMatch
 from vpr_dhe.runtime.choices import RankBy
 
 SIMILARITY_WEIGHT = 0.3
@@ -18,22 +19,30 @@ _MIN_SIMILARITY_DEVIATION = 0.01
 
 def rerank(
     database: PinnedDatabase,
-    image: Image,
+    image: QueryImage,
     features: Features,
     candidates: Sequence[Candidate],
     count: int,
     rank_by: RankBy = "inliers",
+    *,
+    stop_early: float | None = None,
 ) -> list[Candidate]:
     """Verify the first `count` candidates and sort them; ties keep the order of retrieval.
 
-    The other candidates follow in the order of retrieval. Candidates of missing shards are left out.
+    The other candidates follow in the order of retrieval. Candidates of missing shards are left out. With `stop_early`,
+    no more are verified once the best stands out by this margin (see `early_stop`).
     """
     if not database.verifies:
         return list(candidates)
-    chosen, rest = candidates[:count], candidates[count:]
-    found = database.verify(image, features, [candidate.id for candidate in chosen])
-    verified = [replace(one, verification=found[one.id]) for one in chosen if one.id in found]
-    unverified = [replace(one, verification=NOT_VERIFIED) for one in rest]
+    count = min(count, len(candidates))
+    done, verified = 0, list[Candidate]()
+    for part in [slice(count)] if stop_early is None else parts(count):
+        done = part.stop
+        found = database.verify(image, features, [candidate.id for candidate in candidates[part]])
+        verified += [replace(one, verification=found[one.id]) for one in candidates[part] if one.id in found]
+        if stop_early is not None and stands_out(ranked(verified, rank_by), stop_early):
+            break
+    unverified = [replace(one, verification=NOT_VERIFIED) for one in candidates[done:]]
     return [*ranked(verified, rank_by), *unverified]
 
 

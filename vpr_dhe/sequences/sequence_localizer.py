@@ -54,10 +54,14 @@ class SequenceLocalizer:
     If the localizer's database is a `FrameMemory`, each frame is added to it after it is localized.
 
     Args:
-        localizer: over an index on this machine.
+        localizer: over an index on this machine, without an early stop.
+
+    Raises:
+        BadInputError: if the localizer stops early.
     """
 
     def __init__(self, localizer: Localizer) -> None:
+        require_all_verified(localizer.stop_early)
         self.localizer = localizer
         self._memory = localizer.database if isinstance(localizer.database, FrameMemory) else None
 
@@ -156,6 +160,14 @@ class SequenceLocalizer:
         records = self.localizer.database.pinned().records([id for id, _ in likeliest])
         believed = [PlaceBelief(records[id].path, chance, records[id].position) for id, chance in likeliest]
         return Belief(tuple(believed), tracker.unknown)
+
+
+def require_all_verified(stop_early: float | None) -> None:
+    """Raise BadInputError if verification stops early: a frame's belief is about all of its candidates."""
+    if stop_early is not None:
+        raise BadInputError(
+            f"the belief of a sequence needs all candidates verified, and --stop-early is {stop_early:g}; leave it out"
+        )
 
 
 def _as_frame(frame: SequenceFrame | ImageLike | Path | str) -> SequenceFrame:

@@ -35,10 +35,11 @@ def evidence_of(matches: Sequence[RankedMatch], radius_m: float) -> MatchEvidenc
 
     Matches within `radius_m` of it show the same place and are no rivals. A match whose distance in metres is unknown
     counts as a rival, so without positions the rival is always the second match. If all matches show one place, the
-    last one is the rival.
+    last one is the rival. Matches that an early stop left unverified are no rivals.
     """
-    best, *others = matches
-    rival = next((match for match in others if not _near(match.position, best.position, radius_m)), matches[-1])
+    best, *others = (match for match in matches if not match.skipped)
+    last = others[-1] if others else best
+    rival = next((match for match in others if not _near(match.position, best.position, radius_m)), last)
     return MatchEvidence(best.score, best.similarity, rival.score)
 
 

@@ -32,6 +32,8 @@ class Conditions:
         codec: that local maps are stored with; None without a verifier.
         rank_by: order of verified candidates, by which the best match is chosen.
         adaptation: name of the adaptation of the index's vectors; None if they are searched as extracted.
+        stop_early: margin at which verification stopped; None where all candidates were verified. With fewer verified
+            candidates, rivals are weaker.
     """
 
     fingerprint: str
@@ -41,6 +43,7 @@ class Conditions:
     codec: str | None = None
     rank_by: RankBy = "inliers"
     adaptation: str | None = None
+    stop_early: float | None = None
 
     @classmethod
     def of(
@@ -50,25 +53,33 @@ class Conditions:
         rerank: int,
         resources: Resources,
         rank_by: RankBy,
+        *,
         adapt: Adapt = "auto",
+        stop_early: float | None = None,
     ) -> "Conditions":
         """Conditions of an index and a verifier by name, with the resources it is built from."""
         fingerprint, learned = manifest.spec.fingerprint, learned_fingerprint(verifier, resources)
         adaptation = manifest.adaptation_name if adapt == "auto" else None
         if verifier == NO_VERIFIER:
             return cls(fingerprint, verifier, rerank, learned, adaptation=adaptation)
-        return cls(fingerprint, verifier, rerank, learned, manifest.codec and manifest.codec.name, rank_by, adaptation)
+        codec = manifest.codec and manifest.codec.name
+        return cls(fingerprint, verifier, rerank, learned, codec, rank_by, adaptation, stop_early)
 
     def suit(self, adaptation: AdaptationInfo | None) -> bool:
         """Whether vectors are searched as they were when the calibration was fitted."""
         return self.adaptation == (adaptation and adaptation.name)
 
-    def require(self, fingerprint: str, rerank: int, rank_by: RankBy) -> None:
-        """Raise BadInputError unless extractor, number of candidates and their order are the same."""
+    def require(self, fingerprint: str, rerank: int, rank_by: RankBy, stop_early: float | None = None) -> None:
+        """Raise BadInputError unless extractor, number of candidates, their order and the early stop are the same."""
         if self.verifier != NO_VERIFIER and rank_by != self.rank_by:
             raise BadInputError(
                 f"the calibration is for candidates ranked by {self.rank_by}, not by {rank_by}; use that, or calibrate "
                 "again"
+            )
+        if self.verifier != NO_VERIFIER and stop_early != self.stop_early:
+            raise BadInputError(
+                f"the calibration is for {_early(self.stop_early)}, not for {_early(stop_early)}; use that, or "
+                "calibrate again"
             )
         if (fingerprint, rerank) != (self.fingerprint, self.rerank):
             raise BadInputError(
@@ -132,6 +143,10 @@ class Calibration:
         """Build a calibration from the output of `dataclasses.asdict`."""
         steps = tuple((float(score), float(probability)) for score, probability in content["steps"])
         return cls(**(content | {"conditions": Conditions(**content["conditions"]), "steps": steps}))
+
+
+def _early(margin: float | None) -> str:
+    return "all candidates verified" if margin is None else f"an early stop at a margin of {margin:g}"
 
 
 def logistic(z: float) -> float:

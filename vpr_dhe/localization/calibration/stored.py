@@ -57,6 +57,8 @@ def read_calibration(folder: StrPath, conditions: Conditions) -> Calibration | N
     if not path.is_file():
         return None
     chosen = f"--verifier {conditions.verifier} --rerank {conditions.rerank} --rank-by {conditions.rank_by}"
+    if conditions.stop_early is not None:
+        chosen += f" --stop-early {conditions.stop_early:g}"
     remedy = f"calibrate again with `vpr-dhe calibrate {folder} {chosen}`"
     content = read_document(path, FORMAT, remedy)
     try:

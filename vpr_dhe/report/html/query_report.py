@@ -63,7 +63,10 @@ def _shown_query(id: str, answer: Answer, folder: Path) -> ShownQuery:
 
 def _facts(match: RankedMatch) -> tuple[str, ...]:
     probability = () if match.probability is None else (f"p = {match.probability:.2f}",)
-    inliers = () if match.verification is None else (f"{match.inliers} inliers",)
+    if match.skipped:
+        inliers = ("not verified",)
+    else:
+        inliers = () if match.verification is None else (f"{match.inliers} inliers",)
     return (*probability, *inliers, f"similarity {match.similarity:.3f}")
 
 

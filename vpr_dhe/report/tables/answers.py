@@ -130,7 +130,7 @@ def _match_document(match: RankedMatch) -> dict[str, Any]:
         "image": match.image,
         "similarity": match.similarity,
         "score": match.score,
-        "inliers": match.inliers,
+        "inliers": None if match.skipped else match.inliers,
         "similarity_extracted": match.similarity_extracted,
         "evidence": match.evidence,
         "homography": None if match.homography is None else match.homography.tolist(),
@@ -172,7 +172,8 @@ def _csv_lines(answer: Answer) -> Iterator[str]:
         yield csv_line([answer.query, *[""] * 9, _probability_text(answer.localization.rejected), time])
     for match in answer.localization.matches:
         position = (*_coordinates(match.position), _reference(match.position))
-        values = [f"{match.similarity:.6f}", f"{match.score:g}", match.inliers, *position, ""]
+        inliers = "" if match.skipped else match.inliers
+        values = [f"{match.similarity:.6f}", f"{match.score:g}", inliers, *position, ""]
         yield csv_line([answer.query, match.rank, match.image, *values, _probability_text(match), time])
 
 
@@ -220,12 +221,17 @@ def _answer_table(answer: Answer) -> str:
     if not answer.localization.matches:
         return f"{query}: unknown place{_in_brackets(answer.localization.rejected)}"
     rows = [
-        [str(m.rank), m.image, f"{m.similarity:.3f}", f"{m.score:g}", str(m.inliers), position_text(m.position)]
+        [str(m.rank), m.image, f"{m.similarity:.3f}", *_checked(m), position_text(m.position)]
         for m in answer.localization.matches
     ]
     title = f"{query}{_in_brackets(answer.localization.matches[0])}"
     table = text_table(["rank", "image", "similarity", "score", "inliers", "position"], rows)
     return "\n".join([title, table, *_conclusions(answer.localization.estimate, answer.belief)])
+
+
+def _checked(match: RankedMatch) -> tuple[str, str]:
+    """Score and inliers of a match; dashes if it was not verified."""
+    return ("-", "-") if match.skipped else (f"{match.score:g}", str(match.inliers))
 
 
 def _in_brackets(best: RankedMatch | None) -> str:

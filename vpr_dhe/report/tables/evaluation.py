@@ -1,6 +1,7 @@
 """Results of an evaluation as a table and as a JSON document."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 from vpr_dhe.evaluation.demo import Demo
 from vpr_dhe.evaluation.provenance import Provenance
 from vpr_dhe.evaluation.recall import Denominator
-from vpr_dhe.evaluation.runs import RETRIEVAL, EvaluationResult, MethodResult, Scores
+from vpr_dhe.evaluation.runs import RETRIEVAL, EarlyStop, EvaluationResult, MethodResult, Scores
 from vpr_dhe.report.tables.answers import position_text
 from vpr_dhe.report.tables.text import text_table
 from vpr_dhe.runtime.text import counted
@@ -55,9 +56,10 @@ def method_table(result: EvaluationResult) -> list[list[str]]:
         "ms/query",
     ]
     rows = [
-        [_label(method, result.settings.rerank), *_percentages(method.scores, last), f"{result.total_ms(method):.0f}"]
+        [label, *_percentages(found.scores, last), f"{result.total_ms(found):.0f}"]
         for method in result.methods
-        if method.scores is not None
+        for label, found in _labelled(method, result.settings.rerank)
+        if found.scores is not None
     ]
     return [header, *rows]
 
@@ -72,8 +74,12 @@ def scores_note(result: EvaluationResult) -> str:
     return note
 
 
-def _label(method: MethodResult, rerank: int) -> str:
-    return method.name if method.name == RETRIEVAL else f"{method.name}, top {rerank}"
+def _labelled(method: MethodResult, rerank: int) -> Iterator[tuple[str, MethodResult | EarlyStop]]:
+    """A method, and the same with an early stop, each with its label."""
+    label = method.name if method.name == RETRIEVAL else f"{method.name}, top {rerank}"
+    yield label, method
+    if method.early_stop:
+        yield f"{label}, early stop", method.early_stop
 
 
 def _percentages(scores: Scores, last: int) -> list[str]:
@@ -90,6 +96,12 @@ def footnotes(result: EvaluationResult) -> list[str]:
     notes = [
         f"medians in ms: decode and extract {result.extract_ms:.0f}, search {result.retrieval.median_ms:.1f}"
         + "".join(f", {method.name} {method.median_ms:.0f}" for method in result.verifiers)
+    ]
+    notes += [
+        f"{method.name} with an early stop at a margin of {result.settings.stop_early:g}: "
+        f"{stop.share_verified:.0f} % of the candidates verified, {stop.spared_ms:.0f} ms spared per query on average"
+        for method in result.verifiers
+        if (stop := method.early_stop)
     ]
     unanswerable = _queries_without_positive(result)
     if unanswerable:
@@ -126,6 +138,7 @@ def evaluation_document(result: EvaluationResult, provenance: Provenance) -> dic
         "verifier": first.name if result.verifiers else "none",
         "rerank": settings.rerank if result.verifiers else 0,
         "rank_by": settings.rank_by,
+        "stop_early": settings.stop_early,
         "protocol": dataset.protocol,
         "num_database": len(dataset.database.records),
         "num_queries": len(dataset.queries.records),
@@ -150,7 +163,7 @@ def evaluation_document(result: EvaluationResult, provenance: Provenance) -> dic
     }
 
 
-def _recall(method: MethodResult) -> dict[str, float] | None:
+def _recall(method: MethodResult | EarlyStop) -> dict[str, float] | None:
     return None if method.scores is None else _by_rank(method.scores.recall)
 
 
@@ -165,6 +178,19 @@ def _method_document(method: MethodResult, total_ms: float) -> dict[str, Any]:
         "recall_at_full_precision": curve.recall_at_full_precision if curve else None,
         "median_ms": method.median_ms,
         "total_ms": total_ms,
+        "early_stop": _early_stop_document(method.early_stop),
+    }
+
+
+def _early_stop_document(stop: EarlyStop | None) -> dict[str, Any] | None:
+    if stop is None:
+        return None
+    return {
+        "recall": _recall(stop),
+        "mean_average_precision": _by_rank(stop.scores.mean_average_precision) if stop.scores else None,
+        "share_verified": stop.share_verified,
+        "median_ms": stop.median_ms,
+        "spared_ms": stop.spared_ms,
     }
 
 

@@ -32,7 +32,7 @@ function matchItem(match) {
   const caption = element("figcaption");
   const verified = match.score !== match.similarity;
   const facts = [`similarity ${match.similarity.toFixed(3)}`, positionText(match.position)].filter(Boolean);
-  if (verified) facts.unshift(`${match.inliers} inliers`);
+  if (verified) facts.unshift(match.inliers === null ? "not verified" : `${match.inliers} inliers`);
   if (match.probability !== null) facts.unshift(`p = ${match.probability.toFixed(2)}`);
   caption.append(element("strong", `${match.rank}. `), facts.join(", "), element("br"), element("span", match.image, "quiet"));
   picture.addEventListener("error", () => picture.replaceWith(element("p", "no picture", "nothing")));
