@@ -15,7 +15,7 @@ from vpr_dhe.cli.common import (
     require_writable,
 )
 from vpr_dhe.cli.options import ModelOptions, ProtocolOptions, StopEarlyOption, VerifiersOptions, warn_if_slow
-from vpr_dhe.runtime.choices import AUTO, RankBy
+from vpr_dhe.runtime.choices import AUTO, Adapt, RankBy
 
 if TYPE_CHECKING:
     from vpr_dhe.evaluation.runs import EvaluationResult, Tools
@@ -35,8 +35,16 @@ def run(
     ] = None,
     rerank: Annotated[int, typer.Option(min=1, help="Number of candidates to verify per query.")] = 100,
     rank_by: Annotated[
-        RankBy, typer.Option(help="Rank by inliers, or by evidence (inliers and similarity together).")
-    ] = "inliers",
+        RankBy | None,
+        typer.Option(
+            help="Rank by inliers, or by evidence (inliers and similarity together). [evidence; inliers for published "
+            "weights]"
+        ),
+    ] = None,
+    adapt: Annotated[
+        Adapt | None,
+        typer.Option(help="Adapt vectors to their map (auto), or not (off). [auto; off for published weights]"),
+    ] = None,
     stop_early: StopEarlyOption = None,
     recall_at: Annotated[str, typer.Option(help="Values of N, separated by commas.")] = "1,5,10,20",
     denominator: Annotated[str, typer.Option(help="Queries that recall is a share of: all or with-positive.")] = "all",
@@ -84,6 +92,7 @@ def run(
             weights=verifiers.weights or (),
             rerank=rerank,
             rank_by=rank_by,
+            adapt=adapt,
             stop_early=stop_early,
             ranks=ranks,
             denominator=denominator,

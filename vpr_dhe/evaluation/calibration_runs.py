@@ -24,7 +24,7 @@ from vpr_dhe.localization.calibration.evidence import evidence_of
 from vpr_dhe.localization.calibration.fitting import Assumptions, Example, example_weights, fit
 from vpr_dhe.localization.calibration.probability import Conditions
 from vpr_dhe.localization.database import PinnedDatabase
-from vpr_dhe.localization.ranking import ranked, ranked_matches, rerank
+from vpr_dhe.localization.ranking import ranked, ranked_matches, rerank, similarity_weight
 from vpr_dhe.localization.retrieval import Candidate, retrieve
 from vpr_dhe.records import Image, Progress
 from vpr_dhe.runtime.choices import RankBy
@@ -161,7 +161,7 @@ def _examples(
             return verify(kept, len(kept), rank_by, stop_early=stop_early)
         # Verifications do not depend on the other candidates, but evidence does.
         kept = [verified[one.id] for one in considered if one.id in ids and one.id in verified]
-        return ranked(kept, rank_by) if database.verifies else kept
+        return ranked(kept, rank_by, similarity_weight(database.adaptation)) if database.verifies else kept
 
     def example(ids: set[int], *, place_known: bool) -> Example:
         chosen = ranking(ids)

@@ -14,11 +14,22 @@ from vpr_dhe.evaluation.query_features import extract_queries
 from vpr_dhe.evaluation.recall import Denominator
 from vpr_dhe.evaluation.runs import EvaluationResult, Settings, Tools, evaluate_dataset
 from vpr_dhe.features.extractor import load_extractor
+from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.localization.early_stop import require_margin
+from vpr_dhe.localization.map_adaptation import adapt_opened
 from vpr_dhe.models.names import DEFAULT_MODEL
 from vpr_dhe.models.network_file import load_networks
 from vpr_dhe.records import StartProgress, StrPath, without_progress
-from vpr_dhe.runtime.choices import AUTO, ExtractorPrecision, RankBy, Runtime
+from vpr_dhe.runtime.choices import (
+    AUTO,
+    Adapt,
+    ExtractorPrecision,
+    RankBy,
+    Runtime,
+    default_adapt,
+    default_rank_by,
+    require_choice,
+)
 from vpr_dhe.verification.alignment import build_aligner
 from vpr_dhe.verification.build import build_verifiers
 from vpr_dhe.verification.estimators.registry import Resources
@@ -35,7 +46,8 @@ def evaluate(
     verifiers: Sequence[str] = (DEFAULT_VERIFIER,),
     weights: Iterable[StrPath] = (),
     rerank: int = 100,
-    rank_by: RankBy = "inliers",
+    rank_by: RankBy | None = None,
+    adapt: Adapt | None = None,
     stop_early: float | None = None,
     ranks: Iterable[int] = (1, 5, 10, 20),
     denominator: str = "all",
@@ -63,6 +75,9 @@ def evaluate(
         weights: network files of verifiers that need one.
         rerank: number of candidates to verify per query, at least 1.
         rank_by: order of verified candidates: by inliers, or by `evidence`, which is inliers and similarity together.
+            By default as `vpr-dhe index` chooses: by evidence, and by inliers for published weights.
+        adapt: adapt the database to its map as far as that helps (`auto`), or search vectors as extracted (`off`). By
+            default as `vpr-dhe index` chooses: `auto`, and `off` for published weights.
         stop_early: margin of an early stop, as for `Localizer`, to measure beside verifying all candidates.
         ranks: values of N, at least 1.
         denominator: recall of `all` queries, or of those `with-positive`.
@@ -84,9 +99,12 @@ def evaluate(
         BadInputError: if the folder holds image pairs, an argument is invalid, or no query could be read.
     """
     require_margin(stop_early)
-    settings = Settings(_ranks(ranks), rerank, _denominator(denominator), one_per_panorama, rank_by, stop_early)
+    ascending, counted = _ranks(ranks), _denominator(denominator)
     dataset = _read(data, layout, protocol or Protocol(), queries_limit, require_truth=require_truth)
     extractor = load_extractor(model, device, precision=precision, runtime=runtime)
+    published = extractor.model_file.published
+    order = rank_by or default_rank_by(published=published)
+    settings = Settings(ascending, rerank, counted, one_per_panorama, order, stop_early)
     built = build_verifiers(verifiers, Resources(extractor, load_networks(weights), device))
     with _cache_folder(cache) as folder:
         index = FeatureCache(folder).index(
@@ -97,6 +115,7 @@ def evaluate(
             index_type=index_type,
             progress=start_progress("database", len(dataset.database.records)),
         )
+        _settle_adaptation(index, adapt or default_adapt(published=published), start_progress)
         count = len(dataset.queries.records)
         queries = extract_queries(dataset.queries, extractor, batch_size)
         if cache is not None:
@@ -152,6 +171,14 @@ def evaluate_pairs(
     }
     progress = start_progress("pairs", len(pairs.pairs))
     return evaluate_pair_set(pairs, aligners, features=model or SPARSE, progress=progress)
+
+
+def _settle_adaptation(index: PlaceIndex, adapt: Adapt, start_progress: StartProgress) -> None:
+    """Adapt the index of a database, which may be cached, or undo that."""
+    require_choice(adapt, Adapt, "adapt")
+    if (index.manifest.adaptation is None) == (adapt == "auto"):
+        index.configure(adapt=adapt)
+        adapt_opened(index, start_progress=start_progress)
 
 
 def _ranks(ranks: Iterable[int]) -> tuple[int, ...]:

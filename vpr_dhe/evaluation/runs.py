@@ -15,6 +15,7 @@ from vpr_dhe.evaluation.query_features import QueryFeatures, extract_queries
 from vpr_dhe.evaluation.recall import Denominator, counted_queries, mean_average_precision_at, recall_at
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.images import decode_named
+from vpr_dhe.index.adaptation.report import AdaptationReport
 from vpr_dhe.index.manifest import SkippedImage
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.localization.database import PinnedIndex, QueryImage
@@ -35,6 +36,9 @@ _TIMED_QUERIES = 32
 
 RETRIEVAL = "retrieval"
 """Name of the baseline: ranking by global descriptors alone."""
+
+EXTRACTED = "extracted"
+"""Name of retrieval by descriptors as extracted, measured beside that by adapted ones."""
 
 
 @dataclass(frozen=True)
@@ -113,8 +117,9 @@ class MethodResult:
 class EvaluationResult:
     """Results of one model and any number of verifiers on one data set.
 
-    Unreadable queries count as missed. `extract_ms` is the latency of decoding and extracting one query: the median
-    over at most 32 evenly spread queries, timed one by one, independent of batches and cache.
+    Retrieval by descriptors as `extracted` is measured beside that by adapted ones, if the index is adapted to its map,
+    as `adaptation` reports. Unreadable queries count as missed. `extract_ms` is the latency of decoding and extracting
+    one query: the median over at most 32 evenly spread queries, timed one by one, independent of batches and cache.
     """
 
     dataset: PlaceDataset
@@ -127,11 +132,13 @@ class EvaluationResult:
     extract_ms: float
     retrieval: MethodResult
     verifiers: tuple[MethodResult, ...]
+    extracted: MethodResult | None = None
+    adaptation: AdaptationReport | None = None
 
     @property
     def methods(self) -> tuple[MethodResult, ...]:
-        """All methods, retrieval first."""
-        return (self.retrieval, *self.verifiers)
+        """All methods, retrieval first, then that by descriptors as extracted, if the index is adapted."""
+        return (self.retrieval, *((self.extracted,) if self.extracted else ()), *self.verifiers)
 
     @property
     def num_queries_with_positive(self) -> int | None:
@@ -142,7 +149,9 @@ class EvaluationResult:
     def total_ms(self, method: MethodResult | EarlyStop) -> float:
         """Return the time from image file to ranking: the sum of the medians of all stages."""
         search_ms = self.retrieval.median_ms
-        return self.extract_ms + search_ms + (0.0 if method is self.retrieval else method.median_ms)
+        if method is self.retrieval or method is self.extracted:
+            return self.extract_ms + method.median_ms
+        return self.extract_ms + search_ms + method.median_ms
 
 
 @dataclass(frozen=True)
@@ -168,7 +177,7 @@ def evaluate_dataset(
 
     Args:
         dataset: its database is the content of the index.
-        index: made by this extractor.
+        index: made by this extractor; searched as it is, adapted to its map or not.
         extractor: extracts the queries, in batches of eight unless `queries` are given.
         verifiers: by name; without any, retrieval alone is measured.
         settings: ranks, candidates and denominator.
@@ -216,6 +225,7 @@ class _Run:
         self._dataset, self._extractor, self._settings = dataset, extractor, settings
         self._manifest = index.manifest
         self._unverified = PinnedIndex(index.snapshot, None)
+        self._extracted = PinnedIndex(index.snapshot, None, adapt="off") if self._unverified.adaptation else None
         self._verified = {name: PinnedIndex(index.snapshot, verifier) for name, verifier in verifiers.items()}
         rows = {index.find(record.path): row for row, record in enumerate(dataset.database.records)}
         self._row_of = {id: row for id, row in rows.items() if id is not None}
@@ -240,6 +250,11 @@ class _Run:
         search_ms = clock.lap_ms()
         candidates = self._in_database_order(found)
         answers = {RETRIEVAL: _Answer(self._predictions(candidates), search_ms)}
+        if self._extracted:
+            clock.lap_ms()
+            found = retrieve(self._extracted, features, self._count + _SPARE)
+            search_ms = clock.lap_ms()
+            answers[EXTRACTED] = _Answer(self._predictions(self._in_database_order(found)), search_ms)
         early: dict[str, _Answer] = {}
         for name, database in self._verified.items():
             answer = partial(self._reranked, database, image, features, candidates)
@@ -293,6 +308,8 @@ class _Run:
             extract_ms=self._extract_ms(),
             retrieval=self._method(RETRIEVAL),
             verifiers=tuple(self._method(name) for name in self._verified),
+            extracted=self._method(EXTRACTED) if self._extracted else None,
+            adaptation=self._unverified.adaptation and self._unverified.adaptation.report,
         )
 
     def _extract_ms(self) -> float:

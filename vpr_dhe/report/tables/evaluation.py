@@ -9,7 +9,8 @@ from typing import Any
 from vpr_dhe.evaluation.demo import Demo
 from vpr_dhe.evaluation.provenance import Provenance
 from vpr_dhe.evaluation.recall import Denominator
-from vpr_dhe.evaluation.runs import RETRIEVAL, EarlyStop, EvaluationResult, MethodResult, Scores
+from vpr_dhe.evaluation.runs import EXTRACTED, RETRIEVAL, EarlyStop, EvaluationResult, MethodResult, Scores
+from vpr_dhe.report.tables.adaptation import adaptation_document, adaptation_summary
 from vpr_dhe.report.tables.answers import position_text
 from vpr_dhe.report.tables.text import text_table
 from vpr_dhe.runtime.text import counted
@@ -18,6 +19,7 @@ _COUNTED = {
     Denominator.all: "of all queries",
     Denominator.with_positive: "of the queries with a right answer",
 }
+_LABELS = {RETRIEVAL: RETRIEVAL, EXTRACTED: "retrieval as extracted"}
 _RECALL, _PRECISION = "R@{}", "mAP@{}"
 
 
@@ -76,7 +78,7 @@ def scores_note(result: EvaluationResult) -> str:
 
 def _labelled(method: MethodResult, rerank: int) -> Iterator[tuple[str, MethodResult | EarlyStop]]:
     """A method, and the same with an early stop, each with its label."""
-    label = method.name if method.name == RETRIEVAL else f"{method.name}, top {rerank}"
+    label = _LABELS.get(method.name, f"{method.name}, top {rerank}")
     yield label, method
     if method.early_stop:
         yield f"{label}, early stop", method.early_stop
@@ -103,6 +105,8 @@ def footnotes(result: EvaluationResult) -> list[str]:
         for method in result.verifiers
         if (stop := method.early_stop)
     ]
+    if result.adaptation:
+        notes.append(f"retrieval {adaptation_summary(result.adaptation)} of the database")
     unanswerable = _queries_without_positive(result)
     if unanswerable:
         effect = "counted as missed" if result.settings.denominator is Denominator.all else "left out of recall"
@@ -146,7 +150,12 @@ def evaluation_document(result: EvaluationResult, provenance: Provenance) -> dic
         "denominator": settings.denominator.value,
         "denominator_of_other_figures": Denominator.with_positive.value,
         "one_per_panorama": settings.one_per_panorama,
-        "recall": {"retrieval": _recall(result.retrieval), "reranked": _recall(first)},
+        "recall": {
+            "retrieval": _recall(result.retrieval),
+            "reranked": _recall(first),
+            **({"extracted": _recall(result.extracted)} if result.extracted else {}),
+        },
+        "adaptation": adaptation_document(result.adaptation),
         "methods": [_method_document(method, result.total_ms(method)) for method in result.methods],
         "timing_ms": {
             "extract": result.extract_ms,
