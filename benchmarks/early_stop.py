@@ -172,8 +172,9 @@ def localize(query: Query, rank_by: RankBy, margin: float | None) -> list[Candid
     count = len(query.full)
     for part in [slice(count)] if margin is None else parts(count):
         first = len(verified)
+        similarities = query.similarity[part].tolist()
         verified += [
-            Candidate(first + place, float(query.similarity[first + place]), _found(inliers))
+            Candidate(first + place, similarities[place], similarities[place], _found(inliers))
             for place, inliers in enumerate(verified_part(query, part).tolist())
         ]
         if margin is not None and stands_out(ranked(verified, rank_by), margin):

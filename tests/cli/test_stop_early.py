@@ -13,7 +13,9 @@ def index(run, photo_folder, tmp_path):
 
 
 def matches(run, index, photo, *options):
-    code, out, errors = run("query", index, photo, "--format", "json", "--rerank", 12, "--top-k", 12, *options)
+    # Evidence is relative to the candidates that were verified, the number of inliers is not.
+    fixed = ("--format", "json", "--rank-by", "inliers", "--rerank", 12, "--top-k", 12)
+    code, out, errors = run("query", index, photo, *fixed, *options)
     assert code == 0, errors
     return json.loads(out)["queries"][0]["matches"]
 

@@ -34,6 +34,7 @@ class Counted:
 
     verifies = True
     missing_shards: frozenset[str] = frozenset()
+    adaptation = None
 
     def __init__(self, inliers: Sequence[int], missing: Sequence[int] = ()) -> None:
         self.inliers, self.missing, self.calls = inliers, missing, []
@@ -50,7 +51,7 @@ class Counted:
 
 
 def candidates(count: int) -> list[Candidate]:
-    return [Candidate(id, 0.9 - 0.001 * id) for id in range(count)]
+    return [Candidate(id, 0.9 - 0.001 * id, 0.9 - 0.001 * id) for id in range(count)]
 
 
 def run(inliers: Sequence[int], margin: float | None, *, count: int = 100, rank_by="inliers", missing=()):
@@ -78,7 +79,7 @@ def test_parts_are_all_candidates_in_order(count):
 
 
 def test_the_margin_is_in_deviations_above_the_lower_quartile():
-    found = [Candidate(id, 0.5, verification(inliers)) for id, inliers in enumerate([40, 12, *[10] * 8])]
+    found = [Candidate(id, 0.5, 0.5, verification(inliers)) for id, inliers in enumerate([40, 12, *[10] * 8])]
     distance = 2 * (40 + 3 / 8) ** 0.5 - 2 * (10 + 3 / 8) ** 0.5
     assert stands_out(found, distance - 1e-6)
     assert not stands_out(found, distance + 1e-6)
