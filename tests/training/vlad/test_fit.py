@@ -108,6 +108,13 @@ def test_an_interrupted_fit_goes_on_under_the_same_settings_only(photos, tiny, t
     assert list(tmp_path.iterdir()) == [out]
 
 
+def test_published_weights_with_another_aggregator_are_no_longer_as_published(photos, tiny, tmp_path):
+    """The published DHE-VPR compares vectors that are not normalised, and no index adapts it to its map."""
+    published = replace(tiny, published=True, architecture=replace(tiny.architecture, unit_norm=False))
+    fitted = fit_vlad(published, photos, tmp_path / "out.safetensors", SMALL, INFO, CPU).model
+    assert (fitted.published, fitted.architecture.unit_norm) == (False, True)
+
+
 def test_of_a_large_folder_a_sample_is_used(photos, tiny, tmp_path):
     first, again, other = (tmp_path / f"{name}.safetensors" for name in ("first", "again", "other"))
     for out, seed in ((first, 0), (again, 0), (other, 1)):

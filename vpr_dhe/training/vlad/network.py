@@ -69,6 +69,7 @@ def fit_network_vlad(
         model,
         name=f"{model.name.removesuffix(f'-{model.architecture.aggregator}')}-{settings.aggregator}",
         architecture=replace(model.architecture, aggregator=settings.aggregator, unit_norm=True),
+        published=False,
         tensors={**kept, **learned},
     )
 
