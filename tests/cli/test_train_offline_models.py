@@ -1,32 +1,81 @@
-"""`train sift-vlad` and `train whitening`: the fits that offline models are made by, through their commands."""
+"""`train vlad` and `train whitening`: the fits that offline models are made by, through their commands."""
 
-from dataclasses import replace
+import json
 
 import numpy as np
 import PIL.Image
 import pytest
+import torch
 
+from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.models.model_file import load_model
-from vpr_dhe.training import sift_vlad
+from vpr_dhe.training.vlad import network
+
+
+@pytest.fixture
+def textures(tmp_path):
+    folder, rng = tmp_path / "textures", np.random.default_rng(5)
+    folder.mkdir()
+    for number in range(20):
+        coarse = PIL.Image.fromarray(rng.integers(0, 256, (12, 16, 3), np.uint8))
+        coarse.resize((160, 120), PIL.Image.Resampling.BICUBIC).save(folder / f"{number:02}.png")
+    return folder
 
 
 @pytest.mark.slow
-def test_sift_vlad_is_fitted_to_a_folder(run, tmp_path, monkeypatch):
-    rng = np.random.default_rng(5)
-    for number in range(20):
-        coarse = PIL.Image.fromarray(rng.integers(0, 256, (12, 16, 3), np.uint8))
-        coarse.resize((160, 120), PIL.Image.Resampling.BICUBIC).save(tmp_path / f"{number:02}.png")
-    fit, small = sift_vlad.fit, {"dimension": 16, "words": 8, "reduced_dimension": 24, "views_per_image": 2}
-    monkeypatch.setattr(
-        sift_vlad,
-        "fit",
-        lambda paths, settings, *rest, **options: fit(paths, replace(settings, **small), *rest, **options),
-    )
+def test_sift_vlad_is_fitted_to_a_folder(run, textures, tmp_path):
     out = tmp_path / "fitted.safetensors"
-    code, stdout, stderr = run("train", "sift-vlad", tmp_path, "--out", out, "--training-data", "textures, CC0")
+    sizes = ("--dimension", 16, "--words", 8, "--training-data", "textures, CC0")
+    code, stdout, stderr = run("train", "vlad", "sift-vlad", textures, "--out", out, *sizes)
     assert (code, stdout) == (0, f"{out}: sift-vlad, fitted to 20 images\n"), stderr
     model = load_model(out)
     assert (model.training_data, model.tensors["aggregator.projection"].shape[0]) == ("textures, CC0", 16)
+
+
+def test_a_vlad_of_a_network_is_fitted_indexed_and_exported(run, exported, textures, tmp_path):
+    out = tmp_path / "fitted.safetensors"
+    sizes = ("--dimension", 8, "--words", 4, "--bands", 3, "--images-limit", 16, "--half", "--device", "cpu")
+    code, stdout, stderr = run("train", "vlad", exported.model, textures, "--out", out, *sizes)
+    assert (code, stdout) == (0, f"{out}: tiny-netvlad, fitted to 16 images\n"), stderr
+    assert not out.with_name("fitted.safetensors.partial").exists()
+    model, before = load_model(out), load_model(exported.model)
+    assert (model.licence, model.architecture.aggregator) == (before.licence, "netvlad")
+    assert model.training_data == "random weights; vocabulary and projection: trained by the user on textures"
+    assert {value.dtype for value in model.part("backbone").values()} == {torch.float16}
+    index = tmp_path / "index"
+    assert run("index", textures, "--out", index, "--model", out, "--device", "cpu")[0] == 0
+    code, stdout, stderr = run("query", index, textures / "07.png", "--verifier", "none", "--format", "json")
+    assert code == 0, stderr
+    assert json.loads(stdout)["queries"][0]["matches"][0]["image"] == "07.png"
+    code, stdout, stderr = run("export", out, "--out", tmp_path / "onnx")
+    assert code == 0, stderr
+    assert load_extractor(str(tmp_path / "onnx")).spec.dimension == 8
+
+
+def test_a_vlad_of_random_weights(run, textures, tmp_path):
+    out = tmp_path / "fitted.safetensors"
+    options = ("--dimension", 8, "--words", 4, "--aggregator", "vlad", "--name", "random", "--licence", "CC0-1.0")
+    start = "new:timm-cnn:resnet10t@64"
+    code, stdout, stderr = run("train", "vlad", start, textures, "--out", out, *options, "--device", "cpu")
+    assert (code, stdout) == (0, f"{out}: random, fitted to 20 images\n"), stderr
+    model = load_model(out)
+    assert (model.licence, model.architecture.aggregator) == ("CC0-1.0", "vlad")
+
+
+def test_an_interrupted_fit_says_how_to_go_on(run, exported, textures, tmp_path, monkeypatch):
+    out = tmp_path / "fitted.safetensors"
+    command = ("train", "vlad", exported.model, textures, "--out", out, "--dimension", 8, "--words", 4)
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(network, "projection_of", interrupt)
+        code, stdout, stderr = run(*command, "--device", "cpu")
+    assert (code, stdout, stderr) == (1, "", "interrupted: run the command again to continue\n")
+    assert not out.exists()
+    assert run(*command, "--device", "cpu")[0] == 0
+    assert not out.with_name("fitted.safetensors.partial").exists()
 
 
 def test_a_network_is_whitened(run, exported, photo_folder, tmp_path):
@@ -45,8 +94,15 @@ def test_mistakes_are_said_in_one_sentence(run, exported, photo_folder, tmp_path
         (("whitening", exported.model, photo_folder, "--out", tmp_path / "out.bin"), ".safetensors"),
         (("whitening", exported.model, photo_folder, "--out", out, "--pairs", 9), "9 pairs are too few to whiten"),
         (("whitening", exported.model, photo_folder, "--out", out, "--aggregator", "magic"), "magic"),
-        (("sift-vlad", photo_folder, "--out", out, "--training-data", "nothing"), "needs more images"),
-        (("sift-vlad", tmp_path / "none", "--out", out, "--training-data", "nothing"), "does not exist"),
+        (("vlad", "sift-vlad", photo_folder, "--out", out), "12 images are too few"),
+        (("vlad", "sift-vlad", tmp_path / "none", "--out", out), "does not exist"),
+        (("vlad", "sift-vlad", photo_folder, "--out", out, "--aggregator", "netvlad"), "no soft assignment"),
+        (("vlad", exported.model, photo_folder, "--out", out), "12 images are too few"),
+        (("vlad", exported.model, photo_folder, "--out", out, "--words", 1, "--dimension", 9999), "too few"),
+        (("vlad", exported.folder, photo_folder, "--out", out), "is an export"),
+        (("vlad", "new:cct_7_7x2_224", photo_folder, "--out", out), "names no input side"),
+        (("vlad", "magic", photo_folder, "--out", out), "unknown model 'magic'"),
+        (("vlad", exported.model, photo_folder, "--out", tmp_path / "out.bin"), ".safetensors"),
     ):
         code, stdout, stderr = run("train", *arguments)
         assert (code, stdout, stderr.count("\n"), stderr.startswith("error: ")) == (2, "", 1, True), stderr

@@ -58,8 +58,8 @@ def test_mean():
 
 
 def test_unknown_aggregator():
-    with pytest.raises(ModelError, match=r"no aggregator 'netvlad'.*gem, gem-unit-cells, .*cls, mean"):
-        build_aggregator("netvlad", 7)
+    with pytest.raises(ModelError, match=r"no aggregator 'mixvpr'.*gem, gem-unit-cells, .*cls, mean"):
+        build_aggregator("mixvpr", 7)
 
 
 @pytest.mark.parametrize(

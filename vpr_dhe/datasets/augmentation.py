@@ -67,10 +67,10 @@ def _resized(photo: Image, size: Size) -> Image:
 
 
 def random_view(
-    image: UInt8[np.ndarray, "height width"], long_side_px: int, random: np.random.Generator
-) -> Float32[np.ndarray, "view_height view_width"]:
-    """Make a random view of a grey image, in [0, 1], with a longer side of `long_side_px`."""
-    height, width = image.shape
+    image: UInt8[np.ndarray, "height width *channels"], long_side_px: int, random: np.random.Generator
+) -> Float32[np.ndarray, "view_height view_width *channels"]:
+    """Make a random view of an image, grey or in colour, in [0, 1], with a longer side of `long_side_px`."""
+    height, width = image.shape[:2]
     aspect = np.exp(random.uniform(np.log(0.95), np.log(1.5)))
     view_height = min(height, width / aspect) * random.uniform(0.65, 1.0)
     view_width = view_height * aspect

@@ -153,7 +153,7 @@ class NeuralExtractor(Extractor):
         backbone = build_backbone(
             architecture.backbone, blocks=architecture.blocks, input_size=model.preprocessing.size
         )
-        aggregator = build_aggregator(architecture.aggregator, backbone.dimension)
+        aggregator = build_aggregator(architecture.aggregator, backbone.dimension, model.part("aggregator"))
         _load_weights(backbone, model, "backbone")
         _load_weights(aggregator, model, "aggregator")
         self._layout = torch.channels_last if backbone.convolutional else torch.contiguous_format

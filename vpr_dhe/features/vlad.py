@@ -1,4 +1,4 @@
-"""VLAD of dense RootSIFT over the upper and lower parts of an upright image, projected to a short vector.
+"""VLAD of dense RootSIFT over horizontal bands of an upright image, projected to a short vector.
 
 Source: Torii et al., "24/7 place recognition by view synthesis", CVPR 2015 (dense RootSIFT and VLAD); Arandjelovic and
 Zisserman, "All about VLAD", CVPR 2013 (intra-normalisation); Delhumeau et al., "Revisiting the VLAD image
@@ -7,9 +7,11 @@ representation", ACM MM 2013 (normalised residuals); Lazebnik et al., "Beyond ba
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
-from jaxtyping import Float32, Int64
+import torch
+from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
 from vpr_dhe.features.dense_sift import DenseDescriptors, resize, rootsift_grid
@@ -20,17 +22,15 @@ BIN_SIZES_PX = (4.0, 6.0, 8.0, 12.0)
 SMOOTHING_PX = 0.6
 # A local descriptor is weighted by its gradient energy to this power, so that flat regions count less.
 ENERGY_POWER = 0.5
-# Slope of the weight of the upper band, from 1 to 0 around mid-height, per image height.
-BAND_SLOPE = np.float32(4.0)
 _TINY = np.float32(1e-8)
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Visual words in the space of whitened RootSIFT."""
+    """Visual words in the space of whitened cells, such as RootSIFT."""
 
-    mean: Float32[np.ndarray, " 128"]
-    whitening: Float32[np.ndarray, "128 reduced"]
+    mean: Float32[np.ndarray, " d"]
+    whitening: Float32[np.ndarray, "d reduced"]
     centres: Float32[np.ndarray, "words reduced"]
 
 
@@ -49,9 +49,14 @@ class VladModel:
         vocabulary = Vocabulary(arrays["mean"], arrays["whitening"], arrays["centres"])
         return cls(vocabulary, arrays["projection"], arrays["offset"])
 
+    @property
+    def bands(self) -> int:
+        """Number of bands, from the shapes."""
+        return self.projection.shape[1] // self.vocabulary.centres.size
+
     def extract(self, grey: Float32[np.ndarray, "height width"]) -> Float32[np.ndarray, " dimension"]:
         """Extract the global descriptor, of unit norm, of an image: luminance in [0, 1] at its decoded size."""
-        vector = self.projection @ banded_vlad(local_descriptors(grey), self.vocabulary) - self.offset
+        vector = self.projection @ banded_vlad(local_descriptors(grey), self.vocabulary, self.bands) - self.offset
         return vector / np.maximum(np.linalg.norm(vector), _TINY)
 
 
@@ -66,24 +71,21 @@ def local_descriptors(grey: Float32[np.ndarray, "height width"]) -> DenseDescrip
     )
 
 
-def banded_vlad(local: DenseDescriptors, vocabulary: Vocabulary) -> Float32[np.ndarray, " vlad"]:
-    """Aggregate local descriptors into one VLAD for the upper and one for the lower band of the image.
+def banded_vlad(local: DenseDescriptors, vocabulary: Vocabulary, bands: int = 2) -> Float32[np.ndarray, " vlad"]:
+    """Aggregate local descriptors into one VLAD per horizontal band of the image; see `band_weights`.
 
-    Street images are upright with the horizon near mid-height, so bands keep roof lines and shop fronts apart. They
-    overlap softly, so that a small tilt changes little. The result has unit norm, and so has each non-empty block of
-    one band and word, before that.
+    The result has unit norm, and so has each non-empty block of one band and word, before that.
     """
     points = whitened(local.rootsift, vocabulary.mean, vocabulary.whitening)
     words = nearest_words(points, vocabulary.centres)
     residuals = points - vocabulary.centres[words]
     residuals /= np.maximum(np.linalg.norm(residuals, axis=1, keepdims=True), 1e-6)
     weight = local.energy**ENERGY_POWER
-    upper = np.clip(np.float32(0.5) - BAND_SLOPE * (local.height - np.float32(0.5)), 0.0, 1.0)
     count, columns = len(vocabulary.centres), np.arange(len(words))
     # With a dense membership matrix, the sums per word are one product, which is faster than a scatter in NumPy.
-    membership = np.zeros((2 * count, len(words)), np.float32)
-    membership[words, columns] = weight * upper
-    membership[count + words, columns] = weight * (1 - upper)
+    membership = np.zeros((bands * count, len(words)), np.float32)
+    for band, in_band in enumerate(band_weights(torch.from_numpy(local.height), bands).numpy()):
+        membership[band * count + words, columns] = weight * in_band
     blocks = membership @ residuals
     norms = np.linalg.norm(blocks, axis=1, keepdims=True)
     blocks = np.where(norms < _TINY, 0, blocks / np.maximum(norms, _TINY))
@@ -91,13 +93,28 @@ def banded_vlad(local: DenseDescriptors, vocabulary: Vocabulary) -> Float32[np.n
     return vlad / np.maximum(np.linalg.norm(vlad), _TINY)
 
 
+def band_weights(heights: Float[Tensor, " points"], bands: int) -> Float[Tensor, "bands points"]:
+    """Weight of points in each horizontal band of the image, from the top; they sum to one.
+
+    Street images are upright with the horizon near mid-height, so bands keep roof lines and shop fronts apart. They
+    have equal heights and overlap softly, over half of their height, so that a small tilt changes little.
+
+    Args:
+        heights: vertical positions, from 0 at the top of the image to 1 at its bottom.
+        bands: number of bands.
+    """
+    above = [(0.5 - 2 * bands * (heights - edge / bands)).clamp(0, 1) for edge in range(1, bands)]
+    ends = [torch.zeros_like(heights), *above, torch.ones_like(heights)]
+    return torch.stack([lower - upper for upper, lower in pairwise(ends)])
+
+
 def whitened(
-    rootsift: Float32[np.ndarray, "points 128"],
-    mean: Float32[np.ndarray, " 128"],
-    whitening: Float32[np.ndarray, "128 reduced"],
+    cells: Float32[np.ndarray, "points d"],
+    mean: Float32[np.ndarray, " d"],
+    whitening: Float32[np.ndarray, "d reduced"],
 ) -> Float32[np.ndarray, "points reduced"]:
     """Project local descriptors to the space of the visual words."""
-    return (rootsift - mean) @ whitening
+    return (cells - mean) @ whitening
 
 
 def nearest_words(

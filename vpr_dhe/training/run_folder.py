@@ -45,22 +45,7 @@ class RunFolder:
     def __init__(self, folder: Path, facts: Mapping[str, Fact], *, writes: bool = True) -> None:
         self.folder = folder
         self.best_model = folder / _BEST
-        if (folder / _FACTS).is_file():
-            self._require_same(facts)
-        elif folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
-            raise BadInputError(f"{folder} exists but holds no training run; give the name of a new folder")
-        elif writes:
-            folder.mkdir(parents=True, exist_ok=True)
-            write_durably(folder, _FACTS, (json.dumps(dict(facts), indent=1) + "\n").encode())
-
-    def _require_same(self, facts: Mapping[str, Fact]) -> None:
-        known = json.loads((self.folder / _FACTS).read_text(encoding="utf-8"))
-        for name in sorted({*known, *facts}):
-            if known.get(name) != facts.get(name):
-                raise BadInputError(
-                    f"{self.folder} holds a run with {name} = {known.get(name)!r}, not {facts.get(name)!r}; go on "
-                    "with the same settings, or give a new folder"
-                )
+        claim_folder(folder, facts, "give the name of a new folder", writes=writes)
 
     def read_state(self) -> TrainingState | None:
         """The last saved state; None before the first.
@@ -124,6 +109,37 @@ class Log:
         """Close both logs."""
         self._file.close()
         self._events.close()
+
+
+def claim_folder(folder: Path, facts: Mapping[str, Fact], remedy: str, *, writes: bool = True) -> None:
+    """Make the folder of a run that is determined by these facts, or check that it holds such a run.
+
+    Args:
+        folder: of the run.
+        facts: all settings that affect the result.
+        remedy: what to do in order to start another run, for messages.
+        writes: whether to make the folder if there is none.
+
+    Raises:
+        BadInputError: if the folder holds something else, or a run under other settings.
+    """
+    if (folder / _FACTS).is_file():
+        _require_same(folder, facts, remedy)
+    elif folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        raise BadInputError(f"{folder} exists but holds no training run; {remedy}")
+    elif writes:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_durably(folder, _FACTS, (json.dumps(dict(facts), indent=1) + "\n").encode())
+
+
+def _require_same(folder: Path, facts: Mapping[str, Fact], remedy: str) -> None:
+    known = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
+    for name in sorted({*known, *facts}):
+        if known.get(name) != facts.get(name):
+            raise BadInputError(
+                f"{folder} holds a run with {name} = {known.get(name)!r}, not {facts.get(name)!r}; go on with the "
+                f"same settings, or {remedy}"
+            )
 
 
 def _rows_until(path: Path, step: int) -> list[list[str]]:

@@ -116,6 +116,7 @@ def _backbone_of(model: ModelFile) -> Backbone:
 
 
 def _aggregator_of(model: ModelFile, dimension: int) -> Aggregator:
-    built = build_aggregator(model.architecture.aggregator, dimension)
-    built.load_state_dict(model.part("aggregator"))
+    state = model.part("aggregator")
+    built = build_aggregator(model.architecture.aggregator, dimension, state)
+    built.load_state_dict(state)
     return built

@@ -12,9 +12,9 @@ from vpr_dhe.cli.train import (
     joint,
     pretrain,
     ransac_flow,
-    sift_vlad,
     sshnet,
     sshnet_d,
+    vlad,
     weak_descriptor,
     whitening,
 )
@@ -37,7 +37,7 @@ _STAGES = (
     alto,
     sshnet,
     sshnet_d,
-    sift_vlad,
+    vlad,
     whitening,
 )
 for stage in _STAGES:

@@ -49,6 +49,26 @@ def training_data_description(text: str | None, names: Sequence[str]) -> str:
     return text or f"trained by the user on {', '.join(Path(name).name for name in names)}"
 
 
+def open_network(name: str, seed: int) -> "ModelFile":
+    """Open a model by name, or make one with random weights of `new:BACKBONE@SIDE`.
+
+    Raises:
+        ModelError: if there is no such model, or it is an export.
+    """
+    from vpr_dhe.errors import ModelError
+    from vpr_dhe.features.extractor import load_extractor
+    from vpr_dhe.models.exported_model import require_weights
+    from vpr_dhe.records import Size
+    from vpr_dhe.training.trainable_extractor import new_model
+
+    if not name.startswith(_NEW):
+        return require_weights(load_extractor(name).model_file)
+    backbone, _, side = name.removeprefix(_NEW).partition("@")
+    if not side.isdecimal():
+        raise ModelError(f"{name!r} names no input side in pixels; write {_NEW}BACKBONE@SIDE, such as {_EXAMPLE}")
+    return new_model(backbone, "gem", Size(int(side), int(side)), seed)
+
+
 @dataclass(frozen=True)
 class DataOptions:
     """Training data."""
@@ -163,20 +183,7 @@ class NetworkOptions:
         Raises:
             ModelError: if there is no such model.
         """
-        from vpr_dhe.errors import ModelError
-        from vpr_dhe.features.extractor import load_extractor
-        from vpr_dhe.models.exported_model import require_weights
-        from vpr_dhe.records import Size
-        from vpr_dhe.training.trainable_extractor import new_model
-
-        if not self.model.startswith(_NEW):
-            return require_weights(load_extractor(self.model).model_file)
-        backbone, _, side = self.model.removeprefix(_NEW).partition("@")
-        if not side.isdecimal():
-            raise ModelError(
-                f"{self.model!r} names no input side in pixels; write {_NEW}BACKBONE@SIDE, such as {_EXAMPLE}"
-            )
-        return new_model(backbone, "gem", Size(int(side), int(side)), seed)
+        return open_network(self.model, seed)
 
 
 @dataclass(frozen=True)

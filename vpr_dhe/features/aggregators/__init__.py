@@ -1,22 +1,27 @@
 """Registry of aggregators; a new one is one new file and one line here."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+
+from torch import Tensor
 
 from vpr_dhe.errors import ModelError
 from vpr_dhe.features.aggregators.cls import ClassToken
 from vpr_dhe.features.aggregators.gem import GeM
 from vpr_dhe.features.aggregators.mean import Mean
+from vpr_dhe.features.aggregators.vlad import NetVlad, Vlad, VladSizes
 from vpr_dhe.features.aggregators.whitened import WhitenedGeM
 from vpr_dhe.features.base import Aggregator
 
-# Each takes the dimension of the tokens.
-_BUILDERS: dict[str, Callable[[int], Aggregator]] = {
-    "gem": lambda _: GeM(),
-    "gem-unit-cells": lambda _: GeM(unit_cells=True),
-    "gem-whitened": lambda dimension: WhitenedGeM(dimension, bands=1),
-    "gem-2-bands-whitened": lambda dimension: WhitenedGeM(dimension, bands=2),
-    "cls": lambda _: ClassToken(),
-    "mean": lambda _: Mean(),
+# Each takes the dimension of the tokens, and the tensors that will be loaded, whose shapes may determine sizes.
+_BUILDERS: dict[str, Callable[[int, Mapping[str, Tensor]], Aggregator]] = {
+    "gem": lambda *_: GeM(),
+    "gem-unit-cells": lambda *_: GeM(unit_cells=True),
+    "gem-whitened": lambda dimension, _: WhitenedGeM(dimension, bands=1),
+    "gem-2-bands-whitened": lambda dimension, _: WhitenedGeM(dimension, bands=2),
+    "vlad": lambda dimension, state: Vlad(dimension, VladSizes.of(state)),
+    "netvlad": lambda dimension, state: NetVlad(dimension, VladSizes.of(state)),
+    "cls": lambda *_: ClassToken(),
+    "mean": lambda *_: Mean(),
 }
 
 
@@ -25,17 +30,19 @@ def aggregator_names() -> list[str]:
     return list(_BUILDERS)
 
 
-def build_aggregator(name: str, dimension: int) -> Aggregator:
-    """Build an aggregator of tokens of a dimension.
+def build_aggregator(name: str, dimension: int, state: Mapping[str, Tensor] | None = None) -> Aggregator:
+    """Build an aggregator of tokens of a dimension, without loading its state.
 
     Args:
         name: `gem`; `gem-unit-cells` (cells are L2-normalised first, as in DHE-VPR); `gem-whitened` or
-            `gem-2-bands-whitened` (see `vpr_dhe.training.whitening`); `cls`; `mean`.
+            `gem-2-bands-whitened` (see `vpr_dhe.training.whitening`); `vlad` or `netvlad` (see
+            `vpr_dhe.training.vlad`); `cls`; `mean`.
         dimension: width of the tokens.
+        state: tensors that will be loaded; their shapes are the sizes of `vlad` and `netvlad`.
 
     Raises:
         ModelError: if the name is unknown.
     """
     if name not in _BUILDERS:
         raise ModelError(f"there is no aggregator {name!r}; choose one of {', '.join(_BUILDERS)}")
-    return _BUILDERS[name](dimension)
+    return _BUILDERS[name](dimension, state or {})

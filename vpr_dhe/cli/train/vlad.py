@@ -1,0 +1,95 @@
+"""`vpr-dhe train vlad`: vocabulary and projection of a VLAD for any model, from unlabelled images."""
+
+from dataclasses import replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vpr_dhe.cli.common import print_stderr, progress_stages
+from vpr_dhe.cli.options import DeviceOption, pick_device
+from vpr_dhe.cli.train.options import open_network, training_data_description
+from vpr_dhe.runtime.choices import AUTO
+
+NAME = "vlad"
+
+
+class AggregatorChoice(StrEnum):
+    """VLADs to fit."""
+
+    vlad = "vlad"
+    netvlad = "netvlad"
+
+
+def run(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="Model: sift-vlad, a model file, timm:NAME, timm-cnn:NAME, or new:BACKBONE@SIDE for random weights."
+        ),
+    ],
+    images: Annotated[Path, typer.Argument(help="Folder of unlabelled images; subfolders are included.")],
+    out: Annotated[Path, typer.Option(help="Model file to write, ending in .safetensors.")],
+    aggregator: Annotated[
+        AggregatorChoice | None,
+        typer.Option(help="Assignment to words: hard (vlad) or soft (netvlad). [netvlad; sift-vlad: vlad]"),
+    ] = None,
+    words: Annotated[int, typer.Option(min=1, help="Number of visual words.")] = 64,
+    bands: Annotated[int, typer.Option(min=1, help="Number of horizontal bands of the image.")] = 2,
+    dimension: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Dimension of the global descriptor; fewer than there are images. [512; sift-vlad: 384]"
+        ),
+    ] = None,
+    images_limit: Annotated[int, typer.Option(min=2, help="Maximum number of images, a sample of larger folders.")] = (
+        2000
+    ),
+    training_data: Annotated[
+        str | None,
+        typer.Option(help="Description and licences of the images, for the model file. [name of IMAGES]"),
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the result. [that of MODEL, with the aggregator]")] = None,
+    licence: Annotated[str | None, typer.Option(help="Licence of the result. [that of MODEL]")] = None,
+    half: Annotated[
+        bool, typer.Option("--half", help="Store weights in half precision; those of sift-vlad always are.")
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of random weights, samples, clusters and views.")] = 0,
+    device: DeviceOption = AUTO,
+) -> None:
+    """Fit a VLAD of a model's local features to a folder of images; no labels or positions are needed."""
+    import torch
+
+    from vpr_dhe.models.weights_file import require_weights_path
+    from vpr_dhe.training.vlad.fit import VladInfo, default_settings, fit_vlad
+
+    require_weights_path(out)
+    info = VladInfo(training_data_description(training_data, [str(images)]), name, licence)
+    start = open_network(model, seed)
+    settings = default_settings(start)
+    settings = replace(
+        settings,
+        aggregator=settings.aggregator if aggregator is None else aggregator.value,
+        words=words,
+        bands=bands,
+        dimension=dimension or settings.dimension,
+        seed=seed,
+    )
+    try:
+        with progress_stages() as start_progress:
+            fitted = fit_vlad(
+                start,
+                images,
+                out,
+                settings,
+                info,
+                torch.device(pick_device(device)),
+                max_images=images_limit,
+                half=half,
+                start_progress=start_progress,
+            )
+    except KeyboardInterrupt:
+        print_stderr("interrupted: run the command again to continue")
+        raise typer.Exit(1) from None
+    print(f"{out}: {fitted.model.name}, fitted to {fitted.images} images")

@@ -1,0 +1,159 @@
+"""Fit of a VLAD of the tokens of a network, vocabulary and projection."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float, Float32
+from torch import Tensor
+
+from vpr_dhe.datasets.augmentation import random_view
+from vpr_dhe.features.aggregators import build_aggregator
+from vpr_dhe.features.aggregators.vlad import BandedVlad, VladSizes, assignment_of
+from vpr_dhe.features.base import DenseTokens
+from vpr_dhe.features.extractor import NeuralExtractor
+from vpr_dhe.features.vlad import whitened
+from vpr_dhe.images import decode_named, to_network_input
+from vpr_dhe.models.model_file import ModelFile
+from vpr_dhe.records import Image, StartProgress
+from vpr_dhe.runtime.threads import in_parallel
+from vpr_dhe.training.vlad.partial_results import PART_SIZE, PartialResults
+from vpr_dhe.training.vlad.settings import VladSettings, fit_vocabulary, require_projectable
+from vpr_dhe.training.whitening import projection_of
+
+# Divides the size of stored parts, so that a resumed fit makes the same batches.
+_BATCH = 8
+assert PART_SIZE % _BATCH == 0
+# Bounds the memory for wide tokens.
+_MAX_SAMPLED_NUMBERS = 64_000_000
+# Mean ratio of the largest two weights of a soft assignment (NetVLAD, appendix A).
+_RATIO = 100.0
+
+
+def fit_network_vlad(
+    model: ModelFile,
+    paths: Sequence[Path],
+    settings: VladSettings,
+    partial_results: PartialResults,
+    device: torch.device,
+    start_progress: StartProgress,
+) -> ModelFile:
+    """Replace the aggregator of a network by one fitted to images; see `vpr_dhe.training.vlad.fit.fit_vlad`.
+
+    A head is kept, because local maps do not change.
+    """
+    cells = _Cells(model, device)
+    require_projectable(settings, cells.dimension)
+
+    def rows(name: str, results: Callable[[int], Iterator[np.ndarray]]) -> np.ndarray:
+        return partial_results.rows(name, len(paths), results, start_progress(name, len(paths)))
+
+    samples = rows("cells", partial(_sampled_cells, cells, paths, settings))
+    fitted = partial_results.arrays("vocabulary", lambda: _fitted(samples, settings))
+    unprojected = _aggregator(settings, fitted).to(device)
+    means = rows("views", partial(_mean_vlads_of_views, cells, unprojected, paths, settings))
+    projection, offset = projection_of(means, settings.dimension, settings.whitening_power)
+    aggregator = {
+        **unprojected.state_dict(),
+        # Its values are in half precision already.
+        "projection": torch.from_numpy(projection).half(),
+        "offset": torch.from_numpy(offset),
+    }
+    kept = {name: value for name, value in model.tensors.items() if not name.startswith("aggregator.")}
+    learned = {f"aggregator.{name}": value.detach().cpu().clone() for name, value in aggregator.items()}
+    return replace(
+        model,
+        name=f"{model.name.removesuffix(f'-{model.architecture.aggregator}')}-{settings.aggregator}",
+        architecture=replace(model.architecture, aggregator=settings.aggregator, unit_norm=True),
+        published=False,
+        tensors={**kept, **learned},
+    )
+
+
+class _Cells:
+    """Backbone of a model, applied to batches of images."""
+
+    def __init__(self, model: ModelFile, device: torch.device) -> None:
+        self.preprocessing = model.preprocessing
+        self._extractor = NeuralExtractor(model, model.name, device)
+        self._backbone = self._extractor.network.backbone
+        self.dimension = self._backbone.dimension
+
+    def each(self, images: Sequence[Image], function: Callable[[DenseTokens], Tensor]) -> Float32[np.ndarray, "..."]:
+        """Apply a function to the tokens of images and join its results."""
+        return np.concatenate(in_parallel(partial(self._one_part, function), self._extractor.split(images)))
+
+    @torch.inference_mode()
+    def _one_part(self, function: Callable[[DenseTokens], Tensor], images: Sequence[Image]) -> np.ndarray:
+        batch = to_network_input(images, self.preprocessing, self._extractor.device)
+        layout = torch.channels_last if self._backbone.convolutional else torch.contiguous_format
+        return function(self._backbone(batch.to(memory_format=layout))).cpu().numpy()
+
+
+def _sampled_cells(
+    cells: _Cells, paths: Sequence[Path], settings: VladSettings, first: int
+) -> Iterator[Float32[np.ndarray, "samples d"]]:
+    """Yield some cells of each image, of unit norm."""
+    affordable = max(1, _MAX_SAMPLED_NUMBERS // (len(paths) * cells.dimension))
+    count = min(settings.descriptors_per_image, affordable)
+    for start in range(first, len(paths), _BATCH):
+        images = in_parallel(decode_named, paths[start : start + _BATCH])
+        found = cells.each(images, lambda tokens: torch.nn.functional.normalize(tokens.patches, dim=-1))
+        for index, one in enumerate(found, start):
+            random = np.random.default_rng((settings.seed, 0, index))
+            yield one[random.choice(len(one), min(count, len(one)), replace=False)]
+
+
+def _fitted(samples: Float32[np.ndarray, "samples d"], settings: VladSettings) -> dict[str, np.ndarray]:
+    """Fit the tensors of the aggregator that its projection is learned with."""
+    vocabulary = fit_vocabulary(samples, settings)
+    if settings.aggregator != "netvlad":
+        return asdict(vocabulary)
+    points = torch.from_numpy(whitened(samples, vocabulary.mean, vocabulary.whitening))
+    centres = torch.from_numpy(vocabulary.centres)
+    weight, bias = assignment_of(centres, _sharpness(points, centres))
+    return asdict(vocabulary) | {"assignment.weight": weight.numpy(), "assignment.bias": bias.numpy()}
+
+
+def _sharpness(points: Float[Tensor, "samples reduced"], centres: Float[Tensor, "words reduced"]) -> float:
+    """Factor alpha of squared distances for which the largest two weights of a softmax have a mean ratio of 100."""
+    if len(centres) == 1:
+        return 1.0
+    nearest = torch.cat([torch.cdist(part, centres).topk(2, largest=False).values for part in points.split(4096)])
+    squared = nearest.square().mean(0)
+    return float(np.log(_RATIO) / (squared[1] - squared[0]).clamp(min=1e-6))
+
+
+def _aggregator(settings: VladSettings, fitted: dict[str, np.ndarray]) -> BandedVlad:
+    """Build the aggregator without a projection: a projection of no rows takes no memory."""
+    vocabulary = {name: torch.from_numpy(array) for name, array in fitted.items()}
+    words, reduced = vocabulary["centres"].shape
+    unprojected = VladSizes(words, settings.bands, reduced, dimension=0).unprojected
+    state = {**vocabulary, "projection": torch.zeros(0, unprojected), "offset": torch.zeros(0)}
+    built = build_aggregator(settings.aggregator, len(vocabulary["mean"]), state)
+    assert isinstance(built, BandedVlad)
+    built.load_state_dict(state)
+    return built.eval()
+
+
+def _mean_vlads_of_views(
+    cells: _Cells, aggregator: BandedVlad, paths: Sequence[Path], settings: VladSettings, first: int
+) -> Iterator[Float32[np.ndarray, "1 unprojected"]]:
+    """Yield the mean over random views of each image."""
+    long_side_px = max(cells.preprocessing.width, cells.preprocessing.height)
+    views = partial(_views, long_side_px=long_side_px, settings=settings)
+    for start in range(first, len(paths), _BATCH):
+        images = in_parallel(views, [*enumerate(paths)][start : start + _BATCH])
+        found = cells.each([view for one in images for view in one], aggregator.unprojected)
+        yield from found.reshape(len(images), settings.views_per_image, -1).mean(axis=1, keepdims=True)
+
+
+def _views(numbered: tuple[int, Path], long_side_px: int, settings: VladSettings) -> list[Image]:
+    index, path = numbered
+    random, image = np.random.default_rng((settings.seed, 1, index)), decode_named(path)
+    views = [random_view(image, long_side_px, random) for _ in range(settings.views_per_image)]
+    return [cv2.convertScaleAbs(view, alpha=255.0) for view in views]

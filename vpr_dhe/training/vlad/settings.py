@@ -1,0 +1,82 @@
+"""Settings of the fit of a VLAD, and the vocabulary, which is fitted in the same way for all kinds of cells."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+from sklearn.cluster import KMeans
+
+from vpr_dhe.errors import BadInputError
+from vpr_dhe.features.vlad import Vocabulary, whitened
+from vpr_dhe.training.whitening import principal_axes_of
+
+
+@dataclass(frozen=True)
+class VladSettings:
+    """Sizes of a VLAD and of its training.
+
+    Args:
+        aggregator: `vlad` or `netvlad`.
+        words: number of visual words.
+        bands: number of horizontal bands of the image.
+        dimension: of the global descriptor; fewer than there are images.
+        reduced_dimension: of the cells that are compared with the words; at most their own dimension.
+        local_dimension: of the local map of `sift-vlad`.
+        eigenvalue_floor: added to the eigenvalues of cells, as a fraction of the largest one.
+        descriptors_per_image: maximum number of cells per image that the vocabulary is learned from.
+        views_per_image: number of random views of each image that the projection is learned from.
+        whitening_power: of the eigenvalue that each output dimension is divided by; 0.5 is full whitening, for which
+            the smallest eigenvalues are too noisy with a few thousand images.
+        seed: of samples, clusters and views.
+    """
+
+    aggregator: str = "netvlad"
+    words: int = 64
+    bands: int = 2
+    dimension: int = 512
+    reduced_dimension: int = 128
+    local_dimension: int = 128
+    eigenvalue_floor: float = 0.01
+    descriptors_per_image: int = 120
+    views_per_image: int = 4
+    whitening_power: float = 0.4
+    seed: int = 0
+
+
+NETWORK_SETTINGS = VladSettings()
+SIFT_VLAD_SETTINGS = VladSettings(aggregator="vlad", dimension=384, reduced_dimension=64)
+"""Sizes of the model in the package."""
+
+
+def require_projectable(settings: VladSettings, cell_dimension: int) -> None:
+    """Check that a VLAD of cells of this dimension has enough numbers to project.
+
+    Raises:
+        BadInputError: if it has fewer than the global descriptor.
+    """
+    reduced = min(settings.reduced_dimension, cell_dimension)
+    if settings.words * settings.bands * reduced < settings.dimension:
+        raise BadInputError(
+            f"a VLAD of {settings.words} words x {settings.bands} bands x {reduced} numbers is shorter than "
+            f"--dimension {settings.dimension}; choose more words or a smaller dimension"
+        )
+
+
+def fit_vocabulary(samples: Float32[np.ndarray, "samples d"], settings: VladSettings) -> Vocabulary:
+    """Whiten cells and cluster them.
+
+    Raises:
+        BadInputError: if there are fewer cells than words.
+    """
+    if len(samples) < settings.words:
+        raise BadInputError(
+            f"{len(samples)} cells of the images are too few for {settings.words} words; give more images, or fewer "
+            "words"
+        )
+    mean = samples.mean(axis=0)
+    axes, variances = principal_axes_of(torch.from_numpy(np.cov(samples.T)), settings.reduced_dimension)
+    whitening = (axes * (variances + settings.eigenvalue_floor * variances[0]).rsqrt()).float().numpy()
+    points = whitened(samples, mean, whitening)
+    clusters = KMeans(settings.words, n_init="auto", max_iter=30, random_state=settings.seed).fit(points)
+    return Vocabulary(mean, whitening, clusters.cluster_centers_.astype(np.float32))
