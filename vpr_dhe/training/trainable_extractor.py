@@ -69,6 +69,7 @@ class TrainableExtractor(nn.Module):
             architecture=replace(self._model.architecture, head=None),
             training_data=f"{self._model.training_data}; extractor: {training_data}",
             tensors={name: value.detach().cpu().clone() for name, value in state.items()},
+            published=False,
         )
 
 

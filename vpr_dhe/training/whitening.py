@@ -124,6 +124,7 @@ def _unprojected(model: ModelFile, aggregator: str) -> ModelFile:
         model,
         architecture=replace(model.architecture, aggregator=aggregator),
         tensors={**kept, **state, "aggregator.pool.p": model.tensors["aggregator.p"]},
+        published=False,
     )
 
 

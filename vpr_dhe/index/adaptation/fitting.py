@@ -1,6 +1,6 @@
 """Fitting of an adaptation: choose pairs, test on held-out places, and learn the chosen steps from the whole map."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -50,23 +50,24 @@ def fit(vectors: Vectors, images: MapImages, *, unit_norm: bool, verified: Pairs
         verified: pairs that geometry has verified, for maps without positions.
     """
     source = source_of(images, verified)
-    pairs = np.empty((0, 2), np.int64) if source is None else _chosen(images, source, verified)
+    pairs = np.empty((0, 2), np.int64) if source is None else pairs_by(source, images, verified)
     if source is None or len(pairs) < _MIN_PAIRS:
         return Fit(None, 0.0, AdaptationReport(len(images), source, len(pairs)))
     decision = _test(vectors, images, source, verified, unit_norm=unit_norm)
     if decision is None:
         return Fit(None, 0.0, AdaptationReport(len(images), source, len(pairs)))
-    transform, used = _learned(vectors, pairs, decision)
+    chosen = frozenset(trial.step for trial in decision.trials if trial.chosen)
+    transform, used = learned(vectors, pairs, chosen)
     report = AdaptationReport(len(images), source, used, decision.queries, decision.recall_at_1, decision.trials)
-    return Fit(transform, HUB_WEIGHT if decision.has("hubs") else 0.0, report)
+    return Fit(transform, HUB_WEIGHT if "hubs" in chosen else 0.0, report)
 
 
-def _learned(vectors: Vectors, pairs: Pairs, decision: Decision) -> tuple[VectorTransform | None, int]:
-    """Learn the chosen steps; returns the transform, if any, and the number of pairs."""
-    if not any(trial.chosen for trial in decision.trials):
+def learned(vectors: Vectors, pairs: Pairs, steps: Set[str]) -> tuple[VectorTransform | None, int]:
+    """Learn some steps from pairs of images of one place; returns the transform, if any, and the number of pairs."""
+    if not steps:
         return None, len(pairs)
     mean = vectors.take(evenly_spread(len(vectors), _MEAN_IMAGES)).mean(axis=0)
-    if not decision.has("whitening"):
+    if "whitening" not in steps:
         return VectorTransform.centring(mean), len(pairs)
     differences = _differences(vectors, pairs, mean)
     return fit_whitening(mean, differences), len(differences)
@@ -81,7 +82,8 @@ def source_of(images: MapImages, verified: Pairs | None = None) -> PairSource | 
     return None if verified is None else "verified pairs"
 
 
-def _chosen(images: MapImages, source: PairSource, verified: Pairs | None) -> Pairs:
+def pairs_by(source: PairSource, images: MapImages, verified: Pairs | None = None) -> Pairs:
+    """Pairs of images of one place by a source; `verified` ones are given."""
     if source == "verified pairs":
         assert verified is not None
         return verified[: 4 * MAX_PAIRS]
