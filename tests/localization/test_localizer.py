@@ -8,6 +8,11 @@ from PIL import Image as PillowImage
 from vpr_dhe.datasets.standard import read_split
 from vpr_dhe.errors import BadInputError, ImageError, IndexFormatError
 from vpr_dhe.images import decode_image
+from vpr_dhe.index.adaptation.fitting import Fit
+from vpr_dhe.index.adaptation.map_images import MapImages
+from vpr_dhe.index.adaptation.report import AdaptationReport
+from vpr_dhe.index.adaptation.transform import VectorTransform
+from vpr_dhe.index.adapting import MapVectors, records_of
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.localization.calibration.probability import Calibration, Conditions
 from vpr_dhe.localization.calibration.stored import write_calibration
@@ -143,6 +148,34 @@ def test_where_a_shard_is_missing_nobody_knows_how_likely_a_match_is(index, phot
     assert localizer.localize(photo_folder / "02.png").matches[0].probability is None
     unsure = localizer.localize(photo_folder / "02.png", min_probability=0.0)
     assert (unsure.known, unsure.rejected.probability) == (False, None)
+
+
+def test_a_calibration_of_other_vectors_is_not_used(index, photo_folder, thumbnail_extractor):
+    calibration = calibrated(index.folder, thumbnail_extractor)
+    verifier, photo = Scripted([3.0, 0.0, 9.0, 1.0]), photo_folder / "02.png"
+    center(index)
+    localizer = Localizer(VerifiedIndex(index, verifier), thumbnail_extractor, rerank=4, calibration=calibration)
+    assert localizer.adaptation is not None
+    best = localizer.localize(photo).matches[0]
+    assert best.probability is None
+    assert best.similarity != best.similarity_extracted
+    with pytest.raises(BadInputError, match="adapted to its map after it was calibrated"):
+        localizer.localize(photo, min_probability=0.1)
+    off = VerifiedIndex(index, verifier, adapt="off")
+    localizer = Localizer(off, thumbnail_extractor, rerank=4, calibration=calibration)
+    best = localizer.localize(photo).matches[0]
+    assert best.probability == pytest.approx(0.5)
+    assert best.similarity == best.similarity_extracted
+
+
+def center(index: PlaceIndex) -> None:
+    """Adapt by centring, whether that helps or not."""
+    with index.writing() as writer:
+        vectors = MapVectors(writer.snapshot)
+        images = MapImages.of(records_of(writer.snapshot, index.ids))
+        mean = index.descriptors(index.ids).numpy().mean(axis=0)
+        report = AdaptationReport(len(images), "positions", 0)
+        writer.adapt(Fit(VectorTransform.centring(mean), 0.0, report), vectors, images, lambda _kind, _count: None)
 
 
 def test_a_least_probability_needs_a_calibration(index, photo_folder, thumbnail_extractor):

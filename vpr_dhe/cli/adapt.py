@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from vpr_dhe.cli.common import DocumentFormat, progress_stages, report_building
+from vpr_dhe.cli.common import DocumentFormat, progress_stages, report_building, require_writable
 from vpr_dhe.runtime.choices import Adapt
 
 NAME = "adapt"
@@ -17,12 +17,16 @@ def run(
     adapt: Annotated[
         Adapt, typer.Option(help="auto keeps what helps on held-out places; off searches vectors as extracted again.")
     ] = "auto",
+    picture: Annotated[
+        Path | None, typer.Option(help="Draw the largest hub and an answer that the adaptation mends here.")
+    ] = None,
     format: Annotated[DocumentFormat, typer.Option(help="Output format.")] = DocumentFormat.table,
 ) -> None:
     """Teach an index its own map: center and whiten its vectors and correct hubs, as far as that helps."""
     from vpr_dhe.localization.map_adaptation import adapt_index
     from vpr_dhe.report.tables.adaptation import adaptation_document, adaptation_lines
 
+    require_writable(picture)
     with progress_stages() as start_progress:
         report = adapt_index(index, adapt=adapt, start_progress=start_progress, announce=report_building)
     if format is DocumentFormat.json:
@@ -31,3 +35,13 @@ def run(
         print(f"{index}: vectors are searched as extracted")
     else:
         print("\n".join(adaptation_lines(report)))
+    if picture:
+        _draw(index, picture)
+
+
+def _draw(index: Path, picture: Path) -> None:
+    from vpr_dhe.index.place_index import PlaceIndex
+    from vpr_dhe.report.pictures.adaptation import draw_lessons
+    from vpr_dhe.report.pictures.drawing import write_picture
+
+    write_picture(draw_lessons(PlaceIndex.open(index)), picture)

@@ -11,6 +11,7 @@ from vpr_dhe.evaluation.runs import EvaluationResult, Settings, evaluate_dataset
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.geography.distance import RADIUS_M
 from vpr_dhe.images import decode_image
+from vpr_dhe.index.adaptation.report import AdaptationReport
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.localization.database import VerifiedIndex
 from vpr_dhe.localization.localizer import Localizer
@@ -24,7 +25,7 @@ from vpr_dhe.verification.names import DEFAULT_VERIFIER
 # Queries that the table lists.
 _EXAMPLES = 8
 # Enough for a town of a few hundred views, and quick.
-_RERANK = 30
+_SETTINGS = Settings(rerank=30, rank_by="evidence")
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,13 @@ class ShownMatch:
 
 @dataclass(frozen=True)
 class Demo:
-    """Results of the demo: `result` over all queries, `seconds` of wall-clock time in all."""
+    """Results of the demo: `result` over all queries, `seconds` of wall-clock time in all.
+
+    `adaptation` is what the index learned from the town.
+    """
 
     result: EvaluationResult
+    adaptation: AdaptationReport
     answers: tuple[DemoAnswer, ...]
     shown: ShownMatch
     seconds: float
@@ -71,10 +76,13 @@ def run_demo(folder: Path, *, seed: int, queries: int, stage: Callable[[str, int
     extractor = load_extractor(DEFAULT_MODEL)
     index = PlaceIndex.create(folder / "index", extractor.spec, dataset.database.folder)
     index.add(dataset.database.records, extractor, progress=stage("indexing its database views", len(database)))
+    index.configure(rank_by="evidence", adapt="auto")
+    adaptation = index.adapt()
     verifiers = build_verifiers([DEFAULT_VERIFIER], Resources(extractor))
     querying = stage("localizing its query views", queries)
-    result = evaluate_dataset(dataset, index, extractor, verifiers, Settings(rerank=_RERANK), progress=querying)
-    localizer = Localizer(VerifiedIndex(index, verifiers[DEFAULT_VERIFIER]), extractor, rerank=_RERANK)
+    result = evaluate_dataset(dataset, index, extractor, verifiers, _SETTINGS, progress=querying)
+    database = VerifiedIndex(index, verifiers[DEFAULT_VERIFIER])
+    localizer = Localizer(database, extractor, rerank=_SETTINGS.rerank, rank_by=_SETTINGS.rank_by)
     answers = [_answer(localizer, dataset.queries.folder, record) for record in dataset.queries.records[:_EXAMPLES]]
     best = max(answers, key=lambda answer: answer.match.inliers)
     shown = ShownMatch(
@@ -82,7 +90,7 @@ def run_demo(folder: Path, *, seed: int, queries: int, stage: Callable[[str, int
         decode_image(dataset.database.folder / best.match.image),
         best.match.verification or NOT_VERIFIED,
     )
-    return Demo(result, tuple(answers), shown, perf_counter() - started)
+    return Demo(result, adaptation, tuple(answers), shown, perf_counter() - started)
 
 
 def _answer(localizer: Localizer, folder: Path, query: ImageRecord) -> DemoAnswer:

@@ -5,12 +5,15 @@ import pytest
 import torch
 
 from tests.index.adaptation.towns import add, filled, town
+from vpr_dhe.distributed.shard_actor import ShardServer
+from vpr_dhe.distributed.sharding import assign
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.index import writer as writer_module
 from vpr_dhe.index.adaptation.hubs import hub_means
 from vpr_dhe.index.adaptation.map_images import MapImages, mask_of
 from vpr_dhe.index.checking import check, repair
 from vpr_dhe.index.place_index import PlaceIndex
+from vpr_dhe.index.search import merge
 
 VECTORS, RECORDS = town(100, 6)
 QUERIES = torch.from_numpy(town(100, 1)[0])
@@ -186,3 +189,15 @@ def test_an_empty_index_has_nothing_to_adapt_to(tmp_path):
     index.remove([0])
     with pytest.raises(BadInputError, match="holds no images to adapt to"):
         index.adapt()
+
+
+def test_shards_together_answer_as_the_index(index):
+    add(index, *town(5, 3, seed=5))
+    index.remove([3, 601])
+    shards = assign(index.manifest, 2)
+    assert len(shards) == 2
+    found = [ShardServer(index.folder, shard, None).search(QUERIES, 20) for shard in shards]
+    together, alone = merge(found, 20), index.search(QUERIES, 20)
+    np.testing.assert_array_equal(together.ids, alone.ids)
+    np.testing.assert_array_equal(together.similarities, alone.similarities)
+    np.testing.assert_array_equal(together.extracted, alone.extracted)

@@ -13,6 +13,7 @@ from vpr_dhe.report.pictures.drawing import draw_overlay
 
 _GAP_PX = 12
 _MIN_PANEL_WIDTH_PX = 320
+_TITLE_PX = 34
 # Brightness of pixels that are not matchable.
 _DARKEST = 0.15
 _MIN_MATCHABLE = 0.05
@@ -42,7 +43,7 @@ def draw_alignment(query: Image, candidate: Image, verification: Verification) -
         "fine": _blended(query, fine, reached),
         "matchable": np.rint(query * (_DARKEST + (1 - _DARKEST) * mask)).astype(np.uint8),
     }
-    return _tiled([_titled(panel, title) for title, panel in panels.items()])
+    return _tiled([titled(panel, title) for title, panel in panels.items()])
 
 
 def _under(
@@ -67,12 +68,12 @@ def _blended(below: Image, above: Image, shown: Bool[np.ndarray, "height width"]
     return np.where(shown[..., None], cv2.addWeighted(below, 0.5, above, 0.5, 0), below).astype(np.uint8, copy=False)
 
 
-def _titled(panel: Image, title: str) -> Image:
-    """Panel with its title, enlarged so that the title can be read."""
+def titled(panel: Image, title: str, *, letter_height: float = 0.8) -> Image:
+    """Panel with its title, enlarged so that the title can be read; `letter_height` is a font scale of OpenCV."""
     scale = max(1.0, _MIN_PANEL_WIDTH_PX / panel.shape[1])
     panel = cv2.resize(panel, None, fx=scale, fy=scale).astype(np.uint8, copy=False)
-    for colour, thickness in (((0, 0, 0), 4), ((255, 255, 255), 1)):
-        cv2.putText(panel, title, (10, 26), cv2.FONT_HERSHEY_SIMPLEX, 0.8, colour, thickness, cv2.LINE_AA)
+    panel[:_TITLE_PX] //= 3
+    cv2.putText(panel, title, (10, 24), cv2.FONT_HERSHEY_SIMPLEX, letter_height, (255, 255, 255), 1, cv2.LINE_AA)
     return panel
 
 

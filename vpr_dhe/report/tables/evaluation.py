@@ -10,7 +10,7 @@ from vpr_dhe.evaluation.demo import Demo
 from vpr_dhe.evaluation.provenance import Provenance
 from vpr_dhe.evaluation.recall import Denominator
 from vpr_dhe.evaluation.runs import EXTRACTED, RETRIEVAL, EarlyStop, EvaluationResult, MethodResult, Scores
-from vpr_dhe.report.tables.adaptation import adaptation_document, adaptation_summary
+from vpr_dhe.report.tables.adaptation import adaptation_document, adaptation_lines, adaptation_summary
 from vpr_dhe.report.tables.answers import position_text
 from vpr_dhe.report.tables.text import text_table
 from vpr_dhe.runtime.text import counted
@@ -225,4 +225,5 @@ def demo_table(demo: Demo) -> str:
         for answer in demo.answers
     ]
     sample = text_table(["query was taken at", "best match was taken at", "inliers", "distance", "result"], rows)
-    return f"{sample}\n\n{evaluation_table(demo.result)}\nall in {demo.seconds:.0f} s"
+    lessons = "\n".join(adaptation_lines(demo.adaptation))
+    return f"{sample}\n\n{lessons}\n\n{evaluation_table(demo.result)}\nall in {demo.seconds:.0f} s"
