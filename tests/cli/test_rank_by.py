@@ -21,15 +21,15 @@ def answers(run, index, photo, *options):
 
 def test_query_ranks_as_the_index_or_as_asked(run, index, photo_folder):
     photo = photo_folder / "03.png"
-    by_inliers = answers(run, index, photo)
-    assert by_inliers["rank_by"] == "inliers"
-    assert {match["evidence"] for match in by_inliers["queries"][0]["matches"]} == {None}
-    by_evidence = answers(run, index, photo, "--rank-by", "evidence")
+    by_evidence = answers(run, index, photo)
     assert by_evidence["rank_by"] == "evidence"
     evidence = [match["evidence"] for match in by_evidence["queries"][0]["matches"]]
     assert evidence == sorted(evidence, reverse=True)
-    assert run("index", photo_folder, "--out", index, "--rank-by", "evidence")[0] == 0
-    assert PlaceIndex.open(index).manifest.settings.rank_by == "evidence"
-    assert answers(run, index, photo)["queries"][0]["matches"] == by_evidence["queries"][0]["matches"]
-    assert answers(run, index, photo, "--rank-by", "inliers")["rank_by"] == "inliers"
+    by_inliers = answers(run, index, photo, "--rank-by", "inliers")
+    assert by_inliers["rank_by"] == "inliers"
+    assert {match["evidence"] for match in by_inliers["queries"][0]["matches"]} == {None}
+    assert run("index", photo_folder, "--out", index, "--rank-by", "inliers")[0] == 0
+    assert PlaceIndex.open(index).manifest.settings.rank_by == "inliers"
+    assert answers(run, index, photo)["queries"][0]["matches"] == by_inliers["queries"][0]["matches"]
+    assert answers(run, index, photo, "--rank-by", "evidence")["rank_by"] == "evidence"
     assert run("query", index, photo, "--rank-by", "luck")[0] == 2
