@@ -138,7 +138,8 @@ def test_files_of_another_adaptation_are_not_searched(tmp_path):
     index.unadapt()
     assert [file.adaptation for file in index.manifest.vector_files] == [None]
     plain = filled(tmp_path / "plain", VECTORS, RECORDS)
-    assert np.mean(np.equal(answers(index)[0], answers(plain)[0])) > 0.95
+    pairs = zip(answers(index)[0], answers(plain)[0], strict=True)
+    assert np.mean([len(np.intersect1d(*pair)) for pair in pairs]) > 0.95 * 20
 
 
 def test_a_crash_leaves_the_index_as_it_was(index, monkeypatch):
