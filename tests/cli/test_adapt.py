@@ -9,6 +9,7 @@ import pytest
 
 from tests.cli.test_commands import call, vpr_dhe
 from tests.index.adaptation.towns import filled, town
+from vpr_dhe.index.manifest import Settings
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.models.catalogue import open_model
 from vpr_dhe.models.names import DEFAULT_MODEL
@@ -96,3 +97,22 @@ def test_published_weights_answer_as_published(photos, tmp_path):
     call("index", photos, "--out", out, "--model", file)
     settings = PlaceIndex.open(out).manifest.settings
     assert (settings.adapt, settings.rank_by) == ("off", "inliers")
+
+
+def test_a_first_run_cut_short_keeps_its_options(photos, monkeypatch):
+    from vpr_dhe.features.sift_vlad import SiftVladExtractor
+
+    out = photos.parent / "own"
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SiftVladExtractor, "extract", interrupt)
+        options = ("--codec", "float16", "--index-type", "hnsw", "--rank-by", "inliers", "--adapt", "off")
+        stopped = call("index", photos, "--out", out, *options, expect=1)
+        assert "0 images are safe" in stopped.stderr
+    call("index", photos, "--out", out)
+    manifest = PlaceIndex.open(out).manifest
+    assert manifest.settings == Settings("float16", "hnsw", "inliers", "off")
+    assert manifest.count == 3

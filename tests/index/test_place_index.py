@@ -129,6 +129,28 @@ def test_a_failure_leaves_the_index_as_it_was(index, photo_folder, thumbnail_ext
     assert sorted((index.folder / "segments").iterdir()) == sealed
 
 
+def test_an_interruption_before_the_codec_is_chosen_keeps_what_was_extracted(
+    photo_folder, tmp_path, thumbnail_extractor
+):
+    index = PlaceIndex.create(tmp_path / "index", thumbnail_extractor.spec, photo_folder)
+    extract, calls = thumbnail_extractor.extract, []
+
+    def interrupted_at_the_third_batch(images):
+        calls.append(len(images))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return extract(images)
+
+    thumbnail_extractor.extract = interrupted_at_the_third_batch
+    records = read_split(photo_folder).records
+    with pytest.raises(KeyboardInterrupt):
+        index.add(records, thumbnail_extractor, batch_size=3)
+    assert len(PlaceIndex.open(index.folder)) == 6
+    thumbnail_extractor.extract = extract
+    assert index.add(records, thumbnail_extractor, batch_size=3).added == 6
+    assert sorted(index.image(id).path for id in index.ids.tolist()) == [record.path for record in records]
+
+
 def test_an_interruption_in_the_middle_of_a_row_leaves_whole_rows(
     photo_folder, tmp_path, thumbnail_extractor, monkeypatch
 ):

@@ -10,9 +10,10 @@ from vpr_dhe.cli.common import print_stderr, progress_bar, progress_stages, repo
 from vpr_dhe.cli.options import ExtractionOptions
 from vpr_dhe.cli.recordings import RecordingOptions
 from vpr_dhe.models.names import DEFAULT_MODEL
-from vpr_dhe.runtime.choices import AUTO, Adapt, RankBy, default_adapt, default_rank_by
+from vpr_dhe.runtime.choices import Adapt, RankBy, default_adapt, default_rank_by
 
 if TYPE_CHECKING:
+    from vpr_dhe.index.manifest import Settings
     from vpr_dhe.index.place_index import AddReport, PlaceIndex
     from vpr_dhe.records import ImageRecord
 
@@ -67,23 +68,25 @@ def run(
     if index:
         # Raises before a long extraction if its images cannot be added.
         index.relative_to_root((), root, part=part)
-    name = model or (index.spec.model if index else DEFAULT_MODEL)
+    begun = PlaceIndex.begun(out)
+    name = model or (index.spec.model if index else begun.spec.model if begun else DEFAULT_MODEL)
     extractor = extraction.load(name)
     images, table = _images_and_table(recording, root, strict=strict)
     records = _read_records(images, table, positions)
     if index is None:
-        published = extractor.model_file.published
+        chosen = begun.settings if begun else _default_settings(published=extractor.model_file.published)
         index = PlaceIndex.create(
             out,
             extractor.spec,
             root,
-            codec=codec or AUTO,
-            index_type=index_type or AUTO,
-            rank_by=rank_by or default_rank_by(published=published),
-            adapt=adapt or default_adapt(published=published),
+            codec=codec or chosen.codec,
+            index_type=index_type or chosen.index_type,
+            rank_by=rank_by or chosen.rank_by,
+            adapt=adapt or chosen.adapt,
         )
+    else:
+        index.configure(codec=codec, index_type=index_type, rank_by=rank_by, adapt=adapt)
     records = index.relative_to_root(records, images, part=part)
-    index.configure(codec=codec, index_type=index_type, rank_by=rank_by, adapt=adapt)
     try:
         with progress_bar(len(records), "indexing", "image") as bar:
             report = extraction.add(index, records, extractor, name, strict=strict, progress=bar.update)
@@ -101,6 +104,12 @@ def run(
         raise BadInputError(f"none of the {len(records)} images in {images} could be read; the index is empty")
     _warn_of_duplicates(index)
     print(f"{out}: {len(index)} images ({_summary(report)}), model {index.spec.model}")
+
+
+def _default_settings(*, published: bool) -> "Settings":
+    from vpr_dhe.index.manifest import Settings
+
+    return Settings(rank_by=default_rank_by(published=published), adapt=default_adapt(published=published))
 
 
 def _root(images: Path | None, recording: RecordingOptions, frames: Path | None, out: Path) -> Path:

@@ -123,6 +123,12 @@ class PlaceIndex:
         """Whether a folder holds an index that has had images."""
         return not _is_vacant(Path(folder)) and (Path(folder) / FILE_NAME).exists()
 
+    @staticmethod
+    def begun(folder: StrPath) -> Manifest | None:
+        """Manifest of an index that was created but never got an image, as by a first run cut short; else None."""
+        folder = Path(folder)
+        return read_manifest(folder) if (folder / FILE_NAME).exists() and _is_vacant(folder) else None
+
     @classmethod
     def open(cls, folder: StrPath, *, gpu: bool = False) -> "PlaceIndex":
         """Open an index; checksums of vectors are checked on the first search, those of other records on each read.
@@ -219,9 +225,9 @@ class PlaceIndex:
         New images are extracted. Images whose file has changed are extracted again and replaced. Positions, headings
         and times of the others are updated.
 
-        Images are stored segment by segment, so an interruption loses at most the current one. The first call on an
-        index that has no codec yet stores nothing until it has extracted 256 images, or all if there are fewer,
-        because the codec is fitted to them.
+        Images are stored segment by segment, so a crash loses at most the current one. The first call on an index that
+        has no codec yet stores nothing until it has extracted 256 images, or all if there are fewer, because the codec
+        is fitted to them. A keyboard interrupt loses nothing that was extracted.
 
         Args:
             records: images, with paths relative to the index's images folder.

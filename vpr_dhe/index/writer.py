@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from vpr_dhe.errors import BadInputError
+from vpr_dhe.errors import BadInputError, ImageError
 from vpr_dhe.index.adaptation.fitting import Fit
 from vpr_dhe.index.adaptation.map_images import MapImages
 from vpr_dhe.index.adaptation.opened import AdaptationFiles
@@ -133,17 +133,32 @@ class IndexWriter:
         while to_extract and self.snapshot.codec is None:
             places = evenly_spread(len(to_extract), CODEC_SAMPLE)
             chunk = Chunk(self.manifest.next_id, [to_extract[place] for place in places])
-            extracted = list(extract(source, chunk.records, load(source, chunk.records), progress))
-            readable = [item.features for item in extracted if isinstance(item, ExtractedImage)]
-            if readable:
-                self._save_codec_for(readable)
-                seal_chunk(self.segments_folder, chunk, extracted, self.snapshot.require_codec(), publish=accept)
-            else:
-                skipped = tuple(item for item in extracted if isinstance(item, SkippedImage))
-                accept(SealedChunk(None, frozenset(), skipped, chunk.next_id))
+            extracted: list[ExtractedImage | SkippedImage] = []
+            try:
+                extracted.extend(extract(source, chunk.records, load(source, chunk.records), progress))
+            except (KeyboardInterrupt, ImageError):
+                # Better a codec that fewer images chose than nothing kept; `compact` chooses again.
+                self._seal_first(chunk, extracted, accept)
+                raise
+            self._seal_first(chunk, extracted, accept)
             left = np.setdiff1d(np.arange(len(to_extract)), places)
             to_extract = [to_extract[place] for place in left]
         return to_extract
+
+    def _seal_first(
+        self,
+        chunk: Chunk,
+        extracted: Sequence[ExtractedImage | SkippedImage],
+        accept: Callable[[SealedChunk], object],
+    ) -> None:
+        """Choose the codec on the first images, and store them."""
+        readable = [item.features for item in extracted if isinstance(item, ExtractedImage)]
+        if readable:
+            self._save_codec_for(readable)
+            seal_chunk(self.segments_folder, chunk, extracted, self.snapshot.require_codec(), publish=accept)
+        elif extracted:
+            skipped = tuple(item for item in extracted if isinstance(item, SkippedImage))
+            accept(SealedChunk(None, frozenset(), skipped, chunk.next_id))
 
     def _save_codec_for(self, sample: Sequence[Features]) -> None:
         """Choose and fit the codec on some images."""
