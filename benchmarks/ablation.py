@@ -59,12 +59,20 @@ class Row:
 class Ablation:
     """Variants of one model on one data set; `others` are further protocols of the same images."""
 
-    def __init__(self, dataset: PlaceDataset, model: str, cache: Path, others: Sequence[PlaceDataset] = ()) -> None:
+    def __init__(
+        self,
+        dataset: PlaceDataset,
+        model: str,
+        cache: Path,
+        others: Sequence[PlaceDataset] = (),
+        verifiers: Sequence[str] | None = None,
+    ) -> None:
         self.extractor: Extractor = load_extractor(model)
         self.protocols, self.model = [dataset, *others], model
         features = FeatureCache(cache)
         self.index = features.index(dataset.database, self.extractor)
         self.queries = list(features.queries(dataset.queries, self.extractor))
+        self.verifiers = verifiers or verifiers_for(self.extractor)
         self.rows: list[Row] = []
 
     def run(self) -> list[Row]:
@@ -86,7 +94,7 @@ class Ablation:
 
     def measure(self, verifiers: Resources | None, rank_by: RankBy = "inliers") -> dict[str, MethodResult]:
         """Evaluate the index as it is."""
-        built = {} if verifiers is None else build_verifiers(verifiers_for(self.extractor), verifiers)
+        built = {} if verifiers is None else build_verifiers(self.verifiers, verifiers)
         settings = Settings(ranks=RANKS, rank_by=rank_by)
         result = evaluate_dataset(self.protocols[0], self.index, self.extractor, built, settings, queries=self.queries)
         return {method.name: method for method in result.methods}
@@ -199,6 +207,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--models", nargs="+", default=["sift-vlad", "cct-offline"])
+    parser.add_argument("--verifiers", nargs="+", help="verifiers to re-rank by [magsac, poselib and a model's heads]")
     parser.add_argument("--frame-tolerance", nargs="*", type=tolerance, default=[], metavar="NAME=FRAMES")
     parser.add_argument("--queries", type=int, help="maximum number of queries per data set, evenly spread [all]")
     parser.add_argument("--only", help="only data sets whose name contains this")
@@ -212,7 +221,7 @@ def main() -> None:
                 continue
             kept = [one.limited(arguments.queries) if arguments.queries else one for one in (dataset, *others)]
             for model in arguments.models:
-                rows += Ablation(kept[0], model, cache, kept[1:]).run()
+                rows += Ablation(kept[0], model, cache, kept[1:], arguments.verifiers).run()
                 (arguments.out / "ablation.md").write_text(f"{markdown(rows)}\n")
                 write_result(arguments.out / "ablation.json", "ablation", {"rows": [asdict(row) for row in rows]})
 

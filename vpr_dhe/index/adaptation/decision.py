@@ -42,10 +42,6 @@ class Decision:
     recall_at_1: float
     trials: tuple[Trial, ...]
 
-    def has(self, step: str) -> bool:
-        """Whether a step was chosen."""
-        return any(trial.chosen for trial in self.trials if trial.step == step)
-
 
 @dataclass(frozen=True)
 class Answers:
@@ -81,7 +77,9 @@ def decide(
     places = np.concatenate([half.places for half in halves])
     if len(places) < _MIN_QUERIES or len(np.unique(places)) < _MIN_PLACES:
         return None
-    ranks = {name: np.concatenate([half.ranks[name] for half in halves]) for name in halves[0].ranks}
+    # A half without pairs that look alike teaches no whitening.
+    names = [name for name in halves[0].ranks if all(name in half.ranks for half in halves)]
+    ranks = {name: np.concatenate([half.ranks[name] for half in halves]) for name in names}
     base, trials = _best(ranks, "extracted", [name for name in ranks if "hubs" not in name][1:], places)
     hubs = f"{base} hubs"
     if hubs in ranks:
