@@ -29,7 +29,7 @@ from vpr_dhe.index.adaptation.decision import HUB_WEIGHT
 from vpr_dhe.index.adaptation.fitting import Fit, learned, pairs_by, source_of
 from vpr_dhe.index.adaptation.map_images import MapImages
 from vpr_dhe.index.adaptation.report import AdaptationReport
-from vpr_dhe.index.adapting import MapVectors, records_of
+from vpr_dhe.index.adaptation.writing import MapVectors, records_of
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.localization.map_adaptation import verified_pairs
 from vpr_dhe.runtime.choices import RankBy

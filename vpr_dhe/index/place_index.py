@@ -15,7 +15,7 @@ from vpr_dhe.index.adaptation.fitting import fit
 from vpr_dhe.index.adaptation.map_images import MapImages
 from vpr_dhe.index.adaptation.pairs import Pairs
 from vpr_dhe.index.adaptation.report import AdaptationReport
-from vpr_dhe.index.adapting import MapVectors, records_of
+from vpr_dhe.index.adaptation.writing import MapVectors, records_of
 from vpr_dhe.index.changes import Changes, changes_between
 from vpr_dhe.index.checking import CheckReport, check
 from vpr_dhe.index.codecs import CODECS

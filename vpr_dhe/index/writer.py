@@ -18,7 +18,7 @@ from vpr_dhe.errors import BadInputError, ImageError
 from vpr_dhe.index.adaptation.fitting import Fit
 from vpr_dhe.index.adaptation.map_images import MapImages
 from vpr_dhe.index.adaptation.opened import AdaptationFiles
-from vpr_dhe.index.adapting import AdaptationExtender, MapVectors, save_adaptation, with_joined_terms
+from vpr_dhe.index.adaptation.writing import AdaptationExtender, MapVectors, save_adaptation, with_joined_terms
 from vpr_dhe.index.changes import Changes
 from vpr_dhe.index.codec_files import save_codec
 from vpr_dhe.index.codecs import UNFITTED, CodecChoice, choose_codec, fit_codec

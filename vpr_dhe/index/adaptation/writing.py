@@ -1,4 +1,4 @@
-"""Adaptation of an index to its map, and its extension to images that are added later."""
+"""Writing of the adaptation of an index, and its extension to images that are added later."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
