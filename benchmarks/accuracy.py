@@ -25,7 +25,7 @@ from vpr_dhe.evaluation.provenance import provenance
 from vpr_dhe.evaluation.runs import RETRIEVAL, EvaluationResult, Settings, evaluate_dataset
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.features.extractor import load_extractor
-from vpr_dhe.models.catalogue import BUNDLED
+from vpr_dhe.models.names import BUNDLED
 from vpr_dhe.report.tables.evaluation import evaluation_document, evaluation_table
 from vpr_dhe.report.tables.pairs import alignment_document, alignment_table
 from vpr_dhe.verification.alignment import build_aligner

@@ -32,7 +32,7 @@ from vpr_dhe.features.extractor import NeuralExtractor, load_extractor
 from vpr_dhe.images import decode_image, decode_reduced
 from vpr_dhe.index.ingest import Source, load, reading
 from vpr_dhe.index.place_index import PlaceIndex
-from vpr_dhe.models.catalogue import SIFT_VLAD
+from vpr_dhe.models.names import SIFT_VLAD
 from vpr_dhe.records import Image, ImageRecord
 from vpr_dhe.runtime.threads import in_parallel
 

@@ -1,6 +1,8 @@
 """A user's mistakes: one clear sentence, the right exit code, and nothing lost."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -231,3 +233,24 @@ def test_a_folder_that_cannot_be_written(run, photos, tmp_path):
     code, _, stderr = run("index", photos, "--out", tmp_path / "file" / "index")
     assert code in {1, 2}
     one_error_line(stderr)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("query", "nowhere", "photo.jpg"), "nowhere does not exist"),
+        (("check", "."), "holds no manifest.json"),
+        (("index", ".", "--out", "index", "--model", "sift-vlda"), "did you mean 'sift-vlad'?"),
+        (("evaluate", ".", "--model", "lost.safetensors"), "model file lost.safetensors does not exist"),
+    ],
+)
+def test_typing_mistakes_are_told_before_torch_is_imported(arguments, expected, tmp_path):
+    program = (
+        "import sys\nfrom vpr_dhe.cli import main\n"
+        "try:\n    main()\nexcept SystemExit as ended:\n    print(ended.code, 'torch' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "2 False\n"
+    assert expected in one_error_line(done.stderr)

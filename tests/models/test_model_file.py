@@ -12,8 +12,9 @@ from safetensors.torch import save_file
 
 from vpr_dhe.errors import ModelError
 from vpr_dhe.models import weights_file
-from vpr_dhe.models.catalogue import BUNDLED, open_model
+from vpr_dhe.models.catalogue import open_model
 from vpr_dhe.models.model_file import Architecture, ModelFile, load_model
+from vpr_dhe.models.names import BUNDLED
 from vpr_dhe.records import Preprocessing
 from vpr_dhe.verification.estimators.dhe_lite import DheLiteEstimator
 

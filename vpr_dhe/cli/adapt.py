@@ -7,13 +7,14 @@ from typing import Annotated
 import typer
 
 from vpr_dhe.cli.common import DocumentFormat, progress_stages, report_building, require_writable
+from vpr_dhe.cli.options import IndexArgument
 from vpr_dhe.runtime.choices import Adapt
 
 NAME = "adapt"
 
 
 def run(
-    index: Annotated[Path, typer.Argument(help="Index made by `vpr-dhe index`.")],
+    index: IndexArgument,
     adapt: Annotated[
         Adapt, typer.Option(help="auto keeps what helps on held-out places; off searches vectors as extracted again.")
     ] = "auto",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from vpr_dhe.cli.common import print_stderr, progress_stages, report_skipped
-from vpr_dhe.cli.options import IndexModelOptions, ProtocolOptions, RankingOptions
+from vpr_dhe.cli.options import IndexArgument, IndexModelOptions, ProtocolOptions, RankingOptions
 from vpr_dhe.runtime.choices import AUTO
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ NAME = "calibrate"
 
 
 def run(
-    index: Annotated[Path, typer.Argument(help="Index made by `vpr-dhe index`.")],
+    index: IndexArgument,
     choices: ProtocolOptions,
     verification: RankingOptions,
     model: IndexModelOptions,

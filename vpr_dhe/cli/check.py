@@ -2,18 +2,18 @@
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from vpr_dhe.cli.common import DocumentFormat, print_stderr
+from vpr_dhe.cli.options import IndexArgument
 
 NAME = "check"
 
 
 def run(
-    index: Annotated[Path, typer.Argument(help="Index made by `vpr-dhe index`.")],
+    index: IndexArgument,
     repair: Annotated[
         bool, typer.Option("--repair", help="Drop damaged parts, so that they can be made again.")
     ] = False,

@@ -1,17 +1,17 @@
 """`vpr-dhe compact`: smaller index with faster search."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from vpr_dhe.cli.common import report_building
+from vpr_dhe.cli.options import IndexArgument
 
 NAME = "compact"
 
 
 def run(
-    index: Annotated[Path, typer.Argument(help="Index made by `vpr-dhe index`.")],
+    index: IndexArgument,
     codec: Annotated[str | None, typer.Option(help="New codec of local maps: auto, float16, int8, binary, ...")] = None,
 ) -> None:
     """Merge small segments, free the space of removed images, and build the files of the search."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vpr_dhe.cli.common import print_stderr, progress_bar, progress_stages, report_building, report_skipped
-from vpr_dhe.cli.options import ExtractionOptions
+from vpr_dhe.cli.options import ExtractionOptions, known_model
 from vpr_dhe.cli.recordings import RecordingOptions
 from vpr_dhe.models.names import DEFAULT_MODEL
 from vpr_dhe.runtime.choices import Adapt, RankBy, default_adapt, default_rank_by
@@ -27,7 +27,10 @@ def run(
     images: Annotated[Path | None, typer.Argument(help="Folder of images; subfolders are included.")] = None,
     frames: Annotated[Path | None, typer.Option(help="Folder of extracted frames. [beside the index]")] = None,
     model: Annotated[
-        str | None, typer.Option(help=f"Model name or file; see `vpr-dhe models`. [the index's, or {DEFAULT_MODEL}]")
+        str | None,
+        typer.Option(
+            help=f"Model name or file; see `vpr-dhe models`. [the index's, or {DEFAULT_MODEL}]", callback=known_model
+        ),
     ] = None,
     add: Annotated[bool, typer.Option("--add", help="Treat IMAGES as a part of the indexed folder.")] = False,
     prune: Annotated[

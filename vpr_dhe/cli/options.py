@@ -9,7 +9,8 @@ import typer
 
 from vpr_dhe.cli.common import parse_names, print_stderr
 from vpr_dhe.errors import BadInputError
-from vpr_dhe.models.names import DEFAULT_MODEL
+from vpr_dhe.index.location import require_manifest
+from vpr_dhe.models.names import DEFAULT_MODEL, require_model
 from vpr_dhe.runtime.choices import AUTO, Adapt, ExtractorPrecision, RankByChoice, Runtime
 from vpr_dhe.verification.names import DEFAULT_VERIFIER
 
@@ -21,6 +22,32 @@ if TYPE_CHECKING:
     from vpr_dhe.records import ImageRecord, Progress
 
 Device: TypeAlias = Literal["auto", "cpu", "cuda"]
+
+
+def existing_index(folder: Path) -> Path:
+    """Return the folder of an index, checked before anything slow is imported.
+
+    Raises:
+        IndexFormatError: if it holds no index.
+    """
+    require_manifest(folder)
+    return folder
+
+
+def known_model(name: str | None) -> str | None:
+    """Return the name of a model, checked before anything slow is imported; None stands for another default.
+
+    Raises:
+        ModelError: if there is no such model.
+    """
+    if name is not None:
+        require_model(name)
+    return name
+
+
+IndexArgument: TypeAlias = Annotated[
+    Path, typer.Argument(help="Index made by `vpr-dhe index`.", callback=existing_index)
+]
 DeviceOption: TypeAlias = Annotated[Device, typer.Option(help="Device of networks.")]
 WeightsOption: TypeAlias = Annotated[
     list[Path] | None, typer.Option(help="Network file of a verifier that needs one; may be repeated.")
@@ -86,16 +113,19 @@ def _warn_if_bfloat16_is_slow(device: str) -> None:
 class ModelOptions(RuntimeOptions):
     """Model by name, with device, runtime and precision."""
 
-    model: Annotated[str, typer.Option(help="Model name or file; see `vpr-dhe models`.")] = DEFAULT_MODEL
+    model: Annotated[str, typer.Option(help="Model name or file; see `vpr-dhe models`.", callback=known_model)] = (
+        DEFAULT_MODEL
+    )
 
 
 @dataclass(frozen=True)
 class IndexModelOptions(RuntimeOptions):
     """Model of an index, with device, runtime and precision."""
 
-    model: Annotated[str | None, typer.Option(help="New place of the index's model, if it was moved or exported.")] = (
-        None
-    )
+    model: Annotated[
+        str | None,
+        typer.Option(help="New place of the index's model, if it was moved or exported.", callback=known_model),
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -103,7 +133,8 @@ class PairModelOptions(RuntimeOptions):
     """Model whose dense features of two images are matched, with device, runtime and precision."""
 
     model: Annotated[
-        str | None, typer.Option(help="Model name or file; methods with a head need it. [sparse keypoints]")
+        str | None,
+        typer.Option(help="Model name or file; methods with a head need it. [sparse keypoints]", callback=known_model),
     ] = None
 
 

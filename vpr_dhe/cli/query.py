@@ -14,7 +14,7 @@ from vpr_dhe.cli.common import (
     require_writable,
     warn_of_calibration,
 )
-from vpr_dhe.cli.options import IndexModelOptions, RankingOptions, open_localizer
+from vpr_dhe.cli.options import IndexArgument, IndexModelOptions, RankingOptions, open_localizer
 from vpr_dhe.cli.photos import TimesOption, photo_frames, with_progress
 from vpr_dhe.cli.recordings import RecordingOptions
 from vpr_dhe.errors import BadInputError
@@ -40,7 +40,7 @@ class Format(StrEnum):
 
 
 def run(
-    index: Annotated[Path, typer.Argument(help="Index made by `vpr-dhe index`.")],
+    index: IndexArgument,
     recording: RecordingOptions,
     verification: RankingOptions,
     model: IndexModelOptions,

@@ -1,16 +1,17 @@
 """`vpr-dhe remove`: removal of images from an index."""
 
 import os
-from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from vpr_dhe.cli.options import IndexArgument
 
 NAME = "remove"
 
 
 def run(
-    index: Annotated[Path, typer.Argument(help="Index made by `vpr-dhe index`.")],
+    index: IndexArgument,
     images: Annotated[
         list[str], typer.Argument(metavar="IMAGE...", help="Paths of images, relative to the indexed folder.")
     ],

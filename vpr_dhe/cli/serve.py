@@ -2,20 +2,19 @@
 
 import ipaddress
 import os
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from vpr_dhe.cli.common import print_stderr, warn_of_calibration
-from vpr_dhe.cli.options import IndexModelOptions, RankingOptions, open_localizer
+from vpr_dhe.cli.options import IndexArgument, IndexModelOptions, RankingOptions, open_localizer
 
 NAME = "serve"
 _TOKEN = "VPR_DHE_TOKEN"
 
 
 def run(
-    index: Annotated[Path, typer.Argument(help="Index made by `vpr-dhe index`.")],
+    index: IndexArgument,
     verification: RankingOptions,
     model: IndexModelOptions,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 means all interfaces.")] = "127.0.0.1",

@@ -26,10 +26,10 @@ from vpr_dhe.features.base import (
 from vpr_dhe.features.onnx_extractor import OnnxExtractor
 from vpr_dhe.features.sift_vlad import SiftVladExtractor
 from vpr_dhe.images import to_network_input
-from vpr_dhe.models.catalogue import SIFT_VLAD, TIMM_CNN_PREFIX, TIMM_PREFIX, is_export, open_model
+from vpr_dhe.models.catalogue import is_export, open_model
 from vpr_dhe.models.exported_model import load_exported
 from vpr_dhe.models.model_file import ModelFile
-from vpr_dhe.models.weights_file import SUFFIX
+from vpr_dhe.models.names import SIFT_VLAD, SUFFIX, TIMM_CNN_PREFIX, TIMM_PREFIX
 from vpr_dhe.records import Features, Image, Size
 from vpr_dhe.runtime.choices import AUTO, ExtractorPrecision, Runtime, require_choice
 from vpr_dhe.runtime.threads import in_parallel, split_evenly

@@ -12,6 +12,7 @@ from vpr_dhe.features.base import ExtractorSpec
 from vpr_dhe.index.adaptation.report import AdaptationReport, Trial
 from vpr_dhe.index.documents import read_document, write_document
 from vpr_dhe.index.files import FileInfo
+from vpr_dhe.index.location import FILE_NAME, require_manifest
 from vpr_dhe.index.segments import SegmentInfo
 from vpr_dhe.index.vectors import VectorFileInfo
 from vpr_dhe.records import Grid, Size
@@ -19,7 +20,6 @@ from vpr_dhe.runtime.choices import AUTO, Adapt, RankBy
 from vpr_dhe.runtime.system import require_linux
 
 FORMAT = "vpr-dhe index 2"
-FILE_NAME = "manifest.json"
 LOCK_NAME = "writer.lock"
 
 
@@ -216,10 +216,7 @@ def read_manifest(folder: Path) -> Manifest:
         IndexFormatError: if the folder is missing or not an index of this format.
         IndexDamagedError: if the manifest does not agree with its checksum.
     """
-    path = folder / FILE_NAME
-    if not path.is_file():
-        found = "holds no manifest.json" if folder.is_dir() else "does not exist"
-        raise IndexFormatError(f"{folder} {found}; expected an index made by `vpr-dhe index IMAGES --out {folder}`")
+    path = require_manifest(folder)
     content = read_document(path, FORMAT, "index the images into a new folder")
     try:
         return _from_json(content)

@@ -20,8 +20,8 @@ from vpr_dhe.index.changes import Changes, changes_between
 from vpr_dhe.index.checking import CheckReport, check
 from vpr_dhe.index.codecs import CODECS
 from vpr_dhe.index.ingest import Source, reading
+from vpr_dhe.index.location import FILE_NAME
 from vpr_dhe.index.manifest import (
-    FILE_NAME,
     LOCK_NAME,
     Manifest,
     Settings,

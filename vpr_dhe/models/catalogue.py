@@ -4,14 +4,8 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from vpr_dhe.errors import ModelError
 from vpr_dhe.models.model_file import ModelFile, load_model
-from vpr_dhe.models.weights_file import SUFFIX
-
-SIFT_VLAD = "sift-vlad"
-CCT_OFFLINE = "cct-offline"
-TIMM_PREFIX, TIMM_CNN_PREFIX = "timm:", "timm-cnn:"
-BUNDLED = (SIFT_VLAD, CCT_OFFLINE)
+from vpr_dhe.models.names import BUNDLED, CCT_OFFLINE, SIFT_VLAD, require_model
 
 
 @dataclass(frozen=True)
@@ -48,13 +42,8 @@ def open_model(name: str) -> ModelFile:
     if name in BUNDLED:
         with resources.as_file(resources.files("vpr_dhe.models") / "weights" / f"{name}.safetensors") as path:
             return load_model(path)
-    path = Path(name)
-    if path.suffix == SUFFIX:
-        return load_model(path)
-    raise ModelError(
-        f"unknown model {name!r}; expected one of {', '.join(BUNDLED)}, a .safetensors model file, timm:NAME, "
-        "timm-cnn:NAME, or a folder that `vpr-dhe export` wrote"
-    )
+    require_model(name)
+    return load_model(name)
 
 
 def is_export(name: str) -> bool:

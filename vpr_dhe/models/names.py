@@ -1,3 +1,33 @@
 """Names of models, importable without torch."""
 
-DEFAULT_MODEL = "sift-vlad"
+from pathlib import Path
+
+from vpr_dhe.errors import ModelError
+from vpr_dhe.runtime.text import did_you_mean
+
+SIFT_VLAD = "sift-vlad"
+CCT_OFFLINE = "cct-offline"
+DEFAULT_MODEL = SIFT_VLAD
+BUNDLED = (SIFT_VLAD, CCT_OFFLINE)
+"""Models whose files are in the package."""
+
+TIMM_PREFIX, TIMM_CNN_PREFIX = "timm:", "timm-cnn:"
+SUFFIX = ".safetensors"
+"""Ending of the names of model files."""
+
+
+def require_model(name: str) -> None:
+    """Check what the name alone tells of a model to load.
+
+    Raises:
+        ModelError: if there is no such model, file or folder.
+    """
+    if name in BUNDLED or name.startswith((TIMM_PREFIX, TIMM_CNN_PREFIX)) or Path(name).is_dir():
+        return
+    if Path(name).suffix != SUFFIX:
+        raise ModelError(
+            f"unknown model {name!r}{did_you_mean(name, BUNDLED)}; expected one of {', '.join(BUNDLED)}, a {SUFFIX} "
+            "model file, timm:NAME, timm-cnn:NAME, or a folder that `vpr-dhe export` wrote"
+        )
+    if not Path(name).is_file():
+        raise ModelError(f"model file {name} does not exist; give the path of a {SUFFIX} file")

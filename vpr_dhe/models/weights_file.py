@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from vpr_dhe.errors import ModelError
+from vpr_dhe.models.names import SUFFIX
 
-SUFFIX = ".safetensors"
 _METADATA_KEY = "vpr_dhe"
 
 

@@ -1,4 +1,7 @@
-"""Numbers in sentences."""
+"""Numbers and names in sentences."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 
 def counted(count: int, singular: str, plural: str = "") -> str:
@@ -9,3 +12,9 @@ def counted(count: int, singular: str, plural: str = "") -> str:
 def none_of(count: int, singular: str, plural: str = "") -> str:
     """Start of a sentence that denies something of all, such as `none of the 3 images` or, for one, `no image`."""
     return f"no {singular}" if count == 1 else f"none of the {counted(count, singular, plural)}"
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Part of a sentence that suggests the nearest known name, such as ` (did you mean 'magsac'?)`, or nothing."""
+    nearest = get_close_matches(name, list(known), n=1)
+    return f" (did you mean {nearest[0]!r}?)" if nearest else ""

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import torch
 
 from vpr_dhe.errors import BadInputError
-from vpr_dhe.models.weights_file import SUFFIX
+from vpr_dhe.models.names import SUFFIX
 from vpr_dhe.runtime.durable_files import TEMPORARY_SUFFIX, sync_folder, write_durably
 from vpr_dhe.training.stage import Fact, Savable
 

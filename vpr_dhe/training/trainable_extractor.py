@@ -12,8 +12,8 @@ from vpr_dhe.errors import ModelError
 from vpr_dhe.features.aggregators import build_aggregator
 from vpr_dhe.features.backbones import build_backbone
 from vpr_dhe.features.base import Aggregator, Backbone, DenseFeatures
-from vpr_dhe.models.catalogue import SIFT_VLAD
 from vpr_dhe.models.model_file import Architecture, ModelFile
+from vpr_dhe.models.names import SIFT_VLAD
 from vpr_dhe.records import Preprocessing, Size
 
 # REI's inlier threshold: 24 px of 384, in cells of 16 px.

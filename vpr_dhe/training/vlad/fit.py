@@ -12,8 +12,8 @@ from torch import Tensor
 
 from vpr_dhe.errors import BadInputError, ModelError, VprDheError
 from vpr_dhe.images import list_images
-from vpr_dhe.models.catalogue import SIFT_VLAD
 from vpr_dhe.models.model_file import ModelFile
+from vpr_dhe.models.names import SIFT_VLAD
 from vpr_dhe.models.weights_file import require_weights_path
 from vpr_dhe.records import StartProgress, without_progress
 from vpr_dhe.training.stage import Fact

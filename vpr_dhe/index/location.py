@@ -1,0 +1,20 @@
+"""Place of an index on disk, importable without torch."""
+
+from pathlib import Path
+
+from vpr_dhe.errors import IndexFormatError
+
+FILE_NAME = "manifest.json"
+
+
+def require_manifest(folder: Path) -> Path:
+    """Return the path of an index's manifest.
+
+    Raises:
+        IndexFormatError: if there is none.
+    """
+    path = folder / FILE_NAME
+    if not path.is_file():
+        found = "holds no manifest.json" if folder.is_dir() else "does not exist"
+        raise IndexFormatError(f"{folder} {found}; expected an index made by `vpr-dhe index IMAGES --out {folder}`")
+    return path
