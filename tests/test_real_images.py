@@ -70,6 +70,16 @@ def test_street_views_are_recognised_better_than_by_the_prototype(real_images, t
 
 @pytest.mark.slow
 @pytest.mark.data
+def test_the_pretrained_network_retrieves_street_views_better_than_sift_vlad(real_images, tmp_path):
+    dataset = read_places(real_images / "streetview_west")
+    extractor = load_extractor("lite-vlad")
+    index = FeatureCache(tmp_path).index(dataset.database, extractor)
+    result = evaluate_dataset(dataset, index, extractor, {})
+    assert result.retrieval.scores.recall[1] >= 77.0
+
+
+@pytest.mark.slow
+@pytest.mark.data
 def test_thumbnails_are_counted_by_frame(real_images, tmp_path):
     dataset = read_places(real_images / "thumbs_gardens_point", protocol=Protocol(frame_tolerance=2))
     extractor = load_extractor("sift-vlad")

@@ -45,8 +45,34 @@ def test_no_such_network(name, said):
 def test_inputs_and_cuts_that_do_not_fit():
     with pytest.raises(ModelError, match="cells of 16 pixels"):
         build_backbone("timm-cnn:resnet18", blocks=None, input_size=Size(100, 96))
-    with pytest.raises(ModelError, match="no transformer blocks"):
+    with pytest.raises(ModelError, match="no stages to be cut after"):
         build_backbone("timm-cnn:resnet18", blocks=2, input_size=Size(96, 96))
+
+
+@pytest.mark.parametrize(("blocks", "dimension"), [(4, 80), (5, 112)])
+def test_a_cut_keeps_the_stages_before_it_and_nothing_else(blocks, dimension):
+    backbone = build_backbone("timm-cnn:tf_efficientnet_lite0", blocks=blocks, input_size=Size(64, 96)).eval()
+    whole = timm.create_model("tf_efficientnet_lite0").eval()
+    missing, unexpected = whole.load_state_dict(backbone.state_dict(), strict=False)
+    assert not unexpected
+    assert {name.split(".")[0] for name in missing if not name.startswith("blocks.")} == {
+        "conv_head",
+        "bn2",
+        "classifier",
+    }
+    assert min(int(name.split(".")[1]) for name in missing if name.startswith("blocks.")) == blocks
+    images = torch.randn(2, 3, 64, 96)
+    with torch.no_grad():
+        tokens = backbone(images)
+        expected = whole.blocks[:blocks](whole.bn1(whole.conv_stem(images)))
+    assert (tokens.grid, tokens.class_token, backbone.dimension) == (Grid(4, 6), None, dimension)
+    torch.testing.assert_close(tokens.patches[1, 7], expected[1, :, 1, 1])
+
+
+@pytest.mark.parametrize("blocks", [0, 3, 6, 8, -1])
+def test_cuts_without_a_map_at_a_sixteenth(blocks):
+    with pytest.raises(ModelError, match=f"after {blocks} of its 7 blocks"):
+        build_backbone("timm-cnn:tf_efficientnet_lite0", blocks=blocks, input_size=Size(64, 64))
 
 
 @pytest.mark.usefixtures("offline")

@@ -5,7 +5,7 @@ from importlib import resources
 from pathlib import Path
 
 from vpr_dhe.models.model_file import ModelFile, load_model
-from vpr_dhe.models.names import BUNDLED, CCT_OFFLINE, SIFT_VLAD, require_model
+from vpr_dhe.models.names import BUNDLED, CCT_OFFLINE, LITE_VLAD, SIFT_VLAD, require_model
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,9 @@ CATALOGUE = (
     CatalogueEntry(SIFT_VLAD, True, "dense RootSIFT, VLAD, 384 dimensions, 24 x 24 map; a network for dhe-lite only"),
     CatalogueEntry(
         CCT_OFFLINE, True, "small transformer, trained from scratch on open photos and generated towns, 256 dimensions"
+    ),
+    CatalogueEntry(
+        LITE_VLAD, True, "first stages of an EfficientNet-Lite0 from ImageNet, VLAD, 512 dimensions, 20 x 20 map"
     ),
     CatalogueEntry(
         "FILE.safetensors", True, "a model file, such as the published DHE-VPR through `vpr-dhe import-weights`"

@@ -25,7 +25,7 @@ class Architecture:
     Args:
         backbone: see `backbone_names`.
         aggregator: see `aggregator_names`.
-        blocks: number of blocks of the backbone that are kept; None keeps all.
+        blocks: number of blocks, or stages, of the backbone that are kept; None keeps all.
         head: homography network in the same file, if any.
         unit_norm: whether global descriptors are L2-normalised at the index boundary.
         tolerance_cells: largest reprojection error of an inlier, in cells of the local map (the DHE paper: 48 px for

@@ -7,8 +7,9 @@ from vpr_dhe.runtime.text import did_you_mean
 
 SIFT_VLAD = "sift-vlad"
 CCT_OFFLINE = "cct-offline"
+LITE_VLAD = "lite-vlad"
 DEFAULT_MODEL = SIFT_VLAD
-BUNDLED = (SIFT_VLAD, CCT_OFFLINE)
+BUNDLED = (SIFT_VLAD, CCT_OFFLINE, LITE_VLAD)
 """Models whose files are in the package."""
 
 TIMM_PREFIX, TIMM_CNN_PREFIX = "timm:", "timm-cnn:"

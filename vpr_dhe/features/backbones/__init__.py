@@ -25,7 +25,7 @@ def build_backbone(name: str, *, blocks: int | None, input_size: Size) -> Backbo
 
     Args:
         name: one of `backbone_names()`.
-        blocks: number of transformer blocks to keep; None keeps all.
+        blocks: number of blocks to keep, of a transformer, or stages, of a convolutional network; None keeps all.
         input_size: input size in pixels that the weights are meant for.
 
     Raises:

@@ -1,6 +1,7 @@
 """Backbones from any convolutional network of timm, cut where its maps are a sixteenth of the input.
 
-For ResNets that is `layer3`, as in RANSAC-Flow (Shen et al., ECCV 2020).
+For ResNets that is `layer3`, as in RANSAC-Flow (Shen et al., ECCV 2020). EfficientNets and their relatives have more
+than one stage with such maps, and can be cut after each of these.
 """
 
 from typing import Any
@@ -19,21 +20,20 @@ PREFIX = "timm-cnn:"
 STRIDE_PX = 16
 
 
-def build_timm_cnn(name: str, *, blocks: int | None, input_size: Size) -> "TimmCnn":
-    """Build `timm-cnn:NAME` with random weights.
+def build_timm_cnn(name: str, *, blocks: int | None, input_size: Size) -> Backbone:
+    """Build `timm-cnn:NAME` with random weights, cut after `blocks` stages if given.
 
     Raises:
-        ModelError: if timm has no such network, it has no map at a sixteenth, `blocks` is given, or the input's sides
-            are not multiples of 16.
+        ModelError: if timm has no such network, it has no map at a sixteenth, it has no stages or the cut gives no such
+            map, or the input's sides are not multiples of 16.
     """
-    if blocks is not None:
-        raise ModelError(f"{name} has no transformer blocks to be cut after; leave them out")
     if input_size.width % STRIDE_PX or input_size.height % STRIDE_PX:
         raise ModelError(
             f"{name} has cells of {STRIDE_PX} pixels, which do not divide an input of {input_size.width} x "
             f"{input_size.height}; choose multiples of them"
         )
-    return TimmCnn(name.removeprefix(PREFIX))
+    network = name.removeprefix(PREFIX)
+    return TimmCnn(network) if blocks is None else TruncatedTimmCnn(network, blocks)
 
 
 def timm_cnn_model_file(name: str, *, size: Size | None = None) -> ModelFile:
@@ -83,8 +83,7 @@ class TimmCnn(Backbone):
         super().__init__()
         import timm
 
-        if not timm.is_model(name):
-            raise ModelError(f"timm has no model {name!r}{suggestions(name)}")
+        _require_known(name)
         try:
             with torch.device("meta"):
                 levels: Any = timm.create_model(name, features_only=True)
@@ -107,6 +106,55 @@ class TimmCnn(Backbone):
         """Compute one token per cell of the map; there is no class token."""
         (maps,) = self.network(images)
         return DenseTokens(maps.flatten(2).mT, Grid(*maps.shape[-2:]))
+
+
+class TruncatedTimmCnn(Backbone):
+    """EfficientNet of timm or a relative (MNASNet, MobileNetV2 to V4), cut after `blocks` stages, with random weights.
+
+    Unlike `TimmCnn`, which keeps the weights of the whole network, it holds and computes nothing beyond the cut. The
+    names of its weights are those of timm's classifier.
+
+    Raises:
+        ModelError: if timm has no such network, it has no stages, or there is no map at a sixteenth after the cut.
+    """
+
+    convolutional = True
+
+    def __init__(self, name: str, blocks: int) -> None:
+        super().__init__()
+        import timm
+
+        _require_known(name)
+        whole: Any = timm.create_model(name)
+        if not all(hasattr(whole, part) for part in ("conv_stem", "bn1", "blocks")):
+            raise ModelError(f"{name} of timm has no stages to be cut after; leave out the number of blocks")
+        self.conv_stem, self.bn1, self.blocks = whole.conv_stem, whole.bn1, whole.blocks[:blocks]
+        self.dimension, reduction = self._measured()
+        if reduction != STRIDE_PX or not 1 <= blocks <= len(whole.blocks):
+            raise ModelError(
+                f"{name} has no map at a sixteenth of its input after {blocks} of its {len(whole.blocks)} blocks; "
+                "choose another number of blocks"
+            )
+
+    def forward(self, images: Float[Tensor, "batch 3 height width"]) -> DenseTokens:
+        """Compute one token per cell of the map; there is no class token."""
+        maps = self.blocks(self.bn1(self.conv_stem(images)))
+        return DenseTokens(maps.flatten(2).mT, Grid(*maps.shape[-2:]))
+
+    @torch.no_grad()
+    def _measured(self) -> tuple[int, int]:
+        """Determine the width of tokens and the pixels per cell by a black image."""
+        side_px = 4 * STRIDE_PX
+        tokens = self.eval()(torch.zeros(1, 3, side_px, side_px))
+        self.train()
+        return tokens.patches.shape[2], side_px // tokens.grid.columns
+
+
+def _require_known(name: str) -> None:
+    import timm
+
+    if not timm.is_model(name):
+        raise ModelError(f"timm has no model {name!r}{suggestions(name)}")
 
 
 def _without_map(name: str) -> ModelError:
