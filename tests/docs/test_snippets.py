@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from typer.main import get_command
 
 from vpr_dhe.cli import main
 from vpr_dhe.cli.app import app
+from vpr_dhe.errors import VprDheError
 
 SNIPPETS = {page.relative_to(ROOT).as_posix(): list(snippets_of(page)) for page in PAGES}
 WITH_CODE = [page for page, snippets in SNIPPETS.items() if any(one.mark is None for one in snippets)]
@@ -144,7 +146,9 @@ def parse(arguments: list[str]) -> None:
         name, *arguments = arguments
         assert name in command.commands, f"there is no command {name}"
         command = command.commands[name]
-    command.make_context(name, arguments)
+    # Files and indexes of the example need not exist.
+    with suppress(VprDheError):
+        command.make_context(name, arguments)
 
 
 def require_script(arguments: list[str]) -> None:
