@@ -1,5 +1,6 @@
 """Reports read as a browser reads them: what is in them, in which order, and nothing from elsewhere."""
 
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -144,6 +145,28 @@ def test_answers_without_a_truth_begin_with_the_least_certain(photo_folder, tmp_
     require_self_contained(page)
     links = {anchor["href"] for anchor in page.all("a")} - {"#queries"}
     assert links == {"#q1", "#q2"} <= {f"#{article['id']}" for article in page.all("article")}
+
+
+@pytest.mark.parametrize(
+    ("known", "outcome", "words"), [(None, "answered", ""), (True, "answered", ""), (False, "unknown", "improbable")]
+)
+def test_only_rejected_matches_are_of_unknown_places(
+    known, outcome, words, photo_folder, tmp_path, thumbnail_extractor
+):
+    """Without a minimum probability, `known` is None, and every answer stands."""
+    index = PlaceIndex.create(tmp_path / "index", thumbnail_extractor.spec, photo_folder, codec="float16")
+    index.add(read_split(photo_folder).records, thumbnail_extractor)
+    query = photo_folder / "03.png"
+    found = Localizer(VerifiedIndex(index, None), thumbnail_extractor).localize(query, top_k=1)
+    best = found.matches[0]
+    found = replace(found, known=known, **({"matches": (), "rejected": best} if known is False else {}))
+    report = query_report(AnswerSheet("index", "thumbnail", "none", (Answer(str(query), found),)), index)
+    [shown] = report.queries
+    assert (shown.outcome, bool(shown.remark)) == (outcome, bool(words))
+    assert words in shown.remark
+    assert [match.label for match in shown.matches] == ["rejected" if known is False else "rank 1"]
+    write_report(report, tmp_path / "report.html")
+    assert ("unknown" in Page(tmp_path / "report.html").text) == (known is False)
 
 
 def test_an_image_that_is_gone_is_said_to_be(photo_folder, tmp_path, thumbnail_extractor):
