@@ -228,3 +228,14 @@ def test_curves_go_where_their_figures_are_and_names_are_escaped():
     assert x[1] - x[0] == pytest.approx(x[2] - x[1], abs=0.2)
     assert y[0] - y[1] == pytest.approx(y[1] - y[2], abs=0.2)
     assert y[0] > y[2]
+
+
+def test_maps_go_on_across_the_border_of_a_zone():
+    """Four spots along 49 N, 15 m apart, two on each side of 6 E; coordinates by an independent implementation."""
+    west = [MetricPosition(x, y, "UTM 31U") for x, y in ((719391.21, 5431791.98), (719406.21, 5431792.57))]
+    east = [MetricPosition(x, y, "UTM 32U") for x, y in ((280593.79, 5431792.57), (280608.79, 5431791.98))]
+    drawn = draw_map([Spot(position, "right", "") for position in (*west, *east)])
+    assert drawn is not None
+    assert drawn.elsewhere == 0
+    steps = np.linalg.norm(np.diff(HTMLText(str(drawn.svg)).circles, axis=0), axis=1)
+    np.testing.assert_allclose(steps, steps.mean(), rtol=0.01)
