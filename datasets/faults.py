@@ -172,11 +172,16 @@ def two_formats(copy: UserCopy) -> Iterator[Finding]:
         yield Finding(some(found, "there with several extensions"), "each image once", mend)
 
 
+def _files(copy: UserCopy) -> Iterator[Path]:
+    """All files that can be listed; folders that cannot are found as broken images."""
+    return files_below(copy.root, lambda _: None)
+
+
 def pittsburgh_raw(copy: UserCopy) -> Iterator[Finding]:
     """Pittsburgh as its authors hand it out, positions still in .mat files."""
     if not copy.card.name.startswith("pitts"):
         return
-    raw = next((path for path in files_below(copy.root) if _PITTSBURGH_RAW.fullmatch(path.name)), None)
+    raw = next((path for path in _files(copy) if _PITTSBURGH_RAW.fullmatch(path.name)), None)
     if raw is not None:
         script = f"format_{copy.card.name}.py of github.com/gmberton/VPR-datasets-downloader"
         yield Finding(f"{copy.relative(raw)} has a raw name", "@utm_east@utm_north@...@.jpg", f"run {script}")
@@ -184,9 +189,7 @@ def pittsburgh_raw(copy: UserCopy) -> Iterator[Finding]:
 
 def finder_leftovers(copy: UserCopy) -> Iterator[Finding]:
     """Files that macOS leaves in folders and archives; this library skips hidden files, other code may not."""
-    found = [
-        copy.relative(path) for path in files_below(copy.root) if path.name == ".DS_Store" or path.name[:2] == "._"
-    ]
+    found = [copy.relative(path) for path in _files(copy) if path.name == ".DS_Store" or path.name[:2] == "._"]
     if found:
         mend = f"run `find {copy.root} '(' -name '._*' -o -name .DS_Store ')' -delete`; this library skips them"
         yield Finding(some(found, "left by macOS"), "images and metadata alone", mend, is_note=True)

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from cards import Card, Split
 
-from vpr_dhe.runtime.image_files import image_files_below
+from vpr_dhe.runtime.image_files import scan_images
 
 _NAME = re.compile(r"@(-?[\d.]+)@(-?[\d.]+)@(?:(\d*)@([A-Za-z]?)@)?")
 
@@ -53,7 +53,13 @@ class UserCopy:
     def images(self, folder: str) -> list[ImageFile]:
         """The images in a folder and below, as the library lists them: without hidden ones, links followed."""
         if folder not in self._images:
-            found = map(self._image, image_files_below(self.root / folder))
+            listing = scan_images(self.root / folder)
+            # What cannot be listed is reported as files that cannot be read; a missing folder is no such part.
+            unreadable = (listing.folder / entry.path for entry in listing.unreadable if entry.path != ".")
+            found = [
+                *(self._image(listing.folder / path) for path in listing.paths),
+                *(ImageFile(self.relative(path), None) for path in unreadable),
+            ]
             self._images[folder] = sorted(found, key=lambda image: image.path)
         return self._images[folder]
 

@@ -3,6 +3,7 @@
 import io
 import os
 import struct
+import sys
 import zlib
 
 import cv2
@@ -14,16 +15,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vpr_dhe.errors import BadInputError, ImageError
+from vpr_dhe.errors import BadInputError, ImageError, ListingError
+from vpr_dhe.geography.exif import read_exif
 from vpr_dhe.images import (
     decode_image,
     decode_reduced,
     image_size,
     list_images,
     require_image,
+    survey_images,
     to_network_input,
 )
-from vpr_dhe.records import Preprocessing, Size
+from vpr_dhe.records import GeoPosition, Preprocessing, Size
+from vpr_dhe.runtime.pillow import register_heic
 
 
 @pytest.fixture
@@ -159,6 +163,59 @@ def test_listing_says_what_is_wrong_with_a_folder(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(BadInputError, match="is a file"):
         list_images(tmp_path / "file")
+
+
+def test_listing_warns_of_photos_left_out(picture, tmp_path, caplog):
+    picture.save(tmp_path / "a.png")
+    (tmp_path / "a.cr2").touch()
+    assert list_images(tmp_path) == ["a.png"]
+    assert caplog.messages == [f"{tmp_path}: left out 1 .cr2, such as a.cr2"]
+
+
+def test_listing_half_a_folder_is_an_error(picture, tmp_path):
+    picture.save(tmp_path / "a.png")
+    (tmp_path / "drive").symlink_to(tmp_path / "unplugged")
+    with pytest.raises(ListingError, match="drive cannot be listed"):
+        list_images(tmp_path)
+    assert survey_images(tmp_path).paths == ("a.png",)
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(ListingError, match="drive cannot be listed"):
+        survey_images(tmp_path)
+
+
+def test_heic_without_the_extra_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    register_heic.cache_clear()
+    content = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0" * 400
+    (tmp_path / "a.heic").write_bytes(content)
+    for source in (content, tmp_path / "a.heic"):
+        with pytest.raises(ImageError, match=r'install pillow-heif with: pip install "vpr-dhe\[heic\]"'):
+            decode_image(source)
+
+
+def test_heic_is_decoded_upright_with_its_position():
+    heif = pytest.importorskip("pillow_heif", reason="needs the extra heic")
+    register_heic.cache_clear()
+    pixels = np.zeros((48, 64, 3), np.uint8)
+    pixels[:24, :, 0] = 200  # the upper half is red
+    exif = PIL.Image.Exif()
+    exif[PIL.ExifTags.Base.Orientation] = 6
+    exif.get_ifd(PIL.ExifTags.IFD.GPSInfo).update({1: "N", 2: (49.0, 30.0, 0.0), 3: "E", 4: (6.0, 15.0, 0.0)})
+    file = io.BytesIO()
+    heif.from_pillow(PIL.Image.fromarray(pixels)).save(file, exif=exif.tobytes(), quality=90)
+    image = decode_image(file.getvalue())
+    assert image.shape == (64, 48, 3)
+    assert image[:, 40:, 0].mean() > 150  # turned clockwise by a quarter, the upper half is on the right
+    assert image[:, :8, 0].mean() < 50
+    assert read_exif(file.getvalue()).position == GeoPosition(49.5, 6.25)
+
+
+@pytest.mark.parametrize("kind", ["AVIF", "GIF", "QOI", "TGA", "JPEG2000", "DDS"])
+def test_uncommon_formats_are_decoded(picture, kind):
+    file = io.BytesIO()
+    picture.convert("RGB").save(file, format=kind)
+    decoded = decode_image(file.getvalue())
+    assert decoded.shape == (picture.height, picture.width, 3)
 
 
 def test_links_to_folders_are_followed_once(picture, tmp_path):

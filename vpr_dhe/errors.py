@@ -8,6 +8,7 @@ VprDheError                   any error raised on purpose
 │   ├── VerifierError         an unknown verifier, or one that does not support the model
 │   ├── IndexFormatError      a folder that is not an index, or one for another model or format
 │   └── MissingExtraError     a missing optional dependency, or two that exclude each other
+├── ListingError              a folder that cannot be listed completely; the command line exits with 1
 ├── ExportError               a network that cannot be exported faithfully; the command line exits with 1
 ├── AlignmentError            two images without a homography between them; the command line exits with 1
 ├── IndexBusyError            an index that another process is writing to; the command line exits with 1
@@ -52,6 +53,10 @@ class IndexFormatError(BadInputError):
 
 class MissingExtraError(BadInputError):
     """A missing optional dependency, or two that exclude each other."""
+
+
+class ListingError(VprDheError):
+    """A folder of images of which a part cannot be listed."""
 
 
 class IndexDamagedError(VprDheError):

@@ -1,6 +1,6 @@
 """Decoding of image files, and preprocessing for networks."""
 
-import io
+import logging
 import os
 from collections.abc import Sequence
 from functools import lru_cache, partial
@@ -17,8 +17,11 @@ from torch.nn import functional
 
 from vpr_dhe.errors import BadInputError, ImageError
 from vpr_dhe.records import Image, Preprocessing, Size, StrPath
-from vpr_dhe.runtime.image_files import EXTENSIONS, image_files_below
+from vpr_dhe.runtime.image_files import ImageListing, scan_images
+from vpr_dhe.runtime.pillow import open_image
 from vpr_dhe.runtime.threads import in_parallel
+
+_log = logging.getLogger(__name__)
 
 ImageLike: TypeAlias = np.ndarray | Tensor | PIL.Image.Image
 """Image in memory; see `require_image` for shapes and types."""
@@ -81,7 +84,7 @@ def decode_reduced(source: Path | bytes, input_size: Size, *, max_pixels: int = 
 
 def _decode(source: Path | bytes, max_pixels: int, min_size: Size | None) -> Decoded:
     try:
-        with PIL.Image.open(io.BytesIO(source) if isinstance(source, bytes) else _regular_file(source)) as file:
+        with open_image(source if isinstance(source, bytes) else _regular_file(source)) as file:
             if file.format in _PROGRAM_FORMATS:
                 raise ImageError(f"{file.format} is a program that draws, not pixels; save the image as JPEG or PNG")
             size, orientation = Size(*file.size), _orientation(file)
@@ -238,23 +241,41 @@ def image_size(image: Image) -> Size:
 
 
 def list_images(folder: StrPath) -> list[str]:
-    """List all files with an image's extension in a folder and below, relative to it and sorted.
+    """List all images in a folder and below, relative to it and sorted.
 
-    Hidden files and folders are left out; links to folders are followed, but each folder is listed once.
+    An image is a file with an extension of `EXTENSIONS`, or without an extension but with the first bytes of an image.
+    Hidden files and folders are left out; links to folders are followed, but each folder is listed once. Photos that
+    cannot be read, such as HEIC without the extra `heic`, are counted in a warning of `logging`.
 
     Raises:
         BadInputError: if the folder is missing, is a file, or holds no images.
+        ListingError: if a part of the folder cannot be listed.
+    """
+    listing = survey_images(folder).require_complete()
+    if listing.left_out:
+        _log.warning("%s: %s", folder, listing.left_out_text)
+    return list(listing.paths)
+
+
+def survey_images(folder: StrPath) -> ImageListing:
+    """List images as `list_images` does, with what is left out and what cannot be listed.
+
+    Raises:
+        BadInputError: if the folder is missing, is a file, or holds no images.
+        ListingError: if no image is found because a part of the folder cannot be listed.
     """
     folder = Path(folder)
     if not folder.is_dir():
         found = "is a file" if folder.exists() else "does not exist"
         raise BadInputError(f"folder {folder} {found}; expected a folder of images")
-    paths = sorted(path.relative_to(folder).as_posix() for path in image_files_below(folder))
-    if not paths:
-        raise BadInputError(
-            f"folder {folder} holds no images; expected files ending in {', '.join(sorted(EXTENSIONS))}"
+    listing = scan_images(folder)
+    if not listing.paths:
+        listing.require_complete()
+        hint = (
+            f": {listing.left_out_text}" if listing.left_out else "; expected files such as .jpg, .png, .webp or .tif"
         )
-    return paths
+        raise BadInputError(f"folder {folder} holds no images that can be read{hint}")
+    return listing
 
 
 def to_network_input(

@@ -102,6 +102,17 @@ def test_degrees_are_fused_on_the_ellipsoid():
     assert estimate.matches == 2
 
 
+def test_matches_on_both_sides_of_a_zone_border_are_fused():
+    """Both are 7.5 m from the border, along 49 N at 6 E."""
+    spots = [MetricPosition(719406.21, 5431792.57, "UTM 31U"), MetricPosition(280593.79, 5431792.57, "UTM 32U")]
+    estimate = fused([70, 70, *WRONG], [*spots, *[MetricPosition(5e5 + n, 1e6, "UTM 31U") for n in range(len(WRONG))]])
+    assert estimate is not None
+    assert estimate.matches == 2
+    assert isinstance(estimate.position, MetricPosition)
+    assert estimate.position.reference == "UTM 31U"
+    assert estimate.position.x_m == pytest.approx(719413.71, abs=0.02)
+
+
 def test_a_plane_measures_as_space_does():
     spots = [GeoPosition(60.0, 10.0), GeoPosition(60.001, 10.002)]
     plane = Plane.around(spots)

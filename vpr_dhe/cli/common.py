@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
     from vpr_dhe.localization.localizer import Localizer
+    from vpr_dhe.runtime.image_files import ImageListing
 
 
 # FAISS needs about half a minute for this many vectors.
@@ -38,6 +39,14 @@ def progress_bar(total: int, description: str, unit: str) -> "tqdm":
 def report_skipped(path: str, reason: str) -> None:
     """Print one line on stderr about an unreadable image."""
     print_stderr(f"skipped {path}: {reason}")
+
+
+def report_listing(listing: "ImageListing") -> None:
+    """Print one line each on stderr about what is left out of a folder, and what cannot be listed."""
+    if listing.left_out:
+        print_stderr(f"{listing.folder}: {listing.left_out_text}")
+    if listing.unreadable:
+        print_stderr(f"{listing.unreadable_text}; its images are missing")
 
 
 def print_stderr(message: str) -> None:

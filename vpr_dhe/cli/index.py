@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vpr_dhe.cli.common import print_stderr, progress_bar, progress_stages, report_building, report_skipped
+from vpr_dhe.cli.common import (
+    print_stderr,
+    progress_bar,
+    progress_stages,
+    report_building,
+    report_listing,
+    report_skipped,
+)
 from vpr_dhe.cli.options import ExtractionOptions, known_model
 from vpr_dhe.cli.recordings import RecordingOptions
 from vpr_dhe.models.names import DEFAULT_MODEL
@@ -16,6 +23,7 @@ if TYPE_CHECKING:
     from vpr_dhe.index.manifest import Settings
     from vpr_dhe.index.place_index import AddReport, PlaceIndex
     from vpr_dhe.records import ImageRecord
+    from vpr_dhe.runtime.image_files import ImageListing
 
 NAME = "index"
 
@@ -56,7 +64,7 @@ def run(
             "weights]"
         ),
     ] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first unreadable image.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first unreadable image or folder.")] = False,
 ) -> None:
     """Index a folder of images or the frames of a recording; a second run extracts only new and changed images."""
     from vpr_dhe.errors import BadInputError
@@ -75,7 +83,8 @@ def run(
     name = model or (index.spec.model if index else begun.spec.model if begun else DEFAULT_MODEL)
     extractor = extraction.load(name)
     images, table = _images_and_table(recording, root, strict=strict)
-    records = _read_records(images, table, positions)
+    listing = _listing(images, strict=strict, prune=prune)
+    records = _read_records(listing, table, positions)
     if index is None:
         chosen = begun.settings if begun else _default_settings(published=extractor.model_file.published)
         index = PlaceIndex.create(
@@ -94,7 +103,7 @@ def run(
         with progress_bar(len(records), "indexing", "image") as bar:
             report = extraction.add(index, records, extractor, name, strict=strict, progress=bar.update)
         if not part:
-            _handle_missing(index, records, prune=prune)
+            _handle_missing(index, records, listing, prune=prune)
         _finish(index)
     except KeyboardInterrupt:
         for image in index.manifest.skipped:
@@ -138,12 +147,29 @@ def _images_and_table(recording: RecordingOptions, root: Path, *, strict: bool) 
     return extracted.folder, extracted.table
 
 
-def _read_records(images: Path, *tables: Path | None) -> Sequence["ImageRecord"]:
-    """List the images of a folder with positions and times from tables; later tables take precedence."""
-    from vpr_dhe.datasets.standard import read_split
+def _listing(images: Path, *, strict: bool, prune: bool) -> "ImageListing":
+    """List the images of a folder, and say what is left out; `strict` and `prune` need a complete listing."""
+    from vpr_dhe.datasets.standard import survey_split
+    from vpr_dhe.errors import ListingError
+
+    listing = survey_split(images)
+    if prune and listing.unreadable:
+        raise ListingError(
+            f"{listing.unreadable_text}, so images that are gone cannot be told from those in it; make it readable, or "
+            "leave out --prune"
+        )
+    if strict:
+        listing.require_complete()
+    report_listing(listing)
+    return listing
+
+
+def _read_records(listing: "ImageListing", *tables: Path | None) -> Sequence["ImageRecord"]:
+    """Make the records of images, with positions and times from tables; later tables take precedence."""
+    from vpr_dhe.datasets.standard import split_of
     from vpr_dhe.geography.position_table import read_positions
 
-    records = read_split(images).records
+    records = split_of(listing.folder, listing.paths).records
     for table in filter(None, tables):
         placed = read_positions(table).apply(records)
         for unmatched, what in (
@@ -156,18 +182,22 @@ def _read_records(images: Path, *tables: Path | None) -> Sequence["ImageRecord"]
     return records
 
 
-def _handle_missing(index: "PlaceIndex", records: Sequence["ImageRecord"], *, prune: bool) -> None:
-    missing = index.not_among(records)
-    if not len(missing):
+def _handle_missing(
+    index: "PlaceIndex", records: Sequence["ImageRecord"], listing: "ImageListing", *, prune: bool
+) -> None:
+    missing = [(id, index.image(id).path) for id in index.not_among(records).tolist()]
+    gone = [(id, path) for id, path in missing if not listing.may_hold(path)]
+    if len(gone) < len(missing):
+        kept = next(path for _, path in missing if listing.may_hold(path))
+        print_stderr(f"{len(missing) - len(gone)} indexed images cannot be read now and are kept, such as {kept}")
+    if not gone:
         return
-    example = index.image(int(missing[0])).path
+    example = gone[0][1]
     if prune:
-        index.remove(missing.tolist())
-        print_stderr(f"removed {len(missing)} missing images, such as {example}")
+        index.remove([id for id, _ in gone])
+        print_stderr(f"removed {len(gone)} missing images, such as {example}")
     else:
-        print_stderr(
-            f"{len(missing)} indexed images are missing, such as {example}; --prune removes them from the index"
-        )
+        print_stderr(f"{len(gone)} indexed images are missing, such as {example}; --prune removes them from the index")
 
 
 def _finish(index: "PlaceIndex") -> None:

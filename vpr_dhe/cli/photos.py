@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
-from vpr_dhe.cli.common import progress_bar
+from vpr_dhe.cli.common import progress_bar, report_listing
 from vpr_dhe.errors import BadInputError
 
 if TYPE_CHECKING:
@@ -27,15 +27,18 @@ def photo_frames(paths: Sequence[Path], times: Path | None, *, in_order: bool) -
     Raises:
         BadInputError: if a path does not exist, a table is given for anything but one folder, or it gives a photo to be
             sorted no time.
+        ListingError: if no photo is found because a folder cannot be listed; other such folders are named on stderr.
     """
-    from vpr_dhe.images import list_images
+    from vpr_dhe.images import survey_images
     from vpr_dhe.sequences.frames import SequenceFrame
     from vpr_dhe.sequences.place_map import natural_key
 
     frames: list[SequenceFrame] = []
     for path in paths:
         if path.is_dir():
-            names = list_images(path)
+            listing = survey_images(path)
+            report_listing(listing)
+            names = listing.paths
             time_of = {} if times is None else {record.path: record.timestamp_s for record in _timed(names, times)}
             frames += [SequenceFrame(path / name, time_of.get(name), name=str(path / name)) for name in names]
         elif not path.exists():

@@ -11,10 +11,9 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from vpr_dhe.errors import BadInputError, DatasetError
-from vpr_dhe.geography.distance import kind_of, plane_of
-from vpr_dhe.geography.neighbours import rows_within
-from vpr_dhe.geography.wgs84 import earth_centred
-from vpr_dhe.records import GeoPosition, ImageRecord, MetricPosition
+from vpr_dhe.geography.distance import kind_of, world_of
+from vpr_dhe.geography.neighbours import positions_within
+from vpr_dhe.records import ImageRecord
 from vpr_dhe.runtime.sampling import evenly_spread
 
 Positives: TypeAlias = tuple[Int64[np.ndarray, " _found"], ...]
@@ -161,22 +160,16 @@ def option(name: str) -> str:
 def positives_within(database: PlaceSplit, queries: PlaceSplit, radius_m: float) -> Positives:
     """Find the database images at most `radius_m` away from each query, the radius included.
 
-    Metric positions are compared in their plane; images of different UTM zones or hemispheres are never near each
-    other. Positions in degrees are compared by the straight line between them, which at such distances equals the
-    distance on the ground.
+    Positions in one UTM zone, or in one frame of the user, are compared in its plane. Others on Earth, in degrees or
+    across borders of zones or the equator, are compared by the straight line between them, which at such distances
+    equals the distance on the ground.
 
     Raises:
-        DatasetError: if an image has no position, or kinds of positions are mixed.
+        DatasetError: if an image has no position, or some positions cannot be compared.
     """
     _require_comparable([database, queries])
-    known, asked = _by_plane(database), _by_plane(queries)
-    positives = [np.empty(0, dtype=np.int64)] * len(queries.records)
-    for plane in known.keys() & asked.keys():
-        rows = np.array(known[plane])
-        near = rows_within(_coordinates(database, known[plane]), _coordinates(queries, asked[plane]), radius_m)
-        for query, found in zip(asked[plane], near, strict=True):
-            positives[query] = rows[found]
-    return tuple(positives)
+    known, asked = ([record.position for record in split.records if record.position] for split in (database, queries))
+    return positions_within(known, asked, radius_m)
 
 
 def positives_facing(
@@ -203,22 +196,6 @@ def positives_by_frame(database_count: int, frames: Sequence[int], tolerance: in
     return tuple(everything[max(0, frame - tolerance) : max(0, frame + tolerance + 1)] for frame in frames)
 
 
-def _by_plane(split: PlaceSplit) -> dict[str, list[int]]:
-    """Rows of the images in each plane."""
-    rows: dict[str, list[int]] = {}
-    for row, record in enumerate(split.records):
-        rows.setdefault(plane_of(record.position), []).append(row)
-    return rows
-
-
-def _coordinates(split: PlaceSplit, rows: Sequence[int]) -> Float64[np.ndarray, "images axes"]:
-    """Coordinates of images in one plane."""
-    positions = [split.records[row].position for row in rows]
-    metric = [(position.x_m, position.y_m) for position in positions if isinstance(position, MetricPosition)]
-    degrees = [position for position in positions if isinstance(position, GeoPosition)]
-    return np.array(metric) if metric else earth_centred(degrees)
-
-
 def _headings_deg(split: PlaceSplit) -> Float64[np.ndarray, " images"]:
     headings = [record.heading_deg for record in split.records]
     if None in headings:
@@ -240,8 +217,8 @@ def _require_apart(database: PlaceSplit, queries: PlaceSplit) -> None:
 
 
 def _require_comparable(splits: Iterable[PlaceSplit]) -> None:
-    """Check that all images have positions of one kind."""
-    example: dict[str, Path] = {}
+    """Check that all images have positions of one world."""
+    example: dict[str, tuple[str, Path]] = {}
     for split in splits:
         for record in split.records:
             if record.position is None:
@@ -249,9 +226,9 @@ def _require_comparable(splits: Iterable[PlaceSplit]) -> None:
                     f"{split.folder / record.path} has no position; expected a name like @utm_east@utm_north@...jpg, "
                     "GPS coordinates in its EXIF block, or a row in a table of positions"
                 )
-            example.setdefault(kind_of(record.position), split.folder / record.path)
+            example.setdefault(world_of(record.position), (kind_of(record.position), split.folder / record.path))
     if len(example) > 1:
-        (one, first), (other, second) = list(example.items())[:2]
+        (one, first), (other, second) = list(example.values())[:2]
         raise DatasetError(
             f"{first} has a position in {one}, {second} in {other}; such positions cannot be compared; keep one kind"
         )

@@ -10,6 +10,7 @@ Source: github.com/gmberton/VPR-datasets-downloader and github.com/gmberton/VPR-
 
 import math
 import re
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -27,8 +28,9 @@ from vpr_dhe.datasets.base import (
 )
 from vpr_dhe.errors import DatasetError
 from vpr_dhe.geography.distance import RADIUS_M
-from vpr_dhe.images import list_images
+from vpr_dhe.images import list_images, survey_images
 from vpr_dhe.records import ImageRecord, MetricPosition, StrPath
+from vpr_dhe.runtime.image_files import ImageListing
 
 DATABASE, QUERIES = "database", "queries"
 _SPLITS = ("train", "val", "test")
@@ -86,11 +88,33 @@ def read_split(folder: StrPath) -> PlaceSplit:
 
     Raises:
         DatasetError: if the list is empty, names an image twice, or its first image does not exist.
+        ListingError: if a part of the folder cannot be listed.
     """
     folder = Path(folder)
+    listed = _list_beside(folder)
+    return split_of(folder, list_images(folder) if listed is None else listed)
+
+
+def survey_split(folder: StrPath) -> ImageListing:
+    """List what `read_split` reads, with what is left out and what cannot be listed.
+
+    Raises:
+        DatasetError: as `read_split` does.
+        ListingError: if no image is found because a part of the folder cannot be listed.
+    """
+    folder = Path(folder)
+    listed = _list_beside(folder)
+    return survey_images(folder) if listed is None else ImageListing(folder, tuple(listed))
+
+
+def split_of(folder: Path, paths: Iterable[str]) -> PlaceSplit:
+    """Make the split of some images of a folder, with positions from their names."""
+    return PlaceSplit(folder, tuple(map(record_of, paths)))
+
+
+def _list_beside(folder: Path) -> list[str] | None:
     listed = Path(f"{folder.absolute()}_images_paths.txt")
-    paths = _listed_images(folder, listed) if listed.is_file() else list_images(folder)
-    return PlaceSplit(folder, tuple(record_of(path) for path in paths))
+    return _listed_images(folder, listed) if listed.is_file() else None
 
 
 def _listed_images(folder: Path, listed: Path) -> list[str]:

@@ -1,27 +1,31 @@
-"""Distances between positions, and planes in which they can be compared."""
+"""Distances between positions, and worlds in which they can be compared."""
 
 import math
-import re
+from itertools import product
 
+from vpr_dhe.geography.utm import is_utm, readings, zones_of
 from vpr_dhe.geography.wgs84 import earth_centred
 from vpr_dhe.records import RECONSTRUCTION, GeoPosition, MetricPosition, Position
 
 RADIUS_M = 25.0
 """Largest distance of a right answer in nearly all protocols of the field."""
 
-
-_UTM_ZONE = re.compile(r"UTM (\d{1,2})([C-HJ-NP-X]?)", re.ASCII | re.IGNORECASE)
+EARTH = "WGS84"
+"""World of positions in degrees and in zones of UTM, whichever zone that is."""
 
 
 def apart(one: Position | None, other: Position | None) -> float | None:
-    """Distance of two positions in metres, or in units of a reconstruction; None if it is unknown."""
-    if one is None or other is None or plane_of(one) != plane_of(other):
+    """Distance of two positions in metres, or in units of a reconstruction; None if it is unknown.
+
+    Positions in one zone of UTM are compared in its plane, as protocols of the field do; others on Earth by the
+    straight line between them, which at such distances equals the distance on the ground.
+    """
+    if one is None or other is None or world_of(one) != world_of(other):
         return None
-    if isinstance(one, MetricPosition) and isinstance(other, MetricPosition):
+    one_plane = world_of(one) != EARTH or set(zones_of(one)) & set(zones_of(other))
+    if one_plane and isinstance(one, MetricPosition) and isinstance(other, MetricPosition):
         return math.dist((one.x_m, one.y_m), (other.x_m, other.y_m))
-    assert isinstance(one, GeoPosition)
-    assert isinstance(other, GeoPosition)
-    return math.dist(*earth_centred([one, other]))
+    return min(math.dist(*earth_centred(pair)) for pair in product(readings(one), readings(other)))
 
 
 def distance(one: Position | None, other: Position | None) -> str | None:
@@ -29,27 +33,19 @@ def distance(one: Position | None, other: Position | None) -> str | None:
     found = apart(one, other)
     if found is None:
         return None
-    return f"{found:.1f}{unit_of(plane_of(one))} away"
+    return f"{found:.1f}{unit_of(world_of(one))} away"
 
 
-def plane_of(position: Position | None) -> str:
-    """Name of the plane of a position, equal for positions that can be compared.
-
-    Latitude bands of one UTM zone and hemisphere share a plane.
-    """
-    if not isinstance(position, MetricPosition):
-        return "degrees"
-    zone = _UTM_ZONE.fullmatch(position.reference)
-    if zone is None:
-        return position.reference
-    number, band = zone.groups()
-    # Bands N to X are north of the equator, as is, by convention here, a zone without a letter.
-    return f"UTM {int(number)} {'south' if band and band.upper() < 'N' else 'north'}"
+def world_of(position: Position | None) -> str:
+    """Name of the world of a position, equal for positions that can be compared: EARTH, or a metric reference."""
+    if not isinstance(position, MetricPosition) or is_utm(position.reference):
+        return EARTH
+    return position.reference
 
 
-def unit_of(plane: str) -> str:
-    """Suffix of lengths in a plane: " m", or nothing if the unit is unknown."""
-    return "" if plane == RECONSTRUCTION else " m"
+def unit_of(world: str) -> str:
+    """Suffix of lengths in a world: " m", or nothing if the unit is unknown."""
+    return "" if world == RECONSTRUCTION else " m"
 
 
 def kind_of(position: Position) -> str:
@@ -58,4 +54,4 @@ def kind_of(position: Position) -> str:
         return "degrees"
     if position.reference == RECONSTRUCTION:
         return "units of a reconstruction"
-    return "a UTM zone" if _UTM_ZONE.fullmatch(position.reference) else f"metres of {position.reference!r}"
+    return "a UTM zone" if is_utm(position.reference) else f"metres of {position.reference!r}"

@@ -3,7 +3,6 @@
 Tags are those of CIPA DC-008 (Exif 2.32), sections 4.6.5 and 4.6.6. Values that cannot be read are left out.
 """
 
-import io
 import math
 import re
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ import PIL.Image
 from PIL.ExifTags import GPS, IFD, Base
 
 from vpr_dhe.records import GeoPosition, ImageRecord
+from vpr_dhe.runtime.pillow import open_image
 
 _Tags: TypeAlias = Mapping[int, Any]
 _DATE = re.compile(r"(\d{4})[:-](\d\d)[:-](\d\d)", re.ASCII)
@@ -68,7 +68,7 @@ def with_exif(record: ImageRecord, content: bytes) -> ImageRecord:
 def _read_tags(content: bytes) -> tuple[_Tags, _Tags]:
     """Read the GPS tags and the photo tags."""
     try:
-        with PIL.Image.open(io.BytesIO(content)) as file:
+        with open_image(content) as file:
             # The method of the base class, because PNG's own decodes all pixels.
             exif = PIL.Image.Image.getexif(file)
             return _directory(exif, IFD.GPSInfo), _directory(exif, IFD.Exif)

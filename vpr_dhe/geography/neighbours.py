@@ -1,7 +1,15 @@
 """Neighbour search by radius."""
 
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
 import numpy as np
 from jaxtyping import Float64, Int64
+
+from vpr_dhe.geography.distance import EARTH, world_of
+from vpr_dhe.geography.utm import Zone, all_to_degrees, zones_of
+from vpr_dhe.geography.wgs84 import earth_centred
+from vpr_dhe.records import GeoPosition, MetricPosition, Position
 
 
 def rows_within(
@@ -14,3 +22,92 @@ def rows_within(
     neighbours = NearestNeighbors(radius=radius, algorithm="kd_tree").fit(points)
     found = neighbours.radius_neighbors(centres, return_distance=False)
     return tuple(np.sort(rows.astype(np.int64)) for rows in found)
+
+
+def positions_within(
+    positions: Sequence[Position], centres: Sequence[Position], radius_m: float
+) -> tuple[Int64[np.ndarray, " _found"], ...]:
+    """Find the sorted rows of the positions at most `radius_m` away from each centre, as `apart` measures it."""
+    found: list[set[int]] = [set() for _ in centres]
+    for rows, points, asked, where in _comparisons(positions, centres):
+        for centre, near in zip(asked, rows_within(points, where, radius_m), strict=True):
+            found[centre].update(rows[near].tolist())
+    return tuple(np.array(sorted(rows), np.int64) for rows in found)
+
+
+_Rows = Int64[np.ndarray, " _rows"]
+_Points = Float64[np.ndarray, "_rows _axes"]
+
+
+class _Frame(NamedTuple):
+    """World of coordinates and, of UTM, the zone."""
+
+    world: str
+    zone: Zone | None
+
+
+def _comparisons(
+    positions: Sequence[Position], centres: Sequence[Position]
+) -> Iterator[tuple[_Rows, _Points, _Rows, _Points]]:
+    """Rows and points of positions and of centres that are compared with each other.
+
+    Within a frame that is by its coordinates, and between frames on Earth by earth-centred ones.
+    """
+    shared = _shared_zone([*positions, *centres])
+    known, asked = _by_frame(positions, shared), _by_frame(centres, shared)
+    for frame in known.keys() & asked.keys():
+        sides = (positions, known[frame]), (centres, asked[frame])
+        if frame == (EARTH, None):
+            points = [_earth_centred(_taken(side, rows), frame) for side, rows in sides]
+        else:
+            points = [_metres(_taken(side, rows)) for side, rows in sides]
+        yield np.array(known[frame]), points[0], np.array(asked[frame]), points[1]
+    on_earth = {frame for frame in known.keys() | asked.keys() if frame.world == EARTH}
+    if len(on_earth) < 2:
+        return
+    earthly = {
+        frame: _earth_centred(_taken(centres, rows), frame) for frame, rows in asked.items() if frame in on_earth
+    }
+    for frame in known.keys() & on_earth:
+        others = [other for other in earthly if other != frame]
+        if others:
+            points = _earth_centred(_taken(positions, known[frame]), frame)
+            rows = np.concatenate([asked[other] for other in others])
+            yield np.array(known[frame]), points, rows, np.concatenate([earthly[other] for other in others])
+
+
+def _shared_zone(positions: Iterable[Position]) -> Zone | None:
+    """Likeliest zone that all positions on Earth may refer to."""
+    shared: tuple[Zone, ...] | None = None
+    for position in positions:
+        if world_of(position) == EARTH:
+            zones = zones_of(position)
+            shared = zones if shared is None else tuple(zone for zone in shared if zone in zones)
+            if not shared:
+                return None
+    return shared[0] if shared else None
+
+
+def _by_frame(positions: Sequence[Position], shared: Zone | None) -> dict[_Frame, list[int]]:
+    """Rows of the positions in each frame; without a shared zone, positions of unknown hemisphere are in two."""
+    rows: dict[_Frame, list[int]] = {}
+    for row, position in enumerate(positions):
+        world = world_of(position)
+        zones = (shared,) if shared and world == EARTH else zones_of(position) or (None,)
+        for zone in zones:
+            rows.setdefault(_Frame(world, zone), []).append(row)
+    return rows
+
+
+def _taken(positions: Sequence[Position], rows: Sequence[int]) -> list[Position]:
+    return [positions[row] for row in rows]
+
+
+def _metres(positions: Sequence[Position]) -> _Points:
+    return np.array([(one.x_m, one.y_m) for one in positions if isinstance(one, MetricPosition)], np.float64)
+
+
+def _earth_centred(positions: Sequence[Position], frame: _Frame) -> _Points:
+    if frame.zone is not None:
+        return earth_centred(all_to_degrees(_metres(positions), frame.zone))
+    return earth_centred([position for position in positions if isinstance(position, GeoPosition)])

@@ -7,8 +7,9 @@ import numpy as np
 from jaxtyping import Float64
 
 from vpr_dhe.errors import BadInputError
-from vpr_dhe.geography.distance import plane_of
-from vpr_dhe.geography.wgs84 import metres_per_degree
+from vpr_dhe.geography.distance import world_of
+from vpr_dhe.geography.utm import Zone, from_degrees, nearest, readings, to_degrees, zones_of
+from vpr_dhe.geography.wgs84 import earth_centred, metres_per_degree
 from vpr_dhe.records import GeoPosition, MetricPosition, Position
 
 
@@ -16,39 +17,68 @@ from vpr_dhe.records import GeoPosition, MetricPosition, Position
 class Plane:
     """Plane of a metric position, or tangent plane of the ellipsoid at a position in degrees.
 
-    Degrees are converted by the radii of curvature at `origin`, which is accurate within some hundred kilometres.
+    The plane of a UTM zone extends beyond its borders: positions of other zones, and in degrees, are projected into it,
+    at a scale within a hundredth of the true one up to 10 degrees of longitude away. In the tangent plane, degrees are
+    converted by the radii of curvature at `origin`, which is accurate within some hundred kilometres.
+
+    Args:
+        origin: a position in the plane.
+        zone: zone of the origin; None unless it is in UTM.
     """
 
     origin: Position
+    zone: Zone | None = None
 
     @classmethod
-    def around(cls, positions: Iterable[Position]) -> "Plane":
-        """Make the plane of some positions.
+    def around(cls, positions: Iterable[Position], origin: Position | None = None) -> "Plane":
+        """Make the plane of some positions, by default with the one in the middle of the list as origin.
+
+        If the hemisphere of the origin is unknown, it is the one that brings the others nearest to it.
 
         Raises:
             BadInputError: if two of them cannot be compared.
         """
         known = list(positions)
-        names = sorted({plane_of(position) for position in known})
-        if len(names) != 1:
-            found = " and ".join(names) or "no positions"
+        worlds = sorted({world_of(position) for position in known})
+        if len(worlds) != 1:
+            found = " and ".join(worlds) or "no positions"
             raise BadInputError(f"positions in {found} cannot be compared; keep images of one kind in an index")
-        return cls(known[len(known) // 2])
+        origin = known[len(known) // 2] if origin is None else origin
+        planes = [cls(origin, zone) for zone in zones_of(origin)] or [cls(origin)]
+        return min(planes, key=lambda plane: plane.extent_m(known)) if len(planes) > 1 else planes[0]
+
+    def extent_m(self, positions: Sequence[Position]) -> float:
+        """Mean distance of positions from the origin."""
+        return float(np.linalg.norm(self.metres(positions) - self.metres([self.origin]), axis=1).mean())
 
     def metres(self, positions: Sequence[Position | None]) -> Float64[np.ndarray, "positions 2"]:
-        """Convert to metres east and north, relative to the origin if positions are in degrees; NaN if unknown."""
+        """Convert to metres east and north, relative to the origin if that is in degrees.
+
+        NaN if unknown, or if they cannot be compared with the origin.
+        """
         return np.array([self._metres(position) for position in positions], np.float64).reshape(-1, 2)
 
     def _metres(self, position: Position | None) -> tuple[float, float]:
-        if isinstance(position, MetricPosition):
-            return position.x_m, position.y_m
-        if position is None:
+        if position is None or world_of(position) != world_of(self.origin):
             return np.nan, np.nan
-        assert isinstance(self.origin, GeoPosition)
-        east, north = metres_per_degree(self.origin.latitude_deg)
+        if isinstance(position, MetricPosition) and (
+            self.zone in zones_of(position) or (self.zone is None and isinstance(self.origin, MetricPosition))
+        ):
+            return position.x_m, position.y_m
+        found = nearest(readings(position), earth_centred([self._origin_deg])[0])
+        if self.zone is not None:
+            return from_degrees(found, self.zone)
+        east, north = metres_per_degree(self._origin_deg.latitude_deg)
         # The short way round, also across 180 degrees.
-        apart_deg = (position.longitude_deg - self.origin.longitude_deg + 180) % 360 - 180
-        return east * apart_deg, north * (position.latitude_deg - self.origin.latitude_deg)
+        apart_deg = (found.longitude_deg - self._origin_deg.longitude_deg + 180) % 360 - 180
+        return east * apart_deg, north * (found.latitude_deg - self._origin_deg.latitude_deg)
+
+    @property
+    def _origin_deg(self) -> GeoPosition:
+        if isinstance(self.origin, GeoPosition):
+            return self.origin
+        assert self.zone is not None
+        return to_degrees(self.origin.x_m, self.origin.y_m, self.zone)
 
     def position(self, east_m: float, north_m: float) -> Position:
         """Convert a point of the plane to a position of the same kind as the origin."""

@@ -8,9 +8,9 @@ from jaxtyping import Float64
 from vpr_dhe.records import GeoPosition
 
 # National Geospatial-Intelligence Agency, NGA.STND.0036 (World Geodetic System 1984), table 3.1.
-_SEMI_MAJOR_AXIS_M = 6_378_137.0
-_FLATTENING = 1 / 298.257223563
-_ECCENTRICITY_SQUARED = _FLATTENING * (2 - _FLATTENING)
+SEMI_MAJOR_AXIS_M = 6_378_137.0
+FLATTENING = 1 / 298.257223563
+ECCENTRICITY_SQUARED = FLATTENING * (2 - FLATTENING)
 
 
 def earth_centred(positions: Sequence[GeoPosition]) -> Float64[np.ndarray, "positions 3"]:
@@ -20,9 +20,9 @@ def earth_centred(positions: Sequence[GeoPosition]) -> Float64[np.ndarray, "posi
     """
     degrees = np.array([(position.latitude_deg, position.longitude_deg) for position in positions])
     latitude, longitude = np.radians(degrees.reshape(-1, 2)).T
-    normal_m = _SEMI_MAJOR_AXIS_M / np.sqrt(1 - _ECCENTRICITY_SQUARED * np.sin(latitude) ** 2)
+    normal_m = SEMI_MAJOR_AXIS_M / np.sqrt(1 - ECCENTRICITY_SQUARED * np.sin(latitude) ** 2)
     in_plane_m = normal_m * np.cos(latitude)
-    up_m = (1 - _ECCENTRICITY_SQUARED) * normal_m * np.sin(latitude)
+    up_m = (1 - ECCENTRICITY_SQUARED) * normal_m * np.sin(latitude)
     return np.stack([in_plane_m * np.cos(longitude), in_plane_m * np.sin(longitude), up_m], axis=1)
 
 
@@ -33,7 +33,7 @@ def metres_per_degree(latitude_deg: float) -> tuple[float, float]:
     USGS Professional Paper 1395 (1987), equations 4-18 to 4-21.
     """
     latitude = np.radians(latitude_deg)
-    ratio = 1 - _ECCENTRICITY_SQUARED * np.sin(latitude) ** 2
-    prime_vertical_m = _SEMI_MAJOR_AXIS_M / np.sqrt(ratio)
-    meridian_m = prime_vertical_m * (1 - _ECCENTRICITY_SQUARED) / ratio
+    ratio = 1 - ECCENTRICITY_SQUARED * np.sin(latitude) ** 2
+    prime_vertical_m = SEMI_MAJOR_AXIS_M / np.sqrt(ratio)
+    meridian_m = prime_vertical_m * (1 - ECCENTRICITY_SQUARED) / ratio
     return float(np.radians(prime_vertical_m * np.cos(latitude))), float(np.radians(meridian_m))

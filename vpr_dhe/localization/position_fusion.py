@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from vpr_dhe.geography.distance import RADIUS_M, plane_of
+from vpr_dhe.geography.distance import RADIUS_M, world_of
 from vpr_dhe.geography.plane import Plane
 from vpr_dhe.localization.contrast import contrasts
 from vpr_dhe.records import RECONSTRUCTION, Cameras, ImageRecord, PositionEstimate, RankedMatch
@@ -33,11 +33,13 @@ def fuse_positions(
     Source: Cheng, "Mean shift, mode seeking, and clustering", IEEE T-PAMI 1995 (flat kernel).
     """
     weights = _weights(matches)
-    if not weights.any() or records[0].position is None or plane_of(records[0].position) == RECONSTRUCTION:
+    if not weights.any() or records[0].position is None or world_of(records[0].position) == RECONSTRUCTION:
         return None
     usable = [row for row in np.flatnonzero(weights).tolist() if _comparable(records[row], records[0])]
-    plane, weights = Plane(records[0].position), weights[usable]
-    points = plane.metres([records[row].position for row in usable])
+    weights = weights[usable]
+    positions = [position for row in usable if (position := records[row].position)]
+    plane = Plane.around(positions, records[0].position)
+    points = plane.metres(positions)
     near = _around_mode(points, weights)
     weights, points = weights[near] / weights[near].sum(), points[near]
     centre = weights @ points
@@ -61,7 +63,7 @@ def _weights(matches: Sequence[RankedMatch]) -> Float64[np.ndarray, " matches"]:
 
 
 def _comparable(record: ImageRecord, best: ImageRecord) -> bool:
-    return record.position is not None and plane_of(record.position) == plane_of(best.position)
+    return record.position is not None and world_of(record.position) == world_of(best.position)
 
 
 def _around_mode(

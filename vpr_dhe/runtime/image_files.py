@@ -1,22 +1,205 @@
-"""Listing of image files in folders, by extension."""
+"""Listing of image files in folders: by extension, and by their first bytes where a name has none."""
 
 import os
-from collections.abc import Iterator
+import stat
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import Enum, auto
+from functools import cache, cached_property
+from importlib.util import find_spec
 from pathlib import Path
 
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2"})
+from vpr_dhe.errors import ListingError
+
+# fmt: off
+EXTENSIONS = frozenset({
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".jfi", ".jif", ".mpo", ".jp2", ".j2k", ".jpc", ".jpf", ".jpx", ".j2c", ".png",
+    ".apng", ".webp", ".avif", ".avifs", ".gif", ".bmp", ".dib", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm",
+    ".tga", ".icb", ".vda", ".vst", ".qoi", ".psd", ".dds", ".ftc", ".ftu", ".blp", ".pcx", ".dcx", ".sgi", ".bw",
+    ".rgb", ".rgba", ".ras", ".im", ".msp", ".xbm", ".xpm", ".pxr", ".gbr", ".fli", ".flc", ".ico", ".cur", ".icns",
+})
+"""Extensions of the formats whose pixels Pillow decodes; without .pcd, which is mostly of point clouds."""
+# fmt: on
+
+HEIC_EXTENSIONS = frozenset({".heic", ".heif", ".hif"})
+"""Extensions of the photos of iPhones and some cameras, which the extra `heic` decodes."""
+
+# Tables, notes and metadata that belong beside photos, and litter of file managers.
+# fmt: off
+_COMPANIONS = frozenset({
+    ".csv", ".tsv", ".txt", ".md", ".rst", ".pdf", ".json", ".jsonl", ".geojson", ".xml", ".xmp", ".aae", ".thm",
+    ".yaml", ".yml", ".toml", ".ini", ".cfg", ".log", ".html", ".htm", ".gpx", ".kml", ".nmea", ".db", ".sqlite",
+    ".h5", ".hdf5", ".npy", ".npz", ".pt", ".pkl", ".bin", ".py", ".sh", ".m", ".mat", ".pcd", ".ply", ".lock", ".tmp",
+    ".part",
+})
+# fmt: on
+_LITTER = frozenset({"thumbs.db", "desktop.ini"})
+_SIGNATURES = (
+    b"\xff\xd8\xff",  # JPEG
+    b"\x89PNG\r\n\x1a\n",
+    b"GIF87a",
+    b"GIF89a",
+    b"II*\0",  # TIFF
+    b"MM\0*",
+    b"\0\0\0\x0cjP  \r\n\x87\n",  # JPEG 2000
+    b"\xff\x4f\xff\x51",
+    b"8BPS",  # Photoshop
+    b"DDS ",
+    b"qoif",
+    *(b"P%d%c" % (number, blank) for number in range(1, 7) for blank in b"\n \r\t"),  # netpbm
+)
+SIGNATURE_BYTES = 64
+"""Bytes at the beginning of a file that tell its format."""
+_AVIF_BRANDS = frozenset({b"avif", b"avis"})
+_HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"})
+_SHOWN_ENDINGS = 6
+
+HEIC_HINT = 'to read HEIC, install pillow-heif with: pip install "vpr-dhe[heic]"'
 
 
-def image_files_below(folder: Path) -> Iterator[Path]:
-    """Iterate over files with an image's extension in a folder and below, without hidden files and folders."""
-    return (path for path in files_below(folder) if not path.name.startswith(".") and path.suffix.lower() in EXTENSIONS)
+@dataclass(frozen=True)
+class Unreadable:
+    """A folder that cannot be listed, a dangling link, or a file that cannot be opened, with the reason.
+
+    `path` is relative to the listed folder.
+    """
+
+    path: str
+    reason: str
 
 
-def files_below(folder: Path) -> Iterator[Path]:
-    """Iterate over files in a folder and below, without hidden folders; follows links, but enters each folder once."""
+@dataclass(frozen=True)
+class ImageListing:
+    """Images of a folder and below, and what is missing from them.
+
+    Args:
+        folder: the folder.
+        paths: sorted paths of the images, relative to the folder.
+        left_out: files that may be photos but cannot be read, such as HEIC without the extra; without tables and other
+            companions of photos, which are expected.
+        unreadable: what could not be listed, and may hold further images.
+    """
+
+    folder: Path
+    paths: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
+    unreadable: tuple[Unreadable, ...] = ()
+
+    def require_complete(self) -> "ImageListing":
+        """Return the listing if all images could be listed.
+
+        Raises:
+            ListingError: otherwise.
+        """
+        if self.unreadable:
+            raise ListingError(f"{self.unreadable_text}; make it readable, or move it away")
+        return self
+
+    def may_hold(self, path: str) -> bool:
+        """Whether a file that is not listed may still be in the folder: left out, or below what is unreadable."""
+        below = (entry.path for entry in self.unreadable)
+        return path in self._left_out or any(path == entry or path.startswith(f"{entry}/") for entry in below)
+
+    @cached_property
+    def _left_out(self) -> frozenset[str]:
+        return frozenset(self.left_out)
+
+    @property
+    def unreadable_text(self) -> str:
+        """One line that names what could not be listed."""
+        first = self.unreadable[0]
+        others = f", and {len(self.unreadable) - 1} more" if len(self.unreadable) > 1 else ""
+        return f"{self.folder / first.path} cannot be listed ({first.reason}){others}"
+
+    @property
+    def left_out_text(self) -> str | None:
+        """One line that counts the files left out by their endings; None if there are none."""
+        if not self.left_out:
+            return None
+        endings = Counter(Path(path).suffix.lower() or "without an ending" for path in self.left_out)
+        named = [f"{count} {ending}" for ending, count in endings.most_common(_SHOWN_ENDINGS)]
+        rest = len(self.left_out) - sum(count for _, count in endings.most_common(_SHOWN_ENDINGS))
+        counts = ", ".join([*named, *([f"{rest} others"] if rest else [])])
+        hint = f"; {HEIC_HINT}" if not reads_heic() and not endings.keys().isdisjoint(HEIC_EXTENSIONS) else ""
+        return f"left out {counts}, such as {self.left_out[0]}{hint}"
+
+
+@cache
+def reads_heic() -> bool:
+    """Whether the extra `heic` is installed."""
+    try:
+        return find_spec("pillow_heif") is not None
+    except ValueError:  # blocked in `sys.modules`
+        return False
+
+
+def image_extensions() -> frozenset[str]:
+    """Extensions of images that can be read here."""
+    return EXTENSIONS | HEIC_EXTENSIONS if reads_heic() else EXTENSIONS
+
+
+def is_heic(head: bytes) -> bool:
+    """Whether a file that begins with these bytes is a HEIC photo."""
+    brands = _brands(head)
+    return not brands.isdisjoint(_HEIC_BRANDS) and brands.isdisjoint(_AVIF_BRANDS)
+
+
+def _brands(head: bytes) -> set[bytes]:
+    """Brands of the box `ftyp` (ISO/IEC 14496-12, section 4.3); none for other files."""
+    box = head[: int.from_bytes(head[:4], "big")]
+    return {box[8:12], *(box[start : start + 4] for start in range(16, len(box), 4))} if head[4:8] == b"ftyp" else set()
+
+
+def scan_images(folder: Path) -> ImageListing:
+    """List the images of a folder and below, without hidden files and folders.
+
+    Links to folders are followed, but each folder is listed once. Files are not opened if their names have an
+    extension.
+    """
+    unreadable: list[Unreadable] = []
+    images: list[str] = []
+    left_out: list[str] = []
+
+    def refuse(error: OSError) -> None:
+        path = Path(os.fsdecode(error.filename or folder))
+        unreadable.append(Unreadable(path.relative_to(folder).as_posix(), _reason(path, error)))
+
+    lists = {_Kind.IMAGE: images, _Kind.LEFT_OUT: left_out}
+    for path in files_below(folder, refuse):
+        if path.name.startswith("."):
+            continue
+        try:
+            kind = _kind(path)
+        except OSError as error:
+            refuse(error)
+            continue
+        if kind in lists:
+            lists[kind].append(path.relative_to(folder).as_posix())
+    return ImageListing(
+        folder, tuple(sorted(images)), tuple(sorted(left_out)), tuple(sorted(unreadable, key=lambda entry: entry.path))
+    )
+
+
+def _reason(path: Path, error: OSError) -> str:
+    if isinstance(error, FileNotFoundError) and path.is_symlink():
+        return f"a link to {path.readlink()}, which does not exist"
+    return error.strerror or type(error).__name__
+
+
+def files_below(folder: Path, refuse: Callable[[OSError], object]) -> Iterator[Path]:
+    """Iterate over files in a folder and below, without hidden folders; follows links, but enters each folder once.
+
+    `refuse` is called with the error of each folder that cannot be listed.
+    """
     entered: set[tuple[int, int]] = set()
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        status = Path(parent).stat()
+    for parent, folders, files in os.walk(folder, followlinks=True, onerror=refuse):
+        try:
+            status = Path(parent).stat()
+        except OSError as error:
+            refuse(error)
+            folders.clear()
+            continue
         # Links may form a cycle.
         if (status.st_dev, status.st_ino) in entered:
             folders.clear()
@@ -25,3 +208,45 @@ def files_below(folder: Path) -> Iterator[Path]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in files:
             yield Path(parent, name)
+
+
+class _Kind(Enum):
+    IMAGE = auto()
+    LEFT_OUT = auto()
+    OTHER = auto()
+
+
+def _kind(path: Path) -> _Kind:
+    """Kind of a file by its extension or, without one, by its first bytes.
+
+    Raises:
+        OSError: if that cannot be told, since it is a link to nowhere or cannot be opened.
+    """
+    suffix = path.suffix.lower()
+    if suffix in EXTENSIONS:
+        return _Kind.IMAGE
+    if suffix in _COMPANIONS or path.name.lower() in _LITTER:
+        return _Kind.OTHER
+    if path.is_symlink():
+        path.stat()  # links to nowhere may lead to a folder of a drive that is not there today
+    if suffix in HEIC_EXTENSIONS:
+        return _Kind.IMAGE if reads_heic() else _Kind.LEFT_OUT
+    # Dots in dates and numbers begin no extension.
+    if any(letter.isalpha() for letter in suffix):
+        return _Kind.LEFT_OUT
+    if not stat.S_ISREG(path.stat().st_mode):
+        return _Kind.OTHER
+    with path.open("rb") as file:
+        return _kind_of_content(file.read(SIGNATURE_BYTES))
+
+
+def _kind_of_content(head: bytes) -> _Kind:
+    if is_heic(head):
+        return _Kind.IMAGE if reads_heic() else _Kind.LEFT_OUT
+    is_image = (
+        head.startswith(_SIGNATURES)
+        or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
+        or (head[:2] == b"BM" and head[6:10] == bytes(4))  # the reserved bytes of BMP
+        or not _brands(head).isdisjoint(_AVIF_BRANDS)
+    )
+    return _Kind.IMAGE if is_image else _Kind.OTHER

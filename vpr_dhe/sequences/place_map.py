@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from vpr_dhe.errors import BadInputError
-from vpr_dhe.geography.distance import plane_of
+from vpr_dhe.geography.distance import world_of
 from vpr_dhe.geography.plane import Plane
 from vpr_dhe.records import RECONSTRUCTION, ImageRecord
 
@@ -73,7 +73,7 @@ class PlaceMap:
                 "give positions with `vpr-dhe index --positions`"
             )
         plane = Plane.around(present)
-        if plane_of(plane.origin) == RECONSTRUCTION:
+        if world_of(plane.origin) == RECONSTRUCTION:
             raise BadInputError(
                 "positions are those of a reconstruction, whose unit is unknown, so motion in metres is impossible; "
                 "use motion along the route, or give positions in metres"

@@ -9,10 +9,10 @@ from starlette.exceptions import HTTPException
 
 from vpr_dhe.datasets.standard import record_of
 from vpr_dhe.features.base import Extractor
-from vpr_dhe.images import EXTENSIONS
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.records import GeoPosition, ImageRecord
 from vpr_dhe.runtime.durable_files import sync_folder, write_durably
+from vpr_dhe.runtime.image_files import image_extensions
 
 # File systems allow 255 bytes; the name is longer while the file is being written.
 _MAX_PART_BYTES = 200
@@ -78,8 +78,8 @@ def _invalid_name(name: str) -> str | None:
         return "is not a normalised relative path; give one in the images folder, such as street/0041.jpg"
     if any(part.startswith(".") for part in path.parts):
         return "is that of a hidden file or folder; begin with another character than a dot"
-    if path.suffix.lower() not in EXTENSIONS:
-        return f"has no extension of an image; expected {', '.join(sorted(EXTENSIONS))}"
+    if path.suffix.lower() not in (extensions := image_extensions()):
+        return f"has no extension of an image; expected one of {', '.join(sorted(extensions))}"
     if any(len(os.fsencode(part)) > _MAX_PART_BYTES for part in path.parts):
         return f"has a part of more than {_MAX_PART_BYTES} bytes; shorten it"
     return None

@@ -1,5 +1,6 @@
 """Reports read as a browser reads them: what is in them, in which order, and nothing from elsewhere."""
 
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -146,6 +147,28 @@ def test_answers_without_a_truth_begin_with_the_least_certain(photo_folder, tmp_
     assert links == {"#q1", "#q2"} <= {f"#{article['id']}" for article in page.all("article")}
 
 
+@pytest.mark.parametrize(
+    ("known", "outcome", "words"), [(None, "answered", ""), (True, "answered", ""), (False, "unknown", "improbable")]
+)
+def test_only_rejected_matches_are_of_unknown_places(
+    known, outcome, words, photo_folder, tmp_path, thumbnail_extractor
+):
+    """Without a minimum probability, `known` is None, and every answer stands."""
+    index = PlaceIndex.create(tmp_path / "index", thumbnail_extractor.spec, photo_folder, codec="float16")
+    index.add(read_split(photo_folder).records, thumbnail_extractor)
+    query = photo_folder / "03.png"
+    found = Localizer(VerifiedIndex(index, None), thumbnail_extractor).localize(query, top_k=1)
+    best = found.matches[0]
+    found = replace(found, known=known, **({"matches": (), "rejected": best} if known is False else {}))
+    report = query_report(AnswerSheet("index", "thumbnail", "none", (Answer(str(query), found),)), index)
+    [shown] = report.queries
+    assert (shown.outcome, bool(shown.remark)) == (outcome, bool(words))
+    assert words in shown.remark
+    assert [match.label for match in shown.matches] == ["rejected" if known is False else "rank 1"]
+    write_report(report, tmp_path / "report.html")
+    assert ("unknown" in Page(tmp_path / "report.html").text) == (known is False)
+
+
 def test_an_image_that_is_gone_is_said_to_be(photo_folder, tmp_path, thumbnail_extractor):
     index = PlaceIndex.create(tmp_path / "index", thumbnail_extractor.spec, photo_folder, codec="float16")
     index.add(read_split(photo_folder).records, thumbnail_extractor)
@@ -205,3 +228,14 @@ def test_curves_go_where_their_figures_are_and_names_are_escaped():
     assert x[1] - x[0] == pytest.approx(x[2] - x[1], abs=0.2)
     assert y[0] - y[1] == pytest.approx(y[1] - y[2], abs=0.2)
     assert y[0] > y[2]
+
+
+def test_maps_go_on_across_the_border_of_a_zone():
+    """Four spots along 49 N, 15 m apart, two on each side of 6 E; coordinates by an independent implementation."""
+    west = [MetricPosition(x, y, "UTM 31U") for x, y in ((719391.21, 5431791.98), (719406.21, 5431792.57))]
+    east = [MetricPosition(x, y, "UTM 32U") for x, y in ((280593.79, 5431792.57), (280608.79, 5431791.98))]
+    drawn = draw_map([Spot(position, "right", "") for position in (*west, *east)])
+    assert drawn is not None
+    assert drawn.elsewhere == 0
+    steps = np.linalg.norm(np.diff(HTMLText(str(drawn.svg)).circles, axis=0), axis=1)
+    np.testing.assert_allclose(steps, steps.mean(), rtol=0.01)

@@ -9,6 +9,7 @@ import PIL.Image
 from vpr_dhe.errors import BadInputError, DatasetError, ImageError
 from vpr_dhe.images import list_images
 from vpr_dhe.records import Image, Size
+from vpr_dhe.runtime.pillow import open_image
 
 # EXIF orientations that swap width and height.
 _QUARTER_TURNS = frozenset({5, 6, 7, 8})
@@ -33,7 +34,7 @@ def upright_size(path: Path) -> Size:
         ImageError: if the file is not an image.
     """
     try:
-        with PIL.Image.open(path) as file:
+        with open_image(path) as file:
             size, turned = Size(*file.size), _orientation(file) in _QUARTER_TURNS
     except Exception as error:  # decoders raise errors of any kind
         raise ImageError(f"{path}: not an image that can be read ({type(error).__name__})") from error

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vpr_dhe.geography.distance import apart, plane_of
+from vpr_dhe.geography.distance import apart, world_of
 from vpr_dhe.records import RECONSTRUCTION, Position, RankedMatch
 
 
@@ -44,7 +44,7 @@ def evidence_of(matches: Sequence[RankedMatch], radius_m: float) -> MatchEvidenc
 
 
 def _near(one: Position | None, other: Position | None, radius_m: float) -> bool:
-    if plane_of(one) == RECONSTRUCTION:
+    if world_of(one) == RECONSTRUCTION:
         return False
     distance_m = apart(one, other)
     return distance_m is not None and distance_m <= radius_m

@@ -19,8 +19,13 @@ MAX_QUERIES = 50
 """Queries shown in a report; more pictures make the file too slow for browsers."""
 _SIDE_PX = 360
 
-RIGHT, WRONG, UNANSWERABLE, ANSWERED, UNREAD = "right", "wrong", "unanswerable", "answered", "unread"
-"""Outcomes of a query: `unanswerable` if the database has no right match, `answered` without ground truth."""
+RIGHT, WRONG, UNANSWERABLE, UNREAD = "right", "wrong", "unanswerable", "unread"
+ANSWERED, UNKNOWN = "answered", "unknown"
+"""Outcomes of a query.
+
+With ground truth: right, wrong, or `unanswerable` if the database has no right match. Without: `answered`, or `unknown`
+if the best match was rejected as too improbable. In both cases `unread`.
+"""
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ import numpy as np
 from jaxtyping import Float64
 from markupsafe import Markup
 
-from vpr_dhe.geography.distance import unit_of
-from vpr_dhe.records import GeoPosition, MetricPosition, Position
+from vpr_dhe.geography.distance import unit_of, world_of
+from vpr_dhe.geography.plane import Plane
+from vpr_dhe.records import GeoPosition, Position
 
 DATABASE = "database"
 """Kind of the spots drawn below the others."""
@@ -20,9 +21,9 @@ MAX_DATABASE_SPOTS = 3000
 _WIDTH = 640
 _MIN_HEIGHT, _MAX_HEIGHT = 240, 480
 _MARGIN = 28
-# Mean radius in metres (Moritz, "Geodetic Reference System 1980", R1); exact enough for a picture.
-_EARTH_RADIUS_M = 6_371_008.8
 _MIN_EXTENT_M = 20.0
+# Spots of another zone farther from the others would leave these no room.
+_MAX_GAP_M = 100_000.0
 _SCALE_SHARE = 0.25
 _DOT_PX = {DATABASE: 2.5}
 _OTHER_DOT_PX = 5.0
@@ -41,7 +42,7 @@ class Spot:
 
 @dataclass(frozen=True)
 class PositionMap:
-    """A rendered map and the number of spots by kind; `elsewhere` counts spots in other zones, which are not drawn."""
+    """A rendered map and the number of spots by kind; `elsewhere` counts those far away or in another frame."""
 
     svg: Markup
     counts: dict[str, int]
@@ -52,17 +53,34 @@ def draw_map(spots: Sequence[Spot]) -> PositionMap | None:
     """Draw spots, later ones over earlier ones; None if there are none."""
     if not spots:
         return None
-    plane = Counter(_plane(spot.position) for spot in spots).most_common(1)[0][0]
-    drawn = [spot for spot in spots if _plane(spot.position) == plane]
-    view = _View.around(_metres([spot.position for spot in drawn], plane, drawn))
-    parts = [*(_miss(spot, plane, view, drawn) for spot in drawn if spot.answer), *_dots(drawn, plane, view)]
+    drawn, plane = _common(spots)
+    view = _View.around(plane.metres([spot.position for spot in drawn]))
+    parts = [*(_miss(spot, plane, view) for spot in drawn if spot.answer), *_dots(drawn, plane, view)]
     counts = Counter(spot.kind for spot in drawn)
     label = "Map of positions: " + ", ".join(f"{count} {kind}" for kind, count in counts.items())
     opening = Markup('<svg class="map" viewBox="0 0 {} {:.0f}" role="img" aria-label="{}">').format(
         _WIDTH, view.height, label
     )
-    svg = opening + Markup("").join(parts) + _scale_bar(view, unit_of(plane)) + Markup("</svg>")
+    unit = unit_of(world_of(plane.origin))
+    svg = opening + Markup("").join(parts) + _scale_bar(view, unit) + Markup("</svg>")
     return PositionMap(svg, dict(counts), len(spots) - len(drawn))
+
+
+def _common(spots: Sequence[Spot]) -> tuple[list[Spot], Plane]:
+    """Spots that can be drawn together, and their plane: those of the most frequent reference, and others near them."""
+    reference = Counter(_reference(spot.position) for spot in spots).most_common(1)[0][0]
+    main = [spot.position for spot in spots if _reference(spot.position) == reference]
+    world = world_of(main[0])
+    comparable = [spot for spot in spots if world_of(spot.position) == world]
+    plane = Plane.around([spot.position for spot in comparable], main[len(main) // 2])
+    points, inside = plane.metres([spot.position for spot in comparable]), plane.metres(main)
+    gaps = np.maximum(inside.min(axis=0) - points, points - inside.max(axis=0))
+    near = (gaps <= _MAX_GAP_M).all(axis=1)
+    return [spot for spot, drawn in zip(comparable, near.tolist(), strict=True) if drawn], plane
+
+
+def _reference(position: Position) -> str:
+    return "" if isinstance(position, GeoPosition) else position.reference
 
 
 @dataclass(frozen=True)
@@ -93,22 +111,8 @@ class _View:
         return (float(point[0]) - self.west_m) * self.scale, (self.north_m - float(point[1])) * self.scale
 
 
-def _plane(position: Position) -> str:
-    return "WGS84" if isinstance(position, GeoPosition) else position.reference
-
-
-def _metres(positions: Sequence[Position], plane: str, around: Sequence[Spot]) -> Float64[np.ndarray, "positions 2"]:
-    """East and north in metres; degrees are projected onto a plane at the mean latitude of the spots."""
-    if plane != "WGS84":
-        return np.array([(one.x_m, one.y_m) for one in positions if isinstance(one, MetricPosition)])
-    known = [spot.position for spot in around if isinstance(spot.position, GeoPosition)]
-    middle = math.radians(float(np.mean([one.latitude_deg for one in known])))
-    degrees = np.array([(one.longitude_deg, one.latitude_deg) for one in positions if isinstance(one, GeoPosition)])
-    return np.radians(degrees) * _EARTH_RADIUS_M * np.array([math.cos(middle), 1.0])
-
-
-def _dots(spots: Sequence[Spot], plane: str, view: _View) -> list[Markup]:
-    points = _metres([spot.position for spot in spots], plane, spots)
+def _dots(spots: Sequence[Spot], plane: Plane, view: _View) -> list[Markup]:
+    points = plane.metres([spot.position for spot in spots])
     return [_dot(spot, view.to_picture(point)) for spot, point in zip(spots, points, strict=True)]
 
 
@@ -120,11 +124,11 @@ def _dot(spot: Spot, centre: tuple[float, float]) -> Markup:
     return Markup('<a href="#{}" tabindex="-1">{}</a>').format(spot.link, dot) if spot.link else dot
 
 
-def _miss(spot: Spot, plane: str, view: _View, around: Sequence[Spot]) -> Markup:
-    assert spot.answer is not None
-    if _plane(spot.answer) != plane:
+def _miss(spot: Spot, plane: Plane, view: _View) -> Markup:
+    points = plane.metres([spot.position, spot.answer])
+    if np.isnan(points).any():
         return Markup("")
-    start, end = (view.to_picture(point) for point in _metres([spot.position, spot.answer], plane, around))
+    start, end = (view.to_picture(point) for point in points)
     return Markup('<line class="miss" x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}"/>').format(*start, *end)
 
 

@@ -7,7 +7,16 @@ from vpr_dhe.errors import ImageError
 from vpr_dhe.images import decode_image
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.records import Progress, RankedMatch
-from vpr_dhe.report.html.match_report import ANSWERED, MAX_QUERIES, UNREAD, Report, ShownMatch, ShownQuery, picture_of
+from vpr_dhe.report.html.match_report import (
+    ANSWERED,
+    MAX_QUERIES,
+    UNKNOWN,
+    UNREAD,
+    Report,
+    ShownMatch,
+    ShownQuery,
+    picture_of,
+)
 from vpr_dhe.report.html.position_map import DATABASE, MAX_DATABASE_SPOTS, Spot, draw_map
 from vpr_dhe.report.tables.answers import Answer, AnswerSheet
 from vpr_dhe.runtime.sampling import evenly_spread
@@ -57,8 +66,10 @@ def _shown_query(id: str, answer: Answer, folder: Path) -> ShownQuery:
         picture, fault = picture_of(image, folder / match.image, match.verification)
         label = "rejected" if rejected else f"rank {match.rank}"
         matches.append(ShownMatch(label, match.image, _facts(match), None, picture, fault))
-    remark = "" if answer.localization.known else "unknown place"
-    return ShownQuery(id, answer.query, ANSWERED, remark, tuple(matches))
+    # `known` is None if no minimum probability was asked for: then every answer stands.
+    if answer.localization.known is False:
+        return ShownQuery(id, answer.query, UNKNOWN, "its best match is too improbable", tuple(matches))
+    return ShownQuery(id, answer.query, ANSWERED, "", tuple(matches))
 
 
 def _facts(match: RankedMatch) -> tuple[str, ...]:

@@ -1,0 +1,45 @@
+"""Opening of image files with Pillow and, for HEIC, the extra `heic`."""
+
+import io
+from functools import cache
+from pathlib import Path
+
+import PIL.Image
+
+from vpr_dhe.errors import ImageError, MissingExtraError
+from vpr_dhe.runtime.extras import require_extra
+from vpr_dhe.runtime.image_files import HEIC_HINT, SIGNATURE_BYTES, is_heic
+
+
+def open_image(source: Path | bytes) -> PIL.Image.Image:
+    """Open a file, or its bytes, without decoding its pixels; close it after use.
+
+    Raises:
+        ImageError: if it is HEIC, and the extra is not installed.
+        Exception: of any kind, as the decoders of Pillow do.
+    """
+    # Not left to Pillow, whose decoder of AVIF takes some HEIC files for its own.
+    if is_heic(_head(source)):
+        register_heic()
+    return PIL.Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+
+
+def _head(source: Path | bytes) -> bytes:
+    if isinstance(source, bytes):
+        return source[:SIGNATURE_BYTES]
+    with source.open("rb") as file:
+        return file.read(SIGNATURE_BYTES)
+
+
+@cache
+def register_heic() -> None:
+    """Make Pillow open HEIC.
+
+    Raises:
+        ImageError: if the extra is not installed.
+    """
+    try:
+        library = require_extra("heic")
+    except MissingExtraError as error:
+        raise ImageError(f"a HEIC photo; {HEIC_HINT}") from error
+    library.register_heif_opener()
