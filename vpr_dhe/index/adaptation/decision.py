@@ -109,24 +109,29 @@ def _halves(
         queries, right, excluded = queries[answered], right[answered], excluded[answered]
         half = vectors[rows]
         ranks = {"extracted": _ranks(_compared(half[queries], half, unit_norm=unit_norm), right, excluded)}
-        for name, transform in learn(np.flatnonzero(blocks != tested)):
+        learning = np.flatnonzero(blocks != tested)
+        for name, transform in learn(learning):
             transformed = transform.apply(half)
             similarities = transformed[queries] @ transformed.T
             ranks[name] = _ranks(similarities, right, excluded)
             if answers.verified is None:
-                hubs = _hub_means(transformed, answers.images.take(rows))
+                # Among images of the learning half: a query among them would raise the means of its own wrong answers.
+                others, images = transform.apply(vectors[learning]), answers.images
+                hubs = _hub_means(transformed, images.take(rows), others, images.take(learning))
                 ranks[f"{name} hubs"] = _ranks(similarities - HUB_WEIGHT * hubs, right, excluded)
         # Places of the halves are distinct but for those at their borders.
         yield _Half(cells[rows][queries], ranks)
 
 
 def _hub_means(
-    transformed: Float32[np.ndarray, "images dimension"], images: MapImages
+    transformed: Float32[np.ndarray, "images dimension"],
+    images: MapImages,
+    others: Float32[np.ndarray, "others dimension"],
+    images_of_others: MapImages,
 ) -> Float32[np.ndarray, " images"]:
     parts = np.array_split(np.arange(len(images)), max(1, len(images) // _MAX_QUERIES))
-    return np.concatenate(
-        [hub_means(transformed[part], transformed, mask_of(images.near(part), len(images))) for part in parts]
-    )
+    near = (mask_of(images_of_others.near_points(images.points_m[part]), len(others)) for part in parts)
+    return np.concatenate([hub_means(transformed[part], others, same) for part, same in zip(parts, near, strict=True)])
 
 
 def _best(
