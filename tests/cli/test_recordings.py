@@ -10,6 +10,7 @@ import PIL.Image
 import pytest
 from recordings import FIXES, IMAGES, START_NS, Bag, bag_of, small_frames, video_of
 
+from tests.index.adaptation.towns import SPEC
 from vpr_dhe.images import decode_image
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.recordings import extraction
@@ -247,6 +248,7 @@ def test_mistakes_end_in_one_sentence_and_leave_nothing(run, tmp_path, monkeypat
         assert (code, stdout, len(errors), complaint in errors[0]) == (2, "", 1, True), stderr
     assert not (tmp_path / "index").exists()
     assert not (tmp_path / "index-frames").exists()
+    PlaceIndex.create(tmp_path / "index", SPEC, tmp_path)
     for command in (("query", tmp_path / "index"), ("loops",)):
         for options, complaint in (
             ((), "or one recording by --bag or --video"),
