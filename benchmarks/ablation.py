@@ -1,4 +1,4 @@
-"""What adaptation and ranking by evidence change, step by step, with paired errors over places.
+"""Gains of adaptation and of ranking by evidence, step by step, with paired errors over places.
 
     python benchmarks/ablation.py ../shared/data --models sift-vlad cct-offline --cache CACHE
 

@@ -31,7 +31,7 @@ def test_duals_and_scales_give_the_cosine_of_transformed_vectors(seed, axes):
     random = np.random.default_rng(seed)
     transform = some_transform(random, 12, axes)
     rows, queries = unit_rows(random, 9, 12), unit_rows(random, 4, 12)
-    duals, biases = transform.duals(queries)
+    duals, biases = transform.duals(transform.apply(queries))
     whitening = np.eye(12) + transform.axes.T @ np.diag(transform.gains) @ transform.axes
     left, right = ((vectors - transform.mean) @ whitening for vectors in (queries, rows))
     cosines = (left @ right.T) / np.outer(np.linalg.norm(left, axis=1), np.linalg.norm(right, axis=1))

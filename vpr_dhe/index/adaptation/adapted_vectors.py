@@ -68,9 +68,9 @@ def prepared(
     each = [queries[number : number + 1] for number in range(len(queries))]
     if not each:
         return Queries(queries, probes(queries, hub_weight), np.empty(0, np.float32))
-    duals, biases = zip(*(transform.duals(query) for query in each), strict=True)
-    transformed = np.concatenate([transform.apply(query) for query in each])
-    return Queries(np.concatenate(duals), probes(transformed, hub_weight), np.concatenate(biases))
+    transformed = [transform.apply(query) for query in each]
+    duals, biases = zip(*map(transform.duals, transformed), strict=True)
+    return Queries(np.concatenate(duals), probes(np.concatenate(transformed), hub_weight), np.concatenate(biases))
 
 
 def probes(

@@ -5,12 +5,12 @@ verified pairs: images of the same spot, and of the same moments, are no answers
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 
-from vpr_dhe.index.adaptation.hubs import hub_means
+from vpr_dhe.index.adaptation.hubs import Reference
 from vpr_dhe.index.adaptation.map_images import SPOT_M, MapImages, mask_of
 from vpr_dhe.index.adaptation.pairs import Pairs
 from vpr_dhe.index.adaptation.report import Trial
@@ -84,7 +84,7 @@ def decide(
     hubs = f"{base} hubs"
     if hubs in ranks:
         _, (trial,) = _best(ranks, base, [hubs], places)
-        trials.append(Trial("hubs", trial.recall_at_1, trial.gain, trial.error, trial.chosen))
+        trials.append(replace(trial, step="hubs"))
     return Decision(len(places), _recall_at_1(ranks["extracted"]), tuple(trials))
 
 
@@ -116,22 +116,11 @@ def _halves(
             ranks[name] = _ranks(similarities, right, excluded)
             if answers.verified is None:
                 # Among images of the learning half: a query among them would raise the means of its own wrong answers.
-                others, images = transform.apply(vectors[learning]), answers.images
-                hubs = _hub_means(transformed, images.take(rows), others, images.take(learning))
+                reference = Reference(transform.apply(vectors[learning]), answers.images.take(learning))
+                hubs = reference.hub_means(transformed, answers.images.take(rows))
                 ranks[f"{name} hubs"] = _ranks(similarities - HUB_WEIGHT * hubs, right, excluded)
         # Places of the halves are distinct but for those at their borders.
         yield _Half(cells[rows][queries], ranks)
-
-
-def _hub_means(
-    transformed: Float32[np.ndarray, "images dimension"],
-    images: MapImages,
-    others: Float32[np.ndarray, "others dimension"],
-    images_of_others: MapImages,
-) -> Float32[np.ndarray, " images"]:
-    parts = np.array_split(np.arange(len(images)), max(1, len(images) // _MAX_QUERIES))
-    near = (mask_of(images_of_others.near_points(images.points_m[part]), len(others)) for part in parts)
-    return np.concatenate([hub_means(transformed[part], others, same) for part, same in zip(parts, near, strict=True)])
 
 
 def _best(
@@ -144,7 +133,7 @@ def _best(
     trials = {name: _trial(name, ranks[name], ranks[base], places) for name in names}
     passed = [name for name in names if trials[name].gain > _BAR * trials[name].error]
     best = max(passed, key=lambda name: trials[name].gain, default=base)
-    return best, [Trial(one.step, one.recall_at_1, one.gain, one.error, name == best) for name, one in trials.items()]
+    return best, [replace(trial, chosen=name == best) for name, trial in trials.items()]
 
 
 def _trial(

@@ -7,8 +7,32 @@ Source: Jegou, Harzallah and Schmid, "A contextual dissimilarity measure for acc
 import numpy as np
 from jaxtyping import Bool, Float32
 
+from vpr_dhe.index.adaptation.map_images import MapImages, mask_of
+
 NEIGHBOURS = 10
 """Number of most similar images of other places whose similarities are averaged."""
+
+# Rows whose similarities to the reference are in memory at once.
+_BLOCK_ROWS = 1024
+
+
+class Reference:
+    """Transformed descriptors of some images of the map, among which the nearest to a hub are searched."""
+
+    def __init__(self, transformed: Float32[np.ndarray, "reference dimension"], images: MapImages) -> None:
+        self._transformed, self._images = transformed, images
+
+    def hub_means(
+        self, transformed: Float32[np.ndarray, "rows dimension"], images: MapImages
+    ) -> Float32[np.ndarray, " rows"]:
+        """Mean similarity of each image to the nearest at other places; NaN for images without a position."""
+        means = np.full(len(transformed), np.nan, np.float32)
+        rows = np.flatnonzero(~np.isnan(images.points_m).any(axis=1))
+        for start in range(0, len(rows), _BLOCK_ROWS):
+            block = rows[start : start + _BLOCK_ROWS]
+            same_place = mask_of(self._images.near_points(images.points_m[block]), len(self._images))
+            means[block] = hub_means(transformed[block], self._transformed, same_place)
+        return means
 
 
 def hub_means(

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from vpr_dhe.geography.distance import RADIUS_M, world_of
+from vpr_dhe.geography.neighbours import rows_within
 from vpr_dhe.geography.plane import Plane
 from vpr_dhe.records import RECONSTRUCTION, ImageRecord
 
@@ -61,7 +62,9 @@ class MapImages:
     def near_points(self, points_m: Float64[np.ndarray, "centres 2"], radius_m: float = RADIUS_M) -> Neighbours:
         """Images at most `radius_m` away from each of some points; images without a position are nowhere."""
         placed = np.flatnonzero(~np.isnan(self.points_m).any(axis=1))
-        return tuple(placed[found] for found in _within(self.points_m[placed], points_m, radius_m))
+        if not (len(placed) and len(points_m)):
+            return (placed[:0],) * len(points_m)
+        return tuple(placed[found] for found in rows_within(self.points_m[placed], points_m, radius_m))
 
     def recent(self, rows: Int64[np.ndarray, " centres"]) -> Neighbours:
         """Images at most 30 s or 30 frames before or after each of some images, itself included; alone without times.
@@ -115,12 +118,3 @@ def _points(records: Sequence[ImageRecord]) -> Float64[np.ndarray, "images 2"]:
         return np.full((len(records), 2), np.nan)
     # The first, so that the images that are added later lie in the same plane.
     return Plane.around(known, known[0]).metres(positions)
-
-
-def _within(
-    points_m: Float64[np.ndarray, "points 2"], centres_m: Float64[np.ndarray, "centres 2"], radius_m: float
-) -> Neighbours:
-    from scipy.spatial import KDTree  # takes a moment to import
-
-    found = KDTree(points_m).query_ball_point(centres_m, radius_m, return_sorted=True)
-    return tuple(np.asarray(rows, np.int64) for rows in found)

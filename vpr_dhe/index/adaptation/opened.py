@@ -5,21 +5,15 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Float32, Int64
 
 from vpr_dhe.index.adaptation.adapted_vectors import AdaptedRows, prepared
-from vpr_dhe.index.adaptation.hubs import hub_means
-from vpr_dhe.index.adaptation.map_images import MapImages, mask_of
 from vpr_dhe.index.adaptation.stored import ImageTerms, Parameters, no_terms, read_parameters, read_terms
-from vpr_dhe.index.adaptation.transform import VectorTransform
 from vpr_dhe.index.files import FileInfo
 from vpr_dhe.index.manifest import AdaptationInfo
 from vpr_dhe.index.vectors import Queries, RowTerms, Stack
 
 T = TypeVar("T")
-
-# Rows whose similarities to the reference are in memory at once.
-_BLOCK_ROWS = 1024
 
 
 class Adaptation:
@@ -39,31 +33,6 @@ class Adaptation:
     def file_rows(self, extracted: Stack, ids: Int64[np.ndarray, " rows"]) -> AdaptedRows:
         """Adapted vectors of images, to put into a FAISS file."""
         return AdaptedRows(extracted, self.parameters.transform, self.terms_of(ids), self.parameters.hub_weight)
-
-
-class Reference:
-    """Transformed descriptors of some images of the map, among which the nearest to a hub are searched."""
-
-    def __init__(
-        self, transform: VectorTransform, vectors: Float32[np.ndarray, "reference dimension"], images: MapImages
-    ) -> None:
-        self._transform, self._images = transform, images
-        self._transformed = transform.apply(vectors)
-
-    def hub_means(
-        self, vectors: Float32[np.ndarray, "rows dimension"], images: MapImages
-    ) -> Float32[np.ndarray, " rows"]:
-        """Mean similarity of each image to the nearest at other places; NaN for images without a position."""
-        means = np.full(len(vectors), np.nan, np.float32)
-        rows = np.flatnonzero(~np.isnan(images.points_m).any(axis=1))
-        for start in range(0, len(rows), _BLOCK_ROWS):
-            block = rows[start : start + _BLOCK_ROWS]
-            transformed = self._transform.apply(vectors[block])
-            means[block] = hub_means(transformed, self._transformed, self._same_place(images.take(block)))
-        return means
-
-    def _same_place(self, images: MapImages) -> Bool[np.ndarray, "rows reference"]:
-        return mask_of(self._images.near_points(images.points_m), len(self._images))
 
 
 def terms_of(

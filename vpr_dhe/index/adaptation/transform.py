@@ -43,10 +43,13 @@ class VectorTransform:
         return np.where(norms > _TINY, 1 / np.maximum(norms, _TINY), 0).astype(np.float32)
 
     def duals(
-        self, queries: Float32[np.ndarray, "queries dimension"]
+        self, transformed: Float32[np.ndarray, "queries dimension"]
     ) -> tuple[Float32[np.ndarray, "queries dimension"], Float32[np.ndarray, " queries"]]:
-        """Compute d and -d . m of each query: their inner product with a stored x plus the second, times its scale."""
-        duals = self._multiplied(self.apply(queries))
+        """Compute d and -d . m of transformed queries.
+
+        The inner product of d with a stored x plus the second, times the scale of x, is the cosine.
+        """
+        duals = self._multiplied(transformed)
         return duals, -(duals @ self.mean)
 
     def _multiplied(self, centred: Float32[np.ndarray, "rows dimension"]) -> Float32[np.ndarray, "rows dimension"]:

@@ -7,8 +7,9 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from vpr_dhe.index.adaptation.fitting import Fit
+from vpr_dhe.index.adaptation.hubs import Reference
 from vpr_dhe.index.adaptation.map_images import MapImages
-from vpr_dhe.index.adaptation.opened import Reference, terms_of
+from vpr_dhe.index.adaptation.opened import terms_of
 from vpr_dhe.index.adaptation.stored import ImageTerms, Parameters, read_terms, save_parameters, save_terms
 from vpr_dhe.index.adaptation.transform import VectorTransform
 from vpr_dhe.index.manifest import AdaptationInfo
@@ -77,10 +78,10 @@ def save_adaptation(snapshot: Snapshot, vectors: MapVectors, images: MapImages, 
 def _hub_means(
     vectors: MapVectors, images: MapImages, rows: Int64[np.ndarray, " reference"], transform: VectorTransform
 ) -> Float32[np.ndarray, " images"]:
-    reference = Reference(transform, vectors.take(rows), images.take(rows))
+    reference = Reference(transform.apply(vectors.take(rows)), images.take(rows))
     return np.concatenate(
         [
-            reference.hub_means(taken, images.take(np.arange(block.start, block.stop)))
+            reference.hub_means(transform.apply(taken), images.take(np.arange(block.start, block.stop)))
             for block, taken in vectors.blocks()
         ]
     )
@@ -93,7 +94,9 @@ class AdaptationExtender:
         self._folder, self._name, self._parameters = snapshot.folder / STATE, info.parameters, parameters
         ids = np.intersect1d(parameters.reference, snapshot.ids)
         self._records = records_of(snapshot, ids) if parameters.hub_weight else []
-        self._vectors = snapshot.descriptors(ids).numpy() if parameters.hub_weight else None
+        self._transformed = (
+            parameters.transform.apply(snapshot.descriptors(ids).numpy()) if parameters.hub_weight else None
+        )
 
     def serves(self, info: AdaptationInfo) -> bool:
         """Whether an adaptation is the one that this was made for."""
@@ -109,12 +112,13 @@ class AdaptationExtender:
     def _hub_means(
         self, vectors: Float32[np.ndarray, "rows dimension"], records: Sequence[ImageRecord]
     ) -> Float32[np.ndarray, " rows"] | None:
-        if self._vectors is None:
+        if self._transformed is None:
             return None
         # All together, so that they lie in one plane.
         images, split = MapImages.of([*self._records, *records]), len(self._records)
-        reference = Reference(self._parameters.transform, self._vectors, images.take(np.arange(split)))
-        return reference.hub_means(vectors, images.take(np.arange(split, len(images))))
+        reference = Reference(self._transformed, images.take(np.arange(split)))
+        transformed = self._parameters.transform.apply(vectors)
+        return reference.hub_means(transformed, images.take(np.arange(split, len(images))))
 
 
 def with_joined_terms(snapshot: Snapshot, info: AdaptationInfo, *, always: bool = False) -> AdaptationInfo:
