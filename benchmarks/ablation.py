@@ -3,9 +3,9 @@
     python benchmarks/ablation.py ../shared/data --models sift-vlad cct-offline --cache CACHE
 
 Retrieval by vectors as extracted, centred, whitened, whitened and freed of hubs, each forced, and as the map decides
-(`auto`); then re-ranking of the first and the last by each verifier, by inliers and by evidence. Data sets are the
-place data sets of the folder and those of `splits.toml`. Differences are to vectors as extracted or, for evidence, to
-the better of retrieval and inliers. Writes `ablation.md` and `ablation.json` to `benchmarks/results`.
+(`auto`), each re-ranked by every verifier, by inliers and by evidence. Data sets are the place data sets of the folder
+and the held-out scenes of `splits.toml`. Differences are to vectors as extracted; of evidence on vectors as extracted,
+to the better of retrieval and inliers. Writes `ablation.md` and `ablation.json` to `benchmarks/results`.
 """
 
 import argparse
@@ -32,13 +32,21 @@ from vpr_dhe.index.adaptation.report import AdaptationReport
 from vpr_dhe.index.adaptation.writing import MapVectors, records_of
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.localization.map_adaptation import verified_pairs
+from vpr_dhe.records import Verification
 from vpr_dhe.runtime.choices import RankBy
 from vpr_dhe.verification.build import build_verifiers
+from vpr_dhe.verification.estimators.base import View
 from vpr_dhe.verification.estimators.registry import Resources
+from vpr_dhe.verification.verifier import Verifier
 
 RANKS = (1, 5, 10)
 ORDERS: tuple[RankBy, ...] = ("inliers", "evidence")
-FORCED = {"centred": {"centring"}, "whitened": {"whitening"}, "whitened, hubs": {"whitening", "hubs"}}
+NO_STEPS = frozenset[str]()
+FORCED = {
+    "centred": frozenset({"centring"}),
+    "whitened": frozenset({"whitening"}),
+    "whitened, hubs": frozenset({"whitening", "hubs"}),
+}
 EXTRACTED, AUTO = "extracted", "auto"
 
 
@@ -54,6 +62,29 @@ class Row:
     baseline: str = ""
     points: float = 0.0
     error: float = 0.0
+
+
+class OnceVerified(Verifier):
+    """Verifier that repeats the answers of its first pass over the same queries: both orders rank the same inliers."""
+
+    def __init__(self, verifier: Verifier) -> None:
+        super().__init__(verifier.estimator, verifier.inlier_threshold_px, shortlist_size=verifier.shortlist_size)
+        self._answers: list[list[Verification]] = []
+        self._passed = 0
+
+    def rewind(self) -> None:
+        """Go back to the first query."""
+        self._passed = 0
+
+    def verify(self, query: View, candidates: Sequence[View]) -> list[Verification]:
+        """Verify at the first pass; repeat at later ones."""
+        if self._passed == len(self._answers):
+            self._answers.append(super().verify(query, candidates))
+        self._passed += 1
+        return self._answers[self._passed - 1]
+
+
+Results = dict[str, MethodResult]
 
 
 class Ablation:
@@ -72,77 +103,71 @@ class Ablation:
         features = FeatureCache(cache)
         self.index = features.index(dataset.database, self.extractor)
         self.queries = list(features.queries(dataset.queries, self.extractor))
-        self.verifiers = verifiers or verifiers_for(self.extractor)
+        self.verifiers = verifiers or [name for name in verifiers_for(self.extractor) if name != "poselib"]
         self.rows: list[Row] = []
 
     def run(self) -> list[Row]:
         """Measure all variants."""
-        resources = Resources(self.extractor)
         self.index.unadapt()
-        retrieval = {EXTRACTED: self.measure(None)[RETRIEVAL]}
-        reranked = self.reranked(EXTRACTED, resources, retrieval[EXTRACTED])
+        found: dict[frozenset[str], Results] = {NO_STEPS: self.measured()}
+        self.add(EXTRACTED, found[NO_STEPS], None)
         for name, steps in FORCED.items():
             if force(self.index, steps):
-                self.retrieved(name, retrieval)
+                found[steps] = self.measured()
+                self.add(name, found[steps], found[NO_STEPS])
         self.index.adapt(verified_pairs)
-        steps = self.index.manifest.adaptation.report.steps if self.index.manifest.adaptation else ()
-        name = f"{AUTO} ({', '.join(steps) or 'nothing'})"
-        self.retrieved(name, retrieval)
-        if steps:
-            self.reranked(name, resources, retrieval[name], reranked)
+        adaptation = self.index.manifest.adaptation
+        steps = frozenset(adaptation.report.steps if adaptation else ())
+        # The same steps give the same transform, forced or chosen.
+        chosen = found[steps] if steps in found else self.measured()
+        self.add(f"{AUTO} ({', '.join(sorted(steps)) or 'nothing'})", chosen, found[NO_STEPS])
         return self.rows
 
-    def measure(self, verifiers: Resources | None, rank_by: RankBy = "inliers") -> dict[str, MethodResult]:
-        """Evaluate the index as it is."""
-        built = {} if verifiers is None else build_verifiers(self.verifiers, verifiers)
-        settings = Settings(ranks=RANKS, rank_by=rank_by)
-        result = evaluate_dataset(self.protocols[0], self.index, self.extractor, built, settings, queries=self.queries)
-        return {method.name: method for method in result.methods}
-
-    def retrieved(self, name: str, known: dict[str, MethodResult]) -> None:
-        """Measure retrieval by the index as it is, against vectors as extracted."""
-        known[name] = self.measure(None)[RETRIEVAL]
-        self.add(name, RETRIEVAL, known[name], {EXTRACTED: known[EXTRACTED]})
-
-    def reranked(
-        self,
-        name: str,
-        resources: Resources,
-        retrieval: MethodResult,
-        extracted: dict[str, MethodResult] | None = None,
-    ) -> dict[str, MethodResult]:
-        """Measure verifiers by inliers and by evidence; the latter against the better of inliers and retrieval."""
-        if extracted is None:
-            self.add(name, RETRIEVAL, retrieval, {})
-        found: dict[str, MethodResult] = {}
+    def measured(self) -> Results:
+        """Evaluate the index as it is: retrieval, and each verifier by inliers and by evidence."""
+        built = build_verifiers(self.verifiers, Resources(self.extractor))
+        once = {name: OnceVerified(verifier) for name, verifier in built.items()}
+        found: Results = {}
         for order in ORDERS:
-            measured = self.measure(resources, order)
-            for method, result in measured.items():
-                if method in (RETRIEVAL, EXTRACTED):
-                    continue
-                found[f"{method}, {order}"] = result
-                alternatives = (
-                    {} if order == "inliers" else {RETRIEVAL: retrieval, "inliers": found[f"{method}, inliers"]}
-                )
-                if extracted is not None:
-                    alternatives = {EXTRACTED: extracted[f"{method}, {order}"]}
-                self.add(name, f"{method}, {order}", result, alternatives)
+            settings = Settings(ranks=RANKS, rank_by=order)
+            result = evaluate_dataset(
+                self.protocols[0], self.index, self.extractor, once, settings, queries=self.queries
+            )
+            found[RETRIEVAL] = result.retrieval
+            found |= {f"{method.name}, {order}": method for method in result.verifiers}
+            for verifier in once.values():
+                verifier.rewind()
         return found
 
-    def add(self, vectors: str, method: str, found: MethodResult, alternatives: dict[str, MethodResult]) -> None:
-        """Add a row per protocol, paired with the best of the alternatives."""
-        for dataset in self.protocols:
-            hits = {rank: hits_of(found, dataset, rank) for rank in RANKS}
-            recall = {rank: 100 * float(values.mean()) for rank, values in hits.items()}
-            row = Row(f"{dataset.name}, {dataset.protocol}", self.model, vectors, method, recall)
-            scored = {name: hits_of(other, dataset, 1) for name, other in alternatives.items()}
-            if scored:
-                best = max(scored, key=lambda name: scored[name].mean())
-                gains = hits[1] - scored[best]
-                error = standard_error(gains, places(dataset))
-                row = replace(row, baseline=best, points=100 * float(gains.mean()), error=100 * error)
-            self.rows.append(row)
-            print(line(row), flush=True)
+    def add(self, vectors: str, found: Results, extracted: Results | None) -> None:
+        """Add the rows of one variant.
+
+        Each is paired with the same method on vectors as extracted; there, evidence is paired with the better of
+        retrieval and inliers.
+        """
+        for method, result in found.items():
+            name, _, order = method.partition(", ")
+            if extracted is not None:
+                baselines = {EXTRACTED: extracted[method]}
+            elif order == "evidence":
+                baselines = {RETRIEVAL: found[RETRIEVAL], "inliers": found[f"{name}, inliers"]}
+            else:
+                baselines = {}
+            self.rows += [self.row(vectors, method, result, baselines, dataset) for dataset in self.protocols]
+            print(*map(line, self.rows[-len(self.protocols) :]), sep="\n", flush=True)
+
+    def row(self, vectors: str, method: str, found: MethodResult, baselines: Results, dataset: PlaceDataset) -> Row:
+        """One row by one protocol, paired with the best of the baselines."""
+        hits = {rank: hits_of(found, dataset, rank) for rank in RANKS}
+        recall = {rank: 100 * float(values.mean()) for rank, values in hits.items()}
+        row = Row(f"{dataset.name}, {dataset.protocol}", self.model, vectors, method, recall)
+        if not baselines:
+            return row
+        scored = {name: hits_of(other, dataset, 1) for name, other in baselines.items()}
+        best = max(scored, key=lambda name: scored[name].mean())
+        gains = hits[1] - scored[best]
+        error = standard_error(gains, places(dataset))
+        return replace(row, baseline=best, points=100 * float(gains.mean()), error=100 * error)
 
 
 def hits_of(method: MethodResult, dataset: PlaceDataset, rank: int) -> Float64[np.ndarray, " queries"]:
@@ -157,7 +182,7 @@ def places(dataset: PlaceDataset) -> Int64[np.ndarray, " queries"]:
     return place_numbers([record.path for record in dataset.queries.records])
 
 
-def force(index: PlaceIndex, steps: set[str]) -> bool:
+def force(index: PlaceIndex, steps: frozenset[str]) -> bool:
     """Adapt by some steps, whatever the map says; False if it has no pairs, or no positions for hubs."""
     with index.writing() as writer:
         snapshot = writer.snapshot
@@ -169,7 +194,7 @@ def force(index: PlaceIndex, steps: set[str]) -> bool:
         pairs = pairs_by(source, images, verified)
         if not len(pairs):
             return False
-        transform, count = learned(vectors, pairs, frozenset(steps))
+        transform, count = learned(vectors, pairs, steps)
         report = AdaptationReport(len(images), source, count)
         fit = Fit(transform, HUB_WEIGHT if "hubs" in steps else 0.0, report)
         writer.adapt(fit, vectors, images, lambda _kind, _count: None)
@@ -184,9 +209,25 @@ def line(row: Row) -> str:
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """Format all rows as a table."""
-    header = ["data set", "model", "vectors", "method", *(f"R@{rank}" for rank in RANKS), "R@1 against"]
-    return "\n".join([f"| {' | '.join(header)} |", "|---" * len(header) + "|", *map(line, rows)])
+    """Format all rows as one table per model and data set: vectors against methods, R@1 and its change."""
+    groups = dict.fromkeys((row.model, row.dataset) for row in rows)
+    return "\n\n".join(_table([row for row in rows if (row.model, row.dataset) == group]) for group in groups)
+
+
+def _table(rows: Sequence[Row]) -> str:
+    methods = list(dict.fromkeys(row.method for row in rows))
+    cells = {(row.vectors, row.method): _cell(row) for row in rows}
+    lines = [
+        f"| {' | '.join([vectors, *(cells[vectors, method] for method in methods)])} |"
+        for vectors in dict.fromkeys(row.vectors for row in rows)
+    ]
+    header = f"| vectors | {' | '.join(methods)} |\n{'|---' * (len(methods) + 1)}|"
+    return "\n".join([f"`{rows[0].model}`, {rows[0].dataset}:", "", header, *lines])
+
+
+def _cell(row: Row) -> str:
+    recall = "/".join(f"{value:.1f}" for value in row.recall.values())
+    return f"{recall} ({row.points:+.1f} ± {row.error:.1f})" if row.baseline else recall
 
 
 def datasets(folder: Path, tolerances: dict[str, int], towns: Path) -> Iterator[list[PlaceDataset]]:
@@ -197,9 +238,7 @@ def datasets(folder: Path, tolerances: dict[str, int], towns: Path) -> Iterator[
         same = [one for one in rest if one.queries.folder == first.queries.folder]
         yield [first, *same]
         found = [one for one in rest if one not in same]
-    for held_out in (True, False):
-        for dataset in read_splits(folder, held_out=held_out, towns=towns):
-            yield [dataset]
+    yield from ([dataset] for dataset in read_splits(folder, held_out=True, towns=towns))
 
 
 def main() -> None:
@@ -207,7 +246,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--models", nargs="+", default=["sift-vlad", "cct-offline"])
-    parser.add_argument("--verifiers", nargs="+", help="verifiers to re-rank by [magsac, poselib and a model's heads]")
+    parser.add_argument("--verifiers", nargs="+", help="verifiers to re-rank by [magsac and the model's heads]")
     parser.add_argument("--frame-tolerance", nargs="*", type=tolerance, default=[], metavar="NAME=FRAMES")
     parser.add_argument("--queries", type=int, help="maximum number of queries per data set, evenly spread [all]")
     parser.add_argument("--only", help="only data sets whose name contains this")
