@@ -9,16 +9,14 @@ to the better of retrieval and inliers. Writes `ablation.md` and `ablation.json`
 """
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import numpy as np
-from accuracy import RESULTS, find_places, folder_for, tolerance, verifiers_for
-from jaxtyping import Float64, Int64
-from measuring import write_result
-from significance import place_numbers, standard_error
-from splits import read_splits
+from accuracy import verifiers_for
+from data_sets import all_data_sets, tolerance
+from measuring import RESULTS, folder_for, write_result
+from significance import gain, hits_of
 
 from vpr_dhe.datasets import PlaceDataset
 from vpr_dhe.evaluation.feature_cache import FeatureCache
@@ -103,7 +101,7 @@ class Ablation:
         features = FeatureCache(cache)
         self.index = features.index(dataset.database, self.extractor)
         self.queries = list(features.queries(dataset.queries, self.extractor))
-        self.verifiers = verifiers or [name for name in verifiers_for(self.extractor) if name != "poselib"]
+        self.verifiers = verifiers or verifiers_for(self.extractor)
         self.rows: list[Row] = []
 
     def run(self) -> list[Row]:
@@ -158,28 +156,15 @@ class Ablation:
 
     def row(self, vectors: str, method: str, found: MethodResult, baselines: Results, dataset: PlaceDataset) -> Row:
         """One row by one protocol, paired with the best of the baselines."""
-        hits = {rank: hits_of(found, dataset, rank) for rank in RANKS}
+        hits = {rank: hits_of(found.predictions, dataset, rank) for rank in RANKS}
         recall = {rank: 100 * float(values.mean()) for rank, values in hits.items()}
         row = Row(f"{dataset.name}, {dataset.protocol}", self.model, vectors, method, recall)
         if not baselines:
             return row
-        scored = {name: hits_of(other, dataset, 1) for name, other in baselines.items()}
+        scored = {name: hits_of(other.predictions, dataset, 1) for name, other in baselines.items()}
         best = max(scored, key=lambda name: scored[name].mean())
-        gains = hits[1] - scored[best]
-        error = standard_error(gains, places(dataset))
-        return replace(row, baseline=best, points=100 * float(gains.mean()), error=100 * error)
-
-
-def hits_of(method: MethodResult, dataset: PlaceDataset, rank: int) -> Float64[np.ndarray, " queries"]:
-    """Whether each query has a right answer among the first ones."""
-    assert dataset.positives is not None
-    pairs = zip(method.predictions, dataset.positives, strict=True)
-    return np.array([np.isin([one.row for one in found[:rank]], right).any() for found, right in pairs], np.float64)
-
-
-def places(dataset: PlaceDataset) -> Int64[np.ndarray, " queries"]:
-    """Number of each query's place."""
-    return place_numbers([record.path for record in dataset.queries.records])
+        points, error = gain(hits[1], scored[best], dataset)
+        return replace(row, baseline=best, points=points, error=error)
 
 
 def force(index: PlaceIndex, steps: frozenset[str]) -> bool:
@@ -230,17 +215,6 @@ def _cell(row: Row) -> str:
     return f"{recall} ({row.points:+.1f} ± {row.error:.1f})" if row.baseline else recall
 
 
-def datasets(folder: Path, tolerances: dict[str, int], towns: Path) -> Iterator[list[PlaceDataset]]:
-    """Data sets, each with further protocols of the same images."""
-    found = find_places(folder, tolerances)
-    while found:
-        first, *rest = found
-        same = [one for one in rest if one.queries.folder == first.queries.folder]
-        yield [first, *same]
-        found = [one for one in rest if one not in same]
-    yield from ([dataset] for dataset in read_splits(folder, held_out=True, towns=towns))
-
-
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -249,18 +223,22 @@ def main() -> None:
     parser.add_argument("--verifiers", nargs="+", help="verifiers to re-rank by [magsac and the model's heads]")
     parser.add_argument("--frame-tolerance", nargs="*", type=tolerance, default=[], metavar="NAME=FRAMES")
     parser.add_argument("--queries", type=int, help="maximum number of queries per data set, evenly spread [all]")
-    parser.add_argument("--only", help="only data sets whose name contains this")
+    parser.add_argument("--only", default="", help="only data sets whose name contains this")
     parser.add_argument("--cache", type=Path, help="cache features here")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
     arguments = parser.parse_args()
     rows: list[Row] = []
     with folder_for(arguments.cache) as cache:
-        for dataset, *others in datasets(arguments.folder, dict(arguments.frame_tolerance), cache / "towns"):
-            if arguments.only and arguments.only not in dataset.name:
-                continue
-            kept = [one.limited(arguments.queries) if arguments.queries else one for one in (dataset, *others)]
+        found = all_data_sets(
+            arguments.folder,
+            dict(arguments.frame_tolerance),
+            cache / "towns",
+            only=arguments.only,
+            queries=arguments.queries,
+        )
+        for dataset, *others in found:
             for model in arguments.models:
-                rows += Ablation(kept[0], model, cache, kept[1:], arguments.verifiers).run()
+                rows += Ablation(dataset, model, cache, others, arguments.verifiers).run()
                 (arguments.out / "ablation.md").write_text(f"{markdown(rows)}\n")
                 write_result(arguments.out / "ablation.json", "ablation", {"rows": [asdict(row) for row in rows]})
 

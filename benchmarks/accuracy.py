@@ -1,66 +1,47 @@
-"""Accuracy of models and verifiers on all data sets in a folder.
+"""Accuracy of models and verifiers on all data sets of a folder, as `vpr-dhe evaluate` measures by default.
 
     python benchmarks/accuracy.py FOLDER --frame-tolerance NAME=2 --pairs magsac poselib
 
-finds all place data sets (and, with --pairs, sets of image pairs) in a folder and its subfolders, and writes
-`benchmarks/results/accuracy.md` and `accuracy.json`. Features of databases are cached in `--cache` between runs.
+finds all place data sets (and, with --pairs, sets of image pairs) in a folder and its subfolders, and the held-out
+scenes of `splits.toml` if it holds their images. Each model but the first is paired with the first (`--baseline`), with
+standard errors over places. Writes `benchmarks/results/accuracy.md` and `accuracy.json`. Features are cached in
+`--cache` between runs.
 """
 
 import argparse
-import sys
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from measuring import write_result
+from data_sets import all_data_sets, find, tolerance
+from measuring import RESULTS, folder_for, write_result
+from significance import gain, hits_of
 
-from vpr_dhe.datasets import LAYOUTS, PlaceDataset, Protocol, read_places
+from vpr_dhe.datasets import PlaceDataset
 from vpr_dhe.datasets.pairs import read_pairs, recognise_pairs
-from vpr_dhe.errors import VerifierError, VprDheError
+from vpr_dhe.errors import VerifierError
 from vpr_dhe.evaluation.feature_cache import FeatureCache
 from vpr_dhe.evaluation.pair_runs import evaluate_pair_set
 from vpr_dhe.evaluation.provenance import provenance
-from vpr_dhe.evaluation.runs import RETRIEVAL, EvaluationResult, Settings, evaluate_dataset
+from vpr_dhe.evaluation.runs import EvaluationResult, MethodResult, Settings, evaluate_dataset
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.features.extractor import load_extractor
-from vpr_dhe.models.names import BUNDLED
+from vpr_dhe.localization.map_adaptation import verified_pairs
+from vpr_dhe.models.names import BUNDLED, SIFT_VLAD
 from vpr_dhe.report.tables.evaluation import evaluation_document, evaluation_table
 from vpr_dhe.report.tables.pairs import alignment_document, alignment_table
+from vpr_dhe.runtime.choices import default_adapt, default_rank_by
 from vpr_dhe.verification.alignment import build_aligner
 from vpr_dhe.verification.build import build_verifiers
 from vpr_dhe.verification.estimators.registry import METHODS, Needs, Resources
 
-RESULTS = Path(__file__).parent / "results"
-VERIFIERS = ("magsac", "poselib")
-
-
-def find(root: Path, recognises: Callable[[Path], bool], depth: int = 2) -> Iterator[Path]:
-    """Find recognised folders, the folder itself or below it; folders within a recognised one belong to it."""
-    if recognises(root):
-        yield root
-    elif depth:
-        for folder in sorted(path for path in root.iterdir() if path.is_dir()):
-            yield from find(folder, recognises, depth - 1)
-
-
-def find_places(root: Path, tolerances: dict[str, int]) -> list[PlaceDataset]:
-    """Read place data sets, each by its own protocol and, if headings are known, also by the strict one."""
-    found = []
-    for folder in find(root, lambda path: any(layout.recognises(path) for layout in LAYOUTS.values())):
-        try:
-            found.append(read_places(folder, protocol=Protocol(frame_tolerance=tolerances.get(folder.name))))
-            if all(record.heading_deg is not None for record in found[-1].queries.records):
-                found.append(read_places(folder, protocol=Protocol(heading_tolerance_deg=0.0)))
-        except VprDheError as error:
-            print(f"left out {folder}: {error}", file=sys.stderr)
-    return found
+HEADER = ("model", "method", "R@1", "R@5", "R@10", "R@20", "R@100%P", "R@1 against", "ms/query", "ms/candidate")
+RANKS = (1, 5, 10, 20)
 
 
 def verifiers_for(extractor: Extractor) -> list[str]:
-    """List two robust verifiers, and those whose head this model has."""
-    names = list(VERIFIERS)
+    """List `magsac`, and the verifiers whose head this model has."""
+    names = ["magsac"]
     for name, method in METHODS.items():
         if method.needs is Needs.head:
             try:
@@ -71,63 +52,59 @@ def verifiers_for(extractor: Extractor) -> list[str]:
     return names
 
 
-def measure(dataset: PlaceDataset, model: str, cache: Path, settings: Settings) -> EvaluationResult:
-    """Evaluate one model on one data set."""
+def measure(protocols: Sequence[PlaceDataset], model: str, cache: Path, rerank: int) -> Iterator[EvaluationResult]:
+    """Evaluate one model on one set of images by each protocol, adapted and ranked as an index is by default."""
     extractor = load_extractor(model)
-    index = FeatureCache(cache).index(dataset.database, extractor)
-    return evaluate_dataset(
-        dataset, index, extractor, build_verifiers(verifiers_for(extractor), Resources(extractor)), settings
-    )
+    published = extractor.model_file.published
+    settings = Settings(RANKS, rerank, rank_by=default_rank_by(published=published))
+    features = FeatureCache(cache)
+    index = features.index(protocols[0].database, extractor)
+    index.unadapt()
+    if default_adapt(published=published) == "auto":
+        index.adapt(verified_pairs)
+    queries = list(features.queries(protocols[0].queries, extractor))
+    verifiers = build_verifiers(verifiers_for(extractor), Resources(extractor))
+    for dataset in protocols:
+        yield evaluate_dataset(dataset, index, extractor, verifiers, settings, queries=queries)
 
 
 def markdown(results: Sequence[EvaluationResult]) -> str:
-    """Format all data sets as one Markdown table."""
-    ranks = results[0].settings.ranks
-    header = [
-        "data set",
-        "model",
-        "method",
-        *(f"R@{rank}" for rank in ranks),
-        "mAP@20",
-        "R@100%P",
-        "ms/query",
-        "ms/candidate",
-    ]
-    lines = [header, ["---"] * len(header)]
+    """Format one Markdown table per data set and protocol; the first model of each is the baseline of the others."""
+    groups: dict[str, list[EvaluationResult]] = {}
     for result in results:
-        for method in result.methods:
-            scores = method.scores
-            if scores is None or scores.precision_recall is None:
-                continue
-            lines.append(
-                [
-                    f"{result.dataset.name}, {result.dataset.protocol}",
-                    result.model,
-                    method.name if method.name == RETRIEVAL else f"{method.name}, top {result.settings.rerank}",
-                    *(f"{scores.recall[rank]:.1f}" for rank in ranks),
-                    f"{scores.mean_average_precision[max(ranks)]:.1f}",
-                    f"{scores.precision_recall.recall_at_full_precision:.1f}",
-                    f"{result.total_ms(method):.0f}",
-                    "" if method.name == RETRIEVAL else f"{method.median_ms / result.settings.rerank:.1f}",
-                ]
-            )
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+        groups.setdefault(f"{result.dataset.name}, {result.dataset.protocol}", []).append(result)
+    return "\n\n".join(f"{name}:\n\n{_table(group)}" for name, group in groups.items())
 
 
-def tolerance(text: str) -> tuple[str, int]:
-    """Read `NAME=FRAMES`."""
-    name, _, frames = text.partition("=")
-    return name, int(frames)
+def _table(results: Sequence[EvaluationResult]) -> str:
+    lines = [_cells(result, method, results[0]) for result in results for method in result.methods]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (HEADER, ["---"] * len(HEADER), *lines))
 
 
-@contextmanager
-def folder_for(cache: Path | None) -> Iterator[Path]:
-    """Yield the folder of a cache, or a temporary one."""
-    if cache:
-        yield cache
-        return
-    with tempfile.TemporaryDirectory(prefix="vpr-dhe-accuracy-") as folder:
-        yield Path(folder)
+def _cells(result: EvaluationResult, method: MethodResult, baseline: EvaluationResult) -> list[str]:
+    scores = method.scores
+    assert scores is not None
+    assert scores.precision_recall is not None
+    verified = method in result.verifiers
+    return [
+        f"`{result.model}`",
+        f"`{method.name}`, top {result.settings.rerank}" if verified else method.name,
+        *(f"{scores.recall[rank]:.1f}" for rank in RANKS),
+        f"{scores.precision_recall.recall_at_full_precision:.1f}",
+        "" if result is baseline else _gain(method, baseline),
+        f"{result.total_ms(method):.0f}",
+        f"{method.median_ms / result.settings.rerank:.1f}" if verified else "",
+    ]
+
+
+def _gain(method: MethodResult, baseline: EvaluationResult) -> str:
+    """Gain over the same method of the baseline; empty if it was not measured there."""
+    other = next((one for one in baseline.methods if one.name == method.name), None)
+    if other is None:
+        return ""
+    second, first = (hits_of(one.predictions, baseline.dataset, 1) for one in (method, other))
+    points, error = gain(second, first, baseline.dataset)
+    return f"{points:+.1f} ± {error:.1f}"
 
 
 def measure_pairs(root: Path, methods: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -150,6 +127,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--models", nargs="+", default=list(BUNDLED), help="model names or files [all bundled ones]")
+    parser.add_argument("--baseline", default=SIFT_VLAD, help="model that the others are compared with")
     parser.add_argument(
         "--frame-tolerance",
         nargs="*",
@@ -163,18 +141,26 @@ def main() -> None:
     )
     parser.add_argument("--rerank", type=int, default=Settings.rerank, help="number of candidates to verify per query")
     parser.add_argument("--queries", type=int, help="maximum number of queries per data set, evenly spread [all]")
-    parser.add_argument("--cache", type=Path, help="cache features of databases here")
+    parser.add_argument("--only", default="", help="only data sets whose name contains this")
+    parser.add_argument("--cache", type=Path, help="cache features here")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     results: list[EvaluationResult] = []
     pairs: list[dict[str, Any]] = []
+    models = sorted(arguments.models, key=lambda model: model != arguments.baseline)
     with folder_for(arguments.cache) as cache:
-        for dataset in find_places(arguments.folder, dict(arguments.frame_tolerance)):
-            limited = dataset.limited(arguments.queries) if arguments.queries else dataset
-            for model in arguments.models:
-                results.append(measure(limited, model, cache, Settings(rerank=arguments.rerank)))
-                print(evaluation_table(results[-1]), end="\n\n", flush=True)
+        for protocols in all_data_sets(
+            arguments.folder,
+            dict(arguments.frame_tolerance),
+            cache / "towns",
+            only=arguments.only,
+            queries=arguments.queries,
+        ):
+            for model in models:
+                for result in measure(protocols, model, cache, arguments.rerank):
+                    results.append(result)
+                    print(evaluation_table(result), end="\n\n", flush=True)
                 write(arguments.out, results, pairs)
     for table, document in measure_pairs(arguments.folder, arguments.pairs) if arguments.pairs else ():
         print(table, end="\n\n", flush=True)

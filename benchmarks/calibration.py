@@ -23,8 +23,7 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
-from accuracy import RESULTS, folder_for
-from measuring import write_result
+from measuring import RESULTS, folder_for, write_result
 
 from vpr_dhe.datasets import PlaceDataset, read_places
 from vpr_dhe.errors import DatasetError

@@ -21,8 +21,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import torch
-from accuracy import RESULTS
-from measuring import write_result
+from measuring import RESULTS, write_result
 
 from vpr_dhe.datasets.pairs import read_pairs
 from vpr_dhe.datasets.pairs.base import HomographyPair, PairSet

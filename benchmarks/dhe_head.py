@@ -22,10 +22,9 @@ from statistics import median
 from typing import get_args
 
 import torch
-from accuracy import RESULTS
 from jaxtyping import Float, Float64
 from latency import one_thread
-from measuring import seconds, write_result
+from measuring import RESULTS, seconds, write_result
 from torch import Tensor
 
 from vpr_dhe.datasets import PlaceDataset, Protocol, read_places

@@ -22,9 +22,8 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-from accuracy import RESULTS, folder_for
 from jaxtyping import Bool, Float64, Int64
-from measuring import write_result
+from measuring import RESULTS, folder_for, write_result
 from significance import place_numbers, standard_error
 from splits import read_splits
 

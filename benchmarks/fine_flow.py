@@ -23,9 +23,8 @@ from time import perf_counter
 import cv2
 import numpy as np
 import torch
-from accuracy import RESULTS
 from jaxtyping import Bool, Float64
-from measuring import write_result
+from measuring import RESULTS, write_result
 from torch import Tensor
 
 from vpr_dhe.evaluation.alignment_metrics import flow_of_alignment, flow_of_homography

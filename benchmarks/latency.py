@@ -22,8 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from accuracy import RESULTS
-from measuring import seconds, write_result
+from measuring import RESULTS, seconds, write_result
 from torch import Tensor
 
 from vpr_dhe.features.base import Extractor

@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import resource
 import subprocess
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,12 +15,25 @@ from typing import Any
 
 from vpr_dhe.evaluation.provenance import this_machine
 
+RESULTS = Path(__file__).parent / "results"
+"""Folder of the results of all benchmarks."""
+
 
 def seconds(work: Callable[[], object]) -> float:
     """Time one call, in seconds."""
     started = perf_counter()
     work()
     return perf_counter() - started
+
+
+@contextmanager
+def folder_for(cache: Path | None) -> Iterator[Path]:
+    """Yield the folder of a cache, or a temporary one."""
+    if cache:
+        yield cache
+        return
+    with tempfile.TemporaryDirectory(prefix="vpr-dhe-benchmark-") as folder:
+        yield Path(folder)
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,8 @@ from time import perf_counter, process_time
 
 import cv2
 import numpy as np
-from accuracy import RESULTS
 from jaxtyping import Bool, Float64
-from measuring import write_result
+from measuring import RESULTS, write_result
 
 from vpr_dhe.datasets.pairs import read_pairs
 from vpr_dhe.datasets.pairs.base import HomographyPair

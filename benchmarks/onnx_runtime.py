@@ -21,9 +21,8 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 
 import torch
-from accuracy import RESULTS
 from fine_flow import table
-from measuring import write_result
+from measuring import RESULTS, write_result
 
 from vpr_dhe.datasets import Protocol, read_places
 from vpr_dhe.export.exporting import export_model

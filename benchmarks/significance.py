@@ -19,6 +19,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from vpr_dhe.datasets import PlaceDataset
+from vpr_dhe.evaluation.runs import Prediction
+
 RANKS = (1, 5, 10)
 RESAMPLES = 10_000
 # Frames of one walk that are taken to succeed and fail together.
@@ -76,6 +79,23 @@ def standard_error(gains: Float64[np.ndarray, " queries"], places: Int64[np.ndar
     sums, counts = np.bincount(places, gains), np.bincount(places)
     drawn = np.random.default_rng(0).integers(0, len(counts), (RESAMPLES, len(counts)))
     return float((sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)).std())
+
+
+def hits_of(
+    predictions: Sequence[Sequence[Prediction]], dataset: PlaceDataset, rank: int
+) -> Float64[np.ndarray, " queries"]:
+    """Whether each query has a right answer among the first `rank` ones."""
+    assert dataset.positives is not None
+    pairs = zip(predictions, dataset.positives, strict=True)
+    return np.array([np.isin([one.row for one in found[:rank]], right).any() for found, right in pairs], np.float64)
+
+
+def gain(
+    second: Float64[np.ndarray, " queries"], first: Float64[np.ndarray, " queries"], dataset: PlaceDataset
+) -> tuple[float, float]:
+    """Mean of `second` minus `first`, hits of the queries of a data set, in points, with its error over places."""
+    numbers = place_numbers([record.path for record in dataset.queries.records])
+    return 100 * float((second - first).mean()), 100 * standard_error(second - first, numbers)
 
 
 def differences(first: Path, second: Path, ranks: Sequence[int] = RANKS) -> list[Difference]:

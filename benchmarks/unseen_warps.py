@@ -13,8 +13,8 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from accuracy import RESULTS, verifiers_for
-from measuring import write_result
+from accuracy import verifiers_for
+from measuring import RESULTS, write_result
 
 from vpr_dhe.datasets.pairs.base import HomographyPair, PairSet
 from vpr_dhe.evaluation.pair_runs import PairEvaluation, evaluate_pair_set
@@ -74,7 +74,7 @@ def main() -> None:
     pairs = warped_pairs(arguments.photos, arguments.pairs, arguments.seed)
     results = []
     for model in arguments.models:
-        methods = verifiers_for(load_extractor(model))
+        methods = ["poselib", *verifiers_for(load_extractor(model))]
         aligners = {name: build_aligner(name, model) for name in methods}
         results.append(evaluate_pair_set(pairs, aligners, features=Path(model).stem))
     arguments.out.mkdir(parents=True, exist_ok=True)
