@@ -19,7 +19,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--positions", type=Path, help="CSV with the positions of all images")
     parser.add_argument("--radius", type=float, default=25.0, help="metres within which a match is right [25]")
-    parser.add_argument("--models", nargs="+", default=["sift-vlad"])
+    parser.add_argument("--models", nargs="+", default=["lite-vlad"])
     parser.add_argument("--verifiers", nargs="+", default=["magsac"])
     arguments = parser.parse_args()
 

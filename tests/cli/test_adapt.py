@@ -110,9 +110,9 @@ def test_a_first_run_cut_short_keeps_its_options(photos, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(SiftVladExtractor, "extract", interrupt)
         options = ("--codec", "float16", "--index-type", "hnsw", "--rank-by", "inliers", "--adapt", "off")
-        stopped = call("index", photos, "--out", out, *options, expect=1)
+        stopped = call("index", photos, "--out", out, "--model", "sift-vlad", *options, expect=1)
         assert "0 images are safe" in stopped.stderr
     call("index", photos, "--out", out)
     manifest = PlaceIndex.open(out).manifest
     assert manifest.settings == Settings("float16", "hnsw", "inliers", "off")
-    assert manifest.count == 3
+    assert (manifest.spec.model, manifest.count) == ("sift-vlad", 3)

@@ -67,7 +67,7 @@ def test_query_answers_in_the_documented_json(town, index):
     options = ("--format", "json", "--top-k", 3, "--rerank", 10, "--report", report)
     document = json.loads(vpr_dhe("query", index, queries, *options).stdout)
     assert report.read_text().count("<article") == 5
-    assert (document["model"], document["verifier"]) == ("sift-vlad", "magsac")
+    assert (document["model"], document["verifier"]) == ("lite-vlad", "magsac")
     assert len(document["queries"]) == 5
     right = 0
     for query in document["queries"]:
@@ -246,7 +246,7 @@ def test_check_tells_sound_from_damaged(index, tmp_path):
 
     report = json.loads(call("check", index, "--format", "json").stdout)
     assert report.pop("adaptation")["images"] == 24
-    assert report == {"images": 24, "skipped": 0, "segments": 1, "damaged": [], "model": "sift-vlad"}
+    assert report == {"images": 24, "skipped": 0, "segments": 1, "damaged": [], "model": "lite-vlad"}
     copy = tmp_path / "copy"
     shutil.copytree(index, copy)
     maps = next((copy / "segments").iterdir()) / "local_maps.bin"

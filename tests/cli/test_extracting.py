@@ -26,7 +26,7 @@ def test_options_that_nothing_can_be_made_of_are_refused(run, photo_folder, tmp_
     code, _, errors = run("index", photo_folder, "--out", tmp_path / "i", "--workers", 3_000_000)
     assert (code, "expected 0 to 256" in errors, errors.count("\n")) == (2, True, 1)
     for options in (("--precision", "bf16"), ("--compile",)):
-        code, _, errors = run("index", photo_folder, "--out", tmp_path / "i", *options)
+        code, _, errors = run("index", photo_folder, "--out", tmp_path / "i", "--model", "sift-vlad", *options)
         assert (code, "not a network in torch" in errors, errors.count("\n")) == (2, True, 1)
 
 

@@ -182,7 +182,7 @@ def _empty_index(town: Path, tmp_path: Path) -> Path:
 
 def test_a_query_opens_its_index_once(run, database, tmp_path, monkeypatch):
     index, report = tmp_path / "index", tmp_path / "report.html"
-    assert run("index", database, "--out", index)[0] == 0
+    assert run("index", database, "--out", index, "--model", "sift-vlad")[0] == 0
     opened, open_newest = [], place_index.open_newest
     monkeypatch.setattr(
         place_index, "open_newest", lambda *given, **how: opened.append(given) or open_newest(*given, **how)

@@ -54,7 +54,7 @@ def test_a_bag_is_ranked_as_the_folder_of_its_frames(run, folder, answers, tmp_p
     run("index", folder, "--out", tmp_path / "plain", "--codec", "int8")
     options = ("--bag", bag, "--topic", IMAGES, "--fix-topic", FIXES, "--out", tmp_path / "index", "--codec", "int8")
     code, stdout, stderr = run("index", *options)
-    assert (code, stdout) == (0, f"{tmp_path / 'index'}: 12 images (12 added, 0 skipped), model sift-vlad\n")
+    assert (code, stdout) == (0, f"{tmp_path / 'index'}: 12 images (12 added, 0 skipped), model lite-vlad\n")
     assert "1 of 12 frames have no position by /gps/fix" in stderr
     plain = answers(tmp_path / "plain")
     assert [matches[0][0] for matches in plain] == ["00000002.png", "00000007.png"]

@@ -11,6 +11,7 @@ import pytest
 from vpr_dhe.errors import ModelError
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.integrations import rtabmap_descriptor
+from vpr_dhe.models.names import DEFAULT_MODEL
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def photo() -> np.ndarray:
 
 
 def test_its_vectors_are_those_of_the_model_and_of_unit_norm(loaded, photo):
-    extractor = load_extractor("sift-vlad")
+    extractor = load_extractor(DEFAULT_MODEL)
     loaded.init(extractor.spec.dimension)
     for bgr, rgb in (
         (photo, photo[..., ::-1]),
@@ -49,12 +50,12 @@ def test_its_vectors_are_those_of_the_model_and_of_unit_norm(loaded, photo):
 
 def test_another_dimension_is_said_when_it_can_be(loaded, photo):
     assert loaded.init(4096) is None
-    with pytest.raises(ModelError, match="PyDescriptor/Dim is 4096, but descriptors of sift-vlad have 384 dimensions"):
+    with pytest.raises(ModelError, match="PyDescriptor/Dim is 4096, but descriptors of lite-vlad have 512 dimensions"):
         loaded.extract(as_rtabmap_has_it(photo))
 
 
 def test_the_model_is_chosen_by_the_environment(loaded, photo, monkeypatch):
     monkeypatch.setenv("VPR_DHE_MODEL", "no-such-model")
-    loaded.init(384)
+    loaded.init(512)
     with pytest.raises(ModelError, match="unknown model"):
         loaded.extract(as_rtabmap_has_it(photo))

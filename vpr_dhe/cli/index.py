@@ -76,11 +76,11 @@ def run(
         raise BadInputError(f"--prune needs the whole folder, and {what} gives only a part of it; use one of them")
     root = _root(images, recording, frames, out)
     index = PlaceIndex.open(out) if PlaceIndex.holds_index(out) else None
-    if index:
+    if index is not None:  # an index of no images is falsy
         # Raises before a long extraction if its images cannot be added.
         index.relative_to_root((), root, part=part)
     begun = PlaceIndex.begun(out)
-    name = model or (index.spec.model if index else begun.spec.model if begun else DEFAULT_MODEL)
+    name = model or (begun.spec.model if begun else DEFAULT_MODEL if index is None else index.spec.model)
     extractor = extraction.load(name)
     images, table = _images_and_table(recording, root, strict=strict)
     listing = _listing(images, strict=strict, prune=prune)

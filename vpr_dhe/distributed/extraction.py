@@ -6,7 +6,7 @@ seals it as a segment in the shared folder. Sealed segments are published in the
 worker loses only its unsealed chunk, which Ray sends to another worker, so the index ends up identical to one made on a
 single machine: same ids, vectors, local maps and skipped images.
 
-    add_with_ray(index, records, extractor, Workers.of("sift-vlad", "cpu"), address="auto")
+    add_with_ray(index, records, extractor, Workers.of("lite-vlad", "cpu"), address="auto")
 """
 
 import logging

@@ -18,12 +18,14 @@ class CatalogueEntry:
 
 
 CATALOGUE = (
+    CatalogueEntry(
+        LITE_VLAD,
+        True,
+        "the default: first stages of an EfficientNet-Lite0 from ImageNet, VLAD, 512 dimensions, 20 x 20 map",
+    ),
     CatalogueEntry(SIFT_VLAD, True, "dense RootSIFT, VLAD, 384 dimensions, 24 x 24 map; a network for dhe-lite only"),
     CatalogueEntry(
         CCT_OFFLINE, True, "small transformer, trained from scratch on open photos and generated towns, 256 dimensions"
-    ),
-    CatalogueEntry(
-        LITE_VLAD, True, "first stages of an EfficientNet-Lite0 from ImageNet, VLAD, 512 dimensions, 20 x 20 map"
     ),
     CatalogueEntry(
         "FILE.safetensors", True, "a model file, such as the published DHE-VPR through `vpr-dhe import-weights`"

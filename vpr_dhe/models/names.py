@@ -8,8 +8,8 @@ from vpr_dhe.runtime.text import did_you_mean
 SIFT_VLAD = "sift-vlad"
 CCT_OFFLINE = "cct-offline"
 LITE_VLAD = "lite-vlad"
-DEFAULT_MODEL = SIFT_VLAD
-BUNDLED = (SIFT_VLAD, CCT_OFFLINE, LITE_VLAD)
+DEFAULT_MODEL = LITE_VLAD
+BUNDLED = (LITE_VLAD, SIFT_VLAD, CCT_OFFLINE)
 """Models whose files are in the package."""
 
 TIMM_PREFIX, TIMM_CNN_PREFIX = "timm:", "timm-cnn:"

@@ -7,7 +7,7 @@ import typer
 from vpr_dhe.cli.common import print_stderr
 from vpr_dhe.cli.train.options import DataOptions, LoopOptions, ValidationPairsOption
 from vpr_dhe.cli.train.running import train_stage
-from vpr_dhe.models.names import DEFAULT_MODEL
+from vpr_dhe.models.names import SIFT_VLAD
 
 NAME = "ransac-flow"
 _VIEW_PX = 384
@@ -16,7 +16,7 @@ _VIEW_PX = 384
 def run(
     data: DataOptions,
     loop: LoopOptions,
-    model: Annotated[str, typer.Option(help="Model whose local maps align pairs coarsely.")] = DEFAULT_MODEL,
+    model: Annotated[str, typer.Option(help="Model whose local maps align pairs coarsely.")] = SIFT_VLAD,
     warmup_steps: Annotated[int, typer.Option(min=0, help="First steps, on warps with known flow.")] = 5000,
     cycle_from: Annotated[int, typer.Option(min=0, help="First step with the cycle-consistency loss.")] = 30_000,
     matchability_from: Annotated[int, typer.Option(min=0, help="First step with the matchability loss.")] = 40_000,

@@ -19,7 +19,7 @@ from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.geometry.coordinates import UNIT, cell_centres, resizing
 from vpr_dhe.geometry.homography import normalise, project
 from vpr_dhe.images import image_size
-from vpr_dhe.models.names import DEFAULT_MODEL
+from vpr_dhe.models.names import SIFT_VLAD
 from vpr_dhe.models.network_file import NetworkFile
 from vpr_dhe.records import DenseAlignment, Evidence, Grid, Image, Size
 from vpr_dhe.verification.estimators.base import Homographies, HomographyEstimator, View
@@ -91,7 +91,7 @@ class RansacFlowEstimator(HomographyEstimator):
     Args:
         network: fine network.
         extractor: extractor of the index, whose local maps are used for the candidates; None extracts local maps of
-            both images by the default model.
+            both images by `sift-vlad`, whose grid is the finest of the bundled models.
         settings: see `RansacFlowSettings`.
         device: device of the network.
     """
@@ -107,7 +107,7 @@ class RansacFlowEstimator(HomographyEstimator):
         device: str = "cpu",
     ) -> None:
         self._network, self._device = network.to(device).eval(), torch.device(device)
-        self._extractor, self._indexed = extractor or load_extractor(DEFAULT_MODEL, device), extractor is not None
+        self._extractor, self._indexed = extractor or load_extractor(SIFT_VLAD, device), extractor is not None
         self._settings = settings
 
     @classmethod
