@@ -36,16 +36,17 @@ def test_mistakes_are_one_sentence(run, exported, photo_folder, tmp_path, monkey
         return stderr
 
     index = ("index", photo_folder, "--out", tmp_path / "index", "--device", "cpu")
-    assert "give --model FOLDER" in complaint(*index, "--model", exported.model, "--runtime", "onnx")
+    asked = (*index, "--model", exported.model, "--runtime", "onnx", "--precision", "bf16")
+    assert "give --model FOLDER" in complaint(*asked).splitlines()[-1]
     assert "is an export to ONNX" in complaint(*index, "--model", exported.folder, "--runtime", "torch")
     assert "holds no export.json" in complaint(*index, "--model", photo_folder)
     out = ("--out", tmp_path / "out")
     assert "--part head exports its head dhe-lite" in complaint("export", "sift-vlad", *out)
     assert "holds no head" in complaint("export", exported.model, "--part", "head", *out)
     assert "unknown model" in complaint("export", "sift-flat", *out)
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
     assert 'pip install "vpr-dhe[export]"' in complaint("export", exported.model, *out)
-    assert 'pip install "vpr-dhe[export]"' in complaint(*index, "--model", exported.folder)
+    assert 'pip install "vpr-dhe[export]"' in complaint(*index, "--model", exported.model, "--runtime", "onnx")
     assert not list(tmp_path.glob("out*"))
 
 

@@ -8,54 +8,33 @@ from dataclasses import asdict
 import onnx
 import pytest
 import torch
+from random_models import BACKBONES, random_model
 from torch import nn
 
 from vpr_dhe.errors import BadInputError, ExportError, MissingExtraError, ModelError
 from vpr_dhe.export import exporting
-from vpr_dhe.export.conversion import MAX_RELATIVE_DIFFERENCE, relative_difference, write_onnx
 from vpr_dhe.export.exporting import export_model
-from vpr_dhe.export.networks import HEADS, ExportableNetwork, extractor_network, head_network
-from vpr_dhe.features.aggregators import aggregator_names, build_aggregator
-from vpr_dhe.features.backbones import backbone_names, build_backbone
+from vpr_dhe.export.networks import HEADS, head_network
+from vpr_dhe.features.aggregators import aggregator_names
+from vpr_dhe.features.exportable import extractor_network
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.models.catalogue import open_model
 from vpr_dhe.models.exported_model import TensorInfo, load_exported
-from vpr_dhe.models.model_file import Architecture, ModelFile
+from vpr_dhe.models.onnx_conversion import (
+    MAX_RELATIVE_DIFFERENCE,
+    ExportableNetwork,
+    relative_difference,
+    write_onnx,
+)
 from vpr_dhe.models.onnx_session import OnnxSession
-from vpr_dhe.records import Preprocessing, Size
 from vpr_dhe.verification.estimators.dhe import DheHead
 from vpr_dhe.verification.estimators.dhe_lite import DheLiteHead
 
-# Of each family small members whose layers are unlike those of the others.
-_MEMBERS = {
-    "timm:NAME": [
-        ("timm:vit_tiny_patch16_224", 1, 32),
-        ("timm:vit_small_patch14_reg4_dinov2", 1, 28),
-        ("timm:vit_small_patch16_dinov3", 1, 32),
-    ],
-    "timm-cnn:NAME": [("timm-cnn:resnet10t", None, 32), ("timm-cnn:mobilenetv3_small_050", None, 32)],
-}
-_BACKBONES = [member for name in backbone_names() for member in _MEMBERS.get(name, [(name, 1, 32)])]
 _HEAD_MODULES = {"dhe": DheHead, "dhe-lite": DheLiteHead}
 
 
-def a_model(backbone: str, aggregator: str, blocks: int | None, side: int) -> ModelFile:
-    """A model file of random weights."""
-    torch.manual_seed(0)
-    built = build_backbone(backbone, blocks=blocks, input_size=Size(side, side))
-    parts = {"backbone": built, "aggregator": build_aggregator(aggregator, built.dimension)}
-    return ModelFile(
-        "random",
-        Architecture(backbone, aggregator, blocks),
-        Preprocessing(side, side, "bilinear", True, (0.5,) * 3, (0.25,) * 3),
-        "none",
-        "none",
-        {f"{part}.{name}": value for part, module in parts.items() for name, value in module.state_dict().items()},
-    )
-
-
 def network_of(path) -> ExportableNetwork:
-    extractor = load_extractor(str(path))
+    extractor = load_extractor(str(path), runtime="torch")
     return extractor_network(extractor, extractor.model_file.preprocessing)
 
 
@@ -76,10 +55,10 @@ def export(network: ExportableNetwork, folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "blocks", "side"), _BACKBONES)
+@pytest.mark.parametrize(("name", "blocks", "side"), BACKBONES)
 def test_every_backbone(tmp_path, name, blocks, side):
     path = tmp_path / "model.safetensors"
-    a_model(name, "gem", blocks, side).save(path)
+    random_model(name, "gem", blocks, side).save(path)
     require_parity(export(network_of(path), tmp_path))
 
 
@@ -87,7 +66,7 @@ def test_every_backbone(tmp_path, name, blocks, side):
 @pytest.mark.parametrize("aggregator", aggregator_names())
 def test_every_aggregator(tmp_path, aggregator):
     path = tmp_path / "model.safetensors"
-    a_model("timm:vit_tiny_patch16_224", aggregator, 1, 32).save(path)
+    random_model("timm:vit_tiny_patch16_224", aggregator, 1, 32).save(path)
     require_parity(export(network_of(path), tmp_path))
 
 

@@ -5,19 +5,19 @@ import pytest
 import timm
 import torch
 
-from vpr_dhe.export.conversion import write_onnx
-from vpr_dhe.export.networks import extractor_network
+from vpr_dhe.features.exportable import extractor_network
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.images import to_network_input
 from vpr_dhe.models.catalogue import open_model
 from vpr_dhe.models.names import LITE_VLAD
+from vpr_dhe.models.onnx_conversion import write_onnx
 from vpr_dhe.models.onnx_session import OnnxSession
 from vpr_dhe.records import Grid, Size
 
 
 @pytest.fixture(scope="module")
 def extractor():
-    return load_extractor(LITE_VLAD)
+    return load_extractor(LITE_VLAD, runtime="torch")
 
 
 @pytest.fixture(scope="module")

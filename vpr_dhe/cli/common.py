@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.runtime.choices import AUTO
+from vpr_dhe.runtime.user_cache import user_cache
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -113,8 +114,7 @@ def cache_folder(choice: str, purpose: str) -> Path | None:
     """Return the folder that --cache chooses for a purpose, by default in the user's cache; None caches nothing."""
     if choice == "none":
         return None
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(base) / "vpr-dhe" / purpose if choice == AUTO else Path(choice)
+    folder = user_cache(purpose) if choice == AUTO else Path(choice)
     require_folder(folder, "--cache")
     return folder
 

@@ -84,9 +84,9 @@ class Loading(TypedDict):
 class RuntimeOptions:
     """Device, runtime and precision of a model."""
 
-    runtime: Annotated[Runtime, typer.Option(help="Runtime of networks; onnx needs a folder of `vpr-dhe export`.")] = (
-        AUTO
-    )
+    runtime: Annotated[
+        Runtime, typer.Option(help="Runtime of networks; auto is onnx on a CPU, if it can run the model.")
+    ] = AUTO
     device: DeviceOption = AUTO
     precision: Annotated[
         ExtractorPrecision, typer.Option(help="Precision of matrix products; features of both can be compared.")
@@ -289,7 +289,7 @@ class ExtractionOptions(RuntimeOptions):
                 workers=self.workers,
                 progress=progress,
             )
-        workers = Workers.of(model, pick_device(self.device), precision=self.precision, compiled=self.compile)
+        workers = Workers.of(model, **self.loading(), compiled=self.compile)
         return add_with_ray(
             index,
             records,

@@ -34,7 +34,7 @@ from vpr_dhe.index.manifest import SkippedImage
 from vpr_dhe.index.place_index import AddReport, PlaceIndex, require_same_features
 from vpr_dhe.index.writer import IndexWriter
 from vpr_dhe.records import ImageRecord, Progress
-from vpr_dhe.runtime.choices import AUTO, ExtractorPrecision
+from vpr_dhe.runtime.choices import AUTO, ExtractorPrecision, Runtime
 from vpr_dhe.runtime.durable_files import TEMPORARY_SUFFIX
 
 # Limits a chunk that kills every worker. Ray's own limit (`max_task_retries`) does not serve: attempts to reach a dead
@@ -62,11 +62,17 @@ class Workers:
 
     @classmethod
     def of(
-        cls, model: str, device: str, *, precision: ExtractorPrecision = "fp32", compiled: bool = False
+        cls,
+        model: str,
+        device: str,
+        *,
+        precision: ExtractorPrecision = "fp32",
+        compiled: bool = False,
+        runtime: Runtime = AUTO,
     ) -> "Workers":
         """As many workers as fit the cluster, each with a model by name, or from a file that all machines see."""
         name = str(Path(model).resolve()) if Path(model).is_file() else model
-        load = partial(load_extractor, name, device, precision=precision, compiled=compiled)
+        load = partial(load_extractor, name, device, precision=precision, compiled=compiled, runtime=runtime)
         return cls(load, gpus_each=1.0 if device == "cuda" else 0.0)
 
 

@@ -6,12 +6,16 @@ from tempfile import TemporaryDirectory
 from typing import Literal, TypeAlias
 
 from vpr_dhe.errors import BadInputError, ModelError
-from vpr_dhe.export.conversion import write_onnx
-from vpr_dhe.export.networks import ExportableNetwork, extractor_network, head_network
+from vpr_dhe.export.networks import head_network
 from vpr_dhe.features.base import Extractor
-from vpr_dhe.features.extractor import NeuralExtractor, load_extractor
+from vpr_dhe.features.exportable import extractor_network
+from vpr_dhe.features.extractor import load_extractor
+from vpr_dhe.features.neural_extractor import NeuralExtractor
+from vpr_dhe.models.catalogue import is_export
 from vpr_dhe.models.exported_model import EXTRACTOR, HEAD, ExportedModel, ExportInfo, require_weights
 from vpr_dhe.models.model_file import ModelFile
+from vpr_dhe.models.onnx_conversion import ExportableNetwork, write_onnx
+from vpr_dhe.runtime.choices import AUTO
 from vpr_dhe.runtime.extras import require_extra
 
 # The extractor and, if there is one, the head.
@@ -35,7 +39,7 @@ def export_model(name: str, out: Path, part: Part = ALL) -> ExportedModel:
     """
     require_extra("export")
     _require_new_folder(out)
-    extractor = load_extractor(name)
+    extractor = load_extractor(name, runtime=AUTO if is_export(name) else "torch")
     model = require_weights(extractor.model_file)
     networks = _networks(extractor, model, part)
     info = _info(extractor, model, with_head=HEAD in networks)

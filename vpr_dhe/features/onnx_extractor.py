@@ -1,28 +1,43 @@
-"""Extractor of an exported network, run by ONNX Runtime."""
+"""Extractor of a network that ONNX Runtime runs."""
 
 from collections.abc import Sequence
 
 import torch
 
 from vpr_dhe.features.base import DenseFeatures, Extractor, ExtractorSpec
+from vpr_dhe.features.onnx_graphs import OnnxGraph
 from vpr_dhe.images import to_network_input
 from vpr_dhe.models.exported_model import EXTRACTOR, ExportedModel
-from vpr_dhe.records import Features, Image
+from vpr_dhe.models.model_file import ModelFile
+from vpr_dhe.models.onnx_session import OnnxSession
+from vpr_dhe.records import Features, Image, Preprocessing
+from vpr_dhe.runtime.threads import in_parallel
+
+_CPU = torch.device("cpu")
 
 
 class OnnxExtractor(Extractor):
-    """Extractor with a network in ONNX Runtime; its features can be compared with the original model's.
+    """Extractor with a network in ONNX Runtime; its features can be compared with those of torch."""
 
-    Raises:
-        ModelError: if the export holds no extractor, or is damaged.
-        MissingExtraError: if ONNX Runtime is not installed.
-    """
+    def __init__(
+        self,
+        model: ModelFile | ExportedModel,
+        spec: ExtractorSpec,
+        preprocessing: Preprocessing,
+        session: OnnxSession,
+    ) -> None:
+        self.model_file, self.spec = model, spec
+        self._preprocessing, self._session = preprocessing, session
 
-    def __init__(self, model: ExportedModel) -> None:
+    @classmethod
+    def of_export(cls, model: ExportedModel) -> "OnnxExtractor":
+        """Make the extractor of an export, on the export's device.
+
+        Raises:
+            ModelError: if the export holds no extractor, or is damaged.
+        """
         info = model.info
-        self._session, self._preprocessing = model.session(EXTRACTOR), info.preprocessing
-        self.model_file = model
-        self.spec = ExtractorSpec(
+        spec = ExtractorSpec(
             model=str(model.folder),
             fingerprint=info.fingerprint,
             dimension=info.dimension,
@@ -32,8 +47,32 @@ class OnnxExtractor(Extractor):
             unit_norm=info.architecture.unit_norm,
             tolerance_cells=info.architecture.tolerance_cells,
         )
+        return cls(model, spec, info.preprocessing, model.session(EXTRACTOR))
+
+    @classmethod
+    def of_model(cls, model: ModelFile, name: str, graph: OnnxGraph) -> "OnnxExtractor":
+        """Make the extractor of a model file on the CPU; `graph` is that of the model."""
+        spec = ExtractorSpec(
+            model=name,
+            fingerprint=model.extractor_fingerprint,
+            dimension=graph.dimension,
+            local_dimension=graph.local_dimension,
+            grid=graph.grid,
+            input_size=model.preprocessing.size,
+            unit_norm=model.architecture.unit_norm,
+            tolerance_cells=model.architecture.tolerance_cells,
+        )
+        return cls(model, spec, model.preprocessing, graph.session(model))
 
     def extract(self, images: Sequence[Image]) -> list[Features]:
-        """Extract the features of each image; they are on the CPU."""
-        vectors, local_maps = self._session(to_network_input(images, self._preprocessing, torch.device("cpu")))
+        """Extract the features of each image; they are on the CPU.
+
+        If there are images for all cores, each core takes one at a time: an image fits its caches, a batch does not.
+        """
+        whole = self._session.device != "cpu" or len(images) < torch.get_num_threads()
+        parts = [images] if whole else [[image] for image in images]
+        return [features for part in in_parallel(self._extract_part, parts) for features in part]
+
+    def _extract_part(self, images: Sequence[Image]) -> list[Features]:
+        vectors, local_maps = self._session(to_network_input(images, self._preprocessing, _CPU))
         return DenseFeatures(vectors, local_maps, self.spec.grid).features(images, self.spec.input_size)

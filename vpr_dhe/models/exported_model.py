@@ -90,7 +90,6 @@ class ExportedModel:
 
         Raises:
             ModelError: if the folder does not hold the part, or it is damaged.
-            MissingExtraError: if ONNX Runtime is not installed.
         """
         if part not in self.parts:
             raise ModelError(

@@ -8,7 +8,7 @@ AUTO: Final = "auto"
 """Automatic choice."""
 
 Runtime: TypeAlias = Literal["auto", "torch", "onnx"]
-"""Runtime of a model's networks; `auto` is onnx for a folder of `vpr-dhe export`, otherwise torch."""
+"""Runtime of networks; `auto` is onnx on a CPU where the network can be converted, otherwise torch."""
 
 RankBy: TypeAlias = Literal["evidence", "inliers"]
 """Order of verified candidates: by inliers and similarity together, or by inliers alone."""

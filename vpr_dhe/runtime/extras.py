@@ -19,7 +19,7 @@ EXTRAS: Mapping[str, Extra] = MappingProxyType(
     {
         "bags": Extra("reading bags", ("rosbags", "rosbags.rosbag1", "rosbags.rosbag2", "rosbags.typesys")),
         "distributed": Extra("work on several machines with Ray", ("ray", "ray.data")),
-        "export": Extra("ONNX", ("onnx", "onnxruntime", "onnxscript")),
+        "export": Extra("conversion to ONNX", ("onnx", "onnxscript")),
         "heic": Extra("reading HEIC photos", ("pillow_heif",)),
         "serve": Extra("a service", ("fastapi", "uvicorn", "prometheus_client", "python_multipart")),
         "train": Extra("training", ("accelerate", "torch.utils.tensorboard")),

@@ -1,0 +1,140 @@
+"""Extractor composed of a backbone and an aggregator, run by torch."""
+
+import textwrap
+from collections.abc import Sequence
+from typing import TypeVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vpr_dhe.errors import ModelError
+from vpr_dhe.features.aggregators import build_aggregator
+from vpr_dhe.features.backbones import build_backbone
+from vpr_dhe.features.base import (
+    Aggregator,
+    Backbone,
+    DenseFeatures,
+    DenseTokens,
+    Extractor,
+    ExtractorSpec,
+)
+from vpr_dhe.images import to_network_input
+from vpr_dhe.models.model_file import ModelFile
+from vpr_dhe.records import Features, Image
+from vpr_dhe.runtime.choices import ExtractorPrecision
+from vpr_dhe.runtime.threads import in_parallel, split_evenly
+
+Item = TypeVar("Item")
+
+
+class ExtractorNetwork(nn.Module):
+    """Backbone and aggregator: L2-normalised tokens are the local map, aggregated tokens the global descriptor."""
+
+    def __init__(self, backbone: Backbone, aggregator: Aggregator) -> None:
+        super().__init__()
+        self.backbone, self.aggregator = backbone, aggregator
+
+    def forward(self, images: Float[Tensor, "batch 3 height width"]) -> DenseFeatures:
+        """Extract features of preprocessed images; global descriptors are not normalised."""
+        tokens = self.backbone(images)
+        return DenseFeatures(self.aggregator(tokens), functional.normalize(tokens.patches, dim=-1), tokens.grid)
+
+
+class _InBfloat16(Backbone):
+    """Backbone that multiplies in bfloat16 and returns tokens in single precision."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.backbone, self.dimension = backbone, backbone.dimension
+
+    def forward(self, images: Float[Tensor, "batch 3 height width"]) -> DenseTokens:
+        with torch.autocast(images.device.type, torch.bfloat16):
+            tokens = self.backbone(images)
+        class_token = None if tokens.class_token is None else tokens.class_token.float()
+        return DenseTokens(tokens.patches.float(), tokens.grid, class_token)
+
+
+class NeuralExtractor(Extractor):
+    """Extractor with a network in torch; see `load_extractor` for `precision` and `compiled`."""
+
+    def __init__(
+        self,
+        model: ModelFile,
+        name: str,
+        device: torch.device,
+        precision: ExtractorPrecision = "fp32",
+        *,
+        compiled: bool = False,
+    ) -> None:
+        architecture, self._preprocessing = model.architecture, model.preprocessing
+        backbone = build_backbone(
+            architecture.backbone, blocks=architecture.blocks, input_size=model.preprocessing.size
+        )
+        aggregator = build_aggregator(architecture.aggregator, backbone.dimension, model.part("aggregator"))
+        _load_weights(backbone, model, "backbone")
+        _load_weights(aggregator, model, "aggregator")
+        self._layout = torch.channels_last if backbone.convolutional else torch.contiguous_format
+        backbone = _InBfloat16(backbone) if precision == "bf16" else backbone
+        network = ExtractorNetwork(backbone, aggregator).eval().to(device)
+        self.network = network.to(memory_format=self._layout)
+        self._run = torch.compile(self.network) if compiled else self.network
+        self.device = device
+        self.model_file = model
+        self.spec = self._measured_spec(model, name)
+
+    def _measured_spec(self, model: ModelFile, name: str) -> ExtractorSpec:
+        """Determine dimensions and grid by a black image."""
+        size = model.preprocessing.size
+        try:
+            features = self.extract_batch(torch.zeros(1, 3, size.height, size.width, device=self.device))
+        except RuntimeError as error:
+            if self._run is self.network:
+                raise
+            reason = textwrap.shorten(str(error), 120, placeholder="...")
+            raise ModelError(
+                f"torch cannot compile {name} here ({reason}); install a C++ compiler, or leave out --compile"
+            ) from error
+        return ExtractorSpec(
+            model=name,
+            fingerprint=model.extractor_fingerprint,
+            dimension=features.vectors.shape[1],
+            local_dimension=features.local_maps.shape[2],
+            grid=features.grid,
+            input_size=size,
+            unit_norm=model.architecture.unit_norm,
+            tolerance_cells=model.architecture.tolerance_cells,
+        )
+
+    def extract(self, images: Sequence[Image]) -> list[Features]:
+        """Extract the features of each image; they stay on the extractor's device."""
+        extracted = in_parallel(self._extract_part, self.split(images))
+        return [features for part in extracted for features in part]
+
+    def split(self, images: Sequence[Item]) -> list[Sequence[Item]]:
+        """Split a batch into one part per core, because a part fits the caches of a core, and the batch does not.
+
+        There is only one part on a GPU, for a compiled network, and for fewer images than cores.
+        """
+        threads = torch.get_num_threads()
+        whole = self.device.type != "cpu" or self._run is not self.network or len(images) < threads
+        return [images] if whole else split_evenly(images, threads)
+
+    def _extract_part(self, images: Sequence[Image]) -> list[Features]:
+        batch = to_network_input(images, self._preprocessing, self.device)
+        return self.extract_batch(batch).features(images, self._preprocessing.size)
+
+    @torch.inference_mode()
+    def extract_batch(self, batch: Float[Tensor, "batch 3 height width"]) -> DenseFeatures:
+        """Extract features of preprocessed images."""
+        return self._run(batch.to(memory_format=self._layout))
+
+
+def _load_weights(part: nn.Module, model: ModelFile, prefix: str) -> None:
+    """Load the weights of one part strictly."""
+    try:
+        part.load_state_dict(model.part(prefix), strict=True)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise ModelError(f"model {model.name!r} does not fit its architecture: {reason}; convert it again") from error

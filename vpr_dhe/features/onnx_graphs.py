@@ -1,0 +1,187 @@
+"""ONNX graphs of extractors without their weights, which come from model files.
+
+One graph serves all models that differ in weights alone. Those of the bundled models are in the package. Others are
+converted once, which takes seconds, and kept in the user's cache.
+"""
+
+import hashlib
+import json
+import logging
+import os
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from importlib import resources
+from importlib.metadata import version
+from importlib.util import find_spec
+from io import BytesIO
+from pathlib import Path
+from zipfile import ZIP_DEFLATED, BadZipFile, ZipFile, ZipInfo
+
+import torch
+
+from vpr_dhe.errors import ExportError
+from vpr_dhe.models.model_file import ModelFile
+from vpr_dhe.models.onnx_session import OnnxSession
+from vpr_dhe.records import Grid
+from vpr_dhe.runtime.durable_files import write_durably
+from vpr_dhe.runtime.extras import require_extra
+from vpr_dhe.runtime.user_cache import user_cache
+
+FORMAT = "vpr-dhe graph 1"
+"""Part of the key of a graph; change it where the code of a network changes what it computes."""
+
+_ONNX, _DESCRIPTION = "graph.onnx", "graph.json"
+_SUFFIX, _REFUSED = ".zip", ".refused"
+_KEY_LENGTH = 16
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class OnnxGraph:
+    """Network in ONNX without its weights.
+
+    Args:
+        content: an ONNX file.
+        weights: names of the tensors of a model file that the network needs.
+        dimension: length of global descriptors.
+        local_dimension: length of the descriptors in local maps.
+        grid: cells of local maps.
+    """
+
+    content: bytes
+    weights: tuple[str, ...]
+    dimension: int
+    local_dimension: int
+    grid: Grid
+
+    def session(self, model: ModelFile) -> OnnxSession:
+        """Open the network with the weights of a model."""
+        return OnnxSession(self.content, weights={name: model.tensors[name].float() for name in self.weights})
+
+    def to_bytes(self) -> bytes:
+        """Content of a file of this graph."""
+        description = {name: value for name, value in asdict(self).items() if name != "content"}
+        file = BytesIO()
+        with ZipFile(file, "w", ZIP_DEFLATED) as archive:
+            # Without a date, so that the same graph gives the same file.
+            archive.writestr(ZipInfo(_ONNX), self.content, ZIP_DEFLATED)
+            archive.writestr(ZipInfo(_DESCRIPTION), json.dumps(description), ZIP_DEFLATED)
+        return file.getvalue()
+
+    @classmethod
+    def from_bytes(cls, file: bytes) -> "OnnxGraph":
+        """Read the content of a file.
+
+        Raises:
+            ValueError: if it is damaged.
+        """
+        try:
+            with ZipFile(BytesIO(file)) as archive:
+                content, description = archive.read(_ONNX), json.loads(archive.read(_DESCRIPTION))
+            weights, grid = tuple(description.pop("weights")), Grid(*description.pop("grid"))
+            return cls(content, weights, grid=grid, **description)
+        except (BadZipFile, KeyError, TypeError) as error:
+            raise ValueError(f"damaged graph ({error})") from error
+
+
+def graph_for(model: ModelFile, *, required: bool) -> OnnxGraph | None:
+    """Find the graph of a model's extractor, or convert it and keep it in the user's cache.
+
+    Unless it is `required`, None tells that torch shall run the network: where the packages of the extra `export` are
+    missing, where the cache cannot be written, because the conversion would have to be repeated at each start, and
+    where the network could not be converted before.
+
+    Raises:
+        MissingExtraError: if it is required, and needs a conversion for which packages are missing.
+        ExportError: if it is required, and cannot be converted.
+        ModelError: if the weights do not fit the architecture of the model.
+    """
+    key = graph_key(model)
+    if (graph := _bundled(key) or _cached(key)) is not None:
+        return graph
+    if required:
+        require_extra("export")
+    elif not _worth_converting(key):
+        return None
+    _log.info("converting %s for ONNX Runtime, once; this takes seconds", model.name)
+    try:
+        graph = convert(model)
+    except ExportError as error:
+        _keep(f"{key}{_REFUSED}", str(error).encode())
+        if required:
+            raise
+        return None
+    _keep(f"{key}{_SUFFIX}", graph.to_bytes())
+    return graph
+
+
+def graph_key(model: ModelFile) -> str:
+    """Key of the graph of a model's extractor: its architecture, input size, and the shapes of its weights."""
+    architecture, size = model.architecture, model.preprocessing.size
+    shapes = sorted((name, list(value.shape)) for name, value in model.tensors.items() if not name.startswith("head."))
+    parts = [FORMAT, architecture.backbone, architecture.aggregator, architecture.blocks, [*size], shapes]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:_KEY_LENGTH]
+
+
+def convert(model: ModelFile) -> OnnxGraph:
+    """Convert the network of a model's extractor.
+
+    Raises:
+        ExportError: if torch cannot convert it, or the outputs differ.
+        ModelError: if the weights do not fit the architecture of the model.
+    """
+    from vpr_dhe.features.exportable import extractor_network
+    from vpr_dhe.features.neural_extractor import NeuralExtractor
+    from vpr_dhe.models.onnx_conversion import convert_without_weights
+
+    extractor = NeuralExtractor(model, model.name, torch.device("cpu"))
+    spec = extractor.spec
+    converted = convert_without_weights(extractor_network(extractor, model.preprocessing))
+    return OnnxGraph(converted.content, converted.weights, spec.dimension, spec.local_dimension, spec.grid)
+
+
+def write_graph(model: ModelFile, folder: Path) -> Path:
+    """Convert a model and write its graph to a folder, as for those in the package; returns the path."""
+    path = folder / f"{model.name}-{graph_key(model)}{_SUFFIX}"
+    path.write_bytes(convert(model).to_bytes())
+    return path
+
+
+def _bundled(key: str) -> OnnxGraph | None:
+    """Graph in the package."""
+    for entry in (resources.files("vpr_dhe.models") / "graphs").iterdir():
+        if entry.name.endswith(f"{key}{_SUFFIX}"):
+            return OnnxGraph.from_bytes(entry.read_bytes())
+    return None
+
+
+def _cached(key: str) -> OnnxGraph | None:
+    """Graph in the user's cache; None if there is none that can be read."""
+    with suppress(OSError, ValueError):
+        return OnnxGraph.from_bytes((_cache_folder() / f"{key}{_SUFFIX}").read_bytes())
+    return None
+
+
+def _worth_converting(key: str) -> bool:
+    """Whether a conversion is possible and will be kept."""
+    if any(find_spec(package) is None for package in ("onnx", "onnxscript")):
+        return False
+    with suppress(OSError):
+        folder = _cache_folder()
+        folder.mkdir(parents=True, exist_ok=True)
+        return os.access(folder, os.W_OK) and not (folder / f"{key}{_REFUSED}").exists()
+    return False
+
+
+def _keep(name: str, content: bytes) -> None:
+    """Write a file of the cache, if it can be written, under its name only when it is complete."""
+    with suppress(OSError):
+        folder = _cache_folder()
+        folder.mkdir(parents=True, exist_ok=True)
+        write_durably(folder, f"{os.getpid()}-{name}", content).replace(folder / name)
+
+
+def _cache_folder() -> Path:
+    """Folder of converted graphs, one for each version of the libraries that determine them."""
+    return user_cache("onnx") / f"torch-{torch.__version__}-timm-{version('timm')}"
