@@ -1,13 +1,13 @@
 """Throughput of indexing, compared with decoding alone and with the network alone.
 
-    python benchmarks/extraction.py IMAGES --models cct-offline sift-vlad --precisions fp32 bf16 --workers 0 2
+    python benchmarks/extraction.py IMAGES --models cct-offline sift-vlad --runtimes onnx torch --workers 0 2
 
-`index` is `PlaceIndex.add`, from files to sealed segments, into an index whose codec was chosen on earlier images, with
-fresh worker processes. `decoding` is reading and decoding alone, `network` extraction of the same batches of random
-tensors (decoded photos if a model is not a network) alone. All three are measured in turns, so that other work on the
-machine affects all alike. On a CPU both share the cores: `together` is the throughput of decoding each image and then
-extracting it. With bf16, its features are compared with those of fp32. Writes `benchmarks/results/extraction.md` and
-`extraction.json`.
+Networks run in the runtimes of `--runtimes`, in bf16 in torch alone. `index` is `PlaceIndex.add`, from files to sealed
+segments, into an index whose codec was chosen on earlier images, with fresh worker processes. `decoding` is reading and
+decoding alone, `network` extraction of the same batches of random tensors (decoded photos if a model is not a network
+in torch) alone. All three are measured in turns, so that other work on the machine affects all alike. On a CPU both
+share the cores: `together` is the throughput of decoding each image and then extracting it. With bf16, its features are
+compared with those of fp32. Writes `benchmarks/results/extraction.md` and `extraction.json`.
 """
 
 import argparse
@@ -27,12 +27,14 @@ from measuring import RESULTS, seconds, write_result
 
 from vpr_dhe.datasets.standard import read_split
 from vpr_dhe.features.base import Extractor
-from vpr_dhe.features.extractor import NeuralExtractor, load_extractor
+from vpr_dhe.features.extractor import load_extractor
+from vpr_dhe.features.neural_extractor import NeuralExtractor
 from vpr_dhe.images import decode_image, decode_reduced
 from vpr_dhe.index.ingest import Source, load, reading
 from vpr_dhe.index.place_index import PlaceIndex
-from vpr_dhe.models.names import SIFT_VLAD
+from vpr_dhe.models.names import CCT_OFFLINE, LITE_VLAD, SIFT_VLAD
 from vpr_dhe.records import Image, ImageRecord
+from vpr_dhe.runtime.choices import AUTO
 from vpr_dhe.runtime.threads import in_parallel
 
 # For the choice of the codec, and to warm up lazy parts.
@@ -45,6 +47,7 @@ class Row:
     """Images per second, and the shares of the lower limit and of both limits together that `index` reaches."""
 
     model: str
+    runtime: str
     precision: str
     workers: int
     index: float
@@ -159,12 +162,23 @@ def agreement(model: str, device: str, photos: Sequence[Image]) -> Agreement:
 
 def markdown(rows: Sequence[Row], agreements: Sequence[Agreement]) -> str:
     """Format both tables."""
-    header = ["model", "precision", "workers", "index", "decoding", "network", "of the smaller", "together", "of it"]
+    header = [
+        "model",
+        "runtime",
+        "precision",
+        "workers",
+        "index",
+        "decoding",
+        "network",
+        "of the smaller",
+        "together",
+        "of it",
+    ]
     lines = [header, ["---"] * len(header)]
     for row in rows:
         rates = (f"{rate:.1f}" for rate in (row.index, row.decoding, row.network))
         shares = (f"{row.share:.2f}", f"{row.together:.1f}", f"{row.index / row.together:.2f}")
-        lines.append([row.model, row.precision, str(row.workers or "threads"), *rates, *shares])
+        lines.append([row.model, row.runtime, row.precision, str(row.workers or "threads"), *rates, *shares])
     text = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
     for one in agreements:
         text += (
@@ -175,11 +189,19 @@ def markdown(rows: Sequence[Row], agreements: Sequence[Agreement]) -> str:
     return text
 
 
+def repeats_another(model: str, runtime: str, precision: str, runtimes: Sequence[str]) -> bool:
+    """Whether a combination is meaningless, or the same as one with another runtime."""
+    if model == SIFT_VLAD and precision != "fp32":
+        return True
+    return (model == SIFT_VLAD or precision != "fp32") and runtime != runtimes[0]
+
+
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("images", type=Path, help="folder of images")
-    parser.add_argument("--models", nargs="+", default=["cct-offline", SIFT_VLAD])
+    parser.add_argument("--models", nargs="+", default=[LITE_VLAD, CCT_OFFLINE, SIFT_VLAD])
+    parser.add_argument("--runtimes", nargs="+", choices=["auto", "torch", "onnx"], default=["auto"])
     parser.add_argument("--precisions", nargs="+", choices=["fp32", "bf16"], default=["fp32", "bf16"])
     parser.add_argument(
         "--workers", nargs="+", type=int, default=[0], help="number of processes that decode; 0 uses threads"
@@ -194,14 +216,21 @@ def main() -> None:
     records = read_split(arguments.images).records
     records = [records[place] for place in np.linspace(0, len(records) - 1, _FIRST + arguments.count).astype(int)]
     rows: list[Row] = []
-    for model, precision in product(arguments.models, arguments.precisions):
-        if model == SIFT_VLAD and precision != "fp32":
+    for model, runtime, precision in product(arguments.models, arguments.runtimes, arguments.precisions):
+        if repeats_another(model, runtime, precision, arguments.runtimes):
             continue
         compiled = arguments.compile and model != SIFT_VLAD
-        extractor = load_extractor(model, arguments.device, precision=precision, compiled=compiled)
+        extractor = load_extractor(
+            model,
+            arguments.device,
+            precision=precision,
+            compiled=compiled,
+            runtime=AUTO if model == SIFT_VLAD or precision != "fp32" else runtime,
+        )
+        named = "" if model == SIFT_VLAD else "torch" if isinstance(extractor, NeuralExtractor) else "onnx"
         for workers in arguments.workers:
             work = Work(arguments.images, records, extractor, arguments.batch_size, workers)
-            rows.append(Row(model, precision, workers, *measure(work, arguments.repeats)))
+            rows.append(Row(model, named, precision, workers, *measure(work, arguments.repeats)))
     photos = [decode_image(arguments.images / record.path) for record in records[:_COMPARED]]
     networks = [model for model in arguments.models if model != SIFT_VLAD and "bf16" in arguments.precisions]
     agreements = [agreement(model, arguments.device, photos) for model in networks]

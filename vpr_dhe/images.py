@@ -301,7 +301,7 @@ def _resized(
 ) -> Float[Tensor, "1 3 input_height input_width"]:
     # Pinned memory is copied to a GPU asynchronously.
     pixels = torch.tensor(image, pin_memory=device.type == "cuda").to(device, non_blocking=True)
-    tensor = pixels.permute(2, 0, 1)[None].float() / 255
+    tensor = pixels.permute(2, 0, 1)[None].float().div_(255)
     return functional.interpolate(
         tensor,
         (preprocessing.height, preprocessing.width),

@@ -13,7 +13,8 @@ from vpr_dhe.features.aggregators import build_aggregator
 from vpr_dhe.features.aggregators.vlad import VladSizes, assignment_of
 from vpr_dhe.features.base import DenseTokens
 from vpr_dhe.features.dense_sift import DenseDescriptors
-from vpr_dhe.features.extractor import NeuralExtractor, load_extractor
+from vpr_dhe.features.extractor import load_extractor
+from vpr_dhe.features.neural_extractor import NeuralExtractor
 from vpr_dhe.features.vlad import Vocabulary, band_weights, banded_vlad
 from vpr_dhe.models.model_file import ModelFile, load_model
 from vpr_dhe.records import Grid, Size

@@ -10,6 +10,7 @@ import logging
 import os
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import cache
 from importlib import resources
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -28,7 +29,7 @@ from vpr_dhe.runtime.extras import require_extra
 from vpr_dhe.runtime.user_cache import user_cache
 
 FORMAT = "vpr-dhe graph 1"
-"""Part of the key of a graph; change it where the code of a network changes what it computes."""
+"""Part of the keys of graphs; change it with their content, and where code changes what bundled networks compute."""
 
 _ONNX, _DESCRIPTION = "graph.onnx", "graph.json"
 _SUFFIX, _REFUSED = ".zip", ".refused"
@@ -183,5 +184,14 @@ def _keep(name: str, content: bytes) -> None:
 
 
 def _cache_folder() -> Path:
-    """Folder of converted graphs, one for each version of the libraries that determine them."""
-    return user_cache("onnx") / f"torch-{torch.__version__}-timm-{version('timm')}"
+    """Folder of converted graphs, one for each version of the code that determines them."""
+    return user_cache("onnx") / f"torch-{torch.__version__}-timm-{version('timm')}-{_code_of_networks()}"
+
+
+@cache
+def _code_of_networks() -> str:
+    """Digest of the code of backbones and aggregators, because a change of it makes converted graphs obsolete."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:_KEY_LENGTH]

@@ -63,8 +63,10 @@ class OnnxSession:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = _ERRORS_ONLY
         options.intra_op_num_threads = threads
-        # Threads that wait actively would take the cores from those that decode images.
+        # Threads that wait actively would take the cores from those that decode images; work in small pieces keeps a
+        # thread that lost its core to other work from delaying the rest.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry("session.dynamic_block_base", "4")
         network, device, _ = self._arguments
         try:
             if self._values:

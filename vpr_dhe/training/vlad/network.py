@@ -15,7 +15,7 @@ from vpr_dhe.datasets.augmentation import random_view
 from vpr_dhe.features.aggregators import build_aggregator
 from vpr_dhe.features.aggregators.vlad import BandedVlad, VladSizes, assignment_of
 from vpr_dhe.features.base import DenseTokens
-from vpr_dhe.features.extractor import NeuralExtractor
+from vpr_dhe.features.neural_extractor import NeuralExtractor
 from vpr_dhe.features.vlad import whitened
 from vpr_dhe.images import decode_named, to_network_input
 from vpr_dhe.models.model_file import ModelFile
