@@ -47,7 +47,7 @@ from vpr_dhe.runtime.choices import Runtime
 from vpr_dhe.runtime.cpu_features import has_bfloat16_products
 
 BATCHES = (1, 8)
-VERIFIERS = ("none", "magsac", "dhe-lite")
+VERIFIERS = ("none", "magsac")
 RANKS = 20
 _TORCH, _BF16, _ONNX = "torch", "torch bf16", "ONNX Runtime"
 _CALIBRATED_ON = 32
@@ -125,11 +125,11 @@ def differences(one: Extractor, other: Extractor, images: Sequence[Image]) -> di
     return found
 
 
-def agreement(index: Path, images: Sequence[Image]) -> dict[str, int]:
+def agreement(index: Path, images: Sequence[Image], verifiers: Sequence[str]) -> dict[str, int]:
     """Count the queries with equal rankings in both runtimes, by verifier."""
     asked: tuple[Runtime, ...] = ("torch", "onnx")
     found = {}
-    for verifier in VERIFIERS:
+    for verifier in verifiers:
         rankings = []
         for runtime in asked:
             localizer = Localizer.open(index, verifier=verifier, rerank=RANKS, runtime=runtime)
@@ -239,7 +239,7 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=50)
     parser.add_argument("--database", type=int, default=300)
     parser.add_argument("--rounds", type=int, default=100)
-    parser.add_argument("--int8", action="store_true", help="quantise the networks, too")
+    parser.add_argument("--int8", nargs="+", default=[], metavar="MODEL", help="models to quantise, too")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
     arguments = parser.parse_args()
     dataset = read_places(arguments.places, "auto", Protocol())
@@ -259,8 +259,9 @@ def main() -> None:
         with TemporaryDirectory() as scratch:
             index = PlaceIndex.create(Path(scratch, "index"), extractors[_TORCH].spec, database.folder)
             index.add(spread(database.records, arguments.database), extractors[_TORCH])
-            agreeing[model] = agreement(index.folder, images)
-    in_int8 = [quantised(model, dataset, arguments.rounds) for model in arguments.models] if arguments.int8 else []
+            head = extractors[_TORCH].model_file.architecture.head
+            agreeing[model] = agreement(index.folder, images, (*VERIFIERS, head) if head else VERIFIERS)
+    in_int8 = [quantised(model, dataset, arguments.rounds) for model in arguments.int8]
     tables = [
         speed_table(speeds),
         table(
