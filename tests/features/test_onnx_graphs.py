@@ -21,6 +21,7 @@ from vpr_dhe.features.onnx_extractor import OnnxExtractor
 from vpr_dhe.features.onnx_graphs import OnnxGraph, convert, graph_for, graph_key
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.localization.localizer import Localizer
+from vpr_dhe.models import onnx_conversion
 from vpr_dhe.models.catalogue import open_model
 from vpr_dhe.models.names import BUNDLED, CCT_OFFLINE, LITE_VLAD, SIFT_VLAD
 
@@ -178,6 +179,15 @@ def test_a_network_that_cannot_be_converted_is_tried_once(tiny, conversions, tmp
     assert (len(conversions), len(cached(tmp_path, ".refused"))) == (1, 1)
     with pytest.raises(ExportError, match="no such operator"):
         graph_for(tiny[0], required=True)
+
+
+def test_any_error_of_a_conversion_is_explained(tiny, monkeypatch):
+    def fail(network):
+        raise RuntimeError("odd")
+
+    monkeypatch.setattr(onnx_conversion, "convert_without_weights", fail)
+    with pytest.raises(ExportError, match=r"random cannot be converted to ONNX \(RuntimeError: odd\); use --runtime"):
+        convert(tiny[0])
 
 
 def test_damaged_graphs_and_wrong_weights_are_found(tiny):

@@ -8,6 +8,7 @@ import hashlib
 import json
 import logging
 import os
+import textwrap
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -138,7 +139,13 @@ def convert(model: ModelFile) -> OnnxGraph:
 
     extractor = NeuralExtractor(model, model.name, torch.device("cpu"))
     spec = extractor.spec
-    converted = convert_without_weights(extractor_network(extractor, model.preprocessing))
+    try:
+        converted = convert_without_weights(extractor_network(extractor, model.preprocessing))
+    except ExportError:
+        raise
+    except Exception as error:  # the libraries that convert raise errors of any kind
+        reason = textwrap.shorten(f"{type(error).__name__}: {error}", 200, placeholder="...")
+        raise ExportError(f"{model.name} cannot be converted to ONNX ({reason}); use --runtime torch") from error
     return OnnxGraph(converted.content, converted.weights, spec.dimension, spec.local_dimension, spec.grid)
 
 
