@@ -118,6 +118,7 @@ def run(
         raise typer.Exit(1) from None
     for image in report.skipped:
         report_skipped(image.path, image.reason)
+    _report_unused(images, report)
     if not len(index):
         raise BadInputError(f"none of the {len(records)} images in {images} could be read; the index is empty")
     _warn_of_duplicates(index)
@@ -243,6 +244,13 @@ def _finish(index: "PlaceIndex") -> None:
             f"the index was adapted to {adaptation.report.images if adaptation else 0} images, and there are "
             f"{len(index)} now; run `vpr-dhe adapt {index.folder}`"
         )
+
+
+def _report_unused(images: Path, report: "AddReport") -> None:
+    from vpr_dhe.geography.exif import unused_positions_text
+
+    if unused := [(image.path, image.reason) for image in report.unused_positions]:
+        print_stderr(f"{images}: {unused_positions_text(unused)}")
 
 
 def _warn_of_duplicates(index: "PlaceIndex") -> None:

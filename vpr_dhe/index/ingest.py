@@ -38,6 +38,14 @@ class Chunk:
 
 
 @dataclass(frozen=True)
+class UnusedPosition:
+    """Path of an image whose metadata states a position that cannot be used, with the reason in a few words."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class ExtractedImage:
     """Features and metadata of one image, ready to be stored; `place` is its position in the chunk."""
 
@@ -45,11 +53,12 @@ class ExtractedImage:
     indexed: IndexedImage
     stamp: FileStamp
     features: Features
+    unused: UnusedPosition | None = None
 
 
 @dataclass(frozen=True)
 class SealedChunk:
-    """Result of a chunk: its segment with the paths of its images, and the images that could not be read.
+    """Result of a chunk: its segment with the paths of its images, and the images or positions that could not be read.
 
     `segment` is None if no image could be read; `next_id` follows the ids of the chunk.
     """
@@ -58,6 +67,7 @@ class SealedChunk:
     paths: frozenset[str]
     skipped: tuple[SkippedImage, ...]
     next_id: int
+    unused: tuple[UnusedPosition, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -99,6 +109,7 @@ class Loaded:
     original_size: Size
     record: ImageRecord
     stamp: FileStamp
+    unused: UnusedPosition | None = None
 
 
 def load(source: Source, records: Iterable[ImageRecord]) -> Generator[Loaded | ImageError]:
@@ -150,6 +161,7 @@ def seal_chunk(
     writer = SegmentWriter(folder, chunk.first_id)
     paths: list[str] = []
     skipped: list[SkippedImage] = []
+    unused: list[UnusedPosition] = []
 
     def seal() -> None:
         try:
@@ -157,7 +169,7 @@ def seal_chunk(
         except BaseException:
             writer.discard()
             raise
-        publish(SealedChunk(segment, frozenset(paths[: writer.count]), tuple(skipped), chunk.next_id))
+        publish(SealedChunk(segment, frozenset(paths[: writer.count]), tuple(skipped), chunk.next_id, tuple(unused)))
 
     try:
         for item in extracted:
@@ -165,6 +177,7 @@ def seal_chunk(
                 skipped.append(item)
             else:
                 paths.append(item.indexed.record.path)
+                unused += [item.unused] if item.unused else []
                 writer.append(_stored(chunk.first_id + item.place, item, codec))
     except (KeyboardInterrupt, ImageError):
         seal()
@@ -190,9 +203,15 @@ def _load(folder: Path, input_size: Size, record: ImageRecord) -> Loaded:
     content = read_file(path)
     stamp = FileStamp(len(content), modified_ns, Digest.of(content))
     # Imported here, because importing it takes time that a query can do without.
-    from vpr_dhe.geography.exif import with_exif
+    from vpr_dhe.geography.exif import filled_in, is_complete, read_exif
 
-    return Loaded(*decode_reduced(content, input_size), with_exif(record, content), stamp)
+    decoded = decode_reduced(content, input_size)
+    if is_complete(record):
+        return Loaded(*decoded, record, stamp)
+    info = read_exif(content, path)
+    fault = info.position_fault if record.position is None else None
+    unused = UnusedPosition(record.path, fault) if fault else None
+    return Loaded(*decoded, filled_in(record, info), stamp, unused)
 
 
 _Batch: TypeAlias = dict[int, Loaded]
@@ -231,7 +250,8 @@ def _extracted(
         indexed = IndexedImage(loaded.record, loaded.original_size)
         vector = comparable(features.global_descriptor, spec)
         frame = Frame(loaded.original_size, features.frame.input_size)
-        yield ExtractedImage(place, indexed, loaded.stamp, replace(features, global_descriptor=vector, frame=frame))
+        stored = replace(features, global_descriptor=vector, frame=frame)
+        yield ExtractedImage(place, indexed, loaded.stamp, stored, loaded.unused)
     progress(len(batch))
 
 

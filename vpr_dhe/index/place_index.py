@@ -19,7 +19,7 @@ from vpr_dhe.index.adaptation.writing import MapVectors, records_of
 from vpr_dhe.index.changes import Changes, changes_between
 from vpr_dhe.index.checking import CheckReport, check
 from vpr_dhe.index.codecs import CODECS
-from vpr_dhe.index.ingest import Source, reading
+from vpr_dhe.index.ingest import Source, UnusedPosition, reading
 from vpr_dhe.index.location import FILE_NAME
 from vpr_dhe.index.manifest import (
     LOCK_NAME,
@@ -50,6 +50,7 @@ class AddReport:
         updated: images whose position, heading or time was updated.
         unchanged: images that were in the index already.
         skipped: images that could not be read.
+        unused_positions: added or replaced images whose metadata states a position that cannot be used.
     """
 
     added: int
@@ -57,14 +58,17 @@ class AddReport:
     updated: int
     unchanged: int
     skipped: tuple[SkippedImage, ...]
+    unused_positions: tuple[UnusedPosition, ...] = ()
 
     @classmethod
-    def of(cls, changes: Changes, skipped: Sequence[SkippedImage]) -> "AddReport":
+    def of(
+        cls, changes: Changes, skipped: Sequence[SkippedImage], unused_positions: Sequence[UnusedPosition] = ()
+    ) -> "AddReport":
         """Summarise changes of which some images could not be read."""
         unread = {image.path for image in skipped}
         replaced = sum(path not in unread for path in changes.replaced)
         added = len(changes.to_extract) - len(unread) - replaced
-        return cls(added, replaced, len(changes.updated), changes.unchanged, tuple(skipped))
+        return cls(added, replaced, len(changes.updated), changes.unchanged, tuple(skipped), tuple(unused_positions))
 
 
 class PlaceIndex:
@@ -251,7 +255,7 @@ class PlaceIndex:
             writer.update(changes.updated)
             source = Source(Path(self.manifest.images_folder), extractor, batch_size, strict, read_ahead)
             skipped = writer.add(changes, source, progress)
-        return AddReport.of(changes, skipped)
+        return AddReport.of(changes, skipped, writer.unused_positions)
 
     def remove(self, ids: Ids) -> None:
         """Remove images from search; `compact` frees their space.
