@@ -197,7 +197,7 @@ def _read_records(listing: "ImageListing", *tables: Path | None) -> Sequence["Im
 
     records = split_of(listing.folder, listing.paths).records
     for table in filter(None, tables):
-        placed = read_positions(table).apply(records)
+        placed = read_positions(table).apply(records, listing.folder)
         for unmatched, what in (
             (placed.rows_without_image, "rows match no image"),
             (placed.images_without_row, "images have no row"),

@@ -10,6 +10,7 @@ import typer
 from vpr_dhe.cli.common import (
     open_output,
     progress_bar,
+    report_left_out,
     report_skipped,
     require_writable,
     warn_of_calibration,
@@ -102,6 +103,7 @@ def run(
         )
         if format in SHEET_FORMATS:
             print(SHEET_FORMATS[format](sheet), file=output)
+    report_left_out(summary.left_out, written=summary.lines > 0)
     if report:
         _write_report(sheet, localizer, report)
     if not summary.readable:
@@ -109,11 +111,16 @@ def run(
 
 
 class _Summary(NamedTuple):
-    """Number of queries, number of readable ones, and the answers that are still needed."""
+    """Number of queries, number of readable ones, and the answers that are still needed.
+
+    Formats by lines also count them, and list the names that kept further lines out.
+    """
 
     queries: int
     readable: int
     answers: "list[Answer]"
+    lines: int
+    left_out: list[str]
 
 
 def _write_answers(answers: "Iterator[Answer]", format: Format, output: "TextIO", *, keep: bool) -> _Summary:
@@ -124,7 +131,9 @@ def _write_answers(answers: "Iterator[Answer]", format: Format, output: "TextIO"
     from vpr_dhe.report.tables.answers import LINE_FORMATS
 
     by_line = LINE_FORMATS.get(format)
-    queries, readable, kept = 0, 0, []
+    queries, readable, written = 0, 0, 0
+    kept: list[Answer] = []
+    left_out: list[str] = []
     if by_line and by_line.header:
         print(by_line.header, file=output)
     for answer in answers:
@@ -133,9 +142,11 @@ def _write_answers(answers: "Iterator[Answer]", format: Format, output: "TextIO"
             report_skipped(answer.query, answer.error)
         for line in by_line.lines(answer) if by_line else ():
             print(line, file=output, flush=True)
+            written += 1
+        left_out += by_line.left_out(answer) if by_line else ()
         if keep or by_line is None:
             kept.append(answer)
-    return _Summary(queries, readable, kept)
+    return _Summary(queries, readable, kept, written, left_out)
 
 
 def _require_consistent(

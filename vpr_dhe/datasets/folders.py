@@ -163,7 +163,7 @@ def _with_positions(
         for split in (database, queries)
         for record in split.records
     ]
-    placed = read_positions(protocol.positions).apply(everything).records
+    placed = read_positions(protocol.positions).apply(everything, root).records
     count = len(database.records)
     return _relative_again(database, placed[:count]), _relative_again(queries, placed[count:])
 

@@ -66,7 +66,8 @@ def degrees_of_text(text: str, reference: str, kind: tuple[str, float], *, signe
         text: one to three numbers, possibly with a sign, units and the letter of the side.
         reference: letter or name of the side, if it is stated apart.
         kind: LATITUDE or LONGITUDE.
-        signed: whether numbers without a sign are on the positive side, as drones write them.
+        signed: whether numbers without a sign are on the positive side, and whole numbers may stand alone, as drones
+            and tables write them.
 
     Raises:
         UnreadAngleError: as for `degrees_of_parts`.
@@ -75,7 +76,7 @@ def degrees_of_text(text: str, reference: str, kind: tuple[str, float], *, signe
     found = _NUMBER.findall(text)
     if len(words) > 1 or not 1 <= len(found) <= 3:
         raise UnreadAngleError(f"{text[:40]!r}")
-    parts = [_Part(sign, number, divisor) for sign, number, divisor in found]
+    parts = [_Part(sign, number, divisor, complete=signed) for sign, number, divisor in found]
     side = words[0] if words else reference
     if not side and (signed or found[0][0] == "+") and not any(sign == "-" for sign, _, _ in found):
         side = kind[0][0]
@@ -83,10 +84,10 @@ def degrees_of_text(text: str, reference: str, kind: tuple[str, float], *, signe
 
 
 class _Part:
-    """A number in a text, with its denominator: 1 if it states no fractions."""
+    """A number in a text, with its denominator: 1 if it states no fractions, and needs a smaller unit beside it."""
 
-    def __init__(self, sign: str, number: str, divisor: str) -> None:
-        self.denominator = 2 if "." in number else float(divisor or 1)
+    def __init__(self, sign: str, number: str, divisor: str, *, complete: bool) -> None:
+        self.denominator = 2 if complete or "." in number else float(divisor or 1)
         self._value = float(sign + number) / float(divisor or 1) if float(divisor or 1) else math.nan
 
     def __float__(self) -> float:

@@ -1,5 +1,6 @@
 """Extraction of image files into sealed segments; unreadable images are skipped."""
 
+import logging
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from torch.nn.functional import normalize
 
 from vpr_dhe.errors import BadInputError, ImageError, ModelError
 from vpr_dhe.features.base import Extractor, ExtractorSpec
-from vpr_dhe.images import decode_reduced, read_file
+from vpr_dhe.images import CUT_WARNING, decode_reduced, read_file
 from vpr_dhe.index.codecs import LocalMapCodec
 from vpr_dhe.index.manifest import SkippedImage
 from vpr_dhe.index.rows import Digest, FileStamp, modification_time_ns
@@ -22,6 +23,8 @@ from vpr_dhe.index.segments import IndexedImage, SegmentInfo, SegmentWriter, Sto
 from vpr_dhe.records import Features, Frame, Image, ImageRecord, Progress, Size
 from vpr_dhe.runtime.prefetching import ReadAhead, read_ahead, reading_processes
 from vpr_dhe.runtime.threads import on_one_core
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -206,12 +209,14 @@ def _load(folder: Path, input_size: Size, record: ImageRecord) -> Loaded:
     from vpr_dhe.geography.exif import filled_in, is_complete, read_exif
 
     decoded = decode_reduced(content, input_size)
+    if decoded.is_cut:
+        _log.warning("%s: %s", record.path, CUT_WARNING)
     if is_complete(record):
-        return Loaded(*decoded, record, stamp)
+        return Loaded(decoded.image, decoded.original_size, record, stamp)
     info = read_exif(content, path)
     fault = info.position_fault if record.position is None else None
     unused = UnusedPosition(record.path, fault) if fault else None
-    return Loaded(*decoded, filled_in(record, info), stamp, unused)
+    return Loaded(decoded.image, decoded.original_size, filled_in(record, info), stamp, unused)
 
 
 _Batch: TypeAlias = dict[int, Loaded]

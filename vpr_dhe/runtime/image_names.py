@@ -43,11 +43,11 @@ class KnownNames:
         if self._by_spelling is None:
             self._by_spelling = {}
             for path in self._paths:
-                for key in (_composed(path), _composed(path).casefold()):
+                for key in (composed(path), composed(path).casefold()):
                     same = self._by_spelling.setdefault(key, [])
                     if path not in same:
                         same.append(path)
-        for key in (_composed(tidy), _composed(tidy).casefold()):
+        for key in (composed(tidy), composed(tidy).casefold()):
             if len(found := self._by_spelling.get(key, [])) == 1:
                 return found[0]
         return None
@@ -76,7 +76,8 @@ def match_names(names: Sequence[str], paths: Sequence[str], folder: Path | None 
     return [None] * len(names)
 
 
-def _composed(text: str) -> str:
+def composed(text: str) -> str:
+    """Text in Unicode NFC."""
     return unicodedata.normalize("NFC", text)
 
 
@@ -107,7 +108,7 @@ def _prefixes(names: Sequence[str], folder: Path | None) -> list[str]:
 
 
 def _same_name(part: str, folder: Path) -> bool:
-    return _composed(part).casefold() == _composed(folder.resolve().name).casefold()
+    return composed(part).casefold() == composed(folder.resolve().name).casefold()
 
 
 def _without(name: str, prefix: str) -> str | None:

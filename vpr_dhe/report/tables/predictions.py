@@ -12,7 +12,6 @@ Each method has a folder with its name:
 Paths in pairs are relative to the folder that holds both database and queries.
 """
 
-import csv
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from vpr_dhe.datasets.base import PlaceDataset, PlaceSplit
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.evaluation.precision_recall import PrecisionRecall
 from vpr_dhe.evaluation.runs import EvaluationResult, MethodResult
+from vpr_dhe.report.tables.answers import csv_line
 
 
 @dataclass(frozen=True)
@@ -181,6 +181,4 @@ def _points(curve: PrecisionRecall) -> Iterator[Sequence[object]]:
 
 def _write_csv(path: Path, header: Sequence[str], rows: Iterator[Sequence[object]]) -> None:
     with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
+        file.writelines(f"{csv_line(cells)}\n" for cells in (header, *rows))
