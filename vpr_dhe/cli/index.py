@@ -44,6 +44,9 @@ def run(
     prune: Annotated[
         bool, typer.Option("--prune", help="Remove images from the index that are no longer in the folder.")
     ] = False,
+    moved: Annotated[
+        bool, typer.Option("--moved", help="The indexed photos were moved to IMAGES; nothing is extracted again.")
+    ] = False,
     image_list: Annotated[
         Path | None,
         typer.Option("--list", help="Text file with a path per line: index only these images of the folder."),
@@ -82,6 +85,7 @@ def run(
         raise BadInputError(f"--list {image_list} names images of a folder, and none was given; give the folder, too")
     root = _root(images, recording, frames, out)
     index = PlaceIndex.open(out) if PlaceIndex.holds_index(out) else None
+    _move(index, images, out, moved=moved, part=part)
     if index is not None:  # an index of no images is falsy
         # Raises before a long extraction if its images cannot be added.
         index.relative_to_root((), root, part=part)
@@ -152,6 +156,19 @@ def _images_and_table(recording: RecordingOptions, root: Path, *, strict: bool) 
         return root, None
     extracted = recording.extract(root, strict=strict)
     return extracted.folder, extracted.table
+
+
+def _move(index: "PlaceIndex | None", images: Path | None, out: Path, *, moved: bool, part: bool) -> None:
+    """Set the folder of photos, if they were moved."""
+    from vpr_dhe.errors import BadInputError
+
+    if not moved:
+        return
+    if index is None or images is None or part:
+        raise BadInputError(f"--moved needs an index in {out} and the whole folder that its photos were moved to")
+    before = index.manifest.images_folder
+    index.move_images(images)
+    print_stderr(f"the images of {out} are now in {index.manifest.images_folder}, no longer in {before}")
 
 
 def _listing(images: Path, image_list: Path | None, *, strict: bool, prune: bool) -> "ImageListing":

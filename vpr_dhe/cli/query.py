@@ -9,6 +9,7 @@ import typer
 
 from vpr_dhe.cli.common import (
     open_output,
+    print_stderr,
     progress_bar,
     report_left_out,
     report_skipped,
@@ -178,12 +179,19 @@ def _require_consistent(
 
 
 def _write_report(sheet: "AnswerSheet", localizer: "Localizer", report: Path) -> None:
+    from vpr_dhe.index.location import moved_hint
     from vpr_dhe.localization.database import VerifiedIndex
     from vpr_dhe.report.html.match_report import MAX_QUERIES, write_report
     from vpr_dhe.report.html.query_report import query_report
 
     database = localizer.database
     assert isinstance(database, VerifiedIndex), "opened by Localizer.open"
+    folder = Path(database.index.manifest.images_folder)
+    if not folder.is_dir():
+        print_stderr(
+            f"{report} shows no indexed images, since they are no longer in {folder}; "
+            f"{moved_hint(database.index.folder)}"
+        )
     with progress_bar(min(MAX_QUERIES, len(sheet.answers)), "report", "query") as bar:
         write_report(query_report(sheet, database.index, bar.update), report)
 
