@@ -189,17 +189,25 @@ def csv_line(cells: Iterable[object]) -> str:
     return text.getvalue().removesuffix(_LINE_END)
 
 
-def _pairs(answer: Answer) -> Iterator[str]:
-    """Pairs in the format of hloc (`utils/parsers.py`, `parse_retrieval`) and COLMAP (`ReadImagePairsText`)."""
-    for match in answer.localization.matches if answer.localization else ():
-        if name_with_blanks(answer.query, match.image) is None:
-            yield f"{answer.query} {match.image}"
+def pair_format(name_query: Callable[[str], str] = str, name_image: Callable[[str], str] = str) -> LineFormat:
+    """Pairs in the format of hloc (`utils/parsers.py`, `parse_retrieval`) and COLMAP (`ReadImagePairsText`).
 
+    Args:
+        name_query: name in pairs of a query, by its name in the answer.
+        name_image: name in pairs of a database image, by its path in the index.
+    """
 
-def _left_out_pairs(answer: Answer) -> Iterator[str]:
-    for match in answer.localization.matches if answer.localization else ():
-        if (name := name_with_blanks(answer.query, match.image)) is not None:
-            yield name
+    def pairs(answer: Answer) -> Iterator[tuple[str, str]]:
+        for match in answer.localization.matches if answer.localization else ():
+            yield name_query(answer.query), name_image(match.image)
+
+    def lines(answer: Answer) -> Iterator[str]:
+        return (" ".join(pair) for pair in pairs(answer) if name_with_blanks(*pair) is None)
+
+    def left_out(answer: Answer) -> Iterator[str]:
+        return (name for pair in pairs(answer) if (name := name_with_blanks(*pair)) is not None)
+
+    return LineFormat(lines, left_out=left_out)
 
 
 def name_with_blanks(*names: str) -> str | None:
@@ -288,6 +296,6 @@ SHEET_FORMATS: dict[str, Callable[[AnswerSheet], str]] = {"table": _table, "json
 LINE_FORMATS = {
     "jsonl": LineFormat(lambda answer: iter([json_line(answer)])),
     "csv": LineFormat(_csv_lines, ",".join(_CSV_COLUMNS)),
-    "hloc": LineFormat(_pairs, left_out=_left_out_pairs),
+    "hloc": pair_format(),
 }
 """Formats that are written query by query, without keeping earlier ones in memory."""
