@@ -18,6 +18,8 @@ from vpr_dhe.datasets.ground_truth import read_ground_truth
 from vpr_dhe.datasets.standard import (
     DATABASE,
     QUERIES,
+    gallery_or,
+    holds_database,
     panoramas_of,
     positives_by_position,
     read_split,
@@ -46,7 +48,7 @@ def read_folders(root: Path, protocol: Protocol | None = None) -> PlaceDataset:
         DatasetError: if a folder is missing, or only some images have positions.
     """
     protocol = protocol or Protocol()
-    names = protocol.database or DATABASE, protocol.queries or QUERIES
+    names = protocol.database or gallery_or(root, DATABASE), protocol.queries or QUERIES
     require_folders(root, *names)
     database, queries = (read_split(root / name) for name in names)
     if protocol.ground_truth is not None:
@@ -223,7 +225,7 @@ def _stem(record: ImageRecord) -> PurePosixPath:
 
 
 def _recognises(root: Path) -> bool:
-    return (root / DATABASE).is_dir() and (root / QUERIES).is_dir()
+    return holds_database(root) and (root / QUERIES).is_dir()
 
 
 LAYOUT = Layout(

@@ -34,7 +34,7 @@ from vpr_dhe.records import ImageRecord, MetricPosition, StrPath
 
 _log = logging.getLogger(__name__)
 
-DATABASE, QUERIES = "database", "queries"
+DATABASE, QUERIES, GALLERY = "database", "queries", "gallery"
 _SPLITS = ("train", "val", "test")
 _ZONE_NUMBER, _ZONE_LETTER, _PANORAMA, _HEADING, _TIMESTAMP = 3, 4, 7, 9, 13
 # Forms written by the scripts for published data sets: YYYYMMDD_hhmmss, cut off after any part
@@ -131,7 +131,7 @@ def read_standard(
     database: str = DATABASE,
     queries: str = QUERIES,
 ) -> PlaceDataset:
-    """Read one split of the standard layout; `database` and `queries` are its folders.
+    """Read one split of the standard layout; `database` and `queries` are its folders, or `gallery` for the former.
 
     Raises:
         DatasetError: if the folders are missing or a name has no position.
@@ -140,6 +140,7 @@ def read_standard(
     if not folder.is_dir():
         found = ", ".join(name for name in _SPLITS if (_images_folder(root) / name).is_dir())
         raise DatasetError(f"{folder} does not exist; found {found or 'no split'}; choose one with --split")
+    database = gallery_or(folder, database)
     require_folders(folder, database, queries)
     known, asked = read_split(folder / database), read_split(folder / queries)
     positives, rule = positives_by_position(known, asked, radius_m, heading_tolerance_deg)
@@ -165,6 +166,16 @@ def positives_by_position(
     return facing, f"{rule} and {heading_tolerance_deg:g} degrees of heading"
 
 
+def gallery_or(parent: Path, database: str) -> str:
+    """Name of the folder of the database: as given or, if only that exists, `gallery`, as some data sets call it."""
+    return GALLERY if not (parent / database).is_dir() and holds_database(parent) and database == DATABASE else database
+
+
+def holds_database(parent: Path) -> bool:
+    """Whether a folder holds one of a database by either name."""
+    return any((parent / name).is_dir() for name in (DATABASE, GALLERY))
+
+
 def require_folders(parent: Path, database: str, queries: str) -> None:
     """Check that both folders exist.
 
@@ -184,7 +195,7 @@ def _images_folder(root: Path) -> Path:
 
 
 def _recognises(root: Path) -> bool:
-    return any((_images_folder(root) / split / DATABASE).is_dir() for split in _SPLITS)
+    return any(holds_database(_images_folder(root) / split) for split in _SPLITS)
 
 
 def _read(root: Path, protocol: Protocol) -> PlaceDataset:
