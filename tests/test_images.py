@@ -26,7 +26,8 @@ from vpr_dhe.images import (
     survey_images,
     to_network_input,
 )
-from vpr_dhe.records import GeoPosition, Preprocessing, Size
+from vpr_dhe.index.place_index import PlaceIndex
+from vpr_dhe.records import GeoPosition, ImageRecord, Preprocessing, Size
 from vpr_dhe.runtime.pillow import register_heic
 
 
@@ -138,6 +139,38 @@ def test_truncated_file(tmp_path, extension):
     content = path.read_bytes()
     with pytest.raises(ImageError, match="truncated"):
         decode_image(content[: len(content) // 2])
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}, {"restart_marker_rows": 1}])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_jpegs_that_lack_their_last_bytes(tmp_path, options, orientation, caplog):
+    rows, columns = np.indices((200, 300))
+    smooth = np.stack([rows, 255 - rows, columns * 255 // 299], axis=-1).astype(np.uint8)
+    noise = np.random.default_rng(0).integers(0, 40, smooth.shape, np.uint8)
+    path, exif = tmp_path / "a.jpg", PIL.Image.Exif()
+    exif[PIL.ExifTags.Base.Orientation] = orientation
+    PIL.Image.fromarray(smooth // 2 + noise).save(path, exif=exif, **options)
+    content, whole = path.read_bytes(), decode_image(path).astype(int)
+    for cut in (1, 2, 5):
+        path.write_bytes(content[:-cut])
+        for read in (decode_image(path), decode_image(content[:-cut]), decode_reduced(path, Size(300, 200)).image):
+            assert (abs(read - whole) > 30).mean() < 0.02
+    assert caplog.messages == [f"{path}: the JPEG lacks its last bytes; it was read as far as it goes"] * 6
+    assert decode_reduced(path, Size(300, 200)).is_cut
+    # The last scan of a progressive file, of half its bytes, adds one bit to coefficients that are there.
+    for part in (0.3, 0.1) if "progressive" in options else (0.8, 0.5, 0.1):
+        with pytest.raises(ImageError):
+            decode_image(content[: int(part * len(content))])
+
+
+def test_a_cut_jpeg_is_indexed_with_a_warning(tmp_path, thumbnail_extractor, caplog):
+    path = tmp_path / "map/a.jpg"
+    path.parent.mkdir()
+    PIL.Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[:-2])
+    index = PlaceIndex.create(tmp_path / "index", thumbnail_extractor.spec, path.parent, codec="float16")
+    assert index.add([ImageRecord("a.jpg")], thumbnail_extractor).added == 1
+    assert caplog.messages == ["a.jpg: the JPEG lacks its last bytes; it was read as far as it goes"]
 
 
 def test_a_missing_file_and_a_folder(tmp_path):

@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from vpr_dhe.errors import BadInputError, ImageError
 from vpr_dhe.records import Image, Preprocessing, Size, StrPath
+from vpr_dhe.runtime.cut_jpeg import is_nearly_whole, with_end
 from vpr_dhe.runtime.image_files import ImageListing, scan_images
 from vpr_dhe.runtime.pillow import open_image
 from vpr_dhe.runtime.threads import in_parallel
@@ -56,7 +57,7 @@ def decode_image(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Image
     """Decode a file, or its bytes, into an upright 8-bit RGB image.
 
     EXIF orientation is applied; greyscale, palette, CMYK and 16-bit images are converted; transparent pixels are
-    blended with black.
+    blended with black. A JPEG that lacks only its last bytes is decoded, with a warning of `logging` for a file.
 
     Raises:
         ImageError: if it is missing, not an image, truncated, of more than `max_pixels` pixels, or smaller than 16
@@ -66,10 +67,14 @@ def decode_image(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Image
 
 
 class Decoded(NamedTuple):
-    """An upright image, and its size in the file, which may be larger."""
+    """An upright image, its size in the file, which may be larger, and whether the file lacks its last bytes."""
 
     image: Image
     original_size: Size
+    is_cut: bool = False
+
+
+CUT_WARNING = "the JPEG lacks its last bytes; it was read as far as it goes"
 
 
 def decode_reduced(source: Path | bytes, input_size: Size, *, max_pixels: int = MAX_PIXELS) -> Decoded:
@@ -84,6 +89,31 @@ def decode_reduced(source: Path | bytes, input_size: Size, *, max_pixels: int = 
 
 def _decode(source: Path | bytes, max_pixels: int, min_size: Size | None) -> Decoded:
     try:
+        return _decode_whole(source, max_pixels, min_size)
+    except ImageError:
+        decoded = _decode_cut(source, max_pixels, min_size)
+        if decoded is None:
+            raise
+        return decoded
+
+
+def _decode_cut(source: Path | bytes, max_pixels: int, min_size: Size | None) -> Decoded | None:
+    """Decode a JPEG that lacks its last bytes; None for other files, and if more is missing."""
+    try:
+        content = source if isinstance(source, bytes) else _regular_file(source).read_bytes()
+        completed = with_end(content)
+        decoded = None if completed is None else _decode_whole(completed, max_pixels, min_size, refuse_gaps=True)
+    except (ImageError, OSError):
+        return None
+    if decoded and isinstance(source, Path):
+        _log.warning("%s: %s", source, CUT_WARNING)
+    return decoded and decoded._replace(is_cut=True)
+
+
+def _decode_whole(
+    source: Path | bytes, max_pixels: int, min_size: Size | None, *, refuse_gaps: bool = False
+) -> Decoded:
+    try:
         with open_image(source if isinstance(source, bytes) else _regular_file(source)) as file:
             if file.format in _PROGRAM_FORMATS:
                 raise ImageError(f"{file.format} is a program that draws, not pixels; save the image as JPEG or PNG")
@@ -92,7 +122,10 @@ def _decode(source: Path | bytes, max_pixels: int, min_size: Size | None) -> Dec
             if min_size is not None:
                 file.draft(None, min_size)  # has an effect on JPEG only
             file.load()
-            image = np.array(_upright(_to_rgb(file), orientation), dtype=np.uint8)
+            picture = _to_rgb(file)
+            if refuse_gaps and not is_nearly_whole(np.asarray(picture)):
+                raise ImageError("truncated image")
+            image = np.array(_upright(picture, orientation), dtype=np.uint8)
             return Decoded(image, Size(size.height, size.width) if orientation in _SIDEWAYS else size)
     except ImageError:
         raise

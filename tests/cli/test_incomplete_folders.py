@@ -71,3 +71,22 @@ def test_half_a_data_set_is_not_measured(run, photos, tmp_path):
     code, stdout, stderr = run("evaluate", data, "--verifier", "none", "--cache", "none")
     assert (code, stdout) == (1, "")
     assert f"error: {data / 'queries' / 'day-2'} cannot be listed" in stderr
+
+
+def test_a_list_beside_photos_is_used_only_if_asked_for(run, tmp_path):
+    photos, index = tmp_path / "photos", tmp_path / "index"
+    write_photos(photos, range(5))
+    beside = tmp_path / "photos_images_paths.txt"
+    beside.write_text("0.jpg\n1.jpg\n2.jpg\n")
+    code, stdout, stderr = run("index", photos, "--out", index)
+    assert (code, "5 images (5 added" in stdout, f"{beside} is not used" in stderr) == (0, True, True)
+    (photos / "1.jpg").unlink()
+    assert "removed 1 missing images, such as 1.jpg" in run("index", photos, "--out", index, "--prune")[2]
+
+    code, stdout, stderr = run("index", photos, "--out", index, "--list", beside, "--prune")
+    assert (code, "2 images (0 added, 2 unchanged" in stdout) == (0, True)
+    assert "lists 3 images, 1 of" in stderr
+    assert "1 of them missing, such as 1.jpg, and leaves out 2 others, such as 3.jpg" in stderr
+    code, _, stderr = run("index", photos, "--out", index, "--list", beside, "--strict")
+    assert (code, "lists 1.jpg, which is not in" in stderr) == (1, True)
+    assert run("index", photos, "--out", index, "--list", tmp_path / "none.txt")[0] == 2

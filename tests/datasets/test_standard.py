@@ -122,6 +122,16 @@ def test_splits_and_folders_can_be_chosen(town, tmp_path):
     assert len(read_places(town, protocol=Protocol(split="val", queries="queries_night")).queries.records) == 12
 
 
+@pytest.mark.parametrize("parent", ["images/test", "test", "."])
+def test_a_database_may_be_called_a_gallery(town, parent):
+    (town / "images/test/database").rename(town / "images/test/gallery")
+    root = town / "images" / ("test" if parent == "." else "")
+    for protocol in (Protocol(), Protocol(database="gallery")):
+        dataset = read_places(town if parent == "images/test" else root, protocol=protocol)
+        assert (len(dataset.database.records), dataset.database.folder.name) == (30, "gallery")
+        assert "gallery and queries" in dataset.protocol
+
+
 def test_images_that_look_another_way_can_be_wrong(tmp_path):
     for heading in range(0, 360, 45):
         touch_image(tmp_path / "images/test/database" / standard_name(0, 0, heading))

@@ -1,6 +1,7 @@
 """Tables of positions: what they may look like, how rows find their images, and what is said of mistakes."""
 
 import csv
+import unicodedata
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -135,7 +136,10 @@ def test_the_same_row_twice_is_one_row(tmp_path):
         ("image,Lat,lon\na.jpg,nan,2\n", r"line 2, column Lat: found 'nan'"),
         ("image,lat,lon\na.jpg,1,-180.1\n", r"column lon: found '-180.1'; expected degrees from -180 to 180"),
         ("image,lat,lon\na.jpg,north,2\n", r"column lat: found 'north'"),
-        ("image;lat;lon\na.jpg;52,2;0,1\n", r"column lat: found '52,2'"),
+        ("image;east;north\na.jpg;302,821;1,5\n", r"column east: found '302,821'; .* with a decimal point"),
+        ("image,lat,lon\na.jpg,52°N,5°N\n", r"column lon: found '5°N'; expected degrees from -180 to 180"),
+        ("a.jpg,52,0.1\nb.jpg,52,0.2\n", r"columns a.jpg, 52, 0.1; expected .* add a line with the names"),
+        ("sep=;\nimage;x;y\na.jpg;1;n\n", r"line 3, column y: found 'n'"),
         ("image,lat,lon\na.jpg,1,\n", r"line 2, column lon: found an empty cell; fill in both"),
         ("image,east,north\n\n\na.jpg,,1\n", r"line 4, column east: found an empty cell"),
         ("image,east,north,zone\na.jpg,1,2,61N\n", r"column zone: found '61N'; expected a UTM zone such as 31U"),
@@ -177,8 +181,83 @@ def test_files_that_are_no_table_are_explained(tmp_path):
         read_positions(tmp_path)
     with pytest.raises(BadInputError, match="not text in UTF-8"):
         read_positions(table_of(tmp_path, "image,x,y\nä.jpg,1,2\n", "latin-1"))
-    with pytest.raises(BadInputError, match="not text in UTF-8"):
-        read_positions(table_of(tmp_path, "image,x,y\na.jpg,1,2\n", "utf-16"))
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("image,latitude,longitude,heading\na.jpg,49.25,-7.5,-90\n", "utf-8"),
+        ("image\tlatitude\tlongitude\theading\r\na.jpg\t49.25\t-7.5\t270\r\n", "utf-16"),
+        ("image;latitude;longitude;heading\na.jpg;49,25;-7,5;270,0\n", "utf-8-sig"),
+        ('"Image","Latitude","Longitude","Heading"\n"a.jpg","49,25","-7,5","270"\n', "utf-8"),
+        ("sep=;\r\nimage;latitude;longitude;heading\r\na.jpg;49.25;-7.5;270\r\n", "utf-8-sig"),
+        ('"SEP=\t"\r\nimage\tlatitude\tlongitude\theading\r\na.jpg\t49.25\t-7.5\t270\r\n', "utf-16"),
+        ("image,latitude,longitude,heading\ra.jpg,49.25,-7.5,270\r", "utf-8"),
+        ("# image, latitude [deg], longitude (deg), heading\na.jpg, 49.25, -7.5, 270\n", "utf-8"),
+        ("image,latitude,longitude,heading\na.jpg,49.25°,-7.5°,270°\n", "utf-8"),
+        ("image,latitude,longitude,heading\na.jpg,49.25 N,7.5W,270\n", "utf-8"),
+        ('image;lat;long;heading\na.jpg;"49° 15\' 0"" N";"7°30\'W";270\n', "utf-8"),
+        ("image;lat;lon;heading\na.jpg;49,25°;\u22127,5;-90,0\n", "utf-8"),
+        (
+            "SourceFile,GPSLatitude,GPSLongitude,GPSImgDirection\n"
+            './a.jpg,"49 deg 15\' 0.00"" N","7 deg 30\' 0"" W",270\n',
+            "utf-8",
+        ),
+    ],
+)
+def test_tables_as_spreadsheets_and_scripts_save_them(tmp_path, text, encoding):
+    (record,) = read_positions(table_of(tmp_path, text, encoding)).apply([ImageRecord("a.jpg")]).records
+    assert record == ImageRecord("a.jpg", GeoPosition(49.25, -7.5), 270.0)
+
+
+@pytest.mark.parametrize(
+    ("cell", "metres"),
+    [
+        ("302821,3", 302821.3),
+        ("302821.3", 302821.3),
+        ("302.821,3", 302821.3),
+        ("302,821.3", 302821.3),
+        ("302 821,3", 302821.3),
+        ("302\u00a0821.3", 302821.3),
+        ("5.787.812", 5787812.0),
+        ("5,787,812", 5787812.0),
+        ("0,125", 0.125),
+        ("302.821", 302.821),
+        ("\u22121,5", -1.5),
+    ],
+)
+def test_numbers_of_both_conventions(tmp_path, cell, metres):
+    (record,) = placed(tmp_path, f"image;x;y\na.jpg;{cell};0\n", "a.jpg").records
+    assert record.position == MetricPosition(metres, 0.0)
+
+
+def test_missing_values_of_scripts_are_empty_cells(tmp_path):
+    text = "image,lat,lon,heading\na.jpg,49,7,NaN\nb.jpg,nan,nan,90\nc.jpg,N/A,NA,\n"
+    records = placed(tmp_path, text, "a.jpg", "b.jpg", "c.jpg").records
+    assert records == (
+        ImageRecord("a.jpg", GeoPosition(49.0, 7.0)),
+        ImageRecord("b.jpg", None, 90.0),
+        ImageRecord("c.jpg"),
+    )
+
+
+@pytest.mark.parametrize("written", ["{folder}/{path}", "photos/{path}", ".\\photos\\{path}", "D:\\me\\photos\\{path}"])
+def test_rows_may_begin_with_the_folder_of_the_images(tmp_path, written):
+    folder, paths = tmp_path / "photos", ("a.jpg", "sub/b.jpg", "sub/c.jpg")
+    folder.mkdir()
+    rows = "".join(f"{written.format(folder=folder, path=path)},{x},0\n" for x, path in enumerate(paths[:2]))
+    table = read_positions(table_of(tmp_path, f"image,x,y\n{rows}"))
+    records = table.apply(map(ImageRecord, paths), folder).records
+    assert [record.position and record.position.x_m for record in records] == [0.0, 1.0, None]
+
+
+def test_names_in_another_unicode_form_or_case(tmp_path):
+    nfc, nfd = (unicodedata.normalize(form, "Café.jpg") for form in ("NFC", "NFD"))
+    text = f"image,x,y\n{nfc},1,0\nsub/{nfd},2,0\n{nfc[:-4]}é,3,0\nB.JPG,4,0\n"
+    records = placed(tmp_path, text, nfd, f"sub/{nfc}", f"deep/{nfd[:-4]}e\u0301.png", "b.jpg").records
+    assert [record.position.x_m for record in records] == [1.0, 2.0, 3.0, 4.0]
+    two = placed(tmp_path, f"image,x,y\n{nfc},1,0\n{nfd},2,0\n", nfc, nfd).records
+    assert [record.position.x_m for record in two] == [1.0, 2.0]
 
 
 names = st.text(

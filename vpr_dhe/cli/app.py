@@ -1,6 +1,5 @@
 """Composition of the commands into one program, and its exit codes."""
 
-import io
 import sys
 
 import typer
@@ -26,6 +25,7 @@ from vpr_dhe.cli import (
     train,
     verifiers,
 )
+from vpr_dhe.cli.encoding import write_all_names
 from vpr_dhe.cli.groups import with_groups
 from vpr_dhe.errors import VprDheError
 from vpr_dhe.runtime.system import require_linux
@@ -65,15 +65,21 @@ app.add_typer(train.app)
 
 def main() -> None:
     """Run the program; expected errors become one line on stderr and an exit code, never a traceback."""
-    # File names need not be UTF-8; their bytes pass through unchanged.
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="surrogateescape")
+    write_all_names(sys.stdout)
     try:
         require_linux()
         app()
     except VprDheError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except UnicodeEncodeError as error:
+        # Python cannot even name such a file to the system.
+        name = error.object[:200].encode("ascii", "backslashreplace").decode()
+        print(
+            f"error: {name} has letters that the encoding of this locale, {error.encoding}, lacks; set LC_ALL=C.UTF-8",
+            file=sys.stderr,
+        )
+        sys.exit(1)
     except OSError as error:
         # Such as a full disk or a missing permission.
         print(f"error: {error}", file=sys.stderr)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.runtime.choices import AUTO
+from vpr_dhe.runtime.text import counted, one_line
 from vpr_dhe.runtime.user_cache import user_cache
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def progress_bar(total: int, description: str, unit: str) -> "tqdm":
 
 def report_skipped(path: str, reason: str) -> None:
     """Print one line on stderr about an unreadable image."""
-    print_stderr(f"skipped {path}: {reason}")
+    print_stderr(f"skipped {one_line(path)}: {reason}")
 
 
 def report_listing(listing: "ImageListing") -> None:
@@ -53,6 +54,20 @@ def report_listing(listing: "ImageListing") -> None:
 def print_stderr(message: str) -> None:
     """Print one line on stderr."""
     print(message, file=sys.stderr)
+
+
+def report_left_out(names: Sequence[str], *, written: bool) -> None:
+    """Print one line on stderr about pairs left out of a list, by the names that it cannot hold.
+
+    Raises:
+        BadInputError: if nothing else was written.
+    """
+    if not names:
+        return
+    fault = f"names in a list of pairs cannot contain blanks, found {names[0]!r}; use another --format"
+    if not written:
+        raise BadInputError(fault)
+    print_stderr(f"left out {counted(len(names), 'pair')}: {fault}")
 
 
 def report_building(kind: str, vectors: int) -> None:
@@ -94,7 +109,7 @@ def require_folder(folder: Path, option: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadInputError(f"{option}: folder {folder} cannot be made ({error.strerror}); give another") from error
-    if not os.access(folder, os.W_OK):
+    if not os.access(folder, os.W_OK | os.X_OK):
         raise BadInputError(f"{option}: folder {folder} is not writable; give another")
 
 
@@ -111,11 +126,23 @@ def warn_of_calibration(localizer: "Localizer") -> None:
 
 
 def cache_folder(choice: str, purpose: str) -> Path | None:
-    """Return the folder that --cache chooses for a purpose, by default in the user's cache; None caches nothing."""
+    """Return the folder that --cache chooses for a purpose, by default in the user's cache; None caches nothing.
+
+    Where the user has no cache that can be written, as in a container with an unknown user, the default caches nothing,
+    and one line on stderr says so.
+    """
     if choice == "none":
         return None
-    folder = user_cache(purpose) if choice == AUTO else Path(choice)
-    require_folder(folder, "--cache")
+    if choice != AUTO:
+        require_folder(Path(choice), "--cache")
+        return Path(choice)
+    try:
+        folder = user_cache(purpose)
+        require_folder(folder, "--cache")
+    except (BadInputError, FileNotFoundError) as error:  # FileNotFoundError: no home
+        reason = str(error).removeprefix("--cache: ").removesuffix("; give another")
+        print_stderr(f"nothing is cached: {reason}; choose a folder with --cache FOLDER")
+        return None
     return folder
 
 

@@ -44,6 +44,13 @@ def run(
     prune: Annotated[
         bool, typer.Option("--prune", help="Remove images from the index that are no longer in the folder.")
     ] = False,
+    moved: Annotated[
+        bool, typer.Option("--moved", help="The indexed photos were moved to IMAGES; nothing is extracted again.")
+    ] = False,
+    image_list: Annotated[
+        Path | None,
+        typer.Option("--list", help="Text file with a path per line: index only these images of the folder."),
+    ] = None,
     positions: Annotated[Path | None, typer.Option(help="CSV with positions, headings and times of images.")] = None,
     codec: Annotated[str | None, typer.Option(help="Codec of local maps: auto, float16, int8, binary, ...")] = None,
     index_type: Annotated[
@@ -74,8 +81,11 @@ def run(
     if part and prune:
         what = "--add" if add else "a recording"
         raise BadInputError(f"--prune needs the whole folder, and {what} gives only a part of it; use one of them")
+    if image_list is not None and images is None:
+        raise BadInputError(f"--list {image_list} names images of a folder, and none was given; give the folder, too")
     root = _root(images, recording, frames, out)
     index = PlaceIndex.open(out) if PlaceIndex.holds_index(out) else None
+    _move(index, images, out, moved=moved, part=part)
     if index is not None:  # an index of no images is falsy
         # Raises before a long extraction if its images cannot be added.
         index.relative_to_root((), root, part=part)
@@ -83,7 +93,7 @@ def run(
     name = model or (begun.spec.model if begun else DEFAULT_MODEL if index is None else index.spec.model)
     extractor = extraction.load(name)
     images, table = _images_and_table(recording, root, strict=strict)
-    listing = _listing(images, strict=strict, prune=prune)
+    listing = _listing(images, image_list, strict=strict, prune=prune)
     records = _read_records(listing, table, positions)
     if index is None:
         chosen = begun.settings if begun else _default_settings(published=extractor.model_file.published)
@@ -112,6 +122,7 @@ def run(
         raise typer.Exit(1) from None
     for image in report.skipped:
         report_skipped(image.path, image.reason)
+    _report_unused(images, report)
     if not len(index):
         raise BadInputError(f"none of the {len(records)} images in {images} could be read; the index is empty")
     _warn_of_duplicates(index)
@@ -147,12 +158,28 @@ def _images_and_table(recording: RecordingOptions, root: Path, *, strict: bool) 
     return extracted.folder, extracted.table
 
 
-def _listing(images: Path, *, strict: bool, prune: bool) -> "ImageListing":
-    """List the images of a folder, and say what is left out; `strict` and `prune` need a complete listing."""
-    from vpr_dhe.datasets.standard import survey_split
-    from vpr_dhe.errors import ListingError
+def _move(index: "PlaceIndex | None", images: Path | None, out: Path, *, moved: bool, part: bool) -> None:
+    """Set the folder of photos, if they were moved."""
+    from vpr_dhe.errors import BadInputError
 
-    listing = survey_split(images)
+    if not moved:
+        return
+    if index is None or images is None or part:
+        raise BadInputError(f"--moved needs an index in {out} and the whole folder that its photos were moved to")
+    before = index.manifest.images_folder
+    index.move_images(images)
+    print_stderr(f"the images of {out} are now in {index.manifest.images_folder}, no longer in {before}")
+
+
+def _listing(images: Path, image_list: Path | None, *, strict: bool, prune: bool) -> "ImageListing":
+    """List the images of a folder, and say what is left out; `strict` and `prune` need a complete listing."""
+    from vpr_dhe.datasets.image_lists import list_beside
+    from vpr_dhe.errors import ListingError
+    from vpr_dhe.images import survey_images
+
+    if image_list is not None:
+        return _listed(images, image_list, strict=strict)
+    listing = survey_images(images)
     if prune and listing.unreadable:
         raise ListingError(
             f"{listing.unreadable_text}, so images that are gone cannot be told from those in it; make it readable, or "
@@ -161,7 +188,23 @@ def _listing(images: Path, *, strict: bool, prune: bool) -> "ImageListing":
     if strict:
         listing.require_complete()
     report_listing(listing)
+    if beside := list_beside(images):
+        print_stderr(f"{beside} is not used; to index only the images that it lists, add --list {beside}")
     return listing
+
+
+def _listed(images: Path, image_list: Path, *, strict: bool) -> "ImageListing":
+    """List the images of a folder that a list names and that exist."""
+    from vpr_dhe.datasets.image_lists import read_image_list
+    from vpr_dhe.errors import ListingError
+    from vpr_dhe.runtime.image_files import ImageListing
+
+    listed = read_image_list(image_list, images)
+    if strict and listed.missing:
+        raise ListingError(f"{image_list} lists {listed.missing[0]}, which is not in {images}; remove it from the list")
+    print_stderr(listed.text)
+    gone = frozenset(listed.missing)
+    return ImageListing(images, tuple(path for path in listed.paths if path not in gone))
 
 
 def _read_records(listing: "ImageListing", *tables: Path | None) -> Sequence["ImageRecord"]:
@@ -171,7 +214,7 @@ def _read_records(listing: "ImageListing", *tables: Path | None) -> Sequence["Im
 
     records = split_of(listing.folder, listing.paths).records
     for table in filter(None, tables):
-        placed = read_positions(table).apply(records)
+        placed = read_positions(table).apply(records, listing.folder)
         for unmatched, what in (
             (placed.rows_without_image, "rows match no image"),
             (placed.images_without_row, "images have no row"),
@@ -218,6 +261,13 @@ def _finish(index: "PlaceIndex") -> None:
             f"the index was adapted to {adaptation.report.images if adaptation else 0} images, and there are "
             f"{len(index)} now; run `vpr-dhe adapt {index.folder}`"
         )
+
+
+def _report_unused(images: Path, report: "AddReport") -> None:
+    from vpr_dhe.geography.exif import unused_positions_text
+
+    if unused := [(image.path, image.reason) for image in report.unused_positions]:
+        print_stderr(f"{images}: {unused_positions_text(unused)}")
 
 
 def _warn_of_duplicates(index: "PlaceIndex") -> None:

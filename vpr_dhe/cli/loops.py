@@ -1,15 +1,15 @@
 """`vpr-dhe loops`: loop closures of a recording."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vpr_dhe.cli.common import open_output, print_stderr, report_skipped, require_writable
+from vpr_dhe.cli.common import open_output, print_stderr, report_left_out, report_skipped, require_writable
 from vpr_dhe.cli.options import ModelOptions, VerifierOptions
 from vpr_dhe.cli.photos import TimesOption, photo_frames, with_progress
 from vpr_dhe.cli.recordings import RecordingOptions
@@ -94,15 +94,17 @@ def run(
             kept = f"; the frames are safe in {index}, and a new run needs another --index" if index else ""
             print_stderr(f"interrupted: {counts.loops} loops among the first {counts.frames} frames are written{kept}")
             raise typer.Exit(1) from None
+        report_left_out(counts.left_out, written=True)
         print_stderr(f"{counts.loops} loops among {counts.frames} frames")
 
 
 @dataclass
 class _Counts:
-    """Numbers of loops and frames so far."""
+    """Numbers of loops and frames so far, and names that keep loops out of the output."""
 
     loops: int = 0
     frames: int = 0
+    left_out: list[str] = field(default_factory=list)
 
     def add_frames(self, count: int) -> None:
         """Count frames just added to the index."""
@@ -114,8 +116,11 @@ def _write_loops(loops: "Iterable[Loop]", line_format: "LoopFormat", output: "Te
     if line_format.header:
         print(line_format.header, file=output)
     for loop in loops:
-        print(line_format.line(loop), file=output, flush=True)
         counts.loops += 1
+        if (unfit := line_format.unfit(loop.query, loop.match.image)) is not None:
+            counts.left_out.append(unfit)
+        else:
+            print(line_format.line(loop), file=output, flush=True)
 
 
 def _require_vacant(index: Path) -> None:
@@ -130,6 +135,13 @@ def _require_vacant(index: Path) -> None:
         )
 
 
+def _require_fitting(line_format: "LoopFormat", names: Sequence[str]) -> None:
+    """Raise BadInputError if the format can hold none of the names; others are left out."""
+    unfit = [name for name in names if line_format.unfit(name) is not None]
+    if len(unfit) == len(names):
+        report_left_out(unfit, written=False)
+
+
 @contextmanager
 def _frames(
     images: Path | None, times: Path | None, recording: RecordingOptions, line_format: "LoopFormat"
@@ -138,7 +150,7 @@ def _frames(
     if images is None:
         # The rest of a name is numbers and a topic, without blanks.
         assert recording.given, "checked by require_alone"
-        line_format.require_name(recording.given.stem)
+        _require_fitting(line_format, [recording.given.stem])
         with recording.frames("remembering") as recorded:
             yield (replace(frame, name=f"{frame.name}.jpg") for frame in recorded)
         return
@@ -148,7 +160,6 @@ def _frames(
     if not photos:
         raise BadInputError(f"{images} holds no images; give a folder of frames")
     photos = [replace(frame, name=Path(frame.name or "").relative_to(images).as_posix()) for frame in photos]
-    for frame in photos:
-        line_format.require_name(frame.name or "")
+    _require_fitting(line_format, [frame.name or "" for frame in photos])
     with with_progress(photos, "remembering") as frames:
         yield frames

@@ -39,7 +39,9 @@ def photo_frames(paths: Sequence[Path], times: Path | None, *, in_order: bool) -
             listing = survey_images(path)
             report_listing(listing)
             names = listing.paths
-            time_of = {} if times is None else {record.path: record.timestamp_s for record in _timed(names, times)}
+            time_of = (
+                {} if times is None else {record.path: record.timestamp_s for record in _timed(path, names, times)}
+            )
             frames += [SequenceFrame(path / name, time_of.get(name), name=str(path / name)) for name in names]
         elif not path.exists():
             raise BadInputError(f"query {path} does not exist; give images or folders of images")
@@ -69,11 +71,11 @@ def _each(frames: "Sequence[SequenceFrame]", progress: "Progress") -> "Iterator[
         progress(1)
 
 
-def _timed(names: Sequence[str], times: Path) -> "tuple[ImageRecord, ...]":
+def _timed(folder: Path, names: Sequence[str], times: Path) -> "tuple[ImageRecord, ...]":
     from vpr_dhe.geography.position_table import read_positions
     from vpr_dhe.records import ImageRecord
 
-    placed = read_positions(times).apply(map(ImageRecord, names)).records
+    placed = read_positions(times).apply(map(ImageRecord, names), folder).records
     if all(record.timestamp_s is None for record in placed):
         raise BadInputError(
             f"{times} gives no photo a time; expected a column timestamp, which frames of a video do not have: leave "

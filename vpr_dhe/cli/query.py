@@ -1,6 +1,6 @@
 """`vpr-dhe query`: places of photos, or of the frames of a recording."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
@@ -9,7 +9,9 @@ import typer
 
 from vpr_dhe.cli.common import (
     open_output,
+    print_stderr,
     progress_bar,
+    report_left_out,
     report_skipped,
     require_writable,
     warn_of_calibration,
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     from vpr_dhe.localization.localizer import Localizer
-    from vpr_dhe.report.tables.answers import Answer, AnswerSheet
+    from vpr_dhe.report.tables.answers import Answer, AnswerSheet, LineFormat
     from vpr_dhe.sequences.frames import SequenceFrame
 
 NAME = "query"
@@ -54,6 +56,10 @@ def run(
         typer.Option(min=0, max=1, help="Minimum probability of a known place; needs `vpr-dhe calibrate`."),
     ] = None,
     format: Annotated[Format, typer.Option(help="Output format.")] = Format.table,
+    names_relative_to: Annotated[
+        Path | None,
+        typer.Option(help="Folder of all images, which names in hloc pairs are relative to, as COLMAP needs them."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Write the results here instead of stdout.")] = None,
     report: Annotated[Path | None, typer.Option(help="Also write an HTML report with the matches here.")] = None,
     sequence: Annotated[
@@ -81,6 +87,7 @@ def run(
 
         require_all_verified(verification.stop_early)
     photos = photo_frames(queries or [], times, in_order=sequence)
+    by_line = _line_format(format, names_relative_to, index, [frame.name or "" for frame in photos])
     localizer = open_localizer(index, verification, model)
     if min_probability is not None:
         localizer.require_calibration()
@@ -91,7 +98,7 @@ def run(
             answers = _localize_sequence(localizer, frames, top_k, max_step_m, max_speed_m_s)
         else:
             answers = _localize_each(localizer, frames, top_k, min_probability)
-        summary = _write_answers(answers, format, output, keep=report is not None)
+        summary = _write_answers(answers, by_line, output, keep=report is not None)
         sheet = AnswerSheet(
             str(index),
             localizer.database.spec.model,
@@ -102,6 +109,7 @@ def run(
         )
         if format in SHEET_FORMATS:
             print(SHEET_FORMATS[format](sheet), file=output)
+    report_left_out(summary.left_out, written=summary.lines > 0)
     if report:
         _write_report(sheet, localizer, report)
     if not summary.readable:
@@ -109,22 +117,63 @@ def run(
 
 
 class _Summary(NamedTuple):
-    """Number of queries, number of readable ones, and the answers that are still needed."""
+    """Number of queries, number of readable ones, and the answers that are still needed.
+
+    Formats by lines also count them, and list the names that kept further lines out.
+    """
 
     queries: int
     readable: int
     answers: "list[Answer]"
+    lines: int
+    left_out: list[str]
 
 
-def _write_answers(answers: "Iterator[Answer]", format: Format, output: "TextIO", *, keep: bool) -> _Summary:
+def _line_format(format: Format, root: Path | None, index: Path, queries: Sequence[str]) -> "LineFormat | None":
+    """Return the format if it is by lines; with a root, its names are relative to that folder.
+
+    Raises:
+        BadInputError: if the format is another, or the indexed images or a query are not in the root.
+    """
+    from vpr_dhe.report.tables.answers import LINE_FORMATS, pair_format
+
+    if root is None:
+        return LINE_FORMATS.get(format)
+    if format is not Format.hloc:
+        raise BadInputError("--names-relative-to is for pairs; add --format hloc, or leave it out")
+    from vpr_dhe.index.manifest import read_manifest
+
+    images = Path(read_manifest(index).images_folder)
+    below(root, images)
+    for query in queries:
+        below(root, Path(query))
+    return pair_format(lambda query: below(root, Path(query)), lambda image: below(root, images / image))
+
+
+def below(root: Path, path: Path) -> str:
+    """Path relative to a folder; links to folders are followed.
+
+    Raises:
+        BadInputError: if it is not inside.
+    """
+    folder = root.resolve()
+    # A file may itself be a link to elsewhere.
+    for place in (path.parent.resolve() / path.name, path.resolve()):
+        if place.is_relative_to(folder):
+            return place.relative_to(folder).as_posix()
+    raise BadInputError(f"{path} is not in {root}; give by --names-relative-to a folder that holds all images")
+
+
+def _write_answers(
+    answers: "Iterator[Answer]", by_line: "LineFormat | None", output: "TextIO", *, keep: bool
+) -> _Summary:
     """Write each answer as soon as it is there in line formats, and report unreadable queries.
 
     Answers are kept for a report and for other formats only, because a recording may have any number of frames.
     """
-    from vpr_dhe.report.tables.answers import LINE_FORMATS
-
-    by_line = LINE_FORMATS.get(format)
-    queries, readable, kept = 0, 0, []
+    queries, readable, written = 0, 0, 0
+    kept: list[Answer] = []
+    left_out: list[str] = []
     if by_line and by_line.header:
         print(by_line.header, file=output)
     for answer in answers:
@@ -133,9 +182,11 @@ def _write_answers(answers: "Iterator[Answer]", format: Format, output: "TextIO"
             report_skipped(answer.query, answer.error)
         for line in by_line.lines(answer) if by_line else ():
             print(line, file=output, flush=True)
+            written += 1
+        left_out += by_line.left_out(answer) if by_line else ()
         if keep or by_line is None:
             kept.append(answer)
-    return _Summary(queries, readable, kept)
+    return _Summary(queries, readable, kept, written, left_out)
 
 
 def _require_consistent(
@@ -167,12 +218,19 @@ def _require_consistent(
 
 
 def _write_report(sheet: "AnswerSheet", localizer: "Localizer", report: Path) -> None:
+    from vpr_dhe.index.location import moved_hint
     from vpr_dhe.localization.database import VerifiedIndex
     from vpr_dhe.report.html.match_report import MAX_QUERIES, write_report
     from vpr_dhe.report.html.query_report import query_report
 
     database = localizer.database
     assert isinstance(database, VerifiedIndex), "opened by Localizer.open"
+    folder = Path(database.index.manifest.images_folder)
+    if not folder.is_dir():
+        print_stderr(
+            f"{report} shows no indexed images, since they are no longer in {folder}; "
+            f"{moved_hint(database.index.folder)}"
+        )
     with progress_bar(min(MAX_QUERIES, len(sheet.answers)), "report", "query") as bar:
         write_report(query_report(sheet, database.index, bar.update), report)
 

@@ -1,11 +1,14 @@
 """`vpr-dhe remove`: removal of images from an index."""
 
 import os
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vpr_dhe.cli.options import IndexArgument
+
+if TYPE_CHECKING:
+    from vpr_dhe.index.place_index import PlaceIndex
 
 NAME = "remove"
 
@@ -23,8 +26,18 @@ def run(
     place_index = PlaceIndex.open(index)
     root = place_index.manifest.images_folder
     ids = [place_index.find(os.path.relpath(os.path.join(root, image), root)) for image in images]  # noqa: PTH118
+    if None in ids:
+        ids = [_find_respelt(place_index, image) if id is None else id for image, id in zip(images, ids, strict=True)]
     unknown = [image for image, id in zip(images, ids, strict=True) if id is None]
     if unknown:
         raise BadInputError(f"{index} holds no image {unknown[0]}; paths are relative to {root}")
     place_index.remove([id for id in ids if id is not None])
     print(f"{index}: {len(place_index)} images ({len(set(ids))} removed)")
+
+
+def _find_respelt(index: "PlaceIndex", image: str) -> int | None:
+    """Id of the only image whose path has these letters in another Unicode form, as of another system; else None."""
+    from vpr_dhe.runtime.image_names import composed
+
+    found = [id for id in index.ids.tolist() if composed(index.image(id).path) == composed(image)]
+    return found[0] if len(found) == 1 else None

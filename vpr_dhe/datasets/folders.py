@@ -5,6 +5,7 @@ positions, from a table, file names or EXIF; frames. The frame of a query is the
 every query has one, otherwise the one at the same position in the sorted folder.
 """
 
+import logging
 import math
 import os
 import re
@@ -17,6 +18,8 @@ from vpr_dhe.datasets.ground_truth import read_ground_truth
 from vpr_dhe.datasets.standard import (
     DATABASE,
     QUERIES,
+    gallery_or,
+    holds_database,
     panoramas_of,
     positives_by_position,
     read_split,
@@ -24,10 +27,12 @@ from vpr_dhe.datasets.standard import (
 )
 from vpr_dhe.errors import BadInputError, DatasetError, ImageError
 from vpr_dhe.geography.distance import RADIUS_M
-from vpr_dhe.geography.exif import with_exif
+from vpr_dhe.geography.exif import ExifInfo, filled_in, is_complete, read_exif, unused_positions_text
 from vpr_dhe.geography.position_table import read_positions
 from vpr_dhe.images import read_file
 from vpr_dhe.records import ImageRecord
+
+_log = logging.getLogger(__name__)
 
 # Reading every file of two large folders, such as frames of a video, for positions would take minutes.
 _EXIF_PROBES = 8
@@ -43,7 +48,7 @@ def read_folders(root: Path, protocol: Protocol | None = None) -> PlaceDataset:
         DatasetError: if a folder is missing, or only some images have positions.
     """
     protocol = protocol or Protocol()
-    names = protocol.database or DATABASE, protocol.queries or QUERIES
+    names = protocol.database or gallery_or(root, DATABASE), protocol.queries or QUERIES
     require_folders(root, *names)
     database, queries = (read_split(root / name) for name in names)
     if protocol.ground_truth is not None:
@@ -160,7 +165,7 @@ def _with_positions(
         for split in (database, queries)
         for record in split.records
     ]
-    placed = read_positions(protocol.positions).apply(everything).records
+    placed = read_positions(protocol.positions).apply(everything, root).records
     count = len(database.records)
     return _relative_again(database, placed[:count]), _relative_again(queries, placed[count:])
 
@@ -176,14 +181,22 @@ def _with_exif(split: PlaceSplit) -> PlaceSplit:
     probes = unplaced[:: max(1, len(unplaced) // _EXIF_PROBES)]
     if not any(_read_exif(split.folder, record).position for record in probes):
         return split
-    return replace(split, records=tuple(_read_exif(split.folder, record) for record in split.records))
+    records, unused = [], []
+    for record in split.records:
+        info = ExifInfo() if is_complete(record) else _read_exif(split.folder, record)
+        records.append(filled_in(record, info))
+        if record.position is None and info.position_fault:
+            unused.append((record.path, info.position_fault))
+    if unused:
+        _log.warning("%s: %s", split.folder, unused_positions_text(unused))
+    return replace(split, records=tuple(records))
 
 
-def _read_exif(folder: Path, record: ImageRecord) -> ImageRecord:
+def _read_exif(folder: Path, record: ImageRecord) -> ExifInfo:
     try:
-        return with_exif(record, read_file(folder / record.path))
+        return read_exif(read_file(folder / record.path), folder / record.path)
     except ImageError:
-        return record
+        return ExifInfo()
 
 
 def _in_order_of_frames(split: PlaceSplit) -> PlaceSplit:
@@ -212,7 +225,7 @@ def _stem(record: ImageRecord) -> PurePosixPath:
 
 
 def _recognises(root: Path) -> bool:
-    return (root / DATABASE).is_dir() and (root / QUERIES).is_dir()
+    return holds_database(root) and (root / QUERIES).is_dir()
 
 
 LAYOUT = Layout(

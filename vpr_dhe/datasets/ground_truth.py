@@ -23,6 +23,7 @@ from vpr_dhe.datasets.base import PlaceSplit, Positives
 from vpr_dhe.errors import DatasetError
 from vpr_dhe.geography.image_table import Sheet, TableForm, image_path, paths_by_name, read_sheet
 from vpr_dhe.geography.neighbours import rows_within
+from vpr_dhe.runtime.image_names import KnownNames, composed, match_names
 
 _QUERY, _DATABASE = "query", "database"
 _NAMES: dict[str, tuple[str, ...]] = {
@@ -104,12 +105,12 @@ def _rows(sheet: Sheet, side: str, split: PlaceSplit) -> Iterator[int]:
 def _row_by_name(split: PlaceSplit) -> Callable[[str], int]:
     paths = [record.path for record in split.records]
     row_of = {path: row for row, path in enumerate(paths)}
-    paths_of = paths_by_name(paths)
+    paths_of, known = paths_by_name(paths), KnownNames(paths)
 
     def row_by_name(cell: str) -> int:
-        path = image_path(cell)
+        path = known.find(cell) or match_names([cell], paths, split.folder)[0] or image_path(cell)
         # Paths with folders are not matched by file name alone, because many folders number their images alike.
-        possible = [path] if path in row_of else paths_of.get(path, []) if "/" not in path else []
+        possible = [path] if path in row_of else paths_of.get(composed(path), []) if "/" not in path else []
         if len(possible) > 1:
             raise ValueError(
                 f"one image, not {possible[0]} or {possible[1]}; write its path relative to {split.folder}"

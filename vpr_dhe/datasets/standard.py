@@ -2,12 +2,12 @@
 
 A name is `@utm_east@utm_north@zone_number@zone_letter@latitude@longitude@pano_id@tile_num@heading@pitch@roll@height`
 `@timestamp@note@.jpg`; only the two UTM coordinates are required, and the other fields may be empty. A list of images
-beside a folder, `<folder>_images_paths.txt`, with one path per line relative to the folder, saves listing millions of
-files.
+beside a folder, `<folder>_images_paths.txt`, with one path per line, chooses some of its images and their order.
 
 Source: github.com/gmberton/VPR-datasets-downloader and github.com/gmberton/VPR-methods-evaluation.
 """
 
+import logging
 import math
 import re
 from collections.abc import Iterable
@@ -26,13 +26,15 @@ from vpr_dhe.datasets.base import (
     positives_facing,
     positives_within,
 )
+from vpr_dhe.datasets.image_lists import list_beside, read_image_list
 from vpr_dhe.errors import DatasetError
 from vpr_dhe.geography.distance import RADIUS_M
-from vpr_dhe.images import list_images, survey_images
+from vpr_dhe.images import list_images
 from vpr_dhe.records import ImageRecord, MetricPosition, StrPath
-from vpr_dhe.runtime.image_files import ImageListing
 
-DATABASE, QUERIES = "database", "queries"
+_log = logging.getLogger(__name__)
+
+DATABASE, QUERIES, GALLERY = "database", "queries", "gallery"
 _SPLITS = ("train", "val", "test")
 _ZONE_NUMBER, _ZONE_LETTER, _PANORAMA, _HEADING, _TIMESTAMP = 3, 4, 7, 9, 13
 # Forms written by the scripts for published data sets: YYYYMMDD_hhmmss, cut off after any part
@@ -86,46 +88,24 @@ def _timestamp(fields: list[str]) -> float | None:
 def read_split(folder: StrPath) -> PlaceSplit:
     """List the images of a folder, or those in the list beside it, with positions from their names.
 
-    Raises:
-        DatasetError: if the list is empty, names an image twice, or its first image does not exist.
-        ListingError: if a part of the folder cannot be listed.
-    """
-    folder = Path(folder)
-    listed = _list_beside(folder)
-    return split_of(folder, list_images(folder) if listed is None else listed)
-
-
-def survey_split(folder: StrPath) -> ImageListing:
-    """List what `read_split` reads, with what is left out and what cannot be listed.
+    A warning of `logging` says that a list was used, and how many images it leaves out.
 
     Raises:
-        DatasetError: as `read_split` does.
-        ListingError: if no image is found because a part of the folder cannot be listed.
+        DatasetError: if the list is empty, names an image twice, or names none of the folder.
+        ListingError: if there is no list and a part of the folder cannot be listed.
     """
     folder = Path(folder)
-    listed = _list_beside(folder)
-    return survey_images(folder) if listed is None else ImageListing(folder, tuple(listed))
+    source = list_beside(folder)
+    if source is None:
+        return split_of(folder, list_images(folder))
+    listed = read_image_list(source, folder)
+    _log.warning("%s", listed.text)
+    return split_of(folder, listed.paths)
 
 
 def split_of(folder: Path, paths: Iterable[str]) -> PlaceSplit:
     """Make the split of some images of a folder, with positions from their names."""
     return PlaceSplit(folder, tuple(map(record_of, paths)))
-
-
-def _list_beside(folder: Path) -> list[str] | None:
-    listed = Path(f"{folder.absolute()}_images_paths.txt")
-    return _listed_images(folder, listed) if listed.is_file() else None
-
-
-def _listed_images(folder: Path, listed: Path) -> list[str]:
-    try:
-        paths = [line.strip() for line in listed.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except UnicodeError:
-        raise DatasetError(f"{listed} is not text in UTF-8; expected one image path per line") from None
-    # Only the first is checked, because lists exist to avoid looking at every file.
-    if paths and not (folder / paths[0]).is_file():
-        raise DatasetError(f"{listed} lists {paths[0]}, which is not in {folder}; write paths relative to that folder")
-    return paths
 
 
 def panoramas_of(records: tuple[ImageRecord, ...]) -> Int64[np.ndarray, " _records"] | None:
@@ -151,7 +131,7 @@ def read_standard(
     database: str = DATABASE,
     queries: str = QUERIES,
 ) -> PlaceDataset:
-    """Read one split of the standard layout; `database` and `queries` are its folders.
+    """Read one split of the standard layout; `database` and `queries` are its folders, or `gallery` for the former.
 
     Raises:
         DatasetError: if the folders are missing or a name has no position.
@@ -160,6 +140,7 @@ def read_standard(
     if not folder.is_dir():
         found = ", ".join(name for name in _SPLITS if (_images_folder(root) / name).is_dir())
         raise DatasetError(f"{folder} does not exist; found {found or 'no split'}; choose one with --split")
+    database = gallery_or(folder, database)
     require_folders(folder, database, queries)
     known, asked = read_split(folder / database), read_split(folder / queries)
     positives, rule = positives_by_position(known, asked, radius_m, heading_tolerance_deg)
@@ -185,6 +166,16 @@ def positives_by_position(
     return facing, f"{rule} and {heading_tolerance_deg:g} degrees of heading"
 
 
+def gallery_or(parent: Path, database: str) -> str:
+    """Name of the folder of the database: as given or, if only that exists, `gallery`, as some data sets call it."""
+    return GALLERY if not (parent / database).is_dir() and holds_database(parent) and database == DATABASE else database
+
+
+def holds_database(parent: Path) -> bool:
+    """Whether a folder holds one of a database by either name."""
+    return any((parent / name).is_dir() for name in (DATABASE, GALLERY))
+
+
 def require_folders(parent: Path, database: str, queries: str) -> None:
     """Check that both folders exist.
 
@@ -204,7 +195,7 @@ def _images_folder(root: Path) -> Path:
 
 
 def _recognises(root: Path) -> bool:
-    return any((_images_folder(root) / split / DATABASE).is_dir() for split in _SPLITS)
+    return any(holds_database(_images_folder(root) / split) for split in _SPLITS)
 
 
 def _read(root: Path, protocol: Protocol) -> PlaceDataset:

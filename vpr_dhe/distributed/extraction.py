@@ -164,7 +164,7 @@ class _Intake:
     def report(self) -> AddReport:
         """Summary of what was done with the images."""
         in_order = [image for _, images in sorted(self._skipped.items()) for image in images]
-        return AddReport.of(self._changes, in_order)
+        return AddReport.of(self._changes, in_order, self._writer.unused_positions)
 
 
 @dataclass(frozen=True)

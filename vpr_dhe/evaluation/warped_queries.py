@@ -11,6 +11,7 @@ from vpr_dhe.datasets.base import PlaceSplit, positives_within
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.evaluation.calibration_runs import LabelledQuery
 from vpr_dhe.images import decode_named
+from vpr_dhe.index.location import moved_hint
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.records import Image, ImageRecord, Size
 from vpr_dhe.runtime.sampling import evenly_spread
@@ -33,8 +34,8 @@ def warped_queries(index: PlaceIndex, count: int, radius_m: float) -> list[Label
     folder = Path(index.manifest.images_folder)
     if not folder.is_dir():
         raise BadInputError(
-            f"the indexed images are no longer in {folder}, and calibration without labelled queries needs them; put "
-            "them back, or give labelled queries with --data"
+            f"the indexed images are no longer in {folder}, and calibration without labelled queries needs them; "
+            f"{moved_hint(index.folder)}, or give labelled queries with --data"
         )
     records = [index.image(int(id)) for id in index.ids]
     _require_positions(records, index)

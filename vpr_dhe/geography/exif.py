@@ -1,20 +1,32 @@
-"""GPS position, direction and time from the EXIF block of an image.
+"""GPS position, direction and time from the EXIF block and the XMP of an image.
 
-Tags are those of CIPA DC-008 (Exif 2.32), sections 4.6.5 and 4.6.6. Values that cannot be read are left out.
+Tags are those of CIPA DC-008 (Exif 2.32), sections 4.6.5 and 4.6.6, in the types and forms that cameras, phones and
+editors write in spite of it. Values that cannot be read without doubt are left out.
 """
 
-import math
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import PIL.Image
 from PIL.ExifTags import GPS, IFD, Base
 
+from vpr_dhe.geography.angles import (
+    LATITUDE,
+    LONGITUDE,
+    UnreadAngleError,
+    degrees_of_parts,
+    degrees_of_text,
+    number_of,
+)
+from vpr_dhe.geography.xmp import Xmp, heading_of, position_of, read_xmp
 from vpr_dhe.records import GeoPosition, ImageRecord
 from vpr_dhe.runtime.pillow import open_image
+from vpr_dhe.runtime.text import counted
 
 _Tags: TypeAlias = Mapping[int, Any]
 _DATE = re.compile(r"(\d{4})[:-](\d\d)[:-](\d\d)", re.ASCII)
@@ -25,38 +37,61 @@ _DIGITS = re.compile(r"\d+", re.ASCII)
 _MAX_OFFSET_HOURS = 14
 
 
+_NO_XMP = Xmp({})
+_MAX_SIDECAR_BYTES = 4_000_000
+_SHOWN_REASONS = 4
+
+
 @dataclass(frozen=True)
 class ExifInfo:
     """Position (WGS84), heading and time of a camera.
 
-    `heading_deg` is in [0, 360), clockwise from north; `timestamp_s` is in seconds since the Unix epoch.
+    `heading_deg` is in [0, 360), clockwise from north; `timestamp_s` is in seconds since the Unix epoch. If a position
+    is stated but cannot be used, `position_fault` says why in a few words.
     """
 
     position: GeoPosition | None = None
     heading_deg: float | None = None
     timestamp_s: float | None = None
+    position_fault: str | None = None
 
 
-def read_exif(content: bytes) -> ExifInfo:
-    """Read position, heading and time from the EXIF block of an image file; missing or damaged values are None.
+def read_exif(content: bytes, path: Path | None = None) -> ExifInfo:
+    """Read position, heading and time from the metadata of an image file; missing or damaged values are None.
 
-    Only the header is parsed, so EXIF chunks after the pixels of a PNG are not found. Positions are None if the
-    receiver marks them void, if they are exactly 0 N 0 E (no fix), and if they refer to the Tokyo datum, hundreds of
-    metres off WGS84. Headings from magnetic north are not corrected: the declination is mostly below 15 degrees, and
-    cameras often omit the reference. The time is that of the GPS, in UTC, or DateTimeOriginal with OffsetTimeOriginal;
-    without an offset it is None.
+    Values come from EXIF or, where it lacks them, from XMP. With the file's path, positions also come from a sidecar
+    beside it (`photo.xmp` or `photo.jpg.xmp`). Only the header is parsed, so chunks after the pixels of a PNG are not
+    found.
+
+    Positions are None if the receiver marks them void, if they are exactly 0 N 0 E (no fix), if no hemisphere is
+    stated, and if they refer to the Tokyo datum, hundreds of metres off WGS84. Headings from magnetic north are not
+    corrected: the declination is mostly below 15 degrees, and cameras often omit the reference. The time is that of the
+    GPS, in UTC, or DateTimeOriginal with OffsetTimeOriginal; without an offset it is None.
     """
-    gps, photo = _read_tags(content)
+    gps, photo, xmp = _read_tags(content)
+    position, fault = _position(gps, xmp)
+    if position is None and path is not None and (beside := _sidecar(path)):
+        # Editors that write one leave the file as it was.
+        position, other_fault = _position({}, beside)
+        fault = None if position else fault or other_fault
     gps_time_s = _gps_time_s(gps)
     timestamp_s = _original_time_s(photo) if gps_time_s is None else gps_time_s
-    return ExifInfo(_position(gps), _heading_deg(gps), timestamp_s)
+    heading_deg = heading_of(number_of(gps.get(GPS.GPSImgDirection)))
+    return ExifInfo(position, xmp.heading_deg if heading_deg is None else heading_deg, timestamp_s, fault)
 
 
 def with_exif(record: ImageRecord, content: bytes) -> ImageRecord:
-    """Fill in missing values of a record from an image file's EXIF block."""
-    if None not in (record.position, record.heading_deg, record.timestamp_s):
-        return record
-    info = read_exif(content)
+    """Fill in missing values of a record from the metadata in an image file."""
+    return record if is_complete(record) else filled_in(record, read_exif(content))
+
+
+def is_complete(record: ImageRecord) -> bool:
+    """Whether a record has all values that metadata may have."""
+    return None not in (record.position, record.heading_deg, record.timestamp_s)
+
+
+def filled_in(record: ImageRecord, info: ExifInfo) -> ImageRecord:
+    """Fill in missing values of a record."""
     return replace(
         record,
         position=info.position if record.position is None else record.position,
@@ -65,15 +100,36 @@ def with_exif(record: ImageRecord, content: bytes) -> ImageRecord:
     )
 
 
-def _read_tags(content: bytes) -> tuple[_Tags, _Tags]:
-    """Read the GPS tags and the photo tags."""
+def unused_positions_text(unused: Sequence[tuple[str, str]]) -> str:
+    """Count positions that could not be used, given as paths and reasons, in one line."""
+    reasons = Counter(reason for _, reason in unused)
+    named = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common(_SHOWN_REASONS))
+    rest = sum(count for _, count in reasons.most_common()[_SHOWN_REASONS:])
+    others = f", {rest} for other reasons" if rest else ""
+    return f"{counted(len(unused), 'position')} in metadata cannot be used ({named}{others}), such as of {unused[0][0]}"
+
+
+def _read_tags(content: bytes) -> tuple[_Tags, _Tags, Xmp]:
+    """Read the GPS tags, the photo tags, and XMP."""
     try:
         with open_image(content) as file:
             # The method of the base class, because PNG's own decodes all pixels.
             exif = PIL.Image.Image.getexif(file)
-            return _directory(exif, IFD.GPSInfo), _directory(exif, IFD.Exif)
+            packet = file.info.get("xmp") or file.info.get("XML:com.adobe.xmp")
+            xmp = read_xmp(packet) if isinstance(packet, bytes | str) else _NO_XMP
+            return _directory(exif, IFD.GPSInfo), _directory(exif, IFD.Exif), xmp
     except Exception:  # damaged blocks raise errors of any kind
-        return {}, {}
+        return {}, {}, _NO_XMP
+
+
+def _sidecar(path: Path) -> Xmp | None:
+    for beside in (path.with_suffix(".xmp"), path.with_name(f"{path.name}.xmp"), path.with_suffix(".XMP")):
+        try:
+            if beside.is_file() and beside.stat().st_size <= _MAX_SIDECAR_BYTES:
+                return read_xmp(beside.read_bytes())
+        except OSError:
+            continue
+    return None
 
 
 def _directory(exif: PIL.Image.Exif, which: IFD) -> _Tags:
@@ -84,34 +140,35 @@ def _directory(exif: PIL.Image.Exif, which: IFD) -> _Tags:
         return {}
 
 
-def _position(gps: _Tags) -> GeoPosition | None:
-    if _text(gps.get(GPS.GPSStatus)) == "V" or _text(gps.get(GPS.GPSMapDatum)).upper() == "TOKYO":
-        return None
-    latitude = _degrees(gps.get(GPS.GPSLatitude), _text(gps.get(GPS.GPSLatitudeRef)), "NS", 90.0)
-    longitude = _degrees(gps.get(GPS.GPSLongitude), _text(gps.get(GPS.GPSLongitudeRef)), "EW", 180.0)
-    if latitude is None or longitude is None or latitude == longitude == 0.0:
-        return None
-    return GeoPosition(latitude, longitude)
+def _position(gps: _Tags, xmp: Xmp) -> tuple[GeoPosition | None, str | None]:
+    """Position, or the reason why it cannot be used, if one is stated."""
+    if "TOKYO" in (_text(gps.get(GPS.GPSMapDatum)).upper(), xmp.datum):
+        return None, "datum TOKYO"
+    if _text(gps.get(GPS.GPSStatus)).upper() == "V" or xmp.is_void:
+        return None, "no fix"
+    fault: str | None = None
+    for read in (lambda: _tagged_position(gps), xmp.position):
+        try:
+            if position := read():
+                return position, None
+        except UnreadAngleError as error:
+            fault = fault or str(error)
+    return None, fault
 
 
-def _degrees(value: object, reference: str, references: str, limit: float) -> float | None:
-    """Degrees, minutes and seconds as signed degrees; `references` names the positive, then the negative side."""
-    parts = _numbers(value, 3)
-    if parts is None or len(reference) != 1 or reference not in references:
+def _tagged_position(gps: _Tags) -> GeoPosition | None:
+    if GPS.GPSLatitude not in gps and GPS.GPSLongitude not in gps:
         return None
-    degrees, minutes, seconds = parts
-    # 60 may result from rounding 59.99.
-    if not (degrees >= 0 and 0 <= minutes <= 60 and 0 <= seconds <= 60):
-        return None
-    total = degrees + minutes / 60 + seconds / 3600
-    if total > limit:
-        return None
-    return total if reference == references[0] else 0.0 - total  # avoids -0.0
+    return position_of(
+        _degrees(gps.get(GPS.GPSLatitude), _text(gps.get(GPS.GPSLatitudeRef)), LATITUDE),
+        _degrees(gps.get(GPS.GPSLongitude), _text(gps.get(GPS.GPSLongitudeRef)), LONGITUDE),
+    )
 
 
-def _heading_deg(gps: _Tags) -> float | None:
-    heading = _number(gps.get(GPS.GPSImgDirection))
-    return heading % 360 if heading is not None and 0 <= heading <= 360 else None
+def _degrees(value: object, reference: str, kind: tuple[str, float]) -> float:
+    if isinstance(value, str | bytes):
+        return degrees_of_text(_text(value), reference, kind)
+    return degrees_of_parts(value if isinstance(value, tuple) else (value,), reference, kind)
 
 
 def _gps_time_s(gps: _Tags) -> float | None:
@@ -160,17 +217,8 @@ def _numbers(value: object, count: int) -> list[float] | None:
     """Convert a tuple of exactly `count` finite numbers; None for other values."""
     if not isinstance(value, tuple) or len(value) != count:
         return None
-    numbers = [number for part in value if (number := _number(part)) is not None]
+    numbers = [number for part in value if (number := number_of(part)) is not None]
     return numbers if len(numbers) == count else None
-
-
-def _number(value: object) -> float | None:
-    """Convert a finite number; None for other values, such as Pillow's rational with a denominator of zero."""
-    try:
-        number = float(value)  # pyright: ignore[reportArgumentType]  # any type
-    except (TypeError, ValueError, OverflowError, ZeroDivisionError):
-        return None
-    return number if math.isfinite(number) else None
 
 
 def _text(value: object) -> str:

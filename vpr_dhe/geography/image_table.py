@@ -1,11 +1,13 @@
-"""Tables of images: a header line, then rows, with cells separated by commas, semicolons or tabs; UTF-8.
+"""Tables of images: a header line, then rows, with cells separated by commas, semicolons or tabs.
 
-Names of columns are case-insensitive, and blanks around names and cells are ignored. Of several synonyms, the first in
-the form counts; other columns are ignored.
+Text is in UTF-8, or in UTF-16 with a byte order mark. A line `sep=;` before the header, as spreadsheets write it, says
+the separator. Names of columns are case-insensitive; blanks, a leading # and units in brackets, as in `Latitude [deg]`,
+are ignored. Of several synonyms, the first in the form counts; other columns are ignored.
 """
 
 import itertools
 import posixpath
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +17,16 @@ import numpy as np
 from jaxtyping import Int64
 
 from vpr_dhe.errors import BadInputError
+from vpr_dhe.runtime.image_names import composed, text_encoding, tidy_path
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _T = TypeVar("_T")
 _SEPARATORS = (",", ";", "\t")
+_SEPARATOR_LINE = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
+_UNIT = re.compile(r"\s*[\[(][^\])]*[\])]$")
+_NUMBER = re.compile(r"[+-]?[\d.,]*\d")
 
 
 @dataclass(frozen=True)
@@ -106,16 +112,41 @@ def read_sheet(path: Path, form: TableForm) -> Sheet:
     )
 
 
+class AmbiguousNumberError(ValueError):
+    """A number whose comma may be of decimals or of thousands."""
+
+
+def with_decimal_point(cell: str) -> str:
+    """Number as Python writes it, of one with a decimal comma, groups of thousands, or a typographic minus sign.
+
+    Raises:
+        AmbiguousNumberError: if a single comma before three digits may be either.
+    """
+    text = cell.replace("\u2212", "-")
+    if re.fullmatch(r"[+-]?\d{1,3}([ \u00a0\u202f']\d{3})+([.,]\d*)?", text):
+        text = re.sub(r"[ \u00a0\u202f']", "", text)
+        return text.replace(",", ".")
+    if re.fullmatch(r"[+-]?[1-9]\d{0,2},\d{3}", text):
+        raise AmbiguousNumberError(cell)
+    if re.fullmatch(r"[+-]?\d*,\d*", text):
+        return text.replace(",", ".")
+    if re.fullmatch(r"[+-]?\d{1,3}(,\d{3})+(\.\d*)?", text):
+        return text.replace(",", "")
+    if re.fullmatch(r"[+-]?\d{1,3}(\.\d{3})+,\d*|[+-]?\d{1,3}(\.\d{3}){2,}", text):
+        return text.replace(".", "").replace(",", ".")
+    return text
+
+
 def image_path(cell: str) -> str:
     """Normalise a path as in lists of images: with slashes, and without a leading "./"."""
-    return posixpath.normpath(cell.replace("\\", "/"))
+    return tidy_path(cell)
 
 
 def paths_by_name(paths: Sequence[str]) -> dict[str, list[str]]:
-    """First two paths with each file name, with and without its extension."""
+    """First two paths with each file name in Unicode NFC, with and without its extension."""
     found: dict[str, list[str]] = {}
     for path in paths:
-        full_name = posixpath.basename(path)
+        full_name = composed(posixpath.basename(path))
         for name in {full_name, posixpath.splitext(full_name)[0]}:
             same = found.setdefault(name, [])
             if len(same) < 2:
@@ -126,17 +157,25 @@ def paths_by_name(paths: Sequence[str]) -> dict[str, list[str]]:
 def _read_table(path: Path, form: TableForm) -> "pd.DataFrame":
     """Read all cells as text; blank lines become rows, so that rows can be converted to lines.
 
+    The table's `attrs["header_line"]` is the line of its header, from 1.
+
     Raises:
-        BadInputError: if it is not a table in UTF-8.
+        BadInputError: if it is not a table in UTF-8 or UTF-16.
     """
     # Imported here because it takes a second, and queries read no tables.
     import pandas as pd
 
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            separator = max(_SEPARATORS, key=file.readline().count)
-            file.seek(0)
+        with path.open("rb") as file:
+            encoding = text_encoding(file.read(2))
+        with path.open(encoding=encoding, newline="") as file:
+            first = file.readline()
+            stated = _SEPARATOR_LINE.fullmatch(first.strip("\r\n"))
+            separator = stated[1] if stated else max(_SEPARATORS, key=first.count)
+            if not stated:
+                file.seek(0)
             table = pd.read_csv(file, sep=separator, dtype=str, na_filter=False, skip_blank_lines=False)
+        table.attrs["header_line"] = 2 if stated else 1
     except UnicodeError:
         raise form.error(f"{path} is not text in UTF-8; save the table as CSV in UTF-8") from None
     except (pd.errors.EmptyDataError, pd.errors.ParserError) as error:
@@ -153,7 +192,7 @@ def _line_numbers(table: "pd.DataFrame") -> Int64[np.ndarray, " rows"]:
     breaks = np.zeros(len(table), dtype=np.int64)
     for title in table.columns:
         breaks += table[title].str.count("\n").to_numpy(np.int64)
-    return np.arange(2, len(table) + 2) + np.cumsum(breaks) - breaks
+    return np.arange(len(table)) + table.attrs["header_line"] + 1 + np.cumsum(breaks) - breaks
 
 
 def _titles(path: Path, form: TableForm, header: Sequence[str]) -> dict[str, str]:
@@ -162,12 +201,15 @@ def _titles(path: Path, form: TableForm, header: Sequence[str]) -> dict[str, str
     Raises:
         BadInputError: if they are not enough for the form.
     """
-    spelling = {title.strip().lower(): title for title in reversed(header)}
+    spelling = {_UNIT.sub("", title.strip().lstrip("# ")).lower(): title for title in reversed(header)}
     found: dict[str, str] = {}
     for name, synonyms in form.columns.items():
         known = [spelling[synonym] for synonym in synonyms if synonym in spelling]
         found |= {name: known[0]} if known else {}
     if not form.suffices(found.keys()):
         columns = ", ".join(title.strip() for title in header)
-        raise form.error(f"{path} has the columns {columns}; expected {form.expected}")
+        hint = ""
+        if any(_NUMBER.fullmatch(title.strip()) for title in header):
+            hint = "; if its first line is a row already, add a line with the names of the columns above it"
+        raise form.error(f"{path} has the columns {columns}; expected {form.expected}{hint}")
     return found

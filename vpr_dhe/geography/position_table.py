@@ -1,17 +1,19 @@
-"""Tables of positions: a header line, then one row per image, with cells separated by commas, semicolons or tabs.
+"""Tables of positions: a header line, then one row per image, in the format of `image_table`.
 
 Columns, with synonyms (case-insensitive, blanks around names and cells are ignored):
 
-- image (path, file, filename, name, key): path relative to the images folder or, if no image has that path, a file
-  name, with or without extension, that is unique in all folders.
+- image (path, file, filename, name, key, SourceFile): path relative to the images folder or, if no image has that path,
+  a file name, with or without extension, that is unique in all folders. All paths may begin with the images folder.
 - The position, by the first of these pairs that the table has; one is required, unless there are times:
-  latitude (lat) and longitude (lon, lng) in degrees, WGS84;
+  latitude (lat, GPSLatitude) and longitude (lon, lng, long, GPSLongitude) in degrees, WGS84, also with degree signs,
+  minutes and seconds, or the letter of the hemisphere;
   easting (utm_east, east) and northing (utm_north, north) in metres, with an optional zone (utm_zone) like 31U;
   x (x_m) and y (y_m) in metres, in a local frame.
-- heading (heading_deg, compass, bearing), optional: degrees clockwise from north.
+- heading (heading_deg, compass, bearing, GPSImgDirection), optional: degrees clockwise from north.
 - timestamp (timestamp_s, time), optional: seconds since the Unix epoch, or ISO 8601 with an offset or Z.
 
-Cells may be empty. Of several synonyms, the first in this list counts; other columns are ignored.
+Numbers may have a decimal comma. Cells may be empty, and coordinates and headings nan. Of several synonyms, the first
+in this list counts; other columns are ignored.
 """
 
 import math
@@ -22,19 +24,29 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from vpr_dhe.errors import BadInputError
-from vpr_dhe.geography.image_table import Sheet, TableForm, image_path, paths_by_name, read_sheet
+from vpr_dhe.geography.angles import LATITUDE, LONGITUDE, UnreadAngleError, degrees_of_text
+from vpr_dhe.geography.image_table import (
+    AmbiguousNumberError,
+    Sheet,
+    TableForm,
+    image_path,
+    paths_by_name,
+    read_sheet,
+    with_decimal_point,
+)
 from vpr_dhe.records import GeoPosition, ImageRecord, MetricPosition, Position, StrPath
+from vpr_dhe.runtime.image_names import composed, match_names
 
 _NAMES: dict[str, tuple[str, ...]] = {
-    "image": ("image", "path", "file", "filename", "name", "key"),
-    "latitude": ("latitude", "lat"),
-    "longitude": ("longitude", "lon", "lng"),
+    "image": ("image", "path", "file", "filename", "name", "key", "sourcefile"),
+    "latitude": ("latitude", "lat", "gpslatitude"),
+    "longitude": ("longitude", "lon", "lng", "long", "gpslongitude"),
     "easting": ("easting", "utm_east", "east"),
     "northing": ("northing", "utm_north", "north"),
     "zone": ("zone", "utm_zone"),
     "x": ("x", "x_m"),
     "y": ("y", "y_m"),
-    "heading": ("heading", "heading_deg", "compass", "bearing"),
+    "heading": ("heading", "heading_deg", "compass", "bearing", "gpsimgdirection"),
     "timestamp": ("timestamp", "timestamp_s", "time"),
 }
 _PAIRS = (("latitude", "longitude"), ("easting", "northing"), ("x", "y"))
@@ -46,6 +58,9 @@ _FORM = TableForm(
     row="image",
     error=BadInputError,
 )
+_NO_NUMBER = frozenset({"nan", "na", "n/a", "null", "none", "-"})
+_ANGLE_SIGNS = re.compile(r"[°'\"\u2032\u2033NSEWnsew]")
+_DECIMAL_COMMA = re.compile(r"(?<=\d),(?=\d+\D*$)")
 _ZONE = re.compile(r"(?:UTM ?)?(\d{1,2}) ?([C-HJ-NP-X]?)", re.ASCII | re.IGNORECASE)
 # The last second of year 9999; milliseconds since the epoch, a common slip, lie beyond it.
 _LAST_SECOND = datetime.max.replace(tzinfo=UTC).timestamp()
@@ -79,14 +94,19 @@ class PositionTable:
     rows: tuple[ImageRecord, ...]
     lines: tuple[int, ...]
 
-    def apply(self, records: Iterable[ImageRecord]) -> PlacedImages:
+    def apply(self, records: Iterable[ImageRecord], folder: StrPath | None = None) -> PlacedImages:
         """Update records by their rows, whose values override those of the record.
+
+        Args:
+            records: images, with paths relative to their folder.
+            folder: folder of the images, by which paths in the table may begin; see `match_names` for tables that are
+                read without it.
 
         Raises:
             BadInputError: if no row names any of the images, a file name is ambiguous, or two rows of one image differ.
         """
         given = tuple(records)
-        row_of = self._row_of([record.path for record in given])
+        row_of = self._row_of([record.path for record in given], None if folder is None else Path(folder))
         if not row_of:
             raise BadInputError(self._no_match(given))
         matched = set(row_of.values())
@@ -96,19 +116,28 @@ class PositionTable:
             _unmatched(record.path for record in given if record.path not in row_of),
         )
 
-    def _row_of(self, paths: Sequence[str]) -> dict[str, int]:
+    def _row_of(self, paths: Sequence[str], folder: Path | None) -> dict[str, int]:
         """Number of each image's row: the one with its path, otherwise the one with its file name."""
         known = set(paths)
-        by_path = {row.path: number for number, row in enumerate(self.rows) if row.path in known}
+        exact = {row.path: number for number, row in enumerate(self.rows) if row.path in known}
+        matched = match_names([row.path for row in self.rows], paths, folder)
+        respelt = self._agreeing((path, number) for number, path in enumerate(matched) if path not in exact)
         # Paths with folders are not matched by file name alone, because cameras often number their images alike.
-        others = [number for number, row in enumerate(self.rows) if "/" not in row.path and row.path not in known]
+        others = [number for number, path in enumerate(matched) if path is None and "/" not in self.rows[number].path]
         paths_of = paths_by_name(paths) if others else {}
-        by_name: dict[str, int] = {}
-        for number in others:
-            path = self._only_path(number, paths_of.get(self.rows[number].path, []))
-            if path is not None and path not in by_path:
-                self._require_agreement(by_name.setdefault(path, number), number, path)
-        return by_path | by_name
+        named = (
+            (self._only_path(number, paths_of.get(composed(self.rows[number].path), [])), number) for number in others
+        )
+        by_path = exact | respelt
+        return by_path | self._agreeing((path, number) for path, number in named if path not in by_path)
+
+    def _agreeing(self, numbers: Iterable[tuple[str | None, int]]) -> dict[str, int]:
+        """First row of each path, which must not differ from later ones."""
+        first: dict[str, int] = {}
+        for path, number in numbers:
+            if path is not None:
+                self._require_agreement(first.setdefault(path, number), number, path)
+        return first
 
     def _only_path(self, number: int, paths: list[str]) -> str | None:
         if len(paths) > 1:
@@ -215,34 +244,69 @@ def _parsed_pair(
         if (one is None) != (other is None):
             empty = pair[0] if one is None else pair[1]
             raise sheet.cell_error(line, empty, "found an empty cell; fill in both coordinates, or neither")
-        yield None if one is None or other is None else (one, other)
+        if one is None or other is None or (math.isnan(one) and math.isnan(other)):
+            yield None
+            continue
+        for name, value in zip(pair, (one, other), strict=True):
+            if math.isnan(value):
+                raise sheet.cell_error(line, name, "found 'nan'; fill in both coordinates, or neither")
+        yield one, other
 
 
 def _number(cell: str, limit: float, expected: str) -> float:
     try:
-        number = float(cell)
-    except ValueError:
-        raise ValueError(expected) from None
-    if not (math.isfinite(number) and abs(number) <= limit):
+        number = float(with_decimal_point(cell))
+    except ValueError as error:
+        ambiguous = isinstance(error, AmbiguousNumberError)
+        raise ValueError(f"{expected}{', with a decimal point' if ambiguous else ''}") from None
+    if not abs(number) <= limit:
         raise ValueError(expected)
     return number
 
 
+def _coordinate(cell: str, limit: float, expected: str) -> float:
+    """Number, or NaN for a cell that says so."""
+    return math.nan if cell.lower() in _NO_NUMBER else _number(cell, limit, expected)
+
+
+def _degrees(cell: str, kind: tuple[str, float]) -> float:
+    expected, text = f"degrees from -{kind[1]:g} to {kind[1]:g}", _one_decimal_comma(cell)
+    try:
+        return _coordinate(text, kind[1], expected)
+    except ValueError:
+        if not _ANGLE_SIGNS.search(text):
+            raise
+    try:
+        return degrees_of_text(text, "", kind, signed=True)
+    except UnreadAngleError:
+        raise ValueError(expected) from None
+
+
+def _one_decimal_comma(cell: str) -> str:
+    """Cell with a point for a single comma between digits: degrees have no thousands."""
+    return cell if "." in cell else _DECIMAL_COMMA.sub(".", cell)
+
+
 def _latitude_deg(cell: str) -> float:
-    return _number(cell, 90.0, "degrees from -90 to 90")
+    return _degrees(cell, LATITUDE)
 
 
 def _longitude_deg(cell: str) -> float:
-    return _number(cell, 180.0, "degrees from -180 to 180")
+    return _degrees(cell, LONGITUDE)
 
 
 def _metres(cell: str) -> float:
-    return _number(cell, math.inf, "a number of metres")
+    number = _coordinate(cell, math.inf, "a number of metres")
+    if math.isinf(number):
+        raise ValueError("a number of metres")
+    return number
 
 
-def _heading_deg(cell: str) -> float:
+def _heading_deg(cell: str) -> float | None:
+    if cell.lower() in _NO_NUMBER:
+        return None
     # The second remainder is for values just below 0, which the first rounds up to 360.
-    return _number(cell, 360.0, "degrees from -360 to 360") % 360 % 360
+    return _number(_one_decimal_comma(cell.rstrip("°")), 360.0, "degrees from -360 to 360") % 360 % 360
 
 
 def _utm_zone(cell: str) -> str:
@@ -255,7 +319,7 @@ def _utm_zone(cell: str) -> str:
 
 def _timestamp_s(cell: str) -> float:
     try:
-        seconds = float(cell)
+        seconds = float(with_decimal_point(cell))
     except ValueError:
         return _iso_time_s(cell)
     # Written so that NaN fails too.

@@ -1,5 +1,6 @@
 """Extraction of image files into sealed segments; unreadable images are skipped."""
 
+import logging
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from torch.nn.functional import normalize
 
 from vpr_dhe.errors import BadInputError, ImageError, ModelError
 from vpr_dhe.features.base import Extractor, ExtractorSpec
-from vpr_dhe.images import decode_reduced, read_file
+from vpr_dhe.images import CUT_WARNING, decode_reduced, read_file
 from vpr_dhe.index.codecs import LocalMapCodec
 from vpr_dhe.index.manifest import SkippedImage
 from vpr_dhe.index.rows import Digest, FileStamp, modification_time_ns
@@ -22,6 +23,8 @@ from vpr_dhe.index.segments import IndexedImage, SegmentInfo, SegmentWriter, Sto
 from vpr_dhe.records import Features, Frame, Image, ImageRecord, Progress, Size
 from vpr_dhe.runtime.prefetching import ReadAhead, read_ahead, reading_processes
 from vpr_dhe.runtime.threads import on_one_core
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,14 @@ class Chunk:
 
 
 @dataclass(frozen=True)
+class UnusedPosition:
+    """Path of an image whose metadata states a position that cannot be used, with the reason in a few words."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class ExtractedImage:
     """Features and metadata of one image, ready to be stored; `place` is its position in the chunk."""
 
@@ -45,11 +56,12 @@ class ExtractedImage:
     indexed: IndexedImage
     stamp: FileStamp
     features: Features
+    unused: UnusedPosition | None = None
 
 
 @dataclass(frozen=True)
 class SealedChunk:
-    """Result of a chunk: its segment with the paths of its images, and the images that could not be read.
+    """Result of a chunk: its segment with the paths of its images, and the images or positions that could not be read.
 
     `segment` is None if no image could be read; `next_id` follows the ids of the chunk.
     """
@@ -58,6 +70,7 @@ class SealedChunk:
     paths: frozenset[str]
     skipped: tuple[SkippedImage, ...]
     next_id: int
+    unused: tuple[UnusedPosition, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -99,6 +112,7 @@ class Loaded:
     original_size: Size
     record: ImageRecord
     stamp: FileStamp
+    unused: UnusedPosition | None = None
 
 
 def load(source: Source, records: Iterable[ImageRecord]) -> Generator[Loaded | ImageError]:
@@ -150,6 +164,7 @@ def seal_chunk(
     writer = SegmentWriter(folder, chunk.first_id)
     paths: list[str] = []
     skipped: list[SkippedImage] = []
+    unused: list[UnusedPosition] = []
 
     def seal() -> None:
         try:
@@ -157,7 +172,7 @@ def seal_chunk(
         except BaseException:
             writer.discard()
             raise
-        publish(SealedChunk(segment, frozenset(paths[: writer.count]), tuple(skipped), chunk.next_id))
+        publish(SealedChunk(segment, frozenset(paths[: writer.count]), tuple(skipped), chunk.next_id, tuple(unused)))
 
     try:
         for item in extracted:
@@ -165,6 +180,7 @@ def seal_chunk(
                 skipped.append(item)
             else:
                 paths.append(item.indexed.record.path)
+                unused += [item.unused] if item.unused else []
                 writer.append(_stored(chunk.first_id + item.place, item, codec))
     except (KeyboardInterrupt, ImageError):
         seal()
@@ -190,9 +206,17 @@ def _load(folder: Path, input_size: Size, record: ImageRecord) -> Loaded:
     content = read_file(path)
     stamp = FileStamp(len(content), modified_ns, Digest.of(content))
     # Imported here, because importing it takes time that a query can do without.
-    from vpr_dhe.geography.exif import with_exif
+    from vpr_dhe.geography.exif import filled_in, is_complete, read_exif
 
-    return Loaded(*decode_reduced(content, input_size), with_exif(record, content), stamp)
+    decoded = decode_reduced(content, input_size)
+    if decoded.is_cut:
+        _log.warning("%s: %s", record.path, CUT_WARNING)
+    if is_complete(record):
+        return Loaded(decoded.image, decoded.original_size, record, stamp)
+    info = read_exif(content, path)
+    fault = info.position_fault if record.position is None else None
+    unused = UnusedPosition(record.path, fault) if fault else None
+    return Loaded(decoded.image, decoded.original_size, filled_in(record, info), stamp, unused)
 
 
 _Batch: TypeAlias = dict[int, Loaded]
@@ -231,7 +255,8 @@ def _extracted(
         indexed = IndexedImage(loaded.record, loaded.original_size)
         vector = comparable(features.global_descriptor, spec)
         frame = Frame(loaded.original_size, features.frame.input_size)
-        yield ExtractedImage(place, indexed, loaded.stamp, replace(features, global_descriptor=vector, frame=frame))
+        stored = replace(features, global_descriptor=vector, frame=frame)
+        yield ExtractedImage(place, indexed, loaded.stamp, stored, loaded.unused)
     progress(len(batch))
 
 

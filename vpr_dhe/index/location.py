@@ -7,6 +7,11 @@ from vpr_dhe.errors import IndexFormatError
 FILE_NAME = "manifest.json"
 
 
+def moved_hint(index: Path) -> str:
+    """Advice for an index whose photos are no longer where they were."""
+    return f"if they were moved to NEW, run `vpr-dhe index NEW --out {index} --moved`"
+
+
 def require_manifest(folder: Path) -> Path:
     """Return the path of an index's manifest.
 

@@ -1,5 +1,6 @@
 """Manifest of an index; files that it does not name are not part of the index."""
 
+import os
 from bisect import bisect
 from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ from vpr_dhe.runtime.system import require_linux
 
 FORMAT = "vpr-dhe index 2"
 LOCK_NAME = "writer.lock"
+# Key of the images folder as seen from the index, for an index and photos that are moved together.
+_RELATIVE = "images_folder_relative"
 
 
 @dataclass(frozen=True)
@@ -187,7 +190,8 @@ def _with_run_replaced(file: CoveringFile, names: tuple[str, ...], name: str) ->
 
 def publish(manifest: Manifest, folder: Path) -> None:
     """Replace the manifest of an index atomically and durably."""
-    write_document(folder, FILE_NAME, FORMAT, asdict(manifest))
+    beside = os.path.relpath(manifest.images_folder, folder.resolve())
+    write_document(folder, FILE_NAME, FORMAT, asdict(manifest) | {_RELATIVE: beside})
 
 
 @contextmanager
@@ -212,6 +216,9 @@ def lock_for_writing(folder: Path) -> Iterator[None]:
 def read_manifest(folder: Path) -> Manifest:
     """Read the manifest of an index.
 
+    If the images folder is gone, but one lies where it was as seen from the index, both were moved together, and the
+    manifest names that one.
+
     Raises:
         IndexFormatError: if the folder is missing or not an index of this format.
         IndexDamagedError: if the manifest does not agree with its checksum.
@@ -219,11 +226,15 @@ def read_manifest(folder: Path) -> Manifest:
     path = require_manifest(folder)
     content = read_document(path, FORMAT, "index the images into a new folder")
     try:
-        return _from_json(content)
+        manifest = _from_json(content)
     except (KeyError, TypeError) as error:
         raise IndexFormatError(
             f"{path} was written by another version ({error}); index the images into a new folder"
         ) from error
+    moved = folder / content[_RELATIVE] if _RELATIVE in content else None
+    if moved is None or Path(manifest.images_folder).is_dir() or not moved.is_dir():
+        return manifest
+    return replace(manifest, images_folder=str(moved.resolve()))
 
 
 def _from_json(content: dict[str, Any]) -> Manifest:

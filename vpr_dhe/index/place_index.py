@@ -19,7 +19,7 @@ from vpr_dhe.index.adaptation.writing import MapVectors, records_of
 from vpr_dhe.index.changes import Changes, changes_between
 from vpr_dhe.index.checking import CheckReport, check
 from vpr_dhe.index.codecs import CODECS
-from vpr_dhe.index.ingest import Source, reading
+from vpr_dhe.index.ingest import Source, UnusedPosition, reading
 from vpr_dhe.index.location import FILE_NAME
 from vpr_dhe.index.manifest import (
     LOCK_NAME,
@@ -30,7 +30,7 @@ from vpr_dhe.index.manifest import (
     publish,
     read_manifest,
 )
-from vpr_dhe.index.rows import Ids
+from vpr_dhe.index.rows import FileStamp, Ids
 from vpr_dhe.index.search import SearchResult
 from vpr_dhe.index.snapshot import SEGMENTS, STATE, VECTOR_FILES, Snapshot, make_folders, open_newest
 from vpr_dhe.index.vectors import INDEX_TYPES
@@ -38,6 +38,10 @@ from vpr_dhe.index.writer import IndexWriter
 from vpr_dhe.records import Frame, ImageRecord, Progress, StrPath
 from vpr_dhe.runtime.choices import AUTO, Adapt, RankBy
 from vpr_dhe.runtime.durable_files import TEMPORARY_SUFFIX, sync_folder
+from vpr_dhe.runtime.sampling import evenly_spread
+
+MOVED_SAMPLE = 256
+"""Number of images that are compared after photos were moved."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,7 @@ class AddReport:
         updated: images whose position, heading or time was updated.
         unchanged: images that were in the index already.
         skipped: images that could not be read.
+        unused_positions: added or replaced images whose metadata states a position that cannot be used.
     """
 
     added: int
@@ -57,14 +62,17 @@ class AddReport:
     updated: int
     unchanged: int
     skipped: tuple[SkippedImage, ...]
+    unused_positions: tuple[UnusedPosition, ...] = ()
 
     @classmethod
-    def of(cls, changes: Changes, skipped: Sequence[SkippedImage]) -> "AddReport":
+    def of(
+        cls, changes: Changes, skipped: Sequence[SkippedImage], unused_positions: Sequence[UnusedPosition] = ()
+    ) -> "AddReport":
         """Summarise changes of which some images could not be read."""
         unread = {image.path for image in skipped}
         replaced = sum(path not in unread for path in changes.replaced)
         added = len(changes.to_extract) - len(unread) - replaced
-        return cls(added, replaced, len(changes.updated), changes.unchanged, tuple(skipped))
+        return cls(added, replaced, len(changes.updated), changes.unchanged, tuple(skipped), tuple(unused_positions))
 
 
 class PlaceIndex:
@@ -201,14 +209,39 @@ class PlaceIndex:
         Raises:
             BadInputError: if the folder is another one and, with `part`, not inside it.
         """
-        root, given = Path(self.manifest.images_folder), Path(folder).resolve()
+        # Today the stored path may lead through a link.
+        root, given = Path(self.manifest.images_folder).resolve(), Path(folder).resolve()
         if given == root:
             return records
         if part and given.is_relative_to(root):
             prefix = given.relative_to(root)
             return [replace(record, path=(prefix / record.path).as_posix()) for record in records]
+        if not root.exists():
+            raise BadInputError(
+                f"{self.folder} indexes {root}, which does not exist; if its photos were moved to {folder}, add --moved"
+            )
         hint = "add --add to index a part of it" if given.is_relative_to(root) else "another folder for a new index"
         raise BadInputError(f"{self.folder} indexes {root}, and {folder} is another folder; give {root}, or {hint}")
+
+    def move_images(self, folder: StrPath) -> None:
+        """Set the images folder, after the photos were moved or copied with their names; nothing is extracted.
+
+        Raises:
+            BadInputError: if less than half of the indexed images, or of a sample of many, are unchanged in the folder.
+            IndexBusyError: if another process is writing.
+        """
+        moved = Path(folder).resolve()
+        with self.writing() as writer:
+            snapshot = writer.snapshot
+            ids = snapshot.ids[evenly_spread(len(snapshot), MOVED_SAMPLE)].tolist()
+            unchanged = sum(_is_unchanged(moved / snapshot.image(id).path, snapshot.stamp(id)) for id in ids)
+            if 2 * unchanged < len(ids):
+                raise BadInputError(
+                    f"{folder} holds {unchanged} of {len(ids)} indexed images unchanged, such as not "
+                    f"{snapshot.image(ids[0]).path}; give the folder that their paths are relative to, or another "
+                    "folder for a new index"
+                )
+            writer.publish(replace(writer.manifest, images_folder=str(moved)))
 
     def add(
         self,
@@ -251,7 +284,7 @@ class PlaceIndex:
             writer.update(changes.updated)
             source = Source(Path(self.manifest.images_folder), extractor, batch_size, strict, read_ahead)
             skipped = writer.add(changes, source, progress)
-        return AddReport.of(changes, skipped)
+        return AddReport.of(changes, skipped, writer.unused_positions)
 
     def remove(self, ids: Ids) -> None:
         """Remove images from search; `compact` frees their space.
@@ -415,6 +448,10 @@ def require_same_features(stored: ExtractorSpec, given: ExtractorSpec) -> None:
             f"the index was made with model {stored.model!r} ({stored.fingerprint[:12]}), not with "
             f"{given.model!r} ({given.fingerprint[:12]}); use that model, or index the images again"
         )
+
+
+def _is_unchanged(path: Path, stamp: FileStamp) -> bool:
+    return path.is_file() and stamp.matches(path)
 
 
 def _require_codec(folder: Path, manifest: Manifest, codec: str | None) -> None:

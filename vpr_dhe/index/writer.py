@@ -24,7 +24,7 @@ from vpr_dhe.index.codec_files import save_codec
 from vpr_dhe.index.codecs import UNFITTED, CodecChoice, choose_codec, fit_codec
 from vpr_dhe.index.compaction import Recoding, grouped, groups_to_rewrite, mergeable_tail, rewrite
 from vpr_dhe.index.files import file_info, unique_name
-from vpr_dhe.index.ingest import Chunk, ExtractedImage, SealedChunk, Source, extract, load, seal_chunk
+from vpr_dhe.index.ingest import Chunk, ExtractedImage, SealedChunk, Source, UnusedPosition, extract, load, seal_chunk
 from vpr_dhe.index.manifest import AdaptationInfo, CoveringFile, Manifest, SkippedImage, publish
 from vpr_dhe.index.segments import Segment, SegmentInfo, collect_garbage
 from vpr_dhe.index.snapshot import SEGMENTS, STATE, VECTOR_FILES, Snapshot, make_folders
@@ -51,6 +51,7 @@ class IndexWriter:
     def __init__(self, snapshot: Snapshot, on_publish: Callable[[Snapshot], object] = lambda _: None) -> None:
         """Start from the newest state; `on_publish` is called with each later one."""
         self.snapshot, self._on_publish = snapshot, on_publish
+        self.unused_positions: tuple[UnusedPosition, ...] = ()
         self._extender: AdaptationExtender | None = None
         make_folders(snapshot.folder)
         self.collect_garbage()
@@ -112,6 +113,7 @@ class IndexWriter:
         """Publish a sealed chunk, and remove the old rows of replaced images in the same step."""
         manifest = self.manifest.with_skipped(sealed.skipped, readable=sealed.paths)
         manifest = replace(manifest, next_id=max(manifest.next_id, sealed.next_id))
+        self.unused_positions += sealed.unused
         if sealed.segment:
             manifest = self._with_terms(manifest.with_segment(sealed.segment), sealed.segment)
         gone = np.array([replaced[path] for path in sealed.paths if path in replaced], np.int64)

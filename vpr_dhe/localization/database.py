@@ -10,9 +10,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vpr_dhe.errors import BadInputError
 from vpr_dhe.features.base import ExtractorSpec
 from vpr_dhe.images import decode_named
 from vpr_dhe.index.ingest import ExtractedImage, comparable
+from vpr_dhe.index.location import moved_hint
 from vpr_dhe.index.manifest import AdaptationInfo
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.index.search import SearchResult, merge
@@ -264,6 +266,12 @@ def _lazy_features(
 
 
 def _decode_indexed(snapshot: Snapshot, id: int) -> Image:
+    folder = Path(snapshot.manifest.images_folder)
+    if not folder.is_dir():
+        raise BadInputError(
+            f"the verifier compares pixels, and the indexed images are no longer in {folder}; "
+            f"{moved_hint(snapshot.folder)}"
+        )
     return decode_named(snapshot.image_path(id))
 
 

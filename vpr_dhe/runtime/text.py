@@ -1,7 +1,10 @@
 """Numbers and names in sentences."""
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
+
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
 
 
 def counted(count: int, singular: str, plural: str = "") -> str:
@@ -12,6 +15,11 @@ def counted(count: int, singular: str, plural: str = "") -> str:
 def none_of(count: int, singular: str, plural: str = "") -> str:
     """Start of a sentence that denies something of all, such as `none of the 3 images` or, for one, `no image`."""
     return f"no {singular}" if count == 1 else f"none of the {counted(count, singular, plural)}"
+
+
+def one_line(text: str) -> str:
+    """Text with control characters, such as line breaks in file names, as escapes."""
+    return text if text.isprintable() else _CONTROLS.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -12,7 +12,7 @@ from vpr_dhe.features.base import Extractor
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.records import GeoPosition, ImageRecord
 from vpr_dhe.runtime.durable_files import sync_folder, write_durably
-from vpr_dhe.runtime.image_files import image_extensions
+from vpr_dhe.runtime.image_files import HEIC_EXTENSIONS, SIGNATURE_BYTES, image_extensions, is_heic
 
 # File systems allow 255 bytes; the name is longer while the file is being written.
 _MAX_PART_BYTES = 200
@@ -31,7 +31,7 @@ class NewImage:
     position: GeoPosition | None = None
 
     def __post_init__(self) -> None:
-        reason = _invalid_name(self.name)
+        reason = _invalid_name(self.name, self.content)
         if reason:
             raise HTTPException(422, f"image name {self.name!r} {reason}")
 
@@ -71,14 +71,16 @@ def add_images(index: PlaceIndex, extractor: Extractor, images: Sequence[NewImag
     return Additions({name: id for name, id in ids.items() if id is not None}, report.added + report.replaced)
 
 
-def _invalid_name(name: str) -> str | None:
+def _invalid_name(name: str, content: bytes) -> str | None:
     """Reason why a name cannot be a path in an images folder; None if it can."""
     path = PurePosixPath(name)
     if name != path.as_posix() or path.is_absolute() or ".." in path.parts or "\\" in name or not name.isprintable():
         return "is not a normalised relative path; give one in the images folder, such as street/0041.jpg"
     if any(part.startswith(".") for part in path.parts):
         return "is that of a hidden file or folder; begin with another character than a dot"
-    if path.suffix.lower() not in (extensions := image_extensions()):
+    ending, extensions = path.suffix.lower(), image_extensions()
+    # Phones give photos that they converted to JPEG the name of the original.
+    if ending not in extensions and not (ending in HEIC_EXTENSIONS and not is_heic(content[:SIGNATURE_BYTES])):
         return f"has no extension of an image; expected one of {', '.join(sorted(extensions))}"
     if any(len(os.fsencode(part)) > _MAX_PART_BYTES for part in path.parts):
         return f"has a part of more than {_MAX_PART_BYTES} bytes; shorten it"

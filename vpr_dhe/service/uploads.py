@@ -1,12 +1,16 @@
-"""Image files in the body of a request: raw, or as parts of a form."""
+"""Image files in the body of a request: raw, or as parts of a form, named in all the ways that clients have."""
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import aclosing
 from dataclasses import dataclass
+from email.message import Message as Headers
 from typing import Any, TypeAlias
 
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 Message: TypeAlias = MutableMapping[str, Any]
@@ -15,7 +19,13 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 App: TypeAlias = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 _FIELD = "image"
+_FIELDS = (_FIELD, "file")
 _MAX_FILES = 64
+_DISPOSITION = "content-disposition"
+_PLAIN_NAME = re.compile(r";\s*filename\s*=", re.IGNORECASE)
+# JSON, and the URLs of pictures on web pages.
+_TEXT_MARKS = (b"{", b"[", b'"', b"data:")
+_MARK_BYTES = 64
 
 
 @dataclass(frozen=True)
@@ -55,10 +65,13 @@ class BoundedBody:
 
 
 async def read_uploads(request: Request, name: str, timeout_s: float) -> list[Upload]:
-    """Read all files of a request; `name` is the name of a raw body.
+    """Read all files of a request; `name` is the name of a raw body and of files without one.
+
+    In a form, files are the parts named `image` or, if there are none, `file`.
 
     Raises:
-        HTTPException: 408 if the body does not arrive in time; 413 if it is too large; 422 if it holds no file.
+        HTTPException: 400 if the form is damaged; 408 if the body does not arrive in time; 413 if it is too large; 422
+            if it holds no file.
     """
     try:
         async with asyncio.timeout(timeout_s):
@@ -71,9 +84,62 @@ async def read_uploads(request: Request, name: str, timeout_s: float) -> list[Up
 
 
 async def _read(request: Request, name: str) -> list[Upload]:
-    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
-        content = await request.body()
-        return [Upload(name, content)] if content else []
-    async with request.form(max_files=_MAX_FILES, max_fields=_MAX_FILES) as form:
-        files = [part for part in form.getlist(_FIELD) if isinstance(part, UploadFile)]
+    if request.headers.get("content-type", "").strip().lower().startswith("multipart/form-data"):
+        return await _read_form(request, name)
+    content = await request.body()
+    if content[:_MARK_BYTES].lstrip().startswith(_TEXT_MARKS):
+        raise HTTPException(422, f"the body is text, not an image; send the bytes of a file, or a form with {_FIELD!r}")
+    named = name or file_name(request.headers.get(_DISPOSITION, "")) or ""
+    return [Upload(named, content)] if content else []
+
+
+async def _read_form(request: Request, name: str) -> list[Upload]:
+    async with aclosing(request.stream()) as stream:
+        try:
+            form = await _FormParser(request.headers, stream, max_files=_MAX_FILES, max_fields=_MAX_FILES).parse()
+        except MultiPartException as error:
+            raise HTTPException(400, error.message) from None
+    try:
+        found = ([part for part in form.getlist(field) if isinstance(part, UploadFile)] for field in _FIELDS)
+        files = next(filter(None, found), [])
         return [Upload(file.filename or name, await file.read()) for file in files]
+    finally:
+        await form.close()
+
+
+class _FormParser(MultiPartParser):
+    """Parser of forms that takes `filename*` for a file's name, and all parts named `image` for files.
+
+    Some versions of Python's urllib3 write names with other letters than ASCII so, though RFC 7578 forbids it in forms;
+    other clients give a file no name.
+    """
+
+    def on_headers_finished(self) -> None:
+        """Complete the headers of a part before they are read."""
+        part = self._current_part
+        if part.content_disposition is not None:
+            part.content_disposition = with_file_name(part.content_disposition)
+        super().on_headers_finished()
+
+
+def with_file_name(disposition: bytes) -> bytes:
+    """Header Content-Disposition with a plain file name, if it has only an extended one or is of a nameless image."""
+    text = disposition.decode("latin-1")
+    if _PLAIN_NAME.search(text):
+        return disposition
+    found = file_name(text)
+    if found is None and _parsed(text).get_param("name", header=_DISPOSITION) != _FIELD:
+        return disposition
+    quoted = (found or "").replace("\\", "\\\\").replace('"', '\\"')
+    return disposition + f'; filename="{quoted}"'.encode()
+
+
+def file_name(disposition: str) -> str | None:
+    """File name in a header Content-Disposition, also as `filename*` or in numbered pieces (RFC 2231, RFC 5987)."""
+    return _parsed(disposition).get_filename()
+
+
+def _parsed(disposition: str) -> Headers:
+    header = Headers()
+    header[_DISPOSITION] = disposition
+    return header

@@ -21,16 +21,17 @@ RANKS = (1, 5)
 
 @pytest.fixture
 def evaluated(tmp_path, thumbnail_extractor):
-    """Evaluate a made-up data set; `name` says how images are called."""
+    """Evaluate a made-up data set; `name` says how images are called, and the others where they are."""
 
-    def build(name: str = "{:02d}.jpg") -> EvaluationResult:
+    def build(name: str = "{:02d}.jpg", database: str = "database", queries: str = "queries") -> EvaluationResult:
         rng = np.random.default_rng(2)
-        for part, count in (("database", 8), ("queries", 5)):
+        for part, count in ((database, 8), (queries, 5)):
             (tmp_path / "data" / part).mkdir(parents=True)
             for number in range(count):
                 pixels = np.kron(rng.integers(0, 256, (4, 4, 3), np.uint8), np.ones((8, 8, 1), np.uint8))
                 PIL.Image.fromarray(pixels).save(tmp_path / "data" / part / name.format(number))
-        dataset = read_places(tmp_path / "data", protocol=Protocol(frame_tolerance=1))
+        protocol = Protocol(frame_tolerance=1, database=database, queries=queries)
+        dataset = read_places(tmp_path / "data", "folders", protocol)
         index = FeatureCache(tmp_path / "cache").index(dataset.database, thumbnail_extractor)
         return evaluate_dataset(dataset, index, thumbnail_extractor, {}, Settings(RANKS))
 
@@ -71,6 +72,23 @@ def test_every_format_says_the_same(evaluated, tmp_path):
     msls = np.loadtxt(folder / "msls.csv", ndmin=2, dtype=str)
     assert msls[:, 0].tolist() == [Path(query).stem for query in queries]
     assert msls[:, 1:].tolist() == [[Path(name).stem for name in best] for best in expected]
+
+
+@pytest.mark.parametrize(
+    ("database", "queries", "prefixes"),
+    [
+        ("mapping/sensors/records_data", "query/sensors/records_data", ("", "")),
+        ("sensors/records_data/mapping", "sensors/records_data/query", ("query/", "mapping/")),
+        ("db", "query/sensors/records_data/night", ("night/", "db/")),
+    ],
+)
+def test_kapture_knows_images_by_their_paths_in_records_data(evaluated, tmp_path, database, queries, prefixes):
+    write_predictions(evaluated(database=database, queries=queries), tmp_path / "out")
+    rows = (tmp_path / "out/retrieval/pairsfile-kapture.txt").read_text().splitlines()[2:]
+    for query, image, _ in (row.split(", ") for row in rows):
+        assert (tmp_path / "data" / queries / query.removeprefix(prefixes[0])).is_file()
+        assert (tmp_path / "data" / database / image.removeprefix(prefixes[1])).is_file()
+        assert (query.startswith(prefixes[0]), image.startswith(prefixes[1])) == (True, True)
 
 
 def test_tables_tell_what_became_of_each_query(evaluated, tmp_path):

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from vpr_dhe.errors import BadInputError
 from vpr_dhe.index.adaptation.report import AdaptationReport
 from vpr_dhe.records import (
     Belief,
@@ -22,7 +21,7 @@ from vpr_dhe.records import (
 from vpr_dhe.report.tables.adaptation import adaptation_document
 from vpr_dhe.report.tables.text import text_table
 from vpr_dhe.runtime.choices import RankBy
-from vpr_dhe.runtime.text import counted
+from vpr_dhe.runtime.text import counted, one_line
 
 
 @dataclass(frozen=True)
@@ -54,12 +53,17 @@ class AnswerSheet:
 
 @dataclass(frozen=True)
 class LineFormat:
-    """Format that writes queries independently, in any number of lines, after an optional header."""
+    """Format that writes queries independently, in any number of lines, after an optional header.
+
+    `left_out` gives, for each line that the format cannot hold, the name that prevents it.
+    """
 
     lines: Callable[[Answer], Iterator[str]]
     header: str | None = None
+    left_out: Callable[[Answer], Iterator[str]] = lambda _: iter(())
 
 
+_LINE_END = "\r\n"
 _CSV_COLUMNS = (
     "query",
     "rank",
@@ -180,34 +184,35 @@ def _csv_lines(answer: Answer) -> Iterator[str]:
 def csv_line(cells: Iterable[object]) -> str:
     """One row of CSV without line break."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="").writerow(cells)
-    return text.getvalue()
+    # Cells are quoted only for the characters of this line end.
+    csv.writer(text, lineterminator=_LINE_END).writerow(cells)
+    return text.getvalue().removesuffix(_LINE_END)
 
 
-def _pairs(answer: Answer) -> Iterator[str]:
-    """Pairs in the format of hloc (`utils/parsers.py`, `parse_retrieval`) and COLMAP (`ReadImagePairsText`)."""
-    for match in answer.localization.matches if answer.localization else ():
-        yield pair_line(answer.query, match.image)
+def pair_format(name_query: Callable[[str], str] = str, name_image: Callable[[str], str] = str) -> LineFormat:
+    """Pairs in the format of hloc (`utils/parsers.py`, `parse_retrieval`) and COLMAP (`ReadImagePairsText`).
 
-
-def pair_line(query: str, image: str) -> str:
-    """One line of a list of pairs.
-
-    Raises:
-        BadInputError: if a name contains whitespace, which ends a name there.
+    Args:
+        name_query: name in pairs of a query, by its name in the answer.
+        name_image: name in pairs of a database image, by its path in the index.
     """
-    return f"{without_blanks(query)} {without_blanks(image)}"
+
+    def pairs(answer: Answer) -> Iterator[tuple[str, str]]:
+        for match in answer.localization.matches if answer.localization else ():
+            yield name_query(answer.query), name_image(match.image)
+
+    def lines(answer: Answer) -> Iterator[str]:
+        return (" ".join(pair) for pair in pairs(answer) if name_with_blanks(*pair) is None)
+
+    def left_out(answer: Answer) -> Iterator[str]:
+        return (name for pair in pairs(answer) if (name := name_with_blanks(*pair)) is not None)
+
+    return LineFormat(lines, left_out=left_out)
 
 
-def without_blanks(name: str) -> str:
-    """Return a name unchanged if it can be in a list of pairs.
-
-    Raises:
-        BadInputError: if it contains whitespace.
-    """
-    if len(name.split()) != 1:
-        raise BadInputError(f"names in a list of pairs cannot contain blanks, found {name!r}; use another --format")
-    return name
+def name_with_blanks(*names: str) -> str | None:
+    """First name with whitespace, which would end it in a list of pairs; None if there is none."""
+    return next((name for name in names if len(name.split()) != 1), None)
 
 
 def _table(sheet: AnswerSheet) -> str:
@@ -215,7 +220,8 @@ def _table(sheet: AnswerSheet) -> str:
 
 
 def _answer_table(answer: Answer) -> str:
-    query = answer.query if answer.timestamp_s is None else f"{answer.query} at {answer.timestamp_s:.3f} s"
+    name = one_line(answer.query)
+    query = name if answer.timestamp_s is None else f"{name} at {answer.timestamp_s:.3f} s"
     if answer.localization is None:
         return f"{query}: skipped"  # the command line prints the reason on standard error
     if not answer.localization.matches:
@@ -290,6 +296,6 @@ SHEET_FORMATS: dict[str, Callable[[AnswerSheet], str]] = {"table": _table, "json
 LINE_FORMATS = {
     "jsonl": LineFormat(lambda answer: iter([json_line(answer)])),
     "csv": LineFormat(_csv_lines, ",".join(_CSV_COLUMNS)),
-    "hloc": LineFormat(_pairs),
+    "hloc": pair_format(),
 }
 """Formats that are written query by query, without keeping earlier ones in memory."""

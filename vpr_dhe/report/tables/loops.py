@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from vpr_dhe.report.tables.answers import csv_line, pair_line, seconds_text, without_blanks
+from vpr_dhe.report.tables.answers import csv_line, name_with_blanks, seconds_text
 from vpr_dhe.sequences.loops import Loop
 
 _COLUMNS = ("query", "timestamp_s", "image", "image_timestamp_s", "probability", "similarity", "score", "inliers")
@@ -14,12 +14,12 @@ _COLUMNS = ("query", "timestamp_s", "image", "image_timestamp_s", "probability",
 class LoopFormat:
     """Format of loop closures: an optional header, and one line each.
 
-    `require_name` raises BadInputError for frame names that the format cannot hold.
+    `unfit` returns the first of some frame names that the format cannot hold, or None.
     """
 
     header: str | None
     line: Callable[[Loop], str]
-    require_name: Callable[[str], object] = lambda _: None
+    unfit: Callable[..., str | None] = lambda *_: None
 
 
 def _json_line(loop: Loop) -> str:
@@ -46,11 +46,11 @@ def _csv_line(loop: Loop) -> str:
 
 
 def _pair(loop: Loop) -> str:
-    return pair_line(loop.query, loop.match.image)
+    return f"{loop.query} {loop.match.image}"
 
 
 LOOP_FORMATS = {
     "jsonl": LoopFormat(None, _json_line),
     "csv": LoopFormat(",".join(_COLUMNS), _csv_line),
-    "hloc": LoopFormat(None, _pair, without_blanks),
+    "hloc": LoopFormat(None, _pair, name_with_blanks),
 }

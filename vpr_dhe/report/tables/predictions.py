@@ -4,15 +4,15 @@ Each method has a folder with its name:
 
 - `preds/<i>.txt`, one per query, as VPR-methods-evaluation writes and its viewers read them;
 - `pairs-kapture.txt`, lines of `query, map`, as Patch-NetVLAD writes and reads them;
-- `pairsfile-kapture.txt`, lines of `query, map, score`, as kapture itself reads them;
+- `pairsfile-kapture.txt`, lines of `query, map, score`, as kapture itself reads them: with paths relative to the folder
+  `records_data` that holds an image, if there is one;
 - `pairs-hloc.txt`, lines of `query map`, for hloc's matchers;
 - `msls.csv`, lines of `query_key map_key map_key ...`, for the evaluation and the challenge of Mapillary SLS;
 - `per-query.csv`, the outcome of each query, and `precision-recall.csv`, the curve, if the ground truth is public.
 
-Paths in pairs are relative to the folder that holds both database and queries.
+Other paths in pairs are relative to the folder that holds both database and queries.
 """
 
-import csv
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,6 +24,10 @@ from vpr_dhe.datasets.base import PlaceDataset, PlaceSplit
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.evaluation.precision_recall import PrecisionRecall
 from vpr_dhe.evaluation.runs import EvaluationResult, MethodResult
+from vpr_dhe.report.tables.answers import csv_line
+
+# Folder of the images of a kapture (github.com/naver/kapture, kapture_format.adoc).
+_RECORDS = "records_data"
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,13 @@ class _Names:
         folders = [split.folder.resolve() for split in (dataset.queries, dataset.database)]
         common = Path(os.path.commonpath(folders))
         return cls(_prefixed(dataset.queries, common), _prefixed(dataset.database, common))
+
+    @classmethod
+    def of_kapture(cls, dataset: PlaceDataset) -> "_Names":
+        """Paths relative to the nearest `records_data` of each side or, without one, to the folder that holds both."""
+        known = cls.relative_to_both(dataset)
+        queries, database = (_below_records(split) for split in (dataset.queries, dataset.database))
+        return cls(queries or known.queries, database or known.database)
 
     @classmethod
     def keys(cls, dataset: PlaceDataset) -> "_Names":
@@ -59,6 +70,15 @@ class _Names:
         """Reason why these names are ambiguous; None if they are not."""
         unique = all(len(set(names)) == len(names) for names in (self.queries, self.database))
         return None if unique else "several images have the same file name"
+
+
+def _below_records(split: PlaceSplit) -> tuple[str, ...] | None:
+    folders = [split.folder.absolute(), *split.folder.absolute().parents]
+    records = next((folder for folder in folders if folder.name == _RECORDS), None)
+    if records is None:
+        return None
+    prefix = PurePosixPath(split.folder.absolute().relative_to(records).as_posix())
+    return tuple((prefix / record.path).as_posix() for record in split.records)
 
 
 def _prefixed(split: PlaceSplit, common: Path) -> tuple[str, ...]:
@@ -82,8 +102,10 @@ def write_predictions(result: EvaluationResult, folder: Path) -> list[str]:
     """
     require_new_folder(folder)
     paths, keys = _Names.relative_to_both(result.dataset), _Names.keys(result.dataset)
+    records = _Names.of_kapture(result.dataset)
     obstacles = {
         "pairs-kapture.txt": paths.comma(),
+        "pairsfile-kapture.txt": records.comma(),
         "pairs-hloc.txt": paths.blank(),
         "msls.csv": keys.blank() or keys.doubled(),
     }
@@ -93,7 +115,8 @@ def write_predictions(result: EvaluationResult, folder: Path) -> list[str]:
         _write_texts(result.dataset, method, target / "preds")
         if obstacles["pairs-kapture.txt"] is None:
             _write_lines(target / "pairs-kapture.txt", _kapture_lines(paths, method))
-            _write_lines(target / "pairsfile-kapture.txt", _scored_kapture_lines(paths, method))
+        if obstacles["pairsfile-kapture.txt"] is None:
+            _write_lines(target / "pairsfile-kapture.txt", _scored_kapture_lines(records, method))
         if obstacles["pairs-hloc.txt"] is None:
             _write_lines(target / "pairs-hloc.txt", _pairs(paths, method, " "))
         if obstacles["msls.csv"] is None:
@@ -181,6 +204,4 @@ def _points(curve: PrecisionRecall) -> Iterator[Sequence[object]]:
 
 def _write_csv(path: Path, header: Sequence[str], rows: Iterator[Sequence[object]]) -> None:
     with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
+        file.writelines(f"{csv_line(cells)}\n" for cells in (header, *rows))

@@ -1,0 +1,87 @@
+"""Lists of the images of a folder: text files with one path per line, as scripts for published data sets write them."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from vpr_dhe.errors import DatasetError
+from vpr_dhe.runtime.image_files import scan_images
+from vpr_dhe.runtime.image_names import match_names, text_encoding
+from vpr_dhe.runtime.text import counted
+
+_LINE_END = re.compile(r"\r\n|\r|\n")
+
+
+@dataclass(frozen=True)
+class ImageList:
+    """Images of a folder that a list names.
+
+    Args:
+        source: file of the list.
+        folder: folder of the images.
+        paths: paths of the listed images relative to the folder, in the order of the list.
+        missing: those of them that do not exist.
+        left_out: images in the folder that are not listed.
+    """
+
+    source: Path
+    folder: Path
+    paths: tuple[str, ...]
+    missing: tuple[str, ...]
+    left_out: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """One line that counts what the list names and leaves out."""
+        lost = f", {len(self.missing)} of them missing, such as {self.missing[0]}" if self.missing else ""
+        rest = f"{counted(len(self.left_out), 'other')}, such as {self.left_out[0]}" if self.left_out else "none"
+        return f"{self.source} is used: it lists {counted(len(self.paths), 'image')}{lost}, and leaves out {rest}"
+
+
+def list_beside(folder: Path) -> Path | None:
+    """File `<folder>_images_paths.txt`, if there is one."""
+    listed = Path(f"{folder.absolute()}_images_paths.txt")
+    return listed if listed.is_file() else None
+
+
+def read_image_list(source: Path, folder: Path) -> ImageList:
+    """Read a list of images of a folder, one path per line.
+
+    Paths are relative to the folder, absolute, or begin with the folder's name. Blank lines are ignored; byte
+    order marks, line ends of Windows and backslashes are understood.
+
+    Raises:
+        DatasetError: if the list cannot be read, is empty, or names no image of the folder.
+    """
+    lines = _lines(source)
+    if not lines:
+        raise DatasetError(
+            f"{folder}: the split is empty: {source} lists no images; write one path per line, or remove it"
+        )
+    scanned = scan_images(folder).paths
+    found = match_names(lines, scanned, folder)
+    # Images in hidden folders or with unusual endings are not scanned.
+    paths = tuple(path or _as_written(line, folder) for path, line in zip(found, lines, strict=True))
+    missing = tuple(
+        path for path, known in zip(paths, found, strict=True) if known is None and not (folder / path).is_file()
+    )
+    if len(missing) == len(paths):
+        raise DatasetError(f"{source} lists {paths[0]}, which is not in {folder}; write paths relative to that folder")
+    listed = set(paths)
+    return ImageList(source, folder, paths, missing, tuple(path for path in scanned if path not in listed))
+
+
+def _as_written(line: str, folder: Path) -> str:
+    slashed = line.replace("\\", "/")
+    return slashed if not (folder / line).is_file() and (folder / slashed).is_file() else line
+
+
+def _lines(source: Path) -> list[str]:
+    try:
+        content = source.read_bytes()
+        text = content.decode(text_encoding(content))
+    except OSError as error:
+        raise DatasetError(f"list {source} cannot be read ({error.strerror})") from None
+    except UnicodeError:
+        raise DatasetError(f"{source} is not text in UTF-8; expected one image path per line") from None
+    return [name for line in _LINE_END.split(text) if (name := line.strip().strip('"'))]

@@ -1,0 +1,133 @@
+"""Names of images as lists and tables write them, matched to the paths of the images in a folder.
+
+Lists and tables come from other systems and programs, so a name may have backslashes, a leading "./", the folder of the
+images before it, an absolute path, or letters composed differently (Unicode NFC and NFD) than the file's name.
+"""
+
+import posixpath
+import unicodedata
+from collections.abc import Iterable, Sequence
+from itertools import takewhile
+from pathlib import Path
+
+UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+
+
+def text_encoding(head: bytes) -> str:
+    """Encoding of a text file that begins with these bytes: UTF-16 if it has its mark, otherwise UTF-8."""
+    return "utf-16" if head.startswith(UTF_16_MARKS) else "utf-8-sig"
+
+
+def tidy_path(name: str) -> str:
+    """Normalise a path: with slashes, and without a leading "./"."""
+    return posixpath.normpath(name.replace("\\", "/"))
+
+
+class KnownNames:
+    """Paths of images, found by names that may be spelt differently."""
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        self._paths = frozenset(paths)
+        self._by_spelling: dict[str, list[str]] | None = None
+
+    def find(self, name: str) -> str | None:
+        """Path with this name: as written; or with slashes, in another Unicode form or case, if only one path has it.
+
+        Returns None if there is none.
+        """
+        if name in self._paths:
+            return name
+        tidy = tidy_path(name)
+        if tidy in self._paths:
+            return tidy
+        if self._by_spelling is None:
+            self._by_spelling = {}
+            for path in self._paths:
+                for key in (composed(path), composed(path).casefold()):
+                    same = self._by_spelling.setdefault(key, [])
+                    if path not in same:
+                        same.append(path)
+        for key in (composed(tidy), composed(tidy).casefold()):
+            if len(found := self._by_spelling.get(key, [])) == 1:
+                return found[0]
+        return None
+
+
+def match_names(names: Sequence[str], paths: Sequence[str], folder: Path | None = None) -> list[str | None]:
+    """Find the path that each name means; None for names of other images.
+
+    If no name is among the paths, all may begin with the folder of the images: with its absolute path or its name, or,
+    if that is unknown or has another name here, with any folder, as long as names and paths correspond one to one.
+
+    Args:
+        names: names as written.
+        paths: paths of the images, relative to their folder.
+        folder: folder of the images, if known.
+    """
+    known = KnownNames(paths)
+    found = [known.find(name) or known.find(_inside(name, folder)) for name in names]
+    if any(found):
+        return found
+    for prefix in _prefixes(names, folder):
+        cut = [_without(tidy_path(name), prefix) for name in names]
+        found = [known.find(name) if name is not None else None for name in cut]
+        if any(found) and (_names_folder(prefix, folder) or _one_to_one(found, paths, prefix, folder)):
+            return found
+    return [None] * len(names)
+
+
+def composed(text: str) -> str:
+    """Text in Unicode NFC."""
+    return unicodedata.normalize("NFC", text)
+
+
+def _inside(name: str, folder: Path | None) -> str:
+    """Name relative to the folder if it is an absolute path inside it, otherwise unchanged."""
+    if folder is not None and name.startswith("/"):
+        for base in (folder.absolute(), folder.resolve()):
+            if name.startswith(f"{base}/"):
+                return tidy_path(name[len(f"{base}/") :])
+    return name
+
+
+def _prefixes(names: Sequence[str], folder: Path | None) -> list[str]:
+    """Folders that may be before the names: those that end with the folder's name, then those that all names share."""
+    tidy = [tidy_path(name) for name in names]
+    folders = [name.split("/")[:-1] for name in tidy]
+    shared = [parts[0] for parts in takewhile(lambda parts: len(set(parts)) == 1, zip(*folders, strict=False))]
+    of_all = ["/".join(shared[:count]) for count in range(len(shared), 0, -1)]
+    if folder is None:
+        return of_all
+    named: dict[str, None] = {}
+    for parts in folders:
+        for count in range(1, len(parts) + 1):
+            if _same_name(parts[count - 1], folder):
+                named["/".join(parts[:count])] = None
+    # Several folders of the same name cannot be told apart.
+    return [*(named if len(named) == 1 else ()), *of_all]
+
+
+def _same_name(part: str, folder: Path) -> bool:
+    return composed(part).casefold() == composed(folder.resolve().name).casefold()
+
+
+def _without(name: str, prefix: str) -> str | None:
+    return name[len(prefix) + 1 :] if name.startswith(f"{prefix}/") else None
+
+
+def _names_folder(prefix: str, folder: Path | None) -> bool:
+    return folder is not None and _same_name(prefix.rpartition("/")[2], folder) and not _is_another(prefix, folder)
+
+
+def _is_another(prefix: str, folder: Path) -> bool:
+    """Whether a prefix is a folder here, by itself or beside the images' folder, but not this one."""
+    path = folder.absolute().parent / prefix
+    try:
+        return path.is_dir() and not path.samefile(folder)
+    except OSError:
+        return False
+
+
+def _one_to_one(found: Sequence[str | None], paths: Sequence[str], prefix: str, folder: Path | None) -> bool:
+    another = folder is not None and _is_another(prefix, folder)
+    return not another and None not in found and len(set(found)) == len(found) == len(paths)
