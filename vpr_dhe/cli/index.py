@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 NAME = "index"
 
+_SHOWN_PATHS = 20
+
 
 def run(
     out: Annotated[Path, typer.Option(help="Folder of the index; created if missing.")],
@@ -112,6 +114,8 @@ def run(
         raise typer.Exit(1) from None
     for image in report.skipped:
         report_skipped(image.path, image.reason)
+    if report.blank:
+        _report_blank(report.blank)
     if not len(index):
         raise BadInputError(f"none of the {len(records)} images in {images} could be read; the index is empty")
     _warn_of_duplicates(index)
@@ -218,6 +222,13 @@ def _finish(index: "PlaceIndex") -> None:
             f"the index was adapted to {adaptation.report.images if adaptation else 0} images, and there are "
             f"{len(index)} now; run `vpr-dhe adapt {index.folder}`"
         )
+
+
+def _report_blank(paths: Sequence[str]) -> None:
+    """Print one line on stderr about images without texture."""
+    shown = ", ".join(paths[:_SHOWN_PATHS])
+    others = f" and {len(paths) - _SHOWN_PATHS} more" if len(paths) > _SHOWN_PATHS else ""
+    print_stderr(f"blank, with too little texture to match: {shown}{others}")
 
 
 def _warn_of_duplicates(index: "PlaceIndex") -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vpr_dhe.cli.common import open_output, print_stderr, report_skipped, require_writable
+from vpr_dhe.cli.common import open_output, print_stderr, report_blank, report_skipped, require_writable
 from vpr_dhe.cli.options import ModelOptions, VerifierOptions
 from vpr_dhe.cli.photos import TimesOption, photo_frames, with_progress
 from vpr_dhe.cli.recordings import RecordingOptions
@@ -87,6 +87,7 @@ def run(
                 **model.loading(),
                 remembered=counts.add_frames,
                 skipped=report_skipped,
+                blank=report_blank,
             )
             with closing(loops):
                 _write_loops(loops, line_format, output, counts)

@@ -10,6 +10,7 @@ import typer
 from vpr_dhe.cli.common import (
     open_output,
     progress_bar,
+    report_blank,
     report_skipped,
     require_writable,
     warn_of_calibration,
@@ -131,6 +132,8 @@ def _write_answers(answers: "Iterator[Answer]", format: Format, output: "TextIO"
         queries, readable = queries + 1, readable + (answer.error is None)
         if answer.error:
             report_skipped(answer.query, answer.error)
+        elif answer.localization is not None and answer.localization.blank:
+            report_blank(answer.query)
         for line in by_line.lines(answer) if by_line else ():
             print(line, file=output, flush=True)
         if keep or by_line is None:

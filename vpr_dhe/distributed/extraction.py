@@ -30,7 +30,6 @@ from vpr_dhe.index.changes import Changes, changes_between
 from vpr_dhe.index.codecs import LocalMapCodec
 from vpr_dhe.index.files import unique_name
 from vpr_dhe.index.ingest import Chunk, SealedChunk, Source, extract, load, seal_chunk
-from vpr_dhe.index.manifest import SkippedImage
 from vpr_dhe.index.place_index import AddReport, PlaceIndex, require_same_features
 from vpr_dhe.index.writer import IndexWriter
 from vpr_dhe.records import ImageRecord, Progress
@@ -132,12 +131,12 @@ class _Intake:
 
     def __init__(self, writer: IndexWriter, changes: Changes, progress: Progress) -> None:
         self._writer, self._changes, self._progress = writer, changes, progress
-        self._skipped: dict[int, tuple[SkippedImage, ...]] = {}
+        self._sealed: dict[int, SealedChunk] = {}
 
     def publish(self, sealed: SealedChunk) -> None:
         """Add a chunk to the index."""
         self._writer.accept(sealed, self._changes.replaced)
-        self._skipped[sealed.next_id] = sealed.skipped
+        self._sealed[sealed.next_id] = sealed
 
     def take(self, chunks: Sequence[Chunk], outcomes: Iterator[tuple[int, Outcome]]) -> None:
         """Publish each chunk once, and merge small segments before the first outstanding chunk.
@@ -163,8 +162,7 @@ class _Intake:
 
     def report(self) -> AddReport:
         """Summary of what was done with the images."""
-        in_order = [image for _, images in sorted(self._skipped.items()) for image in images]
-        return AddReport.of(self._changes, in_order)
+        return AddReport.of(self._changes, [sealed for _, sealed in sorted(self._sealed.items())])
 
 
 @dataclass(frozen=True)

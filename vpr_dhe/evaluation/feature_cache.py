@@ -10,6 +10,7 @@ from vpr_dhe.errors import DatasetError, ImageError
 from vpr_dhe.evaluation.query_features import FORMAT as QUERIES_FORMAT
 from vpr_dhe.evaluation.query_features import StoredQueryFeatures
 from vpr_dhe.features.base import Extractor
+from vpr_dhe.features.texture import RULE as TEXTURE_RULE
 from vpr_dhe.images import read_file
 from vpr_dhe.index.manifest import FORMAT
 from vpr_dhe.index.place_index import PlaceIndex
@@ -47,7 +48,7 @@ class FeatureCache:
         Raises:
             DatasetError: if none of the images can be read.
         """
-        folder = self.folder / _key(database, [FORMAT, extractor.spec.fingerprint, codec, index_type])
+        folder = self.folder / _key(database, [FORMAT, TEXTURE_RULE, extractor.spec.fingerprint, codec, index_type])
         if PlaceIndex.holds_index(folder):
             index = PlaceIndex.open(folder)
         else:
@@ -87,7 +88,15 @@ class FeatureCache:
             IndexBusyError: if another process is extracting the same queries.
         """
         spec, device = extractor.spec, str(getattr(extractor, "device", "cpu"))
-        facts = [QUERIES_FORMAT, spec.fingerprint, spec.model, device, precision, *_export_facts(extractor)]
+        facts = [
+            QUERIES_FORMAT,
+            TEXTURE_RULE,
+            spec.fingerprint,
+            spec.model,
+            device,
+            precision,
+            *_export_facts(extractor),
+        ]
         folder = self.folder / f"queries-{_key(queries, facts)}"
         return StoredQueryFeatures.complete(folder, queries, extractor, batch_size=batch_size, progress=progress)
 

@@ -51,13 +51,15 @@ class ExtractedImage:
 class SealedChunk:
     """Result of a chunk: its segment with the paths of its images, and the images that could not be read.
 
-    `segment` is None if no image could be read; `next_id` follows the ids of the chunk.
+    `segment` is None if no image could be read; `next_id` follows the ids of the chunk; `blank` are the paths of images
+    that match nothing.
     """
 
     segment: SegmentInfo | None
     paths: frozenset[str]
     skipped: tuple[SkippedImage, ...]
     next_id: int
+    blank: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,7 @@ def seal_chunk(
     writer = SegmentWriter(folder, chunk.first_id)
     paths: list[str] = []
     skipped: list[SkippedImage] = []
+    blank: list[str] = []
 
     def seal() -> None:
         try:
@@ -157,7 +160,7 @@ def seal_chunk(
         except BaseException:
             writer.discard()
             raise
-        publish(SealedChunk(segment, frozenset(paths[: writer.count]), tuple(skipped), chunk.next_id))
+        publish(SealedChunk(segment, frozenset(paths[: writer.count]), tuple(skipped), chunk.next_id, tuple(blank)))
 
     try:
         for item in extracted:
@@ -166,6 +169,8 @@ def seal_chunk(
             else:
                 paths.append(item.indexed.record.path)
                 writer.append(_stored(chunk.first_id + item.place, item, codec))
+                if item.features.is_blank:
+                    blank.append(item.indexed.record.path)
     except (KeyboardInterrupt, ImageError):
         seal()
         raise

@@ -19,7 +19,7 @@ from vpr_dhe.index.adaptation.writing import MapVectors, records_of
 from vpr_dhe.index.changes import Changes, changes_between
 from vpr_dhe.index.checking import CheckReport, check
 from vpr_dhe.index.codecs import CODECS
-from vpr_dhe.index.ingest import Source, reading
+from vpr_dhe.index.ingest import SealedChunk, Source, reading
 from vpr_dhe.index.location import FILE_NAME
 from vpr_dhe.index.manifest import (
     LOCK_NAME,
@@ -50,6 +50,7 @@ class AddReport:
         updated: images whose position, heading or time was updated.
         unchanged: images that were in the index already.
         skipped: images that could not be read.
+        blank: paths of images with too little texture to match anything, among those that were extracted.
     """
 
     added: int
@@ -57,14 +58,17 @@ class AddReport:
     updated: int
     unchanged: int
     skipped: tuple[SkippedImage, ...]
+    blank: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, changes: Changes, skipped: Sequence[SkippedImage]) -> "AddReport":
-        """Summarise changes of which some images could not be read."""
+    def of(cls, changes: Changes, sealed: Sequence[SealedChunk]) -> "AddReport":
+        """Summarise changes and the chunks that they led to."""
+        skipped = tuple(image for chunk in sealed for image in chunk.skipped)
+        blank = tuple(path for chunk in sealed for path in chunk.blank)
         unread = {image.path for image in skipped}
         replaced = sum(path not in unread for path in changes.replaced)
         added = len(changes.to_extract) - len(unread) - replaced
-        return cls(added, replaced, len(changes.updated), changes.unchanged, tuple(skipped))
+        return cls(added, replaced, len(changes.updated), changes.unchanged, skipped, blank)
 
 
 class PlaceIndex:
@@ -250,8 +254,8 @@ class PlaceIndex:
             progress(changes.unchanged + len(changes.updated))
             writer.update(changes.updated)
             source = Source(Path(self.manifest.images_folder), extractor, batch_size, strict, read_ahead)
-            skipped = writer.add(changes, source, progress)
-        return AddReport.of(changes, skipped)
+            sealed = writer.add(changes, source, progress)
+        return AddReport.of(changes, sealed)
 
     def remove(self, ids: Ids) -> None:
         """Remove images from search; `compact` frees their space.

@@ -71,13 +71,13 @@ class IndexWriter:
         self.snapshot = Snapshot(self.snapshot.folder, manifest, self.snapshot)
         self._on_publish(self.snapshot)
 
-    def add(self, changes: Changes, source: Source, progress: Progress) -> tuple[SkippedImage, ...]:
-        """Extract and publish images segment by segment; returns those that could not be read."""
-        skipped: list[SkippedImage] = []
+    def add(self, changes: Changes, source: Source, progress: Progress) -> list[SealedChunk]:
+        """Extract and publish images segment by segment; returns what was sealed."""
+        done: list[SealedChunk] = []
 
         def accept(sealed: SealedChunk) -> None:
             self.accept(sealed, changes.replaced)
-            skipped.extend(sealed.skipped)
+            done.append(sealed)
 
         left = self.settle_codec(changes.to_extract, source, accept, progress)
         # Closing stops the readers before an error propagates.
@@ -87,7 +87,7 @@ class IndexWriter:
                 extracted = extract(source, chunk.records, loaded, progress)
                 seal_chunk(self.segments_folder, chunk, extracted, codec, publish=accept)
                 self.merge_tail()
-        return tuple(skipped)
+        return done
 
     def add_extracted(self, images: Sequence[ExtractedImage]) -> None:
         """Store images that were extracted elsewhere as one segment, with the next ids in their order.

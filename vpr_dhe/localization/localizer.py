@@ -155,6 +155,8 @@ class Localizer:
     ) -> Localization:
         """Find the `top_k` database images most likely to show the same place as the query, best first.
 
+        A blank query has no inliers with any of them, and its place is unknown (`Localization.blank`).
+
         With `min_probability` in [0, 1], a best match that is less probable is rejected: the place counts as unknown,
         and there are no matches.
 
@@ -194,9 +196,11 @@ class Localizer:
         matches = ranked_matches(candidates, records)
         estimate = self._position(candidates, matches, records) if database.verifies else None
         missing = tuple(sorted(database.missing_shards))
-        if self.calibration and not missing and self.calibration.conditions.suit(database.adaptation):
+        blank = features.is_blank
+        if self.calibration and not missing and not blank and self.calibration.conditions.suit(database.adaptation):
             matches = self.calibration.with_probability(matches)
-        localization = Localization(tuple(matches[:top_k]), timing, missing, estimate)
+        known = False if blank else None
+        localization = Localization(tuple(matches[:top_k]), timing, missing, estimate, known=known, blank=blank)
         return localization if min_probability is None else _accept_or_reject(localization, min_probability)
 
     def _candidate_count(self, top_k: int, database: PinnedDatabase) -> int:

@@ -46,9 +46,9 @@ class FrameMemory:
     """Index of the frames of a stream; the newest wait in memory until `flush_every` of them become a segment.
 
     Use it as a context manager: it holds the write lock of the index throughout, and must be used from one thread. A
-    frame can be retrieved as soon as it is remembered and no longer recent. It is durable once its segment is: a crash
-    costs the features of at most `flush_every` pending frames, but none of their image files, which `vpr-dhe index`
-    picks up. Leaving the context flushes.
+    frame can be retrieved as soon as it is remembered and no longer recent, unless it is blank. It is durable once its
+    segment is: a crash costs the features of at most `flush_every` pending frames, but none of their image files, which
+    `vpr-dhe index` picks up. Leaving the context flushes.
 
     Args:
         index: on this machine; frames given as pixels are stored in its images folder as JPEG files.
@@ -76,6 +76,7 @@ class FrameMemory:
         self._flush_every, self._keep_times = flush_every, keep_times
         self._pending: dict[int, ExtractedImage] = {}
         self._recent: deque[_Moment] = deque()
+        self._blank: set[int] = set()
         self._first_id = 0
         self._writer: IndexWriter | None = None
         self._open = ExitStack()
@@ -96,9 +97,9 @@ class FrameMemory:
             self.flush()
 
     def pinned(self) -> PinnedIndex:
-        """Pin the stored and pending frames without the recent ones; valid until the next frame."""
-        recent = frozenset(moment.id for moment in self._recent)
-        return PinnedIndex(self.index.snapshot, self._verifier, pending=self._pending, excluded=recent)
+        """Pin the stored and pending frames without recent and blank ones; valid until the next frame."""
+        excluded = frozenset(self._blank.union(moment.id for moment in self._recent))
+        return PinnedIndex(self.index.snapshot, self._verifier, pending=self._pending, excluded=excluded)
 
     @property
     def spec(self) -> ExtractorSpec:
@@ -156,6 +157,8 @@ class FrameMemory:
         vector = comparable(features.global_descriptor, self.spec).cpu()
         kept = replace(features, global_descriptor=vector, local_map=features.local_map.cpu())
         self._pending[id] = ExtractedImage(len(self._pending), IndexedImage(record, image_size(image)), stamp, kept)
+        if kept.is_blank:
+            self._blank.add(id)
         self._recent.append(_Moment(id, frame.timestamp_s))
         self.advance(frame.timestamp_s)
         if len(self._pending) >= self._flush_every:

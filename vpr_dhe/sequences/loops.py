@@ -61,6 +61,7 @@ def find_loops(
     precision: ExtractorPrecision = "fp32",
     remembered: Progress = lambda _: None,
     skipped: Callable[[str, str], object] = lambda _name, _reason: None,
+    blank: Callable[[str], object] = lambda _name: None,
 ) -> Generator[Loop, None, None]:
     """Find the loops that frames close, each as soon as its frame is localized.
 
@@ -84,6 +85,7 @@ def find_loops(
         precision: as for `load_extractor`.
         remembered: called with the number of frames just added to the index.
         skipped: called with the name of a frame that cannot be read, and the reason.
+        blank: called with the name of a frame without texture, which closes no loop.
 
     Raises:
         BadInputError: if seconds are to be ignored and frames have no times, or a frame has no usable name.
@@ -103,7 +105,7 @@ def find_loops(
                 # Driving back passes the same places in reverse order.
                 tracker = sequence.tracker(sequence.place_map(), RouteMotion(slowest=-2))
                 localized = sequence.stream(chain(first, frames), tracker=tracker, top_k=rerank)
-                yield from loops_among(_reporting(localized, remembered, skipped), min_probability)
+                yield from loops_among(_reporting(localized, remembered, skipped, blank), min_probability)
 
     return found()
 
@@ -128,9 +130,14 @@ def _kept(index: StrPath | None) -> Generator[Path, None, None]:
 
 
 def _reporting(
-    frames: Iterable[LocalizedFrame], remembered: Progress, skipped: Callable[[str, str], object]
+    frames: Iterable[LocalizedFrame],
+    remembered: Progress,
+    skipped: Callable[[str, str], object],
+    blank: Callable[[str], object],
 ) -> Iterator[LocalizedFrame]:
     for frame in frames:
+        if frame.localization is not None and frame.localization.blank:
+            blank(frame.name or "")
         if frame.error is None:
             remembered(1)
         else:
@@ -142,14 +149,15 @@ def loops_among(frames: Iterable[LocalizedFrame], min_probability: float) -> Ite
     """Loop closures of a stream localized against its own earlier frames (`FrameMemory`).
 
     A loop is closed if the most probable place has at least `min_probability` and exceeds "unknown". Places whose image
-    is not among the frame's own candidates make no pair.
+    is not among the frame's own candidates make no pair, nor do blank frames.
     """
     times: dict[str, float | None] = {}
     for frame in frames:
         if frame.name is not None:
             times[frame.name] = frame.timestamp_s
         best = frame.belief.best if frame.belief else None
-        if frame.localization is None or best is None or best.probability < min_probability:
+        shows_nothing = frame.localization is None or frame.localization.blank
+        if shows_nothing or best is None or best.probability < min_probability:
             continue
         match = next((match for match in frame.localization.matches if match.image == best.image), None)
         if match is not None:

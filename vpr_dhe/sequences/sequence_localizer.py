@@ -150,7 +150,9 @@ class SequenceLocalizer:
         if memory:
             memory.advance(frame.timestamp_s)
         answer = localizer.localize_features(image, features, top_k=localizer.rerank, extract_ms=clock.lap_ms())
-        tracker.follow(answer.matches, pace.step_to(frame), len(tracker.places) - (memory.recent if memory else 0))
+        # The candidates of a blank frame are no evidence; not even that they were listed.
+        evidence = () if answer.blank else answer.matches
+        tracker.follow(evidence, pace.step_to(frame), len(tracker.places) - (memory.recent if memory else 0))
         if memory:
             tracker.places.append(memory.remember(frame, image, features))
         return answer

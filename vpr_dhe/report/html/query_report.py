@@ -66,6 +66,8 @@ def _shown_query(id: str, answer: Answer, folder: Path) -> ShownQuery:
         picture, fault = picture_of(image, folder / match.image, match.verification)
         label = "rejected" if rejected else f"rank {match.rank}"
         matches.append(ShownMatch(label, match.image, _facts(match), None, picture, fault))
+    if answer.localization.blank:
+        return ShownQuery(id, answer.query, UNKNOWN, "it is blank: too little texture to match", tuple(matches))
     # `known` is None if no minimum probability was asked for: then every answer stands.
     if answer.localization.known is False:
         return ShownQuery(id, answer.query, UNKNOWN, "its best match is too improbable", tuple(matches))
