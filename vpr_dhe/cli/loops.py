@@ -11,7 +11,7 @@ import typer
 
 from vpr_dhe.cli.common import open_output, print_stderr, report_blank, report_skipped, require_writable
 from vpr_dhe.cli.options import ModelOptions, VerifierOptions
-from vpr_dhe.cli.photos import TimesOption, photo_frames, with_progress
+from vpr_dhe.cli.photos import TimesOption, naming_jumps, photo_frames, with_progress
 from vpr_dhe.cli.recordings import RecordingOptions
 from vpr_dhe.errors import BadInputError
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from vpr_dhe.sequences.loops import Loop
 
 NAME = "loops"
+_EFFECT_OF_JUMPS = "; frames before a jump count as recent, and close no loop, until time has passed after it"
 
 
 class Format(StrEnum):
@@ -72,7 +73,7 @@ def run(
     with _frames(images, times, recording, line_format) as frames, open_output(out) as output:
         try:
             loops = find_loops(
-                frames,
+                naming_jumps(frames, _EFFECT_OF_JUMPS),
                 index=index,
                 images_folder=images,
                 # Times of a video start at 0, and the index stores times since the Unix epoch.

@@ -16,7 +16,7 @@ from vpr_dhe.cli.common import (
     warn_of_calibration,
 )
 from vpr_dhe.cli.options import IndexArgument, IndexModelOptions, RankingOptions, open_localizer
-from vpr_dhe.cli.photos import TimesOption, photo_frames, with_progress
+from vpr_dhe.cli.photos import TimesOption, naming_jumps, photo_frames, with_progress
 from vpr_dhe.cli.recordings import RecordingOptions
 from vpr_dhe.errors import BadInputError
 
@@ -89,7 +89,7 @@ def run(
     opened = recording.frames("querying") if recording.given else with_progress(photos, "querying")
     with opened as frames, open_output(out) as output:
         if sequence:
-            answers = _localize_sequence(localizer, frames, top_k, max_step_m, max_speed_m_s)
+            answers = _localize_sequence(localizer, naming_jumps(frames), top_k, max_step_m, max_speed_m_s)
         else:
             answers = _localize_each(localizer, frames, top_k, min_probability)
         summary = _write_answers(answers, format, output, keep=report is not None)

@@ -18,6 +18,7 @@ from vpr_dhe.index.rows import Digest, FileStamp, modification_time_ns
 from vpr_dhe.index.segments import IndexedImage
 from vpr_dhe.index.writer import IndexWriter
 from vpr_dhe.localization.database import PinnedIndex
+from vpr_dhe.recordings.clock import StreamClock
 from vpr_dhe.records import Features, Image, ImageRecord
 from vpr_dhe.runtime.durable_files import write_durably
 from vpr_dhe.sequences.frames import SequenceFrame
@@ -77,6 +78,8 @@ class FrameMemory:
         self._pending: dict[int, ExtractedImage] = {}
         self._recent: deque[_Moment] = deque()
         self._blank: set[int] = set()
+        self._clock = StreamClock()
+        self._now_s: float | None = None  # of the frame that is followed and not remembered yet
         self._first_id = 0
         self._writer: IndexWriter | None = None
         self._open = ExitStack()
@@ -144,6 +147,13 @@ class FrameMemory:
             return False
         return now_s - oldest.timestamp_s < self._limits.seconds
 
+    def follow(self, timestamp_s: float | None) -> None:
+        """Advance to the time of the frame that is remembered next; a jump counts as a usual step (`StreamClock`)."""
+        if timestamp_s is not None:
+            self._clock.advance(timestamp_s)
+            self._now_s = self._clock.now_s
+            self.advance(self._now_s)
+
     def remember(self, frame: SequenceFrame, image: Image, features: Features) -> int:
         """Add a frame and return the id of its image.
 
@@ -159,8 +169,9 @@ class FrameMemory:
         self._pending[id] = ExtractedImage(len(self._pending), IndexedImage(record, image_size(image)), stamp, kept)
         if kept.is_blank:
             self._blank.add(id)
-        self._recent.append(_Moment(id, frame.timestamp_s))
-        self.advance(frame.timestamp_s)
+        now_s, self._now_s = frame.timestamp_s if self._now_s is None else self._now_s, None
+        self._recent.append(_Moment(id, now_s))
+        self.advance(now_s)
         if len(self._pending) >= self._flush_every:
             self.flush()
         return id

@@ -148,7 +148,7 @@ class SequenceLocalizer:
         clock = Stopwatch()
         features = localizer.extractor.extract([image])[0]
         if memory:
-            memory.advance(frame.timestamp_s)
+            memory.follow(frame.timestamp_s)
         answer = localizer.localize_features(image, features, top_k=localizer.rerank, extract_ms=clock.lap_ms())
         # The candidates of a blank frame are no evidence; not even that they were listed.
         evidence = () if answer.blank else answer.matches
