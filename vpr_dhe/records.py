@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
-from jaxtyping import Float, Float32, Float64, Int64, UInt8
+from jaxtyping import Float, Float32, Float64, Int64, UInt8, UInt16
 from torch import Tensor
 
 Image: TypeAlias = UInt8[np.ndarray, "_height _width 3"]
@@ -27,6 +27,18 @@ StartProgress: TypeAlias = Callable[[str, int], Progress]
 def without_progress(_description: str, _total: int) -> Progress:
     """Report nothing."""
     return lambda _: None
+
+
+class GreyLevels(NamedTuple):
+    """Grey values of images of 16 bits that become black and white in 8 bits; those beyond are clipped."""
+
+    low: int = 0
+    high: int = 65535
+
+    def to_8_bits(self, values: UInt16[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
+        """Scale values to 0 to 255."""
+        scaled = (values.astype(np.float64) - self.low) / ((self.high - self.low) / 255)
+        return np.rint(scaled).clip(0, 255).astype(np.uint8)
 
 
 class Size(NamedTuple):

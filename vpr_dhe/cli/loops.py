@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vpr_dhe.cli.common import open_output, print_stderr, report_blank, report_skipped, require_writable
-from vpr_dhe.cli.options import ModelOptions, VerifierOptions
+from vpr_dhe.cli.options import BitDepthOption, ModelOptions, VerifierOptions, known_bit_depth
 from vpr_dhe.cli.photos import TimesOption, naming_jumps, photo_frames, with_progress
 from vpr_dhe.cli.recordings import RecordingOptions
 from vpr_dhe.errors import BadInputError
+from vpr_dhe.runtime.choices import AUTO
 
 if TYPE_CHECKING:
     from typing import TextIO
@@ -53,6 +54,7 @@ def run(
     ignore_frames: Annotated[
         int | None, typer.Option(min=0, help="Ignore the last n frames as candidates. [30 without times, else 0]")
     ] = None,
+    bit_depth: BitDepthOption = None,
     min_probability: Annotated[float, typer.Option(min=0, max=1, help="Minimum probability of a loop.")] = 0.5,
     format: Annotated[Format, typer.Option(help="Output format.")] = Format.jsonl,
     out: Annotated[Path | None, typer.Option(help="Write the loops here instead of stdout.")] = None,
@@ -64,6 +66,7 @@ def run(
     from vpr_dhe.report.tables.loops import LOOP_FORMATS
     from vpr_dhe.sequences.loops import find_loops
 
+    known_bit_depth(bit_depth)
     require_writable(out)
     recording.require_alone("a folder of frames", given=images is not None, times=times)
     if index and recording.given:
@@ -78,6 +81,7 @@ def run(
                 images_folder=images,
                 # Times of a video start at 0, and the index stores times since the Unix epoch.
                 keep_times=recording.video is None,
+                bit_depth=bit_depth or AUTO,
                 model=model.model,
                 verifier=verification.verifier,
                 weights=verification.weights or (),

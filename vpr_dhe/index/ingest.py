@@ -14,12 +14,12 @@ from torch.nn.functional import normalize
 
 from vpr_dhe.errors import BadInputError, ImageError, ModelError
 from vpr_dhe.features.base import Extractor, ExtractorSpec
-from vpr_dhe.images import decode_reduced, read_file
+from vpr_dhe.images import FULL_RANGE, decode_reduced, read_file
 from vpr_dhe.index.codecs import LocalMapCodec
 from vpr_dhe.index.manifest import SkippedImage
 from vpr_dhe.index.rows import Digest, FileStamp, modification_time_ns
 from vpr_dhe.index.segments import IndexedImage, SegmentInfo, SegmentWriter, StoredImage
-from vpr_dhe.records import Features, Frame, Image, ImageRecord, Progress, Size
+from vpr_dhe.records import Features, Frame, GreyLevels, Image, ImageRecord, Progress, Size
 from vpr_dhe.runtime.prefetching import ReadAhead, read_ahead, reading_processes
 from vpr_dhe.runtime.threads import on_one_core
 
@@ -66,7 +66,7 @@ class SealedChunk:
 class Source:
     """Source of features: a folder of images, an extractor, and how images are read.
 
-    `strict` makes the first unreadable image an error instead of skipping it.
+    `strict` makes the first unreadable image an error instead of skipping it; `grey_levels` are those of 16-bit images.
     """
 
     folder: Path
@@ -74,6 +74,7 @@ class Source:
     batch_size: int = 8
     strict: bool = False
     read_ahead: ReadAhead = read_ahead
+    grey_levels: GreyLevels = FULL_RANGE
 
 
 MAX_WORKERS = 256
@@ -105,7 +106,9 @@ class Loaded:
 
 def load(source: Source, records: Iterable[ImageRecord]) -> Generator[Loaded | ImageError]:
     """Decode images, a few ahead of the caller."""
-    return source.read_ahead(partial(_load, source.folder, source.extractor.spec.input_size), records)
+    return source.read_ahead(
+        partial(_load, source.folder, source.extractor.spec.input_size, source.grey_levels), records
+    )
 
 
 def extract(
@@ -187,7 +190,7 @@ def _stored(id: int, item: ExtractedImage, codec: LocalMapCodec) -> StoredImage:
     return StoredImage(id, item.indexed, item.stamp, vector, local_map)
 
 
-def _load(folder: Path, input_size: Size, record: ImageRecord) -> Loaded:
+def _load(folder: Path, input_size: Size, grey_levels: GreyLevels, record: ImageRecord) -> Loaded:
     """Read a file once for its pixels (at the resolution that the extractor needs), metadata and digest."""
     path = folder / record.path
     # Read before the content, so that a file that is written meanwhile counts as changed in the next comparison.
@@ -197,7 +200,7 @@ def _load(folder: Path, input_size: Size, record: ImageRecord) -> Loaded:
     # Imported here, because importing it takes time that a query can do without.
     from vpr_dhe.geography.exif import with_exif
 
-    return Loaded(*decode_reduced(content, input_size), with_exif(record, content), stamp)
+    return Loaded(*decode_reduced(content, input_size, grey_levels=grey_levels), with_exif(record, content), stamp)
 
 
 _Batch: TypeAlias = dict[int, Loaded]

@@ -24,13 +24,14 @@ from vpr_dhe.index.codec_files import save_codec
 from vpr_dhe.index.codecs import UNFITTED, CodecChoice, choose_codec, fit_codec
 from vpr_dhe.index.compaction import Recoding, grouped, groups_to_rewrite, mergeable_tail, rewrite
 from vpr_dhe.index.files import file_info, unique_name
+from vpr_dhe.index.grey_levels import with_grey_levels
 from vpr_dhe.index.ingest import Chunk, ExtractedImage, SealedChunk, Source, extract, load, seal_chunk
 from vpr_dhe.index.manifest import AdaptationInfo, CoveringFile, Manifest, SkippedImage, publish
 from vpr_dhe.index.segments import Segment, SegmentInfo, collect_garbage
 from vpr_dhe.index.snapshot import SEGMENTS, STATE, VECTOR_FILES, Snapshot, make_folders
 from vpr_dhe.index.tombstones import with_removed
 from vpr_dhe.index.vectors import FLAT, Stack, build_vector_file, choose_type
-from vpr_dhe.records import Features, ImageRecord, Progress
+from vpr_dhe.records import Features, GreyLevels, ImageRecord, Progress
 from vpr_dhe.runtime.choices import AUTO
 from vpr_dhe.runtime.durable_files import sync_folder
 from vpr_dhe.runtime.sampling import evenly_spread
@@ -88,6 +89,13 @@ class IndexWriter:
                 seal_chunk(self.segments_folder, chunk, extracted, codec, publish=accept)
                 self.merge_tail()
         return done
+
+    def settle_grey_levels(self, to_extract: Sequence[ImageRecord]) -> GreyLevels:
+        """Find the grey levels of the 16-bit images of an index, if these are its first; returns those of the index."""
+        manifest = with_grey_levels(self.manifest, to_extract)
+        if manifest != self.manifest:
+            self.publish(manifest)
+        return manifest.levels
 
     def add_extracted(self, images: Sequence[ExtractedImage]) -> None:
         """Store images that were extracted elsewhere as one segment, with the next ids in their order.

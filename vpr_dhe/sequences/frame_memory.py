@@ -19,7 +19,7 @@ from vpr_dhe.index.segments import IndexedImage
 from vpr_dhe.index.writer import IndexWriter
 from vpr_dhe.localization.database import PinnedIndex
 from vpr_dhe.recordings.clock import StreamClock
-from vpr_dhe.records import Features, Image, ImageRecord
+from vpr_dhe.records import Features, GreyLevels, Image, ImageRecord
 from vpr_dhe.runtime.durable_files import write_durably
 from vpr_dhe.sequences.frames import SequenceFrame
 from vpr_dhe.verification.verifier import Verifier
@@ -108,6 +108,11 @@ class FrameMemory:
     def spec(self) -> ExtractorSpec:
         """Spec of the extractor that filled the index."""
         return self.index.spec
+
+    @property
+    def grey_levels(self) -> GreyLevels:
+        """Grey levels that 16-bit frames are read by."""
+        return self.index.manifest.levels
 
     @property
     def verifies(self) -> bool:

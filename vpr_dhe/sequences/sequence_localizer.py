@@ -132,7 +132,7 @@ class SequenceLocalizer:
             localized = LocalizedFrame(number, _name(taken), taken.timestamp_s, taken.dropped, dropped)
             frame = taken if unread is None else taken.after(unread)
             try:
-                image = load_image(frame.read())
+                image = load_image(frame.read(), self.localizer.grey_levels)
             except ImageError as error:
                 unread = frame
                 yield replace(localized, error=str(error))
