@@ -186,8 +186,9 @@ def loops_among(frames: Iterable[LocalizedFrame], min_probability: float) -> Ite
         if frame.name is not None:
             times[frame.name] = frame.timestamp_s
         best = frame.belief.best if frame.belief else None
-        shows_nothing = frame.localization is None or frame.localization.blank
-        if shows_nothing or best is None or best.probability < min_probability:
+        if frame.localization is None or frame.localization.blank:
+            continue
+        if best is None or best.probability < min_probability:
             continue
         match = next((match for match in frame.localization.matches if match.image == best.image), None)
         if match is not None:
