@@ -11,12 +11,12 @@ import numpy as np
 import PIL.ExifTags
 import PIL.Image
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt16
 from torch import Tensor
 from torch.nn import functional
 
 from vpr_dhe.errors import BadInputError, ImageError
-from vpr_dhe.records import Image, Preprocessing, Size, StrPath
+from vpr_dhe.records import GreyLevels, Image, Preprocessing, Size, StrPath
 from vpr_dhe.runtime.cut_jpeg import is_nearly_whole, with_end
 from vpr_dhe.runtime.image_files import ImageListing, scan_images
 from vpr_dhe.runtime.pillow import open_image
@@ -48,22 +48,26 @@ _TURNS = {
 }
 
 
+FULL_RANGE = GreyLevels()
+"""All values of 16 bits, of which images with fewer bits use few."""
+
 # Along each axis, so that the extractor's own resizing, not the scaled JPEG decoding, determines its input.
 _MIN_PIXELS_PER_INPUT_PIXEL = 2
 _SIDEWAYS = {5, 6, 7, 8}
 
 
-def decode_image(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Image:
+def decode_image(source: Path | bytes, *, max_pixels: int = MAX_PIXELS, grey_levels: GreyLevels = FULL_RANGE) -> Image:
     """Decode a file, or its bytes, into an upright 8-bit RGB image.
 
-    EXIF orientation is applied; greyscale, palette, CMYK and 16-bit images are converted; transparent pixels are
-    blended with black. A JPEG that lacks only its last bytes is decoded, with a warning of `logging` for a file.
+    EXIF orientation is applied; greyscale, palette, CMYK and 16-bit images are converted, the last by `grey_levels`;
+    transparent pixels are blended with black. A JPEG that lacks only its last bytes is decoded, with a warning of
+    `logging` for a file.
 
     Raises:
         ImageError: if it is missing, not an image, truncated, of more than `max_pixels` pixels, or smaller than 16
             pixels on a side. The message does not repeat the file's name.
     """
-    return _decode(source, max_pixels, None).image
+    return _decode(source, max_pixels, None, grey_levels).image
 
 
 class Decoded(NamedTuple):
@@ -77,19 +81,21 @@ class Decoded(NamedTuple):
 CUT_WARNING = "the JPEG lacks its last bytes; it was read as far as it goes"
 
 
-def decode_reduced(source: Path | bytes, input_size: Size, *, max_pixels: int = MAX_PIXELS) -> Decoded:
+def decode_reduced(
+    source: Path | bytes, input_size: Size, *, max_pixels: int = MAX_PIXELS, grey_levels: GreyLevels = FULL_RANGE
+) -> Decoded:
     """Decode for an extractor that resizes to `input_size`; errors as for `decode_image`.
 
     A JPEG may be decoded at a half, a quarter or an eighth of its size, which takes a fraction of the time, but no
     smaller than twice the input size along each axis.
     """
     min_side = _MIN_PIXELS_PER_INPUT_PIXEL * max(input_size)
-    return _decode(source, max_pixels, Size(min_side, min_side))
+    return _decode(source, max_pixels, Size(min_side, min_side), grey_levels)
 
 
-def _decode(source: Path | bytes, max_pixels: int, min_size: Size | None) -> Decoded:
+def _decode(source: Path | bytes, max_pixels: int, min_size: Size | None, grey_levels: GreyLevels) -> Decoded:
     try:
-        return _decode_whole(source, max_pixels, min_size)
+        return _decode_whole(source, max_pixels, min_size, grey_levels)
     except ImageError:
         decoded = _decode_cut(source, max_pixels, min_size)
         if decoded is None:
@@ -111,7 +117,12 @@ def _decode_cut(source: Path | bytes, max_pixels: int, min_size: Size | None) ->
 
 
 def _decode_whole(
-    source: Path | bytes, max_pixels: int, min_size: Size | None, *, refuse_gaps: bool = False
+    source: Path | bytes,
+    max_pixels: int,
+    min_size: Size | None,
+    grey_levels: GreyLevels = FULL_RANGE,
+    *,
+    refuse_gaps: bool = False,
 ) -> Decoded:
     try:
         with open_image(source if isinstance(source, bytes) else _regular_file(source)) as file:
@@ -122,7 +133,7 @@ def _decode_whole(
             if min_size is not None:
                 file.draft(None, min_size)  # has an effect on JPEG only
             file.load()
-            picture = _to_rgb(file)
+            picture = _to_rgb(file, grey_levels)
             if refuse_gaps and not is_nearly_whole(np.asarray(picture)):
                 raise ImageError("truncated image")
             image = np.array(_upright(picture, orientation), dtype=np.uint8)
@@ -137,21 +148,54 @@ def _decode_whole(
         raise ImageError(f"damaged or truncated image ({error})") from error
 
 
-def decode_named(path: Path) -> Image:
+def decode_named(path: Path, grey_levels: GreyLevels = FULL_RANGE) -> Image:
     """Decode a file as `decode_image` does, with its path in error messages."""
     try:
-        return decode_image(path)
+        return decode_image(path, grey_levels=grey_levels)
     except ImageError as error:
         raise ImageError(f"{path}: {error}") from error
 
 
-def load_image(source: "ImageLike | StrPath") -> Image:
-    """Decode a file, or convert an image in memory.
+def load_image(source: "ImageLike | StrPath", grey_levels: GreyLevels = FULL_RANGE) -> Image:
+    """Decode a file, or convert an image in memory; `grey_levels` are those of images of 16 bits.
 
     Raises:
         ImageError: as for `decode_image` and `require_image`.
     """
-    return decode_image(Path(source)) if isinstance(source, (str, os.PathLike)) else require_image(source)
+    if isinstance(source, (str, os.PathLike)):
+        return decode_image(Path(source), grey_levels=grey_levels)
+    return require_image(source, grey_levels)
+
+
+def deep_values(source: "ImageLike | Path | bytes") -> UInt16[np.ndarray, "height width"] | None:
+    """Grey values of an image of 16 bits, upright; None for other images, and for those that cannot be read."""
+    if isinstance(source, np.ndarray):
+        return source.reshape(source.shape[:2]) if source.dtype == np.uint16 and source.size == _area(source) else None
+    if isinstance(source, Tensor):
+        return None
+    try:
+        if isinstance(source, PIL.Image.Image):
+            return _deep_values(source)
+        with open_image(source if isinstance(source, bytes) else _regular_file(source)) as file:
+            return _deep_values(file)
+    except Exception:  # decoders raise errors of any kind, which are reported where the image is used
+        return None
+
+
+def _area(array: np.ndarray) -> int:
+    return int(np.prod(array.shape[:2]))
+
+
+def _deep_values(image: PIL.Image.Image) -> UInt16[np.ndarray, "height width"] | None:
+    if not _is_deep(image):
+        return None
+    _check_size(Size(*image.size), MAX_PIXELS)
+    return np.asarray(_upright(image, _orientation(image))).astype(np.uint16)
+
+
+def _is_deep(image: PIL.Image.Image) -> bool:
+    """Whether an image has one channel of 16 bits; Pillow reads those of PGM with 32."""
+    return image.mode in _SIXTEEN_BIT_MODES or (image.mode == "I" and getattr(image, "format", None) == "PPM")
 
 
 def read_file(path: Path) -> bytes:
@@ -194,10 +238,10 @@ def _check_size(size: Size, max_pixels: int) -> None:
         raise ImageError(f"{size.width} x {size.height} pixels; at least {MIN_SIDE_PX} on each side are needed")
 
 
-def _to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
-    if image.mode in _SIXTEEN_BIT_MODES:
+def _to_rgb(image: PIL.Image.Image, grey_levels: GreyLevels = FULL_RANGE) -> PIL.Image.Image:
+    if _is_deep(image):
         # Pillow's own conversion clips at 255 instead of scaling.
-        return PIL.Image.fromarray(_scaled_to_8_bits(np.asarray(image))).convert("RGB")
+        return PIL.Image.fromarray(grey_levels.to_8_bits(np.asarray(image).astype(np.uint16))).convert("RGB")
     if image.mode in _UNBOUNDED_MODES:
         raise ImageError("32-bit pixels of unknown range; save the image with 8 or 16 bits per channel")
     if image.mode in _TRANSPARENT_MODES or "transparency" in image.info:
@@ -206,14 +250,11 @@ def _to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
     return image.convert("RGB")
 
 
-def _scaled_to_8_bits(values: np.ndarray) -> np.ndarray:
-    return np.rint(values.astype(np.float64) / 257.0).clip(0, 255).astype(np.uint8)
-
-
-def require_image(given: ImageLike) -> Image:
+def require_image(given: ImageLike, grey_levels: GreyLevels = FULL_RANGE) -> Image:
     """Convert an image in memory, with the same rules as for files.
 
-    - Arrays are height x width x channels, or height x width for greyscale, uint8 or uint16 (which is scaled).
+    - Arrays are height x width x channels, or height x width for greyscale, uint8 or uint16 (which `grey_levels`
+      scale).
     - Tensors have their channels first or last, whichever axis has length 1, 3 or 4, or are height x width; uint8, or
       floats in [0, 1].
     - Pillow images are converted like files, including EXIF orientation.
@@ -225,11 +266,11 @@ def require_image(given: ImageLike) -> Image:
     """
     if isinstance(given, PIL.Image.Image):
         _check_size(Size(*given.size), MAX_PIXELS)
-        return np.array(_upright(_to_rgb(given), _orientation(given)), dtype=np.uint8)
-    return _from_array(_channels_last(given) if isinstance(given, Tensor) else given)
+        return np.array(_upright(_to_rgb(given, grey_levels), _orientation(given)), dtype=np.uint8)
+    return _from_array(_channels_last(given) if isinstance(given, Tensor) else given, grey_levels)
 
 
-def _from_array(array: np.ndarray) -> Image:
+def _from_array(array: np.ndarray, grey_levels: GreyLevels) -> Image:
     channels = 1 if array.ndim == 2 else array.shape[2] if array.ndim == 3 else 0
     if array.dtype not in (np.uint8, np.uint16) or channels not in _CHANNELS:
         raise ImageError(
@@ -239,7 +280,7 @@ def _from_array(array: np.ndarray) -> Image:
     height, width = array.shape[:2]
     _check_size(Size(width, height), MAX_PIXELS)
     # Contiguous, because some libraries reject negative strides, as of `bgr[..., ::-1]`.
-    eight_bits = np.ascontiguousarray(array if array.dtype == np.uint8 else _scaled_to_8_bits(array))
+    eight_bits = np.ascontiguousarray(array if array.dtype == np.uint8 else grey_levels.to_8_bits(array))
     if channels == 3:
         return eight_bits
     picture = PIL.Image.fromarray(eight_bits.reshape(height, width) if channels == 1 else eight_bits)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
-from jaxtyping import Float, Float32, Float64, Int64, UInt8
+from jaxtyping import Float, Float32, Float64, Int64, UInt8, UInt16
 from torch import Tensor
 
 Image: TypeAlias = UInt8[np.ndarray, "_height _width 3"]
@@ -27,6 +27,18 @@ StartProgress: TypeAlias = Callable[[str, int], Progress]
 def without_progress(_description: str, _total: int) -> Progress:
     """Report nothing."""
     return lambda _: None
+
+
+class GreyLevels(NamedTuple):
+    """Grey values of images of 16 bits that become black and white in 8 bits; those beyond are clipped."""
+
+    low: int = 0
+    high: int = 65535
+
+    def to_8_bits(self, values: UInt16[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
+        """Scale values to 0 to 255."""
+        scaled = (values.astype(np.float64) - self.low) / ((self.high - self.low) / 255)
+        return np.rint(scaled).clip(0, 255).astype(np.uint8)
 
 
 class Size(NamedTuple):
@@ -122,13 +134,18 @@ class Preprocessing:
 class Features:
     """Features of one image: a global descriptor for retrieval, and a dense local map for verification.
 
-    `local_map` has one unit-norm row per cell of `grid`, row-major.
+    `local_map` has one row per cell of `grid`, row-major: of unit norm or, for a cell that matches nothing, zero.
     """
 
     global_descriptor: Float[Tensor, " dimension"]
     local_map: Float[Tensor, "cells local_dimension"]
     grid: Grid
     frame: Frame
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether no cell can match, as in an image of a dark room or a white wall."""
+        return not bool(self.local_map.any())
 
 
 @dataclass(frozen=True)
@@ -201,6 +218,9 @@ class Verification:
 
 NOT_VERIFIED = Verification(None, 0.0, np.empty((0, 2)), np.empty((0, 2)), attempted=False)
 """Placeholder for a candidate that was not verified."""
+
+NOTHING_TO_MATCH = Verification(None, 0.0, np.empty((0, 2)), np.empty((0, 2)))
+"""Result for a pair of which one image is blank."""
 
 
 @dataclass(frozen=True)
@@ -321,7 +341,9 @@ class Localization:
         missing_shards: names of shards that did not answer, whose images are not among the matches.
         estimate: position estimated from the verified matches, if their positions are known.
         rejected: best match, if its probability was below the requested minimum.
-        known: whether the place is considered to be in the index; None if no minimum probability was requested.
+        known: whether the place is considered to be in the index; None if no minimum probability was requested and the
+            query is not blank.
+        blank: whether the query has too little texture to match anything; its matches have no inliers.
     """
 
     matches: tuple[RankedMatch, ...]
@@ -330,6 +352,7 @@ class Localization:
     estimate: PositionEstimate | None = None
     rejected: RankedMatch | None = None
     known: bool | None = None
+    blank: bool = False
 
 
 @dataclass(frozen=True)

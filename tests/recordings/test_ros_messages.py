@@ -34,6 +34,7 @@ def message(values: np.ndarray, encoding: str, *, padding: int = 0, **fields) ->
         ("mono8", GREY, GREY),
         ("8UC1", GREY, GREY),
         ("mono16", GREY.astype("<u2") * 257, GREY.astype(np.uint16) * 257),
+        ("16UC1", GREY.astype("<u2") * 257, GREY.astype(np.uint16) * 257),
     ],
 )
 def test_pixels_are_those_of_the_message(encoding, values, expected, padding):
@@ -71,8 +72,8 @@ def test_half_the_colour_is_enough_for_one_colour(encoding, order):
 
 
 def test_what_is_no_image_of_a_camera_is_refused():
-    with pytest.raises(DatasetError, match="encoded as '16UC1'; expected one of rgb8"):
-        pixels_of(message(GREY.astype(np.uint16), "16UC1"))
+    with pytest.raises(DatasetError, match="encoded as '32FC1'; expected one of rgb8"):
+        pixels_of(message(GREY.astype(np.float32), "32FC1"))
 
 
 @pytest.mark.parametrize("fields", [{"height": 65}, {"step": 10}, {"width": 0}, {"data": b""}])

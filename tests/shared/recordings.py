@@ -25,10 +25,14 @@ def small_frames(count: int = 12, seed: int = 3) -> list[np.ndarray]:
 
 @dataclass
 class Bag:
-    """What a bag will hold: messages of topics, each with its type, at times."""
+    """What a bag will hold: messages of topics, each with its type, at times.
+
+    They are received 40 ms after the time of their header, or at `received_ns` if that is set when they are added.
+    """
 
     path: Path
     compressed: bool = False
+    received_ns: int | None = None
     messages: list[tuple[str, str, int, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -59,7 +63,7 @@ class Bag:
         )
 
     def write(self) -> Path:
-        """Write the messages; a header's time is the message's, and it was received 40 ms later."""
+        """Write the messages."""
         if self._is_ros1:
             writer, serialize = rosbag1.Writer(self.path), self.store.serialize_ros1
             if self.compressed:
@@ -70,10 +74,10 @@ class Bag:
             serialize = self.store.serialize_cdr
         with writer:
             connections: dict[str, Any] = {}
-            for topic, kind, time_ns, message in self.messages:
+            for topic, kind, received_ns, message in self.messages:
                 if topic not in connections:
                     connections[topic] = writer.add_connection(topic, kind, typestore=self.store)
-                writer.write(connections[topic], time_ns + 40_000_000, bytes(serialize(message, kind)))
+                writer.write(connections[topic], received_ns, bytes(serialize(message, kind)))
         return self.path
 
     def _add(self, topic: str, name: str, time_ns: int, **fields: object) -> None:
@@ -81,7 +85,8 @@ class Bag:
         stamp = types["builtin_interfaces/msg/Time"](sec=time_ns // 10**9, nanosec=time_ns % 10**9)
         sequence = {"seq": 0} if self._is_ros1 else {}
         header = types["std_msgs/msg/Header"](stamp=stamp, frame_id="camera", **sequence)
-        self.messages.append((topic, kind, time_ns, types[kind](header=header, **fields)))
+        received_ns = time_ns + 40_000_000 if self.received_ns is None else self.received_ns
+        self.messages.append((topic, kind, received_ns, types[kind](header=header, **fields)))
 
 
 def bag_of(path: Path, frames: Sequence[np.ndarray]) -> Path:

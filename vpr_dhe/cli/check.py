@@ -33,6 +33,13 @@ def run(
         print(
             f"{index}: {report.images} images in {report.segments} segments, {report.skipped} skipped, {report.model}"
         )
+        if report.grey_levels:
+            print(f"16-bit images: values from {report.grey_levels.low} to {report.grey_levels.high} become 8 bits")
+        elif report.bit_depth is None:
+            print(
+                "16-bit images: divided by 257, because the index is from before --bit-depth; if it holds images of "
+                "fewer bits, index them again into a new folder"
+            )
         if report.adaptation:
             print("\n".join(adaptation_lines(report.adaptation)))
     calibrations = [name for name in report.damaged if name.startswith(CALIBRATIONS)]

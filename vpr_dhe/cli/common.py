@@ -43,6 +43,11 @@ def report_skipped(path: str, reason: str) -> None:
     print_stderr(f"skipped {one_line(path)}: {reason}")
 
 
+def report_blank(name: str) -> None:
+    """Print one line on stderr about an image without texture."""
+    print_stderr(f"{name} is blank: it has too little texture to match, so its place is unknown")
+
+
 def report_listing(listing: "ImageListing") -> None:
     """Print one line each on stderr about what is left out of a folder, and what cannot be listed."""
     if listing.left_out:

@@ -14,7 +14,15 @@ from vpr_dhe.cli.common import (
     report_skipped,
     require_writable,
 )
-from vpr_dhe.cli.options import ModelOptions, ProtocolOptions, StopEarlyOption, VerifiersOptions, warn_if_slow
+from vpr_dhe.cli.options import (
+    BitDepthOption,
+    ModelOptions,
+    ProtocolOptions,
+    StopEarlyOption,
+    VerifiersOptions,
+    known_bit_depth,
+    warn_if_slow,
+)
 from vpr_dhe.runtime.choices import AUTO, Adapt, RankBy
 
 if TYPE_CHECKING:
@@ -53,6 +61,7 @@ def run(
     ] = False,
     codec: Annotated[str, typer.Option(help="Codec of local maps: auto, float16, int8, ...")] = AUTO,
     index_type: Annotated[str, typer.Option(help="Index type of global descriptors: auto, flat, hnsw, ...")] = AUTO,
+    bit_depth: BitDepthOption = None,
     out: Annotated[Path | None, typer.Option(help="Write the results here as JSON.")] = None,
     predictions: Annotated[
         Path | None, typer.Option(help="New folder for predictions in the formats of other tools.")
@@ -74,6 +83,7 @@ def run(
     from vpr_dhe.report.tables.evaluation import evaluation_document, evaluation_table, write_document
     from vpr_dhe.report.tables.predictions import require_new_folder, write_predictions
 
+    known_bit_depth(bit_depth)
     require_writable(out)
     require_writable(report)
     if predictions:
@@ -98,6 +108,7 @@ def run(
             denominator=denominator,
             one_per_panorama=one_per_panorama,
             codec=codec,
+            bit_depth=bit_depth or AUTO,
             index_type=index_type,
             cache=features,
             **loading,

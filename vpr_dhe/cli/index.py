@@ -14,10 +14,10 @@ from vpr_dhe.cli.common import (
     report_listing,
     report_skipped,
 )
-from vpr_dhe.cli.options import ExtractionOptions, known_model
+from vpr_dhe.cli.options import BitDepthOption, ExtractionOptions, known_bit_depth, known_model
 from vpr_dhe.cli.recordings import RecordingOptions
 from vpr_dhe.models.names import DEFAULT_MODEL
-from vpr_dhe.runtime.choices import Adapt, RankBy, default_adapt, default_rank_by
+from vpr_dhe.runtime.choices import AUTO, Adapt, RankBy, default_adapt, default_rank_by
 
 if TYPE_CHECKING:
     from vpr_dhe.index.manifest import Settings
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from vpr_dhe.runtime.image_files import ImageListing
 
 NAME = "index"
+
+_SHOWN_PATHS = 20
 
 
 def run(
@@ -71,12 +73,14 @@ def run(
             "weights]"
         ),
     ] = None,
+    bit_depth: BitDepthOption = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first unreadable image or folder.")] = False,
 ) -> None:
     """Index a folder of images or the frames of a recording; a second run extracts only new and changed images."""
     from vpr_dhe.errors import BadInputError
     from vpr_dhe.index.place_index import PlaceIndex
 
+    known_bit_depth(bit_depth)
     part = add or recording.given is not None
     if part and prune:
         what = "--add" if add else "a recording"
@@ -105,9 +109,10 @@ def run(
             index_type=index_type or chosen.index_type,
             rank_by=rank_by or chosen.rank_by,
             adapt=adapt or chosen.adapt,
+            bit_depth=bit_depth or (begun and begun.bit_depth) or AUTO,
         )
     else:
-        index.configure(codec=codec, index_type=index_type, rank_by=rank_by, adapt=adapt)
+        index.configure(codec=codec, index_type=index_type, rank_by=rank_by, adapt=adapt, bit_depth=bit_depth)
     records = index.relative_to_root(records, images, part=part)
     try:
         with progress_bar(len(records), "indexing", "image") as bar:
@@ -123,6 +128,8 @@ def run(
     for image in report.skipped:
         report_skipped(image.path, image.reason)
     _report_unused(images, report)
+    if report.blank:
+        _report_blank(report.blank)
     if not len(index):
         raise BadInputError(f"none of the {len(records)} images in {images} could be read; the index is empty")
     _warn_of_duplicates(index)
@@ -268,6 +275,13 @@ def _report_unused(images: Path, report: "AddReport") -> None:
 
     if unused := [(image.path, image.reason) for image in report.unused_positions]:
         print_stderr(f"{images}: {unused_positions_text(unused)}")
+
+
+def _report_blank(paths: Sequence[str]) -> None:
+    """Print one line on stderr about images without texture."""
+    shown = ", ".join(paths[:_SHOWN_PATHS])
+    others = f" and {len(paths) - _SHOWN_PATHS} more" if len(paths) > _SHOWN_PATHS else ""
+    print_stderr(f"blank, with too little texture to match: {shown}{others}")
 
 
 def _warn_of_duplicates(index: "PlaceIndex") -> None:

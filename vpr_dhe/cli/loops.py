@@ -9,11 +9,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vpr_dhe.cli.common import open_output, print_stderr, report_left_out, report_skipped, require_writable
-from vpr_dhe.cli.options import ModelOptions, VerifierOptions
-from vpr_dhe.cli.photos import TimesOption, photo_frames, with_progress
+from vpr_dhe.cli.common import (
+    open_output,
+    print_stderr,
+    report_blank,
+    report_left_out,
+    report_skipped,
+    require_writable,
+)
+from vpr_dhe.cli.options import BitDepthOption, ModelOptions, VerifierOptions, known_bit_depth
+from vpr_dhe.cli.photos import TimesOption, naming_jumps, photo_frames, with_progress
 from vpr_dhe.cli.recordings import RecordingOptions
 from vpr_dhe.errors import BadInputError
+from vpr_dhe.runtime.choices import AUTO
 
 if TYPE_CHECKING:
     from typing import TextIO
@@ -23,6 +31,7 @@ if TYPE_CHECKING:
     from vpr_dhe.sequences.loops import Loop
 
 NAME = "loops"
+_EFFECT_OF_JUMPS = "; frames before a jump count as recent, and close no loop, until time has passed after it"
 
 
 class Format(StrEnum):
@@ -52,6 +61,7 @@ def run(
     ignore_frames: Annotated[
         int | None, typer.Option(min=0, help="Ignore the last n frames as candidates. [30 without times, else 0]")
     ] = None,
+    bit_depth: BitDepthOption = None,
     min_probability: Annotated[float, typer.Option(min=0, max=1, help="Minimum probability of a loop.")] = 0.5,
     format: Annotated[Format, typer.Option(help="Output format.")] = Format.jsonl,
     out: Annotated[Path | None, typer.Option(help="Write the loops here instead of stdout.")] = None,
@@ -63,6 +73,7 @@ def run(
     from vpr_dhe.report.tables.loops import LOOP_FORMATS
     from vpr_dhe.sequences.loops import find_loops
 
+    known_bit_depth(bit_depth)
     require_writable(out)
     recording.require_alone("a folder of frames", given=images is not None, times=times)
     if index and recording.given:
@@ -72,11 +83,12 @@ def run(
     with _frames(images, times, recording, line_format) as frames, open_output(out) as output:
         try:
             loops = find_loops(
-                frames,
+                naming_jumps(frames, _EFFECT_OF_JUMPS),
                 index=index,
                 images_folder=images,
                 # Times of a video start at 0, and the index stores times since the Unix epoch.
                 keep_times=recording.video is None,
+                bit_depth=bit_depth or AUTO,
                 model=model.model,
                 verifier=verification.verifier,
                 weights=verification.weights or (),
@@ -87,6 +99,7 @@ def run(
                 **model.loading(),
                 remembered=counts.add_frames,
                 skipped=report_skipped,
+                blank=report_blank,
             )
             with closing(loops):
                 _write_loops(loops, line_format, output, counts)

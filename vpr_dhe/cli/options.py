@@ -151,6 +151,23 @@ class VerifierOptions:
         warn_if_slow([self.verifier], self.rerank)
 
 
+def known_bit_depth(text: str | None) -> str | None:
+    """Return a bit depth, checked; None stands for another default."""
+    from vpr_dhe.index.grey_levels import parse_bit_depth
+
+    if text is not None:
+        parse_bit_depth(text)
+    return text
+
+
+BitDepthOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N|LOW:HIGH",
+        help="Grey levels of 16-bit images: bits such as 12, or values such as 7000:9000. [found from the first]",
+    ),
+]
+
 AdaptOption: TypeAlias = Annotated[
     Adapt, typer.Option(help="Search vectors adapted to their map, if the index is, or (off) as extracted.")
 ]

@@ -1,13 +1,14 @@
 """Photos and folders of photos on the command line, with times from a table."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
-from vpr_dhe.cli.common import progress_bar, report_listing
+from vpr_dhe.cli.common import print_stderr, progress_bar, report_listing
 from vpr_dhe.errors import BadInputError
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ TimesOption: TypeAlias = Annotated[
 def photo_frames(paths: Sequence[Path], times: Path | None, *, in_order: bool) -> "list[SequenceFrame]":
     """List the photos of files and folders, named by their paths.
 
-    With `in_order` they are sorted by their times, or without a table by their names, with runs of digits as numbers.
+    With `in_order` they are sorted by their times, or by their names, with runs of digits as numbers, where there is no
+    table or a few of its times are implausible, which is said on stderr (see `order_taken`).
 
     Raises:
         BadInputError: if a path does not exist, a table is given for anything but one folder, or it gives a photo to be
@@ -31,7 +33,7 @@ def photo_frames(paths: Sequence[Path], times: Path | None, *, in_order: bool) -
     """
     from vpr_dhe.images import survey_images
     from vpr_dhe.sequences.frames import SequenceFrame
-    from vpr_dhe.sequences.place_map import natural_key
+    from vpr_dhe.sequences.order import natural_key, order_taken
 
     frames: list[SequenceFrame] = []
     for path in paths:
@@ -55,7 +57,23 @@ def photo_frames(paths: Sequence[Path], times: Path | None, *, in_order: bool) -
         return sorted(frames, key=lambda frame: natural_key(frame.name or ""))
     if untimed := [frame.name for frame in frames if frame.timestamp_s is None]:
         raise BadInputError(f"{times} gives {len(untimed)} photos no time, such as {untimed[0]}; give one to each")
-    return sorted(frames, key=lambda frame: frame.timestamp_s or 0.0)
+    taken = order_taken([frame.name or "" for frame in frames], [frame.timestamp_s or 0.0 for frame in frames])
+    if taken.note:
+        print_stderr(f"{times}: {taken.note}")
+    return [replace(frames[number], timestamp_s=taken.times_s[number]) for number in taken.order]
+
+
+def naming_jumps(frames: "Iterable[SequenceFrame]", effect: str = "") -> "Iterator[SequenceFrame]":
+    """Pass frames on, and print one line on stderr, with its effect, at the first jump of their clock."""
+    from vpr_dhe.recordings.clock import StreamClock
+
+    clock, named = StreamClock(), False
+    for frame in frames:
+        jump_s = None if frame.timestamp_s is None else clock.advance(frame.timestamp_s)
+        if jump_s is not None and not named:
+            named = True
+            print_stderr(f"{frame.name}: the clock jumps by {jump_s:+.1f} s: it was set, or recording paused{effect}")
+        yield frame
 
 
 @contextmanager

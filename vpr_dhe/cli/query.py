@@ -11,13 +11,14 @@ from vpr_dhe.cli.common import (
     open_output,
     print_stderr,
     progress_bar,
+    report_blank,
     report_left_out,
     report_skipped,
     require_writable,
     warn_of_calibration,
 )
 from vpr_dhe.cli.options import IndexArgument, IndexModelOptions, RankingOptions, open_localizer
-from vpr_dhe.cli.photos import TimesOption, photo_frames, with_progress
+from vpr_dhe.cli.photos import TimesOption, naming_jumps, photo_frames, with_progress
 from vpr_dhe.cli.recordings import RecordingOptions
 from vpr_dhe.errors import BadInputError
 
@@ -95,7 +96,7 @@ def run(
     opened = recording.frames("querying") if recording.given else with_progress(photos, "querying")
     with opened as frames, open_output(out) as output:
         if sequence:
-            answers = _localize_sequence(localizer, frames, top_k, max_step_m, max_speed_m_s)
+            answers = _localize_sequence(localizer, naming_jumps(frames), top_k, max_step_m, max_speed_m_s)
         else:
             answers = _localize_each(localizer, frames, top_k, min_probability)
         summary = _write_answers(answers, by_line, output, keep=report is not None)
@@ -180,6 +181,8 @@ def _write_answers(
         queries, readable = queries + 1, readable + (answer.error is None)
         if answer.error:
             report_skipped(answer.query, answer.error)
+        elif answer.localization is not None and answer.localization.blank:
+            report_blank(answer.query)
         for line in by_line.lines(answer) if by_line else ():
             print(line, file=output, flush=True)
             written += 1

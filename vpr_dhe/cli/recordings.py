@@ -69,6 +69,7 @@ class RecordingOptions:
         try:
             with self._open() as source, progress_bar(source.announced_frames, "extracting", "frame") as bar:
                 announced = source.announced_frames
+                _print_notes(source)
                 done = extract_frames(
                     source, self._selection(), folder, strict=strict, skipped=report_skipped, progress=bar.update
                 )
@@ -94,6 +95,7 @@ class RecordingOptions:
             bar.update(frames)
 
         with self._open() as source, progress_bar(source.announced_frames, description, "frame") as bar:
+            _print_notes(source)
             yield recorded_frames(source, self._selection(), count)
             self._warn_if_truncated(seen, source.announced_frames)
 
@@ -115,3 +117,11 @@ class RecordingOptions:
             return open_bag(self.bag, self.topic, self.fix_topic)
         assert self.video, "callers check that there is a recording"
         return open_video(self.video)
+
+
+def _print_notes(source: "FrameSource") -> None:
+    """Print one line on stderr for each topic of a bag with implausible stamps."""
+    from vpr_dhe.recordings.bags import BagSource
+
+    for note in source.notes if isinstance(source, BagSource) else ():
+        print_stderr(note)

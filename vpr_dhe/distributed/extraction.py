@@ -26,14 +26,14 @@ from vpr_dhe.distributed.threads import Threads
 from vpr_dhe.errors import BadInputError, VprDheError, WorkerLostError
 from vpr_dhe.features.base import Extractor, ExtractorSpec
 from vpr_dhe.features.extractor import load_extractor
+from vpr_dhe.images import FULL_RANGE
 from vpr_dhe.index.changes import Changes, changes_between
 from vpr_dhe.index.codecs import LocalMapCodec
 from vpr_dhe.index.files import unique_name
 from vpr_dhe.index.ingest import Chunk, SealedChunk, Source, extract, load, seal_chunk
-from vpr_dhe.index.manifest import SkippedImage
 from vpr_dhe.index.place_index import AddReport, PlaceIndex, require_same_features
 from vpr_dhe.index.writer import IndexWriter
-from vpr_dhe.records import ImageRecord, Progress
+from vpr_dhe.records import GreyLevels, ImageRecord, Progress
 from vpr_dhe.runtime.choices import AUTO, ExtractorPrecision, Runtime
 from vpr_dhe.runtime.durable_files import TEMPORARY_SUFFIX
 
@@ -115,12 +115,15 @@ def add_with_ray(
         progress(changes.unchanged + len(changes.updated))
         writer.update(changes.updated)
         intake = _Intake(writer, changes, progress)
-        source = Source(Path(index.manifest.images_folder), extractor, batch_size, strict)
+        levels = writer.settle_grey_levels(changes.to_extract)
+        source = Source(Path(index.manifest.images_folder), extractor, batch_size, strict, grey_levels=levels)
         chunks = writer.chunks(writer.settle_codec(changes.to_extract, source, intake.publish, progress))
         if chunks:
             with _ledger(writer.segments_folder.resolve()) as ledger:
                 codec = writer.snapshot.require_codec()
-                job = _Job(ledger, source.folder, index.spec, codec, workers.load, Threads.here(), batch_size, strict)
+                job = _Job(
+                    ledger, source.folder, index.spec, codec, workers.load, Threads.here(), batch_size, strict, levels
+                )
                 # Close explicitly: on an error, workers would go on for as long as its traceback lives.
                 with closing(_outcomes(chunks, job, pool)) as outcomes:
                     intake.take(chunks, outcomes)
@@ -132,12 +135,12 @@ class _Intake:
 
     def __init__(self, writer: IndexWriter, changes: Changes, progress: Progress) -> None:
         self._writer, self._changes, self._progress = writer, changes, progress
-        self._skipped: dict[int, tuple[SkippedImage, ...]] = {}
+        self._sealed: dict[int, SealedChunk] = {}
 
     def publish(self, sealed: SealedChunk) -> None:
         """Add a chunk to the index."""
         self._writer.accept(sealed, self._changes.replaced)
-        self._skipped[sealed.next_id] = sealed.skipped
+        self._sealed[sealed.next_id] = sealed
 
     def take(self, chunks: Sequence[Chunk], outcomes: Iterator[tuple[int, Outcome]]) -> None:
         """Publish each chunk once, and merge small segments before the first outstanding chunk.
@@ -163,8 +166,7 @@ class _Intake:
 
     def report(self) -> AddReport:
         """Summary of what was done with the images."""
-        in_order = [image for _, images in sorted(self._skipped.items()) for image in images]
-        return AddReport.of(self._changes, in_order, self._writer.unused_positions)
+        return AddReport.of(self._changes, [sealed for _, sealed in sorted(self._sealed.items())])
 
 
 @dataclass(frozen=True)
@@ -183,6 +185,7 @@ class _Job:
     threads: Threads
     batch_size: int
     strict: bool
+    grey_levels: GreyLevels = FULL_RANGE
 
 
 @contextmanager
@@ -236,7 +239,8 @@ class ChunkSealer:
         self._job.threads.use()  # before the model's runtime creates its threads
         extractor = self._job.load()
         require_same_features(self._job.spec, extractor.spec)
-        return Source(self._job.images_folder, extractor, self._job.batch_size, self._job.strict)
+        job = self._job
+        return Source(job.images_folder, extractor, job.batch_size, job.strict, grey_levels=job.grey_levels)
 
     def _begin(self, chunk: Chunk) -> None:
         """Record in the ledger, which outlives this worker, that a chunk is attempted."""

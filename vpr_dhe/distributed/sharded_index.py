@@ -30,7 +30,7 @@ from vpr_dhe.features.base import ExtractorSpec
 from vpr_dhe.index.manifest import AdaptationInfo, Manifest, read_manifest
 from vpr_dhe.index.search import SearchResult, merge
 from vpr_dhe.localization.database import QueryImage, decode_query
-from vpr_dhe.records import Features, ImageRecord, StrPath, Verification
+from vpr_dhe.records import Features, GreyLevels, ImageRecord, StrPath, Verification
 from vpr_dhe.verification.verifier import Verifier
 
 Missing: TypeAlias = Literal["fail", "report"]
@@ -151,6 +151,11 @@ class ShardedIndex:
     def spec(self) -> ExtractorSpec:
         """Spec of the extractor that filled the index."""
         return self._manifest.spec
+
+    @property
+    def grey_levels(self) -> GreyLevels:
+        """Grey levels that 16-bit images and queries are read by."""
+        return self._manifest.levels
 
     @property
     def verifies(self) -> bool:

@@ -88,7 +88,7 @@ def labelled_queries(dataset: PlaceDataset, index: PlaceIndex) -> list[LabelledQ
     return [
         LabelledQuery(
             record.path,
-            partial(decode_image, queries.folder / record.path),
+            partial(decode_image, queries.folder / record.path, grey_levels=index.manifest.levels),
             frozenset(id for row in rows if (id := ids[row]) is not None),
         )
         for record, rows in zip(queries.records, dataset.positives, strict=True)

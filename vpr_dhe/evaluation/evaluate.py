@@ -54,6 +54,7 @@ def evaluate(
     one_per_panorama: bool = False,
     codec: str = AUTO,
     index_type: str = AUTO,
+    bit_depth: str = AUTO,
     cache: StrPath | None = None,
     device: str = "cpu",
     runtime: Runtime = AUTO,
@@ -84,6 +85,7 @@ def evaluate(
         one_per_panorama: count only the best of several images cut from one panorama.
         codec: of stored local maps.
         index_type: of the search over global descriptors.
+        bit_depth: grey levels of 16-bit images, as for `PlaceIndex.create`; `auto` finds them from the database.
         cache: folder that keeps features of databases and queries between runs; None keeps nothing.
         device: a torch device.
         runtime: as for `load_extractor`.
@@ -113,15 +115,22 @@ def evaluate(
             batch_size=batch_size,
             codec=codec,
             index_type=index_type,
+            bit_depth=bit_depth,
             progress=start_progress("database", len(dataset.database.records)),
         )
         _settle_adaptation(index, adapt or default_adapt(published=published), start_progress)
         count = len(dataset.queries.records)
-        queries = extract_queries(dataset.queries, extractor, batch_size)
+        levels = index.manifest.levels
+        queries = extract_queries(dataset.queries, extractor, batch_size, grey_levels=levels)
         if cache is not None:
             extracting = start_progress("features of queries", count)
             queries = FeatureCache(folder).queries(
-                dataset.queries, extractor, precision=precision, batch_size=batch_size, progress=extracting
+                dataset.queries,
+                extractor,
+                precision=precision,
+                batch_size=batch_size,
+                grey_levels=levels,
+                progress=extracting,
             )
         progress = start_progress("queries", count)
         result = evaluate_dataset(dataset, index, extractor, built, settings, queries=queries, progress=progress)

@@ -10,11 +10,12 @@ from vpr_dhe.errors import DatasetError, ImageError
 from vpr_dhe.evaluation.query_features import FORMAT as QUERIES_FORMAT
 from vpr_dhe.evaluation.query_features import StoredQueryFeatures
 from vpr_dhe.features.base import Extractor
-from vpr_dhe.images import read_file
+from vpr_dhe.features.texture import RULE as TEXTURE_RULE
+from vpr_dhe.images import FULL_RANGE, read_file
 from vpr_dhe.index.manifest import FORMAT
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.models.exported_model import EXTRACTOR, ExportedModel
-from vpr_dhe.records import Progress
+from vpr_dhe.records import GreyLevels, Progress
 from vpr_dhe.runtime.choices import AUTO
 from vpr_dhe.runtime.prefetching import read_ahead
 from vpr_dhe.runtime.text import none_of
@@ -40,6 +41,7 @@ class FeatureCache:
         batch_size: int = 8,
         codec: str = AUTO,
         index_type: str = AUTO,
+        bit_depth: str = AUTO,
         progress: Progress = lambda _: None,
     ) -> PlaceIndex:
         """Open the index of a database, or create it.
@@ -47,12 +49,16 @@ class FeatureCache:
         Raises:
             DatasetError: if none of the images can be read.
         """
-        folder = self.folder / _key(database, [FORMAT, extractor.spec.fingerprint, codec, index_type])
+        folder = self.folder / _key(
+            database, [FORMAT, TEXTURE_RULE, extractor.spec.fingerprint, codec, index_type, bit_depth]
+        )
         if PlaceIndex.holds_index(folder):
             index = PlaceIndex.open(folder)
         else:
             folder.parent.mkdir(parents=True, exist_ok=True)
-            index = PlaceIndex.create(folder, extractor.spec, database.folder, codec=codec, index_type=index_type)
+            index = PlaceIndex.create(
+                folder, extractor.spec, database.folder, codec=codec, index_type=index_type, bit_depth=bit_depth
+            )
         report = index.add(database.records, extractor, batch_size=batch_size, progress=progress)
         if not len(index):
             first = report.skipped[0]
@@ -70,6 +76,7 @@ class FeatureCache:
         *,
         precision: str = "fp32",
         batch_size: int = 8,
+        grey_levels: GreyLevels = FULL_RANGE,
         progress: Progress = lambda _: None,
     ) -> StoredQueryFeatures:
         """Open the features of queries, and extract those that are missing.
@@ -81,15 +88,27 @@ class FeatureCache:
             extractor: of the index's model.
             precision: of the extractor.
             batch_size: images per call of the extractor.
+            grey_levels: of 16-bit images, those of the index.
             progress: called with the number of queries just done.
 
         Raises:
             IndexBusyError: if another process is extracting the same queries.
         """
         spec, device = extractor.spec, str(getattr(extractor, "device", "cpu"))
-        facts = [QUERIES_FORMAT, spec.fingerprint, spec.model, device, precision, *_export_facts(extractor)]
+        facts = [
+            QUERIES_FORMAT,
+            TEXTURE_RULE,
+            spec.fingerprint,
+            spec.model,
+            device,
+            precision,
+            str(tuple(grey_levels)),
+            *_export_facts(extractor),
+        ]
         folder = self.folder / f"queries-{_key(queries, facts)}"
-        return StoredQueryFeatures.complete(folder, queries, extractor, batch_size=batch_size, progress=progress)
+        return StoredQueryFeatures.complete(
+            folder, queries, extractor, batch_size=batch_size, grey_levels=grey_levels, progress=progress
+        )
 
 
 def _export_facts(extractor: Extractor) -> list[str]:

@@ -6,6 +6,7 @@ exact local map. Their type is kept: 24 x 24 cells of 128 dimensions in float32 
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -17,9 +18,9 @@ from torch import Tensor
 from vpr_dhe.datasets.base import PlaceSplit
 from vpr_dhe.errors import ImageError
 from vpr_dhe.features.base import Extractor
-from vpr_dhe.images import decode_image
+from vpr_dhe.images import FULL_RANGE, decode_image
 from vpr_dhe.index.manifest import SkippedImage, lock_for_writing
-from vpr_dhe.records import Features, Frame, Grid, Image, Progress, Size
+from vpr_dhe.records import Features, Frame, GreyLevels, Grid, Image, Progress, Size
 from vpr_dhe.runtime.durable_files import write_durably
 from vpr_dhe.runtime.prefetching import read_ahead
 
@@ -32,14 +33,16 @@ QueryFeatures: TypeAlias = Features | SkippedImage
 """Features of a query, or the reason why it could not be read."""
 
 
-def extract_queries(queries: PlaceSplit, extractor: Extractor, batch_size: int = 8) -> Iterator[QueryFeatures]:
+def extract_queries(
+    queries: PlaceSplit, extractor: Extractor, batch_size: int = 8, *, grey_levels: GreyLevels = FULL_RANGE
+) -> Iterator[QueryFeatures]:
     """Extract all queries in batches, in order.
 
     Images are decoded ahead within runs of some batches, and not while the caller uses the features of a run, so
     that the caller can time its own work.
     """
     for first in range(0, len(queries.records), _QUERIES_PER_FILE):
-        yield from _extract_run(queries, first, extractor, batch_size)
+        yield from _extract_run(queries, first, extractor, batch_size, grey_levels)
 
 
 class StoredQueryFeatures:
@@ -59,6 +62,7 @@ class StoredQueryFeatures:
         extractor: Extractor,
         *,
         batch_size: int = 8,
+        grey_levels: GreyLevels = FULL_RANGE,
         progress: Progress = lambda _: None,
     ) -> "StoredQueryFeatures":
         """Open a folder, and extract what it lacks; an interruption loses at most the queries of one file.
@@ -71,7 +75,7 @@ class StoredQueryFeatures:
         with lock_for_writing(folder):
             for first in stored.first_of_files:
                 if stored.read(first) is None:
-                    run = _extract_run(queries, first, extractor, batch_size)
+                    run = _extract_run(queries, first, extractor, batch_size, grey_levels)
                     write_durably(folder, _file_name(first), _encoded(run))
                 progress(min(_QUERIES_PER_FILE, len(queries.records) - first))
         return stored
@@ -95,12 +99,15 @@ class StoredQueryFeatures:
             return None
 
 
-def _extract_run(queries: PlaceSplit, first: int, extractor: Extractor, batch_size: int) -> list[QueryFeatures]:
+def _extract_run(
+    queries: PlaceSplit, first: int, extractor: Extractor, batch_size: int, grey_levels: GreyLevels
+) -> list[QueryFeatures]:
     """Extract the queries of one file."""
     records = queries.records[first : first + _QUERIES_PER_FILE]
     run: dict[int, QueryFeatures] = {}
     batch: dict[int, Image] = {}
-    images = read_ahead(decode_image, (queries.folder / record.path for record in records))
+    decode = partial(decode_image, grey_levels=grey_levels)
+    images = read_ahead(decode, (queries.folder / record.path for record in records))
     for place, (record, image) in enumerate(zip(records, images, strict=True)):
         if isinstance(image, ImageError):
             run[place] = SkippedImage(record.path, str(image))

@@ -195,7 +195,9 @@ def evaluate_dataset(
             "--one-per-panorama"
         )
     run = _Run(dataset, index, extractor, verifiers, settings)
-    found = extract_queries(dataset.queries, extractor) if queries is None else queries
+    found = (
+        extract_queries(dataset.queries, extractor, grey_levels=index.manifest.levels) if queries is None else queries
+    )
     for record, features in zip(dataset.queries.records, found, strict=True):
         run.add(record.path, features)
         progress(1)
@@ -242,7 +244,7 @@ class _Run:
             self._answers.append({})
             self._early.append({})
             return
-        load = partial(decode_named, self._dataset.queries.folder / path)
+        load = partial(decode_named, self._dataset.queries.folder / path, self._manifest.levels)
         # Decoded before the clock starts, and only for verifiers that use pixels.
         image = load() if self._uses_images else load
         clock = Stopwatch()
@@ -323,7 +325,7 @@ class _Run:
 
     def _extraction_ms(self, path: Path) -> float:
         clock = Stopwatch()
-        self._extractor.extract([decode_named(path)])
+        self._extractor.extract([decode_named(path, self._manifest.levels)])
         return clock.lap_ms()
 
     def _method(self, name: str) -> MethodResult:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vpr_dhe.features.texture import without_blank_cells
 from vpr_dhe.images import image_size
 from vpr_dhe.models.exported_model import ExportedModel
 from vpr_dhe.models.model_file import ModelFile
@@ -48,7 +49,10 @@ class Extractor(ABC):
 
     @abstractmethod
     def extract(self, images: Sequence[Image]) -> list[Features]:
-        """Extract the features of each image; they do not depend on the other images in the batch."""
+        """Extract the features of each image; they do not depend on the other images in the batch.
+
+        A cell whose descriptor is zero matches nothing; `texture.without_blank_cells` finds those without texture.
+        """
 
 
 class DenseFeatures(NamedTuple):
@@ -59,9 +63,17 @@ class DenseFeatures(NamedTuple):
     grid: Grid
 
     def features(self, images: Sequence[Image], input_size: Size) -> list[Features]:
-        """Split the batch; `images` are the decoded images, which were resized to `input_size`."""
+        """Split the batch; `images` are the decoded images, which were resized to `input_size`.
+
+        Cells without texture get the descriptor zero.
+        """
         return [
-            Features(vector, local_map, self.grid, Frame(image_size(image), input_size))
+            Features(
+                vector,
+                without_blank_cells(local_map, image, self.grid),
+                self.grid,
+                Frame(image_size(image), input_size),
+            )
             for vector, local_map, image in zip(self.vectors, self.local_maps, images, strict=True)
         ]
 

@@ -12,6 +12,7 @@ from torch.nn.functional import normalize
 
 from vpr_dhe.features.base import Extractor, ExtractorSpec
 from vpr_dhe.features.dense_sift import rootsift_at
+from vpr_dhe.features.texture import without_blank_cells
 from vpr_dhe.features.vlad import VladModel
 from vpr_dhe.geometry.coordinates import cell_centres
 from vpr_dhe.images import image_size
@@ -58,6 +59,7 @@ class SiftVladExtractor(Extractor):
         grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32) / np.float32(255)
         local_map = normalize(local_descriptors_of_cells(grey) @ self._local_projection, dim=1)
         vector = torch.from_numpy(self._vlad.extract(grey))
+        local_map = without_blank_cells(local_map, image, GRID)
         return Features(vector, local_map, GRID, Frame(image_size(image), INPUT_SIZE))
 
 

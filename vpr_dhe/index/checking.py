@@ -11,11 +11,16 @@ from vpr_dhe.index.manifest import Manifest, lock_for_writing, publish, read_man
 from vpr_dhe.index.segments import SegmentInfo
 from vpr_dhe.index.snapshot import CALIBRATIONS, SEGMENTS, STATE, VECTOR_FILES
 from vpr_dhe.index.tombstones import read_removed, with_removed
+from vpr_dhe.records import GreyLevels
 
 
 @dataclass(frozen=True)
 class CheckReport:
-    """Result of `check`; `damaged` names files relative to the index."""
+    """Result of `check`; `damaged` names files relative to the index.
+
+    `grey_levels` are those of 16-bit images; None where none were found yet (then `bit_depth` is set), or where an
+    index from before that choice divides them by 257.
+    """
 
     images: int
     skipped: int
@@ -23,6 +28,8 @@ class CheckReport:
     damaged: tuple[str, ...]
     model: str
     adaptation: AdaptationReport | None = None
+    bit_depth: str | None = None
+    grey_levels: GreyLevels | None = None
 
 
 def check(folder: Path) -> CheckReport:
@@ -44,6 +51,8 @@ def check(folder: Path) -> CheckReport:
         tuple(damaged),
         manifest.spec.model,
         manifest.adaptation and manifest.adaptation.report,
+        manifest.bit_depth,
+        manifest.grey_levels,
     )
 
 

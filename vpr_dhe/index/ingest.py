@@ -15,12 +15,12 @@ from torch.nn.functional import normalize
 
 from vpr_dhe.errors import BadInputError, ImageError, ModelError
 from vpr_dhe.features.base import Extractor, ExtractorSpec
-from vpr_dhe.images import CUT_WARNING, decode_reduced, read_file
+from vpr_dhe.images import CUT_WARNING, FULL_RANGE, decode_reduced, read_file
 from vpr_dhe.index.codecs import LocalMapCodec
 from vpr_dhe.index.manifest import SkippedImage
 from vpr_dhe.index.rows import Digest, FileStamp, modification_time_ns
 from vpr_dhe.index.segments import IndexedImage, SegmentInfo, SegmentWriter, StoredImage
-from vpr_dhe.records import Features, Frame, Image, ImageRecord, Progress, Size
+from vpr_dhe.records import Features, Frame, GreyLevels, Image, ImageRecord, Progress, Size
 from vpr_dhe.runtime.prefetching import ReadAhead, read_ahead, reading_processes
 from vpr_dhe.runtime.threads import on_one_core
 
@@ -63,13 +63,15 @@ class ExtractedImage:
 class SealedChunk:
     """Result of a chunk: its segment with the paths of its images, and the images or positions that could not be read.
 
-    `segment` is None if no image could be read; `next_id` follows the ids of the chunk.
+    `segment` is None if no image could be read; `next_id` follows the ids of the chunk; `blank` are the paths of images
+    that match nothing.
     """
 
     segment: SegmentInfo | None
     paths: frozenset[str]
     skipped: tuple[SkippedImage, ...]
     next_id: int
+    blank: tuple[str, ...] = ()
     unused: tuple[UnusedPosition, ...] = ()
 
 
@@ -77,7 +79,7 @@ class SealedChunk:
 class Source:
     """Source of features: a folder of images, an extractor, and how images are read.
 
-    `strict` makes the first unreadable image an error instead of skipping it.
+    `strict` makes the first unreadable image an error instead of skipping it; `grey_levels` are those of 16-bit images.
     """
 
     folder: Path
@@ -85,6 +87,7 @@ class Source:
     batch_size: int = 8
     strict: bool = False
     read_ahead: ReadAhead = read_ahead
+    grey_levels: GreyLevels = FULL_RANGE
 
 
 MAX_WORKERS = 256
@@ -117,7 +120,9 @@ class Loaded:
 
 def load(source: Source, records: Iterable[ImageRecord]) -> Generator[Loaded | ImageError]:
     """Decode images, a few ahead of the caller."""
-    return source.read_ahead(partial(_load, source.folder, source.extractor.spec.input_size), records)
+    return source.read_ahead(
+        partial(_load, source.folder, source.extractor.spec.input_size, source.grey_levels), records
+    )
 
 
 def extract(
@@ -164,6 +169,7 @@ def seal_chunk(
     writer = SegmentWriter(folder, chunk.first_id)
     paths: list[str] = []
     skipped: list[SkippedImage] = []
+    blank: list[str] = []
     unused: list[UnusedPosition] = []
 
     def seal() -> None:
@@ -172,7 +178,10 @@ def seal_chunk(
         except BaseException:
             writer.discard()
             raise
-        publish(SealedChunk(segment, frozenset(paths[: writer.count]), tuple(skipped), chunk.next_id, tuple(unused)))
+        sealed = SealedChunk(
+            segment, frozenset(paths[: writer.count]), tuple(skipped), chunk.next_id, tuple(blank), tuple(unused)
+        )
+        publish(sealed)
 
     try:
         for item in extracted:
@@ -182,6 +191,8 @@ def seal_chunk(
                 paths.append(item.indexed.record.path)
                 unused += [item.unused] if item.unused else []
                 writer.append(_stored(chunk.first_id + item.place, item, codec))
+                if item.features.is_blank:
+                    blank.append(item.indexed.record.path)
     except (KeyboardInterrupt, ImageError):
         seal()
         raise
@@ -198,7 +209,7 @@ def _stored(id: int, item: ExtractedImage, codec: LocalMapCodec) -> StoredImage:
     return StoredImage(id, item.indexed, item.stamp, vector, local_map)
 
 
-def _load(folder: Path, input_size: Size, record: ImageRecord) -> Loaded:
+def _load(folder: Path, input_size: Size, grey_levels: GreyLevels, record: ImageRecord) -> Loaded:
     """Read a file once for its pixels (at the resolution that the extractor needs), metadata and digest."""
     path = folder / record.path
     # Read before the content, so that a file that is written meanwhile counts as changed in the next comparison.
@@ -208,7 +219,7 @@ def _load(folder: Path, input_size: Size, record: ImageRecord) -> Loaded:
     # Imported here, because importing it takes time that a query can do without.
     from vpr_dhe.geography.exif import filled_in, is_complete, read_exif
 
-    decoded = decode_reduced(content, input_size)
+    decoded = decode_reduced(content, input_size, grey_levels=grey_levels)
     if decoded.is_cut:
         _log.warning("%s: %s", record.path, CUT_WARNING)
     if is_complete(record):

@@ -10,13 +10,14 @@ from typing import Any
 
 from vpr_dhe.errors import IndexBusyError, IndexFormatError
 from vpr_dhe.features.base import ExtractorSpec
+from vpr_dhe.images import FULL_RANGE
 from vpr_dhe.index.adaptation.report import AdaptationReport, Trial
 from vpr_dhe.index.documents import read_document, write_document
 from vpr_dhe.index.files import FileInfo
 from vpr_dhe.index.location import FILE_NAME, require_manifest
 from vpr_dhe.index.segments import SegmentInfo
 from vpr_dhe.index.vectors import VectorFileInfo
-from vpr_dhe.records import Grid, Size
+from vpr_dhe.records import GreyLevels, Grid, Size
 from vpr_dhe.runtime.choices import AUTO, Adapt, RankBy
 from vpr_dhe.runtime.system import require_linux
 
@@ -100,7 +101,8 @@ class Manifest:
 
     `images_folder` is the absolute folder that image paths are relative to. `codec` is None until the first images are
     added. Segments are in the order of their ids, which are never reused. `removed` is the file of removed ids that are
-    still in a segment.
+    still in a segment. `bit_depth` is how 16-bit images are read, as given by the user; None in indexes from before
+    that choice, which divide by 257. `grey_levels` is None until 16-bit images are added.
     """
 
     spec: ExtractorSpec
@@ -113,6 +115,13 @@ class Manifest:
     vector_files: tuple[CoveringFile, ...] = ()
     skipped: tuple[SkippedImage, ...] = ()
     adaptation: AdaptationInfo | None = None
+    bit_depth: str | None = None
+    grey_levels: GreyLevels | None = None
+
+    @property
+    def levels(self) -> GreyLevels:
+        """Grey levels that 16-bit images are read by, of the index and of queries."""
+        return FULL_RANGE if self.grey_levels is None else self.grey_levels
 
     @property
     def count(self) -> int:
@@ -255,6 +264,8 @@ def _from_json(content: dict[str, Any]) -> Manifest:
         ),
         skipped=tuple(SkippedImage(**image) for image in content["skipped"]),
         adaptation=_adaptation_from_json(content.get("adaptation")),
+        bit_depth=content.get("bit_depth"),
+        grey_levels=GreyLevels(*levels) if (levels := content.get("grey_levels")) else None,
     )
 
 

@@ -19,7 +19,8 @@ from vpr_dhe.index.adaptation.writing import MapVectors, records_of
 from vpr_dhe.index.changes import Changes, changes_between
 from vpr_dhe.index.checking import CheckReport, check
 from vpr_dhe.index.codecs import CODECS
-from vpr_dhe.index.ingest import Source, UnusedPosition, reading
+from vpr_dhe.index.grey_levels import parse_bit_depth
+from vpr_dhe.index.ingest import SealedChunk, Source, UnusedPosition, reading
 from vpr_dhe.index.location import FILE_NAME
 from vpr_dhe.index.manifest import (
     LOCK_NAME,
@@ -54,6 +55,7 @@ class AddReport:
         updated: images whose position, heading or time was updated.
         unchanged: images that were in the index already.
         skipped: images that could not be read.
+        blank: paths of images with too little texture to match anything, among those that were extracted.
         unused_positions: added or replaced images whose metadata states a position that cannot be used.
     """
 
@@ -62,17 +64,25 @@ class AddReport:
     updated: int
     unchanged: int
     skipped: tuple[SkippedImage, ...]
+    blank: tuple[str, ...] = ()
     unused_positions: tuple[UnusedPosition, ...] = ()
 
     @classmethod
-    def of(
-        cls, changes: Changes, skipped: Sequence[SkippedImage], unused_positions: Sequence[UnusedPosition] = ()
-    ) -> "AddReport":
-        """Summarise changes of which some images could not be read."""
+    def of(cls, changes: Changes, sealed: Sequence[SealedChunk]) -> "AddReport":
+        """Summarise changes and the chunks that they led to."""
+        skipped = tuple(image for chunk in sealed for image in chunk.skipped)
         unread = {image.path for image in skipped}
         replaced = sum(path not in unread for path in changes.replaced)
         added = len(changes.to_extract) - len(unread) - replaced
-        return cls(added, replaced, len(changes.updated), changes.unchanged, tuple(skipped), tuple(unused_positions))
+        return cls(
+            added,
+            replaced,
+            len(changes.updated),
+            changes.unchanged,
+            skipped,
+            blank=tuple(path for chunk in sealed for path in chunk.blank),
+            unused_positions=tuple(image for chunk in sealed for image in chunk.unused),
+        )
 
 
 class PlaceIndex:
@@ -97,6 +107,7 @@ class PlaceIndex:
         index_type: str = AUTO,
         rank_by: RankBy = "inliers",
         adapt: Adapt = "off",
+        bit_depth: str = AUTO,
     ) -> "PlaceIndex":
         """Make an empty index.
 
@@ -108,16 +119,20 @@ class PlaceIndex:
             index_type: type of vector search; `auto` chooses by the number of vectors.
             rank_by: order of verified candidates that queries take unless they say otherwise.
             adapt: whether `vpr-dhe index` adapts the index to its map once it is filled.
+            bit_depth: grey levels of 16-bit images and queries: a number of bits such as 12, LOW:HIGH such as
+                7000:9000, or `auto`, which finds them from the first 16-bit images that are added.
 
         Raises:
-            BadInputError: if `folder` holds anything else, or codec or index type are unknown.
+            BadInputError: if `folder` holds anything else, codec or index type are unknown, or the bit depth is none.
         """
         folder, settings = Path(folder), Settings(codec, index_type, rank_by, adapt)
         _require_known(settings)
+        levels = parse_bit_depth(bit_depth)
         if folder.exists() and not _is_vacant(folder):
             raise BadInputError(f"{folder} already exists; give the name of a new folder for the index")
         folder.mkdir(parents=True, exist_ok=True)
-        manifest = Manifest(spec, str(Path(images_folder).resolve()), settings)
+        root = str(Path(images_folder).resolve())
+        manifest = Manifest(spec, root, settings, bit_depth=bit_depth, grey_levels=levels)
         with lock_for_writing(folder):
             if not _is_vacant(folder):
                 raise BadInputError(f"{folder} was just made by another process; run the command again")
@@ -184,14 +199,17 @@ class PlaceIndex:
         index_type: str | None = None,
         rank_by: RankBy | None = None,
         adapt: Adapt | None = None,
+        bit_depth: str | None = None,
     ) -> None:
-        """Set codec, index type, order of candidates or adaptation; None leaves it.
+        """Set codec, index type, order of candidates, adaptation or bit depth; None leaves it.
 
         `build_vector_files` builds FAISS files; `adapt` adapts.
 
         Raises:
-            BadInputError: if a name is unknown, or images are stored with another codec already.
+            BadInputError: if a name is unknown, or images are stored with another codec or bit depth already.
         """
+        if bit_depth is not None:
+            self._require_bit_depth(bit_depth)
         choices = {"codec": codec, "index_type": index_type, "rank_by": rank_by, "adapt": adapt}
         asked = {name: value for name, value in choices.items() if value is not None}
         _require_known(replace(self.manifest.settings, **asked))
@@ -200,6 +218,15 @@ class PlaceIndex:
         with self.writing() as writer:
             _require_codec(self.folder, writer.manifest, codec)
             writer.publish(replace(writer.manifest, settings=replace(writer.manifest.settings, **asked)))
+
+    def _require_bit_depth(self, bit_depth: str) -> None:
+        """Raise BadInputError if 16-bit images were read by other grey levels."""
+        asked, manifest = parse_bit_depth(bit_depth), self.manifest
+        if asked is not None and asked != manifest.levels:
+            raise BadInputError(
+                f"{self.folder} reads 16-bit images from {manifest.levels.low} to {manifest.levels.high}, and "
+                f"--bit-depth is {bit_depth}; index the images into a new folder, or leave it out"
+            )
 
     def relative_to_root(
         self, records: Sequence[ImageRecord], folder: StrPath, *, part: bool = False
@@ -282,9 +309,10 @@ class PlaceIndex:
             changes = changes_between(writer.snapshot, records)
             progress(changes.unchanged + len(changes.updated))
             writer.update(changes.updated)
-            source = Source(Path(self.manifest.images_folder), extractor, batch_size, strict, read_ahead)
-            skipped = writer.add(changes, source, progress)
-        return AddReport.of(changes, skipped, writer.unused_positions)
+            levels = writer.settle_grey_levels(changes.to_extract)
+            source = Source(Path(self.manifest.images_folder), extractor, batch_size, strict, read_ahead, levels)
+            sealed = writer.add(changes, source, progress)
+        return AddReport.of(changes, sealed)
 
     def remove(self, ids: Ids) -> None:
         """Remove images from search; `compact` frees their space.

@@ -24,13 +24,14 @@ from vpr_dhe.index.codec_files import save_codec
 from vpr_dhe.index.codecs import UNFITTED, CodecChoice, choose_codec, fit_codec
 from vpr_dhe.index.compaction import Recoding, grouped, groups_to_rewrite, mergeable_tail, rewrite
 from vpr_dhe.index.files import file_info, unique_name
-from vpr_dhe.index.ingest import Chunk, ExtractedImage, SealedChunk, Source, UnusedPosition, extract, load, seal_chunk
+from vpr_dhe.index.grey_levels import with_grey_levels
+from vpr_dhe.index.ingest import Chunk, ExtractedImage, SealedChunk, Source, extract, load, seal_chunk
 from vpr_dhe.index.manifest import AdaptationInfo, CoveringFile, Manifest, SkippedImage, publish
 from vpr_dhe.index.segments import Segment, SegmentInfo, collect_garbage
 from vpr_dhe.index.snapshot import SEGMENTS, STATE, VECTOR_FILES, Snapshot, make_folders
 from vpr_dhe.index.tombstones import with_removed
 from vpr_dhe.index.vectors import FLAT, Stack, build_vector_file, choose_type
-from vpr_dhe.records import Features, ImageRecord, Progress
+from vpr_dhe.records import Features, GreyLevels, ImageRecord, Progress
 from vpr_dhe.runtime.choices import AUTO
 from vpr_dhe.runtime.durable_files import sync_folder
 from vpr_dhe.runtime.sampling import evenly_spread
@@ -51,7 +52,6 @@ class IndexWriter:
     def __init__(self, snapshot: Snapshot, on_publish: Callable[[Snapshot], object] = lambda _: None) -> None:
         """Start from the newest state; `on_publish` is called with each later one."""
         self.snapshot, self._on_publish = snapshot, on_publish
-        self.unused_positions: tuple[UnusedPosition, ...] = ()
         self._extender: AdaptationExtender | None = None
         make_folders(snapshot.folder)
         self.collect_garbage()
@@ -72,13 +72,13 @@ class IndexWriter:
         self.snapshot = Snapshot(self.snapshot.folder, manifest, self.snapshot)
         self._on_publish(self.snapshot)
 
-    def add(self, changes: Changes, source: Source, progress: Progress) -> tuple[SkippedImage, ...]:
-        """Extract and publish images segment by segment; returns those that could not be read."""
-        skipped: list[SkippedImage] = []
+    def add(self, changes: Changes, source: Source, progress: Progress) -> list[SealedChunk]:
+        """Extract and publish images segment by segment; returns what was sealed."""
+        done: list[SealedChunk] = []
 
         def accept(sealed: SealedChunk) -> None:
             self.accept(sealed, changes.replaced)
-            skipped.extend(sealed.skipped)
+            done.append(sealed)
 
         left = self.settle_codec(changes.to_extract, source, accept, progress)
         # Closing stops the readers before an error propagates.
@@ -88,7 +88,14 @@ class IndexWriter:
                 extracted = extract(source, chunk.records, loaded, progress)
                 seal_chunk(self.segments_folder, chunk, extracted, codec, publish=accept)
                 self.merge_tail()
-        return tuple(skipped)
+        return done
+
+    def settle_grey_levels(self, to_extract: Sequence[ImageRecord]) -> GreyLevels:
+        """Find the grey levels of the 16-bit images of an index, if these are its first; returns those of the index."""
+        manifest = with_grey_levels(self.manifest, to_extract)
+        if manifest != self.manifest:
+            self.publish(manifest)
+        return manifest.levels
 
     def add_extracted(self, images: Sequence[ExtractedImage]) -> None:
         """Store images that were extracted elsewhere as one segment, with the next ids in their order.
@@ -113,7 +120,6 @@ class IndexWriter:
         """Publish a sealed chunk, and remove the old rows of replaced images in the same step."""
         manifest = self.manifest.with_skipped(sealed.skipped, readable=sealed.paths)
         manifest = replace(manifest, next_id=max(manifest.next_id, sealed.next_id))
-        self.unused_positions += sealed.unused
         if sealed.segment:
             manifest = self._with_terms(manifest.with_segment(sealed.segment), sealed.segment)
         gone = np.array([replaced[path] for path in sealed.paths if path in replaced], np.int64)

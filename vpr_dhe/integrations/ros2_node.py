@@ -22,11 +22,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from vpr_dhe.errors import BadInputError, ImageError, MissingExtraError, VprDheError
-from vpr_dhe.images import decode_image, require_image
+from vpr_dhe.images import decode_image, deep_values
 from vpr_dhe.localization.localizer import Localizer
 from vpr_dhe.recordings.ros_messages import compressed_file, pixels_of
-from vpr_dhe.records import GeoPosition, Image, RankedMatch
+from vpr_dhe.records import GeoPosition, RankedMatch
 from vpr_dhe.report.tables.answers import Answer, json_line
 from vpr_dhe.verification.names import DEFAULT_VERIFIER
 
@@ -100,10 +102,13 @@ class PlaceNode:
         if found.matches and self._is_confident(found.matches[0]):
             self._publish_position(found.matches[0], message.header)
 
-    def _image(self, message: Any) -> Image:
-        if self._parameters.compressed:
-            return decode_image(compressed_file(message).content)
-        return require_image(pixels_of(message))
+    def _image(self, message: Any) -> np.ndarray:
+        """Pixels of a message, of 8 or 16 bits."""
+        if not self._parameters.compressed:
+            return pixels_of(message)
+        content = compressed_file(message).content
+        deep = deep_values(content)
+        return decode_image(content) if deep is None else deep
 
     def _is_confident(self, match: RankedMatch) -> bool:
         return match.verification is None or match.inliers >= self._parameters.min_inliers

@@ -21,7 +21,7 @@ from vpr_dhe.index.search import SearchResult, merge
 from vpr_dhe.index.snapshot import Snapshot
 from vpr_dhe.index.stored_maps import StoredMaps
 from vpr_dhe.index.vectors import Queries, exact_search
-from vpr_dhe.records import Features, Frame, Image, ImageRecord, Verification
+from vpr_dhe.records import Features, Frame, GreyLevels, Image, ImageRecord, Verification
 from vpr_dhe.runtime.choices import Adapt
 from vpr_dhe.verification.estimators.base import View, match_by_grid, matches_of_cells
 from vpr_dhe.verification.verifier import Verifier
@@ -173,7 +173,7 @@ class PinnedIndex:
         return [
             View(
                 one.features.frame,
-                image=partial(decode_named, folder / one.indexed.record.path),
+                image=partial(decode_named, folder / one.indexed.record.path, self._snapshot.manifest.levels),
                 features=partial(_itself, one.features),
                 matches=partial(matches_of, row),
             )
@@ -206,6 +206,11 @@ class VerifiedIndex:
     def spec(self) -> ExtractorSpec:
         """Spec of the extractor that filled the index."""
         return self.index.spec
+
+    @property
+    def grey_levels(self) -> GreyLevels:
+        """Grey levels that 16-bit images and queries are read by."""
+        return self.index.manifest.levels
 
     @property
     def image_count(self) -> int:
@@ -272,7 +277,7 @@ def _decode_indexed(snapshot: Snapshot, id: int) -> Image:
             f"the verifier compares pixels, and the indexed images are no longer in {folder}; "
             f"{moved_hint(snapshot.folder)}"
         )
-    return decode_named(snapshot.image_path(id))
+    return decode_named(snapshot.image_path(id), snapshot.manifest.levels)
 
 
 def _itself(features: Features) -> Features:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from vpr_dhe.errors import BadInputError, IndexDamagedError, IndexFormatError
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.features.extractor import load_extractor
-from vpr_dhe.images import ImageLike, load_image
+from vpr_dhe.images import FULL_RANGE, ImageLike, load_image
 from vpr_dhe.index.adaptation.report import AdaptationReport
 from vpr_dhe.index.place_index import PlaceIndex, require_same_features
 from vpr_dhe.localization.calibration.probability import Calibration, Conditions
@@ -20,6 +20,7 @@ from vpr_dhe.models.network_file import load_networks
 from vpr_dhe.records import (
     Cameras,
     Features,
+    GreyLevels,
     Image,
     ImageRecord,
     Localization,
@@ -155,6 +156,8 @@ class Localizer:
     ) -> Localization:
         """Find the `top_k` database images most likely to show the same place as the query, best first.
 
+        A blank query has no inliers with any of them, and its place is unknown (`Localization.blank`).
+
         With `min_probability` in [0, 1], a best match that is less probable is rejected: the place counts as unknown,
         and there are no matches.
 
@@ -164,7 +167,7 @@ class Localizer:
             IndexDamagedError: if stored data, or with `min_probability` the calibration, is damaged.
         """
         clock = Stopwatch()
-        pixels = load_image(image)
+        pixels = load_image(image, self.grey_levels)
         features = self.extractor.extract([pixels])[0]
         return self.localize_features(
             pixels, features, top_k=top_k, min_probability=min_probability, extract_ms=clock.lap_ms()
@@ -194,10 +197,17 @@ class Localizer:
         matches = ranked_matches(candidates, records)
         estimate = self._position(candidates, matches, records) if database.verifies else None
         missing = tuple(sorted(database.missing_shards))
-        if self.calibration and not missing and self.calibration.conditions.suit(database.adaptation):
+        blank = features.is_blank
+        if self.calibration and not missing and not blank and self.calibration.conditions.suit(database.adaptation):
             matches = self.calibration.with_probability(matches)
-        localization = Localization(tuple(matches[:top_k]), timing, missing, estimate)
+        known = False if blank else None
+        localization = Localization(tuple(matches[:top_k]), timing, missing, estimate, known=known, blank=blank)
         return localization if min_probability is None else _accept_or_reject(localization, min_probability)
+
+    @property
+    def grey_levels(self) -> GreyLevels:
+        """Grey levels that 16-bit queries are read by, as the images of the index were."""
+        return getattr(self.database, "grey_levels", FULL_RANGE)
 
     def _candidate_count(self, top_k: int, database: PinnedDatabase) -> int:
         return max(top_k, self.rerank if database.verifies or self.calibration else 0)

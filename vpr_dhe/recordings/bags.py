@@ -1,14 +1,15 @@
 """Bags of ROS 1 and ROS 2: frames from one topic, and positions from another."""
 
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from vpr_dhe.errors import DatasetError, VprDheError
 from vpr_dhe.recordings.base import ImageFile, RecordedFrame
+from vpr_dhe.recordings.clock import TopicClock, choose_clock
 from vpr_dhe.recordings.fixes import FixTrack, valid_fix
 from vpr_dhe.recordings.ros_messages import FIX_TYPE, IMAGE_TYPES, RAW_TYPE, compressed_file, raw_file
 from vpr_dhe.records import GeoPosition, StrPath
@@ -46,9 +47,10 @@ def open_bag(path: StrPath, topic: str, fix_topic: str | None = None) -> Iterato
 
 
 class BagSource:
-    """Images of one topic, with times from their headers or, if those are 0, from the recording.
+    """Images of one topic, with times from their headers or, if those are implausible, from the recording.
 
-    Positions are interpolated between fixes; see `FixTrack`.
+    Positions are interpolated between fixes, by headers if those of both topics are plausible; see `choose_clock` and
+    `FixTrack`. `notes` say which stamps are not trusted, a sentence each.
     """
 
     keeps_unix_time = True
@@ -61,7 +63,14 @@ class BagSource:
         self._require_topic(topic, IMAGE_TYPES, "images")
         if fix_topic is not None:
             self._require_topic(fix_topic, (FIX_TYPE,), "fixes")
-        self._fixes = FixTrack(self._read_fixes(fix_topic) if fix_topic else ())
+        self._clock = self._read_clock(topic)
+        fix_clock = self._read_clock(fix_topic) if fix_topic else self._clock
+        clocks = {topic: self._clock, fix_topic or topic: fix_clock}
+        self.notes = tuple(f"{self._path} {name}: {clock.note}" for name, clock in clocks.items() if clock.note)
+        by_headers = self._clock.by_headers and fix_clock.by_headers
+        self._meeting_times_s = self._clock.times_s if by_headers else self._clock.received_s
+        fix_times_s = fix_clock.times_s if by_headers else fix_clock.received_s
+        self._fixes = FixTrack(self._read_fixes(fix_topic, fix_times_s.tolist()) if fix_topic else ())
 
     @property
     def name(self) -> str:
@@ -86,19 +95,30 @@ class BagSource:
         Raises:
             DatasetError: if the bag is damaged.
         """
-        for number, (message, kind, time_s) in enumerate(self._messages(self._topic)):
+        times = zip(self._clock.times_s.tolist(), self._meeting_times_s.tolist(), strict=True)
+        for number, ((message, kind, _), (time_s, meeting_s)) in enumerate(
+            zip(self._messages(self._topic), times, strict=True)
+        ):
             image = partial(_image_file, message, kind)
-            yield RecordedFrame(number, time_s, self._fixes.at(time_s), image)
+            yield RecordedFrame(number, time_s, self._fixes.at(meeting_s), image)
 
-    def _messages(self, topic: str) -> Iterator[tuple[Any, str, float]]:
-        """Messages of one topic, their types, and their times in seconds."""
+    def _messages(self, topic: str) -> Iterator[tuple[Any, str, int]]:
+        """Messages of one topic, their types, and the times when they were received, in nanoseconds."""
         with _as_dataset_error(self._path):
             for connection, received_ns, raw in self._reader.messages(self._reader.topics[topic].connections):
-                message = self._deserialize(raw, connection.msgtype)
-                yield message, connection.msgtype, _taken_s(message, received_ns)
+                yield self._deserialize(raw, connection.msgtype), connection.msgtype, received_ns
 
-    def _read_fixes(self, topic: str) -> Iterator[tuple[float, GeoPosition]]:
-        for message, _, time_s in self._messages(topic):
+    def _read_clock(self, topic: str) -> TopicClock:
+        """Choose the clock of a topic, for which all of its messages are read once; up to damage, if there is any."""
+        stamps_s, received_s = list[float](), list[float]()
+        with suppress(DatasetError):  # raised again where the message is read
+            for message, _, received_ns in self._messages(topic):
+                stamps_s.append(_stamp_s(message))
+                received_s.append(1e-9 * received_ns)
+        return choose_clock(stamps_s, received_s)
+
+    def _read_fixes(self, topic: str, times_s: Sequence[float]) -> Iterator[tuple[float, GeoPosition]]:
+        for (message, _, _), time_s in zip(self._messages(topic), times_s, strict=True):
             position = valid_fix(message.latitude, message.longitude)
             if position and message.status.status >= _STATUS_FIX:
                 yield time_s, position
@@ -119,9 +139,9 @@ def _image_file(message: Any, kind: str) -> ImageFile:
     return raw_file(message) if kind == RAW_TYPE else compressed_file(message)
 
 
-def _taken_s(message: Any, received_ns: int) -> float:
+def _stamp_s(message: Any) -> float:
     stamp = message.header.stamp
-    return (stamp.sec + 1e-9 * stamp.nanosec) if stamp.sec or stamp.nanosec else 1e-9 * received_ns
+    return stamp.sec + 1e-9 * stamp.nanosec
 
 
 def _reader(path: Path) -> Any:

@@ -61,6 +61,7 @@ _ENCODINGS = {
     "mono8": _Encoding(1),
     "8UC1": _Encoding(1),
     "mono16": _Encoding(1, bytes_per_value=2),
+    "16UC1": _Encoding(1, bytes_per_value=2),
     "bayer_rggb8": _Encoding(1, cv2.COLOR_BayerRGGB2RGB),
     "bayer_bggr8": _Encoding(1, cv2.COLOR_BayerBGGR2RGB),
     "bayer_gbrg8": _Encoding(1, cv2.COLOR_BayerGBRG2RGB),

@@ -18,7 +18,8 @@ from vpr_dhe.index.rows import Digest, FileStamp, modification_time_ns
 from vpr_dhe.index.segments import IndexedImage
 from vpr_dhe.index.writer import IndexWriter
 from vpr_dhe.localization.database import PinnedIndex
-from vpr_dhe.records import Features, Image, ImageRecord
+from vpr_dhe.recordings.clock import StreamClock
+from vpr_dhe.records import Features, GreyLevels, Image, ImageRecord
 from vpr_dhe.runtime.durable_files import write_durably
 from vpr_dhe.sequences.frames import SequenceFrame
 from vpr_dhe.verification.verifier import Verifier
@@ -46,9 +47,9 @@ class FrameMemory:
     """Index of the frames of a stream; the newest wait in memory until `flush_every` of them become a segment.
 
     Use it as a context manager: it holds the write lock of the index throughout, and must be used from one thread. A
-    frame can be retrieved as soon as it is remembered and no longer recent. It is durable once its segment is: a crash
-    costs the features of at most `flush_every` pending frames, but none of their image files, which `vpr-dhe index`
-    picks up. Leaving the context flushes.
+    frame can be retrieved as soon as it is remembered and no longer recent, unless it is blank. It is durable once its
+    segment is: a crash costs the features of at most `flush_every` pending frames, but none of their image files, which
+    `vpr-dhe index` picks up. Leaving the context flushes.
 
     Args:
         index: on this machine; frames given as pixels are stored in its images folder as JPEG files.
@@ -76,6 +77,9 @@ class FrameMemory:
         self._flush_every, self._keep_times = flush_every, keep_times
         self._pending: dict[int, ExtractedImage] = {}
         self._recent: deque[_Moment] = deque()
+        self._blank: set[int] = set()
+        self._clock = StreamClock()
+        self._now_s: float | None = None  # of the frame that is followed and not remembered yet
         self._first_id = 0
         self._writer: IndexWriter | None = None
         self._open = ExitStack()
@@ -96,14 +100,19 @@ class FrameMemory:
             self.flush()
 
     def pinned(self) -> PinnedIndex:
-        """Pin the stored and pending frames without the recent ones; valid until the next frame."""
-        recent = frozenset(moment.id for moment in self._recent)
-        return PinnedIndex(self.index.snapshot, self._verifier, pending=self._pending, excluded=recent)
+        """Pin the stored and pending frames without recent and blank ones; valid until the next frame."""
+        excluded = frozenset(self._blank.union(moment.id for moment in self._recent))
+        return PinnedIndex(self.index.snapshot, self._verifier, pending=self._pending, excluded=excluded)
 
     @property
     def spec(self) -> ExtractorSpec:
         """Spec of the extractor that filled the index."""
         return self.index.spec
+
+    @property
+    def grey_levels(self) -> GreyLevels:
+        """Grey levels that 16-bit frames are read by."""
+        return self.index.manifest.levels
 
     @property
     def verifies(self) -> bool:
@@ -143,6 +152,13 @@ class FrameMemory:
             return False
         return now_s - oldest.timestamp_s < self._limits.seconds
 
+    def follow(self, timestamp_s: float | None) -> None:
+        """Advance to the time of the frame that is remembered next; a jump counts as a usual step (`StreamClock`)."""
+        if timestamp_s is not None:
+            self._clock.advance(timestamp_s)
+            self._now_s = self._clock.now_s
+            self.advance(self._now_s)
+
     def remember(self, frame: SequenceFrame, image: Image, features: Features) -> int:
         """Add a frame and return the id of its image.
 
@@ -156,8 +172,11 @@ class FrameMemory:
         vector = comparable(features.global_descriptor, self.spec).cpu()
         kept = replace(features, global_descriptor=vector, local_map=features.local_map.cpu())
         self._pending[id] = ExtractedImage(len(self._pending), IndexedImage(record, image_size(image)), stamp, kept)
-        self._recent.append(_Moment(id, frame.timestamp_s))
-        self.advance(frame.timestamp_s)
+        if kept.is_blank:
+            self._blank.add(id)
+        now_s, self._now_s = frame.timestamp_s if self._now_s is None else self._now_s, None
+        self._recent.append(_Moment(id, now_s))
+        self.advance(now_s)
         if len(self._pending) >= self._flush_every:
             self.flush()
         return id

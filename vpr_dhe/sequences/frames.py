@@ -9,9 +9,10 @@ from math import isfinite
 from pathlib import Path
 from threading import Condition, Thread
 
+import numpy as np
+
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.images import ImageLike
-from vpr_dhe.records import Image
 from vpr_dhe.sequences.odometry import Odometry
 
 
@@ -30,7 +31,7 @@ class SequenceFrame:
         BadInputError: if the time is not finite.
     """
 
-    image: ImageLike | Path | Callable[[], Image]
+    image: ImageLike | Path | Callable[[], np.ndarray]
     timestamp_s: float | None = None
     odometry: Odometry | None = None
     name: str | None = None

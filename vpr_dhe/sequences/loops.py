@@ -2,19 +2,20 @@
 
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from vpr_dhe.errors import BadInputError
+from vpr_dhe.errors import BadInputError, ImageError
 from vpr_dhe.features.extractor import load_extractor
+from vpr_dhe.index.grey_levels import find_grey_levels
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.localization.localizer import Localizer
 from vpr_dhe.models.names import DEFAULT_MODEL
 from vpr_dhe.models.network_file import load_networks
 from vpr_dhe.recordings.extraction import frames_folder
-from vpr_dhe.records import Progress, RankedMatch, StrPath
+from vpr_dhe.records import GreyLevels, Progress, RankedMatch, StrPath
 from vpr_dhe.runtime.choices import AUTO, ExtractorPrecision, Runtime
 from vpr_dhe.sequences.frame_memory import FrameMemory, Recent
 from vpr_dhe.sequences.frames import SequenceFrame
@@ -26,6 +27,7 @@ from vpr_dhe.verification.names import DEFAULT_VERIFIER
 
 # A robot that turns round sees a place again within seconds; one or two frames a second are usual.
 _RECENT_SECONDS, _RECENT_FRAMES = 30.0, 30
+_LEVEL_FRAMES = 32
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ def find_loops(
     index: StrPath | None = None,
     images_folder: StrPath | None = None,
     keep_times: bool = True,
+    bit_depth: str = AUTO,
     model: str = DEFAULT_MODEL,
     verifier: str = DEFAULT_VERIFIER,
     weights: Iterable[StrPath] = (),
@@ -61,6 +64,7 @@ def find_loops(
     precision: ExtractorPrecision = "fp32",
     remembered: Progress = lambda _: None,
     skipped: Callable[[str, str], object] = lambda _name, _reason: None,
+    blank: Callable[[str], object] = lambda _name: None,
 ) -> Generator[Loop, None, None]:
     """Find the loops that frames close, each as soon as its frame is localized.
 
@@ -72,6 +76,7 @@ def find_loops(
         images_folder: folder of the frames that are files, where those that are pixels are written; by default beside
             the index.
         keep_times: store times of frames with their images; they count from the Unix epoch then.
+        bit_depth: grey levels of 16-bit frames, as for `PlaceIndex.create`; `auto` finds them from the first 32 frames.
         model: by name, as for `load_extractor`.
         verifier: by name.
         weights: network files of verifiers that need one.
@@ -84,6 +89,7 @@ def find_loops(
         precision: as for `load_extractor`.
         remembered: called with the number of frames just added to the index.
         skipped: called with the name of a frame that cannot be read, and the reason.
+        blank: called with the name of a frame without texture, which closes no loop.
 
     Raises:
         BadInputError: if seconds are to be ignored and frames have no times, or a frame has no usable name.
@@ -91,21 +97,47 @@ def find_loops(
     """
     frames = iter(frames)
     first = list(islice(frames, 1))
+    if bit_depth == AUTO:
+        first, levels = _first_frames(first, frames)
+        bit_depth = AUTO if levels is None else f"{levels.low}:{levels.high}"
     recent = _recent(ignore_seconds, ignore_frames, timed=any(frame.timestamp_s is not None for frame in first))
     extractor = load_extractor(model, device, precision=precision, runtime=runtime)
     built = build_verifier(verifier, Resources(extractor, load_networks(weights), device))
 
     def found() -> Generator[Loop, None, None]:
         with _kept(index) as folder:
-            traverse = PlaceIndex.create(folder, extractor.spec, images_folder or frames_folder(folder))
+            traverse = PlaceIndex.create(
+                folder, extractor.spec, images_folder or frames_folder(folder), bit_depth=bit_depth
+            )
             with FrameMemory(traverse, built, recent=recent, keep_times=keep_times) as memory:
                 sequence = SequenceLocalizer(Localizer(memory, extractor, rerank=rerank))
                 # Driving back passes the same places in reverse order.
                 tracker = sequence.tracker(sequence.place_map(), RouteMotion(slowest=-2))
                 localized = sequence.stream(chain(first, frames), tracker=tracker, top_k=rerank)
-                yield from loops_among(_reporting(localized, remembered, skipped), min_probability)
+                yield from loops_among(_reporting(localized, remembered, skipped, blank), min_probability)
 
     return found()
+
+
+def _first_frames(
+    first: list[SequenceFrame], others: Iterator[SequenceFrame]
+) -> tuple[list[SequenceFrame], GreyLevels | None]:
+    """The first frames of a stream, and their grey levels if the first has 16 bits; then more are read to find them."""
+    read = [_read(frame) for frame in first]
+    if not read or find_grey_levels([read[0].image] if not callable(read[0].image) else []) is None:
+        return read, None
+    read += map(_read, islice(others, _LEVEL_FRAMES - 1))
+    return read, find_grey_levels([frame.image for frame in read if not callable(frame.image)])
+
+
+def _read(frame: SequenceFrame) -> SequenceFrame:
+    """The frame with its pixels, because those of a recording last until the next one is read."""
+    if not callable(frame.image):
+        return frame
+    try:
+        return replace(frame, image=frame.image())
+    except ImageError:
+        return frame  # raised again, and reported, where it is localized
 
 
 def _recent(seconds: float | None, frames: int | None, *, timed: bool) -> Recent:
@@ -128,9 +160,14 @@ def _kept(index: StrPath | None) -> Generator[Path, None, None]:
 
 
 def _reporting(
-    frames: Iterable[LocalizedFrame], remembered: Progress, skipped: Callable[[str, str], object]
+    frames: Iterable[LocalizedFrame],
+    remembered: Progress,
+    skipped: Callable[[str, str], object],
+    blank: Callable[[str], object],
 ) -> Iterator[LocalizedFrame]:
     for frame in frames:
+        if frame.localization is not None and frame.localization.blank:
+            blank(frame.name or "")
         if frame.error is None:
             remembered(1)
         else:
@@ -142,14 +179,16 @@ def loops_among(frames: Iterable[LocalizedFrame], min_probability: float) -> Ite
     """Loop closures of a stream localized against its own earlier frames (`FrameMemory`).
 
     A loop is closed if the most probable place has at least `min_probability` and exceeds "unknown". Places whose image
-    is not among the frame's own candidates make no pair.
+    is not among the frame's own candidates make no pair, nor do blank frames.
     """
     times: dict[str, float | None] = {}
     for frame in frames:
         if frame.name is not None:
             times[frame.name] = frame.timestamp_s
         best = frame.belief.best if frame.belief else None
-        if frame.localization is None or best is None or best.probability < min_probability:
+        if frame.localization is None or frame.localization.blank:
+            continue
+        if best is None or best.probability < min_probability:
             continue
         match = next((match for match in frame.localization.matches if match.image == best.image), None)
         if match is not None:

@@ -30,6 +30,8 @@ class Pace:
         if before is None or before.timestamp_s is None or frame.timestamp_s is None:
             return Step(frames, None, frame.odometry)
         seconds = frame.timestamp_s - before.timestamp_s
+        if seconds < 0:
+            seconds = self._seconds.usual or 0.0  # the clock was set back
         counts = [self._seconds.frames_in(seconds, frames)]
         if frame.odometry is not None:
             counts.append(self._metres.frames_in(frame.odometry.distance_m, frames))
@@ -42,9 +44,13 @@ class _MedianStep:
     def __init__(self) -> None:
         self._latest: deque[float] = deque(maxlen=_WINDOW)
 
+    @property
+    def usual(self) -> float | None:
+        """Median of the latest; None if there are none."""
+        return median(self._latest) if self._latest else None
+
     def frames_in(self, amount: float, minimum: int) -> int:
         """Number of frames that usually fit in this amount, at least `minimum`; the amount enters the median."""
-        # The clock was set back.
         if amount <= 0:
             return minimum
         self._latest.append(amount / minimum)

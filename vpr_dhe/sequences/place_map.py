@@ -1,7 +1,6 @@
 """Map of a sequence: indexed images as places, numbered in the order of their route."""
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -10,14 +9,14 @@ from vpr_dhe.errors import BadInputError
 from vpr_dhe.geography.distance import world_of
 from vpr_dhe.geography.plane import Plane
 from vpr_dhe.records import RECONSTRUCTION, ImageRecord
-
-_DIGITS = re.compile(r"(\d+)")
+from vpr_dhe.sequences.order import natural_key, order_taken
 
 
 class PlaceMap:
     """The places 0, 1, ... of a belief, one per indexed image; images added later are appended.
 
-    Places are ordered by time if all images have one, otherwise by path in natural order (frame 9 before frame 10). The
+    Places are ordered by time if all images have one (see `order_taken` for implausible ones), otherwise by path in
+    natural order (frame 9 before frame 10). The
     `newest` follow in the order given, because a frame memory relies on its recent frames being last. Each record is
     read once; only id, position and heading are kept.
     """
@@ -26,8 +25,11 @@ class PlaceMap:
         self, images: Iterable[tuple[int, ImageRecord]], newest: Iterable[tuple[int, ImageRecord]] = ()
     ) -> None:
         known = list(images)
-        timed = all(record.timestamp_s is not None for _, record in known)
-        known.sort(key=lambda image: (image[1].timestamp_s or 0.0) if timed else natural_key(image[1].path))
+        paths = [record.path for _, record in known]
+        times_s = [record.timestamp_s for _, record in known if record.timestamp_s is not None]
+        timed = len(times_s) == len(known)
+        in_order = order_taken(paths, times_s).order if timed else sorted(range(len(known)), key=_by_name(paths))
+        known = [known[number] for number in in_order]
         known += newest
         self._positions = [record.position for _, record in known]
         headings = [record.heading_deg for _, record in known]
@@ -81,6 +83,5 @@ class PlaceMap:
         return plane.metres(self._positions)
 
 
-def natural_key(path: str) -> list[tuple[int, str]]:
-    """Sort key that compares runs of digits as numbers."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in _DIGITS.split(path)]
+def _by_name(paths: Sequence[str]) -> Callable[[int], list[tuple[int, str]]]:
+    return lambda number: natural_key(paths[number])

@@ -3,12 +3,14 @@
 from collections.abc import Iterator
 from functools import partial
 
+import numpy as np
+
 from vpr_dhe.errors import DatasetError
 from vpr_dhe.geography.distance import apart
-from vpr_dhe.images import decode_image
+from vpr_dhe.images import decode_image, deep_values
 from vpr_dhe.recordings.base import FrameSource, RecordedFrame
 from vpr_dhe.recordings.selection import Selection
-from vpr_dhe.records import Image, Progress
+from vpr_dhe.records import Progress
 from vpr_dhe.sequences.frames import SequenceFrame
 from vpr_dhe.sequences.odometry import Odometry
 
@@ -41,8 +43,11 @@ def _counted(frames: Iterator[RecordedFrame], progress: Progress) -> Iterator[Re
         yield frame
 
 
-def _decoded(frame: RecordedFrame) -> Image:
-    return decode_image(frame.image().content)
+def _decoded(frame: RecordedFrame) -> np.ndarray:
+    """Pixels of 8 bits, or grey values of 16, which are scaled as the index does."""
+    content = frame.image().content
+    deep = deep_values(content)
+    return decode_image(content) if deep is None else deep
 
 
 def _moved(before: RecordedFrame | None, frame: RecordedFrame) -> Odometry | None:

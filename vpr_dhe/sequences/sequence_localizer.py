@@ -132,7 +132,7 @@ class SequenceLocalizer:
             localized = LocalizedFrame(number, _name(taken), taken.timestamp_s, taken.dropped, dropped)
             frame = taken if unread is None else taken.after(unread)
             try:
-                image = load_image(frame.read())
+                image = load_image(frame.read(), self.localizer.grey_levels)
             except ImageError as error:
                 unread = frame
                 yield replace(localized, error=str(error))
@@ -148,9 +148,11 @@ class SequenceLocalizer:
         clock = Stopwatch()
         features = localizer.extractor.extract([image])[0]
         if memory:
-            memory.advance(frame.timestamp_s)
+            memory.follow(frame.timestamp_s)
         answer = localizer.localize_features(image, features, top_k=localizer.rerank, extract_ms=clock.lap_ms())
-        tracker.follow(answer.matches, pace.step_to(frame), len(tracker.places) - (memory.recent if memory else 0))
+        # The candidates of a blank frame are no evidence; not even that they were listed.
+        evidence = () if answer.blank else answer.matches
+        tracker.follow(evidence, pace.step_to(frame), len(tracker.places) - (memory.recent if memory else 0))
         if memory:
             tracker.places.append(memory.remember(frame, image, features))
         return answer

@@ -118,7 +118,9 @@ class PlaceService:
 
     async def _decode(self, content: bytes) -> Image:
         with self.metrics.timed("decode"):
-            return await _run(self._workers, partial(decode_image, content, max_pixels=self.limits.pixels))
+            levels = self.localizer.grey_levels
+            decode = partial(decode_image, content, max_pixels=self.limits.pixels, grey_levels=levels)
+            return await _run(self._workers, decode)
 
     async def add(self, images: Sequence[NewImage]) -> Additions:
         """Add images to the index; they are durable when this returns.
@@ -147,7 +149,9 @@ class PlaceService:
         if id is None:
             return None
         path = snapshot.image_path(id)
-        return await _run(self._workers, lambda: jpeg(decode_named(path), side_px=_THUMBNAIL_SIDE_PX))
+        return await _run(
+            self._workers, lambda: jpeg(decode_named(path, snapshot.manifest.levels), side_px=_THUMBNAIL_SIDE_PX)
+        )
 
     async def _refresh(self) -> None:
         """Pick up what other processes write to the index."""

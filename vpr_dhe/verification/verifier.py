@@ -8,7 +8,7 @@ from jaxtyping import Float64
 
 from vpr_dhe.geometry.coordinates import homographies_between_inputs, to_originals
 from vpr_dhe.geometry.homography import reprojection_errors
-from vpr_dhe.records import Evidence, Matches, Verification
+from vpr_dhe.records import NOTHING_TO_MATCH, Evidence, Matches, Verification
 from vpr_dhe.runtime.threads import on_one_core
 from vpr_dhe.verification.estimators.base import MIN_MATCHES, Homographies, HomographyEstimator, View
 
@@ -40,11 +40,20 @@ class Verifier:
         self.inlier_threshold_px, self.shortlist_size = inlier_threshold_px, shortlist_size
 
     def verify(self, query: View, candidates: Sequence[View]) -> list[Verification]:
-        """Verify each candidate; a failed estimate, or one from fewer than four matches, scores 0.
+        """Verify each candidate; a failed estimate, or one from fewer than four matches, scores 0, as do blank images.
 
         Source: Lu et al., "Deep Homography Estimation for Visual Place Recognition", AAAI 2024 (arXiv:2402.16086):
         re-ranking by the number of inliers.
         """
+        if query.is_blank:
+            return [NOTHING_TO_MATCH] * len(candidates)
+        if not self.estimator.uses_images:  # no cell of a blank candidate has a match
+            return self._verify(query, candidates)
+        blank = [view.is_blank for view in candidates]
+        verified = iter(self._verify(query, [view for view, empty in zip(candidates, blank, strict=True) if not empty]))
+        return [NOTHING_TO_MATCH if empty else next(verified) for empty in blank]
+
+    def _verify(self, query: View, candidates: Sequence[View]) -> list[Verification]:
         coarse_pass = self.estimator.coarse_pass
         size = self.shortlist_size
         if coarse_pass is None or size is None or len(candidates) <= size:

@@ -7,10 +7,11 @@ import torch
 from vpr_dhe.errors import VerifierError
 from vpr_dhe.geometry.coordinates import corners, homographies_between_inputs
 from vpr_dhe.geometry.homography import four_point_homography, mean_corner_error, project
-from vpr_dhe.records import Frame, Matches, Size
+from vpr_dhe.records import Features, Frame, Grid, Matches, Size
 from vpr_dhe.verification.build import build_estimator
 from vpr_dhe.verification.estimators.base import HomographyEstimator, View
 from vpr_dhe.verification.estimators.registry import METHODS, Needs
+from vpr_dhe.verification.verifier import Verifier
 
 INPUT = Size(384, 384)
 FRAMES = [Frame(Size(640, 480), INPUT), Frame(Size(300, 500), INPUT), Frame(INPUT, INPUT)]
@@ -120,3 +121,22 @@ def test_unknown_names_and_missing_heads_are_explained():
         build_estimator("magic")
     with pytest.raises(VerifierError, match=r"needs a homography head.*magsac"):
         build_estimator("dhe")
+
+
+@pytest.mark.parametrize("uses_images", [False, True])
+def test_a_blank_image_is_verified_by_nothing(estimator, uses_images, monkeypatch):
+    monkeypatch.setattr(type(estimator), "uses_images", uses_images)
+    cells, matched = torch.zeros(16, 8), some_matches(a_homography(1), 40, 0)
+    cells[:, 0] = 1
+
+    def of(local_map: torch.Tensor) -> View:
+        features = Features(torch.zeros(4), local_map, Grid(4, 4), FRAMES[2])
+        matches = matched if local_map.any() else nothing()
+        return View(FRAMES[2], lambda: np.zeros((16, 16, 3), np.uint8), lambda: features, lambda: matches)
+
+    shown, blank = of(cells), of(torch.zeros(16, 8))
+    verifier = Verifier(estimator)
+    from_blank = verifier.verify(blank, [shown, blank])
+    to_blank, seen = verifier.verify(shown, [blank, shown])
+    assert [(found.homography, found.score, found.inliers) for found in (*from_blank, to_blank)] == [(None, 0.0, 0)] * 3
+    assert seen.inliers > 30

@@ -154,7 +154,7 @@ def _shown_query(result: EvaluationResult, method: MethodResult, tools: Tools, j
     if judged.outcome == UNREAD:
         return ShownQuery(id, record.path, UNREAD, judged.remark)
     try:
-        image = decode_image(dataset.queries.folder / record.path)
+        image = decode_image(dataset.queries.folder / record.path, grey_levels=tools.index.manifest.levels)
     except ImageError as error:
         return ShownQuery(id, record.path, UNREAD, str(error))
     features = tools.extractor.extract([image])[0]
@@ -166,7 +166,9 @@ def _shown_query(result: EvaluationResult, method: MethodResult, tools: Tools, j
         candidate, verification = dataset.database.records[row], verified.get(row)
         away = distance(record.position, candidate.position)
         facts = (*_match_facts(verification, scores.get(row)), *([away] if away else []))
-        picture, fault = picture_of(image, dataset.database.folder / candidate.path, verification)
+        picture, fault = picture_of(
+            image, dataset.database.folder / candidate.path, verification, tools.index.manifest.levels
+        )
         right = None if dataset.positives is None else bool(np.isin(row, dataset.positives[judged.number]))
         matches.append(ShownMatch(label, candidate.path, facts, right, picture, fault))
     return ShownQuery(id, record.path, judged.outcome, judged.remark, tuple(matches))

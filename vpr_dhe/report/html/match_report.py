@@ -8,8 +8,8 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from vpr_dhe.errors import ImageError
-from vpr_dhe.images import decode_image
-from vpr_dhe.records import NOT_VERIFIED, Image, Verification
+from vpr_dhe.images import FULL_RANGE, decode_image
+from vpr_dhe.records import NOT_VERIFIED, GreyLevels, Image, Verification
 from vpr_dhe.report.html.charts import Chart
 from vpr_dhe.report.html.position_map import PositionMap
 from vpr_dhe.report.pictures.drawing import draw_match
@@ -88,10 +88,14 @@ class Report:
         return dict(Counter(query.outcome for query in self.queries))
 
 
-def picture_of(query: Image, candidate: Path, verification: Verification | None) -> tuple[str | None, str | None]:
+def picture_of(
+    query: Image, candidate: Path, verification: Verification | None, grey_levels: GreyLevels = FULL_RANGE
+) -> tuple[str | None, str | None]:
     """Draw a match for `ShownMatch.picture`, or return the reason for `ShownMatch.fault`."""
     try:
-        drawn = draw_match(query, decode_image(candidate), verification or NOT_VERIFIED, side_px=_SIDE_PX)
+        drawn = draw_match(
+            query, decode_image(candidate, grey_levels=grey_levels), verification or NOT_VERIFIED, side_px=_SIDE_PX
+        )
     except ImageError as error:
         return None, str(error)
     return data_uri(jpeg(drawn, side_px=max(drawn.shape))), None

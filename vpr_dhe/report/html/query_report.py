@@ -6,7 +6,7 @@ from pathlib import Path
 from vpr_dhe.errors import ImageError
 from vpr_dhe.images import decode_image
 from vpr_dhe.index.place_index import PlaceIndex
-from vpr_dhe.records import Progress, RankedMatch
+from vpr_dhe.records import GreyLevels, Progress, RankedMatch
 from vpr_dhe.report.html.match_report import (
     ANSWERED,
     MAX_QUERIES,
@@ -28,7 +28,7 @@ def query_report(sheet: AnswerSheet, index: PlaceIndex, progress: Progress = lam
     ordered = sorted(sheet.answers, key=_certainty)[:MAX_QUERIES]
     shown = []
     for number, answer in enumerate(ordered):
-        shown.append(_shown_query(f"q{number}", answer, Path(index.manifest.images_folder)))
+        shown.append(_shown_query(f"q{number}", answer, Path(index.manifest.images_folder), index.manifest.levels))
         progress(1)
     return Report(
         title=f"{counted(len(sheet.answers), 'query', 'queries')}, index {sheet.index}",
@@ -53,19 +53,21 @@ def _certainty(answer: Answer) -> float:
     return matches[0].score if matches else float("-inf")
 
 
-def _shown_query(id: str, answer: Answer, folder: Path) -> ShownQuery:
+def _shown_query(id: str, answer: Answer, folder: Path, grey_levels: GreyLevels) -> ShownQuery:
     if answer.localization is None:
         return ShownQuery(id, answer.query, UNREAD, answer.error or "")
     try:
-        image = decode_image(Path(answer.query))
+        image = decode_image(Path(answer.query), grey_levels=grey_levels)
     except ImageError as error:
         return ShownQuery(id, answer.query, UNREAD, str(error))
     matches = []
     rejected = answer.localization.rejected
     for match in [rejected] if rejected else answer.localization.matches:
-        picture, fault = picture_of(image, folder / match.image, match.verification)
+        picture, fault = picture_of(image, folder / match.image, match.verification, grey_levels)
         label = "rejected" if rejected else f"rank {match.rank}"
         matches.append(ShownMatch(label, match.image, _facts(match), None, picture, fault))
+    if answer.localization.blank:
+        return ShownQuery(id, answer.query, UNKNOWN, "it is blank: too little texture to match", tuple(matches))
     # `known` is None if no minimum probability was asked for: then every answer stands.
     if answer.localization.known is False:
         return ShownQuery(id, answer.query, UNKNOWN, "its best match is too improbable", tuple(matches))

@@ -93,6 +93,7 @@ def answer_document(answer: Answer) -> dict[str, Any]:
         "timing_ms": _timing_document(localization.timing if localization else None),
         "error": answer.error,
         **({} if answer.belief is None else {"belief": _belief_document(answer.belief)}),
+        **({"blank": True} if localization is not None and localization.blank else {}),
     }
 
 
@@ -230,7 +231,8 @@ def _answer_table(answer: Answer) -> str:
         [str(m.rank), m.image, f"{m.similarity:.3f}", *_checked(m), position_text(m.position)]
         for m in answer.localization.matches
     ]
-    title = f"{query}{_in_brackets(answer.localization.matches[0])}"
+    blank = " (blank: unknown place)" if answer.localization.blank else ""
+    title = f"{query}{_in_brackets(answer.localization.matches[0])}{blank}"
     table = text_table(["rank", "image", "similarity", "score", "inliers", "position"], rows)
     return "\n".join([title, table, *_conclusions(answer.localization.estimate, answer.belief)])
 

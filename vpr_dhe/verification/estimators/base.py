@@ -82,6 +82,11 @@ class View:
             raise LookupError("this view was made without features")
         return self._features()
 
+    @property
+    def is_blank(self) -> bool:
+        """Whether features are known, and no cell of theirs can match."""
+        return self._features is not None and self.features.is_blank
+
     @cached_property
     def matches(self) -> Matches:
         """Mutual matches of the query with this candidate; LookupError if the view is a query."""

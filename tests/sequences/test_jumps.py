@@ -1,0 +1,75 @@
+"""Loops of streams whose clock jumps and whose camera is covered now and then."""
+
+import numpy as np
+import pytest
+
+from tests.sequences.conftest import views
+from tests.shared.blanks import blank_aware, noise
+from vpr_dhe.localization.localizer import Localizer
+from vpr_dhe.sequences.frame_memory import FrameMemory, Recent
+from vpr_dhe.sequences.frames import SequenceFrame
+from vpr_dhe.sequences.loops import loops_among
+from vpr_dhe.sequences.motion import RouteMotion
+from vpr_dhe.sequences.odometry import Step
+from vpr_dhe.sequences.pace import Pace
+from vpr_dhe.sequences.sequence_localizer import SequenceLocalizer
+
+TIMES = 1.7e9 + np.arange(22.0)
+
+
+def loops_of(images, times, index, verifier, extractor):
+    with FrameMemory(index, verifier, recent=Recent(frames=0, seconds=8.0), flush_every=5) as memory:
+        sequence = SequenceLocalizer(Localizer(memory, extractor, rerank=20))
+        tracker = sequence.tracker(sequence.place_map(), RouteMotion(slowest=-2))
+        frames = [
+            SequenceFrame(pixels, float(time), name=f"{number}.jpg")
+            for number, (pixels, time) in enumerate(zip(images, times, strict=True))
+        ]
+        found = list(loops_among(sequence.stream(frames, tracker=tracker, top_k=20), 0.5))
+    return [(int(loop.query.split(".")[0]), int(loop.match.image.split(".")[0])) for loop in found]
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        np.where(np.isin(np.arange(22), [12, 16]), 0.0, TIMES),
+        TIMES + 3600 * (np.arange(22) >= 12),
+        TIMES - 3600 * (np.arange(22) >= 12),
+        TIMES + 40 * (np.arange(22) >= 12),
+    ],
+    ids=["0", "an hour ahead", "an hour back", "40 s ahead"],
+)
+def test_a_camera_that_never_comes_back_closes_no_loop_at_a_jump(times, empty_index, verifier, thumbnail_extractor):
+    images = views((24.0 * np.arange(22)).tolist())
+    assert loops_of(images, times, empty_index, verifier, thumbnail_extractor) == []
+
+
+@pytest.fixture(scope="module")
+def long_laps():
+    starts_px = 60.0 * np.arange(22)
+    return views(starts_px.tolist()) + views((starts_px + 3).tolist(), brightness=0.8)
+
+
+def test_loops_across_a_jump_are_closed(long_laps, empty_index, verifier, thumbnail_extractor):
+    times = 1.7e9 + np.arange(44.0) + 3600 * (np.arange(44) >= 9)
+    found = loops_of(long_laps, times, empty_index, verifier, thumbnail_extractor)
+    assert {query for query, _ in found} >= set(range(27, 38))
+    assert all(query - image == 22 for query, image in found)
+
+
+@pytest.mark.parametrize("verified", [True, False])
+def test_blank_frames_are_neither_end_of_a_loop(long_laps, empty_index, verifier, thumbnail_extractor, verified):
+    images, covered = list(long_laps), {2, 3, 26, 30}
+    for number in covered:
+        images[number] = noise(4, 2, (72, 96), seed=number)
+    extractor = blank_aware(thumbnail_extractor)
+    found = loops_of(images, 1.7e9 + np.arange(44.0), empty_index, verifier if verified else None, extractor)
+    assert {query for query, _ in found} >= set(range(31, 38))
+    assert covered.isdisjoint(number for pair in found for number in pair)
+
+
+def test_a_clock_that_is_set_back_takes_a_usual_step():
+    pace = Pace()
+    steps = [pace.step_to(SequenceFrame(np.zeros((1, 1, 3)), time)) for time in (10.0, 10.5, 11.0, 3.0, 3.5)]
+    assert [step.seconds for step in steps[1:]] == [0.5, 0.5, 0.5, 0.5]
+    assert steps[3] == Step(1, 0.5)
