@@ -53,7 +53,7 @@ def require_self_contained(page: Page) -> None:
     for _, attributes in page.elements:
         for name in ("src", "href", "action", "srcset", "data"):
             address = attributes.get(name)
-            assert address is None or address.startswith(("data:image/jpeg;base64,", "#")), address
+            assert address is None or address.startswith(("data:image/jpeg;base64,", "#", "geo:")), address
         assert not any(name.startswith("on") for name in attributes)
     assert not page.all("link")
     [policy] = [meta["content"] for meta in page.all("meta") if "http-equiv" in meta]
@@ -144,6 +144,9 @@ def test_answers_without_a_truth_begin_with_the_least_certain(photo_folder, tmp_
     page = Page(tmp_path / "report.html")
     require_self_contained(page)
     links = {anchor["href"] for anchor in page.all("a")} - {"#queries"}
+    assert "geo:49.2002000,7.0000000" in links
+    assert "latitude 49.2002000, longitude 7.0000000" in page.text
+    links = {link for link in links if not link.startswith("geo:")}
     assert links == {"#q1", "#q2"} <= {f"#{article['id']}" for article in page.all("article")}
 
 

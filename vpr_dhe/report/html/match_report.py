@@ -39,6 +39,8 @@ class ShownMatch:
         right: whether it shows the query's place; None without ground truth.
         picture: data URI of the drawn match; None if a file cannot be read.
         fault: reason why there is no picture.
+        position: position of the database image, in words.
+        geo: geo: URI of the position.
     """
 
     label: str
@@ -47,6 +49,8 @@ class ShownMatch:
     right: bool | None = None
     picture: str | None = None
     fault: str | None = None
+    position: str | None = None
+    geo: str | None = None
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vpr_dhe.errors import ImageError
+from vpr_dhe.geography.coordinates import geo_uri
 from vpr_dhe.images import decode_image
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.records import Progress, RankedMatch
@@ -18,7 +19,7 @@ from vpr_dhe.report.html.match_report import (
     picture_of,
 )
 from vpr_dhe.report.html.position_map import DATABASE, MAX_DATABASE_SPOTS, Spot, draw_map
-from vpr_dhe.report.tables.answers import Answer, AnswerSheet
+from vpr_dhe.report.tables.answers import Answer, AnswerSheet, position_text
 from vpr_dhe.runtime.sampling import evenly_spread
 from vpr_dhe.runtime.text import counted
 
@@ -65,7 +66,10 @@ def _shown_query(id: str, answer: Answer, folder: Path) -> ShownQuery:
     for match in [rejected] if rejected else answer.localization.matches:
         picture, fault = picture_of(image, folder / match.image, match.verification)
         label = "rejected" if rejected else f"rank {match.rank}"
-        matches.append(ShownMatch(label, match.image, _facts(match), None, picture, fault))
+        where = match.position and position_text(match.position)
+        matches.append(
+            ShownMatch(label, match.image, _facts(match), None, picture, fault, where, geo_uri(match.position))
+        )
     # `known` is None if no minimum probability was asked for: then every answer stands.
     if answer.localization.known is False:
         return ShownQuery(id, answer.query, UNKNOWN, "its best match is too improbable", tuple(matches))

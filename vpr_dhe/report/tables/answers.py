@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from vpr_dhe.geography.coordinates import Coordinates, coordinates_of
+from vpr_dhe.geography.distance import EARTH, world_of
 from vpr_dhe.index.adaptation.report import AdaptationReport
 from vpr_dhe.records import (
     Belief,
@@ -74,6 +76,7 @@ _CSV_COLUMNS = (
     "position_x",
     "position_y",
     "position_reference",
+    *Coordinates._fields,
     "error",
     "probability",
     "timestamp_s",
@@ -100,7 +103,7 @@ def _estimate_document(estimate: PositionEstimate | None) -> dict[str, Any] | No
     if estimate is None:
         return None
     return {
-        "position": asdict(estimate.position),
+        **_position_document(estimate.position),
         "covariance_m2": estimate.covariance_m2.tolist(),
         "semi_axes_m": list(estimate.semi_axes_m),
         "orientation_deg": estimate.orientation_deg,
@@ -114,7 +117,7 @@ def _belief_document(belief: Belief) -> dict[str, Any]:
         {
             "image": place.image,
             "probability": place.probability,
-            "position": None if place.position is None else asdict(place.position),
+            **_position_document(place.position),
         }
         for place in belief.places
     ]
@@ -138,10 +141,15 @@ def _match_document(match: RankedMatch) -> dict[str, Any]:
         "similarity_extracted": match.similarity_extracted,
         "evidence": match.evidence,
         "homography": None if match.homography is None else match.homography.tolist(),
-        "position": None if match.position is None else asdict(match.position),
+        **_position_document(match.position),
         "probability": match.probability,
         **evidence_document(match.verification),
     }
+
+
+def _position_document(position: Position | None) -> dict[str, Any]:
+    """Position as it is stored, and beside it in degrees and in UTM."""
+    return {"position": None if position is None else asdict(position), **coordinates_of(position)._asdict()}
 
 
 def evidence_document(verification: Verification | None) -> dict[str, float]:
@@ -169,13 +177,14 @@ def json_line(answer: Answer) -> str:
 
 def _csv_lines(answer: Answer) -> Iterator[str]:
     time = seconds_text(answer.timestamp_s)
+    nothing = [""] * (_CSV_COLUMNS.index("error") - 1)
     if answer.localization is None:
-        yield csv_line([answer.query, *[""] * 8, answer.error, "", time])
+        yield csv_line([answer.query, *nothing, answer.error, "", time])
         return
     if not answer.localization.matches:
-        yield csv_line([answer.query, *[""] * 9, _probability_text(answer.localization.rejected), time])
+        yield csv_line([answer.query, *nothing, "", _probability_text(answer.localization.rejected), time])
     for match in answer.localization.matches:
-        position = (*_coordinates(match.position), _reference(match.position))
+        position = (*_axes(match.position), _reference(match.position), *_coordinate_cells(match.position))
         inliers = "" if match.skipped else match.inliers
         values = [f"{match.similarity:.6f}", f"{match.score:g}", inliers, *position, ""]
         yield csv_line([answer.query, match.rank, match.image, *values, _probability_text(match), time])
@@ -268,20 +277,32 @@ def seconds_text(seconds: float | None) -> str:
     return "" if seconds is None else f"{seconds:.6f}"
 
 
-def _coordinates(position: Position | None) -> tuple[str, str]:
+def _axes(position: Position | None) -> tuple[str, str]:
+    """Coordinates in the order of the axes: x, which points east and is the longitude of degrees, then y."""
     if position is None:
         return "", ""
     if isinstance(position, GeoPosition):
-        # x points east, as for metres.
         return f"{position.longitude_deg:.7f}", f"{position.latitude_deg:.7f}"
     return f"{position.x_m:.2f}", f"{position.y_m:.2f}"
 
 
+def _coordinate_cells(position: Position | None) -> tuple[str, ...]:
+    """Cells of `Coordinates`: degrees to a centimetre, then metres; empty where unknown."""
+    found = coordinates_of(position)
+    degrees = ("" if value is None else f"{value:.7f}" for value in (found.latitude, found.longitude))
+    metres = ("" if value is None else f"{value:.2f}" for value in (found.easting, found.northing))
+    return (*degrees, *metres, found.zone or "")
+
+
 def position_text(position: Position | None) -> str:
-    """Readable position: coordinates, then their reference."""
+    """Readable position: labelled coordinates, the latitude first, and their reference."""
     if position is None:
         return "-"
-    return f"{', '.join(_coordinates(position))} ({_reference(position)})"
+    x, y = _axes(position)
+    if isinstance(position, GeoPosition):
+        return f"latitude {y}, longitude {x}"
+    labels = ("easting", "northing") if world_of(position) == EARTH or position.reference == "UTM" else ("x", "y")
+    return f"{labels[0]} {x}, {labels[1]} {y} ({position.reference})"
 
 
 def _reference(position: Position | None) -> str:

@@ -19,10 +19,22 @@ function element(name, text, className) {
   return made;
 }
 
-function positionText(position) {
-  if (!position) return "";
-  if ("latitude_deg" in position) return `${position.latitude_deg.toFixed(6)}, ${position.longitude_deg.toFixed(6)}`;
-  return `${position.x_m.toFixed(1)}, ${position.y_m.toFixed(1)} (${position.reference})`;
+function positionText(found) {
+  if (!found.position) return "";
+  if ("latitude_deg" in found.position) return degreesText(found);
+  const metres = `${found.position.x_m.toFixed(1)}, ${found.position.y_m.toFixed(1)} (${found.position.reference})`;
+  return found.latitude === null ? metres : `${degreesText(found)}; ${metres}`;
+}
+
+function degreesText(found) {
+  return `latitude ${found.latitude.toFixed(6)}, longitude ${found.longitude.toFixed(6)}`;
+}
+
+function positionLink(found) {
+  if (found.latitude === null) return element("span", positionText(found));
+  const link = element("a", positionText(found));
+  link.href = `geo:${found.latitude.toFixed(7)},${found.longitude.toFixed(7)}`;
+  return link;
 }
 
 function matchItem(match) {
@@ -31,10 +43,12 @@ function matchItem(match) {
   picture.alt = `Indexed image ${match.image}`;
   const caption = element("figcaption");
   const verified = match.score !== match.similarity;
-  const facts = [`similarity ${match.similarity.toFixed(3)}`, positionText(match.position)].filter(Boolean);
+  const facts = [`similarity ${match.similarity.toFixed(3)}`];
   if (verified) facts.unshift(match.inliers === null ? "not verified" : `${match.inliers} inliers`);
   if (match.probability !== null) facts.unshift(`p = ${match.probability.toFixed(2)}`);
-  caption.append(element("strong", `${match.rank}. `), facts.join(", "), element("br"), element("span", match.image, "quiet"));
+  caption.append(element("strong", `${match.rank}. `), facts.join(", "), element("br"));
+  if (match.position) caption.append(positionLink(match), element("br"));
+  caption.append(element("span", match.image, "quiet"));
   picture.addEventListener("error", () => picture.replaceWith(element("p", "no picture", "nothing")));
   const figure = element("figure");
   figure.append(picture, caption);
