@@ -1,5 +1,6 @@
 """Reports read as a browser reads them: what is in them, in which order, and nothing from elsewhere."""
 
+import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -231,6 +232,17 @@ def test_curves_go_where_their_figures_are_and_names_are_escaped():
     assert x[1] - x[0] == pytest.approx(x[2] - x[1], abs=0.2)
     assert y[0] - y[1] == pytest.approx(y[1] - y[2], abs=0.2)
     assert y[0] > y[2]
+
+
+def test_curves_use_the_height():
+    """The axis begins just below the lowest value, in round steps."""
+    axis = Axis("N", 1.0, 3.0, [1.0, 3.0])
+    for lowest, first in ((91.0, 90.0), (75.0, 75.0), (42.0, 40.0), (0.0, 0.0), (100.0, 100.0 - 2)):
+        svg = str(line_chart("Recall", axis, "recall, %", [Curve("a", [1.0, 3.0], [lowest, 100.0])]).svg)
+        ticks = [float(text) for text in re.findall(r'text-anchor="end">([\d.]+)<', svg)]
+        assert (ticks[0], ticks[-1]) == (first, 100.0), lowest
+        assert 2 <= len(ticks) <= 7
+    assert f"N 3: {100:.1f} %" in svg
 
 
 def test_maps_go_on_across_the_border_of_a_zone():

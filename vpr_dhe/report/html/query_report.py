@@ -7,6 +7,7 @@ from vpr_dhe.errors import ImageError
 from vpr_dhe.geography.coordinates import geo_uri
 from vpr_dhe.images import decode_image
 from vpr_dhe.index.place_index import PlaceIndex
+from vpr_dhe.localization.confidence import confidence_of
 from vpr_dhe.records import Progress, RankedMatch
 from vpr_dhe.report.html.match_report import (
     ANSWERED,
@@ -19,7 +20,7 @@ from vpr_dhe.report.html.match_report import (
     picture_of,
 )
 from vpr_dhe.report.html.position_map import DATABASE, MAX_DATABASE_SPOTS, Spot, draw_map
-from vpr_dhe.report.tables.answers import Answer, AnswerSheet, position_text
+from vpr_dhe.report.tables.answers import Answer, AnswerSheet, position_text, uncertainty_text
 from vpr_dhe.runtime.sampling import evenly_spread
 from vpr_dhe.runtime.text import counted
 
@@ -71,9 +72,19 @@ def _shown_query(id: str, answer: Answer, folder: Path) -> ShownQuery:
             ShownMatch(label, match.image, _facts(match), None, picture, fault, where, geo_uri(match.position))
         )
     # `known` is None if no minimum probability was asked for: then every answer stands.
-    if answer.localization.known is False:
-        return ShownQuery(id, answer.query, UNKNOWN, "its best match is too improbable", tuple(matches))
-    return ShownQuery(id, answer.query, ANSWERED, "", tuple(matches))
+    unknown = answer.localization.known is False
+    estimate, best = answer.localization.estimate, rejected or next(iter(answer.localization.matches), None)
+    return ShownQuery(
+        id,
+        answer.query,
+        UNKNOWN if unknown else ANSWERED,
+        "its best match is too improbable" if unknown else "",
+        tuple(matches),
+        probability=best and best.probability,
+        confidence=confidence_of(answer.localization),
+        estimate=estimate and (position_text(estimate.position), uncertainty_text(estimate)),
+        geo=estimate and geo_uri(estimate.position),
+    )
 
 
 def _facts(match: RankedMatch) -> tuple[str, ...]:
@@ -94,7 +105,7 @@ def _database_spots(index: PlaceIndex) -> list[Spot]:
 
 def _best_spots(answers: Sequence[Answer]) -> list[Spot]:
     return [
-        Spot(best.position, ANSWERED, answer.query, link=f"q{number}")
+        Spot(best.position, ANSWERED, answer.query, link=f"q{number}", estimate=answer.localization.estimate)
         for number, answer in enumerate(answers)
         if answer.localization and answer.localization.matches
         if (best := answer.localization.matches[0]).position

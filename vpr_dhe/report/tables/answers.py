@@ -10,6 +10,7 @@ from typing import Any
 from vpr_dhe.geography.coordinates import Coordinates, coordinates_of
 from vpr_dhe.geography.distance import EARTH, world_of
 from vpr_dhe.index.adaptation.report import AdaptationReport
+from vpr_dhe.localization.confidence import confidence_of
 from vpr_dhe.records import (
     Belief,
     GeoPosition,
@@ -90,6 +91,7 @@ def answer_document(answer: Answer) -> dict[str, Any]:
         "query": answer.query,
         **({} if answer.timestamp_s is None else {"timestamp_s": answer.timestamp_s}),
         "known": None if localization is None else localization.known,
+        "confidence": confidence_of(localization),
         "matches": [_match_document(match) for match in localization.matches] if localization else [],
         "position_estimate": _estimate_document(localization.estimate if localization else None),
         "rejected": _match_document(localization.rejected) if localization and localization.rejected else None,
@@ -261,15 +263,19 @@ def _probability_text(match: RankedMatch | None) -> str:
 def _conclusions(estimate: PositionEstimate | None, belief: Belief | None) -> Iterator[str]:
     """Position estimate from all matches, and belief from all frames."""
     if estimate is not None:
-        longer, shorter = estimate.semi_axes_m
-        yield (
-            f"estimated position {position_text(estimate.position)} from "
-            f"{counted(estimate.matches, 'match', 'matches')}; standard deviation {longer:.1f} m along azimuth "
-            f"{estimate.orientation_deg:.0f} degrees, {shorter:.1f} m across"
-        )
+        yield f"estimated position {position_text(estimate.position)} {uncertainty_text(estimate)}"
     if belief is not None:
         likeliest = "; ".join(f"{place.image} {place.probability:.2f}" for place in belief.places)
         yield f"belief {likeliest or 'in no place'}; unknown {belief.unknown:.2f}"
+
+
+def uncertainty_text(estimate: PositionEstimate) -> str:
+    """Number of matches and uncertainty of an estimated position."""
+    longer, shorter = estimate.semi_axes_m
+    return (
+        f"from {counted(estimate.matches, 'match', 'matches')}; standard deviation {longer:.1f} m along azimuth "
+        f"{estimate.orientation_deg:.0f} degrees, {shorter:.1f} m across"
+    )
 
 
 def seconds_text(seconds: float | None) -> str:
