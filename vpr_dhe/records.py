@@ -311,6 +311,10 @@ class Cameras:
     database: Intrinsics
 
 
+CalibrationSource: TypeAlias = Literal["index", "default"]
+"""Calibration that a probability is by: the index's own, or the default one for its model and verifier."""
+
+
 @dataclass(frozen=True)
 class Localization:
     """Result of one query.
@@ -322,6 +326,7 @@ class Localization:
         estimate: position estimated from the verified matches, if their positions are known.
         rejected: best match, if its probability was below the requested minimum.
         known: whether the place is considered to be in the index; None if no minimum probability was requested.
+        calibration: that the probability of the best match is by; None without one.
     """
 
     matches: tuple[RankedMatch, ...]
@@ -330,6 +335,7 @@ class Localization:
     estimate: PositionEstimate | None = None
     rejected: RankedMatch | None = None
     known: bool | None = None
+    calibration: CalibrationSource | None = None
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Probabilities through the real entry points: `calibrate`, then `query` and `check`."""
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -78,8 +79,8 @@ def test_known_places_become_probable_and_unknown_ones_improbable(run, data, ind
     assert f"{known} (p = 0." in table
     pairs = run(*ask, "--format", "hloc")[1].split("\n")
     assert all(line.startswith(str(known)) for line in pairs if line)
-    rows = [line.split(",") for line in run(*ask, "--format", "csv")[1].splitlines()]
-    assert float(rows[-1][-2]) == pytest.approx(second["rejected"]["probability"], abs=1e-6)
+    rows = list(csv.DictReader(run(*ask, "--format", "csv")[1].splitlines()))
+    assert float(rows[-1]["probability"]) == pytest.approx(second["rejected"]["probability"], abs=1e-6)
 
     code, _, stderr = run("query", index, known, "--rerank", 7, "--min-probability", 0.5)
     assert (code, "is not calibrated for this model and verifier with rerank 7" in stderr) == (2, True)
@@ -89,6 +90,46 @@ def test_known_places_become_probable_and_unknown_ones_improbable(run, data, ind
         ][0]["matches"][0]["probability"]
         is None
     )
+
+
+def test_the_default_calibration_serves_until_the_index_has_its_own(run, data, index, tmp_path):
+    unknown = tmp_path / "unknown.png"
+    save(unknown, np.random.default_rng(9).integers(0, 256, (180, 240, 3)))
+    ask = ("query", index, data / "images/test/queries" / name(4, 9), unknown)
+
+    def answers(*options: object) -> tuple[dict, str]:
+        code, said, stderr = run(*ask, "--format", "json", *options)
+        assert code == 0, stderr
+        return json.loads(said), stderr
+
+    document, stderr = answers()
+    assert (document["calibration"], stderr) == ("default", "")
+    known, other = document["queries"]
+    assert (known["calibration"], known["known"], known["confidence"]) == ("default", None, "sure")
+    # A weak answer keeps its matches.
+    assert (other["confidence"], len(other["matches"]), other["rejected"]) == ("unknown", 5, None)
+    assert known["matches"][0]["probability"] >= 0.9
+    assert other["matches"][0]["probability"] < 0.5
+    table = run(*ask)[1]
+    assert f"{unknown}: probably an unknown place (p = 0." in table
+
+    document, stderr = answers("--min-probability", 0.5)
+    assert stderr.count("\n") == 1
+    assert stderr.startswith("probabilities are by the default calibration")
+    assert [query["known"] for query in document["queries"]] == [True, False]
+    assert [query["confidence"] for query in document["queries"]] == ["sure", "unknown"]
+
+    document, stderr = answers("--rerank", 6)
+    assert document["calibration"] is None
+    assert [query["confidence"] for query in document["queries"]] == [None, None]
+
+    assert run("calibrate", index, "--data", data)[0] == 0
+    document, stderr = answers("--min-probability", 0.5)
+    assert (document["calibration"], stderr) == ("index", "")
+    (index / "calibrations/magsac.json").write_text("{}")
+    document, stderr = answers()
+    assert document["calibration"] is None
+    assert stderr.startswith("answers have no probabilities: ")
 
 
 def test_an_index_is_calibrated_on_its_own_images(run, data, index):

@@ -118,11 +118,19 @@ def warn_of_calibration(localizer: "Localizer") -> None:
     if localizer.calibration_fault:
         print_stderr(f"answers have no probabilities: {localizer.calibration_fault}")
     calibration, images = localizer.calibration, localizer.database.image_count
-    if calibration and calibration.is_outgrown(images):
+    if calibration and localizer.calibration_source == "index" and calibration.is_outgrown(images):
         print_stderr(
             f"probabilities may be too high: the calibration is of {calibration.images} images, and there are {images} "
             "now; run `vpr-dhe calibrate` again"
         )
+
+
+def note_default_calibration(localizer: "Localizer") -> None:
+    """Print one line on stderr if probabilities are not by a calibration of the index."""
+    from vpr_dhe.localization.calibration.default import NOTE
+
+    if localizer.calibration_source == "default":
+        print_stderr(NOTE)
 
 
 def cache_folder(choice: str, purpose: str) -> Path | None:

@@ -44,3 +44,4 @@ def run(
         print(f"{lessons}: a hub, and an answer that the adaptation to the map mends")
     if keep:
         print(f"{keep}: the town; to query it: vpr-dhe query {keep}/index {keep}/town/images/test/queries")
+    print("\nnow your photos: vpr-dhe index PHOTOS --out my-index, then vpr-dhe query my-index PHOTO")

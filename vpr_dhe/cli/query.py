@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from vpr_dhe.cli.common import (
+    note_default_calibration,
     open_output,
     print_stderr,
     progress_bar,
@@ -53,7 +54,7 @@ def run(
     top_k: Annotated[int, typer.Option(min=1, help="Number of matches per query.")] = 5,
     min_probability: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="Minimum probability of a known place; needs `vpr-dhe calibrate`."),
+        typer.Option(min=0, max=1, help="Minimum probability of a known place; best after `vpr-dhe calibrate`."),
     ] = None,
     format: Annotated[Format, typer.Option(help="Output format.")] = Format.table,
     names_relative_to: Annotated[
@@ -91,6 +92,7 @@ def run(
     localizer = open_localizer(index, verification, model)
     if min_probability is not None:
         localizer.require_calibration()
+        note_default_calibration(localizer)
     warn_of_calibration(localizer)
     opened = recording.frames("querying") if recording.given else with_progress(photos, "querying")
     with opened as frames, open_output(out) as output:
@@ -106,6 +108,7 @@ def run(
             tuple(summary.answers),
             localizer.rank_by,
             localizer.adaptation,
+            localizer.calibration_source,
         )
         if format in SHEET_FORMATS:
             print(SHEET_FORMATS[format](sheet), file=output)

@@ -38,11 +38,17 @@ def query_report(sheet: AnswerSheet, index: PlaceIndex, progress: Progress = lam
             ("Index", f"{sheet.index}, {counted(len(index), 'image')}"),
             ("Model", sheet.model),
             ("Verifier", sheet.verifier),
+            *_calibration_facts(sheet),
         ),
         selection=f"{_count_text(len(shown), len(sheet.answers))}, least certain first.",
         queries=tuple(shown),
         map=draw_map([*_database_spots(index), *_best_spots(ordered)]),
     )
+
+
+def _calibration_facts(sheet: AnswerSheet) -> tuple[tuple[str, str], ...]:
+    texts = {"index": "of this index", "default": "default for this model and verifier, not fitted to this map"}
+    return (("Calibration", texts[sheet.calibration]),) if sheet.calibration else ()
 
 
 def _count_text(shown: int, total: int) -> str:

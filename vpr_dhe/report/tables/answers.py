@@ -13,6 +13,7 @@ from vpr_dhe.index.adaptation.report import AdaptationReport
 from vpr_dhe.localization.confidence import confidence_of
 from vpr_dhe.records import (
     Belief,
+    CalibrationSource,
     GeoPosition,
     Localization,
     Position,
@@ -44,7 +45,10 @@ class Answer:
 
 @dataclass(frozen=True)
 class AnswerSheet:
-    """All answers of one run with its index, model and verifier, and the order of verified candidates."""
+    """All answers of one run with its index, model and verifier, and the order of verified candidates.
+
+    `calibration` is the one that probabilities are by, if there is one.
+    """
 
     index: str
     model: str
@@ -52,6 +56,7 @@ class AnswerSheet:
     answers: tuple[Answer, ...]
     rank_by: RankBy = "inliers"
     adaptation: AdaptationReport | None = None
+    calibration: CalibrationSource | None = None
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,7 @@ def answer_document(answer: Answer) -> dict[str, Any]:
         **({} if answer.timestamp_s is None else {"timestamp_s": answer.timestamp_s}),
         "known": None if localization is None else localization.known,
         "confidence": confidence_of(localization),
+        "calibration": None if localization is None else localization.calibration,
         "matches": [_match_document(match) for match in localization.matches] if localization else [],
         "position_estimate": _estimate_document(localization.estimate if localization else None),
         "rejected": _match_document(localization.rejected) if localization and localization.rejected else None,
@@ -167,6 +173,7 @@ def _json(sheet: AnswerSheet) -> str:
         "verifier": sheet.verifier,
         "rank_by": sheet.rank_by,
         "adaptation": adaptation_document(sheet.adaptation),
+        "calibration": sheet.calibration,
         "queries": [answer_document(answer) for answer in sheet.answers],
     }
     return json.dumps(document, indent=2)
@@ -241,7 +248,8 @@ def _answer_table(answer: Answer) -> str:
         [str(m.rank), m.image, f"{m.similarity:.3f}", *_checked(m), position_text(m.position)]
         for m in answer.localization.matches
     ]
-    title = f"{query}{_in_brackets(answer.localization.matches[0])}"
+    weak = ": probably an unknown place" if confidence_of(answer.localization) == "unknown" else ""
+    title = f"{query}{weak}{_in_brackets(answer.localization.matches[0])}"
     table = text_table(["rank", "image", "similarity", "score", "inliers", "position"], rows)
     return "\n".join([title, table, *_conclusions(answer.localization.estimate, answer.belief)])
 

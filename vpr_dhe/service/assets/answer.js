@@ -14,6 +14,11 @@ const list = document.getElementById("matches");
 const place = document.getElementById("place");
 const SVG = lines.namespaceURI;
 
+const BASIS = {
+  index: "by the calibration of this index",
+  default: "by a default calibration that was not fitted to this map",
+};
+
 let current = { result: null, match: null };
 
 export function element(name, text, className) {
@@ -166,7 +171,7 @@ function judge() {
     confidence === null
       ? "How likely the match is right is not known: this index is not calibrated."
       : accepted
-        ? "The probability that the best match shows the place of your photo."
+        ? `The probability that the best match shows the place of your photo, ${BASIS[result.calibration]}.`
         : "The best match is less probable than you accept. It is shown, but your photo may be of another place.";
   answer.classList.toggle("rejected", !accepted);
 }
