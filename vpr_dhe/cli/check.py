@@ -6,10 +6,14 @@ from typing import Annotated
 
 import typer
 
-from vpr_dhe.cli.common import DocumentFormat, print_stderr
-from vpr_dhe.cli.options import IndexArgument
+from vpr_dhe.cli.common import DocumentFormat, chosen_format, print_result, print_stderr
+from vpr_dhe.cli.options import FormatOption, IndexArgument, OutOption
 
 NAME = "check"
+EXAMPLES = """
+vpr-dhe check my-index
+vpr-dhe check my-index --repair
+"""
 
 
 def run(
@@ -17,7 +21,8 @@ def run(
     repair: Annotated[
         bool, typer.Option("--repair", help="Drop damaged parts, so that they can be made again.")
     ] = False,
-    format: Annotated[DocumentFormat, typer.Option(help="Output format.")] = DocumentFormat.table,
+    format: FormatOption = None,
+    out: OutOption = None,
 ) -> None:
     """Compare all files of an index with their checksums; exit with 1 if any is damaged."""
     from vpr_dhe.errors import IndexDamagedError
@@ -27,14 +32,14 @@ def run(
     from vpr_dhe.report.tables.adaptation import adaptation_document, adaptation_lines
 
     report = check(index)
-    if format is DocumentFormat.json:
-        print(json.dumps(asdict(report) | {"adaptation": adaptation_document(report.adaptation)}))
+    if chosen_format(format, out, DocumentFormat.table) is DocumentFormat.json:
+        print_result(json.dumps(asdict(report) | {"adaptation": adaptation_document(report.adaptation)}), out)
     else:
-        print(
+        lines = adaptation_lines(report.adaptation) if report.adaptation else []
+        title = (
             f"{index}: {report.images} images in {report.segments} segments, {report.skipped} skipped, {report.model}"
         )
-        if report.adaptation:
-            print("\n".join(adaptation_lines(report.adaptation)))
+        print_result("\n".join([title, *lines]), out)
     calibrations = [name for name in report.damaged if name.startswith(CALIBRATIONS)]
     others = len(report.damaged) > len(calibrations)
     if report.damaged and repair:
