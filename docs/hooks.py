@@ -28,12 +28,12 @@ def on_page_markdown(markdown: str, **_: object) -> str:
 
 
 def commands_page() -> str:
-    """All commands with their arguments and options, as `vpr-dhe COMMAND --help` has them."""
+    """All commands with arguments, options and examples, as `vpr-dhe COMMAND -h` has them."""
     sections = [
         section for name, command in _commands().items() if name != "train" for section in _section(command, name)
     ]
     introduction = (
-        "Made from the program itself; `vpr-dhe COMMAND --help` says the same. "
+        "Made from the program itself; `vpr-dhe COMMAND -h` says the same. "
         "The stages of `vpr-dhe train` have [a page of their own](cli-train.md), "
         "as do [exit codes](exit-codes.md)."
     )
@@ -68,10 +68,14 @@ def _section(command: Any, name: str) -> Iterator[str]:
             yield f"| {heading} | Meaning |\n|---|---|"
             yield from (_row(*parameter.get_help_record(context)) for parameter in parameters)
             yield ""
+    if command.epilog:
+        yield f"```text\n{command.epilog.strip()}\n```\n"
 
 
 def _row(name: str, description: str) -> str:
-    return f"| <code>{_escaped(name)}</code> | {_escaped(description)} |"
+    from vpr_dhe.cli.help import in_words
+
+    return f"| <code>{_escaped(name.split(' <', maxsplit=1)[0])}</code> | {_escaped(in_words(description))} |"
 
 
 def _escaped(text: str) -> str:

@@ -331,6 +331,10 @@ class Cameras:
     database: Intrinsics
 
 
+CalibrationSource: TypeAlias = Literal["index", "default"]
+"""Calibration that a probability is by: the index's own, or the default one for its model and verifier."""
+
+
 @dataclass(frozen=True)
 class Localization:
     """Result of one query.
@@ -344,6 +348,7 @@ class Localization:
         known: whether the place is considered to be in the index; None if no minimum probability was requested and the
             query is not blank.
         blank: whether the query has too little texture to match anything; its matches have no inliers.
+        calibration: that the probability of the best match is by; None without one.
     """
 
     matches: tuple[RankedMatch, ...]
@@ -353,6 +358,7 @@ class Localization:
     rejected: RankedMatch | None = None
     known: bool | None = None
     blank: bool = False
+    calibration: CalibrationSource | None = None
 
 
 @dataclass(frozen=True)

@@ -91,6 +91,46 @@ def test_known_places_become_probable_and_unknown_ones_improbable(run, data, ind
     )
 
 
+def test_the_default_calibration_serves_until_the_index_has_its_own(run, data, index, tmp_path):
+    unknown = tmp_path / "unknown.png"
+    save(unknown, np.random.default_rng(9).integers(0, 256, (180, 240, 3)))
+    ask = ("query", index, data / "images/test/queries" / name(4, 9), unknown)
+
+    def answers(*options: object) -> tuple[dict, str]:
+        code, said, stderr = run(*ask, "--format", "json", *options)
+        assert code == 0, stderr
+        return json.loads(said), stderr
+
+    document, stderr = answers()
+    assert (document["calibration"], stderr) == ("default", "")
+    known, other = document["queries"]
+    assert (known["calibration"], known["known"], known["confidence"]) == ("default", None, "sure")
+    # A weak answer keeps its matches.
+    assert (other["confidence"], len(other["matches"]), other["rejected"]) == ("unknown", 5, None)
+    assert known["matches"][0]["probability"] >= 0.9
+    assert other["matches"][0]["probability"] < 0.5
+    table = run(*ask)[1]
+    assert f"{unknown}: probably an unknown place (p = 0." in table
+
+    document, stderr = answers("--min-probability", 0.5)
+    assert stderr.count("\n") == 1
+    assert stderr.startswith("probabilities are by the default calibration")
+    assert [query["known"] for query in document["queries"]] == [True, False]
+    assert [query["confidence"] for query in document["queries"]] == ["sure", "unknown"]
+
+    document, stderr = answers("--rerank", 6)
+    assert document["calibration"] is None
+    assert [query["confidence"] for query in document["queries"]] == [None, None]
+
+    assert run("calibrate", index, "--data", data)[0] == 0
+    document, stderr = answers("--min-probability", 0.5)
+    assert (document["calibration"], stderr) == ("index", "")
+    (index / "calibrations/magsac.json").write_text("{}")
+    document, stderr = answers()
+    assert document["calibration"] is None
+    assert stderr.startswith("answers have no probabilities: ")
+
+
 def test_an_index_is_calibrated_on_its_own_images(run, data, index):
     done = [run("calibrate", index, "--rerank", 6, "--queries-limit", 8, "--verifier", "none")[1] for _ in range(2)]
     assert "calibrated for none, top 6, on 8 queries" in done[0]
@@ -121,7 +161,8 @@ def test_damage_is_found_and_mended(run, index, data):
 
 def test_who_writes_to_the_index_is_noticed_before_the_work(run, index, tmp_path):
     with lock_for_writing(index):
-        # Data that is missing would be noticed at the first step of it.
+        # Data of an unknown layout would be noticed at the first step of it.
+        (tmp_path / "none").mkdir()
         code, _, stderr = run("calibrate", index, "--data", tmp_path / "none")
     assert (code, "another process is writing" in stderr) == (1, True)
 

@@ -1,21 +1,33 @@
 """The page where a person asks: what it is made of, and in headless Chromium what it does."""
 
+import math
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 import uvicorn
 
+from vpr_dhe.geography.wgs84 import metres_per_degree
+from vpr_dhe.localization.calibration.probability import Calibration, Conditions
+from vpr_dhe.records import GeoPosition
+from vpr_dhe.report.html.names import readable_name
 from vpr_dhe.service.app import build_app
 
+KINDS = {
+    "/": "text/html",
+    **dict.fromkeys(("/page.js", "/answer.js", "/map.js"), "text/javascript"),
+    **dict.fromkeys(("/style.css", "/page.css"), "text/css"),
+}
 
-def test_it_is_three_files_from_here_alone(running):
+
+def test_its_files_are_from_here_alone(running):
     async def talk(client):
-        return [await client.get(path) for path in ("/", "/page.js", "/style.css")]
+        return [await client.get(path) for path in KINDS]
 
-    for response, kind in zip(running.ask(talk), ("text/html", "text/javascript", "text/css"), strict=True):
+    for response, kind in zip(running.ask(talk), KINDS.values(), strict=True):
         assert (response.status_code, response.headers["content-type"].split(";")[0]) == (200, kind)
         assert "default-src 'none'" in response.headers["content-security-policy"]
         assert "http" not in response.text
@@ -59,6 +71,7 @@ def test_a_person_asks_with_a_photo(browser, running, tmp_path):
                 break
         page.keyboard.press("Enter")
         page.wait_for_selector("#answer:not([hidden]) img")
+        page.wait_for_function("[...document.querySelectorAll('#answer img')].every((one) => one.complete)")
         for picture in page.locator("#answer img").all():
             assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") >= 80
         assert "5 matches" in page.locator("#status").text_content()
@@ -70,11 +83,74 @@ def test_a_person_asks_with_a_photo(browser, running, tmp_path):
         assert len(page.screenshot(path=tmp_path / "page.png", full_page=True)) > 5000
 
         page.locator("#photo").set_input_files(words)
-        page.locator("button").click()
+        page.locator("#query button").click()
         page.locator("#status", has_text="not an image").wait_for()
         assert not page.locator("#answer").is_visible()
         page.close()
     assert troubles == []
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [390, 1400])
+def test_a_weak_answer_looks_weak_and_the_map_shows_where(browser, running, new_photo, tmp_path, width):
+    """Each photo stands 20 m east of the one before; the calibration gives every answer a probability of 0.6."""
+    east, _ = metres_per_degree(60.0)
+    records = [
+        replace(record, position=GeoPosition(60.0, 10.0 + 20 * number / east))
+        for number, record in enumerate(running.records())
+    ]
+    running.index.add(records, running.extractor)
+    conditions = Conditions(running.extractor.spec.fingerprint, "magsac", 100)
+    running.localizer.calibration = Calibration(conditions, 25.0, 0.5, 10, 5, 12, math.log(1.5), {})
+    with listening(running) as address:
+        page = browser.new_page(viewport={"width": width, "height": 900})
+        page.set_default_timeout(60_000)
+        troubles = []
+        page.on("pageerror", lambda error: troubles.append(str(error)))
+        page.goto(address)
+        page.locator("#photo").set_input_files(running.folder / "03.png")
+        page.locator("#query button").click()
+        page.locator("#badge", has_text="unsure, p = 0.60").wait_for()
+        assert page.locator("#answer-title").text_content() == "Perhaps here"
+        page.locator(".lines line").nth(3).wait_for(state="attached")
+        ends = page.locator(".lines line").first.evaluate(
+            "line => ['x1', 'y1', 'x2', 'y2'].map((name) => line[name].baseVal.value)"
+        )
+        # The photo is matched with itself: lines lead from each point to the same one of the other picture.
+        query, match = (page.locator(name).bounding_box() for name in ("#query-photo", "#match-photo"))
+        assert ends[2] - ends[0] == pytest.approx(match["x"] - query["x"], abs=2)
+        assert ends[3] - ends[1] == pytest.approx(match["y"] - query["y"], abs=2)
+        assert query["width"] == pytest.approx(match["width"], abs=1)
+        assert page.locator("#place circle.place-database").count() >= 5
+        pins = {pin.text_content()[0]: pin.bounding_box()["x"] for pin in page.locator("#place .pin[transform]").all()}
+        names = page.locator("#matches figcaption .quiet").all_text_contents()
+        places = [int(name.split("/")[-1][:2]) for name in names]
+        assert sorted(pins, key=pins.get) == [str(1 + rank) for rank in sorted(range(5), key=places.__getitem__)]
+        assert page.locator("#place ellipse").count() >= 1
+        assert page.locator("a[href^='geo:60.00']").count() >= 6
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+        page.locator("#least").fill("0.7")
+        page.locator("#badge", has_text="rejected, p = 0.60").wait_for()
+        assert page.locator("#answer-title").text_content() == "Unknown place"
+        assert page.locator("#matches li").count() == 5
+        page.locator("#matches button").nth(1).click()
+        assert page.locator("#match-tag").text_content().startswith("2. ")
+        assert len(page.screenshot(path=tmp_path / "weak.png", full_page=True)) > 5000
+        page.close()
+    assert troubles == []
+
+
+@pytest.mark.browser
+def test_the_page_shortens_names_as_reports_do(browser, running):
+    names = ["a.jpg", "x/street/a.jpg", "@1@2@32@U@@@town7@@90.40@7@@@@@.jpg", "@1@2@@@@@@@@@@@@note@.jpg", "@odd.jpg"]
+    with listening(running) as address:
+        page = browser.new_page()
+        page.goto(address)
+        short = page.evaluate("names => import('./answer.js').then((one) => names.map(one.readableName))", names)
+        page.close()
+    assert short == [readable_name(name) for name in names]
+    assert short == ["a.jpg", "street/a.jpg", "town7, 90°", "note", "@odd.jpg"]
 
 
 def is_own(url: str, address: str) -> bool:

@@ -6,11 +6,17 @@ from typing import Annotated
 
 import typer
 
-from vpr_dhe.cli.common import DocumentFormat, progress_stages, report_building, require_writable
-from vpr_dhe.cli.options import IndexArgument
+from vpr_dhe.cli.checks import writable_file
+from vpr_dhe.cli.common import DocumentFormat, chosen_format, print_result, progress_stages, report_building
+from vpr_dhe.cli.help import OUTPUT
+from vpr_dhe.cli.options import FormatOption, IndexArgument, OutOption
 from vpr_dhe.runtime.choices import Adapt
 
 NAME = "adapt"
+EXAMPLES = """
+vpr-dhe adapt my-index --picture lessons.png
+vpr-dhe adapt my-index --adapt off
+"""
 
 
 def run(
@@ -19,23 +25,29 @@ def run(
         Adapt, typer.Option(help="auto keeps what helps on held-out places; off searches vectors as extracted again.")
     ] = "auto",
     picture: Annotated[
-        Path | None, typer.Option(help="Draw the largest hub and an answer that the adaptation mends here.")
+        Path | None,
+        typer.Option(
+            rich_help_panel=OUTPUT,
+            help="Draw the largest hub and an answer that the adaptation mends here.",
+            callback=writable_file,
+        ),
     ] = None,
-    format: Annotated[DocumentFormat, typer.Option(help="Output format.")] = DocumentFormat.table,
+    format: FormatOption = None,
+    out: OutOption = None,
 ) -> None:
     """Teach an index its own map: center and whiten its vectors and correct hubs, as far as that helps."""
     from vpr_dhe.localization.map_adaptation import adapt_index
     from vpr_dhe.report.tables.adaptation import adaptation_document, adaptation_lines
 
-    require_writable(picture)
+    format = chosen_format(format, out, DocumentFormat.table)
     with progress_stages() as start_progress:
         report = adapt_index(index, adapt=adapt, start_progress=start_progress, announce=report_building)
     if format is DocumentFormat.json:
-        print(json.dumps(adaptation_document(report)))
+        print_result(json.dumps(adaptation_document(report)), out)
     elif report is None:
-        print(f"{index}: vectors are searched as extracted")
+        print_result(f"{index}: vectors are searched as extracted", out)
     else:
-        print("\n".join(adaptation_lines(report)))
+        print_result("\n".join(adaptation_lines(report)), out)
     if picture:
         _draw(index, picture)
 

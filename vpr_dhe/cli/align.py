@@ -6,24 +6,41 @@ from typing import Annotated
 
 import typer
 
-from vpr_dhe.cli.common import DocumentFormat, progress_stages, require_writable
-from vpr_dhe.cli.options import PairModelOptions, WeightsOption
+from vpr_dhe.cli.checks import existing_file, known_verifier, writable_file
+from vpr_dhe.cli.common import DocumentFormat, chosen_format, print_result, progress_stages
+from vpr_dhe.cli.help import OUTPUT
+from vpr_dhe.cli.options import FormatOption, OutOption, PairModelOptions, WeightsOption, complete_verifier
 from vpr_dhe.verification.names import DEFAULT_VERIFIER
 
 NAME = "align"
+EXAMPLES = """
+vpr-dhe align a.jpg b.jpg --overlay both.png
+vpr-dhe align a.jpg b.jpg --out homography.json
+"""
 
 
 def run(
-    image_a: Annotated[Path, typer.Argument(help="Image A.")],
-    image_b: Annotated[Path, typer.Argument(help="Image B.")],
+    image_a: Annotated[Path, typer.Argument(help="Image A.", callback=existing_file)],
+    image_b: Annotated[Path, typer.Argument(help="Image B.", callback=existing_file)],
     model: PairModelOptions,
-    method: Annotated[str, typer.Option(help="Alignment method; see `vpr-dhe verifiers`.")] = DEFAULT_VERIFIER,
+    method: Annotated[
+        str,
+        typer.Option(
+            help="Alignment method; see `vpr-dhe verifiers`.",
+            callback=known_verifier,
+            autocompletion=complete_verifier,
+        ),
+    ] = DEFAULT_VERIFIER,
     weights: WeightsOption = None,
     max_seconds: Annotated[
         float | None, typer.Option(min=1, help="Time limit of methods that learn on the pair, in seconds.")
     ] = None,
-    format: Annotated[DocumentFormat, typer.Option(help="Output format.")] = DocumentFormat.table,
-    overlay: Annotated[Path | None, typer.Option(help="Write a picture of both images overlaid.")] = None,
+    format: FormatOption = None,
+    out: OutOption = None,
+    overlay: Annotated[
+        Path | None,
+        typer.Option(rich_help_panel=OUTPUT, help="Write a picture of both images overlaid.", callback=writable_file),
+    ] = None,
 ) -> None:
     """Find the homography from A to B in pixels of the original images; exit with 1 if there is none."""
     from vpr_dhe.errors import AlignmentError
@@ -34,7 +51,7 @@ def run(
     from vpr_dhe.runtime.stopwatch import Stopwatch
     from vpr_dhe.verification.alignment import build_aligner
 
-    require_writable(overlay)
+    format = chosen_format(format, out, DocumentFormat.table)
     a, b = decode_named(image_a), decode_named(image_b)
     with progress_stages("step") as start:
         align = build_aligner(
@@ -46,11 +63,12 @@ def run(
     matrix = None if found.homography is None else found.homography.tolist()
     if format is DocumentFormat.json:
         document = {"method": method, "homography": matrix, "inliers": found.inliers, "score": found.score}
-        print(json.dumps(document | evidence_document(found) | {"timing_ms": elapsed_ms}))
+        print_result(json.dumps(document | evidence_document(found) | {"timing_ms": elapsed_ms}), out)
     if found.homography is None:
         raise AlignmentError(f"no homography found from {image_a} to {image_b}; do they show the same plane?")
     if format is DocumentFormat.table:
-        print(f"{method}: {found.inliers} inliers, {elapsed_ms:.0f} ms; {image_a} to {image_b}")
-        print("\n".join("  ".join(f"{value:14.8g}" for value in row) for row in found.homography))
+        title = f"{method}: {found.inliers} inliers, {elapsed_ms:.0f} ms; {image_a} to {image_b}"
+        rows = ("  ".join(f"{value:14.8g}" for value in row) for row in found.homography)
+        print_result("\n".join([title, *rows]), out)
     if overlay:
         write_picture(draw_alignment(a, b, found), overlay)

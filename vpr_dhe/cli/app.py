@@ -1,6 +1,8 @@
 """Composition of the commands into one program, and its exit codes."""
 
 import sys
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
@@ -25,42 +27,56 @@ from vpr_dhe.cli import (
     train,
     verifiers,
 )
+from vpr_dhe.cli.commands import add_command
 from vpr_dhe.cli.encoding import write_all_names
-from vpr_dhe.cli.groups import with_groups
+from vpr_dhe.cli.help import Group
+from vpr_dhe.cli.messages import LOG, QuietOption, VerboseOption, set_verbosity
 from vpr_dhe.errors import VprDheError
 from vpr_dhe.runtime.system import require_linux
 
 app = typer.Typer(
     name="vpr-dhe",
+    cls=Group,
     help="Visual place recognition with geometric verification by homographies.",
+    epilog="""
+vpr-dhe demo
+vpr-dhe index photos --out my-index
+vpr-dhe query my-index where-is-this.jpg
+vpr-dhe query -h""",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-_COMMANDS = (
-    demo,
-    index,
-    adapt,
-    query,
-    serve,
-    calibrate,
-    evaluate,
-    evaluate_pairs,
-    align,
-    frames,
-    loops,
-    check,
-    remove,
-    compact,
-    models,
-    verifiers,
-    import_weights,
-    export,
-)
-for command in _COMMANDS:
-    app.command(name=command.NAME)(with_groups(command.run))
-app.add_typer(train.app)
+_SECTIONS = {
+    "Maps and places": (demo, index, query, serve, adapt, calibrate),
+    "Recordings": (frames, loops),
+    "Upkeep of an index": (check, remove, compact),
+    "Measurement": (evaluate, evaluate_pairs, align),
+    "Models": (models, verifiers, import_weights, export),
+}
+for section, commands in _SECTIONS.items():
+    for command in commands:
+        add_command(app, command, section)
+app.add_typer(train.app, rich_help_panel="Models")
+
+
+def _print_version(wanted: bool) -> bool:
+    if wanted:
+        print(f"vpr-dhe {version('vpr-dhe')}")
+        raise typer.Exit
+    return wanted
+
+
+@app.callback()
+def _begin(
+    verbose: VerboseOption = 0,
+    quiet: QuietOption = False,
+    print_version: Annotated[  # noqa: ARG001 - its callback has done it
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    set_verbosity(verbose, quiet=quiet)
 
 
 def main() -> None:
@@ -70,6 +86,7 @@ def main() -> None:
         require_linux()
         app()
     except VprDheError as error:
+        LOG.debug("traceback of the error", exc_info=True)
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(error.exit_code)
     except UnicodeEncodeError as error:
@@ -82,5 +99,6 @@ def main() -> None:
         sys.exit(1)
     except OSError as error:
         # Such as a full disk or a missing permission.
+        LOG.debug("traceback of the error", exc_info=True)
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)

@@ -5,14 +5,19 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from vpr_dhe.cli.checks import existing_data
 from vpr_dhe.cli.common import print_stderr, progress_stages, report_skipped
-from vpr_dhe.cli.options import IndexArgument, IndexModelOptions, ProtocolOptions, RankingOptions
+from vpr_dhe.cli.options import IndexArgument, IndexModelOptions, LayoutOption, ProtocolOptions, RankingOptions
 from vpr_dhe.runtime.choices import AUTO
 
 if TYPE_CHECKING:
     from vpr_dhe.evaluation.calibration_runs import HeldOutScores
 
 NAME = "calibrate"
+EXAMPLES = """
+vpr-dhe calibrate my-index
+vpr-dhe calibrate my-index --data labelled --verifier poselib
+"""
 
 
 def run(
@@ -22,14 +27,18 @@ def run(
     model: IndexModelOptions,
     data: Annotated[
         Path | None,
-        typer.Option(help="Place data set with labelled queries. [warped views of the indexed images]"),
+        typer.Option(
+            metavar="FOLDER",
+            help="Place data set with labelled queries. [warped views of the indexed images]",
+            callback=existing_data,
+        ),
     ] = None,
-    layout: Annotated[str, typer.Option(help="Layout of DATA: auto, vpr, msls, folders, kapture or colmap.")] = AUTO,
+    layout: LayoutOption = AUTO,
     queries_limit: Annotated[
         int | None, typer.Option(min=1, help="Maximum number of queries. [200 without --data]")
     ] = None,
     prior: Annotated[
-        float, typer.Option(help="Expected share of queries whose place is indexed, between 0 and 1.")
+        float, typer.Option(metavar="SHARE", help="Expected share of queries whose place is indexed, between 0 and 1.")
     ] = 0.5,
     method: Annotated[Literal["logistic", "isotonic"], typer.Option(help="Calibration method.")] = "logistic",
 ) -> None:

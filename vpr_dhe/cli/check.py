@@ -2,14 +2,21 @@
 
 import json
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vpr_dhe.cli.common import DocumentFormat, print_stderr
-from vpr_dhe.cli.options import IndexArgument
+from vpr_dhe.cli.common import DocumentFormat, chosen_format, print_result, print_stderr
+from vpr_dhe.cli.options import FormatOption, IndexArgument, OutOption
+
+if TYPE_CHECKING:
+    from vpr_dhe.index.checking import CheckReport
 
 NAME = "check"
+EXAMPLES = """
+vpr-dhe check my-index
+vpr-dhe check my-index --repair
+"""
 
 
 def run(
@@ -17,7 +24,8 @@ def run(
     repair: Annotated[
         bool, typer.Option("--repair", help="Drop damaged parts, so that they can be made again.")
     ] = False,
-    format: Annotated[DocumentFormat, typer.Option(help="Output format.")] = DocumentFormat.table,
+    format: FormatOption = None,
+    out: OutOption = None,
 ) -> None:
     """Compare all files of an index with their checksums; exit with 1 if any is damaged."""
     from vpr_dhe.errors import IndexDamagedError
@@ -27,21 +35,14 @@ def run(
     from vpr_dhe.report.tables.adaptation import adaptation_document, adaptation_lines
 
     report = check(index)
-    if format is DocumentFormat.json:
-        print(json.dumps(asdict(report) | {"adaptation": adaptation_document(report.adaptation)}))
+    if chosen_format(format, out, DocumentFormat.table) is DocumentFormat.json:
+        print_result(json.dumps(asdict(report) | {"adaptation": adaptation_document(report.adaptation)}), out)
     else:
-        print(
+        lines = adaptation_lines(report.adaptation) if report.adaptation else []
+        title = (
             f"{index}: {report.images} images in {report.segments} segments, {report.skipped} skipped, {report.model}"
         )
-        if report.grey_levels:
-            print(f"16-bit images: values from {report.grey_levels.low} to {report.grey_levels.high} become 8 bits")
-        elif report.bit_depth is None:
-            print(
-                "16-bit images: divided by 257, because the index is from before --bit-depth; if it holds images of "
-                "fewer bits, index them again into a new folder"
-            )
-        if report.adaptation:
-            print("\n".join(adaptation_lines(report.adaptation)))
+        print_result("\n".join([title, *_grey_level_lines(report), *lines]), out)
     calibrations = [name for name in report.damaged if name.startswith(CALIBRATIONS)]
     others = len(report.damaged) > len(calibrations)
     if report.damaged and repair:
@@ -56,3 +57,15 @@ def run(
             f"damaged: {', '.join(report.damaged)}; run `vpr-dhe check {index} --repair` to drop it, then run "
             f"{' and '.join(f'`vpr-dhe {maker}`' for maker in makers)} to make it again"
         )
+
+
+def _grey_level_lines(report: "CheckReport") -> list[str]:
+    """How 16-bit images of the index are read, if that is known to matter."""
+    if report.grey_levels:
+        return [f"16-bit images: values from {report.grey_levels.low} to {report.grey_levels.high} become 8 bits"]
+    if report.bit_depth is not None:
+        return []
+    return [
+        "16-bit images: divided by 257, because the index is from before --bit-depth; if it holds images of fewer "
+        "bits, index them again into a new folder"
+    ]

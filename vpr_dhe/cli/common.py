@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, TextIO, TypeVar
 
+from vpr_dhe.cli.messages import is_quiet
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.runtime.choices import AUTO
 from vpr_dhe.runtime.text import counted, one_line
@@ -31,11 +32,23 @@ class DocumentFormat(StrEnum):
     json = "json"
 
 
+FormatChoice = TypeVar("FormatChoice", bound=StrEnum)
+_ENDINGS = {".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}
+
+
+def chosen_format(given: FormatChoice | None, out: Path | None, default: FormatChoice) -> FormatChoice:
+    """Return the format that was given, or that of the output's ending, or the default."""
+    if given is not None:
+        return given
+    ending = "" if out is None else _ENDINGS.get(out.suffix.lower(), "")
+    return next((one for one in type(default) if one.value == ending), default)
+
+
 def progress_bar(total: int, description: str, unit: str) -> "tqdm":
-    """Make a progress bar on stderr, silent unless stderr is a terminal."""
+    """Make a progress bar on stderr, silent with --quiet and unless stderr is a terminal."""
     from tqdm import tqdm
 
-    return tqdm(total=total, desc=description, unit=unit, disable=None, smoothing=0.1)
+    return tqdm(total=total, desc=description, unit=unit, disable=is_quiet() or None, smoothing=0.1)
 
 
 def report_skipped(path: str, reason: str) -> None:
@@ -57,8 +70,9 @@ def report_listing(listing: "ImageListing") -> None:
 
 
 def print_stderr(message: str) -> None:
-    """Print one line on stderr."""
-    print(message, file=sys.stderr)
+    """Print one line on stderr, unless --quiet was given."""
+    if not is_quiet():
+        print(message, file=sys.stderr)
 
 
 def report_left_out(names: Sequence[str], *, written: bool) -> None:
@@ -93,19 +107,16 @@ def progress_stages(unit: str = "image") -> Iterator[Callable[[str, int], Callab
         yield start
 
 
-def require_writable(path: Path | None) -> None:
-    """Check before the work that its results can be written."""
-    if path is None:
-        return
-    if path.is_dir() or not path.parent.is_dir():
-        found = "is a folder" if path.is_dir() else "lies in a folder that does not exist"
-        raise BadInputError(f"{path} {found}; give the name of a file in an existing folder")
-
-
 def open_output(out: Path | None) -> AbstractContextManager[TextIO]:
     """Open the file of --out, or stdout."""
     # File names need not be UTF-8; their bytes pass through unchanged.
     return out.open("w", encoding="utf-8", errors="surrogateescape") if out else nullcontext(sys.stdout)
+
+
+def print_result(text: str, out: Path | None) -> None:
+    """Print a result to the file of --out, or to stdout."""
+    with open_output(out) as file:
+        print(text, file=file)
 
 
 def require_folder(folder: Path, option: str) -> None:
@@ -123,11 +134,19 @@ def warn_of_calibration(localizer: "Localizer") -> None:
     if localizer.calibration_fault:
         print_stderr(f"answers have no probabilities: {localizer.calibration_fault}")
     calibration, images = localizer.calibration, localizer.database.image_count
-    if calibration and calibration.is_outgrown(images):
+    if calibration and localizer.calibration_source == "index" and calibration.is_outgrown(images):
         print_stderr(
             f"probabilities may be too high: the calibration is of {calibration.images} images, and there are {images} "
             "now; run `vpr-dhe calibrate` again"
         )
+
+
+def note_default_calibration(localizer: "Localizer") -> None:
+    """Print one line on stderr if probabilities are not by a calibration of the index."""
+    from vpr_dhe.localization.calibration.default import NOTE
+
+    if localizer.calibration_source == "default":
+        print_stderr(NOTE)
 
 
 def cache_folder(choice: str, purpose: str) -> Path | None:
@@ -151,9 +170,10 @@ def cache_folder(choice: str, purpose: str) -> Path | None:
     return folder
 
 
-def parse_names(texts: Sequence[str]) -> tuple[str, ...]:
-    """Split names at commas, and keep the first of equal ones."""
-    return tuple(dict.fromkeys(name.strip() for text in texts for name in text.split(",") if name.strip()))
+def checked_ranks(text: str) -> str:
+    """Return `1,5,10` unchanged if it is ranks."""
+    parse_ranks(text)
+    return text
 
 
 def parse_ranks(text: str) -> tuple[int, ...]:

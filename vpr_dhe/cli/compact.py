@@ -4,15 +4,26 @@ from typing import Annotated
 
 import typer
 
+from vpr_dhe.cli.checks import one_of
 from vpr_dhe.cli.common import report_building
 from vpr_dhe.cli.options import IndexArgument
+from vpr_dhe.runtime.choices import CODEC_NAMES
 
 NAME = "compact"
+EXAMPLES = """
+vpr-dhe compact my-index
+vpr-dhe compact my-index --codec float16
+"""
 
 
 def run(
     index: IndexArgument,
-    codec: Annotated[str | None, typer.Option(help="New codec of local maps: auto, float16, int8, binary, ...")] = None,
+    codec: Annotated[
+        str | None,
+        typer.Option(
+            metavar="|".join(CODEC_NAMES), help="New codec of local maps.", callback=one_of("codec", CODEC_NAMES)
+        ),
+    ] = None,
 ) -> None:
     """Merge small segments, free the space of removed images, and build the files of the search."""
     from vpr_dhe.index.place_index import PlaceIndex

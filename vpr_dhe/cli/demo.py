@@ -7,15 +7,26 @@ from typing import Annotated
 
 import typer
 
-from vpr_dhe.cli.common import progress_stages, require_writable
+from vpr_dhe.cli.checks import writable_file
+from vpr_dhe.cli.common import progress_stages
 
 NAME = "demo"
+EXAMPLES = """
+vpr-dhe demo
+vpr-dhe demo --keep demo-town
+"""
 
 
 def run(
-    picture: Annotated[Path, typer.Option(help="Write a picture of one verified match.")] = Path("vpr-dhe-demo.png"),
-    keep: Annotated[Path | None, typer.Option(help="New folder that keeps the town and its index.")] = None,
-    queries: Annotated[int, typer.Option(min=1, max=500, help="Number of queries.")] = 30,
+    picture: Annotated[
+        Path, typer.Option(help="Write a picture of one verified match.", callback=writable_file)
+    ] = Path("vpr-dhe-demo.png"),
+    keep: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="New folder that keeps the town and its index.")
+    ] = None,
+    queries: Annotated[
+        int, typer.Option("--queries-limit", "--queries", min=1, max=500, help="Number of queries.")
+    ] = 30,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the town.")] = 0,
 ) -> None:
     """Build a small town, index its images, and localize new photos of it."""
@@ -26,7 +37,6 @@ def run(
     from vpr_dhe.report.pictures.drawing import draw_match, write_picture
     from vpr_dhe.report.tables.evaluation import demo_table
 
-    require_writable(picture)
     if keep and keep.exists() and (not keep.is_dir() or any(keep.iterdir())):
         raise BadInputError(f"{keep} already exists; give the name of a new folder")
     lessons = picture.with_stem(f"{picture.stem}-adaptation")
@@ -44,3 +54,4 @@ def run(
         print(f"{lessons}: a hub, and an answer that the adaptation to the map mends")
     if keep:
         print(f"{keep}: the town; to query it: vpr-dhe query {keep}/index {keep}/town/images/test/queries")
+    print("\nnow your photos: vpr-dhe index PHOTOS --out my-index, then vpr-dhe query my-index PHOTO")

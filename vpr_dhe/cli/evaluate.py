@@ -6,16 +6,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vpr_dhe.cli.checks import existing_data, one_of, writable_file
 from vpr_dhe.cli.common import (
     cache_folder,
+    checked_ranks,
     parse_ranks,
     print_stderr,
     progress_stages,
     report_skipped,
-    require_writable,
 )
+from vpr_dhe.cli.help import OUTPUT
 from vpr_dhe.cli.options import (
     BitDepthOption,
+    LayoutOption,
     ModelOptions,
     ProtocolOptions,
     StopEarlyOption,
@@ -23,21 +26,26 @@ from vpr_dhe.cli.options import (
     known_bit_depth,
     warn_if_slow,
 )
-from vpr_dhe.runtime.choices import AUTO, Adapt, RankBy
+from vpr_dhe.runtime.choices import AUTO, CODEC_NAMES, DENOMINATORS, INDEX_TYPE_NAMES, Adapt, RankBy
 
 if TYPE_CHECKING:
     from vpr_dhe.evaluation.runs import EvaluationResult, Tools
     from vpr_dhe.records import StartProgress
 
 NAME = "evaluate"
+EXAMPLES = """
+vpr-dhe evaluate pitts30k --verifier magsac,poselib --out results.json
+vpr-dhe evaluate my-data --radius-m 25 --report report.html
+vpr-dhe evaluate msls --layout msls --split val --queries-limit 100
+"""
 
 
 def run(
-    data: Annotated[Path, typer.Argument(help="Place data set in a published layout.")],
+    data: Annotated[Path, typer.Argument(help="Place data set in a published layout.", callback=existing_data)],
     choices: ProtocolOptions,
     verifiers: VerifiersOptions,
     model: ModelOptions,
-    layout: Annotated[str, typer.Option(help="Layout of DATA: auto, vpr, msls, folders, kapture or colmap.")] = AUTO,
+    layout: LayoutOption = AUTO,
     queries_limit: Annotated[
         int | None, typer.Option(min=1, help="Maximum number of queries, for a quick look.")
     ] = None,
@@ -54,25 +62,58 @@ def run(
         typer.Option(help="Adapt vectors to their map (auto), or not (off). [auto; off for published weights]"),
     ] = None,
     stop_early: StopEarlyOption = None,
-    recall_at: Annotated[str, typer.Option(help="Values of N, separated by commas.")] = "1,5,10,20",
-    denominator: Annotated[str, typer.Option(help="Queries that recall is a share of: all or with-positive.")] = "all",
+    recall_at: Annotated[
+        str, typer.Option(metavar="N,N,...", help="Values of N, separated by commas.", callback=checked_ranks)
+    ] = "1,5,10,20",
+    denominator: Annotated[
+        str,
+        typer.Option(
+            metavar="|".join(DENOMINATORS),
+            help="Queries that recall is a share of.",
+            callback=one_of("denominator", DENOMINATORS),
+        ),
+    ] = "all",
     one_per_panorama: Annotated[
         bool, typer.Option("--one-per-panorama", help="Count only the best image of each panorama (Tokyo 24/7).")
     ] = False,
-    codec: Annotated[str, typer.Option(help="Codec of local maps: auto, float16, int8, ...")] = AUTO,
-    index_type: Annotated[str, typer.Option(help="Index type of global descriptors: auto, flat, hnsw, ...")] = AUTO,
+    codec: Annotated[
+        str,
+        typer.Option(metavar="|".join(CODEC_NAMES), help="Codec of local maps.", callback=one_of("codec", CODEC_NAMES)),
+    ] = AUTO,
+    index_type: Annotated[
+        str,
+        typer.Option(
+            metavar="|".join(INDEX_TYPE_NAMES),
+            help="Index type of global descriptors.",
+            callback=one_of("index type", INDEX_TYPE_NAMES),
+        ),
+    ] = AUTO,
     bit_depth: BitDepthOption = None,
-    out: Annotated[Path | None, typer.Option(help="Write the results here as JSON.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(rich_help_panel=OUTPUT, help="Write the results here as JSON.", callback=writable_file),
+    ] = None,
     predictions: Annotated[
-        Path | None, typer.Option(help="New folder for predictions in the formats of other tools.")
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            rich_help_panel=OUTPUT,
+            help="New folder for predictions in the formats of other tools.",
+        ),
     ] = None,
     report: Annotated[
-        Path | None, typer.Option(help="Write an HTML report with curves and the worst queries here.")
+        Path | None,
+        typer.Option(
+            rich_help_panel=OUTPUT,
+            help="Write an HTML report with curves and the worst queries here.",
+            callback=writable_file,
+        ),
     ] = None,
     cache: Annotated[
         str,
         typer.Option(
-            help="Folder that caches features of databases and queries; auto is in ~/.cache, none keeps nothing."
+            metavar="auto|none|FOLDER",
+            help="Folder that caches features of databases and queries; auto is in ~/.cache, none keeps nothing.",
         ),
     ] = AUTO,
     batch_size: Annotated[int, typer.Option(min=1, help="Images per batch of the extractor.")] = 8,
@@ -84,8 +125,6 @@ def run(
     from vpr_dhe.report.tables.predictions import require_new_folder, write_predictions
 
     known_bit_depth(bit_depth)
-    require_writable(out)
-    require_writable(report)
     if predictions:
         require_new_folder(predictions)
     features = cache_folder(cache, "databases")

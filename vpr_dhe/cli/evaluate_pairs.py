@@ -6,12 +6,17 @@ from typing import Annotated
 
 import typer
 
-from vpr_dhe.cli.common import progress_stages, require_writable
-from vpr_dhe.cli.options import PairModelOptions, VerifiersOptions
-from vpr_dhe.runtime.choices import AUTO
+from vpr_dhe.cli.checks import existing_data, known_verifiers, one_of, writable_file
+from vpr_dhe.cli.common import progress_stages
+from vpr_dhe.cli.help import OUTPUT
+from vpr_dhe.cli.options import PairModelOptions, VerifiersOptions, complete_verifier
+from vpr_dhe.runtime.choices import AUTO, PAIR_LAYOUT_NAMES
 from vpr_dhe.verification.names import DEFAULT_VERIFIER
 
 NAME = "evaluate-pairs"
+EXAMPLES = """
+vpr-dhe evaluate-pairs hpatches --verifier magsac,poselib --out pairs.json
+"""
 
 
 @dataclass(frozen=True)
@@ -21,21 +26,35 @@ class MethodsOptions(VerifiersOptions):
     verifier: Annotated[
         list[str] | None,
         typer.Option(
-            help=f"Alignment methods, repeated or separated by commas; see `vpr-dhe verifiers`. [{DEFAULT_VERIFIER}]"
+            help=f"Alignment methods, repeated or separated by commas; see `vpr-dhe verifiers`. [{DEFAULT_VERIFIER}]",
+            callback=known_verifiers,
+            autocompletion=complete_verifier,
         ),
     ] = None
 
 
 def run(
-    data: Annotated[Path, typer.Argument(help="Folder of image pairs with known homographies.")],
+    data: Annotated[
+        Path, typer.Argument(help="Folder of image pairs with known homographies.", callback=existing_data)
+    ],
     methods: MethodsOptions,
     model: PairModelOptions,
-    layout: Annotated[str, typer.Option(help="Layout of DATA: auto, pairs, hpatches, aligned or warps.")] = AUTO,
+    layout: Annotated[
+        str,
+        typer.Option(
+            metavar="|".join(PAIR_LAYOUT_NAMES),
+            help="Layout of DATA; auto recognises all but warps.",
+            callback=one_of("layout", PAIR_LAYOUT_NAMES),
+        ),
+    ] = AUTO,
     pairs_limit: Annotated[
         int | None,
         typer.Option("--pairs-limit", "--queries-limit", min=1, help="Maximum number of pairs, for a quick look."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Write the results here as JSON.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(rich_help_panel=OUTPUT, help="Write the results here as JSON.", callback=writable_file),
+    ] = None,
 ) -> None:
     """Measure the corner errors of each method's homographies on image pairs."""
     from vpr_dhe.evaluation.evaluate import evaluate_pairs
@@ -43,7 +62,6 @@ def run(
     from vpr_dhe.report.tables.evaluation import write_document
     from vpr_dhe.report.tables.pairs import alignment_document, alignment_table
 
-    require_writable(out)
     loading = model.loading()
     with progress_stages("pair") as start_progress:
         result = evaluate_pairs(

@@ -6,7 +6,13 @@ from typing import Annotated
 
 import typer
 
+from vpr_dhe.cli.checks import known_model
+from vpr_dhe.cli.options import complete_model
+
 NAME = "export"
+EXAMPLES = """
+vpr-dhe export lite-vlad --out lite-vlad-onnx
+"""
 
 
 class Part(StrEnum):
@@ -18,8 +24,13 @@ class Part(StrEnum):
 
 
 def run(
-    model: Annotated[str, typer.Argument(help="Model name or file; see `vpr-dhe models`.")],
-    out: Annotated[Path, typer.Option(help="New folder for the ONNX files and their description.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="Model name or file; see `vpr-dhe models`.", callback=known_model, autocompletion=complete_model
+        ),
+    ],
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="New folder for the ONNX files and their description.")],
     part: Annotated[Part, typer.Option(help="Extractor, homography head, or all parts of the model.")] = Part.all,
 ) -> None:
     """Export a model to ONNX and compare its outputs with torch."""

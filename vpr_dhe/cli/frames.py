@@ -8,10 +8,14 @@ import typer
 from vpr_dhe.cli.recordings import RecordingOptions
 
 NAME = "frames"
+EXAMPLES = """
+vpr-dhe frames --video drive.mp4 --min-seconds 1 --out frames
+vpr-dhe frames --bag drive.bag --topic /camera/image_raw --out frames
+"""
 
 
 def run(
-    out: Annotated[Path, typer.Option(help="Parent folder of the recording's frames.")],
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Parent folder of the recording's frames.")],
     recording: RecordingOptions,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first damaged frame.")] = False,
 ) -> None:

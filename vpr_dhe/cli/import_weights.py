@@ -6,7 +6,12 @@ from typing import Annotated
 
 import typer
 
+from vpr_dhe.cli.checks import existing_files
+
 NAME = "import-weights"
+EXAMPLES = """
+vpr-dhe import-weights backbone.pth head.pth --kind dhe-vpr --out dhe-vpr.safetensors
+"""
 
 
 class Kind(StrEnum):
@@ -17,7 +22,9 @@ class Kind(StrEnum):
 
 
 def run(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Checkpoints, in any order.")],
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="Checkpoints, in any order.", callback=existing_files)
+    ],
     kind: Annotated[Kind, typer.Option(help="Family of the checkpoints.")],
     out: Annotated[Path, typer.Option(help="Model file to write, ending in .safetensors.")],
 ) -> None:

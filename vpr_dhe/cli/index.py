@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vpr_dhe.cli.checks import existing_file, existing_folder, known_model, one_of
 from vpr_dhe.cli.common import (
     print_stderr,
     progress_bar,
@@ -14,10 +15,10 @@ from vpr_dhe.cli.common import (
     report_listing,
     report_skipped,
 )
-from vpr_dhe.cli.options import BitDepthOption, ExtractionOptions, known_bit_depth, known_model
+from vpr_dhe.cli.options import BitDepthOption, ExtractionOptions, complete_model, known_bit_depth
 from vpr_dhe.cli.recordings import RecordingOptions
 from vpr_dhe.models.names import DEFAULT_MODEL
-from vpr_dhe.runtime.choices import AUTO, Adapt, RankBy, default_adapt, default_rank_by
+from vpr_dhe.runtime.choices import AUTO, CODEC_NAMES, INDEX_TYPE_NAMES, Adapt, RankBy, default_adapt, default_rank_by
 
 if TYPE_CHECKING:
     from vpr_dhe.index.manifest import Settings
@@ -26,20 +27,31 @@ if TYPE_CHECKING:
     from vpr_dhe.runtime.image_files import ImageListing
 
 NAME = "index"
+EXAMPLES = """
+vpr-dhe index photos --out my-index
+vpr-dhe index photos --out my-index --positions positions.csv --prune
+vpr-dhe index --video drive.mp4 --min-seconds 1 --out my-index
+"""
 
 _SHOWN_PATHS = 20
 
 
 def run(
-    out: Annotated[Path, typer.Option(help="Folder of the index; created if missing.")],
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of the index; created if missing.")],
     recording: RecordingOptions,
     extraction: ExtractionOptions,
-    images: Annotated[Path | None, typer.Argument(help="Folder of images; subfolders are included.")] = None,
-    frames: Annotated[Path | None, typer.Option(help="Folder of extracted frames. [beside the index]")] = None,
+    images: Annotated[
+        Path | None, typer.Argument(help="Folder of images; subfolders are included.", callback=existing_folder)
+    ] = None,
+    frames: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Folder of extracted frames. [beside the index]")
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option(
-            help=f"Model name or file; see `vpr-dhe models`. [the index's, or {DEFAULT_MODEL}]", callback=known_model
+            help=f"Model name or file; see `vpr-dhe models`. [the index's, or {DEFAULT_MODEL}]",
+            callback=known_model,
+            autocompletion=complete_model,
         ),
     ] = None,
     add: Annotated[bool, typer.Option("--add", help="Treat IMAGES as a part of the indexed folder.")] = False,
@@ -51,13 +63,30 @@ def run(
     ] = False,
     image_list: Annotated[
         Path | None,
-        typer.Option("--list", help="Text file with a path per line: index only these images of the folder."),
+        typer.Option(
+            "--list",
+            help="Text file with a path per line: index only these images of the folder.",
+            callback=existing_file,
+        ),
     ] = None,
-    positions: Annotated[Path | None, typer.Option(help="CSV with positions, headings and times of images.")] = None,
-    codec: Annotated[str | None, typer.Option(help="Codec of local maps: auto, float16, int8, binary, ...")] = None,
+    positions: Annotated[
+        Path | None, typer.Option(help="CSV with positions, headings and times of images.", callback=existing_file)
+    ] = None,
+    codec: Annotated[
+        str | None,
+        typer.Option(
+            metavar="|".join(CODEC_NAMES),
+            help="Codec of local maps.",
+            callback=one_of("codec", CODEC_NAMES),
+        ),
+    ] = None,
     index_type: Annotated[
         str | None,
-        typer.Option(help="Index type of global descriptors: auto, flat, hnsw, ivf-flat, ivf-sq8 or rabitq."),
+        typer.Option(
+            metavar="|".join(INDEX_TYPE_NAMES),
+            help="Index type of global descriptors.",
+            callback=one_of("index type", INDEX_TYPE_NAMES),
+        ),
     ] = None,
     rank_by: Annotated[
         RankBy | None,
@@ -125,11 +154,7 @@ def run(
             report_skipped(image.path, image.reason)
         print_stderr(f"interrupted: {len(index)} images are safe in {out}; run the command again to continue")
         raise typer.Exit(1) from None
-    for image in report.skipped:
-        report_skipped(image.path, image.reason)
-    _report_unused(images, report)
-    if report.blank:
-        _report_blank(report.blank)
+    _report_faults(images, report)
     if not len(index):
         raise BadInputError(f"none of the {len(records)} images in {images} could be read; the index is empty")
     _warn_of_duplicates(index)
@@ -270,9 +295,14 @@ def _finish(index: "PlaceIndex") -> None:
         )
 
 
-def _report_unused(images: Path, report: "AddReport") -> None:
+def _report_faults(images: Path, report: "AddReport") -> None:
+    """Print on stderr which images and positions cannot be used."""
     from vpr_dhe.geography.exif import unused_positions_text
 
+    for image in report.skipped:
+        report_skipped(image.path, image.reason)
+    if report.blank:
+        _report_blank(report.blank)
     if unused := [(image.path, image.reason) for image in report.unused_positions]:
         print_stderr(f"{images}: {unused_positions_text(unused)}")
 

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vpr_dhe.cli.checks import existing_file, existing_folder, writable_file
 from vpr_dhe.cli.common import (
+    chosen_format,
     open_output,
     print_stderr,
     report_blank,
     report_left_out,
     report_skipped,
-    require_writable,
 )
+from vpr_dhe.cli.help import OUTPUT
 from vpr_dhe.cli.options import BitDepthOption, ModelOptions, VerifierOptions, known_bit_depth
 from vpr_dhe.cli.photos import TimesOption, naming_jumps, photo_frames, with_progress
 from vpr_dhe.cli.recordings import RecordingOptions
@@ -32,6 +34,11 @@ if TYPE_CHECKING:
 
 NAME = "loops"
 _EFFECT_OF_JUMPS = "; frames before a jump count as recent, and close no loop, until time has passed after it"
+EXAMPLES = """
+vpr-dhe loops frames --times frames/frames.csv --out loops.csv
+vpr-dhe loops --bag drive.bag --topic /camera/image_raw --min-seconds 0.5
+vpr-dhe loops --video walk.mp4 --ignore-seconds 60 --min-probability 0.9
+"""
 
 
 class Format(StrEnum):
@@ -53,29 +60,50 @@ def run(
     recording: RecordingOptions,
     verification: LoopVerifierOptions,
     model: ModelOptions,
-    images: Annotated[Path | None, typer.Argument(help="Folder of frames, sorted by times or names.")] = None,
+    images: Annotated[
+        Path | None, typer.Argument(help="Folder of frames, sorted by times or names.", callback=existing_folder)
+    ] = None,
     times: TimesOption = None,
     ignore_seconds: Annotated[
-        float | None, typer.Option(min=0, help="Ignore frames of the last seconds as candidates. [30, with times]")
+        float | None,
+        typer.Option(
+            min=0,
+            help="Ignore frames of the last seconds as candidates: they show the place that the camera is still at, "
+            "which is no loop. Raise it for a camera that stands or moves slowly. [30, with times]",
+        ),
     ] = None,
     ignore_frames: Annotated[
-        int | None, typer.Option(min=0, help="Ignore the last n frames as candidates. [30 without times, else 0]")
+        int | None,
+        typer.Option(
+            min=0, help="Ignore the last n frames as candidates, for the same reason. [30 without times, else 0]"
+        ),
     ] = None,
     bit_depth: BitDepthOption = None,
     min_probability: Annotated[float, typer.Option(min=0, max=1, help="Minimum probability of a loop.")] = 0.5,
-    format: Annotated[Format, typer.Option(help="Output format.")] = Format.jsonl,
-    out: Annotated[Path | None, typer.Option(help="Write the loops here instead of stdout.")] = None,
+    format: Annotated[
+        Format | None, typer.Option(rich_help_panel=OUTPUT, help="Output format. [that of OUT's ending, or jsonl]")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(rich_help_panel=OUTPUT, help="Write the loops here instead of stdout.", callback=writable_file),
+    ] = None,
     index: Annotated[
-        Path | None, typer.Option(help="Keep the frames as an index here, with their images in INDEX-frames.")
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            rich_help_panel=OUTPUT,
+            help="Keep the frames as an index here, with their images in INDEX-frames.",
+        ),
     ] = None,
 ) -> None:
     """Find loop closures, pairs of frames of one place, in a recording or a folder of frames."""
+    format = chosen_format(format, out, Format.jsonl)
+    recording.require_alone("a folder of frames", given=images is not None, times=times)
+    existing_file(times)
     from vpr_dhe.report.tables.loops import LOOP_FORMATS
     from vpr_dhe.sequences.loops import find_loops
 
     known_bit_depth(bit_depth)
-    require_writable(out)
-    recording.require_alone("a folder of frames", given=images is not None, times=times)
     if index and recording.given:
         _require_vacant(index)
     verification.warn_if_slow()
@@ -108,7 +136,17 @@ def run(
             print_stderr(f"interrupted: {counts.loops} loops among the first {counts.frames} frames are written{kept}")
             raise typer.Exit(1) from None
         report_left_out(counts.left_out, written=True)
-        print_stderr(f"{counts.loops} loops among {counts.frames} frames")
+        print_stderr(f"{counts.loops} loops among {counts.frames} frames{_ignored_text(ignore_seconds, ignore_frames)}")
+
+
+def _ignored_text(seconds: float | None, frames: int | None) -> str:
+    """Part of a sentence that says which frames were no candidates by default."""
+    if seconds is not None or frames is not None:
+        return ""
+    return (
+        "; the last 30 s (30 frames without times) before each frame are no loops: the camera is still there; "
+        "--ignore-seconds and --ignore-frames change that"
+    )
 
 
 @dataclass

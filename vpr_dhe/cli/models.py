@@ -1,6 +1,9 @@
 """`vpr-dhe models`: table of the known models."""
 
 NAME = "models"
+EXAMPLES = """
+vpr-dhe models
+"""
 
 
 def run() -> None:

@@ -7,12 +7,32 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias, TypedDict
 
 import typer
 
-from vpr_dhe.cli.common import parse_names, print_stderr
+from vpr_dhe.cli.checks import (
+    existing_file,
+    existing_files,
+    existing_index,
+    known_model,
+    known_verifier,
+    known_verifiers,
+    one_of,
+    parse_names,
+    writable_file,
+)
+from vpr_dhe.cli.common import DocumentFormat, print_stderr
+from vpr_dhe.cli.help import OUTPUT
+from vpr_dhe.cli.messages import LOG
 from vpr_dhe.errors import BadInputError
-from vpr_dhe.index.location import require_manifest
-from vpr_dhe.models.names import DEFAULT_MODEL, require_model
-from vpr_dhe.runtime.choices import AUTO, Adapt, ExtractorPrecision, RankByChoice, Runtime
-from vpr_dhe.verification.names import DEFAULT_VERIFIER
+from vpr_dhe.models.names import BUNDLED, DEFAULT_MODEL
+from vpr_dhe.runtime.choices import (
+    AUTO,
+    LAYOUT_NAMES,
+    PAIR_LAYOUT_NAMES,
+    Adapt,
+    ExtractorPrecision,
+    RankByChoice,
+    Runtime,
+)
+from vpr_dhe.verification.names import DEFAULT_VERIFIER, NO_VERIFIER, VERIFIERS
 
 if TYPE_CHECKING:
     from vpr_dhe.datasets import Protocol
@@ -24,33 +44,44 @@ if TYPE_CHECKING:
 Device: TypeAlias = Literal["auto", "cpu", "cuda"]
 
 
-def existing_index(folder: Path) -> Path:
-    """Return the folder of an index, checked before anything slow is imported.
-
-    Raises:
-        IndexFormatError: if it holds no index.
-    """
-    require_manifest(folder)
-    return folder
+def complete_model(incomplete: str) -> list[str]:
+    """Complete the name of a bundled model in a shell."""
+    return [name for name in BUNDLED if name.startswith(incomplete)]
 
 
-def known_model(name: str | None) -> str | None:
-    """Return the name of a model, checked before anything slow is imported; None stands for another default.
-
-    Raises:
-        ModelError: if there is no such model.
-    """
-    if name is not None:
-        require_model(name)
-    return name
+def complete_verifier(incomplete: str) -> list[str]:
+    """Complete the name of a verifier in a shell, after a comma too."""
+    done, comma, last = incomplete.rpartition(",")
+    return [f"{done}{comma}{name}" for name in (*VERIFIERS, NO_VERIFIER) if name.startswith(last)]
 
 
 IndexArgument: TypeAlias = Annotated[
     Path, typer.Argument(help="Index made by `vpr-dhe index`.", callback=existing_index)
 ]
+FormatOption: TypeAlias = Annotated[
+    DocumentFormat | None, typer.Option(rich_help_panel=OUTPUT, help="Output format. [that of OUT's ending, or table]")
+]
+OutOption: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        rich_help_panel=OUTPUT,
+        help="Write the result here instead of stdout; .json sets the format.",
+        callback=writable_file,
+    ),
+]
+LayoutOption: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        metavar="|".join(LAYOUT_NAMES),
+        help="Layout of DATA; auto recognises it.",
+        # `evaluate` names the command for those of pairs.
+        callback=one_of("layout", LAYOUT_NAMES, PAIR_LAYOUT_NAMES),
+    ),
+]
 DeviceOption: TypeAlias = Annotated[Device, typer.Option(help="Device of networks.")]
 WeightsOption: TypeAlias = Annotated[
-    list[Path] | None, typer.Option(help="Network file of a verifier that needs one; may be repeated.")
+    list[Path] | None,
+    typer.Option(help="Network file of a verifier that needs one; may be repeated.", callback=existing_files),
 ]
 StopEarlyOption: TypeAlias = Annotated[
     float | None,
@@ -68,7 +99,8 @@ def pick_device(device: Device) -> str:
     if device == "cuda" and not torch.cuda.is_available():
         raise BadInputError("--device is cuda, but torch finds no CUDA device; use --device cpu")
     if device == AUTO:
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    LOG.info("device %s, torch %s, %d threads", device, torch.__version__, torch.get_num_threads())
     return device
 
 
@@ -83,6 +115,8 @@ class Loading(TypedDict):
 @dataclass(frozen=True)
 class RuntimeOptions:
     """Device, runtime and precision of a model."""
+
+    TITLE = "Model"
 
     runtime: Annotated[
         Runtime, typer.Option(help="Runtime of networks; auto is onnx on a CPU, if it can run the model.")
@@ -113,9 +147,12 @@ def _warn_if_bfloat16_is_slow(device: str) -> None:
 class ModelOptions(RuntimeOptions):
     """Model by name, with device, runtime and precision."""
 
-    model: Annotated[str, typer.Option(help="Model name or file; see `vpr-dhe models`.", callback=known_model)] = (
-        DEFAULT_MODEL
-    )
+    model: Annotated[
+        str,
+        typer.Option(
+            help="Model name or file; see `vpr-dhe models`.", callback=known_model, autocompletion=complete_model
+        ),
+    ] = DEFAULT_MODEL
 
 
 @dataclass(frozen=True)
@@ -124,7 +161,11 @@ class IndexModelOptions(RuntimeOptions):
 
     model: Annotated[
         str | None,
-        typer.Option(help="New place of the index's model, if it was moved or exported.", callback=known_model),
+        typer.Option(
+            help="New place of the index's model, if it was moved or exported.",
+            callback=known_model,
+            autocompletion=complete_model,
+        ),
     ] = None
 
 
@@ -134,7 +175,11 @@ class PairModelOptions(RuntimeOptions):
 
     model: Annotated[
         str | None,
-        typer.Option(help="Model name or file; methods with a head need it. [sparse keypoints]", callback=known_model),
+        typer.Option(
+            help="Model name or file; methods with a head need it. [sparse keypoints]",
+            callback=known_model,
+            autocompletion=complete_model,
+        ),
     ] = None
 
 
@@ -142,7 +187,16 @@ class PairModelOptions(RuntimeOptions):
 class VerifierOptions:
     """Verifier and its number of candidates."""
 
-    verifier: Annotated[str, typer.Option(help="Verifier, or none; see `vpr-dhe verifiers`.")] = DEFAULT_VERIFIER
+    TITLE = "Verification"
+
+    verifier: Annotated[
+        str,
+        typer.Option(
+            help="Verifier, or none; see `vpr-dhe verifiers`.",
+            callback=known_verifier,
+            autocompletion=complete_verifier,
+        ),
+    ] = DEFAULT_VERIFIER
     weights: WeightsOption = None
     rerank: Annotated[int, typer.Option(min=1, help="Number of candidates to verify per query.")] = 100
 
@@ -189,10 +243,14 @@ class RankingOptions(VerifierOptions):
 class VerifiersOptions:
     """Verifiers to compare."""
 
+    TITLE = "Verification"
+
     verifier: Annotated[
         list[str] | None,
         typer.Option(
-            help=f"Verifiers or none, repeated or separated by commas; see `vpr-dhe verifiers`. [{DEFAULT_VERIFIER}]"
+            help=f"Verifiers or none, repeated or separated by commas; see `vpr-dhe verifiers`. [{DEFAULT_VERIFIER}]",
+            callback=known_verifiers,
+            autocompletion=complete_verifier,
         ),
     ] = None
     weights: WeightsOption = None
@@ -208,7 +266,7 @@ def open_localizer(index: Path, verification: RankingOptions, model: IndexModelO
     from vpr_dhe.localization.localizer import Localizer
 
     verification.warn_if_slow()
-    return Localizer.open(
+    localizer = Localizer.open(
         index,
         verifier=verification.verifier,
         rerank=verification.rerank,
@@ -219,6 +277,17 @@ def open_localizer(index: Path, verification: RankingOptions, model: IndexModelO
         model=model.model,
         **model.loading(),
     )
+    spec, images = localizer.database.spec, localizer.database.image_count
+    LOG.info(
+        "%s: %d images, model %s, verifier %s, rank by %s",
+        index,
+        images,
+        spec.model,
+        verification.verifier,
+        localizer.rank_by,
+    )
+    LOG.info("calibration: %s; adaptation: %s", localizer.calibration_source, localizer.adaptation is not None)
+    return localizer
 
 
 def warn_if_slow(verifiers: Sequence[str], rerank: int) -> None:
@@ -235,14 +304,20 @@ def warn_if_slow(verifiers: Sequence[str], rerank: int) -> None:
 class ProtocolOptions:
     """Choices within a data set's protocol."""
 
+    TITLE = "Data set"
+
     split: Annotated[str | None, typer.Option(help="Split: train, val or test; for msls also names of cities.")] = None
     variant: Annotated[
         str | None, typer.Option(help="Variant of msls: official (740 queries in val) or all (11,084).")
     ] = None
     database: Annotated[str | None, typer.Option(help="Folder or list of the database, within DATA.")] = None
     queries: Annotated[str | None, typer.Option(help="Folder or list of the queries, within DATA.")] = None
-    positions: Annotated[Path | None, typer.Option(help="CSV with the positions of all images.")] = None
-    ground_truth: Annotated[Path | None, typer.Option(help="CSV or npz with the positives of each query.")] = None
+    positions: Annotated[
+        Path | None, typer.Option(help="CSV with the positions of all images.", callback=existing_file)
+    ] = None
+    ground_truth: Annotated[
+        Path | None, typer.Option(help="CSV or npz with the positives of each query.", callback=existing_file)
+    ] = None
     radius_m: Annotated[
         float | None, typer.Option(min=0, help="Maximum distance of positives in metres; usually 25.")
     ] = None
@@ -264,6 +339,8 @@ class ProtocolOptions:
 @dataclass(frozen=True)
 class ExtractionOptions(RuntimeOptions):
     """Device, runtime and precision of a model, batch size, and decoding processes."""
+
+    TITLE = "Extraction"
 
     batch_size: Annotated[int, typer.Option(min=1, help="Images per step of the extractor.")] = 8
     compile: Annotated[bool, typer.Option("--compile", help="Compile the network with torch first.")] = False

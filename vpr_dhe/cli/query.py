@@ -7,16 +7,19 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
+from vpr_dhe.cli.checks import existing_file, existing_photos, writable_file
 from vpr_dhe.cli.common import (
+    chosen_format,
+    note_default_calibration,
     open_output,
     print_stderr,
     progress_bar,
     report_blank,
     report_left_out,
     report_skipped,
-    require_writable,
     warn_of_calibration,
 )
+from vpr_dhe.cli.help import OUTPUT
 from vpr_dhe.cli.options import IndexArgument, IndexModelOptions, RankingOptions, open_localizer
 from vpr_dhe.cli.photos import TimesOption, naming_jumps, photo_frames, with_progress
 from vpr_dhe.cli.recordings import RecordingOptions
@@ -30,6 +33,13 @@ if TYPE_CHECKING:
     from vpr_dhe.sequences.frames import SequenceFrame
 
 NAME = "query"
+EXAMPLES = """
+vpr-dhe query my-index where-is-this.jpg
+vpr-dhe query my-index queries --out answers.json --report answers.html
+vpr-dhe query my-index queries --min-probability 0.9
+vpr-dhe query my-index --video drive.mp4 --min-seconds 1 --sequence
+"""
+_SEQUENCE = "Sequence"
 
 
 class Format(StrEnum):
@@ -48,41 +58,69 @@ def run(
     verification: RankingOptions,
     model: IndexModelOptions,
     queries: Annotated[
-        list[Path] | None, typer.Argument(metavar="IMAGE_OR_FOLDER...", help="Photos or folders of photos.")
+        list[Path] | None,
+        typer.Argument(metavar="IMAGE_OR_FOLDER...", help="Photos or folders of photos.", callback=existing_photos),
     ] = None,
     times: TimesOption = None,
     top_k: Annotated[int, typer.Option(min=1, help="Number of matches per query.")] = 5,
     min_probability: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="Minimum probability of a known place; needs `vpr-dhe calibrate`."),
+        typer.Option(min=0, max=1, help="Minimum probability of a known place; best after `vpr-dhe calibrate`."),
     ] = None,
-    format: Annotated[Format, typer.Option(help="Output format.")] = Format.table,
+    format: Annotated[
+        Format | None, typer.Option(rich_help_panel=OUTPUT, help="Output format. [that of OUT's ending, or table]")
+    ] = None,
     names_relative_to: Annotated[
         Path | None,
-        typer.Option(help="Folder of all images, which names in hloc pairs are relative to, as COLMAP needs them."),
+        typer.Option(
+            metavar="FOLDER",
+            rich_help_panel=OUTPUT,
+            help="Folder of all images, which names in hloc pairs are relative to, as COLMAP needs them.",
+        ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Write the results here instead of stdout.")] = None,
-    report: Annotated[Path | None, typer.Option(help="Also write an HTML report with the matches here.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            rich_help_panel=OUTPUT,
+            help="Write the results here instead of stdout: .json, .jsonl or .csv without --format.",
+            callback=writable_file,
+        ),
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            rich_help_panel=OUTPUT, help="Also write an HTML report with the matches here.", callback=writable_file
+        ),
+    ] = None,
     sequence: Annotated[
-        bool, typer.Option("--sequence", help="Treat the images as consecutive frames of one traverse.")
+        bool,
+        typer.Option(
+            "--sequence", rich_help_panel=_SEQUENCE, help="Treat the images as consecutive frames of one traverse."
+        ),
     ] = False,
     max_step_m: Annotated[
         float | None,
-        typer.Option(help="Maximum distance in metres between frames of the traverse, by positions of the index."),
+        typer.Option(
+            rich_help_panel=_SEQUENCE,
+            help="Maximum distance in metres between frames of the traverse, by positions of the index.",
+        ),
     ] = None,
     max_speed_m_s: Annotated[
         float | None,
-        typer.Option(help="Maximum speed of the camera in m/s, by times of frames and positions of the index."),
+        typer.Option(
+            rich_help_panel=_SEQUENCE,
+            help="Maximum speed of the camera in m/s, by times of frames and positions of the index.",
+        ),
     ] = None,
 ) -> None:
     """Find the places of photos, or of the frames of a recording."""
-    from vpr_dhe.report.tables.answers import SHEET_FORMATS, AnswerSheet
-
-    require_writable(out)
-    require_writable(report)
+    format = chosen_format(format, out, Format.table)
     recording.require_alone("photos or folders of photos", given=bool(queries), times=times)
     limits_motion = max_step_m is not None or max_speed_m_s is not None
     _require_consistent(sequence, limits_motion, min_probability, format, report, recorded=bool(recording.given))
+    existing_file(times)
+    from vpr_dhe.report.tables.answers import SHEET_FORMATS, AnswerSheet
+
     if sequence:
         from vpr_dhe.sequences.sequence_localizer import require_all_verified
 
@@ -92,6 +130,7 @@ def run(
     localizer = open_localizer(index, verification, model)
     if min_probability is not None:
         localizer.require_calibration()
+        note_default_calibration(localizer)
     warn_of_calibration(localizer)
     opened = recording.frames("querying") if recording.given else with_progress(photos, "querying")
     with opened as frames, open_output(out) as output:
@@ -107,6 +146,7 @@ def run(
             tuple(summary.answers),
             localizer.rank_by,
             localizer.adaptation,
+            localizer.calibration_source,
         )
         if format in SHEET_FORMATS:
             print(SHEET_FORMATS[format](sheet), file=output)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vpr_dhe.cli.checks import existing_file
 from vpr_dhe.cli.common import print_stderr, progress_bar, report_skipped
 from vpr_dhe.errors import BadInputError
 
@@ -27,10 +28,14 @@ _MIN_SHARE = 0.9
 class RecordingOptions:
     """Bag or video, and the selection of its frames."""
 
-    bag: Annotated[Path | None, typer.Option(help="ROS 1 or ROS 2 bag to read frames from.")] = None
+    TITLE = "Recording"
+
+    bag: Annotated[
+        Path | None, typer.Option(help="ROS 1 or ROS 2 bag to read frames from.", callback=existing_file)
+    ] = None
     topic: Annotated[str | None, typer.Option(help="Topic of the bag's images, raw or compressed.")] = None
     fix_topic: Annotated[str | None, typer.Option(help="Topic of the bag's satellite fixes.")] = None
-    video: Annotated[Path | None, typer.Option(help="Video file to read frames from.")] = None
+    video: Annotated[Path | None, typer.Option(help="Video file to read frames from.", callback=existing_file)] = None
     every: Annotated[int | None, typer.Option(min=1, help="Keep every n-th frame.")] = None
     min_seconds: Annotated[float | None, typer.Option(help="Minimum time between kept frames.")] = None
     min_metres: Annotated[float | None, typer.Option(help="Minimum distance between kept frames, by fixes.")] = None

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from vpr_dhe.index.place_index import PlaceIndex
 
 NAME = "remove"
+EXAMPLES = """
+vpr-dhe remove my-index street/0041.jpg
+"""
 
 
 def run(

@@ -10,6 +10,10 @@ from vpr_dhe.cli.common import print_stderr, warn_of_calibration
 from vpr_dhe.cli.options import IndexArgument, IndexModelOptions, RankingOptions, open_localizer
 
 NAME = "serve"
+EXAMPLES = """
+vpr-dhe serve my-index
+VPR_DHE_TOKEN=SECRET vpr-dhe serve my-index --port 9000 --stop-early 8
+"""
 _TOKEN = "VPR_DHE_TOKEN"
 
 

@@ -1,6 +1,9 @@
 """`vpr-dhe verifiers`: table of the known verifiers."""
 
 NAME = "verifiers"
+EXAMPLES = """
+vpr-dhe verifiers
+"""
 
 
 def run() -> None:

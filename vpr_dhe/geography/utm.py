@@ -17,6 +17,10 @@ from vpr_dhe.geography.wgs84 import ECCENTRICITY_SQUARED, FLATTENING, SEMI_MAJOR
 from vpr_dhe.records import GeoPosition, MetricPosition, Position
 
 _REFERENCE = re.compile(r"UTM (\d{1,2})([C-HJ-NP-X]?)", re.ASCII | re.IGNORECASE)
+_BANDS = "CDEFGHJKLMNPQRSTUVWX"  # of 8 degrees each from 80 degrees south; the last one has 12
+_SOUTH_END_DEG, _NORTH_END_DEG = -80.0, 84.0
+# Wider zones in Norway and Svalbard by band: first and last longitude, and number (NGA.SIG.0012, section 7-2).
+_EXCEPTIONS = {"V": ((3.0, 12.0, 32),), "X": ((0.0, 9.0, 31), (9.0, 21.0, 33), (21.0, 33.0, 35), (33.0, 42.0, 37))}
 _SCALE = 0.9996
 _FALSE_EASTING_M = 500_000.0
 _FALSE_NORTHING_M = 10_000_000.0  # in the south
@@ -80,6 +84,44 @@ def zones_of(position: Position) -> tuple[Zone, ...]:
     north = (either and position.y_m <= _MAX_NORTH_M) or band > "S" or "N" <= band < "S"
     south = (either and position.y_m >= _MIN_SOUTH_M) or "" < band < "N"
     return tuple(Zone(number, hemisphere) for hemisphere, likely in ((False, north), (True, south)) if likely)
+
+
+def zone_name(reference: str) -> str | None:
+    """Zone of a reference with two digits and its letter, if it has one; empty for "UTM" alone, None if not in UTM."""
+    parsed = _parsed(reference)
+    if parsed is not None:
+        return f"{parsed[0]:02d}{parsed[1]}"
+    return "" if reference.upper() == "UTM" else None
+
+
+def band_letter(position: GeoPosition) -> str | None:
+    """Letter of the latitude band; None beyond 80 degrees south and 84 north, where UTM ends."""
+    if not _SOUTH_END_DEG <= position.latitude_deg <= _NORTH_END_DEG:
+        return None
+    # Rounding must not move a position just south of the equator across it.
+    last = _BANDS.index("M") if position.latitude_deg < 0 else len(_BANDS) - 1
+    return _BANDS[min(last, int((position.latitude_deg - _SOUTH_END_DEG) // 8))]
+
+
+def own_zone(position: GeoPosition) -> Zone | None:
+    """Zone that a position belongs to, with the exceptions of Norway and Svalbard; None where UTM ends."""
+    band, longitude_deg = band_letter(position), (position.longitude_deg + 180) % 360 - 180
+    if band is None:
+        return None
+    for west_deg, east_deg, number in _EXCEPTIONS.get(band, ()):
+        if west_deg <= longitude_deg < east_deg:
+            return Zone(number, south=False)
+    return Zone(int((longitude_deg + 180) // 6) + 1, south=position.latitude_deg < 0)
+
+
+def likely_readings(position: MetricPosition) -> tuple[GeoPosition, ...]:
+    """Readings of a position alone: with an S, the northern one if it lies in that band, else the southern one."""
+    found = readings(position)
+    parsed = _parsed(position.reference)
+    if len(found) < 2 or parsed is None or parsed[1] != "S":
+        return found
+    north, south = found
+    return (north,) if band_letter(north) == "S" else (south,)
 
 
 def readings(position: Position) -> tuple[GeoPosition, ...]:

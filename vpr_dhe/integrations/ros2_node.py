@@ -26,6 +26,7 @@ import numpy as np
 
 from vpr_dhe.errors import BadInputError, ImageError, MissingExtraError, VprDheError
 from vpr_dhe.images import decode_image, deep_values
+from vpr_dhe.localization.calibration.default import NOTE
 from vpr_dhe.localization.localizer import Localizer
 from vpr_dhe.recordings.ros_messages import compressed_file, pixels_of
 from vpr_dhe.records import GeoPosition, RankedMatch
@@ -74,6 +75,8 @@ class PlaceNode:
         self._ros, self._node, self._parameters, self._localizer = ros, node, parameters, localizer
         if parameters.min_probability:
             localizer.require_calibration()
+            if localizer.calibration_source == "default":
+                node.get_logger().warning(NOTE)
         if localizer.calibration_fault:
             node.get_logger().warning(f"answers have no probabilities: {localizer.calibration_fault}")
         sensor, standard, geometry, qos = map(

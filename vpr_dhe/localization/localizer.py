@@ -9,6 +9,7 @@ from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.images import FULL_RANGE, ImageLike, load_image
 from vpr_dhe.index.adaptation.report import AdaptationReport
 from vpr_dhe.index.place_index import PlaceIndex, require_same_features
+from vpr_dhe.localization.calibration.default import default_calibration
 from vpr_dhe.localization.calibration.probability import Calibration, Conditions
 from vpr_dhe.localization.calibration.stored import read_calibration
 from vpr_dhe.localization.database import Database, PinnedDatabase, VerifiedIndex
@@ -18,6 +19,7 @@ from vpr_dhe.localization.ranking import ranked_matches, rerank
 from vpr_dhe.localization.retrieval import Candidate, retrieve
 from vpr_dhe.models.network_file import load_networks
 from vpr_dhe.records import (
+    CalibrationSource,
     Cameras,
     Features,
     GreyLevels,
@@ -48,8 +50,9 @@ from vpr_dhe.verification.names import DEFAULT_VERIFIER, NO_VERIFIER
 class Localizer:
     """Answers "where was this photo taken?" from a database of images.
 
-    A calibration is needed only for `min_probability`. If `open` finds a calibration that cannot be used, it stores
-    the error in `calibration_fault` and works without probabilities.
+    A calibration is needed only for `min_probability`. `open` takes the index's own, or the default one for model and
+    verifier; `calibration_source` says which. If it finds a calibration that cannot be used, it stores the error in
+    `calibration_fault` and works without probabilities.
 
     Args:
         database: an index with a verifier (`VerifiedIndex`), a sharded index (`ShardedIndex`), or the frames of a
@@ -71,6 +74,7 @@ class Localizer:
     """
 
     stop_early: float | None = None
+    calibration_source: CalibrationSource | None = None
 
     def __init__(
         self,
@@ -95,6 +99,7 @@ class Localizer:
         self.rank_by: RankBy = rank_by
         self.stop_early = stop_early
         self.cameras, self.calibration = cameras, calibration
+        self.calibration_source = None if calibration is None else "index"
         self.calibration_fault: IndexDamagedError | IndexFormatError | None = None
 
     @classmethod
@@ -134,9 +139,9 @@ class Localizer:
         conditions = Conditions.of(
             index.manifest, verifier, rerank, resources, order, adapt=adapt, stop_early=stop_early
         )
-        calibration, fault = None, None
+        own, fault = None, None
         try:
-            calibration = read_calibration(index.folder, conditions)
+            own = read_calibration(index.folder, conditions)
         except (IndexDamagedError, IndexFormatError) as error:
             fault = error
         localizer = cls(
@@ -146,8 +151,10 @@ class Localizer:
             rank_by=order,
             stop_early=stop_early,
             cameras=cameras,
-            calibration=calibration,
+            calibration=own if own or fault else default_calibration(conditions),
         )
+        if own is None and localizer.calibration:
+            localizer.calibration_source = "default"
         localizer.calibration_fault = fault
         return localizer
 
@@ -197,17 +204,30 @@ class Localizer:
         matches = ranked_matches(candidates, records)
         estimate = self._position(candidates, matches, records) if database.verifies else None
         missing = tuple(sorted(database.missing_shards))
-        blank = features.is_blank
-        if self.calibration and not missing and not blank and self.calibration.conditions.suit(database.adaptation):
-            matches = self.calibration.with_probability(matches)
-        known = False if blank else None
-        localization = Localization(tuple(matches[:top_k]), timing, missing, estimate, known=known, blank=blank)
+        blank, source = features.is_blank, None
+        if self.calibration and not missing and not blank and self._suits(database):
+            matches, source = self.calibration.with_probability(matches), self.calibration_source
+        localization = Localization(
+            tuple(matches[:top_k]),
+            timing,
+            missing,
+            estimate,
+            known=False if blank else None,
+            blank=blank,
+            calibration=source,
+        )
         return localization if min_probability is None else _accept_or_reject(localization, min_probability)
 
     @property
     def grey_levels(self) -> GreyLevels:
         """Grey levels that 16-bit queries are read by, as the images of the index were."""
         return getattr(self.database, "grey_levels", FULL_RANGE)
+
+    def _suits(self, database: PinnedDatabase) -> bool:
+        """Whether the calibration is valid for the adaptation of the vectors; the default one is for any."""
+        if self.calibration is None:
+            return False
+        return self.calibration_source == "default" or self.calibration.conditions.suit(database.adaptation)
 
     def _candidate_count(self, top_k: int, database: PinnedDatabase) -> int:
         return max(top_k, self.rerank if database.verifies or self.calibration else 0)
@@ -225,7 +245,7 @@ class Localizer:
 
     def _require_probability(self, min_probability: float, database: PinnedDatabase) -> None:
         self.require_calibration()
-        if self.calibration and not self.calibration.conditions.suit(database.adaptation):
+        if not self._suits(database):
             raise BadInputError(
                 "a minimum probability was given, but the index was adapted to its map after it was calibrated; run "
                 "`vpr-dhe calibrate INDEX` again"

@@ -25,6 +25,17 @@ HeadPrecision: TypeAlias = Literal["fp32", "bf16", "int8"]
 TrainingPrecision: TypeAlias = Literal["fp32", "bf16", "fp16"]
 
 
+SYNTHETIC_TOWN: Final = "synthetic-town"
+"""Name of generated towns, in place of a folder of training data."""
+
+# Names of registries that import torch or FAISS, in their order.
+LAYOUT_NAMES = (AUTO, "vpr", "msls", "folders", "kapture", "colmap")
+PAIR_LAYOUT_NAMES = (AUTO, "pairs", "hpatches", "aligned", "warps")
+CODEC_NAMES = (AUTO, "float16", "int8", "pca128-int8", "pca64-int8", "binary")
+INDEX_TYPE_NAMES = (AUTO, "flat", "hnsw", "ivf-flat", "ivf-sq8", "rabitq")
+DENOMINATORS = ("all", "with-positive")
+
+
 def require_choice(value: str, choices: object, name: str) -> None:
     """Check that a value is one of the names of a `Literal`.
 

@@ -81,13 +81,16 @@ class SequenceLocalizer:
     ) -> PlaceTracker:
         """Build a tracker over these places; on a calibrated index, probabilities of matches count as evidence.
 
+        Those of a default calibration do not: it is too coarse to multiply over frames.
+
         Args:
             places: from `place_map`.
             motion: motion model; along the order of the indexed images by default.
             settings: of the filter.
         """
         calibration = self.localizer.calibration
-        likelihood = None if calibration is None else CalibratedLikelihood(calibration.right_share)
+        own = calibration is not None and self.localizer.calibration_source == "index"
+        likelihood = CalibratedLikelihood(calibration.right_share) if calibration and own else None
         return PlaceTracker(places, motion, likelihood=likelihood, settings=settings)
 
     def stream(

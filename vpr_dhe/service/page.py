@@ -1,4 +1,4 @@
-"""Web page for localizing a photo: three files, nothing loaded from elsewhere."""
+"""Web page for localizing a photo: a few files, nothing loaded from elsewhere."""
 
 from importlib.resources import files
 
@@ -20,14 +20,32 @@ async def page() -> Response:
 
 @router.get("/page.js")
 async def script() -> Response:
-    """The script of the page."""
+    """The script of the page: the form, and what happens when it is sent."""
     return _asset("vpr_dhe.service", "page.js", "text/javascript")
+
+
+@router.get("/answer.js")
+async def answer_script() -> Response:
+    """The script that shows an answer."""
+    return _asset("vpr_dhe.service", "answer.js", "text/javascript")
+
+
+@router.get("/map.js")
+async def map_script() -> Response:
+    """The script that draws the map."""
+    return _asset("vpr_dhe.service", "map.js", "text/javascript")
 
 
 @router.get("/style.css")
 async def style() -> Response:
     """The style sheet, shared with reports."""
     return _asset("vpr_dhe.report.html", "style.css", "text/css")
+
+
+@router.get("/page.css")
+async def page_style() -> Response:
+    """The style sheet of the page alone."""
+    return _asset("vpr_dhe.service", "page.css", "text/css")
 
 
 def _asset(package: str, name: str, media_type: str) -> Response:

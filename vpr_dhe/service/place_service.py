@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from vpr_dhe.errors import ImageError, VprDheError
 from vpr_dhe.images import decode_image, decode_named
@@ -17,6 +17,7 @@ from vpr_dhe.runtime.stopwatch import Stopwatch
 from vpr_dhe.runtime.threads import in_parallel
 from vpr_dhe.service.additions import Additions, NewImage, add_images
 from vpr_dhe.service.admission import Admission
+from vpr_dhe.service.drawings import positions_document
 from vpr_dhe.service.extraction_queue import ExtractionQueue
 from vpr_dhe.service.limits import Limits
 from vpr_dhe.service.metrics import Metrics
@@ -25,7 +26,6 @@ Result = TypeVar("Result")
 
 # Interval at which the index is checked for writes of other processes.
 _REFRESH_S = 1.0
-_THUMBNAIL_SIDE_PX = 320
 
 _log = logging.getLogger(__name__)
 
@@ -138,8 +138,10 @@ class PlaceService:
         with self.metrics.timed("add"):
             return await _run(self._writer, partial(add_images, self.index, self.localizer.extractor, images))
 
-    async def thumbnail(self, name: str) -> bytes | None:
+    async def thumbnail(self, name: str, side_px: int) -> bytes | None:
         """A database image as a small JPEG file; None if the index holds no image of this name.
+
+        `side_px` is the maximum length of its longer side.
 
         Raises:
             ImageError: if its file is missing or damaged.
@@ -149,9 +151,11 @@ class PlaceService:
         if id is None:
             return None
         path = snapshot.image_path(id)
-        return await _run(
-            self._workers, lambda: jpeg(decode_named(path, snapshot.manifest.levels), side_px=_THUMBNAIL_SIDE_PX)
-        )
+        return await _run(self._workers, lambda: jpeg(decode_named(path, snapshot.manifest.levels), side_px=side_px))
+
+    async def positions(self) -> dict[str, Any]:
+        """Positions of indexed images, for a map."""
+        return await _run(self._workers, partial(positions_document, self.index.snapshot))
 
     async def _refresh(self) -> None:
         """Pick up what other processes write to the index."""

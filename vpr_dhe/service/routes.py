@@ -16,9 +16,11 @@ from vpr_dhe.errors import ImageError
 from vpr_dhe.records import GeoPosition
 from vpr_dhe.report.tables.answers import Answer, answer_document
 from vpr_dhe.service.additions import NewImage
+from vpr_dhe.service.drawings import inliers_document
 from vpr_dhe.service.place_service import PlaceService
 from vpr_dhe.service.uploads import read_uploads
 
+_SIDE_PX, _MAX_SIDE_PX = 320, 1600
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _BODY = {
     "requestBody": {
@@ -82,15 +84,26 @@ async def localize(
     top_k: Annotated[int, Query(ge=1, le=100)] = 5,
     name: str = "",
     min_probability: Annotated[float | None, Query(ge=0, le=1)] = None,
+    inlier_points: bool = False,
 ) -> Response:
-    """Localize one image; the response is that of `vpr-dhe query --format json` for one query."""
+    """Localize one image; the response is that of `vpr-dhe query --format json` for one query.
+
+    With `inlier_points`, matches also have the points and the image size that lines are drawn from.
+    """
     with service.admission.admitted():
         uploads = await read_uploads(request, name, service.limits.timeout_s)
         if len(uploads) > 1:
             raise HTTPException(422, f"{len(uploads)} images; send one per request")
         async with _in_time(service):
             answer = await service.localize(uploads[0].content, top_k, min_probability)
-    return Document(answer_document(Answer(uploads[0].name, answer)))
+    document = answer_document(Answer(uploads[0].name, answer))
+    if inlier_points:
+        snapshot = service.index.snapshot
+        document["matches"] = [
+            match | inliers_document(snapshot, found)
+            for match, found in zip(document["matches"], answer.matches, strict=True)
+        ]
+    return Document(document)
 
 
 @router.post("/v1/images", openapi_extra=_BODY, dependencies=[Depends(_may_write)])
@@ -120,16 +133,25 @@ async def add_images(
 
 
 @router.get("/v1/thumbnail")
-async def thumbnail(service: Service, image: str) -> Response:
-    """Database image, by its name in answers, as a JPEG of at most 320 pixels."""
+async def thumbnail(
+    service: Service, image: str, side: Annotated[int, Query(ge=16, le=_MAX_SIDE_PX)] = _SIDE_PX
+) -> Response:
+    """Database image, by its name in answers, as a JPEG of at most `side` pixels."""
     with service.admission.admitted():
         try:
-            content = await service.thumbnail(image)
+            content = await service.thumbnail(image, side)
         except ImageError as error:
             raise HTTPException(404, f"the file of image {image!r} cannot be read") from error
     if content is None:
         raise HTTPException(404, f"the index holds no image {image!r}")
     return Response(content, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=60"})
+
+
+@router.get("/v1/positions")
+async def positions(service: Service) -> Response:
+    """Positions of indexed images for a map, evenly sampled."""
+    with service.admission.admitted():
+        return Document(await service.positions())
 
 
 @router.get("/v1/index")
@@ -143,6 +165,7 @@ async def index_info(request: Request, service: Service) -> Response:
             "model": manifest.spec.model,
             "verifier": service.verifier,
             "rerank": service.localizer.rerank if service.localizer.database.verifies else 0,
+            "calibration": service.localizer.calibration_source,
             "writable": request.app.state.token is not None,
             "limits": {"body_bytes": limits.body_bytes, "pixels": limits.pixels, "queue": limits.queue},
         }

@@ -5,10 +5,9 @@ from collections.abc import Iterable
 from vpr_dhe.errors import VerifierError
 from vpr_dhe.models.exported_model import HEAD, ExportedModel
 from vpr_dhe.models.weights_file import tensors_digest
-from vpr_dhe.runtime.text import did_you_mean
 from vpr_dhe.verification.estimators.base import HomographyEstimator
 from vpr_dhe.verification.estimators.registry import METHODS, Method, Needs, Resources
-from vpr_dhe.verification.names import NO_VERIFIER
+from vpr_dhe.verification.names import NO_VERIFIER, require_verifier
 from vpr_dhe.verification.verifier import Verifier
 
 
@@ -21,9 +20,8 @@ def build_estimator(name: str, resources: Resources | None = None) -> Homography
     """
     resources = resources or Resources()
     if name not in METHODS:
-        available = [*METHODS, NO_VERIFIER]
-        hint = did_you_mean(name, available)
-        raise VerifierError(f"unknown verifier {name!r}{hint}; available: {', '.join(available)}")
+        require_verifier(name)
+        raise VerifierError(f"{name!r} estimates no homography; use one of: {', '.join(METHODS)}")
     _require(name, METHODS[name], resources)
     if resources.max_seconds is not None and not METHODS[name].stops_early:
         working = ", ".join(other for other, method in METHODS.items() if method.stops_early)

@@ -35,6 +35,8 @@ def report(tmp_path_factory) -> Path:
             "wrong" if number < 2 else "right",
             "none of the first 20",
             tuple(ShownMatch(f"rank {rank}", name, ("3 inliers",), number >= 2, picture) for rank in (1, 2, 3)),
+            probability=number / 5,
+            confidence="sure" if number == 5 else "unsure" if number > 2 else "unknown",
         )
         for number, name in enumerate(names)
     )
@@ -47,7 +49,7 @@ def report(tmp_path_factory) -> Path:
         facts=(("Model", "sift-vlad"),),
         selection="All 6 queries, the worst first.",
         queries=queries,
-        table=Table(["", *(f"R@{n}" for n in (1, 5, 10, 20))], [["magsac", "66.7", "70.0", "80.0", "90.0"]], "in %"),
+        table=Table(["", *(f"R@{n}" for n in range(1, 13))], [["magsac, top 100", *["66.7"] * 12]], "in %"),
         charts=(
             line_chart("Recall@N", Axis("N", 1.0, 2.0, [1.0, 2.0]), "%", [Curve("magsac", [1.0, 2.0], [60.0, 80.0])]),
         ),
@@ -108,6 +110,36 @@ def test_filters_work_by_keyboard(opened):
     page.locator("a[href='#q0'] circle").click()
     page.locator("#q0").wait_for(state="visible")
     assert page.title() == "A data set"
+
+
+def test_pictures_are_enlarged_and_closed_again(opened):
+    page = opened(390)
+    assert not page.locator("#enlarged").is_visible()
+    page.locator("#q1 button.picture").first.click()
+    enlarged = page.locator("#enlarged img")
+    enlarged.wait_for()
+    assert enlarged.bounding_box()["width"] > page.locator("#q1 img").first.bounding_box()["width"]
+    page.keyboard.press("Escape")
+    page.locator("#enlarged").wait_for(state="hidden")
+
+
+def test_answers_below_a_threshold_look_rejected(opened):
+    page = opened()
+    page.locator("input[name='least']").fill("0.5")
+    assert page.locator("article.rejected").count() == 3
+    assert page.locator("#q0 .verdict").text_content() == "unknown place"
+    assert page.locator("#q5 .verdict").text_content() == "right"
+    page.locator("input[name='least']").fill("0")
+    assert page.locator("article.rejected").count() == 0
+    assert page.locator("#q0 .verdict").text_content() == "wrong"
+
+
+def test_figures_scroll_sideways_below_their_names(opened):
+    page = opened(390)
+    page.locator(".scroll").evaluate("element => (element.scrollLeft = 500)")
+    assert page.locator("tbody th").first.bounding_box()["x"] == pytest.approx(
+        page.locator(".scroll").bounding_box()["x"], abs=1
+    )
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -1,5 +1,6 @@
 """Reports read as a browser reads them: what is in them, in which order, and nothing from elsewhere."""
 
+import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -53,7 +54,7 @@ def require_self_contained(page: Page) -> None:
     for _, attributes in page.elements:
         for name in ("src", "href", "action", "srcset", "data"):
             address = attributes.get(name)
-            assert address is None or address.startswith(("data:image/jpeg;base64,", "#")), address
+            assert address is None or address.startswith(("data:image/jpeg;base64,", "#", "geo:")), address
         assert not any(name.startswith("on") for name in attributes)
     assert not page.all("link")
     [policy] = [meta["content"] for meta in page.all("meta") if "http-equiv" in meta]
@@ -144,6 +145,9 @@ def test_answers_without_a_truth_begin_with_the_least_certain(photo_folder, tmp_
     page = Page(tmp_path / "report.html")
     require_self_contained(page)
     links = {anchor["href"] for anchor in page.all("a")} - {"#queries"}
+    assert "geo:49.2002000,7.0000000" in links
+    assert "latitude 49.2002000, longitude 7.0000000" in page.text
+    links = {link for link in links if not link.startswith("geo:")}
     assert links == {"#q1", "#q2"} <= {f"#{article['id']}" for article in page.all("article")}
 
 
@@ -228,6 +232,17 @@ def test_curves_go_where_their_figures_are_and_names_are_escaped():
     assert x[1] - x[0] == pytest.approx(x[2] - x[1], abs=0.2)
     assert y[0] - y[1] == pytest.approx(y[1] - y[2], abs=0.2)
     assert y[0] > y[2]
+
+
+def test_curves_use_the_height():
+    """The axis begins just below the lowest value, in round steps."""
+    axis = Axis("N", 1.0, 3.0, [1.0, 3.0])
+    for lowest, first in ((91.0, 90.0), (75.0, 75.0), (42.0, 40.0), (0.0, 0.0), (100.0, 100.0 - 2)):
+        svg = str(line_chart("Recall", axis, "recall, %", [Curve("a", [1.0, 3.0], [lowest, 100.0])]).svg)
+        ticks = [float(text) for text in re.findall(r'text-anchor="end">([\d.]+)<', svg)]
+        assert (ticks[0], ticks[-1]) == (first, 100.0), lowest
+        assert 2 <= len(ticks) <= 7
+    assert f"N 3: {100:.1f} %" in svg
 
 
 def test_maps_go_on_across_the_border_of_a_zone():

@@ -2,7 +2,8 @@
 
 import typer
 
-from vpr_dhe.cli.groups import with_groups
+from vpr_dhe.cli.commands import add_command
+from vpr_dhe.cli.help import Group
 from vpr_dhe.cli.train import (
     alto,
     descriptor,
@@ -21,7 +22,9 @@ from vpr_dhe.cli.train import (
 
 app = typer.Typer(
     name="train",
+    cls=Group,
     help="Train a stage; run the same command again to continue an interrupted run.",
+    epilog="vpr-dhe train dhe-lite photos synthetic-town --out run\nvpr-dhe train dhe-lite -h",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -41,4 +44,4 @@ _STAGES = (
     whitening,
 )
 for stage in _STAGES:
-    app.command(name=stage.NAME)(with_groups(stage.run))
+    add_command(app, stage)

@@ -12,6 +12,9 @@ from vpr_dhe.cli.train.registration_options import (
 )
 
 NAME = "alto"
+EXAMPLES = """
+vpr-dhe train alto pairs --out run
+"""
 
 
 def run(

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from vpr_dhe.training.stage import Stage
 
 NAME = "descriptor"
+EXAMPLES = """
+vpr-dhe train descriptor my-data --model model.safetensors --out run
+"""
 
 
 class Loss(StrEnum):

@@ -15,6 +15,9 @@ from vpr_dhe.cli.train.options import (
 from vpr_dhe.cli.train.running import train_stage
 
 NAME = "dhe"
+EXAMPLES = """
+vpr-dhe train dhe photos --model model.safetensors --out run
+"""
 
 
 def run(

@@ -17,6 +17,9 @@ from vpr_dhe.cli.train.options import (
 from vpr_dhe.cli.train.running import train_stage
 
 NAME = "dhe-lite"
+EXAMPLES = """
+vpr-dhe train dhe-lite photos synthetic-town --out run
+"""
 
 
 @dataclass(frozen=True)

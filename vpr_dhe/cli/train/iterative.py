@@ -12,6 +12,9 @@ from vpr_dhe.cli.train.registration_options import (
 from vpr_dhe.errors import BadInputError
 
 NAME = "iterative"
+EXAMPLES = """
+vpr-dhe train iterative pairs --out run
+"""
 
 
 def run(

@@ -15,6 +15,9 @@ from vpr_dhe.cli.train.options import (
 from vpr_dhe.cli.train.running import train_stage
 
 NAME = "joint"
+EXAMPLES = """
+vpr-dhe train joint my-data --model model.safetensors --out run
+"""
 
 
 def run(

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
-from vpr_dhe.cli.options import DeviceOption, pick_device
+from vpr_dhe.cli.checks import existing_training_data, known_model
+from vpr_dhe.cli.options import DeviceOption, complete_model, pick_device
 from vpr_dhe.models.names import DEFAULT_MODEL
 from vpr_dhe.runtime.choices import AUTO, TrainingPrecision
 
@@ -73,9 +74,14 @@ def open_network(name: str, seed: int) -> "ModelFile":
 class DataOptions:
     """Training data."""
 
+    TITLE = "Training data"
+
     data: Annotated[
         list[str],
-        typer.Argument(help="Folders of photos or place data sets; synthetic-town for generated streets."),
+        typer.Argument(
+            help="Folders of photos or place data sets; synthetic-town for generated streets.",
+            callback=existing_training_data,
+        ),
     ]
     split: Annotated[str | None, typer.Option(help="Split of data sets with splits. [train]")] = None
     radius_m: Annotated[
@@ -119,7 +125,9 @@ class DataOptions:
 class LoopOptions:
     """Length, device, precision and folder of a run."""
 
-    out: Annotated[Path, typer.Option(help="Folder of the run, for its state, logs and best model.")]
+    TITLE = "Run"
+
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of the run, for its state, logs and best model.")]
     steps: StepsOption = 50_000
     seed: Annotated[int, typer.Option(min=0, help="Seed of initial weights, data and their order.")] = 0
     validate_every: Annotated[int, typer.Option(min=1, help="Steps between validations.")] = 1000
@@ -169,6 +177,8 @@ class LoopOptions:
 class NetworkOptions:
     """Network to train, and its trained blocks."""
 
+    TITLE = "Network"
+
     model: Annotated[
         str,
         typer.Option(help="Network to start from: a model file, timm:NAME, or new:BACKBONE@SIDE for random weights."),
@@ -190,7 +200,14 @@ class NetworkOptions:
 class HeadOptions:
     """Model whose head is trained on its frozen extractor."""
 
-    model: Annotated[str, typer.Option(help="Model to start from; see `vpr-dhe models`.")] = DEFAULT_MODEL
+    TITLE = "Network"
+
+    model: Annotated[
+        str,
+        typer.Option(
+            help="Model to start from; see `vpr-dhe models`.", callback=known_model, autocompletion=complete_model
+        ),
+    ] = DEFAULT_MODEL
     new_head: Annotated[
         bool, typer.Option("--new-head", help="Start from random weights instead of the model's head.")
     ] = False
@@ -213,6 +230,8 @@ class HeadOptions:
 @dataclass(frozen=True)
 class MiningOptions:
     """Mining of the negatives of triplets."""
+
+    TITLE = "Mining"
 
     mining: Annotated[MiningChoice, typer.Option(help="Method of mining negatives of triplets.")] = MiningChoice.partial
     negatives: Annotated[int, typer.Option(min=1, help="Number of negatives per triplet.")] = 10

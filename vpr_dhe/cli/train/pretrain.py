@@ -8,6 +8,9 @@ from vpr_dhe.cli.train.options import DataOptions, LoopOptions, NetworkOptions
 from vpr_dhe.cli.train.running import train_stage
 
 NAME = "pretrain"
+EXAMPLES = """
+vpr-dhe train pretrain photos --model new:cct_7_7x2_224@224 --out run
+"""
 
 
 def run(

@@ -10,6 +10,9 @@ from vpr_dhe.cli.train.running import train_stage
 from vpr_dhe.models.names import SIFT_VLAD
 
 NAME = "ransac-flow"
+EXAMPLES = """
+vpr-dhe train ransac-flow photos --out run
+"""
 _VIEW_PX = 384
 
 

@@ -13,6 +13,9 @@ from vpr_dhe.cli.train.registration_options import (
 )
 
 NAME = "sshnet"
+EXAMPLES = """
+vpr-dhe train sshnet pairs --out run
+"""
 
 
 def run(

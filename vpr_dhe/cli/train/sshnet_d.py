@@ -12,6 +12,9 @@ from vpr_dhe.cli.train.registration_options import (
 )
 
 NAME = "sshnet-d"
+EXAMPLES = """
+vpr-dhe train sshnet-d pairs --teacher run/best.safetensors --out distilled
+"""
 
 
 def run(

@@ -7,12 +7,16 @@ from typing import Annotated
 
 import typer
 
+from vpr_dhe.cli.checks import existing_folder
 from vpr_dhe.cli.common import print_stderr, progress_stages
 from vpr_dhe.cli.options import DeviceOption, pick_device
 from vpr_dhe.cli.train.options import open_network, training_data_description
 from vpr_dhe.runtime.choices import AUTO
 
 NAME = "vlad"
+EXAMPLES = """
+vpr-dhe train vlad timm:vit_small_patch14_dinov2 photos --out vlad.safetensors
+"""
 
 
 class AggregatorChoice(StrEnum):
@@ -29,7 +33,9 @@ def run(
             help="Model: sift-vlad, a model file, timm:NAME, timm-cnn:NAME, or new:BACKBONE@SIDE for random weights."
         ),
     ],
-    images: Annotated[Path, typer.Argument(help="Folder of unlabelled images; subfolders are included.")],
+    images: Annotated[
+        Path, typer.Argument(help="Folder of unlabelled images; subfolders are included.", callback=existing_folder)
+    ],
     out: Annotated[Path, typer.Option(help="Model file to write, ending in .safetensors.")],
     aggregator: Annotated[
         AggregatorChoice | None,

@@ -6,11 +6,15 @@ from typing import Annotated
 
 import typer
 
+from vpr_dhe.cli.checks import existing_training_data
 from vpr_dhe.cli.common import print_stderr
 from vpr_dhe.cli.train.options import LoopOptions, StepsOption, ValidationPairsOption, training_data_description
 from vpr_dhe.cli.train.running import train_stage
 
 NAME = "weak-descriptor"
+EXAMPLES = """
+vpr-dhe train weak-descriptor pairs --out run
+"""
 _WARP_SIDE_PX = 384
 
 
@@ -31,7 +35,10 @@ class ShorterLoopOptions(LoopOptions):
 def run(
     data: Annotated[
         list[str],
-        typer.Argument(help="Folders of image pairs or photos; synthetic-town for generated streets."),
+        typer.Argument(
+            help="Folders of image pairs or photos; synthetic-town for generated streets.",
+            callback=existing_training_data,
+        ),
     ],
     loop: ShorterLoopOptions,
     homographies: Annotated[

@@ -6,18 +6,25 @@ from typing import Annotated
 
 import typer
 
+from vpr_dhe.cli.checks import existing_training_data
 from vpr_dhe.cli.common import progress_bar
 from vpr_dhe.cli.options import DeviceOption, pick_device
 from vpr_dhe.runtime.choices import AUTO
 
 NAME = "whitening"
+EXAMPLES = """
+vpr-dhe train whitening model.safetensors photos --out whitened.safetensors
+"""
 
 
 def run(
     model: Annotated[Path, typer.Argument(help="Model file of a network with the aggregator gem.")],
     data: Annotated[
         list[str],
-        typer.Argument(help="Folders of photos or place data sets; synthetic-town for generated streets."),
+        typer.Argument(
+            help="Folders of photos or place data sets; synthetic-town for generated streets.",
+            callback=existing_training_data,
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Model file to write, ending in .safetensors.")],
     name: Annotated[str | None, typer.Option(help="Name of the result. [that of MODEL]")] = None,

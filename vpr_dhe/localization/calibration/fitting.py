@@ -44,6 +44,7 @@ class Assumptions:
         prior: expected share of queries whose place is in the index, in (0, 1); low for exploration, high in a mapped
             area.
         method: model that maps evidence to a probability.
+        features: names of the evidence to use; None uses all.
 
     Raises:
         BadInputError: if `prior` is out of range.
@@ -52,6 +53,7 @@ class Assumptions:
     radius_m: float
     prior: float = 0.5
     method: Method = Method.logistic
+    features: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.prior < 1:
@@ -75,8 +77,8 @@ def fit(examples: Sequence[Example], assumptions: Assumptions, conditions: Condi
 
     right = np.array([example.right for example in examples])
     _require_both_kinds(examples)
-    names = tuple(examples[0].evidence.features)
-    features = np.array([list(example.evidence.features.values()) for example in examples])
+    names = assumptions.features or tuple(examples[0].evidence.features)
+    features = np.array([[example.evidence.features[name] for name in names] for example in examples])
     weights = example_weights(examples, assumptions.prior)
     scaler = StandardScaler().fit(features)
     regression = LogisticRegression().fit(scaler.transform(features), right, sample_weight=weights)

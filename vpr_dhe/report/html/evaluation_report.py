@@ -13,6 +13,7 @@ from vpr_dhe.errors import ImageError
 from vpr_dhe.evaluation.provenance import Provenance
 from vpr_dhe.evaluation.recall import counted_queries, recall_at
 from vpr_dhe.evaluation.runs import EvaluationResult, MethodResult, Tools
+from vpr_dhe.geography.coordinates import geo_uri
 from vpr_dhe.geography.distance import distance
 from vpr_dhe.images import decode_image
 from vpr_dhe.localization.database import verify_images
@@ -32,6 +33,7 @@ from vpr_dhe.report.html.match_report import (
     picture_of,
 )
 from vpr_dhe.report.html.position_map import DATABASE, MAX_DATABASE_SPOTS, PositionMap, Spot, draw_map
+from vpr_dhe.report.tables.answers import position_text
 from vpr_dhe.report.tables.evaluation import footnotes, method_table, scores_note
 from vpr_dhe.runtime.sampling import evenly_spread
 from vpr_dhe.runtime.text import counted
@@ -170,7 +172,9 @@ def _shown_query(result: EvaluationResult, method: MethodResult, tools: Tools, j
             image, dataset.database.folder / candidate.path, verification, tools.index.manifest.levels
         )
         right = None if dataset.positives is None else bool(np.isin(row, dataset.positives[judged.number]))
-        matches.append(ShownMatch(label, candidate.path, facts, right, picture, fault))
+        where = candidate.position and position_text(candidate.position)
+        geo = geo_uri(candidate.position)
+        matches.append(ShownMatch(label, candidate.path, facts, right, picture, fault, where, geo))
     return ShownQuery(id, record.path, judged.outcome, judged.remark, tuple(matches))
 
 

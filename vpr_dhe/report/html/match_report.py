@@ -11,13 +11,14 @@ from vpr_dhe.errors import ImageError
 from vpr_dhe.images import FULL_RANGE, decode_image
 from vpr_dhe.records import NOT_VERIFIED, GreyLevels, Image, Verification
 from vpr_dhe.report.html.charts import Chart
+from vpr_dhe.report.html.names import readable_name
 from vpr_dhe.report.html.position_map import PositionMap
 from vpr_dhe.report.pictures.drawing import draw_match
 from vpr_dhe.report.pictures.encoding import data_uri, jpeg
 
 MAX_QUERIES = 50
 """Queries shown in a report; more pictures make the file too slow for browsers."""
-_SIDE_PX = 360
+_SIDE_PX = 480
 
 RIGHT, WRONG, UNANSWERABLE, UNREAD = "right", "wrong", "unanswerable", "unread"
 ANSWERED, UNKNOWN = "answered", "unknown"
@@ -39,6 +40,8 @@ class ShownMatch:
         right: whether it shows the query's place; None without ground truth.
         picture: data URI of the drawn match; None if a file cannot be read.
         fault: reason why there is no picture.
+        position: position of the database image, in words.
+        geo: geo: URI of the position.
     """
 
     label: str
@@ -47,17 +50,35 @@ class ShownMatch:
     right: bool | None = None
     picture: str | None = None
     fault: str | None = None
+    position: str | None = None
+    geo: str | None = None
 
 
 @dataclass(frozen=True)
 class ShownQuery:
-    """One query; `outcome` is one of the outcomes above, `remark` explains it in words."""
+    """One query.
+
+    Args:
+        id: of its element in the page.
+        query: path of the query.
+        outcome: one of the outcomes above.
+        remark: explains the outcome, in words.
+        matches: its matches.
+        probability: of its best match, if known.
+        confidence: `confidence_of` its answer.
+        estimate: estimated position, and its uncertainty, in words.
+        geo: geo: URI of the estimate.
+    """
 
     id: str
     query: str
     outcome: str
     remark: str
     matches: tuple[ShownMatch, ...] = ()
+    probability: float | None = None
+    confidence: str | None = None
+    estimate: tuple[str, str] | None = None
+    geo: str | None = None
 
 
 @dataclass(frozen=True)
@@ -87,6 +108,11 @@ class Report:
         """Number of shown queries by outcome."""
         return dict(Counter(query.outcome for query in self.queries))
 
+    @property
+    def has_probabilities(self) -> bool:
+        """Whether any query has a probability."""
+        return any(query.probability is not None for query in self.queries)
+
 
 def picture_of(
     query: Image, candidate: Path, verification: Verification | None, grey_levels: GreyLevels = FULL_RANGE
@@ -110,5 +136,6 @@ def write_report(report: Report, path: Path) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["readable_name"] = readable_name
     html = environment.get_template("report.html").render(report=report)
     path.write_text(html, encoding="utf-8", errors="replace")

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from vpr_dhe.geography.distance import unit_of, world_of
 from vpr_dhe.geography.plane import Plane
-from vpr_dhe.records import GeoPosition, Position
+from vpr_dhe.records import GeoPosition, Position, PositionEstimate
 
 DATABASE = "database"
 """Kind of the spots drawn below the others."""
@@ -25,28 +25,38 @@ _MIN_EXTENT_M = 20.0
 # Spots of another zone farther from the others would leave these no room.
 _MAX_GAP_M = 100_000.0
 _SCALE_SHARE = 0.25
+# Standard deviations along the axes of an ellipse.
+_DEVIATIONS = 2.0
 _DOT_PX = {DATABASE: 2.5}
 _OTHER_DOT_PX = 5.0
 
 
 @dataclass(frozen=True)
 class Spot:
-    """One dot: `kind` selects its style, `link` is the page element it leads to, `answer` the end of a line from it."""
+    """One dot: `kind` selects its style, `link` is the page element it leads to, `answer` the end of a line from it.
+
+    `estimate` is drawn as an ellipse of two standard deviations.
+    """
 
     position: Position
     kind: str
     title: str
     link: str | None = None
     answer: Position | None = None
+    estimate: PositionEstimate | None = None
 
 
 @dataclass(frozen=True)
 class PositionMap:
-    """A rendered map and the number of spots by kind; `elsewhere` counts those far away or in another frame."""
+    """A rendered map and the number of spots by kind; `elsewhere` counts those far away or in another frame.
+
+    `estimates` is the number of ellipses.
+    """
 
     svg: Markup
     counts: dict[str, int]
     elsewhere: int
+    estimates: int = 0
 
 
 def draw_map(spots: Sequence[Spot]) -> PositionMap | None:
@@ -55,7 +65,8 @@ def draw_map(spots: Sequence[Spot]) -> PositionMap | None:
         return None
     drawn, plane = _common(spots)
     view = _View.around(plane.metres([spot.position for spot in drawn]))
-    parts = [*(_miss(spot, plane, view) for spot in drawn if spot.answer), *_dots(drawn, plane, view)]
+    ellipses = [_ellipse(spot.estimate, plane, view) for spot in drawn if spot.estimate]
+    parts = [*ellipses, *(_miss(spot, plane, view) for spot in drawn if spot.answer), *_dots(drawn, plane, view)]
     counts = Counter(spot.kind for spot in drawn)
     label = "Map of positions: " + ", ".join(f"{count} {kind}" for kind, count in counts.items())
     opening = Markup('<svg class="map" viewBox="0 0 {} {:.0f}" role="img" aria-label="{}">').format(
@@ -63,7 +74,7 @@ def draw_map(spots: Sequence[Spot]) -> PositionMap | None:
     )
     unit = unit_of(world_of(plane.origin))
     svg = opening + Markup("").join(parts) + _scale_bar(view, unit) + Markup("</svg>")
-    return PositionMap(svg, dict(counts), len(spots) - len(drawn))
+    return PositionMap(svg, dict(counts), len(spots) - len(drawn), len(ellipses))
 
 
 def _common(spots: Sequence[Spot]) -> tuple[list[Spot], Plane]:
@@ -122,6 +133,16 @@ def _dot(spot: Spot, centre: tuple[float, float]) -> Markup:
     )
     # Not in the tab order: the list of queries has the same links.
     return Markup('<a href="#{}" tabindex="-1">{}</a>').format(spot.link, dot) if spot.link else dot
+
+
+def _ellipse(estimate: PositionEstimate, plane: Plane, view: _View) -> Markup:
+    """Ellipse of an estimate; its direction is clockwise from north, and SVG turns clockwise from the right."""
+    x, y = view.to_picture(plane.metres([estimate.position])[0])
+    longer, shorter = (_DEVIATIONS * axis * view.scale for axis in estimate.semi_axes_m)
+    return Markup(
+        '<g class="estimate"><ellipse cx="{0:.1f}" cy="{1:.1f}" rx="{2:.1f}" ry="{3:.1f}" '
+        'transform="rotate({4:.1f} {0:.1f} {1:.1f})"/></g>'
+    ).format(x, y, longer, shorter, estimate.orientation_deg - 90)
 
 
 def _miss(spot: Spot, plane: Plane, view: _View) -> Markup:

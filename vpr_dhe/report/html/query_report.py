@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vpr_dhe.errors import ImageError
+from vpr_dhe.geography.coordinates import geo_uri
 from vpr_dhe.images import decode_image
 from vpr_dhe.index.place_index import PlaceIndex
+from vpr_dhe.localization.confidence import confidence_of
 from vpr_dhe.records import GreyLevels, Progress, RankedMatch
 from vpr_dhe.report.html.match_report import (
     ANSWERED,
@@ -18,7 +20,7 @@ from vpr_dhe.report.html.match_report import (
     picture_of,
 )
 from vpr_dhe.report.html.position_map import DATABASE, MAX_DATABASE_SPOTS, Spot, draw_map
-from vpr_dhe.report.tables.answers import Answer, AnswerSheet
+from vpr_dhe.report.tables.answers import Answer, AnswerSheet, position_text, uncertainty_text
 from vpr_dhe.runtime.sampling import evenly_spread
 from vpr_dhe.runtime.text import counted
 
@@ -36,11 +38,17 @@ def query_report(sheet: AnswerSheet, index: PlaceIndex, progress: Progress = lam
             ("Index", f"{sheet.index}, {counted(len(index), 'image')}"),
             ("Model", sheet.model),
             ("Verifier", sheet.verifier),
+            *_calibration_facts(sheet),
         ),
         selection=f"{_count_text(len(shown), len(sheet.answers))}, least certain first.",
         queries=tuple(shown),
         map=draw_map([*_database_spots(index), *_best_spots(ordered)]),
     )
+
+
+def _calibration_facts(sheet: AnswerSheet) -> tuple[tuple[str, str], ...]:
+    texts = {"index": "of this index", "default": "default for this model and verifier, not fitted to this map"}
+    return (("Calibration", texts[sheet.calibration]),) if sheet.calibration else ()
 
 
 def _count_text(shown: int, total: int) -> str:
@@ -65,13 +73,26 @@ def _shown_query(id: str, answer: Answer, folder: Path, grey_levels: GreyLevels)
     for match in [rejected] if rejected else answer.localization.matches:
         picture, fault = picture_of(image, folder / match.image, match.verification, grey_levels)
         label = "rejected" if rejected else f"rank {match.rank}"
-        matches.append(ShownMatch(label, match.image, _facts(match), None, picture, fault))
+        where = match.position and position_text(match.position)
+        matches.append(
+            ShownMatch(label, match.image, _facts(match), None, picture, fault, where, geo_uri(match.position))
+        )
     if answer.localization.blank:
         return ShownQuery(id, answer.query, UNKNOWN, "it is blank: too little texture to match", tuple(matches))
     # `known` is None if no minimum probability was asked for: then every answer stands.
-    if answer.localization.known is False:
-        return ShownQuery(id, answer.query, UNKNOWN, "its best match is too improbable", tuple(matches))
-    return ShownQuery(id, answer.query, ANSWERED, "", tuple(matches))
+    unknown = answer.localization.known is False
+    estimate, best = answer.localization.estimate, rejected or next(iter(answer.localization.matches), None)
+    return ShownQuery(
+        id,
+        answer.query,
+        UNKNOWN if unknown else ANSWERED,
+        "its best match is too improbable" if unknown else "",
+        tuple(matches),
+        probability=best and best.probability,
+        confidence=confidence_of(answer.localization),
+        estimate=estimate and (position_text(estimate.position), uncertainty_text(estimate)),
+        geo=estimate and geo_uri(estimate.position),
+    )
 
 
 def _facts(match: RankedMatch) -> tuple[str, ...]:
@@ -92,7 +113,7 @@ def _database_spots(index: PlaceIndex) -> list[Spot]:
 
 def _best_spots(answers: Sequence[Answer]) -> list[Spot]:
     return [
-        Spot(best.position, ANSWERED, answer.query, link=f"q{number}")
+        Spot(best.position, ANSWERED, answer.query, link=f"q{number}", estimate=answer.localization.estimate)
         for number, answer in enumerate(answers)
         if answer.localization and answer.localization.matches
         if (best := answer.localization.matches[0]).position

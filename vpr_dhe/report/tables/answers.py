@@ -7,9 +7,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from vpr_dhe.geography.coordinates import Coordinates, coordinates_of
+from vpr_dhe.geography.distance import EARTH, world_of
 from vpr_dhe.index.adaptation.report import AdaptationReport
+from vpr_dhe.localization.confidence import confidence_of
 from vpr_dhe.records import (
     Belief,
+    CalibrationSource,
     GeoPosition,
     Localization,
     Position,
@@ -41,7 +45,10 @@ class Answer:
 
 @dataclass(frozen=True)
 class AnswerSheet:
-    """All answers of one run with its index, model and verifier, and the order of verified candidates."""
+    """All answers of one run with its index, model and verifier, and the order of verified candidates.
+
+    `calibration` is the one that probabilities are by, if there is one.
+    """
 
     index: str
     model: str
@@ -49,6 +56,7 @@ class AnswerSheet:
     answers: tuple[Answer, ...]
     rank_by: RankBy = "inliers"
     adaptation: AdaptationReport | None = None
+    calibration: CalibrationSource | None = None
 
 
 @dataclass(frozen=True)
@@ -74,6 +82,7 @@ _CSV_COLUMNS = (
     "position_x",
     "position_y",
     "position_reference",
+    *Coordinates._fields,
     "error",
     "probability",
     "timestamp_s",
@@ -87,6 +96,8 @@ def answer_document(answer: Answer) -> dict[str, Any]:
         "query": answer.query,
         **({} if answer.timestamp_s is None else {"timestamp_s": answer.timestamp_s}),
         "known": None if localization is None else localization.known,
+        "confidence": confidence_of(localization),
+        "calibration": None if localization is None else localization.calibration,
         "matches": [_match_document(match) for match in localization.matches] if localization else [],
         "position_estimate": _estimate_document(localization.estimate if localization else None),
         "rejected": _match_document(localization.rejected) if localization and localization.rejected else None,
@@ -101,7 +112,7 @@ def _estimate_document(estimate: PositionEstimate | None) -> dict[str, Any] | No
     if estimate is None:
         return None
     return {
-        "position": asdict(estimate.position),
+        **_position_document(estimate.position),
         "covariance_m2": estimate.covariance_m2.tolist(),
         "semi_axes_m": list(estimate.semi_axes_m),
         "orientation_deg": estimate.orientation_deg,
@@ -115,7 +126,7 @@ def _belief_document(belief: Belief) -> dict[str, Any]:
         {
             "image": place.image,
             "probability": place.probability,
-            "position": None if place.position is None else asdict(place.position),
+            **_position_document(place.position),
         }
         for place in belief.places
     ]
@@ -139,10 +150,15 @@ def _match_document(match: RankedMatch) -> dict[str, Any]:
         "similarity_extracted": match.similarity_extracted,
         "evidence": match.evidence,
         "homography": None if match.homography is None else match.homography.tolist(),
-        "position": None if match.position is None else asdict(match.position),
+        **_position_document(match.position),
         "probability": match.probability,
         **evidence_document(match.verification),
     }
+
+
+def _position_document(position: Position | None) -> dict[str, Any]:
+    """Position as it is stored, and beside it in degrees and in UTM."""
+    return {"position": None if position is None else asdict(position), **coordinates_of(position)._asdict()}
 
 
 def evidence_document(verification: Verification | None) -> dict[str, float]:
@@ -158,6 +174,7 @@ def _json(sheet: AnswerSheet) -> str:
         "verifier": sheet.verifier,
         "rank_by": sheet.rank_by,
         "adaptation": adaptation_document(sheet.adaptation),
+        "calibration": sheet.calibration,
         "queries": [answer_document(answer) for answer in sheet.answers],
     }
     return json.dumps(document, indent=2)
@@ -170,13 +187,14 @@ def json_line(answer: Answer) -> str:
 
 def _csv_lines(answer: Answer) -> Iterator[str]:
     time = seconds_text(answer.timestamp_s)
+    nothing = [""] * (_CSV_COLUMNS.index("error") - 1)
     if answer.localization is None:
-        yield csv_line([answer.query, *[""] * 8, answer.error, "", time])
+        yield csv_line([answer.query, *nothing, answer.error, "", time])
         return
     if not answer.localization.matches:
-        yield csv_line([answer.query, *[""] * 9, _probability_text(answer.localization.rejected), time])
+        yield csv_line([answer.query, *nothing, "", _probability_text(answer.localization.rejected), time])
     for match in answer.localization.matches:
-        position = (*_coordinates(match.position), _reference(match.position))
+        position = (*_axes(match.position), _reference(match.position), *_coordinate_cells(match.position))
         inliers = "" if match.skipped else match.inliers
         values = [f"{match.similarity:.6f}", f"{match.score:g}", inliers, *position, ""]
         yield csv_line([answer.query, match.rank, match.image, *values, _probability_text(match), time])
@@ -220,6 +238,13 @@ def _table(sheet: AnswerSheet) -> str:
     return "\n\n".join(_answer_table(answer) for answer in sheet.answers)
 
 
+def _doubt(localization: Localization) -> str:
+    """Why the place of an answer is in doubt; empty if it is not."""
+    if localization.blank:
+        return ": unknown place, because the image is blank"
+    return ": probably an unknown place" if confidence_of(localization) == "unknown" else ""
+
+
 def _answer_table(answer: Answer) -> str:
     name = one_line(answer.query)
     query = name if answer.timestamp_s is None else f"{name} at {answer.timestamp_s:.3f} s"
@@ -231,8 +256,7 @@ def _answer_table(answer: Answer) -> str:
         [str(m.rank), m.image, f"{m.similarity:.3f}", *_checked(m), position_text(m.position)]
         for m in answer.localization.matches
     ]
-    blank = " (blank: unknown place)" if answer.localization.blank else ""
-    title = f"{query}{_in_brackets(answer.localization.matches[0])}{blank}"
+    title = f"{query}{_doubt(answer.localization)}{_in_brackets(answer.localization.matches[0])}"
     table = text_table(["rank", "image", "similarity", "score", "inliers", "position"], rows)
     return "\n".join([title, table, *_conclusions(answer.localization.estimate, answer.belief)])
 
@@ -254,15 +278,19 @@ def _probability_text(match: RankedMatch | None) -> str:
 def _conclusions(estimate: PositionEstimate | None, belief: Belief | None) -> Iterator[str]:
     """Position estimate from all matches, and belief from all frames."""
     if estimate is not None:
-        longer, shorter = estimate.semi_axes_m
-        yield (
-            f"estimated position {position_text(estimate.position)} from "
-            f"{counted(estimate.matches, 'match', 'matches')}; standard deviation {longer:.1f} m along azimuth "
-            f"{estimate.orientation_deg:.0f} degrees, {shorter:.1f} m across"
-        )
+        yield f"estimated position {position_text(estimate.position)} {uncertainty_text(estimate)}"
     if belief is not None:
         likeliest = "; ".join(f"{place.image} {place.probability:.2f}" for place in belief.places)
         yield f"belief {likeliest or 'in no place'}; unknown {belief.unknown:.2f}"
+
+
+def uncertainty_text(estimate: PositionEstimate) -> str:
+    """Number of matches and uncertainty of an estimated position."""
+    longer, shorter = estimate.semi_axes_m
+    return (
+        f"from {counted(estimate.matches, 'match', 'matches')}; standard deviation {longer:.1f} m along azimuth "
+        f"{estimate.orientation_deg:.0f} degrees, {shorter:.1f} m across"
+    )
 
 
 def seconds_text(seconds: float | None) -> str:
@@ -270,20 +298,32 @@ def seconds_text(seconds: float | None) -> str:
     return "" if seconds is None else f"{seconds:.6f}"
 
 
-def _coordinates(position: Position | None) -> tuple[str, str]:
+def _axes(position: Position | None) -> tuple[str, str]:
+    """Coordinates in the order of the axes: x, which points east and is the longitude of degrees, then y."""
     if position is None:
         return "", ""
     if isinstance(position, GeoPosition):
-        # x points east, as for metres.
         return f"{position.longitude_deg:.7f}", f"{position.latitude_deg:.7f}"
     return f"{position.x_m:.2f}", f"{position.y_m:.2f}"
 
 
+def _coordinate_cells(position: Position | None) -> tuple[str, ...]:
+    """Cells of `Coordinates`: degrees to a centimetre, then metres; empty where unknown."""
+    found = coordinates_of(position)
+    degrees = ("" if value is None else f"{value:.7f}" for value in (found.latitude, found.longitude))
+    metres = ("" if value is None else f"{value:.2f}" for value in (found.easting, found.northing))
+    return (*degrees, *metres, found.zone or "")
+
+
 def position_text(position: Position | None) -> str:
-    """Readable position: coordinates, then their reference."""
+    """Readable position: labelled coordinates, the latitude first, and their reference."""
     if position is None:
         return "-"
-    return f"{', '.join(_coordinates(position))} ({_reference(position)})"
+    x, y = _axes(position)
+    if isinstance(position, GeoPosition):
+        return f"latitude {y}, longitude {x}"
+    labels = ("easting", "northing") if world_of(position) == EARTH or position.reference == "UTM" else ("x", "y")
+    return f"{labels[0]} {x}, {labels[1]} {y} ({position.reference})"
 
 
 def _reference(position: Position | None) -> str:

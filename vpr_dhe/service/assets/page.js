@@ -1,7 +1,9 @@
-"use strict";
+import { readableName, show } from "./answer.js";
+
 const form = document.getElementById("query");
 const drop = form.querySelector(".drop");
 const photo = document.getElementById("photo");
+const photoName = document.getElementById("photo-name");
 const message = document.getElementById("status");
 const answer = document.getElementById("answer");
 
@@ -12,46 +14,11 @@ async function fetched(address, options) {
   return document;
 }
 
-function element(name, text, className) {
-  const made = document.createElement(name);
-  if (text !== undefined) made.textContent = text;
-  if (className) made.className = className;
-  return made;
-}
-
-function positionText(position) {
-  if (!position) return "";
-  if ("latitude_deg" in position) return `${position.latitude_deg.toFixed(6)}, ${position.longitude_deg.toFixed(6)}`;
-  return `${position.x_m.toFixed(1)}, ${position.y_m.toFixed(1)} (${position.reference})`;
-}
-
-function matchItem(match) {
-  const picture = element("img");
-  picture.src = `v1/thumbnail?image=${encodeURIComponent(match.image)}`;
-  picture.alt = `Indexed image ${match.image}`;
-  const caption = element("figcaption");
-  const verified = match.score !== match.similarity;
-  const facts = [`similarity ${match.similarity.toFixed(3)}`, positionText(match.position)].filter(Boolean);
-  if (verified) facts.unshift(match.inliers === null ? "not verified" : `${match.inliers} inliers`);
-  if (match.probability !== null) facts.unshift(`p = ${match.probability.toFixed(2)}`);
-  caption.append(element("strong", `${match.rank}. `), facts.join(", "), element("br"), element("span", match.image, "quiet"));
-  picture.addEventListener("error", () => picture.replaceWith(element("p", "no picture", "nothing")));
-  const figure = element("figure");
-  figure.append(picture, caption);
-  const item = element("li", undefined, "match");
-  item.append(figure);
-  return item;
-}
-
-function show(result, file) {
-  const query = document.getElementById("query-photo");
-  URL.revokeObjectURL(query.src);
-  query.src = URL.createObjectURL(file);
-  document.getElementById("matches").replaceChildren(...result.matches.map(matchItem));
-  const milliseconds = Object.values(result.timing_ms).reduce((sum, one) => sum + one, 0);
-  message.textContent = `${result.matches.length} matches in ${milliseconds.toFixed(0)} ms, best first.`;
-  answer.hidden = false;
-  document.getElementById("answer-title").focus();
+// The positions of the map are the same for all queries of a visit.
+let positions;
+function mapped() {
+  positions ??= fetched("v1/positions").then((found) => found.positions).catch(() => []);
+  return positions;
 }
 
 form.addEventListener("submit", async (event) => {
@@ -64,7 +31,11 @@ form.addEventListener("submit", async (event) => {
   message.className = "";
   message.textContent = "Localizing …";
   try {
-    show(await fetched(`v1/localize?top_k=${form.elements.top_k.value}`, { method: "POST", body }), file);
+    const address = `v1/localize?inlier_points=true&top_k=${form.elements.top_k.value}`;
+    const result = await fetched(address, { method: "POST", body });
+    const milliseconds = Object.values(result.timing_ms).reduce((sum, one) => sum + one, 0);
+    message.textContent = `${result.matches.length} matches in ${milliseconds.toFixed(0)} ms, best first.`;
+    show(result, file, await mapped());
   } catch (error) {
     answer.hidden = true;
     message.className = "error";
@@ -72,6 +43,12 @@ form.addEventListener("submit", async (event) => {
   } finally {
     button.disabled = false;
   }
+});
+
+photo.addEventListener("change", () => {
+  const name = photo.files[0]?.name;
+  photoName.textContent = name ? readableName(name) : "or drop one anywhere on this page";
+  photoName.classList.toggle("given", Boolean(name));
 });
 
 for (const name of ["dragenter", "dragover"]) {
@@ -85,6 +62,7 @@ document.addEventListener("drop", (event) => {
   event.preventDefault();
   if (!event.dataTransfer.files.length) return;
   photo.files = event.dataTransfer.files;
+  photo.dispatchEvent(new Event("change"));
   form.requestSubmit();
 });
 
@@ -94,5 +72,6 @@ fetched("v1/index")
       `${index.images} images in ${index.index}, model ${index.model}, verifier ${index.verifier}.`;
   })
   .catch((error) => {
+    message.className = "error";
     message.textContent = `The service does not answer: ${error.message}`;
   });

@@ -8,13 +8,12 @@ from vpr_dhe.datasets import LAYOUTS, PlaceDataset, Protocol
 from vpr_dhe.errors import DatasetError
 from vpr_dhe.images import list_images
 from vpr_dhe.records import Size
+from vpr_dhe.runtime.choices import SYNTHETIC_TOWN
 from vpr_dhe.training.sources.base import JoinedPairs, PairSource, SomePairs
 from vpr_dhe.training.sources.positives import RADIUS_M, PositivePairs
 from vpr_dhe.training.sources.town import TownPairs
 from vpr_dhe.training.sources.warps import WarpedPhotos
 
-SYNTHETIC_TOWN = "synthetic-town"
-"""Name of the generated towns, in place of a folder."""
 _TOWN_SEEDS, _VALIDATION_TOWN_SEEDS = range(1000, 1004), range(2000, 2001)
 _TOWN_PAIRS = 2000
 # Every n-th pair is held out for validation.

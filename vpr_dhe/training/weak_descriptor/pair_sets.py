@@ -12,7 +12,8 @@ from vpr_dhe.datasets.pairs.base import PairSet
 from vpr_dhe.errors import DatasetError
 from vpr_dhe.images import image_size
 from vpr_dhe.records import Frame, Image, Size
-from vpr_dhe.training.sources import HELD_OUT, SYNTHETIC_TOWN, open_training_data
+from vpr_dhe.runtime.choices import SYNTHETIC_TOWN
+from vpr_dhe.training.sources import HELD_OUT, open_training_data
 from vpr_dhe.training.sources.base import JoinedPairs, PairSource, SomePairs, TrainingPair
 from vpr_dhe.verification.estimators.base import HomographyEstimator, View
 

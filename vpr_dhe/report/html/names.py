@@ -1,0 +1,26 @@
+"""Names of images for people."""
+
+from pathlib import PurePosixPath
+
+_PANORAMA, _HEADING, _NOTE = 7, 9, 14
+
+
+def readable_name(path: str) -> str:
+    """Short name of an image: of the standard layout the panorama and the heading, of others the last folder and file.
+
+    The page of the service shortens names in the same way (`service/assets/answer.js`).
+    """
+    name = PurePosixPath(path).name
+    if not name.startswith("@"):
+        return "/".join(PurePosixPath(path).parts[-2:])
+    fields = name.rsplit("@", 1)[0].split("@")
+    fields += [""] * (_NOTE + 1 - len(fields))
+    title = fields[_PANORAMA] or fields[_NOTE] or name
+    return f"{title}, {_degrees(fields[_HEADING])}" if fields[_HEADING] else title
+
+
+def _degrees(heading: str) -> str:
+    try:
+        return f"{float(heading):.0f}°"
+    except ValueError:
+        return heading
