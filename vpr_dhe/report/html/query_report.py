@@ -56,9 +56,12 @@ def _count_text(shown: int, total: int) -> str:
     return f"All {queries}" if shown == total else f"{shown} of {queries}"
 
 
-def _certainty(answer: Answer) -> float:
+def _certainty(answer: Answer) -> tuple[float, float]:
+    """Sort key: probability where there is one, then score."""
     matches = answer.localization.matches if answer.localization else ()
-    return matches[0].score if matches else float("-inf")
+    if not matches:
+        return float("-inf"), float("-inf")
+    return 0.0 if matches[0].probability is None else matches[0].probability, matches[0].score
 
 
 def _shown_query(id: str, answer: Answer, folder: Path, grey_levels: GreyLevels) -> ShownQuery:
