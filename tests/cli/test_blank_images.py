@@ -59,4 +59,4 @@ def test_a_blank_photo_has_no_place(run, way, tmp_path):
     titles = [
         run("query", tmp_path / "index", queries / name)[1].splitlines()[0] for name in ("blank.png", "shown.jpg")
     ]
-    assert [title.endswith("(blank: unknown place)") for title in titles] == [True, False]
+    assert ["unknown place, because the image is blank" in title for title in titles] == [True, False]

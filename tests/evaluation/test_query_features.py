@@ -186,6 +186,6 @@ def test_queries_are_decoded_again_for_verifiers_that_use_pixels_alone(
     estimator = build_estimator("magsac")
     estimator.uses_images = uses_images
     decoded: list[Path] = []
-    monkeypatch.setattr(runs, "decode_named", lambda path: decoded.append(path) or np.zeros((48, 64, 3), np.uint8))
+    monkeypatch.setattr(runs, "decode_named", lambda path, *_: decoded.append(path) or np.zeros((48, 64, 3), np.uint8))
     evaluate_dataset(dataset, index, thumbnail_extractor, {"one": Verifier(estimator)}, queries=queries)
     assert len(decoded) == (24 if uses_images else 12)  # twelve of them for the time of extraction

@@ -69,7 +69,7 @@ def test_calibrated_probabilities_decide_what_a_stream_believes(localizer, photo
 
     believed = []
     for probability in (0.001, 0.999):
-        localizer.calibration = Says(probability)
+        localizer.calibration, localizer.calibration_source = Says(probability), "index"
         frame = next(SequenceLocalizer(localizer).stream([photo_folder / "00.png"]))
         believed.append({place.image: place.probability for place in frame.belief.places}.get("00.png", 0.0))
     assert believed[0] < 0.1

@@ -16,6 +16,7 @@ from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.images import decode_image
 from vpr_dhe.index.manifest import publish
 from vpr_dhe.index.place_index import PlaceIndex
+from vpr_dhe.models.names import DEFAULT_MODEL
 from vpr_dhe.synthetic_town.town import SyntheticTown, write_town
 
 DATABASE, QUERIES = "demo-town/town/images/test/database", "demo-town/town/images/test/queries"
@@ -43,6 +44,7 @@ def make(folder: Path) -> Path:
     _copy(views, folder / "photos", keep_names=True)
     _copy([queries[0]], folder / "photos" / "new")
     _copy(queries, folder / "queries")
+    shutil.copytree(folder / "photos", folder / "new-photos")
     _copy(views, folder / "my-data" / "database", keep_names=False)
     _copy(queries, folder / "my-data" / "queries", keep_names=False)
     _positions(folder / "positions.csv", [f"{path.name}" for path in views])
@@ -58,7 +60,7 @@ def make(folder: Path) -> Path:
     recordings.bag_of(folder / "day-2.bag", frames[2:8])
     recordings.video_of(folder / "walk.mp4", frames)
     _times(folder / "frames.csv", sorted(path.name for path in (folder / "queries").iterdir()))
-    extractor = load_extractor("sift-vlad")
+    extractor = load_extractor(DEFAULT_MODEL)
     for name, images in INDEXES.items():
         index = PlaceIndex.create(folder / name, extractor.spec, folder / images)
         index.add(read_split(folder / images).records, extractor)

@@ -1,6 +1,8 @@
 """Training pairs: exact homographies, the same from the same seed, held-out pairs apart."""
 
+import tomllib
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -12,6 +14,7 @@ from vpr_dhe.datasets.augmentation import in_other_light, random_homography
 from vpr_dhe.errors import DatasetError, ImageError
 from vpr_dhe.records import Preprocessing, Size
 from vpr_dhe.synthetic_town.town import SyntheticTown, write_town
+from vpr_dhe.training import sources
 from vpr_dhe.training.descriptor.relit import RelitPairs
 from vpr_dhe.training.sources import open_training_data
 from vpr_dhe.training.sources.base import Draws, JoinedPairs, PairSource, SomePairs, TrainingPair
@@ -214,3 +217,8 @@ def test_unpublished_ground_truth_and_missing_folders_are_refused(town, tmp_path
         open_training_data([str(tmp_path)], VIEW)
     with pytest.raises(DatasetError, match="not public"):
         PositivePairs(replace(read_places(town), positives=None))
+
+
+def test_no_training_renders_a_held_out_town():
+    rules = tomllib.loads((Path(__file__).parents[2] / "benchmarks/splits.toml").read_text(encoding="utf-8"))
+    assert not {*sources._TOWN_SEEDS, *sources._VALIDATION_TOWN_SEEDS} & {*rules["synthetic_town"]["held_out"]}
