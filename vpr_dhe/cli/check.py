@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -32,11 +32,11 @@ def run(
     from vpr_dhe.index.checking import check
     from vpr_dhe.index.checking import repair as drop_damaged
     from vpr_dhe.index.snapshot import CALIBRATIONS
-    from vpr_dhe.report.tables.adaptation import adaptation_document, adaptation_lines
+    from vpr_dhe.report.tables.adaptation import adaptation_lines
 
     report = check(index)
     if chosen_format(format, out, DocumentFormat.table) is DocumentFormat.json:
-        print_result(json.dumps(asdict(report) | {"adaptation": adaptation_document(report.adaptation)}), out)
+        print_result(json.dumps(_document(report)), out)
     else:
         lines = adaptation_lines(report.adaptation) if report.adaptation else []
         title = (
@@ -69,3 +69,14 @@ def _grey_level_lines(report: "CheckReport") -> list[str]:
         "16-bit images: divided by 257, because the index is from before --bit-depth; if it holds images of fewer "
         "bits, index them again into a new folder"
     ]
+
+
+def _document(report: "CheckReport") -> dict[str, Any]:
+    """JSON object of a report; without `grey_levels` where no 16-bit image has been seen."""
+    from vpr_dhe.report.tables.adaptation import adaptation_document
+
+    document = asdict(report) | {"adaptation": adaptation_document(report.adaptation)}
+    bit_depth = document.pop("bit_depth")
+    if bit_depth is not None and report.grey_levels is None:
+        del document["grey_levels"]
+    return document

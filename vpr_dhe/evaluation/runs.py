@@ -14,7 +14,7 @@ from vpr_dhe.evaluation.precision_recall import PrecisionRecall, precision_recal
 from vpr_dhe.evaluation.query_features import QueryFeatures, extract_queries
 from vpr_dhe.evaluation.recall import Denominator, counted_queries, mean_average_precision_at, recall_at
 from vpr_dhe.features.base import Extractor
-from vpr_dhe.images import decode_named
+from vpr_dhe.images import FULL_RANGE, decode_named
 from vpr_dhe.index.adaptation.report import AdaptationReport
 from vpr_dhe.index.manifest import SkippedImage
 from vpr_dhe.index.place_index import PlaceIndex
@@ -22,7 +22,7 @@ from vpr_dhe.localization.database import PinnedIndex, QueryImage
 from vpr_dhe.localization.early_stop import require_margin
 from vpr_dhe.localization.ranking import rerank
 from vpr_dhe.localization.retrieval import Candidate, retrieve
-from vpr_dhe.records import Features, Progress
+from vpr_dhe.records import Features, Image, Progress
 from vpr_dhe.runtime.choices import AUTO, RankBy
 from vpr_dhe.runtime.sampling import evenly_spread
 from vpr_dhe.runtime.stopwatch import Stopwatch
@@ -244,7 +244,7 @@ class _Run:
             self._answers.append({})
             self._early.append({})
             return
-        load = partial(decode_named, self._dataset.queries.folder / path, self._manifest.levels)
+        load = partial(self._decode, self._dataset.queries.folder / path)
         # Decoded before the clock starts, and only for verifiers that use pixels.
         image = load() if self._uses_images else load
         clock = Stopwatch()
@@ -265,6 +265,11 @@ class _Run:
                 early[name] = answer(self._settings.stop_early)
         self._answers.append(answers)
         self._early.append(early)
+
+    def _decode(self, path: Path) -> Image:
+        """Decode a query as the index decodes its images."""
+        levels = self._manifest.levels
+        return decode_named(path) if levels == FULL_RANGE else decode_named(path, levels)
 
     def _reranked(
         self,
@@ -325,7 +330,7 @@ class _Run:
 
     def _extraction_ms(self, path: Path) -> float:
         clock = Stopwatch()
-        self._extractor.extract([decode_named(path, self._manifest.levels)])
+        self._extractor.extract([self._decode(path)])
         return clock.lap_ms()
 
     def _method(self, name: str) -> MethodResult:
