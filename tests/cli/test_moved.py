@@ -71,6 +71,7 @@ def test_the_old_folder_may_be_a_link_to_the_new_one(indexed, photo_folder, tmp_
         assert extracted_again(indexed, thumbnail_extractor, name) == 0
 
 
+@pytest.mark.slow
 def test_commands_after_the_photos_were_moved(run, photo_folder, tmp_path):
     index, moved = tmp_path / "index", tmp_path / "b"
     options = ("--verifier", "none", "--top-k", 1, "--format", "csv")

@@ -49,6 +49,7 @@ def test_names_are_written_as_the_terminal_can(encoding, capsys):
     assert raw.getvalue() == escaped.encode(encoding) + b"\xff\xfe.jpg\n"
 
 
+@pytest.mark.slow
 def test_queries_are_answered_on_a_terminal_of_ascii(index, photos):
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     command = [sys.executable, "-m", "vpr_dhe", "query", index, photos, "--verifier", "none", "--top-k", "1"]

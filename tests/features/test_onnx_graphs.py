@@ -135,6 +135,7 @@ def cached(tmp_path, ending):
     return list((tmp_path / "cache" / "vpr-dhe" / "onnx").glob(f"*/*{ending}"))
 
 
+@pytest.mark.slow
 def test_other_networks_are_converted_once(tiny, conversions, tmp_path):
     model, graph = tiny
     model.save(tmp_path / "tiny.safetensors")
@@ -209,6 +210,7 @@ def test_what_onnx_runtime_does_not_run_is_explained():
     assert type(load_extractor(LITE_VLAD, precision="bf16")) is NeuralExtractor
 
 
+@pytest.mark.slow
 def test_a_bundled_network_starts_without_packages_that_only_torch_needs():
     asked = (
         "import sys; from vpr_dhe import load_extractor; load_extractor('lite-vlad');"

@@ -75,3 +75,12 @@ def test_points_are_carried_over_each_by_its_own_frame():
     found = to_originals(points, frames, torch.tensor([1, 0, 1]))
     expected = [[-0.25, 0.0], [49.5, 24.5], [0.0, 7.0]]
     torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64))
+
+
+def test_a_cached_resizing_serves_inference_and_training():
+    sizes = Size(17, 23), Size(31, 29)
+    with torch.inference_mode():
+        resizing(*sizes)
+    factor = torch.eye(3, dtype=torch.float64, requires_grad=True)
+    (resizing(*sizes) @ factor).sum().backward()
+    assert factor.grad is not None

@@ -38,9 +38,10 @@ def resizing(source: Size, target: Size) -> Float64[Tensor, "3 3"]:
     The result is cached and shared: do not write to it.
     """
     scale_x, scale_y = target.width / source.width, target.height / source.height
-    return torch.tensor(
-        [[scale_x, 0.0, (scale_x - 1) / 2], [0.0, scale_y, (scale_y - 1) / 2], [0.0, 0.0, 1.0]], dtype=torch.float64
-    )
+    with torch.inference_mode(mode=False):  # training may use what inference has cached
+        return torch.tensor(
+            [[scale_x, 0.0, (scale_x - 1) / 2], [0.0, scale_y, (scale_y - 1) / 2], [0.0, 0.0, 1.0]], dtype=torch.float64
+        )
 
 
 def to_originals(
