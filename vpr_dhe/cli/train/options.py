@@ -13,7 +13,7 @@ import typer
 
 from vpr_dhe.cli.checks import existing_training_data, known_model
 from vpr_dhe.cli.options import DeviceOption, complete_model, pick_device
-from vpr_dhe.models.names import DEFAULT_MODEL
+from vpr_dhe.models.names import SIFT_VLAD
 from vpr_dhe.runtime.choices import AUTO, TrainingPrecision
 
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ class NetworkOptions:
 
 @dataclass(frozen=True)
 class HeadOptions:
-    """Model whose head is trained on its frozen extractor."""
+    """Model whose head is trained on its frozen extractor; the default has the 24 x 24 cells that a DHE head takes."""
 
     TITLE = "Network"
 
@@ -207,7 +207,7 @@ class HeadOptions:
         typer.Option(
             help="Model to start from; see `vpr-dhe models`.", callback=known_model, autocompletion=complete_model
         ),
-    ] = DEFAULT_MODEL
+    ] = SIFT_VLAD
     new_head: Annotated[
         bool, typer.Option("--new-head", help="Start from random weights instead of the model's head.")
     ] = False
