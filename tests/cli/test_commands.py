@@ -320,7 +320,7 @@ def test_extraction_on_a_ray_cluster_gives_the_same_answers(photos, tmp_path, mo
     alone, together = tmp_path / "alone", tmp_path / "together"
     vpr_dhe("index", photos, "--out", alone, "--codec", "int8")
     done = vpr_dhe("index", photos, "--out", together, "--codec", "int8", "--ray", "auto")
-    assert done.stdout == f"{together}: 8 images (8 added, 0 skipped), model sift-vlad\n"
+    assert done.stdout == f"{together}: 8 images (8 added, 0 skipped), model lite-vlad\n"
     answers = [
         json.loads(vpr_dhe("query", index, photos / "3.jpg", "--format", "jsonl").stdout)["matches"]
         for index in (alone, together)
