@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from data_sets import all_data_sets, find, tolerance
-from measuring import RESULTS, folder_for, write_result
+from measuring import RESULTS, folder_for, table, write_result
 from significance import gain, hits_of
 
 from vpr_dhe.datasets import PlaceDataset
@@ -52,11 +52,13 @@ def verifiers_for(extractor: Extractor) -> list[str]:
     return names
 
 
-def measure(protocols: Sequence[PlaceDataset], model: str, cache: Path, rerank: int) -> Iterator[EvaluationResult]:
+def measure(
+    protocols: Sequence[PlaceDataset], model: str, cache: Path, rerank: int, ranks: tuple[int, ...] = RANKS
+) -> Iterator[EvaluationResult]:
     """Evaluate one model on one set of images by each protocol, adapted and ranked as an index is by default."""
     extractor = load_extractor(model)
     published = extractor.model_file.published
-    settings = Settings(RANKS, rerank, rank_by=default_rank_by(published=published))
+    settings = Settings(ranks, rerank, rank_by=default_rank_by(published=published))
     features = FeatureCache(cache)
     index = features.index(protocols[0].database, extractor)
     index.unadapt()
@@ -78,7 +80,7 @@ def markdown(results: Sequence[EvaluationResult]) -> str:
 
 def _table(results: Sequence[EvaluationResult]) -> str:
     lines = [_cells(result, method, results[0]) for result in results for method in result.methods]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (HEADER, ["---"] * len(HEADER), *lines))
+    return table(HEADER, lines)
 
 
 def _cells(result: EvaluationResult, method: MethodResult, baseline: EvaluationResult) -> list[str]:
@@ -162,8 +164,8 @@ def main() -> None:
                     results.append(result)
                     print(evaluation_table(result), end="\n\n", flush=True)
                 write(arguments.out, results, pairs)
-    for table, document in measure_pairs(arguments.folder, arguments.pairs) if arguments.pairs else ():
-        print(table, end="\n\n", flush=True)
+    for text, document in measure_pairs(arguments.folder, arguments.pairs) if arguments.pairs else ():
+        print(text, end="\n\n", flush=True)
         pairs.append(document)
         write(arguments.out, results, pairs)
 

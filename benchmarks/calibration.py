@@ -23,7 +23,7 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
-from measuring import RESULTS, folder_for, write_result
+from measuring import RESULTS, folder_for, table, write_result
 
 from vpr_dhe.datasets import PlaceDataset, read_places
 from vpr_dhe.errors import DatasetError
@@ -183,7 +183,7 @@ def markdown(rows: Sequence[Row]) -> str:
         ]
         for row in rows
     ]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in [header, ["---"] * len(header), *lines])
+    return table(header, lines)
 
 
 def main() -> None:

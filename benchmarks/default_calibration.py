@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measuring import RESULTS, folder_for, write_result
+from measuring import RESULTS, folder_for, table, write_result
 from splits import TOWN, read_rules, read_split_of
 
 from vpr_dhe.datasets import PlaceDataset, read_places
@@ -215,7 +215,7 @@ def markdown(rows: Sequence[Row]) -> str:
         ]
         for row in rows
     ]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in [header, ["---"] * len(header), *lines])
+    return table(header, lines)
 
 
 def fitted(model: str, arguments: argparse.Namespace, cache: Path) -> DefaultCalibration:

@@ -14,7 +14,7 @@ quarter of the side, and A is also distorted smoothly. Every other B is zoomed b
 
 import argparse
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, median
@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 import torch
 from jaxtyping import Bool, Float64
-from measuring import RESULTS, write_result
+from measuring import RESULTS, table, write_result
 from torch import Tensor
 
 from vpr_dhe.evaluation.alignment_metrics import flow_of_alignment, flow_of_homography
@@ -163,11 +163,6 @@ def fine_errors(pair: TrainingPair, estimator: RansacFlowEstimator) -> dict[str,
         **({f"{name}, sure": float(error[sure].mean()) for name, error in errors.items()} if sure.any() else {}),
         "share sure": float(sure.sum() / shown.sum()),
     }
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Format a Markdown table."""
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in [header, ["---"] * len(header), *rows])
 
 
 def main() -> None:

@@ -15,22 +15,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
 
+import accuracy
 import cv2
 import numpy as np
 import torch
-from accuracy import verifiers_for
 from jaxtyping import Float32, Float64
-from measuring import RESULTS, folder_for, write_result
+from measuring import RESULTS, folder_for, table, write_result
 from significance import gain, hits_of
 
 from vpr_dhe.datasets import PlaceDataset, read_places
-from vpr_dhe.evaluation.feature_cache import FeatureCache
-from vpr_dhe.evaluation.runs import Prediction, Settings, evaluate_dataset
-from vpr_dhe.features.extractor import load_extractor
+from vpr_dhe.evaluation.runs import Prediction
 from vpr_dhe.images import decode_image
-from vpr_dhe.localization.map_adaptation import verified_pairs
-from vpr_dhe.verification.build import build_verifiers
-from vpr_dhe.verification.estimators.registry import Resources
 
 RANKS = (1, 5, 10)
 _SIDE_PX, _KEYPOINTS = 512, 1024
@@ -109,13 +104,7 @@ def rank_by_lightglue(
 
 def measure(dataset: PlaceDataset, model: str, candidates: int, cache: Path) -> list[Row]:
     """Measure all methods on the same candidates."""
-    extractor, features = load_extractor(model), FeatureCache(cache)
-    index = features.index(dataset.database, extractor)
-    index.adapt(verified_pairs)
-    settings = Settings((1, 5, 10, candidates), candidates, rank_by="evidence")
-    verifiers = build_verifiers(verifiers_for(extractor), Resources(extractor))
-    queries = list(features.queries(dataset.queries, extractor))
-    result = evaluate_dataset(dataset, index, extractor, verifiers, settings, queries=queries)
+    (result,) = accuracy.measure([dataset], model, cache, candidates, (*RANKS, candidates))
     baseline = hits_of(result.verifiers[0].predictions, dataset, 1)
     rows = [row(dataset, result.retrieval.name, result.retrieval.predictions, baseline, 0.0, result.extract_ms)]
     for method in result.verifiers:
@@ -145,15 +134,18 @@ def row(
 
 def markdown(rows: Sequence[Row]) -> str:
     """Format the table."""
+    header = ["re-ranked by", *(f"R@{rank}" for rank in RANKS), "R@1 against `magsac`", "ms/candidate", "ms/image"]
     lines = [
-        "| re-ranked by | R@1 | R@5 | R@10 | R@1 against `magsac` | ms per candidate | ms per image |",
-        f"|{'---|' * 7}",
+        [
+            one.method,
+            *(f"{value:.1f}" for value in one.recall.values()),
+            f"{one.points:+.1f} ± {one.error:.1f}",
+            f"{one.ms_per_candidate:.1f}",
+            f"{one.ms_per_image:.0f}",
+        ]
+        for one in rows
     ]
-    for one in rows:
-        recall = " | ".join(f"{value:.1f}" for value in one.recall.values())
-        change = f"{one.points:+.1f} ± {one.error:.1f}"
-        lines.append(f"| {one.method} | {recall} | {change} | {one.ms_per_candidate:.1f} | {one.ms_per_image:.0f} |")
-    return "\n".join(lines)
+    return table(header, lines)
 
 
 def main() -> None:
@@ -171,8 +163,8 @@ def main() -> None:
     dataset = read_places(arguments.data).limited(arguments.queries)
     with folder_for(arguments.cache) as cache:
         rows = measure(dataset, arguments.model, arguments.candidates, cache)
-    print(table := markdown(rows))
-    (arguments.out / "lightglue.md").write_text(f"{table}\n")
+    print(text := markdown(rows))
+    (arguments.out / "lightglue.md").write_text(f"{text}\n")
     write_result(arguments.out / "lightglue.json", "lightglue", {"rows": [asdict(one) for one in rows]})
 
 

@@ -18,7 +18,7 @@ from time import perf_counter
 
 import numpy as np
 import PIL.Image
-from measuring import RESULTS, write_result
+from measuring import RESULTS, table, write_result
 
 MISTAKES = (
     "qurey my-index photos",
@@ -68,7 +68,7 @@ def markdown(rows: list[Row]) -> str:
         [f"`{row.command}`", f"{row.median_wall_s:.2f}", f"{row.max_wall_s:.2f}", f"{row.median_processor_s:.2f}"]
         for row in rows
     ]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in [header, ["---"] * len(header), *lines])
+    return table(header, lines)
 
 
 def main() -> None:

@@ -28,8 +28,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from fine_flow import table
-from measuring import RESULTS, write_result
+from measuring import RESULTS, table, write_result
 from torch.nn.functional import normalize
 
 from vpr_dhe.datasets import PlaceDataset, Protocol, read_places

@@ -28,9 +28,8 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-from fine_flow import table
 from jaxtyping import Float64
-from measuring import RESULTS, folder_for, write_result
+from measuring import RESULTS, folder_for, table, write_result
 
 from vpr_dhe.datasets import PlaceDataset, Protocol, read_places
 from vpr_dhe.evaluation.feature_cache import FeatureCache
