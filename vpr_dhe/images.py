@@ -167,6 +167,16 @@ def load_image(source: "ImageLike | StrPath", grey_levels: GreyLevels = FULL_RAN
     return require_image(source, grey_levels)
 
 
+def decode_pixels(content: bytes) -> np.ndarray:
+    """Decode a file for `load_image`: into an 8-bit RGB image, or the grey values of 16 bits, which it scales.
+
+    Raises:
+        ImageError: as for `decode_image`.
+    """
+    deep = deep_values(content)
+    return decode_image(content) if deep is None else deep
+
+
 def deep_values(source: "ImageLike | Path | bytes") -> UInt16[np.ndarray, "height width"] | None:
     """Grey values of an image of 16 bits, upright; None for other images, and for those that cannot be read."""
     if isinstance(source, np.ndarray):

@@ -60,7 +60,7 @@ def run(
 
 
 def _grey_level_lines(report: "CheckReport") -> list[str]:
-    """How 16-bit images of the index are read, if that is known to matter."""
+    """Line about the grey levels of 16-bit images; none where nothing is to be said."""
     if report.grey_levels:
         return [f"16-bit images: values from {report.grey_levels.low} to {report.grey_levels.high} become 8 bits"]
     if report.bit_depth is not None:

@@ -17,16 +17,18 @@ from vpr_dhe.cli.common import (
 )
 from vpr_dhe.cli.help import OUTPUT
 from vpr_dhe.cli.options import (
+    CODEC_OPTION,
+    INDEX_TYPE_OPTION,
     BitDepthOption,
     LayoutOption,
     ModelOptions,
     ProtocolOptions,
+    ResultsOption,
     StopEarlyOption,
     VerifiersOptions,
-    known_bit_depth,
     warn_if_slow,
 )
-from vpr_dhe.runtime.choices import AUTO, CODEC_NAMES, DENOMINATORS, INDEX_TYPE_NAMES, Adapt, RankBy
+from vpr_dhe.runtime.choices import AUTO, DENOMINATORS, Adapt, RankBy
 
 if TYPE_CHECKING:
     from vpr_dhe.evaluation.runs import EvaluationResult, Tools
@@ -76,23 +78,10 @@ def run(
     one_per_panorama: Annotated[
         bool, typer.Option("--one-per-panorama", help="Count only the best image of each panorama (Tokyo 24/7).")
     ] = False,
-    codec: Annotated[
-        str,
-        typer.Option(metavar="|".join(CODEC_NAMES), help="Codec of local maps.", callback=one_of("codec", CODEC_NAMES)),
-    ] = AUTO,
-    index_type: Annotated[
-        str,
-        typer.Option(
-            metavar="|".join(INDEX_TYPE_NAMES),
-            help="Index type of global descriptors.",
-            callback=one_of("index type", INDEX_TYPE_NAMES),
-        ),
-    ] = AUTO,
+    codec: Annotated[str, CODEC_OPTION] = AUTO,
+    index_type: Annotated[str, INDEX_TYPE_OPTION] = AUTO,
     bit_depth: BitDepthOption = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(rich_help_panel=OUTPUT, help="Write the results here as JSON.", callback=writable_file),
-    ] = None,
+    out: ResultsOption = None,
     predictions: Annotated[
         Path | None,
         typer.Option(
@@ -124,7 +113,6 @@ def run(
     from vpr_dhe.report.tables.evaluation import evaluation_document, evaluation_table, write_document
     from vpr_dhe.report.tables.predictions import require_new_folder, write_predictions
 
-    known_bit_depth(bit_depth)
     if predictions:
         require_new_folder(predictions)
     features = cache_folder(cache, "databases")

@@ -6,10 +6,9 @@ from typing import Annotated
 
 import typer
 
-from vpr_dhe.cli.checks import existing_data, known_verifiers, one_of, writable_file
+from vpr_dhe.cli.checks import existing_data, known_verifiers, one_of
 from vpr_dhe.cli.common import progress_stages
-from vpr_dhe.cli.help import OUTPUT
-from vpr_dhe.cli.options import PairModelOptions, VerifiersOptions, complete_verifier
+from vpr_dhe.cli.options import PairModelOptions, ResultsOption, VerifiersOptions, complete_verifier
 from vpr_dhe.runtime.choices import AUTO, PAIR_LAYOUT_NAMES
 from vpr_dhe.verification.names import DEFAULT_VERIFIER
 
@@ -51,10 +50,7 @@ def run(
         int | None,
         typer.Option("--pairs-limit", "--queries-limit", min=1, help="Maximum number of pairs, for a quick look."),
     ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(rich_help_panel=OUTPUT, help="Write the results here as JSON.", callback=writable_file),
-    ] = None,
+    out: ResultsOption = None,
 ) -> None:
     """Measure the corner errors of each method's homographies on image pairs."""
     from vpr_dhe.evaluation.evaluate import evaluate_pairs

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vpr_dhe.cli.checks import existing_file, existing_folder, known_model, one_of
+from vpr_dhe.cli.checks import existing_file, existing_folder, known_model
 from vpr_dhe.cli.common import (
     print_stderr,
     progress_bar,
@@ -15,10 +15,16 @@ from vpr_dhe.cli.common import (
     report_listing,
     report_skipped,
 )
-from vpr_dhe.cli.options import BitDepthOption, ExtractionOptions, complete_model, known_bit_depth
+from vpr_dhe.cli.options import (
+    CODEC_OPTION,
+    INDEX_TYPE_OPTION,
+    BitDepthOption,
+    ExtractionOptions,
+    complete_model,
+)
 from vpr_dhe.cli.recordings import RecordingOptions
 from vpr_dhe.models.names import DEFAULT_MODEL
-from vpr_dhe.runtime.choices import AUTO, CODEC_NAMES, INDEX_TYPE_NAMES, Adapt, RankBy, default_adapt, default_rank_by
+from vpr_dhe.runtime.choices import AUTO, Adapt, RankBy, default_adapt, default_rank_by
 
 if TYPE_CHECKING:
     from vpr_dhe.index.manifest import Settings
@@ -72,22 +78,8 @@ def run(
     positions: Annotated[
         Path | None, typer.Option(help="CSV with positions, headings and times of images.", callback=existing_file)
     ] = None,
-    codec: Annotated[
-        str | None,
-        typer.Option(
-            metavar="|".join(CODEC_NAMES),
-            help="Codec of local maps.",
-            callback=one_of("codec", CODEC_NAMES),
-        ),
-    ] = None,
-    index_type: Annotated[
-        str | None,
-        typer.Option(
-            metavar="|".join(INDEX_TYPE_NAMES),
-            help="Index type of global descriptors.",
-            callback=one_of("index type", INDEX_TYPE_NAMES),
-        ),
-    ] = None,
+    codec: Annotated[str | None, CODEC_OPTION] = None,
+    index_type: Annotated[str | None, INDEX_TYPE_OPTION] = None,
     rank_by: Annotated[
         RankBy | None,
         typer.Option(
@@ -109,7 +101,6 @@ def run(
     from vpr_dhe.errors import BadInputError
     from vpr_dhe.index.place_index import PlaceIndex
 
-    known_bit_depth(bit_depth)
     part = add or recording.given is not None
     if part and prune:
         what = "--add" if add else "a recording"

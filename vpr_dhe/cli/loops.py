@@ -19,7 +19,7 @@ from vpr_dhe.cli.common import (
     report_skipped,
 )
 from vpr_dhe.cli.help import OUTPUT
-from vpr_dhe.cli.options import BitDepthOption, ModelOptions, VerifierOptions, known_bit_depth
+from vpr_dhe.cli.options import BitDepthOption, ModelOptions, VerifierOptions
 from vpr_dhe.cli.photos import TimesOption, naming_jumps, photo_frames, with_progress
 from vpr_dhe.cli.recordings import RecordingOptions
 from vpr_dhe.errors import BadInputError
@@ -103,7 +103,6 @@ def run(
     from vpr_dhe.report.tables.loops import LOOP_FORMATS
     from vpr_dhe.sequences.loops import find_loops
 
-    known_bit_depth(bit_depth)
     if index and recording.given:
         _require_vacant(index)
     verification.warn_if_slow()

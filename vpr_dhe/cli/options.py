@@ -25,6 +25,8 @@ from vpr_dhe.errors import BadInputError
 from vpr_dhe.models.names import BUNDLED, DEFAULT_MODEL
 from vpr_dhe.runtime.choices import (
     AUTO,
+    CODEC_NAMES,
+    INDEX_TYPE_NAMES,
     LAYOUT_NAMES,
     PAIR_LAYOUT_NAMES,
     Adapt,
@@ -69,6 +71,18 @@ OutOption: TypeAlias = Annotated[
         callback=writable_file,
     ),
 ]
+ResultsOption: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(rich_help_panel=OUTPUT, help="Write the results here as JSON.", callback=writable_file),
+]
+CODEC_OPTION = typer.Option(
+    metavar="|".join(CODEC_NAMES), help="Codec of local maps.", callback=one_of("codec", CODEC_NAMES)
+)
+INDEX_TYPE_OPTION = typer.Option(
+    metavar="|".join(INDEX_TYPE_NAMES),
+    help="Index type of global descriptors.",
+    callback=one_of("index type", INDEX_TYPE_NAMES),
+)
 LayoutOption: TypeAlias = Annotated[
     str,
     typer.Option(
@@ -207,9 +221,9 @@ class VerifierOptions:
 
 def known_bit_depth(text: str | None) -> str | None:
     """Return a bit depth, checked; None stands for another default."""
-    from vpr_dhe.index.grey_levels import parse_bit_depth
-
     if text is not None:
+        from vpr_dhe.index.grey_levels import parse_bit_depth
+
         parse_bit_depth(text)
     return text
 
@@ -219,6 +233,7 @@ BitDepthOption: TypeAlias = Annotated[
     typer.Option(
         metavar="N|LOW:HIGH",
         help="Grey levels of 16-bit images: bits such as 12, or values such as 7000:9000. [found from the first]",
+        callback=known_bit_depth,
     ),
 ]
 

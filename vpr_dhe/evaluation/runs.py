@@ -14,7 +14,7 @@ from vpr_dhe.evaluation.precision_recall import PrecisionRecall, precision_recal
 from vpr_dhe.evaluation.query_features import QueryFeatures, extract_queries
 from vpr_dhe.evaluation.recall import Denominator, counted_queries, mean_average_precision_at, recall_at
 from vpr_dhe.features.base import Extractor
-from vpr_dhe.images import FULL_RANGE, decode_named
+from vpr_dhe.images import decode_named
 from vpr_dhe.index.adaptation.report import AdaptationReport
 from vpr_dhe.index.manifest import SkippedImage
 from vpr_dhe.index.place_index import PlaceIndex
@@ -268,8 +268,7 @@ class _Run:
 
     def _decode(self, path: Path) -> Image:
         """Decode a query as the index decodes its images."""
-        levels = self._manifest.levels
-        return decode_named(path) if levels == FULL_RANGE else decode_named(path, levels)
+        return decode_named(path, self._manifest.levels)
 
     def _reranked(
         self,

@@ -7,7 +7,7 @@ import torch
 from vpr_dhe.features.base import DenseFeatures, Extractor, ExtractorSpec
 from vpr_dhe.features.onnx_graphs import OnnxGraph
 from vpr_dhe.images import to_network_input
-from vpr_dhe.models.exported_model import EXTRACTOR, ExportedModel
+from vpr_dhe.models.exported_model import EXTRACTOR, ExportedModel, ExportInfo
 from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.models.onnx_session import OnnxSession
 from vpr_dhe.records import Features, Image, Preprocessing
@@ -37,31 +37,13 @@ class OnnxExtractor(Extractor):
             ModelError: if the export holds no extractor, or is damaged.
         """
         info = model.info
-        spec = ExtractorSpec(
-            model=str(model.folder),
-            fingerprint=info.fingerprint,
-            dimension=info.dimension,
-            local_dimension=info.local_dimension,
-            grid=info.grid,
-            input_size=info.preprocessing.size,
-            unit_norm=info.architecture.unit_norm,
-            tolerance_cells=info.architecture.tolerance_cells,
-        )
+        spec = _spec(str(model.folder), info.fingerprint, info, info)
         return cls(model, spec, info.preprocessing, model.session(EXTRACTOR))
 
     @classmethod
     def of_model(cls, model: ModelFile, name: str, graph: OnnxGraph) -> "OnnxExtractor":
         """Make the extractor of a model file on the CPU; `graph` is that of the model."""
-        spec = ExtractorSpec(
-            model=name,
-            fingerprint=model.extractor_fingerprint,
-            dimension=graph.dimension,
-            local_dimension=graph.local_dimension,
-            grid=graph.grid,
-            input_size=model.preprocessing.size,
-            unit_norm=model.architecture.unit_norm,
-            tolerance_cells=model.architecture.tolerance_cells,
-        )
+        spec = _spec(name, model.extractor_fingerprint, model, graph)
         return cls(model, spec, model.preprocessing, graph.session(model))
 
     def extract(self, images: Sequence[Image]) -> list[Features]:
@@ -76,3 +58,16 @@ class OnnxExtractor(Extractor):
     def _extract_part(self, images: Sequence[Image]) -> list[Features]:
         vectors, local_maps = self._session(to_network_input(images, self._preprocessing, _CPU))
         return DenseFeatures(vectors, local_maps, self.spec.grid).features(images, self.spec.input_size)
+
+
+def _spec(name: str, fingerprint: str, model: ModelFile | ExportInfo, outputs: OnnxGraph | ExportInfo) -> ExtractorSpec:
+    return ExtractorSpec(
+        model=name,
+        fingerprint=fingerprint,
+        dimension=outputs.dimension,
+        local_dimension=outputs.local_dimension,
+        grid=outputs.grid,
+        input_size=model.preprocessing.size,
+        unit_norm=model.architecture.unit_norm,
+        tolerance_cells=model.architecture.tolerance_cells,
+    )

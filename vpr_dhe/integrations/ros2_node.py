@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from vpr_dhe.errors import BadInputError, ImageError, MissingExtraError, VprDheError
-from vpr_dhe.images import decode_image, deep_values
+from vpr_dhe.images import decode_pixels
 from vpr_dhe.localization.calibration.default import NOTE
 from vpr_dhe.localization.localizer import Localizer
 from vpr_dhe.recordings.ros_messages import compressed_file, pixels_of
@@ -107,11 +107,7 @@ class PlaceNode:
 
     def _image(self, message: Any) -> np.ndarray:
         """Pixels of a message, of 8 or 16 bits."""
-        if not self._parameters.compressed:
-            return pixels_of(message)
-        content = compressed_file(message).content
-        deep = deep_values(content)
-        return decode_image(content) if deep is None else deep
+        return decode_pixels(compressed_file(message).content) if self._parameters.compressed else pixels_of(message)
 
     def _is_confident(self, match: RankedMatch) -> bool:
         return match.verification is None or match.inliers >= self._parameters.min_inliers

@@ -72,6 +72,11 @@ class Database(Protocol):
         ...
 
     @property
+    def grey_levels(self) -> GreyLevels:
+        """Grey levels that 16-bit images and queries are read by."""
+        ...
+
+    @property
     def verifies(self) -> bool:
         """Whether there is a verifier."""
         ...

@@ -6,7 +6,7 @@ from dataclasses import replace
 from vpr_dhe.errors import BadInputError, IndexDamagedError, IndexFormatError
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.features.extractor import load_extractor
-from vpr_dhe.images import FULL_RANGE, ImageLike, load_image
+from vpr_dhe.images import ImageLike, load_image
 from vpr_dhe.index.adaptation.report import AdaptationReport
 from vpr_dhe.index.place_index import PlaceIndex, require_same_features
 from vpr_dhe.localization.calibration.default import default_calibration
@@ -221,7 +221,7 @@ class Localizer:
     @property
     def grey_levels(self) -> GreyLevels:
         """Grey levels that 16-bit queries are read by, as the images of the index were."""
-        return getattr(self.database, "grey_levels", FULL_RANGE)
+        return self.database.grey_levels
 
     def _suits(self, database: PinnedDatabase) -> bool:
         """Whether the calibration is valid for the adaptation of the vectors; the default one is for any."""

@@ -1,6 +1,6 @@
 """Loop closures of a stream: frames that show a place seen before."""
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain, islice
@@ -124,10 +124,15 @@ def _first_frames(
 ) -> tuple[list[SequenceFrame], GreyLevels | None]:
     """The first frames of a stream, and their grey levels if the first has 16 bits; then more are read to find them."""
     read = [_read(frame) for frame in first]
-    if not read or find_grey_levels([read[0].image] if not callable(read[0].image) else []) is None:
+    levels = _levels(read)
+    if levels is None:
         return read, None
     read += map(_read, islice(others, _LEVEL_FRAMES - 1))
-    return read, find_grey_levels([frame.image for frame in read if not callable(frame.image)])
+    return read, _levels(read)
+
+
+def _levels(frames: Sequence[SequenceFrame]) -> GreyLevels | None:
+    return find_grey_levels([frame.image for frame in frames if not callable(frame.image)])
 
 
 def _read(frame: SequenceFrame) -> SequenceFrame:

@@ -7,7 +7,7 @@ import numpy as np
 
 from vpr_dhe.errors import DatasetError
 from vpr_dhe.geography.distance import apart
-from vpr_dhe.images import decode_image, deep_values
+from vpr_dhe.images import decode_pixels
 from vpr_dhe.recordings.base import FrameSource, RecordedFrame
 from vpr_dhe.recordings.selection import Selection
 from vpr_dhe.records import Progress
@@ -44,10 +44,7 @@ def _counted(frames: Iterator[RecordedFrame], progress: Progress) -> Iterator[Re
 
 
 def _decoded(frame: RecordedFrame) -> np.ndarray:
-    """Pixels of 8 bits, or grey values of 16, which are scaled as the index does."""
-    content = frame.image().content
-    deep = deep_values(content)
-    return decode_image(content) if deep is None else deep
+    return decode_pixels(frame.image().content)
 
 
 def _moved(before: RecordedFrame | None, frame: RecordedFrame) -> Odometry | None:

@@ -1,14 +1,13 @@
 """Data that the page draws from: positions of the map, and inliers of a match."""
 
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from vpr_dhe.errors import BadInputError
-from vpr_dhe.geography.coordinates import coordinates_of
 from vpr_dhe.index.snapshot import Snapshot
 from vpr_dhe.records import RankedMatch
+from vpr_dhe.report.tables.answers import position_document
 from vpr_dhe.runtime.sampling import evenly_spread
 
 _MAX_POSITIONS = 3000
@@ -22,7 +21,7 @@ def positions_document(snapshot: Snapshot) -> dict[str, Any]:
     return {
         "images": len(snapshot),
         "positions": [
-            {"image": record.path, "position": asdict(record.position), **coordinates_of(record.position)._asdict()}
+            {"image": record.path, **position_document(record.position)}
             for record in records
             if record.position is not None
         ],

@@ -112,7 +112,7 @@ def _estimate_document(estimate: PositionEstimate | None) -> dict[str, Any] | No
     if estimate is None:
         return None
     return {
-        **_position_document(estimate.position),
+        **position_document(estimate.position),
         "covariance_m2": estimate.covariance_m2.tolist(),
         "semi_axes_m": list(estimate.semi_axes_m),
         "orientation_deg": estimate.orientation_deg,
@@ -126,7 +126,7 @@ def _belief_document(belief: Belief) -> dict[str, Any]:
         {
             "image": place.image,
             "probability": place.probability,
-            **_position_document(place.position),
+            **position_document(place.position),
         }
         for place in belief.places
     ]
@@ -150,13 +150,13 @@ def _match_document(match: RankedMatch) -> dict[str, Any]:
         "similarity_extracted": match.similarity_extracted,
         "evidence": match.evidence,
         "homography": None if match.homography is None else match.homography.tolist(),
-        **_position_document(match.position),
+        **position_document(match.position),
         "probability": match.probability,
         **evidence_document(match.verification),
     }
 
 
-def _position_document(position: Position | None) -> dict[str, Any]:
+def position_document(position: Position | None) -> dict[str, Any]:
     """Position as it is stored, and beside it in degrees and in UTM."""
     return {"position": None if position is None else asdict(position), **coordinates_of(position)._asdict()}
 
@@ -239,7 +239,7 @@ def _table(sheet: AnswerSheet) -> str:
 
 
 def _doubt(localization: Localization) -> str:
-    """Why the place of an answer is in doubt; empty if it is not."""
+    """Reason to doubt the place of an answer; empty without one."""
     if localization.blank:
         return ": unknown place, because the image is blank"
     return ": probably an unknown place" if confidence_of(localization) == "unknown" else ""
