@@ -19,11 +19,13 @@ import numpy as np
 from jaxtyping import Float64
 from measuring import write_result
 
+from vpr_dhe.models.names import DEFAULT_MODEL
 from vpr_dhe.records import Image
 from vpr_dhe.sequences.frames import SequenceFrame
 from vpr_dhe.sequences.loops import Loop, find_loops
 from vpr_dhe.synthetic_town.camera import Camera
 from vpr_dhe.synthetic_town.town import NEUTRAL, Appearance, SyntheticTown
+from vpr_dhe.verification.names import DEFAULT_VERIFIER
 
 STEP_S = 0.5
 RADIUS_M = 25.0
@@ -86,7 +88,7 @@ class Outcome:
     false: int
 
 
-def measure(drive: Drive, model: str = "sift-vlad", verifier: str = "magsac") -> list[Outcome]:
+def measure(drive: Drive, model: str = DEFAULT_MODEL, verifier: str = DEFAULT_VERIFIER) -> list[Outcome]:
     """Find the loops of a drive and count them."""
     loops = list(find_loops(drive.frames(), model=model, verifier=verifier, min_probability=min(MIN_PROBABILITIES)))
     outcomes = []
@@ -117,8 +119,8 @@ def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=10.0)
-    parser.add_argument("--model", default="sift-vlad")
-    parser.add_argument("--verifier", default="magsac")
+    parser.add_argument("--model", default=DEFAULT_MODEL)
+    parser.add_argument("--verifier", default=DEFAULT_VERIFIER)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     drive = Drive.of(round(60 * arguments.minutes / STEP_S))
