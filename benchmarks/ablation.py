@@ -227,6 +227,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, help="cache features here")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
     arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
     rows: list[Row] = []
     with folder_for(arguments.cache) as cache:
         found = all_data_sets(

@@ -158,6 +158,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, help="cache features here")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
     arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     dataset = read_places(arguments.data).limited(arguments.queries)

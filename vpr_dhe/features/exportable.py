@@ -14,7 +14,7 @@ _FLOAT = "float32"
 
 def extractor_network(extractor: NeuralExtractor, preprocessing: Preprocessing) -> ExportableNetwork:
     """Make the exportable network of an extractor."""
-    spec = extractor.spec
+    spec, network = extractor.spec, extractor.network
     size, cells = spec.input_size, spec.grid.rows * spec.grid.columns
     compared = (
         "not normalised: L2-normalise it before it is compared by inner product"
@@ -22,7 +22,7 @@ def extractor_network(extractor: NeuralExtractor, preprocessing: Preprocessing) 
         else "not normalised: compare it as it is, by Euclidean distance"
     )
     return ExportableNetwork(
-        _FeaturesAsTensors(extractor.network.backbone, extractor.network.aggregator).eval(),
+        _FeaturesAsTensors(network.backbone, network.aggregator, network.local_head).eval(),
         (TensorInfo("images", _FLOAT, ("images", 3, size.height, size.width), _input_meaning(preprocessing)),),
         (
             TensorInfo("global_descriptor", _FLOAT, ("images", spec.dimension), compared),
@@ -30,7 +30,7 @@ def extractor_network(extractor: NeuralExtractor, preprocessing: Preprocessing) 
                 "local_map",
                 _FLOAT,
                 ("images", cells, spec.local_dimension),
-                f"{spec.grid.rows} x {spec.grid.columns} cells, row-major, each L2-normalised",
+                f"{spec.grid.rows} x {spec.grid.columns} cells, row-major, each L2-normalised, or zero: no match",
             ),
         ),
         lambda images: (_textures(images, size),),

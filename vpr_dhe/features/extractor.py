@@ -67,9 +67,23 @@ def load_extractor(
     if torch.device(device).type != "cpu" or precision != "fp32" or compiled:
         remedy = f"leave these out, or run `vpr-dhe export {name} --out FOLDER`, and give --model FOLDER"
         _refuse_onnx(name, runtime, f"another device, --precision or --compile was asked for; {remedy}")
-    elif runtime != "torch" and (graph := graph_for(model, required=runtime == "onnx")) is not None:
-        return OnnxExtractor.of_model(model, reference, graph)
+    elif runtime != "torch":
+        return extractor_of(model, reference, onnx_required=runtime == "onnx")
     return NeuralExtractor(model, reference, torch.device(device), precision, compiled=compiled)
+
+
+def extractor_of(model: ModelFile, name: str, device: str = "cpu", *, onnx_required: bool = False) -> Extractor:
+    """Make the extractor of a network in single precision: by ONNX Runtime on a CPU where it can, else by torch.
+
+    Raises:
+        ModelError: if the weights do not fit the architecture.
+        ExportError: with `onnx_required`, if the network cannot be converted.
+        MissingExtraError: with `onnx_required`, if packages that convert the network are not installed.
+    """
+    graph = graph_for(model, required=onnx_required) if torch.device(device).type == "cpu" else None
+    if graph is None:
+        return NeuralExtractor(model, name, torch.device(device))
+    return OnnxExtractor.of_model(model, name, graph)
 
 
 def _refuse_onnx(name: str, runtime: Runtime, reason: str) -> None:

@@ -1,4 +1,4 @@
-"""Extractor composed of a backbone and an aggregator, run by torch."""
+"""Extractor composed of a backbone, an aggregator and a local head, run by torch."""
 
 import textwrap
 from collections.abc import Sequence
@@ -20,6 +20,7 @@ from vpr_dhe.features.base import (
     Extractor,
     ExtractorSpec,
 )
+from vpr_dhe.features.local_head import LocalHead, build_local_head
 from vpr_dhe.images import to_network_input
 from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.records import Features, Image
@@ -30,16 +31,24 @@ Item = TypeVar("Item")
 
 
 class ExtractorNetwork(nn.Module):
-    """Backbone and aggregator: L2-normalised tokens are the local map, aggregated tokens the global descriptor."""
+    """Backbone, aggregator, and a local head if there is one.
 
-    def __init__(self, backbone: Backbone, aggregator: Aggregator) -> None:
+    Aggregated tokens are the global descriptor. The head makes the local map; without one, L2-normalised tokens are it.
+    """
+
+    def __init__(self, backbone: Backbone, aggregator: Aggregator, local_head: LocalHead | None = None) -> None:
         super().__init__()
-        self.backbone, self.aggregator = backbone, aggregator
+        self.backbone, self.aggregator, self.local_head = backbone, aggregator, local_head
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> DenseFeatures:
         """Extract features of preprocessed images; global descriptors are not normalised."""
         tokens = self.backbone(images)
-        return DenseFeatures(self.aggregator(tokens), functional.normalize(tokens.patches, dim=-1), tokens.grid)
+        return DenseFeatures(self.aggregator(tokens), self._local_maps(tokens), tokens.grid)
+
+    def _local_maps(self, tokens: DenseTokens) -> Float[Tensor, "batch cells local_dimension"]:
+        if self.local_head is None:
+            return functional.normalize(tokens.patches, dim=-1)
+        return self.local_head(tokens.patches, tokens.grid)
 
 
 class _InBfloat16(Backbone):
@@ -75,9 +84,13 @@ class NeuralExtractor(Extractor):
         aggregator = build_aggregator(architecture.aggregator, backbone.dimension, model.part("aggregator"))
         _load_weights(backbone, model, "backbone")
         _load_weights(aggregator, model, "aggregator")
+        local_head = None
+        if architecture.local_head is not None:
+            local_head = build_local_head(architecture.local_head, backbone.dimension, model.part("local_head"))
+            _load_weights(local_head, model, "local_head")
         self._layout = torch.channels_last if backbone.convolutional else torch.contiguous_format
         backbone = _InBfloat16(backbone) if precision == "bf16" else backbone
-        network = ExtractorNetwork(backbone, aggregator).eval().to(device)
+        network = ExtractorNetwork(backbone, aggregator, local_head).eval().to(device)
         self.network = network.to(memory_format=self._layout)
         self._run = torch.compile(self.network) if compiled else self.network
         self.device = device

@@ -123,6 +123,8 @@ def graph_key(model: ModelFile) -> str:
     architecture, size = model.architecture, model.preprocessing.size
     shapes = sorted((name, list(value.shape)) for name, value in model.tensors.items() if not name.startswith("head."))
     parts = [FORMAT, architecture.backbone, architecture.aggregator, architecture.blocks, [*size], shapes]
+    if architecture.local_head is not None:
+        parts.append(architecture.local_head)
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:_KEY_LENGTH]
 
 

@@ -30,6 +30,7 @@ class Architecture:
         unit_norm: whether global descriptors are L2-normalised at the index boundary.
         tolerance_cells: largest reprojection error of an inlier, in cells of the local map (the DHE paper: 48 px for
             cells of 16 px).
+        local_head: head that makes local maps of tokens; None if L2-normalised tokens are the local map.
     """
 
     backbone: str
@@ -38,11 +39,19 @@ class Architecture:
     head: str | None = None
     unit_norm: bool = True
     tolerance_cells: float = 3.0
+    local_head: str | None = None
+
+    def as_stored(self) -> dict[str, Any]:
+        """Fields as files hold them and fingerprints digest them: without what files of other models do not know."""
+        fields = asdict(self)
+        if self.local_head is None:
+            del fields["local_head"]
+        return fields
 
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A model: weights by name (`backbone.*`, `aggregator.*`, `head.*`) and their metadata.
+    """A model: weights by name (`backbone.*`, `aggregator.*`, `local_head.*`, `head.*`) and their metadata.
 
     `published` marks weights published with a paper, which answer as published: an index adapts nothing to its map and
     ranks by inliers unless told to.
@@ -63,18 +72,28 @@ class ModelFile:
 
     def without_head(self) -> "ModelFile":
         """Copy of the model without its head."""
-        kept = {name: value for name, value in self.tensors.items() if not name.startswith("head.")}
-        return replace(self, architecture=replace(self.architecture, head=None), tensors=kept)
+        return replace(self, architecture=replace(self.architecture, head=None), tensors=self._without("head"))
+
+    def without_local_head(self) -> "ModelFile":
+        """Copy of the model whose local maps are L2-normalised tokens."""
+        architecture = replace(self.architecture, local_head=None)
+        return replace(self, architecture=architecture, tensors=self._without("local_head"))
+
+    def with_local_head(self, local_head: str, state: Mapping[str, Tensor]) -> "ModelFile":
+        """Copy of the model with a local head, and without a head, which was trained for other local maps."""
+        extractor = self.without_head().without_local_head()
+        architecture = replace(extractor.architecture, local_head=local_head)
+        tensors = {**extractor.tensors, **_named("local_head", state)}
+        return replace(extractor, architecture=architecture, tensors=tensors, published=False)
 
     def with_head(self, head: str, state: Mapping[str, Tensor]) -> "ModelFile":
         """Copy of the model with a head's state instead of any other head."""
-        extractor = self.without_head()
-        tensors = {f"head.{name}": value.detach().cpu().clone() for name, value in state.items()}
-        return replace(
-            self,
-            architecture=replace(self.architecture, head=head),
-            tensors={**extractor.tensors, **tensors},
-        )
+        tensors = {**self._without("head"), **_named("head", state)}
+        return replace(self, architecture=replace(self.architecture, head=head), tensors=tensors)
+
+    def _without(self, prefix: str) -> dict[str, Tensor]:
+        """Tensors of all parts but one."""
+        return {name: value for name, value in self.tensors.items() if not name.startswith(f"{prefix}.")}
 
     def save(self, path: Path) -> None:
         """Write the model to a file.
@@ -84,7 +103,7 @@ class ModelFile:
         """
         metadata = {
             "name": self.name,
-            "architecture": asdict(self.architecture),
+            "architecture": self.architecture.as_stored(),
             "preprocessing": asdict(self.preprocessing),
             "licence": self.licence,
             "training_data": self.training_data,
@@ -100,10 +119,14 @@ class ModelFile:
     @property
     def extractor_fingerprint(self) -> str:
         """SHA-256 of all that determines the features: extractor weights, architecture and preprocessing."""
-        extractor = {name: value for name, value in self.tensors.items() if not name.startswith("head.")}
-        architecture = asdict(replace(self.architecture, head=None, tolerance_cells=0.0))
+        architecture = replace(self.architecture, head=None, tolerance_cells=0.0).as_stored()
         settings = json.dumps([architecture, asdict(self.preprocessing)], sort_keys=True)
-        return hashlib.sha256(settings.encode() + tensors_digest(extractor).encode()).hexdigest()
+        return hashlib.sha256(settings.encode() + tensors_digest(self._without("head")).encode()).hexdigest()
+
+
+def _named(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copy of the state of a part, by the names of a model file."""
+    return {f"{prefix}.{name}": value.detach().cpu().clone() for name, value in state.items()}
 
 
 def load_model(path: StrPath) -> ModelFile:

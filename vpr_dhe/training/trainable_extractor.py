@@ -61,16 +61,27 @@ class TrainableExtractor(nn.Module):
         return DenseFeatures(vectors, normalize(tokens.patches, dim=-1), tokens.grid)
 
     def model_file(self, training_data: str) -> ModelFile:
-        """The model with these weights, and without its head, which was trained for others."""
+        """The model with these weights, and without its heads, which were trained for others."""
         state = {f"backbone.{name}": value for name, value in self.backbone.state_dict().items()}
         state |= {f"aggregator.{name}": value for name, value in self.aggregator.state_dict().items()}
         return replace(
             self._model,
-            architecture=replace(self._model.architecture, head=None),
+            architecture=replace(self._model.architecture, head=None, local_head=None),
             training_data=f"{self._model.training_data}; extractor: {training_data}",
             tensors={name: value.detach().cpu().clone() for name, value in state.items()},
             published=False,
         )
+
+
+def require_network(model: ModelFile) -> ModelFile:
+    """Return a model whose extractor is a network.
+
+    Raises:
+        ModelError: if it is none.
+    """
+    if model.architecture.backbone == SIFT_VLAD:
+        raise ModelError(f"model {model.name!r} is not a network and has nothing to train; start from another")
+    return model
 
 
 def new_model(backbone: str, aggregator: str, input_size: Size, seed: int) -> ModelFile:
@@ -108,9 +119,7 @@ def _block_of(parameter: str) -> int:
 
 
 def _backbone_of(model: ModelFile) -> Backbone:
-    architecture = model.architecture
-    if architecture.backbone == SIFT_VLAD:
-        raise ModelError(f"model {model.name!r} is not a network and has nothing to train; start from another")
+    architecture = require_network(model).architecture
     built = build_backbone(architecture.backbone, blocks=architecture.blocks, input_size=model.preprocessing.size)
     built.load_state_dict(model.part("backbone"))
     return built

@@ -64,6 +64,19 @@ def open_training_data(names: Sequence[str], view_size: Size, protocol: Protocol
     return TrainingData(warps, JoinedPairs(positives) if positives else warps, JoinedPairs(held_out))
 
 
+def open_photos(folders: Sequence[Path], view_size: Size) -> tuple[PairSource, PairSource]:
+    """Warped views of the photos of folders, and those of held-out photos.
+
+    Raises:
+        DatasetError: if a folder is missing or holds fewer than two photos.
+    """
+    sources = []
+    for folder in folders:
+        photos = [folder / path for path in list_images(folder)]
+        sources.append(_held_out(WarpedPhotos(photos, view_size, f"{len(photos)} photos of {folder.resolve().name}")))
+    return JoinedPairs([learned for learned, _ in sources]), JoinedPairs([kept for _, kept in sources])
+
+
 def _open(name: str, view_size: Size, protocol: Protocol) -> _Opened:
     if name == SYNTHETIC_TOWN:
         return _Opened(TownPairs(_TOWN_SEEDS, _TOWN_PAIRS), None, TownPairs(_VALIDATION_TOWN_SEEDS, _TOWN_PAIRS))

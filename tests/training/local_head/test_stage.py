@@ -1,0 +1,66 @@
+"""The stage of local heads: cells learn to find their counterparts, and only from homographies that hold everywhere."""
+
+import numpy as np
+import pytest
+import torch
+from patches import write_textures
+from random_models import random_model
+
+from vpr_dhe.errors import DatasetError
+from vpr_dhe.features.extractor import load_extractor
+from vpr_dhe.features.local_head import CONTEXT
+from vpr_dhe.features.neural_extractor import NeuralExtractor
+from vpr_dhe.models.model_file import load_model
+from vpr_dhe.training.local_head import LocalHeadSettings, LocalHeadStage, head_of
+from vpr_dhe.training.loop import LoopSettings, train
+from vpr_dhe.training.sources import open_photos
+from vpr_dhe.training.sources.town import TownPairs
+
+SETTINGS = LocalHeadSettings(batch_size=4, decay_steps=40, hidden=32, dimension=16, validation_pairs=8)
+
+
+@pytest.fixture(scope="module")
+def extractor():
+    return NeuralExtractor(random_model("timm-cnn:resnet10t", "gem", None, 128), "tiny", torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory, extractor):
+    folder = tmp_path_factory.mktemp("photos")
+    write_textures(folder, 20)
+    return open_photos([folder], extractor.spec.input_size)
+
+
+def stage_on(extractor, photos, head=None):
+    return LocalHeadStage(extractor, *photos, SETTINGS, training_data="textures, CC0", head=head)
+
+
+def test_more_cells_find_their_counterpart_and_the_model_is_complete(extractor, photos, tmp_path):
+    stage = stage_on(extractor, photos)
+    before = stage.validate()
+    result = train(stage, LoopSettings(40, validate_every=40, save_every=40, on_cpu=True), tmp_path / "run")
+    after = stage.validate()
+    assert after.scalars["found"] > 1.3 * before.scalars["found"]
+    assert after.score < before.score
+    assert result.best_score == pytest.approx(after.score)
+    model = load_model(result.best_model)
+    assert model.training_data == "none; local head: textures, CC0"
+    assert (model.architecture.local_head, load_extractor(str(result.best_model)).spec.local_dimension) == (CONTEXT, 16)
+    head = head_of(model)
+    assert stage_on(extractor, photos, head).validate().score == pytest.approx(after.score)
+
+
+def test_interrupted_and_continued_it_gives_the_same_bits(extractor, photos, tmp_path):
+    folders = []
+    for name, stops in (("once", (4,)), ("twice", (2, 4))):
+        for steps in stops:
+            loop = LoopSettings(steps, validate_every=4, save_every=1, on_cpu=True)
+            folders.append(train(stage_on(extractor, photos), loop, tmp_path / name).best_model)
+    once, twice = (load_model(path).part("local_head") for path in (folders[0], folders[-1]))
+    assert all(np.array_equal(once[name], twice[name]) for name in once)
+
+
+def test_generated_streets_are_refused(extractor):
+    stage = stage_on(extractor, (TownPairs([3000], 4),) * 2)
+    with pytest.raises(DatasetError, match="hold in the whole image, which generated streets do not"):
+        stage.validate()

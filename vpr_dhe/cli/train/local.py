@@ -1,0 +1,99 @@
+"""`vpr-dhe train local`: head that makes local maps, on a frozen network."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vpr_dhe.cli.checks import existing_folders
+from vpr_dhe.cli.common import print_stderr
+from vpr_dhe.cli.options import complete_model
+from vpr_dhe.cli.train.options import (
+    LoopOptions,
+    StepsOption,
+    ValidationPairsOption,
+    open_network,
+    training_data_description,
+)
+from vpr_dhe.cli.train.running import train_stage
+from vpr_dhe.models.names import DEFAULT_MODEL
+
+NAME = "local"
+EXAMPLES = """
+vpr-dhe train local photos --out run
+"""
+
+
+@dataclass(frozen=True)
+class ShortLoopOptions(LoopOptions):
+    """Loop options with fewer steps, because the head is small."""
+
+    steps: StepsOption = 1200
+
+
+@dataclass(frozen=True)
+class LocalOptions:
+    """Network whose tokens the head takes, and the head."""
+
+    TITLE = "Network"
+
+    model: Annotated[
+        str,
+        typer.Option(
+            help="Network to start from: a model, or new:BACKBONE@SIDE for random weights.",
+            autocompletion=complete_model,
+        ),
+    ] = DEFAULT_MODEL
+    new_head: Annotated[
+        bool, typer.Option("--new-head", help="Start from random weights instead of the model's local head.")
+    ] = False
+    dimension: Annotated[int, typer.Option(min=8, help="Length of the descriptors of a new head.")] = 64
+
+
+def run(
+    photos: Annotated[
+        list[Path],
+        typer.Argument(help="Folders of unlabelled photos; subfolders are included.", callback=existing_folders),
+    ],
+    network: LocalOptions,
+    loop: ShortLoopOptions,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pairs per step and process.")] = 12,
+    learning_rate: Annotated[float, typer.Option(min=0, help="Peak learning rate of AdamW.")] = 2e-3,
+    decay_steps: Annotated[
+        int | None, typer.Option(min=1, help="Steps until the learning rate has decayed to 1/100. [--steps]")
+    ] = None,
+    validation_pairs: ValidationPairsOption = 120,
+    training_data: Annotated[
+        str | None,
+        typer.Option(help="Description and licences of the photos, for the model file. [names of PHOTOS]"),
+    ] = None,
+) -> None:
+    """Train the head that makes local maps from the tokens of a frozen network; no labels are needed."""
+    from vpr_dhe.features.extractor import extractor_of
+    from vpr_dhe.training.local_head import LocalHeadSettings, LocalHeadStage, head_of
+    from vpr_dhe.training.sources import open_photos
+    from vpr_dhe.training.trainable_extractor import require_network
+
+    device = loop.pick_device()
+    model = require_network(open_network(network.model, loop.seed))
+    extractor = extractor_of(model.without_local_head(), model.name, device)
+    training, validation = open_photos(photos, extractor.spec.input_size)
+    print_stderr(f"views of {training.description}")
+    settings = LocalHeadSettings(
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        decay_steps=decay_steps or loop.steps,
+        dimension=network.dimension,
+        seed=loop.seed,
+        validation_pairs=validation_pairs,
+    )
+    stage = LocalHeadStage(
+        extractor,
+        training,
+        validation,
+        settings,
+        training_data=training_data_description(training_data, [str(folder) for folder in photos]),
+        head=None if network.new_head else head_of(model),
+    )
+    train_stage(stage, loop, device)

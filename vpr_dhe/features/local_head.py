@@ -1,0 +1,91 @@
+"""Head that makes the local map of a network: descriptors that match, and none for cells that hardly would.
+
+Tokens of a network trained for classification were never compared between two views of a place. A convolution over
+neighbouring tokens, trained by `vpr-dhe train local`, makes descriptors that are alike in both, and tells which cells
+will find their counterpart: sky, road, and what lies at the border of the image mostly do not.
+
+Source: the pairing of a descriptor with its reliability follows Revaud et al., "R2D2: Repeatable and reliable detector
+and descriptor", NeurIPS 2019, section 3.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from vpr_dhe.errors import ModelError
+from vpr_dhe.records import Grid
+
+CONTEXT = "context"
+"""Name of the head in model files."""
+
+MIN_RELIABILITY = 0.2
+"""Cells that are less likely to find their counterpart get the descriptor zero, which matches nothing."""
+
+_SIDE = 3
+# Numbers of a unit token are small; a layer learns faster from inputs with a variance near one.
+_INPUT_SCALE = 8.0
+
+
+@dataclass(frozen=True)
+class LocalHeadSizes:
+    """Sizes of a head.
+
+    Args:
+        hidden: channels of the convolution.
+        dimension: length of the descriptors.
+    """
+
+    hidden: int = 128
+    dimension: int = 64
+
+    @classmethod
+    def of(cls, state: Mapping[str, Tensor]) -> "LocalHeadSizes":
+        """Read the sizes off the shapes of a head's tensors; the default without them."""
+        if "descriptor.weight" not in state or state["descriptor.weight"].ndim != 4:
+            return cls()
+        dimension, hidden = state["descriptor.weight"].shape[:2]
+        return cls(hidden, dimension)
+
+
+class LocalHead(nn.Module):
+    """Descriptors and reliabilities of cells, from the tokens of a backbone.
+
+    Args:
+        dimension: width of the tokens.
+        sizes: of the layers.
+    """
+
+    def __init__(self, dimension: int, sizes: LocalHeadSizes) -> None:
+        super().__init__()
+        self.context = nn.Conv2d(dimension, sizes.hidden, _SIDE, padding=_SIDE // 2)
+        self.descriptor = nn.Conv2d(sizes.hidden, sizes.dimension, 1)
+        self.shortcut = nn.Conv2d(dimension, sizes.dimension, 1, bias=False)
+        self.reliability = nn.Conv2d(sizes.hidden, 1, 1)
+
+    def forward(self, tokens: Float[Tensor, "batch cells dimension"], grid: Grid) -> Float[Tensor, "batch cells local"]:
+        """Compute the local map: unit descriptors, and zero for unreliable cells."""
+        descriptors, logits = self.cells(tokens, grid)
+        return descriptors * (logits.sigmoid() >= MIN_RELIABILITY)[..., None]
+
+    def cells(
+        self, tokens: Float[Tensor, "batch cells dimension"], grid: Grid
+    ) -> tuple[Float[Tensor, "batch cells local"], Float[Tensor, "batch cells"]]:
+        """Compute unit descriptors and the logits of reliability; tokens need not be normalised."""
+        maps = (_INPUT_SCALE * normalize(tokens, dim=-1)).mT.unflatten(2, (grid.rows, grid.columns))
+        hidden = self.context(maps).relu()
+        descriptors = (self.descriptor(hidden) + self.shortcut(maps)).flatten(2).mT
+        return normalize(descriptors, dim=-1), self.reliability(hidden).flatten(1)
+
+
+def build_local_head(name: str, dimension: int, state: Mapping[str, Tensor] | None = None) -> LocalHead:
+    """Build a head for tokens of a dimension, without loading its state, whose shapes are its sizes.
+
+    Raises:
+        ModelError: if the name is unknown.
+    """
+    if name != CONTEXT:
+        raise ModelError(f"there is no local head {name!r}; expected {CONTEXT!r}; update vpr-dhe")
+    return LocalHead(dimension, LocalHeadSizes.of(state or {}))

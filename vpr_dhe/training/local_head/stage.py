@@ -1,0 +1,211 @@
+"""Stage `local`: trains a local head on the tokens of a fixed extractor.
+
+Views of one photo, or of one panorama, are related by a homography that holds everywhere, so that the counterpart of
+each cell is known; sky is labelled by colour (`sky.py`). The two losses are those of Revaud et al., "R2D2: Repeatable
+and reliable detector and descriptor", NeurIPS 2019, in a simpler form: cross-entropy of the counterpart (as in Sun et
+al., "LoFTR: Detector-free local feature matching with transformers", CVPR 2021, equation 5) and of whether it is found.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from math import cos, pi
+from statistics import fmean
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float64
+from torch import Tensor
+
+from vpr_dhe.errors import DatasetError
+from vpr_dhe.features.base import Extractor
+from vpr_dhe.features.local_head import CONTEXT, LocalHead, LocalHeadSizes, build_local_head
+from vpr_dhe.models.exported_model import require_weights
+from vpr_dhe.models.model_file import ModelFile
+from vpr_dhe.training.extracted_pairs import homography_between_inputs
+from vpr_dhe.training.held_out import HeldOut
+from vpr_dhe.training.local_head.correspondence import HeadLoss, corresponding_cells, head_loss
+from vpr_dhe.training.local_head.sky import sky_cells
+from vpr_dhe.training.sources.base import Draws, PairSource, TrainingPair
+from vpr_dhe.training.stage import Batches, Fact, Stage, StepLoss, Turn, Validation
+
+_WARMUP_STEPS = 50
+_MIN_RATE = 0.01
+
+
+@dataclass(frozen=True)
+class LocalHeadSettings:
+    """Hyperparameters of `local`.
+
+    Args:
+        batch_size: pairs per step and process.
+        learning_rate: peak learning rate of AdamW.
+        weight_decay: of AdamW.
+        decay_steps: length of the cosine schedule, after which the learning rate stays at a hundredth.
+        reliability_weight: weight of the loss of reliabilities; that of descriptors is 1.
+        hidden: channels of the head's convolution.
+        dimension: length of its descriptors.
+        seed: of the head's initial weights, the data and their order.
+        validation_pairs: maximum number of validation pairs.
+    """
+
+    batch_size: int = 12
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-3
+    decay_steps: int = 1200
+    reliability_weight: float = 0.3
+    hidden: int = 128
+    dimension: int = 64
+    seed: int = 0
+    validation_pairs: int = 120
+
+
+class TokenPairs(NamedTuple):
+    """Batch of pairs on the CPU: unit tokens, zero in cells without texture, and homographies between inputs.
+
+    `sky_a` and `sky_b` are masks of cells that show sky.
+    """
+
+    tokens_a: Float[Tensor, "pairs cells dimension"]
+    tokens_b: Float[Tensor, "pairs cells dimension"]
+    sky_a: Bool[Tensor, "pairs cells"]
+    sky_b: Bool[Tensor, "pairs cells"]
+    homographies: Float64[Tensor, "pairs 3 3"]
+
+
+class TokenBatches(Batches[TokenPairs]):
+    """Batches of pairs and their tokens."""
+
+    def __init__(self, source: PairSource, extractor: Extractor, settings: LocalHeadSettings) -> None:
+        self._draws, self._extractor, self._settings = Draws(source, settings.seed), extractor, settings
+
+    def batch(self, turn: Turn) -> TokenPairs:
+        """Draw and extract the pairs of a turn."""
+        size = self._settings.batch_size
+        first = (turn.step * turn.processes + turn.process) * size
+        return self.prepare([self._draws.pair(number) for number in range(first, first + size)])
+
+    def prepare(self, pairs: Sequence[TrainingPair]) -> TokenPairs:
+        """Extract the tokens of pairs.
+
+        Raises:
+            DatasetError: if a homography is unknown, or holds on one surface only.
+        """
+        if not all(pair.holds_everywhere and pair.homography is not None for pair in pairs):
+            raise DatasetError(
+                "a local head learns from homographies that hold in the whole image, which generated streets do not "
+                "have; give folders of photos"
+            )
+        images, spec = [image for pair in pairs for image in (pair.image_a, pair.image_b)], self._extractor.spec
+        tokens = torch.stack([one.local_map for one in self._extractor.extract(images)]).cpu()
+        sky = torch.from_numpy(np.stack([sky_cells(image, spec.grid) for image in images]))
+        return TokenPairs(
+            tokens[::2],
+            tokens[1::2],
+            sky[::2],
+            sky[1::2],
+            torch.cat([homography_between_inputs(pair, spec.input_size) for pair in pairs]),
+        )
+
+
+class LocalHeadStage(Stage[TokenPairs]):
+    """Trains a local head; `head` is trained further.
+
+    Args:
+        extractor: extracts tokens: that of a network without a local head, the base of the result.
+        training: pairs to train on, whose homographies are known and hold everywhere.
+        validation: held-out pairs of the same kind.
+        settings: hyperparameters.
+        training_data: images and their licences, for the model file.
+        head: initial head; by default a new one.
+    """
+
+    def __init__(
+        self,
+        extractor: Extractor,
+        training: PairSource,
+        validation: PairSource,
+        settings: LocalHeadSettings,
+        *,
+        training_data: str,
+        head: LocalHead | None = None,
+    ) -> None:
+        super().__init__()
+        self._base, self._settings, self._training_data = require_weights(extractor.model_file), settings, training_data
+        self._grid, self._input_size = extractor.spec.grid, extractor.spec.input_size
+        self.head = head or new_head(extractor.spec.local_dimension, settings)
+        batches = TokenBatches(training, extractor, settings)
+        self.batches = batches
+        self._held_out = HeldOut(
+            validation,
+            settings.seed,
+            max_pairs=settings.validation_pairs,
+            batch_size=settings.batch_size,
+            prepare=batches.prepare,
+        )
+        self.facts: Mapping[str, Fact] = {
+            "stage": "local",
+            "extractor": extractor.spec.fingerprint,
+            "pairs": training.description,
+            **asdict(settings),
+        }
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        """AdamW."""
+        settings = self._settings
+        return torch.optim.AdamW(self.head.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
+
+    def learning_rate_factor(self, step: int) -> float:
+        """Linear warm-up over 50 steps, then cosine decay."""
+        done = min(1.0, step / self._settings.decay_steps)
+        cosine = _MIN_RATE + (1 - _MIN_RATE) * (0.5 + 0.5 * cos(pi * done))
+        return min(1.0, (step + 1) / _WARMUP_STEPS) * cosine
+
+    def forward(self, batch: TokenPairs) -> StepLoss:
+        """Loss of both directions of the pairs."""
+        losses = self._losses(batch)
+        matching, reliability, found = (torch.stack(terms).mean() for terms in zip(*losses, strict=True))
+        loss = matching + self._settings.reliability_weight * reliability
+        return StepLoss(loss, {"matching": matching.detach(), "reliability": reliability.detach(), "found": found})
+
+    def _losses(self, batch: TokenPairs) -> list[HeadLoss]:
+        (a, logits_a), (b, logits_b) = (self.head.cells(tokens, self._grid) for tokens in batch[:2])
+        similarity = a @ b.mT
+        homographies = batch.homographies.cpu()
+        there, back = (
+            corresponding_cells(matrices, self._grid, self._input_size).to(a.device)
+            for matrices in (homographies, torch.linalg.inv(homographies))
+        )
+        return [
+            head_loss(similarity, logits_a, there, batch.sky_a),
+            head_loss(similarity.mT, logits_b, back, batch.sky_b),
+        ]
+
+    @torch.no_grad()
+    def validate(self) -> Validation:
+        """Loss, and the share of cells inside both images whose nearest neighbour is their counterpart."""
+        measured = [self.forward(batch) for batch in self._held_out.batches]
+        scalars = {name: fmean(float(one.scalars[name]) for one in measured) for name in measured[0].scalars}
+        return Validation(fmean(float(one.loss) for one in measured), scalars)
+
+    def model_file(self) -> ModelFile:
+        """The extractor's model file with this head."""
+        model = self._base.with_local_head(CONTEXT, self.head.state_dict())
+        return replace(model, training_data=f"{model.training_data}; local head: {self._training_data}")
+
+
+def new_head(dimension: int, settings: LocalHeadSettings) -> LocalHead:
+    """Make a head with random weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        return LocalHead(dimension, LocalHeadSizes(settings.hidden, settings.dimension))
+
+
+def head_of(model: ModelFile) -> LocalHead | None:
+    """Load the local head of a model; None if it has none."""
+    if model.architecture.local_head is None:
+        return None
+    state = model.part("local_head")
+    head = build_local_head(model.architecture.local_head, state["context.weight"].shape[1], state)
+    head.load_state_dict({name: value.float() for name, value in state.items()})
+    return head
