@@ -2,10 +2,10 @@
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import PIL.ExifTags
@@ -19,6 +19,7 @@ from vpr_dhe.errors import BadInputError, ImageError
 from vpr_dhe.records import GreyLevels, Image, Preprocessing, Size, StrPath
 from vpr_dhe.runtime.cut_jpeg import is_nearly_whole, with_end
 from vpr_dhe.runtime.image_files import ImageListing, scan_images
+from vpr_dhe.runtime.image_parts import Part, load_parts, upright, upright_size
 from vpr_dhe.runtime.pillow import open_image
 from vpr_dhe.runtime.threads import in_parallel
 
@@ -37,15 +38,6 @@ _SIXTEEN_BIT_MODES = frozenset({"I;16", "I;16B", "I;16L", "I;16N"})
 _UNBOUNDED_MODES = frozenset({"F", "I"})
 # Pillow runs Ghostscript on files of these formats, whatever their names.
 _PROGRAM_FORMATS = frozenset({"EPS"})
-_TURNS = {
-    2: PIL.Image.Transpose.FLIP_LEFT_RIGHT,
-    3: PIL.Image.Transpose.ROTATE_180,
-    4: PIL.Image.Transpose.FLIP_TOP_BOTTOM,
-    5: PIL.Image.Transpose.TRANSPOSE,
-    6: PIL.Image.Transpose.ROTATE_270,
-    7: PIL.Image.Transpose.TRANSVERSE,
-    8: PIL.Image.Transpose.ROTATE_90,
-}
 
 
 FULL_RANGE = GreyLevels()
@@ -53,7 +45,6 @@ FULL_RANGE = GreyLevels()
 
 # Along each axis, so that the extractor's own resizing, not the scaled JPEG decoding, determines its input.
 _MIN_PIXELS_PER_INPUT_PIXEL = 2
-_SIDEWAYS = {5, 6, 7, 8}
 
 
 def decode_image(source: Path | bytes, *, max_pixels: int = MAX_PIXELS, grey_levels: GreyLevels = FULL_RANGE) -> Image:
@@ -93,51 +84,103 @@ def decode_reduced(
     return _decode(source, max_pixels, Size(min_side, min_side), grey_levels)
 
 
+def decode_bounded(source: Path | bytes, pixels: int, *, max_pixels: int = MAX_PIXELS) -> Decoded:
+    """Decode as `decode_image` does, but reduce images of more than so many pixels to about that many.
+
+    Only the pixels of the file, 4 bytes each at most, are in memory besides the result. A JPEG may take less.
+    """
+
+    def read(opened: _Opened) -> Decoded:
+        size = upright_size(opened.size, opened.orientation)
+        reduced = bounded_size(size, pixels)
+        if reduced == size:
+            return _whole(opened, None)
+        (image,) = _parts(opened, [Part(0, 0, *size, size=reduced)], grey=False)
+        return Decoded(image, size)
+
+    decoded, is_cut = _read(source, max_pixels, FULL_RANGE, read)
+    return decoded._replace(is_cut=is_cut)
+
+
+def bounded_size(size: Size, pixels: int) -> Size:
+    """Size of an image that is reduced to about so many pixels; unchanged if it has no more."""
+    shrinking = (pixels / (size.width * size.height)) ** 0.5
+    return size if shrinking >= 1 else Size(*(max(MIN_SIDE_PX, round(shrinking * side)) for side in size))
+
+
+def decode_parts(source: Path | bytes, parts: Sequence[Part], *, max_pixels: int = MAX_PIXELS) -> list[Image]:
+    """Decode rectangles of an upright image, each resized to its size; colours may be lost.
+
+    Memory and errors are as for `decode_bounded`.
+    """
+    return _read(source, max_pixels, FULL_RANGE, lambda opened: _parts(opened, parts, grey=True))[0]
+
+
+class _Opened(NamedTuple):
+    """A file that is opened but not decoded, and its stored size.
+
+    With `refuse_gaps`, decoded pixels must not miss more than a few rows at the bottom.
+    """
+
+    file: PIL.Image.Image
+    size: Size
+    orientation: int
+    grey_levels: GreyLevels
+    refuse_gaps: bool
+
+
+Result = TypeVar("Result")
+
+
 def _decode(source: Path | bytes, max_pixels: int, min_size: Size | None, grey_levels: GreyLevels) -> Decoded:
+    decoded, is_cut = _read(source, max_pixels, grey_levels, lambda opened: _whole(opened, min_size))
+    return decoded._replace(is_cut=is_cut)
+
+
+def _read(
+    source: Path | bytes, max_pixels: int, grey_levels: GreyLevels, read: Callable[[_Opened], Result]
+) -> tuple[Result, bool]:
+    """Read an image, also from a JPEG that lacks its last bytes; returns whether it does."""
     try:
-        return _decode_whole(source, max_pixels, min_size, grey_levels)
+        return _read_opened(source, max_pixels, grey_levels, read), False
     except ImageError:
-        decoded = _decode_cut(source, max_pixels, min_size)
-        if decoded is None:
+        completed = _completed(source)
+        if completed is None:
             raise
-        return decoded
+        try:
+            result = _read_opened(completed, max_pixels, FULL_RANGE, read, refuse_gaps=True)
+        except ImageError:
+            result = None
+        if result is None:
+            raise
+    if isinstance(source, Path):
+        _log.warning("%s: %s", source, CUT_WARNING)
+    return result, True
 
 
-def _decode_cut(source: Path | bytes, max_pixels: int, min_size: Size | None) -> Decoded | None:
-    """Decode a JPEG that lacks its last bytes; None for other files, and if more is missing."""
+def _completed(source: Path | bytes) -> bytes | None:
+    """Content of a JPEG that lacks its last bytes, with its end; None for other files."""
     try:
-        content = source if isinstance(source, bytes) else _regular_file(source).read_bytes()
-        completed = with_end(content)
-        decoded = None if completed is None else _decode_whole(completed, max_pixels, min_size, refuse_gaps=True)
+        return with_end(source if isinstance(source, bytes) else _regular_file(source).read_bytes())
     except (ImageError, OSError):
         return None
-    if decoded and isinstance(source, Path):
-        _log.warning("%s: %s", source, CUT_WARNING)
-    return decoded and decoded._replace(is_cut=True)
 
 
-def _decode_whole(
+def _read_opened(
     source: Path | bytes,
     max_pixels: int,
-    min_size: Size | None,
-    grey_levels: GreyLevels = FULL_RANGE,
+    grey_levels: GreyLevels,
+    read: Callable[[_Opened], Result],
     *,
     refuse_gaps: bool = False,
-) -> Decoded:
+) -> Result:
     try:
         with open_image(source if isinstance(source, bytes) else _regular_file(source)) as file:
             if file.format in _PROGRAM_FORMATS:
                 raise ImageError(f"{file.format} is a program that draws, not pixels; save the image as JPEG or PNG")
             size, orientation = Size(*file.size), _orientation(file)
             _check_size(size, max_pixels)
-            if min_size is not None:
-                file.draft(None, min_size)  # has an effect on JPEG only
-            file.load()
-            picture = _to_rgb(file, grey_levels)
-            if refuse_gaps and not is_nearly_whole(np.asarray(picture)):
-                raise ImageError("truncated image")
-            image = np.array(_upright(picture, orientation), dtype=np.uint8)
-            return Decoded(image, Size(size.height, size.width) if orientation in _SIDEWAYS else size)
+            return read(_Opened(file, size, orientation, grey_levels, refuse_gaps))
     except ImageError:
         raise
     except PIL.UnidentifiedImageError as error:
@@ -146,6 +189,29 @@ def _decode_whole(
         raise ImageError(f"more than the {max_pixels:,} pixels that are decoded at most; scale it down") from error
     except Exception as error:  # decoders raise errors of any kind
         raise ImageError(f"damaged or truncated image ({error})") from error
+
+
+def _whole(opened: _Opened, min_size: Size | None) -> Decoded:
+    file, orientation = opened.file, opened.orientation
+    if min_size is not None:
+        file.draft(None, min_size)  # has an effect on JPEG only
+    file.load()
+    picture = _to_rgb(file, opened.grey_levels)
+    _check_gaps(picture, opened)
+    image = np.array(upright(picture, orientation), dtype=np.uint8)
+    return Decoded(image, upright_size(opened.size, orientation))
+
+
+def _parts(opened: _Opened, parts: Sequence[Part], *, grey: bool) -> list[Image]:
+    convert = partial(_to_rgb, grey_levels=opened.grey_levels, deep=_is_deep(opened.file))
+    images = load_parts(opened.file, opened.orientation, parts, convert, grey=grey)
+    _check_gaps(opened.file, opened)
+    return images
+
+
+def _check_gaps(picture: PIL.Image.Image, opened: _Opened) -> None:
+    if opened.refuse_gaps and not is_nearly_whole(np.atleast_3d(np.asarray(picture))):
+        raise ImageError("truncated image")
 
 
 def decode_named(path: Path, grey_levels: GreyLevels = FULL_RANGE) -> Image:
@@ -200,7 +266,7 @@ def _deep_values(image: PIL.Image.Image) -> UInt16[np.ndarray, "height width"] |
     if not _is_deep(image):
         return None
     _check_size(Size(*image.size), MAX_PIXELS)
-    return np.asarray(_upright(image, _orientation(image))).astype(np.uint16)
+    return np.asarray(upright(image, _orientation(image))).astype(np.uint16)
 
 
 def _is_deep(image: PIL.Image.Image) -> bool:
@@ -228,15 +294,13 @@ def _regular_file(path: Path) -> Path:
 
 
 def _orientation(image: PIL.Image.Image) -> int:
-    """EXIF orientation, 1 to 8; 1 if the EXIF block cannot be read."""
+    """EXIF orientation, 1 to 8; 1 if the EXIF block cannot be read, and for TIFF, which Pillow turns itself."""
+    if image.format == "TIFF":
+        return 1
     try:
         return int(image.getexif().get(PIL.ExifTags.Base.Orientation, 1))
     except Exception:  # damaged blocks raise errors of any kind
         return 1
-
-
-def _upright(image: PIL.Image.Image, orientation: int) -> PIL.Image.Image:
-    return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
 
 
 def _check_size(size: Size, max_pixels: int) -> None:
@@ -248,8 +312,11 @@ def _check_size(size: Size, max_pixels: int) -> None:
         raise ImageError(f"{size.width} x {size.height} pixels; at least {MIN_SIDE_PX} on each side are needed")
 
 
-def _to_rgb(image: PIL.Image.Image, grey_levels: GreyLevels = FULL_RANGE) -> PIL.Image.Image:
-    if _is_deep(image):
+def _to_rgb(
+    image: PIL.Image.Image, grey_levels: GreyLevels = FULL_RANGE, *, deep: bool | None = None
+) -> PIL.Image.Image:
+    """Convert to 8-bit RGB; `deep` is whether values have 16 bits, if the image is a part and does not say so."""
+    if _is_deep(image) if deep is None else deep:
         # Pillow's own conversion clips at 255 instead of scaling.
         return PIL.Image.fromarray(grey_levels.to_8_bits(np.asarray(image).astype(np.uint16))).convert("RGB")
     if image.mode in _UNBOUNDED_MODES:
@@ -276,7 +343,7 @@ def require_image(given: ImageLike, grey_levels: GreyLevels = FULL_RANGE) -> Ima
     """
     if isinstance(given, PIL.Image.Image):
         _check_size(Size(*given.size), MAX_PIXELS)
-        return np.array(_upright(_to_rgb(given, grey_levels), _orientation(given)), dtype=np.uint8)
+        return np.array(upright(_to_rgb(given, grey_levels), _orientation(given)), dtype=np.uint8)
     return _from_array(_channels_last(given) if isinstance(given, Tensor) else given, grey_levels)
 
 

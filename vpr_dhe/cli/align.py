@@ -39,20 +39,25 @@ def run(
     out: OutOption = None,
     overlay: Annotated[
         Path | None,
-        typer.Option(rich_help_panel=OUTPUT, help="Write a picture of both images overlaid.", callback=writable_file),
+        typer.Option(
+            rich_help_panel=OUTPUT,
+            help="Write a picture of both images overlaid, at about 2 MP at most.",
+            callback=writable_file,
+        ),
     ] = None,
 ) -> None:
     """Find the homography from A to B in pixels of the original images; exit with 1 if there is none."""
     from vpr_dhe.errors import AlignmentError
-    from vpr_dhe.images import decode_named
+    from vpr_dhe.images import image_size
     from vpr_dhe.report.pictures.drawing import write_picture
     from vpr_dhe.report.pictures.panels import draw_alignment
     from vpr_dhe.report.tables.answers import evidence_document
     from vpr_dhe.runtime.stopwatch import Stopwatch
-    from vpr_dhe.verification.alignment import build_aligner
+    from vpr_dhe.verification.alignment import build_aligner, open_picture
+    from vpr_dhe.verification.rescaling import PairSizes, rescaled
 
     format = chosen_format(format, out, DocumentFormat.table)
-    a, b = decode_named(image_a), decode_named(image_b)
+    a, b = open_picture(image_a), open_picture(image_b)
     with progress_stages("step") as start:
         align = build_aligner(
             method, model.model, weights or (), **model.loading(), start_progress=start, max_seconds=max_seconds
@@ -71,4 +76,6 @@ def run(
         rows = ("  ".join(f"{value:14.8g}" for value in row) for row in found.homography)
         print_result("\n".join([title, *rows]), out)
     if overlay:
-        write_picture(draw_alignment(a, b, found), overlay)
+        drawn = PairSizes(image_size(a.working), image_size(b.working))
+        found = rescaled(found, PairSizes(a.size, b.size), drawn)
+        write_picture(draw_alignment(a.working, b.working, found), overlay)

@@ -11,9 +11,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from vpr_dhe.errors import BadInputError
-from vpr_dhe.geometry.coordinates import corners
+from vpr_dhe.geometry.coordinates import corners, resizing
 from vpr_dhe.geometry.homography import mean_corner_error, project
 from vpr_dhe.geometry.warping import lands_inside, pixel_centres
+from vpr_dhe.images import bounded_size
 from vpr_dhe.records import DenseAlignment, Size
 
 Pixels: TypeAlias = int | float
@@ -26,8 +27,14 @@ PCK_THRESHOLDS_PX = (1, 3, 5)
 """Maximum errors of a correct pixel (RANSAC-Flow, ECCV 2020)."""
 
 
+_MAX_FLOW_PIXELS = 4_000_000
+
+
 class HomographyFlow(NamedTuple):
-    """Displacement (x, y) in pixels of each pixel of A, and whether it lands inside B."""
+    """Displacement (x, y) in pixels of each pixel of A, and whether it lands inside B.
+
+    Images of more than four million pixels are sampled at the centres of that many cells at most.
+    """
 
     displacement_px: Float64[Tensor, "height width 2"]
     inside: Bool[Tensor, "height width"]
@@ -93,13 +100,15 @@ def flow_of_homography(homography: Float64[np.ndarray, "3 3"], size: Size, targe
         size: width and height of A.
         target_size: width and height of B.
     """
-    matrix, points = torch.from_numpy(homography), pixel_centres(size)
-    flow = (project(matrix, points) - points).view(size.height, size.width, 2)
-    return HomographyFlow(flow, lands_inside(matrix[None], size, target_size)[0])
+    sampled = bounded_size(size, _MAX_FLOW_PIXELS)
+    to_image = resizing(sampled, size)
+    matrix, points = torch.from_numpy(homography) @ to_image, pixel_centres(sampled)
+    flow = (project(matrix, points) - project(to_image, points)).view(sampled.height, sampled.width, 2)
+    return HomographyFlow(flow, lands_inside(matrix[None], sampled, target_size)[0])
 
 
 def flow_of_alignment(alignment: DenseAlignment, size: Size) -> Float64[Tensor, "height width 2"]:
-    """Interpolate the flow of a dense alignment bilinearly at every pixel of A, which has this size."""
+    """Interpolate the flow of a dense alignment bilinearly at every pixel of A, or of A resized to this size."""
     coarse = torch.from_numpy(alignment.flow_px).double().permute(2, 0, 1)[None]
     full = functional.interpolate(coarse, (size.height, size.width), mode="bilinear", align_corners=False)
     return full[0].permute(1, 2, 0)

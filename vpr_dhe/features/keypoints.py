@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Float32, Float64, UInt8
+from jaxtyping import Bool, Float32, Float64, UInt8
 
 from vpr_dhe.records import Image, Matches
 
@@ -33,10 +33,15 @@ class Keypoints:
     descriptors: Float32[np.ndarray, "keypoints 128"]
 
 
-def detect_and_describe(image: Image, mask: UInt8[np.ndarray, "height width"] | None = None) -> Keypoints:
-    """Detect the strongest SIFT keypoints, where `mask` is not zero, and compute their RootSIFT descriptors."""
+def detect_and_describe(
+    image: Image, mask: UInt8[np.ndarray, "height width"] | None = None, *, max_keypoints: int = MAX_KEYPOINTS
+) -> Keypoints:
+    """Detect the strongest SIFT keypoints, where `mask` is not zero, and compute their RootSIFT descriptors.
+
+    This takes about 250 bytes a pixel.
+    """
     # Without the precise upscale, OpenCV's first octave shifts keypoints by a quarter of a pixel.
-    detector = cv2.SIFT.create(MAX_KEYPOINTS, contrastThreshold=CONTRAST_THRESHOLD, enable_precise_upscale=True)
+    detector = cv2.SIFT.create(max_keypoints, contrastThreshold=CONTRAST_THRESHOLD, enable_precise_upscale=True)
     found, sift = detector.detectAndCompute(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), mask)
     if sift is None or not found:
         return Keypoints(np.empty((0, 2)), np.empty((0, 128), np.float32))
@@ -50,7 +55,13 @@ def match_keypoints(a: Keypoints, b: Keypoints) -> Matches:
 
 
 def match_rectified(
-    image_a: Image, image_b: Image, b: Keypoints, a_to_b: Float64[np.ndarray, "3 3"], radius_px: float
+    image_a: Image,
+    image_b: Image,
+    b: Keypoints,
+    a_to_b: Float64[np.ndarray, "3 3"],
+    radius_px: float,
+    *,
+    max_keypoints: int = MAX_KEYPOINTS,
 ) -> Matches:
     """Warp A onto B by an estimated homography, detect again, and match within a radius of B's pixels.
 
@@ -65,12 +76,18 @@ def match_rectified(
     covered = cv2.warpPerspective(np.full(image_a.shape[:2], 255, np.uint8), a_to_b, size, flags=cv2.INTER_NEAREST)
     # The border of the warped image is an edge, but not in the scene.
     inside = cv2.erode(covered, np.ones((_BORDER_PX, _BORDER_PX), np.uint8), borderValue=0)
-    rectified = detect_and_describe(warped, inside)
-    x_apart, y_apart = (np.abs(np.subtract.outer(rectified.points[:, axis], b.points[:, axis])) for axis in (0, 1))
-    near = (x_apart <= radius_px) & (y_apart <= radius_px)
-    similarity = np.where(near, rectified.descriptors @ b.descriptors.T, np.float32(-1))
+    rectified = detect_and_describe(warped, inside, max_keypoints=max_keypoints)
+    similarity = rectified.descriptors @ b.descriptors.T
+    for axis in (0, 1):
+        similarity[_far_apart(rectified.points[:, axis], b.points[:, axis], radius_px)] = -1
     back = cv2.perspectiveTransform(rectified.points[None], np.linalg.inv(a_to_b))[0] if len(rectified.points) else None
     return _select(rectified, b, similarity, RECTIFIED_RATIO, points_a=back)
+
+
+def _far_apart(a: Float64[np.ndarray, " a"], b: Float64[np.ndarray, " b"], radius_px: float) -> Bool[np.ndarray, "a b"]:
+    """Mask of coordinates that differ by more than a radius."""
+    apart = np.subtract.outer(a, b)
+    return np.abs(apart, out=apart) > radius_px
 
 
 def _select(

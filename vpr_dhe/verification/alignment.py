@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import Float64
@@ -11,7 +12,7 @@ from jaxtyping import Float64
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.features.keypoints import detect_and_describe, match_keypoints, match_rectified
-from vpr_dhe.images import ImageLike, decode_named, image_size, require_image
+from vpr_dhe.images import ImageLike, image_size
 from vpr_dhe.models.network_file import load_networks
 from vpr_dhe.records import (
     NOT_VERIFIED,
@@ -29,7 +30,13 @@ from vpr_dhe.verification.build import build_estimator
 from vpr_dhe.verification.estimators.base import View, match_by_grid
 from vpr_dhe.verification.estimators.registry import Resources
 from vpr_dhe.verification.names import DEFAULT_VERIFIER
+from vpr_dhe.verification.pictures import Picture
+from vpr_dhe.verification.rescaling import PairSizes, rescaled
 from vpr_dhe.verification.verifier import Verifier
+from vpr_dhe.verification.window_refinement import refined_in_windows
+
+Aligner: TypeAlias = Callable[[Image | Picture, Image | Picture], Verification]
+"""Function that aligns two images."""
 
 # Radii, in pixels of the candidate, of the rounds that refine an alignment.
 _RECTIFIED_RADII_PX = (12.0, 4.0)
@@ -52,6 +59,9 @@ def align(
     start_progress: StartProgress = without_progress,
 ) -> Verification:
     """Estimate the homography that maps pixels of A to pixels of B, both of the original images.
+
+    Images of more than 1.5 megapixels are aligned at about that size; the estimate is then refined in windows of
+    the originals, unless a model or a method that uses images was given. Files are decoded one at a time.
 
     Args:
         image_a: image A, a file or an image in memory (see `require_image`).
@@ -82,7 +92,7 @@ def align(
         start_progress=start_progress,
         max_seconds=max_seconds,
     )
-    return aligner(_load(image_a), _load(image_b))
+    return aligner(open_picture(image_a), open_picture(image_b))
 
 
 def build_aligner(
@@ -95,7 +105,7 @@ def build_aligner(
     precision: ExtractorPrecision = "fp32",
     start_progress: StartProgress = without_progress,
     max_seconds: float | None = None,
-) -> Callable[[Image, Image], Verification]:
+) -> Aligner:
     """Build a function that aligns two images, with the arguments of `align`.
 
     Raises:
@@ -105,13 +115,43 @@ def build_aligner(
     extractor = None if model is None else load_extractor(model, device, precision=precision, runtime=runtime)
     resources = Resources(extractor, load_networks(weights), device, start_progress, max_seconds)
     verifier = Verifier(build_estimator(name, resources))
-    if extractor is None:
-        return partial(align_keypoints, verifier=verifier)
-    return partial(_align_by_features, extractor, verifier)
+    if extractor is not None:
+        return partial(_align_working, partial(_align_by_features, extractor, verifier))
+    by_keypoints = partial(_align_working, partial(align_keypoints, verifier=verifier))
+    return by_keypoints if verifier.estimator.uses_images else partial(_align_in_windows, by_keypoints, verifier)
 
 
-def _load(image: ImageLike | StrPath) -> Image:
-    return decode_named(Path(image)) if isinstance(image, (str, os.PathLike)) else require_image(image)
+def open_picture(image: ImageLike | StrPath) -> Picture:
+    """Open an image to align.
+
+    Raises:
+        ImageError: if it cannot be read.
+    """
+    return Picture.of_file(Path(image)) if isinstance(image, (str, os.PathLike)) else Picture.of_image(image)
+
+
+def _align_working(
+    align_images: Callable[[Image, Image], Verification], query: Image | Picture, candidate: Image | Picture
+) -> Verification:
+    """Align the working copies of two images, and convert the result to the originals."""
+    query, candidate = _as_picture(query), _as_picture(candidate)
+    found = align_images(query.working, candidate.working)
+    working = PairSizes(image_size(query.working), image_size(candidate.working))
+    return rescaled(found, working, PairSizes(query.size, candidate.size))
+
+
+def _align_in_windows(
+    align_working: Aligner, verifier: Verifier, query: Image | Picture, candidate: Image | Picture
+) -> Verification:
+    """Align the working copies of two images, and refine the result in windows of the originals if they are larger."""
+    query, candidate = _as_picture(query), _as_picture(candidate)
+    found = align_working(query, candidate)
+    is_reduced = query.is_reduced or candidate.is_reduced
+    return refined_in_windows(query, candidate, found, verifier) if is_reduced else found
+
+
+def _as_picture(image: Image | Picture) -> Picture:
+    return image if isinstance(image, Picture) else Picture.of_image(image)
 
 
 def _align_by_features(extractor: Extractor, verifier: Verifier, query: Image, candidate: Image) -> Verification:

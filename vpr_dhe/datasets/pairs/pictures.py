@@ -42,6 +42,8 @@ def upright_size(path: Path) -> Size:
 
 
 def _orientation(file: PIL.Image.Image) -> int:
+    if file.format == "TIFF":  # Pillow turns these itself
+        return 1
     try:
         # The method of the base class, because PNG's own decodes all pixels.
         return int(PIL.Image.Image.getexif(file).get(PIL.ExifTags.Base.Orientation, 1))
