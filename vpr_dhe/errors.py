@@ -14,6 +14,7 @@ VprDheError                   any error raised on purpose
 ├── IndexBusyError            an index that another process is writing to; the command line exits with 1
 ├── ShardsMissingError        shards of an index that did not answer; the command line exits with 1
 ├── UnsupportedSystemError    an operating system that the package does not run on; the command line exits with 1
+├── TimeLimitError            a time limit that ended before anything was done; the command line exits with 1
 ├── WorkerLostError           workers that ended while extracting; the command line exits with 1
 └── IndexDamagedError         stored data that does not agree with its checksum; the command line exits with 1
 """
@@ -73,6 +74,10 @@ class ShardsMissingError(VprDheError):
 
 class WorkerLostError(VprDheError):
     """Workers that ended while extracting images, after all attempts."""
+
+
+class TimeLimitError(VprDheError):
+    """A time limit that ended before anything was done."""
 
 
 class AlignmentError(VprDheError):

@@ -232,3 +232,65 @@ def test_a_trained_network_on_matches_verifies(photos, tmp_path):
     vpr_dhe("index", photos, "--out", tmp_path / "index", "--model", run / "best.safetensors", "--device", "cpu")
     done = vpr_dhe("query", tmp_path / "index", image, "--verifier", "dhe-lite", "--rerank", 2, "--device", "cpu")
     assert image.name in done.stdout
+
+
+LITE = ("--pairs-per-round", 2, "--batch-size", 2, "--validation-pairs", 1, "--device", "cpu", "--steps", 1)
+
+
+def test_a_limit_that_ends_in_the_preparation_is_said_and_the_run_goes_on(run, photos, tmp_path):
+    out = tmp_path / "run"
+    code, stdout, stderr = run("train", "dhe-lite", photos, "--out", out, *LITE, "--max-minutes", 0)
+    assert (code, stdout) == (1, "")
+    error = stderr.splitlines()[-1]
+    assert error.startswith(
+        "error: the time limit of 0 min ended at 1 of 2 pairs of the next round, before the first step"
+    )
+    assert "holds nothing trained yet; run the command again with a longer --max-minutes" in stderr
+    code, stdout, stderr = run("train", "dhe-lite", photos, "--out", out, *LITE)
+    assert (code, f"{out}/best.safetensors" in stdout) == (0, True), stderr
+
+
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [
+        ("vpr_dhe.training.sources.open_training_data", "nothing is kept yet; run the command again to start"),
+        ("vpr_dhe.training.sources.warps.decode_named", "nothing is kept yet; run the command again to start"),
+        (
+            "vpr_dhe.training.dhe_lite.validation.MatchedValidation.measure",
+            "holds the state after step 1; run the command",
+        ),
+    ],
+)
+def test_ctrl_c_says_what_is_kept(run, photos, tmp_path, monkeypatch, broken, said):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(broken, interrupted)
+    code, stdout, stderr = run("train", "dhe-lite", photos, "--out", tmp_path / "run", *LITE)
+    assert (code, stdout) == (1, "")
+    assert stderr.splitlines()[-1].startswith("interrupted: ")
+    assert said in stderr
+    assert "Traceback" not in stderr
+
+
+def test_ctrl_c_in_a_fit_says_what_is_kept(run, tmp_path, monkeypatch):
+    folder, rng = tmp_path / "photos", np.random.default_rng(5)
+    folder.mkdir()
+    for number in range(6):
+        PIL.Image.fromarray(rng.integers(0, 256, (64, 64, 3), np.uint8)).save(folder / f"{number}.png")
+    fit = ("--words", 2, "--bands", 1, "--dimension", 2, "--device", "cpu", "--out", tmp_path / "vlad.safetensors")
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("vpr_dhe.training.vlad.network.fit_vocabulary", interrupted)
+        code, stdout, stderr = run("train", "vlad", "new:cct_7_7x2_224@64", folder, *fit)
+    assert (code, stdout) == (1, "")
+    assert "vlad.safetensors.partial holds what was finished; run the command again to continue" in stderr
+    assert run("train", "vlad", "new:cct_7_7x2_224@64", folder, *fit)[0] == 0
+    assert not (tmp_path / "vlad.safetensors.partial").exists()
+    monkeypatch.setattr("vpr_dhe.training.whitening.whiten", interrupted)
+    command = ("train", "whitening", tmp_path / "vlad.safetensors", folder, "--out", tmp_path / "w.safetensors")
+    code, _, stderr = run(*command, "--device", "cpu")
+    assert (code, "nothing is kept yet" in stderr) == (1, True)

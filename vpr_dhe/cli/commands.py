@@ -22,11 +22,17 @@ class CommandModule(Protocol):
     run: Callable[..., None]
 
 
-def add_command(app: typer.Typer, command: Any, section: str | None = None) -> None:
-    """Add the command of a module to a program, in a section of its help."""
+def add_command(
+    app: typer.Typer,
+    command: Any,
+    section: str | None = None,
+    *,
+    wrap: Callable[[Callable[..., None]], Callable[..., None]] = lambda run: run,
+) -> None:
+    """Add the command of a module to a program, in a section of its help; `wrap` makes the function that it calls."""
     made: CommandModule = command
     register = app.command(name=made.NAME, cls=Command, epilog=made.EXAMPLES, rich_help_panel=section)
-    register(with_groups(_with_messages(made.run)))
+    register(with_groups(_with_messages(wrap(made.run))))
 
 
 def _with_messages(run: Callable[..., None]) -> Callable[..., None]:

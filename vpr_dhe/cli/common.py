@@ -44,11 +44,14 @@ def chosen_format(given: FormatChoice | None, out: Path | None, default: FormatC
     return next((one for one in type(default) if one.value == ending), default)
 
 
-def progress_bar(total: int, description: str, unit: str) -> "tqdm":
-    """Make a progress bar on stderr, silent with --quiet and unless stderr is a terminal."""
+def progress_bar(total: int, description: str, unit: str, *, leave: bool = True) -> "tqdm":
+    """Make a progress bar on stderr, silent with --quiet and unless stderr is a terminal.
+
+    With `leave`, it stays when it is closed.
+    """
     from tqdm import tqdm
 
-    return tqdm(total=total, desc=description, unit=unit, disable=is_quiet() or None, smoothing=0.1)
+    return tqdm(total=total, desc=description, unit=unit, disable=is_quiet() or None, smoothing=0.1, leave=leave)
 
 
 def report_skipped(path: str, reason: str) -> None:

@@ -1,9 +1,10 @@
 """Held-out pairs: drawn and prepared once, and kept for every validation."""
 
 from collections.abc import Callable
-from functools import cached_property
 from typing import Generic, TypeVar
 
+from vpr_dhe.records import Progress
+from vpr_dhe.training.preparation import Preparation
 from vpr_dhe.training.sources.base import Draws, PairSource, TrainingPair
 
 Prepared = TypeVar("Prepared")
@@ -31,12 +32,23 @@ class HeldOut(Generic[Prepared]):
     ) -> None:
         self._draws, self._count = Draws(source, seed), min(max_pairs, len(source))
         self._batch_size, self._prepare = batch_size, prepare
+        self._batches: list[Prepared] | None = None
 
-    @cached_property
-    def batches(self) -> list[Prepared]:
-        """All prepared batches."""
-        starts = range(0, self._count, self._batch_size)
-        return [self._prepare(self._pairs(first)) for first in starts]
+    def batches(self, preparation: Preparation) -> list[Prepared]:
+        """All batches, prepared on the first call.
 
-    def _pairs(self, first: int) -> list[TrainingPair]:
-        return [self._draws.pair(number) for number in range(first, min(first + self._batch_size, self._count))]
+        Raises:
+            TimeLimitError: if the time of the preparation is up.
+        """
+        if self._batches is None:
+            advance = preparation.begin("held-out pairs", self._count)
+            starts = range(0, self._count, self._batch_size)
+            self._batches = [self._prepare(self._pairs(first, advance)) for first in starts]
+        return self._batches
+
+    def _pairs(self, first: int, advance: Progress) -> list[TrainingPair]:
+        pairs = []
+        for number in range(first, min(first + self._batch_size, self._count)):
+            pairs.append(self._draws.pair(number))
+            advance(1)
+        return pairs

@@ -2,22 +2,25 @@
 
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic
 from typing import Any
 
 import numpy as np
 import torch
 from torch.nn.utils import clip_grad_norm_
 
+from vpr_dhe.errors import TimeLimitError
 from vpr_dhe.records import Progress
 from vpr_dhe.runtime.choices import TrainingPrecision
+from vpr_dhe.runtime.deadline import Deadline
 from vpr_dhe.runtime.extras import require_extra
 from vpr_dhe.training.devices import to_device
 from vpr_dhe.training.loading import load_batches
-from vpr_dhe.training.run_folder import RunFolder, TrainingState
-from vpr_dhe.training.stage import Stage
+from vpr_dhe.training.preparation import Preparation
+from vpr_dhe.training.run_folder import Log, RunFolder, TrainingState
+from vpr_dhe.training.stage import Stage, Validation
 
 VALIDATION = "validation/"
 """Prefix of the names of validation scalars in the logs."""
@@ -38,6 +41,7 @@ class LoopSettings:
         on_cpu: whether to ignore GPUs.
         workers: processes that prepare batches; 0 means the training process.
         max_minutes: time after which the run saves its state and ends early, to be resumed later; None is unlimited.
+            Preparation counts.
     """
 
     steps: int
@@ -62,7 +66,14 @@ class TrainingResult:
     best_model: Path
 
 
-def train(stage: Stage, settings: LoopSettings, folder: Path, *, progress: Progress = lambda _: None) -> TrainingResult:
+def train(
+    stage: Stage,
+    settings: LoopSettings,
+    folder: Path,
+    *,
+    progress: Progress = lambda _: None,
+    preparation: Preparation | None = None,
+) -> TrainingResult:
     """Train a stage, from the start or from the saved state in `folder`.
 
     On a CPU, a run that was interrupted and resumed any number of times ends with bitwise the same weights as an
@@ -73,12 +84,15 @@ def train(stage: Stage, settings: LoopSettings, folder: Path, *, progress: Progr
         settings: may differ from those of the original run, except seed, precision and gradient norm.
         folder: new, or of a run of this stage.
         progress: called with the number of steps just done, first with those done before.
+        preparation: reports the preparation of data, and has the deadline of the run; by default, the time of
+            `settings.max_minutes` begins now.
 
     Raises:
         BadInputError: if the folder holds something else, or a run under other settings.
+        TimeLimitError: if the time was up before the first step of this call.
         MissingExtraError: if the extra `train` is not installed.
     """
-    loop = _Loop(stage, settings, folder)
+    loop = _Loop(stage, settings, folder, preparation or Preparation(Deadline(settings.max_minutes)))
     try:
         return loop.run(progress)
     finally:
@@ -86,8 +100,10 @@ def train(stage: Stage, settings: LoopSettings, folder: Path, *, progress: Progr
 
 
 class _Loop:
-    def __init__(self, stage: Stage, settings: LoopSettings, folder: Path) -> None:
+    def __init__(self, stage: Stage, settings: LoopSettings, folder: Path, preparation: Preparation) -> None:
         self._stage, self._settings = stage, settings
+        self._deadline, stage.preparation = preparation.deadline, preparation
+        self._stopped: TimeLimitError | None = None
         # In accelerate's words, which run folders keep.
         self._mixed_precision = "no" if settings.precision == "fp32" else settings.precision
         self._accelerator: Any = require_extra("train").Accelerator(
@@ -98,6 +114,8 @@ class _Loop:
         state = self._run.read_state()
         self._step = state.step if state else 0
         self._best = state.best_score if state else None
+        self._validation_due = state.validation_due if state else False
+        self._saved_step = self._first_step = self._step
         if state:
             stage.load_state_dict(state.weights)
         optimizer = stage.optimizer()
@@ -109,7 +127,6 @@ class _Loop:
                 self._accelerator.scaler.load_state_dict(state.scaler)
         self._log = self._run.open_log(self._step) if self._main else None
         self._recent: dict[str, list[torch.Tensor]] = defaultdict(list)
-        self._deadline = None if settings.max_minutes is None else monotonic() + 60 * settings.max_minutes
 
     def _open(self, folder: Path) -> RunFolder:
         """Open the run folder; the main process creates it before the others look."""
@@ -126,11 +143,15 @@ class _Loop:
     def run(self, progress: Progress) -> TrainingResult:
         """Train until the last step or the time limit."""
         progress(self._step)
+        if self._validation_due:
+            self._validate()
+            self._save()
         for batch in self._batches():
             self._train_on(batch)
             self._step += 1
             self._report()
-            if self._is_due(self._settings.validate_every):
+            self._validation_due = self._is_due(self._settings.validate_every)
+            if self._validation_due:
                 self._validate()
             out_of_time = self._out_of_time()
             if out_of_time or self._is_due(self._settings.save_every):
@@ -138,7 +159,16 @@ class _Loop:
             progress(1)
             if out_of_time:
                 break
-        return TrainingResult(self._step, self._step >= self._settings.steps, self._best, self._run.best_model)
+        if self._stopped and self._step == self._first_step:
+            raise TimeLimitError(f"{self._stopped}, before the first step of this run: {self._kept}")
+        finished = self._step >= self._settings.steps and not self._validation_due
+        return TrainingResult(self._step, finished, self._best, self._run.best_model)
+
+    @property
+    def _kept(self) -> str:
+        """What the folder holds, and what to do, in words."""
+        state = f"holds the state after step {self._saved_step}" if self._saved_step else "holds nothing trained yet"
+        return f"{self._run.folder} {state}; run the command again with a longer --max-minutes, or with less to prepare"
 
     def close(self) -> None:
         """Close the logs."""
@@ -148,27 +178,46 @@ class _Loop:
     def _batches(self) -> Iterator[Any]:
         """Batches from the current step; those of a round are loaded after it has begun."""
         process, processes = self._accelerator.process_index, self._accelerator.num_processes
-        while self._step < self._settings.steps:
+        while self._step < self._settings.steps and not self._agreed(self._stopped is not None):
             end = self._settings.steps
             if length := self._stage.steps_per_round(processes):
-                if self._step % length == 0:
-                    self._begin_round()
+                if self._step % length == 0 and not self._begin_round():
+                    return
                 end = min(end, self._step - self._step % length + length)
             steps = range(self._step, end)
             yield from load_batches(self._stage.batches, steps, process, processes, self._settings.workers)
 
-    def _begin_round(self) -> None:
-        """Begin a round in the main process, and share its state with the others."""
+    def _begin_round(self) -> bool:
+        """Begin a round in the main process, and share its state with the others; returns whether time sufficed."""
         from accelerate.utils import broadcast_object_list
 
         if self._main:
-            self._stage.eval()
-            with torch.no_grad():
+            with self._preparing():
                 self._stage.begin_round(self._step)
+        if self._agreed(self._stopped is not None):
+            if self._step != self._saved_step:
+                self._save()
+            return False
         if self._accelerator.num_processes > 1:
             chosen = [self._stage.get_extra_state()]
             broadcast_object_list(chosen)
             self._stage.set_extra_state(chosen[0])
+        return True
+
+    @contextmanager
+    def _preparing(self) -> Iterator[None]:
+        """Prepare the stage for work without gradients; the end of the time is noted, and Ctrl-C loses no step."""
+        self._stage.eval()
+        try:
+            with torch.no_grad():
+                yield
+        except TimeLimitError as error:
+            self._stopped = error
+        except KeyboardInterrupt:
+            # Other processes would not save with this one.
+            if self._step != self._saved_step and self._accelerator.num_processes == 1:
+                self._save()
+            raise
 
     def _train_on(self, batch: Any) -> None:
         self._prepare_step()
@@ -210,14 +259,17 @@ class _Loop:
     def _validate(self) -> None:
         """Validate in the main process, and keep the model if it is the best so far."""
         if self._log:
-            self._stage.eval()
-            with torch.no_grad():
-                found = self._stage.validate()
-            self._log.write(self._step, {f"{VALIDATION}{name}": value for name, value in found.scalars.items()})
-            if self._best is None or found.score < self._best:
-                self._best = found.score
-                self._run.write_best(self._stage.model_file())
+            with self._preparing():
+                self._keep_best(self._stage.validate(), self._log)
+        self._validation_due = self._agreed(self._validation_due)
         self._accelerator.wait_for_everyone()
+
+    def _keep_best(self, found: Validation, log: Log) -> None:
+        log.write(self._step, {f"{VALIDATION}{name}": value for name, value in found.scalars.items()})
+        if self._best is None or found.score < self._best:
+            self._best = found.score
+            self._run.write_best(self._stage.model_file())
+        self._validation_due = False
 
     def _save(self) -> None:
         if self._main:
@@ -229,8 +281,10 @@ class _Loop:
                     weights=self._stage.state_dict(),
                     optimizer=self._optimizer.state_dict(),
                     scaler=None if scaler is None else scaler.state_dict(),
+                    validation_due=self._validation_due,
                 )
             )
+        self._saved_step = self._step
         self._accelerator.wait_for_everyone()
 
     def _is_due(self, every: int) -> bool:
@@ -238,9 +292,13 @@ class _Loop:
 
     def _out_of_time(self) -> bool:
         """Whether the time limit is reached; the main process decides for all."""
+        return self._agreed(self._deadline.is_over)
+
+    def _agreed(self, decision: bool) -> bool:
+        """Decision of the main process, in all processes."""
         from accelerate.utils import broadcast_object_list
 
-        decision = [self._deadline is not None and monotonic() >= self._deadline]
+        shared = [decision]
         if self._accelerator.num_processes > 1:
-            broadcast_object_list(decision)
-        return decision[0]
+            broadcast_object_list(shared)
+        return shared[0]

@@ -25,7 +25,8 @@ TorchState: TypeAlias = dict[str, Any]
 class TrainingState:
     """State to resume training from: `step` steps are done; `best_score` is None before the first validation.
 
-    There is no random state: data and random numbers follow from seed and step.
+    There is no random state: data and random numbers follow from seed and step. `validation_due` is whether the
+    validation after the last step is still to be done.
     """
 
     step: int
@@ -33,6 +34,7 @@ class TrainingState:
     weights: TorchState
     optimizer: TorchState
     scaler: TorchState | None
+    validation_due: bool = False
 
 
 class RunFolder:
@@ -83,6 +85,14 @@ class RunFolder:
     def open_log(self, step: int) -> "Log":
         """Open the logs, without the entries after a step."""
         return Log(self.folder, step)
+
+
+def saved_step(folder: Path) -> int | None:
+    """Number of steps of the saved state of a run; None if there is none that can be read."""
+    try:
+        return int(torch.load(folder / _STATE, map_location="cpu", weights_only=True, mmap=True)["step"])
+    except Exception:  # missing and damaged files raise errors of any kind
+        return None
 
 
 class Log:

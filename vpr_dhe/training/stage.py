@@ -10,6 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from vpr_dhe.training.preparation import Preparation
+
 Batch = TypeVar("Batch")
 Fact: TypeAlias = str | int | float | bool | None
 
@@ -58,11 +60,13 @@ class Stage(nn.Module, ABC, Generic[Batch]):
     """One stage of training, as a module whose forward pass is its loss.
 
     `batches` is its training data. `facts` are all settings that affect the result: a run is only resumed under the
-    same ones. All state that training changes is in `state_dict()`.
+    same ones. All state that training changes is in `state_dict()`. `preparation` is told about the items that
+    `begin_round` and `validate` prepare one by one, and may end them; they then leave the stage as it was.
     """
 
     batches: Batches[Batch]
     facts: Mapping[str, Fact]
+    preparation: Preparation = Preparation()
 
     @abstractmethod
     def optimizer(self) -> Optimizer:

@@ -20,6 +20,7 @@ from vpr_dhe.cli.train import (
     weak_descriptor,
     whitening,
 )
+from vpr_dhe.cli.train.running import interruptible
 
 app = typer.Typer(
     name="train",
@@ -46,4 +47,4 @@ _STAGES = (
     whitening,
 )
 for stage in _STAGES:
-    add_command(app, stage)
+    add_command(app, stage, wrap=interruptible)

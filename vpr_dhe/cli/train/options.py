@@ -6,6 +6,7 @@ A stage derives a group to change a default.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
@@ -15,6 +16,7 @@ from vpr_dhe.cli.checks import existing_training_data, known_model
 from vpr_dhe.cli.options import DeviceOption, complete_model, pick_device
 from vpr_dhe.models.names import SIFT_VLAD
 from vpr_dhe.runtime.choices import AUTO, TrainingPrecision
+from vpr_dhe.runtime.deadline import Deadline
 
 if TYPE_CHECKING:
     from vpr_dhe.datasets import Protocol
@@ -135,10 +137,16 @@ class LoopOptions:
     log_every: Annotated[int, typer.Option(min=1, help="Steps averaged into one line of the logs.")] = 50
     workers: Annotated[int, typer.Option(min=0, help="Number of processes that prepare batches.")] = 0
     max_minutes: Annotated[
-        float | None, typer.Option(min=0, help="Save and stop after this time; the run can be continued.")
+        float | None,
+        typer.Option(min=0, help="Save and stop after this time, preparation included; the run can be continued."),
     ] = None
     precision: Annotated[TrainingPrecision, typer.Option(help="Precision of matrix products.")] = "fp32"
     device: DeviceOption = AUTO
+
+    @cached_property
+    def deadline(self) -> Deadline:
+        """End of the time of --max-minutes, which begins when this is first read."""
+        return Deadline(self.max_minutes)
 
     def pick_device(self) -> str:
         """Resolve the device, and check that it can train with these options.

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from vpr_dhe.cli.checks import existing_folder
-from vpr_dhe.cli.common import print_stderr, progress_stages
+from vpr_dhe.cli.common import progress_stages
 from vpr_dhe.cli.options import DeviceOption, pick_device
 from vpr_dhe.cli.train.options import open_network, training_data_description
 from vpr_dhe.runtime.choices import AUTO
@@ -82,20 +82,16 @@ def run(
         dimension=dimension or settings.dimension,
         seed=seed,
     )
-    try:
-        with progress_stages() as start_progress:
-            fitted = fit_vlad(
-                start,
-                images,
-                out,
-                settings,
-                info,
-                torch.device(pick_device(device)),
-                max_images=images_limit,
-                half=half,
-                start_progress=start_progress,
-            )
-    except KeyboardInterrupt:
-        print_stderr("interrupted: run the command again to continue")
-        raise typer.Exit(1) from None
+    with progress_stages() as start_progress:
+        fitted = fit_vlad(
+            start,
+            images,
+            out,
+            settings,
+            info,
+            torch.device(pick_device(device)),
+            max_images=images_limit,
+            half=half,
+            start_progress=start_progress,
+        )
     print(f"{out}: {fitted.model.name}, fitted to {fitted.images} images")

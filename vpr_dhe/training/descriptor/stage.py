@@ -84,7 +84,10 @@ class DescriptorStage(Stage[Batch]):
     def validate(self) -> Validation:
         """Rank of the other image of each held-out pair among the images of all pairs."""
         count = min(self._settings.validation_pairs, len(self._validation.source))
-        pairs = [self._validation.pair(number) for number in range(count)]
+        advance, pairs = self.preparation.begin("held-out pairs", count), list[TrainingPair]()
+        for number in range(count):
+            pairs.append(self._validation.pair(number))
+            advance(1)
         queries = self.extract([pair.image_a for pair in pairs])
         candidates = self.extract([pair.image_b for pair in pairs])
         distances = torch.cdist(queries, candidates)
@@ -107,10 +110,13 @@ class DescriptorStage(Stage[Batch]):
 
         Raises:
             ImageError: if one cannot be read.
+            TimeLimitError: if the time of the preparation is up.
         """
-        images = _decoded(paths)
-        parts = (list(islice(images, _EXTRACTION_BATCH)) for _ in _starts(paths))
-        return torch.cat([self._vectors(part) for part in parts])
+        images, advance, vectors = _decoded(paths), self.preparation.begin("images to mine", len(paths)), list[Tensor]()
+        for _ in _starts(paths):
+            vectors.append(self._vectors(list(islice(images, _EXTRACTION_BATCH))))
+            advance(len(vectors[-1]))
+        return torch.cat(vectors)
 
     @abstractmethod
     def model_file(self) -> ModelFile:

@@ -155,7 +155,7 @@ class DheStage(Stage[HeadBatch]):
 
     def validate(self) -> Validation:
         """Corner error if homographies are known, else REI."""
-        batches = [to_device(batch, self.head.pe.device) for batch in self._held_out.batches]
+        batches = [to_device(batch, self.head.pe.device) for batch in self._held_out.batches(self.preparation)]
         parts = [(self._predict(batch), batch) for batch in batches]
         return _score(parts, self._settings)
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from vpr_dhe.errors import DatasetError
 from vpr_dhe.features.base import Extractor
-from vpr_dhe.records import Matches
+from vpr_dhe.records import Matches, Progress
 from vpr_dhe.training.dhe_lite.matched_pairs import (
     MatchedPairs,
     different_partners,
@@ -16,6 +16,7 @@ from vpr_dhe.training.dhe_lite.matched_pairs import (
     with_true_homographies,
 )
 from vpr_dhe.training.dhe_lite.settings import DheLiteSettings
+from vpr_dhe.training.preparation import Preparation
 from vpr_dhe.training.sources import TrainingData
 from vpr_dhe.training.sources.base import Draws, TrainingPair
 
@@ -36,21 +37,24 @@ class RoundBuilder:
     def __init__(self, extractor: Extractor, data: TrainingData, settings: DheLiteSettings) -> None:
         self._extractor, self._data, self._settings = extractor, data, settings
 
-    def build_round(self, drawn: Drawn, warming_up: bool) -> tuple[MatchedPairs, Drawn]:
+    def build_round(self, drawn: Drawn, warming_up: bool, preparation: Preparation) -> tuple[MatchedPairs, Drawn]:
         """Build the round after those drawn so far.
 
         Raises:
+            TimeLimitError: if the time of the preparation is up.
             DatasetError: if no pair has enough matches that agree with a homography.
         """
         count, size = self._settings.pairs_per_round, self._extractor.spec.input_size
         known = count if warming_up or self._knows_all() else round(self._settings.known_share * count)
+        advance = preparation.begin("pairs of the next round", count)
         parts = [
-            *self._parts(Draws(self._data.warps, self._settings.seed), drawn.warps, known, self._known),
+            *self._parts(Draws(self._data.warps, self._settings.seed), drawn.warps, known, self._known, advance),
             *self._parts(
                 Draws(self._data.positives, self._settings.seed),
                 drawn.positives,
                 count - known,
                 lambda _, matches: with_fitted_homographies(matches, size, self._settings.min_inliers),
+                advance,
             ),
         ]
         pairs = MatchedPairs.joined(parts)
@@ -74,12 +78,16 @@ class RoundBuilder:
         first: int,
         count: int,
         labelled: Callable[[list[TrainingPair], list[Matches]], MatchedPairs],
+        advance: Progress,
     ) -> Iterator[MatchedPairs]:
         """Pairs and negatives of one source, in batches."""
         spec = self._extractor.spec
         for start in range(first, first + count, PAIRS_AT_ONCE):
             numbers = range(start, min(start + PAIRS_AT_ONCE, first + count))
-            pairs = [draws.pair(number) for number in numbers]
+            pairs = []
+            for number in numbers:
+                pairs.append(draws.pair(number))
+                advance(1)
             queries, candidates = extract_all(pairs, self._extractor)
             of_pairs = [matches_between(*both, spec) for both in zip(queries, candidates, strict=True)]
             yield labelled(pairs, of_pairs)

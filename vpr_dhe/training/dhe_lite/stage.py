@@ -104,7 +104,8 @@ class DheLiteStage(Stage[LiteBatch]):
         Raises:
             DatasetError: if none of them is usable.
         """
-        self._learned.pairs, self._drawn = self._rounds.build_round(self._drawn, step < self._settings.warmup_steps)
+        warming_up = step < self._settings.warmup_steps
+        self._learned.pairs, self._drawn = self._rounds.build_round(self._drawn, warming_up, self.preparation)
 
     def get_extra_state(self) -> dict[str, Tensor]:
         """Matches of this round, and the number of pairs drawn until its end."""
@@ -161,7 +162,7 @@ class DheLiteStage(Stage[LiteBatch]):
 
     def validate(self) -> Validation:
         """Corner error if homographies are known, else REI; both also for MAGSAC on the same matches."""
-        return self._validation.measure(self.head)
+        return self._validation.measure(self.head, self.preparation)
 
     def model_file(self) -> ModelFile:
         """The extractor's model file with this head."""

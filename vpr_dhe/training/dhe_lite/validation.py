@@ -28,6 +28,7 @@ from vpr_dhe.training.dhe_lite.matched_pairs import (
 from vpr_dhe.training.dhe_lite.rounds import PAIRS_AT_ONCE
 from vpr_dhe.training.dhe_lite.settings import DheLiteSettings
 from vpr_dhe.training.held_out import HeldOut
+from vpr_dhe.training.preparation import Preparation
 from vpr_dhe.training.rei import has_agreement, reprojection_errors_of_inliers
 from vpr_dhe.training.sources import TrainingData
 from vpr_dhe.training.sources.base import TrainingPair
@@ -75,9 +76,13 @@ class MatchedValidation:
             prepare=self._match,
         )
 
-    def measure(self, head: DheLiteHead) -> Validation:
-        """Measure the verifier's estimates with this head and with MAGSAC."""
-        held_out = _Matched.joined(self._held_out.batches)
+    def measure(self, head: DheLiteHead, preparation: Preparation) -> Validation:
+        """Measure the verifier's estimates with this head and with MAGSAC.
+
+        Raises:
+            TimeLimitError: if the time of the preparation is up.
+        """
+        held_out = _Matched.joined(self._held_out.batches(preparation))
         query, candidates = views_of(held_out.matches, self._extractor.spec.input_size)
         found = DheLiteEstimator(head).estimate(query, candidates)
         own, magsac = (self._errors(held_out, homographies) for homographies in (found, held_out.magsac))

@@ -184,7 +184,7 @@ class LocalHeadStage(Stage[TokenPairs]):
     @torch.no_grad()
     def validate(self) -> Validation:
         """Loss, and the share of cells inside both images whose nearest neighbour is their counterpart."""
-        measured = [self.forward(batch) for batch in self._held_out.batches]
+        measured = [self.forward(batch) for batch in self._held_out.batches(self.preparation)]
         scalars = {name: fmean(float(one.scalars[name]) for one in measured) for name in measured[0].scalars}
         return Validation(fmean(float(one.loss) for one in measured), scalars)
 

@@ -183,7 +183,7 @@ class PretrainStage(Stage[ViewBatch]):
     def validate(self) -> Validation:
         """Loss and accuracy: views that retrieve their partner, and cells matched to the right point within a cell."""
         device = next(self.parameters()).device
-        batches = [to_device(batch, device) for batch in self._held_out.batches]
+        batches = [to_device(batch, device) for batch in self._held_out.batches(self.preparation)]
         features = [self._extract(batch) for batch in batches]
         losses = [self._loss(*both) for both in zip(batches, features, strict=True)]
         scalars = {name: fmean(float(loss.scalars[name]) for loss in losses) for name in losses[0].scalars}

@@ -169,7 +169,8 @@ class RansacFlowStage(Stage[FineBatch]):
     def validate(self) -> Validation:
         """Loss of the last phase, the whole objective; the end-point error is for the logs."""
         device = next(self.network.parameters()).device
-        found = [self._measure(to_device(crops, device)) for crops in self._held_out.batches if len(crops.source)]
+        held_out = self._held_out.batches(self.preparation)
+        found = [self._measure(to_device(crops, device)) for crops in held_out if len(crops.source)]
         names = sorted({name for one in found for name in one})
         scalars = {name: fmean(one[name] for one in found if name in one) for name in names}
         return Validation(scalars.get("loss", torch.inf), scalars)

@@ -132,8 +132,11 @@ class RegistrationStage(Stage[PatchBatch]):
         return Validation(scalars["mace_px"], scalars)
 
     def _deformed(self) -> Iterator[PatchBatch]:
+        advance = self.preparation.begin("held-out pairs", self._held_out_pairs)
         for first in range(0, self._held_out_pairs, self.settings.batch_size):
-            yield self._held_out.of(range(first, min(first + self.settings.batch_size, self._held_out_pairs)))
+            numbers = range(first, min(first + self.settings.batch_size, self._held_out_pairs))
+            yield self._held_out.of(numbers)
+            advance(len(numbers))
 
 
 def _corner_errors_px(

@@ -19,6 +19,11 @@ PART_SIZE = 64
 _SUFFIX = ".partial"
 
 
+def partial_folder(out: Path) -> Path:
+    """Folder of the partial results of a file."""
+    return out.with_name(f"{out.name}{_SUFFIX}")
+
+
 class PartialResults:
     """Folder beside the file that a fit will write, `FILE.partial`; `remove` it once the file is written.
 
@@ -31,7 +36,7 @@ class PartialResults:
     """
 
     def __init__(self, out: Path, facts: Mapping[str, Fact]) -> None:
-        self.folder = out.with_name(f"{out.name}{_SUFFIX}")
+        self.folder = partial_folder(out)
         claim_folder(self.folder, facts, f"remove {self.folder} to start again")
 
     def arrays(self, name: str, compute: Callable[[], Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:

@@ -177,7 +177,8 @@ class WeakDescriptorStage(Stage[PatchPairs]):
             DatasetError: if there are fewer than two patches.
         """
         end = self._drawn + self._settings.pairs_per_round
-        self._learned.patches = self._extract(self._data.learned, range(self._drawn, end))
+        numbers = range(self._drawn, end)
+        self._learned.patches = PatchPairs.joined(self._extract(self._data.learned, numbers, "pairs of the next round"))
         self._drawn = end
         if len(self._learned.patches.pairs) < 2:
             raise DatasetError(
@@ -185,19 +186,14 @@ class WeakDescriptorStage(Stage[PatchPairs]):
                 "texture, and pairs that overlap"
             )
 
-    def _extract(self, source: PairSource, numbers: range) -> PatchPairs:
+    def _extract(self, source: PairSource, numbers: range, name: str) -> list[PatchPairs]:
         draws, settings = Draws(source, self._settings.seed), self._settings
-        return PatchPairs.joined(
-            [
-                patch_pairs(
-                    draws.pair(number),
-                    number,
-                    settings.patches_per_pair,
-                    np.random.default_rng((settings.seed, number)),
-                )
-                for number in numbers
-            ]
-        )
+        advance, extracted = self.preparation.begin(name, len(numbers)), list[PatchPairs]()
+        for number in numbers:
+            random = np.random.default_rng((settings.seed, number))
+            extracted.append(patch_pairs(draws.pair(number), number, settings.patches_per_pair, random))
+            advance(1)
+        return extracted
 
     def get_extra_state(self) -> dict[str, Tensor]:
         """Patches of this round, and the number of pairs drawn until its end."""
@@ -225,7 +221,7 @@ class WeakDescriptorStage(Stage[PatchPairs]):
         """Share of keypoints of held-out pairs that are nearer to their patch of B than to all that lie elsewhere."""
         if self._held_out is None:
             count = min(self._settings.validation_pairs, len(self._data.validation))
-            extracted = [self._extract(self._data.validation, range(number, number + 1)) for number in range(count)]
+            extracted = self._extract(self._data.validation, range(count), "held-out pairs")
             self._held_out = [patches for patches in extracted if len(patches.pairs)]
         if not self._held_out:
             raise DatasetError("no held-out pair shows a keypoint in both images; give other pairs")

@@ -1,0 +1,18 @@
+"""Deadline of long work."""
+
+from collections.abc import Callable
+from math import inf
+from time import monotonic
+
+
+class Deadline:
+    """End of a time limit that begins now; None is no limit. `clock` counts seconds."""
+
+    def __init__(self, minutes: float | None = None, *, clock: Callable[[], float] = monotonic) -> None:
+        self.minutes, self._clock = minutes, clock
+        self._ends_s = inf if minutes is None else clock() + 60 * minutes
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the time is up."""
+        return self._clock() >= self._ends_s

@@ -1,0 +1,35 @@
+"""Preparation of data for training: counted against the time limit, reported, and ended when time is up."""
+
+from vpr_dhe.errors import TimeLimitError
+from vpr_dhe.records import Progress, StartProgress, without_progress
+from vpr_dhe.runtime.deadline import Deadline
+
+
+class Preparation:
+    """Preparation of data, such as a round of pairs or held-out pairs, which may take much longer than a step.
+
+    Args:
+        deadline: of the whole run, preparation included.
+        start_progress: called with the name and number of the items of each part.
+    """
+
+    def __init__(self, deadline: Deadline | None = None, start_progress: StartProgress = without_progress) -> None:
+        self.deadline, self._start_progress = deadline or Deadline(), start_progress
+
+    def begin(self, items: str, total: int) -> Progress:
+        """Begin a part of so many items; call the result with the number of items just done.
+
+        Returns:
+            A function that raises TimeLimitError if the time is up and items are left.
+        """
+        progress, done = self._start_progress(items, total), 0
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            progress(count)
+            if done < total and self.deadline.is_over:
+                minutes = self.deadline.minutes
+                raise TimeLimitError(f"the time limit of {minutes:g} min ended at {done:,} of {total:,} {items}")
+
+        return advance
