@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vpr_dhe.errors import BadInputError
+from vpr_dhe.evaluation import alignment_metrics
 from vpr_dhe.evaluation.alignment_metrics import (
     corner_error_auc,
     corner_error_px,
@@ -154,3 +155,16 @@ def test_a_shifted_estimate_is_off_by_the_shift_everywhere(x, y):
     assert end_point_error(flow, truth.displacement_px, truth.inside) == pytest.approx(error)
     found = percentage_of_correct_keypoints(flow, truth.displacement_px, truth.inside, [error + 1e-6, error / 2 - 1e-9])
     assert list(found.values()) == [100.0, 0.0]
+
+
+def test_flows_of_large_images_are_sampled_evenly(monkeypatch):
+    homography = np.array([[1.1, 0.02, 5.0], [-0.03, 0.95, 2.0], [1e-4, 2e-4, 1.0]])
+    size, target = Size(160, 120), Size(170, 110)
+    whole = alignment_metrics.flow_of_homography(homography, size, target)
+    monkeypatch.setattr(alignment_metrics, "_MAX_FLOW_PIXELS", 80 * 60)
+    sampled = alignment_metrics.flow_of_homography(homography, size, target)
+    assert sampled.inside.shape == (60, 80)
+    # A sample lies in the middle of four pixels.
+    middles = whole.displacement_px.view(60, 2, 80, 2, 2).mean(dim=(1, 3))
+    assert torch.allclose(sampled.displacement_px, middles, atol=1e-2)
+    assert float(sampled.inside.double().mean()) == pytest.approx(float(whole.inside.double().mean()), abs=0.01)
