@@ -42,7 +42,8 @@ def run(
         title = (
             f"{index}: {report.images} images in {report.segments} segments, {report.skipped} skipped, {report.model}"
         )
-        print_result("\n".join([title, *_grey_level_lines(report), *lines]), out)
+        folders = [f"images in {folder}" for folder in report.folders] if len(report.folders) > 1 else []
+        print_result("\n".join([title, *folders, *_grey_level_lines(report), *lines]), out)
     calibrations = [name for name in report.damaged if name.startswith(CALIBRATIONS)]
     others = len(report.damaged) > len(calibrations)
     if report.damaged and repair:

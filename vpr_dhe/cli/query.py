@@ -184,11 +184,12 @@ def _line_format(format: Format, root: Path | None, index: Path, queries: Sequen
         raise BadInputError("--names-relative-to is for pairs; add --format hloc, or leave it out")
     from vpr_dhe.index.manifest import read_manifest
 
-    images = Path(read_manifest(index).images_folder)
-    below(root, images)
+    folders = read_manifest(index).folders
+    for folder in folders.all:
+        below(root, Path(folder))
     for query in queries:
         below(root, Path(query))
-    return pair_format(lambda query: below(root, Path(query)), lambda image: below(root, images / image))
+    return pair_format(lambda query: below(root, Path(query)), lambda image: below(root, folders.locate(image)))
 
 
 def below(root: Path, path: Path) -> str:
@@ -268,8 +269,7 @@ def _write_report(sheet: "AnswerSheet", localizer: "Localizer", report: Path) ->
 
     database = localizer.database
     assert isinstance(database, VerifiedIndex), "opened by Localizer.open"
-    folder = Path(database.index.manifest.images_folder)
-    if not folder.is_dir():
+    for folder in database.index.manifest.folders.missing:
         print_stderr(
             f"{report} shows no indexed images, since they are no longer in {folder}; "
             f"{moved_hint(database.index.folder)}"

@@ -72,5 +72,5 @@ def with_grey_levels(manifest: Manifest, to_extract: Sequence[ImageRecord]) -> M
     if manifest.bit_depth != AUTO or manifest.grey_levels is not None:
         return manifest
     paths = [record.path for record in to_extract if Path(record.path).suffix.lower() in _EXTENSIONS]
-    sample = [Path(manifest.images_folder) / paths[row] for row in evenly_spread(len(paths), _SAMPLE)]
+    sample = [manifest.folders.locate(paths[row]) for row in evenly_spread(len(paths), _SAMPLE)]
     return replace(manifest, grey_levels=find_grey_levels(sample))

@@ -17,6 +17,7 @@ from vpr_dhe.errors import BadInputError, ImageError, ModelError
 from vpr_dhe.features.base import Extractor, ExtractorSpec
 from vpr_dhe.images import CUT_WARNING, FULL_RANGE, decode_reduced, read_file
 from vpr_dhe.index.codecs import LocalMapCodec
+from vpr_dhe.index.image_folders import ImageFolders
 from vpr_dhe.index.manifest import SkippedImage
 from vpr_dhe.index.rows import Digest, FileStamp, modification_time_ns
 from vpr_dhe.index.segments import IndexedImage, SegmentInfo, SegmentWriter, StoredImage
@@ -77,12 +78,12 @@ class SealedChunk:
 
 @dataclass(frozen=True)
 class Source:
-    """Source of features: a folder of images, an extractor, and how images are read.
+    """Source of features: folders of images, an extractor, and how images are read.
 
     `strict` makes the first unreadable image an error instead of skipping it; `grey_levels` are those of 16-bit images.
     """
 
-    folder: Path
+    folders: ImageFolders
     extractor: Extractor
     batch_size: int = 8
     strict: bool = False
@@ -121,7 +122,7 @@ class Loaded:
 def load(source: Source, records: Iterable[ImageRecord]) -> Generator[Loaded | ImageError]:
     """Decode images, a few ahead of the caller."""
     return source.read_ahead(
-        partial(_load, source.folder, source.extractor.spec.input_size, source.grey_levels), records
+        partial(_load, source.folders, source.extractor.spec.input_size, source.grey_levels), records
     )
 
 
@@ -209,9 +210,9 @@ def _stored(id: int, item: ExtractedImage, codec: LocalMapCodec) -> StoredImage:
     return StoredImage(id, item.indexed, item.stamp, vector, local_map)
 
 
-def _load(folder: Path, input_size: Size, grey_levels: GreyLevels, record: ImageRecord) -> Loaded:
+def _load(folders: ImageFolders, input_size: Size, grey_levels: GreyLevels, record: ImageRecord) -> Loaded:
     """Read a file once for its pixels (at the resolution that the extractor needs), metadata and digest."""
-    path = folder / record.path
+    path = folders.locate(record.path)
     # Read before the content, so that a file that is written meanwhile counts as changed in the next comparison.
     modified_ns = modification_time_ns(path)
     content = read_file(path)

@@ -227,7 +227,7 @@ class Snapshot:
 
     def image_path(self, id: int) -> Path:
         """Absolute path of an image when it was indexed."""
-        return Path(self.manifest.images_folder) / self.image(id).path
+        return self.manifest.folders.locate(self.image(id).path)
 
     def stamp(self, id: int) -> FileStamp:
         """Read the file stamp of an image."""

@@ -172,13 +172,13 @@ class PinnedIndex:
 
     def _pending_views(self, query: Features, ids: Sequence[int]) -> list[View]:
         images = [self._pending[id] for id in ids]
-        folder = Path(self._snapshot.manifest.images_folder)
+        folders = self._snapshot.manifest.folders
         maps = torch.stack([one.features.local_map for one in images]).to(query.local_map.device)
         matches_of = match_by_grid(query, maps, self._snapshot.manifest.spec)
         return [
             View(
                 one.features.frame,
-                image=partial(decode_named, folder / one.indexed.record.path, self._snapshot.manifest.levels),
+                image=partial(decode_named, folders.locate(one.indexed.record.path), self._snapshot.manifest.levels),
                 features=partial(_itself, one.features),
                 matches=partial(matches_of, row),
             )
@@ -276,13 +276,14 @@ def _lazy_features(
 
 
 def _decode_indexed(snapshot: Snapshot, id: int) -> Image:
-    folder = Path(snapshot.manifest.images_folder)
+    folders, name = snapshot.manifest.folders, snapshot.image(id).path
+    folder = Path(folders.owner(name))
     if not folder.is_dir():
         raise BadInputError(
             f"the verifier compares pixels, and the indexed images are no longer in {folder}; "
             f"{moved_hint(snapshot.folder)}"
         )
-    return decode_named(snapshot.image_path(id), snapshot.manifest.levels)
+    return decode_named(folders.locate(name), snapshot.manifest.levels)
 
 
 def _itself(features: Features) -> Features:
