@@ -10,6 +10,8 @@ import numpy as np
 from jaxtyping import Float, Float32, Float64, Int64, UInt8, UInt16
 from torch import Tensor
 
+from vpr_dhe.errors import BadInputError
+
 Image: TypeAlias = UInt8[np.ndarray, "_height _width 3"]
 """Decoded image: RGB, 8 bits per channel, upright (EXIF orientation applied)."""
 
@@ -90,6 +92,48 @@ class MetricPosition:
 
 
 Position: TypeAlias = GeoPosition | MetricPosition
+
+
+@dataclass(frozen=True)
+class Near:
+    """Circle that a search is restricted to: images at most `within_m` metres from `position`, the border included.
+
+    In the world of a reconstruction, the radius is in its unit.
+
+    Raises:
+        BadInputError: if a number is not finite, the radius is not above 0, or degrees are out of range.
+    """
+
+    position: Position
+    within_m: float
+
+    def __post_init__(self) -> None:
+        place, radius = self.position, self.within_m
+        if not (math.isfinite(radius) and radius > 0):
+            raise BadInputError(f"the radius is {radius}; expected metres, above 0")
+        if isinstance(place, GeoPosition):
+            if not (abs(place.latitude_deg) <= 90 and abs(place.longitude_deg) <= 180):
+                raise BadInputError(
+                    f"found latitude {place.latitude_deg}, longitude {place.longitude_deg}; expected degrees from -90 "
+                    "to 90 and from -180 to 180, the latitude first"
+                )
+        elif not (math.isfinite(place.x_m) and math.isfinite(place.y_m)):
+            raise BadInputError(f"found x {place.x_m}, y {place.y_m}; expected finite numbers")
+
+
+@dataclass(frozen=True)
+class NearbyImages:
+    """Images that a restricted search compares, and those that it must leave out.
+
+    Args:
+        near: circle of the search.
+        images: number of images in it.
+        unplaced: number of images whose position is unknown, or of another world.
+    """
+
+    near: Near
+    images: int
+    unplaced: int
 
 
 @dataclass(frozen=True)
@@ -345,10 +389,11 @@ class Localization:
         missing_shards: names of shards that did not answer, whose images are not among the matches.
         estimate: position estimated from the verified matches, if their positions are known.
         rejected: best match, if its probability was below the requested minimum.
-        known: whether the place is considered to be in the index; None if no minimum probability was requested and the
-            query is not blank.
+        known: whether the place is considered to be in the index; None if no minimum probability was requested, the
+            query is not blank, and there are images near enough.
         blank: whether the query has too little texture to match anything; its matches have no inliers.
         calibration: that the probability of the best match is by; None without one.
+        nearby: images that the search was restricted to; None if it was of the whole index.
     """
 
     matches: tuple[RankedMatch, ...]
@@ -359,6 +404,7 @@ class Localization:
     known: bool | None = None
     blank: bool = False
     calibration: CalibrationSource | None = None
+    nearby: NearbyImages | None = None
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from vpr_dhe.cli.common import (
     warn_of_calibration,
 )
 from vpr_dhe.cli.help import OUTPUT
+from vpr_dhe.cli.near import NearOptions
 from vpr_dhe.cli.options import IndexArgument, IndexModelOptions, RankingOptions, open_localizer
 from vpr_dhe.cli.photos import TimesOption, naming_jumps, photo_frames, with_progress
 from vpr_dhe.cli.recordings import RecordingOptions
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     from vpr_dhe.localization.localizer import Localizer
+    from vpr_dhe.records import Near
     from vpr_dhe.report.tables.answers import Answer, AnswerSheet, LineFormat
     from vpr_dhe.sequences.frames import SequenceFrame
 
@@ -37,6 +39,7 @@ EXAMPLES = """
 vpr-dhe query my-index where-is-this.jpg
 vpr-dhe query my-index queries --out answers.json --report answers.html
 vpr-dhe query my-index queries --min-probability 0.9
+vpr-dhe query my-index photo.jpg --near 49.234,7.002 --within-m 200
 vpr-dhe query my-index --video drive.mp4 --min-seconds 1 --sequence
 """
 _SEQUENCE = "Sequence"
@@ -57,6 +60,7 @@ def run(
     recording: RecordingOptions,
     verification: RankingOptions,
     model: IndexModelOptions,
+    rough: NearOptions,
     queries: Annotated[
         list[Path] | None,
         typer.Argument(metavar="IMAGE_OR_FOLDER...", help="Photos or folders of photos.", callback=existing_photos),
@@ -118,6 +122,7 @@ def run(
     recording.require_alone("photos or folders of photos", given=bool(queries), times=times)
     limits_motion = max_step_m is not None or max_speed_m_s is not None
     _require_consistent(sequence, limits_motion, min_probability, format, report, recorded=bool(recording.given))
+    rough.require_consistent(sequence=sequence)
     existing_file(times)
     from vpr_dhe.report.tables.answers import SHEET_FORMATS, AnswerSheet
 
@@ -132,12 +137,13 @@ def run(
         localizer.require_calibration()
         note_default_calibration(localizer)
     warn_of_calibration(localizer)
+    near = rough.circle(localizer)
     opened = recording.frames("querying") if recording.given else with_progress(photos, "querying")
     with opened as frames, open_output(out) as output:
         if sequence:
             answers = _localize_sequence(localizer, naming_jumps(frames), top_k, max_step_m, max_speed_m_s)
         else:
-            answers = _localize_each(localizer, frames, top_k, min_probability)
+            answers = _localize_each(localizer, frames, top_k, min_probability, near)
         summary = _write_answers(answers, by_line, output, keep=report is not None)
         sheet = AnswerSheet(
             str(index),
@@ -279,7 +285,11 @@ def _write_report(sheet: "AnswerSheet", localizer: "Localizer", report: Path) ->
 
 
 def _localize_each(
-    localizer: "Localizer", frames: "Iterable[SequenceFrame]", top_k: int, min_probability: float | None
+    localizer: "Localizer",
+    frames: "Iterable[SequenceFrame]",
+    top_k: int,
+    min_probability: float | None,
+    near: "Near | None",
 ) -> "Iterator[Answer]":
     from vpr_dhe.errors import ImageError
     from vpr_dhe.report.tables.answers import Answer
@@ -287,7 +297,7 @@ def _localize_each(
     for frame in frames:
         localization, reason = None, None
         try:
-            localization = localizer.localize(frame.read(), top_k=top_k, min_probability=min_probability)
+            localization = localizer.localize(frame.read(), top_k=top_k, min_probability=min_probability, near=near)
         except ImageError as error:
             reason = str(error)
         yield Answer(frame.name or "", localization, reason, timestamp_s=frame.timestamp_s)

@@ -26,6 +26,7 @@ from vpr_dhe.records import (
     Image,
     ImageRecord,
     Localization,
+    Near,
     PositionEstimate,
     RankedMatch,
     StrPath,
@@ -159,7 +160,12 @@ class Localizer:
         return localizer
 
     def localize(
-        self, image: ImageLike | StrPath, *, top_k: int = 5, min_probability: float | None = None
+        self,
+        image: ImageLike | StrPath,
+        *,
+        top_k: int = 5,
+        min_probability: float | None = None,
+        near: Near | None = None,
     ) -> Localization:
         """Find the `top_k` database images most likely to show the same place as the query, best first.
 
@@ -167,6 +173,10 @@ class Localizer:
 
         With `min_probability` in [0, 1], a best match that is less probable is rejected: the place counts as unknown,
         and there are no matches.
+
+        With `near`, only images in that circle are searched; those without a position are left out
+        (`Localization.nearby`). If there are none, the place is unknown, and there are no matches. Few candidates stand
+        out less from one another, so probabilities are rather too low then.
 
         Raises:
             ImageError: if `image` is a path that cannot be read, or not an image as `require_image` expects it.
@@ -177,7 +187,12 @@ class Localizer:
         pixels = load_image(image, self.grey_levels)
         features = self.extractor.extract([pixels])[0]
         return self.localize_features(
-            pixels, features, top_k=top_k, min_probability=min_probability, extract_ms=clock.lap_ms()
+            pixels,
+            features,
+            top_k=top_k,
+            min_probability=min_probability,
+            near=near,
+            extract_ms=clock.lap_ms(),
         )
 
     def localize_features(
@@ -187,6 +202,7 @@ class Localizer:
         *,
         top_k: int = 5,
         min_probability: float | None = None,
+        near: Near | None = None,
         extract_ms: float = 0.0,
     ) -> Localization:
         """Localize an image from features extracted before, perhaps in a batch with others; see `localize`."""
@@ -194,6 +210,11 @@ class Localizer:
         if min_probability is not None:
             self._require_probability(min_probability, database)
         clock = Stopwatch()
+        database = database if near is None else database.restricted_to(near)
+        if database.nearby and not database.nearby.images:
+            timing = Timing(extract_ms, clock.lap_ms(), 0.0)
+            missing = tuple(sorted(database.missing_shards))
+            return Localization((), timing, missing, known=False, blank=features.is_blank, nearby=database.nearby)
         candidates = retrieve(database, features, self._candidate_count(top_k, database))
         search_ms = clock.lap_ms()
         candidates = rerank(
@@ -215,6 +236,7 @@ class Localizer:
             known=False if blank else None,
             blank=blank,
             calibration=source,
+            nearby=database.nearby,
         )
         return localization if min_probability is None else _accept_or_reject(localization, min_probability)
 

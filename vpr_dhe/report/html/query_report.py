@@ -9,6 +9,7 @@ from vpr_dhe.images import decode_image
 from vpr_dhe.index.image_folders import ImageFolders
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.localization.confidence import confidence_of
+from vpr_dhe.localization.near import nearby_text
 from vpr_dhe.records import GreyLevels, Progress, RankedMatch
 from vpr_dhe.report.html.match_report import (
     ANSWERED,
@@ -83,6 +84,9 @@ def _shown_query(id: str, answer: Answer, folders: ImageFolders, grey_levels: Gr
         )
     if answer.localization.blank:
         return ShownQuery(id, answer.query, UNKNOWN, "it is blank: too little texture to match", tuple(matches))
+    nearby = answer.localization.nearby
+    if nearby and not nearby.images:
+        return ShownQuery(id, answer.query, UNKNOWN, nearby_text(nearby))
     # `known` is None if no minimum probability was asked for: then every answer stands.
     unknown = answer.localization.known is False
     estimate, best = answer.localization.estimate, rejected or next(iter(answer.localization.matches), None)
