@@ -2,11 +2,14 @@
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import lru_cache, partial
 from pathlib import Path
+from threading import Lock
 from typing import NamedTuple, TypeAlias
 
+import cv2
 import numpy as np
 import PIL.ExifTags
 import PIL.Image
@@ -27,8 +30,15 @@ _log = logging.getLogger(__name__)
 ImageLike: TypeAlias = np.ndarray | Tensor | PIL.Image.Image
 """Image in memory; see `require_image` for shapes and types."""
 
-# Headers may claim any size; larger images are more likely attacks than photos.
-MAX_PIXELS = 100_000_000
+MAX_PIXELS = 200_000_000
+"""Largest number of pixels that are decoded by default: headers may claim any size, and phones have up to so many."""
+
+LARGE_PIXELS = 50_000_000
+"""Images of more pixels are decoded one at a time, and at a reduced size wherever an extractor needs no more."""
+
+# Modes of Pillow whose pixels can be averaged.
+_AVERAGED_MODES = frozenset({"L", "LA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"})
+_large_images = Lock()
 # Smaller images have no texture to extract features from.
 MIN_SIDE_PX = 16
 _CHANNELS = frozenset({1, 3, 4})
@@ -56,7 +66,9 @@ _MIN_PIXELS_PER_INPUT_PIXEL = 2
 _SIDEWAYS = {5, 6, 7, 8}
 
 
-def decode_image(source: Path | bytes, *, max_pixels: int = MAX_PIXELS, grey_levels: GreyLevels = FULL_RANGE) -> Image:
+def decode_image(
+    source: Path | bytes, *, max_pixels: int | None = MAX_PIXELS, grey_levels: GreyLevels = FULL_RANGE
+) -> Image:
     """Decode a file, or its bytes, into an upright 8-bit RGB image.
 
     EXIF orientation is applied; greyscale, palette, CMYK and 16-bit images are converted, the last by `grey_levels`;
@@ -82,18 +94,22 @@ CUT_WARNING = "the JPEG lacks its last bytes; it was read as far as it goes"
 
 
 def decode_reduced(
-    source: Path | bytes, input_size: Size, *, max_pixels: int = MAX_PIXELS, grey_levels: GreyLevels = FULL_RANGE
+    source: Path | bytes,
+    input_size: Size,
+    *,
+    max_pixels: int | None = MAX_PIXELS,
+    grey_levels: GreyLevels = FULL_RANGE,
 ) -> Decoded:
     """Decode for an extractor that resizes to `input_size`; errors as for `decode_image`.
 
-    A JPEG may be decoded at a half, a quarter or an eighth of its size, which takes a fraction of the time, but no
-    smaller than twice the input size along each axis.
+    A JPEG may be decoded at a half, a quarter or an eighth of its size, which takes a fraction of the time, and other
+    images of more than `LARGE_PIXELS` are averaged down; but no smaller than twice the input size along each axis.
     """
     min_side = _MIN_PIXELS_PER_INPUT_PIXEL * max(input_size)
     return _decode(source, max_pixels, Size(min_side, min_side), grey_levels)
 
 
-def _decode(source: Path | bytes, max_pixels: int, min_size: Size | None, grey_levels: GreyLevels) -> Decoded:
+def _decode(source: Path | bytes, max_pixels: int | None, min_size: Size | None, grey_levels: GreyLevels) -> Decoded:
     try:
         return _decode_whole(source, max_pixels, min_size, grey_levels)
     except ImageError:
@@ -103,7 +119,7 @@ def _decode(source: Path | bytes, max_pixels: int, min_size: Size | None, grey_l
         return decoded
 
 
-def _decode_cut(source: Path | bytes, max_pixels: int, min_size: Size | None) -> Decoded | None:
+def _decode_cut(source: Path | bytes, max_pixels: int | None, min_size: Size | None) -> Decoded | None:
     """Decode a JPEG that lacks its last bytes; None for other files, and if more is missing."""
     try:
         content = source if isinstance(source, bytes) else _regular_file(source).read_bytes()
@@ -118,7 +134,7 @@ def _decode_cut(source: Path | bytes, max_pixels: int, min_size: Size | None) ->
 
 def _decode_whole(
     source: Path | bytes,
-    max_pixels: int,
+    max_pixels: int | None,
     min_size: Size | None,
     grey_levels: GreyLevels = FULL_RANGE,
     *,
@@ -132,8 +148,9 @@ def _decode_whole(
             _check_size(size, max_pixels)
             if min_size is not None:
                 file.draft(None, min_size)  # has an effect on JPEG only
-            file.load()
-            picture = _to_rgb(file, grey_levels)
+            with _large_images if size.width * size.height > LARGE_PIXELS else nullcontext():
+                file.load()
+                picture = _averaged_down(file, min_size, grey_levels)
             if refuse_gaps and not is_nearly_whole(np.asarray(picture)):
                 raise ImageError("truncated image")
             image = np.array(_upright(picture, orientation), dtype=np.uint8)
@@ -143,15 +160,74 @@ def _decode_whole(
     except PIL.UnidentifiedImageError as error:
         raise ImageError("not an image in a supported format") from error
     except PIL.Image.DecompressionBombError as error:
-        raise ImageError(f"more than the {max_pixels:,} pixels that are decoded at most; scale it down") from error
+        raise ImageError("more pixels than Pillow decodes; scale it down") from error
     except Exception as error:  # decoders raise errors of any kind
         raise ImageError(f"damaged or truncated image ({error})") from error
 
 
-def decode_named(path: Path, grey_levels: GreyLevels = FULL_RANGE) -> Image:
+def _averaged_down(picture: PIL.Image.Image, min_size: Size | None, grey_levels: GreyLevels) -> PIL.Image.Image:
+    """Convert to RGB, and average pixels if there are many more than are needed."""
+    factor = 1 if min_size is None else _excess(Size(*picture.size), min_size)
+    if factor == 1:
+        return _to_rgb(picture, grey_levels)
+    size, box = (picture.width // factor, picture.height // factor), PIL.Image.Resampling.BOX
+    if picture.mode in _AVERAGED_MODES:
+        # First, because each conversion takes the memory of another image.
+        return _to_rgb(picture.resize(size, box), grey_levels)
+    return _to_rgb(picture, grey_levels).resize(size, box)
+
+
+def _excess(size: Size, min_size: Size) -> int:
+    """Factor by which a large image can be reduced and still have a minimum size; 1 for others."""
+    if size.width * size.height <= LARGE_PIXELS:
+        return 1
+    return max(1, min(size.width // min_size.width, size.height // min_size.height))
+
+
+class LoadedImage(NamedTuple):
+    """An image to extract features from, and its original, which may be larger.
+
+    `whole` decodes the original.
+    """
+
+    image: Image
+    original_size: Size
+    whole: "Image | Callable[[], Image]"
+
+
+def load_for_input(
+    source: "ImageLike | StrPath",
+    input_size: Size,
+    grey_levels: GreyLevels = FULL_RANGE,
+    *,
+    max_pixels: int | None = MAX_PIXELS,
+) -> LoadedImage:
+    """Load an image as `load_image` does; files of more than `LARGE_PIXELS` reduced, as by `decode_reduced`."""
+    if not isinstance(source, (str, os.PathLike)):
+        image = require_image(source, grey_levels)
+        return LoadedImage(image, image_size(image), image)
+    path = Path(source)
+    decode = partial(decode_image, path, max_pixels=max_pixels, grey_levels=grey_levels)
+    if not _is_large(path):
+        image = decode()
+        return LoadedImage(image, image_size(image), image)
+    reduced = decode_reduced(path, input_size, max_pixels=max_pixels, grey_levels=grey_levels)
+    return LoadedImage(reduced.image, reduced.original_size, decode)
+
+
+def _is_large(path: Path) -> bool:
+    """Whether the header of a file claims many pixels; False for files that cannot be read."""
+    try:
+        with open_image(_regular_file(path)) as file:
+            return file.width * file.height > LARGE_PIXELS
+    except Exception:  # decoders raise errors of any kind, which are reported where the image is decoded
+        return False
+
+
+def decode_named(path: Path, grey_levels: GreyLevels = FULL_RANGE, *, max_pixels: int | None = MAX_PIXELS) -> Image:
     """Decode a file as `decode_image` does, with its path in error messages."""
     try:
-        return decode_image(path, grey_levels=grey_levels)
+        return decode_image(path, max_pixels=max_pixels, grey_levels=grey_levels)
     except ImageError as error:
         raise ImageError(f"{path}: {error}") from error
 
@@ -239,10 +315,11 @@ def _upright(image: PIL.Image.Image, orientation: int) -> PIL.Image.Image:
     return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
 
 
-def _check_size(size: Size, max_pixels: int) -> None:
-    if size.width * size.height > max_pixels:
+def _check_size(size: Size, max_pixels: int | None) -> None:
+    if max_pixels is not None and size.width * size.height > max_pixels:
         raise ImageError(
-            f"{size.width} x {size.height} pixels, more than the {max_pixels:,} that are decoded at most; scale it down"
+            f"{size.width} x {size.height} pixels, more than the {max_pixels:,} that are decoded at most; scale it "
+            "down, or raise --max-megapixels"
         )
     if min(size) < MIN_SIDE_PX:
         raise ImageError(f"{size.width} x {size.height} pixels; at least {MIN_SIDE_PX} on each side are needed")
@@ -272,7 +349,7 @@ def require_image(given: ImageLike, grey_levels: GreyLevels = FULL_RANGE) -> Ima
     One channel is greyscale, three are RGB, and a fourth is alpha, which is blended with black.
 
     Raises:
-        ImageError: if it is none of these, has less than 16 pixels on a side, or more than 100 million pixels.
+        ImageError: if it is none of these, has less than 16 pixels on a side, or more than `MAX_PIXELS` pixels.
     """
     if isinstance(given, PIL.Image.Image):
         _check_size(Size(*given.size), MAX_PIXELS)
@@ -380,9 +457,19 @@ def _mean_and_deviation(preprocessing: Preprocessing, device: torch.device) -> t
     return mean.view(1, 3, 1, 1), std.view(1, 3, 1, 1)
 
 
+def _reduced(image: Image, preprocessing: Preprocessing) -> Image:
+    """Average a large image down to at least twice the input size, since its pixels take 12 bytes each from here on."""
+    size, enough = image_size(image), _MIN_PIXELS_PER_INPUT_PIXEL * max(preprocessing.size)
+    factor = _excess(size, Size(enough, enough))
+    if factor == 1:
+        return image
+    return cv2.resize(image, (size.width // factor, size.height // factor), interpolation=cv2.INTER_AREA)
+
+
 def _resized(
     image: Image, preprocessing: Preprocessing, device: torch.device
 ) -> Float[Tensor, "1 3 input_height input_width"]:
+    image = _reduced(image, preprocessing)
     # Pinned memory is copied to a GPU asynchronously.
     pixels = torch.tensor(image, pin_memory=device.type == "cuda").to(device, non_blocking=True)
     tensor = pixels.permute(2, 0, 1)[None].float().div_(255)

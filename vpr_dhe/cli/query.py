@@ -21,7 +21,14 @@ from vpr_dhe.cli.common import (
 )
 from vpr_dhe.cli.help import OUTPUT
 from vpr_dhe.cli.near import NearOptions
-from vpr_dhe.cli.options import IndexArgument, IndexModelOptions, RankingOptions, open_localizer
+from vpr_dhe.cli.options import (
+    DEFAULT_MEGAPIXELS,
+    IndexArgument,
+    IndexModelOptions,
+    MaxMegapixelsOption,
+    RankingOptions,
+    open_localizer,
+)
 from vpr_dhe.cli.photos import TimesOption, naming_jumps, photo_frames, with_progress
 from vpr_dhe.cli.recordings import RecordingOptions
 from vpr_dhe.errors import BadInputError
@@ -71,6 +78,7 @@ def run(
         float | None,
         typer.Option(min=0, max=1, help="Minimum probability of a known place; best after `vpr-dhe calibrate`."),
     ] = None,
+    max_megapixels: MaxMegapixelsOption = DEFAULT_MEGAPIXELS,
     format: Annotated[
         Format | None, typer.Option(rich_help_panel=OUTPUT, help="Output format. [that of OUT's ending, or table]")
     ] = None,
@@ -132,7 +140,7 @@ def run(
         require_all_verified(verification.stop_early)
     photos = photo_frames(queries or [], times, in_order=sequence)
     by_line = _line_format(format, names_relative_to, index, [frame.name or "" for frame in photos])
-    localizer = open_localizer(index, verification, model)
+    localizer = open_localizer(index, verification, model, max_megapixels=max_megapixels)
     if min_probability is not None:
         localizer.require_calibration()
         note_default_calibration(localizer)

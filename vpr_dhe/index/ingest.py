@@ -15,7 +15,7 @@ from torch.nn.functional import normalize
 
 from vpr_dhe.errors import BadInputError, ImageError, ModelError
 from vpr_dhe.features.base import Extractor, ExtractorSpec
-from vpr_dhe.images import CUT_WARNING, FULL_RANGE, decode_reduced, read_file
+from vpr_dhe.images import CUT_WARNING, FULL_RANGE, MAX_PIXELS, decode_reduced, read_file
 from vpr_dhe.index.codecs import LocalMapCodec
 from vpr_dhe.index.image_folders import ImageFolders
 from vpr_dhe.index.manifest import SkippedImage
@@ -80,7 +80,8 @@ class SealedChunk:
 class Source:
     """Source of features: folders of images, an extractor, and how images are read.
 
-    `strict` makes the first unreadable image an error instead of skipping it; `grey_levels` are those of 16-bit images.
+    `strict` makes the first unreadable image an error instead of skipping it; `grey_levels` are those of 16-bit images;
+    images of more than `max_pixels` count as unreadable.
     """
 
     folders: ImageFolders
@@ -89,6 +90,7 @@ class Source:
     strict: bool = False
     read_ahead: ReadAhead = read_ahead
     grey_levels: GreyLevels = FULL_RANGE
+    max_pixels: int = MAX_PIXELS
 
 
 MAX_WORKERS = 256
@@ -121,9 +123,8 @@ class Loaded:
 
 def load(source: Source, records: Iterable[ImageRecord]) -> Generator[Loaded | ImageError]:
     """Decode images, a few ahead of the caller."""
-    return source.read_ahead(
-        partial(_load, source.folders, source.extractor.spec.input_size, source.grey_levels), records
-    )
+    size = source.extractor.spec.input_size
+    return source.read_ahead(partial(_load, source.folders, size, source.grey_levels, source.max_pixels), records)
 
 
 def extract(
@@ -210,7 +211,9 @@ def _stored(id: int, item: ExtractedImage, codec: LocalMapCodec) -> StoredImage:
     return StoredImage(id, item.indexed, item.stamp, vector, local_map)
 
 
-def _load(folders: ImageFolders, input_size: Size, grey_levels: GreyLevels, record: ImageRecord) -> Loaded:
+def _load(
+    folders: ImageFolders, input_size: Size, grey_levels: GreyLevels, max_pixels: int, record: ImageRecord
+) -> Loaded:
     """Read a file once for its pixels (at the resolution that the extractor needs), metadata and digest."""
     path = folders.locate(record.path)
     # Read before the content, so that a file that is written meanwhile counts as changed in the next comparison.
@@ -220,7 +223,7 @@ def _load(folders: ImageFolders, input_size: Size, grey_levels: GreyLevels, reco
     # Imported here, because importing it takes time that a query can do without.
     from vpr_dhe.geography.exif import filled_in, is_complete, read_exif
 
-    decoded = decode_reduced(content, input_size, grey_levels=grey_levels)
+    decoded = decode_reduced(content, input_size, max_pixels=max_pixels, grey_levels=grey_levels)
     if decoded.is_cut:
         _log.warning("%s: %s", record.path, CUT_WARNING)
     if is_complete(record):

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vpr_dhe.errors import BadInputError, IndexFormatError
 from vpr_dhe.features.base import Extractor, ExtractorSpec
+from vpr_dhe.images import MAX_PIXELS
 from vpr_dhe.index.adaptation.fitting import fit
 from vpr_dhe.index.adaptation.map_images import MapImages
 from vpr_dhe.index.adaptation.pairs import Pairs
@@ -292,6 +293,7 @@ class PlaceIndex:
         batch_size: int = 8,
         strict: bool = False,
         workers: int = 0,
+        max_pixels: int = MAX_PIXELS,
         progress: Progress = lambda _: None,
     ) -> AddReport:
         """Add images and update those that have changed.
@@ -310,6 +312,7 @@ class PlaceIndex:
             strict: make the first unreadable image an error instead of skipping it.
             workers: processes that decode images; 0 uses threads of this process. With processes, scripts need
                 `if __name__ == "__main__"`.
+            max_pixels: largest number of pixels of an image that is decoded; larger ones count as unreadable.
             progress: called with the number of images just done.
 
         Raises:
@@ -324,7 +327,7 @@ class PlaceIndex:
             progress(changes.unchanged + len(changes.updated))
             writer.update(changes.updated)
             levels = writer.settle_grey_levels(changes.to_extract)
-            source = Source(self.manifest.folders, extractor, batch_size, strict, read_ahead, levels)
+            source = Source(self.manifest.folders, extractor, batch_size, strict, read_ahead, levels, max_pixels)
             sealed = writer.add(changes, source, progress)
         return AddReport.of(changes, sealed)
 
