@@ -14,6 +14,7 @@ import numpy as np
 import PIL.ExifTags
 import PIL.Image
 import torch
+import xxhash
 from jaxtyping import Float, UInt16
 from torch import Tensor
 from torch.nn import functional
@@ -22,8 +23,10 @@ from vpr_dhe.errors import BadInputError, ImageError
 from vpr_dhe.records import GreyLevels, Image, Preprocessing, Size, StrPath
 from vpr_dhe.runtime.cut_jpeg import is_nearly_whole, with_end
 from vpr_dhe.runtime.image_files import ImageListing, scan_images
+from vpr_dhe.runtime.panoramas import cut_view, is_panorama, size_for_views, view_size
 from vpr_dhe.runtime.pillow import open_image
 from vpr_dhe.runtime.threads import in_parallel
+from vpr_dhe.runtime.view_names import file_of, view_of
 
 _log = logging.getLogger(__name__)
 
@@ -69,7 +72,7 @@ _SIDEWAYS = {5, 6, 7, 8}
 def decode_image(
     source: Path | bytes, *, max_pixels: int | None = MAX_PIXELS, grey_levels: GreyLevels = FULL_RANGE
 ) -> Image:
-    """Decode a file, or its bytes, into an upright 8-bit RGB image.
+    """Decode a file, or its bytes, into an upright 8-bit RGB image; or a view of a panorama, by its path.
 
     EXIF orientation is applied; greyscale, palette, CMYK and 16-bit images are converted, the last by `grey_levels`;
     transparent pixels are blended with black. A JPEG that lacks only its last bytes is decoded, with a warning of
@@ -79,6 +82,9 @@ def decode_image(
         ImageError: if it is missing, not an image, truncated, of more than `max_pixels` pixels, or smaller than 16
             pixels on a side. The message does not repeat the file's name.
     """
+    view = view_of(source) if isinstance(source, Path) else None
+    if view is not None:
+        return _decode_view(view.file, view.yaw_deg, max_pixels, None, grey_levels).image
     return _decode(source, max_pixels, None, grey_levels).image
 
 
@@ -99,14 +105,56 @@ def decode_reduced(
     *,
     max_pixels: int | None = MAX_PIXELS,
     grey_levels: GreyLevels = FULL_RANGE,
+    yaw_deg: int | None = None,
 ) -> Decoded:
     """Decode for an extractor that resizes to `input_size`; errors as for `decode_image`.
 
     A JPEG may be decoded at a half, a quarter or an eighth of its size, which takes a fraction of the time, and other
     images of more than `LARGE_PIXELS` are averaged down; but no smaller than twice the input size along each axis.
+    With `yaw_deg`, the image is that view of a panorama.
     """
     min_side = _MIN_PIXELS_PER_INPUT_PIXEL * max(input_size)
+    view = view_of(source) if isinstance(source, Path) else None
+    if view is not None:
+        source, yaw_deg = view
+    if yaw_deg is not None:
+        return _decode_view(source, yaw_deg, max_pixels, Size(min_side, min_side), grey_levels)
     return _decode(source, max_pixels, Size(min_side, min_side), grey_levels)
+
+
+def _decode_view(
+    source: Path | bytes, yaw_deg: int, max_pixels: int | None, min_size: Size | None, grey_levels: GreyLevels
+) -> Decoded:
+    enough = None if min_size is None else size_for_views(min_size)
+    panorama = _last_panorama.decoded(source, max_pixels, enough, grey_levels)
+    size = panorama.original_size
+    if not is_panorama(size):
+        raise ImageError(f"{size.width} x {size.height} pixels, no panorama of two to one, so it has no views")
+    return Decoded(cut_view(panorama.image, yaw_deg), view_size(size), panorama.is_cut)
+
+
+class _LastPanorama:
+    """The panorama that was decoded last, because its views are decoded one after the other."""
+
+    def __init__(self) -> None:
+        self._lock, self._key = Lock(), None
+        self._decoded: Decoded | None = None
+
+    def decoded(
+        self, source: Path | bytes, max_pixels: int | None, min_size: Size | None, grey_levels: GreyLevels
+    ) -> Decoded:
+        """Decode a panorama, or take it from the last call; only those given as bytes are kept."""
+        if not isinstance(source, bytes):
+            return _decode(source, max_pixels, min_size, grey_levels)
+        key = (xxhash.xxh3_128_digest(source), max_pixels, min_size, grey_levels)
+        with self._lock:
+            if self._decoded is None or self._key != key:
+                self._decoded = None  # frees its memory first
+                self._decoded, self._key = _decode(source, max_pixels, min_size, grey_levels), key
+            return self._decoded
+
+
+_last_panorama = _LastPanorama()
 
 
 def _decode(source: Path | bytes, max_pixels: int | None, min_size: Size | None, grey_levels: GreyLevels) -> Decoded:
@@ -217,11 +265,8 @@ def load_for_input(
 
 def _is_large(path: Path) -> bool:
     """Whether the header of a file claims many pixels; False for files that cannot be read."""
-    try:
-        with open_image(_regular_file(path)) as file:
-            return file.width * file.height > LARGE_PIXELS
-    except Exception:  # decoders raise errors of any kind, which are reported where the image is decoded
-        return False
+    size = size_in_file(path)
+    return size is not None and size.width * size.height > LARGE_PIXELS
 
 
 def decode_named(path: Path, grey_levels: GreyLevels = FULL_RANGE, *, max_pixels: int | None = MAX_PIXELS) -> Image:
@@ -296,8 +341,19 @@ def read_file(path: Path) -> bytes:
         raise ImageError(f"the file cannot be read ({error.strerror})") from error
 
 
+def size_in_file(path: Path) -> Size | None:
+    """Size of an upright image by the header of its file; None if that cannot be read."""
+    try:
+        with open_image(_regular_file(path)) as file:
+            size = Size(*file.size)
+            return Size(size.height, size.width) if _orientation(file) in _SIDEWAYS else size
+    except Exception:  # decoders raise errors of any kind, which are reported where the image is decoded
+        return None
+
+
 def _regular_file(path: Path) -> Path:
-    """Check that a path is a regular file, since reading a pipe may wait for ever."""
+    """Check that a path, or the panorama of a view, is a regular file, since reading a pipe may wait for ever."""
+    path = file_of(path)
     if not path.is_file():
         raise ImageError("not a regular file" if path.exists() else "the file does not exist")
     return path

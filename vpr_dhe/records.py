@@ -290,6 +290,7 @@ class RankedMatch:
         evidence: number that verified matches are ranked by, if that is not the score: how far inliers and similarity
             stand out from the other candidates, in standard deviations.
         similarity_extracted: similarity of the global descriptors as extracted; None if it is unknown.
+        heading_deg: viewing direction of the database image, clockwise from north, if known.
     """
 
     rank: int
@@ -302,6 +303,7 @@ class RankedMatch:
     id: int | None = None
     evidence: float | None = None
     similarity_extracted: float | None = None
+    heading_deg: float | None = None
 
     @property
     def inliers(self) -> int:

@@ -28,9 +28,10 @@ from vpr_dhe.cli.options import (
 from vpr_dhe.cli.recordings import RecordingOptions
 from vpr_dhe.models.names import DEFAULT_MODEL
 from vpr_dhe.runtime.choices import AUTO, Adapt, RankBy, default_adapt, default_rank_by
+from vpr_dhe.runtime.view_names import MAX_VIEWS, MIN_VIEWS
 
 if TYPE_CHECKING:
-    from vpr_dhe.index.manifest import Settings
+    from vpr_dhe.index.manifest import Manifest, Settings
     from vpr_dhe.index.place_index import AddReport, PlaceIndex
     from vpr_dhe.records import ImageRecord
     from vpr_dhe.runtime.image_files import ImageListing
@@ -107,6 +108,14 @@ def run(
         ),
     ] = None,
     bit_depth: BitDepthOption = None,
+    panorama_views: Annotated[
+        int | None,
+        typer.Option(
+            min=MIN_VIEWS,
+            max=MAX_VIEWS,
+            help="Cut each equirectangular panorama into this number of views, such as 12. [the index's, or none]",
+        ),
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first unreadable image or folder.")] = False,
 ) -> None:
     """Index a folder of images or the frames of a recording; a second run extracts only new and changed images."""
@@ -122,7 +131,7 @@ def run(
             "--model": model,
         }
         given |= {"--add": add, "--prune": prune, "--moved": moved, "--list": image_list, "--positions": positions}
-        require_merge_alone(given | {"--codec": codec, "--bit-depth": bit_depth})
+        require_merge_alone(given | {"--codec": codec, "--bit-depth": bit_depth, "--panorama-views": panorama_views})
         merge_into(out, merge, partial(_finish_merge, index_type=index_type, rank_by=rank_by, adapt=adapt))
         return
     part = add or recording.given is not None
@@ -143,6 +152,8 @@ def run(
     images, table = _images_and_table(recording, root, strict=strict)
     listing = _listing(images, image_list, strict=strict, prune=prune)
     records = _read_records(listing, table, positions)
+    views = _panorama_views(panorama_views, index.manifest if index is not None else begun, out, new=index is None)
+    records = _with_views(records, images, views)
     if index is None:
         chosen = begun.settings if begun else _default_settings(published=extractor.model_file.published)
         index = PlaceIndex.create(
@@ -154,6 +165,7 @@ def run(
             rank_by=rank_by or chosen.rank_by,
             adapt=adapt or chosen.adapt,
             bit_depth=bit_depth or (begun and begun.bit_depth) or AUTO,
+            panorama_views=views,
         )
     else:
         index.configure(codec=codec, index_type=index_type, rank_by=rank_by, adapt=adapt, bit_depth=bit_depth)
@@ -269,6 +281,34 @@ def _read_records(listing: "ImageListing", *tables: Path | None) -> Sequence["Im
                 print_stderr(f"{table}: {unmatched.count} {what}, such as {unmatched.example}")
         records = placed.records
     return records
+
+
+def _panorama_views(asked: int | None, manifest: "Manifest | None", out: Path, *, new: bool) -> int:
+    """Number of views of each panorama; 0 leaves panoramas whole.
+
+    Raises:
+        BadInputError: if an index holds panoramas in another number of views.
+    """
+    from vpr_dhe.errors import BadInputError
+
+    known = manifest.panorama_views if manifest else 0
+    if asked is None or asked == known or new:
+        return known if asked is None else asked
+    found = f"in {known} views" if known else "whole"
+    raise BadInputError(
+        f"{out} holds panoramas {found}, and --panorama-views is {asked}; leave it out, or index them into a new folder"
+    )
+
+
+def _with_views(records: Sequence["ImageRecord"], folder: Path, views: int) -> Sequence["ImageRecord"]:
+    """Replace panoramas by their views, if any, and say in one line how many there are."""
+    if not views:
+        return records
+    from vpr_dhe.index.panorama_views import with_views
+
+    expanded, panoramas = with_views(records, folder, views)
+    print_stderr(f"{folder}: {panoramas} of {len(records)} images are panoramas of two to one, in {views} views each")
+    return expanded
 
 
 def _handle_missing(

@@ -19,11 +19,13 @@ from vpr_dhe.images import CUT_WARNING, FULL_RANGE, MAX_PIXELS, decode_reduced, 
 from vpr_dhe.index.codecs import LocalMapCodec
 from vpr_dhe.index.image_folders import ImageFolders
 from vpr_dhe.index.manifest import SkippedImage
+from vpr_dhe.index.panorama_views import turned
 from vpr_dhe.index.rows import Digest, FileStamp, modification_time_ns
 from vpr_dhe.index.segments import IndexedImage, SegmentInfo, SegmentWriter, StoredImage
 from vpr_dhe.records import Features, Frame, GreyLevels, Image, ImageRecord, Progress, Size
 from vpr_dhe.runtime.prefetching import ReadAhead, read_ahead, reading_processes
 from vpr_dhe.runtime.threads import on_one_core
+from vpr_dhe.runtime.view_names import view_of
 
 _log = logging.getLogger(__name__)
 
@@ -216,19 +218,23 @@ def _load(
 ) -> Loaded:
     """Read a file once for its pixels (at the resolution that the extractor needs), metadata and digest."""
     path = folders.locate(record.path)
+    view = view_of(path)
     # Read before the content, so that a file that is written meanwhile counts as changed in the next comparison.
     modified_ns = modification_time_ns(path)
     content = read_file(path)
-    stamp = FileStamp(len(content), modified_ns, Digest.of(content))
+    stamp = FileStamp(len(content), modified_ns, Digest.of(content, view))
     # Imported here, because importing it takes time that a query can do without.
     from vpr_dhe.geography.exif import filled_in, is_complete, read_exif
 
-    decoded = decode_reduced(content, input_size, max_pixels=max_pixels, grey_levels=grey_levels)
+    yaw_deg = None if view is None else view.yaw_deg
+    decoded = decode_reduced(content, input_size, max_pixels=max_pixels, grey_levels=grey_levels, yaw_deg=yaw_deg)
     if decoded.is_cut:
         _log.warning("%s: %s", record.path, CUT_WARNING)
     if is_complete(record):
         return Loaded(decoded.image, decoded.original_size, record, stamp)
-    info = read_exif(content, path)
+    info = read_exif(content, path if view is None else view.file)
+    if view is not None:
+        info = replace(info, heading_deg=turned(info.heading_deg, view.yaw_deg))
     fault = info.position_fault if record.position is None else None
     unused = UnusedPosition(record.path, fault) if fault else None
     return Loaded(decoded.image, decoded.original_size, filled_in(record, info), stamp, unused)

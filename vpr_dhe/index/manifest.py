@@ -108,7 +108,8 @@ class Manifest:
     folder in `merged_folders`. `codec` is None until the first images are added. Segments are in the order of their
     ids, which are never reused. `removed` is the file of removed ids that are still in a segment. `bit_depth` is how
     16-bit images are read, as given by the user; None in indexes from before that choice, which divide by 257.
-    `grey_levels` is None until 16-bit images are added.
+    `grey_levels` is None until 16-bit images are added. `panorama_views` is the number of views that `vpr-dhe index`
+    cuts each panorama into; 0 leaves panoramas whole.
     """
 
     spec: ExtractorSpec
@@ -124,6 +125,7 @@ class Manifest:
     bit_depth: str | None = None
     grey_levels: GreyLevels | None = None
     merged_folders: tuple[MergedFolder, ...] = ()
+    panorama_views: int = 0
 
     @property
     def folders(self) -> ImageFolders:
@@ -293,6 +295,7 @@ def _from_json(content: dict[str, Any], index: Path) -> Manifest:
             MergedFolder(row["name"], _place(row["folder"], row.get(_MERGED_RELATIVE), index))
             for row in content.get("merged_folders", ())
         ),
+        panorama_views=content.get("panorama_views", 0),
     )
 
 

@@ -107,6 +107,7 @@ class PlaceIndex:
         rank_by: RankBy = "inliers",
         adapt: Adapt = "off",
         bit_depth: str = AUTO,
+        panorama_views: int = 0,
     ) -> "PlaceIndex":
         """Make an empty index.
 
@@ -120,6 +121,7 @@ class PlaceIndex:
             adapt: whether `vpr-dhe index` adapts the index to its map once it is filled.
             bit_depth: grey levels of 16-bit images and queries: a number of bits such as 12, LOW:HIGH such as
                 7000:9000, or `auto`, which finds them from the first 16-bit images that are added.
+            panorama_views: number of views that `vpr-dhe index` cuts each panorama into; 0 leaves panoramas whole.
 
         Raises:
             BadInputError: if `folder` holds anything else, codec or index type are unknown, or the bit depth is none.
@@ -131,7 +133,9 @@ class PlaceIndex:
             raise BadInputError(f"{folder} already exists; give the name of a new folder for the index")
         folder.mkdir(parents=True, exist_ok=True)
         root = str(Path(images_folder).resolve())
-        manifest = Manifest(spec, root, settings, bit_depth=bit_depth, grey_levels=levels)
+        manifest = Manifest(
+            spec, root, settings, bit_depth=bit_depth, grey_levels=levels, panorama_views=panorama_views
+        )
         with lock_for_writing(folder):
             if not _is_vacant(folder):
                 raise BadInputError(f"{folder} was just made by another process; run the command again")

@@ -28,6 +28,7 @@ from vpr_dhe.report.tables.adaptation import adaptation_document
 from vpr_dhe.report.tables.text import text_table
 from vpr_dhe.runtime.choices import RankBy
 from vpr_dhe.runtime.text import counted, one_line
+from vpr_dhe.runtime.view_names import split_view
 
 
 @dataclass(frozen=True)
@@ -166,7 +167,14 @@ def _match_document(match: RankedMatch) -> dict[str, Any]:
         **position_document(match.position),
         "probability": match.probability,
         **evidence_document(match.verification),
+        **_view_document(match),
     }
+
+
+def _view_document(match: RankedMatch) -> dict[str, Any]:
+    """Panorama and direction of a match that is a view of one; empty for others."""
+    view = split_view(match.image)
+    return {} if view is None else {"panorama": view[0], "yaw_deg": view[1], "heading_deg": match.heading_deg}
 
 
 def position_document(position: Position | None) -> dict[str, Any]:
