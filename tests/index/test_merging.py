@@ -15,7 +15,7 @@ from vpr_dhe.errors import BadInputError
 from vpr_dhe.index import merging
 from vpr_dhe.index.checking import check
 from vpr_dhe.index.image_folders import ImageFolders, MergedFolder
-from vpr_dhe.index.manifest import FORMAT, MERGED_FORMAT, publish
+from vpr_dhe.index.manifest import FORMAT, NEWER_FORMAT, publish
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.index.segments import SegmentWriter
 from vpr_dhe.localization.calibration.stored import write_calibration
@@ -175,7 +175,7 @@ def test_only_an_index_of_several_folders_has_the_new_format(monday, tuesday):
     manifest = monday.folder / "manifest.json"
     assert FORMAT in manifest.read_text()
     monday.merge(tuesday)
-    assert MERGED_FORMAT in manifest.read_text()
+    assert NEWER_FORMAT in manifest.read_text()
     assert check(monday.folder).folders == monday.manifest.folders.all
 
 

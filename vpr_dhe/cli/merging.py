@@ -54,6 +54,7 @@ def _created_like(other: "PlaceIndex", out: Path) -> "PlaceIndex":
         index_type=settings.index_type,
         rank_by=settings.rank_by,
         adapt=settings.adapt,
+        panorama_views=other.manifest.panorama_views,
     )
 
 

@@ -23,8 +23,8 @@ from vpr_dhe.runtime.choices import AUTO, Adapt, RankBy
 from vpr_dhe.runtime.system import require_linux
 
 FORMAT = "vpr-dhe index 2"
-# Of an index with several folders of images, which versions from before would look for in the first.
-MERGED_FORMAT = "vpr-dhe index 3"
+# Of an index with several folders, or with views of panoramas, whose images versions from before would not find.
+NEWER_FORMAT = "vpr-dhe index 3"
 LOCK_NAME = "writer.lock"
 # Key of the images folder as seen from the index, for an index and photos that are moved together.
 _RELATIVE = "images_folder_relative"
@@ -220,7 +220,8 @@ def publish(manifest: Manifest, folder: Path) -> None:
     index = folder.resolve()
     merged = [asdict(one) | {_MERGED_RELATIVE: os.path.relpath(one.folder, index)} for one in manifest.merged_folders]
     content = asdict(manifest) | {_RELATIVE: os.path.relpath(manifest.images_folder, index), "merged_folders": merged}
-    write_document(folder, FILE_NAME, MERGED_FORMAT if manifest.merged_folders else FORMAT, content)
+    is_newer = manifest.merged_folders or manifest.panorama_views
+    write_document(folder, FILE_NAME, NEWER_FORMAT if is_newer else FORMAT, content)
 
 
 @contextmanager
@@ -253,7 +254,7 @@ def read_manifest(folder: Path) -> Manifest:
         IndexDamagedError: if the manifest does not agree with its checksum.
     """
     path = require_manifest(folder)
-    content = read_document(path, (FORMAT, MERGED_FORMAT), "index the images into a new folder")
+    content = read_document(path, (FORMAT, NEWER_FORMAT), "index the images into a new folder")
     try:
         manifest = _from_json(content, folder)
     except (KeyError, TypeError) as error:
