@@ -4,6 +4,7 @@ import io
 import os
 import struct
 import sys
+import warnings
 import zlib
 
 import cv2
@@ -15,6 +16,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vpr_dhe import images
 from vpr_dhe.errors import BadInputError, ImageError, ListingError
 from vpr_dhe.geography.exif import read_exif
 from vpr_dhe.images import (
@@ -116,12 +118,51 @@ def test_other_formats_are_decoded_whole(picture, tmp_path):
     assert image_size(decode_reduced(tmp_path / "a.png", Size(64, 64)).image) == Size(2000, 1500)
 
 
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "I;16", "1"])
+@pytest.mark.parametrize("extension", ["png", "tif", "webp"])
+def test_large_images_of_all_formats_are_averaged_down(tmp_path, monkeypatch, extension, mode):
+    if extension == "webp" and mode not in ("RGB", "RGBA"):
+        pytest.skip("WebP has no such mode")
+    smooth = PIL.Image.effect_noise((20, 15), 80).convert("RGB").resize((801, 602), PIL.Image.Resampling.BICUBIC)
+    grey = PIL.Image.fromarray(np.asarray(smooth.convert("L")).astype(np.uint16) * 257)
+    options = {"lossless": True} if extension == "webp" else {}
+    (grey if mode == "I;16" else smooth.convert(mode)).save(tmp_path / f"a.{extension}", **options)
+    path = tmp_path / f"a.{extension}"
+    whole = decode_image(path)
+    np.testing.assert_array_equal(decode_reduced(path, Size(64, 48)).image, whole)
+    monkeypatch.setattr(images, "LARGE_PIXELS", 100_000)
+    reduced = decode_reduced(path, Size(64, 48))
+    assert (reduced.original_size, image_size(reduced.image)) == (Size(801, 602), Size(200, 150))
+    small = [cv2.resize(one, (64, 48), interpolation=cv2.INTER_AREA).astype(float) for one in (whole, reduced.image)]
+    assert np.abs(small[0] - small[1]).mean() < 2
+
+
+def test_the_sizes_of_phones_and_panoramas_are_allowed():
+    before = PIL.Image.MAX_IMAGE_PIXELS
+    for side in ((12_000, 9_000), (16_384, 8_192), (16_320, 12_240)):
+        with warnings.catch_warnings(action="error"):
+            assert decode_reduced(png_of_size(*side), Size(64, 64)).original_size == side
+        with pytest.raises(ImageError, match="more than the 100,000,000"):
+            decode_image(png_of_size(*side), max_pixels=100_000_000)
+    assert before == PIL.Image.MAX_IMAGE_PIXELS
+
+
+def test_large_arrays_give_nearly_the_same_input_in_less_memory(monkeypatch):
+    smooth = PIL.Image.effect_noise((20, 15), 80).convert("RGB").resize((801, 602), PIL.Image.Resampling.BICUBIC)
+    preprocessing = Preprocessing(64, 48, "bilinear", True, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+    inputs = []
+    for large in (10**9, 100_000):
+        monkeypatch.setattr(images, "LARGE_PIXELS", large)
+        inputs.append(images.to_network_input([np.asarray(smooth)], preprocessing, torch.device("cpu")))
+    assert float((inputs[0] - inputs[1]).abs().mean()) < 0.02
+
+
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
         (b"these are words, not pixels", "not an image"),
         (b"", "not an image"),
-        (png_of_size(20_000, 20_000), "pixels"),
+        (png_of_size(20_000, 20_000), "raise --max-megapixels"),
         (png_of_size(1, 1), "at least 16"),
     ],
 )

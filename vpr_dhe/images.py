@@ -3,14 +3,18 @@
 import logging
 import os
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import lru_cache, partial
 from pathlib import Path
+from threading import Lock
 from typing import NamedTuple, TypeAlias, TypeVar
 
+import cv2
 import numpy as np
 import PIL.ExifTags
 import PIL.Image
 import torch
+import xxhash
 from jaxtyping import Float, UInt16
 from torch import Tensor
 from torch.nn import functional
@@ -20,16 +24,25 @@ from vpr_dhe.records import GreyLevels, Image, Preprocessing, Size, StrPath
 from vpr_dhe.runtime.cut_jpeg import is_nearly_whole, with_end
 from vpr_dhe.runtime.image_files import ImageListing, scan_images
 from vpr_dhe.runtime.image_parts import Part, load_parts, upright, upright_size
+from vpr_dhe.runtime.panoramas import cut_view, is_panorama, size_for_views, view_size
 from vpr_dhe.runtime.pillow import open_image
 from vpr_dhe.runtime.threads import in_parallel
+from vpr_dhe.runtime.view_names import file_of, view_of
 
 _log = logging.getLogger(__name__)
 
 ImageLike: TypeAlias = np.ndarray | Tensor | PIL.Image.Image
 """Image in memory; see `require_image` for shapes and types."""
 
-# Headers may claim any size; larger images are more likely attacks than photos.
-MAX_PIXELS = 100_000_000
+MAX_PIXELS = 200_000_000
+"""Largest number of pixels that are decoded by default: headers may claim any size, and phones have up to so many."""
+
+LARGE_PIXELS = 50_000_000
+"""Images of more pixels are decoded one at a time, and at a reduced size wherever an extractor needs no more."""
+
+# Modes of Pillow whose pixels can be averaged.
+_AVERAGED_MODES = frozenset({"L", "LA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"})
+_large_images = Lock()
 # Smaller images have no texture to extract features from.
 MIN_SIDE_PX = 16
 _CHANNELS = frozenset({1, 3, 4})
@@ -47,8 +60,10 @@ FULL_RANGE = GreyLevels()
 _MIN_PIXELS_PER_INPUT_PIXEL = 2
 
 
-def decode_image(source: Path | bytes, *, max_pixels: int = MAX_PIXELS, grey_levels: GreyLevels = FULL_RANGE) -> Image:
-    """Decode a file, or its bytes, into an upright 8-bit RGB image.
+def decode_image(
+    source: Path | bytes, *, max_pixels: int | None = MAX_PIXELS, grey_levels: GreyLevels = FULL_RANGE
+) -> Image:
+    """Decode a file, or its bytes, into an upright 8-bit RGB image; or a view of a panorama, by its path.
 
     EXIF orientation is applied; greyscale, palette, CMYK and 16-bit images are converted, the last by `grey_levels`;
     transparent pixels are blended with black. A JPEG that lacks only its last bytes is decoded, with a warning of
@@ -58,6 +73,9 @@ def decode_image(source: Path | bytes, *, max_pixels: int = MAX_PIXELS, grey_lev
         ImageError: if it is missing, not an image, truncated, of more than `max_pixels` pixels, or smaller than 16
             pixels on a side. The message does not repeat the file's name.
     """
+    view = view_of(source) if isinstance(source, Path) else None
+    if view is not None:
+        return _decode_view(view.file, view.yaw_deg, max_pixels, None, grey_levels).image
     return _decode(source, max_pixels, None, grey_levels).image
 
 
@@ -73,18 +91,64 @@ CUT_WARNING = "the JPEG lacks its last bytes; it was read as far as it goes"
 
 
 def decode_reduced(
-    source: Path | bytes, input_size: Size, *, max_pixels: int = MAX_PIXELS, grey_levels: GreyLevels = FULL_RANGE
+    source: Path | bytes,
+    input_size: Size,
+    *,
+    max_pixels: int | None = MAX_PIXELS,
+    grey_levels: GreyLevels = FULL_RANGE,
+    yaw_deg: int | None = None,
 ) -> Decoded:
     """Decode for an extractor that resizes to `input_size`; errors as for `decode_image`.
 
-    A JPEG may be decoded at a half, a quarter or an eighth of its size, which takes a fraction of the time, but no
-    smaller than twice the input size along each axis.
+    A JPEG may be decoded at a half, a quarter or an eighth of its size, which takes a fraction of the time, and other
+    images of more than `LARGE_PIXELS` are averaged down; but no smaller than twice the input size along each axis.
+    With `yaw_deg`, the image is that view of a panorama.
     """
     min_side = _MIN_PIXELS_PER_INPUT_PIXEL * max(input_size)
+    view = view_of(source) if isinstance(source, Path) else None
+    if view is not None:
+        source, yaw_deg = view
+    if yaw_deg is not None:
+        return _decode_view(source, yaw_deg, max_pixels, Size(min_side, min_side), grey_levels)
     return _decode(source, max_pixels, Size(min_side, min_side), grey_levels)
 
 
-def decode_bounded(source: Path | bytes, pixels: int, *, max_pixels: int = MAX_PIXELS) -> Decoded:
+def _decode_view(
+    source: Path | bytes, yaw_deg: int, max_pixels: int | None, min_size: Size | None, grey_levels: GreyLevels
+) -> Decoded:
+    enough = None if min_size is None else size_for_views(min_size)
+    panorama = _last_panorama.decoded(source, max_pixels, enough, grey_levels)
+    size = panorama.original_size
+    if not is_panorama(size):
+        raise ImageError(f"{size.width} x {size.height} pixels, no panorama of two to one, so it has no views")
+    return Decoded(cut_view(panorama.image, yaw_deg), view_size(size), panorama.is_cut)
+
+
+class _LastPanorama:
+    """The panorama that was decoded last, because its views are decoded one after the other."""
+
+    def __init__(self) -> None:
+        self._lock, self._key = Lock(), None
+        self._decoded: Decoded | None = None
+
+    def decoded(
+        self, source: Path | bytes, max_pixels: int | None, min_size: Size | None, grey_levels: GreyLevels
+    ) -> Decoded:
+        """Decode a panorama, or take it from the last call; only those given as bytes are kept."""
+        if not isinstance(source, bytes):
+            return _decode(source, max_pixels, min_size, grey_levels)
+        key = (xxhash.xxh3_128_digest(source), max_pixels, min_size, grey_levels)
+        with self._lock:
+            if self._decoded is None or self._key != key:
+                self._decoded = None  # frees its memory first
+                self._decoded, self._key = _decode(source, max_pixels, min_size, grey_levels), key
+            return self._decoded
+
+
+_last_panorama = _LastPanorama()
+
+
+def decode_bounded(source: Path | bytes, pixels: int, *, max_pixels: int | None = MAX_PIXELS) -> Decoded:
     """Decode as `decode_image` does, but reduce images of more than so many pixels to about that many.
 
     Only the pixels of the file, 4 bytes each at most, are in memory besides the result. A JPEG may take less.
@@ -108,7 +172,7 @@ def bounded_size(size: Size, pixels: int) -> Size:
     return size if shrinking >= 1 else Size(*(max(MIN_SIDE_PX, round(shrinking * side)) for side in size))
 
 
-def decode_parts(source: Path | bytes, parts: Sequence[Part], *, max_pixels: int = MAX_PIXELS) -> list[Image]:
+def decode_parts(source: Path | bytes, parts: Sequence[Part], *, max_pixels: int | None = MAX_PIXELS) -> list[Image]:
     """Decode rectangles of an upright image, each resized to its size; colours may be lost.
 
     Memory and errors are as for `decode_bounded`.
@@ -132,13 +196,13 @@ class _Opened(NamedTuple):
 Result = TypeVar("Result")
 
 
-def _decode(source: Path | bytes, max_pixels: int, min_size: Size | None, grey_levels: GreyLevels) -> Decoded:
+def _decode(source: Path | bytes, max_pixels: int | None, min_size: Size | None, grey_levels: GreyLevels) -> Decoded:
     decoded, is_cut = _read(source, max_pixels, grey_levels, lambda opened: _whole(opened, min_size))
     return decoded._replace(is_cut=is_cut)
 
 
 def _read(
-    source: Path | bytes, max_pixels: int, grey_levels: GreyLevels, read: Callable[[_Opened], Result]
+    source: Path | bytes, max_pixels: int | None, grey_levels: GreyLevels, read: Callable[[_Opened], Result]
 ) -> tuple[Result, bool]:
     """Read an image, also from a JPEG that lacks its last bytes; returns whether it does."""
     try:
@@ -168,7 +232,7 @@ def _completed(source: Path | bytes) -> bytes | None:
 
 def _read_opened(
     source: Path | bytes,
-    max_pixels: int,
+    max_pixels: int | None,
     grey_levels: GreyLevels,
     read: Callable[[_Opened], Result],
     *,
@@ -186,7 +250,7 @@ def _read_opened(
     except PIL.UnidentifiedImageError as error:
         raise ImageError("not an image in a supported format") from error
     except PIL.Image.DecompressionBombError as error:
-        raise ImageError(f"more than the {max_pixels:,} pixels that are decoded at most; scale it down") from error
+        raise ImageError("more pixels than Pillow decodes; scale it down") from error
     except Exception as error:  # decoders raise errors of any kind
         raise ImageError(f"damaged or truncated image ({error})") from error
 
@@ -195,8 +259,9 @@ def _whole(opened: _Opened, min_size: Size | None) -> Decoded:
     file, orientation = opened.file, opened.orientation
     if min_size is not None:
         file.draft(None, min_size)  # has an effect on JPEG only
-    file.load()
-    picture = _to_rgb(file, opened.grey_levels)
+    with _large_images if opened.size.width * opened.size.height > LARGE_PIXELS else nullcontext():
+        file.load()
+        picture = _averaged_down(file, min_size, opened.grey_levels)
     _check_gaps(picture, opened)
     image = np.array(upright(picture, orientation), dtype=np.uint8)
     return Decoded(image, upright_size(opened.size, orientation))
@@ -214,10 +279,66 @@ def _check_gaps(picture: PIL.Image.Image, opened: _Opened) -> None:
         raise ImageError("truncated image")
 
 
-def decode_named(path: Path, grey_levels: GreyLevels = FULL_RANGE) -> Image:
+def _averaged_down(picture: PIL.Image.Image, min_size: Size | None, grey_levels: GreyLevels) -> PIL.Image.Image:
+    """Convert to RGB, and average pixels if there are many more than are needed."""
+    factor = 1 if min_size is None else _excess(Size(*picture.size), min_size)
+    if factor == 1:
+        return _to_rgb(picture, grey_levels)
+    size, box = (picture.width // factor, picture.height // factor), PIL.Image.Resampling.BOX
+    if picture.mode in _AVERAGED_MODES:
+        # First, because each conversion takes the memory of another image.
+        return _to_rgb(picture.resize(size, box), grey_levels)
+    return _to_rgb(picture, grey_levels).resize(size, box)
+
+
+def _excess(size: Size, min_size: Size) -> int:
+    """Factor by which a large image can be reduced and still have a minimum size; 1 for others."""
+    if size.width * size.height <= LARGE_PIXELS:
+        return 1
+    return max(1, min(size.width // min_size.width, size.height // min_size.height))
+
+
+class LoadedImage(NamedTuple):
+    """An image to extract features from, and its original, which may be larger.
+
+    `whole` decodes the original.
+    """
+
+    image: Image
+    original_size: Size
+    whole: "Image | Callable[[], Image]"
+
+
+def load_for_input(
+    source: "ImageLike | StrPath",
+    input_size: Size,
+    grey_levels: GreyLevels = FULL_RANGE,
+    *,
+    max_pixels: int | None = MAX_PIXELS,
+) -> LoadedImage:
+    """Load an image as `load_image` does; files of more than `LARGE_PIXELS` reduced, as by `decode_reduced`."""
+    if not isinstance(source, (str, os.PathLike)):
+        image = require_image(source, grey_levels)
+        return LoadedImage(image, image_size(image), image)
+    path = Path(source)
+    decode = partial(decode_image, path, max_pixels=max_pixels, grey_levels=grey_levels)
+    if not _is_large(path):
+        image = decode()
+        return LoadedImage(image, image_size(image), image)
+    reduced = decode_reduced(path, input_size, max_pixels=max_pixels, grey_levels=grey_levels)
+    return LoadedImage(reduced.image, reduced.original_size, decode)
+
+
+def _is_large(path: Path) -> bool:
+    """Whether the header of a file claims many pixels; False for files that cannot be read."""
+    size = size_in_file(path)
+    return size is not None and size.width * size.height > LARGE_PIXELS
+
+
+def decode_named(path: Path, grey_levels: GreyLevels = FULL_RANGE, *, max_pixels: int | None = MAX_PIXELS) -> Image:
     """Decode a file as `decode_image` does, with its path in error messages."""
     try:
-        return decode_image(path, grey_levels=grey_levels)
+        return decode_image(path, max_pixels=max_pixels, grey_levels=grey_levels)
     except ImageError as error:
         raise ImageError(f"{path}: {error}") from error
 
@@ -286,8 +407,19 @@ def read_file(path: Path) -> bytes:
         raise ImageError(f"the file cannot be read ({error.strerror})") from error
 
 
+def size_in_file(path: Path) -> Size | None:
+    """Size of an upright image by the header of its file; None if that cannot be read."""
+    try:
+        with open_image(_regular_file(path)) as file:
+            size = Size(*file.size)
+            return upright_size(size, _orientation(file))
+    except Exception:  # decoders raise errors of any kind, which are reported where the image is decoded
+        return None
+
+
 def _regular_file(path: Path) -> Path:
-    """Check that a path is a regular file, since reading a pipe may wait for ever."""
+    """Check that a path, or the panorama of a view, is a regular file, since reading a pipe may wait for ever."""
+    path = file_of(path)
     if not path.is_file():
         raise ImageError("not a regular file" if path.exists() else "the file does not exist")
     return path
@@ -303,10 +435,11 @@ def _orientation(image: PIL.Image.Image) -> int:
         return 1
 
 
-def _check_size(size: Size, max_pixels: int) -> None:
-    if size.width * size.height > max_pixels:
+def _check_size(size: Size, max_pixels: int | None) -> None:
+    if max_pixels is not None and size.width * size.height > max_pixels:
         raise ImageError(
-            f"{size.width} x {size.height} pixels, more than the {max_pixels:,} that are decoded at most; scale it down"
+            f"{size.width} x {size.height} pixels, more than the {max_pixels:,} that are decoded at most; scale it "
+            "down, or raise --max-megapixels"
         )
     if min(size) < MIN_SIDE_PX:
         raise ImageError(f"{size.width} x {size.height} pixels; at least {MIN_SIDE_PX} on each side are needed")
@@ -339,7 +472,7 @@ def require_image(given: ImageLike, grey_levels: GreyLevels = FULL_RANGE) -> Ima
     One channel is greyscale, three are RGB, and a fourth is alpha, which is blended with black.
 
     Raises:
-        ImageError: if it is none of these, has less than 16 pixels on a side, or more than 100 million pixels.
+        ImageError: if it is none of these, has less than 16 pixels on a side, or more than `MAX_PIXELS` pixels.
     """
     if isinstance(given, PIL.Image.Image):
         _check_size(Size(*given.size), MAX_PIXELS)
@@ -447,9 +580,19 @@ def _mean_and_deviation(preprocessing: Preprocessing, device: torch.device) -> t
     return mean.view(1, 3, 1, 1), std.view(1, 3, 1, 1)
 
 
+def _reduced(image: Image, preprocessing: Preprocessing) -> Image:
+    """Average a large image down to at least twice the input size, since its pixels take 12 bytes each from here on."""
+    size, enough = image_size(image), _MIN_PIXELS_PER_INPUT_PIXEL * max(preprocessing.size)
+    factor = _excess(size, Size(enough, enough))
+    if factor == 1:
+        return image
+    return cv2.resize(image, (size.width // factor, size.height // factor), interpolation=cv2.INTER_AREA)
+
+
 def _resized(
     image: Image, preprocessing: Preprocessing, device: torch.device
 ) -> Float[Tensor, "1 3 input_height input_width"]:
+    image = _reduced(image, preprocessing)
     # Pinned memory is copied to a GPU asynchronously.
     pixels = torch.tensor(image, pin_memory=device.type == "cuda").to(device, non_blocking=True)
     tensor = pixels.permute(2, 0, 1)[None].float().div_(255)

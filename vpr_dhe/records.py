@@ -10,6 +10,8 @@ import numpy as np
 from jaxtyping import Float, Float32, Float64, Int64, UInt8, UInt16
 from torch import Tensor
 
+from vpr_dhe.errors import BadInputError
+
 Image: TypeAlias = UInt8[np.ndarray, "_height _width 3"]
 """Decoded image: RGB, 8 bits per channel, upright (EXIF orientation applied)."""
 
@@ -37,8 +39,13 @@ class GreyLevels(NamedTuple):
 
     def to_8_bits(self, values: UInt16[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
         """Scale values to 0 to 255."""
-        scaled = (values.astype(np.float64) - self.low) / ((self.high - self.low) / 255)
-        return np.rint(scaled).clip(0, 255).astype(np.uint8)
+        scaled = np.empty(values.shape, np.uint8)
+        # Row by row, because the numbers in between take eight times the memory of the values.
+        rows = zip(values, scaled, strict=True) if values.ndim > 1 else [(values, scaled)]
+        for row, out in rows:
+            exact = (row.astype(np.float64) - self.low) / ((self.high - self.low) / 255)
+            out[...] = np.rint(exact).clip(0, 255)
+        return scaled
 
 
 class Size(NamedTuple):
@@ -90,6 +97,48 @@ class MetricPosition:
 
 
 Position: TypeAlias = GeoPosition | MetricPosition
+
+
+@dataclass(frozen=True)
+class Near:
+    """Circle that a search is restricted to: images at most `within_m` metres from `position`, the border included.
+
+    In the world of a reconstruction, the radius is in its unit.
+
+    Raises:
+        BadInputError: if a number is not finite, the radius is not above 0, or degrees are out of range.
+    """
+
+    position: Position
+    within_m: float
+
+    def __post_init__(self) -> None:
+        place, radius = self.position, self.within_m
+        if not (math.isfinite(radius) and radius > 0):
+            raise BadInputError(f"the radius is {radius}; expected metres, above 0")
+        if isinstance(place, GeoPosition):
+            if not (abs(place.latitude_deg) <= 90 and abs(place.longitude_deg) <= 180):
+                raise BadInputError(
+                    f"found latitude {place.latitude_deg}, longitude {place.longitude_deg}; expected degrees from -90 "
+                    "to 90 and from -180 to 180, the latitude first"
+                )
+        elif not (math.isfinite(place.x_m) and math.isfinite(place.y_m)):
+            raise BadInputError(f"found x {place.x_m}, y {place.y_m}; expected finite numbers")
+
+
+@dataclass(frozen=True)
+class NearbyImages:
+    """Images that a restricted search compares, and those that it must leave out.
+
+    Args:
+        near: circle of the search.
+        images: number of images in it.
+        unplaced: number of images whose position is unknown, or of another world.
+    """
+
+    near: Near
+    images: int
+    unplaced: int
 
 
 @dataclass(frozen=True)
@@ -241,6 +290,7 @@ class RankedMatch:
         evidence: number that verified matches are ranked by, if that is not the score: how far inliers and similarity
             stand out from the other candidates, in standard deviations.
         similarity_extracted: similarity of the global descriptors as extracted; None if it is unknown.
+        heading_deg: viewing direction of the database image, clockwise from north, if known.
     """
 
     rank: int
@@ -253,6 +303,7 @@ class RankedMatch:
     id: int | None = None
     evidence: float | None = None
     similarity_extracted: float | None = None
+    heading_deg: float | None = None
 
     @property
     def inliers(self) -> int:
@@ -345,10 +396,11 @@ class Localization:
         missing_shards: names of shards that did not answer, whose images are not among the matches.
         estimate: position estimated from the verified matches, if their positions are known.
         rejected: best match, if its probability was below the requested minimum.
-        known: whether the place is considered to be in the index; None if no minimum probability was requested and the
-            query is not blank.
+        known: whether the place is considered to be in the index; None if no minimum probability was requested, the
+            query is not blank, and there are images near enough.
         blank: whether the query has too little texture to match anything; its matches have no inliers.
         calibration: that the probability of the best match is by; None without one.
+        nearby: images that the search was restricted to; None if it was of the whole index.
     """
 
     matches: tuple[RankedMatch, ...]
@@ -359,6 +411,7 @@ class Localization:
     known: bool | None = None
     blank: bool = False
     calibration: CalibrationSource | None = None
+    nearby: NearbyImages | None = None
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,7 @@ def test_options_stand_in_groups(run):
         "Recording",
         "Verification",
         "Model",
+        "Rough position",
         "Output",
         "Sequence",
         "Help and messages",

@@ -264,3 +264,34 @@ def test_mistakes_end_in_one_sentence_and_leave_nothing(run, tmp_path, monkeypat
         monkeypatch.delitem(sys.modules, name)
     code, _, stderr = run("frames", "--bag", bag, "--topic", IMAGES, "--out", tmp_path / "asked")
     assert (code, 'install it with: pip install "vpr-dhe[bags]"' in stderr) == (2, True)
+
+
+def test_frames_of_a_video_have_the_positions_of_a_track(run, tmp_path):
+    video = video_of(tmp_path / "ride.mp4", FRAMES)
+    points = "".join(
+        f'<trkpt lat="{49 + second / 1000}" lon="7"><time>2026-05-01T10:30:{second:02d}Z</time></trkpt>'
+        for second in range(5)
+    )
+    (tmp_path / "ride.gpx").write_text(f"<gpx><trk><trkseg>{points}</trkseg></trk></gpx>")
+    options = ("--video", video, "--track", tmp_path / "ride.gpx", "--min-metres", 30)
+    code, stdout, stderr = run("frames", *options, "--out", tmp_path / "frames")
+    # 11 frames of 0.1 s at 111 m/s.
+    assert (code, "frames/ride: 4 frames" in stdout, "ride.mp4 starts at 2026-05-01T10:30:00" in stderr) == (
+        0,
+        True,
+        True,
+    )
+    table = (tmp_path / "frames/ride/frames.csv").read_text().splitlines()
+    assert table[0] == "image,latitude,longitude,timestamp"
+    assert table[2].startswith("00000003.png,49.000300000,7.000000000,1777631400.3")
+
+    code, stdout, _ = run("index", *options, "--out", tmp_path / "index", "--codec", "int8")
+    assert (code, "4 images" in stdout) == (0, True)
+    assert PlaceIndex.open(tmp_path / "index").image(1).position.latitude_deg == pytest.approx(49.0003)
+    for wrong in (
+        ("--track", tmp_path / "ride.gpx"),
+        ("--video", video, "--min-metres", 3),
+        (*options, "--video-start", "x"),
+    ):
+        code, _, stderr = run("frames", *wrong, "--out", tmp_path / "other")
+        assert (code, stderr.splitlines()[-1].startswith("error:")) == (2, True)

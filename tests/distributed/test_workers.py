@@ -10,6 +10,7 @@ from vpr_dhe.distributed.extraction import MAX_ATTEMPTS, ChunkSealer, _Job, _led
 from vpr_dhe.distributed.threads import Threads
 from vpr_dhe.errors import BadInputError, ImageError, IndexFormatError, WorkerLostError
 from vpr_dhe.index.codecs import fit_codec
+from vpr_dhe.index.image_folders import ImageFolders
 from vpr_dhe.index.ingest import Chunk
 from vpr_dhe.index.place_index import PlaceIndex
 
@@ -19,7 +20,8 @@ def job(photo_folder, tmp_path, thumbnail_extractor):
     index = PlaceIndex.create(tmp_path / "index", thumbnail_extractor.spec, photo_folder)
     codec = fit_codec("float16", thumbnail_extractor.extract([np.zeros((8, 8, 3), np.uint8)])[0].local_map[None])
     with _ledger(index.folder / "segments") as ledger:
-        yield _Job(ledger, photo_folder, index.spec, codec, lambda: thumbnail_extractor, Threads.here(), 2, False)
+        folders = ImageFolders(str(photo_folder))
+        yield _Job(ledger, folders, index.spec, codec, lambda: thumbnail_extractor, Threads.here(), 2, False)
 
 
 @pytest.fixture
@@ -42,7 +44,7 @@ def test_errors_come_back_as_they_are(job, chunk, photo_folder, other_extractor)
     (photo_folder / "01.png").write_bytes(b"broken")
     assert isinstance(altered(job, strict=True).outcome(chunk), ImageError)
     assert isinstance(altered(job, load=lambda: other_extractor).outcome(chunk), IndexFormatError)
-    unseen = altered(job, images_folder=photo_folder / "elsewhere").outcome(chunk)
+    unseen = altered(job, folders=ImageFolders(str(photo_folder / "elsewhere"))).outcome(chunk)
     assert isinstance(unseen, BadInputError)
     assert "does not see the folder" in str(unseen)
     assert pickle.loads(pickle.dumps(unseen)).args == unseen.args

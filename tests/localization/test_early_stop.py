@@ -35,6 +35,7 @@ class Counted:
     verifies = True
     missing_shards: frozenset[str] = frozenset()
     adaptation = None
+    nearby = None
 
     def __init__(self, inliers: Sequence[int], missing: Sequence[int] = ()) -> None:
         self.inliers, self.missing, self.calls = inliers, missing, []
@@ -42,6 +43,9 @@ class Counted:
     def verify(self, image, query, ids: Sequence[int]) -> Mapping[int, Verification]:
         self.calls.append(list(ids))
         return {id: verification(self.inliers[id]) for id in ids if id not in self.missing}
+
+    def restricted_to(self, near):
+        raise NotImplementedError
 
     def search(self, descriptors, count):
         raise NotImplementedError

@@ -34,6 +34,10 @@ def message(values: np.ndarray, encoding: str, *, padding: int = 0, **fields) ->
         ("mono8", GREY, GREY),
         ("8UC1", GREY, GREY),
         ("mono16", GREY.astype("<u2") * 257, GREY.astype(np.uint16) * 257),
+        ("8UC3", PIXELS[..., ::-1], PIXELS),
+        ("8UC4", np.concatenate([PIXELS[..., ::-1], ALPHA], -1), PIXELS),
+        ("rgb16", PIXELS.astype("<u2") * 257, PIXELS),
+        ("bgr16", PIXELS[..., ::-1].astype("<u2") * 257, PIXELS),
         ("16UC1", GREY.astype("<u2") * 257, GREY.astype(np.uint16) * 257),
     ],
 )
@@ -69,6 +73,23 @@ def test_half_the_colour_is_enough_for_one_colour(encoding, order):
     assert found.shape == (16, 20, 3)
     assert np.ptp(found.reshape(-1, 3), axis=0).max() == 0
     assert found[0, 0, 0] > found[0, 0, 1] > found[0, 0, 2]
+
+
+@pytest.mark.parametrize("encoding", ["nv12", "nv21"])
+@pytest.mark.parametrize("padding", [0, 6])
+def test_planes_of_a_quarter_of_the_colour_give_the_image(encoding, padding):
+    smooth = cv2.resize(cv2.resize(PIXELS, (8, 6)), (80, 64), interpolation=cv2.INTER_CUBIC)
+    # Brightness, then a quarter of the values of either colour: OpenCV writes the latter as two planes.
+    planes = cv2.cvtColor(smooth, cv2.COLOR_RGB2YUV_I420)
+    blue, red = planes[64:].reshape(2, -1)
+    colours = np.stack([blue, red] if encoding == "nv12" else [red, blue], axis=-1).reshape(32, 80)
+    values = np.concatenate([planes[:64], colours])
+    found = pixels_of(message(values, encoding, padding=padding, height=64))
+    assert found.shape == (64, 80, 3)
+    assert np.abs(found.astype(int) - smooth).mean() < 4
+    for fields in ({"data": values[:90].ravel()}, {"height": 63}, {"width": 79}):
+        with pytest.raises(ImageError, match="the message is damaged"):
+            pixels_of(SimpleNamespace(**(vars(message(values, encoding, height=64)) | fields)))
 
 
 def test_what_is_no_image_of_a_camera_is_refused():

@@ -5,6 +5,7 @@ import io
 import json
 import struct
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -15,6 +16,7 @@ from vpr_dhe.datasets.standard import read_split
 from vpr_dhe.errors import IndexFormatError
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.localization.calibration.probability import Calibration, Conditions
+from vpr_dhe.records import MetricPosition
 from vpr_dhe.report.tables.answers import Answer, answer_document
 
 
@@ -238,3 +240,18 @@ def test_metrics_tell_what_happened(running):
         *(f'vpr_dhe_stage_seconds_count{{stage="{stage}"}} 1.0' for stage in ("extract", "search", "rerank")),
     ):
         assert line in text
+
+
+def test_a_position_restricts_the_search(running):
+    path = photos(running)[3]
+    records = [
+        replace(record, position=MetricPosition(10.0 * row, 0.0)) for row, record in enumerate(running.records())
+    ]
+    running.index.add(records, running.extractor)
+    answer = running.post("/v1/localize", path.read_bytes(), params={"near": "30,0", "within_m": 10}).json()
+    assert {match["image"] for match in answer["matches"]} == {records[row].path for row in (2, 3, 4)}
+    assert (answer["near"]["within_m"], answer["near"]["images"], answer["near"]["unplaced"]) == (10, 3, 0)
+    nowhere = running.post("/v1/localize", path.read_bytes(), params={"near": "30,99", "within_m": 10})
+    assert (nowhere.status_code, nowhere.json()["known"], nowhere.json()["matches"]) == (200, False, [])
+    for wrong in ({"near": "30,0"}, {"within_m": 10}, {"near": "x", "within_m": 10}, {"near": "3,0", "within_m": -1}):
+        assert running.post("/v1/localize", path.read_bytes(), params=wrong).status_code == 422

@@ -42,7 +42,8 @@ def run(
         title = (
             f"{index}: {report.images} images in {report.segments} segments, {report.skipped} skipped, {report.model}"
         )
-        print_result("\n".join([title, *_grey_level_lines(report), *lines]), out)
+        folders = [f"images in {folder}" for folder in report.folders] if len(report.folders) > 1 else []
+        print_result("\n".join([title, *folders, *_grey_level_lines(report), *lines]), out)
     calibrations = [name for name in report.damaged if name.startswith(CALIBRATIONS)]
     others = len(report.damaged) > len(calibrations)
     if report.damaged and repair:
@@ -72,11 +73,13 @@ def _grey_level_lines(report: "CheckReport") -> list[str]:
 
 
 def _document(report: "CheckReport") -> dict[str, Any]:
-    """JSON object of a report; without `grey_levels` where no 16-bit image has been seen."""
+    """JSON object of a report; without `grey_levels` where no 16-bit image has been seen, or `folders` if it is one."""
     from vpr_dhe.report.tables.adaptation import adaptation_document
 
     document = asdict(report) | {"adaptation": adaptation_document(report.adaptation)}
     bit_depth = document.pop("bit_depth")
     if bit_depth is not None and report.grey_levels is None:
         del document["grey_levels"]
+    if len(report.folders) < 2:
+        del document["folders"]
     return document

@@ -24,6 +24,17 @@ def existing_index(folder: Path) -> Path:
     return folder
 
 
+def existing_indexes(folders: list[Path] | None) -> list[Path] | None:
+    """Return the folders of indexes.
+
+    Raises:
+        IndexFormatError: if one holds no index.
+    """
+    for folder in folders or ():
+        require_manifest(folder)
+    return folders
+
+
 def known_model(name: str | None) -> str | None:
     """Return the name of a model.
 

@@ -10,6 +10,7 @@ from vpr_dhe.cli.recordings import RecordingOptions
 NAME = "frames"
 EXAMPLES = """
 vpr-dhe frames --video drive.mp4 --min-seconds 1 --out frames
+vpr-dhe frames --video ride.mp4 --track ride.gpx --min-metres 5 --out frames
 vpr-dhe frames --bag drive.bag --topic /camera/image_raw --out frames
 """
 

@@ -1,12 +1,14 @@
 """`vpr-dhe index`: index of a folder of images or of a recording."""
 
+import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vpr_dhe.cli.checks import existing_file, existing_folder, known_model
+from vpr_dhe.cli.checks import existing_file, existing_folder, existing_indexes, known_model
 from vpr_dhe.cli.common import (
     print_stderr,
     progress_bar,
@@ -15,6 +17,7 @@ from vpr_dhe.cli.common import (
     report_listing,
     report_skipped,
 )
+from vpr_dhe.cli.merging import merge_into, require_merge_alone
 from vpr_dhe.cli.options import (
     CODEC_OPTION,
     INDEX_TYPE_OPTION,
@@ -25,9 +28,10 @@ from vpr_dhe.cli.options import (
 from vpr_dhe.cli.recordings import RecordingOptions
 from vpr_dhe.models.names import DEFAULT_MODEL
 from vpr_dhe.runtime.choices import AUTO, Adapt, RankBy, default_adapt, default_rank_by
+from vpr_dhe.runtime.view_names import MAX_VIEWS, MIN_VIEWS
 
 if TYPE_CHECKING:
-    from vpr_dhe.index.manifest import Settings
+    from vpr_dhe.index.manifest import Manifest, Settings
     from vpr_dhe.index.place_index import AddReport, PlaceIndex
     from vpr_dhe.records import ImageRecord
     from vpr_dhe.runtime.image_files import ImageListing
@@ -37,6 +41,7 @@ EXAMPLES = """
 vpr-dhe index photos --out my-index
 vpr-dhe index photos --out my-index --positions positions.csv --prune
 vpr-dhe index --video drive.mp4 --min-seconds 1 --out my-index
+vpr-dhe index --merge other-index --out my-index
 """
 
 _SHOWN_PATHS = 20
@@ -67,6 +72,14 @@ def run(
     moved: Annotated[
         bool, typer.Option("--moved", help="The indexed photos were moved to IMAGES; nothing is extracted again.")
     ] = False,
+    merge: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="OTHER_INDEX",
+            help="Add the images of another index with their features, without extraction; may be repeated.",
+            callback=existing_indexes,
+        ),
+    ] = None,
     image_list: Annotated[
         Path | None,
         typer.Option(
@@ -95,12 +108,32 @@ def run(
         ),
     ] = None,
     bit_depth: BitDepthOption = None,
+    panorama_views: Annotated[
+        int | None,
+        typer.Option(
+            min=MIN_VIEWS,
+            max=MAX_VIEWS,
+            help="Cut each equirectangular panorama into this number of views, such as 12. [the index's, or none]",
+        ),
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first unreadable image or folder.")] = False,
 ) -> None:
     """Index a folder of images or the frames of a recording; a second run extracts only new and changed images."""
     from vpr_dhe.errors import BadInputError
     from vpr_dhe.index.place_index import PlaceIndex
 
+    if merge:
+        given = {
+            "IMAGES": images,
+            "--bag": recording.bag,
+            "--video": recording.video,
+            "--frames": frames,
+            "--model": model,
+        }
+        given |= {"--add": add, "--prune": prune, "--moved": moved, "--list": image_list, "--positions": positions}
+        require_merge_alone(given | {"--codec": codec, "--bit-depth": bit_depth, "--panorama-views": panorama_views})
+        merge_into(out, merge, partial(_finish_merge, index_type=index_type, rank_by=rank_by, adapt=adapt))
+        return
     part = add or recording.given is not None
     if part and prune:
         what = "--add" if add else "a recording"
@@ -119,6 +152,8 @@ def run(
     images, table = _images_and_table(recording, root, strict=strict)
     listing = _listing(images, image_list, strict=strict, prune=prune)
     records = _read_records(listing, table, positions)
+    views = _panorama_views(panorama_views, index.manifest if index is not None else begun, out, new=index is None)
+    records = _with_views(records, images, views)
     if index is None:
         chosen = begun.settings if begun else _default_settings(published=extractor.model_file.published)
         index = PlaceIndex.create(
@@ -130,6 +165,7 @@ def run(
             rank_by=rank_by or chosen.rank_by,
             adapt=adapt or chosen.adapt,
             bit_depth=bit_depth or (begun and begun.bit_depth) or AUTO,
+            panorama_views=views,
         )
     else:
         index.configure(codec=codec, index_type=index_type, rank_by=rank_by, adapt=adapt, bit_depth=bit_depth)
@@ -189,9 +225,8 @@ def _move(index: "PlaceIndex | None", images: Path | None, out: Path, *, moved: 
         return
     if index is None or images is None or part:
         raise BadInputError(f"--moved needs an index in {out} and the whole folder that its photos were moved to")
-    before = index.manifest.images_folder
-    index.move_images(images)
-    print_stderr(f"the images of {out} are now in {index.manifest.images_folder}, no longer in {before}")
+    before = index.move_images(images)
+    print_stderr(f"the images of {out} are now in {images.resolve()}, no longer in {before}")
 
 
 def _listing(images: Path, image_list: Path | None, *, strict: bool, prune: bool) -> "ImageListing":
@@ -248,13 +283,42 @@ def _read_records(listing: "ImageListing", *tables: Path | None) -> Sequence["Im
     return records
 
 
+def _panorama_views(asked: int | None, manifest: "Manifest | None", out: Path, *, new: bool) -> int:
+    """Number of views of each panorama; 0 leaves panoramas whole.
+
+    Raises:
+        BadInputError: if an index holds panoramas in another number of views.
+    """
+    from vpr_dhe.errors import BadInputError
+
+    known = manifest.panorama_views if manifest else 0
+    if asked is None or asked == known or new:
+        return known if asked is None else asked
+    found = f"in {known} views" if known else "whole"
+    raise BadInputError(
+        f"{out} holds panoramas {found}, and --panorama-views is {asked}; leave it out, or index them into a new folder"
+    )
+
+
+def _with_views(records: Sequence["ImageRecord"], folder: Path, views: int) -> Sequence["ImageRecord"]:
+    """Replace panoramas by their views, if any, and say in one line how many there are."""
+    if not views:
+        return records
+    from vpr_dhe.index.panorama_views import with_views
+
+    expanded, panoramas = with_views(records, folder, views)
+    print_stderr(f"{folder}: {panoramas} of {len(records)} images are panoramas of two to one, in {views} views each")
+    return expanded
+
+
 def _handle_missing(
     index: "PlaceIndex", records: Sequence["ImageRecord"], listing: "ImageListing", *, prune: bool
 ) -> None:
-    missing = [(id, index.image(id).path) for id in index.not_among(records).tolist()]
-    gone = [(id, path) for id, path in missing if not listing.may_hold(path)]
-    if len(gone) < len(missing):
-        kept = next(path for _, path in missing if listing.may_hold(path))
+    missing = [(id, index.image(id).path) for id in index.not_among(records, listing.folder).tolist()]
+    held = {path for _, path in missing if listing.may_hold(_path_in(listing.folder, path, index))}
+    gone = [(id, path) for id, path in missing if path not in held]
+    if held:
+        kept = next(path for _, path in missing if path in held)
         print_stderr(f"{len(missing) - len(gone)} indexed images cannot be read now and are kept, such as {kept}")
     if not gone:
         return
@@ -266,13 +330,35 @@ def _handle_missing(
         print_stderr(f"{len(gone)} indexed images are missing, such as {example}; --prune removes them from the index")
 
 
-def _finish(index: "PlaceIndex") -> None:
-    """Build FAISS files; adapt a new index to its map first, or say that an adapted one has outgrown what it saw."""
+def _path_in(folder: Path, path: str, index: "PlaceIndex") -> str:
+    """Path relative to a folder of an image in the index."""
+    folders = index.manifest.folders
+    if not folders.merged:
+        return path
+    return os.path.relpath(folders.locate(path), folder.resolve())
+
+
+def _finish_merge(
+    index: "PlaceIndex", grown: bool, *, index_type: str | None, rank_by: RankBy | None, adapt: Adapt | None
+) -> None:
+    """Apply the options to a merged index, adapt it to its whole map, and build FAISS files."""
+    index.configure(index_type=index_type, rank_by=rank_by, adapt=adapt)
+    if grown and index.manifest.adaptation:
+        print_stderr(f"adapting {index.folder} to all of its {len(index)} images again")
+    _finish(index, grown=grown)
+    _warn_of_duplicates(index)
+
+
+def _finish(index: "PlaceIndex", *, grown: bool = False) -> None:
+    """Build FAISS files; adapt a new index to its map first, or say that an adapted one has outgrown what it saw.
+
+    With `grown`, an adapted index is adapted again.
+    """
     from vpr_dhe.localization.map_adaptation import adapt_opened, is_outgrown
     from vpr_dhe.report.tables.adaptation import adaptation_summary
 
     settings, adaptation = index.manifest.settings, index.manifest.adaptation
-    if len(index) and (adaptation is None) == (settings.adapt == "auto"):
+    if len(index) and ((adaptation is None) == (settings.adapt == "auto") or (grown and adaptation is not None)):
         with progress_stages() as start_progress:
             report = adapt_opened(index, start_progress=start_progress, announce=report_building)
         if report:

@@ -97,6 +97,11 @@ WeightsOption: TypeAlias = Annotated[
     list[Path] | None,
     typer.Option(help="Network file of a verifier that needs one; may be repeated.", callback=existing_files),
 ]
+MaxMegapixelsOption: TypeAlias = Annotated[
+    float, typer.Option(min=0.001, help="Maximum size of an image; larger ones are skipped.")
+]
+DEFAULT_MEGAPIXELS = 200.0
+"""That of `images.MAX_PIXELS`, which needs torch."""
 StopEarlyOption: TypeAlias = Annotated[
     float | None,
     typer.Option(
@@ -276,7 +281,13 @@ class VerifiersOptions:
         return parse_names(self.verifier or [DEFAULT_VERIFIER])
 
 
-def open_localizer(index: Path, verification: RankingOptions, model: IndexModelOptions) -> "Localizer":
+def open_localizer(
+    index: Path,
+    verification: RankingOptions,
+    model: IndexModelOptions,
+    *,
+    max_megapixels: float = DEFAULT_MEGAPIXELS,
+) -> "Localizer":
     """Open an index with its model and a verifier, after a warning if the verifier is slow."""
     from vpr_dhe.localization.localizer import Localizer
 
@@ -290,6 +301,7 @@ def open_localizer(index: Path, verification: RankingOptions, model: IndexModelO
         stop_early=verification.stop_early,
         weights=verification.weights or (),
         model=model.model,
+        max_pixels=int(1e6 * max_megapixels),
         **model.loading(),
     )
     spec, images = localizer.database.spec, localizer.database.image_count
@@ -360,6 +372,7 @@ class ExtractionOptions(RuntimeOptions):
     batch_size: Annotated[int, typer.Option(min=1, help="Images per step of the extractor.")] = 8
     compile: Annotated[bool, typer.Option("--compile", help="Compile the network with torch first.")] = False
     workers: Annotated[int, typer.Option(min=0, help="Number of processes that decode images; 0 uses threads.")] = 0
+    max_megapixels: MaxMegapixelsOption = DEFAULT_MEGAPIXELS
     ray: Annotated[
         str | None, typer.Option(metavar="auto|ADDRESS", help="Extract on the machines of a Ray cluster.")
     ] = None
@@ -396,6 +409,7 @@ class ExtractionOptions(RuntimeOptions):
                 batch_size=self.batch_size,
                 strict=strict,
                 workers=self.workers,
+                max_pixels=int(1e6 * self.max_megapixels),
                 progress=progress,
             )
         workers = Workers.of(model, **self.loading(), compiled=self.compile)
@@ -407,5 +421,6 @@ class ExtractionOptions(RuntimeOptions):
             address=self.ray,
             batch_size=self.batch_size,
             strict=strict,
+            max_pixels=int(1e6 * self.max_megapixels),
             progress=progress,
         )

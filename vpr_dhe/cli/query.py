@@ -20,7 +20,15 @@ from vpr_dhe.cli.common import (
     warn_of_calibration,
 )
 from vpr_dhe.cli.help import OUTPUT
-from vpr_dhe.cli.options import IndexArgument, IndexModelOptions, RankingOptions, open_localizer
+from vpr_dhe.cli.near import NearOptions
+from vpr_dhe.cli.options import (
+    DEFAULT_MEGAPIXELS,
+    IndexArgument,
+    IndexModelOptions,
+    MaxMegapixelsOption,
+    RankingOptions,
+    open_localizer,
+)
 from vpr_dhe.cli.photos import TimesOption, naming_jumps, photo_frames, with_progress
 from vpr_dhe.cli.recordings import RecordingOptions
 from vpr_dhe.errors import BadInputError
@@ -29,6 +37,7 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     from vpr_dhe.localization.localizer import Localizer
+    from vpr_dhe.records import Near
     from vpr_dhe.report.tables.answers import Answer, AnswerSheet, LineFormat
     from vpr_dhe.sequences.frames import SequenceFrame
 
@@ -37,6 +46,7 @@ EXAMPLES = """
 vpr-dhe query my-index where-is-this.jpg
 vpr-dhe query my-index queries --out answers.json --report answers.html
 vpr-dhe query my-index queries --min-probability 0.9
+vpr-dhe query my-index photo.jpg --near 49.234,7.002 --within-m 200
 vpr-dhe query my-index --video drive.mp4 --min-seconds 1 --sequence
 """
 _SEQUENCE = "Sequence"
@@ -57,6 +67,7 @@ def run(
     recording: RecordingOptions,
     verification: RankingOptions,
     model: IndexModelOptions,
+    rough: NearOptions,
     queries: Annotated[
         list[Path] | None,
         typer.Argument(metavar="IMAGE_OR_FOLDER...", help="Photos or folders of photos.", callback=existing_photos),
@@ -67,6 +78,7 @@ def run(
         float | None,
         typer.Option(min=0, max=1, help="Minimum probability of a known place; best after `vpr-dhe calibrate`."),
     ] = None,
+    max_megapixels: MaxMegapixelsOption = DEFAULT_MEGAPIXELS,
     format: Annotated[
         Format | None, typer.Option(rich_help_panel=OUTPUT, help="Output format. [that of OUT's ending, or table]")
     ] = None,
@@ -118,6 +130,7 @@ def run(
     recording.require_alone("photos or folders of photos", given=bool(queries), times=times)
     limits_motion = max_step_m is not None or max_speed_m_s is not None
     _require_consistent(sequence, limits_motion, min_probability, format, report, recorded=bool(recording.given))
+    rough.require_consistent(sequence=sequence)
     existing_file(times)
     from vpr_dhe.report.tables.answers import SHEET_FORMATS, AnswerSheet
 
@@ -127,17 +140,18 @@ def run(
         require_all_verified(verification.stop_early)
     photos = photo_frames(queries or [], times, in_order=sequence)
     by_line = _line_format(format, names_relative_to, index, [frame.name or "" for frame in photos])
-    localizer = open_localizer(index, verification, model)
+    localizer = open_localizer(index, verification, model, max_megapixels=max_megapixels)
     if min_probability is not None:
         localizer.require_calibration()
         note_default_calibration(localizer)
     warn_of_calibration(localizer)
+    near = rough.circle(localizer)
     opened = recording.frames("querying") if recording.given else with_progress(photos, "querying")
     with opened as frames, open_output(out) as output:
         if sequence:
             answers = _localize_sequence(localizer, naming_jumps(frames), top_k, max_step_m, max_speed_m_s)
         else:
-            answers = _localize_each(localizer, frames, top_k, min_probability)
+            answers = _localize_each(localizer, frames, top_k, min_probability, near)
         summary = _write_answers(answers, by_line, output, keep=report is not None)
         sheet = AnswerSheet(
             str(index),
@@ -184,11 +198,12 @@ def _line_format(format: Format, root: Path | None, index: Path, queries: Sequen
         raise BadInputError("--names-relative-to is for pairs; add --format hloc, or leave it out")
     from vpr_dhe.index.manifest import read_manifest
 
-    images = Path(read_manifest(index).images_folder)
-    below(root, images)
+    folders = read_manifest(index).folders
+    for folder in folders.all:
+        below(root, Path(folder))
     for query in queries:
         below(root, Path(query))
-    return pair_format(lambda query: below(root, Path(query)), lambda image: below(root, images / image))
+    return pair_format(lambda query: below(root, Path(query)), lambda image: below(root, folders.locate(image)))
 
 
 def below(root: Path, path: Path) -> str:
@@ -268,8 +283,7 @@ def _write_report(sheet: "AnswerSheet", localizer: "Localizer", report: Path) ->
 
     database = localizer.database
     assert isinstance(database, VerifiedIndex), "opened by Localizer.open"
-    folder = Path(database.index.manifest.images_folder)
-    if not folder.is_dir():
+    for folder in database.index.manifest.folders.missing:
         print_stderr(
             f"{report} shows no indexed images, since they are no longer in {folder}; "
             f"{moved_hint(database.index.folder)}"
@@ -279,7 +293,11 @@ def _write_report(sheet: "AnswerSheet", localizer: "Localizer", report: Path) ->
 
 
 def _localize_each(
-    localizer: "Localizer", frames: "Iterable[SequenceFrame]", top_k: int, min_probability: float | None
+    localizer: "Localizer",
+    frames: "Iterable[SequenceFrame]",
+    top_k: int,
+    min_probability: float | None,
+    near: "Near | None",
 ) -> "Iterator[Answer]":
     from vpr_dhe.errors import ImageError
     from vpr_dhe.report.tables.answers import Answer
@@ -287,7 +305,7 @@ def _localize_each(
     for frame in frames:
         localization, reason = None, None
         try:
-            localization = localizer.localize(frame.read(), top_k=top_k, min_probability=min_probability)
+            localization = localizer.localize(frame.read(), top_k=top_k, min_probability=min_probability, near=near)
         except ImageError as error:
             reason = str(error)
         yield Answer(frame.name or "", localization, reason, timestamp_s=frame.timestamp_s)

@@ -36,9 +36,23 @@ class RecordingOptions:
     topic: Annotated[str | None, typer.Option(help="Topic of the bag's images, raw or compressed.")] = None
     fix_topic: Annotated[str | None, typer.Option(help="Topic of the bag's satellite fixes.")] = None
     video: Annotated[Path | None, typer.Option(help="Video file to read frames from.", callback=existing_file)] = None
+    track: Annotated[
+        Path | None,
+        typer.Option(help="GPX file with the positions of the video's camera, by time.", callback=existing_file),
+    ] = None
+    video_start: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="Time of the video's first frame, in ISO 8601, UTC unless it has an offset. [in its header, or the "
+            "track's first point]",
+        ),
+    ] = None
     every: Annotated[int | None, typer.Option(min=1, help="Keep every n-th frame.")] = None
     min_seconds: Annotated[float | None, typer.Option(help="Minimum time between kept frames.")] = None
-    min_metres: Annotated[float | None, typer.Option(help="Minimum distance between kept frames, by fixes.")] = None
+    min_metres: Annotated[
+        float | None, typer.Option(help="Minimum distance between kept frames, by fixes or track.")
+    ] = None
 
     def __post_init__(self) -> None:
         if self.bag and self.video:
@@ -48,7 +62,9 @@ class RecordingOptions:
         for option, value, needed, given in (
             ("--topic", self.topic, "--bag", self.bag),
             ("--fix-topic", self.fix_topic, "--bag", self.bag),
-            ("--min-metres", self.min_metres, "--fix-topic", self.fix_topic),
+            ("--track", self.track, "--video", self.video),
+            ("--video-start", self.video_start, "--track", self.track),
+            ("--min-metres", self.min_metres, "--fix-topic or --track", self.fix_topic or self.track),
             ("--every", self.every, "--bag or --video", self.given),
             ("--min-seconds", self.min_seconds, "--bag or --video", self.given),
         ):
@@ -81,8 +97,8 @@ class RecordingOptions:
         except KeyboardInterrupt:
             print_stderr(f"interrupted: frames are safe in {folder}; run the command again to continue")
             raise typer.Exit(1) from None
-        if self.fix_topic and done.unplaced:
-            print_stderr(f"{done.unplaced} of {done.seen} frames have no position by {self.fix_topic}")
+        if (placed_by := self.fix_topic or self.track) and done.unplaced:
+            print_stderr(f"{done.unplaced} of {done.seen} frames have no position by {placed_by}")
         if done.seen is not None:
             self._warn_if_truncated(done.seen, announced)
         return done
@@ -121,12 +137,13 @@ class RecordingOptions:
             assert self.topic, "checked by __post_init__"
             return open_bag(self.bag, self.topic, self.fix_topic)
         assert self.video, "callers check that there is a recording"
-        return open_video(self.video)
+        return open_video(self.video, self.track, self.video_start)
 
 
 def _print_notes(source: "FrameSource") -> None:
-    """Print one line on stderr for each topic of a bag with implausible stamps."""
+    """Print one line on stderr for each topic of a bag with implausible stamps, and on the start of a track's video."""
     from vpr_dhe.recordings.bags import BagSource
+    from vpr_dhe.recordings.videos import VideoSource
 
-    for note in source.notes if isinstance(source, BagSource) else ():
+    for note in source.notes if isinstance(source, (BagSource, VideoSource)) else ():
         print_stderr(note)

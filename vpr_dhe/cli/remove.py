@@ -1,6 +1,5 @@
 """`vpr-dhe remove`: removal of images from an index."""
 
-import os
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -8,6 +7,7 @@ import typer
 from vpr_dhe.cli.options import IndexArgument
 
 if TYPE_CHECKING:
+    from vpr_dhe.index.image_folders import ImageFolders
     from vpr_dhe.index.place_index import PlaceIndex
 
 NAME = "remove"
@@ -27,15 +27,22 @@ def run(
     from vpr_dhe.index.place_index import PlaceIndex
 
     place_index = PlaceIndex.open(index)
-    root = place_index.manifest.images_folder
-    ids = [place_index.find(os.path.relpath(os.path.join(root, image), root)) for image in images]  # noqa: PTH118
+    folders = place_index.manifest.folders
+    ids = [place_index.find(folders.name_of(image)) for image in images]
     if None in ids:
         ids = [_find_respelt(place_index, image) if id is None else id for image, id in zip(images, ids, strict=True)]
     unknown = [image for image, id in zip(images, ids, strict=True) if id is None]
     if unknown:
-        raise BadInputError(f"{index} holds no image {unknown[0]}; paths are relative to {root}")
+        raise BadInputError(
+            f"{index} holds no image {unknown[0]}; paths are relative to {folders.main}{_merged_text(folders)}"
+        )
     place_index.remove([id for id in ids if id is not None])
     print(f"{index}: {len(place_index)} images ({len(set(ids))} removed)")
+
+
+def _merged_text(folders: "ImageFolders") -> str:
+    """Folders with names of their own, for a message; empty if there are none."""
+    return "".join(f", or begin with {one.name}/ for {one.folder}" for one in folders.merged)
 
 
 def _find_respelt(index: "PlaceIndex", image: str) -> int | None:

@@ -26,10 +26,11 @@ from vpr_dhe.distributed.threads import Threads
 from vpr_dhe.errors import BadInputError, VprDheError, WorkerLostError
 from vpr_dhe.features.base import Extractor, ExtractorSpec
 from vpr_dhe.features.extractor import load_extractor
-from vpr_dhe.images import FULL_RANGE
+from vpr_dhe.images import FULL_RANGE, MAX_PIXELS
 from vpr_dhe.index.changes import Changes, changes_between
 from vpr_dhe.index.codecs import LocalMapCodec
 from vpr_dhe.index.files import unique_name
+from vpr_dhe.index.image_folders import ImageFolders
 from vpr_dhe.index.ingest import Chunk, SealedChunk, Source, extract, load, seal_chunk
 from vpr_dhe.index.place_index import AddReport, PlaceIndex, require_same_features
 from vpr_dhe.index.writer import IndexWriter
@@ -85,6 +86,7 @@ def add_with_ray(
     address: str = AUTO,
     batch_size: int = 8,
     strict: bool = False,
+    max_pixels: int = MAX_PIXELS,
     progress: Progress = lambda _: None,
 ) -> AddReport:
     """Bring an index up to date with these images, as `PlaceIndex.add` does, by the workers of a Ray cluster.
@@ -97,6 +99,7 @@ def add_with_ray(
         address: of the cluster, see `cluster.connected`; a process that has joined one already stays there.
         batch_size: images per call of the extractor.
         strict: raise an error at the first unreadable image instead of skipping it.
+        max_pixels: largest number of pixels of an image that is decoded; larger ones count as unreadable.
         progress: called with the number of images just processed.
 
     Raises:
@@ -116,13 +119,24 @@ def add_with_ray(
         writer.update(changes.updated)
         intake = _Intake(writer, changes, progress)
         levels = writer.settle_grey_levels(changes.to_extract)
-        source = Source(Path(index.manifest.images_folder), extractor, batch_size, strict, grey_levels=levels)
+        source = Source(
+            index.manifest.folders, extractor, batch_size, strict, grey_levels=levels, max_pixels=max_pixels
+        )
         chunks = writer.chunks(writer.settle_codec(changes.to_extract, source, intake.publish, progress))
         if chunks:
             with _ledger(writer.segments_folder.resolve()) as ledger:
                 codec = writer.snapshot.require_codec()
                 job = _Job(
-                    ledger, source.folder, index.spec, codec, workers.load, Threads.here(), batch_size, strict, levels
+                    ledger,
+                    source.folders,
+                    index.spec,
+                    codec,
+                    workers.load,
+                    Threads.here(),
+                    batch_size,
+                    strict,
+                    levels,
+                    max_pixels,
                 )
                 # Close explicitly: on an error, workers would go on for as long as its traceback lives.
                 with closing(_outcomes(chunks, job, pool)) as outcomes:
@@ -178,7 +192,7 @@ class _Job:
     """
 
     ledger: Path
-    images_folder: Path
+    folders: ImageFolders
     spec: ExtractorSpec
     codec: LocalMapCodec
     load: Callable[[], Extractor]
@@ -186,6 +200,7 @@ class _Job:
     batch_size: int
     strict: bool
     grey_levels: GreyLevels = FULL_RANGE
+    max_pixels: int = MAX_PIXELS
 
 
 @contextmanager
@@ -230,8 +245,8 @@ class ChunkSealer:
 
     @cached_property
     def _source(self) -> Source:
-        for folder in (self._job.ledger, self._job.images_folder):
-            if not folder.is_dir():
+        for folder in (self._job.ledger, *self._job.folders.all):
+            if not Path(folder).is_dir():
                 raise BadInputError(
                     f"worker {socket.gethostname()} does not see the folder {folder}; all machines must see images and "
                     "index under the same paths"
@@ -240,7 +255,8 @@ class ChunkSealer:
         extractor = self._job.load()
         require_same_features(self._job.spec, extractor.spec)
         job = self._job
-        return Source(job.images_folder, extractor, job.batch_size, job.strict, grey_levels=job.grey_levels)
+        levels, pixels = job.grey_levels, job.max_pixels
+        return Source(job.folders, extractor, job.batch_size, job.strict, grey_levels=levels, max_pixels=pixels)
 
     def _begin(self, chunk: Chunk) -> None:
         """Record in the ledger, which outlives this worker, that a chunk is attempted."""

@@ -1,6 +1,7 @@
 """Server of one shard, in the process of a Ray actor: searches its segments and verifies next to their local maps."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TypeAlias
@@ -14,7 +15,7 @@ from vpr_dhe.index.manifest import read_manifest
 from vpr_dhe.index.search import SearchResult
 from vpr_dhe.index.snapshot import Snapshot
 from vpr_dhe.localization.database import verify_images
-from vpr_dhe.records import Features, Image, ImageRecord, Verification
+from vpr_dhe.records import Features, Image, ImageRecord, Near, NearbyImages, Verification
 from vpr_dhe.verification.verifier import Verifier
 
 Query: TypeAlias = tuple[Image, Features]
@@ -56,9 +57,22 @@ class ShardServer:
                 "open it again"
             ) from error
 
-    def search(self, descriptors: Float[Tensor, "queries dimension"], count: int) -> SearchResult:
-        """Find the `count` images of this shard nearest to each query descriptor, or all if there are fewer."""
-        return self._snapshot.nearest(descriptors, count)
+    def search(
+        self, descriptors: Float[Tensor, "queries dimension"], count: int, near: Near | None = None
+    ) -> SearchResult:
+        """Find the `count` images of this shard nearest to each query descriptor, or all if there are fewer.
+
+        With `near`, only images in that circle are searched.
+        """
+        among = None if near is None else self._snapshot.within(near)[0]
+        return self._snapshot.nearest(descriptors, count, among=among)
+
+    def nearby(self, near: Near) -> NearbyImages:
+        """Count the images of this shard in a circle."""
+        # The manifest counts the removed images of all shards.
+        _, found = self._snapshot.within(near)
+        live = sum(int(segment.live(self._snapshot.removed).sum()) for segment in self._snapshot.segments)
+        return replace(found, unplaced=found.unplaced + live - len(self._snapshot))
 
     def verify(self, query: Query, ids: Sequence[int]) -> dict[int, Verification]:
         """Verify a query against images of this shard."""

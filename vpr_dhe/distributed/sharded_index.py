@@ -30,7 +30,7 @@ from vpr_dhe.features.base import ExtractorSpec
 from vpr_dhe.index.manifest import AdaptationInfo, Manifest, read_manifest
 from vpr_dhe.index.search import SearchResult, merge
 from vpr_dhe.localization.database import QueryImage, decode_query
-from vpr_dhe.records import Features, GreyLevels, ImageRecord, StrPath, Verification
+from vpr_dhe.records import Features, GreyLevels, ImageRecord, Near, NearbyImages, StrPath, Verification
 from vpr_dhe.verification.verifier import Verifier
 
 Missing: TypeAlias = Literal["fail", "report"]
@@ -217,6 +217,16 @@ class ShardedQuery:
     def __init__(self, index: ShardedIndex) -> None:
         self._index = index
         self.missing_shards: frozenset[str] = frozenset()
+        self.nearby: NearbyImages | None = None
+
+    def restricted_to(self, near: Near) -> "ShardedQuery":
+        """Make the same query, of which only images in a circle are searched; errors as for `search`."""
+        restricted = ShardedQuery(self._index)
+        found = restricted._call({name: lambda actor: actor.nearby.remote(near) for name in self._index.shards})
+        counts = found.values()
+        images, unplaced = sum(one.images for one in counts), sum(one.unplaced for one in counts)
+        restricted.nearby = NearbyImages(near, images, unplaced)
+        return restricted
 
     @property
     def verifies(self) -> bool:
@@ -239,7 +249,10 @@ class ShardedQuery:
         self._index.require_images()
         count = min(count, len(self._index))
         queries = import_ray().put(descriptors.cpu())
-        found = self._call({name: lambda actor: actor.search.remote(queries, count) for name in self._index.shards})
+        near = self.nearby and self.nearby.near
+        found = self._call(
+            {name: lambda actor: actor.search.remote(queries, count, near) for name in self._index.shards}
+        )
         return merge([SearchResult.empty(len(descriptors)), *found.values()], count)
 
     def verify(self, image: QueryImage, query: Features, ids: Sequence[int]) -> dict[int, Verification]:

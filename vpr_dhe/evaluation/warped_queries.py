@@ -31,27 +31,26 @@ def warped_queries(index: PlaceIndex, count: int, radius_m: float) -> list[Label
     Raises:
         BadInputError: if an image has no position, or the images folder is missing.
     """
-    folder = Path(index.manifest.images_folder)
-    if not folder.is_dir():
+    folders = index.manifest.folders
+    if folders.missing:
         raise BadInputError(
-            f"the indexed images are no longer in {folder}, and calibration without labelled queries needs them; "
-            f"{moved_hint(index.folder)}, or give labelled queries with --data"
+            f"the indexed images are no longer in {folders.missing[0]}, and calibration without labelled queries needs "
+            f"them; {moved_hint(index.folder)}, or give labelled queries with --data"
         )
     records = [index.image(int(id)) for id in index.ids]
     _require_positions(records, index)
     rows = evenly_spread(len(records), count)
     chosen = tuple(records[row] for row in rows)
+    folder = Path(folders.main)
     near = positives_within(PlaceSplit(folder, tuple(records)), PlaceSplit(folder, chosen), radius_m)
     return [
-        _query(record, folder, index, number, frozenset(index.ids[found].tolist()))
+        _query(record, folders.locate(record.path), index, number, frozenset(index.ids[found].tolist()))
         for number, (record, found) in enumerate(zip(chosen, near, strict=True))
     ]
 
 
-def _query(
-    record: ImageRecord, folder: Path, index: PlaceIndex, number: int, shown_by: frozenset[int]
-) -> LabelledQuery:
-    view = partial(_view, folder / record.path, index.spec.input_size, number)
+def _query(record: ImageRecord, path: Path, index: PlaceIndex, number: int, shown_by: frozenset[int]) -> LabelledQuery:
+    view = partial(_view, path, index.spec.input_size, number)
     others = frozenset(id for id in shown_by if id != index.find(record.path))
     return LabelledQuery(record.path, view, others or shown_by, shown_by - others if others else frozenset())
 

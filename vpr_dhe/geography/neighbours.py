@@ -1,13 +1,14 @@
 """Neighbour search by radius."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float64, Int64
 
 from vpr_dhe.geography.distance import EARTH, world_of
-from vpr_dhe.geography.utm import Zone, all_to_degrees, zones_of
+from vpr_dhe.geography.utm import Zone, all_to_degrees, readings, zones_of
 from vpr_dhe.geography.wgs84 import earth_centred
 from vpr_dhe.records import GeoPosition, MetricPosition, Position
 
@@ -22,6 +23,40 @@ def rows_within(
     neighbours = NearestNeighbors(radius=radius, algorithm="kd_tree").fit(points)
     found = neighbours.radius_neighbors(centres, return_distance=False)
     return tuple(np.sort(rows.astype(np.int64)) for rows in found)
+
+
+class PositionSearch:
+    """Positions prepared for searches by radius, which cost milliseconds for a million of them.
+
+    Args:
+        positions: None where unknown; such rows are never found.
+    """
+
+    def __init__(self, positions: Sequence[Position | None]) -> None:
+        known = [(row, position) for row, position in enumerate(positions) if position is not None]
+        places = np.array([row for row, _ in known], np.int64)
+        self._frames = [
+            _FramePoints.of([known[number][1] for number in numbers], places[numbers], frame)
+            for frame, numbers in _by_frame([position for _, position in known], None).items()
+        ]
+
+    @property
+    def worlds(self) -> frozenset[str]:
+        """Worlds of the positions, as `world_of` names them."""
+        return frozenset(one.frame.world for one in self._frames)
+
+    def comparable(self, centre: Position) -> Int64[np.ndarray, " rows"]:
+        """Find the sorted rows of the positions whose distance from a centre is defined."""
+        return _sorted([one.rows for one in self._frames if one.frame.world == world_of(centre)])
+
+    def within(self, centre: Position, radius_m: float) -> Int64[np.ndarray, " found"]:
+        """Find the sorted rows of the positions at most `radius_m` away from a centre, as `apart` measures it."""
+        near = [one.within(centre, radius_m) for one in self._frames if one.frame.world == world_of(centre)]
+        return _sorted(near)
+
+
+def _sorted(rows: Sequence[Int64[np.ndarray, " _rows"]]) -> Int64[np.ndarray, " all"]:
+    return np.unique(np.concatenate(rows)) if rows else np.empty(0, np.int64)
 
 
 def positions_within(
@@ -44,6 +79,39 @@ class _Frame(NamedTuple):
 
     world: str
     zone: Zone | None
+
+
+@dataclass(frozen=True)
+class _FramePoints:
+    """Positions of one frame by their rows.
+
+    `plane` are coordinates in metres, where the frame has a plane; `earth` are earth-centred ones, if it is on Earth.
+    """
+
+    frame: _Frame
+    rows: Int64[np.ndarray, " positions"]
+    plane: Float64[np.ndarray, "positions 2"] | None
+    earth: Float64[np.ndarray, "positions 3"] | None
+
+    @classmethod
+    def of(cls, positions: Sequence[Position], rows: Int64[np.ndarray, " positions"], frame: _Frame) -> "_FramePoints":
+        is_earth = frame.world == EARTH
+        plane = None if is_earth and frame.zone is None else _metres(positions)
+        return cls(frame, rows, plane, _earth_centred(positions, frame) if is_earth else None)
+
+    def within(self, centre: Position, radius_m: float) -> Int64[np.ndarray, " found"]:
+        """Find the rows at most `radius_m` away from a centre of the same world."""
+        if isinstance(centre, MetricPosition) and (self.earth is None or self.frame.zone in zones_of(centre)):
+            assert self.plane is not None
+            return self._near(self.plane, np.array([[centre.x_m, centre.y_m]]), radius_m)
+        assert self.earth is not None
+        return self._near(self.earth, earth_centred(readings(centre)), radius_m)
+
+    def _near(
+        self, points: Float64[np.ndarray, "positions _axes"], centres: Float64[np.ndarray, "_ _axes"], radius_m: float
+    ) -> Int64[np.ndarray, " found"]:
+        distances = [np.linalg.norm(points - centre, axis=1) for centre in centres]
+        return self.rows[np.any([apart_m <= radius_m for apart_m in distances], axis=0)]
 
 
 def _comparisons(

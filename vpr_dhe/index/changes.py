@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from vpr_dhe.index.snapshot import Snapshot
 from vpr_dhe.records import ImageRecord
@@ -31,12 +30,12 @@ def changes_between(snapshot: Snapshot, records: Iterable[ImageRecord]) -> Chang
     replaced: dict[str, int] = {}
     updated: dict[int, ImageRecord] = {}
     unchanged = 0
-    folder = Path(snapshot.manifest.images_folder)
+    folders = snapshot.manifest.folders
     for record in _unique(records):
         id = snapshot.find(record.path)
         if id is None:
             to_extract.append(record)
-        elif not snapshot.stamp(id).matches(folder / record.path):
+        elif not snapshot.stamp(id).matches(folders.locate(record.path)):
             to_extract.append(record)
             replaced[record.path] = id
         elif (known := snapshot.image(id)) != (merged := _merged(record, known)):

@@ -19,7 +19,7 @@ class CheckReport:
     """Result of `check`; `damaged` names files relative to the index.
 
     `grey_levels` are those of 16-bit images; None where none were found yet (then `bit_depth` is set), or where an
-    index from before that choice divides them by 257.
+    index from before that choice divides them by 257. `folders` are the folders of images, the main one first.
     """
 
     images: int
@@ -30,6 +30,7 @@ class CheckReport:
     adaptation: AdaptationReport | None = None
     bit_depth: str | None = None
     grey_levels: GreyLevels | None = None
+    folders: tuple[str, ...] = ()
 
 
 def check(folder: Path) -> CheckReport:
@@ -53,6 +54,7 @@ def check(folder: Path) -> CheckReport:
         manifest.adaptation and manifest.adaptation.report,
         manifest.bit_depth,
         manifest.grey_levels,
+        manifest.folders.all,
     )
 
 

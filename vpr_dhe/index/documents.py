@@ -15,8 +15,8 @@ def write_document(folder: Path, name: str, format: str, content: Any) -> None:
     write_durably(folder, name, json.dumps(document, indent=1, allow_nan=False).encode())
 
 
-def read_document(path: Path, format: str, remedy: str) -> dict[str, Any]:
-    """Read the content of a document; `remedy` is the advice in error messages.
+def read_document(path: Path, format: str | tuple[str, ...], remedy: str) -> dict[str, Any]:
+    """Read the content of a document of one of these formats; `remedy` is the advice in error messages.
 
     Raises:
         IndexFormatError: if it has another format.
@@ -26,8 +26,10 @@ def read_document(path: Path, format: str, remedy: str) -> dict[str, Any]:
         document = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise IndexDamagedError(f"{path} cannot be parsed ({error}); {remedy}") from error
-    if not isinstance(document, dict) or document.get("format") != format:
-        raise IndexFormatError(f"{path} is not of the format {format!r}; {remedy} with this version")
+    formats = (format,) if isinstance(format, str) else format
+    if not isinstance(document, dict) or document.get("format") not in formats:
+        expected = " or ".join(map(repr, formats))
+        raise IndexFormatError(f"{path} is not of the format {expected}; {remedy} with this version")
     content: dict[str, Any] = document.get("content", {})
     if _digest(content) != document.get("sha256"):
         raise IndexDamagedError(f"{path} does not agree with its checksum; {remedy}")

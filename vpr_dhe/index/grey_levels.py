@@ -12,6 +12,7 @@ from vpr_dhe.index.manifest import Manifest
 from vpr_dhe.records import GreyLevels, ImageRecord
 from vpr_dhe.runtime.choices import AUTO
 from vpr_dhe.runtime.sampling import evenly_spread
+from vpr_dhe.runtime.view_names import file_of
 
 BITS = range(8, 17)
 _USUAL_BITS = (8, 10, 12, 14, 16)
@@ -71,6 +72,6 @@ def with_grey_levels(manifest: Manifest, to_extract: Sequence[ImageRecord]) -> M
     """Copy of a manifest with grey levels, if they are to be found and these images have 16 bits."""
     if manifest.bit_depth != AUTO or manifest.grey_levels is not None:
         return manifest
-    paths = [record.path for record in to_extract if Path(record.path).suffix.lower() in _EXTENSIONS]
-    sample = [Path(manifest.images_folder) / paths[row] for row in evenly_spread(len(paths), _SAMPLE)]
+    paths = [record.path for record in to_extract if file_of(Path(record.path)).suffix.lower() in _EXTENSIONS]
+    sample = [manifest.folders.locate(paths[row]) for row in evenly_spread(len(paths), _SAMPLE)]
     return replace(manifest, grey_levels=find_grey_levels(sample))

@@ -15,14 +15,17 @@ from torch.nn.functional import normalize
 
 from vpr_dhe.errors import BadInputError, ImageError, ModelError
 from vpr_dhe.features.base import Extractor, ExtractorSpec
-from vpr_dhe.images import CUT_WARNING, FULL_RANGE, decode_reduced, read_file
+from vpr_dhe.images import CUT_WARNING, FULL_RANGE, MAX_PIXELS, decode_reduced, read_file
 from vpr_dhe.index.codecs import LocalMapCodec
+from vpr_dhe.index.image_folders import ImageFolders
 from vpr_dhe.index.manifest import SkippedImage
+from vpr_dhe.index.panorama_views import turned
 from vpr_dhe.index.rows import Digest, FileStamp, modification_time_ns
 from vpr_dhe.index.segments import IndexedImage, SegmentInfo, SegmentWriter, StoredImage
 from vpr_dhe.records import Features, Frame, GreyLevels, Image, ImageRecord, Progress, Size
 from vpr_dhe.runtime.prefetching import ReadAhead, read_ahead, reading_processes
 from vpr_dhe.runtime.threads import on_one_core
+from vpr_dhe.runtime.view_names import view_of
 
 _log = logging.getLogger(__name__)
 
@@ -77,17 +80,19 @@ class SealedChunk:
 
 @dataclass(frozen=True)
 class Source:
-    """Source of features: a folder of images, an extractor, and how images are read.
+    """Source of features: folders of images, an extractor, and how images are read.
 
-    `strict` makes the first unreadable image an error instead of skipping it; `grey_levels` are those of 16-bit images.
+    `strict` makes the first unreadable image an error instead of skipping it; `grey_levels` are those of 16-bit images;
+    images of more than `max_pixels` count as unreadable.
     """
 
-    folder: Path
+    folders: ImageFolders
     extractor: Extractor
     batch_size: int = 8
     strict: bool = False
     read_ahead: ReadAhead = read_ahead
     grey_levels: GreyLevels = FULL_RANGE
+    max_pixels: int = MAX_PIXELS
 
 
 MAX_WORKERS = 256
@@ -120,9 +125,8 @@ class Loaded:
 
 def load(source: Source, records: Iterable[ImageRecord]) -> Generator[Loaded | ImageError]:
     """Decode images, a few ahead of the caller."""
-    return source.read_ahead(
-        partial(_load, source.folder, source.extractor.spec.input_size, source.grey_levels), records
-    )
+    size = source.extractor.spec.input_size
+    return source.read_ahead(partial(_load, source.folders, size, source.grey_levels, source.max_pixels), records)
 
 
 def extract(
@@ -209,22 +213,28 @@ def _stored(id: int, item: ExtractedImage, codec: LocalMapCodec) -> StoredImage:
     return StoredImage(id, item.indexed, item.stamp, vector, local_map)
 
 
-def _load(folder: Path, input_size: Size, grey_levels: GreyLevels, record: ImageRecord) -> Loaded:
+def _load(
+    folders: ImageFolders, input_size: Size, grey_levels: GreyLevels, max_pixels: int, record: ImageRecord
+) -> Loaded:
     """Read a file once for its pixels (at the resolution that the extractor needs), metadata and digest."""
-    path = folder / record.path
+    path = folders.locate(record.path)
+    view = view_of(path)
     # Read before the content, so that a file that is written meanwhile counts as changed in the next comparison.
     modified_ns = modification_time_ns(path)
     content = read_file(path)
-    stamp = FileStamp(len(content), modified_ns, Digest.of(content))
+    stamp = FileStamp(len(content), modified_ns, Digest.of(content, view))
     # Imported here, because importing it takes time that a query can do without.
     from vpr_dhe.geography.exif import filled_in, is_complete, read_exif
 
-    decoded = decode_reduced(content, input_size, grey_levels=grey_levels)
+    yaw_deg = None if view is None else view.yaw_deg
+    decoded = decode_reduced(content, input_size, max_pixels=max_pixels, grey_levels=grey_levels, yaw_deg=yaw_deg)
     if decoded.is_cut:
         _log.warning("%s: %s", record.path, CUT_WARNING)
     if is_complete(record):
         return Loaded(decoded.image, decoded.original_size, record, stamp)
-    info = read_exif(content, path)
+    info = read_exif(content, path if view is None else view.file)
+    if view is not None:
+        info = replace(info, heading_deg=turned(info.heading_deg, view.yaw_deg))
     fault = info.position_fault if record.position is None else None
     unused = UnusedPosition(record.path, fault) if fault else None
     return Loaded(decoded.image, decoded.original_size, filled_in(record, info), stamp, unused)

@@ -14,6 +14,7 @@ from vpr_dhe.images import FULL_RANGE
 from vpr_dhe.index.adaptation.report import AdaptationReport, Trial
 from vpr_dhe.index.documents import read_document, write_document
 from vpr_dhe.index.files import FileInfo
+from vpr_dhe.index.image_folders import ImageFolders, MergedFolder
 from vpr_dhe.index.location import FILE_NAME, require_manifest
 from vpr_dhe.index.segments import SegmentInfo
 from vpr_dhe.index.vectors import VectorFileInfo
@@ -22,9 +23,13 @@ from vpr_dhe.runtime.choices import AUTO, Adapt, RankBy
 from vpr_dhe.runtime.system import require_linux
 
 FORMAT = "vpr-dhe index 2"
+# Of an index with several folders, or with views of panoramas, whose images versions from before would not find.
+NEWER_FORMAT = "vpr-dhe index 3"
 LOCK_NAME = "writer.lock"
 # Key of the images folder as seen from the index, for an index and photos that are moved together.
 _RELATIVE = "images_folder_relative"
+# The same for a merged folder.
+_MERGED_RELATIVE = "folder_relative"
 
 
 @dataclass(frozen=True)
@@ -99,10 +104,12 @@ class Settings:
 class Manifest:
     """Content of an index.
 
-    `images_folder` is the absolute folder that image paths are relative to. `codec` is None until the first images are
-    added. Segments are in the order of their ids, which are never reused. `removed` is the file of removed ids that are
-    still in a segment. `bit_depth` is how 16-bit images are read, as given by the user; None in indexes from before
-    that choice, which divide by 257. `grey_levels` is None until 16-bit images are added.
+    `images_folder` is the absolute folder that image paths are relative to, but for those that begin with the name of a
+    folder in `merged_folders`. `codec` is None until the first images are added. Segments are in the order of their
+    ids, which are never reused. `removed` is the file of removed ids that are still in a segment. `bit_depth` is how
+    16-bit images are read, as given by the user; None in indexes from before that choice, which divide by 257.
+    `grey_levels` is None until 16-bit images are added. `panorama_views` is the number of views that `vpr-dhe index`
+    cuts each panorama into; 0 leaves panoramas whole.
     """
 
     spec: ExtractorSpec
@@ -117,6 +124,17 @@ class Manifest:
     adaptation: AdaptationInfo | None = None
     bit_depth: str | None = None
     grey_levels: GreyLevels | None = None
+    merged_folders: tuple[MergedFolder, ...] = ()
+    panorama_views: int = 0
+
+    @property
+    def folders(self) -> ImageFolders:
+        """All folders of images."""
+        return ImageFolders(self.images_folder, self.merged_folders)
+
+    def with_folders(self, folders: ImageFolders) -> "Manifest":
+        """Copy with other folders of images."""
+        return replace(self, images_folder=folders.main, merged_folders=folders.merged)
 
     @property
     def levels(self) -> GreyLevels:
@@ -199,8 +217,11 @@ def _with_run_replaced(file: CoveringFile, names: tuple[str, ...], name: str) ->
 
 def publish(manifest: Manifest, folder: Path) -> None:
     """Replace the manifest of an index atomically and durably."""
-    beside = os.path.relpath(manifest.images_folder, folder.resolve())
-    write_document(folder, FILE_NAME, FORMAT, asdict(manifest) | {_RELATIVE: beside})
+    index = folder.resolve()
+    merged = [asdict(one) | {_MERGED_RELATIVE: os.path.relpath(one.folder, index)} for one in manifest.merged_folders]
+    content = asdict(manifest) | {_RELATIVE: os.path.relpath(manifest.images_folder, index), "merged_folders": merged}
+    is_newer = manifest.merged_folders or manifest.panorama_views
+    write_document(folder, FILE_NAME, NEWER_FORMAT if is_newer else FORMAT, content)
 
 
 @contextmanager
@@ -225,7 +246,7 @@ def lock_for_writing(folder: Path) -> Iterator[None]:
 def read_manifest(folder: Path) -> Manifest:
     """Read the manifest of an index.
 
-    If the images folder is gone, but one lies where it was as seen from the index, both were moved together, and the
+    If a folder of images is gone, but one lies where it was as seen from the index, both were moved together, and the
     manifest names that one.
 
     Raises:
@@ -233,24 +254,29 @@ def read_manifest(folder: Path) -> Manifest:
         IndexDamagedError: if the manifest does not agree with its checksum.
     """
     path = require_manifest(folder)
-    content = read_document(path, FORMAT, "index the images into a new folder")
+    content = read_document(path, (FORMAT, NEWER_FORMAT), "index the images into a new folder")
     try:
-        manifest = _from_json(content)
+        manifest = _from_json(content, folder)
     except (KeyError, TypeError) as error:
         raise IndexFormatError(
             f"{path} was written by another version ({error}); index the images into a new folder"
         ) from error
-    moved = folder / content[_RELATIVE] if _RELATIVE in content else None
-    if moved is None or Path(manifest.images_folder).is_dir() or not moved.is_dir():
-        return manifest
-    return replace(manifest, images_folder=str(moved.resolve()))
+    return manifest
 
 
-def _from_json(content: dict[str, Any]) -> Manifest:
+def _place(stored: str, relative: str | None, index: Path) -> str:
+    """Place of a folder of images today, from its place when it was stored and the one as seen from the index."""
+    moved = None if relative is None else index / relative
+    if moved is None or Path(stored).is_dir() or not moved.is_dir():
+        return stored
+    return str(moved.resolve())
+
+
+def _from_json(content: dict[str, Any], index: Path) -> Manifest:
     spec = content["spec"]
     return Manifest(
         spec=ExtractorSpec(**(spec | {"grid": Grid(*spec["grid"]), "input_size": Size(*spec["input_size"])})),
-        images_folder=content["images_folder"],
+        images_folder=_place(content["images_folder"], content.get(_RELATIVE), index),
         settings=Settings(**content["settings"]),
         codec=_codec_from_json(content["codec"]),
         next_id=content["next_id"],
@@ -266,6 +292,11 @@ def _from_json(content: dict[str, Any]) -> Manifest:
         adaptation=_adaptation_from_json(content.get("adaptation")),
         bit_depth=content.get("bit_depth"),
         grey_levels=GreyLevels(*levels) if (levels := content.get("grey_levels")) else None,
+        merged_folders=tuple(
+            MergedFolder(row["name"], _place(row["folder"], row.get(_MERGED_RELATIVE), index))
+            for row in content.get("merged_folders", ())
+        ),
+        panorama_views=content.get("panorama_views", 0),
     )
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vpr_dhe.errors import BadInputError, IndexFormatError
 from vpr_dhe.features.base import Extractor, ExtractorSpec
+from vpr_dhe.images import MAX_PIXELS
 from vpr_dhe.index.adaptation.fitting import fit
 from vpr_dhe.index.adaptation.map_images import MapImages
 from vpr_dhe.index.adaptation.pairs import Pairs
@@ -31,18 +32,16 @@ from vpr_dhe.index.manifest import (
     publish,
     read_manifest,
 )
-from vpr_dhe.index.rows import FileStamp, Ids
+from vpr_dhe.index.merging import MergeReport
+from vpr_dhe.index.moving import MIN_UNCHANGED_SHARE, moved_folder
+from vpr_dhe.index.rows import Ids
 from vpr_dhe.index.search import SearchResult
-from vpr_dhe.index.snapshot import SEGMENTS, STATE, VECTOR_FILES, Snapshot, make_folders, open_newest
+from vpr_dhe.index.snapshot import CALIBRATIONS, SEGMENTS, STATE, VECTOR_FILES, Snapshot, make_folders, open_newest
 from vpr_dhe.index.vectors import INDEX_TYPES
 from vpr_dhe.index.writer import IndexWriter
 from vpr_dhe.records import Frame, ImageRecord, Progress, StrPath
 from vpr_dhe.runtime.choices import AUTO, Adapt, RankBy
 from vpr_dhe.runtime.durable_files import TEMPORARY_SUFFIX, sync_folder
-from vpr_dhe.runtime.sampling import evenly_spread
-
-MOVED_SAMPLE = 256
-"""Number of images that are compared after photos were moved."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +107,7 @@ class PlaceIndex:
         rank_by: RankBy = "inliers",
         adapt: Adapt = "off",
         bit_depth: str = AUTO,
+        panorama_views: int = 0,
     ) -> "PlaceIndex":
         """Make an empty index.
 
@@ -121,6 +121,7 @@ class PlaceIndex:
             adapt: whether `vpr-dhe index` adapts the index to its map once it is filled.
             bit_depth: grey levels of 16-bit images and queries: a number of bits such as 12, LOW:HIGH such as
                 7000:9000, or `auto`, which finds them from the first 16-bit images that are added.
+            panorama_views: number of views that `vpr-dhe index` cuts each panorama into; 0 leaves panoramas whole.
 
         Raises:
             BadInputError: if `folder` holds anything else, codec or index type are unknown, or the bit depth is none.
@@ -132,7 +133,9 @@ class PlaceIndex:
             raise BadInputError(f"{folder} already exists; give the name of a new folder for the index")
         folder.mkdir(parents=True, exist_ok=True)
         root = str(Path(images_folder).resolve())
-        manifest = Manifest(spec, root, settings, bit_depth=bit_depth, grey_levels=levels)
+        manifest = Manifest(
+            spec, root, settings, bit_depth=bit_depth, grey_levels=levels, panorama_views=panorama_views
+        )
         with lock_for_writing(folder):
             if not _is_vacant(folder):
                 raise BadInputError(f"{folder} was just made by another process; run the command again")
@@ -145,6 +148,11 @@ class PlaceIndex:
     def holds_index(folder: StrPath) -> bool:
         """Whether a folder holds an index that has had images."""
         return not _is_vacant(Path(folder)) and (Path(folder) / FILE_NAME).exists()
+
+    @staticmethod
+    def exists(folder: StrPath) -> bool:
+        """Whether a folder holds an index, with or without images."""
+        return (Path(folder) / FILE_NAME).exists()
 
     @staticmethod
     def begun(folder: StrPath) -> Manifest | None:
@@ -231,27 +239,38 @@ class PlaceIndex:
     def relative_to_root(
         self, records: Sequence[ImageRecord], folder: StrPath, *, part: bool = False
     ) -> Sequence[ImageRecord]:
-        """Convert paths relative to a folder to paths relative to the index's images folder.
+        """Convert paths relative to a folder of images to paths in the index.
 
         Raises:
-            BadInputError: if the folder is another one and, with `part`, not inside it.
+            BadInputError: if the folder is none of the index's and, with `part`, not inside one; or if a path would be
+                taken for one in another folder.
         """
-        # Today the stored path may lead through a link.
-        root, given = Path(self.manifest.images_folder).resolve(), Path(folder).resolve()
-        if given == root:
+        folders = self.manifest.folders
+        name = folders.namer(folder)
+        if name is None or not (part or folders.holds(folder)):
+            raise BadInputError(self._other_folder_text(folder, inside=name is not None))
+        if not folders.merged and not folders.prefix_of(folder):
             return records
-        if part and given.is_relative_to(root):
-            prefix = given.relative_to(root)
-            return [replace(record, path=(prefix / record.path).as_posix()) for record in records]
-        if not root.exists():
-            raise BadInputError(
-                f"{self.folder} indexes {root}, which does not exist; if its photos were moved to {folder}, add --moved"
-            )
-        hint = "add --add to index a part of it" if given.is_relative_to(root) else "another folder for a new index"
-        raise BadInputError(f"{self.folder} indexes {root}, and {folder} is another folder; give {root}, or {hint}")
+        return [replace(record, path=name(record.path)) for record in records]
 
-    def move_images(self, folder: StrPath) -> None:
+    def _other_folder_text(self, folder: StrPath, *, inside: bool) -> str:
+        """Message about a folder that is none of the index's, and what to do."""
+        roots = [str(Path(root).resolve()) for root in self.manifest.folders.all]
+        gone = [root for root in roots if not Path(root).exists()]
+        if gone and not inside:
+            return (
+                f"{self.folder} indexes {gone[0]}, which does not exist; if its photos were moved to {folder}, add "
+                "--moved"
+            )
+        known = " and ".join(roots)
+        give = known if len(roots) == 1 else "one of these"
+        hint = "add --add to index a part of it" if inside else "another folder for a new index"
+        return f"{self.folder} indexes {known}, and {folder} is another folder; give {give}, or {hint}"
+
+    def move_images(self, folder: StrPath) -> str:
         """Set the images folder, after the photos were moved or copied with their names; nothing is extracted.
+
+        Of several images folders, the one is set whose images the folder holds. Returns its place of before.
 
         Raises:
             BadInputError: if less than half of the indexed images, or of a sample of many, are unchanged in the folder.
@@ -259,16 +278,16 @@ class PlaceIndex:
         """
         moved = Path(folder).resolve()
         with self.writing() as writer:
-            snapshot = writer.snapshot
-            ids = snapshot.ids[evenly_spread(len(snapshot), MOVED_SAMPLE)].tolist()
-            unchanged = sum(_is_unchanged(moved / snapshot.image(id).path, snapshot.stamp(id)) for id in ids)
-            if 2 * unchanged < len(ids):
+            snapshot, folders = writer.snapshot, writer.manifest.folders
+            before = moved_folder(snapshot, moved)
+            if before.images and before.share < MIN_UNCHANGED_SHARE:
                 raise BadInputError(
-                    f"{folder} holds {unchanged} of {len(ids)} indexed images unchanged, such as not "
-                    f"{snapshot.image(ids[0]).path}; give the folder that their paths are relative to, or another "
-                    "folder for a new index"
+                    f"{folder} holds {before.unchanged} of {before.images} indexed images unchanged, such as not "
+                    f"{before.example}; give the folder that their paths are relative to, or another folder for a new "
+                    "index"
                 )
-            writer.publish(replace(writer.manifest, images_folder=str(moved)))
+            writer.publish(writer.manifest.with_folders(folders.moved(before.folder, moved)))
+        return before.folder
 
     def add(
         self,
@@ -278,6 +297,7 @@ class PlaceIndex:
         batch_size: int = 8,
         strict: bool = False,
         workers: int = 0,
+        max_pixels: int = MAX_PIXELS,
         progress: Progress = lambda _: None,
     ) -> AddReport:
         """Add images and update those that have changed.
@@ -296,6 +316,7 @@ class PlaceIndex:
             strict: make the first unreadable image an error instead of skipping it.
             workers: processes that decode images; 0 uses threads of this process. With processes, scripts need
                 `if __name__ == "__main__"`.
+            max_pixels: largest number of pixels of an image that is decoded; larger ones count as unreadable.
             progress: called with the number of images just done.
 
         Raises:
@@ -310,9 +331,36 @@ class PlaceIndex:
             progress(changes.unchanged + len(changes.updated))
             writer.update(changes.updated)
             levels = writer.settle_grey_levels(changes.to_extract)
-            source = Source(Path(self.manifest.images_folder), extractor, batch_size, strict, read_ahead, levels)
+            source = Source(self.manifest.folders, extractor, batch_size, strict, read_ahead, levels, max_pixels)
             sealed = writer.add(changes, source, progress)
         return AddReport.of(changes, sealed)
+
+    def merge(self, other: "PlaceIndex", *, progress: Progress = lambda _: None) -> MergeReport:
+        """Add the images of another index with their features and positions; no image is extracted, or needs to exist.
+
+        Both keep their folders of images: paths of those whose folder is new to this index begin with its name. Images
+        that are the same files as images of this index are left out. Everything is added in one step: a merge that is
+        cut short leaves this index as it was. Its calibrations no longer hold and are dropped; its adaptation is
+        extended to the new images, and `adapt` adapts to all.
+
+        Args:
+            other: index made with the same model, codec and grey levels of 16-bit images; it is only read.
+            progress: called with the number of images just done.
+
+        Raises:
+            BadInputError: if model, codec or grey levels differ, or both are the same index.
+            IndexBusyError: if another process is writing.
+            IndexDamagedError: if stored data does not agree with its checksum.
+        """
+        if other.folder.resolve() == self.folder.resolve():
+            raise BadInputError(f"{other.folder} is the index itself; give another index to merge into it")
+        if not len(other):
+            raise BadInputError(f"index {other.folder} holds no images; add some with `vpr-dhe index`")
+        with self.writing() as writer:
+            report = writer.merge(other.snapshot, progress)
+            if not report.added:
+                return report
+            return replace(report, dropped_calibrations=_drop_calibrations(self.folder))
 
     def remove(self, ids: Ids) -> None:
         """Remove images from search; `compact` frees their space.
@@ -440,13 +488,18 @@ class PlaceIndex:
         return self._snapshot.ids
 
     def find(self, path: str) -> int | None:
-        """Look up the id of the image at a path relative to the images folder; None if there is none."""
+        """Look up the id of an image by its path in the index, relative to the images folder; None if there is none."""
         return self._snapshot.find(path)
 
-    def not_among(self, records: Sequence[ImageRecord]) -> Int64[np.ndarray, " images"]:
-        """Ids of the images that are not among these records, by path."""
+    def not_among(self, records: Sequence[ImageRecord], folder: StrPath | None = None) -> Int64[np.ndarray, " images"]:
+        """Ids of the images, or of those in one of the images folders, that are not among these records, by path."""
         present = [id for record in records if (id := self.find(record.path)) is not None]
-        return np.setdiff1d(self.ids, np.array(present, np.int64))
+        absent = np.setdiff1d(self.ids, np.array(present, np.int64))
+        folders = self.manifest.folders
+        if folder is None or not folders.merged:
+            return absent
+        roots = folders.within(folder)
+        return np.array([id for id in absent.tolist() if folders.owner(self.image(id).path) in roots], np.int64)
 
     def duplicates(self) -> list[tuple[int, ...]]:
         """Groups of ids of images with the same file content."""
@@ -478,8 +531,12 @@ def require_same_features(stored: ExtractorSpec, given: ExtractorSpec) -> None:
         )
 
 
-def _is_unchanged(path: Path, stamp: FileStamp) -> bool:
-    return path.is_file() and stamp.matches(path)
+def _drop_calibrations(folder: Path) -> tuple[str, ...]:
+    """Delete the calibrations of an index; returns the names of their verifiers."""
+    paths = sorted((folder / CALIBRATIONS).glob("*.json"))
+    for path in paths:
+        path.unlink()
+    return tuple(path.stem for path in paths)
 
 
 def _require_codec(folder: Path, manifest: Manifest, codec: str | None) -> None:

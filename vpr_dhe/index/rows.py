@@ -16,6 +16,8 @@ import numpy as np
 import xxhash
 from jaxtyping import Int64
 
+from vpr_dhe.runtime.view_names import View, file_of, view_of
+
 Ids: TypeAlias = Sequence[int] | Int64[np.ndarray, " _images"]
 """Ids of images, in any order."""
 
@@ -44,9 +46,12 @@ class Digest(NamedTuple):
     low: int
 
     @classmethod
-    def of(cls, content: bytes) -> "Digest":
-        """Compute the digest of bytes."""
-        digest = hashlib.blake2b(content, digest_size=16).digest()
+    def of(cls, content: bytes, view: View | None = None) -> "Digest":
+        """Compute the digest of bytes, or of a view of the panorama in them: views are no copies of each other."""
+        hashed = hashlib.blake2b(content, digest_size=16)
+        if view is not None:
+            hashed.update(f"#{view.yaw_deg}".encode())
+        digest = hashed.digest()
         return cls(int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:], "little"))
 
 
@@ -69,11 +74,13 @@ class FileStamp:
 
     def matches(self, path: Path) -> bool:
         """Whether a file is unchanged: same size and time, or same content. Unreadable files count as unchanged."""
+        view = view_of(path)
+        file = path if view is None else view.file
         try:
-            status = path.stat()
+            status = file.stat()
             if status.st_size != self.bytes:
                 return False
-            return status.st_mtime_ns == self.modified_ns or Digest.of(path.read_bytes()) == self.content
+            return status.st_mtime_ns == self.modified_ns or Digest.of(file.read_bytes(), view) == self.content
         except OSError:
             return True
 
@@ -81,7 +88,7 @@ class FileStamp:
 def modification_time_ns(path: Path) -> int:
     """Modification time of a file in nanoseconds; 0 if it does not exist."""
     with suppress(OSError):
-        return path.stat().st_mtime_ns
+        return file_of(path).stat().st_mtime_ns
     return 0
 
 

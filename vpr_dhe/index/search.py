@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
 from vpr_dhe.index.segments import Segment
-from vpr_dhe.index.vectors import ApproximateIndex, Neighbours, Queries, RowTerms, exact_search
+from vpr_dhe.index.vectors import ApproximateIndex, Neighbours, Queries, RowTerms, exact_search, search_rows
 from vpr_dhe.index.vectors import merge as merge_neighbours
 from vpr_dhe.index.vectors.stack import take_rows
 
@@ -36,8 +36,8 @@ class Part(Protocol):
 
     ids: Int64[np.ndarray, " count"]
 
-    def search(self, queries: Queries, count: int) -> Neighbours:
-        """Find the `count` rows nearest to each query, or all if there are fewer."""
+    def search(self, queries: Queries, count: int, among: Int64[np.ndarray, " chosen"] | None = None) -> Neighbours:
+        """Find the `count` rows nearest to each query, or all if there are fewer; `among` are the rows to search."""
         ...
 
 
@@ -52,8 +52,13 @@ class ExactPart:
         self._terms = terms
         self._dead = None if live.all() else ~live
 
-    def search(self, queries: Queries, count: int) -> Neighbours:
-        """Compare each query with every vector."""
+    def search(self, queries: Queries, count: int, among: Int64[np.ndarray, " chosen"] | None = None) -> Neighbours:
+        """Compare each query with every vector, or with those of some rows."""
+        if among is not None:
+            live = among if self._dead is None else among[~self._dead[among]]
+            return search_rows(
+                live, self._vectors.__getitem__, queries, count, unit_norm=self._unit_norm, terms=self._terms
+            )
         return exact_search(
             self._vectors, queries, count, unit_norm=self._unit_norm, dead=self._dead, terms=self._terms
         )
@@ -74,9 +79,9 @@ class CoveredPart:
         self._dead = ~np.concatenate(live)
         self.ids = np.concatenate([segment.ids for segment in segments])
 
-    def search(self, queries: Queries, count: int) -> Neighbours:
+    def search(self, queries: Queries, count: int, among: Int64[np.ndarray, " chosen"] | None = None) -> Neighbours:
         """Search the FAISS file, and compare its candidates exactly."""
-        return self._index.search(queries, count, self._vectors_of, self._dead, self._terms)
+        return self._index.search(queries, count, self._vectors_of, self._dead, self._terms, among=among)
 
     def _vectors_of(self, rows: Int64[np.ndarray, " chosen"]) -> Float32[np.ndarray, "chosen dimension"]:
         dimension = self._segments[0].vectors.shape[1]
@@ -85,11 +90,18 @@ class CoveredPart:
         )
 
 
-def search_parts(parts: Sequence[Part], queries: Queries, count: int) -> SearchResult:
-    """Search all parts independently, and merge the results."""
-    found = [(part.ids, part.search(queries, count)) for part in parts]
+def search_parts(
+    parts: Sequence[Part], queries: Queries, count: int, among: Int64[np.ndarray, " chosen"] | None = None
+) -> SearchResult:
+    """Search all parts independently, and merge the results; `among` are the ids of the images to search."""
+    found = [(part.ids, part.search(queries, count, _rows_of(part, among))) for part in parts]
     results = (SearchResult(ids[near.rows], near.similarities) for ids, near in found)
     return merge([SearchResult.empty(len(queries)), *results], count)
+
+
+def _rows_of(part: Part, ids: Int64[np.ndarray, " chosen"] | None) -> Int64[np.ndarray, " rows"] | None:
+    """Rows of the images of a part that have one of these ids, ascending; None for all."""
+    return None if ids is None else np.flatnonzero(np.isin(part.ids, ids))
 
 
 def merge(parts: Sequence[SearchResult], count: int) -> SearchResult:

@@ -13,6 +13,7 @@ import weakref
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64, UInt8
 
 from vpr_dhe.features.base import ExtractorSpec
+from vpr_dhe.geography.neighbours import PositionSearch
 from vpr_dhe.index.files import FileInfo, damage, file_named, require_size, unique_name
 from vpr_dhe.index.local_maps import LocalMapFile
 from vpr_dhe.index.rows import ROW, FileStamp, Ids, check_of, path_digest
@@ -191,6 +193,15 @@ class Segment:
             if check_of(vector.data) != expected:
                 raise damage(self._folder / VECTORS, f"does not agree with its checksum in row {row}")
         return vectors
+
+    @cached_property
+    def places(self) -> PositionSearch:
+        """Positions of all rows, read on first use.
+
+        Raises:
+            IndexDamagedError: if an image does not agree with its checksum.
+        """
+        return PositionSearch([self.image(row).record.position for row in range(self.info.count)])
 
     def image(self, row: int) -> IndexedImage:
         """Read one image.

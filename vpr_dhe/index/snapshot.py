@@ -26,7 +26,7 @@ from vpr_dhe.index.segments import IndexedImage, Segment, SegmentInfo
 from vpr_dhe.index.stored_maps import StoredMaps
 from vpr_dhe.index.tombstones import read_removed
 from vpr_dhe.index.vectors import INDEX_TYPES, ApproximateIndex, Queries, RowTerms, gpu_is_present, similarities
-from vpr_dhe.records import Frame, ImageRecord
+from vpr_dhe.records import Frame, ImageRecord, Near, NearbyImages
 
 SEGMENTS, VECTOR_FILES, STATE, CALIBRATIONS = "segments", "vectors", "state", "calibrations"
 
@@ -80,12 +80,18 @@ class Snapshot:
         return np.setdiff1d(np.concatenate(stored), self.removed, assume_unique=True) if stored else np.empty(0, int)
 
     def search(
-        self, descriptors: Float[Tensor, "queries dimension"], count: int, *, adapted: bool = True
+        self,
+        descriptors: Float[Tensor, "queries dimension"],
+        count: int,
+        *,
+        adapted: bool = True,
+        among: Int64[np.ndarray, " chosen"] | None = None,
     ) -> SearchResult:
         """Find the `count` images nearest to each query descriptor, or all if there are fewer.
 
         Without `adapted`, vectors are compared as extracted, even if the index is adapted to its map: then its FAISS
-        files do not serve, and all vectors are compared.
+        files do not serve, and all vectors are compared. With `among`, only images of these ids are searched; up to
+        32,768 of them are compared exactly, whatever the index type.
 
         Raises:
             IndexFormatError: if there are no images.
@@ -93,18 +99,42 @@ class Snapshot:
         """
         if not len(self):
             raise IndexFormatError(f"index {self.folder} holds no images; add some with `vpr-dhe index`")
-        return self.nearest(descriptors, min(count, len(self)), adapted=adapted)
+        return self.nearest(descriptors, min(count, len(self)), adapted=adapted, among=among)
 
     def nearest(
-        self, descriptors: Float[Tensor, "queries dimension"], count: int, *, adapted: bool = True
+        self,
+        descriptors: Float[Tensor, "queries dimension"],
+        count: int,
+        *,
+        adapted: bool = True,
+        among: Int64[np.ndarray, " chosen"] | None = None,
     ) -> SearchResult:
         """Find the nearest images as `search` does; none if there are no images, as in a shard that lost them all."""
         queries = comparable(descriptors, self.manifest.spec).cpu().numpy()
         if self.adaptation is None or not adapted:
             parts = self.parts if self.adaptation is None else self._extracted_parts
-            return search_parts(parts, Queries.extracted(queries), count)
-        found = search_parts(self.parts, self.adaptation.prepared(queries), count)
+            return search_parts(parts, Queries.extracted(queries), count, among)
+        found = search_parts(self.parts, self.adaptation.prepared(queries), count, among)
         return replace(found, extracted=self._extracted_similarities(queries, found.ids))
+
+    def within(self, near: Near) -> tuple[Int64[np.ndarray, " found"], NearbyImages]:
+        """Find the ids of the images in a circle, ascending, with the counts of a search among them.
+
+        Raises:
+            IndexDamagedError: if an image does not agree with its checksum.
+        """
+        found = [segment.ids[segment.places.within(near.position, near.within_m)] for segment in self.segments]
+        placed = [segment.ids[segment.places.comparable(near.position)] for segment in self.segments]
+        inside, comparable = (
+            np.setdiff1d(np.concatenate([np.empty(0, np.int64), *ids]), self.removed, assume_unique=True)
+            for ids in (found, placed)
+        )
+        return inside, NearbyImages(near, len(inside), len(self) - len(comparable))
+
+    @property
+    def worlds(self) -> frozenset[str]:
+        """Worlds of the positions of images, as `geography.distance.world_of` names them."""
+        return frozenset().union(*(segment.places.worlds for segment in self.segments))
 
     def _extracted_similarities(
         self, queries: Float32[np.ndarray, "queries dimension"], ids: Int64[np.ndarray, "queries found"]
@@ -227,7 +257,7 @@ class Snapshot:
 
     def image_path(self, id: int) -> Path:
         """Absolute path of an image when it was indexed."""
-        return Path(self.manifest.images_folder) / self.image(id).path
+        return self.manifest.folders.locate(self.image(id).path)
 
     def stamp(self, id: int) -> FileStamp:
         """Read the file stamp of an image."""

@@ -27,6 +27,7 @@ from vpr_dhe.index.files import file_info, unique_name
 from vpr_dhe.index.grey_levels import with_grey_levels
 from vpr_dhe.index.ingest import Chunk, ExtractedImage, SealedChunk, Source, extract, load, seal_chunk
 from vpr_dhe.index.manifest import AdaptationInfo, CoveringFile, Manifest, SkippedImage, publish
+from vpr_dhe.index.merging import Merge, MergeReport, joined_folders, require_mergeable, with_rules_of
 from vpr_dhe.index.segments import Segment, SegmentInfo, collect_garbage
 from vpr_dhe.index.snapshot import SEGMENTS, STATE, VECTOR_FILES, Snapshot, make_folders
 from vpr_dhe.index.tombstones import with_removed
@@ -207,6 +208,30 @@ class IndexWriter:
             if not updated.keys().isdisjoint(segment.ids.tolist()):
                 self._rewrite([segment], updated)
 
+    def merge(self, other: Snapshot, progress: Progress) -> MergeReport:
+        """Add the images of another index with their features, in one step; see `PlaceIndex.merge`."""
+        require_mergeable(self.manifest, other.manifest, self.snapshot.folder, other.folder)
+        folders, recoding = joined_folders(self.snapshot, other), self._recoding(other)
+        merge = Merge(self.snapshot, other, folders, recoding)
+        manifest = with_rules_of(self.manifest, other.manifest)
+        for segment in merge.segments(self.segments_folder, progress):
+            manifest = self._with_terms(manifest.with_segment(segment), segment, join=False)
+        before = self.manifest.folders.merged
+        if not merge.added:
+            return MergeReport(0, merge.known, ())
+        manifest = manifest.with_folders(folders).with_skipped(merge.skipped, readable=frozenset())
+        self.publish(replace(manifest, next_id=merge.next_id))
+        return MergeReport(merge.added, merge.known, folders.merged[len(before) :], recoding is not None)
+
+    def _recoding(self, other: Snapshot) -> Recoding | None:
+        """Conversion of the local maps of another index; None where records are the same. Takes over a first codec."""
+        theirs, stored = other.require_codec(), other.manifest.codec
+        if self.snapshot.codec is None and stored is not None:
+            self._save_codec(CodecChoice(theirs, stored.agreement), stored.images)
+        own = self.snapshot.require_codec()
+        same = all(np.array_equal(value, theirs.parameters[name]) for name, value in own.parameters.items())
+        return None if same else Recoding(theirs, own)
+
     def merge_tail(self, below: int | None = None) -> None:
         """Merge the newest segments if there are many small ones.
 
@@ -281,8 +306,11 @@ class IndexWriter:
     def _publish_adaptation(self, info: AdaptationInfo | None, announce: Callable[[str, int], object]) -> None:
         self.publish(self._with_vector_files(replace(self.manifest, adaptation=info), announce))
 
-    def _with_terms(self, manifest: Manifest, added: SegmentInfo) -> Manifest:
-        """Copy of a manifest with the adaptation extended to a new segment."""
+    def _with_terms(self, manifest: Manifest, added: SegmentInfo, *, join: bool = True) -> Manifest:
+        """Copy of a manifest with the adaptation extended to a new segment.
+
+        Joining many files of terms would drop those of segments that are not published yet.
+        """
         info, opened = manifest.adaptation, self.snapshot.adaptation
         if info is None or opened is None:
             return manifest
@@ -290,7 +318,7 @@ class IndexWriter:
             self._extender = AdaptationExtender(self.snapshot, info, opened.parameters)
         record_bytes = self.snapshot.require_codec().record_bytes
         segment = Segment(self.segments_folder, added, manifest.spec, record_bytes)
-        info = with_joined_terms(self.snapshot, info)
+        info = with_joined_terms(self.snapshot, info) if join else info
         return replace(manifest, adaptation=self._extender.extended(info, segment))
 
     def build_vector_files(self, announce: Callable[[str, int], object]) -> None:

@@ -1,17 +1,19 @@
 """The database side of a query: an index with a verifier, and one fixed state of it per query."""
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from functools import cache, partial
 from pathlib import Path
 from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.features.base import ExtractorSpec
+from vpr_dhe.geography.neighbours import PositionSearch
 from vpr_dhe.images import decode_named
 from vpr_dhe.index.ingest import ExtractedImage, comparable
 from vpr_dhe.index.location import moved_hint
@@ -21,7 +23,7 @@ from vpr_dhe.index.search import SearchResult, merge
 from vpr_dhe.index.snapshot import Snapshot
 from vpr_dhe.index.stored_maps import StoredMaps
 from vpr_dhe.index.vectors import Queries, exact_search
-from vpr_dhe.records import Features, Frame, GreyLevels, Image, ImageRecord, Verification
+from vpr_dhe.records import Features, Frame, GreyLevels, Image, ImageRecord, Near, NearbyImages, Verification
 from vpr_dhe.runtime.choices import Adapt
 from vpr_dhe.verification.estimators.base import View, match_by_grid, matches_of_cells
 from vpr_dhe.verification.verifier import Verifier
@@ -47,6 +49,15 @@ class PinnedDatabase(Protocol):
     @property
     def missing_shards(self) -> frozenset[str]:
         """Names of the shards that failed to answer this query; all results leave out their images."""
+        ...
+
+    @property
+    def nearby(self) -> NearbyImages | None:
+        """Images that searches are restricted to; None if they are of all images."""
+        ...
+
+    def restricted_to(self, near: Near) -> "PinnedDatabase":
+        """Make the same state, of which only images in a circle are searched."""
         ...
 
     def search(self, descriptors: Float[Tensor, "queries dimension"], count: int) -> SearchResult:
@@ -107,6 +118,7 @@ class PinnedIndex:
     """
 
     missing_shards: frozenset[str] = frozenset()
+    nearby: NearbyImages | None = None
 
     def __init__(
         self,
@@ -122,6 +134,23 @@ class PinnedIndex:
         self._is_sealed = pending is None and not excluded
         adapted = pending is None and adapt == "auto" and snapshot.adaptation is not None
         self.adaptation = snapshot.manifest.adaptation if adapted else None
+        self._among: Int64[np.ndarray, " chosen"] | None = None
+
+    def restricted_to(self, near: Near) -> "PinnedIndex":
+        """Make the same state, of which only images in a circle are searched.
+
+        Raises:
+            IndexDamagedError: if stored data does not agree with its checksum.
+        """
+        restricted = copy(self)
+        restricted._among, sealed = self._snapshot.within(near)
+        places = PositionSearch([one.indexed.record.position for one in self._pending.values()])
+        ids = list(self._pending)
+        inside = [ids[row] for row in places.within(near.position, near.within_m)]
+        restricted._excluded = self._excluded | (set(ids) - set(inside))
+        unplaced = len(ids) - len(places.comparable(near.position))
+        restricted.nearby = NearbyImages(near, sealed.images + len(inside), sealed.unplaced + unplaced)
+        return restricted
 
     @property
     def verifies(self) -> bool:
@@ -149,7 +178,7 @@ class PinnedIndex:
         return merge(parts, count)
 
     def _search_sealed(self, descriptors: Float[Tensor, "queries dimension"], count: int) -> SearchResult:
-        return self._snapshot.search(descriptors, count, adapted=self.adaptation is not None)
+        return self._snapshot.search(descriptors, count, adapted=self.adaptation is not None, among=self._among)
 
     def _without_excluded(self, found: SearchResult, count: int) -> SearchResult:
         """The first `count` results of a single query that are not excluded."""
@@ -172,13 +201,13 @@ class PinnedIndex:
 
     def _pending_views(self, query: Features, ids: Sequence[int]) -> list[View]:
         images = [self._pending[id] for id in ids]
-        folder = Path(self._snapshot.manifest.images_folder)
+        folders = self._snapshot.manifest.folders
         maps = torch.stack([one.features.local_map for one in images]).to(query.local_map.device)
         matches_of = match_by_grid(query, maps, self._snapshot.manifest.spec)
         return [
             View(
                 one.features.frame,
-                image=partial(decode_named, folder / one.indexed.record.path, self._snapshot.manifest.levels),
+                image=partial(decode_named, folders.locate(one.indexed.record.path), self._snapshot.manifest.levels),
                 features=partial(_itself, one.features),
                 matches=partial(matches_of, row),
             )
@@ -276,13 +305,15 @@ def _lazy_features(
 
 
 def _decode_indexed(snapshot: Snapshot, id: int) -> Image:
-    folder = Path(snapshot.manifest.images_folder)
+    folders, name = snapshot.manifest.folders, snapshot.image(id).path
+    folder = Path(folders.owner(name))
     if not folder.is_dir():
         raise BadInputError(
             f"the verifier compares pixels, and the indexed images are no longer in {folder}; "
             f"{moved_hint(snapshot.folder)}"
         )
-    return decode_named(snapshot.image_path(id), snapshot.manifest.levels)
+    # Its size was allowed when it was indexed.
+    return decode_named(folders.locate(name), snapshot.manifest.levels, max_pixels=None)
 
 
 def _itself(features: Features) -> Features:

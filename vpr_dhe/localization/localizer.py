@@ -6,13 +6,13 @@ from dataclasses import replace
 from vpr_dhe.errors import BadInputError, IndexDamagedError, IndexFormatError
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.features.extractor import load_extractor
-from vpr_dhe.images import ImageLike, load_image
+from vpr_dhe.images import MAX_PIXELS, ImageLike, load_for_input
 from vpr_dhe.index.adaptation.report import AdaptationReport
 from vpr_dhe.index.place_index import PlaceIndex, require_same_features
 from vpr_dhe.localization.calibration.default import default_calibration
 from vpr_dhe.localization.calibration.probability import Calibration, Conditions
 from vpr_dhe.localization.calibration.stored import read_calibration
-from vpr_dhe.localization.database import Database, PinnedDatabase, VerifiedIndex
+from vpr_dhe.localization.database import Database, PinnedDatabase, QueryImage, VerifiedIndex
 from vpr_dhe.localization.early_stop import require_margin
 from vpr_dhe.localization.position_fusion import fuse_positions
 from vpr_dhe.localization.ranking import ranked_matches, rerank
@@ -22,10 +22,11 @@ from vpr_dhe.records import (
     CalibrationSource,
     Cameras,
     Features,
+    Frame,
     GreyLevels,
-    Image,
     ImageRecord,
     Localization,
+    Near,
     PositionEstimate,
     RankedMatch,
     StrPath,
@@ -66,6 +67,7 @@ class Localizer:
         cameras: intrinsics of query and database images; needed to estimate headings.
         calibration: maps the evidence for the best match to a probability; must have been fitted for this extractor,
             verifier, number of candidates and margin (see `read_calibration`).
+        max_pixels: largest number of pixels of a query file that is decoded.
 
     Raises:
         IndexFormatError: if the index was filled by another extractor.
@@ -86,6 +88,7 @@ class Localizer:
         stop_early: float | None = None,
         cameras: Cameras | None = None,
         calibration: Calibration | None = None,
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
         require_same_features(database.spec, extractor.spec)
         require_choice(rank_by, RankBy, "rank_by")
@@ -98,7 +101,7 @@ class Localizer:
         self.database, self.extractor, self.rerank = database, extractor, rerank
         self.rank_by: RankBy = rank_by
         self.stop_early = stop_early
-        self.cameras, self.calibration = cameras, calibration
+        self.cameras, self.calibration, self.max_pixels = cameras, calibration, max_pixels
         self.calibration_source = None if calibration is None else "index"
         self.calibration_fault: IndexDamagedError | IndexFormatError | None = None
 
@@ -118,6 +121,7 @@ class Localizer:
         runtime: Runtime = AUTO,
         precision: ExtractorPrecision = "fp32",
         cameras: Cameras | None = None,
+        max_pixels: int = MAX_PIXELS,
     ) -> "Localizer":
         """Open an index together with its model, a verifier by name, and the calibration for both.
 
@@ -151,6 +155,7 @@ class Localizer:
             rank_by=order,
             stop_early=stop_early,
             cameras=cameras,
+            max_pixels=max_pixels,
             calibration=own if own or fault else default_calibration(conditions),
         )
         if own is None and localizer.calibration:
@@ -159,7 +164,12 @@ class Localizer:
         return localizer
 
     def localize(
-        self, image: ImageLike | StrPath, *, top_k: int = 5, min_probability: float | None = None
+        self,
+        image: ImageLike | StrPath,
+        *,
+        top_k: int = 5,
+        min_probability: float | None = None,
+        near: Near | None = None,
     ) -> Localization:
         """Find the `top_k` database images most likely to show the same place as the query, best first.
 
@@ -168,25 +178,37 @@ class Localizer:
         With `min_probability` in [0, 1], a best match that is less probable is rejected: the place counts as unknown,
         and there are no matches.
 
+        With `near`, only images in that circle are searched; those without a position are left out
+        (`Localization.nearby`). If there are none, the place is unknown, and there are no matches. Few candidates stand
+        out less from one another, so probabilities are rather too low then.
+
         Raises:
             ImageError: if `image` is a path that cannot be read, or not an image as `require_image` expects it.
             BadInputError: with `min_probability`, if it is out of range, or the index is not calibrated.
             IndexDamagedError: if stored data, or with `min_probability` the calibration, is damaged.
         """
         clock = Stopwatch()
-        pixels = load_image(image, self.grey_levels)
-        features = self.extractor.extract([pixels])[0]
+        size = self.extractor.spec.input_size
+        loaded = load_for_input(image, size, self.grey_levels, max_pixels=self.max_pixels)
+        features = self.extractor.extract([loaded.image])[0]
+        features = replace(features, frame=Frame(loaded.original_size, features.frame.input_size))
         return self.localize_features(
-            pixels, features, top_k=top_k, min_probability=min_probability, extract_ms=clock.lap_ms()
+            loaded.whole,
+            features,
+            top_k=top_k,
+            min_probability=min_probability,
+            near=near,
+            extract_ms=clock.lap_ms(),
         )
 
     def localize_features(
         self,
-        image: Image,
+        image: QueryImage,
         features: Features,
         *,
         top_k: int = 5,
         min_probability: float | None = None,
+        near: Near | None = None,
         extract_ms: float = 0.0,
     ) -> Localization:
         """Localize an image from features extracted before, perhaps in a batch with others; see `localize`."""
@@ -194,6 +216,11 @@ class Localizer:
         if min_probability is not None:
             self._require_probability(min_probability, database)
         clock = Stopwatch()
+        database = database if near is None else database.restricted_to(near)
+        if database.nearby and not database.nearby.images:
+            timing = Timing(extract_ms, clock.lap_ms(), 0.0)
+            missing = tuple(sorted(database.missing_shards))
+            return Localization((), timing, missing, known=False, blank=features.is_blank, nearby=database.nearby)
         candidates = retrieve(database, features, self._candidate_count(top_k, database))
         search_ms = clock.lap_ms()
         candidates = rerank(
@@ -215,6 +242,7 @@ class Localizer:
             known=False if blank else None,
             blank=blank,
             calibration=source,
+            nearby=database.nearby,
         )
         return localization if min_probability is None else _accept_or_reject(localization, min_probability)
 

@@ -93,6 +93,7 @@ def ranked_matches(candidates: Sequence[Candidate], records: Mapping[int, ImageR
             id=one.id,
             evidence=one.evidence,
             similarity_extracted=one.similarity_extracted,
+            heading_deg=records[one.id].heading_deg,
         )
         for rank, one in enumerate((one for one in candidates if one.id in records), start=1)
     ]

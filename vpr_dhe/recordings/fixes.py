@@ -11,17 +11,17 @@ MAX_GAP_S = 3.0
 
 
 class FixTrack:
-    """Track of fixes, sorted by time."""
+    """Track of fixes, sorted by time; nothing is interpolated over gaps of more than `max_gap_s`."""
 
-    def __init__(self, fixes: Iterable[tuple[float, GeoPosition]]) -> None:
-        by_time = dict(fixes)
+    def __init__(self, fixes: Iterable[tuple[float, GeoPosition]], max_gap_s: float = MAX_GAP_S) -> None:
+        by_time, self._max_gap_s = dict(fixes), max_gap_s
         self._times_s = sorted(by_time)
         self._positions = [by_time[time_s] for time_s in self._times_s]
 
     def at(self, time_s: float) -> GeoPosition | None:
         """Interpolate the position at a time between the fixes before and after it.
 
-        Returns None before the first fix, after the last, and in gaps of more than three seconds.
+        Returns None before the first fix, after the last, and in gaps that are too long.
         """
         after = bisect_left(self._times_s, time_s)
         if after == len(self._times_s):
@@ -31,13 +31,18 @@ class FixTrack:
         if after == 0:
             return None
         start_s, end_s = self._times_s[after - 1 : after + 1]
-        if end_s - start_s > MAX_GAP_S:
+        if end_s - start_s > self._max_gap_s:
             return None
         share = (time_s - start_s) / (end_s - start_s)
         return _between(self._positions[after - 1], self._positions[after], share)
 
     def __len__(self) -> int:
         return len(self._times_s)
+
+    @property
+    def span_s(self) -> tuple[float, float]:
+        """Times of the first and last fix, of which there must be one."""
+        return self._times_s[0], self._times_s[-1]
 
 
 def valid_fix(latitude_deg: float, longitude_deg: float) -> GeoPosition | None:

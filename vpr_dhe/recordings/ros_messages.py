@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from vpr_dhe.errors import DatasetError, ImageError
+from vpr_dhe.images import FULL_RANGE
 from vpr_dhe.recordings.base import ImageFile, png_file
 
 RAW_TYPE, COMPRESSED_TYPE, FIX_TYPE = (
@@ -45,11 +46,15 @@ class CompressedMessage(Protocol):
 
 @dataclass(frozen=True)
 class _Encoding:
-    """Memory layout of pixels, and OpenCV's code for the conversion to RGB, if needed."""
+    """Memory layout of pixels, and OpenCV's code for the conversion to RGB, if needed.
+
+    With `half_colour`, rows of brightness are followed by half as many rows of colour.
+    """
 
     channels: int
     to_rgb: int | None = None
     bytes_per_value: int = 1
+    half_colour: bool = False
 
 
 _ENCODINGS = {
@@ -58,6 +63,11 @@ _ENCODINGS = {
     # The fourth channel is ignored, because some cameras leave it at 0.
     "rgba8": _Encoding(4, cv2.COLOR_RGBA2RGB),
     "bgra8": _Encoding(4, cv2.COLOR_BGRA2RGB),
+    # Channels of unknown meaning; those who publish them pass on images of OpenCV.
+    "8UC3": _Encoding(3, cv2.COLOR_BGR2RGB),
+    "8UC4": _Encoding(4, cv2.COLOR_BGRA2RGB),
+    "rgb16": _Encoding(3, bytes_per_value=2),
+    "bgr16": _Encoding(3, cv2.COLOR_BGR2RGB, bytes_per_value=2),
     "mono8": _Encoding(1),
     "8UC1": _Encoding(1),
     "mono16": _Encoding(1, bytes_per_value=2),
@@ -70,11 +80,15 @@ _ENCODINGS = {
     "uyvy": _Encoding(2, cv2.COLOR_YUV2RGB_UYVY),
     "yuv422_yuy2": _Encoding(2, cv2.COLOR_YUV2RGB_YUY2),
     "yuyv": _Encoding(2, cv2.COLOR_YUV2RGB_YUY2),
+    "nv12": _Encoding(1, cv2.COLOR_YUV2RGB_NV12, half_colour=True),
+    "nv21": _Encoding(1, cv2.COLOR_YUV2RGB_NV21, half_colour=True),
 }
 
 
 def pixels_of(message: RawMessage) -> np.ndarray:
     """Decode a raw image: height x width x 3, RGB, 8 bits, or height x width, grey, 8 or 16 bits.
+
+    Colours of 16 bits are divided by 257.
 
     Raises:
         DatasetError: if the encoding is not supported, such as that of a depth image.
@@ -85,17 +99,20 @@ def pixels_of(message: RawMessage) -> np.ndarray:
         raise DatasetError(f"images are encoded as {message.encoding!r}; expected one of {', '.join(_ENCODINGS)}")
     row_bytes = message.width * encoding.channels * encoding.bytes_per_value
     data = np.frombuffer(memoryview(message.data), np.uint8)
-    if message.step < row_bytes or data.size < message.height * message.step or not row_bytes * message.height:
+    odd = encoding.half_colour and (message.width % 2 or message.height % 2)
+    height = message.height * 3 // 2 if encoding.half_colour else message.height
+    if message.step < row_bytes or data.size < height * message.step or not row_bytes * height or odd:
         raise ImageError(
             f"{data.size} bytes of {message.width} x {message.height} pixels, {message.encoding}, in rows of "
             f"{message.step} bytes; the message is damaged"
         )
-    rows = data[: message.height * message.step].reshape(message.height, message.step)[:, :row_bytes]
+    rows = data[: height * message.step].reshape(height, message.step)[:, :row_bytes]
     values = np.ascontiguousarray(rows)
     if encoding.bytes_per_value == 2:
         values = values.view(">u2" if message.is_bigendian else "<u2").astype(np.uint16)
     if encoding.channels > 1:
-        values = values.reshape(message.height, message.width, encoding.channels)
+        values = values.reshape(height, message.width, encoding.channels)
+        values = values if values.dtype == np.uint8 else FULL_RANGE.to_8_bits(values)
     return values if encoding.to_rgb is None else cv2.cvtColor(values, encoding.to_rgb)
 
 

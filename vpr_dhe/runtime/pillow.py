@@ -3,6 +3,7 @@
 import io
 from functools import cache
 from pathlib import Path
+from threading import Lock
 
 import PIL.Image
 
@@ -21,7 +22,27 @@ def open_image(source: Path | bytes) -> PIL.Image.Image:
     # Not left to Pillow, whose decoder of AVIF takes some HEIC files for its own.
     if is_heic(_head(source)):
         register_heic()
-    return PIL.Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+    # Pillow warns of the sizes of phones, and refuses larger ones; callers check the size before they decode.
+    with _Unlimited():
+        return PIL.Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+
+
+class _Unlimited:
+    """Lifts Pillow's limit, which is one of the process, while any thread opens a file, and sets it again."""
+
+    _lock, _threads, _before = Lock(), 0, PIL.Image.MAX_IMAGE_PIXELS
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not _Unlimited._threads:
+                _Unlimited._before, PIL.Image.MAX_IMAGE_PIXELS = PIL.Image.MAX_IMAGE_PIXELS, None
+            _Unlimited._threads += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            _Unlimited._threads -= 1
+            if not _Unlimited._threads:
+                PIL.Image.MAX_IMAGE_PIXELS = _Unlimited._before
 
 
 def _head(source: Path | bytes) -> bytes:

@@ -9,6 +9,7 @@ from starlette.exceptions import HTTPException
 
 from vpr_dhe.datasets.standard import record_of
 from vpr_dhe.features.base import Extractor
+from vpr_dhe.index.image_folders import ImageFolders
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.records import GeoPosition, ImageRecord
 from vpr_dhe.runtime.durable_files import sync_folder, write_durably
@@ -20,7 +21,7 @@ _MAX_PART_BYTES = 200
 
 @dataclass(frozen=True)
 class NewImage:
-    """An image file and its path in the images folder.
+    """An image file and its path in the index.
 
     Raises:
         HTTPException: 422 if the name cannot be such a path.
@@ -59,13 +60,13 @@ def add_images(index: PlaceIndex, extractor: Extractor, images: Sequence[NewImag
         HTTPException: 409 if another file has the same name; 422 if two images have one name.
         IndexBusyError: if another process is writing to the index.
     """
-    folder = Path(index.manifest.images_folder)
+    folders = index.manifest.folders
     if len({image.name for image in images}) < len(images):
         raise HTTPException(422, "two of the images have the same name; give each a unique one")
     for image in images:
-        _require_free(folder, image)
+        _require_free(folders, image)
     for image in images:
-        _store(folder, image)
+        _store(folders, image)
     report = index.add([image.record for image in images], extractor, strict=True)
     ids = {image.name: index.find(image.name) for image in images}
     return Additions({name: id for name, id in ids.items() if id is not None}, report.added + report.replaced)
@@ -87,8 +88,8 @@ def _invalid_name(name: str, content: bytes) -> str | None:
     return None
 
 
-def _require_free(folder: Path, image: NewImage) -> None:
-    path = folder / image.name
+def _require_free(folders: ImageFolders, image: NewImage) -> None:
+    folder, path = Path(folders.owner(image.name)), folders.locate(image.name)
     if not path.resolve().is_relative_to(folder.resolve()):
         raise HTTPException(422, f"image name {image.name!r} leads out of the images folder")
     blocked = any(parent.exists() and not parent.is_dir() for parent in path.parents)
@@ -96,8 +97,8 @@ def _require_free(folder: Path, image: NewImage) -> None:
         raise HTTPException(409, f"another image has the name {image.name!r}; choose another one")
 
 
-def _store(folder: Path, image: NewImage) -> None:
-    path = folder / image.name
+def _store(folders: ImageFolders, image: NewImage) -> None:
+    folder, path = Path(folders.owner(image.name)), folders.locate(image.name)
     _make_folders(folder, path.parent)
     if path.exists():
         # A service may have been killed after naming the file but before syncing the folder.

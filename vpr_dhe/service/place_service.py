@@ -11,7 +11,8 @@ from vpr_dhe.errors import ImageError, VprDheError
 from vpr_dhe.images import decode_image, decode_named
 from vpr_dhe.localization.database import VerifiedIndex
 from vpr_dhe.localization.localizer import Localizer
-from vpr_dhe.records import Image, Localization
+from vpr_dhe.localization.near import parse_near
+from vpr_dhe.records import Image, Localization, Near
 from vpr_dhe.report.pictures.encoding import jpeg
 from vpr_dhe.runtime.stopwatch import Stopwatch
 from vpr_dhe.runtime.threads import in_parallel
@@ -85,7 +86,9 @@ class PlaceService:
         self._workers.shutdown()
         self._writer.shutdown()
 
-    async def localize(self, content: bytes, top_k: int, min_probability: float | None = None) -> Localization:
+    async def localize(
+        self, content: bytes, top_k: int, min_probability: float | None = None, near: Near | None = None
+    ) -> Localization:
         """Localize an image file, as `Localizer.localize` does.
 
         Raises:
@@ -96,11 +99,13 @@ class PlaceService:
         with self.metrics.timed("wait"):
             await self._decoded.acquire()
         try:
-            return await self._localize(content, top_k, min_probability)
+            return await self._localize(content, top_k, min_probability, near)
         finally:
             self._decoded.release()
 
-    async def _localize(self, content: bytes, top_k: int, min_probability: float | None) -> Localization:
+    async def _localize(
+        self, content: bytes, top_k: int, min_probability: float | None, near: Near | None
+    ) -> Localization:
         clock = Stopwatch()
         image = await self._decode(content)
         features = await asyncio.wrap_future(self._extraction.submit(image))
@@ -110,11 +115,16 @@ class PlaceService:
             features,
             top_k=top_k,
             min_probability=min_probability,
+            near=near,
             extract_ms=clock.lap_ms(),
         )
         localization = await _run(self._workers, search)
         self.metrics.localized(localization.timing)
         return localization
+
+    async def circle(self, position: str, within_m: float) -> Near:
+        """Read a circle for `localize`, as `near.parse_near` does."""
+        return await _run(self._workers, partial(parse_near, position, within_m, self.index.snapshot))
 
     async def _decode(self, content: bytes) -> Image:
         with self.metrics.timed("decode"):

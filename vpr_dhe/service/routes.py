@@ -85,17 +85,23 @@ async def localize(
     name: str = "",
     min_probability: Annotated[float | None, Query(ge=0, le=1)] = None,
     inlier_points: bool = False,
+    near: Annotated[str | None, Query(description="LAT,LON in degrees, or X,Y for a map in local metres")] = None,
+    within_m: float | None = None,
 ) -> Response:
     """Localize one image; the response is that of `vpr-dhe query --format json` for one query.
 
-    With `inlier_points`, matches also have the points and the image size that lines are drawn from.
+    With `inlier_points`, matches also have the points and the image size that lines are drawn from. With `near` and
+    `within_m`, only images so near to a position are searched.
     """
+    if (near is None) != (within_m is None):
+        raise HTTPException(422, "near and within_m belong together; give both or neither")
     with service.admission.admitted():
         uploads = await read_uploads(request, name, service.limits.timeout_s)
         if len(uploads) > 1:
             raise HTTPException(422, f"{len(uploads)} images; send one per request")
         async with _in_time(service):
-            answer = await service.localize(uploads[0].content, top_k, min_probability)
+            circle = None if near is None or within_m is None else await service.circle(near, within_m)
+            answer = await service.localize(uploads[0].content, top_k, min_probability, circle)
     document = answer_document(Answer(uploads[0].name, answer))
     if inlier_points:
         snapshot = service.index.snapshot

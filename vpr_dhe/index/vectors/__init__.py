@@ -4,14 +4,24 @@
 `approximate.py` searches one.
 """
 
-from vpr_dhe.index.vectors.approximate import ApproximateIndex, RowsOf, VectorFileInfo
+from vpr_dhe.index.vectors.approximate import EXACT_ROWS, ApproximateIndex, VectorFileInfo
 from vpr_dhe.index.vectors.build import build_vector_file
-from vpr_dhe.index.vectors.exact import Neighbours, Queries, RowTerms, exact_search, merge, similarities
+from vpr_dhe.index.vectors.exact import (
+    Neighbours,
+    Queries,
+    RowsOf,
+    RowTerms,
+    exact_search,
+    merge,
+    search_rows,
+    similarities,
+)
 from vpr_dhe.index.vectors.faiss_library import gpu_is_present
 from vpr_dhe.index.vectors.stack import FileRows, Stack
 from vpr_dhe.index.vectors.types import FLAT, INDEX_TYPES, choose_type
 
 __all__ = [
+    "EXACT_ROWS",
     "FLAT",
     "INDEX_TYPES",
     "ApproximateIndex",
@@ -27,5 +37,6 @@ __all__ = [
     "exact_search",
     "gpu_is_present",
     "merge",
+    "search_rows",
     "similarities",
 ]

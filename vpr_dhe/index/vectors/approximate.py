@@ -1,7 +1,7 @@
 """Approximate search: candidates from a FAISS file, similarities from the stored vectors."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,17 +12,15 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
 from vpr_dhe.errors import BadInputError, IndexDamagedError, MissingExtraError
-from vpr_dhe.index.vectors.exact import Neighbours, Queries, RowTerms, exact_search, merge, nothing
+from vpr_dhe.index.vectors.exact import Neighbours, Queries, RowsOf, RowTerms, nothing, search_rows
 from vpr_dhe.index.vectors.faiss_library import import_faiss, one_thread
 from vpr_dhe.index.vectors.types import INDEX_TYPES
 
 # Number of neighbours that files are tuned for.
 TUNED_COUNT = 100
 _GPU_CANDIDATES = 2048  # limit of FAISS on a GPU, also for lists
-_BLOCK_ROWS = 16384
-
-RowsOf = Callable[[Int64[np.ndarray, " chosen"]], Float32[np.ndarray, "chosen dimension"]]
-"""Function from ascending row numbers to stored vectors."""
+# Up to this many rows, a search among some rows compares all of them; comparing so many takes milliseconds.
+EXACT_ROWS = 1 << 15
 
 
 @dataclass(frozen=True)
@@ -53,6 +51,7 @@ class ApproximateIndex:
         self._effort, self._candidates = parameters["effort"], parameters["candidates"]
         self._max_candidates, self._max_effort = len(self), self._type.efforts[-1]
         self._lock: Any = nullcontext()
+        self._on_gpu = False
 
     @classmethod
     def open(cls, path: Path, info: VectorFileInfo, *, unit_norm: bool, gpu: bool = False) -> "ApproximateIndex":
@@ -94,6 +93,7 @@ class ApproximateIndex:
             )
         self._resources = faiss.StandardGpuResources()
         self._index = faiss.index_cpu_to_gpu(self._resources, 0, self._index)
+        self._on_gpu = True
         self._max_candidates = min(self._max_candidates, _GPU_CANDIDATES)
         self._max_effort = min(self._max_effort, _GPU_CANDIDATES)
         self._lock = Lock()  # resources of a GPU serve one thread at a time
@@ -108,8 +108,13 @@ class ApproximateIndex:
         rows_of: RowsOf,
         dead: Bool[np.ndarray, " count"] | None = None,
         terms: RowTerms | None = None,
+        *,
+        among: Int64[np.ndarray, " chosen"] | None = None,
     ) -> Neighbours:
         """Find approximately the `count` nearest vectors of each query, or all if there are fewer.
+
+        Among at most `EXACT_ROWS` chosen rows, and on a GPU, the result is exact; among more, FAISS proposes chosen
+        rows only.
 
         Args:
             queries: query descriptors, finite.
@@ -117,15 +122,23 @@ class ApproximateIndex:
             rows_of: stored vectors, from which similarities are computed.
             dead: mask of rows to ignore.
             terms: of all rows, for adapted queries.
+            among: rows to search, ascending; None searches all.
         """
         dead = np.zeros(len(self), bool) if dead is None else dead
+        stored = _StoredRows(rows_of, terms, self._unit_norm)
+        if among is not None:
+            among = among[~dead[among]]
+            if len(among) <= EXACT_ROWS or self._on_gpu:
+                return stored.nearest(queries, among, min(count, len(among)))
+            dead = ~_mask(among, len(self))
         live = len(self) - int(dead.sum())
         count = min(count, live)
         if not (count and len(queries)):
             return nothing(len(queries))
-        stored = _StoredRows(rows_of, terms, self._unit_norm)
+        selector = None if among is None else _selector(~dead)
         found = [
-            self._search_one(queries[number : number + 1], count, stored, dead, live) for number in range(len(queries))
+            self._search_one(queries[number : number + 1], count, stored, dead, live, selector)
+            for number in range(len(queries))
         ]
         return Neighbours(
             np.concatenate([one.rows for one in found]), np.concatenate([one.similarities for one in found])
@@ -145,23 +158,29 @@ class ApproximateIndex:
         stored: "_StoredRows",
         dead: Bool[np.ndarray, " count"],
         live: int,
+        selector: Any,
     ) -> Neighbours:
-        """Double candidates and effort until enough live rows are found; search all rows as a last resort."""
+        """Double candidates and effort until enough live rows are found; search all rows as a last resort.
+
+        With a selector of FAISS, all candidates are live, but the effort is spent on the others, too.
+        """
         wanted, effort = math.ceil(self._wanted(count) * len(self) / live), self._effort
+        if selector is not None:
+            wanted, effort = self._wanted(count), math.ceil(effort * len(self) / live)
         while wanted <= min(live, self._max_candidates):
-            rows = self._propose(query.probes, wanted, effort)
+            rows = self._propose(query.probes, wanted, effort, selector)
             rows = rows[~dead[rows]]
             if len(rows) >= count:
                 return stored.nearest(query, rows, count)
             wanted, effort = 2 * wanted, 2 * effort
-        return _search_all(query, count, stored, dead)
+        return stored.nearest(query, np.flatnonzero(~dead), count)
 
     def _propose(
-        self, query: Float32[np.ndarray, "1 dimension"], wanted: int, effort: int
+        self, query: Float32[np.ndarray, "1 dimension"], wanted: int, effort: int, selector: Any = None
     ) -> Int64[np.ndarray, " found"]:
         wanted, effort = min(wanted, len(self)), min(effort, self._max_effort)
         with self._lock, one_thread():
-            _, rows = self._index.search(query, wanted, params=self._type.search_parameters(effort))
+            _, rows = self._index.search(query, wanted, params=self._type.search_parameters(effort, selector))
         # FAISS pads with -1; ascending rows are read fastest.
         return np.sort(rows[rows >= 0])
 
@@ -176,14 +195,15 @@ class _StoredRows:
 
     def nearest(self, query: Queries, rows: Int64[np.ndarray, " rows"], count: int) -> Neighbours:
         """Find the nearest of some rows."""
-        terms = self.terms and self.terms.take(rows)
-        among = exact_search(self.rows_of(rows), query, count, unit_norm=self.unit_norm, terms=terms)
-        return Neighbours(rows[among.rows], among.similarities)
+        return search_rows(rows, self.rows_of, query, count, unit_norm=self.unit_norm, terms=self.terms)
 
 
-def _search_all(query: Queries, count: int, stored: _StoredRows, dead: Bool[np.ndarray, " count"]) -> Neighbours:
-    live, best = np.flatnonzero(~dead), nothing(1)
-    for start in range(0, len(live), _BLOCK_ROWS):
-        found = stored.nearest(query, live[start : start + _BLOCK_ROWS], count)
-        best = merge([best, found], count)
-    return best
+def _mask(rows: Int64[np.ndarray, " chosen"], count: int) -> Bool[np.ndarray, " count"]:
+    mask = np.zeros(count, bool)
+    mask[rows] = True
+    return mask
+
+
+def _selector(live: Bool[np.ndarray, " count"]) -> Any:
+    """Selector of FAISS for some rows."""
+    return import_faiss().IDSelectorBitmap(np.packbits(live, bitorder="little"))

@@ -4,7 +4,7 @@ All similarities that the index returns are computed here, pair by pair, so that
 (and on the instruction set of the processor): a matrix product would sum in another order for another number of rows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -16,8 +16,13 @@ from vpr_dhe.index.vectors.faiss_library import import_faiss, one_thread
 # Bounds of memory: 20 bytes per pair of a query and a vector.
 _BLOCK_PAIRS = 1 << 19
 _BLOCK_QUERIES = 64
+_BLOCK_ROWS = 16384
 # Multiplications, some milliseconds on one thread. On a busy machine, waiting for a second thread may take 30 ms.
 _MIN_PRODUCTS_FOR_THREADS = 1 << 26
+
+
+RowsOf = Callable[[Int64[np.ndarray, " chosen"]], Float32[np.ndarray, "chosen dimension"]]
+"""Function from ascending row numbers to stored vectors."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +108,33 @@ def exact_search(
     return Neighbours(
         np.concatenate([chunk.rows for chunk in found]), np.concatenate([chunk.similarities for chunk in found])
     )
+
+
+def search_rows(
+    rows: Int64[np.ndarray, " chosen"],
+    rows_of: RowsOf,
+    queries: Queries,
+    count: int,
+    *,
+    unit_norm: bool,
+    terms: RowTerms | None = None,
+) -> Neighbours:
+    """Find the `count` nearest of some rows for each query, or all if there are fewer; others are not read.
+
+    Args:
+        rows: row numbers, ascending.
+        rows_of: reads vectors.
+        queries: query descriptors, finite.
+        count: number of vectors to find.
+        unit_norm: as in `exact_search`.
+        terms: of all rows, for adapted queries.
+    """
+    best = nothing(len(queries))
+    for start in range(0, len(rows), _BLOCK_ROWS):
+        chosen = rows[start : start + _BLOCK_ROWS]
+        among = exact_search(rows_of(chosen), queries, count, unit_norm=unit_norm, terms=terms and terms.take(chosen))
+        best = merge([best, Neighbours(chosen[among.rows], among.similarities)], count)
+    return best
 
 
 def _search_chunk(

@@ -44,8 +44,8 @@ class IndexType(ABC):
         index.add(block)
 
     @abstractmethod
-    def search_parameters(self, effort: int) -> Any:
-        """Make the search parameters of FAISS for an effort."""
+    def search_parameters(self, effort: int, selector: Any = None) -> Any:
+        """Make the search parameters of FAISS for an effort and, to search some rows only, a selector of FAISS."""
 
 
 class Flat(IndexType):
@@ -61,9 +61,9 @@ class Flat(IndexType):
         """Make an empty index, which needs no training."""
         return import_faiss().IndexFlatL2(sample.shape[1])
 
-    def search_parameters(self, effort: int) -> Any:  # noqa: ARG002
-        """Return None, because there are no parameters."""
-        return None
+    def search_parameters(self, effort: int, selector: Any = None) -> Any:  # noqa: ARG002
+        """Return None without a selector, because there are no parameters."""
+        return None if selector is None else import_faiss().SearchParameters(sel=selector)
 
 
 class Hnsw(IndexType):
@@ -92,9 +92,9 @@ class Hnsw(IndexType):
         with one_thread():
             index.add(block)
 
-    def search_parameters(self, effort: int) -> Any:
+    def search_parameters(self, effort: int, selector: Any = None) -> Any:
         """Set efSearch, the length of the list of nearest nodes."""
-        return import_faiss().SearchParametersHNSW(efSearch=effort)
+        return import_faiss().SearchParametersHNSW(efSearch=effort, sel=selector)
 
 
 class InvertedFile(IndexType):
@@ -124,9 +124,9 @@ class InvertedFile(IndexType):
     def _empty(self, dimension: int) -> Any:
         """Make an untrained FAISS index."""
 
-    def search_parameters(self, effort: int) -> Any:
+    def search_parameters(self, effort: int, selector: Any = None) -> Any:
         """Set nprobe."""
-        return import_faiss().SearchParametersIVF(nprobe=effort)
+        return import_faiss().SearchParametersIVF(nprobe=effort, sel=selector)
 
 
 class IvfFlat(InvertedFile):
@@ -168,10 +168,10 @@ class RaBitQ(InvertedFile):
         lists = faiss.IndexIVFRaBitQ(self._centroids(dimension), dimension, self._lists, faiss.METRIC_L2)
         return faiss.IndexPreTransform(rotation, lists)
 
-    def search_parameters(self, effort: int) -> Any:
+    def search_parameters(self, effort: int, selector: Any = None) -> Any:
         """Set nprobe, and 8 bits per dimension of the query: as good as single precision, and 70 times as fast."""
         faiss = import_faiss()
-        lists = faiss.IVFRaBitQSearchParameters(nprobe=effort, qb=8)
+        lists = faiss.IVFRaBitQSearchParameters(nprobe=effort, qb=8, sel=selector)
         return faiss.SearchParametersPreTransform(index_params=lists)
 
 

@@ -6,8 +6,10 @@ from pathlib import Path
 from vpr_dhe.errors import ImageError
 from vpr_dhe.geography.coordinates import geo_uri
 from vpr_dhe.images import decode_image
+from vpr_dhe.index.image_folders import ImageFolders
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.localization.confidence import confidence_of
+from vpr_dhe.localization.near import nearby_text
 from vpr_dhe.records import GreyLevels, Progress, RankedMatch
 from vpr_dhe.report.html.match_report import (
     ANSWERED,
@@ -30,7 +32,7 @@ def query_report(sheet: AnswerSheet, index: PlaceIndex, progress: Progress = lam
     ordered = sorted(sheet.answers, key=_certainty)[:MAX_QUERIES]
     shown = []
     for number, answer in enumerate(ordered):
-        shown.append(_shown_query(f"q{number}", answer, Path(index.manifest.images_folder), index.manifest.levels))
+        shown.append(_shown_query(f"q{number}", answer, index.manifest.folders, index.manifest.levels))
         progress(1)
     return Report(
         title=f"{counted(len(sheet.answers), 'query', 'queries')}, index {sheet.index}",
@@ -64,7 +66,7 @@ def _certainty(answer: Answer) -> tuple[float, float]:
     return 0.0 if matches[0].probability is None else matches[0].probability, matches[0].score
 
 
-def _shown_query(id: str, answer: Answer, folder: Path, grey_levels: GreyLevels) -> ShownQuery:
+def _shown_query(id: str, answer: Answer, folders: ImageFolders, grey_levels: GreyLevels) -> ShownQuery:
     if answer.localization is None:
         return ShownQuery(id, answer.query, UNREAD, answer.error or "")
     try:
@@ -74,7 +76,7 @@ def _shown_query(id: str, answer: Answer, folder: Path, grey_levels: GreyLevels)
     matches = []
     rejected = answer.localization.rejected
     for match in [rejected] if rejected else answer.localization.matches:
-        picture, fault = picture_of(image, folder / match.image, match.verification, grey_levels)
+        picture, fault = picture_of(image, folders.locate(match.image), match.verification, grey_levels)
         label = "rejected" if rejected else f"rank {match.rank}"
         where = match.position and position_text(match.position)
         matches.append(
@@ -82,6 +84,9 @@ def _shown_query(id: str, answer: Answer, folder: Path, grey_levels: GreyLevels)
         )
     if answer.localization.blank:
         return ShownQuery(id, answer.query, UNKNOWN, "it is blank: too little texture to match", tuple(matches))
+    nearby = answer.localization.nearby
+    if nearby and not nearby.images:
+        return ShownQuery(id, answer.query, UNKNOWN, nearby_text(nearby))
     # `known` is None if no minimum probability was asked for: then every answer stands.
     unknown = answer.localization.known is False
     estimate, best = answer.localization.estimate, rejected or next(iter(answer.localization.matches), None)

@@ -11,11 +11,13 @@ from vpr_dhe.geography.coordinates import Coordinates, coordinates_of
 from vpr_dhe.geography.distance import EARTH, world_of
 from vpr_dhe.index.adaptation.report import AdaptationReport
 from vpr_dhe.localization.confidence import confidence_of
+from vpr_dhe.localization.near import nearby_text
 from vpr_dhe.records import (
     Belief,
     CalibrationSource,
     GeoPosition,
     Localization,
+    NearbyImages,
     Position,
     PositionEstimate,
     RankedMatch,
@@ -26,6 +28,7 @@ from vpr_dhe.report.tables.adaptation import adaptation_document
 from vpr_dhe.report.tables.text import text_table
 from vpr_dhe.runtime.choices import RankBy
 from vpr_dhe.runtime.text import counted, one_line
+from vpr_dhe.runtime.view_names import split_view
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,17 @@ def answer_document(answer: Answer) -> dict[str, Any]:
         "error": answer.error,
         **({} if answer.belief is None else {"belief": _belief_document(answer.belief)}),
         **({"blank": True} if localization is not None and localization.blank else {}),
+        **({"near": _near_document(localization.nearby)} if localization and localization.nearby else {}),
+    }
+
+
+def _near_document(nearby: NearbyImages) -> dict[str, Any]:
+    near = nearby.near
+    return {
+        **position_document(near.position),
+        "within_m": near.within_m,
+        "images": nearby.images,
+        "unplaced": nearby.unplaced,
     }
 
 
@@ -153,7 +167,14 @@ def _match_document(match: RankedMatch) -> dict[str, Any]:
         **position_document(match.position),
         "probability": match.probability,
         **evidence_document(match.verification),
+        **_view_document(match),
     }
+
+
+def _view_document(match: RankedMatch) -> dict[str, Any]:
+    """Panorama and direction of a match that is a view of one; empty for others."""
+    view = split_view(match.image)
+    return {} if view is None else {"panorama": view[0], "yaw_deg": view[1], "heading_deg": match.heading_deg}
 
 
 def position_document(position: Position | None) -> dict[str, Any]:
@@ -250,6 +271,9 @@ def _answer_table(answer: Answer) -> str:
     query = name if answer.timestamp_s is None else f"{name} at {answer.timestamp_s:.3f} s"
     if answer.localization is None:
         return f"{query}: skipped"  # the command line prints the reason on standard error
+    nearby = answer.localization.nearby
+    if nearby and not nearby.images:
+        return f"{query}: unknown place: {nearby_text(nearby)}"
     if not answer.localization.matches:
         return f"{query}: unknown place{_in_brackets(answer.localization.rejected)}"
     rows = [
