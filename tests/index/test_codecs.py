@@ -1,4 +1,4 @@
-"""Codecs of local maps: what is promised of a record, and which codec is chosen."""
+"""Codecs of local maps: what is promised of a record."""
 
 from functools import cache
 
@@ -14,7 +14,7 @@ from torch.nn.functional import normalize
 
 from vpr_dhe.errors import BadInputError, IndexDamagedError, IndexFormatError
 from vpr_dhe.geometry.matching import mutual_nearest_neighbours
-from vpr_dhe.index.codecs import CODECS, MIN_AGREEMENT, UNFITTED, LocalMapCodec, choose_codec, fit_codec, load_codec
+from vpr_dhe.index.codecs import CODECS, UNFITTED, LocalMapCodec, fit_codec, load_codec
 from vpr_dhe.index.stored_maps import StoredMaps
 
 CELLS = 36
@@ -232,39 +232,3 @@ def test_parameters_that_do_not_fit_are_damage(damage):
         parameters["axes"] = changed[damage]
     with pytest.raises(IndexDamagedError, match="parameters of codec 'pca64-int8'"):
         load_codec("pca64-int8", CELLS, 128, parameters)
-
-
-def test_the_smallest_codec_is_chosen_where_coarse_codes_keep_the_matches():
-    maps = maps_like_real_ones(24, 128)
-    noise = 0.02 * torch.randn(maps.shape, generator=torch.Generator().manual_seed(5))
-    choice = choose_codec(torch.cat([maps, normalize(maps + noise, dim=-1)]), torch.eye(24).repeat(2, 1))
-    assert choice.codec.name == "binary"
-    assert set(choice.agreement) == set(CODECS)
-    assert all(0 <= value <= 1 for value in choice.agreement.values())
-    assert choice.agreement["float16"] > 0.9
-
-
-def test_a_bigger_codec_is_chosen_where_coarse_codes_destroy_the_matches():
-    """Descriptors that differ only along directions of little variance, hidden beneath others that cells share."""
-    generator = torch.Generator().manual_seed(0)
-    loud = torch.randn(24, 1, 128, generator=generator).expand(-1, CELLS, -1)
-    telling = 0.03 * torch.randn(24, CELLS, 128, generator=generator)
-    choice = choose_codec(normalize(loud + telling, dim=-1), torch.randn(24, 8, generator=generator))
-    assert choice.agreement["binary"] < choice.agreement["int8"] < choice.agreement["float16"]
-    assert choice.agreement[choice.codec.name] >= MIN_AGREEMENT > choice.agreement["binary"]
-
-
-def test_choosing_is_deterministic():
-    maps = maps_like_real_ones(20, 16)
-    descriptors = maps.mean(1)
-    assert choose_codec(maps, descriptors).agreement == choose_codec(maps, descriptors).agreement
-
-
-def test_only_codecs_that_work_with_the_maps_are_tried():
-    assert set(choose_codec(maps_like_real_ones(6, 16), torch.eye(6)).agreement) == {"float16", "int8", "binary"}
-    assert set(choose_codec(torch.zeros(6, CELLS, 128), torch.eye(6)).agreement) == set(UNFITTED)
-
-
-def test_a_single_image_is_stored_as_it_is():
-    choice = choose_codec(maps_like_real_ones(1, 16), torch.ones(1, 4))
-    assert (choice.codec.name, choice.agreement) == ("float16", {})

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -43,7 +44,8 @@ def run(
             f"{index}: {report.images} images in {report.segments} segments, {report.skipped} skipped, {report.model}"
         )
         folders = [f"images in {folder}" for folder in report.folders] if len(report.folders) > 1 else []
-        print_result("\n".join([title, *folders, *_grey_level_lines(report), *lines]), out)
+        lines = [title, *folders, *_codec_lines(report, index), *_grey_level_lines(report), *lines]
+        print_result("\n".join(lines), out)
     calibrations = [name for name in report.damaged if name.startswith(CALIBRATIONS)]
     others = len(report.damaged) > len(calibrations)
     if report.damaged and repair:
@@ -58,6 +60,17 @@ def run(
             f"damaged: {', '.join(report.damaged)}; run `vpr-dhe check {index} --repair` to drop it, then run "
             f"{' and '.join(f'`vpr-dhe {maker}`' for maker in makers)} to make it again"
         )
+
+
+def _codec_lines(report: "CheckReport", index: Path) -> list[str]:
+    """Line about the choice of the codec; none if the user chose it, or nothing was measured."""
+    from vpr_dhe.report.tables.codec import codec_summary, outdated_codec_line
+
+    if report.codec is None:
+        return []
+    if report.codec_is_outdated:
+        return [outdated_codec_line(report.codec, index)]
+    return [codec_summary(report.codec, report.codec.trials)] if report.codec.trials else []
 
 
 def _grey_level_lines(report: "CheckReport") -> list[str]:
@@ -75,8 +88,13 @@ def _grey_level_lines(report: "CheckReport") -> list[str]:
 def _document(report: "CheckReport") -> dict[str, Any]:
     """JSON object of a report; without `grey_levels` where no 16-bit image has been seen, or `folders` if it is one."""
     from vpr_dhe.report.tables.adaptation import adaptation_document
+    from vpr_dhe.report.tables.codec import codec_document
 
-    document = asdict(report) | {"adaptation": adaptation_document(report.adaptation)}
+    document = asdict(report) | {
+        "adaptation": adaptation_document(report.adaptation),
+        "codec": codec_document(report.codec, outdated=report.codec_is_outdated),
+    }
+    del document["codec_is_outdated"]
     bit_depth = document.pop("bit_depth")
     if bit_depth is not None and report.grey_levels is None:
         del document["grey_levels"]

@@ -17,6 +17,7 @@ from vpr_dhe.runtime.user_cache import user_cache
 if TYPE_CHECKING:
     from tqdm import tqdm
 
+    from vpr_dhe.index.manifest import CodecInfo
     from vpr_dhe.localization.localizer import Localizer
     from vpr_dhe.runtime.image_files import ImageListing
 
@@ -90,6 +91,14 @@ def report_left_out(names: Sequence[str], *, written: bool) -> None:
     if not written:
         raise BadInputError(fault)
     print_stderr(f"left out {counted(len(names), 'pair')}: {fault}")
+
+
+def report_codec(before: "CodecInfo | None", after: "CodecInfo | None") -> None:
+    """Print one line on stderr about a codec that `auto` has just chosen, and what it measured."""
+    from vpr_dhe.report.tables.codec import codec_summary
+
+    if after is not None and after.trials is not None and after != before:
+        print_stderr(codec_summary(after, after.trials))
 
 
 def report_building(kind: str, vectors: int) -> None:

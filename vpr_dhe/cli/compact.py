@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from vpr_dhe.cli.checks import one_of
-from vpr_dhe.cli.common import report_building
+from vpr_dhe.cli.common import report_building, report_codec
 from vpr_dhe.cli.options import IndexArgument
 from vpr_dhe.runtime.choices import CODEC_NAMES
 
@@ -32,6 +32,7 @@ def run(
     before = place_index.manifest
     place_index.compact(codec=codec, announce=report_building)
     after = place_index.manifest
+    report_codec(before.codec, after.codec)
     print(
         f"{index}: {after.count} images in {len(after.segments)} segments (from {len(before.segments)}), "
         f"{before.removed_count} removed images freed, local maps stored as {after.codec.name if after.codec else '-'}"

@@ -14,6 +14,7 @@ from vpr_dhe.cli.common import (
     progress_bar,
     progress_stages,
     report_building,
+    report_codec,
     report_listing,
     report_skipped,
 )
@@ -170,9 +171,11 @@ def run(
     else:
         index.configure(codec=codec, index_type=index_type, rank_by=rank_by, adapt=adapt, bit_depth=bit_depth)
     records = index.relative_to_root(records, images, part=part)
+    codec_before = index.manifest.codec
     try:
         with progress_bar(len(records), "indexing", "image") as bar:
             report = extraction.add(index, records, extractor, name, strict=strict, progress=bar.update)
+        report_codec(codec_before, index.manifest.codec)
         if not part:
             _handle_missing(index, records, listing, prune=prune)
         _finish(index)

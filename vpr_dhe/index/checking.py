@@ -7,7 +7,7 @@ from vpr_dhe.errors import IndexDamagedError
 from vpr_dhe.index.adaptation.report import AdaptationReport
 from vpr_dhe.index.documents import is_sound_document
 from vpr_dhe.index.files import is_sound
-from vpr_dhe.index.manifest import Manifest, lock_for_writing, publish, read_manifest
+from vpr_dhe.index.manifest import CodecInfo, Manifest, lock_for_writing, publish, read_manifest
 from vpr_dhe.index.segments import SegmentInfo
 from vpr_dhe.index.snapshot import CALIBRATIONS, SEGMENTS, STATE, VECTOR_FILES
 from vpr_dhe.index.tombstones import read_removed, with_removed
@@ -20,6 +20,7 @@ class CheckReport:
 
     `grey_levels` are those of 16-bit images; None where none were found yet (then `bit_depth` is set), or where an
     index from before that choice divides them by 257. `folders` are the folders of images, the main one first.
+    `codec_is_outdated` is as in `Manifest`.
     """
 
     images: int
@@ -31,6 +32,8 @@ class CheckReport:
     bit_depth: str | None = None
     grey_levels: GreyLevels | None = None
     folders: tuple[str, ...] = ()
+    codec: CodecInfo | None = None
+    codec_is_outdated: bool = False
 
 
 def check(folder: Path) -> CheckReport:
@@ -55,6 +58,8 @@ def check(folder: Path) -> CheckReport:
         manifest.bit_depth,
         manifest.grey_levels,
         manifest.folders.all,
+        manifest.codec,
+        manifest.codec_is_outdated,
     )
 
 

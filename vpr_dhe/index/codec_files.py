@@ -6,7 +6,8 @@ import safetensors
 import safetensors.numpy
 
 from vpr_dhe.features.base import ExtractorSpec
-from vpr_dhe.index.codecs import CodecChoice, LocalMapCodec, load_codec
+from vpr_dhe.index.codec_choice import CodecChoice
+from vpr_dhe.index.codecs import LocalMapCodec, load_codec
 from vpr_dhe.index.files import damage, read_checked, unique_name, write_sealed
 from vpr_dhe.index.manifest import CodecInfo
 
@@ -15,10 +16,10 @@ def save_codec(folder: Path, choice: CodecChoice, images: int) -> CodecInfo:
     """Write the parameters of a codec, if it has any; `images` is the number that it was fitted on."""
     codec = choice.codec
     if not codec.parameters:
-        return CodecInfo(codec.name, images, None, choice.agreement)
+        return CodecInfo(codec.name, images, None, trials=choice.trials)
     name = f"{unique_name('codec')}.safetensors"
     written = write_sealed(folder, name, safetensors.numpy.save(codec.parameters))
-    return CodecInfo(codec.name, images, written, choice.agreement)
+    return CodecInfo(codec.name, images, written, trials=choice.trials)
 
 
 def open_codec(folder: Path, info: CodecInfo, spec: ExtractorSpec) -> LocalMapCodec:

@@ -12,6 +12,7 @@ from vpr_dhe.errors import IndexBusyError, IndexFormatError
 from vpr_dhe.features.base import ExtractorSpec
 from vpr_dhe.images import FULL_RANGE
 from vpr_dhe.index.adaptation.report import AdaptationReport, Trial
+from vpr_dhe.index.codec_fidelity import CodecTrials, Fidelity
 from vpr_dhe.index.documents import read_document, write_document
 from vpr_dhe.index.files import FileInfo
 from vpr_dhe.index.image_folders import ImageFolders, MergedFolder
@@ -44,14 +45,16 @@ class SkippedImage:
 class CodecInfo:
     """Codec of the local maps.
 
-    `parameters` is the file of fitted parameters, if any; `images` the number of images it was fitted on; `agreement`
-    the measured agreement of each codec that `auto` tried.
+    `parameters` is the file of fitted parameters, if any; `images` the number of images it was fitted on; `trials` what
+    `auto` measured, if it did; `agreement` what it measured by its rule of before: the share of matches that each codec
+    keeps.
     """
 
     name: str
     images: int
     parameters: FileInfo | None = None
     agreement: Mapping[str, float] = field(default_factory=dict)
+    trials: CodecTrials | None = None
 
 
 @dataclass(frozen=True)
@@ -135,6 +138,12 @@ class Manifest:
     def with_folders(self, folders: ImageFolders) -> "Manifest":
         """Copy with other folders of images."""
         return replace(self, images_folder=folders.main, merged_folders=folders.merged)
+
+    @property
+    def codec_is_outdated(self) -> bool:
+        """Whether `auto` chose the codec by its rule of before, which kept those that cost answers."""
+        codec = self.codec
+        return self.settings.codec == AUTO and codec is not None and bool(codec.agreement) and codec.trials is None
 
     @property
     def levels(self) -> GreyLevels:
@@ -317,7 +326,17 @@ def _segment_from_json(row: dict[str, Any]) -> SegmentInfo:
 
 
 def _codec_from_json(row: dict[str, Any] | None) -> CodecInfo | None:
-    return CodecInfo(row["name"], row["images"], _file_from_json(row["parameters"]), row["agreement"]) if row else None
+    if row is None:
+        return None
+    parameters, trials = _file_from_json(row["parameters"]), _trials_from_json(row.get("trials"))
+    return CodecInfo(row["name"], row["images"], parameters, row["agreement"], trials)
+
+
+def _trials_from_json(row: dict[str, Any] | None) -> CodecTrials | None:
+    if row is None:
+        return None
+    fidelity = {name: Fidelity(**measured) for name, measured in row["fidelity"].items()}
+    return CodecTrials(row["verifier"], row["verifications"], row["inliers"], row["stored"], fidelity)
 
 
 def _file_from_json(row: dict[str, Any] | None) -> FileInfo | None:

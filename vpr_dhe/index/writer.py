@@ -20,8 +20,9 @@ from vpr_dhe.index.adaptation.map_images import MapImages
 from vpr_dhe.index.adaptation.opened import AdaptationFiles
 from vpr_dhe.index.adaptation.writing import AdaptationExtender, MapVectors, save_adaptation, with_joined_terms
 from vpr_dhe.index.changes import Changes
+from vpr_dhe.index.codec_choice import CodecChoice, choose_codec
 from vpr_dhe.index.codec_files import save_codec
-from vpr_dhe.index.codecs import UNFITTED, CodecChoice, choose_codec, fit_codec
+from vpr_dhe.index.codecs import UNFITTED, LocalMapCodec, fit_codec
 from vpr_dhe.index.compaction import Recoding, grouped, groups_to_rewrite, mergeable_tail, rewrite
 from vpr_dhe.index.files import file_info, unique_name
 from vpr_dhe.index.grey_levels import with_grey_levels
@@ -138,7 +139,7 @@ class IndexWriter:
         The codec is fitted on images spread over all of them, which become the first segment.
         """
         if self.snapshot.codec is None and self.manifest.settings.codec in UNFITTED:
-            self._save_codec(CodecChoice(fit_codec(self.manifest.settings.codec, self._no_maps()), {}), 0)
+            self._save_codec(CodecChoice(fit_codec(self.manifest.settings.codec, self._no_maps())), 0)
         while to_extract and self.snapshot.codec is None:
             places = evenly_spread(len(to_extract), CODEC_SAMPLE)
             chunk = Chunk(self.manifest.next_id, [to_extract[place] for place in places])
@@ -173,7 +174,18 @@ class IndexWriter:
         """Choose and fit the codec on some images."""
         maps = torch.stack([features.local_map.cpu() for features in sample])
         descriptors = torch.stack([features.global_descriptor.cpu() for features in sample])
-        self._save_codec(_choose_codec(self.manifest.settings.codec, maps, descriptors), len(maps))
+        self._save_codec(self._choose_codec(self.manifest.settings.codec, maps, descriptors), len(maps))
+
+    def _choose_codec(
+        self,
+        name: str,
+        maps: Float[Tensor, "maps cells dimension"],
+        descriptors: Float[Tensor, "maps descriptor_dimension"],
+        stored: LocalMapCodec | None = None,
+    ) -> CodecChoice:
+        if name == AUTO:
+            return choose_codec(maps, descriptors, self.manifest.spec, stored)
+        return CodecChoice(fit_codec(name, maps))
 
     def _save_codec(self, choice: CodecChoice, images: int) -> None:
         self.publish(replace(self.manifest, codec=save_codec(self.snapshot.folder / STATE, choice, images)))
@@ -250,15 +262,17 @@ class IndexWriter:
     def recode(self, name: str) -> None:
         """Convert all local maps to another codec, fitted and, for `auto`, chosen on images spread over all.
 
-        A manifest names one codec, so the result is published in one step at the end. If the same codec is chosen
-        again, local maps stay as they are, because encoding them again would lose a little more.
+        A manifest names one codec, so the result is published in one step at the end. `auto` chooses no larger codec,
+        which would restore nothing. If the same codec is chosen again, local maps stay as they are, because encoding
+        them again would lose a little more.
         """
         before, ids = self.snapshot.require_codec(), self.snapshot.ids
         sample = ids[evenly_spread(len(ids), CODEC_SAMPLE)]
-        choice = _choose_codec(name, self.snapshot.local_maps(sample), self.snapshot.descriptors(sample))
+        maps, descriptors = self.snapshot.local_maps(sample), self.snapshot.descriptors(sample)
+        choice = self._choose_codec(name, maps, descriptors, stored=before)
         manifest = replace(self.manifest, settings=replace(self.manifest.settings, codec=name))
         if manifest.codec and manifest.codec.name == choice.codec.name:
-            updated = replace(manifest.codec, images=len(sample), agreement=choice.agreement)
+            updated = replace(manifest.codec, images=len(sample), agreement={}, trials=choice.trials)
             self.publish(replace(manifest, codec=updated))
             return
         manifest = replace(manifest, codec=save_codec(self.snapshot.folder / STATE, choice, len(sample)))
@@ -374,9 +388,3 @@ class IndexWriter:
         collect_garbage(self.segments_folder, [info.name for info in manifest.segments])
         collect_garbage(folder / VECTOR_FILES, [file.file.name for file in manifest.vector_files])
         collect_garbage(folder / STATE, [file.name for file in manifest.state])
-
-
-def _choose_codec(
-    name: str, maps: Float[Tensor, "maps cells dimension"], descriptors: Float[Tensor, "maps descriptor_dimension"]
-) -> CodecChoice:
-    return choose_codec(maps, descriptors) if name == AUTO else CodecChoice(fit_codec(name, maps), {})
