@@ -12,6 +12,7 @@ from vpr_dhe.evaluation.query_features import StoredQueryFeatures
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.features.texture import RULE as TEXTURE_RULE
 from vpr_dhe.images import FULL_RANGE, read_file
+from vpr_dhe.index.codec_fidelity import RULE as CODEC_RULE
 from vpr_dhe.index.manifest import FORMAT
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.models.exported_model import EXTRACTOR, ExportedModel
@@ -49,9 +50,8 @@ class FeatureCache:
         Raises:
             DatasetError: if none of the images can be read.
         """
-        folder = self.folder / _key(
-            database, [FORMAT, TEXTURE_RULE, extractor.spec.fingerprint, codec, index_type, bit_depth]
-        )
+        facts = [FORMAT, TEXTURE_RULE, extractor.spec.fingerprint, codec, index_type, bit_depth]
+        folder = self.folder / _key(database, [*facts, CODEC_RULE] if codec == AUTO else facts)
         if PlaceIndex.holds_index(folder):
             index = PlaceIndex.open(folder)
         else:

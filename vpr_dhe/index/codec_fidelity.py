@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+RULE = "order and inliers"
+"""Name of the rule by which `auto` chooses, part of the keys of caches."""
+
 MIN_ORDER_AGREEMENT = 0.98
 """Smallest order agreement of a codec that `auto` keeps."""
 
