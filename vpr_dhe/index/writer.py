@@ -239,7 +239,8 @@ class IndexWriter:
         """Conversion of the local maps of another index; None where records are the same. Takes over a first codec."""
         theirs, stored = other.require_codec(), other.manifest.codec
         if self.snapshot.codec is None and stored is not None:
-            self._save_codec(CodecChoice(theirs, stored.agreement), stored.images)
+            info = save_codec(self.snapshot.folder / STATE, CodecChoice(theirs, stored.trials), stored.images)
+            self.publish(replace(self.manifest, codec=replace(info, agreement=stored.agreement)))
         own = self.snapshot.require_codec()
         same = all(np.array_equal(value, theirs.parameters[name]) for name, value in own.parameters.items())
         return None if same else Recoding(theirs, own)
