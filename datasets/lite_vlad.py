@@ -49,7 +49,7 @@ _SPLITS = Path(__file__).parents[1] / "benchmarks/splits.toml"
 _PHOTOS = ("facades", "hdri_views", "ie_tower", "opensfm", "brighton_beach")
 # Cells keep their own scale: a floor far above all eigenvalues divides all directions by the same number.
 _SETTINGS = replace(
-    NETWORK_SETTINGS, words=8, dimension=512, eigenvalue_floor=100.0, whitening_power=0.2, views_per_image=2
+    NETWORK_SETTINGS, words=8, dimension=512, eigenvalue_floor=100.0, whitening_power=0.0, views_per_image=2
 )
 _HEAD_STEPS = 1200
 _NETWORK_INFO = (
