@@ -95,7 +95,8 @@ def test_an_interrupted_fit_says_how_to_go_on(run, exported, textures, tmp_path,
     with monkeypatch.context() as patched:
         patched.setattr(network, "projection_of", interrupt)
         code, stdout, stderr = run(*command, "--device", "cpu")
-    assert (code, stdout, stderr) == (1, "", "interrupted: run the command again to continue\n")
+    kept = f"{out}.partial holds what was finished"
+    assert (code, stdout, stderr) == (1, "", f"interrupted: {kept}; run the command again to continue\n")
     assert not out.exists()
     assert run(*command, "--device", "cpu")[0] == 0
     assert not out.with_name("fitted.safetensors.partial").exists()
