@@ -68,6 +68,7 @@ def detected(monkeypatch) -> list[tuple[int, int]]:
     return seen
 
 
+@pytest.mark.slow
 def test_forty_megapixels_are_aligned_to_a_fraction_of_a_pixel_by_few_keypoints_in_few_pixels(detected):
     size = Size(7300, 5480)
     image = texture(size)
