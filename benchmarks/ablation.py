@@ -95,11 +95,12 @@ class Ablation:
         cache: Path,
         others: Sequence[PlaceDataset] = (),
         verifiers: Sequence[str] | None = None,
+        codec: str = "auto",
     ) -> None:
         self.extractor: Extractor = load_extractor(model)
         self.protocols, self.model = [dataset, *others], model
         features = FeatureCache(cache)
-        self.index = features.index(dataset.database, self.extractor)
+        self.index = features.index(dataset.database, self.extractor, codec=codec)
         self.queries = list(features.queries(dataset.queries, self.extractor))
         self.verifiers = verifiers or verifiers_for(self.extractor)
         self.rows: list[Row] = []
@@ -221,6 +222,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--models", nargs="+", default=["sift-vlad", "cct-offline"])
     parser.add_argument("--verifiers", nargs="+", help="verifiers to re-rank by [magsac and the model's heads]")
+    parser.add_argument("--codec", default="auto", help="codec of local maps [auto]")
     parser.add_argument("--frame-tolerance", nargs="*", type=tolerance, default=[], metavar="NAME=FRAMES")
     parser.add_argument("--queries", type=int, help="maximum number of queries per data set, evenly spread [all]")
     parser.add_argument("--only", default="", help="only data sets whose name contains this")
@@ -239,7 +241,7 @@ def main() -> None:
         )
         for dataset, *others in found:
             for model in arguments.models:
-                rows += Ablation(dataset, model, cache, others, arguments.verifiers).run()
+                rows += Ablation(dataset, model, cache, others, arguments.verifiers, arguments.codec).run()
                 (arguments.out / "ablation.md").write_text(f"{markdown(rows)}\n")
                 write_result(arguments.out / "ablation.json", "ablation", {"rows": [asdict(row) for row in rows]})
 

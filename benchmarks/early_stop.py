@@ -48,7 +48,7 @@ from vpr_dhe.runtime.choices import RankBy
 from vpr_dhe.verification.build import build_estimator
 from vpr_dhe.verification.verifier import SHORTLIST_SIZE, Verifier
 
-MODEL, VERIFIER, CANDIDATES = "sift-vlad", "magsac", 100
+MODEL, VERIFIER, CANDIDATES, CODEC = "sift-vlad", "magsac", 100, "binary"
 MARGINS = (3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0)
 RANKS = (1, 5, 10)
 ORDERS: tuple[RankBy, ...] = ("inliers", "evidence")
@@ -132,7 +132,7 @@ def verify(dataset: PlaceDataset, cache: Path) -> list[Query]:
 
 def _columns(dataset: PlaceDataset, cache: Path) -> dict[str, np.ndarray]:
     extractor, estimator = load_extractor(MODEL), build_estimator(VERIFIER)
-    index = FeatureCache(cache).index(dataset.database, extractor)
+    index = FeatureCache(cache).index(dataset.database, extractor, codec=CODEC)
     coarse_pass = estimator.coarse_pass
     assert coarse_pass is not None
     passes = [PinnedIndex(index.snapshot, Verifier(one, shortlist_size=None)) for one in (estimator, coarse_pass)]
@@ -293,7 +293,7 @@ def _calibration_row(
 def measure_time(dataset: PlaceDataset, cache: Path) -> dict[str, Any]:
     """Time of re-ranking with and without the early stop, of its parts, and what the number of matches could spare."""
     extractor = load_extractor(MODEL)
-    index = FeatureCache(cache).index(dataset.database, extractor)
+    index = FeatureCache(cache).index(dataset.database, extractor, codec=CODEC)
     features = list(FeatureCache(cache).queries(dataset.queries, extractor))
     verifiers = {VERIFIER: Verifier(build_estimator(VERIFIER))}
     settings = Settings(RANKS, CANDIDATES, stop_early=SAFE_MARGIN)
