@@ -104,7 +104,7 @@ def test_messages_that_are_too_short_are_damaged(fields):
         pixels_of(SimpleNamespace(**(vars(broken) | fields)))
 
 
-@pytest.mark.parametrize("extension", [".jpg", ".png"])
+@pytest.mark.parametrize("extension", [".jpg", ".png", ".webp", ".tiff"])
 def test_compressed_images_stay_byte_for_byte(extension):
     content = cv2.imencode(extension, PIXELS)[1]
     file = compressed_file(SimpleNamespace(format="rgb8; compressed", data=content.ravel()))
@@ -112,5 +112,5 @@ def test_compressed_images_stay_byte_for_byte(extension):
 
 
 def test_compressed_images_of_another_kind():
-    with pytest.raises(ImageError, match="'16UC1; compressedDepth' that are neither JPEG nor PNG"):
+    with pytest.raises(ImageError, match="'16UC1; compressedDepth' are none of JPEG, PNG, WebP and TIFF"):
         compressed_file(SimpleNamespace(format="16UC1; compressedDepth", data=np.zeros(12, np.uint8)))

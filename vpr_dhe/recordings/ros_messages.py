@@ -3,6 +3,7 @@
 Source: the messages Image and CompressedImage of `sensor_msgs`, and its `image_encodings.hpp`.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -20,8 +21,13 @@ RAW_TYPE, COMPRESSED_TYPE, FIX_TYPE = (
 )
 IMAGE_TYPES = (RAW_TYPE, COMPRESSED_TYPE)
 
-# First bytes of files, and their extensions.
-_SIGNATURES = ((b"\xff\xd8\xff", ".jpg"), (b"\x89PNG\r\n\x1a\n", ".png"))
+# First bytes of files, where dots stand for any byte, and their extensions.
+_SIGNATURES = (
+    (rb"\xff\xd8\xff", ".jpg"),
+    (rb"\x89PNG\r\n\x1a\n", ".png"),
+    (rb"RIFF....WEBP", ".webp"),
+    (rb"II\*\x00|MM\x00\*", ".tiff"),
+)
 
 
 @runtime_checkable
@@ -122,13 +128,16 @@ def raw_file(message: RawMessage) -> ImageFile:
 
 
 def compressed_file(message: CompressedMessage) -> ImageFile:
-    """Extract the JPEG or PNG file of a message.
+    """Extract the JPEG, PNG, WebP or TIFF file of a message.
 
     Raises:
-        ImageError: if it is neither.
+        ImageError: if it is none of these.
     """
     content = bytes(message.data)
     for signature, extension in _SIGNATURES:
-        if content.startswith(signature):
+        if re.match(signature, content, re.DOTALL):
             return ImageFile(content, extension)
-    raise ImageError(f"{len(content)} bytes in the format {message.format!r} that are neither JPEG nor PNG")
+    raise ImageError(
+        f"{len(content)} bytes in the format {message.format!r} are none of JPEG, PNG, WebP and TIFF; publish one of "
+        "these"
+    )
