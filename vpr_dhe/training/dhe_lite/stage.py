@@ -10,7 +10,6 @@ Recognition", AAAI 2024) and for distillation. All matches between images of dif
 
 from collections.abc import Mapping
 from dataclasses import asdict, replace
-from math import cos, pi
 
 import torch
 from jaxtyping import Bool, Float, Float64
@@ -35,6 +34,7 @@ from vpr_dhe.training.dhe_lite.matched_pairs import (
 from vpr_dhe.training.dhe_lite.rounds import Drawn, RoundBuilder
 from vpr_dhe.training.dhe_lite.settings import DheLiteSettings
 from vpr_dhe.training.dhe_lite.validation import MatchedValidation
+from vpr_dhe.training.schedules import warm_cosine_decay
 from vpr_dhe.training.sources import TrainingData
 from vpr_dhe.training.stage import Fact, Stage, StepLoss, Validation
 from vpr_dhe.verification.estimators.dhe_lite import (
@@ -49,8 +49,6 @@ from vpr_dhe.verification.estimators.dhe_lite import (
 _MIN_RIGHT = 6
 # Error of a fit with the weight of one unit of cross-entropy.
 _PX_PER_UNIT = 20.0
-_WARMUP_STEPS = 50
-_MIN_RATE = 0.01
 
 
 class DheLiteStage(Stage[LiteBatch]):
@@ -89,9 +87,7 @@ class DheLiteStage(Stage[LiteBatch]):
 
     def learning_rate_factor(self, step: int) -> float:
         """Linear warm-up over 50 steps, then cosine decay."""
-        done = min(1.0, step / self._settings.decay_steps)
-        cosine = _MIN_RATE + (1 - _MIN_RATE) * (0.5 + 0.5 * cos(pi * done))
-        return min(1.0, (step + 1) / _WARMUP_STEPS) * cosine
+        return warm_cosine_decay(step, self._settings.decay_steps)
 
     def steps_per_round(self, processes: int) -> int:
         """Steps for all epochs of a round from which no pair is left out."""

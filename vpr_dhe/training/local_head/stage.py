@@ -8,7 +8,6 @@ al., "LoFTR: Detector-free local feature matching with transformers", CVPR 2021,
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from math import cos, pi
 from statistics import fmean
 from typing import NamedTuple
 
@@ -26,11 +25,9 @@ from vpr_dhe.training.extracted_pairs import homography_between_inputs
 from vpr_dhe.training.held_out import HeldOut
 from vpr_dhe.training.local_head.correspondence import HeadLoss, corresponding_cells, head_loss
 from vpr_dhe.training.local_head.sky import sky_cells
+from vpr_dhe.training.schedules import warm_cosine_decay
 from vpr_dhe.training.sources.base import Draws, PairSource, TrainingPair
 from vpr_dhe.training.stage import Batches, Fact, Stage, StepLoss, Turn, Validation
-
-_WARMUP_STEPS = 50
-_MIN_RATE = 0.01
 
 
 @dataclass(frozen=True)
@@ -157,9 +154,7 @@ class LocalHeadStage(Stage[TokenPairs]):
 
     def learning_rate_factor(self, step: int) -> float:
         """Linear warm-up over 50 steps, then cosine decay."""
-        done = min(1.0, step / self._settings.decay_steps)
-        cosine = _MIN_RATE + (1 - _MIN_RATE) * (0.5 + 0.5 * cos(pi * done))
-        return min(1.0, (step + 1) / _WARMUP_STEPS) * cosine
+        return warm_cosine_decay(step, self._settings.decay_steps)
 
     def forward(self, batch: TokenPairs) -> StepLoss:
         """Loss of both directions of the pairs."""

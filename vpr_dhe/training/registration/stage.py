@@ -15,7 +15,7 @@ from vpr_dhe.models.weights_file import tensors_digest
 from vpr_dhe.training.devices import to_device
 from vpr_dhe.training.registration.aligned import AlignedData
 from vpr_dhe.training.registration.deformed_patches import PatchBatch, PatchBatches
-from vpr_dhe.training.registration.learning_rates import one_cycle
+from vpr_dhe.training.schedules import one_cycle
 from vpr_dhe.training.sources.base import Draws
 from vpr_dhe.training.stage import Fact, Stage, Validation
 from vpr_dhe.verification.estimators.cross_modal.registration.base import RegistrationNetwork

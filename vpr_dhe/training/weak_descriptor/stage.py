@@ -11,7 +11,6 @@ count.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from math import cos, pi
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +21,7 @@ from torch import Tensor
 from vpr_dhe.errors import DatasetError
 from vpr_dhe.images import image_size
 from vpr_dhe.models.network_file import NetworkFile, network_file
+from vpr_dhe.training.schedules import cosine_decay
 from vpr_dhe.training.sources.base import Draws, PairSource, TrainingPair, order_of_epoch
 from vpr_dhe.training.stage import Batches, Fact, Stage, StepLoss, Turn, Validation
 from vpr_dhe.training.weak_descriptor.pair_sets import PairData
@@ -38,8 +38,6 @@ from vpr_dhe.verification.estimators.cross_modal.weak_descriptor import (
     detect_frames,
     scaled_patches,
 )
-
-_MIN_RATE = 0.01
 
 
 @dataclass(frozen=True)
@@ -162,8 +160,7 @@ class WeakDescriptorStage(Stage[PatchPairs]):
 
     def learning_rate_factor(self, step: int) -> float:
         """Cosine decay."""
-        done = min(1.0, step / self._settings.decay_steps)
-        return _MIN_RATE + (1 - _MIN_RATE) * (0.5 + 0.5 * cos(pi * done))
+        return cosine_decay(step, self._settings.decay_steps)
 
     def steps_per_round(self, processes: int) -> int:
         """Steps for all epochs of a round in which every pair has the maximum number of patches."""
