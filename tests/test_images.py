@@ -16,7 +16,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vpr_dhe import images
 from vpr_dhe.errors import BadInputError, ImageError, ListingError
 from vpr_dhe.geography.exif import read_exif
 from vpr_dhe.images import (
@@ -30,6 +29,7 @@ from vpr_dhe.images import (
 )
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.records import GeoPosition, ImageRecord, Preprocessing, Size
+from vpr_dhe.runtime import image_decoding
 from vpr_dhe.runtime.pillow import register_heic
 
 
@@ -130,7 +130,7 @@ def test_large_images_of_all_formats_are_averaged_down(tmp_path, monkeypatch, ex
     path = tmp_path / f"a.{extension}"
     whole = decode_image(path)
     np.testing.assert_array_equal(decode_reduced(path, Size(64, 48)).image, whole)
-    monkeypatch.setattr(images, "LARGE_PIXELS", 100_000)
+    monkeypatch.setattr(image_decoding, "LARGE_PIXELS", 100_000)
     reduced = decode_reduced(path, Size(64, 48))
     assert (reduced.original_size, image_size(reduced.image)) == (Size(801, 602), Size(200, 150))
     small = [cv2.resize(one, (64, 48), interpolation=cv2.INTER_AREA).astype(float) for one in (whole, reduced.image)]
@@ -152,8 +152,8 @@ def test_large_arrays_give_nearly_the_same_input_in_less_memory(monkeypatch):
     preprocessing = Preprocessing(64, 48, "bilinear", True, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
     inputs = []
     for large in (10**9, 100_000):
-        monkeypatch.setattr(images, "LARGE_PIXELS", large)
-        inputs.append(images.to_network_input([np.asarray(smooth)], preprocessing, torch.device("cpu")))
+        monkeypatch.setattr(image_decoding, "LARGE_PIXELS", large)
+        inputs.append(to_network_input([np.asarray(smooth)], preprocessing, torch.device("cpu")))
     assert float((inputs[0] - inputs[1]).abs().mean()) < 0.02
 
 

@@ -3,11 +3,10 @@
 import logging
 import os
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from functools import lru_cache, partial
 from pathlib import Path
 from threading import Lock
-from typing import NamedTuple, TypeAlias, TypeVar
+from typing import NamedTuple, TypeAlias
 
 import cv2
 import numpy as np
@@ -21,41 +20,36 @@ from torch.nn import functional
 
 from vpr_dhe.errors import BadInputError, ImageError
 from vpr_dhe.records import GreyLevels, Image, Preprocessing, Size, StrPath
-from vpr_dhe.runtime.cut_jpeg import is_nearly_whole, with_end
+from vpr_dhe.runtime.image_decoding import (
+    FULL_RANGE,
+    MAX_PIXELS,
+    MIN_SIDE_PX,
+    Decoded,
+    Opened,
+    check_size,
+    decode_parts_of,
+    decode_whole,
+    deep_values_of,
+    excess,
+    is_large,
+    orientation_of,
+    read_image,
+    regular_file,
+    to_rgb,
+)
 from vpr_dhe.runtime.image_files import ImageListing, scan_images
-from vpr_dhe.runtime.image_parts import Part, load_parts, upright, upright_size
+from vpr_dhe.runtime.image_parts import Part, upright, upright_size
 from vpr_dhe.runtime.panoramas import cut_view, is_panorama, size_for_views, view_size
 from vpr_dhe.runtime.pillow import open_image
 from vpr_dhe.runtime.threads import in_parallel
-from vpr_dhe.runtime.view_names import file_of, view_of
+from vpr_dhe.runtime.view_names import view_of
 
 _log = logging.getLogger(__name__)
 
 ImageLike: TypeAlias = np.ndarray | Tensor | PIL.Image.Image
 """Image in memory; see `require_image` for shapes and types."""
 
-MAX_PIXELS = 200_000_000
-"""Largest number of pixels that are decoded by default: headers may claim any size, and phones have up to so many."""
-
-LARGE_PIXELS = 50_000_000
-"""Images of more pixels are decoded one at a time, and at a reduced size wherever an extractor needs no more."""
-
-# Modes of Pillow whose pixels can be averaged.
-_AVERAGED_MODES = frozenset({"L", "LA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"})
-_large_images = Lock()
-# Smaller images have no texture to extract features from.
-MIN_SIDE_PX = 16
 _CHANNELS = frozenset({1, 3, 4})
-_TRANSPARENT_MODES = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
-_SIXTEEN_BIT_MODES = frozenset({"I;16", "I;16B", "I;16L", "I;16N"})
-_UNBOUNDED_MODES = frozenset({"F", "I"})
-# Pillow runs Ghostscript on files of these formats, whatever their names.
-_PROGRAM_FORMATS = frozenset({"EPS"})
-
-
-FULL_RANGE = GreyLevels()
-"""All values of 16 bits, of which images with fewer bits use few."""
-
 # Along each axis, so that the extractor's own resizing, not the scaled JPEG decoding, determines its input.
 _MIN_PIXELS_PER_INPUT_PIXEL = 2
 
@@ -77,17 +71,6 @@ def decode_image(
     if view is not None:
         return _decode_view(view.file, view.yaw_deg, max_pixels, None, grey_levels).image
     return _decode(source, max_pixels, None, grey_levels).image
-
-
-class Decoded(NamedTuple):
-    """An upright image, its size in the file, which may be larger, and whether the file lacks its last bytes."""
-
-    image: Image
-    original_size: Size
-    is_cut: bool = False
-
-
-CUT_WARNING = "the JPEG lacks its last bytes; it was read as far as it goes"
 
 
 def decode_reduced(
@@ -154,15 +137,15 @@ def decode_bounded(source: Path | bytes, pixels: int, *, max_pixels: int | None 
     Only the pixels of the file, 4 bytes each at most, are in memory besides the result. A JPEG may take less.
     """
 
-    def read(opened: _Opened) -> Decoded:
+    def read(opened: Opened) -> Decoded:
         size = upright_size(opened.size, opened.orientation)
         reduced = bounded_size(size, pixels)
         if reduced == size:
-            return _whole(opened, None)
-        (image,) = _parts(opened, [Part(0, 0, *size, size=reduced)], grey=False)
+            return decode_whole(opened, None)
+        (image,) = decode_parts_of(opened, [Part(0, 0, *size, size=reduced)], grey=False)
         return Decoded(image, size)
 
-    decoded, is_cut = _read(source, max_pixels, FULL_RANGE, read)
+    decoded, is_cut = read_image(source, max_pixels, FULL_RANGE, read)
     return decoded._replace(is_cut=is_cut)
 
 
@@ -177,125 +160,12 @@ def decode_parts(source: Path | bytes, parts: Sequence[Part], *, max_pixels: int
 
     Memory and errors are as for `decode_bounded`.
     """
-    return _read(source, max_pixels, FULL_RANGE, lambda opened: _parts(opened, parts, grey=True))[0]
-
-
-class _Opened(NamedTuple):
-    """A file that is opened but not decoded, and its stored size.
-
-    With `refuse_gaps`, decoded pixels must not miss more than a few rows at the bottom.
-    """
-
-    file: PIL.Image.Image
-    size: Size
-    orientation: int
-    grey_levels: GreyLevels
-    refuse_gaps: bool
-
-
-Result = TypeVar("Result")
+    return read_image(source, max_pixels, FULL_RANGE, lambda opened: decode_parts_of(opened, parts, grey=True))[0]
 
 
 def _decode(source: Path | bytes, max_pixels: int | None, min_size: Size | None, grey_levels: GreyLevels) -> Decoded:
-    decoded, is_cut = _read(source, max_pixels, grey_levels, lambda opened: _whole(opened, min_size))
+    decoded, is_cut = read_image(source, max_pixels, grey_levels, lambda opened: decode_whole(opened, min_size))
     return decoded._replace(is_cut=is_cut)
-
-
-def _read(
-    source: Path | bytes, max_pixels: int | None, grey_levels: GreyLevels, read: Callable[[_Opened], Result]
-) -> tuple[Result, bool]:
-    """Read an image, also from a JPEG that lacks its last bytes; returns whether it does."""
-    try:
-        return _read_opened(source, max_pixels, grey_levels, read), False
-    except ImageError:
-        completed = _completed(source)
-        if completed is None:
-            raise
-        try:
-            result = _read_opened(completed, max_pixels, FULL_RANGE, read, refuse_gaps=True)
-        except ImageError:
-            result = None
-        if result is None:
-            raise
-    if isinstance(source, Path):
-        _log.warning("%s: %s", source, CUT_WARNING)
-    return result, True
-
-
-def _completed(source: Path | bytes) -> bytes | None:
-    """Content of a JPEG that lacks its last bytes, with its end; None for other files."""
-    try:
-        return with_end(source if isinstance(source, bytes) else _regular_file(source).read_bytes())
-    except (ImageError, OSError):
-        return None
-
-
-def _read_opened(
-    source: Path | bytes,
-    max_pixels: int | None,
-    grey_levels: GreyLevels,
-    read: Callable[[_Opened], Result],
-    *,
-    refuse_gaps: bool = False,
-) -> Result:
-    try:
-        with open_image(source if isinstance(source, bytes) else _regular_file(source)) as file:
-            if file.format in _PROGRAM_FORMATS:
-                raise ImageError(f"{file.format} is a program that draws, not pixels; save the image as JPEG or PNG")
-            size, orientation = Size(*file.size), _orientation(file)
-            _check_size(size, max_pixels)
-            return read(_Opened(file, size, orientation, grey_levels, refuse_gaps))
-    except ImageError:
-        raise
-    except PIL.UnidentifiedImageError as error:
-        raise ImageError("not an image in a supported format") from error
-    except PIL.Image.DecompressionBombError as error:
-        raise ImageError("more pixels than Pillow decodes; scale it down") from error
-    except Exception as error:  # decoders raise errors of any kind
-        raise ImageError(f"damaged or truncated image ({error})") from error
-
-
-def _whole(opened: _Opened, min_size: Size | None) -> Decoded:
-    file, orientation = opened.file, opened.orientation
-    if min_size is not None:
-        file.draft(None, min_size)  # has an effect on JPEG only
-    with _large_images if opened.size.width * opened.size.height > LARGE_PIXELS else nullcontext():
-        file.load()
-        picture = _averaged_down(file, min_size, opened.grey_levels)
-    _check_gaps(picture, opened)
-    image = np.array(upright(picture, orientation), dtype=np.uint8)
-    return Decoded(image, upright_size(opened.size, orientation))
-
-
-def _parts(opened: _Opened, parts: Sequence[Part], *, grey: bool) -> list[Image]:
-    convert = partial(_to_rgb, grey_levels=opened.grey_levels, deep=_is_deep(opened.file))
-    images = load_parts(opened.file, opened.orientation, parts, convert, grey=grey)
-    _check_gaps(opened.file, opened)
-    return images
-
-
-def _check_gaps(picture: PIL.Image.Image, opened: _Opened) -> None:
-    if opened.refuse_gaps and not is_nearly_whole(np.atleast_3d(np.asarray(picture))):
-        raise ImageError("truncated image")
-
-
-def _averaged_down(picture: PIL.Image.Image, min_size: Size | None, grey_levels: GreyLevels) -> PIL.Image.Image:
-    """Convert to RGB, and average pixels if there are many more than are needed."""
-    factor = 1 if min_size is None else _excess(Size(*picture.size), min_size)
-    if factor == 1:
-        return _to_rgb(picture, grey_levels)
-    size, box = (picture.width // factor, picture.height // factor), PIL.Image.Resampling.BOX
-    if picture.mode in _AVERAGED_MODES:
-        # First, because each conversion takes the memory of another image.
-        return _to_rgb(picture.resize(size, box), grey_levels)
-    return _to_rgb(picture, grey_levels).resize(size, box)
-
-
-def _excess(size: Size, min_size: Size) -> int:
-    """Factor by which a large image can be reduced and still have a minimum size; 1 for others."""
-    if size.width * size.height <= LARGE_PIXELS:
-        return 1
-    return max(1, min(size.width // min_size.width, size.height // min_size.height))
 
 
 class LoadedImage(NamedTuple):
@@ -322,17 +192,11 @@ def load_for_input(
         return LoadedImage(image, image_size(image), image)
     path = Path(source)
     decode = partial(decode_image, path, max_pixels=max_pixels, grey_levels=grey_levels)
-    if not _is_large(path):
+    if not is_large(path):
         image = decode()
         return LoadedImage(image, image_size(image), image)
     reduced = decode_reduced(path, input_size, max_pixels=max_pixels, grey_levels=grey_levels)
     return LoadedImage(reduced.image, reduced.original_size, decode)
-
-
-def _is_large(path: Path) -> bool:
-    """Whether the header of a file claims many pixels; False for files that cannot be read."""
-    size = size_in_file(path)
-    return size is not None and size.width * size.height > LARGE_PIXELS
 
 
 def decode_named(path: Path, grey_levels: GreyLevels = FULL_RANGE, *, max_pixels: int | None = MAX_PIXELS) -> Image:
@@ -372,92 +236,15 @@ def deep_values(source: "ImageLike | Path | bytes") -> UInt16[np.ndarray, "heigh
         return None
     try:
         if isinstance(source, PIL.Image.Image):
-            return _deep_values(source)
-        with open_image(source if isinstance(source, bytes) else _regular_file(source)) as file:
-            return _deep_values(file)
+            return deep_values_of(source)
+        with open_image(source if isinstance(source, bytes) else regular_file(source)) as file:
+            return deep_values_of(file)
     except Exception:  # decoders raise errors of any kind, which are reported where the image is used
         return None
 
 
 def _area(array: np.ndarray) -> int:
     return int(np.prod(array.shape[:2]))
-
-
-def _deep_values(image: PIL.Image.Image) -> UInt16[np.ndarray, "height width"] | None:
-    if not _is_deep(image):
-        return None
-    _check_size(Size(*image.size), MAX_PIXELS)
-    return np.asarray(upright(image, _orientation(image))).astype(np.uint16)
-
-
-def _is_deep(image: PIL.Image.Image) -> bool:
-    """Whether an image has one channel of 16 bits; Pillow reads those of PGM with 32."""
-    return image.mode in _SIXTEEN_BIT_MODES or (image.mode == "I" and getattr(image, "format", None) == "PPM")
-
-
-def read_file(path: Path) -> bytes:
-    """Read an image file without decoding it.
-
-    Raises:
-        ImageError: if it is missing, not a regular file, or unreadable. The message does not repeat the file's name.
-    """
-    try:
-        return _regular_file(path).read_bytes()
-    except OSError as error:
-        raise ImageError(f"the file cannot be read ({error.strerror})") from error
-
-
-def size_in_file(path: Path) -> Size | None:
-    """Size of an upright image by the header of its file; None if that cannot be read."""
-    try:
-        with open_image(_regular_file(path)) as file:
-            size = Size(*file.size)
-            return upright_size(size, _orientation(file))
-    except Exception:  # decoders raise errors of any kind, which are reported where the image is decoded
-        return None
-
-
-def _regular_file(path: Path) -> Path:
-    """Check that a path, or the panorama of a view, is a regular file, since reading a pipe may wait for ever."""
-    path = file_of(path)
-    if not path.is_file():
-        raise ImageError("not a regular file" if path.exists() else "the file does not exist")
-    return path
-
-
-def _orientation(image: PIL.Image.Image) -> int:
-    """EXIF orientation, 1 to 8; 1 if the EXIF block cannot be read, and for TIFF, which Pillow turns itself."""
-    if image.format == "TIFF":
-        return 1
-    try:
-        return int(image.getexif().get(PIL.ExifTags.Base.Orientation, 1))
-    except Exception:  # damaged blocks raise errors of any kind
-        return 1
-
-
-def _check_size(size: Size, max_pixels: int | None) -> None:
-    if max_pixels is not None and size.width * size.height > max_pixels:
-        raise ImageError(
-            f"{size.width} x {size.height} pixels, more than the {max_pixels:,} that are decoded at most; scale it "
-            "down, or raise --max-megapixels"
-        )
-    if min(size) < MIN_SIDE_PX:
-        raise ImageError(f"{size.width} x {size.height} pixels; at least {MIN_SIDE_PX} on each side are needed")
-
-
-def _to_rgb(
-    image: PIL.Image.Image, grey_levels: GreyLevels = FULL_RANGE, *, deep: bool | None = None
-) -> PIL.Image.Image:
-    """Convert to 8-bit RGB; `deep` is whether values have 16 bits, if the image is a part and does not say so."""
-    if _is_deep(image) if deep is None else deep:
-        # Pillow's own conversion clips at 255 instead of scaling.
-        return PIL.Image.fromarray(grey_levels.to_8_bits(np.asarray(image).astype(np.uint16))).convert("RGB")
-    if image.mode in _UNBOUNDED_MODES:
-        raise ImageError("32-bit pixels of unknown range; save the image with 8 or 16 bits per channel")
-    if image.mode in _TRANSPARENT_MODES or "transparency" in image.info:
-        opaque = PIL.Image.new("RGBA", image.size, (0, 0, 0, 255))
-        return PIL.Image.alpha_composite(opaque, image.convert("RGBA")).convert("RGB")
-    return image.convert("RGB")
 
 
 def require_image(given: ImageLike, grey_levels: GreyLevels = FULL_RANGE) -> Image:
@@ -475,8 +262,8 @@ def require_image(given: ImageLike, grey_levels: GreyLevels = FULL_RANGE) -> Ima
         ImageError: if it is none of these, has less than 16 pixels on a side, or more than `MAX_PIXELS` pixels.
     """
     if isinstance(given, PIL.Image.Image):
-        _check_size(Size(*given.size), MAX_PIXELS)
-        return np.array(upright(_to_rgb(given, grey_levels), _orientation(given)), dtype=np.uint8)
+        check_size(Size(*given.size), MAX_PIXELS)
+        return np.array(upright(to_rgb(given, grey_levels), orientation_of(given)), dtype=np.uint8)
     return _from_array(_channels_last(given) if isinstance(given, Tensor) else given, grey_levels)
 
 
@@ -488,13 +275,13 @@ def _from_array(array: np.ndarray, grey_levels: GreyLevels) -> Image:
             "x 4 (with alpha), x 1 or height x width (grey)"
         )
     height, width = array.shape[:2]
-    _check_size(Size(width, height), MAX_PIXELS)
+    check_size(Size(width, height), MAX_PIXELS)
     # Contiguous, because some libraries reject negative strides, as of `bgr[..., ::-1]`.
     eight_bits = np.ascontiguousarray(array if array.dtype == np.uint8 else grey_levels.to_8_bits(array))
     if channels == 3:
         return eight_bits
     picture = PIL.Image.fromarray(eight_bits.reshape(height, width) if channels == 1 else eight_bits)
-    return np.array(_to_rgb(picture), dtype=np.uint8)
+    return np.array(to_rgb(picture), dtype=np.uint8)
 
 
 def _channels_last(tensor: Tensor) -> np.ndarray:
@@ -583,7 +370,7 @@ def _mean_and_deviation(preprocessing: Preprocessing, device: torch.device) -> t
 def _reduced(image: Image, preprocessing: Preprocessing) -> Image:
     """Average a large image down to at least twice the input size, since its pixels take 12 bytes each from here on."""
     size, enough = image_size(image), _MIN_PIXELS_PER_INPUT_PIXEL * max(preprocessing.size)
-    factor = _excess(size, Size(enough, enough))
+    factor = excess(size, Size(enough, enough))
     if factor == 1:
         return image
     return cv2.resize(image, (size.width // factor, size.height // factor), interpolation=cv2.INTER_AREA)

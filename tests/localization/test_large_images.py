@@ -7,11 +7,13 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from vpr_dhe import images
+from vpr_dhe.errors import ImageError
+from vpr_dhe.images import load_for_input
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.localization.database import VerifiedIndex
 from vpr_dhe.localization.localizer import Localizer
 from vpr_dhe.records import ImageRecord, Size
+from vpr_dhe.runtime import image_decoding
 from vpr_dhe.verification.build import build_estimator
 from vpr_dhe.verification.verifier import Verifier
 
@@ -34,7 +36,7 @@ def test_answers_are_in_pixels_of_the_original(tmp_path, photo_folder, thumbnail
     (tmp_path / "large").mkdir()
     for path in sorted(photo_folder.glob("*.png")):
         PIL.Image.open(path).resize((640, 480), PIL.Image.Resampling.BICUBIC).save(tmp_path / "large" / path.name)
-    monkeypatch.setattr(images, "LARGE_PIXELS", 50_000)
+    monkeypatch.setattr(image_decoding, "LARGE_PIXELS", 50_000)
     index = PlaceIndex.create(tmp_path / "index", thumbnail_extractor.spec, tmp_path / "large", codec="float16")
     index.add([ImageRecord(f"{number:02d}.png") for number in range(10)], thumbnail_extractor)
     assert index.frame(3).image_size == Size(640, 480)
@@ -43,10 +45,10 @@ def test_answers_are_in_pixels_of_the_original(tmp_path, photo_folder, thumbnail
     assert (best.image, best.inliers) == ("03.png", 16)
     np.testing.assert_allclose(best.homography, np.eye(3), atol=0.05)
     assert best.verification.query_points.max() > 300
-    loaded = images.load_for_input(tmp_path / "large/03.png", Size(16, 16))
+    loaded = load_for_input(tmp_path / "large/03.png", Size(16, 16))
     assert (loaded.original_size, loaded.image.shape, loaded.whole().shape) == ((640, 480), (32, 42, 3), (480, 640, 3))
     small = Localizer(localizer.database, thumbnail_extractor, max_pixels=1000)
-    with pytest.raises(images.ImageError, match="more than the 1,000"):
+    with pytest.raises(ImageError, match="more than the 1,000"):
         small.localize(tmp_path / "large/03.png")
 
 

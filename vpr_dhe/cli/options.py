@@ -101,7 +101,7 @@ MaxMegapixelsOption: TypeAlias = Annotated[
     float, typer.Option(min=0.001, help="Maximum size of an image; larger ones are skipped.")
 ]
 DEFAULT_MEGAPIXELS = 200.0
-"""That of `images.MAX_PIXELS`, which needs torch."""
+"""That of `image_decoding.MAX_PIXELS`, which needs torch."""
 StopEarlyOption: TypeAlias = Annotated[
     float | None,
     typer.Option(

@@ -26,7 +26,6 @@ from vpr_dhe.distributed.threads import Threads
 from vpr_dhe.errors import BadInputError, VprDheError, WorkerLostError
 from vpr_dhe.features.base import Extractor, ExtractorSpec
 from vpr_dhe.features.extractor import load_extractor
-from vpr_dhe.images import FULL_RANGE, MAX_PIXELS
 from vpr_dhe.index.changes import Changes, changes_between
 from vpr_dhe.index.codecs import LocalMapCodec
 from vpr_dhe.index.files import unique_name
@@ -37,6 +36,7 @@ from vpr_dhe.index.writer import IndexWriter
 from vpr_dhe.records import GreyLevels, ImageRecord, Progress
 from vpr_dhe.runtime.choices import AUTO, ExtractorPrecision, Runtime
 from vpr_dhe.runtime.durable_files import TEMPORARY_SUFFIX
+from vpr_dhe.runtime.image_decoding import FULL_RANGE, MAX_PIXELS
 
 # Limits a chunk that kills every worker. Ray's own limit (`max_task_retries`) does not serve: attempts to reach a dead
 # worker count as retries too, many per death.

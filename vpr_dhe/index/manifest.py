@@ -10,7 +10,6 @@ from typing import Any
 
 from vpr_dhe.errors import IndexBusyError, IndexFormatError
 from vpr_dhe.features.base import ExtractorSpec
-from vpr_dhe.images import FULL_RANGE
 from vpr_dhe.index.adaptation.report import AdaptationReport, Trial
 from vpr_dhe.index.codec_fidelity import CodecTrials, Fidelity
 from vpr_dhe.index.documents import read_document, write_document
@@ -21,6 +20,7 @@ from vpr_dhe.index.segments import SegmentInfo
 from vpr_dhe.index.vectors import VectorFileInfo
 from vpr_dhe.records import GreyLevels, Grid, Size
 from vpr_dhe.runtime.choices import AUTO, Adapt, RankBy
+from vpr_dhe.runtime.image_decoding import FULL_RANGE
 from vpr_dhe.runtime.system import require_linux
 
 FORMAT = "vpr-dhe index 2"

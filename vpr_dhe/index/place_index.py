@@ -11,7 +11,6 @@ from torch import Tensor
 
 from vpr_dhe.errors import BadInputError, IndexFormatError
 from vpr_dhe.features.base import Extractor, ExtractorSpec
-from vpr_dhe.images import MAX_PIXELS
 from vpr_dhe.index.adaptation.fitting import fit
 from vpr_dhe.index.adaptation.map_images import MapImages
 from vpr_dhe.index.adaptation.pairs import Pairs
@@ -42,6 +41,7 @@ from vpr_dhe.index.writer import IndexWriter
 from vpr_dhe.records import Frame, ImageRecord, Progress, StrPath
 from vpr_dhe.runtime.choices import AUTO, Adapt, RankBy
 from vpr_dhe.runtime.durable_files import TEMPORARY_SUFFIX, sync_folder
+from vpr_dhe.runtime.image_decoding import MAX_PIXELS
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from vpr_dhe.errors import BadInputError, IndexDamagedError, IndexFormatError
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.features.extractor import load_extractor
-from vpr_dhe.images import MAX_PIXELS, ImageLike, load_for_input
+from vpr_dhe.images import ImageLike, load_for_input
 from vpr_dhe.index.adaptation.report import AdaptationReport
 from vpr_dhe.index.place_index import PlaceIndex, require_same_features
 from vpr_dhe.localization.calibration.default import default_calibration
@@ -42,6 +42,7 @@ from vpr_dhe.runtime.choices import (
     require_choice,
     resolve_rank_by,
 )
+from vpr_dhe.runtime.image_decoding import MAX_PIXELS
 from vpr_dhe.runtime.stopwatch import Stopwatch
 from vpr_dhe.verification.build import build_verifier
 from vpr_dhe.verification.estimators.registry import Resources
