@@ -189,7 +189,20 @@ def test_positions_headings_and_times_are_kept():
 
 
 def test_an_evaluation_counts_as_it_did(run):
-    options = ("--rerank", 5, "--recall-at", "1,2", "--cache", "none", "--device", "cpu", "--out", "results.json")
+    options = (
+        "--rerank",
+        5,
+        "--recall-at",
+        "1,2",
+        "--codec",
+        "binary",
+        "--cache",
+        "none",
+        "--device",
+        "cpu",
+        "--out",
+        "results.json",
+    )
     run("evaluate", "town", "--model", "sift-vlad", "--verifier", "magsac,poselib", *options)
     found, expected = json.loads(Path("results.json").read_text(encoding="utf-8")), stored("results.json")
     assert found.keys() >= expected.keys()

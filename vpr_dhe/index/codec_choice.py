@@ -75,8 +75,9 @@ def choose_codec(
       two counts, sqrt(a + b). Smaller differences are chance: of all pairs, even float16 turns 3 to 7 % around.
     - inliers differ by at most 2 %: the sum of absolute differences, relative to the sum without a codec.
 
-    Without such a codec, without any inliers, and with fewer than 11 images, which have no first ten, the fallback is
-    kept: float16 or, for maps that are stored already, their codec, since a finer one would restore nothing.
+    Without such a codec, without any inliers, and with fewer than 11 images, which have no first ten and are not
+    measured, the fallback is kept: float16 or, for maps that are stored already, their codec, since a finer one would
+    restore nothing.
 
     Args:
         local_maps: local maps of at least one image, best spread over the index.
@@ -85,7 +86,7 @@ def choose_codec(
         stored: codec that the local maps were stored by; None if they come from the extractor.
     """
     fallback = fit_codec(Float16Codec.name, local_maps) if stored is None else stored
-    if len(local_maps) < 2:
+    if len(local_maps) < MIN_IMAGES:
         return CodecChoice(fallback)
     others = [fit_codec(name, local_maps) for name in CODECS if not obstacle(name, local_maps)]
     smaller = [codec for codec in others if codec.record_bytes < fallback.record_bytes]
@@ -101,8 +102,7 @@ def choose_codec(
         None if stored is None else stored.name,
         fidelity,
     )
-    enough = len(local_maps) >= MIN_IMAGES and trials.inliers > 0
-    faithful = [codec for codec in smaller if enough and fidelity[codec.name].suffices]
+    faithful = [codec for codec in smaller if trials.inliers > 0 and fidelity[codec.name].suffices]
     return CodecChoice(min([*faithful, fallback], key=lambda codec: codec.record_bytes), trials)
 
 
