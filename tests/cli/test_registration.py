@@ -39,6 +39,7 @@ def test_iterative_is_trained_and_then_aligns_and_is_evaluated(run, pairs, tmp_p
     assert (code, "iterative" in stdout) == (0, True), stderr
 
 
+@pytest.mark.slow
 def test_what_was_learned_from_single_photos_is_learned_on_from(run, pairs, tmp_path):
     def train(method, name, *options):
         code, _, stderr = run("train", method, pairs, "--out", tmp_path / name, *TINY, *options)

@@ -68,6 +68,7 @@ def test_a_calibration_is_for_one_margin(run, index, photo_folder, tmp_path):
     assert "stopped early at a margin of 5" in errors
 
 
+@pytest.mark.slow
 def test_evaluate_reports_the_early_stop_beside_all_candidates(run, photo_folder, tmp_path):
     data = tmp_path / "data"
     data.mkdir()

@@ -168,6 +168,7 @@ def test_images_of_equal_similarity_stay_in_the_order_of_the_database(place_tree
     assert all([one.row for one in best] == list(range(10)) for best in result.retrieval.predictions)
 
 
+@pytest.mark.slow
 def test_a_network_answers_the_same_in_any_batch(place_tree, tmp_path):
     torch.manual_seed(0)
     parts = {

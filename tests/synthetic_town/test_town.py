@@ -214,7 +214,7 @@ def test_nearer_fronts_hide_farther_ones(town: SyntheticTown) -> None:
         assert (shown[ys, xs] == winner)[decided].sum() >= decided.sum() - 1
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     x_m=st.floats(-110, 110), y_m=st.floats(-110, 110), height_m=st.floats(0.05, 25), heading_deg=st.floats(-720, 720),
     pitch_deg=st.floats(-90, 90), width_px=st.integers(1, 80), height_px=st.integers(1, 60),

@@ -96,6 +96,7 @@ def test_a_large_image_and_a_small_one(tmp_path):
     assert error_px(align(tmp_path / "b.png", tmp_path / "a.png"), back / back[2, 2], Size(500, 400)) < 1
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("low_bound")
 def test_windows_that_contradict_the_working_copies_are_not_believed():
     size = Size(1500, 1000)

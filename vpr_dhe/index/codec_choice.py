@@ -177,16 +177,16 @@ def _fidelity(
 ) -> Fidelity:
     """Compare inliers with a codec, matched as in an index, with those without.
 
-    With a network, a codec that must fail whatever the other queries give is not measured on them.
+    A codec that must fail whatever the other queries give is not measured on them.
     """
     exact, coded = [shortlist.inliers for shortlist in shortlists], list[Int64[np.ndarray, " _"]]()
-    total, changed, uses_network = sum(int(counts.sum()) for counts in exact), 0, _uses_network(verifier)
+    total, changed = sum(int(counts.sum()) for counts in exact), 0
     for shortlist in shortlists:
         records = np.stack([np.frombuffer(codec.encode(local_maps[row]), np.uint8) for row in shortlist.rows.tolist()])
         maps, query = StoredMaps(codec, records), shortlist.query
         coded.append(_inliers(query, maps.decoded, partial(maps.match, query.local_map), spec, verifier))
         changed += int(np.abs(coded[-1] - shortlist.inliers).sum())
-        if uses_network and changed > MAX_INLIER_DIFFERENCE * total:
+        if changed > MAX_INLIER_DIFFERENCE * total:
             break
     return fidelity_of(exact[: len(coded)], coded)
 

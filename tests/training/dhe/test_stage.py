@@ -93,6 +93,7 @@ def test_it_overfits_eight_pairs(data, eight_pairs, tmp_path, by_corners, reache
     assert scalars["usable"] == 1
 
 
+@pytest.mark.slow
 def test_interrupted_and_continued_it_gives_the_same_bits(data, eight_pairs, tmp_path):
     def stage():
         made = DheStage(PatchExtractor(), data, SETTINGS, training_data="textures", head=small_head())
@@ -155,6 +156,7 @@ def test_gradients_reach_the_local_maps():
     assert (maps.grad.abs().amax(dim=(1, 2)) > 0).all()
 
 
+@pytest.mark.slow
 def test_the_model_file_is_complete(data, tmp_path):
     """The whole head for a step: written, read, verified with, and trained further."""
     settings = replace(SETTINGS, batch_size=1)
