@@ -178,20 +178,27 @@ def test_rescaled_results_show_the_same_and_come_back(before, after, seed):
 
 
 # Unlike `resource.getrusage`, without the peak of the process that started it.
+# Beyond what the imports take, which is more in some builds of torch.
 PEAK = """
 import sys
 from pathlib import Path
 from vpr_dhe.cli import main
+import torch, vpr_dhe.verification.alignment
+
+def peak_kib():
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
+
+before = peak_kib()
 try:
     main()
 finally:
-    print("VmHWM", Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0], file=sys.stderr)
+    print("more KiB:", peak_kib() - before, file=sys.stderr)
 """
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("ending", "limit_gib"), [("jpg", 1.0), ("png", 1.1)])
-def test_a_hundred_megapixels_take_a_gigabyte(tmp_path: Path, ending, limit_gib):
+@pytest.mark.parametrize(("ending", "limit_gib"), [("jpg", 0.5), ("png", 0.6)])
+def test_a_hundred_megapixels_take_half_a_gigabyte(tmp_path: Path, ending, limit_gib):
     size = Size(11_500, 8_650)
     image = texture(size)
     other, truth = warped(image)
@@ -201,6 +208,6 @@ def test_a_hundred_megapixels_take_a_gigabyte(tmp_path: Path, ending, limit_gib)
     pair = [str(tmp_path / f"{name}.{ending}") for name in ("a", "b")]
     command = [sys.executable, "-c", PEAK, "align", *pair, "--format", "json"]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
-    assert int(done.stderr.split("VmHWM ")[1]) < limit_gib * 2**20
+    assert int(done.stderr.split("more KiB: ")[1]) < limit_gib * 2**20
     matrix = torch.tensor(json.loads(done.stdout)["homography"], dtype=torch.float64)
     assert float(mean_corner_error(matrix, truth, corners(size))) < 1
