@@ -252,10 +252,10 @@ PATHS = st.lists(PART, min_size=1, max_size=3).map("/".join)
 @given(st.lists(PATHS, min_size=1, max_size=3, unique=True), PATHS)
 def test_names_and_files_are_each_others_inverse(folders, file):
     """Of any nesting of folders, as long as their names are not those of folders in the main one."""
-    known = ImageFolders(f"/root/{folders[0]}")
+    known = ImageFolders(f"/photos/{folders[0]}")
     for folder in folders[1:]:
-        known = known.with_folder(f"/root/{folder}", {"a", "b", "c"})
-    path = f"/root/{file}/photo.jpg"
+        known = known.with_folder(f"/photos/{folder}", {"a", "b", "c"})
+    path = f"/photos/{file}/photo.jpg"
     name = known.prefix_of(path)
     assert (name is not None) == any(Path(path).is_relative_to(root) for root in known.all)
     if name is not None:

@@ -21,6 +21,7 @@ from vpr_dhe.features.base import Extractor
 from vpr_dhe.features.local_head import CONTEXT, LocalHead, LocalHeadSizes, build_local_head
 from vpr_dhe.models.exported_model import require_weights
 from vpr_dhe.models.model_file import ModelFile
+from vpr_dhe.training.devices import to_device
 from vpr_dhe.training.extracted_pairs import homography_between_inputs
 from vpr_dhe.training.held_out import HeldOut
 from vpr_dhe.training.local_head.correspondence import HeadLoss, corresponding_cells, head_loss
@@ -179,7 +180,9 @@ class LocalHeadStage(Stage[TokenPairs]):
     @torch.no_grad()
     def validate(self) -> Validation:
         """Loss, and the share of cells inside both images whose nearest neighbour is their counterpart."""
-        measured = [self.forward(batch) for batch in self._held_out.batches(self.preparation)]
+        device = next(self.head.parameters()).device
+        batches = self._held_out.batches(self.preparation)
+        measured = [self.forward(to_device(batch, device)) for batch in batches]
         scalars = {name: fmean(float(one.scalars[name]) for one in measured) for name in measured[0].scalars}
         return Validation(fmean(float(one.loss) for one in measured), scalars)
 
