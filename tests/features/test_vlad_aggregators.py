@@ -14,6 +14,7 @@ from vpr_dhe.features.aggregators.vlad import VladSizes, assignment_of
 from vpr_dhe.features.base import DenseTokens
 from vpr_dhe.features.dense_sift import DenseDescriptors
 from vpr_dhe.features.extractor import load_extractor
+from vpr_dhe.features.local_head import LocalHead, LocalHeadSizes
 from vpr_dhe.features.neural_extractor import NeuralExtractor
 from vpr_dhe.features.vlad import Vocabulary, band_weights, banded_vlad
 from vpr_dhe.models.model_file import ModelFile, load_model
@@ -52,6 +53,10 @@ def some_tokens(batch=2, dimension=6, seed=1) -> DenseTokens:
 def by_definition(name, cells, state, bands):
     """The vector of one image, word by word and cell by cell."""
     state = {key: value.double().numpy() for key, value in state.items()}
+    return state["projection"] @ unprojected_by_definition(name, cells, state, bands) - state["offset"]
+
+
+def unprojected_by_definition(name, cells, state, bands, weights=None):
     words = len(state["centres"])
     blocks = np.zeros((bands, words, state["centres"].shape[1]))
     for index, cell in enumerate(cells):
@@ -62,7 +67,7 @@ def by_definition(name, cells, state, bands):
             ramp = 0.5 / bands
             from_top = 1.0 if band == 0 else np.clip((height - band / bands) / ramp + 0.5, 0, 1)
             from_bottom = 1.0 if band == bands - 1 else np.clip(((band + 1) / bands - height) / ramp + 0.5, 0, 1)
-            weight = min(from_top, from_bottom)
+            weight = min(from_top, from_bottom) * (1.0 if weights is None else weights[index])
             if name == "vlad":
                 nearest = np.argmin([np.linalg.norm(point - centre) for centre in state["centres"]])
                 residual = point - state["centres"][nearest]
@@ -74,7 +79,7 @@ def by_definition(name, cells, state, bands):
                     blocks[band, word] += weight * soft[word] * (point - state["centres"][word])
     norms = np.linalg.norm(blocks, axis=2, keepdims=True)
     vector = (blocks / np.where(norms > 0, norms, 1)).ravel()
-    return state["projection"] @ (vector / np.linalg.norm(vector)) - state["offset"]
+    return vector / np.linalg.norm(vector)
 
 
 @pytest.mark.parametrize("bands", [1, 2, 3])
@@ -85,6 +90,39 @@ def test_it_agrees_with_its_formula(name, bands):
         found = built(name, state)(tokens).numpy()
     for vector, cells in zip(found, tokens.patches.double().numpy(), strict=True):
         np.testing.assert_allclose(vector, by_definition(name, cells, state, bands), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("bands", [1, 2])
+def test_a_joint_vlad_agrees_with_its_formula(bands):
+    """Soft for tokens, hard for descriptors, which are weighted by their reliability; one projection of both."""
+    head = LocalHead(6, LocalHeadSizes(hidden=8, dimension=7))
+    sizes = {"tokens": {"words": 3, "reduced": 4}, "local": {"dimension": 7, "words": 2, "reduced": 5}}
+    names, state = {"tokens": "netvlad", "local": "vlad"}, {}
+    for part, name in names.items():
+        made = state_of(name, bands=bands, seed=len(part), **sizes[part])
+        state |= {f"{part}.{key}": value for key, value in made.items() if key not in ("projection", "offset")}
+    random = torch.Generator().manual_seed(2)
+    unprojected = bands * (3 * 4 + 2 * 5)
+    state |= {
+        "projection": torch.randn(9, unprojected, generator=random),
+        "offset": torch.randn(9, generator=random),
+    }
+    whole = state | {f"head.{name}": value for name, value in head.state_dict().items()}
+    joint, tokens = build_aggregator("joint-vlad", 6, whole), some_tokens()
+    joint.load_state_dict(whole)
+    with torch.no_grad():
+        found = joint(tokens).numpy()
+        descriptors, logits = head.cells(tokens.patches, GRID)
+    numbers = {key: value.double().numpy() for key, value in state.items()}
+    for row, vector in enumerate(found):
+        parts = []
+        for part, name in names.items():
+            own = {key.removeprefix(f"{part}."): value for key, value in numbers.items() if key.startswith(part)}
+            each = (tokens.patches if part == "tokens" else descriptors)[row].double().numpy()
+            weights = None if part == "tokens" else logits.sigmoid()[row].double().numpy()
+            parts.append(unprojected_by_definition(name, each, own, bands, weights))
+        expected = numbers["projection"] @ np.concatenate(parts) - numbers["offset"]
+        np.testing.assert_allclose(vector, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_two_bands_are_those_of_sift_vlad_to_the_last_bit():

@@ -50,7 +50,7 @@ def test_its_vectors_are_those_of_the_model_and_of_unit_norm(loaded, photo):
 
 def test_another_dimension_is_said_when_it_can_be(loaded, photo):
     assert loaded.init(4096) is None
-    with pytest.raises(ModelError, match="PyDescriptor/Dim is 4096, but descriptors of lite-vlad have 512 dimensions"):
+    with pytest.raises(ModelError, match="PyDescriptor/Dim is 4096, but descriptors of lite-vlad have 768 dimensions"):
         loaded.extract(as_rtabmap_has_it(photo))
 
 

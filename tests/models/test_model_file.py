@@ -109,14 +109,14 @@ def test_bundled_models_are_those_that_stored_features_came_from():
     assert {name: open_model(name).extractor_fingerprint for name in BUNDLED} == {
         "sift-vlad": "c1cc8616113df5bede15c6d86e43b828d8d36d910c1fae51ffdd8d01afa135a3",
         "cct-offline": "71fe62fd35c90dba938942ce61006edcdb24cd9833373308ed26ca2423e5cb0b",
-        "lite-vlad": "d1e8706074e8dcf69a970c325111dcd13858439fb242dc6d7921b1d126ee237b",
+        "lite-vlad": "8ce097a7042e2cc9c63c9b819d479804c5878231512d8fd35f819f15316508b2",
     }
 
 
 def test_bundled_weights_are_small_enough_for_a_wheel():
     folder = resources.files("vpr_dhe.models") / "weights"
     assert sorted(file.name for file in folder.iterdir()) == sorted(f"{name}.safetensors" for name in BUNDLED)
-    assert sum(len(zlib.compress(file.read_bytes())) for file in folder.iterdir()) < 17_000_000
+    assert sum(len(zlib.compress(file.read_bytes())) for file in folder.iterdir()) < 20_000_000
     assert len((folder / "lite-vlad.safetensors").read_bytes()) <= 8_000_000
 
 

@@ -43,6 +43,15 @@ def test_projected_vectors_are_centred_and_uncorrelated(power, left):
     assert np.abs(correlation - np.eye(3)).max() < 0.05
 
 
+def test_a_ridge_is_added_to_the_variances():
+    rng = np.random.default_rng(0)
+    variances = np.array([16.0, 4.0, 1.0])
+    vectors = (rng.normal(size=(20_000, 3)) * np.sqrt(variances)).astype(np.float32)
+    projection, _ = projection_of(vectors, 3, 0.25, ridge=2.0)
+    lengths = np.linalg.norm(projection, axis=1)
+    np.testing.assert_allclose(lengths / lengths[0], ((variances + 14) / (variances[0] + 14)) ** -0.25, rtol=0.02)
+
+
 @pytest.mark.slow
 def test_a_whitened_model_tells_images_further_apart(photos, tmp_path):
     model = new_model("cct_7_7x2_224", "gem", Size(64, 64), seed=0)

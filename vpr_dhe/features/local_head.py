@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from vpr_dhe.errors import ModelError
+from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.records import Grid
 
 CONTEXT = "context"
@@ -89,3 +90,13 @@ def build_local_head(name: str, dimension: int, state: Mapping[str, Tensor] | No
     if name != CONTEXT:
         raise ModelError(f"there is no local head {name!r}; expected {CONTEXT!r}; update vpr-dhe")
     return LocalHead(dimension, LocalHeadSizes.of(state or {}))
+
+
+def local_head_of(model: ModelFile) -> LocalHead | None:
+    """Load the local head of a model; None if it has none."""
+    if model.architecture.local_head is None:
+        return None
+    state = model.part("local_head")
+    head = build_local_head(model.architecture.local_head, state["context.weight"].shape[1], state)
+    head.load_state_dict({name: value.float() for name, value in state.items()})
+    return head

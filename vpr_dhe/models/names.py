@@ -13,6 +13,8 @@ BUNDLED = (LITE_VLAD, SIFT_VLAD, CCT_OFFLINE)
 """Models whose files are in the package."""
 
 TIMM_PREFIX, TIMM_CNN_PREFIX = "timm:", "timm-cnn:"
+JOINT_VLAD = "joint-vlad"
+"""Aggregator that pools the descriptors of a local head besides the tokens."""
 SUFFIX = ".safetensors"
 """Ending of the names of model files."""
 

@@ -78,9 +78,15 @@ def whiten(
 
 
 def projection_of(
-    vectors: Float32[np.ndarray, "images d"], dimension: int, power: float
+    vectors: Float32[np.ndarray, "images d"], dimension: int, power: float, ridge: float = 0.0
 ) -> tuple[Float32[np.ndarray, "dimension d"], Float32[np.ndarray, " dimension"]]:
     """Compute partly whitened principal axes W of vectors, each the mean over views of an image, and W @ mean.
+
+    Args:
+        vectors: to learn from.
+        dimension: number of axes.
+        power: of the variance that each axis is divided by.
+        ridge: added to each variance before, as a fraction of the mean variance.
 
     Source: Jegou and Chum, "Negative evidences and co-occurences in image retrieval: the benefit of PCA and
     whitening", ECCV 2012. Averaging over views takes the place of the within-pair whitening of Mikolajczyk and Matas,
@@ -89,7 +95,8 @@ def projection_of(
     data = torch.from_numpy(vectors)
     mean = data.mean(0)
     axes, variances = principal_axes(data - mean, dimension)
-    projection = (axes * variances.clamp(min=1e-6 * float(variances[0])) ** -power).T
+    mean_variance = float((data - mean).square().mean())
+    projection = (axes * (variances.clamp(min=1e-6 * float(variances[0])) + ridge * mean_variance) ** -power).T
     # The output is normalised, so the scale is free; this one suits half precision.
     projection = (projection / projection.abs().max()).half().float()
     # Computed from the rounded projection, so that it cancels the mean exactly.

@@ -8,10 +8,10 @@ from random_models import random_model
 
 from vpr_dhe.errors import DatasetError
 from vpr_dhe.features.extractor import load_extractor
-from vpr_dhe.features.local_head import CONTEXT
+from vpr_dhe.features.local_head import CONTEXT, local_head_of
 from vpr_dhe.features.neural_extractor import NeuralExtractor
 from vpr_dhe.models.model_file import load_model
-from vpr_dhe.training.local_head import LocalHeadSettings, LocalHeadStage, head_of
+from vpr_dhe.training.local_head import LocalHeadSettings, LocalHeadStage
 from vpr_dhe.training.loop import LoopSettings, train
 from vpr_dhe.training.sources import open_photos
 from vpr_dhe.training.sources.town import TownPairs
@@ -46,7 +46,7 @@ def test_more_cells_find_their_counterpart_and_the_model_is_complete(extractor, 
     model = load_model(result.best_model)
     assert model.training_data == "none; local head: textures, CC0"
     assert (model.architecture.local_head, load_extractor(str(result.best_model)).spec.local_dimension) == (CONTEXT, 16)
-    head = head_of(model)
+    head = local_head_of(model)
     assert stage_on(extractor, photos, head).validate().score == pytest.approx(after.score)
 
 

@@ -8,8 +8,11 @@ import pytest
 import torch
 
 from vpr_dhe.errors import BadInputError, ModelError
+from vpr_dhe.features.aggregators.joint_vlad import JointVladSizes
 from vpr_dhe.features.aggregators.vlad import VladSizes
 from vpr_dhe.features.extractor import load_extractor
+from vpr_dhe.features.local_head import CONTEXT, LocalHead, LocalHeadSizes
+from vpr_dhe.features.neural_extractor import NeuralExtractor
 from vpr_dhe.images import decode_image
 from vpr_dhe.models.catalogue import open_model
 from vpr_dhe.models.model_file import ModelFile, load_model
@@ -19,6 +22,7 @@ from vpr_dhe.training.vlad import fit as fit_module
 from vpr_dhe.training.vlad import network, partial_results
 from vpr_dhe.training.vlad.fit import VladInfo, fit_vlad
 from vpr_dhe.training.vlad.settings import VladSettings, fit_vocabulary
+from vpr_dhe.training.whitening import projection_of
 
 CPU = torch.device("cpu")
 # As fitted to the images below by the function that made the model in the package.
@@ -70,6 +74,54 @@ def test_a_fitted_network_loads_and_tells_images_apart(photos, tiny, tmp_path, a
     assert float(cosines.mean()) < 0.3
     darker = extractor.extract([(images[3] * 0.9).astype(np.uint8)])[0].global_descriptor
     assert float(torch.nn.functional.cosine_similarity(darker, vectors[3], dim=0)) > 0.8
+
+
+@pytest.fixture(scope="module")
+def with_local_head(tiny) -> ModelFile:
+    torch.manual_seed(0)
+    return tiny.with_local_head(CONTEXT, LocalHead(256, LocalHeadSizes(hidden=8, dimension=4)).state_dict())
+
+
+def test_a_joint_vlad_pools_the_descriptors_of_the_local_head_besides(photos, with_local_head, tmp_path):
+    out, settings = tmp_path / "joint.safetensors", replace(SMALL, aggregator="joint-vlad", local_weight=0.5)
+    model = fit_vlad(with_local_head, photos, out, settings, INFO, CPU).model
+    assert (model.architecture.aggregator, model.architecture.local_head) == ("joint-vlad", CONTEXT)
+    sizes = JointVladSizes.of(model.part("aggregator"))
+    assert (sizes.tokens, sizes.local) == (VladSizes(4, 2, 8, 0), VladSizes(4, 2, 4, 0))
+    assert (sizes.head, sizes.dimension) == (LocalHeadSizes(hidden=8, dimension=4), 6)
+    images = [decode_image(path) for path in sorted(photos.iterdir())]
+    vectors = torch.stack([found.global_descriptor for found in load_extractor(str(out)).extract(images)])
+    # The projection cancels the mean of the photos, to half precision and apart from their random views.
+    assert float(vectors.mean(0).norm()) < 0.3 * float(vectors.norm(dim=1).mean())
+    # Retrieval stays as it is where the head of the local map is trained further or removed.
+    without = model.without_local_head()
+    ours, theirs = (NeuralExtractor(one, "a", CPU).extract(images[:1])[0] for one in (model, without))
+    assert torch.equal(ours.global_descriptor, theirs.global_descriptor)
+    assert (ours.local_map.shape[1], theirs.local_map.shape[1]) == (4, 256)
+
+
+def test_the_weight_of_the_local_part_is_in_the_projection(photos, with_local_head, tmp_path):
+    """Without weight, the descriptors do not matter."""
+    settings = replace(SMALL, aggregator="joint-vlad", local_weight=0.0)
+    model = fit_vlad(with_local_head, photos, tmp_path / "joint.safetensors", settings, INFO, CPU).model
+    projection = model.tensors["aggregator.projection"]
+    assert not projection[:, 64:].any()
+    assert projection[:, :64].abs().sum() > 0
+
+
+def test_a_projection_is_learned_from_views_or_from_photos_too(photos, tiny, tmp_path, monkeypatch):
+    counts = []
+    monkeypatch.setattr(
+        network, "projection_of", lambda vlads, *rest: counts.append(len(vlads)) or projection_of(vlads, *rest)
+    )
+    for average in (True, False):
+        fit_vlad(tiny, photos, tmp_path / "out.safetensors", replace(SMALL, average_views=average), INFO, CPU)
+    assert counts == [20, 20 * (2 + 1)]
+
+
+def test_a_joint_vlad_needs_a_local_head(photos, tiny, tmp_path):
+    with pytest.raises(ModelError, match=r"no local head, which joint-vlad copies; train one by `vpr-dhe train loc"):
+        fit_vlad(tiny, photos, tmp_path / "out.safetensors", replace(SMALL, aggregator="joint-vlad"), INFO, CPU)
 
 
 @pytest.mark.usefixtures("small_parts")
@@ -130,7 +182,7 @@ def test_of_a_large_folder_a_sample_is_used(photos, tiny, tmp_path):
 def test_the_first_soft_assignment_is_nearly_hard():
     random = np.random.default_rng(0)
     samples = random.normal(size=(500, 8)).astype(np.float32)
-    fitted = network._fitted(samples, replace(SMALL, aggregator="netvlad"))
+    fitted = network._vocabulary(samples, replace(SMALL, aggregator="netvlad"), soft=True)
     points = (samples - fitted["mean"]) @ fitted["whitening"]
     logits = points @ fitted["assignment.weight"].T + fitted["assignment.bias"]
     first, second = np.sort(logits, axis=1)[:, [-1, -2]].T

@@ -71,7 +71,8 @@ def run(
 ) -> None:
     """Train the head that makes local maps from the tokens of a frozen network; no labels are needed."""
     from vpr_dhe.features.extractor import extractor_of
-    from vpr_dhe.training.local_head import LocalHeadSettings, LocalHeadStage, head_of
+    from vpr_dhe.features.local_head import local_head_of
+    from vpr_dhe.training.local_head import LocalHeadSettings, LocalHeadStage
     from vpr_dhe.training.sources import open_photos
     from vpr_dhe.training.trainable_extractor import require_network
 
@@ -94,6 +95,6 @@ def run(
         validation,
         settings,
         training_data=training_data_description(training_data, [str(folder) for folder in photos]),
-        head=None if network.new_head else head_of(model),
+        head=None if network.new_head else local_head_of(model),
     )
     train_stage(stage, loop, device)

@@ -24,6 +24,7 @@ class AggregatorChoice(StrEnum):
 
     vlad = "vlad"
     netvlad = "netvlad"
+    joint_vlad = "joint-vlad"
 
 
 def run(
@@ -39,14 +40,19 @@ def run(
     out: Annotated[Path, typer.Option(help="Model file to write, ending in .safetensors.")],
     aggregator: Annotated[
         AggregatorChoice | None,
-        typer.Option(help="Assignment to words: hard (vlad) or soft (netvlad). [netvlad; sift-vlad: vlad]"),
+        typer.Option(
+            help="Assignment to words: hard (vlad) or soft (netvlad); joint-vlad pools the "
+            "descriptors of the model's local head besides. [netvlad; sift-vlad: vlad]"
+        ),
     ] = None,
-    words: Annotated[int, typer.Option(min=1, help="Number of visual words.")] = 64,
+    words: Annotated[int | None, typer.Option(min=1, help="Number of visual words. [64; joint-vlad: 8]")] = None,
     bands: Annotated[int, typer.Option(min=1, help="Number of horizontal bands of the image.")] = 2,
     dimension: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Dimension of the global descriptor; fewer than there are images. [512; sift-vlad: 384]"
+            min=1,
+            help="Dimension of the global descriptor; fewer than there are images. [512; joint-vlad: 768; "
+            "sift-vlad: 384]",
         ),
     ] = None,
     images_limit: Annotated[int, typer.Option(min=2, help="Maximum number of images, a sample of larger folders.")] = (
@@ -73,11 +79,10 @@ def run(
     require_weights_path(out)
     info = VladInfo(training_data_description(training_data, [str(images)]), name, licence)
     start = open_network(model, seed)
-    settings = default_settings(start)
+    settings = default_settings(start, None if aggregator is None else aggregator.value)
     settings = replace(
         settings,
-        aggregator=settings.aggregator if aggregator is None else aggregator.value,
-        words=words,
+        words=words or settings.words,
         bands=bands,
         dimension=dimension or settings.dimension,
         seed=seed,

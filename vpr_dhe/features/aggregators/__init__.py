@@ -7,6 +7,7 @@ from torch import Tensor
 from vpr_dhe.errors import ModelError
 from vpr_dhe.features.aggregators.cls import ClassToken
 from vpr_dhe.features.aggregators.gem import GeM
+from vpr_dhe.features.aggregators.joint_vlad import JointVlad, JointVladSizes
 from vpr_dhe.features.aggregators.mean import Mean
 from vpr_dhe.features.aggregators.vlad import NetVlad, Vlad, VladSizes
 from vpr_dhe.features.aggregators.whitened import WhitenedGeM
@@ -20,6 +21,7 @@ _BUILDERS: dict[str, Callable[[int, Mapping[str, Tensor]], Aggregator]] = {
     "gem-2-bands-whitened": lambda dimension, _: WhitenedGeM(dimension, bands=2),
     "vlad": lambda dimension, state: Vlad(dimension, VladSizes.of(state)),
     "netvlad": lambda dimension, state: NetVlad(dimension, VladSizes.of(state)),
+    "joint-vlad": lambda dimension, state: JointVlad(dimension, JointVladSizes.of(state)),
     "cls": lambda *_: ClassToken(),
     "mean": lambda *_: Mean(),
 }
@@ -35,10 +37,10 @@ def build_aggregator(name: str, dimension: int, state: Mapping[str, Tensor] | No
 
     Args:
         name: `gem`; `gem-unit-cells` (cells are L2-normalised first, as in DHE-VPR); `gem-whitened` or
-            `gem-2-bands-whitened` (see `vpr_dhe.training.whitening`); `vlad` or `netvlad` (see
-            `vpr_dhe.training.vlad`); `cls`; `mean`.
+            `gem-2-bands-whitened` (see `vpr_dhe.training.whitening`); `vlad`, `netvlad`, or `joint-vlad`, which pools
+            the descriptors of a local head besides (see `vpr_dhe.training.vlad`); `cls`; `mean`.
         dimension: width of the tokens.
-        state: tensors that will be loaded; their shapes are the sizes of `vlad` and `netvlad`.
+        state: tensors that will be loaded; their shapes are the sizes of VLADs.
 
     Raises:
         ModelError: if the name is unknown.

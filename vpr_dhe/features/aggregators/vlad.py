@@ -29,7 +29,7 @@ class VladSizes:
         words: number of visual words.
         bands: number of horizontal bands of the image.
         reduced: dimension of the cells that are compared with the words; at most that of the tokens.
-        dimension: of the result.
+        dimension: of the result; 0 leaves out the projection.
     """
 
     words: int = 64
@@ -70,8 +70,9 @@ class BandedVlad(Aggregator):
         self.mean = nn.Parameter(torch.zeros(dimension))
         self.whitening = nn.Parameter(torch.eye(dimension, reduced))
         self.centres = nn.Parameter(functional.normalize(torch.randn(sizes.words, reduced), dim=1))
-        self.projection = nn.Parameter(torch.randn(sizes.dimension, sizes.unprojected) * sizes.unprojected**-0.5)
-        self.offset = nn.Parameter(torch.zeros(sizes.dimension))
+        if sizes.dimension:
+            self.projection = nn.Parameter(torch.randn(sizes.dimension, sizes.unprojected) * sizes.unprojected**-0.5)
+            self.offset = nn.Parameter(torch.zeros(sizes.dimension))
 
     def forward(self, tokens: DenseTokens) -> Float[Tensor, "batch dimension"]:
         """Aggregate and project the patch tokens."""
@@ -79,9 +80,19 @@ class BandedVlad(Aggregator):
 
     def unprojected(self, tokens: DenseTokens) -> Float[Tensor, "batch unprojected"]:
         """Aggregate the patch tokens to one unit vector per image, before the projection."""
-        points = self.points(tokens.patches)
-        in_bands = band_weights(_heights(tokens.grid, points), self.bands)
-        blocks = functional.normalize(self._blocks(points, in_bands), dim=-1)  # empty blocks stay zero
+        return self.of_cells(tokens.patches, tokens.grid)
+
+    def of_cells(
+        self,
+        cells: Float[Tensor, "batch cells dimension"],
+        grid: Grid,
+        weights: Float[Tensor, "batch cells"] | None = None,
+    ) -> Float[Tensor, "batch unprojected"]:
+        """Aggregate cells, all of one weight by default, to one unit vector per image, before the projection."""
+        points = self.points(cells)
+        in_bands = band_weights(_heights(grid, points), self.bands)
+        cell_weights = in_bands if weights is None else weights[:, None] * in_bands
+        blocks = functional.normalize(self._blocks(points, cell_weights), dim=-1)  # empty blocks stay zero
         return functional.normalize(blocks.flatten(1), dim=1)
 
     def points(self, cells: Float[Tensor, "*batch dimension"]) -> Float[Tensor, "*batch reduced"]:
@@ -90,7 +101,7 @@ class BandedVlad(Aggregator):
 
     @abstractmethod
     def _blocks(
-        self, points: Float[Tensor, "batch cells reduced"], in_bands: Float[Tensor, "bands cells"]
+        self, points: Float[Tensor, "batch cells reduced"], in_bands: Float[Tensor, "*batch bands cells"]
     ) -> Float[Tensor, "batch blocks reduced"]:
         """Sum residuals per band and word, without normalisation."""
 
@@ -99,7 +110,7 @@ class Vlad(BandedVlad):
     """VLAD with hard assignment of cells to words and residuals of unit norm, as in `sift-vlad`."""
 
     def _blocks(
-        self, points: Float[Tensor, "batch cells reduced"], in_bands: Float[Tensor, "bands cells"]
+        self, points: Float[Tensor, "batch cells reduced"], in_bands: Float[Tensor, "*batch bands cells"]
     ) -> Float[Tensor, "batch blocks reduced"]:
         nearest = (points @ self.centres.T - self.centres.square().sum(1) / 2).argmax(-1)
         membership = functional.one_hot(nearest, len(self.centres)).to(points.dtype)
@@ -115,7 +126,7 @@ class NetVlad(BandedVlad):
         self.assignment = nn.Linear(sizes.reduced, sizes.words)
 
     def _blocks(
-        self, points: Float[Tensor, "batch cells reduced"], in_bands: Float[Tensor, "bands cells"]
+        self, points: Float[Tensor, "batch cells reduced"], in_bands: Float[Tensor, "*batch bands cells"]
     ) -> Float[Tensor, "batch blocks reduced"]:
         weights = _in_blocks(self.assignment(points).softmax(-1), in_bands)
         return weights @ points - weights.sum(-1, keepdim=True) * self.centres.repeat(self.bands, 1)
@@ -135,7 +146,7 @@ def _heights(grid: Grid, like: Tensor) -> Float[Tensor, " cells"]:
 
 
 def _in_blocks(
-    membership: Float[Tensor, "batch cells words"], in_bands: Float[Tensor, "bands cells"]
+    membership: Float[Tensor, "batch cells words"], in_bands: Float[Tensor, "*batch bands cells"]
 ) -> Float[Tensor, "batch blocks cells"]:
     """Weight of each cell in each block of one band and word."""
-    return (in_bands[:, None] * membership.mT[:, None]).flatten(1, 2)
+    return (in_bands[..., None, :] * membership.mT[:, None]).flatten(1, 2)

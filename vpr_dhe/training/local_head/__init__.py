@@ -1,5 +1,5 @@
 """Training of local heads."""
 
-from vpr_dhe.training.local_head.stage import LocalHeadSettings, LocalHeadStage, head_of
+from vpr_dhe.training.local_head.stage import LocalHeadSettings, LocalHeadStage
 
-__all__ = ["LocalHeadSettings", "LocalHeadStage", "head_of"]
+__all__ = ["LocalHeadSettings", "LocalHeadStage"]

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from vpr_dhe.errors import DatasetError
 from vpr_dhe.features.base import Extractor
-from vpr_dhe.features.local_head import CONTEXT, LocalHead, LocalHeadSizes, build_local_head
+from vpr_dhe.features.local_head import CONTEXT, LocalHead, LocalHeadSizes
 from vpr_dhe.models.exported_model import require_weights
 from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.training.devices import to_device
@@ -197,13 +197,3 @@ def new_head(dimension: int, settings: LocalHeadSettings) -> LocalHead:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         return LocalHead(dimension, LocalHeadSizes(settings.hidden, settings.dimension))
-
-
-def head_of(model: ModelFile) -> LocalHead | None:
-    """Load the local head of a model; None if it has none."""
-    if model.architecture.local_head is None:
-        return None
-    state = model.part("local_head")
-    head = build_local_head(model.architecture.local_head, state["context.weight"].shape[1], state)
-    head.load_state_dict({name: value.float() for name, value in state.items()})
-    return head

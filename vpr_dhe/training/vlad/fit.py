@@ -13,16 +13,16 @@ from torch import Tensor
 from vpr_dhe.errors import BadInputError, ModelError, VprDheError
 from vpr_dhe.images import list_images
 from vpr_dhe.models.model_file import ModelFile
-from vpr_dhe.models.names import SIFT_VLAD
+from vpr_dhe.models.names import JOINT_VLAD, SIFT_VLAD
 from vpr_dhe.models.weights_file import require_weights_path
 from vpr_dhe.records import StartProgress, without_progress
 from vpr_dhe.training.stage import Fact
 from vpr_dhe.training.vlad.network import fit_network_vlad
 from vpr_dhe.training.vlad.partial_results import PartialResults
-from vpr_dhe.training.vlad.settings import NETWORK_SETTINGS, SIFT_VLAD_SETTINGS, VladSettings
+from vpr_dhe.training.vlad.settings import JOINT_SETTINGS, NETWORK_SETTINGS, SIFT_VLAD_SETTINGS, VladSettings
 from vpr_dhe.training.vlad.sift import fit_sift_vlad
 
-AGGREGATORS = ("vlad", "netvlad")
+AGGREGATORS = ("vlad", "netvlad", JOINT_VLAD)
 MAX_IMAGES = 2000
 """Default maximum number of images."""
 
@@ -43,9 +43,12 @@ class FittedVlad(NamedTuple):
     images: int
 
 
-def default_settings(model: ModelFile) -> VladSettings:
-    """Return the default settings of the fit for a model."""
-    return SIFT_VLAD_SETTINGS if model.architecture.backbone == SIFT_VLAD else NETWORK_SETTINGS
+def default_settings(model: ModelFile, aggregator: str | None = None) -> VladSettings:
+    """Return the default settings of the fit of an aggregator for a model; None takes that model's default."""
+    if aggregator == JOINT_VLAD:
+        return JOINT_SETTINGS
+    settings = SIFT_VLAD_SETTINGS if model.architecture.backbone == SIFT_VLAD else NETWORK_SETTINGS
+    return settings if aggregator is None else replace(settings, aggregator=aggregator)
 
 
 def fit_vlad(
@@ -124,6 +127,10 @@ def _require_aggregator(model: ModelFile, settings: VladSettings) -> None:
         raise ModelError(f"aggregator {settings.aggregator!r} is no VLAD; choose one of {', '.join(AGGREGATORS)}")
     if model.architecture.backbone == SIFT_VLAD and settings.aggregator != "vlad":
         raise ModelError(f"{SIFT_VLAD} has no soft assignment; leave out --aggregator {settings.aggregator}")
+    if settings.aggregator == JOINT_VLAD and model.architecture.local_head is None:
+        raise ModelError(
+            f"model {model.name!r} has no local head, which {JOINT_VLAD} copies; train one by `vpr-dhe train local`"
+        )
 
 
 def _sampled(names: Sequence[str], count: int, seed: int) -> list[str]:

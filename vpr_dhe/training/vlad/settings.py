@@ -9,6 +9,7 @@ from sklearn.cluster import KMeans
 
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.features.vlad import Vocabulary, whitened
+from vpr_dhe.models.names import JOINT_VLAD
 from vpr_dhe.training.whitening import principal_axes_of
 
 
@@ -17,7 +18,7 @@ class VladSettings:
     """Sizes of a VLAD and of its training.
 
     Args:
-        aggregator: `vlad` or `netvlad`.
+        aggregator: `vlad`, `netvlad`, or `joint-vlad`, for models with a local head.
         words: number of visual words.
         bands: number of horizontal bands of the image.
         dimension: of the global descriptor; fewer than there are images.
@@ -28,6 +29,10 @@ class VladSettings:
         views_per_image: number of random views of each image that the projection is learned from.
         whitening_power: of the eigenvalue that each output dimension is divided by; 0.5 is full whitening, for which
             the smallest eigenvalues are too noisy with a few thousand images.
+        eigenvalue_ridge: added to the eigenvalues of VLADs for whitening, as a fraction of their mean.
+        average_views: whether the projection is learned from the mean over the views of an image, or from the image
+            itself and each of its views.
+        local_weight: norm of the VLAD of descriptors in `joint-vlad`, where that of the tokens has norm 1.
         seed: of samples, clusters and views.
     """
 
@@ -41,21 +46,34 @@ class VladSettings:
     descriptors_per_image: int = 120
     views_per_image: int = 4
     whitening_power: float = 0.4
+    eigenvalue_ridge: float = 0.0
+    average_views: bool = True
+    local_weight: float = 0.7
     seed: int = 0
 
 
 NETWORK_SETTINGS = VladSettings()
 SIFT_VLAD_SETTINGS = VladSettings(aggregator="vlad", dimension=384, reduced_dimension=64)
 """Sizes of the model in the package."""
+JOINT_SETTINGS = VladSettings(
+    aggregator=JOINT_VLAD,
+    words=8,
+    dimension=768,
+    views_per_image=2,
+    whitening_power=0.2,
+    eigenvalue_ridge=1.0,
+    average_views=False,
+)
+"""Sizes of `lite-vlad`, but for the scale of its cells."""
 
 
-def require_projectable(settings: VladSettings, cell_dimension: int) -> None:
-    """Check that a VLAD of cells of this dimension has enough numbers to project.
+def require_projectable(settings: VladSettings, *cell_dimensions: int) -> None:
+    """Check that VLADs of cells of these dimensions have enough numbers to project.
 
     Raises:
-        BadInputError: if it has fewer than the global descriptor.
+        BadInputError: if they have fewer than the global descriptor.
     """
-    reduced = min(settings.reduced_dimension, cell_dimension)
+    reduced = sum(min(settings.reduced_dimension, dimension) for dimension in cell_dimensions)
     if settings.words * settings.bands * reduced < settings.dimension:
         raise BadInputError(
             f"a VLAD of {settings.words} words x {settings.bands} bands x {reduced} numbers is shorter than "

@@ -1,0 +1,92 @@
+"""VLAD of tokens joined with a VLAD of the descriptors of a local head, projected together to a short vector.
+
+Tokens of a network trained for classification tell what an image shows; descriptors that were trained to match tell
+finer structure, and their reliabilities which cells will be seen again. Each VLAD finds places that the other misses.
+The head is a copy of its own, so that the head of the local map can be trained without a change of retrieval.
+
+Source: Jegou and Chum, "Negative evidences and co-occurences in image retrieval: the benefit of PCA and whitening",
+ECCV 2012, section 4 (several vocabularies, joined and reduced together).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vpr_dhe.features.aggregators.vlad import NetVlad, Vlad, VladSizes
+from vpr_dhe.features.base import Aggregator, DenseTokens
+from vpr_dhe.features.local_head import LocalHead, LocalHeadSizes
+
+_UNPROJECTED, _HEAD = VladSizes(dimension=0), LocalHeadSizes()
+
+
+@dataclass(frozen=True)
+class JointVladSizes:
+    """Sizes of both VLADs, which have no projection of their own, and the dimension of the result.
+
+    Args:
+        tokens: of the VLAD of tokens.
+        local: of the VLAD of the head's descriptors, with as many bands.
+        head: sizes of the head.
+        dimension: of the result; 0 leaves out the projection.
+    """
+
+    tokens: VladSizes = _UNPROJECTED
+    local: VladSizes = _UNPROJECTED
+    head: LocalHeadSizes = _HEAD
+    dimension: int = 768
+
+    @property
+    def unprojected(self) -> int:
+        """Dimension before the projection."""
+        return self.tokens.unprojected + self.local.unprojected
+
+    @classmethod
+    def of(cls, state: Mapping[str, Tensor]) -> "JointVladSizes":
+        """Read the sizes off the shapes of an aggregator's tensors; sizes without tensors are the default."""
+        matrices = ("projection", "tokens.centres", "local.centres")
+        if any(name not in state or state[name].ndim != 2 for name in matrices):
+            return cls()
+        dimension, unprojected = state["projection"].shape
+        one_band = state["tokens.centres"].numel() + state["local.centres"].numel()
+        bands = max(1, unprojected // max(1, one_band))
+        tokens, local = (
+            VladSizes(words, bands, reduced, dimension=0)
+            for words, reduced in (state["tokens.centres"].shape, state["local.centres"].shape)
+        )
+        head = {name.removeprefix("head."): value for name, value in state.items() if name.startswith("head.")}
+        return cls(tokens, local, LocalHeadSizes.of(head), dimension)
+
+
+class JointVlad(Aggregator):
+    """NetVLAD of tokens and VLAD of descriptors weighted by reliability, joined and projected: x -> W x - offset.
+
+    The result is not normalised. All tensors are trainable; they start at random.
+
+    Args:
+        dimension: width of the tokens.
+        sizes: numbers of words and bands, and dimensions.
+    """
+
+    def __init__(self, dimension: int, sizes: JointVladSizes) -> None:
+        super().__init__()
+        self.sizes = sizes
+        self.tokens = NetVlad(dimension, sizes.tokens)
+        self.head = LocalHead(dimension, sizes.head)
+        self.local = Vlad(sizes.head.dimension, sizes.local)
+        if sizes.dimension:
+            self.projection = nn.Parameter(torch.randn(sizes.dimension, sizes.unprojected) * sizes.unprojected**-0.5)
+            self.offset = nn.Parameter(torch.zeros(sizes.dimension))
+
+    def forward(self, tokens: DenseTokens) -> Float[Tensor, "batch dimension"]:
+        """Aggregate and project the patch tokens."""
+        return functional.linear(self.unprojected(tokens), self.projection, -self.offset)
+
+    def unprojected(self, tokens: DenseTokens) -> Float[Tensor, "batch unprojected"]:
+        """Aggregate tokens and descriptors to two unit vectors per image, joined, before the projection."""
+        descriptors, logits = self.head.cells(tokens.patches, tokens.grid)
+        local = self.local.of_cells(descriptors, tokens.grid, logits.sigmoid())
+        return torch.cat([self.tokens.unprojected(tokens), local], dim=1)
