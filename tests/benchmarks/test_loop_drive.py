@@ -18,18 +18,8 @@ def test_a_drive_is_what_it_says():
     assert len({(camera.x_m, camera.y_m) for camera in drive.cameras}) == 1200
 
 
-@pytest.fixture(scope="module")
-def outcomes():
-    return {one.min_probability: one for one in loop_drive.measure(loop_drive.Drive.of(360))}
-
-
 @pytest.mark.slow
-def test_bad_stamps_and_blank_frames_close_no_false_loop(outcomes):
-    assert outcomes[0.99].false == 0
-    assert outcomes[0.99].loops > 20
-
-
-@pytest.mark.slow
-@pytest.mark.xfail(reason="two streets of equal facades, 129 m apart, are joined at 0.93 and 0.96 by the default model")
-def test_nor_does_a_probability_of_ninety_percent(outcomes):
+def test_bad_stamps_and_blank_frames_close_no_false_loop():
+    outcomes = {one.min_probability: one for one in loop_drive.measure(loop_drive.Drive.of(360))}
     assert outcomes[0.9].false == 0
+    assert outcomes[0.9].loops > 60

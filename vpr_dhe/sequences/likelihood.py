@@ -21,9 +21,9 @@ NO_EVIDENCE = 0.5
 # Efficiency of the median absolute deviation relative to the standard deviation (Huber, "Robust statistics", 1981,
 # section 5.1).
 _MAD_EFFICIENCY = 0.37
-# Heavier tails than the length of the list alone implies: a wrong candidate may show the right building from afar.
-# Measured by `benchmarks/sequences.py`.
-_MAX_DEGREES_OF_FREEDOM = 7.0
+# Heavier tails than the length of the list alone implies: a wrong candidate may show the right building from afar, or
+# another corner with the same pavement. See docs/experiments/notes-training.md, "Tails of the contrast likelihood".
+_MAX_DEGREES_OF_FREEDOM = 4.0
 # No calibration set supports probabilities closer to 0 or 1.
 _MIN_PROBABILITY = 1e-6
 
