@@ -5,7 +5,7 @@
 Published weights, or a GPU to train them, are not always available, and a network of random weights cannot rank. So its
 last layer is fitted by ridge regression to the corners that MAGSAC finds for these very candidates, which makes its
 rankings meaningful. The results compare precisions, and are not the accuracy of the network. For a trained network,
-whose activations may have outliers, use `vpr-dhe evaluate DATA --model MODEL --verifier dhe,dhe-int8`.
+whose activations may have outliers, use `vpr-dhe evaluate DATA --model MODEL --verifier dhe --precision int8`.
 
 The baseline is the network in fp32, one candidate after the other; other precisions run in batches. All timings are on
 one thread.

@@ -3,7 +3,7 @@
 import pytest
 
 from vpr_dhe.errors import BadInputError
-from vpr_dhe.runtime.choices import ExtractorPrecision, Runtime, require_choice
+from vpr_dhe.runtime.choices import ExtractorPrecision, Runtime, features_precision, require_choice
 
 
 def test_an_unknown_choice_is_explained():
@@ -12,3 +12,7 @@ def test_an_unknown_choice_is_explained():
         require_choice("int8", ExtractorPrecision, "precision")
     with pytest.raises(BadInputError, match="runtime is 'tensorrt'; expected auto, torch, onnx"):
         require_choice("tensorrt", Runtime, "runtime")
+
+
+def test_8_bits_are_of_heads_alone():
+    assert [features_precision(one) for one in ("fp32", "bf16", "int8")] == ["fp32", "bf16", "fp32"]

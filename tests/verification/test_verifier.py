@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from vpr_dhe.errors import VerifierError
 from vpr_dhe.records import Frame, Matches, Size
 from vpr_dhe.verification.build import build_estimator
 from vpr_dhe.verification.estimators.base import Homographies, HomographyEstimator, View
+from vpr_dhe.verification.estimators.registry import Resources
 from vpr_dhe.verification.verifier import SHORTLIST_SIZE, Verifier
 
 SMALL, LARGE = Size(100, 100), Size(200, 200)
@@ -167,3 +169,10 @@ def test_matches_nobody_asked_for_before_are_made_where_all_cores_can_help():
     finally:
         torch.set_num_threads(before)
     assert asked_in == [threading.current_thread().name]
+
+
+def test_8_bits_are_refused_where_they_would_change_nothing():
+    with pytest.raises(
+        VerifierError, match="magsac has no 8-bit integers; use --precision fp32 or bf16, or one of: dhe"
+    ):
+        build_estimator("magsac", Resources(precision="int8"))

@@ -31,6 +31,7 @@ from vpr_dhe.runtime.choices import (
     PAIR_LAYOUT_NAMES,
     Adapt,
     ExtractorPrecision,
+    Precision,
     RankByChoice,
     Runtime,
 )
@@ -124,16 +125,16 @@ def pick_device(device: Device) -> str:
 
 
 class Loading(TypedDict):
-    """Keyword arguments of library functions that load a model."""
+    """Keyword arguments of library functions that load a model and a verifier."""
 
     device: str
     runtime: Runtime
-    precision: ExtractorPrecision
+    precision: Precision
 
 
 @dataclass(frozen=True)
 class RuntimeOptions:
-    """Device, runtime and precision of a model."""
+    """Device and runtime of a model."""
 
     TITLE = "Model"
 
@@ -141,29 +142,40 @@ class RuntimeOptions:
         Runtime, typer.Option(help="Runtime of networks; auto is onnx on a CPU, if it can run the model.")
     ] = AUTO
     device: DeviceOption = AUTO
+
+
+@dataclass(frozen=True)
+class NetworkOptions(RuntimeOptions):
+    """Device, runtime and precision of a model and of the head that verifies."""
+
     precision: Annotated[
-        ExtractorPrecision, typer.Option(help="Precision of matrix products; features of both can be compared.")
+        Precision,
+        typer.Option(
+            help="Precision of matrix products; features of all can be compared. int8 is of the head of dhe alone, on "
+            "CPUs with AVX-512 VNNI."
+        ),
     ] = "fp32"
 
     def loading(self) -> Loading:
         """Resolve the device, and warn if bf16 is slower on it."""
-        device = pick_device(self.device)
-        if self.precision == "bf16":
-            _warn_if_bfloat16_is_slow(device)
+        device = _device_for(self.device, self.precision)
         return Loading(device=device, runtime=self.runtime, precision=self.precision)
 
 
-def _warn_if_bfloat16_is_slow(device: str) -> None:
+def _device_for(choice: Device, precision: Precision) -> str:
+    """Resolve a device, and warn if bf16 is asked for and slower on it."""
     import torch
 
     from vpr_dhe.runtime.cpu_features import has_bfloat16_products
 
-    if not has_bfloat16_products(torch.device(device)):
+    device = pick_device(choice)
+    if precision == "bf16" and not has_bfloat16_products(torch.device(device)):
         print_stderr(f"{device} has no native bfloat16 products; --precision fp32 is faster here")
+    return device
 
 
 @dataclass(frozen=True)
-class ModelOptions(RuntimeOptions):
+class ModelOptions(NetworkOptions):
     """Model by name, with device, runtime and precision."""
 
     model: Annotated[
@@ -175,7 +187,7 @@ class ModelOptions(RuntimeOptions):
 
 
 @dataclass(frozen=True)
-class IndexModelOptions(RuntimeOptions):
+class IndexModelOptions(NetworkOptions):
     """Model of an index, with device, runtime and precision."""
 
     model: Annotated[
@@ -189,7 +201,7 @@ class IndexModelOptions(RuntimeOptions):
 
 
 @dataclass(frozen=True)
-class PairModelOptions(RuntimeOptions):
+class PairModelOptions(NetworkOptions):
     """Model whose dense features of two images are matched, with device, runtime and precision."""
 
     model: Annotated[
@@ -363,12 +375,24 @@ class ProtocolOptions:
         return Protocol(**vars(self))
 
 
+class _ExtractorLoading(TypedDict):
+    """Keyword arguments of library functions that load a model alone."""
+
+    device: str
+    runtime: Runtime
+    precision: ExtractorPrecision
+    compiled: bool
+
+
 @dataclass(frozen=True)
 class ExtractionOptions(RuntimeOptions):
     """Device, runtime and precision of a model, batch size, and decoding processes."""
 
     TITLE = "Extraction"
 
+    precision: Annotated[
+        ExtractorPrecision, typer.Option(help="Precision of matrix products; features of both can be compared.")
+    ] = "fp32"
     batch_size: Annotated[int, typer.Option(min=1, help="Images per step of the extractor.")] = 8
     compile: Annotated[bool, typer.Option("--compile", help="Compile the network with torch first.")] = False
     workers: Annotated[int, typer.Option(min=0, help="Number of processes that decode images; 0 uses threads.")] = 0
@@ -383,11 +407,15 @@ class ExtractionOptions(RuntimeOptions):
                 "--workers sets processes of this machine, and --ray decodes on others; use one of them"
             )
 
+    def _loading(self) -> "_ExtractorLoading":
+        device = _device_for(self.device, self.precision)
+        return _ExtractorLoading(device=device, runtime=self.runtime, precision=self.precision, compiled=self.compile)
+
     def load(self, model: str) -> "Extractor":
         """Load the extractor of a model."""
         from vpr_dhe.features.extractor import load_extractor
 
-        return load_extractor(model, **self.loading(), compiled=self.compile)
+        return load_extractor(model, **self._loading())
 
     def add(
         self,
@@ -412,7 +440,7 @@ class ExtractionOptions(RuntimeOptions):
                 max_pixels=int(1e6 * self.max_megapixels),
                 progress=progress,
             )
-        workers = Workers.of(model, **self.loading(), compiled=self.compile)
+        workers = Workers.of(model, **self._loading())
         return add_with_ray(
             index,
             records,

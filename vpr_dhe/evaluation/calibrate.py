@@ -26,7 +26,7 @@ from vpr_dhe.localization.database import PinnedIndex
 from vpr_dhe.localization.early_stop import require_margin
 from vpr_dhe.models.network_file import load_networks
 from vpr_dhe.records import StartProgress, StrPath, without_progress
-from vpr_dhe.runtime.choices import AUTO, Adapt, ExtractorPrecision, RankByChoice, Runtime, resolve_rank_by
+from vpr_dhe.runtime.choices import AUTO, Adapt, Precision, RankByChoice, Runtime, features_precision, resolve_rank_by
 from vpr_dhe.verification.build import build_verifier
 from vpr_dhe.verification.estimators.registry import Resources
 from vpr_dhe.verification.names import DEFAULT_VERIFIER
@@ -67,7 +67,7 @@ def calibrate_index(
     model: str | None = None,
     device: str = "cpu",
     runtime: Runtime = AUTO,
-    precision: ExtractorPrecision = "fp32",
+    precision: Precision = "fp32",
     start_progress: StartProgress = without_progress,
     note: Callable[[str], object] = lambda _: None,
 ) -> CalibrationReport:
@@ -91,7 +91,7 @@ def calibrate_index(
         model: new place of the index's model, if it was moved or exported.
         device: a torch device.
         runtime: as for `load_extractor`.
-        precision: as for `load_extractor`.
+        precision: of features and of the DHE head; `int8` is of the head alone.
         start_progress: called with the name and length of each stage.
         note: called with a sentence about unlabelled images of the index, before the queries are localized.
 
@@ -113,9 +113,11 @@ def calibrate_index(
             queries = _warped_views(opened, protocol, queries_limit, radius_m)
         else:
             queries = _dataset_queries(opened, data, layout, protocol, queries_limit, note)
-        extractor = load_extractor(model or opened.spec.model, device, precision=precision, runtime=runtime)
+        extractor = load_extractor(
+            model or opened.spec.model, device, precision=features_precision(precision), runtime=runtime
+        )
         require_same_features(opened.spec, extractor.spec)
-        resources = Resources(extractor, load_networks(weights), device)
+        resources = Resources(extractor, load_networks(weights), device, precision)
         database = PinnedIndex(opened.snapshot, build_verifier(verifier, resources), adapt=adapt)
         order = resolve_rank_by(rank_by, opened.manifest.settings.rank_by)
         conditions = Conditions.of(

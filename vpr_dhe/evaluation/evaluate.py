@@ -23,11 +23,12 @@ from vpr_dhe.records import StartProgress, StrPath, without_progress
 from vpr_dhe.runtime.choices import (
     AUTO,
     Adapt,
-    ExtractorPrecision,
+    Precision,
     RankBy,
     Runtime,
     default_adapt,
     default_rank_by,
+    features_precision,
     require_choice,
 )
 from vpr_dhe.verification.alignment import build_aligner
@@ -58,7 +59,7 @@ def evaluate(
     cache: StrPath | None = None,
     device: str = "cpu",
     runtime: Runtime = AUTO,
-    precision: ExtractorPrecision = "fp32",
+    precision: Precision = "fp32",
     batch_size: int = 8,
     require_truth: bool = False,
     start_progress: StartProgress = without_progress,
@@ -89,7 +90,7 @@ def evaluate(
         cache: folder that keeps features of databases and queries between runs; None keeps nothing.
         device: a torch device.
         runtime: as for `load_extractor`.
-        precision: as for `load_extractor`.
+        precision: of features and of the DHE head; `int8` is of the head alone.
         batch_size: images per step of the extractor; results do not depend on it.
         require_truth: refuse data sets whose ground truth is not public.
         start_progress: called with the name and length of each stage.
@@ -103,11 +104,11 @@ def evaluate(
     require_margin(stop_early)
     ascending, counted = _ranks(ranks), _denominator(denominator)
     dataset = _read(data, layout, protocol or Protocol(), queries_limit, require_truth=require_truth)
-    extractor = load_extractor(model, device, precision=precision, runtime=runtime)
+    extractor = load_extractor(model, device, precision=features_precision(precision), runtime=runtime)
     published = extractor.model_file.published
     order = rank_by or default_rank_by(published=published)
     settings = Settings(ascending, rerank, counted, one_per_panorama, order, stop_early)
-    built = build_verifiers(verifiers, Resources(extractor, load_networks(weights), device))
+    built = build_verifiers(verifiers, Resources(extractor, load_networks(weights), device, precision))
     with _cache_folder(cache) as folder:
         index = FeatureCache(folder).index(
             dataset.database,
@@ -127,7 +128,7 @@ def evaluate(
             queries = FeatureCache(folder).queries(
                 dataset.queries,
                 extractor,
-                precision=precision,
+                precision=features_precision(precision),
                 batch_size=batch_size,
                 grey_levels=levels,
                 progress=extracting,
@@ -148,7 +149,7 @@ def evaluate_pairs(
     weights: Iterable[StrPath] = (),
     device: str = "cpu",
     runtime: Runtime = AUTO,
-    precision: ExtractorPrecision = "fp32",
+    precision: Precision = "fp32",
     start_progress: StartProgress = without_progress,
 ) -> PairEvaluation:
     """Measure the corner errors of methods of alignment on image pairs with known homographies.
@@ -162,7 +163,7 @@ def evaluate_pairs(
         weights: network files of methods that need one.
         device: a torch device.
         runtime: as for `load_extractor`.
-        precision: as for `load_extractor`.
+        precision: of features and of the DHE head; `int8` is of the head alone.
         start_progress: called with the name and length of the one stage.
 
     Raises:

@@ -35,10 +35,11 @@ from vpr_dhe.records import (
 from vpr_dhe.runtime.choices import (
     AUTO,
     Adapt,
-    ExtractorPrecision,
+    Precision,
     RankBy,
     RankByChoice,
     Runtime,
+    features_precision,
     require_choice,
     resolve_rank_by,
 )
@@ -120,7 +121,7 @@ class Localizer:
         model: str | None = None,
         weights: Iterable[StrPath] = (),
         runtime: Runtime = AUTO,
-        precision: ExtractorPrecision = "fp32",
+        precision: Precision = "fp32",
         cameras: Cameras | None = None,
         max_pixels: int = MAX_PIXELS,
     ) -> "Localizer":
@@ -128,17 +129,18 @@ class Localizer:
 
         `model` gives the model's new location if it has moved; `weights` are network files, for verifiers with a
         network of their own. `device` is a torch device such as `cuda` (the command line chooses one itself); FAISS
-        searches there, too. `runtime` and `precision` are as for `load_extractor`. `rank_by` is the order of verified
-        candidates; `auto` is the index's. `adapt` searches vectors adapted to their map where the index is, or, with
-        `off`, as extracted.
+        searches there, too. `runtime` is as for `load_extractor`; the precision `int8` is of the DHE head alone.
+        `rank_by` is the order of verified candidates; `auto` is the index's. `adapt` searches vectors adapted to their
+        map where the index is, or, with `off`, as extracted.
 
         Raises:
             IndexFormatError, IndexDamagedError: if the index cannot be read.
             ModelError, VerifierError: if model or verifier are unknown, or do not fit each other.
         """
         index = PlaceIndex.open(folder, gpu=device.startswith("cuda"))
-        extractor = load_extractor(model or index.spec.model, device, precision=precision, runtime=runtime)
-        resources = Resources(extractor, load_networks(weights), device)
+        used = features_precision(precision)
+        extractor = load_extractor(model or index.spec.model, device, precision=used, runtime=runtime)
+        resources = Resources(extractor, load_networks(weights), device, precision)
         database = VerifiedIndex(index, build_verifier(verifier, resources), adapt=adapt)
         order = resolve_rank_by(rank_by, index.manifest.settings.rank_by)
         conditions = Conditions.of(

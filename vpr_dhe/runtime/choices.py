@@ -21,7 +21,8 @@ Adapt: TypeAlias = Literal["auto", "off"]
 
 # Precisions of matrix products; the rest is computed in fp32.
 ExtractorPrecision: TypeAlias = Literal["fp32", "bf16"]
-HeadPrecision: TypeAlias = Literal["fp32", "bf16", "int8"]
+Precision: TypeAlias = Literal["fp32", "bf16", "int8"]
+"""Precision of features and of the DHE head; `int8` is of the head alone, and features are in fp32 then."""
 TrainingPrecision: TypeAlias = Literal["fp32", "bf16", "fp16"]
 
 
@@ -44,6 +45,11 @@ def require_choice(value: str, choices: object, name: str) -> None:
     """
     if value not in get_args(choices):
         raise BadInputError(f"{name} is {value!r}; expected {', '.join(get_args(choices))}")
+
+
+def features_precision(precision: Precision) -> ExtractorPrecision:
+    """Precision of features for one of all networks."""
+    return "fp32" if precision == "int8" else precision
 
 
 def default_rank_by(*, published: bool) -> RankBy:

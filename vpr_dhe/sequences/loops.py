@@ -16,7 +16,7 @@ from vpr_dhe.models.names import DEFAULT_MODEL
 from vpr_dhe.models.network_file import load_networks
 from vpr_dhe.recordings.extraction import frames_folder
 from vpr_dhe.records import GreyLevels, Progress, RankedMatch, StrPath
-from vpr_dhe.runtime.choices import AUTO, ExtractorPrecision, Runtime
+from vpr_dhe.runtime.choices import AUTO, Precision, Runtime, features_precision
 from vpr_dhe.sequences.frame_memory import FrameMemory, Recent
 from vpr_dhe.sequences.frames import SequenceFrame
 from vpr_dhe.sequences.motion import RouteMotion
@@ -61,7 +61,7 @@ def find_loops(
     min_probability: float = 0.5,
     device: str = "cpu",
     runtime: Runtime = AUTO,
-    precision: ExtractorPrecision = "fp32",
+    precision: Precision = "fp32",
     remembered: Progress = lambda _: None,
     skipped: Callable[[str, str], object] = lambda _name, _reason: None,
     blank: Callable[[str], object] = lambda _name: None,
@@ -86,7 +86,7 @@ def find_loops(
         min_probability: minimum probability of a loop, in [0, 1].
         device: a torch device.
         runtime: as for `load_extractor`.
-        precision: as for `load_extractor`.
+        precision: of features and of the DHE head; `int8` is of the head alone.
         remembered: called with the number of frames just added to the index.
         skipped: called with the name of a frame that cannot be read, and the reason.
         blank: called with the name of a frame without texture, which closes no loop.
@@ -101,8 +101,8 @@ def find_loops(
         first, levels = _first_frames(first, frames)
         bit_depth = AUTO if levels is None else f"{levels.low}:{levels.high}"
     recent = _recent(ignore_seconds, ignore_frames, timed=any(frame.timestamp_s is not None for frame in first))
-    extractor = load_extractor(model, device, precision=precision, runtime=runtime)
-    built = build_verifier(verifier, Resources(extractor, load_networks(weights), device))
+    extractor = load_extractor(model, device, precision=features_precision(precision), runtime=runtime)
+    built = build_verifier(verifier, Resources(extractor, load_networks(weights), device, precision))
 
     def found() -> Generator[Loop, None, None]:
         with _kept(index) as folder:

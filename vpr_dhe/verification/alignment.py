@@ -25,7 +25,7 @@ from vpr_dhe.records import (
     Verification,
     without_progress,
 )
-from vpr_dhe.runtime.choices import AUTO, ExtractorPrecision, Runtime
+from vpr_dhe.runtime.choices import AUTO, Precision, Runtime, features_precision
 from vpr_dhe.verification.build import build_estimator
 from vpr_dhe.verification.estimators.base import View, match_by_grid
 from vpr_dhe.verification.estimators.registry import Resources
@@ -54,7 +54,7 @@ def align(
     weights: Iterable[StrPath] = (),
     device: str = "cpu",
     runtime: Runtime = AUTO,
-    precision: ExtractorPrecision = "fp32",
+    precision: Precision = "fp32",
     max_seconds: float | None = None,
     start_progress: StartProgress = without_progress,
 ) -> Verification:
@@ -71,7 +71,7 @@ def align(
         weights: network files, for methods that need their own network.
         device: a torch device.
         runtime: as for `load_extractor`.
-        precision: as for `load_extractor`.
+        precision: of features and of the DHE head; `int8` is of the head alone.
         max_seconds: time limit of methods that learn on the pair; None is no limit.
         start_progress: called by slow methods.
 
@@ -102,7 +102,7 @@ def build_aligner(
     device: str = "cpu",
     *,
     runtime: Runtime = AUTO,
-    precision: ExtractorPrecision = "fp32",
+    precision: Precision = "fp32",
     start_progress: StartProgress = without_progress,
     max_seconds: float | None = None,
 ) -> Aligner:
@@ -112,8 +112,12 @@ def build_aligner(
         ModelError: if the model is unknown, or a network file is missing or damaged.
         VerifierError: if the method is unknown, needs a head or a network that is not given, or cannot stop early.
     """
-    extractor = None if model is None else load_extractor(model, device, precision=precision, runtime=runtime)
-    resources = Resources(extractor, load_networks(weights), device, start_progress, max_seconds)
+    extractor = (
+        None
+        if model is None
+        else load_extractor(model, device, precision=features_precision(precision), runtime=runtime)
+    )
+    resources = Resources(extractor, load_networks(weights), device, precision, start_progress, max_seconds)
     verifier = Verifier(build_estimator(name, resources))
     if extractor is not None:
         return partial(_align_working, partial(_align_by_features, extractor, verifier))

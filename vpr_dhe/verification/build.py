@@ -26,6 +26,9 @@ def build_estimator(name: str, resources: Resources | None = None) -> Homography
     if resources.max_seconds is not None and not METHODS[name].stops_early:
         working = ", ".join(other for other, method in METHODS.items() if method.stops_early)
         raise VerifierError(f"{name} has no time limit; leave out --max-seconds, or use one of: {working}")
+    if resources.precision == "int8" and not METHODS[name].in_8_bits:
+        working = ", ".join(other for other, method in METHODS.items() if method.in_8_bits)
+        raise VerifierError(f"{name} has no 8-bit integers; use --precision fp32 or bf16, or one of: {working}")
     return METHODS[name].build(resources)
 
 

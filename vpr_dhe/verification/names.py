@@ -15,7 +15,6 @@ VERIFIERS = (
     "poselib",
     "kornia-ransac",
     "dhe",
-    "dhe-int8",
     "dhe-lite",
     "ransac-flow",
     "weak-alignment",

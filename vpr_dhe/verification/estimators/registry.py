@@ -10,6 +10,7 @@ from vpr_dhe.models.exported_model import ExportedModel
 from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.models.network_file import NetworkFile
 from vpr_dhe.records import StartProgress, without_progress
+from vpr_dhe.runtime.choices import Precision
 from vpr_dhe.verification.estimators import dhe, dhe_lite
 from vpr_dhe.verification.estimators.base import HomographyEstimator
 from vpr_dhe.verification.estimators.cross_modal.alto import AltoEstimator
@@ -33,7 +34,7 @@ class Needs(Enum):
 
 @dataclass(frozen=True)
 class Resources:
-    """Resources that estimators are built from: the extractor of the index, networks by method, and a device.
+    """Resources that estimators are built from: the extractor of the index, networks by method, device and precision.
 
     Slow methods report each pair to `start_progress`; those that can stop early do so after `max_seconds`.
     """
@@ -41,6 +42,7 @@ class Resources:
     extractor: Extractor | None = None
     networks: Mapping[str, NetworkFile] = field(default_factory=dict)
     device: str = "cpu"
+    precision: Precision = "fp32"
     start_progress: StartProgress = without_progress
     max_seconds: float | None = None
 
@@ -61,6 +63,7 @@ class Method:
         head: name of the required head, if `needs` is a head.
         recommended_rerank: number of candidates to re-rank on a CPU, for slow methods.
         stops_early: whether it respects `Resources.max_seconds`.
+        in_8_bits: whether it supports the precision int8.
     """
 
     build: Callable[[Resources], HomographyEstimator]
@@ -69,6 +72,7 @@ class Method:
     head: str | None = None
     recommended_rerank: int | None = None
     stops_early: bool = False
+    in_8_bits: bool = False
 
 
 def _weak_alignment(resources: Resources, *, pseudo_siamese: bool) -> WeakAlignmentEstimator:
@@ -83,16 +87,11 @@ METHODS: dict[str, Method] = {
     "poselib": Method(lambda _: PoseLibEstimator(), "LO-RANSAC with non-linear refinement (PoseLib)"),
     "kornia-ransac": Method(lambda _: KorniaEstimator(), "RANSAC in torch (kornia)"),
     "dhe": Method(
-        lambda resources: dhe.DheEstimator.from_model(resources.model),
+        lambda resources: dhe.DheEstimator.from_model(resources.model, resources.precision),
         "deep homography estimation (AAAI 2024), head in the model file",
         Needs.head,
         head=dhe.HEAD_NAME,
-    ),
-    "dhe-int8": Method(
-        lambda resources: dhe.DheEstimator.from_model(resources.model, "int8"),
-        "dhe in 8-bit integers, on CPUs with AVX-512 VNNI; compare it with dhe on your data",
-        Needs.head,
-        head=dhe.HEAD_NAME,
+        in_8_bits=True,
     ),
     "dhe-lite": Method(
         lambda resources: dhe_lite.DheLiteEstimator.from_model(resources.model),

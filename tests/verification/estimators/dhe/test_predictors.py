@@ -7,10 +7,10 @@ from torch.nn.functional import normalize
 from vpr_dhe.errors import VerifierError
 from vpr_dhe.models.model_file import Architecture, ModelFile
 from vpr_dhe.records import Preprocessing
-from vpr_dhe.runtime.cpu_features import has_bfloat16_products, has_integer_linear_layers
+from vpr_dhe.runtime.cpu_features import has_integer_linear_layers
 from vpr_dhe.verification.estimators.dhe import DheEstimator, DheHead, predictor
 from vpr_dhe.verification.estimators.dhe.one_core import BFloat16Linear, Int8Linear
-from vpr_dhe.verification.estimators.dhe.predictors import ParallelHead, default_precision
+from vpr_dhe.verification.estimators.dhe.predictors import ParallelHead
 
 CPU = torch.device("cpu")
 needs_int8 = pytest.mark.skipif(not has_integer_linear_layers(CPU), reason="this processor has no 8-bit products")
@@ -51,19 +51,20 @@ def test_single_precision_is_the_head_itself(random_head, maps, exact):
     assert torch.equal(found.candidate, exact.candidate)
 
 
-def test_what_is_usual_loses_little():
-    assert default_precision(CPU) == ("bf16" if has_bfloat16_products(CPU) else "fp32")
+def test_the_usual_precision_is_that_of_the_authors(random_head, maps, exact):
+    assert torch.equal(predictor(random_head, CPU)(maps[:1], maps[1:]).candidate, exact.candidate)
+    assert DheEstimator(random_head).precision == "fp32"
 
 
 def test_8_bits_are_refused_where_they_cannot_be(monkeypatch):
     with torch.device("meta"):
         head = DheHead()
     with pytest.raises(
-        VerifierError, match=r"needs a CPU with AVX-512 VNNI .* device cuda has none; use the verifier dhe"
+        VerifierError, match=r"needs a CPU with AVX-512 VNNI .* device cuda has none; use --precision fp32"
     ):
         predictor(head, torch.device("cuda"), "int8")
     monkeypatch.setattr("vpr_dhe.verification.estimators.dhe.predictors.has_integer_linear_layers", lambda _: False)
-    with pytest.raises(VerifierError, match=r"device cpu has none; use the verifier dhe"):
+    with pytest.raises(VerifierError, match=r"device cpu has none; use --precision fp32"):
         predictor(head, CPU, "int8")
 
 

@@ -16,7 +16,7 @@ from vpr_dhe.geometry.homography import four_point_homography, is_usable
 from vpr_dhe.models.exported_model import HEAD, ExportedModel
 from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.records import Features, Frame
-from vpr_dhe.runtime.choices import HeadPrecision
+from vpr_dhe.runtime.choices import Precision
 from vpr_dhe.verification.estimators.base import Homographies, HomographyEstimator, View
 from vpr_dhe.verification.estimators.dhe.network import (
     GRID,
@@ -36,30 +36,26 @@ _CANDIDATES_PER_THREAD = 4
 class DheEstimator(HomographyEstimator):
     """Estimates homographies with a DHE head, at least `batch_size` candidates at a time.
 
-    The head moves to the device of the query's local map. Its transformers multiply in `precision`: by default in
-    bfloat16 if the device has instructions for it, otherwise in single precision. A candidate takes about 35 MB while
-    it is in the batch. On a CPU in bf16 or int8 it takes 4 MB, plus 10 MB per thread; the weights are copied.
+    The head moves to the device of the query's local map. Its transformers multiply in `precision`. A
+    candidate takes about 35 MB while it is in the batch. On a CPU in bf16 or int8 it takes 4 MB, plus 10 MB per thread;
+    the weights are copied.
     """
 
     name = "dhe"
 
-    def __init__(
-        self, head: DheHead | OnnxDheHead, *, batch_size: int = 16, precision: HeadPrecision | None = None
-    ) -> None:
+    def __init__(self, head: DheHead | OnnxDheHead, *, batch_size: int = 16, precision: Precision = "fp32") -> None:
         self.head = head.eval()
         self.batch_size = batch_size
-        self.precision: HeadPrecision | None = precision
+        self.precision: Precision = precision
         self._predictors: dict[torch.device, Predictor] = {}
         self._lock = Lock()
 
     @classmethod
-    def from_model(
-        cls, model: ModelFile | ExportedModel | None, precision: HeadPrecision | None = None
-    ) -> "DheEstimator":
+    def from_model(cls, model: ModelFile | ExportedModel | None, precision: Precision = "fp32") -> "DheEstimator":
         """Load the head of a model file, or of an export, whose precision is fixed.
 
         Raises:
-            VerifierError: if there is no head, or a precision is asked of an export.
+            VerifierError: if there is no head, or another precision than fp32 is asked of an export.
             ModelError: if the weights are damaged or not those of a DHE head.
         """
         if model is None or model.architecture.head != HEAD_NAME:
@@ -67,8 +63,8 @@ class DheEstimator(HomographyEstimator):
             raise VerifierError(f"{found}; import DHE-VPR weights, or use another verifier such as magsac")
         if not isinstance(model, ExportedModel):
             return cls(load_head(model), precision=precision)
-        if precision is not None:
-            raise VerifierError(f"the head of {model.name!r} was exported in single precision; use the verifier dhe")
+        if precision != "fp32":
+            raise VerifierError(f"the head of {model.name!r} was exported in single precision; use --precision fp32")
         return cls(OnnxDheHead(model.session(HEAD)))
 
     def estimate(self, query: View, candidates: Sequence[View]) -> Homographies:

@@ -1,4 +1,4 @@
-"""Prediction of point pairs by a DHE head, in the precision that suits the device."""
+"""Prediction of point pairs by a DHE head, in single precision or in fewer bits."""
 
 from collections.abc import Callable
 from functools import partial
@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from vpr_dhe.errors import VerifierError
-from vpr_dhe.runtime.choices import HeadPrecision
-from vpr_dhe.runtime.cpu_features import has_bfloat16_products, has_integer_linear_layers
+from vpr_dhe.runtime.choices import Precision
+from vpr_dhe.runtime.cpu_features import has_integer_linear_layers
 from vpr_dhe.runtime.threads import in_parallel, on_one_core
 from vpr_dhe.verification.estimators.dhe.network import DheHead, PointPairs, normalised_correlation, point_pairs
 from vpr_dhe.verification.estimators.dhe.one_core import BFloat16Linear, Int8Linear, MakeLinear, OneCoreEncoder
@@ -20,12 +20,7 @@ Predictor: TypeAlias = Callable[[Tensor, Tensor], PointPairs]
 """Function from the map of a query and the maps of candidates to their point pairs."""
 
 
-def default_precision(device: torch.device) -> HeadPrecision:
-    """bfloat16 if the device multiplies it fast, otherwise single precision."""
-    return "bf16" if has_bfloat16_products(device) else "fp32"
-
-
-def predictor(head: DheHead, device: torch.device, precision: HeadPrecision | None = None) -> Predictor:
+def predictor(head: DheHead, device: torch.device, precision: Precision = "fp32") -> Predictor:
     """Make the function that predicts point pairs on a device, with the head's current weights.
 
     Its transformers multiply in `precision`, fp32, bf16 or int8; its last layer is computed in fp32.
@@ -33,11 +28,10 @@ def predictor(head: DheHead, device: torch.device, precision: HeadPrecision | No
     Raises:
         VerifierError: if `precision` is int8 and the device has no fast 8-bit products.
     """
-    precision = precision or default_precision(device)
     if precision == "int8" and not has_integer_linear_layers(device):
         raise VerifierError(
             f"a DHE head in 8 bits needs a CPU with AVX-512 VNNI instructions, and device {device} has none; "
-            "use the verifier dhe"
+            "use --precision fp32"
         )
     if precision == "fp32" or device.type != "cpu":
         return partial(_predict_as_one_batch, head.to(device), precision)
@@ -80,7 +74,7 @@ class ParallelHead:
 @torch.inference_mode()
 def _predict_as_one_batch(
     head: DheHead,
-    precision: HeadPrecision,
+    precision: Precision,
     query: Float[Tensor, "1 576 dimension"],
     candidates: Float[Tensor, "pairs 576 dimension"],
 ) -> PointPairs:
