@@ -19,6 +19,9 @@ class Kind(StrEnum):
 
     dhe_vpr = "dhe-vpr"
     cct = "cct"
+    cosplace = "cosplace"
+    eigenplaces = "eigenplaces"
+    mixvpr = "mixvpr"
 
 
 def run(

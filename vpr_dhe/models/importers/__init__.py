@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 FAMILIES = {
     "dhe-vpr": "dhe_vpr",
     "cct": "cct",
+    "cosplace": "cosplace",
+    "eigenplaces": "eigenplaces",
+    "mixvpr": "mixvpr",
 }
 
 
@@ -21,7 +24,8 @@ def import_checkpoints(family: str, paths: Sequence[Path]) -> "ModelFile":
     """Convert the files of one model of a family.
 
     Args:
-        family: one of FAMILIES: `dhe-vpr` takes an extractor and, in any order, its head; `cct` one file.
+        family: one of FAMILIES: `dhe-vpr` takes an extractor and, in any order, its head; the others take
+            one file.
         paths: checkpoints as published.
 
     Raises:
