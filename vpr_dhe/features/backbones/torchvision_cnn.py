@@ -1,5 +1,7 @@
 """Backbones in torchvision's key layout, in which many retrieval networks are published: ResNets and VGG-16."""
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -50,8 +52,10 @@ class ResNet(Backbone):
         super().__init__()
         import torchvision
 
-        whole = torchvision.models.get_model(name, weights=None)
-        self.conv1, self.bn1 = whole.conv1, whole.bn1
+        # Typed Any, because torchvision's networks declare no layers.
+        whole: Any = torchvision.models.get_model(name, weights=None)
+        self.conv1: Any = whole.conv1
+        self.bn1: Any = whole.bn1
         self.stages = [f"layer{number}" for number in range(1, stages + 1)]
         for stage in self.stages:
             setattr(self, stage, getattr(whole, stage))
@@ -79,9 +83,9 @@ class Vgg16(Backbone):
         super().__init__()
         import torchvision
 
-        with torch.device("meta"):
-            features = torchvision.models.vgg16(weights=None).features
-        self.features = features[:-2].to_empty(device="cpu").apply(_initialise)
+        vgg = torchvision.models.vgg
+        # Made without the classifier, whose weights take seconds to initialise.
+        self.features = vgg.make_layers(vgg.cfgs["D"])[:-2]
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> DenseTokens:
         """Compute one token per cell of the map; there is no class token."""
@@ -90,8 +94,3 @@ class Vgg16(Backbone):
 
 def _tokens(maps: Float[Tensor, "batch dimension rows columns"]) -> DenseTokens:
     return DenseTokens(maps.flatten(2).mT, Grid(*maps.shape[-2:]))
-
-
-def _initialise(layer: nn.Module) -> None:
-    if isinstance(layer, nn.Conv2d):
-        layer.reset_parameters()

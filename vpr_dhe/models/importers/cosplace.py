@@ -17,6 +17,7 @@ from vpr_dhe.models.importers.base import (
     imagenet_preprocessing,
     listed,
     read_state,
+    shapes_of,
 )
 from vpr_dhe.models.importers.torchvision_keys import (
     SEQUENTIAL,
@@ -31,7 +32,7 @@ from vpr_dhe.records import Size
 MAX_FILES = 1
 _SIDE_PX = 512
 _POOL, _LINEAR = "aggregation.1.p", "aggregation.3.weight"
-# Half a cell of local maps is 16 px for ResNets and 8 px for VGG-16; inliers are within 48 px, as in the DHE paper.
+# Inliers are within 48 px, as in the DHE paper.
 _TOLERANCE_PX = 48
 _VGG_STRIDE_PX, _RESNET_STRIDE_PX = 16, 32
 
@@ -61,7 +62,7 @@ def import_gem_linear(path: Path, *, family: str, licence: str, training_data: s
         ModelError: if the file cannot be read or holds something else.
     """
     state = without_counters(read_state(path))
-    if not recognises({key: tuple(value.shape) for key, value in state.items()}):
+    if not recognises(shapes_of(state)):
         raise ModelError(
             f"{path} holds {listed(list(state))}, not a checkpoint of {family} (backbone.0.weight..., {_POOL}, "
             f"{_LINEAR}); give the file published with it"
@@ -102,7 +103,7 @@ def _translated(state: State) -> State:
 def _network_of(tensors: State, path: Path) -> str:
     if "backbone.features.28.weight" in tensors:
         return "vgg16"
-    name = resnet_of({key: tuple(value.shape) for key, value in tensors.items()}, "backbone.")
+    name = resnet_of(shapes_of(tensors), "backbone.")
     if name is None:
         raise ModelError(
             f"{path} has a backbone that is neither VGG-16 nor a ResNet of 18 to 152 layers; give a file that the "

@@ -17,6 +17,7 @@ from vpr_dhe.models.importers.base import (
     imagenet_preprocessing,
     listed,
     read_state,
+    shapes_of,
 )
 from vpr_dhe.models.importers.torchvision_keys import resnet_shapes, without_counters
 from vpr_dhe.models.model_file import Architecture, ModelFile
@@ -47,7 +48,7 @@ def import_mixvpr(path: Path) -> ModelFile:
         ModelError: if the file cannot be read or holds something else.
     """
     state = without_counters(read_state(path))
-    if not recognises({key: tuple(value.shape) for key, value in state.items()}):
+    if not recognises(shapes_of(state)):
         raise ModelError(
             f"{path} holds {listed(list(state))}, not a checkpoint of MixVPR (backbone.model.conv1.weight..., "
             "aggregator.row_proj.weight); give a file published with it for ResNet-50"
