@@ -39,7 +39,7 @@ def published_state(name: str, dimension: int) -> dict:
     return state | {"aggregation.1.p": torch.tensor([2.6])} | {f"aggregation.3.{key}": x for key, x in linear.items()}
 
 
-@pytest.mark.parametrize(("name", "dimension"), [("resnet18", 32), ("vgg16", 64)])
+@pytest.mark.parametrize(("name", "dimension"), [("resnet18", 32), pytest.param("vgg16", 64, marks=pytest.mark.slow)])
 def test_descriptors_are_those_of_the_formula(saved, tmp_path, name, dimension):
     state = published_state(name, dimension)
     model = import_checkpoints("cosplace", [saved("published.pth", state)])

@@ -27,6 +27,17 @@ def test_a_cut_keeps_the_stages_before_it_and_nothing_else(name, stages, width):
     torch.testing.assert_close(tokens.patches, maps.flatten(2).mT)
 
 
+def test_vgg_ends_before_its_last_activation():
+    backbone = build_backbone("torchvision:vgg16", blocks=None, input_size=Size(48, 32)).eval()
+    layers = torchvision.models.vgg.make_layers(torchvision.models.vgg.cfgs["D"])[:-2]
+    layers.load_state_dict(backbone.features.state_dict())
+    images = torch.randn(1, 3, 32, 48)
+    with torch.no_grad():
+        tokens = backbone(images)
+        torch.testing.assert_close(tokens.patches, layers(images).flatten(2).mT)
+    assert (tokens.grid, backbone.dimension) == (Grid(2, 3), 512)
+
+
 @pytest.mark.parametrize(
     ("name", "blocks", "side", "said"),
     [
