@@ -7,9 +7,11 @@ from typing import Annotated
 import typer
 
 from vpr_dhe.cli.checks import existing_files
+from vpr_dhe.cli.common import print_stderr
 
 NAME = "import-weights"
 EXAMPLES = """
+vpr-dhe import-weights ResNet50_512_cosplace.pth --out cosplace.safetensors
 vpr-dhe import-weights backbone.pth head.pth --kind dhe-vpr --out dhe-vpr.safetensors
 """
 
@@ -28,14 +30,20 @@ def run(
     files: Annotated[
         list[Path], typer.Argument(metavar="FILE...", help="Checkpoints, in any order.", callback=existing_files)
     ],
-    kind: Annotated[Kind, typer.Option(help="Family of the checkpoints.")],
     out: Annotated[Path, typer.Option(help="Model file to write, ending in .safetensors.")],
+    kind: Annotated[
+        Kind | None, typer.Option(help="Family of the checkpoints. [found from the tensors]", show_default=False)
+    ] = None,
 ) -> None:
     """Convert published checkpoints into a model file; only tensors are read from them."""
     from vpr_dhe.models.importers import import_checkpoints
+    from vpr_dhe.models.published import PUBLISHED
     from vpr_dhe.models.weights_file import require_weights_path
 
     require_weights_path(out)
-    model = import_checkpoints(kind.value, files)
+    model = import_checkpoints(None if kind is None else kind.value, files)
+    published = PUBLISHED.get(model.name)
+    if published is not None and published.restriction is not None:
+        print_stderr(published.restriction)
     model.save(out)
     print(f"{out}: {model.name}, {sum(tensor.numel() for tensor in model.tensors.values()):,} parameters")

@@ -1,6 +1,7 @@
 """Importers of published checkpoints as model files; a new family is one new file and one line here."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -21,23 +22,61 @@ FAMILIES = {
 }
 
 
-def import_checkpoints(family: str, paths: Sequence[Path]) -> "ModelFile":
+def import_checkpoints(family: str | None, paths: Sequence[Path]) -> "ModelFile":
     """Convert the files of one model of a family.
 
     Args:
-        family: one of FAMILIES: `dhe-vpr` takes an extractor and, in any order, its head; the others take
-            one file.
+        family: one of FAMILIES: `dhe-vpr` takes an extractor and, in any order, its head; the others take one file.
+            None finds the family from the tensors.
         paths: checkpoints as published.
 
     Raises:
-        ModelError: if the family is unknown or takes fewer files, or a file is not one of its checkpoints.
+        ModelError: if the family is unknown, is not told by the tensors, or takes fewer files, or a file is not one of
+            its checkpoints.
     """
+    if family is None:
+        family = family_of(paths)
     if family not in FAMILIES:
         raise ModelError(f"unknown family of checkpoints {family!r}; expected one of {', '.join(FAMILIES)}")
     importer = load_importer(family)
     if len(paths) > importer.MAX_FILES:
         raise ModelError(f"{len(paths)} files were given; kind {family} takes {importer.MAX_FILES} at most")
-    return importer.convert(paths)
+    return _with_origin(importer.convert(paths), paths)
+
+
+def family_of(paths: Sequence[Path]) -> str:
+    """Family of the files of one model, by their tensors; by their names where families have the same tensors.
+
+    Raises:
+        ModelError: if a file cannot be read, none of the families fits, or more than one does.
+    """
+    from vpr_dhe.models.importers.base import listed, read_state, shapes_of
+
+    shapes = [shapes_of(read_state(path)) for path in paths]
+    fitting = [family for family in FAMILIES if all(map(load_importer(family).recognises, shapes))]
+    if not fitting:
+        raise ModelError(
+            f"{' and '.join(map(str, paths))} of {listed(list(shapes[0]))} is of no known family "
+            f"({', '.join(FAMILIES)}); give a file as its authors publish it"
+        )
+    named = [family for family in fitting if any(family in path.name.lower() for path in paths)]
+    if len(chosen := named if len(fitting) > 1 and named else fitting) > 1:
+        raise ModelError(
+            f"{paths[0]} fits more than one family, which differ in their origin alone; give "
+            f"{' or '.join(f'--kind {family}' for family in chosen)}"
+        )
+    return chosen[0]
+
+
+def _with_origin(model: "ModelFile", paths: Sequence[Path]) -> "ModelFile":
+    """Copy of a model with names and hashes of its checkpoints, and their address if they are of the catalogue."""
+    from vpr_dhe.models.exported_model import sha256_of
+    from vpr_dhe.models.model_file import Origin
+    from vpr_dhe.models.published import published_file
+
+    published = published_file(model.name, paths[0].name) if len(paths) == 1 else None
+    files = {path.name: sha256_of(path) for path in paths}
+    return replace(model, origin=Origin(files, None if published is None else published.url))
 
 
 def load_importer(family: str) -> "Importer":
