@@ -9,7 +9,7 @@ import pytest
 from vpr_dhe.errors import ModelError
 from vpr_dhe.models.importers import FAMILIES
 from vpr_dhe.models.names import BUNDLED, require_model
-from vpr_dhe.models.published import PUBLISHED, Licence, Place, published_file
+from vpr_dhe.models.published import PUBLISHED, Licence, Place, of_family
 from vpr_dhe.report.tables.models import model_lines, published_table
 
 
@@ -38,8 +38,12 @@ def test_addresses():
         "https://github.com/gmberton/CosPlace/releases/download/v1.0/ResNet50_512_cosplace.pth"
     )
     assert PUBLISHED["mixvpr-4096"].url == "https://drive.google.com/file/d/1vuz3PvnR7vxnDDLQrdHJaOA04SQrtk5L/view"
-    assert published_file("cosplace-resnet50-512", "ResNet50_512_cosplace.pth") is PUBLISHED["cosplace-resnet50-512"]
-    assert published_file("cosplace-resnet50-512", "mine.pth") is None
+
+
+def test_a_family_has_one_licence():
+    """So that the licence of a checkpoint is known from its tensors."""
+    for family in FAMILIES:
+        assert len({model.licence for model in of_family(family)}) <= 1
 
 
 def test_sizes_are_those_of_the_tensors():

@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from vpr_dhe.cli.checks import existing_files
-from vpr_dhe.cli.common import print_stderr
 
 NAME = "import-weights"
 EXAMPLES = """
@@ -37,13 +36,9 @@ def run(
 ) -> None:
     """Convert published checkpoints into a model file; only tensors are read from them."""
     from vpr_dhe.models.importers import import_checkpoints
-    from vpr_dhe.models.published import PUBLISHED
     from vpr_dhe.models.weights_file import require_weights_path
 
     require_weights_path(out)
     model = import_checkpoints(None if kind is None else kind.value, files)
-    published = PUBLISHED.get(model.name)
-    if published is not None and published.restriction is not None:
-        print_stderr(published.restriction)
     model.save(out)
     print(f"{out}: {model.name}, {sum(tensor.numel() for tensor in model.tensors.values()):,} parameters")

@@ -67,7 +67,7 @@ def _input_meaning(preprocessing: Preprocessing) -> str:
 
 def _example_size(images: int, size: Size) -> Size:
     """Another size for each number of images, so that no side is taken for a constant."""
-    return Size(size.width - 32 * images, size.height + 16 * images)
+    return Size(size.width + 32 * images, size.height + 16 * images)
 
 
 def _textures(images: int, size: Size) -> Float[Tensor, "images 3 height width"]:

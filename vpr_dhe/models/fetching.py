@@ -60,7 +60,7 @@ def cached(name: str) -> Path | None:
 def fetch(name: str) -> Path:
     """Path of the model file of a published model, downloaded and converted if it is not in the user's cache.
 
-    A licence that restricts the use of the model is logged as a warning when it is fetched.
+    A fetch is logged as a warning, and so is a licence that restricts the use of the model.
 
     Raises:
         DownloadError: if it cannot be downloaded or kept, or is not the file that was used first.
@@ -84,9 +84,8 @@ def fetch(name: str) -> Path:
 
 def _fetch(place: CachedModel) -> None:
     model = place.model
-    if model.restriction is not None:
-        _log.warning("%s", model.restriction)
-    _log.info("fetching %s from %s", model.name, model.url)
+    size = "" if model.megabytes is None else f" (about {model.megabytes} MB)"
+    _log.warning("fetching %s%s once, from %s", model.name, size, model.url)
     try:
         checkpoint = _from_hub(place) if model.place is Place.hub else _from_release(place)
     except DownloadError as error:
@@ -150,12 +149,9 @@ def _convert(place: CachedModel, checkpoint: Path) -> None:
     from vpr_dhe.models.importers import import_checkpoints
 
     converted = import_checkpoints(place.model.family, [checkpoint])
-    origin = converted.origin
-    if origin is not None:
-        origin = replace(origin, url=place.model.url)
     temporary = place.path.with_name(f".{place.model.name}-{os.getpid()}{SUFFIX}")
     try:
-        replace(converted, name=place.model.name, origin=origin).save(temporary)
+        replace(converted, name=place.model.name).save(temporary)
         temporary.replace(place.path)
         sync_folder(place.path.parent)
     except SafetensorError as error:  # of Rust, for errors of the disk

@@ -23,11 +23,10 @@ class Licence(StrEnum):
     none = "none given"
 
 
-RESTRICTIONS = {
-    Licence.gpl: "is licensed under GPL-3.0: whoever passes it on, or what is made of it, has to keep to that licence",
-    Licence.none: "is published without a licence: its authors give no right to pass it on or to use it in a product",
+_RESTRICTIONS = {
+    Licence.gpl: "under GPL-3.0: whoever passes them on, or what is made of them, has to keep to that licence",
+    Licence.none: "without a licence: nobody else has a right to pass them on or to use them in a product",
 }
-"""End of a sentence about a model, by licences that restrict its use."""
 
 
 class Place(StrEnum):
@@ -78,8 +77,8 @@ class PublishedModel:
     @property
     def restriction(self) -> str | None:
         """Sentence about the licence, if it restricts the use of the model."""
-        end = RESTRICTIONS.get(self.licence)
-        return None if end is None else f"{self.name} of {self.repository} {end}"
+        how = _RESTRICTIONS.get(self.licence)
+        return None if how is None else f"{self.repository} publishes its weights {how}"
 
 
 def _read() -> Iterator[PublishedModel]:
@@ -114,7 +113,6 @@ PUBLISHED: Mapping[str, PublishedModel] = {model.name: model for model in _read(
 """Published models by name."""
 
 
-def published_file(name: str, file: str) -> PublishedModel | None:
-    """Published model of a name whose file is named so."""
-    model = PUBLISHED.get(name)
-    return model if model is not None and model.file == file else None
+def of_family(family: str) -> list[PublishedModel]:
+    """Published models of a family of checkpoints."""
+    return [model for model in PUBLISHED.values() if model.family == family]

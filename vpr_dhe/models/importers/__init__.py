@@ -1,5 +1,6 @@
 """Importers of published checkpoints as model files; a new family is one new file and one line here."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib import import_module
@@ -21,9 +22,11 @@ FAMILIES = {
     "mixvpr": "mixvpr",
 }
 
+_log = logging.getLogger(__name__)
+
 
 def import_checkpoints(family: str | None, paths: Sequence[Path]) -> "ModelFile":
-    """Convert the files of one model of a family.
+    """Convert the files of one model of a family; a licence that restricts its use is logged as a warning.
 
     Args:
         family: one of FAMILIES: `dhe-vpr` takes an extractor and, in any order, its head; the others take one file.
@@ -41,7 +44,9 @@ def import_checkpoints(family: str | None, paths: Sequence[Path]) -> "ModelFile"
     importer = load_importer(family)
     if len(paths) > importer.MAX_FILES:
         raise ModelError(f"{len(paths)} files were given; kind {family} takes {importer.MAX_FILES} at most")
-    return _with_origin(importer.convert(paths), paths)
+    model = importer.convert(paths)
+    _tell_restriction(family)
+    return _with_origin(model, family, paths)
 
 
 def family_of(paths: Sequence[Path]) -> str:
@@ -68,15 +73,22 @@ def family_of(paths: Sequence[Path]) -> str:
     return chosen[0]
 
 
-def _with_origin(model: "ModelFile", paths: Sequence[Path]) -> "ModelFile":
-    """Copy of a model with names and hashes of its checkpoints, and their address if they are of the catalogue."""
+def _with_origin(model: "ModelFile", family: str, paths: Sequence[Path]) -> "ModelFile":
+    """Copy of a model with names and hashes of its checkpoints, and their address if they are named as published."""
     from vpr_dhe.models.exported_model import sha256_of
     from vpr_dhe.models.model_file import Origin
-    from vpr_dhe.models.published import published_file
+    from vpr_dhe.models.published import of_family
 
-    published = published_file(model.name, paths[0].name) if len(paths) == 1 else None
     files = {path.name: sha256_of(path) for path in paths}
-    return replace(model, origin=Origin(files, None if published is None else published.url))
+    url = next((one.url for one in of_family(family) if list(files) == [one.file]), None)
+    return replace(model, origin=Origin(files, url))
+
+
+def _tell_restriction(family: str) -> None:
+    from vpr_dhe.models.published import of_family
+
+    for restriction in {one.restriction for one in of_family(family)} - {None}:
+        _log.warning("%s", restriction)
 
 
 def load_importer(family: str) -> "Importer":
