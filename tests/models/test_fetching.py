@@ -165,7 +165,7 @@ def test_without_a_network(gone, cache, monkeypatch, capsys):
     message = capsys.readouterr().err
     assert message.count("\n") == 1
     assert f"{NAME} could not be downloaded: {gone}/ResNet18_32_cosplace.pth cannot be reached" in message
-    assert "without a network use lite-vlad, sift-vlad, cct-offline, eigenplaces-vgg16-512, or" in message
+    assert "without a download these work: lite-vlad, sift-vlad, cct-offline, eigenplaces-vgg16-512; or" in message
     assert f"--kind cosplace --out {cache / NAME}.safetensors`" in message
 
 
@@ -229,7 +229,15 @@ def test_what_is_not_on_the_hub(server, cache, monkeypatch):
     on_hub = PublishedModel(NAME, "cosplace", 32, Licence.mit, Place.hub, "someone/Model", "model.pth")
     monkeypatch.setitem(PUBLISHED, NAME, on_hub)
     monkeypatch.setenv("HF_ENDPOINT", server.address)
-    with pytest.raises(DownloadError, match=r"the hub's client failed .*; without a network use lite-vlad"):
+    with pytest.raises(DownloadError, match=r"the hub's client failed .*; without a download these work: lite-vlad"):
+        fetch(NAME)
+
+
+def test_a_hub_that_cannot_be_reached(gone, monkeypatch):
+    on_hub = PublishedModel(NAME, "cosplace", 32, Licence.mit, Place.hub, "someone/Model", "model.pth")
+    monkeypatch.setitem(PUBLISHED, NAME, on_hub)
+    monkeypatch.setenv("HF_ENDPOINT", gone)
+    with pytest.raises(DownloadError, match=f"{gone} cannot be reached"):
         fetch(NAME)
 
 

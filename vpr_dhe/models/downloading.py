@@ -93,6 +93,20 @@ def download(url: str, path: Path) -> None:
         raise unwritable(path.parent, error) from error
 
 
+def require_reachable(url: str) -> None:
+    """Check that a server answers, whatever it says.
+
+    Raises:
+        DownloadError: if it does not.
+    """
+    try:
+        urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=_TIMEOUT_S).close()
+    except urllib.error.HTTPError as error:
+        error.close()
+    except (http.client.HTTPException, OSError) as error:
+        raise DownloadError(f"{url} cannot be reached ({_reason(error)})") from error
+
+
 def unwritable(folder: Path, error: OSError) -> DownloadError:
     """Error for a folder of the cache that cannot be written to."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vpr_dhe.errors import DownloadError
-from vpr_dhe.models.downloading import download, unwritable
+from vpr_dhe.models.downloading import download, require_reachable, unwritable
 from vpr_dhe.models.names import BUNDLED, SUFFIX
 from vpr_dhe.models.published import PUBLISHED, Place, PublishedModel
 from vpr_dhe.runtime.durable_files import sync_folder, write_durably
@@ -89,7 +89,7 @@ def _fetch(place: CachedModel) -> None:
     try:
         checkpoint = _from_hub(place) if model.place is Place.hub else _from_release(place)
     except DownloadError as error:
-        raise DownloadError(f"{model.name} could not be downloaded: {error}; {_without_network(place)}") from error
+        raise DownloadError(f"{model.name} could not be downloaded: {error}; {_without_download(place)}") from error
     _require_known(place, checkpoint)
     _convert(place, checkpoint)
 
@@ -111,8 +111,10 @@ def _from_hub(place: CachedModel) -> Path:
         return Path(downloaded)
     if not _log.isEnabledFor(logging.WARNING):  # `-q`
         disable_progress_bars()
+    endpoint = os.environ.get("HF_ENDPOINT") or huggingface_hub.constants.ENDPOINT
+    if not huggingface_hub.constants.HF_HUB_OFFLINE:
+        require_reachable(endpoint)  # the client would try again for half a minute
     try:
-        endpoint = os.environ.get("HF_ENDPOINT")
         return Path(huggingface_hub.hf_hub_download(repository, file, local_dir=place.downloads, endpoint=endpoint))
     except Exception as error:  # the client raises the errors of whichever HTTP library it is built on
         reason = textwrap.shorten(" ".join(str(error).split()), 160, placeholder="...")
@@ -184,12 +186,12 @@ def _by_hand(place: CachedModel) -> DownloadError:
     )
 
 
-def _without_network(place: CachedModel) -> str:
-    """What works without a network: bundled models, models in the cache, and files from another machine."""
+def _without_download(place: CachedModel) -> str:
+    """What works without a download: bundled models, models in the cache, and files from another machine."""
     on_disk = [name for name in PUBLISHED if cached(name) is not None]
     return (
-        f"without a network use {', '.join([*BUNDLED, *on_disk])}, or download the file on another machine and run "
-        f"`{_import_command(place, place.model.file)}`"
+        f"without a download these work: {', '.join([*BUNDLED, *on_disk])}; or get the file on another machine and "
+        f"run `{_import_command(place, place.model.file)}`"
     )
 
 
