@@ -100,7 +100,7 @@ def affine(name: str, rows: int, *columns: int) -> Shapes:
 
 
 def imagenet_preprocessing(
-    size: Size, interpolation: Literal["bilinear", "bicubic"], *, antialias: bool, resize_mode: str = "squeeze"
+    size: Size, interpolation: Literal["bilinear", "bicubic"], *, antialias: bool
 ) -> Preprocessing:
     """Preprocessing with the channel statistics of ImageNet."""
     return Preprocessing(
@@ -110,7 +110,6 @@ def imagenet_preprocessing(
         antialias=antialias,
         mean=(0.485, 0.456, 0.406),
         std=(0.229, 0.224, 0.225),
-        resize_mode=resize_mode,
     )
 
 

@@ -6,6 +6,7 @@ Applications", CVPR 2022).
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from vpr_dhe.errors import ModelError
@@ -71,13 +72,12 @@ def import_gem_linear(path: Path, *, family: str, licence: str, training_data: s
     network = _network_of(tensors, path)
     dimension = state[_LINEAR].shape[0]
     check_shapes(tensors, _expected_shapes(network, dimension), str(path))
+    preprocessing = imagenet_preprocessing(Size(_SIDE_PX, _SIDE_PX), "bilinear", antialias=True)
     stride = _VGG_STRIDE_PX if network == "vgg16" else _RESNET_STRIDE_PX
     return ModelFile(
         name=f"{family}-{network}-{dimension}",
         architecture=Architecture(f"torchvision:{network}", "gem-linear", tolerance_cells=_TOLERANCE_PX / stride),
-        preprocessing=imagenet_preprocessing(
-            Size(_SIDE_PX, _SIDE_PX), "bilinear", antialias=True, resize_mode="short_side"
-        ),
+        preprocessing=replace(preprocessing, resize_mode="short_side"),
         licence=licence,
         training_data=training_data,
         tensors=tensors,
