@@ -365,7 +365,7 @@ def to_network_input(
     resized = partial(_resized, preprocessing=preprocessing, device=device)
     # In threads on a CPU only.
     batch = torch.cat(in_parallel(resized, images) if device.type == "cpu" else [resized(image) for image in images])
-    mean, std = _mean_and_deviation(preprocessing, device)
+    mean, std = (_of_channels(values, device) for values in (preprocessing.mean, preprocessing.std))
     return (batch - mean) / std
 
 
@@ -379,10 +379,9 @@ def by_input_size(images: Sequence[Image], preprocessing: Preprocessing) -> dict
 
 
 @lru_cache(maxsize=16)
-def _mean_and_deviation(preprocessing: Preprocessing, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Tensors on the device, cached because copying them would wait for the GPU."""
-    mean, std = (torch.tensor(values, device=device) for values in (preprocessing.mean, preprocessing.std))
-    return mean.view(1, 3, 1, 1), std.view(1, 3, 1, 1)
+def _of_channels(values: tuple[float, float, float], device: torch.device) -> Float[Tensor, "1 3 1 1"]:
+    """Tensor on the device, cached because copying it would wait for the GPU."""
+    return torch.tensor(values, device=device).view(1, 3, 1, 1)
 
 
 def _reduced(image: Image, preprocessing: Preprocessing) -> Image:
