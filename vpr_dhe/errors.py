@@ -9,6 +9,7 @@ VprDheError                   any error raised on purpose
 │   ├── IndexFormatError      a folder that is not an index, or one for another model or format
 │   └── MissingExtraError     a missing optional dependency, or two that exclude each other
 ├── ListingError              a folder that cannot be listed completely; the command line exits with 1
+├── DownloadError            a published model that cannot be downloaded; the command line exits with 1
 ├── ExportError               a network that cannot be exported faithfully; the command line exits with 1
 ├── AlignmentError            two images without a homography between them; the command line exits with 1
 ├── IndexBusyError            an index that another process is writing to; the command line exits with 1
@@ -86,6 +87,10 @@ class AlignmentError(VprDheError):
 
 class ExportError(VprDheError):
     """A network that cannot be converted, or whose outputs differ afterwards."""
+
+
+class DownloadError(VprDheError):
+    """A published model that cannot be downloaded, or is not the file that it was before."""
 
 
 class UnsupportedSystemError(VprDheError):

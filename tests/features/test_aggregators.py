@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from random_models import sized_state
 
 from vpr_dhe.errors import ModelError
 from vpr_dhe.features.aggregators import aggregator_names, build_aggregator
@@ -58,8 +59,8 @@ def test_mean():
 
 
 def test_unknown_aggregator():
-    with pytest.raises(ModelError, match=r"no aggregator 'mixvpr'.*gem, gem-unit-cells, .*cls, mean"):
-        build_aggregator("mixvpr", 7)
+    with pytest.raises(ModelError, match=r"no aggregator 'nothing'.*gem, gem-unit-cells, .*cls, mean"):
+        build_aggregator("nothing", 7)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +86,7 @@ def test_every_aggregator_gives_one_vector_per_image_and_a_gradient(name):
     made = tokens(torch.randn(2, 7))
     made.patches.requires_grad_()
     made.class_token.requires_grad_()
-    vectors = build_aggregator(name, 7)(made)
+    vectors = build_aggregator(name, 7, sized_state(name, made.patches.shape[1]))(made)
     assert vectors.shape[0] == 2
     vectors.square().sum().backward()
     assert any(part.grad is not None and bool(part.grad.abs().sum() > 0) for part in (made.patches, made.class_token))

@@ -10,6 +10,7 @@ from vpr_dhe.cli.checks import existing_files
 
 NAME = "import-weights"
 EXAMPLES = """
+vpr-dhe import-weights ResNet50_512_cosplace.pth --out cosplace.safetensors
 vpr-dhe import-weights backbone.pth head.pth --kind dhe-vpr --out dhe-vpr.safetensors
 """
 
@@ -19,20 +20,25 @@ class Kind(StrEnum):
 
     dhe_vpr = "dhe-vpr"
     cct = "cct"
+    cosplace = "cosplace"
+    eigenplaces = "eigenplaces"
+    mixvpr = "mixvpr"
 
 
 def run(
     files: Annotated[
         list[Path], typer.Argument(metavar="FILE...", help="Checkpoints, in any order.", callback=existing_files)
     ],
-    kind: Annotated[Kind, typer.Option(help="Family of the checkpoints.")],
     out: Annotated[Path, typer.Option(help="Model file to write, ending in .safetensors.")],
+    kind: Annotated[
+        Kind | None, typer.Option(help="Family of the checkpoints. [found from the tensors]", show_default=False)
+    ] = None,
 ) -> None:
     """Convert published checkpoints into a model file; only tensors are read from them."""
     from vpr_dhe.models.importers import import_checkpoints
     from vpr_dhe.models.weights_file import require_weights_path
 
     require_weights_path(out)
-    model = import_checkpoints(kind.value, files)
+    model = import_checkpoints(None if kind is None else kind.value, files)
     model.save(out)
     print(f"{out}: {model.name}, {sum(tensor.numel() for tensor in model.tensors.values()):,} parameters")

@@ -1,15 +1,37 @@
-"""`vpr-dhe models`: table of the known models."""
+"""`vpr-dhe models`: the known models, or facts about one."""
+
+from typing import Annotated
+
+import typer
+
+from vpr_dhe.cli.checks import known_model
+from vpr_dhe.cli.options import complete_model
 
 NAME = "models"
 EXAMPLES = """
 vpr-dhe models
+vpr-dhe models lite-vlad
+vpr-dhe models my-model.safetensors
 """
 
 
-def run() -> None:
-    """List the models and which of them work offline."""
-    from vpr_dhe.models.catalogue import CATALOGUE
-    from vpr_dhe.report.tables.text import text_table
+def run(
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            help="Model name or file to show: architecture, licence, training data and origin. [list all models]",
+            show_default=False,
+            callback=known_model,
+            autocompletion=complete_model,
+        ),
+    ] = None,
+) -> None:
+    """List the models with their licences and sources, or show one."""
+    from vpr_dhe.report.tables.models import model_lines, published_table, table_of_kinds
 
-    rows = [[entry.name, "yes" if entry.works_offline else "no", entry.description] for entry in CATALOGUE]
-    print(text_table(["model", "offline", "description"], rows))
+    if model is not None:
+        print("\n".join(model_lines(model)))
+        return
+    print(table_of_kinds())
+    print("\nPublished models, fetched once by --model NAME:\n")
+    print(published_table())

@@ -23,6 +23,7 @@ from vpr_dhe.cli.help import OUTPUT
 from vpr_dhe.cli.messages import LOG
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.models.names import BUNDLED, DEFAULT_MODEL
+from vpr_dhe.models.published import PUBLISHED
 from vpr_dhe.runtime.choices import (
     AUTO,
     CODEC_NAMES,
@@ -48,8 +49,8 @@ Device: TypeAlias = Literal["auto", "cpu", "cuda"]
 
 
 def complete_model(incomplete: str) -> list[str]:
-    """Complete the name of a bundled model in a shell."""
-    return [name for name in BUNDLED if name.startswith(incomplete)]
+    """Complete the name of a bundled or published model in a shell."""
+    return [name for name in (*BUNDLED, *PUBLISHED) if name.startswith(incomplete)]
 
 
 def complete_verifier(incomplete: str) -> list[str]:

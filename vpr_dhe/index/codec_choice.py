@@ -21,6 +21,7 @@ from vpr_dhe.index.codecs.float16 import Float16Codec
 from vpr_dhe.index.stored_maps import StoredMaps
 from vpr_dhe.models.catalogue import is_export, open_model
 from vpr_dhe.models.exported_model import ExportedModel, load_exported
+from vpr_dhe.models.fetching import cached
 from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.models.names import BUNDLED
 from vpr_dhe.records import Features, Frame, Image
@@ -123,7 +124,8 @@ def own_verifier(spec: ExtractorSpec) -> Verifier:
 def _model(name: str) -> ModelFile | ExportedModel | None:
     if is_export(name):
         return load_exported(Path(name))
-    return open_model(name) if name in BUNDLED or Path(name).is_file() else None
+    on_disk = name in BUNDLED or cached(name) is not None or Path(name).is_file()
+    return open_model(name) if on_disk else None
 
 
 def _shortlists(

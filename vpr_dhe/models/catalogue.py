@@ -4,8 +4,10 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from vpr_dhe.models.fetching import fetch
 from vpr_dhe.models.model_file import ModelFile, load_model
 from vpr_dhe.models.names import BUNDLED, CCT_OFFLINE, LITE_VLAD, SIFT_VLAD, require_model
+from vpr_dhe.models.published import PUBLISHED
 
 
 @dataclass(frozen=True)
@@ -39,18 +41,21 @@ CATALOGUE = (
 
 
 def open_model(name: str) -> ModelFile:
-    """Open a bundled model by name, or a model file by path.
+    """Open a bundled or published model by name, or a model file by path; a published one is fetched once.
 
     Raises:
         ModelError: if there is no such model, or its file is damaged.
+        DownloadError: if a published model cannot be fetched.
     """
     if name in BUNDLED:
         with resources.as_file(resources.files("vpr_dhe.models") / "weights" / f"{name}.safetensors") as path:
             return load_model(path)
+    if name in PUBLISHED:
+        return load_model(fetch(name))
     require_model(name)
     return load_model(name)
 
 
 def is_export(name: str) -> bool:
-    """Whether a name is the path of a folder; write `./NAME` for a folder named like a bundled model."""
-    return name not in BUNDLED and Path(name).is_dir()
+    """Whether a name is the path of a folder; write `./NAME` for a folder named like a bundled or published model."""
+    return name not in BUNDLED and name not in PUBLISHED and Path(name).is_dir()

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vpr_dhe.errors import ModelError
 from vpr_dhe.models.weights_file import WeightsFormat, read_weights, tensors_digest, write_weights
-from vpr_dhe.records import Preprocessing, StrPath
+from vpr_dhe.records import RESIZE_8_BIT, RESIZE_FLOATS, RESIZE_MODES, Preprocessing, StrPath
 
 FORMAT = WeightsFormat(
     "vpr-dhe model 1", "model file", "fetch it again, or convert the original checkpoint with `vpr-dhe import-weights`"
@@ -50,11 +50,24 @@ class Architecture:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Checkpoints that a model was converted from, before any training in this package.
+
+    Args:
+        files: names and SHA-256 of the files.
+        url: address that they were published at; None if it is unknown.
+    """
+
+    files: Mapping[str, str]
+    url: str | None = None
+
+
+@dataclass(frozen=True)
 class ModelFile:
     """A model: weights by name (`backbone.*`, `aggregator.*`, `local_head.*`, `head.*`) and their metadata.
 
     `published` marks weights published with a paper, which answer as published: an index adapts nothing to its map and
-    ranks by inliers unless told to.
+    ranks by inliers unless told to. `origin` is known of converted checkpoints, and is no part of the fingerprint.
     """
 
     name: str
@@ -64,6 +77,7 @@ class ModelFile:
     training_data: str
     tensors: Mapping[str, Tensor] = field(repr=False)
     published: bool = False
+    origin: Origin | None = None
 
     def part(self, prefix: str) -> dict[str, Tensor]:
         """State of one part, without its prefix."""
@@ -109,6 +123,7 @@ class ModelFile:
             "training_data": self.training_data,
             # Left out otherwise, so that files of other models stay as they were.
             **({"published": True} if self.published else {}),
+            **({} if self.origin is None else {"origin": asdict(self.origin)}),
         }
         write_weights(path, FORMAT, metadata, self.tensors)
 
@@ -146,10 +161,9 @@ def known_preprocessing(stored: Mapping[str, Any], path: Path) -> Preprocessing:
         ModelError: if this version does not support it.
     """
     given = Preprocessing(**{**stored, **{key: tuple(stored[key]) for key in ("mean", "std", "order")}})
-    known = replace(given, resize_mode="squeeze", order=Preprocessing.order)
-    if given != known:
+    if given.resize_mode not in RESIZE_MODES or given.order not in (RESIZE_FLOATS, RESIZE_8_BIT):
         raise ModelError(f"{path} wants preprocessing that this version does not know ({dict(stored)}); update it")
-    return known
+    return given
 
 
 def _from_metadata(metadata: dict, tensors: dict[str, Tensor], path: Path) -> ModelFile:
@@ -162,6 +176,7 @@ def _from_metadata(metadata: dict, tensors: dict[str, Tensor], path: Path) -> Mo
             training_data=metadata["training_data"],
             tensors=tensors,
             published=metadata.get("published", False),
+            origin=Origin(**metadata["origin"]) if "origin" in metadata else None,
         )
     except (KeyError, TypeError) as error:
         raise ModelError(f"{path} has incomplete metadata ({error}); convert the original checkpoint again") from error

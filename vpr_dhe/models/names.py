@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from vpr_dhe.errors import ModelError
+from vpr_dhe.models.published import PUBLISHED
 from vpr_dhe.runtime.text import did_you_mean
 
 SIFT_VLAD = "sift-vlad"
@@ -25,12 +26,19 @@ def require_model(name: str) -> None:
     Raises:
         ModelError: if there is no such model, file or folder.
     """
-    if name in BUNDLED or name.startswith((TIMM_PREFIX, TIMM_CNN_PREFIX)) or Path(name).is_dir():
+    if name in BUNDLED or name in PUBLISHED or name.startswith((TIMM_PREFIX, TIMM_CNN_PREFIX)) or Path(name).is_dir():
         return
     if Path(name).suffix != SUFFIX:
         raise ModelError(
-            f"unknown model {name!r}{did_you_mean(name, BUNDLED)}; expected one of {', '.join(BUNDLED)}, a {SUFFIX} "
-            "model file, timm:NAME, timm-cnn:NAME, or a folder that `vpr-dhe export` wrote"
+            f"unknown model {name!r}{_suggestion(name)}; expected one of "
+            f"{', '.join(BUNDLED)}, a published model that `vpr-dhe models` lists, a {SUFFIX} model file, timm:NAME, "
+            "timm-cnn:NAME, or a folder that `vpr-dhe export` wrote"
         )
     if not Path(name).is_file():
         raise ModelError(f"model file {name} does not exist; give the path of a {SUFFIX} file")
+
+
+def _suggestion(name: str) -> str:
+    """Part of a sentence with the names that begin like an incomplete one, or with the nearest name, or nothing."""
+    continued = [known for known in PUBLISHED if known.startswith(f"{name}-")]
+    return f" (there is {', '.join(continued)})" if continued else did_you_mean(name, [*BUNDLED, *PUBLISHED])

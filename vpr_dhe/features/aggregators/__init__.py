@@ -7,8 +7,10 @@ from torch import Tensor
 from vpr_dhe.errors import ModelError
 from vpr_dhe.features.aggregators.cls import ClassToken
 from vpr_dhe.features.aggregators.gem import GeM
+from vpr_dhe.features.aggregators.gem_linear import gem_linear_of
 from vpr_dhe.features.aggregators.joint_vlad import JointVlad, JointVladSizes
 from vpr_dhe.features.aggregators.mean import Mean
+from vpr_dhe.features.aggregators.mixvpr import MixSizes, MixVpr
 from vpr_dhe.features.aggregators.vlad import NetVlad, Vlad, VladSizes
 from vpr_dhe.features.aggregators.whitened import WhitenedGeM
 from vpr_dhe.features.base import Aggregator
@@ -22,6 +24,8 @@ _BUILDERS: dict[str, Callable[[int, Mapping[str, Tensor]], Aggregator]] = {
     "vlad": lambda dimension, state: Vlad(dimension, VladSizes.of(state)),
     "netvlad": lambda dimension, state: NetVlad(dimension, VladSizes.of(state)),
     "joint-vlad": lambda dimension, state: JointVlad(dimension, JointVladSizes.of(state)),
+    "gem-linear": gem_linear_of,
+    "mixvpr": lambda dimension, state: MixVpr(dimension, MixSizes.of(state)),
     "cls": lambda *_: ClassToken(),
     "mean": lambda *_: Mean(),
 }
@@ -38,9 +42,10 @@ def build_aggregator(name: str, dimension: int, state: Mapping[str, Tensor] | No
     Args:
         name: `gem`; `gem-unit-cells` (cells are L2-normalised first, as in DHE-VPR); `gem-whitened` or
             `gem-2-bands-whitened` (see `vpr_dhe.training.whitening`); `vlad`, `netvlad`, or `joint-vlad`, which pools
-            the descriptors of a local head besides (see `vpr_dhe.training.vlad`); `cls`; `mean`.
+            the descriptors of a local head besides (see `vpr_dhe.training.vlad`); `gem-linear` (CosPlace and
+            EigenPlaces); `mixvpr`; `cls`; `mean`.
         dimension: width of the tokens.
-        state: tensors that will be loaded; their shapes are the sizes of VLADs.
+        state: tensors that will be loaded; their shapes are the sizes of aggregators that have some.
 
     Raises:
         ModelError: if the name is unknown.

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from vpr_dhe.errors import ModelError
-from vpr_dhe.features.backbones import cct, timm_cnn, timm_vit
+from vpr_dhe.features.backbones import cct, timm_cnn, timm_vit, torchvision_layout
 from vpr_dhe.features.base import Backbone
 from vpr_dhe.records import Size
 
@@ -12,6 +12,7 @@ _BUILDERS: dict[str, Callable[..., Backbone]] = {
     **dict.fromkeys(cct.VARIANTS, cct.build_cct),
     timm_vit.PREFIX: timm_vit.build_timm_vit,
     timm_cnn.PREFIX: timm_cnn.build_timm_cnn,
+    torchvision_layout.PREFIX: torchvision_layout.build_torchvision,
 }
 
 

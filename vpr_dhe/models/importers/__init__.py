@@ -1,35 +1,96 @@
 """Importers of published checkpoints as model files; a new family is one new file and one line here."""
 
+import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from vpr_dhe.errors import ModelError
 
 if TYPE_CHECKING:
+    from vpr_dhe.models.importers.base import Importer
     from vpr_dhe.models.model_file import ModelFile
 
-# The module of each family has MAX_FILES and `convert`. It is imported on use, because torch takes seconds to import.
+# The module of each family is an `Importer`. It is imported on use, because torch takes seconds to import.
 FAMILIES = {
     "dhe-vpr": "dhe_vpr",
     "cct": "cct",
+    "cosplace": "cosplace",
+    "eigenplaces": "eigenplaces",
+    "mixvpr": "mixvpr",
 }
 
+_log = logging.getLogger(__name__)
 
-def import_checkpoints(family: str, paths: Sequence[Path]) -> "ModelFile":
-    """Convert the files of one model of a family.
+
+def import_checkpoints(family: str | None, paths: Sequence[Path]) -> "ModelFile":
+    """Convert the files of one model of a family; a licence that restricts its use is logged as a warning.
 
     Args:
-        family: one of FAMILIES: `dhe-vpr` takes an extractor and, in any order, its head; `cct` one file.
+        family: one of FAMILIES: `dhe-vpr` takes an extractor and, in any order, its head; the others take one file.
+            None finds the family from the tensors.
         paths: checkpoints as published.
 
     Raises:
-        ModelError: if the family is unknown or takes fewer files, or a file is not one of its checkpoints.
+        ModelError: if the family is unknown, is not told by the tensors, or takes fewer files, or a file is not one of
+            its checkpoints.
     """
+    if family is None:
+        family = family_of(paths)
     if family not in FAMILIES:
         raise ModelError(f"unknown family of checkpoints {family!r}; expected one of {', '.join(FAMILIES)}")
-    importer = import_module(f"{__name__}.{FAMILIES[family]}")
+    importer = load_importer(family)
     if len(paths) > importer.MAX_FILES:
         raise ModelError(f"{len(paths)} files were given; kind {family} takes {importer.MAX_FILES} at most")
-    return importer.convert(paths)
+    model = importer.convert(paths)
+    _tell_restriction(family)
+    return _with_origin(model, family, paths)
+
+
+def family_of(paths: Sequence[Path]) -> str:
+    """Family of the files of one model, by their tensors; by their names where families have the same tensors.
+
+    Raises:
+        ModelError: if a file cannot be read, none of the families fits, or more than one does.
+    """
+    from vpr_dhe.models.importers.base import listed, read_state, shapes_of
+
+    shapes = [shapes_of(read_state(path)) for path in paths]
+    fitting = [family for family in FAMILIES if all(map(load_importer(family).recognises, shapes))]
+    if not fitting:
+        raise ModelError(
+            f"{' and '.join(map(str, paths))} of {listed(list(shapes[0]))} is of no known family "
+            f"({', '.join(FAMILIES)}); give a file as its authors publish it"
+        )
+    named = [family for family in fitting if any(family in path.name.lower() for path in paths)]
+    if len(chosen := named if len(fitting) > 1 and named else fitting) > 1:
+        raise ModelError(
+            f"{paths[0]} fits more than one family, which differ in their origin alone; give "
+            f"{' or '.join(f'--kind {family}' for family in chosen)}"
+        )
+    return chosen[0]
+
+
+def _with_origin(model: "ModelFile", family: str, paths: Sequence[Path]) -> "ModelFile":
+    """Copy of a model with names and hashes of its checkpoints, and their address if they are named as published."""
+    from vpr_dhe.models.exported_model import sha256_of
+    from vpr_dhe.models.model_file import Origin
+    from vpr_dhe.models.published import of_family
+
+    files = {path.name: sha256_of(path) for path in paths}
+    url = next((one.url for one in of_family(family) if list(files) == [one.file]), None)
+    return replace(model, origin=Origin(files, url))
+
+
+def _tell_restriction(family: str) -> None:
+    from vpr_dhe.models.published import of_family
+
+    for restriction in {one.restriction for one in of_family(family)} - {None}:
+        _log.warning("%s", restriction)
+
+
+def load_importer(family: str) -> "Importer":
+    """Import the module of a family."""
+    return cast("Importer", import_module(f"{__name__}.{FAMILIES[family]}"))

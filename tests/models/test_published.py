@@ -1,0 +1,79 @@
+"""The catalogue of published models."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from vpr_dhe.errors import ModelError
+from vpr_dhe.models.importers import FAMILIES
+from vpr_dhe.models.names import BUNDLED, require_model
+from vpr_dhe.models.published import PUBLISHED, Licence, Place, of_family
+from vpr_dhe.report.tables.models import model_lines, published_table
+
+
+def test_the_catalogue_does_not_need_torch():
+    code = "import sys, vpr_dhe.models.fetching; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("model", PUBLISHED.values(), ids=list(PUBLISHED))
+def test_every_model_is_complete(model):
+    assert re.fullmatch(r"[a-z0-9-]+", model.name)
+    assert model.name not in BUNDLED
+    assert model.family in FAMILIES
+    assert re.fullmatch(r"[\w-]+/[\w-]+", model.repository)
+    assert model.place is Place.hub or model.key
+    assert model.place is Place.drive or model.file
+    assert model.url.startswith("https://")
+    assert (model.restriction is None) == (model.licence in (Licence.mit, Licence.apache))
+    assert all(0 < value <= 100 for value in model.recall.values())
+    assert model.name in published_table()
+    require_model(model.name)
+
+
+def test_addresses():
+    assert PUBLISHED["cosplace-resnet50-512"].url == (
+        "https://github.com/gmberton/CosPlace/releases/download/v1.0/ResNet50_512_cosplace.pth"
+    )
+    assert PUBLISHED["mixvpr-4096"].url == "https://drive.google.com/file/d/1vuz3PvnR7vxnDDLQrdHJaOA04SQrtk5L/view"
+
+
+def test_a_family_has_one_licence():
+    """So that the licence of a checkpoint is known from its tensors."""
+    for family in FAMILIES:
+        assert len({model.licence for model in of_family(family)}) <= 1
+
+
+def test_sizes_are_those_of_the_tensors():
+    """45,834,327 bytes are what torch writes for this layout."""
+    assert PUBLISHED["cosplace-resnet18-512"].megabytes == 46
+    assert PUBLISHED["eigenplaces-resnet50-2048"].megabytes == 111
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("cosplace-resnet18", "there is cosplace-resnet18-32, cosplace-resnet18-64, "),
+        ("cosplce-resnet18-512", "did you mean 'cosplace-resnet18-512'"),
+        ("lite-vlat", "did you mean 'lite-vlad'"),
+    ],
+)
+def test_misspelt_names(name, hint):
+    with pytest.raises(ModelError, match=hint):
+        require_model(name)
+
+
+def test_facts_of_a_model_that_is_not_on_disk():
+    text = "\n".join(model_lines("mixvpr-4096"))
+    assert "not on disk; about 44 MB to fetch from https://drive.google.com" in text
+    assert "without a licence" in text
+    assert "msls-val 88.2" in text
+
+
+def test_facts_of_a_bundled_model_and_of_timm():
+    text = "\n".join(model_lines("sift-vlad"))
+    assert "licence: Apache-2.0" in text
+    assert "fingerprint: c1cc8616" in text
+    assert "timm" in model_lines("timm:vit_small_patch14_dinov2")[0]

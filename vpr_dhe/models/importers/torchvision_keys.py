@@ -1,0 +1,100 @@
+"""Key layouts and shapes of torchvision's networks in published checkpoints."""
+
+from collections.abc import Mapping
+
+from vpr_dhe.models.importers.base import Shapes, State, affine
+
+_BLOCKS = {
+    "resnet18": (2, 2, 2, 2),
+    "resnet34": (3, 4, 6, 3),
+    "resnet50": (3, 4, 6, 3),
+    "resnet101": (3, 4, 23, 3),
+    "resnet152": (3, 8, 36, 3),
+}
+"""Blocks of each stage (He et al. 2016, table 1)."""
+_BASIC = ("resnet18", "resnet34")
+_VGG_WIDTHS = {
+    0: 64,
+    2: 64,
+    5: 128,
+    7: 128,
+    10: 256,
+    12: 256,
+    14: 256,
+    **dict.fromkeys((17, 19, 21, 24, 26, 28), 512),
+}
+"""Widths of the convolutions of VGG-16, by their number in torchvision's `features`."""
+SEQUENTIAL = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
+"""Names of torchvision's layers, by their number in an `nn.Sequential` of the children of a ResNet."""
+
+
+def resnet_of(shapes: Mapping[str, tuple[int, ...]], prefix: str) -> str | None:
+    """Name of the ResNet whose tensors have torchvision's names after a prefix; None if there is none."""
+
+    def blocks(stage: int) -> int:
+        start = f"{prefix}layer{stage}."
+        return len({key[len(start) :].split(".")[0] for key in shapes if key.startswith(start)})
+
+    found = tuple(blocks(stage) for stage in range(1, 5))
+    basic = f"{prefix}layer1.0.conv3.weight" not in shapes
+    for name, expected in _BLOCKS.items():
+        # A network cut after layer3 has no block of layer4.
+        if (name in _BASIC) == basic and found in (expected, (*expected[:3], 0)):
+            return name
+    return None
+
+
+def resnet_shapes(name: str, stages: int) -> Shapes:
+    """Shapes of a ResNet that is cut after some stages; batch counters are left out."""
+    expansion = 1 if name in _BASIC else 4
+    shapes: Shapes = {"conv1.weight": (64, 3, 7, 7), **_norm("bn1", 64)}
+    inputs = 64
+    for stage, blocks in enumerate(_BLOCKS[name][:stages]):
+        width = 64 * 2**stage
+        for index in range(blocks):
+            block, outputs = f"layer{stage + 1}.{index}", expansion * width
+            shapes |= _basic(block, inputs, width) if name in _BASIC else _bottleneck(block, inputs, width)
+            if index == 0 and inputs != outputs:
+                shapes |= {f"{block}.downsample.0.weight": (outputs, inputs, 1, 1)}
+                shapes |= _norm(f"{block}.downsample.1", outputs)
+            inputs = outputs
+    return shapes
+
+
+def vgg16_shapes() -> Shapes:
+    """Shapes of the convolutions of VGG-16."""
+    shapes: Shapes = {}
+    inputs = 3
+    for number, width in _VGG_WIDTHS.items():
+        shapes |= affine(str(number), width, inputs, 3, 3)
+        inputs = width
+    return shapes
+
+
+def without_counters(state: State) -> State:
+    """Drop the batch counters of batch norms, which serve training only."""
+    return {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
+
+
+def _basic(block: str, inputs: int, width: int) -> Shapes:
+    return {
+        f"{block}.conv1.weight": (width, inputs, 3, 3),
+        **_norm(f"{block}.bn1", width),
+        f"{block}.conv2.weight": (width, width, 3, 3),
+        **_norm(f"{block}.bn2", width),
+    }
+
+
+def _bottleneck(block: str, inputs: int, width: int) -> Shapes:
+    return {
+        f"{block}.conv1.weight": (width, inputs, 1, 1),
+        **_norm(f"{block}.bn1", width),
+        f"{block}.conv2.weight": (width, width, 3, 3),
+        **_norm(f"{block}.bn2", width),
+        f"{block}.conv3.weight": (4 * width, width, 1, 1),
+        **_norm(f"{block}.bn3", 4 * width),
+    }
+
+
+def _norm(name: str, width: int) -> Shapes:
+    return {f"{name}.{part}": (width,) for part in ("weight", "bias", "running_mean", "running_var")}

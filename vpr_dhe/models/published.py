@@ -1,0 +1,118 @@
+"""Published models by name: where their authors publish them, and under which licence; importable without torch.
+
+Sizes are those of the tensors of a file; recalls are R@1 in percent, as published. Nothing of these models is in the
+package: see `vpr_dhe.models.fetching`.
+"""
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from importlib import resources
+from typing import Any
+
+from vpr_dhe.models.importers import FAMILIES
+
+
+class Licence(StrEnum):
+    """Licences of published models."""
+
+    mit = "MIT"
+    apache = "Apache-2.0"
+    gpl = "GPL-3.0"
+    none = "none given"
+
+
+_RESTRICTIONS = {
+    Licence.gpl: "under GPL-3.0: whoever passes them on, or what is made of them, has to keep to that licence",
+    Licence.none: "without a licence: nobody else has a right to pass them on or to use them in a product",
+}
+
+
+class Place(StrEnum):
+    """Kinds of places where files are published."""
+
+    hub = "Hugging Face"
+    release = "GitHub release"
+    drive = "Google Drive, by hand"
+
+
+@dataclass(frozen=True)
+class PublishedModel:
+    """A checkpoint that its authors publish.
+
+    Args:
+        name: name in `--model`.
+        family: kind of the importer.
+        dimension: length of global descriptors.
+        licence: licence of the file.
+        place: kind of place it is published at.
+        repository: repository on GitHub or the hub, with its owner.
+        file: name of the file; empty if unknown.
+        megabytes: approximate size of the file; None if unknown.
+        key: release on GitHub, or number of the file on Google Drive.
+        recall: R@1 in percent by data set, as published.
+    """
+
+    name: str
+    family: str
+    dimension: int
+    licence: Licence
+    place: Place
+    repository: str
+    file: str
+    megabytes: int | None = None
+    key: str = ""
+    recall: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def url(self) -> str:
+        """Address of the file, or of the page to download it from by hand."""
+        if self.place is Place.hub:
+            return f"https://huggingface.co/{self.repository}/resolve/main/{self.file}"
+        if self.place is Place.drive:
+            return f"https://drive.google.com/file/d/{self.key}/view"
+        return f"https://github.com/{self.repository}/releases/download/{self.key}/{self.file}"
+
+    @property
+    def restriction(self) -> str | None:
+        """Sentence about the licence, if it restricts the use of the model."""
+        how = _RESTRICTIONS.get(self.licence)
+        return None if how is None else f"{self.repository} publishes its weights {how}"
+
+
+def _read() -> Iterator[PublishedModel]:
+    """Models of the file beside this one."""
+    text = (resources.files("vpr_dhe.models") / "published.toml").read_text(encoding="utf-8")
+    for line in tomllib.loads(text)["models"]:
+        for dimension in line.get("dimensions", ()):
+            linear = 4e-6 * (line["width"] + 1) * dimension
+            yield _model(line, dimension, round(line["megabytes"] + linear))
+        if "dimension" in line:
+            yield _model(line, line["dimension"], line.get("megabytes"))
+
+
+def _model(line: Mapping[str, Any], dimension: int, megabytes: int | None) -> PublishedModel:
+    place = next(place for place in Place if place.name in line)
+    repository, _, key = line[place.name].partition("@")
+    return PublishedModel(
+        name=line["name"].format(dimension),
+        family=line["family"],
+        dimension=dimension,
+        licence=Licence(line["licence"]),
+        place=place,
+        repository=repository,
+        file=line.get("file", "").format(dimension),
+        megabytes=megabytes,
+        key=key,
+        recall=line.get("recall", {}),
+    )
+
+
+PUBLISHED: Mapping[str, PublishedModel] = {model.name: model for model in _read() if model.family in FAMILIES}
+"""Published models by name."""
+
+
+def of_family(family: str) -> list[PublishedModel]:
+    """Published models of a family of checkpoints."""
+    return [model for model in PUBLISHED.values() if model.family == family]
