@@ -5,7 +5,8 @@ import torch
 from checkpoints import cct_state, constant, extractor_state, load_parts
 
 from vpr_dhe.errors import ModelError
-from vpr_dhe.models.importers.cct import import_cct
+from vpr_dhe.models.importers.base import shapes_of
+from vpr_dhe.models.importers.cct import import_cct, recognises
 from vpr_dhe.models.model_file import load_model
 from vpr_dhe.records import Size
 
@@ -63,3 +64,8 @@ def test_cct_cannot_have_cells_in_part(saved):
 def test_not_a_cct_that_is_known(saved, state):
     with pytest.raises(ModelError, match="not a CCT-7/7x2 or CCT-14/7x2 checkpoint"):
         import_cct(saved("cct.pth", state))
+
+
+def test_recognised():
+    assert recognises(shapes_of(cct_state(constant)))
+    assert not recognises(shapes_of(extractor_state(constant)))

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 from checkpoints import cct_state, constant, extractor_state, head_state, load_parts
+from safetensors.torch import save_file
 
 from vpr_dhe.errors import ModelError
-from vpr_dhe.models.importers.dhe_vpr import import_dhe_vpr
+from vpr_dhe.models.importers.base import shapes_of
+from vpr_dhe.models.importers.dhe_vpr import import_dhe_vpr, recognises
 from vpr_dhe.models.model_file import load_model
 from vpr_dhe.records import Size
 from vpr_dhe.verification.estimators.dhe import DheEstimator
@@ -117,3 +119,16 @@ def test_head_alone(saved):
 def test_other_contents(saved, content):
     with pytest.raises(ModelError, match=r"state dictionary of tensors|neither a DHE-VPR extractor"):
         import_dhe_vpr(saved("other", content))
+
+
+def test_recognised():
+    assert recognises(shapes_of(extractor_state(constant)))
+    assert recognises(shapes_of(head_state(constant)))
+    assert not recognises(shapes_of(cct_state(constant)))
+
+
+def test_safetensors(tmp_path):
+    state = extractor_state()
+    save_file(state, tmp_path / "fe.safetensors")
+    model = import_dhe_vpr(tmp_path / "fe.safetensors")
+    assert torch.equal(model.tensors["aggregator.p"], state["pool.1.p"])

@@ -3,14 +3,15 @@
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from vpr_dhe.errors import ModelError
 
 if TYPE_CHECKING:
+    from vpr_dhe.models.importers.base import Importer
     from vpr_dhe.models.model_file import ModelFile
 
-# The module of each family has MAX_FILES and `convert`. It is imported on use, because torch takes seconds to import.
+# The module of each family is an `Importer`. It is imported on use, because torch takes seconds to import.
 FAMILIES = {
     "dhe-vpr": "dhe_vpr",
     "cct": "cct",
@@ -29,7 +30,12 @@ def import_checkpoints(family: str, paths: Sequence[Path]) -> "ModelFile":
     """
     if family not in FAMILIES:
         raise ModelError(f"unknown family of checkpoints {family!r}; expected one of {', '.join(FAMILIES)}")
-    importer = import_module(f"{__name__}.{FAMILIES[family]}")
+    importer = load_importer(family)
     if len(paths) > importer.MAX_FILES:
         raise ModelError(f"{len(paths)} files were given; kind {family} takes {importer.MAX_FILES} at most")
     return importer.convert(paths)
+
+
+def load_importer(family: str) -> "Importer":
+    """Import the module of a family."""
+    return cast("Importer", import_module(f"{__name__}.{FAMILIES[family]}"))

@@ -1,50 +1,78 @@
-"""Reading and checking of published checkpoints.
+"""Reading and checking of published checkpoints, and what an importer offers.
 
-Checkpoints are read with `torch.load(weights_only=True)`, which executes no code from the file.
+Checkpoints are read with `torch.load(weights_only=True)`, which executes no code from the file, or as safetensors.
 """
 
 import contextlib
+import re
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from vpr_dhe.errors import ModelError
+from vpr_dhe.models.model_file import FORMAT, ModelFile
+from vpr_dhe.models.names import SUFFIX
 from vpr_dhe.records import Preprocessing, Size
 
 State: TypeAlias = dict[str, Tensor]
 """Tensors by name."""
 Shapes: TypeAlias = dict[str, tuple[int, ...]]
-"""Expected shapes of tensors by name."""
+"""Shapes of tensors by name."""
 
 _NUMPY_CORES = ("core", "_core")
+
+
+class Importer(Protocol):
+    """Module of a family of published checkpoints, in `FAMILIES`."""
+
+    MAX_FILES: int
+    """Number of files that one model has at most."""
+
+    def convert(self, paths: Sequence[Path]) -> ModelFile:
+        """Convert the checkpoints of one model.
+
+        Raises:
+            ModelError: if a file cannot be read or is not of this family.
+        """
+        ...
+
+    def recognises(self, shapes: Shapes) -> bool:
+        """Whether the tensors of one checkpoint, named as by `read_state`, are those of this family."""
+        ...
 
 
 def read_state(path: Path) -> State:
     """Read the state dictionary of a checkpoint, in float32 and without the prefix of DataParallel.
 
+    Files whose names end in .safetensors are read as such, all others as those of `torch.save`.
+
     Raises:
-        ModelError: if the file is missing, unreadable, or holds no state dictionary.
+        ModelError: if the file is missing, unreadable, a model file already, or holds no state dictionary, or if its
+            model describes an image by the other images of a batch.
     """
     if not path.is_file():
         raise ModelError(f"checkpoint {path} does not exist; give the path of the file that the authors publish")
-    try:
-        with _numpy_numbers_allowed():
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # on damaged files the unpickler raises errors of any kind
-        reason = textwrap.shorten(f"{type(error).__name__}: {error}", 160, placeholder="...")
-        raise ModelError(f"{path} is not a readable PyTorch checkpoint ({reason}); download it again") from error
+    content = _read_safetensors(path) if path.suffix == SUFFIX else _read_torch(path)
     for wrapper in ("model_state_dict", "state_dict"):
         if isinstance(content, Mapping) and wrapper in content:
             content = content[wrapper]
     if not isinstance(content, Mapping) or not content or not _all_tensors(content):
         raise ModelError(f"{path} holds {_kind_of(content)}, not a state dictionary of tensors; give the weights file")
     # Copied, because tensors that share storage cannot be saved in a model file.
-    return {key.removeprefix("module."): value.to(torch.float32, copy=True) for key, value in content.items()}
+    state = {key.removeprefix("module."): value.to(torch.float32, copy=True) for key, value in content.items()}
+    _refuse_cross_image(state, path)
+    return state
+
+
+def shapes_of(state: Mapping[str, Tensor]) -> Shapes:
+    """Shapes of the tensors of a state."""
+    return {key: tuple(value.shape) for key, value in state.items()}
 
 
 def check_shapes(state: State, expected: Shapes, source: str) -> None:
@@ -89,6 +117,46 @@ def listed(keys: list[str]) -> str:
     """Names of at most three tensors and the number of the others, for messages."""
     rest = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
     return ", ".join(keys[:3]) + rest
+
+
+def _read_safetensors(path: Path) -> State:
+    try:
+        with safe_open(path, framework="pt") as file:
+            if FORMAT.name in str(file.metadata()):
+                raise ModelError(f"{path} is a model file already; give it to --model as it is")
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ModelError(f"{path} is not a readable safetensors file ({error}); download it again") from error
+
+
+def _read_torch(path: Path) -> object:
+    try:
+        with _numpy_numbers_allowed():
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # on damaged files the unpickler raises errors of any kind
+        if found := re.search(r"Unsupported global: GLOBAL (\S+)", str(error)):
+            raise ModelError(
+                f"{path} is not a readable PyTorch checkpoint: beside tensors it holds an object of {found[1]}, which "
+                "is not loaded because that would execute code; save its state dictionary alone"
+            ) from error
+        reason = textwrap.shorten(f"{type(error).__name__}: {error}", 160, placeholder="...")
+        raise ModelError(f"{path} is not a readable PyTorch checkpoint ({reason}); download it again") from error
+
+
+def _refuse_cross_image(state: State, path: Path) -> None:
+    """Refuse models of which a descriptor depends on the other images in the batch.
+
+    CricaVPR, and SuperVLAD and SAGE with their cross-image encoders, have a transformer encoder over the images of a
+    batch beside a transformer as backbone.
+    """
+    if "backbone.patch_embed.proj.weight" in state or "backbone.model.patch_embed.proj.weight" in state:
+        encoder = [key for key in state if key.startswith("encoder.layers.")]
+        if encoder:
+            raise ModelError(
+                f"{path} holds an encoder over the images of a batch ({listed(encoder)}), as in CricaVPR: the "
+                "descriptor of an image would depend on the images beside it, so it cannot be indexed; choose a model "
+                "without a cross-image encoder"
+            )
 
 
 @contextlib.contextmanager

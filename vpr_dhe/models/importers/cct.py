@@ -44,6 +44,11 @@ def convert(paths: Sequence[Path]) -> ModelFile:
     return import_cct(*paths)
 
 
+def recognises(shapes: Shapes) -> bool:
+    """Whether these are the tensors of a CCT of the Compact Transformers repository."""
+    return {STEM_WEIGHT, "classifier.positional_emb"} <= shapes.keys()
+
+
 def import_cct(
     path: Path,
     *,

@@ -5,7 +5,7 @@ Source: https://github.com/Lu-Feng/DHE-VPR (Lu et al., "Deep Homography Estimati
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 
 from vpr_dhe.errors import ModelError
@@ -32,6 +32,11 @@ _WIDTH = 384
 def convert(paths: Sequence[Path]) -> ModelFile:
     """Convert an extractor and, if there is one, its head; see `import_dhe_vpr`."""
     return import_dhe_vpr(*paths)
+
+
+def recognises(shapes: Shapes) -> bool:
+    """Whether these are the tensors of an extractor or a head of DHE-VPR."""
+    return _kind(shapes) is not None
 
 
 def import_dhe_vpr(
@@ -90,10 +95,10 @@ def _extractor_and_head(states: list[tuple[Path, State]]) -> tuple[State, State]
     return _translate_extractor(found["extractor"]), head
 
 
-def _kind(state: State) -> str | None:
-    if "pe" in state and "linear.weight" in state:
+def _kind(names: Container[str]) -> str | None:
+    if "pe" in names and "linear.weight" in names:
         return "head"
-    if any(f"{part}.{cct.STEM_WEIGHT}" in state for part in ("encoder", "backbone")):
+    if any(f"{part}.{cct.STEM_WEIGHT}" in names for part in ("encoder", "backbone")):
         return "extractor"
     return None
 
