@@ -28,7 +28,7 @@ from vpr_dhe.images import (
     to_network_input,
 )
 from vpr_dhe.index.place_index import PlaceIndex
-from vpr_dhe.records import GeoPosition, ImageRecord, Preprocessing, Size
+from vpr_dhe.records import RESIZE_8_BIT, GeoPosition, ImageRecord, Preprocessing, Size
 from vpr_dhe.runtime import image_decoding
 from vpr_dhe.runtime.pillow import register_heic
 
@@ -414,3 +414,24 @@ def test_network_input_is_resized_as_a_tensor_without_antialias(picture):
     weights_y, weights_x = np.array([1 - (y - top), y - top]), np.array([1 - (x - left), x - left])
     value = np.einsum("ijc,i,j->c", patch, weights_y, weights_x)
     np.testing.assert_allclose(batch[0, :, 5, 10].numpy(), (value - mean) / np.array(std), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_8_bit_images_are_resized_as_by_pillow(interpolation):
+    image = np.random.default_rng(0).integers(0, 256, (97, 131, 3), dtype=np.uint8)
+    preprocessing = Preprocessing(64, 48, interpolation, True, (0.0,) * 3, (1.0,) * 3, order=RESIZE_8_BIT)
+    batch = to_network_input([image], preprocessing, torch.device("cpu"))
+    resampling = getattr(PIL.Image.Resampling, interpolation.upper())
+    expected = np.asarray(PIL.Image.fromarray(image).resize((64, 48), resampling))
+    assert torch.equal((255 * batch[0].permute(1, 2, 0)).round().byte(), torch.tensor(expected))
+
+
+@given(st.integers(1, 3000), st.integers(1, 3000))
+def test_input_sizes_by_the_short_side(width, height):
+    mode = Preprocessing(512, 512, "bilinear", True, (0.0,) * 3, (1.0,) * 3, resize_mode="short_side")
+    size = mode.input_size_of(Size(width, height))
+    if min(width, height) <= 512:
+        assert size == (width, height)
+    else:
+        assert min(size) == 512
+        assert abs(size.width * height - size.height * width) <= max(width, height)

@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 from threading import Lock
@@ -52,6 +53,11 @@ ImageLike: TypeAlias = np.ndarray | Tensor | PIL.Image.Image
 _CHANNELS = frozenset({1, 3, 4})
 # Along each axis, so that the extractor's own resizing, not the scaled JPEG decoding, determines its input.
 _MIN_PIXELS_PER_INPUT_PIXEL = 2
+_PILLOW_RESAMPLING = {
+    "bilinear": PIL.Image.Resampling.BILINEAR,
+    "bicubic": PIL.Image.Resampling.BICUBIC,
+    "area": PIL.Image.Resampling.BOX,
+}
 
 
 def decode_image(
@@ -352,12 +358,24 @@ def survey_images(folder: StrPath) -> ImageListing:
 def to_network_input(
     images: Sequence[Image], preprocessing: Preprocessing, device: torch.device
 ) -> Float[Tensor, "batch 3 height width"]:
-    """Preprocess images: scale to [0, 1], resize without keeping the aspect ratio, and normalise per channel."""
+    """Preprocess images for one batch: all are resized to `preprocessing.size`, scaled to [0, 1] and normalised.
+
+    `by_input_size` groups images of a preprocessing that keeps their sizes.
+    """
     resized = partial(_resized, preprocessing=preprocessing, device=device)
     # In threads on a CPU only.
     batch = torch.cat(in_parallel(resized, images) if device.type == "cpu" else [resized(image) for image in images])
     mean, std = _mean_and_deviation(preprocessing, device)
     return (batch - mean) / std
+
+
+def by_input_size(images: Sequence[Image], preprocessing: Preprocessing) -> dict[Preprocessing, list[int]]:
+    """Group the numbers of images that make one batch, by the preprocessing of the batch for `to_network_input`."""
+    groups: dict[Preprocessing, list[int]] = {}
+    for number, image in enumerate(images):
+        size = preprocessing.input_size_of(image_size(image))
+        groups.setdefault(replace(preprocessing, width=size.width, height=size.height), []).append(number)
+    return groups
 
 
 @lru_cache(maxsize=16)
@@ -376,13 +394,20 @@ def _reduced(image: Image, preprocessing: Preprocessing) -> Image:
     return cv2.resize(image, (size.width // factor, size.height // factor), interpolation=cv2.INTER_AREA)
 
 
+def _resized_8_bit(image: Image, preprocessing: Preprocessing) -> Image:
+    resampling = _PILLOW_RESAMPLING[preprocessing.interpolation]
+    return np.asarray(PIL.Image.fromarray(image).resize(preprocessing.size, resampling))
+
+
 def _resized(
     image: Image, preprocessing: Preprocessing, device: torch.device
 ) -> Float[Tensor, "1 3 input_height input_width"]:
-    image = _reduced(image, preprocessing)
+    image = _resized_8_bit(image, preprocessing) if preprocessing.resizes_8_bit else _reduced(image, preprocessing)
     # Pinned memory is copied to a GPU asynchronously.
     pixels = torch.tensor(image, pin_memory=device.type == "cuda").to(device, non_blocking=True)
     tensor = pixels.permute(2, 0, 1)[None].float().div_(255)
+    if preprocessing.resizes_8_bit:
+        return tensor
     return functional.interpolate(
         tensor,
         (preprocessing.height, preprocessing.width),

@@ -155,13 +155,26 @@ class ImageRecord:
     timestamp_s: float | None = None
 
 
+RESIZE_MODES = ("squeeze", "short_side")
+RESIZE_FLOATS, RESIZE_8_BIT = ("to_unit_range", "resize", "normalise"), ("resize", "to_unit_range", "normalise")
+
+
 @dataclass(frozen=True)
 class Preprocessing:
     """Preprocessing of decoded images for a network.
 
-    In this order: scale to [0, 1]; resize to exactly `width` x `height` without keeping the aspect ratio ("squeeze"),
-    so that all images have the same grid; subtract `mean` and divide by `std` per RGB channel. `resize_mode` and
-    `order` have only these values, and are stored in model files for future extensions.
+    Args:
+        width: width of the input in pixels.
+        height: height of the input in pixels.
+        interpolation: interpolation of the resizing.
+        antialias: whether resizing filters out what the smaller image cannot hold.
+        mean: subtracted from each RGB channel in [0, 1].
+        std: divides each RGB channel after that.
+        resize_mode: `squeeze` resizes to exactly `width` x `height` without keeping the aspect ratio; `short_side`
+            keeps the size of an image, unless its short side is longer than that of the input, to which it is then
+            shrunk with its aspect ratio (local maps have the grid of an input of `width` x `height`).
+        order: order of the steps. RESIZE_8_BIT resizes the 8-bit image as Pillow does, with antialiasing and rounding
+            to 8 bits after each axis.
     """
 
     width: int
@@ -171,12 +184,24 @@ class Preprocessing:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     resize_mode: str = "squeeze"
-    order: tuple[str, ...] = ("to_unit_range", "resize", "normalise")
+    order: tuple[str, ...] = RESIZE_FLOATS
 
     @property
     def size(self) -> Size:
         """Input size in pixels."""
         return Size(self.width, self.height)
+
+    @property
+    def resizes_8_bit(self) -> bool:
+        """Whether the 8-bit image is resized, before it is scaled to [0, 1]."""
+        return self.order == RESIZE_8_BIT
+
+    def input_size_of(self, size: Size) -> Size:
+        """Size in pixels to which an image of a size is resized."""
+        if self.resize_mode == "squeeze":
+            return self.size
+        scale = min(1.0, min(self.size) / min(size))
+        return Size(max(1, round(scale * size.width)), max(1, round(scale * size.height)))
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,19 @@
 """Interfaces of extractors, and of the backbones and aggregators that learned ones are composed of."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from vpr_dhe.features.texture import without_blank_cells
-from vpr_dhe.images import image_size
+from vpr_dhe.images import by_input_size, image_size, to_network_input
 from vpr_dhe.models.exported_model import ExportedModel
 from vpr_dhe.models.model_file import ModelFile
-from vpr_dhe.records import Features, Frame, Grid, Image, Size
+from vpr_dhe.records import Features, Frame, Grid, Image, Preprocessing, Size
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,21 @@ class DenseFeatures(NamedTuple):
             )
             for vector, local_map, image in zip(self.vectors, self.local_maps, images, strict=True)
         ]
+
+
+def extract_by_size(
+    images: Sequence[Image],
+    preprocessing: Preprocessing,
+    device: torch.device,
+    extract_batch: Callable[[Float[Tensor, "batch 3 height width"]], DenseFeatures],
+) -> list[Features]:
+    """Extract features of decoded images, those of one input size in one batch."""
+    extracted: dict[int, Features] = {}
+    for of_batch, numbers in by_input_size(images, preprocessing).items():
+        batch = [images[number] for number in numbers]
+        features = extract_batch(to_network_input(batch, of_batch, device))
+        extracted |= zip(numbers, features.features(batch, preprocessing.size), strict=True)
+    return [extracted[number] for number in range(len(images))]
 
 
 @dataclass(frozen=True)

@@ -16,14 +16,15 @@ def extractor_network(extractor: NeuralExtractor, preprocessing: Preprocessing) 
     """Make the exportable network of an extractor."""
     spec, network = extractor.spec, extractor.network
     size, cells = spec.input_size, spec.grid.rows * spec.grid.columns
+    sides = (size.height, size.width) if network.map_grid is None else ("height", "width")
     compared = (
         "not normalised: L2-normalise it before it is compared by inner product"
         if spec.unit_norm
         else "not normalised: compare it as it is, by Euclidean distance"
     )
     return ExportableNetwork(
-        _FeaturesAsTensors(network.backbone, network.aggregator, network.local_head).eval(),
-        (TensorInfo("images", _FLOAT, ("images", 3, size.height, size.width), _input_meaning(preprocessing)),),
+        _FeaturesAsTensors(network.backbone, network.aggregator, network.local_head, network.map_grid).eval(),
+        (TensorInfo("images", _FLOAT, ("images", 3, *sides), _input_meaning(preprocessing)),),
         (
             TensorInfo("global_descriptor", _FLOAT, ("images", spec.dimension), compared),
             TensorInfo(
@@ -33,7 +34,7 @@ def extractor_network(extractor: NeuralExtractor, preprocessing: Preprocessing) 
                 f"{spec.grid.rows} x {spec.grid.columns} cells, row-major, each L2-normalised, or zero: no match",
             ),
         ),
-        lambda images: (_textures(images, size),),
+        lambda images: (_textures(images, size if network.map_grid is None else _example_size(images, size)),),
     )
 
 
@@ -49,11 +50,24 @@ class _FeaturesAsTensors(ExtractorNetwork):
 
 def _input_meaning(preprocessing: Preprocessing) -> str:
     antialias = "with" if preprocessing.antialias else "without"
+    how = f"{preprocessing.interpolation}, {antialias} antialiasing, pixel centres at halves"
+    if preprocessing.resizes_8_bit:
+        how = f"{preprocessing.interpolation} of the 8-bit image, as Pillow does"
+    width, height = preprocessing.size
+    if preprocessing.resize_mode == "squeeze":
+        size = f"each resized to exactly {width} x {height} pixels ({how}, aspect ratio not kept)"
+    else:
+        size = (
+            f"at their own size, those with a short side of more than {min(width, height)} pixels resized to it ({how})"
+        )
     return (
-        f"RGB channels of upright images in [0, 1], each resized to exactly {preprocessing.width} x "
-        f"{preprocessing.height} pixels ({preprocessing.interpolation}, {antialias} antialiasing, pixel centres at "
-        f"halves, aspect ratio not kept), minus {preprocessing.mean}, divided by {preprocessing.std}"
+        f"RGB channels of upright images in [0, 1], {size}, minus {preprocessing.mean}, divided by {preprocessing.std}"
     )
+
+
+def _example_size(images: int, size: Size) -> Size:
+    """Another size for each number of images, so that no side is taken for a constant."""
+    return Size(size.width - 32 * images, size.height + 16 * images)
 
 
 def _textures(images: int, size: Size) -> Float[Tensor, "images 3 height width"]:

@@ -19,11 +19,11 @@ from vpr_dhe.features.base import (
     DenseTokens,
     Extractor,
     ExtractorSpec,
+    extract_by_size,
 )
 from vpr_dhe.features.local_head import LocalHead, build_local_head
-from vpr_dhe.images import to_network_input
 from vpr_dhe.models.model_file import ModelFile
-from vpr_dhe.records import Features, Image
+from vpr_dhe.records import Features, Grid, Image
 from vpr_dhe.runtime.choices import ExtractorPrecision
 from vpr_dhe.runtime.threads import in_parallel, split_evenly
 
@@ -34,21 +34,36 @@ class ExtractorNetwork(nn.Module):
     """Backbone, aggregator, and a local head if there is one.
 
     Aggregated tokens are the global descriptor. The head makes the local map; without one, L2-normalised tokens are it.
+    With `map_grid`, tokens of images of any size are interpolated to this grid for the local map.
     """
 
-    def __init__(self, backbone: Backbone, aggregator: Aggregator, local_head: LocalHead | None = None) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        aggregator: Aggregator,
+        local_head: LocalHead | None = None,
+        map_grid: Grid | None = None,
+    ) -> None:
         super().__init__()
-        self.backbone, self.aggregator, self.local_head = backbone, aggregator, local_head
+        self.backbone, self.aggregator, self.local_head, self.map_grid = backbone, aggregator, local_head, map_grid
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> DenseFeatures:
         """Extract features of preprocessed images; global descriptors are not normalised."""
         tokens = self.backbone(images)
-        return DenseFeatures(self.aggregator(tokens), self._local_maps(tokens), tokens.grid)
+        cells = tokens if self.map_grid is None else _interpolated(tokens, self.map_grid)
+        return DenseFeatures(self.aggregator(tokens), self._local_maps(cells), cells.grid)
 
     def _local_maps(self, tokens: DenseTokens) -> Float[Tensor, "batch cells local_dimension"]:
         if self.local_head is None:
             return functional.normalize(tokens.patches, dim=-1)
         return self.local_head(tokens.patches, tokens.grid)
+
+
+def _interpolated(tokens: DenseTokens, grid: Grid) -> DenseTokens:
+    """Tokens of a grid over the same image, by bilinear interpolation."""
+    maps = tokens.patches.mT.unflatten(2, tuple(tokens.grid))
+    resized = functional.interpolate(maps, size=tuple(grid), mode="bilinear", align_corners=False)
+    return DenseTokens(resized.flatten(2).mT, grid, tokens.class_token)
 
 
 class _InBfloat16(Backbone):
@@ -96,6 +111,8 @@ class NeuralExtractor(Extractor):
         self.device = device
         self.model_file = model
         self.spec = self._measured_spec(model, name)
+        if model.preprocessing.resize_mode != "squeeze":
+            self.network.map_grid = self.spec.grid
 
     def _measured_spec(self, model: ModelFile, name: str) -> ExtractorSpec:
         """Determine dimensions and grid by a black image."""
@@ -135,8 +152,7 @@ class NeuralExtractor(Extractor):
         return [images] if whole else split_evenly(images, threads)
 
     def _extract_part(self, images: Sequence[Image]) -> list[Features]:
-        batch = to_network_input(images, self._preprocessing, self.device)
-        return self.extract_batch(batch).features(images, self._preprocessing.size)
+        return extract_by_size(images, self._preprocessing, self.device, self.extract_batch)
 
     @torch.inference_mode()
     def extract_batch(self, batch: Float[Tensor, "batch 3 height width"]) -> DenseFeatures:

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
-from vpr_dhe.features.base import DenseFeatures, Extractor, ExtractorSpec
+from vpr_dhe.features.base import DenseFeatures, Extractor, ExtractorSpec, extract_by_size
 from vpr_dhe.features.onnx_graphs import OnnxGraph
-from vpr_dhe.images import to_network_input
 from vpr_dhe.models.exported_model import EXTRACTOR, ExportedModel, ExportInfo
 from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.models.onnx_session import OnnxSession
@@ -56,8 +57,11 @@ class OnnxExtractor(Extractor):
         return [features for part in in_parallel(self._extract_part, parts) for features in part]
 
     def _extract_part(self, images: Sequence[Image]) -> list[Features]:
-        vectors, local_maps = self._session(to_network_input(images, self._preprocessing, _CPU))
-        return DenseFeatures(vectors, local_maps, self.spec.grid).features(images, self.spec.input_size)
+        return extract_by_size(images, self._preprocessing, _CPU, self._extract_batch)
+
+    def _extract_batch(self, batch: Float[Tensor, "batch 3 height width"]) -> DenseFeatures:
+        vectors, local_maps = self._session(batch)
+        return DenseFeatures(vectors, local_maps, self.spec.grid)
 
 
 def _spec(name: str, fingerprint: str, model: ModelFile | ExportInfo, outputs: OnnxGraph | ExportInfo) -> ExtractorSpec:

@@ -125,6 +125,8 @@ def graph_key(model: ModelFile) -> str:
     parts = [FORMAT, architecture.backbone, architecture.aggregator, architecture.blocks, [*size], shapes]
     if architecture.local_head is not None:
         parts.append(architecture.local_head)
+    if model.preprocessing.resize_mode != "squeeze":
+        parts.append(model.preprocessing.resize_mode)
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:_KEY_LENGTH]
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vpr_dhe.errors import ModelError
 from vpr_dhe.models.weights_file import WeightsFormat, read_weights, tensors_digest, write_weights
-from vpr_dhe.records import Preprocessing, StrPath
+from vpr_dhe.records import RESIZE_8_BIT, RESIZE_FLOATS, RESIZE_MODES, Preprocessing, StrPath
 
 FORMAT = WeightsFormat(
     "vpr-dhe model 1", "model file", "fetch it again, or convert the original checkpoint with `vpr-dhe import-weights`"
@@ -146,10 +146,9 @@ def known_preprocessing(stored: Mapping[str, Any], path: Path) -> Preprocessing:
         ModelError: if this version does not support it.
     """
     given = Preprocessing(**{**stored, **{key: tuple(stored[key]) for key in ("mean", "std", "order")}})
-    known = replace(given, resize_mode="squeeze", order=Preprocessing.order)
-    if given != known:
+    if given.resize_mode not in RESIZE_MODES or given.order not in (RESIZE_FLOATS, RESIZE_8_BIT):
         raise ModelError(f"{path} wants preprocessing that this version does not know ({dict(stored)}); update it")
-    return known
+    return given
 
 
 def _from_metadata(metadata: dict, tensors: dict[str, Tensor], path: Path) -> ModelFile:
