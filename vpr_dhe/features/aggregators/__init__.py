@@ -5,10 +5,16 @@ from collections.abc import Callable, Mapping
 from torch import Tensor
 
 from vpr_dhe.errors import ModelError
+from vpr_dhe.features.aggregators.boq import BagOfQueries, BoqSizes
 from vpr_dhe.features.aggregators.cls import ClassToken
+from vpr_dhe.features.aggregators.edtformer import EdtFormerDecoder, EdtFormerSizes
+from vpr_dhe.features.aggregators.fol import FoLAggregator
 from vpr_dhe.features.aggregators.gem import GeM
 from vpr_dhe.features.aggregators.joint_vlad import JointVlad, JointVladSizes
 from vpr_dhe.features.aggregators.mean import Mean
+from vpr_dhe.features.aggregators.salad import Salad, SaladSizes
+from vpr_dhe.features.aggregators.selavprpp import build_selavprpp
+from vpr_dhe.features.aggregators.tokens import AggregationTokens
 from vpr_dhe.features.aggregators.vlad import NetVlad, Vlad, VladSizes
 from vpr_dhe.features.aggregators.whitened import WhitenedGeM
 from vpr_dhe.features.base import Aggregator
@@ -24,6 +30,12 @@ _BUILDERS: dict[str, Callable[[int, Mapping[str, Tensor]], Aggregator]] = {
     "joint-vlad": lambda dimension, state: JointVlad(dimension, JointVladSizes.of(state)),
     "cls": lambda *_: ClassToken(),
     "mean": lambda *_: Mean(),
+    "salad": lambda dimension, state: Salad(dimension, SaladSizes.of(state)),
+    "boq": lambda dimension, state: BagOfQueries(dimension, BoqSizes.of(state)),
+    "aggregation-tokens": lambda *_: AggregationTokens(),
+    "selavprpp": build_selavprpp,
+    "fol": lambda dimension, state: FoLAggregator(dimension, SaladSizes.of(state)),
+    "edtformer": lambda dimension, state: EdtFormerDecoder(dimension, EdtFormerSizes.of(state)),
 }
 
 
@@ -38,9 +50,10 @@ def build_aggregator(name: str, dimension: int, state: Mapping[str, Tensor] | No
     Args:
         name: `gem`; `gem-unit-cells` (cells are L2-normalised first, as in DHE-VPR); `gem-whitened` or
             `gem-2-bands-whitened` (see `vpr_dhe.training.whitening`); `vlad`, `netvlad`, or `joint-vlad`, which pools
-            the descriptors of a local head besides (see `vpr_dhe.training.vlad`); `cls`; `mean`.
+            the descriptors of a local head besides (see `vpr_dhe.training.vlad`); `cls`; `mean`; and those of published
+            models: `salad`, `boq`, `aggregation-tokens` (ImAge), `selavprpp`, `fol`, `edtformer`.
         dimension: width of the tokens.
-        state: tensors that will be loaded; their shapes are the sizes of VLADs.
+        state: tensors that will be loaded; their shapes are the sizes of aggregators that have some.
 
     Raises:
         ModelError: if the name is unknown.

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from vpr_dhe.errors import ModelError
-from vpr_dhe.features.backbones import cct, timm_cnn, timm_vit
+from vpr_dhe.features.backbones import cct, dinov2, edtformer, fol, imagevpr, selavprpp, timm_cnn, timm_vit
 from vpr_dhe.features.base import Backbone
 from vpr_dhe.records import Size
 
@@ -12,6 +12,12 @@ _BUILDERS: dict[str, Callable[..., Backbone]] = {
     **dict.fromkeys(cct.VARIANTS, cct.build_cct),
     timm_vit.PREFIX: timm_vit.build_timm_vit,
     timm_cnn.PREFIX: timm_cnn.build_timm_cnn,
+    dinov2.PREFIX: dinov2.build_dinov2,
+    dinov2.UNNORMED_PREFIX: dinov2.build_unnormed,
+    imagevpr.PREFIX: imagevpr.build_imagevpr,
+    selavprpp.PREFIX: selavprpp.build_selavprpp,
+    fol.PREFIX: fol.build_fol,
+    edtformer.PREFIX: edtformer.build_edtformer,
 }
 
 
