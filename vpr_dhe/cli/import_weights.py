@@ -19,6 +19,14 @@ class Kind(StrEnum):
 
     dhe_vpr = "dhe-vpr"
     cct = "cct"
+    megaloc = "megaloc"
+    salad = "salad"
+    cliquemining = "cliquemining"
+    boq = "boq"
+    imagevpr = "imagevpr"
+    selavprpp = "selavprpp"
+    fol = "fol"
+    edtformer = "edtformer"
 
 
 def run(

@@ -15,6 +15,14 @@ if TYPE_CHECKING:
 FAMILIES = {
     "dhe-vpr": "dhe_vpr",
     "cct": "cct",
+    "megaloc": "megaloc",
+    "salad": "salad",
+    "cliquemining": "cliquemining",
+    "boq": "boq",
+    "imagevpr": "imagevpr",
+    "selavprpp": "selavprpp",
+    "fol": "fol",
+    "edtformer": "edtformer",
 }
 
 
@@ -22,7 +30,7 @@ def import_checkpoints(family: str, paths: Sequence[Path]) -> "ModelFile":
     """Convert the files of one model of a family.
 
     Args:
-        family: one of FAMILIES: `dhe-vpr` takes an extractor and, in any order, its head; `cct` one file.
+        family: one of FAMILIES: `dhe-vpr` takes an extractor and, in any order, its head; others one file.
         paths: checkpoints as published.
 
     Raises:
