@@ -8,7 +8,7 @@ from dataclasses import asdict
 import onnx
 import pytest
 import torch
-from random_models import BACKBONES, random_model
+from random_models import BACKBONES, backbone_for, random_model
 from torch import nn
 
 from vpr_dhe.errors import BadInputError, ExportError, MissingExtraError, ModelError
@@ -66,7 +66,8 @@ def test_every_backbone(tmp_path, name, blocks, side):
 @pytest.mark.parametrize("aggregator", aggregator_names())
 def test_every_aggregator(tmp_path, aggregator):
     path = tmp_path / "model.safetensors"
-    random_model("timm:vit_tiny_patch16_224", aggregator, 1, 32).save(path)
+    backbone, blocks, side = backbone_for(aggregator)
+    random_model(backbone, aggregator, blocks, side).save(path)
     require_parity(export(network_of(path), tmp_path))
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from random_models import sized_state
+from small_aggregators import small_aggregator
 
 from vpr_dhe.errors import ModelError
 from vpr_dhe.features.aggregators import aggregator_names, build_aggregator
@@ -9,9 +9,9 @@ from vpr_dhe.features.base import DenseTokens
 from vpr_dhe.records import Grid
 
 
-def tokens(class_token=None):
+def tokens(class_token=None, **further):
     patches = torch.randn(2, 12, 7, generator=torch.Generator().manual_seed(0))
-    return DenseTokens(patches, Grid(3, 4), class_token)
+    return DenseTokens(patches, Grid(3, 4), class_token, **further)
 
 
 @pytest.mark.parametrize("exponent", [1.0, 3.0, 4.6])
@@ -83,10 +83,24 @@ def test_whitened_gem_agrees_with_its_formula(name, bands):
 
 @pytest.mark.parametrize("name", aggregator_names())
 def test_every_aggregator_gives_one_vector_per_image_and_a_gradient(name):
-    made = tokens(torch.randn(2, 7))
-    made.patches.requires_grad_()
-    made.class_token.requires_grad_()
-    vectors = build_aggregator(name, 7, sized_state(name, made.patches.shape[1]))(made)
+    torch.manual_seed(0)
+    made = tokens(torch.randn(2, 7), aggregation_tokens=torch.randn(2, 3, 7), class_attention=torch.rand(2, 12))
+    parts = (made.patches, made.class_token, made.aggregation_tokens)
+    for part in parts:
+        part.requires_grad_()
+    vectors = small_aggregator(name, 7, 12)(made)
     assert vectors.shape[0] == 2
-    vectors.square().sum().backward()
-    assert any(part.grad is not None and bool(part.grad.abs().sum() > 0) for part in (made.patches, made.class_token))
+    (vectors * torch.randn_like(vectors)).sum().backward()
+    assert any(part.grad is not None and bool(part.grad.abs().sum() > 0) for part in parts)
+
+
+@pytest.mark.parametrize("name", aggregator_names())
+def test_no_descriptor_depends_on_other_images(name):
+    torch.manual_seed(0)
+    both = tokens(torch.randn(2, 7), aggregation_tokens=torch.randn(2, 3, 7), class_attention=torch.rand(2, 12))
+    first = DenseTokens(
+        both.patches[:1], both.grid, both.class_token[:1], both.aggregation_tokens[:1], both.class_attention[:1]
+    )
+    aggregator = small_aggregator(name, 7, 12).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(aggregator(both)[:1], aggregator(first), rtol=1e-4, atol=1e-6)

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from random_models import BACKBONES, random_model
+from random_models import BACKBONES, backbone_for, random_model
 
 from vpr_dhe.datasets.standard import read_split
 from vpr_dhe.errors import BadInputError, ExportError, MissingExtraError, ModelError
@@ -103,7 +103,8 @@ def test_every_backbone(name, blocks, side):
 @pytest.mark.slow
 @pytest.mark.parametrize("aggregator", aggregator_names())
 def test_every_aggregator(aggregator):
-    require_weightless(lambda seed: random_model("timm:vit_tiny_patch16_224", aggregator, 1, 32, seed=seed))
+    backbone, blocks, side = backbone_for(aggregator)
+    require_weightless(lambda seed: random_model(backbone, aggregator, blocks, side, seed=seed))
 
 
 def require_weightless(make):

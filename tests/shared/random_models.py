@@ -1,8 +1,8 @@
 """Model files of random weights, of every registered backbone."""
 
 import torch
+from small_aggregators import small_aggregator
 
-from vpr_dhe.features.aggregators import build_aggregator
 from vpr_dhe.features.backbones import backbone_names, build_backbone
 from vpr_dhe.models.model_file import Architecture, ModelFile
 from vpr_dhe.records import Preprocessing, Size
@@ -16,17 +16,23 @@ _MEMBERS = {
     ],
     "timm-cnn:NAME": [("timm-cnn:resnet10t", None, 32), ("timm-cnn:mobilenetv3_small_050", None, 32)],
     "torchvision:NAME": [("torchvision:resnet18", 3, 32), ("torchvision:vgg16", None, 32)],
+    "dinov2:NAME": [("dinov2:small", 1, 28), ("dinov2:small-reg4", 1, 28)],
+    "dinov2-unnormed:NAME": [("dinov2-unnormed:small", 1, 28)],
+    "imagevpr:NAME": [("imagevpr:small", 1, 28)],
+    "selavprpp:NAME": [("selavprpp:small", 1, 28)],
+    "fol:NAME": [("fol:small", 1, 28)],
+    "edtformer:NAME": [("edtformer:small", 1, 28)],
 }
 BACKBONES = [member for name in backbone_names() for member in _MEMBERS.get(name, [(name, 1, 32)])]
 """Name, number of blocks and input side of each."""
 
+# Of aggregators that need what few backbones give.
+_BACKBONE_FOR = {"aggregation-tokens": ("imagevpr:small", 1, 28), "fol": ("fol:small", 1, 28)}
 
-def sized_state(aggregator: str, cells: int) -> dict[str, torch.Tensor]:
-    """Tensors whose shapes are the sizes of an aggregator that fits one number of cells only."""
-    if aggregator != "mixvpr":
-        return {}
-    shapes = {"row_proj.weight": (2, cells), "channel_proj.weight": (8, 8), "mix.1.mix.0.weight": (cells,)}
-    return {name: torch.empty(shape) for name, shape in shapes.items()}
+
+def backbone_for(aggregator: str) -> tuple[str, int, int]:
+    """Name, number of blocks and input side of a small backbone for an aggregator."""
+    return _BACKBONE_FOR.get(aggregator, ("timm:vit_tiny_patch16_224", 1, 32))
 
 
 def random_model(backbone: str, aggregator: str, blocks: int | None, side: int, *, seed: int = 0) -> ModelFile:
@@ -34,8 +40,7 @@ def random_model(backbone: str, aggregator: str, blocks: int | None, side: int, 
     torch.manual_seed(seed)
     built = build_backbone(backbone, blocks=blocks, input_size=Size(side, side))
     cells = built(torch.zeros(1, 3, side, side)).patches.shape[1]
-    pooled = build_aggregator(aggregator, built.dimension, sized_state(aggregator, cells))
-    parts = {"backbone": built.eval(), "aggregator": pooled}
+    parts = {"backbone": built.eval(), "aggregator": small_aggregator(aggregator, built.dimension, cells)}
     return ModelFile(
         "random",
         Architecture(backbone, aggregator, blocks),

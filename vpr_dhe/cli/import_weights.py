@@ -23,6 +23,14 @@ class Kind(StrEnum):
     cosplace = "cosplace"
     eigenplaces = "eigenplaces"
     mixvpr = "mixvpr"
+    megaloc = "megaloc"
+    salad = "salad"
+    cliquemining = "cliquemining"
+    boq = "boq"
+    imagevpr = "imagevpr"
+    selavprpp = "selavprpp"
+    fol = "fol"
+    edtformer = "edtformer"
 
 
 def run(

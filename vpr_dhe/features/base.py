@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -96,11 +96,26 @@ def extract_by_size(
 
 @dataclass(frozen=True)
 class DenseTokens:
-    """Output of a backbone for a batch: one token per cell, row-major, and a class token if it has one."""
+    """Output of a backbone for a batch: one token per cell, row-major, and further tokens if it has them.
+
+    Args:
+        patches: tokens of the cells.
+        grid: of the cells.
+        class_token: token of the whole image.
+        aggregation_tokens: several learned tokens of the whole image.
+        class_attention: attention of the class token to each cell in the last block, summed over its heads.
+    """
 
     patches: Float[Tensor, "batch cells dimension"]
     grid: Grid
     class_token: Float[Tensor, "batch dimension"] | None = None
+    aggregation_tokens: Float[Tensor, "batch tokens dimension"] | None = None
+    class_attention: Float[Tensor, "batch cells"] | None = None
+
+    def in_float32(self) -> "DenseTokens":
+        """Copy in single precision."""
+        tensors = {name: value.float() for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **tensors)
 
 
 class Backbone(nn.Module, ABC):
@@ -123,3 +138,27 @@ class Aggregator(nn.Module, ABC):
     @abstractmethod
     def forward(self, tokens: DenseTokens) -> Float[Tensor, "batch dimension"]:
         """Pool the tokens."""
+
+    def confidence(self, tokens: DenseTokens) -> Float[Tensor, "batch cells"] | None:  # noqa: ARG002 (for subclasses)
+        """How much each cell is part of what identifies the place; None if the aggregator does not tell."""
+        return None
+
+
+class LocalMapHead(nn.Module, ABC):
+    """Network from patch tokens to local maps."""
+
+    @abstractmethod
+    def forward(
+        self,
+        tokens: Float[Tensor, "batch cells dimension"],
+        grid: Grid,
+        confidence: Float[Tensor, "batch cells"] | None = None,
+    ) -> Float[Tensor, "batch local_cells local"]:
+        """Compute local maps: one row per cell of `grid_for(grid)`, of unit norm, or zero if it matches nothing.
+
+        `confidence` is what the aggregator tells of the cells.
+        """
+
+    def grid_for(self, grid: Grid) -> Grid:
+        """Grid of local maps for a grid of tokens; the same by default."""
+        return grid

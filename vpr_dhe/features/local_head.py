@@ -8,7 +8,7 @@ Source: the pairing of a descriptor with its reliability follows Revaud et al., 
 and descriptor", NeurIPS 2019, section 3.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from jaxtyping import Float
@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from vpr_dhe.errors import ModelError
+from vpr_dhe.features.base import LocalMapHead
+from vpr_dhe.features.fol_head import FOL, build_fol_head
 from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.records import Grid
 
@@ -51,7 +53,7 @@ class LocalHeadSizes:
         return cls(hidden, dimension)
 
 
-class LocalHead(nn.Module):
+class LocalHead(LocalMapHead):
     """Descriptors and reliabilities of cells, from the tokens of a backbone.
 
     Args:
@@ -66,7 +68,12 @@ class LocalHead(nn.Module):
         self.shortcut = nn.Conv2d(dimension, sizes.dimension, 1, bias=False)
         self.reliability = nn.Conv2d(sizes.hidden, 1, 1)
 
-    def forward(self, tokens: Float[Tensor, "batch cells dimension"], grid: Grid) -> Float[Tensor, "batch cells local"]:
+    def forward(
+        self,
+        tokens: Float[Tensor, "batch cells dimension"],
+        grid: Grid,
+        confidence: Float[Tensor, "batch cells"] | None = None,  # noqa: ARG002 (it tells by itself)
+    ) -> Float[Tensor, "batch cells local"]:
         """Compute the local map: unit descriptors, and zero for unreliable cells."""
         descriptors, logits = self.cells(tokens, grid)
         return descriptors * (logits.sigmoid() >= MIN_RELIABILITY)[..., None]
@@ -81,22 +88,29 @@ class LocalHead(nn.Module):
         return normalize(descriptors, dim=-1), self.reliability(hidden).flatten(1)
 
 
-def build_local_head(name: str, dimension: int, state: Mapping[str, Tensor] | None = None) -> LocalHead:
+_BUILDERS: dict[str, Callable[[int, Mapping[str, Tensor]], LocalMapHead]] = {
+    CONTEXT: lambda dimension, state: LocalHead(dimension, LocalHeadSizes.of(state)),
+    FOL: build_fol_head,
+}
+
+
+def build_local_head(name: str, dimension: int, state: Mapping[str, Tensor] | None = None) -> LocalMapHead:
     """Build a head for tokens of a dimension, without loading its state, whose shapes are its sizes.
 
     Raises:
         ModelError: if the name is unknown.
     """
-    if name != CONTEXT:
-        raise ModelError(f"there is no local head {name!r}; expected {CONTEXT!r}; update vpr-dhe")
-    return LocalHead(dimension, LocalHeadSizes.of(state or {}))
+    if name not in _BUILDERS:
+        known = " or ".join(map(repr, _BUILDERS))
+        raise ModelError(f"there is no local head {name!r}; expected {known}; update vpr-dhe")
+    return _BUILDERS[name](dimension, state or {})
 
 
 def local_head_of(model: ModelFile) -> LocalHead | None:
-    """Load the local head of a model; None if it has none."""
-    if model.architecture.local_head is None:
+    """Load the local head of a model; None if it has none, or another than those that are trained here."""
+    if model.architecture.local_head != CONTEXT:
         return None
     state = model.part("local_head")
-    head = build_local_head(model.architecture.local_head, state["context.weight"].shape[1], state)
+    head = LocalHead(state["context.weight"].shape[1], LocalHeadSizes.of(state))
     head.load_state_dict({name: value.float() for name, value in state.items()})
     return head

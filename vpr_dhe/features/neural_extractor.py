@@ -19,9 +19,10 @@ from vpr_dhe.features.base import (
     DenseTokens,
     Extractor,
     ExtractorSpec,
+    LocalMapHead,
     extract_by_size,
 )
-from vpr_dhe.features.local_head import LocalHead, build_local_head
+from vpr_dhe.features.local_head import build_local_head
 from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.records import Features, Grid, Image
 from vpr_dhe.runtime.choices import ExtractorPrecision
@@ -41,7 +42,7 @@ class ExtractorNetwork(nn.Module):
         self,
         backbone: Backbone,
         aggregator: Aggregator,
-        local_head: LocalHead | None = None,
+        local_head: LocalMapHead | None = None,
         map_grid: Grid | None = None,
     ) -> None:
         super().__init__()
@@ -51,12 +52,14 @@ class ExtractorNetwork(nn.Module):
         """Extract features of preprocessed images; global descriptors are not normalised."""
         tokens = self.backbone(images)
         cells = tokens if self.map_grid is None else _interpolated(tokens, self.map_grid)
-        return DenseFeatures(self.aggregator(tokens), self._local_maps(cells), cells.grid)
+        return DenseFeatures(self.aggregator(tokens), *self._local_maps(cells))
 
-    def _local_maps(self, tokens: DenseTokens) -> Float[Tensor, "batch cells local_dimension"]:
+    def _local_maps(self, tokens: DenseTokens) -> tuple[Float[Tensor, "batch cells local_dimension"], Grid]:
         if self.local_head is None:
-            return functional.normalize(tokens.patches, dim=-1)
-        return self.local_head(tokens.patches, tokens.grid)
+            return functional.normalize(tokens.patches, dim=-1), tokens.grid
+        confidence = self.aggregator.confidence(tokens)
+        local_maps = self.local_head(tokens.patches, tokens.grid, confidence)
+        return local_maps, self.local_head.grid_for(tokens.grid)
 
 
 def _interpolated(tokens: DenseTokens, grid: Grid) -> DenseTokens:
@@ -75,9 +78,7 @@ class _InBfloat16(Backbone):
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> DenseTokens:
         with torch.autocast(images.device.type, torch.bfloat16):
-            tokens = self.backbone(images)
-        class_token = None if tokens.class_token is None else tokens.class_token.float()
-        return DenseTokens(tokens.patches.float(), tokens.grid, class_token)
+            return self.backbone(images).in_float32()
 
 
 class NeuralExtractor(Extractor):

@@ -16,3 +16,21 @@ def resize_positional_embedding(
     maps = embedding.mT.unflatten(2, source)
     resized = functional.interpolate(maps, size=tuple(target), mode="bicubic", align_corners=False, antialias=True)
     return resized.flatten(2).mT
+
+
+def resize_with_offset(
+    embedding: Float[Tensor, "1 cells dimension"], source: Grid, target: Grid
+) -> Float[Tensor, "1 target_cells dimension"]:
+    """Resize as DINOv2 without registers does: bicubic, without antialiasing, by the factor (target + 0.1) / source.
+
+    The offset, which was to avoid rounding errors of the target size, shifts the sampled points. An embedding of the
+    same size is not resampled.
+
+    Source: `interpolate_pos_encoding` of https://github.com/facebookresearch/dinov2.
+    """
+    if source == target:
+        return embedding
+    maps = embedding.mT.unflatten(2, source)
+    factors = [(wanted + 0.1) / given for wanted, given in zip(target, source, strict=True)]
+    resized = functional.interpolate(maps, scale_factor=factors, mode="bicubic", align_corners=False)
+    return resized.flatten(2).mT

@@ -5,12 +5,18 @@ from collections.abc import Callable, Mapping
 from torch import Tensor
 
 from vpr_dhe.errors import ModelError
+from vpr_dhe.features.aggregators.boq import BagOfQueries, BoqSizes
 from vpr_dhe.features.aggregators.cls import ClassToken
+from vpr_dhe.features.aggregators.edtformer import EdtFormerDecoder, EdtFormerSizes
+from vpr_dhe.features.aggregators.fol import FoLAggregator
 from vpr_dhe.features.aggregators.gem import GeM
 from vpr_dhe.features.aggregators.gem_linear import gem_linear_of
 from vpr_dhe.features.aggregators.joint_vlad import JointVlad, JointVladSizes
 from vpr_dhe.features.aggregators.mean import Mean
 from vpr_dhe.features.aggregators.mixvpr import MixSizes, MixVpr
+from vpr_dhe.features.aggregators.salad import Salad, SaladSizes
+from vpr_dhe.features.aggregators.selavprpp import build_selavprpp
+from vpr_dhe.features.aggregators.tokens import AggregationTokens
 from vpr_dhe.features.aggregators.vlad import NetVlad, Vlad, VladSizes
 from vpr_dhe.features.aggregators.whitened import WhitenedGeM
 from vpr_dhe.features.base import Aggregator
@@ -28,6 +34,12 @@ _BUILDERS: dict[str, Callable[[int, Mapping[str, Tensor]], Aggregator]] = {
     "mixvpr": lambda dimension, state: MixVpr(dimension, MixSizes.of(state)),
     "cls": lambda *_: ClassToken(),
     "mean": lambda *_: Mean(),
+    "salad": lambda dimension, state: Salad(dimension, SaladSizes.of(state)),
+    "boq": lambda dimension, state: BagOfQueries(dimension, BoqSizes.of(state)),
+    "aggregation-tokens": lambda *_: AggregationTokens(),
+    "selavprpp": build_selavprpp,
+    "fol": lambda dimension, state: FoLAggregator(dimension, SaladSizes.of(state)),
+    "edtformer": lambda dimension, state: EdtFormerDecoder(dimension, EdtFormerSizes.of(state)),
 }
 
 
@@ -42,8 +54,9 @@ def build_aggregator(name: str, dimension: int, state: Mapping[str, Tensor] | No
     Args:
         name: `gem`; `gem-unit-cells` (cells are L2-normalised first, as in DHE-VPR); `gem-whitened` or
             `gem-2-bands-whitened` (see `vpr_dhe.training.whitening`); `vlad`, `netvlad`, or `joint-vlad`, which pools
-            the descriptors of a local head besides (see `vpr_dhe.training.vlad`); `gem-linear` (CosPlace and
-            EigenPlaces); `mixvpr`; `cls`; `mean`.
+            the descriptors of a local head besides (see `vpr_dhe.training.vlad`); `cls`; `mean`; and those of published
+            models: `gem-linear` (CosPlace and EigenPlaces), `mixvpr`, `salad`, `boq`, `aggregation-tokens` (ImAge),
+            `selavprpp`, `fol`, `edtformer`.
         dimension: width of the tokens.
         state: tensors that will be loaded; their shapes are the sizes of aggregators that have some.
 

@@ -3,7 +3,17 @@
 from collections.abc import Callable
 
 from vpr_dhe.errors import ModelError
-from vpr_dhe.features.backbones import cct, timm_cnn, timm_vit, torchvision_layout
+from vpr_dhe.features.backbones import (
+    cct,
+    dinov2,
+    edtformer,
+    fol,
+    imagevpr,
+    selavprpp,
+    timm_cnn,
+    timm_vit,
+    torchvision_layout,
+)
 from vpr_dhe.features.base import Backbone
 from vpr_dhe.records import Size
 
@@ -13,6 +23,12 @@ _BUILDERS: dict[str, Callable[..., Backbone]] = {
     timm_vit.PREFIX: timm_vit.build_timm_vit,
     timm_cnn.PREFIX: timm_cnn.build_timm_cnn,
     torchvision_layout.PREFIX: torchvision_layout.build_torchvision,
+    dinov2.PREFIX: dinov2.build_dinov2,
+    dinov2.UNNORMED_PREFIX: dinov2.build_unnormed,
+    imagevpr.PREFIX: imagevpr.build_imagevpr,
+    selavprpp.PREFIX: selavprpp.build_selavprpp,
+    fol.PREFIX: fol.build_fol,
+    edtformer.PREFIX: edtformer.build_edtformer,
 }
 
 

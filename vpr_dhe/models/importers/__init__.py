@@ -20,6 +20,14 @@ FAMILIES = {
     "cosplace": "cosplace",
     "eigenplaces": "eigenplaces",
     "mixvpr": "mixvpr",
+    "megaloc": "megaloc",
+    "salad": "salad",
+    "cliquemining": "cliquemining",
+    "boq": "boq",
+    "imagevpr": "imagevpr",
+    "selavprpp": "selavprpp",
+    "fol": "fol",
+    "edtformer": "edtformer",
 }
 
 _log = logging.getLogger(__name__)

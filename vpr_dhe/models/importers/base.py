@@ -99,6 +99,16 @@ def affine(name: str, rows: int, *columns: int) -> Shapes:
     return {f"{name}.weight": (rows, *columns), f"{name}.bias": (rows,)}
 
 
+def renamed(state: State, prefix: str, new_prefix: str) -> State:
+    """Tensors whose names start with `prefix`, which `new_prefix` replaces."""
+    return {new_prefix + key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+
+
+def rows_of(state: State, name: str) -> int:
+    """Size of the first axis of a tensor; 0 if it is missing or has no axes, for expected shapes."""
+    return state[name].shape[0] if name in state and state[name].ndim else 0
+
+
 def imagenet_preprocessing(
     size: Size, interpolation: Literal["bilinear", "bicubic"], *, antialias: bool
 ) -> Preprocessing:

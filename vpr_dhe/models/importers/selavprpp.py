@@ -1,0 +1,91 @@
+"""Importer of SelaVPR++; of its models with binary codes, the float descriptors are imported.
+
+Source: https://github.com/Lu-Feng/SelaVPRplusplus (Lu et al., "SelaVPR++: Towards seamless adaptation of foundation
+models for efficient place recognition", TPAMI 2025).
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from vpr_dhe.models.importers import dinov2
+from vpr_dhe.models.importers.base import Shapes, State, affine, check_shapes, read_state, renamed, rows_of
+from vpr_dhe.models.importers.dinov2 import PublishedDinoV2
+from vpr_dhe.models.model_file import Architecture, ModelFile
+
+MAX_FILES = 1
+_BACKBONE = "backbone."
+# Large models adapt the last 16 of 24 blocks.
+_ADAPTERS = {"large": 16}
+_COUNTERS = ".num_batches_tracked"
+
+
+def recognises(shapes: Shapes) -> bool:
+    """Whether these are the tensors of SelaVPR++."""
+    return {"backbone.adapters.0.branch1.conv.weight", "linear2.weight"} <= shapes.keys()
+
+
+def convert(paths: Sequence[Path]) -> ModelFile:
+    """Convert one checkpoint.
+
+    Raises:
+        ModelError: if the file cannot be read or holds something else.
+    """
+    (path,) = paths
+    state = {key: value for key, value in read_state(path).items() if not key.endswith(_COUNTERS)}
+    published = PublishedDinoV2.find(state, _BACKBONE, path)
+    check_shapes(state, published.shapes(state) | _added_shapes(state, published), str(path))
+    return ModelFile(
+        name="selavprpp",
+        architecture=Architecture(f"selavprpp:{published.variant.name}", "selavprpp"),
+        # Antialiased, as by the torchvision of their time; the repository pins no version.
+        preprocessing=dinov2.preprocessing(antialias=True),
+        licence="MIT (Lu-Feng/SelaVPRplusplus, the repository that publishes the weights)",
+        training_data="the authors' unified data (github.com/Tong-Jin01/Unified_dataset), on DINOv2 weights",
+        tensors={
+            **published.tensors(state),
+            **renamed(state, "backbone.adapters.", "backbone.adapters."),
+            **renamed(state, "linear1.", "aggregator.linear1."),
+            **renamed(state, "linear2.", "aggregator.linear2."),
+            "aggregator.pool.p": state["aggregation.1.p"],
+        },
+        published=True,
+    )
+
+
+def _added_shapes(state: State, published: PublishedDinoV2) -> Shapes:
+    """Shapes of the adapters and heads; the branch of binary codes, if the state has any of it, must be complete."""
+    shapes = _branch_shapes(state, published, "adapters", "aggregation", ("linear1", "linear2"))
+    if any(key.startswith("backbone.adapters_hashing.") for key in state):
+        shapes |= _branch_shapes(state, published, "adapters_hashing", "aggregation_hashing", ("linear3", "linear4"))
+    return shapes
+
+
+def _branch_shapes(
+    state: State, published: PublishedDinoV2, adapters: str, pool: str, layers: tuple[str, str]
+) -> Shapes:
+    width, (first, last) = published.width, layers
+    shapes = affine(first, width, width) | affine(last, rows_of(state, f"{last}.weight"), width)
+    shapes[f"{pool}.1.p"] = (1,)
+    for index in range(_ADAPTERS.get(published.variant.name, published.variant.blocks)):
+        named = _adapter_shapes(width).items()
+        shapes |= {f"{_BACKBONE}{adapters}.{index}.{key}": shape for key, shape in named}
+    return shapes
+
+
+def _adapter_shapes(width: int) -> Shapes:
+    hidden = width // 2
+    narrow, wide = hidden // 16, hidden // 4
+    return {
+        **affine("D_fc1", hidden, width),
+        **affine("D_fc2", width, hidden),
+        **_convolution_shapes("branch1", hidden // 2, hidden, 1),
+        **_convolution_shapes("branch2.0", narrow, hidden, 1),
+        **_convolution_shapes("branch2.1", wide, narrow, 3),
+        **_convolution_shapes("branch3.0", narrow, hidden, 1),
+        **_convolution_shapes("branch3.1", wide, narrow, 5),
+    }
+
+
+def _convolution_shapes(name: str, out: int, channels: int, side: int) -> Shapes:
+    running: Shapes = {f"{name}.bn.running_{part}": (out,) for part in ("mean", "var")}
+    return affine(f"{name}.conv", out, channels, side, side) | affine(f"{name}.bn", out) | running
