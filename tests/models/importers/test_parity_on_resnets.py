@@ -26,6 +26,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.data]
         ("cosplace_vgg16_512", "cosplace", "cosplace-vgg16-512"),
         ("eigenplaces_resnet50_2048", "eigenplaces", "eigenplaces-resnet50-2048"),
         ("mixvpr_resnet50_4096", "mixvpr", "mixvpr-4096"),
+        ("boq_resnet50", "resnet50", "boq-resnet50"),
     ],
 )
 def test_descriptors(real_images, tmp_path, folder, kind, name):

@@ -21,6 +21,7 @@ from vpr_dhe.models.importers.base import (
     rows_of,
 )
 from vpr_dhe.models.importers.dinov2 import PublishedDinoV2
+from vpr_dhe.models.importers.torchvision_keys import from_sequential, sequential_shapes
 from vpr_dhe.models.model_file import Architecture, ModelFile
 from vpr_dhe.records import Size
 
@@ -92,15 +93,29 @@ def _on_dinov2(state: State, path: Path) -> PublishedBackbone:
     )
 
 
+def _on_resnet50(state: State, _: Path) -> PublishedBackbone:
+    return PublishedBackbone(
+        model="boq-resnet50",
+        name="torchvision:resnet50",
+        channels=1024,
+        shapes=sequential_shapes("resnet50", _STAGES, _RESNET),
+        tensors=from_sequential(state, _RESNET),
+        weights="ImageNet-1k",
+        input_size=Size(384, 384),
+        blocks=_STAGES,
+    )
+
+
 def _reader(names: Iterable[str]) -> "_Reader | None":
     """Function that reads the backbone whose tensors have these names."""
     return next((read for name in names for start, read in _BACKBONES.items() if name.startswith(start)), None)
 
 
 _Reader: TypeAlias = Callable[[State, Path], PublishedBackbone]
-_DINOV2 = "backbone.dino."
+_DINOV2, _RESNET = "backbone.dino.", "backbone.net."
+_STAGES = 3
 # By the start of the names of their tensors.
-_BACKBONES: dict[str, _Reader] = {_DINOV2: _on_dinov2}
+_BACKBONES: dict[str, _Reader] = {_DINOV2: _on_dinov2, _RESNET: _on_resnet50}
 
 
 def _aggregator_shapes(state: State, channels: int, path: Path) -> Shapes:

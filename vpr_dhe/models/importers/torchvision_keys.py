@@ -61,6 +61,28 @@ def resnet_shapes(name: str, stages: int) -> Shapes:
     return shapes
 
 
+def sequential_shapes(name: str, stages: int, prefix: str) -> Shapes:
+    """Shapes of a ResNet in an `nn.Sequential` of its children, by the names of a checkpoint, with batch counters."""
+    numbers = {layer: number for number, layer in SEQUENTIAL.items()}
+    shapes: Shapes = {}
+    for key, shape in resnet_shapes(name, stages).items():
+        layer, rest = key.split(".", 1)
+        shapes[f"{prefix}{numbers[layer]}.{rest}"] = shape
+        if rest.endswith("running_mean"):
+            shapes[f"{prefix}{numbers[layer]}.{rest.replace('running_mean', 'num_batches_tracked')}"] = ()
+    return shapes
+
+
+def from_sequential(state: State, prefix: str) -> State:
+    """Tensors of a ResNet in an `nn.Sequential`, by torchvision's names after `backbone.`; without batch counters."""
+    renamed = {}
+    for key, value in without_counters(state).items():
+        number, dot, rest = key.removeprefix(prefix).partition(".")
+        if key.startswith(prefix) and dot:
+            renamed[f"backbone.{SEQUENTIAL.get(number, number)}.{rest}"] = value
+    return renamed
+
+
 def vgg16_shapes() -> Shapes:
     """Shapes of the convolutions of VGG-16."""
     shapes: Shapes = {}
