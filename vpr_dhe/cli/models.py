@@ -33,5 +33,5 @@ def run(
         print("\n".join(model_lines(model)))
         return
     print(table_of_kinds())
-    print("\nPublished models, fetched once by --model NAME:\n")
+    print("\nPublished models, fetched once by --model NAME, where N stands for the dimensions:\n")
     print(published_table())

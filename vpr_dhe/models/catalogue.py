@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from vpr_dhe.models.fetching import fetch
-from vpr_dhe.models.model_file import ModelFile, load_model
 from vpr_dhe.models.names import BUNDLED, CCT_OFFLINE, LITE_VLAD, SIFT_VLAD, require_model
 from vpr_dhe.models.published import PUBLISHED
+
+if TYPE_CHECKING:
+    from vpr_dhe.models.model_file import ModelFile
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ CATALOGUE = (
     CatalogueEntry(
         LITE_VLAD,
         True,
-        "the default: first stages of an EfficientNet-Lite0 from ImageNet, VLAD, 512 dimensions, 20 x 20 map",
+        "the default: first stages of an EfficientNet-Lite0 from ImageNet, VLAD, 768 dimensions, 20 x 20 map",
     ),
     CatalogueEntry(SIFT_VLAD, True, "dense RootSIFT, VLAD, 384 dimensions, 24 x 24 map; a network for dhe-lite only"),
     CatalogueEntry(
@@ -40,13 +42,16 @@ CATALOGUE = (
 )
 
 
-def open_model(name: str) -> ModelFile:
+def open_model(name: str) -> "ModelFile":
     """Open a bundled or published model by name, or a model file by path; a published one is fetched once.
 
     Raises:
         ModelError: if there is no such model, or its file is damaged.
         DownloadError: if a published model cannot be fetched.
     """
+    from vpr_dhe.models.fetching import fetch  # here, as torch takes seconds to import
+    from vpr_dhe.models.model_file import load_model
+
     if name in BUNDLED:
         with resources.as_file(resources.files("vpr_dhe.models") / "weights" / f"{name}.safetensors") as path:
             return load_model(path)

@@ -52,6 +52,7 @@ class PublishedModel:
         megabytes: approximate size of the file; None if unknown.
         key: release on GitHub, or number of the file on Google Drive.
         recall: R@1 in percent by data set, as published.
+        in_series: whether the same network is published with other dimensions, too.
     """
 
     name: str
@@ -64,6 +65,7 @@ class PublishedModel:
     megabytes: int | None = None
     key: str = ""
     recall: Mapping[str, float] = field(default_factory=dict)
+    in_series: bool = False
 
     @property
     def url(self) -> str:
@@ -106,6 +108,7 @@ def _model(line: Mapping[str, Any], dimension: int, megabytes: int | None) -> Pu
         megabytes=megabytes,
         key=key,
         recall=line.get("recall", {}),
+        in_series=len(line.get("dimensions", ())) > 1,
     )
 
 

@@ -1,5 +1,7 @@
 """Tables of models, and facts about one."""
 
+from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,16 +25,23 @@ def table_of_kinds() -> str:
 
 
 def published_table() -> str:
-    """Table of published models."""
+    """Table of published models; a line that ends in -N stands for one model of each number of dimensions."""
     header = ["model", "dimensions", "licence", "download", "source", "on disk"]
-    rows = [
-        [
-            *(model.name, str(model.dimension), _licence(model), _size(model)),
-            *(f"{model.repository}, {model.place}", "yes" if cached(model.name) else "no"),
-        ]
-        for model in PUBLISHED.values()
-    ]
-    return text_table(header, rows)
+    return text_table(header, [_row(name, list(models)) for name, models in groupby(PUBLISHED.values(), _line_of)])
+
+
+def _line_of(model: PublishedModel) -> str:
+    """Name of the line that a model belongs to."""
+    return f"{model.name.removesuffix(str(model.dimension))}N" if model.in_series else model.name
+
+
+def _row(name: str, models: Sequence[PublishedModel]) -> list[str]:
+    first, last = models[0], models[-1]
+    size = _size(first) if _size(first) == _size(last) else f"about {first.megabytes} to {last.megabytes} MB"
+    stored = [str(model.dimension) for model in models if cached(model.name)]
+    on_disk = "no" if not stored else "yes" if len(models) == 1 else ", ".join(stored)
+    dimensions = ", ".join(str(model.dimension) for model in models)
+    return [name, dimensions, _licence(first), size, f"{first.repository}, {first.place}", on_disk]
 
 
 def model_lines(name: str) -> list[str]:
