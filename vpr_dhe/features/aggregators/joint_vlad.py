@@ -13,11 +13,10 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
-from vpr_dhe.features.aggregators.vlad import NetVlad, Vlad, VladSizes
-from vpr_dhe.features.base import Aggregator, DenseTokens
+from vpr_dhe.features.aggregators.vlad import NetVlad, Projected, Vlad, VladSizes
+from vpr_dhe.features.base import DenseTokens
 from vpr_dhe.features.local_head import LocalHead, LocalHeadSizes
 
 _UNPROJECTED, _HEAD = VladSizes(dimension=0), LocalHeadSizes()
@@ -61,7 +60,7 @@ class JointVladSizes:
         return cls(tokens, local, LocalHeadSizes.of(head), dimension)
 
 
-class JointVlad(Aggregator):
+class JointVlad(Projected):
     """NetVLAD of tokens and VLAD of descriptors weighted by reliability, joined and projected: x -> W x - offset.
 
     The result is not normalised. All tensors are trainable; they start at random.
@@ -77,13 +76,7 @@ class JointVlad(Aggregator):
         self.tokens = NetVlad(dimension, sizes.tokens)
         self.head = LocalHead(dimension, sizes.head)
         self.local = Vlad(sizes.head.dimension, sizes.local)
-        if sizes.dimension:
-            self.projection = nn.Parameter(torch.randn(sizes.dimension, sizes.unprojected) * sizes.unprojected**-0.5)
-            self.offset = nn.Parameter(torch.zeros(sizes.dimension))
-
-    def forward(self, tokens: DenseTokens) -> Float[Tensor, "batch dimension"]:
-        """Aggregate and project the patch tokens."""
-        return functional.linear(self.unprojected(tokens), self.projection, -self.offset)
+        self._add_projection(sizes.dimension, sizes.unprojected)
 
     def unprojected(self, tokens: DenseTokens) -> Float[Tensor, "batch unprojected"]:
         """Aggregate tokens and descriptors to two unit vectors per image, joined, before the projection."""

@@ -52,7 +52,28 @@ class VladSizes:
         return cls(words, max(1, unprojected // max(1, words * reduced)), reduced, dimension)
 
 
-class BandedVlad(Aggregator):
+class Projected(Aggregator):
+    """Aggregation to one vector per image, projected: x -> W x - offset, not normalised."""
+
+    projection: nn.Parameter
+    offset: nn.Parameter
+
+    def forward(self, tokens: DenseTokens) -> Float[Tensor, "batch dimension"]:
+        """Aggregate and project the patch tokens."""
+        return functional.linear(self.unprojected(tokens), self.projection, -self.offset)
+
+    @abstractmethod
+    def unprojected(self, tokens: DenseTokens) -> Float[Tensor, "batch unprojected"]:
+        """Aggregate the patch tokens, before the projection."""
+
+    def _add_projection(self, dimension: int, unprojected: int) -> None:
+        """Add a random projection to so many dimensions; none to 0."""
+        if dimension:
+            self.projection = nn.Parameter(torch.randn(dimension, unprojected) * unprojected**-0.5)
+            self.offset = nn.Parameter(torch.zeros(dimension))
+
+
+class BandedVlad(Projected):
     """VLAD of each band and word, intra-normalised, concatenated, scaled to unit norm and projected: x -> W x - offset.
 
     Cells are scaled to unit norm, centred and projected by `whitening` to the space of the words, `centres`. Bands
@@ -70,13 +91,7 @@ class BandedVlad(Aggregator):
         self.mean = nn.Parameter(torch.zeros(dimension))
         self.whitening = nn.Parameter(torch.eye(dimension, reduced))
         self.centres = nn.Parameter(functional.normalize(torch.randn(sizes.words, reduced), dim=1))
-        if sizes.dimension:
-            self.projection = nn.Parameter(torch.randn(sizes.dimension, sizes.unprojected) * sizes.unprojected**-0.5)
-            self.offset = nn.Parameter(torch.zeros(sizes.dimension))
-
-    def forward(self, tokens: DenseTokens) -> Float[Tensor, "batch dimension"]:
-        """Aggregate and project the patch tokens."""
-        return functional.linear(self.unprojected(tokens), self.projection, -self.offset)
+        self._add_projection(sizes.dimension, sizes.unprojected)
 
     def unprojected(self, tokens: DenseTokens) -> Float[Tensor, "batch unprojected"]:
         """Aggregate the patch tokens to one unit vector per image, before the projection."""
