@@ -9,7 +9,8 @@ VprDheError                   any error raised on purpose
 │   ├── IndexFormatError      a folder that is not an index, or one for another model or format
 │   └── MissingExtraError     a missing optional dependency, or two that exclude each other
 ├── ListingError              a folder that cannot be listed completely; the command line exits with 1
-├── DownloadError            a published model that cannot be downloaded; the command line exits with 1
+├── DownloadError             weights that cannot be downloaded; the command line exits with 1
+├── MatcherError              a matcher of another package that fails; the command line exits with 1
 ├── ExportError               a network that cannot be exported faithfully; the command line exits with 1
 ├── AlignmentError            two images without a homography between them; the command line exits with 1
 ├── IndexBusyError            an index that another process is writing to; the command line exits with 1
@@ -90,7 +91,11 @@ class ExportError(VprDheError):
 
 
 class DownloadError(VprDheError):
-    """A published model that cannot be downloaded, or is not the file that it was before."""
+    """Weights of a published model or matcher that cannot be downloaded, or are not the file that they were before."""
+
+
+class MatcherError(VprDheError):
+    """A matcher of another package that cannot be built, or that fails whatever the images."""
 
 
 class UnsupportedSystemError(VprDheError):

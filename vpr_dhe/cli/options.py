@@ -36,7 +36,7 @@ from vpr_dhe.runtime.choices import (
     RankByChoice,
     Runtime,
 )
-from vpr_dhe.verification.names import DEFAULT_VERIFIER, NO_VERIFIER, VERIFIERS
+from vpr_dhe.verification.names import DEFAULT_VERIFIER, verifiers_beginning_with
 
 if TYPE_CHECKING:
     from vpr_dhe.datasets import Protocol
@@ -56,7 +56,7 @@ def complete_model(incomplete: str) -> list[str]:
 def complete_verifier(incomplete: str) -> list[str]:
     """Complete the name of a verifier in a shell, after a comma too."""
     done, comma, last = incomplete.rpartition(",")
-    return [f"{done}{comma}{name}" for name in (*VERIFIERS, NO_VERIFIER) if name.startswith(last)]
+    return [f"{done}{comma}{name}" for name in verifiers_beginning_with(last)]
 
 
 IndexArgument: TypeAlias = Annotated[
@@ -332,10 +332,11 @@ def open_localizer(
 
 def warn_if_slow(verifiers: Sequence[str], rerank: int) -> None:
     """Print one line on stderr for each verifier that takes seconds per candidate and gets many."""
-    from vpr_dhe.verification.estimators.registry import METHODS
+    from vpr_dhe.verification.estimators.registry import find_method
 
     for name in verifiers:
-        usual = METHODS[name].recommended_rerank if name in METHODS else None
+        method = find_method(name)
+        usual = method and method.recommended_rerank
         if usual is not None and rerank > usual:
             print_stderr(f"{name} takes seconds per candidate, and --rerank is {rerank}; about {usual} are usual")
 

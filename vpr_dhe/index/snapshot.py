@@ -20,12 +20,13 @@ from vpr_dhe.index.files import PinnedFile, damage
 from vpr_dhe.index.ingest import comparable
 from vpr_dhe.index.local_maps import read_records
 from vpr_dhe.index.manifest import CoveringFile, Manifest, read_manifest
-from vpr_dhe.index.rows import FileStamp, Ids, PathTable, groups_of_equal_content
+from vpr_dhe.index.rows import Digest, FileStamp, Ids, PathTable, groups_of_equal_content
 from vpr_dhe.index.search import CoveredPart, ExactPart, Part, SearchResult, search_parts
 from vpr_dhe.index.segments import IndexedImage, Segment, SegmentInfo
 from vpr_dhe.index.stored_maps import StoredMaps
 from vpr_dhe.index.tombstones import read_removed
 from vpr_dhe.index.vectors import INDEX_TYPES, ApproximateIndex, Queries, RowTerms, gpu_is_present, similarities
+from vpr_dhe.index.verifier_cache import CachedImage, VerifierCache
 from vpr_dhe.records import Frame, ImageRecord, Near, NearbyImages
 
 SEGMENTS, VECTOR_FILES, STATE, CALIBRATIONS = "segments", "vectors", "state", "calibrations"
@@ -54,6 +55,7 @@ class Snapshot:
             before._adaptation_files if before else AdaptationFiles(folder / STATE, manifest.spec.dimension)
         )
         self.adaptation = self._adaptation_files.open(manifest.adaptation)
+        self.verifier_cache = before.verifier_cache if before else VerifierCache(folder)
         self.segments = [opened.get(info.name) or self._open(info) for info in manifest.segments]
         self._first_ids = [info.first_id for info in manifest.segments]
         self._vector_files = {
@@ -263,6 +265,15 @@ class Snapshot:
         """Read the file stamp of an image."""
         segment, row = self.locate(id)
         return FileStamp.of(segment.rows[row])
+
+    def cache_of(self, id: int) -> CachedImage:
+        """Cache of what verifiers extract from an image."""
+        return CachedImage(self.verifier_cache, self.stamp(id), self.image_path(id))
+
+    def content_digests(self) -> list[Digest]:
+        """Digests of the files of all images."""
+        rows = [segment.rows[segment.live(self.removed)] for segment in self.segments]
+        return [Digest(*pair) for part in rows for pair in part[["content_high", "content_low"]].tolist()]
 
     def find(self, path: str) -> int | None:
         """Look up the id of the image at a path relative to the images folder; None if there is none."""

@@ -125,7 +125,7 @@ class IndexWriter:
         if sealed.segment:
             manifest = self._with_terms(manifest.with_segment(sealed.segment), sealed.segment)
         gone = np.array([replaced[path] for path in sealed.paths if path in replaced], np.int64)
-        self.publish(self._with_removed(manifest, np.union1d(self.snapshot.removed, gone)))
+        self._publish_without(gone, manifest)
 
     def settle_codec(
         self,
@@ -212,7 +212,15 @@ class IndexWriter:
             raise BadInputError(
                 f"index {self.snapshot.folder} holds no image of id {unknown[0]}: it was removed, or never added"
             )
-        self.publish(self._with_removed(self.manifest, np.union1d(self.snapshot.removed, ids)))
+        self._publish_without(ids, self.manifest)
+
+    def _publish_without(self, ids: Int64[np.ndarray, " ids"], manifest: Manifest) -> None:
+        """Publish a manifest with more images removed, and drop what verifiers have cached of them."""
+        cache = self.snapshot.verifier_cache
+        present = np.setdiff1d(ids, self.snapshot.removed) if cache.is_present else ids[:0]
+        contents = [self.snapshot.stamp(int(id)).content for id in present]
+        self.publish(self._with_removed(manifest, np.union1d(self.snapshot.removed, ids)))
+        cache.drop(contents)
 
     def update(self, updated: Mapping[int, ImageRecord]) -> None:
         """Replace the records of some images; their features and ids stay."""
@@ -290,6 +298,9 @@ class IndexWriter:
         if self.manifest.adaptation and self.manifest.adaptation.terms:
             info = with_joined_terms(self.snapshot, self.manifest.adaptation, always=True)
             self.publish(replace(self.manifest, adaptation=info))
+        # That of images whose removal another process did not know of while it cached them.
+        if self.snapshot.verifier_cache.is_present:
+            self.snapshot.verifier_cache.retain(self.snapshot.content_digests())
 
     def _rewrite(self, segments: Sequence[Segment], updated: Mapping[int, ImageRecord] = MappingProxyType({})) -> None:
         """Replace segments by one; readers that have opened the old ones can still read them."""

@@ -281,6 +281,7 @@ def verify_images(
             image=partial(_decode_indexed, snapshot, id),
             features=partial(features_of, row),
             matches=partial(matches_of, row),
+            cache=partial(snapshot.cache_of, id),
         )
         for row, id in enumerate(ids)
     ]

@@ -21,6 +21,7 @@ EXTRAS: Mapping[str, Extra] = MappingProxyType(
         "distributed": Extra("work on several machines with Ray", ("ray", "ray.data")),
         "export": Extra("conversion to ONNX", ("onnx", "onnxscript")),
         "heic": Extra("reading HEIC photos", ("pillow_heif",)),
+        "matchers": Extra("matching by vismatch", ("vismatch",)),
         "serve": Extra("a service", ("fastapi", "uvicorn", "prometheus_client", "python_multipart")),
         "train": Extra("training", ("accelerate", "torch.utils.tensorboard")),
     }
@@ -45,8 +46,27 @@ def import_extra(extra: str, *modules: str) -> ModuleType:
     try:
         imported = [import_module(module) for module in modules]
     except ImportError as error:
-        raise MissingExtraError(
-            f"what {EXTRAS[extra].work} needs cannot be imported here ({error}); install it with: "
-            f'pip install "vpr-dhe[{extra}]"'
-        ) from error
+        raise missing_extra(extra, error) from error
     return imported[0]
+
+
+def missing_extra(extra: str, reason: object) -> MissingExtraError:
+    """Error for an extra that is not installed completely, with the install line."""
+    return MissingExtraError(
+        f"what {EXTRAS[extra].work} needs cannot be imported here ({reason}); install it with: "
+        f'pip install "vpr-dhe[{extra}]"'
+    )
+
+
+def import_package(module: str, package: str, work: str) -> ModuleType:
+    """Import a module of a package that belongs to no extra.
+
+    Raises:
+        MissingExtraError: if it cannot be imported.
+    """
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise MissingExtraError(
+            f"what {work} needs cannot be imported here ({error}); install it with: pip install {package}"
+        ) from error

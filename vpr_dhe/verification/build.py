@@ -1,12 +1,14 @@
 """Build estimators and verifiers by name."""
 
-from collections.abc import Iterable
+import hashlib
+from collections.abc import Iterable, Sequence
+from importlib.metadata import PackageNotFoundError, version
 
 from vpr_dhe.errors import VerifierError
 from vpr_dhe.models.exported_model import HEAD, ExportedModel
 from vpr_dhe.models.weights_file import tensors_digest
 from vpr_dhe.verification.estimators.base import HomographyEstimator
-from vpr_dhe.verification.estimators.registry import METHODS, Method, Needs, Resources
+from vpr_dhe.verification.estimators.registry import METHODS, Method, Needs, Resources, find_method
 from vpr_dhe.verification.names import NO_VERIFIER, require_verifier
 from vpr_dhe.verification.verifier import Verifier
 
@@ -17,24 +19,30 @@ def build_estimator(name: str, resources: Resources | None = None) -> Homography
     Raises:
         VerifierError: if the name is unknown, or the resources lack what the method needs.
         ModelError: if a head or a network file belongs to another method.
+        MissingExtraError, DownloadError, MatcherError: if a matcher of another package is not installed, its weights
+            cannot be downloaded, or it cannot be built.
     """
     resources = resources or Resources()
-    if name not in METHODS:
+    method = find_method(name)
+    if method is None:
         require_verifier(name)
         raise VerifierError(f"{name!r} estimates no homography; use one of: {', '.join(METHODS)}")
-    _require(name, METHODS[name], resources)
-    if resources.max_seconds is not None and not METHODS[name].stops_early:
+    _require(name, method, resources)
+    if resources.max_seconds is not None and not method.stops_early:
         working = ", ".join(other for other, method in METHODS.items() if method.stops_early)
         raise VerifierError(f"{name} has no time limit; leave out --max-seconds, or use one of: {working}")
-    if resources.precision == "int8" and not METHODS[name].in_8_bits:
+    if resources.precision == "int8" and not method.in_8_bits:
         working = ", ".join(other for other, method in METHODS.items() if method.in_8_bits)
         raise VerifierError(f"{name} has no 8-bit integers; use --precision fp32 or bf16, or one of: {working}")
-    return METHODS[name].build(resources)
+    return method.build(resources)
 
 
 def learned_fingerprint(name: str, resources: Resources) -> str | None:
-    """SHA-256 of the weights that a method would be built with; None if it has no weights."""
-    needs, model = METHODS[name].needs if name in METHODS else None, resources.model
+    """SHA-256 of the weights that a method would be built with, or of the versions of their packages; None if none."""
+    method, model = find_method(name), resources.model
+    needs = method and method.needs
+    if method is not None and method.packages:
+        return _versions_digest(method.packages)
     if needs is Needs.network:
         return tensors_digest(resources.networks[name].tensors)
     if needs is not Needs.head or model is None:
@@ -43,6 +51,15 @@ def learned_fingerprint(name: str, resources: Resources) -> str | None:
     if isinstance(model, ExportedModel):
         return next(iter(model.parts[HEAD].files.values()))
     return tensors_digest(model.part(HEAD))
+
+
+def _versions_digest(packages: Sequence[str]) -> str | None:
+    """SHA-256 of the versions of packages; None if one is not installed."""
+    try:
+        versions = [f"{package} {version(package)}" for package in packages]
+    except PackageNotFoundError:
+        return None
+    return hashlib.sha256("\n".join(versions).encode()).hexdigest()
 
 
 def _require(name: str, method: Method, resources: Resources) -> None:

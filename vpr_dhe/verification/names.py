@@ -1,6 +1,13 @@
 """Names of verifiers, importable without torch."""
 
-from vpr_dhe.errors import VerifierError
+import ast
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TypeGuard
+
+from vpr_dhe.errors import MissingExtraError, VerifierError
+from vpr_dhe.runtime.extras import missing_extra
 from vpr_dhe.runtime.text import did_you_mean
 
 DEFAULT_VERIFIER = "magsac"
@@ -24,8 +31,13 @@ VERIFIERS = (
     "alto",
     "sshnet",
     "sshnet-d",
+    "xfeat",
+    "lightglue",
 )
 """Verifiers of the registry, in its order."""
+
+VISMATCH_PREFIX = "vismatch:"
+"""Beginning of the names of verifiers that are matchers of the package vismatch."""
 
 
 def require_verifier(name: str) -> None:
@@ -33,9 +45,58 @@ def require_verifier(name: str) -> None:
 
     Raises:
         VerifierError: if it is unknown.
+        MissingExtraError: if it is a matcher of vismatch, which is not installed.
     """
+    if name.startswith(VISMATCH_PREFIX):
+        require_vismatch(name.removeprefix(VISMATCH_PREFIX), vismatch_names())
+        return
     available = [*VERIFIERS, NO_VERIFIER]
     if name not in available:
         raise VerifierError(
-            f"unknown verifier {name!r}{did_you_mean(name, available)}; available: {', '.join(available)}"
+            f"unknown verifier {name!r}{did_you_mean(name, [*available, VISMATCH_PREFIX])}; available: "
+            f"{', '.join(available)}, {VISMATCH_PREFIX}NAME"
         )
+
+
+def require_vismatch(name: str, available: Sequence[str]) -> None:
+    """Check the name of a matcher of vismatch; without a list of what is available, any is accepted.
+
+    Raises:
+        VerifierError: if it is unknown.
+    """
+    if available and name not in available:
+        raise VerifierError(
+            f"vismatch has no matcher {name!r}{did_you_mean(name, available)}; available: {', '.join(available)}"
+        )
+
+
+def vismatch_names() -> tuple[str, ...]:
+    """Names of the matchers of vismatch, read from its source, because importing it takes seconds; none if not there.
+
+    Raises:
+        MissingExtraError: if vismatch is not installed.
+    """
+    spec = find_spec("vismatch")
+    if spec is None:
+        raise missing_extra("matchers", "there is no package vismatch")
+    try:
+        module = ast.parse(Path(spec.origin or "").read_bytes())
+        return next(tuple(ast.literal_eval(node.value)) for node in module.body if _is_list_of_names(node))
+    except (OSError, SyntaxError, StopIteration, ValueError):
+        return ()
+
+
+def _is_list_of_names(node: ast.stmt) -> TypeGuard[ast.Assign]:
+    targets = node.targets if isinstance(node, ast.Assign) else []
+    return any(isinstance(target, ast.Name) and target.id == "available_models" for target in targets)
+
+
+def verifiers_beginning_with(text: str) -> list[str]:
+    """Names of verifiers, and of none, that complete a text; those of vismatch once their prefix is there."""
+    names = [*VERIFIERS, NO_VERIFIER, VISMATCH_PREFIX]
+    if text.startswith(VISMATCH_PREFIX):
+        try:
+            names = [f"{VISMATCH_PREFIX}{name}" for name in vismatch_names()]
+        except MissingExtraError:
+            return []
+    return [name for name in names if name.startswith(text)]

@@ -19,7 +19,9 @@ Points = Float64[np.ndarray, "matches 2"]
 
 
 class Verifier:
-    """Scores candidates by how many of their mutual matches a homography explains: one score for all estimators.
+    """Scores candidates by how many of their matches a homography explains: one score for all estimators.
+
+    The matches are mutual nearest neighbours of local maps or keypoints, or those of the estimator's own matcher.
 
     Args:
         estimator: estimates the homographies.
@@ -71,27 +73,23 @@ class Verifier:
         if not candidates:
             return []
         homographies = estimator.estimate(query, candidates)
+        # A homography from pixels may be right where no match agrees with it.
+        needs_inliers = not estimator.uses_images or homographies.matched is not None
+        if homographies.matched is not None:
+            query, candidates = homographies.matched.query, homographies.matched.candidates
         matches = [view.matches for view in candidates]  # computed here, on all cores, if not computed before
         inliers = on_one_core(lambda part: self._inliers(query, candidates, matches, part), homographies)
         matrices, valid = homographies.matrices.cpu().numpy(), homographies.valid.tolist()
         evidence = homographies.evidence or (None,) * len(candidates)
         return [
-            self._verification(matrices[number] if valid[number] else None, *inliers[number], evidence[number])
+            _verification(
+                matrices[number] if valid[number] else None,
+                *inliers[number],
+                evidence[number],
+                needs_inliers=needs_inliers,
+            )
             for number in range(len(candidates))
         ]
-
-    def _verification(
-        self,
-        matrix: Float64[np.ndarray, "3 3"] | None,
-        query_points: Points,
-        candidate_points: Points,
-        evidence: Evidence | None,
-    ) -> Verification:
-        # A homography that was estimated from matches but explains none of them counts as a failure.
-        accepted = len(query_points) > 0 or self.estimator.uses_images
-        return Verification(
-            matrix if accepted else None, float(len(query_points)), query_points, candidate_points, evidence
-        )
 
     def _threshold_px(self, matches: Matches) -> float:
         return matches.tolerance_px if self.inlier_threshold_px is None else self.inlier_threshold_px
@@ -118,3 +116,18 @@ class Verifier:
         query_points = to_originals(source, [query.frame] * len(frames), candidate_of).split(counts)
         candidate_points = to_originals(target, frames, candidate_of).split(counts)
         return [(a.numpy(), b.numpy()) for a, b in zip(query_points, candidate_points, strict=True)]
+
+
+def _verification(
+    matrix: Float64[np.ndarray, "3 3"] | None,
+    query_points: Points,
+    candidate_points: Points,
+    evidence: Evidence | None,
+    *,
+    needs_inliers: bool,
+) -> Verification:
+    # A homography that was estimated from matches but explains none of them counts as a failure.
+    accepted = len(query_points) > 0 or not needs_inliers
+    return Verification(
+        matrix if accepted else None, float(len(query_points)), query_points, candidate_points, evidence
+    )

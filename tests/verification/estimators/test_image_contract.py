@@ -1,16 +1,19 @@
 """What every estimator that looks at images must do, whatever its method: new ones are tested by being registered.
 
-A method that needs a network of its own is tested with a small one of random weights, from `NETWORKS`.
+A method that needs a network of its own is tested with a small one of random weights, from `NETWORKS`; one of another
+package where that is installed, and a family of them by a package that stands for it.
 """
 
 from dataclasses import replace
 from functools import partial
 
 import cv2
+import fake_vismatch
 import numpy as np
 import pytest
 import torch
 
+from vpr_dhe.errors import MissingExtraError
 from vpr_dhe.images import image_size
 from vpr_dhe.models.network_file import NetworkFile, network_file
 from vpr_dhe.records import Frame, Size
@@ -25,6 +28,7 @@ from vpr_dhe.verification.estimators.registry import METHODS, Needs, Resources
 
 SIZE = Size(120, 90)
 FROM_IMAGES = [name for name, method in METHODS.items() if method.needs in {Needs.images, Needs.network}]
+FROM_IMAGES += ["vismatch:sift", "vismatch:scattered"]
 
 
 def weak_descriptor() -> NetworkFile:
@@ -67,11 +71,16 @@ def short(estimator: HomographyEstimator) -> HomographyEstimator:
 
 
 @pytest.fixture(params=FROM_IMAGES)
-def estimator(request) -> HomographyEstimator:
+def estimator(request, tmp_path, monkeypatch) -> HomographyEstimator:
+    if request.param.startswith("vismatch:"):
+        fake_vismatch.install(tmp_path, monkeypatch)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         networks = {request.param: NETWORKS[request.param]()} if request.param in NETWORKS else {}
-    return short(build_estimator(request.param, Resources(networks=networks)))
+    try:
+        return short(build_estimator(request.param, Resources(networks=networks)))
+    except MissingExtraError as missing:
+        pytest.skip(str(missing))
 
 
 def picture(seed: int, size: Size = SIZE) -> np.ndarray:

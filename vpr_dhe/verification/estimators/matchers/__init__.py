@@ -1,0 +1,1 @@
+"""Matchers of other packages: their matches, our homographies and score."""
