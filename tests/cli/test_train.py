@@ -122,7 +122,9 @@ def test_gsv_cities_is_recognised(run, tmp_path):
     out = ("--batch-size", 2, "--images-per-place", 3, "--validation-pairs", 1, "--out", tmp_path / "run")
     code, said, stderr = run("train", "descriptor", root, *options, *out)
     assert code == 0, stderr
-    assert "gsv-cities: 8 places of 30 photos, 3 at a time" in stderr
+    facts = json.loads((tmp_path / "run/training.json").read_text())
+    assert facts["data"].startswith("gsv-cities: 8 places of 30 photos, 3 at a time")
+    assert facts["images_per_place"] == 3
     assert f"{tmp_path}/run/best.safetensors" in said
     asked = ("train", "descriptor", root, *options, "--loss", "triplet", "--out", tmp_path / "other")
     code, _, stderr = run(*asked)
