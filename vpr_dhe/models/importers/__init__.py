@@ -30,6 +30,7 @@ FAMILIES = {
     "edtformer": "edtformer",
 }
 
+_ANY = object()
 _log = logging.getLogger(__name__)
 
 
@@ -97,8 +98,8 @@ def _told_apart(fitting: list[str], wrappers: set[str | None], paths: Sequence[P
 
 
 def _is_published_in(family: str, wrappers: set[str | None]) -> bool:
-    importer = load_importer(family)
-    return not hasattr(importer, "WRAPPER") or wrappers == {importer.WRAPPER}
+    wrapper = getattr(load_importer(family), "WRAPPER", _ANY)
+    return wrapper is _ANY or wrappers == {wrapper}
 
 
 def _with_origin(model: "ModelFile", family: str, paths: Sequence[Path]) -> "ModelFile":
