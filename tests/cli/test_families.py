@@ -67,7 +67,9 @@ def indexed(request, data, tmp_path_factory) -> Iterator[Indexed]:
     made = Indexed(request.param, folder / "model.safetensors", folder / "index")
     with shallow_dinov2():
         call("import-weights", *write_checkpoints(made.family, folder), "--out", made.model)
-        call("index", data / "images/test/database", "--out", made.index, "--model", made.model, "--device", "cpu")
+        # The choice of a codec verifies pairs, which takes minutes for the networks and large maps of some families.
+        options = ("--model", made.model, "--codec", "float16", "--device", "cpu")
+        call("index", data / "images/test/database", "--out", made.index, *options)
         yield made
 
 
@@ -153,7 +155,8 @@ def test_its_export_computes_the_same(indexed, data, tmp_path):
         require_near(found.local_map, expected.local_map)
     onnx = ("--model", tmp_path / "onnx", "--runtime", "onnx")
     for one, other in zip(answers(indexed, queries(data)), answers(indexed, queries(data), *onnx), strict=True):
-        assert one["matches"][0]["image"] == other["matches"][0]["image"]
+        # Rounding may swap the views of one place.
+        assert place(one["matches"][0]["image"]) == place(other["matches"][0]["image"])
 
 
 def require_near(found, expected) -> None:
