@@ -35,6 +35,7 @@ from vpr_dhe.features.base import Extractor
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.images import decode_named
 from vpr_dhe.models.published import PUBLISHED
+from vpr_dhe.records import Image
 from vpr_dhe.runtime.prefetching import read_ahead
 
 PUBLISHED_RECALL = Path(__file__).parent / "published_recall.toml"
@@ -157,10 +158,12 @@ def vectors_of(
     vectors: list[Tensor] = []
     with tqdm(total=len(split.records), desc=what, file=sys.stderr) as progress:
         while batch := list(islice(images, batch_size)):
-            failed = next((image for image in batch if isinstance(image, ImageError)), None)
-            if failed is not None:
-                raise failed
-            vectors += [one.global_descriptor.float().cpu() for one in extractor.extract(batch)]
+            decoded: list[Image] = []
+            for image in batch:
+                if isinstance(image, ImageError):
+                    raise image
+                decoded.append(image)
+            vectors += [one.global_descriptor.float().cpu() for one in extractor.extract(decoded)]
             progress.update(len(batch))
     found = torch.stack(vectors)
     return normalize(found, dim=1) if extractor.spec.unit_norm else found

@@ -85,15 +85,16 @@ def read_checkpoint(path: Path) -> Checkpoint:
     if not path.is_file():
         raise ModelError(f"checkpoint {path} does not exist; give the path of the file that the authors publish")
     content = _read_safetensors(path) if path.suffix == SUFFIX else _read_torch(path)
-    wrapper = next((name for name in WRAPPERS if isinstance(content, Mapping) and name in content), None)
-    if isinstance(content, Mapping) and wrapper is not None:
-        content = content[wrapper]
+    found = None
+    for wrapper in WRAPPERS:
+        if isinstance(content, Mapping) and wrapper in content:
+            content, found = content[wrapper], wrapper
     if not isinstance(content, Mapping) or not content or not _all_tensors(content):
         raise ModelError(f"{path} holds {_kind_of(content)}, not a state dictionary of tensors; give the weights file")
     # Copied, because tensors that share storage cannot be saved in a model file.
     state = {key.removeprefix("module."): value.to(torch.float32, copy=True) for key, value in content.items()}
     _refuse_cross_image(state, path)
-    return Checkpoint(state, wrapper)
+    return Checkpoint(state, found)
 
 
 def shapes_of(state: Mapping[str, Tensor]) -> Shapes:
