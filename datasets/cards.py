@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 HERE = Path(__file__).resolve().parent
-LAYOUTS = ("vpr", "msls", "folders", "hpatches")
-PAIR_LAYOUTS = ("hpatches",)
+PAIR_LAYOUTS, TRAINING_LAYOUTS = ("hpatches",), ("gsv-cities",)
+LAYOUTS = ("vpr", "msls", "folders", *PAIR_LAYOUTS, *TRAINING_LAYOUTS)
 CITY = "{city}"
 _Row = TypeVar("_Row")
 
@@ -95,6 +95,8 @@ class Card:
     @property
     def command(self) -> str:
         """The command of `vpr-dhe` that the options of its protocols are for."""
+        if self.layout in TRAINING_LAYOUTS:
+            return "train descriptor"
         return "evaluate-pairs" if self.layout in PAIR_LAYOUTS else "evaluate"
 
     def split_named(self, name: str) -> Split:
@@ -193,7 +195,7 @@ def _complaints(card: Card) -> Iterator[str]:
     yield from _repetitions("split", [split.name for split in card.split])
     yield from _repetitions("protocol", [variant.name for variant in card.protocol])
     for split in card.split:
-        yield from _split_complaints(split)
+        yield from _split_complaints(split, has_queries=card.layout not in TRAINING_LAYOUTS)
     for variant in card.protocol:
         if variant.split not in {split.name for split in card.split}:
             yield f"protocol {variant.name} names split {variant.split!r}, which is not there"
@@ -207,11 +209,11 @@ def _complaints(card: Card) -> Iterator[str]:
                 yield f"{row.method} has a recall of {recall}; expected percent"
 
 
-def _split_complaints(split: Split) -> Iterator[str]:
+def _split_complaints(split: Split, *, has_queries: bool) -> Iterator[str]:
     counts = split.database_images, split.query_images, split.sequences
     if any(count is not None and count < 1 for count in counts):
         yield f"split {split.name} has the counts {counts}; expected at least one"
-    if split.sequences is None and None in (split.database, split.queries):
+    if has_queries and split.sequences is None and None in (split.database, split.queries):
         yield f"split {split.name} has neither sequences nor both database and queries"
     if any((CITY in folder) != bool(split.cities) for folder in (split.database, split.queries) if folder):
         yield f"split {split.name} names cities without {CITY} in its folders, or the other way round"

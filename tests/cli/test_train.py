@@ -10,6 +10,7 @@ import time
 import numpy as np
 import PIL.Image
 import pytest
+from little_gsv_cities import write_gsv_cities
 
 from vpr_dhe.models.model_file import load_model
 from vpr_dhe.synthetic_town.town import SyntheticTown, write_town
@@ -113,6 +114,21 @@ def test_a_descriptor_is_trained_by_either_loss(run, places, tmp_path, loss, bat
     assert (facts["batch_size"], facts["validation_pairs"], facts["seed"]) == (batch_size, 1, 0)
     model = load_model(out / "best.safetensors")
     assert model.training_data == f"random weights; extractor: trained by the user on {places.name}"
+
+
+def test_gsv_cities_is_recognised(run, tmp_path):
+    root = write_gsv_cities(tmp_path / "gsv-cities")
+    options = ("--model", "new:cct_7_7x2_224@32", "--device", "cpu", "--steps", 1)
+    out = ("--batch-size", 2, "--images-per-place", 3, "--validation-pairs", 1, "--out", tmp_path / "run")
+    code, said, stderr = run("train", "descriptor", root, *options, *out)
+    assert code == 0, stderr
+    facts = json.loads((tmp_path / "run/training.json").read_text())
+    assert facts["data"].startswith("gsv-cities: 8 places of 30 photos, 3 at a time")
+    assert facts["images_per_place"] == 3
+    assert f"{tmp_path}/run/best.safetensors" in said
+    asked = ("train", "descriptor", root, *options, "--loss", "triplet", "--out", tmp_path / "other")
+    code, _, stderr = run(*asked)
+    assert (code, "use --loss multi-similarity" in stderr) == (2, True)
 
 
 def test_a_network_is_trained_from_nothing_and_then_describes(run, photos, tmp_path):

@@ -4,11 +4,13 @@ import importlib.util
 import shlex
 import sys
 from dataclasses import fields
+from inspect import signature
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+from vpr_dhe.cli.train import descriptor
 from vpr_dhe.datasets import LAYOUTS, Protocol
 from vpr_dhe.datasets.pairs import PAIR_LAYOUTS
 
@@ -80,7 +82,7 @@ def variants():
 
 def test_the_data_sets_of_the_field_have_cards():
     expected = "pitts30k pitts250k msls tokyo247 nordland st_lucia sf_xl eynsham svox amstertime sped gardens_point"
-    assert {path.stem for path in CARDS} >= {*expected.split(), "hpatches"}
+    assert {path.stem for path in CARDS} >= {*expected.split(), "hpatches", "gsv_cities"}
 
 
 @pytest.mark.parametrize("path", CARDS, ids=lambda path: path.stem)
@@ -97,6 +99,10 @@ def test_options_are_those_of_the_layout(card, variant):
     if layout in PAIR_LAYOUTS:
         assert not options
         return
+    if layout in cards.TRAINING_LAYOUTS:
+        taken = signature(descriptor.run).parameters
+        assert {flag.removeprefix("--").replace("-", "_") for flag in options} <= taken.keys()
+        return
     names = {flag.removeprefix("--").replace("-", "_") for flag in options}
     assert names <= LAYOUTS[layout].options
     assert names <= {field.name for field in fields(Protocol)}
@@ -107,7 +113,7 @@ def test_folders_in_options_are_those_of_the_split(card, variant):
     if variant.options is None:
         return
     layout, options = options_of(card, variant)
-    if layout in PAIR_LAYOUTS:
+    if layout in (*PAIR_LAYOUTS, *cards.TRAINING_LAYOUTS):
         return
     split = card.split_named(variant.split)
     if layout == "folders":
@@ -134,7 +140,7 @@ def test_a_protocol_never_asks_more_queries_than_there_are(card, variant):
         ("database_images = 3", "database_images = 0", "expected at least one"),
         ("database_images = 3", "database_images = true", "expected a whole number"),
         ("database_images = 3", "databse_images = 3", "has a key 'databse_images'"),
-        ('layout = "vpr"', 'layout = "vrp"', "expected one of vpr, msls, folders, hpatches"),
+        ('layout = "vpr"', 'layout = "vrp"', "expected one of vpr, msls, folders, hpatches, gsv-cities"),
         ('queries = "images/test/queries"', "", "neither sequences nor both"),
         ("[[published]]", "[published]", "write [[published]] above each"),
         ("[[split]]", "[[split]", "is not TOML"),

@@ -201,7 +201,7 @@ def test_list_names_every_card():
 def test_show_gives_the_command_line_of_each_protocol(path: Path):
     done = prepare("show", path.stem, "MY_COPY")
     assert done.code == 0
-    command = "evaluate-pairs" if path.stem == "hpatches" else "evaluate"
+    command = {"hpatches": "evaluate-pairs", "gsv_cities": "train descriptor"}.get(path.stem, "evaluate")
     for variant in tomllib.loads(path.read_text())["protocol"]:
         assert "options" not in variant or f"vpr-dhe {command} MY_COPY {variant['options']}" in done.out
 

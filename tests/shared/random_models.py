@@ -38,9 +38,9 @@ def backbone_for(aggregator: str) -> tuple[str, int, int]:
 def random_model(backbone: str, aggregator: str, blocks: int | None, side: int, *, seed: int = 0) -> ModelFile:
     """A model file of random weights."""
     torch.manual_seed(seed)
-    built = build_backbone(backbone, blocks=blocks, input_size=Size(side, side))
+    built = build_backbone(backbone, blocks=blocks, input_size=Size(side, side)).eval()
     cells = built(torch.zeros(1, 3, side, side)).patches.shape[1]
-    parts = {"backbone": built.eval(), "aggregator": small_aggregator(aggregator, built.dimension, cells)}
+    parts = {"backbone": built, "aggregator": small_aggregator(aggregator, built.dimension, cells)}
     return ModelFile(
         "random",
         Architecture(backbone, aggregator, blocks),

@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import TypeVar
 
 import torch
@@ -26,6 +27,7 @@ from vpr_dhe.features.local_head import build_local_head
 from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.records import Features, Grid, Image
 from vpr_dhe.runtime.choices import ExtractorPrecision
+from vpr_dhe.runtime.tf32 import without_tf32
 from vpr_dhe.runtime.threads import in_parallel, split_evenly
 
 Item = TypeVar("Item")
@@ -104,6 +106,7 @@ class NeuralExtractor(Extractor):
         if architecture.local_head is not None:
             local_head = build_local_head(architecture.local_head, backbone.dimension, model.part("local_head"))
             _load_weights(local_head, model, "local_head")
+        self._exact = precision == "fp32"
         self._layout = torch.channels_last if backbone.convolutional else torch.contiguous_format
         backbone = _InBfloat16(backbone) if precision == "bf16" else backbone
         network = ExtractorNetwork(backbone, aggregator, local_head).eval().to(device)
@@ -157,8 +160,9 @@ class NeuralExtractor(Extractor):
 
     @torch.inference_mode()
     def extract_batch(self, batch: Float[Tensor, "batch 3 height width"]) -> DenseFeatures:
-        """Extract features of preprocessed images."""
-        return self._run(batch.to(memory_format=self._layout))
+        """Extract features of preprocessed images; in fp32 without TF32, which GPUs would use by default."""
+        with without_tf32(self.device) if self._exact else nullcontext():
+            return self._run(batch.to(memory_format=self._layout))
 
 
 def _load_weights(part: nn.Module, model: ModelFile, prefix: str) -> None:

@@ -12,6 +12,8 @@ from torch import Tensor
 from vpr_dhe.errors import ModelError
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+# TF32, which ONNX Runtime uses on GPUs by default, rounds the factors of products to 10 bits of mantissa.
+_PROVIDER_OPTIONS: Mapping[str, dict[str, str]] = {"cpu": {}, "cuda": {"use_tf32": "0"}}
 _ERRORS_ONLY = 3
 _NO_WEIGHTS: Mapping[str, Tensor] = MappingProxyType({})
 
@@ -71,7 +73,8 @@ class OnnxSession:
         try:
             if self._values:
                 options.add_external_initializers(list(self._values), list(self._values.values()))
-            return onnxruntime.InferenceSession(network, options, providers=[self._provider])
+            provider = (self._provider, _PROVIDER_OPTIONS[self.device])
+            return onnxruntime.InferenceSession(network, options, providers=[provider])
         except Exception as error:  # ONNX Runtime has many classes of errors, without a common base
             reason = " ".join(str(error).split())
             named = network if isinstance(network, Path) else "a converted network"

@@ -124,6 +124,30 @@ def test_each_is_recognised_by_its_family(family):
     assert [name for name in FAMILIES if load_importer(name).recognises(shapes)] == expected
 
 
+@pytest.mark.parametrize(
+    ("name", "wrapper", "family"),
+    [
+        ("weights.ckpt", None, "salad"),
+        ("dino_salad.ckpt", None, "salad"),
+        ("weights.ckpt", "state_dict", "cliquemining"),
+        ("last_cliquemining.ckpt", "state_dict", "cliquemining"),
+        ("salad_cliquemining.ckpt", "state_dict", "cliquemining"),
+        ("weights.ckpt", "model_state_dict", None),
+        ("dino_salad.ckpt", "state_dict", None),
+        ("cliquemining.ckpt", None, None),
+    ],
+)
+def test_salad_and_cliquemining_are_told_by_their_containers(saved, name, wrapper, family):
+    """They have the same tensors; where container and name disagree, the user is asked."""
+    state = published.salad()
+    path = saved(name, state if wrapper is None else {wrapper: state})
+    if family is None:
+        with pytest.raises(ModelError, match="give --kind salad or --kind cliquemining"):
+            import_checkpoints(None, [path])
+    else:
+        assert import_checkpoints(None, [path]).licence == import_checkpoints(family, [path]).licence
+
+
 @families
 def test_missing_and_left_over_tensors_are_named(saved, family):
     state = ON_DINOV2[family]()

@@ -4,10 +4,11 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+from little_gsv_cities import write_gsv_cities
 from small_network import small_extractor, small_model
 
 from vpr_dhe.datasets import Protocol
-from vpr_dhe.errors import ModelError
+from vpr_dhe.errors import DatasetError, ModelError
 from vpr_dhe.features.aggregators.gem import GeM
 from vpr_dhe.features.backbones.cct import build_cct
 from vpr_dhe.features.extractor import load_extractor
@@ -94,6 +95,32 @@ def test_pairs_of_one_place_are_no_negatives_of_each_other(photos):
     # Without any negative, each image costs log(1 + exp(-s)) for its similarity s to the other of its pair.
     similarity = torch.nn.functional.cosine_similarity(vectors[:, 0], vectors[:, 1])
     assert nowhere_apart.loss.item() == pytest.approx(similarity.neg().exp().log1p().mean().item(), rel=1e-4)
+
+
+def test_batches_of_gsv_cities_are_places_by_images(tmp_path):
+    root = write_gsv_cities(tmp_path / "gsv-cities")
+    data = open_training_data([str(root)], Size(SIDE, SIDE), images_per_place=3)
+    settings = DescriptorSettings(batch_size=5, learning_rate=1e-3)
+    stage = MultiSimilarityStage(
+        small_extractor(SIDE), small_model(SIDE), data, settings, training_data="", random_light=False
+    )
+    assert stage.facts["data"] == "gsv-cities: 8 places of 30 photos, 3 at a time"
+    assert stage.facts["images_per_place"] == 3
+    batch = stage.batches.batch(Turn(0, 0, 1))
+    assert batch.images.shape == (5, 3, 3, SIDE, SIDE)
+    assert torch.equal(batch.same_place, torch.eye(5, dtype=torch.bool))
+    # The photos of a place differ from each other, but by less than from those of other places.
+    colours = batch.images.mean(dim=(3, 4))
+    within = (colours - colours.mean(dim=1, keepdim=True)).norm(dim=2).max()
+    assert 0 < within < torch.pdist(colours.mean(dim=1)).min()
+    assert not torch.equal(stage.batches.batch(Turn(1, 0, 1)).images, batch.images)
+    train(stage, loop(2), tmp_path / "run")
+    assert np.isfinite(stage.validate().score)
+
+
+def test_gsv_cities_has_no_triplets(tmp_path):
+    with pytest.raises(DatasetError, match="no queries for triplets; use --loss multi-similarity"):
+        open_triplet_data(write_gsv_cities(tmp_path / "gsv-cities", side=4))
 
 
 def test_photographs_are_lit_anew_and_warps_are_not(photos, town):

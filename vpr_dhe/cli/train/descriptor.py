@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 NAME = "descriptor"
 EXAMPLES = """
 vpr-dhe train descriptor my-data --model model.safetensors --out run
+vpr-dhe train descriptor gsv-cities --model new:cct_14_7x2_224@224 --batch-size 60 --out run
 """
 
 
@@ -30,22 +31,33 @@ def run(
     mining: MiningOptions,
     loop: LoopOptions,
     loss: Annotated[
-        Loss, typer.Option(help="Loss: triplet on one place data set, or multi-similarity on pairs of any data.")
-    ] = Loss.triplet,
-    batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Triplets or pairs per step. [4 triplets or 32 pairs]")
+        Loss | None,
+        typer.Option(
+            help="Loss: triplet on one place data set, or multi-similarity on pairs of any data. "
+            "[triplet; multi-similarity on GSV-Cities]",
+            show_default=False,
+        ),
     ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Triplets, pairs or places per step. [4 triplets; 32 pairs or places]")
+    ] = None,
+    images_per_place: Annotated[
+        int, typer.Option(min=2, help="Photos of each place of GSV-Cities; places with fewer are left out.")
+    ] = 4,
     learning_rate: Annotated[float, typer.Option(min=0, help="Learning rate of Adam.")] = 1e-5,
     random_light: Annotated[bool, typer.Option(help="Relight photos at random, with multi-similarity.")] = True,
     validation_pairs: ValidationPairsOption = 200,
 ) -> None:
     """Train the global descriptor of a network."""
+    from vpr_dhe.datasets.gsv_cities import is_gsv_cities
     from vpr_dhe.training.descriptor.stage import DescriptorSettings, MultiSimilarityStage, TripletStage
     from vpr_dhe.training.sources import open_training_data
     from vpr_dhe.training.sources.triplets import open_triplet_data
     from vpr_dhe.training.trainable_extractor import TrainableExtractor
 
     device = loop.pick_device()
+    if loss is None:
+        loss = Loss.multi_similarity if any(map(is_gsv_cities, data.data)) else Loss.triplet
     start = network.open(loop.seed)
     settings = DescriptorSettings(
         batch_size=batch_size or (4 if loss is Loss.triplet else 32),
@@ -59,7 +71,7 @@ def run(
         triplets = open_triplet_data(data.only_folder, data.protocol)
         stage: "Stage" = TripletStage(extractor, start, triplets, settings, training_data=data.description)
     else:
-        pairs = open_training_data(data.data, start.preprocessing.size, data.protocol)
+        pairs = open_training_data(data.data, start.preprocessing.size, data.protocol, images_per_place)
         stage = MultiSimilarityStage(
             extractor, start, pairs, settings, training_data=data.description, random_light=random_light
         )

@@ -30,6 +30,7 @@ FAMILIES = {
     "edtformer": "edtformer",
 }
 
+_ANY = object()
 _log = logging.getLogger(__name__)
 
 
@@ -58,27 +59,47 @@ def import_checkpoints(family: str | None, paths: Sequence[Path]) -> "ModelFile"
 
 
 def family_of(paths: Sequence[Path]) -> str:
-    """Family of the files of one model, by their tensors; by their names where families have the same tensors.
+    """Family of the files of one model, by their tensors.
+
+    Families of the same tensors are told by the container and the names of the files, where these agree.
 
     Raises:
         ModelError: if a file cannot be read, none of the families fits, or more than one does.
     """
-    from vpr_dhe.models.importers.base import listed, read_state, shapes_of
+    from vpr_dhe.models.importers.base import listed, read_checkpoint, shapes_of
 
-    shapes = [shapes_of(read_state(path)) for path in paths]
+    shapes, wrappers = [], set()
+    for path in paths:  # one after the other, because they are large
+        checkpoint = read_checkpoint(path)
+        shapes.append(shapes_of(checkpoint.state))
+        wrappers.add(checkpoint.wrapper)
     fitting = [family for family in FAMILIES if all(map(load_importer(family).recognises, shapes))]
     if not fitting:
         raise ModelError(
             f"{' and '.join(map(str, paths))} of {listed(list(shapes[0]))} is of no known family "
             f"({', '.join(FAMILIES)}); give a file as its authors publish it"
         )
-    named = [family for family in fitting if any(family in path.name.lower() for path in paths)]
-    if len(chosen := named if len(fitting) > 1 and named else fitting) > 1:
+    if len(chosen := _told_apart(fitting, wrappers, paths)) > 1:
         raise ModelError(
             f"{paths[0]} fits more than one family, which differ in their origin alone; give "
             f"{' or '.join(f'--kind {family}' for family in chosen)}"
         )
     return chosen[0]
+
+
+def _told_apart(fitting: list[str], wrappers: set[str | None], paths: Sequence[Path]) -> list[str]:
+    """Families that are published in such files, and those that the names of the files name, if both have one."""
+    contained = [family for family in fitting if _is_published_in(family, wrappers)]
+    named = [family for family in fitting if any(family in path.name.lower() for path in paths)]
+    by_both = [family for family in contained if family in named]
+    if contained and named:
+        return by_both or fitting
+    return contained or named or fitting
+
+
+def _is_published_in(family: str, wrappers: set[str | None]) -> bool:
+    wrapper = getattr(load_importer(family), "WRAPPER", _ANY)
+    return wrapper is _ANY or wrappers == {wrapper}
 
 
 def _with_origin(model: "ModelFile", family: str, paths: Sequence[Path]) -> "ModelFile":

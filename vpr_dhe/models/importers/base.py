@@ -8,7 +8,7 @@ import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -25,11 +25,20 @@ State: TypeAlias = dict[str, Tensor]
 Shapes: TypeAlias = dict[str, tuple[int, ...]]
 """Shapes of tensors by name."""
 
+LIGHTNING = "state_dict"
+"""Entry that holds the tensors in checkpoints of PyTorch Lightning."""
+WRAPPERS = ("model_state_dict", LIGHTNING)
+"""Entries that hold tensors."""
+
 _NUMPY_CORES = ("core", "_core")
 
 
 class Importer(Protocol):
-    """Module of a family of published checkpoints, in `FAMILIES`."""
+    """Module of a family of published checkpoints, in `FAMILIES`.
+
+    A module may have `WRAPPER`: the entry of a file that holds the tensors, or None if they are not in one, which tells
+    the family from another one with the same tensors.
+    """
 
     MAX_FILES: int
     """Number of files that one model has at most."""
@@ -47,7 +56,24 @@ class Importer(Protocol):
         ...
 
 
+class Checkpoint(NamedTuple):
+    """Content of a published file.
+
+    Args:
+        state: its tensors.
+        wrapper: entry of the file that holds them, one of WRAPPERS; None if they are not in one.
+    """
+
+    state: State
+    wrapper: str | None
+
+
 def read_state(path: Path) -> State:
+    """Read the tensors of a checkpoint; see `read_checkpoint`."""
+    return read_checkpoint(path).state
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
     """Read the state dictionary of a checkpoint, in float32 and without the prefix of DataParallel.
 
     Files whose names end in .safetensors are read as such, all others as those of `torch.save`.
@@ -59,15 +85,16 @@ def read_state(path: Path) -> State:
     if not path.is_file():
         raise ModelError(f"checkpoint {path} does not exist; give the path of the file that the authors publish")
     content = _read_safetensors(path) if path.suffix == SUFFIX else _read_torch(path)
-    for wrapper in ("model_state_dict", "state_dict"):
+    found = None
+    for wrapper in WRAPPERS:
         if isinstance(content, Mapping) and wrapper in content:
-            content = content[wrapper]
+            content, found = content[wrapper], wrapper
     if not isinstance(content, Mapping) or not content or not _all_tensors(content):
         raise ModelError(f"{path} holds {_kind_of(content)}, not a state dictionary of tensors; give the weights file")
     # Copied, because tensors that share storage cannot be saved in a model file.
     state = {key.removeprefix("module."): value.to(torch.float32, copy=True) for key, value in content.items()}
     _refuse_cross_image(state, path)
-    return state
+    return Checkpoint(state, found)
 
 
 def shapes_of(state: Mapping[str, Tensor]) -> Shapes:

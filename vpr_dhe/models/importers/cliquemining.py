@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vpr_dhe.models.importers import salad
-from vpr_dhe.models.importers.base import Shapes
+from vpr_dhe.models.importers.base import LIGHTNING, Shapes
 from vpr_dhe.models.model_file import ModelFile
 
 MAX_FILES = 1
+WRAPPER = LIGHTNING  # DINOv2-SALAD, which has the same tensors, is published as a bare state dictionary
 
 
 def recognises(shapes: Shapes) -> bool:

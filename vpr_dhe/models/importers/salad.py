@@ -23,6 +23,7 @@ from vpr_dhe.models.model_file import Architecture, ModelFile
 from vpr_dhe.records import RESIZE_8_BIT
 
 MAX_FILES = 1
+WRAPPER = None  # CliqueMining, which has the same tensors, is published as a checkpoint of Lightning
 _BACKBONE, _AGGREGATOR = "backbone.model.", "aggregator."
 # Name, number of the second layer, and whether layers are convolutions with dropout between them.
 _LAYERS = (("token_features", 2, False), ("cluster_features", 3, True), ("score", 3, True))

@@ -8,7 +8,7 @@ import torch
 from vpr_dhe.datasets.augmentation import relit
 from vpr_dhe.images import to_network_input
 from vpr_dhe.records import Image, Preprocessing
-from vpr_dhe.training.sources.base import PairSource, TrainingPair
+from vpr_dhe.training.sources.base import PairSource, TrainingGroup, TrainingPair
 
 
 class RelitPairs(PairSource):
@@ -22,10 +22,16 @@ class RelitPairs(PairSource):
 
     def __init__(self, source: PairSource, preprocessing: Preprocessing) -> None:
         self._source, self.description = source, f"{source.description}, in random light"
+        self.members = source.members
         self._unscaled = replace(preprocessing, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 
     def __len__(self) -> int:
         return len(self._source)
+
+    def group(self, index: int, random: np.random.Generator, members: int) -> TrainingGroup:
+        """Make a group of the source and relight its images."""
+        group = self._source.group(index, random, members)
+        return replace(group, images=tuple(relit(self._small(image), random) for image in group.images))
 
     def pair(self, index: int, random: np.random.Generator) -> TrainingPair:
         """Make a pair of the source and relight its images."""

@@ -28,7 +28,7 @@ from vpr_dhe.runtime.prefetching import read_ahead
 from vpr_dhe.training.descriptor.relit import RelitPairs
 from vpr_dhe.training.mining import MiningSettings, TripletMiner, Triplets
 from vpr_dhe.training.sources import TrainingData
-from vpr_dhe.training.sources.base import Draws, PairSource, TrainingPair
+from vpr_dhe.training.sources.base import Draws, PairSource, TrainingGroup, TrainingPair
 from vpr_dhe.training.sources.triplets import TripletData
 from vpr_dhe.training.stage import Batches, Fact, Stage, StepLoss, Turn, Validation
 from vpr_dhe.training.trainable_extractor import TrainableExtractor
@@ -130,14 +130,14 @@ class ImageBatch(NamedTuple):
 
 
 class PairBatch(NamedTuple):
-    """Both images of each pair as the network's input, and a mask of the pairs that may show one place."""
+    """Images of each pair or group as the network's input, and a mask of the pairs that may show one place."""
 
-    images: Float[Tensor, "pairs 2 3 height width"]
+    images: Float[Tensor, "pairs members 3 height width"]
     same_place: Bool[Tensor, "pairs pairs"]
 
 
 class PairBatches(Batches[PairBatch]):
-    """Batches of image pairs."""
+    """Batches of image pairs, or of larger groups where the source makes them."""
 
     def __init__(self, source: PairSource, preprocessing: Preprocessing, settings: DescriptorSettings) -> None:
         self._draws, self._preprocessing, self._size = Draws(source, settings.seed), preprocessing, settings.batch_size
@@ -145,13 +145,14 @@ class PairBatches(Batches[PairBatch]):
     def batch(self, turn: Turn) -> PairBatch:
         """Draw the pairs of a turn."""
         first = (turn.step * turn.processes + turn.process) * self._size
-        pairs = [self._draws.pair(number) for number in range(first, first + self._size)]
-        images = _as_input([[pair.image_a, pair.image_b] for pair in pairs], self._preprocessing).images
-        return PairBatch(images, _same_place(pairs))
+        members = self._draws.source.members
+        groups = [self._draws.group(number, members) for number in range(first, first + self._size)]
+        images = _as_input([group.images for group in groups], self._preprocessing).images
+        return PairBatch(images, _same_place(groups))
 
 
 class MultiSimilarityStage(DescriptorStage[PairBatch]):
-    """Trains on pairs of any source with the multi-similarity loss: the images of a pair are positives.
+    """Trains on pairs of any source with the multi-similarity loss: the images of a pair, or group, are positives.
 
     Pairs that may show one place are neither positives nor negatives of each other: images taken nearby need not look
     alike, for example if the cameras face away from each other.
@@ -186,6 +187,8 @@ class MultiSimilarityStage(DescriptorStage[PairBatch]):
         source = RelitPairs(data.positives, model.preprocessing) if random_light and photographs else data.positives
         self.batches = PairBatches(source, model.preprocessing, settings)
         self.facts = {"stage": "descriptor, multi-similarity", "data": source.description, **self.facts}
+        if source.members > 2:
+            self.facts = {**self.facts, "images_per_place": source.members}
 
     def forward(self, batch: PairBatch) -> StepLoss:
         """Loss over the pairs of images that the miner finds informative."""
@@ -297,8 +300,8 @@ def _multi_similarity() -> tuple[Any, Any]:
     return miners.MultiSimilarityMiner(epsilon=0.1), losses.MultiSimilarityLoss(alpha=1, beta=50, base=0.0)
 
 
-def _same_place(pairs: Sequence[TrainingPair]) -> Bool[Tensor, "pairs pairs"]:
-    return torch.tensor([[not one.places.isdisjoint(other.places) for other in pairs] for one in pairs])
+def _same_place(groups: Sequence[TrainingGroup]) -> Bool[Tensor, "groups groups"]:
+    return torch.tensor([[not one.places.isdisjoint(other.places) for other in groups] for one in groups])
 
 
 def _as_input(groups: Sequence[Sequence[Image]], preprocessing: Preprocessing) -> ImageBatch:

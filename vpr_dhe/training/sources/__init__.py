@@ -5,11 +5,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vpr_dhe.datasets import LAYOUTS, PlaceDataset, Protocol
+from vpr_dhe.datasets.gsv_cities import IMAGES_PER_PLACE, is_gsv_cities, read_gsv_cities
 from vpr_dhe.errors import DatasetError
 from vpr_dhe.images import list_images
 from vpr_dhe.records import Size
 from vpr_dhe.runtime.choices import SYNTHETIC_TOWN
 from vpr_dhe.training.sources.base import JoinedPairs, PairSource, SomePairs
+from vpr_dhe.training.sources.gsv_cities import PlacePhotos
 from vpr_dhe.training.sources.positives import RADIUS_M, PositivePairs
 from vpr_dhe.training.sources.town import TownPairs
 from vpr_dhe.training.sources.warps import WarpedPhotos
@@ -44,20 +46,26 @@ class _Opened:
     validation: PairSource
 
 
-def open_training_data(names: Sequence[str], view_size: Size, protocol: Protocol | None = None) -> TrainingData:
-    """Open folders of photos, place data sets in any layout that `evaluate` reads, and generated towns.
+def open_training_data(
+    names: Sequence[str],
+    view_size: Size,
+    protocol: Protocol | None = None,
+    images_per_place: int = IMAGES_PER_PLACE,
+) -> TrainingData:
+    """Open folders of photos, place data sets in any layout that `evaluate` reads, GSV-Cities, and generated towns.
 
     Args:
         names: paths of folders, or `synthetic-town`.
         view_size: the network's input, the size of warped photos.
         protocol: defines the positives of place data sets. By default, layouts with splits use `train` and 10 m; the
             others have their own rules, as in `evaluate`.
+        images_per_place: photos of a place of GSV-Cities in a group; places with fewer are left out.
 
     Raises:
         DatasetError: if a folder is missing, has an unexpected layout, or holds too little.
         BadInputError: if a layout does not support an option of the protocol.
     """
-    opened = [_open(name, view_size, protocol or Protocol()) for name in names]
+    opened = [_open(name, view_size, protocol or Protocol(), images_per_place) for name in names]
     warps = JoinedPairs([data.warps for data in opened])
     positives = [data.positives for data in opened if data.positives is not None]
     held_out = [data.validation for data in opened if (data.positives is not None) == bool(positives)]
@@ -77,13 +85,15 @@ def open_photos(folders: Sequence[Path], view_size: Size) -> tuple[PairSource, P
     return JoinedPairs([learned for learned, _ in sources]), JoinedPairs([kept for _, kept in sources])
 
 
-def _open(name: str, view_size: Size, protocol: Protocol) -> _Opened:
+def _open(name: str, view_size: Size, protocol: Protocol, images_per_place: int) -> _Opened:
     if name == SYNTHETIC_TOWN:
         return _Opened(TownPairs(_TOWN_SEEDS, _TOWN_PAIRS), None, TownPairs(_VALIDATION_TOWN_SEEDS, _TOWN_PAIRS))
     root = Path(name)
     if not root.is_dir():
         found = "is a file" if root.exists() else "does not exist"
         raise DatasetError(f"{root} {found}; expected a folder of photos or of a data set, or {SYNTHETIC_TOWN!r}")
+    if is_gsv_cities(root):
+        return _open_gsv_cities(root, view_size, images_per_place)
     dataset = read_training_places(root, protocol)
     if dataset is None:
         photos = [root / path for path in list_images(root)]
@@ -94,6 +104,13 @@ def _open(name: str, view_size: Size, protocol: Protocol) -> _Opened:
     warps = WarpedPhotos(photos, view_size, f"{len(photos)} photos of {dataset.name}")
     learned, kept = _held_out(PositivePairs(dataset))
     return _Opened(warps, learned, kept)
+
+
+def _open_gsv_cities(root: Path, view_size: Size, images_per_place: int) -> _Opened:
+    places, name = read_gsv_cities(root, images_per_place), root.resolve().name
+    photos = [path for place in places for path in place.images]
+    learned, kept = _held_out(PlacePhotos(name, places, images_per_place))
+    return _Opened(WarpedPhotos(photos, view_size, f"{len(photos)} photos of {name}"), learned, kept)
 
 
 def _held_out(source: PairSource) -> tuple[PairSource, PairSource]:

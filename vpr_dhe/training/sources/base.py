@@ -35,15 +35,24 @@ class TrainingPair:
     residual_px: Float32[np.ndarray, "height width 2"] | None = None
 
 
+@dataclass(frozen=True)
+class TrainingGroup:
+    """Decoded images of one place; `places` are as in `TrainingPair`."""
+
+    images: tuple[Image, ...]
+    places: frozenset[str] = frozenset()
+
+
 class PairSource(ABC):
     """A fixed number of pairs, each of which may be different every time it is made.
 
-    `knows_homographies` tells whether every pair has one; `description` summarises the images. Sources hold only paths
-    and numbers, so that loading processes can get a copy.
+    `knows_homographies` tells whether every pair has one; `description` summarises the images; `members` is the maximum
+    number of images in a group. Sources hold only paths and numbers, so that loading processes can get a copy.
     """
 
     knows_homographies: bool
     description: str
+    members: int = 2
 
     @abstractmethod
     def __len__(self) -> int:
@@ -56,6 +65,16 @@ class PairSource(ABC):
         Raises:
             ImageError: if a file cannot be read.
         """
+
+    def group(self, index: int, random: np.random.Generator, members: int) -> TrainingGroup:
+        """Make a group of as many images of one place, at most the source's `members`; by default the pair.
+
+        Raises:
+            ImageError: if a file cannot be read.
+        """
+        assert members == self.members == 2, "sources of larger groups make their own"
+        pair = self.pair(index, random)
+        return TrainingGroup((pair.image_a, pair.image_b), pair.places)
 
 
 class JoinedPairs(PairSource):
@@ -71,6 +90,7 @@ class JoinedPairs(PairSource):
         if not self._ends or not self._ends[-1]:
             raise DatasetError("there are no image pairs to train on; give more data")
         self.knows_homographies = all(source.knows_homographies for source in self._sources)
+        self.members = min(source.members for source in self._sources)
         self.description = "; ".join(source.description for source in self._sources)
 
     def __len__(self) -> int:
@@ -78,9 +98,18 @@ class JoinedPairs(PairSource):
 
     def pair(self, index: int, random: np.random.Generator) -> TrainingPair:
         """Make a pair of the source that it belongs to."""
+        source, index_in_source = self._located(index)
+        return source.pair(index_in_source, random)
+
+    def group(self, index: int, random: np.random.Generator, members: int) -> TrainingGroup:
+        """Make a group of the source that it belongs to."""
+        source, index_in_source = self._located(index)
+        return source.group(index_in_source, random, members)
+
+    def _located(self, index: int) -> tuple[PairSource, int]:
         number = bisect_right(self._ends, index)
         start = self._ends[number - 1] if number else 0
-        return self._sources[number].pair(index - start, random)
+        return self._sources[number], index - start
 
 
 class SomePairs(PairSource):
@@ -89,7 +118,7 @@ class SomePairs(PairSource):
     def __init__(self, source: PairSource, indices: Sequence[int]) -> None:
         self._source, self._indices = source, tuple(indices)
         self.knows_homographies = source.knows_homographies
-        self.description = source.description
+        self.description, self.members = source.description, source.members
 
     def __len__(self) -> int:
         return len(self._indices)
@@ -97,6 +126,10 @@ class SomePairs(PairSource):
     def pair(self, index: int, random: np.random.Generator) -> TrainingPair:
         """Make a pair of the source."""
         return self._source.pair(self._indices[index], random)
+
+    def group(self, index: int, random: np.random.Generator, members: int) -> TrainingGroup:
+        """Make a group of the source."""
+        return self._source.group(self._indices[index], random, members)
 
 
 @dataclass(frozen=True)
@@ -112,9 +145,16 @@ class Draws:
 
     def pair(self, number: int) -> TrainingPair:
         """The pair at a position of the sequence, from 0."""
+        return self.source.pair(*self._drawn(number))
+
+    def group(self, number: int, members: int) -> TrainingGroup:
+        """The group of as many images at a position of the sequence, from 0."""
+        return self.source.group(*self._drawn(number), members)
+
+    def _drawn(self, number: int) -> tuple[int, np.random.Generator]:
         epoch, position = divmod(number, len(self.source))
         index = int(order_of_epoch(self.seed, epoch, len(self.source))[position])
-        return self.source.pair(index, np.random.default_rng((self.seed, 1, epoch, index)))
+        return index, np.random.default_rng((self.seed, 1, epoch, index))
 
 
 @lru_cache(maxsize=4)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vpr_dhe.datasets.base import PlaceDataset, Protocol
+from vpr_dhe.datasets.gsv_cities import is_gsv_cities
 from vpr_dhe.errors import DatasetError
 from vpr_dhe.training.sources import HELD_OUT, read_training_places
 from vpr_dhe.training.sources.base import PairSource
@@ -25,6 +26,8 @@ def open_triplet_data(root: Path, protocol: Protocol | None = None) -> TripletDa
     Raises:
         DatasetError: if the folder is not a place data set, or its ground truth is not public.
     """
+    if is_gsv_cities(root):
+        raise DatasetError(f"{root} is GSV-Cities, which has no queries for triplets; use --loss multi-similarity")
     dataset = read_training_places(root, protocol or Protocol())
     if dataset is None:
         raise DatasetError(

@@ -1,0 +1,40 @@
+"""Places of GSV-Cities, with several photos each."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from vpr_dhe.datasets.gsv_cities import TrainingPlace
+from vpr_dhe.images import decode_named
+from vpr_dhe.training.sources.base import PairSource, TrainingGroup, TrainingPair
+
+
+class PlacePhotos(PairSource):
+    """One group per place: photos drawn from all of the place, anew in each epoch; a pair is two of them.
+
+    Args:
+        name: of the data set.
+        places: of at least `members` photos each, and far from each other.
+        members: number of photos in a group.
+    """
+
+    knows_homographies = False
+
+    def __init__(self, name: str, places: Sequence[TrainingPlace], members: int) -> None:
+        self._places, self.members = tuple(places), members
+        photos = sum(len(place.images) for place in places)
+        self.description = f"{name}: {len(places)} places of {photos} photos, {members} at a time"
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def pair(self, index: int, random: np.random.Generator) -> TrainingPair:
+        """Decode two photos of a place."""
+        group = self.group(index, random, 2)
+        return TrainingPair(*group.images, places=group.places)
+
+    def group(self, index: int, random: np.random.Generator, members: int) -> TrainingGroup:
+        """Decode several photos of a place."""
+        place = self._places[index]
+        drawn = random.choice(len(place.images), members, replace=False)
+        return TrainingGroup(tuple(decode_named(place.images[row]) for row in drawn), frozenset({place.name}))
