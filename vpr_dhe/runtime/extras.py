@@ -21,6 +21,7 @@ EXTRAS: Mapping[str, Extra] = MappingProxyType(
         "distributed": Extra("work on several machines with Ray", ("ray", "ray.data")),
         "export": Extra("conversion to ONNX", ("onnx", "onnxscript")),
         "heic": Extra("reading HEIC photos", ("pillow_heif",)),
+        "ros2": Extra("a node of ROS 2", ("cyclonedds", "cyclonedds.domain", "cyclonedds.idl")),
         "serve": Extra("a service", ("fastapi", "uvicorn", "prometheus_client", "python_multipart")),
         "train": Extra("training", ("accelerate", "torch.utils.tensorboard")),
     }
