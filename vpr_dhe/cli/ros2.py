@@ -102,16 +102,17 @@ def run(
         raise BadInputError("--odometry is for --sequence; add it, or leave --odometry out")
     if prior is not None and sequence:
         raise BadInputError("--prior is for single images, and --sequence follows the camera; leave one of them out")
+    from vpr_dhe.integrations.ros2.graph import Names, cyclone_config, domain_id
     from vpr_dhe.runtime.extras import require_extra
 
+    names = Names.parse(namespace, remap or ())
+    topics = {option: names.resolve(name) for option, name in _subscribed(image, prior, odometry).items()}
     require_extra("ros2")
-    from vpr_dhe.integrations.ros2.graph import Names
+    domain, config = domain_id(), cyclone_config()
     from vpr_dhe.integrations.ros2.map_frame import MapFrame
     from vpr_dhe.integrations.ros2.node import LocalizationNode, NodeSettings, run_node
     from vpr_dhe.integrations.ros2.transport import DdsTransport
 
-    names = Names.parse(namespace, remap or ())
-    topics = {option: names.resolve(name) for option, name in _subscribed(image, prior, odometry).items()}
     settings = NodeSettings(
         min_inliers=min_inliers,
         min_probability=min_probability,
@@ -127,7 +128,7 @@ def run(
     if min_probability is not None:
         note_default_calibration(localizer)
     warn_of_calibration(localizer)
-    transport = DdsTransport()
+    transport = DdsTransport(domain, config)
     publishers = _publishers(transport, names, settings)
     node = LocalizationNode(localizer, publishers, settings, topic=topics["image"], note=print_stderr)
     _subscribe(transport, node, topics, names, compressed=compressed, initial_pose=initial_pose)

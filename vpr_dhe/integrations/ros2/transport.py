@@ -25,7 +25,7 @@ from vpr_dhe.integrations.ros2.cdr import (
     read_image,
     write_compressed,
 )
-from vpr_dhe.integrations.ros2.graph import cyclone_config, dds_topic, domain_id
+from vpr_dhe.integrations.ros2.graph import dds_topic
 from vpr_dhe.integrations.ros2.messages import (
     UNKNOWN_VARIANCE,
     Diagnostics,
@@ -58,20 +58,22 @@ _STATUS_FIX, _SERVICE_GPS, _APPROXIMATED = 0, 1, 1
 class DdsTransport:
     """Participant of a domain, with the readers and writers of a node; one thread receives.
 
-    Settings are the variables of ROS 2 and Cyclone DDS (`graph.cyclone_config`).
+    Args:
+        domain: its number, as `graph.domain_id` reads it.
+        config: configuration of Cyclone DDS, as `graph.cyclone_config` makes it; empty for its default.
 
     Raises:
-        BadInputError: if a variable is wrong, or the domain cannot be joined.
+        BadInputError: if the domain cannot be joined.
     """
 
-    def __init__(self) -> None:
-        number, config = domain_id(), cyclone_config()
+    def __init__(self, domain: int, config: str) -> None:
         try:
-            self._domain = Domain(number, config) if config else None
-            self._participant = DomainParticipant(number)
+            # Kept, because the domain ends with it.
+            self._domain = Domain(domain, config) if config else None
+            self._participant = DomainParticipant(domain)
         except DDSException as error:
             raise BadInputError(
-                f"domain {number} of ROS 2 cannot be joined ({error}); check CYCLONEDDS_URI and ROS_DOMAIN_ID"
+                f"domain {domain} of ROS 2 cannot be joined ({error}); check CYCLONEDDS_URI and ROS_DOMAIN_ID"
             ) from error
         self._receivers: list[tuple[DataReader, Callable[[bytes], None]]] = []
         self._ended = Event()
