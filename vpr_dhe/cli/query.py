@@ -284,8 +284,8 @@ def _require_consistent(
         )
     if sequence and (report or format in _WITHOUT_BELIEF):
         raise BadInputError(
-            "only --format table, json and jsonl hold the belief of --sequence, and geojson, gpx and tum its positions; "
-            "use one of them, without --report"
+            "only --format table, json and jsonl hold the belief of --sequence, and geojson, gpx and tum its "
+            "positions; use one of them, without --report"
         )
 
 

@@ -144,6 +144,7 @@ def test_a_camera_gets_answers_and_fixes(robot, tmp_path):
         assert node.wait(DEADLINE_S) == 0
 
 
+@pytest.mark.slow
 def test_a_map_in_metres_gets_poses_and_follows_its_index(robot, tmp_path):
     index = index_of(tmp_path, [MetricPosition(10.0 * number, 5.0) for number in range(4)], [0.0, 90.0, 0.0, 0.0])
     robot.listen("/diagnostics")
