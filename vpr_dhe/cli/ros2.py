@@ -7,6 +7,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -130,7 +131,8 @@ def run(
     warn_of_calibration(localizer)
     transport = DdsTransport(domain, config)
     publishers = _publishers(transport, names, settings)
-    node = LocalizationNode(localizer, publishers, settings, topic=topics["image"], note=print_stderr)
+    reopen = partial(open_localizer, index, verification, model)
+    node = LocalizationNode(localizer, publishers, settings, topic=topics["image"], reopen=reopen, note=print_stderr)
     _subscribe(transport, node, topics, names, compressed=compressed, initial_pose=initial_pose)
     with _stop_signals() as wait:
         transport.start()
@@ -157,9 +159,15 @@ def _require_fitting(
     from vpr_dhe.sequences.sequence_localizer import require_all_verified
 
     assert isinstance(localizer.database, VerifiedIndex), "opened by Localizer.open"
+    index = localizer.database.index
     for option, given in (("--prior", prior), ("--map-origin", map_origin)):
         if given is not None:
-            require_earth(localizer.database.index, option)
+            require_earth(index, option)
+    if settings.use_odometry and not index.snapshot.worlds:
+        raise BadInputError(
+            f"--odometry needs positions, and {index.folder} has none; leave it out, or index the images with "
+            "--positions"
+        )
     if settings.sequence:
         require_all_verified(localizer.stop_early)
 

@@ -96,7 +96,7 @@ class Run:
             while left:
                 before = self.done
                 self.node.offer(left.pop(0))
-                while self.done == before and time.monotonic() < end_s:
+                while self.done == before and self.node.failure is None and time.monotonic() < end_s:
                     time.sleep(0.005)
             return True
 
@@ -208,6 +208,33 @@ def test_a_sequence_believes(degrees):
 def test_settings_have_to_fit_the_index(metres):
     with pytest.raises(BadInputError, match="--prior needs positions in degrees or UTM"):
         require_earth(metres, "--prior")
+
+
+def test_an_index_of_another_model_is_opened_again(make_index, monkeypatch):
+    """The folder is replaced by an index of other features, as by someone who tries another model."""
+    index = make_index(lambda number: MetricPosition(100.0 * number, 5.0))
+    run = Run(index)
+    other = make_index(lambda number: MetricPosition(7.0, 5.0))
+    monkeypatch.setattr(run.node, "_reopen", lambda: Localizer.open(other.folder))
+    monkeypatch.setattr(run.node, "_refreshed_s", 0.0)
+    monkeypatch.setattr(run.node._index, "refresh", lambda: True)
+    known, other_model = index.spec, replace(index.spec, dimension=2 * index.spec.dimension)
+    monkeypatch.setattr(
+        PlaceIndex, "spec", property(lambda self: other_model if self.folder == index.folder else known)
+    )
+    [pose] = run.over(lambda: image(3)).published.pose.messages
+    assert pose.x_m == 7.0
+
+
+def test_an_index_that_is_gone_is_said_and_the_map_stays(make_index):
+    index = make_index(lambda number: MetricPosition(100.0 * number, 5.0))
+    run = Run(index)
+    index.folder.rename(index.folder.with_name("away"))
+    run.node._refreshed_s = 0.0
+    run.over(lambda: image(3))
+    run.node.report()
+    assert run.published.diagnostics.messages[-1].level == Level.ERROR
+    assert len(run.published.pose.messages) == 1
 
 
 def test_an_unexpected_error_ends_the_node(metres):

@@ -95,6 +95,7 @@ class LocalizationNode:
         publishers: of the node.
         settings: of the node.
         topic: of the images, for diagnostics.
+        reopen: opens the index again, for one that is replaced by an index of another model.
         note: called with sentences for people.
 
     Raises:
@@ -108,14 +109,14 @@ class LocalizationNode:
         settings: NodeSettings,
         *,
         topic: str = "",
+        reopen: Callable[[], Localizer] | None = None,
         note: Callable[[str], object] = _log.warning,
     ) -> None:
-        assert isinstance(localizer.database, VerifiedIndex), "a node needs an index on this machine"
         if settings.min_probability is not None and not settings.sequence:
             localizer.require_calibration()
-        self._localizer, self._publishers, self._settings = localizer, publishers, settings
-        self._index: PlaceIndex = localizer.database.index
-        self._topic, self._note = topic, note
+        self._localizer, self._index = localizer, _index_of(localizer)
+        self._publishers, self._settings = publishers, settings
+        self._topic, self._reopen, self._note = topic, reopen, note
         self._counters = Counters()
         self._newest = NewestImage(self._counters)
         self._refreshed_s = monotonic()
@@ -146,7 +147,7 @@ class LocalizationNode:
         try:
             while not self._newest.closed:
                 if self._settings.sequence:
-                    self._follow()
+                    self._try_to_follow()
                 elif (arrival := self._next()) is not None:
                     self._localize(arrival)
         except BaseException as error:  # raised again in the main thread
@@ -175,6 +176,9 @@ class LocalizationNode:
         self._refreshed_s = monotonic()
         try:
             changed = self._index.refresh()
+            if changed and self._index.spec != self._localizer.extractor.spec and self._reopen:
+                self._localizer = self._reopen()
+                self._index = _index_of(self._localizer)
         except (VprDheError, OSError) as error:
             self._counters.fault(str(error))
             self._note_once(str(error))
@@ -206,6 +210,13 @@ class LocalizationNode:
             self._counters.add(Event.UNREADABLE)
             self._note_once(f"an image cannot be read: {error}")
             return None
+
+    def _try_to_follow(self) -> None:
+        try:
+            self._follow()
+        except VprDheError as error:
+            self._fail(error)
+            self._next()  # not again before an image or a second has passed
 
     def _follow(self) -> None:
         """Localize images as a sequence, until the index changes or the node stops."""
@@ -332,6 +343,11 @@ def motion_between(before: OdometryPose, after: OdometryPose) -> Odometry:
     forward, left = cos * east + sin * north, cos * north - sin * east
     turn = math.remainder(after.yaw_rad - before.yaw_rad, math.tau)
     return Odometry.of_displacement(forward, -left, -math.degrees(turn))
+
+
+def _index_of(localizer: Localizer) -> PlaceIndex:
+    assert isinstance(localizer.database, VerifiedIndex), "a node needs an index on this machine"
+    return localizer.database.index
 
 
 def _sequence_answer(frame: LocalizedFrame) -> Answer:
