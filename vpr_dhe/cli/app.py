@@ -23,6 +23,7 @@ from vpr_dhe.cli import (
     models,
     query,
     remove,
+    ros2,
     serve,
     train,
     verifiers,
@@ -49,7 +50,7 @@ vpr-dhe query -h""",
     rich_markup_mode=None,
 )
 _SECTIONS = {
-    "Maps and places": (demo, index, query, serve, adapt, calibrate),
+    "Maps and places": (demo, index, query, serve, ros2, adapt, calibrate),
     "Recordings": (frames, loops),
     "Upkeep of an index": (check, remove, compact),
     "Measurement": (evaluate, evaluate_pairs, align),

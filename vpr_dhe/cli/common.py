@@ -34,7 +34,9 @@ class DocumentFormat(StrEnum):
 
 
 FormatChoice = TypeVar("FormatChoice", bound=StrEnum)
-_ENDINGS = {".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}
+_ENDINGS = {".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"} | {
+    f".{format}": format for format in ("geojson", "gpx", "tum", "g2o")
+}
 
 
 def chosen_format(given: FormatChoice | None, out: Path | None, default: FormatChoice) -> FormatChoice:
@@ -79,15 +81,20 @@ def print_stderr(message: str) -> None:
         print(message, file=sys.stderr)
 
 
-def report_left_out(names: Sequence[str], *, written: bool) -> None:
+_BLANK_NAME = "names in a list of pairs cannot contain blanks, found {name!r}; use another --format"
+
+
+def report_left_out(names: Sequence[str], *, written: bool, fault: str | None = None) -> None:
     """Print one line on stderr about pairs left out of a list, by the names that it cannot hold.
+
+    `fault` says why, with `{name}`; by default, names have blanks.
 
     Raises:
         BadInputError: if nothing else was written.
     """
     if not names:
         return
-    fault = f"names in a list of pairs cannot contain blanks, found {names[0]!r}; use another --format"
+    fault = (fault or _BLANK_NAME).format(name=names[0])
     if not written:
         raise BadInputError(fault)
     print_stderr(f"left out {counted(len(names), 'pair')}: {fault}")

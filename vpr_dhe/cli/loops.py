@@ -20,7 +20,7 @@ from vpr_dhe.cli.common import (
 )
 from vpr_dhe.cli.help import OUTPUT
 from vpr_dhe.cli.options import BitDepthOption, ModelOptions, VerifierOptions
-from vpr_dhe.cli.photos import TimesOption, naming_jumps, photo_frames, with_progress
+from vpr_dhe.cli.photos import TimesOption, naming_jumps, photo_frames, photo_records, with_progress
 from vpr_dhe.cli.recordings import RecordingOptions
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.runtime.choices import AUTO
@@ -47,6 +47,7 @@ class Format(StrEnum):
     jsonl = "jsonl"
     csv = "csv"
     hloc = "hloc"
+    g2o = "g2o"
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def run(
     if index and recording.given:
         _require_vacant(index)
     verification.warn_if_slow()
-    line_format, counts = LOOP_FORMATS[format], _Counts()
+    line_format, counts = _graph(images, times) if format is Format.g2o else LOOP_FORMATS[format], _Counts()
     with _frames(images, times, recording, line_format) as frames, open_output(out) as output:
         try:
             loops = find_loops(
@@ -134,7 +135,7 @@ def run(
             kept = f"; the frames are safe in {index}, and a new run needs another --index" if index else ""
             print_stderr(f"interrupted: {counts.loops} loops among the first {counts.frames} frames are written{kept}")
             raise typer.Exit(1) from None
-        report_left_out(counts.left_out, written=True)
+        report_left_out(counts.left_out, written=True, fault=line_format.fault)
         print_stderr(f"{counts.loops} loops among {counts.frames} frames{_ignored_text(ignore_seconds, ignore_frames)}")
 
 
@@ -189,7 +190,23 @@ def _require_fitting(line_format: "LoopFormat", names: Sequence[str]) -> None:
     """Raise BadInputError if the format can hold none of the names; others are left out."""
     unfit = [name for name in names if line_format.unfit(name) is not None]
     if len(unfit) == len(names):
-        report_left_out(unfit, written=False)
+        report_left_out(unfit, written=False, fault=line_format.fault)
+
+
+def _graph(images: Path | None, times: Path | None) -> "LoopFormat":
+    """Format of a pose graph of the frames of a folder, by the positions and headings of a table.
+
+    Raises:
+        BadInputError: if there is no table, or it gives no frame a position in metres and a heading.
+    """
+    from vpr_dhe.report.tables.loops import g2o_format
+
+    if images is None or times is None:
+        raise BadInputError(
+            "--format g2o needs a folder of frames with positions in metres and headings, given by --times CSV; use "
+            "--format csv"
+        )
+    return g2o_format(photo_records(images, times))
 
 
 @contextmanager

@@ -63,6 +63,16 @@ def photo_frames(paths: Sequence[Path], times: Path | None, *, in_order: bool) -
     return [replace(frames[number], timestamp_s=taken.times_s[number]) for number in taken.order]
 
 
+def photo_records(folder: Path, times: Path) -> "list[ImageRecord]":
+    """Records of the photos of a folder by a table with times, in the order taken, as `photo_frames` sorts them."""
+    from vpr_dhe.images import survey_images
+    from vpr_dhe.sequences.order import order_taken
+
+    records = _timed(folder, survey_images(folder).paths, times)
+    order = order_taken([record.path for record in records], [record.timestamp_s or 0.0 for record in records]).order
+    return [records[number] for number in order]
+
+
 def naming_jumps(frames: "Iterable[SequenceFrame]", effect: str = "") -> "Iterator[SequenceFrame]":
     """Pass frames on, and print one line on stderr, with its effect, at the first jump of their clock."""
     from vpr_dhe.recordings.clock import StreamClock

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from vpr_dhe.localization.localizer import Localizer
     from vpr_dhe.records import Near
     from vpr_dhe.report.tables.answers import Answer, AnswerSheet, LineFormat
+    from vpr_dhe.report.tables.positions import PositionFormat
     from vpr_dhe.sequences.frames import SequenceFrame
 
 NAME = "query"
@@ -48,6 +49,7 @@ vpr-dhe query my-index queries --out answers.json --report answers.html
 vpr-dhe query my-index queries --min-probability 0.9
 vpr-dhe query my-index photo.jpg --near 49.234,7.002 --within-m 200
 vpr-dhe query my-index --video drive.mp4 --min-seconds 1 --sequence
+vpr-dhe query my-index queries --out answers.geojson
 """
 _SEQUENCE = "Sequence"
 
@@ -60,6 +62,12 @@ class Format(StrEnum):
     jsonl = "jsonl"
     csv = "csv"
     hloc = "hloc"
+    geojson = "geojson"
+    gpx = "gpx"
+    tum = "tum"
+
+
+_WITHOUT_BELIEF = (Format.csv, Format.hloc)
 
 
 def run(
@@ -94,7 +102,8 @@ def run(
         Path | None,
         typer.Option(
             rich_help_panel=OUTPUT,
-            help="Write the results here instead of stdout: .json, .jsonl or .csv without --format.",
+            help="Write the results here instead of stdout; the ending sets the format: .json, .jsonl, .csv, "
+            ".geojson, .gpx or .tum.",
             callback=writable_file,
         ),
     ] = None,
@@ -133,6 +142,7 @@ def run(
     rough.require_consistent(sequence=sequence)
     existing_file(times)
     from vpr_dhe.report.tables.answers import SHEET_FORMATS, AnswerSheet
+    from vpr_dhe.report.tables.positions import POSITION_FORMATS
 
     if sequence:
         from vpr_dhe.sequences.sequence_localizer import require_all_verified
@@ -145,6 +155,7 @@ def run(
         localizer.require_calibration()
         note_default_calibration(localizer)
     warn_of_calibration(localizer)
+    _require_positions(localizer, format, timed=bool(recording.given or times))
     near = rough.circle(localizer)
     opened = recording.frames("querying") if recording.given else with_progress(photos, "querying")
     with opened as frames, open_output(out) as output:
@@ -164,6 +175,8 @@ def run(
         )
         if format in SHEET_FORMATS:
             print(SHEET_FORMATS[format](sheet), file=output)
+        if format in POSITION_FORMATS:
+            _write_positions(POSITION_FORMATS[format], sheet, output)
     report_left_out(summary.left_out, written=summary.lines > 0)
     if report:
         _write_report(sheet, localizer, report)
@@ -269,10 +282,44 @@ def _require_consistent(
         raise BadInputError(
             "--min-probability is for single photos, and --sequence gives a belief instead; leave one of them out"
         )
-    if sequence and (report or format in (Format.csv, Format.hloc)):
+    if sequence and (report or format in _WITHOUT_BELIEF):
         raise BadInputError(
-            "only --format table, json and jsonl hold the belief of --sequence; use one of them, without --report"
+            "only --format table, json and jsonl hold the belief of --sequence, and geojson, gpx and tum its "
+            "positions; use one of them, without --report"
         )
+
+
+def _require_positions(localizer: "Localizer", format: Format, *, timed: bool) -> None:
+    """Raise BadInputError unless the index has the positions, and queries the times, that a format needs."""
+    from vpr_dhe.geography.distance import EARTH
+    from vpr_dhe.localization.database import VerifiedIndex
+    from vpr_dhe.records import RECONSTRUCTION
+
+    if format not in (Format.geojson, Format.gpx, Format.tum):
+        return
+    assert isinstance(localizer.database, VerifiedIndex), "opened by Localizer.open"
+    index = localizer.database.index
+    worlds = index.snapshot.worlds - {RECONSTRUCTION}
+    if format is Format.tum:
+        if not timed:
+            raise BadInputError("--format tum needs times; give those of a folder by --times, or use --format csv")
+        if not worlds:
+            raise BadInputError(
+                f"no image of {index.folder} has a position in metres or degrees; use --format csv, or index the "
+                "images with --positions"
+            )
+    elif EARTH not in worlds:
+        raise BadInputError(
+            f"--format {format} needs positions in degrees or UTM, and {index.folder} has none; use --format csv"
+        )
+
+
+def _write_positions(positions: "PositionFormat", sheet: "AnswerSheet", output: "TextIO") -> None:
+    """Write the positions of all queries, and one line on stderr about queries that are left out."""
+    print(positions.document(sheet), file=output)
+    reasons = [reason for answer in sheet.answers if (reason := positions.lacks(answer))]
+    if reasons:
+        print_stderr(f"left out {len(reasons)} of {len(sheet.answers)} queries, such as one with {reasons[0]}")
 
 
 def _write_report(sheet: "AnswerSheet", localizer: "Localizer", report: Path) -> None:

@@ -34,20 +34,28 @@ _SIGNATURES = (
 class RawMessage(Protocol):
     """Message of the type Image: `height` x `width` pixels in rows of `step` bytes."""
 
-    height: int
-    width: int
-    encoding: str
-    is_bigendian: int
-    step: int
-    data: Any
+    @property
+    def height(self) -> int: ...  # noqa: D102
+    @property
+    def width(self) -> int: ...  # noqa: D102
+    @property
+    def encoding(self) -> str: ...  # noqa: D102
+    @property
+    def is_bigendian(self) -> int: ...  # noqa: D102
+    @property
+    def step(self) -> int: ...  # noqa: D102
+    @property
+    def data(self) -> Any: ...  # noqa: D102
 
 
 @runtime_checkable
 class CompressedMessage(Protocol):
     """Message of the type CompressedImage; `data` are the bytes of a file."""
 
-    format: str
-    data: Any
+    @property
+    def format(self) -> str: ...  # noqa: D102
+    @property
+    def data(self) -> Any: ...  # noqa: D102
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,276 @@
+"""The node without a transport: what it publishes for which image."""
+
+import json
+import math
+import time
+from dataclasses import replace
+
+import numpy as np
+import PIL.Image
+import pytest
+from recordings import small_frames
+
+from vpr_dhe.errors import BadInputError, ImageError
+from vpr_dhe.features.extractor import load_extractor
+from vpr_dhe.index.place_index import PlaceIndex
+from vpr_dhe.integrations.ros2.cdr import CompressedImage, RawImage, Stamp
+from vpr_dhe.integrations.ros2.counters import Counters, Event
+from vpr_dhe.integrations.ros2.map_frame import MapFrame
+from vpr_dhe.integrations.ros2.messages import Fix, Level, MapPose, OdometryPose
+from vpr_dhe.integrations.ros2.newest import NewestImage
+from vpr_dhe.integrations.ros2.node import (
+    LocalizationNode,
+    NodeSettings,
+    Publishers,
+    motion_between,
+    require_earth,
+    run_node,
+)
+from vpr_dhe.localization.localizer import Localizer
+from vpr_dhe.records import GeoPosition, ImageRecord, MetricPosition
+
+FRAMES = small_frames(5)
+DEADLINE_S = 120.0
+
+
+class Recorded:
+    """Publisher that keeps what it publishes."""
+
+    def __init__(self, has_subscribers: bool = False) -> None:
+        self.messages: list = []
+        self.has_subscribers = has_subscribers
+
+    def publish(self, message) -> None:
+        self.messages.append(message)
+
+
+@pytest.fixture(scope="module")
+def make_index(tmp_path_factory):
+    extractor = load_extractor("sift-vlad")
+
+    def make(position_of, heading_deg=None) -> PlaceIndex:
+        folder = tmp_path_factory.mktemp("map")
+        (folder / "photos").mkdir()
+        for number, pixels in enumerate(FRAMES):
+            PIL.Image.fromarray(pixels).save(folder / "photos" / f"{number}.png")
+        index = PlaceIndex.create(folder / "index", extractor.spec, folder / "photos", codec="float16")
+        index.add([ImageRecord(f"{n}.png", position_of(n), heading_deg) for n in range(4)], extractor)
+        return index
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def degrees(make_index) -> PlaceIndex:
+    return make_index(lambda number: GeoPosition(48.0 + number / 100, 2.0), 90.0)
+
+
+@pytest.fixture(scope="module")
+def metres(make_index) -> PlaceIndex:
+    return make_index(lambda number: MetricPosition(100.0 * number, 5.0))
+
+
+def image(number: int, **fields) -> RawImage:
+    pixels = FRAMES[number]
+    height, width = pixels.shape[:2]
+    whole = RawImage(Stamp(100, number), "eye", height, width, "rgb8", 0, 3 * width, memoryview(pixels.tobytes()))
+    return replace(whole, **fields)
+
+
+class Run:
+    """A node over an index, and what it published for images one after the other."""
+
+    def __init__(self, index: PlaceIndex, *, watched: bool = False, verifier: str = "magsac", **settings) -> None:
+        self.published = Publishers(*(Recorded(watched) for _ in range(5)), initial_pose=Recorded())
+        self.notes: list[str] = []
+        chosen = NodeSettings(**({"min_inliers": 4} | settings))
+        localizer = Localizer.open(index.folder, verifier=verifier)
+        self.node = LocalizationNode(localizer, self.published, chosen, topic="/eye", note=self.notes.append)
+
+    def over(self, *images) -> "Run":
+        """Offer each image once the one before is done with."""
+        left = list(images)
+
+        def wait(_timeout_s: float) -> bool:
+            end_s = time.monotonic() + DEADLINE_S
+            while left:
+                before = self.done
+                self.node.offer(left.pop(0))
+                while self.done == before and self.node.failure is None and time.monotonic() < end_s:
+                    time.sleep(0.005)
+            return True
+
+        run_node(self.node, wait)
+        return self
+
+    @property
+    def done(self) -> int:
+        return len(self.published.answer.messages) + len(self.notes)
+
+    def answers(self) -> list[dict]:
+        return [json.loads(message.text) for message in self.published.answer.messages]
+
+
+def test_degrees_become_fixes(degrees):
+    run = Run(degrees).over(lambda: image(2))
+    [answer], [fix] = run.answers(), run.published.fix.messages
+    assert (answer["query"], answer["timestamp_s"]) == ("100.000000002", pytest.approx(100.0))
+    assert answer["matches"][0]["image"] == "2.png"
+    assert isinstance(fix, Fix)
+    assert (fix.stamp, fix.frame_id) == (Stamp(100, 2), "eye")
+    assert fix.position.latitude_deg == pytest.approx(48.02)
+    np.testing.assert_array_equal(fix.covariance_m2, answer["position_estimate"]["covariance_m2"])
+    assert not run.published.pose.messages
+
+
+def test_an_origin_makes_poses_of_degrees(degrees):
+    run = Run(degrees, map=MapFrame.parse("48.01,2,0"), initial_pose=True).over(lambda: image(1), lambda: image(2))
+    first, second = run.published.pose.messages
+    assert isinstance(first, MapPose)
+    assert (first.x_m, first.y_m) == pytest.approx((0.0, 0.0), abs=1e-6)
+    assert (second.x_m, second.y_m) == pytest.approx((1112.0, 0.0), abs=1)
+    # The x axis points north; the matched photo looks east.
+    assert (first.yaw_rad, first.yaw_variance_rad2) == pytest.approx((-math.pi / 2, math.radians(15) ** 2))
+    assert not run.published.fix.messages
+
+
+def test_metres_become_poses_without_a_yaw_if_there_is_no_heading(metres):
+    run = Run(metres, initial_pose=True).over(lambda: image(3))
+    [pose] = run.published.pose.messages
+    assert (pose.x_m, pose.y_m, pose.yaw_rad, pose.yaw_variance_rad2) == pytest.approx((300.0, 5.0, None, 1e6))
+    assert pose.frame_id == "map"
+
+
+def test_an_initial_pose_is_published_once_and_on_request(metres):
+    run = Run(metres, initial_pose=True)
+    run.node._localizer.calibration = None  # the default one does not know maps of 4 images
+    run.node.offer(lambda: image(0))
+    run.over(lambda: image(1), lambda: image(2))
+    assert len(run.published.pose.messages) >= 2
+    assert len(run.published.initial_pose.messages) == 1
+
+
+@pytest.mark.parametrize(("verifier", "min_inliers", "count"), [("magsac", 10_000, 0), ("none", 10_000, 1)])
+def test_only_matches_with_enough_inliers_have_a_position(metres, verifier, min_inliers, count):
+    run = Run(metres, verifier=verifier, min_inliers=min_inliers).over(lambda: image(3))
+    assert (len(run.published.answer.messages), len(run.published.pose.messages)) == (1, count)
+    if count:
+        np.testing.assert_allclose(run.published.pose.messages[0].covariance_m2, np.eye(2) * 156.25, atol=1e-9)
+
+
+def test_images_that_cannot_be_read_are_counted_and_said_once(metres):
+    def damaged():
+        raise ImageError("a message ends early")
+
+    bad = lambda: image(1, encoding="32FC1")  # noqa: E731
+    run = Run(metres).over(damaged, bad, lambda: image(1, height=10_000), lambda: image(1))
+    assert ["ends early" in run.notes[0], "32FC1" in run.notes[1], "damaged" in run.notes[2]] == [True] * 3
+    [answer] = run.answers()
+    assert answer["matches"][0]["image"] == "1.png"
+    run.node.report()
+    status = run.published.diagnostics.messages[-1]
+    assert (status.level, status.message) == (Level.WARN, "images cannot be read")
+    assert (status.values["images unreadable"], status.values["images answered"]) == ("3", "1")
+    assert status.values["index images"] == "4"
+
+
+def test_images_may_change_their_size_and_kind(metres):
+    file = PIL.Image.fromarray(np.kron(FRAMES[2], np.ones((2, 2, 1), np.uint8)))
+    file.save(metres.folder.parent / "larger.png")
+    content = memoryview((metres.folder.parent / "larger.png").read_bytes())
+    run = Run(metres).over(lambda: image(1), lambda: CompressedImage(Stamp(1, 1), "eye", "png", content))
+    assert [answer["matches"][0]["image"] for answer in run.answers()] == ["1.png", "2.png"]
+
+
+def test_a_prior_restricts_the_search(degrees):
+    run = Run(degrees, within_m=200.0)
+    run.node.use_prior(GeoPosition(48.01, 2.0))
+    [answer] = run.over(lambda: image(2)).answers()
+    assert [match["image"] for match in answer["matches"]] == ["1.png"]
+    assert answer["near"]["images"] == 1
+
+
+def test_matches_are_drawn_while_somebody_looks(metres):
+    assert not Run(metres).over(lambda: image(1)).published.matches.messages
+    [picture] = Run(metres, watched=True).over(lambda: image(1)).published.matches.messages
+    assert (picture.format, picture.stamp, bytes(picture.data[:2])) == ("jpeg", Stamp(100, 1), b"\xff\xd8")
+
+
+def test_a_sequence_believes(degrees):
+    run = Run(degrees, sequence=True, use_odometry=True)
+    run.node.follow_odometry(OdometryPose(Stamp(1, 0), 0.0, 0.0, 0.0))
+    answers = run.over(lambda: image(1), lambda: image(1), lambda: image(1)).answers()
+    assert [answer["belief"]["places"][0]["image"] for answer in answers[1:]] == ["1.png"] * 2
+    sure = Run(degrees, sequence=True, min_probability=1.0).over(lambda: image(1))
+    assert (len(sure.published.answer.messages), sure.published.fix.messages) == (1, [])
+
+
+def test_settings_have_to_fit_the_index(metres):
+    with pytest.raises(BadInputError, match="--prior needs positions in degrees or UTM"):
+        require_earth(metres, "--prior")
+
+
+def test_an_index_of_another_model_is_opened_again(make_index, monkeypatch):
+    """The folder is replaced by an index of other features, as by someone who tries another model."""
+    index = make_index(lambda number: MetricPosition(100.0 * number, 5.0))
+    run = Run(index)
+    other = make_index(lambda number: MetricPosition(7.0, 5.0))
+    monkeypatch.setattr(run.node, "_reopen", lambda: Localizer.open(other.folder))
+    monkeypatch.setattr(run.node, "_refreshed_s", 0.0)
+    monkeypatch.setattr(run.node._index, "refresh", lambda: True)
+    known, other_model = index.spec, replace(index.spec, dimension=2 * index.spec.dimension)
+    monkeypatch.setattr(
+        PlaceIndex, "spec", property(lambda self: other_model if self.folder == index.folder else known)
+    )
+    [pose] = run.over(lambda: image(3)).published.pose.messages
+    assert pose.x_m == 7.0
+
+
+def test_an_index_that_is_gone_is_said_and_the_map_stays(make_index):
+    index = make_index(lambda number: MetricPosition(100.0 * number, 5.0))
+    run = Run(index)
+    index.folder.rename(index.folder.with_name("away"))
+    run.node._refreshed_s = 0.0
+    run.over(lambda: image(3))
+    run.node.report()
+    assert run.published.diagnostics.messages[-1].level == Level.ERROR
+    assert len(run.published.pose.messages) == 1
+
+
+def test_an_unexpected_error_ends_the_node(metres):
+    def broken():
+        raise ZeroDivisionError
+
+    run = Run(metres)
+    run.node.offer(broken)
+    with pytest.raises(ZeroDivisionError):
+        run_node(run.node, lambda _: run.node.failure is not None)
+
+
+def test_the_newest_image_counts():
+    counters = Counters()
+    newest = NewestImage(counters)
+    for number in range(3):
+        newest.offer(lambda number=number: image(number))
+    arrival = newest.take(0.0)
+    assert (arrival.read().stamp.nanosec, arrival.dropped) == (2, 2)
+    assert newest.take(0.0) is None
+    values = counters.report("/eye", {}).values
+    assert (values["images received"], values["images dropped"]) == ("3", "2")
+    counters.add(Event.FAILED)
+    counters.fault("the index is damaged")
+    assert counters.report("/eye", {}).level == Level.ERROR
+
+
+@pytest.mark.parametrize(
+    ("after", "distance", "direction", "turn"),
+    [((0.0, 2.0, 0.5), 2.0, 0.0, 0.0), ((2.0, 0.0, 0.5), 2.0, 90.0, 0.0), ((0.0, 2.0, 0.0), 2.0, 0.0, 90.0)],
+)
+def test_odometry_is_seen_from_the_camera(after, distance, direction, turn):
+    """A robot that faces north, half of pi from the x axis."""
+    x, y, yaw = after
+    start, end = (OdometryPose(Stamp(0, 0), *pose) for pose in ((0.0, 0.0, math.pi / 2), (x, y, yaw * math.pi)))
+    moved = motion_between(start, end)
+    assert (moved.distance_m, moved.direction_deg, moved.turn_deg) == pytest.approx(
+        (distance, direction, turn), abs=1e-9
+    )
