@@ -124,6 +124,8 @@ class DdsTransport:
         if self._thread is not None:
             self._thread.join()
         self._receivers.clear()
+        # With all that belongs to it; otherwise others would take the node for alive until its lease ends.
+        self._participant._delete(self._participant._ref)  # pyright: ignore[reportCallIssue]
 
     def _topic(self, name: str, form: type) -> Topic:
         return Topic(self._participant, dds_topic(name), form)
