@@ -137,12 +137,12 @@ def run(
     with _stop_signals() as wait:
         transport.start()
         print_stderr(f"{index}: {localizer.database.image_count} images; localizing {topics['image']}")
-        ended = run_node(node, wait)
+        run_node(node, wait)
         transport.close()
-    if not ended:
-        # A thread is inside a network, and cannot be waited for.
-        sys.stderr.flush()
-        os._exit(0)
+    # A thread may be inside a network, and the libraries take seconds to unload.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def _subscribed(image: str, prior: str | None, odometry: str | None) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import threading
 import time
 from dataclasses import replace
 
@@ -101,6 +102,10 @@ class Run:
             return True
 
         run_node(self.node, wait)
+        # The last answer may still be published, for longer than a node waits.
+        for thread in threading.enumerate():
+            if thread.name == "localization":
+                thread.join(DEADLINE_S)
         return self
 
     @property

@@ -377,10 +377,10 @@ def _heading_deg(answer: Answer, place: QueryPosition) -> float | None:
     return matches[0].heading_deg if matches else None
 
 
-def run_node(node: LocalizationNode, wait: Callable[[float], bool]) -> bool:
+def run_node(node: LocalizationNode, wait: Callable[[float], bool]) -> None:
     """Run a node until `wait`, called with a timeout in seconds, returns True; diagnostics go out once a second.
 
-    Returns False if an answer is still being worked on half a second later. An error of the node is raised here.
+    An answer that takes longer than half a second more is abandoned. An error of the node is raised here.
     """
     worker = Thread(target=node.work, name="localization", daemon=True)
     worker.start()
@@ -390,7 +390,6 @@ def run_node(node: LocalizationNode, wait: Callable[[float], bool]) -> bool:
     worker.join(_END_S)
     if node.failure is not None:
         raise node.failure
-    return not worker.is_alive()
 
 
 def require_earth(index: PlaceIndex, option: str) -> None:

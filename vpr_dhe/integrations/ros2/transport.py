@@ -1,5 +1,6 @@
 """Topics of ROS 2 over Eclipse Cyclone DDS, without an installation of ROS."""
 
+import logging
 import math
 from collections.abc import Callable
 from functools import partial
@@ -37,6 +38,8 @@ from vpr_dhe.integrations.ros2.messages import (
 )
 from vpr_dhe.recordings.fixes import valid_fix
 from vpr_dhe.records import GeoPosition
+
+_log = logging.getLogger(__name__)
 
 # ROS 2 serialises by the first version of CDR; readers take both.
 _FIRST_CDR = Policy.DataRepresentation(use_cdrv0_representation=True)
@@ -121,6 +124,8 @@ class DdsTransport:
         if self._thread is not None:
             self._thread.join()
         self._receivers.clear()
+        # With all that belongs to it; otherwise others would take the node for alive until its lease ends.
+        self._participant._delete(self._participant._ref)  # pyright: ignore[reportCallIssue]
 
     def _topic(self, name: str, form: type) -> Topic:
         return Topic(self._participant, dds_topic(name), form)
@@ -139,9 +144,16 @@ class DdsTransport:
             if waiting.wait(_POLL):
                 for reader, receive in self._receivers:
                     for message in _taken(reader):
-                        receive(message)
+                        self._hand_on(message, receive)
         for condition in conditions:
             waiting.detach(condition)
+
+    def _hand_on(self, message: bytes, receive: Callable[[bytes], None]) -> None:
+        """Hand a message on; one that cannot be read must not end the thread."""
+        try:
+            receive(message)
+        except Exception:
+            _log.warning("a message of %d bytes cannot be read", len(message), exc_info=True)
 
 
 def _taken(reader: DataReader) -> list[bytes]:
