@@ -91,6 +91,7 @@ def test_a_figure_that_is_not_reproduced_gives_exit_code_1(measured, data, model
     assert "| no |" in said
 
 
+@pytest.mark.slow
 def test_models_that_cannot_be_fetched_are_listed(measured, data, model, monkeypatch, tmp_path):
     monkeypatch.setenv("VPR_DHE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")

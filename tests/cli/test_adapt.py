@@ -31,6 +31,7 @@ def photos(tmp_path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_it_tells_what_it_tried_and_can_be_undone(index):
     lines = vpr_dhe("adapt", index).stdout.splitlines()
     assert lines[0].startswith("adapted by whitening")

@@ -24,6 +24,7 @@ def root(photo_folder, tmp_path) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_both_sides_are_relative_to_one_folder(run, root, tmp_path):
     index = tmp_path / "index"
     assert run("index", root / "db", "--out", index)[0] == 0

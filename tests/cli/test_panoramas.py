@@ -4,10 +4,12 @@ import json
 
 import numpy as np
 import PIL.Image
+import pytest
 
 from vpr_dhe.images import decode_image
 
 
+@pytest.mark.slow
 def test_panoramas_are_indexed_in_views(run, photo_folder, tmp_path):
     for seed in (1, 2):
         coarse = np.random.default_rng(seed).integers(0, 256, (16, 32, 3), np.uint8)

@@ -86,6 +86,7 @@ def test_compressed_frames_of_several_bags_share_an_index(run, tmp_path):
     assert "6 images (0 added, 6 unchanged, 0 skipped)" in run("index", kept.parents[1], "--out", tmp_path / "index")[1]
 
 
+@pytest.mark.slow
 def test_a_recording_is_asked_as_the_folder_of_its_frames_is(run, folder, tmp_path):
     run("index", folder, "--out", tmp_path / "index", "--codec", "int8")
     bag = bag_of(tmp_path / "drive.bag", FRAMES[:5])

@@ -60,6 +60,7 @@ def test_what_was_learned_from_single_photos_is_learned_on_from(run, pairs, tmp_
         assert file.training_data == "trained by the user on pairs; started from: trained by the user on pairs"
 
 
+@pytest.mark.slow
 def test_methods_without_labels_are_trained_and_then_align(run, pairs, tmp_path):
     teacher = tmp_path / "sshnet/best.safetensors"
     for method, options in (

@@ -145,6 +145,7 @@ def test_a_network_is_trained_from_nothing_and_then_describes(run, photos, tmp_p
     assert (code, stdout.split()[1]) == (0, "1.png"), stderr
 
 
+@pytest.mark.slow
 def test_network_and_head_are_trained_together(run, tmp_path):
     places, out = write_places(tmp_path / "places", 3), tmp_path / "run"
     network = ("--model", "new:cct_7_7x2_224@384", "--first-trained-block", 6, "--batch-size", 1)
@@ -156,6 +157,7 @@ def test_network_and_head_are_trained_together(run, tmp_path):
     assert load_model(out / "best.safetensors").architecture.head == "dhe"
 
 
+@pytest.mark.slow
 def test_a_fine_network_is_trained_and_then_aligns(run, photos, tmp_path):
     out = tmp_path / "run"
     small = ("--crop-px", 64, "--image-px", 96, "--batch-size", 1, "--warmup-steps", 1, "--min-inliers", 8)

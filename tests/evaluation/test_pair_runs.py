@@ -128,6 +128,7 @@ def test_the_table_sets_methods_side_by_side():
     assert any(line.startswith("view: failed") and line.endswith("2 of 2") for line in lines)
 
 
+@pytest.mark.slow
 def test_a_small_tree_of_hpatches_is_aligned_end_to_end(tmp_path):
     rng = np.random.default_rng(3)
     coarse = rng.integers(0, 256, (60, 80, 3), np.uint8)

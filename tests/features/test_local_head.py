@@ -118,6 +118,7 @@ def test_vectors_stay_and_maps_become_those_of_the_head(models):
     assert (after.local_map.shape[1], after.grid) == (4, before.grid)
 
 
+@pytest.mark.slow
 def test_onnx_runtime_computes_the_same_without_weights_of_its_own(models):
     pytest.importorskip("onnxscript")
     _, model = models

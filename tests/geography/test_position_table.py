@@ -286,6 +286,7 @@ def test_what_is_written_is_read(tmp_path, facts_of):
     assert result.records == records
 
 
+@pytest.mark.slow
 def test_many_rows_may_come_in_another_order(tmp_path):
     count = 20_000
     rows = (f"left/{number:06d}.jpg,{number % 90},{number % 180},{number % 360}" for number in range(count))

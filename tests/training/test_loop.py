@@ -91,6 +91,7 @@ def test_slices_of_time_are_continued(uninterrupted, tmp_path):
     assert same(weights(stage), weights(whole))
 
 
+@pytest.mark.slow
 def test_batches_of_workers_are_the_same(uninterrupted, tmp_path):
     _, whole, _ = uninterrupted
     stage = LineStage()

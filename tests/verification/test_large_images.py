@@ -119,6 +119,7 @@ def test_images_below_the_bound_are_their_own_working_copies():
 
 
 @pytest.mark.parametrize(("options", "shape"), [((), (450, 600, 3)), (("--model", "sift-vlad"), (450, 600, 3))])
+@pytest.mark.slow
 def test_overlays_of_large_images_are_reduced(run_large, options, shape, tmp_path):
     overlay = tmp_path / "o.png"
     document = run_large(*options, "--overlay", overlay)

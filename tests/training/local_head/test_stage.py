@@ -35,6 +35,7 @@ def stage_on(extractor, photos, head=None):
     return LocalHeadStage(extractor, *photos, SETTINGS, training_data="textures, CC0", head=head)
 
 
+@pytest.mark.slow
 def test_more_cells_find_their_counterpart_and_the_model_is_complete(extractor, photos, tmp_path):
     stage = stage_on(extractor, photos)
     before = stage.validate()
