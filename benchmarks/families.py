@@ -50,7 +50,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Row:
-    """What was measured of one checkpoint, by runtime; a runtime that cannot run it is left out."""
+    """Figures of one checkpoint, by runtime; a runtime that cannot run it is left out."""
 
     checkpoint: str
     facts: Facts

@@ -45,7 +45,7 @@ _QUERIES_AT_ONCE = 256
 
 @dataclass(frozen=True)
 class KnownProtocol:
-    """How a data set is read for its published figures.
+    """Protocol of a data set for its published figures.
 
     Args:
         meaning: queries and right answers in words.

@@ -140,7 +140,7 @@ class Aggregator(nn.Module, ABC):
         """Pool the tokens."""
 
     def confidence(self, tokens: DenseTokens) -> Float[Tensor, "batch cells"] | None:  # noqa: ARG002 (for subclasses)
-        """How much each cell is part of what identifies the place; None if the aggregator does not tell."""
+        """Share of each cell in what identifies the place; None if the aggregator does not tell."""
         return None
 
 

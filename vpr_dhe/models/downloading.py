@@ -56,7 +56,7 @@ class _Part:
         return self.path.stat().st_size if self.path.is_file() else 0
 
     def facts(self) -> dict[str, Any]:
-        """What the server said of the file that the part belongs to; empty if that is of another address."""
+        """Facts that the server gave about the file that the part belongs to; empty if that is of another address."""
         with suppress(OSError, ValueError):
             facts = json.loads(self.facts_path.read_text())
             if facts["url"] == self.url:

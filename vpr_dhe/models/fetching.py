@@ -187,7 +187,7 @@ def _by_hand(place: CachedModel) -> DownloadError:
 
 
 def _without_download(place: CachedModel) -> str:
-    """What works without a download: bundled models, models in the cache, and files from another machine."""
+    """List of what works without a download: bundled models, models in the cache, and files from another machine."""
     on_disk = [name for name in PUBLISHED if cached(name) is not None]
     return (
         f"without a download these work: {', '.join([*BUNDLED, *on_disk])}; or get the file on another machine and "

@@ -58,7 +58,7 @@ def _set(values: list[Any]) -> None:
 
 
 def _settings() -> list[tuple[Any, str]]:
-    """Where torch keeps what it allows: by operator since 2.9, where reading the older flags may fail."""
+    """Settings that allow TF32 in torch: by operator since 2.9, where reading the older flags may fail."""
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
     if hasattr(cudnn, "conv"):
         return [(operator, "fp32_precision") for operator in (cudnn.conv, cudnn.rnn, matmul)]

@@ -166,7 +166,7 @@ class _Loop:
 
     @property
     def _kept(self) -> str:
-        """What the folder holds, and what to do, in words."""
+        """Sentence about what the folder holds and what to do."""
         state = f"holds the state after step {self._saved_step}" if self._saved_step else "holds nothing trained yet"
         return f"{self._run.folder} {state}; run the command again with a longer --max-minutes, or with less to prepare"
 

@@ -61,7 +61,7 @@ def interruptible(run: Callable[..., None]) -> Callable[..., None]:
 
 
 def _kept(out: object) -> str:
-    """What a stage has left of an interrupted run, and what to do, in words."""
+    """Sentence about what an interrupted run has left and what to do."""
     from vpr_dhe.training.run_folder import saved_step
     from vpr_dhe.training.vlad.partial_results import partial_folder
 

@@ -6,6 +6,7 @@ project its result.
 """
 
 import math
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -99,9 +100,9 @@ class Transport(Aggregator):
             )
         return _sinkhorn(scores, cells - clusters)[:, :-1]
 
+    @abstractmethod
     def dustbin(self, tokens: DenseTokens) -> Float[Tensor, "batch cells"]:
         """Score of the dustbin for each cell."""
-        raise NotImplementedError
 
 
 class Salad(Transport):

@@ -1,4 +1,4 @@
-"""What a node has done in the last seconds, for its diagnostics."""
+"""Counts of a node's events in the last seconds, for its diagnostics."""
 
 import statistics
 from collections import Counter
@@ -14,7 +14,7 @@ _SILENT_S = 5.0
 
 
 class Event(StrEnum):
-    """What is counted."""
+    """Events that are counted."""
 
     RECEIVED = "received"
     DROPPED = "dropped"

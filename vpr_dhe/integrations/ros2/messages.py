@@ -1,4 +1,4 @@
-"""What the node receives and publishes, independent of the transport."""
+"""Messages that the node receives and publishes, independent of the transport."""
 
 from dataclasses import dataclass, field
 from enum import IntEnum

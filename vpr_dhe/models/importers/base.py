@@ -121,6 +121,11 @@ def check_shapes(state: State, expected: Shapes, source: str) -> None:
         raise ModelError(f"{source} {found}; check that the file is complete and belongs to this family")
 
 
+def without_counters(state: State) -> State:
+    """Drop the batch counters of batch norms, which serve training only."""
+    return {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
+
+
 def affine(name: str, rows: int, *columns: int) -> Shapes:
     """Shapes of weight and bias of a norm or, with columns, of a linear layer."""
     return {f"{name}.weight": (rows, *columns), f"{name}.bias": (rows,)}

@@ -19,13 +19,13 @@ from vpr_dhe.models.importers.base import (
     listed,
     read_state,
     shapes_of,
+    without_counters,
 )
 from vpr_dhe.models.importers.torchvision_keys import (
     SEQUENTIAL,
     resnet_of,
     resnet_shapes,
     vgg16_shapes,
-    without_counters,
 )
 from vpr_dhe.models.model_file import Architecture, ModelFile
 from vpr_dhe.records import Size

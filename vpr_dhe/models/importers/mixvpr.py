@@ -18,8 +18,9 @@ from vpr_dhe.models.importers.base import (
     listed,
     read_state,
     shapes_of,
+    without_counters,
 )
-from vpr_dhe.models.importers.torchvision_keys import resnet_shapes, without_counters
+from vpr_dhe.models.importers.torchvision_keys import resnet_shapes
 from vpr_dhe.models.model_file import Architecture, ModelFile
 from vpr_dhe.records import RESIZE_8_BIT, Size
 

@@ -8,7 +8,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vpr_dhe.models.importers import dinov2
-from vpr_dhe.models.importers.base import Shapes, State, affine, check_shapes, read_state, renamed, rows_of
+from vpr_dhe.models.importers.base import (
+    Shapes,
+    State,
+    affine,
+    check_shapes,
+    read_state,
+    renamed,
+    rows_of,
+    without_counters,
+)
 from vpr_dhe.models.importers.dinov2 import PublishedDinoV2
 from vpr_dhe.models.model_file import Architecture, ModelFile
 
@@ -16,7 +25,6 @@ MAX_FILES = 1
 _BACKBONE = "backbone."
 # Large models adapt the last 16 of 24 blocks.
 _ADAPTERS = {"large": 16}
-_COUNTERS = ".num_batches_tracked"
 
 
 def recognises(shapes: Shapes) -> bool:
@@ -31,7 +39,7 @@ def convert(paths: Sequence[Path]) -> ModelFile:
         ModelError: if the file cannot be read or holds something else.
     """
     (path,) = paths
-    state = {key: value for key, value in read_state(path).items() if not key.endswith(_COUNTERS)}
+    state = without_counters(read_state(path))
     published = PublishedDinoV2.find(state, _BACKBONE, path)
     check_shapes(state, published.shapes(state) | _added_shapes(state, published), str(path))
     return ModelFile(

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from vpr_dhe.models.importers.base import Shapes, State, affine
+from vpr_dhe.models.importers.base import Shapes, State, affine, without_counters
 
 _BLOCKS = {
     "resnet18": (2, 2, 2, 2),
@@ -91,11 +91,6 @@ def vgg16_shapes() -> Shapes:
         shapes |= affine(str(number), width, inputs, 3, 3)
         inputs = width
     return shapes
-
-
-def without_counters(state: State) -> State:
-    """Drop the batch counters of batch norms, which serve training only."""
-    return {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
 
 
 def _basic(block: str, inputs: int, width: int) -> Shapes:

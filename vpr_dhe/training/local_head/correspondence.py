@@ -16,7 +16,7 @@ TEMPERATURE = 0.07
 
 
 class Correspondence(NamedTuple):
-    """Where the cells of one image lie in another: shares of each cell among all cells there, and whether inside."""
+    """Positions of the cells of one image in another: shares of each cell among all cells there, and whether inside."""
 
     shares: Float[Tensor, "pairs cells cells"]
     inside: Bool[Tensor, "pairs cells"]
