@@ -54,6 +54,7 @@ def index(sealed_index, tmp_path) -> Path:
     return Path(shutil.copytree(sealed_index, tmp_path / "index"))
 
 
+@pytest.mark.slow
 def test_known_places_become_probable_and_unknown_ones_improbable(run, data, index, tmp_path):
     code, said, stderr = run("calibrate", index, "--data", data, "--rerank", 6)
     assert code == 0, stderr

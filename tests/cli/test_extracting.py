@@ -30,6 +30,7 @@ def test_options_that_nothing_can_be_made_of_are_refused(run, photo_folder, tmp_
         assert (code, "not a network in torch" in errors, errors.count("\n")) == (2, True, 1)
 
 
+@pytest.mark.slow
 def test_queries_in_single_precision_find_what_was_indexed_in_bfloat16(run, tiny_model, photo_folder, tmp_path):
     index = tmp_path / "index"
     code, _, _ = run("index", photo_folder, "--out", index, "--model", tiny_model, "--precision", "bf16")

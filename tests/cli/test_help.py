@@ -100,6 +100,7 @@ def test_messages_can_be_silenced_and_details_asked_for(run, tmp_path, photo_fol
     assert (code, stderr.startswith("error: ")) == (2, True)
 
 
+@pytest.mark.slow
 def test_the_ending_of_the_file_is_the_format(run, tmp_path, photo_folder):
     run("index", photo_folder, "--out", tmp_path / "index")
     ask = ("query", tmp_path / "index", photo_folder / "03.png", "--rerank", 3)

@@ -134,6 +134,7 @@ def test_a_way_that_is_gone_twice_closes_loops(run, tmp_path):
     assert "vpr-dhe-" not in "".join(path.name for path in tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_loops_of_a_folder_go_by_its_names(run, folder, tmp_path):
     twice = tmp_path / "twice"
     twice.mkdir()

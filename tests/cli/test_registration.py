@@ -26,6 +26,7 @@ def align(run, pairs, method, weights):
     return document
 
 
+@pytest.mark.slow
 def test_iterative_is_trained_and_then_aligns_and_is_evaluated(run, pairs, tmp_path):
     out = tmp_path / "run"
     code, stdout, stderr = run("train", "iterative", pairs, "--out", out, *TINY, "--training-data", "textures, CC0")

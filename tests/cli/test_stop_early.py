@@ -42,6 +42,7 @@ def test_bad_margins_and_sequences_are_refused_in_a_sentence(run, index, photo_f
     assert "needs all candidates verified" in errors
 
 
+@pytest.mark.slow
 def test_a_calibration_is_for_one_margin(run, index, photo_folder, tmp_path):
     rows = [
         "image,x_m,y_m",

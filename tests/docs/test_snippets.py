@@ -23,6 +23,8 @@ from vpr_dhe.errors import VprDheError
 
 SNIPPETS = {page.relative_to(ROOT).as_posix(): list(snippets_of(page)) for page in PAGES}
 WITH_CODE = [page for page, snippets in SNIPPETS.items() if any(one.mark is None for one in snippets)]
+# Pages that a newcomer reads first; the others run with the slow tests.
+FIRST = ("README.md", "docs/getting-started.md", "docs/guides/own-photos.md")
 SLOW = [page for page, snippets in SNIPPETS.items() if any(one.mark == "slow" for one in snippets)]
 ALL = [snippet for snippets in SNIPPETS.values() for snippet in snippets]
 # Registries that worked examples add to.
@@ -53,7 +55,9 @@ def folder(made, tmp_path, monkeypatch) -> Iterator[Path]:
         registry.update(before)
 
 
-@pytest.mark.parametrize("page", WITH_CODE)
+@pytest.mark.parametrize(
+    "page", [pytest.param(page, marks=[] if page in FIRST else pytest.mark.slow) for page in WITH_CODE]
+)
 def test_code_runs(page, folder, monkeypatch):
     run([snippet for snippet in SNIPPETS[page] if snippet.mark is None], monkeypatch)
 

@@ -87,6 +87,7 @@ def test_recall_by_frame_is_that_of_the_protocol(place_tree, thumbnail_extractor
     assert result.retrieval.scores.recall == recall_from_the_text(thumbnail_extractor, *folders, is_right)
 
 
+@pytest.mark.slow
 def test_nothing_depends_on_batches_or_on_the_order_of_queries(place_tree, thumbnail_extractor, tmp_path):
     root = place_tree(difficulty=300.0)
     dataset = read_places(root)

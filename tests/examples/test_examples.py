@@ -61,6 +61,7 @@ def test_a_robot_that_cannot_wait_drops_frames(run):
     assert lines[-1].startswith("frame 11 ")
 
 
+@pytest.mark.slow
 def test_loops_of_a_bag_join_frames_of_one_place(run, folder):
     views = sorted((folder / "photos").glob("@*.jpg"))[:16:2]
     frames = [decode_image(path) for path in views]
@@ -98,6 +99,7 @@ def service(folder: Path) -> Iterator[str]:
             process.kill()
 
 
+@pytest.mark.slow
 def test_a_client_asks_and_adds(run, folder, monkeypatch):
     pytest.importorskip("fastapi", reason="no fastapi; pip install .[serve]")
     with service(folder) as address:

@@ -71,6 +71,7 @@ def test_models_that_differ_in_weights_alone_share_a_graph(tmp_path):
     assert graph_key(replace(model, preprocessing=smaller)) != graph_key(model)
 
 
+@pytest.mark.slow
 def test_an_index_of_either_runtime_answers_alike(photo_folder, tmp_path):
     answers = []
     for runtime in ("auto", "torch"):

@@ -101,6 +101,7 @@ def test_codecs_that_flip_matches_are_refused():
     assert (choice.codec.name, kept) == ("float16", {"float16"})
 
 
+@pytest.mark.slow
 def test_choosing_is_deterministic():
     arguments = views(20, telling=0.05), torch.eye(20), SPEC
     assert choose_codec(*arguments).trials == choose_codec(*arguments).trials

@@ -68,6 +68,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_another_town() -> N
     assert first.query_cameras(9, 5) != first.query_cameras(9, 6)
 
 
+@pytest.mark.slow
 def test_another_process_gives_the_same_bytes(town: SyntheticTown) -> None:
     program = (
         "import hashlib; from vpr_dhe.synthetic_town.town import *; t = SyntheticTown(3, 3);"

@@ -52,6 +52,7 @@ def published_descriptor(state: dict, photo: np.ndarray):
     return normalize(x.flatten(1), dim=1)[0]
 
 
+@pytest.mark.slow
 def test_descriptors_are_those_of_the_formula(saved, tmp_path):
     state = published_state(64, 2)
     model = import_checkpoints("mixvpr", [saved("published.ckpt", {"state_dict": state})])

@@ -168,6 +168,7 @@ def plain_loss(groups):
     return np.mean(losses)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stops_at", [1, 4, 6])
 def test_interrupted_within_a_round_it_gives_the_same_bits(town, tmp_path, stops_at):
     """A round of eight triplets lasts four steps; what was mined at its start is kept."""

@@ -142,7 +142,7 @@ def test_negatives_lower_the_confidence_in_matches_of_other_places(data, tmp_pat
     assert mean["with"] < 0.7 * mean["without"]
 
 
-@pytest.mark.parametrize("stops_at", [1, 3, 5, 8])
+@pytest.mark.parametrize("stops_at", [3, *(pytest.param(step, marks=pytest.mark.slow) for step in (1, 5, 8))])
 def test_interrupted_within_a_round_it_gives_the_same_bits(data, tmp_path, stops_at):
     settings = replace(SETTINGS, warmup_steps=4)
     whole = stage_on(hidden(data), settings)

@@ -51,6 +51,7 @@ def test_more_cells_find_their_counterpart_and_the_model_is_complete(extractor, 
     assert stage_on(extractor, photos, head).validate().score == pytest.approx(after.score)
 
 
+@pytest.mark.slow
 def test_interrupted_and_continued_it_gives_the_same_bits(extractor, photos, tmp_path):
     folders = []
     for name, stops in (("once", (4,)), ("twice", (2, 4))):

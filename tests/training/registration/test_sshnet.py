@@ -138,6 +138,7 @@ def test_a_run_in_two_parts_ends_with_the_same_weights(data, tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), second.parameters(), strict=True))
 
 
+@pytest.mark.slow
 def test_a_teacher_is_imitated_and_named(data, tmp_path, monkeypatch):
     taught = train(stage(data, steps=1, batch_size=2), loop(1), tmp_path / "teacher")
     teacher = load_network(taught.best_model)

@@ -55,6 +55,7 @@ def test_a_small_warp_is_found(pseudo_siamese):
     assert found.recognised > 0.5
 
 
+@pytest.mark.slow
 def test_a_negative_is_aligned_with_its_positive():
     a, b, truth = pair(seed=1, negative=True)
     found = learn_alignment(a, b, replace(SHORT, pseudo_siamese=True), "cpu", nobody)
@@ -95,6 +96,7 @@ def test_images_that_show_nothing_have_no_homography():
         assert learn_alignment(*images, SHORT, "cpu", nobody) is None
 
 
+@pytest.mark.slow
 def test_homographies_are_between_originals_of_any_size():
     a, b, truth = pair()
     larger = cv2.resize(b, (320, 240), interpolation=cv2.INTER_CUBIC)
