@@ -1,4 +1,4 @@
-"""`vpr-dhe import-weights`: model file from published checkpoints."""
+"""`vpr-dhe import-weights`: model or network file from published checkpoints."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -12,6 +12,7 @@ NAME = "import-weights"
 EXAMPLES = """
 vpr-dhe import-weights ResNet50_512_cosplace.pth --out cosplace.safetensors
 vpr-dhe import-weights backbone.pth head.pth --kind dhe-vpr --out dhe-vpr.safetensors
+vpr-dhe import-weights MegaDepth_Theta1_Eta001_Grad0_0.807.pth --out ransac-flow.safetensors
 """
 
 
@@ -31,18 +32,19 @@ class Kind(StrEnum):
     selavprpp = "selavprpp"
     fol = "fol"
     edtformer = "edtformer"
+    ransac_flow = "ransac-flow"
 
 
 def run(
     files: Annotated[
         list[Path], typer.Argument(metavar="FILE...", help="Checkpoints, in any order.", callback=existing_files)
     ],
-    out: Annotated[Path, typer.Option(help="Model file to write, ending in .safetensors.")],
+    out: Annotated[Path, typer.Option(help="Model or network file to write, ending in .safetensors.")],
     kind: Annotated[
         Kind | None, typer.Option(help="Family of the checkpoints. [found from the tensors]", show_default=False)
     ] = None,
 ) -> None:
-    """Convert published checkpoints into a model file; only tensors are read from them."""
+    """Convert published checkpoints into a model file, or a network file for --weights; only tensors are read."""
     from vpr_dhe.models.importers import import_checkpoints
     from vpr_dhe.models.weights_file import require_weights_path
 

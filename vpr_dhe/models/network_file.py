@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 
 from vpr_dhe.errors import ModelError
+from vpr_dhe.models.model_file import Origin
 from vpr_dhe.models.weights_file import WeightsFormat, read_weights, write_weights
 from vpr_dhe.records import StrPath
 
@@ -22,7 +23,7 @@ class NetworkFile:
     """Weights of the estimator named `method`.
 
     `settings` are arguments of the network's constructor; `training_data` states the data, their licences and the
-    length of training.
+    length of training. `origin` is known of converted checkpoints.
     """
 
     method: str
@@ -30,6 +31,12 @@ class NetworkFile:
     licence: str
     training_data: str
     tensors: Mapping[str, Tensor] = field(repr=False)
+    origin: Origin | None = None
+
+    @property
+    def name(self) -> str:
+        """Name for messages: that of the method."""
+        return self.method
 
     def save(self, path: Path) -> None:
         """Write the network to a file.
@@ -42,6 +49,7 @@ class NetworkFile:
             "settings": dict(self.settings),
             "licence": self.licence,
             "training_data": self.training_data,
+            **({} if self.origin is None else {"origin": asdict(self.origin)}),
         }
         write_weights(path, FORMAT, metadata, self.tensors)
 
@@ -100,9 +108,10 @@ def load_network(path: StrPath) -> NetworkFile:
     metadata, tensors = read_weights(path, FORMAT)
     try:
         known = {name: metadata[name] for name in ("method", "settings", "licence", "training_data")}
-    except KeyError as error:
+        origin = Origin(**metadata["origin"]) if "origin" in metadata else None
+    except (KeyError, TypeError) as error:
         raise ModelError(f"{path} has incomplete metadata ({error}); {FORMAT.remedy}") from error
-    return NetworkFile(**known, tensors=tensors)
+    return NetworkFile(**known, tensors=tensors, origin=origin)
 
 
 def load_networks(paths: Iterable[StrPath]) -> dict[str, NetworkFile]:

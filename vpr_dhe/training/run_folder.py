@@ -4,7 +4,7 @@ import csv
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -119,6 +119,17 @@ class Log:
         """Close both logs."""
         self._file.close()
         self._events.close()
+
+
+def network_facts(settings: object, options: type) -> dict[str, Fact]:
+    """Facts of a network's settings without those of `options`, a dataclass they extend, that have their defaults.
+
+    Runs that were begun before an option existed then go on.
+    """
+    stored: Any = settings
+    defaults: Any = options()
+    optional = asdict(defaults)
+    return {name: value for name, value in asdict(stored).items() if name not in optional or value != optional[name]}
 
 
 def claim_folder(folder: Path, facts: Mapping[str, Fact], remedy: str, *, writes: bool = True) -> None:

@@ -6,9 +6,9 @@ from random_models import random_model
 
 from vpr_dhe.cli.import_weights import Kind
 from vpr_dhe.errors import ModelError
-from vpr_dhe.models.importers import FAMILIES, import_checkpoints, load_importer
+from vpr_dhe.models.importers import FAMILIES, NETWORKS, import_checkpoints, load_importer
 
-pytestmark = pytest.mark.parametrize("family", FAMILIES)
+pytestmark = pytest.mark.parametrize("family", [*FAMILIES, *NETWORKS])
 
 
 class Malicious:

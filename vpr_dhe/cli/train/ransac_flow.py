@@ -1,5 +1,6 @@
 """`vpr-dhe train ransac-flow`: fine network of the verifier ransac-flow."""
 
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -14,6 +15,13 @@ EXAMPLES = """
 vpr-dhe train ransac-flow photos --out run
 """
 _VIEW_PX = 384
+
+
+class Layout(StrEnum):
+    """Architectures of the fine network."""
+
+    published = "published"
+    earlier = "earlier"
 
 
 def run(
@@ -36,6 +44,9 @@ def run(
         typer.Option(min=4, help="Minimum number of inliers of the coarse alignment; pairs with fewer are left out."),
     ] = 16,
     validation_pairs: ValidationPairsOption = 64,
+    layout: Annotated[
+        Layout, typer.Option(help="Architecture: that of the authors' code, or that of earlier versions.")
+    ] = Layout.published,
 ) -> None:
     """Train the fine network of the verifier ransac-flow on coarsely aligned pairs, without labels."""
     from vpr_dhe.errors import BadInputError
@@ -44,7 +55,7 @@ def run(
     from vpr_dhe.training.ransac_flow.coarse_crops import CropSettings
     from vpr_dhe.training.ransac_flow.stage import RansacFlowStage, RansacFlowTraining
     from vpr_dhe.training.sources import open_training_data
-    from vpr_dhe.verification.estimators.ransac_flow.network import STRIDE_PX
+    from vpr_dhe.verification.estimators.ransac_flow.network import PUBLISHED, STRIDE_PX, FineSettings
 
     if crop_px % STRIDE_PX or crop_px > image_px:
         raise BadInputError(
@@ -61,6 +72,7 @@ def run(
         learning_rate=learning_rate,
         matchability_weight=matchability_weight,
         crops=CropSettings(image_px=image_px, crop_px=crop_px, min_inliers=min_inliers),
+        network=PUBLISHED if layout is Layout.published else FineSettings(),
         seed=loop.seed,
         validation_pairs=validation_pairs,
     )

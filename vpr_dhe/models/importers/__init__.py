@@ -1,4 +1,4 @@
-"""Importers of published checkpoints as model files; a new family is one new file and one line here."""
+"""Importers of published checkpoints as model or network files; a new family is one new file and one line here."""
 
 import logging
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ from vpr_dhe.errors import ModelError
 if TYPE_CHECKING:
     from vpr_dhe.models.importers.base import Importer
     from vpr_dhe.models.model_file import ModelFile
+    from vpr_dhe.models.network_file import NetworkFile
 
 # The module of each family is an `Importer`. It is imported on use, because torch takes seconds to import.
 FAMILIES = {
@@ -29,17 +30,20 @@ FAMILIES = {
     "fol": "fol",
     "edtformer": "edtformer",
 }
+# Families of networks that estimate homographies, which become network files for `--weights`.
+NETWORKS = {"ransac-flow": "ransac_flow"}
 
+_ALL = {**FAMILIES, **NETWORKS}
 _ANY = object()
 _log = logging.getLogger(__name__)
 
 
-def import_checkpoints(family: str | None, paths: Sequence[Path]) -> "ModelFile":
+def import_checkpoints(family: str | None, paths: Sequence[Path]) -> "ModelFile | NetworkFile":
     """Convert the files of one model of a family; a licence that restricts its use is logged as a warning.
 
     Args:
-        family: one of FAMILIES: `dhe-vpr` takes an extractor and, in any order, its head; the others take one file.
-            None finds the family from the tensors.
+        family: one of FAMILIES or NETWORKS: `dhe-vpr` takes an extractor and, in any order, its head; the others take
+            one file. None finds the family from the tensors.
         paths: checkpoints as published.
 
     Raises:
@@ -48,8 +52,8 @@ def import_checkpoints(family: str | None, paths: Sequence[Path]) -> "ModelFile"
     """
     if family is None:
         family = family_of(paths)
-    if family not in FAMILIES:
-        raise ModelError(f"unknown family of checkpoints {family!r}; expected one of {', '.join(FAMILIES)}")
+    if family not in _ALL:
+        raise ModelError(f"unknown family of checkpoints {family!r}; expected one of {', '.join(_ALL)}")
     importer = load_importer(family)
     if len(paths) > importer.MAX_FILES:
         raise ModelError(f"{len(paths)} files were given; kind {family} takes {importer.MAX_FILES} at most")
@@ -73,11 +77,11 @@ def family_of(paths: Sequence[Path]) -> str:
         checkpoint = read_checkpoint(path)
         shapes.append(shapes_of(checkpoint.state))
         wrappers.add(checkpoint.wrapper)
-    fitting = [family for family in FAMILIES if all(map(load_importer(family).recognises, shapes))]
+    fitting = [family for family in _ALL if all(map(load_importer(family).recognises, shapes))]
     if not fitting:
         raise ModelError(
             f"{' and '.join(map(str, paths))} of {listed(list(shapes[0]))} is of no known family "
-            f"({', '.join(FAMILIES)}); give a file as its authors publish it"
+            f"({', '.join(_ALL)}); give a file as its authors publish it"
         )
     if len(chosen := _told_apart(fitting, wrappers, paths)) > 1:
         raise ModelError(
@@ -102,7 +106,7 @@ def _is_published_in(family: str, wrappers: set[str | None]) -> bool:
     return wrapper is _ANY or wrappers == {wrapper}
 
 
-def _with_origin(model: "ModelFile", family: str, paths: Sequence[Path]) -> "ModelFile":
+def _with_origin(model: "ModelFile | NetworkFile", family: str, paths: Sequence[Path]) -> "ModelFile | NetworkFile":
     """Copy of a model with names and hashes of its checkpoints, and their address if they are named as published."""
     from vpr_dhe.models.exported_model import sha256_of
     from vpr_dhe.models.model_file import Origin
@@ -122,4 +126,4 @@ def _tell_restriction(family: str) -> None:
 
 def load_importer(family: str) -> "Importer":
     """Import the module of a family."""
-    return cast("Importer", import_module(f"{__name__}.{FAMILIES[family]}"))
+    return cast("Importer", import_module(f"{__name__}.{_ALL[family]}"))

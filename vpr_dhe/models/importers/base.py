@@ -16,8 +16,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from vpr_dhe.errors import ModelError
+from vpr_dhe.models import network_file
 from vpr_dhe.models.model_file import FORMAT, ModelFile
 from vpr_dhe.models.names import SUFFIX
+from vpr_dhe.models.network_file import NetworkFile
 from vpr_dhe.records import Preprocessing, Size
 
 State: TypeAlias = dict[str, Tensor]
@@ -34,7 +36,7 @@ _NUMPY_CORES = ("core", "_core")
 
 
 class Importer(Protocol):
-    """Module of a family of published checkpoints, in `FAMILIES`.
+    """Module of a family of published checkpoints, in `FAMILIES` or `NETWORKS`.
 
     A module may have `WRAPPER`: the entry of a file that holds the tensors, or None if they are not in one, which tells
     the family from another one with the same tensors.
@@ -43,8 +45,8 @@ class Importer(Protocol):
     MAX_FILES: int
     """Number of files that one model has at most."""
 
-    def convert(self, paths: Sequence[Path]) -> ModelFile:
-        """Convert the checkpoints of one model.
+    def convert(self, paths: Sequence[Path]) -> ModelFile | NetworkFile:
+        """Convert the checkpoints of one model, or of one network of `NETWORKS`.
 
         Raises:
             ModelError: if a file cannot be read or is not of this family.
@@ -76,7 +78,8 @@ def read_state(path: Path) -> State:
 def read_checkpoint(path: Path) -> Checkpoint:
     """Read the state dictionary of a checkpoint, in float32 and without the prefix of DataParallel.
 
-    Files whose names end in .safetensors are read as such, all others as those of `torch.save`.
+    Files whose names end in .safetensors are read as such, all others as those of `torch.save`. The tensors of a
+    dictionary of state dictionaries are named after both, as in "netMatch.bn1.bias".
 
     Raises:
         ModelError: if the file is missing, unreadable, a model file already, or holds no state dictionary, or if its
@@ -89,6 +92,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     for wrapper in WRAPPERS:
         if isinstance(content, Mapping) and wrapper in content:
             content, found = content[wrapper], wrapper
+    content = _flattened(content)
     if not isinstance(content, Mapping) or not content or not _all_tensors(content):
         raise ModelError(f"{path} holds {_kind_of(content)}, not a state dictionary of tensors; give the weights file")
     # Copied, because tensors that share storage cannot be saved in a model file.
@@ -166,6 +170,8 @@ def _read_safetensors(path: Path) -> State:
         with safe_open(path, framework="pt") as file:
             if FORMAT.name in str(file.metadata()):
                 raise ModelError(f"{path} is a model file already; give it to --model as it is")
+            if network_file.FORMAT.name in str(file.metadata()):
+                raise ModelError(f"{path} is a network file already; give it to --weights as it is")
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     except (SafetensorError, OSError, ValueError) as error:
         raise ModelError(f"{path} is not a readable safetensors file ({error}); download it again") from error
@@ -210,6 +216,13 @@ def _numpy_numbers_allowed() -> Iterator[None]:
     numbers = [type(np.dtype(kind)) for kind in (np.float32, np.float64, np.int32, np.int64)]
     with torch.serialization.safe_globals([np.ndarray, np.dtype, *numbers, *named]):
         yield
+
+
+def _flattened(content: object) -> object:
+    """Tensors of a dictionary of state dictionaries by both names; anything else as it is."""
+    if not isinstance(content, Mapping) or not all(isinstance(part, Mapping) for part in content.values()):
+        return content
+    return {f"{name}.{key}": value for name, part in content.items() for key, value in part.items()}
 
 
 def _all_tensors(content: Mapping) -> bool:

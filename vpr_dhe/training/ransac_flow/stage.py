@@ -22,11 +22,19 @@ from vpr_dhe.training.held_out import HeldOut
 from vpr_dhe.training.ransac_flow.coarse_crops import CropBatch, CropSettings, coarse_crops
 from vpr_dhe.training.ransac_flow.elastic import ElasticPairs
 from vpr_dhe.training.ransac_flow.fine_alignment import MATCHABILITY_WEIGHT, Phase, fine_alignment_loss, known_flow_loss
+from vpr_dhe.training.run_folder import network_facts
 from vpr_dhe.training.sources import TrainingData
 from vpr_dhe.training.sources.base import Draws
 from vpr_dhe.training.stage import Batches, Fact, Stage, StepLoss, Turn, Validation
 from vpr_dhe.verification.estimators.ransac_flow import NAME
-from vpr_dhe.verification.estimators.ransac_flow.network import MAX_FLOW_PX, Fine, FineNetwork, FineSettings
+from vpr_dhe.verification.estimators.ransac_flow.network import (
+    MAX_FLOW_PX,
+    PUBLISHED,
+    Fine,
+    FineNetwork,
+    FineOptions,
+    FineSettings,
+)
 
 
 @dataclass(frozen=True)
@@ -42,7 +50,7 @@ class RansacFlowTraining:
         learning_rate: of Adam.
         matchability_weight: maximum cost of the other terms of a matchable pixel; see `fine_alignment`.
         crops: parameters of crops.
-        network: shape of the network.
+        network: shape and options of the network.
         seed: of the network's weights and of the order of the data.
         validation_pairs: maximum number of validation pairs.
     """
@@ -54,7 +62,7 @@ class RansacFlowTraining:
     learning_rate: float = 2e-4
     matchability_weight: float = MATCHABILITY_WEIGHT
     crops: CropSettings = field(default_factory=CropSettings)
-    network: FineSettings = field(default_factory=FineSettings)
+    network: FineSettings = PUBLISHED
     seed: int = 0
     validation_pairs: int = 64
 
@@ -118,7 +126,7 @@ class RansacFlowStage(Stage[FineBatch]):
             batch_size=settings.batch_size,
             prepare=partial(coarse_crops, extractor=extractor, settings=settings.crops),
         )
-        facts = {**asdict(settings), **asdict(settings.crops), **asdict(settings.network)}
+        facts = {**asdict(settings), **asdict(settings.crops), **network_facts(settings.network, FineOptions)}
         self.facts: Mapping[str, Fact] = {
             "stage": NAME,
             "extractor": extractor.spec.fingerprint,
