@@ -29,6 +29,33 @@ def ransac_flow(seed: int = 0) -> dict[str, State]:
     return {"netFeatCoarse": features, "netCorr": {}, **heads}
 
 
+def ihn(seed: int = 0, *, scales: int = 1) -> State:
+    """File of a registration network."""
+    random = torch.Generator().manual_seed(seed)
+    state = _affine(random, "fnet1.conv1", 64, 3, 7, 7)
+    inputs = 64
+    for layer, width in (("layer2", 64), ("layer3", 96)):
+        for block in range(2):
+            name = f"fnet1.{layer}.{block}"
+            state |= _affine(random, f"{name}.conv1", width, inputs, 3, 3)
+            state |= _affine(random, f"{name}.conv2", width, width, 3, 3)
+            state |= _affine(random, f"{name}.downsample.0", width, inputs, 1, 1)
+            inputs = width
+    state |= _affine(random, "fnet1.conv2", 256, 96, 1, 1) | _affine(random, "fnet1.conv3", 256, 64, 1, 1)
+    for update, width, layers in (("update_block_4", 128, 4), ("update_block_2", 80, 5))[:scales]:
+        for number in (*range(1, layers + 1), 10):
+            name = f"{update}.cnn.layer{number}"
+            state |= _affine(random, f"{name}.0", width, 164 if number == 1 else width, 3, 3)
+            state |= _affine(random, f"{name}.1", width)
+        state |= _affine(random, f"{update}.cnn.layer10.3", 2, width, 1, 1)
+    return state
+
+
+def _affine(random: torch.Generator, name: str, width: int, *fan_in: int) -> State:
+    weight = _weight(random, width, *fan_in) if fan_in else _vector(random, width, 1.0)
+    return {f"{name}.weight": weight, f"{name}.bias": _vector(random, width, 0.0)}
+
+
 def _head(random: torch.Generator, outputs: int) -> State:
     state: State = {}
     for number, (inputs, width) in enumerate(pairwise((49, 512, 256, 128)), 1):

@@ -12,7 +12,7 @@ NAME = "import-weights"
 EXAMPLES = """
 vpr-dhe import-weights ResNet50_512_cosplace.pth --out cosplace.safetensors
 vpr-dhe import-weights backbone.pth head.pth --kind dhe-vpr --out dhe-vpr.safetensors
-vpr-dhe import-weights MegaDepth_Theta1_Eta001_Grad0_0.807.pth --out ransac-flow.safetensors
+vpr-dhe import-weights IHN.pth --kind ihn --out ihn.safetensors
 """
 
 
@@ -33,6 +33,7 @@ class Kind(StrEnum):
     fol = "fol"
     edtformer = "edtformer"
     ransac_flow = "ransac-flow"
+    ihn = "ihn"
 
 
 def run(

@@ -178,7 +178,7 @@ def test_other_teachers_are_refused(data, tmp_path):
         student(teacher, replace(SHAPE, side_px=64))
 
 
-@pytest.mark.parametrize("transfer", ["swin", "convolutional"])
+@pytest.mark.parametrize("transfer", ["swin", "swin-shuffle", "convolutional"])
 def test_every_weight_of_both_networks_gets_a_gradient(data, transfer):
     trained = stage(data, batch_size=2, shape=replace(BOTH, transfer=transfer)).train()
     trained(trained.batches.batch(Turn(0, 0, 1))).loss.backward()

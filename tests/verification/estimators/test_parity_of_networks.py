@@ -18,6 +18,8 @@ from typer.testing import CliRunner
 from vpr_dhe.cli.app import app
 from vpr_dhe.models.network_file import NetworkFile, load_network
 from vpr_dhe.records import Size
+from vpr_dhe.verification.estimators.cross_modal.iterative import IterativeEstimator
+from vpr_dhe.verification.estimators.cross_modal.registration.iterative import CorrelationLookup
 from vpr_dhe.verification.estimators.ransac_flow.network import FineNetwork, FineSettings, flow_of_cells
 
 pytestmark = [pytest.mark.slow, pytest.mark.data]
@@ -80,6 +82,25 @@ def test_ransac_flow(real_images, tmp_path):
         require_near(ends[::8, ::8], reference["flow12"][number])
         matchability = fine.matchability[0, 0] * (ends.abs() <= 1).all(dim=-1)
         require_near(matchability[::8, ::8], reference["match"][number])
+
+
+@torch.no_grad()
+def test_ihn(real_images, tmp_path):
+    source = real_images.parent / "parity" / "ihn"
+    network = IterativeEstimator.from_file(imported(source, tmp_path)).network
+    reference = np.load(source / "reference.npz")
+    for number, name in enumerate(reference["photos"]):
+        photo = real_images / "train_open" / "facades" / str(name)
+        a, b = (crop(photo, Size(160, 160), left, top, Size(128, 128)) / 255 for left, top in ((16, 16), (20, 13)))
+        (map_a, map_b) = network.extract(torch.cat([a, b]))[0][:, None]
+        require_near(map_a[0, :8, 0, :3].T, reference["feature_first"][number])
+        statistics = torch.stack([map_a.mean(), map_a.std(correction=0), map_a.min(), map_a.max()])
+        require_near(statistics, reference["feature_stats"][number])
+        cells, flow = network._cells(torch.zeros(1, 4, 2), 4)
+        first = torch.cat([CorrelationLookup(map_a, map_b, network._options)(cells), flow], dim=1)
+        require_near(first[0, :, ::8, ::8], reference["correlation"][number])
+        shifts = torch.cat(network(a, b))[:, [[0, 1], [3, 2]]]  # corners in rows, not around
+        require_near(shifts.permute(0, 3, 1, 2), reference["displacement"][number])
 
 
 def mapped(homography: torch.Tensor, points: torch.Tensor) -> torch.Tensor:

@@ -7,6 +7,7 @@ import typer
 from vpr_dhe.cli.train.registration_options import (
     AlignedDataOptions,
     EncoderChoice,
+    LayoutChoice,
     RegistrationLoopOptions,
     RegistrationNetworkOptions,
 )
@@ -37,7 +38,7 @@ def run(
     from vpr_dhe.training.registration.alto import AltoSettings, AltoStage
 
     device = loop.pick_device()
-    shape = network.settings()
+    shape = network.settings(LayoutChoice.alto, loop.start)
     settings = data.training(loop, batch_size, learning_rate)
     method = AltoSettings(encoder.value, alternation, pooling)
     stage = AltoStage(shape, data.open(shape), settings, training_data=data.description, method=method)

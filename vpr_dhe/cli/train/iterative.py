@@ -6,6 +6,7 @@ import typer
 
 from vpr_dhe.cli.train.registration_options import (
     AlignedDataOptions,
+    LayoutChoice,
     RegistrationLoopOptions,
     RegistrationNetworkOptions,
 )
@@ -42,7 +43,7 @@ def run(
             "--unpaired pairs photos with other contrasts, whose pixels cannot be compared; leave out --no-labels"
         )
     device = loop.pick_device()
-    shape = network.settings()
+    shape = network.settings(LayoutChoice.ihn, loop.start)
     settings = data.training(loop, batch_size, learning_rate)
     stage = IterativeStage(
         shape, data.open(shape, unpaired=unpaired), settings, training_data=data.description, labels=labels

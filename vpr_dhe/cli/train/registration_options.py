@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +13,7 @@ from vpr_dhe.cli.train.running import train_stage
 if TYPE_CHECKING:
     from vpr_dhe.training.registration.aligned import AlignedData
     from vpr_dhe.training.registration.stage import RegistrationStage, RegistrationTraining
+    from vpr_dhe.verification.estimators.cross_modal.registration.iterative import IterativeOptions
     from vpr_dhe.verification.estimators.cross_modal.registration.networks import RegistrationSettings
 
 
@@ -24,6 +25,15 @@ class NetworkChoice(StrEnum):
     flow = "flow"
 
 
+class LayoutChoice(StrEnum):
+    """Architectures of the iterative network."""
+
+    ihn = "ihn"
+    alto = "alto"
+    sshnet = "sshnet"
+    earlier = "earlier"
+
+
 class EncoderChoice(StrEnum):
     """Encoders that AltO learns with its registration network; published: resnet34."""
 
@@ -32,8 +42,9 @@ class EncoderChoice(StrEnum):
 
 
 class TransferChoice(StrEnum):
-    """Networks that translate one modality into the other; published: swin."""
+    """Networks that translate one modality into the other; published: swin-shuffle."""
 
+    swin_shuffle = "swin-shuffle"
     swin = "swin"
     convolutional = "convolutional"
 
@@ -134,21 +145,55 @@ class IterativeNetworkOptions:
             help="Side of resized images, a power of two; published: 128.",
         ),
     ] = 128
+    layout: Annotated[
+        LayoutChoice | None,
+        typer.Option(
+            help="Architecture of the iterative network: as published, or of earlier versions. [that of --start, or of "
+            "the method]",
+            show_default=False,
+        ),
+    ] = None
 
-    def settings(self) -> "RegistrationSettings":
-        """Build the settings of the network.
+    def settings(self, published: LayoutChoice, start: Path | None) -> "RegistrationSettings":
+        """Build the settings of the network, in the layout that is given, or that of the initial weights, if any.
 
         Raises:
             BadInputError: if the side is no power of two.
+            ModelError: if the initial weights cannot be read.
         """
+        from dataclasses import asdict
+
         from vpr_dhe.errors import BadInputError
-        from vpr_dhe.verification.estimators.cross_modal.registration.networks import RegistrationSettings
+        from vpr_dhe.verification.estimators.cross_modal.registration.networks import (
+            LAYOUTS,
+            RegistrationSettings,
+            narrowed,
+        )
 
         if self.side_px.bit_count() != 1:
             raise BadInputError(f"--side-px is {self.side_px}; expected a power of two, such as 64 or 128")
+        if self.layout is None and start is not None:
+            options = _options_of(start)
+        else:
+            options = narrowed(LAYOUTS[self.layout or published], self.width)
         return RegistrationSettings(
-            side_px=self.side_px, width=self.width, iterations=self.iterations, scales=self.scales
+            side_px=self.side_px,
+            width=self.width,
+            iterations=self.iterations,
+            scales=self.scales,
+            **asdict(options),
         )
+
+
+def _options_of(start: Path) -> "IterativeOptions":
+    """Options of the network in a file."""
+    from dataclasses import fields
+
+    from vpr_dhe.models.network_file import load_network
+    from vpr_dhe.verification.estimators.cross_modal.registration.iterative import IterativeOptions
+
+    stored: dict[str, Any] = dict(load_network(start).settings)
+    return IterativeOptions(**{one.name: stored[one.name] for one in fields(IterativeOptions) if one.name in stored})
 
 
 @dataclass(frozen=True)
@@ -160,8 +205,8 @@ class RegistrationNetworkOptions(IterativeNetworkOptions):
         typer.Option(help="Network: iterative, direct regression by a ResNet-34, or a homography from RAFT flow."),
     ] = NetworkChoice.iterative
 
-    def settings(self) -> "RegistrationSettings":
-        """Build the settings of the network."""
+    def settings(self, published: LayoutChoice, start: Path | None) -> "RegistrationSettings":
+        """Build the settings of the network; see `IterativeNetworkOptions`."""
         from dataclasses import replace
 
-        return replace(super().settings(), network=self.network.value)
+        return replace(super().settings(published, start), network=self.network.value)

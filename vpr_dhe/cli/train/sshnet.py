@@ -8,6 +8,7 @@ import typer
 from vpr_dhe.cli.train.registration_options import (
     AlignedDataOptions,
     IterativeNetworkOptions,
+    LayoutChoice,
     RegistrationLoopOptions,
     TransferChoice,
 )
@@ -24,8 +25,11 @@ def run(
     loop: RegistrationLoopOptions,
     transfer: Annotated[
         TransferChoice,
-        typer.Option(help="Network of modality transfer: a U-Net of Swin transformers or of convolutions."),
-    ] = TransferChoice.swin,
+        typer.Option(
+            help="Network of modality transfer: a U-Net of Swin transformers (as published, or of earlier versions) or "
+            "of convolutions."
+        ),
+    ] = TransferChoice.swin_shuffle,
     vgg: Annotated[
         Path | None,
         typer.Option(
@@ -46,7 +50,7 @@ def run(
     from vpr_dhe.verification.estimators.cross_modal.sshnet import SshnetSettings
 
     device = loop.pick_device()
-    shape = SshnetSettings(**asdict(network.settings()), transfer=transfer.value)
+    shape = SshnetSettings(**asdict(network.settings(LayoutChoice.sshnet, loop.start)), transfer=transfer.value)
     settings = data.training(loop, batch_size, learning_rate, decay=0.8)
     stage = SshnetStage(shape, data.open(shape), settings, training_data=data.description, vgg=vgg, split=split)
     loop.train(stage, device)

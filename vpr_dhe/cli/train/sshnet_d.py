@@ -7,6 +7,7 @@ import typer
 
 from vpr_dhe.cli.train.registration_options import (
     AlignedDataOptions,
+    LayoutChoice,
     RegistrationLoopOptions,
     RegistrationNetworkOptions,
 )
@@ -30,7 +31,7 @@ def run(
     from vpr_dhe.training.registration.sshnet_d import DistilledSshnetStage
 
     device = loop.pick_device()
-    shape = network.settings()
+    shape = network.settings(LayoutChoice.sshnet, loop.start)
     settings = data.training(loop, batch_size, learning_rate, decay=0.8)
     sshnet = load_network(teacher)
     stage = DistilledSshnetStage(shape, data.open(shape), settings, training_data=data.description, teacher=sshnet)

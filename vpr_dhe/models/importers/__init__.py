@@ -31,7 +31,7 @@ FAMILIES = {
     "edtformer": "edtformer",
 }
 # Families of networks that estimate homographies, which become network files for `--weights`.
-NETWORKS = {"ransac-flow": "ransac_flow"}
+NETWORKS = {"ransac-flow": "ransac_flow", "ihn": "ihn"}
 
 _ALL = {**FAMILIES, **NETWORKS}
 _ANY = object()

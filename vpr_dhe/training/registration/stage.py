@@ -15,10 +15,12 @@ from vpr_dhe.models.weights_file import tensors_digest
 from vpr_dhe.training.devices import to_device
 from vpr_dhe.training.registration.aligned import AlignedData
 from vpr_dhe.training.registration.deformed_patches import PatchBatch, PatchBatches
+from vpr_dhe.training.run_folder import network_facts
 from vpr_dhe.training.schedules import one_cycle
 from vpr_dhe.training.sources.base import Draws
 from vpr_dhe.training.stage import Fact, Stage, Validation
 from vpr_dhe.verification.estimators.cross_modal.registration.base import RegistrationNetwork
+from vpr_dhe.verification.estimators.cross_modal.registration.iterative import IterativeOptions
 from vpr_dhe.verification.estimators.cross_modal.registration.networks import RegistrationSettings
 
 
@@ -79,7 +81,7 @@ class RegistrationStage(Stage[PatchBatch]):
             "stage": name,
             "data": data.learned.description,
             "validation": data.validation.description,
-            **asdict(network),
+            **network_facts(network, IterativeOptions),
             **asdict(settings),
         }
 
@@ -95,10 +97,13 @@ class RegistrationStage(Stage[PatchBatch]):
             ModelError: if the file holds a network of another shape.
         """
         shape = {one.name: getattr(self.shape, one.name) for one in fields(RegistrationSettings)}
-        if dict(file.settings) != shape:
+        given = asdict(IterativeOptions()) | dict(file.settings)  # files of earlier versions lack the options
+        if given != shape:
+            different = [name for name in {**given, **shape} if given.get(name) != shape.get(name)]
             raise ModelError(
-                f"the network to start from is of the method {file.method} and the shape {dict(file.settings)}; "
-                f"expected {shape}: change the options to fit, or give another file"
+                f"the network to start from is of the method {file.method} and has "
+                f"{ {name: given.get(name) for name in different} }; expected "
+                f"{ {name: shape.get(name) for name in different} }: change the options to fit, or give another file"
             )
         file.load_into(self.registration)
         self.training_data = f"{self.training_data}; started from: {file.training_data}"

@@ -26,9 +26,11 @@ from vpr_dhe.verification.estimators.cross_modal.registration.iterative import (
     IterativeNetwork,
 )
 from vpr_dhe.verification.estimators.cross_modal.registration.networks import (
+    LAYOUTS,
     NETWORKS,
     RegistrationSettings,
     build_registration,
+    narrowed,
 )
 from vpr_dhe.verification.estimators.cross_modal.registration.transfer import build_transfer
 from vpr_dhe.verification.estimators.registry import Resources
@@ -83,7 +85,57 @@ def test_numbers_of_parameters(settings, millions):
     assert count / 1e6 == pytest.approx(millions, abs=1e-3)
 
 
-@pytest.mark.parametrize(("name", "millions"), [("swin", 6.261), ("convolutional", 0.489)])
+@pytest.mark.parametrize(
+    ("layout", "scales", "parameters"),
+    [("ihn", 1, 1_307_970), ("ihn", 2, 1_715_652), ("alto", 1, 1_290_338), ("sshnet", 1, 760_066)],
+)
+def test_published_numbers_of_parameters(layout, scales, parameters):
+    """That of SSHNet is the authors', those of IHN are the sizes of the published files."""
+    settings = RegistrationSettings(scales=scales, **asdict(LAYOUTS[layout]))
+    assert sum(parameter.numel() for parameter in build_registration(settings).parameters()) == parameters
+
+
+def test_the_published_transfer_network_has_the_published_number_of_parameters():
+    transfer = build_transfer("swin-shuffle", 16)
+    assert sum(parameter.numel() for parameter in transfer.parameters()) == 7_574_363
+
+
+@pytest.mark.parametrize(("scales", "tensors", "mean_px"), [(1, 36, 0.45698826806619763), (2, 56, 0.9097992032766342)])
+@torch.no_grad()
+def test_files_without_options_stay_as_they_were(scales, tensors, mean_px):
+    """Files of earlier versions say nothing about options; the numbers were computed before there were any."""
+    earlier = {"network": "iterative", "side_px": 32, "width": 8, "iterations": 2, "scales": scales}
+    settings = NetworkFile("iterative", earlier, "", "", {}).settings_as(RegistrationSettings)
+    torch.manual_seed(0)
+    network = build_registration(settings).eval()
+    image = torch.linspace(0, 1, 3072).view(1, 3, 32, 32)
+    assert len(network.state_dict()) == tensors
+    assert float(network(image, image.flip(3))[-1].double().abs().mean()) == pytest.approx(mean_px, rel=1e-4)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("scales", [1, 2])
+def test_every_trained_weight_of_each_layout_gets_a_gradient(layout, scales):
+    options = narrowed(LAYOUTS[layout], 8)
+    network = IterativeNetwork(32, 8, iterations=2, scales=scales, options=options)
+    estimates = network(random(2, 3, 32, 32), random(2, 3, 32, 32, seed=1))
+    assert len(estimates) == 2 if scales == 1 else 2 + (options.fine_iterations or 2)
+    sum(estimate.square().sum() for estimate in estimates).backward()
+    for name, parameter in network.named_parameters():
+        assert (parameter.grad is not None) == parameter.requires_grad, name
+        assert not parameter.requires_grad or torch.isfinite(parameter.grad).all(), name
+    unused = {name.split(".")[1] for name, one in network.named_parameters() if not one.requires_grad}
+    assert unused == ({"describe_fine"} if scales == 1 and options.both_projections else set())
+
+
+@pytest.mark.parametrize("width", [8, 24, 32, 40, 64, 96])
+def test_narrower_second_scales_are_divisible_into_groups(width):
+    options = narrowed(LAYOUTS["ihn"], width)
+    assert options.fine_width == (80 if width == 64 else options.fine_width)
+    IterativeNetwork(32, width, scales=2, options=options)
+
+
+@pytest.mark.parametrize(("name", "millions"), [("swin", 6.261), ("swin-shuffle", 7.574), ("convolutional", 0.489)])
 @torch.no_grad()
 def test_transfer_networks_repaint_whole_images(name, millions):
     transfer = build_transfer(name, 16)
@@ -97,7 +149,9 @@ def test_transfer_networks_repaint_whole_images(name, millions):
     assert painted.min() >= 0
     assert painted.max() <= 1
     assert (painted - image).abs().mean() > 0.05
-    with pytest.raises(ModelError, match="unknown transfer network 'magic'; available: swin, convolutional"):
+    with pytest.raises(
+        ModelError, match="unknown transfer network 'magic'; available: swin, swin-shuffle, convolutional"
+    ):
         build_transfer("magic", 16)
 
 

@@ -56,6 +56,49 @@ class SwinUnet(nn.Module):
         return _changed(images, self.change(tokens).permute(0, 3, 1, 2))
 
 
+class ShuffledSwinUnet(nn.Module):
+    """`SwinUnet` that resamples by convolutions and pixel shuffles, as the published network of SSHNet does.
+
+    The change of the image in log-odds is ours: the authors' network computes its colours.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        widths = [width * 2**level for level in range(len(_BLOCKS))]
+        above = list(zip(widths[:-1], _HEADS[:-1], _BLOCKS[:-1], strict=True))
+        self.embed = _spatial(3, width)
+        self.down = nn.ModuleList(_swin_level(*level) for level in zip(widths, _HEADS, _BLOCKS, strict=True))
+        self.shrink = nn.ModuleList(
+            nn.Sequential(_spatial(channels, channels // 2), nn.PixelUnshuffle(2)) for channels in widths[:-1]
+        )
+        self.grow = nn.ModuleList(
+            nn.Sequential(_spatial(channels, 2 * channels), nn.PixelShuffle(2)) for channels in widths[1:]
+        )
+        self.join = nn.ModuleList(nn.Conv2d(2 * channels, channels, 1, bias=False) for channels in widths[:-1])
+        self.up = nn.ModuleList(_swin_level(*level) for level in above)
+        self.change = _zero_initialised(nn.Conv2d(width, 3, 1))
+
+    def forward(self, images: Float[Tensor, "images 3 height width"]) -> Float[Tensor, "images 3 height width"]:
+        """Translate RGB images in [0, 1]."""
+        maps, passed = _by_tokens(self.down[0], self.embed(2 * images - 1)), []
+        for shrink, blocks in zip(self.shrink, self.down[1:], strict=True):
+            passed.append(maps)
+            maps = _by_tokens(blocks, shrink(maps))
+        for level in reversed(range(len(self.up))):
+            maps = self.join[level](torch.cat([self.grow[level](maps), passed[level]], dim=1))
+            maps = _by_tokens(self.up[level], maps)
+        return _changed(images, self.change(maps))
+
+
+def _by_tokens(blocks: nn.Module, maps: Float[Tensor, "images channels rows columns"]) -> Float[Tensor, "images _ _ _"]:
+    """Apply blocks that take channels last."""
+    return blocks(maps.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+def _spatial(channels: int, out: int) -> nn.Conv2d:
+    return nn.Conv2d(channels, out, 3, padding=1, bias=False)
+
+
 class _PatchExpanding(nn.Module):
     """Inverse of patch merging: each token becomes 2 x 2 tokens of half the channels."""
 
@@ -122,7 +165,11 @@ def _changed(
     return (images.clamp(_MIN_VALUE, 1 - _MIN_VALUE).logit() + change).sigmoid()
 
 
-TRANSFERS: dict[str, Callable[[int], nn.Module]] = {"swin": SwinUnet, "convolutional": ConvolutionalUnet}
+TRANSFERS: dict[str, Callable[[int], nn.Module]] = {
+    "swin": SwinUnet,
+    "swin-shuffle": ShuffledSwinUnet,
+    "convolutional": ConvolutionalUnet,
+}
 
 
 def build_transfer(name: str, width: int) -> nn.Module:
