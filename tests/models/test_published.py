@@ -7,10 +7,11 @@ import sys
 import pytest
 
 from vpr_dhe.errors import ModelError
-from vpr_dhe.models.importers import FAMILIES
+from vpr_dhe.models.importers import FAMILIES, NETWORKS
 from vpr_dhe.models.names import BUNDLED, require_model
-from vpr_dhe.models.published import PUBLISHED, Licence, Place, of_family
-from vpr_dhe.report.tables.models import model_lines, published_table
+from vpr_dhe.models.published import PUBLISHED, PUBLISHED_NETWORKS, Licence, Place, of_family
+from vpr_dhe.report.tables.models import model_lines, network_lines, networks_table, published_table
+from vpr_dhe.verification.estimators.registry import METHODS, Needs
 
 
 def test_the_catalogue_does_not_need_torch():
@@ -33,6 +34,28 @@ def test_every_model_is_complete(model):
     (line,) = (line for line in published_table().splitlines() if line.startswith(f"{name} "))
     assert re.search(rf"\b{model.dimension}\b", line.removeprefix(name))
     require_model(model.name)
+
+
+@pytest.mark.parametrize("network", PUBLISHED_NETWORKS.values(), ids=list(PUBLISHED_NETWORKS))
+def test_every_network_is_complete(network):
+    assert re.fullmatch(r"[a-z0-9-]+", network.name)
+    assert network.name not in {*BUNDLED, *PUBLISHED}
+    assert network.family in NETWORKS
+    assert METHODS[network.method].needs is Needs.network
+    assert network.licence in (Licence.mit, Licence.apache)
+    assert network.url.startswith("https://")
+    assert network.file.endswith(".pth")
+    assert any(line.startswith(f"{network.name} ") for line in networks_table().splitlines())
+    command = f"vpr-dhe import-weights {network.file} --kind {network.family} --out {network.name}.safetensors"
+    assert command in "\n".join(network_lines(network))
+    with pytest.raises(ModelError, match=f"{network.name} estimates homographies and extracts no features: download "):
+        require_model(network.name)
+
+
+def test_addresses_of_networks():
+    ihn, flow = PUBLISHED_NETWORKS["ihn-mscoco"], PUBLISHED_NETWORKS["ransac-flow-megadepth"]
+    assert ihn.url == "https://github.com/imdumpl78/IHN/raw/HEAD/results/mscoco/IHN.pth"
+    assert "model.zip?dl=1 and take MegaDepth_Theta1_Eta001_Grad0_0.807.pth out of it, then run" in flow.instructions
 
 
 def test_addresses():

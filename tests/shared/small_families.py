@@ -84,6 +84,7 @@ _CENTRES = {
 # Entries that hold the tensors in files that are not bare state dictionaries.
 _WRAPPERS = {
     "cliquemining": "state_dict",
+    "moco": "model",
     **dict.fromkeys(("imagevpr", "selavprpp", "fol", "edtformer"), "model_state_dict"),
 }
 
@@ -109,6 +110,12 @@ def _mixvpr() -> State:
     return state
 
 
+def _moco() -> State:
+    with torch.device("meta"):
+        whole = torchvision.models.resnet50(weights=None, num_classes=128)
+    return {f"module.{name}": value for name, value in whole.state_dict().items()}
+
+
 _HEAD = "backbone.model.fc"
 # Makers of the states of each file.
 _OTHERS: dict[str, dict[str, Callable[[], State]]] = {
@@ -118,4 +125,5 @@ _OTHERS: dict[str, dict[str, Callable[[], State]]] = {
     "eigenplaces": {"ResNet18_32_eigenplaces.pth": _gem_linear},
     "mixvpr": {"weights.ckpt": _mixvpr},
     "megaloc": {"model.safetensors": published.megaloc},
+    "moco": {"resnet50_moco.pth": _moco},
 }

@@ -9,6 +9,7 @@ from pathlib import Path
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.index.location import require_manifest
 from vpr_dhe.models.names import require_model
+from vpr_dhe.models.published import PUBLISHED_NETWORKS
 from vpr_dhe.runtime.choices import SYNTHETIC_TOWN
 from vpr_dhe.runtime.text import did_you_mean
 from vpr_dhe.verification.names import require_verifier
@@ -44,6 +45,15 @@ def known_model(name: str | None) -> str | None:
     if name is not None:
         require_model(name)
     return name
+
+
+def known_model_or_network(name: str | None) -> str | None:
+    """Return the name of a model, or of a published network that estimates homographies.
+
+    Raises:
+        ModelError: if there is neither.
+    """
+    return name if name in PUBLISHED_NETWORKS else known_model(name)
 
 
 def known_verifier(name: str) -> str:

@@ -32,6 +32,7 @@ class Kind(StrEnum):
     selavprpp = "selavprpp"
     fol = "fol"
     edtformer = "edtformer"
+    moco = "moco"
     ransac_flow = "ransac-flow"
     ihn = "ihn"
 

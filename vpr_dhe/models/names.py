@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from vpr_dhe.errors import ModelError
-from vpr_dhe.models.published import PUBLISHED
+from vpr_dhe.models.published import PUBLISHED, PUBLISHED_NETWORKS
 from vpr_dhe.runtime.text import did_you_mean
 
 SIFT_VLAD = "sift-vlad"
@@ -28,6 +28,10 @@ def require_model(name: str) -> None:
     """
     if name in BUNDLED or name in PUBLISHED or name.startswith((TIMM_PREFIX, TIMM_CNN_PREFIX)) or Path(name).is_dir():
         return
+    if name in PUBLISHED_NETWORKS:
+        raise ModelError(
+            f"{name} estimates homographies and extracts no features: {PUBLISHED_NETWORKS[name].instructions}"
+        )
     if Path(name).suffix != SUFFIX:
         raise ModelError(
             f"unknown model {name!r}{_suggestion(name)}; expected one of "

@@ -83,10 +83,44 @@ class PublishedModel:
         return None if how is None else f"{self.repository} publishes its weights {how}"
 
 
+@dataclass(frozen=True)
+class PublishedNetwork:
+    """A checkpoint of a network that estimates homographies, to be downloaded and imported by hand.
+
+    Args:
+        name: name in the catalogue.
+        family: kind of the importer.
+        method: method of `--method` and `--verifier` that it is for.
+        licence: licence of the file.
+        repository: repository on GitHub, with its owner.
+        url: address of the file, or of an archive that holds it.
+        file: name of the file.
+    """
+
+    name: str
+    family: str
+    method: str
+    licence: Licence
+    repository: str
+    url: str
+    file: str
+
+    @property
+    def instructions(self) -> str:
+        """Sentence about what to download and how to import it."""
+        source = self.url if self.url.endswith(self.file) else f"{self.url} and take {self.file} out of it"
+        return (
+            f"download {source}, then run `vpr-dhe import-weights {self.file} --kind {self.family} --out "
+            f"{self.name}.safetensors`, and use it by `--weights {self.name}.safetensors` with the method {self.method}"
+        )
+
+
+_CATALOGUE = tomllib.loads((resources.files("vpr_dhe.models") / "published.toml").read_text(encoding="utf-8"))
+
+
 def _read() -> Iterator[PublishedModel]:
     """Models of the file beside this one."""
-    text = (resources.files("vpr_dhe.models") / "published.toml").read_text(encoding="utf-8")
-    for line in tomllib.loads(text)["models"]:
+    for line in _CATALOGUE["models"]:
         for dimension in line.get("dimensions", ()):
             linear = 4e-6 * (line["width"] + 1) * dimension
             yield _model(line, dimension, round(line["megabytes"] + linear))
@@ -114,6 +148,23 @@ def _model(line: Mapping[str, Any], dimension: int, megabytes: int | None) -> Pu
 
 PUBLISHED: Mapping[str, PublishedModel] = {model.name: model for model in _read() if model.family in FAMILIES}
 """Published models by name."""
+
+
+def _network(line: Mapping[str, Any]) -> PublishedNetwork:
+    path = line.get("path", "")
+    return PublishedNetwork(
+        name=line["name"],
+        family=line["family"],
+        method=line["method"],
+        licence=Licence(line["licence"]),
+        repository=line["repository"],
+        url=line.get("archive") or f"https://github.com/{line['repository']}/raw/HEAD/{path}",
+        file=line.get("file") or path.rpartition("/")[2],
+    )
+
+
+PUBLISHED_NETWORKS: Mapping[str, PublishedNetwork] = {line["name"]: _network(line) for line in _CATALOGUE["networks"]}
+"""Published networks that estimate homographies, by name."""
 
 
 def of_family(family: str) -> list[PublishedModel]:

@@ -6,6 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from vpr_dhe.errors import VerifierError
 from vpr_dhe.models.exported_model import HEAD, ExportedModel
+from vpr_dhe.models.published import PUBLISHED_NETWORKS
 from vpr_dhe.models.weights_file import tensors_digest
 from vpr_dhe.verification.estimators.base import HomographyEstimator
 from vpr_dhe.verification.estimators.registry import METHODS, Method, Needs, Resources, find_method
@@ -73,9 +74,13 @@ def _require(name: str, method: Method, resources: Resources) -> None:
         )
     if needs is Needs.network and name not in resources.networks:
         given = ", ".join(resources.networks) or "none"
+        published = next((one.name for one in PUBLISHED_NETWORKS.values() if one.method == name), None)
+        imported = (
+            "" if published is None else f", or a published one (`vpr-dhe models {published}` says how to get it)"
+        )
         raise VerifierError(
             f"verifier {name!r} needs its own network, and those given are for: {given}; "
-            f"give --weights FILE, made by `vpr-dhe train {name}`"
+            f"give --weights FILE, made by `vpr-dhe train {name}`{imported}"
         )
 
 

@@ -29,6 +29,7 @@ FAMILIES = {
     "selavprpp": "selavprpp",
     "fol": "fol",
     "edtformer": "edtformer",
+    "moco": "moco",
 }
 # Families of networks that estimate homographies, which become network files for `--weights`.
 NETWORKS = {"ransac-flow": "ransac_flow", "ihn": "ihn"}
@@ -110,11 +111,12 @@ def _with_origin(model: "ModelFile | NetworkFile", family: str, paths: Sequence[
     """Copy of a model with names and hashes of its checkpoints, and their address if they are named as published."""
     from vpr_dhe.models.exported_model import sha256_of
     from vpr_dhe.models.model_file import Origin
-    from vpr_dhe.models.published import of_family
+    from vpr_dhe.models.published import PUBLISHED_NETWORKS, of_family
 
     files = {path.name: sha256_of(path) for path in paths}
-    url = next((one.url for one in of_family(family) if list(files) == [one.file]), None)
-    return replace(model, origin=Origin(files, url))
+    networks = [network for network in PUBLISHED_NETWORKS.values() if network.family == family]
+    urls = {one.url for one in (*of_family(family), *networks) if list(files) == [one.file]}
+    return replace(model, origin=Origin(files, urls.pop() if len(urls) == 1 else None))
 
 
 def _tell_restriction(family: str) -> None:

@@ -6,6 +6,7 @@ Checkpoints are read with `torch.load(weights_only=True)`, which executes no cod
 import contextlib
 import re
 import textwrap
+from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
@@ -29,7 +30,7 @@ Shapes: TypeAlias = dict[str, tuple[int, ...]]
 
 LIGHTNING = "state_dict"
 """Entry that holds the tensors in checkpoints of PyTorch Lightning."""
-WRAPPERS = ("model_state_dict", LIGHTNING)
+WRAPPERS = ("model_state_dict", LIGHTNING, "model")
 """Entries that hold tensors."""
 
 _NUMPY_CORES = ("core", "_core")
@@ -209,12 +210,12 @@ def _refuse_cross_image(state: State, path: Path) -> None:
 
 @contextlib.contextmanager
 def _numpy_numbers_allowed() -> Iterator[None]:
-    """Allow NumPy arrays and numbers, in which the benchmark's checkpoints keep recalls."""
+    """Allow NumPy arrays and numbers, in which checkpoints keep recalls, and options of a command line."""
     functions: list[Any] = [np.empty(0).__reduce__()[0], np.float64(0).__reduce__()[0]]
     # Pickled as numpy.core by NumPy 1, as numpy._core by NumPy 2.
     named = [(one, f"numpy.{core}.multiarray.{one.__name__}") for one in functions for core in _NUMPY_CORES]
     numbers = [type(np.dtype(kind)) for kind in (np.float32, np.float64, np.int32, np.int64)]
-    with torch.serialization.safe_globals([np.ndarray, np.dtype, *numbers, *named]):
+    with torch.serialization.safe_globals([Namespace, np.ndarray, np.dtype, *numbers, *named]):
         yield
 
 

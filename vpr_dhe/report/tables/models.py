@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from vpr_dhe.models.fetching import cached
 from vpr_dhe.models.names import TIMM_CNN_PREFIX, TIMM_PREFIX
-from vpr_dhe.models.published import PUBLISHED, PublishedModel
+from vpr_dhe.models.published import PUBLISHED, PUBLISHED_NETWORKS, PublishedModel, PublishedNetwork
 from vpr_dhe.report.tables.text import text_table
 
 if TYPE_CHECKING:
@@ -28,6 +28,22 @@ def published_table() -> str:
     """Table of published models; a line that ends in -N stands for one model of each number of dimensions."""
     header = ["model", "dimensions", "licence", "download", "source", "on disk"]
     return text_table(header, [_row(name, list(models)) for name, models in groupby(PUBLISHED.values(), _line_of)])
+
+
+def networks_table() -> str:
+    """Table of published networks that estimate homographies."""
+    header = ["network", "method", "licence", "source"]
+    rows = [[one.name, one.method, one.licence, one.repository] for one in PUBLISHED_NETWORKS.values()]
+    return text_table(header, rows)
+
+
+def network_lines(network: PublishedNetwork) -> list[str]:
+    """Facts about a published network, and how to get it."""
+    return [
+        f"{network.name}: network of the method {network.method}, published by {network.repository}",
+        f"licence: {network.licence}",
+        f"to get it: {network.instructions}",
+    ]
 
 
 def _line_of(model: PublishedModel) -> str:
