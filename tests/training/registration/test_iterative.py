@@ -1,7 +1,7 @@
 """The stage `iterative` on networks of a few thousand weights."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -18,7 +18,8 @@ from vpr_dhe.training.registration.stage import RegistrationTraining
 from vpr_dhe.training.schedules import one_cycle
 from vpr_dhe.training.stage import Turn
 from vpr_dhe.verification.estimators.cross_modal.iterative import IterativeEstimator
-from vpr_dhe.verification.estimators.cross_modal.registration.networks import RegistrationSettings
+from vpr_dhe.verification.estimators.cross_modal.registration.iterative import IterativeOptions
+from vpr_dhe.verification.estimators.cross_modal.registration.networks import LAYOUTS, RegistrationSettings
 
 SIDE = 32
 SHAPE = RegistrationSettings(side_px=SIDE, width=8, iterations=2)
@@ -102,6 +103,24 @@ def test_a_run_starts_from_a_network_of_the_same_shape(data):
     other = IterativeStage(replace(SHAPE, width=16), data, taught.settings, training_data="textures")
     with pytest.raises(ModelError, match=r"'width': 16.*expected.*'width': 8"):
         started.start_from(other.model_file())
+
+
+def test_runs_and_files_of_earlier_versions_go_on(data):
+    """Their facts and settings know no options; those that differ from the earlier network are facts."""
+    earlier, taught = stage(data), stage(data, seed=3)
+    options = set(asdict(IterativeOptions()))
+    assert not options & earlier.facts.keys()
+    shape = RegistrationSettings(side_px=SIDE, width=8, iterations=2, **asdict(LAYOUTS["alto"]))
+    published = IterativeStage(shape, data, earlier.settings, training_data="textures")
+    assert published.facts["relu_in_residual"] is False
+    file = taught.model_file()
+    without = replace(file, settings={name: one for name, one in file.settings.items() if name not in options})
+    earlier.start_from(without)
+    assert all(
+        torch.equal(a, b) for a, b in zip(taught.network.parameters(), earlier.network.parameters(), strict=True)
+    )
+    with pytest.raises(ModelError, match=r"has .*'relu_in_residual': True.*expected .*'relu_in_residual': False"):
+        published.start_from(without)
 
 
 def test_the_last_of_a_sequence_counts_in_full():
