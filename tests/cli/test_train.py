@@ -13,6 +13,7 @@ import pytest
 from little_gsv_cities import write_gsv_cities
 
 from vpr_dhe.models.model_file import load_model
+from vpr_dhe.models.network_file import load_network
 from vpr_dhe.synthetic_town.town import SyntheticTown, write_town
 
 
@@ -163,6 +164,7 @@ def test_a_fine_network_is_trained_and_then_aligns(run, photos, tmp_path):
     small = ("--crop-px", 64, "--image-px", 96, "--batch-size", 1, "--warmup-steps", 1, "--min-inliers", 8)
     code, stdout, stderr = run("train", "ransac-flow", photos, "--out", out, *small, *TINY)
     assert (code, f"{out}/best.safetensors" in stdout) == (0, True), stderr
+    assert load_network(out / "best.safetensors").settings["head_bias"] is False  # as published
     weights = ("--weights", out / "best.safetensors", "--device", "cpu")
     pair = (photos / "1.png", photos / "1.png", "--method", "ransac-flow")
     overlay = tmp_path / "overlay.png"
