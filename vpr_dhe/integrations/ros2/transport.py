@@ -252,7 +252,8 @@ def _odometry(message: bytes) -> OdometryPose:
 
 def _static_transforms(message: bytes) -> list[StaticTransform]:
     found = []
-    for one in idl.TFMessage.deserialize(message).transforms:
+    transforms: Any = idl.TFMessage.deserialize(message).transforms
+    for one in transforms:
         at, turn = one.transform.translation, one.transform.rotation
         rotation = (turn.x, turn.y, turn.z, turn.w)
         found.append(StaticTransform(one.header.frame_id, one.child_frame_id, (at.x, at.y, at.z), rotation))
