@@ -12,11 +12,12 @@ from vpr_dhe.report.replay.ground import Ground
 from vpr_dhe.report.replay.recording import BLUE, GREEN, GREY, ORANGE, Recording, recorded
 from vpr_dhe.report.tables.answers import Answer
 from vpr_dhe.report.tables.positions import query_position
+from vpr_dhe.runtime.extras import require_extra
 from vpr_dhe.runtime.sampling import evenly_spread
 from vpr_dhe.sequences.frames import SequenceFrame
 
-# More points make the map of the viewer slow.
 MAX_IMAGES = 20_000
+"""Indexed images on the map, evenly spread; more make the viewer slow."""
 
 
 class AnswerReplay:
@@ -44,7 +45,7 @@ class AnswerReplay:
             self._number += 1
             self.add(answer)
             yield answer
-        self._ground.lines(self._recording, "map/way", [self._way] if len(self._way) > 1 else [], BLUE, static=True)
+        self._ground.lines(self._recording, "map/way", [self._way], BLUE, static=True)
 
     def add(self, answer: Answer) -> None:
         """Record the answer to the frame that passed last."""
@@ -52,6 +53,8 @@ class AnswerReplay:
         recording.at(self._number, answer.timestamp_s)
         found = answer.localization
         if found is None:
+            for entity in ("query", "match", "candidates"):
+                recording.clear(entity)
             recording.note(f"{answer.query}: {answer.error}", level="WARN")
             return
         pixels = self._last.pixels(self._index.manifest.levels)
@@ -120,8 +123,6 @@ def replay_of_answers(path: StrPath, index: PlaceIndex, *, sequence: bool) -> It
     Raises:
         MissingExtraError: without the extra `rerun`.
     """
-    from vpr_dhe.runtime.extras import require_extra
-
     require_extra("rerun")
     import rerun.blueprint as rrb
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -98,8 +98,6 @@ class LoopReplay:
 
 
 def _with_pixels(frame: SequenceFrame, pixels: object) -> SequenceFrame:
-    from dataclasses import replace
-
     return replace(frame, image=lambda: pixels)
 
 
@@ -143,6 +141,5 @@ def replay_of_loops(path: StrPath, records: Iterable[ImageRecord]) -> Iterator[L
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="vpr-dhe-")))
         recording = stack.enter_context(recorded(path, views))
-        way = [list(positions.values())] if len(positions) > 1 else []
-        ground.lines(recording, "map/way", way, GREY, static=True)
+        ground.lines(recording, "map/way", [list(positions.values())], GREY, static=True)
         yield LoopReplay(recording, ground, positions, folder)
