@@ -1,4 +1,4 @@
-"""`--rerun` of query, loops and evaluate."""
+"""`--rerun` of query; commands of docs/guides/replay.md run that of loops and evaluate."""
 
 import sys
 
@@ -10,16 +10,13 @@ def entities(path) -> set[str]:
     return {chunk.entity_path for chunk in reader.stream(store=reader.recordings()[0]).to_chunks()}
 
 
-def test_runs_are_recorded(run, photo_folder, tmp_path):
+def test_a_run_is_recorded(run, photo_folder, tmp_path):
     pytest.importorskip("rerun", reason="no rerun-sdk; pip install vpr-dhe[rerun]")
     index, file = tmp_path / "index", tmp_path / "run.rrd"
     assert run("index", photo_folder, "--out", index, "--model", "sift-vlad", "--codec", "float16")[0] == 0
     code, stdout, _ = run("query", index, photo_folder, "--sequence", "--format", "jsonl", "--rerun", file)
     assert (code, len(stdout.splitlines())) == (0, 12)
     assert {"/query/image", "/match/image", "/candidates", "/belief/best", "/log"} <= entities(file)
-    code, _, _ = run("loops", photo_folder, "--verifier", "none", "--ignore-frames", 2, "--rerun", file)
-    assert code == 0
-    assert "/frame/image" in entities(file)
 
 
 def test_a_missing_package_is_said_before_the_work(run, photo_folder, tmp_path, monkeypatch):
