@@ -39,7 +39,7 @@ def run(folder, monkeypatch, capsys) -> Run:
 
 def test_all_are_short_and_documented():
     programs = sorted(EXAMPLES.glob("*.py"))
-    assert len(programs) == 4
+    assert len(programs) == 5
     for program in programs:
         text = program.read_text(encoding="utf-8")
         assert text.startswith('"""')

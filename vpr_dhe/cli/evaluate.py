@@ -28,6 +28,7 @@ from vpr_dhe.cli.options import (
     VerifiersOptions,
     warn_if_slow,
 )
+from vpr_dhe.cli.replays import RerunOption
 from vpr_dhe.runtime.choices import AUTO, DENOMINATORS, Adapt, RankBy
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ def run(
             callback=writable_file,
         ),
     ] = None,
+    rerun: RerunOption = None,
     cache: Annotated[
         str,
         typer.Option(
@@ -140,9 +142,9 @@ def run(
             cache=features,
             **loading,
             batch_size=batch_size,
-            require_truth=predictions is None and report is None,
+            require_truth=predictions is None and report is None and rerun is None,
             start_progress=start_progress,
-            inspect=_report_writer(report, start_progress, loading["device"]),
+            inspect=_report_writer(report, rerun, start_progress, loading["device"]),
         )
     _report_unreadable(result)
     if features:
@@ -156,9 +158,9 @@ def run(
 
 
 def _report_writer(
-    report: Path | None, start_progress: "StartProgress", device: str
+    report: Path | None, rerun: Path | None, start_progress: "StartProgress", device: str
 ) -> "Callable[[EvaluationResult, Tools], None]":
-    """Return a function that writes the HTML report of a result, if there is one to write."""
+    """Return a function that writes the HTML report of a result and its recording, if there are any to write."""
 
     def write(result: "EvaluationResult", tools: "Tools") -> None:
         from vpr_dhe.evaluation.provenance import provenance
@@ -168,6 +170,11 @@ def _report_writer(
         if report:
             progress = start_progress("report", min(MAX_QUERIES, len(result.dataset.queries.records)))
             write_report(evaluation_report(result, tools, provenance(device), progress), report)
+        if rerun:
+            from vpr_dhe.report.replay.evaluation import replay_evaluation
+
+            progress = start_progress("recording", len(result.dataset.queries.records))
+            replay_evaluation(rerun, result, tools, progress)
 
     return write
 

@@ -22,6 +22,7 @@ from vpr_dhe.cli.help import OUTPUT
 from vpr_dhe.cli.options import BitDepthOption, ModelOptions, VerifierOptions
 from vpr_dhe.cli.photos import TimesOption, naming_jumps, photo_frames, photo_records, with_progress
 from vpr_dhe.cli.recordings import RecordingOptions
+from vpr_dhe.cli.replays import RerunOption, watched_loops
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.runtime.choices import AUTO
 
@@ -38,6 +39,7 @@ EXAMPLES = """
 vpr-dhe loops frames --times frames/frames.csv --out loops.csv
 vpr-dhe loops --bag drive.bag --topic /camera/image_raw --min-seconds 0.5
 vpr-dhe loops --video walk.mp4 --ignore-seconds 60 --min-probability 0.9
+vpr-dhe loops frames --times poses.csv --rerun loops.rrd
 """
 
 
@@ -88,6 +90,7 @@ def run(
         Path | None,
         typer.Option(rich_help_panel=OUTPUT, help="Write the loops here instead of stdout.", callback=writable_file),
     ] = None,
+    rerun: RerunOption = None,
     index: Annotated[
         Path | None,
         typer.Option(
@@ -108,10 +111,11 @@ def run(
         _require_vacant(index)
     verification.warn_if_slow()
     line_format, counts = _graph(images, times) if format is Format.g2o else LOOP_FORMATS[format], _Counts()
-    with _frames(images, times, recording, line_format) as frames, open_output(out) as output:
+    watching = watched_loops(rerun, photo_records(images, times) if images and times and rerun else ())
+    with _frames(images, times, recording, line_format) as frames, open_output(out) as output, watching as watched:
         try:
             loops = find_loops(
-                naming_jumps(frames, _EFFECT_OF_JUMPS),
+                naming_jumps(watched.frames(frames), _EFFECT_OF_JUMPS),
                 index=index,
                 images_folder=images,
                 # Times of a video start at 0, and the index stores times since the Unix epoch.
@@ -130,7 +134,7 @@ def run(
                 blank=report_blank,
             )
             with closing(loops):
-                _write_loops(loops, line_format, output, counts)
+                _write_loops(watched.results(loops), line_format, output, counts)
         except KeyboardInterrupt:
             kept = f"; the frames are safe in {index}, and a new run needs another --index" if index else ""
             print_stderr(f"interrupted: {counts.loops} loops among the first {counts.frames} frames are written{kept}")

@@ -31,6 +31,7 @@ from vpr_dhe.cli.options import (
 )
 from vpr_dhe.cli.photos import TimesOption, naming_jumps, photo_frames, with_progress
 from vpr_dhe.cli.recordings import RecordingOptions
+from vpr_dhe.cli.replays import RerunOption, watched_answers
 from vpr_dhe.errors import BadInputError
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ vpr-dhe query my-index queries --min-probability 0.9
 vpr-dhe query my-index photo.jpg --near 49.234,7.002 --within-m 200
 vpr-dhe query my-index --video drive.mp4 --min-seconds 1 --sequence
 vpr-dhe query my-index queries --out answers.geojson
+vpr-dhe query my-index --bag drive.bag --topic /camera/image_raw --sequence --rerun drive.rrd
 """
 _SEQUENCE = "Sequence"
 
@@ -113,6 +115,7 @@ def run(
             rich_help_panel=OUTPUT, help="Also write an HTML report with the matches here.", callback=writable_file
         ),
     ] = None,
+    rerun: RerunOption = None,
     sequence: Annotated[
         bool,
         typer.Option(
@@ -158,12 +161,14 @@ def run(
     _require_positions(localizer, format, timed=bool(recording.given or times))
     near = rough.circle(localizer)
     opened = recording.frames("querying") if recording.given else with_progress(photos, "querying")
-    with opened as frames, open_output(out) as output:
+    watching = watched_answers(rerun, localizer, sequence=sequence)
+    with opened as frames, open_output(out) as output, watching as watched:
+        passing = watched.frames(frames)
         if sequence:
-            answers = _localize_sequence(localizer, naming_jumps(frames), top_k, max_step_m, max_speed_m_s)
+            answers = _localize_sequence(localizer, naming_jumps(passing), top_k, max_step_m, max_speed_m_s)
         else:
-            answers = _localize_each(localizer, frames, top_k, min_probability, near)
-        summary = _write_answers(answers, by_line, output, keep=report is not None)
+            answers = _localize_each(localizer, passing, top_k, min_probability, near)
+        summary = _write_answers(watched.results(answers), by_line, output, keep=report is not None)
         sheet = AnswerSheet(
             str(index),
             localizer.database.spec.model,
@@ -234,7 +239,7 @@ def below(root: Path, path: Path) -> str:
 
 
 def _write_answers(
-    answers: "Iterator[Answer]", by_line: "LineFormat | None", output: "TextIO", *, keep: bool
+    answers: "Iterable[Answer]", by_line: "LineFormat | None", output: "TextIO", *, keep: bool
 ) -> _Summary:
     """Write each answer as soon as it is there in line formats, and report unreadable queries.
 

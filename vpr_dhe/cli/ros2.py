@@ -18,7 +18,8 @@ from vpr_dhe.errors import BadInputError
 
 if TYPE_CHECKING:
     from vpr_dhe.integrations.ros2.graph import Names
-    from vpr_dhe.integrations.ros2.node import LocalizationNode, NodeSettings, Publishers
+    from vpr_dhe.integrations.ros2.node import LocalizationNode
+    from vpr_dhe.integrations.ros2.settings import NodeSettings, Publishers
     from vpr_dhe.integrations.ros2.transport import DdsTransport
     from vpr_dhe.localization.localizer import Localizer
 
@@ -27,6 +28,7 @@ EXAMPLES = """
 vpr-dhe ros2 my-index --image /camera/image_raw
 vpr-dhe ros2 my-index --image /camera/image_raw/compressed --compressed --min-probability 0.9
 vpr-dhe ros2 my-index --map-origin 49.234,7.002,90 --initial-pose
+vpr-dhe ros2 my-index --base-frame base_link
 vpr-dhe ros2 my-index --sequence --odometry /odom --namespace robot1
 """
 _TOPICS, _POSITIONS, _SEQUENCE = "Topics", "Positions", "Sequence"
@@ -71,6 +73,23 @@ def run(
             help="Origin of the map and heading of its x axis (90 is east): poses in metres instead of fixes.",
         ),
     ] = None,
+    base_frame: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FRAME",
+            rich_help_panel=_POSITIONS,
+            help="Publish positions of this frame of the robot, such as base_link, instead of the camera's, by the "
+            "transforms of /tf_static.",
+        ),
+    ] = None,
+    camera_pose: Annotated[
+        str | None,
+        typer.Option(
+            metavar="X,Y,Z,ROLL,PITCH,YAW",
+            rich_help_panel=_POSITIONS,
+            help="Pose of the camera in --base-frame instead of /tf_static, in metres and radians; it looks along x.",
+        ),
+    ] = None,
     initial_pose: Annotated[
         bool,
         typer.Option(
@@ -103,6 +122,10 @@ def run(
         raise BadInputError("--odometry is for --sequence; add it, or leave --odometry out")
     if prior is not None and sequence:
         raise BadInputError("--prior is for single images, and --sequence follows the camera; leave one of them out")
+    if camera_pose is not None and base_frame is None:
+        raise BadInputError(
+            "--camera-pose is the camera's pose in a frame of the robot; name that by --base-frame, such as base_link"
+        )
     from vpr_dhe.integrations.ros2.graph import Names, cyclone_config, domain_id
     from vpr_dhe.runtime.extras import require_extra
 
@@ -111,7 +134,9 @@ def run(
     require_extra("ros2")
     domain, config = domain_id(), cyclone_config()
     from vpr_dhe.integrations.ros2.map_frame import MapFrame
-    from vpr_dhe.integrations.ros2.node import LocalizationNode, NodeSettings, run_node
+    from vpr_dhe.integrations.ros2.mount import Mount
+    from vpr_dhe.integrations.ros2.node import LocalizationNode, run_node
+    from vpr_dhe.integrations.ros2.settings import NodeSettings
     from vpr_dhe.integrations.ros2.transport import DdsTransport
 
     settings = NodeSettings(
@@ -119,6 +144,8 @@ def run(
         min_probability=min_probability,
         map_frame=map_frame,
         map=MapFrame.parse(map_origin),
+        base_frame=base_frame,
+        mount=None if camera_pose is None else Mount.parse(camera_pose),
         within_m=within_m,
         sequence=sequence,
         use_odometry=odometry is not None,
@@ -133,7 +160,7 @@ def run(
     publishers = _publishers(transport, names, settings)
     reopen = partial(open_localizer, index, verification, model)
     node = LocalizationNode(localizer, publishers, settings, topic=topics["image"], reopen=reopen, note=print_stderr)
-    _subscribe(transport, node, topics, names, compressed=compressed, initial_pose=initial_pose)
+    _subscribe(transport, node, topics, names, compressed=compressed, settings=settings)
     with _stop_signals() as wait:
         transport.start()
         print_stderr(f"{index}: {localizer.database.image_count} images; localizing {topics['image']}")
@@ -175,7 +202,7 @@ def _require_fitting(
 def _publishers(transport: "DdsTransport", names: "Names", settings: "NodeSettings") -> "Publishers":
     from vpr_dhe.integrations.ros2.cdr import CompressedImage
     from vpr_dhe.integrations.ros2.messages import Diagnostics, Fix, MapPose, Text
-    from vpr_dhe.integrations.ros2.node import Publishers
+    from vpr_dhe.integrations.ros2.settings import Publishers
 
     def publisher(kind: type, name: str):
         return transport.publisher(kind, names.resolve(name))
@@ -197,14 +224,16 @@ def _subscribe(
     names: "Names",
     *,
     compressed: bool,
-    initial_pose: bool,
+    settings: "NodeSettings",
 ) -> None:
     transport.subscribe_images(topics["image"], node.offer, compressed=compressed)
     if "prior" in topics:
         transport.subscribe_fixes(topics["prior"], node.use_prior)
     if "odometry" in topics:
         transport.subscribe_odometry(topics["odometry"], node.follow_odometry)
-    if initial_pose:
+    if settings.base_frame is not None and settings.mount is None:
+        transport.subscribe_static_transforms(names.resolve("/tf_static"), node.use_transforms)
+    if settings.initial_pose:
         transport.subscribe_requests(names.resolve("vpr_dhe/localize"), node.request_initial_pose)
 
 

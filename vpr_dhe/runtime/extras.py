@@ -22,6 +22,7 @@ EXTRAS: Mapping[str, Extra] = MappingProxyType(
         "export": Extra("conversion to ONNX", ("onnx", "onnxscript")),
         "heic": Extra("reading HEIC photos", ("pillow_heif",)),
         "matchers": Extra("matching by vismatch", ("vismatch",)),
+        "rerun": Extra("recording for the viewer Rerun", ("rerun", "rerun.blueprint")),
         "ros2": Extra("a node of ROS 2", ("cyclonedds", "cyclonedds.domain", "cyclonedds.idl")),
         "serve": Extra("a service", ("fastapi", "uvicorn", "prometheus_client", "python_multipart")),
         "train": Extra("training", ("accelerate", "torch.utils.tensorboard")),

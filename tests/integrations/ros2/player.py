@@ -1,8 +1,12 @@
 """Camera of a robot: publishes the images of a file again and again, until its standard input ends.
 
 python player.py IMAGES.npz TOPIC raw|compressed SECONDS [ODOMETRY_TOPIC]
+
+Images are stamped a second apart, and the nanoseconds are the number of the image. The odometry is that of the rows of
+`poses` in the file, x, y and yaw, or a metre ahead per image.
 """
 
+import math
 import select
 import sys
 from itertools import count
@@ -35,7 +39,9 @@ def serialised(pixels: np.ndarray, stamp: Stamp, kind: str) -> bytes:
 
 
 def main(path: str, topic: str, kind: str, period_s: float, odometry: str | None = None) -> None:
-    images = list(np.load(path).values())
+    archive = np.load(path)
+    images = [archive[name] for name in archive.files if name != "poses"]
+    poses = archive.get("poses")
     domain = Domain(domain_id(), cyclone_config())
     participant = DomainParticipant(domain_id())
     form = idl.CompressedImage if kind == "compressed" else idl.Image
@@ -46,7 +52,9 @@ def main(path: str, topic: str, kind: str, period_s: float, odometry: str | None
     for number in count():
         stamp = Stamp(1_700_000_000 + number, number % len(images))
         if moved:
-            pose = idl.PoseWithCovariance(idl.Pose(idl.Point(float(number), 0.0, 0.0)), [0.0] * 36)
+            x, y, yaw = (number, 0, 0) if poses is None else poses[number % len(poses)].tolist()
+            turn = idl.Quaternion(0.0, 0.0, math.sin(yaw / 2), math.cos(yaw / 2))
+            pose = idl.PoseWithCovariance(idl.Pose(idl.Point(float(x), float(y), 0.0), turn), [0.0] * 36)
             twist = idl.TwistWithCovariance(idl.Twist(), [0.0] * 36)
             moved.write(idl.Odometry(idl.Header(idl.Time(stamp.sec, 0), "odom"), "base_link", pose, twist))
         ddspy_write(writer._ref, serialised(images[number % len(images)], stamp, kind))

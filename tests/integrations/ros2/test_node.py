@@ -13,20 +13,17 @@ from recordings import small_frames
 
 from vpr_dhe.errors import BadInputError, ImageError
 from vpr_dhe.features.extractor import load_extractor
+from vpr_dhe.geography.distance import apart
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.integrations.ros2.cdr import CompressedImage, RawImage, Stamp
 from vpr_dhe.integrations.ros2.counters import Counters, Event
+from vpr_dhe.integrations.ros2.following import motion_between
 from vpr_dhe.integrations.ros2.map_frame import MapFrame
-from vpr_dhe.integrations.ros2.messages import Fix, Level, MapPose, OdometryPose
+from vpr_dhe.integrations.ros2.messages import Fix, Level, MapPose, OdometryPose, StaticTransform
+from vpr_dhe.integrations.ros2.mount import Mount
 from vpr_dhe.integrations.ros2.newest import NewestImage
-from vpr_dhe.integrations.ros2.node import (
-    LocalizationNode,
-    NodeSettings,
-    Publishers,
-    motion_between,
-    require_earth,
-    run_node,
-)
+from vpr_dhe.integrations.ros2.node import LocalizationNode, require_earth, run_node
+from vpr_dhe.integrations.ros2.settings import NodeSettings, Publishers
 from vpr_dhe.localization.localizer import Localizer
 from vpr_dhe.records import GeoPosition, ImageRecord, MetricPosition
 
@@ -82,7 +79,7 @@ class Run:
     """A node over an index, and what it published for images one after the other."""
 
     def __init__(self, index: PlaceIndex, *, watched: bool = False, verifier: str = "magsac", **settings) -> None:
-        self.published = Publishers(*(Recorded(watched) for _ in range(5)), initial_pose=Recorded())
+        self.published = Publishers(*(Recorded(watched) for _ in range(5)), initial_pose=Recorded(True))
         self.notes: list[str] = []
         chosen = NodeSettings(**({"min_inliers": 4} | settings))
         localizer = Localizer.open(index.folder, verifier=verifier)
@@ -137,6 +134,41 @@ def test_an_origin_makes_poses_of_degrees(degrees):
     # The x axis points north; the matched photo looks east.
     assert (first.yaw_rad, first.yaw_variance_rad2) == pytest.approx((-math.pi / 2, math.radians(15) ** 2))
     assert not run.published.fix.messages
+
+
+def test_poses_are_those_of_the_base(metres, make_index):
+    """A camera 2 m ahead of the base, and 1 m to its left, that looks to the left, over a map that looks east."""
+    settings = {"base_frame": "base_link", "mount": Mount(2.0, 1.0, math.pi / 2)}
+    looking_east = make_index(lambda number: MetricPosition(100.0 * number, 5.0), 90.0)
+    [pose] = Run(looking_east, **settings).over(lambda: image(3)).published.pose.messages
+    # The base faces south: ahead is -y, left is +x.
+    assert (pose.x_m, pose.y_m, pose.yaw_rad) == pytest.approx((300.0 - 1.0, 5.0 + 2.0, -math.pi / 2))
+    [without] = Run(looking_east).over(lambda: image(3)).published.pose.messages
+    added = pose.covariance_m2 - without.covariance_m2
+    np.testing.assert_allclose(added, math.radians(15) ** 2 * np.array([[4.0, 2.0], [2.0, 1.0]]), atol=1e-9)
+    # Without a heading, the base is anywhere around the camera.
+    [unknown] = Run(metres, **settings).over(lambda: image(3)).published.pose.messages
+    assert (unknown.x_m, unknown.y_m, unknown.yaw_rad) == pytest.approx((300.0, 5.0, None))
+    np.testing.assert_allclose(unknown.covariance_m2 - without.covariance_m2, np.eye(2) * 2.5, atol=1e-9)
+
+
+def test_fixes_are_those_of_the_base(degrees):
+    run = Run(degrees, base_frame="base_link").over(lambda: image(2))
+    assert (len(run.published.answer.messages), run.published.fix.messages) == (1, [])
+    assert ["no static transforms from base_link to eye" in note for note in run.notes] == [True]
+    run = Run(degrees, base_frame="base_link")
+    # The optical frame of a camera that looks ahead, 20 m before the base; the map looks east.
+    run.node.use_transforms([StaticTransform("base_link", "eye", (20.0, 0.0, 0.5), (-0.5, 0.5, -0.5, 0.5))])
+    [fix] = run.over(lambda: image(2)).published.fix.messages
+    assert (fix.frame_id, fix.position.latitude_deg) == ("base_link", pytest.approx(48.02))
+    assert apart(fix.position, GeoPosition(48.02, 2.0)) == pytest.approx(20.0, rel=1e-3)
+    assert fix.position.longitude_deg < 2.0
+
+
+def test_an_initial_pose_waits_for_somebody_who_listens(metres):
+    run = Run(metres, initial_pose=True)
+    run.published.initial_pose.has_subscribers = False
+    assert not run.over(lambda: image(3)).published.initial_pose.messages
 
 
 def test_metres_become_poses_without_a_yaw_if_there_is_no_heading(metres):

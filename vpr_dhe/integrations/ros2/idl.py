@@ -1,8 +1,8 @@
 """Message types of ROS 2 as IDL types, named as its middleware names them.
 
-Sources: definitions of common_interfaces 5.3 (Jazzy; std_msgs, sensor_msgs, geometry_msgs, nav_msgs, diagnostic_msgs)
-and builtin_interfaces of rcl_interfaces 2.0; "Topic and Service name mapping to DDS", design.ros2.org. Messages are
-equal in Humble, Jazzy and Kilted.
+Sources: definitions of common_interfaces 5.3 (Jazzy; std_msgs, sensor_msgs, geometry_msgs, nav_msgs, diagnostic_msgs),
+builtin_interfaces of rcl_interfaces 2.0 and tf2_msgs of geometry2 0.36; "Topic and Service name mapping to DDS",
+design.ros2.org. Messages are equal in Humble, Jazzy and Kilted.
 """
 
 from dataclasses import dataclass, field
@@ -198,3 +198,27 @@ class DiagnosticArray(Message, typename="diagnostic_msgs::msg::dds_::DiagnosticA
 
     header: Header
     status: sequence[DiagnosticStatus]
+
+
+@dataclass
+class Transform(Message, typename="geometry_msgs::msg::dds_::Transform_"):
+    """geometry_msgs/Transform."""
+
+    translation: Vector3 = field(default_factory=Vector3)
+    rotation: Quaternion = field(default_factory=Quaternion)
+
+
+@dataclass
+class TransformStamped(Message, typename="geometry_msgs::msg::dds_::TransformStamped_"):
+    """geometry_msgs/TransformStamped."""
+
+    header: Header
+    child_frame_id: str
+    transform: Transform
+
+
+@dataclass
+class TFMessage(Message, typename="tf2_msgs::msg::dds_::TFMessage_"):
+    """tf2_msgs/TFMessage."""
+
+    transforms: sequence[TransformStamped]

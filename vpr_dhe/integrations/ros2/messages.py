@@ -86,6 +86,23 @@ class OdometryPose:
     yaw_rad: float
 
 
+@dataclass(frozen=True)
+class StaticTransform:
+    """Message geometry_msgs/TransformStamped of a static transform: the pose of `child_frame` in `frame`.
+
+    Args:
+        frame: name of the parent.
+        child_frame: name of the child.
+        translation_m: x, y, z.
+        quaternion_xyzw: rotation.
+    """
+
+    frame: str
+    child_frame: str
+    translation_m: tuple[float, float, float]
+    quaternion_xyzw: tuple[float, float, float, float]
+
+
 @runtime_checkable
 class Publisher(Protocol):
     """Publisher of one topic."""

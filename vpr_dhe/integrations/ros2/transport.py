@@ -34,6 +34,7 @@ from vpr_dhe.integrations.ros2.messages import (
     MapPose,
     OdometryPose,
     Outgoing,
+    StaticTransform,
     Text,
 )
 from vpr_dhe.recordings.fixes import valid_fix
@@ -47,6 +48,13 @@ _ANY_CDR = Policy.DataRepresentation(use_cdrv0_representation=True, use_xcdrv2_r
 # Profiles of rmw: sensor data, of which the newest counts, and the default of publishers.
 _SENSOR_QOS = Qos(Policy.Reliability.BestEffort, Policy.Durability.Volatile, Policy.History.KeepLast(1), _ANY_CDR)
 _EACH_QOS = Qos(Policy.Reliability.BestEffort, Policy.Durability.Volatile, Policy.History.KeepLast(64), _ANY_CDR)
+# Profile of listeners of tf2, which get what was published before they came.
+_STATIC_QOS = Qos(
+    Policy.Reliability.Reliable(duration(milliseconds=100)),
+    Policy.Durability.TransientLocal,
+    Policy.History.KeepLast(100),
+    _ANY_CDR,
+)
 # A subscriber that does not keep up delays the node by this at most.
 _MAX_BLOCKING = duration(milliseconds=100)
 _RELIABLE_QOS = Qos(
@@ -112,6 +120,10 @@ class DdsTransport:
     def subscribe_requests(self, topic: str, receive: Callable[[], None]) -> None:
         """Call `receive` for each std_msgs/Empty of a topic."""
         self._subscribe(topic, idl.Empty, lambda _: receive(), _EACH_QOS)
+
+    def subscribe_static_transforms(self, topic: str, receive: Callable[[list[StaticTransform]], None]) -> None:
+        """Call `receive` with the transforms of each tf2_msgs/TFMessage of a topic, also of those published before."""
+        self._subscribe(topic, idl.TFMessage, lambda message: receive(_static_transforms(message)), _STATIC_QOS)
 
     def start(self) -> None:
         """Start to receive, after all subscriptions."""
@@ -236,6 +248,16 @@ def _odometry(message: bytes) -> OdometryPose:
     yaw = math.atan2(2 * (turn.w * turn.z + turn.x * turn.y), 1 - 2 * (turn.y**2 + turn.z**2))
     stamp = found.header.stamp
     return OdometryPose(Stamp(stamp.sec, stamp.nanosec), position.x, position.y, yaw)
+
+
+def _static_transforms(message: bytes) -> list[StaticTransform]:
+    found = []
+    transforms: Any = idl.TFMessage.deserialize(message).transforms
+    for one in transforms:
+        at, turn = one.transform.translation, one.transform.rotation
+        rotation = (turn.x, turn.y, turn.z, turn.w)
+        found.append(StaticTransform(one.header.frame_id, one.child_frame_id, (at.x, at.y, at.z), rotation))
+    return found
 
 
 _WRITTEN: dict[type, tuple[type, Callable[[Any], Any]]] = {

@@ -16,8 +16,7 @@ from vpr_dhe.evaluation.runs import EvaluationResult, MethodResult, Tools
 from vpr_dhe.geography.coordinates import geo_uri
 from vpr_dhe.geography.distance import distance
 from vpr_dhe.images import decode_image
-from vpr_dhe.localization.database import verify_images
-from vpr_dhe.records import Features, Image, Progress, Verification
+from vpr_dhe.records import Features, Progress, Verification
 from vpr_dhe.report.html.charts import Axis, Chart, Curve, line_chart
 from vpr_dhe.report.html.match_report import (
     ANSWERED,
@@ -35,6 +34,7 @@ from vpr_dhe.report.html.match_report import (
 from vpr_dhe.report.html.position_map import DATABASE, MAX_DATABASE_SPOTS, PositionMap, Spot, draw_map
 from vpr_dhe.report.tables.answers import position_text
 from vpr_dhe.report.tables.evaluation import footnotes, method_table, scores_note
+from vpr_dhe.report.verified_again import indexed_rows, verified_again
 from vpr_dhe.runtime.sampling import evenly_spread
 from vpr_dhe.runtime.text import counted
 
@@ -161,7 +161,7 @@ def _shown_query(result: EvaluationResult, method: MethodResult, tools: Tools, j
         return ShownQuery(id, record.path, UNREAD, str(error))
     features = tools.extractor.extract([image])[0]
     labels = _rows_to_show(result, method, tools, features, judged)
-    verified = _verified(result, method, tools, image, features, list(labels))
+    verified = verified_again(result, method, tools, image, features, list(labels))
     scores = {one.row: one.score for one in method.predictions[judged.number]}
     matches = []
     for row, label in labels.items():
@@ -176,25 +176,6 @@ def _shown_query(result: EvaluationResult, method: MethodResult, tools: Tools, j
         geo = geo_uri(candidate.position)
         matches.append(ShownMatch(label, candidate.path, facts, right, picture, fault, where, geo))
     return ShownQuery(id, record.path, judged.outcome, judged.remark, tuple(matches))
-
-
-def _verified(
-    result: EvaluationResult, method: MethodResult, tools: Tools, image: Image, features: Features, rows: Sequence[int]
-) -> dict[int, Verification]:
-    """Repeat the verification of a query against rows of the database; empty for retrieval alone."""
-    verifier = tools.verifiers.get(method.name)
-    if verifier is None:
-        return {}
-    ids = _ids(result, tools, rows)
-    found = verify_images(tools.index.snapshot, verifier, image, features, list(ids.values()))
-    return {row: found[id] for row, id in ids.items()}
-
-
-def _ids(result: EvaluationResult, tools: Tools, rows: Sequence[int]) -> dict[int, int]:
-    """Index ids by row of the database; unreadable images have none."""
-    records = result.dataset.database.records
-    found = {row: tools.index.find(records[row].path) for row in rows}
-    return {row: id for row, id in found.items() if id is not None}
 
 
 def _rows_to_show(
@@ -214,7 +195,7 @@ def _rows_to_show(
 
 def _most_similar(result: EvaluationResult, tools: Tools, features: Features, rows: Int64[np.ndarray, " rows"]) -> int:
     """Row of the indexed image whose descriptor is most similar to the query's."""
-    known = _ids(result, tools, rows.tolist())
+    known = indexed_rows(result, tools, rows.tolist())
     if not known:
         return int(rows[0])
     similarities = tools.index.descriptors(list(known.values())) @ features.global_descriptor.cpu().float()

@@ -1,5 +1,6 @@
 """Pictures of verified matches."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -21,8 +22,27 @@ _MAX_LINES = 60
 _SUBPIXEL_BITS = 4
 
 
-def draw_match(query: Image, candidate: Image, verification: Verification, *, side_px: int = _SIDE_PX) -> Image:
-    """Draw query and candidate side by side with their inliers and the query's outline in the candidate.
+@dataclass(frozen=True)
+class SideBySide:
+    """Query and candidate beside each other, and what joins them, in pixels of `picture`.
+
+    Args:
+        picture: both images.
+        starts: inliers in the query.
+        ends: the same inliers in the candidate.
+        candidate_at: rows and columns of the candidate.
+        outline: corners of the query in the candidate; None without a homography.
+    """
+
+    picture: Image
+    starts: Float64[np.ndarray, "inliers 2"]
+    ends: Float64[np.ndarray, "inliers 2"]
+    candidate_at: tuple[slice, slice]
+    outline: Float64[np.ndarray, "4 2"] | None
+
+
+def side_by_side(query: Image, candidate: Image, verification: Verification, *, side_px: int = _SIDE_PX) -> SideBySide:
+    """Put query and candidate side by side.
 
     Each image is scaled to `side_px` pixels on its longer side; many inliers are thinned out evenly.
     """
@@ -30,16 +50,30 @@ def draw_match(query: Image, candidate: Image, verification: Verification, *, si
     query, candidate = scaled(query, left_zoom), scaled(candidate, right_zoom)
     left, right = image_size(query), image_size(candidate)
     canvas = np.full((max(left.height, right.height), left.width + _GAP_PX + right.width, 3), _GAP_GREY, np.uint8)
-    right_half = canvas[: right.height, left.width + _GAP_PX :]
-    canvas[: left.height, : left.width], right_half[...] = query, candidate
+    canvas[: left.height, : left.width] = query
+    candidate_at = slice(right.height), slice(left.width + _GAP_PX, None)
+    canvas[candidate_at] = candidate
+    shift = np.array([left.width + _GAP_PX, 0.0])
+    outline = None
     if verification.homography is not None:
         to_query, to_candidate = np.diag([1 / left_zoom, 1 / left_zoom, 1.0]), np.diag([right_zoom, right_zoom, 1.0])
-        _polygon(right_half, _outline(to_candidate @ verification.homography @ to_query, left))
-    shift = np.array([left.width + _GAP_PX, 0.0])
+        outline = _outline(to_candidate @ verification.homography @ to_query, left) + shift
     shown = slice(None, None, 1 + verification.inliers // _MAX_LINES)
     starts = left_zoom * verification.query_points[shown]
     ends = right_zoom * verification.candidate_points[shown] + shift
-    for start, end in zip(starts, ends, strict=True):
+    return SideBySide(canvas, starts, ends, candidate_at, outline)
+
+
+def draw_match(query: Image, candidate: Image, verification: Verification, *, side_px: int = _SIDE_PX) -> Image:
+    """Draw query and candidate side by side with their inliers and the query's outline in the candidate.
+
+    Each image is scaled to `side_px` pixels on its longer side; many inliers are thinned out evenly.
+    """
+    found = side_by_side(query, candidate, verification, side_px=side_px)
+    canvas = found.picture
+    if found.outline is not None:
+        _polygon(canvas[found.candidate_at], found.outline - [found.candidate_at[1].start, 0])
+    for start, end in zip(found.starts, found.ends, strict=True):
         cv2.line(canvas, _fixed(start), _fixed(end), _INLIER_COLOUR, 1, cv2.LINE_AA, _SUBPIXEL_BITS)
         for point in (start, end):
             cv2.circle(canvas, _fixed(point), 2 << _SUBPIXEL_BITS, _INLIER_COLOUR, -1, cv2.LINE_AA, _SUBPIXEL_BITS)
