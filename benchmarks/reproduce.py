@@ -17,11 +17,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from data_sets import find
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, UInt8
 from measuring import RESULTS, table, write_result
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -34,6 +35,7 @@ from vpr_dhe.evaluation.recall import recall_at
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.images import decode_named
+from vpr_dhe.index.vectors.types import PUBLISHED_CANDIDATES
 from vpr_dhe.models.published import PUBLISHED
 from vpr_dhe.records import Image
 from vpr_dhe.runtime.prefetching import read_ahead
@@ -146,16 +148,22 @@ def tasks_in(folders: Sequence[Path], published: Published) -> Iterator[Task]:
             yield Task(dataset, key)
 
 
-def vectors_of(
-    split: PlaceSplit, extractor: Extractor, batch_size: int, what: str
-) -> Float[Tensor, "images dimension"]:
-    """Extract the global descriptors of images, without keeping local maps.
+class Descriptors(NamedTuple):
+    """Global descriptors of images, and the bits of their binary codes as -1 and 1 if the model makes some."""
+
+    vectors: Float[Tensor, "images dimension"]
+    codes: Float[Tensor, "images bits"] | None = None
+
+
+def vectors_of(split: PlaceSplit, extractor: Extractor, batch_size: int, what: str) -> Descriptors:
+    """Extract the global descriptors and binary codes of images, without keeping local maps.
 
     Raises:
         ImageError: if one cannot be read.
     """
     images = read_ahead(decode_named, [split.folder / record.path for record in split.records])
     vectors: list[Tensor] = []
+    codes: list[Tensor] = []
     with tqdm(total=len(split.records), desc=what, file=sys.stderr) as progress:
         while batch := list(islice(images, batch_size)):
             decoded: list[Image] = []
@@ -163,18 +171,34 @@ def vectors_of(
                 if isinstance(image, ImageError):
                     raise image
                 decoded.append(image)
-            vectors += [one.global_descriptor.float().cpu() for one in extractor.extract(decoded)]
+            extracted = extractor.extract(decoded)
+            vectors += [one.global_descriptor.float().cpu() for one in extracted]
+            codes += [_signs(one.code) for one in extracted if one.code is not None]
             progress.update(len(batch))
     found = torch.stack(vectors)
-    return normalize(found, dim=1) if extractor.spec.unit_norm else found
+    found = normalize(found, dim=1) if extractor.spec.unit_norm else found
+    return Descriptors(found, torch.stack(codes) if codes else None)
 
 
-def nearest(
-    queries: Float[Tensor, "queries dimension"], database: Float[Tensor, "images dimension"]
-) -> Int64[Tensor, "queries ranks"]:
-    """Rows of the nearest database images, best first, by all Euclidean distances."""
-    count = min(max(RANKS), len(database))
-    found = [torch.cdist(part, database).topk(count, largest=False).indices for part in queries.split(_QUERIES_AT_ONCE)]
+def _signs(code: UInt8[Tensor, " code_bytes"]) -> Float[Tensor, " bits"]:
+    return torch.from_numpy(np.unpackbits(code.cpu().numpy())).float() * 2 - 1
+
+
+def nearest(queries: Descriptors, database: Descriptors) -> Int64[Tensor, "queries ranks"]:
+    """Rows of the nearest database images, best first, by Euclidean distance.
+
+    Of models with binary codes, only those of the images whose codes are nearest are compared, as their authors do.
+    """
+    count = min(max(RANKS), len(database.vectors))
+    found: list[Tensor] = []
+    for rows in torch.arange(len(queries.vectors)).split(_QUERIES_AT_ONCE):
+        distances = torch.cdist(queries.vectors[rows], database.vectors)
+        if queries.codes is not None and database.codes is not None:
+            agreeing = queries.codes[rows] @ database.codes.T
+            proposed = agreeing.topk(min(PUBLISHED_CANDIDATES, len(database.vectors))).indices
+            others = torch.ones_like(distances, dtype=torch.bool).scatter_(1, proposed, False)
+            distances = distances.masked_fill(others, torch.inf)
+        found.append(distances.topk(count, largest=False).indices)
     return torch.cat(found)
 
 

@@ -209,12 +209,14 @@ class Features:
     """Features of one image: a global descriptor for retrieval, and a dense local map for verification.
 
     `local_map` has one row per cell of `grid`, row-major: of unit norm or, for a cell that matches nothing, zero.
+    `code` is a learned binary code, eight bits a byte, the first in the highest bit; None from models without codes.
     """
 
     global_descriptor: Float[Tensor, " dimension"]
     local_map: Float[Tensor, "cells local_dimension"]
     grid: Grid
     frame: Frame
+    code: UInt8[Tensor, " code_bytes"] | None = None
 
     @property
     def is_blank(self) -> bool:

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import PIL.Image
 import pytest
+import torch
 from random_models import random_model
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
@@ -120,3 +121,12 @@ def test_figures_are_of_published_models_and_known_protocols():
         assert figure.source.startswith("github.com/")
         # The catalogue says the same where it has a figure.
         assert figure.recall_at_1.items() <= PUBLISHED[figure.model].recall.items() | {("nordland", 83.8)}
+
+
+def test_binary_codes_propose_what_descriptors_order(monkeypatch):
+    monkeypatch.setattr(reproduce, "PUBLISHED_CANDIDATES", 2)
+    vectors, codes = torch.eye(4), torch.tensor([[1.0, 1], [1, -1], [-1, -1], [1, 1]])
+    database, query = reproduce.Descriptors(vectors, codes), torch.tensor([[0.2, 0, 0.9, 0.3]])
+    assert reproduce.nearest(reproduce.Descriptors(query), reproduce.Descriptors(vectors))[0, 0] == 2
+    found = reproduce.nearest(reproduce.Descriptors(query, torch.tensor([[1.0, 1]])), database)
+    assert found[0, :2].tolist() == [3, 0]

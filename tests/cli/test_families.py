@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import PIL.Image
 import pytest
-from small_families import shallow_dinov2, write_checkpoints
+from small_families import VARIANTS, shallow_dinov2, write_checkpoints
 
 from tests.cli.test_commands import call
 from vpr_dhe.features.base import Extractor
@@ -30,6 +30,7 @@ PLACES, VIEWS, STEP_M = 16, 4, 100
 QUERIES = 6
 MAX_RELATIVE_DIFFERENCE = 1e-4
 RERANK = 3
+WITH_CODES = "selavprpp-codes"
 
 
 class Indexed(NamedTuple):
@@ -61,7 +62,7 @@ def _save(root: Path, side: str, place: int, shift_m: int, pixels: np.ndarray) -
     PIL.Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path, quality=95)
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+@pytest.fixture(scope="module", params=[*FAMILIES, *VARIANTS])
 def indexed(request, data, tmp_path_factory) -> Iterator[Indexed]:
     folder = tmp_path_factory.mktemp(request.param)
     made = Indexed(request.param, folder / "model.safetensors", folder / "index")
@@ -69,6 +70,8 @@ def indexed(request, data, tmp_path_factory) -> Iterator[Indexed]:
         call("import-weights", *write_checkpoints(made.family, folder), "--out", made.model)
         # The choice of a codec verifies pairs, which takes minutes for the networks and large maps of some families.
         options = ("--model", made.model, "--codec", "float16", "--device", "cpu")
+        if made.family == WITH_CODES:
+            options += ("--index-type", "binary-codes")
         call("index", data / "images/test/database", "--out", made.index, *options)
         yield made
 
@@ -153,10 +156,26 @@ def test_its_export_computes_the_same(indexed, data, tmp_path):
     for expected, found in zip(ours.extract(images), exported.extract(images), strict=True):
         require_near(found.global_descriptor, expected.global_descriptor)
         require_near(found.local_map, expected.local_map)
+        assert (found.code is None) == (expected.code is None) == (indexed.family != WITH_CODES)
+        if found.code is not None:
+            # Rounding may decide a bit whose number is next to zero.
+            assert np.unpackbits(found.code.numpy() ^ expected.code.numpy()).sum() <= 1
     onnx = ("--model", tmp_path / "onnx", "--runtime", "onnx")
     for one, other in zip(answers(indexed, queries(data)), answers(indexed, queries(data), *onnx), strict=True):
         # Rounding may swap the views of one place.
         assert place(one["matches"][0]["image"]) == place(other["matches"][0]["image"])
+
+
+def test_binary_codes_are_evaluated_and_refused_elsewhere(indexed, data):
+    options = ("--model", indexed.model, "--codec", "float16", "--device", "cpu", "--index-type", "binary-codes")
+    command = ("evaluate", data, *options, "--verifier", "none", "--radius-m", 25)
+    if indexed.family == WITH_CODES:
+        (file,) = PlaceIndex.open(indexed.index).manifest.vector_files
+        assert file.built.kind == "binary-codes"
+        assert "100.0" in call(*command).stdout
+    else:
+        said = call(*command, expect=2).stderr
+        assert "makes none; use a model that `vpr-dhe models` lists with codes" in " ".join(said.split())
 
 
 def require_near(found, expected) -> None:

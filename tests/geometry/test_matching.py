@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from torch.nn.functional import normalize
 
 from vpr_dhe.features.base import ExtractorSpec
+from vpr_dhe.geometry import matching
 from vpr_dhe.geometry.correlation import correlation_volume
 from vpr_dhe.geometry.matching import match_in_parts, mutual_nearest_neighbours
 from vpr_dhe.records import Grid, Size
@@ -101,6 +102,22 @@ def test_silent_cells_stay_silent_in_parts(eight_bits):
     assert not found.mutual[:, 4].any()
     assert not ((found.index == 9) & found.mutual).any()
     assert found.mutual.any(dim=1).all()
+
+
+@pytest.mark.parametrize("eight_bits", [False, True])
+def test_empty_cells_of_large_maps_change_nothing(eight_bits, monkeypatch):
+    """Also for cells that have no positive product, whose nearest cell is an empty one."""
+    query, maps = random_maps(5, 80, 6), random_maps(6, 4, 90, 6)
+    query[10:50], maps[0, ::2], maps[1, 0], maps[3] = 0, 0, 0, 0
+    query[3] = -maps[0, 1]
+    maps[0, 3:] = torch.where(maps[0, 3:] @ query[3] > 0, -maps[0, 3:].T, maps[0, 3:].T).T
+    expected = match_in_parts(query, 4, maps.__getitem__, eight_bits=eight_bits)
+    monkeypatch.setattr(matching, "_LARGE_MAP", 1)
+    found = match_in_parts(query, 4, maps.__getitem__, eight_bits=eight_bits)
+    assert torch.equal(found.index, expected.index)
+    assert torch.equal(found.mutual, expected.mutual)
+    torch.testing.assert_close(found.similarity, expected.similarity, rtol=1e-6, atol=1e-6)
+    assert found.similarity[0, 3] == 0
 
 
 @pytest.mark.parametrize("eight_bits", [False, True])

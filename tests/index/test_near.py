@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from made_up_codes import codes_of
 
-from tests.index.adaptation.towns import add, filled, town
+from tests.index.adaptation.towns import SPEC, SPEC_WITH_CODES, add, filled_with, town
 from vpr_dhe.distributed.shard_actor import ShardServer
 from vpr_dhe.distributed.sharding import assign
 from vpr_dhe.geography.distance import apart
@@ -21,6 +22,7 @@ from vpr_dhe.records import GeoPosition, MetricPosition, Near
 
 VECTORS, RECORDS = town(50, 6)
 QUERIES = torch.from_numpy(town(50, 1)[0][:20])
+CODES = torch.from_numpy(codes_of(QUERIES.numpy()))
 REMOVED = [3, 50, 51, 290]
 CENTRE = RECORDS[40].position
 ADAPTED = pytest.mark.parametrize("adapted", [False, True], ids=["extracted", "adapted"])
@@ -30,7 +32,8 @@ ADAPTED = pytest.mark.parametrize("adapted", [False, True], ids=["extracted", "a
 def index(request, tmp_path_factory) -> PlaceIndex:
     """An adapted index with removed images, of which the last are in no FAISS file."""
     folder = tmp_path_factory.mktemp(request.param) / "index"
-    index = filled(folder, VECTORS[:280], RECORDS[:280], index_type=request.param)
+    spec = SPEC_WITH_CODES if INDEX_TYPES[request.param].of_codes else SPEC
+    index = filled_with(spec, folder, VECTORS[:280], RECORDS[:280], index_type=request.param)
     with index.writing() as writer:
         vectors, images = MapVectors(writer.snapshot), MapImages.of(RECORDS[:280])
         transform = VectorTransform.centring(VECTORS.mean(axis=0))
@@ -54,7 +57,7 @@ def brute_force(index: PlaceIndex, near: Near, count: int, *, adapted: bool) -> 
 
 
 def searched(snapshot: Snapshot, near: Near, count: int, *, adapted: bool) -> SearchResult:
-    return snapshot.search(QUERIES, count, adapted=adapted, among=snapshot.within(near)[0])
+    return snapshot.search(QUERIES, count, codes=CODES, adapted=adapted, among=snapshot.within(near)[0])
 
 
 @ADAPTED
@@ -71,7 +74,7 @@ def test_the_answer_is_that_of_brute_force_over_the_circle(index, adapted, withi
 def test_shards_together_answer_like_the_whole(index):
     near = Near(CENTRE, 200.0)
     shards = [ShardServer(index.folder, shard, None) for shard in assign(index.manifest, 3)]
-    found = merge([shard.search(QUERIES, 20, near) for shard in shards], 20)
+    found = merge([shard.search(QUERIES, 20, near, CODES) for shard in shards], 20)
     np.testing.assert_array_equal(found.ids, brute_force(index, near, 20, adapted=True).ids)
     counts = [shard.nearby(near) for shard in shards]
     whole = index.snapshot.within(near)[1]

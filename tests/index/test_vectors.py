@@ -1,5 +1,6 @@
 """Search over vectors: exact search is exact to the digit, and every index type keeps its promise of recall."""
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -7,9 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made_up_codes import codes_of
 
 from vpr_dhe.errors import BadInputError, IndexDamagedError, MissingExtraError
 from vpr_dhe.index.vectors import (
+    BINARY_CODES,
     FLAT,
     INDEX_TYPES,
     ApproximateIndex,
@@ -30,7 +33,11 @@ NORMS = pytest.mark.parametrize("unit_norm", [True, False])
 
 
 def q(vectors: np.ndarray) -> Queries:
-    return Queries.extracted(vectors)
+    return Queries.extracted(vectors, codes_of(vectors))
+
+
+def build(path: Path, kind: str, vectors: np.ndarray) -> VectorFileInfo:
+    return build_vector_file(path, kind, Stack([vectors]), unit_norm=True, codes=Stack([codes_of(vectors)]))
 
 
 def exact_search(vectors: np.ndarray, queries: np.ndarray, count: int, **options) -> Neighbours:
@@ -56,7 +63,8 @@ def files(tmp_path_factory):
             vectors = clustered(COUNT, 1, unit_norm=unit_norm)
             path = folder / f"{kind}-{unit_norm}"
             parts = mapped(folder / f"{unit_norm}.f32", vectors)
-            made[key] = (path, build_vector_file(path, kind, Stack(parts), unit_norm=unit_norm), vectors)
+            codes = Stack([codes_of(part) for part in parts])
+            made[key] = (path, build_vector_file(path, kind, Stack(parts), unit_norm=unit_norm, codes=codes), vectors)
         return made[key]
 
     return file
@@ -220,7 +228,7 @@ def test_candidates_are_read_in_ascending_order(files, kind):
 @KINDS
 def test_the_same_vectors_give_the_same_file(files, kind, tmp_path):
     path, info, vectors = files(kind, unit_norm=True)
-    again = build_vector_file(tmp_path / "again", kind, Stack([vectors]), unit_norm=True)
+    again = build(tmp_path / "again", kind, vectors)
     assert again == info
     assert (tmp_path / "again").read_bytes() == path.read_bytes()
     assert info.bytes == path.stat().st_size
@@ -230,7 +238,7 @@ def test_the_same_vectors_give_the_same_file(files, kind, tmp_path):
 @pytest.mark.parametrize("count", [1, 50, 120])
 def test_a_few_vectors_are_searched_exactly(kind, count, tmp_path, capfd):
     vectors, queries = clustered(count, 9), clustered(5, 10)
-    info = build_vector_file(tmp_path / "few", kind, Stack([vectors]), unit_norm=True)
+    info = build(tmp_path / "few", kind, vectors)
     assert (info.count, info.recall_at_100) == (count, 1.0)
     index = ApproximateIndex.open(tmp_path / "few", info, unit_norm=True)
     found = index.search(q(queries), 20, vectors.__getitem__)
@@ -241,7 +249,7 @@ def test_a_few_vectors_are_searched_exactly(kind, count, tmp_path, capfd):
 @KINDS
 def test_equal_vectors_do_not_get_in_the_way(kind, tmp_path):
     vectors = np.repeat(clustered(4, 11), 150, axis=0)
-    info = build_vector_file(tmp_path / "equal", kind, Stack([vectors]), unit_norm=True)
+    info = build(tmp_path / "equal", kind, vectors)
     index = ApproximateIndex.open(tmp_path / "equal", info, unit_norm=True)
     found = index.search(q(vectors[:1]), 100, vectors.__getitem__)
     np.testing.assert_allclose(found.similarities, 1, atol=1e-6)
@@ -253,6 +261,32 @@ def test_what_cannot_be_built_is_refused(tmp_path):
         build_vector_file(tmp_path / "none", "hnsw", Stack([]), unit_norm=True)
     with pytest.raises(BadInputError, match="use one of flat, hnsw"):
         build_vector_file(tmp_path / "none", "annoy", Stack([clustered(5, 1)]), unit_norm=True)
+    with pytest.raises(BadInputError, match="no binary codes"):
+        build_vector_file(tmp_path / "none", BINARY_CODES, Stack([clustered(5, 1)]), unit_norm=True)
+
+
+def test_codes_propose_and_descriptors_order(tmp_path):
+    """Codes of all the same bits but for a few rows: those are found, in the order of their descriptors."""
+    vectors = clustered(500, 13)
+    codes = np.zeros((500, 8), np.uint8)
+    near = np.arange(100, 300)
+    codes[near] = 255
+    info = build_vector_file(
+        tmp_path / "codes", BINARY_CODES, Stack([vectors]), unit_norm=True, codes=Stack([codes[:200], codes[200:]])
+    )
+    few = replace(info, parameters=info.parameters | {"candidates": 200})
+    index = ApproximateIndex.open(tmp_path / "codes", few, unit_norm=True)
+    found = index.search(Queries.extracted(vectors[:1], codes[100:101]), 100, vectors.__getitem__)
+    order = near[np.argsort(-brute_force(vectors[near], vectors[:1], unit_norm=True)[0], kind="stable")]
+    np.testing.assert_array_equal(found.rows[0], order[:100])
+
+
+def test_a_search_by_codes_needs_the_code_of_the_query(files):
+    index, vectors = opened(files(BINARY_CODES, unit_norm=True))
+    with pytest.raises(BadInputError, match="the query has none; pass the code"):
+        index.search(Queries.extracted(vectors[:1]), 10, vectors.__getitem__)
+    few = index.search(Queries.extracted(vectors[:1]), 10, vectors.__getitem__, among=np.arange(20))
+    assert few.rows.shape == (1, 10)
 
 
 def test_a_file_that_is_not_what_the_manifest_says_is_refused(files, tmp_path):

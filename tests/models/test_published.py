@@ -97,6 +97,14 @@ def test_facts_of_a_model_that_is_not_on_disk():
     assert "msls-val 88.2" in text
 
 
+def test_models_with_binary_codes_say_so():
+    assert "2048 and codes of 512 bits" in published_table()
+    text = "\n".join(model_lines("selavprpp-base-rerank"))
+    assert "binary codes: 512 bits" in text
+    assert "by --index-type binary-codes: msls-val 94.5" in text
+    assert "codes" not in "\n".join(model_lines("selavprpp-base"))
+
+
 def test_facts_of_a_bundled_model_and_of_timm():
     text = "\n".join(model_lines("sift-vlad"))
     assert "licence: Apache-2.0" in text

@@ -25,7 +25,9 @@ def write_checkpoints(family: str, folder: Path) -> list[Path]:
     A new family gets a line in `published.ON_DINOV2` or in `_OTHERS`, of states whose values do not matter.
     """
     states = {**{name: {"weights.pth": state} for name, state in ON_DINOV2.items()}, **_OTHERS}
-    assert states.keys() == FAMILIES.keys(), "give each family a small checkpoint, in published.py or here"
+    assert states.keys() == FAMILIES.keys() | VARIANTS.keys(), (
+        "give each family a small checkpoint, in published.py or here"
+    )
     paths = []
     for name, state in states[family].items():
         made, path = made_up(state()), folder / name
@@ -81,11 +83,13 @@ _CENTRES = {
     "pos_embed": (0, 0.5),
     **dict.fromkeys(("cls_token", "register_tokens", "queries", "learnable_aggregation_tokens"), (0, 1.7)),
 }
+# Further kinds of checkpoints of a family.
+VARIANTS = {"selavprpp-codes": "selavprpp"}
 # Entries that hold the tensors in files that are not bare state dictionaries.
 _WRAPPERS = {
     "cliquemining": "state_dict",
     "moco": "model",
-    **dict.fromkeys(("imagevpr", "selavprpp", "fol", "edtformer"), "model_state_dict"),
+    **dict.fromkeys(("imagevpr", "selavprpp", "selavprpp-codes", "fol", "edtformer"), "model_state_dict"),
 }
 
 
@@ -126,4 +130,5 @@ _OTHERS: dict[str, dict[str, Callable[[], State]]] = {
     "mixvpr": {"weights.ckpt": _mixvpr},
     "megaloc": {"model.safetensors": published.megaloc},
     "moco": {"resnet50_moco.pth": _moco},
+    "selavprpp-codes": {"weights.pth": published.selavprpp_rerank},
 }

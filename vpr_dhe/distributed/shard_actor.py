@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TypeAlias
 
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from vpr_dhe.distributed.sharding import Shard
@@ -58,14 +58,18 @@ class ShardServer:
             ) from error
 
     def search(
-        self, descriptors: Float[Tensor, "queries dimension"], count: int, near: Near | None = None
+        self,
+        descriptors: Float[Tensor, "queries dimension"],
+        count: int,
+        near: Near | None = None,
+        codes: UInt8[Tensor, "queries code_bytes"] | None = None,
     ) -> SearchResult:
         """Find the `count` images of this shard nearest to each query descriptor, or all if there are fewer.
 
-        With `near`, only images in that circle are searched.
+        With `near`, only images in that circle are searched. `codes` are the binary codes of the queries.
         """
         among = None if near is None else self._snapshot.within(near)[0]
-        return self._snapshot.nearest(descriptors, count, among=among)
+        return self._snapshot.nearest(descriptors, count, codes=codes, among=among)
 
     def nearby(self, near: Near) -> NearbyImages:
         """Count the images of this shard in a circle."""

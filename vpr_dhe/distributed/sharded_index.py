@@ -19,7 +19,7 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from vpr_dhe.distributed.cluster import import_ray
@@ -238,10 +238,16 @@ class ShardedQuery:
         """Adaptation of the vectors; None if they are searched as extracted."""
         return self._index.adaptation
 
-    def search(self, descriptors: Float[Tensor, "queries dimension"], count: int) -> SearchResult:
+    def search(
+        self,
+        descriptors: Float[Tensor, "queries dimension"],
+        count: int,
+        codes: UInt8[Tensor, "queries code_bytes"] | None = None,
+    ) -> SearchResult:
         """Find the `count` images nearest to each query descriptor, or all if there are fewer.
 
         Raises:
+            BadInputError: if the index is searched by binary codes, and `codes` is None.
             IndexFormatError: if there are no images.
             IndexDamagedError: if stored vectors fail their checksums.
             ShardsMissingError: if shards do not answer and the caller chose to fail.
@@ -249,9 +255,9 @@ class ShardedQuery:
         self._index.require_images()
         count = min(count, len(self._index))
         queries = import_ray().put(descriptors.cpu())
-        near = self.nearby and self.nearby.near
+        near, bits = self.nearby and self.nearby.near, None if codes is None else codes.cpu()
         found = self._call(
-            {name: lambda actor: actor.search.remote(queries, count, near) for name in self._index.shards}
+            {name: lambda actor: actor.search.remote(queries, count, near, bits) for name in self._index.shards}
         )
         return merge([SearchResult.empty(len(descriptors)), *found.values()], count)
 
@@ -394,7 +400,8 @@ def _start(
 
 
 def _on_cpu(query: Features) -> Features:
-    return replace(query, global_descriptor=query.global_descriptor.cpu(), local_map=query.local_map.cpu())
+    code = None if query.code is None else query.code.cpu()
+    return replace(query, global_descriptor=query.global_descriptor.cpu(), local_map=query.local_map.cpu(), code=code)
 
 
 def _listed(names: Sequence[str] | Mapping[str, object]) -> str:

@@ -137,7 +137,9 @@ def _encoded(run: Sequence[QueryFeatures]) -> bytes:
 
 
 def _columns(features: Sequence[Features]) -> dict[str, Tensor]:
+    codes = [one.code.cpu() for one in features if one.code is not None]
     return {
+        **({"codes": torch.stack(codes)} if codes else {}),
         "global_descriptors": torch.stack([one.global_descriptor.cpu() for one in features]),
         "local_maps": torch.stack([one.local_map.cpu() for one in features]),
         "grids": torch.tensor([one.grid for one in features]),
@@ -161,8 +163,10 @@ def _features(columns: Mapping[str, Tensor], device: torch.device) -> Iterator[F
         columns["grids"].tolist(),
         columns["image_sizes"].tolist(),
         columns["input_sizes"].tolist(),
+        columns.get("codes", [None] * len(columns["grids"])),
         strict=True,
     )
-    for vector, local_map, grid, image_size, input_size in rows:
+    for vector, local_map, grid, image_size, input_size, code in rows:
         frame = Frame(Size(*image_size), Size(*input_size))
-        yield Features(vector.to(device), local_map.to(device), Grid(*grid), frame)
+        placed = None if code is None else code.to(device)
+        yield Features(vector.to(device), local_map.to(device), Grid(*grid), frame, placed)

@@ -78,6 +78,7 @@ def _info(extractor: Extractor, model: ModelFile, *, with_head: bool) -> ExportI
         local_dimension=spec.local_dimension,
         grid=spec.grid,
         published=model.published,
+        code_bits=spec.code_bits,
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from vpr_dhe.features.texture import without_blank_cells
@@ -30,6 +30,7 @@ class ExtractorSpec:
         input_size: input size in pixels.
         unit_norm: whether global descriptors are L2-normalised before indexing.
         tolerance_cells: largest reprojection error of an inlier, in cells of the grid.
+        code_bits: length of binary codes, a multiple of eight; 0 without codes.
     """
 
     model: str
@@ -40,6 +41,7 @@ class ExtractorSpec:
     input_size: Size
     unit_norm: bool
     tolerance_cells: float
+    code_bits: int = 0
 
 
 class Extractor(ABC):
@@ -57,26 +59,39 @@ class Extractor(ABC):
 
 
 class DenseFeatures(NamedTuple):
-    """Global descriptors and local maps (unit-norm cells) of a batch of images."""
+    """Global descriptors and local maps (unit-norm cells) of a batch of images.
+
+    `code_values` are numbers whose signs are the bits of binary codes; None from models without codes.
+    """
 
     vectors: Float[Tensor, "batch dimension"]
     local_maps: Float[Tensor, "batch cells local_dimension"]
     grid: Grid
+    code_values: Float[Tensor, "batch bits"] | None = None
 
     def features(self, images: Sequence[Image], input_size: Size) -> list[Features]:
         """Split the batch; `images` are the decoded images, which were resized to `input_size`.
 
         Cells without texture get the descriptor zero.
         """
+        codes = [None] * len(images) if self.code_values is None else packed_signs(self.code_values)
         return [
             Features(
                 vector,
                 without_blank_cells(local_map, image, self.grid),
                 self.grid,
                 Frame(image_size(image), input_size),
+                code,
             )
-            for vector, local_map, image in zip(self.vectors, self.local_maps, images, strict=True)
+            for vector, local_map, image, code in zip(self.vectors, self.local_maps, images, codes, strict=True)
         ]
+
+
+def packed_signs(values: Float[Tensor, "batch bits"]) -> UInt8[Tensor, "batch code_bytes"]:
+    """Pack one bit for each number, 1 where it is not negative, eight to a byte, the first in the highest bit."""
+    bits = (values >= 0).unflatten(1, (-1, 8))
+    weights = torch.tensor([128, 64, 32, 16, 8, 4, 2, 1], dtype=torch.uint8, device=values.device)
+    return (bits * weights).sum(2, dtype=torch.uint8)
 
 
 def extract_by_size(
@@ -104,6 +119,7 @@ class DenseTokens:
         class_token: token of the whole image.
         aggregation_tokens: several learned tokens of the whole image.
         class_attention: attention of the class token to each cell in the last block, summed over its heads.
+        code_patches: tokens of the cells that binary codes are made of.
     """
 
     patches: Float[Tensor, "batch cells dimension"]
@@ -111,6 +127,7 @@ class DenseTokens:
     class_token: Float[Tensor, "batch dimension"] | None = None
     aggregation_tokens: Float[Tensor, "batch tokens dimension"] | None = None
     class_attention: Float[Tensor, "batch cells"] | None = None
+    code_patches: Float[Tensor, "batch cells dimension"] | None = None
 
     def in_float32(self) -> "DenseTokens":
         """Copy in single precision."""
@@ -141,6 +158,10 @@ class Aggregator(nn.Module, ABC):
 
     def confidence(self, tokens: DenseTokens) -> Float[Tensor, "batch cells"] | None:  # noqa: ARG002 (for subclasses)
         """Share of each cell in what identifies the place; None if the aggregator does not tell."""
+        return None
+
+    def code_values(self, tokens: DenseTokens) -> Float[Tensor, "batch bits"] | None:  # noqa: ARG002 (for subclasses)
+        """Numbers whose signs are the bits of a binary code; None if the aggregator makes no codes."""
         return None
 
 

@@ -22,6 +22,9 @@ def extractor_network(extractor: NeuralExtractor, preprocessing: Preprocessing) 
         if spec.unit_norm
         else "not normalised: compare it as it is, by Euclidean distance"
     )
+    codes = TensorInfo(
+        "code_values", _FLOAT, ("images", spec.code_bits), "a bit of the binary code is 1 where these are >= 0"
+    )
     return ExportableNetwork(
         _FeaturesAsTensors(network.backbone, network.aggregator, network.local_head, network.map_grid).eval(),
         (TensorInfo("images", _FLOAT, ("images", 3, *sides), _input_meaning(preprocessing)),),
@@ -33,19 +36,20 @@ def extractor_network(extractor: NeuralExtractor, preprocessing: Preprocessing) 
                 ("images", cells, spec.local_dimension),
                 f"{spec.grid.rows} x {spec.grid.columns} cells, row-major, each L2-normalised, or zero: no match",
             ),
+            *([codes] if spec.code_bits else []),
         ),
         lambda images: (_textures(images, size if network.map_grid is None else _example_size(images, size)),),
     )
 
 
 class _FeaturesAsTensors(ExtractorNetwork):
-    """Extractor network that returns global descriptors and local maps, without the grid."""
+    """Extractor network that returns global descriptors, local maps and, if any, code values, without the grid."""
 
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride] (exported networks return tensors only)
         self, images: Float[Tensor, "batch 3 height width"]
-    ) -> tuple[Float[Tensor, "batch dimension"], Float[Tensor, "batch cells local_dimension"]]:
-        vectors, local_maps, _ = super().forward(images)
-        return vectors, local_maps
+    ) -> tuple[Tensor, ...]:
+        vectors, local_maps, _, code_values = super().forward(images)
+        return (vectors, local_maps) if code_values is None else (vectors, local_maps, code_values)
 
 
 def _input_meaning(preprocessing: Preprocessing) -> str:

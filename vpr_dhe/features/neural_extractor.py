@@ -54,7 +54,7 @@ class ExtractorNetwork(nn.Module):
         """Extract features of preprocessed images; global descriptors are not normalised."""
         tokens = self.backbone(images)
         cells = tokens if self.map_grid is None else _interpolated(tokens, self.map_grid)
-        return DenseFeatures(self.aggregator(tokens), *self._local_maps(cells))
+        return DenseFeatures(self.aggregator(tokens), *self._local_maps(cells), self.aggregator.code_values(tokens))
 
     def _local_maps(self, tokens: DenseTokens) -> tuple[Float[Tensor, "batch cells local_dimension"], Grid]:
         if self.local_head is None:
@@ -139,6 +139,7 @@ class NeuralExtractor(Extractor):
             input_size=size,
             unit_norm=model.architecture.unit_norm,
             tolerance_cells=model.architecture.tolerance_cells,
+            code_bits=0 if features.code_values is None else features.code_values.shape[1],
         )
 
     def extract(self, images: Sequence[Image]) -> list[Features]:

@@ -60,8 +60,8 @@ class OnnxExtractor(Extractor):
         return extract_by_size(images, self._preprocessing, _CPU, self._extract_batch)
 
     def _extract_batch(self, batch: Float[Tensor, "batch 3 height width"]) -> DenseFeatures:
-        vectors, local_maps = self._session(batch)
-        return DenseFeatures(vectors, local_maps, self.spec.grid)
+        vectors, local_maps, *codes = self._session(batch)
+        return DenseFeatures(vectors, local_maps, self.spec.grid, *codes)
 
 
 def _spec(name: str, fingerprint: str, model: ModelFile | ExportInfo, outputs: OnnxGraph | ExportInfo) -> ExtractorSpec:
@@ -74,4 +74,5 @@ def _spec(name: str, fingerprint: str, model: ModelFile | ExportInfo, outputs: O
         input_size=model.preprocessing.size,
         unit_norm=model.architecture.unit_norm,
         tolerance_cells=model.architecture.tolerance_cells,
+        code_bits=outputs.code_bits,
     )

@@ -22,6 +22,7 @@ from zipfile import ZIP_DEFLATED, BadZipFile, ZipFile, ZipInfo
 import torch
 
 from vpr_dhe.errors import ExportError
+from vpr_dhe.models.exported_model import without_zero_code_bits
 from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.models.onnx_session import OnnxSession
 from vpr_dhe.records import Grid
@@ -49,6 +50,7 @@ class OnnxGraph:
         dimension: length of global descriptors.
         local_dimension: length of the descriptors in local maps.
         grid: cells of local maps.
+        code_bits: length of binary codes; 0 without codes.
     """
 
     content: bytes
@@ -56,6 +58,7 @@ class OnnxGraph:
     dimension: int
     local_dimension: int
     grid: Grid
+    code_bits: int = 0
 
     def session(self, model: ModelFile) -> OnnxSession:
         """Open the network with the weights of a model."""
@@ -63,7 +66,8 @@ class OnnxGraph:
 
     def to_bytes(self) -> bytes:
         """Content of a file of this graph."""
-        description = {name: value for name, value in asdict(self).items() if name != "content"}
+        description = without_zero_code_bits(asdict(self))
+        description.pop("content")
         file = BytesIO()
         with ZipFile(file, "w", ZIP_DEFLATED) as archive:
             # Without a date, so that the same graph gives the same file.
@@ -150,7 +154,9 @@ def convert(model: ModelFile) -> OnnxGraph:
     except Exception as error:  # the libraries that convert raise errors of any kind
         reason = textwrap.shorten(f"{type(error).__name__}: {error}", 200, placeholder="...")
         raise ExportError(f"{model.name} cannot be converted to ONNX ({reason}); use --runtime torch") from error
-    return OnnxGraph(converted.content, converted.weights, spec.dimension, spec.local_dimension, spec.grid)
+    return OnnxGraph(
+        converted.content, converted.weights, spec.dimension, spec.local_dimension, spec.grid, spec.code_bits
+    )
 
 
 def write_graph(model: ModelFile, folder: Path) -> Path:

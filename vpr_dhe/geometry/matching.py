@@ -20,6 +20,9 @@ _MAX_CANDIDATES_PER_TASK = 12
 _TASKS_PER_THREAD = 4
 # Pairs of cells per product, those of four maps of 24 x 24, so that products are still in the cache when they are read.
 _PRODUCTS_AT_ONCE = 4 * 576**2
+# Cells of a map from which a copy without empty cells is worth its time: products of two such fill the cache. FoL's
+# maps have 7,921 cells, half of them empty.
+_LARGE_MAP = 1152
 _INT8_PEAK = 127
 _MIN_PEAK = 1e-30
 _products = ScratchMemory()
@@ -41,6 +44,7 @@ def mutual_nearest_neighbours(
 
     The result has a fixed shape with a mask, so that nothing waits for the device. Descriptors of zero norm (empty
     cells) have no match: similarity is 0 and mutual is False. Matches are one-to-one; ties go to the first.
+    Empty cells of large maps cost no products on a CPU.
     """
     return match_in_parts(query, len(candidates), candidates.__getitem__)
 
@@ -58,22 +62,38 @@ def match_in_parts(
     the time; meant for descriptors that were stored with such precision.
     """
     in_eight_bits = eight_bits and has_integer_products(query.device)
-    multiplication = on_one_core(_Int8Multiplication, query) if in_eight_bits else _FloatMultiplication(query)
+    filled = _filled_rows(query)
+    rows = query if filled is None else query[filled]
+    multiplication = on_one_core(_Int8Multiplication, rows) if in_eight_bits else _FloatMultiplication(rows)
     with torch.inference_mode(mode=False):  # threads could not write to inference tensors
         index, mutual, similarity = (
-            torch.empty(count, len(query), dtype=dtype, device=query.device)
+            torch.zeros(count, len(query), dtype=dtype, device=query.device)
             for dtype in (torch.int64, torch.bool, query.dtype)
         )
     matched = MutualNeighbours(index, mutual, similarity)
+    cells = slice(None) if filled is None else filled
 
     def match(which: slice) -> None:
         found = _match(part(which), multiplication)
-        matched.index[which], matched.mutual[which] = found.index, found.mutual
-        matched.similarity[which] = found.similarity
+        matched.index[which, cells], matched.mutual[which, cells] = found.index, found.mutual
+        matched.similarity[which, cells] = found.similarity
 
     length = _candidates_per_task(count, query.device)
     in_parallel(match, [slice(first, min(first + length, count)) for first in range(0, count, length)])
     return matched
+
+
+def _filled_rows(
+    rows: Float[Tensor, "cells dimension"] | Int8[Tensor, "cells dimension"],
+) -> Int64[Tensor, " filled"] | None:
+    """Numbers of the rows of a large map whose descriptor is not zero; None where all rows are multiplied.
+
+    On a GPU all are, because their number would have to be waited for.
+    """
+    if rows.device.type != "cpu" or len(rows) < _LARGE_MAP:
+        return None
+    filled = rows.any(dim=1).nonzero().squeeze(1)
+    return filled if 0 < len(filled) < len(rows) else None
 
 
 def _candidates_per_task(count: int, device: torch.device) -> int:
@@ -141,7 +161,10 @@ def _match(
     candidates: Float[Tensor, "candidates cells dimension"], multiplication: _Multiplication
 ) -> MutualNeighbours:
     columns, units = multiplication.prepare(candidates)
-    found = [_largest(block, multiplication) for block in _blocks(columns, multiplication.query_cells)]
+    if columns.device.type == "cpu" and columns.shape[1] >= _LARGE_MAP:
+        found = [_largest_of_filled(column, multiplication) for column in columns.split(1)]
+    else:
+        found = [_largest(block, multiplication) for block in _blocks(columns, multiplication.query_cells)]
     index, best, best_back = (torch.cat(column) for column in zip(*found, strict=True))
     similarity = best * units
     agreed = (similarity == (best_back * units).gather(1, index)) & (similarity > 0)
@@ -159,6 +182,21 @@ def _largest(columns: Columns, multiplication: _Multiplication) -> tuple[Tensor,
     products = multiplication.products(columns).unflatten(1, columns.shape[:2])
     index = _first_of_largest(products)
     return index.T, products.gather(2, index[..., None]).squeeze(2).T, products.amax(dim=0)
+
+
+def _largest_of_filled(columns: Columns, multiplication: _Multiplication) -> tuple[Tensor, Tensor, Tensor]:
+    """The same for one map, without products with its empty cells, which are all zero."""
+    filled = _filled_rows(columns[0])
+    if filled is None:
+        return _largest(columns, multiplication)
+    index, best, back = _largest(columns[:, filled], multiplication)
+    index, best_back = filled[index], best.new_zeros(1, columns.shape[1])
+    best_back[:, filled] = back
+    # The first empty cell is as near as any to a query cell that has only negative products.
+    empty = best < 0
+    first_empty = int((~columns[0].any(dim=1)).nonzero()[0, 0])
+    tied = (best == 0) & (index > first_empty)
+    return torch.where(empty | tied, first_empty, index), best.clamp(min=0), best_back
 
 
 def _first_of_largest(products: Tensor) -> Int64[Tensor, "query_cells candidates"]:

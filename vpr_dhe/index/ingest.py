@@ -211,7 +211,10 @@ def _stored(id: int, item: ExtractedImage, codec: LocalMapCodec) -> StoredImage:
     vector = item.features.global_descriptor.cpu().numpy()
     # On one core, because readers use the others.
     local_map = on_one_core(codec.encode, item.features.local_map)
-    return StoredImage(id, item.indexed, item.stamp, vector, local_map)
+    code = item.features.code
+    return StoredImage(
+        id, item.indexed, item.stamp, vector, local_map, b"" if code is None else code.cpu().numpy().tobytes()
+    )
 
 
 def _load(

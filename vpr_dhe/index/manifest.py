@@ -18,13 +18,15 @@ from vpr_dhe.index.image_folders import ImageFolders, MergedFolder
 from vpr_dhe.index.location import FILE_NAME, require_manifest
 from vpr_dhe.index.segments import SegmentInfo
 from vpr_dhe.index.vectors import VectorFileInfo
+from vpr_dhe.models.exported_model import without_zero_code_bits
 from vpr_dhe.records import GreyLevels, Grid, Size
 from vpr_dhe.runtime.choices import AUTO, Adapt, RankBy
 from vpr_dhe.runtime.image_decoding import FULL_RANGE
 from vpr_dhe.runtime.system import require_linux
 
 FORMAT = "vpr-dhe index 2"
-# Of an index with several folders, or with views of panoramas, whose images versions from before would not find.
+# Of an index that versions from before would not serve: with several folders or views of panoramas, whose images they
+# would not find, or with binary codes, which they would not keep.
 NEWER_FORMAT = "vpr-dhe index 3"
 LOCK_NAME = "writer.lock"
 # Key of the images folder as seen from the index, for an index and photos that are moved together.
@@ -228,8 +230,12 @@ def publish(manifest: Manifest, folder: Path) -> None:
     """Replace the manifest of an index atomically and durably."""
     index = folder.resolve()
     merged = [asdict(one) | {_MERGED_RELATIVE: os.path.relpath(one.folder, index)} for one in manifest.merged_folders]
-    content = asdict(manifest) | {_RELATIVE: os.path.relpath(manifest.images_folder, index), "merged_folders": merged}
-    is_newer = manifest.merged_folders or manifest.panorama_views
+    content = asdict(manifest) | {
+        _RELATIVE: os.path.relpath(manifest.images_folder, index),
+        "merged_folders": merged,
+        "spec": without_zero_code_bits(asdict(manifest.spec)),
+    }
+    is_newer = manifest.merged_folders or manifest.panorama_views or manifest.spec.code_bits
     write_document(folder, FILE_NAME, NEWER_FORMAT if is_newer else FORMAT, content)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from vpr_dhe.errors import BadInputError, IndexFormatError
@@ -36,7 +36,7 @@ from vpr_dhe.index.moving import MIN_UNCHANGED_SHARE, moved_folder
 from vpr_dhe.index.rows import Ids
 from vpr_dhe.index.search import SearchResult
 from vpr_dhe.index.snapshot import CALIBRATIONS, SEGMENTS, STATE, VECTOR_FILES, Snapshot, make_folders, open_newest
-from vpr_dhe.index.vectors import INDEX_TYPES
+from vpr_dhe.index.vectors import BINARY_CODES, INDEX_TYPES
 from vpr_dhe.index.writer import IndexWriter
 from vpr_dhe.records import Frame, ImageRecord, Progress, StrPath
 from vpr_dhe.runtime.choices import AUTO, Adapt, RankBy
@@ -124,10 +124,12 @@ class PlaceIndex:
             panorama_views: number of views that `vpr-dhe index` cuts each panorama into; 0 leaves panoramas whole.
 
         Raises:
-            BadInputError: if `folder` holds anything else, codec or index type are unknown, or the bit depth is none.
+            BadInputError: if `folder` holds anything else, codec or index type are unknown, the model makes no codes
+                for the index type, or the bit depth is none.
         """
         folder, settings = Path(folder), Settings(codec, index_type, rank_by, adapt)
         _require_known(settings)
+        _require_codes(settings.index_type, spec)
         levels = parse_bit_depth(bit_depth)
         if folder.exists() and not _is_vacant(folder):
             raise BadInputError(f"{folder} already exists; give the name of a new folder for the index")
@@ -214,13 +216,15 @@ class PlaceIndex:
         `build_vector_files` builds FAISS files; `adapt` adapts.
 
         Raises:
-            BadInputError: if a name is unknown, or images are stored with another codec or bit depth already.
+            BadInputError: if a name is unknown, images are stored with another codec or bit depth already, or the model
+                makes no codes for the index type.
         """
         if bit_depth is not None:
             self._require_bit_depth(bit_depth)
         choices = {"codec": codec, "index_type": index_type, "rank_by": rank_by, "adapt": adapt}
         asked = {name: value for name, value in choices.items() if value is not None}
         _require_known(replace(self.manifest.settings, **asked))
+        _require_codes(index_type, self.spec)
         if not asked:
             return
         with self.writing() as writer:
@@ -457,17 +461,24 @@ class PlaceIndex:
         self._snapshot = snapshot
 
     def search(
-        self, descriptors: Float[Tensor, "queries dimension"], count: int, *, adapted: bool = True
+        self,
+        descriptors: Float[Tensor, "queries dimension"],
+        count: int,
+        *,
+        codes: UInt8[Tensor, "queries code_bytes"] | None = None,
+        adapted: bool = True,
     ) -> SearchResult:
         """Find the `count` images nearest to each query descriptor, or all if there are fewer.
 
-        Without `adapted`, vectors are compared as extracted, all of them if the index is adapted.
+        Without `adapted`, vectors are compared as extracted, all of them if the index is adapted. An index of type
+        `binary-codes` is searched by the `codes` of the queries, as in their `Features`.
 
         Raises:
+            BadInputError: if the index is searched by binary codes, and `codes` is None.
             IndexFormatError: if the index holds no images.
             IndexDamagedError: if stored vectors do not agree with their checksums.
         """
-        return self._snapshot.search(descriptors, count, adapted=adapted)
+        return self._snapshot.search(descriptors, count, codes=codes, adapted=adapted)
 
     def descriptors(self, ids: Ids) -> Float[Tensor, "images dimension"]:
         """Read the global descriptors of images, in this order; errors as for `local_maps`."""
@@ -552,6 +563,15 @@ def _require_known(settings: Settings) -> None:
     for what, name, known in (("codec", settings.codec, CODECS), ("index type", settings.index_type, INDEX_TYPES)):
         if name != AUTO and name not in known:
             raise BadInputError(f"{what} {name!r} is unknown; expected {AUTO}, {', '.join(known)}")
+
+
+def _require_codes(index_type: str | None, spec: ExtractorSpec) -> None:
+    if index_type == BINARY_CODES and not spec.code_bits:
+        raise BadInputError(
+            f"index type {BINARY_CODES} searches binary codes that a model has learned, and {spec.model!r} makes none; "
+            "use a model that `vpr-dhe models` lists with codes, or rabitq, which makes one bit of each number of a "
+            "descriptor"
+        )
 
 
 def _is_vacant(folder: Path) -> bool:

@@ -84,9 +84,9 @@ class CoveredPart:
         return self._index.search(queries, count, self._vectors_of, self._dead, self._terms, among=among)
 
     def _vectors_of(self, rows: Int64[np.ndarray, " chosen"]) -> Float32[np.ndarray, "chosen dimension"]:
-        dimension = self._segments[0].vectors.shape[1]
+        empty = np.empty((len(rows), self._segments[0].vectors.shape[1]), np.float32)
         return take_rows(
-            rows, self._starts, dimension, lambda number, chosen: self._segments[number].checked_vectors(chosen)
+            rows, self._starts, empty, lambda number, chosen: self._segments[number].checked_vectors(chosen)
         )
 
 

@@ -2,7 +2,8 @@
 
 A segment is a folder of four files with the same rows: `rows.bin`, a table with one record per image (rows.py);
 `vectors.f32`, global descriptors (count x dimension, little-endian); `local_maps.bin`, encoded local maps (records of
-one size); and `images.jsonl`, one object per image.
+one size); and `images.jsonl`, one object per image. A fifth, `codes.bin`, holds binary codes (count x bytes) if the
+model makes some.
 """
 
 import hashlib
@@ -10,12 +11,12 @@ import json
 import os
 import shutil
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int64, UInt8
@@ -29,6 +30,7 @@ from vpr_dhe.records import GeoPosition, ImageRecord, MetricPosition, Position, 
 from vpr_dhe.runtime.durable_files import TEMPORARY_SUFFIX, sync_folder
 
 ROWS, VECTORS, LOCAL_MAPS, IMAGES = "rows.bin", "vectors.f32", "local_maps.bin", "images.jsonl"
+CODES = "codes.bin"
 _FILES = (ROWS, VECTORS, LOCAL_MAPS, IMAGES)
 
 
@@ -52,29 +54,35 @@ class IndexedImage:
 
 @dataclass(frozen=True)
 class StoredImage:
-    """One row of a segment."""
+    """One row of a segment; `code` is empty if the model makes no binary codes."""
 
     id: int
     image: IndexedImage
     stamp: FileStamp
     vector: Float32[np.ndarray, " dimension"]
     local_map: bytes
+    code: bytes = b""
 
 
 class SegmentWriter:
     """Writer of one segment, row by row.
 
-    A row counts once all of it is written, so interruptions leave no partial rows.
+    A row counts once all of it is written, so interruptions leave no partial rows. All rows have binary codes, or none.
     """
 
     def __init__(self, folder: Path, first_id: int) -> None:
         self._final = folder / unique_name(f"{first_id:09d}")
         self._temporary = self._final.with_name(self._final.name + TEMPORARY_SUFFIX)
         self._temporary.mkdir(parents=True)
-        self._files = {name: (self._temporary / name).open("wb") for name in _FILES}
-        self._digests = {name: hashlib.sha256() for name in _FILES}
+        self._files: dict[str, BinaryIO] = {}
+        self._digests = {name: hashlib.sha256() for name in (*_FILES, CODES)}
+        for name in _FILES:
+            self._open(name)
         self._first_id = first_id
         self._whole = (0, self._state())
+
+    def _open(self, name: str) -> None:
+        self._files[name] = (self._temporary / name).open("wb")
 
     @property
     def count(self) -> int:
@@ -84,6 +92,8 @@ class SegmentWriter:
     def append(self, stored: StoredImage) -> None:
         """Add one row; ids must ascend."""
         count, files = self._whole
+        if stored.code and CODES not in self._files:
+            self._open(CODES)
         image = (json.dumps(asdict(stored.image)) + "\n").encode()
         vector = stored.vector.astype("<f4")
         row = np.array(
@@ -105,6 +115,8 @@ class SegmentWriter:
         self._write(VECTORS, vector.tobytes())
         self._write(LOCAL_MAPS, stored.local_map)
         self._write(IMAGES, image)
+        if stored.code:
+            self._write(CODES, stored.code)
         # A single assignment, so that an interruption comes before or after it.
         self._whole = (count + 1, self._state())
 
@@ -144,8 +156,8 @@ class Segment:
     """A sealed segment, opened for reading.
 
     Checksums are checked: of the table of rows on opening, of images and local maps as they are read. Vectors are
-    mapped; `require_sound_vectors` checks all of them, `checked_vectors` some. Open files stay readable after a
-    compaction deletes their names.
+    mapped; `require_sound_vectors` checks all of them, `checked_vectors` some. Codes are mapped and checked together.
+    Open files stay readable after a compaction deletes their names.
     """
 
     def __init__(self, folder: Path, info: SegmentInfo, spec: ExtractorSpec, record_bytes: int) -> None:
@@ -159,6 +171,7 @@ class Segment:
             np.memmap(paths[VECTORS], "<f4", "r", shape=(info.count, spec.dimension))
         )
         self._vectors_are_sound = False
+        self._mapped_codes = self._map_codes(paths, spec.code_bits // 8)
         self.local_maps = LocalMapFile(paths[LOCAL_MAPS], record_bytes, self.rows["map_check"])
         self._images = os.open(paths[IMAGES], os.O_RDONLY)
         weakref.finalize(self, os.close, self._images)
@@ -167,6 +180,25 @@ class Segment:
     def name(self) -> str:
         """Name of the folder, unique for all time."""
         return self.info.name
+
+    def _map_codes(self, paths: Mapping[str, Path], code_bytes: int) -> UInt8[np.ndarray, "count code_bytes"]:
+        if not code_bytes:
+            return np.empty((self.info.count, 0), np.uint8)
+        expected = self.info.count * code_bytes
+        if CODES not in paths or file_named(self.info.files, CODES).bytes != expected:
+            raise damage(self._folder / CODES, f"does not hold {expected} bytes of binary codes")
+        return np.asarray(np.memmap(paths[CODES], np.uint8, "r", shape=(self.info.count, code_bytes)))
+
+    @cached_property
+    def codes(self) -> UInt8[np.ndarray, "count code_bytes"]:
+        """Binary codes, checked on first use; of no bytes if the model makes none.
+
+        Raises:
+            IndexDamagedError: if they do not agree with their checksum.
+        """
+        if self._mapped_codes.size:
+            self._require_checksum(CODES, self._mapped_codes)
+        return self._mapped_codes
 
     def _require_checksum(self, name: str, content: np.ndarray) -> None:
         if hashlib.sha256(content.data).hexdigest() != file_named(self.info.files, name).sha256:
@@ -226,7 +258,8 @@ class Segment:
         vector = self.checked_vectors([row])[0]
         entry = self.rows[row]
         stamp = FileStamp.of(entry)
-        return StoredImage(int(entry["id"]), self.image(row), stamp, vector, record.tobytes())
+        code = self.codes[row].tobytes()
+        return StoredImage(int(entry["id"]), self.image(row), stamp, vector, record.tobytes(), code)
 
     def live(self, dead: Int64[np.ndarray, " removed"]) -> Bool[np.ndarray, " count"]:
         """Mask of rows that were not removed."""

@@ -9,7 +9,7 @@ from threading import Lock
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int64
+from jaxtyping import Float, Float32, Int64, UInt8
 from torch import Tensor
 
 from vpr_dhe.errors import BadInputError, IndexDamagedError, IndexFormatError
@@ -86,6 +86,7 @@ class Snapshot:
         descriptors: Float[Tensor, "queries dimension"],
         count: int,
         *,
+        codes: UInt8[Tensor, "queries code_bytes"] | None = None,
         adapted: bool = True,
         among: Int64[np.ndarray, " chosen"] | None = None,
     ) -> SearchResult:
@@ -93,30 +94,35 @@ class Snapshot:
 
         Without `adapted`, vectors are compared as extracted, even if the index is adapted to its map: then its FAISS
         files do not serve, and all vectors are compared. With `among`, only images of these ids are searched; up to
-        32,768 of them are compared exactly, whatever the index type.
+        32,768 of them are compared exactly, whatever the index type. `codes` are the binary codes of the queries, which
+        an index of type `binary-codes` is searched by.
 
         Raises:
+            BadInputError: if the index is searched by binary codes, and `codes` is None.
             IndexFormatError: if there are no images.
             IndexDamagedError: if stored vectors do not agree with their checksums.
         """
         if not len(self):
             raise IndexFormatError(f"index {self.folder} holds no images; add some with `vpr-dhe index`")
-        return self.nearest(descriptors, min(count, len(self)), adapted=adapted, among=among)
+        return self.nearest(descriptors, min(count, len(self)), codes=codes, adapted=adapted, among=among)
 
     def nearest(
         self,
         descriptors: Float[Tensor, "queries dimension"],
         count: int,
         *,
+        codes: UInt8[Tensor, "queries code_bytes"] | None = None,
         adapted: bool = True,
         among: Int64[np.ndarray, " chosen"] | None = None,
     ) -> SearchResult:
         """Find the nearest images as `search` does; none if there are no images, as in a shard that lost them all."""
         queries = comparable(descriptors, self.manifest.spec).cpu().numpy()
+        bits = None if codes is None else codes.cpu().numpy()
         if self.adaptation is None or not adapted:
             parts = self.parts if self.adaptation is None else self._extracted_parts
-            return search_parts(parts, Queries.extracted(queries), count, among)
-        found = search_parts(self.parts, self.adaptation.prepared(queries), count, among)
+            return search_parts(parts, Queries.extracted(queries, bits), count, among)
+        prepared = replace(self.adaptation.prepared(queries), codes=bits)
+        found = search_parts(self.parts, prepared, count, among)
         return replace(found, extracted=self._extracted_similarities(queries, found.ids))
 
     def within(self, near: Near) -> tuple[Int64[np.ndarray, " found"], NearbyImages]:
@@ -213,6 +219,13 @@ class Snapshot:
             segment, rows = self._rows_of(number, wanted[here])
             vectors[here] = segment.checked_vectors(rows)
         return torch.from_numpy(vectors)
+
+    def codes(self, ids: Ids) -> UInt8[Tensor, "images code_bytes"] | None:
+        """Read the binary codes of images, in this order; None if the model makes none. Errors as for `descriptors`."""
+        if not self.manifest.spec.code_bits:
+            return None
+        places = [self.locate(int(id)) for id in ids]
+        return torch.from_numpy(np.stack([segment.codes[row] for segment, row in places]))
 
     def _rows_of(self, number: int, ids: Int64[np.ndarray, " ids"]) -> tuple[Segment, Int64[np.ndarray, " ids"]]:
         """Find the rows of images of one segment; errors as for `locate`."""

@@ -32,7 +32,7 @@ from vpr_dhe.index.merging import Merge, MergeReport, joined_folders, require_me
 from vpr_dhe.index.segments import Segment, SegmentInfo, collect_garbage
 from vpr_dhe.index.snapshot import SEGMENTS, STATE, VECTOR_FILES, Snapshot, make_folders
 from vpr_dhe.index.tombstones import with_removed
-from vpr_dhe.index.vectors import FLAT, Stack, build_vector_file, choose_type
+from vpr_dhe.index.vectors import FLAT, INDEX_TYPES, Stack, build_vector_file, choose_type
 from vpr_dhe.records import Features, GreyLevels, ImageRecord, Progress
 from vpr_dhe.runtime.choices import AUTO
 from vpr_dhe.runtime.durable_files import sync_folder
@@ -384,12 +384,13 @@ class IndexWriter:
             segment.require_sound_vectors()
         path = folder / VECTOR_FILES / f"{unique_name(kind)}.faiss"
         extracted, unit_norm = Stack([segment.vectors for segment in segments]), manifest.spec.unit_norm
+        codes = Stack([segment.codes for segment in segments]) if INDEX_TYPES[kind].of_codes else None
         adaptation = AdaptationFiles(folder / STATE, manifest.spec.dimension).open(manifest.adaptation)
         if adaptation is None:
-            built = build_vector_file(path, kind, extracted, unit_norm=unit_norm)
+            built = build_vector_file(path, kind, extracted, unit_norm=unit_norm, codes=codes)
         else:
             rows = adaptation.file_rows(extracted, np.concatenate([segment.ids for segment in segments]))
-            built = build_vector_file(path, kind, rows, unit_norm=True)
+            built = build_vector_file(path, kind, rows, unit_norm=True, codes=codes)
         sync_folder(path.parent)
         names = tuple(segment.name for segment in segments)
         return CoveringFile(file_info(path), names, built, manifest.adaptation_name)

@@ -8,7 +8,7 @@ from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from vpr_dhe.errors import BadInputError
@@ -60,8 +60,16 @@ class PinnedDatabase(Protocol):
         """Make the same state, of which only images in a circle are searched."""
         ...
 
-    def search(self, descriptors: Float[Tensor, "queries dimension"], count: int) -> SearchResult:
-        """Find the `count` images nearest to each query descriptor, or all if there are fewer."""
+    def search(
+        self,
+        descriptors: Float[Tensor, "queries dimension"],
+        count: int,
+        codes: UInt8[Tensor, "queries code_bytes"] | None = None,
+    ) -> SearchResult:
+        """Find the `count` images nearest to each query descriptor, or all if there are fewer.
+
+        `codes` are the binary codes of the queries, if the model makes some.
+        """
         ...
 
     def verify(self, image: QueryImage, query: Features, ids: Sequence[int]) -> Mapping[int, Verification]:
@@ -157,19 +165,25 @@ class PinnedIndex:
         """Whether there is a verifier."""
         return self._verifier is not None
 
-    def search(self, descriptors: Float[Tensor, "queries dimension"], count: int) -> SearchResult:
+    def search(
+        self,
+        descriptors: Float[Tensor, "queries dimension"],
+        count: int,
+        codes: UInt8[Tensor, "queries code_bytes"] | None = None,
+    ) -> SearchResult:
         """Search the snapshot and the pending images.
 
         Raises:
+            BadInputError: if the index is searched by binary codes, and `codes` is None.
             IndexFormatError: if the snapshot is empty and there can be no pending images.
         """
         if self._is_sealed:
-            return self._search_sealed(descriptors, count)
+            return self._search_sealed(descriptors, count, codes)
         queries = comparable(descriptors, self._snapshot.manifest.spec).cpu()
         parts = [SearchResult.empty(len(queries))]
         if len(self._snapshot):
             sealed = sum(id not in self._pending for id in self._excluded)
-            parts.append(self._without_excluded(self._search_sealed(queries, count + sealed), count))
+            parts.append(self._without_excluded(self._search_sealed(queries, count + sealed, codes), count))
         if ids := [id for id in self._pending if id not in self._excluded]:
             vectors = torch.stack([self._pending[id].features.global_descriptor for id in ids]).numpy()
             unit_norm = self._snapshot.manifest.spec.unit_norm
@@ -177,8 +191,14 @@ class PinnedIndex:
             parts.append(SearchResult(np.array(ids)[near.rows], near.similarities))
         return merge(parts, count)
 
-    def _search_sealed(self, descriptors: Float[Tensor, "queries dimension"], count: int) -> SearchResult:
-        return self._snapshot.search(descriptors, count, adapted=self.adaptation is not None, among=self._among)
+    def _search_sealed(
+        self,
+        descriptors: Float[Tensor, "queries dimension"],
+        count: int,
+        codes: UInt8[Tensor, "queries code_bytes"] | None,
+    ) -> SearchResult:
+        adapted = self.adaptation is not None
+        return self._snapshot.search(descriptors, count, codes=codes, adapted=adapted, among=self._among)
 
     def _without_excluded(self, found: SearchResult, count: int) -> SearchResult:
         """The first `count` results of a single query that are not excluded."""

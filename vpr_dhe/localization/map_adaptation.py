@@ -77,7 +77,8 @@ def verified_pairs(
     progress = start_progress("verifying pairs of the map", len(anchors))
     found: list[tuple[int, int]] = []
     for anchor in anchors.tolist():
-        near = snapshot.search(snapshot.descriptors([anchor]), _CANDIDATES + 1, adapted=False).ids[0]
+        descriptor, code = snapshot.descriptors([anchor]), snapshot.codes([anchor])
+        near = snapshot.search(descriptor, _CANDIDATES + 1, codes=code, adapted=False).ids[0]
         others = [id for id in near.tolist() if id != anchor]
         results = verify_images(snapshot, verifier, _no_pixels(), _stored_features(snapshot, anchor), others)
         found += [(anchor, id) for id in others if results[id].inliers >= _MIN_INLIERS]

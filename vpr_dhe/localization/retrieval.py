@@ -38,7 +38,8 @@ def retrieve(database: PinnedDatabase, features: Features, count: int) -> list[C
         IndexFormatError: if the database holds no images.
         ShardsMissingError: if shards fail to answer and the caller chose to fail then.
     """
-    found = database.search(features.global_descriptor[None], count)
+    code = None if features.code is None else features.code[None]
+    found = database.search(features.global_descriptor[None], count, code)
     extracted = found.similarities if found.extracted is None else found.extracted
     columns = (found.ids[0].tolist(), found.similarities[0].tolist(), extracted[0].tolist())
     return [Candidate(*row) for row in zip(*columns, strict=True)]

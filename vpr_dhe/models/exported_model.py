@@ -45,8 +45,8 @@ class ExportedPart:
 class ExportInfo:
     """Properties of an exported model, independent of the runtime.
 
-    `fingerprint`, `dimension`, `local_dimension` and `grid` are those of its extractor; `published` is as in
-    `ModelFile`.
+    `fingerprint`, `dimension`, `local_dimension`, `grid` and `code_bits` are those of its extractor; `published` is as
+    in `ModelFile`.
     """
 
     name: str
@@ -59,6 +59,7 @@ class ExportInfo:
     local_dimension: int
     grid: Grid
     published: bool = False
+    code_bits: int = 0
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,8 @@ class ExportedModel:
 
     def save(self) -> None:
         """Write the description beside the ONNX files."""
-        document = {"format": FORMAT, **asdict(self.info), "parts": {k: asdict(v) for k, v in self.parts.items()}}
+        info = without_zero_code_bits(asdict(self.info))
+        document = {"format": FORMAT, **info, "parts": {k: asdict(v) for k, v in self.parts.items()}}
         text = json.dumps(document | {"sha256": _digest(document)}, indent=1)
         (self.folder / DESCRIPTION).write_text(f"{text}\n")
 
@@ -134,6 +136,11 @@ def load_exported(folder: Path, device: str = "cpu") -> ExportedModel:
         return ExportedModel(folder.resolve(), _info_from_json(document, path), parts, device)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{path} was written by another version ({error}); {_REMEDY} of this version") from error
+
+
+def without_zero_code_bits(fields: dict[str, Any]) -> dict[str, Any]:
+    """Copy of a description without `code_bits` if that is 0, so that versions from before binary codes read it."""
+    return {name: value for name, value in fields.items() if name != "code_bits" or value}
 
 
 def require_weights(model: ModelFile | ExportedModel) -> ModelFile:

@@ -53,6 +53,7 @@ class PublishedModel:
         key: release on GitHub, or number of the file on Google Drive.
         recall: R@1 in percent by data set, as published.
         in_series: whether the same network is published with other dimensions, too.
+        code_bits: length of binary codes; 0 without codes.
     """
 
     name: str
@@ -66,6 +67,7 @@ class PublishedModel:
     key: str = ""
     recall: Mapping[str, float] = field(default_factory=dict)
     in_series: bool = False
+    code_bits: int = 0
 
     @property
     def url(self) -> str:
@@ -143,6 +145,7 @@ def _model(line: Mapping[str, Any], dimension: int, megabytes: int | None) -> Pu
         key=key,
         recall=line.get("recall", {}),
         in_series=len(line.get("dimensions", ())) > 1,
+        code_bits=line.get("code_bits", 0),
     )
 
 

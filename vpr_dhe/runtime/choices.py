@@ -33,7 +33,7 @@ SYNTHETIC_TOWN: Final = "synthetic-town"
 LAYOUT_NAMES = (AUTO, "vpr", "msls", "folders", "kapture", "colmap")
 PAIR_LAYOUT_NAMES = (AUTO, "pairs", "hpatches", "aligned", "warps")
 CODEC_NAMES = (AUTO, "float16", "int8", "pca128-int8", "pca64-int8", "binary")
-INDEX_TYPE_NAMES = (AUTO, "flat", "hnsw", "ivf-flat", "ivf-sq8", "rabitq")
+INDEX_TYPE_NAMES = (AUTO, "flat", "hnsw", "ivf-flat", "ivf-sq8", "rabitq", "binary-codes")
 DENOMINATORS = ("all", "with-positive")
 
 

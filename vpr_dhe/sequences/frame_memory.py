@@ -171,7 +171,8 @@ class FrameMemory:
         record, stamp = self._store(frame, image)
         id = writer.manifest.next_id + len(self._pending)
         vector = comparable(features.global_descriptor, self.spec).cpu()
-        kept = replace(features, global_descriptor=vector, local_map=features.local_map.cpu())
+        code = None if features.code is None else features.code.cpu()
+        kept = replace(features, global_descriptor=vector, local_map=features.local_map.cpu(), code=code)
         self._pending[id] = ExtractedImage(len(self._pending), IndexedImage(record, image_size(image)), stamp, kept)
         if kept.is_blank:
             self._blank.add(id)

@@ -59,7 +59,8 @@ class PlaceService:
         """
         snapshot = self.index.snapshot
         if len(snapshot):
-            snapshot.search(snapshot.descriptors(snapshot.ids[:1]), 1)
+            first = snapshot.ids[:1]
+            snapshot.search(snapshot.descriptors(first), 1, codes=snapshot.codes(first))
         # Threads started while the candidates' thread pool is being created would stay pinned to one core.
         in_parallel(int, range(2))
 

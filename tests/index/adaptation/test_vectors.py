@@ -1,9 +1,12 @@
 """Adapted similarities: one number per image gives the cosine of transformed vectors, in every kind of search."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made_up_codes import codes_of
 
 from tests.index.adaptation.towns import DIMENSION, town
 from vpr_dhe.index.adaptation.adapted_vectors import AdaptedRows, prepared
@@ -111,9 +114,11 @@ def test_every_type_finds_the_nearest_adapted_vectors(kind, tmp_path):
     vectors, _ = town(200, 10)
     queries, _ = town(200, 1, seed=0)
     rows = adapted_rows(vectors, WEIGHT)
-    info = build_vector_file(tmp_path / "file", kind, rows, unit_norm=True)
+    codes = Stack([codes_of(vectors)])
+    info = build_vector_file(tmp_path / "file", kind, rows, unit_norm=True, codes=codes)
+    asked = replace(prepared(queries[:50], rows.transform, WEIGHT), codes=codes_of(queries[:50]))
     found = ApproximateIndex.open(tmp_path / "file", info, unit_norm=True).search(
-        prepared(queries[:50], rows.transform, WEIGHT), 100, vectors.__getitem__, terms=rows.terms
+        asked, 100, vectors.__getitem__, terms=rows.terms
     )
     truth = exact_search(vectors, prepared(queries[:50], rows.transform, WEIGHT), 100, unit_norm=True, terms=rows.terms)
     shared = [len(np.intersect1d(*pair)) for pair in zip(found.rows, truth.rows, strict=True)]

@@ -1,10 +1,12 @@
 """Descriptors of made-up towns: what a place looks like, and what changes from one image of it to the next."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from made_up_codes import BITS, codes_of
 
 from vpr_dhe.features.base import ExtractorSpec
 from vpr_dhe.index.ingest import ExtractedImage
@@ -16,6 +18,7 @@ from vpr_dhe.records import Features, Frame, Grid, ImageRecord, MetricPosition, 
 DIMENSION = 48
 SIZE = Size(64, 48)
 SPEC = ExtractorSpec("towns", "0" * 64, DIMENSION, 4, Grid(1, 2), SIZE, True, 3.0)
+SPEC_WITH_CODES = replace(SPEC, code_bits=BITS)
 
 
 def town(places: int, views: int, *, nuisance: float = 2.0, seed: int = 0) -> tuple[np.ndarray, list[ImageRecord]]:
@@ -35,13 +38,21 @@ def town(places: int, views: int, *, nuisance: float = 2.0, seed: int = 0) -> tu
 
 def filled(folder: Path, vectors: np.ndarray, records: Sequence[ImageRecord], **options) -> PlaceIndex:
     """Index that holds these descriptors."""
-    index = PlaceIndex.create(folder, SPEC, folder.parent, codec="float16", **options)
+    return filled_with(SPEC, folder, vectors, records, **options)
+
+
+def filled_with(
+    spec: ExtractorSpec, folder: Path, vectors: np.ndarray, records: Sequence[ImageRecord], **options
+) -> PlaceIndex:
+    """Index of a model that may make binary codes."""
+    index = PlaceIndex.create(folder, spec, folder.parent, codec="float16", **options)
     add(index, vectors, records)
     return index
 
 
 def add(index: PlaceIndex, vectors: np.ndarray, records: Sequence[ImageRecord]) -> None:
     """Add images as one segment."""
+    codes = codes_of(vectors) if index.spec.code_bits else [None] * len(vectors)
     cells = torch.nn.functional.normalize(torch.ones(2, 4), dim=1)
     with index.writing() as writer:
         writer.add_extracted(
@@ -50,8 +61,14 @@ def add(index: PlaceIndex, vectors: np.ndarray, records: Sequence[ImageRecord]) 
                     place,
                     IndexedImage(record, SIZE),
                     FileStamp(0, 0, Digest(0, writer.manifest.next_id + place)),
-                    Features(torch.from_numpy(vector), cells, SPEC.grid, Frame(SIZE, SIZE)),
+                    Features(
+                        torch.from_numpy(vector),
+                        cells,
+                        SPEC.grid,
+                        Frame(SIZE, SIZE),
+                        None if code is None else torch.from_numpy(code),
+                    ),
                 )
-                for place, (vector, record) in enumerate(zip(vectors, records, strict=True))
+                for place, (vector, record, code) in enumerate(zip(vectors, records, codes, strict=True))
             ]
         )

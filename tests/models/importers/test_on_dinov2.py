@@ -233,9 +233,13 @@ def test_salad_on_dinov2_with_registers(saved):
     require_fit(model)
 
 
-def test_the_branch_of_binary_codes_is_dropped_but_must_be_complete(saved):
+def test_the_branch_of_binary_codes_is_imported_and_must_be_complete(saved):
     state = published.selavprpp_rerank()
-    assert imported(saved, "selavprpp", state).tensors.keys() == imported(saved, "selavprpp").tensors.keys()
+    model = imported(saved, "selavprpp", state)
+    require_fit(model)
+    without = imported(saved, "selavprpp")
+    assert (model.architecture.backbone, without.architecture.backbone) == ("selavprpp:small-codes", "selavprpp:small")
+    assert without.tensors.keys() < model.tensors.keys()
     del state["linear4.weight"]
     with pytest.raises(ModelError, match=r"lacks linear4\.weight"):
         imported(saved, "selavprpp", state)

@@ -92,6 +92,19 @@ def test_descriptors(reference):
     require_same(descriptors(extracted(reference, reference.photos)), reference.outputs["descriptor"])
 
 
+@pytest.mark.parametrize("reference", [("selavprpp_base_rerank", "selavprpp")], indirect=True)
+def test_binary_codes(reference):
+    """Bits whose number is next to zero may differ, as rounding decides them."""
+    extractor = load_extractor(str(reference.model))
+    codes = np.stack([one.code.numpy() for one in extractor.extract(reference.photos)])
+    expected = reference.outputs["hash_bits"]
+    assert codes.dtype == np.uint8
+    assert codes.shape == expected.shape == (len(reference.photos), 64)
+    assert extractor.spec.code_bits == 512
+    differing = np.unpackbits(codes ^ expected, axis=1).astype(bool)
+    assert not (differing & (np.abs(reference.outputs["hash"]) >= 1e-5)).any()
+
+
 @pytest.mark.parametrize("reference", [("megaloc", "megaloc")], indirect=True)
 def test_megaloc_rounds_the_size_of_a_photo(reference):
     """Inputs of the photo's own size, which is neither square nor of whole patches."""

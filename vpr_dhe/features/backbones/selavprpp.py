@@ -13,43 +13,58 @@ from vpr_dhe.features.base import DenseTokens
 from vpr_dhe.records import Grid, Size
 
 PREFIX = "selavprpp:"
+WITH_CODES = "-codes"
+"""End of the names of backbones with a branch of binary codes."""
+
 # Blocks before the first adapter: large models adapt the last 16 of 24.
 _UNADAPTED_BLOCKS = {"large": 8}
 _BATCH_NORM_EPS = 1e-3
 
 
 def build_selavprpp(name: str, *, blocks: int | None, input_size: Size) -> "SelaVprPP":  # noqa: ARG001 (any size)
-    """Build `selavprpp:SIZE` with random weights.
+    """Build `selavprpp:SIZE` or `selavprpp:SIZE-codes` with random weights.
 
     Raises:
         ModelError: if DINOv2 has no such size, or it has fewer blocks.
     """
-    return SelaVprPP(name.removeprefix(PREFIX), blocks=blocks)
+    size = name.removeprefix(PREFIX)
+    return SelaVprPP(size.removesuffix(WITH_CODES), blocks=blocks, codes=size.endswith(WITH_CODES))
 
 
 class SelaVprPP(DinoV2):
     """Stream y of patch tokens that learns from those of a frozen DINOv2, x: y <- y + adapter(y + x) after each block.
 
     It starts at the embedded patches or, in large models, at the tokens after the eighth block. It has no class token:
-    adapters treat tokens apart, save for convolutions over patches.
+    adapters treat tokens apart, save for convolutions over patches. With `codes`, adapters of their own make a second
+    stream in the same way, of which binary codes are pooled.
     """
 
-    def __init__(self, name: str, *, blocks: int | None = None) -> None:
+    def __init__(self, name: str, *, blocks: int | None = None, codes: bool = False) -> None:
         super().__init__(name, blocks=blocks)
         kept = len(self.vit.blocks)
         self._unadapted = min(_UNADAPTED_BLOCKS.get(name, 0), kept - 1)
-        self.adapters = nn.ModuleList(ConvAdapter(self.dimension) for _ in range(kept - self._unadapted))
+        self.adapters = self._new_adapters(kept - self._unadapted)
+        self.code_adapters = self._new_adapters(kept - self._unadapted) if codes else None
+
+    def _new_adapters(self, count: int) -> nn.ModuleList:
+        return nn.ModuleList(ConvAdapter(self.dimension) for _ in range(count))
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> DenseTokens:
-        """Compute the patch tokens of the stream."""
+        """Compute the patch tokens of the stream, and of that of codes."""
         tokens, grid = self.embedded(images)
         for block in self.vit.blocks[: self._unadapted]:
             tokens = block(tokens)
-        stream = self.split(tokens, grid).patches
-        for block, adapter in zip(self.vit.blocks[self._unadapted :], self.adapters, strict=True):
+        branches = [self.adapters] if self.code_adapters is None else [self.adapters, self.code_adapters]
+        streams = [self.split(tokens, grid).patches] * len(branches)
+        for number, block in enumerate(self.vit.blocks[self._unadapted :]):
             tokens = block(tokens)
-            stream = stream + adapter(stream + self.split(tokens, grid).patches, grid)
-        return DenseTokens(self.vit.norm(stream), grid)
+            patches = self.split(tokens, grid).patches
+            streams = [
+                stream + adapters[number](stream + patches, grid)
+                for stream, adapters in zip(streams, branches, strict=True)
+            ]
+        stream, *of_codes = [self.vit.norm(stream) for stream in streams]
+        return DenseTokens(stream, grid, code_patches=of_codes[0] if of_codes else None)
 
 
 class ConvAdapter(nn.Module):

@@ -18,9 +18,10 @@ from vpr_dhe.index.vectors.exact import (
 )
 from vpr_dhe.index.vectors.faiss_library import gpu_is_present
 from vpr_dhe.index.vectors.stack import FileRows, Stack
-from vpr_dhe.index.vectors.types import FLAT, INDEX_TYPES, choose_type
+from vpr_dhe.index.vectors.types import BINARY_CODES, FLAT, INDEX_TYPES, choose_type
 
 __all__ = [
+    "BINARY_CODES",
     "EXACT_ROWS",
     "FLAT",
     "INDEX_TYPES",

@@ -9,12 +9,12 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Bool, Int64
 
 from vpr_dhe.errors import BadInputError, IndexDamagedError, MissingExtraError
 from vpr_dhe.index.vectors.exact import Neighbours, Queries, RowsOf, RowTerms, nothing, search_rows
 from vpr_dhe.index.vectors.faiss_library import import_faiss, one_thread
-from vpr_dhe.index.vectors.types import INDEX_TYPES
+from vpr_dhe.index.vectors.types import INDEX_TYPES, FileBlock
 
 # Number of neighbours that files are tuned for.
 TUNED_COUNT = 100
@@ -71,8 +71,9 @@ class ApproximateIndex:
         """
         faiss = import_faiss()
         flags = 0 if gpu else faiss.IO_FLAG_MMAP_IFC
+        read = faiss.read_index_binary if INDEX_TYPES[info.kind].of_codes else faiss.read_index
         try:
-            index = faiss.read_index(str(path), flags)
+            index = read(str(path), flags)
         except RuntimeError as error:
             raise IndexDamagedError(f"{path} cannot be read by FAISS; build it again") from error
         if index.ntotal != info.count:
@@ -117,12 +118,15 @@ class ApproximateIndex:
         rows only.
 
         Args:
-            queries: query descriptors, finite.
+            queries: query descriptors, finite, with binary codes if the file is of codes.
             count: number of vectors to find.
             rows_of: stored vectors, from which similarities are computed.
             dead: mask of rows to ignore.
             terms: of all rows, for adapted queries.
             among: rows to search, ascending; None searches all.
+
+        Raises:
+            BadInputError: if the file is of binary codes, and the queries have none.
         """
         dead = np.zeros(len(self), bool) if dead is None else dead
         stored = _StoredRows(rows_of, terms, self._unit_norm)
@@ -144,8 +148,8 @@ class ApproximateIndex:
             np.concatenate([one.rows for one in found]), np.concatenate([one.similarities for one in found])
         )
 
-    def candidates(self, query: Float32[np.ndarray, "1 dimension"], count: int) -> Int64[np.ndarray, " found"]:
-        """Candidate rows for the `count` nearest ones, ascending, from which the tuned search starts."""
+    def candidates(self, query: FileBlock, count: int) -> Int64[np.ndarray, " found"]:
+        """Candidate rows for the `count` nearest ones to a row, ascending, from which the tuned search starts."""
         return self._propose(query, self._wanted(count), self._effort)
 
     def _wanted(self, count: int) -> int:
@@ -168,16 +172,24 @@ class ApproximateIndex:
         if selector is not None:
             wanted, effort = self._wanted(count), math.ceil(effort * len(self) / live)
         while wanted <= min(live, self._max_candidates):
-            rows = self._propose(query.probes, wanted, effort, selector)
+            rows = self._propose(self._probe(query), wanted, effort, selector)
             rows = rows[~dead[rows]]
             if len(rows) >= count:
                 return stored.nearest(query, rows, count)
             wanted, effort = 2 * wanted, 2 * effort
         return stored.nearest(query, np.flatnonzero(~dead), count)
 
-    def _propose(
-        self, query: Float32[np.ndarray, "1 dimension"], wanted: int, effort: int, selector: Any = None
-    ) -> Int64[np.ndarray, " found"]:
+    def _probe(self, query: Queries) -> FileBlock:
+        """Form of a query that is compared with the rows of the file."""
+        if not self._type.of_codes:
+            return query.probes
+        if query.codes is None:
+            raise BadInputError(
+                "the index is searched by binary codes, and the query has none; pass the code that its features have"
+            )
+        return query.codes
+
+    def _propose(self, query: FileBlock, wanted: int, effort: int, selector: Any = None) -> Int64[np.ndarray, " found"]:
         wanted, effort = min(wanted, len(self)), min(effort, self._max_effort)
         with self._lock, one_thread():
             _, rows = self._index.search(query, wanted, params=self._type.search_parameters(effort, selector))

@@ -14,7 +14,7 @@ from vpr_dhe.errors import BadInputError
 from vpr_dhe.index.vectors.approximate import TUNED_COUNT, ApproximateIndex, VectorFileInfo
 from vpr_dhe.index.vectors.exact import Neighbours, Queries, exact_search, merge, nothing, similarities
 from vpr_dhe.index.vectors.faiss_library import import_faiss
-from vpr_dhe.index.vectors.stack import FileRows
+from vpr_dhe.index.vectors.stack import FileRows, Stack
 from vpr_dhe.index.vectors.types import INDEX_TYPES, SEED, IndexType
 
 RECALL_TARGET = 0.95
@@ -24,7 +24,9 @@ _EFFORT_RECALL_TARGET = 0.96
 _QUERIES = 256
 
 
-def build_vector_file(path: Path, kind: str, vectors: FileRows, *, unit_norm: bool) -> VectorFileInfo:
+def build_vector_file(
+    path: Path, kind: str, vectors: FileRows, *, unit_norm: bool, codes: Stack | None = None
+) -> VectorFileInfo:
     """Build a FAISS file over vectors, and tune its search.
 
     The search is tuned to find 0.95 of the 100 nearest neighbours. Results are deterministic on one machine. Memory
@@ -35,19 +37,24 @@ def build_vector_file(path: Path, kind: str, vectors: FileRows, *, unit_norm: bo
         kind: one of `INDEX_TYPES`.
         vectors: the vectors.
         unit_norm: as in `exact_search`.
+        codes: binary codes of the same rows, for a type of codes.
 
     Raises:
-        BadInputError: if there are no vectors, or the kind is unknown.
+        BadInputError: if there are no vectors, or the kind is unknown, or one of codes, and there are none.
     """
     if kind not in INDEX_TYPES:
         raise BadInputError(f"there is no index type {kind!r}; use one of {', '.join(INDEX_TYPES)}")
     if not len(vectors):
         raise BadInputError("there are no vectors to build an index of; add images first")
     type = INDEX_TYPES[kind](len(vectors))
-    index = type.train(vectors.take(_sample(len(vectors), type.training_rows)))
-    for block in vectors.blocks():
+    if type.of_codes and codes is None:
+        raise BadInputError(f"there are no binary codes to build an index of type {kind} of; use another type")
+    rows = codes if type.of_codes and codes is not None else vectors
+    index = type.train(rows.take(_sample(len(vectors), type.training_rows)))
+    for block in rows.blocks():
         type.add(index, block)
-    parameters, recall = _tune(index, kind, type, vectors, unit_norm=unit_norm)
+    recall_of = _recall_meter(vectors, rows, unit_norm=unit_norm)
+    parameters, recall = _tune(index, kind, type, recall_of, unit_norm=unit_norm)
     _write(index, path)
     return VectorFileInfo(kind, len(vectors), parameters, recall.at_1, recall.at_100, path.stat().st_size)
 
@@ -58,7 +65,9 @@ def _sample(count: int, wanted: int) -> Int64[np.ndarray, " sample"]:
 
 
 def _write(index: Any, path: Path) -> None:
-    import_faiss().write_index(index, str(path))
+    faiss = import_faiss()
+    write = faiss.write_index_binary if isinstance(index, faiss.IndexBinary) else faiss.write_index
+    write(index, str(path))
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
@@ -70,10 +79,9 @@ class _Recall:
 
 
 def _tune(
-    index: Any, kind: str, type: IndexType, vectors: FileRows, *, unit_norm: bool
+    index: Any, kind: str, type: IndexType, recall_of: Callable[[ApproximateIndex], _Recall], *, unit_norm: bool
 ) -> tuple[dict[str, int], _Recall]:
     """Find the smallest effort, then the fewest candidates, that reach the recall; returns them and the recall."""
-    recall_of = _recall_meter(vectors, unit_norm=unit_norm)
 
     @cache
     def measure(effort: int, candidates: int) -> _Recall:
@@ -97,18 +105,18 @@ def _smallest(choices: Sequence[int], suffices: Callable[[int], bool]) -> int:
     return choices[low]
 
 
-def _recall_meter(vectors: FileRows, *, unit_norm: bool) -> Callable[[ApproximateIndex], _Recall]:
+def _recall_meter(vectors: FileRows, in_file: FileRows, *, unit_norm: bool) -> Callable[[ApproximateIndex], _Recall]:
     """Make a function that measures recall with stored vectors as queries, each excluded from its own neighbours.
 
-    A neighbour counts as found if an equally similar one was found.
+    A neighbour counts as found if an equally similar one was found. `in_file` are the rows of the FAISS file.
     """
     rows = _sample(len(vectors), _QUERIES)
-    queries = vectors.probes(rows)
+    queries, probes = vectors.probes(rows), in_file.probes(rows)
     truth = _others(_search_rows(vectors, queries, TUNED_COUNT + 1, unit_norm=unit_norm), rows)
 
     def similarities_found(index: ApproximateIndex, number: int) -> Float32[np.ndarray, " others"]:
-        query = queries[number : number + 1]
-        candidates = index.candidates(query, TUNED_COUNT + 1)
+        query, probe = (each[number : number + 1] for each in (queries, probes))
+        candidates = index.candidates(probe, TUNED_COUNT + 1)
         others = candidates[candidates != rows[number]]
         return similarities(query, vectors.take(others), unit_norm=unit_norm)[0]
 

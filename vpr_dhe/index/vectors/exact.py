@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Bool, Float32, Int64, UInt8
 
 from vpr_dhe.index.vectors.faiss_library import import_faiss, one_thread
 
@@ -53,23 +53,30 @@ class Queries:
         vectors: compared with stored rows.
         probes: compared with rows of FAISS files.
         biases: added to inner products of adapted queries; None if vectors are as extracted.
+        codes: binary codes, compared with those in FAISS files of codes; None if not known.
     """
 
     vectors: Float32[np.ndarray, "queries dimension"]
     probes: Float32[np.ndarray, "queries file_dimension"]
     biases: Float32[np.ndarray, " queries"] | None = None
+    codes: UInt8[np.ndarray, "queries code_bytes"] | None = None
 
     @classmethod
-    def extracted(cls, vectors: Float32[np.ndarray, "queries dimension"]) -> "Queries":
+    def extracted(
+        cls,
+        vectors: Float32[np.ndarray, "queries dimension"],
+        codes: UInt8[np.ndarray, "queries code_bytes"] | None = None,
+    ) -> "Queries":
         """Make queries for rows as extracted."""
-        return cls(vectors, vectors)
+        return cls(vectors, vectors, codes=codes)
 
     def __len__(self) -> int:
         return len(self.vectors)
 
     def __getitem__(self, chosen: slice) -> "Queries":
         biases = None if self.biases is None else self.biases[chosen]
-        return Queries(self.vectors[chosen], self.probes[chosen], biases)
+        codes = None if self.codes is None else self.codes[chosen]
+        return Queries(self.vectors[chosen], self.probes[chosen], biases, codes)
 
     def similarities(
         self, rows: Float32[np.ndarray, "count dimension"], terms: RowTerms | None, *, unit_norm: bool

@@ -7,15 +7,25 @@ are then compared exactly, so the compression of a type costs recall but no prec
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, UInt8
 
 from vpr_dhe.index.vectors.faiss_library import import_faiss, one_thread
 
-FLAT = "flat"
+FLAT, BINARY_CODES = "flat", "binary-codes"
+PUBLISHED_CANDIDATES = 100
+"""Candidates by binary codes that descriptors order in the evaluation of SelaVPR++.
+
+Source: https://github.com/Lu-Feng/SelaVPRplusplus, `rerank_num` and the largest of `recall_values` in `parser.py`.
+"""
+# Multiples of that to try, where the 100 nearest descriptors are asked for.
+_OVERSAMPLING = (1.5, 2, 3, 4, 6, 8, 12, 16)
 SEED = 7
+
+FileBlock: TypeAlias = Float32[np.ndarray, "rows dimension"] | UInt8[np.ndarray, "rows code_bytes"]
+"""Rows of a FAISS file: descriptors, or binary codes."""
 
 
 class IndexType(ABC):
@@ -23,10 +33,11 @@ class IndexType(ABC):
 
     `shape` are parameters that follow from the number of vectors, `training_rows` is the size of the training sample.
     `efforts` and `candidates` are the values to try for the 100 nearest neighbours, ascending. `on_gpu` tells whether
-    FAISS supports the type on a GPU.
+    FAISS supports the type on a GPU, `of_codes` whether its rows are binary codes instead of descriptors.
     """
 
     on_gpu: ClassVar[bool] = False
+    of_codes: ClassVar[bool] = False
     candidates: ClassVar[tuple[int, ...]]
     shape: dict[str, int]
     training_rows: int
@@ -36,10 +47,10 @@ class IndexType(ABC):
     def __init__(self, count: int) -> None: ...
 
     @abstractmethod
-    def train(self, sample: Float32[np.ndarray, "rows dimension"]) -> Any:
+    def train(self, sample: FileBlock) -> Any:
         """Train an empty FAISS index on a sample."""
 
-    def add(self, index: Any, block: Float32[np.ndarray, "rows dimension"]) -> None:
+    def add(self, index: Any, block: FileBlock) -> None:
         """Add vectors."""
         index.add(block)
 
@@ -57,7 +68,7 @@ class Flat(IndexType):
     def __init__(self, count: int) -> None:  # noqa: ARG002
         self.shape, self.training_rows, self.efforts = {}, 0, (1,)
 
-    def train(self, sample: Float32[np.ndarray, "rows dimension"]) -> Any:
+    def train(self, sample: FileBlock) -> Any:
         """Make an empty index, which needs no training."""
         return import_faiss().IndexFlatL2(sample.shape[1])
 
@@ -80,14 +91,14 @@ class Hnsw(IndexType):
         self.shape, self.training_rows = {"links": self._LINKS}, 65536
         self.efforts = _steps(64, 8192)
 
-    def train(self, sample: Float32[np.ndarray, "rows dimension"]) -> Any:
+    def train(self, sample: FileBlock) -> Any:
         """Train the range of each dimension."""
         faiss = import_faiss()
         index = faiss.IndexHNSWSQ(sample.shape[1], faiss.ScalarQuantizer.QT_8bit, self._LINKS)
         index.train(sample)
         return index
 
-    def add(self, index: Any, block: Float32[np.ndarray, "rows dimension"]) -> None:
+    def add(self, index: Any, block: FileBlock) -> None:
         """Add vectors in one thread, because the links that several threads make are not deterministic."""
         with one_thread():
             index.add(block)
@@ -109,7 +120,7 @@ class InvertedFile(IndexType):
         self.shape, self.training_rows = {"nlist": self._lists}, 64 * self._lists  # 39 per list is FAISS's minimum
         self.efforts = _steps(1, self._lists)
 
-    def train(self, sample: Float32[np.ndarray, "rows dimension"]) -> Any:
+    def train(self, sample: FileBlock) -> Any:
         """Cluster the sample."""
         index = self._empty(sample.shape[1])
         lists = import_faiss().extract_index_ivf(index)
@@ -175,6 +186,28 @@ class RaBitQ(InvertedFile):
         return faiss.SearchParametersPreTransform(index_params=lists)
 
 
+class BinaryCodes(IndexType):
+    """Binary codes that the model has learned, all compared by Hamming distance: 1 byte per 8 bits.
+
+    Descriptors order the candidates, as in SelaVPR++ (Lu et al., TPAMI 2025), which takes 100; here, their number is
+    tuned as for other types.
+    """
+
+    of_codes = True
+    candidates = tuple(round(PUBLISHED_CANDIDATES * factor) for factor in _OVERSAMPLING)
+
+    def __init__(self, count: int) -> None:  # noqa: ARG002
+        self.shape, self.training_rows, self.efforts = {}, 1, (1,)
+
+    def train(self, sample: FileBlock) -> Any:
+        """Make an empty index, which needs no training but the length of codes."""
+        return import_faiss().IndexBinaryFlat(8 * sample.shape[1])
+
+    def search_parameters(self, effort: int, selector: Any = None) -> Any:  # noqa: ARG002
+        """Return None without a selector, because there are no parameters."""
+        return None if selector is None else import_faiss().SearchParameters(sel=selector)
+
+
 def _steps(first: int, last: int) -> list[int]:
     """Numbers from the first to the last, each about 1.4 times the previous one."""
     steps = [first]
@@ -189,6 +222,7 @@ INDEX_TYPES: dict[str, type[IndexType]] = {
     "ivf-flat": IvfFlat,
     "ivf-sq8": IvfSq8,
     "rabitq": RaBitQ,
+    BINARY_CODES: BinaryCodes,
 }
 
 

@@ -1,4 +1,4 @@
-"""Importer of SelaVPR++; of its models with binary codes, the float descriptors are imported.
+"""Importer of SelaVPR++, with or without binary codes.
 
 Source: https://github.com/Lu-Feng/SelaVPRplusplus (Lu et al., "SelaVPR++: Towards seamless adaptation of foundation
 models for efficient place recognition", TPAMI 2025).
@@ -7,6 +7,7 @@ models for efficient place recognition", TPAMI 2025).
 from collections.abc import Sequence
 from pathlib import Path
 
+from vpr_dhe.errors import ModelError
 from vpr_dhe.models.importers import dinov2
 from vpr_dhe.models.importers.base import (
     Shapes,
@@ -42,9 +43,12 @@ def convert(paths: Sequence[Path]) -> ModelFile:
     state = without_counters(read_state(path))
     published = PublishedDinoV2.find(state, _BACKBONE, path)
     check_shapes(state, published.shapes(state) | _added_shapes(state, published), str(path))
+    codes = "-codes" if _has_codes(state) else ""
+    if (bits := rows_of(state, "linear4.weight")) % 8:
+        raise ModelError(f"{path} makes binary codes of {bits} bits; expected whole bytes, such as 512 bits")
     return ModelFile(
         name="selavprpp",
-        architecture=Architecture(f"selavprpp:{published.variant.name}", "selavprpp"),
+        architecture=Architecture(f"selavprpp:{published.variant.name}{codes}", "selavprpp"),
         # Antialiased, as by the torchvision of their time; the repository pins no version.
         preprocessing=dinov2.preprocessing(antialias=True),
         licence="MIT (Lu-Feng/SelaVPRplusplus, the repository that publishes the weights)",
@@ -55,15 +59,29 @@ def convert(paths: Sequence[Path]) -> ModelFile:
             **renamed(state, "linear1.", "aggregator.linear1."),
             **renamed(state, "linear2.", "aggregator.linear2."),
             "aggregator.pool.p": state["aggregation.1.p"],
+            **(_code_tensors(state) if codes else {}),
         },
         published=True,
     )
 
 
+def _has_codes(state: State) -> bool:
+    return any(key.startswith("backbone.adapters_hashing.") for key in state)
+
+
+def _code_tensors(state: State) -> State:
+    return {
+        **renamed(state, "backbone.adapters_hashing.", "backbone.code_adapters."),
+        **renamed(state, "linear3.", "aggregator.linear3."),
+        **renamed(state, "linear4.", "aggregator.linear4."),
+        "aggregator.code_pool.p": state["aggregation_hashing.1.p"],
+    }
+
+
 def _added_shapes(state: State, published: PublishedDinoV2) -> Shapes:
     """Shapes of the adapters and heads; the branch of binary codes, if the state has any of it, must be complete."""
     shapes = _branch_shapes(state, published, "adapters", "aggregation", ("linear1", "linear2"))
-    if any(key.startswith("backbone.adapters_hashing.") for key in state):
+    if _has_codes(state):
         shapes |= _branch_shapes(state, published, "adapters_hashing", "aggregation_hashing", ("linear3", "linear4"))
     return shapes
 

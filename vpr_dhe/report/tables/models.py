@@ -57,6 +57,8 @@ def _row(name: str, models: Sequence[PublishedModel]) -> list[str]:
     stored = [str(model.dimension) for model in models if cached(model.name)]
     on_disk = "no" if not stored else "yes" if len(models) == 1 else ", ".join(stored)
     dimensions = ", ".join(str(model.dimension) for model in models)
+    if first.code_bits:
+        dimensions += f" and codes of {first.code_bits} bits"
     return [name, dimensions, _licence(first), size, f"{first.repository}, {first.place}", on_disk]
 
 
@@ -84,11 +86,13 @@ def model_lines(name: str) -> list[str]:
 
 def _published_lines(model: PublishedModel) -> list[str]:
     recall = ", ".join(f"{data} {value}" for data, value in model.recall.items())
+    by_codes = " by --index-type binary-codes" if model.code_bits else ""
     return [
         f"{model.name}: not on disk; {_size(model)} to fetch from {model.url}",
         f"licence: {model.licence}" + ("" if model.restriction is None else f"; {model.restriction}"),
         f"dimensions: {model.dimension}",
-        *([f"recall@1 in percent, as published: {recall}"] if recall else []),
+        *([f"binary codes: {model.code_bits} bits"] if model.code_bits else []),
+        *([f"recall@1 in percent, as published{by_codes}: {recall}"] if recall else []),
     ]
 
 
