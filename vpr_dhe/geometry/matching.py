@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int8, Int32, Int64
 from torch import Tensor
@@ -18,8 +19,8 @@ from vpr_dhe.runtime.threads import ScratchMemory, in_parallel, on_one_core
 # Torch's own threads are avoided, because they spin for milliseconds afterwards on cores that are needed.
 _MAX_CANDIDATES_PER_TASK = 12
 _TASKS_PER_THREAD = 4
-# Pairs of cells per product, those of four maps of 24 x 24, so that products are still in the cache when they are read.
-_PRODUCTS_AT_ONCE = 4 * 576**2
+# Pairs of cells per product, 1 MB, so that products are still in a core's own cache when they are read.
+_PRODUCTS_AT_ONCE = 1 << 18
 # Cells of a map from which a copy without empty cells is worth its time: products of two such fill the cache. FoL's
 # maps have 7,921 cells, half of them empty.
 _LARGE_MAP = 1152
@@ -162,26 +163,42 @@ def _match(
 ) -> MutualNeighbours:
     columns, units = multiplication.prepare(candidates)
     if columns.device.type == "cpu" and columns.shape[1] >= _LARGE_MAP:
-        found = [_largest_of_filled(column, multiplication) for column in columns.split(1)]
+        parts = [_largest_of_filled(column, multiplication) for column in columns.split(1)]
     else:
-        found = [_largest(block, multiplication) for block in _blocks(columns, multiplication.query_cells)]
-    index, best, best_back = (torch.cat(column) for column in zip(*found, strict=True))
-    similarity = best * units
-    agreed = (similarity == (best_back * units).gather(1, index)) & (similarity > 0)
-    return MutualNeighbours(index, agreed & _comes_first(index, agreed, best_back.shape[1]), similarity)
-
-
-def _blocks(columns: Columns, query_cells: int) -> tuple[Tensor, ...]:
-    if columns.device.type != "cpu":
-        return (columns,)
-    return columns.split(max(1, _PRODUCTS_AT_ONCE // (query_cells * columns.shape[1])))
+        parts = [_largest(columns, multiplication)]
+    index, best, best_back = parts[0] if len(parts) == 1 else (torch.cat(one) for one in zip(*parts, strict=True))
+    # Products of one candidate have one unit, so they can be compared without it.
+    agreed = (best == best_back.gather(1, index)) & (best > 0)
+    return MutualNeighbours(index, agreed & _comes_first(index, agreed, best_back.shape[1]), best * units)
 
 
 def _largest(columns: Columns, multiplication: _Multiplication) -> tuple[Tensor, Tensor, Tensor]:
     """Index and value of the largest product of each query cell, and value of that of each candidate cell."""
+    if columns.device.type == "cpu" and columns.dtype in (torch.float32, torch.int8):
+        return _largest_by_numpy(columns, multiplication)
     products = multiplication.products(columns).unflatten(1, columns.shape[:2])
-    index = _first_of_largest(products)
+    index = products.argmax(dim=2)
     return index.T, products.gather(2, index[..., None]).squeeze(2).T, products.amax(dim=0)
+
+
+def _largest_by_numpy(columns: Columns, multiplication: _Multiplication) -> tuple[Tensor, Tensor, Tensor]:
+    """The same on a CPU, block by block: NumPy's argmax is ten times as fast as torch's, its maximum twice."""
+    (count, cells), rows = columns.shape[:2], multiplication.query_cells
+    dtype = np.float32 if columns.dtype == torch.float32 else np.int32
+    index, best, back = (
+        np.empty((count, rows), np.int64),
+        np.empty((count, rows), dtype),
+        np.empty((count, cells), dtype),
+    )
+    own, length = np.arange(rows), max(1, _PRODUCTS_AT_ONCE // (rows * cells))
+    for first in range(0, count, length):
+        block = columns[first : first + length]
+        products = multiplication.products(block).numpy()
+        products.max(axis=0, out=back[first : first + length].reshape(-1))
+        for number in range(len(block)):
+            of_one = products[:, number * cells : (number + 1) * cells]
+            best[first + number] = of_one[own, of_one.argmax(axis=1, out=index[first + number])]
+    return torch.from_numpy(index), torch.from_numpy(best), torch.from_numpy(back)
 
 
 def _largest_of_filled(columns: Columns, multiplication: _Multiplication) -> tuple[Tensor, Tensor, Tensor]:
@@ -199,18 +216,20 @@ def _largest_of_filled(columns: Columns, multiplication: _Multiplication) -> tup
     return torch.where(empty | tied, first_empty, index), best.clamp(min=0), best_back
 
 
-def _first_of_largest(products: Tensor) -> Int64[Tensor, "query_cells candidates"]:
-    if products.device.type == "cpu" and products.dtype in (torch.float32, torch.int32):
-        # NumPy's argmax is ten times as fast as torch's.
-        return torch.from_numpy(products.numpy().argmax(axis=2))
-    return products.argmax(dim=2)
-
-
 def _comes_first(
     index: Int64[Tensor, "candidates query_cells"], agreed: Bool[Tensor, "candidates query_cells"], cells: int
 ) -> Bool[Tensor, "candidates query_cells"]:
     """Mask of the first query cell among those that agree with the same cell, which happens with ties only."""
     query_cells = index.shape[1]
+    if index.device.type == "cpu":
+        candidate, own = agreed.numpy().nonzero()
+        cell = candidate * cells + index.numpy()[candidate, own]
+        # Of several assignments to one cell the last one stays, which is that of the first query cell.
+        first_of = np.empty(len(index) * cells, np.int64)
+        first_of[cell[::-1]] = own[::-1]
+        comes_first = np.zeros(index.shape, np.bool_)
+        comes_first[candidate, own] = first_of[cell] == own
+        return torch.from_numpy(comes_first)
     own = torch.arange(query_cells, device=index.device).expand_as(index)
     first = own.new_full((len(index), cells), query_cells)
     first.scatter_reduce_(1, index, torch.where(agreed, own, query_cells), "amin")

@@ -4,9 +4,11 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from vpr_dhe.index.codecs.base import LocalMapCodec
+
+# Keeps empty cells zero.
+_MIN_NORM = 1e-12
 
 
 class Float16Codec(LocalMapCodec):
@@ -27,5 +29,8 @@ class Float16Codec(LocalMapCodec):
 
     def components(self, records: UInt8[np.ndarray, "maps record_bytes"]) -> Float[Tensor, "maps cells components"]:
         """Convert to single precision, and restore the norm."""
-        stored = np.ascontiguousarray(records).view(self._stored).astype(np.float32)
-        return normalize(torch.from_numpy(stored.reshape(-1, self.cells, self.dimension)), dim=-1)
+        # Writable, because torch warns of arrays that are not.
+        stored = np.require(np.ascontiguousarray(records).view(self._stored), np.float16, ["C", "W"])
+        # Torch converts four times as fast as NumPy.
+        rows = torch.from_numpy(stored.reshape(len(records), self.cells, self.dimension)).float()
+        return rows.div_(torch.linalg.vector_norm(rows, dim=-1, keepdim=True).clamp_(min=_MIN_NORM))
