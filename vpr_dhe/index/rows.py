@@ -6,7 +6,7 @@ or by content.
 
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,23 +103,21 @@ def path_digest(path: str) -> Digest:
 
 
 class PathTable:
-    """Lookup of images by path: ids sorted by digests of paths, 24 bytes per image."""
+    """Lookup of the rows of one table by path: row numbers sorted by digests of paths, 12 bytes per image."""
 
-    def __init__(self, tables: Sequence[np.ndarray], dead: Int64[np.ndarray, " removed"]) -> None:
-        ids, high, low = (_column(tables, name) for name in ("id", "path_high", "path_low"))
-        live = np.flatnonzero(~np.isin(ids, dead))
-        order = live[np.lexsort((low[live], high[live]))]
-        self._ids, self._high, self._low = ids[order], high[order], low[order]
+    def __init__(self, table: np.ndarray) -> None:
+        high = np.ascontiguousarray(table["path_high"])
+        order = np.argsort(high)
+        self._order, self._high, self._table = order.astype(np.uint32), high[order], table
 
-    def find(self, path: str) -> int | None:
-        """Look up the id of the image at a path; None if there is none."""
-        wanted = path_digest(path)
+    def rows_of(self, wanted: Digest) -> Iterator[int]:
+        """Yield the rows of images at a path, given by its digest, with those that were removed since."""
         place = int(np.searchsorted(self._high, np.uint64(wanted.high)))
         while place < len(self._high) and self._high[place] == wanted.high:
-            if self._low[place] == wanted.low:
-                return int(self._ids[place])
+            row = int(self._order[place])
+            if self._table["path_low"][row] == wanted.low:
+                yield row
             place += 1
-        return None
 
 
 def groups_of_equal_content(tables: Sequence[np.ndarray], dead: Int64[np.ndarray, " removed"]) -> list[tuple[int, ...]]:

@@ -25,7 +25,7 @@ from vpr_dhe.features.base import ExtractorSpec
 from vpr_dhe.geography.neighbours import PositionSearch
 from vpr_dhe.index.files import FileInfo, damage, file_named, require_size, unique_name
 from vpr_dhe.index.local_maps import LocalMapFile
-from vpr_dhe.index.rows import ROW, FileStamp, Ids, check_of, path_digest
+from vpr_dhe.index.rows import ROW, FileStamp, Ids, PathTable, check_of, path_digest
 from vpr_dhe.records import GeoPosition, ImageRecord, MetricPosition, Position, Size
 from vpr_dhe.runtime.durable_files import TEMPORARY_SUFFIX, sync_folder
 
@@ -225,6 +225,11 @@ class Segment:
             if check_of(vector.data) != expected:
                 raise damage(self._folder / VECTORS, f"does not agree with its checksum in row {row}")
         return vectors
+
+    @cached_property
+    def paths(self) -> PathTable:
+        """Lookup of rows by path, made on first use; later states of the index keep it."""
+        return PathTable(self.rows)
 
     @cached_property
     def places(self) -> PositionSearch:

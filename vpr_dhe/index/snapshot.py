@@ -20,7 +20,7 @@ from vpr_dhe.index.files import PinnedFile, damage
 from vpr_dhe.index.ingest import comparable
 from vpr_dhe.index.local_maps import read_records
 from vpr_dhe.index.manifest import CoveringFile, Manifest, read_manifest
-from vpr_dhe.index.rows import Digest, FileStamp, Ids, PathTable, groups_of_equal_content
+from vpr_dhe.index.rows import Digest, FileStamp, Ids, groups_of_equal_content, path_digest
 from vpr_dhe.index.search import CoveredPart, ExactPart, Part, SearchResult, search_parts
 from vpr_dhe.index.segments import IndexedImage, Segment, SegmentInfo
 from vpr_dhe.index.stored_maps import StoredMaps
@@ -290,11 +290,14 @@ class Snapshot:
 
     def find(self, path: str) -> int | None:
         """Look up the id of the image at a path relative to the images folder; None if there is none."""
-        return self._paths.find(path)
-
-    @cached_property
-    def _paths(self) -> PathTable:
-        return PathTable([segment.rows for segment in self.segments], self.removed)
+        digest = path_digest(path)
+        # The newest first, because a path of several rows was removed from all but one.
+        for segment in reversed(self.segments):
+            for row in segment.paths.rows_of(digest):
+                id = int(segment.ids[row])
+                if not _contains(self.removed, id):
+                    return id
+        return None
 
     def duplicates(self) -> list[tuple[int, ...]]:
         """Groups of ids of images with the same file content."""

@@ -224,6 +224,8 @@ class IndexWriter:
 
     def update(self, updated: Mapping[int, ImageRecord]) -> None:
         """Replace the records of some images; their features and ids stay."""
+        if not updated:
+            return
         for segment in self.snapshot.segments:
             if not updated.keys().isdisjoint(segment.ids.tolist()):
                 self._rewrite([segment], updated)
