@@ -65,8 +65,12 @@ class Script:
         assert image is not None
         resized = cv2.resize(image, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
         pixels = (resized.astype(np.float32) - 127) / 128
-        vectors, maps, *_ = self._network.run(None, {"images": pixels.transpose(2, 0, 1)[None]})
-        return np.asarray(vectors)[0], np.asarray(maps)[0]
+        vectors, maps, *_ = self.run(pixels.transpose(2, 0, 1)[None])
+        return vectors[0], maps[0]
+
+    def run(self, pixels: np.ndarray) -> list[np.ndarray]:
+        """Run the network on a batch."""
+        return [np.asarray(output) for output in self._network.run(None, {"images": pixels})]
 
     def index(self, paths: Sequence[Path]) -> None:
         """Index images, with local maps in half precision in memory."""
@@ -82,22 +86,27 @@ class Script:
 
     def rerank(self, query: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Sort candidates by the inliers of a homography each."""
-        inliers = [self._inliers(query, self._maps[row].astype(np.float32)) for row in rows]
+        inliers = [self.inliers(query, self._maps[row].astype(np.float32)) for row in rows]
         return rows[np.argsort(-np.array(inliers), kind="stable")]
 
-    def _inliers(self, query: np.ndarray, candidate: np.ndarray) -> int:
+    def inliers(self, query: np.ndarray, candidate: np.ndarray) -> int:
+        """Count the inliers of one candidate."""
+        mutual, there = self.match(query, candidate)
+        return self.estimate(self._centres[mutual], self._centres[there])
+
+    def match(self, query: np.ndarray, candidate: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Find mutual nearest neighbours."""
         similarity = query @ candidate.T
         there, back = similarity.argmax(axis=1), similarity.argmax(axis=0)
         mutual = np.flatnonzero((back[there] == np.arange(len(query))) & (similarity.max(axis=1) > 0))
-        if len(mutual) < 4:
+        return mutual, there[mutual]
+
+    def estimate(self, source: np.ndarray, target: np.ndarray) -> int:
+        """Count the inliers of a homography."""
+        if len(source) < 4:
             return 0
         _, inliers = cv2.findHomography(
-            self._centres[mutual],
-            self._centres[there[mutual]],
-            cv2.USAC_MAGSAC,
-            _THRESHOLD_PX,
-            maxIters=_ITERATIONS,
-            confidence=_CONFIDENCE,
+            source, target, cv2.USAC_MAGSAC, _THRESHOLD_PX, maxIters=_ITERATIONS, confidence=_CONFIDENCE
         )
         return 0 if inliers is None else int(inliers.sum())
 
@@ -212,6 +221,12 @@ def opened(dataset: PlaceDataset, folder: Path) -> Localizer:
     return Localizer.open(folder)
 
 
+def exported_network(folder: Path) -> Path:
+    """Export lite-vlad's network to a new folder; returns its ONNX file."""
+    export_model(LITE_VLAD, folder)
+    return folder / "extractor.onnx"
+
+
 def markdown(rows: Sequence[Row]) -> str:
     """Format all rows as a Markdown table."""
     header = ["stage", "script ms", "package ms", "times faster", "R@1/5/10 script", "package"]
@@ -243,8 +258,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     dataset = read_places(arguments.dataset)
     with folder_for(arguments.index) as place, TemporaryDirectory(prefix="vpr-dhe-benchmark-") as exported:
-        export_model(LITE_VLAD, Path(exported) / "model")
-        script = Script(Path(exported) / "model" / "extractor.onnx", arguments.threads)
+        script = Script(exported_network(Path(exported) / "model"), arguments.threads)
         localizer = opened(dataset, place / "index")
         row = indexing(dataset, script, clock)
         script.index([dataset.database.folder / record.path for record in dataset.database.records])
