@@ -81,6 +81,21 @@ def test_eight_bits_find_the_same_neighbours_but_for_near_ties():
     assert lost[:, own].max() < 0.02
 
 
+@pytest.mark.skipif(not has_integer_products(torch.device("cpu")), reason="this processor has no 8-bit products")
+@pytest.mark.parametrize("dimension", [65, 1041])
+def test_processors_without_products_of_integers_find_the_same_matches(dimension, monkeypatch):
+    query = normalize(torch.randn(48, dimension), dim=1)
+    maps = normalize(query + 0.5 * torch.randn(5, 48, dimension), dim=2)
+    expected = match_in_parts(query, 5, maps.__getitem__, eight_bits=True)
+    monkeypatch.setattr("vpr_dhe.geometry.matching.has_integer_products", lambda _: False)
+
+    found = match_in_parts(query, 5, maps.__getitem__, eight_bits=True)
+
+    assert expected.mutual.any()
+    for column in ("index", "mutual", "similarity"):
+        assert torch.equal(getattr(found, column), getattr(expected, column))
+
+
 @pytest.mark.parametrize("eight_bits", [False, True])
 def test_no_candidate_depends_on_those_beside_it(eight_bits):
     query, maps = random_maps(5, 40, 16), random_maps(6, 7, 40, 16)

@@ -25,6 +25,8 @@ _PRODUCTS_AT_ONCE = 1 << 18
 # maps have 7,921 cells, half of them empty.
 _LARGE_MAP = 1152
 _INT8_PEAK = 127
+# Sums of so many products of such integers are below 2^24, up to which float32 holds all integers.
+_MAX_EXACT_DIMENSION = 2**24 // _INT8_PEAK**2
 _MIN_PEAK = 1e-30
 _products = ScratchMemory()
 
@@ -59,13 +61,13 @@ def match_in_parts(
 ) -> MutualNeighbours:
     """Match as in `mutual_nearest_neighbours` with `count` candidates, which `part` makes on demand, by slices.
 
-    With `eight_bits`, products are of 8-bit integers if the processor has instructions for them, which takes a third of
-    the time; meant for descriptors that were stored with such precision.
+    With `eight_bits`, descriptors are rounded to 8-bit integers on a CPU, which takes a third of the time where the
+    processor has instructions for their products, and gives the same matches where it has none; meant for descriptors
+    that were stored with such precision.
     """
-    in_eight_bits = eight_bits and has_integer_products(query.device)
     filled = _filled_rows(query)
     rows = query if filled is None else query[filled]
-    multiplication = on_one_core(_Int8Multiplication, rows) if in_eight_bits else _FloatMultiplication(rows)
+    multiplication = _multiplication(rows, eight_bits=eight_bits and query.device.type == "cpu")
     with torch.inference_mode(mode=False):  # threads could not write to inference tensors
         index, mutual, similarity = (
             torch.zeros(count, len(query), dtype=dtype, device=query.device)
@@ -123,6 +125,12 @@ class _Multiplication(ABC):
         """Multiply the query's cells with all cells of candidates; on a CPU, the next call overwrites the result."""
 
 
+def _multiplication(query: Float[Tensor, "query_cells dimension"], *, eight_bits: bool) -> _Multiplication:
+    if not eight_bits:
+        return _FloatMultiplication(query)
+    return on_one_core(_Int8Multiplication if has_integer_products(query.device) else _RoundedMultiplication, query)
+
+
 class _FloatMultiplication(_Multiplication):
     def __init__(self, query: Float[Tensor, "query_cells dimension"]) -> None:
         self._query, self.query_cells = query, len(query)
@@ -153,6 +161,25 @@ class _Int8Multiplication(_Multiplication):
         return torch.ops.aten._int_mm(self._rows, flat.T, out=_scratch(self._rows, flat, torch.int32))
 
 
+class _RoundedMultiplication(_Int8Multiplication):
+    """The same products of 8-bit integers as floating-point numbers, which hold them and their sums without error."""
+
+    def __init__(self, query: Float[Tensor, "query_cells dimension"]) -> None:
+        super().__init__(query)
+        self._dtype = torch.float32 if query.shape[1] <= _MAX_EXACT_DIMENSION else torch.float64
+        self._factors = self._rows.to(self._dtype)
+
+    def prepare(
+        self, candidates: Float[Tensor, "candidates cells dimension"]
+    ) -> tuple[Columns, Float[Tensor, "candidates 1"]]:
+        columns, units = super().prepare(candidates)
+        return columns.to(self._dtype), units
+
+    def products(self, columns: Columns) -> Products:
+        flat = columns.flatten(0, 1)
+        return torch.mm(self._factors, flat.T, out=_scratch(self._factors, flat, self._dtype))
+
+
 def _scratch(rows: Tensor, columns: Tensor, dtype: torch.dtype) -> Tensor | None:
     return _products.tensor((len(rows), len(columns)), dtype) if rows.device.type == "cpu" else None
 
@@ -169,7 +196,9 @@ def _match(
     index, best, best_back = parts[0] if len(parts) == 1 else (torch.cat(one) for one in zip(*parts, strict=True))
     # Products of one candidate have one unit, so they can be compared without it.
     agreed = (best == best_back.gather(1, index)) & (best > 0)
-    return MutualNeighbours(index, agreed & _comes_first(index, agreed, best_back.shape[1]), best * units)
+    return MutualNeighbours(
+        index, agreed & _comes_first(index, agreed, best_back.shape[1]), best.to(units.dtype) * units
+    )
 
 
 def _largest(columns: Columns, multiplication: _Multiplication) -> tuple[Tensor, Tensor, Tensor]:
