@@ -6,7 +6,7 @@ The index is made up: its vectors are zero, in files with holes, its local maps 
 paper alone. Only the image that is added is a photo, of one colour, and its extractor does nothing; so the time is that
 of the index. `opened` adds to an index that this process has opened and added to before, as a service or a robot does,
 `new process` opens it first, as `vpr-dhe index --add` does. Times are of the processor, medians, so those of the disk
-are left out. Writes `benchmarks/results/growing.json`.
+are left out. Writes `benchmarks/results/growing.md` and `growing.json`.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from time import process_time
 import cv2
 import numpy as np
 import torch
-from measuring import RESULTS, write_result
+from measuring import RESULTS, table, write_result
 
 from vpr_dhe.features.base import Extractor, ExtractorSpec
 from vpr_dhe.index.files import FileInfo
@@ -123,6 +123,12 @@ def measure(images: int, repeats: int = 7, folder: Path | None = None) -> Row:
     return Row(images, median(opened), median(new))
 
 
+def markdown(rows: Sequence[Row]) -> str:
+    """Format all rows as a Markdown table."""
+    lines = [[f"{row.images:,}", f"{row.opened_ms:.1f}", f"{row.new_process_ms:.1f}"] for row in rows]
+    return table(["images", "opened, ms", "new process, ms"], lines)
+
+
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -131,8 +137,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
     arguments = parser.parse_args()
     rows = [measure(images, folder=arguments.folder) for images in arguments.images]
-    for row in rows:
-        print(f"{row.images} images: opened {row.opened_ms:.1f} ms, new process {row.new_process_ms:.1f} ms")
+    print(text := markdown(rows))
+    (arguments.out / "growing.md").write_text(f"{text}\n")
     write_result(arguments.out / "growing.json", "growing", {"rows": [asdict(row) for row in rows]})
 
 
