@@ -295,6 +295,19 @@ def test_indexing_again_extracts_only_what_is_new_or_has_another_content(index, 
     assert reopened.duplicates() == [(0, after), (5, reopened.find("new.png"))]
 
 
+@pytest.mark.parametrize("few", [0, 64])
+def test_a_replaced_image_is_found_under_its_new_id(index, photo_folder, thumbnail_extractor, few, monkeypatch):
+    monkeypatch.setattr("vpr_dhe.index.snapshot._FEW_LOOKUPS", few)
+    before = {id: index.image(id).path for id in index.ids.tolist()}
+    (photo_folder / before[0]).write_bytes((photo_folder / before[1]).read_bytes())
+
+    index.add([ImageRecord(before[0])], thumbnail_extractor)
+
+    assert index.find(before[0]) == max(before) + 1
+    assert [index.find(path) for id, path in before.items() if id] == [id for id in before if id]
+    assert index.find("unknown.png") is None
+
+
 def test_positions_that_become_known_are_taken_over_without_extraction(index, photo_folder, thumbnail_extractor):
     thumbnail_extractor.batches.clear()
     ids, vectors, maps = index.ids, index.descriptors(index.ids), index.local_maps(index.ids)

@@ -103,20 +103,19 @@ def path_digest(path: str) -> Digest:
 
 
 class PathTable:
-    """Lookup of the rows of one table by path: row numbers sorted by digests of paths, 12 bytes per image."""
+    """Lookup of images by path: ids sorted by digests of paths, 24 bytes per image."""
 
-    def __init__(self, table: np.ndarray) -> None:
-        high = np.ascontiguousarray(table["path_high"])
+    def __init__(self, tables: Sequence[np.ndarray]) -> None:
+        ids, high, low = (_column(tables, name) for name in ("id", "path_high", "path_low"))
         order = np.argsort(high)
-        self._order, self._high, self._table = order.astype(np.uint32), high[order], table
+        self._ids, self._high, self._low = ids[order], high[order], low[order]
 
-    def rows_of(self, wanted: Digest) -> Iterator[int]:
-        """Yield the rows of images at a path, given by its digest, with those that were removed since."""
+    def ids_of(self, wanted: Digest) -> Iterator[int]:
+        """Yield the ids of images at a path, given by its digest, with those that were removed since."""
         place = int(np.searchsorted(self._high, np.uint64(wanted.high)))
         while place < len(self._high) and self._high[place] == wanted.high:
-            row = int(self._order[place])
-            if self._table["path_low"][row] == wanted.low:
-                yield row
+            if self._low[place] == wanted.low:
+                yield int(self._ids[place])
             place += 1
 
 

@@ -228,8 +228,8 @@ class Segment:
 
     @cached_property
     def paths(self) -> PathTable:
-        """Lookup of rows by path, made on first use; later states of the index keep it."""
-        return PathTable(self.rows)
+        """Lookup of images by path, made on first use; later states of the index keep it."""
+        return PathTable([self.rows])
 
     @cached_property
     def places(self) -> PositionSearch:

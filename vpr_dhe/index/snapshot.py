@@ -1,7 +1,7 @@
 """Immutable state of an index at one moment, for reading."""
 
 from bisect import bisect
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,7 @@ from vpr_dhe.index.files import PinnedFile, damage
 from vpr_dhe.index.ingest import comparable
 from vpr_dhe.index.local_maps import read_records
 from vpr_dhe.index.manifest import CoveringFile, Manifest, read_manifest
-from vpr_dhe.index.rows import Digest, FileStamp, Ids, groups_of_equal_content, path_digest
+from vpr_dhe.index.rows import Digest, FileStamp, Ids, PathTable, groups_of_equal_content, path_digest
 from vpr_dhe.index.search import CoveredPart, ExactPart, Part, SearchResult, search_parts
 from vpr_dhe.index.segments import IndexedImage, Segment, SegmentInfo
 from vpr_dhe.index.stored_maps import StoredMaps
@@ -28,6 +28,9 @@ from vpr_dhe.index.tombstones import read_removed
 from vpr_dhe.index.vectors import INDEX_TYPES, ApproximateIndex, Queries, RowTerms, gpu_is_present, similarities
 from vpr_dhe.index.verifier_cache import CachedImage, VerifierCache
 from vpr_dhe.records import Frame, ImageRecord, Near, NearbyImages
+
+# Lookups of paths that take less time in each segment than a table of all images takes to sort.
+_FEW_LOOKUPS = 64
 
 SEGMENTS, VECTOR_FILES, STATE, CALIBRATIONS = "segments", "vectors", "state", "calibrations"
 
@@ -57,6 +60,7 @@ class Snapshot:
         self.adaptation = self._adaptation_files.open(manifest.adaptation)
         self.verifier_cache = before.verifier_cache if before else VerifierCache(folder)
         self.segments = [opened.get(info.name) or self._open(info) for info in manifest.segments]
+        self._lookups = 0
         self._first_ids = [info.first_id for info in manifest.segments]
         self._vector_files = {
             file.file.name: pinned.get(file.file.name) or PinnedFile(folder / VECTOR_FILES, file.file)
@@ -291,13 +295,22 @@ class Snapshot:
     def find(self, path: str) -> int | None:
         """Look up the id of the image at a path relative to the images folder; None if there is none."""
         digest = path_digest(path)
-        # The newest first, because a path of several rows was removed from all but one.
-        for segment in reversed(self.segments):
-            for row in segment.paths.rows_of(digest):
-                id = int(segment.ids[row])
+        for table in self._path_tables():
+            for id in table.ids_of(digest):
                 if not _contains(self.removed, id):
                     return id
         return None
+
+    def _path_tables(self) -> Iterable[PathTable]:
+        """Tables to look up a path in: those of the segments, or for many lookups one of all images."""
+        self._lookups += 1
+        if self._lookups <= _FEW_LOOKUPS:
+            return (segment.paths for segment in self.segments)
+        return [self._paths]
+
+    @cached_property
+    def _paths(self) -> PathTable:
+        return PathTable([segment.rows for segment in self.segments])
 
     def duplicates(self) -> list[tuple[int, ...]]:
         """Groups of ids of images with the same file content."""
