@@ -1,6 +1,7 @@
 """The file as RTAB-Map loads and calls it."""
 
 import importlib
+import re
 import sys
 from pathlib import Path
 
@@ -46,6 +47,14 @@ def test_its_vectors_are_those_of_the_model_and_of_unit_norm(loaded, photo):
         expected = extractor.extract([np.ascontiguousarray(rgb)])[0].global_descriptor.numpy()
         np.testing.assert_allclose(found[0], expected / np.linalg.norm(expected), atol=1e-6)
         assert np.linalg.norm(found) == pytest.approx(1.0, abs=1e-6)
+
+
+def test_the_manual_gives_the_dimension_of_the_default_model(loaded, photo):
+    guide = (Path(__file__).parents[2] / "docs" / "guides" / "ros.md").read_text(encoding="utf-8")
+    dimension = re.search(r"--PyDescriptor/Dim (\d+)", guide)
+    assert dimension
+    loaded.init(int(dimension[1]))
+    assert loaded.extract(as_rtabmap_has_it(photo)).shape == (1, int(dimension[1]))
 
 
 def test_another_dimension_is_said_when_it_can_be(loaded, photo):

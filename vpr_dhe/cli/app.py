@@ -90,6 +90,15 @@ def main() -> None:
         LOG.debug("traceback of the error", exc_info=True)
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:
+        # Left out of a small install (`docs/guides/small-install.md`).
+        LOG.debug("traceback of the error", exc_info=True)
+        print(
+            f"error: the package {error.name} is not installed, and this command needs it; run `pip install vpr-dhe` "
+            "again without --no-deps",
+            file=sys.stderr,
+        )
+        sys.exit(1)
     except UnicodeEncodeError as error:
         # Python cannot even name such a file to the system.
         name = error.object[:200].encode("ascii", "backslashreplace").decode()

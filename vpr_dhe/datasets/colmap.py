@@ -9,7 +9,7 @@ distances in the world of a reconstruction.
 import itertools
 import math
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,6 +20,7 @@ from vpr_dhe.errors import DatasetError
 from vpr_dhe.geography.distance import RADIUS_M
 from vpr_dhe.geography.image_table import image_path
 from vpr_dhe.images import list_images
+from vpr_dhe.records import StrPath
 
 _MODEL_FOLDERS = (".", "sparse", "sparse/0", "model")
 _IMAGE_FOLDERS = ("images", "images/images_upright", "images_upright", ".")
@@ -60,7 +61,7 @@ def read_colmap(
             (the message names the line or image); if an image is on both sides; if no database image is in the model,
             or no query has a right answer.
     """
-    file = _model_file(root, model)
+    file = _model_file([model] if model else [root / folder for folder in _MODEL_FOLDERS])
     spot_of = {name: spot_in_world(centre) for name, centre in _centres(file).items()}
     images = _image_folder(root, file, spot_of)
     asked = _named_images(root, images, queries)
@@ -75,6 +76,15 @@ def read_colmap(
         radius=radius,
         unit="units of the model",
     )
+
+
+def read_camera_centres(model: StrPath) -> dict[str, tuple[float, float, float]]:
+    """Read the centre of each camera of a model, by the name of its image, in the axes and unit of the model.
+
+    Raises:
+        DatasetError: if the folder holds no images.bin or images.txt, or that cannot be read.
+    """
+    return _centres(_model_file([Path(model)]))
 
 
 def _read(root: Path, protocol: Protocol) -> PlaceDataset:
@@ -110,8 +120,7 @@ LAYOUT = Layout(
 )
 
 
-def _model_file(root: Path, model: Path | None) -> Path:
-    folders = [model] if model else [root / folder for folder in _MODEL_FOLDERS]
+def _model_file(folders: Sequence[Path]) -> Path:
     for folder, name in itertools.product(folders, _MODEL_FILES):
         if (folder / name).is_file():
             return folder / name

