@@ -12,6 +12,7 @@ from vpr_dhe.models.network_file import NetworkFile
 from vpr_dhe.records import StartProgress, without_progress
 from vpr_dhe.runtime.choices import Precision
 from vpr_dhe.verification.estimators import dhe, dhe_lite
+from vpr_dhe.verification.estimators.asift import AsiftEstimator
 from vpr_dhe.verification.estimators.base import HomographyEstimator
 from vpr_dhe.verification.estimators.cross_modal.alto import AltoEstimator
 from vpr_dhe.verification.estimators.cross_modal.iterative import IterativeEstimator
@@ -23,7 +24,7 @@ from vpr_dhe.verification.estimators.matchers.keypoints import KeypointEstimator
 from vpr_dhe.verification.estimators.matchers.lightglue import LightGlueMatcher
 from vpr_dhe.verification.estimators.matchers.vismatch import VismatchEstimator
 from vpr_dhe.verification.estimators.matchers.xfeat import XFeatMatcher
-from vpr_dhe.verification.estimators.ransac_flow import RansacFlowEstimator
+from vpr_dhe.verification.estimators.ransac_flow import build_ransac_flow
 from vpr_dhe.verification.estimators.robust import KorniaEstimator, OpenCvEstimator, PoseLibEstimator
 from vpr_dhe.verification.names import VISMATCH_PREFIX
 
@@ -107,12 +108,18 @@ METHODS: dict[str, Method] = {
         head=dhe_lite.HEAD_NAME,
     ),
     "ransac-flow": Method(
-        lambda resources: RansacFlowEstimator.from_file(
-            resources.networks["ransac-flow"], resources.extractor, resources.device
+        lambda resources: build_ransac_flow(
+            resources.networks.get("ransac-flow"), resources.extractor, resources.device
         ),
-        "RANSAC-Flow (ECCV 2020): homographies from many scales, fine flow",
-        Needs.network,
+        "RANSAC-Flow (ECCV 2020): homographies from many scales; a fine flow with --weights",
+        Needs.images,
         recommended_rerank=10,
+    ),
+    "asift": Method(
+        lambda _: AsiftEstimator(),
+        "SIFT keypoints of simulated views (2009), for strong changes of viewpoint; LO-RANSAC",
+        Needs.images,
+        recommended_rerank=3,
     ),
     "weak-alignment": Method(
         partial(_weak_alignment, pseudo_siamese=False),
