@@ -147,7 +147,11 @@ def made_pairs(folders: list[Path], difficulty: Difficulty, number: int) -> Pair
                 partial(_view, folder / name, matrix, difficulty, night=night and side == 1, seed=seed + side)
                 for side, matrix in enumerate((a, b))
             )
-            pairs.append(HomographyPair(name, folder.name, *views, true_homography(b @ np.linalg.inv(a), name)))
+            pairs.append(
+                HomographyPair(
+                    f"{folder.name}/{name}", folder.name, *views, true_homography(b @ np.linalg.inv(a), name)
+                )
+            )
     return PairSet(difficulty.name, str(asdict(difficulty)), tuple(pairs))
 
 
@@ -215,9 +219,7 @@ def document(results: list[PairEvaluation]) -> list[dict[str, Any]]:
             "pairs": result.dataset,
             "method": one.method,
             "corner_errors_px": {
-                f"{pair.group}/{pair.name}".lstrip("/"): round(pair.corner_error_px, 2)
-                if math.isfinite(pair.corner_error_px)
-                else None
+                pair.name: round(pair.corner_error_px, 2) if math.isfinite(pair.corner_error_px) else None
                 for pair in one.pairs
             },
         }
@@ -245,19 +247,13 @@ def main() -> None:
     results: list[PairEvaluation] = []
     for pairs in sets:
         results.append(evaluate_pair_set(pairs, aligners))
-        header = [
-            "method",
-            *(f"{len(of.pairs)} {of.name}" for of in sets[: len(results)]),
-            "core-seconds, median / most",
-        ]
+        columns = [f"{len(of.pairs)} {of.name}" for of in sets[: len(results)]]
+        header = ["method", *columns, "core-seconds, median / most"]
         text = table(header, list(rows(results, seconds)))
         print(text, flush=True)
         (arguments.out / "wide_baselines.md").write_text(text + "\n")
-        write_result(
-            arguments.out / "wide_baselines.json",
-            "wide_baselines",
-            {"pairs": document(results), "core_seconds": seconds},
-        )
+        result = {"pairs": document(results), "core_seconds": seconds}
+        write_result(arguments.out / "wide_baselines.json", "wide_baselines", result)
 
 
 if __name__ == "__main__":

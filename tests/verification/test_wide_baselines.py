@@ -86,7 +86,7 @@ class Knows(HomographyEstimator):
 
 def test_auto_takes_the_homography_that_the_most_matches_held_out_agree_with(photos, monkeypatch):
     other, truth = seen_obliquely(photos[0])
-    right, wrong = Knows(truth), Knows(np.array([[1.0, 0, 25], [0, 1, 0], [0, 0, 1]]))
+    right, wrong = Knows(truth), Knows(np.array([[0.5, -0.5, 160], [0.5, 0.5, 0], [0, 0, 1]]))
     right.name, wrong.name = "right", "wrong"
     monkeypatch.setattr(automatic, "_estimate_from_half", lambda *_: NOTHING_TO_MATCH)
     for networks in ([right, wrong], [wrong, right]):
