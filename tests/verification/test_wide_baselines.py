@@ -51,6 +51,13 @@ def test_an_oblique_view_is_aligned_without_weights(name, photos, aligners):
     assert found.homography is not None
     assert error_px(found.homography, truth, image_size(photos[0])) < 2
     assert found.inliers >= 8
+    if name == "ransac-flow":
+        assert (found.evidence.name, found.evidence.method) == ("planes", None)
+        assert found.evidence.value >= 1
+    if name == "auto":
+        assert found.evidence.name == "held_out_matches"
+        assert found.evidence.method in {"magsac", "asift", "ransac-flow"}
+        assert found.evidence.value >= 8
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -59,17 +66,6 @@ def test_images_of_nothing_in_common_are_a_failure(name, aligners):
     for image in (noise[1], np.full((120, 160, 3), 90, np.uint8)):
         found = aligners[name](noise[0], image)
         assert (found.homography, found.inliers, found.score) == (None, 0, 0)
-
-
-def test_ransac_flow_counts_planes_and_auto_names_its_choice(photos, aligners):
-    other, _ = seen_obliquely(photos[0])
-    evidence = aligners["ransac-flow"](photos[0], other).evidence
-    assert (evidence.name, evidence.method) == ("planes", None)
-    assert evidence.value >= 1
-    evidence = aligners["auto"](photos[0], other).evidence
-    assert evidence.name == "held_out_matches"
-    assert evidence.method in {"magsac", "asift", "ransac-flow"}
-    assert evidence.value >= 8
 
 
 class Knows(HomographyEstimator):
@@ -89,10 +85,9 @@ def test_auto_takes_the_homography_that_the_most_matches_held_out_agree_with(pho
     right, wrong = Knows(truth), Knows(np.array([[0.5, -0.5, 160], [0.5, 0.5, 0], [0, 0, 1]]))
     right.name, wrong.name = "right", "wrong"
     monkeypatch.setattr(automatic, "_estimate_from_half", lambda *_: NOTHING_TO_MATCH)
-    for networks in ([right, wrong], [wrong, right]):
-        found = AutomaticAligner(networks)(photos[0], other)
-        assert found.evidence.method == "right"
-        assert error_px(found.homography, truth, image_size(photos[0])) < 2
+    found = AutomaticAligner([wrong, right, wrong])(photos[0], other)
+    assert found.evidence.method == "right"
+    assert error_px(found.homography, truth, image_size(photos[0])) < 2
 
 
 def test_hardly_any_match_agrees_with_a_wrong_homography(photos):

@@ -131,8 +131,8 @@ def _are_near(a: Verification, b: Verification, size: Size) -> bool:
     """Whether both are estimates that map the corners of the query to about the same points."""
     if a.homography is None or b.homography is None:
         return False
-    matrices = (torch.from_numpy(one.homography) for one in (a, b))
-    return float(mean_corner_error(*matrices, corners(size))) < _NEAR_PX
+    of_a, of_b = torch.from_numpy(a.homography), torch.from_numpy(b.homography)
+    return float(mean_corner_error(of_a, of_b, corners(size))) < _NEAR_PX
 
 
 def _subset(keypoints: Keypoints, chosen: Bool[np.ndarray, " keypoints"]) -> Keypoints:
