@@ -143,15 +143,10 @@ def made_pairs(folders: list[Path], difficulty: Difficulty, number: int) -> Pair
             size = image_size(decode_named(folder / name))
             a, b = cameras(size, difficulty, generator)
             seed, night = generator.randrange(2**32), generator.random() < difficulty.night
-            views = (
-                partial(_view, folder / name, matrix, difficulty, night=night and side == 1, seed=seed + side)
-                for side, matrix in enumerate((a, b))
-            )
-            pairs.append(
-                HomographyPair(
-                    f"{folder.name}/{name}", folder.name, *views, true_homography(b @ np.linalg.inv(a), name)
-                )
-            )
+            view_a = partial(_view, folder / name, a, difficulty, night=False, seed=seed)
+            view_b = partial(_view, folder / name, b, difficulty, night=night, seed=seed + 1)
+            truth = true_homography(b @ np.linalg.inv(a), name)
+            pairs.append(HomographyPair(f"{folder.name}/{name}", folder.name, view_a, view_b, truth))
     return PairSet(difficulty.name, str(asdict(difficulty)), tuple(pairs))
 
 
