@@ -262,12 +262,14 @@ class DenseAlignment:
 class Evidence:
     """Additional result of an estimator for a candidate, which is reported but not used for ranking.
 
-    `name` and `value` depend on the estimator, such as `matchable_area`; `alignment` is for pictures.
+    `name` and `value` depend on the estimator, such as `matchable_area`; `alignment` is for pictures, and `method` is
+    what `auto` took.
     """
 
     name: str
     value: float
     alignment: DenseAlignment | None = None
+    method: str | None = None
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from vpr_dhe.cli.checks import existing_file, known_verifier, writable_file
+from vpr_dhe.cli.checks import existing_file, known_aligner, writable_file
 from vpr_dhe.cli.common import DocumentFormat, chosen_format, print_result, progress_stages
 from vpr_dhe.cli.help import OUTPUT
-from vpr_dhe.cli.options import FormatOption, OutOption, PairModelOptions, WeightsOption, complete_verifier
+from vpr_dhe.cli.options import FormatOption, OutOption, PairModelOptions, WeightsOption, complete_aligner
 from vpr_dhe.verification.names import DEFAULT_VERIFIER
 
 NAME = "align"
@@ -26,9 +26,9 @@ def run(
     method: Annotated[
         str,
         typer.Option(
-            help="Alignment method; see `vpr-dhe verifiers`.",
-            callback=known_verifier,
-            autocompletion=complete_verifier,
+            help="Alignment method, see `vpr-dhe verifiers`; auto takes the best of several.",
+            callback=known_aligner,
+            autocompletion=complete_aligner,
         ),
     ] = DEFAULT_VERIFIER,
     weights: WeightsOption = None,
@@ -67,12 +67,14 @@ def run(
         elapsed_ms = clock.lap_ms()
     matrix = None if found.homography is None else found.homography.tolist()
     if format is DocumentFormat.json:
-        document = {"method": method, "homography": matrix, "inliers": found.inliers, "score": found.score}
+        chosen = {"chosen": found.evidence.method} if found.evidence and found.evidence.method else {}
+        document = {"method": method, **chosen, "homography": matrix, "inliers": found.inliers, "score": found.score}
         print_result(json.dumps(document | evidence_document(found) | {"timing_ms": elapsed_ms}), out)
     if found.homography is None:
         raise AlignmentError(f"no homography found from {image_a} to {image_b}; do they show the same plane?")
     if format is DocumentFormat.table:
-        title = f"{method}: {found.inliers} inliers, {elapsed_ms:.0f} ms; {image_a} to {image_b}"
+        chosen = f", by {taken}" if (taken := found.evidence and found.evidence.method) else ""
+        title = f"{method}{chosen}: {found.inliers} inliers, {elapsed_ms:.0f} ms; {image_a} to {image_b}"
         rows = ("  ".join(f"{value:14.8g}" for value in row) for row in found.homography)
         print_result("\n".join([title, *rows]), out)
     if overlay:

@@ -12,7 +12,7 @@ from vpr_dhe.models.names import require_model
 from vpr_dhe.models.published import PUBLISHED_NETWORKS
 from vpr_dhe.runtime.choices import SYNTHETIC_TOWN
 from vpr_dhe.runtime.text import did_you_mean
-from vpr_dhe.verification.names import require_verifier
+from vpr_dhe.verification.names import require_aligner, require_verifier
 
 
 def existing_index(folder: Path) -> Path:
@@ -64,6 +64,27 @@ def known_verifier(name: str) -> str:
     """
     require_verifier(name)
     return name
+
+
+def known_aligner(name: str) -> str:
+    """Return the name of a method of `align`.
+
+    Raises:
+        VerifierError: if there is no such method.
+    """
+    require_aligner(name)
+    return name
+
+
+def known_aligners(texts: list[str] | None) -> list[str] | None:
+    """Return names of methods of `align`, separated by commas.
+
+    Raises:
+        VerifierError: if there is no such method.
+    """
+    for name in parse_names(texts or ()):
+        require_aligner(name)
+    return texts
 
 
 def known_verifiers(texts: list[str] | None) -> list[str] | None:

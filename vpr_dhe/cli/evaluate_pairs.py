@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from vpr_dhe.cli.checks import existing_data, known_verifiers, one_of
+from vpr_dhe.cli.checks import existing_data, known_aligners, one_of
 from vpr_dhe.cli.common import progress_stages
-from vpr_dhe.cli.options import PairModelOptions, ResultsOption, VerifiersOptions, complete_verifier
+from vpr_dhe.cli.options import PairModelOptions, ResultsOption, VerifiersOptions, complete_aligner
 from vpr_dhe.runtime.choices import AUTO, PAIR_LAYOUT_NAMES
 from vpr_dhe.verification.names import DEFAULT_VERIFIER
 
@@ -25,9 +25,10 @@ class MethodsOptions(VerifiersOptions):
     verifier: Annotated[
         list[str] | None,
         typer.Option(
-            help=f"Alignment methods, repeated or separated by commas; see `vpr-dhe verifiers`. [{DEFAULT_VERIFIER}]",
-            callback=known_verifiers,
-            autocompletion=complete_verifier,
+            help=f"Alignment methods, repeated or separated by commas; auto, or see `vpr-dhe verifiers`. "
+            f"[{DEFAULT_VERIFIER}]",
+            callback=known_aligners,
+            autocompletion=complete_aligner,
         ),
     ] = None
 

@@ -1,6 +1,6 @@
 """Groups of options that several commands share, and the objects that they build."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias, TypedDict
@@ -36,7 +36,7 @@ from vpr_dhe.runtime.choices import (
     RankByChoice,
     Runtime,
 )
-from vpr_dhe.verification.names import DEFAULT_VERIFIER, verifiers_beginning_with
+from vpr_dhe.verification.names import DEFAULT_VERIFIER, aligners_beginning_with, verifiers_beginning_with
 
 if TYPE_CHECKING:
     from vpr_dhe.datasets import Protocol
@@ -53,10 +53,19 @@ def complete_model(incomplete: str) -> list[str]:
     return [name for name in (*BUNDLED, *PUBLISHED) if name.startswith(incomplete)]
 
 
+def complete_aligner(incomplete: str) -> list[str]:
+    """Complete the name of a method of `align` in a shell, after a comma too."""
+    return _complete_last(incomplete, aligners_beginning_with)
+
+
 def complete_verifier(incomplete: str) -> list[str]:
     """Complete the name of a verifier in a shell, after a comma too."""
+    return _complete_last(incomplete, verifiers_beginning_with)
+
+
+def _complete_last(incomplete: str, names_beginning_with: Callable[[str], list[str]]) -> list[str]:
     done, comma, last = incomplete.rpartition(",")
-    return [f"{done}{comma}{name}" for name in verifiers_beginning_with(last)]
+    return [f"{done}{comma}{name}" for name in names_beginning_with(last)]
 
 
 IndexArgument: TypeAlias = Annotated[

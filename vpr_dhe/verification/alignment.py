@@ -2,34 +2,43 @@
 
 import os
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
-import numpy as np
-from jaxtyping import Float64
+import torch
 
+from vpr_dhe.errors import VerifierError
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.features.extractor import load_extractor
-from vpr_dhe.features.keypoints import detect_and_describe, match_keypoints, match_rectified
+from vpr_dhe.features.keypoints import TOLERANCE_PX, detect_and_describe, match_keypoints
 from vpr_dhe.images import ImageLike, image_size
 from vpr_dhe.models.network_file import load_networks
 from vpr_dhe.records import (
     NOT_VERIFIED,
-    Frame,
     Image,
     Matches,
-    Size,
     StartProgress,
     StrPath,
     Verification,
     without_progress,
 )
 from vpr_dhe.runtime.choices import AUTO, Precision, Runtime, features_precision
+from vpr_dhe.verification.automatic import AutomaticAligner
 from vpr_dhe.verification.build import build_estimator
 from vpr_dhe.verification.estimators.base import View, match_by_grid
+from vpr_dhe.verification.estimators.ransac_flow import CoarseRansacFlowEstimator
 from vpr_dhe.verification.estimators.registry import Resources
-from vpr_dhe.verification.names import DEFAULT_VERIFIER
+from vpr_dhe.verification.estimators.robust import OpenCvEstimator
+from vpr_dhe.verification.keypoint_refinement import (
+    MIN_CREDIBLE_INLIERS,
+    count_agreeing,
+    keeps_its_side,
+    refine,
+    verify_matches,
+)
+from vpr_dhe.verification.names import AUTOMATIC, DEFAULT_VERIFIER
 from vpr_dhe.verification.pictures import Picture
 from vpr_dhe.verification.rescaling import PairSizes, rescaled
 from vpr_dhe.verification.verifier import Verifier
@@ -40,9 +49,8 @@ Aligner: TypeAlias = Callable[[Image | Picture, Image | Picture], Verification]
 
 # Radii, in pixels of the candidate, of the rounds that refine an alignment.
 _RECTIFIED_RADII_PX = (12.0, 4.0)
-# Among thousands of keypoints, a handful agree by chance.
-_MIN_CREDIBLE_INLIERS = 8
-_MIN_AREA_RATIO = 1e-4
+# Those of the rounds that refine a coarse one, of which a cell may be 16 pixels large.
+_COARSE_RADII_PX = (24.0, 4.0)
 
 
 def align(
@@ -118,11 +126,30 @@ def build_aligner(
         else load_extractor(model, device, precision=features_precision(precision), runtime=runtime)
     )
     resources = Resources(extractor, load_networks(weights), device, precision, start_progress, max_seconds)
+    if name == AUTOMATIC:
+        automatic = partial(_align_working, build_automatic(resources))
+        return partial(_align_in_windows, automatic, Verifier(OpenCvEstimator("magsac")))
     verifier = Verifier(build_estimator(name, resources))
     if extractor is not None:
         return partial(_align_working, partial(_align_by_features, extractor, verifier))
+    if verifier.estimator.is_coarse:
+        coarsely = partial(_align_working, partial(align_coarsely, verifier=verifier))
+        return partial(_align_in_windows, coarsely, Verifier(OpenCvEstimator("magsac")))
     by_keypoints = partial(_align_working, partial(align_keypoints, verifier=verifier))
     return by_keypoints if verifier.estimator.uses_images else partial(_align_in_windows, by_keypoints, verifier)
+
+
+def build_automatic(resources: Resources) -> AutomaticAligner:
+    """Build the method `auto`, with all networks that are given and estimate from images.
+
+    Raises:
+        VerifierError: if there is a model, a time limit or a precision, which it has no use for.
+        ModelError: if a network file is damaged.
+    """
+    if resources.extractor is not None or resources.max_seconds is not None or resources.precision == "int8":
+        raise VerifierError(f"{AUTOMATIC} takes no --model, no --max-seconds and no --precision int8; leave them out")
+    networks = [build_estimator(name, resources) for name in resources.networks]
+    return AutomaticAligner(networks, CoarseRansacFlowEstimator(device=resources.device))
 
 
 def open_picture(image: ImageLike | StrPath) -> Picture:
@@ -176,29 +203,24 @@ def align_keypoints(query: Image, candidate: Image, verifier: Verifier) -> Verif
     keypoint matches that agree with it.
     """
     keypoints = detect_and_describe(candidate)
-    best = _verify_pair(query, candidate, match_keypoints(detect_and_describe(query), keypoints), verifier)
+    best = verify_matches(query, candidate, match_keypoints(detect_and_describe(query), keypoints), verifier)
     if verifier.estimator.uses_images:
         return best
-    for radius_px in _RECTIFIED_RADII_PX:
-        # Go on with few inliers too: the rectified image may yield more.
-        if best.homography is None or not _keeps_its_side(best.homography, image_size(query)):
-            break
-        matches = match_rectified(query, candidate, keypoints, best.homography, radius_px)
-        refined = _verify_pair(query, candidate, matches, verifier)
-        if refined.inliers < max(_MIN_CREDIBLE_INLIERS, best.inliers / 2):
-            break
-        best = refined
-    credible = best.homography is not None and _keeps_its_side(best.homography, image_size(query))
-    return best if credible and best.inliers >= _MIN_CREDIBLE_INLIERS else NOT_VERIFIED
+    best = refine(query, candidate, keypoints, best, verifier, _RECTIFIED_RADII_PX)
+    credible = best.homography is not None and keeps_its_side(best.homography, image_size(query))
+    return best if credible and best.inliers >= MIN_CREDIBLE_INLIERS else NOT_VERIFIED
 
 
-def _verify_pair(query: Image, candidate: Image, matches: Matches, verifier: Verifier) -> Verification:
-    query_frame, candidate_frame = (Frame(image_size(image), image_size(image)) for image in (query, candidate))
-    view = View(candidate_frame, lambda: candidate, matches=lambda: matches)
-    return verifier.verify(View(query_frame, lambda: query), [view])[0]
+def align_coarsely(query: Image, candidate: Image, verifier: Verifier) -> Verification:
+    """Align two images by a method that is coarse, and refine the estimate by sparse keypoints and `magsac`.
 
-
-def _keeps_its_side(homography: Float64[np.ndarray, "3 3"], size: Size) -> bool:
-    """Whether the centre of the image stays in front of the horizon, is not mirrored and does not collapse."""
-    depth = float(homography[2] @ [(size.width - 1) / 2, (size.height - 1) / 2, 1.0])
-    return depth > 0 and float(np.linalg.det(homography)) > _MIN_AREA_RATIO * depth**3
+    A homography that fewer than 8 matches of the rectified query agree with counts as a failure.
+    """
+    no_matches = Matches(torch.empty(0, 2).double(), torch.empty(0, 2).double(), torch.empty(0), TOLERANCE_PX)
+    start = verify_matches(query, candidate, no_matches, verifier)
+    keypoints = detect_and_describe(candidate)
+    by_keypoints = Verifier(OpenCvEstimator("magsac"))
+    best = refine(query, candidate, keypoints, start, by_keypoints, _COARSE_RADII_PX, min_kept=0.0)
+    if best.homography is None or count_agreeing(query, candidate, keypoints, best.homography) < MIN_CREDIBLE_INLIERS:
+        return NOT_VERIFIED
+    return replace(best, evidence=start.evidence)

@@ -44,7 +44,7 @@ def learned_fingerprint(name: str, resources: Resources) -> str | None:
     needs = method and method.needs
     if method is not None and method.packages:
         return _versions_digest(method.packages)
-    if needs is Needs.network:
+    if name in resources.networks:
         return tensors_digest(resources.networks[name].tensors)
     if needs is not Needs.head or model is None:
         return None

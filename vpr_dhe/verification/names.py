@@ -18,6 +18,9 @@ NO_VERIFIER = "none"
 DHE, DHE_LITE = "dhe", "dhe-lite"
 """Verifiers whose head is in a model file, under the same name."""
 
+AUTOMATIC = "auto"
+"""Method of `align` and `evaluate-pairs` that takes the best homography of several; no estimator may have this name."""
+
 VERIFIERS = (
     "magsac",
     "ransac",
@@ -27,6 +30,7 @@ VERIFIERS = (
     DHE,
     DHE_LITE,
     "ransac-flow",
+    "asift",
     "weak-alignment",
     "weak-alignment-pseudo",
     "weak-descriptor",
@@ -61,6 +65,16 @@ def require_verifier(name: str) -> None:
         )
 
 
+def require_aligner(name: str) -> None:
+    """Check the name of a method of `align`.
+
+    Raises:
+        VerifierError, MissingExtraError: as for `require_verifier`.
+    """
+    if name != AUTOMATIC:
+        require_verifier(name)
+
+
 def require_vismatch(name: str, available: Sequence[str]) -> None:
     """Check the name of a matcher of vismatch; without a list of what is available, any is accepted.
 
@@ -92,6 +106,11 @@ def vismatch_names() -> tuple[str, ...]:
 def _is_list_of_names(node: ast.stmt) -> TypeGuard[ast.Assign]:
     targets = node.targets if isinstance(node, ast.Assign) else []
     return any(isinstance(target, ast.Name) and target.id == "available_models" for target in targets)
+
+
+def aligners_beginning_with(text: str) -> list[str]:
+    """Names of methods of `align` that complete a text."""
+    return [*([AUTOMATIC] if AUTOMATIC.startswith(text) else []), *verifiers_beginning_with(text)]
 
 
 def verifiers_beginning_with(text: str) -> list[str]:

@@ -133,11 +133,12 @@ class HomographyEstimator(ABC):
     """Estimator of the homographies from a query to each of its candidates.
 
     `uses_images` tells whether it estimates from pixels instead of matches: its homography may be right even where no
-    match agrees with it.
+    match agrees with it. `is_coarse` tells whether its homographies are a start for `align` to refine by keypoints.
     """
 
     name: str
     uses_images: bool = False
+    is_coarse: bool = False
 
     @property
     def coarse_pass(self) -> "HomographyEstimator | None":

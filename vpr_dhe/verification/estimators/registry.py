@@ -14,6 +14,7 @@ from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.models.network_file import NetworkFile
 from vpr_dhe.records import StartProgress, without_progress
 from vpr_dhe.runtime.choices import Precision
+from vpr_dhe.verification.estimators.asift import AsiftEstimator
 from vpr_dhe.verification.estimators.base import HomographyEstimator
 from vpr_dhe.verification.estimators.robust import KorniaEstimator, OpenCvEstimator, PoseLibEstimator
 from vpr_dhe.verification.names import DHE, DHE_LITE, VISMATCH_PREFIX
@@ -86,9 +87,9 @@ def _dhe_lite(resources: Resources) -> HomographyEstimator:
 
 
 def _ransac_flow(resources: Resources) -> HomographyEstimator:
-    from vpr_dhe.verification.estimators.ransac_flow import RansacFlowEstimator
+    from vpr_dhe.verification.estimators.ransac_flow import build_ransac_flow
 
-    return RansacFlowEstimator.from_file(resources.networks["ransac-flow"], resources.extractor, resources.device)
+    return build_ransac_flow(resources.networks.get("ransac-flow"), resources.extractor, resources.device)
 
 
 def _weak_alignment(resources: Resources, *, pseudo_siamese: bool) -> HomographyEstimator:
@@ -164,9 +165,15 @@ METHODS: dict[str, Method] = {
     ),
     "ransac-flow": Method(
         _ransac_flow,
-        "RANSAC-Flow (ECCV 2020): homographies from many scales, fine flow",
-        Needs.network,
+        "RANSAC-Flow (ECCV 2020): homographies from many scales; a fine flow with --weights",
+        Needs.images,
         recommended_rerank=10,
+    ),
+    "asift": Method(
+        lambda _: AsiftEstimator(),
+        "SIFT keypoints of simulated views (2009), for strong changes of viewpoint; LO-RANSAC",
+        Needs.images,
+        recommended_rerank=3,
     ),
     "weak-alignment": Method(
         partial(_weak_alignment, pseudo_siamese=False),

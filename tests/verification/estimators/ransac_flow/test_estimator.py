@@ -6,7 +6,7 @@ import pytest
 import torch
 from patches import PatchExtractor, texture
 
-from vpr_dhe.errors import ModelError, VerifierError
+from vpr_dhe.errors import ModelError
 from vpr_dhe.geometry.coordinates import corners
 from vpr_dhe.geometry.homography import mean_corner_error
 from vpr_dhe.images import image_size
@@ -14,7 +14,7 @@ from vpr_dhe.models.network_file import network_file
 from vpr_dhe.records import Frame, Size
 from vpr_dhe.verification.build import build_estimator
 from vpr_dhe.verification.estimators.base import View
-from vpr_dhe.verification.estimators.ransac_flow import NAME, RansacFlowEstimator
+from vpr_dhe.verification.estimators.ransac_flow import NAME, CoarseRansacFlowEstimator, RansacFlowEstimator
 from vpr_dhe.verification.estimators.ransac_flow.network import Fine, FineNetwork, FineSettings
 from vpr_dhe.verification.estimators.registry import Resources
 
@@ -110,6 +110,20 @@ def test_candidates_do_not_change_each_other_nor_the_random_state():
     assert estimator.estimate(view(image), []).matrices.shape == (0, 3, 3)
 
 
+def test_without_a_network_planes_are_homographies_alone():
+    image = texture(seed=4)
+    left, right = moved(image, [[1, 0, 0], [0, 1, 40], [0, 0, 1]]), moved(image, [[1, 0, 0], [0, 1, -40], [0, 0, 1]])
+    both = np.concatenate([left[:, :240], right[:, 240:]], axis=1)
+    found = CoarseRansacFlowEstimator(EXTRACTOR).estimate(view(image), [view(both), view(np.full_like(image, 90))])
+    assert found.valid.tolist() == [True, False]
+    assert [(one.name, one.value, one.alignment) for one in found.evidence] == [
+        ("planes", 2, None),
+        ("planes", 0, None),
+    ]
+    shift = found.matrices[0] @ torch.tensor([320.0, 240, 1]).double()
+    assert abs(abs(float(shift[1] / shift[2]) - 240) - 40) < 6
+
+
 def test_images_that_are_not_indexed_are_described_when_they_are_seen():
     image = texture()
     size = image_size(image)
@@ -121,8 +135,7 @@ def test_images_that_are_not_indexed_are_described_when_they_are_seen():
 def test_is_built_from_its_network_file():
     file = network_file(NAME, SMALL, FineNetwork(SMALL), training_data="none")
     assert build_estimator(NAME, Resources(networks={NAME: file})).name == NAME
-    with pytest.raises(VerifierError, match="vpr-dhe train ransac-flow"):
-        build_estimator(NAME)
+    assert isinstance(build_estimator(NAME, Resources(EXTRACTOR)), CoarseRansacFlowEstimator)
     other = network_file(NAME, FineSettings(), FineNetwork(SMALL), training_data="none")
     with pytest.raises(ModelError, match="does not fit its network"):
         build_estimator(NAME, Resources(networks={NAME: other}))

@@ -90,20 +90,21 @@ def match_cells(query: Cells, candidates: Sequence[Cells]) -> Iterator[CoarseMat
         yield CoarseMatches(query.centres[mutual], candidate.centres[index[mutual]])
 
 
-def fit(matches: CoarseMatches) -> CoarseFit | None:
+def fit(matches: CoarseMatches, tolerance: float = TOLERANCE) -> CoarseFit | None:
     """Fit a homography by PoseLib's LO-RANSAC; None if it fails, or mirrors or collapses the image.
 
-    The tolerance is that of the source; `benchmarks/fine_flow.py` compares LO-RANSAC with the RANSAC there.
+    The default tolerance, in `UNIT`, is that of the source; `benchmarks/fine_flow.py` compares LO-RANSAC with the
+    RANSAC there.
     """
     if len(matches.query) < MIN_MATCHES:
         return None
-    found = PoseLibEstimator().fit(matches.query.numpy(), matches.candidate.numpy(), TOLERANCE)
+    found = PoseLibEstimator().fit(matches.query.numpy(), matches.candidate.numpy(), tolerance)
     if found is None:
         return None
     homography = torch.from_numpy(found / found[2, 2])
     if not bool(is_usable(homography)) or float(torch.linalg.det(homography)) <= _MIN_DETERMINANT:
         return None
-    inliers = reprojection_errors(homography, matches.query, matches.candidate) < TOLERANCE
+    inliers = reprojection_errors(homography, matches.query, matches.candidate) < tolerance
     return CoarseFit(homography, inliers) if int(inliers.sum()) >= MIN_MATCHES else None
 
 
