@@ -65,7 +65,7 @@ def test_what_was_learned_from_single_photos_is_learned_on_from(run, pairs, tmp_
 def test_methods_without_labels_are_trained_and_then_align(run, pairs, tmp_path):
     teacher = tmp_path / "sshnet/best.safetensors"
     for method, options in (
-        ("alto", ("--encoder", "resnet18")),
+        ("alto", ("--encoder", "lite-vlad")),
         ("sshnet", ("--transfer", "convolutional")),
         ("sshnet-d", ("--teacher", teacher)),
     ):

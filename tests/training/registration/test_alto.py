@@ -2,15 +2,21 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from aligned_folder import write_aligned_pairs
 
+from vpr_dhe.features.backbones.timm_cnn import TruncatedTimmCnn
+from vpr_dhe.models.catalogue import open_model
 from vpr_dhe.models.network_file import load_network
 from vpr_dhe.training.loop import LoopSettings, train
 from vpr_dhe.training.registration.aligned import open_aligned
 from vpr_dhe.training.registration.alto import AltoSettings, AltoStage
+from vpr_dhe.training.registration.barlow_twins import REDUNDANCY_WEIGHT
 from vpr_dhe.training.registration.deformed_patches import photo_side_px
+from vpr_dhe.training.registration.encoders import Encoder, build_loss_networks
+from vpr_dhe.training.registration.registered_patches import bring_to_b
 from vpr_dhe.training.registration.stage import RegistrationTraining
 from vpr_dhe.training.stage import Turn
 from vpr_dhe.verification.estimators.cross_modal.alto import AltoEstimator
@@ -19,6 +25,18 @@ from vpr_dhe.verification.estimators.cross_modal.registration.networks import Re
 SIDE = 32
 SHAPE = RegistrationSettings(side_px=SIDE, width=8, iterations=2)
 SMALL = AltoSettings("resnet10t")
+
+
+class Edges(Encoder):
+    """Strength and direction of gradients in cells of 4 px: both contrasts of the test's pairs have the same."""
+
+    def forward(self, images):
+        # Scaled to variances far above the one that `barlow_twins` adds.
+        grey = torch.nn.functional.pad(100 * images.mean(dim=1), (0, 1, 0, 1), mode="replicate")
+        x, y = (grey.diff(dim=2)[:, :-1], grey.diff(dim=1)[:, :, :-1])
+        strength = (x.square() + y.square() + 1e-2).sqrt()
+        directions = [(x.square() - y.square()) / strength, 2 * x * y / strength]
+        return torch.nn.functional.avg_pool2d(torch.stack([strength, *directions], dim=1), 4)
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +57,81 @@ def loop(steps, **settings):
 
 def gradients(module):
     return {name: parameter.grad for name, parameter in module.named_parameters()}
+
+
+def with_edges(data):
+    """A stage with an encoder that works, and a batch."""
+    trained = stage(data, batch_size=10)
+    trained.encoder = Edges()
+    return trained.eval(), trained.batches.batch(Turn(0, 0, 1))
+
+
+def moved(batch, distance_px, seed=0):
+    """Corners at a distance from the truth, in random directions."""
+    angles = torch.from_numpy(np.random.default_rng(seed).uniform(0, 2 * np.pi, (len(batch.displacements), 4))).float()
+    return batch.displacements + distance_px * torch.stack([angles.cos(), angles.sin()], dim=2)
+
+
+def test_the_geometry_loss_is_that_of_the_positions_of_each_pair(data):
+    """Written out in numpy: correlations over the cells of a pair that A covers, later estimates weighing more."""
+    trained, batch = with_edges(data)
+    estimates = [moved(batch, 4), moved(batch, 1, seed=1)]
+    expected = 0.0
+    for weight, estimate in zip((0.85, 1), estimates, strict=True):
+        patches, shown = bring_to_b(batch.patches_a, estimate, trained.network.size)
+        maps = [np.asarray(trained.encoder(images)) for images in (patches, batch.patches_b)]
+        covered = np.asarray(shown).reshape(-1, SIDE // 4, 4, SIDE // 4, 4).all(axis=(2, 4))
+        for map_a, map_b, cells in zip(*maps, covered, strict=True):
+            channels = len(map_a)
+            mixed = np.corrcoef(map_a[:, cells], map_b[:, cells])[:channels, channels:]
+            identity = np.eye(channels)
+            costs = np.where(identity, (mixed - 1) ** 2, REDUNDANCY_WEIGHT * mixed**2)
+            expected += weight * costs.sum() / len(batch.displacements)
+    assert trained.geometry_loss(batch, estimates).item() == pytest.approx(expected, rel=1e-3)
+
+
+def test_the_geometry_loss_of_a_working_encoder_grows_with_the_distance_from_the_truth(data):
+    trained, batch = with_edges(data)
+    draws = range(4)
+    losses = [
+        np.mean([trained.geometry_loss(batch, [moved(batch, px, n)]).item() for n in draws]) for px in (0, 1, 2, 4)
+    ]
+    unrelated = batch.displacements.roll(1, dims=0)
+    losses.append(trained.geometry_loss(batch, [unrelated]).item())
+    assert losses == sorted(losses)
+    assert losses[0] < 0.2 * losses[-1]
+
+
+def test_the_gradient_of_the_geometry_loss_leads_to_the_truth(data):
+    trained, batch = with_edges(data)
+    corners = moved(batch, 2).requires_grad_()
+    optimizer = torch.optim.Adam([corners], lr=0.2)
+    for _ in range(30):
+        optimizer.zero_grad()
+        trained.geometry_loss(batch, [corners]).backward()
+        optimizer.step()
+    errors_px = (corners.detach() - batch.displacements).norm(dim=2).mean(dim=1)
+    assert errors_px.median() < 0.8
+
+
+def test_the_pretrained_encoder_is_the_beginning_of_the_default_model():
+    encoder, projector = build_loss_networks("lite-vlad")
+    images = torch.rand(2, 3, 64, 32, generator=torch.Generator().manual_seed(0))
+    model = open_model("lite-vlad")
+    network = TruncatedTimmCnn("tf_efficientnet_lite0", 4).eval()
+    network.load_state_dict(model.part("backbone"))
+    with torch.no_grad():
+        maps = encoder.eval()(images)
+        projected = projector.eval()(maps)
+        expected = network(2 * images - 1).patches
+        torch.testing.assert_close(network.blocks[3](projected).flatten(2).mT, expected)
+    assert maps.shape == (2, 24, 16, 8)
+    assert projected.shape == (2, 40, 8, 4)
+
+
+def test_files_name_the_pretrained_encoder(data):
+    trained = stage(data, method=AltoSettings("lite-vlad"))
+    assert trained.model_file().training_data == "textures; encoder of the losses started from: lite-vlad"
 
 
 def test_its_parts_are_all_that_it_trains(data):

@@ -22,7 +22,12 @@ def run(
     data: AlignedDataOptions,
     network: RegistrationNetworkOptions,
     loop: RegistrationLoopOptions,
-    encoder: Annotated[EncoderChoice, typer.Option(help="Encoder of the loss.")] = EncoderChoice.resnet34,
+    encoder: Annotated[
+        EncoderChoice,
+        typer.Option(
+            help="Encoder of the losses: a ResNet with random weights, or the pretrained network of lite-vlad."
+        ),
+    ] = EncoderChoice.resnet34,
     batch_size: Annotated[
         int, typer.Option(min=2, help="Pairs per step and process; each is contrasted with the others.")
     ] = 16,

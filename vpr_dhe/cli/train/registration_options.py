@@ -39,6 +39,7 @@ class EncoderChoice(StrEnum):
 
     resnet34 = "resnet34"
     resnet18 = "resnet18"
+    lite_vlad = "lite-vlad"
 
 
 class TransferChoice(StrEnum):

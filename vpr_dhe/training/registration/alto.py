@@ -12,19 +12,19 @@ NeurIPS 2024: AdamW, 3e-4, one cycle, batches of 16.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
-from typing import Any
 
-import timm
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import avg_pool2d
 
+from vpr_dhe.models.names import LITE_VLAD
 from vpr_dhe.models.network_file import NetworkFile, network_file
 from vpr_dhe.training.registration.aligned import AlignedData
 from vpr_dhe.training.registration.barlow_twins import barlow_twins
 from vpr_dhe.training.registration.deformed_patches import PatchBatch
+from vpr_dhe.training.registration.encoders import Encoder, build_loss_networks
 from vpr_dhe.training.registration.registered_patches import Registered, bring_to_b
 from vpr_dhe.training.registration.sequence import weighted_sequence
 from vpr_dhe.training.registration.stage import RegistrationStage, RegistrationTraining
@@ -41,7 +41,8 @@ class AltoSettings:
     """Encoder and two ablations of the paper.
 
     Args:
-        encoder: name of a ResNet of timm, whose first layers encode; published: ResNet-34.
+        encoder: name of a ResNet of timm, whose first layers encode, from random weights; published: ResNet-34. Or
+            `lite-vlad`, whose first layers encode, from their pretrained weights.
         alternation: whether each loss trains its own networks alone; without, both train all.
         pooling: whether the modality loss compares averages over images; without, individual cells.
     """
@@ -49,32 +50,6 @@ class AltoSettings:
     encoder: str = "resnet34"
     alternation: bool = True
     pooling: bool = True
-
-
-class Encoder(nn.Module):
-    """A ResNet up to its second layer, without max-pooling: 128 channels on cells of 4 x 4 pixels."""
-
-    def __init__(self, resnet: nn.Module) -> None:
-        super().__init__()
-        parts: Any = resnet
-        self.layers = nn.Sequential(parts.conv1, parts.bn1, parts.act1, parts.layer1, parts.layer2)
-
-    def forward(self, images: Float[Tensor, "images 3 height width"]) -> Float[Tensor, "images channels rows columns"]:
-        """Encode RGB images in [0, 1]."""
-        return self.layers(2 * images - 1)
-
-
-class Projector(nn.Module):
-    """The third layer of a ResNet: 256 channels on cells of 8 x 8 pixels."""
-
-    def __init__(self, resnet: nn.Module) -> None:
-        super().__init__()
-        parts: Any = resnet
-        self.layer: nn.Module = parts.layer3
-
-    def forward(self, maps: Float[Tensor, "images channels rows columns"]) -> Float[Tensor, "images dimension _ _"]:
-        """Project maps."""
-        return self.layer(maps)
 
 
 class AltoStage(RegistrationStage):
@@ -89,12 +64,13 @@ class AltoStage(RegistrationStage):
         training_data: str,
         method: AltoSettings = AltoSettings(),
     ) -> None:
+        if method.encoder == LITE_VLAD:
+            training_data = f"{training_data}; encoder of the losses started from: {LITE_VLAD}"
         super().__init__(AltoEstimator.name, network, data, settings, training_data=training_data)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             self.network = build_registration(network)
-            resnet = timm.create_model(method.encoder, pretrained=False)
-            self.encoder, self.projector = Encoder(resnet), Projector(resnet)
+            self.encoder, self.projector = build_loss_networks(method.encoder)
         self._method = method
         self.facts: Mapping[str, Fact] = {**self.facts, **asdict(method)}
 
