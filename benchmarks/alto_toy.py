@@ -191,18 +191,18 @@ def descend(stage: AltoStage, batch: PatchBatch) -> dict[str, list[float]]:
     return results
 
 
-def learn(stage: AltoStage, held_out: PatchBatch, name: str, every: int, *, memorise: bool) -> Iterator[Reading]:
-    """Train a stage as the loop does, and read it at regular steps; `memorise` trains on the held-out pairs alone."""
+def learn(stage: AltoStage, held_out: PatchBatch, name: str, options: argparse.Namespace) -> Iterator[Reading]:
+    """Train a stage as the loop does, and read it at regular steps; with `memorise`, on the held-out pairs alone."""
     optimizer, rate, started = stage.optimizer(), stage.settings.learning_rate, perf_counter()
     for step in range(stage.settings.steps + 1):
-        if step % every == 0:
+        if step % options.every == 0:
             yield read(stage.eval(), held_out, step, (perf_counter() - started) / 60)
-        batch = held_out if memorise else stage.batches.batch(Turn(step, 0, 1))
+        batch = held_out if options.memorise else stage.batches.batch(Turn(step, 0, 1))
         stage.train()
         for group in optimizer.param_groups:
             group["lr"] = rate * stage.learning_rate_factor(step)
         optimizer.zero_grad()
-        loss_of(stage, batch, name).backward()
+        loss_of(stage, batch, name if step >= options.encoder_steps else UNREGISTERED).backward()
         for part in stage.gradient_parts():
             torch.nn.utils.clip_grad_norm_(part.parameters(), 1.0)
         optimizer.step()
@@ -258,7 +258,7 @@ def measure(options: argparse.Namespace, shape: RegistrationSettings, settings: 
         if name == DESCENT:
             results.descent.update(descend(stage.eval(), held_out))
             continue
-        for reading in learn(stage, held_out, name, options.every, memorise=options.memorise):
+        for reading in learn(stage, held_out, name, options):
             results.runs.setdefault(name, []).append(reading)
             print(name, *reading.cells(), file=sys.stderr, flush=True)
     return results
@@ -278,6 +278,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--memorise", action="store_true", help="train on the held-out pairs themselves")
+    parser.add_argument("--encoder-steps", type=int, default=0, help="initial steps of the modality loss alone")
     parser.add_argument("--out", type=Path, help="JSON file of the results")
     options = parser.parse_args()
     shape = RegistrationSettings(
@@ -286,7 +287,12 @@ def main() -> None:
     settings = RegistrationTraining(options.steps, options.batch_size, options.learning_rate)
     results = measure(options, shape, settings)
     print(markdown(results))
-    learned = {"memorise": options.memorise, **asdict(shape), **asdict(settings)}
+    learned = {
+        "memorise": options.memorise,
+        "encoder_steps": options.encoder_steps,
+        **asdict(shape),
+        **asdict(settings),
+    }
     write_result(options.out, "alto_toy", {"settings": learned, **asdict(results)})
 
 

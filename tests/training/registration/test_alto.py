@@ -114,6 +114,16 @@ def test_the_gradient_of_the_geometry_loss_leads_to_the_truth(data):
     assert errors_px.median() < 0.8
 
 
+def test_the_modality_loss_sees_no_outline_that_both_images_share(data):
+    """Masked alike, unrelated images would be alike by their masks, and the encoder would learn these."""
+    trained = stage(data, batch_size=4).eval()
+    batch = trained.batches.batch(Turn(0, 0, 1))
+    seen = []
+    trained.encoder.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    trained.modality_loss(batch, torch.full_like(batch.displacements, SIDE / 4))
+    assert torch.equal(seen[0][4:], batch.patches_b)
+
+
 def test_the_pretrained_encoder_is_the_beginning_of_the_default_model():
     encoder, projector = build_loss_networks("lite-vlad")
     images = torch.rand(2, 3, 64, 32, generator=torch.Generator().manual_seed(0))

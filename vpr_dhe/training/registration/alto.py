@@ -109,9 +109,8 @@ class AltoStage(RegistrationStage):
     def modality_loss(self, batch: PatchBatch, estimate: Float[Tensor, "pairs 4 2"]) -> Float[Tensor, ""]:
         """Barlow Twins over the batch, on vectors of whole images; trains encoder and projector."""
         registered = self._registered(batch, estimate)
-        shown = _whole_cells(registered, _CELL_PX).repeat_interleave(_CELL_PX, dim=1)
-        shown = shown.repeat_interleave(_CELL_PX, dim=2).unsqueeze(1)
-        images = torch.cat([registered.patches, batch.patches_b]) * torch.cat([shown, shown])
+        # No mask: both images would show its outline, and the encoder would learn that instead of what they share.
+        images = torch.cat([registered.patches, batch.patches_b])
         maps_a, maps_b = self.projector(self.encoder(images)).float().chunk(2)
         if self._method.pooling:
             vectors_a, vectors_b = (maps.mean(dim=(2, 3)).unsqueeze(0) for maps in (maps_a, maps_b))
