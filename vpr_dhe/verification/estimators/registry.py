@@ -14,7 +14,6 @@ from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.models.network_file import NetworkFile
 from vpr_dhe.records import StartProgress, without_progress
 from vpr_dhe.runtime.choices import Precision
-from vpr_dhe.verification.estimators.asift import AsiftEstimator
 from vpr_dhe.verification.estimators.base import HomographyEstimator
 from vpr_dhe.verification.estimators.robust import KorniaEstimator, OpenCvEstimator, PoseLibEstimator
 from vpr_dhe.verification.names import DHE, DHE_LITE, VISMATCH_PREFIX
@@ -90,6 +89,12 @@ def _ransac_flow(resources: Resources) -> HomographyEstimator:
     from vpr_dhe.verification.estimators.ransac_flow import build_ransac_flow
 
     return build_ransac_flow(resources.networks.get("ransac-flow"), resources.extractor, resources.device)
+
+
+def _asift(_: Resources) -> HomographyEstimator:
+    from vpr_dhe.verification.estimators.asift import AsiftEstimator
+
+    return AsiftEstimator()
 
 
 def _weak_alignment(resources: Resources, *, pseudo_siamese: bool) -> HomographyEstimator:
@@ -170,7 +175,7 @@ METHODS: dict[str, Method] = {
         recommended_rerank=10,
     ),
     "asift": Method(
-        lambda _: AsiftEstimator(),
+        _asift,
         "SIFT keypoints of simulated views (2009), for strong changes of viewpoint; LO-RANSAC",
         Needs.images,
         recommended_rerank=3,
