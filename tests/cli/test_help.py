@@ -100,6 +100,12 @@ def test_messages_can_be_silenced_and_details_asked_for(run, tmp_path, photo_fol
     assert (code, stderr.startswith("error: ")) == (2, True)
 
 
+def test_a_picture_is_no_text(run, tmp_path, photo_folder):
+    both = (photo_folder / "03.png", photo_folder / "03.png")
+    code, _, stderr = run("align", *both, "--out", tmp_path / "overlay.png")
+    assert (code, "--out writes text" in stderr, (tmp_path / "overlay.png").exists()) == (2, True, False)
+
+
 @pytest.mark.slow
 def test_the_ending_of_the_file_is_the_format(run, tmp_path, photo_folder):
     run("index", photo_folder, "--out", tmp_path / "index")

@@ -35,8 +35,9 @@ def run(
     from vpr_dhe.index.snapshot import CALIBRATIONS
     from vpr_dhe.report.tables.adaptation import adaptation_lines
 
+    format = chosen_format(format, out, DocumentFormat.table)
     report = check(index)
-    if chosen_format(format, out, DocumentFormat.table) is DocumentFormat.json:
+    if format is DocumentFormat.json:
         print_result(json.dumps(_document(report)), out)
     else:
         lines = adaptation_lines(report.adaptation) if report.adaptation else []

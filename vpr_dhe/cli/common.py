@@ -37,13 +37,24 @@ FormatChoice = TypeVar("FormatChoice", bound=StrEnum)
 _ENDINGS = {".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"} | {
     f".{format}": format for format in ("geojson", "gpx", "tum", "g2o")
 }
+_PICTURES_AND_PAGES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".pdf", ".html"})
 
 
 def chosen_format(given: FormatChoice | None, out: Path | None, default: FormatChoice) -> FormatChoice:
-    """Return the format that was given, or that of the output's ending, or the default."""
+    """Return the format that was given, or that of the output's ending, or the default.
+
+    Raises:
+        BadInputError: if the ending is that of a picture or page, which the output is not.
+    """
     if given is not None:
         return given
-    ending = "" if out is None else _ENDINGS.get(out.suffix.lower(), "")
+    suffix = "" if out is None else out.suffix.lower()
+    if suffix in _PICTURES_AND_PAGES:
+        raise BadInputError(
+            f"--out writes text, and {out} has the ending of a picture or page; give another ending, or --format for "
+            "text of this name (pictures and reports have options of their own: see --help)"
+        )
+    ending = _ENDINGS.get(suffix, "")
     return next((one for one in type(default) if one.value == ending), default)
 
 
