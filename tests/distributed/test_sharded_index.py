@@ -180,8 +180,8 @@ def test_a_shard_that_stays_away_fails_the_query_or_is_reported(
 
         search = ShardedQuery.search
 
-        def die_after_the_search(query, descriptors, count):
-            found = search(query, descriptors, count)
+        def die_after_the_search(query, descriptors, count, codes=None):
+            found = search(query, descriptors, count, codes)
             end_for_good(places, 2)
             return found
 
