@@ -1,4 +1,4 @@
-"""What learning to rank could add to the ranking by evidence, and what further planes could.
+"""Gain over the ranking by evidence: of learning to rank, and of further planes.
 
     python benchmarks/learned_ranking.py FOLDER --frame-tolerance thumbs_gardens_point=2
 

@@ -161,6 +161,13 @@ def bounded_size(size: Size, pixels: int) -> Size:
     return size if shrinking >= 1 else Size(*(max(MIN_SIDE_PX, round(shrinking * side)) for side in size))
 
 
+def reduced_to(image: Image, pixels: int) -> Image:
+    """Reduce an image of more than so many pixels to about that many, averaging areas."""
+    size = image_size(image)
+    bounded = bounded_size(size, pixels)
+    return image if bounded == size else cv2.resize(image, bounded, interpolation=cv2.INTER_AREA).astype(np.uint8)
+
+
 def decode_parts(source: Path | bytes, parts: Sequence[Part], *, max_pixels: int | None = MAX_PIXELS) -> list[Image]:
     """Decode rectangles of an upright image, each resized to its size; colours may be lost.
 

@@ -8,7 +8,6 @@ refined on all of the candidate.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-import cv2
 import numpy as np
 import torch
 from jaxtyping import Bool, Float64
@@ -16,7 +15,7 @@ from jaxtyping import Bool, Float64
 from vpr_dhe.features.keypoints import Keypoints, detect_and_describe, match_keypoints
 from vpr_dhe.geometry.coordinates import corners
 from vpr_dhe.geometry.homography import mean_corner_error
-from vpr_dhe.images import bounded_size, image_size
+from vpr_dhe.images import image_size, reduced_to
 from vpr_dhe.records import NOTHING_TO_MATCH, Evidence, Frame, Image, Matches, Size, Verification
 from vpr_dhe.verification.estimators.asift import AsiftEstimator
 from vpr_dhe.verification.estimators.base import HomographyEstimator, MatchedViews, View
@@ -73,7 +72,7 @@ class AutomaticAligner:
     def __call__(self, query: Image, candidate: Image) -> Verification:
         """Align two images; a homography that fewer than 5 matches held out agree with is a failure."""
         sizes = PairSizes(image_size(query), image_size(candidate))
-        small = _reduced(query), _reduced(candidate)
+        small = reduced_to(query, _MAX_PIXELS), reduced_to(candidate, _MAX_PIXELS)
         best = self._best(*small)
         if best.homography is None:
             return best
@@ -137,12 +136,6 @@ def _are_near(a: Verification, b: Verification, size: Size) -> bool:
 
 def _subset(keypoints: Keypoints, chosen: Bool[np.ndarray, " keypoints"]) -> Keypoints:
     return Keypoints(keypoints.points[chosen], keypoints.descriptors[chosen])
-
-
-def _reduced(image: Image) -> Image:
-    size = image_size(image)
-    reduced = bounded_size(size, _MAX_PIXELS)
-    return image if reduced == size else cv2.resize(image, reduced, interpolation=cv2.INTER_AREA).astype(np.uint8)
 
 
 def _frame(image: Image) -> Frame:

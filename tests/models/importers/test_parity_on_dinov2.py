@@ -3,9 +3,6 @@
 The references, and what writes the checkpoints, are beside the real images: see `README.md` there.
 """
 
-import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from references import made_up_checkpoint
 from typer.testing import CliRunner
 
 from vpr_dhe.cli.app import app
@@ -37,11 +35,7 @@ class Reference(NamedTuple):
 def reference(real_images, tmp_path, request) -> Iterator[Reference]:
     folder, kind = request.param
     source = real_images.parent / "parity" / folder
-    if not source.is_dir():
-        pytest.skip(f"no references at {source}")
-    make = [sys.executable, source.parent / "make_checkpoint.py", source / "shapes.json", tmp_path, "--seed", "1"]
-    subprocess.run(make, check=True, capture_output=True)
-    checkpoint = tmp_path / json.loads((source / "shapes.json").read_text())["container"]["file"]
+    checkpoint = made_up_checkpoint(source, tmp_path)
     model = tmp_path / "imported.safetensors"
     result = CliRunner().invoke(app, ["import-weights", str(checkpoint), "--kind", kind, "--out", str(model)])
     assert result.exit_code == 0, result.output

@@ -3,12 +3,9 @@
 The references, and what writes the checkpoints, are beside the real images: see `README.md` there.
 """
 
-import json
-import subprocess
-import sys
-
 import numpy as np
 import pytest
+from references import made_up_checkpoint
 from typer.testing import CliRunner
 
 from vpr_dhe.cli.app import app
@@ -31,11 +28,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.data]
 )
 def test_descriptors(real_images, tmp_path, folder, kind, name):
     source = real_images.parent / "parity" / folder
-    if not source.is_dir():
-        pytest.skip(f"no references at {source}")
-    make = [sys.executable, source.parent / "make_checkpoint.py", source / "shapes.json", tmp_path, "--seed", "1"]
-    subprocess.run(make, check=True, capture_output=True)
-    checkpoint = tmp_path / json.loads((source / "shapes.json").read_text())["container"]["file"]
+    checkpoint = made_up_checkpoint(source, tmp_path)
     arguments = ["import-weights", str(checkpoint), "--out", str(tmp_path / "model.safetensors")]
     result = CliRunner().invoke(app, arguments)  # the family is found from tensors and the name of the file
     assert result.exit_code == 0, result.output

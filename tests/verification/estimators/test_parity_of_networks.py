@@ -4,14 +4,13 @@ The references, and what writes the checkpoints, are beside the real images: see
 """
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import PIL.Image
 import pytest
 import torch
+from references import made_up_checkpoint
 from torch.nn.functional import grid_sample
 from typer.testing import CliRunner
 
@@ -30,11 +29,7 @@ WIDTH, HEIGHT = 320, 240
 
 def imported(source: Path, folder: Path) -> NetworkFile:
     """Network file of a made-up checkpoint, by the program; the family is found from the tensors."""
-    if not source.is_dir():
-        pytest.skip(f"no references at {source}")
-    make = [sys.executable, source.parent / "make_checkpoint.py", source / "shapes.json", folder, "--seed", "1"]
-    subprocess.run(make, check=True, capture_output=True)
-    checkpoint = folder / json.loads((source / "shapes.json").read_text())["container"]["file"]
+    checkpoint = made_up_checkpoint(source, folder)
     out = folder / "network.safetensors"
     result = CliRunner().invoke(app, ["import-weights", str(checkpoint), "--out", str(out)])
     assert result.exit_code == 0, result.output

@@ -3,13 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-import cv2
-import numpy as np
 import torch
 
 from vpr_dhe.features.keypoints import Keypoints
 from vpr_dhe.features.simulated_views import detect_in_views, match_views
-from vpr_dhe.images import bounded_size, image_size
+from vpr_dhe.images import image_size, reduced_to
 from vpr_dhe.records import Frame, Image
 from vpr_dhe.verification.estimators.base import Homographies, HomographyEstimator, MatchedViews, View
 from vpr_dhe.verification.estimators.matchers.base import bare_view
@@ -48,7 +46,5 @@ def _matched(query: Keypoints, candidate: Image) -> View:
 
 @torch.inference_mode()
 def _detected(image: Image) -> tuple[Frame, Keypoints]:
-    size = image_size(image)
-    reduced = bounded_size(size, _MAX_PIXELS)
-    small = image if reduced == size else cv2.resize(image, reduced, interpolation=cv2.INTER_AREA)
-    return Frame(size, reduced), detect_in_views(small.astype(np.uint8, copy=False))
+    small = reduced_to(image, _MAX_PIXELS)
+    return Frame(image_size(image), image_size(small)), detect_in_views(small)
