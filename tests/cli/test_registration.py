@@ -51,6 +51,10 @@ def test_what_was_learned_from_single_photos_is_learned_on_from(run, pairs, tmp_
     assert "training: 7 photos of pairs in random contrasts; validation: 1 photos of pairs" in said
     code, _, said = run("train", "iterative", pairs, "--out", tmp_path / "neither", *TINY, "--unpaired", "--no-labels")
     assert (code, "leave out --no-labels" in said, (tmp_path / "neither").exists()) == (2, True, False)
+    code, _, said = run("train", "iterative", pairs, "--out", tmp_path / "neither", *TINY, "--pairs", pairs)
+    assert (code, "give --unpaired" in said, (tmp_path / "neither").exists()) == (2, True, False)
+    _, said = train("iterative", "both", "--unpaired", "--pairs", pairs)
+    assert "pairs of pairs, 1 times; validation" in said
     start = ("--start", tmp_path / "photos/best.safetensors")
     for method, options in (
         ("iterative", ("--no-labels",)),

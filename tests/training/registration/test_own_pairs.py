@@ -51,3 +51,11 @@ def test_one_photo_is_too_few(photos, tmp_path):
     (tmp_path / "one/photo.png").write_bytes((photos / "a/000.png").read_bytes())
     with pytest.raises(DatasetError, match="one photo; at least two are needed"):
         open_own_pairs(tmp_path / "one", SIDE)
+
+
+def test_aligned_pairs_join_the_photos_as_about_a_tenth(photos, tmp_path):
+    write_aligned_pairs(tmp_path / "pairs", 1)
+    learned, kept = open_own_pairs(photos, SIDE, tmp_path / "pairs")
+    assert (len(learned), len(kept)) == (11, 2)
+    assert learned.description.endswith("; 1 pairs of pairs, 1 times")
+    assert learned.pair(10, np.random.default_rng(0)).image_a.shape == (SIDE, SIDE, 3)

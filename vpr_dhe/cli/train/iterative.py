@@ -1,5 +1,6 @@
 """`vpr-dhe train iterative`: registration network, with known homographies."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -28,6 +29,10 @@ def run(
         bool,
         typer.Option("--unpaired", help="Treat DATA as unpaired photos; pair each with itself in another contrast."),
     ] = False,
+    pairs: Annotated[
+        Path | None,
+        typer.Option(help="With --unpaired: folder of aligned pairs to learn from too, as a tenth of all."),
+    ] = None,
     labels: Annotated[
         bool,
         typer.Option(
@@ -42,10 +47,11 @@ def run(
         raise BadInputError(
             "--unpaired pairs photos with other contrasts, whose pixels cannot be compared; leave out --no-labels"
         )
+    if pairs is not None and not unpaired:
+        raise BadInputError("--pairs adds aligned pairs to --unpaired photos; give --unpaired, or the pairs as DATA")
     device = loop.pick_device()
     shape = network.settings(LayoutChoice.ihn, loop.start)
     settings = data.training(loop, batch_size, learning_rate)
-    stage = IterativeStage(
-        shape, data.open(shape, unpaired=unpaired), settings, training_data=data.description, labels=labels
-    )
+    opened = data.open(shape, unpaired=unpaired, pairs=pairs)
+    stage = IterativeStage(shape, opened, settings, training_data=data.description, labels=labels)
     loop.train(stage, device)

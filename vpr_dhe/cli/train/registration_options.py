@@ -112,8 +112,12 @@ class AlignedDataOptions:
         """Description of the training data for the network file."""
         return self.training_data or f"trained by the user on {self.data.resolve().name}"
 
-    def open(self, network: "RegistrationSettings", *, unpaired: bool = False) -> "AlignedData":
+    def open(
+        self, network: "RegistrationSettings", *, unpaired: bool = False, pairs: Path | None = None
+    ) -> "AlignedData":
         """Open the pairs, or single photos, at the size that a network learns from, and print their description.
+
+        With single photos, `pairs` are learned from too.
 
         Raises:
             DatasetError: if there are none.
@@ -123,7 +127,8 @@ class AlignedDataOptions:
         from vpr_dhe.training.registration.deformed_patches import photo_side_px
         from vpr_dhe.training.registration.own_pairs import open_own_pairs
 
-        opened = (open_own_pairs if unpaired else open_aligned)(self.data, photo_side_px(network.side_px))
+        side_px = photo_side_px(network.side_px)
+        opened = open_own_pairs(self.data, side_px, pairs) if unpaired else open_aligned(self.data, side_px)
         print_stderr(f"training: {opened.learned.description}; validation: {opened.validation.description}")
         return opened
 

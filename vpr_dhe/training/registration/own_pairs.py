@@ -9,19 +9,23 @@ from pathlib import Path
 import numpy as np
 
 from vpr_dhe.datasets.augmentation import relit
+from vpr_dhe.datasets.pairs import read_pairs
 from vpr_dhe.datasets.pairs.pictures import resize
 from vpr_dhe.images import decode_named, list_images
 from vpr_dhe.records import Image, Size
-from vpr_dhe.training.registration.aligned import AlignedData, Photos, some_part
+from vpr_dhe.training.registration.aligned import AlignedData, AlignedPhotos, Photos, some_part
 from vpr_dhe.training.registration.parts import learned_and_kept
-from vpr_dhe.training.registration.random_contrasts import in_random_contrast
-from vpr_dhe.training.sources.base import PairSource, TrainingPair
+from vpr_dhe.training.registration.random_contrasts import as_another_sensor
+from vpr_dhe.training.sources.base import JoinedPairs, PairSource, TrainingPair
+
+_SHARE_OF_PAIRS = 0.1
+"""Share of aligned pairs, relative to the photos that are paired with themselves."""
 
 
 class OwnPairs(PairSource):
     """Square pairs in which each pixel of A shows the same as that pixel of B, in another light.
 
-    Every other image also has a random contrast, to resemble other kinds of cameras and maps.
+    Every other image is also shown as another kind of camera or a map might show it; see `as_another_sensor`.
 
     Args:
         paths: of the photos.
@@ -51,19 +55,35 @@ class OwnPairs(PairSource):
 
 
 def _altered(photo: Image, random: np.random.Generator) -> Image:
-    return relit(in_random_contrast(photo, random) if random.random() < 0.5 else photo, random)
+    return relit(as_another_sensor(photo, random) if random.random() < 0.5 else photo, random)
 
 
-def open_own_pairs(root: Path, side_px: int) -> AlignedData:
+def open_own_pairs(root: Path, side_px: int, pairs: Path | None = None) -> AlignedData:
     """Open the photos of a folder, in parts; see `learned_and_kept`.
+
+    Args:
+        root: folder of photos.
+        side_px: of the resized photos.
+        pairs: folder of aligned pairs to learn from too; they are repeated to make up about a tenth of all.
 
     Raises:
         BadInputError: if a folder is missing or holds no photo.
-        DatasetError: if it holds only one.
+        DatasetError: if it holds only one, or `pairs` holds none.
     """
     learned, kept = learned_and_kept(root, lambda part: [part / path for path in list_images(part)], "photo")
     name = root.resolve().name
+    photos = OwnPairs(learned, side_px, varied=True, description=f"{len(learned)} photos of {name} in random contrasts")
     return AlignedData(
-        OwnPairs(learned, side_px, varied=True, description=f"{len(learned)} photos of {name} in random contrasts"),
+        photos if pairs is None else _joined(photos, pairs, side_px),
         OwnPairs(kept, side_px, varied=False, description=f"{len(kept)} photos of {name} in random contrasts"),
     )
+
+
+def _joined(photos: PairSource, root: Path, side_px: int) -> PairSource:
+    pairs = read_pairs(root).pairs
+    description = f"{len(pairs)} pairs of {root.resolve().name}"
+    aligned = AlignedPhotos(pairs, side_px, varied=True, description=description)
+    repeats = max(1, round(_SHARE_OF_PAIRS * len(photos) / len(aligned)))
+    joined = JoinedPairs([photos, *[aligned] * repeats])
+    joined.description = f"{photos.description}; {description}, {repeats} times"
+    return joined

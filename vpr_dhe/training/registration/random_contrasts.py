@@ -2,7 +2,8 @@
 
 After Hoffmann et al., "SynthMorph: Learning Contrast-Invariant Registration Without Acquired Images", IEEE TMI 2022
 (arXiv:2004.10282): a network trained on random contrasts generalises to real ones. There, the classes of a label map
-get random grey values; here, the colours of a photo do, by random tone curves of random mixtures of channels.
+get random grey values; here, the colours of a photo do, by random tone curves of random mixtures of channels, or by
+class.
 """
 
 import cv2
@@ -16,6 +17,47 @@ _MIN_RANGE = 0.4
 """Minimum range of a tone curve, to keep some contrast."""
 _MIN_SPREAD = 0.15
 """Minimum range of a mixture before it is stretched to [0, 1]; smaller ones would amplify noise and compression."""
+
+
+def as_another_sensor(image: Image, random: np.random.Generator) -> Image:
+    """Show a photo as another sensor or a map might: other contrasts, here and there reversed, and fewer details."""
+    kind = random.random()
+    if kind < 0.2:
+        shown = _drawn(image, random)
+    elif kind < 0.6:
+        shown = _blended(in_random_contrast(image, random), in_random_contrast(image, random), random)
+    else:
+        shown = in_random_contrast(image, random)
+    if random.random() < 0.3:
+        shown = cv2.medianBlur(shown, int(random.choice([3, 5, 7])))
+    return _enlarged(shown, random.uniform(1.5, 3)) if random.random() < 0.3 else shown
+
+
+def _drawn(image: Image, random: np.random.Generator) -> Image:
+    """Give each of a few classes of similar pixels a random colour, like the areas of a map."""
+    smooth = cv2.medianBlur(image, 5).reshape(-1, 3).astype(np.float32)
+    centres = smooth[random.choice(len(smooth), int(random.integers(3, 9)))]
+    classes = np.linalg.norm(smooth[:, None] - centres, axis=2).argmin(axis=1)
+    channels = 1 if random.random() < 0.5 else 3
+    colours = np.broadcast_to(random.integers(0, 256, (len(centres), channels)), (len(centres), 3))
+    return colours[classes].reshape(image.shape).astype(np.uint8)
+
+
+def _blended(one: Image, other: Image, random: np.random.Generator) -> Image:
+    """Go smoothly over from one image to the other, in random places."""
+    height, width = one.shape[:2]
+    coarse = random.uniform(-1, 2, (int(random.integers(2, 5)), int(random.integers(2, 5)), 1)).astype(np.float32)
+    share = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC).clip(0, 1)[:, :, None]
+    return np.rint(share * one + (1 - share) * other).astype(np.uint8)
+
+
+def _enlarged(image: Image, factor: float) -> Image:
+    """The image at a fraction of its resolution."""
+    height, width = image.shape[:2]
+    small = cv2.resize(
+        image, (max(1, round(width / factor)), max(1, round(height / factor))), interpolation=cv2.INTER_AREA
+    )
+    return cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
 def in_random_contrast(image: Image, random: np.random.Generator) -> Image:

@@ -193,8 +193,8 @@ class CorrelationLookup:
         volume = self._pyramid[level]
         sides = torch.tensor([volume.shape[3], volume.shape[2]], device=volume.device)
         centre = places / 2**level + 0.5 if self._halved_centres else (places + 0.5) / 2**level
-        points = centre.flatten(0, 1)[:, None, None] + self._window
-        values = grid_sample(volume, 2 * points / sides - 1, align_corners=False)
+        points = (2 * centre / sides - 1).flatten(0, 1)[:, None, None] + 2 * self._window / sides
+        values = grid_sample(volume, points, align_corners=False)
         return values.view(*places.shape[:2], -1)
 
 
