@@ -38,7 +38,7 @@ METHODS = ("magsac", "asift", "ransac-flow", "auto")
 OPENCV = "SIFT + MAGSAC of OpenCV"
 LIMIT_PX = 10.0
 MIN_COMMON = 0.2
-MAX_ATTEMPTS = 1000
+MAX_ATTEMPTS = 20_000
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,7 @@ class Difficulty:
 DIFFICULTIES = (
     Difficulty("moderate", (35.0, 55.0), (0.8, 2.0), 20.0, 0.0, 0.01),
     Difficulty("strong", (55.0, 76.0), (0.7, 4.0), 45.0, 0.4, 0.03),
+    Difficulty("extreme", (66.0, 78.0), (0.6, 5.0), 60.0, 0.5, 0.04),
 )
 
 

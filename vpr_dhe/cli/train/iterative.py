@@ -33,6 +33,10 @@ def run(
         Path | None,
         typer.Option(help="With --unpaired: folder of aligned pairs to learn from too, as a tenth of all."),
     ] = None,
+    matching_weight: Annotated[
+        float,
+        typer.Option(min=0, help="Weight of the loss of matching cells, so that features match by themselves."),
+    ] = 0.0,
     labels: Annotated[
         bool,
         typer.Option(
@@ -47,11 +51,23 @@ def run(
         raise BadInputError(
             "--unpaired pairs photos with other contrasts, whose pixels cannot be compared; leave out --no-labels"
         )
+    if matching_weight and (not labels or network.network != "iterative"):
+        raise BadInputError(
+            "--matching-weight needs the features of --network iterative and known homographies; leave out "
+            "--no-labels and --network, or --matching-weight"
+        )
     if pairs is not None and not unpaired:
         raise BadInputError("--pairs adds aligned pairs to --unpaired photos; give --unpaired, or the pairs as DATA")
     device = loop.pick_device()
     shape = network.settings(LayoutChoice.ihn, loop.start)
     settings = data.training(loop, batch_size, learning_rate)
     opened = data.open(shape, unpaired=unpaired, pairs=pairs)
-    stage = IterativeStage(shape, opened, settings, training_data=data.description, labels=labels)
+    stage = IterativeStage(
+        shape,
+        opened,
+        settings,
+        training_data=data.description,
+        labels=labels,
+        matching_weight=matching_weight,
+    )
     loop.train(stage, device)

@@ -70,14 +70,21 @@ def head_loss(
         truth: of the same cells.
         sky: mask of the same cells; sky belongs to no place.
     """
-    matching = -(truth.shares * (similarity / TEMPERATURE).log_softmax(dim=2)).sum(dim=2)
     nearest = similarity.detach().argmax(dim=2, keepdim=True)
     # Bilinear shares reach the four cells around the true position.
     found = truth.inside & (truth.shares.gather(2, nearest)[..., 0] > 0)
-    inside = truth.inside.float()
-    count = inside.sum().clamp(min=1)
     return HeadLoss(
-        (matching * inside).sum() / count,
+        matching_loss(similarity, truth),
         binary_cross_entropy_with_logits(logits, (found & ~sky).float()),
-        (found.float() * inside).sum() / count,
+        (found & truth.inside).sum() / truth.inside.sum().clamp(min=1),
     )
+
+
+def matching_loss(similarity: Float[Tensor, "pairs cells cells"], truth: Correspondence) -> Float[Tensor, ""]:
+    """Cross-entropy of the counterparts of the cells inside, by the cosines of all cells of two images.
+
+    Source: Sun et al., "LoFTR: Detector-free local feature matching with transformers", CVPR 2021, equation 5.
+    """
+    entropy = -(truth.shares * (similarity / TEMPERATURE).log_softmax(dim=2)).sum(dim=2)
+    inside = truth.inside.float()
+    return (entropy * inside).sum() / inside.sum().clamp(min=1)

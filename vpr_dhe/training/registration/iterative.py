@@ -14,6 +14,7 @@ from torch import Tensor
 from vpr_dhe.models.network_file import NetworkFile, network_file
 from vpr_dhe.training.registration.aligned import AlignedData
 from vpr_dhe.training.registration.deformed_patches import PatchBatch
+from vpr_dhe.training.registration.map_matching import map_matching_loss
 from vpr_dhe.training.registration.perceptual import masked_mean
 from vpr_dhe.training.registration.registered_patches import bring_to_b
 from vpr_dhe.training.registration.sequence import displacement_loss, weighted_sequence
@@ -21,13 +22,16 @@ from vpr_dhe.training.registration.stage import RegistrationStage, RegistrationT
 from vpr_dhe.training.stage import Fact, StepLoss
 from vpr_dhe.verification.estimators.cross_modal.iterative import IterativeEstimator
 from vpr_dhe.verification.estimators.cross_modal.registration.base import RegistrationNetwork
+from vpr_dhe.verification.estimators.cross_modal.registration.iterative import IterativeNetwork
 from vpr_dhe.verification.estimators.cross_modal.registration.networks import RegistrationSettings, build_registration
 
 
 class IterativeStage(RegistrationStage):
     """Trains with labels, or without `labels` on the pixels of A in the frame of B, which must then look alike.
 
-    The other arguments are those of `RegistrationStage`.
+    With labels, `matching_weight` is the weight of the cross-entropy of the counterparts of cells, which makes the
+    features match by themselves; only the iterative network has such features. The other arguments are those of
+    `RegistrationStage`.
     """
 
     def __init__(
@@ -38,10 +42,12 @@ class IterativeStage(RegistrationStage):
         *,
         training_data: str,
         labels: bool = True,
+        matching_weight: float = 0.0,
     ) -> None:
         super().__init__(IterativeEstimator.name, network, data, settings, training_data=training_data)
-        self._labels = labels
-        self.facts: Mapping[str, Fact] = {**self.facts, "labels": labels}
+        self._labels, self._matching_weight = labels, matching_weight
+        matching: dict[str, Fact] = {"matching_weight": matching_weight} if matching_weight else {}
+        self.facts: Mapping[str, Fact] = {**self.facts, "labels": labels, **matching}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             self.network = build_registration(network)
@@ -53,6 +59,8 @@ class IterativeStage(RegistrationStage):
 
     def forward(self, batch: PatchBatch) -> StepLoss:
         """Error of the displacements, or of the pixels, after each iteration."""
+        if self._matching_weight and isinstance(self.network, IterativeNetwork):
+            return self._forward_matching(self.network, batch)
         estimates = self.network(batch.patches_a, batch.patches_b)
         if self._labels:
             loss = displacement_loss(estimates, batch.displacements, self.settings.decay)
@@ -60,6 +68,16 @@ class IterativeStage(RegistrationStage):
             losses = [self._photometric_loss(batch, estimate) for estimate in estimates]
             loss = weighted_sequence(losses, self.settings.decay)
         return StepLoss(loss, {"last_l1_px": (estimates[-1] - batch.displacements).abs().mean().detach()})
+
+    def _forward_matching(self, network: IterativeNetwork, batch: PatchBatch) -> StepLoss:
+        """Error of the displacements after each iteration, and of the matches of the coarser maps."""
+        maps = network.extract(torch.cat([batch.patches_a, batch.patches_b]))
+        estimates = network.register(maps, batch.patches_b)
+        displacement = displacement_loss(estimates, batch.displacements, self.settings.decay)
+        matching = map_matching_loss(maps[0].float(), batch.displacements, network.size)
+        last_px = (estimates[-1] - batch.displacements).abs().mean()
+        scalars = {"last_l1_px": last_px.detach(), "matching": matching.detach()}
+        return StepLoss(displacement + self._matching_weight * matching, scalars)
 
     def _photometric_loss(self, batch: PatchBatch, estimate: Float[Tensor, "pairs 4 2"]) -> Float[Tensor, ""]:
         registered = bring_to_b(batch.patches_a, estimate, self.network.size)

@@ -107,13 +107,19 @@ class IterativeNetwork(RegistrationNetwork):
         self, a: Float[Tensor, "pairs 3 height width"], b: Float[Tensor, "pairs 3 height width"]
     ) -> list[Float[Tensor, "pairs 4 2"]]:
         """Estimate the displacements after each iteration; gradients do not pass through the lookup positions."""
-        start = torch.zeros(len(a), 4, 2, device=a.device)
-        coarse, *fine = self.extract(torch.cat([a, b]))
+        return self.register(self.extract(torch.cat([a, b])), b)
+
+    def register(
+        self, maps: list[Float[Tensor, "images _ _ _"]], b: Float[Tensor, "pairs 3 height width"]
+    ) -> list[Float[Tensor, "pairs 4 2"]]:
+        """Estimate the displacements from the maps of all A, then all B, and, if a scale warps them, the images B."""
+        start = torch.zeros(len(b), 4, 2, device=b.device)
+        coarse, *fine = maps
         estimates = self._corrected(start, coarse, scale=0)
         if fine and self._options.warped_scale:
             base = estimates[-1]
-            maps = torch.cat([fine[0][: len(a)], self.extract(self._warped(b, base.detach()))[1]])
-            estimates += [base + estimate for estimate in self._corrected(start, maps, scale=1)]
+            warped = torch.cat([fine[0][: len(b)], self.extract(self._warped(b, base.detach()))[1]])
+            estimates += [base + estimate for estimate in self._corrected(start, warped, scale=1)]
         elif fine:
             estimates += self._corrected(estimates[-1], fine[0], scale=1)
         return estimates
