@@ -32,10 +32,10 @@ def aligners():
     return {name: build_aligner(name) for name in METHODS}
 
 
-def seen_obliquely(photo: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def seen_obliquely(photo: np.ndarray, foreshortening: float = 0.62) -> tuple[np.ndarray, np.ndarray]:
     width, height = image_size(photo)
     before = np.array([[0, 0], [width - 1, 0], [width - 1, height - 1], [0, height - 1]], np.float32)
-    after = before * np.float32([0.62, 1]) + np.float32([[20, 5], [0, 45], [0, -30], [20, 0]])
+    after = before * np.float32([foreshortening, 1]) + np.float32([[20, 5], [0, 45], [0, -30], [20, 0]])
     truth = cv2.getPerspectiveTransform(before, after).astype(np.float64)
     return cv2.warpPerspective(cv2.GaussianBlur(photo, (0, 0), 0.7), truth, (width, height)), truth / truth[2, 2]
 
@@ -66,6 +66,14 @@ def test_images_of_nothing_in_common_are_a_failure(name, aligners):
     for image in (noise[1], np.full((120, 160, 3), 90, np.uint8)):
         found = aligners[name](noise[0], image)
         assert (found.homography, found.inliers, found.score) == (None, 0, 0)
+
+
+def test_auto_takes_cross_modal_where_no_keypoint_matches(photos, aligners):
+    other, truth = seen_obliquely(photos[0], foreshortening=0.85)
+    inverted = 255 - cv2.GaussianBlur(other, (0, 0), 4.0)
+    found = aligners["auto"](photos[0], inverted)
+    assert (found.evidence.name, found.evidence.method) == ("matching_cells", "cross-modal")
+    assert error_px(found.homography, truth, image_size(photos[0])) < 0.05 * max(image_size(photos[0]))
 
 
 class Knows(HomographyEstimator):

@@ -28,7 +28,6 @@ from vpr_dhe.runtime.choices import AUTO, Precision, Runtime, features_precision
 from vpr_dhe.verification.automatic import AutomaticAligner
 from vpr_dhe.verification.build import build_estimator
 from vpr_dhe.verification.estimators.base import View, match_by_grid
-from vpr_dhe.verification.estimators.ransac_flow import CoarseRansacFlowEstimator
 from vpr_dhe.verification.estimators.registry import Resources
 from vpr_dhe.verification.estimators.robust import OpenCvEstimator
 from vpr_dhe.verification.keypoint_refinement import (
@@ -149,7 +148,7 @@ def build_automatic(resources: Resources) -> AutomaticAligner:
     if resources.extractor is not None or resources.max_seconds is not None or resources.precision == "int8":
         raise VerifierError(f"{AUTOMATIC} takes no --model, no --max-seconds and no --precision int8; leave them out")
     networks = [build_estimator(name, resources) for name in resources.networks]
-    return AutomaticAligner(networks, CoarseRansacFlowEstimator(device=resources.device))
+    return AutomaticAligner(networks, resources.device)
 
 
 def open_picture(image: ImageLike | StrPath) -> Picture:

@@ -2,7 +2,8 @@
 
 Half of the candidate, in small blocks, is held out: no method estimates from matches there. Each homography then
 rectifies the query, and mutual matches of the rectified query with the keypoints held out are counted. The winner is
-refined on all of the candidate.
+refined on all of the candidate. Keypoints of two sensors seldom match: if none has the evidence, the homography of
+`cross-modal` is taken, whose features do.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,6 +20,7 @@ from vpr_dhe.images import image_size, reduced_to
 from vpr_dhe.records import NOTHING_TO_MATCH, Evidence, Frame, Image, Matches, Size, Verification
 from vpr_dhe.verification.estimators.asift import AsiftEstimator
 from vpr_dhe.verification.estimators.base import HomographyEstimator, MatchedViews, View
+from vpr_dhe.verification.estimators.cross_modal.guided_matching import CrossModalEstimator
 from vpr_dhe.verification.estimators.matchers.base import bare_view
 from vpr_dhe.verification.estimators.ransac_flow import CoarseRansacFlowEstimator
 from vpr_dhe.verification.estimators.robust import SEED, OpenCvEstimator, PoseLibEstimator
@@ -27,6 +29,7 @@ from vpr_dhe.verification.rescaling import PairSizes, rescaled
 from vpr_dhe.verification.verifier import Verifier
 
 EVIDENCE = "held_out_matches"
+CELLS = "matching_cells"
 _MAX_PIXELS = 300_000
 # At a wrong homography there is hardly one: keypoints may match anywhere in the candidate.
 _MIN_HELD_OUT = 5
@@ -56,30 +59,37 @@ class _Halves:
 
 
 class AutomaticAligner:
-    """Aligns two images by keypoints, by those of simulated views, by RANSAC-Flow, and by given networks.
+    """Aligns two images by keypoints, by those of simulated views, by RANSAC-Flow, and by networks.
 
     Args:
-        networks: estimators by name that need no matches.
-        ransac_flow: coarse stage of RANSAC-Flow.
+        networks: further estimators that need no matches.
+        device: of RANSAC-Flow and the network of the package.
     """
 
-    def __init__(
-        self, networks: Sequence[HomographyEstimator] = (), ransac_flow: CoarseRansacFlowEstimator | None = None
-    ) -> None:
-        self._networks, self._ransac_flow = tuple(networks), ransac_flow or CoarseRansacFlowEstimator()
+    def __init__(self, networks: Sequence[HomographyEstimator] = (), device: str = "cpu") -> None:
+        self._cross_modal = CrossModalEstimator.bundled(device)
+        self._networks = (*networks, self._cross_modal)
+        self._ransac_flow = CoarseRansacFlowEstimator(device=device)
         self._asift, self._verifier = AsiftEstimator(), Verifier(OpenCvEstimator("magsac"))
 
     def __call__(self, query: Image, candidate: Image) -> Verification:
-        """Align two images; a homography that fewer than 5 matches held out agree with is a failure."""
+        """Align two images; it fails if no homography has 5 matches held out, or 12 cells of `cross-modal`."""
         sizes = PairSizes(image_size(query), image_size(candidate))
         small = reduced_to(query, _MAX_PIXELS), reduced_to(candidate, _MAX_PIXELS)
         best = self._best(*small)
         if best.homography is None:
-            return best
+            return self._across_sensors(query, candidate)
         start = rescaled(best, PairSizes(*map(image_size, small)), sizes)
         keypoints = detect_and_describe(candidate)
         refined = refine(query, candidate, keypoints, start, self._verifier, _RADII_PX, min_kept=0.0)
         return replace(refined, evidence=best.evidence)
+
+    def _across_sensors(self, query: Image, candidate: Image) -> Verification:
+        """Estimate by `cross-modal`, with its own matches as evidence."""
+        (found,) = Verifier(self._cross_modal).verify(_view(query), [_view(candidate)])
+        if found.homography is None:
+            return NOTHING_TO_MATCH
+        return replace(found, evidence=Evidence(CELLS, found.score, method=self._cross_modal.name))
 
     def _best(self, query: Image, candidate: Image) -> Verification:
         """Estimate by each method from one half, and take what the other half agrees with most."""
@@ -101,7 +111,7 @@ class AutomaticAligner:
         self, query: Image, candidate: Image, keypoints: Keypoints, halves: _Halves
     ) -> Iterator[tuple[str, Verification]]:
         """Names of methods, and their estimates from one half."""
-        a, b = (View(_frame(image), lambda image=image: image) for image in (query, candidate))
+        a, b = _view(query), _view(candidate)
         sparse = match_keypoints(detect_and_describe(query), keypoints)
         matched = {
             "magsac": (self._verifier.estimator, MatchedViews(a, (bare_view(b.frame, sparse),))),
@@ -138,5 +148,5 @@ def _subset(keypoints: Keypoints, chosen: Bool[np.ndarray, " keypoints"]) -> Key
     return Keypoints(keypoints.points[chosen], keypoints.descriptors[chosen])
 
 
-def _frame(image: Image) -> Frame:
-    return Frame(image_size(image), image_size(image))
+def _view(image: Image) -> View:
+    return View(Frame(image_size(image), image_size(image)), lambda: image)

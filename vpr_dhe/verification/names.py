@@ -31,6 +31,7 @@ VERIFIERS = (
     DHE_LITE,
     "ransac-flow",
     "asift",
+    "cross-modal",
     "weak-alignment",
     "weak-alignment-pseudo",
     "weak-descriptor",

@@ -97,6 +97,12 @@ def _asift(_: Resources) -> HomographyEstimator:
     return AsiftEstimator()
 
 
+def _cross_modal(resources: Resources) -> HomographyEstimator:
+    from vpr_dhe.verification.estimators.cross_modal.guided_matching import CrossModalEstimator
+
+    return CrossModalEstimator.bundled(resources.device)
+
+
 def _weak_alignment(resources: Resources, *, pseudo_siamese: bool) -> HomographyEstimator:
     from vpr_dhe.verification.estimators.cross_modal.weak_alignment.estimator import WeakAlignmentEstimator
     from vpr_dhe.verification.estimators.cross_modal.weak_alignment.learning import WeakAlignmentSettings
@@ -179,6 +185,12 @@ METHODS: dict[str, Method] = {
         "SIFT keypoints of simulated views (2009), for strong changes of viewpoint; LO-RANSAC",
         Needs.images,
         recommended_rerank=3,
+    ),
+    "cross-modal": Method(
+        _cross_modal,
+        "registration network of the package, and matches of its features; for two sensors, day and night",
+        Needs.images,
+        recommended_rerank=10,
     ),
     "weak-alignment": Method(
         partial(_weak_alignment, pseudo_siamese=False),
