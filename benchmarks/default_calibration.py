@@ -39,7 +39,8 @@ from vpr_dhe.localization.calibration.default import DefaultCalibration, default
 from vpr_dhe.localization.calibration.fitting import Assumptions, Example, example_weights, fit
 from vpr_dhe.localization.calibration.probability import Calibration, Conditions
 from vpr_dhe.localization.confidence import MIN_SURE
-from vpr_dhe.localization.database import PinnedIndex, QueryImage
+from vpr_dhe.localization.database import PinnedIndex
+from vpr_dhe.localization.shortlist import QueryImage
 from vpr_dhe.models.names import LITE_VLAD, SIFT_VLAD
 from vpr_dhe.records import Features, ImageRecord, MetricPosition, Verification
 from vpr_dhe.runtime.choices import RankBy

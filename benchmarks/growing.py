@@ -72,12 +72,12 @@ def _segment(folder: Path, first_id: int, count: int) -> SegmentInfo:
     place = folder / f"{first_id:09d}-{count:08x}"
     place.mkdir()
     texts = [
-        (json.dumps(asdict(IndexedImage(ImageRecord(_path(id)), _SIZE))) + "\n").encode()
+        (json.dumps(asdict(IndexedImage(ImageRecord(made_up_path(id)), _SIZE))) + "\n").encode()
         for id in range(first_id, first_id + count)
     ]
     rows = np.zeros(count, ROW)
     rows["id"] = np.arange(first_id, first_id + count)
-    digests = np.array([path_digest(_path(id)) for id in rows["id"].tolist()], np.uint64)
+    digests = np.array([path_digest(made_up_path(id)) for id in rows["id"].tolist()], np.uint64)
     rows["path_high"], rows["path_low"] = digests.T
     rows["image_bytes"] = lengths = np.array([len(text) for text in texts])
     rows["image_offset"] = np.cumsum(lengths) - lengths
@@ -93,7 +93,8 @@ def _segment(folder: Path, first_id: int, count: int) -> SegmentInfo:
     return SegmentInfo(place.name, count, first_id, tuple(files))
 
 
-def _path(id: int) -> str:
+def made_up_path(id: int) -> str:
+    """Path of an image in a made-up index."""
     return f"drive-{id // 1000:05d}/frame-{id % 1000:04d}.jpg"
 
 

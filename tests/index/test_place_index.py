@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from vpr_dhe.datasets.standard import read_split
 from vpr_dhe.errors import BadInputError, ImageError, IndexBusyError, IndexDamagedError, IndexFormatError
 from vpr_dhe.images import decode_image
-from vpr_dhe.index import writer
+from vpr_dhe.index import snapshot, writer
 from vpr_dhe.index.checking import check, repair
 from vpr_dhe.index.compaction import mergeable_tail
 from vpr_dhe.index.manifest import lock_for_writing
@@ -596,3 +596,17 @@ def test_local_maps_can_be_stored_anew_with_another_codec(index):
     assert len(index.manifest.vector_files) == 1
     with pytest.raises(BadInputError, match="codec 'zip' is unknown"):
         index.compact(codec="zip")
+
+
+def test_many_paths_are_looked_up_as_one_by_one(index, photo_folder, thumbnail_extractor, monkeypatch):
+    monkeypatch.setattr(snapshot, "_FEW_LOOKUPS", 0)
+    records = read_split(photo_folder).records
+    index.remove([index.find(records[1].path)])
+    names = [*(record.path for record in records), "absent.png"]
+    found = index.snapshot.find_all(names).tolist()
+    assert found == [-1 if (id := index.find(name)) is None else id for name in names]
+    present = [id for id in found if id >= 0]
+    stamps = [index.snapshot.stamp(id) for id in present]
+    assert index.snapshot.file_stats(present) == [(stamp.bytes, stamp.modified_ns) for stamp in stamps]
+    report = index.add(records, thumbnail_extractor)
+    assert (report.added, report.unchanged) == (1, len(records) - 1)

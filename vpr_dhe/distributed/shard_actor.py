@@ -14,7 +14,7 @@ from vpr_dhe.errors import IndexDamagedError, ShardsMissingError
 from vpr_dhe.index.manifest import read_manifest
 from vpr_dhe.index.search import SearchResult
 from vpr_dhe.index.snapshot import Snapshot
-from vpr_dhe.localization.database import verify_images
+from vpr_dhe.localization.shortlist import verify_images
 from vpr_dhe.records import Features, Image, ImageRecord, Near, NearbyImages, Verification
 from vpr_dhe.verification.verifier import Verifier
 

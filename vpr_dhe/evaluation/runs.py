@@ -1,7 +1,7 @@
 """Evaluation of retrieval and verifiers on a place data set."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean, median
@@ -18,10 +18,11 @@ from vpr_dhe.images import decode_named
 from vpr_dhe.index.adaptation.report import AdaptationReport
 from vpr_dhe.index.manifest import SkippedImage
 from vpr_dhe.index.place_index import PlaceIndex
-from vpr_dhe.localization.database import PinnedIndex, QueryImage
+from vpr_dhe.localization.database import PinnedIndex
 from vpr_dhe.localization.early_stop import require_margin
 from vpr_dhe.localization.ranking import rerank
 from vpr_dhe.localization.retrieval import Candidate, retrieve
+from vpr_dhe.localization.shortlist import QueryImage, SharedShortlists
 from vpr_dhe.records import Features, Image, Progress
 from vpr_dhe.runtime.choices import AUTO, RankBy
 from vpr_dhe.runtime.sampling import evenly_spread
@@ -228,7 +229,13 @@ class _Run:
         self._manifest = index.manifest
         self._unverified = PinnedIndex(index.snapshot, None)
         self._extracted = PinnedIndex(index.snapshot, None, adapt="off") if self._unverified.adaptation else None
-        self._verified = {name: PinnedIndex(index.snapshot, verifier) for name, verifier in verifiers.items()}
+        self._shortlists = SharedShortlists()
+        self._verified = {
+            name: PinnedIndex(index.snapshot, verifier, shortlist_of=self._shortlists)
+            for name, verifier in verifiers.items()
+        }
+        # Not shared, because an early stop reads and matches fewer candidates.
+        self._stopping = {name: PinnedIndex(index.snapshot, verifier) for name, verifier in verifiers.items()}
         rows = {index.find(record.path): row for row, record in enumerate(dataset.database.records)}
         self._row_of = {id: row for id, row in rows.items() if id is not None}
         # Of each query, by method; empty for unreadable queries.
@@ -259,10 +266,11 @@ class _Run:
             answers[EXTRACTED] = _Answer(self._predictions(self._in_database_order(found)), search_ms)
         early: dict[str, _Answer] = {}
         for name, database in self._verified.items():
-            answer = partial(self._reranked, database, image, features, candidates)
-            answers[name] = answer()
-            if self._settings.stop_early is not None:
-                early[name] = answer(self._settings.stop_early)
+            answer = self._reranked(database, image, features, candidates)
+            # As if each verifier read and matched the candidates itself.
+            answers[name] = replace(answer, milliseconds=answer.milliseconds + self._shortlists.saved_ms)
+            if (margin := self._settings.stop_early) is not None:
+                early[name] = self._reranked(self._stopping[name], image, features, candidates, margin)
         self._answers.append(answers)
         self._early.append(early)
 

@@ -504,8 +504,7 @@ class PlaceIndex:
 
     def not_among(self, records: Sequence[ImageRecord], folder: StrPath | None = None) -> Int64[np.ndarray, " images"]:
         """Ids of the images, or of those in one of the images folders, that are not among these records, by path."""
-        present = [id for record in records if (id := self.find(record.path)) is not None]
-        absent = np.setdiff1d(self.ids, np.array(present, np.int64))
+        absent = np.setdiff1d(self.ids, self._snapshot.find_all(record.path for record in records))
         folders = self.manifest.folders
         if folder is None or not folders.merged:
             return absent

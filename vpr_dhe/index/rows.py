@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import xxhash
-from jaxtyping import Int64
+from jaxtyping import Int64, UInt64
 
 from vpr_dhe.runtime.view_names import View, file_of, view_of
 
@@ -102,6 +102,12 @@ def path_digest(path: str) -> Digest:
     return Digest.of(os.fsencode(path))
 
 
+def path_digests(paths: Iterable[str]) -> UInt64[np.ndarray, "_paths 2"]:
+    """Digests of many paths, as `path_digest` computes each; one row (high, low) per path."""
+    digests = (hashlib.blake2b(os.fsencode(path), digest_size=16).digest() for path in paths)
+    return np.frombuffer(b"".join(digests), "<u8").reshape(-1, 2)
+
+
 class PathTable:
     """Lookup of images by path: ids sorted by digests of paths, 24 bytes per image."""
 
@@ -117,6 +123,23 @@ class PathTable:
             if self._low[place] == wanted.low:
                 yield int(self._ids[place])
             place += 1
+
+    def first_ids_of(self, wanted: UInt64[np.ndarray, "_paths 2"]) -> Int64[np.ndarray, " _paths"]:
+        """First id of the images at each of many paths, given by their digests; -1 where there is none."""
+        ids = np.full(len(wanted), -1, np.int64)
+        if not len(self._ids):
+            return ids
+        # The first of equal digests; in order, a search stays in the cache.
+        order = np.argsort(wanted[:, 0])
+        places = np.searchsorted(self._high, wanted[order, 0])
+        within = places < len(self._high)
+        order, places = order[within], places[within]
+        same_high = self._high[places] == wanted[order, 0]
+        same = same_high & (self._low[places] == wanted[order, 1])
+        ids[order[same]] = self._ids[places[same]]
+        for row in order[same_high & ~same].tolist():  # two paths share half of their digest
+            ids[row] = next(self.ids_of(Digest(*wanted[row].tolist())), -1)
+        return ids
 
 
 def groups_of_equal_content(tables: Sequence[np.ndarray], dead: Int64[np.ndarray, " removed"]) -> list[tuple[int, ...]]:

@@ -20,7 +20,7 @@ from vpr_dhe.index.files import PinnedFile, damage
 from vpr_dhe.index.ingest import comparable
 from vpr_dhe.index.local_maps import read_records
 from vpr_dhe.index.manifest import CoveringFile, Manifest, read_manifest
-from vpr_dhe.index.rows import Digest, FileStamp, Ids, PathTable, groups_of_equal_content, path_digest
+from vpr_dhe.index.rows import Digest, FileStamp, Ids, PathTable, groups_of_equal_content, path_digest, path_digests
 from vpr_dhe.index.search import CoveredPart, ExactPart, Part, SearchResult, search_parts
 from vpr_dhe.index.segments import IndexedImage, Segment, SegmentInfo
 from vpr_dhe.index.stored_maps import StoredMaps
@@ -301,6 +301,25 @@ class Snapshot:
                     return id
         return None
 
+    def find_all(self, paths: Iterable[str]) -> Int64[np.ndarray, " _paths"]:
+        """Look up the ids of the images at many paths, as `find` does; -1 where there is none."""
+        paths = list(paths)
+        if len(paths) <= _FEW_LOOKUPS:
+            found = [self.find(path) for path in paths]
+            return np.array([-1 if id is None else id for id in found], np.int64)
+        return self._live_paths.first_ids_of(path_digests(paths))
+
+    def file_stats(self, ids: Ids) -> list[tuple[int, int]]:
+        """Size and modification time in nanoseconds of image files when they were indexed; errors as for `locate`."""
+        wanted = np.asarray(ids, np.int64)
+        stats = np.empty((len(wanted), 2), np.int64)
+        numbers = np.searchsorted(self._first_ids, wanted, side="right") - 1
+        for number in np.unique(numbers).tolist():
+            here = np.flatnonzero(numbers == number)
+            segment, rows = self._rows_of(number, wanted[here])
+            stats[here, 0], stats[here, 1] = segment.rows["file_bytes"][rows], segment.rows["modified_ns"][rows]
+        return list(zip(*stats.T.tolist(), strict=True))
+
     def _path_tables(self) -> Iterable[PathTable]:
         """Tables to look up a path in: those of the segments, or for many lookups one of all images."""
         self._lookups += 1
@@ -311,6 +330,10 @@ class Snapshot:
     @cached_property
     def _paths(self) -> PathTable:
         return PathTable([segment.rows for segment in self.segments])
+
+    @cached_property
+    def _live_paths(self) -> PathTable:
+        return PathTable([segment.rows[segment.live(self.removed)] for segment in self.segments])
 
     def duplicates(self) -> list[tuple[int, ...]]:
         """Groups of ids of images with the same file content."""

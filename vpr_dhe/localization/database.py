@@ -2,34 +2,28 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
-from functools import cache, partial
-from pathlib import Path
-from typing import Protocol, TypeAlias, runtime_checkable
+from functools import partial
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
-from vpr_dhe.errors import BadInputError
 from vpr_dhe.features.base import ExtractorSpec
 from vpr_dhe.geography.neighbours import PositionSearch
 from vpr_dhe.images import decode_named
 from vpr_dhe.index.ingest import ExtractedImage, comparable
-from vpr_dhe.index.location import moved_hint
 from vpr_dhe.index.manifest import AdaptationInfo
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.index.search import SearchResult, merge
 from vpr_dhe.index.snapshot import Snapshot
-from vpr_dhe.index.stored_maps import StoredMaps
 from vpr_dhe.index.vectors import Queries, exact_search
-from vpr_dhe.records import Features, Frame, GreyLevels, Image, ImageRecord, Near, NearbyImages, Verification
+from vpr_dhe.localization.shortlist import QueryImage, Shortlist, decode_query
+from vpr_dhe.records import Features, GreyLevels, ImageRecord, Near, NearbyImages, Verification
 from vpr_dhe.runtime.choices import Adapt
-from vpr_dhe.verification.estimators.base import View, match_by_grid, matches_of_cells
+from vpr_dhe.verification.estimators.base import View, match_by_grid
 from vpr_dhe.verification.verifier import Verifier
-
-QueryImage: TypeAlias = Image | Callable[[], Image]
-"""Decoded query, or a function that decodes it, which is called only for verifiers that use pixels."""
 
 
 @runtime_checkable
@@ -123,6 +117,7 @@ class PinnedIndex:
         pending: images not sealed yet, by id; found like those of the snapshot, by vectors as extracted.
         excluded: ids of images that must not become candidates.
         adapt: `off` searches vectors as extracted, even if the index is adapted to its map.
+        shortlist_of: makes the shortlist of a query; `SharedShortlists` makes one for several verifiers.
     """
 
     missing_shards: frozenset[str] = frozenset()
@@ -136,8 +131,9 @@ class PinnedIndex:
         pending: Mapping[int, ExtractedImage] | None = None,
         excluded: frozenset[int] = frozenset(),
         adapt: Adapt = "auto",
+        shortlist_of: Callable[[Snapshot, Features, Sequence[int]], Shortlist] = Shortlist,
     ) -> None:
-        self._snapshot, self._verifier = snapshot, verifier
+        self._snapshot, self._verifier, self._shortlist_of = snapshot, verifier, shortlist_of
         self._pending, self._excluded = pending or {}, excluded
         self._is_sealed = pending is None and not excluded
         adapted = pending is None and adapt == "auto" and snapshot.adaptation is not None
@@ -212,7 +208,7 @@ class PinnedIndex:
         assert self._verifier is not None, "verify needs a verifier"
         results: dict[int, Verification] = {}
         if sealed := [id for id in ids if id not in self._pending]:
-            results |= verify_images(self._snapshot, self._verifier, image, query, sealed)
+            results |= self._shortlist_of(self._snapshot, query, sealed).verify(self._verifier, image)
         if pending := [id for id in ids if id in self._pending]:
             views = self._pending_views(query, pending)
             verified = self._verifier.verify(View(query.frame, partial(decode_query, image), lambda: query), views)
@@ -279,62 +275,6 @@ class VerifiedIndex:
     def verifies(self) -> bool:
         """Whether there is a verifier."""
         return self._verifier is not None
-
-
-def decode_query(image: QueryImage) -> Image:
-    """Decode a query, unless it is decoded."""
-    return image() if callable(image) else image
-
-
-def verify_images(
-    snapshot: Snapshot, verifier: Verifier, image: QueryImage, query: Features, ids: Sequence[int]
-) -> dict[int, Verification]:
-    """Verify a query against images of a snapshot; pixels are decoded only for estimators that use them."""
-    spec = snapshot.manifest.spec
-    maps = snapshot.stored_maps(ids)
-    matches_of = matches_of_cells(partial(maps.match, query.local_map), spec)
-    frames = [snapshot.frame(id) for id in ids]
-    features_of = _lazy_features(snapshot, ids, maps, frames, query.local_map.device)
-    candidates = [
-        View(
-            frames[row],
-            image=partial(_decode_indexed, snapshot, id),
-            features=partial(features_of, row),
-            matches=partial(matches_of, row),
-            cache=partial(snapshot.cache_of, id),
-        )
-        for row, id in enumerate(ids)
-    ]
-    results = verifier.verify(View(query.frame, partial(decode_query, image), lambda: query), candidates)
-    return dict(zip(ids, results, strict=True))
-
-
-def _lazy_features(
-    snapshot: Snapshot, ids: Sequence[int], maps: StoredMaps, frames: Sequence[Frame], device: torch.device
-) -> Callable[[int], Features]:
-    """Features of all images, decoded at the first call: estimators that work on matches never need them."""
-
-    @cache
-    def decoded() -> tuple[Float[Tensor, "images dimension"], Float[Tensor, "images cells local_dimension"]]:
-        return snapshot.descriptors(ids), maps.decoded.to(device)
-
-    def features_of(row: int) -> Features:
-        descriptors, local_maps = decoded()
-        return Features(descriptors[row], local_maps[row], snapshot.manifest.spec.grid, frames[row])
-
-    return features_of
-
-
-def _decode_indexed(snapshot: Snapshot, id: int) -> Image:
-    folders, name = snapshot.manifest.folders, snapshot.image(id).path
-    folder = Path(folders.owner(name))
-    if not folder.is_dir():
-        raise BadInputError(
-            f"the verifier compares pixels, and the indexed images are no longer in {folder}; "
-            f"{moved_hint(snapshot.folder)}"
-        )
-    # Its size was allowed when it was indexed.
-    return decode_named(folders.locate(name), snapshot.manifest.levels, max_pixels=None)
 
 
 def _itself(features: Features) -> Features:

@@ -5,9 +5,10 @@ from dataclasses import replace
 
 from vpr_dhe.index.manifest import AdaptationInfo
 from vpr_dhe.localization.contrast import inlier_contrasts, robust_z_scores
-from vpr_dhe.localization.database import PinnedDatabase, QueryImage
+from vpr_dhe.localization.database import PinnedDatabase
 from vpr_dhe.localization.early_stop import parts, stands_out
 from vpr_dhe.localization.retrieval import Candidate
+from vpr_dhe.localization.shortlist import QueryImage
 from vpr_dhe.records import NOT_VERIFIED, Features, ImageRecord, RankedMatch
 from vpr_dhe.runtime.choices import RankBy
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from vpr_dhe.evaluation.runs import EvaluationResult, MethodResult, Tools
-from vpr_dhe.localization.database import verify_images
+from vpr_dhe.localization.shortlist import verify_images
 from vpr_dhe.records import Features, Image, Verification
 
 

@@ -166,16 +166,22 @@ def scan_images(folder: Path) -> ImageListing:
         unreadable.append(Unreadable(path.relative_to(folder).as_posix(), _reason(path, error)))
 
     lists = {_Kind.IMAGE: images, _Kind.LEFT_OUT: left_out}
-    for path in files_below(folder, refuse):
-        if path.name.startswith("."):
-            continue
-        try:
-            kind = _kind(path)
-        except OSError as error:
-            refuse(error)
-            continue
-        if kind in lists:
-            lists[kind].append(path.relative_to(folder).as_posix())
+    for parent, names in _folders_below(folder, refuse):
+        below = parent.relative_to(folder).as_posix()
+        prefix = "" if below == "." else f"{below}/"
+        for name in names:
+            if name.startswith("."):
+                continue
+            if _has_image_extension(name):  # without a Path, which would take most of the time
+                images.append(prefix + name)
+                continue
+            try:
+                kind = _kind(parent / name)
+            except OSError as error:
+                refuse(error)
+                continue
+            if kind in lists:
+                lists[kind].append(prefix + name)
     return ImageListing(
         folder, tuple(sorted(images)), tuple(sorted(left_out)), tuple(sorted(unreadable, key=lambda entry: entry.path))
     )
@@ -187,10 +193,11 @@ def _reason(path: Path, error: OSError) -> str:
     return error.strerror or type(error).__name__
 
 
-def files_below(folder: Path, refuse: Callable[[OSError], object]) -> Iterator[Path]:
-    """Iterate over files in a folder and below, without hidden folders; follows links, but enters each folder once.
+def _folders_below(folder: Path, refuse: Callable[[OSError], object]) -> Iterator[tuple[Path, list[str]]]:
+    """Iterate over a folder and those below that are not hidden, with the names of the files in each.
 
-    `refuse` is called with the error of each folder that cannot be listed.
+    Links are followed, but each folder is entered once. `refuse` is called with the error of each folder that cannot be
+    listed.
     """
     entered: set[tuple[int, int]] = set()
     for parent, folders, files in os.walk(folder, followlinks=True, onerror=refuse):
@@ -206,8 +213,13 @@ def files_below(folder: Path, refuse: Callable[[OSError], object]) -> Iterator[P
             continue
         entered.add((status.st_dev, status.st_ino))
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in files:
-            yield Path(parent, name)
+        yield Path(parent), files
+
+
+def _has_image_extension(name: str) -> bool:
+    """Whether a file is an image by its name, as `Path.suffix` sees it."""
+    dot = name.rfind(".")
+    return dot > 0 and name[dot:].lower() in EXTENSIONS
 
 
 class _Kind(Enum):
