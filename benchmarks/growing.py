@@ -63,12 +63,13 @@ def made_up_index(folder: Path, photos: Path, images: int) -> PlaceIndex:
         manifest = writer.manifest
         for first in range(1, images, SEGMENT_IMAGES):
             count = min(SEGMENT_IMAGES, images - first)
-            manifest = manifest.with_segment(_segment(writer.segments_folder, first, count))
+            manifest = manifest.with_segment(made_up_segment(writer.segments_folder, first, count))
         writer.publish(replace(manifest, next_id=images))
     return PlaceIndex.open(folder)
 
 
-def _segment(folder: Path, first_id: int, count: int) -> SegmentInfo:
+def made_up_segment(folder: Path, first_id: int, count: int, vectors: np.ndarray | None = None) -> SegmentInfo:
+    """Write a segment of images that do not exist; vectors (count x dimension) are zero unless given."""
     place = folder / f"{first_id:09d}-{count:08x}"
     place.mkdir()
     texts = [
@@ -83,12 +84,17 @@ def _segment(folder: Path, first_id: int, count: int) -> SegmentInfo:
     rows["image_offset"] = np.cumsum(lengths) - lengths
     rows["image_check"] = [check_of(text) for text in texts]
     rows["map_check"], rows["vector_check"] = check_of(bytes(2)), check_of(bytes(4 * _DIMENSION))
+    if vectors is not None:
+        rows["vector_check"] = [check_of(vector.data) for vector in vectors]
     contents = {ROWS: rows.tobytes(), LOCAL_MAPS: bytes(2 * count), IMAGES: b"".join(texts)}
     for name, content in contents.items():
         (place / name).write_bytes(content)
     with (place / VECTORS).open("wb") as file:
-        file.truncate(4 * _DIMENSION * count)
-    contents[VECTORS] = bytes(4 * _DIMENSION * count)
+        if vectors is None:
+            file.truncate(4 * _DIMENSION * count)
+        else:
+            vectors.tofile(file)
+    contents[VECTORS] = bytes(4 * _DIMENSION * count) if vectors is None else vectors.tobytes()
     files = [FileInfo(name, len(content), hashlib.sha256(content).hexdigest()) for name, content in contents.items()]
     return SegmentInfo(place.name, count, first_id, tuple(files))
 

@@ -2,12 +2,13 @@
 
 import json
 import multiprocessing
+import os
 import resource
 import subprocess
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
@@ -68,6 +69,21 @@ def private_mb() -> float:
     return int(status["RssAnon"].split()[0]) / 1024
 
 
+def processor_seconds() -> float:
+    """Return the processor time of this process and of all processes below it, those that have ended included."""
+    stats: dict[int, list[str]] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has ended meanwhile
+            # The name of a process, in parentheses, may hold anything.
+            stats[int(path.parent.name)] = path.read_text().rpartition(")")[2].split()
+    tree, found = {os.getpid()}, 0
+    while len(tree) > found:
+        found = len(tree)
+        tree |= {process for process, fields in stats.items() if int(fields[1]) in tree}
+    ticks = sum(int(ticks) for process in tree & stats.keys() for ticks in stats[process][11:15])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 def in_own_process(work: Callable[..., Any], *arguments: Any) -> Any:
     """Call a function in a fresh process."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
@@ -79,20 +95,23 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [header, ["---"] * len(header), *rows])
 
 
-def write_result(out: Path | None, benchmark: str, result: dict[str, Any]) -> None:
-    """Write a result with its machine and commit, if a path is given."""
+def write_result(out: Path | None, benchmark: str, result: dict[str, Any], *, device: str = "cpu") -> None:
+    """Write a result with its machine, which names the device, and its commit, if a path is given."""
     if out is not None:
-        document = {"benchmark": benchmark, "commit": commit(), "machine": asdict(this_machine())} | result
+        document = {"benchmark": benchmark, "commit": commit(), "machine": asdict(this_machine(device))} | result
         out.write_text(json.dumps(document, indent=1) + "\n")
 
 
 def commit() -> str:
-    """Return the commit of this checkout, and whether it has changes."""
+    """Return the commit of this checkout, and whether it has changes; `unknown` for a copy without its history."""
     here = Path(__file__).parent
 
     def git(*arguments: str) -> str:
         return subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
 
-    # Results that benchmarks write do not change what they measure.
-    changed = git("status", "--porcelain", "--", ".", ":!results")
-    return git("rev-parse", "HEAD") + (" with changes" if changed else "")
+    try:
+        # Results that benchmarks write do not change what they measure.
+        changed = git("status", "--porcelain", "--", ".", ":!results")
+        return git("rev-parse", "HEAD") + (" with changes" if changed else "")
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vpr_dhe.datasets.standard import read_split
-from vpr_dhe.distributed.extraction import MAX_ATTEMPTS, ChunkSealer, _Job, _ledger
+from vpr_dhe.distributed.extraction import MAX_ATTEMPTS, ChunkSealer, _chunk_images, _Job, _ledger
 from vpr_dhe.distributed.threads import Threads
 from vpr_dhe.errors import BadInputError, ImageError, IndexFormatError, WorkerLostError
 from vpr_dhe.index.codecs import fit_codec
@@ -73,3 +73,10 @@ def test_workers_use_as_many_threads_as_they_are_told():
     before.use()
     assert Threads.here() == before
     assert before.largest >= 1
+
+
+@pytest.mark.parametrize(
+    ("images", "workers", "expected"), [(400, 4, 32), (1000, 4, 63), (10_000, 1, 2500), (10, 64, 32)]
+)
+def test_few_images_are_shared_out_among_all_workers(images, workers, expected):
+    assert _chunk_images(images, workers) == expected

@@ -16,6 +16,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
+from math import ceil
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -41,6 +42,10 @@ from vpr_dhe.runtime.image_decoding import FULL_RANGE, MAX_PIXELS
 # Limits a chunk that kills every worker. Ray's own limit (`max_task_retries`) does not serve: attempts to reach a dead
 # worker count as retries too, many per death.
 MAX_ATTEMPTS = 4
+# Chunks of few images are shared out among all workers, in several turns so that they end at about the same time. To
+# seal a chunk takes as long as to extract one or two images.
+_CHUNKS_PER_WORKER = 4
+_MIN_CHUNK_IMAGES = 32
 
 Outcome: TypeAlias = SealedChunk | VprDheError | OSError
 """Result of a worker for one chunk. Expected errors travel as values: Ray would wrap them and log a traceback."""
@@ -122,7 +127,8 @@ def add_with_ray(
         source = Source(
             index.manifest.folders, extractor, batch_size, strict, grey_levels=levels, max_pixels=max_pixels
         )
-        chunks = writer.chunks(writer.settle_codec(changes.to_extract, source, intake.publish, progress))
+        remaining = writer.settle_codec(changes.to_extract, source, intake.publish, progress)
+        chunks = writer.chunks(remaining, _chunk_images(len(remaining), pool.size))
         if chunks:
             with _ledger(writer.segments_folder.resolve()) as ledger:
                 codec = writer.snapshot.require_codec()
@@ -296,6 +302,11 @@ def _pool(workers: Workers) -> _Pool:
             min(by_cpu, machine["GPU"] // workers.gpus_each) for by_cpu, machine in zip(room, machines, strict=True)
         ]
     return _Pool(workers.count or int(sum(room)), cpus, workers.gpus_each)
+
+
+def _chunk_images(images: int, workers: int) -> int:
+    """Number of images of a chunk that leaves no worker idle, unless the cost of a chunk would count."""
+    return max(_MIN_CHUNK_IMAGES, ceil(images / (_CHUNKS_PER_WORKER * workers)))
 
 
 def _outcomes(chunks: Sequence[Chunk], job: _Job, pool: _Pool) -> Generator[tuple[int, Outcome]]:

@@ -13,7 +13,8 @@ shard that does not answer in time raises an error or is named in the result, as
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from itertools import count as counter
 from pathlib import Path
 from time import monotonic, sleep
@@ -23,7 +24,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from vpr_dhe.distributed.cluster import import_ray
-from vpr_dhe.distributed.shard_actor import ShardServer
+from vpr_dhe.distributed.shard_actor import SentQuery, ShardServer
 from vpr_dhe.distributed.sharding import Directory, Shard, assign
 from vpr_dhe.errors import BadInputError, IndexFormatError, ShardsMissingError
 from vpr_dhe.features.base import ExtractorSpec
@@ -69,11 +70,11 @@ class ShardedIndex:
         shards: Mapping[str, "_Replicas"],
         directory: Directory,
         *,
-        verifies: bool,
+        verifier: Verifier | None,
         missing: Missing,
     ) -> None:
         self._folder, self._manifest, self._shards, self._directory = folder, manifest, shards, directory
-        self._verifies, self._missing = verifies, missing
+        self._verifier, self._missing = verifier, missing
         self._threads = ThreadPoolExecutor(max(1, len(shards)), thread_name_prefix="shards")
 
     @classmethod
@@ -112,7 +113,7 @@ class ShardedIndex:
         manifest = read_manifest(folder)
         parts = assign(manifest, shards)
         served = _start(folder.resolve(), parts, verifier, replicas, timeout_s)
-        index = cls(folder, manifest, served, Directory(parts), verifies=verifier is not None, missing=missing)
+        index = cls(folder, manifest, served, Directory(parts), verifier=verifier, missing=missing)
         try:
             index._await_start()
         except BaseException:
@@ -160,7 +161,12 @@ class ShardedIndex:
     @property
     def verifies(self) -> bool:
         """Whether there is a verifier."""
-        return self._verifies
+        return self._verifier is not None
+
+    @property
+    def uses_images(self) -> bool:
+        """Whether the verifier estimates from pixels, so that queries are sent with theirs."""
+        return self._verifier is not None and self._verifier.estimator.uses_images
 
     def __len__(self) -> int:
         return self._manifest.count
@@ -218,6 +224,7 @@ class ShardedQuery:
         self._index = index
         self.missing_shards: frozenset[str] = frozenset()
         self.nearby: NearbyImages | None = None
+        self._records: dict[int, ImageRecord] = {}
 
     def restricted_to(self, near: Near) -> "ShardedQuery":
         """Make the same query, of which only images in a circle are searched; errors as for `search`."""
@@ -254,8 +261,9 @@ class ShardedQuery:
         """
         self._index.require_images()
         count = min(count, len(self._index))
-        queries = import_ray().put(descriptors.cpu())
-        near, bits = self.nearby and self.nearby.near, None if codes is None else codes.cpu()
+        # Passed as they are, not through the object store, which takes longer for so few bytes.
+        queries, bits = descriptors.float().cpu().numpy(), None if codes is None else codes.cpu().numpy()
+        near = self.nearby and self.nearby.near
         found = self._call(
             {name: lambda actor: actor.search.remote(queries, count, near, bits) for name in self._index.shards}
         )
@@ -269,12 +277,18 @@ class ShardedQuery:
             IndexDamagedError: if stored data fails its checksum.
             ShardsMissingError: if shards do not answer and the caller chose to fail.
         """
-        sent = import_ray().put((decode_query(image), _on_cpu(query)))
-        return self._gather(ids, lambda actor, own: actor.verify.remote(sent, own))
+        decode = partial(decode_query, image) if self._index.uses_images else None
+        sent = import_ray().put(SentQuery.of(decode, query))
+        found = self._gather(ids, lambda actor, own: actor.verify.remote(sent, own))
+        self._records |= {id: record for id, (_, record) in found.items()}
+        return {id: verification for id, (verification, _) in found.items()}
 
     def records(self, ids: Sequence[int]) -> dict[int, ImageRecord]:
-        """Records of database images; errors as for `verify`."""
-        return self._gather(ids, lambda actor, own: actor.records.remote(own))
+        """Records of database images, those of verified ones without a call; errors as for `verify`."""
+        unknown = [id for id in ids if id not in self._records]
+        found = self._gather(unknown, lambda actor, own: actor.records.remote(own))
+        known = self._records | found
+        return {id: known[id] for id in ids if id in known}
 
     def _gather(self, ids: Sequence[int], call: Callable[[Actor, list[int]], Any]) -> dict[int, Any]:
         """Collect results for these images, each from the shard that holds it."""
@@ -397,11 +411,6 @@ def _start(
         actors = [start(number + replica, *arguments) for replica in range(replicas)]
         started[shard.name] = _Replicas(actors, arguments, timeout_s)
     return started
-
-
-def _on_cpu(query: Features) -> Features:
-    code = None if query.code is None else query.code.cpu()
-    return replace(query, global_descriptor=query.global_descriptor.cpu(), local_map=query.local_map.cpu(), code=code)
 
 
 def _listed(names: Sequence[str] | Mapping[str, object]) -> str:

@@ -111,11 +111,12 @@ class IndexWriter:
         seal_chunk(self.segments_folder, chunk, images, codec, publish=partial(self.accept, replaced={}))
         self.merge_tail()
 
-    def chunks(self, records: Sequence[ImageRecord]) -> list[Chunk]:
-        """Split images into chunks of one segment each, and assign ids."""
+    def chunks(self, records: Sequence[ImageRecord], max_images: int | None = None) -> list[Chunk]:
+        """Split images into chunks of one segment each, of at most `max_images` if that is less, and assign ids."""
+        size = SEGMENT_IMAGES if max_images is None else min(max_images, SEGMENT_IMAGES)
         return [
-            Chunk(self.manifest.next_id + start, records[start : start + SEGMENT_IMAGES])
-            for start in range(0, len(records), SEGMENT_IMAGES)
+            Chunk(self.manifest.next_id + start, records[start : start + size])
+            for start in range(0, len(records), size)
         ]
 
     def accept(self, sealed: SealedChunk, replaced: Mapping[str, int]) -> None:
