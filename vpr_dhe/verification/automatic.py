@@ -73,7 +73,7 @@ class AutomaticAligner:
         self._asift, self._verifier = AsiftEstimator(), Verifier(OpenCvEstimator("magsac"))
 
     def __call__(self, query: Image, candidate: Image) -> Verification:
-        """Align two images; it fails if no homography has 5 matches held out, or 12 cells of `cross-modal`."""
+        """Align two images; it fails if no homography has 5 matches held out, or 20 cells of `cross-modal`."""
         sizes = PairSizes(image_size(query), image_size(candidate))
         small = reduced_to(query, _MAX_PIXELS), reduced_to(candidate, _MAX_PIXELS)
         best = self._best(*small)
