@@ -36,7 +36,7 @@ from vpr_dhe.verification.estimators.base import HomographyEstimator, View
 
 SHIFTS = (0.025, 0.05, 0.075, 0.1)
 ALIGNED_BELOW = 0.01
-ESTIMATORS = ("weak-alignment", "weak-alignment-pseudo")
+ESTIMATORS = ("cross-modal", "weak-alignment", "weak-alignment-pseudo")
 MUTUAL_INFORMATION = "mutual information"
 Aligner = Callable[[Image, Image], Float64[np.ndarray, "3 3"] | None]
 

@@ -11,7 +11,7 @@ from hpatches_faults import hpatches_faults
 from msls_faults import msls_faults
 from user_copy import UserCopy, folders_below
 
-from vpr_dhe.runtime.image_files import files_below
+from vpr_dhe.runtime.image_files import walk_folders
 
 DATABASE_NAMES = ("database", "db", "gallery", "ref", "reference", "references", "index")
 QUERY_NAMES = ("queries", "query", "q")
@@ -174,7 +174,7 @@ def two_formats(copy: UserCopy) -> Iterator[Finding]:
 
 def _files(copy: UserCopy) -> Iterator[Path]:
     """All files that can be listed; folders that cannot are found as broken images."""
-    return files_below(copy.root, lambda _: None)
+    return (folder / name for folder, names in walk_folders(copy.root, lambda _: None) for name in names)
 
 
 def pittsburgh_raw(copy: UserCopy) -> Iterator[Finding]:

@@ -74,7 +74,7 @@ def test_the_answer_is_that_of_brute_force_over_the_circle(index, adapted, withi
 def test_shards_together_answer_like_the_whole(index):
     near = Near(CENTRE, 200.0)
     shards = [ShardServer(index.folder, shard, None) for shard in assign(index.manifest, 3)]
-    found = merge([shard.search(QUERIES, 20, near, CODES) for shard in shards], 20)
+    found = merge([shard.search(QUERIES.numpy(), 20, near, CODES.numpy()) for shard in shards], 20)
     np.testing.assert_array_equal(found.ids, brute_force(index, near, 20, adapted=True).ids)
     counts = [shard.nearby(near) for shard in shards]
     whole = index.snapshot.within(near)[1]

@@ -166,7 +166,7 @@ def scan_images(folder: Path) -> ImageListing:
         unreadable.append(Unreadable(path.relative_to(folder).as_posix(), _reason(path, error)))
 
     lists = {_Kind.IMAGE: images, _Kind.LEFT_OUT: left_out}
-    for parent, names in _folders_below(folder, refuse):
+    for parent, names in walk_folders(folder, refuse):
         below = parent.relative_to(folder).as_posix()
         prefix = "" if below == "." else f"{below}/"
         for name in names:
@@ -193,7 +193,7 @@ def _reason(path: Path, error: OSError) -> str:
     return error.strerror or type(error).__name__
 
 
-def _folders_below(folder: Path, refuse: Callable[[OSError], object]) -> Iterator[tuple[Path, list[str]]]:
+def walk_folders(folder: Path, refuse: Callable[[OSError], object]) -> Iterator[tuple[Path, list[str]]]:
     """Iterate over a folder and those below that are not hidden, with the names of the files in each.
 
     Links are followed, but each folder is entered once. `refuse` is called with the error of each folder that cannot be

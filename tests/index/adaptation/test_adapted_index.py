@@ -192,7 +192,7 @@ def test_shards_together_answer_as_the_index(index):
     index.remove([3, 601])
     shards = assign(index.manifest, 2)
     assert len(shards) == 2
-    found = [ShardServer(index.folder, shard, None).search(QUERIES, 20) for shard in shards]
+    found = [ShardServer(index.folder, shard, None).search(QUERIES.numpy(), 20) for shard in shards]
     together, alone = merge(found, 20), index.search(QUERIES, 20)
     np.testing.assert_array_equal(together.ids, alone.ids)
     np.testing.assert_array_equal(together.similarities, alone.similarities)

@@ -108,7 +108,9 @@ def _weak_alignment(resources: Resources, *, pseudo_siamese: bool) -> Homography
     from vpr_dhe.verification.estimators.cross_modal.weak_alignment.learning import WeakAlignmentSettings
 
     settings = WeakAlignmentSettings(pseudo_siamese=pseudo_siamese, max_seconds=resources.max_seconds)
-    return WeakAlignmentEstimator(settings, device=resources.device, start_progress=resources.start_progress)
+    return WeakAlignmentEstimator(
+        settings, start=_cross_modal(resources), device=resources.device, start_progress=resources.start_progress
+    )
 
 
 def _weak_descriptor(resources: Resources) -> HomographyEstimator:

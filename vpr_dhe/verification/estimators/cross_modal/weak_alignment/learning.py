@@ -4,7 +4,7 @@ Experiments with the coarsest level are in `docs/experiments/notes.md`.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import cos, pi
 from time import monotonic
 from typing import NamedTuple
@@ -69,6 +69,10 @@ class WeakAlignmentSettings:
     max_octaves: float = 1.0
     max_seconds: float | None = None
 
+    def from_a_start(self) -> "WeakAlignmentSettings":
+        """Settings for pairs whose homography is known roughly: without the coarsest level."""
+        return replace(self, sides_px=self.sides_px[1:], steps=self.steps[1:]) if len(self.steps) > 1 else self
+
 
 class Learned(NamedTuple):
     """Result of learning on a pair: the homography between original pixels, and its support.
@@ -83,15 +87,23 @@ class Learned(NamedTuple):
 @torch.inference_mode(False)
 @torch.enable_grad()
 def learn_alignment(
-    image_a: Image, image_b: Image, settings: WeakAlignmentSettings, device: str, progress: Progress
+    image_a: Image,
+    image_b: Image,
+    settings: WeakAlignmentSettings,
+    device: str,
+    progress: Progress,
+    start: Float64[np.ndarray, "3 3"] | None = None,
 ) -> Learned | None:
     """Align two roughly aligned images; None if one is flat, or a corner moves by more than half the longer side.
 
     `progress` is called with the number of steps just done, `sum(settings.steps)` in all. Gradients are computed even
-    if the caller has disabled them.
+    if the caller has disabled them. `start` is the homography to begin with, between original pixels; by default, the
+    images are laid on top of each other.
     """
     random = np.random.default_rng(SEED)
     parameters = HomographyParameters(settings.homography_scale).to(device)
+    if start is not None:
+        parameters.start_at(torch.from_numpy(start), image_size(image_a), image_size(image_b))
     level: _Level | None = None
     share = 1 / len(settings.sides_px)
     for number, (side_px, steps) in enumerate(zip(settings.sides_px, settings.steps, strict=True)):

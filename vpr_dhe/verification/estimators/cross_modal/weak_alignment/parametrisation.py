@@ -27,6 +27,12 @@ class HomographyParameters(nn.Module):
         entries = torch.cat([self.scale * self.values, self.values.new_zeros(1)])
         return torch.eye(3, dtype=torch.float64, device=entries.device) + entries.view(3, 3)
 
+    @torch.no_grad()
+    def start_at(self, homography: Float64[Tensor, "3 3"], a: Size, b: Size) -> None:
+        """Set the parameters to a homography between the original pixels of A and B."""
+        units = normalise(_to_unit(Frame(b, b)) @ homography @ torch.linalg.inv(_to_unit(Frame(a, a))))
+        self.values.copy_((units - torch.eye(3, dtype=torch.float64)).flatten()[:8] / self.scale)
+
     def largest_move(self) -> float:
         """Largest distance by which a corner of A's unit square moves; very large beyond the horizon."""
         with torch.no_grad():
