@@ -11,7 +11,7 @@ import torch
 from vpr_dhe.evaluation.alignment_metrics import corner_error_px
 from vpr_dhe.images import image_size
 from vpr_dhe.records import Frame, Size
-from vpr_dhe.verification.estimators.base import View
+from vpr_dhe.verification.estimators.base import Homographies, HomographyEstimator, View
 from vpr_dhe.verification.estimators.cross_modal.weak_alignment import learning
 from vpr_dhe.verification.estimators.cross_modal.weak_alignment.estimator import WeakAlignmentEstimator
 from vpr_dhe.verification.estimators.cross_modal.weak_alignment.learning import WeakAlignmentSettings, learn_alignment
@@ -114,3 +114,39 @@ def test_what_goes_astray_fails_and_is_finite():
     found = WeakAlignmentEstimator(wild).estimate(view, [candidate])
     assert found.valid.tolist() == [False]
     assert torch.equal(found.matrices[0], torch.eye(3, dtype=torch.float64))
+
+
+class Starts(HomographyEstimator):
+    """An estimator that knows a homography, or none."""
+
+    name = "starts"
+
+    def __init__(self, homography):
+        self.homography = homography
+
+    def estimate(self, query, candidates):
+        return Homographies.joined([self.homography for _ in candidates])
+
+
+def test_learning_begins_at_a_start_and_skips_the_coarsest_level():
+    a, b, _ = pair()
+    view, candidate = (View(Frame(SIZE, SIZE), lambda image=image: image) for image in (a, b))
+    start = np.array([[1.1, 0.0, 9.0], [0.0, 0.9, -5.0], [0.0, 0.0, 1.0]])
+    told = []
+
+    def progress(name, total):
+        told.append(total)
+        return nobody
+
+    # With a rate of zero, nothing is learned.
+    still = replace(SHORT, sides_px=(48, 64), steps=(5, 3), learning_rate=0.0)
+    for known in (start, None):
+        estimator = WeakAlignmentEstimator(still, start=Starts(known), start_progress=progress)
+        found = learned_homography(estimator, view, candidate)
+        np.testing.assert_allclose(found, np.eye(3) if known is None else start, atol=1e-9)
+    assert told == [3, 8]
+
+
+def learned_homography(estimator, view, candidate):
+    (start,) = estimator._starts(view, [candidate])
+    return estimator._learn(view, candidate, start).homography

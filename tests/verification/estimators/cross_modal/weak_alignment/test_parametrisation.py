@@ -60,3 +60,10 @@ def test_it_knows_how_far_it_has_gone():
     assert parameters([0, 0, 3.0, 0, 0, 4.0, 0, 0]).largest_move() == pytest.approx(0.5)
     assert parameters([0, 0, 0, 0, 0, 0, 30.0, 0]).largest_move() > 1
     assert not parameters([float("nan")] + [0.0] * 7).largest_move() < 1
+
+
+def test_it_starts_where_it_is_told():
+    truth = torch.tensor([[0.5, 0.02, 20.0], [-0.03, 1.1, 8.0], [1e-5, -2e-5, 1.0]], dtype=torch.float64)
+    some = parameters(SOME)
+    some.start_at(truth, A, B)
+    assert torch.allclose(some.between_originals(A, B), truth, rtol=1e-9)
