@@ -1,12 +1,13 @@
 """Mean corner error of homographies between two modalities, on pairs that no network was trained on.
 
+    pip install "vpr-dhe[benchmarks]"
     python datasets/split_pairs.py DATA --out parts/NAME
     python benchmarks/cross_modal.py parts/NAME... --weights run/best.safetensors...
 
 takes the part `test` of each folder, deforms its pairs as training does (patches of 128 px of photos of 192 px, corners
 moved by up to 32 px along each axis), once for each of five seeds, and writes `benchmarks/results/cross_modal.md` and
 `cross_modal.json`. Every network is measured on every data set, whatever it was trained on. A failed pair counts as the
-identity, so that failing never improves a score.
+identity, so that failing never improves a score. Mutual information is as in `multimodal.py`.
 """
 
 import argparse
@@ -22,6 +23,7 @@ import cv2
 import numpy as np
 import torch
 from measuring import RESULTS, write_result
+from multimodal import maximised_mutual_information
 
 from vpr_dhe.datasets.pairs import read_pairs
 from vpr_dhe.datasets.pairs.base import HomographyPair, PairSet
@@ -104,6 +106,15 @@ def photometric(image_a: Image, image_b: Image) -> Verification:
     return Verification(matrix.numpy(), 0.0, _NO_POINTS, _NO_POINTS)
 
 
+def by_mutual_information(image_a: Image, image_b: Image) -> Verification:
+    """Maximise the mutual information of grey values over affine transforms, from the identity on."""
+    matrix = torch.from_numpy(maximised_mutual_information(image_a, image_b))
+    square = corners(image_size(image_a))
+    if not is_a_view(project(matrix, square) - square, image_size(image_a)):
+        return NOT_VERIFIED
+    return Verification(matrix.numpy(), 0.0, _NO_POINTS, _NO_POINTS)
+
+
 def by_network(estimator: HomographyEstimator, image_a: Image, image_b: Image) -> Verification:
     """Align two images by an estimator that needs only the images."""
     views = [View(Frame(image_size(image), image_size(image)), partial(_same, image)) for image in (image_a, image_b)]
@@ -136,6 +147,8 @@ def aligners_of(weights: Sequence[Path], device: str) -> tuple[dict[str, Aligner
         UNMOVED: unmoved,
         "SIFT, magsac": build_aligner("magsac"),
         "photometric (ECC)": photometric,
+        "mutual information": by_mutual_information,
+        "cross-modal": partial(by_network, build_estimator("cross-modal", Resources(device=device))),
     }
     known = {}
     for path in weights:

@@ -110,7 +110,7 @@ def _view(image: Image) -> View:
     return View(Frame(image_size(image), image_size(image)), lambda: image)
 
 
-def by_mutual_information(image_a: Image, image_b: Image) -> Float64[np.ndarray, "3 3"] | None:
+def maximised_mutual_information(image_a: Image, image_b: Image) -> Float64[np.ndarray, "3 3"]:
     """Align a pair by the mutual information of grey values."""
     import SimpleITK as Itk
 
@@ -193,7 +193,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
     arguments = parser.parse_args()
     aligners: dict[str, Aligner] = {name: by_estimator(build_estimator(name)) for name in ESTIMATORS}
-    aligners[MUTUAL_INFORMATION] = by_mutual_information
+    aligners[MUTUAL_INFORMATION] = maximised_mutual_information
     pairs = read_pairs(arguments.data).limited(arguments.pairs)
     arguments.out.mkdir(parents=True, exist_ok=True)
     outcomes: list[Outcome] = []
