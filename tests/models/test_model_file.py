@@ -115,9 +115,11 @@ def test_bundled_models_are_those_that_stored_features_came_from():
 
 def test_bundled_weights_are_small_enough_for_a_wheel():
     folder = resources.files("vpr_dhe.models") / "weights"
-    assert sorted(file.name for file in folder.iterdir()) == sorted(f"{name}.safetensors" for name in BUNDLED)
+    names = sorted(f"{name}.safetensors" for name in (*BUNDLED, "cross-modal"))
+    assert sorted(file.name for file in folder.iterdir()) == names
     assert sum(len(zlib.compress(file.read_bytes())) for file in folder.iterdir()) < 20_000_000
     assert len((folder / "lite-vlad.safetensors").read_bytes()) <= 8_000_000
+    assert len((folder / "cross-modal.safetensors").read_bytes()) <= 4_000_000
 
 
 def test_an_unknown_model():
