@@ -225,14 +225,15 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
+    parser.add_argument("--name", default="cross_modal", help="name of the result files, without ending")
     arguments = parser.parse_args()
     aligners, known = aligners_of(arguments.weights, arguments.device)
     rows = [row for root in arguments.parts for row in measure(root, arguments.seeds, aligners, known)]
     arguments.out.mkdir(parents=True, exist_ok=True)
     print(table := markdown(rows))
-    (arguments.out / "cross_modal.md").write_text(f"{table}\n")
+    (arguments.out / f"{arguments.name}.md").write_text(f"{table}\n")
     document = {"seeds": arguments.seeds, "rows": [asdict(row) for row in rows]}
-    write_result(arguments.out / "cross_modal.json", "cross_modal", document)
+    write_result(arguments.out / f"{arguments.name}.json", "cross_modal", document)
 
 
 if __name__ == "__main__":
