@@ -11,7 +11,7 @@ standard errors over places. Writes `benchmarks/results/accuracy.md` and `accura
 import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from data_sets import all_data_sets, find, tolerance
 from measuring import RESULTS, folder_for, table, write_result
@@ -30,7 +30,7 @@ from vpr_dhe.localization.map_adaptation import verified_pairs
 from vpr_dhe.models.names import BUNDLED, SIFT_VLAD
 from vpr_dhe.report.tables.evaluation import evaluation_document, evaluation_table
 from vpr_dhe.report.tables.pairs import alignment_document, alignment_table
-from vpr_dhe.runtime.choices import default_adapt, default_rank_by
+from vpr_dhe.runtime.choices import ExtractorPrecision, default_adapt, default_rank_by
 from vpr_dhe.verification.alignment import build_aligner
 from vpr_dhe.verification.build import build_verifiers
 from vpr_dhe.verification.estimators.registry import METHODS, Needs, Resources
@@ -53,10 +53,16 @@ def verifiers_for(extractor: Extractor) -> list[str]:
 
 
 def measure(
-    protocols: Sequence[PlaceDataset], model: str, cache: Path, rerank: int, ranks: tuple[int, ...] = RANKS
+    protocols: Sequence[PlaceDataset],
+    model: str,
+    cache: Path,
+    rerank: int,
+    ranks: tuple[int, ...] = RANKS,
+    *,
+    precision: ExtractorPrecision = "fp32",
 ) -> Iterator[EvaluationResult]:
     """Evaluate one model on one set of images by each protocol, adapted and ranked as an index is by default."""
-    extractor = load_extractor(model)
+    extractor = load_extractor(model, precision=precision)
     published = extractor.model_file.published
     settings = Settings(ranks, rerank, rank_by=default_rank_by(published=published))
     features = FeatureCache(cache)
@@ -142,6 +148,9 @@ def main() -> None:
         "--pairs", nargs="*", default=[], metavar="METHOD", help="also evaluate these methods on image pairs"
     )
     parser.add_argument("--rerank", type=int, default=Settings.rerank, help="number of candidates to verify per query")
+    parser.add_argument(
+        "--precision", choices=get_args(ExtractorPrecision), default="fp32", help="precision of networks [fp32]"
+    )
     parser.add_argument("--queries", type=int, help="maximum number of queries per data set, evenly spread [all]")
     parser.add_argument("--only", default="", help="only data sets whose name contains this")
     parser.add_argument("--cache", type=Path, help="cache features here")
@@ -160,7 +169,7 @@ def main() -> None:
             queries=arguments.queries,
         ):
             for model in models:
-                for result in measure(protocols, model, cache, arguments.rerank):
+                for result in measure(protocols, model, cache, arguments.rerank, precision=arguments.precision):
                     results.append(result)
                     print(evaluation_table(result), end="\n\n", flush=True)
                 write(arguments.out, results, pairs)

@@ -6,11 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import PIL.Image
 import pytest
 from little_gsv_cities import write_gsv_cities
+from random_models import random_model
 
 from vpr_dhe.models.model_file import load_model
 from vpr_dhe.models.network_file import load_network
@@ -146,6 +148,23 @@ def test_a_network_is_trained_from_nothing_and_then_describes(run, photos, tmp_p
     assert (code, stdout.split()[1]) == (0, "1.png"), stderr
 
 
+def test_a_student_is_taught_and_then_indexes(run, photos, tmp_path):
+    out, teacher = tmp_path / "run", tmp_path / "teacher.safetensors"
+    replace(random_model("timm-cnn:resnet10t", "vlad", None, 64), name="little").save(teacher)
+    network = ("--teacher", teacher, "--model", "new:cct_7_7x2_224@32", "--view-side", 32, "--batch-size", 2)
+    few = ("--steps", 2, "--save-every", 1, "--device", "cpu", "--validation", photos, "--validation-photos", 2)
+    code, stdout, stderr = run("train", "distillation", photos, "--out", out, *network, *few)
+    assert (code, f"{out}/best.safetensors" in stdout) == (0, True), stderr
+    facts = json.loads((out / "training.json").read_text())
+    assert (facts["stage"], facts["view_width"], facts["batch_size"]) == ("distillation", 32, 2)
+    assert "distillation of little: trained by the user on" in load_model(out / "best.safetensors").training_data
+    code, _, stderr = run("index", photos, "--out", tmp_path / "index", "--model", out / "best.safetensors")
+    assert code == 0, stderr
+    sides = (*network[:2], "--model", out / "best.safetensors", "--view-side", 40)
+    code, _, stderr = run("train", "distillation", photos, "--out", tmp_path / "other", *sides, *few)
+    assert (code, "which do not divide an input of 40 x 40" in stderr) == (2, True), stderr
+
+
 @pytest.mark.slow
 def test_network_and_head_are_trained_together(run, tmp_path):
     places, out = write_places(tmp_path / "places", 3), tmp_path / "run"
@@ -215,6 +234,9 @@ def test_what_cannot_be_trained_is_said_in_one_sentence(run, photos, places, tmp
     assert "needs 24 x 24" in complaint("joint", places, *network)
     assert "fp16 needs a GPU" in complaint("joint", places, *network, "--precision", "fp16")
     assert "does not exist" in complaint("dhe", tmp_path / "nothing")
+    assert "does not exist" in complaint("distillation", photos, "--validation", tmp_path / "nothing")
+    assert "choose a teacher that pools by one of" in complaint("distillation", photos, "--teacher", "cct-offline")
+    assert "sift-vlad' is not a network" in complaint("distillation", photos, "--teacher", "sift-vlad")
     monkeypatch.setitem(sys.modules, "accelerate", None)
     assert 'pip install "vpr-dhe[train]"' in complaint("dhe", photos)
     assert not out.exists()

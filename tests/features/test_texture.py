@@ -50,7 +50,7 @@ def test_texture_depends_neither_on_brightness_nor_on_shading():
     assert (textured_cells(image.astype(np.uint8), grid) == textured_cells(shaded, grid)).mean() > 0.98
 
 
-@pytest.mark.parametrize("model", ["sift-vlad", "cct-offline", "lite-vlad"])
+@pytest.mark.parametrize("model", ["sift-vlad", "cct-offline", "lite-vlad", "cct-lite"])
 def test_blank_images_of_every_kind_of_model_match_nothing(model):
     extractor = load_extractor(model)
     blank, other, street = extractor.extract([BLANKS["dark room"], BLANKS["shaded wall"], texture()])

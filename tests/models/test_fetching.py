@@ -164,7 +164,10 @@ def test_without_a_network(gone, cache, monkeypatch, capsys):
     assert run("export", NAME, "--out", cache / "x", monkeypatch=monkeypatch) == 1
     (message,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert f"{NAME} could not be downloaded: {gone}/ResNet18_32_cosplace.pth cannot be reached" in message
-    assert "without a download these work: lite-vlad, sift-vlad, cct-offline, eigenplaces-vgg16-512; or" in message
+    assert (
+        "without a download these work: lite-vlad, sift-vlad, cct-offline, cct-lite, eigenplaces-vgg16-512; or"
+        in message
+    )
     assert f"--kind cosplace --out {cache / NAME}.safetensors`" in message
 
 

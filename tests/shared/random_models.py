@@ -22,6 +22,7 @@ _MEMBERS = {
     "selavprpp:NAME": [("selavprpp:small", 1, 28)],
     "fol:NAME": [("fol:small", 1, 28)],
     "edtformer:NAME": [("edtformer:small", 1, 28)],
+    "projected:NAME": [("projected:16:cct_7_7x2_224", 1, 32)],
 }
 BACKBONES = [member for name in backbone_names() for member in _MEMBERS.get(name, [(name, 1, 32)])]
 """Name, number of blocks and input side of each."""

@@ -158,13 +158,13 @@ def existing_folder(path: Path | None) -> Path | None:
     return path
 
 
-def existing_folders(paths: list[Path]) -> list[Path]:
+def existing_folders(paths: list[Path] | None) -> list[Path] | None:
     """Return the paths of folders of images.
 
     Raises:
         BadInputError: if one does not exist.
     """
-    for path in paths:
+    for path in paths or ():
         existing_folder(path)
     return paths
 

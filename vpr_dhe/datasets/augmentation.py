@@ -18,6 +18,7 @@ from vpr_dhe.records import Image, Size
 MAX_CORNER_SHIFT = 0.25
 """Largest shift of a corner along each axis, as a share of the side of the view."""
 _MIN_CROP = 0.6
+_MAX_DISTORTION = 0.1
 
 
 class WarpedViews(NamedTuple):
@@ -43,6 +44,20 @@ def warped_views(photo: Image, size: Size, random: np.random.Generator) -> Warpe
     homography = random_homography(size, random)
     view_a, view_b = (_warped(photo, matrix, size) for matrix in (to_a, homography @ to_a))
     return WarpedViews(relit(view_a, random), relit(view_b, random), homography)
+
+
+def distorted_crop(photo: Image, whole: Size, size: Size, random: np.random.Generator) -> Image:
+    """Cut a view of `size` out of a photo of the size `whole`, or enlarged to up to 1.7 times that along each axis.
+
+    Its corners move by up to a tenth of its sides, and half of the views are mirrored. Beyond the photo, it is
+    continued by its reflection.
+    """
+    crop = random.uniform(_MIN_CROP, 1.0, 2)
+    enlarged = Size(*(max(part, round(side / share)) for side, part, share in zip(whole, size, crop, strict=True)))
+    left, top = (random.uniform(0, full - part) for full, part in zip(enlarged, size, strict=True))
+    to_view = np.array([[1.0, 0.0, -left], [0.0, 1.0, -top], [0.0, 0.0, 1.0]])
+    view = _warped(_resized(photo, enlarged), random_homography(size, random, _MAX_DISTORTION) @ to_view, size)
+    return np.ascontiguousarray(view[:, ::-1]) if random.random() < 0.5 else view
 
 
 def random_homography(

@@ -1,11 +1,11 @@
 """Catalogue of models, and the opening of those that need no download."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vpr_dhe.models.names import BUNDLED, CCT_OFFLINE, LITE_VLAD, SIFT_VLAD, require_model
+from vpr_dhe.models.names import BUNDLED, CCT_LITE, CCT_OFFLINE, LITE_VLAD, SIFT_VLAD, require_model
 from vpr_dhe.models.published import PUBLISHED
 
 if TYPE_CHECKING:
@@ -32,6 +32,9 @@ CATALOGUE = (
         CCT_OFFLINE, True, "small transformer, trained from scratch on open photos and generated towns, 256 dimensions"
     ),
     CatalogueEntry(
+        CCT_LITE, True, "experimental: the same transformer, taught by lite-vlad, 768 dimensions, 20 x 20 map"
+    ),
+    CatalogueEntry(
         "FILE.safetensors", True, "a model file, such as the published DHE-VPR through `vpr-dhe import-weights`"
     ),
     CatalogueEntry("timm:NAME", False, "any vision transformer of timm by name; weights are downloaded once by timm"),
@@ -40,6 +43,9 @@ CATALOGUE = (
     ),
     CatalogueEntry("FOLDER", True, "a network exported by `vpr-dhe export`, run by ONNX Runtime"),
 )
+
+_PARTS_OF = {CCT_LITE: LITE_VLAD}
+"""Bundled students and their teachers: the file of a student holds its backbone alone."""
 
 
 def open_model(name: str) -> "ModelFile":
@@ -54,7 +60,11 @@ def open_model(name: str) -> "ModelFile":
 
     if name in BUNDLED:
         with resources.as_file(resources.files("vpr_dhe.models") / "weights" / f"{name}.safetensors") as path:
-            return load_model(path)
+            model = load_model(path)
+        if name not in _PARTS_OF:
+            return model
+        teacher = open_model(_PARTS_OF[name]).without_backbone()
+        return replace(model, tensors={**model.tensors, **teacher.tensors})
     if name in PUBLISHED:
         return load_model(fetch(name))
     require_model(name)

@@ -93,6 +93,16 @@ class ModelFile:
         architecture = replace(self.architecture, local_head=None)
         return replace(self, architecture=architecture, tensors=self._without("local_head"))
 
+    def only_backbone(self) -> "ModelFile":
+        """Copy of the model with the tensors of its backbone alone."""
+        return replace(
+            self, tensors={name: value for name, value in self.tensors.items() if name.startswith("backbone.")}
+        )
+
+    def without_backbone(self) -> "ModelFile":
+        """Copy of the model without the tensors of its backbone."""
+        return replace(self, tensors=self._without("backbone"))
+
     def with_local_head(self, local_head: str, state: Mapping[str, Tensor]) -> "ModelFile":
         """Copy of the model with a local head, and without a head, which was trained for other local maps."""
         extractor = self.without_head().without_local_head()

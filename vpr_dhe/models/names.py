@@ -9,8 +9,9 @@ from vpr_dhe.runtime.text import did_you_mean
 SIFT_VLAD = "sift-vlad"
 CCT_OFFLINE = "cct-offline"
 LITE_VLAD = "lite-vlad"
+CCT_LITE = "cct-lite"
 DEFAULT_MODEL = LITE_VLAD
-BUNDLED = (LITE_VLAD, SIFT_VLAD, CCT_OFFLINE)
+BUNDLED = (LITE_VLAD, SIFT_VLAD, CCT_OFFLINE, CCT_LITE)
 """Models whose files are in the package."""
 
 TIMM_PREFIX, TIMM_CNN_PREFIX = "timm:", "timm-cnn:"

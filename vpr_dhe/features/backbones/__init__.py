@@ -9,6 +9,7 @@ from vpr_dhe.features.backbones import (
     edtformer,
     fol,
     imagevpr,
+    projected,
     selavprpp,
     timm_cnn,
     timm_vit,
@@ -29,6 +30,7 @@ _BUILDERS: dict[str, Callable[..., Backbone]] = {
     selavprpp.PREFIX: selavprpp.build_selavprpp,
     fol.PREFIX: fol.build_fol,
     edtformer.PREFIX: edtformer.build_edtformer,
+    projected.PREFIX: projected.build_projected,
 }
 
 

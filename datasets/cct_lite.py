@@ -1,0 +1,106 @@
+"""Prepare the photos that the model `cct-lite` of the package learned from, and make its file from the trained one.
+
+    python datasets/cct_lite.py photos DATA --out PHOTOS
+    vpr-dhe train distillation PHOTOS/training --validation PHOTOS/validation --out run
+    python datasets/cct_lite.py bundle run/best.safetensors --out cct-lite.safetensors
+
+DATA holds the folders of `_SHARES`. Scenes that `benchmarks/splits.toml` holds out are linked into PHOTOS/validation,
+all others into PHOTOS/training, beside views of generated towns. The file of the package holds the backbone alone, in
+half precision, because the aggregator and the local head are those of `lite-vlad`.
+"""
+
+import argparse
+import re
+import sys
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from vpr_dhe.errors import VprDheError
+from vpr_dhe.images import list_images
+from vpr_dhe.models.model_file import load_model
+from vpr_dhe.models.names import CCT_LITE
+from vpr_dhe.synthetic_town.town import SyntheticTown, write_town
+
+_SPLITS = Path(__file__).parents[1] / "benchmarks/splits.toml"
+# Every n-th photo is taken: neighbouring frames of a walk show nearly the same.
+_SHARES = {
+    "facades": 1,
+    "hdri_views": 1,
+    "ie_tower": 1,
+    "ie_tower_dense": 3,
+    "opensfm": 1,
+    "brighton_beach": 1,
+    "aerial_open": 1,
+    "rtabmap_corridor": 1,
+}
+_TOWN_SEEDS, _QUERIES_PER_TOWN = range(3000, 3004), 50
+
+
+def link_photos(data: Path, out: Path) -> None:
+    """Link the photos of each source."""
+    for source, share in _SHARES.items():
+        for number, name in enumerate(list_images(data / source)):
+            side = "validation" if _is_held_out(source, name) else "training"
+            link = out / side / source / name.replace("/", "__")
+            if number % share == 0 and not link.exists():
+                link.parent.mkdir(parents=True, exist_ok=True)
+                link.symlink_to((data / source / name).resolve())
+
+
+def render_towns(out: Path) -> None:
+    """Render the towns that are not there yet."""
+    for seed in _TOWN_SEEDS:
+        folder = out / "training" / f"town-{seed}"
+        if not folder.exists():
+            town = SyntheticTown(seed)
+            cameras = town.database_cameras()
+            write_town(folder, town, cameras, town.query_cameras(_QUERIES_PER_TOWN, seed, cameras), seed=seed)
+
+
+def _is_held_out(source: str, name: str) -> bool:
+    rule = _rule(source)
+    found = re.fullmatch(rule["pattern"], name) if rule else None
+    return found is not None and found["scene"] in rule["held_out"]
+
+
+def _rule(source: str) -> Mapping[str, Any]:
+    """Rule of the data set whose database or queries are in a folder; empty if there is none."""
+    rules = tomllib.loads(_SPLITS.read_text(encoding="utf-8")).values()
+    folder = f"train_open/{source}"
+    return next((rule for rule in rules if folder in (rule.get("database"), rule.get("queries"))), {})
+
+
+def bundle(trained: Path, out: Path) -> None:
+    """Write the backbone of a trained student as the file of the package."""
+    model = load_model(trained).only_backbone().in_half_precision()
+    replace(model, name=CCT_LITE).save(out)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    photos = commands.add_parser("photos", help="link the photos")
+    photos.add_argument("data", type=Path, help=f"folder that holds {', '.join(_SHARES)}")
+    photos.add_argument("--out", type=Path, required=True, help="folder to link the photos in")
+    bundled = commands.add_parser("bundle", help="make the file of the package")
+    bundled.add_argument("model", type=Path, help="trained model")
+    bundled.add_argument("--out", type=Path, required=True, help="model file to write, ending in .safetensors")
+    options = parser.parse_args(arguments)
+    try:
+        if options.command == "photos":
+            link_photos(options.data, options.out)
+            render_towns(options.out)
+        else:
+            bundle(options.model, options.out)
+    except VprDheError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,7 @@
+"""Training of networks to imitate another one."""
+
+from vpr_dhe.training.distillation.stage import DistillationSettings, DistillationStage
+from vpr_dhe.training.distillation.student import student_of
+from vpr_dhe.training.distillation.views import open_views
+
+__all__ = ["DistillationSettings", "DistillationStage", "open_views", "student_of"]
