@@ -108,7 +108,10 @@ def photometric(image_a: Image, image_b: Image) -> Verification:
 
 def by_mutual_information(image_a: Image, image_b: Image) -> Verification:
     """Maximise the mutual information of grey values over affine transforms, from the identity on."""
-    matrix = torch.from_numpy(maximised_mutual_information(image_a, image_b))
+    try:
+        matrix = torch.from_numpy(maximised_mutual_information(image_a, image_b))
+    except RuntimeError:  # the images left each other
+        return NOT_VERIFIED
     square = corners(image_size(image_a))
     if not is_a_view(project(matrix, square) - square, image_size(image_a)):
         return NOT_VERIFIED
