@@ -105,7 +105,8 @@ def cross_modal(name: str) -> str:
     lines = [["method", "steps of training", *(f"{dataset}, px" for dataset in datasets)]]
     for method in methods:
         cells = [found[method, dataset] for dataset in datasets]
-        lines.append([method, cells[0]["training"].partition(" of ")[0], *(_error(cell) for cell in cells)])
+        steps = cells[0]["training"].partition(" of ")[0].replace("not known", "")
+        lines.append([method, steps, *(_error(cell) for cell in cells)])
     return markdown_table(lines)
 
 

@@ -62,7 +62,9 @@ class CrossModalEstimator(HomographyEstimator):
         grid = self.network.extract(torch.zeros(1, 3, _SIZE.height, _SIZE.width, device=self._device))[0].shape[2:]
         self._centres = cell_centres(Grid(*grid), _SIZE)
         self._apart_px = torch.cdist(self._centres, self._centres).to(self._device)
-        self._cell_px = _SIZE.width / grid[1]
+        # A cell and its eight neighbours, or, at the border, others as near as those.
+        distances_px, self._around = self._apart_px.topk(9, dim=1, largest=False)
+        self._are_adjacent = distances_px < 1.5 * _SIZE.width / grid[1]
 
     @classmethod
     def bundled(cls, device: str = "cpu") -> "CrossModalEstimator":
@@ -136,7 +138,9 @@ class CrossModalEstimator(HomographyEstimator):
 
     def _match(self, compared: "_Compared", radius_px: float = inf) -> Matches:
         """Match the cells of A with those of B at most a radius away, one to one."""
-        similarity = compared.similarity.masked_fill(self._apart_px > radius_px, _NO_MATCH)
+        similarity = compared.similarity
+        if radius_px < inf:
+            similarity = similarity.masked_fill(self._apart_px > radius_px, _NO_MATCH)
         best, nearest = similarity.max(dim=1)
         # The largest of each column is found twice as fast in the rows of a copy.
         there_and_back = similarity.mT.contiguous().argmax(dim=1)[nearest]
@@ -149,9 +153,10 @@ class CrossModalEstimator(HomographyEstimator):
         self, similarity: Float[Tensor, "matches cells"], nearest: Int64[Tensor, " matches"]
     ) -> Float64[Tensor, "matches 2"]:
         """Mean of the centre of the nearest cell and those around it, weighted by a softmax of their similarities."""
-        around = self._apart_px[nearest] < 1.5 * self._cell_px
-        weights = (similarity / _TEMPERATURE).masked_fill(~around, -inf).softmax(dim=1)
-        return weights.cpu().double() @ self._centres
+        around = self._around[nearest]
+        known = similarity.gather(1, around) / _TEMPERATURE
+        weights = known.masked_fill(~self._are_adjacent[nearest], -inf).softmax(dim=1).cpu().double()
+        return (weights[..., None] * self._centres[around.cpu()]).sum(dim=1)
 
     def _fit(self, matches: Matches, error_px: float) -> Homography | None:
         """Fit a homography to matches; None if there are too few, or none that a camera could see."""

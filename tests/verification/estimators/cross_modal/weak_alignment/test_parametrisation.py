@@ -62,6 +62,22 @@ def test_it_knows_how_far_it_has_gone():
     assert not parameters([float("nan")] + [0.0] * 7).largest_move() < 1
 
 
+def test_of_a_small_deformation_the_translation_stays():
+    translation = torch.tensor([[1.0, 0, 40.0], [0, 1, -20.0], [0, 0, 1]], dtype=torch.float64)
+    bent = translation.clone()
+    bent[0, 0], bent[2, 0] = 1.02, 1e-5
+    some = parameters()
+    some.start_at(bent, A, A)
+    before = some.values.clone()
+    some.reduce_to_translation(0.001)
+    assert torch.equal(some.values, before)
+    some.reduce_to_translation(0.05)
+    found = some.between_originals(A, A)
+    assert torch.allclose(found[:2, :2], torch.eye(2, dtype=torch.float64))
+    assert torch.allclose(found[2], translation[2])
+    assert torch.allclose(found[:2, 2], translation[:2, 2], atol=0.02 * 640)
+
+
 def test_it_starts_where_it_is_told():
     truth = torch.tensor([[0.5, 0.02, 20.0], [-0.03, 1.1, 8.0], [1e-5, -2e-5, 1.0]], dtype=torch.float64)
     some = parameters(SOME)

@@ -32,6 +32,8 @@ SEED = 0
 """Seed of all random choices."""
 # As a share of the image's longer side. Patches see no further than their width, so larger moves mean divergence.
 _MAX_MOVE = 0.5
+# A rough start errs more in rotation, scale and perspective than these are, if they are small; learning finds them.
+_MAX_DEVIATION = 0.06
 
 
 @dataclass(frozen=True)
@@ -97,13 +99,14 @@ def learn_alignment(
     """Align two roughly aligned images; None if one is flat, or a corner moves by more than half the longer side.
 
     `progress` is called with the number of steps just done, `sum(settings.steps)` in all. Gradients are computed even
-    if the caller has disabled them. `start` is the homography to begin with, between original pixels; by default, the
-    images are laid on top of each other.
+    if the caller has disabled them. `start` is a rough homography to begin with, between original pixels, or with its
+    translation alone if that is nearly all; by default, the images are laid on top of each other.
     """
     random = np.random.default_rng(SEED)
     parameters = HomographyParameters(settings.homography_scale).to(device)
     if start is not None:
         parameters.start_at(torch.from_numpy(start), image_size(image_a), image_size(image_b))
+        parameters.reduce_to_translation(_MAX_DEVIATION)
     level: _Level | None = None
     share = 1 / len(settings.sides_px)
     for number, (side_px, steps) in enumerate(zip(settings.sides_px, settings.steps, strict=True)):

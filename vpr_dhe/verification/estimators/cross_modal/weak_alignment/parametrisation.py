@@ -33,11 +33,23 @@ class HomographyParameters(nn.Module):
         units = normalise(_to_unit(Frame(b, b)) @ homography @ torch.linalg.inv(_to_unit(Frame(a, a))))
         self.values.copy_((units - torch.eye(3, dtype=torch.float64)).flatten()[:8] / self.scale)
 
+    @torch.no_grad()
+    def reduce_to_translation(self, max_deviation: float) -> None:
+        """Keep only the mean translation of A's unit square, unless a corner deviates from it by more than a limit."""
+        moves = self._moves()
+        translation = moves.mean(dim=0)
+        if float(torch.linalg.vector_norm(moves - translation, dim=-1).max()) <= max_deviation:
+            self.values.zero_()
+            self.values[[2, 5]] = translation / self.scale
+
+    @torch.no_grad()
     def largest_move(self) -> float:
         """Largest distance by which a corner of A's unit square moves; very large beyond the horizon."""
-        with torch.no_grad():
-            square = torch.tensor([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]]).to(self.values)
-            return float(torch.linalg.vector_norm(project(self.between_units(), square) - square, dim=-1).max())
+        return float(torch.linalg.vector_norm(self._moves(), dim=-1).max())
+
+    def _moves(self) -> Float64[Tensor, "4 2"]:
+        square = torch.tensor([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]]).to(self.values)
+        return project(self.between_units(), square) - square
 
     def between_inputs(self, a: Frame, b: Frame) -> Float64[Tensor, "3 3"]:
         """Homography between the input pixels of A and B."""
