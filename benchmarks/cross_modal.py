@@ -100,8 +100,12 @@ def photometric(image_a: Image, image_b: Image) -> Verification:
     except cv2.error:  # no convergence
         return NOT_VERIFIED
     matrix = torch.from_numpy(found / found[2, 2]).double()
-    square = corners(image_size(image_a))
-    if not is_a_view(project(matrix, square) - square, image_size(image_a)):
+    return _verified_if_a_view(matrix, image_size(image_a))
+
+
+def _verified_if_a_view(matrix: torch.Tensor, size: Size) -> Verification:
+    square = corners(size)
+    if not is_a_view(project(matrix, square) - square, size):
         return NOT_VERIFIED
     return Verification(matrix.numpy(), 0.0, _NO_POINTS, _NO_POINTS)
 
@@ -112,10 +116,7 @@ def by_mutual_information(image_a: Image, image_b: Image) -> Verification:
         matrix = torch.from_numpy(maximised_mutual_information(image_a, image_b))
     except RuntimeError:  # the images left each other
         return NOT_VERIFIED
-    square = corners(image_size(image_a))
-    if not is_a_view(project(matrix, square) - square, image_size(image_a)):
-        return NOT_VERIFIED
-    return Verification(matrix.numpy(), 0.0, _NO_POINTS, _NO_POINTS)
+    return _verified_if_a_view(matrix, image_size(image_a))
 
 
 def by_network(estimator: HomographyEstimator, image_a: Image, image_b: Image) -> Verification:

@@ -21,9 +21,10 @@ from vpr_dhe.geometry.homography import is_usable, project, reprojection_errors
 from vpr_dhe.geometry.warping import warp
 from vpr_dhe.images import to_network_input
 from vpr_dhe.models.network_file import NetworkFile, load_network
-from vpr_dhe.records import Frame, Grid, Image, Matches, Preprocessing, Size
+from vpr_dhe.records import Frame, Grid, Image, Matches, Size
 from vpr_dhe.verification.estimators.base import Homographies, HomographyEstimator, MatchedViews, View
 from vpr_dhe.verification.estimators.cross_modal.registration.base import believable, homographies_of, is_a_view
+from vpr_dhe.verification.estimators.cross_modal.registration.estimator import squeezed_to
 from vpr_dhe.verification.estimators.cross_modal.registration.iterative import IterativeNetwork
 from vpr_dhe.verification.estimators.cross_modal.registration.networks import RegistrationSettings
 from vpr_dhe.verification.estimators.matchers.base import bare_view
@@ -32,7 +33,6 @@ from vpr_dhe.verification.estimators.robust import OpenCvEstimator
 NAME = "cross-modal"
 _FILE = "cross-modal.safetensors"
 _SIZE = Size(128, 128)
-_SQUEEZED = Preprocessing(*_SIZE, "bilinear", True, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 _CORNERS = corners(_SIZE)
 # Radius of the matches, and reprojection error of an inlier, of each round; in pixels of _SIZE, as all lengths here.
 _ROUNDS_PX = ((16.0, 6.0), (16.0, 6.0), (12.0, 5.0), (8.0, 4.0))
@@ -96,7 +96,7 @@ class CrossModalEstimator(HomographyEstimator):
         return replace(Homographies.of(between, agree & is_usable(between)), matched=matched)
 
     def _squeezed(self, image: Image) -> Float[Tensor, "1 3 height width"]:
-        return to_network_input([image], _SQUEEZED, self._device)
+        return to_network_input([image], squeezed_to(_SIZE), self._device)
 
     def _align(self, a: Float[Tensor, "1 3 height width"], b: Float[Tensor, "1 3 height width"]) -> "_Aligned":
         """Refine the network's estimate, and keep the one that the most cells agree with."""

@@ -65,10 +65,11 @@ class RegistrationEstimator(HomographyEstimator):
     @torch.inference_mode()
     def _displacements(self, query: Image, candidates: Sequence[Image]) -> Float[Tensor, "candidates 4 2"]:
         device = next(self.network.parameters()).device
-        a = to_network_input([query], _squeezed_to(self.network.size), device)
-        b = to_network_input(candidates, _squeezed_to(self.network.size), device)
+        a = to_network_input([query], squeezed_to(self.network.size), device)
+        b = to_network_input(candidates, squeezed_to(self.network.size), device)
         return self.network(a.expand_as(b), b)[-1]
 
 
-def _squeezed_to(size: Size) -> Preprocessing:
+def squeezed_to(size: Size) -> Preprocessing:
+    """Preprocessing of registration networks: RGB in [0, 1], squeezed to a size."""
     return Preprocessing(size.width, size.height, "bilinear", True, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
