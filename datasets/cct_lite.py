@@ -10,13 +10,12 @@ half precision, because the aggregator and the local head are those of `lite-vla
 """
 
 import argparse
-import re
 import sys
-import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+
+from held_out import is_held_out
 
 from vpr_dhe.errors import VprDheError
 from vpr_dhe.images import list_images
@@ -24,7 +23,6 @@ from vpr_dhe.models.model_file import load_model
 from vpr_dhe.models.names import CCT_LITE
 from vpr_dhe.synthetic_town.town import SyntheticTown, write_town
 
-_SPLITS = Path(__file__).parents[1] / "benchmarks/splits.toml"
 # Every n-th photo is taken: neighbouring frames of a walk show nearly the same.
 _SHARES = {
     "facades": 1,
@@ -43,7 +41,7 @@ def link_photos(data: Path, out: Path) -> None:
     """Link the photos of each source."""
     for source, share in _SHARES.items():
         for number, name in enumerate(list_images(data / source)):
-            side = "validation" if _is_held_out(source, name) else "training"
+            side = "validation" if is_held_out(source, name) else "training"
             link = out / side / source / name.replace("/", "__")
             if number % share == 0 and not link.exists():
                 link.parent.mkdir(parents=True, exist_ok=True)
@@ -58,19 +56,6 @@ def render_towns(out: Path) -> None:
             town = SyntheticTown(seed)
             cameras = town.database_cameras()
             write_town(folder, town, cameras, town.query_cameras(_QUERIES_PER_TOWN, seed, cameras), seed=seed)
-
-
-def _is_held_out(source: str, name: str) -> bool:
-    rule = _rule(source)
-    found = re.fullmatch(rule["pattern"], name) if rule else None
-    return found is not None and found["scene"] in rule["held_out"]
-
-
-def _rule(source: str) -> Mapping[str, Any]:
-    """Rule of the data set whose database or queries are in a folder; empty if there is none."""
-    rules = tomllib.loads(_SPLITS.read_text(encoding="utf-8")).values()
-    folder = f"train_open/{source}"
-    return next((rule for rule in rules if folder in (rule.get("database"), rule.get("queries"))), {})
 
 
 def bundle(trained: Path, out: Path) -> None:

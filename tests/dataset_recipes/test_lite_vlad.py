@@ -41,21 +41,27 @@ def test_other_weights_are_refused(tmp_path):
         lite_vlad.pretrained(published(tmp_path, other))
 
 
-def test_held_out_scenes_are_left_aside(tmp_path, monkeypatch):
+def test_held_out_scenes_are_left_aside(tmp_path):
     names = {
         "facades": ["a.jpg"],
         "hdri_views": ["venice__v0_h000.jpg", "park__v0_h000.jpg"],
         "ie_tower": ["floor7__hall_frame_000001.jpg", "floor8__hall_frame_000001.jpg"],
+        "ie_tower_dense": [f"floor{floor}__hall_frame_00000{frame}.jpg" for floor in (7, 8) for frame in (2, 3)],
     }
-    monkeypatch.setattr(lite_vlad, "_PHOTOS", tuple(names))
     for folder, files in names.items():
         (tmp_path / "data" / folder).mkdir(parents=True)
         for name in files:
             (tmp_path / "data" / folder / name).touch()
     (tmp_path / "out").mkdir()
-    lite_vlad.link_photos(tmp_path / "data", tmp_path / "out")
+    folders = {name: name.removesuffix("_dense") for name in names}
+    lite_vlad.link_photos(tmp_path / "data", tmp_path / "out", folders)
     linked = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.jpg"))
-    assert linked == ["facades/a.jpg", "hdri_views/park__v0_h000.jpg", "ie_tower/floor8__hall_frame_000001.jpg"]
+    assert linked == [
+        "facades/a.jpg",
+        "hdri_views/park__v0_h000.jpg",
+        "ie_tower/floor8__hall_frame_000001.jpg",
+        "ie_tower/floor8__hall_frame_000002.jpg",
+    ]
 
 
 def test_a_mistake_is_said_in_one_sentence(tmp_path, capsys):

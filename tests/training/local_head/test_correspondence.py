@@ -12,7 +12,13 @@ from vpr_dhe.datasets.augmentation import random_homography
 from vpr_dhe.geometry.coordinates import cell_centres
 from vpr_dhe.geometry.homography import project
 from vpr_dhe.records import Grid, Size
-from vpr_dhe.training.local_head.correspondence import TEMPERATURE, corresponding_cells, head_loss
+from vpr_dhe.training.local_head.correspondence import (
+    TEMPERATURE,
+    Correspondence,
+    corresponding_cells,
+    head_loss,
+    matched_cells,
+)
 
 GRID, SIZE = Grid(3, 4), Size(64, 48)
 CELL_PX = 16.0
@@ -93,3 +99,36 @@ def test_without_overlap_there_is_nothing_to_match():
     loss = head_loss(torch.rand(1, 12, 12), torch.full((1, 12), -20.0), shifted(50), NO_SKY)
     assert (float(loss.matching), float(loss.found)) == (0.0, 0.0)
     assert float(loss.reliability) < 1e-6
+
+
+def test_matches_move_their_cells_and_leave_others_unknown():
+    here = torch.tensor([[20.0, 8.0], [26.0, 6.0], [60.0, 40.0]], dtype=torch.float64)
+    moves = torch.tensor([[16.0, 16.0], [8.0, 16.0], [0.0, 8.0]], dtype=torch.float64)
+    found = matched_cells(here, here + moves, GRID, SIZE)
+    assert found.known[0].nonzero().flatten().tolist() == [1, 11]
+    # The two matches of cell 1 move by one and by half a cell to the right, and by one down.
+    assert found.shares[0, 1].nonzero().flatten().tolist() == [5, 6]
+    assert found.shares[0, 1, 5:7].tolist() == pytest.approx([0.25, 0.75])
+    assert found.inside[0].nonzero().flatten().tolist() == [1]  # cell 11 leaves the image
+
+
+@given(st.integers(0, 10_000))
+def test_matches_at_all_centres_say_what_the_homography_says(seed):
+    homography = torch.from_numpy(random_homography(SIZE, np.random.default_rng(seed), 0.1))
+    centres = cell_centres(GRID, SIZE)
+    by_matches = matched_cells(centres, project(homography, centres), GRID, SIZE)
+    by_homography = corresponding_cells(homography[None], GRID, SIZE)
+    torch.testing.assert_close(by_matches, by_homography)
+
+
+def test_unknown_counterparts_count_only_as_sky():
+    truth = shifted(0)
+    unknown = truth._replace(inside=torch.zeros(1, 12, dtype=torch.bool), known=torch.zeros(1, 12, dtype=torch.bool))
+    sky, logits = NO_SKY.clone(), torch.full((1, 12), 20.0)
+    sky[0, 0] = True
+    loss = head_loss(torch.eye(12)[None], logits, unknown, sky)
+    assert float(loss.matching) == 0
+    assert float(loss.reliability) == pytest.approx(20.0)
+    both = Correspondence.joined([truth, unknown])
+    loss = head_loss(torch.eye(12).expand(2, -1, -1), logits.expand(2, -1), both, NO_SKY.expand(2, -1))
+    assert (float(loss.found), float(loss.reliability)) == pytest.approx((1.0, 0.0), abs=1e-6)

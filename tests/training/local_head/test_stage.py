@@ -10,10 +10,12 @@ from vpr_dhe.errors import DatasetError
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.features.local_head import CONTEXT, local_head_of
 from vpr_dhe.features.neural_extractor import NeuralExtractor
+from vpr_dhe.geometry.homography import project
 from vpr_dhe.models.model_file import load_model
 from vpr_dhe.training.local_head import LocalHeadSettings, LocalHeadStage
 from vpr_dhe.training.loop import LoopSettings, train
 from vpr_dhe.training.sources import open_photos
+from vpr_dhe.training.sources.base import PairSource, TrainingPair
 from vpr_dhe.training.sources.town import TownPairs
 
 SETTINGS = LocalHeadSettings(batch_size=4, decay_steps=24, hidden=32, dimension=16, validation_pairs=8)
@@ -66,3 +68,31 @@ def test_generated_streets_are_refused(extractor):
     stage = stage_on(extractor, (TownPairs([3000], 4),) * 2)
     with pytest.raises(DatasetError, match="hold in the whole image, which generated streets do not"):
         stage.validate()
+
+
+class Matched(PairSource):
+    """Pairs of a source of homographies, as matches of scattered points."""
+
+    knows_homographies = False
+    description = "matched textures"
+
+    def __init__(self, source):
+        self.source = source
+
+    def __len__(self):
+        return len(self.source)
+
+    def pair(self, index, random):
+        pair = self.source.pair(index, random)
+        points = torch.from_numpy(random.uniform(0, 127, (200, 2)))
+        there = project(torch.from_numpy(pair.homography), points)
+        seen = ((there > 0) & (there < 127)).all(dim=1)
+        matches = torch.cat([points, there], dim=1)[seen].numpy()
+        return TrainingPair(pair.image_a, pair.image_b, matches=matches)
+
+
+def test_matches_say_nearly_what_homographies_say(extractor, photos):
+    by_homography = stage_on(extractor, photos).validate()
+    by_matches = stage_on(extractor, (photos[0], Matched(photos[1]))).validate()
+    assert by_matches.scalars["matching"] == pytest.approx(by_homography.scalars["matching"], rel=0.1)
+    assert by_matches.scalars["found"] == pytest.approx(by_homography.scalars["found"], rel=0.3)

@@ -1,5 +1,6 @@
 """Correspondence of the cells of two images by a homography, and the loss of descriptors that should follow it."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -16,22 +17,53 @@ TEMPERATURE = 0.07
 
 
 class Correspondence(NamedTuple):
-    """Positions of the cells of one image in another: shares of each cell among all cells there, and whether inside."""
+    """Positions of the cells of one image in another: shares of each cell among all cells there.
+
+    `inside` marks cells that lie in the other image, as far as `known`: others may lie there, too.
+    """
 
     shares: Float[Tensor, "pairs cells cells"]
     inside: Bool[Tensor, "pairs cells"]
+    known: Bool[Tensor, "pairs cells"]
 
     def to(self, device: torch.device) -> "Correspondence":
         """Copy on a device."""
-        return Correspondence(self.shares.to(device), self.inside.to(device))
+        return Correspondence(*(part.to(device) for part in self))
+
+    @classmethod
+    def joined(cls, parts: Sequence["Correspondence"]) -> "Correspondence":
+        """Concatenate pairs."""
+        return cls(*map(torch.cat, zip(*parts, strict=True)))
 
 
 def corresponding_cells(homographies: Float64[Tensor, "pairs 3 3"], grid: Grid, input_size: Size) -> Correspondence:
     """Cells that homographies between inputs lead to, by bilinear interpolation between the centres of cells."""
-    size = Size(grid.columns, grid.rows)
-    there = project(resizing(input_size, size) @ homographies, cell_centres(grid, input_size))
-    last = torch.tensor(size, dtype=torch.float64) - 1
-    inside = ((there > -0.5) & (there < last + 0.5)).all(dim=-1)
+    there = project(_to_cells(grid, input_size) @ homographies, cell_centres(grid, input_size))
+    return _at(there, torch.ones(there.shape[:2], dtype=torch.bool), grid)
+
+
+def matched_cells(
+    here: Float64[Tensor, "matches 2"], there: Float64[Tensor, "matches 2"], grid: Grid, input_size: Size
+) -> Correspondence:
+    """Cells of one pair that its matches between inputs lead to: each moves by the mean of the matches in it."""
+    cells = grid.rows * grid.columns
+    here, there = (project(_to_cells(grid, input_size), points) for points in (here, there))
+    index = _index(here.round(), grid)
+    count = torch.zeros(cells, dtype=torch.float64).index_add_(0, index, torch.ones(len(index), dtype=torch.float64))
+    moves = torch.zeros(cells, 2, dtype=torch.float64).index_add_(0, index, there - here)
+    own = cell_centres(grid, Size(grid.columns, grid.rows))
+    return _at((own + moves / count.clamp(min=1)[:, None])[None], (count > 0)[None], grid)
+
+
+def _to_cells(grid: Grid, input_size: Size) -> Float64[Tensor, "3 3"]:
+    """Homography from pixels of the input to cells."""
+    return resizing(input_size, Size(grid.columns, grid.rows))
+
+
+def _at(there: Float64[Tensor, "pairs cells 2"], known: Bool[Tensor, "pairs cells"], grid: Grid) -> Correspondence:
+    """Correspondence of cells with positions among the cells of another image."""
+    last = torch.tensor([grid.columns, grid.rows], dtype=torch.float64) - 1
+    inside = ((there > -0.5) & (there < last + 0.5)).all(dim=-1) & known
     there = there.clamp(min=torch.zeros_like(last), max=last)
     first = torch.minimum(there.floor(), last - 1)
     shares = torch.zeros(*inside.shape, inside.shape[1])
@@ -40,10 +72,10 @@ def corresponding_cells(homographies: Float64[Tensor, "pairs 3 3"], grid: Grid, 
             step = torch.tensor([right, below])
             share = (1 - (there - first - step).abs()).prod(dim=-1)
             shares.scatter_add_(2, _index(first + step, grid)[..., None], share.float()[..., None])
-    return Correspondence(shares, inside)
+    return Correspondence(shares, inside, known)
 
 
-def _index(cells: Float64[Tensor, "pairs cells 2"], grid: Grid) -> Int64[Tensor, "pairs cells"]:
+def _index(cells: Float64[Tensor, "*cells 2"], grid: Grid) -> Int64[Tensor, "*cells"]:
     """Row-major index of cells (x, y)."""
     return (cells[..., 1] * grid.columns + cells[..., 0]).long()
 
@@ -64,6 +96,8 @@ def head_loss(
 ) -> HeadLoss:
     """Cross-entropy of the counterpart of each cell, and that of whether it is found and belongs to the place.
 
+    Cells whose counterpart is not known count in neither, but for sky.
+
     Args:
         similarity: cosines of the cells of one image with those of the other.
         logits: of the reliability of the cells of the first.
@@ -73,9 +107,10 @@ def head_loss(
     nearest = similarity.detach().argmax(dim=2, keepdim=True)
     # Bilinear shares reach the four cells around the true position.
     found = truth.inside & (truth.shares.gather(2, nearest)[..., 0] > 0)
+    labelled = truth.known | sky
     return HeadLoss(
         matching_loss(similarity, truth),
-        binary_cross_entropy_with_logits(logits, (found & ~sky).float()),
+        binary_cross_entropy_with_logits(logits[labelled], (found & ~sky)[labelled].float()),
         (found & truth.inside).sum() / truth.inside.sum().clamp(min=1),
     )
 

@@ -1,9 +1,10 @@
 """Stage `local`: trains a local head on the tokens of a fixed extractor.
 
 Views of one photo, or of one panorama, are related by a homography that holds everywhere, so that the counterpart of
-each cell is known; sky is labelled by colour (`sky.py`). The two losses are those of Revaud et al., "R2D2: Repeatable
-and reliable detector and descriptor", NeurIPS 2019, in a simpler form: cross-entropy of the counterpart (as in Sun et
-al., "LoFTR: Detector-free local feature matching with transformers", CVPR 2021, equation 5) and of whether it is found.
+each cell is known; pairs of photos may bring matches instead. Sky is labelled by colour, and gets other clouds
+(`sky.py`). The two losses are those of Revaud et al., "R2D2: Repeatable and reliable detector and descriptor", NeurIPS
+2019, in a simpler form: cross-entropy of the counterpart (as in Sun et al., "LoFTR: Detector-free local feature
+matching with transformers", CVPR 2021, equation 5) and of whether it is found.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,22 +14,34 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float64
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from vpr_dhe.errors import DatasetError
-from vpr_dhe.features.base import Extractor
+from vpr_dhe.features.base import Extractor, ExtractorSpec
 from vpr_dhe.features.local_head import CONTEXT, LocalHead, LocalHeadSizes
+from vpr_dhe.geometry.coordinates import resizing
+from vpr_dhe.geometry.homography import project
+from vpr_dhe.images import image_size
 from vpr_dhe.models.exported_model import require_weights
 from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.training.devices import to_device
 from vpr_dhe.training.extracted_pairs import homography_between_inputs
 from vpr_dhe.training.held_out import HeldOut
-from vpr_dhe.training.local_head.correspondence import HeadLoss, corresponding_cells, head_loss
-from vpr_dhe.training.local_head.sky import sky_cells
+from vpr_dhe.training.local_head.correspondence import (
+    Correspondence,
+    HeadLoss,
+    corresponding_cells,
+    head_loss,
+    matched_cells,
+)
+from vpr_dhe.training.local_head.sky import sky_cells, with_clouds
 from vpr_dhe.training.schedules import warm_cosine_decay
 from vpr_dhe.training.sources.base import Draws, PairSource, TrainingPair
 from vpr_dhe.training.stage import Batches, Fact, Stage, StepLoss, Turn, Validation
+
+# Share of the images of training that get other clouds.
+_CLOUDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -51,7 +64,7 @@ class LocalHeadSettings:
     learning_rate: float = 2e-3
     weight_decay: float = 1e-3
     decay_steps: int = 1200
-    reliability_weight: float = 0.3
+    reliability_weight: float = 1.0
     hidden: int = 128
     dimension: int = 64
     seed: int = 0
@@ -59,16 +72,17 @@ class LocalHeadSettings:
 
 
 class TokenPairs(NamedTuple):
-    """Batch of pairs on the CPU: unit tokens, zero in cells without texture, and homographies between inputs.
+    """Batch of pairs on the CPU: unit tokens, zero in cells without texture, and where their cells are.
 
-    `sky_a` and `sky_b` are masks of cells that show sky.
+    `sky_a` and `sky_b` are masks of cells that show sky, `there` leads from A to B, and `back` from B to A.
     """
 
     tokens_a: Float[Tensor, "pairs cells dimension"]
     tokens_b: Float[Tensor, "pairs cells dimension"]
     sky_a: Bool[Tensor, "pairs cells"]
     sky_b: Bool[Tensor, "pairs cells"]
-    homographies: Float64[Tensor, "pairs 3 3"]
+    there: Correspondence
+    back: Correspondence
 
 
 class TokenBatches(Batches[TokenPairs]):
@@ -81,29 +95,46 @@ class TokenBatches(Batches[TokenPairs]):
         """Draw and extract the pairs of a turn."""
         size = self._settings.batch_size
         first = (turn.step * turn.processes + turn.process) * size
-        return self.prepare([self._draws.pair(number) for number in range(first, first + size)])
+        pairs = [self._draws.pair(number) for number in range(first, first + size)]
+        return self.prepare(pairs, np.random.default_rng((self._settings.seed, first)))
 
-    def prepare(self, pairs: Sequence[TrainingPair]) -> TokenPairs:
-        """Extract the tokens of pairs.
+    def prepare(self, pairs: Sequence[TrainingPair], random: np.random.Generator | None = None) -> TokenPairs:
+        """Extract the tokens of pairs; with `random`, half of the images get other clouds.
 
         Raises:
-            DatasetError: if a homography is unknown, or holds on one surface only.
+            DatasetError: if the counterparts of cells are unknown, because homographies hold on one surface only.
         """
-        if not all(pair.holds_everywhere and pair.homography is not None for pair in pairs):
-            raise DatasetError(
-                "a local head learns from homographies that hold in the whole image, which generated streets do not "
-                "have; give folders of photos"
-            )
-        images, spec = [image for pair in pairs for image in (pair.image_a, pair.image_b)], self._extractor.spec
-        tokens = torch.stack([one.local_map for one in self._extractor.extract(images)]).cpu()
+        spec = self._extractor.spec
+        there, back = zip(*(_counterparts(pair, spec) for pair in pairs), strict=True)
+        images = [image for pair in pairs for image in (pair.image_a, pair.image_b)]
         sky = torch.from_numpy(np.stack([sky_cells(image, spec.grid) for image in images]))
+        if random is not None:
+            images = [with_clouds(image, random) if random.random() < _CLOUDS else image for image in images]
+        tokens = torch.stack([one.local_map for one in self._extractor.extract(images)]).cpu()
         return TokenPairs(
-            tokens[::2],
-            tokens[1::2],
-            sky[::2],
-            sky[1::2],
-            torch.cat([homography_between_inputs(pair, spec.input_size) for pair in pairs]),
+            tokens[::2], tokens[1::2], sky[::2], sky[1::2], Correspondence.joined(there), Correspondence.joined(back)
         )
+
+
+def _counterparts(pair: TrainingPair, spec: ExtractorSpec) -> tuple[Correspondence, Correspondence]:
+    """Positions of the cells of A in B, and of those of B in A."""
+    if pair.matches is not None:
+        grid, size = spec.grid, spec.input_size
+        a, b = (
+            project(resizing(image_size(image), size), torch.from_numpy(points))
+            for image, points in ((pair.image_a, pair.matches[:, :2]), (pair.image_b, pair.matches[:, 2:]))
+        )
+        return matched_cells(a, b, grid, size), matched_cells(b, a, grid, size)
+    if pair.homography is None or not pair.holds_everywhere:
+        raise DatasetError(
+            "a local head learns from homographies that hold in the whole image, which generated streets do not have; "
+            "give folders of photos"
+        )
+    homography = homography_between_inputs(pair, spec.input_size)
+    there, back = (
+        corresponding_cells(matrix, spec.grid, spec.input_size) for matrix in (homography, torch.linalg.inv(homography))
+    )
+    return there, back
 
 
 class LocalHeadStage(Stage[TokenPairs]):
@@ -130,7 +161,7 @@ class LocalHeadStage(Stage[TokenPairs]):
     ) -> None:
         super().__init__()
         self._base, self._settings, self._training_data = require_weights(extractor.model_file), settings, training_data
-        self._grid, self._input_size = extractor.spec.grid, extractor.spec.input_size
+        self._grid = extractor.spec.grid
         self.head = head or new_head(extractor.spec.local_dimension, settings)
         batches = TokenBatches(training, extractor, settings)
         self.batches = batches
@@ -167,14 +198,9 @@ class LocalHeadStage(Stage[TokenPairs]):
     def _losses(self, batch: TokenPairs) -> list[HeadLoss]:
         (a, logits_a), (b, logits_b) = (self.head.cells(tokens, self._grid) for tokens in batch[:2])
         similarity = a @ b.mT
-        homographies = batch.homographies.cpu()
-        there, back = (
-            corresponding_cells(matrices, self._grid, self._input_size).to(a.device)
-            for matrices in (homographies, torch.linalg.inv(homographies))
-        )
         return [
-            head_loss(similarity, logits_a, there, batch.sky_a),
-            head_loss(similarity.mT, logits_b, back, batch.sky_b),
+            head_loss(similarity, logits_a, batch.there, batch.sky_a),
+            head_loss(similarity.mT, logits_b, batch.back, batch.sky_b),
         ]
 
     @torch.no_grad()
