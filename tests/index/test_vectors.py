@@ -26,6 +26,7 @@ from vpr_dhe.index.vectors import (
     similarities,
 )
 from vpr_dhe.index.vectors import exact_search as search_exactly
+from vpr_dhe.index.vectors.exact import may_be_near
 
 COUNT, DIMENSION = 2000, 32
 KINDS = pytest.mark.parametrize("kind", INDEX_TYPES)
@@ -157,6 +158,37 @@ def test_a_search_in_parts_equals_one_search_with_ties_in_the_order_of_rows(valu
         found = exact_search(vectors[start:stop], query, count, unit_norm=True)
         parts.append(Neighbours(found.rows + start, found.similarities))
     assert merge(parts, count).rows[0].tolist() == order
+
+
+@pytest.mark.parametrize("size", [1024, 1025, 3000])
+def test_ties_among_many_rows_are_in_the_order_of_rows(size):
+    values = np.random.default_rng(size).integers(-3, 4, size)
+    found = exact_search(values.astype(np.float32)[:, None], np.ones((1, 1), np.float32), 700, unit_norm=True)
+    assert found.rows[0].tolist() == sorted(range(size), key=lambda row: (-values[row], row))[:700]
+
+
+@NORMS
+@pytest.mark.parametrize("dimension", [3, 384, 2048])
+def test_no_pair_among_the_nearest_is_left_out_where_rounding_decides(unit_norm, dimension):
+    rng = np.random.default_rng(dimension)
+    centre = 3 * rng.standard_normal(dimension)
+    vectors, queries = ((centre + 1e-6 * rng.standard_normal((n, dimension))).astype(np.float32) for n in (1000, 20))
+    whole, unknown = similarities(queries, vectors, unit_norm=unit_norm), np.full(20, -np.inf, np.float32)
+    assert len(np.unique(whole)) < whole.size  # many ties in single precision
+    tenth, half = (np.sort(values, axis=1)[:, -10] for values in (whole, whole[:, :500]))
+    assert may_be_near(vectors, queries, 10, unknown, unit_norm=unit_norm)[whole >= tenth[:, None]].all()
+    rest = may_be_near(vectors[500:], queries, 10, half, unit_norm=unit_norm)
+    assert rest[whole[:, 500:] >= half[:, None]].all()
+
+
+@NORMS
+def test_few_pairs_are_kept_beyond_the_nearest(unit_norm):
+    vectors, queries = clustered(2000, 1, unit_norm=unit_norm), clustered(30, 2, unit_norm=unit_norm)
+    unknown = np.full(30, -np.inf, np.float32)
+    kept = may_be_near(vectors, queries, 100, unknown, unit_norm=unit_norm).sum(axis=1)
+    assert (kept >= 100).all()
+    assert (kept <= 103).all()
+    assert may_be_near(vectors[:50], queries, 100, unknown, unit_norm=unit_norm).all()
 
 
 @KINDS

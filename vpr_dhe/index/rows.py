@@ -92,7 +92,7 @@ def modification_time_ns(path: Path) -> int:
     return 0
 
 
-def check_of(record: bytes | memoryview) -> int:
+def check_of(record: bytes | memoryview | np.ndarray) -> int:
     """Checksum of a record (XXH3, as fast as memory)."""
     return xxhash.xxh3_64_intdigest(record)
 

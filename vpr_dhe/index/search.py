@@ -76,7 +76,8 @@ class CoveredPart:
     ) -> None:
         self._index, self._segments, self._terms = index, segments, terms
         self._starts = np.cumsum([0, *(len(segment.ids) for segment in segments)])
-        self._dead = ~np.concatenate(live)
+        dead = ~np.concatenate(live)
+        self._dead = dead if dead.any() else None
         self.ids = np.concatenate([segment.ids for segment in segments])
 
     def search(self, queries: Queries, count: int, among: Int64[np.ndarray, " chosen"] | None = None) -> Neighbours:

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from vpr_dhe.errors import BadInputError, IndexDamagedError, MissingExtraError
-from vpr_dhe.index.vectors.exact import Neighbours, Queries, RowsOf, RowTerms, nothing, search_rows
+from vpr_dhe.index.vectors.exact import Neighbours, Queries, RowsOf, RowTerms, nothing, search_rows, together
 from vpr_dhe.index.vectors.faiss_library import import_faiss, one_thread
 from vpr_dhe.index.vectors.types import INDEX_TYPES, FileBlock
 
@@ -50,6 +50,7 @@ class ApproximateIndex:
         self._index, self._type, self._unit_norm = index, INDEX_TYPES[kind](index.ntotal), unit_norm
         self._effort, self._candidates = parameters["effort"], parameters["candidates"]
         self._max_candidates, self._max_effort = len(self), self._type.efforts[-1]
+        self._parameters: dict[int, Any] = {}
         self._lock: Any = nullcontext()
         self._on_gpu = False
 
@@ -128,24 +129,22 @@ class ApproximateIndex:
         Raises:
             BadInputError: if the file is of binary codes, and the queries have none.
         """
-        dead = np.zeros(len(self), bool) if dead is None else dead
         stored = _StoredRows(rows_of, terms, self._unit_norm)
         if among is not None:
-            among = among[~dead[among]]
+            among = _live(among, dead)
             if len(among) <= EXACT_ROWS or self._on_gpu:
                 return stored.nearest(queries, among, min(count, len(among)))
             dead = ~_mask(among, len(self))
-        live = len(self) - int(dead.sum())
+        live = len(self) - (0 if dead is None else int(np.count_nonzero(dead)))
         count = min(count, live)
         if not (count and len(queries)):
             return nothing(len(queries))
-        selector = None if among is None else _selector(~dead)
-        found = [
-            self._search_one(queries[number : number + 1], count, stored, dead, live, selector)
-            for number in range(len(queries))
-        ]
-        return Neighbours(
-            np.concatenate([one.rows for one in found]), np.concatenate([one.similarities for one in found])
+        selector = None if among is None or dead is None else _selector(~dead)
+        return together(
+            [
+                self._search_one(queries[number : number + 1], count, stored, dead, live, selector)
+                for number in range(len(queries))
+            ]
         )
 
     def candidates(self, query: FileBlock, count: int) -> Int64[np.ndarray, " found"]:
@@ -160,7 +159,7 @@ class ApproximateIndex:
         query: Queries,
         count: int,
         stored: "_StoredRows",
-        dead: Bool[np.ndarray, " count"],
+        dead: Bool[np.ndarray, " count"] | None,
         live: int,
         selector: Any,
     ) -> Neighbours:
@@ -172,12 +171,11 @@ class ApproximateIndex:
         if selector is not None:
             wanted, effort = self._wanted(count), math.ceil(effort * len(self) / live)
         while wanted <= min(live, self._max_candidates):
-            rows = self._propose(self._probe(query), wanted, effort, selector)
-            rows = rows[~dead[rows]]
+            rows = _live(self._propose(self._probe(query), wanted, effort, selector), dead)
             if len(rows) >= count:
                 return stored.nearest(query, rows, count)
             wanted, effort = 2 * wanted, 2 * effort
-        return stored.nearest(query, np.flatnonzero(~dead), count)
+        return stored.nearest(query, _live(np.arange(len(self)), dead), count)
 
     def _probe(self, query: Queries) -> FileBlock:
         """Form of a query that is compared with the rows of the file."""
@@ -192,9 +190,17 @@ class ApproximateIndex:
     def _propose(self, query: FileBlock, wanted: int, effort: int, selector: Any = None) -> Int64[np.ndarray, " found"]:
         wanted, effort = min(wanted, len(self)), min(effort, self._max_effort)
         with self._lock, one_thread():
-            _, rows = self._index.search(query, wanted, params=self._type.search_parameters(effort, selector))
+            _, rows = self._index.search(query, wanted, params=self._search_parameters(effort, selector))
         # FAISS pads with -1; ascending rows are read fastest.
         return np.sort(rows[rows >= 0])
+
+    def _search_parameters(self, effort: int, selector: Any) -> Any:
+        """Parameters of FAISS, made once per effort, because making them takes a tenth of a short search."""
+        if selector is not None:
+            return self._type.search_parameters(effort, selector)
+        if effort not in self._parameters:
+            self._parameters[effort] = self._type.search_parameters(effort)
+        return self._parameters[effort]
 
 
 @dataclass(frozen=True)
@@ -208,6 +214,10 @@ class _StoredRows:
     def nearest(self, query: Queries, rows: Int64[np.ndarray, " rows"], count: int) -> Neighbours:
         """Find the nearest of some rows."""
         return search_rows(rows, self.rows_of, query, count, unit_norm=self.unit_norm, terms=self.terms)
+
+
+def _live(rows: Int64[np.ndarray, " rows"], dead: Bool[np.ndarray, " count"] | None) -> Int64[np.ndarray, " live"]:
+    return rows if dead is None else rows[~dead[rows]]
 
 
 def _mask(rows: Int64[np.ndarray, " chosen"], count: int) -> Bool[np.ndarray, " count"]:

@@ -12,7 +12,16 @@ from jaxtyping import Float32, Int64
 
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.index.vectors.approximate import TUNED_COUNT, ApproximateIndex, VectorFileInfo
-from vpr_dhe.index.vectors.exact import Neighbours, Queries, exact_search, merge, nothing, similarities
+from vpr_dhe.index.vectors.exact import (
+    Neighbours,
+    Queries,
+    exact_search,
+    may_be_near,
+    merge,
+    nothing,
+    similarities,
+    together,
+)
 from vpr_dhe.index.vectors.faiss_library import import_faiss
 from vpr_dhe.index.vectors.stack import FileRows, Stack
 from vpr_dhe.index.vectors.types import INDEX_TYPES, SEED, IndexType
@@ -135,12 +144,16 @@ def _recall_meter(vectors: FileRows, in_file: FileRows, *, unit_norm: bool) -> C
 def _search_rows(
     vectors: FileRows, queries: Float32[np.ndarray, "queries dimension"], count: int, *, unit_norm: bool
 ) -> Neighbours:
-    best, first = nothing(len(queries)), 0
+    best, first = [nothing(1)] * len(queries), 0
     for block in vectors.blocks():
-        found = exact_search(block, Queries.extracted(queries), count, unit_norm=unit_norm)
-        best = merge([best, Neighbours(found.rows + first, found.similarities)], count)
+        floors = np.array([one.similarities[0, -1] if one.rows.size == count else -np.inf for one in best], np.float32)
+        near = may_be_near(block, queries, count, floors, unit_norm=unit_norm)
+        for number, mask in enumerate(near):
+            rows, query = np.flatnonzero(mask), Queries.extracted(queries[number : number + 1])
+            found = exact_search(block[rows], query, count, unit_norm=unit_norm)
+            best[number] = merge([best[number], Neighbours(first + rows[found.rows], found.similarities)], count)
         first += len(block)
-    return best
+    return together(best)
 
 
 def _others(found: Neighbours, rows: Int64[np.ndarray, " queries"]) -> Float32[np.ndarray, "queries others"]:

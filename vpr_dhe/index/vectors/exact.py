@@ -19,6 +19,8 @@ _BLOCK_QUERIES = 64
 _BLOCK_ROWS = 16384
 # Multiplications, some milliseconds on one thread. On a busy machine, waiting for a second thread may take 30 ms.
 _MIN_PRODUCTS_FOR_THREADS = 1 << 26
+# Up to this many rows, sorting all of them takes less time than finding the best first.
+_SORTED_ROWS = 1024
 
 
 RowsOf = Callable[[Int64[np.ndarray, " chosen"]], Float32[np.ndarray, "chosen dimension"]]
@@ -111,10 +113,8 @@ def exact_search(
     found = [
         _search_chunk(vectors, queries[start : start + _BLOCK_QUERIES], count, unit_norm, dead, terms)
         for start in range(0, len(queries), _BLOCK_QUERIES)
-    ] or [nothing(0)]
-    return Neighbours(
-        np.concatenate([chunk.rows for chunk in found]), np.concatenate([chunk.similarities for chunk in found])
-    )
+    ]
+    return together(found)
 
 
 def search_rows(
@@ -140,7 +140,8 @@ def search_rows(
     for start in range(0, len(rows), _BLOCK_ROWS):
         chosen = rows[start : start + _BLOCK_ROWS]
         among = exact_search(rows_of(chosen), queries, count, unit_norm=unit_norm, terms=terms and terms.take(chosen))
-        best = merge([best, Neighbours(chosen[among.rows], among.similarities)], count)
+        found = Neighbours(chosen[among.rows], among.similarities)
+        best = merge([best, found], count) if start else found
     return best
 
 
@@ -160,8 +161,40 @@ def _search_chunk(
         values = queries.similarities(vectors[block], terms and terms.take(block), unit_norm=unit_norm)
         if dead is not None and dead[block].any():
             live, values = live[~dead[block]], values[:, ~dead[block]]
-        best = merge([best, _nearest(values, live, count)], count)
+        found = _nearest(values, live, count)
+        best = merge([best, found], count) if start else found
     return best
+
+
+def may_be_near(
+    vectors: Float32[np.ndarray, "count dimension"],
+    queries: Float32[np.ndarray, "queries dimension"],
+    count: int,
+    floors: Float32[np.ndarray, " queries"],
+    *,
+    unit_norm: bool,
+) -> Bool[np.ndarray, "queries count"]:
+    """Mask of all pairs, and few others, whose similarity is among the `count` greatest of the query.
+
+    A matrix product, which takes a fraction of the time of `similarities`, differs from those by at most a bound of
+    rounding (Higham, Accuracy and Stability of Numerical Algorithms, 2002, section 3.1).
+
+    Args:
+        vectors: some of the vectors that are searched, at least one.
+        queries: query descriptors, finite.
+        count: number of vectors to find.
+        floors: `count`-th greatest similarities to the other vectors, or -inf.
+        unit_norm: as in `similarities`.
+    """
+    query_norms, norms = np.linalg.norm(queries, axis=1), np.linalg.norm(vectors, axis=1)
+    values = queries @ vectors.T
+    if not unit_norm:
+        values += (1 - query_norms**2 / 2)[:, None] - norms**2 / 2
+    # Bound of the sums of both, with 8 roundings of single terms; `eps` is twice the largest error of a rounding.
+    slack = (vectors.shape[1] + 8) * np.finfo(np.float32).eps * (1 + (query_norms + norms.max()) ** 2)
+    if count < len(vectors) and np.isneginf(floors).any():
+        floors = np.maximum(floors, np.partition(values, -count, axis=1)[:, -count] - slack)
+    return values >= (floors - slack)[:, None]
 
 
 def similarities(
@@ -178,7 +211,7 @@ def similarities(
     queries, vectors = np.ascontiguousarray(queries), np.ascontiguousarray(vectors)
     # These functions of FAISS take pairs of row numbers, and compute each pair separately.
     left = np.repeat(np.arange(len(queries)), len(vectors))
-    right = np.tile(np.arange(len(vectors)), len(queries))
+    right = np.broadcast_to(np.arange(len(vectors)), (len(queries), len(vectors))).ravel()
     values = np.empty(len(left), np.float32)
     compare = faiss.pairwise_indexed_inner_product if unit_norm else faiss.pairwise_indexed_L2sqr
     with one_thread() if len(left) * vectors.shape[1] < _MIN_PRODUCTS_FOR_THREADS else nullcontext():
@@ -189,11 +222,14 @@ def similarities(
 def _nearest(values: Float32[np.ndarray, "queries count"], rows: Int64[np.ndarray, " count"], count: int) -> Neighbours:
     """Select the best similarities per query; ties go to the first rows."""
     count = min(count, len(rows))
-    chosen = np.empty((len(values), count), np.int64)
-    for query, line in enumerate(values if count else ()):
-        candidates = np.flatnonzero(line >= np.partition(line, -count)[-count])
-        chosen[query] = candidates[np.argsort(-line[candidates], kind="stable")[:count]]
-    return Neighbours(rows[chosen], np.take_along_axis(values, chosen, axis=1))
+    if len(rows) <= _SORTED_ROWS:
+        chosen = np.argsort(-values, axis=1, kind="stable")[:, :count]
+    else:
+        chosen = np.empty((len(values), count), np.int64)
+        for query, line in enumerate(values if count else ()):
+            candidates = np.flatnonzero(line >= np.partition(line, -count)[-count])
+            chosen[query] = candidates[np.argsort(-line[candidates], kind="stable")[:count]]
+    return Neighbours(rows[chosen], values[np.arange(len(values))[:, None], chosen])
 
 
 def merge(parts: Sequence[Neighbours], count: int) -> Neighbours:
@@ -205,6 +241,14 @@ def merge(parts: Sequence[Neighbours], count: int) -> Neighbours:
     values = np.concatenate([part.similarities for part in parts], axis=1)
     order = np.lexsort((rows, -values), axis=1)[:, :count]
     return Neighbours(np.take_along_axis(rows, order, axis=1), np.take_along_axis(values, order, axis=1))
+
+
+def together(found: Sequence[Neighbours]) -> Neighbours:
+    """Join results of different queries."""
+    if len(found) == 1:
+        return found[0]
+    parts = found or [nothing(0)]
+    return Neighbours(np.concatenate([one.rows for one in parts]), np.concatenate([one.similarities for one in parts]))
 
 
 def nothing(queries: int) -> Neighbours:
