@@ -1,10 +1,11 @@
-"""Index types at scale: build time, size, memory, latency and recall, and an extrapolation to 100 million vectors.
+"""Index types at scale: build time, size, memory, latency and recall, FAISS alone beside them, and an extrapolation.
 
     python benchmarks/scale.py --count 1000000 --out scale.json
 
 The vectors are synthetic, in a temporary file laid out as in an index. Binary codes are 512 signs along random axes,
 which find fewer neighbours than learned ones. Each measurement runs in a fresh process, so that its peak memory is its
-own.
+own. FAISS alone (`raw_faiss.py`) builds and searches the same indexes in the same run; both are compared by the time of
+the processor, on one thread with `OMP_NUM_THREADS=1`, because other work on the machine changes that least.
 """
 
 import argparse
@@ -18,8 +19,11 @@ from typing import Any
 
 import numpy as np
 from measuring import Memory, in_own_process, measured_memory, write_result
+from measuring import table as markdown
+from raw_faiss import Latency, RawBuild, build_raw, code_search, compare, file_search, flat_search
 
 from vpr_dhe.index.vectors import (
+    BINARY_CODES,
     FLAT,
     INDEX_TYPES,
     ApproximateIndex,
@@ -35,6 +39,7 @@ NEIGHBOURS = 100
 CODE_BITS = 512
 QUERIES = 500
 WARM_UP_QUERIES = 20
+COMPARED_QUERIES, ROUNDS = 60, 3
 GOAL = 100_000_000
 _BLOCK_ROWS = 16384
 # Usual sizes of memory, and the share of it that an index may fill.
@@ -99,7 +104,7 @@ class Workplace:
 
     def vectors(self) -> np.ndarray:
         """Map the database (count x dimension)."""
-        return np.memmap(self.folder / "vectors.f32", np.float32, "r", shape=(self.count, self.dimension))
+        return np.asarray(np.memmap(self.folder / "vectors.f32", np.float32, "r", shape=(self.count, self.dimension)))
 
     def queries(self) -> np.ndarray:
         """Load the queries (queries x dimension)."""
@@ -117,12 +122,17 @@ class Workplace:
         """Return the FAISS file of a type."""
         return self.folder / f"{kind}.faiss"
 
+    def raw_file(self, kind: str) -> Path:
+        """Return the file that FAISS alone has written."""
+        return self.folder / f"{kind}.raw"
+
 
 @dataclass(frozen=True)
 class Build:
     """Time, size and memory of a build; flat search needs no file."""
 
     seconds: float
+    processor_s: float
     fact: VectorFileInfo
     memory: Memory
 
@@ -162,11 +172,17 @@ def codes_of(vectors: np.ndarray) -> np.ndarray:
 def build(place: Workplace, kind: str) -> Build:
     """Build one FAISS file."""
     with measured_memory() as memory:
-        started = time.perf_counter()
+        started, processor = time.perf_counter(), time.process_time()
         vectors, codes = Stack([place.vectors()]), Stack([place.codes()])
         fact = build_vector_file(place.file(kind), kind, vectors, unit_norm=True, codes=codes)
-        seconds = time.perf_counter() - started
-    return Build(seconds, fact, memory())
+        seconds, processor_s = time.perf_counter() - started, time.process_time() - processor
+    return Build(seconds, processor_s, fact, memory())
+
+
+def build_alone(place: Workplace, kind: str) -> RawBuild:
+    """Build the same index by FAISS alone."""
+    efforts = INDEX_TYPES[kind](place.count).efforts
+    return build_raw(place.raw_file(kind), kind, place.vectors(), place.codes(), efforts)
 
 
 def search(place: Workplace, kind: str, fact: VectorFileInfo | None) -> Search:
@@ -203,6 +219,23 @@ def searcher(place: Workplace, kind: str, fact: VectorFileInfo | None) -> Callab
     return lambda query: index.search(Queries.extracted(query), NEIGHBOURS, vectors.__getitem__)
 
 
+def compare_searches(place: Workplace, kind: str, fact: VectorFileInfo | None) -> Latency:
+    """Search by this package and by FAISS alone, with the same parameters, in turns."""
+    find, vectors = searcher(place, kind, fact), place.vectors()
+    queries = [query[None] for query in place.queries()[:COMPARED_QUERIES]]
+    if fact is None:
+        alone = flat_search(vectors, NEIGHBOURS)
+    elif kind == BINARY_CODES:
+        known = {query.tobytes(): codes_of(query) for query in queries}
+        candidates = fact.parameters["candidates"]
+        code_of = lambda query: known[query.tobytes()]  # noqa: E731
+        alone = code_search(place.raw_file(kind), code_of, candidates, vectors, NEIGHBOURS)
+    else:
+        effort, candidates = fact.parameters["effort"], fact.parameters["candidates"]
+        alone = file_search(place.raw_file(kind), kind, effort, candidates, vectors, NEIGHBOURS)
+    return compare([lambda query: find(query).rows[0], *alone], queries, ROUNDS)
+
+
 def measure_types(place: Workplace, kinds: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Build and search each type."""
     in_own_process(prepare, place)
@@ -210,9 +243,17 @@ def measure_types(place: Workplace, kinds: Sequence[str]) -> dict[str, dict[str,
     for kind in kinds:
         built = None if kind == FLAT else in_own_process(build, place, kind)
         found = in_own_process(search, place, kind, built and built.fact)
-        measured[kind] = {"build": built and asdict(built), "search": asdict(found)}
-        place.file(kind).unlink(missing_ok=True)
+        alone = None if built is None else in_own_process(build_alone, place, kind)
+        latency = in_own_process(compare_searches, place, kind, built and built.fact)
+        measured[kind] = {
+            "build": built and asdict(built),
+            "search": asdict(found),
+            "faiss": {"build": alone and asdict(alone), "latency": asdict(latency)},
+        }
+        for path in (place.file(kind), place.raw_file(kind)):
+            path.unlink(missing_ok=True)
         print(table({kind: measured[kind]}, place.count), flush=True)
+        print(table_beside_faiss({kind: measured[kind]}), flush=True)
     return measured
 
 
@@ -233,6 +274,34 @@ def table(measured: dict[str, dict[str, Any]], count: int) -> str:
             f"  {made['fact']['parameters'] if made else ''}"
         )
     return "\n".join(lines)
+
+
+def table_beside_faiss(measured: dict[str, dict[str, Any]]) -> str:
+    """Format one line per type as Markdown: times of the processor, of this package and of FAISS alone."""
+    header = ["type", "search ms", "FAISS ms", "ratio", "without comparison ms", "build s", "FAISS s", "its tuning s"]
+    header.append("ratio")
+    lines = []
+    for kind, numbers in measured.items():
+        made, alone, latency = numbers["build"], numbers["faiss"]["build"], numbers["faiss"]["latency"]
+        lines.append(
+            [
+                f"`{kind}`",
+                f"{latency['ms']:.2f}",
+                f"{latency['faiss_ms']:.2f}",
+                f"{latency['ratio']:.2f} ({latency['min_ratio']:.2f} to {latency['max_ratio']:.2f})",
+                f"{latency['candidates_ms']:.2f}",
+                *_builds(made, alone),
+            ]
+        )
+    return markdown(header, lines)
+
+
+def _builds(made: dict[str, Any] | None, alone: dict[str, Any] | None) -> list[str]:
+    if not made or not alone:
+        return [""] * 4
+    built, tuning = alone["processor_s"], alone["tuning_s"]
+    ratio = f"{made['processor_s'] / (built + tuning):.2f}" if tuning else ""
+    return [f"{made['processor_s']:.1f}", f"{built:.1f}", f"{tuning:.1f}" if tuning else "", ratio]
 
 
 def extrapolate(measured: dict[str, dict[str, Any]], count: int, dimension: int) -> dict[str, dict[str, Any]]:
@@ -292,6 +361,7 @@ def main() -> None:
         measured = measure_types(Workplace(Path(folder), arguments.count, arguments.dimension), arguments.types)
     extrapolated = extrapolate(measured, arguments.count, arguments.dimension)
     print(f"\n{arguments.count} vectors of {arguments.dimension}\n{table(measured, arguments.count)}")
+    print(f"\n{table_beside_faiss(measured)}")
     print(f"\n{extrapolated_table(extrapolated, arguments.dimension)}")
     result = {
         "count": arguments.count,
