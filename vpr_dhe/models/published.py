@@ -11,8 +11,6 @@ from enum import StrEnum
 from importlib import resources
 from typing import Any
 
-from vpr_dhe.models.importers import FAMILIES
-
 
 class Licence(StrEnum):
     """Licences of published models."""
@@ -149,7 +147,7 @@ def _model(line: Mapping[str, Any], dimension: int, megabytes: int | None) -> Pu
     )
 
 
-PUBLISHED: Mapping[str, PublishedModel] = {model.name: model for model in _read() if model.family in FAMILIES}
+PUBLISHED: Mapping[str, PublishedModel] = {model.name: model for model in _read()}
 """Published models by name."""
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from vpr_dhe.errors import ModelError
+from vpr_dhe.models.published import PUBLISHED_NETWORKS, of_family
 
 if TYPE_CHECKING:
     from vpr_dhe.models.importers.base import Importer
@@ -111,7 +112,6 @@ def _with_origin(model: "ModelFile | NetworkFile", family: str, paths: Sequence[
     """Copy of a model with names and hashes of its checkpoints, and their address if they are named as published."""
     from vpr_dhe.models.exported_model import sha256_of
     from vpr_dhe.models.model_file import Origin
-    from vpr_dhe.models.published import PUBLISHED_NETWORKS, of_family
 
     files = {path.name: sha256_of(path) for path in paths}
     networks = [network for network in PUBLISHED_NETWORKS.values() if network.family == family]
@@ -120,8 +120,6 @@ def _with_origin(model: "ModelFile | NetworkFile", family: str, paths: Sequence[
 
 
 def _tell_restriction(family: str) -> None:
-    from vpr_dhe.models.published import of_family
-
     for restriction in {one.restriction for one in of_family(family)} - {None}:
         _log.warning("%s", restriction)
 
