@@ -7,15 +7,14 @@ and the same command goes on. A step takes about half a second of one core that 
 """
 
 import argparse
-import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from saving import save
 from tqdm import tqdm
 
-from vpr_dhe.errors import VprDheError
 from vpr_dhe.models.network_file import NetworkFile, load_network
 from vpr_dhe.training.loop import LoopSettings, train
 from vpr_dhe.training.registration.deformed_patches import photo_side_px
@@ -82,15 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of initial weights, data and their order")
     parser.add_argument("--out", type=Path, required=True, help="network file to write, ending in .safetensors")
     options = parser.parse_args(arguments)
-    work = options.out.with_suffix(".work")
-    try:
-        make(options.data, work, options.seed).save(options.out)
-    except VprDheError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    shutil.rmtree(work)
-    print(f"{options.out}: {options.out.stat().st_size / 1e6:.1f} MB")
-    return 0
+    return save(options.out, lambda work: make(options.data, work, options.seed))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ projection. An interrupted run leaves its results in the folder `lite-vlad.work`
 """
 
 import argparse
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -23,11 +22,12 @@ import timm
 import torch
 from held_out import is_held_out
 from panoramas import PanoramaPairs
+from saving import save
 from taught_matches import MatchedPhotos, label_matches
 from torch import Tensor
 from tqdm import tqdm
 
-from vpr_dhe.errors import ModelError, VprDheError
+from vpr_dhe.errors import ModelError
 from vpr_dhe.features.backbones import build_backbone
 from vpr_dhe.features.extractor import extractor_of
 from vpr_dhe.features.local_head import CONTEXT
@@ -153,15 +153,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("data", type=Path, help=f"folder that holds {', '.join(_PHOTOS)}")
     parser.add_argument("--out", type=Path, required=True, help="model file to write, ending in .safetensors")
     options = parser.parse_args(arguments)
-    work = options.out.with_suffix(".work")
-    try:
-        make(options.weights, options.data, work).save(options.out)
-    except VprDheError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    shutil.rmtree(work)
-    print(f"{options.out}: {options.out.stat().st_size / 1e6:.1f} MB")
-    return 0
+    return save(options.out, lambda work: make(options.weights, options.data, work))
 
 
 if __name__ == "__main__":
