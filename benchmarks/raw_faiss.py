@@ -153,11 +153,17 @@ def compare(searches: Sequence[Search], queries: Sequence[np.ndarray], rounds: i
 
 
 def _medians(searches: Sequence[Search], queries: Sequence[np.ndarray], first: int) -> list[float]:
-    """Median processor times in ms of one round, in which each search goes first equally often."""
+    """Median processor times in ms of one round.
+
+    Searches in turn take different queries, because the second search of the same one finds its part of the index in
+    the caches.
+    """
     times: list[list[float]] = [[] for _ in searches]
-    for turn, query in enumerate(queries):
+    apart = len(queries) // len(searches)
+    for turn in range(len(queries)):
         for step in range(len(searches)):
             number = (first + turn + step) % len(searches)
+            query = queries[(turn + number * apart) % len(queries)]
             started = process_time()
             searches[number](query)
             times[number].append(1e3 * (process_time() - started))
