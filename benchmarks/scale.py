@@ -278,7 +278,7 @@ def table(measured: dict[str, dict[str, Any]], count: int) -> str:
 
 def table_beside_faiss(measured: dict[str, dict[str, Any]]) -> str:
     """Format one line per type as Markdown: times of the processor, of this package and of FAISS alone."""
-    header = ["type", "search ms", "FAISS ms", "ratio", "without comparison ms", "build s", "FAISS s", "its tuning s"]
+    header = ["type", "search ms", "FAISS ms", "ratio", "candidates alone ms", "build s", "FAISS s", "and tuning s"]
     header.append("ratio")
     lines = []
     for kind, numbers in measured.items():
