@@ -92,8 +92,8 @@ def modification_time_ns(path: Path) -> int:
     return 0
 
 
-def check_of(record: bytes | memoryview | np.ndarray) -> int:
-    """Checksum of a record (XXH3, as fast as memory)."""
+def check_of(record: bytes | memoryview) -> int:
+    """Checksum of a record, or of the buffer of an array (XXH3, as fast as memory)."""
     return xxhash.xxh3_64_intdigest(record)
 
 
