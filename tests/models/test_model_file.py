@@ -109,8 +109,8 @@ def test_bundled_models_are_those_that_stored_features_came_from():
     assert {name: open_model(name).extractor_fingerprint for name in BUNDLED} == {
         "sift-vlad": "c1cc8616113df5bede15c6d86e43b828d8d36d910c1fae51ffdd8d01afa135a3",
         "cct-offline": "71fe62fd35c90dba938942ce61006edcdb24cd9833373308ed26ca2423e5cb0b",
-        "lite-vlad": "8ce097a7042e2cc9c63c9b819d479804c5878231512d8fd35f819f15316508b2",
-        "cct-lite": "77db7fc36c15b6aa3b33a98f18bd96fb41f9f356ddcf552dfcc4aec7f70d0d7e",
+        "lite-vlad": "ecd02cdc399b5f11e2625730816504cf23c9a01ee142de54f08674c5afb19c27",
+        "cct-lite": "a8b01d8fb45fef28854f924d97d7b7260a4e2cf41308168bb9ce1494d1b8f414",
     }
 
 

@@ -24,7 +24,7 @@ from vpr_dhe.records import Grid
 CONTEXT = "context"
 """Name of the head in model files."""
 
-MIN_RELIABILITY = 0.1
+MIN_RELIABILITY = 0.2
 """Cells that are less likely to find their counterpart get the descriptor zero, which matches nothing."""
 
 _SIDE = 3

@@ -30,7 +30,7 @@ from vpr_dhe.runtime.durable_files import write_durably
 from vpr_dhe.runtime.extras import require_extra
 from vpr_dhe.runtime.user_cache import user_cache
 
-FORMAT = "vpr-dhe graph 1"
+FORMAT = "vpr-dhe graph 2"
 """Part of the keys of graphs; change it with their content, and where code changes what bundled networks compute."""
 
 _ONNX, _DESCRIPTION = "graph.onnx", "graph.json"

@@ -56,7 +56,7 @@ def with_clouds(image: Image, random: np.random.Generator) -> Image:
 
 def _thickness(height: int, width: int, random: np.random.Generator) -> Float32[np.ndarray, "height width"]:
     """Sum of smooth noise in octaves, between 0 and 1."""
-    roughness, contrast = random.uniform(0.6, 1.1), random.uniform(0.15, 0.8)
+    roughness, contrast = random.uniform(0.6, 1.1), random.uniform(0.15, 0.5)
     noise = np.zeros((height, width), np.float32)
     for octave in _OCTAVES:
         coarse = random.normal(size=(2**octave, 2 ** (octave + random.integers(-1, 1, endpoint=True)))).astype(

@@ -64,7 +64,7 @@ class LocalHeadSettings:
     learning_rate: float = 2e-3
     weight_decay: float = 1e-3
     decay_steps: int = 1200
-    reliability_weight: float = 1.0
+    reliability_weight: float = 0.3
     hidden: int = 128
     dimension: int = 64
     seed: int = 0
