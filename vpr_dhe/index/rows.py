@@ -93,7 +93,7 @@ def modification_time_ns(path: Path) -> int:
 
 
 def check_of(record: bytes | memoryview) -> int:
-    """Checksum of a record, or of the buffer of an array (XXH3, as fast as memory)."""
+    """Checksum of a record (XXH3, as fast as memory)."""
     return xxhash.xxh3_64_intdigest(record)
 
 

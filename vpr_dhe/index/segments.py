@@ -223,7 +223,7 @@ class Segment:
         vectors = np.ascontiguousarray(self.vectors[rows])
         expected = self.rows["vector_check"][rows].tolist()
         # Without a loop in Python, because each search reads a hundred or more.
-        found = list(map(check_of, vectors))
+        found = list(map(check_of, map(memoryview, vectors)))
         if found != expected:
             row = next(row for row, is_, must in zip(rows, found, expected, strict=True) if is_ != must)
             raise damage(self._folder / VECTORS, f"does not agree with its checksum in row {row}")
