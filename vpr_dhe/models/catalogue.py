@@ -63,7 +63,7 @@ def open_model(name: str) -> "ModelFile":
             model = load_model(path)
         if name not in _PARTS_OF:
             return model
-        teacher = open_model(_PARTS_OF[name]).without_backbone()
+        teacher = open_model(_PARTS_OF[name]).without_backbone().without_head()
         return replace(model, tensors={**model.tensors, **teacher.tensors})
     if name in PUBLISHED:
         return load_model(fetch(name))
