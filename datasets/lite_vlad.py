@@ -146,11 +146,8 @@ def with_local_head(
     warps, validation = open_photos([photos], extractor.spec.input_size)
     settings = LocalHeadSettings(decay_steps=_HEAD_STEPS)
     stage = LocalHeadStage(extractor, JoinedPairs([warps, *pairs]), validation, settings, training_data=training_data)
-    loop = LoopSettings(_HEAD_STEPS, validate_every=_HEAD_STEPS, on_cpu=True)
-    with tqdm(total=_HEAD_STEPS, desc="local head", unit="step") as bar:
-        trained = load_model(train(stage, loop, run, progress=bar.update).best_model)
-    in_half = {name: value.half() for name, value in trained.part("local_head").items()}
-    return trained.with_local_head(CONTEXT, in_half)
+    trained = _trained(stage, _HEAD_STEPS, run)
+    return trained.with_local_head(CONTEXT, _in_half(trained.part("local_head")))
 
 
 def with_dhe_lite(model: ModelFile, photos: Path, run: Path) -> ModelFile:
@@ -159,11 +156,18 @@ def with_dhe_lite(model: ModelFile, photos: Path, run: Path) -> ModelFile:
     data = open_training_data([str(photos), SYNTHETIC_TOWN], extractor.spec.input_size)
     settings = DheLiteSettings(warmup_steps=_DHE_LITE_STEPS, decay_steps=_DHE_LITE_STEPS)
     stage = DheLiteStage(extractor, data, settings, training_data=f"{_PHOTOS_INFO}, generated towns")
-    loop = LoopSettings(_DHE_LITE_STEPS, validate_every=_DHE_LITE_STEPS, on_cpu=True)
-    with tqdm(total=_DHE_LITE_STEPS, desc=DHE_LITE, unit="step") as bar:
-        trained = load_model(train(stage, loop, run, progress=bar.update).best_model)
-    in_half = {name: value.half() for name, value in trained.part("head").items()}
-    return trained.with_head(DHE_LITE, in_half)
+    trained = _trained(stage, _DHE_LITE_STEPS, run)
+    return trained.with_head(DHE_LITE, _in_half(trained.part("head")))
+
+
+def _trained(stage: LocalHeadStage | DheLiteStage, steps: int, run: Path) -> ModelFile:
+    loop = LoopSettings(steps, validate_every=steps, on_cpu=True)
+    with tqdm(total=steps, desc=str(stage.facts["stage"]), unit="step") as bar:
+        return load_model(train(stage, loop, run, progress=bar.update).best_model)
+
+
+def _in_half(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.half() for name, value in tensors.items()}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
