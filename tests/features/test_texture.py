@@ -51,8 +51,11 @@ def test_texture_depends_neither_on_brightness_nor_on_shading():
     assert (textured_cells(image.astype(np.uint8), grid) == textured_cells(shaded, grid)).mean() > 0.98
 
 
-@pytest.mark.parametrize("model", ["sift-vlad", "cct-offline", "lite-vlad", "cct-lite"])
-def test_blank_images_of_every_kind_of_model_match_nothing(model):
+# A local head leaves out cells of sky and road besides.
+@pytest.mark.parametrize(
+    ("model", "least"), [("sift-vlad", 1), ("cct-offline", 1), ("lite-vlad", 0.5), ("cct-lite", 0.5)]
+)
+def test_blank_images_of_every_kind_of_model_match_nothing(model, least):
     extractor, town = load_extractor(model), SyntheticTown(0)
     view = town.render(town.database_cameras()[0])
     blank, other, street = extractor.extract([BLANKS["dark room"], BLANKS["shaded wall"], view])
@@ -60,7 +63,7 @@ def test_blank_images_of_every_kind_of_model_match_nothing(model):
     assert other.is_blank
     norms = street.local_map.norm(dim=1)
     torch.testing.assert_close(norms, (norms > 0).float(), rtol=0, atol=1e-4)
-    assert (norms > 0).float().mean() > 0.5
+    assert (norms > 0).float().mean() >= least
     maps = torch.stack([other.local_map, street.local_map, blank.local_map])
     assert all(len(match_by_grid(blank, maps, extractor.spec)(row).similarity) == 0 for row in range(3))
     assert View(blank.frame, lambda: BLANKS["dark room"], lambda: blank).is_blank
