@@ -2,28 +2,27 @@
 
     python benchmarks/early_stop.py ../shared/data --cache CACHE
 
-verifies the first 100 candidates of each query by `magsac` once, with all samples and by its coarse pass. No
-verification depends on other candidates, so what any margin would have verified follows from that. Compared with
-verifying all: the share of candidates verified, how often the best match differs, and recall, with standard errors of
-paired differences over places. On the street images, also the probabilities of a calibration that was fitted with and
-without an early stop, the time, and what a bound by the number of matches would spare.
+verifies the first 100 candidates of each query by `magsac` once, without a shortlist, and makes the coarse pass.
+Neither depends on other candidates, so what any margin would have verified follows from that. Compared with verifying
+the shortlist of the coarse pass: the share of candidates verified, how often the best match differs, and recall, with
+standard errors of paired differences over places. On the street images, also the probabilities of a calibration that
+was fitted with and without an early stop, the time, and what a bound by the number of matches would spare.
 
 Writes `early_stop.md`, `early_stop_calibration.md` and `early_stop.json` to `benchmarks/results`.
 """
 
 import argparse
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from statistics import fmean, median
 from time import perf_counter
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Bool, Float64
 from measuring import RESULTS, folder_for, write_result
+from recorded import CANDIDATES, VERIFIER, Query, localize, record, verified_count
 from significance import place_numbers, standard_error
 from splits import read_splits
 
@@ -34,47 +33,27 @@ from vpr_dhe.evaluation.query_features import QueryFeatures
 from vpr_dhe.evaluation.runs import Settings, evaluate_dataset
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.geography.distance import RADIUS_M
-from vpr_dhe.images import decode_named
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.localization.calibration.evidence import evidence_of
 from vpr_dhe.localization.calibration.fitting import Assumptions, Example, example_weights, fit
 from vpr_dhe.localization.calibration.probability import Conditions
 from vpr_dhe.localization.database import PinnedIndex
-from vpr_dhe.localization.early_stop import SAFE_MARGIN, parts, stands_out
-from vpr_dhe.localization.ranking import ranked, ranked_matches
-from vpr_dhe.localization.retrieval import Candidate, retrieve
-from vpr_dhe.records import Features, Image, MetricPosition, Verification
+from vpr_dhe.localization.early_stop import SAFE_MARGIN
+from vpr_dhe.localization.ranking import ranked_matches
+from vpr_dhe.localization.retrieval import retrieve
+from vpr_dhe.models.names import LITE_VLAD
+from vpr_dhe.records import Features, Image, MetricPosition
 from vpr_dhe.runtime.choices import RankBy
 from vpr_dhe.verification.build import build_estimator
-from vpr_dhe.verification.verifier import SHORTLIST_SIZE, Verifier
+from vpr_dhe.verification.verifier import Verifier
 
-MODEL, VERIFIER, CANDIDATES, CODEC = "sift-vlad", "magsac", 100, "binary"
+MODEL = LITE_VLAD
 MARGINS = (3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0)
 RANKS = (1, 5, 10)
 ORDERS: tuple[RankBy, ...] = ("inliers", "evidence")
-# A second order of equal similarities would need all of them.
-_SPARE = 16
 _SURE = 0.9
 # Margins in the table; the others are in the JSON document.
 _SHOWN = (5.0, 8.0, 12.0)
-
-
-@dataclass(frozen=True)
-class Query:
-    """Candidates of one query in the order of retrieval; inliers of full estimates, and of the coarse pass."""
-
-    path: str
-    rows: Int64[np.ndarray, " candidates"]
-    similarity: Float64[np.ndarray, " candidates"]
-    full: Int64[np.ndarray, " candidates"]
-    coarse: Int64[np.ndarray, " candidates"]
-    right: Bool[np.ndarray, " candidates"]
-
-    def without(self, left_out: Bool[np.ndarray, " candidates"]) -> "Query":
-        """The same query without some of its candidates."""
-        kept = ~left_out
-        columns = (self.rows, self.similarity, self.full, self.coarse, self.right)
-        return Query(self.path, *(column[kept] for column in columns))
 
 
 @dataclass(frozen=True)
@@ -119,79 +98,11 @@ def find_datasets(data: Path, limit: int) -> Iterator[PlaceDataset]:
             yield dataset.limited(limit)
 
 
-def verify(dataset: PlaceDataset, cache: Path) -> list[Query]:
-    """Verify the candidates of all queries, or read what an earlier run found."""
-    file = cache / f"early-stop-{re.sub(r'[^a-z0-9]+', '-', dataset.name)}-{len(dataset.queries.records)}.npz"
-    if not file.exists():
-        np.savez_compressed(file, **_columns(dataset, cache))
-    columns = np.load(file)
-    names = ("rows", "similarity", "full", "coarse", "right")
-    paths = [record.path for record in dataset.queries.records]
-    return [Query(path, *found) for path, *found in zip(paths, *(columns[name] for name in names), strict=True)]
-
-
-def _columns(dataset: PlaceDataset, cache: Path) -> dict[str, np.ndarray]:
-    extractor, estimator = load_extractor(MODEL), build_estimator(VERIFIER)
-    index = FeatureCache(cache).index(dataset.database, extractor, codec=CODEC)
-    coarse_pass = estimator.coarse_pass
-    assert coarse_pass is not None
-    passes = [PinnedIndex(index.snapshot, Verifier(one, shortlist_size=None)) for one in (estimator, coarse_pass)]
-    row_of = {index.find(record.path): row for row, record in enumerate(dataset.database.records)}
-    columns: dict[str, list[Any]] = {name: [] for name in ("rows", "similarity", "full", "coarse", "right")}
-    assert dataset.positives is not None
-    for number, features in enumerate(FeatureCache(cache).queries(dataset.queries, extractor)):
-        assert isinstance(features, Features)
-        image = partial(decode_named, dataset.queries.folder / dataset.queries.records[number].path)
-        found = retrieve(passes[0], features, CANDIDATES + _SPARE)
-        found = sorted(found, key=lambda one: (-one.similarity, row_of[one.id]))[:CANDIDATES]
-        ids, rows = [one.id for one in found], [row_of[one.id] for one in found]
-        columns["rows"].append(rows)
-        columns["similarity"].append([one.similarity for one in found])
-        for name, database in zip(("full", "coarse"), passes, strict=True):
-            verified = database.verify(image, features, ids)
-            columns[name].append([verified[id].inliers for id in ids])
-        columns["right"].append(np.isin(rows, dataset.positives[number]))
-    return {name: np.array(column) for name, column in columns.items()}
-
-
-def verified_part(query: Query, part: slice) -> Int64[np.ndarray, " candidates"]:
-    """Inliers that a `Verifier` counts for these candidates: with a shortlist, if there are more than it holds."""
-    full, coarse = query.full[part], query.coarse[part]
-    if len(full) <= SHORTLIST_SIZE:
-        return full
-    shortlist = np.argsort(-coarse, kind="stable")[:SHORTLIST_SIZE]
-    inliers = coarse.copy()
-    inliers[shortlist] = np.maximum(coarse[shortlist], full[shortlist])
-    return inliers
-
-
-def localize(query: Query, rank_by: RankBy, margin: float | None) -> list[Candidate]:
-    """Verified candidates, best first, as `ranking.rerank` orders them; ids are places in the order of retrieval."""
-    verified: list[Candidate] = []
-    count = len(query.full)
-    for part in [slice(count)] if margin is None else parts(count):
-        first = len(verified)
-        similarities = query.similarity[part].tolist()
-        verified += [
-            Candidate(first + place, similarities[place], similarities[place], _found(inliers))
-            for place, inliers in enumerate(verified_part(query, part).tolist())
-        ]
-        if margin is not None and stands_out(ranked(verified, rank_by), margin):
-            break
-    return ranked(verified, rank_by)
-
-
-def _found(inliers: int) -> Verification:
-    points = np.empty((inliers, 2))
-    return Verification(None, float(inliers), points, points)
-
-
 def first_right(query: Query, rank_by: RankBy, margin: float | None) -> tuple[Bool[np.ndarray, " ranks"], int, int]:
     """Whether a right answer is within each of the first ranks, the number of verified candidates, and the best one."""
     best = localize(query, rank_by, margin)
-    order = [one.id for one in best] + list(range(len(best), len(query.full)))
-    hits = query.right[order]
-    return np.array([hits[:rank].any() for rank in RANKS]), len(best), order[0]
+    hits = query.right[[one.id for one in best]]
+    return np.array([hits[:rank].any() for rank in RANKS]), verified_count(best), best[0].id
 
 
 def measure(dataset: PlaceDataset, queries: Sequence[Query]) -> Iterator[Row]:
@@ -202,16 +113,18 @@ def measure(dataset: PlaceDataset, queries: Sequence[Query]) -> Iterator[Row]:
         hits = np.array([found for found, _, _ in everything], np.float64)
         for margin in MARGINS:
             stopped = [first_right(query, rank_by, margin) for query in queries]
-            shares = np.array([count / len(query.full) for query, (_, count, _) in zip(queries, stopped, strict=True)])
+            counts = zip(queries, stopped, everything, strict=True)
+            shares = np.array([count / len(query.inliers) for query, (_, count, _), _ in counts])
+            early = np.array([one[1] < other[1] for one, other in zip(stopped, everything, strict=True)])
             gains = np.array([found for found, _, _ in stopped], np.float64) - hits
             yield Row(
                 dataset=dataset.name,
                 queries=len(queries),
                 rank_by=rank_by,
                 margin=margin,
-                stopped=float((shares < 1).mean()),
+                stopped=float(early.mean()),
                 share_verified=float(shares.mean()),
-                share_verified_when_stopped=float(shares[shares < 1].mean()) if (shares < 1).any() else None,
+                share_verified_when_stopped=float(shares[early].mean()) if early.any() else None,
                 best_differs=fmean(one[2] != other[2] for one, other in zip(stopped, everything, strict=True)),
                 recall=dict(zip(RANKS, (100 * hits.mean(axis=0)).tolist(), strict=True)),
                 change=dict(zip(RANKS, (100 * gains.mean(axis=0)).tolist(), strict=True)),
@@ -293,7 +206,7 @@ def _calibration_row(
 def measure_time(dataset: PlaceDataset, cache: Path) -> dict[str, Any]:
     """Time of re-ranking with and without the early stop, of its parts, and what the number of matches could spare."""
     extractor = load_extractor(MODEL)
-    index = FeatureCache(cache).index(dataset.database, extractor, codec=CODEC)
+    index = FeatureCache(cache).index(dataset.database, extractor)
     features = list(FeatureCache(cache).queries(dataset.queries, extractor))
     verifiers = {VERIFIER: Verifier(build_estimator(VERIFIER))}
     settings = Settings(RANKS, CANDIDATES, stop_early=SAFE_MARGIN)
@@ -399,7 +312,7 @@ def main() -> None:
     times: dict[str, Any] = {}
     with folder_for(arguments.cache) as cache:
         for dataset in find_datasets(arguments.data, arguments.queries):
-            queries = verify(dataset, cache)
+            queries = record(dataset, load_extractor(MODEL), cache)
             rows += measure(dataset, queries)
             if not calibration:
                 calibration += calibration_rows(dataset, queries)

@@ -83,18 +83,15 @@ class Work:
         return found
 
     def _limit(self, image: Image, features: Features, ids: Sequence[int]) -> float:
-        """Time of the estimators as `Verifier` calls them: a coarse pass over all, and full estimates for the first."""
+        """Time of the estimators for as many candidates as are verified."""
         matches_of = match_by_grid(features, self.index.snapshot.local_maps(ids), self.index.spec)
         query = View(features.frame, lambda: image, lambda: features)
         matches = [matches_of(row) for row in range(len(ids))]
         views = [View(features.frame, lambda: image, matches=lambda one=one: one) for one in matches]
         taken = 0.0
         for verifier in self.verifiers.values():
-            estimator, coarse = verifier.estimator, verifier.estimator.coarse_pass
-            full = views if coarse is None else views[: verifier.shortlist_size]
-            if coarse is not None:
-                taken += _measured(lambda estimator=coarse: estimator.estimate(query, views))[0]
-            taken += _measured(lambda estimator=estimator, full=full: estimator.estimate(query, full))[0]
+            estimator, shortlist = verifier.estimator, views[: verifier.shortlist_size]
+            taken += _measured(lambda estimator=estimator, shortlist=shortlist: estimator.estimate(query, shortlist))[0]
         return taken
 
 

@@ -38,7 +38,7 @@ from vpr_dhe.images import decode_image, list_images
 from vpr_dhe.localization.contrast import inlier_contrasts, robust_z_scores
 from vpr_dhe.localization.database import PinnedIndex
 from vpr_dhe.localization.map_adaptation import verified_pairs
-from vpr_dhe.localization.ranking import similarity_weight
+from vpr_dhe.localization.ranking import similarity_weight, weighted_inliers
 from vpr_dhe.localization.retrieval import retrieve
 from vpr_dhe.models.names import LITE_VLAD
 from vpr_dhe.records import Frame, Image, ImageRecord, Matches, Verification
@@ -171,7 +171,7 @@ def read_lists(dataset: PlaceDataset, extractor: Extractor, cache: Path, count: 
         statistics = np.array([statistics_of(view.matches, one, query.frame, view.frame) for view, one in of_views])
         similarities = np.array([one.similarity for one in candidates])
         contrast = robust_z_scores(similarities, 0.01)
-        evidence = inlier_contrasts([verified[one.id].inliers for one in candidates]) + weight * contrast
+        evidence = inlier_contrasts(weighted_inliers([verified[one.id] for one in candidates])) + weight * contrast
         rows.append(
             {
                 "statistics": in_context(statistics, similarities).astype(np.float32),

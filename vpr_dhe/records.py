@@ -278,7 +278,8 @@ class Verification:
 
     `homography` maps query pixels to candidate pixels of the original images, with H[2, 2] = 1. It is None if the
     estimate failed; then there are no inliers and `score` is 0. The points are the inliers, in original pixels.
-    `attempted` is False for candidates that were not verified.
+    `attempted` is False for candidates that were not verified. `inlier_weight` is the mean squared similarity of the
+    inliers, 1 where it is unknown.
     """
 
     homography: Float64[np.ndarray, "3 3"] | None
@@ -287,6 +288,7 @@ class Verification:
     candidate_points: Float64[np.ndarray, "inliers 2"]
     evidence: Evidence | None = None
     attempted: bool = True
+    inlier_weight: float = 1.0
 
     @property
     def inliers(self) -> int:

@@ -10,6 +10,12 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
+def native_bf16(monkeypatch) -> None:
+    """A processor that multiplies bfloat16: on others the program says first that fp32 is faster."""
+    monkeypatch.setattr("vpr_dhe.runtime.cpu_features.has_bfloat16_products", lambda _: True)
+
+
+@pytest.fixture
 def run(monkeypatch, capsys) -> Run:
     """Run the program in this process; returns exit code, stdout and stderr."""
 

@@ -29,6 +29,7 @@ def test_an_index_is_asked_with_either_runtime(run, exported, photo_folder, tmp_
     assert (code, "0 added, 12 unchanged" in stdout) == (0, True), stderr
 
 
+@pytest.mark.usefixtures("native_bf16")
 def test_mistakes_are_one_sentence(run, exported, photo_folder, tmp_path, monkeypatch):
     def complaint(*arguments):
         code, stdout, stderr = run(*arguments)

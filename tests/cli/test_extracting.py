@@ -20,6 +20,7 @@ def tiny_model(exported) -> Path:
     return exported.model
 
 
+@pytest.mark.usefixtures("native_bf16")
 def test_options_that_nothing_can_be_made_of_are_refused(run, photo_folder, tmp_path):
     code, _, errors = run("index", photo_folder, "--out", tmp_path / "i", "--ray", "auto", "--workers", 2)
     assert (code, "use one of them" in errors) == (2, True)

@@ -36,7 +36,7 @@ def joined(cluster) -> Iterator[None]:
 
 @pytest.fixture
 def verifier() -> Verifier:
-    return Verifier(build_estimator("magsac"), shortlist_size=None)
+    return Verifier(build_estimator("magsac"), shortlist_size=5)
 
 
 @pytest.fixture

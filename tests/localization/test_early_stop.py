@@ -36,6 +36,10 @@ class Counted:
     missing_shards: frozenset[str] = frozenset()
     adaptation = None
     nearby = None
+    shortlist_size = None
+
+    def shift_votes(self, query, ids):
+        raise AssertionError("all candidates are verified")
 
     def __init__(self, inliers: Sequence[int], missing: Sequence[int] = ()) -> None:
         self.inliers, self.missing, self.calls = inliers, missing, []

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,9 +13,9 @@ from vpr_dhe.datasets.standard import read_split
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.localization.calibration.probability import Conditions
 from vpr_dhe.localization.database import VerifiedIndex
-from vpr_dhe.localization.ranking import SIMILARITY_WEIGHT, ranked
+from vpr_dhe.localization.ranking import SIMILARITY_WEIGHT, ranked, rerank, weighted_inliers
 from vpr_dhe.localization.retrieval import Candidate
-from vpr_dhe.records import Verification
+from vpr_dhe.records import Features, Frame, Grid, ImageRecord, Size, Verification
 
 
 def verified(id: int, similarity: float, inliers: int) -> Candidate:
@@ -54,6 +55,19 @@ def test_evidence_is_the_sum_of_two_robust_z_scores():
     )
     assert best.evidence == pytest.approx(z_counts + SIMILARITY_WEIGHT * z_similarities)
     assert (best.score, best.rank_value) == (40.0, best.evidence)
+
+
+def test_evidence_weighs_inliers_by_their_similarity():
+    found = candidates((0.32, 45), (0.32, 40), *WRONG)
+    found[1] = replace(found[1], verification=replace(found[1].verification, inlier_weight=1.5))
+    assert ids(ranked(found, "inliers"))[:2] == [0, 1]
+    assert ids(ranked(found, "evidence"))[:2] == [1, 0]
+
+
+@given(st.lists(st.integers(0, 90), min_size=1, max_size=20), st.floats(0.01, 1))
+def test_equal_weights_are_no_weights(counts, weight):
+    verifications = [replace(verified(0, 0.5, count).verification, inlier_weight=weight) for count in counts]
+    assert weighted_inliers(verifications) == pytest.approx(counts)
 
 
 def test_ties_keep_the_order_of_retrieval():
@@ -109,3 +123,64 @@ def test_the_localizer_ranks_as_it_is_told(photo_folder, tmp_path, thumbnail_ext
     evidence = [match.evidence for match in by["evidence"].matches]
     assert evidence == sorted(evidence, reverse=True)
     assert {m.image: m.inliers for m in by["inliers"].matches} == {m.image: m.inliers for m in by["evidence"].matches}
+
+
+class ThreeAtMost:
+    """A database that verifies three candidates after a coarse pass, whose votes it knows."""
+
+    verifies, shortlist_size = True, 3
+    missing_shards: frozenset[str] = frozenset()
+    adaptation = nearby = None
+
+    def __init__(self, votes: dict[int, int], inliers: dict[int, int]) -> None:
+        self.votes, self.inliers, self.verified = votes, inliers, []
+
+    def shift_votes(self, query, ids):
+        return {id: self.votes[id] for id in ids if id in self.votes}
+
+    def verify(self, image, query, ids):
+        self.verified += ids
+        return {id: verified(id, 0.0, self.inliers.get(id, 5)).verification for id in ids}
+
+    def restricted_to(self, near):
+        raise NotImplementedError
+
+    def search(self, descriptors, count, codes=None):
+        raise NotImplementedError
+
+    def records(self, ids):
+        return {id: ImageRecord(f"{id}.jpg") for id in ids}
+
+
+def reranked(database: ThreeAtMost, count: int, similarities: list[float], rank_by="inliers") -> list[Candidate]:
+    size = Size(16, 16)
+    features = Features(torch.ones(1), torch.ones(1, 1), Grid(1, 1), Frame(size, size))
+    found = [Candidate(id, similarity, similarity) for id, similarity in enumerate(similarities)]
+    return rerank(database, np.zeros((16, 16, 3), np.uint8), features, found, count, rank_by)
+
+
+@pytest.mark.parametrize("rank_by", ["inliers", "evidence"])
+def test_a_coarse_pass_selects_what_is_verified_and_orders_the_rest(rank_by):
+    database = ThreeAtMost({0: 4, 1: 5, 2: 30, 3: 4, 4: 25, 5: 6, 6: 20}, {4: 60})
+    found = reranked(database, 7, [0.5] * 9, rank_by)
+    assert database.verified == [2, 4, 6]
+    assert ids(found) == [4, 2, 6, 5, 1, 0, 3, 7, 8]
+    assert [one.verification.attempted for one in found] == [True] * 3 + [False] * 6
+    assert [one.evidence is None for one in found] == [rank_by == "inliers"] * 3 + [True] * 6
+
+
+def test_a_candidate_that_is_far_more_similar_is_verified_without_votes():
+    database = ThreeAtMost({0: 5, 1: 9, 2: 9, 3: 9, 4: 5}, {})
+    reranked(database, 5, [0.9, 0.31, 0.31, 0.3, 0.3])
+    assert database.verified == [0, 1, 2]
+
+
+def test_few_candidates_are_verified_without_a_coarse_pass():
+    database = ThreeAtMost({}, {})
+    assert len(reranked(database, 3, [0.5] * 3)) == 3
+    assert database.verified == [0, 1, 2]
+
+
+def test_the_coarse_pass_leaves_candidates_of_missing_shards_out():
+    database = ThreeAtMost({0: 5, 1: 6, 3: 7, 4: 8}, {})
+    assert ids(reranked(database, 5, [0.5] * 6)) == [1, 3, 4, 0, 5]

@@ -6,6 +6,7 @@ from vpr_dhe import PlaceIndex
 from vpr_dhe.datasets.standard import read_split
 from vpr_dhe.images import decode_image
 from vpr_dhe.index.stored_maps import StoredMaps
+from vpr_dhe.localization.database import PinnedIndex
 from vpr_dhe.localization.shortlist import SharedShortlists, Shortlist, verify_images
 from vpr_dhe.verification.build import build_estimator
 from vpr_dhe.verification.verifier import Verifier
@@ -71,3 +72,17 @@ def test_a_shortlist_is_shared_for_the_same_query_and_candidates_alone(index, qu
     assert fewer is not first
     other = thumbnail_extractor.extract([decode_image(photo_folder / "03.png")])[0]
     assert shared(index.snapshot, other, ids[:3]) is not fewer
+
+
+def test_the_coarse_pass_counts_once_for_all_verifiers(index, query, matchings):
+    shared, ids = SharedShortlists(), index.ids.tolist()
+    databases = [
+        PinnedIndex(index.snapshot, Verifier(build_estimator(name)), shortlist_of=shared)
+        for name in ("magsac", "ransac")
+    ]
+    first, second = (database.shift_votes(query, ids) for database in databases)
+    assert first == second
+    assert matchings == [len(ids)]
+    assert shared.take_saved_ms() > 0
+    assert shared.take_saved_ms() == 0
+    assert max(first, key=first.__getitem__) == index.find("02.png")

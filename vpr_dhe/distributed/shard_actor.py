@@ -15,7 +15,7 @@ from vpr_dhe.errors import IndexDamagedError, ShardsMissingError
 from vpr_dhe.index.manifest import read_manifest
 from vpr_dhe.index.search import SearchResult
 from vpr_dhe.index.snapshot import Snapshot
-from vpr_dhe.localization.shortlist import QueryImage, verify_images
+from vpr_dhe.localization.shortlist import QueryImage, Shortlist, verify_images
 from vpr_dhe.records import Features, Frame, Grid, Image, ImageRecord, Near, NearbyImages, Verification
 from vpr_dhe.verification.verifier import Verifier
 
@@ -117,6 +117,10 @@ class ShardServer:
         _, found = self._snapshot.within(near)
         live = sum(int(segment.live(self._snapshot.removed).sum()) for segment in self._snapshot.segments)
         return replace(found, unplaced=found.unplaced + live - len(self._snapshot))
+
+    def shift_votes(self, query: SentQuery, ids: Sequence[int]) -> dict[int, int]:
+        """Coarse pass over images of this shard."""
+        return Shortlist(self._snapshot, query.features, ids).shift_votes()
 
     def verify(self, query: SentQuery, ids: Sequence[int]) -> dict[int, Verified]:
         """Verify a query against images of this shard."""

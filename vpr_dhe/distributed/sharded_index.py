@@ -6,9 +6,8 @@
         with ShardedIndex.open(folder, verifier, shards=4, replicas=2) as database:
             answer = Localizer(database, extractor).localize("photo.jpg")
 
-The ranking is that of `Localizer.open(folder)` unless more candidates are verified than the verifier's shortlist holds
-(40 by default): then each shard keeps its own shortlist, and some scores differ. Results are never silently partial: a
-shard that does not answer in time raises an error or is named in the result, as the caller chooses.
+The ranking is that of `Localizer.open(folder)`. Results are never silently partial: a shard that does not answer in
+time raises an error or is named in the result, as the caller chooses.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -168,6 +167,11 @@ class ShardedIndex:
         """Whether the verifier estimates from pixels, so that queries are sent with theirs."""
         return self._verifier is not None and self._verifier.estimator.uses_images
 
+    @property
+    def shortlist_size(self) -> int | None:
+        """Number of candidates to verify after a coarse pass; None verifies all of them."""
+        return self._verifier and self._verifier.shortlist_size
+
     def __len__(self) -> int:
         return self._manifest.count
 
@@ -225,6 +229,7 @@ class ShardedQuery:
         self.missing_shards: frozenset[str] = frozenset()
         self.nearby: NearbyImages | None = None
         self._records: dict[int, ImageRecord] = {}
+        self._sent: Any = None
 
     def restricted_to(self, near: Near) -> "ShardedQuery":
         """Make the same query, of which only images in a circle are searched; errors as for `search`."""
@@ -269,6 +274,16 @@ class ShardedQuery:
         )
         return merge([SearchResult.empty(len(descriptors)), *found.values()], count)
 
+    @property
+    def shortlist_size(self) -> int | None:
+        """Number of candidates to verify after a coarse pass; None verifies all of them."""
+        return self._index.shortlist_size
+
+    def shift_votes(self, query: Features, ids: Sequence[int]) -> dict[int, int]:
+        """Coarse pass, on the shards that hold the local maps; errors as for `verify`."""
+        sent = self._send_features(query)
+        return self._gather(ids, lambda actor, own: actor.shift_votes.remote(sent, own))
+
     def verify(self, image: QueryImage, query: Features, ids: Sequence[int]) -> dict[int, Verification]:
         """Verify a query against database images, each on the shard that holds its local map.
 
@@ -277,11 +292,19 @@ class ShardedQuery:
             IndexDamagedError: if stored data fails its checksum.
             ShardsMissingError: if shards do not answer and the caller chose to fail.
         """
-        decode = partial(decode_query, image) if self._index.uses_images else None
-        sent = import_ray().put(SentQuery.of(decode, query))
+        if self._index.uses_images:
+            sent = import_ray().put(SentQuery.of(partial(decode_query, image), query))
+        else:
+            sent = self._send_features(query)
         found = self._gather(ids, lambda actor, own: actor.verify.remote(sent, own))
         self._records |= {id: record for id, (_, record) in found.items()}
         return {id: verification for id, (verification, _) in found.items()}
+
+    def _send_features(self, query: Features) -> Any:
+        """Reference to the query without its pixels, which is sent once."""
+        if self._sent is None:
+            self._sent = import_ray().put(SentQuery.of(None, query))
+        return self._sent
 
     def records(self, ids: Sequence[int]) -> dict[int, ImageRecord]:
         """Records of database images, those of verified ones without a call; errors as for `verify`."""

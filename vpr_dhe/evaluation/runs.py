@@ -268,7 +268,7 @@ class _Run:
         for name, database in self._verified.items():
             answer = self._reranked(database, image, features, candidates)
             # As if each verifier read and matched the candidates itself.
-            answers[name] = replace(answer, milliseconds=answer.milliseconds + self._shortlists.saved_ms)
+            answers[name] = replace(answer, milliseconds=answer.milliseconds + self._shortlists.take_saved_ms())
             if (margin := self._settings.stop_early) is not None:
                 early[name] = self._reranked(self._stopping[name], image, features, candidates, margin)
         self._answers.append(answers)

@@ -1,6 +1,7 @@
 """Contrast of candidates: how far a score stands out from the others of the query, most of which are wrong."""
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import Float64, Shaped
@@ -12,14 +13,37 @@ from vpr_dhe.records import RankedMatch
 _DEVIATIONS_PER_MAD = 1.4826
 
 
+# Of the candidates that a coarse pass or an early stop left to verify, most may be right.
+_CHANCE_QUANTILE = 0.25
+
+
+Counts: TypeAlias = Sequence[int] | Float64[np.ndarray, " candidates"]
+"""Numbers of inliers, or weighted ones."""
+
+
 def contrasts(matches: Sequence[RankedMatch]) -> Float64[np.ndarray, " matches"]:
-    """Robust z-score of each candidate's score within the list: of inliers, or similarities if not all are verified."""
-    if all(match.verification is not None for match in matches):
+    """Robust z-score of each candidate's score within the list: of inliers, or of similarities without a verifier.
+
+    Where candidates were skipped, those verified were the most likely ones: then chance is their lower quartile
+    (`chance_level`), and what was skipped does not stand out.
+    """
+    if any(match.verification is None for match in matches):
+        return robust_z_scores([match.similarity for match in matches], float(np.finfo(np.float32).eps))
+    verified = np.array([not match.skipped for match in matches], bool)
+    inliers = [match.inliers for match in matches if not match.skipped]
+    if verified.all() or not inliers:
         return inlier_contrasts([match.inliers for match in matches])
-    return robust_z_scores([match.similarity for match in matches], float(np.finfo(np.float32).eps))
+    found = np.zeros(len(matches))
+    found[verified] = stabilised(inliers) - chance_level(inliers)
+    return found
 
 
-def inlier_contrasts(inliers: Sequence[int]) -> Float64[np.ndarray, " candidates"]:
+def chance_level(inliers: Sequence[int]) -> float:
+    """Level of chance among candidates of which up to three quarters may be right, as `stabilised` counts."""
+    return float(np.quantile(stabilised(inliers), _CHANCE_QUANTILE))
+
+
+def inlier_contrasts(inliers: Counts) -> Float64[np.ndarray, " candidates"]:
     """Robust z-scores of numbers of inliers.
 
     Counts are compared as 2 sqrt(n + 3/8), whose standard deviation is 1 for Poisson counts; the estimated deviation is
@@ -30,7 +54,7 @@ def inlier_contrasts(inliers: Sequence[int]) -> Float64[np.ndarray, " candidates
     return robust_z_scores(stabilised(inliers), 1.0)
 
 
-def stabilised(counts: Sequence[int]) -> Float64[np.ndarray, " candidates"]:
+def stabilised(counts: Counts) -> Float64[np.ndarray, " candidates"]:
     """Transform Poisson counts to numbers whose standard deviation is 1, as for `inlier_contrasts`."""
     return 2 * np.sqrt(np.asarray(counts, np.float64) + 3 / 8)
 

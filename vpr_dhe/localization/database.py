@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vpr_dhe.features.base import ExtractorSpec
 from vpr_dhe.geography.neighbours import PositionSearch
+from vpr_dhe.geometry.matching import mutual_nearest_neighbours
 from vpr_dhe.images import decode_named
 from vpr_dhe.index.ingest import ExtractedImage, comparable
 from vpr_dhe.index.manifest import AdaptationInfo
@@ -22,6 +23,7 @@ from vpr_dhe.index.vectors import Queries, exact_search
 from vpr_dhe.localization.shortlist import QueryImage, Shortlist, decode_query
 from vpr_dhe.records import Features, GreyLevels, ImageRecord, Near, NearbyImages, Verification
 from vpr_dhe.runtime.choices import Adapt
+from vpr_dhe.verification.coarse_pass import coarse_cells, shift_votes
 from vpr_dhe.verification.estimators.base import View, match_by_grid
 from vpr_dhe.verification.verifier import Verifier
 
@@ -64,6 +66,15 @@ class PinnedDatabase(Protocol):
 
         `codes` are the binary codes of the queries, if the model makes some.
         """
+        ...
+
+    @property
+    def shortlist_size(self) -> int | None:
+        """Number of candidates to verify after a coarse pass; None verifies all of them."""
+        ...
+
+    def shift_votes(self, query: Features, ids: Sequence[int]) -> Mapping[int, int]:
+        """Coarse pass: matches of each candidate that one shift explains, by id."""
         ...
 
     def verify(self, image: QueryImage, query: Features, ids: Sequence[int]) -> Mapping[int, Verification]:
@@ -203,23 +214,47 @@ class PinnedIndex:
         extracted = None if found.extracted is None else found.extracted[:, kept][:, :count]
         return SearchResult(found.ids[:, kept][:, :count], found.similarities[:, kept][:, :count], extracted)
 
+    @property
+    def shortlist_size(self) -> int | None:
+        """Number of candidates to verify after a coarse pass; None verifies all of them."""
+        return self._verifier and self._verifier.shortlist_size
+
+    def shift_votes(self, query: Features, ids: Sequence[int]) -> dict[int, int]:
+        """Coarse pass: matches of each candidate that one shift explains."""
+        sealed, pending = self._parted(ids)
+        votes = self._shortlist_of(self._snapshot, query, sealed).shift_votes() if sealed else {}
+        if pending:
+            grid = self._snapshot.manifest.spec.grid
+            cells = coarse_cells(grid)
+            found = mutual_nearest_neighbours(query.local_map[cells], self._pending_maps(query, pending))
+            votes |= dict(zip(pending, shift_votes(found, cells, grid).tolist(), strict=True))
+        return votes
+
     def verify(self, image: QueryImage, query: Features, ids: Sequence[int]) -> dict[int, Verification]:
         """Verify a query against database images; their local maps are read and matched together."""
         assert self._verifier is not None, "verify needs a verifier"
         results: dict[int, Verification] = {}
-        if sealed := [id for id in ids if id not in self._pending]:
+        sealed, pending = self._parted(ids)
+        if sealed:
             results |= self._shortlist_of(self._snapshot, query, sealed).verify(self._verifier, image)
-        if pending := [id for id in ids if id in self._pending]:
+        if pending:
             views = self._pending_views(query, pending)
             verified = self._verifier.verify(View(query.frame, partial(decode_query, image), lambda: query), views)
             results |= dict(zip(pending, verified, strict=True))
         return results
 
+    def _parted(self, ids: Sequence[int]) -> tuple[list[int], list[int]]:
+        """Ids of sealed and of pending images."""
+        return [id for id in ids if id not in self._pending], [id for id in ids if id in self._pending]
+
+    def _pending_maps(self, query: Features, ids: Sequence[int]) -> Float[Tensor, "images cells dimension"]:
+        maps = [self._pending[id].features.local_map for id in ids]
+        return torch.stack(maps).to(query.local_map.device)
+
     def _pending_views(self, query: Features, ids: Sequence[int]) -> list[View]:
         images = [self._pending[id] for id in ids]
         folders = self._snapshot.manifest.folders
-        maps = torch.stack([one.features.local_map for one in images]).to(query.local_map.device)
-        matches_of = match_by_grid(query, maps, self._snapshot.manifest.spec)
+        matches_of = match_by_grid(query, self._pending_maps(query, ids), self._snapshot.manifest.spec)
         return [
             View(
                 one.features.frame,

@@ -2,20 +2,16 @@
 
 from collections.abc import Iterator, Sequence
 
-import numpy as np
-
 from vpr_dhe.errors import BadInputError
-from vpr_dhe.localization.contrast import stabilised
+from vpr_dhe.localization.contrast import chance_level, stabilised
 from vpr_dhe.localization.retrieval import Candidate
 
 SAFE_MARGIN = 8.0
 """Margin that lost hardly any recall on six sets of images; docs/experiments/early_stop.md compares others."""
 
-# A sure query costs a tenth or a quarter of 100 candidates. More parts would make the others slower, because estimators
-# with a coarse pass run in full on small parts.
+# A sure query costs a tenth or a quarter of 100 candidates. More parts would make the others slower, because small ones
+# get no coarse pass.
 _PARTS = (10, 15)
-# Many of the first candidates may be right, so their median may be far above chance.
-_CHANCE_QUANTILE = 0.25
 
 
 def parts(count: int) -> Iterator[slice]:
@@ -36,8 +32,7 @@ def stands_out(ranked: Sequence[Candidate], margin: float) -> bool:
     inliers = [one.verification.inliers for one in ranked if one.verification is not None]
     if not inliers:
         return False
-    counts = stabilised(inliers)
-    return bool(counts[0] - np.quantile(counts, _CHANCE_QUANTILE) >= margin)
+    return bool(stabilised(inliers)[0] - chance_level(inliers) >= margin)
 
 
 def require_margin(margin: float | None) -> None:

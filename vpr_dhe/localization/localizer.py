@@ -273,7 +273,7 @@ class Localizer:
             for candidate in candidates[: self.rerank]
             if candidate.id in records and candidate.verification is not None and candidate.verification.attempted
         ]
-        return fuse_positions(matches[: len(verified)], verified, cameras=self.cameras)
+        return fuse_positions(matches[: self.rerank], verified, cameras=self.cameras)
 
     def _require_probability(self, min_probability: float, database: PinnedDatabase) -> None:
         self.require_calibration()

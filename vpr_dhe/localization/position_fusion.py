@@ -19,7 +19,7 @@ _MAX_SHIFTS = 50
 def fuse_positions(
     matches: Sequence[RankedMatch], records: Sequence[ImageRecord], *, cameras: Cameras | None = None
 ) -> PositionEstimate | None:
-    """Estimate where a photo was taken from all verified candidates, best first, and their records.
+    """Estimate where a photo was taken from its candidates, best first, and the records of those that were verified.
 
     A candidate's weight is the excess of its contrast over 2; if no candidate exceeds that, the best one counts alone.
     The position is a weighted mean within 25 m, the radius within which images show the same place. Its centre is the
@@ -56,6 +56,7 @@ def fuse_positions(
 def _weights(matches: Sequence[RankedMatch]) -> Float64[np.ndarray, " matches"]:
     if not matches or matches[0].inliers == 0:
         return np.zeros(len(matches))
+    # Skipped matches do not stand out, so that they have no weight.
     weights = np.maximum(contrasts(matches) - _MIN_CONTRAST, 0.0)
     if not weights.any():
         weights[0] = 1.0

@@ -5,16 +5,17 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Generic, TypeAlias, TypeVar
 
-from jaxtyping import Float
+import numpy as np
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.images import decode_named
 from vpr_dhe.index.location import moved_hint
 from vpr_dhe.index.snapshot import Snapshot
-from vpr_dhe.index.stored_maps import StoredMaps
-from vpr_dhe.records import Features, Frame, Image, Matches, Verification
+from vpr_dhe.records import Features, Image, Matches, Verification
 from vpr_dhe.runtime.stopwatch import Stopwatch
+from vpr_dhe.verification.coarse_pass import coarse_cells, shift_votes
 from vpr_dhe.verification.estimators.base import View, matches_of_cells
 from vpr_dhe.verification.verifier import Verifier
 
@@ -33,7 +34,8 @@ def decode_query(image: QueryImage) -> Image:
 class Shortlist:
     """Candidates of a query, whose local maps are read and matched once, however many verifiers verify them.
 
-    Pixels are decoded only for estimators that use them, and anew for each verifier.
+    Pixels are decoded only for estimators that use them, and anew for each verifier. `saved_ms` adds up the time that
+    work of earlier calls has saved later ones.
 
     Args:
         snapshot: state of the index that holds the candidates.
@@ -45,18 +47,27 @@ class Shortlist:
         self.query, self.ids = query, tuple(ids)
         self.saved_ms = 0.0
         self._snapshot = snapshot
-        self._stored = _SharedWork(self._read)
+        self._maps = _SharedWork(lambda: snapshot.stored_maps(self.ids))
+        self._frames = _SharedWork(lambda: [snapshot.frame(id) for id in self.ids])
+        self._votes = _SharedWork(self._vote)
         self._matches = _SharedWork(self._match)
         self._decoded = _SharedWork(self._decode)
 
-    def verify(self, verifier: Verifier, image: QueryImage) -> dict[int, Verification]:
-        """Verify all candidates; then `saved_ms` is the time that work of earlier calls has saved this one.
+    def shift_votes(self) -> dict[int, int]:
+        """Count the matches of each candidate that agree with one shift.
 
         Raises:
             IndexDamagedError: if stored data does not agree with its checksum.
         """
-        self.saved_ms = 0.0
-        _, frames = self._stored.for_one(self._save)()
+        return dict(zip(self.ids, self._votes.for_one(self._save)().tolist(), strict=True))
+
+    def verify(self, verifier: Verifier, image: QueryImage) -> dict[int, Verification]:
+        """Verify all candidates.
+
+        Raises:
+            IndexDamagedError: if stored data does not agree with its checksum.
+        """
+        frames = self._frames.for_one(self._save)()
         matches, decoded = self._matches.for_one(self._save), self._decoded.for_one(self._save)
         candidates = [
             View(
@@ -74,41 +85,46 @@ class Shortlist:
     def _save(self, milliseconds: float) -> None:
         self.saved_ms += milliseconds
 
-    def _read(self) -> tuple[StoredMaps, list[Frame]]:
-        return self._snapshot.stored_maps(self.ids), [self._snapshot.frame(id) for id in self.ids]
+    def _vote(self) -> Int64[np.ndarray, " candidates"]:
+        grid = self._snapshot.manifest.spec.grid
+        cells = coarse_cells(grid)
+        return shift_votes(self._maps.result().match(self.query.local_map[cells]), cells, grid)
 
     def _match(self) -> Callable[[int], Matches]:
-        maps, _ = self._stored.result()
+        maps = self._maps.result()
         matches_of = matches_of_cells(partial(maps.match, self.query.local_map), self._snapshot.manifest.spec)
         matches_of(0)  # matches all candidates
         return matches_of
 
     def _decode(self) -> _Decoded:
-        maps, _ = self._stored.result()
-        return self._snapshot.descriptors(self.ids), maps.decoded.to(self.query.local_map.device)
+        return self._snapshot.descriptors(self.ids), self._maps.result().decoded.to(self.query.local_map.device)
 
     def _features_of(self, decoded: Callable[[], _Decoded], row: int) -> Features:
         descriptors, local_maps = decoded()
-        _, frames = self._stored.result()
-        return Features(descriptors[row], local_maps[row], self._snapshot.manifest.spec.grid, frames[row])
+        return Features(
+            descriptors[row], local_maps[row], self._snapshot.manifest.spec.grid, self._frames.result()[row]
+        )
 
 
 class SharedShortlists:
-    """Makes the shortlist of a query once for all verifiers that ask for it one after the other."""
+    """Makes each shortlist of a query once, for all verifiers that ask for it one after the other."""
 
     def __init__(self) -> None:
-        self._last: Shortlist | None = None
+        self._query: Features | None = None
+        self._made: dict[tuple[int, ...], Shortlist] = {}
 
-    @property
-    def saved_ms(self) -> float:
-        """Time that sharing has saved the last verifier."""
-        return 0.0 if self._last is None else self._last.saved_ms
+    def take_saved_ms(self) -> float:
+        """Time that sharing has saved since this was last asked."""
+        saved_ms = sum(one.saved_ms for one in self._made.values())
+        for one in self._made.values():
+            one.saved_ms = 0.0
+        return saved_ms
 
     def __call__(self, snapshot: Snapshot, query: Features, ids: Sequence[int]) -> Shortlist:
-        """Return the last shortlist if it is of this query and these candidates, or make another."""
-        if self._last is None or self._last.query is not query or self._last.ids != tuple(ids):
-            self._last = Shortlist(snapshot, query, ids)
-        return self._last
+        """Return the shortlist of this query and these candidates, or make it; those of other queries are forgotten."""
+        if self._query is not query:
+            self._query, self._made = query, {}
+        return self._made.setdefault(tuple(ids), Shortlist(snapshot, query, ids))
 
 
 def verify_images(

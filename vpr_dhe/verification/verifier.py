@@ -1,6 +1,7 @@
 """Verify candidates by geometry: any estimator's homographies, one score for all."""
 
 from collections.abc import Sequence
+from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -12,10 +13,11 @@ from vpr_dhe.records import NOTHING_TO_MATCH, Evidence, Matches, Verification
 from vpr_dhe.runtime.threads import on_one_core
 from vpr_dhe.verification.estimators.base import MIN_MATCHES, Homographies, HomographyEstimator, View
 
-# Of 100 candidates, full estimates for fewer than 40 lower recall@20 (docs/experiments/speed.md).
-SHORTLIST_SIZE = 40
+SHORTLIST_SIZE = 20
+"""Candidates of a query that are verified after the coarse pass; docs/experiments/speed.md compares others."""
 
 Points = Float64[np.ndarray, "matches 2"]
+_Inliers: TypeAlias = tuple[Points, Points, float]
 
 
 class Verifier:
@@ -27,8 +29,8 @@ class Verifier:
         estimator: estimates the homographies.
         inlier_threshold_px: largest reprojection error of an inlier, in pixels of the candidate's input frame. None
             takes `Matches.tolerance_px`: a model's `tolerance_cells` times its cell size.
-        shortlist_size: if the estimator has a coarse pass, all candidates get that one, and only this many of the best
-            get the full estimate; with None, all candidates get the full estimate.
+        shortlist_size: number of candidates that ranking selects by a coarse pass, to have only these verified; None
+            has all verified, as is the default for estimators without a coarse pass.
     """
 
     def __init__(
@@ -36,10 +38,11 @@ class Verifier:
         estimator: HomographyEstimator,
         inlier_threshold_px: float | None = None,
         *,
-        shortlist_size: int | None = SHORTLIST_SIZE,
+        shortlist_size: int | Literal["auto"] | None = "auto",
     ) -> None:
-        self.estimator = estimator
-        self.inlier_threshold_px, self.shortlist_size = inlier_threshold_px, shortlist_size
+        self.estimator, self.inlier_threshold_px = estimator, inlier_threshold_px
+        by_default = SHORTLIST_SIZE if estimator.coarse_pass else None
+        self.shortlist_size = by_default if shortlist_size == "auto" else shortlist_size
 
     def verify(self, query: View, candidates: Sequence[View]) -> list[Verification]:
         """Verify each candidate; a failed estimate, or one from fewer than four matches, scores 0, as do blank images.
@@ -50,31 +53,17 @@ class Verifier:
         if query.is_blank:
             return [NOTHING_TO_MATCH] * len(candidates)
         if not self.estimator.uses_images:  # no cell of a blank candidate has a match
-            return self._verify(query, candidates)
+            return self._scored(query, candidates)
         blank = [view.is_blank for view in candidates]
-        verified = iter(self._verify(query, [view for view, empty in zip(candidates, blank, strict=True) if not empty]))
+        verified = iter(self._scored(query, [view for view, empty in zip(candidates, blank, strict=True) if not empty]))
         return [NOTHING_TO_MATCH if empty else next(verified) for empty in blank]
 
-    def _verify(self, query: View, candidates: Sequence[View]) -> list[Verification]:
-        coarse_pass = self.estimator.coarse_pass
-        size = self.shortlist_size
-        if coarse_pass is None or size is None or len(candidates) <= size:
-            return self._verify_by(self.estimator, query, candidates)
-        verifications = self._verify_by(coarse_pass, query, candidates)
-        order = sorted(range(len(candidates)), key=lambda number: verifications[number].inliers, reverse=True)
-        shortlist = order[:size]
-        full = self._verify_by(self.estimator, query, [candidates[number] for number in shortlist])
-        for number, verification in zip(shortlist, full, strict=True):
-            if verification.inliers >= verifications[number].inliers:
-                verifications[number] = verification
-        return verifications
-
-    def _verify_by(self, estimator: HomographyEstimator, query: View, candidates: Sequence[View]) -> list[Verification]:
+    def _scored(self, query: View, candidates: Sequence[View]) -> list[Verification]:
         if not candidates:
             return []
-        homographies = estimator.estimate(query, candidates)
+        homographies = self.estimator.estimate(query, candidates)
         # A homography from pixels may be right where no match agrees with it.
-        needs_inliers = not estimator.uses_images or homographies.matched is not None
+        needs_inliers = not self.estimator.uses_images or homographies.matched is not None
         if homographies.matched is not None:
             query, candidates = homographies.matched.query, homographies.matched.candidates
         matches = [view.matches for view in candidates]  # computed here, on all cores, if not computed before
@@ -96,8 +85,8 @@ class Verifier:
 
     def _inliers(
         self, query: View, candidates: Sequence[View], matches: Sequence[Matches], homographies: Homographies
-    ) -> list[tuple[Points, Points]]:
-        """Matches below the threshold, in original pixels of the query and of each candidate.
+    ) -> list[_Inliers]:
+        """Matches below the threshold, in original pixels of the query and of each candidate, and their mean weight.
 
         The matches of all candidates are checked in one batch; `candidate_of` holds the candidate of each.
         """
@@ -112,16 +101,21 @@ class Verifier:
         estimated = homographies.valid.cpu() & (lengths >= MIN_MATCHES)
         is_inlier = (errors_px < threshold_px[candidate_of]) & estimated[candidate_of]
         source, target, candidate_of = source[is_inlier], target[is_inlier], candidate_of[is_inlier]
-        counts = candidate_of.bincount(minlength=len(matches)).tolist()
+        similarity = torch.cat([match.similarity.cpu() for match in matches])[is_inlier].double()
+        numbers = candidate_of.bincount(minlength=len(matches))
+        weights = candidate_of.bincount(similarity.square(), minlength=len(matches)) / numbers.clamp(min=1)
+        counts = numbers.tolist()
         query_points = to_originals(source, [query.frame] * len(frames), candidate_of).split(counts)
         candidate_points = to_originals(target, frames, candidate_of).split(counts)
-        return [(a.numpy(), b.numpy()) for a, b in zip(query_points, candidate_points, strict=True)]
+        rows = zip(query_points, candidate_points, weights.tolist(), strict=True)
+        return [(a.numpy(), b.numpy(), weight) for a, b, weight in rows]
 
 
 def _verification(
     matrix: Float64[np.ndarray, "3 3"] | None,
     query_points: Points,
     candidate_points: Points,
+    inlier_weight: float,
     evidence: Evidence | None,
     *,
     needs_inliers: bool,
@@ -129,5 +123,10 @@ def _verification(
     # A homography that was estimated from matches but explains none of them counts as a failure.
     accepted = len(query_points) > 0 or not needs_inliers
     return Verification(
-        matrix if accepted else None, float(len(query_points)), query_points, candidate_points, evidence
+        matrix if accepted else None,
+        float(len(query_points)),
+        query_points,
+        candidate_points,
+        evidence,
+        inlier_weight=inlier_weight,
     )

@@ -134,16 +134,14 @@ class HomographyEstimator(ABC):
 
     `uses_images` tells whether it estimates from pixels instead of matches: its homography may be right even where no
     match agrees with it. `is_coarse` tells whether its homographies are a start for `align` to refine by keypoints.
+    `coarse_pass` tells whether, of many candidates of a query, it is worth verifying only those that a coarse pass over
+    the local maps selects.
     """
 
     name: str
     uses_images: bool = False
     is_coarse: bool = False
-
-    @property
-    def coarse_pass(self) -> "HomographyEstimator | None":
-        """A faster variant of the method that selects the shortlist (see `Verifier`); None if it has none."""
-        return None
+    coarse_pass: bool = False
 
     @abstractmethod
     def estimate(self, query: View, candidates: Sequence[View]) -> Homographies:

@@ -173,6 +173,7 @@ class DheLiteEstimator(HomographyEstimator):
     """Estimates homographies from `View.matches` with a dhe-lite head, `batch_size` candidates at a time."""
 
     name = HEAD_NAME
+    coarse_pass = True
 
     def __init__(self, head: DheLiteHead | OnnxDheLiteHead, *, batch_size: int = 32) -> None:
         self.head = head.eval()

@@ -21,8 +21,6 @@ from vpr_dhe.runtime.threads import in_parallel
 from vpr_dhe.verification.estimators.base import MIN_MATCHES, Homographies, HomographyEstimator, View
 
 _MAX_ITERATIONS = 3000
-# Enough to select a shortlist from 100 candidates (`docs/experiments/speed.md`).
-_COARSE_ITERATIONS = 300
 # Few matches between street views are inliers: 1500 iterations lose half a point of recall@1, 3000 gain nothing
 # (`docs/experiments/speed.md`).
 _MAX_MAGSAC_ITERATIONS = 2000
@@ -76,24 +74,20 @@ class RobustEstimator(HomographyEstimator):
 
 
 class OpenCvEstimator(RobustEstimator):
-    """cv2.findHomography with one of its methods, at most `iterations` samples; None takes the method's default."""
+    """cv2.findHomography with one of its methods."""
 
-    def __init__(self, name: str, threshold_px: float | None = None, *, iterations: int | None = None) -> None:
+    coarse_pass = True
+
+    def __init__(self, name: str, threshold_px: float | None = None) -> None:
         super().__init__(threshold_px)
         self.name = name
-        self._method, default = _OPENCV_METHODS[name]
-        self.iterations = default if iterations is None else iterations
-
-    @property
-    def coarse_pass(self) -> HomographyEstimator:
-        """The same method with 300 samples."""
-        return OpenCvEstimator(self.name, self.threshold_px, iterations=_COARSE_ITERATIONS)
+        self._method, self._iterations = _OPENCV_METHODS[name]
 
     def fit(self, source: Points, target: Points, threshold_px: float) -> Float64[np.ndarray, "3 3"] | None:
         """Fit target = H * source; None if no model is found."""
         try:
             matrix, _ = cv2.findHomography(
-                source, target, self._method, threshold_px, maxIters=self.iterations, confidence=_CONFIDENCE
+                source, target, self._method, threshold_px, maxIters=self._iterations, confidence=_CONFIDENCE
             )
         except cv2.error:
             # On some degenerate sets the USAC methods raise where RANSAC returns None.
@@ -105,15 +99,11 @@ class PoseLibEstimator(RobustEstimator):
     """PoseLib's LO-RANSAC with its final non-linear refinement, at most `iterations` samples."""
 
     name = "poselib"
+    coarse_pass = True
 
     def __init__(self, threshold_px: float | None = None, *, iterations: int = _MAX_ITERATIONS) -> None:
         super().__init__(threshold_px)
         self.iterations = iterations
-
-    @property
-    def coarse_pass(self) -> HomographyEstimator:
-        """The same method with 300 samples."""
-        return PoseLibEstimator(self.threshold_px, iterations=_COARSE_ITERATIONS)
 
     def fit(self, source: Points, target: Points, threshold_px: float) -> Float64[np.ndarray, "3 3"] | None:
         """Fit target = H * source; None if no model is found."""
