@@ -34,9 +34,11 @@ from vpr_dhe.index.snapshot import Snapshot
 from vpr_dhe.localization.database import PinnedIndex
 from vpr_dhe.localization.ranking import rerank
 from vpr_dhe.localization.retrieval import Candidate, retrieve
+from vpr_dhe.localization.shortlist import Shortlist
 from vpr_dhe.records import Features, Image
 from vpr_dhe.runtime.cpu_features import has_integer_products
 from vpr_dhe.verification.build import build_verifiers
+from vpr_dhe.verification.coarse_pass import coarse_cells
 from vpr_dhe.verification.estimators.base import View, matches_of_cells
 from vpr_dhe.verification.estimators.registry import Resources
 from vpr_dhe.verification.verifier import Verifier
@@ -129,9 +131,7 @@ def baseline_rerank(verifier: Verifier, snapshot: Snapshot, found: Query) -> Non
         for place, id in enumerate(_ids(found))
     ]
     with one_thread():
-        Verifier(verifier.estimator, verifier.inlier_threshold_px, shortlist_size=None).verify(
-            View(found.features.frame, lambda: found.image, lambda: found.features), candidates
-        )
+        verifier.verify(View(found.features.frame, lambda: found.image, lambda: found.features), candidates)
 
 
 @contextmanager
@@ -161,16 +161,19 @@ def stages_of(snapshot: Snapshot, extractor: Extractor, verifiers: Sequence[str]
         maps = snapshot.local_maps(_ids(found))
         return match_in_parts(found.features.local_map, len(maps), maps.__getitem__)
 
-    def limit_of_matching(found_count: int) -> float:
+    def voted(found: Query) -> object:
+        return Shortlist(snapshot, found.features, _ids(found)).shift_votes()
+
+    def limit_of_matching(query_cells: int, found_count: int) -> float:
         components = codec.project(torch.zeros(1, spec.local_dimension)).shape[1]
         per_second = limits.eight_bits if codec.eight_bits and limits.eight_bits else limits.single_precision
-        products_s = 2 * cells**2 * components * found_count / per_second
+        products_s = 2 * query_cells * cells * components * found_count / per_second
         return max(products_s, codec.record_bytes * found_count / limits.read_bytes)
 
     candidates = min(100, count)
-    limit_s = limit_of_matching(candidates)
+    limit_s, coarse_s = (limit_of_matching(own, candidates) for own in (cells, len(coarse_cells(spec.grid))))
     stages = {
-        "describe": Stage(lambda found: extractor.extract([found.image])),
+        "extract": Stage(lambda found: extractor.extract([found.image])),
         "search": Stage(
             lambda found: snapshot.search(found.features.global_descriptor[None], candidates),
             limit_s=4.0 * count * spec.dimension / limits.read_bytes,
@@ -179,12 +182,15 @@ def stages_of(snapshot: Snapshot, extractor: Extractor, verifiers: Sequence[str]
             lambda found: snapshot.stored_maps(_ids(found)),
             limit_s=codec.record_bytes * candidates / limits.read_bytes,
         ),
-        "read and match": Stage(matched, partial(baseline_match, snapshot), limit_s),
+        "coarse pass": Stage(voted, limit_s=coarse_s),
+        "read and match all": Stage(matched, partial(baseline_match, snapshot), limit_s),
         "read, decode and match in single precision": Stage(matched_exactly),
     }
     for name, verifier in build_verifiers(verifiers, Resources(extractor)).items():
         reranked = partial(localizer_rerank, PinnedIndex(snapshot, verifier))
-        stages[f"re-rank, {name}"] = Stage(reranked, partial(baseline_rerank, verifier, snapshot), limit_s)
+        size = verifier.shortlist_size
+        least_s = limit_s if size is None else coarse_s + limit_of_matching(cells, min(size, candidates))
+        stages[f"re-rank, {name}"] = Stage(reranked, partial(baseline_rerank, verifier, snapshot), least_s)
     return stages
 
 

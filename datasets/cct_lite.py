@@ -15,10 +15,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from held_out import is_held_out
+from held_out import link_photos
 
 from vpr_dhe.errors import VprDheError
-from vpr_dhe.images import list_images
 from vpr_dhe.models.model_file import load_model
 from vpr_dhe.models.names import CCT_LITE
 from vpr_dhe.synthetic_town.town import SyntheticTown, write_town
@@ -35,17 +34,6 @@ _SHARES = {
     "rtabmap_corridor": 1,
 }
 _TOWN_SEEDS, _QUERIES_PER_TOWN = range(3000, 3004), 50
-
-
-def link_photos(data: Path, out: Path) -> None:
-    """Link the photos of each source."""
-    for source, share in _SHARES.items():
-        for number, name in enumerate(list_images(data / source)):
-            side = "validation" if is_held_out(source, name) else "training"
-            link = out / side / source / name.replace("/", "__")
-            if number % share == 0 and not link.exists():
-                link.parent.mkdir(parents=True, exist_ok=True)
-                link.symlink_to((data / source / name).resolve())
 
 
 def render_towns(out: Path) -> None:
@@ -77,7 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         if options.command == "photos":
-            link_photos(options.data, options.out)
+            for side, held_out in (("training", False), ("validation", True)):
+                link_photos(options.data, options.out / side, _SHARES, held_out=held_out, shares=_SHARES)
             render_towns(options.out)
         else:
             bundle(options.model, options.out)

@@ -1,11 +1,14 @@
-"""Scenes of the photos that no training may see, by `benchmarks/splits.toml`."""
+"""Photos to learn from, and scenes of them that no training may see, by `benchmarks/splits.toml`."""
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
+
+from vpr_dhe.images import list_images
 
 _SPLITS = Path(__file__).parents[1] / "benchmarks/splits.toml"
 
@@ -15,6 +18,34 @@ def is_held_out(source: str, name: str) -> bool:
     rule = _rule(source)
     found = re.fullmatch(rule["pattern"], name) if rule else None
     return found is not None and found["scene"] in rule["held_out"]
+
+
+def link_photos(
+    data: Path,
+    out: Path,
+    sources: Iterable[str],
+    *,
+    held_out: bool = False,
+    shares: Mapping[str, int] = MappingProxyType({}),
+    folders: Mapping[str, str] = MappingProxyType({}),
+) -> None:
+    """Link photos of some source folders, unless the links are there already.
+
+    Args:
+        data: folder of the source folders.
+        out: folder of the links.
+        sources: names of the source folders.
+        held_out: whether photos of held-out scenes are linked, or those of the others.
+        shares: n for sources of which every n-th photo is taken.
+        folders: names of folders in `out`, for sources that go into others than their own.
+    """
+    for source in sources:
+        folder = out / folders.get(source, source)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in list_images(data / source)[:: shares.get(source, 1)]:
+            link = folder / name.replace("/", "__")
+            if is_held_out(source, name) == held_out and not link.exists():
+                link.symlink_to((data / source / name).resolve())
 
 
 @cache

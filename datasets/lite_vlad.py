@@ -23,7 +23,7 @@ from pathlib import Path
 
 import timm
 import torch
-from held_out import is_held_out
+from held_out import link_photos
 from panoramas import PanoramaPairs
 from saving import save
 from taught_matches import MatchedPhotos, label_matches
@@ -102,20 +102,10 @@ def pretrained(weights: Path) -> ModelFile:
     )
 
 
-def link_photos(data: Path, out: Path, folders: Mapping[str, str]) -> None:
-    """Link the photos of all scenes that are not held out, of each source in a folder."""
-    for source, folder in folders.items():
-        (out / folder).mkdir(parents=True, exist_ok=True)
-        for name in list_images(data / source)[:: _SHARES.get(source, 1)]:
-            link = out / folder / name.replace("/", "__")
-            if not is_held_out(source, name) and not link.exists():
-                link.symlink_to((data / source / name).resolve())
-
-
 def make(weights: Path, data: Path, work: Path, *, taught: bool) -> ModelFile:
     """Train the local head and fit the VLAD, with all intermediate results in the folder `work`."""
     photos, described = work / "photos", work / "local.safetensors"
-    link_photos(data, photos, {name: name for name in _PHOTOS})
+    link_photos(data, photos, _PHOTOS)
     if not described.exists():
         model = pretrained(weights)
         views = {path.name: path for path in (photos / "hdri_views").iterdir()}
@@ -133,7 +123,7 @@ def matched_photos(model: ModelFile, data: Path, work: Path) -> MatchedPhotos:
     """Pairs of photos that a teacher matches; the model finds photos to compare."""
     photos, labels = work / "matched", work / "matches.npz"
     if not labels.exists():
-        link_photos(data, photos, _MATCHED)
+        link_photos(data, photos, _MATCHED, shares=_SHARES, folders=_MATCHED)
         label_matches(photos, list_images(photos), extractor_of(model, model.name), labels)
     return MatchedPhotos(photos, labels)
 

@@ -11,6 +11,7 @@ from vpr_dhe.errors import ModelError
 from vpr_dhe.features.extractor import load_extractor
 
 sys.path.append(str(Path(__file__).parents[2] / "datasets"))
+import held_out
 import lite_vlad
 
 
@@ -54,7 +55,7 @@ def test_held_out_scenes_are_left_aside(tmp_path):
             (tmp_path / "data" / folder / name).touch()
     (tmp_path / "out").mkdir()
     folders = {name: name.removesuffix("_dense") for name in names}
-    lite_vlad.link_photos(tmp_path / "data", tmp_path / "out", folders)
+    held_out.link_photos(tmp_path / "data", tmp_path / "out", names, shares={"ie_tower_dense": 2}, folders=folders)
     linked = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.jpg"))
     assert linked == [
         "facades/a.jpg",
