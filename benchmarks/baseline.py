@@ -8,7 +8,7 @@ inliers. The package answers the same queries in the same process, in turns. `re
 features and the same candidates, and ranks by inliers. `--index` keeps the index of the package for a later run. On a
 machine that does other work, `--processor-time` counts the time of this process alone (use `--threads 1`).
 
-Writes `benchmarks/results/baseline.md` and `baseline.json`.
+Writes `benchmarks/results/baseline.md` and `baseline.json`, or those of another `--name`.
 """
 
 import argparse
@@ -251,6 +251,7 @@ def main() -> None:
     parser.add_argument("--index", type=Path, help="folder that keeps the index")
     parser.add_argument("--queries", type=int, default=113)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--name", default="baseline", help="name of the results")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
     parser.add_argument("--processor-time", action="store_true", help="measure the time of this process alone")
     arguments = parser.parse_args()
@@ -273,8 +274,8 @@ def main() -> None:
     summary = ", ".join(f"{name} {value}" for name, value in settings.items())
     print(text := f"{summary}\n\n{markdown(rows)}")
     arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / "baseline.md").write_text(f"{text}\n")
-    write_result(arguments.out / "baseline.json", "baseline", {**settings, "rows": [asdict(row) for row in rows]})
+    (arguments.out / f"{arguments.name}.md").write_text(f"{text}\n")
+    write_result(arguments.out / f"{arguments.name}.json", "baseline", {**settings, "rows": [asdict(row) for row in rows]})
 
 
 if __name__ == "__main__":

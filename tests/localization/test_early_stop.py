@@ -78,12 +78,17 @@ def chance(count: int, **right: int) -> list[int]:
 
 @pytest.mark.parametrize(("count", "sizes"), [(100, [10, 15, 75]), (12, [10, 2]), (10, [10]), (3, [3]), (0, [])])
 def test_parts(count, sizes):
-    assert [len(range(count)[part]) for part in parts(count)] == sizes
+    assert [len(range(count)[part]) for part in parts(count, None)] == sizes
 
 
-@given(st.integers(0, 300))
-def test_parts_are_all_candidates_in_order(count):
-    assert [place for part in parts(count) for place in range(count)[part]] == list(range(count))
+@pytest.mark.parametrize(("count", "sizes"), [(100, [10, 90]), (21, [10, 11]), (20, [10, 10]), (3, [3])])
+def test_a_coarse_pass_takes_all_but_the_first_part(count, sizes):
+    assert [len(range(count)[part]) for part in parts(count, 20)] == sizes
+
+
+@given(st.integers(0, 300), st.none() | st.integers(1, 40))
+def test_parts_are_all_candidates_in_order(count, size):
+    assert [place for part in parts(count, size) for place in range(count)[part]] == list(range(count))
 
 
 def test_the_margin_is_in_deviations_above_the_lower_quartile():

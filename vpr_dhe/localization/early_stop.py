@@ -9,15 +9,18 @@ from vpr_dhe.localization.retrieval import Candidate
 SAFE_MARGIN = 8.0
 """Margin that lost hardly any recall on six sets of images; docs/experiments/early_stop.md compares others."""
 
-# A sure query costs a tenth or a quarter of 100 candidates. More parts would make the others slower, because small ones
-# get no coarse pass.
+# A sure query costs a tenth or a quarter of 100 candidates. More parts would make the others slower.
 _PARTS = (10, 15)
 
 
-def parts(count: int) -> Iterator[slice]:
-    """Split `count` candidates into parts that are verified together: of 100 the first 10, the next 15, then 75."""
+def parts(count: int, shortlist_size: int | None) -> Iterator[slice]:
+    """Split `count` candidates into parts that are verified together: of 100 the first 10, the next 15, then 75.
+
+    Where a coarse pass selects from many, it takes all but the first 10 at once.
+    """
     first = 0
-    for size in (*_PARTS, count):
+    has_coarse_pass = shortlist_size is not None and count > shortlist_size
+    for size in (*(_PARTS[:1] if has_coarse_pass else _PARTS), count):
         if first < count:
             yield slice(first, min(count, first + size))
         first += size

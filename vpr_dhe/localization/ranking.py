@@ -46,7 +46,7 @@ def rerank(
     count = min(count, len(candidates))
     weight = similarity_weight(database.adaptation)
     done, verified, unlikely = 0, list[Candidate](), list[Candidate]()
-    for part in [slice(count)] if stop_early is None else parts(count):
+    for part in [slice(count)] if stop_early is None else parts(count, database.shortlist_size):
         done = part.stop
         shortlist, others = coarse_pass(database, features, candidates[part], weight)
         found = database.verify(image, features, [candidate.id for candidate in shortlist])
