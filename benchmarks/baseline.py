@@ -275,7 +275,8 @@ def main() -> None:
     print(text := f"{summary}\n\n{markdown(rows)}")
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / f"{arguments.name}.md").write_text(f"{text}\n")
-    write_result(arguments.out / f"{arguments.name}.json", "baseline", {**settings, "rows": [asdict(row) for row in rows]})
+    document = {**settings, "rows": [asdict(row) for row in rows]}
+    write_result(arguments.out / f"{arguments.name}.json", "baseline", document)
 
 
 if __name__ == "__main__":
