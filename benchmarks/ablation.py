@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from accuracy import verifiers_for
-from data_sets import all_data_sets, tolerance
+from data_sets import add_tolerances, all_data_sets
 from measuring import RESULTS, folder_for, write_result
 from significance import gain, hits_of
 
@@ -223,7 +223,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=["sift-vlad", "cct-offline"])
     parser.add_argument("--verifiers", nargs="+", help="verifiers to re-rank by [magsac and the model's heads]")
     parser.add_argument("--codec", default="auto", help="codec of local maps [auto]")
-    parser.add_argument("--frame-tolerance", nargs="*", type=tolerance, default=[], metavar="NAME=FRAMES")
+    add_tolerances(parser)
     parser.add_argument("--queries", type=int, help="maximum number of queries per data set, evenly spread [all]")
     parser.add_argument("--only", default="", help="only data sets whose name contains this")
     parser.add_argument("--cache", type=Path, help="cache features here")

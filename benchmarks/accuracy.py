@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from data_sets import all_data_sets, find, tolerance
+from data_sets import add_tolerances, all_data_sets, find
 from measuring import RESULTS, folder_for, table, write_result
 from significance import gain, hits_of
 
@@ -136,14 +136,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--models", nargs="+", default=list(BUNDLED), help="model names or files [all bundled ones]")
     parser.add_argument("--baseline", default=SIFT_VLAD, help="model that the others are compared with")
-    parser.add_argument(
-        "--frame-tolerance",
-        nargs="*",
-        type=tolerance,
-        default=[],
-        metavar="NAME=FRAMES",
-        help="frame tolerance of a data set without positions",
-    )
+    add_tolerances(parser)
     parser.add_argument(
         "--pairs", nargs="*", default=[], metavar="METHOD", help="also evaluate these methods on image pairs"
     )

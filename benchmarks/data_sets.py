@@ -1,5 +1,6 @@
 """Data sets of a folder: those in a layout of the package, and the held-out scenes of `splits.toml`."""
 
+import argparse
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
@@ -60,6 +61,18 @@ def all_data_sets(
 def has_scenes(folder: Path) -> bool:
     """Whether the folder holds images for training, whose held-out scenes `splits.toml` names."""
     return (folder / "train_open").is_dir()
+
+
+def add_tolerances(parser: argparse.ArgumentParser) -> None:
+    """Add the option `--frame-tolerance`, a list of `tolerance`."""
+    parser.add_argument(
+        "--frame-tolerance",
+        nargs="*",
+        type=tolerance,
+        default=[],
+        metavar="NAME=FRAMES",
+        help="frame tolerance of a data set without positions",
+    )
 
 
 def tolerance(text: str) -> tuple[str, int]:

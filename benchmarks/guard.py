@@ -38,7 +38,7 @@ from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.index.vectors import ApproximateIndex, Queries, Stack, build_vector_file, exact_search
 from vpr_dhe.models.names import LITE_VLAD
 from vpr_dhe.records import Features, Frame, Grid, Image, ImageRecord, Matches, Size
-from vpr_dhe.verification.coarse_pass import coarse_cells, shift_votes
+from vpr_dhe.verification.coarse_pass import coarse_votes
 from vpr_dhe.verification.estimators.base import View, match_by_grid
 from vpr_dhe.verification.estimators.robust import OpenCvEstimator
 from vpr_dhe.verification.verifier import SHORTLIST_SIZE, Verifier
@@ -88,8 +88,7 @@ def of_rerank(script: Script) -> Iterator[tuple[str, float]]:
             script.estimate(one.query_points.numpy(), one.candidate_points.numpy())
 
     def reranked() -> None:
-        cells = coarse_cells(grid)
-        votes = shift_votes(mutual_nearest_neighbours(maps[0][cells], candidates), cells, grid)
+        votes = coarse_votes(maps[0], grid, partial(mutual_nearest_neighbours, candidates=candidates))
         shortlist = np.argsort(-votes, kind="stable")[:SHORTLIST_SIZE]
         of_shortlist = match_by_grid(features, candidates[shortlist], spec)
         verifier.verify(query, views(of_shortlist)[:SHORTLIST_SIZE])

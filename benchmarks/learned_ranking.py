@@ -20,7 +20,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from data_sets import find_places, tolerance
+from data_sets import add_tolerances, find_places
 from jaxtyping import Bool, Float32, Float64
 from measuring import RESULTS, folder_for, table
 from significance import place_numbers, standard_error
@@ -339,7 +339,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--model", default=LITE_VLAD)
     parser.add_argument("--rerank", type=int, default=100, help="candidates per query [100]")
-    parser.add_argument("--frame-tolerance", nargs="*", type=tolerance, default=[], metavar="NAME=FRAMES")
+    add_tolerances(parser)
     parser.add_argument("--cache", type=Path, help="folder of features and rendered towns, kept between runs")
     options = parser.parse_args()
     extractor = load_extractor(options.model)

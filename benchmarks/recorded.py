@@ -1,4 +1,4 @@
-"""What a verifier finds for all candidates of a data set's queries, recorded once to compare ways of ranking them."""
+"""Verifications of all candidates of a data set's queries, recorded once to compare ways of ranking them."""
 
 import re
 from collections.abc import Sequence

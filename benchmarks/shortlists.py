@@ -14,7 +14,7 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
-from data_sets import all_data_sets, tolerance
+from data_sets import add_tolerances, all_data_sets
 from measuring import RESULTS, folder_for, table, write_result
 from recorded import Query, localize, record
 from significance import place_numbers, standard_error
@@ -87,14 +87,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--model", default=LITE_VLAD, help=f"{', '.join(BUNDLED)} or a model file")
-    parser.add_argument(
-        "--frame-tolerance",
-        nargs="*",
-        type=tolerance,
-        default=[],
-        metavar="NAME=FRAMES",
-        help="frame tolerance of a data set without positions",
-    )
+    add_tolerances(parser)
     parser.add_argument("--only", default="", help="only data sets whose name contains this")
     parser.add_argument("--queries", type=int, help="maximum number of queries per data set, evenly spread [all]")
     parser.add_argument("--cache", type=Path, help="keep features and verifications here")

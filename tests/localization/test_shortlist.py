@@ -5,9 +5,12 @@ import pytest
 from vpr_dhe import PlaceIndex
 from vpr_dhe.datasets.standard import read_split
 from vpr_dhe.images import decode_image
+from vpr_dhe.index.ingest import ExtractedImage
+from vpr_dhe.index.segments import IndexedImage
 from vpr_dhe.index.stored_maps import StoredMaps
 from vpr_dhe.localization.database import PinnedIndex
 from vpr_dhe.localization.shortlist import SharedShortlists, Shortlist, verify_images
+from vpr_dhe.records import Features
 from vpr_dhe.verification.build import build_estimator
 from vpr_dhe.verification.verifier import Verifier
 
@@ -86,3 +89,21 @@ def test_the_coarse_pass_counts_once_for_all_verifiers(index, query, matchings):
     assert shared.take_saved_ms() > 0
     assert shared.take_saved_ms() == 0
     assert max(first, key=first.__getitem__) == index.find("02.png")
+
+
+def test_images_that_are_not_sealed_yet_get_the_votes_of_sealed_ones(index, query):
+    snapshot, ids = index.snapshot, index.ids.tolist()
+    descriptors, maps = snapshot.descriptors(ids), snapshot.local_maps(ids)
+    grid = snapshot.manifest.spec.grid
+    pending = {
+        id: ExtractedImage(
+            row,
+            IndexedImage(snapshot.image(id), snapshot.frame(id).image_size),
+            snapshot.stamp(id),
+            Features(descriptors[row], maps[row], grid, snapshot.frame(id)),
+        )
+        for row, id in enumerate(ids)
+        if row % 2
+    }
+    sealed = PinnedIndex(snapshot, None).shift_votes(query, ids)
+    assert PinnedIndex(snapshot, None, pending=pending).shift_votes(query, ids) == sealed

@@ -23,7 +23,7 @@ from vpr_dhe.index.vectors import Queries, exact_search
 from vpr_dhe.localization.shortlist import QueryImage, Shortlist, decode_query
 from vpr_dhe.records import Features, GreyLevels, ImageRecord, Near, NearbyImages, Verification
 from vpr_dhe.runtime.choices import Adapt
-from vpr_dhe.verification.coarse_pass import coarse_cells, shift_votes
+from vpr_dhe.verification.coarse_pass import coarse_votes
 from vpr_dhe.verification.estimators.base import View, match_by_grid
 from vpr_dhe.verification.verifier import Verifier
 
@@ -224,10 +224,9 @@ class PinnedIndex:
         sealed, pending = self._parted(ids)
         votes = self._shortlist_of(self._snapshot, query, sealed).shift_votes() if sealed else {}
         if pending:
-            grid = self._snapshot.manifest.spec.grid
-            cells = coarse_cells(grid)
-            found = mutual_nearest_neighbours(query.local_map[cells], self._pending_maps(query, pending))
-            votes |= dict(zip(pending, shift_votes(found, cells, grid).tolist(), strict=True))
+            match = partial(mutual_nearest_neighbours, candidates=self._pending_maps(query, pending))
+            of_pending = coarse_votes(query.local_map, self._snapshot.manifest.spec.grid, match)
+            votes |= dict(zip(pending, of_pending.tolist(), strict=True))
         return votes
 
     def verify(self, image: QueryImage, query: Features, ids: Sequence[int]) -> dict[int, Verification]:

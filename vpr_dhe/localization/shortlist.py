@@ -15,7 +15,7 @@ from vpr_dhe.index.location import moved_hint
 from vpr_dhe.index.snapshot import Snapshot
 from vpr_dhe.records import Features, Image, Matches, Verification
 from vpr_dhe.runtime.stopwatch import Stopwatch
-from vpr_dhe.verification.coarse_pass import coarse_cells, shift_votes
+from vpr_dhe.verification.coarse_pass import coarse_votes
 from vpr_dhe.verification.estimators.base import View, matches_of_cells
 from vpr_dhe.verification.verifier import Verifier
 
@@ -86,9 +86,7 @@ class Shortlist:
         self.saved_ms += milliseconds
 
     def _vote(self) -> Int64[np.ndarray, " candidates"]:
-        grid = self._snapshot.manifest.spec.grid
-        cells = coarse_cells(grid)
-        return shift_votes(self._maps.result().match(self.query.local_map[cells]), cells, grid)
+        return coarse_votes(self.query.local_map, self._snapshot.manifest.spec.grid, self._maps.result().match)
 
     def _match(self) -> Callable[[int], Matches]:
         maps = self._maps.result()

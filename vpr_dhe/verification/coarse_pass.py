@@ -7,8 +7,11 @@ Source: after Jégou, Douze and Schmid, "Hamming embedding and weak geometric co
 ECCV 2008, who vote for scales and angles; docs/experiments/speed.md has what it keeps of recall, and what it spares.
 """
 
+from collections.abc import Callable
+
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Float, Int64
+from torch import Tensor
 
 from vpr_dhe.geometry.matching import MutualNeighbours
 from vpr_dhe.records import Grid
@@ -17,6 +20,16 @@ from vpr_dhe.records import Grid
 _CELL_STEP = 2
 # Cells along the side of a grid whose shifts are counted one by one; those of finer grids are counted by so many bins.
 _SIDE_BINS = 20
+
+
+def coarse_votes(
+    local_map: Float[Tensor, "cells dimension"],
+    grid: Grid,
+    match: Callable[[Float[Tensor, "quarter dimension"]], MutualNeighbours],
+) -> Int64[np.ndarray, " candidates"]:
+    """Coarse pass of a query's local map: `match` matches some of its cells with all candidates; see `shift_votes`."""
+    cells = coarse_cells(grid)
+    return shift_votes(match(local_map[cells]), cells, grid)
 
 
 def coarse_cells(grid: Grid) -> Int64[np.ndarray, " quarter"]:
