@@ -11,8 +11,9 @@ import pytest
 
 from vpr_dhe.datasets import Protocol, read_places
 from vpr_dhe.datasets.augmentation import in_other_light, random_homography
-from vpr_dhe.errors import DatasetError, ImageError
+from vpr_dhe.errors import BadInputError, DatasetError, ImageError
 from vpr_dhe.records import Preprocessing, Size
+from vpr_dhe.runtime.choices import SYNTHETIC_TOWN
 from vpr_dhe.synthetic_town.town import SyntheticTown, write_town
 from vpr_dhe.training import sources
 from vpr_dhe.training.descriptor.relit import RelitPairs
@@ -123,6 +124,16 @@ def test_light_changes_colours_and_keeps_shape_and_range():
     assert np.ptp(casts, axis=0).min() > 0.03
 
 
+@pytest.fixture(scope="module")
+def facades(tmp_path_factory):
+    """Photos of one texture each, of three colours."""
+    folder = tmp_path_factory.mktemp("facades")
+    for number, colour in enumerate(((230, 40, 40), (40, 230, 40), (40, 40, 230))):
+        noise = np.random.default_rng(number).integers(0, 25, (60, 90, 3), np.uint8)
+        PIL.Image.fromarray(noise + np.array(colour, np.uint8)).resize((360, 240)).save(folder / f"{number}.png")
+    return folder
+
+
 def test_town_pairs_are_aligned_on_their_front():
     source = TownPairs([4], 3)
     pairs = [Draws(source, seed=0).pair(number) for number in range(2)]
@@ -130,9 +141,41 @@ def test_town_pairs_are_aligned_on_their_front():
         assert pair.homography is not None
         centre = cv2.perspectiveTransform(np.array([[[160.0, 120.0]]]), pair.homography)[0, 0]
         assert np.abs(centre - (160, 120)).max() < 400
+        assert pair.matches is not None
+        assert len(pair.matches) > 300
+        here, there = pair.matches[:, :2], pair.matches[:, 2:]
+        np.testing.assert_allclose(cv2.perspectiveTransform(here[:, None], pair.homography)[:, 0], there)
     again = Draws(TownPairs([4], 3), seed=0).pair(1)
     assert (again.image_b == pairs[1].image_b).all()
     assert (again.homography == pairs[1].homography).all()
+
+
+def test_fronts_are_cut_from_photos(facades):
+    photos = sorted(facades.iterdir())
+    pair = Draws(TownPairs([4], 3, photos), seed=0).pair(0)
+    assert pair.matches is not None
+    # The main channel of a front is that of its photo, in any light, in both views.
+    channels = [
+        image[points[:, 1].round().astype(int), points[:, 0].round().astype(int)].argmax(axis=1)
+        for image, points in ((pair.image_a, pair.matches[:, :2]), (pair.image_b, pair.matches[:, 2:]))
+    ]
+    (of_a, of_b) = (np.bincount(found, minlength=3) / len(found) for found in channels)
+    assert of_a.max() > 0.8
+    assert of_a.argmax() == of_b.argmax()
+    painted = Draws(TownPairs([4], 3), seed=0).pair(0)
+    assert (painted.homography == pair.homography).all()
+    assert (painted.image_a != pair.image_a).any()
+
+
+def test_towns_to_validate_with_have_fronts_of_their_own(facades, tmp_path):
+    data = open_training_data([SYNTHETIC_TOWN], VIEW, textures=facades)
+    assert "fronts of 2 photos" in data.warps.description
+    assert "fronts of 1 photos" in data.validation.description
+    with pytest.raises(BadInputError, match="photos of fronts are for synthetic-town"):
+        open_training_data([str(facades)], VIEW, textures=facades)
+    textured(tmp_path, 1)
+    with pytest.raises(DatasetError, match="expected at least 2 photos of fronts, found 1"):
+        open_training_data([SYNTHETIC_TOWN], VIEW, textures=tmp_path)
 
 
 @pytest.fixture(scope="module")

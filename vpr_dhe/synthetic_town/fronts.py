@@ -1,4 +1,4 @@
-"""Painting of building fronts: masonry, storeys of windows, ground floor, and cornice or gable."""
+"""Building fronts: painted masonry, storeys of windows, ground floor, and cornice or gable; or a part of a photo."""
 
 import cv2
 import numpy as np
@@ -24,6 +24,16 @@ def paint_front(plan: FrontPlan, rng: np.random.Generator) -> Image:
         _paint_cornice(canvas, plan, rng)
     paint_age(canvas, plan, rng)
     return canvas.pixels
+
+
+def cut_front(plan: FrontPlan, photo: Image, rng: np.random.Generator) -> Image:
+    """Cut a front from a photo of a facade: a part of the front's proportions, at least half as large as possible."""
+    height, width = photo.shape[:2]
+    height_m = plan.eaves_m + plan.gable_m
+    px_per_m = rng.uniform(0.5, 1.0) * min(width / plan.width_m, height / height_m)
+    size = max(round(plan.width_m * px_per_m), 1), max(round(height_m * px_per_m), 1)
+    left, top = (int(rng.integers(limit - part + 1)) for limit, part in zip((width, height), size, strict=True))
+    return photo[top : top + size[1], left : left + size[0]]
 
 
 def _paint_storeys(canvas: Canvas, plan: FrontPlan, rng: np.random.Generator) -> None:

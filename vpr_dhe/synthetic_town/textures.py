@@ -1,12 +1,16 @@
-"""Textures of surfaces, painted on first use and kept in all resolutions that were used."""
+"""Textures of surfaces, painted or cut from photos on first use, and kept in all resolutions that were used."""
+
+from collections.abc import Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
 
+from vpr_dhe.images import decode_named
 from vpr_dhe.records import Image
 from vpr_dhe.synthetic_town.arrays import read_only
 from vpr_dhe.synthetic_town.canvas import Canvas
-from vpr_dhe.synthetic_town.fronts import paint_front
+from vpr_dhe.synthetic_town.fronts import cut_front, paint_front
 from vpr_dhe.synthetic_town.grounds import paint_crossing, paint_road
 from vpr_dhe.synthetic_town.plans import CrossingPlan, FrontPlan, PlainPlan, Plan, RoadPlan
 from vpr_dhe.synthetic_town.signs import paint_sign, sign_colour
@@ -16,10 +20,13 @@ _PLAIN_PX_PER_M = 16.0
 
 
 class Textures:
-    """Textures of one town, determined by its seed and the number of the surface."""
+    """Textures of one town, determined by its seed and the number of the surface.
 
-    def __init__(self, seed: int) -> None:
-        self._seed = seed
+    Fronts are cut from `photos` if there are any, and painted otherwise.
+    """
+
+    def __init__(self, seed: int, photos: Sequence[Path] = ()) -> None:
+        self._seed, self._photos = seed, photos
         self._kept: dict[tuple[int, int, int], Image] = {}
 
     def get(self, facade: Facade, halvings_x: int = 0, halvings_y: int = 0) -> Image:
@@ -31,7 +38,7 @@ class Textures:
 
     def _make(self, facade: Facade, halvings_x: int, halvings_y: int) -> Image:
         if halvings_x == halvings_y == 0:
-            return _paint(facade.plan, np.random.default_rng([self._seed, 3, facade.index]))
+            return self._full(facade.plan, np.random.default_rng([self._seed, 3, facade.index]))
         if halvings_x > halvings_y:
             finer = self.get(facade, halvings_x - 1, halvings_y)
             size = (finer.shape[1] // 2, finer.shape[0])
@@ -39,6 +46,11 @@ class Textures:
             finer = self.get(facade, halvings_x, halvings_y - 1)
             size = (finer.shape[1], finer.shape[0] // 2)
         return cv2.resize(finer, size, interpolation=cv2.INTER_AREA)
+
+    def _full(self, plan: Plan, rng: np.random.Generator) -> Image:
+        if self._photos and isinstance(plan, FrontPlan):
+            return cut_front(plan, decode_named(self._photos[int(rng.integers(len(self._photos)))]), rng)
+        return _paint(plan, rng)
 
 
 def _paint(plan: Plan, rng: np.random.Generator) -> Image:

@@ -48,8 +48,9 @@ class TownLayout:
 
 
 class SyntheticTown:
-    """Town determined by its seed; textures are painted on first use and kept.
+    """Town determined by its seed; textures are made on first use and kept.
 
+    Fronts are cut from `photos`, images of facades seen head-on, or painted if there are none.
     `surfaces` are all surfaces, `facades` the building fronts, which come first among them. Half of the `streets`
     (rounded up) run north-south, the others east-west.
 
@@ -57,7 +58,7 @@ class SyntheticTown:
         BadInputError: if the seed is negative or there is no street.
     """
 
-    def __init__(self, seed: int = 0, streets: int = 4) -> None:
+    def __init__(self, seed: int = 0, streets: int = 4, photos: Sequence[Path] = ()) -> None:
         if seed < 0 or streets < 1:
             raise BadInputError(f"a town needs seed >= 0 and at least one street, found seed={seed}, streets={streets}")
         self.seed = seed
@@ -68,7 +69,7 @@ class SyntheticTown:
             facade for facade in layout.surfaces if isinstance(facade.plan, FrontPlan)
         )
         self._scene = Scene.of(layout)
-        self._textures = Textures(seed)
+        self._textures = Textures(seed, photos)
 
     def render(self, camera: Camera, appearance: Appearance = NEUTRAL) -> Image:
         """Draw the view of a camera: RGB, (height_px, width_px, 3)."""

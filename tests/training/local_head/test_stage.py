@@ -64,9 +64,26 @@ def test_interrupted_and_continued_it_gives_the_same_bits(extractor, photos, tmp
     assert all(np.array_equal(once[name], twice[name]) for name in once)
 
 
-def test_generated_streets_are_refused(extractor):
-    stage = stage_on(extractor, (TownPairs([3000], 4),) * 2)
-    with pytest.raises(DatasetError, match="hold in the whole image, which generated streets do not"):
+def test_generated_streets_are_learned_by_the_matches_of_their_fronts(extractor):
+    validation = stage_on(extractor, (TownPairs([3000], 4),) * 2).validate()
+    assert validation.scalars["found"] > 0
+
+
+class OfOnePlace(PairSource):
+    """Pairs that show one place, and nothing is known of how."""
+
+    knows_homographies, description = False, "one place"
+
+    def __len__(self):
+        return 4
+
+    def pair(self, index, random):
+        return TrainingPair(*random.integers(0, 256, (2, 128, 128, 3), np.uint8))
+
+
+def test_pairs_without_known_counterparts_are_refused(extractor):
+    stage = stage_on(extractor, (OfOnePlace(),) * 2)
+    with pytest.raises(DatasetError, match="which pairs of a place data set do not have; give folders of photos"):
         stage.validate()
 
 

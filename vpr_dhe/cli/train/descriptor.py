@@ -71,7 +71,9 @@ def run(
         triplets = open_triplet_data(data.only_folder, data.protocol)
         stage: "Stage" = TripletStage(extractor, start, triplets, settings, training_data=data.description)
     else:
-        pairs = open_training_data(data.data, start.preprocessing.size, data.protocol, images_per_place)
+        pairs = open_training_data(
+            data.data, start.preprocessing.size, data.protocol, images_per_place, textures=data.textures
+        )
         stage = MultiSimilarityStage(
             extractor, start, pairs, settings, training_data=data.description, random_light=random_light
         )

@@ -38,7 +38,7 @@ def run(
     from vpr_dhe.verification.estimators.dhe import INPUT_SIZE
 
     device = loop.pick_device()
-    opened = open_training_data(data.data, INPUT_SIZE, data.protocol)
+    opened = open_training_data(data.data, INPUT_SIZE, data.protocol, textures=data.textures)
     print_stderr(f"warm-up: {opened.warps.description}; then: {opened.positives.description}")
     settings = DheSettings(
         warmup_steps=warmup_steps,

@@ -60,7 +60,7 @@ def run(
 
     device = loop.pick_device()
     extractor = head.load(device)
-    opened = open_training_data(data.data, extractor.spec.input_size, data.protocol)
+    opened = open_training_data(data.data, extractor.spec.input_size, data.protocol, textures=data.textures)
     print_stderr(f"known homographies: {opened.warps.description}; pairs of places: {opened.positives.description}")
     settings = DheLiteSettings(
         warmup_steps=warmup_steps,

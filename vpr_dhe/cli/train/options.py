@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
-from vpr_dhe.cli.checks import existing_training_data, known_model
+from vpr_dhe.cli.checks import existing_folder, existing_training_data, known_model
 from vpr_dhe.cli.options import DeviceOption, complete_model, pick_device
 from vpr_dhe.models.names import SIFT_VLAD
 from vpr_dhe.runtime.choices import AUTO, TrainingPrecision
@@ -91,6 +91,14 @@ class DataOptions:
     ] = None
     heading_tolerance_deg: Annotated[
         float | None, typer.Option(min=0, max=180, help="Maximum difference in heading of positives.")
+    ] = None
+    textures: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Photos of facades for the fronts of synthetic-town. [painted fronts]",
+            callback=existing_folder,
+        ),
     ] = None
     training_data: Annotated[
         str | None,

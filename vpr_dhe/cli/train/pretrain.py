@@ -35,7 +35,7 @@ def run(
 
     device = loop.pick_device()
     start = network.open(loop.seed)
-    pairs = open_training_data(data.data, start.preprocessing.size, data.protocol)
+    pairs = open_training_data(data.data, start.preprocessing.size, data.protocol, textures=data.textures)
     settings = PretrainSettings(
         steps=loop.steps,
         half_size_steps=half_size_steps,

@@ -62,7 +62,7 @@ def run(
             f"--crop-px is {crop_px}; expected a multiple of {STRIDE_PX} of at most --image-px, which is {image_px}"
         )
     device = loop.pick_device()
-    opened = open_training_data(data.data, Size(_VIEW_PX, _VIEW_PX), data.protocol)
+    opened = open_training_data(data.data, Size(_VIEW_PX, _VIEW_PX), data.protocol, textures=data.textures)
     print_stderr(f"warm-up: {opened.warps.description}; then: {opened.positives.description}")
     settings = RansacFlowTraining(
         warmup_steps=warmup_steps,

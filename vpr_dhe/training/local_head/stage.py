@@ -127,8 +127,8 @@ def _counterparts(pair: TrainingPair, spec: ExtractorSpec) -> tuple[Corresponden
         return matched_cells(a, b, grid, size), matched_cells(b, a, grid, size)
     if pair.homography is None or not pair.holds_everywhere:
         raise DatasetError(
-            "a local head learns from homographies that hold in the whole image, which generated streets do not have; "
-            "give folders of photos"
+            "a local head learns from matches, or from homographies that hold in the whole image, which pairs of a "
+            "place data set do not have; give folders of photos"
         )
     homography = homography_between_inputs(pair, spec.input_size)
     there, back = (

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from vpr_dhe.datasets import LAYOUTS, PlaceDataset, Protocol
 from vpr_dhe.datasets.gsv_cities import IMAGES_PER_PLACE, is_gsv_cities, read_gsv_cities
-from vpr_dhe.errors import DatasetError
+from vpr_dhe.errors import BadInputError, DatasetError
 from vpr_dhe.images import list_images
 from vpr_dhe.records import Size
 from vpr_dhe.runtime.choices import SYNTHETIC_TOWN
@@ -51,6 +51,7 @@ def open_training_data(
     view_size: Size,
     protocol: Protocol | None = None,
     images_per_place: int = IMAGES_PER_PLACE,
+    textures: Path | None = None,
 ) -> TrainingData:
     """Open folders of photos, place data sets in any layout that `evaluate` reads, GSV-Cities, and generated towns.
 
@@ -60,12 +61,20 @@ def open_training_data(
         protocol: defines the positives of place data sets. By default, layouts with splits use `train` and 10 m; the
             others have their own rules, as in `evaluate`.
         images_per_place: photos of a place of GSV-Cities in a group; places with fewer are left out.
+        textures: folder of photos of facades for the fronts of generated towns, which are painted otherwise.
 
     Raises:
         DatasetError: if a folder is missing, has an unexpected layout, or holds too little.
-        BadInputError: if a layout does not support an option of the protocol.
+        BadInputError: if a layout does not support an option of the protocol, or if there are textures and no town.
     """
-    opened = [_open(name, view_size, protocol or Protocol(), images_per_place) for name in names]
+    if textures is not None and SYNTHETIC_TOWN not in names:
+        raise BadInputError(f"photos of fronts are for {SYNTHETIC_TOWN}, which is not among the data; add it")
+    opened = [
+        _open_town(textures)
+        if name == SYNTHETIC_TOWN
+        else _open(name, view_size, protocol or Protocol(), images_per_place)
+        for name in names
+    ]
     warps = JoinedPairs([data.warps for data in opened])
     positives = [data.positives for data in opened if data.positives is not None]
     held_out = [data.validation for data in opened if (data.positives is not None) == bool(positives)]
@@ -85,9 +94,18 @@ def open_photos(folders: Sequence[Path], view_size: Size) -> tuple[PairSource, P
     return JoinedPairs([learned for learned, _ in sources]), JoinedPairs([kept for _, kept in sources])
 
 
+def _open_town(textures: Path | None) -> _Opened:
+    photos = [] if textures is None else [textures / path for path in list_images(textures)]
+    # Towns to validate with have other fronts, too.
+    learned, kept = [photo for n, photo in enumerate(photos) if n % HELD_OUT], photos[::HELD_OUT]
+    if textures is not None and not learned:
+        raise DatasetError(f"{textures}: expected at least 2 photos of fronts, found {len(photos)}")
+    return _Opened(
+        TownPairs(_TOWN_SEEDS, _TOWN_PAIRS, learned), None, TownPairs(_VALIDATION_TOWN_SEEDS, _TOWN_PAIRS, kept)
+    )
+
+
 def _open(name: str, view_size: Size, protocol: Protocol, images_per_place: int) -> _Opened:
-    if name == SYNTHETIC_TOWN:
-        return _Opened(TownPairs(_TOWN_SEEDS, _TOWN_PAIRS), None, TownPairs(_VALIDATION_TOWN_SEEDS, _TOWN_PAIRS))
     root = Path(name)
     if not root.is_dir():
         found = "is a file" if root.exists() else "does not exist"

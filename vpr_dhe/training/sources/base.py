@@ -25,7 +25,7 @@ class TrainingPair:
         places: names of what is shown, as far as known; two pairs with a common name may show one place.
         holds_everywhere: whether the homography is valid for all of A, not just for one surface.
         residual_px: displacement before the homography: a pixel x of A is mapped from x + residual_px(x).
-        matches: pixels (x, y) of A and of B that show one point, where no homography is known.
+        matches: pixels (x, y) of A and of B that show one point, where no homography holds everywhere.
     """
 
     image_a: Image

@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from pathlib import Path
 
+import cv2
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, Int32
 
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.synthetic_town.town import Appearance, Camera, SyntheticTown
@@ -14,6 +16,7 @@ from vpr_dhe.training.sources.base import PairSource, TrainingPair
 # A facade that fills less of either view hardly determines where the corners of the image go.
 _MIN_SHARE = 0.25
 _TRIES = 12
+_MATCH_STEP_PX = 4
 _MAX_SHIFT_M, _MAX_TURN_DEG, _MAX_PITCH_DEG = 4.0, 20.0, 3.0
 # Relative to the street's: oblique and perpendicular towards either side.
 _HEADINGS_DEG = (60.0, 90.0, 120.0, 240.0, 270.0, 300.0)
@@ -23,14 +26,15 @@ class TownPairs(PairSource):
     """Pairs of views in several towns, `pairs_per_epoch` in total; different ones in every epoch.
 
     Views are up to 4 m along each axis and 20 degrees apart, on different days. The homography is that of the facade
-    that fills most of both views.
+    that fills most of both views. Fronts are cut from `photos` if there are any.
     """
 
     knows_homographies = True
 
-    def __init__(self, seeds: Sequence[int], pairs_per_epoch: int) -> None:
-        self._seeds, self._pairs_per_epoch = tuple(seeds), pairs_per_epoch
-        self.description = f"synthetic towns of seeds {', '.join(map(str, self._seeds))}"
+    def __init__(self, seeds: Sequence[int], pairs_per_epoch: int, photos: Sequence[Path] = ()) -> None:
+        self._seeds, self._pairs_per_epoch, self._photos = tuple(seeds), pairs_per_epoch, tuple(photos)
+        fronts = f", with fronts of {len(photos)} photos" if photos else ""
+        self.description = f"synthetic towns of seeds {', '.join(map(str, self._seeds))}{fronts}"
 
     def __len__(self) -> int:
         return self._pairs_per_epoch
@@ -38,7 +42,7 @@ class TownPairs(PairSource):
     def pair(self, index: int, random: np.random.Generator) -> TrainingPair:
         """Search two views that share a large part of a facade, and render them."""
         seed = self._seeds[index % len(self._seeds)]
-        town, cameras = _town(seed)
+        town, cameras = _town(seed, self._photos)
         best: _SharedFront | None = None
         # Ends much earlier: in a town, some two views always share a facade.
         for attempt in range(100 * _TRIES):
@@ -50,16 +54,21 @@ class TownPairs(PairSource):
         assert best is not None, "no two views of the town share a front"
         days = [Appearance.sample(random) for _ in range(2)]
         views = [town.render(camera, day) for camera, day in zip(best.cameras, days, strict=True)]
-        return TrainingPair(views[0], views[1], best.homography, frozenset([f"town {seed}, front {best.front}"]))
+        places = frozenset([f"town {seed}, front {best.front}"])
+        return TrainingPair(views[0], views[1], best.homography, places, matches=_matches(best))
 
 
 @dataclass(frozen=True)
 class _SharedFront:
-    """Two cameras, and the number of the facade that fills at least `share` of the pixels of each."""
+    """Two cameras, and the number of the facade that fills at least `share` of the pixels of each.
+
+    `maps` hold the number of the facade at each pixel of either view.
+    """
 
     share: float
     front: int
     cameras: tuple[Camera, Camera]
+    maps: tuple[Int32[np.ndarray, "height width"], Int32[np.ndarray, "height width"]]
     homography: Float64[np.ndarray, "3 3"]
 
 
@@ -67,7 +76,8 @@ def _sample_views(town: SyntheticTown, cameras: Sequence[Camera], random: np.ran
     """Place one camera at random and another beside it; None if they share no facade."""
     camera_a = _beside(cameras[int(random.integers(len(cameras)))], random)
     camera_b = _beside(camera_a, random)
-    shares = np.minimum(*(_shares(town, camera) for camera in (camera_a, camera_b)))
+    maps = town.facade_map(camera_a), town.facade_map(camera_b)
+    shares = np.minimum(*(_shares(shown, len(town.facades)) for shown in maps))
     front = int(shares.argmax())
     if not shares[front]:
         return None
@@ -75,13 +85,25 @@ def _sample_views(town: SyntheticTown, cameras: Sequence[Camera], random: np.ran
         homography = town.homography(camera_a, camera_b, town.facades[front])
     except BadInputError:  # seen edge-on
         return None
-    return _SharedFront(float(shares[front]), front, (camera_a, camera_b), homography)
+    return _SharedFront(float(shares[front]), front, (camera_a, camera_b), maps, homography)
 
 
-def _shares(town: SyntheticTown, camera: Camera) -> Float64[np.ndarray, " fronts"]:
+def _shares(shown: Int32[np.ndarray, "height width"], facades: int) -> Float64[np.ndarray, " fronts"]:
     """Share of a view's pixels covered by each facade."""
-    shown = town.facade_map(camera)
-    return np.bincount(shown[shown >= 0], minlength=len(town.facades)) / shown.size
+    return np.bincount(shown[shown >= 0], minlength=facades) / shown.size
+
+
+def _matches(found: _SharedFront) -> Float64[np.ndarray, "matches 4"]:
+    """Pixels of both views that show the same point of the front, every fourth row and column of the first."""
+    rows, columns = (found.maps[0][::_MATCH_STEP_PX, ::_MATCH_STEP_PX] == found.front).nonzero()
+    here = np.stack([columns, rows], axis=1) * float(_MATCH_STEP_PX)
+    there = cv2.perspectiveTransform(here[:, None], found.homography)[:, 0]
+    height, width = found.maps[1].shape
+    x, y = there.round().astype(int).T
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    # Where the front is hidden in the second view, something else is seen.
+    inside[inside] = found.maps[1][y[inside], x[inside]] == found.front
+    return np.concatenate([here, there], axis=1)[inside]
 
 
 def _beside(camera: Camera, random: np.random.Generator) -> Camera:
@@ -97,6 +119,6 @@ def _beside(camera: Camera, random: np.random.Generator) -> Camera:
 
 
 @lru_cache(maxsize=8)
-def _town(seed: int) -> tuple[SyntheticTown, Sequence[Camera]]:
-    town = SyntheticTown(seed)
+def _town(seed: int, photos: tuple[Path, ...]) -> tuple[SyntheticTown, Sequence[Camera]]:
+    town = SyntheticTown(seed, photos=photos)
     return town, town.database_cameras(spacing_m=6.0, relative_headings_deg=_HEADINGS_DEG)
