@@ -352,6 +352,7 @@ def test_models_and_verifiers_are_listed():
     assert all(name in listed for name in ("magsac", "ransac", "accurate", "poselib", "kornia-ransac", "dhe", "none"))
 
 
+@pytest.mark.slow
 def test_demo_ends_in_a_table_and_a_picture(tmp_path):
     picture = tmp_path / "match.png"
     done = vpr_dhe("demo", "--queries", 4, "--picture", picture, "--keep", tmp_path / "kept")

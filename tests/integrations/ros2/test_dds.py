@@ -253,6 +253,7 @@ def play_corridor(robot: Robot, tmp_path: Path, real_images: Path, known: range,
 
 
 @pytest.mark.data
+@pytest.mark.slow
 def test_a_corridor_is_recognised_in_the_second_round(robot, tmp_path, real_images):
     right = play_corridor(robot, tmp_path, real_images, range(4, 44, 4), range(46, 84, 10))
     assert sum(right) >= 3
@@ -303,6 +304,7 @@ def drive_through_town(robot: Robot, tmp_path: Path, spacing_m: float, frames: i
     return errors
 
 
+@pytest.mark.slow
 def test_a_robot_is_followed_through_the_town(robot, tmp_path):
     assert float(np.median(drive_through_town(robot, tmp_path, 10.0, 6))) < 6.0
 

@@ -7,14 +7,19 @@ from torch.nn.functional import normalize
 from vpr_dhe.errors import VerifierError
 from vpr_dhe.models.model_file import Architecture, ModelFile
 from vpr_dhe.records import Preprocessing
-from vpr_dhe.runtime.cpu_features import has_integer_linear_layers
+from vpr_dhe.runtime.cpu_features import has_bfloat16_products, has_integer_linear_layers
 from vpr_dhe.verification.estimators.dhe import DheEstimator, DheHead, predictor
 from vpr_dhe.verification.estimators.dhe.one_core import BFloat16Linear, Int8Linear
 from vpr_dhe.verification.estimators.dhe.predictors import ParallelHead
 
 CPU = torch.device("cpu")
 needs_int8 = pytest.mark.skipif(not has_integer_linear_layers(CPU), reason="this processor has no 8-bit products")
-KINDS = [(BFloat16Linear, 0.01), pytest.param((Int8Linear, 0.03), marks=needs_int8)]
+# Emulated, these take twenty times as long.
+needs_bf16 = pytest.mark.skipif(not has_bfloat16_products(CPU), reason="this processor multiplies no bfloat16")
+KINDS = [
+    pytest.param((BFloat16Linear, 0.01), marks=needs_bf16),
+    pytest.param((Int8Linear, 0.03), marks=needs_int8),
+]
 
 
 @pytest.fixture(scope="module")

@@ -45,7 +45,7 @@ def nobody(_):
     return None
 
 
-@pytest.mark.parametrize("pseudo_siamese", [False, True])
+@pytest.mark.parametrize("pseudo_siamese", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_small_warp_is_found(pseudo_siamese):
     a, b, truth = pair()
     found = learn_alignment(a, b, replace(SHORT, pseudo_siamese=pseudo_siamese), "cpu", nobody)
