@@ -88,7 +88,7 @@ def of_rerank(script: Script) -> Iterator[tuple[str, float]]:
             script.estimate(one.query_points.numpy(), one.candidate_points.numpy())
 
     def reranked() -> None:
-        votes = coarse_votes(maps[0], grid, partial(mutual_nearest_neighbours, candidates=candidates))
+        votes = coarse_votes(maps[0], grid, lambda rows, cells: mutual_nearest_neighbours(rows, candidates[:, cells]))
         shortlist = np.argsort(-votes, kind="stable")[:SHORTLIST_SIZE]
         of_shortlist = match_by_grid(features, candidates[shortlist], spec)
         verifier.verify(query, views(of_shortlist)[:SHORTLIST_SIZE])

@@ -164,10 +164,10 @@ def stages_of(snapshot: Snapshot, extractor: Extractor, verifiers: Sequence[str]
     def voted(found: Query) -> object:
         return Shortlist(snapshot, found.features, _ids(found)).shift_votes()
 
-    def limit_of_matching(query_cells: int, found_count: int) -> float:
+    def limit_of_matching(matched_cells: int, found_count: int) -> float:
         components = codec.project(torch.zeros(1, spec.local_dimension)).shape[1]
         per_second = limits.eight_bits if codec.eight_bits and limits.eight_bits else limits.single_precision
-        products_s = 2 * query_cells * cells * components * found_count / per_second
+        products_s = 2 * matched_cells**2 * components * found_count / per_second
         return max(products_s, codec.record_bytes * found_count / limits.read_bytes)
 
     candidates = min(100, count)

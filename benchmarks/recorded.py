@@ -113,7 +113,7 @@ class Recorded:
         self._query, self.shortlist_size, self._weighted = query, shortlist_size, weighted
         self.adaptation = query.adaptation
 
-    def shift_votes(self, query: Features, ids: Sequence[int]) -> dict[int, int]:
+    def shift_votes(self, query: Features, ids: Sequence[int]) -> dict[int, float]:
         """Repeat the coarse pass."""
         del query
         return dict(zip(ids, self._query.votes[list(ids)].tolist(), strict=True))

@@ -22,7 +22,7 @@ from significance import place_numbers, standard_error
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.models.names import BUNDLED, LITE_VLAD
 
-SIZES = (None, 40, 30, 24, 20, 16)
+SIZES = (None, 30, 20, 16, 14, 12, 10)
 RANKS = (1, 5, 10)
 
 

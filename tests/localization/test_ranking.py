@@ -15,7 +15,7 @@ from vpr_dhe.localization.calibration.probability import Conditions
 from vpr_dhe.localization.database import VerifiedIndex
 from vpr_dhe.localization.ranking import SIMILARITY_WEIGHT, ranked, rerank, weighted_inliers
 from vpr_dhe.localization.retrieval import Candidate
-from vpr_dhe.records import Features, Frame, Grid, ImageRecord, Size, Verification
+from vpr_dhe.records import NOT_VERIFIED, Features, Frame, Grid, ImageRecord, Size, Verification
 
 
 def verified(id: int, similarity: float, inliers: int) -> Candidate:
@@ -136,7 +136,7 @@ class ThreeAtMost:
         self.votes, self.inliers, self.verified = votes, inliers, []
 
     def shift_votes(self, query, ids):
-        return {id: self.votes[id] for id in ids if id in self.votes}
+        return {id: float(self.votes[id]) for id in ids if id in self.votes}
 
     def verify(self, image, query, ids):
         self.verified += ids
@@ -184,3 +184,21 @@ def test_few_candidates_are_verified_without_a_coarse_pass():
 def test_the_coarse_pass_leaves_candidates_of_missing_shards_out():
     database = ThreeAtMost({0: 5, 1: 6, 3: 7, 4: 8}, {})
     assert ids(reranked(database, 5, [0.5] * 6)) == [1, 3, 4, 0, 5]
+
+
+def test_evidence_of_a_shortlist_is_above_its_lower_quartile_and_the_similarity_of_all():
+    """What a coarse pass selects is mostly right, and as similar as what is right."""
+    inliers, similarities = [40, 12, 45, 50], [0.8, 0.5, 0.81, 0.79]
+    left_out = [0.3, 0.31, 0.29, 0.28, 0.3]
+    shortlist = candidates(*zip(similarities, inliers, strict=True))
+    others = [Candidate(10 + number, one, one, NOT_VERIFIED) for number, one in enumerate(left_out)]
+    found = {one.id: one.evidence for one in ranked([*others, *shortlist], "evidence")}
+    counts = 2 * np.sqrt(np.array(inliers) + 3 / 8)
+    above = counts - np.quantile(counts, 0.25)
+    z_counts = above / max(1.0, 1.4826 * np.median(abs(above)))
+    of_all = np.array([*similarities, *left_out])
+    deviation = 1.4826 * np.median(abs(of_all - np.median(of_all)))
+    z_similarities = (of_all - np.median(of_all))[:4] / deviation
+    assert [found[id] for id in range(4)] == pytest.approx(z_counts + SIMILARITY_WEIGHT * z_similarities)
+    assert [found[one.id] for one in others] == [None] * 5
+    assert [one.id for one in ranked([*others, *shortlist], "inliers")] == [3, 2, 0, 1, 10, 11, 12, 13, 14]

@@ -118,7 +118,7 @@ class ShardServer:
         live = sum(int(segment.live(self._snapshot.removed).sum()) for segment in self._snapshot.segments)
         return replace(found, unplaced=found.unplaced + live - len(self._snapshot))
 
-    def shift_votes(self, query: SentQuery, ids: Sequence[int]) -> dict[int, int]:
+    def shift_votes(self, query: SentQuery, ids: Sequence[int]) -> dict[int, float]:
         """Coarse pass over images of this shard."""
         return Shortlist(self._snapshot, query.features, ids).shift_votes()
 

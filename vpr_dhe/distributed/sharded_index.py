@@ -279,7 +279,7 @@ class ShardedQuery:
         """Number of candidates to verify after a coarse pass; None verifies all of them."""
         return self._index.shortlist_size
 
-    def shift_votes(self, query: Features, ids: Sequence[int]) -> dict[int, int]:
+    def shift_votes(self, query: Features, ids: Sequence[int]) -> dict[int, float]:
         """Coarse pass, on the shards that hold the local maps; errors as for `verify`."""
         sent = self._send_features(query)
         return self._gather(ids, lambda actor, own: actor.shift_votes.remote(sent, own))

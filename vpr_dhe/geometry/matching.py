@@ -18,6 +18,8 @@ from vpr_dhe.runtime.threads import ScratchMemory, in_parallel, on_one_core
 # Candidates per task of a thread, or fewer if there are many threads. Larger tasks wait less often for Python's lock.
 # Torch's own threads are avoided, because they spin for milliseconds afterwards on cores that are needed.
 _MAX_CANDIDATES_PER_TASK = 12
+# Of small maps, such as a quarter of the cells, a task takes more: as many as make so many products.
+_PRODUCTS_PER_TASK = 1 << 21
 _TASKS_PER_THREAD = 4
 # Pairs of cells per product, 1 MB, so that products are still in a core's own cache when they are read.
 _PRODUCTS_AT_ONCE = 1 << 18
@@ -81,7 +83,7 @@ def match_in_parts(
         matched.index[which, cells], matched.mutual[which, cells] = found.index, found.mutual
         matched.similarity[which, cells] = found.similarity
 
-    length = _candidates_per_task(count, query.device)
+    length = _candidates_per_task(count, len(query), query.device)
     in_parallel(match, [slice(first, min(first + length, count)) for first in range(0, count, length)])
     return matched
 
@@ -99,10 +101,11 @@ def _filled_rows(
     return filled if 0 < len(filled) < len(rows) else None
 
 
-def _candidates_per_task(count: int, device: torch.device) -> int:
+def _candidates_per_task(count: int, query_cells: int, device: torch.device) -> int:
     if device.type != "cpu":  # a GPU is fastest with one large batch
         return max(1, count)
-    return max(1, min(_MAX_CANDIDATES_PER_TASK, -(-count // (_TASKS_PER_THREAD * torch.get_num_threads()))))
+    most = max(_MAX_CANDIDATES_PER_TASK, _PRODUCTS_PER_TASK // max(1, query_cells) ** 2)
+    return max(1, min(most, -(-count // (_TASKS_PER_THREAD * torch.get_num_threads()))))
 
 
 Products = Float[Tensor, "query_cells columns"] | Int32[Tensor, "query_cells columns"]

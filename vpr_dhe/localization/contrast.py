@@ -12,10 +12,9 @@ from vpr_dhe.records import RankedMatch
 # section 5.1).
 _DEVIATIONS_PER_MAD = 1.4826
 
-
-# Of the candidates that a coarse pass or an early stop left to verify, most may be right.
-_CHANCE_QUANTILE = 0.25
-
+MEDIAN = 0.5
+CHANCE_QUANTILE = 0.25
+"""Quantile of the level of chance, where most candidates may be right: a coarse pass or an early stop left them."""
 
 Counts: TypeAlias = Sequence[int] | Float64[np.ndarray, " candidates"]
 """Numbers of inliers, or weighted ones."""
@@ -40,18 +39,18 @@ def contrasts(matches: Sequence[RankedMatch]) -> Float64[np.ndarray, " matches"]
 
 def chance_level(inliers: Sequence[int]) -> float:
     """Level of chance among candidates of which up to three quarters may be right, as `stabilised` counts."""
-    return float(np.quantile(stabilised(inliers), _CHANCE_QUANTILE))
+    return float(np.quantile(stabilised(inliers), CHANCE_QUANTILE))
 
 
-def inlier_contrasts(inliers: Counts) -> Float64[np.ndarray, " candidates"]:
-    """Robust z-scores of numbers of inliers.
+def inlier_contrasts(inliers: Counts, quantile: float = MEDIAN) -> Float64[np.ndarray, " candidates"]:
+    """Robust z-scores of numbers of inliers, above a quantile.
 
     Counts are compared as 2 sqrt(n + 3/8), whose standard deviation is 1 for Poisson counts; the estimated deviation is
     never smaller.
 
     Source: Anscombe, "The transformation of Poisson, binomial and negative-binomial data", Biometrika 1948.
     """
-    return robust_z_scores(stabilised(inliers), 1.0)
+    return robust_z_scores(stabilised(inliers), 1.0, quantile)
 
 
 def stabilised(counts: Counts) -> Float64[np.ndarray, " candidates"]:
@@ -60,8 +59,14 @@ def stabilised(counts: Counts) -> Float64[np.ndarray, " candidates"]:
 
 
 def robust_z_scores(
-    scores: Sequence[float] | Shaped[np.ndarray, " candidates"], min_deviation: float
+    scores: Sequence[float] | Shaped[np.ndarray, " candidates"], min_deviation: float, quantile: float = MEDIAN
 ) -> Float64[np.ndarray, " candidates"]:
-    """Distance of each score from the median, in standard deviations estimated by the median absolute deviation."""
-    above = np.asarray(scores, np.float64) - np.median(scores)
+    """Distance of each score from a quantile, in standard deviations estimated by the median absolute distance.
+
+    Without scores, an empty array.
+    """
+    above = np.asarray(scores, np.float64)
+    if not above.size:
+        return above
+    above = above - np.quantile(above, quantile)
     return above / max(min_deviation, _DEVIATIONS_PER_MAD * float(np.median(np.abs(above))))

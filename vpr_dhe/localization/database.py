@@ -73,8 +73,8 @@ class PinnedDatabase(Protocol):
         """Number of candidates to verify after a coarse pass; None verifies all of them."""
         ...
 
-    def shift_votes(self, query: Features, ids: Sequence[int]) -> Mapping[int, int]:
-        """Coarse pass: matches of each candidate that one shift explains, by id."""
+    def shift_votes(self, query: Features, ids: Sequence[int]) -> Mapping[int, float]:
+        """Coarse pass: votes of the matches of each candidate for one shift, by id."""
         ...
 
     def verify(self, image: QueryImage, query: Features, ids: Sequence[int]) -> Mapping[int, Verification]:
@@ -219,13 +219,17 @@ class PinnedIndex:
         """Number of candidates to verify after a coarse pass; None verifies all of them."""
         return self._verifier and self._verifier.shortlist_size
 
-    def shift_votes(self, query: Features, ids: Sequence[int]) -> dict[int, int]:
-        """Coarse pass: matches of each candidate that one shift explains."""
+    def shift_votes(self, query: Features, ids: Sequence[int]) -> dict[int, float]:
+        """Coarse pass: votes of the matches of each candidate for one shift."""
         sealed, pending = self._parted(ids)
         votes = self._shortlist_of(self._snapshot, query, sealed).shift_votes() if sealed else {}
         if pending:
-            match = partial(mutual_nearest_neighbours, candidates=self._pending_maps(query, pending))
-            of_pending = coarse_votes(query.local_map, self._snapshot.manifest.spec.grid, match)
+            maps = self._pending_maps(query, pending)
+            of_pending = coarse_votes(
+                query.local_map,
+                self._snapshot.manifest.spec.grid,
+                lambda rows, cells: mutual_nearest_neighbours(rows, maps[:, cells]),
+            )
             votes |= dict(zip(pending, of_pending.tolist(), strict=True))
         return votes
 

@@ -27,12 +27,12 @@ def parts(count: int, shortlist_size: int | None) -> Iterator[slice]:
 
 
 def stands_out(ranked: Sequence[Candidate], margin: float) -> bool:
-    """Whether the best of some verified candidates, best first, has more inliers than chance by a margin.
+    """Whether the best of some candidates, best first, has more inliers than chance by a margin.
 
     The margin is in standard deviations of Poisson counts (see `inlier_contrasts`), above the lower quartile of the
     candidates: the level of chance, unless more than three quarters of them are right.
     """
-    inliers = [one.verification.inliers for one in ranked if one.verification is not None]
+    inliers = [one.verification.inliers for one in ranked if one.verification and one.verification.attempted]
     if not inliers:
         return False
     return bool(stabilised(inliers)[0] - chance_level(inliers) >= margin)

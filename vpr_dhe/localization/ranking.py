@@ -1,13 +1,13 @@
 """Ranking of candidates: verify, sort by the evidence, and turn into matches."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float64
 
 from vpr_dhe.index.manifest import AdaptationInfo
-from vpr_dhe.localization.contrast import Counts, inlier_contrasts, robust_z_scores
+from vpr_dhe.localization.contrast import CHANCE_QUANTILE, MEDIAN, inlier_contrasts, robust_z_scores
 from vpr_dhe.localization.database import PinnedDatabase
 from vpr_dhe.localization.early_stop import parts, stands_out
 from vpr_dhe.localization.retrieval import Candidate
@@ -21,6 +21,8 @@ SIMILARITY_WEIGHT = 0.3
 ADAPTED_SIMILARITY_WEIGHT = 0.6
 """The same for similarities of vectors adapted to their map, which are more reliable: the map has tested them."""
 
+# Matches that one shift explains by chance; docs/experiments/speed.md has what half and twice of it change.
+_CHANCE_MATCHES = 8.0
 # Smaller differences of cosines than this do not stand out, however alike the others are.
 _MIN_SIMILARITY_DEVIATION = 0.01
 
@@ -45,17 +47,21 @@ def rerank(
         return list(candidates)
     count = min(count, len(candidates))
     weight = similarity_weight(database.adaptation)
-    done, verified, unlikely = 0, list[Candidate](), list[Candidate]()
+    first, beyond = candidates[:count], _not_verified(candidates[count:])
+    verified, unlikely, found = list[Candidate](), list[Candidate](), list[Candidate]()
     for part in [slice(count)] if stop_early is None else parts(count, database.shortlist_size):
-        done = part.stop
-        shortlist, others = coarse_pass(database, features, candidates[part], weight)
-        found = database.verify(image, features, [candidate.id for candidate in shortlist])
-        verified += [replace(one, verification=found[one.id]) for one in shortlist if one.id in found]
+        shortlist, others = coarse_pass(database, features, first[part], weight)
+        verifications = database.verify(image, features, [candidate.id for candidate in shortlist])
+        verified += [replace(one, verification=verifications[one.id]) for one in shortlist if one.id in verifications]
         unlikely += others
-        if stop_early is not None and stands_out(ranked(verified, rank_by, weight), stop_early):
+        found = ranked([*verified, *_not_verified([*unlikely, *first[part.stop :]])], rank_by, weight)
+        if stop_early is not None and stands_out(found, stop_early):
             break
-    unverified = [replace(one, verification=NOT_VERIFIED) for one in (*unlikely, *candidates[done:])]
-    return [*ranked(verified, rank_by, weight), *unverified]
+    return [*found, *beyond]
+
+
+def _not_verified(candidates: Iterable[Candidate]) -> list[Candidate]:
+    return [replace(one, verification=NOT_VERIFIED) for one in candidates]
 
 
 def coarse_pass(
@@ -63,17 +69,24 @@ def coarse_pass(
 ) -> tuple[list[Candidate], list[Candidate]]:
     """Split candidates into those to verify, in the order of retrieval, and the others, most likely first.
 
-    Those with the most evidence are verified: of matches that one shift explains, and of similarity. Candidates of
-    missing shards are in neither, unless all are verified.
+    Those with the most evidence are verified: of votes for one shift, and of similarity. Candidates of missing shards
+    are in neither, unless all are verified.
     """
     size = database.shortlist_size
     if size is None or len(candidates) <= size:
         return list(candidates), []
     votes = database.shift_votes(features, [one.id for one in candidates])
     present = [one for one in candidates if one.id in votes]
-    evidence = _evidence([votes[one.id] for one in present], present, weight)
+    counts = _as_counts([votes[one.id] for one in present])
+    evidence = inlier_contrasts(counts) + weight * _similarity_contrasts(present)
     best_first = np.argsort(-evidence, kind="stable").tolist()
     return [present[row] for row in sorted(best_first[:size])], [present[row] for row in best_first[size:]]
+
+
+def _as_counts(votes: Sequence[float]) -> Float64[np.ndarray, " candidates"]:
+    """Votes in a unit by which most candidates, which are wrong, have as many as chance gives counts of matches."""
+    found = np.array(votes, np.float64)
+    return found * (_CHANCE_MATCHES / mean) if (mean := found.mean()) > 0 else found
 
 
 def similarity_weight(adaptation: AdaptationInfo | None) -> float:
@@ -81,25 +94,33 @@ def similarity_weight(adaptation: AdaptationInfo | None) -> float:
     return SIMILARITY_WEIGHT if adaptation is None else ADAPTED_SIMILARITY_WEIGHT
 
 
-def ranked(verified: Sequence[Candidate], rank_by: RankBy, weight: float = SIMILARITY_WEIGHT) -> list[Candidate]:
-    """Sort verified candidates of one query, which are in the order of retrieval, by their score or by evidence.
+def ranked(candidates: Sequence[Candidate], rank_by: RankBy, weight: float = SIMILARITY_WEIGHT) -> list[Candidate]:
+    """Sort the verified ones among candidates of one query by their score or by evidence; ties stay as they are.
 
-    `weight` is that of similarity in the evidence.
+    Those left out by the coarse pass follow, in their order. `weight` is that of similarity in the evidence.
     """
+    verified, others = list[Candidate](), list[Candidate]()
+    for one in candidates:
+        (verified if _was_verified(one) else others).append(one)
     if rank_by == "evidence":
-        verified = _with_evidence(verified, weight)
-    return sorted(verified, key=lambda candidate: -candidate.rank_value)
+        verified = _with_evidence(verified, others, weight)
+    return [*sorted(verified, key=lambda candidate: -candidate.rank_value), *others]
 
 
-def _with_evidence(verified: Sequence[Candidate], weight: float) -> list[Candidate]:
+def _was_verified(candidate: Candidate) -> bool:
+    return candidate.verification is not None and candidate.verification.attempted
+
+
+def _with_evidence(verified: Sequence[Candidate], others: Sequence[Candidate], weight: float) -> list[Candidate]:
     """Candidates with the contrast of their weighted inliers plus `weight` times the contrast of their similarity.
 
     Most candidates are wrong, so the list itself tells how many inliers, and which similarity, chance gives on this map
-    and for this query.
+    and for this query. Of those that a coarse pass selected most may be right: then chance is the lower quartile.
     """
     inliers = weighted_inliers([one.verification for one in verified if one.verification])
-    evidence = _evidence(inliers, verified, weight).tolist()
-    return [replace(one, evidence=value) for one, value in zip(verified, evidence, strict=True)]
+    contrasts = inlier_contrasts(inliers, CHANCE_QUANTILE if others else MEDIAN)
+    evidence = contrasts + weight * _similarity_contrasts([*verified, *others])[: len(verified)]
+    return [replace(one, evidence=value) for one, value in zip(verified, evidence.tolist(), strict=True)]
 
 
 def weighted_inliers(verifications: Sequence[Verification]) -> Float64[np.ndarray, " candidates"]:
@@ -113,11 +134,8 @@ def weighted_inliers(verifications: Sequence[Verification]) -> Float64[np.ndarra
     return inliers * weights * (inliers.sum() / total) if total > 0 else inliers
 
 
-def _evidence(counts: Counts, candidates: Sequence[Candidate], weight: float) -> Float64[np.ndarray, " candidates"]:
-    if not candidates:
-        return np.empty(0)
-    similarities = robust_z_scores([one.similarity for one in candidates], _MIN_SIMILARITY_DEVIATION)
-    return inlier_contrasts(counts) + weight * similarities
+def _similarity_contrasts(candidates: Sequence[Candidate]) -> Float64[np.ndarray, " candidates"]:
+    return robust_z_scores([one.similarity for one in candidates], _MIN_SIMILARITY_DEVIATION)
 
 
 def ranked_matches(candidates: Sequence[Candidate], records: Mapping[int, ImageRecord]) -> list[RankedMatch]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Generic, TypeAlias, TypeVar
 
 import numpy as np
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from vpr_dhe.errors import BadInputError
@@ -53,8 +53,8 @@ class Shortlist:
         self._matches = _SharedWork(self._match)
         self._decoded = _SharedWork(self._decode)
 
-    def shift_votes(self) -> dict[int, int]:
-        """Count the matches of each candidate that agree with one shift.
+    def shift_votes(self) -> dict[int, float]:
+        """Votes of the matches of each candidate for one shift.
 
         Raises:
             IndexDamagedError: if stored data does not agree with its checksum.
@@ -85,7 +85,7 @@ class Shortlist:
     def _save(self, milliseconds: float) -> None:
         self.saved_ms += milliseconds
 
-    def _vote(self) -> Int64[np.ndarray, " candidates"]:
+    def _vote(self) -> Float64[np.ndarray, " candidates"]:
         return coarse_votes(self.query.local_map, self._snapshot.manifest.spec.grid, self._maps.result().match)
 
     def _match(self) -> Callable[[int], Matches]:

@@ -13,7 +13,7 @@ from vpr_dhe.records import NOTHING_TO_MATCH, Evidence, Matches, Verification
 from vpr_dhe.runtime.threads import on_one_core
 from vpr_dhe.verification.estimators.base import MIN_MATCHES, Homographies, HomographyEstimator, View
 
-SHORTLIST_SIZE = 20
+SHORTLIST_SIZE = 16
 """Candidates of a query that are verified after the coarse pass; docs/experiments/speed.md compares others."""
 
 Points = Float64[np.ndarray, "matches 2"]

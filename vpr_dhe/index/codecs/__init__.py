@@ -4,12 +4,14 @@
 fitted to data.
 """
 
-from vpr_dhe.index.codecs.base import LocalMapCodec
+from vpr_dhe.index.codecs.base import ALL_CELLS, Cells, LocalMapCodec
 from vpr_dhe.index.codecs.registry import CODECS, UNFITTED, fit_codec, load_codec, obstacle
 
 __all__ = [
+    "ALL_CELLS",
     "CODECS",
     "UNFITTED",
+    "Cells",
     "LocalMapCodec",
     "fit_codec",
     "load_codec",

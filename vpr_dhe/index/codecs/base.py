@@ -2,13 +2,17 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, TypeAlias
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
+Cells: TypeAlias = Int64[np.ndarray, " chosen"] | slice
+"""Numbers of the cells of a map."""
+
+ALL_CELLS = slice(None)
 # Norms are one or, in empty cells, zero.
 _MIN_NORM = 0.5
 
@@ -58,8 +62,10 @@ class LocalMapCodec(ABC):
         """Encode one map; rows of zero norm are empty cells."""
 
     @abstractmethod
-    def components(self, records: UInt8[np.ndarray, "maps record_bytes"]) -> Float[Tensor, "maps cells components"]:
-        """Decode maps to float32 in the space of the code, rows of unit norm or zero.
+    def components(
+        self, records: UInt8[np.ndarray, "maps record_bytes"], cells: Cells = ALL_CELLS
+    ) -> Float[Tensor, "maps cells components"]:
+        """Decode some cells of maps to float32 in the space of the code, rows of unit norm or zero.
 
         That space has orthonormal axes: inner products with rows from `project` equal those of decoded maps with the
         original rows, and are cheaper if there are fewer components than dimensions.

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from vpr_dhe.index.codecs.base import is_empty
+from vpr_dhe.index.codecs.base import ALL_CELLS, Cells, is_empty
 from vpr_dhe.index.codecs.fitted import FittedCodec, axes_about_the_mean, of_unit_norm
 from vpr_dhe.index.codecs.levels import from_levels, level_bytes, to_levels
 
@@ -65,12 +65,14 @@ class BinaryCodec(FittedCodec):
         levels = to_levels(normalize(components[:, 1:], dim=1) * self._components**0.5)
         return np.concatenate([self._gain_codes(components[:, 0], is_empty(rows)), levels], axis=1).tobytes()
 
-    def components(self, records: UInt8[np.ndarray, "maps record_bytes"]) -> Float[Tensor, "maps cells components"]:
+    def components(
+        self, records: UInt8[np.ndarray, "maps record_bytes"], cells: Cells = ALL_CELLS
+    ) -> Float[Tensor, "maps cells components"]:
         """Look up the levels, and restore the norm."""
-        cells = records.reshape(len(records), self.cells, 1 + level_bytes(self._components))
-        gain_codes = torch.from_numpy(cells[..., 0].astype(np.float32))
+        coded = records.reshape(len(records), self.cells, 1 + level_bytes(self._components))[:, cells]
+        gain_codes = torch.from_numpy(coded[..., 0].astype(np.float32))
         gain = self._min_gain + (gain_codes - 1) * self._gain_step
-        levels = from_levels(cells[..., 1:].reshape(-1, level_bytes(self._components)), self._components)
+        levels = from_levels(coded[..., 1:].reshape(-1, level_bytes(self._components)), self._components)
         return of_unit_norm(gain, levels.unflatten(0, gain.shape), gain_codes == 0)
 
     def _gain_codes(

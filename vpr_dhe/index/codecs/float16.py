@@ -5,7 +5,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from vpr_dhe.index.codecs.base import LocalMapCodec
+from vpr_dhe.index.codecs.base import ALL_CELLS, Cells, LocalMapCodec
 
 # Keeps empty cells zero.
 _MIN_NORM = 1e-12
@@ -28,10 +28,11 @@ class Float16Codec(LocalMapCodec):
         # Torch converts four times as fast as NumPy, to the same bits.
         return local_map.float().cpu().half().numpy().astype(self._stored, copy=False).tobytes()
 
-    def components(self, records: UInt8[np.ndarray, "maps record_bytes"]) -> Float[Tensor, "maps cells components"]:
+    def components(
+        self, records: UInt8[np.ndarray, "maps record_bytes"], cells: Cells = ALL_CELLS
+    ) -> Float[Tensor, "maps cells components"]:
         """Convert to single precision, and restore the norm."""
-        # Writable, because torch warns of arrays that are not.
-        stored = np.require(np.ascontiguousarray(records).view(self._stored), np.float16, ["C", "W"])
-        # Torch converts four times as fast as NumPy.
-        rows = torch.from_numpy(stored.reshape(len(records), self.cells, self.dimension)).float()
+        stored = np.ascontiguousarray(records).view(self._stored).reshape(len(records), self.cells, self.dimension)
+        # Writable, because torch warns of arrays that are not. Torch converts four times as fast as NumPy.
+        rows = torch.from_numpy(np.require(stored[:, cells], np.float16, ["C", "W"])).float()
         return rows.div_(torch.linalg.vector_norm(rows, dim=-1, keepdim=True).clamp_(min=_MIN_NORM))

@@ -6,7 +6,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from vpr_dhe.index.codecs.base import LocalMapCodec, is_empty
+from vpr_dhe.index.codecs.base import ALL_CELLS, Cells, LocalMapCodec, is_empty
 
 _PEAK = 127
 # Code of empty cells, outside of -127 to 127.
@@ -30,9 +30,11 @@ class Int8Codec(LocalMapCodec):
         rows = local_map.float().cpu()
         return to_int8(rows, is_empty(rows))
 
-    def components(self, records: UInt8[np.ndarray, "maps record_bytes"]) -> Float[Tensor, "maps cells components"]:
+    def components(
+        self, records: UInt8[np.ndarray, "maps record_bytes"], cells: Cells = ALL_CELLS
+    ) -> Float[Tensor, "maps cells components"]:
         """Undo the scale, and restore the norm."""
-        numbers, empty = from_int8(records, self.cells)
+        numbers, empty = from_int8(records, self.cells, cells)
         return normalize(numbers, dim=-1).masked_fill(empty[..., None], 0)
 
 
@@ -51,11 +53,11 @@ def to_int8(numbers: Float[Tensor, "cells size"], empty: Bool[Tensor, " cells"])
 
 
 def from_int8(
-    records: UInt8[np.ndarray, "maps record_bytes"], cells: int
+    records: UInt8[np.ndarray, "maps record_bytes"], count: int, cells: Cells
 ) -> tuple[Float[Tensor, "maps cells size"], Bool[Tensor, "maps cells"]]:
-    """Decode numbers, and the mask of empty cells."""
+    """Decode the numbers of some of `count` cells, and the mask of empty ones."""
     scale = np.ascontiguousarray(records[:, : _SCALE.itemsize]).view(_SCALE).astype(np.float32)
     codes = records[:, _SCALE.itemsize :].view(np.int8)
-    codes = codes.reshape(len(codes), cells, codes.shape[1] // cells)
+    codes = codes.reshape(len(codes), count, codes.shape[1] // count)[:, cells]
     numbers = torch.from_numpy(codes * scale[:, :, None])
     return numbers, torch.from_numpy(codes[..., 0] == _EMPTY)

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from vpr_dhe.index.codecs.base import is_empty
+from vpr_dhe.index.codecs.base import ALL_CELLS, Cells, is_empty
 from vpr_dhe.index.codecs.fitted import FittedCodec, axes_about_the_mean, of_unit_norm
 from vpr_dhe.index.codecs.int8 import from_int8, int8_bytes, to_int8
 
@@ -42,9 +42,11 @@ class PcaInt8Codec(FittedCodec):
         rows = local_map.float().cpu()
         return to_int8((rows - self._mean) @ self._axes, is_empty(rows))
 
-    def components(self, records: UInt8[np.ndarray, "maps record_bytes"]) -> Float[Tensor, "maps cells components"]:
+    def components(
+        self, records: UInt8[np.ndarray, "maps record_bytes"], cells: Cells = ALL_CELLS
+    ) -> Float[Tensor, "maps cells components"]:
         """Undo the scale, and restore the norm."""
-        components, empty = from_int8(records, self.cells)
+        components, empty = from_int8(records, self.cells, cells)
         return of_unit_norm(components[..., 0] + self._mean_gain, components[..., 1:], empty)
 
 
