@@ -4,8 +4,8 @@
 
 `Script` is the baseline: it decodes and resizes by OpenCV, runs the exported network, searches an `IndexFlatIP`,
 matches the query with one candidate after the other by a matrix product, estimates by `cv2.USAC_MAGSAC`, and ranks by
-inliers. The package answers the same queries in the same process, in turns. `re-rank 100` starts for both from the same
-features and the same candidates, and ranks by inliers. `--index` keeps the index of the package for a later run. On a
+inliers. The package answers the same queries in the same process, in turns, and ranks by evidence. `re-rank 100` starts
+for both from the same features and the same candidates. `--index` keeps the index of the package for a later run. On a
 machine that does other work, `--processor-time` counts the time of this process alone (use `--threads 1`).
 
 Writes `benchmarks/results/baseline.md` and `baseline.json`, or those of another `--name`.
@@ -80,9 +80,10 @@ class Script:
         self._faiss = faiss.IndexFlatIP(vectors.shape[1])
         self._faiss.add(vectors)
 
-    def search(self, vector: np.ndarray) -> np.ndarray:
-        """Find the rows of the nearest images."""
-        return self._faiss.search(vector[None], CANDIDATES)[1][0]
+    def search(self, vector: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Find the similarities and the rows of the nearest images."""
+        similarities, rows = self._faiss.search(vector[None], CANDIDATES)
+        return similarities[0], rows[0]
 
     def rerank(self, query: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Sort candidates by the inliers of a homography each."""
@@ -164,29 +165,34 @@ class Comparison:
 
     def _answer(self, query: int, path: Path) -> None:
         vector, local_map = self._script.extract(path)
-        rows = self._script.search(vector)
+        similarities, rows = self._script.search(vector)
         ranking = self._timed("script rerank", lambda: self._script.rerank(local_map, rows))
         self._count("script rerank", query, ranking.tolist())
-        self._count("package rerank", query, self._reranked(vector, local_map, rows))
+        self._count("package rerank", query, self._reranked(vector, local_map, similarities, rows))
 
         def whole() -> np.ndarray:
             vector, local_map = self._script.extract(path)
-            return self._script.rerank(local_map, self._script.search(vector))
+            return self._script.rerank(local_map, self._script.search(vector)[1])
 
         self._count("script whole", query, self._timed("script whole", whole).tolist())
         found = self._timed("package whole", lambda: self._localizer.localize(path, top_k=max(RANKS)))
         self._count("package whole", query, [self._row_of[match.image] for match in found.matches])
 
-    def _reranked(self, vector: np.ndarray, local_map: np.ndarray, rows: np.ndarray) -> list[int]:
+    def _reranked(
+        self, vector: np.ndarray, local_map: np.ndarray, similarities: np.ndarray, rows: np.ndarray
+    ) -> list[int]:
         """Rows re-ranked by the package, from the features and the candidates of the script."""
         side, index = Size(_SIDE, _SIDE), self._localizer.database
         grid, frame = Grid(_CELLS, _CELLS), Frame(side, side)
         features = Features(torch.from_numpy(vector), torch.from_numpy(local_map), grid, frame)
         paths = [self._dataset.database.records[row].path for row in rows.tolist()]
         row_of = {self._index.find(path): row for path, row in zip(paths, rows.tolist(), strict=True)}
-        candidates = [Candidate(id, 0.0, 0.0) for id in row_of if id is not None]
+        found = zip(row_of, similarities.tolist(), strict=True)
+        candidates = [Candidate(id, one, one) for id, one in found if id is not None]
         database, image = index.pinned(), np.zeros((8, 8, 3), np.uint8)
-        found = self._timed("package rerank", lambda: rerank(database, image, features, candidates, CANDIDATES))
+        found = self._timed(
+            "package rerank", lambda: rerank(database, image, features, candidates, CANDIDATES, "evidence")
+        )
         return [row_of[one.id] for one in found]
 
     @property

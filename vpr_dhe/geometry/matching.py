@@ -222,14 +222,15 @@ def _largest_by_numpy(columns: Columns, multiplication: _Multiplication) -> tupl
         np.empty((count, rows), dtype),
         np.empty((count, cells), dtype),
     )
-    own, length = np.arange(rows), max(1, _PRODUCTS_AT_ONCE // (rows * cells))
+    length = max(1, _PRODUCTS_AT_ONCE // (rows * cells))
     for first in range(0, count, length):
-        block = columns[first : first + length]
+        block, found = columns[first : first + length], slice(first, first + length)
         products = multiplication.products(block).numpy()
-        products.max(axis=0, out=back[first : first + length].reshape(-1))
-        for number in range(len(block)):
-            of_one = products[:, number * cells : (number + 1) * cells]
-            best[first + number] = of_one[own, of_one.argmax(axis=1, out=index[first + number])]
+        products.max(axis=0, out=back[found].reshape(-1))
+        by_candidate = products.reshape(rows, len(block), cells)
+        largest = by_candidate.argmax(axis=2)
+        index[found] = largest.T
+        best[found] = np.take_along_axis(by_candidate, largest[..., None], axis=2)[..., 0].T
     return torch.from_numpy(index), torch.from_numpy(best), torch.from_numpy(back)
 
 
