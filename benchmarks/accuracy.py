@@ -60,8 +60,12 @@ def measure(
     ranks: tuple[int, ...] = RANKS,
     *,
     precision: ExtractorPrecision = "fp32",
+    verifiers: Sequence[str] | None = None,
 ) -> Iterator[EvaluationResult]:
-    """Evaluate one model on one set of images by each protocol, adapted and ranked as an index is by default."""
+    """Evaluate one model on one set of images by each protocol, adapted and ranked as an index is by default.
+
+    `verifiers` are by default those of `verifiers_for`.
+    """
     extractor = load_extractor(model, precision=precision)
     published = extractor.model_file.published
     settings = Settings(ranks, rerank, rank_by=default_rank_by(published=published))
@@ -71,9 +75,9 @@ def measure(
     if default_adapt(published=published) == "auto":
         index.adapt(verified_pairs)
     queries = list(features.queries(protocols[0].queries, extractor))
-    verifiers = build_verifiers(verifiers_for(extractor), Resources(extractor))
+    built = build_verifiers(verifiers or verifiers_for(extractor), Resources(extractor))
     for dataset in protocols:
-        yield evaluate_dataset(dataset, index, extractor, verifiers, settings, queries=queries)
+        yield evaluate_dataset(dataset, index, extractor, built, settings, queries=queries)
 
 
 def markdown(results: Sequence[EvaluationResult]) -> str:

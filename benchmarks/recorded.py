@@ -30,6 +30,8 @@ from vpr_dhe.verification.verifier import SHORTLIST_SIZE, Verifier
 VERIFIER, CANDIDATES = "magsac", 100
 # A second order of equal similarities would need all of them.
 _SPARE = 16
+# Of the recorded columns; raised when the package finds them in another way.
+_FORMAT = 2
 _COLUMNS = ("rows", "similarity", "inliers", "weights", "votes", "right")
 
 
@@ -42,7 +44,7 @@ class Query:
     similarity: Float64[np.ndarray, " candidates"]
     inliers: Int64[np.ndarray, " candidates"]
     weights: Float64[np.ndarray, " candidates"]
-    votes: Int64[np.ndarray, " candidates"]
+    votes: Float64[np.ndarray, " candidates"]
     right: Bool[np.ndarray, " candidates"]
     adaptation: AdaptationInfo | None = None
 
@@ -65,7 +67,7 @@ def record(
         codec: of the local maps.
         adapt: whether the index is adapted to its map as by default.
     """
-    facts = f"{extractor.spec.fingerprint[:12]} {codec} {dataset.name} {len(dataset.queries.records)} {adapt}"
+    facts = f"{_FORMAT} {extractor.spec.fingerprint[:12]} {codec} {dataset.name} {len(dataset.queries.records)} {adapt}"
     file = cache / f"recorded-{re.sub(r'[^a-z0-9]+', '-', facts)}.npz"
     index = FeatureCache(cache).index(dataset.database, extractor, codec=codec)
     index.unadapt()

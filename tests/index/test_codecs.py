@@ -92,6 +92,19 @@ def test_stored_maps_are_matched_as_decoded_ones_are(name, dimension):
 
 
 @every_codec
+def test_some_cells_are_decoded_and_matched_as_among_all(name, dimension):
+    codec, unseen = fitted(name, dimension), maps_like_real_ones(4, dimension, seed=1)
+    unseen[2, 3] = 0
+    query, records, chosen = unseen[0], records_of(codec, unseen[1:]), np.array([1, 3, 4, CELLS - 1])
+    torch.testing.assert_close(codec.components(records, chosen), codec.components(records)[:, chosen])
+    stored = StoredMaps(codec, records)
+    found = stored.match(query[chosen], chosen)
+    expected = mutual_nearest_neighbours(query[chosen], stored.decoded[:, chosen])
+    assert found.index.shape == (3, 4)
+    torch.testing.assert_close(found.similarity, expected.similarity, rtol=0, atol=0.02)
+
+
+@every_codec
 def test_fitting_and_encoding_are_deterministic(name, dimension):
     first, second = (fit_codec(name, maps_like_real_ones(24, dimension)) for _ in range(2))
     assert first.parameters.keys() == second.parameters.keys()

@@ -169,6 +169,15 @@ def test_a_coarse_pass_selects_what_is_verified_and_orders_the_rest(rank_by):
     assert [one.evidence is None for one in found] == [rank_by == "inliers"] * 3 + [True] * 6
 
 
+@pytest.mark.parametrize("unit", [0, 1e-6, 1e6])
+def test_the_unit_of_votes_changes_nothing_and_without_votes_similarity_selects(unit):
+    votes = {0: 5, 1: 9, 2: 30, 3: 28, 4: 26, 5: 4}
+    database = ThreeAtMost({id: unit * one for id, one in votes.items()}, {})
+    reranked(database, 6, [0.34, 0.33, 0.32, 0.31, 0.3, 0.29])
+    assert database.verified == ([2, 3, 4] if unit else [0, 1, 2])
+    reranked(ThreeAtMost({}, {}), 6, [0.5] * 6)
+
+
 def test_a_candidate_that_is_far_more_similar_is_verified_without_votes():
     database = ThreeAtMost({0: 5, 1: 9, 2: 9, 3: 9, 4: 5}, {})
     reranked(database, 5, [0.9, 0.31, 0.31, 0.3, 0.3])

@@ -34,7 +34,7 @@ def matchings(monkeypatch):
 
     def counted(self, query, *cells):
         calls.append(len(self))
-        return match(self, query)
+        return match(self, query, *cells)
 
     monkeypatch.setattr(StoredMaps, "match", counted)
     return calls

@@ -169,8 +169,8 @@ def test_fronts_are_cut_from_photos(facades):
 
 def test_towns_to_validate_with_have_fronts_of_their_own(facades, tmp_path):
     data = open_training_data([SYNTHETIC_TOWN], VIEW, textures=facades)
-    assert "fronts of 2 photos" in data.warps.description
-    assert "fronts of 1 photos" in data.validation.description
+    assert f"fronts from 2 photos of {facades.name}" in data.warps.description
+    assert f"fronts from 1 photos of {facades.name}" in data.validation.description
     with pytest.raises(BadInputError, match="photos of fronts are for synthetic-town"):
         open_training_data([str(facades)], VIEW, textures=facades)
     textured(tmp_path, 1)

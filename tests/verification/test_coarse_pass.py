@@ -59,6 +59,14 @@ def test_a_moved_view_of_the_same_cells_has_more_votes_than_another_scene(side):
     assert votes[0] < kept / 4
 
 
+@pytest.mark.parametrize("grid", [Grid(1, 60), Grid(60, 1), Grid(1, 1), Grid(2, 200)])
+def test_long_grids_have_votes(grid):
+    torch.manual_seed(0)
+    row = torch.nn.functional.normalize(torch.randn(1, grid.rows * grid.columns, 8), dim=-1)
+    (votes,) = coarse_votes(row[0], grid, lambda rows, cells: mutual_nearest_neighbours(rows, row[:, cells]))
+    assert votes == pytest.approx(len(coarse_cells(grid)), rel=1e-4)
+
+
 def test_without_matches_there_are_no_votes():
     blank = torch.zeros(3, 16, 4)
     votes = coarse_votes(blank[0], Grid(4, 4), lambda rows, cells: mutual_nearest_neighbours(rows, blank[:, cells]))

@@ -153,10 +153,12 @@ def _examples(
     considered = [candidate for candidate in found if candidate.id in first | elsewhere]
     known = database.records([candidate.id for candidate in considered])
     verify = partial(rerank, database, image, features)
-    verified = {} if stop_early else {one.id: one for one in verify(considered, len(considered))}
+    # An early stop and a coarse pass tell by all candidates which of them are verified.
+    is_apart = stop_early is not None or database.shortlist_size is not None
+    verified = {} if is_apart else {one.id: one for one in verify(considered, len(considered))}
 
     def ranking(ids: set[int]) -> list[Candidate]:
-        if stop_early:
+        if is_apart:
             kept = [one for one in considered if one.id in ids]
             return verify(kept, len(kept), rank_by, stop_early=stop_early)
         # Verifications do not depend on the other candidates, but evidence does.

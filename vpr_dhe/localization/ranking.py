@@ -84,9 +84,9 @@ def coarse_pass(
 
 
 def _as_counts(votes: Sequence[float]) -> Float64[np.ndarray, " candidates"]:
-    """Votes in a unit by which most candidates, which are wrong, have as many as chance gives counts of matches."""
+    """Votes in a unit by which their mean, which is mostly chance, is as large as that of counts of matches."""
     found = np.array(votes, np.float64)
-    return found * (_CHANCE_MATCHES / mean) if (mean := found.mean()) > 0 else found
+    return found * (_CHANCE_MATCHES / found.mean()) if found.any() else found
 
 
 def similarity_weight(adaptation: AdaptationInfo | None) -> float:

@@ -31,9 +31,12 @@ def cut_front(plan: FrontPlan, photo: Image, rng: np.random.Generator) -> Image:
     height, width = photo.shape[:2]
     height_m = plan.eaves_m + plan.gable_m
     px_per_m = rng.uniform(0.5, 1.0) * min(width / plan.width_m, height / height_m)
-    size = max(round(plan.width_m * px_per_m), 1), max(round(height_m * px_per_m), 1)
-    left, top = (int(rng.integers(limit - part + 1)) for limit, part in zip((width, height), size, strict=True))
-    return photo[top : top + size[1], left : left + size[0]]
+    size = [min(max(round(side_m * px_per_m), 1), most) for side_m, most in ((plan.width_m, width), (height_m, height))]
+    left, top = (int(rng.integers(most - part + 1)) for most, part in zip((width, height), size, strict=True))
+    part = photo[top : top + size[1], left : left + size[0]]
+    # At the scale of painted fronts, so that no texture keeps a photo alive, however large.
+    painted_px = round(plan.width_m * _PX_PER_M), round(height_m * _PX_PER_M)
+    return cv2.resize(part, painted_px, interpolation=cv2.INTER_AREA)
 
 
 def _paint_storeys(canvas: Canvas, plan: FrontPlan, rng: np.random.Generator) -> None:

@@ -63,8 +63,8 @@ def shift_votes(found: MutualNeighbours, grid: Grid) -> Float64[np.ndarray, " ca
     bin_cells = max(1, round(max(grid.rows, grid.columns) / _SIDE_BINS))
     down = (theirs // grid.columns - own // grid.columns + grid.rows) // bin_cells
     right = (theirs % grid.columns - own % grid.columns + grid.columns) // bin_cells
-    # Shifts are smaller than the grid, so that the outermost bins are empty, or spare ones beside the last.
-    shape = len(found.mutual), 2 * grid.rows // bin_cells + 2, 2 * grid.columns // bin_cells + 2
+    # At least three bins along each side, of which the last two are spare.
+    shape = len(found.mutual), 2 * grid.rows // bin_cells + 3, 2 * grid.columns // bin_cells + 3
     flat = (candidate * shape[1] + down) * shape[2] + right
     counted = np.bincount(flat, weights, minlength=shape[0] * shape[1] * shape[2])
     # Without any match, NumPy returns integers.

@@ -115,17 +115,22 @@ class DataOptions:
     @property
     def description(self) -> str:
         """Description of the training data for the model file."""
-        return training_data_description(self.training_data, self.data)
+        textures = [] if self.textures is None else [str(self.textures)]
+        return training_data_description(self.training_data, [*self.data, *textures])
 
     @property
     def only_folder(self) -> Path:
         """Folder of the one data set that triplets are mined in.
 
         Raises:
-            BadInputError: if several are given.
+            BadInputError: if several are given, or photos for the fronts of generated towns.
         """
         from vpr_dhe.errors import BadInputError
 
+        if self.textures is not None:
+            raise BadInputError(
+                "--textures is for synthetic-town, and triplets are mined in one data set; leave it out"
+            )
         if len(self.data) != 1:
             raise BadInputError(f"{len(self.data)} data sets were given, and triplets are mined in one; give one")
         return Path(self.data[0])

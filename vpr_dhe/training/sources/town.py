@@ -33,7 +33,7 @@ class TownPairs(PairSource):
 
     def __init__(self, seeds: Sequence[int], pairs_per_epoch: int, photos: Sequence[Path] = ()) -> None:
         self._seeds, self._pairs_per_epoch, self._photos = tuple(seeds), pairs_per_epoch, tuple(photos)
-        fronts = f", with fronts of {len(photos)} photos" if photos else ""
+        fronts = f", with fronts from {len(photos)} photos of {photos[0].parent.name}" if photos else ""
         self.description = f"synthetic towns of seeds {', '.join(map(str, self._seeds))}{fronts}"
 
     def __len__(self) -> int:
@@ -94,9 +94,14 @@ def _shares(shown: Int32[np.ndarray, "height width"], facades: int) -> Float64[n
 
 
 def _matches(found: _SharedFront) -> Float64[np.ndarray, "matches 4"]:
-    """Pixels of both views that show the same point of the front, every fourth row and column of the first."""
+    """Pixels of both views where the same point of the front is, in every fourth row and column of the first.
+
+    Cars and people of the day may stand before it, as before any place.
+    """
     rows, columns = (found.maps[0][::_MATCH_STEP_PX, ::_MATCH_STEP_PX] == found.front).nonzero()
     here = np.stack([columns, rows], axis=1) * float(_MATCH_STEP_PX)
+    if not len(here):
+        return np.empty((0, 4))
     there = cv2.perspectiveTransform(here[:, None], found.homography)[:, 0]
     height, width = found.maps[1].shape
     x, y = there.round().astype(int).T
