@@ -187,8 +187,8 @@ class Comparison:
         features = Features(torch.from_numpy(vector), torch.from_numpy(local_map), grid, frame)
         paths = [self._dataset.database.records[row].path for row in rows.tolist()]
         row_of = {self._index.find(path): row for path, row in zip(paths, rows.tolist(), strict=True)}
-        found = zip(row_of, similarities.tolist(), strict=True)
-        candidates = [Candidate(id, one, one) for id, one in found if id is not None]
+        pairs = zip(row_of, similarities.tolist(), strict=True)
+        candidates = [Candidate(id, similarity, similarity) for id, similarity in pairs if id is not None]
         database, image = index.pinned(), np.zeros((8, 8, 3), np.uint8)
         found = self._timed(
             "package rerank", lambda: rerank(database, image, features, candidates, CANDIDATES, "evidence")

@@ -17,8 +17,9 @@ from vpr_dhe.runtime.threads import ScratchMemory, in_parallel, on_one_core
 
 # Candidates per task of a thread, or fewer if there are many threads. Larger tasks wait less often for Python's lock.
 # Torch's own threads are avoided, because they spin for milliseconds afterwards on cores that are needed.
-_MAX_CANDIDATES_PER_TASK = 12
-# Of small maps, such as a quarter of the cells, a task takes more: as many as make so many products.
+_CANDIDATES_PER_TASK = 12
+# Of small maps, such as a quarter of the cells, a task takes more: as many as make so many products with maps as large
+# as the query's.
 _PRODUCTS_PER_TASK = 1 << 21
 _TASKS_PER_THREAD = 4
 # Pairs of cells per product, 1 MB, so that products are still in a core's own cache when they are read.
@@ -104,7 +105,7 @@ def _filled_rows(
 def _candidates_per_task(count: int, query_cells: int, device: torch.device) -> int:
     if device.type != "cpu":  # a GPU is fastest with one large batch
         return max(1, count)
-    most = max(_MAX_CANDIDATES_PER_TASK, _PRODUCTS_PER_TASK // max(1, query_cells) ** 2)
+    most = max(_CANDIDATES_PER_TASK, _PRODUCTS_PER_TASK // max(1, query_cells) ** 2)
     return max(1, min(most, -(-count // (_TASKS_PER_THREAD * torch.get_num_threads()))))
 
 
@@ -224,13 +225,14 @@ def _largest_by_numpy(columns: Columns, multiplication: _Multiplication) -> tupl
     )
     length = max(1, _PRODUCTS_AT_ONCE // (rows * cells))
     for first in range(0, count, length):
-        block, found = columns[first : first + length], slice(first, first + length)
+        rows_of_block = slice(first, first + length)
+        block = columns[rows_of_block]
         products = multiplication.products(block).numpy()
-        products.max(axis=0, out=back[found].reshape(-1))
+        products.max(axis=0, out=back[rows_of_block].reshape(-1))
         by_candidate = products.reshape(rows, len(block), cells)
         largest = by_candidate.argmax(axis=2)
-        index[found] = largest.T
-        best[found] = np.take_along_axis(by_candidate, largest[..., None], axis=2)[..., 0].T
+        index[rows_of_block] = largest.T
+        best[rows_of_block] = np.take_along_axis(by_candidate, largest[..., None], axis=2)[..., 0].T
     return torch.from_numpy(index), torch.from_numpy(best), torch.from_numpy(back)
 
 

@@ -7,7 +7,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from vpr_dhe.geometry.matching import MutualNeighbours, match_in_parts
-from vpr_dhe.index.codecs import ALL_CELLS, Cells, LocalMapCodec
+from vpr_dhe.index.codecs import ALL_CELLS, CellNumbers, LocalMapCodec
 from vpr_dhe.runtime.threads import on_one_core
 
 
@@ -26,7 +26,7 @@ class StoredMaps:
         """Maps in the space of the original descriptors, on the CPU."""
         return self._codec.decode(self._records)
 
-    def match(self, query: Float[Tensor, "query_cells dimension"], cells: Cells = ALL_CELLS) -> MutualNeighbours:
+    def match(self, query: Float[Tensor, "query_cells dimension"], cells: CellNumbers = ALL_CELLS) -> MutualNeighbours:
         """Match a query's map with these cells of all maps, on the query's device."""
         codec, records = self._codec, self._records
         return match_in_parts(

@@ -4,14 +4,14 @@
 fitted to data.
 """
 
-from vpr_dhe.index.codecs.base import ALL_CELLS, Cells, LocalMapCodec
+from vpr_dhe.index.codecs.base import ALL_CELLS, CellNumbers, LocalMapCodec
 from vpr_dhe.index.codecs.registry import CODECS, UNFITTED, fit_codec, load_codec, obstacle
 
 __all__ = [
     "ALL_CELLS",
     "CODECS",
     "UNFITTED",
-    "Cells",
+    "CellNumbers",
     "LocalMapCodec",
     "fit_codec",
     "load_codec",

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
-Cells: TypeAlias = Int64[np.ndarray, " chosen"] | slice
-"""Numbers of the cells of a map."""
+CellNumbers: TypeAlias = Int64[np.ndarray, " chosen"] | slice
+"""Numbers of some cells of a map, or a slice of them."""
 
 ALL_CELLS = slice(None)
 # Norms are one or, in empty cells, zero.
@@ -63,7 +63,7 @@ class LocalMapCodec(ABC):
 
     @abstractmethod
     def components(
-        self, records: UInt8[np.ndarray, "maps record_bytes"], cells: Cells = ALL_CELLS
+        self, records: UInt8[np.ndarray, "maps record_bytes"], cells: CellNumbers = ALL_CELLS
     ) -> Float[Tensor, "maps cells components"]:
         """Decode some cells of maps to float32 in the space of the code, rows of unit norm or zero.
 

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from vpr_dhe.index.codecs.base import ALL_CELLS, Cells, is_empty
+from vpr_dhe.index.codecs.base import ALL_CELLS, CellNumbers, is_empty
 from vpr_dhe.index.codecs.fitted import FittedCodec, axes_about_the_mean, of_unit_norm
 from vpr_dhe.index.codecs.levels import from_levels, level_bytes, to_levels
 
@@ -66,7 +66,7 @@ class BinaryCodec(FittedCodec):
         return np.concatenate([self._gain_codes(components[:, 0], is_empty(rows)), levels], axis=1).tobytes()
 
     def components(
-        self, records: UInt8[np.ndarray, "maps record_bytes"], cells: Cells = ALL_CELLS
+        self, records: UInt8[np.ndarray, "maps record_bytes"], cells: CellNumbers = ALL_CELLS
     ) -> Float[Tensor, "maps cells components"]:
         """Look up the levels, and restore the norm."""
         coded = records.reshape(len(records), self.cells, 1 + level_bytes(self._components))[:, cells]

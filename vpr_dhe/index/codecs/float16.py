@@ -5,7 +5,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from vpr_dhe.index.codecs.base import ALL_CELLS, Cells, LocalMapCodec
+from vpr_dhe.index.codecs.base import ALL_CELLS, CellNumbers, LocalMapCodec
 
 # Keeps empty cells zero.
 _MIN_NORM = 1e-12
@@ -29,7 +29,7 @@ class Float16Codec(LocalMapCodec):
         return local_map.float().cpu().half().numpy().astype(self._stored, copy=False).tobytes()
 
     def components(
-        self, records: UInt8[np.ndarray, "maps record_bytes"], cells: Cells = ALL_CELLS
+        self, records: UInt8[np.ndarray, "maps record_bytes"], cells: CellNumbers = ALL_CELLS
     ) -> Float[Tensor, "maps cells components"]:
         """Convert to single precision, and restore the norm."""
         stored = np.ascontiguousarray(records).view(self._stored).reshape(len(records), self.cells, self.dimension)

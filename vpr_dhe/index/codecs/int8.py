@@ -6,7 +6,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from vpr_dhe.index.codecs.base import ALL_CELLS, Cells, LocalMapCodec, is_empty
+from vpr_dhe.index.codecs.base import ALL_CELLS, CellNumbers, LocalMapCodec, is_empty
 
 _PEAK = 127
 # Code of empty cells, outside of -127 to 127.
@@ -31,7 +31,7 @@ class Int8Codec(LocalMapCodec):
         return to_int8(rows, is_empty(rows))
 
     def components(
-        self, records: UInt8[np.ndarray, "maps record_bytes"], cells: Cells = ALL_CELLS
+        self, records: UInt8[np.ndarray, "maps record_bytes"], cells: CellNumbers = ALL_CELLS
     ) -> Float[Tensor, "maps cells components"]:
         """Undo the scale, and restore the norm."""
         numbers, empty = from_int8(records, self.cells, cells)
@@ -53,7 +53,7 @@ def to_int8(numbers: Float[Tensor, "cells size"], empty: Bool[Tensor, " cells"])
 
 
 def from_int8(
-    records: UInt8[np.ndarray, "maps record_bytes"], count: int, cells: Cells
+    records: UInt8[np.ndarray, "maps record_bytes"], count: int, cells: CellNumbers
 ) -> tuple[Float[Tensor, "maps cells size"], Bool[Tensor, "maps cells"]]:
     """Decode the numbers of some of `count` cells, and the mask of empty ones."""
     scale = np.ascontiguousarray(records[:, : _SCALE.itemsize]).view(_SCALE).astype(np.float32)

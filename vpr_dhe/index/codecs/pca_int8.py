@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from vpr_dhe.index.codecs.base import ALL_CELLS, Cells, is_empty
+from vpr_dhe.index.codecs.base import ALL_CELLS, CellNumbers, is_empty
 from vpr_dhe.index.codecs.fitted import FittedCodec, axes_about_the_mean, of_unit_norm
 from vpr_dhe.index.codecs.int8 import from_int8, int8_bytes, to_int8
 
@@ -43,7 +43,7 @@ class PcaInt8Codec(FittedCodec):
         return to_int8((rows - self._mean) @ self._axes, is_empty(rows))
 
     def components(
-        self, records: UInt8[np.ndarray, "maps record_bytes"], cells: Cells = ALL_CELLS
+        self, records: UInt8[np.ndarray, "maps record_bytes"], cells: CellNumbers = ALL_CELLS
     ) -> Float[Tensor, "maps cells components"]:
         """Undo the scale, and restore the norm."""
         components, empty = from_int8(records, self.cells, cells)
