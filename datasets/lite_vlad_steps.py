@@ -1,4 +1,4 @@
-"""Make the models on the way to `lite-vlad`, and with steps it does without, for `benchmarks/lite_vlad_steps.py`.
+"""Make the models on the way to `lite-vlad`, and with steps it does without, for `benchmarks/lite_vlad_ablation.py`.
 
     python datasets/lite_vlad_steps.py WEIGHTS DATA --out STEPS
 

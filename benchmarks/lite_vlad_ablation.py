@@ -1,11 +1,11 @@
 """What each step of the recipe of `lite-vlad` gains: R@1 of the models of `datasets/lite_vlad_steps.py`.
 
     python datasets/lite_vlad_steps.py WEIGHTS DATA --out STEPS
-    python benchmarks/lite_vlad_steps.py ../shared/data STEPS --frame-tolerance thumbs_gardens_point=2
+    python benchmarks/lite_vlad_ablation.py ../shared/data STEPS --frame-tolerance thumbs_gardens_point=2
 
 Each cell has R@1 of retrieval by vectors as extracted, by vectors adapted to the map (where the map finds that this
 helps), and re-ranked by `magsac`. Gains are of the mean over all data sets, against `lite-vlad`, with their standard
-error over places. Writes `benchmarks/results/lite_vlad_steps.md` and `lite_vlad_steps.json`.
+error over places. Writes `benchmarks/results/lite_vlad_ablation.md` and `lite_vlad_ablation.json`.
 """
 
 import argparse
@@ -55,7 +55,7 @@ def cells_of(results: Sequence[EvaluationResult]) -> Iterator[Cell]:
         dataset, hits = result.dataset, hits_by_method(result)
         gains = {name: gain(hits[name], found, dataset) for name, found in reference.items()}
         recall = {name: 100 * float(found.mean()) for name, found in hits.items()}
-        yield Cell(result.model, f"{dataset.name}, {dataset.protocol}", recall, gains)
+        yield Cell(Path(result.model).stem, f"{dataset.name}, {dataset.protocol}", recall, gains)
 
 
 def markdown(cells: Sequence[Cell]) -> str:
@@ -97,9 +97,9 @@ def main() -> None:
             # One protocol each, so that no data set counts twice in the mean.
             runs = [measure(protocols[:1], model, cache, 100, RANKS, verifiers=[VERIFIER]) for model in models]
             cells += cells_of([next(run) for run in runs])
-            (arguments.out / "lite_vlad_steps.md").write_text(f"{markdown(cells)}\n")
+            (arguments.out / "lite_vlad_ablation.md").write_text(f"{markdown(cells)}\n")
             print(markdown(cells), flush=True)
-            write_result(arguments.out / "lite_vlad_steps.json", "lite_vlad_steps", {"cells": list(map(asdict, cells))})
+            write_result(arguments.out / "lite_vlad_ablation.json", "lite_vlad_ablation", {"cells": list(map(asdict, cells))})
 
 
 if __name__ == "__main__":
