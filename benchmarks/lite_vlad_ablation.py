@@ -99,7 +99,9 @@ def main() -> None:
             cells += cells_of([next(run) for run in runs])
             (arguments.out / "lite_vlad_ablation.md").write_text(f"{markdown(cells)}\n")
             print(markdown(cells), flush=True)
-            write_result(arguments.out / "lite_vlad_ablation.json", "lite_vlad_ablation", {"cells": list(map(asdict, cells))})
+            write_result(
+                arguments.out / "lite_vlad_ablation.json", "lite_vlad_ablation", {"cells": list(map(asdict, cells))}
+            )
 
 
 if __name__ == "__main__":
