@@ -16,8 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from held_out import link_photos
+from saving import exit_code_of
 
-from vpr_dhe.errors import VprDheError
 from vpr_dhe.models.model_file import load_model
 from vpr_dhe.models.names import CCT_LITE
 from vpr_dhe.synthetic_town.town import SyntheticTown, write_town
@@ -34,6 +34,13 @@ _SHARES = {
     "rtabmap_corridor": 1,
 }
 _TOWN_SEEDS, _QUERIES_PER_TOWN = range(3000, 3004), 50
+
+
+def prepare_photos(data: Path, out: Path) -> None:
+    """Link the photos and render the towns."""
+    for side, held_out in (("training", False), ("validation", True)):
+        link_photos(data, out / side, _SHARES, held_out=held_out, shares=_SHARES)
+    render_towns(out)
 
 
 def render_towns(out: Path) -> None:
@@ -63,17 +70,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     bundled.add_argument("model", type=Path, help="trained model")
     bundled.add_argument("--out", type=Path, required=True, help="model file to write, ending in .safetensors")
     options = parser.parse_args(arguments)
-    try:
-        if options.command == "photos":
-            for side, held_out in (("training", False), ("validation", True)):
-                link_photos(options.data, options.out / side, _SHARES, held_out=held_out, shares=_SHARES)
-            render_towns(options.out)
-        else:
-            bundle(options.model, options.out)
-    except VprDheError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+    if options.command == "photos":
+        return exit_code_of(lambda: prepare_photos(options.data, options.out))
+    return exit_code_of(lambda: bundle(options.model, options.out))
 
 
 if __name__ == "__main__":

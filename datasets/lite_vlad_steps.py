@@ -13,8 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from lite_vlad import PHOTOS_INFO, VLAD_SETTINGS, linked, make, panorama_pairs, pretrained, with_local_head, with_vlad
+from saving import exit_code_of
 
-from vpr_dhe.errors import VprDheError
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.images import list_images
 from vpr_dhe.models.exported_model import require_weights
@@ -51,7 +51,7 @@ class Steps:
             self._photo_town,
             lambda: make(weights, data, self._work("taught"), taught=True),
         )
-        self._recipes = dict(zip(NAMES, recipes, strict=True))
+        self._recipes = dict[str, Callable[[], ModelFile]](zip(NAMES, recipes, strict=True))
 
     def model(self, name: str) -> ModelFile:
         """Load a model, or make it."""
@@ -133,13 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
     steps = Steps(options.weights, options.data, options.out)
-    try:
-        for name in options.only or NAMES:
-            steps.model(name)
-    except VprDheError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+    return exit_code_of(lambda: [steps.model(name) for name in options.only or NAMES])
 
 
 if __name__ == "__main__":

@@ -10,14 +10,21 @@ from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.models.network_file import NetworkFile
 
 
-def save(out: Path, make: Callable[[Path], ModelFile | NetworkFile]) -> int:
-    """Write what is made in a work folder beside the file, which stays if it fails; returns the exit code."""
-    work = out.with_suffix(".work")
+def exit_code_of(work: Callable[[], object]) -> int:
+    """Do the work of a recipe; print an error of the package as one line, and return the exit code."""
     try:
-        make(work).save(out)
+        work()
     except VprDheError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    shutil.rmtree(work)
-    print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
     return 0
+
+
+def save(out: Path, make: Callable[[Path], ModelFile | NetworkFile]) -> int:
+    """Write what is made in a work folder beside the file, which stays if it fails; returns the exit code."""
+    work = out.with_suffix(".work")
+    code = exit_code_of(lambda: make(work).save(out))
+    if code == 0:
+        shutil.rmtree(work)
+        print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
+    return code
