@@ -1,4 +1,4 @@
-"""What each step of the recipe of `lite-vlad` gains: R@1 of the models of `datasets/lite_vlad_steps.py`.
+"""R@1 gained by each step of the recipe of `lite-vlad`, by the models of `datasets/lite_vlad_steps.py`.
 
     python datasets/lite_vlad_steps.py WEIGHTS DATA --out STEPS
     python benchmarks/lite_vlad_ablation.py ../shared/data STEPS --frame-tolerance thumbs_gardens_point=2
