@@ -1,5 +1,7 @@
 """What candidates say, against distributions whose answer is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,7 +10,7 @@ from scipy.integrate import quad
 
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.localization.contrast import contrasts
-from vpr_dhe.records import RankedMatch, Verification
+from vpr_dhe.records import NOT_VERIFIED, RankedMatch, Verification
 from vpr_dhe.sequences.likelihood import NO_EVIDENCE, CalibratedLikelihood, ContrastLikelihood, _bayes_factors
 
 
@@ -31,6 +33,19 @@ def test_wrong_candidates_say_nothing_on_average():
         [ContrastLikelihood().ratios([match(int(n)) for n in rng.poisson(12, 40)]) for _ in range(50)]
     )
     assert 0.7 < ratios.mean() < 1.3
+
+
+def test_wrong_candidates_of_a_coarse_pass_are_compared_with_their_own_spread():
+    rng, ratios = np.random.default_rng(0), list[float]()
+    for _ in range(50):
+        # Four times the deviation of Poisson counts, because some wrong candidates share things with the frame.
+        inliers = np.sort(rng.negative_binomial(4, 1 / 15, 20))[::-1]
+        verified = [match(int(count)) for count in inliers[:16]]
+        skipped = [replace(match(0), verification=NOT_VERIFIED) for _ in inliers[16:]]
+        found = ContrastLikelihood().ratios([*verified, *skipped])
+        assert np.ptp(found[16:]) == 0
+        ratios += found[:16].tolist()
+    assert 0.5 < np.mean(ratios) < 1.5
 
 
 def test_what_stands_out_speaks_for_its_place():

@@ -23,17 +23,15 @@ Counts: TypeAlias = Sequence[int] | Float64[np.ndarray, " candidates"]
 def contrasts(matches: Sequence[RankedMatch]) -> Float64[np.ndarray, " matches"]:
     """Robust z-score of each candidate's score within the list: of inliers, or of similarities without a verifier.
 
-    Where candidates were skipped, those verified were the most likely ones: then chance is their lower quartile
-    (`chance_level`), and what was skipped does not stand out.
+    Where candidates were skipped, those verified were the most likely ones: then chance is their lower quartile, and
+    what was skipped does not stand out.
     """
     if any(match.verification is None for match in matches):
         return robust_z_scores([match.similarity for match in matches], float(np.finfo(np.float32).eps))
     verified = np.array([not match.skipped for match in matches], bool)
-    inliers = [match.inliers for match in matches if not match.skipped]
-    if verified.all() or not inliers:
-        return inlier_contrasts([match.inliers for match in matches])
+    quantile = MEDIAN if verified.all() else CHANCE_QUANTILE
     found = np.zeros(len(matches))
-    found[verified] = stabilised(inliers) - chance_level(inliers)
+    found[verified] = inlier_contrasts([match.inliers for match in matches if not match.skipped], quantile)
     return found
 
 
