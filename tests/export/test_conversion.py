@@ -1,4 +1,8 @@
-"""What an ONNX file must compute and say; a new backbone, aggregator or head is tested by being registered."""
+"""What an ONNX file must compute and say.
+
+A new head is tested by being registered; so are backbones and aggregators in `tests/features/test_onnx_graphs.py`, and
+families of published models in `tests/cli/test_families.py`.
+"""
 
 import json
 import math
@@ -8,14 +12,12 @@ from dataclasses import asdict
 import onnx
 import pytest
 import torch
-from random_models import BACKBONES, backbone_for, random_model
 from torch import nn
 
 from vpr_dhe.errors import BadInputError, ExportError, MissingExtraError, ModelError
 from vpr_dhe.export import exporting
 from vpr_dhe.export.exporting import export_model
 from vpr_dhe.export.networks import HEADS, head_network
-from vpr_dhe.features.aggregators import aggregator_names
 from vpr_dhe.features.exportable import extractor_network
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.models.catalogue import open_model
@@ -33,42 +35,13 @@ from vpr_dhe.verification.estimators.dhe_lite import DheLiteHead
 _HEAD_MODULES = {"dhe": DheHead, "dhe-lite": DheLiteHead}
 
 
-def network_of(path) -> ExportableNetwork:
-    extractor = load_extractor(str(path), runtime="torch")
-    return extractor_network(extractor, extractor.model_file.preprocessing)
-
-
-def require_parity(exported) -> None:
-    """The file computes what torch does, in the batches checked at export and in another."""
-    network, path, part = exported
-    assert part.relative_difference < MAX_RELATIVE_DIFFERENCE
+def require_parity(network: ExportableNetwork, path) -> None:
+    """The file computes what torch does, also in a batch that was not checked at export."""
     inputs = network.example(5)
     with torch.inference_mode():
         expected = network.module(*inputs)
     for found, wanted in zip(OnnxSession(path)(*inputs), expected, strict=True):
         torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-4 * float(wanted.abs().max()))
-
-
-def export(network: ExportableNetwork, folder):
-    path = folder / "network.onnx"
-    return network, path, write_onnx(network, path, {})
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("name", "blocks", "side"), BACKBONES)
-def test_every_backbone(tmp_path, name, blocks, side):
-    path = tmp_path / "model.safetensors"
-    random_model(name, "gem", blocks, side).save(path)
-    require_parity(export(network_of(path), tmp_path))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("aggregator", aggregator_names())
-def test_every_aggregator(tmp_path, aggregator):
-    path = tmp_path / "model.safetensors"
-    backbone, blocks, side = backbone_for(aggregator)
-    random_model(backbone, aggregator, blocks, side).save(path)
-    require_parity(export(network_of(path), tmp_path))
 
 
 @pytest.mark.slow
@@ -77,7 +50,16 @@ def test_every_head(tmp_path, name):
     extractor = load_extractor("sift-vlad")
     torch.manual_seed(0)
     model = open_model("sift-vlad").with_head(name, _HEAD_MODULES[name]().state_dict())
-    require_parity(export(head_network(model, extractor.spec), tmp_path))
+    network = head_network(model, extractor.spec)
+    part = write_onnx(network, tmp_path / "network.onnx", {})
+    assert part.relative_difference < MAX_RELATIVE_DIFFERENCE
+    require_parity(network, tmp_path / "network.onnx")
+
+
+def test_an_exported_extractor_computes_the_same(exported):
+    extractor = load_extractor(str(exported.model), runtime="torch")
+    network = extractor_network(extractor, extractor.model_file.preprocessing)
+    require_parity(network, exported.folder / "extractor.onnx")
 
 
 def test_files_say_all_about_themselves(exported):
