@@ -22,6 +22,7 @@ from vpr_dhe.geometry.coordinates import corners
 from vpr_dhe.geometry.homography import mean_corner_error
 from vpr_dhe.models.exported_model import require_weights
 from vpr_dhe.models.model_file import ModelFile
+from vpr_dhe.records import Grid
 from vpr_dhe.training.devices import to_device
 from vpr_dhe.training.dhe.corner_error import corner_error_loss
 from vpr_dhe.training.dhe.predicted import PredictedHomographies, predicted_homographies
@@ -170,16 +171,21 @@ class DheStage(Stage[HeadBatch]):
 
 
 def first_head(base: ModelFile, seed: int) -> DheHead:
-    """The head of a model, or a new one that predicts nearly the identity.
+    """The head of a model, or a new one."""
+    if base.architecture.head == HEAD_NAME:
+        return deepcopy(load_head(base))  # training must not modify the base's tensors
+    return new_head(seed)
+
+
+def new_head(seed: int, grid: Grid = GRID) -> DheHead:
+    """A head that predicts nearly the identity.
 
     Its output bias is the corners of both images. In the published frame, whose origin is the corner of the image and
     not the centre of its first pixel, they lie at 0 and 384.
     """
-    if base.architecture.head == HEAD_NAME:
-        return deepcopy(load_head(base))  # training must not modify the base's tensors
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        head = DheHead()
+        head = DheHead(grid)
     width, height = INPUT_SIZE
     with torch.no_grad():
         head.linear.bias.copy_(torch.tensor([0, 0, width, 0, width, height, 0, height] * 2))

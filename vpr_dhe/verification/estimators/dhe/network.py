@@ -21,7 +21,6 @@ from vpr_dhe.verification.names import DHE
 HEAD_NAME = DHE
 GRID = Grid(rows=24, columns=24)
 INPUT_SIZE = Size(384, 384)
-_CELLS = GRID.rows * GRID.columns
 # The published origin is the top-left corner of the image (cell centres at 8 + 16 k), ours the centre of the top-left
 # pixel (cell centres at 7.5 + 16 k).
 _PUBLISHED_ORIGIN_PX = 0.5
@@ -35,30 +34,34 @@ class PointPairs(NamedTuple):
 
 
 class DheHead(nn.Module):
-    """DHE network, from the local maps of a query and a candidate to four point pairs."""
+    """DHE network, from the local maps of a query and a candidate to four point pairs.
 
-    def __init__(self) -> None:
+    The published one is for `GRID`. Heads of other grids, of which 12 divides the number of cells, are for experiments.
+    """
+
+    def __init__(self, grid: Grid = GRID) -> None:
         super().__init__()
-        self.pe = nn.Parameter(torch.zeros(1, _CELLS, _CELLS))
-        self.encoder = _encoder()
-        self.encoder2 = _encoder()
-        self.linear = nn.Linear(_CELLS * _CELLS, 16)
+        self.grid, cells = grid, grid.rows * grid.columns
+        self.pe = nn.Parameter(torch.zeros(1, cells, cells))
+        self.encoder = _encoder(cells)
+        self.encoder2 = _encoder(cells)
+        self.linear = nn.Linear(cells * cells, 16)
 
     def forward(
         self,
-        query: Float[Tensor, "#pairs 576 dimension"],
-        candidates: Float[Tensor, "#pairs 576 dimension"],
+        query: Float[Tensor, "#pairs cells dimension"],
+        candidates: Float[Tensor, "#pairs cells dimension"],
     ) -> PointPairs:
-        """Predict the point pairs from unit-norm maps of 24 x 24 cells, row-major; a batch of one is broadcast."""
+        """Predict the point pairs from unit-norm maps of the grid's cells, row-major; a batch of one is broadcast."""
         refined = self.refined(query, candidates)
         with torch.autocast(refined.device.type, enabled=False):  # bfloat16 has too few bits for pixel coordinates
             return point_pairs(self.linear(refined.mT.flatten(1).to(self.linear.weight)))
 
     def refined(
-        self, query: Float[Tensor, "#pairs 576 dimension"], candidates: Float[Tensor, "#pairs 576 dimension"]
-    ) -> Float[Tensor, "pairs 576 576"]:
+        self, query: Float[Tensor, "#pairs cells dimension"], candidates: Float[Tensor, "#pairs cells dimension"]
+    ) -> Float[Tensor, "pairs cells cells"]:
         """Sum of the outputs of both transformers for each cell of the candidates."""
-        encoded = self.encoder(normalised_correlation(query, candidates) + self.pe.mT)
+        encoded = self.encoder(normalised_correlation(query, candidates, self.grid) + self.pe.mT)
         return self.encoder2(encoded) + encoded
 
 
@@ -98,19 +101,21 @@ def load_head(model: ModelFile) -> DheHead:
     return head
 
 
-def _encoder() -> nn.TransformerEncoder:
+def _encoder(cells: int) -> nn.TransformerEncoder:
     layer = nn.TransformerEncoderLayer(
-        d_model=_CELLS, nhead=12, dim_feedforward=2048, dropout=0.0, activation="gelu", batch_first=True
+        d_model=cells, nhead=12, dim_feedforward=2048, dropout=0.0, activation="gelu", batch_first=True
     )
     return nn.TransformerEncoder(layer, num_layers=3, enable_nested_tensor=False)
 
 
 def normalised_correlation(
-    query: Float[Tensor, "#pairs 576 dimension"], candidates: Float[Tensor, "#pairs 576 dimension"]
-) -> Float[Tensor, "pairs 576 576"]:
+    query: Float[Tensor, "#pairs cells dimension"],
+    candidates: Float[Tensor, "#pairs cells dimension"],
+    grid: Grid = GRID,
+) -> Float[Tensor, "pairs cells cells"]:
     """Positive correlation of the candidate's cells (rows) with the query's (columns); rows have unit norm.
 
     As published, the candidate's cells are row-major and the query's are column-major.
     """
-    column_major = query.unflatten(1, GRID).transpose(1, 2).flatten(1, 2)
+    column_major = query.unflatten(1, grid).transpose(1, 2).flatten(1, 2)
     return functional.normalize(correlation_volume(column_major, candidates).relu(), dim=2)
