@@ -9,12 +9,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from random_models import BACKBONES, backbone_for, random_model
+from random_models import networks, random_model
 
 from vpr_dhe.datasets.standard import read_split
 from vpr_dhe.errors import BadInputError, ExportError, MissingExtraError, ModelError
 from vpr_dhe.features import onnx_graphs
-from vpr_dhe.features.aggregators import aggregator_names
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.features.neural_extractor import NeuralExtractor
 from vpr_dhe.features.onnx_extractor import OnnxExtractor
@@ -96,22 +95,12 @@ def test_an_extractor_is_shared_by_threads_and_travels_to_processes():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "blocks", "side"), BACKBONES)
-def test_every_backbone(name, blocks, side):
-    require_weightless(lambda seed: random_model(name, "gem", blocks, side, seed=seed))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("aggregator", aggregator_names())
-def test_every_aggregator(aggregator):
-    backbone, blocks, side = backbone_for(aggregator)
-    require_weightless(lambda seed: random_model(backbone, aggregator, blocks, side, seed=seed))
-
-
-def require_weightless(make):
+@pytest.mark.parametrize(("aggregator", "backbone"), networks())
+def test_every_backbone_and_aggregator(aggregator, backbone):
     """The graph of one model computes with the weights of another."""
-    graph, other = convert(make(0)), make(1)
-    found = OnnxExtractor.of_model(other, "other", OnnxGraph.from_bytes(graph.to_bytes()))
+    name, blocks, side = backbone
+    made, other = (random_model(name, aggregator, blocks, side, seed=seed) for seed in (0, 1))
+    found = OnnxExtractor.of_model(other, "other", OnnxGraph.from_bytes(convert(made).to_bytes()))
     expected = NeuralExtractor(other, "other", CPU)
     assert found.spec == expected.spec
     require_same(found.extract(pictures(3)), expected.extract(pictures(3)))

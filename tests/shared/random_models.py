@@ -1,8 +1,12 @@
 """Model files of random weights, of every registered backbone."""
 
+from itertools import cycle
+from typing import TypeAlias
+
 import torch
 from small_aggregators import small_aggregator
 
+from vpr_dhe.features.aggregators import aggregator_names
 from vpr_dhe.features.backbones import backbone_names, build_backbone
 from vpr_dhe.models.model_file import Architecture, ModelFile
 from vpr_dhe.records import Preprocessing, Size
@@ -24,16 +28,22 @@ _MEMBERS = {
     "edtformer:NAME": [("edtformer:small", 1, 28)],
     "projected:NAME": [("projected:16:cct_7_7x2_224", 1, 32)],
 }
-BACKBONES = [member for name in backbone_names() for member in _MEMBERS.get(name, [(name, 1, 32)])]
+Member: TypeAlias = tuple[str, int | None, int]
+
+BACKBONES: list[Member] = [member for name in backbone_names() for member in _MEMBERS.get(name, [(name, 1, 32)])]
 """Name, number of blocks and input side of each."""
 
 # Of aggregators that need what few backbones give.
 _BACKBONE_FOR = {"aggregation-tokens": ("imagevpr:small", 1, 28), "fol": ("fol:small", 1, 28)}
+_WITH_CLASS_TOKEN = [member for member in BACKBONES if member[0].startswith(("timm:", "dinov2", "selavprpp:"))]
 
 
-def backbone_for(aggregator: str) -> tuple[str, int, int]:
-    """Name, number of blocks and input side of a small backbone for an aggregator."""
-    return _BACKBONE_FOR.get(aggregator, ("timm:vit_tiny_patch16_224", 1, 32))
+def networks() -> list[tuple[str, Member]]:
+    """Aggregators with backbones, such that each aggregator and each backbone is in at least one network."""
+    turns = cycle(_WITH_CLASS_TOKEN)
+    found = [(name, _BACKBONE_FOR.get(name) or next(turns)) for name in aggregator_names()]
+    used = {member for _, member in found}
+    return [*found, *(("gem", member) for member in BACKBONES if member not in used)]
 
 
 def random_model(backbone: str, aggregator: str, blocks: int | None, side: int, *, seed: int = 0) -> ModelFile:
