@@ -30,7 +30,7 @@ from vpr_dhe.localization.map_adaptation import verified_pairs
 from vpr_dhe.models.names import BUNDLED, SIFT_VLAD
 from vpr_dhe.report.tables.evaluation import evaluation_document, evaluation_table
 from vpr_dhe.report.tables.pairs import alignment_document, alignment_table
-from vpr_dhe.runtime.choices import ExtractorPrecision, default_adapt, default_rank_by
+from vpr_dhe.runtime.choices import ExtractorPrecision, RankBy, default_adapt, default_rank_by
 from vpr_dhe.verification.alignment import build_aligner
 from vpr_dhe.verification.build import build_verifiers
 from vpr_dhe.verification.estimators.registry import METHODS, Needs, Resources
@@ -61,6 +61,7 @@ def measure(
     *,
     precision: ExtractorPrecision = "fp32",
     verifiers: Sequence[str] | None = None,
+    rank_by: RankBy | None = None,
 ) -> Iterator[EvaluationResult]:
     """Evaluate one model on one set of images by each protocol, adapted and ranked as an index is by default.
 
@@ -68,7 +69,7 @@ def measure(
     """
     extractor = load_extractor(model, precision=precision)
     published = extractor.model_file.published
-    settings = Settings(ranks, rerank, rank_by=default_rank_by(published=published))
+    settings = Settings(ranks, rerank, rank_by=rank_by or default_rank_by(published=published))
     features = FeatureCache(cache)
     index = features.index(protocols[0].database, extractor)
     index.unadapt()

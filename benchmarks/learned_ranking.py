@@ -80,10 +80,10 @@ class CandidateLists:
 
 
 class RecordingVerifier(Verifier):
-    """A verifier that keeps the matches of the last query; `magsac` with its shortlist, as by default."""
+    """`magsac` that keeps the matches of the last query."""
 
-    def __init__(self) -> None:
-        super().__init__(build_estimator("magsac"))
+    def __init__(self, shortlist_size: int) -> None:
+        super().__init__(build_estimator("magsac"), shortlist_size=shortlist_size)
         self.views: list[View] = []
 
     def verify(self, query: View, candidates: Sequence[View]) -> list[Verification]:
@@ -158,7 +158,7 @@ def read_lists(dataset: PlaceDataset, extractor: Extractor, cache: Path, count: 
     index.unadapt()
     index.adapt(verified_pairs)
     row_of = {index.find(record.path): row for row, record in enumerate(dataset.database.records)}
-    verifier = RecordingVerifier()
+    verifier = RecordingVerifier(count)
     pinned = PinnedIndex(index.snapshot, verifier)
     weight = similarity_weight(pinned.adaptation)
     rows: list[dict[str, np.ndarray]] = []
@@ -257,8 +257,17 @@ def by_planes(count: int) -> Score:
 
 def hits(one: CandidateLists, scores: Float64[np.ndarray, "queries candidates"]) -> Float64[np.ndarray, " queries"]:
     """Whether the first candidate of each query is right."""
-    first = np.where(one.present, scores, -np.inf).argmax(axis=1)
-    return one.right[np.arange(len(first)), first].astype(np.float64)
+    return hits_of(one.right, one.present, scores)
+
+
+def hits_of(
+    right: Bool[np.ndarray, "queries candidates"],
+    present: Bool[np.ndarray, "queries candidates"],
+    scores: Float64[np.ndarray, "queries candidates"],
+) -> Float64[np.ndarray, " queries"]:
+    """Whether the present candidate of the highest score of each query is right."""
+    first = np.where(present, scores, -np.inf).argmax(axis=1)
+    return right[np.arange(len(first)), first].astype(np.float64)
 
 
 def compared(one: CandidateLists, score: Score) -> tuple[float, float, float]:

@@ -26,7 +26,7 @@ from vpr_dhe.models.model_file import load_model
 pytestmark = pytest.mark.slow
 
 # As many as `adapt` needs to decide.
-PLACES, VIEWS, STEP_M = 17, 3, 100
+PLACES, VIEWS, STEP_M = 16, 4, 100
 QUERIES = 6
 MAX_RELATIVE_DIFFERENCE = 1e-4
 RERANK = 3
