@@ -257,10 +257,10 @@ def by_planes(count: int) -> Score:
 
 def hits(one: CandidateLists, scores: Float64[np.ndarray, "queries candidates"]) -> Float64[np.ndarray, " queries"]:
     """Whether the first candidate of each query is right."""
-    return hits_of(one.right, one.present, scores)
+    return first_is_right(one.right, one.present, scores)
 
 
-def hits_of(
+def first_is_right(
     right: Bool[np.ndarray, "queries candidates"],
     present: Bool[np.ndarray, "queries candidates"],
     scores: Float64[np.ndarray, "queries candidates"],

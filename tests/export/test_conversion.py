@@ -1,7 +1,7 @@
 """What an ONNX file must compute and say.
 
-A new head is tested by being registered; so are backbones and aggregators in `tests/features/test_onnx_graphs.py`, and
-families of published models in `tests/cli/test_families.py`.
+A new head is tested by being registered; so are backbones and aggregators, converted without weights, in
+`tests/features/test_onnx_graphs.py`. `tests/cli/test_families.py` exports some families of published models.
 """
 
 import json

@@ -95,7 +95,9 @@ def test_an_extractor_is_shared_by_threads_and_travels_to_processes():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("aggregator", "backbone"), networks())
+@pytest.mark.parametrize(
+    ("aggregator", "backbone"), networks(), ids=lambda part: part if isinstance(part, str) else part[0]
+)
 def test_every_backbone_and_aggregator(aggregator, backbone):
     """The graph of one model computes with the weights of another."""
     name, blocks, side = backbone

@@ -1,4 +1,4 @@
-"""Model files of random weights, of every registered backbone."""
+"""Model files of random weights, of every registered backbone and aggregator."""
 
 from itertools import cycle
 from typing import TypeAlias

@@ -1,0 +1,371 @@
+"""Gain over the ranking by evidence: of networks that see every match of a candidate.
+
+    OMP_NUM_THREADS=1 python benchmarks/learned_judge.py FOLDER --frame-tolerance thumbs_gardens_point=2
+
+verifies the 24 most likely candidates of all queries by `magsac`, and learns a network on the matches of each:
+positions, similarity, and residual under the homography, compared with the other matches of the pair (attentive context
+normalisation, as in Sun et al., "ACNe", CVPR 2020). Two designs start as the ranking by evidence:
+
+- `weights`: the network weighs each inlier, beyond the square of its similarity;
+- `verdict`: it adds a logit of the pooled matches, too: whether both images show one place.
+
+Both are learned by the list-wise cross-entropy of the right candidates (Cao et al., "Learning to rank", ICML 2007), on
+the scenes for training of `learned_ranking.py` and on generated streets of look-alike fronts, cut from photos. A last
+row learns on four fifths of the places of all measured sets, and ranks the rest. Each row is the mean of several
+trainings. Writes `benchmarks/results/learned_judge.md`.
+"""
+
+import argparse
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from data_sets import add_tolerances
+from jaxtyping import Bool, Float, Float32
+from learned_ranking import RecordingVerifier, first_is_right, measured_sets, training_sets
+from measuring import RESULTS, folder_for, table
+from significance import place_numbers, standard_error
+from splits import read_places
+from torch import Tensor, nn
+
+from vpr_dhe.datasets import PlaceDataset
+from vpr_dhe.evaluation.feature_cache import FeatureCache
+from vpr_dhe.features.base import Extractor
+from vpr_dhe.features.extractor import load_extractor
+from vpr_dhe.geometry.coordinates import UNIT, homographies_between_inputs, resizing
+from vpr_dhe.geometry.homography import project
+from vpr_dhe.images import list_images
+from vpr_dhe.localization.database import PinnedIndex
+from vpr_dhe.localization.map_adaptation import verified_pairs
+from vpr_dhe.localization.ranking import coarse_pass, similarity_weight
+from vpr_dhe.localization.retrieval import retrieve
+from vpr_dhe.models.names import LITE_VLAD
+from vpr_dhe.records import Features, Frame, Matches, Verification
+from vpr_dhe.synthetic_town.town import SyntheticTown, write_town
+
+RETRIEVED, SHORTLIST, MATCHES = 100, 24, 128
+TOWNS, TOWN_QUERIES, TOWN_STREETS, TOWN_FRONTS, TOWN_SHIFT_M = range(4000, 4003), 250, 8, 2, 6.0
+WIDTH, BLOCKS = 32, 2
+STEPS, LISTS, LEARNING_RATE, WEIGHT_DECAY, WARMUP = 200, 24, 2e-3, 1e-2, 20
+_FAR = 9.0
+_NOT_THERE = -1e9
+_TOKEN = 8
+_ATTENTION_OF_OTHERS = 0.1
+
+
+@dataclass(frozen=True)
+class Shortlists:
+    """Matches of the verified candidates of all queries.
+
+    A token is x and y in the query and in the candidate (`UNIT` frames), similarity, residual under the homography, and
+    its x and y, in tolerances.
+    """
+
+    name: str
+    queries: tuple[str, ...]
+    tokens: Float[Tensor, "queries candidates matches 8"]
+    there: Bool[Tensor, "queries candidates matches"]
+    inliers: Float32[Tensor, "queries candidates"]
+    similarity: Float32[Tensor, "queries candidates"]
+    right: Bool[Tensor, "queries candidates"]
+    present: Bool[Tensor, "queries candidates"]
+
+    def chosen(self, rows: Tensor) -> "Shortlists":
+        """Some of the queries; `queries` stay as they are."""
+        names = ("tokens", "there", "inliers", "similarity", "right", "present")
+        return Shortlists(self.name, self.queries, *(getattr(self, name)[rows] for name in names))
+
+
+def read_shortlists(dataset: PlaceDataset, extractor: Extractor, cache: Path) -> Shortlists:
+    """Retrieve, select and verify the candidates of all queries, in an index that is adapted as by default."""
+    index = FeatureCache(cache).index(dataset.database, extractor)
+    index.unadapt()
+    index.adapt(verified_pairs)
+    row_of = {index.find(record.path): row for row, record in enumerate(dataset.database.records)}
+    verifier = RecordingVerifier(shortlist_size=SHORTLIST)
+    pinned = PinnedIndex(index.snapshot, verifier)
+    weight, rows = similarity_weight(pinned.adaptation), list[dict[str, np.ndarray]]()
+    for number, query in enumerate(FeatureCache(cache).queries(dataset.queries, extractor)):
+        assert isinstance(query, Features)
+        assert dataset.positives is not None
+        candidates = sorted(retrieve(pinned, query, RETRIEVED), key=lambda one: (-one.similarity, row_of[one.id]))
+        similarity = np.array([one.similarity for one in candidates])
+        level = np.median(similarity)
+        spread = max(0.01, 1.4826 * float(np.median(np.abs(similarity - level))))
+        shortlist, _ = coarse_pass(pinned, query, candidates, weight)
+        verified = pinned.verify(_no_image, query, [one.id for one in shortlist])
+        columns = {
+            "tokens": np.zeros((SHORTLIST, MATCHES, _TOKEN), np.float16),
+            "there": np.zeros((SHORTLIST, MATCHES), bool),
+            "inliers": np.zeros(SHORTLIST, np.float32),
+            "similarity": np.zeros(SHORTLIST, np.float32),
+            "right": np.zeros(SHORTLIST, bool),
+            "present": np.zeros(SHORTLIST, bool),
+        }
+        for place, (one, view) in enumerate(zip(shortlist, verifier.views, strict=True)):
+            found = tokens_of(view.matches, verified[one.id], query.frame, view.frame)
+            columns["tokens"][place, : len(found)], columns["there"][place, : len(found)] = found, True
+            columns["inliers"][place] = verified[one.id].inliers
+            columns["similarity"][place] = weight * (one.similarity - level) / spread
+            columns["right"][place] = row_of[one.id] in dataset.positives[number]
+            columns["present"][place] = True
+        rows.append(columns)
+    stacked = {name: torch.from_numpy(np.stack([row[name] for row in rows])) for name in rows[0]}
+    queries = tuple(record.path for record in dataset.queries.records)
+    return Shortlists(dataset.name.removesuffix(", held-out scenes"), queries, **stacked)
+
+
+def tokens_of(
+    matches: Matches, verification: Verification, query: Frame, candidate: Frame
+) -> Float[np.ndarray, "matches 8"]:
+    """Tokens of a candidate, at most `MATCHES`, evenly spread; without a homography all are far from it."""
+    a = project(resizing(query.input_size, UNIT), matches.query_points).numpy()
+    b = project(resizing(candidate.input_size, UNIT), matches.candidate_points).numpy()
+    apart = np.full((len(a), 2), _FAR)
+    if verification.homography is not None:
+        matrix = torch.from_numpy(verification.homography)[None]
+        there = project(homographies_between_inputs(matrix, query, [candidate])[0], matches.query_points)
+        apart = ((there - matches.candidate_points) / matches.tolerance_px).numpy()
+    off = np.linalg.norm(apart, axis=1, keepdims=True)
+    similarity = matches.similarity.double().numpy()[:, None]
+    tokens = np.concatenate([a, b, similarity, off.clip(max=_FAR), apart.clip(-_FAR, _FAR)], axis=1)
+    if len(tokens) <= MATCHES:
+        return tokens
+    inliers_first = np.argsort(off[:, 0] >= 1, kind="stable")
+    return tokens[inliers_first[np.linspace(0, len(tokens) - 1, MATCHES).round().astype(int)]]
+
+
+def _no_image() -> np.ndarray:
+    raise LookupError("these views have matches but no images")
+
+
+class Judge(nn.Module):
+    """Scores the candidates of a query; before any training, by evidence."""
+
+    def __init__(self, *, verdict: bool, positions: bool = True) -> None:
+        super().__init__()
+        self._positions = positions
+        self.embed = nn.Linear(12, WIDTH)
+        self.blocks = nn.ModuleList(_Block() for _ in range(BLOCKS))
+        self.weight = _from_zero(nn.Linear(WIDTH, 1))
+        self.verdict = nn.Sequential(nn.Linear(2 * WIDTH, WIDTH), nn.ReLU(), _from_zero(nn.Linear(WIDTH, 1)))
+        self._has_verdict = verdict
+        self.scales = nn.Parameter(torch.ones(2))
+        self.temperature = nn.Parameter(torch.zeros(()))
+
+    def forward(self, one: Shortlists) -> Float[Tensor, "queries candidates"]:
+        """Score each candidate of some queries."""
+        queries, candidates = one.present.shape
+        tokens, there = one.tokens.flatten(0, 1).float(), one.there.flatten(0, 1).float()
+        inlier = (tokens[..., 5] < 1) * there
+        of_inliers, of_all = _shares(inlier), _shares(inlier + _ATTENTION_OF_OTHERS * there)
+        hidden = self.embed(self._inputs(tokens))
+        for block in self.blocks:
+            hidden = block(hidden, of_all)
+        weights = self.weight(hidden).squeeze(-1).clamp(-4, 4).exp() * tokens[..., 4].square() * inlier
+        mean = weights.sum(dim=1) / inlier.sum(dim=1).clamp(min=1)  # not all matches have a token
+        support = mean.unflatten(0, (queries, candidates)) * one.inliers
+        scores = self.scales[0] * _contrasts(support, one) + self.scales[1] * one.similarity
+        if self._has_verdict:
+            pooled = torch.cat([(hidden * of_inliers).sum(dim=1), (hidden * of_all).sum(dim=1)], dim=1)
+            scores = scores + self.verdict(pooled).unflatten(0, (queries, candidates)).squeeze(-1)
+        return scores.masked_fill(~one.present, _NOT_THERE)
+
+    def _inputs(self, tokens: Float[Tensor, "pairs matches 8"]) -> Float[Tensor, "pairs matches 12"]:
+        a, b, similarity, off, apart = tokens.split((2, 2, 1, 1, 2), dim=-1)
+        a, b = (a - 0.5, b - 0.5) if self._positions else (0 * a, 0 * b)
+        near = 1 / (1 + off.square())
+        residuals = [off.clamp(max=3) / 3, near, apart.clamp(-3, 3) / 3, (off < 1).float()]
+        return torch.cat([a, b - a, b, 2 * similarity - 1, *residuals], dim=-1)
+
+
+class _Block(nn.Module):
+    """Residual block that compares each match with the others of its pair; it starts as the identity."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(WIDTH, WIDTH), _from_zero(nn.Linear(WIDTH, WIDTH))
+        self.scale, self.shift = nn.Parameter(torch.ones(2, WIDTH)), nn.Parameter(torch.zeros(2, WIDTH))
+
+    def forward(self, tokens: Tensor, shares: Tensor) -> Float[Tensor, "pairs matches width"]:
+        hidden = self.first(self._normalised(tokens, shares, 0).relu())
+        return tokens + self.second(self._normalised(hidden, shares, 1).relu())
+
+    def _normalised(self, tokens: Tensor, shares: Tensor, which: int) -> Tensor:
+        centred = tokens - (tokens * shares).sum(dim=1, keepdim=True)
+        variance = (centred.square() * shares).sum(dim=1, keepdim=True)
+        return centred * (variance + 1e-3).rsqrt() * self.scale[which] + self.shift[which]
+
+
+def _from_zero(layer: nn.Linear) -> nn.Linear:
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def _shares(weights: Float[Tensor, "pairs matches"]) -> Float[Tensor, "pairs matches 1"]:
+    return (weights / weights.sum(dim=1, keepdim=True).clamp(min=1e-3)).unsqueeze(-1)
+
+
+def _contrasts(support: Float[Tensor, "queries candidates"], one: Shortlists) -> Float[Tensor, "queries candidates"]:
+    """Contrasts as in `ranking.py`, of weighted inliers whose mean weight in a list is one."""
+    inliers = one.inliers * one.present
+    weighted = support * inliers.sum(dim=1, keepdim=True) / support.sum(dim=1, keepdim=True).clamp(min=1e-6)
+    counts = 2 * (weighted + 3 / 8).sqrt()
+    known = counts.detach().masked_fill(~one.present, torch.nan)
+    level = known.nanquantile(0.25, dim=1, keepdim=True)
+    spread = 1.4826 * (known - level).abs().nanquantile(0.5, dim=1, keepdim=True)
+    return (counts - level) / spread.clamp(min=1)
+
+
+def learn(sets: Sequence[Shortlists], rows: Sequence[np.ndarray], seed: int, judge: Judge) -> Judge:
+    """Train on some queries of each set, those with right and wrong candidates, drawn by the root of their number."""
+    random, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
+    usable = [found[_informative(one)[found]] for one, found in zip(sets, rows, strict=True)]
+    shares = np.sqrt([len(found) for found in usable])
+    optimizer = torch.optim.AdamW(judge.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    for step in range(STEPS):
+        for group in optimizer.param_groups:
+            rising, falling = min(1, (step + 1) / WARMUP), 0.5 + 0.5 * math.cos(math.pi * step / STEPS)
+            group["lr"] = LEARNING_RATE * rising * falling
+        losses = list[Tensor]()
+        for one, found, count in zip(sets, usable, random.multinomial(LISTS, shares / shares.sum()), strict=True):
+            if count:
+                drawn = one.chosen(torch.from_numpy(random.choice(found, count)))
+                losses.append(_loss(judge, _varied(drawn, generator)))
+        optimizer.zero_grad()
+        (torch.cat(losses).sum() / LISTS).backward()
+        nn.utils.clip_grad_norm_(judge.parameters(), 1.0)
+        optimizer.step()
+    return judge.eval()
+
+
+def _informative(one: Shortlists) -> np.ndarray:
+    return (one.right.any(dim=1) & (one.present & ~one.right).any(dim=1)).numpy()
+
+
+def _loss(judge: Judge, one: Shortlists) -> Float[Tensor, " queries"]:
+    scores = judge(one) * judge.temperature.exp()
+    return scores.logsumexp(dim=1) - scores.masked_fill(~one.right, _NOT_THERE).logsumexp(dim=1)
+
+
+def _varied(one: Shortlists, generator: torch.Generator) -> Shortlists:
+    """Mirror half of the lists, and drop up to two fifths of the matches."""
+    tokens, there = one.tokens.clone(), one.there
+    mirrored = torch.rand(len(tokens), generator=generator) < 0.5
+    for column in (0, 2):
+        tokens[mirrored, :, :, column] = 1 - tokens[mirrored, :, :, column]
+    tokens[mirrored, :, :, 6] *= -1
+    dropped = 0.4 * torch.rand(len(there), 1, 1, generator=generator)
+    there = there & (torch.rand(there.shape, generator=generator) >= dropped)
+    return Shortlists(one.name, one.queries, tokens, there, one.inliers, one.similarity, one.right, one.present)
+
+
+@torch.inference_mode()
+def scores_of(judge: Judge, one: Shortlists) -> Float[np.ndarray, "queries candidates"]:
+    """Scores of all queries."""
+    parts = torch.arange(len(one.present)).split(64)
+    return torch.cat([judge(one.chosen(rows)) for rows in parts]).double().numpy()
+
+
+Scores = Mapping[str, Float[np.ndarray, "queries candidates"]]
+
+
+def trained(training: Sequence[Shortlists], measured: Sequence[Shortlists], seed: int, **design: bool) -> Scores:
+    """Scores of all measured sets by a judge of a seed."""
+    torch.manual_seed(seed)
+    everything = [np.arange(len(one.present)) for one in training]
+    judge = learn(training, everything, seed, Judge(**design))
+    return {one.name: scores_of(judge, one) for one in measured}
+
+
+def in_domain(measured: Sequence[Shortlists], seed: int) -> Scores:
+    """Scores of each fifth of the places by what was learned on the others, of all measured sets at once."""
+    folds = [place_numbers(one.queries) % 5 for one in measured]
+    scores = {one.name: np.zeros(one.present.shape) for one in measured}
+    for part in range(5):
+        torch.manual_seed(seed)
+        judge = learn(measured, [np.flatnonzero(fold != part) for fold in folds], seed, Judge(verdict=True))
+        for one, fold in zip(measured, folds, strict=True):
+            scores[one.name][fold == part] = scores_of(judge, one)[fold == part]
+    return scores
+
+
+def row_of(name: str, measured: Sequence[Shortlists], runs: Sequence[Scores], base: Scores) -> list[str]:
+    """R@1 and gain of each set, in the mean of all runs, and the mean gain with its error and its range over runs."""
+    cells, gains, errors, by_run = list[str](), list[float](), list[float](), np.zeros(len(runs))
+    for one in measured:
+        right, present = one.right.numpy(), one.present.numpy()
+        before = first_is_right(right, present, base[one.name])
+        after = np.stack([first_is_right(right, present, run[one.name]) for run in runs])
+        differences = 100 * (after - before)
+        gain, error = differences.mean(), standard_error(differences.mean(axis=0), place_numbers(one.queries))
+        cells.append(f"{100 * after.mean():.1f} ({gain:+.1f} ± {error:.1f})")
+        gains.append(float(gain))
+        errors.append(error)
+        by_run += differences.mean(axis=1) / len(measured)
+    spread = f"{by_run.min():+.1f} to {by_run.max():+.1f}" if len(runs) > 1 else ""
+    return [name, *cells, f"{np.mean(gains):+.2f} ± {np.linalg.norm(errors) / len(errors):.2f}", spread]
+
+
+def lookalike_towns(photos: Path, work: Path) -> Iterator[PlaceDataset]:
+    """Towns whose fronts are all cut from two photos, asked for from up to 6 m off."""
+    paths = [photos / path for path in list_images(photos)]
+    for seed in TOWNS:
+        folder = work / f"lookalike-{seed}"
+        if not folder.exists():
+            chosen = np.random.default_rng(seed).choice(len(paths), TOWN_FRONTS, replace=False)
+            town = SyntheticTown(seed, TOWN_STREETS, [paths[number] for number in chosen])
+            database = town.database_cameras()
+            queries = town.query_cameras(TOWN_QUERIES, seed, database, TOWN_SHIFT_M)
+            write_town(folder, town, database, queries, seed=seed)
+        yield read_places(folder)
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--model", default=LITE_VLAD)
+    parser.add_argument("--runs", type=int, default=5, help="trainings of each row [5]")
+    add_tolerances(parser)
+    parser.add_argument("--cache", type=Path, help="folder of features and rendered towns, kept between runs")
+    options = parser.parse_args()
+    extractor = load_extractor(options.model)
+    with folder_for(options.cache) as cache:
+
+        def shortlists(dataset: PlaceDataset) -> Shortlists:
+            name = re.sub(r"[^a-z0-9]+", "-", f"{extractor.spec.fingerprint[:12]} {dataset.name}".lower())
+            file = cache / f"shortlists-{name}.pt"
+            if not file.exists():
+                torch.save(asdict(read_shortlists(dataset, extractor, cache)), file)
+            print(dataset.name, flush=True)
+            return Shortlists(**torch.load(file))
+
+        training = [*map(shortlists, training_sets(options.folder, cache))]
+        training += map(shortlists, lookalike_towns(options.folder / "train_open" / "facades", cache))
+        measured = [*map(shortlists, measured_sets(options.folder, dict(options.frame_tolerance)))]
+    base = {one.name: scores_of(Judge(verdict=False).eval(), one) for one in measured}
+    header = ("ranked by", *(one.name for one in measured), "mean gain ± error over places", "of single trainings")
+    rows = [row_of("evidence", measured, [base], base)]
+    designs = {
+        "weights": {"verdict": False},
+        "weights, without positions": {"verdict": False, "positions": False},
+        "weights and verdict": {"verdict": True},
+    }
+    seeds = range(options.runs)
+    for name, design in designs.items():
+        rows.append(row_of(name, measured, [trained(training, measured, seed, **design) for seed in seeds], base))
+        print(rows[-1], flush=True)
+    rows.append(row_of("weights and verdict, in domain", measured, [in_domain(measured, 0)], base))
+    text = table(header, rows)
+    print(text)
+    (RESULTS / "learned_judge.md").write_text(f"{text}\n")
+
+
+if __name__ == "__main__":
+    main()
