@@ -343,8 +343,10 @@ def main() -> None:
             file = cache / f"shortlists-{name}.pt"
             if not file.exists():
                 torch.save(asdict(read_shortlists(dataset, extractor, cache)), file)
-            print(dataset.name, flush=True)
-            return Shortlists(**torch.load(file))
+            found = Shortlists(**torch.load(file))
+            first = first_is_right(found.right.numpy(), found.present.numpy(), scores_of(Judge(verdict=False), found))
+            print(f"{dataset.name}: {len(first)} queries, evidence ranks {100 * first.mean():.1f} % right", flush=True)
+            return found
 
         training = [*map(shortlists, training_sets(options.folder, cache))]
         training += map(shortlists, lookalike_towns(options.folder / "train_open" / "facades", cache))
