@@ -11,8 +11,8 @@ normalisation, as in Sun et al., "ACNe", CVPR 2020). Two designs start as the ra
 
 Both are learned by the list-wise cross-entropy of the right candidates (Cao et al., "Learning to rank", ICML 2007), on
 the scenes for training of `learned_ranking.py` and on generated streets of look-alike fronts, cut from photos. A last
-row learns on four fifths of the places of all measured sets, and ranks the rest. Each row is the mean of several
-trainings. Writes `benchmarks/results/learned_judge.md`.
+row learns, once, on four fifths of the places of all measured sets, and ranks the rest. The other rows are the means of
+several trainings. Writes `benchmarks/results/learned_judge.md`.
 """
 
 import argparse
@@ -29,16 +29,16 @@ from jaxtyping import Bool, Float, Float32
 from learned_ranking import RecordingVerifier, first_is_right, measured_sets, training_sets
 from measuring import RESULTS, folder_for, table
 from significance import place_numbers, standard_error
-from splits import read_places
 from torch import Tensor, nn
 
-from vpr_dhe.datasets import PlaceDataset
+from vpr_dhe.datasets import PlaceDataset, read_places
 from vpr_dhe.evaluation.feature_cache import FeatureCache
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.geometry.coordinates import UNIT, homographies_between_inputs, resizing
 from vpr_dhe.geometry.homography import project
 from vpr_dhe.images import list_images
+from vpr_dhe.localization.contrast import robust_z_scores
 from vpr_dhe.localization.database import PinnedIndex
 from vpr_dhe.localization.map_adaptation import verified_pairs
 from vpr_dhe.localization.ranking import coarse_pass, similarity_weight
@@ -93,9 +93,8 @@ def read_shortlists(dataset: PlaceDataset, extractor: Extractor, cache: Path) ->
         assert isinstance(query, Features)
         assert dataset.positives is not None
         candidates = sorted(retrieve(pinned, query, RETRIEVED), key=lambda one: (-one.similarity, row_of[one.id]))
-        similarity = np.array([one.similarity for one in candidates])
-        level = np.median(similarity)
-        spread = max(0.01, 1.4826 * float(np.median(np.abs(similarity - level))))
+        contrasts = robust_z_scores([one.similarity for one in candidates], 0.01)
+        contrast_of = dict(zip((one.id for one in candidates), contrasts.tolist(), strict=True))
         shortlist, _ = coarse_pass(pinned, query, candidates, weight)
         verified = pinned.verify(_no_image, query, [one.id for one in shortlist])
         columns = {
@@ -110,7 +109,7 @@ def read_shortlists(dataset: PlaceDataset, extractor: Extractor, cache: Path) ->
             found = tokens_of(view.matches, verified[one.id], query.frame, view.frame)
             columns["tokens"][place, : len(found)], columns["there"][place, : len(found)] = found, True
             columns["inliers"][place] = verified[one.id].inliers
-            columns["similarity"][place] = weight * (one.similarity - level) / spread
+            columns["similarity"][place] = weight * contrast_of[one.id]
             columns["right"][place] = row_of[one.id] in dataset.positives[number]
             columns["present"][place] = True
         rows.append(columns)
