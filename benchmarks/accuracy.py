@@ -65,7 +65,7 @@ def measure(
 ) -> Iterator[EvaluationResult]:
     """Evaluate one model on one set of images by each protocol, adapted and ranked as an index is by default.
 
-    `verifiers` are by default those of `verifiers_for`.
+    `verifiers` are by default those of `verifiers_for`, `rank_by` that of an index.
     """
     extractor = load_extractor(model, precision=precision)
     published = extractor.model_file.published

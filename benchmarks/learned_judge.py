@@ -28,7 +28,7 @@ from data_sets import add_tolerances
 from jaxtyping import Bool, Float, Float32
 from learned_ranking import RecordingVerifier, first_is_right, measured_sets, training_sets
 from measuring import RESULTS, folder_for, table
-from significance import place_numbers, standard_error
+from significance import mean_of_sets, place_numbers, standard_error
 from torch import Tensor, nn
 
 from vpr_dhe.datasets import PlaceDataset, read_places
@@ -308,7 +308,8 @@ def row_of(name: str, measured: Sequence[Shortlists], runs: Sequence[Scores], ba
         errors.append(error)
         by_run += differences.mean(axis=1) / len(measured)
     spread = f"{by_run.min():+.1f} to {by_run.max():+.1f}" if len(runs) > 1 else ""
-    return [name, *cells, f"{np.mean(gains):+.2f} ± {np.linalg.norm(errors) / len(errors):.2f}", spread]
+    mean, error = mean_of_sets(gains, errors)
+    return [name, *cells, f"{mean:+.2f} ± {error:.2f}", spread]
 
 
 def lookalike_towns(photos: Path, work: Path) -> Iterator[PlaceDataset]:

@@ -23,7 +23,7 @@ import torch
 from data_sets import add_tolerances, find_places
 from jaxtyping import Bool, Float32, Float64
 from measuring import RESULTS, folder_for, table
-from significance import place_numbers, standard_error
+from significance import mean_of_sets, place_numbers, standard_error
 from splits import read_rules, read_split_of, render
 
 from vpr_dhe.datasets import PlaceDataset
@@ -333,10 +333,7 @@ def report(measured: Mapping[str, CandidateLists], scores: Mapping[str, Score]) 
     lines = []
     for name, score in scores.items():
         found = [compared(one, score) for one in measured.values()]
-        mean, error = (
-            np.mean([gain for _, gain, _ in found]),
-            np.linalg.norm([error for *_, error in found]) / len(found),
-        )
+        mean, error = mean_of_sets([gain for _, gain, _ in found], [error for *_, error in found])
         cells = (f"{recall:.1f} ({gain:+.1f} ± {spread:.1f})" for recall, gain, spread in found)
         lines.append([name, *cells, f"{mean:+.2f} ± {error:.2f}"])
     return table(("ranked by", *measured, "mean gain"), lines)

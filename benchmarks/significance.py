@@ -74,6 +74,11 @@ def place_numbers(queries: Sequence[str]) -> Int64[np.ndarray, " queries"]:
     return blocks
 
 
+def mean_of_sets(gains: Sequence[float], errors: Sequence[float]) -> tuple[float, float]:
+    """Mean gain over independent data sets, and its standard error."""
+    return float(np.mean(gains)), float(np.linalg.norm(errors)) / len(errors)
+
+
 def standard_error(gains: Float64[np.ndarray, " queries"], places: Int64[np.ndarray, " queries"]) -> float:
     """Standard deviation of the mean gain when places are drawn with replacement."""
     sums, counts = np.bincount(places, gains), np.bincount(places)

@@ -17,7 +17,7 @@ from accuracy import measure, verifiers_for
 from data_sets import add_tolerances
 from learned_ranking import measured_sets
 from measuring import RESULTS, folder_for, table
-from significance import gain, hits_of
+from significance import gain, hits_of, mean_of_sets
 
 from vpr_dhe.datasets import PlaceDataset
 from vpr_dhe.evaluation.runs import EvaluationResult, MethodResult
@@ -59,16 +59,11 @@ def report(model: str, sets: Sequence[Sequence[Row]]) -> Iterator[list[str]]:
             cells.append(f"{100 * np.mean(found):.1f} ({points:+.1f} ± {error:.1f})")
             gains.append(points)
             errors.append(error)
-        mean = f"{np.mean(gains):+.2f} ± {np.linalg.norm(errors) / len(errors):.2f}"
+        mean, error = mean_of_sets(gains, errors)
         largest = max(of_all, key=lambda row: len(row.result.dataset.queries.records))
         verified = largest.method in largest.result.verifiers
-        yield [
-            f"`{model}`",
-            of_all[0].name,
-            *cells,
-            mean,
-            f"{largest.method.median_ms / RERANK:.2f}" if verified else "",
-        ]
+        cost = f"{largest.method.median_ms / RERANK:.2f}" if verified else ""
+        yield [f"`{model}`", of_all[0].name, *cells, f"{mean:+.2f} ± {error:.2f}", cost]
 
 
 def main() -> None:
