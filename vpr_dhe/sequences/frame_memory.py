@@ -30,7 +30,7 @@ _JPEG_QUALITY = 95
 
 @dataclass(frozen=True)
 class Recent:
-    """Frames that are too recent to be candidates, by number, by age in seconds, or both."""
+    """Frames that are too recent to be candidates: the last `frames`, and those younger than `seconds`; both apply."""
 
     frames: int = 30
     seconds: float = 0.0
