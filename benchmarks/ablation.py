@@ -20,14 +20,14 @@ from significance import gain, hits_of
 
 from vpr_dhe.datasets import PlaceDataset
 from vpr_dhe.evaluation.feature_cache import FeatureCache
-from vpr_dhe.evaluation.runs import RETRIEVAL, MethodResult, Settings, evaluate_dataset
+from vpr_dhe.evaluation.place_evaluation import RETRIEVAL, MethodResult, Settings, evaluate_dataset
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.features.extractor import load_extractor
-from vpr_dhe.index.adaptation.decision import HUB_WEIGHT
+from vpr_dhe.index.adaptation.cross_validation import HUB_WEIGHT
 from vpr_dhe.index.adaptation.fitting import Fit, learned, pairs_by, source_of
 from vpr_dhe.index.adaptation.map_images import MapImages
 from vpr_dhe.index.adaptation.report import AdaptationReport
-from vpr_dhe.index.adaptation.writing import MapVectors, records_of
+from vpr_dhe.index.adaptation.update import MapVectors, records_of
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.localization.map_adaptation import verified_pairs
 from vpr_dhe.records import Verification

@@ -21,9 +21,9 @@ from vpr_dhe.datasets import PlaceDataset
 from vpr_dhe.datasets.pairs import read_pairs, recognise_pairs
 from vpr_dhe.errors import VerifierError
 from vpr_dhe.evaluation.feature_cache import FeatureCache
-from vpr_dhe.evaluation.pair_runs import evaluate_pair_set
+from vpr_dhe.evaluation.pair_evaluation import evaluate_pair_set
+from vpr_dhe.evaluation.place_evaluation import EvaluationResult, MethodResult, Settings, evaluate_dataset
 from vpr_dhe.evaluation.provenance import provenance
-from vpr_dhe.evaluation.runs import EvaluationResult, MethodResult, Settings, evaluate_dataset
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.localization.map_adaptation import verified_pairs

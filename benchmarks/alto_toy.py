@@ -42,7 +42,7 @@ from vpr_dhe.training.registration.deformed_patches import (
     random_displacements,
 )
 from vpr_dhe.training.registration.encoders import Encoder
-from vpr_dhe.training.registration.sequence import displacement_loss
+from vpr_dhe.training.registration.sequence_loss import displacement_loss
 from vpr_dhe.training.registration.stage import RegistrationTraining
 from vpr_dhe.training.sources.base import Draws, PairSource, TrainingPair
 from vpr_dhe.training.stage import Turn

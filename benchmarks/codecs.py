@@ -24,7 +24,7 @@ from measuring import write_result
 
 from vpr_dhe.datasets import read_places
 from vpr_dhe.datasets.base import PlaceDataset
-from vpr_dhe.evaluation.runs import evaluate_dataset
+from vpr_dhe.evaluation.place_evaluation import evaluate_dataset
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.index.codecs import CODECS
 from vpr_dhe.index.local_maps import read_records

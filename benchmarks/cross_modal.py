@@ -27,7 +27,7 @@ from multimodal import maximised_mutual_information
 
 from vpr_dhe.datasets.pairs import read_pairs
 from vpr_dhe.datasets.pairs.base import HomographyPair, PairSet
-from vpr_dhe.evaluation.pair_runs import Aligner, AlignmentResult, evaluate_pair_set
+from vpr_dhe.evaluation.pair_evaluation import Aligner, AlignmentResult, evaluate_pair_set
 from vpr_dhe.geometry.coordinates import corners
 from vpr_dhe.geometry.homography import project
 from vpr_dhe.images import image_size

@@ -38,9 +38,9 @@ from vpr_dhe.geography.distance import RADIUS_M
 from vpr_dhe.localization.calibration.default import DefaultCalibration, default_calibration
 from vpr_dhe.localization.calibration.fitting import Assumptions, Example, example_weights, fit
 from vpr_dhe.localization.calibration.probability import Calibration, Conditions
+from vpr_dhe.localization.candidate_maps import QueryImage
 from vpr_dhe.localization.confidence import MIN_SURE
 from vpr_dhe.localization.database import PinnedIndex
-from vpr_dhe.localization.shortlist import QueryImage
 from vpr_dhe.models.names import LITE_VLAD, SIFT_VLAD
 from vpr_dhe.records import Features, ImageRecord, MetricPosition, Verification
 from vpr_dhe.runtime.choices import RankBy

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from vpr_dhe.datasets import PlaceDataset, Protocol, read_places
 from vpr_dhe.evaluation.feature_cache import FeatureCache
-from vpr_dhe.evaluation.runs import EvaluationResult, MethodResult, Settings, evaluate_dataset
+from vpr_dhe.evaluation.place_evaluation import EvaluationResult, MethodResult, Settings, evaluate_dataset
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.geometry.coordinates import corners

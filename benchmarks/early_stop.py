@@ -29,8 +29,8 @@ from splits import read_splits
 from vpr_dhe.datasets import PlaceDataset, Protocol, read_places
 from vpr_dhe.evaluation.calibration_metrics import brier_score, expected_calibration_error
 from vpr_dhe.evaluation.feature_cache import FeatureCache
+from vpr_dhe.evaluation.place_evaluation import Settings, evaluate_dataset
 from vpr_dhe.evaluation.query_features import QueryFeatures
-from vpr_dhe.evaluation.runs import Settings, evaluate_dataset
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.geography.distance import RADIUS_M
 from vpr_dhe.index.place_index import PlaceIndex

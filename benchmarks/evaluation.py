@@ -26,10 +26,10 @@ from vpr_dhe.features.base import Extractor
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.images import decode_image
 from vpr_dhe.index.place_index import PlaceIndex
+from vpr_dhe.localization.candidate_maps import SharedShortlists
 from vpr_dhe.localization.database import PinnedIndex
 from vpr_dhe.localization.ranking import rerank
 from vpr_dhe.localization.retrieval import Candidate, retrieve
-from vpr_dhe.localization.shortlist import SharedShortlists
 from vpr_dhe.models.names import LITE_VLAD
 from vpr_dhe.records import Features, Image
 from vpr_dhe.verification.build import build_verifiers

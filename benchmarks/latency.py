@@ -31,10 +31,10 @@ from vpr_dhe.geometry.matching import MutualNeighbours, match_in_parts
 from vpr_dhe.images import decode_image, list_images
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.index.snapshot import Snapshot
+from vpr_dhe.localization.candidate_maps import Shortlist
 from vpr_dhe.localization.database import PinnedIndex
 from vpr_dhe.localization.ranking import rerank
 from vpr_dhe.localization.retrieval import Candidate, retrieve
-from vpr_dhe.localization.shortlist import Shortlist
 from vpr_dhe.records import Features, Image
 from vpr_dhe.runtime.cpu_features import has_integer_products
 from vpr_dhe.verification.build import build_verifiers

@@ -35,11 +35,11 @@ from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.geometry.coordinates import UNIT, homographies_between_inputs, resizing
 from vpr_dhe.geometry.homography import project, reprojection_errors
 from vpr_dhe.images import decode_image, list_images
-from vpr_dhe.localization.contrast import inlier_contrasts, robust_z_scores
 from vpr_dhe.localization.database import PinnedIndex
 from vpr_dhe.localization.map_adaptation import verified_pairs
 from vpr_dhe.localization.ranking import similarity_weight, weighted_inliers
 from vpr_dhe.localization.retrieval import retrieve
+from vpr_dhe.localization.robust_scores import inlier_contrasts, robust_z_scores
 from vpr_dhe.models.names import LITE_VLAD
 from vpr_dhe.records import Frame, Image, ImageRecord, Matches, Verification
 from vpr_dhe.verification.build import build_estimator

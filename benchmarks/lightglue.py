@@ -24,7 +24,7 @@ from measuring import RESULTS, folder_for, table, write_result
 from significance import gain, hits_of
 
 from vpr_dhe.datasets import PlaceDataset, read_places
-from vpr_dhe.evaluation.runs import Prediction
+from vpr_dhe.evaluation.place_evaluation import Prediction
 from vpr_dhe.images import decode_image
 
 RANKS = (1, 5, 10)

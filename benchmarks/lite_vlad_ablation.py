@@ -21,7 +21,7 @@ from data_sets import add_tolerances, all_data_sets
 from measuring import RESULTS, folder_for, table, write_result
 from significance import gain, hits_of
 
-from vpr_dhe.evaluation.runs import EvaluationResult
+from vpr_dhe.evaluation.place_evaluation import EvaluationResult
 from vpr_dhe.models.names import LITE_VLAD
 
 VERIFIER = "magsac"

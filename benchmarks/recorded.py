@@ -17,11 +17,11 @@ from vpr_dhe.features.base import Extractor
 from vpr_dhe.images import decode_named
 from vpr_dhe.index.manifest import AdaptationInfo
 from vpr_dhe.index.search import SearchResult
+from vpr_dhe.localization.candidate_maps import QueryImage
 from vpr_dhe.localization.database import PinnedIndex
 from vpr_dhe.localization.map_adaptation import verified_pairs
 from vpr_dhe.localization.ranking import rerank
 from vpr_dhe.localization.retrieval import Candidate, retrieve
-from vpr_dhe.localization.shortlist import QueryImage
 from vpr_dhe.records import Features, Frame, Grid, ImageRecord, Near, Size, Verification
 from vpr_dhe.runtime.choices import AUTO, RankBy
 from vpr_dhe.verification.build import build_estimator

@@ -38,9 +38,9 @@ from vpr_dhe.features.base import Extractor
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.geography.distance import RADIUS_M
 from vpr_dhe.index.place_index import PlaceIndex
-from vpr_dhe.localization.contrast import contrasts
 from vpr_dhe.localization.database import VerifiedIndex
 from vpr_dhe.localization.localizer import Localizer
+from vpr_dhe.localization.robust_scores import contrasts
 from vpr_dhe.records import Localization, MetricPosition
 from vpr_dhe.sequences.motion import MotionModel, PositionMotion, RouteMotion
 from vpr_dhe.sequences.odometry import Odometry, Step

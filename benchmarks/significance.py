@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from vpr_dhe.datasets import PlaceDataset
-from vpr_dhe.evaluation.runs import Prediction
+from vpr_dhe.evaluation.place_evaluation import Prediction
 
 RANKS = (1, 5, 10)
 RESAMPLES = 10_000

@@ -17,7 +17,7 @@ from accuracy import verifiers_for
 from measuring import RESULTS, write_result
 
 from vpr_dhe.datasets.pairs.base import HomographyPair, PairSet
-from vpr_dhe.evaluation.pair_runs import PairEvaluation, evaluate_pair_set
+from vpr_dhe.evaluation.pair_evaluation import PairEvaluation, evaluate_pair_set
 from vpr_dhe.evaluation.provenance import provenance
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.images import list_images

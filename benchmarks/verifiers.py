@@ -20,7 +20,7 @@ from measuring import RESULTS, folder_for, table
 from significance import gain, hits_of, mean_of_sets
 
 from vpr_dhe.datasets import PlaceDataset
-from vpr_dhe.evaluation.runs import EvaluationResult, MethodResult
+from vpr_dhe.evaluation.place_evaluation import EvaluationResult, MethodResult
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.models.names import CCT_OFFLINE, LITE_VLAD, SIFT_VLAD
 

@@ -19,7 +19,7 @@ from vpr_dhe.models.network_file import NetworkFile, load_network
 from vpr_dhe.training.loop import LoopSettings, train
 from vpr_dhe.training.registration.deformed_patches import photo_side_px
 from vpr_dhe.training.registration.iterative import IterativeStage
-from vpr_dhe.training.registration.own_pairs import open_own_pairs
+from vpr_dhe.training.registration.self_pairs import open_own_pairs
 from vpr_dhe.training.registration.stage import RegistrationTraining
 from vpr_dhe.verification.estimators.cross_modal.registration.networks import (
     LAYOUTS,

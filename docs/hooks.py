@@ -74,7 +74,7 @@ def _section(command: Any, name: str) -> Iterator[str]:
 
 
 def _row(name: str, description: str) -> str:
-    from vpr_dhe.cli.help import in_words
+    from vpr_dhe.cli.shared.help import in_words
 
     return f"| <code>{_escaped(name.split(' <', maxsplit=1)[0])}</code> | {_escaped(in_words(description))} |"
 

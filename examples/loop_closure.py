@@ -12,7 +12,7 @@ from pathlib import Path
 from vpr_dhe.recordings.bags import open_bag
 from vpr_dhe.recordings.selection import Selection
 from vpr_dhe.sequences.loops import find_loops
-from vpr_dhe.sequences.recorded import recorded_frames
+from vpr_dhe.sequences.recording_stream import recorded_frames
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ import torch
 from vpr_dhe.datasets import Protocol, read_places
 from vpr_dhe.datasets.pairs import read_pairs
 from vpr_dhe.evaluation.feature_cache import FeatureCache
-from vpr_dhe.evaluation.runs import evaluate_dataset
+from vpr_dhe.evaluation.place_evaluation import evaluate_dataset
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.geometry.coordinates import corners
 from vpr_dhe.geometry.homography import mean_corner_error

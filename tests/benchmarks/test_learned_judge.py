@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from vpr_dhe.localization.contrast import CHANCE_QUANTILE, inlier_contrasts
 from vpr_dhe.localization.ranking import weighted_inliers
+from vpr_dhe.localization.robust_scores import CHANCE_QUANTILE, inlier_contrasts
 from vpr_dhe.records import Verification
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))

@@ -9,7 +9,7 @@ from typer.main import get_command
 
 from vpr_dhe import __version__
 from vpr_dhe.cli.app import app
-from vpr_dhe.cli.help import metavar_of
+from vpr_dhe.cli.shared.help import metavar_of
 
 
 def commands() -> list[tuple[str, ...]]:

@@ -19,7 +19,7 @@ from vpr_dhe.report.tables.loops import LOOP_FORMATS
 from vpr_dhe.report.tables.pairs import alignment_document
 from vpr_dhe.sequences.frames import SequenceFrame
 from vpr_dhe.sequences.loops import find_loops
-from vpr_dhe.sequences.recorded import recorded_frames
+from vpr_dhe.sequences.recording_stream import recorded_frames
 from vpr_dhe.synthetic_town.town import SyntheticTown, write_town
 from vpr_dhe.verification.alignment import align
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import fake_vismatch
 import pytest
 
-from vpr_dhe.cli.options import complete_verifier
+from vpr_dhe.cli.shared.options import complete_verifier
 from vpr_dhe.datasets.standard import read_split
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.index.place_index import PlaceIndex
@@ -113,7 +113,7 @@ def test_the_family_is_one_line_of_the_table(run):
 
 def test_completion_imports_nothing_slow(tmp_path):
     code = (
-        "import sys; from vpr_dhe.cli.options import complete_verifier;"
+        "import sys; from vpr_dhe.cli.shared.options import complete_verifier;"
         "print(complete_verifier('vismatch:s'), {'vismatch', 'torch'} & sys.modules.keys())"
     )
     path = f"{tmp_path / 'site'}"

@@ -7,7 +7,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from vpr_dhe.cli.groups import with_groups
+from vpr_dhe.cli.shared.groups import with_groups
 
 
 @dataclass(frozen=True)

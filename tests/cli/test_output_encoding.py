@@ -13,8 +13,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from vpr_dhe.cli.common import cache_folder
-from vpr_dhe.cli.encoding import write_all_names
+from vpr_dhe.cli.shared.encoding import write_all_names
+from vpr_dhe.cli.shared.progress import cache_folder
 
 STREET = "улица.jpg"
 

@@ -12,8 +12,8 @@ from vpr_dhe.datasets.base import PlaceSplit
 from vpr_dhe.errors import IndexBusyError
 from vpr_dhe.evaluation import query_features, runs
 from vpr_dhe.evaluation.feature_cache import FeatureCache
+from vpr_dhe.evaluation.place_evaluation import Settings, evaluate_dataset
 from vpr_dhe.evaluation.query_features import extract_queries
-from vpr_dhe.evaluation.runs import Settings, evaluate_dataset
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.images import decode_image, list_images
 from vpr_dhe.index.manifest import SkippedImage, lock_for_writing

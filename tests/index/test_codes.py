@@ -10,7 +10,7 @@ from made_up_codes import BITS, codes_of
 
 from tests.index.adaptation.towns import SPEC_WITH_CODES, add, filled, filled_with, town
 from vpr_dhe.errors import BadInputError, IndexDamagedError
-from vpr_dhe.index.location import FILE_NAME
+from vpr_dhe.index.paths import FILE_NAME
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.index.segments import CODES
 from vpr_dhe.index.vectors import BINARY_CODES

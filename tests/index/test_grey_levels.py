@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from vpr_dhe.datasets.standard import read_split
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.images import decode_image, require_image
-from vpr_dhe.index.documents import read_document, write_document
+from vpr_dhe.index.checked_json import read_document, write_document
 from vpr_dhe.index.grey_levels import find_grey_levels, parse_bit_depth
-from vpr_dhe.index.location import FILE_NAME
 from vpr_dhe.index.manifest import FORMAT
+from vpr_dhe.index.paths import FILE_NAME
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.localization.database import VerifiedIndex
 from vpr_dhe.localization.localizer import Localizer

@@ -18,7 +18,7 @@ from vpr_dhe.index.image_folders import ImageFolders, MergedFolder
 from vpr_dhe.index.manifest import FORMAT, NEWER_FORMAT, publish
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.index.segments import SegmentWriter
-from vpr_dhe.localization.calibration.stored import write_calibration
+from vpr_dhe.localization.calibration.storage import write_calibration
 from vpr_dhe.records import GeoPosition, GreyLevels, ImageRecord
 
 

@@ -12,10 +12,10 @@ from vpr_dhe.index.adaptation.fitting import Fit
 from vpr_dhe.index.adaptation.map_images import MapImages
 from vpr_dhe.index.adaptation.report import AdaptationReport
 from vpr_dhe.index.adaptation.transform import VectorTransform
-from vpr_dhe.index.adaptation.writing import MapVectors, records_of
+from vpr_dhe.index.adaptation.update import MapVectors, records_of
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.localization.calibration.probability import Calibration, Conditions
-from vpr_dhe.localization.calibration.stored import write_calibration
+from vpr_dhe.localization.calibration.storage import write_calibration
 from vpr_dhe.localization.database import PinnedIndex, VerifiedIndex
 from vpr_dhe.localization.localizer import Localizer
 from vpr_dhe.records import Verification

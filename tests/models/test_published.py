@@ -15,7 +15,7 @@ from vpr_dhe.verification.estimators.registry import METHODS, Needs
 
 
 def test_the_catalogue_does_not_need_torch():
-    code = "import sys, vpr_dhe.models.fetching; assert 'torch' not in sys.modules"
+    code = "import sys, vpr_dhe.models.hub; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.records import RECONSTRUCTION, ImageRecord, MetricPosition
 from vpr_dhe.sequences.bayes_filter import FilterSettings, PlaceFilter
+from vpr_dhe.sequences.frame_gaps import Pace
 from vpr_dhe.sequences.frames import SequenceFrame
 from vpr_dhe.sequences.likelihood import NO_EVIDENCE
 from vpr_dhe.sequences.motion import Mass, PositionMotion, RouteMotion
 from vpr_dhe.sequences.odometry import Odometry, Step
-from vpr_dhe.sequences.pace import Pace
 from vpr_dhe.sequences.place_map import PlaceMap
 
 PIXELS = np.zeros((20, 20, 3), np.uint8)

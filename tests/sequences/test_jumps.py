@@ -6,12 +6,12 @@ import pytest
 from tests.sequences.conftest import views
 from tests.shared.blanks import blank_aware, noise
 from vpr_dhe.localization.localizer import Localizer
+from vpr_dhe.sequences.frame_gaps import Pace
 from vpr_dhe.sequences.frame_memory import FrameMemory, Recent
 from vpr_dhe.sequences.frames import SequenceFrame
 from vpr_dhe.sequences.loops import loops_among
 from vpr_dhe.sequences.motion import RouteMotion
 from vpr_dhe.sequences.odometry import Step
-from vpr_dhe.sequences.pace import Pace
 from vpr_dhe.sequences.sequence_localizer import SequenceLocalizer
 
 TIMES = 1.7e9 + np.arange(22.0)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 
 from vpr_dhe.errors import BadInputError
-from vpr_dhe.localization.contrast import contrasts
+from vpr_dhe.localization.robust_scores import contrasts
 from vpr_dhe.records import NOT_VERIFIED, RankedMatch, Verification
 from vpr_dhe.sequences.likelihood import NO_EVIDENCE, CalibratedLikelihood, ContrastLikelihood, _bayes_factors
 

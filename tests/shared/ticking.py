@@ -1,7 +1,7 @@
 """Time that passes by work instead of by the clock on the wall."""
 
 from vpr_dhe.records import without_progress
-from vpr_dhe.runtime.deadline import Deadline
+from vpr_dhe.training.deadline import Deadline
 from vpr_dhe.training.preparation import Preparation
 
 

@@ -16,7 +16,7 @@ from ticking import Ticks, stopping_after
 from vpr_dhe.errors import TimeLimitError
 from vpr_dhe.models.model_file import load_model
 from vpr_dhe.records import Grid, Size
-from vpr_dhe.runtime.deadline import Deadline
+from vpr_dhe.training.deadline import Deadline
 from vpr_dhe.training.descriptor.stage import DescriptorSettings, TripletStage
 from vpr_dhe.training.dhe.stage import DheSettings, DheStage
 from vpr_dhe.training.dhe_lite import DheLiteSettings, DheLiteStage

@@ -19,8 +19,8 @@ from vpr_dhe.geometry.homography import four_point_homography, mean_corner_error
 from vpr_dhe.images import image_size
 from vpr_dhe.records import DenseAlignment, Evidence, Image, Size, Verification
 from vpr_dhe.verification.alignment import align, build_aligner, open_picture
-from vpr_dhe.verification.pictures import MAX_WORKING_PIXELS, Picture
 from vpr_dhe.verification.rescaling import PairSizes, rescaled
+from vpr_dhe.verification.working_copy import MAX_WORKING_PIXELS, Picture
 
 
 def texture(size: Size, seed: int = 0) -> Image:
@@ -47,7 +47,7 @@ def error_px(found: Verification, truth: torch.Tensor, size: Size) -> float:
 @pytest.fixture
 def low_bound(monkeypatch) -> None:
     """Working copies of 270,000 pixels, for tests that need not take seconds."""
-    monkeypatch.setattr("vpr_dhe.verification.pictures.MAX_WORKING_PIXELS", 270_000)
+    monkeypatch.setattr("vpr_dhe.verification.working_copy.MAX_WORKING_PIXELS", 270_000)
 
 
 @pytest.fixture

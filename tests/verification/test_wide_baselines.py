@@ -12,9 +12,9 @@ from vpr_dhe.geometry.homography import mean_corner_error
 from vpr_dhe.images import image_size
 from vpr_dhe.records import NOTHING_TO_MATCH, Size
 from vpr_dhe.synthetic_town.town import SyntheticTown
-from vpr_dhe.verification import automatic
+from vpr_dhe.verification import auto_aligner
 from vpr_dhe.verification.alignment import build_aligner
-from vpr_dhe.verification.automatic import AutomaticAligner
+from vpr_dhe.verification.auto_aligner import AutomaticAligner
 from vpr_dhe.verification.estimators.base import Homographies, HomographyEstimator
 from vpr_dhe.verification.keypoint_refinement import count_agreeing
 
@@ -92,7 +92,7 @@ def test_auto_takes_the_homography_that_the_most_matches_held_out_agree_with(pho
     other, truth = seen_obliquely(photos[0])
     right, wrong = Knows(truth), Knows(np.array([[0.5, -0.5, 160], [0.5, 0.5, 0], [0, 0, 1]]))
     right.name, wrong.name = "right", "wrong"
-    monkeypatch.setattr(automatic, "_estimate_from_half", lambda *_: NOTHING_TO_MATCH)
+    monkeypatch.setattr(auto_aligner, "_estimate_from_half", lambda *_: NOTHING_TO_MATCH)
     found = AutomaticAligner([wrong, right, wrong])(photos[0], other)
     assert found.evidence.method == "right"
     assert error_px(found.homography, truth, image_size(photos[0])) < 2

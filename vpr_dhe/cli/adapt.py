@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from vpr_dhe.cli.checks import writable_file
-from vpr_dhe.cli.common import DocumentFormat, chosen_format, print_result, progress_stages, report_building
-from vpr_dhe.cli.help import OUTPUT
-from vpr_dhe.cli.options import FormatOption, IndexArgument, OutOption
+from vpr_dhe.cli.shared.callbacks import writable_file
+from vpr_dhe.cli.shared.help import OUTPUT
+from vpr_dhe.cli.shared.options import FormatOption, IndexArgument, OutOption
+from vpr_dhe.cli.shared.progress import DocumentFormat, chosen_format, print_result, progress_stages, report_building
 from vpr_dhe.runtime.choices import Adapt
 
 NAME = "adapt"

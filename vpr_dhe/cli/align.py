@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from vpr_dhe.cli.checks import existing_file, known_aligner, writable_file
-from vpr_dhe.cli.common import DocumentFormat, chosen_format, print_result, progress_stages
-from vpr_dhe.cli.help import OUTPUT
-from vpr_dhe.cli.options import FormatOption, OutOption, PairModelOptions, WeightsOption, complete_aligner
+from vpr_dhe.cli.shared.callbacks import existing_file, known_aligner, writable_file
+from vpr_dhe.cli.shared.help import OUTPUT
+from vpr_dhe.cli.shared.options import FormatOption, OutOption, PairModelOptions, WeightsOption, complete_aligner
+from vpr_dhe.cli.shared.progress import DocumentFormat, chosen_format, print_result, progress_stages
 from vpr_dhe.verification.names import DEFAULT_VERIFIER
 
 NAME = "align"

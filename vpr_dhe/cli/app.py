@@ -28,10 +28,10 @@ from vpr_dhe.cli import (
     train,
     verifiers,
 )
-from vpr_dhe.cli.commands import add_command
-from vpr_dhe.cli.encoding import write_all_names
-from vpr_dhe.cli.help import Group
-from vpr_dhe.cli.messages import LOG, QuietOption, VerboseOption, set_verbosity
+from vpr_dhe.cli.shared.encoding import write_all_names
+from vpr_dhe.cli.shared.help import Group
+from vpr_dhe.cli.shared.messages import LOG, QuietOption, VerboseOption, set_verbosity
+from vpr_dhe.cli.shared.registration import add_command
 from vpr_dhe.errors import VprDheError
 from vpr_dhe.runtime.system import require_linux
 

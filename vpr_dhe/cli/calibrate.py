@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from vpr_dhe.cli.checks import existing_data
-from vpr_dhe.cli.common import print_stderr, progress_stages, report_skipped
-from vpr_dhe.cli.options import IndexArgument, IndexModelOptions, LayoutOption, ProtocolOptions, RankingOptions
+from vpr_dhe.cli.shared.callbacks import existing_data
+from vpr_dhe.cli.shared.options import IndexArgument, IndexModelOptions, LayoutOption, ProtocolOptions, RankingOptions
+from vpr_dhe.cli.shared.progress import print_stderr, progress_stages, report_skipped
 from vpr_dhe.runtime.choices import AUTO
 
 if TYPE_CHECKING:

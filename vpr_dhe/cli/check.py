@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vpr_dhe.cli.common import DocumentFormat, chosen_format, print_result, print_stderr
-from vpr_dhe.cli.options import FormatOption, IndexArgument, OutOption
+from vpr_dhe.cli.shared.options import FormatOption, IndexArgument, OutOption
+from vpr_dhe.cli.shared.progress import DocumentFormat, chosen_format, print_result, print_stderr
 
 if TYPE_CHECKING:
     from vpr_dhe.index.checking import CheckReport

@@ -4,9 +4,9 @@ from typing import Annotated
 
 import typer
 
-from vpr_dhe.cli.checks import one_of
-from vpr_dhe.cli.common import report_building, report_codec
-from vpr_dhe.cli.options import IndexArgument
+from vpr_dhe.cli.shared.callbacks import one_of
+from vpr_dhe.cli.shared.options import IndexArgument
+from vpr_dhe.cli.shared.progress import report_building, report_codec
 from vpr_dhe.runtime.choices import CODEC_NAMES
 
 NAME = "compact"

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from vpr_dhe.cli.checks import writable_file
-from vpr_dhe.cli.common import progress_stages
+from vpr_dhe.cli.shared.callbacks import writable_file
+from vpr_dhe.cli.shared.progress import progress_stages
 
 NAME = "demo"
 EXAMPLES = """

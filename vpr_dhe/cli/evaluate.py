@@ -6,17 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vpr_dhe.cli.checks import existing_data, one_of, writable_file
-from vpr_dhe.cli.common import (
-    cache_folder,
-    checked_ranks,
-    parse_ranks,
-    print_stderr,
-    progress_stages,
-    report_skipped,
-)
-from vpr_dhe.cli.help import OUTPUT
-from vpr_dhe.cli.options import (
+from vpr_dhe.cli.shared.callbacks import existing_data, one_of, writable_file
+from vpr_dhe.cli.shared.help import OUTPUT
+from vpr_dhe.cli.shared.options import (
     CODEC_OPTION,
     INDEX_TYPE_OPTION,
     BitDepthOption,
@@ -28,11 +20,19 @@ from vpr_dhe.cli.options import (
     VerifiersOptions,
     warn_if_slow,
 )
-from vpr_dhe.cli.replays import RerunOption
+from vpr_dhe.cli.shared.progress import (
+    cache_folder,
+    checked_ranks,
+    parse_ranks,
+    print_stderr,
+    progress_stages,
+    report_skipped,
+)
+from vpr_dhe.cli.shared.rerun import RerunOption
 from vpr_dhe.runtime.choices import AUTO, DENOMINATORS, Adapt, RankBy
 
 if TYPE_CHECKING:
-    from vpr_dhe.evaluation.runs import EvaluationResult, Tools
+    from vpr_dhe.evaluation.place_evaluation import EvaluationResult, Tools
     from vpr_dhe.records import StartProgress
 
 NAME = "evaluate"
@@ -171,7 +171,7 @@ def _report_writer(
             progress = start_progress("report", min(MAX_QUERIES, len(result.dataset.queries.records)))
             write_report(evaluation_report(result, tools, provenance(device), progress), report)
         if rerun:
-            from vpr_dhe.report.replay.evaluation import replay_evaluation
+            from vpr_dhe.report.rerun.evaluation import replay_evaluation
 
             progress = start_progress("recording", len(result.dataset.queries.records))
             replay_evaluation(rerun, result, tools, progress)

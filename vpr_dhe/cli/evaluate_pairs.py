@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from vpr_dhe.cli.checks import existing_data, known_aligners, one_of
-from vpr_dhe.cli.common import progress_stages
-from vpr_dhe.cli.options import PairModelOptions, ResultsOption, VerifiersOptions, complete_aligner
+from vpr_dhe.cli.shared.callbacks import existing_data, known_aligners, one_of
+from vpr_dhe.cli.shared.options import PairModelOptions, ResultsOption, VerifiersOptions, complete_aligner
+from vpr_dhe.cli.shared.progress import progress_stages
 from vpr_dhe.runtime.choices import AUTO, PAIR_LAYOUT_NAMES
 from vpr_dhe.verification.names import DEFAULT_VERIFIER
 

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from vpr_dhe.cli.checks import known_model
-from vpr_dhe.cli.options import complete_model
+from vpr_dhe.cli.shared.callbacks import known_model
+from vpr_dhe.cli.shared.options import complete_model
 
 NAME = "export"
 EXAMPLES = """

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from vpr_dhe.cli.recordings import RecordingOptions
+from vpr_dhe.cli.shared.recordings import RecordingOptions
 
 NAME = "frames"
 EXAMPLES = """

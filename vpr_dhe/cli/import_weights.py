@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from vpr_dhe.cli.checks import existing_files
+from vpr_dhe.cli.shared.callbacks import existing_files
 
 NAME = "import-weights"
 EXAMPLES = """

@@ -8,8 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vpr_dhe.cli.checks import existing_file, existing_folder, existing_indexes, known_model
-from vpr_dhe.cli.common import (
+from vpr_dhe.cli.shared.callbacks import existing_file, existing_folder, existing_indexes, known_model
+from vpr_dhe.cli.shared.merging import merge_into, require_merge_alone
+from vpr_dhe.cli.shared.options import (
+    CODEC_OPTION,
+    INDEX_TYPE_OPTION,
+    BitDepthOption,
+    ExtractionOptions,
+    complete_model,
+)
+from vpr_dhe.cli.shared.progress import (
     print_stderr,
     progress_bar,
     progress_stages,
@@ -18,15 +26,7 @@ from vpr_dhe.cli.common import (
     report_listing,
     report_skipped,
 )
-from vpr_dhe.cli.merging import merge_into, require_merge_alone
-from vpr_dhe.cli.options import (
-    CODEC_OPTION,
-    INDEX_TYPE_OPTION,
-    BitDepthOption,
-    ExtractionOptions,
-    complete_model,
-)
-from vpr_dhe.cli.recordings import RecordingOptions
+from vpr_dhe.cli.shared.recordings import RecordingOptions
 from vpr_dhe.models.names import DEFAULT_MODEL
 from vpr_dhe.runtime.choices import AUTO, Adapt, RankBy, default_adapt, default_rank_by
 from vpr_dhe.runtime.view_names import MAX_VIEWS, MIN_VIEWS

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vpr_dhe.cli.checks import existing_file, existing_folder, writable_file
-from vpr_dhe.cli.common import (
+from vpr_dhe.cli.shared.callbacks import existing_file, existing_folder, writable_file
+from vpr_dhe.cli.shared.help import OUTPUT
+from vpr_dhe.cli.shared.options import BitDepthOption, ModelOptions, VerifierOptions
+from vpr_dhe.cli.shared.progress import (
     chosen_format,
     open_output,
     print_stderr,
@@ -18,11 +20,9 @@ from vpr_dhe.cli.common import (
     report_left_out,
     report_skipped,
 )
-from vpr_dhe.cli.help import OUTPUT
-from vpr_dhe.cli.options import BitDepthOption, ModelOptions, VerifierOptions
-from vpr_dhe.cli.photos import TimesOption, naming_jumps, photo_frames, photo_records, with_progress
-from vpr_dhe.cli.recordings import RecordingOptions
-from vpr_dhe.cli.replays import RerunOption, watched_loops
+from vpr_dhe.cli.shared.queries import TimesOption, naming_jumps, photo_frames, photo_records, with_progress
+from vpr_dhe.cli.shared.recordings import RecordingOptions
+from vpr_dhe.cli.shared.rerun import RerunOption, watched_loops
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.runtime.choices import AUTO
 

@@ -7,8 +7,18 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from vpr_dhe.cli.checks import existing_file, existing_photos, writable_file
-from vpr_dhe.cli.common import (
+from vpr_dhe.cli.shared.callbacks import existing_file, existing_photos, writable_file
+from vpr_dhe.cli.shared.help import OUTPUT
+from vpr_dhe.cli.shared.near import NearOptions
+from vpr_dhe.cli.shared.options import (
+    DEFAULT_MEGAPIXELS,
+    IndexArgument,
+    IndexModelOptions,
+    MaxMegapixelsOption,
+    RankingOptions,
+    open_localizer,
+)
+from vpr_dhe.cli.shared.progress import (
     chosen_format,
     note_default_calibration,
     open_output,
@@ -19,19 +29,9 @@ from vpr_dhe.cli.common import (
     report_skipped,
     warn_of_calibration,
 )
-from vpr_dhe.cli.help import OUTPUT
-from vpr_dhe.cli.near import NearOptions
-from vpr_dhe.cli.options import (
-    DEFAULT_MEGAPIXELS,
-    IndexArgument,
-    IndexModelOptions,
-    MaxMegapixelsOption,
-    RankingOptions,
-    open_localizer,
-)
-from vpr_dhe.cli.photos import TimesOption, naming_jumps, photo_frames, with_progress
-from vpr_dhe.cli.recordings import RecordingOptions
-from vpr_dhe.cli.replays import RerunOption, watched_answers
+from vpr_dhe.cli.shared.queries import TimesOption, naming_jumps, photo_frames, with_progress
+from vpr_dhe.cli.shared.recordings import RecordingOptions
+from vpr_dhe.cli.shared.rerun import RerunOption, watched_answers
 from vpr_dhe.errors import BadInputError
 
 if TYPE_CHECKING:
@@ -328,7 +328,7 @@ def _write_positions(positions: "PositionFormat", sheet: "AnswerSheet", output: 
 
 
 def _write_report(sheet: "AnswerSheet", localizer: "Localizer", report: Path) -> None:
-    from vpr_dhe.index.location import moved_hint
+    from vpr_dhe.index.paths import moved_hint
     from vpr_dhe.localization.database import VerifiedIndex
     from vpr_dhe.report.html.match_report import MAX_QUERIES, write_report
     from vpr_dhe.report.html.query_report import query_report

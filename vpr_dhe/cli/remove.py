@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vpr_dhe.cli.options import IndexArgument
+from vpr_dhe.cli.shared.options import IndexArgument
 
 if TYPE_CHECKING:
     from vpr_dhe.index.image_folders import ImageFolders

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vpr_dhe.cli.common import note_default_calibration, print_stderr, warn_of_calibration
-from vpr_dhe.cli.options import IndexArgument, IndexModelOptions, RankingOptions, open_localizer
+from vpr_dhe.cli.shared.options import IndexArgument, IndexModelOptions, RankingOptions, open_localizer
+from vpr_dhe.cli.shared.progress import note_default_calibration, print_stderr, warn_of_calibration
 from vpr_dhe.errors import BadInputError
 
 if TYPE_CHECKING:

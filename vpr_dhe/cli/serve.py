@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from vpr_dhe.cli.common import print_stderr, warn_of_calibration
-from vpr_dhe.cli.options import IndexArgument, IndexModelOptions, RankingOptions, open_localizer
+from vpr_dhe.cli.shared.options import IndexArgument, IndexModelOptions, RankingOptions, open_localizer
+from vpr_dhe.cli.shared.progress import print_stderr, warn_of_calibration
 
 NAME = "serve"
 EXAMPLES = """

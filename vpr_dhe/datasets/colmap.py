@@ -17,8 +17,8 @@ from vpr_dhe.datasets.base import Layout, PlaceDataset, Protocol
 from vpr_dhe.datasets.camera_poses import pose_of
 from vpr_dhe.datasets.located import LocatedImages, Spot, dataset_by_distance, spot_in_world
 from vpr_dhe.errors import DatasetError
+from vpr_dhe.geography.csv_table import image_path
 from vpr_dhe.geography.distance import RADIUS_M
-from vpr_dhe.geography.image_table import image_path
 from vpr_dhe.images import list_images
 from vpr_dhe.records import StrPath
 

@@ -21,7 +21,7 @@ from jaxtyping import Float64
 
 from vpr_dhe.datasets.base import PlaceSplit, Positives
 from vpr_dhe.errors import DatasetError
-from vpr_dhe.geography.image_table import Sheet, TableForm, image_path, paths_by_name, read_sheet
+from vpr_dhe.geography.csv_table import Sheet, TableForm, image_path, paths_by_name, read_sheet
 from vpr_dhe.geography.neighbours import rows_within
 from vpr_dhe.runtime.image_names import KnownNames, composed, match_names
 

@@ -15,7 +15,7 @@ from vpr_dhe.errors import IndexDamagedError, ShardsMissingError
 from vpr_dhe.index.manifest import read_manifest
 from vpr_dhe.index.search import SearchResult
 from vpr_dhe.index.snapshot import Snapshot
-from vpr_dhe.localization.shortlist import QueryImage, Shortlist, verify_images
+from vpr_dhe.localization.candidate_maps import QueryImage, Shortlist, verify_images
 from vpr_dhe.records import Features, Frame, Grid, Image, ImageRecord, Near, NearbyImages, Verification
 from vpr_dhe.verification.verifier import Verifier
 

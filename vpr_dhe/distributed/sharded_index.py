@@ -29,7 +29,7 @@ from vpr_dhe.errors import BadInputError, IndexFormatError, ShardsMissingError
 from vpr_dhe.features.base import ExtractorSpec
 from vpr_dhe.index.manifest import AdaptationInfo, Manifest, read_manifest
 from vpr_dhe.index.search import SearchResult, merge
-from vpr_dhe.localization.shortlist import QueryImage, decode_query
+from vpr_dhe.localization.candidate_maps import QueryImage, decode_query
 from vpr_dhe.records import Features, GreyLevels, ImageRecord, Near, NearbyImages, StrPath, Verification
 from vpr_dhe.verification.verifier import Verifier
 

@@ -21,7 +21,7 @@ from vpr_dhe.index.manifest import SkippedImage
 from vpr_dhe.index.place_index import PlaceIndex, require_same_features
 from vpr_dhe.localization.calibration.fitting import Assumptions, Method, fit
 from vpr_dhe.localization.calibration.probability import Calibration, Conditions
-from vpr_dhe.localization.calibration.stored import calibrating
+from vpr_dhe.localization.calibration.storage import calibrating
 from vpr_dhe.localization.database import PinnedIndex
 from vpr_dhe.localization.early_stop import require_margin
 from vpr_dhe.models.network_file import load_networks

@@ -7,7 +7,7 @@ from pathlib import Path
 from time import perf_counter
 
 from vpr_dhe.datasets import read_places
-from vpr_dhe.evaluation.runs import EvaluationResult, Settings, evaluate_dataset
+from vpr_dhe.evaluation.place_evaluation import EvaluationResult, Settings, evaluate_dataset
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.geography.distance import RADIUS_M
 from vpr_dhe.images import decode_image

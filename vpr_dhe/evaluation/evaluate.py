@@ -9,10 +9,10 @@ from vpr_dhe.datasets import PlaceDataset, Protocol, read_places
 from vpr_dhe.datasets.pairs import PAIR_LAYOUTS, read_pairs, recognise_pairs
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.evaluation.feature_cache import FeatureCache
-from vpr_dhe.evaluation.pair_runs import SPARSE, PairEvaluation, evaluate_pair_set
+from vpr_dhe.evaluation.pair_evaluation import SPARSE, PairEvaluation, evaluate_pair_set
+from vpr_dhe.evaluation.place_evaluation import EvaluationResult, Settings, Tools, evaluate_dataset
 from vpr_dhe.evaluation.query_features import extract_queries
 from vpr_dhe.evaluation.recall import Denominator
-from vpr_dhe.evaluation.runs import EvaluationResult, Settings, Tools, evaluate_dataset
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.localization.early_stop import require_margin

@@ -11,7 +11,7 @@ from vpr_dhe.datasets.base import PlaceSplit, positives_within
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.evaluation.calibration_runs import LabelledQuery
 from vpr_dhe.images import decode_named
-from vpr_dhe.index.location import moved_hint
+from vpr_dhe.index.paths import moved_hint
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.records import Image, ImageRecord, Size
 from vpr_dhe.runtime.sampling import evenly_spread

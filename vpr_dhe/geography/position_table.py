@@ -25,7 +25,7 @@ from pathlib import Path
 
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.geography.angles import LATITUDE, LONGITUDE, UnreadAngleError, degrees_of_text
-from vpr_dhe.geography.image_table import (
+from vpr_dhe.geography.csv_table import (
     AmbiguousNumberError,
     Sheet,
     TableForm,

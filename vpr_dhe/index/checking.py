@@ -5,7 +5,7 @@ from pathlib import Path
 
 from vpr_dhe.errors import IndexDamagedError
 from vpr_dhe.index.adaptation.report import AdaptationReport
-from vpr_dhe.index.documents import is_sound_document
+from vpr_dhe.index.checked_json import is_sound_document
 from vpr_dhe.index.files import is_sound
 from vpr_dhe.index.manifest import CodecInfo, Manifest, lock_for_writing, publish, read_manifest
 from vpr_dhe.index.segments import SegmentInfo

@@ -21,7 +21,7 @@ from vpr_dhe.index.codecs.float16 import Float16Codec
 from vpr_dhe.index.stored_maps import StoredMaps
 from vpr_dhe.models.catalogue import is_export, open_model
 from vpr_dhe.models.exported_model import ExportedModel, load_exported
-from vpr_dhe.models.fetching import cached
+from vpr_dhe.models.hub import cached
 from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.models.names import BUNDLED
 from vpr_dhe.records import Features, Frame, Image

@@ -11,11 +11,11 @@ from typing import Any
 from vpr_dhe.errors import IndexBusyError, IndexFormatError
 from vpr_dhe.features.base import ExtractorSpec
 from vpr_dhe.index.adaptation.report import AdaptationReport, Trial
+from vpr_dhe.index.checked_json import read_document, write_document
 from vpr_dhe.index.codec_fidelity import CodecTrials, Fidelity
-from vpr_dhe.index.documents import read_document, write_document
 from vpr_dhe.index.files import FileInfo
 from vpr_dhe.index.image_folders import ImageFolders, MergedFolder
-from vpr_dhe.index.location import FILE_NAME, require_manifest
+from vpr_dhe.index.paths import FILE_NAME, require_manifest
 from vpr_dhe.index.segments import SegmentInfo
 from vpr_dhe.index.vectors import VectorFileInfo
 from vpr_dhe.models.exported_model import without_zero_code_bits

@@ -15,13 +15,12 @@ from vpr_dhe.index.adaptation.fitting import fit
 from vpr_dhe.index.adaptation.map_images import MapImages
 from vpr_dhe.index.adaptation.pairs import Pairs
 from vpr_dhe.index.adaptation.report import AdaptationReport
-from vpr_dhe.index.adaptation.writing import MapVectors, records_of
+from vpr_dhe.index.adaptation.update import MapVectors, records_of
 from vpr_dhe.index.changes import Changes, changes_between
 from vpr_dhe.index.checking import CheckReport, check
 from vpr_dhe.index.codecs import CODECS
 from vpr_dhe.index.grey_levels import parse_bit_depth
 from vpr_dhe.index.ingest import SealedChunk, Source, UnusedPosition, reading
-from vpr_dhe.index.location import FILE_NAME
 from vpr_dhe.index.manifest import (
     LOCK_NAME,
     Manifest,
@@ -32,7 +31,8 @@ from vpr_dhe.index.manifest import (
     read_manifest,
 )
 from vpr_dhe.index.merging import MergeReport
-from vpr_dhe.index.moving import MIN_UNCHANGED_SHARE, moved_folder
+from vpr_dhe.index.paths import FILE_NAME
+from vpr_dhe.index.relocation import MIN_UNCHANGED_SHARE, moved_folder
 from vpr_dhe.index.rows import Ids
 from vpr_dhe.index.search import SearchResult
 from vpr_dhe.index.snapshot import CALIBRATIONS, SEGMENTS, STATE, VECTOR_FILES, Snapshot, make_folders, open_newest

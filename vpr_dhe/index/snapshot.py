@@ -13,7 +13,7 @@ from jaxtyping import Float, Float32, Int64, UInt8
 from torch import Tensor
 
 from vpr_dhe.errors import BadInputError, IndexDamagedError, IndexFormatError
-from vpr_dhe.index.adaptation.opened import AdaptationFiles
+from vpr_dhe.index.adaptation.adapted_search import AdaptationFiles
 from vpr_dhe.index.codec_files import open_codec
 from vpr_dhe.index.codecs import LocalMapCodec
 from vpr_dhe.index.files import PinnedFile, damage

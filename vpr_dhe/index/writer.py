@@ -15,10 +15,10 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from vpr_dhe.errors import BadInputError, ImageError
+from vpr_dhe.index.adaptation.adapted_search import AdaptationFiles
 from vpr_dhe.index.adaptation.fitting import Fit
 from vpr_dhe.index.adaptation.map_images import MapImages
-from vpr_dhe.index.adaptation.opened import AdaptationFiles
-from vpr_dhe.index.adaptation.writing import AdaptationExtender, MapVectors, save_adaptation, with_joined_terms
+from vpr_dhe.index.adaptation.update import AdaptationExtender, MapVectors, save_adaptation, with_joined_terms
 from vpr_dhe.index.changes import Changes
 from vpr_dhe.index.codec_choice import CodecChoice, choose_codec
 from vpr_dhe.index.codec_files import save_codec

@@ -20,7 +20,7 @@ from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.index.search import SearchResult, merge
 from vpr_dhe.index.snapshot import Snapshot
 from vpr_dhe.index.vectors import Queries, exact_search
-from vpr_dhe.localization.shortlist import QueryImage, Shortlist, decode_query
+from vpr_dhe.localization.candidate_maps import QueryImage, Shortlist, decode_query
 from vpr_dhe.records import Features, GreyLevels, ImageRecord, Near, NearbyImages, Verification
 from vpr_dhe.runtime.choices import Adapt
 from vpr_dhe.verification.coarse_pass import coarse_votes

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 
 from vpr_dhe.errors import BadInputError
-from vpr_dhe.localization.contrast import chance_level, stabilised
 from vpr_dhe.localization.retrieval import Candidate
+from vpr_dhe.localization.robust_scores import chance_level, stabilised
 
 SAFE_MARGIN = 8.0
 """Margin that lost hardly any recall on six sets of images; docs/experiments/early_stop.md compares others."""

@@ -11,13 +11,13 @@ from vpr_dhe.index.adaptation.report import AdaptationReport
 from vpr_dhe.index.place_index import PlaceIndex, require_same_features
 from vpr_dhe.localization.calibration.default import default_calibration
 from vpr_dhe.localization.calibration.probability import Calibration, Conditions
-from vpr_dhe.localization.calibration.stored import read_calibration
+from vpr_dhe.localization.calibration.storage import read_calibration
+from vpr_dhe.localization.candidate_maps import QueryImage
 from vpr_dhe.localization.database import Database, PinnedDatabase, VerifiedIndex
 from vpr_dhe.localization.early_stop import require_margin
 from vpr_dhe.localization.position_fusion import fuse_positions
 from vpr_dhe.localization.ranking import ranked_matches, rerank
 from vpr_dhe.localization.retrieval import Candidate, retrieve
-from vpr_dhe.localization.shortlist import QueryImage
 from vpr_dhe.models.network_file import load_networks
 from vpr_dhe.records import (
     CalibrationSource,

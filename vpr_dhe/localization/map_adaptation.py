@@ -9,7 +9,7 @@ from jaxtyping import Int64
 from vpr_dhe.index.adaptation.report import AdaptationReport
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.index.snapshot import Snapshot
-from vpr_dhe.localization.shortlist import verify_images
+from vpr_dhe.localization.candidate_maps import verify_images
 from vpr_dhe.records import Features, StartProgress, StrPath, without_progress
 from vpr_dhe.runtime.choices import Adapt, require_choice
 from vpr_dhe.runtime.sampling import evenly_spread

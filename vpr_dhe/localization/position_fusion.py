@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float64
 
 from vpr_dhe.geography.distance import RADIUS_M, world_of
 from vpr_dhe.geography.plane import Plane
-from vpr_dhe.localization.contrast import contrasts
+from vpr_dhe.localization.robust_scores import contrasts
 from vpr_dhe.records import RECONSTRUCTION, Cameras, ImageRecord, PositionEstimate, RankedMatch
 
 # Robust standard deviations above the median; one wrong candidate in forty exceeds them by chance.

@@ -7,11 +7,11 @@ import numpy as np
 from jaxtyping import Float64
 
 from vpr_dhe.index.manifest import AdaptationInfo
-from vpr_dhe.localization.contrast import CHANCE_QUANTILE, MEDIAN, inlier_contrasts, robust_z_scores
+from vpr_dhe.localization.candidate_maps import QueryImage
 from vpr_dhe.localization.database import PinnedDatabase
 from vpr_dhe.localization.early_stop import parts, stands_out
 from vpr_dhe.localization.retrieval import Candidate
-from vpr_dhe.localization.shortlist import QueryImage
+from vpr_dhe.localization.robust_scores import CHANCE_QUANTILE, MEDIAN, inlier_contrasts, robust_z_scores
 from vpr_dhe.records import NOT_VERIFIED, Features, ImageRecord, RankedMatch, Verification
 from vpr_dhe.runtime.choices import RankBy
 

@@ -55,7 +55,7 @@ def open_model(name: str) -> "ModelFile":
         ModelError: if there is no such model, or its file is damaged.
         DownloadError: if a published model cannot be fetched.
     """
-    from vpr_dhe.models.fetching import fetch  # here, as torch takes seconds to import
+    from vpr_dhe.models.hub import fetch  # here, as torch takes seconds to import
     from vpr_dhe.models.model_file import load_model
 
     if name in BUNDLED:

@@ -1,7 +1,7 @@
 """Published models by name: where their authors publish them, and under which licence; importable without torch.
 
 Sizes are those of the tensors of a file; recalls are R@1 in percent, as published. Nothing of these models is in the
-package: see `vpr_dhe.models.fetching`.
+package: see `vpr_dhe.models.hub`.
 """
 
 import tomllib

@@ -15,9 +15,9 @@ from jaxtyping import UInt16
 
 from vpr_dhe.errors import ImageError
 from vpr_dhe.records import GreyLevels, Image, Size
-from vpr_dhe.runtime.cut_jpeg import is_nearly_whole, with_end
 from vpr_dhe.runtime.image_parts import Part, load_parts, upright, upright_size
 from vpr_dhe.runtime.pillow import open_image
+from vpr_dhe.runtime.truncated_jpeg import is_nearly_whole, with_end
 from vpr_dhe.runtime.view_names import file_of
 
 _log = logging.getLogger(__name__)

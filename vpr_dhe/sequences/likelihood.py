@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from vpr_dhe.errors import BadInputError
-from vpr_dhe.localization.contrast import contrasts
+from vpr_dhe.localization.robust_scores import contrasts
 from vpr_dhe.records import RankedMatch
 
 NO_EVIDENCE = 0.5

@@ -9,7 +9,7 @@ from vpr_dhe.errors import BadInputError
 from vpr_dhe.geography.distance import world_of
 from vpr_dhe.geography.plane import Plane
 from vpr_dhe.records import RECONSTRUCTION, ImageRecord
-from vpr_dhe.sequences.order import natural_key, order_taken
+from vpr_dhe.sequences.frame_order import natural_key, order_taken
 
 
 class PlaceMap:

@@ -11,11 +11,11 @@ from vpr_dhe.localization.localizer import Localizer
 from vpr_dhe.records import Belief, Image, ImageRecord, Localization, PlaceBelief
 from vpr_dhe.runtime.stopwatch import Stopwatch
 from vpr_dhe.sequences.bayes_filter import FilterSettings
+from vpr_dhe.sequences.frame_gaps import Pace
 from vpr_dhe.sequences.frame_memory import FrameMemory
 from vpr_dhe.sequences.frames import DropPolicy, SequenceFrame, read_live
 from vpr_dhe.sequences.likelihood import CalibratedLikelihood
 from vpr_dhe.sequences.motion import MotionModel
-from vpr_dhe.sequences.pace import Pace
 from vpr_dhe.sequences.place_map import PlaceMap
 from vpr_dhe.sequences.tracker import PlaceTracker
 

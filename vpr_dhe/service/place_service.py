@@ -11,16 +11,16 @@ from vpr_dhe.errors import ImageError, VprDheError
 from vpr_dhe.images import decode_image, decode_named
 from vpr_dhe.localization.database import VerifiedIndex
 from vpr_dhe.localization.localizer import Localizer
-from vpr_dhe.localization.near import parse_near
+from vpr_dhe.localization.search_area import parse_near
 from vpr_dhe.records import Image, Localization, Near
 from vpr_dhe.report.pictures.encoding import jpeg
 from vpr_dhe.runtime.stopwatch import Stopwatch
 from vpr_dhe.runtime.threads import in_parallel
-from vpr_dhe.service.additions import Additions, NewImage, add_images
+from vpr_dhe.service.add_images import Additions, NewImage, add_images
 from vpr_dhe.service.admission import Admission
-from vpr_dhe.service.drawings import positions_document
 from vpr_dhe.service.extraction_queue import ExtractionQueue
 from vpr_dhe.service.limits import Limits
+from vpr_dhe.service.map_data import positions_document
 from vpr_dhe.service.metrics import Metrics
 
 Result = TypeVar("Result")

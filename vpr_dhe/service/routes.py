@@ -15,8 +15,8 @@ from starlette.exceptions import HTTPException
 from vpr_dhe.errors import ImageError
 from vpr_dhe.records import GeoPosition
 from vpr_dhe.report.tables.answers import Answer, answer_document
-from vpr_dhe.service.additions import NewImage
-from vpr_dhe.service.drawings import inliers_document
+from vpr_dhe.service.add_images import NewImage
+from vpr_dhe.service.map_data import inliers_document
 from vpr_dhe.service.place_service import PlaceService
 from vpr_dhe.service.uploads import read_uploads
 

@@ -14,8 +14,8 @@ from torch.nn.utils import clip_grad_norm_
 from vpr_dhe.errors import TimeLimitError
 from vpr_dhe.records import Progress
 from vpr_dhe.runtime.choices import TrainingPrecision
-from vpr_dhe.runtime.deadline import Deadline
 from vpr_dhe.runtime.extras import require_extra
+from vpr_dhe.training.deadline import Deadline
 from vpr_dhe.training.devices import to_device
 from vpr_dhe.training.loading import load_batches
 from vpr_dhe.training.preparation import Preparation

@@ -2,7 +2,7 @@
 
 from vpr_dhe.errors import TimeLimitError
 from vpr_dhe.records import Progress, StartProgress, without_progress
-from vpr_dhe.runtime.deadline import Deadline
+from vpr_dhe.training.deadline import Deadline
 
 
 class Preparation:

@@ -25,7 +25,7 @@ from vpr_dhe.records import (
     without_progress,
 )
 from vpr_dhe.runtime.choices import AUTO, Precision, Runtime, features_precision
-from vpr_dhe.verification.automatic import AutomaticAligner
+from vpr_dhe.verification.auto_aligner import AutomaticAligner
 from vpr_dhe.verification.build import build_estimator
 from vpr_dhe.verification.estimators.base import View, match_by_grid
 from vpr_dhe.verification.estimators.registry import Resources
@@ -38,10 +38,10 @@ from vpr_dhe.verification.keypoint_refinement import (
     verify_matches,
 )
 from vpr_dhe.verification.names import AUTOMATIC, DEFAULT_VERIFIER
-from vpr_dhe.verification.pictures import Picture
 from vpr_dhe.verification.rescaling import PairSizes, rescaled
 from vpr_dhe.verification.verifier import Verifier
 from vpr_dhe.verification.window_refinement import refined_in_windows
+from vpr_dhe.verification.working_copy import Picture
 
 Aligner: TypeAlias = Callable[[Image | Picture, Image | Picture], Verification]
 """Function that aligns two images."""

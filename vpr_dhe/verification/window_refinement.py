@@ -21,8 +21,8 @@ from vpr_dhe.images import image_size
 from vpr_dhe.records import Frame, Image, Matches, Size, Verification
 from vpr_dhe.runtime.image_parts import Part
 from vpr_dhe.verification.estimators.base import View
-from vpr_dhe.verification.pictures import Picture
 from vpr_dhe.verification.verifier import Verifier
+from vpr_dhe.verification.working_copy import Picture
 
 Homography = Float64[np.ndarray, "3 3"]
 Points = Float64[Tensor, "points 2"]

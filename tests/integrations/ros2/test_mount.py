@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.geography.distance import apart
 from vpr_dhe.integrations.ros2.cdr import Stamp
-from vpr_dhe.integrations.ros2.following import motion_between
 from vpr_dhe.integrations.ros2.messages import OdometryPose, StaticTransform
 from vpr_dhe.integrations.ros2.mount import Mount, StaticTransforms
+from vpr_dhe.integrations.ros2.sequence_source import motion_between
 from vpr_dhe.records import GeoPosition, MetricPosition
 
 # From the axes of a body (x ahead) to those of a camera's image (z ahead), as every camera driver publishes it.

@@ -17,12 +17,12 @@ from vpr_dhe.geography.distance import apart
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.integrations.ros2.cdr import CompressedImage, RawImage, Stamp
 from vpr_dhe.integrations.ros2.counters import Counters, Event
-from vpr_dhe.integrations.ros2.following import motion_between
+from vpr_dhe.integrations.ros2.latest_image import NewestImage
 from vpr_dhe.integrations.ros2.map_frame import MapFrame
 from vpr_dhe.integrations.ros2.messages import Fix, Level, MapPose, OdometryPose, StaticTransform
 from vpr_dhe.integrations.ros2.mount import Mount
-from vpr_dhe.integrations.ros2.newest import NewestImage
 from vpr_dhe.integrations.ros2.node import LocalizationNode, require_earth, run_node
+from vpr_dhe.integrations.ros2.sequence_source import motion_between
 from vpr_dhe.integrations.ros2.settings import NodeSettings, Publishers
 from vpr_dhe.localization.localizer import Localizer
 from vpr_dhe.records import GeoPosition, ImageRecord, MetricPosition

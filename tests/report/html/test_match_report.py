@@ -12,8 +12,8 @@ import pytest
 from vpr_dhe.datasets import Protocol, read_places
 from vpr_dhe.datasets.standard import read_split
 from vpr_dhe.evaluation.feature_cache import FeatureCache
+from vpr_dhe.evaluation.place_evaluation import Settings, Tools, evaluate_dataset
 from vpr_dhe.evaluation.provenance import provenance
-from vpr_dhe.evaluation.runs import Settings, Tools, evaluate_dataset
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.localization.database import VerifiedIndex
 from vpr_dhe.localization.localizer import Localizer

@@ -11,8 +11,8 @@ import pytest
 from vpr_dhe.datasets import Protocol, read_places
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.evaluation.feature_cache import FeatureCache
+from vpr_dhe.evaluation.place_evaluation import EvaluationResult, Settings, evaluate_dataset
 from vpr_dhe.evaluation.provenance import provenance
-from vpr_dhe.evaluation.runs import EvaluationResult, Settings, evaluate_dataset
 from vpr_dhe.report.tables.evaluation import evaluation_document, evaluation_table
 from vpr_dhe.report.tables.predictions import write_predictions
 

@@ -13,7 +13,7 @@ from vpr_dhe.training.loop import LoopSettings, train
 from vpr_dhe.training.registration.aligned import open_aligned
 from vpr_dhe.training.registration.deformed_patches import deformed_patches, photo_side_px
 from vpr_dhe.training.registration.iterative import IterativeStage
-from vpr_dhe.training.registration.sequence import displacement_loss
+from vpr_dhe.training.registration.sequence_loss import displacement_loss
 from vpr_dhe.training.registration.stage import RegistrationTraining
 from vpr_dhe.training.schedules import one_cycle
 from vpr_dhe.training.stage import Turn

@@ -5,7 +5,7 @@ import pytest
 from aligned_folder import write_aligned_pairs
 
 from vpr_dhe.errors import DatasetError
-from vpr_dhe.training.registration.own_pairs import open_own_pairs
+from vpr_dhe.training.registration.self_pairs import open_own_pairs
 
 SIDE = 48
 

@@ -2,8 +2,8 @@
 
 import typer
 
-from vpr_dhe.cli.commands import add_command
-from vpr_dhe.cli.help import Group
+from vpr_dhe.cli.shared.help import Group
+from vpr_dhe.cli.shared.registration import add_command
 from vpr_dhe.cli.train import (
     alto,
     descriptor,

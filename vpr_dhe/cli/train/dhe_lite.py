@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from vpr_dhe.cli.common import print_stderr
+from vpr_dhe.cli.shared.progress import print_stderr
 from vpr_dhe.cli.train.options import (
     DataOptions,
     HeadOptions,

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from vpr_dhe.cli.checks import existing_folders, known_model
-from vpr_dhe.cli.common import print_stderr
-from vpr_dhe.cli.options import complete_model
+from vpr_dhe.cli.shared.callbacks import existing_folders, known_model
+from vpr_dhe.cli.shared.options import complete_model
+from vpr_dhe.cli.shared.progress import print_stderr
 from vpr_dhe.cli.train.options import LoopOptions, StepsOption, open_network, training_data_description
 from vpr_dhe.cli.train.running import train_stage
 from vpr_dhe.models.names import CCT_OFFLINE, DEFAULT_MODEL

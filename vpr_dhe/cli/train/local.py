@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from vpr_dhe.cli.checks import existing_folders
-from vpr_dhe.cli.common import print_stderr
-from vpr_dhe.cli.options import complete_model
+from vpr_dhe.cli.shared.callbacks import existing_folders
+from vpr_dhe.cli.shared.options import complete_model
+from vpr_dhe.cli.shared.progress import print_stderr
 from vpr_dhe.cli.train.options import (
     LoopOptions,
     StepsOption,

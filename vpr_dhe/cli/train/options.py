@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
-from vpr_dhe.cli.checks import existing_folder, existing_training_data, known_model
-from vpr_dhe.cli.options import DeviceOption, complete_model, pick_device
+from vpr_dhe.cli.shared.callbacks import existing_folder, existing_training_data, known_model
+from vpr_dhe.cli.shared.options import DeviceOption, complete_model, pick_device
 from vpr_dhe.models.names import SIFT_VLAD
 from vpr_dhe.runtime.choices import AUTO, TrainingPrecision
-from vpr_dhe.runtime.deadline import Deadline
+from vpr_dhe.training.deadline import Deadline
 
 if TYPE_CHECKING:
     from vpr_dhe.datasets import Protocol

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from vpr_dhe.cli.common import print_stderr
+from vpr_dhe.cli.shared.progress import print_stderr
 from vpr_dhe.cli.train.options import DataOptions, LoopOptions, ValidationPairsOption
 from vpr_dhe.cli.train.running import train_stage
 from vpr_dhe.models.names import SIFT_VLAD

@@ -122,10 +122,10 @@ class AlignedDataOptions:
         Raises:
             DatasetError: if there are none.
         """
-        from vpr_dhe.cli.common import print_stderr
+        from vpr_dhe.cli.shared.progress import print_stderr
         from vpr_dhe.training.registration.aligned import open_aligned
         from vpr_dhe.training.registration.deformed_patches import photo_side_px
-        from vpr_dhe.training.registration.own_pairs import open_own_pairs
+        from vpr_dhe.training.registration.self_pairs import open_own_pairs
 
         side_px = photo_side_px(network.side_px)
         opened = open_own_pairs(self.data, side_px, pairs) if unpaired else open_aligned(self.data, side_px)

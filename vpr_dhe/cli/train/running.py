@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from vpr_dhe.cli.common import print_stderr, progress_bar
+from vpr_dhe.cli.shared.progress import print_stderr, progress_bar
 from vpr_dhe.cli.train.options import LoopOptions
 
 if TYPE_CHECKING:

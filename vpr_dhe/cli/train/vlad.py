@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from vpr_dhe.cli.checks import existing_folder
-from vpr_dhe.cli.common import progress_stages
-from vpr_dhe.cli.options import DeviceOption, pick_device
+from vpr_dhe.cli.shared.callbacks import existing_folder
+from vpr_dhe.cli.shared.options import DeviceOption, pick_device
+from vpr_dhe.cli.shared.progress import progress_stages
 from vpr_dhe.cli.train.options import open_network, training_data_description
 from vpr_dhe.runtime.choices import AUTO
 

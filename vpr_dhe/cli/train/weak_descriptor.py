@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from vpr_dhe.cli.checks import existing_training_data
-from vpr_dhe.cli.common import print_stderr
+from vpr_dhe.cli.shared.callbacks import existing_training_data
+from vpr_dhe.cli.shared.progress import print_stderr
 from vpr_dhe.cli.train.options import LoopOptions, StepsOption, ValidationPairsOption, training_data_description
 from vpr_dhe.cli.train.running import train_stage
 

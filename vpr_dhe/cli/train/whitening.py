@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from vpr_dhe.cli.checks import existing_training_data
-from vpr_dhe.cli.common import progress_bar
-from vpr_dhe.cli.options import DeviceOption, pick_device
+from vpr_dhe.cli.shared.callbacks import existing_training_data
+from vpr_dhe.cli.shared.options import DeviceOption, pick_device
+from vpr_dhe.cli.shared.progress import progress_bar
 from vpr_dhe.runtime.choices import AUTO
 
 NAME = "whitening"

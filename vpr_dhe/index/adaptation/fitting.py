@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from vpr_dhe.index.adaptation.decision import HUB_WEIGHT, Answers, Decision, decide
+from vpr_dhe.index.adaptation.cross_validation import HUB_WEIGHT, Answers, Decision, decide
 from vpr_dhe.index.adaptation.map_images import MapImages
 from vpr_dhe.index.adaptation.pairs import MAX_PAIRS, Pairs, alike, pairs_of
 from vpr_dhe.index.adaptation.report import AdaptationReport, PairSource

@@ -14,11 +14,11 @@ from vpr_dhe.images import decode_named, decode_pixels, load_image
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.integrations.ros2.cdr import CameraImage, CompressedImage
 from vpr_dhe.integrations.ros2.counters import Counters, Event
-from vpr_dhe.integrations.ros2.following import LiveFrames, ReadImage
+from vpr_dhe.integrations.ros2.latest_image import Arrival, NewestImage
 from vpr_dhe.integrations.ros2.messages import Diagnostics, OdometryPose, StaticTransform, Text
 from vpr_dhe.integrations.ros2.mount import Mount, StaticTransforms
-from vpr_dhe.integrations.ros2.newest import Arrival, NewestImage
 from vpr_dhe.integrations.ros2.positions import PositionPublisher, sure_position
+from vpr_dhe.integrations.ros2.sequence_source import LiveFrames, ReadImage
 from vpr_dhe.integrations.ros2.settings import NodeSettings, Publishers
 from vpr_dhe.localization.database import VerifiedIndex
 from vpr_dhe.localization.localizer import Localizer

@@ -10,9 +10,10 @@ import numpy as np
 from jaxtyping import Int64
 
 from vpr_dhe.errors import ImageError
+from vpr_dhe.evaluation.place_evaluation import EvaluationResult, MethodResult, Tools
 from vpr_dhe.evaluation.provenance import Provenance
 from vpr_dhe.evaluation.recall import counted_queries, recall_at
-from vpr_dhe.evaluation.runs import EvaluationResult, MethodResult, Tools
+from vpr_dhe.evaluation.reverify import indexed_rows, verified_again
 from vpr_dhe.geography.coordinates import geo_uri
 from vpr_dhe.geography.distance import distance
 from vpr_dhe.images import decode_image
@@ -34,7 +35,6 @@ from vpr_dhe.report.html.match_report import (
 from vpr_dhe.report.html.position_map import DATABASE, MAX_DATABASE_SPOTS, PositionMap, Spot, draw_map
 from vpr_dhe.report.tables.answers import position_text
 from vpr_dhe.report.tables.evaluation import footnotes, method_table, scores_note
-from vpr_dhe.report.verified_again import indexed_rows, verified_again
 from vpr_dhe.runtime.sampling import evenly_spread
 from vpr_dhe.runtime.text import counted
 

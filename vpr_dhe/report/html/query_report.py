@@ -9,7 +9,7 @@ from vpr_dhe.images import decode_image
 from vpr_dhe.index.image_folders import ImageFolders
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.localization.confidence import confidence_of
-from vpr_dhe.localization.near import nearby_text
+from vpr_dhe.localization.search_area import nearby_text
 from vpr_dhe.records import GreyLevels, Progress, RankedMatch
 from vpr_dhe.report.html.match_report import (
     ANSWERED,

@@ -11,7 +11,7 @@ from vpr_dhe.geography.coordinates import Coordinates, coordinates_of
 from vpr_dhe.geography.distance import EARTH, world_of
 from vpr_dhe.index.adaptation.report import AdaptationReport
 from vpr_dhe.localization.confidence import confidence_of
-from vpr_dhe.localization.near import nearby_text
+from vpr_dhe.localization.search_area import nearby_text
 from vpr_dhe.records import (
     Belief,
     CalibrationSource,

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from vpr_dhe.evaluation.demo import Demo
+from vpr_dhe.evaluation.place_evaluation import EXTRACTED, RETRIEVAL, EarlyStop, EvaluationResult, MethodResult, Scores
 from vpr_dhe.evaluation.provenance import Provenance
 from vpr_dhe.evaluation.recall import Denominator
-from vpr_dhe.evaluation.runs import EXTRACTED, RETRIEVAL, EarlyStop, EvaluationResult, MethodResult, Scores
 from vpr_dhe.report.tables.adaptation import adaptation_document, adaptation_lines, adaptation_summary
 from vpr_dhe.report.tables.answers import position_text
 from vpr_dhe.report.tables.text import text_table

@@ -5,7 +5,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vpr_dhe.models.fetching import cached
+from vpr_dhe.models.hub import cached
 from vpr_dhe.models.names import TIMM_CNN_PREFIX, TIMM_PREFIX
 from vpr_dhe.models.published import PUBLISHED, PUBLISHED_NETWORKS, PublishedModel, PublishedNetwork
 from vpr_dhe.report.tables.text import text_table

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from vpr_dhe.evaluation.alignment_metrics import AUC_THRESHOLDS_PX, PCK_THRESHOLDS_PX
-from vpr_dhe.evaluation.pair_runs import AlignmentResult, AlignmentScores, PairEvaluation, PairScore
+from vpr_dhe.evaluation.pair_evaluation import AlignmentResult, AlignmentScores, PairEvaluation, PairScore
 from vpr_dhe.evaluation.provenance import Provenance
 from vpr_dhe.report.tables.text import text_table
 from vpr_dhe.runtime.text import counted

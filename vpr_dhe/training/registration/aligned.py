@@ -22,7 +22,7 @@ from vpr_dhe.geometry.homography import project
 from vpr_dhe.images import image_size
 from vpr_dhe.records import Image, Size
 from vpr_dhe.runtime.image_decoding import MIN_SIDE_PX
-from vpr_dhe.training.registration.parts import learned_and_kept
+from vpr_dhe.training.registration.split import learned_and_kept
 from vpr_dhe.training.sources.base import PairSource, TrainingPair
 
 _MIN_CROP = 0.75

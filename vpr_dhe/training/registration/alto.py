@@ -26,7 +26,7 @@ from vpr_dhe.training.registration.barlow_twins import barlow_twins
 from vpr_dhe.training.registration.deformed_patches import PatchBatch
 from vpr_dhe.training.registration.encoders import Encoder, build_loss_networks
 from vpr_dhe.training.registration.registered_patches import Registered, bring_to_b
-from vpr_dhe.training.registration.sequence import weighted_sequence
+from vpr_dhe.training.registration.sequence_loss import weighted_sequence
 from vpr_dhe.training.registration.stage import RegistrationStage, RegistrationTraining
 from vpr_dhe.training.stage import Fact, StepLoss
 from vpr_dhe.verification.estimators.cross_modal.alto import AltoEstimator

@@ -17,7 +17,7 @@ from vpr_dhe.training.registration.deformed_patches import PatchBatch
 from vpr_dhe.training.registration.map_matching import map_matching_loss
 from vpr_dhe.training.registration.perceptual import masked_mean
 from vpr_dhe.training.registration.registered_patches import bring_to_b
-from vpr_dhe.training.registration.sequence import displacement_loss, weighted_sequence
+from vpr_dhe.training.registration.sequence_loss import displacement_loss, weighted_sequence
 from vpr_dhe.training.registration.stage import RegistrationStage, RegistrationTraining
 from vpr_dhe.training.stage import Fact, StepLoss
 from vpr_dhe.verification.estimators.cross_modal.iterative import IterativeEstimator

@@ -28,7 +28,7 @@ from vpr_dhe.training.registration.deformed_patches import (
 )
 from vpr_dhe.training.registration.perceptual import PerceptualLoss, VggLoss, feature_difference, gradient_dissimilarity
 from vpr_dhe.training.registration.registered_patches import bring_to_b
-from vpr_dhe.training.registration.sequence import displacement_loss
+from vpr_dhe.training.registration.sequence_loss import displacement_loss
 from vpr_dhe.training.registration.stage import RegistrationStage, RegistrationTraining
 from vpr_dhe.training.stage import Fact, StepLoss
 from vpr_dhe.verification.estimators.cross_modal.registration.base import RegistrationNetwork

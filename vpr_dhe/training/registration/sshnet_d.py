@@ -14,7 +14,7 @@ from vpr_dhe.models.network_file import NetworkFile, network_file
 from vpr_dhe.models.weights_file import tensors_digest
 from vpr_dhe.training.registration.aligned import AlignedData
 from vpr_dhe.training.registration.deformed_patches import PatchBatch
-from vpr_dhe.training.registration.sequence import displacement_loss
+from vpr_dhe.training.registration.sequence_loss import displacement_loss
 from vpr_dhe.training.registration.stage import RegistrationStage, RegistrationTraining
 from vpr_dhe.training.stage import Fact, StepLoss
 from vpr_dhe.verification.estimators.cross_modal.registration.base import RegistrationNetwork

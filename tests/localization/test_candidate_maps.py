@@ -1,0 +1,110 @@
+"""A shortlist that several verifiers share."""
+
+import pytest
+
+from vpr_dhe import PlaceIndex
+from vpr_dhe.datasets.standard import read_split
+from vpr_dhe.images import decode_image
+from vpr_dhe.index.ingest import ExtractedImage
+from vpr_dhe.index.segments import IndexedImage
+from vpr_dhe.index.stored_maps import StoredMaps
+from vpr_dhe.localization.candidate_maps import SharedShortlists, Shortlist, verify_images
+from vpr_dhe.localization.database import PinnedIndex
+from vpr_dhe.records import Features
+from vpr_dhe.verification.build import build_estimator
+from vpr_dhe.verification.verifier import Verifier
+
+
+@pytest.fixture
+def index(photo_folder, thumbnail_extractor, tmp_path):
+    index = PlaceIndex.create(tmp_path / "index", thumbnail_extractor.spec, photo_folder, codec="float16")
+    index.add(read_split(photo_folder).records, thumbnail_extractor)
+    return index
+
+
+@pytest.fixture
+def query(photo_folder, thumbnail_extractor):
+    return thumbnail_extractor.extract([decode_image(photo_folder / "02.png")])[0]
+
+
+@pytest.fixture
+def matchings(monkeypatch):
+    """Calls of `StoredMaps.match` so far."""
+    calls, match = [], StoredMaps.match
+
+    def counted(self, query, *cells):
+        calls.append(len(self))
+        return match(self, query, *cells)
+
+    monkeypatch.setattr(StoredMaps, "match", counted)
+    return calls
+
+
+def no_pixels():
+    raise AssertionError("verifiers that work on matches need no pixels")
+
+
+def summary(found):
+    return {
+        id: (one.score, None if one.homography is None else one.homography.tolist(), one.query_points.tolist())
+        for id, one in found.items()
+    }
+
+
+def test_verifiers_find_together_what_each_finds_alone(index, query):
+    ids, shortlist = index.ids.tolist(), Shortlist(index.snapshot, query, index.ids.tolist())
+    for verifier in (Verifier(build_estimator(name)) for name in ("magsac", "ransac", "poselib")):
+        alone = verify_images(index.snapshot, verifier, no_pixels, query, ids)
+        assert summary(shortlist.verify(verifier, no_pixels)) == summary(alone)
+
+
+def test_candidates_are_matched_once_and_later_verifiers_are_told_what_that_saved(index, query, matchings):
+    shortlist = Shortlist(index.snapshot, query, index.ids.tolist())
+    shortlist.verify(Verifier(build_estimator("magsac")), no_pixels)
+    assert shortlist.saved_ms == 0
+    shortlist.verify(Verifier(build_estimator("ransac")), no_pixels)
+    assert matchings == [len(index)]
+    assert shortlist.saved_ms > 0
+
+
+def test_a_shortlist_is_shared_for_the_same_query_and_candidates_alone(index, query, photo_folder, thumbnail_extractor):
+    shared, ids = SharedShortlists(), index.ids.tolist()
+    first = shared(index.snapshot, query, ids)
+    assert shared(index.snapshot, query, ids) is first
+    fewer = shared(index.snapshot, query, ids[:3])
+    assert fewer is not first
+    other = thumbnail_extractor.extract([decode_image(photo_folder / "03.png")])[0]
+    assert shared(index.snapshot, other, ids[:3]) is not fewer
+
+
+def test_the_coarse_pass_counts_once_for_all_verifiers(index, query, matchings):
+    shared, ids = SharedShortlists(), index.ids.tolist()
+    databases = [
+        PinnedIndex(index.snapshot, Verifier(build_estimator(name)), shortlist_of=shared)
+        for name in ("magsac", "ransac")
+    ]
+    first, second = (database.shift_votes(query, ids) for database in databases)
+    assert first == second
+    assert matchings == [len(ids)]
+    assert shared.take_saved_ms() > 0
+    assert shared.take_saved_ms() == 0
+    assert max(first, key=first.__getitem__) == index.find("02.png")
+
+
+def test_images_that_are_not_sealed_yet_get_the_votes_of_sealed_ones(index, query):
+    snapshot, ids = index.snapshot, index.ids.tolist()
+    descriptors, maps = snapshot.descriptors(ids), snapshot.local_maps(ids)
+    grid = snapshot.manifest.spec.grid
+    pending = {
+        id: ExtractedImage(
+            row,
+            IndexedImage(snapshot.image(id), snapshot.frame(id).image_size),
+            snapshot.stamp(id),
+            Features(descriptors[row], maps[row], grid, snapshot.frame(id)),
+        )
+        for row, id in enumerate(ids)
+        if row % 2
+    }
+    sealed = PinnedIndex(snapshot, None).shift_votes(query, ids)
+    found = PinnedIndex(snapshot, None, pending=pending).shift_votes(query, ids)
+    assert found == pytest.approx(sealed, rel=1e-4)

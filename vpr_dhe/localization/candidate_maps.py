@@ -1,0 +1,180 @@
+"""Shortlist of a query: its candidates' local maps, read and matched together, for one or several verifiers."""
+
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+from pathlib import Path
+from typing import Generic, TypeAlias, TypeVar
+
+import numpy as np
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+from vpr_dhe.errors import BadInputError
+from vpr_dhe.images import decode_named
+from vpr_dhe.index.paths import moved_hint
+from vpr_dhe.index.snapshot import Snapshot
+from vpr_dhe.records import Features, Image, Matches, Verification
+from vpr_dhe.runtime.stopwatch import Stopwatch
+from vpr_dhe.verification.coarse_pass import coarse_votes
+from vpr_dhe.verification.estimators.base import View, matches_of_cells
+from vpr_dhe.verification.verifier import Verifier
+
+QueryImage: TypeAlias = Image | Callable[[], Image]
+"""Decoded query, or a function that decodes it, which is called only for verifiers that use pixels."""
+
+Result = TypeVar("Result")
+_Decoded: TypeAlias = tuple[Float[Tensor, "images dimension"], Float[Tensor, "images cells local_dimension"]]
+
+
+def decode_query(image: QueryImage) -> Image:
+    """Decode a query, unless it is decoded."""
+    return image() if callable(image) else image
+
+
+class Shortlist:
+    """Candidates of a query, whose local maps are read and matched once, however many verifiers verify them.
+
+    Pixels are decoded only for estimators that use them, and anew for each verifier. `saved_ms` adds up the time that
+    work of earlier calls has saved later ones.
+
+    Args:
+        snapshot: state of the index that holds the candidates.
+        query: features of the query.
+        ids: candidates, in the order of retrieval.
+    """
+
+    def __init__(self, snapshot: Snapshot, query: Features, ids: Sequence[int]) -> None:
+        self.query, self.ids = query, tuple(ids)
+        self.saved_ms = 0.0
+        self._snapshot = snapshot
+        self._maps = _SharedWork(lambda: snapshot.stored_maps(self.ids))
+        self._frames = _SharedWork(lambda: [snapshot.frame(id) for id in self.ids])
+        self._votes = _SharedWork(self._vote)
+        self._matches = _SharedWork(self._match)
+        self._decoded = _SharedWork(self._decode)
+
+    def shift_votes(self) -> dict[int, float]:
+        """Votes of the matches of each candidate for one shift.
+
+        Raises:
+            IndexDamagedError: if stored data does not agree with its checksum.
+        """
+        return dict(zip(self.ids, self._votes.for_one(self._save)().tolist(), strict=True))
+
+    def verify(self, verifier: Verifier, image: QueryImage) -> dict[int, Verification]:
+        """Verify all candidates.
+
+        Raises:
+            IndexDamagedError: if stored data does not agree with its checksum.
+        """
+        frames = self._frames.for_one(self._save)()
+        matches, decoded = self._matches.for_one(self._save), self._decoded.for_one(self._save)
+        candidates = [
+            View(
+                frames[row],
+                image=partial(_decode_indexed, self._snapshot, id),
+                features=partial(self._features_of, decoded, row),
+                matches=partial(_matches_of, matches, row),
+                cache=partial(self._snapshot.cache_of, id),
+            )
+            for row, id in enumerate(self.ids)
+        ]
+        query = View(self.query.frame, partial(decode_query, image), lambda: self.query)
+        return dict(zip(self.ids, verifier.verify(query, candidates), strict=True))
+
+    def _save(self, milliseconds: float) -> None:
+        self.saved_ms += milliseconds
+
+    def _vote(self) -> Float64[np.ndarray, " candidates"]:
+        return coarse_votes(self.query.local_map, self._snapshot.manifest.spec.grid, self._maps.result().match)
+
+    def _match(self) -> Callable[[int], Matches]:
+        maps = self._maps.result()
+        matches_of = matches_of_cells(partial(maps.match, self.query.local_map), self._snapshot.manifest.spec)
+        matches_of(0)  # matches all candidates
+        return matches_of
+
+    def _decode(self) -> _Decoded:
+        return self._snapshot.descriptors(self.ids), self._maps.result().decoded.to(self.query.local_map.device)
+
+    def _features_of(self, decoded: Callable[[], _Decoded], row: int) -> Features:
+        descriptors, local_maps = decoded()
+        return Features(
+            descriptors[row], local_maps[row], self._snapshot.manifest.spec.grid, self._frames.result()[row]
+        )
+
+
+class SharedShortlists:
+    """Makes each shortlist of a query once, for all verifiers that ask for it one after the other."""
+
+    def __init__(self) -> None:
+        self._query: Features | None = None
+        self._made: dict[tuple[int, ...], Shortlist] = {}
+
+    def take_saved_ms(self) -> float:
+        """Time that sharing has saved since this was last asked."""
+        saved_ms = sum(one.saved_ms for one in self._made.values())
+        for one in self._made.values():
+            one.saved_ms = 0.0
+        return saved_ms
+
+    def __call__(self, snapshot: Snapshot, query: Features, ids: Sequence[int]) -> Shortlist:
+        """Return the shortlist of this query and these candidates, or make it; those of other queries are forgotten."""
+        if self._query is not query:
+            self._query, self._made = query, {}
+        return self._made.setdefault(tuple(ids), Shortlist(snapshot, query, ids))
+
+
+def verify_images(
+    snapshot: Snapshot, verifier: Verifier, image: QueryImage, query: Features, ids: Sequence[int]
+) -> dict[int, Verification]:
+    """Verify a query against images of a snapshot; pixels are decoded only for estimators that use them."""
+    return Shortlist(snapshot, query, ids).verify(verifier, image)
+
+
+class _SharedWork(Generic[Result]):
+    """Work that is done when the first of several users needs its result."""
+
+    def __init__(self, work: Callable[[], Result]) -> None:
+        self._work = work
+        self._done: tuple[Result, float] | None = None
+
+    def result(self) -> Result:
+        """Result of the work, which is done now if it was not before."""
+        return self._timed()[0]
+
+    def for_one(self, save: Callable[[float], object]) -> Callable[[], Result]:
+        """Function that returns the result to one user, and tells `save` the milliseconds if another did the work."""
+
+        @cache
+        def result() -> Result:
+            was_done = self._done is not None
+            found, milliseconds = self._timed()
+            if was_done:
+                save(milliseconds)
+            return found
+
+        return result
+
+    def _timed(self) -> tuple[Result, float]:
+        if self._done is None:
+            clock = Stopwatch()
+            found = self._work()
+            self._done = found, clock.lap_ms()
+        return self._done
+
+
+def _matches_of(matches: Callable[[], Callable[[int], Matches]], row: int) -> Matches:
+    return matches()(row)
+
+
+def _decode_indexed(snapshot: Snapshot, id: int) -> Image:
+    folders, name = snapshot.manifest.folders, snapshot.image(id).path
+    folder = Path(folders.owner(name))
+    if not folder.is_dir():
+        raise BadInputError(
+            f"the verifier compares pixels, and the indexed images are no longer in {folder}; "
+            f"{moved_hint(snapshot.folder)}"
+        )
+    # Its size was allowed when it was indexed.
+    return decode_named(folders.locate(name), snapshot.manifest.levels, max_pixels=None)

@@ -1,0 +1,89 @@
+"""Photos paired with themselves in other lights and contrasts, to train homography networks on any photos.
+
+Source: DeTone et al., "Deep Image Homography Estimation", 2016 (arXiv:1606.03798): pairs made of single photos.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from vpr_dhe.datasets.augmentation import relit
+from vpr_dhe.datasets.pairs import read_pairs
+from vpr_dhe.datasets.pairs.pictures import resize
+from vpr_dhe.images import decode_named, list_images
+from vpr_dhe.records import Image, Size
+from vpr_dhe.training.registration.aligned import AlignedData, AlignedPhotos, Photos, some_part
+from vpr_dhe.training.registration.random_contrasts import as_another_sensor
+from vpr_dhe.training.registration.split import learned_and_kept
+from vpr_dhe.training.sources.base import JoinedPairs, PairSource, TrainingPair
+
+_SHARE_OF_PAIRS = 0.1
+"""Share of aligned pairs, relative to the photos that are paired with themselves."""
+
+
+class OwnPairs(PairSource):
+    """Square pairs in which each pixel of A shows the same as that pixel of B, in another light.
+
+    Every other image is also shown as another kind of camera or a map might show it; see `as_another_sensor`.
+
+    Args:
+        paths: of the photos.
+        side_px: of the resized photos.
+        varied: whether to crop at random each time; see `AlignedPhotos`.
+        description: summary of the photos.
+    """
+
+    knows_homographies = True
+
+    def __init__(self, paths: Sequence[Path], side_px: int, *, varied: bool, description: str) -> None:
+        self._paths, self._size, self._varied = tuple(paths), Size(side_px, side_px), varied
+        self.description = description
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def pair(self, index: int, random: np.random.Generator) -> TrainingPair:
+        """Make two versions of a photo."""
+        path = self._paths[index]
+        photo = decode_named(path)
+        if self._varied:
+            photo = some_part(Photos(photo, photo), random).a
+        photo = resize(np.ascontiguousarray(photo), self._size)
+        image_a, image_b = (_altered(photo, random) for _ in range(2))
+        return TrainingPair(image_a, image_b, np.eye(3), frozenset([str(path)]), holds_everywhere=True)
+
+
+def _altered(photo: Image, random: np.random.Generator) -> Image:
+    return relit(as_another_sensor(photo, random) if random.random() < 0.5 else photo, random)
+
+
+def open_own_pairs(root: Path, side_px: int, pairs: Path | None = None) -> AlignedData:
+    """Open the photos of a folder, in parts; see `learned_and_kept`.
+
+    Args:
+        root: folder of photos.
+        side_px: of the resized photos.
+        pairs: folder of aligned pairs to learn from too; they are repeated to make up about a tenth of all.
+
+    Raises:
+        BadInputError: if a folder is missing or holds no photo.
+        DatasetError: if it holds only one, or `pairs` holds none.
+    """
+    learned, kept = learned_and_kept(root, lambda part: [part / path for path in list_images(part)], "photo")
+    name = root.resolve().name
+    photos = OwnPairs(learned, side_px, varied=True, description=f"{len(learned)} photos of {name} in random contrasts")
+    return AlignedData(
+        photos if pairs is None else _joined(photos, pairs, side_px),
+        OwnPairs(kept, side_px, varied=False, description=f"{len(kept)} photos of {name} in random contrasts"),
+    )
+
+
+def _joined(photos: PairSource, root: Path, side_px: int) -> PairSource:
+    pairs = read_pairs(root).pairs
+    description = f"{len(pairs)} pairs of {root.resolve().name}"
+    aligned = AlignedPhotos(pairs, side_px, varied=True, description=description)
+    repeats = max(1, round(_SHARE_OF_PAIRS * len(photos) / len(aligned)))
+    joined = JoinedPairs([photos, *[aligned] * repeats])
+    joined.description = f"{photos.description}; {description}, {repeats} times"
+    return joined
