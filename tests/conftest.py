@@ -24,6 +24,7 @@ from torch.nn.functional import normalize
 
 from vpr_dhe.features.base import Extractor, ExtractorSpec
 from vpr_dhe.images import image_size
+from vpr_dhe.index import codec_choice
 from vpr_dhe.records import Features, Frame, Grid, Image, Size
 
 # Timings vary on shared machines, and a failure must be the same one tomorrow. As examples are then the same in every
@@ -41,6 +42,24 @@ def _cache_of_its_own(tmp_path_factory) -> None:
     # takes seconds for each of them. Tests of the conversion have a cache of their own.
     (cache / "vpr-dhe").mkdir()
     (cache / "vpr-dhe" / "onnx").touch()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _short_choice_of_a_codec() -> Iterator[None]:
+    """Measure codecs on few pairs: nearly every test makes an index, and most of the time to make it would go there."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(codec_choice, "_QUERIES", 2)
+        patched.setattr(codec_choice, "_QUERIES_OF_NETWORK", 1)
+        yield
+
+
+@pytest.fixture(scope="module")
+def usual_choice_of_a_codec() -> Iterator[None]:
+    """Measure codecs on as many pairs as users do."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(codec_choice, "_QUERIES", 10)
+        patched.setattr(codec_choice, "_QUERIES_OF_NETWORK", 4)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -26,6 +26,7 @@ def test_processor_time_counts_processes_that_have_ended():
     assert processor_seconds() - before >= 0.29
 
 
+@pytest.mark.slow
 def test_a_made_up_index_is_sound_and_has_a_file_per_quarter(tmp_path, monkeypatch):
     monkeypatch.setattr(writer, "COVERED_IMAGES", writer.COVERED_IMAGES)
     scale_out.made_up_index(tmp_path / "index", 640, 16, "ivf-sq8")

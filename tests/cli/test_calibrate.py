@@ -92,6 +92,7 @@ def test_known_places_become_probable_and_unknown_ones_improbable(run, data, ind
     )
 
 
+@pytest.mark.slow
 def test_the_default_calibration_serves_until_the_index_has_its_own(run, data, index, tmp_path):
     unknown = tmp_path / "unknown.png"
     save(unknown, np.random.default_rng(9).integers(0, 256, (180, 240, 3)))

@@ -10,6 +10,8 @@ from vpr_dhe.index.checking import check
 from vpr_dhe.index.manifest import publish
 from vpr_dhe.index.place_index import PlaceIndex
 
+pytestmark = pytest.mark.usefixtures("usual_choice_of_a_codec")
+
 
 @pytest.fixture
 def automatic(photo_folder, tmp_path, thumbnail_extractor) -> PlaceIndex:

@@ -302,7 +302,8 @@ def test_positions_from_a_table_come_out_with_the_answers(photos, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("codec", "index_type"), [("float16", "hnsw"), ("binary", "rabitq"), ("pca64-int8", "ivf-sq8")]
+    ("codec", "index_type"),
+    [("float16", "hnsw"), ("binary", "rabitq"), pytest.param("pca64-int8", "ivf-sq8", marks=pytest.mark.slow)],
 )
 def test_every_way_of_storing_answers(photos, tmp_path, codec, index_type):
     index = tmp_path / "index"

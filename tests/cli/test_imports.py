@@ -58,6 +58,7 @@ def modules_of(*arguments: object) -> set[str]:
     return set(json.loads(run.stdout.splitlines()[-1]))
 
 
+@pytest.mark.slow
 def test_a_query_imports_the_small_install_alone(photos, tmp_path):
     index = tmp_path / "index"
     modules_of("index", photos, "--out", index)

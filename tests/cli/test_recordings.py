@@ -67,6 +67,7 @@ def test_a_bag_is_ranked_as_the_folder_of_its_frames(run, folder, answers, tmp_p
     assert "12 images (0 added, 12 unchanged, 0 skipped)" in again
 
 
+@pytest.mark.slow
 def test_compressed_frames_of_several_bags_share_an_index(run, tmp_path):
     for day in (1, 2):
         bag = Bag(tmp_path / f"day{day}.bag")
@@ -114,6 +115,7 @@ def test_a_recording_is_asked_as_the_folder_of_its_frames_is(run, folder, tmp_pa
     assert f"{names[0]} at 1700000000.000 s" in run(*plainly)[1]
 
 
+@pytest.mark.slow
 def test_a_way_that_is_gone_twice_closes_loops(run, tmp_path):
     again = [cv2.GaussianBlur(pixels, (3, 3), 0) for pixels in FRAMES]
     video = video_of(tmp_path / "walk.mkv", [*FRAMES, *again])

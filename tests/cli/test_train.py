@@ -134,6 +134,7 @@ def test_gsv_cities_is_recognised(run, tmp_path):
     assert (code, "use --loss multi-similarity" in stderr) == (2, True)
 
 
+@pytest.mark.slow
 def test_a_network_is_trained_from_nothing_and_then_describes(run, photos, tmp_path):
     out = tmp_path / "run"
     network = ("--model", "new:cct_7_7x2_224@64", "--batch-size", 2, "--half-size-steps", 1)
@@ -148,6 +149,7 @@ def test_a_network_is_trained_from_nothing_and_then_describes(run, photos, tmp_p
     assert (code, stdout.split()[1]) == (0, "1.png"), stderr
 
 
+@pytest.mark.slow
 def test_a_student_is_taught_and_then_indexes(run, photos, tmp_path):
     out, teacher = tmp_path / "run", tmp_path / "teacher.safetensors"
     replace(random_model("timm-cnn:resnet10t", "vlad", None, 64), name="little").save(teacher)

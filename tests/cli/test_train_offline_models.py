@@ -53,6 +53,7 @@ def test_a_vlad_of_a_network_is_fitted_indexed_and_exported(run, exported, textu
     assert load_extractor(str(tmp_path / "onnx")).spec.dimension == 8
 
 
+@pytest.mark.slow
 def test_a_local_head_is_trained_and_indexed(run, exported, textures, tmp_path):
     steps = ("--steps", 3, "--validate-every", 3, "--batch-size", 2, "--device", "cpu")
     options = ("--model", exported.model, "--dimension", 8, "--training-data", "textures, CC0")
@@ -100,6 +101,7 @@ def test_an_interrupted_fit_says_how_to_go_on(run, exported, textures, tmp_path,
     assert not out.with_name("fitted.safetensors.partial").exists()
 
 
+@pytest.mark.slow
 def test_a_network_is_whitened(run, exported, photo_folder, tmp_path):
     out = tmp_path / "whitened.safetensors"
     options = ("--aggregator", "gem-whitened", "--pairs", 280, "--half", "--name", "pale", "--device", "cpu")

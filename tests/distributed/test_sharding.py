@@ -75,6 +75,7 @@ def test_the_directory_knows_where_each_image_is(manifest, count):
         assert groups[shard.name] == own
 
 
+@pytest.mark.slow
 def test_what_takes_long_is_imported_by_nothing_that_can_do_without_it():
     """A query waits for all that is imported, and reads neither tables nor shards."""
     modules = ["cli", "localization.localizer", "index.place_index"]

@@ -25,7 +25,7 @@ from vpr_dhe.models.names import LITE_VLAD
 SNIPPETS = {page.relative_to(ROOT).as_posix(): list(snippets_of(page)) for page in PAGES}
 WITH_CODE = [page for page, snippets in SNIPPETS.items() if any(one.mark is None for one in snippets)]
 # Pages that a newcomer reads first; the others run with the slow tests.
-FIRST = ("README.md", "docs/getting-started.md", "docs/guides/own-photos.md")
+FIRST = ("README.md", "docs/getting-started.md")
 SLOW = [page for page, snippets in SNIPPETS.items() if any(one.mark == "slow" for one in snippets)]
 ALL = [snippet for snippets in SNIPPETS.values() for snippet in snippets]
 # Registries that worked examples add to.

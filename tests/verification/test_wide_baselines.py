@@ -19,6 +19,8 @@ from vpr_dhe.verification.estimators.base import Homographies, HomographyEstimat
 from vpr_dhe.verification.keypoint_refinement import count_agreeing
 
 METHODS = ("asift", "ransac-flow", "auto")
+# `auto` runs all others.
+ALIGNERS = ("asift", "ransac-flow", pytest.param("auto", marks=pytest.mark.slow))
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +46,7 @@ def error_px(homography: np.ndarray, truth: np.ndarray, size: Size) -> float:
     return float(mean_corner_error(torch.from_numpy(homography), torch.from_numpy(truth), corners(size)))
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", ALIGNERS)
 def test_an_oblique_view_is_aligned_without_weights(name, photos, aligners):
     other, truth = seen_obliquely(photos[0])
     found = aligners[name](photos[0], other)
@@ -60,7 +62,7 @@ def test_an_oblique_view_is_aligned_without_weights(name, photos, aligners):
         assert found.evidence.value >= 8
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", ALIGNERS)
 def test_images_of_nothing_in_common_are_a_failure(name, aligners):
     noise = np.random.default_rng(0).integers(0, 256, (2, 120, 160, 3), dtype=np.uint8)
     for image in (noise[1], np.full((120, 160, 3), 90, np.uint8)):
@@ -68,6 +70,7 @@ def test_images_of_nothing_in_common_are_a_failure(name, aligners):
         assert (found.homography, found.inliers, found.score) == (None, 0, 0)
 
 
+@pytest.mark.slow
 def test_auto_takes_cross_modal_where_no_keypoint_matches(photos, aligners):
     other, truth = seen_obliquely(photos[0], foreshortening=0.85)
     inverted = 255 - cv2.GaussianBlur(other, (0, 0), 4.0)
@@ -88,6 +91,7 @@ class Knows(HomographyEstimator):
         return Homographies.joined([self.homography for _ in candidates])
 
 
+@pytest.mark.slow
 def test_auto_takes_the_homography_that_the_most_matches_held_out_agree_with(photos, monkeypatch):
     other, truth = seen_obliquely(photos[0])
     right, wrong = Knows(truth), Knows(np.array([[0.5, -0.5, 160], [0.5, 0.5, 0], [0, 0, 1]]))

@@ -1,5 +1,8 @@
 """An adapted index: what it answers, and that growing, shrinking and failing leave it whole."""
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -19,11 +22,17 @@ VECTORS, RECORDS = town(100, 6)
 QUERIES = torch.from_numpy(town(100, 1)[0])
 
 
-@pytest.fixture
-def index(tmp_path) -> PlaceIndex:
-    index = filled(tmp_path / "index", VECTORS, RECORDS)
+@pytest.fixture(scope="module")
+def adapted(tmp_path_factory) -> Path:
+    """Folder of an adapted index, made once."""
+    index = filled(tmp_path_factory.mktemp("adapted") / "index", VECTORS, RECORDS)
     index.adapt()
-    return index
+    return index.folder
+
+
+@pytest.fixture
+def index(adapted, tmp_path) -> PlaceIndex:
+    return PlaceIndex.open(shutil.copytree(adapted, tmp_path / "index"))
 
 
 def answers(index: PlaceIndex, *, adapted: bool = True) -> list:
@@ -117,7 +126,7 @@ def test_removing_merging_and_compacting_leave_the_answers(index):
     assert answers(PlaceIndex.open(index.folder)) == expected
 
 
-@pytest.mark.parametrize("kind", ["hnsw", "rabitq"])
+@pytest.mark.parametrize("kind", ["hnsw", pytest.param("rabitq", marks=pytest.mark.slow)])
 def test_files_over_adapted_vectors_find_the_nearest(kind, tmp_path):
     index = filled(tmp_path / "index", VECTORS, RECORDS, index_type=kind)
     index.adapt()
@@ -132,6 +141,7 @@ def test_files_over_adapted_vectors_find_the_nearest(kind, tmp_path):
     assert kept >= 0.95
 
 
+@pytest.mark.slow
 def test_files_of_another_adaptation_are_not_searched(tmp_path):
     index = filled(tmp_path / "index", VECTORS, RECORDS, index_type="ivf-flat")
     index.adapt()

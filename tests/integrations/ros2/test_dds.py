@@ -147,6 +147,7 @@ def rank_one(message) -> str:
     return json.loads(message.data)["matches"][0]["image"]
 
 
+@pytest.mark.slow
 def test_a_camera_gets_answers_and_fixes(robot, tmp_path):
     index = index_of(tmp_path, [GeoPosition(48.0 + number / 100, 2.0) for number in range(5)])
     for topic in ("/vpr_dhe/answer", "/diagnostics", "/vpr_dhe/matches/compressed"):

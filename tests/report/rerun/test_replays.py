@@ -158,6 +158,7 @@ def test_lines_join_the_points_of_the_picture():
     np.testing.assert_allclose(found.outline[0], [2 * 5.0 + 212, 2 * 7.0])
 
 
+@pytest.mark.slow
 def test_loops_are_replayed(tmp_path):
     seen = [*range(6), *range(6)]
     frames = [SequenceFrame(FRAMES[n], float(number), name=f"{number}.png") for number, n in enumerate(seen)]

@@ -49,6 +49,7 @@ def stage_of(student, teacher, photos, settings=SETTINGS, view_side=SIDE):
     return DistillationStage(student, teacher, *views, settings, view_size=size, training_data="textures, CC0")
 
 
+@pytest.mark.slow
 def test_a_student_learns_and_its_model_ends_in_the_parts_of_its_teacher(student, teacher, photos, tmp_path):
     stage = stage_of(student, teacher, photos, view_side=48)
     before = stage.validate()

@@ -68,6 +68,7 @@ def test_warped_frames_show_what_the_frames_showed():
     assert (in_a - in_b).abs().max() < 0.02
 
 
+@pytest.mark.slow
 def test_what_patches_show_has_a_gradient_to_the_homography():
     image = torch.rand(3, 60, 60, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     some = frames(2)
