@@ -182,13 +182,12 @@ def run(
     _require_consistent(traverse, limits, output, recorded=recording.given is not None)
     rough.require_consistent(sequence=traverse.sequence)
     existing_file(photos.times)
-    if traverse.sequence:
-        from vpr_dhe.sequences.sequence_localizer import require_all_verified
-
-        require_all_verified(verification.stop_early)
     from vpr_dhe.report.tables.answers import AnswerSheet
     from vpr_dhe.report.tables.positions import require_positions
+    from vpr_dhe.sequences.sequence_localizer import require_all_verified
 
+    if traverse.sequence:
+        require_all_verified(verification.stop_early)
     listed = photo_frames(photos.queries or [], photos.times, in_order=traverse.sequence)
     localizer = open_localizer(index, verification, model, max_megapixels=limits.max_megapixels)
     by_line = output.line_format(localizer, listed)
