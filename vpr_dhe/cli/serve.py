@@ -52,7 +52,7 @@ class ServiceLimitsOptions:
         30.0
     )
 
-    def limits(self) -> "Limits":
+    def build(self) -> "Limits":
         """Build the limits of the service."""
         from vpr_dhe.service.limits import Limits
 
@@ -84,7 +84,7 @@ def run(
     with listen(address.host, address.port) as listening:
         localizer = open_localizer(index, verification, model)
         warn_of_calibration(localizer)
-        service = PlaceService(localizer, verification.verifier, limits.limits())
+        service = PlaceService(localizer, verification.verifier, limits.build())
         print_stderr(f"{index}: {len(service.index)} images at {address.url(listening.getsockname()[1])}")
         print_stderr(
             "clients with the token can add images" if token else f"images cannot be added: {_TOKEN} is not set"
