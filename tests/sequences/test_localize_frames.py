@@ -38,12 +38,14 @@ def test_frames_alone_answer_as_single_queries_do(localizer, frames, photo_folde
     assert [frame.error is None for frame in found] == [True, False, True]
     assert all(frame.belief is None for frame in found)
     alone = localizer.localize(photo_folder / "02.png", top_k=3)
+    assert found[2].localization is not None
     assert [match.image for match in found[2].localization.matches] == [match.image for match in alone.matches]
 
 
 def test_frames_of_a_traverse_get_beliefs(localizer, frames):
     found = list(follow_frames(localizer, frames, top_k=3))
     assert [frame.belief is None for frame in found] == [False, True, False]
+    assert found[2].belief is not None
     assert found[2].belief.places[0].image == "02.png"
     with pytest.raises(BadInputError, match="position"):
         list(follow_frames(localizer, frames, max_step_m=5.0))
