@@ -197,7 +197,7 @@ class Comparison:
 
     @property
     def _index(self) -> PlaceIndex:
-        return self._localizer.database.index  # pyright: ignore[reportAttributeAccessIssue]
+        return self._localizer.index
 
 
 def indexing(dataset: PlaceDataset, script: Script, clock: Clock) -> Row:

@@ -7,9 +7,6 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from vpr_dhe.cli.query import below
-from vpr_dhe.errors import BadInputError
-
 OPTIONS = ("--verifier", "none", "--top-k", 2, "--format", "hloc")
 
 
@@ -43,16 +40,6 @@ def test_both_sides_are_relative_to_one_folder(run, root, tmp_path):
     assert (code, stdout, "is not in" in stderr) == (2, "", True)
     code, _, stderr = run("query", index, root / "query", "--names-relative-to", root)
     assert (code, "add --format hloc" in stderr) == (2, True)
-
-
-def test_paths_below_a_folder(tmp_path, monkeypatch):
-    (tmp_path / "a/b").mkdir(parents=True)
-    (tmp_path / "link").symlink_to(tmp_path / "a")
-    monkeypatch.chdir(tmp_path)
-    for path in (Path("a/b/1.jpg"), tmp_path / "a/b/1.jpg", Path("link/b/1.jpg"), Path("a/../a/b/1.jpg")):
-        assert below(Path("a"), path) == below(tmp_path / "link", path) == "b/1.jpg"
-    with pytest.raises(BadInputError, match="is not in"):
-        below(Path("a/b"), Path("a/1.jpg"))
 
 
 @pytest.mark.slow

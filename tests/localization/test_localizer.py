@@ -19,6 +19,7 @@ from vpr_dhe.localization.calibration.storage import write_calibration
 from vpr_dhe.localization.database import PinnedIndex, VerifiedIndex
 from vpr_dhe.localization.localizer import Localizer
 from vpr_dhe.records import Verification
+from vpr_dhe.sequences.frame_memory import FrameMemory
 from vpr_dhe.verification.build import build_estimator
 from vpr_dhe.verification.verifier import Verifier
 
@@ -186,6 +187,12 @@ def test_a_least_probability_needs_a_calibration(index, photo_folder, thumbnail_
         localizer.localize(photo_folder / "02.png", min_probability=0.5)
     with pytest.raises(BadInputError, match="rerank 4, not for"):
         Localizer(localizer.database, thumbnail_extractor, calibration=calibrated(index.folder, thumbnail_extractor))
+
+
+def test_only_a_database_on_this_machine_has_an_index(index, thumbnail_extractor):
+    assert Localizer(VerifiedIndex(index, None), thumbnail_extractor).index is index
+    with FrameMemory(index, None) as memory, pytest.raises(BadInputError, match="answers from a FrameMemory"):
+        _ = Localizer(memory, thumbnail_extractor).index
 
 
 def test_bad_use_is_explained(index, photo_folder, tmp_path, thumbnail_extractor, other_extractor):

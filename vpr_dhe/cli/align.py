@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +11,10 @@ from vpr_dhe.cli.shared.help import OUTPUT
 from vpr_dhe.cli.shared.options import FormatOption, OutOption, PairModelOptions, WeightsOption, complete_aligner
 from vpr_dhe.cli.shared.progress import DocumentFormat, chosen_format, print_result, progress_stages
 from vpr_dhe.verification.names import DEFAULT_VERIFIER
+
+if TYPE_CHECKING:
+    from vpr_dhe.records import Verification
+    from vpr_dhe.verification.working_copy import Picture
 
 NAME = "align"
 EXAMPLES = """
@@ -48,13 +52,9 @@ def run(
 ) -> None:
     """Find the homography from A to B in pixels of the original images; exit with 1 if there is none."""
     from vpr_dhe.errors import AlignmentError
-    from vpr_dhe.images import image_size
-    from vpr_dhe.report.pictures.drawing import write_picture
-    from vpr_dhe.report.pictures.panels import draw_alignment
-    from vpr_dhe.report.tables.answers import evidence_document
+    from vpr_dhe.report.tables.alignment import homography_document, homography_table
     from vpr_dhe.runtime.stopwatch import Stopwatch
     from vpr_dhe.verification.alignment import build_aligner, open_picture
-    from vpr_dhe.verification.rescaling import PairSizes, rescaled
 
     format = chosen_format(format, out, DocumentFormat.table)
     a, b = open_picture(image_a), open_picture(image_b)
@@ -65,19 +65,23 @@ def run(
         clock = Stopwatch()
         found = align(a, b)
         elapsed_ms = clock.lap_ms()
-    matrix = None if found.homography is None else found.homography.tolist()
     if format is DocumentFormat.json:
-        chosen = {"chosen": found.evidence.method} if found.evidence and found.evidence.method else {}
-        document = {"method": method, **chosen, "homography": matrix, "inliers": found.inliers, "score": found.score}
-        print_result(json.dumps(document | evidence_document(found) | {"timing_ms": elapsed_ms}), out)
+        print_result(json.dumps(homography_document(method, found, elapsed_ms)), out)
     if found.homography is None:
         raise AlignmentError(f"no homography found from {image_a} to {image_b}; do they show the same plane?")
     if format is DocumentFormat.table:
-        chosen = f", by {taken}" if (taken := found.evidence and found.evidence.method) else ""
-        title = f"{method}{chosen}: {found.inliers} inliers, {elapsed_ms:.0f} ms; {image_a} to {image_b}"
-        rows = ("  ".join(f"{value:14.8g}" for value in row) for row in found.homography)
-        print_result("\n".join([title, *rows]), out)
+        print_result(homography_table(method, found, elapsed_ms, image_a, image_b), out)
     if overlay:
-        drawn = PairSizes(image_size(a.working), image_size(b.working))
-        found = rescaled(found, PairSizes(a.size, b.size), drawn)
-        write_picture(draw_alignment(a.working, b.working, found), overlay)
+        _write_overlay(a, b, found, overlay)
+
+
+def _write_overlay(a: "Picture", b: "Picture", found: "Verification", overlay: Path) -> None:
+    """Draw an alignment at the size that the images were aligned at."""
+    from vpr_dhe.images import image_size
+    from vpr_dhe.report.pictures.drawing import write_picture
+    from vpr_dhe.report.pictures.panels import draw_alignment
+    from vpr_dhe.verification.rescaling import PairSizes, rescaled
+
+    drawn = PairSizes(image_size(a.working), image_size(b.working))
+    found = rescaled(found, PairSizes(a.size, b.size), drawn)
+    write_picture(draw_alignment(a.working, b.working, found), overlay)

@@ -103,7 +103,8 @@ def main() -> None:
         # Python cannot even name such a file to the system.
         name = error.object[:200].encode("ascii", "backslashreplace").decode()
         print(
-            f"error: {name} has letters that the encoding of this locale, {error.encoding}, lacks; set LC_ALL=C.UTF-8",
+            f"error: {name} has characters that {error.encoding}, the encoding of this locale, cannot encode; set "
+            "LC_ALL=C.UTF-8",
             file=sys.stderr,
         )
         sys.exit(1)

@@ -51,7 +51,7 @@ def run(
     print(demo_table(demo))
     print(f"\n{picture}: the best verified match; lines join inliers, the frame is the outline of the query")
     if demo.adaptation.steps:
-        print(f"{lessons}: a hub, and an answer that the adaptation to the map mends")
+        print(f"{lessons}: a hub, and an answer that the adaptation to the map corrects")
     if keep:
         print(f"{keep}: the town; to query it: vpr-dhe query {keep}/index {keep}/town/images/test/queries")
     print("\nnow your photos: vpr-dhe index PHOTOS --out my-index, then vpr-dhe query my-index PHOTO")

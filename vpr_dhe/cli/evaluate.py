@@ -1,6 +1,7 @@
 """`vpr-dhe evaluate`: recall@N of a model and verifiers on a place data set."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +16,7 @@ from vpr_dhe.cli.shared.options import (
     LayoutOption,
     ModelOptions,
     ProtocolOptions,
+    RerankOption,
     ResultsOption,
     StopEarlyOption,
     VerifiersOptions,
@@ -43,71 +45,106 @@ vpr-dhe evaluate msls --layout msls --split val --queries-limit 100
 """
 
 
-def run(
-    data: Annotated[Path, typer.Argument(help="Place data set in a published layout.", callback=existing_data)],
-    choices: ProtocolOptions,
-    verifiers: VerifiersOptions,
-    model: ModelOptions,
-    layout: LayoutOption = AUTO,
-    queries_limit: Annotated[
-        int | None, typer.Option(min=1, help="Maximum number of queries, for a quick look.")
-    ] = None,
-    rerank: Annotated[int, typer.Option(min=1, help="Number of candidates to verify per query.")] = 100,
+@dataclass(frozen=True)
+class DataOptions:
+    """Data set, and the number of its queries."""
+
+    data: Annotated[Path, typer.Argument(help="Place data set in a published layout.", callback=existing_data)]
+    layout: LayoutOption = AUTO
+    queries_limit: Annotated[int | None, typer.Option(min=1, help="Maximum number of queries, for a quick look.")] = (
+        None
+    )
+
+
+@dataclass(frozen=True)
+class ComparedRankingOptions(VerifiersOptions):
+    """Verifiers to compare, their number of candidates, and the order of these."""
+
+    rerank: RerankOption = 100
     rank_by: Annotated[
         RankBy | None,
         typer.Option(
             help="Rank by inliers, or by evidence (inliers and similarity together). [evidence; inliers for published "
             "weights]"
         ),
-    ] = None,
+    ] = None
     adapt: Annotated[
         Adapt | None,
         typer.Option(help="Adapt vectors to their map (auto), or not (off). [auto; off for published weights]"),
-    ] = None,
-    stop_early: StopEarlyOption = None,
+    ] = None
+    stop_early: StopEarlyOption = None
+
+
+@dataclass(frozen=True)
+class RecallOptions:
+    """Ranks and queries that recall is measured at."""
+
     recall_at: Annotated[
         str, typer.Option(metavar="N,N,...", help="Values of N, separated by commas.", callback=checked_ranks)
-    ] = "1,5,10,20",
+    ] = "1,5,10,20"
     denominator: Annotated[
         str,
         typer.Option(
             metavar="|".join(DENOMINATORS),
-            help="Queries that recall is a share of.",
+            help="Denominator of recall: all queries, or those with a positive.",
             callback=one_of("denominator", DENOMINATORS),
         ),
-    ] = "all",
+    ] = "all"
     one_per_panorama: Annotated[
         bool, typer.Option("--one-per-panorama", help="Count only the best image of each panorama (Tokyo 24/7).")
-    ] = False,
-    codec: Annotated[str, CODEC_OPTION] = AUTO,
-    index_type: Annotated[str, INDEX_TYPE_OPTION] = AUTO,
-    bit_depth: BitDepthOption = None,
-    out: ResultsOption = None,
-    predictions: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FOLDER",
-            rich_help_panel=OUTPUT,
-            help="New folder for predictions in the formats of other tools.",
-        ),
-    ] = None,
-    report: Annotated[
-        Path | None,
-        typer.Option(
-            rich_help_panel=OUTPUT,
-            help="Write an HTML report with curves and the worst queries here.",
-            callback=writable_file,
-        ),
-    ] = None,
-    rerun: RerunOption = None,
+    ] = False
+
+
+@dataclass(frozen=True)
+class IndexOptions:
+    """Index of the database."""
+
+    codec: Annotated[str, CODEC_OPTION] = AUTO
+    index_type: Annotated[str, INDEX_TYPE_OPTION] = AUTO
+    bit_depth: BitDepthOption = None
+
+
+@dataclass(frozen=True)
+class FeatureOptions:
+    """Extraction of features, and the folder that caches them."""
+
     cache: Annotated[
         str,
         typer.Option(
             metavar="auto|none|FOLDER",
             help="Folder that caches features of databases and queries; auto is in ~/.cache, none keeps nothing.",
         ),
-    ] = AUTO,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images per batch of the extractor.")] = 8,
+    ] = AUTO
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per batch of the extractor.")] = 8
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """Files that results are written to."""
+
+    TITLE = OUTPUT
+
+    out: ResultsOption = None
+    predictions: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="New folder for predictions in the formats of other tools."),
+    ] = None
+    report: Annotated[
+        Path | None,
+        typer.Option(help="Write an HTML report with curves and the worst queries here.", callback=writable_file),
+    ] = None
+    rerun: RerunOption = None
+
+
+def run(
+    data: DataOptions,
+    choices: ProtocolOptions,
+    verification: ComparedRankingOptions,
+    model: ModelOptions,
+    recall: RecallOptions,
+    index: IndexOptions,
+    output: OutputOptions,
+    features: FeatureOptions,
 ) -> None:
     """Measure recall@N of retrieval, and of re-ranking by each verifier."""
     from vpr_dhe.evaluation.evaluate import evaluate
@@ -115,50 +152,49 @@ def run(
     from vpr_dhe.report.tables.evaluation import evaluation_document, evaluation_table, write_document
     from vpr_dhe.report.tables.predictions import require_new_folder, write_predictions
 
-    if predictions:
-        require_new_folder(predictions)
-    features = cache_folder(cache, "databases")
-    ranks, loading = parse_ranks(recall_at), model.loading()
-    warn_if_slow(verifiers.names, rerank)
+    if output.predictions:
+        require_new_folder(output.predictions)
+    cache, loading = cache_folder(features.cache, "databases"), model.loading()
+    warn_if_slow(verification.names, verification.rerank)
     with progress_stages() as start_progress:
         result = evaluate(
-            data,
-            layout=layout,
+            data.data,
+            layout=data.layout,
             protocol=choices.protocol(),
-            queries_limit=queries_limit,
+            queries_limit=data.queries_limit,
             model=model.model,
-            verifiers=verifiers.names,
-            weights=verifiers.weights or (),
-            rerank=rerank,
-            rank_by=rank_by,
-            adapt=adapt,
-            stop_early=stop_early,
-            ranks=ranks,
-            denominator=denominator,
-            one_per_panorama=one_per_panorama,
-            codec=codec,
-            bit_depth=bit_depth or AUTO,
-            index_type=index_type,
-            cache=features,
+            verifiers=verification.names,
+            weights=verification.weights or (),
+            rerank=verification.rerank,
+            rank_by=verification.rank_by,
+            adapt=verification.adapt,
+            stop_early=verification.stop_early,
+            ranks=parse_ranks(recall.recall_at),
+            denominator=recall.denominator,
+            one_per_panorama=recall.one_per_panorama,
+            codec=index.codec,
+            bit_depth=index.bit_depth or AUTO,
+            index_type=index.index_type,
+            cache=cache,
             **loading,
-            batch_size=batch_size,
-            require_truth=predictions is None and report is None and rerun is None,
+            batch_size=features.batch_size,
+            require_truth=output.predictions is None and output.report is None and output.rerun is None,
             start_progress=start_progress,
-            inspect=_report_writer(report, rerun, start_progress, loading["device"]),
+            inspect=_report_writer(output, start_progress, loading["device"]),
         )
     _report_unreadable(result)
-    if features:
-        print_stderr(f"features of databases are kept in {features}, and those of queries, too (--cache)")
+    if cache:
+        print_stderr(f"features of databases are kept in {cache}, and those of queries, too (--cache)")
     print(evaluation_table(result))
-    if out:
-        write_document(evaluation_document(result, provenance(loading["device"])), out)
-    if predictions:
-        for note in write_predictions(result, predictions):
+    if output.out:
+        write_document(evaluation_document(result, provenance(loading["device"])), output.out)
+    if output.predictions:
+        for note in write_predictions(result, output.predictions):
             print_stderr(note)
 
 
 def _report_writer(
-    report: Path | None, rerun: Path | None, start_progress: "StartProgress", device: str
+    output: OutputOptions, start_progress: "StartProgress", device: str
 ) -> "Callable[[EvaluationResult, Tools], None]":
     """Return a function that writes the HTML report of a result and its recording, if there are any to write."""
 
@@ -167,14 +203,14 @@ def _report_writer(
         from vpr_dhe.report.html.evaluation_report import evaluation_report
         from vpr_dhe.report.html.match_report import MAX_QUERIES, write_report
 
-        if report:
+        if output.report:
             progress = start_progress("report", min(MAX_QUERIES, len(result.dataset.queries.records)))
-            write_report(evaluation_report(result, tools, provenance(device), progress), report)
-        if rerun:
+            write_report(evaluation_report(result, tools, provenance(device), progress), output.report)
+        if output.rerun:
             from vpr_dhe.report.rerun.evaluation import replay_evaluation
 
             progress = start_progress("recording", len(result.dataset.queries.records))
-            replay_evaluation(rerun, result, tools, progress)
+            replay_evaluation(output.rerun, result, tools, progress)
 
     return write
 

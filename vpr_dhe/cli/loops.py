@@ -29,6 +29,7 @@ from vpr_dhe.runtime.choices import AUTO
 if TYPE_CHECKING:
     from typing import TextIO
 
+    from vpr_dhe.records import ImageRecord
     from vpr_dhe.report.tables.loops import LoopFormat
     from vpr_dhe.sequences.frames import SequenceFrame
     from vpr_dhe.sequences.loops import Loop
@@ -56,17 +57,33 @@ class Format(StrEnum):
 class LoopVerifierOptions(VerifierOptions):
     """Verifier options with fewer candidates than a query, because frames come many a second."""
 
-    rerank: Annotated[int, typer.Option(min=1, help="Number of earlier frames to verify per frame.")] = 20
+    rerank: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Number of earlier frames to re-rank; most verifiers verify the 16 that a coarse pass selects.",
+        ),
+    ] = 20
 
 
-def run(
-    recording: RecordingOptions,
-    verification: LoopVerifierOptions,
-    model: ModelOptions,
+@dataclass(frozen=True)
+class PhotoOptions:
+    """Folder of frames, and their times."""
+
     images: Annotated[
         Path | None, typer.Argument(help="Folder of frames, sorted by times or names.", callback=existing_folder)
-    ] = None,
-    times: TimesOption = None,
+    ] = None
+    times: TimesOption = None
+
+    def records(self) -> "Sequence[ImageRecord]":
+        """Records of the frames by the table with times, in the order taken; none without it."""
+        return photo_records(self.images, self.times) if self.images and self.times else ()
+
+
+@dataclass(frozen=True)
+class LoopOptions:
+    """Frames that may close a loop, and how probable it must be."""
+
     ignore_seconds: Annotated[
         float | None,
         typer.Option(
@@ -74,83 +91,99 @@ def run(
             help="Ignore frames of the last seconds as candidates: they show the place that the camera is still at, "
             "which is no loop. Raise it for a camera that stands or moves slowly. [30, with times]",
         ),
-    ] = None,
+    ] = None
     ignore_frames: Annotated[
         int | None,
         typer.Option(
             min=0, help="Ignore the last n frames as candidates, for the same reason. [30 without times, else 0]"
         ),
-    ] = None,
-    bit_depth: BitDepthOption = None,
-    min_probability: Annotated[float, typer.Option(min=0, max=1, help="Minimum probability of a loop.")] = 0.5,
+    ] = None
+    bit_depth: BitDepthOption = None
+    min_probability: Annotated[float, typer.Option(min=0, max=1, help="Minimum probability of a loop.")] = 0.5
+
+    @property
+    def ignored_text(self) -> str:
+        """Part of a sentence that says which frames were no candidates by default."""
+        if self.ignore_seconds is not None or self.ignore_frames is not None:
+            return ""
+        return (
+            "; the last 30 s (30 frames without times) before each frame are no loops: the camera is still there; "
+            "--ignore-seconds and --ignore-frames change that"
+        )
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """Files that loops are written to, their format, and the index of the frames."""
+
+    TITLE = OUTPUT
+
     format: Annotated[
-        Format | None, typer.Option(rich_help_panel=OUTPUT, help="Output format. [that of OUT's ending, or jsonl]")
-    ] = None,
+        Format | None, typer.Option(help="Output format. [default: from the extension of --out, else jsonl]")
+    ] = None
     out: Annotated[
-        Path | None,
-        typer.Option(rich_help_panel=OUTPUT, help="Write the loops here instead of stdout.", callback=writable_file),
-    ] = None,
-    rerun: RerunOption = None,
+        Path | None, typer.Option(help="Write the loops here instead of stdout.", callback=writable_file)
+    ] = None
+    rerun: RerunOption = None
     index: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FOLDER",
-            rich_help_panel=OUTPUT,
-            help="Keep the frames as an index here, with their images in INDEX-frames.",
-        ),
-    ] = None,
+        typer.Option(metavar="FOLDER", help="Keep the frames as an index here, with their images in INDEX-frames."),
+    ] = None
+
+
+def run(
+    photos: PhotoOptions,
+    limits: LoopOptions,
+    recording: RecordingOptions,
+    verification: LoopVerifierOptions,
+    model: ModelOptions,
+    output: OutputOptions,
 ) -> None:
     """Find loop closures, pairs of frames of one place, in a recording or a folder of frames."""
-    format = chosen_format(format, out, Format.jsonl)
-    recording.require_alone("a folder of frames", given=images is not None, times=times)
-    existing_file(times)
+    format = chosen_format(output.format, output.out, Format.jsonl)
+    recording.require_alone("a folder of frames", given=photos.images is not None, times=photos.times)
+    existing_file(photos.times)
     from vpr_dhe.report.tables.loops import LOOP_FORMATS
     from vpr_dhe.sequences.loops import find_loops
 
-    if index and recording.given:
-        _require_vacant(index)
+    if output.index and recording.given:
+        _require_vacant(output.index)
     verification.warn_if_slow()
-    line_format, counts = _graph(images, times) if format is Format.g2o else LOOP_FORMATS[format], _Counts()
-    watching = watched_loops(rerun, photo_records(images, times) if images and times and rerun else ())
-    with _frames(images, times, recording, line_format) as frames, open_output(out) as output, watching as watched:
+    line_format = _graph(photos) if format is Format.g2o else LOOP_FORMATS[format]
+    counts = _Counts()
+    watching = watched_loops(output.rerun, photos.records() if output.rerun else ())
+    with _frames(photos, recording, line_format) as frames, open_output(output.out) as file, watching as watched:
         try:
             loops = find_loops(
                 naming_jumps(watched.frames(frames), _EFFECT_OF_JUMPS),
-                index=index,
-                images_folder=images,
+                index=output.index,
+                images_folder=photos.images,
                 # Times of a video start at 0, and the index stores times since the Unix epoch.
                 keep_times=recording.video is None,
-                bit_depth=bit_depth or AUTO,
+                bit_depth=limits.bit_depth or AUTO,
                 model=model.model,
                 verifier=verification.verifier,
                 weights=verification.weights or (),
                 rerank=verification.rerank,
-                ignore_seconds=ignore_seconds,
-                ignore_frames=ignore_frames,
-                min_probability=min_probability,
+                ignore_seconds=limits.ignore_seconds,
+                ignore_frames=limits.ignore_frames,
+                min_probability=limits.min_probability,
                 **model.loading(),
                 remembered=counts.add_frames,
                 skipped=report_skipped,
                 blank=report_blank,
             )
             with closing(loops):
-                _write_loops(watched.results(loops), line_format, output, counts)
+                _write_loops(watched.results(loops), line_format, file, counts)
         except KeyboardInterrupt:
-            kept = f"; the frames are safe in {index}, and a new run needs another --index" if index else ""
-            print_stderr(f"interrupted: {counts.loops} loops among the first {counts.frames} frames are written{kept}")
+            kept = f"; the frames are safe in {output.index}, and a new run needs another --index"
+            print_stderr(
+                f"interrupted: {counts.loops} loops among the first {counts.frames} frames are written"
+                f"{kept if output.index else ''}"
+            )
             raise typer.Exit(1) from None
         report_left_out(counts.left_out, written=True, fault=line_format.fault)
-        print_stderr(f"{counts.loops} loops among {counts.frames} frames{_ignored_text(ignore_seconds, ignore_frames)}")
-
-
-def _ignored_text(seconds: float | None, frames: int | None) -> str:
-    """Part of a sentence that says which frames were no candidates by default."""
-    if seconds is not None or frames is not None:
-        return ""
-    return (
-        "; the last 30 s (30 frames without times) before each frame are no loops: the camera is still there; "
-        "--ignore-seconds and --ignore-frames change that"
-    )
+        print_stderr(f"{counts.loops} loops among {counts.frames} frames{limits.ignored_text}")
 
 
 @dataclass
@@ -197,7 +230,7 @@ def _require_fitting(line_format: "LoopFormat", names: Sequence[str]) -> None:
         report_left_out(unfit, written=False, fault=line_format.fault)
 
 
-def _graph(images: Path | None, times: Path | None) -> "LoopFormat":
+def _graph(photos: PhotoOptions) -> "LoopFormat":
     """Format of a pose graph of the frames of a folder, by the positions and headings of a table.
 
     Raises:
@@ -205,19 +238,20 @@ def _graph(images: Path | None, times: Path | None) -> "LoopFormat":
     """
     from vpr_dhe.report.tables.loops import g2o_format
 
-    if images is None or times is None:
+    if photos.images is None or photos.times is None:
         raise BadInputError(
             "--format g2o needs a folder of frames with positions in metres and headings, given by --times CSV; use "
             "--format csv"
         )
-    return g2o_format(photo_records(images, times))
+    return g2o_format(photos.records())
 
 
 @contextmanager
 def _frames(
-    images: Path | None, times: Path | None, recording: RecordingOptions, line_format: "LoopFormat"
+    photos: PhotoOptions, recording: RecordingOptions, line_format: "LoopFormat"
 ) -> "Iterator[Iterator[SequenceFrame]]":
     """Yield the frames, named as in the index, by names that the format can hold."""
+    images = photos.images
     if images is None:
         # The rest of a name is numbers and a topic, without blanks.
         assert recording.given, "checked by require_alone"
@@ -227,10 +261,10 @@ def _frames(
         return
     if not images.is_dir():
         raise BadInputError(f"{images} is no folder; give a folder of frames, or a recording by --bag or --video")
-    photos = photo_frames([images], times, in_order=True)
-    if not photos:
+    listed = photo_frames([images], photos.times, in_order=True)
+    if not listed:
         raise BadInputError(f"{images} holds no images; give a folder of frames")
-    photos = [replace(frame, name=Path(frame.name or "").relative_to(images).as_posix()) for frame in photos]
-    _require_fitting(line_format, [frame.name or "" for frame in photos])
-    with with_progress(photos, "remembering") as frames:
+    listed = [replace(frame, name=Path(frame.name or "").relative_to(images).as_posix()) for frame in listed]
+    _require_fitting(line_format, [frame.name or "" for frame in listed])
+    with with_progress(listed, "remembering") as frames:
         yield frames

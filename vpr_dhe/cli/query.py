@@ -1,6 +1,7 @@
 """`vpr-dhe query`: places of photos, or of the frames of a recording."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from vpr_dhe.localization.localizer import Localizer
     from vpr_dhe.records import Near
     from vpr_dhe.report.tables.answers import Answer, AnswerSheet, LineFormat
-    from vpr_dhe.report.tables.positions import PositionFormat
     from vpr_dhe.sequences.frames import SequenceFrame
 
 NAME = "query"
@@ -53,7 +53,6 @@ vpr-dhe query my-index --video drive.mp4 --min-seconds 1 --sequence
 vpr-dhe query my-index queries --out answers.geojson
 vpr-dhe query my-index --bag drive.bag --topic /camera/image_raw --sequence --rerun drive.rrd
 """
-_SEQUENCE = "Sequence"
 
 
 class Format(StrEnum):
@@ -72,119 +71,142 @@ class Format(StrEnum):
 _WITHOUT_BELIEF = (Format.csv, Format.hloc)
 
 
-def run(
-    index: IndexArgument,
-    recording: RecordingOptions,
-    verification: RankingOptions,
-    model: IndexModelOptions,
-    rough: NearOptions,
+@dataclass(frozen=True)
+class PhotoOptions:
+    """Photos to localize, and their times."""
+
     queries: Annotated[
         list[Path] | None,
         typer.Argument(metavar="IMAGE_OR_FOLDER...", help="Photos or folders of photos.", callback=existing_photos),
-    ] = None,
-    times: TimesOption = None,
-    top_k: Annotated[int, typer.Option(min=1, help="Number of matches per query.")] = 5,
+    ] = None
+    times: TimesOption = None
+
+
+@dataclass(frozen=True)
+class AnswerOptions:
+    """Number of matches, and limits of an answer."""
+
+    top_k: Annotated[int, typer.Option(min=1, help="Number of matches per query.")] = 5
     min_probability: Annotated[
         float | None,
         typer.Option(min=0, max=1, help="Minimum probability of a known place; best after `vpr-dhe calibrate`."),
-    ] = None,
-    max_megapixels: MaxMegapixelsOption = DEFAULT_MEGAPIXELS,
+    ] = None
+    max_megapixels: MaxMegapixelsOption = DEFAULT_MEGAPIXELS
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """Files that answers are written to, and their format."""
+
+    TITLE = OUTPUT
+
     format: Annotated[
-        Format | None, typer.Option(rich_help_panel=OUTPUT, help="Output format. [that of OUT's ending, or table]")
-    ] = None,
+        Format | None, typer.Option(help="Output format. [default: from the extension of --out, else table]")
+    ] = None
     names_relative_to: Annotated[
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            rich_help_panel=OUTPUT,
             help="Folder of all images, which names in hloc pairs are relative to, as COLMAP needs them.",
         ),
-    ] = None,
+    ] = None
     out: Annotated[
         Path | None,
         typer.Option(
-            rich_help_panel=OUTPUT,
             help="Write the results here instead of stdout; the ending sets the format: .json, .jsonl, .csv, "
             ".geojson, .gpx or .tum.",
             callback=writable_file,
         ),
-    ] = None,
+    ] = None
     report: Annotated[
-        Path | None,
-        typer.Option(
-            rich_help_panel=OUTPUT, help="Also write an HTML report with the matches here.", callback=writable_file
-        ),
-    ] = None,
-    rerun: RerunOption = None,
+        Path | None, typer.Option(help="Also write an HTML report with the matches here.", callback=writable_file)
+    ] = None
+    rerun: RerunOption = None
+
+    @property
+    def chosen_format(self) -> Format:
+        """Format by `format`, or by the ending of `out`.
+
+        Raises:
+            BadInputError: if the ending is that of a picture or page.
+        """
+        return chosen_format(self.format, self.out, Format.table)
+
+    def line_format(self, localizer: "Localizer", queries: Sequence["SequenceFrame"]) -> "LineFormat | None":
+        """Format, if it is by lines; with a root, its names are relative to that folder.
+
+        Raises:
+            BadInputError: if the indexed images or a query are not in the root.
+        """
+        from vpr_dhe.report.tables.answers import LINE_FORMATS, rooted_pair_format
+
+        if self.names_relative_to is None:
+            return LINE_FORMATS.get(self.chosen_format)
+        folders = localizer.index.manifest.folders
+        return rooted_pair_format(self.names_relative_to, folders, [frame.name or "" for frame in queries])
+
+
+@dataclass(frozen=True)
+class TraverseOptions:
+    """Treatment of the frames as one traverse, and limits of the motion along it."""
+
+    TITLE = "Sequence"
+
     sequence: Annotated[
-        bool,
-        typer.Option(
-            "--sequence", rich_help_panel=_SEQUENCE, help="Treat the images as consecutive frames of one traverse."
-        ),
-    ] = False,
+        bool, typer.Option("--sequence", help="Treat the images as consecutive frames of one traverse.")
+    ] = False
     max_step_m: Annotated[
         float | None,
-        typer.Option(
-            rich_help_panel=_SEQUENCE,
-            help="Maximum distance in metres between frames of the traverse, by positions of the index.",
-        ),
-    ] = None,
+        typer.Option(help="Maximum distance in metres between frames of the traverse, by positions of the index."),
+    ] = None
     max_speed_m_s: Annotated[
         float | None,
-        typer.Option(
-            rich_help_panel=_SEQUENCE,
-            help="Maximum speed of the camera in m/s, by times of frames and positions of the index.",
-        ),
-    ] = None,
+        typer.Option(help="Maximum speed of the camera in m/s, by times of frames and positions of the index."),
+    ] = None
+
+
+def run(
+    index: IndexArgument,
+    photos: PhotoOptions,
+    limits: AnswerOptions,
+    recording: RecordingOptions,
+    verification: RankingOptions,
+    model: IndexModelOptions,
+    rough: NearOptions,
+    output: OutputOptions,
+    traverse: TraverseOptions,
 ) -> None:
     """Find the places of photos, or of the frames of a recording."""
-    format = chosen_format(format, out, Format.table)
-    recording.require_alone("photos or folders of photos", given=bool(queries), times=times)
-    limits_motion = max_step_m is not None or max_speed_m_s is not None
-    _require_consistent(sequence, limits_motion, min_probability, format, report, recorded=bool(recording.given))
-    rough.require_consistent(sequence=sequence)
-    existing_file(times)
-    from vpr_dhe.report.tables.answers import SHEET_FORMATS, AnswerSheet
-    from vpr_dhe.report.tables.positions import POSITION_FORMATS
+    format = output.chosen_format
+    recording.require_alone("photos or folders of photos", given=bool(photos.queries), times=photos.times)
+    _require_consistent(traverse, limits, output, recorded=recording.given is not None)
+    rough.require_consistent(sequence=traverse.sequence)
+    existing_file(photos.times)
+    from vpr_dhe.report.tables.answers import AnswerSheet
+    from vpr_dhe.report.tables.positions import require_positions
+    from vpr_dhe.sequences.sequence_localizer import require_all_verified
 
-    if sequence:
-        from vpr_dhe.sequences.sequence_localizer import require_all_verified
-
+    if traverse.sequence:
         require_all_verified(verification.stop_early)
-    photos = photo_frames(queries or [], times, in_order=sequence)
-    by_line = _line_format(format, names_relative_to, index, [frame.name or "" for frame in photos])
-    localizer = open_localizer(index, verification, model, max_megapixels=max_megapixels)
-    if min_probability is not None:
+    listed = photo_frames(photos.queries or [], photos.times, in_order=traverse.sequence)
+    localizer = open_localizer(index, verification, model, max_megapixels=limits.max_megapixels)
+    by_line = output.line_format(localizer, listed)
+    if limits.min_probability is not None:
         localizer.require_calibration()
         note_default_calibration(localizer)
     warn_of_calibration(localizer)
-    _require_positions(localizer, format, timed=bool(recording.given or times))
+    require_positions(localizer.index, format, timed=bool(recording.given or photos.times))
     near = rough.circle(localizer)
-    opened = recording.frames("querying") if recording.given else with_progress(photos, "querying")
-    watching = watched_answers(rerun, localizer, sequence=sequence)
-    with opened as frames, open_output(out) as output, watching as watched:
-        passing = watched.frames(frames)
-        if sequence:
-            answers = _localize_sequence(localizer, naming_jumps(passing), top_k, max_step_m, max_speed_m_s)
-        else:
-            answers = _localize_each(localizer, passing, top_k, min_probability, near)
-        summary = _write_answers(watched.results(answers), by_line, output, keep=report is not None)
-        sheet = AnswerSheet(
-            str(index),
-            localizer.database.spec.model,
-            verification.verifier,
-            tuple(summary.answers),
-            localizer.rank_by,
-            localizer.adaptation,
-            localizer.calibration_source,
-        )
-        if format in SHEET_FORMATS:
-            print(SHEET_FORMATS[format](sheet), file=output)
-        if format in POSITION_FORMATS:
-            _write_positions(POSITION_FORMATS[format], sheet, output)
+    opened = recording.frames("querying") if recording.given else with_progress(listed, "querying")
+    watching = watched_answers(output.rerun, localizer, sequence=traverse.sequence)
+    with opened as frames, open_output(output.out) as file, watching as watched:
+        answers = watched.results(_answers(localizer, watched.frames(frames), traverse, limits, near))
+        summary = _write_answers(answers, by_line, file, keep=output.report is not None)
+        sheet = AnswerSheet.of(localizer, verification.verifier, summary.answers)
+        _write_sheet(sheet, format, file)
     report_left_out(summary.left_out, written=summary.lines > 0)
-    if report:
-        _write_report(sheet, localizer, report)
+    if output.report:
+        _write_report(sheet, localizer, output.report)
     if not summary.readable:
         raise BadInputError(f"none of the {summary.queries} queries could be read")
 
@@ -200,42 +222,6 @@ class _Summary(NamedTuple):
     answers: "list[Answer]"
     lines: int
     left_out: list[str]
-
-
-def _line_format(format: Format, root: Path | None, index: Path, queries: Sequence[str]) -> "LineFormat | None":
-    """Return the format if it is by lines; with a root, its names are relative to that folder.
-
-    Raises:
-        BadInputError: if the format is another, or the indexed images or a query are not in the root.
-    """
-    from vpr_dhe.report.tables.answers import LINE_FORMATS, pair_format
-
-    if root is None:
-        return LINE_FORMATS.get(format)
-    if format is not Format.hloc:
-        raise BadInputError("--names-relative-to is for pairs; add --format hloc, or leave it out")
-    from vpr_dhe.index.manifest import read_manifest
-
-    folders = read_manifest(index).folders
-    for folder in folders.all:
-        below(root, Path(folder))
-    for query in queries:
-        below(root, Path(query))
-    return pair_format(lambda query: below(root, Path(query)), lambda image: below(root, folders.locate(image)))
-
-
-def below(root: Path, path: Path) -> str:
-    """Path relative to a folder; links to folders are followed.
-
-    Raises:
-        BadInputError: if it is not inside.
-    """
-    folder = root.resolve()
-    # A file may itself be a link to elsewhere.
-    for place in (path.parent.resolve() / path.name, path.resolve()):
-        if place.is_relative_to(folder):
-            return place.relative_to(folder).as_posix()
-    raise BadInputError(f"{path} is not in {root}; give by --names-relative-to a folder that holds all images")
 
 
 def _write_answers(
@@ -266,16 +252,11 @@ def _write_answers(
 
 
 def _require_consistent(
-    sequence: bool,
-    limits_motion: bool,
-    min_probability: float | None,
-    format: Format,
-    report: Path | None,
-    *,
-    recorded: bool,
+    traverse: TraverseOptions, limits: AnswerOptions, output: OutputOptions, *, recorded: bool
 ) -> None:
     """Raise BadInputError for options that exclude each other."""
-    if recorded and report:
+    sequence, limits_motion = traverse.sequence, traverse.max_step_m is not None or traverse.max_speed_m_s is not None
+    if recorded and output.report:
         raise BadInputError(
             "--report shows image files, and a recording has none; extract frames with `vpr-dhe frames` and query them"
         )
@@ -283,101 +264,68 @@ def _require_consistent(
         raise BadInputError(
             "--max-step-m and --max-speed-m-s limit the motion of a sequence; add --sequence, or leave them out"
         )
-    if min_probability is not None and sequence:
+    if limits.min_probability is not None and sequence:
         raise BadInputError(
             "--min-probability is for single photos, and --sequence gives a belief instead; leave one of them out"
         )
-    if sequence and (report or format in _WITHOUT_BELIEF):
+    if sequence and (output.report or output.chosen_format in _WITHOUT_BELIEF):
         raise BadInputError(
             "only --format table, json and jsonl hold the belief of --sequence, and geojson, gpx and tum its "
             "positions; use one of them, without --report"
         )
+    if output.names_relative_to is not None and output.chosen_format is not Format.hloc:
+        raise BadInputError("--names-relative-to is for pairs; add --format hloc, or leave it out")
 
 
-def _require_positions(localizer: "Localizer", format: Format, *, timed: bool) -> None:
-    """Raise BadInputError unless the index has the positions, and queries the times, that a format needs."""
-    from vpr_dhe.geography.distance import EARTH
-    from vpr_dhe.localization.database import VerifiedIndex
-    from vpr_dhe.records import RECONSTRUCTION
+def _answers(
+    localizer: "Localizer",
+    frames: "Iterable[SequenceFrame]",
+    traverse: TraverseOptions,
+    limits: AnswerOptions,
+    near: "Near | None",
+) -> "Iterator[Answer]":
+    from vpr_dhe.report.tables.answers import Answer
+    from vpr_dhe.sequences.localize_frames import follow_frames, localize_frames
 
-    if format not in (Format.geojson, Format.gpx, Format.tum):
-        return
-    assert isinstance(localizer.database, VerifiedIndex), "opened by Localizer.open"
-    index = localizer.database.index
-    worlds = index.snapshot.worlds - {RECONSTRUCTION}
-    if format is Format.tum:
-        if not timed:
-            raise BadInputError("--format tum needs times; give those of a folder by --times, or use --format csv")
-        if not worlds:
-            raise BadInputError(
-                f"no image of {index.folder} has a position in metres or degrees; use --format csv, or index the "
-                "images with --positions"
-            )
-    elif EARTH not in worlds:
-        raise BadInputError(
-            f"--format {format} needs positions in degrees or UTM, and {index.folder} has none; use --format csv"
+    if traverse.sequence:
+        localized = follow_frames(
+            localizer,
+            naming_jumps(frames),
+            top_k=limits.top_k,
+            max_step_m=traverse.max_step_m,
+            max_speed_m_s=traverse.max_speed_m_s,
         )
+    else:
+        localized = localize_frames(
+            localizer, frames, top_k=limits.top_k, min_probability=limits.min_probability, near=near
+        )
+    return map(Answer.of, localized)
 
 
-def _write_positions(positions: "PositionFormat", sheet: "AnswerSheet", output: "TextIO") -> None:
-    """Write the positions of all queries, and one line on stderr about queries that are left out."""
-    print(positions.document(sheet), file=output)
-    reasons = [reason for answer in sheet.answers if (reason := positions.lacks(answer))]
-    if reasons:
-        print_stderr(f"left out {len(reasons)} of {len(sheet.answers)} queries, such as one with {reasons[0]}")
+def _write_sheet(sheet: "AnswerSheet", format: Format, output: "TextIO") -> None:
+    """Write a document of all answers if the format is one, and one line on stderr about queries without a position."""
+    from vpr_dhe.report.tables.answers import SHEET_FORMATS
+    from vpr_dhe.report.tables.positions import POSITION_FORMATS
+
+    if format in SHEET_FORMATS:
+        print(SHEET_FORMATS[format](sheet), file=output)
+    if format in POSITION_FORMATS:
+        positions = POSITION_FORMATS[format]
+        print(positions.document(sheet), file=output)
+        reasons = [reason for answer in sheet.answers if (reason := positions.lacks(answer))]
+        if reasons:
+            print_stderr(f"left out {len(reasons)} of {len(sheet.answers)} queries, such as one with {reasons[0]}")
 
 
 def _write_report(sheet: "AnswerSheet", localizer: "Localizer", report: Path) -> None:
     from vpr_dhe.index.paths import moved_hint
-    from vpr_dhe.localization.database import VerifiedIndex
     from vpr_dhe.report.html.match_report import MAX_QUERIES, write_report
     from vpr_dhe.report.html.query_report import query_report
 
-    database = localizer.database
-    assert isinstance(database, VerifiedIndex), "opened by Localizer.open"
-    for folder in database.index.manifest.folders.missing:
+    index = localizer.index
+    for folder in index.manifest.folders.missing:
         print_stderr(
-            f"{report} shows no indexed images, since they are no longer in {folder}; "
-            f"{moved_hint(database.index.folder)}"
+            f"{report} shows no indexed images, since they are no longer in {folder}; {moved_hint(index.folder)}"
         )
     with progress_bar(min(MAX_QUERIES, len(sheet.answers)), "report", "query") as bar:
-        write_report(query_report(sheet, database.index, bar.update), report)
-
-
-def _localize_each(
-    localizer: "Localizer",
-    frames: "Iterable[SequenceFrame]",
-    top_k: int,
-    min_probability: float | None,
-    near: "Near | None",
-) -> "Iterator[Answer]":
-    from vpr_dhe.errors import ImageError
-    from vpr_dhe.report.tables.answers import Answer
-
-    for frame in frames:
-        localization, reason = None, None
-        try:
-            localization = localizer.localize(frame.read(), top_k=top_k, min_probability=min_probability, near=near)
-        except ImageError as error:
-            reason = str(error)
-        yield Answer(frame.name or "", localization, reason, timestamp_s=frame.timestamp_s)
-
-
-def _localize_sequence(
-    localizer: "Localizer",
-    frames: "Iterable[SequenceFrame]",
-    top_k: int,
-    max_step_m: float | None,
-    max_speed_m_s: float | None,
-) -> "Iterator[Answer]":
-    from vpr_dhe.report.tables.answers import Answer
-    from vpr_dhe.sequences.motion import PositionMotion
-    from vpr_dhe.sequences.sequence_localizer import SequenceLocalizer
-
-    sequence = SequenceLocalizer(localizer)
-    places = sequence.place_map()
-    motion = None
-    if max_step_m is not None or max_speed_m_s is not None:
-        motion = PositionMotion(places, max_step_m=max_step_m, max_speed_m_s=max_speed_m_s)
-    for frame in sequence.stream(frames, tracker=sequence.tracker(places, motion), top_k=top_k):
-        yield Answer(frame.name or "", frame.localization, frame.error, frame.belief, frame.timestamp_s)
+        write_report(query_report(sheet, index, bar.update), report)

@@ -8,11 +8,6 @@ vpr-dhe verifiers
 
 def run() -> None:
     """List the verifiers and their requirements."""
-    from vpr_dhe.report.tables.text import text_table
-    from vpr_dhe.verification.estimators.registry import FAMILIES, METHODS
-    from vpr_dhe.verification.names import NO_VERIFIER
+    from vpr_dhe.report.tables.verifiers import verifiers_table
 
-    methods = METHODS | {f"{prefix}NAME": method_of("NAME") for prefix, method_of in FAMILIES.items()}
-    rows = [[name, method.needs.value, method.description] for name, method in methods.items()]
-    nothing = [NO_VERIFIER, "any model", "retrieval without verification"]
-    print(text_table(["verifier", "needs", "description"], [*rows, nothing]))
+    print(verifiers_table())

@@ -251,6 +251,20 @@ class Localizer:
         return localization if min_probability is None else _accept_or_reject(localization, min_probability)
 
     @property
+    def index(self) -> PlaceIndex:
+        """Index on this machine that the localizer answers from.
+
+        Raises:
+            BadInputError: if the database is a sharded index or the frames of a stream.
+        """
+        if not isinstance(self.database, VerifiedIndex):
+            raise BadInputError(
+                f"this localizer answers from a {type(self.database).__name__}; open one over an index on this machine "
+                "with Localizer.open"
+            )
+        return self.database.index
+
+    @property
     def grey_levels(self) -> GreyLevels:
         """Grey levels that 16-bit queries are read by, as the images of the index were."""
         return self.database.grey_levels

@@ -10,6 +10,9 @@ AUTO: Final = "auto"
 Runtime: TypeAlias = Literal["auto", "torch", "onnx"]
 """Runtime of networks; `auto` is onnx on a CPU where the network can be converted, otherwise torch."""
 
+Device: TypeAlias = Literal["auto", "cpu", "cuda"]
+"""Device of networks; `auto` is CUDA where there is a device."""
+
 RankBy: TypeAlias = Literal["evidence", "inliers"]
 """Order of verified candidates: by inliers and similarity together, or by inliers alone."""
 
@@ -25,6 +28,9 @@ Precision: TypeAlias = Literal["fp32", "bf16", "int8"]
 """Precision of features and of the DHE head; `int8` is of the head alone, and features are in fp32 then."""
 TrainingPrecision: TypeAlias = Literal["fp32", "bf16", "fp16"]
 
+
+MAX_PIXELS: Final = 200_000_000
+"""Largest number of pixels that are decoded by default: headers may claim any size, and phones have up to so many."""
 
 SYNTHETIC_TOWN: Final = "synthetic-town"
 """Name of generated towns, in place of a folder of training data."""

@@ -15,15 +15,13 @@ from jaxtyping import UInt16
 
 from vpr_dhe.errors import ImageError
 from vpr_dhe.records import GreyLevels, Image, Size
+from vpr_dhe.runtime.choices import MAX_PIXELS
 from vpr_dhe.runtime.image_parts import Part, load_parts, upright, upright_size
 from vpr_dhe.runtime.pillow import open_image
 from vpr_dhe.runtime.truncated_jpeg import is_nearly_whole, with_end
 from vpr_dhe.runtime.view_names import file_of
 
 _log = logging.getLogger(__name__)
-
-MAX_PIXELS = 200_000_000
-"""Largest number of pixels that are decoded by default: headers may claim any size, and phones have up to so many."""
 
 LARGE_PIXELS = 50_000_000
 """Images of more pixels are decoded one at a time, and at a reduced size wherever an extractor needs no more."""

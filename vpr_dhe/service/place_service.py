@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 from vpr_dhe.errors import ImageError, VprDheError
 from vpr_dhe.images import decode_image, decode_named
-from vpr_dhe.localization.database import VerifiedIndex
 from vpr_dhe.localization.localizer import Localizer
 from vpr_dhe.localization.search_area import parse_near
 from vpr_dhe.records import Image, Localization, Near
@@ -41,12 +40,14 @@ class PlaceService:
         localizer: over an index on this machine.
         verifier: name of its verifier.
         limits: of the service.
+
+    Raises:
+        BadInputError: if the localizer answers from no index on this machine.
     """
 
     def __init__(self, localizer: Localizer, verifier: str, limits: Limits | None = None) -> None:
-        assert isinstance(localizer.database, VerifiedIndex), "a service needs an index that it can write to"
         self.localizer, self.verifier, self.limits = localizer, verifier, limits or Limits()
-        self.index = localizer.database.index
+        self.index = localizer.index
         self.admission = Admission(self.limits.queue)
         self.metrics = Metrics()
         self.metrics.watch(queue=lambda: self.admission.active, index=lambda: len(self.index))

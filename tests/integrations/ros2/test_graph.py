@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 import pytest
 
 from vpr_dhe.errors import BadInputError
-from vpr_dhe.integrations.ros2.graph import Names, cyclone_config, dds_topic, domain_id
+from vpr_dhe.integrations.ros2.graph import Names, Topics, cyclone_config, dds_topic, domain_id
 
 
 def test_relative_names_are_in_the_namespace_and_remapped():
@@ -15,6 +15,8 @@ def test_relative_names_are_in_the_namespace_and_remapped():
     assert names.resolve("vpr_dhe/fix") == names.resolve("/robot1/vpr_dhe/fix") == "/gps/visual"
     assert names.resolve("/diagnostics") == "/robot1/status"
     assert Names.parse("/").resolve("vpr_dhe/fix") == "/vpr_dhe/fix"
+    topics = Topics.resolve(names, "camera", compressed=True, prior="/diagnostics", odometry=None)
+    assert topics == Topics(names, "/robot1/camera", True, "/robot1/status", None)
     assert dds_topic("/vpr_dhe/fix") == "rt/vpr_dhe/fix"
 
 

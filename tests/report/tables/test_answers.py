@@ -1,11 +1,20 @@
 """Answers as they are printed: positions in both systems, the latitude first and labelled."""
 
 import csv
+from pathlib import Path
 
 import pytest
 
+from vpr_dhe.errors import BadInputError
 from vpr_dhe.records import GeoPosition, Localization, MetricPosition, RankedMatch, Timing
-from vpr_dhe.report.tables.answers import LINE_FORMATS, SHEET_FORMATS, Answer, AnswerSheet, answer_document
+from vpr_dhe.report.tables.answers import (
+    LINE_FORMATS,
+    SHEET_FORMATS,
+    Answer,
+    AnswerSheet,
+    answer_document,
+    relative_name,
+)
 
 FIRST = "query,rank,image,similarity,score,inliers,position_x,position_y,position_reference"
 LAST = "error,probability,timestamp_s"
@@ -70,3 +79,13 @@ def test_a_table_labels_the_latitude_and_prints_it_first():
     assert "latitude 49.2000000, longitude 7.5000000" in table
     assert "easting 500000.00, northing 5000000.00 (UTM 32T)" in table
     assert "x 1.00, y 2.00 (local)" in table
+
+
+def test_paths_below_a_folder(tmp_path, monkeypatch):
+    (tmp_path / "a/b").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    monkeypatch.chdir(tmp_path)
+    for path in (Path("a/b/1.jpg"), tmp_path / "a/b/1.jpg", Path("link/b/1.jpg"), Path("a/../a/b/1.jpg")):
+        assert relative_name(Path("a"), path) == relative_name(tmp_path / "link", path) == "b/1.jpg"
+    with pytest.raises(BadInputError, match="is not in"):
+        relative_name(Path("a/b"), Path("a/1.jpg"))

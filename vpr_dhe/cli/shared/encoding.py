@@ -1,4 +1,4 @@
-"""Output of file names on terminals and in locales whose encoding lacks some of their letters."""
+"""Output of file names on terminals and in locales that cannot encode some of their characters."""
 
 import codecs
 import io
@@ -10,10 +10,10 @@ _warned = False
 
 
 def write_all_names(stream: object) -> None:
-    """Make a stream escape letters that its encoding lacks, and pass bytes through that are not text.
+    """Make a stream escape characters that it cannot encode, and pass bytes through that are not text.
 
-    File names need not be text in any encoding; such bytes are written unchanged. One line on stderr says that letters
-    are escaped.
+    File names need not be text in any encoding; such bytes are written unchanged. One line on stderr says that
+    characters are escaped.
     """
     if isinstance(stream, io.TextIOWrapper):
         codecs.register_error(_ERRORS, _escaped)
@@ -21,7 +21,7 @@ def write_all_names(stream: object) -> None:
 
 
 def _escaped(error: UnicodeError) -> tuple[str | bytes, int]:
-    """Error handler of `codecs`: replaces the first letter that cannot be encoded."""
+    """Error handler of `codecs`: replaces the first character that cannot be encoded."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     code = ord(error.object[error.start])
@@ -36,7 +36,7 @@ def _warn(encoding: str) -> None:
     if not _warned:
         _warned = True
         print(
-            f"letters that {encoding} lacks are written as escapes such as \\u0443; set PYTHONIOENCODING=utf-8 or a "
-            "locale with UTF-8",
+            f"characters that {encoding} cannot encode are written as escapes such as \\u0443; set "
+            "PYTHONIOENCODING=utf-8 or a locale with UTF-8",
             file=sys.stderr,
         )

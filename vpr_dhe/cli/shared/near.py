@@ -46,12 +46,9 @@ class NearOptions:
         """
         if self.near is None or self.within_m is None:
             return None
-        from vpr_dhe.localization.database import VerifiedIndex
         from vpr_dhe.localization.search_area import nearby_text, parse_near
 
-        database = localizer.database
-        assert isinstance(database, VerifiedIndex), "opened by Localizer.open"
-        snapshot = database.index.snapshot
+        snapshot = localizer.index.snapshot
         near = parse_near(self.near, self.within_m, snapshot)
         print_stderr(f"searching {nearby_text(snapshot.within(near)[1])}")
         return near

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Annotated, TypeAlias, TypedDict
 
 import typer
 
@@ -29,8 +29,10 @@ from vpr_dhe.runtime.choices import (
     CODEC_NAMES,
     INDEX_TYPE_NAMES,
     LAYOUT_NAMES,
+    MAX_PIXELS,
     PAIR_LAYOUT_NAMES,
     Adapt,
+    Device,
     ExtractorPrecision,
     Precision,
     RankByChoice,
@@ -44,8 +46,6 @@ if TYPE_CHECKING:
     from vpr_dhe.index.place_index import AddReport, PlaceIndex
     from vpr_dhe.localization.localizer import Localizer
     from vpr_dhe.records import ImageRecord, Progress
-
-Device: TypeAlias = Literal["auto", "cpu", "cuda"]
 
 
 def complete_model(incomplete: str) -> list[str]:
@@ -72,7 +72,8 @@ IndexArgument: TypeAlias = Annotated[
     Path, typer.Argument(help="Index made by `vpr-dhe index`.", callback=existing_index)
 ]
 FormatOption: TypeAlias = Annotated[
-    DocumentFormat | None, typer.Option(rich_help_panel=OUTPUT, help="Output format. [that of OUT's ending, or table]")
+    DocumentFormat | None,
+    typer.Option(rich_help_panel=OUTPUT, help="Output format. [default: from the extension of --out, else table]"),
 ]
 OutOption: TypeAlias = Annotated[
     Path | None,
@@ -111,8 +112,7 @@ WeightsOption: TypeAlias = Annotated[
 MaxMegapixelsOption: TypeAlias = Annotated[
     float, typer.Option(min=0.001, help="Maximum size of an image; larger ones are skipped.")
 ]
-DEFAULT_MEGAPIXELS = 200.0
-"""That of `image_decoding.MAX_PIXELS`, which needs torch."""
+DEFAULT_MEGAPIXELS = MAX_PIXELS / 1e6
 StopEarlyOption: TypeAlias = Annotated[
     float | None,
     typer.Option(
@@ -203,7 +203,7 @@ class IndexModelOptions(NetworkOptions):
     model: Annotated[
         str | None,
         typer.Option(
-            help="New place of the index's model, if it was moved or exported.",
+            help="New path of the index's model, if it was moved or exported.",
             callback=known_model,
             autocompletion=complete_model,
         ),
@@ -224,6 +224,14 @@ class PairModelOptions(NetworkOptions):
     ] = None
 
 
+RerankOption: TypeAlias = Annotated[
+    int,
+    typer.Option(
+        min=1, help="Number of candidates to re-rank; most verifiers verify the 16 that a coarse pass selects."
+    ),
+]
+
+
 @dataclass(frozen=True)
 class VerifierOptions:
     """Verifier and its number of candidates."""
@@ -239,7 +247,7 @@ class VerifierOptions:
         ),
     ] = DEFAULT_VERIFIER
     weights: WeightsOption = None
-    rerank: Annotated[int, typer.Option(min=1, help="Number of candidates to verify per query.")] = 100
+    rerank: RerankOption = 100
 
     def warn_if_slow(self) -> None:
         """Warn if the verifier takes seconds per candidate and gets many."""
@@ -439,8 +447,6 @@ class ExtractionOptions(RuntimeOptions):
         progress: "Progress",
     ) -> "AddReport":
         """Bring an index up to date with these images; `extractor` is that of `model`."""
-        from vpr_dhe.distributed.extraction import Workers, add_with_ray
-
         if self.ray is None:
             return index.add(
                 records,
@@ -451,6 +457,8 @@ class ExtractionOptions(RuntimeOptions):
                 max_pixels=int(1e6 * self.max_megapixels),
                 progress=progress,
             )
+        from vpr_dhe.distributed.extraction import Workers, add_with_ray
+
         workers = Workers.of(model, **self._loading())
         return add_with_ray(
             index,

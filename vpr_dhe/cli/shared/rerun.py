@@ -53,11 +53,9 @@ def watched_answers(path: Path | None, localizer: "Localizer", *, sequence: bool
     if path is None:
         yield Watched(lambda frames: frames, lambda answers: answers)
         return
-    from vpr_dhe.localization.database import VerifiedIndex
     from vpr_dhe.report.rerun.answers import replay_of_answers
 
-    assert isinstance(localizer.database, VerifiedIndex), "opened by Localizer.open"
-    with replay_of_answers(path, localizer.database.index, sequence=sequence) as replay:
+    with replay_of_answers(path, localizer.index, sequence=sequence) as replay:
         yield Watched(replay.passing, replay.watching)
 
 

@@ -8,6 +8,7 @@ import typer
 from vpr_dhe.cli.shared.progress import print_stderr
 from vpr_dhe.cli.train.options import (
     DataOptions,
+    DecayStepsOption,
     HeadOptions,
     LoopOptions,
     MinInliersOption,
@@ -29,29 +30,48 @@ class ShorterLoopOptions(LoopOptions):
     steps: StepsOption = 10_000
 
 
+@dataclass(frozen=True)
+class KnownOptions:
+    """Use of pairs with known homographies."""
+
+    warmup_steps: Annotated[
+        int, typer.Option(min=0, help="First steps, on known homographies alone; rounded up to whole rounds.")
+    ] = 5000
+    known_share: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of pairs with known homographies after the warm-up.")
+    ] = 0.5
+
+
+@dataclass(frozen=True)
+class RoundOptions:
+    """Pairs of a round, and their use."""
+
+    pairs_per_round: Annotated[int, typer.Option(min=2, help="Pairs extracted per round.")] = 1024
+    epochs_per_round: Annotated[int, typer.Option(min=1, help="Epochs over the pairs of a round.")] = 8
+    negatives: Annotated[float, typer.Option(min=0, help="Pairs of different places per pair of one place.")] = 0.6
+
+
+@dataclass(frozen=True)
+class LossOptions:
+    """Weights of the losses, and the pairs that REI takes."""
+
+    rei_weight: Annotated[float, typer.Option(min=0, help="Weight of REI, in units of 20 px; 0 leaves it out.")] = 1.0
+    distillation_weight: Annotated[
+        float, typer.Option(min=0, help="Weight of distillation from the inliers of MAGSAC; 0 leaves it out.")
+    ] = 1.0
+    min_inliers: MinInliersOption = 16
+
+
 def run(
     data: DataOptions,
     head: HeadOptions,
     loop: ShorterLoopOptions,
-    warmup_steps: Annotated[
-        int, typer.Option(min=0, help="First steps, on known homographies alone; rounded up to whole rounds.")
-    ] = 5000,
-    known_share: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of pairs with known homographies after the warm-up.")
-    ] = 0.5,
+    known: KnownOptions,
+    rounds: RoundOptions,
+    losses: LossOptions,
     batch_size: Annotated[int, typer.Option(min=1, help="Pairs per step and process.")] = 32,
     learning_rate: Annotated[float, typer.Option(min=0, help="Peak learning rate of Adam.")] = 2e-3,
-    decay_steps: Annotated[
-        int | None, typer.Option(min=1, help="Steps until the learning rate has decayed to 1/100. [--steps]")
-    ] = None,
-    pairs_per_round: Annotated[int, typer.Option(min=2, help="Pairs extracted per round.")] = 1024,
-    epochs_per_round: Annotated[int, typer.Option(min=1, help="Epochs over the pairs of a round.")] = 8,
-    negatives: Annotated[float, typer.Option(min=0, help="Pairs of different places per pair of one place.")] = 0.6,
-    rei_weight: Annotated[float, typer.Option(min=0, help="Weight of REI, in units of 20 px; 0 leaves it out.")] = 1.0,
-    distillation_weight: Annotated[
-        float, typer.Option(min=0, help="Weight of distillation from the inliers of MAGSAC; 0 leaves it out.")
-    ] = 1.0,
-    min_inliers: MinInliersOption = 16,
+    decay_steps: DecayStepsOption = None,
     validation_pairs: ValidationPairsOption = 200,
 ) -> None:
     """Train the match-weighting network of the verifier dhe-lite on a frozen extractor."""
@@ -63,17 +83,12 @@ def run(
     opened = open_training_data(data.data, extractor.spec.input_size, data.protocol, textures=data.textures)
     print_stderr(f"known homographies: {opened.warps.description}; pairs of places: {opened.positives.description}")
     settings = DheLiteSettings(
-        warmup_steps=warmup_steps,
-        known_share=known_share,
+        **vars(known),
+        **vars(rounds),
+        **vars(losses),
         batch_size=batch_size,
         learning_rate=learning_rate,
         decay_steps=decay_steps or loop.steps,
-        pairs_per_round=pairs_per_round,
-        epochs_per_round=epochs_per_round,
-        negatives=negatives,
-        rei_weight=rei_weight,
-        distillation_weight=distillation_weight,
-        min_inliers=min_inliers,
         seed=loop.seed,
         validation_pairs=validation_pairs,
     )

@@ -9,7 +9,7 @@ import typer
 from vpr_dhe.cli.shared.callbacks import existing_folders, known_model
 from vpr_dhe.cli.shared.options import complete_model
 from vpr_dhe.cli.shared.progress import print_stderr
-from vpr_dhe.cli.train.options import LoopOptions, StepsOption, open_network, training_data_description
+from vpr_dhe.cli.train.options import DecayStepsOption, LoopOptions, PhotosOptions, StepsOption, open_network
 from vpr_dhe.cli.train.running import train_stage
 from vpr_dhe.models.names import CCT_OFFLINE, DEFAULT_MODEL
 
@@ -24,6 +24,21 @@ class DistillationLoopOptions(LoopOptions):
     """Loop options with the length of a run on a few thousand photos."""
 
     steps: StepsOption = 10_000
+
+
+@dataclass(frozen=True)
+class DistillationPhotosOptions(PhotosOptions):
+    """Unlabelled photos to train on and to validate with."""
+
+    validation: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Folder of photos to validate with; may be repeated. [every tenth of PHOTOS]",
+            callback=existing_folders,
+        ),
+    ] = None
+    validation_photos: Annotated[int, typer.Option(min=1, help="Maximum number of photos to validate with.")] = 100
 
 
 @dataclass(frozen=True)
@@ -54,30 +69,12 @@ class StudentOptions:
 
 
 def run(
-    photos: Annotated[
-        list[Path],
-        typer.Argument(help="Folders of unlabelled photos; subfolders are included.", callback=existing_folders),
-    ],
+    photos: DistillationPhotosOptions,
     networks: StudentOptions,
     loop: DistillationLoopOptions,
-    validation: Annotated[
-        list[Path] | None,
-        typer.Option(
-            metavar="FOLDER",
-            help="Folder of photos to validate with; may be repeated. [every tenth of PHOTOS]",
-            callback=existing_folders,
-        ),
-    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Views per step and process.")] = 16,
     learning_rate: Annotated[float, typer.Option(min=0, help="Peak learning rate of AdamW.")] = 1e-3,
-    decay_steps: Annotated[
-        int | None, typer.Option(min=1, help="Steps until the learning rate has decayed to 1/100. [--steps]")
-    ] = None,
-    validation_photos: Annotated[int, typer.Option(min=1, help="Maximum number of photos to validate with.")] = 100,
-    training_data: Annotated[
-        str | None,
-        typer.Option(help="Description and licences of the photos, for the model file. [names of PHOTOS]"),
-    ] = None,
+    decay_steps: DecayStepsOption = None,
 ) -> None:
     """Train a network to have the tokens of another one, cell by cell; no labels are needed."""
     from vpr_dhe.features.extractor import load_extractor
@@ -91,14 +88,14 @@ def run(
     student = student_of(teacher, require_network(open_network(networks.model, loop.seed)), loop.seed)
     size = student.preprocessing.size
     view_size = size if networks.view_side is None else Size(networks.view_side, networks.view_side)
-    training, held_out = open_views(photos, size, view_size, validation or ())
+    training, held_out = open_views(photos.photos, size, view_size, photos.validation or ())
     print_stderr(f"views of {training.description}")
     settings = DistillationSettings(
         batch_size=batch_size,
         learning_rate=learning_rate,
         decay_steps=decay_steps or loop.steps,
         seed=loop.seed,
-        validation_photos=validation_photos,
+        validation_photos=photos.validation_photos,
     )
     stage = DistillationStage(
         student,
@@ -107,7 +104,7 @@ def run(
         held_out,
         settings,
         view_size=view_size,
-        training_data=training_data_description(training_data, [str(folder) for folder in photos]),
+        training_data=photos.description,
         device=device,
     )
     train_stage(stage, loop, device)

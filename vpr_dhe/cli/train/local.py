@@ -1,20 +1,19 @@
 """`vpr-dhe train local`: head that makes local maps, on a frozen network."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from vpr_dhe.cli.shared.callbacks import existing_folders
 from vpr_dhe.cli.shared.options import complete_model
 from vpr_dhe.cli.shared.progress import print_stderr
 from vpr_dhe.cli.train.options import (
+    DecayStepsOption,
     LoopOptions,
+    PhotosOptions,
     StepsOption,
     ValidationPairsOption,
     open_network,
-    training_data_description,
 )
 from vpr_dhe.cli.train.running import train_stage
 from vpr_dhe.models.names import DEFAULT_MODEL
@@ -52,22 +51,13 @@ class LocalOptions:
 
 
 def run(
-    photos: Annotated[
-        list[Path],
-        typer.Argument(help="Folders of unlabelled photos; subfolders are included.", callback=existing_folders),
-    ],
+    photos: PhotosOptions,
     network: LocalOptions,
     loop: ShortLoopOptions,
     batch_size: Annotated[int, typer.Option(min=1, help="Pairs per step and process.")] = 12,
     learning_rate: Annotated[float, typer.Option(min=0, help="Peak learning rate of AdamW.")] = 2e-3,
-    decay_steps: Annotated[
-        int | None, typer.Option(min=1, help="Steps until the learning rate has decayed to 1/100. [--steps]")
-    ] = None,
+    decay_steps: DecayStepsOption = None,
     validation_pairs: ValidationPairsOption = 120,
-    training_data: Annotated[
-        str | None,
-        typer.Option(help="Description and licences of the photos, for the model file. [names of PHOTOS]"),
-    ] = None,
 ) -> None:
     """Train the head that makes local maps from the tokens of a frozen network; no labels are needed."""
     from vpr_dhe.features.extractor import extractor_of
@@ -79,7 +69,7 @@ def run(
     device = loop.pick_device()
     model = require_network(open_network(network.model, loop.seed))
     extractor = extractor_of(model.without_local_head(), model.name, device)
-    training, validation = open_photos(photos, extractor.spec.input_size)
+    training, validation = open_photos(photos.photos, extractor.spec.input_size)
     print_stderr(f"views of {training.description}")
     settings = LocalHeadSettings(
         batch_size=batch_size,
@@ -94,7 +84,7 @@ def run(
         training,
         validation,
         settings,
-        training_data=training_data_description(training_data, [str(folder) for folder in photos]),
+        training_data=photos.description,
         head=None if network.new_head else local_head_of(model),
     )
     train_stage(stage, loop, device)

@@ -8,20 +8,20 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
-from vpr_dhe.cli.shared.callbacks import existing_folder, existing_training_data, known_model
+from vpr_dhe.cli.shared.callbacks import existing_folder, existing_folders, existing_training_data, known_model
 from vpr_dhe.cli.shared.options import DeviceOption, complete_model, pick_device
 from vpr_dhe.models.names import SIFT_VLAD
 from vpr_dhe.runtime.choices import AUTO, TrainingPrecision
-from vpr_dhe.training.deadline import Deadline
 
 if TYPE_CHECKING:
     from vpr_dhe.datasets import Protocol
     from vpr_dhe.features.base import Extractor
     from vpr_dhe.models.model_file import ModelFile
+    from vpr_dhe.training.deadline import Deadline
     from vpr_dhe.training.loop import LoopSettings
     from vpr_dhe.training.mining import MiningSettings
 
@@ -45,6 +45,14 @@ MinInliersOption: TypeAlias = Annotated[
 ValidationPairsOption: TypeAlias = Annotated[
     int, typer.Option(min=1, help="Maximum number of held-out pairs for validation.")
 ]
+DecayStepsOption: TypeAlias = Annotated[
+    int | None, typer.Option(min=1, help="Steps until the learning rate has decayed to 1/100. [--steps]")
+]
+
+
+def training_data_option(default: str, images: str = "images", file: str = "model file") -> Any:
+    """Option for the description of the training data, which a file that is written holds."""
+    return typer.Option(help=f"Description and licences of the {images}, for the {file}. [{default}]")
 
 
 def training_data_description(text: str | None, names: Sequence[str]) -> str:
@@ -100,10 +108,7 @@ class DataOptions:
             callback=existing_folder,
         ),
     ] = None
-    training_data: Annotated[
-        str | None,
-        typer.Option(help="Description and licences of the images, for the model file. [names of DATA]"),
-    ] = None
+    training_data: Annotated[str | None, training_data_option("names of DATA")] = None
 
     @property
     def protocol(self) -> "Protocol":
@@ -137,6 +142,36 @@ class DataOptions:
 
 
 @dataclass(frozen=True)
+class PhotosOptions:
+    """Unlabelled photos to train on."""
+
+    TITLE = "Training data"
+
+    photos: Annotated[
+        list[Path],
+        typer.Argument(help="Folders of unlabelled photos; subfolders are included.", callback=existing_folders),
+    ]
+    training_data: Annotated[str | None, training_data_option("names of PHOTOS", "photos")] = None
+
+    @property
+    def description(self) -> str:
+        """Description of the training data for the model file."""
+        return training_data_description(self.training_data, [str(folder) for folder in self.photos])
+
+
+@dataclass(frozen=True)
+class ResultOptions:
+    """Model file to write without a run, and what it holds besides weights."""
+
+    TITLE = "Result"
+
+    out: Annotated[Path, typer.Option(help="Model file to write, ending in .safetensors.")]
+    name: Annotated[str | None, typer.Option(help="Name of the result. [that of MODEL]")] = None
+    licence: Annotated[str | None, typer.Option(help="Licence of the result. [that of MODEL]")] = None
+    half: Annotated[bool, typer.Option("--half", help="Store weights in half precision.")] = False
+
+
+@dataclass(frozen=True)
 class LoopOptions:
     """Length, device, precision and folder of a run."""
 
@@ -157,8 +192,10 @@ class LoopOptions:
     device: DeviceOption = AUTO
 
     @cached_property
-    def deadline(self) -> Deadline:
+    def deadline(self) -> "Deadline":
         """End of the time of --max-minutes, which begins when this is first read."""
+        from vpr_dhe.training.deadline import Deadline
+
         return Deadline(self.max_minutes)
 
     def pick_device(self) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vpr_dhe.cli.train.options import LoopOptions, StepsOption, ValidationPairsOption
+from vpr_dhe.cli.train.options import LoopOptions, StepsOption, ValidationPairsOption, training_data_option
 from vpr_dhe.cli.train.running import train_stage
 
 if TYPE_CHECKING:
@@ -86,10 +86,7 @@ class AlignedDataOptions:
             "and val."
         ),
     ]
-    training_data: Annotated[
-        str | None,
-        typer.Option(help="Description and licences of the images, for the network file. [name of DATA]"),
-    ] = None
+    training_data: Annotated[str | None, training_data_option("name of DATA", file="network file")] = None
     validation_pairs: ValidationPairsOption = 64
 
     def training(

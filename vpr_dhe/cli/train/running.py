@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from vpr_dhe.cli.shared.progress import print_stderr, progress_bar
-from vpr_dhe.cli.train.options import LoopOptions
+from vpr_dhe.cli.train.options import LoopOptions, ResultOptions
 
 if TYPE_CHECKING:
     from vpr_dhe.records import StartProgress
@@ -48,24 +48,24 @@ def interruptible(run: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(run)
     def call(**options: object) -> None:
-        loop = options.get("loop")
-        if isinstance(loop, LoopOptions):
-            _ = loop.deadline  # its time begins
+        made = options.get("loop") or options["result"]
+        assert isinstance(made, (LoopOptions, ResultOptions)), "a stage has a loop or a result"
+        if isinstance(made, LoopOptions):
+            _ = made.deadline  # its time begins
         try:
             run(**options)
         except KeyboardInterrupt:
-            print_stderr(f"interrupted: {_kept(loop.out if isinstance(loop, LoopOptions) else options['out'])}")
+            print_stderr(f"interrupted: {_kept(made.out)}")
             raise typer.Exit(1) from None
 
     return call
 
 
-def _kept(out: object) -> str:
+def _kept(out: Path) -> str:
     """Sentence about what an interrupted run has left and what to do."""
     from vpr_dhe.training.run_folder import saved_step
     from vpr_dhe.training.vlad.partial_results import partial_folder
 
-    assert isinstance(out, Path)
     step, partial = saved_step(out), partial_folder(out)
     if step is not None:
         return f"{out} holds the state after step {step}; run the command again to continue"

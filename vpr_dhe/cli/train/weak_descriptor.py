@@ -8,7 +8,14 @@ import typer
 
 from vpr_dhe.cli.shared.callbacks import existing_training_data
 from vpr_dhe.cli.shared.progress import print_stderr
-from vpr_dhe.cli.train.options import LoopOptions, StepsOption, ValidationPairsOption, training_data_description
+from vpr_dhe.cli.train.options import (
+    DecayStepsOption,
+    LoopOptions,
+    StepsOption,
+    ValidationPairsOption,
+    training_data_description,
+    training_data_option,
+)
 from vpr_dhe.cli.train.running import train_stage
 
 NAME = "weak-descriptor"
@@ -32,35 +39,46 @@ class ShorterLoopOptions(LoopOptions):
     steps: StepsOption = 10_000
 
 
-def run(
+@dataclass(frozen=True)
+class PairOptions:
+    """Image pairs to train on."""
+
+    TITLE = "Training data"
+
     data: Annotated[
         list[str],
         typer.Argument(
             help="Folders of image pairs or photos; synthetic-town for generated streets.",
             callback=existing_training_data,
         ),
-    ],
-    loop: ShorterLoopOptions,
+    ]
     homographies: Annotated[
         Homographies,
         typer.Option(help="Homographies of pairs: known ones, or those that weak-alignment learns on each."),
-    ] = Homographies.known,
+    ] = Homographies.known
+    training_data: Annotated[str | None, training_data_option("names of DATA", file="network file")] = None
+
+
+@dataclass(frozen=True)
+class RoundOptions:
+    """Pairs and patches of a round, and their use."""
+
+    pairs_per_round: Annotated[int, typer.Option(min=1, help="Pairs per round.")] = 32
+    patches_per_pair: Annotated[int, typer.Option(min=2, help="Maximum number of patches per pair.")] = 256
+    epochs_per_round: Annotated[int, typer.Option(min=1, help="Epochs over the patches of a round.")] = 4
+
+
+def run(
+    data: PairOptions,
+    loop: ShorterLoopOptions,
+    rounds: RoundOptions,
     pseudo_siamese: Annotated[
         bool, typer.Option("--pseudo-siamese", help="Use separate first layers for the two images, as for two sensors.")
     ] = False,
-    training_data: Annotated[
-        str | None,
-        typer.Option(help="Description and licences of the images, for the network file. [names of DATA]"),
-    ] = None,
     batch_size: Annotated[int, typer.Option(min=2, help="Patches of each image per step and process.")] = 128,
     learning_rate: Annotated[float, typer.Option(min=0, help="Peak learning rate.")] = 0.1,
-    decay_steps: Annotated[
-        int | None, typer.Option(min=1, help="Steps until the learning rate has decayed to 1/100. [--steps]")
-    ] = None,
+    decay_steps: DecayStepsOption = None,
     margin: Annotated[float, typer.Option(min=0, help="Margin between descriptors of different places.")] = 1.0,
-    pairs_per_round: Annotated[int, typer.Option(min=1, help="Pairs per round.")] = 32,
-    patches_per_pair: Annotated[int, typer.Option(min=2, help="Maximum number of patches per pair.")] = 256,
-    epochs_per_round: Annotated[int, typer.Option(min=1, help="Epochs over the patches of a round.")] = 4,
     validation_pairs: ValidationPairsOption = 20,
 ) -> None:
     """Train the patch descriptor of the verifier weak-descriptor on image pairs."""
@@ -72,9 +90,9 @@ def run(
 
     device = loop.pick_device()
     aligner = None
-    if homographies is Homographies.learned:
+    if data.homographies is Homographies.learned:
         aligner = WeakAlignmentEstimator(WeakAlignmentSettings(pseudo_siamese=pseudo_siamese), device=device)
-    opened = open_pair_data(data, Size(_WARP_SIDE_PX, _WARP_SIDE_PX), aligner)
+    opened = open_pair_data(data.data, Size(_WARP_SIDE_PX, _WARP_SIDE_PX), aligner)
     print_stderr(f"pairs: {opened.learned.description}")
     settings = WeakDescriptorStageSettings(
         pseudo_siamese=pseudo_siamese,
@@ -82,11 +100,10 @@ def run(
         learning_rate=learning_rate,
         decay_steps=decay_steps or loop.steps,
         margin=margin,
-        pairs_per_round=pairs_per_round,
-        patches_per_pair=patches_per_pair,
-        epochs_per_round=epochs_per_round,
+        **vars(rounds),
         seed=loop.seed,
         validation_pairs=validation_pairs,
     )
-    stage = WeakDescriptorStage(opened, settings, training_data=training_data_description(training_data, data))
+    description = training_data_description(data.training_data, data.data)
+    stage = WeakDescriptorStage(opened, settings, training_data=description)
     train_stage(stage, loop, device)

@@ -9,6 +9,7 @@ import typer
 from vpr_dhe.cli.shared.callbacks import existing_training_data
 from vpr_dhe.cli.shared.options import DeviceOption, pick_device
 from vpr_dhe.cli.shared.progress import progress_bar
+from vpr_dhe.cli.train.options import ResultOptions
 from vpr_dhe.runtime.choices import AUTO
 
 NAME = "whitening"
@@ -26,10 +27,7 @@ def run(
             callback=existing_training_data,
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Model file to write, ending in .safetensors.")],
-    name: Annotated[str | None, typer.Option(help="Name of the result. [that of MODEL]")] = None,
-    licence: Annotated[str | None, typer.Option(help="Licence of the result. [that of MODEL]")] = None,
-    half: Annotated[bool, typer.Option("--half", help="Store weights in half precision.")] = False,
+    result: ResultOptions,
     aggregator: Annotated[
         str, typer.Option(help="Aggregator: gem-whitened or gem-2-bands-whitened.")
     ] = "gem-2-bands-whitened",
@@ -45,12 +43,12 @@ def run(
     from vpr_dhe.training.sources import open_training_data
     from vpr_dhe.training.whitening import WhiteningSettings, whiten
 
-    require_weights_path(out)
+    require_weights_path(result.out)
     start = load_model(model)
     source = open_training_data(data, start.preprocessing.size).warps
     settings = WhiteningSettings(aggregator, pairs, seed=seed)
     with progress_bar(pairs, "views", "pair") as bar:
-        result = whiten(start, source, settings, torch.device(pick_device(device)), progress=bar.update)
-    result = replace(result, name=name or start.name, licence=licence or start.licence)
-    (result.in_half_precision() if half else result).save(out)
-    print(f"{out}: {result.name}, learned from {pairs} pairs")
+        whitened = whiten(start, source, settings, torch.device(pick_device(device)), progress=bar.update)
+    whitened = replace(whitened, name=result.name or start.name, licence=result.licence or start.licence)
+    (whitened.in_half_precision() if result.half else whitened).save(result.out)
+    print(f"{result.out}: {whitened.name}, learned from {pairs} pairs")

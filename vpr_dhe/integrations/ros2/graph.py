@@ -57,6 +57,37 @@ class Names:
         return (self.remapped or {}).get(full, full)
 
 
+@dataclass(frozen=True)
+class Topics:
+    """Topics of a node by their full names, and the names of those that it publishes.
+
+    Args:
+        names: resolution of the names of other topics.
+        image: of the camera.
+        compressed: images are sensor_msgs/CompressedImage.
+        prior: of satellite fixes around which images are searched; None for none.
+        odometry: of nav_msgs/Odometry; None for none.
+    """
+
+    names: Names
+    image: str
+    compressed: bool = False
+    prior: str | None = None
+    odometry: str | None = None
+
+    @classmethod
+    def resolve(
+        cls, names: Names, image: str, *, compressed: bool, prior: str | None, odometry: str | None
+    ) -> "Topics":
+        """Resolve the names of topics.
+
+        Raises:
+            BadInputError: if one is no name of ROS 2.
+        """
+        prior, odometry = (names.resolve(name) if name else None for name in (prior, odometry))
+        return cls(names, names.resolve(image), compressed, prior, odometry)
+
+
 def _require_name(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise BadInputError(

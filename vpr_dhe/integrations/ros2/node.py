@@ -20,7 +20,6 @@ from vpr_dhe.integrations.ros2.mount import Mount, StaticTransforms
 from vpr_dhe.integrations.ros2.positions import PositionPublisher, sure_position
 from vpr_dhe.integrations.ros2.sequence_source import LiveFrames, ReadImage
 from vpr_dhe.integrations.ros2.settings import NodeSettings, Publishers
-from vpr_dhe.localization.database import VerifiedIndex
 from vpr_dhe.localization.localizer import Localizer
 from vpr_dhe.recordings.ros_messages import compressed_file, pixels_of
 from vpr_dhe.records import GeoPosition, Near
@@ -28,7 +27,7 @@ from vpr_dhe.report.pictures.drawing import draw_match
 from vpr_dhe.report.pictures.encoding import jpeg
 from vpr_dhe.report.tables.answers import Answer, json_line
 from vpr_dhe.sequences.motion import PositionMotion
-from vpr_dhe.sequences.sequence_localizer import LocalizedFrame, SequenceLocalizer
+from vpr_dhe.sequences.sequence_localizer import SequenceLocalizer
 
 _log = logging.getLogger(__name__)
 
@@ -71,7 +70,7 @@ class LocalizationNode:
     ) -> None:
         if settings.min_probability is not None and not settings.sequence:
             localizer.require_calibration()
-        self._localizer, self._index = localizer, _index_of(localizer)
+        self._localizer, self._index = localizer, localizer.index
         self._publishers, self._settings = publishers, settings
         self._topic, self._reopen, self._note = topic, reopen, note
         self._counters = Counters()
@@ -140,7 +139,7 @@ class LocalizationNode:
             changed = self._index.refresh()
             if changed and self._index.spec != self._localizer.extractor.spec and self._reopen:
                 self._localizer = self._reopen()
-                self._index = _index_of(self._localizer)
+                self._index = self._localizer.index
         except (VprDheError, OSError) as error:
             self._counters.fault(str(error))
             self._note_once(str(error))
@@ -187,7 +186,7 @@ class LocalizationNode:
         bound = PositionMotion(places, max_speed_m_s=_MAX_SPEED_M_S) if self._settings.use_odometry else None
         source = LiveFrames(self._next_read, self._camera_odometry)
         for frame in sequence.stream(source.frames(), tracker=sequence.tracker(places, bound)):
-            self._publish(*source.current, _sequence_answer(frame))
+            self._publish(*source.current, Answer.of(frame))
 
     def _next_read(self) -> ReadImage | None:
         """Wait for an image that can be read; None if the index has changed or the node stops."""
@@ -256,15 +255,6 @@ class LocalizationNode:
         if sentence not in self._noted:
             self._noted.add(sentence)
             self._note(sentence)
-
-
-def _index_of(localizer: Localizer) -> PlaceIndex:
-    assert isinstance(localizer.database, VerifiedIndex), "a node needs an index on this machine"
-    return localizer.database.index
-
-
-def _sequence_answer(frame: LocalizedFrame) -> Answer:
-    return Answer(frame.name or "", frame.localization, frame.error, frame.belief, frame.timestamp_s)
 
 
 def _pixels(message: CameraImage) -> np.ndarray:

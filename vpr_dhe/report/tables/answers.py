@@ -5,12 +5,16 @@ import io
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
+from vpr_dhe.errors import BadInputError
 from vpr_dhe.geography.coordinates import Coordinates, coordinates_of
 from vpr_dhe.geography.distance import EARTH, world_of
 from vpr_dhe.index.adaptation.report import AdaptationReport
+from vpr_dhe.index.image_folders import ImageFolders
 from vpr_dhe.localization.confidence import confidence_of
+from vpr_dhe.localization.localizer import Localizer
 from vpr_dhe.localization.search_area import nearby_text
 from vpr_dhe.records import (
     Belief,
@@ -21,6 +25,7 @@ from vpr_dhe.records import (
     Position,
     PositionEstimate,
     RankedMatch,
+    StrPath,
     Timing,
     Verification,
 )
@@ -29,6 +34,7 @@ from vpr_dhe.report.tables.text import text_table
 from vpr_dhe.runtime.choices import RankBy
 from vpr_dhe.runtime.text import counted, one_line
 from vpr_dhe.runtime.view_names import split_view
+from vpr_dhe.sequences.sequence_localizer import LocalizedFrame
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,11 @@ class Answer:
     belief: Belief | None = None
     timestamp_s: float | None = None
 
+    @classmethod
+    def of(cls, frame: LocalizedFrame) -> "Answer":
+        """Answer for a frame, named as the frame is."""
+        return cls(frame.name or "", frame.localization, frame.error, frame.belief, frame.timestamp_s)
+
 
 @dataclass(frozen=True)
 class AnswerSheet:
@@ -60,6 +71,20 @@ class AnswerSheet:
     rank_by: RankBy = "inliers"
     adaptation: AdaptationReport | None = None
     calibration: CalibrationSource | None = None
+
+    @classmethod
+    def of(cls, localizer: Localizer, verifier: str, answers: Iterable[Answer]) -> "AnswerSheet":
+        """Sheet of the answers of a localizer, which does not know its verifier by name."""
+        index = localizer.index
+        return cls(
+            str(index.folder),
+            index.spec.model,
+            verifier,
+            tuple(answers),
+            localizer.rank_by,
+            localizer.adaptation,
+            localizer.calibration_source,
+        )
 
 
 @dataclass(frozen=True)
@@ -248,6 +273,38 @@ def pair_format(name_query: Callable[[str], str] = str, name_image: Callable[[st
         return (name for pair in pairs(answer) if (name := name_with_blanks(*pair)) is not None)
 
     return LineFormat(lines, left_out=left_out)
+
+
+def rooted_pair_format(root: StrPath, folders: ImageFolders, queries: Iterable[str]) -> LineFormat:
+    """Pairs whose names are relative to one folder on both sides, as COLMAP needs them.
+
+    Args:
+        root: folder of all images; links to folders are followed.
+        folders: of the indexed images.
+        queries: paths of the queries, as far as they are known.
+
+    Raises:
+        BadInputError: if a folder or a query is not in the root.
+    """
+    for path in (*folders.all, *queries):
+        relative_name(root, path)
+    return pair_format(
+        lambda query: relative_name(root, query), lambda image: relative_name(root, folders.locate(image))
+    )
+
+
+def relative_name(root: StrPath, path: StrPath) -> str:
+    """Path relative to a folder; links to folders are followed.
+
+    Raises:
+        BadInputError: if it is not inside.
+    """
+    folder, path = Path(root).resolve(), Path(path)
+    # A file may itself be a link to elsewhere.
+    for place in (path.parent.resolve() / path.name, path.resolve()):
+        if place.is_relative_to(folder):
+            return place.relative_to(folder).as_posix()
+    raise BadInputError(f"{path} is not in {root}; give by --names-relative-to a folder that holds all images")
 
 
 def name_with_blanks(*names: str) -> str | None:

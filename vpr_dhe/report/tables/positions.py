@@ -11,13 +11,15 @@ from dataclasses import dataclass
 from typing import Any
 from xml.sax.saxutils import escape
 
+from vpr_dhe.errors import BadInputError
 from vpr_dhe.geography.coordinates import coordinates_of
-from vpr_dhe.geography.distance import RADIUS_M, apart
+from vpr_dhe.geography.distance import EARTH, RADIUS_M, apart
 from vpr_dhe.geography.plane import Plane
 from vpr_dhe.geography.utm import own_zone
+from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.localization.confidence import confidence_of
 from vpr_dhe.recordings.gpx import iso_time
-from vpr_dhe.records import GeoPosition, Position, PositionEstimate
+from vpr_dhe.records import RECONSTRUCTION, GeoPosition, Position, PositionEstimate
 from vpr_dhe.report.tables.answers import Answer, AnswerSheet, seconds_text
 
 
@@ -75,6 +77,34 @@ class PositionFormat:
 
     document: Callable[[AnswerSheet], str]
     lacks: Callable[[Answer], str | None]
+
+
+def require_positions(index: PlaceIndex, format: str, *, timed: bool) -> None:
+    """Check that an index has the positions that a format needs, and its queries the times.
+
+    Args:
+        index: that the queries are localized in.
+        format: name of a format; any format that is not of positions needs none.
+        timed: whether queries have times.
+
+    Raises:
+        BadInputError: if positions or times are missing.
+    """
+    if format not in POSITION_FORMATS:
+        return
+    worlds = index.snapshot.worlds - {RECONSTRUCTION}
+    if format != "tum":
+        if EARTH not in worlds:
+            raise BadInputError(
+                f"--format {format} needs positions in degrees or UTM, and {index.folder} has none; use --format csv"
+            )
+    elif not timed:
+        raise BadInputError("--format tum needs times; give those of a folder by --times, or use --format csv")
+    elif not worlds:
+        raise BadInputError(
+            f"no image of {index.folder} has a position in metres or degrees; use --format csv, or index the "
+            "images with --positions"
+        )
 
 
 def _on_earth(answer: Answer) -> tuple[float, float] | None:
