@@ -36,7 +36,7 @@ def run(
     out: OutOption = None,
 ) -> None:
     """Teach an index its own map: center and whiten its vectors and correct hubs, as far as that helps."""
-    from vpr_dhe.localization.map_adaptation import adapt_index
+    from vpr_dhe.index.map_adaptation import adapt_index
     from vpr_dhe.report.tables.adaptation import adaptation_document, adaptation_lines
 
     format = chosen_format(format, out, DocumentFormat.table)

@@ -32,8 +32,9 @@ from vpr_dhe.runtime.choices import AUTO, Adapt, RankBy, default_adapt, default_
 from vpr_dhe.runtime.view_names import MAX_VIEWS, MIN_VIEWS
 
 if TYPE_CHECKING:
+    from vpr_dhe.index.add_report import AddReport
     from vpr_dhe.index.manifest import Manifest, Settings
-    from vpr_dhe.index.place_index import AddReport, PlaceIndex
+    from vpr_dhe.index.place_index import PlaceIndex
     from vpr_dhe.records import ImageRecord
     from vpr_dhe.runtime.image_files import ImageListing
 
@@ -142,12 +143,12 @@ def run(
     if image_list is not None and images is None:
         raise BadInputError(f"--list {image_list} names images of a folder, and none was given; give the folder, too")
     root = _root(images, recording, frames, out)
-    index = PlaceIndex.open(out) if PlaceIndex.holds_index(out) else None
+    index = PlaceIndex.open(out) if PlaceIndex.has_images(out) else None
     _move(index, images, out, moved=moved, part=part)
     if index is not None:  # an index of no images is falsy
         # Raises before a long extraction if its images cannot be added.
         index.relative_to_root((), root, part=part)
-    begun = PlaceIndex.begun(out)
+    begun = PlaceIndex.empty_manifest(out)
     name = model or (begun.spec.model if begun else DEFAULT_MODEL if index is None else index.spec.model)
     extractor = extraction.load(name)
     images, table = _images_and_table(recording, root, strict=strict)
@@ -317,7 +318,7 @@ def _with_views(records: Sequence["ImageRecord"], folder: Path, views: int) -> S
 def _handle_missing(
     index: "PlaceIndex", records: Sequence["ImageRecord"], listing: "ImageListing", *, prune: bool
 ) -> None:
-    missing = [(id, index.image(id).path) for id in index.not_among(records, listing.folder).tolist()]
+    missing = [(id, index.image(id).path) for id in index.ids_missing_from(records, listing.folder).tolist()]
     held = {path for _, path in missing if listing.may_hold(_path_in(listing.folder, path, index))}
     gone = [(id, path) for id, path in missing if path not in held]
     if held:
@@ -357,7 +358,7 @@ def _finish(index: "PlaceIndex", *, grown: bool = False) -> None:
 
     With `grown`, an adapted index is adapted again.
     """
-    from vpr_dhe.localization.map_adaptation import adapt_opened, is_outgrown
+    from vpr_dhe.index.map_adaptation import adapt_opened, is_outgrown
     from vpr_dhe.report.tables.adaptation import adaptation_summary
 
     settings, adaptation = index.manifest.settings, index.manifest.adaptation

@@ -41,7 +41,8 @@ from vpr_dhe.verification.names import DEFAULT_VERIFIER, aligners_beginning_with
 if TYPE_CHECKING:
     from vpr_dhe.datasets import Protocol
     from vpr_dhe.features.base import Extractor
-    from vpr_dhe.index.place_index import AddReport, PlaceIndex
+    from vpr_dhe.index.add_report import AddReport
+    from vpr_dhe.index.place_index import PlaceIndex
     from vpr_dhe.localization.localizer import Localizer
     from vpr_dhe.records import ImageRecord, Progress
 
