@@ -72,7 +72,7 @@ def choose_codec(
 
     - 98 % of pairs of candidates keep their order. They are those of a query's first ten, ranked by inliers without a
       codec, ties in retrieval order; and only those whose inliers a and b differ by more than the standard deviation of
-      two counts, sqrt(a + b). Smaller differences are chance: of all pairs, even float16 turns 3 to 7 % around.
+      two counts, sqrt(a + b). Smaller differences are chance (`docs/experiments/notes.md`).
     - inliers differ by at most 2 %: the sum of absolute differences, relative to the sum without a codec.
 
     Without such a codec, without any inliers, and with fewer than 11 images, which have no first ten and are not
