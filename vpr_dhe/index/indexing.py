@@ -111,14 +111,14 @@ def index_images(
         moved: the indexed photos were moved to `images`; nothing is extracted again.
         image_list: text file with a path per line: index only these images of the folder.
         positions: table with positions, headings and times of images; see `geography.position_table`.
-        codec: codec of local maps, as for `PlaceIndex.create`. None keeps this and the next four as they are in the
-            index, and is `auto` in a new one where no other default is given.
-        index_type: type of vector search.
-        rank_by: order of verified candidates; by default `evidence`, and `inliers` for published weights.
-        adapt: whether a new index is adapted to its map; by default `auto`, and `off` for published weights.
-        bit_depth: grey levels of 16-bit images.
-        panorama_views: number of views that each equirectangular panorama is cut into; 0 leaves panoramas whole, None
-            takes the number of the index.
+        codec: codec of local maps, as for `PlaceIndex.create`. Here and below, None keeps the setting of the index; a
+            new one gets `auto`.
+        index_type: type of vector search, as for `PlaceIndex.create`.
+        rank_by: order of verified candidates; a new index gets `evidence`, or `inliers` for published weights.
+        adapt: whether the index is adapted to its map; a new index gets `auto`, or `off` for published weights.
+        bit_depth: grey levels of 16-bit images, as for `PlaceIndex.create`.
+        panorama_views: number of views that each equirectangular panorama is cut into; a new index leaves panoramas
+            whole, as does 0.
         strict: make the first unreadable image or folder an error instead of skipping it.
         device: a torch device.
         runtime: runtime of the network, as for `load_extractor`.
@@ -127,8 +127,8 @@ def index_images(
         batch_size: images per call of the extractor.
         workers: processes that decode images, as for `PlaceIndex.add`.
         max_pixels: largest number of pixels of an image that is decoded; larger ones count as unreadable.
-        add_images: takes the place of `PlaceIndex.add`, and has to know `strict`, `batch_size` and `max_pixels` itself;
-            `partial(add_with_ray, workers=...)` extracts on a cluster (see `distributed.extraction`).
+        add_images: function to call instead of `PlaceIndex.add`, such as `partial(add_with_ray, workers=...)` for a
+            cluster; it is called without `strict`, `batch_size`, `workers` and `max_pixels`.
         notify: called with each note on the images before they are extracted, such as rows of a table without image.
         start_progress: called with the name and length of each slow stage.
         announce: called with the type and the number of vectors before each FAISS file is built.
