@@ -27,3 +27,5 @@ def test_a_new_index_takes_the_settings_of_the_first(photo_folder, tmp_path):
     assert notes == [f"2 images of {tmp_path / 'b'} are in {tmp_path / 'all'} already, and left out"]
     with pytest.raises(BadInputError, match="is the index itself"):
         merge_indexes([tmp_path / "all"], tmp_path / "all")
+    with pytest.raises(BadInputError, match="give at least one"):
+        merge_indexes([], tmp_path / "none")

@@ -1,9 +1,10 @@
 """Merging of whole indexes into one, as by `vpr-dhe index --merge`."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from vpr_dhe.errors import BadInputError
 from vpr_dhe.index.adaptation.report import AdaptationReport
 from vpr_dhe.index.image_records import Notify, without_notes
 from vpr_dhe.index.map_adaptation import bring_up_to_date
@@ -61,11 +62,14 @@ def merge_indexes(
         announce: called with the type and the number of vectors before each FAISS file is built.
 
     Raises:
-        BadInputError: if model, codec or grey levels of two indexes differ, or one is to be merged into itself.
+        BadInputError: if no index is given, one holds no images or is to be merged into itself, or model, codec or grey
+            levels of two differ.
         IndexBusyError: if another process is writing to the index.
         IndexFormatError, IndexDamagedError: if an index cannot be read.
     """
     opened = [PlaceIndex.open(other) for other in others]
+    if not opened:
+        raise BadInputError("no index to merge was given; give at least one")
     index = PlaceIndex.open(out) if PlaceIndex.exists(out) else _created_like(opened[0], Path(out))
     merges: list[MergeReport] = []
     for other in opened:
@@ -96,20 +100,16 @@ def _created_like(other: PlaceIndex, out: Path) -> PlaceIndex:
     )
 
 
-def _notes(index: PlaceIndex, other: PlaceIndex, merge: MergeReport) -> list[str]:
+def _notes(index: PlaceIndex, other: PlaceIndex, merge: MergeReport) -> Iterator[str]:
     """Lines about what was left out, named, encoded again or dropped by a merge."""
-    notes = [f"paths of the images in {one.folder} begin with {one.name}/" for one in merge.folders]
     if merge.known:
-        notes.insert(
-            0, f"{counted(merge.known, 'image')} of {other.folder} are in {index.folder} already, and left out"
-        )
+        yield f"{counted(merge.known, 'image')} of {other.folder} are in {index.folder} already, and left out"
+    for one in merge.folders:
+        yield f"paths of the images in {one.folder} begin with {one.name}/"
     if merge.encoded_again:
-        notes.append(
+        yield (
             f"local maps of {other.folder} were encoded again, since their codec was fitted to other images; `vpr-dhe "
             f"compact {index.folder} --codec auto` fits it to all"
         )
     if merge.dropped_calibrations:
-        notes.append(
-            f"calibrations of {index.folder} no longer hold and were dropped; run `vpr-dhe calibrate {index.folder}`"
-        )
-    return notes
+        yield f"calibrations of {index.folder} no longer hold and were dropped; run `vpr-dhe calibrate {index.folder}`"
