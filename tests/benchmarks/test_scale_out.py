@@ -12,6 +12,7 @@ sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 import scale_out
 from measuring import processor_seconds
 
+from vpr_dhe.index import vector_files
 from vpr_dhe.index.checking import check
 from vpr_dhe.index.place_index import PlaceIndex
 
