@@ -430,7 +430,7 @@ class ExtractionOptions(RuntimeOptions):
             )
 
     def keywords(self, *, strict: bool) -> "_Extraction":
-        """Keyword arguments of `index_images`; `strict` is what it is called with."""
+        """Keyword arguments of `index_images` about the extraction; `strict` as given to it."""
         device, max_pixels = _device_for(self.device, self.precision), int(1e6 * self.max_megapixels)
         loading = _ExtractorLoading(
             device=device, runtime=self.runtime, precision=self.precision, compiled=self.compile
