@@ -27,9 +27,9 @@ from vpr_dhe.index.adaptation.cross_validation import HUB_WEIGHT
 from vpr_dhe.index.adaptation.fitting import Fit, learned, pairs_by, source_of
 from vpr_dhe.index.adaptation.map_images import MapImages
 from vpr_dhe.index.adaptation.report import AdaptationReport
-from vpr_dhe.index.adaptation.update import MapVectors, records_of
+from vpr_dhe.index.adaptation_update import MapVectors, records_of
+from vpr_dhe.index.map_adaptation import verified_pairs
 from vpr_dhe.index.place_index import PlaceIndex
-from vpr_dhe.localization.map_adaptation import verified_pairs
 from vpr_dhe.records import Verification
 from vpr_dhe.runtime.choices import RankBy
 from vpr_dhe.verification.build import build_verifiers

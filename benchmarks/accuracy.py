@@ -26,7 +26,7 @@ from vpr_dhe.evaluation.place_evaluation import EvaluationResult, MethodResult, 
 from vpr_dhe.evaluation.provenance import provenance
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.features.extractor import load_extractor
-from vpr_dhe.localization.map_adaptation import verified_pairs
+from vpr_dhe.index.map_adaptation import verified_pairs
 from vpr_dhe.models.names import BUNDLED, SIFT_VLAD
 from vpr_dhe.report.tables.evaluation import evaluation_document, evaluation_table
 from vpr_dhe.report.tables.pairs import alignment_document, alignment_table

@@ -209,7 +209,7 @@ def kill_command(folder: Path, images: Path, seed: int) -> int:
     time.sleep(random.Random(seed).uniform(*COMMAND_LIFE_S))
     child.kill()
     child.wait()
-    if not PlaceIndex.holds_index(folder):
+    if not PlaceIndex.has_images(folder):
         return 0
     require(check(folder).damaged == (), seed, "`vpr-dhe index` left damage behind")
     return len(PlaceIndex.open(folder))

@@ -38,8 +38,8 @@ from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.geometry.coordinates import UNIT, homographies_between_inputs, resizing
 from vpr_dhe.geometry.homography import project
 from vpr_dhe.images import list_images
+from vpr_dhe.index.map_adaptation import verified_pairs
 from vpr_dhe.localization.database import PinnedIndex
-from vpr_dhe.localization.map_adaptation import verified_pairs
 from vpr_dhe.localization.ranking import coarse_pass, similarity_weight
 from vpr_dhe.localization.retrieval import retrieve
 from vpr_dhe.localization.robust_scores import robust_z_scores

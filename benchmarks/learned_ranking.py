@@ -35,8 +35,8 @@ from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.geometry.coordinates import UNIT, homographies_between_inputs, resizing
 from vpr_dhe.geometry.homography import project, reprojection_errors
 from vpr_dhe.images import decode_image, list_images
+from vpr_dhe.index.map_adaptation import verified_pairs
 from vpr_dhe.localization.database import PinnedIndex
-from vpr_dhe.localization.map_adaptation import verified_pairs
 from vpr_dhe.localization.ranking import similarity_weight, weighted_inliers
 from vpr_dhe.localization.retrieval import retrieve
 from vpr_dhe.localization.robust_scores import inlier_contrasts, robust_z_scores

@@ -16,10 +16,10 @@ from vpr_dhe.evaluation.feature_cache import FeatureCache
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.images import decode_named
 from vpr_dhe.index.manifest import AdaptationInfo
+from vpr_dhe.index.map_adaptation import verified_pairs
 from vpr_dhe.index.search import SearchResult
 from vpr_dhe.localization.candidate_maps import QueryImage
 from vpr_dhe.localization.database import PinnedIndex
-from vpr_dhe.localization.map_adaptation import verified_pairs
 from vpr_dhe.localization.ranking import rerank
 from vpr_dhe.localization.retrieval import Candidate, retrieve
 from vpr_dhe.records import Features, Frame, Grid, ImageRecord, Near, Size, Verification

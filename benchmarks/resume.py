@@ -62,7 +62,7 @@ def measure(images: int, folder: Path | None = None) -> dict[str, float]:
         records = step("read positions of names", lambda: split_of(photos, listing.paths).records)
         report = step("compare with the index", lambda: index.add(records, BlankExtractor()))
         assert report.unchanged == images, report
-        missing = step("find missing images", lambda: index.not_among(records, photos))
+        missing = step("find missing images", lambda: index.ids_missing_from(records, photos))
         assert not len(missing), missing
         step("find duplicates", index.duplicates)
     return seconds | {"in all": sum(seconds.values())}

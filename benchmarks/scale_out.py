@@ -35,7 +35,7 @@ from vpr_dhe.distributed.extraction import Workers, add_with_ray
 from vpr_dhe.distributed.sharded_index import ShardedIndex
 from vpr_dhe.features.base import ExtractorSpec
 from vpr_dhe.features.extractor import load_extractor
-from vpr_dhe.index import writer as index_writer
+from vpr_dhe.index import vector_files
 from vpr_dhe.index.image_folders import ImageFolders
 from vpr_dhe.index.ingest import Source
 from vpr_dhe.index.place_index import PlaceIndex
@@ -187,14 +187,14 @@ def made_up_index(folder: Path, count: int, dimension: int, index_type: str) -> 
     size = -(-count // (4 * _FILES))
     blocks = _of_size(Places(dimension).database(count), size)
     with index.writing() as writer:
-        # Settles nothing but the codec, which needs no images.
-        writer.settle_codec([], Source(ImageFolders(str(folder.parent)), BlankExtractor(), 1), len, int)
+        # Only chooses the codec, which needs no images.
+        writer.ensure_codec([], Source(ImageFolders(str(folder.parent)), BlankExtractor(), 1), len, int)
         manifest = writer.manifest
         for number, block in enumerate(blocks):
             segment = made_up_segment(writer.segments_folder, number * size, len(block), block)
             manifest = manifest.with_segment(segment)
         writer.publish(replace(manifest, next_id=count))
-    index_writer.COVERED_IMAGES = 4 * size
+    vector_files.COVERED_IMAGES = 4 * size
     PlaceIndex.open(folder).build_vector_files()
 
 
@@ -282,7 +282,7 @@ def run_search(arguments: argparse.Namespace) -> None:
     for kind in arguments.types:
         with folder_for(arguments.cache) as cache:
             folder = cache / f"{kind}-{arguments.count}-{arguments.dimension}"
-            if not PlaceIndex.holds_index(folder):
+            if not PlaceIndex.has_images(folder):
                 in_own_process(made_up_index, folder, *size, kind)
             rows += in_own_process(measure_search, folder, *size, arguments.queries, arguments.shards)
     settings = {"vectors": arguments.count, "dimensions": arguments.dimension, "queries": arguments.queries}

@@ -18,12 +18,12 @@ from pathlib import Path
 import torch
 from measuring import RESULTS, table
 
-from vpr_dhe.index.codecs import CODECS, fit_codec, obstacle
+from vpr_dhe.index.codecs import CODECS, fit_codec, unsupported_reason
 from vpr_dhe.index.rows import ROW
 from vpr_dhe.index.segments import IndexedImage
+from vpr_dhe.index.vector_files import COVERED_IMAGES
 from vpr_dhe.index.vectors import FLAT, INDEX_TYPES
 from vpr_dhe.index.vectors.types import choose_type
-from vpr_dhe.index.writer import COVERED_IMAGES
 from vpr_dhe.records import GeoPosition, ImageRecord, Size
 
 COUNTS = (1_000, 100_000, 1_000_000, 10_000_000, 100_000_000)
@@ -90,7 +90,7 @@ def file_bytes(kind: str, count: int, dimension: int) -> float:
 def map_bytes() -> dict[str, int]:
     """Bytes of a local map of lite-vlad by codec."""
     maps = torch.nn.functional.normalize(torch.randn(8, CELLS, LOCAL_DIMENSION), dim=-1)
-    return {name: fit_codec(name, maps).record_bytes for name in CODECS if not obstacle(name, maps)}
+    return {name: fit_codec(name, maps).record_bytes for name in CODECS if not unsupported_reason(name, maps)}
 
 
 def metadata_bytes() -> int:

@@ -26,6 +26,7 @@ def test_the_public_names_are_these():
         "build_verifier",
         "errors",
         "evaluate",
+        "index_images",
         "load_extractor",
     ]
     assert dir(vpr_dhe) == vpr_dhe.__all__

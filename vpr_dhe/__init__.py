@@ -10,6 +10,7 @@ from vpr_dhe.errors import VprDheError
 if TYPE_CHECKING:
     from vpr_dhe.evaluation.evaluate import evaluate
     from vpr_dhe.features.extractor import load_extractor
+    from vpr_dhe.index.indexing import index_images
     from vpr_dhe.index.place_index import PlaceIndex
     from vpr_dhe.localization.localizer import Localizer
     from vpr_dhe.records import ImageRecord, Localization
@@ -34,6 +35,7 @@ __all__ = [
     "build_verifier",
     "errors",
     "evaluate",
+    "index_images",
     "load_extractor",
 ]
 
@@ -49,6 +51,7 @@ _HOMES = {
     "align": "vpr_dhe.verification.alignment",
     "build_verifier": "vpr_dhe.verification.build",
     "evaluate": "vpr_dhe.evaluation.evaluate",
+    "index_images": "vpr_dhe.index.indexing",
     "load_extractor": "vpr_dhe.features.extractor",
 }
 

@@ -12,7 +12,7 @@ sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 import scale_out
 from measuring import processor_seconds
 
-from vpr_dhe.index import writer
+from vpr_dhe.index import vector_files
 from vpr_dhe.index.checking import check
 from vpr_dhe.index.place_index import PlaceIndex
 
@@ -28,7 +28,7 @@ def test_processor_time_counts_processes_that_have_ended():
 
 @pytest.mark.slow
 def test_a_made_up_index_is_sound_and_has_a_file_per_quarter(tmp_path, monkeypatch):
-    monkeypatch.setattr(writer, "COVERED_IMAGES", writer.COVERED_IMAGES)
+    monkeypatch.setattr(vector_files, "COVERED_IMAGES", vector_files.COVERED_IMAGES)
     scale_out.made_up_index(tmp_path / "index", 640, 16, "ivf-sq8")
     index = PlaceIndex.open(tmp_path / "index")
     assert check(index.folder).damaged == ()

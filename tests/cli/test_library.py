@@ -12,9 +12,12 @@ from vpr_dhe.evaluation.calibrate import calibrate_index
 from vpr_dhe.evaluation.evaluate import evaluate, evaluate_pairs
 from vpr_dhe.evaluation.provenance import provenance
 from vpr_dhe.index import place_index
+from vpr_dhe.index.indexing import index_images
+from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.recordings.selection import Selection
 from vpr_dhe.recordings.videos import open_video
 from vpr_dhe.report.tables.evaluation import evaluation_document
+from vpr_dhe.report.tables.indexing import added_summary
 from vpr_dhe.report.tables.loops import LOOP_FORMATS
 from vpr_dhe.report.tables.pairs import alignment_document
 from vpr_dhe.sequences.frames import SequenceFrame
@@ -45,6 +48,18 @@ def timeless(document):
     if isinstance(document, dict):
         return {key: timeless(value) for key, value in document.items() if key not in TIMES}
     return [timeless(value) for value in document] if isinstance(document, list) else document
+
+
+def test_index(run, database, tmp_path):
+    options = ("--codec", "int8", "--index-type", "hnsw", "--rank-by", "inliers", "--adapt", "off")
+    code, stdout, errors = run("index", database, "--out", tmp_path / "a", *options)
+    assert code == 0, errors
+    report = index_images(database, tmp_path / "b", codec="int8", index_type="hnsw", rank_by="inliers", adapt="off")
+    made, index = PlaceIndex.open(tmp_path / "a"), report.index
+    assert stdout == f"{tmp_path / 'a'}: 12 images ({added_summary(report.added)}), model {index.spec.model}\n"
+    assert made.manifest.settings == index.manifest.settings
+    assert [made.image(id) for id in made.ids.tolist()] == [index.image(id) for id in index.ids.tolist()]
+    assert made.descriptors(made.ids.tolist()).equal(index.descriptors(index.ids.tolist()))
 
 
 def test_evaluate(run, town, tmp_path):

@@ -109,7 +109,7 @@ def test_each_folder_is_indexed_further_under_its_own_names(monday, tuesday, tmp
         records = monday.relative_to_root([ImageRecord(name) for name in [*NAMES[1:], "new.png"]], folder)
         report = monday.add(records, thumbnail_extractor)
         assert (report.added, report.replaced, report.unchanged) == (1, 0, 6)
-        absent = monday.not_among(records, folder)
+        absent = monday.ids_missing_from(records, folder)
         assert [monday.image_path(int(id)) for id in absent] == [folder / NAMES[0]]
     assert monday.find("photos/new.png") is not None
     part = monday.relative_to_root([ImageRecord("x.png")], tmp_path / "tuesday/photos/sub", part=True)

@@ -13,7 +13,7 @@ from vpr_dhe.index.adaptation.fitting import Fit
 from vpr_dhe.index.adaptation.map_images import MapImages
 from vpr_dhe.index.adaptation.report import AdaptationReport
 from vpr_dhe.index.adaptation.transform import VectorTransform
-from vpr_dhe.index.adaptation.update import MapVectors
+from vpr_dhe.index.adaptation_update import MapVectors
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.index.search import SearchResult, merge
 from vpr_dhe.index.snapshot import Snapshot

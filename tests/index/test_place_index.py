@@ -462,7 +462,7 @@ def test_a_reader_that_opens_during_a_compaction_gets_the_new_state(index, monke
 def test_ids_are_not_given_out_again_to_an_index_that_was_emptied(index, photo_folder, tmp_path, thumbnail_extractor):
     index.remove(index.ids.tolist())
     index.compact()
-    assert PlaceIndex.holds_index(index.folder)
+    assert PlaceIndex.has_images(index.folder)
     with pytest.raises(BadInputError, match="already exists"):
         new_index(photo_folder, tmp_path, thumbnail_extractor)
 
@@ -567,7 +567,7 @@ def test_a_folder_below_the_indexed_one_may_be_added(photo_folder, tmp_path, thu
     assert paths(index) == {"sub/10.png", "sub/11.png"}
     with pytest.raises(BadInputError, match="indexes"):
         index.relative_to_root(part, tmp_path, part=True)
-    gone = index.not_among([ImageRecord("sub/10.png")])
+    gone = index.ids_missing_from([ImageRecord("sub/10.png")])
     assert [index.image(int(id)).path for id in gone] == ["sub/11.png"]
 
 

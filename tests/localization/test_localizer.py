@@ -12,7 +12,7 @@ from vpr_dhe.index.adaptation.fitting import Fit
 from vpr_dhe.index.adaptation.map_images import MapImages
 from vpr_dhe.index.adaptation.report import AdaptationReport
 from vpr_dhe.index.adaptation.transform import VectorTransform
-from vpr_dhe.index.adaptation.update import MapVectors, records_of
+from vpr_dhe.index.adaptation_update import MapVectors, records_of
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.localization.calibration.probability import Calibration, Conditions
 from vpr_dhe.localization.calibration.storage import write_calibration

@@ -28,20 +28,22 @@ def run(
         Path | None,
         typer.Option(
             rich_help_panel=OUTPUT,
-            help="Draw the largest hub and an answer that the adaptation mends here.",
+            help="Draw the largest hub and an answer that the adaptation corrects here.",
             callback=writable_file,
         ),
     ] = None,
     format: FormatOption = None,
     out: OutOption = None,
 ) -> None:
-    """Teach an index its own map: center and whiten its vectors and correct hubs, as far as that helps."""
-    from vpr_dhe.localization.map_adaptation import adapt_index
+    """Fit centring, whitening and hub correction to the map of an index; keep steps that improve held-out recall."""
+    from vpr_dhe.index.map_adaptation import adapt_index
+    from vpr_dhe.index.place_index import PlaceIndex
     from vpr_dhe.report.tables.adaptation import adaptation_document, adaptation_lines
 
     format = chosen_format(format, out, DocumentFormat.table)
+    place_index = PlaceIndex.open(index)
     with progress_stages() as start_progress:
-        report = adapt_index(index, adapt=adapt, start_progress=start_progress, announce=report_building)
+        report = adapt_index(place_index, adapt=adapt, start_progress=start_progress, announce=report_building)
     if format is DocumentFormat.json:
         print_result(json.dumps(adaptation_document(report)), out)
     elif report is None:
@@ -49,12 +51,7 @@ def run(
     else:
         print_result("\n".join(adaptation_lines(report)), out)
     if picture:
-        _draw(index, picture)
+        from vpr_dhe.report.pictures.adaptation import draw_lessons
+        from vpr_dhe.report.pictures.drawing import write_picture
 
-
-def _draw(index: Path, picture: Path) -> None:
-    from vpr_dhe.index.place_index import PlaceIndex
-    from vpr_dhe.report.pictures.adaptation import draw_lessons
-    from vpr_dhe.report.pictures.drawing import write_picture
-
-    write_picture(draw_lessons(PlaceIndex.open(index)), picture)
+        write_picture(draw_lessons(place_index), picture)

@@ -27,12 +27,13 @@ from vpr_dhe.distributed.threads import Threads
 from vpr_dhe.errors import BadInputError, VprDheError, WorkerLostError
 from vpr_dhe.features.base import Extractor, ExtractorSpec
 from vpr_dhe.features.extractor import load_extractor
+from vpr_dhe.index.add_report import AddReport
 from vpr_dhe.index.changes import Changes, changes_between
 from vpr_dhe.index.codecs import LocalMapCodec
 from vpr_dhe.index.files import unique_name
 from vpr_dhe.index.image_folders import ImageFolders
 from vpr_dhe.index.ingest import Chunk, SealedChunk, Source, extract, load, seal_chunk
-from vpr_dhe.index.place_index import AddReport, PlaceIndex, require_same_features
+from vpr_dhe.index.place_index import PlaceIndex, require_same_features
 from vpr_dhe.index.writer import IndexWriter
 from vpr_dhe.records import GreyLevels, ImageRecord, Progress
 from vpr_dhe.runtime.choices import AUTO, ExtractorPrecision, Runtime
@@ -127,7 +128,7 @@ def add_with_ray(
         source = Source(
             index.manifest.folders, extractor, batch_size, strict, grey_levels=levels, max_pixels=max_pixels
         )
-        remaining = writer.settle_codec(changes.to_extract, source, intake.publish, progress)
+        remaining = writer.ensure_codec(changes.to_extract, source, intake.publish, progress)
         chunks = writer.chunks(remaining, _chunk_images(len(remaining), pool.size))
         if chunks:
             with _ledger(writer.segments_folder.resolve()) as ledger:

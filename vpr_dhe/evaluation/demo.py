@@ -54,6 +54,7 @@ class Demo:
     `adaptation` is what the index learned from the town.
     """
 
+    index: PlaceIndex
     result: EvaluationResult
     adaptation: AdaptationReport
     answers: tuple[DemoAnswer, ...]
@@ -90,7 +91,7 @@ def run_demo(folder: Path, *, seed: int, queries: int, stage: Callable[[str, int
         decode_image(dataset.database.folder / best.match.image),
         best.match.verification or NOT_VERIFIED,
     )
-    return Demo(result, adaptation, tuple(answers), shown, perf_counter() - started)
+    return Demo(index, result, adaptation, tuple(answers), shown, perf_counter() - started)
 
 
 def _answer(localizer: Localizer, folder: Path, query: ImageRecord) -> DemoAnswer:

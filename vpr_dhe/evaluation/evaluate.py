@@ -14,9 +14,9 @@ from vpr_dhe.evaluation.place_evaluation import EvaluationResult, Settings, Tool
 from vpr_dhe.evaluation.query_features import extract_queries
 from vpr_dhe.evaluation.recall import Denominator
 from vpr_dhe.features.extractor import load_extractor
+from vpr_dhe.index.map_adaptation import adapt_opened
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.localization.early_stop import require_margin
-from vpr_dhe.localization.map_adaptation import adapt_opened
 from vpr_dhe.models.names import DEFAULT_MODEL
 from vpr_dhe.models.network_file import load_networks
 from vpr_dhe.records import StartProgress, StrPath, without_progress

@@ -52,7 +52,7 @@ class FeatureCache:
         """
         facts = [FORMAT, TEXTURE_RULE, extractor.spec.fingerprint, codec, index_type, bit_depth]
         folder = self.folder / _key(database, [*facts, CODEC_RULE] if codec == AUTO else facts)
-        if PlaceIndex.holds_index(folder):
+        if PlaceIndex.has_images(folder):
             index = PlaceIndex.open(folder)
         else:
             folder.parent.mkdir(parents=True, exist_ok=True)

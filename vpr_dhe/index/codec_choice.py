@@ -16,7 +16,7 @@ from vpr_dhe.errors import ModelError
 from vpr_dhe.features.base import ExtractorSpec
 from vpr_dhe.geometry.matching import MutualNeighbours, mutual_nearest_neighbours
 from vpr_dhe.index.codec_fidelity import MAX_INLIER_DIFFERENCE, CodecTrials, Fidelity
-from vpr_dhe.index.codecs import CODECS, LocalMapCodec, fit_codec, obstacle
+from vpr_dhe.index.codecs import CODECS, LocalMapCodec, fit_codec, unsupported_reason
 from vpr_dhe.index.codecs.float16 import Float16Codec
 from vpr_dhe.index.stored_maps import StoredMaps
 from vpr_dhe.models.catalogue import is_export, open_model
@@ -72,7 +72,7 @@ def choose_codec(
 
     - 98 % of pairs of candidates keep their order. They are those of a query's first ten, ranked by inliers without a
       codec, ties in retrieval order; and only those whose inliers a and b differ by more than the standard deviation of
-      two counts, sqrt(a + b). Smaller differences are chance: of all pairs, even float16 turns 3 to 7 % around.
+      two counts, sqrt(a + b). Smaller differences are chance (`docs/experiments/notes.md`).
     - inliers differ by at most 2 %: the sum of absolute differences, relative to the sum without a codec.
 
     Without such a codec, without any inliers, and with fewer than 11 images, which have no first ten and are not
@@ -88,7 +88,7 @@ def choose_codec(
     fallback = fit_codec(Float16Codec.name, local_maps) if stored is None else stored
     if len(local_maps) < MIN_IMAGES:
         return CodecChoice(fallback)
-    others = [fit_codec(name, local_maps) for name in CODECS if not obstacle(name, local_maps)]
+    others = [fit_codec(name, local_maps) for name in CODECS if not unsupported_reason(name, local_maps)]
     smaller = [codec for codec in others if codec.record_bytes < fallback.record_bytes]
     local_maps, verifier = local_maps.float(), own_verifier(spec)
     shortlists = _shortlists(local_maps, descriptors, spec, verifier)

@@ -1,13 +1,13 @@
 """Folders of the images of an index, and the names that images have in it."""
 
 import os
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from vpr_dhe.errors import BadInputError
-from vpr_dhe.records import StrPath
+from vpr_dhe.records import ImageRecord, StrPath
 
 
 @dataclass(frozen=True)
@@ -140,6 +140,41 @@ class ImageFolders:
         place = str(Path(now).resolve())
         merged = tuple(MergedFolder(one.name, place if one.folder == before else one.folder) for one in self.merged)
         return ImageFolders(place if self.main == before else self.main, merged)
+
+
+def renamed_records(
+    folders: ImageFolders, records: Sequence[ImageRecord], folder: StrPath, *, part: bool, index: StrPath
+) -> Sequence[ImageRecord]:
+    """Records with paths in an index, made from records with paths relative to a folder.
+
+    Args:
+        folders: folders of the index.
+        records: images of the folder.
+        folder: one of the folders of the index or, with `part`, a folder inside one.
+        part: accept a folder inside one.
+        index: folder of the index, for messages.
+
+    Raises:
+        BadInputError: if the folder is another one, or a path begins with the name of a merged folder by chance.
+    """
+    name = folders.namer(folder)
+    if name is None or not (part or folders.holds(folder)):
+        raise BadInputError(_other_folder_text(folders, folder, index, inside=name is not None))
+    if not folders.merged and not folders.prefix_of(folder):
+        return records
+    return [replace(record, path=name(record.path)) for record in records]
+
+
+def _other_folder_text(folders: ImageFolders, folder: StrPath, index: StrPath, *, inside: bool) -> str:
+    """Message about a folder that is not one of an index's, and what to do."""
+    roots = [str(Path(root).resolve()) for root in folders.all]
+    gone = [root for root in roots if not Path(root).exists()]
+    if gone and not inside:
+        return f"{index} indexes {gone[0]}, which does not exist; if its photos were moved to {folder}, add --moved"
+    known = " and ".join(roots)
+    give = known if len(roots) == 1 else "one of these"
+    hint = "add --add to index a part of it" if inside else "another folder for a new index"
+    return f"{index} indexes {known}, and {folder} is another folder; give {give}, or {hint}"
 
 
 def _joined(prefix: str, path: str) -> str:

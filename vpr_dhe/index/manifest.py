@@ -10,7 +10,7 @@ from typing import Any
 
 from vpr_dhe.errors import IndexBusyError, IndexFormatError
 from vpr_dhe.features.base import ExtractorSpec
-from vpr_dhe.index.adaptation.report import AdaptationReport, Trial
+from vpr_dhe.index.adaptation.report import AdaptationInfo, AdaptationReport, Trial
 from vpr_dhe.index.checked_json import read_document, write_document
 from vpr_dhe.index.codec_fidelity import CodecTrials, Fidelity
 from vpr_dhe.index.files import FileInfo
@@ -70,26 +70,6 @@ class CoveringFile:
     segments: tuple[str, ...]
     built: VectorFileInfo
     adaptation: str | None = None
-
-
-@dataclass(frozen=True)
-class AdaptationInfo:
-    """Adaptation of the vectors to their map.
-
-    Args:
-        report: record of how it came about.
-        parameters: file of the transform; None if no step helps, and vectors are searched as extracted.
-        terms: files of the terms of all images, ascending by id.
-    """
-
-    report: AdaptationReport
-    parameters: FileInfo | None = None
-    terms: tuple[FileInfo, ...] = ()
-
-    @property
-    def name(self) -> str | None:
-        """Name of the adaptation, unique for all time; None if vectors are searched as extracted."""
-        return self.parameters and self.parameters.name
 
 
 @dataclass(frozen=True)

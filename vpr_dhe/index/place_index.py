@@ -1,8 +1,8 @@
 """Index of images on disk, to which images are added and from which they are removed durably."""
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,73 +15,34 @@ from vpr_dhe.index.adaptation.fitting import fit
 from vpr_dhe.index.adaptation.map_images import MapImages
 from vpr_dhe.index.adaptation.pairs import Pairs
 from vpr_dhe.index.adaptation.report import AdaptationReport
-from vpr_dhe.index.adaptation.update import MapVectors, records_of
-from vpr_dhe.index.changes import Changes, changes_between
+from vpr_dhe.index.adaptation_update import MapVectors, records_of
+from vpr_dhe.index.add_report import AddReport
+from vpr_dhe.index.changes import changes_between
 from vpr_dhe.index.checking import CheckReport, check
-from vpr_dhe.index.codecs import CODECS
 from vpr_dhe.index.grey_levels import parse_bit_depth
-from vpr_dhe.index.ingest import SealedChunk, Source, UnusedPosition, reading
-from vpr_dhe.index.manifest import (
-    LOCK_NAME,
-    Manifest,
-    Settings,
-    SkippedImage,
-    lock_for_writing,
-    publish,
-    read_manifest,
-)
+from vpr_dhe.index.image_folders import renamed_records
+from vpr_dhe.index.ingest import Source, reading
+from vpr_dhe.index.manifest import LOCK_NAME, Manifest, Settings, lock_for_writing, publish, read_manifest
 from vpr_dhe.index.merging import MergeReport
 from vpr_dhe.index.paths import FILE_NAME
-from vpr_dhe.index.relocation import MIN_UNCHANGED_SHARE, moved_folder
+from vpr_dhe.index.relocation import moved_folder
 from vpr_dhe.index.rows import Ids
 from vpr_dhe.index.search import SearchResult
+from vpr_dhe.index.settings import (
+    SettingsChoice,
+    require_bit_depth,
+    require_known,
+    require_stored_codec,
+    require_usable,
+)
 from vpr_dhe.index.snapshot import CALIBRATIONS, SEGMENTS, STATE, VECTOR_FILES, Snapshot, make_folders, open_newest
-from vpr_dhe.index.vectors import BINARY_CODES, INDEX_TYPES
+from vpr_dhe.index.vector_files import Announce, without_announcement
 from vpr_dhe.index.writer import IndexWriter
 from vpr_dhe.records import Frame, ImageRecord, Progress, StrPath
 from vpr_dhe.runtime.choices import AUTO, Adapt, RankBy
 from vpr_dhe.runtime.durable_files import TEMPORARY_SUFFIX, sync_folder
 from vpr_dhe.runtime.image_decoding import MAX_PIXELS
-
-
-@dataclass(frozen=True)
-class AddReport:
-    """Counts of what `PlaceIndex.add` did, and the images that were skipped.
-
-    Args:
-        added: new images.
-        replaced: images whose file had changed, and were extracted again.
-        updated: images whose position, heading or time was updated.
-        unchanged: images that were in the index already.
-        skipped: images that could not be read.
-        blank: paths of images with too little texture to match anything, among those that were extracted.
-        unused_positions: added or replaced images whose metadata states a position that cannot be used.
-    """
-
-    added: int
-    replaced: int
-    updated: int
-    unchanged: int
-    skipped: tuple[SkippedImage, ...]
-    blank: tuple[str, ...] = ()
-    unused_positions: tuple[UnusedPosition, ...] = ()
-
-    @classmethod
-    def of(cls, changes: Changes, sealed: Sequence[SealedChunk]) -> "AddReport":
-        """Summarise changes and the chunks that they led to."""
-        skipped = tuple(image for chunk in sealed for image in chunk.skipped)
-        unread = {image.path for image in skipped}
-        replaced = sum(path not in unread for path in changes.replaced)
-        added = len(changes.to_extract) - len(unread) - replaced
-        return cls(
-            added,
-            replaced,
-            len(changes.updated),
-            changes.unchanged,
-            skipped,
-            blank=tuple(path for chunk in sealed for path in chunk.blank),
-            unused_positions=tuple(image for chunk in sealed for image in chunk.unused),
-        )
+from vpr_dhe.runtime.image_names import composed
 
 
 class PlaceIndex:
@@ -89,7 +50,7 @@ class PlaceIndex:
 
     Each image has an id that is never reused. Reading methods see the state that this object last opened, wrote or
     refreshed, whatever other processes do. Several threads may read while one writes; one process at a time may write.
-    `Localizer` searches the `snapshot`, so that one query sees one state; `search` is the same for direct use.
+    `Localizer` pins the `snapshot`, so that one query sees one state; `search` searches the current snapshot.
     """
 
     def __init__(self, snapshot: Snapshot) -> None:
@@ -125,11 +86,10 @@ class PlaceIndex:
 
         Raises:
             BadInputError: if `folder` holds anything else, codec or index type are unknown, the model makes no codes
-                for the index type, or the bit depth is none.
+                for the index type, or `bit_depth` is not valid.
         """
         folder, settings = Path(folder), Settings(codec, index_type, rank_by, adapt)
-        _require_known(settings)
-        _require_codes(settings.index_type, spec)
+        require_usable(settings, spec)
         levels = parse_bit_depth(bit_depth)
         if folder.exists() and not _is_vacant(folder):
             raise BadInputError(f"{folder} already exists; give the name of a new folder for the index")
@@ -147,8 +107,8 @@ class PlaceIndex:
         return cls(Snapshot(folder, manifest))
 
     @staticmethod
-    def holds_index(folder: StrPath) -> bool:
-        """Whether a folder holds an index that has had images."""
+    def has_images(folder: StrPath) -> bool:
+        """Whether a folder holds an index that has images, or had them before they were removed."""
         return not _is_vacant(Path(folder)) and (Path(folder) / FILE_NAME).exists()
 
     @staticmethod
@@ -157,7 +117,7 @@ class PlaceIndex:
         return (Path(folder) / FILE_NAME).exists()
 
     @staticmethod
-    def begun(folder: StrPath) -> Manifest | None:
+    def empty_manifest(folder: StrPath) -> Manifest | None:
         """Manifest of an index that was created but never got an image, as by a first run cut short; else None."""
         folder = Path(folder)
         return read_manifest(folder) if (folder / FILE_NAME).exists() and _is_vacant(folder) else None
@@ -211,70 +171,45 @@ class PlaceIndex:
         adapt: Adapt | None = None,
         bit_depth: str | None = None,
     ) -> None:
-        """Set codec, index type, order of candidates, adaptation or bit depth; None leaves it.
+        """Change the settings of the index; None keeps the current value.
 
-        `build_vector_files` builds FAISS files; `adapt` adapts.
+        `bit_depth` cannot be changed: it is only compared with that of the index. Call `build_vector_files` or `adapt`
+        to apply a new index type or adaptation.
 
         Raises:
             BadInputError: if a name is unknown, images are stored with another codec or bit depth already, or the model
                 makes no codes for the index type.
         """
         if bit_depth is not None:
-            self._require_bit_depth(bit_depth)
-        choices = {"codec": codec, "index_type": index_type, "rank_by": rank_by, "adapt": adapt}
-        asked = {name: value for name, value in choices.items() if value is not None}
-        _require_known(replace(self.manifest.settings, **asked))
-        _require_codes(index_type, self.spec)
-        if not asked:
+            require_bit_depth(self.folder, self.manifest, bit_depth)
+        choice = SettingsChoice(codec, index_type, rank_by, adapt)
+        if choice == SettingsChoice():
             return
+        require_usable(choice.over(self.manifest.settings), self.spec)
         with self.writing() as writer:
-            _require_codec(self.folder, writer.manifest, codec)
-            writer.publish(replace(writer.manifest, settings=replace(writer.manifest.settings, **asked)))
-
-    def _require_bit_depth(self, bit_depth: str) -> None:
-        """Raise BadInputError if 16-bit images were read by other grey levels."""
-        asked, manifest = parse_bit_depth(bit_depth), self.manifest
-        if asked is not None and asked != manifest.levels:
-            raise BadInputError(
-                f"{self.folder} reads 16-bit images from {manifest.levels.low} to {manifest.levels.high}, and "
-                f"--bit-depth is {bit_depth}; index the images into a new folder, or leave it out"
-            )
+            require_stored_codec(self.folder, writer.manifest, codec)
+            writer.publish(replace(writer.manifest, settings=choice.over(writer.manifest.settings)))
 
     def relative_to_root(
         self, records: Sequence[ImageRecord], folder: StrPath, *, part: bool = False
     ) -> Sequence[ImageRecord]:
-        """Convert paths relative to a folder of images to paths in the index.
+        """Records with paths in the index, made from records with paths relative to one of its images folders.
+
+        Args:
+            records: images of the folder.
+            folder: the folder that their paths are relative to.
+            part: accept a folder inside an images folder, too.
 
         Raises:
-            BadInputError: if the folder is none of the index's and, with `part`, not inside one; or if a path would be
-                taken for one in another folder.
+            BadInputError: if the folder is not an images folder of the index or, with `part`, inside one; or if a path
+                begins with the name of another images folder.
         """
-        folders = self.manifest.folders
-        name = folders.namer(folder)
-        if name is None or not (part or folders.holds(folder)):
-            raise BadInputError(self._other_folder_text(folder, inside=name is not None))
-        if not folders.merged and not folders.prefix_of(folder):
-            return records
-        return [replace(record, path=name(record.path)) for record in records]
-
-    def _other_folder_text(self, folder: StrPath, *, inside: bool) -> str:
-        """Message about a folder that is none of the index's, and what to do."""
-        roots = [str(Path(root).resolve()) for root in self.manifest.folders.all]
-        gone = [root for root in roots if not Path(root).exists()]
-        if gone and not inside:
-            return (
-                f"{self.folder} indexes {gone[0]}, which does not exist; if its photos were moved to {folder}, add "
-                "--moved"
-            )
-        known = " and ".join(roots)
-        give = known if len(roots) == 1 else "one of these"
-        hint = "add --add to index a part of it" if inside else "another folder for a new index"
-        return f"{self.folder} indexes {known}, and {folder} is another folder; give {give}, or {hint}"
+        return renamed_records(self.manifest.folders, records, folder, part=part, index=self.folder)
 
     def move_images(self, folder: StrPath) -> str:
         """Set the images folder, after the photos were moved or copied with their names; nothing is extracted.
 
-        Of several images folders, the one is set whose images the folder holds. Returns its place of before.
+        With several images folders, the one whose images `folder` contains is replaced. Returns the previous path.
 
         Raises:
             BadInputError: if less than half of the indexed images, or of a sample of many, are unchanged in the folder.
@@ -282,15 +217,10 @@ class PlaceIndex:
         """
         moved = Path(folder).resolve()
         with self.writing() as writer:
-            snapshot, folders = writer.snapshot, writer.manifest.folders
-            before = moved_folder(snapshot, moved)
-            if before.images and before.share < MIN_UNCHANGED_SHARE:
-                raise BadInputError(
-                    f"{folder} holds {before.unchanged} of {before.images} indexed images unchanged, such as not "
-                    f"{before.example}; give the folder that their paths are relative to, or another folder for a new "
-                    "index"
-                )
-            writer.publish(writer.manifest.with_folders(folders.moved(before.folder, moved)))
+            before = moved_folder(writer.snapshot, moved)
+            before.require_unchanged(folder)
+            folders = writer.manifest.folders.moved(before.folder, moved)
+            writer.publish(writer.manifest.with_folders(folders))
         return before.folder
 
     def add(
@@ -376,9 +306,7 @@ class PlaceIndex:
         with self.writing() as writer:
             writer.remove(np.unique(np.array(ids, np.int64)))
 
-    def compact(
-        self, *, codec: str | None = None, announce: Callable[[str, int], object] = lambda _kind, _vectors: None
-    ) -> None:
+    def compact(self, *, codec: str | None = None, announce: Announce = without_announcement) -> None:
         """Merge small segments, free the space of removed images, and build FAISS files.
 
         With `codec`, local maps are converted first; `auto` measures again. Precision that a coarser codec has lost is
@@ -390,9 +318,9 @@ class PlaceIndex:
             IndexDamagedError: if stored data does not agree with its checksum.
         """
         if codec is not None:
-            _require_known(replace(self.manifest.settings, codec=codec))
+            require_known(replace(self.manifest.settings, codec=codec))
         with self.writing() as writer:
-            if writer.manifest.count and (codec is not None or writer.codec_is_premature):
+            if writer.manifest.count and (codec is not None or writer.codec_needs_remeasuring):
                 writer.recode(codec or AUTO)
             writer.compact()
             writer.build_vector_files(announce)
@@ -402,7 +330,7 @@ class PlaceIndex:
         self,
         verify: Callable[[Snapshot], Pairs] | None = None,
         *,
-        announce: Callable[[str, int], object] = lambda _kind, _vectors: None,
+        announce: Announce = without_announcement,
     ) -> AdaptationReport:
         """Adapt the vectors to their map, as far as that helps on held-out places of the map; see `adaptation.fitting`.
 
@@ -427,7 +355,7 @@ class PlaceIndex:
             writer.adapt(fitted, vectors, images, announce)
         return fitted.report
 
-    def unadapt(self, *, announce: Callable[[str, int], object] = lambda _kind, _vectors: None) -> None:
+    def unadapt(self, *, announce: Announce = without_announcement) -> None:
         """Drop the adaptation, so that vectors are searched as they were extracted; errors as for `adapt`."""
         with self.writing() as writer:
             writer.unadapt(announce)
@@ -436,7 +364,7 @@ class PlaceIndex:
         """Compare all files with their checksums; `checking.check` also does so for an index that cannot be opened."""
         return check(self.folder)
 
-    def build_vector_files(self, *, announce: Callable[[str, int], object] = lambda _kind, _vectors: None) -> None:
+    def build_vector_files(self, *, announce: Announce = without_announcement) -> None:
         """Build FAISS files of the index type if too many vectors are not in one.
 
         Search works without them, but is slow in a large index; `add` does not build them. `announce` is called with
@@ -470,8 +398,9 @@ class PlaceIndex:
     ) -> SearchResult:
         """Find the `count` images nearest to each query descriptor, or all if there are fewer.
 
-        Without `adapted`, vectors are compared as extracted, all of them if the index is adapted. An index of type
-        `binary-codes` is searched by the `codes` of the queries, as in their `Features`.
+        With `adapted=False`, descriptors are compared as extracted; in an adapted index that is an exhaustive search,
+        because the FAISS files hold adapted vectors. An index of type `binary-codes` is searched by the `codes` of the
+        queries, as in their `Features`.
 
         Raises:
             BadInputError: if the index is searched by binary codes, and `codes` is None.
@@ -502,7 +431,29 @@ class PlaceIndex:
         """Look up the id of an image by its path in the index, relative to the images folder; None if there is none."""
         return self._snapshot.find(path)
 
-    def not_among(self, records: Sequence[ImageRecord], folder: StrPath | None = None) -> Int64[np.ndarray, " images"]:
+    def ids_of(self, paths: Iterable[StrPath]) -> list[int]:
+        """Ids of images by path in the index, in any unambiguous Unicode form, or by absolute path.
+
+        Raises:
+            BadInputError: if the index holds no image of a path.
+        """
+        return [self._named(path) for path in paths]
+
+    def _named(self, path: StrPath) -> int:
+        folders = self.manifest.folders
+        id = self.find(folders.name_of(path))
+        if id is not None:
+            return id
+        # Other systems write some letters in another Unicode form.
+        respelt = [id for id in self.ids.tolist() if composed(self.image(id).path) == composed(str(path))]
+        if len(respelt) == 1:
+            return respelt[0]
+        merged = "".join(f", or begin with {one.name}/ for {one.folder}" for one in folders.merged)
+        raise BadInputError(f"{self.folder} holds no image {path}; paths are relative to {folders.main}{merged}")
+
+    def ids_missing_from(
+        self, records: Sequence[ImageRecord], folder: StrPath | None = None
+    ) -> Int64[np.ndarray, " images"]:
         """Ids of the images, or of those in one of the images folders, that are not among these records, by path."""
         absent = np.setdiff1d(self.ids, self._snapshot.find_all(record.path for record in records))
         folders = self.manifest.folders
@@ -547,30 +498,6 @@ def _drop_calibrations(folder: Path) -> tuple[str, ...]:
     for path in paths:
         path.unlink()
     return tuple(path.stem for path in paths)
-
-
-def _require_codec(folder: Path, manifest: Manifest, codec: str | None) -> None:
-    stored = manifest.codec
-    if codec is not None and stored and codec not in (stored.name, manifest.settings.codec):
-        raise BadInputError(
-            f"{folder} stores local maps as {stored.name}, and {codec!r} was asked for; leave that out, or use "
-            f"`vpr-dhe compact {folder} --codec {codec}`"
-        )
-
-
-def _require_known(settings: Settings) -> None:
-    for what, name, known in (("codec", settings.codec, CODECS), ("index type", settings.index_type, INDEX_TYPES)):
-        if name != AUTO and name not in known:
-            raise BadInputError(f"{what} {name!r} is unknown; expected {AUTO}, {', '.join(known)}")
-
-
-def _require_codes(index_type: str | None, spec: ExtractorSpec) -> None:
-    if index_type == BINARY_CODES and not spec.code_bits:
-        raise BadInputError(
-            f"index type {BINARY_CODES} searches binary codes that a model has learned, and {spec.model!r} makes none; "
-            "use a model that `vpr-dhe models` lists with codes, or rabitq, which makes one bit of each number of a "
-            "descriptor"
-        )
 
 
 def _is_vacant(folder: Path) -> bool:

@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from vpr_dhe.errors import BadInputError
 from vpr_dhe.index.image_folders import ImageFolders
 from vpr_dhe.index.rows import FileStamp
 from vpr_dhe.index.snapshot import Snapshot
+from vpr_dhe.records import StrPath
 from vpr_dhe.runtime.sampling import evenly_spread
 
 SAMPLE = 256
@@ -35,6 +37,18 @@ class MovedFolder:
     def share(self) -> float:
         """Share of unchanged images; 0 without any."""
         return self.unchanged / self.images if self.images else 0.0
+
+    def require_unchanged(self, place: StrPath) -> None:
+        """Check that the other place holds enough of the images unchanged.
+
+        Raises:
+            BadInputError: if fewer than half are unchanged.
+        """
+        if self.images and self.share < MIN_UNCHANGED_SHARE:
+            raise BadInputError(
+                f"{place} holds {self.unchanged} of {self.images} indexed images unchanged ({self.example} is missing "
+                "or changed); give the folder that their paths are relative to, or another folder for a new index"
+            )
 
 
 def moved_folder(snapshot: Snapshot, moved: Path) -> MovedFolder:

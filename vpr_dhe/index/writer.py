@@ -15,37 +15,31 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from vpr_dhe.errors import BadInputError, ImageError
-from vpr_dhe.index.adaptation.adapted_search import AdaptationFiles
 from vpr_dhe.index.adaptation.fitting import Fit
 from vpr_dhe.index.adaptation.map_images import MapImages
-from vpr_dhe.index.adaptation.update import AdaptationExtender, MapVectors, save_adaptation, with_joined_terms
+from vpr_dhe.index.adaptation.report import AdaptationInfo
+from vpr_dhe.index.adaptation_update import AdaptationExtender, MapVectors, save_adaptation, with_joined_terms
 from vpr_dhe.index.changes import Changes
 from vpr_dhe.index.codec_choice import CodecChoice, choose_codec
 from vpr_dhe.index.codec_files import save_codec
 from vpr_dhe.index.codecs import UNFITTED, LocalMapCodec, fit_codec
-from vpr_dhe.index.compaction import Recoding, grouped, groups_to_rewrite, mergeable_tail, rewrite
-from vpr_dhe.index.files import file_info, unique_name
+from vpr_dhe.index.compaction import Recoding, groups_to_rewrite, mergeable_tail, rewrite
 from vpr_dhe.index.grey_levels import with_grey_levels
 from vpr_dhe.index.ingest import Chunk, ExtractedImage, SealedChunk, Source, extract, load, seal_chunk
-from vpr_dhe.index.manifest import AdaptationInfo, CoveringFile, Manifest, SkippedImage, publish
+from vpr_dhe.index.manifest import Manifest, SkippedImage, publish
 from vpr_dhe.index.merging import Merge, MergeReport, joined_folders, require_mergeable, with_rules_of
 from vpr_dhe.index.segments import Segment, SegmentInfo, collect_garbage
 from vpr_dhe.index.snapshot import SEGMENTS, STATE, VECTOR_FILES, Snapshot, make_folders
 from vpr_dhe.index.tombstones import with_removed
-from vpr_dhe.index.vectors import FLAT, INDEX_TYPES, Stack, build_vector_file, choose_type
+from vpr_dhe.index.vector_files import Announce, with_vector_files
 from vpr_dhe.records import Features, GreyLevels, ImageRecord, Progress
 from vpr_dhe.runtime.choices import AUTO
-from vpr_dhe.runtime.durable_files import sync_folder
 from vpr_dhe.runtime.sampling import evenly_spread
 
 # Images per segment while indexing, which are lost at most by a crash.
 SEGMENT_IMAGES = 512
 # Images on which a codec is fitted and chosen, spread over all that are added first.
 CODEC_SAMPLE = 256
-# Vectors in one FAISS file; larger ones take too long to build and too much memory.
-COVERED_IMAGES = 1 << 20
-# New vectors are searched exactly until they reach this share of those in FAISS files.
-UNCOVERED_SHARE = 0.1
 
 
 class IndexWriter:
@@ -82,7 +76,7 @@ class IndexWriter:
             self.accept(sealed, changes.replaced)
             done.append(sealed)
 
-        left = self.settle_codec(changes.to_extract, source, accept, progress)
+        left = self.ensure_codec(changes.to_extract, source, accept, progress)
         # Closing stops the readers before an error propagates.
         with closing(load(source, left)) as loaded:
             for chunk in self.chunks(left):
@@ -128,7 +122,7 @@ class IndexWriter:
         gone = np.array([replaced[path] for path in sealed.paths if path in replaced], np.int64)
         self._publish_without(gone, manifest)
 
-    def settle_codec(
+    def ensure_codec(
         self,
         to_extract: Sequence[ImageRecord],
         source: Source,
@@ -192,7 +186,7 @@ class IndexWriter:
         self.publish(replace(self.manifest, codec=save_codec(self.snapshot.folder / STATE, choice, images)))
 
     @property
-    def codec_is_premature(self) -> bool:
+    def codec_needs_remeasuring(self) -> bool:
         """Whether `auto` chose the codec on few images, and there are many more now."""
         codec, count = self.manifest.codec, self.manifest.count
         automatic = self.manifest.settings.codec == AUTO
@@ -320,7 +314,7 @@ class IndexWriter:
             return manifest
         return with_removed(self.snapshot.folder / STATE, manifest, removed)
 
-    def adapt(self, fit: Fit, vectors: MapVectors, images: MapImages, announce: Callable[[str, int], object]) -> None:
+    def adapt(self, fit: Fit, vectors: MapVectors, images: MapImages, announce: Announce) -> None:
         """Publish a fitted adaptation with the terms of all images, and FAISS files over adapted vectors, in one step.
 
         `vectors` and `images` are those of the current state, from which it was fitted.
@@ -328,12 +322,12 @@ class IndexWriter:
         info = save_adaptation(self.snapshot, vectors, images, fit)
         self._publish_adaptation(info, announce)
 
-    def unadapt(self, announce: Callable[[str, int], object]) -> None:
+    def unadapt(self, announce: Announce) -> None:
         """Search vectors as extracted again."""
         self._publish_adaptation(None, announce)
 
-    def _publish_adaptation(self, info: AdaptationInfo | None, announce: Callable[[str, int], object]) -> None:
-        self.publish(self._with_vector_files(replace(self.manifest, adaptation=info), announce))
+    def _publish_adaptation(self, info: AdaptationInfo | None, announce: Announce) -> None:
+        self.publish(with_vector_files(self.snapshot, replace(self.manifest, adaptation=info), announce))
 
     def _with_terms(self, manifest: Manifest, added: SegmentInfo, *, join: bool = True) -> Manifest:
         """Copy of a manifest with the adaptation extended to a new segment.
@@ -350,53 +344,11 @@ class IndexWriter:
         info = with_joined_terms(self.snapshot, info) if join else info
         return replace(manifest, adaptation=self._extender.extended(info, segment))
 
-    def build_vector_files(self, announce: Callable[[str, int], object]) -> None:
-        """Build FAISS files of the index type if too many vectors are not in one.
-
-        `announce` is called with the type and the number of vectors before each file, which may take minutes.
-        """
-        manifest = self._with_vector_files(self.manifest, announce)
+    def build_vector_files(self, announce: Announce) -> None:
+        """Build FAISS files of the index type if too many vectors are not in one."""
+        manifest = with_vector_files(self.snapshot, self.manifest, announce)
         if manifest != self.manifest:
             self.publish(manifest)
-
-    def _with_vector_files(self, manifest: Manifest, announce: Callable[[str, int], object]) -> Manifest:
-        """Copy of a manifest with the FAISS files of its index type and adaptation, built where too few vectors are."""
-        kind = manifest.settings.index_type
-        kind = choose_type(manifest.count) if kind == AUTO else kind
-        if kind == FLAT:
-            return replace(manifest, vector_files=())
-        files = [file for file in manifest.current_vector_files if file.built.kind == kind]
-        covered = sum(file.built.count for file in files)
-        stored = sum(info.count for info in manifest.segments)
-        if stored - covered <= UNCOVERED_SHARE * covered:
-            return manifest
-        present = {file.segments: file for file in files}
-        groups = grouped(self.snapshot.segments, lambda segment: len(segment.ids), COVERED_IMAGES)
-        built = [
-            present.get(tuple(part.name for part in group)) or self._build(group, kind, manifest, announce)
-            for group in groups
-        ]
-        return replace(manifest, vector_files=tuple(built))
-
-    def _build(
-        self, segments: Sequence[Segment], kind: str, manifest: Manifest, announce: Callable[[str, int], object]
-    ) -> CoveringFile:
-        announce(kind, sum(len(segment.ids) for segment in segments))
-        folder = self.snapshot.folder
-        for segment in segments:
-            segment.require_sound_vectors()
-        path = folder / VECTOR_FILES / f"{unique_name(kind)}.faiss"
-        extracted, unit_norm = Stack([segment.vectors for segment in segments]), manifest.spec.unit_norm
-        codes = Stack([segment.codes for segment in segments]) if INDEX_TYPES[kind].of_codes else None
-        adaptation = AdaptationFiles(folder / STATE, manifest.spec.dimension).open(manifest.adaptation)
-        if adaptation is None:
-            built = build_vector_file(path, kind, extracted, unit_norm=unit_norm, codes=codes)
-        else:
-            rows = adaptation.file_rows(extracted, np.concatenate([segment.ids for segment in segments]))
-            built = build_vector_file(path, kind, rows, unit_norm=True, codes=codes)
-        sync_folder(path.parent)
-        names = tuple(segment.name for segment in segments)
-        return CoveringFile(file_info(path), names, built, manifest.adaptation_name)
 
     def collect_garbage(self) -> None:
         """Delete files that the manifest does not name: leftovers of interrupted runs, and replaced ones."""

@@ -96,6 +96,12 @@ class ImageListing:
             raise ListingError(f"{self.unreadable_text}; make it readable, or move it away")
         return self
 
+    @property
+    def notes(self) -> list[str]:
+        """One line each about what is left out, and what could not be listed."""
+        left_out = [f"{self.folder}: {self.left_out_text}"] if self.left_out else []
+        return left_out + ([f"{self.unreadable_text}; its images are missing"] if self.unreadable else [])
+
     def may_hold(self, path: str) -> bool:
         """Whether a file that is not listed may still be in the folder: left out, or below what is unreadable."""
         below = (entry.path for entry in self.unreadable)

@@ -43,7 +43,9 @@ from vpr_dhe.verification.names import DEFAULT_VERIFIER, aligners_beginning_with
 if TYPE_CHECKING:
     from vpr_dhe.datasets import Protocol
     from vpr_dhe.features.base import Extractor
-    from vpr_dhe.index.place_index import AddReport, PlaceIndex
+    from vpr_dhe.index.add_report import AddReport
+    from vpr_dhe.index.indexing import AddImages
+    from vpr_dhe.index.place_index import PlaceIndex
     from vpr_dhe.localization.localizer import Localizer
     from vpr_dhe.records import ImageRecord, Progress
 
@@ -403,6 +405,15 @@ class _ExtractorLoading(TypedDict):
     compiled: bool
 
 
+class _Extraction(_ExtractorLoading):
+    """Keyword arguments of `index_images` about the extraction."""
+
+    batch_size: int
+    workers: int
+    max_pixels: int
+    add_images: "AddImages | None"
+
+
 @dataclass(frozen=True)
 class ExtractionOptions(RuntimeOptions):
     """Device, runtime and precision of a model, batch size, and decoding processes."""
@@ -426,48 +437,38 @@ class ExtractionOptions(RuntimeOptions):
                 "--workers sets processes of this machine, and --ray decodes on others; use one of them"
             )
 
-    def _loading(self) -> "_ExtractorLoading":
-        device = _device_for(self.device, self.precision)
-        return _ExtractorLoading(device=device, runtime=self.runtime, precision=self.precision, compiled=self.compile)
+    def keywords(self, *, strict: bool) -> "_Extraction":
+        """Keyword arguments of `index_images` about the extraction; `strict` as given to it."""
+        device, max_pixels = _device_for(self.device, self.precision), int(1e6 * self.max_megapixels)
+        loading = _ExtractorLoading(
+            device=device, runtime=self.runtime, precision=self.precision, compiled=self.compile
+        )
+        add_images = None if self.ray is None else self._add_with_ray(self.ray, loading, strict, max_pixels)
+        return _Extraction(
+            **loading,
+            batch_size=self.batch_size,
+            workers=self.workers,
+            max_pixels=max_pixels,
+            add_images=add_images,
+        )
 
-    def load(self, model: str) -> "Extractor":
-        """Load the extractor of a model."""
-        from vpr_dhe.features.extractor import load_extractor
-
-        return load_extractor(model, **self._loading())
-
-    def add(
-        self,
-        index: "PlaceIndex",
-        records: Sequence["ImageRecord"],
-        extractor: "Extractor",
-        model: str,
-        *,
-        strict: bool,
-        progress: "Progress",
-    ) -> "AddReport":
-        """Bring an index up to date with these images; `extractor` is that of `model`."""
-        if self.ray is None:
-            return index.add(
-                records,
-                extractor,
-                batch_size=self.batch_size,
-                strict=strict,
-                workers=self.workers,
-                max_pixels=int(1e6 * self.max_megapixels),
-                progress=progress,
-            )
+    def _add_with_ray(self, address: str, loading: "_ExtractorLoading", strict: bool, max_pixels: int) -> "AddImages":
+        """Make the function that extracts images on a cluster."""
         from vpr_dhe.distributed.extraction import Workers, add_with_ray
 
-        workers = Workers.of(model, **self._loading())
-        return add_with_ray(
-            index,
-            records,
-            extractor,
-            workers,
-            address=self.ray,
-            batch_size=self.batch_size,
-            strict=strict,
-            max_pixels=int(1e6 * self.max_megapixels),
-            progress=progress,
-        )
+        def add(
+            index: "PlaceIndex", records: Sequence["ImageRecord"], extractor: "Extractor", *, progress: "Progress"
+        ) -> "AddReport":
+            return add_with_ray(
+                index,
+                records,
+                extractor,
+                Workers.of(extractor.spec.model, **loading),
+                address=address,
+                batch_size=self.batch_size,
+                strict=strict,
+                max_pixels=max_pixels,
+                progress=progress,
+            )
+
+        return add

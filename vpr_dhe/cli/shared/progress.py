@@ -80,15 +80,19 @@ def report_blank(name: str) -> None:
 
 def report_listing(listing: "ImageListing") -> None:
     """Print one line each on stderr about what is left out of a folder, and what cannot be listed."""
-    if listing.left_out:
-        print_stderr(f"{listing.folder}: {listing.left_out_text}")
-    if listing.unreadable:
-        print_stderr(f"{listing.unreadable_text}; its images are missing")
+    for note in listing.notes:
+        print_stderr(note)
 
 
 def print_stderr(message: str) -> None:
-    """Print one line on stderr, unless --quiet was given."""
-    if not is_quiet():
+    """Print one line on stderr, above progress bars that are shown, unless --quiet was given."""
+    if is_quiet():
+        return
+    if "tqdm" in sys.modules:
+        from tqdm import tqdm
+
+        tqdm.write(message, file=sys.stderr)
+    else:
         print(message, file=sys.stderr)
 
 

@@ -8,9 +8,9 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from vpr_dhe.index.adaptation.adapted_vectors import AdaptedRows, prepared
+from vpr_dhe.index.adaptation.report import AdaptationInfo
 from vpr_dhe.index.adaptation.storage import ImageTerms, Parameters, no_terms, read_parameters, read_terms
 from vpr_dhe.index.files import FileInfo
-from vpr_dhe.index.manifest import AdaptationInfo
 from vpr_dhe.index.vectors import Queries, RowTerms, Stack
 
 T = TypeVar("T")

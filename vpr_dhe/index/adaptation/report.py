@@ -1,7 +1,9 @@
-"""Record of how an adaptation came about, which the manifest keeps."""
+"""Facts about an adaptation that the manifest keeps: how it came about, and its files."""
 
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
+
+from vpr_dhe.index.files import FileInfo
 
 PairSource: TypeAlias = Literal["positions", "times", "verified pairs"]
 """Facts by which images of one place were recognised."""
@@ -50,3 +52,23 @@ class AdaptationReport:
     def steps(self) -> tuple[str, ...]:
         """Steps that were chosen, in the order in which they apply."""
         return tuple(trial.step for trial in self.trials if trial.chosen)
+
+
+@dataclass(frozen=True)
+class AdaptationInfo:
+    """Adaptation of the vectors to their map.
+
+    Args:
+        report: record of how it came about.
+        parameters: file of the transform; None if no step helps, and vectors are searched as extracted.
+        terms: files of the terms of all images, ascending by id.
+    """
+
+    report: AdaptationReport
+    parameters: FileInfo | None = None
+    terms: tuple[FileInfo, ...] = ()
+
+    @property
+    def name(self) -> str | None:
+        """Name of the adaptation, unique for all time; None if vectors are searched as extracted."""
+        return self.parameters and self.parameters.name

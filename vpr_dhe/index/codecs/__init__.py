@@ -5,7 +5,7 @@ fitted to data.
 """
 
 from vpr_dhe.index.codecs.base import ALL_CELLS, CellNumbers, LocalMapCodec
-from vpr_dhe.index.codecs.registry import CODECS, UNFITTED, fit_codec, load_codec, obstacle
+from vpr_dhe.index.codecs.registry import CODECS, UNFITTED, fit_codec, load_codec, unsupported_reason
 
 __all__ = [
     "ALL_CELLS",
@@ -15,5 +15,5 @@ __all__ = [
     "LocalMapCodec",
     "fit_codec",
     "load_codec",
-    "obstacle",
+    "unsupported_reason",
 ]

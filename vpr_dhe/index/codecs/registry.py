@@ -31,7 +31,7 @@ def fit_codec(name: str, local_maps: Float[Tensor, "maps cells dimension"]) -> L
     """
     if name not in CODECS:
         raise BadInputError(f"unknown codec {name!r}; available: {', '.join(CODECS)}")
-    if reason := obstacle(name, local_maps):
+    if reason := unsupported_reason(name, local_maps):
         raise BadInputError(reason)
     cells, dimension = local_maps.shape[1:]
     parameters = {} if name in UNFITTED else CODECS[name].fit(rows_to_fit(local_maps))
@@ -58,8 +58,8 @@ def load_codec(name: str, cells: int, dimension: int, parameters: Mapping[str, n
     return CODECS[name](cells, dimension, parameters)
 
 
-def obstacle(name: str, local_maps: Float[Tensor, "maps cells dimension"]) -> str | None:
-    """Message why a codec cannot be fitted to maps, and which ones can; None if it can."""
+def unsupported_reason(name: str, local_maps: Float[Tensor, "maps cells dimension"]) -> str | None:
+    """Reason why a codec cannot be fitted to maps, and the codecs that can; None if it can be."""
     if name in UNFITTED:
         return None
     dimension, min_dimension = local_maps.shape[2], CODECS[name].min_dimension

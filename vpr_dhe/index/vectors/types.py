@@ -80,8 +80,7 @@ class Flat(IndexType):
 class Hnsw(IndexType):
     """Graph of neighbours (Malkov and Yashunin, 2018); the effort is efSearch.
 
-    Memory holds 1 byte per dimension and about 272 bytes of links per vector. Compared with uncompressed vectors, the
-    file is 2.8 times smaller at 384 dimensions, and building and search are faster.
+    Memory holds 1 byte per dimension and about 272 bytes of links per vector.
     """
 
     candidates = (150,)
@@ -166,8 +165,8 @@ class IvfSq8(InvertedFile):
 class RaBitQ(InvertedFile):
     """Lists of vectors in one bit per dimension (Gao and Long, 2024): 1 byte per 8 dimensions and 16 per vector.
 
-    Vectors are rotated at random first (theorem 3.2 of the paper): among 200 candidates at 384 dimensions this finds
-    85 % of the neighbours instead of 67 %.
+    Vectors are rotated at random first (theorem 3.2 of the paper), which finds more neighbours
+    (`docs/experiments/notes.md`).
     """
 
     candidates = (200, 300, 400, 600, 800, 1200, 1600)
@@ -180,7 +179,7 @@ class RaBitQ(InvertedFile):
         return faiss.IndexPreTransform(rotation, lists)
 
     def search_parameters(self, effort: int, selector: Any = None) -> Any:
-        """Set nprobe, and 8 bits per dimension of the query: as good as single precision, and 70 times as fast."""
+        """Set nprobe, and 8 bits per dimension of the query, which are as good as single precision and faster."""
         faiss = import_faiss()
         lists = faiss.IVFRaBitQSearchParameters(nprobe=effort, qb=8, sel=selector)
         return faiss.SearchParametersPreTransform(index_params=lists)

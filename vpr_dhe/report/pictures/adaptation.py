@@ -10,7 +10,7 @@ from vpr_dhe.errors import BadInputError
 from vpr_dhe.images import decode_named, image_size
 from vpr_dhe.index.adaptation.hubs import hub_means
 from vpr_dhe.index.adaptation.map_images import SPOT_M, MapImages, mask_of
-from vpr_dhe.index.adaptation.update import records_of
+from vpr_dhe.index.adaptation_update import records_of
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.records import Image
 from vpr_dhe.report.pictures.encoding import scaled

@@ -10,9 +10,9 @@ from vpr_dhe.index.adaptation.adapted_search import terms_of
 from vpr_dhe.index.adaptation.fitting import Fit
 from vpr_dhe.index.adaptation.hubs import Reference
 from vpr_dhe.index.adaptation.map_images import MapImages
+from vpr_dhe.index.adaptation.report import AdaptationInfo
 from vpr_dhe.index.adaptation.storage import ImageTerms, Parameters, read_terms, save_parameters, save_terms
 from vpr_dhe.index.adaptation.transform import VectorTransform
-from vpr_dhe.index.manifest import AdaptationInfo
 from vpr_dhe.index.segments import Segment
 from vpr_dhe.index.snapshot import STATE, Snapshot
 from vpr_dhe.index.vectors import Stack

@@ -1,0 +1,31 @@
+"""`merge_indexes`: several indexes become one, adapted to the map of all."""
+
+import shutil
+
+import pytest
+
+from vpr_dhe import index_images
+from vpr_dhe.errors import BadInputError
+from vpr_dhe.index.merged_indexes import merge_indexes
+
+
+def test_a_new_index_takes_the_settings_of_the_first(photo_folder, tmp_path):
+    shutil.copytree(photo_folder / "sub", tmp_path / "tour")
+    for name, folder in (("a", photo_folder), ("b", tmp_path / "tour")):
+        index_images(folder, tmp_path / name, model="sift-vlad", codec="float16", rank_by="inliers")
+    notes = []
+    merged = merge_indexes([tmp_path / "a", tmp_path / "b"], tmp_path / "all", index_type="hnsw", notify=notes.append)
+    assert (merged.added, [merge.added for merge in merged.merges], len(merged.index)) == (14, [12, 2], 14)
+    settings = merged.index.manifest.settings
+    assert (settings.codec, settings.rank_by, settings.index_type) == ("float16", "inliers", "hnsw")
+    assert notes == [f"paths of the images in {tmp_path / 'tour'} begin with tour/"]
+    assert merged.adaptation.images == 14
+
+    notes.clear()
+    again = merge_indexes([tmp_path / "b"], tmp_path / "all", notify=notes.append)
+    assert (again.added, again.adaptation) == (0, None)
+    assert notes == [f"2 images of {tmp_path / 'b'} are in {tmp_path / 'all'} already, and left out"]
+    with pytest.raises(BadInputError, match="is the index itself"):
+        merge_indexes([tmp_path / "all"], tmp_path / "all")
+    with pytest.raises(BadInputError, match="give at least one"):
+        merge_indexes([], tmp_path / "none")

@@ -1,0 +1,36 @@
+"""Indexed images that a listing of their folder lacks."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vpr_dhe.index.place_index import PlaceIndex
+from vpr_dhe.records import ImageRecord
+from vpr_dhe.runtime.image_files import ImageListing
+
+
+@dataclass(frozen=True)
+class MissingImages:
+    """Paths by id, of images that are no longer in their folder, and of those that only cannot be read now."""
+
+    gone: Mapping[int, str] = field(default_factory=dict)
+    unreadable: Mapping[int, str] = field(default_factory=dict)
+
+
+def find_missing(index: PlaceIndex, records: Sequence[ImageRecord], listing: ImageListing) -> MissingImages:
+    """Find the indexed images of a folder that are not among its records.
+
+    Files that were left out of the listing, or lie below what could not be listed, may still be there.
+    """
+    missing = {id: index.image(id).path for id in index.ids_missing_from(records, listing.folder).tolist()}
+    unreadable = {id: path for id, path in missing.items() if listing.may_hold(_path_in(listing.folder, path, index))}
+    return MissingImages({id: path for id, path in missing.items() if id not in unreadable}, unreadable)
+
+
+def _path_in(folder: Path, path: str, index: PlaceIndex) -> str:
+    """Path relative to a folder of an image in the index."""
+    folders = index.manifest.folders
+    if not folders.merged:
+        return path
+    return os.path.relpath(folders.locate(path), folder.resolve())
