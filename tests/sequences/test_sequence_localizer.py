@@ -12,6 +12,7 @@ from vpr_dhe.errors import BadInputError, ImageError, IndexBusyError
 from vpr_dhe.images import decode_image
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.localization.calibration.probability import Conditions
+from vpr_dhe.localization.calibration.selection import SelectedCalibration
 from vpr_dhe.localization.database import VerifiedIndex
 from vpr_dhe.localization.localizer import Localizer
 from vpr_dhe.sequences.bayes_filter import FilterSettings
@@ -69,7 +70,7 @@ def test_calibrated_probabilities_decide_what_a_stream_believes(localizer, photo
 
     believed = []
     for probability in (0.001, 0.999):
-        localizer.calibration, localizer.calibration_source = Says(probability), "index"
+        localizer.selected_calibration = SelectedCalibration(Says(probability), "index")
         frame = next(SequenceLocalizer(localizer).stream([photo_folder / "00.png"]))
         believed.append({place.image: place.probability for place in frame.belief.places}.get("00.png", 0.0))
     assert believed[0] < 0.1

@@ -87,6 +87,17 @@ class Conditions:
                 f"{fingerprint[:12]} and {rerank}; use those, or calibrate again"
             )
 
+    def require_verification(self, *, verifies: bool) -> None:
+        """Raise BadInputError unless there is a verifier if and only if the calibration was fitted with one."""
+        was_verified = self.verifier != NO_VERIFIER
+        if was_verified and not verifies:
+            found = f"with verifier {self.verifier!r}, but this localizer has none"
+        elif verifies and not was_verified:
+            found = "without a verifier, but this localizer has one"
+        else:
+            return
+        raise BadInputError(f"the calibration was fitted {found}; use the same, or calibrate again")
+
 
 @dataclass(frozen=True)
 class Calibration:
