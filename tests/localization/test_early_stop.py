@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from vpr_dhe import Localizer, PlaceIndex, SequenceLocalizer, build_verifier
 from vpr_dhe.datasets.standard import read_split
 from vpr_dhe.errors import BadInputError
-from vpr_dhe.localization.calibration.evidence import evidence_of
+from vpr_dhe.localization.calibration.features import calibration_features
 from vpr_dhe.localization.calibration.probability import Conditions
 from vpr_dhe.localization.database import VerifiedIndex
 from vpr_dhe.localization.early_stop import SAFE_MARGIN, parts, stands_out
@@ -170,9 +170,9 @@ def test_unverified_matches_have_no_inliers_in_any_format():
 
 def test_unverified_matches_are_no_rivals():
     matches = answer(chance(12, p3=90), SAFE_MARGIN).localization.matches
-    assert evidence_of(matches, 25.0) == evidence_of(matches[:10], 25.0)
-    assert evidence_of(matches, 25.0).rival_score == 12.0
-    assert evidence_of(matches[:1], 25.0).rival_score == 90.0
+    assert calibration_features(matches, 25.0) == calibration_features(matches[:10], 25.0)
+    assert calibration_features(matches, 25.0).rival_score == 12.0
+    assert calibration_features(matches[:1], 25.0).rival_score == 90.0
 
 
 def test_a_calibration_is_for_one_margin():

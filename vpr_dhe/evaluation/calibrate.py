@@ -6,19 +6,14 @@ from dataclasses import dataclass
 from vpr_dhe.datasets import Protocol, read_places
 from vpr_dhe.datasets.base import option
 from vpr_dhe.errors import BadInputError
-from vpr_dhe.evaluation.calibration_runs import (
-    HeldOutScores,
-    LabelledQuery,
-    indexed_ids,
-    labelled_queries,
-    run_queries,
-    score_held_out,
-)
-from vpr_dhe.evaluation.warped_queries import warped_queries
+from vpr_dhe.evaluation.calibration.examples import run_queries
+from vpr_dhe.evaluation.calibration.fitting import Assumptions, Method, fit
+from vpr_dhe.evaluation.calibration.held_out import HeldOutScores, score_held_out
+from vpr_dhe.evaluation.calibration.labelled_queries import LabelledQuery, indexed_ids, labelled_queries
+from vpr_dhe.evaluation.calibration.warped_queries import warped_queries
 from vpr_dhe.geography.distance import RADIUS_M
 from vpr_dhe.index.manifest import SkippedImage
 from vpr_dhe.index.place_index import PlaceIndex
-from vpr_dhe.localization.calibration.fitting import Assumptions, Method, fit
 from vpr_dhe.localization.calibration.probability import Calibration
 from vpr_dhe.localization.calibration.storage import calibrating
 from vpr_dhe.localization.database import PinnedIndex
