@@ -33,6 +33,15 @@ class PinnedDatabase(Protocol):
     """One fixed state of a database, from the search to the records of one query."""
 
     @property
+    def grey_levels(self) -> GreyLevels:
+        """Grey levels that 16-bit images and queries are read by."""
+        ...
+
+    def image_ids(self) -> list[int]:
+        """Ids of all images, ascending."""
+        ...
+
+    @property
     def verifies(self) -> bool:
         """Whether there is a verifier."""
         ...
@@ -96,22 +105,8 @@ class Database(Protocol):
         ...
 
     @property
-    def grey_levels(self) -> GreyLevels:
-        """Grey levels that 16-bit images and queries are read by."""
-        ...
-
-    @property
-    def verifies(self) -> bool:
-        """Whether there is a verifier."""
-        ...
-
-    @property
     def image_count(self) -> int:
         """Number of images."""
-        ...
-
-    def image_ids(self) -> list[int]:
-        """Ids of all images, ascending."""
         ...
 
     def pinned(self) -> PinnedDatabase:
@@ -166,6 +161,15 @@ class PinnedIndex:
         unplaced = len(ids) - len(places.comparable(near.position))
         restricted.nearby = NearbyImages(near, sealed.images + len(inside), sealed.unplaced + unplaced)
         return restricted
+
+    @property
+    def grey_levels(self) -> GreyLevels:
+        """Grey levels that 16-bit images and queries are read by."""
+        return self._snapshot.manifest.levels
+
+    def image_ids(self) -> list[int]:
+        """Ids of all images, ascending, including pending and excluded ones."""
+        return [*self._snapshot.ids.tolist(), *self._pending]
 
     @property
     def verifies(self) -> bool:
@@ -296,23 +300,9 @@ class VerifiedIndex:
         return self.index.spec
 
     @property
-    def grey_levels(self) -> GreyLevels:
-        """Grey levels that 16-bit images and queries are read by."""
-        return self.index.manifest.levels
-
-    @property
     def image_count(self) -> int:
         """Number of images."""
         return len(self.index)
-
-    def image_ids(self) -> list[int]:
-        """Ids of all images, ascending."""
-        return self.index.ids.tolist()
-
-    @property
-    def verifies(self) -> bool:
-        """Whether there is a verifier."""
-        return self._verifier is not None
 
 
 def _itself(features: Features) -> Features:

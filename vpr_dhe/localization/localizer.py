@@ -81,7 +81,7 @@ class Localizer:
         require_margin(stop_early)
         if calibration is not None:
             calibration.conditions.require(extractor.spec.fingerprint, rerank, rank_by, stop_early)
-            calibration.conditions.require_verification(verifies=database.verifies)
+            calibration.conditions.require_verification(verifies=database.pinned().verifies)
         self.database, self.extractor, self.rerank, self.stop_early = database, extractor, rerank, stop_early
         self.rank_by: RankBy = rank_by
         self.cameras, self.max_pixels = cameras, max_pixels
@@ -269,7 +269,7 @@ class Localizer:
     @property
     def grey_levels(self) -> GreyLevels:
         """Grey levels that 16-bit queries are read by, as the images of the index were."""
-        return self.database.grey_levels
+        return self.database.pinned().grey_levels
 
 
 def _accept_or_reject(localization: Localization, min_probability: float) -> Localization:
