@@ -20,10 +20,10 @@ from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.index.search import SearchResult, merge
 from vpr_dhe.index.snapshot import Snapshot
 from vpr_dhe.index.vectors import Queries, exact_search
-from vpr_dhe.localization.candidate_maps import QueryImage, Shortlist, decode_query
+from vpr_dhe.localization.candidate_maps import CandidateMaps, QueryImage, decode_query
+from vpr_dhe.localization.coarse_pass import coarse_votes
 from vpr_dhe.records import Features, GreyLevels, ImageRecord, Near, NearbyImages, Verification
 from vpr_dhe.runtime.choices import Adapt
-from vpr_dhe.verification.coarse_pass import coarse_votes
 from vpr_dhe.verification.estimators.base import View, match_by_grid
 from vpr_dhe.verification.verifier import Verifier
 
@@ -123,7 +123,7 @@ class PinnedIndex:
         pending: images not sealed yet, by id; found like those of the snapshot, by vectors as extracted.
         excluded: ids of images that must not become candidates.
         adapt: `off` searches vectors as extracted, even if the index is adapted to its map.
-        shortlist_of: makes the shortlist of a query; `SharedShortlists` makes one for several verifiers.
+        maps_of: makes the maps of the candidates of a query; `SharedCandidateMaps` shares them among verifiers.
     """
 
     missing_shards: frozenset[str] = frozenset()
@@ -137,9 +137,9 @@ class PinnedIndex:
         pending: Mapping[int, ExtractedImage] | None = None,
         excluded: frozenset[int] = frozenset(),
         adapt: Adapt = "auto",
-        shortlist_of: Callable[[Snapshot, Features, Sequence[int]], Shortlist] = Shortlist,
+        maps_of: Callable[[Snapshot, Features, Sequence[int]], CandidateMaps] = CandidateMaps,
     ) -> None:
-        self._snapshot, self._verifier, self._shortlist_of = snapshot, verifier, shortlist_of
+        self._snapshot, self._verifier, self._maps_of = snapshot, verifier, maps_of
         self._pending, self._excluded = pending or {}, excluded
         self._is_sealed = pending is None and not excluded
         adapted = pending is None and adapt == "auto" and snapshot.adaptation is not None
@@ -226,7 +226,7 @@ class PinnedIndex:
     def shift_votes(self, query: Features, ids: Sequence[int]) -> dict[int, float]:
         """Coarse pass: votes of the matches of each candidate for one shift."""
         sealed, pending = self._parted(ids)
-        votes = self._shortlist_of(self._snapshot, query, sealed).shift_votes() if sealed else {}
+        votes = self._maps_of(self._snapshot, query, sealed).shift_votes() if sealed else {}
         if pending:
             maps = self._pending_maps(query, pending)
             of_pending = coarse_votes(
@@ -243,7 +243,7 @@ class PinnedIndex:
         results: dict[int, Verification] = {}
         sealed, pending = self._parted(ids)
         if sealed:
-            results |= self._shortlist_of(self._snapshot, query, sealed).verify(self._verifier, image)
+            results |= self._maps_of(self._snapshot, query, sealed).verify(self._verifier, image)
         if pending:
             views = self._pending_views(query, pending)
             verified = self._verifier.verify(View(query.frame, partial(decode_query, image), lambda: query), views)
