@@ -17,7 +17,7 @@ from vpr_dhe.localization.database import VerifiedIndex
 from vpr_dhe.localization.early_stop import SAFE_MARGIN, parts, stands_out
 from vpr_dhe.localization.ranking import ranked_matches, rerank
 from vpr_dhe.localization.retrieval import Candidate
-from vpr_dhe.records import Features, Frame, Grid, ImageRecord, Size, Verification
+from vpr_dhe.records import Features, Frame, GreyLevels, Grid, ImageRecord, Size, Verification
 from vpr_dhe.report.tables.answers import LINE_FORMATS, SHEET_FORMATS, Answer, AnswerSheet, answer_document
 
 IMAGE = np.zeros((16, 16, 3), np.uint8)
@@ -33,6 +33,7 @@ class Counted:
     """A database that knows the inliers of each image, and notes which were verified together."""
 
     verifies = True
+    grey_levels = GreyLevels()
     missing_shards: frozenset[str] = frozenset()
     adaptation = None
     nearby = None
@@ -47,6 +48,9 @@ class Counted:
     def verify(self, image, query, ids: Sequence[int]) -> Mapping[int, Verification]:
         self.calls.append(list(ids))
         return {id: verification(self.inliers[id]) for id in ids if id not in self.missing}
+
+    def image_ids(self):
+        raise NotImplementedError
 
     def restricted_to(self, near):
         raise NotImplementedError

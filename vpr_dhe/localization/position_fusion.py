@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from vpr_dhe.geography.distance import RADIUS_M, world_of
+from vpr_dhe.geography.distance import RADIUS_M, reference_frame_of
 from vpr_dhe.geography.plane import Plane
 from vpr_dhe.localization.robust_scores import contrasts
 from vpr_dhe.records import RECONSTRUCTION, Cameras, PositionEstimate, RankedMatch
@@ -31,7 +31,7 @@ def fuse_positions(matches: Sequence[RankedMatch], *, cameras: Cameras | None = 
     Source: Cheng, "Mean shift, mode seeking, and clustering", IEEE T-PAMI 1995 (flat kernel).
     """
     weights = _weights(matches)
-    if not weights.any() or matches[0].position is None or world_of(matches[0].position) == RECONSTRUCTION:
+    if not weights.any() or matches[0].position is None or reference_frame_of(matches[0].position) == RECONSTRUCTION:
         return None
     usable = [row for row in np.flatnonzero(weights).tolist() if _comparable(matches[row], matches[0])]
     weights = weights[usable]
@@ -62,7 +62,7 @@ def _weights(matches: Sequence[RankedMatch]) -> Float64[np.ndarray, " matches"]:
 
 
 def _comparable(match: RankedMatch, best: RankedMatch) -> bool:
-    return match.position is not None and world_of(match.position) == world_of(best.position)
+    return match.position is not None and reference_frame_of(match.position) == reference_frame_of(best.position)
 
 
 def _around_mode(

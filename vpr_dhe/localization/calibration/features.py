@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vpr_dhe.geography.distance import apart, world_of
+from vpr_dhe.geography.distance import apart, reference_frame_of
 from vpr_dhe.records import RECONSTRUCTION, Position, RankedMatch
 
 
@@ -44,7 +44,7 @@ def calibration_features(matches: Sequence[RankedMatch], radius_m: float) -> Cal
 
 
 def _near(one: Position | None, other: Position | None, radius_m: float) -> bool:
-    if world_of(one) == RECONSTRUCTION:
+    if reference_frame_of(one) == RECONSTRUCTION:
         return False
     distance_m = apart(one, other)
     return distance_m is not None and distance_m <= radius_m
