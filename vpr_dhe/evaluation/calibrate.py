@@ -18,7 +18,7 @@ from vpr_dhe.localization.calibration.probability import Calibration
 from vpr_dhe.localization.calibration.storage import calibrating
 from vpr_dhe.localization.database import PinnedIndex
 from vpr_dhe.localization.early_stop import require_margin
-from vpr_dhe.localization.setup import load_setup
+from vpr_dhe.localization.loading import load_setup
 from vpr_dhe.records import StartProgress, StrPath, without_progress
 from vpr_dhe.runtime.choices import AUTO, Adapt, Precision, RankByChoice, Runtime
 from vpr_dhe.verification.names import DEFAULT_VERIFIER

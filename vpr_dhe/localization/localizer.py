@@ -13,10 +13,10 @@ from vpr_dhe.localization.calibration.selection import SelectedCalibration, sele
 from vpr_dhe.localization.candidate_maps import QueryImage
 from vpr_dhe.localization.database import Database, PinnedDatabase, VerifiedIndex
 from vpr_dhe.localization.early_stop import require_margin
+from vpr_dhe.localization.loading import load_setup
 from vpr_dhe.localization.position_fusion import fuse_positions
 from vpr_dhe.localization.ranking import ranked_matches, rerank
 from vpr_dhe.localization.retrieval import retrieve
-from vpr_dhe.localization.setup import load_setup
 from vpr_dhe.records import (
     CalibrationSource,
     Cameras,
