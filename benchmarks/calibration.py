@@ -27,17 +27,18 @@ from measuring import RESULTS, folder_for, table, write_result
 
 from vpr_dhe.datasets import PlaceDataset, read_places
 from vpr_dhe.errors import DatasetError
-from vpr_dhe.evaluation.calibration_metrics import brier_score, expected_calibration_error
-from vpr_dhe.evaluation.calibration_runs import LabelledQuery, labelled_queries, run_queries
+from vpr_dhe.evaluation.calibration.examples import run_queries
+from vpr_dhe.evaluation.calibration.fitting import Assumptions, Example, Method, fit
+from vpr_dhe.evaluation.calibration.labelled_queries import LabelledQuery, labelled_queries
+from vpr_dhe.evaluation.calibration.metrics import brier_score, expected_calibration_error
+from vpr_dhe.evaluation.calibration.warped_queries import warped_queries
 from vpr_dhe.evaluation.feature_cache import FeatureCache
 from vpr_dhe.evaluation.precision_recall import precision_recall
-from vpr_dhe.evaluation.warped_queries import warped_queries
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.geography.distance import RADIUS_M
 from vpr_dhe.index.place_index import PlaceIndex
-from vpr_dhe.localization.calibration.evidence import MatchEvidence
-from vpr_dhe.localization.calibration.fitting import Assumptions, Example, Method, fit
+from vpr_dhe.localization.calibration.features import CalibrationFeatures
 from vpr_dhe.localization.calibration.probability import Conditions
 from vpr_dhe.localization.database import PinnedIndex
 from vpr_dhe.records import ImageRecord, MetricPosition
@@ -49,7 +50,7 @@ BLOCK_M = 100.0
 GAP_M = 2 * RADIUS_M
 VERIFIERS = (NO_VERIFIER, "magsac")
 _SURE = 0.9
-Judge = Callable[[MatchEvidence], float]
+Judge = Callable[[CalibrationFeatures], float]
 """Confidence in [0, 1] of a best match."""
 
 
@@ -123,10 +124,10 @@ def examples_of(
 
 def judges(verifier: str, learned_from: Half, conditions: Conditions, images: int) -> dict[str, Judge]:
     """Return each method's confidence of a match, fitted on one half."""
-    max_score = max(one.evidence.score for one in learned_from.natural)
-    uncalibrated: dict[str, Judge] = {"similarity": lambda evidence: min(1.0, max(0.0, evidence.similarity))}
+    max_score = max(one.features.score for one in learned_from.natural)
+    uncalibrated: dict[str, Judge] = {"similarity": lambda features: min(1.0, max(0.0, features.similarity))}
     if verifier != NO_VERIFIER:
-        uncalibrated["inliers"] = lambda evidence: min(1.0, evidence.score / max_score)
+        uncalibrated["inliers"] = lambda features: min(1.0, features.score / max_score)
     fitted = {
         name: fit(examples, Assumptions(RADIUS_M, method=method), conditions, images).probability
         for name, examples, method in (
@@ -144,7 +145,7 @@ def rows_of(verifier: str, halves: Sequence[Half], conditions: Conditions, image
     tested = [example for half in halves for example in half.natural]
     for half, other in zip(halves, reversed(halves), strict=True):
         for name, judge in judges(verifier, other, conditions, images).items():
-            judged.setdefault(name, []).extend(judge(example.evidence) for example in half.natural)
+            judged.setdefault(name, []).extend(judge(example.features) for example in half.natural)
     return [measured(verifier, name, np.array(numbers), tested) for name, numbers in judged.items()]
 
 

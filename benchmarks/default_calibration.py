@@ -29,14 +29,15 @@ from splits import TOWN, read_rules, read_split_of
 
 from vpr_dhe.datasets import PlaceDataset, read_places
 from vpr_dhe.datasets.base import PlaceSplit, Positives
-from vpr_dhe.evaluation.calibration_metrics import brier_score, expected_calibration_error
-from vpr_dhe.evaluation.calibration_runs import labelled_queries, run_queries
+from vpr_dhe.evaluation.calibration.examples import run_queries
+from vpr_dhe.evaluation.calibration.fitting import Assumptions, Example, example_weights, fit
+from vpr_dhe.evaluation.calibration.labelled_queries import labelled_queries
+from vpr_dhe.evaluation.calibration.metrics import brier_score, expected_calibration_error
 from vpr_dhe.evaluation.feature_cache import FeatureCache
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.geography.distance import RADIUS_M
 from vpr_dhe.localization.calibration.default import DefaultCalibration, default_calibration
-from vpr_dhe.localization.calibration.fitting import Assumptions, Example, example_weights, fit
 from vpr_dhe.localization.calibration.probability import Calibration, Conditions
 from vpr_dhe.localization.candidate_maps import QueryImage
 from vpr_dhe.localization.confidence import MIN_SURE
@@ -184,7 +185,7 @@ def measured(calibration: Calibration, model: str, dataset: str, codec: str, exa
     """Scores of a calibration on examples, known and unknown places weighted alike."""
     right = np.array([example.right for example in examples])
     weights = example_weights(examples, 0.5)
-    probabilities = np.array([calibration.probability(example.evidence) for example in examples])
+    probabilities = np.array([calibration.probability(example.features) for example in examples])
     known = np.array([example.place_known for example in examples])
     sure = probabilities >= MIN_SURE
     return Row(

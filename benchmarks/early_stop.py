@@ -27,15 +27,15 @@ from significance import place_numbers, standard_error
 from splits import read_splits
 
 from vpr_dhe.datasets import PlaceDataset, Protocol, read_places
-from vpr_dhe.evaluation.calibration_metrics import brier_score, expected_calibration_error
+from vpr_dhe.evaluation.calibration.fitting import Assumptions, Example, example_weights, fit
+from vpr_dhe.evaluation.calibration.metrics import brier_score, expected_calibration_error
 from vpr_dhe.evaluation.feature_cache import FeatureCache
 from vpr_dhe.evaluation.place_evaluation import Settings, evaluate_dataset
 from vpr_dhe.evaluation.query_features import QueryFeatures
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.geography.distance import RADIUS_M
 from vpr_dhe.index.place_index import PlaceIndex
-from vpr_dhe.localization.calibration.evidence import evidence_of
-from vpr_dhe.localization.calibration.fitting import Assumptions, Example, example_weights, fit
+from vpr_dhe.localization.calibration.features import calibration_features
 from vpr_dhe.localization.calibration.probability import Conditions
 from vpr_dhe.localization.database import PinnedIndex
 from vpr_dhe.localization.early_stop import SAFE_MARGIN
@@ -138,9 +138,9 @@ def example(dataset: PlaceDataset, query: Query, rank_by: RankBy, margin: float 
     """One example for a calibration."""
     best = localize(query, rank_by, margin)
     records = {place: dataset.database.records[row] for place, row in enumerate(query.rows.tolist())}
-    evidence = evidence_of(ranked_matches(best, records), RADIUS_M)
+    features = calibration_features(ranked_matches(best, records), RADIUS_M)
     shown_by = frozenset(query.rows[query.right].tolist())
-    return Example(evidence, bool(query.right[best[0].id]), known, shown_by)
+    return Example(features, bool(query.right[best[0].id]), known, shown_by)
 
 
 def calibration_rows(dataset: PlaceDataset, queries: Sequence[Query]) -> Iterator[CalibrationRow]:
@@ -160,7 +160,7 @@ def calibration_rows(dataset: PlaceDataset, queries: Sequence[Query]) -> Iterato
                     halves[fitted][-side], Assumptions(RADIUS_M), Conditions(MODEL, VERIFIER, CANDIDATES), 0
                 )
                 examples += halves[tested][side]
-                chances += [calibration.probability(one.evidence) for one in halves[tested][side]]
+                chances += [calibration.probability(one.features) for one in halves[tested][side]]
             yield _calibration_row(rank_by, fitted, tested, examples, np.array(chances))
 
 

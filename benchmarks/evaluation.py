@@ -26,7 +26,7 @@ from vpr_dhe.features.base import Extractor
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.images import decode_image
 from vpr_dhe.index.place_index import PlaceIndex
-from vpr_dhe.localization.candidate_maps import SharedShortlists
+from vpr_dhe.localization.candidate_maps import SharedCandidateMaps
 from vpr_dhe.localization.database import PinnedIndex
 from vpr_dhe.localization.ranking import rerank
 from vpr_dhe.localization.retrieval import Candidate, retrieve
@@ -61,9 +61,9 @@ class Work:
 
     def turn(self, image: Image, features: Features) -> Turn:
         """Measure one query; AssertionError if verifiers rank differently side by side."""
-        snapshot, shared = self.index.snapshot, SharedShortlists()
+        snapshot, shared = self.index.snapshot, SharedCandidateMaps()
         alone = [PinnedIndex(snapshot, verifier) for verifier in self.verifiers.values()]
-        together = [PinnedIndex(snapshot, one, shortlist_of=shared) for one in self.verifiers.values()]
+        together = [PinnedIndex(snapshot, one, maps_of=shared) for one in self.verifiers.values()]
         search_ms, candidates = _measured(lambda: self._search(features))
         ids = [candidate.id for candidate in candidates]
 

@@ -36,9 +36,9 @@ from vpr_dhe.geometry.matching import mutual_nearest_neighbours
 from vpr_dhe.images import decode_reduced
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.index.vectors import ApproximateIndex, Queries, Stack, build_vector_file, exact_search
+from vpr_dhe.localization.coarse_pass import coarse_votes
 from vpr_dhe.models.names import LITE_VLAD
 from vpr_dhe.records import Features, Frame, Grid, Image, ImageRecord, Matches, Size
-from vpr_dhe.verification.coarse_pass import coarse_votes
 from vpr_dhe.verification.estimators.base import View, match_by_grid
 from vpr_dhe.verification.estimators.robust import OpenCvEstimator
 from vpr_dhe.verification.verifier import SHORTLIST_SIZE, Verifier

@@ -31,14 +31,14 @@ from vpr_dhe.geometry.matching import MutualNeighbours, match_in_parts
 from vpr_dhe.images import decode_image, list_images
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.index.snapshot import Snapshot
-from vpr_dhe.localization.candidate_maps import Shortlist
+from vpr_dhe.localization.candidate_maps import CandidateMaps
+from vpr_dhe.localization.coarse_pass import coarse_cells
 from vpr_dhe.localization.database import PinnedIndex
 from vpr_dhe.localization.ranking import rerank
 from vpr_dhe.localization.retrieval import Candidate, retrieve
 from vpr_dhe.records import Features, Image
 from vpr_dhe.runtime.cpu_features import has_integer_products
 from vpr_dhe.verification.build import build_verifiers
-from vpr_dhe.verification.coarse_pass import coarse_cells
 from vpr_dhe.verification.estimators.base import View, matches_of_cells
 from vpr_dhe.verification.estimators.registry import Resources
 from vpr_dhe.verification.verifier import Verifier
@@ -162,7 +162,7 @@ def stages_of(snapshot: Snapshot, extractor: Extractor, verifiers: Sequence[str]
         return match_in_parts(found.features.local_map, len(maps), maps.__getitem__)
 
     def voted(found: Query) -> object:
-        return Shortlist(snapshot, found.features, _ids(found)).shift_votes()
+        return CandidateMaps(snapshot, found.features, _ids(found)).shift_votes()
 
     def limit_of_matching(matched_cells: int, found_count: int) -> float:
         components = codec.project(torch.zeros(1, spec.local_dimension)).shape[1]

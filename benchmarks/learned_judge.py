@@ -40,7 +40,7 @@ from vpr_dhe.geometry.homography import project
 from vpr_dhe.images import list_images
 from vpr_dhe.index.map_adaptation import verified_pairs
 from vpr_dhe.localization.database import PinnedIndex
-from vpr_dhe.localization.ranking import coarse_pass, similarity_weight
+from vpr_dhe.localization.ranking import make_shortlist, similarity_weight
 from vpr_dhe.localization.retrieval import retrieve
 from vpr_dhe.localization.robust_scores import robust_z_scores
 from vpr_dhe.models.names import LITE_VLAD
@@ -95,7 +95,7 @@ def read_shortlists(dataset: PlaceDataset, extractor: Extractor, cache: Path) ->
         candidates = sorted(retrieve(pinned, query, RETRIEVED), key=lambda one: (-one.similarity, row_of[one.id]))
         contrasts = robust_z_scores([one.similarity for one in candidates], 0.01)
         contrast_of = dict(zip((one.id for one in candidates), contrasts.tolist(), strict=True))
-        shortlist, _ = coarse_pass(pinned, query, candidates, weight)
+        shortlist, _ = make_shortlist(pinned, query, candidates, weight)
         verified = pinned.verify(_no_image, query, [one.id for one in shortlist])
         columns = {
             "tokens": np.zeros((SHORTLIST, MATCHES, _TOKEN), np.float16),

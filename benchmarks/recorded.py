@@ -22,7 +22,7 @@ from vpr_dhe.localization.candidate_maps import QueryImage
 from vpr_dhe.localization.database import PinnedIndex
 from vpr_dhe.localization.ranking import rerank
 from vpr_dhe.localization.retrieval import Candidate, retrieve
-from vpr_dhe.records import Features, Frame, Grid, ImageRecord, Near, Size, Verification
+from vpr_dhe.records import Features, Frame, GreyLevels, Grid, ImageRecord, Near, Size, Verification
 from vpr_dhe.runtime.choices import AUTO, RankBy
 from vpr_dhe.verification.build import build_estimator
 from vpr_dhe.verification.verifier import SHORTLIST_SIZE, Verifier
@@ -107,6 +107,7 @@ def _columns(
 class Recorded:
     """Database that repeats what was found for candidates of one query; ids are places in the order of retrieval."""
 
+    grey_levels = GreyLevels()
     verifies = True
     missing_shards: frozenset[str] = frozenset()
     nearby = None
@@ -126,6 +127,10 @@ class Recorded:
         weights = self._query.weights if self._weighted else np.ones(len(self._query.weights))
         rows = zip(self._query.inliers[list(ids)].tolist(), weights[list(ids)].tolist(), strict=True)
         return {id: _found(*row) for id, row in zip(ids, rows, strict=True)}
+
+    def image_ids(self) -> list[int]:
+        """Not asked for."""
+        raise NotImplementedError
 
     def restricted_to(self, near: Near) -> "Recorded":
         """Not asked for."""

@@ -81,7 +81,7 @@ class GeoPosition:
 
 
 RECONSTRUCTION = "reconstruction"
-"""Reference of positions in the world of a reconstruction, which can be compared but are not in metres."""
+"""Reference of positions in the frame of a reconstruction, which can be compared but are not in metres."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ Position: TypeAlias = GeoPosition | MetricPosition
 class Near:
     """Circle that a search is restricted to: images at most `within_m` metres from `position`, the border included.
 
-    In the world of a reconstruction, the radius is in its unit.
+    In the frame of a reconstruction, the radius is in its unit.
 
     Raises:
         BadInputError: if a number is not finite, the radius is not above 0, or degrees are out of range.
@@ -133,7 +133,7 @@ class NearbyImages:
     Args:
         near: circle of the search.
         images: number of images in it.
-        unplaced: number of images whose position is unknown, or of another world.
+        unplaced: number of images whose position is unknown, or in another reference frame.
     """
 
     near: Near

@@ -7,7 +7,7 @@ import numpy as np
 
 from vpr_dhe.datasets.base import PlaceSplit, positives_within
 from vpr_dhe.index.adaptation.map_images import MapImages
-from vpr_dhe.localization.calibration.evidence import evidence_of
+from vpr_dhe.localization.calibration.features import calibration_features
 from vpr_dhe.records import ImageRecord, MetricPosition, RankedMatch
 from vpr_dhe.sequences.place_map import PlaceMap
 
@@ -41,4 +41,4 @@ def test_matches_across_the_border_are_no_rivals():
             [(90.0, STREET[1]), (80.0, STREET[2]), (5.0, MetricPosition(5e5, 5e6, "UTM 31U"))], start=1
         )
     ]
-    assert evidence_of(matches, 25.0).rival_score == 5.0
+    assert calibration_features(matches, 25.0).rival_score == 5.0

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vpr_dhe.geography.distance import apart, world_of
+from vpr_dhe.geography.distance import apart, reference_frame_of
 from vpr_dhe.geography.neighbours import PositionSearch
 from vpr_dhe.records import RECONSTRUCTION, GeoPosition, MetricPosition
 
@@ -21,11 +21,11 @@ POSITIONS = st.one_of(DEGREES, SOUTH, METRES)
 
 @given(st.lists(st.none() | POSITIONS, max_size=12), POSITIONS, st.floats(1, 300))
 def test_positions_are_found_by_their_distance(positions, centre, radius_m):
-    """Across borders of zones, the equator and 180 degrees, and in no other world."""
+    """Across borders of zones, the equator and 180 degrees, and in no other reference frame."""
     search = PositionSearch(positions)
     distances = [apart(position, centre) for position in positions]
     assert search.within(centre, radius_m).tolist() == [
         row for row, found in enumerate(distances) if found is not None and found <= radius_m
     ]
     assert search.comparable(centre).tolist() == [row for row, found in enumerate(distances) if found is not None]
-    assert search.worlds == {world_of(position) for position in positions if position is not None}
+    assert search.reference_frames == {reference_frame_of(position) for position in positions if position is not None}

@@ -8,6 +8,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+from calibrations import write_calibration
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,7 +19,6 @@ from vpr_dhe.index.image_folders import ImageFolders, MergedFolder
 from vpr_dhe.index.manifest import FORMAT, NEWER_FORMAT, publish
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.index.segments import SegmentWriter
-from vpr_dhe.localization.calibration.storage import write_calibration
 from vpr_dhe.records import GeoPosition, GreyLevels, ImageRecord
 
 

@@ -1,4 +1,4 @@
-"""A shortlist that several verifiers share."""
+"""Local maps of candidates that several verifiers share."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from vpr_dhe.images import decode_image
 from vpr_dhe.index.ingest import ExtractedImage
 from vpr_dhe.index.segments import IndexedImage
 from vpr_dhe.index.stored_maps import StoredMaps
-from vpr_dhe.localization.candidate_maps import SharedShortlists, Shortlist, verify_images
+from vpr_dhe.localization.candidate_maps import CandidateMaps, SharedCandidateMaps, verify_images
 from vpr_dhe.localization.database import PinnedIndex
 from vpr_dhe.records import Features
 from vpr_dhe.verification.build import build_estimator
@@ -52,23 +52,23 @@ def summary(found):
 
 
 def test_verifiers_find_together_what_each_finds_alone(index, query):
-    ids, shortlist = index.ids.tolist(), Shortlist(index.snapshot, query, index.ids.tolist())
+    ids, maps = index.ids.tolist(), CandidateMaps(index.snapshot, query, index.ids.tolist())
     for verifier in (Verifier(build_estimator(name)) for name in ("magsac", "ransac", "poselib")):
         alone = verify_images(index.snapshot, verifier, no_pixels, query, ids)
-        assert summary(shortlist.verify(verifier, no_pixels)) == summary(alone)
+        assert summary(maps.verify(verifier, no_pixels)) == summary(alone)
 
 
 def test_candidates_are_matched_once_and_later_verifiers_are_told_what_that_saved(index, query, matchings):
-    shortlist = Shortlist(index.snapshot, query, index.ids.tolist())
-    shortlist.verify(Verifier(build_estimator("magsac")), no_pixels)
-    assert shortlist.saved_ms == 0
-    shortlist.verify(Verifier(build_estimator("ransac")), no_pixels)
+    maps = CandidateMaps(index.snapshot, query, index.ids.tolist())
+    maps.verify(Verifier(build_estimator("magsac")), no_pixels)
+    assert maps.saved_ms == 0
+    maps.verify(Verifier(build_estimator("ransac")), no_pixels)
     assert matchings == [len(index)]
-    assert shortlist.saved_ms > 0
+    assert maps.saved_ms > 0
 
 
-def test_a_shortlist_is_shared_for_the_same_query_and_candidates_alone(index, query, photo_folder, thumbnail_extractor):
-    shared, ids = SharedShortlists(), index.ids.tolist()
+def test_maps_are_shared_for_the_same_query_and_candidates_alone(index, query, photo_folder, thumbnail_extractor):
+    shared, ids = SharedCandidateMaps(), index.ids.tolist()
     first = shared(index.snapshot, query, ids)
     assert shared(index.snapshot, query, ids) is first
     fewer = shared(index.snapshot, query, ids[:3])
@@ -78,10 +78,9 @@ def test_a_shortlist_is_shared_for_the_same_query_and_candidates_alone(index, qu
 
 
 def test_the_coarse_pass_counts_once_for_all_verifiers(index, query, matchings):
-    shared, ids = SharedShortlists(), index.ids.tolist()
+    shared, ids = SharedCandidateMaps(), index.ids.tolist()
     databases = [
-        PinnedIndex(index.snapshot, Verifier(build_estimator(name)), shortlist_of=shared)
-        for name in ("magsac", "ransac")
+        PinnedIndex(index.snapshot, Verifier(build_estimator(name)), maps_of=shared) for name in ("magsac", "ransac")
     ]
     first, second = (database.shift_votes(query, ids) for database in databases)
     assert first == second

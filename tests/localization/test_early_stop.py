@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from vpr_dhe import Localizer, PlaceIndex, SequenceLocalizer, build_verifier
 from vpr_dhe.datasets.standard import read_split
 from vpr_dhe.errors import BadInputError
-from vpr_dhe.localization.calibration.evidence import evidence_of
+from vpr_dhe.localization.calibration.features import calibration_features
 from vpr_dhe.localization.calibration.probability import Conditions
 from vpr_dhe.localization.database import VerifiedIndex
 from vpr_dhe.localization.early_stop import SAFE_MARGIN, parts, stands_out
 from vpr_dhe.localization.ranking import ranked_matches, rerank
 from vpr_dhe.localization.retrieval import Candidate
-from vpr_dhe.records import Features, Frame, Grid, ImageRecord, Size, Verification
+from vpr_dhe.records import Features, Frame, GreyLevels, Grid, ImageRecord, Size, Verification
 from vpr_dhe.report.tables.answers import LINE_FORMATS, SHEET_FORMATS, Answer, AnswerSheet, answer_document
 
 IMAGE = np.zeros((16, 16, 3), np.uint8)
@@ -33,6 +33,7 @@ class Counted:
     """A database that knows the inliers of each image, and notes which were verified together."""
 
     verifies = True
+    grey_levels = GreyLevels()
     missing_shards: frozenset[str] = frozenset()
     adaptation = None
     nearby = None
@@ -47,6 +48,9 @@ class Counted:
     def verify(self, image, query, ids: Sequence[int]) -> Mapping[int, Verification]:
         self.calls.append(list(ids))
         return {id: verification(self.inliers[id]) for id in ids if id not in self.missing}
+
+    def image_ids(self):
+        raise NotImplementedError
 
     def restricted_to(self, near):
         raise NotImplementedError
@@ -170,9 +174,9 @@ def test_unverified_matches_have_no_inliers_in_any_format():
 
 def test_unverified_matches_are_no_rivals():
     matches = answer(chance(12, p3=90), SAFE_MARGIN).localization.matches
-    assert evidence_of(matches, 25.0) == evidence_of(matches[:10], 25.0)
-    assert evidence_of(matches, 25.0).rival_score == 12.0
-    assert evidence_of(matches[:1], 25.0).rival_score == 90.0
+    assert calibration_features(matches, 25.0) == calibration_features(matches[:10], 25.0)
+    assert calibration_features(matches, 25.0).rival_score == 12.0
+    assert calibration_features(matches[:1], 25.0).rival_score == 90.0
 
 
 def test_a_calibration_is_for_one_margin():

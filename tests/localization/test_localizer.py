@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from calibrations import write_calibration
 from PIL import Image as PillowImage
 
 from vpr_dhe.datasets.standard import read_split
@@ -15,7 +16,6 @@ from vpr_dhe.index.adaptation.transform import VectorTransform
 from vpr_dhe.index.adaptation_update import MapVectors, records_of
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.localization.calibration.probability import Calibration, Conditions
-from vpr_dhe.localization.calibration.storage import write_calibration
 from vpr_dhe.localization.database import PinnedIndex, VerifiedIndex
 from vpr_dhe.localization.localizer import Localizer
 from vpr_dhe.records import Verification

@@ -10,7 +10,6 @@ from vpr_dhe.records import (
     RECONSTRUCTION,
     Cameras,
     GeoPosition,
-    ImageRecord,
     Intrinsics,
     MetricPosition,
     Position,
@@ -31,14 +30,15 @@ def fused(
     heading_deg: float | None = None,
     cameras: Cameras | None = None,
 ) -> PositionEstimate | None:
-    matches, records = [], []
+    matches = []
     for place, (number, position) in enumerate(zip(inliers, positions, strict=True)):
         points = np.zeros((number, 2))
         homography = None if homographies is None else homographies[place]
         verification = Verification(homography, float(number), points, points)
-        matches.append(RankedMatch(place + 1, f"{place}.jpg", 0.5, float(number), verification, position))
-        records.append(ImageRecord(f"{place}.jpg", position, heading_deg))
-    return fuse_positions(matches, records, cameras=cameras)
+        matches.append(
+            RankedMatch(place + 1, f"{place}.jpg", 0.5, float(number), verification, position, heading_deg=heading_deg)
+        )
+    return fuse_positions(matches, cameras=cameras)
 
 
 def test_equal_matches_give_their_mean_and_scatter():

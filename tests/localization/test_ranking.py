@@ -15,7 +15,7 @@ from vpr_dhe.localization.calibration.probability import Conditions
 from vpr_dhe.localization.database import VerifiedIndex
 from vpr_dhe.localization.ranking import SIMILARITY_WEIGHT, ranked, rerank, weighted_inliers
 from vpr_dhe.localization.retrieval import Candidate
-from vpr_dhe.records import NOT_VERIFIED, Features, Frame, Grid, ImageRecord, Size, Verification
+from vpr_dhe.records import NOT_VERIFIED, Features, Frame, GreyLevels, Grid, ImageRecord, Size, Verification
 
 
 def verified(id: int, similarity: float, inliers: int) -> Candidate:
@@ -129,6 +129,7 @@ class ThreeAtMost:
     """A database that verifies three candidates after a coarse pass, whose votes it knows."""
 
     verifies, shortlist_size = True, 3
+    grey_levels = GreyLevels()
     missing_shards: frozenset[str] = frozenset()
     adaptation = nearby = None
 
@@ -141,6 +142,9 @@ class ThreeAtMost:
     def verify(self, image, query, ids):
         self.verified += ids
         return {id: verified(id, 0.0, self.inliers.get(id, 5)).verification for id in ids}
+
+    def image_ids(self):
+        raise NotImplementedError
 
     def restricted_to(self, near):
         raise NotImplementedError

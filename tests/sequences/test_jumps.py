@@ -19,7 +19,7 @@ TIMES = 1.7e9 + np.arange(22.0)
 
 def loops_of(images, times, index, verifier, extractor):
     with FrameMemory(index, verifier, recent=Recent(frames=0, seconds=8.0), flush_every=5) as memory:
-        sequence = SequenceLocalizer(Localizer(memory, extractor, rerank=20))
+        sequence = SequenceLocalizer(Localizer(memory, extractor, rerank=20), memory)
         tracker = sequence.tracker(sequence.place_map(), RouteMotion(slowest=-2))
         frames = [
             SequenceFrame(pixels, float(time), name=f"{number}.jpg")

@@ -1,17 +1,19 @@
 """Streams end to end: what they add to single answers, live sources, and loops that close."""
 
+import math
 import threading
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from vpr_dhe.datasets.standard import read_split
-from vpr_dhe.errors import BadInputError, ImageError, IndexBusyError
+from vpr_dhe.errors import BadInputError, ImageError, IndexBusyError, IndexFormatError
 from vpr_dhe.images import decode_image
 from vpr_dhe.index.place_index import PlaceIndex
-from vpr_dhe.localization.calibration.probability import Conditions
+from vpr_dhe.localization.calibration.probability import Calibration, Conditions
+from vpr_dhe.localization.calibration.selection import SelectedCalibration
 from vpr_dhe.localization.database import VerifiedIndex
 from vpr_dhe.localization.localizer import Localizer
 from vpr_dhe.sequences.bayes_filter import FilterSettings
@@ -58,18 +60,11 @@ def test_a_frame_that_cannot_be_read_is_a_gap(localizer, photo_folder, tmp_path)
 
 
 def test_calibrated_probabilities_decide_what_a_stream_believes(localizer, photo_folder):
-    @dataclass(frozen=True)
-    class Says:
-        probability: float
-        right_share: float = 0.5
-        conditions: Conditions = field(default_factory=lambda: Conditions("", "magsac", 12))
-
-        def with_probability(self, matches):
-            return [replace(matches[0], probability=self.probability), *matches[1:]]
-
     believed = []
     for probability in (0.001, 0.999):
-        localizer.calibration, localizer.calibration_source = Says(probability), "index"
+        intercept = math.log(probability / (1 - probability))
+        calibration = Calibration(Conditions("", "magsac", 12), 25.0, 0.5, 10, 5, 12, intercept, {})
+        localizer.selected_calibration = SelectedCalibration(calibration, "index")
         frame = next(SequenceLocalizer(localizer).stream([photo_folder / "00.png"]))
         believed.append({place.image: place.probability for place in frame.belief.places}.get("00.png", 0.0))
     assert believed[0] < 0.1
@@ -169,9 +164,9 @@ def test_a_loop_closes_on_the_first_lap_and_not_on_the_frames_before(laps, empty
     lap = len(laps) // 2
     with FrameMemory(empty_index, verifier, recent=Recent(frames=6), flush_every=5) as memory:
         localizer = Localizer(memory, thumbnail_extractor, rerank=20)
-        tracker = PlaceTracker(SequenceLocalizer(localizer).place_map(), RouteMotion(slowest=-2, fastest=2))
+        tracker = PlaceTracker(SequenceLocalizer(localizer, memory).place_map(), RouteMotion(slowest=-2, fastest=2))
         frames = [SequenceFrame(pixels, name=f"lap/{number:03d}.jpg") for number, pixels in enumerate(laps)]
-        found = list(SequenceLocalizer(localizer).stream(frames, tracker=tracker))
+        found = list(SequenceLocalizer(localizer, memory).stream(frames, tracker=tracker))
     for frame in found:
         assert frame.localization is not None
         shown = [int(Path(match.image).stem) for match in frame.localization.matches]
@@ -190,11 +185,11 @@ def test_a_second_stream_goes_by_what_was_remembered_last_and_not_by_names(
     frames = [SequenceFrame(pixels, name=f"{99 - number}.jpg") for number, pixels in enumerate(laps)]
     with FrameMemory(empty_index, verifier, recent=Recent(frames=6), flush_every=5) as memory:
         localizer = Localizer(memory, thumbnail_extractor, rerank=20)
-        list(SequenceLocalizer(localizer).stream(frames[:lap]))
-        tracker = SequenceLocalizer(localizer).tracker(
-            SequenceLocalizer(localizer).place_map(), RouteMotion(slowest=-2, fastest=2)
+        list(SequenceLocalizer(localizer, memory).stream(frames[:lap]))
+        tracker = SequenceLocalizer(localizer, memory).tracker(
+            SequenceLocalizer(localizer, memory).place_map(), RouteMotion(slowest=-2, fastest=2)
         )
-        found = list(SequenceLocalizer(localizer).stream(frames[lap:], tracker=tracker))
+        found = list(SequenceLocalizer(localizer, memory).stream(frames[lap:], tracker=tracker))
     for frame in found:
         assert sum(place.probability for place in frame.belief.places) + frame.belief.unknown < 1 + 1e-9
     closed = [frame.belief.best for frame in found[4:]]
@@ -205,7 +200,7 @@ def test_what_is_remembered_is_an_index(laps, empty_index, verifier, thumbnail_e
     with FrameMemory(empty_index, verifier, recent=Recent(frames=0), flush_every=4) as memory:
         localizer = Localizer(memory, thumbnail_extractor, rerank=4)
         frames = [SequenceFrame(pixels, 10.0 + number, name=f"{number}.jpg") for number, pixels in enumerate(laps[:10])]
-        list(SequenceLocalizer(localizer).stream(frames))
+        list(SequenceLocalizer(localizer, memory).stream(frames))
         # Two frames wait, and are found all the same.
         assert len(PlaceIndex.open(empty_index.folder)) == 8
         answer = localizer.localize(laps[9])
@@ -213,7 +208,7 @@ def test_what_is_remembered_is_an_index(laps, empty_index, verifier, thumbnail_e
         with pytest.raises(IndexBusyError):
             PlaceIndex.open(empty_index.folder).remove([0])
         with pytest.raises(BadInputError, match="already"):
-            memory.remember(frames[0], laps[0], thumbnail_extractor.extract(laps[:1])[0])
+            memory.append(frames[0], laps[0], thumbnail_extractor.extract(laps[:1])[0])
     reopened = PlaceIndex.open(empty_index.folder)
     assert reopened.ids.tolist() == list(range(10))
     assert (reopened.image(7).path, reopened.image(7).timestamp_s) == ("7.jpg", 17.0)
@@ -232,7 +227,7 @@ def test_recent_is_a_number_or_a_time(laps, empty_index, verifier, thumbnail_ext
             # Frames of 2.5 seconds are hidden: the one before, and the one before that.
             assert sorted(seen) == list(range(max(number - 2, 0)))
             frame = SequenceFrame(laps[number], float(number), name=f"{number}.jpg")
-            memory.remember(frame, laps[number], features[number])
+            memory.append(frame, laps[number], features[number])
         memory.advance(100.0)
         assert memory.recent == 1
 
@@ -241,27 +236,35 @@ def test_bad_frames_are_explained(laps, empty_index, tmp_path, thumbnail_extract
     features = thumbnail_extractor.extract(laps[:1])[0]
     memory = FrameMemory(empty_index, None)
     with pytest.raises(BadInputError, match="inside `with"):
-        memory.remember(SequenceFrame(laps[0], name="0.jpg"), laps[0], features)
+        memory.append(SequenceFrame(laps[0], name="0.jpg"), laps[0], features)
     with memory:
         with pytest.raises(BadInputError, match="no name"):
-            memory.remember(SequenceFrame(laps[0]), laps[0], features)
+            memory.append(SequenceFrame(laps[0]), laps[0], features)
         with pytest.raises(BadInputError, match="lies outside"):
-            memory.remember(SequenceFrame(photo_folder / "00.png"), laps[0], features)
+            memory.append(SequenceFrame(photo_folder / "00.png"), laps[0], features)
         taken = Path(empty_index.manifest.images_folder) / "taken.jpg"
         taken.parent.mkdir(exist_ok=True)
         taken.write_text("another's")
         with pytest.raises(BadInputError, match="exists already"):
-            memory.remember(SequenceFrame(laps[0], name="taken.jpg"), laps[0], features)
+            memory.append(SequenceFrame(laps[0], name="taken.jpg"), laps[0], features)
     assert taken.read_text() == "another's"
     with pytest.raises(BadInputError, match="flush_every"):
         FrameMemory(empty_index, None, flush_every=0)
+
+
+def test_frames_are_appended_to_the_memory_that_is_searched(empty_index, thumbnail_extractor):
+    memory, other = (FrameMemory(empty_index, None) for _ in range(2))
+    with pytest.raises(BadInputError, match="not the database of the localizer"):
+        SequenceLocalizer(Localizer(memory, thumbnail_extractor), other)
+    with pytest.raises(IndexFormatError, match="give the FrameMemory"):
+        SequenceLocalizer(Localizer(memory, thumbnail_extractor)).place_map()
 
 
 def test_files_in_the_images_folder_are_remembered_as_they_are(photo_folder, tmp_path, thumbnail_extractor, verifier):
     index = PlaceIndex.create(tmp_path / "index", thumbnail_extractor.spec, photo_folder, codec="int8")
     with FrameMemory(index, verifier, recent=Recent(frames=2)) as memory:
         paths = [photo_folder / f"{number:02d}.png" for number in range(5)]
-        frames = list(SequenceLocalizer(Localizer(memory, thumbnail_extractor)).stream(paths))
+        frames = list(SequenceLocalizer(Localizer(memory, thumbnail_extractor), memory).stream(paths))
     assert [frame.error for frame in frames] == [None] * 5
     assert [index.image(id).path for id in index.ids.tolist()] == [path.name for path in paths]
     assert replace(index.image(0), path="") == replace(read_split(photo_folder).records[0], path="")

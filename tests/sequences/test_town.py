@@ -44,9 +44,9 @@ def test_a_loop_through_the_town_closes(tmp_path):
     verifier = build_verifier("magsac", Resources(extractor))
     with FrameMemory(index, verifier, recent=Recent(frames=4), flush_every=6) as memory:
         localizer = Localizer(memory, extractor, rerank=10)
-        tracker = PlaceTracker(SequenceLocalizer(localizer).place_map(), RouteMotion(slowest=-2))
+        tracker = PlaceTracker(SequenceLocalizer(localizer, memory).place_map(), RouteMotion(slowest=-2))
         frames = (SequenceFrame(image, name=f"{number:03d}.jpg") for number, image in enumerate(pixels))
-        beliefs = [frame.belief for frame in SequenceLocalizer(localizer).stream(frames, tracker=tracker)]
+        beliefs = [frame.belief for frame in SequenceLocalizer(localizer, memory).stream(frames, tracker=tracker)]
     assert not any(belief.best for belief in beliefs[:_LAP] if belief)
     closed = [belief.best for belief in beliefs[_LAP + 3 :] if belief]
     numbers = [int(Path(best.image).stem) for best in closed if best]

@@ -13,9 +13,10 @@ import numpy as np
 import PIL.Image
 
 from vpr_dhe.datasets.standard import read_split
-from vpr_dhe.errors import IndexFormatError
+from vpr_dhe.errors import BadInputError
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.localization.calibration.probability import Calibration, Conditions
+from vpr_dhe.localization.calibration.selection import SelectedCalibration
 from vpr_dhe.records import MetricPosition
 from vpr_dhe.report.tables.answers import Answer, answer_document
 
@@ -47,12 +48,13 @@ def test_an_unknown_place_is_told(running):
     photo = photos(running)[3].read_bytes()
     refused = running.post("/v1/localize", photo, params={"min_probability": 0.5})
     assert (refused.status_code, "vpr-dhe calibrate" in refused.json()["error"]) == (422, True)
-    running.localizer.calibration_fault = IndexFormatError("calibrations/magsac.json was written by another version")
+    fault = BadInputError("calibrations/magsac.json was written by another version")
+    running.localizer.selected_calibration = SelectedCalibration(fault=fault)
     refused = running.post("/v1/localize", photo, params={"min_probability": 0.5})
     assert (refused.status_code, "another version" in refused.json()["error"]) == (422, True)
-    running.localizer.calibration_fault = None
     conditions = Conditions(running.extractor.spec.fingerprint, "magsac", 100)
-    running.localizer.calibration = Calibration(conditions, 25.0, 0.5, 10, 5, 12, 0.0, {"margin": 0.0})
+    calibration = Calibration(conditions, 25.0, 0.5, 10, 5, 12, 0.0, {"margin": 0.0})
+    running.localizer.selected_calibration = SelectedCalibration(calibration, "index")
     for least, known in ((0.4, True), (0.6, False)):
         answer = running.post("/v1/localize", photo, params={"min_probability": least}).json()
         assert (answer["known"], bool(answer["matches"]), answer["rejected"] is None) == (known, known, known)

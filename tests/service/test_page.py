@@ -12,6 +12,7 @@ import uvicorn
 
 from vpr_dhe.geography.wgs84 import metres_per_degree
 from vpr_dhe.localization.calibration.probability import Calibration, Conditions
+from vpr_dhe.localization.calibration.selection import SelectedCalibration
 from vpr_dhe.records import GeoPosition
 from vpr_dhe.report.html.names import readable_name
 from vpr_dhe.service.app import build_app
@@ -100,7 +101,8 @@ def test_a_weak_answer_looks_weak_and_the_map_shows_where(browser, running, new_
     ]
     running.index.add(records, running.extractor)
     conditions = Conditions(running.extractor.spec.fingerprint, "magsac", 100)
-    running.localizer.calibration = Calibration(conditions, 25.0, 0.5, 10, 5, 12, math.log(1.5), {})
+    calibration = Calibration(conditions, 25.0, 0.5, 10, 5, 12, math.log(1.5), {})
+    running.localizer.selected_calibration = SelectedCalibration(calibration, "index")
     with listening(running) as address:
         page = browser.new_page(viewport={"width": width, "height": 900})
         page.set_default_timeout(60_000)

@@ -11,7 +11,7 @@ from vpr_dhe.cli.shared.progress import print_stderr, progress_stages, report_sk
 from vpr_dhe.runtime.choices import AUTO
 
 if TYPE_CHECKING:
-    from vpr_dhe.evaluation.calibration_runs import HeldOutScores
+    from vpr_dhe.evaluation.calibration.held_out import HeldOutScores
 
 NAME = "calibrate"
 EXAMPLES = """

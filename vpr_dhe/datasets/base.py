@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from vpr_dhe.errors import BadInputError, DatasetError
-from vpr_dhe.geography.distance import kind_of, world_of
+from vpr_dhe.geography.distance import kind_of, reference_frame_of
 from vpr_dhe.geography.neighbours import positions_within
 from vpr_dhe.records import ImageRecord
 from vpr_dhe.runtime.sampling import evenly_spread
@@ -217,7 +217,7 @@ def _require_apart(database: PlaceSplit, queries: PlaceSplit) -> None:
 
 
 def _require_comparable(splits: Iterable[PlaceSplit]) -> None:
-    """Check that all images have positions of one world."""
+    """Check that all images have positions in one reference frame."""
     example: dict[str, tuple[str, Path]] = {}
     for split in splits:
         for record in split.records:
@@ -226,7 +226,9 @@ def _require_comparable(splits: Iterable[PlaceSplit]) -> None:
                     f"{split.folder / record.path} has no position; expected a name like @utm_east@utm_north@...jpg, "
                     "GPS coordinates in its EXIF block, or a row in a table of positions"
                 )
-            example.setdefault(world_of(record.position), (kind_of(record.position), split.folder / record.path))
+            example.setdefault(
+                reference_frame_of(record.position), (kind_of(record.position), split.folder / record.path)
+            )
     if len(example) > 1:
         (one, first), (other, second) = list(example.values())[:2]
         raise DatasetError(

@@ -15,7 +15,7 @@ from vpr_dhe.errors import IndexDamagedError, ShardsMissingError
 from vpr_dhe.index.manifest import read_manifest
 from vpr_dhe.index.search import SearchResult
 from vpr_dhe.index.snapshot import Snapshot
-from vpr_dhe.localization.candidate_maps import QueryImage, Shortlist, verify_images
+from vpr_dhe.localization.candidate_maps import CandidateMaps, QueryImage, verify_images
 from vpr_dhe.records import Features, Frame, Grid, Image, ImageRecord, Near, NearbyImages, Verification
 from vpr_dhe.verification.verifier import Verifier
 
@@ -120,7 +120,7 @@ class ShardServer:
 
     def shift_votes(self, query: SentQuery, ids: Sequence[int]) -> dict[int, float]:
         """Coarse pass over images of this shard."""
-        return Shortlist(self._snapshot, query.features, ids).shift_votes()
+        return CandidateMaps(self._snapshot, query.features, ids).shift_votes()
 
     def verify(self, query: SentQuery, ids: Sequence[int]) -> dict[int, Verified]:
         """Verify a query against images of this shard."""

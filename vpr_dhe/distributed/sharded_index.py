@@ -72,8 +72,8 @@ class ShardedIndex:
         verifier: Verifier | None,
         missing: Missing,
     ) -> None:
-        self._folder, self._manifest, self._shards, self._directory = folder, manifest, shards, directory
-        self._verifier, self._missing = verifier, missing
+        self._folder, self.manifest, self._shards, self._directory = folder, manifest, shards, directory
+        self.verifier, self._missing = verifier, missing
         self._threads = ThreadPoolExecutor(max(1, len(shards)), thread_name_prefix="shards")
 
     @classmethod
@@ -150,44 +150,15 @@ class ShardedIndex:
     @property
     def spec(self) -> ExtractorSpec:
         """Spec of the extractor that filled the index."""
-        return self._manifest.spec
-
-    @property
-    def grey_levels(self) -> GreyLevels:
-        """Grey levels that 16-bit images and queries are read by."""
-        return self._manifest.levels
-
-    @property
-    def verifies(self) -> bool:
-        """Whether there is a verifier."""
-        return self._verifier is not None
-
-    @property
-    def uses_images(self) -> bool:
-        """Whether the verifier estimates from pixels, so that queries are sent with theirs."""
-        return self._verifier is not None and self._verifier.estimator.uses_images
-
-    @property
-    def shortlist_size(self) -> int | None:
-        """Number of candidates to verify after a coarse pass; None verifies all of them."""
-        return self._verifier and self._verifier.shortlist_size
+        return self.manifest.spec
 
     def __len__(self) -> int:
-        return self._manifest.count
+        return self.manifest.count
 
     @property
     def image_count(self) -> int:
         """Number of images."""
         return len(self)
-
-    @property
-    def adaptation(self) -> AdaptationInfo | None:
-        """Adaptation of the vectors; None if they are searched as extracted."""
-        return self._manifest.adaptation if self._manifest.adaptation_name else None
-
-    def image_ids(self) -> list[int]:
-        """Raise BadInputError: no process has the ids of all shards."""
-        raise BadInputError("a stream needs an index on this machine, not a sharded one; open it with Localizer.open")
 
     def require_images(self) -> None:
         """Raise IndexFormatError if there are no images."""
@@ -241,14 +212,24 @@ class ShardedQuery:
         return restricted
 
     @property
+    def grey_levels(self) -> GreyLevels:
+        """Grey levels that 16-bit images and queries are read by."""
+        return self._index.manifest.levels
+
+    def image_ids(self) -> list[int]:
+        """Raise BadInputError: no process has the ids of all shards."""
+        raise BadInputError("a stream needs an index on this machine, not a sharded one; open it with Localizer.open")
+
+    @property
     def verifies(self) -> bool:
         """Whether there is a verifier."""
-        return self._index.verifies
+        return self._index.verifier is not None
 
     @property
     def adaptation(self) -> AdaptationInfo | None:
         """Adaptation of the vectors; None if they are searched as extracted."""
-        return self._index.adaptation
+        manifest = self._index.manifest
+        return manifest.adaptation if manifest.adaptation_name else None
 
     def search(
         self,
@@ -277,7 +258,8 @@ class ShardedQuery:
     @property
     def shortlist_size(self) -> int | None:
         """Number of candidates to verify after a coarse pass; None verifies all of them."""
-        return self._index.shortlist_size
+        verifier = self._index.verifier
+        return verifier and verifier.shortlist_size
 
     def shift_votes(self, query: Features, ids: Sequence[int]) -> dict[int, float]:
         """Coarse pass, on the shards that hold the local maps; errors as for `verify`."""
@@ -292,7 +274,8 @@ class ShardedQuery:
             IndexDamagedError: if stored data fails its checksum.
             ShardsMissingError: if shards do not answer and the caller chose to fail.
         """
-        if self._index.uses_images:
+        verifier = self._index.verifier
+        if verifier is not None and verifier.estimator.uses_images:  # queries are sent with their pixels
             sent = import_ray().put(SentQuery.of(partial(decode_query, image), query))
         else:
             sent = self._send_features(query)

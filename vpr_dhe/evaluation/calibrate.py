@@ -6,29 +6,21 @@ from dataclasses import dataclass
 from vpr_dhe.datasets import Protocol, read_places
 from vpr_dhe.datasets.base import option
 from vpr_dhe.errors import BadInputError
-from vpr_dhe.evaluation.calibration_runs import (
-    HeldOutScores,
-    LabelledQuery,
-    indexed_ids,
-    labelled_queries,
-    run_queries,
-    score_held_out,
-)
-from vpr_dhe.evaluation.warped_queries import warped_queries
-from vpr_dhe.features.extractor import load_extractor
+from vpr_dhe.evaluation.calibration.examples import run_queries
+from vpr_dhe.evaluation.calibration.fitting import Assumptions, Method, fit
+from vpr_dhe.evaluation.calibration.held_out import HeldOutScores, score_held_out
+from vpr_dhe.evaluation.calibration.labelled_queries import LabelledQuery, indexed_ids, labelled_queries
+from vpr_dhe.evaluation.calibration.warped_queries import warped_queries
 from vpr_dhe.geography.distance import RADIUS_M
 from vpr_dhe.index.manifest import SkippedImage
-from vpr_dhe.index.place_index import PlaceIndex, require_same_features
-from vpr_dhe.localization.calibration.fitting import Assumptions, Method, fit
-from vpr_dhe.localization.calibration.probability import Calibration, Conditions
+from vpr_dhe.index.place_index import PlaceIndex
+from vpr_dhe.localization.calibration.probability import Calibration
 from vpr_dhe.localization.calibration.storage import calibrating
 from vpr_dhe.localization.database import PinnedIndex
 from vpr_dhe.localization.early_stop import require_margin
-from vpr_dhe.models.network_file import load_networks
+from vpr_dhe.localization.loading import load_setup
 from vpr_dhe.records import StartProgress, StrPath, without_progress
-from vpr_dhe.runtime.choices import AUTO, Adapt, Precision, RankByChoice, Runtime, features_precision, resolve_rank_by
-from vpr_dhe.verification.build import build_verifier
-from vpr_dhe.verification.estimators.registry import Resources
+from vpr_dhe.runtime.choices import AUTO, Adapt, Precision, RankByChoice, Runtime
 from vpr_dhe.verification.names import DEFAULT_VERIFIER
 
 # Localizing this many takes a minute or two.
@@ -113,29 +105,32 @@ def calibrate_index(
             queries = _warped_views(opened, protocol, queries_limit, radius_m)
         else:
             queries = _dataset_queries(opened, data, layout, protocol, queries_limit, note)
-        extractor = load_extractor(
-            model or opened.spec.model, device, precision=features_precision(precision), runtime=runtime
-        )
-        require_same_features(opened.spec, extractor.spec)
-        resources = Resources(extractor, load_networks(weights), device, precision)
-        database = PinnedIndex(opened.snapshot, build_verifier(verifier, resources), adapt=adapt)
-        order = resolve_rank_by(rank_by, opened.manifest.settings.rank_by)
-        conditions = Conditions.of(
-            opened.manifest, verifier, rerank, resources, order, adapt=adapt, stop_early=stop_early
+        setup = load_setup(
+            opened,
+            verifier=verifier,
+            rerank=rerank,
+            rank_by=rank_by,
+            adapt=adapt,
+            stop_early=stop_early,
+            device=device,
+            model=model,
+            weights=weights,
+            runtime=runtime,
+            precision=precision,
         )
         progress = start_progress("querying", len(queries))
         run = run_queries(
             queries,
-            database,
-            extractor,
+            PinnedIndex(opened.snapshot, setup.verifier, adapt=adapt),
+            setup.extractor,
             rerank=rerank,
             radius_m=radius_m,
-            rank_by=order,
+            rank_by=setup.rank_by,
             stop_early=stop_early,
             progress=progress,
         )
-        calibration = fit(run.examples, assumptions, conditions, len(opened))
-        held_out = score_held_out(run.examples, assumptions, conditions)
+        calibration = fit(run.examples, assumptions, setup.conditions, len(opened))
+        held_out = score_held_out(run.examples, assumptions, setup.conditions)
         store(calibration)
     return CalibrationReport(calibration, len(queries) - len(run.unreadable), run.unreadable, held_out)
 

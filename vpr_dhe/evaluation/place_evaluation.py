@@ -18,7 +18,7 @@ from vpr_dhe.images import decode_named
 from vpr_dhe.index.adaptation.report import AdaptationReport
 from vpr_dhe.index.manifest import SkippedImage
 from vpr_dhe.index.place_index import PlaceIndex
-from vpr_dhe.localization.candidate_maps import QueryImage, SharedShortlists
+from vpr_dhe.localization.candidate_maps import QueryImage, SharedCandidateMaps
 from vpr_dhe.localization.database import PinnedIndex
 from vpr_dhe.localization.early_stop import require_margin
 from vpr_dhe.localization.ranking import rerank
@@ -229,9 +229,9 @@ class _Run:
         self._manifest = index.manifest
         self._unverified = PinnedIndex(index.snapshot, None)
         self._extracted = PinnedIndex(index.snapshot, None, adapt="off") if self._unverified.adaptation else None
-        self._shortlists = SharedShortlists()
+        self._shared_maps = SharedCandidateMaps()
         self._verified = {
-            name: PinnedIndex(index.snapshot, verifier, shortlist_of=self._shortlists)
+            name: PinnedIndex(index.snapshot, verifier, maps_of=self._shared_maps)
             for name, verifier in verifiers.items()
         }
         # Not shared, because an early stop reads and matches fewer candidates.
@@ -268,7 +268,7 @@ class _Run:
         for name, database in self._verified.items():
             answer = self._reranked(database, image, features, candidates)
             # As if each verifier read and matched the candidates itself.
-            answers[name] = replace(answer, milliseconds=answer.milliseconds + self._shortlists.take_saved_ms())
+            answers[name] = replace(answer, milliseconds=answer.milliseconds + self._shared_maps.take_saved_ms())
             if (margin := self._settings.stop_early) is not None:
                 early[name] = self._reranked(self._stopping[name], image, features, candidates, margin)
         self._answers.append(answers)

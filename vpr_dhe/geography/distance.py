@@ -1,4 +1,4 @@
-"""Distances between positions, and worlds in which they can be compared."""
+"""Distances between positions, and reference frames in which they can be compared."""
 
 import math
 from itertools import product
@@ -11,7 +11,7 @@ RADIUS_M = 25.0
 """Largest distance of a right answer in nearly all protocols of the field."""
 
 EARTH = "WGS84"
-"""World of positions in degrees and in zones of UTM, whichever zone that is."""
+"""Reference frame of positions in degrees and in zones of UTM, whichever zone that is."""
 
 
 def apart(one: Position | None, other: Position | None) -> float | None:
@@ -20,9 +20,9 @@ def apart(one: Position | None, other: Position | None) -> float | None:
     Positions in one zone of UTM are compared in its plane, as protocols of the field do; others on Earth by the
     straight line between them, which at such distances equals the distance on the ground.
     """
-    if one is None or other is None or world_of(one) != world_of(other):
+    if one is None or other is None or reference_frame_of(one) != reference_frame_of(other):
         return None
-    one_plane = world_of(one) != EARTH or set(zones_of(one)) & set(zones_of(other))
+    one_plane = reference_frame_of(one) != EARTH or set(zones_of(one)) & set(zones_of(other))
     if one_plane and isinstance(one, MetricPosition) and isinstance(other, MetricPosition):
         return math.dist((one.x_m, one.y_m), (other.x_m, other.y_m))
     return min(math.dist(*earth_centred(pair)) for pair in product(readings(one), readings(other)))
@@ -33,19 +33,19 @@ def distance(one: Position | None, other: Position | None) -> str | None:
     found = apart(one, other)
     if found is None:
         return None
-    return f"{found:.1f}{unit_of(world_of(one))} away"
+    return f"{found:.1f}{unit_of(reference_frame_of(one))} away"
 
 
-def world_of(position: Position | None) -> str:
-    """Name of the world of a position, equal for positions that can be compared: EARTH, or a metric reference."""
+def reference_frame_of(position: Position | None) -> str:
+    """Reference frame of a position, equal for positions that can be compared: EARTH, or a metric reference."""
     if not isinstance(position, MetricPosition) or is_utm(position.reference):
         return EARTH
     return position.reference
 
 
-def unit_of(world: str) -> str:
-    """Suffix of lengths in a world: " m", or nothing if the unit is unknown."""
-    return "" if world == RECONSTRUCTION else " m"
+def unit_of(reference_frame: str) -> str:
+    """Suffix of lengths in a reference frame: " m", or nothing if the unit is unknown."""
+    return "" if reference_frame == RECONSTRUCTION else " m"
 
 
 def kind_of(position: Position) -> str:

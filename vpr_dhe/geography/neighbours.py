@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from vpr_dhe.geography.distance import EARTH, world_of
+from vpr_dhe.geography.distance import EARTH, reference_frame_of
 from vpr_dhe.geography.utm import Zone, all_to_degrees, readings, zones_of
 from vpr_dhe.geography.wgs84 import earth_centred
 from vpr_dhe.records import GeoPosition, MetricPosition, Position
@@ -41,17 +41,19 @@ class PositionSearch:
         ]
 
     @property
-    def worlds(self) -> frozenset[str]:
-        """Worlds of the positions, as `world_of` names them."""
-        return frozenset(one.frame.world for one in self._frames)
+    def reference_frames(self) -> frozenset[str]:
+        """Reference frames of the positions, as `reference_frame_of` names them."""
+        return frozenset(one.frame.reference for one in self._frames)
 
     def comparable(self, centre: Position) -> Int64[np.ndarray, " rows"]:
         """Find the sorted rows of the positions whose distance from a centre is defined."""
-        return _sorted([one.rows for one in self._frames if one.frame.world == world_of(centre)])
+        return _sorted([one.rows for one in self._frames if one.frame.reference == reference_frame_of(centre)])
 
     def within(self, centre: Position, radius_m: float) -> Int64[np.ndarray, " found"]:
         """Find the sorted rows of the positions at most `radius_m` away from a centre, as `apart` measures it."""
-        near = [one.within(centre, radius_m) for one in self._frames if one.frame.world == world_of(centre)]
+        near = [
+            one.within(centre, radius_m) for one in self._frames if one.frame.reference == reference_frame_of(centre)
+        ]
         return _sorted(near)
 
 
@@ -75,9 +77,9 @@ _Points = Float64[np.ndarray, "_rows _axes"]
 
 
 class _Frame(NamedTuple):
-    """World of coordinates and, of UTM, the zone."""
+    """Reference frame of coordinates and, of UTM, the zone."""
 
-    world: str
+    reference: str
     zone: Zone | None
 
 
@@ -95,12 +97,12 @@ class _FramePoints:
 
     @classmethod
     def of(cls, positions: Sequence[Position], rows: Int64[np.ndarray, " positions"], frame: _Frame) -> "_FramePoints":
-        is_earth = frame.world == EARTH
+        is_earth = frame.reference == EARTH
         plane = None if is_earth and frame.zone is None else _metres(positions)
         return cls(frame, rows, plane, _earth_centred(positions, frame) if is_earth else None)
 
     def within(self, centre: Position, radius_m: float) -> Int64[np.ndarray, " found"]:
-        """Find the rows at most `radius_m` away from a centre of the same world."""
+        """Find the rows at most `radius_m` away from a centre of the same reference frame."""
         if isinstance(centre, MetricPosition) and (self.earth is None or self.frame.zone in zones_of(centre)):
             assert self.plane is not None
             return self._near(self.plane, np.array([[centre.x_m, centre.y_m]]), radius_m)
@@ -130,7 +132,7 @@ def _comparisons(
         else:
             points = [_metres(_taken(side, rows)) for side, rows in sides]
         yield np.array(known[frame]), points[0], np.array(asked[frame]), points[1]
-    on_earth = {frame for frame in known.keys() | asked.keys() if frame.world == EARTH}
+    on_earth = {frame for frame in known.keys() | asked.keys() if frame.reference == EARTH}
     if len(on_earth) < 2:
         return
     earthly = {
@@ -148,7 +150,7 @@ def _shared_zone(positions: Iterable[Position]) -> Zone | None:
     """Likeliest zone that all positions on Earth may refer to."""
     shared: tuple[Zone, ...] | None = None
     for position in positions:
-        if world_of(position) == EARTH:
+        if reference_frame_of(position) == EARTH:
             zones = zones_of(position)
             shared = zones if shared is None else tuple(zone for zone in shared if zone in zones)
             if not shared:
@@ -160,10 +162,10 @@ def _by_frame(positions: Sequence[Position], shared: Zone | None) -> dict[_Frame
     """Rows of the positions in each frame; without a shared zone, positions of unknown hemisphere are in two."""
     rows: dict[_Frame, list[int]] = {}
     for row, position in enumerate(positions):
-        world = world_of(position)
-        zones = (shared,) if shared and world == EARTH else zones_of(position) or (None,)
+        reference = reference_frame_of(position)
+        zones = (shared,) if shared and reference == EARTH else zones_of(position) or (None,)
         for zone in zones:
-            rows.setdefault(_Frame(world, zone), []).append(row)
+            rows.setdefault(_Frame(reference, zone), []).append(row)
     return rows
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from vpr_dhe.errors import BadInputError
-from vpr_dhe.geography.distance import world_of
+from vpr_dhe.geography.distance import reference_frame_of
 from vpr_dhe.geography.utm import Zone, from_degrees, nearest, readings, to_degrees, zones_of
 from vpr_dhe.geography.wgs84 import earth_centred, metres_per_degree
 from vpr_dhe.records import GeoPosition, MetricPosition, Position
@@ -39,9 +39,9 @@ class Plane:
             BadInputError: if two of them cannot be compared.
         """
         known = list(positions)
-        worlds = sorted({world_of(position) for position in known})
-        if len(worlds) != 1:
-            found = " and ".join(worlds) or "no positions"
+        frames = sorted({reference_frame_of(position) for position in known})
+        if len(frames) != 1:
+            found = " and ".join(frames) or "no positions"
             raise BadInputError(f"positions in {found} cannot be compared; keep images of one kind in an index")
         origin = known[len(known) // 2] if origin is None else origin
         planes = [cls(origin, zone) for zone in zones_of(origin)] or [cls(origin)]
@@ -59,7 +59,7 @@ class Plane:
         return np.array([self._metres(position) for position in positions], np.float64).reshape(-1, 2)
 
     def _metres(self, position: Position | None) -> tuple[float, float]:
-        if position is None or world_of(position) != world_of(self.origin):
+        if position is None or reference_frame_of(position) != reference_frame_of(self.origin):
             return np.nan, np.nan
         if isinstance(position, MetricPosition) and (
             self.zone in zones_of(position) or (self.zone is None and isinstance(self.origin, MetricPosition))

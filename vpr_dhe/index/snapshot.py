@@ -145,8 +145,8 @@ class Snapshot:
 
     @property
     def worlds(self) -> frozenset[str]:
-        """Worlds of the positions of images, as `geography.distance.world_of` names them."""
-        return frozenset().union(*(segment.places.worlds for segment in self.segments))
+        """Reference frames of the positions of images, as `geography.distance.reference_frame_of` names them."""
+        return frozenset().union(*(segment.places.reference_frames for segment in self.segments))
 
     def _extracted_similarities(
         self, queries: Float32[np.ndarray, "queries dimension"], ids: Int64[np.ndarray, "queries found"]

@@ -1,4 +1,4 @@
-"""Shortlist of a query: its candidates' local maps, read and matched together, for one or several verifiers."""
+"""Local maps of a query's candidates, read and matched together, for one or several verifiers."""
 
 from collections.abc import Callable, Sequence
 from functools import cache, partial
@@ -13,9 +13,9 @@ from vpr_dhe.errors import BadInputError
 from vpr_dhe.images import decode_named
 from vpr_dhe.index.paths import moved_hint
 from vpr_dhe.index.snapshot import Snapshot
+from vpr_dhe.localization.coarse_pass import coarse_votes
 from vpr_dhe.records import Features, Image, Matches, Verification
 from vpr_dhe.runtime.stopwatch import Stopwatch
-from vpr_dhe.verification.coarse_pass import coarse_votes
 from vpr_dhe.verification.estimators.base import View, matches_of_cells
 from vpr_dhe.verification.verifier import Verifier
 
@@ -31,8 +31,8 @@ def decode_query(image: QueryImage) -> Image:
     return image() if callable(image) else image
 
 
-class Shortlist:
-    """Candidates of a query, whose local maps are read and matched once, however many verifiers verify them.
+class CandidateMaps:
+    """Local maps of the candidates of a query, read and matched once, however many verifiers verify them.
 
     Pixels are decoded only for estimators that use them, and anew for each verifier. `saved_ms` adds up the time that
     work of earlier calls has saved later ones.
@@ -104,12 +104,12 @@ class Shortlist:
         )
 
 
-class SharedShortlists:
-    """Makes each shortlist of a query once, for all verifiers that ask for it one after the other."""
+class SharedCandidateMaps:
+    """Makes the maps of the same candidates once, for all verifiers that ask for them one after the other."""
 
     def __init__(self) -> None:
         self._query: Features | None = None
-        self._made: dict[tuple[int, ...], Shortlist] = {}
+        self._made: dict[tuple[int, ...], CandidateMaps] = {}
 
     def take_saved_ms(self) -> float:
         """Time that sharing has saved since this was last asked."""
@@ -118,18 +118,18 @@ class SharedShortlists:
             one.saved_ms = 0.0
         return saved_ms
 
-    def __call__(self, snapshot: Snapshot, query: Features, ids: Sequence[int]) -> Shortlist:
-        """Return the shortlist of this query and these candidates, or make it; those of other queries are forgotten."""
+    def __call__(self, snapshot: Snapshot, query: Features, ids: Sequence[int]) -> CandidateMaps:
+        """Return the maps of these candidates of a query, or make them; those of other queries are forgotten."""
         if self._query is not query:
             self._query, self._made = query, {}
-        return self._made.setdefault(tuple(ids), Shortlist(snapshot, query, ids))
+        return self._made.setdefault(tuple(ids), CandidateMaps(snapshot, query, ids))
 
 
 def verify_images(
     snapshot: Snapshot, verifier: Verifier, image: QueryImage, query: Features, ids: Sequence[int]
 ) -> dict[int, Verification]:
     """Verify a query against images of a snapshot; pixels are decoded only for estimators that use them."""
-    return Shortlist(snapshot, query, ids).verify(verifier, image)
+    return CandidateMaps(snapshot, query, ids).verify(verifier, image)
 
 
 class _SharedWork(Generic[Result]):

@@ -20,10 +20,10 @@ from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.index.search import SearchResult, merge
 from vpr_dhe.index.snapshot import Snapshot
 from vpr_dhe.index.vectors import Queries, exact_search
-from vpr_dhe.localization.candidate_maps import QueryImage, Shortlist, decode_query
+from vpr_dhe.localization.candidate_maps import CandidateMaps, QueryImage, decode_query
+from vpr_dhe.localization.coarse_pass import coarse_votes
 from vpr_dhe.records import Features, GreyLevels, ImageRecord, Near, NearbyImages, Verification
 from vpr_dhe.runtime.choices import Adapt
-from vpr_dhe.verification.coarse_pass import coarse_votes
 from vpr_dhe.verification.estimators.base import View, match_by_grid
 from vpr_dhe.verification.verifier import Verifier
 
@@ -31,6 +31,15 @@ from vpr_dhe.verification.verifier import Verifier
 @runtime_checkable
 class PinnedDatabase(Protocol):
     """One fixed state of a database, from the search to the records of one query."""
+
+    @property
+    def grey_levels(self) -> GreyLevels:
+        """Grey levels that 16-bit images and queries are read by."""
+        ...
+
+    def image_ids(self) -> list[int]:
+        """Ids of all images, ascending."""
+        ...
 
     @property
     def verifies(self) -> bool:
@@ -96,22 +105,8 @@ class Database(Protocol):
         ...
 
     @property
-    def grey_levels(self) -> GreyLevels:
-        """Grey levels that 16-bit images and queries are read by."""
-        ...
-
-    @property
-    def verifies(self) -> bool:
-        """Whether there is a verifier."""
-        ...
-
-    @property
     def image_count(self) -> int:
         """Number of images."""
-        ...
-
-    def image_ids(self) -> list[int]:
-        """Ids of all images, ascending."""
         ...
 
     def pinned(self) -> PinnedDatabase:
@@ -128,7 +123,7 @@ class PinnedIndex:
         pending: images not sealed yet, by id; found like those of the snapshot, by vectors as extracted.
         excluded: ids of images that must not become candidates.
         adapt: `off` searches vectors as extracted, even if the index is adapted to its map.
-        shortlist_of: makes the shortlist of a query; `SharedShortlists` makes one for several verifiers.
+        maps_of: makes the maps of the candidates of a query; `SharedCandidateMaps` shares them among verifiers.
     """
 
     missing_shards: frozenset[str] = frozenset()
@@ -142,9 +137,9 @@ class PinnedIndex:
         pending: Mapping[int, ExtractedImage] | None = None,
         excluded: frozenset[int] = frozenset(),
         adapt: Adapt = "auto",
-        shortlist_of: Callable[[Snapshot, Features, Sequence[int]], Shortlist] = Shortlist,
+        maps_of: Callable[[Snapshot, Features, Sequence[int]], CandidateMaps] = CandidateMaps,
     ) -> None:
-        self._snapshot, self._verifier, self._shortlist_of = snapshot, verifier, shortlist_of
+        self._snapshot, self._verifier, self._maps_of = snapshot, verifier, maps_of
         self._pending, self._excluded = pending or {}, excluded
         self._is_sealed = pending is None and not excluded
         adapted = pending is None and adapt == "auto" and snapshot.adaptation is not None
@@ -166,6 +161,15 @@ class PinnedIndex:
         unplaced = len(ids) - len(places.comparable(near.position))
         restricted.nearby = NearbyImages(near, sealed.images + len(inside), sealed.unplaced + unplaced)
         return restricted
+
+    @property
+    def grey_levels(self) -> GreyLevels:
+        """Grey levels that 16-bit images and queries are read by."""
+        return self._snapshot.manifest.levels
+
+    def image_ids(self) -> list[int]:
+        """Ids of all images, ascending, including pending and excluded ones."""
+        return [*self._snapshot.ids.tolist(), *self._pending]
 
     @property
     def verifies(self) -> bool:
@@ -222,7 +226,7 @@ class PinnedIndex:
     def shift_votes(self, query: Features, ids: Sequence[int]) -> dict[int, float]:
         """Coarse pass: votes of the matches of each candidate for one shift."""
         sealed, pending = self._parted(ids)
-        votes = self._shortlist_of(self._snapshot, query, sealed).shift_votes() if sealed else {}
+        votes = self._maps_of(self._snapshot, query, sealed).shift_votes() if sealed else {}
         if pending:
             maps = self._pending_maps(query, pending)
             of_pending = coarse_votes(
@@ -239,7 +243,7 @@ class PinnedIndex:
         results: dict[int, Verification] = {}
         sealed, pending = self._parted(ids)
         if sealed:
-            results |= self._shortlist_of(self._snapshot, query, sealed).verify(self._verifier, image)
+            results |= self._maps_of(self._snapshot, query, sealed).verify(self._verifier, image)
         if pending:
             views = self._pending_views(query, pending)
             verified = self._verifier.verify(View(query.frame, partial(decode_query, image), lambda: query), views)
@@ -296,23 +300,9 @@ class VerifiedIndex:
         return self.index.spec
 
     @property
-    def grey_levels(self) -> GreyLevels:
-        """Grey levels that 16-bit images and queries are read by."""
-        return self.index.manifest.levels
-
-    @property
     def image_count(self) -> int:
         """Number of images."""
         return len(self.index)
-
-    def image_ids(self) -> list[int]:
-        """Ids of all images, ascending."""
-        return self.index.ids.tolist()
-
-    @property
-    def verifies(self) -> bool:
-        """Whether there is a verifier."""
-        return self._verifier is not None
 
 
 def _itself(features: Features) -> Features:

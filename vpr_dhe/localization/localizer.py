@@ -1,72 +1,56 @@
-"""Localize one image: retrieve by global descriptor, re-rank by homography, calibrate, fuse positions."""
+"""Localize one image: retrieve by global descriptor, re-rank by homography, fuse positions, add a probability."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 
-from vpr_dhe.errors import BadInputError, IndexDamagedError, IndexFormatError
+from vpr_dhe.errors import BadInputError, IndexDamagedError
 from vpr_dhe.features.base import Extractor
-from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.images import ImageLike, load_for_input
 from vpr_dhe.index.adaptation.report import AdaptationReport
 from vpr_dhe.index.place_index import PlaceIndex, require_same_features
-from vpr_dhe.localization.calibration.default import default_calibration
-from vpr_dhe.localization.calibration.probability import Calibration, Conditions
-from vpr_dhe.localization.calibration.storage import read_calibration
+from vpr_dhe.localization.calibration.probability import Calibration
+from vpr_dhe.localization.calibration.selection import SelectedCalibration, select_calibration
 from vpr_dhe.localization.candidate_maps import QueryImage
 from vpr_dhe.localization.database import Database, PinnedDatabase, VerifiedIndex
 from vpr_dhe.localization.early_stop import require_margin
+from vpr_dhe.localization.loading import load_setup
 from vpr_dhe.localization.position_fusion import fuse_positions
 from vpr_dhe.localization.ranking import ranked_matches, rerank
-from vpr_dhe.localization.retrieval import Candidate, retrieve
-from vpr_dhe.models.network_file import load_networks
+from vpr_dhe.localization.retrieval import retrieve
 from vpr_dhe.records import (
     CalibrationSource,
     Cameras,
     Features,
     Frame,
     GreyLevels,
-    ImageRecord,
     Localization,
     Near,
-    PositionEstimate,
-    RankedMatch,
     StrPath,
     Timing,
 )
-from vpr_dhe.runtime.choices import (
-    AUTO,
-    Adapt,
-    Precision,
-    RankBy,
-    RankByChoice,
-    Runtime,
-    features_precision,
-    require_choice,
-    resolve_rank_by,
-)
+from vpr_dhe.runtime.choices import AUTO, Adapt, Precision, RankBy, RankByChoice, Runtime, require_choice
 from vpr_dhe.runtime.image_decoding import MAX_PIXELS
 from vpr_dhe.runtime.stopwatch import Stopwatch
-from vpr_dhe.verification.build import build_verifier
-from vpr_dhe.verification.estimators.registry import Resources
 from vpr_dhe.verification.names import DEFAULT_VERIFIER, NO_VERIFIER
 
 
 class Localizer:
     """Answers "where was this photo taken?" from a database of images.
 
-    A calibration is needed only for `min_probability`. `open` takes the index's own, or the default one for model and
-    verifier; `calibration_source` says which. If it finds a calibration that cannot be used, it stores the error in
-    `calibration_fault` and works without probabilities.
+    With a calibration, the best match gets a probability; `min_probability` requires one. `open` takes the index's own,
+    or the default one for model and verifier; `calibration_source` says which. If it finds a calibration that cannot be
+    used, it stores the error in `calibration_fault` and works without probabilities.
 
     Args:
         database: an index with a verifier (`VerifiedIndex`), a sharded index (`ShardedIndex`), or the frames of a
             stream (`FrameMemory`).
         extractor: the extractor that filled the index.
-        rerank: number of candidates to verify; at least 1.
+        rerank: number of candidates to re-rank, at least 1; most verifiers verify the 16 that a coarse pass selects.
         rank_by: order of verified candidates: by `inliers`, or by `evidence`, which is inliers and similarity together.
+            `open` takes that of the index by default.
         stop_early: margin at which the best candidate stands out so far that no more are verified, in standard
-            deviations, above 0; None verifies `rerank` candidates. Those that are left follow in the order of
-            retrieval. `early_stop.SAFE_MARGIN` loses hardly any recall.
+            deviations, above 0; None disables the early stop. Unverified candidates follow in the order of retrieval.
+            `early_stop.SAFE_MARGIN` loses hardly any recall.
         cameras: intrinsics of query and database images; needed to estimate headings.
         calibration: maps the evidence for the best match to a probability; must have been fitted for this extractor,
             verifier, number of candidates and margin (see `read_calibration`).
@@ -77,9 +61,6 @@ class Localizer:
         BadInputError: if `rerank` is below 1, `stop_early` is not above 0, or the calibration is for another extractor,
             verifier, number of candidates or margin.
     """
-
-    stop_early: float | None = None
-    calibration_source: CalibrationSource | None = None
 
     def __init__(
         self,
@@ -100,13 +81,11 @@ class Localizer:
         require_margin(stop_early)
         if calibration is not None:
             calibration.conditions.require(extractor.spec.fingerprint, rerank, rank_by, stop_early)
-            _require_same_verification(calibration.conditions, database)
-        self.database, self.extractor, self.rerank = database, extractor, rerank
+            calibration.conditions.require_verification(verifies=database.pinned().verifies)
+        self.database, self.extractor, self.rerank, self.stop_early = database, extractor, rerank, stop_early
         self.rank_by: RankBy = rank_by
-        self.stop_early = stop_early
-        self.cameras, self.calibration, self.max_pixels = cameras, calibration, max_pixels
-        self.calibration_source = None if calibration is None else "index"
-        self.calibration_fault: IndexDamagedError | IndexFormatError | None = None
+        self.cameras, self.max_pixels = cameras, max_pixels
+        self.selected_calibration = SelectedCalibration(calibration, calibration and "index")
 
     @classmethod
     def open(
@@ -139,32 +118,31 @@ class Localizer:
             ModelError, VerifierError: if model or verifier are unknown, or do not fit each other.
         """
         index = PlaceIndex.open(folder, gpu=device.startswith("cuda"))
-        used = features_precision(precision)
-        extractor = load_extractor(model or index.spec.model, device, precision=used, runtime=runtime)
-        resources = Resources(extractor, load_networks(weights), device, precision)
-        database = VerifiedIndex(index, build_verifier(verifier, resources), adapt=adapt)
-        order = resolve_rank_by(rank_by, index.manifest.settings.rank_by)
-        conditions = Conditions.of(
-            index.manifest, verifier, rerank, resources, order, adapt=adapt, stop_early=stop_early
-        )
-        own, fault = None, None
-        try:
-            own = read_calibration(index.folder, conditions)
-        except (IndexDamagedError, IndexFormatError) as error:
-            fault = error
-        localizer = cls(
-            database,
-            extractor,
+        setup = load_setup(
+            index,
+            verifier=verifier,
             rerank=rerank,
-            rank_by=order,
+            rank_by=rank_by,
+            adapt=adapt,
+            stop_early=stop_early,
+            device=device,
+            model=model,
+            weights=weights,
+            runtime=runtime,
+            precision=precision,
+        )
+        selected = select_calibration(index.folder, setup.conditions)
+        localizer = cls(
+            VerifiedIndex(index, setup.verifier, adapt=adapt),
+            setup.extractor,
+            rerank=rerank,
+            rank_by=setup.rank_by,
             stop_early=stop_early,
             cameras=cameras,
+            calibration=selected.calibration,
             max_pixels=max_pixels,
-            calibration=own if own or fault else default_calibration(conditions),
         )
-        if own is None and localizer.calibration:
-            localizer.calibration_source = "default"
-        localizer.calibration_fault = fault
+        localizer.selected_calibration = selected
         return localizer
 
     def localize(
@@ -183,8 +161,8 @@ class Localizer:
         and there are no matches.
 
         With `near`, only images in that circle are searched; those without a position are left out
-        (`Localization.nearby`). If there are none, the place is unknown, and there are no matches. Few candidates stand
-        out less from one another, so probabilities are rather too low then.
+        (`Localization.nearby`). If there are none, the place is unknown, and there are no matches. With few candidates
+        the best one stands out less, so probabilities tend to be too low.
 
         Raises:
             ImageError: if `image` is a path that cannot be read, or not an image as `require_image` expects it.
@@ -220,35 +198,34 @@ class Localizer:
         if min_probability is not None:
             self._require_probability(min_probability, database)
         clock = Stopwatch()
-        database = database if near is None else database.restricted_to(near)
+        if near is not None:
+            database = database.restricted_to(near)
         if database.nearby and not database.nearby.images:
             timing = Timing(extract_ms, clock.lap_ms(), 0.0)
             missing = tuple(sorted(database.missing_shards))
             return Localization((), timing, missing, known=False, blank=features.is_blank, nearby=database.nearby)
+
         candidates = retrieve(database, features, self._candidate_count(top_k, database))
         search_ms = clock.lap_ms()
         candidates = rerank(
             database, image, features, candidates, self.rerank, self.rank_by, stop_early=self.stop_early
         )
         timing = Timing(extract_ms, search_ms, clock.lap_ms())
-        records = database.records([candidate.id for candidate in candidates])
-        matches = ranked_matches(candidates, records)
-        estimate = self._position(candidates, matches, records) if database.verifies else None
-        missing = tuple(sorted(database.missing_shards))
-        blank, source = features.is_blank, None
-        if self.calibration and not missing and not blank and self._suits(database):
-            matches, source = self.calibration.with_probability(matches), self.calibration_source
-        localization = Localization(
-            tuple(matches[:top_k]),
+
+        matches = ranked_matches(candidates, database.records([one.id for one in candidates]))
+        blank = features.is_blank
+        answer = Localization(
+            tuple(matches),
             timing,
-            missing,
-            estimate,
+            tuple(sorted(database.missing_shards)),
+            estimate=fuse_positions(matches[: self.rerank], cameras=self.cameras),
             known=False if blank else None,
             blank=blank,
-            calibration=source,
             nearby=database.nearby,
         )
-        return localization if min_probability is None else _accept_or_reject(localization, min_probability)
+        answer = self.selected_calibration.apply(answer, database.adaptation)
+        answer = replace(answer, matches=answer.matches[:top_k])
+        return answer if min_probability is None else _accept_or_reject(answer, min_probability)
 
     @property
     def index(self) -> PlaceIndex:
@@ -264,46 +241,14 @@ class Localizer:
             )
         return self.database.index
 
-    @property
-    def grey_levels(self) -> GreyLevels:
-        """Grey levels that 16-bit queries are read by, as the images of the index were."""
-        return self.database.grey_levels
-
-    def _suits(self, database: PinnedDatabase) -> bool:
-        """Whether the calibration is valid for the adaptation of the vectors; the default one is for any."""
-        if self.calibration is None:
-            return False
-        return self.calibration_source == "default" or self.calibration.conditions.suit(database.adaptation)
-
     def _candidate_count(self, top_k: int, database: PinnedDatabase) -> int:
         return max(top_k, self.rerank if database.verifies or self.calibration else 0)
 
-    def _position(
-        self, candidates: Sequence[Candidate], matches: Sequence[RankedMatch], records: Mapping[int, ImageRecord]
-    ) -> PositionEstimate | None:
-        """Position estimate from the verified candidates, which come first in `matches`."""
-        verified = [
-            records[candidate.id]
-            for candidate in candidates[: self.rerank]
-            if candidate.id in records and candidate.verification is not None and candidate.verification.attempted
-        ]
-        return fuse_positions(matches[: self.rerank], verified, cameras=self.cameras)
-
     def _require_probability(self, min_probability: float, database: PinnedDatabase) -> None:
         self.require_calibration()
-        if not self._suits(database):
-            raise BadInputError(
-                "a minimum probability was given, but the index was adapted to its map after it was calibrated; run "
-                "`vpr-dhe calibrate INDEX` again"
-            )
+        self.selected_calibration.require_for(database.adaptation)
         if not 0 <= min_probability <= 1:
             raise BadInputError(f"min_probability is {min_probability}; expected 0 to 1")
-
-    @property
-    def adaptation(self) -> AdaptationReport | None:
-        """Report of the adaptation of the vectors; None if they are searched as extracted."""
-        info = self.database.pinned().adaptation
-        return info and info.report
 
     def require_calibration(self) -> None:
         """Require a usable calibration for this setup.
@@ -312,30 +257,33 @@ class Localizer:
             BadInputError: if the index has none for this model, verifier and number of candidates.
             IndexDamagedError: if it is damaged.
         """
-        if isinstance(self.calibration_fault, IndexFormatError):
-            # The request cannot be met, but the index itself has the right format.
-            raise BadInputError(str(self.calibration_fault))
-        if self.calibration_fault is not None:
-            raise self.calibration_fault.with_traceback(None)
-        if self.calibration is None:
-            early = "" if self.stop_early is None else f", stopped early at a margin of {self.stop_early:g}"
-            raise BadInputError(
-                "a minimum probability was given, but the index is not calibrated for this model and verifier with "
-                f"rerank {self.rerank}, ranked by {self.rank_by}{early}; run `vpr-dhe calibrate INDEX` with the same "
-                "--verifier, --rerank, --stop-early and --rank-by, and again after `compact` with another --codec"
-            )
+        self.selected_calibration.require(self.rerank, self.rank_by, self.stop_early)
 
+    @property
+    def calibration(self) -> Calibration | None:
+        """Calibration that probabilities are by; None without one."""
+        return self.selected_calibration.calibration
 
-def _require_same_verification(conditions: Conditions, database: Database) -> None:
-    """Check that a calibration was fitted with a verifier if and only if the database has one."""
-    was_verified = conditions.verifier != NO_VERIFIER
-    if was_verified and not database.verifies:
-        found = f"with verifier {conditions.verifier!r}, but this localizer has none"
-    elif database.verifies and not was_verified:
-        found = "without a verifier, but this localizer has one"
-    else:
-        return
-    raise BadInputError(f"the calibration was fitted {found}; use the same, or calibrate again")
+    @property
+    def calibration_source(self) -> CalibrationSource | None:
+        """Origin of the calibration: the index's own, or the default one; None without one."""
+        return self.selected_calibration.source
+
+    @property
+    def calibration_fault(self) -> BadInputError | IndexDamagedError | None:
+        """Error of a calibration of the index that cannot be used."""
+        return self.selected_calibration.fault
+
+    @property
+    def adaptation(self) -> AdaptationReport | None:
+        """Report of the adaptation of the vectors; None if they are searched as extracted."""
+        info = self.database.pinned().adaptation
+        return info and info.report
+
+    @property
+    def grey_levels(self) -> GreyLevels:
+        """Grey levels that 16-bit queries are read by, as the images of the index were."""
+        return self.database.pinned().grey_levels
 
 
 def _accept_or_reject(localization: Localization, min_probability: float) -> Localization:

@@ -6,20 +6,18 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from vpr_dhe.geography.distance import RADIUS_M, world_of
+from vpr_dhe.geography.distance import RADIUS_M, reference_frame_of
 from vpr_dhe.geography.plane import Plane
 from vpr_dhe.localization.robust_scores import contrasts
-from vpr_dhe.records import RECONSTRUCTION, Cameras, ImageRecord, PositionEstimate, RankedMatch
+from vpr_dhe.records import RECONSTRUCTION, Cameras, PositionEstimate, RankedMatch
 
 # Robust standard deviations above the median; one wrong candidate in forty exceeds them by chance.
 _MIN_CONTRAST = 2.0
 _MAX_SHIFTS = 50
 
 
-def fuse_positions(
-    matches: Sequence[RankedMatch], records: Sequence[ImageRecord], *, cameras: Cameras | None = None
-) -> PositionEstimate | None:
-    """Estimate where a photo was taken from its candidates, best first, and the records of those that were verified.
+def fuse_positions(matches: Sequence[RankedMatch], *, cameras: Cameras | None = None) -> PositionEstimate | None:
+    """Estimate where a photo was taken from its candidates, best first.
 
     A candidate's weight is the excess of its contrast over 2; if no candidate exceeds that, the best one counts alone.
     The position is a weighted mean within 25 m, the radius within which images show the same place. Its centre is the
@@ -33,12 +31,12 @@ def fuse_positions(
     Source: Cheng, "Mean shift, mode seeking, and clustering", IEEE T-PAMI 1995 (flat kernel).
     """
     weights = _weights(matches)
-    if not weights.any() or records[0].position is None or world_of(records[0].position) == RECONSTRUCTION:
+    if not weights.any() or matches[0].position is None or reference_frame_of(matches[0].position) == RECONSTRUCTION:
         return None
-    usable = [row for row in np.flatnonzero(weights).tolist() if _comparable(records[row], records[0])]
+    usable = [row for row in np.flatnonzero(weights).tolist() if _comparable(matches[row], matches[0])]
     weights = weights[usable]
-    positions = [position for row in usable if (position := records[row].position)]
-    plane = Plane.around(positions, records[0].position)
+    positions = [position for row in usable if (position := matches[row].position)]
+    plane = Plane.around(positions, matches[0].position)
     points = plane.metres(positions)
     near = _around_mode(points, weights)
     weights, points = weights[near] / weights[near].sum(), points[near]
@@ -48,7 +46,7 @@ def fuse_positions(
     scatter = (weights[:, None] * apart).T @ apart
     covariance = scatter + np.eye(2) * RADIUS_M**2 / 4 / effective
     used = [usable[row] for row in np.flatnonzero(near)]
-    heading_deg = None if cameras is None else _heading_deg(matches, records, used, weights, cameras)
+    heading_deg = None if cameras is None else _heading_deg([matches[row] for row in used], weights, cameras)
     east_m, north_m = centre.tolist()
     return PositionEstimate(plane.position(east_m, north_m), covariance, len(used), heading_deg)
 
@@ -63,8 +61,8 @@ def _weights(matches: Sequence[RankedMatch]) -> Float64[np.ndarray, " matches"]:
     return weights
 
 
-def _comparable(record: ImageRecord, best: ImageRecord) -> bool:
-    return record.position is not None and world_of(record.position) == world_of(best.position)
+def _comparable(match: RankedMatch, best: RankedMatch) -> bool:
+    return match.position is not None and reference_frame_of(match.position) == reference_frame_of(best.position)
 
 
 def _around_mode(
@@ -84,18 +82,13 @@ def _around_mode(
 
 
 def _heading_deg(
-    matches: Sequence[RankedMatch],
-    records: Sequence[ImageRecord],
-    used: Sequence[int],
-    weights: Float64[np.ndarray, " used"],
-    cameras: Cameras,
+    matches: Sequence[RankedMatch], weights: Float64[np.ndarray, " matches"], cameras: Cameras
 ) -> float | None:
     """Weighted circular mean of the headings that the matches imply; None if no match implies one."""
     east, north = 0.0, 0.0
-    for row, weight in zip(used, weights.tolist(), strict=True):
-        homography, heading_deg = matches[row].homography, records[row].heading_deg
-        if homography is not None and heading_deg is not None:
-            heading = math.radians(heading_deg + turn_deg(homography, cameras))
+    for match, weight in zip(matches, weights.tolist(), strict=True):
+        if match.homography is not None and match.heading_deg is not None:
+            heading = math.radians(match.heading_deg + turn_deg(match.homography, cameras))
             east, north = east + weight * math.sin(heading), north + weight * math.cos(heading)
     return None if east == north == 0.0 else math.degrees(math.atan2(east, north)) % 360
 

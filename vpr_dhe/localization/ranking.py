@@ -8,10 +8,11 @@ from jaxtyping import Float64
 
 from vpr_dhe.index.manifest import AdaptationInfo
 from vpr_dhe.localization.candidate_maps import QueryImage
+from vpr_dhe.localization.coarse_pass import most_likely
 from vpr_dhe.localization.database import PinnedDatabase
 from vpr_dhe.localization.early_stop import parts, stands_out
 from vpr_dhe.localization.retrieval import Candidate
-from vpr_dhe.localization.robust_scores import CHANCE_QUANTILE, MEDIAN, inlier_contrasts, robust_z_scores
+from vpr_dhe.localization.robust_scores import CHANCE_QUANTILE, MEDIAN, inlier_contrasts, similarity_contrasts
 from vpr_dhe.records import NOT_VERIFIED, Features, ImageRecord, RankedMatch, Verification
 from vpr_dhe.runtime.choices import RankBy
 
@@ -20,11 +21,6 @@ SIMILARITY_WEIGHT = 0.3
 
 ADAPTED_SIMILARITY_WEIGHT = 0.6
 """The same for similarities of vectors adapted to their map, which are more reliable: the map has tested them."""
-
-# Matches that one shift explains by chance; docs/experiments/speed.md has what half and twice of it change.
-_CHANCE_MATCHES = 8.0
-# Smaller differences of cosines than this do not stand out, however alike the others are.
-_MIN_SIMILARITY_DEVIATION = 0.01
 
 
 def rerank(
@@ -50,9 +46,9 @@ def rerank(
     first, beyond = candidates[:count], _not_verified(candidates[count:])
     verified, unlikely, found = list[Candidate](), list[Candidate](), list[Candidate]()
     for part in [slice(count)] if stop_early is None else parts(count, database.shortlist_size):
-        shortlist, others = coarse_pass(database, features, first[part], weight)
-        verifications = database.verify(image, features, [candidate.id for candidate in shortlist])
-        verified += [replace(one, verification=verifications[one.id]) for one in shortlist if one.id in verifications]
+        chosen, others = make_shortlist(database, features, first[part], weight)
+        verifications = database.verify(image, features, [candidate.id for candidate in chosen])
+        verified += [replace(one, verification=verifications[one.id]) for one in chosen if one.id in verifications]
         unlikely += others
         found = ranked([*verified, *_not_verified([*unlikely, *first[part.stop :]])], rank_by, weight)
         if stop_early is not None and stands_out(found, stop_early):
@@ -64,29 +60,21 @@ def _not_verified(candidates: Iterable[Candidate]) -> list[Candidate]:
     return [replace(one, verification=NOT_VERIFIED) for one in candidates]
 
 
-def coarse_pass(
+def make_shortlist(
     database: PinnedDatabase, features: Features, candidates: Sequence[Candidate], weight: float
 ) -> tuple[list[Candidate], list[Candidate]]:
     """Split candidates into those to verify, in the order of retrieval, and the others, most likely first.
 
-    Those with the most evidence are verified: of votes for one shift, and of similarity. Candidates of missing shards
-    are in neither, unless all are verified.
+    A coarse pass selects those to verify, unless they are few. Candidates of missing shards are in neither, unless all
+    are verified.
     """
     size = database.shortlist_size
     if size is None or len(candidates) <= size:
         return list(candidates), []
     votes = database.shift_votes(features, [one.id for one in candidates])
     present = [one for one in candidates if one.id in votes]
-    counts = _as_counts([votes[one.id] for one in present])
-    evidence = inlier_contrasts(counts) + weight * _similarity_contrasts(present)
-    best_first = np.argsort(-evidence, kind="stable").tolist()
-    return [present[row] for row in sorted(best_first[:size])], [present[row] for row in best_first[size:]]
-
-
-def _as_counts(votes: Sequence[float]) -> Float64[np.ndarray, " candidates"]:
-    """Votes in a unit by which their mean, which is mostly chance, is as large as that of counts of matches."""
-    found = np.array(votes, np.float64)
-    return found * (_CHANCE_MATCHES / found.mean()) if found.any() else found
+    chosen, others = most_likely([votes[one.id] for one in present], [one.similarity for one in present], size, weight)
+    return [present[row] for row in chosen], [present[row] for row in others]
 
 
 def similarity_weight(adaptation: AdaptationInfo | None) -> float:
@@ -119,7 +107,8 @@ def _with_evidence(verified: Sequence[Candidate], others: Sequence[Candidate], w
     """
     inliers = weighted_inliers([one.verification for one in verified if one.verification])
     contrasts = inlier_contrasts(inliers, CHANCE_QUANTILE if others else MEDIAN)
-    evidence = contrasts + weight * _similarity_contrasts([*verified, *others])[: len(verified)]
+    similarities = similarity_contrasts([one.similarity for one in (*verified, *others)])
+    evidence = contrasts + weight * similarities[: len(verified)]
     return [replace(one, evidence=value) for one, value in zip(verified, evidence.tolist(), strict=True)]
 
 
@@ -132,10 +121,6 @@ def weighted_inliers(verifications: Sequence[Verification]) -> Float64[np.ndarra
     weights = np.array([one.inlier_weight for one in verifications])
     total = float(inliers @ weights)
     return inliers * weights * (inliers.sum() / total) if total > 0 else inliers
-
-
-def _similarity_contrasts(candidates: Sequence[Candidate]) -> Float64[np.ndarray, " candidates"]:
-    return robust_z_scores([one.similarity for one in candidates], _MIN_SIMILARITY_DEVIATION)
 
 
 def ranked_matches(candidates: Sequence[Candidate], records: Mapping[int, ImageRecord]) -> list[RankedMatch]:

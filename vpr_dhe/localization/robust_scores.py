@@ -12,6 +12,9 @@ from vpr_dhe.records import RankedMatch
 # section 5.1).
 _DEVIATIONS_PER_MAD = 1.4826
 
+# Smaller differences of cosines than this do not stand out, however alike the others are.
+_MIN_SIMILARITY_DEVIATION = 0.01
+
 MEDIAN = 0.5
 CHANCE_QUANTILE = 0.25
 """Quantile of the level of chance, where most candidates may be right: a coarse pass or an early stop left them."""
@@ -49,6 +52,11 @@ def inlier_contrasts(inliers: Counts, quantile: float = MEDIAN) -> Float64[np.nd
     Source: Anscombe, "The transformation of Poisson, binomial and negative-binomial data", Biometrika 1948.
     """
     return robust_z_scores(stabilised(inliers), 1.0, quantile)
+
+
+def similarity_contrasts(similarities: Sequence[float]) -> Float64[np.ndarray, " candidates"]:
+    """Robust z-scores of similarities, above their median."""
+    return robust_z_scores(similarities, _MIN_SIMILARITY_DEVIATION)
 
 
 def stabilised(counts: Counts) -> Float64[np.ndarray, " candidates"]:

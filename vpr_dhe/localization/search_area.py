@@ -3,7 +3,7 @@
 from collections.abc import Set
 
 from vpr_dhe.errors import BadInputError
-from vpr_dhe.geography.distance import EARTH, unit_of, world_of
+from vpr_dhe.geography.distance import EARTH, reference_frame_of, unit_of
 from vpr_dhe.index.snapshot import Snapshot
 from vpr_dhe.records import GeoPosition, MetricPosition, Near, NearbyImages, Position
 from vpr_dhe.runtime.text import counted
@@ -22,14 +22,14 @@ def parse_near(text: str, within_m: float, snapshot: Snapshot) -> Near:
     return Near(_position(first, second, snapshot.worlds, str(snapshot.folder)), within_m)
 
 
-def _position(first: float, second: float, worlds: Set[str], index: str) -> Position:
-    if EARTH in worlds:
+def _position(first: float, second: float, frames: Set[str], index: str) -> Position:
+    if EARTH in frames:
         return GeoPosition(first, second)
-    if len(worlds) == 1:
-        return MetricPosition(first, second, *worlds)
-    if worlds:
+    if len(frames) == 1:
+        return MetricPosition(first, second, *frames)
+    if frames:
         raise BadInputError(
-            f"positions of {index} are in the frames {' and '.join(sorted(worlds))}; in Python, name one with "
+            f"positions of {index} are in the frames {' and '.join(sorted(frames))}; in Python, name one with "
             "near=Near(MetricPosition(x, y, frame), metres)"
         )
     raise BadInputError(
@@ -46,7 +46,7 @@ def nearby_text(nearby: NearbyImages) -> str:
 
 def _circle_text(near: Near) -> str:
     place = near.position
-    radius = f"{near.within_m:g}{unit_of(world_of(place))}"
+    radius = f"{near.within_m:g}{unit_of(reference_frame_of(place))}"
     if isinstance(place, GeoPosition):
         return f"{radius} of latitude {place.latitude_deg:g}, longitude {place.longitude_deg:g}"
     return f"{radius} of x {place.x_m:g}, y {place.y_m:g}"

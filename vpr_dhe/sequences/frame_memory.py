@@ -19,7 +19,7 @@ from vpr_dhe.index.segments import IndexedImage
 from vpr_dhe.index.writer import IndexWriter
 from vpr_dhe.localization.database import PinnedIndex
 from vpr_dhe.recordings.clock import StreamClock
-from vpr_dhe.records import Features, GreyLevels, Image, ImageRecord
+from vpr_dhe.records import Features, Image, ImageRecord
 from vpr_dhe.runtime.durable_files import write_durably
 from vpr_dhe.runtime.image_decoding import read_file
 from vpr_dhe.sequences.frames import SequenceFrame
@@ -38,7 +38,7 @@ class Recent:
 
 @dataclass(frozen=True)
 class _Moment:
-    """Id and time of a remembered frame."""
+    """Id and time of an appended frame."""
 
     id: int
     timestamp_s: float | None
@@ -48,7 +48,7 @@ class FrameMemory:
     """Index of the frames of a stream; the newest wait in memory until `flush_every` of them become a segment.
 
     Use it as a context manager: it holds the write lock of the index throughout, and must be used from one thread. A
-    frame can be retrieved as soon as it is remembered and no longer recent, unless it is blank. It is durable once its
+    frame can be retrieved as soon as it is appended and no longer recent, unless it is blank. It is durable once its
     segment is: a crash costs the features of at most `flush_every` pending frames, but none of their image files, which
     `vpr-dhe index` picks up. Leaving the context flushes.
 
@@ -80,7 +80,7 @@ class FrameMemory:
         self._recent: deque[_Moment] = deque()
         self._blank: set[int] = set()
         self._clock = StreamClock()
-        self._now_s: float | None = None  # of the frame that is followed and not remembered yet
+        self._now_s: float | None = None  # of the frame that is followed and not appended yet
         self._first_id = 0
         self._writer: IndexWriter | None = None
         self._open = ExitStack()
@@ -111,28 +111,14 @@ class FrameMemory:
         return self.index.spec
 
     @property
-    def grey_levels(self) -> GreyLevels:
-        """Grey levels that 16-bit frames are read by."""
-        return self.index.manifest.levels
-
-    @property
-    def verifies(self) -> bool:
-        """Whether there is a verifier."""
-        return self._verifier is not None
-
-    @property
     def image_count(self) -> int:
         """Number of images."""
         return len(self.index) + len(self._pending)
 
-    def image_ids(self) -> list[int]:
-        """Ids of all images, ascending, including pending and recent frames."""
-        return [*self.index.ids.tolist(), *self._pending]
-
     @property
-    def remembered(self) -> list[int]:
-        """Ids of the frames added in this context, in order; the last ones may be recent."""
-        return [id for id in self.image_ids() if id >= self._first_id]
+    def appended(self) -> list[int]:
+        """Ids of the frames appended in this context, in order; the last ones may be recent."""
+        return [id for id in self.pinned().image_ids() if id >= self._first_id]
 
     @property
     def recent(self) -> int:
@@ -154,14 +140,14 @@ class FrameMemory:
         return now_s - oldest.timestamp_s < self._limits.seconds
 
     def follow(self, timestamp_s: float | None) -> None:
-        """Advance to the time of the frame that is remembered next; a jump counts as a usual step (`StreamClock`)."""
+        """Advance to the time of the frame that is appended next; a jump counts as a usual step (`StreamClock`)."""
         if timestamp_s is not None:
             self._clock.advance(timestamp_s)
             self._now_s = self._clock.now_s
             self.advance(self._now_s)
 
-    def remember(self, frame: SequenceFrame, image: Image, features: Features) -> int:
-        """Add a frame and return the id of its image.
+    def append(self, frame: SequenceFrame, image: Image, features: Features) -> int:
+        """Append a frame and return the id of its image.
 
         Raises:
             BadInputError: if the frame has no name, or the name of an indexed image; if its file lies outside the

@@ -110,7 +110,7 @@ def find_loops(
                 folder, extractor.spec, images_folder or frames_folder(folder), bit_depth=bit_depth
             )
             with FrameMemory(traverse, built, recent=recent, keep_times=keep_times) as memory:
-                sequence = SequenceLocalizer(Localizer(memory, extractor, rerank=rerank))
+                sequence = SequenceLocalizer(Localizer(memory, extractor, rerank=rerank), memory)
                 # Driving back passes the same places in reverse order.
                 tracker = sequence.tracker(sequence.place_map(), RouteMotion(slowest=-2))
                 localized = sequence.stream(chain(first, frames), tracker=tracker, top_k=rerank)

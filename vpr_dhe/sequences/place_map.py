@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from vpr_dhe.errors import BadInputError
-from vpr_dhe.geography.distance import world_of
+from vpr_dhe.geography.distance import reference_frame_of
 from vpr_dhe.geography.plane import Plane
 from vpr_dhe.records import RECONSTRUCTION, ImageRecord
 from vpr_dhe.sequences.frame_order import natural_key, order_taken
@@ -75,7 +75,7 @@ class PlaceMap:
                 "give positions with `vpr-dhe index --positions`"
             )
         plane = Plane.around(present)
-        if world_of(plane.origin) == RECONSTRUCTION:
+        if reference_frame_of(plane.origin) == RECONSTRUCTION:
             raise BadInputError(
                 "positions are those of a reconstruction, whose unit is unknown, so motion in metres is impossible; "
                 "use motion along the route, or give positions in metres"

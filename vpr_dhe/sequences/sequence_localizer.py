@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from vpr_dhe.errors import BadInputError, ImageError
+from vpr_dhe.errors import BadInputError, ImageError, IndexFormatError
 from vpr_dhe.images import ImageLike, load_image
-from vpr_dhe.localization.database import Database
+from vpr_dhe.localization.database import PinnedDatabase
 from vpr_dhe.localization.localizer import Localizer
 from vpr_dhe.records import Belief, Image, ImageRecord, Localization, PlaceBelief
 from vpr_dhe.runtime.stopwatch import Stopwatch
@@ -32,7 +32,6 @@ class LocalizedFrame:
         name: of the frame.
         timestamp_s: of the frame.
         dropped: number of frames dropped since the previous one.
-        dropped_so_far: number of frames dropped since the beginning.
         localization: matches of the frame alone; None if it cannot be read.
         belief: probable places given all frames so far; None if the frame cannot be read.
         error: reason why the frame cannot be read.
@@ -42,7 +41,6 @@ class LocalizedFrame:
     name: str | None
     timestamp_s: float | None
     dropped: int
-    dropped_so_far: int
     localization: Localization | None = None
     belief: Belief | None = None
     error: str | None = None
@@ -51,29 +49,34 @@ class LocalizedFrame:
 class SequenceLocalizer:
     """Tracks a camera through the places of an index by a Bayes filter over single-frame results.
 
-    If the localizer's database is a `FrameMemory`, each frame is added to it after it is localized.
-
     Args:
         localizer: over an index on this machine, without an early stop.
+        memory: database of the localizer, if each frame is to be appended to it after it is localized.
 
     Raises:
-        BadInputError: if the localizer stops early.
+        BadInputError: if the localizer stops early, or its database is not `memory`.
     """
 
-    def __init__(self, localizer: Localizer) -> None:
+    def __init__(self, localizer: Localizer, memory: FrameMemory | None = None) -> None:
         require_all_verified(localizer.stop_early)
-        self.localizer = localizer
-        self._memory = localizer.database if isinstance(localizer.database, FrameMemory) else None
+        if memory is not None and memory is not localizer.database:
+            raise BadInputError("the frame memory is not the database of the localizer; use Localizer(memory, ...)")
+        self.localizer, self._memory = localizer, memory
 
     def place_map(self) -> PlaceMap:
         """Map of the indexed images in the order of their route; reads the record of every image.
 
         Raises:
             BadInputError: if the index is sharded.
+            IndexFormatError: if it holds no images, and there is no memory.
         """
-        database = self.localizer.database
-        newest = self._memory.remembered if self._memory else []
-        ids = database.image_ids()
+        database = self.localizer.database.pinned()
+        ids, newest = database.image_ids(), self._memory.appended if self._memory else []
+        if not ids and self._memory is None:
+            raise IndexFormatError(
+                "the index holds no images; add some with `vpr-dhe index`, or give the FrameMemory to which frames are "
+                "to be appended as `memory`"
+            )
         return PlaceMap(_records(database, ids[: len(ids) - len(newest)]), _records(database, newest))
 
     def tracker(
@@ -113,7 +116,7 @@ class SequenceLocalizer:
             top_k: number of matches and of places per frame; matches are limited to the verified ones.
 
         Raises:
-            BadInputError: if an argument is invalid, or a frame to be remembered has no usable name.
+            BadInputError: if an argument is invalid, or a frame to be appended to the memory has no usable name.
         """
         if tracker is not None and settings is not None:
             raise BadInputError("both a tracker and filter settings were given; give the settings to the tracker")
@@ -129,10 +132,10 @@ class SequenceLocalizer:
         source = map(_as_frame, frames)
         pace = Pace()
         unread: SequenceFrame | None = None
-        number, dropped = -1, 0
+        number = -1
         for taken in source if drop is None else read_live(source, drop):
-            number, dropped = number + 1 + taken.dropped, dropped + taken.dropped
-            localized = LocalizedFrame(number, _name(taken), taken.timestamp_s, taken.dropped, dropped)
+            number += 1 + taken.dropped
+            localized = LocalizedFrame(number, _name(taken), taken.timestamp_s, taken.dropped)
             frame = taken if unread is None else taken.after(unread)
             try:
                 image = load_image(frame.read(), self.localizer.grey_levels)
@@ -146,7 +149,7 @@ class SequenceLocalizer:
             yield replace(localized, localization=answer, belief=self._belief(tracker, top_k))
 
     def _localize(self, frame: SequenceFrame, image: Image, tracker: PlaceTracker, pace: Pace) -> Localization:
-        """Localize one frame, update the tracker, and remember the frame if there is a memory."""
+        """Localize one frame, update the tracker, and append the frame if there is a memory."""
         localizer, memory = self.localizer, self._memory
         clock = Stopwatch()
         features = localizer.extractor.extract([image])[0]
@@ -157,7 +160,7 @@ class SequenceLocalizer:
         evidence = () if answer.blank else answer.matches
         tracker.follow(evidence, pace.step_to(frame), len(tracker.places) - (memory.recent if memory else 0))
         if memory:
-            tracker.places.append(memory.remember(frame, image, features))
+            tracker.places.append(memory.append(frame, image, features))
         return answer
 
     def _belief(self, tracker: PlaceTracker, count: int) -> Belief:
@@ -185,7 +188,6 @@ def _name(frame: SequenceFrame) -> str | None:
     return str(frame.image) if frame.name is None and isinstance(frame.image, Path) else frame.name
 
 
-def _records(database: Database, ids: Sequence[int]) -> Iterator[tuple[int, ImageRecord]]:
+def _records(database: PinnedDatabase, ids: Sequence[int]) -> Iterator[tuple[int, ImageRecord]]:
     chunks = (ids[start : start + _RECORDS_AT_ONCE] for start in range(0, len(ids), _RECORDS_AT_ONCE))
-    pinned = database.pinned()
-    return (found for chunk in chunks for found in pinned.records(chunk).items())
+    return (found for chunk in chunks for found in database.records(chunk).items())

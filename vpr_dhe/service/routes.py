@@ -170,7 +170,7 @@ async def index_info(request: Request, service: Service) -> Response:
             "images": manifest.count,
             "model": manifest.spec.model,
             "verifier": service.verifier,
-            "rerank": service.localizer.rerank if service.localizer.database.verifies else 0,
+            "rerank": service.localizer.rerank if service.localizer.database.pinned().verifies else 0,
             "calibration": service.localizer.calibration_source,
             "writable": request.app.state.token is not None,
             "limits": {"body_bytes": limits.body_bytes, "pixels": limits.pixels, "queue": limits.queue},

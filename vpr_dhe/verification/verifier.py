@@ -28,9 +28,10 @@ class Verifier:
     Args:
         estimator: estimates the homographies.
         inlier_threshold_px: largest reprojection error of an inlier, in pixels of the candidate's input frame. None
-            takes `Matches.tolerance_px`: a model's `tolerance_cells` times its cell size.
-        shortlist_size: number of candidates that ranking selects by a coarse pass, to have only these verified; None
-            has all verified, as is the default for estimators without a coarse pass.
+            takes the tolerance of the matches, which the model file gives in cells of the local map
+            (`tolerance_cells`).
+        shortlist_size: number of candidates kept by the coarse pass of `localization`; None keeps all, as is the
+            default for estimators without a coarse pass. `verify` itself verifies every candidate it is given.
     """
 
     def __init__(
@@ -86,29 +87,30 @@ class Verifier:
     def _inliers(
         self, query: View, candidates: Sequence[View], matches: Sequence[Matches], homographies: Homographies
     ) -> list[_Inliers]:
-        """Matches below the threshold, in original pixels of the query and of each candidate, and their mean weight.
+        """Inliers of each candidate, in original pixels, and the mean squared similarity of each candidate's inliers.
 
-        The matches of all candidates are checked in one batch; `candidate_of` holds the candidate of each.
+        Inliers have a reprojection error below the threshold. The matches of all candidates are checked in one batch;
+        `row` holds the candidate of each match.
         """
         frames = [view.frame for view in candidates]
         source = torch.cat([match.query_points.cpu() for match in matches])
         target = torch.cat([match.candidate_points.cpu() for match in matches])
         lengths = torch.tensor([len(match.similarity) for match in matches])
-        candidate_of = torch.arange(len(matches)).repeat_interleave(lengths)
+        row = torch.arange(len(matches)).repeat_interleave(lengths)
         in_inputs = homographies_between_inputs(homographies.matrices.cpu(), query.frame, frames)
-        errors_px = reprojection_errors(in_inputs[candidate_of], source[:, None], target[:, None])[:, 0]
+        errors_px = reprojection_errors(in_inputs[row], source[:, None], target[:, None])[:, 0]
         threshold_px = torch.tensor([self._threshold_px(match) for match in matches], dtype=torch.float64)
         estimated = homographies.valid.cpu() & (lengths >= MIN_MATCHES)
-        is_inlier = (errors_px < threshold_px[candidate_of]) & estimated[candidate_of]
-        source, target, candidate_of = source[is_inlier], target[is_inlier], candidate_of[is_inlier]
+        is_inlier = (errors_px < threshold_px[row]) & estimated[row]
+        source, target, row = source[is_inlier], target[is_inlier], row[is_inlier]
         similarity = torch.cat([match.similarity.cpu() for match in matches])[is_inlier].double()
-        numbers = candidate_of.bincount(minlength=len(matches))
-        weights = candidate_of.bincount(similarity.square(), minlength=len(matches)) / numbers.clamp(min=1)
-        counts = numbers.tolist()
-        query_points = to_originals(source, [query.frame] * len(frames), candidate_of).split(counts)
-        candidate_points = to_originals(target, frames, candidate_of).split(counts)
-        rows = zip(query_points, candidate_points, weights.tolist(), strict=True)
-        return [(a.numpy(), b.numpy(), weight) for a, b, weight in rows]
+        inlier_counts = row.bincount(minlength=len(matches))
+        weights = row.bincount(similarity.square(), minlength=len(matches)) / inlier_counts.clamp(min=1)
+        counts = inlier_counts.tolist()
+        query_points = to_originals(source, [query.frame] * len(frames), row).split(counts)
+        candidate_points = to_originals(target, frames, row).split(counts)
+        found = zip(query_points, candidate_points, weights.tolist(), strict=True)
+        return [(a.numpy(), b.numpy(), weight) for a, b, weight in found]
 
 
 def _verification(

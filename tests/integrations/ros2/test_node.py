@@ -24,6 +24,7 @@ from vpr_dhe.integrations.ros2.mount import Mount
 from vpr_dhe.integrations.ros2.node import LocalizationNode, require_earth, run_node
 from vpr_dhe.integrations.ros2.sequence_source import motion_between
 from vpr_dhe.integrations.ros2.settings import NodeSettings, Publishers
+from vpr_dhe.localization.calibration.selection import SelectedCalibration
 from vpr_dhe.localization.localizer import Localizer
 from vpr_dhe.records import GeoPosition, ImageRecord, MetricPosition
 
@@ -180,7 +181,7 @@ def test_metres_become_poses_without_a_yaw_if_there_is_no_heading(metres):
 
 def test_an_initial_pose_is_published_once_and_on_request(metres):
     run = Run(metres, initial_pose=True)
-    run.node._localizer.calibration = None  # the default one does not know maps of 4 images
+    run.node._localizer.selected_calibration = SelectedCalibration()  # the default one does not know maps of 4 images
     run.node.offer(lambda: image(0))
     run.over(lambda: image(1), lambda: image(2))
     assert len(run.published.pose.messages) >= 2

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.localization.calibration.default import default_calibration
-from vpr_dhe.localization.calibration.evidence import MatchEvidence
+from vpr_dhe.localization.calibration.features import CalibrationFeatures
 from vpr_dhe.localization.calibration.probability import Conditions
 from vpr_dhe.localization.confidence import confidence_of
 from vpr_dhe.models.names import DEFAULT_MODEL, SIFT_VLAD
@@ -43,16 +43,16 @@ INLIERS = st.integers(0, 400).map(float)
 
 @given(INLIERS, INLIERS, st.integers(1, 50), st.floats(-1, 1), st.floats(-1, 1))
 def test_more_inliers_and_weaker_rivals_make_it_more_probable(score, rival, more, similarity, other):
-    before = CALIBRATION.probability(MatchEvidence(score, similarity, rival))
-    assert CALIBRATION.probability(MatchEvidence(score + more, similarity, rival)) >= before
-    assert CALIBRATION.probability(MatchEvidence(score, similarity, max(0.0, rival - more))) >= before
+    before = CALIBRATION.probability(CalibrationFeatures(score, similarity, rival))
+    assert CALIBRATION.probability(CalibrationFeatures(score + more, similarity, rival)) >= before
+    assert CALIBRATION.probability(CalibrationFeatures(score, similarity, max(0.0, rival - more))) >= before
     # Its scale depends on the map.
-    assert CALIBRATION.probability(MatchEvidence(score, other, rival)) == before
+    assert CALIBRATION.probability(CalibrationFeatures(score, other, rival)) == before
 
 
 def test_few_inliers_are_weak_and_many_are_strong():
-    assert CALIBRATION.probability(MatchEvidence(300.0, 0.8, 30.0)) >= 0.9
-    assert CALIBRATION.probability(MatchEvidence(12.0, 0.3, 11.0)) < 0.5
+    assert CALIBRATION.probability(CalibrationFeatures(300.0, 0.8, 30.0)) >= 0.9
+    assert CALIBRATION.probability(CalibrationFeatures(12.0, 0.3, 11.0)) < 0.5
 
 
 @pytest.mark.parametrize(

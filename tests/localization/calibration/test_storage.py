@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from calibrations import write_calibration
 
 from vpr_dhe.datasets.standard import read_split
 from vpr_dhe.errors import IndexBusyError, IndexDamagedError, IndexFormatError
@@ -12,7 +13,7 @@ from vpr_dhe.index.checking import check, repair
 from vpr_dhe.index.manifest import lock_for_writing
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.localization.calibration.probability import Calibration, Conditions
-from vpr_dhe.localization.calibration.storage import read_calibration, write_calibration
+from vpr_dhe.localization.calibration.storage import read_calibration
 from vpr_dhe.models.network_file import NetworkFile
 from vpr_dhe.records import ImageRecord
 from vpr_dhe.verification.estimators.registry import Resources

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from vpr_dhe.geography.distance import RADIUS_M, world_of
+from vpr_dhe.geography.distance import RADIUS_M, reference_frame_of
 from vpr_dhe.geography.neighbours import rows_within
 from vpr_dhe.geography.plane import Plane
 from vpr_dhe.records import RECONSTRUCTION, ImageRecord
@@ -113,8 +113,8 @@ def mask_of(neighbours: Neighbours, columns: int) -> Bool[np.ndarray, "rows colu
 def _points(records: Sequence[ImageRecord]) -> Float64[np.ndarray, "images 2"]:
     positions = [record.position for record in records]
     known = [position for position in positions if position is not None]
-    worlds = {world_of(position) for position in known}
-    if len(worlds) != 1 or worlds == {RECONSTRUCTION}:
+    frames = {reference_frame_of(position) for position in known}
+    if len(frames) != 1 or frames == {RECONSTRUCTION}:
         return np.full((len(records), 2), np.nan)
     # The first, so that the images that are added later lie in the same plane.
     return Plane.around(known, known[0]).metres(positions)

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from vpr_dhe.errors import BadInputError
-from vpr_dhe.geography.distance import EARTH, world_of
+from vpr_dhe.geography.distance import EARTH, reference_frame_of
 from vpr_dhe.geography.plane import Plane
 from vpr_dhe.records import GeoPosition, Near, Position
 
@@ -49,7 +49,7 @@ class MapFrame:
         """Convert a position to x and y; None if it cannot be converted, as degrees without an origin."""
         if self.origin is None:
             return None if isinstance(position, GeoPosition) else (position.x_m, position.y_m)
-        if world_of(position) != EARTH:
+        if reference_frame_of(position) != EARTH:
             return None
         x, y = self._rotation @ Plane(self.origin).metres([position])[0]
         return float(x), float(y)

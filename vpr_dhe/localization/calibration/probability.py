@@ -1,4 +1,4 @@
-"""Calibration: the probability that the best match shows the query's place, from the evidence for it."""
+"""Calibration: the probability that the best match shows the query's place, from its features."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ import numpy as np
 
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.index.manifest import AdaptationInfo, Manifest
-from vpr_dhe.localization.calibration.evidence import MatchEvidence, evidence_of
+from vpr_dhe.localization.calibration.features import CalibrationFeatures, calibration_features
 from vpr_dhe.records import RankedMatch
 from vpr_dhe.runtime.choices import Adapt, RankBy
 from vpr_dhe.verification.build import learned_fingerprint
@@ -87,19 +87,30 @@ class Conditions:
                 f"{fingerprint[:12]} and {rerank}; use those, or calibrate again"
             )
 
+    def require_verification(self, *, verifies: bool) -> None:
+        """Raise BadInputError unless there is a verifier if and only if the calibration was fitted with one."""
+        was_verified = self.verifier != NO_VERIFIER
+        if was_verified and not verifies:
+            found = f"with verifier {self.verifier!r}, but this localizer has none"
+        elif verifies and not was_verified:
+            found = "without a verifier, but this localizer has one"
+        else:
+            return
+        raise BadInputError(f"the calibration was fitted {found}; use the same, or calibrate again")
+
 
 @dataclass(frozen=True)
 class Calibration:
     """Model of the probability that the best match of a query shows its place.
 
-    The logistic score z of the evidence is `intercept` plus the sum of its features times their `coefficients`. The
+    The logistic score z is `intercept` plus the sum of the features times their `coefficients`. The
     probability is 1 / (1 + exp(-z)) or, with `steps` of an isotonic regression, the linear interpolation between these
     pairs of z and probability.
 
     Args:
         conditions: setup that the calibration is valid for.
         radius_m: maximum distance of images that show the same place.
-        right_share: weighted share of examples with a right best match: the probability without any evidence.
+        right_share: weighted share of examples with a right best match: the probability without any features.
         examples: number of examples fitted on.
         right: number of examples with a right best match.
         images: size of the index at the time of fitting.
@@ -122,10 +133,10 @@ class Calibration:
         """Whether an index of this many images is too large for the calibration: wrong images score higher by now."""
         return images > _MAX_GROWTH * self.images
 
-    def probability(self, evidence: MatchEvidence) -> float:
+    def probability(self, features: CalibrationFeatures) -> float:
         """Probability in [0, 1] that the match shows the query's place."""
-        features = evidence.features
-        z = self.intercept + sum(weight * features[name] for name, weight in self.coefficients.items())
+        inputs = features.inputs
+        z = self.intercept + sum(weight * inputs[name] for name, weight in self.coefficients.items())
         if not self.steps:
             return logistic(z)
         scores, probabilities = zip(*self.steps, strict=True)
@@ -135,8 +146,8 @@ class Calibration:
         """The matches of one query, best first, with the probability of the best; the others get none."""
         if not matches:
             return []
-        evidence = evidence_of(matches[: self.conditions.rerank], self.radius_m)
-        return [replace(matches[0], probability=self.probability(evidence)), *matches[1:]]
+        features = calibration_features(matches[: self.conditions.rerank], self.radius_m)
+        return [replace(matches[0], probability=self.probability(features)), *matches[1:]]
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> "Calibration":

@@ -32,13 +32,6 @@ def calibrating(folder: StrPath) -> Iterator[Callable[[Calibration], None]]:
         yield partial(_store, folder)
 
 
-def write_calibration(folder: StrPath, calibration: Calibration) -> None:
-    """Store a calibration; errors as for `calibrating`."""
-    folder = Path(folder)
-    with calibrating(folder) as store:
-        store(calibration)
-
-
 def _store(folder: Path, calibration: Calibration) -> None:
     (folder / CALIBRATIONS).mkdir(exist_ok=True)
     sync_folder(folder)

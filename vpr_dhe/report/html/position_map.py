@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float64
 from markupsafe import Markup
 
-from vpr_dhe.geography.distance import unit_of, world_of
+from vpr_dhe.geography.distance import reference_frame_of, unit_of
 from vpr_dhe.geography.plane import Plane
 from vpr_dhe.records import GeoPosition, Position, PositionEstimate
 
@@ -72,7 +72,7 @@ def draw_map(spots: Sequence[Spot]) -> PositionMap | None:
     opening = Markup('<svg class="map" viewBox="0 0 {} {:.0f}" role="img" aria-label="{}">').format(
         _WIDTH, view.height, label
     )
-    unit = unit_of(world_of(plane.origin))
+    unit = unit_of(reference_frame_of(plane.origin))
     svg = opening + Markup("").join(parts) + _scale_bar(view, unit) + Markup("</svg>")
     return PositionMap(svg, dict(counts), len(spots) - len(drawn), len(ellipses))
 
@@ -81,8 +81,8 @@ def _common(spots: Sequence[Spot]) -> tuple[list[Spot], Plane]:
     """Spots that can be drawn together, and their plane: those of the most frequent reference, and others near them."""
     reference = Counter(_reference(spot.position) for spot in spots).most_common(1)[0][0]
     main = [spot.position for spot in spots if _reference(spot.position) == reference]
-    world = world_of(main[0])
-    comparable = [spot for spot in spots if world_of(spot.position) == world]
+    frame = reference_frame_of(main[0])
+    comparable = [spot for spot in spots if reference_frame_of(spot.position) == frame]
     plane = Plane.around([spot.position for spot in comparable], main[len(main) // 2])
     points, inside = plane.metres([spot.position for spot in comparable]), plane.metres(main)
     gaps = np.maximum(inside.min(axis=0) - points, points - inside.max(axis=0))

@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from vpr_dhe.errors import ImageError
-from vpr_dhe.geography.distance import world_of
+from vpr_dhe.geography.distance import reference_frame_of
 from vpr_dhe.images import decode_named, load_image
 from vpr_dhe.records import NOT_VERIFIED, RECONSTRUCTION, Image, ImageRecord, Position, StrPath
 from vpr_dhe.report.pictures.encoding import jpeg
@@ -125,7 +125,7 @@ def replay_of_loops(path: StrPath, records: Iterable[ImageRecord]) -> Iterator[L
     positions = {
         record.path: record.position
         for record in records
-        if record.position is not None and world_of(record.position) != RECONSTRUCTION
+        if record.position is not None and reference_frame_of(record.position) != RECONSTRUCTION
     }
     ground = Ground(positions.values())
     pictures = (

@@ -10,7 +10,7 @@ from typing import Any
 
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.geography.coordinates import Coordinates, coordinates_of
-from vpr_dhe.geography.distance import EARTH, world_of
+from vpr_dhe.geography.distance import EARTH, reference_frame_of
 from vpr_dhe.index.adaptation.report import AdaptationReport
 from vpr_dhe.index.image_folders import ImageFolders
 from vpr_dhe.localization.confidence import confidence_of
@@ -403,7 +403,8 @@ def position_text(position: Position | None) -> str:
     x, y = _axes(position)
     if isinstance(position, GeoPosition):
         return f"latitude {y}, longitude {x}"
-    labels = ("easting", "northing") if world_of(position) == EARTH or position.reference == "UTM" else ("x", "y")
+    is_utm = reference_frame_of(position) == EARTH or position.reference == "UTM"
+    labels = ("easting", "northing") if is_utm else ("x", "y")
     return f"{labels[0]} {x}, {labels[1]} {y} ({position.reference})"
 
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vpr_dhe.geometry.matching import MutualNeighbours, mutual_nearest_neighbours
+from vpr_dhe.localization.coarse_pass import coarse_cells, coarse_votes, shift_votes
 from vpr_dhe.records import Grid
-from vpr_dhe.verification.coarse_pass import coarse_cells, coarse_votes, shift_votes
 
 
 def test_a_quarter_of_the_cells_is_evenly_spread():

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from vpr_dhe.datasets.standard import read_split
-from vpr_dhe.evaluation.calibration_runs import run_queries
-from vpr_dhe.evaluation.warped_queries import warped_queries
+from vpr_dhe.evaluation.calibration.examples import run_queries
+from vpr_dhe.evaluation.calibration.warped_queries import warped_queries
 from vpr_dhe.images import decode_image
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.localization.database import PinnedIndex
@@ -54,5 +54,5 @@ def test_withheld_images_are_no_candidates(index, thumbnail_extractor):
         run_queries([one], places, thumbnail_extractor, rerank=12, radius_m=25.0).examples
         for one in (replace(query, withheld=frozenset(), shown_by=query.shown_by | query.withheld), query)
     )
-    assert (seen.right, seen.evidence.similarity) == (True, pytest.approx(1.0))
-    assert hidden.evidence.similarity < 0.9
+    assert (seen.right, seen.features.similarity) == (True, pytest.approx(1.0))
+    assert hidden.features.similarity < 0.9

@@ -1,4 +1,4 @@
-"""Coarse pass: a quarter of the cells tells which of many candidates are worth a full verification.
+"""Coarse pass: selection of the candidates that are verified, by a quarter of their cells.
 
 Two images of one place share many matches that one shift of the grid explains, within a cell or so; chance gives few,
 and less similar ones. Adding them up needs no samples and no estimate.
@@ -7,13 +7,14 @@ Source: after Jégou, Douze and Schmid, "Hamming embedding and weak geometric co
 ECCV 2008, who vote for scales and angles; docs/experiments/speed.md has what it keeps of recall, and what it spares.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from vpr_dhe.geometry.matching import MutualNeighbours
+from vpr_dhe.localization.robust_scores import inlier_contrasts, similarity_contrasts
 from vpr_dhe.records import Grid
 
 # Every second cell of every second row, of the query and of the candidates.
@@ -21,6 +22,8 @@ _CELL_STEP = 2
 # Cells along the side of a grid whose shifts are counted one by one; those of finer grids are counted by so many bins.
 _SIDE_BINS = 10
 _SIMILARITY_POWER = 4
+# Matches that one shift explains by chance; docs/experiments/speed.md has what half and twice of it change.
+_CHANCE_MATCHES = 8.0
 
 
 def coarse_votes(
@@ -72,3 +75,28 @@ def shift_votes(found: MutualNeighbours, grid: Grid) -> Float64[np.ndarray, " ca
     votes = votes[:, :-2] + votes[:, 1:-1] + votes[:, 2:]
     votes = votes[:, :, :-2] + votes[:, :, 1:-1] + votes[:, :, 2:]
     return votes.max(axis=(1, 2))
+
+
+def most_likely(
+    votes: Sequence[float], similarities: Sequence[float], size: int, similarity_weight: float
+) -> tuple[list[int], list[int]]:
+    """Split candidates into the `size` ones with the most evidence and the others: of votes, and of similarity.
+
+    Args:
+        votes: of each candidate of one query, from `shift_votes`.
+        similarities: of their global descriptors to that of the query.
+        size: number of candidates to verify.
+        similarity_weight: weight of the contrast of similarity beside that of votes.
+
+    Returns:
+        Rows of the candidates to verify, ascending, and those of the others, most likely first.
+    """
+    evidence = inlier_contrasts(_as_counts(votes)) + similarity_weight * similarity_contrasts(similarities)
+    best_first = np.argsort(-evidence, kind="stable").tolist()
+    return sorted(best_first[:size]), best_first[size:]
+
+
+def _as_counts(votes: Sequence[float]) -> Float64[np.ndarray, " candidates"]:
+    """Votes in a unit by which their mean, which is mostly chance, is as large as that of counts of matches."""
+    found = np.array(votes, np.float64)
+    return found * (_CHANCE_MATCHES / found.mean()) if found.any() else found

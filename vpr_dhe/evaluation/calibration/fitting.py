@@ -8,12 +8,12 @@ import numpy as np
 from jaxtyping import Float64
 
 from vpr_dhe.errors import BadInputError
-from vpr_dhe.localization.calibration.evidence import MatchEvidence
+from vpr_dhe.localization.calibration.features import CalibrationFeatures
 from vpr_dhe.localization.calibration.probability import Calibration, Conditions
 
 
 class Method(StrEnum):
-    """Model that maps evidence to a probability."""
+    """Model that maps features to a probability."""
 
     logistic = "logistic"
     """Logistic regression: few parameters, smooth."""
@@ -23,13 +23,13 @@ class Method(StrEnum):
 
 @dataclass(frozen=True)
 class Example:
-    """One labelled query: the evidence for its best match, and whether that match is right.
+    """One labelled query: the features of its best match, and whether that match is right.
 
     `shown_by` are the ids of the database images that show the query's place; `place_known` says whether the query was
     compared with any of them.
     """
 
-    evidence: MatchEvidence
+    features: CalibrationFeatures
     right: bool
     place_known: bool
     shown_by: frozenset[int]
@@ -43,8 +43,8 @@ class Assumptions:
         radius_m: maximum distance of images that show the same place.
         prior: expected share of queries whose place is in the index, in (0, 1); low for exploration, high in a mapped
             area.
-        method: model that maps evidence to a probability.
-        features: names of the evidence to use; None uses all.
+        method: model that maps features to a probability.
+        features: names of the features to use; None uses all.
 
     Raises:
         BadInputError: if `prior` is out of range.
@@ -77,8 +77,8 @@ def fit(examples: Sequence[Example], assumptions: Assumptions, conditions: Condi
 
     right = np.array([example.right for example in examples])
     _require_both_kinds(examples)
-    names = assumptions.features or tuple(examples[0].evidence.features)
-    features = np.array([[example.evidence.features[name] for name in names] for example in examples])
+    names = assumptions.features or tuple(examples[0].features.inputs)
+    features = np.array([[example.features.inputs[name] for name in names] for example in examples])
     weights = example_weights(examples, assumptions.prior)
     scaler = StandardScaler().fit(features)
     regression = LogisticRegression().fit(scaler.transform(features), right, sample_weight=weights)

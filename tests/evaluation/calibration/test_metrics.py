@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import brier_score_loss
 
-from vpr_dhe.evaluation.calibration_metrics import brier_score, expected_calibration_error
+from vpr_dhe.evaluation.calibration.metrics import brier_score, expected_calibration_error
 
 answers = st.lists(
     st.tuples(st.integers(0, 100).map(lambda percent: percent / 100), st.booleans(), st.floats(0.1, 10.0)),

@@ -2,29 +2,18 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from vpr_dhe.datasets import read_places
 from vpr_dhe.errors import BadInputError
-from vpr_dhe.evaluation import calibration_runs
-from vpr_dhe.evaluation.calibration_runs import (
-    held_out_probabilities,
-    labelled_queries,
-    run_queries,
-    score_held_out,
-)
+from vpr_dhe.evaluation.calibration.examples import run_queries
+from vpr_dhe.evaluation.calibration.labelled_queries import labelled_queries
 from vpr_dhe.index.place_index import PlaceIndex
-from vpr_dhe.localization.calibration.evidence import MatchEvidence
-from vpr_dhe.localization.calibration.fitting import Assumptions, Example
-from vpr_dhe.localization.calibration.probability import Conditions
 from vpr_dhe.localization.database import PinnedIndex, VerifiedIndex
 from vpr_dhe.localization.localizer import Localizer
 from vpr_dhe.verification.build import build_estimator
 from vpr_dhe.verification.verifier import Verifier
 
-CONDITIONS = Conditions("thumbnail", "magsac", 6)
-ASSUMPTIONS = Assumptions(25.0)
 AFTER_A_COARSE_PASS = Verifier(build_estimator("magsac"), shortlist_size=2)
 
 
@@ -52,7 +41,7 @@ def test_every_query_is_localized_with_its_place_and_without(dataset, index, thu
     localizer = Localizer(VerifiedIndex(index, built), thumbnail_extractor, rerank=6)
     for query, example in zip(queries, as_they_are, strict=True):
         best = localizer.localize(query.load()).matches[0]
-        assert (example.evidence.score, example.evidence.similarity) == (best.score, best.similarity)
+        assert (example.features.score, example.features.similarity) == (best.score, best.similarity)
         assert example.right == (index.find(best.image) in query.shown_by)
         assert example.place_known
     assert sum(example.right for example in as_they_are) >= 9
@@ -60,7 +49,7 @@ def test_every_query_is_localized_with_its_place_and_without(dataset, index, thu
     # The second is what it answers where the place is not in the index at all.
     index.remove(sorted(queries[0].shown_by))
     best = localizer.localize(queries[0].load()).matches[0]
-    assert (without[0].evidence.score, without[0].evidence.similarity) == (best.score, best.similarity)
+    assert (without[0].features.score, without[0].features.similarity) == (best.score, best.similarity)
 
 
 def test_a_query_whose_place_is_not_indexed_is_localized_once(dataset, index, thumbnail_extractor):
@@ -88,31 +77,3 @@ def test_another_database_and_secret_answers_are_refused(dataset, index):
     index.remove(index.ids)
     with pytest.raises(BadInputError, match="holds none of the 24 database images"):
         labelled_queries(dataset, index)
-
-
-def marked(number: int, place: int) -> Example:
-    """An example that only one of the same place could explain: its score is that of its place."""
-    evidence = MatchEvidence(float(place), 0.5, 0.0)
-    return Example(evidence, number % 2 == 0, number % 2 == 0, frozenset([place]))
-
-
-def test_no_place_is_both_learned_from_and_held_out(monkeypatch):
-    examples = [marked(number, number // 8) for number in range(80)]
-    learned_from: list[set[frozenset[int]]] = []
-
-    def watched(rest, *arguments, **options):
-        learned_from.append({example.shown_by for example in rest})
-        return fit(rest, *arguments, **options)
-
-    fit = calibration_runs.fit
-    monkeypatch.setattr(calibration_runs, "fit", watched)
-    assert held_out_probabilities(examples, ASSUMPTIONS, CONDITIONS) is not None
-    everywhere = {example.shown_by for example in examples}
-    for seen, rows in zip(learned_from, np.array_split(np.arange(80), 5), strict=True):
-        assert seen == everywhere - {examples[row].shown_by for row in rows}
-
-
-def test_too_few_places_are_not_scored_on_others():
-    assert score_held_out([marked(number, 0) for number in range(20)], ASSUMPTIONS, CONDITIONS) is None
-    held_out = score_held_out([marked(number, number // 2) for number in range(40)], ASSUMPTIONS, CONDITIONS)
-    assert held_out.brier_score == pytest.approx(0.25, abs=0.05)

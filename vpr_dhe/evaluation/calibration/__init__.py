@@ -1,0 +1,1 @@
+"""Fitting of calibrations: labelled queries become examples, and examples a calibration."""
