@@ -10,7 +10,7 @@ import torch
 from vpr_dhe.datasets import read_places
 from vpr_dhe.datasets.base import PlaceSplit
 from vpr_dhe.errors import IndexBusyError
-from vpr_dhe.evaluation import query_features, runs
+from vpr_dhe.evaluation import place_evaluation, query_features
 from vpr_dhe.evaluation.feature_cache import FeatureCache
 from vpr_dhe.evaluation.place_evaluation import Settings, evaluate_dataset
 from vpr_dhe.evaluation.query_features import extract_queries
@@ -157,7 +157,7 @@ def test_two_processes_do_not_write_the_same_features(photos, thumbnail_extracto
 
 
 def test_all_variants_cost_one_extraction(place_tree, thumbnail_extractor, tmp_path, monkeypatch):
-    monkeypatch.setattr(runs, "_TIMED_QUERIES", 4)
+    monkeypatch.setattr(place_evaluation, "_TIMED_QUERIES", 4)
     dataset = read_places(place_tree())
     cache = FeatureCache(tmp_path / "cache")
     index = cache.index(dataset.database, thumbnail_extractor)
@@ -186,6 +186,8 @@ def test_queries_are_decoded_again_for_verifiers_that_use_pixels_alone(
     estimator = build_estimator("magsac")
     estimator.uses_images = uses_images
     decoded: list[Path] = []
-    monkeypatch.setattr(runs, "decode_named", lambda path, *_: decoded.append(path) or np.zeros((48, 64, 3), np.uint8))
+    monkeypatch.setattr(
+        place_evaluation, "decode_named", lambda path, *_: decoded.append(path) or np.zeros((48, 64, 3), np.uint8)
+    )
     evaluate_dataset(dataset, index, thumbnail_extractor, {"one": Verifier(estimator)}, queries=queries)
     assert len(decoded) == (24 if uses_images else 12)  # twelve of them for the time of extraction

@@ -26,10 +26,10 @@ def localize_frames(
     Raises:
         BadInputError, IndexDamagedError: as for `Localizer.localize`.
     """
-    number, dropped = -1, 0
+    number = -1
     for frame in frames:
-        number, dropped = number + 1 + frame.dropped, dropped + frame.dropped
-        localized = LocalizedFrame(number, frame.name, frame.timestamp_s, frame.dropped, dropped)
+        number += 1 + frame.dropped
+        localized = LocalizedFrame(number, frame.name, frame.timestamp_s, frame.dropped)
         try:
             found = localizer.localize(frame.read(), top_k=top_k, min_probability=min_probability, near=near)
         except ImageError as error:
