@@ -256,8 +256,8 @@ def test_frames_are_appended_to_the_memory_that_is_searched(empty_index, thumbna
     memory, other = (FrameMemory(empty_index, None) for _ in range(2))
     with pytest.raises(BadInputError, match="not the database of the localizer"):
         SequenceLocalizer(Localizer(memory, thumbnail_extractor), other)
-    with pytest.raises(IndexFormatError, match="give the FrameMemory"):
-        SequenceLocalizer(Localizer(memory, thumbnail_extractor)).place_map()
+    with pytest.raises(BadInputError, match="searches a frame memory; give it here, too"):
+        SequenceLocalizer(Localizer(memory, thumbnail_extractor))
 
 
 def test_files_in_the_images_folder_are_remembered_as_they_are(photo_folder, tmp_path, thumbnail_extractor, verifier):

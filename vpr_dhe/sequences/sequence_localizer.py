@@ -51,16 +51,18 @@ class SequenceLocalizer:
 
     Args:
         localizer: over an index on this machine, without an early stop.
-        memory: database of the localizer, if each frame is to be appended to it after it is localized.
+        memory: the localizer's database, if that is a frame memory; each frame is appended to it once it is localized.
 
     Raises:
-        BadInputError: if the localizer stops early, or its database is not `memory`.
+        BadInputError: if the localizer stops early, or its database is another frame memory than `memory`.
     """
 
     def __init__(self, localizer: Localizer, memory: FrameMemory | None = None) -> None:
         require_all_verified(localizer.stop_early)
         if memory is not None and memory is not localizer.database:
             raise BadInputError("the frame memory is not the database of the localizer; use Localizer(memory, ...)")
+        if memory is None and isinstance(localizer.database, FrameMemory):
+            raise BadInputError("the localizer searches a frame memory; give it here, too, so that frames are appended")
         self.localizer, self._memory = localizer, memory
 
     def place_map(self) -> PlaceMap:
@@ -74,8 +76,7 @@ class SequenceLocalizer:
         ids, newest = database.image_ids(), self._memory.appended if self._memory else []
         if not ids and self._memory is None:
             raise IndexFormatError(
-                "the index holds no images; add some with `vpr-dhe index`, or give the FrameMemory to which frames are "
-                "to be appended as `memory`"
+                "the index holds no images; add some with `vpr-dhe index`, or track the frames of a FrameMemory"
             )
         return PlaceMap(_records(database, ids[: len(ids) - len(newest)]), _records(database, newest))
 
