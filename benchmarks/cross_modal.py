@@ -40,7 +40,7 @@ from vpr_dhe.verification.alignment import build_aligner
 from vpr_dhe.verification.build import build_estimator
 from vpr_dhe.verification.estimators.base import HomographyEstimator, View
 from vpr_dhe.verification.estimators.cross_modal.registration.base import homographies_of, is_a_view
-from vpr_dhe.verification.estimators.registry import Resources
+from vpr_dhe.verification.estimators.resources import Resources
 
 SIDE_PX = 128
 UNMOVED = "identity"

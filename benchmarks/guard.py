@@ -40,7 +40,7 @@ from vpr_dhe.models.names import LITE_VLAD
 from vpr_dhe.records import Features, Frame, Grid, Image, ImageRecord, Matches, Size
 from vpr_dhe.verification.coarse_pass import coarse_votes
 from vpr_dhe.verification.estimators.base import View, match_by_grid
-from vpr_dhe.verification.estimators.robust import OpenCvEstimator
+from vpr_dhe.verification.estimators.opencv import OpenCvEstimator
 from vpr_dhe.verification.verifier import SHORTLIST_SIZE, Verifier
 
 _REPEATS = 7

@@ -22,8 +22,8 @@ from vpr_dhe.runtime.choices import (
     LAYOUT_NAMES,
     PAIR_LAYOUT_NAMES,
 )
-from vpr_dhe.verification.estimators.registry import METHODS
-from vpr_dhe.verification.names import NO_VERIFIER, VERIFIERS
+from vpr_dhe.verification.estimators.registry import ESTIMATORS
+from vpr_dhe.verification.names import AUTOMATIC, DEFAULT_VERIFIER, DHE, DHE_LITE, NO_VERIFIER
 
 # Each with what the message must contain; PHOTOS and INDEX exist.
 MISTAKES = (
@@ -103,8 +103,8 @@ def test_a_mistake_is_told_at_once_with_the_nearest_name(answers, line, words):
 
 
 def test_names_without_torch_are_those_of_the_registries():
-    assert tuple(METHODS) == VERIFIERS
-    assert NO_VERIFIER not in METHODS
+    assert {DEFAULT_VERIFIER, DHE, DHE_LITE} <= ESTIMATORS.keys()
+    assert not {NO_VERIFIER, AUTOMATIC} & ESTIMATORS.keys()
     assert {AUTO, *LAYOUTS} == set(LAYOUT_NAMES)
     assert (AUTO, *PAIR_LAYOUTS) == PAIR_LAYOUT_NAMES
     assert (AUTO, *CODECS) == CODEC_NAMES

@@ -28,7 +28,7 @@ from vpr_dhe.models.network_file import load_networks
 from vpr_dhe.records import StartProgress, StrPath, without_progress
 from vpr_dhe.runtime.choices import AUTO, Adapt, Precision, RankByChoice, Runtime, features_precision, resolve_rank_by
 from vpr_dhe.verification.build import build_verifier
-from vpr_dhe.verification.estimators.registry import Resources
+from vpr_dhe.verification.estimators.resources import Resources
 from vpr_dhe.verification.names import DEFAULT_VERIFIER
 
 # Localizing this many takes a minute or two.

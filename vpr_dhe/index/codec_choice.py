@@ -27,7 +27,7 @@ from vpr_dhe.models.names import BUNDLED
 from vpr_dhe.records import Features, Frame, Image
 from vpr_dhe.runtime.sampling import evenly_spread
 from vpr_dhe.verification.estimators.base import View, matches_of_cells
-from vpr_dhe.verification.estimators.robust import OpenCvEstimator
+from vpr_dhe.verification.estimators.opencv import OpenCvEstimator
 from vpr_dhe.verification.names import DEFAULT_VERIFIER, DHE
 from vpr_dhe.verification.verifier import Verifier
 

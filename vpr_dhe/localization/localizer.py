@@ -47,7 +47,7 @@ from vpr_dhe.runtime.choices import (
 from vpr_dhe.runtime.image_decoding import MAX_PIXELS
 from vpr_dhe.runtime.stopwatch import Stopwatch
 from vpr_dhe.verification.build import build_verifier
-from vpr_dhe.verification.estimators.registry import Resources
+from vpr_dhe.verification.estimators.resources import Resources
 from vpr_dhe.verification.names import DEFAULT_VERIFIER, NO_VERIFIER
 
 

@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 from vpr_dhe.geometry.homography import reprojection_errors
 from vpr_dhe.records import Frame, Image, Matches, Size
 from vpr_dhe.verification.estimators.base import MIN_MATCHES, View
-from vpr_dhe.verification.estimators.robust import OpenCvEstimator
+from vpr_dhe.verification.estimators.opencv import OpenCvEstimator
 from vpr_dhe.verification.verifier import Verifier
 
 INLIER_THRESHOLD_PX = 24.0

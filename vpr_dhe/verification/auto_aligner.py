@@ -22,8 +22,10 @@ from vpr_dhe.verification.estimators.asift import AsiftEstimator
 from vpr_dhe.verification.estimators.base import HomographyEstimator, MatchedViews, View
 from vpr_dhe.verification.estimators.cross_modal.guided_matching import CrossModalEstimator
 from vpr_dhe.verification.estimators.matchers.base import bare_view
+from vpr_dhe.verification.estimators.opencv import OpenCvEstimator
+from vpr_dhe.verification.estimators.poselib import PoseLibEstimator
 from vpr_dhe.verification.estimators.ransac_flow import CoarseRansacFlowEstimator
-from vpr_dhe.verification.estimators.robust import SEED, OpenCvEstimator, PoseLibEstimator
+from vpr_dhe.verification.estimators.robust import SEED
 from vpr_dhe.verification.keypoint_refinement import count_agreeing, refine
 from vpr_dhe.verification.rescaling import PairSizes, rescaled
 from vpr_dhe.verification.verifier import Verifier

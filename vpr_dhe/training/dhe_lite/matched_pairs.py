@@ -18,7 +18,7 @@ from vpr_dhe.records import Features, Frame, Image, Matches, Size
 from vpr_dhe.training.sources.base import TrainingPair
 from vpr_dhe.verification.estimators.base import MIN_MATCHES, Homographies, View, match_by_grid
 from vpr_dhe.verification.estimators.dhe_lite import MatchBatch
-from vpr_dhe.verification.estimators.robust import OpenCvEstimator
+from vpr_dhe.verification.estimators.opencv import OpenCvEstimator
 
 # More than a homography needs, since some are dropped during training.
 _MIN_MATCHES = 8

@@ -11,7 +11,8 @@ from vpr_dhe.records import Frame, Image
 from vpr_dhe.verification.estimators.asift.simulated_views import detect_in_views, match_views
 from vpr_dhe.verification.estimators.base import Homographies, HomographyEstimator, MatchedViews, View
 from vpr_dhe.verification.estimators.matchers.base import bare_view
-from vpr_dhe.verification.estimators.robust import PoseLibEstimator
+from vpr_dhe.verification.estimators.poselib import PoseLibEstimator
+from vpr_dhe.verification.estimators.resources import Resources
 
 NAME = "asift"
 _MAX_PIXELS = 250_000
@@ -48,3 +49,8 @@ def _matched(query: Keypoints, candidate: Image) -> View:
 def _detected(image: Image) -> tuple[Frame, Keypoints]:
     small = reduced_to(image, _MAX_PIXELS)
     return Frame(image_size(image), image_size(small)), detect_in_views(small)
+
+
+def build(_name: str, _: Resources) -> AsiftEstimator:
+    """Build the estimator."""
+    return AsiftEstimator()

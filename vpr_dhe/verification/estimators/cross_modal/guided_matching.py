@@ -28,7 +28,8 @@ from vpr_dhe.verification.estimators.cross_modal.registration.estimator import s
 from vpr_dhe.verification.estimators.cross_modal.registration.iterative import IterativeNetwork
 from vpr_dhe.verification.estimators.cross_modal.registration.networks import RegistrationSettings
 from vpr_dhe.verification.estimators.matchers.base import bare_view
-from vpr_dhe.verification.estimators.robust import OpenCvEstimator
+from vpr_dhe.verification.estimators.opencv import OpenCvEstimator
+from vpr_dhe.verification.estimators.resources import Resources
 
 NAME = "cross-modal"
 _FILE = "cross-modal.safetensors"
@@ -202,3 +203,8 @@ def mirrored_back(displacements: Float[Tensor, "4 4 2"]) -> Float[Tensor, "4 4 2
     return torch.stack(
         [same, across[[1, 0, 3, 2]] * right, below[[3, 2, 1, 0]] * down, both[[2, 3, 0, 1]] * right * down]
     )
+
+
+def build(_: str, resources: Resources) -> CrossModalEstimator:
+    """Build the estimator with the network of the package."""
+    return CrossModalEstimator.bundled(resources.device)

@@ -22,7 +22,8 @@ from vpr_dhe.verification.estimators.base import Homographies, HomographyEstimat
 from vpr_dhe.verification.estimators.cross_modal.weak_alignment.levels import as_tensor, standardised
 from vpr_dhe.verification.estimators.cross_modal.weak_alignment.network import PatchNetwork
 from vpr_dhe.verification.estimators.cross_modal.weak_alignment.patches import SIDE, PatchFrames, sample_patches
-from vpr_dhe.verification.estimators.robust import OpenCvEstimator
+from vpr_dhe.verification.estimators.opencv import OpenCvEstimator
+from vpr_dhe.verification.estimators.resources import Resources
 
 NAME = "weak-descriptor"
 # Patch width as a multiple of OpenCV's diameter of a keypoint: SIFT's own descriptor covers twelve times sigma.
@@ -150,3 +151,8 @@ def _count_inliers(homography: Float[Tensor, "3 3"], matches: Matches) -> int:
 
 def _no_image() -> Image:
     raise LookupError("this view has matches only")
+
+
+def build(name: str, resources: Resources) -> WeakDescriptorEstimator:
+    """Build the estimator with the network of a file."""
+    return WeakDescriptorEstimator.from_file(resources.networks[name], resources.device)

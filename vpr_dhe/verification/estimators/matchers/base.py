@@ -17,7 +17,8 @@ from torch import Tensor
 from vpr_dhe.images import image_size
 from vpr_dhe.records import Frame, Image, Matches, Size
 from vpr_dhe.verification.estimators.base import Homographies, HomographyEstimator, MatchedViews, View
-from vpr_dhe.verification.estimators.robust import SEED, OpenCvEstimator
+from vpr_dhe.verification.estimators.opencv import OpenCvEstimator
+from vpr_dhe.verification.estimators.robust import SEED
 
 SIDE_PX = 512
 """Longer side of the images that are matched."""

@@ -25,7 +25,9 @@ from vpr_dhe.verification.estimators.matchers.base import (
     matched_view,
     network_input,
 )
-from vpr_dhe.verification.names import VISMATCH_PREFIX, require_vismatch
+from vpr_dhe.verification.estimators.registry import VISMATCH_PREFIX
+from vpr_dhe.verification.estimators.resources import Resources
+from vpr_dhe.verification.names import require_vismatch
 
 _KEYS = ("matched_kpts0", "matched_kpts1")
 _DOWNLOADERS = ("gdown", "http", "httpx", "huggingface_hub", "py3_wget", "requests", "urllib", "urllib3")
@@ -165,3 +167,8 @@ def _reason(error: BaseException) -> str:
     """First line of the message of an error."""
     text = str(error).strip() or type(error).__name__
     return one_line(text.splitlines()[0])[:_MAX_REASON]
+
+
+def build(name: str, resources: Resources) -> VismatchEstimator:
+    """Build the estimator of a matcher; its name follows the prefix."""
+    return VismatchEstimator(name.removeprefix(VISMATCH_PREFIX), resources.device)
