@@ -16,12 +16,12 @@ from vpr_dhe.cli.shared.callbacks import existing_folder, existing_training_data
 from vpr_dhe.cli.shared.options import DeviceOption, complete_model, pick_device
 from vpr_dhe.models.names import SIFT_VLAD
 from vpr_dhe.runtime.choices import AUTO, TrainingPrecision
-from vpr_dhe.training.deadline import Deadline
 
 if TYPE_CHECKING:
     from vpr_dhe.datasets import Protocol
     from vpr_dhe.features.base import Extractor
     from vpr_dhe.models.model_file import ModelFile
+    from vpr_dhe.training.deadline import Deadline
     from vpr_dhe.training.loop import LoopSettings
     from vpr_dhe.training.mining import MiningSettings
 
@@ -157,8 +157,10 @@ class LoopOptions:
     device: DeviceOption = AUTO
 
     @cached_property
-    def deadline(self) -> Deadline:
+    def deadline(self) -> "Deadline":
         """End of the time of --max-minutes, which begins when this is first read."""
+        from vpr_dhe.training.deadline import Deadline
+
         return Deadline(self.max_minutes)
 
     def pick_device(self) -> str:

@@ -74,16 +74,7 @@ def matched_view(
     """View of a candidate that holds its matches alone, in pixels of the inputs."""
     tolerance_px = _TOLERANCE * max(frame.input_size)
     found = Matches(query_points, candidate_points, similarity, tolerance_px)
-    return bare_view(frame, found)
-
-
-def bare_view(frame: Frame, matches: Matches | None = None) -> View:
-    """View without an image, of a query or, with matches, of a candidate."""
-    return View(frame, _no_image, matches=None if matches is None else lambda: matches)
-
-
-def _no_image() -> Image:
-    raise LookupError("this view has matches only")
+    return View.of_matches(frame, found)
 
 
 @contextmanager

@@ -19,7 +19,6 @@ from vpr_dhe.runtime.text import one_line
 from vpr_dhe.verification.estimators.base import MatchedViews, View
 from vpr_dhe.verification.estimators.matchers.base import (
     MatcherEstimator,
-    bare_view,
     contained,
     input_frame,
     matched_view,
@@ -82,7 +81,7 @@ class VismatchEstimator(MatcherEstimator):
         for view in candidates:
             found = self._match_pair(image, network_input(view.decode()))
             views.append(matched_view(input_frame(view.frame.image_size), *found))
-        return MatchedViews(bare_view(input_frame(query.frame.image_size)), tuple(views))
+        return MatchedViews(View(input_frame(query.frame.image_size)), tuple(views))
 
     def _match_pair(self, query: Float32[Tensor, "3 _a _b"], candidate: Float32[Tensor, "3 _c _d"]) -> _Found:
         try:
