@@ -21,7 +21,13 @@ from vpr_dhe.runtime.choices import (
     INDEX_TYPE_NAMES,
     LAYOUT_NAMES,
     PAIR_LAYOUT_NAMES,
+    RegistrationLayout,
+    RegistrationNetworkName,
+    TransferName,
 )
+from vpr_dhe.verification.estimators.cross_modal.registration.networks import LAYOUTS as REGISTRATION_LAYOUTS
+from vpr_dhe.verification.estimators.cross_modal.registration.networks import NETWORKS
+from vpr_dhe.verification.estimators.cross_modal.registration.transfer import TRANSFERS
 from vpr_dhe.verification.estimators.registry import ESTIMATORS
 from vpr_dhe.verification.names import AUTOMATIC, DEFAULT_VERIFIER, DHE, DHE_LITE, NO_VERIFIER
 
@@ -110,3 +116,6 @@ def test_names_without_torch_are_those_of_the_registries():
     assert (AUTO, *CODECS) == CODEC_NAMES
     assert (AUTO, *INDEX_TYPES) == INDEX_TYPE_NAMES
     assert tuple(Denominator) == DENOMINATORS
+    assert tuple(NETWORKS) == tuple(RegistrationNetworkName)
+    assert tuple(REGISTRATION_LAYOUTS) == tuple(RegistrationLayout)
+    assert set(TRANSFERS) == set(TransferName)

@@ -93,12 +93,6 @@ class ModelFile:
         architecture = replace(self.architecture, local_head=None)
         return replace(self, architecture=architecture, tensors=self._without("local_head"))
 
-    def only_backbone(self) -> "ModelFile":
-        """Copy of the model with the tensors of its backbone alone."""
-        return replace(
-            self, tensors={name: value for name, value in self.tensors.items() if name.startswith("backbone.")}
-        )
-
     def without_backbone(self) -> "ModelFile":
         """Copy of the model without the tensors of its backbone."""
         return replace(self, tensors=self._without("backbone"))
