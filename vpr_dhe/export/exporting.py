@@ -14,11 +14,12 @@ from vpr_dhe.models.catalogue import is_export
 from vpr_dhe.models.exported_model import EXTRACTOR, HEAD, ExportedModel, ExportInfo, require_weights
 from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.models.onnx_conversion import ExportableNetwork, write_onnx
+from vpr_dhe.records import StrPath
 from vpr_dhe.runtime.choices import AUTO, ExportPart
 from vpr_dhe.runtime.extras import require_extra
 
 
-def export_model(name: str, out: Path, part: ExportPart = "all") -> ExportedModel:
+def export_model(name: str, out: StrPath, part: ExportPart = "all") -> ExportedModel:
     """Export a model to a new folder; on failure nothing is left there.
 
     Args:
@@ -32,6 +33,7 @@ def export_model(name: str, out: Path, part: ExportPart = "all") -> ExportedMode
         ModelError: if the model is unknown, or has no such network.
         ExportError: if a network cannot be converted, or its outputs differ afterwards.
     """
+    out = Path(out)
     require_extra("export")
     _require_new_folder(out)
     extractor = load_extractor(name, runtime=AUTO if is_export(name) else "torch")

@@ -9,7 +9,7 @@ from typing import Any
 from vpr_dhe.errors import ModelError
 from vpr_dhe.models.model_file import Architecture, ModelFile, known_preprocessing
 from vpr_dhe.models.onnx_session import OnnxSession
-from vpr_dhe.records import Grid, Preprocessing
+from vpr_dhe.records import Grid, Preprocessing, StrPath
 from vpr_dhe.runtime.checksums import file_sha256, json_sha256
 
 FORMAT = "vpr-dhe export 1"
@@ -110,7 +110,7 @@ class ExportedModel:
         (self.folder / DESCRIPTION).write_text(f"{text}\n")
 
 
-def load_exported(folder: Path, device: str = "cpu") -> ExportedModel:
+def load_exported(folder: StrPath, device: str = "cpu") -> ExportedModel:
     """Read the description of an export; networks are read by `session`.
 
     Args:
@@ -120,6 +120,7 @@ def load_exported(folder: Path, device: str = "cpu") -> ExportedModel:
     Raises:
         ModelError: if the description is missing, damaged, or of another format or version.
     """
+    folder = Path(folder)
     path = folder / DESCRIPTION
     if not path.is_file():
         raise ModelError(f"folder {folder} holds no {DESCRIPTION}; give one that `vpr-dhe export` wrote")

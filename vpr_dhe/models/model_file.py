@@ -113,12 +113,13 @@ class ModelFile:
         """Tensors of all parts but one."""
         return {name: value for name, value in self.tensors.items() if not name.startswith(f"{prefix}.")}
 
-    def save(self, path: Path) -> None:
+    def save(self, path: StrPath) -> None:
         """Write the model to a file.
 
         Raises:
             ModelError: if the name does not end in .safetensors, or its folder does not exist.
         """
+        path = Path(path)
         metadata = {
             "name": self.name,
             "architecture": self.architecture.as_stored(),
