@@ -39,7 +39,7 @@ from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.localization.database import PinnedIndex
 from vpr_dhe.localization.ranking import rerank
 from vpr_dhe.localization.retrieval import retrieve
-from vpr_dhe.runtime.choices import HeadPrecision
+from vpr_dhe.runtime.choices import Precision
 from vpr_dhe.runtime.cpu_features import has_bfloat16_products, has_integer_linear_layers
 from vpr_dhe.runtime.threads import in_parallel
 from vpr_dhe.verification.build import build_verifiers
@@ -124,19 +124,19 @@ def _flat(head: DheHead, pair: Pair) -> Float[Tensor, " numbers"]:
         return head.refined(pair.query, pair.candidate)[0].T.flatten()
 
 
-def available() -> list[HeadPrecision]:
+def available() -> list[Precision]:
     """List the precisions that this processor supports, fp32 first."""
     has = {"bf16": has_bfloat16_products, "int8": has_integer_linear_layers}
-    return [precision for precision in get_args(HeadPrecision) if precision not in has or has[precision](CPU)]
+    return [precision for precision in get_args(Precision) if precision not in has or has[precision](CPU)]
 
 
-def timed(head: DheHead, pairs: Sequence[Pair], repeats: int) -> dict[HeadPrecision, list[float]]:
+def timed(head: DheHead, pairs: Sequence[Pair], repeats: int) -> dict[Precision, list[float]]:
     """Time each precision in turns on one thread, in milliseconds per candidate, without the first turn."""
     query, candidates = pairs[0].query, torch.cat([pair.candidate for pair in pairs])
     works = {precision: partial(predictor(head, CPU, precision), query, candidates) for precision in available()}
     baseline = predictor(head, CPU, "fp32")
     works["fp32"] = lambda: [baseline(query, candidate) for candidate in candidates.split(1)]
-    turns: dict[HeadPrecision, list[float]] = {precision: [] for precision in works}
+    turns: dict[Precision, list[float]] = {precision: [] for precision in works}
     with one_thread():
         for _ in range(repeats + 1):
             for precision, work in works.items():
@@ -144,7 +144,7 @@ def timed(head: DheHead, pairs: Sequence[Pair], repeats: int) -> dict[HeadPrecis
     return {precision: each[1:] for precision, each in turns.items()}
 
 
-def compared(precision: HeadPrecision, ms: Sequence[float], baseline_ms: float, result: EvaluationResult) -> Row:
+def compared(precision: Precision, ms: Sequence[float], baseline_ms: float, result: EvaluationResult) -> Row:
     """Compare one precision with the first, which is fp32."""
     methods = {method.name: method for method in result.verifiers}
     exact, found = _inliers(methods["fp32"]), _inliers(methods[precision])
