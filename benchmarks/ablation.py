@@ -34,7 +34,7 @@ from vpr_dhe.records import Verification
 from vpr_dhe.runtime.choices import RankBy
 from vpr_dhe.verification.build import build_verifiers
 from vpr_dhe.verification.estimators.base import View
-from vpr_dhe.verification.estimators.registry import Resources
+from vpr_dhe.verification.estimators.resources import Resources
 from vpr_dhe.verification.verifier import Verifier
 
 RANKS = (1, 5, 10)

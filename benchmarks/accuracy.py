@@ -33,7 +33,8 @@ from vpr_dhe.report.tables.pairs import alignment_document, alignment_table
 from vpr_dhe.runtime.choices import ExtractorPrecision, RankBy, default_adapt, default_rank_by
 from vpr_dhe.verification.alignment import build_aligner
 from vpr_dhe.verification.build import build_verifiers
-from vpr_dhe.verification.estimators.registry import METHODS, Needs, Resources
+from vpr_dhe.verification.estimators.registry import ESTIMATORS, Needs
+from vpr_dhe.verification.estimators.resources import Resources
 
 HEADER = ("model", "method", "R@1", "R@5", "R@10", "R@20", "R@100%P", "R@1 against", "ms/query", "ms/candidate")
 RANKS = (1, 5, 10, 20)
@@ -42,10 +43,10 @@ RANKS = (1, 5, 10, 20)
 def verifiers_for(extractor: Extractor) -> list[str]:
     """List `magsac`, and the verifiers whose head this model has."""
     names = ["magsac"]
-    for name, method in METHODS.items():
-        if method.needs is Needs.head:
+    for name, spec in ESTIMATORS.items():
+        if spec.needs is Needs.head:
             try:
-                method.build(Resources(extractor))
+                spec.build(name, Resources(extractor))
             except VerifierError:
                 continue
             names.append(name)

@@ -37,6 +37,7 @@ from vpr_dhe.localization.ranking import rerank
 from vpr_dhe.localization.retrieval import Candidate
 from vpr_dhe.models.names import LITE_VLAD
 from vpr_dhe.records import Features, Frame, Grid, Size
+from vpr_dhe.runtime.sampling import evenly_spread
 
 Clock: TypeAlias = Callable[[], float]
 
@@ -128,7 +129,7 @@ class Comparison:
 
     def __init__(self, dataset: PlaceDataset, script: Script, localizer: Localizer, queries: int, clock: Clock) -> None:
         self._dataset, self._script, self._localizer, self._clock = dataset, script, localizer, clock
-        chosen = np.linspace(0, len(dataset.queries.records) - 1, queries).astype(int)
+        chosen = evenly_spread(len(dataset.queries.records), queries)
         self._queries = [(row, dataset.queries.folder / dataset.queries.records[row].path) for row in chosen.tolist()]
         self._row_of = {record.path: row for row, record in enumerate(dataset.database.records)}
         self._times: dict[str, list[float]] = {}

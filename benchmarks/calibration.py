@@ -43,7 +43,7 @@ from vpr_dhe.localization.calibration.probability import Conditions
 from vpr_dhe.localization.database import PinnedIndex
 from vpr_dhe.records import ImageRecord, MetricPosition
 from vpr_dhe.verification.build import build_verifier
-from vpr_dhe.verification.estimators.registry import Resources
+from vpr_dhe.verification.estimators.resources import Resources
 from vpr_dhe.verification.names import NO_VERIFIER
 
 BLOCK_M = 100.0

@@ -32,7 +32,7 @@ from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.index.segments import LOCAL_MAPS
 from vpr_dhe.report.tables.text import text_table
 from vpr_dhe.verification.build import build_verifiers
-from vpr_dhe.verification.estimators.registry import Resources
+from vpr_dhe.verification.estimators.resources import Resources
 
 MAPS = 100
 COLD_REPEATS = 30

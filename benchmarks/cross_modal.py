@@ -32,7 +32,7 @@ from vpr_dhe.geometry.coordinates import corners
 from vpr_dhe.geometry.homography import project
 from vpr_dhe.images import image_size
 from vpr_dhe.models.network_file import load_network
-from vpr_dhe.records import NOT_VERIFIED, Frame, Image, Size, Verification
+from vpr_dhe.records import NOT_VERIFIED, Image, Size, Verification
 from vpr_dhe.training.registration.aligned import AlignedPhotos
 from vpr_dhe.training.registration.deformed_patches import PatchBatches, photo_side_px
 from vpr_dhe.training.sources.base import Draws
@@ -40,7 +40,7 @@ from vpr_dhe.verification.alignment import build_aligner
 from vpr_dhe.verification.build import build_estimator
 from vpr_dhe.verification.estimators.base import HomographyEstimator, View
 from vpr_dhe.verification.estimators.cross_modal.registration.base import homographies_of, is_a_view
-from vpr_dhe.verification.estimators.registry import Resources
+from vpr_dhe.verification.estimators.resources import Resources
 
 SIDE_PX = 128
 UNMOVED = "identity"
@@ -121,7 +121,7 @@ def by_mutual_information(image_a: Image, image_b: Image) -> Verification:
 
 def by_network(estimator: HomographyEstimator, image_a: Image, image_b: Image) -> Verification:
     """Align two images by an estimator that needs only the images."""
-    views = [View(Frame(image_size(image), image_size(image)), partial(_same, image)) for image in (image_a, image_b)]
+    views = [View.of_image(image) for image in (image_a, image_b)]
     found = estimator.estimate(views[0], views[1:])
     if not found.valid[0]:
         return NOT_VERIFIED

@@ -47,7 +47,7 @@ from vpr_dhe.records import Features, ImageRecord, MetricPosition, Verification
 from vpr_dhe.runtime.choices import RankBy
 from vpr_dhe.synthetic_town.town import SyntheticTown, write_town
 from vpr_dhe.verification.build import build_verifier
-from vpr_dhe.verification.estimators.registry import Resources
+from vpr_dhe.verification.estimators.resources import Resources
 from vpr_dhe.verification.names import DEFAULT_VERIFIER
 
 BUNDLED = Path(__file__).parents[1] / "vpr_dhe/localization/calibration/bundled"

@@ -44,7 +44,7 @@ from vpr_dhe.runtime.cpu_features import has_bfloat16_products, has_integer_line
 from vpr_dhe.runtime.threads import in_parallel
 from vpr_dhe.verification.build import build_verifiers
 from vpr_dhe.verification.estimators.dhe import INPUT_SIZE, DheEstimator, DheHead, predictor
-from vpr_dhe.verification.estimators.registry import Resources
+from vpr_dhe.verification.estimators.resources import Resources
 from vpr_dhe.verification.verifier import Verifier
 
 TEACHER = "magsac"

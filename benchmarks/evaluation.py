@@ -34,7 +34,7 @@ from vpr_dhe.models.names import LITE_VLAD
 from vpr_dhe.records import Features, Image
 from vpr_dhe.verification.build import build_verifiers
 from vpr_dhe.verification.estimators.base import View, match_by_grid
-from vpr_dhe.verification.estimators.registry import Resources
+from vpr_dhe.verification.estimators.resources import Resources
 from vpr_dhe.verification.verifier import Verifier
 
 Result = TypeVar("Result")

@@ -23,7 +23,6 @@ from tempfile import TemporaryDirectory
 from time import perf_counter, process_time
 from typing import Any
 
-import numpy as np
 import torch
 from measuring import RESULTS, seconds, write_result
 
@@ -38,6 +37,7 @@ from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.models.names import CCT_OFFLINE, LITE_VLAD, SIFT_VLAD
 from vpr_dhe.records import Image, ImageRecord
 from vpr_dhe.runtime.choices import AUTO
+from vpr_dhe.runtime.sampling import evenly_spread
 from vpr_dhe.runtime.threads import in_parallel
 
 # For the choice of the codec, and to warm up lazy parts.
@@ -220,7 +220,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
     arguments = parser.parse_args()
     records = read_split(arguments.images).records
-    records = [records[place] for place in np.linspace(0, len(records) - 1, _FIRST + arguments.count).astype(int)]
+    records = [records[place] for place in evenly_spread(len(records), _FIRST + arguments.count)]
     clock = process_time if arguments.processor_time else perf_counter
     rows: list[Row] = []
     for model, runtime, precision in product(arguments.models, arguments.runtimes, arguments.precisions):

@@ -45,6 +45,8 @@ from vpr_dhe.training.ransac_flow.elastic import ElasticPairs
 from vpr_dhe.training.sources.base import TrainingPair
 from vpr_dhe.training.sources.warps import WarpedPhotos
 from vpr_dhe.verification.estimators.base import View
+from vpr_dhe.verification.estimators.opencv import OpenCvEstimator
+from vpr_dhe.verification.estimators.poselib import PoseLibEstimator
 from vpr_dhe.verification.estimators.ransac_flow import RansacFlowEstimator
 from vpr_dhe.verification.estimators.ransac_flow.coarse import (
     SCALES,
@@ -55,7 +57,6 @@ from vpr_dhe.verification.estimators.ransac_flow.coarse import (
     match_cells,
 )
 from vpr_dhe.verification.estimators.ransac_flow.estimator import SURE
-from vpr_dhe.verification.estimators.robust import OpenCvEstimator, PoseLibEstimator
 
 SIZE = Size(384, 384)
 _ITERATIONS, _TRIED_AT_ONCE = 10_000, 1000

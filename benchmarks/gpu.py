@@ -45,7 +45,7 @@ from vpr_dhe.runtime.choices import ExtractorPrecision
 from vpr_dhe.synthetic_town.town import SyntheticTown, write_town
 from vpr_dhe.verification.build import build_verifier
 from vpr_dhe.verification.estimators.dhe import DheEstimator, DheHead
-from vpr_dhe.verification.estimators.registry import Resources
+from vpr_dhe.verification.estimators.resources import Resources
 from vpr_dhe.verification.verifier import Verifier
 
 TOTAL_S = 480.0

@@ -38,9 +38,9 @@ from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.index.vectors import ApproximateIndex, Queries, Stack, build_vector_file, exact_search
 from vpr_dhe.localization.coarse_pass import coarse_votes
 from vpr_dhe.models.names import LITE_VLAD
-from vpr_dhe.records import Features, Frame, Grid, Image, ImageRecord, Matches, Size
+from vpr_dhe.records import Features, Frame, Grid, ImageRecord, Matches, Size
 from vpr_dhe.verification.estimators.base import View, match_by_grid
-from vpr_dhe.verification.estimators.robust import OpenCvEstimator
+from vpr_dhe.verification.estimators.opencv import OpenCvEstimator
 from vpr_dhe.verification.verifier import SHORTLIST_SIZE, Verifier
 
 _REPEATS = 7
@@ -76,9 +76,9 @@ def of_rerank(script: Script) -> Iterator[tuple[str, float]]:
     verifier = Verifier(OpenCvEstimator("magsac"))
 
     def views(matches_of: Callable[[int], Matches]) -> list[View]:
-        return [View(features.frame, _no_image, matches=partial(matches_of, row)) for row in range(_CANDIDATES)]
+        return [View(features.frame, matches=partial(matches_of, row)) for row in range(_CANDIDATES)]
 
-    query = View(features.frame, _no_image, lambda: features)
+    query = View(features.frame, None, lambda: features)
     found = match_by_grid(features, candidates, spec)
     own, others = maps[0].numpy(), candidates.numpy()
     matched = [found(row) for row in range(_CANDIDATES)]
@@ -104,10 +104,6 @@ def of_rerank(script: Script) -> Iterator[tuple[str, float]]:
         "re-rank 100 / loop",
         ratio(reranked, lambda: [script.inliers(own, one) for one in others]),
     )
-
-
-def _no_image() -> Image:
-    raise LookupError("the guard has no images")
 
 
 def of_search(folder: Path) -> Iterator[tuple[str, float]]:

@@ -40,7 +40,7 @@ from vpr_dhe.records import Features, Image
 from vpr_dhe.runtime.cpu_features import has_integer_products
 from vpr_dhe.verification.build import build_verifiers
 from vpr_dhe.verification.estimators.base import View, matches_of_cells
-from vpr_dhe.verification.estimators.registry import Resources
+from vpr_dhe.verification.estimators.resources import Resources
 from vpr_dhe.verification.verifier import Verifier
 
 REFERENCE = "magsac"

@@ -30,7 +30,7 @@ from vpr_dhe.datasets.pairs import read_pairs
 from vpr_dhe.datasets.pairs.base import HomographyPair
 from vpr_dhe.evaluation.alignment_metrics import corner_error_px
 from vpr_dhe.images import image_size
-from vpr_dhe.records import Frame, Image, Size
+from vpr_dhe.records import Image, Size
 from vpr_dhe.verification.build import build_estimator
 from vpr_dhe.verification.estimators.base import HomographyEstimator, View
 
@@ -99,15 +99,11 @@ def by_estimator(estimator: HomographyEstimator) -> Aligner:
     """Align a pair by a method of the package."""
 
     def align(image_a: Image, image_b: Image) -> Float64[np.ndarray, "3 3"] | None:
-        a, b = (_view(image) for image in (image_a, image_b))
+        a, b = (View.of_image(image) for image in (image_a, image_b))
         found = estimator.estimate(a, [b])
         return found.matrices[0].numpy() if found.valid[0] else None
 
     return align
-
-
-def _view(image: Image) -> View:
-    return View(Frame(image_size(image), image_size(image)), lambda: image)
 
 
 def maximised_mutual_information(image_a: Image, image_b: Image) -> Float64[np.ndarray, "3 3"]:

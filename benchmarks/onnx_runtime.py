@@ -44,6 +44,7 @@ from vpr_dhe.models.onnx_session import OnnxSession
 from vpr_dhe.records import Image
 from vpr_dhe.runtime.choices import Runtime
 from vpr_dhe.runtime.cpu_features import has_bfloat16_products
+from vpr_dhe.runtime.sampling import evenly_spread
 
 BATCHES = (1, 8)
 VERIFIERS = ("none", "magsac")
@@ -75,7 +76,7 @@ class Quantised:
 
 def spread(items: Sequence, count: int) -> list:
     """Choose evenly spread items."""
-    return [items[number * len(items) // count] for number in range(min(count, len(items)))]
+    return [items[place] for place in evenly_spread(len(items), count, with_last=False)]
 
 
 def runtimes(model: str) -> dict[str, Extractor]:

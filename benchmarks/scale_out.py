@@ -43,6 +43,7 @@ from vpr_dhe.index.vectors import INDEX_TYPES
 from vpr_dhe.localization.database import PinnedDatabase, PinnedIndex
 from vpr_dhe.models.names import LITE_VLAD
 from vpr_dhe.records import Grid, ImageRecord, Size
+from vpr_dhe.runtime.sampling import evenly_spread
 
 _FILES = 4
 _WARM_UP_QUERIES = 20
@@ -118,7 +119,7 @@ def _timed_indexing(
 def measure_extraction(photos: Path, count: int, workers: Sequence[int], model: str) -> list[ExtractionRow]:
     """Index photos without Ray, and by each number of workers."""
     records = read_split(photos).records
-    records = [records[place] for place in np.linspace(0, len(records) - 1, count).astype(int)]
+    records = [records[place] for place in evenly_spread(len(records), count)]
     parts = records[: count // 4], records
     rows: list[ExtractionRow] = []
     for number in (0, *workers):

@@ -48,7 +48,7 @@ from vpr_dhe.sequences.place_map import PlaceMap
 from vpr_dhe.sequences.sequence_localizer import SequenceLocalizer
 from vpr_dhe.sequences.tracker import PlaceTracker
 from vpr_dhe.verification.build import build_verifier
-from vpr_dhe.verification.estimators.registry import Resources
+from vpr_dhe.verification.estimators.resources import Resources
 
 CANDIDATES = 20
 _BLOCK_M, _BLOCK_FRAMES = 100.0, 25

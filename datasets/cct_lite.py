@@ -55,8 +55,9 @@ def render_towns(out: Path) -> None:
 
 def bundle(trained: Path, out: Path) -> None:
     """Write the backbone of a trained student as the file of the package."""
-    model = load_model(trained).only_backbone().in_half_precision()
-    replace(model, name=CCT_LITE).save(out)
+    model = load_model(trained)
+    backbone = {name: value for name, value in model.tensors.items() if name.startswith("backbone.")}
+    replace(model, name=CCT_LITE, tensors=backbone).in_half_precision().save(out)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -6,6 +6,7 @@ import struct
 import sys
 import warnings
 import zlib
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -19,8 +20,12 @@ from hypothesis import strategies as st
 from vpr_dhe.errors import BadInputError, ImageError, ListingError
 from vpr_dhe.geography.exif import read_exif
 from vpr_dhe.images import (
+    decode_bounded,
     decode_image,
+    decode_named,
+    decode_parts,
     decode_reduced,
+    deep_values,
     image_size,
     list_images,
     require_image,
@@ -30,6 +35,7 @@ from vpr_dhe.images import (
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.records import RESIZE_8_BIT, GeoPosition, ImageRecord, Preprocessing, Size
 from vpr_dhe.runtime import image_decoding
+from vpr_dhe.runtime.image_parts import Part
 from vpr_dhe.runtime.pillow import register_heic
 
 
@@ -435,3 +441,19 @@ def test_input_sizes_by_the_short_side(width, height):
     else:
         assert min(size) == 512
         assert abs(size.width * height - size.height * width) <= max(width, height)
+
+
+@pytest.mark.parametrize("as_path", [str, Path])
+def test_files_are_given_as_text_or_as_paths(picture, tmp_path, as_path):
+    picture.save(tmp_path / "a.png")
+    path, expected = as_path(tmp_path / "a.png"), np.asarray(picture)
+    part = Part(0, 0, *picture.size, size=Size(*picture.size))
+    for found in (
+        decode_image(path),
+        decode_named(path),
+        decode_reduced(path, Size(16, 16)).image,
+        decode_bounded(path, 10_000).image,
+        *decode_parts(path, [part]),
+    ):
+        np.testing.assert_array_equal(found, expected)
+    assert deep_values(path) is None

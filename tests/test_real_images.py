@@ -16,7 +16,7 @@ from vpr_dhe.geometry.homography import mean_corner_error
 from vpr_dhe.images import decode_image, image_size
 from vpr_dhe.verification.alignment import align_keypoints
 from vpr_dhe.verification.build import build_estimator, build_verifiers
-from vpr_dhe.verification.estimators.registry import Resources
+from vpr_dhe.verification.estimators.resources import Resources
 from vpr_dhe.verification.verifier import Verifier
 
 

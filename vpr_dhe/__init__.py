@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from vpr_dhe.sequences.sequence_localizer import SequenceLocalizer
     from vpr_dhe.verification.alignment import align
     from vpr_dhe.verification.build import build_verifier
-    from vpr_dhe.verification.estimators.registry import Resources
+    from vpr_dhe.verification.estimators.resources import Resources
     from vpr_dhe.verification.verifier import Verifier
 
 __version__ = version("vpr-dhe")
@@ -45,7 +45,7 @@ _HOMES = {
     "Localization": "vpr_dhe.records",
     "Localizer": "vpr_dhe.localization.localizer",
     "PlaceIndex": "vpr_dhe.index.place_index",
-    "Resources": "vpr_dhe.verification.estimators.registry",
+    "Resources": "vpr_dhe.verification.estimators.resources",
     "SequenceLocalizer": "vpr_dhe.sequences.sequence_localizer",
     "Verifier": "vpr_dhe.verification.verifier",
     "align": "vpr_dhe.verification.alignment",

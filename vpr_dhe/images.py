@@ -61,7 +61,7 @@ _PILLOW_RESAMPLING = {
 
 
 def decode_image(
-    source: Path | bytes, *, max_pixels: int | None = MAX_PIXELS, grey_levels: GreyLevels = FULL_RANGE
+    source: StrPath | bytes, *, max_pixels: int | None = MAX_PIXELS, grey_levels: GreyLevels = FULL_RANGE
 ) -> Image:
     """Decode a file, or its bytes, into an upright 8-bit RGB image; or a view of a panorama, by its path.
 
@@ -73,6 +73,7 @@ def decode_image(
         ImageError: if it is missing, not an image, truncated, of more than `max_pixels` pixels, or smaller than 16
             pixels on a side. The message does not repeat the file's name.
     """
+    source = _path_or_bytes(source)
     view = view_of(source) if isinstance(source, Path) else None
     if view is not None:
         return _decode_view(view.file, view.yaw_deg, max_pixels, None, grey_levels).image
@@ -80,7 +81,7 @@ def decode_image(
 
 
 def decode_reduced(
-    source: Path | bytes,
+    source: StrPath | bytes,
     input_size: Size,
     *,
     max_pixels: int | None = MAX_PIXELS,
@@ -93,6 +94,7 @@ def decode_reduced(
     images of more than `LARGE_PIXELS` are averaged down; but no smaller than twice the input size along each axis.
     With `yaw_deg`, the image is that view of a panorama.
     """
+    source = _path_or_bytes(source)
     min_side = _MIN_PIXELS_PER_INPUT_PIXEL * max(input_size)
     view = view_of(source) if isinstance(source, Path) else None
     if view is not None:
@@ -137,7 +139,7 @@ class _LastPanorama:
 _last_panorama = _LastPanorama()
 
 
-def decode_bounded(source: Path | bytes, pixels: int, *, max_pixels: int | None = MAX_PIXELS) -> Decoded:
+def decode_bounded(source: StrPath | bytes, pixels: int, *, max_pixels: int | None = MAX_PIXELS) -> Decoded:
     """Decode as `decode_image` does, but reduce images of more than so many pixels to about that many.
 
     Only the pixels of the file, 4 bytes each at most, are in memory besides the result. A JPEG may take less.
@@ -151,7 +153,7 @@ def decode_bounded(source: Path | bytes, pixels: int, *, max_pixels: int | None 
         (image,) = decode_parts_of(opened, [Part(0, 0, *size, size=reduced)], grey=False)
         return Decoded(image, size)
 
-    decoded, is_cut = read_image(source, max_pixels, FULL_RANGE, read)
+    decoded, is_cut = read_image(_path_or_bytes(source), max_pixels, FULL_RANGE, read)
     return decoded._replace(is_cut=is_cut)
 
 
@@ -168,12 +170,17 @@ def reduced_to(image: Image, pixels: int) -> Image:
     return image if bounded == size else cv2.resize(image, bounded, interpolation=cv2.INTER_AREA).astype(np.uint8)
 
 
-def decode_parts(source: Path | bytes, parts: Sequence[Part], *, max_pixels: int | None = MAX_PIXELS) -> list[Image]:
+def decode_parts(source: StrPath | bytes, parts: Sequence[Part], *, max_pixels: int | None = MAX_PIXELS) -> list[Image]:
     """Decode rectangles of an upright image, each resized to its size; colours may be lost.
 
     Memory and errors are as for `decode_bounded`.
     """
+    source = _path_or_bytes(source)
     return read_image(source, max_pixels, FULL_RANGE, lambda opened: decode_parts_of(opened, parts, grey=True))[0]
+
+
+def _path_or_bytes(source: StrPath | bytes) -> Path | bytes:
+    return source if isinstance(source, bytes) else Path(source)
 
 
 def _decode(source: Path | bytes, max_pixels: int | None, min_size: Size | None, grey_levels: GreyLevels) -> Decoded:
@@ -212,7 +219,7 @@ def load_for_input(
     return LoadedImage(reduced.image, reduced.original_size, decode)
 
 
-def decode_named(path: Path, grey_levels: GreyLevels = FULL_RANGE, *, max_pixels: int | None = MAX_PIXELS) -> Image:
+def decode_named(path: StrPath, grey_levels: GreyLevels = FULL_RANGE, *, max_pixels: int | None = MAX_PIXELS) -> Image:
     """Decode a file as `decode_image` does, with its path in error messages."""
     try:
         return decode_image(path, max_pixels=max_pixels, grey_levels=grey_levels)
@@ -241,7 +248,7 @@ def decode_pixels(content: bytes) -> np.ndarray:
     return decode_image(content) if deep is None else deep
 
 
-def deep_values(source: "ImageLike | Path | bytes") -> UInt16[np.ndarray, "height width"] | None:
+def deep_values(source: "ImageLike | StrPath | bytes") -> UInt16[np.ndarray, "height width"] | None:
     """Grey values of an image of 16 bits, upright; None for other images, and for those that cannot be read."""
     if isinstance(source, np.ndarray):
         return source.reshape(source.shape[:2]) if source.dtype == np.uint16 and source.size == _area(source) else None
@@ -250,7 +257,7 @@ def deep_values(source: "ImageLike | Path | bytes") -> UInt16[np.ndarray, "heigh
     try:
         if isinstance(source, PIL.Image.Image):
             return deep_values_of(source)
-        with open_image(source if isinstance(source, bytes) else regular_file(source)) as file:
+        with open_image(source if isinstance(source, bytes) else regular_file(Path(source))) as file:
             return deep_values_of(file)
     except Exception:  # decoders raise errors of any kind, which are reported where the image is used
         return None

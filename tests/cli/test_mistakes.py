@@ -21,9 +21,15 @@ from vpr_dhe.runtime.choices import (
     INDEX_TYPE_NAMES,
     LAYOUT_NAMES,
     PAIR_LAYOUT_NAMES,
+    RegistrationLayout,
+    RegistrationNetworkName,
+    TransferName,
 )
-from vpr_dhe.verification.estimators.registry import METHODS
-from vpr_dhe.verification.names import NO_VERIFIER, VERIFIERS
+from vpr_dhe.verification.estimators.cross_modal.registration.networks import LAYOUTS as REGISTRATION_LAYOUTS
+from vpr_dhe.verification.estimators.cross_modal.registration.networks import NETWORKS
+from vpr_dhe.verification.estimators.cross_modal.registration.transfer import TRANSFERS
+from vpr_dhe.verification.estimators.registry import ESTIMATORS
+from vpr_dhe.verification.names import AUTOMATIC, DEFAULT_VERIFIER, DHE, DHE_LITE, NO_VERIFIER
 
 # Each with what the message must contain; PHOTOS and INDEX exist.
 MISTAKES = (
@@ -103,10 +109,13 @@ def test_a_mistake_is_told_at_once_with_the_nearest_name(answers, line, words):
 
 
 def test_names_without_torch_are_those_of_the_registries():
-    assert tuple(METHODS) == VERIFIERS
-    assert NO_VERIFIER not in METHODS
+    assert {DEFAULT_VERIFIER, DHE, DHE_LITE} <= ESTIMATORS.keys()
+    assert not {NO_VERIFIER, AUTOMATIC} & ESTIMATORS.keys()
     assert {AUTO, *LAYOUTS} == set(LAYOUT_NAMES)
     assert (AUTO, *PAIR_LAYOUTS) == PAIR_LAYOUT_NAMES
     assert (AUTO, *CODECS) == CODEC_NAMES
     assert (AUTO, *INDEX_TYPES) == INDEX_TYPE_NAMES
     assert tuple(Denominator) == DENOMINATORS
+    assert tuple(NETWORKS) == tuple(RegistrationNetworkName)
+    assert tuple(REGISTRATION_LAYOUTS) == tuple(RegistrationLayout)
+    assert set(TRANSFERS) == set(TransferName)

@@ -30,7 +30,7 @@ SLOW = [page for page, snippets in SNIPPETS.items() if any(one.mark == "slow" fo
 ALL = [snippet for snippets in SNIPPETS.values() for snippet in snippets]
 # Registries that worked examples add to.
 REGISTRIES = (
-    ("vpr_dhe.verification.estimators.registry", "METHODS"),
+    ("vpr_dhe.verification.estimators.registry", "ESTIMATORS"),
     ("vpr_dhe.features.backbones", "_BUILDERS"),
     ("vpr_dhe.datasets", "LAYOUTS"),
 )

@@ -8,6 +8,7 @@ import json
 import math
 import sys
 from dataclasses import asdict
+from pathlib import Path
 
 import onnx
 import pytest
@@ -160,3 +161,12 @@ def test_refusals(exported, tmp_path, monkeypatch):
     with pytest.raises(MissingExtraError, match=r'pip install "vpr-dhe\[export\]"'):
         export_model(str(exported.model), tmp_path / "out")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("as_path", [str, Path])
+def test_folders_are_given_as_text_or_as_paths(tmp_path, as_path):
+    (tmp_path / "mine.txt").touch()
+    with pytest.raises(BadInputError, match="is not empty"):
+        export_model("lite-vlad", as_path(tmp_path))
+    with pytest.raises(ModelError, match=r"holds no export\.json"):
+        load_exported(as_path(tmp_path))

@@ -12,7 +12,7 @@ from vpr_dhe.records import Size
 from vpr_dhe.synthetic_town.town import SyntheticTown
 from vpr_dhe.verification.alignment import align_keypoints
 from vpr_dhe.verification.build import build_estimator
-from vpr_dhe.verification.estimators.registry import METHODS, Needs
+from vpr_dhe.verification.estimators.registry import ESTIMATORS, Needs
 from vpr_dhe.verification.verifier import Verifier
 
 SIZE = Size(320, 240)
@@ -47,7 +47,7 @@ def test_rectified_matches_stay_within_their_radius(photo):
     assert errors.median() < 0.5
 
 
-@pytest.mark.parametrize("name", [name for name, method in METHODS.items() if method.needs is Needs.matches])
+@pytest.mark.parametrize("name", [name for name, spec in ESTIMATORS.items() if spec.needs is Needs.matches])
 def test_every_estimator_aligns_a_warp_to_a_pixel(photo, name):
     other, truth = warped(photo, 3)
     found = align_keypoints(photo, other, Verifier(build_estimator(name)))

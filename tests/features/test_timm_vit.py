@@ -7,9 +7,9 @@ import torch
 
 from vpr_dhe.errors import ModelError
 from vpr_dhe.features.backbones import build_backbone
-from vpr_dhe.features.backbones.timm_vit import TimmViT, preprocessing_for, timm_model_file
+from vpr_dhe.features.backbones.timm_vit import TimmViT, _preprocessing, timm_model_file
 from vpr_dhe.models.model_file import load_model
-from vpr_dhe.records import Grid, Size
+from vpr_dhe.records import Grid, Preprocessing, Size
 
 DINOV2 = "vit_small_patch14_reg4_dinov2.lvd142m"
 
@@ -67,17 +67,22 @@ def test_patch_must_divide_the_input():
         build_backbone(f"timm:{DINOV2}", blocks=1, input_size=Size(224, 225))
 
 
+def preprocessing_of(name: str, size: Size | None = None) -> Preprocessing:
+    with torch.device("meta"):
+        return _preprocessing(TimmViT(name), size)
+
+
 def test_preprocessing_is_that_of_the_pretraining():
-    preprocessing = preprocessing_for(DINOV2)
+    preprocessing = preprocessing_of(DINOV2)
     assert preprocessing.size == Size(518, 518)
     assert preprocessing.interpolation == "bicubic"
     assert preprocessing.antialias
     assert preprocessing.mean == (0.485, 0.456, 0.406)
-    assert preprocessing_for("vit_tiny_patch16_224").std == (0.5, 0.5, 0.5)
+    assert preprocessing_of("vit_tiny_patch16_224").std == (0.5, 0.5, 0.5)
 
 
 def test_preprocessing_rounds_the_size_down_to_the_patch():
-    assert preprocessing_for(DINOV2, Size(330, 5)).size == Size(322, 14)
+    assert preprocessing_of(DINOV2, Size(330, 5)).size == Size(322, 14)
 
 
 @pytest.mark.parametrize(

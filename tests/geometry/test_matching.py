@@ -9,7 +9,6 @@ from torch.nn.functional import normalize
 
 from vpr_dhe.features.base import ExtractorSpec
 from vpr_dhe.geometry import matching
-from vpr_dhe.geometry.correlation import correlation_volume
 from vpr_dhe.geometry.matching import match_in_parts, mutual_nearest_neighbours
 from vpr_dhe.records import Grid, Size
 from vpr_dhe.runtime.cpu_features import has_integer_products
@@ -167,14 +166,3 @@ def test_matches_of_other_precisions_are_those_of_single_precision(dtype):
 def test_no_candidates_are_matched_with_nobody():
     found = mutual_nearest_neighbours(random_maps(0, 5, 4), torch.empty(0, 6, 4))
     assert found.index.shape == found.mutual.shape == found.similarity.shape == (0, 5)
-
-
-def test_correlation_volume_against_loops():
-    a, b = random_maps(0, 1, 6, 4), random_maps(1, 3, 5, 4)
-    volume = correlation_volume(a, b)
-    assert volume.shape == (3, 5, 6)
-    for pair in range(3):
-        for row in range(5):
-            for column in range(6):
-                expected = sum(float(x) * float(y) for x, y in zip(a[0, column], b[pair, row], strict=True))
-                assert abs(float(volume[pair, row, column]) - expected) < 1e-6

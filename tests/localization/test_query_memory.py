@@ -26,7 +26,7 @@ import sys, threading, time
 from pathlib import Path
 import numpy as np, torch
 from vpr_dhe.localization.database import VerifiedIndex
-from vpr_dhe.verification.estimators.registry import Resources
+from vpr_dhe.verification.estimators.resources import Resources
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.localization.localizer import Localizer

@@ -4,6 +4,7 @@ import json
 import zlib
 from dataclasses import replace
 from importlib import resources
+from pathlib import Path
 
 import pytest
 import torch
@@ -26,9 +27,10 @@ def model() -> ModelFile:
     return ModelFile("m", Architecture("x", "gem", 3, "dhe", False, 2.5), preprocessing, "MIT", "photos", tensors)
 
 
-def test_round_trip(model, tmp_path):
-    model.save(tmp_path / "m.safetensors")
-    loaded = load_model(tmp_path / "m.safetensors")
+@pytest.mark.parametrize("as_path", [str, Path])
+def test_round_trip(model, tmp_path, as_path):
+    model.save(as_path(tmp_path / "m.safetensors"))
+    loaded = load_model(as_path(tmp_path / "m.safetensors"))
     assert replace(loaded, tensors={}) == replace(model, tensors={})
     assert loaded.tensors.keys() == model.tensors.keys()
     assert all(torch.equal(loaded.tensors[name], model.tensors[name]) for name in model.tensors)

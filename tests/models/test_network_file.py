@@ -1,6 +1,7 @@
 """Network files: what a method learned is loaded by that method, and by no other."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
@@ -21,9 +22,10 @@ def file() -> NetworkFile:
     return network_file("stretch", SomeSettings(3), nn.Linear(3, 2), training_data="photos", licence="MIT")
 
 
-def test_round_trip(file, tmp_path):
-    file.save(tmp_path / "n.safetensors")
-    loaded = load_network(tmp_path / "n.safetensors")
+@pytest.mark.parametrize("as_path", [str, Path])
+def test_round_trip(file, tmp_path, as_path):
+    file.save(as_path(tmp_path / "n.safetensors"))
+    loaded = load_network(as_path(tmp_path / "n.safetensors"))
     assert (loaded.method, loaded.licence, loaded.training_data) == ("stretch", "MIT", "photos")
     assert loaded.settings_as(SomeSettings) == SomeSettings(3)
     network = loaded.load_into(nn.Linear(3, 2))

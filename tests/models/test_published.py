@@ -11,7 +11,7 @@ from vpr_dhe.models.importers import FAMILIES, NETWORKS
 from vpr_dhe.models.names import BUNDLED, require_model
 from vpr_dhe.models.published import PUBLISHED, PUBLISHED_NETWORKS, Licence, Place, of_family
 from vpr_dhe.report.tables.models import model_lines, network_lines, networks_table, published_table
-from vpr_dhe.verification.estimators.registry import METHODS, Needs
+from vpr_dhe.verification.estimators.registry import ESTIMATORS, Needs
 
 
 def test_the_catalogue_does_not_need_torch():
@@ -42,7 +42,7 @@ def test_every_network_is_complete(network):
     assert network.name not in {*BUNDLED, *PUBLISHED}
     assert network.family in NETWORKS
     # The coarse stage of `ransac-flow` does without a network.
-    assert METHODS[network.method].needs is (Needs.images if network.method == "ransac-flow" else Needs.network)
+    assert ESTIMATORS[network.method].needs is (Needs.images if network.method == "ransac-flow" else Needs.network)
     assert network.licence in (Licence.mit, Licence.apache)
     assert network.url.startswith("https://")
     assert network.file.endswith(".pth")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from vpr_dhe.datasets.standard import read_split
-from vpr_dhe.errors import BadInputError, ImageError, IndexBusyError, IndexFormatError
+from vpr_dhe.errors import BadInputError, ImageError, IndexBusyError
 from vpr_dhe.images import decode_image
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.localization.calibration.probability import Calibration, Conditions

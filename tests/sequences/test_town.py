@@ -20,7 +20,7 @@ from vpr_dhe.synthetic_town.camera import Camera
 from vpr_dhe.synthetic_town.town import Appearance, SyntheticTown
 from vpr_dhe.verification.alignment import build_aligner
 from vpr_dhe.verification.build import build_verifier
-from vpr_dhe.verification.estimators.registry import Resources
+from vpr_dhe.verification.estimators.resources import Resources
 
 pytestmark = pytest.mark.slow
 _LAP = 9

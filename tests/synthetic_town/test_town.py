@@ -296,3 +296,12 @@ def test_written_names_hold_the_positions(town: SyntheticTown, tmp_path: Path) -
     assert np.abs(first - town.render(database[0])).mean() < 6
     with pytest.raises(DatasetError, match="already holds files"):
         write_town(tmp_path, town, database, queries)
+
+
+@pytest.mark.parametrize("as_path", [str, Path])
+def test_a_town_is_written_to_a_folder_given_as_text_or_as_a_path(
+    town: SyntheticTown, tmp_path: Path, as_path: type[str] | type[Path]
+) -> None:
+    layout = write_town(as_path(tmp_path), town, town.database_cameras()[:1], [])
+    assert layout.folder == tmp_path
+    assert layout.database_paths[0].is_file()

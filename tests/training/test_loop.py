@@ -112,13 +112,14 @@ def test_a_finished_run_can_be_extended_and_is_left_alone_otherwise(uninterrupte
     assert same(weights(stage), weights(whole))
 
 
-def test_other_settings_and_other_folders_are_refused(uninterrupted, tmp_path):
+@pytest.mark.parametrize("as_path", [str, Path])
+def test_other_settings_and_other_folders_are_refused(uninterrupted, tmp_path, as_path):
     folder, _, _ = uninterrupted
     with pytest.raises(BadInputError, match=r"rate = 0.05, not 0.1"):
-        train(LineStage(rate=0.1), SETTINGS, folder)
+        train(LineStage(rate=0.1), SETTINGS, as_path(folder))
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(BadInputError, match="no training run"):
-        train(LineStage(), SETTINGS, tmp_path)
+        train(LineStage(), SETTINGS, as_path(tmp_path))
 
 
 def test_a_damaged_state_is_said(tmp_path):

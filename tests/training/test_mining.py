@@ -9,7 +9,8 @@ import torch
 from vpr_dhe.datasets.base import PlaceDataset, PlaceSplit, positives_within
 from vpr_dhe.errors import DatasetError
 from vpr_dhe.records import ImageRecord, MetricPosition
-from vpr_dhe.training.mining import Mining, MiningSettings, TripletMiner
+from vpr_dhe.runtime.choices import Mining
+from vpr_dhe.training.mining import MiningSettings, TripletMiner
 
 
 def split(name, positions):

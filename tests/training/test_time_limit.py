@@ -16,12 +16,13 @@ from ticking import Ticks, stopping_after
 from vpr_dhe.errors import TimeLimitError
 from vpr_dhe.models.model_file import load_model
 from vpr_dhe.records import Grid, Size
+from vpr_dhe.runtime.choices import Mining
 from vpr_dhe.training.deadline import Deadline
 from vpr_dhe.training.descriptor.stage import DescriptorSettings, TripletStage
 from vpr_dhe.training.dhe.stage import DheSettings, DheStage
 from vpr_dhe.training.dhe_lite import DheLiteSettings, DheLiteStage
 from vpr_dhe.training.loop import LoopSettings, train
-from vpr_dhe.training.mining import Mining, MiningSettings
+from vpr_dhe.training.mining import MiningSettings
 from vpr_dhe.training.preparation import Preparation
 from vpr_dhe.training.pretrain.stage import PretrainSettings, PretrainStage
 from vpr_dhe.training.ransac_flow.coarse_crops import CropSettings

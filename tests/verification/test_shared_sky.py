@@ -12,7 +12,7 @@ from vpr_dhe.models.names import LITE_VLAD
 from vpr_dhe.synthetic_town.town import SyntheticTown
 from vpr_dhe.verification.build import build_verifier
 from vpr_dhe.verification.estimators.base import View, match_by_grid
-from vpr_dhe.verification.estimators.registry import Resources
+from vpr_dhe.verification.estimators.resources import Resources
 
 SKY = 0.4  # of the image, from above
 SEEDS = range(2000, 2006)

@@ -11,7 +11,7 @@ from vpr_dhe.errors import VerifierError
 from vpr_dhe.records import Frame, Matches, Size
 from vpr_dhe.verification.build import build_estimator
 from vpr_dhe.verification.estimators.base import Homographies, HomographyEstimator, View
-from vpr_dhe.verification.estimators.registry import Resources
+from vpr_dhe.verification.estimators.resources import Resources
 from vpr_dhe.verification.verifier import SHORTLIST_SIZE, Verifier
 
 SMALL, LARGE = Size(100, 100), Size(200, 200)

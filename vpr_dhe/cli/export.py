@@ -1,6 +1,5 @@
 """`vpr-dhe export`: networks of a model as ONNX files."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -8,19 +7,12 @@ import typer
 
 from vpr_dhe.cli.shared.callbacks import known_model
 from vpr_dhe.cli.shared.options import complete_model
+from vpr_dhe.runtime.choices import ExportPart
 
 NAME = "export"
 EXAMPLES = """
 vpr-dhe export lite-vlad --out lite-vlad-onnx
 """
-
-
-class Part(StrEnum):
-    """Parts of a model to export."""
-
-    all = "all"
-    extractor = "extractor"
-    head = "head"
 
 
 def run(
@@ -31,12 +23,12 @@ def run(
         ),
     ],
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="New folder for the ONNX files and their description.")],
-    part: Annotated[Part, typer.Option(help="Extractor, homography head, or all parts of the model.")] = Part.all,
+    part: Annotated[ExportPart, typer.Option(help="Extractor, homography head, or all parts of the model.")] = "all",
 ) -> None:
     """Export a model to ONNX and compare its outputs with torch."""
     from vpr_dhe.export.exporting import export_model
 
-    exported = export_model(model, out, part.value)
+    exported = export_model(model, out, part)
     for written in exported.parts.values():
         name = next(iter(written.files))
         megabytes = sum((out / file).stat().st_size for file in written.files) / 1e6

@@ -1,40 +1,20 @@
 """`vpr-dhe import-weights`: model or network file from published checkpoints."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from vpr_dhe.cli.shared.callbacks import existing_files
+from vpr_dhe.cli.shared.callbacks import existing_files, one_of
+from vpr_dhe.models.importers import FAMILIES, NETWORKS
 
 NAME = "import-weights"
+KINDS = (*FAMILIES, *NETWORKS)
 EXAMPLES = """
 vpr-dhe import-weights ResNet50_512_cosplace.pth --out cosplace.safetensors
 vpr-dhe import-weights backbone.pth head.pth --kind dhe-vpr --out dhe-vpr.safetensors
 vpr-dhe import-weights IHN.pth --kind ihn --out ihn.safetensors
 """
-
-
-class Kind(StrEnum):
-    """Families of published checkpoints."""
-
-    dhe_vpr = "dhe-vpr"
-    cct = "cct"
-    cosplace = "cosplace"
-    eigenplaces = "eigenplaces"
-    mixvpr = "mixvpr"
-    megaloc = "megaloc"
-    salad = "salad"
-    cliquemining = "cliquemining"
-    boq = "boq"
-    imagevpr = "imagevpr"
-    selavprpp = "selavprpp"
-    fol = "fol"
-    edtformer = "edtformer"
-    moco = "moco"
-    ransac_flow = "ransac-flow"
-    ihn = "ihn"
 
 
 def run(
@@ -43,7 +23,14 @@ def run(
     ],
     out: Annotated[Path, typer.Option(help="Model or network file to write, ending in .safetensors.")],
     kind: Annotated[
-        Kind | None, typer.Option(help="Family of the checkpoints. [found from the tensors]", show_default=False)
+        str | None,
+        typer.Option(
+            metavar="|".join(KINDS),
+            help="Family of the checkpoints. [found from the tensors]",
+            show_default=False,
+            callback=one_of("kind", KINDS),
+            autocompletion=lambda incomplete: [name for name in KINDS if name.startswith(incomplete)],
+        ),
     ] = None,
 ) -> None:
     """Convert published checkpoints into a model file, or a network file for --weights; only tensors are read."""
@@ -51,6 +38,6 @@ def run(
     from vpr_dhe.models.weights_file import require_weights_path
 
     require_weights_path(out)
-    model = import_checkpoints(None if kind is None else kind.value, files)
+    model = import_checkpoints(kind, files)
     model.save(out)
     print(f"{out}: {model.name}, {sum(tensor.numel() for tensor in model.tensors.values()):,} parameters")

@@ -7,7 +7,6 @@ distances in the world of a reconstruction.
 """
 
 import itertools
-import math
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,10 +16,11 @@ from vpr_dhe.datasets.base import Layout, PlaceDataset, Protocol
 from vpr_dhe.datasets.camera_poses import pose_of
 from vpr_dhe.datasets.located import LocatedImages, Spot, dataset_by_distance, spot_in_world
 from vpr_dhe.errors import DatasetError
-from vpr_dhe.geography.csv_table import image_path
 from vpr_dhe.geography.distance import RADIUS_M
 from vpr_dhe.images import list_images
 from vpr_dhe.records import StrPath
+from vpr_dhe.runtime.image_names import tidy_path
+from vpr_dhe.runtime.text import number_or_nan
 
 _MODEL_FOLDERS = (".", "sparse", "sparse/0", "model")
 _IMAGE_FOLDERS = ("images", "images/images_upright", "images_upright", ".")
@@ -147,7 +147,7 @@ def _named_images(root: Path, images: Path, entry: str) -> list[str]:
     if (root / entry).is_file():
         return list(_listed(root / entry, images))
     if (images / entry).is_dir():
-        return [image_path(f"{entry}/{path}") for path in list_images(images / entry)]
+        return [tidy_path(f"{entry}/{path}") for path in list_images(images / entry)]
     raise DatasetError(
         f"neither {root / entry} is a file nor {images / entry} a folder; expected a list of images or a folder of them"
     )
@@ -157,7 +157,7 @@ def _listed(file: Path, images: Path) -> Iterator[str]:
     for number, line in _text_lines(file):
         if not line.strip() or line.startswith("#"):
             continue
-        path = image_path(line.split()[0])
+        path = tidy_path(line.split()[0])
         if not (images / path).is_file():
             raise DatasetError(f"{file}, line {number}: {images / path} does not exist; expected an image's path")
         yield path
@@ -214,20 +214,13 @@ def _text_images(file: Path) -> Iterator[tuple[str, list[float], str]]:
         cells = line.strip().split(maxsplit=9)
         if len(cells) != 10:
             raise DatasetError(f"{file}, line {number}: found {len(cells)} values; expected {_FIELDS}")
-        yield f"line {number}", [_number(cell) for cell in cells[1:8]], cells[9]
+        yield f"line {number}", [number_or_nan(cell) for cell in cells[1:8]], cells[9]
         number_of_points, points = next(lines, (number + 1, ""))
         if len(points.split()) % 3:
             raise DatasetError(
                 f"{file}, line {number_of_points}: found {len(points.split())} values; expected the points of the "
                 "image before, X, Y, POINT3D_ID each; leave the line empty where there are none"
             )
-
-
-def _number(cell: str) -> float:
-    try:
-        return float(cell)
-    except ValueError:
-        return math.nan
 
 
 def _text_lines(file: Path) -> Iterator[tuple[int, str]]:

@@ -21,9 +21,9 @@ from jaxtyping import Float64
 
 from vpr_dhe.datasets.base import PlaceSplit, Positives
 from vpr_dhe.errors import DatasetError
-from vpr_dhe.geography.csv_table import Sheet, TableForm, image_path, paths_by_name, read_sheet
+from vpr_dhe.geography.csv_table import Sheet, TableForm, paths_by_name, read_sheet
 from vpr_dhe.geography.neighbours import rows_within
-from vpr_dhe.runtime.image_names import KnownNames, composed, match_names
+from vpr_dhe.runtime.image_names import KnownNames, composed, match_names, tidy_path
 
 _QUERY, _DATABASE = "query", "database"
 _NAMES: dict[str, tuple[str, ...]] = {
@@ -108,7 +108,7 @@ def _row_by_name(split: PlaceSplit) -> Callable[[str], int]:
     paths_of, known = paths_by_name(paths), KnownNames(paths)
 
     def row_by_name(cell: str) -> int:
-        path = known.find(cell) or match_names([cell], paths, split.folder)[0] or image_path(cell)
+        path = known.find(cell) or match_names([cell], paths, split.folder)[0] or tidy_path(cell)
         # Paths with folders are not matched by file name alone, because many folders number their images alike.
         possible = [path] if path in row_of else paths_of.get(composed(path), []) if "/" not in path else []
         if len(possible) > 1:

@@ -19,7 +19,7 @@ from vpr_dhe.models.names import DEFAULT_MODEL
 from vpr_dhe.records import NOT_VERIFIED, Image, ImageRecord, MetricPosition, Progress, RankedMatch, Verification
 from vpr_dhe.synthetic_town.town import SyntheticTown, write_town
 from vpr_dhe.verification.build import build_verifiers
-from vpr_dhe.verification.estimators.registry import Resources
+from vpr_dhe.verification.estimators.resources import Resources
 from vpr_dhe.verification.names import DEFAULT_VERIFIER
 
 # Queries that the table lists.

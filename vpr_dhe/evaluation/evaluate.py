@@ -33,7 +33,7 @@ from vpr_dhe.runtime.choices import (
 )
 from vpr_dhe.verification.alignment import build_aligner
 from vpr_dhe.verification.build import build_verifiers
-from vpr_dhe.verification.estimators.registry import Resources
+from vpr_dhe.verification.estimators.resources import Resources
 from vpr_dhe.verification.names import DEFAULT_VERIFIER, NO_VERIFIER
 
 

@@ -3,7 +3,6 @@
 from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal, TypeAlias
 
 from vpr_dhe.errors import BadInputError, ModelError
 from vpr_dhe.export.networks import head_network
@@ -15,15 +14,12 @@ from vpr_dhe.models.catalogue import is_export
 from vpr_dhe.models.exported_model import EXTRACTOR, HEAD, ExportedModel, ExportInfo, require_weights
 from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.models.onnx_conversion import ExportableNetwork, write_onnx
-from vpr_dhe.runtime.choices import AUTO
+from vpr_dhe.records import StrPath
+from vpr_dhe.runtime.choices import AUTO, ExportPart
 from vpr_dhe.runtime.extras import require_extra
 
-# The extractor and, if there is one, the head.
-ALL = "all"
-Part: TypeAlias = Literal["all", "extractor", "head"]
 
-
-def export_model(name: str, out: Path, part: Part = ALL) -> ExportedModel:
+def export_model(name: str, out: StrPath, part: ExportPart = "all") -> ExportedModel:
     """Export a model to a new folder; on failure nothing is left there.
 
     Args:
@@ -37,6 +33,7 @@ def export_model(name: str, out: Path, part: Part = ALL) -> ExportedModel:
         ModelError: if the model is unknown, or has no such network.
         ExportError: if a network cannot be converted, or its outputs differ afterwards.
     """
+    out = Path(out)
     require_extra("export")
     _require_new_folder(out)
     extractor = load_extractor(name, runtime=AUTO if is_export(name) else "torch")
@@ -53,14 +50,14 @@ def export_model(name: str, out: Path, part: Part = ALL) -> ExportedModel:
     return replace(exported, folder=out.resolve())
 
 
-def _networks(extractor: Extractor, model: ModelFile, part: Part) -> dict[str, ExportableNetwork]:
+def _networks(extractor: Extractor, model: ModelFile, part: ExportPart) -> dict[str, ExportableNetwork]:
     networks, head = {}, model.architecture.head
     if part != HEAD:
         if not isinstance(extractor, NeuralExtractor):
             remedy = "export a network such as cct-offline" if head is None else f"--part head exports its head {head}"
             raise ModelError(f"model {model.name!r} has no network that extracts features; {remedy}")
         networks[EXTRACTOR] = extractor_network(extractor, model.preprocessing)
-    if part == HEAD or (part == ALL and head is not None):
+    if part == HEAD or (part == "all" and head is not None):
         networks[HEAD] = head_network(model, extractor.spec)
     return networks
 

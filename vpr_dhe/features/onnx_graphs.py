@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import resources
 from importlib.metadata import version
-from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 from zipfile import ZIP_DEFLATED, BadZipFile, ZipFile, ZipInfo
@@ -27,7 +26,7 @@ from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.models.onnx_session import OnnxSession
 from vpr_dhe.records import Grid
 from vpr_dhe.runtime.durable_files import write_durably
-from vpr_dhe.runtime.extras import require_extra
+from vpr_dhe.runtime.extras import EXTRAS, is_installed, require_extra
 from vpr_dhe.runtime.user_cache import user_cache
 
 FORMAT = "vpr-dhe graph 2"
@@ -183,7 +182,7 @@ def _cached(key: str) -> OnnxGraph | None:
 
 def _worth_converting(key: str) -> bool:
     """Whether a conversion is possible and will be kept."""
-    if any(find_spec(package) is None for package in ("onnx", "onnxscript")):
+    if not all(map(is_installed, EXTRAS["export"].modules)):
         return False
     with suppress(OSError):
         folder = _cache_folder()

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from vpr_dhe.errors import BadInputError
-from vpr_dhe.runtime.image_names import composed, text_encoding, tidy_path
+from vpr_dhe.runtime.image_names import composed, text_encoding
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -135,11 +135,6 @@ def with_decimal_point(cell: str) -> str:
     if re.fullmatch(r"[+-]?\d{1,3}(\.\d{3})+,\d*|[+-]?\d{1,3}(\.\d{3}){2,}", text):
         return text.replace(".", "").replace(",", ".")
     return text
-
-
-def image_path(cell: str) -> str:
-    """Normalise a path as in lists of images: with slashes, and without a leading "./"."""
-    return tidy_path(cell)
 
 
 def paths_by_name(paths: Sequence[str]) -> dict[str, list[str]]:

@@ -29,13 +29,12 @@ from vpr_dhe.geography.csv_table import (
     AmbiguousNumberError,
     Sheet,
     TableForm,
-    image_path,
     paths_by_name,
     read_sheet,
     with_decimal_point,
 )
 from vpr_dhe.records import GeoPosition, ImageRecord, MetricPosition, Position, StrPath
-from vpr_dhe.runtime.image_names import composed, match_names
+from vpr_dhe.runtime.image_names import composed, match_names, tidy_path
 
 _NAMES: dict[str, tuple[str, ...]] = {
     "image": ("image", "path", "file", "filename", "name", "key", "sourcefile"),
@@ -207,7 +206,7 @@ def read_positions(path: StrPath) -> PositionTable:
 
 
 def _rows(sheet: Sheet) -> Iterator[ImageRecord]:
-    images, positions = sheet.parsed("image", image_path), _positions(sheet)
+    images, positions = sheet.parsed("image", tidy_path), _positions(sheet)
     headings, timestamps = sheet.parsed("heading", _heading_deg), sheet.parsed("timestamp", _timestamp_s)
     columns = zip(images, positions, headings, timestamps, strict=True)
     for line, (image, position, heading_deg, timestamp_s) in zip(sheet.lines, columns, strict=True):

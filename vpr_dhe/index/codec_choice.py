@@ -24,10 +24,10 @@ from vpr_dhe.models.exported_model import ExportedModel, load_exported
 from vpr_dhe.models.hub import cached
 from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.models.names import BUNDLED
-from vpr_dhe.records import Features, Frame, Image
+from vpr_dhe.records import Features, Frame
 from vpr_dhe.runtime.sampling import evenly_spread
 from vpr_dhe.verification.estimators.base import View, matches_of_cells
-from vpr_dhe.verification.estimators.robust import OpenCvEstimator
+from vpr_dhe.verification.estimators.opencv import OpenCvEstimator
 from vpr_dhe.verification.names import DEFAULT_VERIFIER, DHE
 from vpr_dhe.verification.verifier import Verifier
 
@@ -160,15 +160,11 @@ def _inliers(
     """Count the inliers of a query with each map; sizes of original images do not matter to them."""
     matches_of = matches_of_cells(match, spec)
     views = [
-        View(query.frame, _no_image, partial(replace, query, local_map=local_map), partial(matches_of, number))
+        View(query.frame, None, partial(replace, query, local_map=local_map), partial(matches_of, number))
         for number, local_map in enumerate(maps)
     ]
-    verified = verifier.verify(View(query.frame, _no_image, lambda: query), views)
+    verified = verifier.verify(View(query.frame, None, lambda: query), views)
     return np.array([verification.inliers for verification in verified], np.int64)
-
-
-def _no_image() -> Image:
-    raise LookupError("a codec is chosen without images")
 
 
 def _fidelity(

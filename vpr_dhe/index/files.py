@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vpr_dhe.errors import IndexDamagedError
+from vpr_dhe.runtime.checksums import file_sha256
 from vpr_dhe.runtime.durable_files import write_durably
-
-_READ_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ def write_sealed(folder: Path, name: str, content: bytes) -> FileInfo:
 
 def file_info(path: Path) -> FileInfo:
     """Compute the size and checksum of a file."""
-    return FileInfo(path.name, path.stat().st_size, _sha256(path))
+    return FileInfo(path.name, path.stat().st_size, file_sha256(path))
 
 
 def read_checked(folder: Path, info: FileInfo) -> bytes:
@@ -86,14 +85,14 @@ class PinnedFile:
 
     def is_sound(self) -> bool:
         """Whether its content agrees with the checksum."""
-        return _sha256(self.path) == self._info.sha256
+        return file_sha256(self.path) == self._info.sha256
 
 
 def is_sound(folder: Path, info: FileInfo) -> bool:
     """Whether a file agrees with its size and checksum."""
     path = folder / info.name
     try:
-        return path.stat().st_size == info.bytes and _sha256(path) == info.sha256
+        return path.stat().st_size == info.bytes and file_sha256(path) == info.sha256
     except OSError:  # missing, or unreadable
         return False
 
@@ -108,11 +107,3 @@ def damage(path: Path, what: str) -> IndexDamagedError:
 def file_named(files: Iterable[FileInfo], name: str) -> FileInfo:
     """Look up a file by name; it must exist."""
     return next(file for file in files if file.name == name)
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_READ_BYTES):
-            digest.update(block)
-    return digest.hexdigest()

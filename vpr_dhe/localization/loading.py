@@ -11,7 +11,7 @@ from vpr_dhe.models.network_file import load_networks
 from vpr_dhe.records import StrPath
 from vpr_dhe.runtime.choices import Adapt, Precision, RankBy, RankByChoice, Runtime, features_precision, resolve_rank_by
 from vpr_dhe.verification.build import build_verifier
-from vpr_dhe.verification.estimators.registry import Resources
+from vpr_dhe.verification.estimators.resources import Resources
 from vpr_dhe.verification.verifier import Verifier
 
 

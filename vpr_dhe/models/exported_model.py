@@ -1,6 +1,5 @@
 """Folders written by `vpr-dhe export`: networks as ONNX files, and their description in `export.json`."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -10,7 +9,8 @@ from typing import Any
 from vpr_dhe.errors import ModelError
 from vpr_dhe.models.model_file import Architecture, ModelFile, known_preprocessing
 from vpr_dhe.models.onnx_session import OnnxSession
-from vpr_dhe.records import Grid, Preprocessing
+from vpr_dhe.records import Grid, Preprocessing, StrPath
+from vpr_dhe.runtime.checksums import file_sha256, json_sha256
 
 FORMAT = "vpr-dhe export 1"
 DESCRIPTION = "export.json"
@@ -106,11 +106,11 @@ class ExportedModel:
         """Write the description beside the ONNX files."""
         info = without_zero_code_bits(asdict(self.info))
         document = {"format": FORMAT, **info, "parts": {k: asdict(v) for k, v in self.parts.items()}}
-        text = json.dumps(document | {"sha256": _digest(document)}, indent=1)
+        text = json.dumps(document | {"sha256": json_sha256(document)}, indent=1)
         (self.folder / DESCRIPTION).write_text(f"{text}\n")
 
 
-def load_exported(folder: Path, device: str = "cpu") -> ExportedModel:
+def load_exported(folder: StrPath, device: str = "cpu") -> ExportedModel:
     """Read the description of an export; networks are read by `session`.
 
     Args:
@@ -120,6 +120,7 @@ def load_exported(folder: Path, device: str = "cpu") -> ExportedModel:
     Raises:
         ModelError: if the description is missing, damaged, or of another format or version.
     """
+    folder = Path(folder)
     path = folder / DESCRIPTION
     if not path.is_file():
         raise ModelError(f"folder {folder} holds no {DESCRIPTION}; give one that `vpr-dhe export` wrote")
@@ -129,7 +130,7 @@ def load_exported(folder: Path, device: str = "cpu") -> ExportedModel:
         raise ModelError(f"{path} is not readable JSON ({error}); {_REMEDY}") from error
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise ModelError(f"{path} is not of the format {FORMAT!r}; {_REMEDY}")
-    if document.pop("sha256", None) != _digest(document):
+    if document.pop("sha256", None) != json_sha256(document):
         raise ModelError(f"{path} does not agree with its checksum; {_REMEDY}")
     try:
         parts = {name: _part_from_json(stored) for name, stored in document.pop("parts").items()}
@@ -164,8 +165,7 @@ def sha256_of(path: Path) -> str:
         ModelError: if it cannot be read.
     """
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_sha256(path)
     except OSError as error:
         raise ModelError(f"{path} cannot be read ({error.strerror}); {_REMEDY}") from error
 
@@ -183,7 +183,3 @@ def _part_from_json(stored: dict[str, Any]) -> ExportedPart:
         for side in ("inputs", "outputs")
     }
     return ExportedPart(files=stored["files"], relative_difference=stored["relative_difference"], **sides)
-
-
-def _digest(document: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()

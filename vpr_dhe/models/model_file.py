@@ -93,12 +93,6 @@ class ModelFile:
         architecture = replace(self.architecture, local_head=None)
         return replace(self, architecture=architecture, tensors=self._without("local_head"))
 
-    def only_backbone(self) -> "ModelFile":
-        """Copy of the model with the tensors of its backbone alone."""
-        return replace(
-            self, tensors={name: value for name, value in self.tensors.items() if name.startswith("backbone.")}
-        )
-
     def without_backbone(self) -> "ModelFile":
         """Copy of the model without the tensors of its backbone."""
         return replace(self, tensors=self._without("backbone"))
@@ -119,12 +113,13 @@ class ModelFile:
         """Tensors of all parts but one."""
         return {name: value for name, value in self.tensors.items() if not name.startswith(f"{prefix}.")}
 
-    def save(self, path: Path) -> None:
+    def save(self, path: StrPath) -> None:
         """Write the model to a file.
 
         Raises:
             ModelError: if the name does not end in .safetensors, or its folder does not exist.
         """
+        path = Path(path)
         metadata = {
             "name": self.name,
             "architecture": self.architecture.as_stored(),

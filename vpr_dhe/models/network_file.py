@@ -38,12 +38,13 @@ class NetworkFile:
         """Name for messages: that of the method."""
         return self.method
 
-    def save(self, path: Path) -> None:
+    def save(self, path: StrPath) -> None:
         """Write the network to a file.
 
         Raises:
             ModelError: if the name does not end in .safetensors, or its folder does not exist.
         """
+        path = Path(path)
         metadata = {
             "method": self.method,
             "settings": dict(self.settings),

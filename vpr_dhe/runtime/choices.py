@@ -1,5 +1,6 @@
 """Names of choices that the command line and the library share."""
 
+from enum import StrEnum
 from typing import Final, Literal, TypeAlias, get_args
 
 from vpr_dhe.errors import BadInputError
@@ -41,6 +42,42 @@ PAIR_LAYOUT_NAMES = (AUTO, "pairs", "hpatches", "aligned", "warps")
 CODEC_NAMES = (AUTO, "float16", "int8", "pca128-int8", "pca64-int8", "binary")
 INDEX_TYPE_NAMES = (AUTO, "flat", "hnsw", "ivf-flat", "ivf-sq8", "rabitq", "binary-codes")
 DENOMINATORS = ("all", "with-positive")
+
+ExportPart: TypeAlias = Literal["all", "extractor", "head"]
+"""Networks of a model to export; `all` includes the head if there is one."""
+
+
+class Mining(StrEnum):
+    """Images searched for negatives of triplets: none, a sample of the database, or all of it."""
+
+    random = "random"
+    partial = "partial"
+    full = "full"
+
+
+class RegistrationNetworkName(StrEnum):
+    """Registration networks."""
+
+    iterative = "iterative"
+    direct = "direct"
+    flow = "flow"
+
+
+class RegistrationLayout(StrEnum):
+    """Architectures of the iterative registration network."""
+
+    ihn = "ihn"
+    alto = "alto"
+    sshnet = "sshnet"
+    earlier = "earlier"
+
+
+class TransferName(StrEnum):
+    """Networks that translate one modality into the other; published: swin-shuffle."""
+
+    swin_shuffle = "swin-shuffle"
+    swin = "swin"
+    convolutional = "convolutional"
 
 
 def require_choice(value: str, choices: object, name: str) -> None:

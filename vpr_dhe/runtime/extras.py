@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from importlib import import_module
+from importlib.util import find_spec
 from types import MappingProxyType, ModuleType
 from typing import NamedTuple
 
@@ -28,6 +29,14 @@ EXTRAS: Mapping[str, Extra] = MappingProxyType(
         "train": Extra("training", ("accelerate", "torch.utils.tensorboard")),
     }
 )
+
+
+def is_installed(module: str) -> bool:
+    """Whether a module can be found, without importing it."""
+    try:
+        return find_spec(module) is not None
+    except ValueError:  # blocked in `sys.modules`
+        return False
 
 
 def require_extra(extra: str) -> ModuleType:

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
 from functools import cache, cached_property
-from importlib.util import find_spec
 from pathlib import Path
 
 from vpr_dhe.errors import ListingError
+from vpr_dhe.runtime.extras import is_installed
 
 # fmt: off
 EXTENSIONS = frozenset({
@@ -134,10 +134,7 @@ class ImageListing:
 @cache
 def reads_heic() -> bool:
     """Whether the extra `heic` is installed."""
-    try:
-        return find_spec("pillow_heif") is not None
-    except ValueError:  # blocked in `sys.modules`
-        return False
+    return is_installed("pillow_heif")
 
 
 def image_extensions() -> frozenset[str]:

@@ -1,5 +1,6 @@
 """Numbers and names in sentences."""
 
+import math
 import re
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -26,3 +27,11 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Part of a sentence that suggests the nearest known name, such as ` (did you mean 'magsac'?)`, or nothing."""
     nearest = get_close_matches(name, list(known), n=1)
     return f" (did you mean {nearest[0]!r}?)" if nearest else ""
+
+
+def number_or_nan(text: str) -> float:
+    """Number in a text; NaN for other text."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan

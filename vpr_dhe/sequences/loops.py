@@ -22,7 +22,7 @@ from vpr_dhe.sequences.frames import SequenceFrame
 from vpr_dhe.sequences.motion import RouteMotion
 from vpr_dhe.sequences.sequence_localizer import LocalizedFrame, SequenceLocalizer
 from vpr_dhe.verification.build import build_verifier
-from vpr_dhe.verification.estimators.registry import Resources
+from vpr_dhe.verification.estimators.resources import Resources
 from vpr_dhe.verification.names import DEFAULT_VERIFIER
 
 # A robot that turns round sees a place again within seconds; one or two frames a second are usual.

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Int32
 
 from vpr_dhe.errors import BadInputError, DatasetError
-from vpr_dhe.records import Image, Progress
+from vpr_dhe.records import Image, Progress, StrPath
 from vpr_dhe.synthetic_town.appearance import NEUTRAL, Appearance, apply_light
 from vpr_dhe.synthetic_town.arrays import Matrix
 from vpr_dhe.synthetic_town.camera import Camera
@@ -160,7 +160,7 @@ class SyntheticTown:
 
 
 def write_town(
-    folder: Path,
+    folder: StrPath,
     town: SyntheticTown,
     database_cameras: Sequence[Camera],
     query_cameras: Sequence[Camera],
@@ -178,6 +178,7 @@ def write_town(
         DatasetError: if either folder already holds files.
         OSError: if an image cannot be written.
     """
+    folder = Path(folder)
     rng = np.random.default_rng([town.seed, 6, seed])
     days = [Appearance.sample(rng) for _ in query_cameras]
     database, queries = (_empty_folder(folder / "images" / "test" / part) for part in ("database", "queries"))

@@ -12,7 +12,7 @@ import torch
 from torch.nn.utils import clip_grad_norm_
 
 from vpr_dhe.errors import TimeLimitError
-from vpr_dhe.records import Progress
+from vpr_dhe.records import Progress, StrPath
 from vpr_dhe.runtime.choices import TrainingPrecision
 from vpr_dhe.runtime.extras import require_extra
 from vpr_dhe.training.deadline import Deadline
@@ -69,7 +69,7 @@ class TrainingResult:
 def train(
     stage: Stage,
     settings: LoopSettings,
-    folder: Path,
+    folder: StrPath,
     *,
     progress: Progress = lambda _: None,
     preparation: Preparation | None = None,
@@ -92,7 +92,7 @@ def train(
         TimeLimitError: if the time was up before the first step of this call.
         MissingExtraError: if the extra `train` is not installed.
     """
-    loop = _Loop(stage, settings, folder, preparation or Preparation(Deadline(settings.max_minutes)))
+    loop = _Loop(stage, settings, Path(folder), preparation or Preparation(Deadline(settings.max_minutes)))
     try:
         return loop.run(progress)
     finally:

@@ -7,7 +7,6 @@ negatives seen so far; here, the whole database is extracted in each round.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import TypeAlias
 
@@ -19,18 +18,11 @@ from torch import Tensor
 from vpr_dhe.datasets.base import PlaceDataset, Positives, positives_within
 from vpr_dhe.errors import DatasetError
 from vpr_dhe.geography.distance import RADIUS_M
+from vpr_dhe.runtime.choices import Mining
 
 Extract: TypeAlias = Callable[[Sequence[Path]], Float[Tensor, "images dimension"]]
 Triplets: TypeAlias = Int64[Tensor, "triplets columns"]
 """Rows of a query, of its positive, and of its negatives, in this order."""
-
-
-class Mining(StrEnum):
-    """Images searched for negatives: none, a sample of the database, or all of it."""
-
-    random = "random"
-    partial = "partial"
-    full = "full"
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from vpr_dhe.geometry.homography import reprojection_errors
-from vpr_dhe.records import Frame, Image, Matches, Size
+from vpr_dhe.records import Frame, Matches, Size
 from vpr_dhe.verification.estimators.base import MIN_MATCHES, View
-from vpr_dhe.verification.estimators.robust import OpenCvEstimator
+from vpr_dhe.verification.estimators.opencv import OpenCvEstimator
 from vpr_dhe.verification.verifier import Verifier
 
 INLIER_THRESHOLD_PX = 24.0
@@ -46,10 +46,10 @@ def inlier_matches(
         threshold_px: reprojection error below which a match is an inlier.
     """
     frame = Frame(input_size, input_size)
-    candidates = [View(frame, _no_image, matches=lambda found=found: found) for found in matches]
+    candidates = [View.of_matches(frame, found) for found in matches]
     # No shortlist: these are independent pairs, not candidates of one query.
     verifier = Verifier(OpenCvEstimator("magsac", threshold_px), threshold_px, shortlist_size=None)
-    found = verifier.verify(View(frame, _no_image), candidates)
+    found = verifier.verify(View(frame), candidates)
     return InlierMatches(
         pad_sequence([match.query_points.cpu() for match in matches], batch_first=True),
         pad_sequence([match.candidate_points.cpu() for match in matches], batch_first=True),
@@ -95,7 +95,3 @@ def rei_loss(
     counted = has_agreement(matches, min_inliers)
     errors_px = reprojection_errors_of_inliers(homographies, matches)
     return errors_px.masked_fill(~counted, 0.0).sum() / counted.sum().clamp(min=1)
-
-
-def _no_image() -> Image:
-    raise LookupError("these views have matches but no images")

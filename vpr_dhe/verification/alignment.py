@@ -28,8 +28,8 @@ from vpr_dhe.runtime.choices import AUTO, Precision, Runtime, features_precision
 from vpr_dhe.verification.auto_aligner import AutomaticAligner
 from vpr_dhe.verification.build import build_estimator
 from vpr_dhe.verification.estimators.base import View, match_by_grid
-from vpr_dhe.verification.estimators.registry import Resources
-from vpr_dhe.verification.estimators.robust import OpenCvEstimator
+from vpr_dhe.verification.estimators.opencv import OpenCvEstimator
+from vpr_dhe.verification.estimators.resources import Resources
 from vpr_dhe.verification.keypoint_refinement import (
     MIN_CREDIBLE_INLIERS,
     count_agreeing,

@@ -17,13 +17,14 @@ from vpr_dhe.features.keypoints import Keypoints, detect_and_describe, match_key
 from vpr_dhe.geometry.coordinates import corners
 from vpr_dhe.geometry.homography import mean_corner_error
 from vpr_dhe.images import image_size, reduced_to
-from vpr_dhe.records import NOTHING_TO_MATCH, Evidence, Frame, Image, Matches, Size, Verification
+from vpr_dhe.records import NOTHING_TO_MATCH, Evidence, Image, Matches, Size, Verification
 from vpr_dhe.verification.estimators.asift import AsiftEstimator
 from vpr_dhe.verification.estimators.base import HomographyEstimator, MatchedViews, View
 from vpr_dhe.verification.estimators.cross_modal.guided_matching import CrossModalEstimator
-from vpr_dhe.verification.estimators.matchers.base import bare_view
+from vpr_dhe.verification.estimators.opencv import OpenCvEstimator
+from vpr_dhe.verification.estimators.poselib import PoseLibEstimator
 from vpr_dhe.verification.estimators.ransac_flow import CoarseRansacFlowEstimator
-from vpr_dhe.verification.estimators.robust import SEED, OpenCvEstimator, PoseLibEstimator
+from vpr_dhe.verification.estimators.robust import SEED
 from vpr_dhe.verification.keypoint_refinement import count_agreeing, refine
 from vpr_dhe.verification.rescaling import PairSizes, rescaled
 from vpr_dhe.verification.verifier import Verifier
@@ -86,7 +87,7 @@ class AutomaticAligner:
 
     def _across_sensors(self, query: Image, candidate: Image) -> Verification:
         """Estimate by `cross-modal`, with its own matches as evidence."""
-        (found,) = Verifier(self._cross_modal).verify(_view(query), [_view(candidate)])
+        (found,) = Verifier(self._cross_modal).verify(View.of_image(query), [View.of_image(candidate)])
         if found.homography is None:
             return NOTHING_TO_MATCH
         return replace(found, evidence=Evidence(CELLS, found.score, method=self._cross_modal.name))
@@ -111,10 +112,10 @@ class AutomaticAligner:
         self, query: Image, candidate: Image, keypoints: Keypoints, halves: _Halves
     ) -> Iterator[tuple[str, Verification]]:
         """Names of methods, and their estimates from one half."""
-        a, b = _view(query), _view(candidate)
+        a, b = View.of_image(query), View.of_image(candidate)
         sparse = match_keypoints(detect_and_describe(query), keypoints)
         matched = {
-            "magsac": (self._verifier.estimator, MatchedViews(a, (bare_view(b.frame, sparse),))),
+            "magsac": (self._verifier.estimator, MatchedViews(a, (View.of_matches(b.frame, sparse),))),
             self._asift.name: (PoseLibEstimator(), self._asift.match(a, [b])),
             self._ransac_flow.name: (PoseLibEstimator(), self._ransac_flow.match(a, [b])),
         }
@@ -133,7 +134,7 @@ def _estimate_from_half(estimator: HomographyEstimator, views: MatchedViews, hal
     half = Matches(
         matches.query_points[chosen], matches.candidate_points[chosen], matches.similarity[chosen], matches.tolerance_px
     )
-    return Verifier(estimator).verify(views.query, [bare_view(view.frame, half)])[0]
+    return Verifier(estimator).verify(views.query, [View.of_matches(view.frame, half)])[0]
 
 
 def _are_near(a: Verification, b: Verification, size: Size) -> bool:
@@ -146,7 +147,3 @@ def _are_near(a: Verification, b: Verification, size: Size) -> bool:
 
 def _subset(keypoints: Keypoints, chosen: Bool[np.ndarray, " keypoints"]) -> Keypoints:
     return Keypoints(keypoints.points[chosen], keypoints.descriptors[chosen])
-
-
-def _view(image: Image) -> View:
-    return View(Frame(image_size(image), image_size(image)), lambda: image)

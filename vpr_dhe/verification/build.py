@@ -1,7 +1,7 @@
 """Build estimators and verifiers by name."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 from vpr_dhe.errors import VerifierError
@@ -9,7 +9,8 @@ from vpr_dhe.models.exported_model import HEAD, ExportedModel
 from vpr_dhe.models.published import PUBLISHED_NETWORKS
 from vpr_dhe.models.weights_file import tensors_digest
 from vpr_dhe.verification.estimators.base import HomographyEstimator
-from vpr_dhe.verification.estimators.registry import METHODS, Method, Needs, Resources, find_method
+from vpr_dhe.verification.estimators.registry import ESTIMATORS, EstimatorSpec, Needs, find_estimator
+from vpr_dhe.verification.estimators.resources import Resources
 from vpr_dhe.verification.names import NO_VERIFIER, require_verifier
 from vpr_dhe.verification.verifier import Verifier
 
@@ -18,35 +19,38 @@ def build_estimator(name: str, resources: Resources | None = None) -> Homography
     """Build an estimator by name.
 
     Raises:
-        VerifierError: if the name is unknown, or the resources lack what the method needs.
-        ModelError: if a head or a network file belongs to another method.
+        VerifierError: if the name is unknown, or the resources lack what the estimator needs.
+        ModelError: if a head or a network file belongs to another estimator.
         MissingExtraError, DownloadError, MatcherError: if a matcher of another package is not installed, its weights
             cannot be downloaded, or it cannot be built.
     """
     resources = resources or Resources()
-    method = find_method(name)
-    if method is None:
+    spec = find_estimator(name)
+    if spec is None:
         require_verifier(name)
-        raise VerifierError(f"{name!r} estimates no homography; use one of: {', '.join(METHODS)}")
-    _require(name, method, resources)
-    if resources.max_seconds is not None and not method.stops_early:
-        working = ", ".join(other for other, method in METHODS.items() if method.stops_early)
+        raise VerifierError(f"{name!r} estimates no homography; use one of: {', '.join(ESTIMATORS)}")
+    _require(name, spec, resources)
+    if resources.max_seconds is not None and not spec.stops_early:
+        working = _names_where(lambda other: other.stops_early)
         raise VerifierError(f"{name} has no time limit; leave out --max-seconds, or use one of: {working}")
-    if resources.precision == "int8" and not method.in_8_bits:
-        working = ", ".join(other for other, method in METHODS.items() if method.in_8_bits)
+    if resources.precision == "int8" and not spec.in_8_bits:
+        working = _names_where(lambda other: other.in_8_bits)
         raise VerifierError(f"{name} has no 8-bit integers; use --precision fp32 or bf16, or one of: {working}")
-    return method.build(resources)
+    return spec.build(name, resources)
+
+
+def _names_where(suits: Callable[[EstimatorSpec], bool]) -> str:
+    return ", ".join(name for name, spec in ESTIMATORS.items() if suits(spec))
 
 
 def learned_fingerprint(name: str, resources: Resources) -> str | None:
-    """SHA-256 of the weights that a method would be built with, or of the versions of their packages; None if none."""
-    method, model = find_method(name), resources.model
-    needs = method and method.needs
-    if method is not None and method.packages:
-        return _versions_digest(method.packages)
+    """SHA-256 of the weights an estimator would be built with, or of the versions of their packages; None if none."""
+    spec, model = find_estimator(name), resources.model
+    if spec is not None and spec.packages:
+        return _versions_digest(spec.packages)
     if name in resources.networks:
         return tensors_digest(resources.networks[name].tensors)
-    if needs is not Needs.head or model is None:
+    if spec is None or spec.needs is not Needs.head or model is None:
         return None
     # Another runtime computes slightly different numbers, so an export counts as different weights.
     if isinstance(model, ExportedModel):
@@ -63,14 +67,14 @@ def _versions_digest(packages: Sequence[str]) -> str | None:
     return hashlib.sha256("\n".join(versions).encode()).hexdigest()
 
 
-def _require(name: str, method: Method, resources: Resources) -> None:
-    needs, model = method.needs, resources.model
-    if needs is Needs.head and (model is None or model.architecture.head != method.head):
-        working = [other for other, method in METHODS.items() if method.needs is Needs.matches]
+def _require(name: str, spec: EstimatorSpec, resources: Resources) -> None:
+    needs, model = spec.needs, resources.model
+    if needs is Needs.head and (model is None or model.architecture.head != name):
+        working = _names_where(lambda other: other.needs is Needs.matches)
         held = "has no model file" if model is None else f"{model.name!r} holds no such head"
         raise VerifierError(
             f"verifier {name!r} needs a homography head in the model file, and this model {held}; "
-            f"use a model imported with its head, or one of: {', '.join(working)}"
+            f"use a model imported with its head, or one of: {working}"
         )
     if needs is Needs.network and name not in resources.networks:
         given = ", ".join(resources.networks) or "none"

@@ -9,6 +9,7 @@ from typing import TypeGuard
 from vpr_dhe.errors import MissingExtraError, VerifierError
 from vpr_dhe.runtime.extras import missing_extra
 from vpr_dhe.runtime.text import did_you_mean
+from vpr_dhe.verification.estimators.registry import ESTIMATORS, VISMATCH_PREFIX
 
 DEFAULT_VERIFIER = "magsac"
 
@@ -21,32 +22,6 @@ DHE, DHE_LITE = "dhe", "dhe-lite"
 AUTOMATIC = "auto"
 """Method of `align` and `evaluate-pairs` that takes the best homography of several; no estimator may have this name."""
 
-VERIFIERS = (
-    "magsac",
-    "ransac",
-    "accurate",
-    "poselib",
-    "kornia-ransac",
-    DHE,
-    DHE_LITE,
-    "ransac-flow",
-    "asift",
-    "cross-modal",
-    "weak-alignment",
-    "weak-alignment-pseudo",
-    "weak-descriptor",
-    "iterative",
-    "alto",
-    "sshnet",
-    "sshnet-d",
-    "xfeat",
-    "lightglue",
-)
-"""Verifiers of the registry, in its order."""
-
-VISMATCH_PREFIX = "vismatch:"
-"""Beginning of the names of verifiers that are matchers of the package vismatch."""
-
 
 def require_verifier(name: str) -> None:
     """Check the name of a verifier, or of none.
@@ -58,7 +33,7 @@ def require_verifier(name: str) -> None:
     if name.startswith(VISMATCH_PREFIX):
         require_vismatch(name.removeprefix(VISMATCH_PREFIX), vismatch_names())
         return
-    available = [*VERIFIERS, NO_VERIFIER]
+    available = [*ESTIMATORS, NO_VERIFIER]
     if name not in available:
         raise VerifierError(
             f"unknown verifier {name!r}{did_you_mean(name, [*available, VISMATCH_PREFIX])}; available: "
@@ -116,7 +91,7 @@ def aligners_beginning_with(text: str) -> list[str]:
 
 def verifiers_beginning_with(text: str) -> list[str]:
     """Names of verifiers, and of none, that complete a text; those of vismatch once their prefix is there."""
-    names = [*VERIFIERS, NO_VERIFIER, VISMATCH_PREFIX]
+    names = [*ESTIMATORS, NO_VERIFIER, VISMATCH_PREFIX]
     if text.startswith(VISMATCH_PREFIX):
         try:
             names = [f"{VISMATCH_PREFIX}{name}" for name in vismatch_names()]

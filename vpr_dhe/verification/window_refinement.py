@@ -142,12 +142,8 @@ def _match_one(window: _Window, homography: Homography, radius_px: float) -> tup
 
 def _verify(matches: Matches, query: Size, candidate: Size, verifier: Verifier) -> Verification:
     """Verify a pair by matches in pixels of the originals."""
-    view = View(Frame(candidate, candidate), _no_image, matches=lambda: matches)
-    return verifier.verify(View(Frame(query, query), _no_image), [view])[0]
-
-
-def _no_image() -> Image:
-    raise LookupError("these views have matches but no images")
+    view = View.of_matches(Frame(candidate, candidate), matches)
+    return verifier.verify(View(Frame(query, query)), [view])[0]
 
 
 def _count_near(homography: Homography, matches: Matches, tolerance_px: float) -> int:

@@ -8,10 +8,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from jaxtyping import Float64
 
 from vpr_dhe.errors import ImageError
-from vpr_dhe.geometry.coordinates import resizing
 from vpr_dhe.images import ImageLike, bounded_size, decode_bounded, decode_parts, image_size, require_image
 from vpr_dhe.records import Image, Size
 from vpr_dhe.runtime.image_parts import Part
@@ -63,11 +61,6 @@ class Picture:
     def is_reduced(self) -> bool:
         """Whether the working copy is smaller than the image."""
         return self.size != image_size(self.working)
-
-    @property
-    def from_working(self) -> Float64[np.ndarray, "3 3"]:
-        """Homography from pixels of the working copy to pixels of the image."""
-        return resizing(image_size(self.working), self.size).numpy()
 
 
 def _resized(image: Image, part: Part) -> Image:

@@ -16,7 +16,7 @@ from vpr_dhe.localization.calibration.probability import Calibration, Conditions
 from vpr_dhe.localization.calibration.storage import read_calibration
 from vpr_dhe.models.network_file import NetworkFile
 from vpr_dhe.records import ImageRecord
-from vpr_dhe.verification.estimators.registry import Resources
+from vpr_dhe.verification.estimators.resources import Resources
 
 CONDITIONS = Conditions("thumbnail", "magsac", 20, learned="digest")
 CALIBRATION = Calibration(

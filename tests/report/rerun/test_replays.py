@@ -31,7 +31,7 @@ from vpr_dhe.sequences.loops import find_loops
 from vpr_dhe.sequences.sequence_localizer import SequenceLocalizer
 from vpr_dhe.synthetic_town.town import SyntheticTown, write_town
 from vpr_dhe.verification.build import build_verifiers
-from vpr_dhe.verification.estimators.registry import Resources
+from vpr_dhe.verification.estimators.resources import Resources
 
 FRAMES = small_frames(6)
 

@@ -15,10 +15,11 @@ from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.models.catalogue import open_model
 from vpr_dhe.models.model_file import Architecture, ModelFile, load_model
 from vpr_dhe.records import Preprocessing, Size
+from vpr_dhe.runtime.choices import Mining
 from vpr_dhe.synthetic_town.town import SyntheticTown, write_town
 from vpr_dhe.training.descriptor.stage import DescriptorSettings, MultiSimilarityStage, PairBatch, TripletStage
 from vpr_dhe.training.loop import LoopSettings, train
-from vpr_dhe.training.mining import Mining, MiningSettings
+from vpr_dhe.training.mining import MiningSettings
 from vpr_dhe.training.sources import TrainingData, open_training_data
 from vpr_dhe.training.sources.triplets import open_triplet_data
 from vpr_dhe.training.stage import Turn

@@ -9,10 +9,11 @@ from torch import nn
 
 from vpr_dhe.errors import ModelError
 from vpr_dhe.images import to_network_input
+from vpr_dhe.runtime.choices import Mining
 from vpr_dhe.training.dhe.stage import first_head
 from vpr_dhe.training.joint.stage import JointSettings, JointStage
 from vpr_dhe.training.loop import LoopSettings, train
-from vpr_dhe.training.mining import Mining, MiningSettings
+from vpr_dhe.training.mining import MiningSettings
 from vpr_dhe.training.sources.triplets import open_triplet_data
 from vpr_dhe.training.stage import Turn
 

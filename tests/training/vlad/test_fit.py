@@ -1,6 +1,7 @@
 """Fits of a VLAD: what they learn, and that an interrupted one gives the same file."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import PIL.Image
@@ -119,9 +120,11 @@ def test_a_projection_is_learned_from_views_or_from_photos_too(photos, tiny, tmp
     assert counts == [20, 20 * (2 + 1)]
 
 
-def test_a_joint_vlad_needs_a_local_head(photos, tiny, tmp_path):
+@pytest.mark.parametrize("as_path", [str, Path])
+def test_a_joint_vlad_needs_a_local_head(photos, tiny, tmp_path, as_path):
+    settings = replace(SMALL, aggregator="joint-vlad")
     with pytest.raises(ModelError, match=r"no local head, which joint-vlad copies; train one by `vpr-dhe train loc"):
-        fit_vlad(tiny, photos, tmp_path / "out.safetensors", replace(SMALL, aggregator="joint-vlad"), INFO, CPU)
+        fit_vlad(tiny, as_path(photos), as_path(tmp_path / "out.safetensors"), settings, INFO, CPU)
 
 
 @pytest.mark.usefixtures("small_parts")

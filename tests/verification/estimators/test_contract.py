@@ -10,12 +10,12 @@ from vpr_dhe.geometry.homography import four_point_homography, mean_corner_error
 from vpr_dhe.records import Features, Frame, Grid, Matches, Size
 from vpr_dhe.verification.build import build_estimator
 from vpr_dhe.verification.estimators.base import HomographyEstimator, View
-from vpr_dhe.verification.estimators.registry import METHODS, Needs
+from vpr_dhe.verification.estimators.registry import ESTIMATORS, Needs
 from vpr_dhe.verification.verifier import Verifier
 
 INPUT = Size(384, 384)
 FRAMES = [Frame(Size(640, 480), INPUT), Frame(Size(300, 500), INPUT), Frame(INPUT, INPUT)]
-FROM_MATCHES = [name for name, method in METHODS.items() if method.needs is Needs.matches]
+FROM_MATCHES = [name for name, spec in ESTIMATORS.items() if spec.needs is Needs.matches]
 
 
 @pytest.fixture(params=FROM_MATCHES)

@@ -24,10 +24,11 @@ from vpr_dhe.verification.estimators.cross_modal.sshnet import SshnetNetwork, Ss
 from vpr_dhe.verification.estimators.cross_modal.weak_alignment.network import new_network
 from vpr_dhe.verification.estimators.cross_modal.weak_descriptor import WeakDescriptorSettings
 from vpr_dhe.verification.estimators.ransac_flow.network import FineNetwork, FineSettings
-from vpr_dhe.verification.estimators.registry import METHODS, Needs, Resources
+from vpr_dhe.verification.estimators.registry import ESTIMATORS, Needs
+from vpr_dhe.verification.estimators.resources import Resources
 
 SIZE = Size(120, 90)
-FROM_IMAGES = [name for name, method in METHODS.items() if method.needs in {Needs.images, Needs.network}]
+FROM_IMAGES = [name for name, spec in ESTIMATORS.items() if spec.needs in {Needs.images, Needs.network}]
 FROM_IMAGES += ["vismatch:sift", "vismatch:scattered"]
 
 

@@ -351,11 +351,11 @@ def open_localizer(
 
 def warn_if_slow(verifiers: Sequence[str], rerank: int) -> None:
     """Print one line on stderr for each verifier that takes seconds per candidate and gets many."""
-    from vpr_dhe.verification.estimators.registry import find_method
+    from vpr_dhe.verification.estimators.registry import find_estimator
 
     for name in verifiers:
-        method = find_method(name)
-        usual = method and method.recommended_rerank
+        spec = find_estimator(name)
+        usual = spec and spec.recommended_rerank
         if usual is not None and rerank > usual:
             print_stderr(f"{name} takes seconds per candidate, and --rerank is {rerank}; about {usual} are usual")
 

@@ -7,10 +7,10 @@ import typer
 from vpr_dhe.cli.train.registration_options import (
     AlignedDataOptions,
     EncoderChoice,
-    LayoutChoice,
     RegistrationLoopOptions,
     RegistrationNetworkOptions,
 )
+from vpr_dhe.runtime.choices import RegistrationLayout
 
 NAME = "alto"
 EXAMPLES = """
@@ -43,7 +43,7 @@ def run(
     from vpr_dhe.training.registration.alto import AltoSettings, AltoStage
 
     device = loop.pick_device()
-    shape = network.settings(LayoutChoice.alto, loop.start)
+    shape = network.settings(RegistrationLayout.alto, loop.start)
     settings = data.training(loop, batch_size, learning_rate)
     method = AltoSettings(encoder.value, alternation, pooling)
     stage = AltoStage(shape, data.open(shape), settings, training_data=data.description, method=method)

@@ -7,11 +7,11 @@ import typer
 
 from vpr_dhe.cli.train.registration_options import (
     AlignedDataOptions,
-    LayoutChoice,
     RegistrationLoopOptions,
     RegistrationNetworkOptions,
 )
 from vpr_dhe.errors import BadInputError
+from vpr_dhe.runtime.choices import RegistrationLayout
 
 NAME = "iterative"
 EXAMPLES = """
@@ -59,7 +59,7 @@ def run(
     if pairs is not None and not unpaired:
         raise BadInputError("--pairs adds aligned pairs to --unpaired photos; give --unpaired, or the pairs as DATA")
     device = loop.pick_device()
-    shape = network.settings(LayoutChoice.ihn, loop.start)
+    shape = network.settings(RegistrationLayout.ihn, loop.start)
     settings = data.training(loop, batch_size, learning_rate)
     opened = data.open(shape, unpaired=unpaired, pairs=pairs)
     stage = IterativeStage(

@@ -5,7 +5,6 @@ A stage derives a group to change a default.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
@@ -15,7 +14,7 @@ import typer
 from vpr_dhe.cli.shared.callbacks import existing_folder, existing_folders, existing_training_data, known_model
 from vpr_dhe.cli.shared.options import DeviceOption, complete_model, pick_device
 from vpr_dhe.models.names import SIFT_VLAD
-from vpr_dhe.runtime.choices import AUTO, TrainingPrecision
+from vpr_dhe.runtime.choices import AUTO, Mining, TrainingPrecision
 
 if TYPE_CHECKING:
     from vpr_dhe.datasets import Protocol
@@ -26,14 +25,6 @@ if TYPE_CHECKING:
     from vpr_dhe.training.mining import MiningSettings
 
 _NEW, _EXAMPLE = "new:", "new:cct_7_7x2_224@224"
-
-
-class MiningChoice(StrEnum):
-    """Methods of mining the negatives of triplets."""
-
-    random = "random"
-    partial = "partial"
-    full = "full"
 
 
 StepsOption: TypeAlias = Annotated[
@@ -291,11 +282,11 @@ class MiningOptions:
 
     TITLE = "Mining"
 
-    mining: Annotated[MiningChoice, typer.Option(help="Method of mining negatives of triplets.")] = MiningChoice.partial
+    mining: Annotated[Mining, typer.Option(help="Method of mining negatives of triplets.")] = Mining.partial
     negatives: Annotated[int, typer.Option(min=1, help="Number of negatives per triplet.")] = 10
 
     def settings(self) -> "MiningSettings":
         """Build the settings of the miner."""
-        from vpr_dhe.training.mining import Mining, MiningSettings
+        from vpr_dhe.training.mining import MiningSettings
 
-        return MiningSettings(Mining(self.mining.value), negatives=self.negatives)
+        return MiningSettings(self.mining, negatives=self.negatives)

@@ -9,6 +9,7 @@ import typer
 
 from vpr_dhe.cli.train.options import LoopOptions, StepsOption, ValidationPairsOption, training_data_option
 from vpr_dhe.cli.train.running import train_stage
+from vpr_dhe.runtime.choices import RegistrationLayout, RegistrationNetworkName
 
 if TYPE_CHECKING:
     from vpr_dhe.training.registration.aligned import AlignedData
@@ -17,37 +18,12 @@ if TYPE_CHECKING:
     from vpr_dhe.verification.estimators.cross_modal.registration.networks import RegistrationSettings
 
 
-class NetworkChoice(StrEnum):
-    """Registration networks."""
-
-    iterative = "iterative"
-    direct = "direct"
-    flow = "flow"
-
-
-class LayoutChoice(StrEnum):
-    """Architectures of the iterative network."""
-
-    ihn = "ihn"
-    alto = "alto"
-    sshnet = "sshnet"
-    earlier = "earlier"
-
-
 class EncoderChoice(StrEnum):
     """Encoders that AltO learns with its registration network; published: resnet34."""
 
     resnet34 = "resnet34"
     resnet18 = "resnet18"
     lite_vlad = "lite-vlad"
-
-
-class TransferChoice(StrEnum):
-    """Networks that translate one modality into the other; published: swin-shuffle."""
-
-    swin_shuffle = "swin-shuffle"
-    swin = "swin"
-    convolutional = "convolutional"
 
 
 @dataclass(frozen=True)
@@ -149,7 +125,7 @@ class IterativeNetworkOptions:
         ),
     ] = 128
     layout: Annotated[
-        LayoutChoice | None,
+        RegistrationLayout | None,
         typer.Option(
             help="Architecture of the iterative network: as published, or of earlier versions. [that of --start, or of "
             "the method]",
@@ -157,7 +133,7 @@ class IterativeNetworkOptions:
         ),
     ] = None
 
-    def settings(self, published: LayoutChoice, start: Path | None) -> "RegistrationSettings":
+    def settings(self, published: RegistrationLayout, start: Path | None) -> "RegistrationSettings":
         """Build the settings of the network, in the layout that is given, or that of the initial weights, if any.
 
         Raises:
@@ -204,11 +180,11 @@ class RegistrationNetworkOptions(IterativeNetworkOptions):
     """Registration network, and the shape of the iterative one."""
 
     network: Annotated[
-        NetworkChoice,
+        RegistrationNetworkName,
         typer.Option(help="Network: iterative, direct regression by a ResNet-34, or a homography from RAFT flow."),
-    ] = NetworkChoice.iterative
+    ] = RegistrationNetworkName.iterative
 
-    def settings(self, published: LayoutChoice, start: Path | None) -> "RegistrationSettings":
+    def settings(self, published: RegistrationLayout, start: Path | None) -> "RegistrationSettings":
         """Build the settings of the network; see `IterativeNetworkOptions`."""
         from dataclasses import replace
 

@@ -8,10 +8,9 @@ import typer
 from vpr_dhe.cli.train.registration_options import (
     AlignedDataOptions,
     IterativeNetworkOptions,
-    LayoutChoice,
     RegistrationLoopOptions,
-    TransferChoice,
 )
+from vpr_dhe.runtime.choices import RegistrationLayout, TransferName
 
 NAME = "sshnet"
 EXAMPLES = """
@@ -24,12 +23,12 @@ def run(
     network: IterativeNetworkOptions,
     loop: RegistrationLoopOptions,
     transfer: Annotated[
-        TransferChoice,
+        TransferName,
         typer.Option(
             help="Network of modality transfer: a U-Net of Swin transformers (as published, or of earlier versions) or "
             "of convolutions."
         ),
-    ] = TransferChoice.swin_shuffle,
+    ] = TransferName.swin_shuffle,
     vgg: Annotated[
         Path | None,
         typer.Option(
@@ -50,7 +49,7 @@ def run(
     from vpr_dhe.verification.estimators.cross_modal.sshnet import SshnetSettings
 
     device = loop.pick_device()
-    shape = SshnetSettings(**asdict(network.settings(LayoutChoice.sshnet, loop.start)), transfer=transfer.value)
+    shape = SshnetSettings(**asdict(network.settings(RegistrationLayout.sshnet, loop.start)), transfer=transfer.value)
     settings = data.training(loop, batch_size, learning_rate, decay=0.8)
     stage = SshnetStage(shape, data.open(shape), settings, training_data=data.description, vgg=vgg, split=split)
     loop.train(stage, device)

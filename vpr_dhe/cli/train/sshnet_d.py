@@ -7,10 +7,10 @@ import typer
 
 from vpr_dhe.cli.train.registration_options import (
     AlignedDataOptions,
-    LayoutChoice,
     RegistrationLoopOptions,
     RegistrationNetworkOptions,
 )
+from vpr_dhe.runtime.choices import RegistrationLayout
 
 NAME = "sshnet-d"
 EXAMPLES = """
@@ -31,7 +31,7 @@ def run(
     from vpr_dhe.training.registration.sshnet_d import DistilledSshnetStage
 
     device = loop.pick_device()
-    shape = network.settings(LayoutChoice.sshnet, loop.start)
+    shape = network.settings(RegistrationLayout.sshnet, loop.start)
     settings = data.training(loop, batch_size, learning_rate, decay=0.8)
     sshnet = load_network(teacher)
     stage = DistilledSshnetStage(shape, data.open(shape), settings, training_data=data.description, teacher=sshnet)

@@ -11,9 +11,10 @@ from jaxtyping import Bool
 
 from vpr_dhe.datasets.msls.cities import DATABASE, QUERY, require_city
 from vpr_dhe.datasets.msls.subsets import Choice
-from vpr_dhe.datasets.msls.tables import KEY, Table, number, read_table
+from vpr_dhe.datasets.msls.tables import KEY, Table, read_table
 from vpr_dhe.errors import DatasetError
 from vpr_dhe.records import ImageRecord, MetricPosition
+from vpr_dhe.runtime.text import number_or_nan
 
 _POSTPROCESSED, _RAW, _SUBTASKS, _SEQUENCES = "postprocessed.csv", "raw.csv", "subtask_index.csv", "seq_info.csv"
 
@@ -95,7 +96,7 @@ def _of_subtask(folder: Path, images: Table) -> Bool[np.ndarray, " rows"]:
 
 def _heading(cell: str) -> float | None:
     """Degrees in [0, 360); None for text that is not an angle from -360 to 360."""
-    angle = number(cell)
+    angle = number_or_nan(cell)
     if not abs(angle) <= 360:
         return None
     turned = angle % 360

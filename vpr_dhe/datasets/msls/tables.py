@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from vpr_dhe.errors import DatasetError
+from vpr_dhe.runtime.text import number_or_nan
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,7 +36,7 @@ class Table:
             DatasetError: if a cell is not a finite number.
         """
         cells = self.text(column, rows)
-        found = [number(cell) for cell in cells]
+        found = [number_or_nan(cell) for cell in cells]
         for row, cell, value in zip(rows.tolist(), cells, found, strict=True):
             if not math.isfinite(value):
                 raise self._unreadable(row, column, cell, "a number of metres")
@@ -133,11 +134,3 @@ def read_table(path: Path, columns: tuple[str, ...], optional: str = "") -> Tabl
                 "of MSLS again"
             )
     return Table(path, cells)
-
-
-def number(cell: str) -> float:
-    """Parse a number; NaN for other text."""
-    try:
-        return float(cell)
-    except ValueError:
-        return math.nan

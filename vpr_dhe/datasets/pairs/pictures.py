@@ -9,10 +9,8 @@ import PIL.Image
 from vpr_dhe.errors import BadInputError, DatasetError, ImageError
 from vpr_dhe.images import list_images
 from vpr_dhe.records import Image, Size
+from vpr_dhe.runtime import image_parts
 from vpr_dhe.runtime.pillow import open_image
-
-# EXIF orientations that swap width and height.
-_QUARTER_TURNS = frozenset({5, 6, 7, 8})
 
 
 def list_pictures(folder: Path) -> list[str]:
@@ -35,10 +33,9 @@ def upright_size(path: Path) -> Size:
     """
     try:
         with open_image(path) as file:
-            size, turned = Size(*file.size), _orientation(file) in _QUARTER_TURNS
+            return image_parts.upright_size(Size(*file.size), _orientation(file))
     except Exception as error:  # decoders raise errors of any kind
         raise ImageError(f"{path}: not an image that can be read ({type(error).__name__})") from error
-    return Size(size.height, size.width) if turned else size
 
 
 def _orientation(file: PIL.Image.Image) -> int:

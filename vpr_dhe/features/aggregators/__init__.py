@@ -64,5 +64,5 @@ def build_aggregator(name: str, dimension: int, state: Mapping[str, Tensor] | No
         ModelError: if the name is unknown.
     """
     if name not in _BUILDERS:
-        raise ModelError(f"there is no aggregator {name!r}; choose one of {', '.join(_BUILDERS)}")
+        raise ModelError(f"there is no aggregator {name!r}; choose one of {', '.join(aggregator_names())}")
     return _BUILDERS[name](dimension, state or {})

@@ -4,7 +4,6 @@ import difflib
 import textwrap
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -57,20 +56,6 @@ def timm_model_file(name: str, *, size: Size | None = None) -> ModelFile:
         training_data=f"as timm says of {config.get('tag') or name}",
         tensors={f"backbone.{key}": value for key, value in backbone.state_dict().items()},
     )
-
-
-def preprocessing_for(name: str, size: Size | None = None) -> Preprocessing:
-    """Look up the preprocessing of pretrained weights of a timm transformer, without downloading them.
-
-    Args:
-        name: name in timm, with or without its tag.
-        size: input size in pixels, rounded down to whole patches; that of the pretraining by default.
-
-    Raises:
-        ModelError: if timm has no such transformer.
-    """
-    with torch.device("meta"):
-        return _preprocessing(TimmViT(name), size)
 
 
 class TimmViT(Backbone):

@@ -9,19 +9,11 @@ from torch import Tensor, nn
 
 from vpr_dhe.errors import ModelError
 from vpr_dhe.features.base import Backbone, DenseTokens
+from vpr_dhe.models.importers.torchvision_keys import BASIC_RESNETS, RESNETS
 from vpr_dhe.records import Grid, Size
 
 PREFIX = "torchvision:"
-RESNETS = {
-    "resnet18": (2, 2, 2, 2),
-    "resnet34": (3, 4, 6, 3),
-    "resnet50": (3, 4, 6, 3),
-    "resnet101": (3, 4, 23, 3),
-    "resnet152": (3, 8, 36, 3),
-}
-"""Blocks of each stage (He et al. 2016, table 1)."""
 VGG = "vgg16"
-_BASIC = ("resnet18", "resnet34")
 _STAGES = 4
 _VGG_WIDTHS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 """Widths of the convolutions between poolings (Simonyan and Zisserman 2015, table 1, column D)."""
@@ -65,7 +57,7 @@ class ResNet(Backbone):
         super().__init__()
         self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
-        block = _Basic if name in _BASIC else _Bottleneck
+        block = _Basic if name in BASIC_RESNETS else _Bottleneck
         layers = []
         self.dimension = 64
         for stage, blocks in enumerate(RESNETS[name][:stages]):

@@ -13,7 +13,7 @@ from vpr_dhe.localization.calibration.features import CalibrationFeatures, calib
 from vpr_dhe.records import RankedMatch
 from vpr_dhe.runtime.choices import Adapt, RankBy
 from vpr_dhe.verification.build import learned_fingerprint
-from vpr_dhe.verification.estimators.registry import Resources
+from vpr_dhe.verification.estimators.resources import Resources
 from vpr_dhe.verification.names import NO_VERIFIER
 
 # The best score among n wrong images grows only like log n.

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from vpr_dhe.models.importers.base import Importer
     from vpr_dhe.models.model_file import ModelFile
     from vpr_dhe.models.network_file import NetworkFile
+    from vpr_dhe.records import StrPath
 
 # The module of each family is an `Importer`. It is imported on use, because torch takes seconds to import.
 FAMILIES = {
@@ -40,7 +41,7 @@ _ANY = object()
 _log = logging.getLogger(__name__)
 
 
-def import_checkpoints(family: str | None, paths: Sequence[Path]) -> "ModelFile | NetworkFile":
+def import_checkpoints(family: str | None, paths: "Sequence[StrPath]") -> "ModelFile | NetworkFile":
     """Convert the files of one model of a family; a licence that restricts its use is logged as a warning.
 
     Args:
@@ -52,6 +53,7 @@ def import_checkpoints(family: str | None, paths: Sequence[Path]) -> "ModelFile 
         ModelError: if the family is unknown, is not told by the tensors, or takes fewer files, or a file is not one of
             its checkpoints.
     """
+    paths = [Path(path) for path in paths]
     if family is None:
         family = family_of(paths)
     if family not in _ALL:
@@ -64,7 +66,7 @@ def import_checkpoints(family: str | None, paths: Sequence[Path]) -> "ModelFile 
     return _with_origin(model, family, paths)
 
 
-def family_of(paths: Sequence[Path]) -> str:
+def family_of(paths: "Sequence[StrPath]") -> str:
     """Family of the files of one model, by their tensors.
 
     Families of the same tensors are told by the container and the names of the files, where these agree.
@@ -74,6 +76,7 @@ def family_of(paths: Sequence[Path]) -> str:
     """
     from vpr_dhe.models.importers.base import listed, read_checkpoint, shapes_of
 
+    paths = [Path(path) for path in paths]
     shapes, wrappers = [], set()
     for path in paths:  # one after the other, because they are large
         checkpoint = read_checkpoint(path)

@@ -136,6 +136,11 @@ def affine(name: str, rows: int, *columns: int) -> Shapes:
     return {f"{name}.weight": (rows, *columns), f"{name}.bias": (rows,)}
 
 
+def batch_norm(name: str, width: int) -> Shapes:
+    """Shapes of a batch norm, without its counter."""
+    return {f"{name}.{part}": (width,) for part in ("weight", "bias", "running_mean", "running_var")}
+
+
 def renamed(state: State, prefix: str, new_prefix: str) -> State:
     """Tensors whose names start with `prefix`, which `new_prefix` replaces."""
     return {new_prefix + key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}

@@ -10,7 +10,16 @@ from itertools import pairwise
 from pathlib import Path
 
 from vpr_dhe.errors import ModelError
-from vpr_dhe.models.importers.base import Shapes, State, check_shapes, listed, read_state, shapes_of, without_counters
+from vpr_dhe.models.importers.base import (
+    Shapes,
+    State,
+    batch_norm,
+    check_shapes,
+    listed,
+    read_state,
+    shapes_of,
+    without_counters,
+)
 from vpr_dhe.models.network_file import NetworkFile
 
 MAX_FILES = 1
@@ -101,17 +110,20 @@ def _renamed(key: str) -> str:
 
 
 def _expected_shapes() -> Shapes:
-    shapes: Shapes = {f"{_FEATURES}.conv1.weight": (64, 3, 3, 3), **_norm(f"{_FEATURES}.bn1", 64)}
+    shapes: Shapes = {f"{_FEATURES}.conv1.weight": (64, 3, 3, 3), **batch_norm(f"{_FEATURES}.bn1", 64)}
     shapes[f"{_FEATURES}.maxpool.1.filt"] = (64, 1, 3, 3)
     inputs = 64
     for layer, (_, width) in _STAGES.items():
         for block in range(2):
             name = f"{_FEATURES}.{layer}.{block}"
             shapes |= {f"{name}.conv1.weight": (width, inputs, 3, 3), f"{name}.conv2.weight": (width, width, 3, 3)}
-            shapes |= {**_norm(f"{name}.bn1", width), **_norm(f"{name}.bn2", width)}
+            shapes |= {**batch_norm(f"{name}.bn1", width), **batch_norm(f"{name}.bn2", width)}
             if inputs != width:
                 shapes[f"{name}.downsample.0.filt"] = (inputs, 1, 3, 3)
-                shapes |= {f"{name}.downsample.1.weight": (width, inputs, 1, 1), **_norm(f"{name}.downsample.2", width)}
+                shapes |= {
+                    f"{name}.downsample.1.weight": (width, inputs, 1, 1),
+                    **batch_norm(f"{name}.downsample.2", width),
+                }
             inputs = width
     return shapes | _head_shapes(_FLOW, 49) | _head_shapes(_MATCHABILITY, 1)
 
@@ -119,9 +131,5 @@ def _expected_shapes() -> Shapes:
 def _head_shapes(name: str, outputs: int) -> Shapes:
     shapes: Shapes = {f"{name}.conv4.weight": (outputs, _HEAD_WIDTHS[-1], 3, 3)}
     for number, (inputs, width) in enumerate(pairwise(_HEAD_WIDTHS), 1):
-        shapes |= {f"{name}.conv{number}.weight": (width, inputs, 3, 3), **_norm(f"{name}.bn{number}", width)}
+        shapes |= {f"{name}.conv{number}.weight": (width, inputs, 3, 3), **batch_norm(f"{name}.bn{number}", width)}
     return shapes
-
-
-def _norm(name: str, width: int) -> Shapes:
-    return {f"{name}.{part}": (width,) for part in ("weight", "bias", "running_mean", "running_var")}

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 
-from vpr_dhe.models.importers.base import Shapes, State, affine, without_counters
+from vpr_dhe.models.importers.base import Shapes, State, affine, batch_norm, without_counters
 
-_BLOCKS = {
+RESNETS = {
     "resnet18": (2, 2, 2, 2),
     "resnet34": (3, 4, 6, 3),
     "resnet50": (3, 4, 6, 3),
@@ -12,7 +12,7 @@ _BLOCKS = {
     "resnet152": (3, 8, 36, 3),
 }
 """Blocks of each stage (He et al. 2016, table 1)."""
-_BASIC = ("resnet18", "resnet34")
+BASIC_RESNETS = ("resnet18", "resnet34")
 _VGG_WIDTHS = {
     0: 64,
     2: 64,
@@ -37,26 +37,26 @@ def resnet_of(shapes: Mapping[str, tuple[int, ...]], prefix: str) -> str | None:
 
     found = tuple(blocks(stage) for stage in range(1, 5))
     basic = f"{prefix}layer1.0.conv3.weight" not in shapes
-    for name, expected in _BLOCKS.items():
+    for name, expected in RESNETS.items():
         # A network cut after layer3 has no block of layer4.
-        if (name in _BASIC) == basic and found in (expected, (*expected[:3], 0)):
+        if (name in BASIC_RESNETS) == basic and found in (expected, (*expected[:3], 0)):
             return name
     return None
 
 
 def resnet_shapes(name: str, stages: int) -> Shapes:
     """Shapes of a ResNet that is cut after some stages; batch counters are left out."""
-    expansion = 1 if name in _BASIC else 4
-    shapes: Shapes = {"conv1.weight": (64, 3, 7, 7), **_norm("bn1", 64)}
+    expansion = 1 if name in BASIC_RESNETS else 4
+    shapes: Shapes = {"conv1.weight": (64, 3, 7, 7), **batch_norm("bn1", 64)}
     inputs = 64
-    for stage, blocks in enumerate(_BLOCKS[name][:stages]):
+    for stage, blocks in enumerate(RESNETS[name][:stages]):
         width = 64 * 2**stage
         for index in range(blocks):
             block, outputs = f"layer{stage + 1}.{index}", expansion * width
-            shapes |= _basic(block, inputs, width) if name in _BASIC else _bottleneck(block, inputs, width)
+            shapes |= _basic(block, inputs, width) if name in BASIC_RESNETS else _bottleneck(block, inputs, width)
             if index == 0 and inputs != outputs:
                 shapes |= {f"{block}.downsample.0.weight": (outputs, inputs, 1, 1)}
-                shapes |= _norm(f"{block}.downsample.1", outputs)
+                shapes |= batch_norm(f"{block}.downsample.1", outputs)
             inputs = outputs
     return shapes
 
@@ -96,22 +96,18 @@ def vgg16_shapes() -> Shapes:
 def _basic(block: str, inputs: int, width: int) -> Shapes:
     return {
         f"{block}.conv1.weight": (width, inputs, 3, 3),
-        **_norm(f"{block}.bn1", width),
+        **batch_norm(f"{block}.bn1", width),
         f"{block}.conv2.weight": (width, width, 3, 3),
-        **_norm(f"{block}.bn2", width),
+        **batch_norm(f"{block}.bn2", width),
     }
 
 
 def _bottleneck(block: str, inputs: int, width: int) -> Shapes:
     return {
         f"{block}.conv1.weight": (width, inputs, 1, 1),
-        **_norm(f"{block}.bn1", width),
+        **batch_norm(f"{block}.bn1", width),
         f"{block}.conv2.weight": (width, width, 3, 3),
-        **_norm(f"{block}.bn2", width),
+        **batch_norm(f"{block}.bn2", width),
         f"{block}.conv3.weight": (4 * width, width, 1, 1),
-        **_norm(f"{block}.bn3", 4 * width),
+        **batch_norm(f"{block}.bn3", 4 * width),
     }
-
-
-def _norm(name: str, width: int) -> Shapes:
-    return {f"{name}.{part}": (width,) for part in ("weight", "bias", "running_mean", "running_var")}

@@ -110,11 +110,7 @@ class DheStage(Stage[HeadBatch]):
         head: DheHead | None = None,
     ) -> None:
         super().__init__()
-        if extractor.spec.grid != GRID:
-            raise ModelError(
-                f"local maps of model {extractor.spec.model} have {extractor.spec.grid.rows} x "
-                f"{extractor.spec.grid.columns} cells; a DHE head needs {GRID.rows} x {GRID.columns}"
-            )
+        require_grid(extractor.spec.grid, extractor.spec.model)
         self._base, self._settings, self._training_data = require_weights(extractor.model_file), settings, training_data
         self._held_out = HeldOut(
             data.validation,
@@ -168,6 +164,19 @@ class DheStage(Stage[HeadBatch]):
     def _predict(self, pairs: ExtractedPairs) -> PredictedHomographies:
         points = self.head(pairs.query_maps, pairs.candidate_maps)
         return predicted_homographies(points.query, points.candidate)
+
+
+def require_grid(grid: Grid, model: str) -> None:
+    """Check that the local maps of a model have the cells that a DHE head takes.
+
+    Raises:
+        ModelError: if they do not.
+    """
+    if grid != GRID:
+        raise ModelError(
+            f"local maps of model {model!r} have {grid.rows} x {grid.columns} cells; a DHE head needs "
+            f"{GRID.rows} x {GRID.columns}"
+        )
 
 
 def first_head(base: ModelFile, seed: int) -> DheHead:

@@ -14,11 +14,11 @@ from vpr_dhe.features.base import Extractor, ExtractorSpec
 from vpr_dhe.geometry.coordinates import UNIT, homographies_between_inputs, resizing
 from vpr_dhe.geometry.homography import project, reprojection_errors
 from vpr_dhe.images import image_size
-from vpr_dhe.records import Features, Frame, Image, Matches, Size
+from vpr_dhe.records import Features, Frame, Matches, Size
 from vpr_dhe.training.sources.base import TrainingPair
 from vpr_dhe.verification.estimators.base import MIN_MATCHES, Homographies, View, match_by_grid
 from vpr_dhe.verification.estimators.dhe_lite import MatchBatch
-from vpr_dhe.verification.estimators.robust import OpenCvEstimator
+from vpr_dhe.verification.estimators.opencv import OpenCvEstimator
 
 # More than a homography needs, since some are dropped during training.
 _MIN_MATCHES = 8
@@ -72,7 +72,7 @@ def matches_between(query: Features, candidate: Features, spec: ExtractorSpec) -
 def views_of(matches: Sequence[Matches], input_size: Size) -> tuple[View, list[View]]:
     """A query and candidates with original images of size `UNIT`, so that estimates are between `UNIT` frames."""
     frame = Frame(UNIT, input_size)
-    return View(frame, _no_image), [View(frame, _no_image, matches=lambda found=found: found) for found in matches]
+    return View(frame), [View.of_matches(frame, found) for found in matches]
 
 
 def magsac_between_units(matches: Sequence[Matches], input_size: Size) -> Homographies:
@@ -173,7 +173,3 @@ def _packed(
 def _rows(matches: Matches, to_unit: Float64[Tensor, "3 3"]) -> Float32[Tensor, "matches 5"]:
     points = [project(to_unit, side.cpu()) for side in (matches.query_points, matches.candidate_points)]
     return torch.cat([*points, matches.similarity.cpu()[:, None].double()], dim=1).float()
-
-
-def _no_image() -> Image:
-    raise LookupError("these views have matches but no images")

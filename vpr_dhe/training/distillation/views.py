@@ -14,8 +14,7 @@ from vpr_dhe.datasets.augmentation import distorted_crop, relit
 from vpr_dhe.images import decode_named, list_images
 from vpr_dhe.records import Image, Size
 from vpr_dhe.training.registration.random_contrasts import as_another_sensor
-from vpr_dhe.training.sources import HELD_OUT
-from vpr_dhe.training.sources.base import JoinedPairs, PairSource, TrainingPair
+from vpr_dhe.training.sources.base import JoinedPairs, PairSource, TrainingPair, hold_out
 
 _MIXED, _OTHER_SENSOR, _RELIT, _RELIT_FOR_STUDENT = 0.3, 0.1, 0.5, 0.25
 """Shares of the views."""
@@ -91,8 +90,7 @@ def open_views(
     """
     photos, kept = _photos(folders), _photos(validation)
     if not validation:
-        kept = photos[::HELD_OUT]
-        photos = [path for number, path in enumerate(photos) if number % HELD_OUT]
+        photos, kept = hold_out(photos)
     description = f"{len(photos)} photos of {', '.join(folder.resolve().name for folder in folders)}"
     return JoinedPairs([TeacherViews(photos, whole, size, description)]), JoinedPairs([WholePhotos(kept, "")])
 

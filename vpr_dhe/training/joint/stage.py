@@ -11,11 +11,11 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from vpr_dhe.errors import ModelError
 from vpr_dhe.models.model_file import ModelFile
+from vpr_dhe.records import Grid, Size
 from vpr_dhe.training.descriptor.stage import DescriptorSettings, ImageBatch, TripletStage
 from vpr_dhe.training.dhe.predicted import predicted_homographies
-from vpr_dhe.training.dhe.stage import first_head
+from vpr_dhe.training.dhe.stage import first_head, require_grid
 from vpr_dhe.training.extracted_pairs import match_maps
 from vpr_dhe.training.rei import InlierMatches, inlier_matches, rei_loss
 from vpr_dhe.training.sources.triplets import TripletData
@@ -59,7 +59,7 @@ class JointStage(TripletStage):
         head: DheHead | None = None,
     ) -> None:
         super().__init__(extractor, model, data, settings, training_data=training_data)
-        _require_grid(extractor, model)
+        require_grid(_grid_of(extractor, model.preprocessing.size), model.name)
         self._joint = settings
         self.head = head or first_head(model, settings.seed)
         self.facts = {**self.facts, "stage": "joint"}
@@ -93,12 +93,6 @@ def _matches(pairs: Iterable[tuple[Tensor, Tensor]]) -> InlierMatches:
     return inlier_matches(found, INPUT_SIZE)
 
 
-def _require_grid(extractor: TrainableExtractor, model: ModelFile) -> None:
-    size = model.preprocessing.size
+def _grid_of(extractor: TrainableExtractor, input_size: Size) -> Grid:
     with torch.no_grad():
-        grid = extractor(torch.zeros(1, 3, size.height, size.width)).grid
-    if grid != GRID:
-        raise ModelError(
-            f"local maps of model {model.name!r} have {grid.rows} x {grid.columns} cells; a DHE head needs "
-            f"{GRID.rows} x {GRID.columns}"
-        )
+        return extractor(torch.zeros(1, 3, input_size.height, input_size.width)).grid

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from vpr_dhe.errors import DatasetError
-from vpr_dhe.training.sources import HELD_OUT
+from vpr_dhe.training.sources.base import hold_out
 
 PARTS = ("train", "val")
 """Subfolders for training and validation."""
@@ -33,4 +33,4 @@ def learned_and_kept(
         raise DatasetError(
             f"{root} holds one {item}; at least two are needed, one to learn from and one to validate with"
         )
-    return [one for number, one in enumerate(items) if number % HELD_OUT], items[::HELD_OUT]
+    return hold_out(items)

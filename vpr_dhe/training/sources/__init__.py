@@ -10,7 +10,7 @@ from vpr_dhe.errors import BadInputError, DatasetError
 from vpr_dhe.images import list_images
 from vpr_dhe.records import Size
 from vpr_dhe.runtime.choices import SYNTHETIC_TOWN
-from vpr_dhe.training.sources.base import JoinedPairs, PairSource, SomePairs
+from vpr_dhe.training.sources.base import JoinedPairs, PairSource, SomePairs, hold_out
 from vpr_dhe.training.sources.gsv_cities import PlacePhotos
 from vpr_dhe.training.sources.positives import RADIUS_M, PositivePairs
 from vpr_dhe.training.sources.town import TownPairs
@@ -19,8 +19,6 @@ from vpr_dhe.training.sources.warps import WarpedPhotos
 # Towns of seeds from 1000 to 1002 are held out by benchmarks/splits.toml.
 _TOWN_SEEDS, _VALIDATION_TOWN_SEEDS = range(3000, 3004), range(2000, 2001)
 _TOWN_PAIRS = 2000
-# Every n-th pair is held out for validation.
-HELD_OUT = 10
 
 
 @dataclass(frozen=True)
@@ -97,7 +95,7 @@ def open_photos(folders: Sequence[Path], view_size: Size) -> tuple[PairSource, P
 def _open_town(textures: Path | None) -> _Opened:
     photos = [] if textures is None else [textures / path for path in list_images(textures)]
     # Towns to validate with have other fronts, too.
-    learned, kept = [photo for n, photo in enumerate(photos) if n % HELD_OUT], photos[::HELD_OUT]
+    learned, kept = hold_out(photos)
     if textures is not None and not learned:
         raise DatasetError(f"{textures}: expected at least 2 photos of fronts, found {len(photos)}")
     return _Opened(
@@ -133,8 +131,7 @@ def _open_gsv_cities(root: Path, view_size: Size, images_per_place: int) -> _Ope
 
 def _held_out(source: PairSource) -> tuple[PairSource, PairSource]:
     """Split a source: every tenth pair for validation, the others for training."""
-    kept = range(0, len(source), HELD_OUT)
-    learned = [index for index in range(len(source)) if index % HELD_OUT]
+    learned, kept = hold_out(range(len(source)))
     if not learned:
         raise DatasetError(f"{source.description}: at least two are needed, one to learn from and one to validate with")
     return SomePairs(source, learned), SomePairs(source, kept)

@@ -6,12 +6,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
 from vpr_dhe.errors import DatasetError
 from vpr_dhe.records import Image
+
+HELD_OUT = 10
+"""Every tenth item is held out for validation."""
+
+Item = TypeVar("Item")
+
+
+def hold_out(items: Sequence[Item]) -> tuple[list[Item], list[Item]]:
+    """Split items into those to train on and, every tenth, those to validate with."""
+    return [item for number, item in enumerate(items) if number % HELD_OUT], list(items[::HELD_OUT])
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from pathlib import Path
 from vpr_dhe.datasets.base import PlaceDataset, Protocol
 from vpr_dhe.datasets.gsv_cities import is_gsv_cities
 from vpr_dhe.errors import DatasetError
-from vpr_dhe.training.sources import HELD_OUT, read_training_places
-from vpr_dhe.training.sources.base import PairSource
+from vpr_dhe.training.sources import read_training_places
+from vpr_dhe.training.sources.base import PairSource, hold_out
 from vpr_dhe.training.sources.positives import PositivePairs
 
 
@@ -33,9 +33,7 @@ def open_triplet_data(root: Path, protocol: Protocol | None = None) -> TripletDa
         raise DatasetError(
             f"{root} is not a place data set; triplets need one, because photos alone have no known places"
         )
-    count = len(dataset.queries.records)
-    kept = range(0, count, HELD_OUT)
-    learned = [query for query in range(count) if query % HELD_OUT]
+    learned, kept = hold_out(range(len(dataset.queries.records)))
     return TripletData(_with_queries(dataset, learned), PositivePairs(_with_queries(dataset, kept)))
 
 

@@ -15,7 +15,7 @@ from vpr_dhe.images import list_images
 from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.models.names import JOINT_VLAD, SIFT_VLAD
 from vpr_dhe.models.weights_file import require_weights_path
-from vpr_dhe.records import StartProgress, without_progress
+from vpr_dhe.records import StartProgress, StrPath, without_progress
 from vpr_dhe.training.stage import Fact
 from vpr_dhe.training.vlad.network import fit_network_vlad
 from vpr_dhe.training.vlad.partial_results import PartialResults
@@ -53,8 +53,8 @@ def default_settings(model: ModelFile, aggregator: str | None = None) -> VladSet
 
 def fit_vlad(
     model: ModelFile,
-    images: Path,
-    out: Path,
+    images: StrPath,
+    out: StrPath,
     settings: VladSettings,
     info: VladInfo,
     device: torch.device,
@@ -85,6 +85,7 @@ def fit_vlad(
         ModelError: if `out` is no name for a model file, or the aggregator is unknown or not for `sift-vlad`.
         ImageError: if an image cannot be read.
     """
+    images, out = Path(images), Path(out)
     require_weights_path(out)
     _require_aggregator(model, settings)
     names = _sampled(list_images(images), max_images, settings.seed)

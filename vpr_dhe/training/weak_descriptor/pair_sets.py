@@ -10,11 +10,10 @@ from jaxtyping import Float64
 from vpr_dhe.datasets.pairs import read_pairs, recognise_pairs
 from vpr_dhe.datasets.pairs.base import PairSet
 from vpr_dhe.errors import DatasetError
-from vpr_dhe.images import image_size
-from vpr_dhe.records import Frame, Image, Size
+from vpr_dhe.records import Size
 from vpr_dhe.runtime.choices import SYNTHETIC_TOWN
-from vpr_dhe.training.sources import HELD_OUT, open_training_data
-from vpr_dhe.training.sources.base import JoinedPairs, PairSource, SomePairs, TrainingPair
+from vpr_dhe.training.sources import open_training_data
+from vpr_dhe.training.sources.base import JoinedPairs, PairSource, SomePairs, TrainingPair, hold_out
 from vpr_dhe.verification.estimators.base import HomographyEstimator, View
 
 
@@ -67,7 +66,7 @@ class AlignedPairs(PairSource):
         return replace(pair, homography=self._found[index])
 
     def _align(self, pair: TrainingPair) -> Float64[np.ndarray, "3 3"] | None:
-        found = self._estimator.estimate(_view(pair.image_a), [_view(pair.image_b)])
+        found = self._estimator.estimate(View.of_image(pair.image_a), [View.of_image(pair.image_b)])
         return found.matrices[0].cpu().numpy() if bool(found.valid[0]) else None
 
 
@@ -99,11 +98,5 @@ def _open(name: str, view_size: Size, aligner: HomographyEstimator | None) -> Pa
     source = known if aligner is None else AlignedPairs(known, aligner)
     if len(source) < 2:
         raise DatasetError(f"{name} holds one pair; at least two are needed, one of them to validate with")
-    kept = range(0, len(source), HELD_OUT)
-    return PairData(
-        SomePairs(source, [index for index in range(len(source)) if index % HELD_OUT]), SomePairs(source, kept)
-    )
-
-
-def _view(image: Image) -> View:
-    return View(Frame(image_size(image), image_size(image)), lambda: image)
+    learned, kept = hold_out(range(len(source)))
+    return PairData(SomePairs(source, learned), SomePairs(source, kept))

@@ -15,6 +15,7 @@ from vpr_dhe.features.base import ExtractorSpec
 from vpr_dhe.geometry.coordinates import cell_centres
 from vpr_dhe.geometry.homography import is_usable
 from vpr_dhe.geometry.matching import MutualNeighbours, mutual_nearest_neighbours
+from vpr_dhe.images import image_size
 from vpr_dhe.records import Evidence, Features, Frame, Image, Matches
 
 # A homography has eight degrees of freedom, and a match fixes two.
@@ -73,13 +74,14 @@ class View:
     """Input of estimators for one image; each part is computed on first use and kept.
 
     `image` is the decoded original, `features` its descriptors, `matches` its mutual matches with the query (a query
-    has none), and `cache` stores what is extracted from a database image.
+    has none), and `cache` stores what is extracted from a database image. A part that the view was made without raises
+    LookupError.
     """
 
     def __init__(
         self,
         frame: Frame,
-        image: Callable[[], Image],
+        image: Callable[[], Image] | None = None,
         features: Callable[[], Features] | None = None,
         matches: Callable[[], Matches] | None = None,
         cache: Callable[[], ImageCache] | None = None,
@@ -87,14 +89,29 @@ class View:
         self.frame = frame
         self._image, self._features, self._matches, self._cache = image, features, matches, cache
 
+    @classmethod
+    def of_image(cls, image: Image) -> "View":
+        """View of a decoded image, in its own pixels."""
+        return cls(Frame(image_size(image), image_size(image)), lambda: image)
+
+    @classmethod
+    def of_matches(cls, frame: Frame, matches: Matches) -> "View":
+        """View of a candidate that holds its matches alone."""
+        return cls(frame, matches=lambda: matches)
+
     @cached_property
     def image(self) -> Image:
         """The decoded original image."""
-        return self._image()
+        return self._decode()
 
     def decode(self) -> Image:
         """Decode the original image without keeping it, as for many large candidates of which little is needed."""
-        return self.image if "image" in vars(self) else self._image()
+        return self.image if "image" in vars(self) else self._decode()
+
+    def _decode(self) -> Image:
+        if self._image is None:
+            raise LookupError("this view was made without an image")
+        return self._image()
 
     @cached_property
     def cache(self) -> ImageCache | None:
@@ -103,7 +120,7 @@ class View:
 
     @cached_property
     def features(self) -> Features:
-        """Global descriptor and local map; LookupError if the view was made without an extractor."""
+        """Global descriptor and local map."""
         if self._features is None:
             raise LookupError("this view was made without features")
         return self._features()
@@ -115,7 +132,7 @@ class View:
 
     @cached_property
     def matches(self) -> Matches:
-        """Mutual matches of the query with this candidate; LookupError if the view is a query."""
+        """Mutual matches of the query with this candidate."""
         if self._matches is None:
             raise LookupError("this view is a query: matches belong to its candidates")
         return self._matches()

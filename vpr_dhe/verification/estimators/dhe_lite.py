@@ -24,6 +24,7 @@ from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.models.onnx_session import OnnxSession
 from vpr_dhe.records import Frame
 from vpr_dhe.verification.estimators.base import MIN_MATCHES, Homographies, HomographyEstimator, View
+from vpr_dhe.verification.estimators.resources import Resources
 from vpr_dhe.verification.names import DHE_LITE
 
 HEAD_NAME = DHE_LITE
@@ -213,3 +214,8 @@ class DheLiteEstimator(HomographyEstimator):
         logits = self.head(batch)
         on_device = MatchBatch(*(part.to(logits.device) for part in batch))
         return fit_homographies(on_device, logits)[-1].cpu()
+
+
+def build(_: str, resources: Resources) -> DheLiteEstimator:
+    """Build the estimator with the head of the model; see `DheLiteEstimator.from_model`."""
+    return DheLiteEstimator.from_model(resources.model)

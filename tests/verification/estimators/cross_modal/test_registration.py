@@ -33,7 +33,7 @@ from vpr_dhe.verification.estimators.cross_modal.registration.networks import (
     narrowed,
 )
 from vpr_dhe.verification.estimators.cross_modal.registration.transfer import build_transfer
-from vpr_dhe.verification.estimators.registry import Resources
+from vpr_dhe.verification.estimators.resources import Resources
 
 SMALL = RegistrationSettings(side_px=32, width=8, iterations=2)
 

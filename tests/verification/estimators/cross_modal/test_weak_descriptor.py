@@ -21,7 +21,7 @@ from vpr_dhe.verification.estimators.cross_modal.weak_descriptor import (
     match_mutually,
     scaled_patches,
 )
-from vpr_dhe.verification.estimators.registry import Resources
+from vpr_dhe.verification.estimators.resources import Resources
 
 SIZE = Size(200, 160)
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import erf
+from torch.nn.functional import normalize
 
 from vpr_dhe.errors import ModelError, VerifierError
 from vpr_dhe.features.base import ExtractorSpec
@@ -14,6 +15,7 @@ from vpr_dhe.records import Features, Frame, Grid, Preprocessing, Size
 from vpr_dhe.runtime.cpu_features import has_bfloat16_products
 from vpr_dhe.verification.estimators.base import View, match_by_grid
 from vpr_dhe.verification.estimators.dhe import DheEstimator, DheHead
+from vpr_dhe.verification.estimators.dhe.network import correlation_volume
 from vpr_dhe.verification.verifier import Verifier
 
 SIDE, CELLS = 24, 576
@@ -253,3 +255,15 @@ def test_model_with_another_head():
     with pytest.raises(ModelError, match="not a DHE head") as raised:
         DheEstimator.from_model(model_file("dhe", {"head.pe": torch.zeros(1, 576, 576)}))
     assert "\n" not in str(raised.value)
+
+
+def test_correlation_volume_against_loops():
+    generator = torch.Generator().manual_seed(0)
+    a, b = (normalize(torch.randn(*shape, 4, generator=generator), dim=-1) for shape in ((1, 6), (3, 5)))
+    volume = correlation_volume(a, b)
+    assert volume.shape == (3, 5, 6)
+    for pair in range(3):
+        for row in range(5):
+            for column in range(6):
+                expected = sum(float(x) * float(y) for x, y in zip(a[0, column], b[pair, row], strict=True))
+                assert abs(float(volume[pair, row, column]) - expected) < 1e-6

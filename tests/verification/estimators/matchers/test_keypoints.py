@@ -23,7 +23,8 @@ from vpr_dhe.verification.build import build_estimator, build_verifier, learned_
 from vpr_dhe.verification.estimators.base import View
 from vpr_dhe.verification.estimators.matchers.base import input_frame
 from vpr_dhe.verification.estimators.matchers.keypoints import KeypointEstimator, KeypointMatcher, Keypoints, Pairs
-from vpr_dhe.verification.estimators.registry import METHODS, Resources
+from vpr_dhe.verification.estimators.registry import ESTIMATORS
+from vpr_dhe.verification.estimators.resources import Resources
 from vpr_dhe.verification.verifier import Verifier
 
 
@@ -181,7 +182,7 @@ def test_without_the_package_the_install_line_is_told(name, package, monkeypatch
 
 @pytest.fixture(params=["xfeat", "lightglue"])
 def installed(request) -> str:
-    (package,) = METHODS[request.param].packages
+    (package,) = ESTIMATORS[request.param].packages
     pytest.importorskip(package.replace("-", "_"), reason=f"no {package}; pip install --no-deps {package}")
     return request.param
 

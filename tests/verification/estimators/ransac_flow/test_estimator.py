@@ -16,7 +16,7 @@ from vpr_dhe.verification.build import build_estimator
 from vpr_dhe.verification.estimators.base import View
 from vpr_dhe.verification.estimators.ransac_flow import NAME, CoarseRansacFlowEstimator, RansacFlowEstimator
 from vpr_dhe.verification.estimators.ransac_flow.network import Fine, FineNetwork, FineSettings
-from vpr_dhe.verification.estimators.registry import Resources
+from vpr_dhe.verification.estimators.resources import Resources
 
 EXTRACTOR = PatchExtractor()
 SMALL = FineSettings(8, 8, 16, 16, 16, 16)

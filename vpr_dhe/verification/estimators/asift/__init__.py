@@ -10,8 +10,8 @@ from vpr_dhe.images import image_size, reduced_to
 from vpr_dhe.records import Frame, Image
 from vpr_dhe.verification.estimators.asift.simulated_views import detect_in_views, match_views
 from vpr_dhe.verification.estimators.base import Homographies, HomographyEstimator, MatchedViews, View
-from vpr_dhe.verification.estimators.matchers.base import bare_view
-from vpr_dhe.verification.estimators.robust import PoseLibEstimator
+from vpr_dhe.verification.estimators.poselib import PoseLibEstimator
+from vpr_dhe.verification.estimators.resources import Resources
 
 NAME = "asift"
 _MAX_PIXELS = 250_000
@@ -36,15 +36,20 @@ class AsiftEstimator(HomographyEstimator):
     def match(self, query: View, candidates: Sequence[View]) -> MatchedViews:
         """Match a query with each candidate, in pixels of the reduced images."""
         frame, keypoints = _detected(query.image)
-        return MatchedViews(bare_view(frame), tuple(_matched(keypoints, view.decode()) for view in candidates))
+        return MatchedViews(View(frame), tuple(_matched(keypoints, view.decode()) for view in candidates))
 
 
 def _matched(query: Keypoints, candidate: Image) -> View:
     frame, keypoints = _detected(candidate)
-    return bare_view(frame, match_views(query, keypoints))
+    return View.of_matches(frame, match_views(query, keypoints))
 
 
 @torch.inference_mode()
 def _detected(image: Image) -> tuple[Frame, Keypoints]:
     small = reduced_to(image, _MAX_PIXELS)
     return Frame(image_size(image), image_size(small)), detect_in_views(small)
+
+
+def build(_name: str, _: Resources) -> AsiftEstimator:
+    """Build the estimator."""
+    return AsiftEstimator()

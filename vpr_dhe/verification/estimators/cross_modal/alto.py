@@ -5,9 +5,15 @@ Source: Song et al., "Unsupervised Homography Estimation on Multimodal Image Pai
 """
 
 from vpr_dhe.verification.estimators.cross_modal.registration.estimator import RegistrationEstimator
+from vpr_dhe.verification.estimators.resources import Resources
 
 
 class AltoEstimator(RegistrationEstimator):
     """Estimates with a registration network trained by alternating optimisation."""
 
     name = "alto"
+
+
+def build(name: str, resources: Resources) -> RegistrationEstimator:
+    """Build the estimator with the network of a file."""
+    return AltoEstimator.from_file(resources.networks[name], resources.device)

@@ -27,8 +27,8 @@ from vpr_dhe.verification.estimators.cross_modal.registration.base import believ
 from vpr_dhe.verification.estimators.cross_modal.registration.estimator import squeezed_to
 from vpr_dhe.verification.estimators.cross_modal.registration.iterative import IterativeNetwork
 from vpr_dhe.verification.estimators.cross_modal.registration.networks import RegistrationSettings
-from vpr_dhe.verification.estimators.matchers.base import bare_view
-from vpr_dhe.verification.estimators.robust import OpenCvEstimator
+from vpr_dhe.verification.estimators.opencv import OpenCvEstimator
+from vpr_dhe.verification.estimators.resources import Resources
 
 NAME = "cross-modal"
 _FILE = "cross-modal.safetensors"
@@ -91,8 +91,8 @@ class CrossModalEstimator(HomographyEstimator):
         frames = [Frame(view.frame.image_size, _SIZE) for view in (query, *candidates)]
         between = homographies_between_originals(torch.stack([one.homography for one in found]), frames[0], frames[1:])
         agree = torch.tensor([one.agreeing >= _MIN_AGREEING for one in found])
-        views = tuple(bare_view(frame, one.matches) for frame, one in zip(frames[1:], found, strict=True))
-        matched = MatchedViews(bare_view(frames[0]), views)
+        views = tuple(View.of_matches(frame, one.matches) for frame, one in zip(frames[1:], found, strict=True))
+        matched = MatchedViews(View(frames[0]), views)
         return replace(Homographies.of(between, agree & is_usable(between)), matched=matched)
 
     def _squeezed(self, image: Image) -> Float[Tensor, "1 3 height width"]:
@@ -202,3 +202,8 @@ def mirrored_back(displacements: Float[Tensor, "4 4 2"]) -> Float[Tensor, "4 4 2
     return torch.stack(
         [same, across[[1, 0, 3, 2]] * right, below[[3, 2, 1, 0]] * down, both[[2, 3, 0, 1]] * right * down]
     )
+
+
+def build(_: str, resources: Resources) -> CrossModalEstimator:
+    """Build the estimator with the network of the package."""
+    return CrossModalEstimator.bundled(resources.device)

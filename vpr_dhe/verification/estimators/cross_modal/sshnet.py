@@ -14,6 +14,7 @@ from vpr_dhe.verification.estimators.cross_modal.registration.base import Regist
 from vpr_dhe.verification.estimators.cross_modal.registration.estimator import RegistrationEstimator
 from vpr_dhe.verification.estimators.cross_modal.registration.networks import RegistrationSettings
 from vpr_dhe.verification.estimators.cross_modal.registration.transfer import build_transfer
+from vpr_dhe.verification.estimators.resources import Resources
 
 OWN_FEATURES = "features of the registration network, and gradients"
 VGG_FEATURES = "features of VGG-16"
@@ -62,3 +63,9 @@ class DistilledSshnetEstimator(RegistrationEstimator):
     """Estimates with a registration network distilled from both networks of SSHNet."""
 
     name = "sshnet-d"
+
+
+def build(name: str, resources: Resources) -> RegistrationEstimator:
+    """Build one of the estimators with the networks, or the network, of a file."""
+    estimator = SshnetEstimator if name == SshnetEstimator.name else DistilledSshnetEstimator
+    return estimator.from_file(resources.networks[name], resources.device)

@@ -22,7 +22,8 @@ from vpr_dhe.verification.estimators.base import Homographies, HomographyEstimat
 from vpr_dhe.verification.estimators.cross_modal.weak_alignment.levels import as_tensor, standardised
 from vpr_dhe.verification.estimators.cross_modal.weak_alignment.network import PatchNetwork
 from vpr_dhe.verification.estimators.cross_modal.weak_alignment.patches import SIDE, PatchFrames, sample_patches
-from vpr_dhe.verification.estimators.robust import OpenCvEstimator
+from vpr_dhe.verification.estimators.opencv import OpenCvEstimator
+from vpr_dhe.verification.estimators.resources import Resources
 
 NAME = "weak-descriptor"
 # Patch width as a multiple of OpenCV's diameter of a keypoint: SIFT's own descriptor covers twelve times sigma.
@@ -68,7 +69,7 @@ class WeakDescriptorEstimator(HomographyEstimator):
             return Homographies.joined([])
         keypoints = self._extract(query.image, second=False)
         with_matches = [_matched_view(keypoints, self._extract(view.image, second=True)) for view in candidates]
-        found = self._magsac.estimate(View(keypoints.frame, lambda: query.image), with_matches)
+        found = self._magsac.estimate(View(keypoints.frame), with_matches)
         pairs = zip(found.matrices, with_matches, strict=True)
         supported = [_count_inliers(matrix, view.matches) >= _MIN_INLIERS for matrix, view in pairs]
         return Homographies.of(found.matrices, found.valid & torch.tensor(supported))
@@ -130,7 +131,7 @@ def _matched_view(query: _Keypoints, candidate: _Keypoints) -> View:
         for frames, chosen in zip((query.patches, candidate.patches), matches, strict=True)
     ]
     found = Matches(points[0], points[1], torch.ones(len(points[0])), TOLERANCE_PX)
-    return View(candidate.frame, _no_image, matches=lambda: found)
+    return View.of_matches(candidate.frame, found)
 
 
 def match_mutually(a: Float[Tensor, "a dimension"], b: Float[Tensor, "b dimension"]) -> tuple[Tensor, Tensor]:
@@ -148,5 +149,6 @@ def _count_inliers(homography: Float[Tensor, "3 3"], matches: Matches) -> int:
     return int((errors_px < matches.tolerance_px).sum())
 
 
-def _no_image() -> Image:
-    raise LookupError("this view has matches only")
+def build(name: str, resources: Resources) -> WeakDescriptorEstimator:
+    """Build the estimator with the network of a file."""
+    return WeakDescriptorEstimator.from_file(resources.networks[name], resources.device)

@@ -1,6 +1,6 @@
 """Deep homography estimation (DHE): a transformer on the correlation of two local maps."""
 
-from vpr_dhe.verification.estimators.dhe.estimator import DheEstimator
+from vpr_dhe.verification.estimators.dhe.estimator import DheEstimator, build
 from vpr_dhe.verification.estimators.dhe.network import (
     GRID,
     HEAD_NAME,
@@ -20,6 +20,7 @@ __all__ = [
     "DheHead",
     "OnnxDheHead",
     "PointPairs",
+    "build",
     "load_head",
     "predictor",
 ]

@@ -28,6 +28,7 @@ from vpr_dhe.verification.estimators.dhe.network import (
     load_head,
 )
 from vpr_dhe.verification.estimators.dhe.predictors import ParallelHead, Predictor, predictor
+from vpr_dhe.verification.estimators.resources import Resources
 
 # Enough that few threads wait for the last one.
 _CANDIDATES_PER_THREAD = 4
@@ -113,3 +114,8 @@ def _local_map(features: Features) -> Float[Tensor, "576 dimension"]:
             "or another verifier, such as magsac"
         )
     return features.local_map
+
+
+def build(_: str, resources: Resources) -> DheEstimator:
+    """Build the estimator with the head of the model; see `DheEstimator.from_model`."""
+    return DheEstimator.from_model(resources.model, resources.precision)

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vpr_dhe.errors import ModelError
-from vpr_dhe.geometry.correlation import correlation_volume
 from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.models.onnx_session import OnnxSession
 from vpr_dhe.records import Grid, Size
@@ -119,3 +118,10 @@ def normalised_correlation(
     """
     column_major = query.unflatten(1, grid).transpose(1, 2).flatten(1, 2)
     return functional.normalize(correlation_volume(column_major, candidates).relu(), dim=2)
+
+
+def correlation_volume(
+    a: Float[Tensor, "#pairs cells_a dimension"], b: Float[Tensor, "#pairs cells_b dimension"]
+) -> Float[Tensor, "pairs cells_b cells_a"]:
+    """Compute inner products of all cells of B (rows) with all cells of A (columns); a batch of one is broadcast."""
+    return b @ a.mT

@@ -17,7 +17,8 @@ from torch import Tensor
 from vpr_dhe.images import image_size
 from vpr_dhe.records import Frame, Image, Matches, Size
 from vpr_dhe.verification.estimators.base import Homographies, HomographyEstimator, MatchedViews, View
-from vpr_dhe.verification.estimators.robust import SEED, OpenCvEstimator
+from vpr_dhe.verification.estimators.opencv import OpenCvEstimator
+from vpr_dhe.verification.estimators.robust import SEED
 
 SIDE_PX = 512
 """Longer side of the images that are matched."""
@@ -73,16 +74,7 @@ def matched_view(
     """View of a candidate that holds its matches alone, in pixels of the inputs."""
     tolerance_px = _TOLERANCE * max(frame.input_size)
     found = Matches(query_points, candidate_points, similarity, tolerance_px)
-    return bare_view(frame, found)
-
-
-def bare_view(frame: Frame, matches: Matches | None = None) -> View:
-    """View without an image, of a query or, with matches, of a candidate."""
-    return View(frame, _no_image, matches=None if matches is None else lambda: matches)
-
-
-def _no_image() -> Image:
-    raise LookupError("this view has matches only")
+    return View.of_matches(frame, found)
 
 
 @contextmanager

@@ -18,7 +18,6 @@ from vpr_dhe.records import Frame, Size
 from vpr_dhe.verification.estimators.base import MatchedViews, View
 from vpr_dhe.verification.estimators.matchers.base import (
     MatcherEstimator,
-    bare_view,
     input_frame,
     matched_view,
     network_input,
@@ -96,7 +95,7 @@ class KeypointEstimator(MatcherEstimator):
     def match(self, query: View, candidates: Sequence[View]) -> MatchedViews:
         """Match the keypoints of a query with those of each candidate."""
         own = self._extract(query)
-        return MatchedViews(bare_view(own.frame), tuple(self._matched(own, self._stored(view)) for view in candidates))
+        return MatchedViews(View(own.frame), tuple(self._matched(own, self._stored(view)) for view in candidates))
 
     def _stored(self, view: View) -> Keypoints:
         """Keypoints from the cache of a view, otherwise extracted and put there."""

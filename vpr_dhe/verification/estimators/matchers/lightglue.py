@@ -12,7 +12,14 @@ from torch import Tensor
 
 from vpr_dhe.runtime.extras import import_package
 from vpr_dhe.verification.estimators.matchers.base import SIDE_PX, contained
-from vpr_dhe.verification.estimators.matchers.keypoints import MAX_KEYPOINTS, KeypointMatcher, Keypoints, Pairs
+from vpr_dhe.verification.estimators.matchers.keypoints import (
+    MAX_KEYPOINTS,
+    KeypointEstimator,
+    KeypointMatcher,
+    Keypoints,
+    Pairs,
+)
+from vpr_dhe.verification.estimators.resources import Resources
 
 
 class LightGlueMatcher(KeypointMatcher):
@@ -51,3 +58,8 @@ class LightGlueMatcher(KeypointMatcher):
             "descriptors": one.descriptors[None].float().to(self._device),
             "image_size": torch.tensor([one.frame.input_size], dtype=torch.float32, device=self._device),
         }
+
+
+def build(_: str, resources: Resources) -> KeypointEstimator:
+    """Build the estimator with the weights of the package."""
+    return KeypointEstimator(LightGlueMatcher(resources.device))

@@ -19,13 +19,14 @@ from vpr_dhe.runtime.text import one_line
 from vpr_dhe.verification.estimators.base import MatchedViews, View
 from vpr_dhe.verification.estimators.matchers.base import (
     MatcherEstimator,
-    bare_view,
     contained,
     input_frame,
     matched_view,
     network_input,
 )
-from vpr_dhe.verification.names import VISMATCH_PREFIX, require_vismatch
+from vpr_dhe.verification.estimators.registry import VISMATCH_PREFIX
+from vpr_dhe.verification.estimators.resources import Resources
+from vpr_dhe.verification.names import require_vismatch
 
 _KEYS = ("matched_kpts0", "matched_kpts1")
 _DOWNLOADERS = ("gdown", "http", "httpx", "huggingface_hub", "py3_wget", "requests", "urllib", "urllib3")
@@ -80,7 +81,7 @@ class VismatchEstimator(MatcherEstimator):
         for view in candidates:
             found = self._match_pair(image, network_input(view.decode()))
             views.append(matched_view(input_frame(view.frame.image_size), *found))
-        return MatchedViews(bare_view(input_frame(query.frame.image_size)), tuple(views))
+        return MatchedViews(View(input_frame(query.frame.image_size)), tuple(views))
 
     def _match_pair(self, query: Float32[Tensor, "3 _a _b"], candidate: Float32[Tensor, "3 _c _d"]) -> _Found:
         try:
@@ -165,3 +166,8 @@ def _reason(error: BaseException) -> str:
     """First line of the message of an error."""
     text = str(error).strip() or type(error).__name__
     return one_line(text.splitlines()[0])[:_MAX_REASON]
+
+
+def build(name: str, resources: Resources) -> VismatchEstimator:
+    """Build the estimator of a matcher; its name follows the prefix."""
+    return VismatchEstimator(name.removeprefix(VISMATCH_PREFIX), resources.device)

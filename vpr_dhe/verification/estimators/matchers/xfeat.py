@@ -11,7 +11,14 @@ from torch import Tensor
 
 from vpr_dhe.runtime.extras import import_package
 from vpr_dhe.verification.estimators.matchers.base import SIDE_PX, contained
-from vpr_dhe.verification.estimators.matchers.keypoints import MAX_KEYPOINTS, KeypointMatcher, Keypoints, Pairs
+from vpr_dhe.verification.estimators.matchers.keypoints import (
+    MAX_KEYPOINTS,
+    KeypointEstimator,
+    KeypointMatcher,
+    Keypoints,
+    Pairs,
+)
+from vpr_dhe.verification.estimators.resources import Resources
 
 
 class XFeatMatcher(KeypointMatcher):
@@ -46,3 +53,8 @@ class XFeatMatcher(KeypointMatcher):
         numbers = torch.arange(len(a), device=self._device)
         mutual = cosines.argmax(dim=0)[nearest] == numbers
         return Pairs(numbers[mutual], nearest[mutual], similarity[mutual])
+
+
+def build(_: str, resources: Resources) -> KeypointEstimator:
+    """Build the estimator with the weights of the package."""
+    return KeypointEstimator(XFeatMatcher(resources.device))

@@ -1,20 +1,19 @@
 """RANSAC-Flow in two stages: coarse homographies from many scales, then a fine flow."""
 
-from vpr_dhe.features.base import Extractor
-from vpr_dhe.models.network_file import NetworkFile
 from vpr_dhe.verification.estimators.base import HomographyEstimator
 from vpr_dhe.verification.estimators.ransac_flow.coarse_estimator import CoarseRansacFlowEstimator
 from vpr_dhe.verification.estimators.ransac_flow.estimator import NAME, RansacFlowEstimator, RansacFlowSettings
+from vpr_dhe.verification.estimators.resources import Resources
 
-__all__ = ["NAME", "CoarseRansacFlowEstimator", "RansacFlowEstimator", "RansacFlowSettings", "build_ransac_flow"]
+__all__ = ["NAME", "CoarseRansacFlowEstimator", "RansacFlowEstimator", "RansacFlowSettings", "build"]
 
 
-def build_ransac_flow(file: NetworkFile | None, extractor: Extractor | None, device: str) -> HomographyEstimator:
+def build(name: str, resources: Resources) -> HomographyEstimator:
     """Build both stages from the network file of the fine one, or without it the coarse stage alone.
 
     Raises:
         ModelError: if the file's weights are not those of a fine network.
     """
-    if file is None:
-        return CoarseRansacFlowEstimator(extractor, device)
-    return RansacFlowEstimator.from_file(file, extractor, device)
+    if name not in resources.networks:
+        return CoarseRansacFlowEstimator(resources.extractor, resources.device)
+    return RansacFlowEstimator.from_file(resources.networks[name], resources.extractor, resources.device)

@@ -23,7 +23,7 @@ from vpr_dhe.geometry.matching import mutual_nearest_neighbours
 from vpr_dhe.images import image_size
 from vpr_dhe.records import Features, Image, Size
 from vpr_dhe.verification.estimators.base import MIN_MATCHES
-from vpr_dhe.verification.estimators.robust import PoseLibEstimator
+from vpr_dhe.verification.estimators.poselib import PoseLibEstimator
 
 SCALES = (0.5, 0.6, 0.88, 1.0, 1.33, 1.66, 2.0)
 # In `UNIT`, whose sides are as long as the [-1, 1] of the source.

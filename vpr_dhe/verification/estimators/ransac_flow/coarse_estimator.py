@@ -14,7 +14,6 @@ from vpr_dhe.geometry.homography import normalise, project
 from vpr_dhe.models.names import LITE_VLAD
 from vpr_dhe.records import Evidence, Frame, Matches, Size
 from vpr_dhe.verification.estimators.base import Homographies, HomographyEstimator, MatchedViews, View
-from vpr_dhe.verification.estimators.matchers.base import bare_view
 from vpr_dhe.verification.estimators.ransac_flow.coarse import (
     SCALES,
     TOLERANCE,
@@ -100,7 +99,7 @@ class CoarseRansacFlowEstimator(HomographyEstimator):
             project(resizing(UNIT, size), matches.candidate),
         )
         tolerance_px = self.tolerance / UNIT.width * max(size)
-        return bare_view(Frame(size, size), Matches(*points, torch.ones(len(points[0])), tolerance_px))
+        return View.of_matches(Frame(size, size), Matches(*points, torch.ones(len(points[0])), tolerance_px))
 
 
 def find_planes(matches: CoarseMatches, tolerance: float = TOLERANCE) -> list[CoarseFit]:
@@ -120,4 +119,4 @@ def _in_pixels(homography: Float64[Tensor, "3 3"], query: Size, candidate: Size)
 
 
 def _bare(size: Size) -> View:
-    return bare_view(Frame(size, size))
+    return View(Frame(size, size))

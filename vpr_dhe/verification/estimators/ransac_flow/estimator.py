@@ -23,6 +23,7 @@ from vpr_dhe.models.names import SIFT_VLAD
 from vpr_dhe.models.network_file import NetworkFile
 from vpr_dhe.records import DenseAlignment, Evidence, Grid, Image, Size
 from vpr_dhe.verification.estimators.base import Homographies, HomographyEstimator, View
+from vpr_dhe.verification.estimators.poselib import PoseLibEstimator
 from vpr_dhe.verification.estimators.ransac_flow.coarse import (
     Cells,
     CoarseMatches,
@@ -33,7 +34,6 @@ from vpr_dhe.verification.estimators.ransac_flow.coarse import (
 )
 from vpr_dhe.verification.estimators.ransac_flow.network import STRIDE_PX, FineNetwork, FineSettings
 from vpr_dhe.verification.estimators.ransac_flow.sampling import lies_in, sampled, to_tensor
-from vpr_dhe.verification.estimators.robust import PoseLibEstimator
 
 NAME = "ransac-flow"
 EVIDENCE = "matchable_area"

@@ -1,9 +1,10 @@
-"""Registry of registration networks; a new one is one new file and one line here."""
+"""Registry of registration networks; a new one is one new file, a line here, and its name in `runtime.choices`."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from vpr_dhe.errors import ModelError
+from vpr_dhe.runtime.choices import RegistrationLayout, RegistrationNetworkName
 from vpr_dhe.verification.estimators.cross_modal.registration.base import RegistrationNetwork
 from vpr_dhe.verification.estimators.cross_modal.registration.direct import DirectNetwork
 from vpr_dhe.verification.estimators.cross_modal.registration.flow import FlowNetwork
@@ -35,12 +36,12 @@ _PUBLISHED = IterativeOptions(
     both_projections=True, scaled_correlation=False, halved_centres=True, homography_of_cells=True
 )
 LAYOUTS: Mapping[str, IterativeOptions] = {
-    "ihn": replace(
+    RegistrationLayout.ihn: replace(
         _PUBLISHED, projected_shortcuts=True, x_slow_window=True, fine_width=80, fine_iterations=3, warped_scale=True
     ),
-    "alto": replace(_PUBLISHED, relu_in_residual=False),
-    "sshnet": replace(_PUBLISHED, projected_shortcuts=True, x_slow_window=True, update="narrow"),
-    "earlier": IterativeOptions(),
+    RegistrationLayout.alto: replace(_PUBLISHED, relu_in_residual=False),
+    RegistrationLayout.sshnet: replace(_PUBLISHED, projected_shortcuts=True, x_slow_window=True, update="narrow"),
+    RegistrationLayout.earlier: IterativeOptions(),
 }
 """Options of published iterative networks (github.com/imdumpl78/IHN, songsang7/AltO, Junchen-Yu/SSHNet), and of the
 network of earlier versions of this package."""
@@ -55,9 +56,9 @@ def narrowed(options: IterativeOptions, width: int) -> IterativeOptions:
 
 
 NETWORKS: dict[str, Callable[[RegistrationSettings], RegistrationNetwork]] = {
-    "iterative": RegistrationSettings.iterative,
-    "direct": lambda settings: DirectNetwork(settings.side_px),
-    "flow": lambda settings: FlowNetwork(settings.side_px, settings.iterations),
+    RegistrationNetworkName.iterative: RegistrationSettings.iterative,
+    RegistrationNetworkName.direct: lambda settings: DirectNetwork(settings.side_px),
+    RegistrationNetworkName.flow: lambda settings: FlowNetwork(settings.side_px, settings.iterations),
 }
 
 

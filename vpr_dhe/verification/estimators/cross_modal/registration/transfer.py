@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, pixel_shuffle
 
 from vpr_dhe.errors import ModelError
+from vpr_dhe.runtime.choices import TransferName
 
 _WINDOW = 8
 _BLOCKS = (2, 2, 2, 2, 6)
@@ -166,9 +167,9 @@ def _changed(
 
 
 TRANSFERS: dict[str, Callable[[int], nn.Module]] = {
-    "swin": SwinUnet,
-    "swin-shuffle": ShuffledSwinUnet,
-    "convolutional": ConvolutionalUnet,
+    TransferName.swin: SwinUnet,
+    TransferName.swin_shuffle: ShuffledSwinUnet,
+    TransferName.convolutional: ConvolutionalUnet,
 }
 
 

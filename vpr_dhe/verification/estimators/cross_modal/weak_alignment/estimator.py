@@ -8,11 +8,13 @@ from jaxtyping import Float64
 
 from vpr_dhe.records import Evidence, StartProgress, without_progress
 from vpr_dhe.verification.estimators.base import Homographies, HomographyEstimator, View
+from vpr_dhe.verification.estimators.cross_modal.guided_matching import CrossModalEstimator
 from vpr_dhe.verification.estimators.cross_modal.weak_alignment.learning import (
     Learned,
     WeakAlignmentSettings,
     learn_alignment,
 )
+from vpr_dhe.verification.estimators.resources import Resources
 
 NAME = "weak-alignment"
 PSEUDO_SIAMESE_NAME = "weak-alignment-pseudo"
@@ -64,3 +66,14 @@ class WeakAlignmentEstimator(HomographyEstimator):
         settings = self.settings if start is None else self.settings.from_a_start()
         progress = self._start_progress("learning", sum(settings.steps))
         return learn_alignment(query.image, candidate.image, settings, self.device, progress, start)
+
+
+def build(name: str, resources: Resources) -> WeakAlignmentEstimator:
+    """Build the estimator, which begins at the homographies of `cross-modal`."""
+    settings = WeakAlignmentSettings(pseudo_siamese=name == PSEUDO_SIAMESE_NAME, max_seconds=resources.max_seconds)
+    return WeakAlignmentEstimator(
+        settings,
+        start=CrossModalEstimator.bundled(resources.device),
+        device=resources.device,
+        start_progress=resources.start_progress,
+    )
