@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from held_out import link_photos
+from held_out import link_images
 from saving import exit_code_of
 
 from vpr_dhe.models.model_file import load_model
@@ -39,7 +39,7 @@ _TOWN_SEEDS, _QUERIES_PER_TOWN = range(3000, 3004), 50
 def prepare_photos(data: Path, out: Path) -> None:
     """Link the photos and render the towns."""
     for side, held_out in (("training", False), ("validation", True)):
-        link_photos(data, out / side, _SHARES, held_out=held_out, shares=_SHARES)
+        link_images(data, out / side, _SHARES, held_out=held_out, shares=_SHARES)
     render_towns(out)
 
 

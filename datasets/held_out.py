@@ -20,7 +20,7 @@ def is_held_out(source: str, name: str) -> bool:
     return found is not None and found["scene"] in rule["held_out"]
 
 
-def link_photos(
+def link_images(
     data: Path,
     out: Path,
     sources: Iterable[str],

@@ -23,10 +23,10 @@ from pathlib import Path
 
 import timm
 import torch
-from held_out import link_photos
+from held_out import link_images
 from panoramas import PanoramaPairs
 from saving import save
-from taught_matches import MatchedPhotos, label_matches
+from taught_matches import MatchedImages, label_matches
 from torch import Tensor
 from tqdm import tqdm
 
@@ -42,7 +42,7 @@ from vpr_dhe.runtime.choices import SYNTHETIC_TOWN
 from vpr_dhe.training.dhe_lite import DheLiteSettings, DheLiteStage
 from vpr_dhe.training.local_head import LocalHeadSettings, LocalHeadStage
 from vpr_dhe.training.loop import LoopSettings, train
-from vpr_dhe.training.sources import open_photos, open_training_data
+from vpr_dhe.training.sources import open_images, open_training_data
 from vpr_dhe.training.sources.base import JoinedPairs, PairSource
 from vpr_dhe.training.vlad.fit import VladInfo, fit_vlad
 from vpr_dhe.training.vlad.settings import JOINT_SETTINGS, VladSettings
@@ -107,7 +107,7 @@ def make(weights: Path, data: Path, work: Path, *, taught: bool) -> ModelFile:
     photos, described = linked(data, work), work / "local.safetensors"
     if not described.exists():
         model = pretrained(weights)
-        taught_pairs = [matched_photos(model, data, work)] * _MATCHED_WEIGHT if taught else []
+        taught_pairs = [matched_images(model, data, work)] * _MATCHED_WEIGHT if taught else []
         pairs = [panorama_pairs(data, photos), *taught_pairs]
         head_info = f"{PHOTOS_INFO}{_TAUGHT_INFO if taught else ''}"
         with_local_head(model, photos, pairs, work / "head", head_info).save(described)
@@ -118,7 +118,7 @@ def make(weights: Path, data: Path, work: Path, *, taught: bool) -> ModelFile:
 def linked(data: Path, work: Path) -> Path:
     """Link the photos to learn from into a folder of `work`, and return it."""
     photos = work / "photos"
-    link_photos(data, photos, _PHOTOS)
+    link_images(data, photos, _PHOTOS)
     return photos
 
 
@@ -134,13 +134,13 @@ def with_vlad(model: ModelFile, photos: Path, out: Path, settings: VladSettings 
     return fit_vlad(model, photos, out, settings, info, device, max_images=sys.maxsize, half=True).model
 
 
-def matched_photos(model: ModelFile, data: Path, work: Path) -> MatchedPhotos:
+def matched_images(model: ModelFile, data: Path, work: Path) -> MatchedImages:
     """Pairs of photos that a teacher matches; the model finds photos to compare."""
     photos, labels = work / "matched", work / "matches.npz"
     if not labels.exists():
-        link_photos(data, photos, _MATCHED, shares=_SHARES, folders=_MATCHED)
+        link_images(data, photos, _MATCHED, shares=_SHARES, folders=_MATCHED)
         label_matches(photos, list_images(photos), extractor_of(model, model.name), labels)
-    return MatchedPhotos(photos, labels)
+    return MatchedImages(photos, labels)
 
 
 def with_local_head(
@@ -148,7 +148,7 @@ def with_local_head(
 ) -> ModelFile:
     """Train a local head on views of photos and on other pairs; `run` is the folder of the training."""
     extractor = extractor_of(model, model.name)
-    warps, validation = open_photos([photos], extractor.spec.input_size)
+    warps, validation = open_images([photos], extractor.spec.input_size)
     settings = LocalHeadSettings(decay_steps=_HEAD_STEPS)
     stage = LocalHeadStage(extractor, JoinedPairs([warps, *pairs]), validation, settings, training_data=training_data)
     trained = _trained(stage, _HEAD_STEPS, run)

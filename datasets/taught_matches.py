@@ -112,7 +112,7 @@ def _matches(teacher: KeypointMatcher, one: Keypoints, other: Keypoints) -> Floa
     return torch.cat(in_units, dim=1).float().numpy()[kept.ravel() > 0]
 
 
-class MatchedPhotos(PairSource):
+class MatchedImages(PairSource):
     """Labelled pairs, each photo in a random light and half of the pairs mirrored.
 
     Args:

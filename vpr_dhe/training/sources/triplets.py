@@ -14,9 +14,9 @@ from vpr_dhe.training.sources.positives import PositivePairs
 
 @dataclass(frozen=True)
 class TripletData:
-    """Queries to train on with their database, and pairs of other queries to validate with."""
+    """Training queries with their database, and pairs of held-out queries for validation."""
 
-    learned: PlaceDataset
+    training: PlaceDataset
     validation: PairSource
 
 
@@ -34,9 +34,9 @@ def open_triplet_data(root: Path, protocol: Protocol | None = None) -> TripletDa
             f"{root} is not a place data set; triplets need one, because photos alone have no known places"
         )
     count = len(dataset.queries.records)
-    kept = range(0, count, HELD_OUT)
-    learned = [query for query in range(count) if query % HELD_OUT]
-    return TripletData(_with_queries(dataset, learned), PositivePairs(_with_queries(dataset, kept)))
+    validation = range(0, count, HELD_OUT)
+    training = [query for query in range(count) if query % HELD_OUT]
+    return TripletData(_with_queries(dataset, training), PositivePairs(_with_queries(dataset, validation)))
 
 
 def _with_queries(dataset: PlaceDataset, chosen: Sequence[int]) -> PlaceDataset:
