@@ -1,8 +1,8 @@
 """Data sets of two folders of images, database and queries.
 
-Right answers follow from the first of these that applies: a file of ground truth; frames, if their tolerance is given;
-positions, from a table, file names or EXIF; frames. The frame of a query is the database image of the same name, if
-every query has one, otherwise the one at the same position in the sorted folder.
+Positives are defined by the first that applies: a file of ground truth; frames, if their tolerance is given; positions,
+from a table, file names or EXIF; frames. The frame of a query is the database image of the same name, if every query
+has one, otherwise the one at the same index in the sorted folder.
 """
 
 import logging
@@ -34,7 +34,7 @@ from vpr_dhe.runtime.image_decoding import read_file
 
 _log = logging.getLogger(__name__)
 
-# Reading every file of two large folders, such as frames of a video, for positions would take minutes.
+# Reading positions from every file of two large folders, such as frames of a video, would take minutes.
 _EXIF_PROBES = 8
 _BESIDE_GROUND_TRUTH = frozenset({"database", "queries", "ground_truth", "radius_m"})
 _DIGITS = re.compile(r"(\d+)")
@@ -94,7 +94,7 @@ def _by_frame(root: Path, protocol: Protocol, database: PlaceSplit, queries: Pla
 
 
 def _require_order(protocol: Protocol, database: PlaceSplit, queries: PlaceSplit) -> None:
-    """Check that folders of unequal length correspond by order only if the caller says so."""
+    """Check that correspondence by order was requested if the folders have different lengths."""
     counts = len(database.records), len(queries.records)
     if protocol.frame_tolerance is None and counts[0] != counts[1]:
         raise DatasetError(
@@ -109,7 +109,7 @@ def _multiples(queries: PlaceSplit, step: int) -> list[int]:
 
 
 def _thinned(database: PlaceSplit, queries: PlaceSplit, step: int) -> PlaceSplit:
-    """Take every n-th query, unless the queries are every n-th frame already."""
+    """Take every n-th query, unless the queries already are every n-th frame."""
     frames, count = len(database.records), len(queries.records)
     if count == frames:
         return replace(queries, records=queries.records[::step])
@@ -122,10 +122,10 @@ def _thinned(database: PlaceSplit, queries: PlaceSplit, step: int) -> PlaceSplit
 
 
 def _frames_of_names(database: PlaceSplit, queries: PlaceSplit) -> list[int] | None:
-    """Frames with the names of the queries; None if no query has one.
+    """Indices of the database images with the names of the queries; None if no query has one.
 
     Raises:
-        DatasetError: if only some queries have one: a surplus file would shift all frames after it.
+        DatasetError: if only some queries have one; an extra file would shift all frames after it.
     """
     frame_of = {_stem(record): frame for frame, record in enumerate(database.records)}
     frames = [frame_of[stem] for record in queries.records if (stem := _stem(record)) in frame_of]

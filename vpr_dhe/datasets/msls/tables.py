@@ -42,7 +42,7 @@ class Table:
         return found
 
     def equals(self, column: str, value: bool) -> Bool[np.ndarray, " rows"]:
-        """Mask of rows that hold True or, if `value` is False, False; an empty cell is neither.
+        """Mask of rows with the given value, True or False; an empty cell is neither.
 
         Raises:
             DatasetError: if a cell is neither True, False nor empty.
@@ -55,7 +55,7 @@ class Table:
         return (cells == str(value).lower()).to_numpy(dtype=bool)
 
     def require_keys_once(self) -> None:
-        """Check that keys are present and unique.
+        """Check that the keys are present and unique.
 
         Raises:
             DatasetError: if not.
@@ -108,7 +108,7 @@ def read_table(path: Path, columns: tuple[str, ...], optional: str = "") -> Tabl
     Raises:
         DatasetError: if the file cannot be read, or lacks one of the columns.
     """
-    # Imported here because it takes a second, and queries read no tables.
+    # Imported here because it takes a second, and queries need no tables.
     import pandas as pd
 
     wanted = {*columns, optional}

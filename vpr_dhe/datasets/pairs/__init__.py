@@ -36,7 +36,7 @@ def read_pairs(root: StrPath, layout: str = AUTO) -> PairSet:
 def recognise_pairs(root: Path) -> str | None:
     """Name of the layout of a folder; None if it has none, or does not exist.
 
-    Warps are never recognised, because any folder of photos can be warped.
+    Warps are never recognised, because any folder of images can be warped.
     """
     if not root.is_dir():
         return None

@@ -1,4 +1,4 @@
-"""Image pairs in a table `pairs.csv` of image_a, image_b and h00 to h22, beside the images."""
+"""Image pairs in a table `pairs.csv` with columns image_a, image_b and h00 to h22, in the folder of the images."""
 
 import csv
 from collections.abc import Mapping
