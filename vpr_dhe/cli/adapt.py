@@ -54,7 +54,7 @@ def run(
 
 def _draw(index: Path, picture: Path) -> None:
     from vpr_dhe.index.place_index import PlaceIndex
-    from vpr_dhe.report.pictures.adaptation import draw_lessons
+    from vpr_dhe.report.pictures.adaptation import draw_examples
     from vpr_dhe.report.pictures.drawing import write_picture
 
-    write_picture(draw_lessons(PlaceIndex.open(index)), picture)
+    write_picture(draw_examples(PlaceIndex.open(index)), picture)

@@ -33,7 +33,7 @@ from vpr_dhe.verification.estimators.robust import OpenCvEstimator
 from vpr_dhe.verification.keypoint_refinement import (
     MIN_CREDIBLE_INLIERS,
     count_agreeing,
-    keeps_its_side,
+    preserves_orientation,
     refine,
     verify_matches,
 )
@@ -206,7 +206,7 @@ def align_keypoints(query: Image, candidate: Image, verifier: Verifier) -> Verif
     if verifier.estimator.uses_images:
         return best
     best = refine(query, candidate, keypoints, best, verifier, _RECTIFIED_RADII_PX)
-    credible = best.homography is not None and keeps_its_side(best.homography, image_size(query))
+    credible = best.homography is not None and preserves_orientation(best.homography, image_size(query))
     return best if credible and best.inliers >= MIN_CREDIBLE_INLIERS else NOT_VERIFIED
 
 

@@ -58,7 +58,7 @@ def watched_answers(path: Path | None, localizer: "Localizer", *, sequence: bool
 
     assert isinstance(localizer.database, VerifiedIndex), "opened by Localizer.open"
     with replay_of_answers(path, localizer.database.index, sequence=sequence) as replay:
-        yield Watched(replay.passing, replay.watching)
+        yield Watched(replay.tap_frames, replay.tap_answers)
 
 
 @contextmanager
@@ -70,4 +70,4 @@ def watched_loops(path: Path | None, records: "Sequence[ImageRecord]") -> "Itera
     from vpr_dhe.report.rerun.loops import replay_of_loops
 
     with replay_of_loops(path, records) as replay:
-        yield Watched(replay.passing, replay.watching)
+        yield Watched(replay.tap_frames, replay.tap_loops)

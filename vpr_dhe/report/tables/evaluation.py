@@ -67,7 +67,7 @@ def method_table(result: EvaluationResult) -> list[list[str]]:
 
 
 def scores_note(result: EvaluationResult) -> str:
-    """Statement of what the percentages refer to."""
+    """Note about the denominators of the percentages."""
     note = f"recall in % {_COUNTED[result.settings.denominator]}"
     if result.settings.denominator is not Denominator.with_positive:
         note += f"; mAP, AUC-PR and R@100%P {_COUNTED[Denominator.with_positive]}"
@@ -94,7 +94,7 @@ def _percentages(scores: Scores, last: int) -> list[str]:
 
 
 def footnotes(result: EvaluationResult) -> list[str]:
-    """Sentences about times, queries without a right answer, and unreadable images."""
+    """Sentences about times, queries without a positive, and unreadable images."""
     notes = [
         f"medians in ms: decode and extract {result.extract_ms:.0f}, search {result.retrieval.median_ms:.1f}"
         + "".join(f", {method.name} {method.median_ms:.0f}" for method in result.verifiers)
@@ -225,5 +225,5 @@ def demo_table(demo: Demo) -> str:
         for answer in demo.answers
     ]
     sample = text_table(["query was taken at", "best match was taken at", "inliers", "distance", "result"], rows)
-    lessons = "\n".join(adaptation_lines(demo.adaptation))
-    return f"{sample}\n\n{lessons}\n\n{evaluation_table(demo.result)}\nall in {demo.seconds:.0f} s"
+    adaptation = "\n".join(adaptation_lines(demo.adaptation))
+    return f"{sample}\n\n{adaptation}\n\n{evaluation_table(demo.result)}\nall in {demo.seconds:.0f} s"
