@@ -1,4 +1,4 @@
-"""Message types of ROS 2 as IDL types, named as its middleware names them.
+"""Message types of ROS 2 as IDL types, with the names of its middleware.
 
 Sources: definitions of common_interfaces 5.3 (Jazzy; std_msgs, sensor_msgs, geometry_msgs, nav_msgs, diagnostic_msgs),
 builtin_interfaces of rcl_interfaces 2.0 and tf2_msgs of geometry2 0.36; "Topic and Service name mapping to DDS",
@@ -12,7 +12,7 @@ from cyclonedds.idl.types import array, float64, int8, int32, sequence, uint8, u
 
 
 class _Shown(type(IdlStruct)):
-    """Class of messages that is shown as other classes are, which type checkers at run time rely on."""
+    """Metaclass of messages with the standard repr of classes, on which run-time type checkers rely."""
 
     def __repr__(cls) -> str:
         return type.__repr__(cls)
