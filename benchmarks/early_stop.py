@@ -204,7 +204,7 @@ def _calibration_row(
 
 
 def measure_time(dataset: PlaceDataset, cache: Path) -> dict[str, Any]:
-    """Time of re-ranking with and without the early stop, of its parts, and what the number of matches could spare."""
+    """Time of re-ranking with and without the early stop, of its parts, and possible savings by the match count."""
     extractor = load_extractor(MODEL)
     index = FeatureCache(cache).index(dataset.database, extractor)
     features = list(FeatureCache(cache).queries(dataset.queries, extractor))

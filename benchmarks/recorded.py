@@ -49,7 +49,7 @@ class Query:
     adaptation: AdaptationInfo | None = None
 
     def without(self, left_out: Bool[np.ndarray, " candidates"]) -> "Query":
-        """The same query without some of its candidates."""
+        """Copy of the query without some of its candidates."""
         kept = ~left_out
         columns = (self.rows, self.similarity, self.inliers, self.weights, self.votes, self.right)
         return Query(self.path, *(column[kept] for column in columns), adaptation=self.adaptation)

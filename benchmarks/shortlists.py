@@ -1,4 +1,4 @@
-"""Recall by what a coarse pass leaves to verify, and by the weights of inliers, on all data sets of a folder.
+"""Recall by the shortlist of a coarse pass, and by the weights of inliers, on all data sets of a folder.
 
     python benchmarks/shortlists.py ../shared/data --frame-tolerance thumbs_gardens_point=2
 

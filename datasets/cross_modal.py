@@ -2,8 +2,8 @@
 
     python datasets/cross_modal.py DATA --out cross-modal.safetensors
 
-DATA holds the folders of `_PHOTOS`. An interrupted run leaves its state in the folder `cross-modal.work`,
-and the same command goes on. A step takes about half a second of one core that multiplies in bfloat16.
+DATA contains the folders of `_PHOTOS`. An interrupted run leaves its state in the folder `cross-modal.work`; the same
+command resumes it. A step takes about half a second of one core with products in bfloat16.
 """
 
 import argparse
@@ -69,7 +69,7 @@ def make(data: Path, work: Path, seed: int) -> NetworkFile:
 
 
 def for_package(file: NetworkFile) -> NetworkFile:
-    """The network as it is shipped: in half precision, under the licence of the package."""
+    """Bundled version of the network: in half precision, under the licence of the package."""
     tensors = {name: value.half() if value.is_floating_point() else value for name, value in file.tensors.items()}
     return replace(file, licence="Apache-2.0", tensors=tensors)
 

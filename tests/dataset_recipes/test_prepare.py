@@ -1,4 +1,4 @@
-"""`datasets/prepare.py` from end to end: a right copy passes, a mistake is named with its mend, only links are made."""
+"""`datasets/prepare.py` end to end: a correct copy passes, faults are reported with a remedy, only links are made."""
 
 import csv
 import shutil
