@@ -29,7 +29,7 @@ class WarpedViews(NamedTuple):
     homography: Float64[np.ndarray, "3 3"]
 
 
-def warped_views(photo: Image, size: Size, random: np.random.Generator) -> WarpedViews:
+def warped_views(image: Image, size: Size, random: np.random.Generator) -> WarpedViews:
     """Make two views of `size` of an image, each with random lighting.
 
     View A is a random crop, between 60 and 100 % of each side. View B is A with displaced corners, padded by reflection
@@ -38,15 +38,15 @@ def warped_views(photo: Image, size: Size, random: np.random.Generator) -> Warpe
     crop = random.uniform(_MIN_CROP, 1.0, 2)
     # Downsampled to the resolution of A, because warping samples single pixels and would alias.
     whole = Size(*(max(1, round(side / part)) for side, part in zip(size, crop, strict=True)))
-    photo = _resized(photo, whole)
+    image = _resized(image, whole)
     left, top = (random.uniform(0, full - part) for full, part in zip(whole, size, strict=True))
     to_a = np.array([[1.0, 0.0, -left], [0.0, 1.0, -top], [0.0, 0.0, 1.0]])
     homography = random_homography(size, random)
-    view_a, view_b = (_warped(photo, matrix, size) for matrix in (to_a, homography @ to_a))
+    view_a, view_b = (_warped(image, matrix, size) for matrix in (to_a, homography @ to_a))
     return WarpedViews(relit(view_a, random), relit(view_b, random), homography)
 
 
-def distorted_crop(photo: Image, whole: Size, size: Size, random: np.random.Generator) -> Image:
+def distorted_crop(image: Image, whole: Size, size: Size, random: np.random.Generator) -> Image:
     """Crop a view of `size` from an image resized to between 1 and 1.7 times `whole` along each axis.
 
     Its corners are displaced by up to a tenth of its sides, and half of the views are mirrored. Views are padded by
@@ -56,7 +56,7 @@ def distorted_crop(photo: Image, whole: Size, size: Size, random: np.random.Gene
     enlarged = Size(*(max(part, round(side / share)) for side, part, share in zip(whole, size, crop, strict=True)))
     left, top = (random.uniform(0, full - part) for full, part in zip(enlarged, size, strict=True))
     to_view = np.array([[1.0, 0.0, -left], [0.0, 1.0, -top], [0.0, 0.0, 1.0]])
-    view = _warped(_resized(photo, enlarged), random_homography(size, random, _MAX_DISTORTION) @ to_view, size)
+    view = _warped(_resized(image, enlarged), random_homography(size, random, _MAX_DISTORTION) @ to_view, size)
     return np.ascontiguousarray(view[:, ::-1]) if random.random() < 0.5 else view
 
 
@@ -69,16 +69,16 @@ def random_homography(
     return four_point_homography(square, moved).numpy()
 
 
-def _warped(photo: Image, photo_to_view: Float64[np.ndarray, "3 3"], size: Size) -> Image:
-    warped = cv2.warpPerspective(photo, photo_to_view, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+def _warped(image: Image, image_to_view: Float64[np.ndarray, "3 3"], size: Size) -> Image:
+    warped = cv2.warpPerspective(image, image_to_view, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
     return warped.astype(np.uint8, copy=False)
 
 
-def _resized(photo: Image, size: Size) -> Image:
+def _resized(image: Image, size: Size) -> Image:
     """Resize an image, with area averaging for downsampling."""
-    shrinking = size.width * size.height < photo.shape[0] * photo.shape[1]
+    shrinking = size.width * size.height < image.shape[0] * image.shape[1]
     interpolation = cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR
-    return cv2.resize(photo, size, interpolation=interpolation).astype(np.uint8, copy=False)
+    return cv2.resize(image, size, interpolation=interpolation).astype(np.uint8, copy=False)
 
 
 def random_view(

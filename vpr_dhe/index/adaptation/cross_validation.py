@@ -1,7 +1,7 @@
-"""Honest test of an adaptation on the map itself: learned on one half of the places, tried on the other, both ways.
+"""Two-fold cross-validation of an adaptation over the places of a map.
 
-Images of the tested half are queries to that half. What is right or excluded for each is known from positions, or from
-verified pairs: images of the same spot, and of the same moments, are no answers.
+Images of the tested half are queries to that half. Positives and excluded images of each query follow from positions,
+or from verified pairs: images of the same spot and of the same moments are excluded.
 """
 
 from collections.abc import Callable, Iterator, Sequence

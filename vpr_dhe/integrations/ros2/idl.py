@@ -11,14 +11,14 @@ from cyclonedds.idl import IdlStruct
 from cyclonedds.idl.types import array, float64, int8, int32, sequence, uint8, uint16, uint32
 
 
-class _Shown(type(IdlStruct)):
+class _ReprMeta(type(IdlStruct)):
     """Metaclass of messages with the standard repr of classes, on which run-time type checkers rely."""
 
     def __repr__(cls) -> str:
         return type.__repr__(cls)
 
 
-class Message(IdlStruct, metaclass=_Shown):
+class Message(IdlStruct, metaclass=_ReprMeta):
     """Base of all messages."""
 
 
