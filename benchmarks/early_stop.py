@@ -99,7 +99,7 @@ def find_datasets(data: Path, limit: int) -> Iterator[PlaceDataset]:
 
 
 def first_right(query: Query, rank_by: RankBy, margin: float | None) -> tuple[Bool[np.ndarray, " ranks"], int, int]:
-    """Whether a right answer is within each of the first ranks, the number of verified candidates, and the best one."""
+    """Whether a positive is within each of the first ranks, the number of verified candidates, and the best one."""
     best = localize(query, rank_by, margin)
     hits = query.right[[one.id for one in best]]
     return np.array([hits[:rank].any() for rank in RANKS]), verified_count(best), best[0].id

@@ -61,7 +61,7 @@ def record(
     """Verify the first 100 candidates of all queries by `magsac`, or read what an earlier run found.
 
     Args:
-        dataset: with right answers.
+        dataset: with positives.
         extractor: of the features.
         cache: folder of features and of what was found.
         codec: of the local maps.

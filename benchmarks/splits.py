@@ -1,4 +1,4 @@
-"""The data sets of `splits.toml`: openly licensed images with databases, queries and right answers of our own choice.
+"""The data sets of `splits.toml`: openly licensed images with databases, queries and positives of this project.
 
 datasets = read_splits(Path("data"), held_out=True)
 """

@@ -58,7 +58,7 @@ class PlaceDataset:
         _require_apart(self.database, self.queries)
         if self.positives is not None and not any(rows.size for rows in self.positives):
             raise DatasetError(
-                f"{self.name}: none of the {len(self.queries.records)} queries has a right answer ({self.protocol}), "
+                f"{self.name}: none of the {len(self.queries.records)} queries has a positive ({self.protocol}), "
                 f"such as {self.queries.records[0].path}; see whether both folders show the same places"
             )
 
@@ -66,14 +66,14 @@ class PlaceDataset:
         """Copy with at most `count` evenly spaced queries, for quick tests, not for published figures.
 
         Raises:
-            BadInputError: if none of them has a right answer.
+            BadInputError: if none of them has a positive.
         """
         total = len(self.queries.records)
         if count >= total:
             return self
         kept = evenly_spread(total, count, with_last=False).tolist()
         if self.positives is not None and not any(self.positives[row].size for row in kept):
-            raise BadInputError(f"none of these {count} queries has a right answer; raise --queries-limit")
+            raise BadInputError(f"none of these {count} queries has a positive; raise --queries-limit")
         return replace(
             self,
             protocol=f"{self.protocol}, only {count} of {total} queries",
@@ -211,7 +211,7 @@ def _require_apart(database: PlaceSplit, queries: PlaceSplit) -> None:
     if shared:
         raise DatasetError(
             f"{queries.folder / shared[0]} is in the database and among the queries, one of {len(shared)} such images; "
-            "an image must not be its own right answer; keep the two apart"
+            "an image must not be its own positive; keep both apart"
         )
 
 

@@ -66,7 +66,7 @@ def read_folders(root: Path, protocol: Protocol | None = None) -> PlaceDataset:
 def _by_file(root: Path, protocol: Protocol, file: Path, database: PlaceSplit, queries: PlaceSplit) -> PlaceDataset:
     clash = next((name for name in protocol.chosen if name not in _BESIDE_GROUND_TRUTH), None)
     if clash:
-        raise BadInputError(f"--ground-truth and {option(clash)} both define the right answers; give one")
+        raise BadInputError(f"--ground-truth and {option(clash)} both define the positives; give one")
     truth = read_ground_truth(file, database, queries, protocol.radius_m)
     return _dataset(root, truth.rule, database, queries, truth.positives)
 
@@ -98,7 +98,7 @@ def _require_order(protocol: Protocol, database: PlaceSplit, queries: PlaceSplit
     counts = len(database.records), len(queries.records)
     if protocol.frame_tolerance is None and counts[0] != counts[1]:
         raise DatasetError(
-            f"right answers are unknown for {counts[1]} queries in {queries.folder} among {counts[0]} images in "
+            f"positives are unknown for {counts[1]} queries in {queries.folder} among {counts[0]} images in "
             f"{database.folder}: they have neither positions nor equal names; give --positions or --ground-truth, or "
             "--frame-tolerance if image i shows the place of query i"
         )
@@ -135,7 +135,7 @@ def _frames_of_names(database: PlaceSplit, queries: PlaceSplit) -> list[int] | N
         odd = next(record.path for record in queries.records if _stem(record) not in frame_of)
         raise DatasetError(
             f"{queries.folder / odd} has no image of its name in {database.folder}, and {len(frames)} of the "
-            f"{len(queries.records)} queries have one; remove surplus files, or give right answers by --ground-truth"
+            f"{len(queries.records)} queries have one; remove surplus files, or give positives by --ground-truth"
         )
     return frames
 

@@ -20,7 +20,7 @@ def extractor_network(extractor: NeuralExtractor, preprocessing: Preprocessing) 
     compared = (
         "not normalised: L2-normalise it before it is compared by inner product"
         if spec.unit_norm
-        else "not normalised: compare it as it is, by Euclidean distance"
+        else "not normalised: compare it by Euclidean distance"
     )
     codes = TensorInfo(
         "code_values", _FLOAT, ("images", spec.code_bits), "a bit of the binary code is 1 where these are >= 0"

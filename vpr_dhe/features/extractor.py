@@ -64,7 +64,7 @@ def load_extractor(
         return SiftVladExtractor(model, reference)
     if torch.device(device).type != "cpu" or precision != "fp32" or compiled:
         remedy = f"leave these out, or run `vpr-dhe export {name} --out FOLDER`, and give --model FOLDER"
-        _refuse_onnx(name, runtime, f"another device, --precision or --compile was asked for; {remedy}")
+        _refuse_onnx(name, runtime, f"another device, --precision or --compile was requested; {remedy}")
     elif runtime != "torch":
         return extractor_of(model, reference, onnx_required=runtime == "onnx")
     return _in_torch(model, reference, device, precision, compiled=compiled)

@@ -65,7 +65,7 @@ def require_city(root: Path, city: str) -> Path:
             raise DatasetError(
                 f"{folder} does not exist; expected {found}/{{query,database}}; extract metadata.zip and all "
                 f"images_vol_*.zip of MSLS into {root}, or name the cities that you have: --split "
-                f"{others[0] if others else 'cph'} reads one city alone"
+                f"{others[0] if others else 'cph'} reads only one city"
             )
     return found
 

@@ -81,7 +81,7 @@ class Table:
         """
         if len(self.cells) != len(other.cells):
             raise DatasetError(
-                f"{self.path} has {len(self.cells)} rows and {other.path.name} beside it {len(other.cells)}; expected "
+                f"{self.path} has {len(self.cells)} rows and {other.path.name} next to it {len(other.cells)}; expected "
                 "one row for each image in both; extract metadata.zip of MSLS again"
             )
         if KEY not in other.cells:

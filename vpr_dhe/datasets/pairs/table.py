@@ -70,4 +70,4 @@ def _existing(image: Path, source: str) -> Path:
     return image
 
 
-LAYOUT = PairLayout("pairs", f"{FILE_NAME} beside the images", lambda root: (root / FILE_NAME).is_file(), read_table)
+LAYOUT = PairLayout("pairs", f"{FILE_NAME} next to the images", lambda root: (root / FILE_NAME).is_file(), read_table)

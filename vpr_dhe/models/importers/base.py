@@ -170,9 +170,9 @@ def _read_safetensors(path: Path) -> State:
     try:
         with safe_open(path, framework="pt") as file:
             if FORMAT.name in str(file.metadata()):
-                raise ModelError(f"{path} is a model file already; give it to --model as it is")
+                raise ModelError(f"{path} is already a model file; use it by --model")
             if network_file.FORMAT.name in str(file.metadata()):
-                raise ModelError(f"{path} is a network file already; give it to --weights as it is")
+                raise ModelError(f"{path} is already a network file; use it by --weights")
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     except (SafetensorError, OSError, ValueError) as error:
         raise ModelError(f"{path} is not a readable safetensors file ({error}); download it again") from error
@@ -186,7 +186,7 @@ def _read_torch(path: Path) -> object:
         if found := re.search(r"Unsupported global: GLOBAL (\S+)", str(error)):
             raise ModelError(
                 f"{path} is not a readable PyTorch checkpoint: beside tensors it holds an object of {found[1]}, which "
-                "is not loaded because that would execute code; save its state dictionary alone"
+                "is not loaded because that would execute code; save only its state dictionary"
             ) from error
         reason = textwrap.shorten(f"{type(error).__name__}: {error}", 160, placeholder="...")
         raise ModelError(f"{path} is not a readable PyTorch checkpoint ({reason}); download it again") from error
@@ -203,7 +203,7 @@ def _refuse_cross_image(state: State, path: Path) -> None:
         if encoder:
             raise ModelError(
                 f"{path} holds an encoder over the images of a batch ({listed(encoder)}), as in CricaVPR: the "
-                "descriptor of an image would depend on the images beside it, so it cannot be indexed; choose a model "
+                "descriptor of an image would depend on the other images, so it cannot be indexed; choose a model "
                 "without a cross-image encoder"
             )
 

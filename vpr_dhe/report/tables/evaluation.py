@@ -17,7 +17,7 @@ from vpr_dhe.runtime.text import counted
 
 _COUNTED = {
     Denominator.all: "of all queries",
-    Denominator.with_positive: "of the queries with a right answer",
+    Denominator.with_positive: "of the queries with a positive",
 }
 _LABELS = {RETRIEVAL: RETRIEVAL, EXTRACTED: "retrieval as extracted"}
 _RECALL, _PRECISION = "R@{}", "mAP@{}"
@@ -35,7 +35,7 @@ def _title(result: EvaluationResult) -> str:
         f"{counted(len(dataset.queries.records), 'query', 'queries')}"
     )
     if result.num_queries_with_positive is not None:
-        title += f", {result.num_queries_with_positive} of them with a right answer"
+        title += f", {result.num_queries_with_positive} of them with a positive"
     return f"{title}; model {result.model}, local maps {result.codec}"
 
 
@@ -111,7 +111,7 @@ def footnotes(result: EvaluationResult) -> list[str]:
     if unanswerable:
         effect = "counted as missed" if result.settings.denominator is Denominator.all else "left out of recall"
         queries = counted(len(unanswerable), "query", "queries")
-        notes.append(f"{queries} without a right answer in the database, such as {unanswerable[0]}: {effect}")
+        notes.append(f"{queries} without a positive in the database, such as {unanswerable[0]}: {effect}")
     if result.unreadable_queries:
         queries = counted(len(result.unreadable_queries), "query", "queries")
         notes.append(f"{queries} could not be read, so counted as missed")

@@ -31,7 +31,7 @@ def open_triplet_data(root: Path, protocol: Protocol | None = None) -> TripletDa
     dataset = read_training_places(root, protocol or Protocol())
     if dataset is None:
         raise DatasetError(
-            f"{root} is not a place data set; triplets need one, because photos alone have no known places"
+            f"{root} is not a place data set; triplets need one, because places of images are unknown otherwise"
         )
     count = len(dataset.queries.records)
     validation = range(0, count, HELD_OUT)
