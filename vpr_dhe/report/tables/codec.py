@@ -32,6 +32,6 @@ def outdated_codec_line(codec: CodecInfo, index: Path) -> str:
     """Recommendation for an index whose codec was chosen by an earlier rule."""
     return (
         f"local maps are stored as {codec.name}, chosen by an earlier rule that may cost recall; run `vpr-dhe compact "
-        f"{index} --codec auto` to measure inliers as well; precision lost by {codec.name} can be restored only by indexing "
-        "the images into a new folder"
+        f"{index} --codec auto` to measure inliers as well; precision lost by {codec.name} can be restored only by "
+        "indexing the images into a new folder"
     )
