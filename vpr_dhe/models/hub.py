@@ -43,7 +43,7 @@ class CachedModel:
 
     @property
     def record(self) -> Path:
-        """Path of the checksum of the checkpoint that was used first."""
+        """Path of the record of the checkpoint that was used first: URL, size and SHA-256."""
         return user_cache("models") / f"{self.model.name}.json"
 
 

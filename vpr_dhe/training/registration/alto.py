@@ -133,7 +133,7 @@ class AltoStage(RegistrationStage):
 
 @contextmanager
 def _frozen(encoder: Encoder) -> Iterator[Callable[[Tensor], Tensor]]:
-    """Context in which the encoder is frozen, with its weights and batch statistics."""
+    """Context that yields the encoder as a function of images, with frozen weights and batch statistics."""
     # Copies of the buffers, because the other loss changes them before the gradients of this loss are computed.
     weights = {name: value.detach() for name, value in encoder.named_parameters()}
     statistics = {name: value.clone() for name, value in encoder.named_buffers()}
