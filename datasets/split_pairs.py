@@ -116,7 +116,7 @@ def _link(image: Path, link: Path) -> None:
 def main() -> int:
     """Split, and print the number of pairs by part."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("data", type=Path, help="folders a and b of aligned images, or pairs.csv beside the images")
+    parser.add_argument("data", type=Path, help="folders a and b of aligned images, or pairs.csv next to the images")
     parser.add_argument("--out", type=Path, required=True, help="a new folder")
     parser.add_argument("--leave-out-plain", action="store_true", help="leave out pairs with an image of one colour")
     arguments = parser.parse_args()

@@ -194,7 +194,7 @@ def test_each_evaluation_names_the_other_for_the_others_data(town, tmp_path):
         assert "holds image pairs, not places; use `vpr-dhe evaluate-pairs`" in done.stderr
     done = call("evaluate-pairs", town, expect=2)
     assert (done.stdout, done.stderr.count("\n")) == ("", 1)
-    assert "shows none of the layouts of image pairs" in done.stderr
+    assert "matches none of the layouts of image pairs" in done.stderr
     done = call("evaluate-pairs", tmp_path / "pairs", "--verifier", "none", expect=2)
     assert "'none' aligns no image pairs" in done.stderr
 
