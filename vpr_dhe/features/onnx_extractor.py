@@ -35,7 +35,7 @@ class OnnxExtractor(Extractor):
         """Make the extractor of an export, on the export's device.
 
         Raises:
-            ModelError: if the export holds no extractor, or is damaged.
+            ModelError: if the export contains no extractor, or is damaged.
         """
         info = model.info
         spec = _spec(str(model.folder), info.fingerprint, info, info)
