@@ -43,7 +43,7 @@ MAX_ATTEMPTS = 20_000
 
 @dataclass(frozen=True)
 class Difficulty:
-    """Ranges of what separates two views.
+    """Ranges of the differences between two views.
 
     Args:
         name: of the pairs.

@@ -32,13 +32,13 @@ from torch.nn.functional import avg_pool2d
 
 from vpr_dhe.images import decode_named, list_images
 from vpr_dhe.records import Image
-from vpr_dhe.training.registration.aligned import AlignedData, Photos, some_part
+from vpr_dhe.training.registration.aligned import AlignedData, AlignedPair, some_part
 from vpr_dhe.training.registration.alto import AltoSettings, AltoStage
 from vpr_dhe.training.registration.deformed_patches import (
     PatchBatch,
     PatchBatches,
+    image_side_px,
     largest_displacement_px,
-    photo_side_px,
     random_displacements,
 )
 from vpr_dhe.training.registration.encoders import Encoder
@@ -58,7 +58,7 @@ _DESCENT_STEPS, _DESCENT_RATE_PX = 60, 0.25
 
 
 class InvertedPhotos(PairSource):
-    """Photos paired with themselves in an inverted contrast, 1 - x^0.6."""
+    """Images paired with themselves in an inverted contrast, 1 - x^0.6."""
 
     knows_homographies = True
 
@@ -72,7 +72,7 @@ class InvertedPhotos(PairSource):
     def pair(self, index: int, random: np.random.Generator) -> TrainingPair:
         """Crop a photo at random, and invert its contrast."""
         photo = self._photos[index]
-        part = np.ascontiguousarray(some_part(Photos(photo, photo), random).a)
+        part = np.ascontiguousarray(some_part(AlignedPair(photo, photo), random).a)
         image = cv2.resize(part, (self._side_px, self._side_px), interpolation=cv2.INTER_AREA).astype(np.uint8)
         inverted = np.rint(255 * (1 - (image / 255) ** _GAMMA)).astype(np.uint8)
         return TrainingPair(image, inverted, np.eye(3), frozenset([str(index)]), holds_everywhere=True)
@@ -124,7 +124,7 @@ def read_photos(root: Path, count: int, side_px: int) -> list[Image]:
 
 def open_toy(root: Path, count: int, side_px: int) -> AlignedData:
     """Hold out every sixth photo."""
-    photo_px = photo_side_px(side_px)
+    photo_px = image_side_px(side_px)
     photos = read_photos(root, count, photo_px)
     learned = [photo for number, photo in enumerate(photos) if number % 6]
     return AlignedData(InvertedPhotos(learned, photo_px), InvertedPhotos(photos[::6], photo_px))

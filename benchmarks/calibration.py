@@ -154,7 +154,7 @@ def measured(verifier: str, name: str, numbers: np.ndarray, tested: Sequence[Exa
     right = np.array([example.right for example in tested])
     answerable = sum(example.place_known for example in tested)
     curve = precision_recall(numbers.tolist(), right.tolist(), answerable)
-    assert curve is not None, "there are queries with a right answer"
+    assert curve is not None, "there are queries with a positive"
     sure = numbers >= _SURE
     return Row(
         verifier,

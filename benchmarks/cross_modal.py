@@ -33,8 +33,8 @@ from vpr_dhe.geometry.homography import project
 from vpr_dhe.images import image_size
 from vpr_dhe.models.network_file import load_network
 from vpr_dhe.records import NOT_VERIFIED, Image, Size, Verification
-from vpr_dhe.training.registration.aligned import AlignedPhotos
-from vpr_dhe.training.registration.deformed_patches import PatchBatches, photo_side_px
+from vpr_dhe.training.registration.aligned import AlignedImages
+from vpr_dhe.training.registration.deformed_patches import PatchBatches, image_side_px
 from vpr_dhe.training.sources.base import Draws
 from vpr_dhe.verification.alignment import build_aligner
 from vpr_dhe.verification.build import build_estimator
@@ -64,8 +64,8 @@ class Row:
 
 def deformed_pairs(root: Path, seed: int) -> PairSet:
     """Deform each test pair of a folder once."""
-    side_px = photo_side_px(SIDE_PX)
-    source = AlignedPhotos(read_pairs(root / "test").pairs, side_px, varied=False, description=root.name)
+    side_px = image_side_px(SIDE_PX)
+    source = AlignedImages(read_pairs(root / "test").pairs, side_px, varied=False, description=root.name)
     batches, size = PatchBatches(Draws(source, seed), SIDE_PX, 1), Size(SIDE_PX, SIDE_PX)
     pairs = []
     for number in range(len(source)):

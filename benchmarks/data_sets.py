@@ -12,7 +12,7 @@ from vpr_dhe.datasets import LAYOUTS, PlaceDataset, Protocol, read_places
 from vpr_dhe.errors import VprDheError
 
 Protocols = list[PlaceDataset]
-"""One set of images, with the right answers by each protocol."""
+"""One set of images, with the positives by each protocol."""
 
 
 def find(root: Path, recognises: Callable[[Path], bool], depth: int = 2) -> Iterator[Path]:

@@ -36,7 +36,7 @@ from vpr_dhe.training.dhe.predicted import predicted_homographies
 from vpr_dhe.training.dhe.stage import new_head
 from vpr_dhe.training.extracted_pairs import extract_pairs
 from vpr_dhe.training.schedules import cosine_decay
-from vpr_dhe.training.sources.warps import WarpedPhotos
+from vpr_dhe.training.sources.warps import WarpedImages
 from vpr_dhe.verification.estimators.dhe import INPUT_SIZE
 
 SIDES = (6, 12, 24)
@@ -72,7 +72,7 @@ Draw = Callable[[int], Pairs]
 
 def drawer(extractor: Extractor, photos: Sequence[Path], side: int, seed: int) -> Draw:
     """Function that draws so many new pairs."""
-    source, random = WarpedPhotos(photos, INPUT_SIZE, "photos"), np.random.default_rng(seed)
+    source, random = WarpedImages(photos, INPUT_SIZE, "photos"), np.random.default_rng(seed)
 
     def draw(count: int) -> Pairs:
         parts = list[Pairs]()

@@ -99,7 +99,7 @@ def find_datasets(data: Path, limit: int) -> Iterator[PlaceDataset]:
 
 
 def first_right(query: Query, rank_by: RankBy, margin: float | None) -> tuple[Bool[np.ndarray, " ranks"], int, int]:
-    """Whether a right answer is within each of the first ranks, the number of verified candidates, and the best one."""
+    """Whether a positive is within each of the first ranks, the number of verified candidates, and the best one."""
     best = localize(query, rank_by, margin)
     hits = query.right[[one.id for one in best]]
     return np.array([hits[:rank].any() for rank in RANKS]), verified_count(best), best[0].id
@@ -204,7 +204,7 @@ def _calibration_row(
 
 
 def measure_time(dataset: PlaceDataset, cache: Path) -> dict[str, Any]:
-    """Time of re-ranking with and without the early stop, of its parts, and what the number of matches could spare."""
+    """Time of re-ranking with and without the early stop, of its parts, and possible savings by the match count."""
     extractor = load_extractor(MODEL)
     index = FeatureCache(cache).index(dataset.database, extractor)
     features = list(FeatureCache(cache).queries(dataset.queries, extractor))

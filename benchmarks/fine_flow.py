@@ -43,7 +43,7 @@ from vpr_dhe.models.network_file import load_network
 from vpr_dhe.records import Frame, Grid, Size
 from vpr_dhe.training.ransac_flow.elastic import ElasticPairs
 from vpr_dhe.training.sources.base import TrainingPair
-from vpr_dhe.training.sources.warps import WarpedPhotos
+from vpr_dhe.training.sources.warps import WarpedImages
 from vpr_dhe.verification.estimators.base import View
 from vpr_dhe.verification.estimators.opencv import OpenCvEstimator
 from vpr_dhe.verification.estimators.poselib import PoseLibEstimator
@@ -68,7 +68,7 @@ def distorted_pairs(root: Path, count: int, seed: int) -> Iterator[TrainingPair]
     """Make pairs of `count` photos of a folder, every other one zoomed."""
     names = list_images(root)
     chosen = [names[number * len(names) // count] for number in range(min(count, len(names)))]
-    source = ElasticPairs(WarpedPhotos([root / name for name in chosen], SIZE, root.name))
+    source = ElasticPairs(WarpedImages([root / name for name in chosen], SIZE, root.name))
     for number in range(len(chosen)):
         random = np.random.default_rng((seed, number))
         pair = source.pair(number, random)

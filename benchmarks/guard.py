@@ -1,4 +1,4 @@
-"""Ten ratios of processor time that tell whether a change made something slower.
+"""Ten ratios of processor time that detect performance regressions.
 
     python benchmarks/guard.py            # prints them beside those of results/guard.json
     python benchmarks/guard.py --update   # replaces those

@@ -1,4 +1,4 @@
-"""Gain over the ranking by evidence: of networks that see every match of a candidate.
+"""Gain of networks on all matches of a candidate over the ranking by evidence.
 
     OMP_NUM_THREADS=1 python benchmarks/learned_judge.py FOLDER --frame-tolerance thumbs_gardens_point=2
 

@@ -1,4 +1,4 @@
-"""Gain over the ranking by evidence: of learning to rank, and of further planes.
+"""Gain of learning to rank, and of further planes, over the ranking by evidence.
 
     python benchmarks/learned_ranking.py FOLDER --frame-tolerance thumbs_gardens_point=2
 

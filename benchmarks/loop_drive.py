@@ -39,7 +39,7 @@ _MARGIN_M = 10.0
 
 @dataclass(frozen=True)
 class Drive:
-    """Cameras of a drive, the frames that are covered, and times of which some are wrong."""
+    """Cameras of a traverse, the covered frames, and times with some errors."""
 
     town: SyntheticTown
     cameras: tuple[Camera, ...]
@@ -50,7 +50,7 @@ class Drive:
 
     @classmethod
     def of(cls, frames: int, seed: int = 0) -> "Drive":
-        """A drive of so many frames, of which the last two fifths go along the first streets again."""
+        """Make a traverse of `frames` frames; the last two fifths follow the first streets again."""
         town, random = SyntheticTown(seed=3, streets=_STREETS), np.random.default_rng(seed)
         lap = round(_LAP_SHARE * frames)
         first = list(_along(town, lap))
@@ -61,7 +61,7 @@ class Drive:
         )
 
     def frames(self) -> Iterator[SequenceFrame]:
-        """Frames, rendered when they are read."""
+        """Yield frames, rendered on demand."""
         for number, time_s in enumerate(self.times_s.tolist()):
             yield SequenceFrame(partial(self._pixels, number), time_s, name=f"{number:05d}.jpg")
 
@@ -73,7 +73,7 @@ class Drive:
         return self.town.render(self.cameras[number], NEUTRAL if number < self.lap else self.light)
 
     def is_false(self, loop: Loop) -> bool:
-        """Whether a loop joins a blank frame to another, or two places."""
+        """Whether a loop connects a blank frame to another, or two different places."""
         one, other = (int(Path(name).stem) for name in (loop.query, loop.match.image))
         a, b = self.cameras[one], self.cameras[other]
         return bool(self.blank & {one, other}) or math.hypot(a.x_m - b.x_m, a.y_m - b.y_m) > RADIUS_M
@@ -81,7 +81,7 @@ class Drive:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Loops of a drive with at least a probability, and how many of them are false."""
+    """Number of loops of a traverse with at least a probability, and of false ones among them."""
 
     min_probability: float
     loops: int
@@ -99,7 +99,7 @@ def measure(drive: Drive, model: str = DEFAULT_MODEL, verifier: str = DEFAULT_VE
 
 
 def _along(town: SyntheticTown, count: int) -> Iterator[Camera]:
-    """A way along one street after the other, evenly spread, looking half to the side."""
+    """Cameras evenly spaced along a traverse of all streets, looking half to the side."""
     for place in np.linspace(0, len(town.streets), count, endpoint=False):
         street, share = town.streets[int(place)], place % 1
         first_m, last_m = street.start_m + _MARGIN_M, street.end_m - _MARGIN_M

@@ -1,4 +1,4 @@
-"""Time until a typing mistake is told: ten typical ones, each in a process of its own.
+"""Time until a misspelt name is reported: ten typical cases, each in a new process.
 
     python benchmarks/mistakes.py
 

@@ -49,7 +49,7 @@ class Query:
     adaptation: AdaptationInfo | None = None
 
     def without(self, left_out: Bool[np.ndarray, " candidates"]) -> "Query":
-        """The same query without some of its candidates."""
+        """Copy of the query without some of its candidates."""
         kept = ~left_out
         columns = (self.rows, self.similarity, self.inliers, self.weights, self.votes, self.right)
         return Query(self.path, *(column[kept] for column in columns), adaptation=self.adaptation)
@@ -61,7 +61,7 @@ def record(
     """Verify the first 100 candidates of all queries by `magsac`, or read what an earlier run found.
 
     Args:
-        dataset: with right answers.
+        dataset: with positives.
         extractor: of the features.
         cache: folder of features and of what was found.
         codec: of the local maps.

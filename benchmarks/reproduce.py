@@ -50,7 +50,7 @@ class KnownProtocol:
     """Protocol of a data set for its published figures.
 
     Args:
-        meaning: queries and right answers in words.
+        meaning: queries and positives in words.
         options: of `Protocol`.
         folders: beginnings of the names of its folder.
         layout: name of its layout, if that tells the data set.

@@ -1,4 +1,4 @@
-"""Time to find that a large index holds all images of a folder already, as a second `vpr-dhe index` does.
+"""Time to check that a large index already contains all images of a folder, as in a second `vpr-dhe index`.
 
     python benchmarks/resume.py --images 1000000 --folder FOLDER
 

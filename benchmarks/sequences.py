@@ -180,7 +180,7 @@ def score(frames: SingleFrames, answers: Sequence[Answer]) -> dict[str, float]:
     right = [answer.image in frames.right(query) for query, answer in enumerate(answers)]
     answerable = sum(bool(frames.right(query)) for query in range(len(answers)))
     curve = precision_recall([answer.score for answer in answers], right, answerable)
-    assert curve is not None, "some query has a right answer"
+    assert curve is not None, "some query has a positive"
     return {
         "recall at 1": 100 * sum(right) / answerable,
         "area under precision-recall": curve.area,

@@ -1,4 +1,4 @@
-"""Recall by what a coarse pass leaves to verify, and by the weights of inliers, on all data sets of a folder.
+"""Recall by the shortlist of a coarse pass, and by the weights of inliers, on all data sets of a folder.
 
     python benchmarks/shortlists.py ../shared/data --frame-tolerance thumbs_gardens_point=2
 
@@ -40,7 +40,7 @@ class Row:
 
 
 def hits(queries: Sequence[Query], shortlist_size: int | None, *, weighted: bool) -> np.ndarray:
-    """Whether a right answer is within each of the first ranks, for each query."""
+    """Whether a positive is within each of the first ranks, for each query."""
     found: list[list[bool]] = []
     for query in queries:
         ranked = localize(query, "evidence", shortlist_size=shortlist_size, weighted=weighted)

@@ -57,7 +57,7 @@ def place_of(query: str) -> str:
 
 
 def read_ranks(folder: Path) -> dict[str, float]:
-    """Rank of the first right answer by query, infinite where none was given; queries without any are left out."""
+    """Rank of the first positive by query, infinite where none was given; queries without any are left out."""
     with (folder / "per-query.csv").open(newline="", encoding="utf-8", errors="surrogateescape") as file:
         rows = list(csv.DictReader(file))
     return {row["query"]: float(row["rank_of_first_positive"] or np.inf) for row in rows if int(row["positives"])}
@@ -89,7 +89,7 @@ def standard_error(gains: Float64[np.ndarray, " queries"], places: Int64[np.ndar
 def hits_of(
     predictions: Sequence[Sequence[Prediction]], dataset: PlaceDataset, rank: int
 ) -> Float64[np.ndarray, " queries"]:
-    """Whether each query has a right answer among the first `rank` ones."""
+    """Whether each query has a positive among the first `rank` ones."""
     assert dataset.positives is not None
     pairs = zip(predictions, dataset.positives, strict=True)
     return np.array([np.isin([one.row for one in found[:rank]], right).any() for found, right in pairs], np.float64)

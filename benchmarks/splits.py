@@ -1,4 +1,4 @@
-"""The data sets of `splits.toml`: openly licensed images with databases, queries and right answers of our own choice.
+"""The data sets of `splits.toml`: openly licensed images with databases, queries and positives of this project.
 
 datasets = read_splits(Path("data"), held_out=True)
 """
@@ -23,7 +23,7 @@ TOWN = "synthetic_town"
 
 
 class _Image:
-    """One image as its name tells it."""
+    """Image with the properties in its name."""
 
     def __init__(self, path: str, match: re.Match[str]) -> None:
         found = match.groupdict()
@@ -56,7 +56,7 @@ def read_splits(data: Path, *, held_out: bool, towns: Path | None = None) -> Ite
 
 
 def read_split_of(name: str, rule: Mapping[str, Any], data: Path, *, held_out: bool) -> PlaceDataset | None:
-    """One data set; None where all of its scenes are on the other side."""
+    """One data set; None if all of its scenes are in the other split."""
     database = [
         one for one in _images(data / rule["database"], rule, held_out=held_out) if _is_in(one, rule, "database")
     ]

@@ -1,4 +1,4 @@
-"""Answer one query by NumPy, OpenCV, FAISS and ONNX Runtime alone: the least that a start can cost.
+"""Answer one query with only NumPy, OpenCV, FAISS and ONNX Runtime: a lower bound of the start-up time.
 
     python benchmarks/start_without_torch.py INDEX PHOTO MODELS
 

@@ -23,7 +23,7 @@ from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.images import list_images
 from vpr_dhe.records import Image, Size
 from vpr_dhe.report.tables.pairs import alignment_document
-from vpr_dhe.training.sources.warps import WarpedPhotos
+from vpr_dhe.training.sources.warps import WarpedImages
 from vpr_dhe.verification.alignment import build_aligner
 
 SIZE = Size(384, 384)
@@ -34,7 +34,7 @@ def warped_pairs(root: Path, count: int, seed: int) -> PairSet:
     """Make pairs of `count` photos of a folder."""
     names = list_images(root)
     chosen = [names[number * len(names) // count] for number in range(min(count, len(names)))]
-    source = WarpedPhotos([root / name for name in chosen], SIZE, root.name)
+    source = WarpedImages([root / name for name in chosen], SIZE, root.name)
     pairs = tuple(
         HomographyPair(name, "", partial(view, source, number, seed, 0), partial(view, source, number, seed, 1), known)
         for number, name in enumerate(chosen)
@@ -43,7 +43,7 @@ def warped_pairs(root: Path, count: int, seed: int) -> PairSet:
     return PairSet(root.resolve().name, f"warps at {SIZE.width} x {SIZE.height} px, seed {seed}", pairs)
 
 
-def view(source: WarpedPhotos, number: int, seed: int, which: int) -> Image:
+def view(source: WarpedImages, number: int, seed: int, which: int) -> Image:
     """Return one of the two views of a pair."""
     pair = source.pair(number, np.random.default_rng((seed, number)))
     return (pair.image_a, pair.image_b)[which]

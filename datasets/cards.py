@@ -1,4 +1,4 @@
-"""Cards: what is known of a data set, read from TOML and compared with the schema that README.md describes."""
+"""Cards of data sets, read from TOML and checked against the schema in README.md."""
 
 import tomllib
 import types
@@ -15,15 +15,15 @@ _Row = TypeVar("_Row")
 
 
 class CardError(Exception):
-    """There is no such card, or it is not what the schema asks for."""
+    """Missing or invalid card."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """Two folders of the tree, and how many images the data set's authors put there.
+    """Folders of database and queries, and their numbers of images in the published data set.
 
-    `positions` says whether file names, or the tables of layout msls, carry positions; `cities` are what `{city}` in
-    the folders stands for; `sequences` counts the folders of a data set of homographies, which has neither.
+    `positions` says whether file names, or the tables of layout msls, contain positions; `cities` are the values of
+    `{city}` in the folders; `sequences` is the number of folders of a homography data set, which has neither.
     """
 
     name: str
@@ -38,13 +38,13 @@ class Split:
 
     @property
     def folders(self) -> tuple[str, ...]:
-        """The folders of database and queries, for each city where there are several."""
+        """Folders of database and queries, for each city if there are several."""
         patterns = [pattern for pattern in (self.database, self.queries) if pattern is not None]
         return tuple(pattern.replace(CITY, city) for pattern in patterns for city in self.cities or ("",))
 
     @property
     def summary(self) -> str:
-        """The counts in words."""
+        """Counts in words."""
         if self.sequences is not None:
             return f"{self.sequences:,} sequences"
         if self.database_images is None and self.query_images is None:
@@ -54,7 +54,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Variant:
-    """A protocol: which images are asked, which answers count as right, and the options of the card's command."""
+    """Evaluation protocol: queries, rule for positives, and the options of the card's command."""
 
     name: str
     meaning: str
@@ -66,7 +66,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Published:
-    """Recall in percent that somebody published, and where."""
+    """Published recall in percent, with its source."""
 
     method: str
     protocol: str
@@ -78,7 +78,7 @@ class Published:
 
 @dataclass(frozen=True)
 class Card:
-    """All that is known of a data set; `layout` is the reader that most of its protocols use."""
+    """Card of a data set; `layout` is the reader for most of its protocols."""
 
     name: str
     title: str
@@ -94,7 +94,7 @@ class Card:
 
     @property
     def command(self) -> str:
-        """The command of `vpr-dhe` that the options of its protocols are for."""
+        """Subcommand of `vpr-dhe` for the options of its protocols."""
         if self.layout in TRAINING_LAYOUTS:
             return "train descriptor"
         return "evaluate-pairs" if self.layout in PAIR_LAYOUTS else "evaluate"
@@ -113,7 +113,7 @@ class Card:
 
 
 def card_paths() -> list[Path]:
-    """The cards beside this file, by name."""
+    """Paths of the cards next to this file, by name."""
     return sorted(HERE.glob("*.toml"))
 
 
@@ -133,7 +133,7 @@ def read_card(path: Path) -> Card:
     """Read a card.
 
     Raises:
-        CardError: if it cannot be read, or is not what the schema asks for.
+        CardError: if it cannot be read or is invalid.
     """
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -156,7 +156,7 @@ def read_card(path: Path) -> Card:
 
 
 def _build(kind: type[_Row], table: dict[str, Any], where: str) -> _Row:
-    """Make a record of a table with the record's fields for keys."""
+    """Make a record from a table whose keys are the record's fields."""
     hints = get_type_hints(kind)
     unknown = sorted(table.keys() - hints.keys())
     if unknown:
@@ -173,7 +173,7 @@ def _typed(value: object, hint: Any, where: str) -> Any:
             raise CardError(f"{where} is {value!r}; expected a list")
         return tuple(_typed(item, get_args(hint)[0], where) for item in value)
     kinds = get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    # In Python, and only there, True is an integer.
+    # In Python, True is an integer.
     if isinstance(value, bool) and bool not in kinds:
         raise CardError(f"{where} is {value!r}; expected {_words(kinds)}")
     if isinstance(value, int) and float in kinds:
@@ -189,7 +189,7 @@ def _words(kinds: Sequence[type]) -> str:
 
 
 def _complaints(card: Card) -> Iterator[str]:
-    """Faults of a card whose keys and types are right."""
+    """Yield the faults of a card with valid keys and types."""
     if card.layout not in LAYOUTS:
         yield f"layout {card.layout!r}; expected one of {', '.join(LAYOUTS)}"
     yield from _repetitions("split", [split.name for split in card.split])

@@ -1,11 +1,11 @@
-"""Prepare the photos that the model `cct-lite` of the package learned from, and make its file from the trained one.
+"""Prepare the training images of the bundled model `cct-lite`, and make its file from the trained model.
 
     python datasets/cct_lite.py photos DATA --out PHOTOS
     vpr-dhe train distillation PHOTOS/training --validation PHOTOS/validation --out run
     python datasets/cct_lite.py bundle run/best.safetensors --out cct-lite.safetensors
 
-DATA holds the folders of `_SHARES`. Scenes that `benchmarks/splits.toml` holds out are linked into PHOTOS/validation,
-all others into PHOTOS/training, beside views of generated towns. The file of the package holds the backbone alone, in
+DATA contains the folders of `_SHARES`. Scenes held out by `benchmarks/splits.toml` are linked into PHOTOS/validation,
+all others into PHOTOS/training, together with views of generated towns. The bundled file contains only the backbone, in
 half precision, because the aggregator and the local head are those of `lite-vlad`.
 """
 
@@ -15,14 +15,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from held_out import link_photos
+from held_out import link_images
 from saving import exit_code_of
 
 from vpr_dhe.models.model_file import load_model
 from vpr_dhe.models.names import CCT_LITE
 from vpr_dhe.synthetic_town.town import SyntheticTown, write_town
 
-# Every n-th photo is taken: neighbouring frames of a walk show nearly the same.
+# Every n-th image is used, because neighbouring frames of a walk are nearly the same.
 _SHARES = {
     "facades": 1,
     "hdri_views": 1,
@@ -39,12 +39,12 @@ _TOWN_SEEDS, _QUERIES_PER_TOWN = range(3000, 3004), 50
 def prepare_photos(data: Path, out: Path) -> None:
     """Link the photos and render the towns."""
     for side, held_out in (("training", False), ("validation", True)):
-        link_photos(data, out / side, _SHARES, held_out=held_out, shares=_SHARES)
+        link_images(data, out / side, _SHARES, held_out=held_out, shares=_SHARES)
     render_towns(out)
 
 
 def render_towns(out: Path) -> None:
-    """Render the towns that are not there yet."""
+    """Render the towns that do not exist yet."""
     for seed in _TOWN_SEEDS:
         folder = out / "training" / f"town-{seed}"
         if not folder.exists():
@@ -54,7 +54,7 @@ def render_towns(out: Path) -> None:
 
 
 def bundle(trained: Path, out: Path) -> None:
-    """Write the backbone of a trained student as the file of the package."""
+    """Write the backbone of a trained student as the bundled file."""
     model = load_model(trained)
     backbone = {name: value for name, value in model.tensors.items() if name.startswith("backbone.")}
     replace(model, name=CCT_LITE, tensors=backbone).in_half_precision().save(out)

@@ -2,8 +2,8 @@
 
     python datasets/cross_modal.py DATA --out cross-modal.safetensors
 
-DATA holds the folders of `_PHOTOS`. An interrupted run leaves its state in the folder `cross-modal.work`,
-and the same command goes on. A step takes about half a second of one core that multiplies in bfloat16.
+DATA contains the folders of `_PHOTOS`. An interrupted run leaves its state in the folder `cross-modal.work`; the same
+command resumes it. A step takes about half a second of one core with products in bfloat16.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from vpr_dhe.models.network_file import NetworkFile, load_network
 from vpr_dhe.training.loop import LoopSettings, train
-from vpr_dhe.training.registration.deformed_patches import photo_side_px
+from vpr_dhe.training.registration.deformed_patches import image_side_px
 from vpr_dhe.training.registration.iterative import IterativeStage
 from vpr_dhe.training.registration.self_pairs import open_own_pairs
 from vpr_dhe.training.registration.stage import RegistrationTraining
@@ -53,7 +53,7 @@ def stage(data: Path, work: Path, seed: int) -> IterativeStage:
     network = RegistrationSettings(**options, side_px=_SIDE_PX, width=_WIDTH, iterations=_ITERATIONS)
     return IterativeStage(
         network,
-        open_own_pairs(photos, photo_side_px(_SIDE_PX), data / _PAIRS),
+        open_own_pairs(photos, image_side_px(_SIDE_PX), data / _PAIRS),
         replace(_TRAINING, seed=seed),
         training_data=_PHOTOS_INFO,
         matching_weight=_MATCHING_WEIGHT,
@@ -69,7 +69,7 @@ def make(data: Path, work: Path, seed: int) -> NetworkFile:
 
 
 def for_package(file: NetworkFile) -> NetworkFile:
-    """The network as it is shipped: in half precision, under the licence of the package."""
+    """Bundled version of the network: in half precision, under the licence of the package."""
     tensors = {name: value.half() if value.is_floating_point() else value for name, value in file.tensors.items()}
     return replace(file, licence="Apache-2.0", tensors=tensors)
 

@@ -1,4 +1,4 @@
-"""Faults that copies of data sets have, one function for each; FAULTS lists them."""
+"""Common faults of copies of data sets, one function for each; FAULTS lists them."""
 
 import re
 from collections import Counter
@@ -23,7 +23,7 @@ _DEPTH = 2
 
 
 def misplaced_root(copy: UserCopy) -> Iterator[Finding]:
-    """The folder is a level or two above or below the one that holds the tree."""
+    """The folder is one or two levels above or below the root of the data set."""
     if copy.present:
         return
     for split in copy.splits:
@@ -31,7 +31,7 @@ def misplaced_root(copy: UserCopy) -> Iterator[Finding]:
             right = _below(copy.root, folder) or _above(copy.root, folder)
             if right is not None:
                 yield Finding(
-                    f"{copy.root} has no {folder}, but {right} has", "the folder that holds the tree", f"give {right}"
+                    f"{copy.root} has no {folder}, but {right} has", "the root of the data set", f"give {right}"
                 )
                 return
 
@@ -60,8 +60,8 @@ def missing_folders(copy: UserCopy) -> Iterator[Finding]:
         if split in copy.present or not copy.present:
             yield from (_missing(copy, split, folder) for folder in missing if folder not in renamed)
         elif not renamed:
-            mend = "get it if you need it"
-            yield Finding(f"nothing of split {split.name} is there", split.folders[0], mend, is_note=True)
+            remedy = "get it if you need it"
+            yield Finding(f"nothing of split {split.name} is there", split.folders[0], remedy, is_note=True)
 
 
 def _missing(copy: UserCopy, split: Split, folder: str) -> Finding:
@@ -100,8 +100,8 @@ def counts(copy: UserCopy) -> Iterator[Finding]:
             if found < expected:
                 yield Finding(f"{folder} holds {found:,} images", f"{expected:,}", "unpack or download it again")
             if found > expected:
-                mend = "move what is not part of the data set elsewhere"
-                yield Finding(f"{folder} holds {found:,} images", f"{expected:,}", mend)
+                remedy = "move what is not part of the data set elsewhere"
+                yield Finding(f"{folder} holds {found:,} images", f"{expected:,}", remedy)
 
 
 def archives(copy: UserCopy) -> Iterator[Finding]:
@@ -111,8 +111,8 @@ def archives(copy: UserCopy) -> Iterator[Finding]:
         found = sorted(path for path in folder.iterdir() if path.is_file() and path.name.lower().endswith(_ARCHIVES))
         if found:
             names = ", ".join(path.name for path in found[:3]) + (" and more" if len(found) > 3 else "")
-            mend = "unpack it here, unless you have"
-            yield Finding(f"{names} in {folder}", "archives unpacked", mend, is_note=True)
+            remedy = "unpack it here, unless you have"
+            yield Finding(f"{names} in {folder}", "archives unpacked", remedy, is_note=True)
 
 
 def empty_files(copy: UserCopy) -> Iterator[Finding]:
@@ -147,8 +147,8 @@ def names_without_position(copy: UserCopy) -> Iterator[Finding]:
             image.path for image in images if image.zone is None and not _PITTSBURGH_RAW.fullmatch(image.path.name)
         ]
         if found:
-            mend = "format the data set with github.com/gmberton/VPR-datasets-downloader"
-            yield Finding(some(found, "without a position"), "names like @utm_east@utm_north@...@.jpg", mend)
+            remedy = "format the data set with github.com/gmberton/VPR-datasets-downloader"
+            yield Finding(some(found, "without a position"), "names like @utm_east@utm_north@...@.jpg", remedy)
 
 
 def other_zone(copy: UserCopy) -> Iterator[Finding]:
@@ -159,8 +159,8 @@ def other_zone(copy: UserCopy) -> Iterator[Finding]:
     other = [image for image in copy.all_images if image.zone and image.zone.upper() != expected]
     if other:
         zones = ", ".join(sorted({str(image.zone) for image in other}))
-        mend = "see whether this is another data set; positions of different zones cannot be compared"
-        yield Finding(some([image.path for image in other], f"in UTM zone {zones}"), f"zone {expected}", mend)
+        remedy = "see whether this is another data set; positions of different zones cannot be compared"
+        yield Finding(some([image.path for image in other], f"in UTM zone {zones}"), f"zone {expected}", remedy)
 
 
 def two_formats(copy: UserCopy) -> Iterator[Finding]:
@@ -168,8 +168,8 @@ def two_formats(copy: UserCopy) -> Iterator[Finding]:
     times = Counter(image.path.with_suffix("") for image in copy.all_images)
     found = [path for path, count in times.items() if count > 1]
     if found:
-        mend = "remove those of one format"
-        yield Finding(some(found, "there with several extensions"), "each image once", mend)
+        remedy = "remove those of one format"
+        yield Finding(some(found, "there with several extensions"), "each image once", remedy)
 
 
 def _files(copy: UserCopy) -> Iterator[Path]:
@@ -191,8 +191,8 @@ def finder_leftovers(copy: UserCopy) -> Iterator[Finding]:
     """Files that macOS leaves in folders and archives; this library skips hidden files, other code may not."""
     found = [copy.relative(path) for path in _files(copy) if path.name == ".DS_Store" or path.name[:2] == "._"]
     if found:
-        mend = f"run `find {copy.root} '(' -name '._*' -o -name .DS_Store ')' -delete`; this library skips them"
-        yield Finding(some(found, "left by macOS"), "images and metadata alone", mend, is_note=True)
+        remedy = f"run `find {copy.root} '(' -name '._*' -o -name .DS_Store ')' -delete`; this library skips them"
+        yield Finding(some(found, "left by macOS"), "images and metadata alone", remedy, is_note=True)
 
 
 FAULTS: tuple[Callable[[UserCopy], Iterator[Finding]], ...] = (

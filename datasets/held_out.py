@@ -1,4 +1,4 @@
-"""Photos to learn from, and scenes of them that no training may see, by `benchmarks/splits.toml`."""
+"""Training images, and held-out scenes, by `benchmarks/splits.toml`."""
 
 import re
 import tomllib
@@ -14,13 +14,13 @@ _SPLITS = Path(__file__).parents[1] / "benchmarks/splits.toml"
 
 
 def is_held_out(source: str, name: str) -> bool:
-    """Whether a photo of a source folder shows a scene that is held out."""
+    """Whether an image of a source folder shows a held-out scene."""
     rule = _rule(source)
     found = re.fullmatch(rule["pattern"], name) if rule else None
     return found is not None and found["scene"] in rule["held_out"]
 
 
-def link_photos(
+def link_images(
     data: Path,
     out: Path,
     sources: Iterable[str],
@@ -29,15 +29,15 @@ def link_photos(
     shares: Mapping[str, int] = MappingProxyType({}),
     folders: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
-    """Link photos of some source folders, unless the links are there already.
+    """Link images of source folders, unless the links exist.
 
     Args:
         data: folder of the source folders.
         out: folder of the links.
         sources: names of the source folders.
-        held_out: whether photos of held-out scenes are linked, or those of the others.
-        shares: n for sources of which every n-th photo is taken.
-        folders: names of folders in `out`, for sources that go into others than their own.
+        held_out: whether to link images of held-out scenes or of all other scenes.
+        shares: n for sources of which only every n-th image is linked.
+        folders: names of folders in `out`, for sources whose folder has another name.
     """
     for source in sources:
         folder = out / folders.get(source, source)
@@ -50,7 +50,7 @@ def link_photos(
 
 @cache
 def _rule(source: str) -> Mapping[str, Any]:
-    """Rule of the data set whose database or queries are in a folder; empty if there is none."""
+    """Rule of the data set with database or queries in a folder; empty if there is none."""
     rules = tomllib.loads(_SPLITS.read_text(encoding="utf-8")).values()
     folder = f"train_open/{source}"
     return next((rule for rule in rules if folder in (rule.get("database"), rule.get("queries"))), {})

@@ -12,7 +12,7 @@ _FILES = (*(f"{number}.ppm" for number in range(1, 7)), *(f"H_1_{number}" for nu
 
 
 def hpatches_faults(copy: UserCopy) -> Iterator[Finding]:
-    """All faults of this data set; of others none."""
+    """Yield the faults of HPatches; none for other data sets."""
     if copy.card.layout != "hpatches":
         return
     sequences = _sequences(copy.root)
@@ -21,12 +21,12 @@ def hpatches_faults(copy: UserCopy) -> Iterator[Finding]:
     if not sequences and nested is not None:
         yield Finding(f"the sequences are in {nested}", "the folder that holds them", f"give {nested}")
     elif any((sequence / "ref.png").is_file() for sequence in sequences):
-        mend = "download hpatches-sequences-release instead of hpatches-release"
-        yield Finding(f"{sequences[0].name} holds patches (ref.png)", "full images 1.ppm to 6.ppm", mend)
+        remedy = "download hpatches-sequences-release instead of hpatches-release"
+        yield Finding(f"{sequences[0].name} holds patches (ref.png)", "full images 1.ppm to 6.ppm", remedy)
     else:
         if len(sequences) != expected:
-            mend = "unpack hpatches-sequences-release again"
-            yield Finding(f"{len(sequences)} sequences i_... and v_...", f"{expected}", mend)
+            remedy = "unpack hpatches-sequences-release again"
+            yield Finding(f"{len(sequences)} sequences i_... and v_...", f"{expected}", remedy)
         missing = [sequence / name for sequence in sequences for name in _FILES if not _is_there(sequence / name)]
         if missing:
             found = some([copy.relative(path) for path in missing], "missing or empty")

@@ -1,4 +1,4 @@
-"""Lay a data set out as its card says, by links to folders, without touching the user's files."""
+"""Make the layout of a card by links to folders, without changing the user's files."""
 
 from pathlib import Path
 
@@ -7,13 +7,13 @@ from faults import DATABASE_NAMES, QUERY_NAMES
 
 
 class LayOutError(Exception):
-    """The tree cannot be made from what there is."""
+    """The layout cannot be made from the existing folders."""
 
 
 def lay_out(folder: Path, out: Path, split: Split, database: Path | None, queries: Path | None) -> list[Path]:
     """Make OUT/... link to the folders of database and queries, and return the links.
 
-    `database` and `queries` are relative to `folder`; left out, they are looked for under the names in use.
+    `database` and `queries` are relative to `folder`; by default, they are searched for by common names.
 
     Raises:
         LayOutError: if OUT is not empty or lies in `folder`, or a folder is not found.

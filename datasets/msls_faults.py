@@ -1,4 +1,4 @@
-"""Faults of copies of Mapillary Street-Level Sequences, whose tables say which images there are."""
+"""Faults of copies of Mapillary Street-Level Sequences, checked against its tables."""
 
 import csv
 from collections.abc import Iterator
@@ -16,14 +16,14 @@ _PARTS = ("database", "query")
 
 @dataclass(frozen=True)
 class _Rows:
-    """The keys of a table, and how many of them are no panoramas."""
+    """Keys of a table, and the number of them that are not panoramas."""
 
     keys: frozenset[str]
     plain: int
 
 
 def msls_faults(copy: UserCopy) -> Iterator[Finding]:
-    """All faults of this data set; of others none."""
+    """Yield the faults of MSLS; none for other data sets."""
     if copy.card.layout != "msls":
         return
     yield from _tests_inside(copy)
@@ -34,8 +34,8 @@ def msls_faults(copy: UserCopy) -> Iterator[Finding]:
 
 def _tests_inside(copy: UserCopy) -> Iterator[Finding]:
     if copy.has("train_val/test"):
-        mend = f"move it to {copy.root / 'test'}"
-        yield Finding("train_val/test is there", "the folder test beside train_val", mend)
+        remedy = f"move it to {copy.root / 'test'}"
+        yield Finding("train_val/test is there", "the folder test beside train_val", remedy)
 
 
 def _parts(split: Split) -> Iterator[PurePosixPath]:
@@ -48,8 +48,8 @@ def _tables_missing(copy: UserCopy, split: Split) -> Iterator[Finding]:
     tables = (*_POSITION_TABLES, *_TABLES) if split.positions else _TABLES
     missing = [part / table for part in folders for table in tables if not (copy.root / part / table).is_file()]
     if missing:
-        mend = f"unpack metadata.zip into {copy.root}"
-        yield Finding(some(missing, "missing"), f"{', '.join(tables)} in each folder", mend)
+        remedy = f"unpack metadata.zip into {copy.root}"
+        yield Finding(some(missing, "missing"), f"{', '.join(tables)} in each folder", remedy)
 
 
 def _images(copy: UserCopy, split: Split) -> Iterator[Finding]:
@@ -73,7 +73,7 @@ def _images(copy: UserCopy, split: Split) -> Iterator[Finding]:
 
 
 def _read(table: Path) -> _Rows | None:
-    """Keys of raw.csv; None where it is missing or is no such table, which is said elsewhere or by the reader."""
+    """Keys of raw.csv; None if it is missing or invalid, which other checks or the reader report."""
     try:
         with table.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))

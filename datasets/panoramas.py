@@ -48,11 +48,11 @@ class View:
 
 
 class PanoramaPairs(PairSource):
-    """All pairs of views of one panorama at two visits, with other light, at most 30 degrees apart.
+    """All pairs of views of one panorama at two visits, with different lighting, at most 30 degrees apart.
 
     Args:
         table: `views.csv` of the data set.
-        paths: images by their names in the table; views without one are left out.
+        paths: images by their names in the table; views without an image are skipped.
     """
 
     knows_homographies = True

@@ -1,12 +1,12 @@
-"""Say how to get a data set, compare a copy with its card, and lay one out.
+"""Show how to get a data set, compare a copy with its card, and make the expected layout.
 
     python datasets/prepare.py list
     python datasets/prepare.py show pitts30k
     python datasets/prepare.py check pitts30k FOLDER
     python datasets/prepare.py lay-out nordland FOLDER --out OUT --database summer --queries winter
 
-Nothing is downloaded, and the user's files are left as they are. Exit codes: 0 done, 1 the copy has faults, 2 bad
-usage or bad input.
+Nothing is downloaded, and the user's files are not changed. Exit codes: 0 success, 1 the copy has faults, 2 bad usage
+or bad input.
 """
 
 import argparse
@@ -25,7 +25,7 @@ FAULTY, BAD_INPUT = 1, 2
 
 
 def list_cards(_: argparse.Namespace) -> int:
-    """Name the data sets, with their counts."""
+    """List the data sets with their counts."""
     for path in card_paths():
         card = read_card(path)
         print(f"{card.name:15} {card.title}")
@@ -35,7 +35,7 @@ def list_cards(_: argparse.Namespace) -> int:
 
 
 def show(arguments: argparse.Namespace) -> int:
-    """Print a card for people."""
+    """Print a card in readable form."""
     card = _card(arguments)
     paragraphs = f"How to get it: {card.obtain.strip()}\n\nTerms: {card.terms.strip()}\n\nThe tree that is expected:"
     print(f"{card.title}\n{card.page}\n\n{_wrapped(paragraphs)}\n\n{_indented(card.tree)}\n")
@@ -90,7 +90,7 @@ def _check(copy: UserCopy) -> int:
 
 
 def lay_out_and_check(arguments: argparse.Namespace) -> int:
-    """Make the expected tree by links, and compare it with the card."""
+    """Make the expected layout by links, and compare it with the card."""
     card = _card(arguments)
     split = card.split[0] if arguments.split is None else card.split_named(arguments.split)
     for link in lay_out(_folder(arguments.folder), arguments.out, split, arguments.database, arguments.queries):
@@ -109,7 +109,7 @@ def _folder(path: Path) -> Path:
 
 
 def parse(command_line: Sequence[str] | None) -> argparse.Namespace:
-    """Parse the command line; argparse itself ends with exit code 2 where it cannot."""
+    """Parse the command line; argparse exits with code 2 on errors."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     commands.add_parser("list", help="name the data sets").set_defaults(run=list_cards)
@@ -143,6 +143,6 @@ def main(command_line: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    # Without this, `prepare.py show NAME | head` would end in a complaint about the pipe.
+    # Without this, `prepare.py show NAME | head` would end with a broken pipe error.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     sys.exit(main())

@@ -1,4 +1,4 @@
-"""The end of the recipes of the package's own models and networks."""
+"""Saving of results and exit codes of the recipes of bundled models and networks."""
 
 import shutil
 import sys
@@ -11,7 +11,7 @@ from vpr_dhe.models.network_file import NetworkFile
 
 
 def exit_code_of(work: Callable[[], object]) -> int:
-    """Do the work of a recipe; print an error of the package as one line, and return the exit code."""
+    """Run a recipe, print an error of the package as one line, and return the exit code."""
     try:
         work()
     except VprDheError as error:
@@ -21,7 +21,7 @@ def exit_code_of(work: Callable[[], object]) -> int:
 
 
 def save(out: Path, make: Callable[[Path], ModelFile | NetworkFile]) -> int:
-    """Write what is made in a work folder beside the file, which stays if it fails; returns the exit code."""
+    """Run a recipe in a work folder, kept on failure, save its result, and return the exit code."""
     work = out.with_suffix(".work")
     code = exit_code_of(lambda: make(work).save(out))
     if code == 0:

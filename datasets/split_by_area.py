@@ -1,9 +1,9 @@
-"""Split a place data set in two by area, to learn on one side and to be tested on the other.
+"""Split a place data set by area into a training and a test half.
 
     python datasets/split_by_area.py DATA --out FOLDER
 
-writes the standard layout, with links to the images: `train` is what lies west of the median of all eastings, `test`
-what lies east of it. Images within `--gap-m` of the border are left out, so that no place is on both sides.
+writes the standard layout, with links to the images: `train` contains the images west of the median easting, `test`
+those east of it. Images within `--gap-m` of the border are dropped, so that no place is on both sides.
 """
 
 import argparse
@@ -18,14 +18,14 @@ from vpr_dhe.errors import DatasetError, VprDheError
 from vpr_dhe.records import ImageRecord, MetricPosition
 
 GAP_M = 50.0
-"""Twice what is usually a positive's distance."""
+"""Default gap: twice the usual radius of positives."""
 
 
 def split_by_area(root: Path, out: Path, gap_m: float = GAP_M) -> dict[str, int]:
-    """Link all images that lie on either side, and count them by folder.
+    """Link the images of both halves, and count them by folder.
 
     Raises:
-        DatasetError: if `out` exists, positions are not known in metres, or nothing lies on one side.
+        DatasetError: if `out` exists, positions are not known in metres, or a half is empty.
     """
     if out.exists():
         raise DatasetError(f"{out} exists already; name a new folder")
@@ -62,7 +62,7 @@ def _link(part: PlaceSplit, records: Sequence[ImageRecord], folder: Path) -> Non
 
 
 def main() -> int:
-    """Split, and say how many images are where."""
+    """Split, and print the number of images by folder."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("data", type=Path, help="a place data set in any layout that `vpr-dhe evaluate` reads")
     parser.add_argument("--out", type=Path, required=True, help="a new folder")

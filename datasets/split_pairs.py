@@ -1,11 +1,11 @@
-"""Split a set of image pairs by name, to learn on one part, choose on another and be tested on a third.
+"""Split a set of image pairs by name into training, validation and test parts.
 
     python datasets/split_pairs.py DATA --out FOLDER
 
-writes `train`, `val` and `test`, each laid out as DATA is (folders `a` and `b`, or `pairs.csv`), with links to the
-images. Where a pair goes follows from its name alone (the first eight digits of its SHA-256, modulo 10: 0 and 1 are
-tested on, 2 is for validation), so a pair more or less moves no other. With `--leave-out-plain`, pairs of which an
-image is of one colour go nowhere, as the open sea is on a map: nothing in them tells how one lies on the other.
+writes `train`, `val` and `test`, each in the layout of DATA (folders `a` and `b`, or `pairs.csv`), with links to the
+images. The part of a pair depends only on its name (the first eight digits of its SHA-256, modulo 10: 0 and 1 are test,
+2 is validation), so adding or removing pairs does not move others. With `--leave-out-plain`, pairs with an image of one
+colour, such as maps of the open sea, are dropped, because they cannot be aligned.
 """
 
 import argparse
@@ -29,22 +29,22 @@ LEFT_OUT = "left out"
 _PLAIN = 0.95
 
 Kept: TypeAlias = Callable[[Path, Path], bool]
-"""Whether a pair of images goes into a part."""
+"""Predicate for the pairs to keep."""
 
 
 def part_of(name: str) -> str:
-    """The part that a pair belongs to by its name."""
+    """Part of a pair, by its name."""
     place = int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) % 10
     return {0: "test", 1: "test", 2: "val"}.get(place, "train")
 
 
 def all_kept(*_: Path) -> bool:
-    """Of no pair whether it goes into a part depends on what it shows."""
+    """Keep every pair."""
     return True
 
 
 def shows_something(*images: Path) -> bool:
-    """Whether no image is of one colour in more than 95 % of its pixels.
+    """Whether no image has the same colour in more than 95 % of its pixels.
 
     Raises:
         ImageError: if an image cannot be read.
@@ -53,18 +53,18 @@ def shows_something(*images: Path) -> bool:
 
 
 def _commonest_colour(path: Path) -> float:
-    """The share of the pixels that it has."""
+    """Share of the pixels with the most common colour."""
     pixels = decode_named(path).reshape(-1, 3).astype(np.uint32)
     counts = np.unique(pixels @ np.array([1, 2**8, 2**16], np.uint32), return_counts=True)[1]
     return counts.max() / len(pixels)
 
 
 def split_pairs(root: Path, out: Path, kept: Kept = all_kept) -> dict[str, int]:
-    """Link the images of all pairs that are `kept`, and count the pairs of each part, and those left out.
+    """Link the images of the pairs accepted by `kept`, and count the pairs of each part and the dropped ones.
 
     Raises:
-        DatasetError: if `out` exists, or `root` is laid out in no way that can be split.
-        ImageError: if `kept` must read an image and cannot.
+        DatasetError: if `out` exists, or `root` has an unsupported layout.
+        ImageError: if `kept` cannot read an image.
     """
     if out.exists():
         raise DatasetError(f"{out} exists already; name a new folder")
@@ -76,7 +76,7 @@ def split_pairs(root: Path, out: Path, kept: Kept = all_kept) -> dict[str, int]:
 
 def _split_folders(root: Path, out: Path, kept: Kept) -> dict[str, int]:
     pairs = counterparts(root)
-    # All are looked at before the first is linked: what an unreadable image leaves behind would look finished.
+    # All pairs are checked before the first link, because a partial result would look complete.
     chosen = {name: images for name, images in pairs.items() if kept(*images)}
     counts = dict.fromkeys(PARTS, 0) | {LEFT_OUT: len(pairs) - len(chosen)}
     for name, images in chosen.items():
@@ -114,9 +114,9 @@ def _link(image: Path, link: Path) -> None:
 
 
 def main() -> int:
-    """Split, and say how many pairs are where."""
+    """Split, and print the number of pairs by part."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("data", type=Path, help="folders a and b of aligned images, or pairs.csv beside the images")
+    parser.add_argument("data", type=Path, help="folders a and b of aligned images, or pairs.csv next to the images")
     parser.add_argument("--out", type=Path, required=True, help="a new folder")
     parser.add_argument("--leave-out-plain", action="store_true", help="leave out pairs with an image of one colour")
     arguments = parser.parse_args()

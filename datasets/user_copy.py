@@ -15,21 +15,21 @@ _NAME = re.compile(r"@(-?[\d.]+)@(-?[\d.]+)@(?:(\d*)@([A-Za-z]?)@)?")
 
 @dataclass(frozen=True)
 class ImageFile:
-    """An image by its path relative to the copy; `size` is None where a link leads nowhere."""
+    """Image with its path relative to the copy; `size` is None for a dangling link."""
 
     path: PurePosixPath
     size: int | None
 
     @property
     def zone(self) -> str | None:
-        """The UTM zone in the name, empty where it has a position without a zone; None without a position."""
+        """UTM zone in the name; empty for a position without a zone, None without a position."""
         match = _NAME.match(self.path.name)
         return None if match is None else f"{match[3] or ''}{match[4] or ''}".lstrip("0")
 
 
 @dataclass
 class UserCopy:
-    """A user's copy of a data set: `splits` are those to look at, all of the card's where none was asked for."""
+    """User's copy of a data set; `splits` are the splits to check, by default all of the card."""
 
     card: Card
     root: Path
@@ -38,12 +38,12 @@ class UserCopy:
 
     @cached_property
     def splits(self) -> tuple[Split, ...]:
-        """The splits to look at."""
+        """Splits to check."""
         return self.card.split if self.wanted is None else (self.card.split_named(self.wanted),)
 
     @cached_property
     def present(self) -> tuple[Split, ...]:
-        """Those of which at least one folder is there; images may still be missing."""
+        """Splits with at least one existing folder; images may be missing."""
         return tuple(split for split in self.splits if any(self.has(folder) for folder in split.folders))
 
     def has(self, folder: str) -> bool:
@@ -51,10 +51,10 @@ class UserCopy:
         return (self.root / folder).is_dir()
 
     def images(self, folder: str) -> list[ImageFile]:
-        """The images in a folder and below, as the library lists them: without hidden ones, links followed."""
+        """Images in a folder and below, as listed by the library: without hidden files, following links."""
         if folder not in self._images:
             listing = scan_images(self.root / folder)
-            # What cannot be listed is reported as files that cannot be read; a missing folder is no such part.
+            # Folders that cannot be listed are reported as unreadable files; a missing folder is not.
             unreadable = (listing.folder / entry.path for entry in listing.unreadable if entry.path != ".")
             found = [
                 *(self._image(listing.folder / path) for path in listing.paths),
@@ -65,12 +65,12 @@ class UserCopy:
 
     @cached_property
     def all_images(self) -> list[ImageFile]:
-        """The images of all splits that are there, each once."""
+        """Images of all existing splits, each once."""
         folders = dict.fromkeys(folder for split in self.present for folder in split.folders)
         return list({image.path: image for folder in folders for image in self.images(folder)}.values())
 
     def relative(self, path: Path) -> PurePosixPath:
-        """A path as it is shown."""
+        """Path for display."""
         return PurePosixPath(path.relative_to(self.root).as_posix())
 
     def _image(self, path: Path) -> ImageFile:
@@ -82,7 +82,7 @@ class UserCopy:
 
 
 def folders_below(folder: Path, depth: int) -> Iterator[Path]:
-    """Visible folders down to a depth, the upper ones first."""
+    """Visible folders down to a depth, in order of depth."""
     if depth == 0 or not folder.is_dir():
         return
     below = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))

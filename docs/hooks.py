@@ -1,4 +1,4 @@
-"""Pages and tables that mkdocs makes from the program itself and from `benchmarks/results/`."""
+"""Pages and tables generated from the command line and from `benchmarks/results/`."""
 
 import json
 import re
@@ -24,19 +24,18 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, **_: object) -> str:
-    """Put tables in the place of their markers, `<!-- table: NAME -->`."""
+    """Replace the markers `<!-- table: NAME -->` by tables."""
     return _MARKER.sub(lambda marker: table(marker[1]), markdown)
 
 
 def commands_page() -> str:
-    """All commands with arguments, options and examples, as `vpr-dhe COMMAND -h` has them."""
+    """Reference of all commands with arguments, options and examples, as in `vpr-dhe COMMAND -h`."""
     sections = [
         section for name, command in _commands().items() if name != "train" for section in _section(command, name)
     ]
     introduction = (
-        "Made from the program itself; `vpr-dhe COMMAND -h` says the same. "
-        "The stages of `vpr-dhe train` have [a page of their own](cli-train.md), "
-        "as do [exit codes](exit-codes.md)."
+        "Generated from the help of the program, `vpr-dhe COMMAND -h`. "
+        "See also the [stages of `vpr-dhe train`](cli-train.md) and the [exit codes](exit-codes.md)."
     )
     return "\n".join(["# Commands", "", introduction, "", *sections])
 
@@ -45,7 +44,7 @@ def stages_page() -> str:
     """The stages of `vpr-dhe train`."""
     stages = _commands()["train"].commands
     sections = [section for name, command in stages.items() for section in _section(command, f"train {name}")]
-    introduction = "[Train](../guides/train.md) says what each stage learns, and from what."
+    introduction = "The guide [Train](../guides/train.md) describes the stages and their data."
     return "\n".join(["# Training stages", "", introduction, "", *sections])
 
 
@@ -86,10 +85,10 @@ def _escaped(text: str) -> str:
 
 
 def table(name: str) -> str:
-    """A table of figures by name.
+    """Table of figures by name.
 
     Raises:
-        PluginError: if there is none of this name, so that the build fails.
+        PluginError: if there is no table of this name, so that the build fails.
     """
     if name not in TABLES:
         raise PluginError(f"there is no table {name!r}; available: {', '.join(TABLES)}")
@@ -150,6 +149,6 @@ def _results(name: str) -> dict[str, Any]:
 
 
 def markdown_table(rows: list[list[str]]) -> str:
-    """A Markdown table; the first row is its header."""
+    """Markdown table with the first row as header."""
     lines = [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])

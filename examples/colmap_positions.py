@@ -1,12 +1,12 @@
-"""Get positions for photos that have none: reconstruct the pairs that an index retrieves, by COLMAP.
+"""Compute positions of photos by reconstructing the image pairs retrieved by an index with COLMAP.
 
     vpr-dhe index photos --out my-index
     vpr-dhe query my-index photos --names-relative-to photos --format hloc --top-k 12 --out pairs.txt
     python examples/colmap_positions.py photos pairs.txt --work colmap --out positions.csv
     vpr-dhe index photos --out my-index --positions positions.csv
 
-Needs `pip install pycolmap`. Photos of one folder are of one camera. `--model sparse/0`, of COLMAP or hloc, replaces
-PAIRS. The two axes along which the cameras spread most become x and y.
+Needs `pip install pycolmap`. Photos of one folder are assumed to be of one camera. `--model sparse/0`, of COLMAP or
+hloc, replaces PAIRS. The two axes with the largest spread of the cameras become x and y.
 """
 
 import argparse
@@ -19,11 +19,11 @@ from vpr_dhe.datasets.colmap import read_camera_centres
 
 
 def reconstruct(photos: Path, pairs_file: Path, work: Path) -> Path:
-    """Match the pairs and reconstruct them; returns the folder of the model with the most images."""
+    """Match the pairs, reconstruct them, and return the folder of the model with the most images."""
     import pycolmap
 
     pairs = {tuple(sorted(line.split())) for line in pairs_file.read_text(encoding="utf-8").splitlines()}
-    pairs = sorted(pair for pair in pairs if pair[0] != pair[1])  # each photo retrieves itself, too
+    pairs = sorted(pair for pair in pairs if pair[0] != pair[1])  # each photo also retrieves itself
     work.mkdir(parents=True, exist_ok=True)
     database, matched = work / "database.db", work / "pairs.txt"
     matched.write_text("".join(f"{one} {other}\n" for one, other in pairs), encoding="utf-8")

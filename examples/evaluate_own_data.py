@@ -2,7 +2,7 @@
 
     python examples/evaluate_own_data.py my-data --positions my-data/positions.csv --verifiers magsac poselib
 
-`my-data` holds the folders `database` and `queries`; the table has a column `image` (`database/0001.jpg`, ...) and
+`my-data` contains the folders `database` and `queries`; the table has a column `image` (`database/0001.jpg`, ...) and
 positions. Without a table, positions come from file names or EXIF. Prints recall@N in percent, one line per method.
 """
 

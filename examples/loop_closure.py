@@ -1,9 +1,9 @@
-"""Close the loops of a drive: which frames of a bag show a place that the camera saw before?
+"""Find loop closures: frames of a bag that show a place seen before.
 
     python examples/loop_closure.py day-1.bag --topic /camera/image_raw
 
-Each frame becomes a place of a growing index once it is asked for; those of the last seconds are no candidates. A line
-is a constraint for a pose graph: two frames, how likely they show one place, and the homography between them.
+Each frame is first a query, then added to a growing index; the frames of the last seconds are not candidates. Each line
+of output is a constraint for a pose graph: two frames and the probability that they show the same place.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from vpr_dhe.sequences.recording_stream import recorded_frames
 
 
 def main() -> None:
-    """Print the loops as they are closed."""
+    """Print loop closures as they are found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bag", type=Path)
     parser.add_argument("--topic", required=True, help="of the images")

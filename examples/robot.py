@@ -1,9 +1,9 @@
-"""Localize a robot: follow a camera with odometry through the places of an index.
+"""Localize a robot: track a camera with odometry over the places of an index.
 
     python examples/robot.py my-index walk.mp4 --max-speed 2
 
-A video stands for the camera here. Replace `camera` by yours: anything that yields frames with times, and with the
-distance moved since the frame before where your robot knows it. While a frame is worked on, only the newest waits.
+The camera is simulated by a video. Replace `camera` by your own generator of frames with times and, if known, the
+distance moved since the previous frame. While a frame is processed, only the latest frame is kept.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from vpr_dhe.sequences.odometry import Odometry
 
 
 def camera(path: str, moved_m: float | None) -> Iterator[SequenceFrame]:
-    """Frames of a video with their times, RGB."""
+    """Yield RGB frames of a video with their times."""
     video = cv2.VideoCapture(path)
     while True:
         now_s = video.get(cv2.CAP_PROP_POS_MSEC) / 1000
@@ -30,7 +30,7 @@ def camera(path: str, moved_m: float | None) -> Iterator[SequenceFrame]:
 
 
 def main() -> None:
-    """Print where the camera is, frame by frame."""
+    """Print the place of the camera for each frame."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("index", help="made by `vpr-dhe index`; its images have positions")
     parser.add_argument("video")

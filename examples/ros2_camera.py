@@ -1,9 +1,10 @@
-"""Camera of a robot on your desk: plays a video over ROS 2, without ROS, and prints the fixes that come back.
+"""Simulated camera of a robot: publishes a video over ROS 2, without an installed ROS, and prints the received fixes.
 
     vpr-dhe ros2 my-map --compressed --image /camera/image_raw/compressed
     python examples/ros2_camera.py walk.mp4
 
-A number instead of the video is that of a webcam. Both programs take the variables of ROS 2, such as ROS_DOMAIN_ID.
+A number instead of the video selects a webcam. Both programs use the environment variables of ROS 2, such as
+ROS_DOMAIN_ID.
 """
 
 import argparse
@@ -24,7 +25,7 @@ def show(fix: GeoPosition) -> None:
 
 
 def main() -> None:
-    """Play the video again and again, for some time."""
+    """Publish the video in a loop for some time."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("video", help="a video, or the number of a webcam")
     parser.add_argument("--rate", type=float, default=5.0, help="frames a second")

@@ -1,10 +1,10 @@
-"""Ask a running service where a photo was taken; the standard library is all it needs.
+"""Client of a running service that localizes a photo, using only the standard library.
 
     vpr-dhe serve my-index
     python examples/service_client.py where-is-this.jpg
     VPR_DHE_TOKEN=SECRET python examples/service_client.py new.jpg --add --latitude 49.23 --longitude 7.00
 
-The last line adds a photo instead; the service must have been started with the same token.
+The last line adds a photo instead; the service must be started with the same token.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from urllib.request import Request, urlopen
 
 
 def post(address: str, photo: Path, token: str | None = None) -> dict[str, Any]:
-    """Send a photo as the body of a request, and read the JSON of the answer."""
+    """Send a photo as the body of a request, and return the JSON of the response."""
     headers = {"Content-Type": "application/octet-stream"}
     if token is not None:
         headers["Authorization"] = f"Bearer {token}"

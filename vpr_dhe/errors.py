@@ -91,11 +91,11 @@ class ExportError(VprDheError):
 
 
 class DownloadError(VprDheError):
-    """Weights of a published model or matcher that cannot be downloaded, or are not the file that they were before."""
+    """Weights of a published model or matcher that cannot be downloaded, or whose checksum has changed."""
 
 
 class MatcherError(VprDheError):
-    """A matcher of another package that cannot be built, or that fails whatever the images."""
+    """A matcher of another package that cannot be built, or that fails on all images."""
 
 
 class UnsupportedSystemError(VprDheError):

@@ -63,11 +63,11 @@ _PILLOW_RESAMPLING = {
 def decode_image(
     source: StrPath | bytes, *, max_pixels: int | None = MAX_PIXELS, grey_levels: GreyLevels = FULL_RANGE
 ) -> Image:
-    """Decode a file, or its bytes, into an upright 8-bit RGB image; or a view of a panorama, by its path.
+    """Decode a file, or its bytes, into an upright 8-bit RGB image; the path may be that of a view of a panorama.
 
-    EXIF orientation is applied; greyscale, palette, CMYK and 16-bit images are converted, the last by `grey_levels`;
-    transparent pixels are blended with black. A JPEG that lacks only its last bytes is decoded, with a warning of
-    `logging` for a file.
+    EXIF orientation is applied. Greyscale, palette, CMYK and 16-bit images are converted to RGB; `grey_levels` maps 16
+    to 8 bits. Transparent pixels are blended with black. A JPEG that lacks only its last bytes is decoded; for a file,
+    a warning is logged.
 
     Raises:
         ImageError: if it is missing, not an image, truncated, of more than `max_pixels` pixels, or smaller than 16
@@ -90,9 +90,9 @@ def decode_reduced(
 ) -> Decoded:
     """Decode for an extractor that resizes to `input_size`; errors as for `decode_image`.
 
-    A JPEG may be decoded at a half, a quarter or an eighth of its size, which takes a fraction of the time, and other
-    images of more than `LARGE_PIXELS` are averaged down; but no smaller than twice the input size along each axis.
-    With `yaw_deg`, the image is that view of a panorama.
+    A JPEG may be decoded at a half, a quarter or an eighth of its size, which takes a fraction of the time; other
+    images of more than `LARGE_PIXELS` are downsampled by averaging. The result is at least twice the input size along
+    each axis. With `yaw_deg`, the image is the view of a panorama in this direction.
     """
     source = _path_or_bytes(source)
     min_side = _MIN_PIXELS_PER_INPUT_PIXEL * max(input_size)
@@ -111,12 +111,12 @@ def _decode_view(
     panorama = _last_panorama.decoded(source, max_pixels, enough, grey_levels)
     size = panorama.original_size
     if not is_panorama(size):
-        raise ImageError(f"{size.width} x {size.height} pixels, no panorama of two to one, so it has no views")
+        raise ImageError(f"{size.width} x {size.height} pixels; expected a panorama with an aspect ratio of 2:1")
     return Decoded(cut_view(panorama.image, yaw_deg), view_size(size), panorama.is_cut)
 
 
 class _LastPanorama:
-    """The panorama that was decoded last, because its views are decoded one after the other."""
+    """Cache of the last decoded panorama, because its views are decoded one after the other."""
 
     def __init__(self) -> None:
         self._lock, self._key = Lock(), None
@@ -125,7 +125,7 @@ class _LastPanorama:
     def decoded(
         self, source: Path | bytes, max_pixels: int | None, min_size: Size | None, grey_levels: GreyLevels
     ) -> Decoded:
-        """Decode a panorama, or take it from the last call; only those given as bytes are kept."""
+        """Decode a panorama, or return that of the last call; only panoramas given as bytes are kept."""
         if not isinstance(source, bytes):
             return _decode(source, max_pixels, min_size, grey_levels)
         key = (xxhash.xxh3_128_digest(source), max_pixels, min_size, grey_levels)
@@ -140,9 +140,9 @@ _last_panorama = _LastPanorama()
 
 
 def decode_bounded(source: StrPath | bytes, pixels: int, *, max_pixels: int | None = MAX_PIXELS) -> Decoded:
-    """Decode as `decode_image` does, but reduce images of more than so many pixels to about that many.
+    """Decode as `decode_image` does, but downsample images of more than `pixels` pixels to about that number.
 
-    Only the pixels of the file, 4 bytes each at most, are in memory besides the result. A JPEG may take less.
+    Peak memory is the result and the pixels of the file, at most 4 bytes each; a JPEG may take less.
     """
 
     def read(opened: Opened) -> Decoded:
@@ -158,20 +158,20 @@ def decode_bounded(source: StrPath | bytes, pixels: int, *, max_pixels: int | No
 
 
 def bounded_size(size: Size, pixels: int) -> Size:
-    """Size of an image that is reduced to about so many pixels; unchanged if it has no more."""
+    """Size of an image after downsampling to about `pixels` pixels; unchanged if it has no more."""
     shrinking = (pixels / (size.width * size.height)) ** 0.5
     return size if shrinking >= 1 else Size(*(max(MIN_SIDE_PX, round(shrinking * side)) for side in size))
 
 
 def reduced_to(image: Image, pixels: int) -> Image:
-    """Reduce an image of more than so many pixels to about that many, averaging areas."""
+    """Downsample an image of more than `pixels` pixels to about that number by area averaging."""
     size = image_size(image)
     bounded = bounded_size(size, pixels)
     return image if bounded == size else cv2.resize(image, bounded, interpolation=cv2.INTER_AREA).astype(np.uint8)
 
 
 def decode_parts(source: StrPath | bytes, parts: Sequence[Part], *, max_pixels: int | None = MAX_PIXELS) -> list[Image]:
-    """Decode rectangles of an upright image, each resized to its size; colours may be lost.
+    """Decode rectangles of an upright image, each resized to the size of its part; colours may be lost.
 
     Memory and errors are as for `decode_bounded`.
     """
@@ -189,9 +189,9 @@ def _decode(source: Path | bytes, max_pixels: int | None, min_size: Size | None,
 
 
 class LoadedImage(NamedTuple):
-    """An image to extract features from, and its original, which may be larger.
+    """Image to extract features from, and its original, which may be larger.
 
-    `whole` decodes the original.
+    `whole` is the original, or a function that decodes it.
     """
 
     image: Image
@@ -206,7 +206,7 @@ def load_for_input(
     *,
     max_pixels: int | None = MAX_PIXELS,
 ) -> LoadedImage:
-    """Load an image as `load_image` does; files of more than `LARGE_PIXELS` reduced, as by `decode_reduced`."""
+    """Load an image as `load_image` does; files of more than `LARGE_PIXELS` are downsampled as by `decode_reduced`."""
     if not isinstance(source, (str, os.PathLike)):
         image = require_image(source, grey_levels)
         return LoadedImage(image, image_size(image), image)
@@ -228,7 +228,7 @@ def decode_named(path: StrPath, grey_levels: GreyLevels = FULL_RANGE, *, max_pix
 
 
 def load_image(source: "ImageLike | StrPath", grey_levels: GreyLevels = FULL_RANGE) -> Image:
-    """Decode a file, or convert an image in memory; `grey_levels` are those of images of 16 bits.
+    """Decode a file, or convert an image in memory; `grey_levels` maps 16-bit images to 8 bits.
 
     Raises:
         ImageError: as for `decode_image` and `require_image`.
@@ -239,7 +239,7 @@ def load_image(source: "ImageLike | StrPath", grey_levels: GreyLevels = FULL_RAN
 
 
 def decode_pixels(content: bytes) -> np.ndarray:
-    """Decode a file for `load_image`: into an 8-bit RGB image, or the grey values of 16 bits, which it scales.
+    """Decode a file into an 8-bit RGB image, or into 16-bit grey values, which `load_image` scales.
 
     Raises:
         ImageError: as for `decode_image`.
@@ -249,7 +249,7 @@ def decode_pixels(content: bytes) -> np.ndarray:
 
 
 def deep_values(source: "ImageLike | StrPath | bytes") -> UInt16[np.ndarray, "height width"] | None:
-    """Grey values of an image of 16 bits, upright; None for other images, and for those that cannot be read."""
+    """Grey values of a 16-bit image, upright; None for other images, and for those that cannot be read."""
     if isinstance(source, np.ndarray):
         return source.reshape(source.shape[:2]) if source.dtype == np.uint16 and source.size == _area(source) else None
     if isinstance(source, Tensor):
@@ -268,7 +268,7 @@ def _area(array: np.ndarray) -> int:
 
 
 def require_image(given: ImageLike, grey_levels: GreyLevels = FULL_RANGE) -> Image:
-    """Convert an image in memory, with the same rules as for files.
+    """Convert an image in memory to RGB, by the same rules as a file.
 
     - Arrays are height x width x channels, or height x width for greyscale, uint8 or uint16 (which `grey_levels`
       scale).
@@ -279,7 +279,7 @@ def require_image(given: ImageLike, grey_levels: GreyLevels = FULL_RANGE) -> Ima
     One channel is greyscale, three are RGB, and a fourth is alpha, which is blended with black.
 
     Raises:
-        ImageError: if it is none of these, has less than 16 pixels on a side, or more than `MAX_PIXELS` pixels.
+        ImageError: if it is none of these, is smaller than 16 pixels on a side, or has more than `MAX_PIXELS` pixels.
     """
     if isinstance(given, PIL.Image.Image):
         check_size(Size(*given.size), MAX_PIXELS)
@@ -335,11 +335,11 @@ def list_images(folder: StrPath) -> list[str]:
     """List all images in a folder and below, relative to it and sorted.
 
     An image is a file with an extension of `EXTENSIONS`, or without an extension but with the first bytes of an image.
-    Hidden files and folders are left out; links to folders are followed, but each folder is listed once. Photos that
-    cannot be read, such as HEIC without the extra `heic`, are counted in a warning of `logging`.
+    Hidden files and folders are skipped; links to folders are followed, but each folder is listed once. Images that
+    cannot be read, such as HEIC without the extra `heic`, are counted in a logged warning.
 
     Raises:
-        BadInputError: if the folder is missing, is a file, or holds no images.
+        BadInputError: if the folder is missing, is a file, or contains no images.
         ListingError: if a part of the folder cannot be listed.
     """
     listing = survey_images(folder).require_complete()
@@ -349,10 +349,10 @@ def list_images(folder: StrPath) -> list[str]:
 
 
 def survey_images(folder: StrPath) -> ImageListing:
-    """List images as `list_images` does, with what is left out and what cannot be listed.
+    """List images as `list_images` does, with the skipped files and the folders that cannot be listed.
 
     Raises:
-        BadInputError: if the folder is missing, is a file, or holds no images.
+        BadInputError: if the folder is missing, is a file, or contains no images.
         ListingError: if no image is found because a part of the folder cannot be listed.
     """
     folder = Path(folder)
@@ -372,21 +372,21 @@ def survey_images(folder: StrPath) -> ImageListing:
 def to_network_input(
     images: Sequence[Image], preprocessing: Preprocessing, device: torch.device
 ) -> Float[Tensor, "batch 3 height width"]:
-    """Preprocess images for one batch: all are resized to `preprocessing.size`, scaled to [0, 1] and normalised.
+    """Preprocess images into one batch: resize all to `preprocessing.size`, scale to [0, 1] and normalise.
 
-    `by_input_size` groups images of a preprocessing that keeps their sizes.
+    If the preprocessing keeps image sizes, group the images by `by_input_size` first.
     """
     resized = partial(_resized, preprocessing=preprocessing, device=device)
-    # In threads on a CPU only.
+    # Threads help on a CPU only.
     inputs = in_parallel(resized, images) if device.type == "cpu" else [resized(image) for image in images]
     batch = inputs[0] if len(inputs) == 1 else torch.cat(inputs)
     mean, std = (_of_channels(values, device) for values in (preprocessing.mean, preprocessing.std))
-    # In place, because new memory takes longer than the arithmetic.
+    # In place, because allocation takes longer than the arithmetic.
     return batch.sub_(mean).div_(std)
 
 
 def by_input_size(images: Sequence[Image], preprocessing: Preprocessing) -> dict[Preprocessing, list[int]]:
-    """Group the numbers of images that make one batch, by the preprocessing of the batch for `to_network_input`."""
+    """Group the indices of images into batches; the keys are the preprocessing of each batch for `to_network_input`."""
     groups: dict[Preprocessing, list[int]] = {}
     for number, image in enumerate(images):
         size = preprocessing.input_size_of(image_size(image))
@@ -401,7 +401,7 @@ def _of_channels(values: tuple[float, float, float], device: torch.device) -> Fl
 
 
 def _reduced(image: Image, preprocessing: Preprocessing) -> Image:
-    """Average a large image down to at least twice the input size, since its pixels take 12 bytes each from here on."""
+    """Downsample a large image to at least twice the input size, because its pixels take 12 bytes each from here on."""
     size, enough = image_size(image), _MIN_PIXELS_PER_INPUT_PIXEL * max(preprocessing.size)
     factor = excess(size, Size(enough, enough))
     if factor == 1:

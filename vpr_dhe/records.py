@@ -1,4 +1,4 @@
-"""Typed records that are passed between stages: frozen, with tensor shapes in their types."""
+"""Frozen dataclasses that stages pass to each other, with tensor shapes in their types."""
 
 import math
 import os
@@ -32,7 +32,7 @@ def without_progress(_description: str, _total: int) -> Progress:
 
 
 class GreyLevels(NamedTuple):
-    """Grey values of images of 16 bits that become black and white in 8 bits; those beyond are clipped."""
+    """Grey values of a 16-bit image that map to 0 and 255 in 8 bits; values beyond them are clipped."""
 
     low: int = 0
     high: int = 65535
@@ -40,7 +40,7 @@ class GreyLevels(NamedTuple):
     def to_8_bits(self, values: UInt16[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
         """Scale values to 0 to 255."""
         scaled = np.empty(values.shape, np.uint8)
-        # Row by row, because the numbers in between take eight times the memory of the values.
+        # Row by row, because the intermediate result takes eight times the memory of the values.
         rows = zip(values, scaled, strict=True) if values.ndim > 1 else [(values, scaled)]
         for row, out in rows:
             exact = (row.astype(np.float64) - self.low) / ((self.high - self.low) / 255)
@@ -56,14 +56,14 @@ class Size(NamedTuple):
 
 
 class Grid(NamedTuple):
-    """Rows and columns of a dense feature map, whose cells partition the extractor's input evenly, row-major."""
+    """Rows and columns of a dense feature map; its cells partition the extractor's input evenly, row-major."""
 
     rows: int
     columns: int
 
 
 class Frame(NamedTuple):
-    """Sizes of one image: as decoded, and as input of an extractor or matcher.
+    """Size of an image as decoded, and as resized for an extractor or matcher.
 
     Only `geometry.coordinates` converts between the two.
     """
@@ -86,7 +86,7 @@ RECONSTRUCTION = "reconstruction"
 
 @dataclass(frozen=True)
 class MetricPosition:
-    """Position in metres east and north in `reference`, such as "UTM 31U", or "local" for a frame of the user.
+    """Position in metres east and north in `reference`: such as "UTM 31U", or "local" for a frame of the user.
 
     With the reference RECONSTRUCTION, axes and unit are arbitrary.
     """
@@ -101,7 +101,7 @@ Position: TypeAlias = GeoPosition | MetricPosition
 
 @dataclass(frozen=True)
 class Near:
-    """Circle that a search is restricted to: images at most `within_m` metres from `position`, the border included.
+    """Circle that restricts a search to images at most `within_m` metres from `position`, inclusive.
 
     In the frame of a reconstruction, the radius is in its unit.
 
@@ -128,12 +128,12 @@ class Near:
 
 @dataclass(frozen=True)
 class NearbyImages:
-    """Images that a restricted search compares, and those that it must leave out.
+    """Numbers of images that a restricted search compares, and of those without a usable position.
 
     Args:
         near: circle of the search.
         images: number of images in it.
-        unplaced: number of images whose position is unknown, or in another reference frame.
+        unplaced: number of images whose position is unknown or in another reference frame.
     """
 
     near: Near
@@ -167,12 +167,12 @@ class Preprocessing:
         width: width of the input in pixels.
         height: height of the input in pixels.
         interpolation: interpolation of the resizing.
-        antialias: whether resizing filters out what the smaller image cannot hold.
+        antialias: whether resizing applies an antialiasing filter.
         mean: subtracted from each RGB channel in [0, 1].
         std: divides each RGB channel after that.
         resize_mode: `squeeze` resizes to exactly `width` x `height` without keeping the aspect ratio; `short_side`
-            keeps the size of an image, unless its short side is longer than that of the input, to which it is then
-            shrunk with its aspect ratio (local maps have the grid of an input of `width` x `height`).
+            keeps the size of an image whose short side is at most that of the input, and shrinks others to that short
+            side with their aspect ratio (local maps have the grid of an input of `width` x `height`).
         order: order of the steps. RESIZE_8_BIT resizes the 8-bit image as Pillow does, with antialiasing and rounding
             to 8 bits after each axis.
     """
@@ -197,7 +197,7 @@ class Preprocessing:
         return self.order == RESIZE_8_BIT
 
     def input_size_of(self, size: Size) -> Size:
-        """Size in pixels to which an image of a size is resized."""
+        """Input size, in pixels, of an image of this size."""
         if self.resize_mode == "squeeze":
             return self.size
         scale = min(1.0, min(self.size) / min(size))
@@ -208,8 +208,8 @@ class Preprocessing:
 class Features:
     """Features of one image: a global descriptor for retrieval, and a dense local map for verification.
 
-    `local_map` has one row per cell of `grid`, row-major: of unit norm or, for a cell that matches nothing, zero.
-    `code` is a learned binary code, eight bits a byte, the first in the highest bit; None from models without codes.
+    `local_map` has one row per cell of `grid`, row-major, of unit norm; the row of a cell that matches nothing is zero.
+    `code` is a learned binary code, eight bits per byte, most significant bit first; None for models without codes.
     """
 
     global_descriptor: Float[Tensor, " dimension"]
@@ -228,8 +228,7 @@ class Features:
 class Matches:
     """One-to-one matches of a query with one candidate, in the input frame of each.
 
-    `tolerance_px` is the accuracy of the points: the default for the largest reprojection error of an inlier, in pixels
-    of the candidate's input.
+    `tolerance_px` is the accuracy of the points in pixels of the candidate's input: the default inlier threshold.
     """
 
     query_points: Float64[Tensor, "matches 2"]
@@ -244,9 +243,8 @@ class DenseAlignment:
 
     Args:
         homographies: from query to candidate, in original pixels; the first has the most inliers.
-        flow_px: displacement (x, y), in pixels of the originals, of the centres of cells that partition the query
-            evenly.
-        matchability: probability, for each cell, that the candidate shows it.
+        flow_px: displacement (x, y), in original pixels, of the centre of each cell of a regular grid over the query.
+        matchability: probability, for each cell, that it is visible in the candidate.
         homography_of: index of the homography that each cell was aligned by.
 
     Source: Shen et al., "RANSAC-Flow", ECCV 2020, section 3.3.
@@ -262,8 +260,8 @@ class DenseAlignment:
 class Evidence:
     """Additional result of an estimator for a candidate, which is reported but not used for ranking.
 
-    `name` and `value` depend on the estimator, such as `matchable_area`; `alignment` is for pictures, and `method` is
-    what `auto` took.
+    `name` and `value` depend on the estimator, such as `matchable_area`; `alignment` is for drawing, and `method` is
+    the estimator that `auto` chose.
     """
 
     name: str
@@ -279,7 +277,7 @@ class Verification:
     `homography` maps query pixels to candidate pixels of the original images, with H[2, 2] = 1. It is None if the
     estimate failed; then there are no inliers and `score` is 0. The points are the inliers, in original pixels.
     `attempted` is False for candidates that were not verified. `inlier_weight` is the mean squared similarity of the
-    inliers, 1 where it is unknown.
+    inliers, or 1 if it is unknown.
     """
 
     homography: Float64[np.ndarray, "3 3"] | None
@@ -310,16 +308,16 @@ class RankedMatch:
     Args:
         rank: rank, from 1.
         image: path of the database image.
-        similarity: similarity that the search ranked by: the cosine of the global descriptors (1 - d^2 / 2 for models
-            searched by L2 distance d), adapted to the map if the index is.
-        score: score of the verifier, or the similarity if there was none.
+        similarity: similarity that the search ranked by: cosine of the global descriptors (1 - d^2 / 2 for models
+            searched by L2 distance d), after adaptation if the index is adapted.
+        score: score of the verifier, or the similarity without a verifier.
         verification: result of the verifier, if there was one.
         position: position of the database image, if known.
         probability: probability that the match shows the query's place; only for the best match, if the index is
             calibrated for the verifier.
         id: id of the database image in the index.
-        evidence: number that verified matches are ranked by, if that is not the score: how far inliers and similarity
-            stand out from the other candidates, in standard deviations.
+        evidence: value that verified matches are ranked by, if it is not the score: robust z-scores of inliers and
+            similarity among the candidates.
         similarity_extracted: similarity of the global descriptors as extracted; None if it is unknown.
         heading_deg: viewing direction of the database image, clockwise from north, if known.
     """
@@ -343,7 +341,7 @@ class RankedMatch:
 
     @property
     def skipped(self) -> bool:
-        """Whether there was a verifier, and it did not verify this match."""
+        """Whether there was a verifier that did not verify this match."""
         return self.verification is not None and not self.verification.attempted
 
     @property
@@ -363,11 +361,11 @@ class Timing:
 
 @dataclass(frozen=True)
 class PositionEstimate:
-    """Position of a photo, estimated from several matches, with its uncertainty.
+    """Position of a query, estimated from several matches, with its uncertainty.
 
     `position` is of the same kind as those of the images. `covariance_m2` is in square metres, east then north.
     `matches` is the number of matches that were used. `heading_deg` is the viewing direction, clockwise from north;
-    None unless intrinsics and headings of images are known.
+    it is None unless intrinsics and the headings of database images are known.
     """
 
     position: Position
@@ -414,7 +412,7 @@ class Cameras:
 
 
 CalibrationSource: TypeAlias = Literal["index", "default"]
-"""Calibration that a probability is by: the index's own, or the default one for its model and verifier."""
+"""Calibration behind a probability: that of the index, or the default for its model and verifier."""
 
 
 @dataclass(frozen=True)
@@ -427,11 +425,11 @@ class Localization:
         missing_shards: names of shards that did not answer, whose images are not among the matches.
         estimate: position estimated from the verified matches, if their positions are known.
         rejected: best match, if its probability was below the requested minimum.
-        known: whether the place is considered to be in the index; None if no minimum probability was requested, the
-            query is not blank, and there are images near enough.
+        known: whether the place is in the index; None if that was not decided: no minimum probability was requested,
+            the query is not blank, and there are images near enough.
         blank: whether the query has too little texture to match anything; its matches have no inliers.
-        calibration: that the probability of the best match is by; None without one.
-        nearby: images that the search was restricted to; None if it was of the whole index.
+        calibration: source of the calibration for the probability of the best match; None without a probability.
+        nearby: restriction of the search to an area; None if the whole index was searched.
     """
 
     matches: tuple[RankedMatch, ...]

@@ -186,7 +186,7 @@ def test_malformed_data_sets_are_explained_in_one_sentence(run, places, photos):
         assert (code, stdout) == (2, "")
         return one_error_line(stderr)
 
-    assert "none of the 3 queries has a right answer" in complaint("--radius-m", 5)
+    assert "none of the 3 queries has a positive" in complaint("--radius-m", 5)
     assert "layout vpr has no --frame-tolerance; it takes --database" in complaint("--frame-tolerance", 1)
     assert "val does not exist; found test" in complaint("--split", "val")
     assert "unknown verifier" in complaint("--verifier", "magsac,magic")
@@ -208,7 +208,7 @@ def test_a_query_without_a_right_answer_is_named(run, places, photos):
     lost = places / "images/test/queries/@99999.00@5000000.00@31@U@.jpg"
     lost.write_bytes((photos / "0.jpg").read_bytes())
     code, stdout, _ = run("evaluate", places, "--cache", "none", "--verifier", "none")
-    assert (code, f"1 query without a right answer in the database, such as {lost.name}" in stdout) == (0, True)
+    assert (code, f"1 query without a positive in the database, such as {lost.name}" in stdout) == (0, True)
     assert "75.0" in stdout
     code, stdout, _ = run("evaluate", places, "--cache", "none", "--verifier", "none", "--denominator", "with-positive")
     assert (code, "100.0" in stdout, "left out of recall" in stdout) == (0, True, True)

@@ -163,7 +163,7 @@ def test_folders_with_a_table_of_positions_are_evaluated_in_one_command(photos, 
     (data / "positions.csv").write_text("\n".join(rows) + "\n")
     folders = ("--database", "map", "--queries", "asked", "--positions", data / "positions.csv")
     done = call("evaluate", data, *folders, "--cache", "none")
-    assert "8 database images, 2 queries, 2 of them with a right answer" in done.stdout
+    assert "8 database images, 2 queries, 2 of them with a positive" in done.stdout
     assert next(line for line in done.stdout.splitlines() if line.startswith("retrieval")).split()[1] == "100.0"
     assert sorted(path.name for path in data.iterdir()) == ["asked", "map", "positions.csv"]
 
@@ -194,7 +194,7 @@ def test_each_evaluation_names_the_other_for_the_others_data(town, tmp_path):
         assert "holds image pairs, not places; use `vpr-dhe evaluate-pairs`" in done.stderr
     done = call("evaluate-pairs", town, expect=2)
     assert (done.stdout, done.stderr.count("\n")) == ("", 1)
-    assert "shows none of the layouts of image pairs" in done.stderr
+    assert "matches none of the layouts of image pairs" in done.stderr
     done = call("evaluate-pairs", tmp_path / "pairs", "--verifier", "none", expect=2)
     assert "'none' aligns no image pairs" in done.stderr
 

@@ -40,7 +40,7 @@ def test_mistakes_are_one_sentence(run, exported, photo_folder, tmp_path, monkey
     asked = (*index, "--model", exported.model, "--runtime", "onnx", "--precision", "bf16")
     assert "give --model FOLDER" in complaint(*asked).splitlines()[-1]
     assert "is an export to ONNX" in complaint(*index, "--model", exported.folder, "--runtime", "torch")
-    assert "holds no export.json" in complaint(*index, "--model", photo_folder)
+    assert "contains no export.json" in complaint(*index, "--model", photo_folder)
     out = ("--out", tmp_path / "out")
     assert "--part head exports its head dhe-lite" in complaint("export", "sift-vlad", *out)
     assert "holds no head" in complaint("export", exported.model, "--part", "head", *out)
@@ -77,4 +77,4 @@ def test_a_head_alone_is_exported(run, photo_folder, tmp_path):
     code, stdout, stderr = run("export", "sift-vlad", "--part", "head", "--out", tmp_path / "onnx")
     assert (code, stdout.startswith(f"{tmp_path}/onnx/head.onnx: 0.3 MB")) == (0, True), stderr
     code, _, stderr = run("index", photo_folder, "--out", tmp_path / "index", "--model", tmp_path / "onnx")
-    assert (code, "holds no extractor" in stderr) == (2, True)
+    assert (code, "does not contain the extractor" in stderr) == (2, True)

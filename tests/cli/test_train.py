@@ -237,7 +237,7 @@ def test_what_cannot_be_trained_is_said_in_one_sentence(run, photos, places, tmp
     assert "fp16 needs a GPU" in complaint("joint", places, *network, "--precision", "fp16")
     assert "does not exist" in complaint("dhe", tmp_path / "nothing")
     assert "does not exist" in complaint("distillation", photos, "--validation", tmp_path / "nothing")
-    assert "choose a teacher that pools by one of" in complaint("distillation", photos, "--teacher", "cct-offline")
+    assert "choose a teacher with one of" in complaint("distillation", photos, "--teacher", "cct-offline")
     assert "sift-vlad' is not a network" in complaint("distillation", photos, "--teacher", "sift-vlad")
     monkeypatch.setitem(sys.modules, "accelerate", None)
     assert 'pip install "vpr-dhe[train]"' in complaint("dhe", photos)

@@ -55,7 +55,7 @@ def test_held_out_scenes_are_left_aside(tmp_path):
             (tmp_path / "data" / folder / name).touch()
     (tmp_path / "out").mkdir()
     folders = {name: name.removesuffix("_dense") for name in names}
-    held_out.link_photos(tmp_path / "data", tmp_path / "out", names, shares={"ie_tower_dense": 2}, folders=folders)
+    held_out.link_images(tmp_path / "data", tmp_path / "out", names, shares={"ie_tower_dense": 2}, folders=folders)
     linked = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.jpg"))
     assert linked == [
         "facades/a.jpg",

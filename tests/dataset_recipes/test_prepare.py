@@ -1,4 +1,4 @@
-"""`datasets/prepare.py` from end to end: a right copy passes, a mistake is named with its mend, only links are made."""
+"""`datasets/prepare.py` end to end: a correct copy passes, faults are reported with a remedy, only links are made."""
 
 import csv
 import shutil
@@ -283,7 +283,7 @@ def test_a_folder_too_high_or_too_low_is_told_which_to_give(vpr: Path, vpr_card:
     for given in (tmp_path, vpr / "images", vpr / "images/test"):
         done = check(given, vpr_card)
         assert done.code == 1
-        assert done.out.splitlines()[0].endswith(f"expected the folder that holds the tree; give {vpr}")
+        assert done.out.splitlines()[0].endswith(f"expected the root of the data set; give {vpr}")
 
 
 def test_archives_that_wait_to_be_unpacked_are_named(tmp_path: Path, vpr_card: Path):

@@ -57,7 +57,7 @@ def labelled(photos, tmp_path_factory):
         patch.setattr(taught_matches, "LightGlueMatcher", SiftTeacher)
         names = [f"walls/{name}.png" for name in "abc"]
         taught_matches.label_matches(photos, names, load_extractor("sift-vlad"), out)
-    return taught_matches.MatchedPhotos(photos, out)
+    return taught_matches.MatchedImages(photos, out)
 
 
 def test_photos_of_one_wall_are_paired_and_others_are_not(photos, labelled):

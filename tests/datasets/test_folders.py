@@ -46,7 +46,7 @@ def test_a_query_is_the_frame_of_its_name_where_all_have_one(tmp_path):
 
 def test_folders_that_nothing_relates_are_not_compared(tmp_path):
     root = frames(tmp_path, ["a.jpg", "b.jpg", "c.jpg"], ["x.jpg"])
-    with pytest.raises(DatasetError, match=r"right answers are unknown .* among 3 images .* give --positions"):
+    with pytest.raises(DatasetError, match=r"positives are unknown .* among 3 images .* give --positions"):
         read_places(root)
     assert positives(root, frame_tolerance=1) == [["a.jpg", "b.jpg"]]
 
@@ -60,7 +60,7 @@ def test_a_query_too_many_does_not_shift_the_others(tmp_path):
 def test_an_image_is_never_its_own_answer(tmp_path):
     root = frames(tmp_path, ["1.jpg", "2.jpg"], ["1.jpg", "2.jpg"])
     for database in ("queries", "./queries/", "."):
-        with pytest.raises(DatasetError, match="must not be its own right answer"):
+        with pytest.raises(DatasetError, match="must not be its own positive"):
             positives(root, database=database, queries="queries", frame_tolerance=1)
 
 
@@ -145,7 +145,7 @@ def test_a_file_of_pairs_says_what_is_right(tmp_path):
     root = frames(tmp_path, ["a.jpg", "b.jpg", "c.jpg"], ["x.jpg", "y.jpg"])
     (root / "truth.csv").write_text("query,database\nx.jpg,c.jpg\nx.jpg,a.jpg\ny.jpg,b.jpg\n")
     assert positives(root, ground_truth=root / "truth.csv") == [["a.jpg", "c.jpg"], ["b.jpg"]]
-    with pytest.raises(BadInputError, match="--frame-tolerance both define the right answers; give one"):
+    with pytest.raises(BadInputError, match="--frame-tolerance both define the positives; give one"):
         positives(root, ground_truth=root / "truth.csv", frame_tolerance=1)
 
 
@@ -165,5 +165,5 @@ def test_what_contradicts_itself_is_said(tmp_path):
 def test_no_right_answer_at_all_is_an_error(tmp_path):
     touch(tmp_path / "database/@0.0@0.0@31@U@.jpg")
     touch(tmp_path / "queries/@9000.0@0.0@31@U@.jpg")
-    with pytest.raises(DatasetError, match="none of the 1 queries has a right answer"):
+    with pytest.raises(DatasetError, match="none of the 1 queries has a positive"):
         read_places(tmp_path)

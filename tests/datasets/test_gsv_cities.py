@@ -21,7 +21,7 @@ def test_places_are_those_with_enough_photos(root):
         city, number = place.name.split("/")
         assert all(path.is_file() and path.name.startswith(f"{city}_{number}_") for path in place.images)
     assert len(read_gsv_cities(root, 3)) == len(places) + len(CITIES)
-    with pytest.raises(DatasetError, match="none of the 8 places has 5 photos; lower --images-per-place"):
+    with pytest.raises(DatasetError, match="none of the 8 places has 5 images; lower --images-per-place"):
         read_gsv_cities(root, 5)
 
 

@@ -302,10 +302,10 @@ def test_folders_without_msls_are_explained(tmp_path):
         (Protocol(split="cph,sf,cph"), r"--split cph,sf,cph names a city more than once; name each city once"),
         (Protocol(split="cph,miami"), r"mixes cities of test, whose ground truth is not public, .*read them apart"),
         (Protocol(split="test", variant="all"), r"--variant all for miami, .*expected official; leave --variant out"),
-        (Protocol(split="cph,paris"), r"train_val/paris does not exist; .*--split cph reads one city alone"),
+        (Protocol(split="cph,paris"), r"train_val/paris does not exist; .*--split cph reads only one city"),
         (Protocol(split="test"), r"MSLS/test/miami does not exist; expected .*miami/\{query,database\}"),
         (Protocol(split="train"), r"train_val has no images of a train city; expected CITY/.*choose another --split"),
-        (Protocol(radius_m=1e-6), r"none of the \d+ queries has a right answer \(MSLS val"),
+        (Protocol(radius_m=1e-6), r"none of the \d+ queries has a positive \(MSLS val"),
     ],
 )
 def test_choices_that_cannot_be_met_are_explained(msls, choice, sentence):
@@ -315,7 +315,7 @@ def test_choices_that_cannot_be_met_are_explained(msls, choice, sentence):
 
 def test_a_missing_city_of_val_is_named(tmp_path):
     write_city(tmp_path, "sf", 0)
-    with pytest.raises(DatasetError, match=r"train_val/cph does not exist; .*--split sf reads one city alone"):
+    with pytest.raises(DatasetError, match=r"train_val/cph does not exist; .*--split sf reads only one city"):
         read_msls(tmp_path)
     assert read_msls(tmp_path, split="sf").queries.records
     (tmp_path / "train_val/cph/database").mkdir(parents=True)
@@ -365,7 +365,7 @@ def test_tables_of_one_folder_must_correspond(msls, name):
     with pytest.raises(DatasetError, match=rf"line 4 of .*postprocessed\.csv is about q-_2cph, but of {name} .* q-_3"):
         read_msls(msls)
     change(path, lambda lines: lines.pop())
-    with pytest.raises(DatasetError, match=rf"postprocessed\.csv has 40 rows and {name} beside it 39; expected one"):
+    with pytest.raises(DatasetError, match=rf"postprocessed\.csv has 40 rows and {name} next to it 39; expected one"):
         read_msls(msls)
 
 

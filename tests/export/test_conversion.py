@@ -151,7 +151,7 @@ def test_refusals(exported, tmp_path, monkeypatch):
         export_model("sift-vlad", tmp_path / "out")
     with pytest.raises(ModelError, match="holds no head; heads that can be exported: dhe, dhe-lite"):
         export_model(str(exported.model), tmp_path / "out", "head")
-    with pytest.raises(ModelError, match="is an export, which can be run but neither trained nor exported"):
+    with pytest.raises(ModelError, match="is an export, which can neither be trained nor exported again"):
         export_model(str(exported.folder), tmp_path / "out")
     with pytest.raises(BadInputError, match="is not empty"):
         export_model(str(exported.model), exported.folder)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from vpr_dhe.features.keypoints import detect_and_describe, match_keypoints, match_rectified
+from vpr_dhe.features.keypoints import detect_and_extract, match_keypoints, match_rectified
 from vpr_dhe.geometry.coordinates import corners
 from vpr_dhe.geometry.homography import four_point_homography, mean_corner_error, reprojection_errors
 from vpr_dhe.records import Size
@@ -32,7 +32,7 @@ def warped(photo: np.ndarray, seed: int) -> tuple[np.ndarray, torch.Tensor]:
 
 def test_matches_follow_the_warp(photo):
     other, truth = warped(photo, 1)
-    matches = match_keypoints(detect_and_describe(photo), detect_and_describe(other))
+    matches = match_keypoints(detect_and_extract(photo), detect_and_extract(other))
     errors = reprojection_errors(truth, matches.query_points, matches.candidate_points)
     assert len(errors) > 60
     assert (errors < 2).double().mean() > 0.8
@@ -40,7 +40,7 @@ def test_matches_follow_the_warp(photo):
 
 def test_rectified_matches_stay_within_their_radius(photo):
     other, truth = warped(photo, 2)
-    matches = match_rectified(photo, other, detect_and_describe(other), truth.numpy(), 4.0)
+    matches = match_rectified(photo, other, detect_and_extract(other), truth.numpy(), 4.0)
     errors = reprojection_errors(truth, matches.query_points, matches.candidate_points)
     assert len(errors) > 60
     assert errors.max() < 4 * 2**0.5 + 0.1
@@ -58,7 +58,7 @@ def test_every_estimator_aligns_a_warp_to_a_pixel(photo, name):
 
 def test_images_without_texture_have_no_matches_and_no_homography():
     flat = np.full((100, 120, 3), 90, np.uint8)
-    assert len(detect_and_describe(flat).points) == 0
+    assert len(detect_and_extract(flat).points) == 0
     found = align_keypoints(flat, flat, Verifier(build_estimator("magsac")))
     assert (found.homography, found.inliers) == (None, 0)
 

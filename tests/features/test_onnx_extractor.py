@@ -79,7 +79,7 @@ def test_an_export_of_another_model_is_refused(exported, copy, photo_folder, tmp
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda folder: (folder / "export.json").unlink(), "holds no export.json; give one that"),
+        (lambda folder: (folder / "export.json").unlink(), "contains no export.json; give one that"),
         (lambda folder: (folder / "export.json").write_text("{"), "is not readable JSON"),
         (lambda folder: (folder / "export.json").write_text("[]"), "is not of the format"),
         (lambda folder: edit(folder / "export.json", b'"tiny"', b'"tony"'), "does not agree with its checksum"),
@@ -116,7 +116,7 @@ def truncate(path):
 
 
 def test_what_cannot_run_is_explained(exported):
-    with pytest.raises(ModelError, match=r"holds no head of 'tiny', only extractor"):
+    with pytest.raises(ModelError, match=r"does not contain the head of 'tiny', only extractor"):
         load_exported(exported.folder).session("head")
     with pytest.raises(ModelError, match=r"ONNX Runtime cannot run on meta here .*use --device cpu"):
         load_extractor(str(exported.folder), "meta")
@@ -126,5 +126,5 @@ def test_a_bundled_name_is_no_folder(tmp_path, monkeypatch):
     (tmp_path / "sift-vlad").mkdir()
     monkeypatch.chdir(tmp_path)
     assert load_extractor("sift-vlad").spec.model == "sift-vlad"
-    with pytest.raises(ModelError, match="holds no export"):
+    with pytest.raises(ModelError, match="contains no export"):
         load_extractor("./sift-vlad")

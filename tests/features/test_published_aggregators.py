@@ -224,7 +224,7 @@ def test_local_head_of_fol_by_its_name():
     head = FoLHead(DIMENSION, hidden=5, out=3)
     again = build_local_head("fol", DIMENSION, head.state_dict())
     again.load_state_dict(head.state_dict())
-    with pytest.raises(ModelError, match="needs an aggregator that tells its confidence"):
+    with pytest.raises(ModelError, match="needs an aggregator that returns its confidence"):
         again(torch.zeros(1, 12, DIMENSION), GRID)
 
 

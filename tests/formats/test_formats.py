@@ -232,7 +232,7 @@ def test_a_network_file_aligns_as_it_did(run):
 def test_an_interrupted_run_goes_on(run):
     next(DATABASE.rglob("*broken*")).unlink()
     _, complaint = run(*TRAINING, "--seed", 1, expect=2)
-    assert "holds a run with" in complaint
+    assert "contains a run with" in complaint
     run(*TRAINING)
     with Path("run/log.csv").open(newline="") as file, (FIXTURES / "answers/log.csv").open(newline="") as whole:
         found, expected = (list(csv.DictReader(source)) for source in (file, whole))

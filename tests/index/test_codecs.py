@@ -19,14 +19,14 @@ from vpr_dhe.index.stored_maps import StoredMaps
 
 CELLS = 36
 # Per dimension: the least mean cosine between a descriptor and what is decoded of it.
-LEAST_COSINE = {
+MIN_COSINE = {
     "float16": dict.fromkeys((16, 128, 384), 0.999_999),
     "int8": dict.fromkeys((16, 128, 384), 0.9995),
     "pca128-int8": {128: 0.9995, 384: 0.98},
     "pca64-int8": {128: 0.97, 384: 0.97},
     "binary": {16: 0.99, 128: 0.96, 384: 0.96},
 }
-SUPPORTED = [(name, dimension) for name, bounds in LEAST_COSINE.items() for dimension in bounds]
+SUPPORTED = [(name, dimension) for name, bounds in MIN_COSINE.items() for dimension in bounds]
 every_codec = pytest.mark.parametrize(("name", "dimension"), SUPPORTED)
 
 
@@ -53,7 +53,7 @@ def through(codec: LocalMapCodec, local_maps: Float[Tensor, "maps cells dimensio
 
 
 def test_every_codec_is_in_these_tests():
-    assert set(LEAST_COSINE) == set(CODECS)
+    assert set(MIN_COSINE) == set(CODECS)
 
 
 @every_codec
@@ -70,7 +70,7 @@ def test_records_have_one_size_and_decode_to_rows_of_unit_norm(name, dimension):
 def test_what_is_decoded_is_close_to_what_was_encoded(name, dimension):
     unseen = maps_like_real_ones(8, dimension, seed=1)
     cosines = (through(fitted(name, dimension), unseen) * unseen).sum(-1)
-    assert cosines.mean() > LEAST_COSINE[name][dimension]
+    assert cosines.mean() > MIN_COSINE[name][dimension]
 
 
 @every_codec

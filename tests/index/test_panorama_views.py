@@ -54,7 +54,7 @@ def test_views_are_read_by_their_paths(panorama, tmp_path, ending):
     with pytest.raises(ImageError, match="does not exist"):
         decode_image(tmp_path / "other.jpg#030")
     PIL.Image.fromarray(panorama[:600]).save(path)
-    with pytest.raises(ImageError, match="no panorama of two to one"):
+    with pytest.raises(ImageError, match="expected a panorama with an aspect ratio of 2:1"):
         decode_image(view)
 
 

@@ -114,7 +114,7 @@ def test_a_part_without_facts_is_not_trusted(fetch, tmp_path):
 
 def test_a_server_that_is_cut_again_and_again(fetch, server):
     server.faults = [(25_000,), *[(0,)] * 5]
-    with pytest.raises(DownloadError, match=r"failed 5 times in a row .*goes on from byte 25000"):
+    with pytest.raises(DownloadError, match=r"failed 5 times in a row .*resume it from byte 25000"):
         fetch()
     assert fetch() == CONTENT
 

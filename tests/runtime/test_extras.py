@@ -17,7 +17,10 @@ def test_the_first_package_is_returned():
 
 def test_any_that_is_missing_is_explained(monkeypatch):
     monkeypatch.setitem(sys.modules, "json.decoder", None)
-    message = r'what training needs cannot be imported here \(.*json\.decoder.*\); .*pip install "vpr-dhe\[train\]"'
+    message = (
+        r"training requires the extra 'train', which cannot be imported \(.*json\.decoder.*\); "
+        r'.*pip install "vpr-dhe\[train\]"'
+    )
     with pytest.raises(MissingExtraError, match=message):
         import_extra("train", "cmath", "json.decoder")
 

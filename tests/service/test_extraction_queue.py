@@ -14,16 +14,16 @@ def image_of(grey: int) -> np.ndarray:
     return np.full((20, 20, 3), grey, np.uint8)
 
 
-def test_what_waits_is_described_together_and_everybody_gets_their_own(thumbnail_extractor):
+def test_waiting_images_are_extracted_together_and_everybody_gets_their_own(thumbnail_extractor):
     seen = []
     queue = ExtractionQueue(
         thumbnail_extractor, batch_size=4, batch_wait_s=0.3, observe=lambda size, seconds: seen.append(size)
     )
     futures = [queue.submit(image_of(10 * number)) for number in range(10)]
-    described = [future.result(5) for future in futures]
+    extracted = [future.result(5) for future in futures]
     queue.close()
     alone = [thumbnail_extractor.extract([image_of(10 * number)])[0] for number in range(10)]
-    for together, single in zip(described, alone, strict=True):
+    for together, single in zip(extracted, alone, strict=True):
         assert torch.equal(together.global_descriptor, single.global_descriptor)
     assert (sum(seen), max(seen)) == (10, 4)
 
@@ -60,7 +60,7 @@ def test_one_image_does_not_take_its_batch_with_it(thumbnail_extractor):
     queue.close()
 
 
-def test_what_nobody_waits_for_is_not_described(thumbnail_extractor):
+def test_cancelled_images_are_not_extracted(thumbnail_extractor):
     queue = ExtractionQueue(thumbnail_extractor, batch_size=4, batch_wait_s=0.2)
     given_up, wanted = queue.submit(image_of(1)), queue.submit(image_of(2))
     assert given_up.cancel()

@@ -21,7 +21,7 @@ from vpr_dhe.training.sources import open_training_data
 from vpr_dhe.training.sources.base import Draws, JoinedPairs, PairSource, SomePairs, TrainingPair
 from vpr_dhe.training.sources.positives import PositivePairs
 from vpr_dhe.training.sources.town import TownPairs
-from vpr_dhe.training.sources.warps import WarpedPhotos
+from vpr_dhe.training.sources.warps import WarpedImages
 
 VIEW = Size(160, 120)
 
@@ -94,7 +94,7 @@ def aligned_difference(pair, homography):
 
 def test_warps_are_related_by_their_homography_and_no_other(tmp_path, monkeypatch):
     monkeypatch.setattr("vpr_dhe.datasets.augmentation.in_other_light", lambda pixels, random: pixels)
-    source = WarpedPhotos(textured(tmp_path), VIEW, "texture")
+    source = WarpedImages(textured(tmp_path), VIEW, "texture")
     for epoch in range(4):
         pair = Draws(source, seed=1).pair(epoch)
         assert pair.image_a.shape == pair.image_b.shape == (120, 160, 3)
@@ -171,10 +171,10 @@ def test_towns_to_validate_with_have_fronts_of_their_own(facades, tmp_path):
     data = open_training_data([SYNTHETIC_TOWN], VIEW, textures=facades)
     assert f"fronts from 2 photos of {facades.name}" in data.warps.description
     assert f"fronts from 1 photos of {facades.name}" in data.validation.description
-    with pytest.raises(BadInputError, match="photos of fronts are for synthetic-town"):
+    with pytest.raises(BadInputError, match="photos of facades are for synthetic-town"):
         open_training_data([str(facades)], VIEW, textures=facades)
     textured(tmp_path, 1)
-    with pytest.raises(DatasetError, match="expected at least 2 photos of fronts, found 1"):
+    with pytest.raises(DatasetError, match="expected at least 2 photos of facades, found 1"):
         open_training_data([SYNTHETIC_TOWN], VIEW, textures=tmp_path)
 
 
@@ -216,7 +216,7 @@ def test_queries_near_each_other_have_a_place_in_common(town):
 
 
 def test_generated_pairs_say_what_they_show(tmp_path):
-    warps, random = WarpedPhotos(textured(tmp_path, 2), VIEW, "textures"), np.random.default_rng(0)
+    warps, random = WarpedImages(textured(tmp_path, 2), VIEW, "textures"), np.random.default_rng(0)
     assert warps.pair(0, random).places == warps.pair(0, random).places != warps.pair(1, random).places
     (front,) = TownPairs([4], 3).pair(0, random).places
     assert front.startswith("town 4, front ")

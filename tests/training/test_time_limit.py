@@ -28,7 +28,7 @@ from vpr_dhe.training.pretrain.stage import PretrainSettings, PretrainStage
 from vpr_dhe.training.ransac_flow.coarse_crops import CropSettings
 from vpr_dhe.training.ransac_flow.stage import RansacFlowStage, RansacFlowTraining
 from vpr_dhe.training.registration.aligned import open_aligned
-from vpr_dhe.training.registration.deformed_patches import photo_side_px
+from vpr_dhe.training.registration.deformed_patches import image_side_px
 from vpr_dhe.training.registration.iterative import IterativeStage
 from vpr_dhe.training.registration.stage import RegistrationTraining
 from vpr_dhe.training.run_folder import saved_step
@@ -230,7 +230,7 @@ def weak_descriptor(pairs):
 def iterative(pairs):
     settings = RegistrationTraining(steps=2, batch_size=1, validation_pairs=3)
     shape = RegistrationSettings(side_px=32, width=8, iterations=1)
-    return IterativeStage(shape, open_aligned(pairs, photo_side_px(32)), settings, training_data="textures")
+    return IterativeStage(shape, open_aligned(pairs, image_side_px(32)), settings, training_data="textures")
 
 
 STAGES = [

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vpr_dhe.errors import VerifierError
-from vpr_dhe.features.keypoints import detect_and_describe
+from vpr_dhe.features.keypoints import detect_and_extract
 from vpr_dhe.geometry.coordinates import corners
 from vpr_dhe.geometry.homography import mean_corner_error
 from vpr_dhe.images import image_size
@@ -104,7 +104,7 @@ def test_auto_takes_the_homography_that_the_most_matches_held_out_agree_with(pho
 
 def test_hardly_any_match_agrees_with_a_wrong_homography(photos):
     other, truth = seen_obliquely(photos[0])
-    keypoints = detect_and_describe(other)
+    keypoints = detect_and_extract(other)
     assert count_agreeing(photos[0], other, keypoints, truth) > 50
     shifted = np.array([[1.0, 0, 12], [0, 1, 9], [0, 0, 1]]) @ truth
     assert count_agreeing(photos[0], other, keypoints, shifted) < 8

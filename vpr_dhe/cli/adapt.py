@@ -51,7 +51,7 @@ def run(
     else:
         print_result("\n".join(adaptation_lines(report)), out)
     if picture:
-        from vpr_dhe.report.pictures.adaptation import draw_lessons
+        from vpr_dhe.report.pictures.adaptation import draw_examples
         from vpr_dhe.report.pictures.drawing import write_picture
 
-        write_picture(draw_lessons(place_index), picture)
+        write_picture(draw_examples(place_index), picture)

@@ -32,7 +32,7 @@ def run(
     """Build a small town, index its images, and localize new photos of it."""
     from vpr_dhe.errors import BadInputError
     from vpr_dhe.evaluation.demo import run_demo
-    from vpr_dhe.report.pictures.adaptation import draw_lessons
+    from vpr_dhe.report.pictures.adaptation import draw_examples
     from vpr_dhe.report.pictures.drawing import draw_match, write_picture
     from vpr_dhe.report.tables.evaluation import demo_table
 
@@ -45,7 +45,7 @@ def run(
     ):
         demo = run_demo(Path(folder), seed=seed, queries=queries, stage=stage)
         if demo.adaptation.steps:
-            write_picture(draw_lessons(demo.index), lessons)
+            write_picture(draw_examples(demo.index), lessons)
     write_picture(draw_match(demo.shown.query, demo.shown.candidate, demo.shown.verification), picture)
     print(demo_table(demo))
     print(f"\n{picture}: the best verified match; lines join inliers, the frame is the outline of the query")

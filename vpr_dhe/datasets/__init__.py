@@ -21,7 +21,7 @@ def read_places(root: StrPath, layout: str = AUTO, protocol: Protocol | None = N
 
     Raises:
         BadInputError: if the layout is unknown, or does not support an option of the protocol.
-        DatasetError: if the folder does not have the layout, or no query has a right answer.
+        DatasetError: if the folder does not have the layout, or no query has a positive.
     """
     root = Path(root)
     protocol = protocol or Protocol()

@@ -1,4 +1,4 @@
-"""Random views of an image: crops, warps or oblique views, with changes of light.
+"""Random views of an image: crops, warps or oblique views, with changes of lighting.
 
 Source of the warps: DeTone et al., "Deep Image Homography Estimation", 2016 (arXiv:1606.03798), section 3: corners
 move by up to a quarter of the patch's side along each axis.
@@ -22,63 +22,63 @@ _MAX_DISTORTION = 0.1
 
 
 class WarpedViews(NamedTuple):
-    """Two views of one photo; `homography` maps pixels of A to pixels of B, with H[2, 2] = 1."""
+    """Two views of one image; `homography` maps pixels of A to pixels of B, with H[2, 2] = 1."""
 
     image_a: Image
     image_b: Image
     homography: Float64[np.ndarray, "3 3"]
 
 
-def warped_views(photo: Image, size: Size, random: np.random.Generator) -> WarpedViews:
-    """Make two views of `size` of a photo, each in a random light.
+def warped_views(image: Image, size: Size, random: np.random.Generator) -> WarpedViews:
+    """Make two views of `size` of an image, each with random lighting.
 
-    View A is a random crop of the photo, between 60 and 100 % of each side. View B is A with moved corners; beyond the
-    photo, it is continued by its reflection.
+    View A is a random crop, between 60 and 100 % of each side. View B is A with displaced corners, padded by reflection
+    beyond the image.
     """
     crop = random.uniform(_MIN_CROP, 1.0, 2)
-    # Shrunk to the resolution of A, because warping samples single pixels, and would alias.
+    # Downsampled to the resolution of A, because warping samples single pixels and would alias.
     whole = Size(*(max(1, round(side / part)) for side, part in zip(size, crop, strict=True)))
-    photo = _resized(photo, whole)
+    image = _resized(image, whole)
     left, top = (random.uniform(0, full - part) for full, part in zip(whole, size, strict=True))
     to_a = np.array([[1.0, 0.0, -left], [0.0, 1.0, -top], [0.0, 0.0, 1.0]])
     homography = random_homography(size, random)
-    view_a, view_b = (_warped(photo, matrix, size) for matrix in (to_a, homography @ to_a))
+    view_a, view_b = (_warped(image, matrix, size) for matrix in (to_a, homography @ to_a))
     return WarpedViews(relit(view_a, random), relit(view_b, random), homography)
 
 
-def distorted_crop(photo: Image, whole: Size, size: Size, random: np.random.Generator) -> Image:
-    """Cut a view of `size` out of a photo of the size `whole`, or enlarged to up to 1.7 times that along each axis.
+def distorted_crop(image: Image, whole: Size, size: Size, random: np.random.Generator) -> Image:
+    """Crop a view of `size` from an image resized to between 1 and 1.7 times `whole` along each axis.
 
-    Its corners move by up to a tenth of its sides, and half of the views are mirrored. Beyond the photo, it is
-    continued by its reflection.
+    Its corners are displaced by up to a tenth of its sides, and half of the views are mirrored. Views are padded by
+    reflection beyond the image.
     """
     crop = random.uniform(_MIN_CROP, 1.0, 2)
     enlarged = Size(*(max(part, round(side / share)) for side, part, share in zip(whole, size, crop, strict=True)))
     left, top = (random.uniform(0, full - part) for full, part in zip(enlarged, size, strict=True))
     to_view = np.array([[1.0, 0.0, -left], [0.0, 1.0, -top], [0.0, 0.0, 1.0]])
-    view = _warped(_resized(photo, enlarged), random_homography(size, random, _MAX_DISTORTION) @ to_view, size)
+    view = _warped(_resized(image, enlarged), random_homography(size, random, _MAX_DISTORTION) @ to_view, size)
     return np.ascontiguousarray(view[:, ::-1]) if random.random() < 0.5 else view
 
 
 def random_homography(
     size: Size, random: np.random.Generator, max_shift: float = MAX_CORNER_SHIFT
 ) -> Float64[np.ndarray, "3 3"]:
-    """Draw a homography that moves the corners of an image by up to `max_shift` of its sides, evenly distributed."""
+    """Draw a homography with uniform corner displacements of up to `max_shift` of the sides of an image."""
     square = corners(size)
     moved = square + torch.from_numpy(random.uniform(-max_shift, max_shift, (4, 2)) * np.array(size))
     return four_point_homography(square, moved).numpy()
 
 
-def _warped(photo: Image, photo_to_view: Float64[np.ndarray, "3 3"], size: Size) -> Image:
-    warped = cv2.warpPerspective(photo, photo_to_view, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+def _warped(image: Image, image_to_view: Float64[np.ndarray, "3 3"], size: Size) -> Image:
+    warped = cv2.warpPerspective(image, image_to_view, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
     return warped.astype(np.uint8, copy=False)
 
 
-def _resized(photo: Image, size: Size) -> Image:
-    """Resize a photo, averaging areas if it shrinks."""
-    shrinking = size.width * size.height < photo.shape[0] * photo.shape[1]
+def _resized(image: Image, size: Size) -> Image:
+    """Resize an image, with area averaging for downsampling."""
+    shrinking = size.width * size.height < image.shape[0] * image.shape[1]
     interpolation = cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR
-    return cv2.resize(photo, size, interpolation=interpolation).astype(np.uint8, copy=False)
+    return cv2.resize(image, size, interpolation=interpolation).astype(np.uint8, copy=False)
 
 
 def random_view(
@@ -100,7 +100,7 @@ def random_view(
     sides = (round(long_side_px * min(1.0, aspect)), round(long_side_px / max(1.0, aspect)))
     target = np.array([[0, 0], [sides[0], 0], sides, [0, sides[1]]], np.float32)
     shrinking = view_height / sides[1]
-    # Blurred first, because warping samples single pixels, and would alias.
+    # Blurred first, because warping samples single pixels and would alias.
     source = cv2.GaussianBlur(image, (0, 0), 0.45 * shrinking) if shrinking > 1.2 else image
     transform = cv2.getPerspectiveTransform(outline.astype(np.float32), target)
     warped = cv2.warpPerspective(source, transform, sides, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
@@ -112,7 +112,7 @@ def in_other_light(
 ) -> Float32[np.ndarray, "height width *channels"]:
     """Change tone, contrast, shading and sharpness, and add occluders; pixels stay in [0, 1].
 
-    Colour images also get a random cast, as at another time of day.
+    Colour images also get a random colour cast, as at another time of day.
     """
     height, width, *channels = pixels.shape
     pixels = np.clip(pixels, 0, 1) ** np.exp(random.normal(0, 0.35))
@@ -134,7 +134,7 @@ def in_other_light(
 
 
 def relit(image: Image, random: np.random.Generator) -> Image:
-    """Change the light of an image at random; see `in_other_light`."""
+    """Change the lighting of an image at random; see `in_other_light`."""
     return np.rint(255 * in_other_light(image.astype(np.float32) / 255, random)).astype(np.uint8)
 
 

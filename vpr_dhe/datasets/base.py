@@ -1,4 +1,4 @@
-"""Data sets of place recognition, the rules of their ground truth, and layouts in folders."""
+"""Place recognition data sets, their ground truth, and their layouts in folders."""
 
 import math
 from collections import Counter
@@ -17,7 +17,7 @@ from vpr_dhe.records import ImageRecord
 from vpr_dhe.runtime.sampling import evenly_spread
 
 Positives: TypeAlias = tuple[Int64[np.ndarray, " _found"], ...]
-"""Sorted rows of the database images that show the place of each query."""
+"""Sorted indices of the positives of each query: database images that show its place."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class PlaceSplit:
 class PlaceDataset:
     """Database and queries with their ground truth.
 
-    `protocol` states in words what was read and what counts as right. `positives` is None if the ground truth is not
-    public. `panoramas` are the numbers of the panoramas that database images were cut from, if known.
+    `protocol` describes the data and the rule for positives in words. `positives` is None if the ground truth is not
+    public. `panoramas` are the numbers of the source panoramas of database images, if known.
     """
 
     name: str
@@ -58,22 +58,22 @@ class PlaceDataset:
         _require_apart(self.database, self.queries)
         if self.positives is not None and not any(rows.size for rows in self.positives):
             raise DatasetError(
-                f"{self.name}: none of the {len(self.queries.records)} queries has a right answer ({self.protocol}), "
+                f"{self.name}: none of the {len(self.queries.records)} queries has a positive ({self.protocol}), "
                 f"such as {self.queries.records[0].path}; see whether both folders show the same places"
             )
 
     def limited(self, count: int) -> "PlaceDataset":
-        """Copy with at most this many queries, evenly spaced, for quick tests; not for published figures.
+        """Copy with at most `count` evenly spaced queries, for quick tests, not for published figures.
 
         Raises:
-            BadInputError: if none of them has a right answer.
+            BadInputError: if none of them has a positive.
         """
         total = len(self.queries.records)
         if count >= total:
             return self
         kept = evenly_spread(total, count, with_last=False).tolist()
         if self.positives is not None and not any(self.positives[row].size for row in kept):
-            raise BadInputError(f"none of these {count} queries has a right answer; raise --queries-limit")
+            raise BadInputError(f"none of these {count} queries has a positive; raise --queries-limit")
         return replace(
             self,
             protocol=f"{self.protocol}, only {count} of {total} queries",
@@ -88,15 +88,15 @@ class Protocol:
 
     Args:
         split: train, val or test; for layouts by city also names of cities.
-        radius_m: largest distance in metres of a right answer.
-        heading_tolerance_deg: largest difference of headings of a right answer, besides the radius.
-        frame_tolerance: largest distance in frames of a right answer, if images correspond by order.
-        query_step: step between the frames that are queries; the others are left out, if they are not already.
+        radius_m: maximum distance of positives in metres.
+        heading_tolerance_deg: maximum difference of headings of positives, in addition to the radius.
+        frame_tolerance: maximum distance of positives in frames, if images correspond by order.
+        query_step: step between query frames; other frames are dropped unless the folder contains only every n-th.
         variant: name of a protocol, for data sets with several.
         database: folder, table or list of the database, relative to the data set.
         queries: folder, table or list of the queries, relative to the data set.
         positions: table of positions.
-        ground_truth: file of right answers.
+        ground_truth: file of ground truth.
     """
 
     split: str | None = None
@@ -128,10 +128,10 @@ class Layout:
 
     Args:
         name: name for `--layout`.
-        expected: description in a few words.
+        expected: short description for messages.
         options: names of the protocol options that it supports.
-        recognises: whether a folder has the layout, by a quick look.
-        read: reads a data set.
+        recognises: quick check of whether a folder has the layout.
+        read: reader of a data set.
     """
 
     name: str
@@ -158,11 +158,10 @@ def option(name: str) -> str:
 
 
 def positives_within(database: PlaceSplit, queries: PlaceSplit, radius_m: float) -> Positives:
-    """Find the database images at most `radius_m` away from each query, the radius included.
+    """Find the database images at most `radius_m` from each query, inclusive.
 
-    Positions in one UTM zone, or in one frame of the user, are compared in its plane. Others on Earth, in degrees or
-    across borders of zones or the equator, are compared by the straight line between them, which at such distances
-    equals the distance on the ground.
+    Distances are planar within one UTM zone or one frame of the user. Otherwise (degrees, or across zone borders or the
+    equator) they are along the straight line, which at such distances equals the distance on the ground.
 
     Raises:
         DatasetError: if an image has no position, or some positions cannot be compared.
@@ -178,7 +177,7 @@ def positives_facing(
     positives: Positives,
     tolerance_deg: float,
 ) -> Positives:
-    """Keep the positives whose heading differs from the query's by at most `tolerance_deg`, the tolerance included.
+    """Keep the positives whose heading differs from the query's by at most `tolerance_deg`, inclusive.
 
     Raises:
         DatasetError: if the heading of an image is unknown.
@@ -205,14 +204,14 @@ def _headings_deg(split: PlaceSplit) -> Float64[np.ndarray, " images"]:
 
 
 def _require_apart(database: PlaceSplit, queries: PlaceSplit) -> None:
-    """Check that no image is its own right answer."""
+    """Check that no image is in the database and among the queries."""
     database_folder, queries_folder = database.folder.resolve(), queries.folder.resolve()
     known = {str(database_folder / record.path) for record in database.records}
     shared = [record.path for record in queries.records if str(queries_folder / record.path) in known]
     if shared:
         raise DatasetError(
             f"{queries.folder / shared[0]} is in the database and among the queries, one of {len(shared)} such images; "
-            "an image must not be its own right answer; keep the two apart"
+            "an image must not be its own positive; keep both apart"
         )
 
 

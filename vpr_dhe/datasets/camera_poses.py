@@ -1,4 +1,4 @@
-"""Camera poses of structure from motion: (q, t) maps a point p of the world to R(q) p + t."""
+"""Camera poses of structure from motion: (q, t) maps a world point p to R(q) p + t."""
 
 import math
 from collections.abc import Sequence
@@ -10,14 +10,14 @@ from jaxtyping import Float64
 
 @dataclass(frozen=True)
 class Pose:
-    """Rotation and translation from one frame, such as the world, to another, such as a camera's."""
+    """Rotation and translation from one frame, such as the world, to another, such as the camera."""
 
     rotation: Float64[np.ndarray, "3 3"]
     translation: Float64[np.ndarray, "3"]
 
     @property
     def centre(self) -> tuple[float, float, float]:
-        """Origin of the second frame in the first: the position of the camera in the world."""
+        """Origin of the second frame in the first, such as the camera position in the world."""
         x, y, z = (-self.rotation.T @ self.translation).tolist()
         return x, y, z
 

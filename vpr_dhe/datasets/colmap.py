@@ -3,7 +3,7 @@
 Only images.txt or images.bin of the model is read: the pose of each image, from the world to the camera. The model is
 in the data set's folder or in sparse, sparse/0 or model below it; the images are in images, images/images_upright (as
 in Aachen Day-Night), images_upright or the folder itself. Queries are given by a list or a folder. See `located` for
-distances in the world of a reconstruction.
+distances in the frame of a reconstruction.
 """
 
 import itertools
@@ -24,7 +24,7 @@ from vpr_dhe.runtime.text import number_or_nan
 
 _MODEL_FOLDERS = (".", "sparse", "sparse/0", "model")
 _IMAGE_FOLDERS = ("images", "images/images_upright", "images_upright", ".")
-# In the order of COLMAP itself, which prefers the binary file.
+# In the order of COLMAP, which prefers the binary file.
 _MODEL_FILES = ("images.bin", "images.txt")
 _FIELDS = "IMAGE_ID, QW, QX, QY, QZ, TX, TY, TZ, CAMERA_ID, NAME"
 _COUNT = struct.Struct("<Q")
@@ -44,22 +44,22 @@ def read_colmap(
 ) -> PlaceDataset:
     """Read database and queries of one model.
 
-    Right answers are within the radius of the query's camera. Images that are not in the model are left out, and
-    counted in the protocol; if it holds no query at all, the ground truth is not public, and positives are None.
+    Positives are within the radius of the query's camera. Images that are not in the model are dropped and counted in
+    the protocol; if the model contains no query, the ground truth is not public, and positives are None.
 
     Args:
         root: folder of the data set.
-        queries: list of images, relative to `root`: a text file with one image per line, its path in the folder of
-            images ending at the first blank, so that camera intrinsics may follow (as in lists of hloc). Or a folder
+        queries: list of images, relative to `root`: a text file with one image per line, by its path in the folder of
+            images; anything after the first space is ignored (as the camera intrinsics in lists of hloc). Or a folder
             below the folder of images.
         database: list or folder of the database; None means all images of the model that are not queries.
-        model: folder of the model, if it is none of the usual ones.
+        model: folder of the model, if it is not at a default path.
         radius: radius in units of the model, which need not be metres.
 
     Raises:
         DatasetError: if the model, the images, a list, a folder or a listed image is missing; if a file cannot be read
-            (the message names the line or image); if an image is on both sides; if no database image is in the model,
-            or no query has a right answer.
+            (the message names the line or image); if an image is in both database and queries; if no database image is
+            in the model, or no query has a positive.
     """
     file = _model_file([model] if model else [root / folder for folder in _MODEL_FOLDERS])
     spot_of = {name: spot_in_world(centre) for name, centre in _centres(file).items()}
@@ -82,7 +82,7 @@ def read_camera_centres(model: StrPath) -> dict[str, tuple[float, float, float]]
     """Read the centre of each camera of a model, by the name of its image, in the axes and unit of the model.
 
     Raises:
-        DatasetError: if the folder holds no images.bin or images.txt, or that cannot be read.
+        DatasetError: if the folder contains no images.bin or images.txt, or the file cannot be read.
     """
     return _centres(_model_file([Path(model)]))
 
@@ -131,7 +131,7 @@ def _model_file(folders: Sequence[Path]) -> Path:
 
 
 def _image_folder(root: Path, file: Path, names: Mapping[str, Spot]) -> Path:
-    """First of the usual folders in which one of the first images of the model exists."""
+    """First default folder in which one of the first images of the model exists."""
     folders = [root / folder for folder in _IMAGE_FOLDERS]
     for folder in folders:
         if any((folder / name).is_file() for name in itertools.islice(names, _PROBES)):
@@ -175,7 +175,7 @@ def _others(file: Path, images: Path, names: Mapping[str, Spot], queries: set[st
 
 
 def _require_apart(root: Path, database: list[str], queries: list[str]) -> None:
-    """Check that no image is on both sides, where it would be its own right answer."""
+    """Check that no image is both in the database and a query."""
     shared = sorted(set(database) & set(queries))
     if shared:
         raise DatasetError(
@@ -188,7 +188,7 @@ def _centres(file: Path) -> dict[str, tuple[float, float, float]]:
     """Camera centres by image, in the order of the model.
 
     Raises:
-        DatasetError: if the file cannot be read, holds no image, or holds one twice.
+        DatasetError: if the file cannot be read, contains no image, or contains one twice.
     """
     found: dict[str, tuple[float, float, float]] = {}
     for where, numbers, name in _binary_images(file) if file.suffix == ".bin" else _text_images(file):
@@ -206,7 +206,7 @@ def _centres(file: Path) -> dict[str, tuple[float, float, float]]:
 
 
 def _text_images(file: Path) -> Iterator[tuple[str, list[float], str]]:
-    """Location in the file, seven numbers of the pose, and name of each image; a line of points follows each."""
+    """Yield location in the file, seven numbers of the pose, and name of each image; a line of points follows each."""
     lines = _text_lines(file)
     for number, line in lines:
         if not line.strip() or line.startswith("#"):

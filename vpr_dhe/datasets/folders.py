@@ -1,8 +1,8 @@
 """Data sets of two folders of images, database and queries.
 
-Right answers follow from the first of these that applies: a file of ground truth; frames, if their tolerance is given;
-positions, from a table, file names or EXIF; frames. The frame of a query is the database image of the same name, if
-every query has one, otherwise the one at the same position in the sorted folder.
+Positives are defined by the first that applies: a file of ground truth; frames, if their tolerance is given; positions,
+from a table, file names or EXIF; frames. The frame of a query is the database image of the same name, if every query
+has one, otherwise the one at the same index in the sorted folder.
 """
 
 import logging
@@ -34,7 +34,7 @@ from vpr_dhe.runtime.image_decoding import read_file
 
 _log = logging.getLogger(__name__)
 
-# Reading every file of two large folders, such as frames of a video, for positions would take minutes.
+# Reading positions from every file of two large folders, such as frames of a video, would take minutes.
 _EXIF_PROBES = 8
 _BESIDE_GROUND_TRUTH = frozenset({"database", "queries", "ground_truth", "radius_m"})
 _DIGITS = re.compile(r"(\d+)")
@@ -66,7 +66,7 @@ def read_folders(root: Path, protocol: Protocol | None = None) -> PlaceDataset:
 def _by_file(root: Path, protocol: Protocol, file: Path, database: PlaceSplit, queries: PlaceSplit) -> PlaceDataset:
     clash = next((name for name in protocol.chosen if name not in _BESIDE_GROUND_TRUTH), None)
     if clash:
-        raise BadInputError(f"--ground-truth and {option(clash)} both define the right answers; give one")
+        raise BadInputError(f"--ground-truth and {option(clash)} both define the positives; give one")
     truth = read_ground_truth(file, database, queries, protocol.radius_m)
     return _dataset(root, truth.rule, database, queries, truth.positives)
 
@@ -94,11 +94,11 @@ def _by_frame(root: Path, protocol: Protocol, database: PlaceSplit, queries: Pla
 
 
 def _require_order(protocol: Protocol, database: PlaceSplit, queries: PlaceSplit) -> None:
-    """Check that folders of unequal length correspond by order only if the caller says so."""
+    """Check that correspondence by order was requested if the folders have different lengths."""
     counts = len(database.records), len(queries.records)
     if protocol.frame_tolerance is None and counts[0] != counts[1]:
         raise DatasetError(
-            f"right answers are unknown for {counts[1]} queries in {queries.folder} among {counts[0]} images in "
+            f"positives are unknown for {counts[1]} queries in {queries.folder} among {counts[0]} images in "
             f"{database.folder}: they have neither positions nor equal names; give --positions or --ground-truth, or "
             "--frame-tolerance if image i shows the place of query i"
         )
@@ -109,7 +109,7 @@ def _multiples(queries: PlaceSplit, step: int) -> list[int]:
 
 
 def _thinned(database: PlaceSplit, queries: PlaceSplit, step: int) -> PlaceSplit:
-    """Take every n-th query, unless the queries are every n-th frame already."""
+    """Take every n-th query, unless the queries already are every n-th frame."""
     frames, count = len(database.records), len(queries.records)
     if count == frames:
         return replace(queries, records=queries.records[::step])
@@ -122,10 +122,10 @@ def _thinned(database: PlaceSplit, queries: PlaceSplit, step: int) -> PlaceSplit
 
 
 def _frames_of_names(database: PlaceSplit, queries: PlaceSplit) -> list[int] | None:
-    """Frames with the names of the queries; None if no query has one.
+    """Indices of the database images with the names of the queries; None if no query has one.
 
     Raises:
-        DatasetError: if only some queries have one: a surplus file would shift all frames after it.
+        DatasetError: if only some queries have one; an extra file would shift all frames after it.
     """
     frame_of = {_stem(record): frame for frame, record in enumerate(database.records)}
     frames = [frame_of[stem] for record in queries.records if (stem := _stem(record)) in frame_of]
@@ -135,7 +135,7 @@ def _frames_of_names(database: PlaceSplit, queries: PlaceSplit) -> list[int] | N
         odd = next(record.path for record in queries.records if _stem(record) not in frame_of)
         raise DatasetError(
             f"{queries.folder / odd} has no image of its name in {database.folder}, and {len(frames)} of the "
-            f"{len(queries.records)} queries have one; remove surplus files, or give right answers by --ground-truth"
+            f"{len(queries.records)} queries have one; remove surplus files, or give positives by --ground-truth"
         )
     return frames
 

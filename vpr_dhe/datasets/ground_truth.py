@@ -1,12 +1,12 @@
 """Files of ground truth for two folders of images.
 
-Tables (.csv, .tsv, .txt) have a header line and one row for each right pair of a query and a database image. Columns
-such as query and database hold paths relative to the folder or, if no image has that path, file names with or without
-extension that are unique in the folder. Columns such as query_index and database_index hold positions in the sorted
-folder, from 0.
+Tables (.csv, .tsv, .txt) have a header line and one row for each pair of a query and a positive. Columns such as query
+and database contain paths relative to the folder or, if no image has that path, file names, with or without extension,
+that are unique in the folder. Columns such as query_index and database_index contain indices in the sorted folder, from
+0.
 
-Files .npz are those of Patch-NetVLAD (Hausler et al., CVPR 2021; github.com/QVPR/Patch-NetVLAD, README, section on
-custom data sets): positions utmQ (queries, 2) and utmDb (database images, 2), one row per image in the order of the
+Files .npz have the format of Patch-NetVLAD (Hausler et al., CVPR 2021; github.com/QVPR/Patch-NetVLAD, README, section
+on custom data sets): positions utmQ (queries, 2) and utmDb (database images, 2), one row per image in the order of the
 images, and the radius posDistThr.
 """
 
@@ -51,7 +51,7 @@ _ARRAYS = f"{_QUERY_POSITIONS}, {_DATABASE_POSITIONS} and {_RADIUS}"
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """Right answers of each query, as sorted rows of the database, and the rule in words."""
+    """Positives of each query, and the rule in words."""
 
     positives: Positives
     rule: str
@@ -62,9 +62,9 @@ def read_ground_truth(path: Path, database: PlaceSplit, queries: PlaceSplit, rad
 
     Args:
         path: a table or an .npz file.
-        database: images of the database, in the order that indices of the file refer to.
-        queries: images of the queries, likewise.
-        radius_m: largest distance of a right answer, replacing that of an .npz file.
+        database: images of the database, in the order of the indices in the file.
+        queries: query images, in the order of the indices in the file.
+        radius_m: maximum distance of positives, instead of that of an .npz file.
 
     Raises:
         DatasetError: if the file is missing, of another kind or damaged; if it lacks a column, a row or an array; if it
@@ -93,7 +93,7 @@ def _listed(sheet: Sheet, database: PlaceSplit, queries: PlaceSplit) -> Positive
 
 
 def _rows(sheet: Sheet, side: str, split: PlaceSplit) -> Iterator[int]:
-    """Row of the split's image that each line of the sheet names."""
+    """Yield the index of the image in each line of the sheet."""
     column = side if sheet.has(side) else f"{side}_index"
     parse = _row_by_name(split) if sheet.has(side) else _row_by_number(split)
     for line, row in zip(sheet.lines, sheet.parsed(column, parse), strict=True):
@@ -109,7 +109,7 @@ def _row_by_name(split: PlaceSplit) -> Callable[[str], int]:
 
     def row_by_name(cell: str) -> int:
         path = known.find(cell) or match_names([cell], paths, split.folder)[0] or tidy_path(cell)
-        # Paths with folders are not matched by file name alone, because many folders number their images alike.
+        # Paths with folders are not matched by file name, because many folders number their images in the same way.
         possible = [path] if path in row_of else paths_of.get(composed(path), []) if "/" not in path else []
         if len(possible) > 1:
             raise ValueError(

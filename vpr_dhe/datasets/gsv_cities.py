@@ -1,8 +1,8 @@
-"""GSV-Cities as published: places to train on, each of at least four photos of different years.
+"""GSV-Cities as published: places for training, each with at least four images of different years.
 
-Its folder Images has one folder for each city, with names that tell the place, the month, and more:
-CITY_PLACE_YEAR_MONTH_BEARING_LATITUDE_LONGITUDE_PANORAMA.jpg. The tables in its folder Dataframes hold the same and are
-not needed. Places are at least 100 m apart. There are no queries, so it is for training alone.
+Its folder Images has one folder for each city, with files named
+CITY_PLACE_YEAR_MONTH_BEARING_LATITUDE_LONGITUDE_PANORAMA.jpg. The tables in its folder Dataframes contain the same data
+and are not needed. Places are at least 100 m apart. There are no queries, so the data set is for training only.
 
 Source: https://github.com/amaralibey/gsv-cities (Ali-bey et al., "GSV-Cities: Toward appropriate supervised visual
 place recognition", Neurocomputing 2022).
@@ -19,7 +19,7 @@ from vpr_dhe.images import list_images
 from vpr_dhe.records import StrPath
 
 IMAGES_PER_PLACE = 4
-"""Minimum number of photos of a place, as published."""
+"""Minimum number of images of a place, as published."""
 
 _IMAGES = "Images"
 _NAME = re.compile(r"[^/]+?_(?P<place>\d{7})_\d{4}_\d{2}_\d+_-?[\d.]+_-?[\d.]+_.+\.jpg", re.IGNORECASE)
@@ -28,11 +28,11 @@ _LOOKED_AT = 20
 
 @dataclass(frozen=True)
 class TrainingPlace:
-    """Photos of one place.
+    """Images of one place.
 
     Args:
-        name: of the place, such as `Boston/0006385`.
-        images: paths of its photos, sorted.
+        name: name of the place, such as `Boston/0006385`.
+        images: sorted paths of its images.
     """
 
     name: str
@@ -40,7 +40,7 @@ class TrainingPlace:
 
 
 def is_gsv_cities(root: StrPath) -> bool:
-    """Whether a folder has the layout, by a look at the first names of one city."""
+    """Whether a folder has the layout, judged by the first file names of one city."""
     folder = Path(root) / _IMAGES
     if not folder.is_dir():
         return False
@@ -49,11 +49,11 @@ def is_gsv_cities(root: StrPath) -> bool:
 
 
 def read_gsv_cities(root: StrPath, images_per_place: int = IMAGES_PER_PLACE) -> list[TrainingPlace]:
-    """Read the places that have at least `images_per_place` photos.
+    """Read the places that have at least `images_per_place` images.
 
     Raises:
-        DatasetError: if there are none, or a photo has another name.
-        BadInputError: if there are no photos.
+        DatasetError: if there are none, or a file name has another format.
+        BadInputError: if there are no images.
     """
     folder = Path(root) / _IMAGES
     places = defaultdict[str, list[Path]](list)
@@ -63,12 +63,12 @@ def read_gsv_cities(root: StrPath, images_per_place: int = IMAGES_PER_PLACE) -> 
         if match is None:
             raise DatasetError(
                 f"{folder / path} is not named like CITY_PLACE_YEAR_MONTH_BEARING_LATITUDE_LONGITUDE_PANORAMA.jpg, as "
-                "all photos of GSV-Cities are; move what is not part of it elsewhere"
+                "all images of GSV-Cities are; move other files out of the folder"
             )
         places[f"{name.parent}/{match['place']}"].append(folder / path)
     kept = [TrainingPlace(name, tuple(images)) for name, images in places.items() if len(images) >= images_per_place]
     if not kept:
         raise DatasetError(
-            f"{root}: none of the {len(places)} places has {images_per_place} photos; lower --images-per-place"
+            f"{root}: none of the {len(places)} places has {images_per_place} images; lower --images-per-place"
         )
     return kept

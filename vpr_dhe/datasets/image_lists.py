@@ -1,4 +1,4 @@
-"""Lists of the images of a folder: text files with one path per line, as scripts for published data sets write them."""
+"""Lists of the images of a folder: text files with one path per line, as written by scripts for published data sets."""
 
 import re
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ _LINE_END = re.compile(r"\r\n|\r|\n")
 
 @dataclass(frozen=True)
 class ImageList:
-    """Images of a folder that a list names.
+    """Images of a folder in a list.
 
     Args:
         source: file of the list.
         folder: folder of the images.
         paths: paths of the listed images relative to the folder, in the order of the list.
-        missing: those of them that do not exist.
+        missing: listed images that do not exist.
         left_out: images in the folder that are not listed.
     """
 
@@ -32,7 +32,7 @@ class ImageList:
 
     @property
     def text(self) -> str:
-        """One line that counts what the list names and leaves out."""
+        """One line that counts the listed, missing and unlisted images."""
         lost = f", {len(self.missing)} of them missing, such as {self.missing[0]}" if self.missing else ""
         rest = f"{counted(len(self.left_out), 'other')}, such as {self.left_out[0]}" if self.left_out else "none"
         return f"{self.source} is used: it lists {counted(len(self.paths), 'image')}{lost}, and leaves out {rest}"
@@ -47,8 +47,8 @@ def list_beside(folder: Path) -> Path | None:
 def read_image_list(source: Path, folder: Path) -> ImageList:
     """Read a list of images of a folder, one path per line.
 
-    Paths are relative to the folder, absolute, or begin with the folder's name. Blank lines are ignored; byte
-    order marks, line ends of Windows and backslashes are understood.
+    Paths are relative to the folder, absolute, or begin with the folder's name. Blank lines are ignored; byte order
+    marks, Windows line ends and backslashes are accepted.
 
     Raises:
         DatasetError: if the list cannot be read, is empty, or names no image of the folder.
@@ -60,7 +60,7 @@ def read_image_list(source: Path, folder: Path) -> ImageList:
         )
     scanned = scan_images(folder).paths
     found = match_names(lines, scanned, folder)
-    # Images in hidden folders or with unusual endings are not scanned.
+    # Images in hidden folders or with unusual extensions are not in the scan.
     paths = tuple(path or _as_written(line, folder) for path, line in zip(found, lines, strict=True))
     missing = tuple(
         path for path, known in zip(paths, found, strict=True) if known is None and not (folder / path).is_file()

@@ -1,11 +1,11 @@
 """Data sets in the format kapture (github.com/naver/kapture, kapture_format.adoc, version 1.1).
 
-Database and queries are a kapture each, in folders such as mapping and query. The files that are read are
+Database and queries are one kapture each, in folders such as mapping and query. The reader uses
 sensors/records_camera.txt (images in sensors/records_data), trajectories.txt and rigs.txt (poses of cameras or rigs),
 and records_gnss.txt (longitude and latitude).
 
-Positions are camera centres if both sides have poses, otherwise those of receivers at the same timestamp. See `located`
-for distances in the world of a reconstruction. Timestamps are ignored, because the format allows any integer for them,
+Positions are camera centres if both kaptures have poses, otherwise GNSS positions at the same timestamp. See `located`
+for distances in the frame of a reconstruction. Timestamps are otherwise ignored, because the format allows any integer,
 such as a counter.
 """
 
@@ -37,12 +37,12 @@ _COLUMNS = {
     _RIGS: ("rig_id", "sensor_id", *_POSE),
     _GNSS: ("timestamp", "device_id", "x", "y", "z", "utc", "dop"),
 }
-# The default of the format.
+# The format's default.
 _DEGREES = "EPSG:4326"
 
 
 @dataclass(frozen=True)
-class _Photo:
+class _CameraRecord:
     """One line of records_camera.txt."""
 
     timestamp: int
@@ -59,7 +59,7 @@ class _Capture:
     """
 
     folder: Path
-    photos: tuple[_Photo, ...]
+    photos: tuple[_CameraRecord, ...]
     poses: dict[tuple[int, str], Pose]
     mounts: dict[str, dict[str, Pose]]
     receivers: dict[int, dict[str, GeoPosition]]
@@ -69,10 +69,10 @@ class _Capture:
         return LocatedImages(self.folder, tuple((photo.path, self._in_world(photo)) for photo in self.photos))
 
     def by_receivers(self) -> LocatedImages:
-        """Images with the positions of a receiver at the same time."""
+        """Images with the GNSS positions at the same time."""
         return LocatedImages(self.folder, tuple((photo.path, self._on_earth(photo)) for photo in self.photos))
 
-    def _in_world(self, photo: _Photo) -> Spot | None:
+    def _in_world(self, photo: _CameraRecord) -> Spot | None:
         pose = self._pose(photo.timestamp, photo.device, frozenset())
         return None if pose is None else spot_in_world(pose.centre)
 
@@ -87,11 +87,11 @@ class _Capture:
                 return mount.after(below)
         return None
 
-    def _on_earth(self, photo: _Photo) -> Spot | None:
+    def _on_earth(self, photo: _CameraRecord) -> Spot | None:
         positions = self.receivers.get(photo.timestamp)
         if not positions:
             return None
-        # Positions from EXIF: kapture's tools name the receiver after its camera (import_exif.py).
+        # For positions from EXIF, kapture's tools name the receiver after its camera (import_exif.py).
         return spot_on_earth(positions.get(f"GPS_{photo.device}", next(iter(positions.values()))))
 
 
@@ -100,19 +100,19 @@ def read_kapture(
 ) -> PlaceDataset:
     """Read two kaptures, of the database and of the queries.
 
-    Right answers are within the radius: of camera centres, in units of the world, if both sides have poses; otherwise
-    of GNSS positions, in metres. If the queries have neither, the ground truth is not public, and positives are None.
-    Images without a position are left out, and counted in the protocol.
+    Positives are within the radius: between camera centres, in the unit of the poses, if both kaptures have poses;
+    otherwise between GNSS positions, in metres. If the queries have neither, the ground truth is not public, and
+    positives are None. Images without a position are dropped and counted in the protocol.
 
     Args:
         root: folder of both kaptures.
         database: folder of the database, relative to `root`, with the subfolder sensors.
-        queries: folder of the queries, likewise.
-        radius: radius in units of the world, which are metres in most published data sets, or in metres by GNSS.
+        queries: folder of the queries, with the same structure.
+        radius: radius in the unit of the poses, metres in most published data sets, or in metres for GNSS.
 
     Raises:
         DatasetError: if a folder, a file or an image is missing; if a line cannot be read (the message names it); if
-            the database has no positions, or no query has a right answer.
+            the database has no positions, or no query has a positive.
     """
     mapped, asked = (_read_capture(root, name) for name in (database, queries))
     ways = (
@@ -120,7 +120,7 @@ def read_kapture(
         (mapped.by_receivers(), asked.by_receivers(), "by GNSS", "m"),
     )
     possible = [way for way in ways if way[0].any_known and way[1].any_known]
-    # If the queries' positions are not public, the database's may be of any kind.
+    # If the positions of the queries are not public, those of the database may be of any kind.
     possible += [way for way in ways if way[0].any_known]
     near, far, how, unit = next(iter(possible), ways[0])
     source = f"kapture, {database} and {queries}, {how}"
@@ -163,10 +163,10 @@ def _read_capture(root: Path, name: str) -> _Capture:
     for _, (rig, sensor), pose in _lines_with_poses(sensors / _RIGS):
         if pose is not None:
             mounts.setdefault(sensor, {})[rig] = pose
-    return _Capture(sensors / _IMAGES, tuple(_photos(sensors)), poses, mounts, _receivers(sensors))
+    return _Capture(sensors / _IMAGES, tuple(_camera_records(sensors)), poses, mounts, _receivers(sensors))
 
 
-def _photos(sensors: Path) -> Iterator[_Photo]:
+def _camera_records(sensors: Path) -> Iterator[_CameraRecord]:
     file = sensors / _CAMERA
     for line, (timestamp, device, path) in _lines(file, _COLUMNS[_CAMERA]):
         if not (sensors / _IMAGES / path).is_file():
@@ -174,11 +174,11 @@ def _photos(sensors: Path) -> Iterator[_Photo]:
                 f"{file}, line {line}: {sensors / _IMAGES / path} does not exist; expected an image; unpack all images "
                 "of the data set"
             )
-        yield _Photo(_timestamp(file, line, timestamp), device, path)
+        yield _CameraRecord(_timestamp(file, line, timestamp), device, path)
 
 
 def _poses(sensors: Path) -> Iterator[tuple[int, str, Pose]]:
-    """Complete poses; those without rotation or translation determine no centre."""
+    """Yield complete poses; those without rotation or translation have no centre."""
     file = sensors / _POSES
     first_line: dict[tuple[int, str], int] = {}
     for line, (text, device), pose in _lines_with_poses(file):
@@ -209,13 +209,13 @@ def _receivers(sensors: Path) -> dict[int, dict[str, GeoPosition]]:
 
 
 def _coordinate_systems(file: Path) -> dict[str, str]:
-    """Coordinate systems by receiver, from lines of sensor_id, name, gnss, EPSG code."""
+    """Read coordinate systems by receiver, from lines of sensor_id, name, gnss, EPSG code."""
     lines = [cells for _, cells in _lines(file, None)]
     return {cells[0]: cells[3].upper() for cells in lines if len(cells) > 3 and cells[2] == "gnss" and cells[3]}
 
 
 def _lines_with_poses(file: Path) -> Iterator[tuple[int, tuple[str, str], Pose | None]]:
-    """Line number, two identifiers and pose of each line; None if its rotation or translation is empty."""
+    """Yield line number, two identifiers and pose of each line; None if its rotation or translation is empty."""
     for line, (first, second, *numbers) in _lines(file, _COLUMNS[file.name]):
         try:
             yield line, (first, second), _pose(numbers)
@@ -236,7 +236,7 @@ def _pose(cells: Sequence[str]) -> Pose | None:
 
 
 def _lines(file: Path, columns: tuple[str, ...] | None) -> Iterator[tuple[int, list[str]]]:
-    """Line number and cells of each line, without comments and blank lines; nothing if there is no file.
+    """Yield line number and cells of each line, without comments and blank lines; nothing if there is no file.
 
     Raises:
         DatasetError: if the file is not UTF-8, or a line has another number of cells than there are columns.

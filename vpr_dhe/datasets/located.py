@@ -1,8 +1,8 @@
-"""Data sets whose ground truth is the distance in space, such as between the cameras of a reconstruction.
+"""Data sets with ground truth by distance in 3D, such as between the cameras of a reconstruction.
 
-The world of a reconstruction has axes of any direction and a unit of any length. Distances are therefore taken along
-all three axes, and the radius is in units of the world. Positions of records are x and y of the world, which are a map
-of the ground only if z points up.
+The frame of a reconstruction has arbitrary axes and an arbitrary unit. Distances are therefore three-dimensional, and
+the radius is in the unit of the reconstruction. Positions of records are its x and y, which are horizontal only if z
+points up.
 """
 
 from dataclasses import dataclass
@@ -20,26 +20,26 @@ from vpr_dhe.records import RECONSTRUCTION, GeoPosition, ImageRecord, MetricPosi
 
 @dataclass(frozen=True)
 class Spot:
-    """Position of a photo for its record, and the point in space for distances."""
+    """Position of an image for its record, and its 3D point for distances."""
 
     position: Position
     point: tuple[float, float, float]
 
 
 def spot_in_world(centre: tuple[float, float, float]) -> Spot:
-    """Make the spot of a camera centre in the world of a reconstruction."""
+    """Make the spot of a camera centre in the frame of a reconstruction."""
     return Spot(MetricPosition(centre[0], centre[1], RECONSTRUCTION), centre)
 
 
 def spot_on_earth(position: GeoPosition) -> Spot:
-    """Make the spot of a position in degrees, without the height, which receivers measure badly."""
+    """Make the spot of a position in degrees, without the height, which GNSS measures inaccurately."""
     x, y, z = earth_centred([position])[0].tolist()
     return Spot(position, (x, y, z))
 
 
 @dataclass(frozen=True)
 class LocatedImages:
-    """Images of a folder by path, each with its spot or None."""
+    """Paths of the images of a folder, each with its spot or None."""
 
     folder: Path
     images: tuple[tuple[str, Spot | None], ...]
@@ -67,21 +67,21 @@ class LocatedImages:
 def dataset_by_distance(
     name: str, source: str, database: LocatedImages, queries: LocatedImages, *, radius: float, unit: str
 ) -> PlaceDataset:
-    """Make a data set whose right answers are at most `radius` away in space.
+    """Make a data set with positives at most `radius` away in 3D.
 
-    Images without a spot are left out, and counted in the protocol. If no query has one, the ground truth is not
-    public: all images are kept, and positives are None.
+    Images without a spot are dropped and counted in the protocol. If no query has one, the ground truth is not public:
+    all images are kept, and positives are None.
 
     Args:
         name: name of the data set.
-        source: what was read, in words.
+        source: description of the source in words.
         database: images of the database.
         queries: images of the queries.
         radius: radius in units of the points.
         unit: unit of the radius, in words.
 
     Raises:
-        DatasetError: if no database image's spot is known, or no query has a right answer.
+        DatasetError: if no spot of a database image is known, or no query has a positive.
     """
     if not database.any_known:
         raise DatasetError(

@@ -1,8 +1,8 @@
-"""Standard layout of the field: images/{train,val,test}/{database,queries} with positions in the file names.
+"""Standard layout of VPR data sets: images/{train,val,test}/{database,queries} with positions in the file names.
 
 A name is `@utm_east@utm_north@zone_number@zone_letter@latitude@longitude@pano_id@tile_num@heading@pitch@roll@height`
 `@timestamp@note@.jpg`; only the two UTM coordinates are required, and the other fields may be empty. A list of images
-beside a folder, `<folder>_images_paths.txt`, with one path per line, chooses some of its images and their order.
+next to a folder, `<folder>_images_paths.txt`, with one path per line, selects some of its images and their order.
 
 Source: github.com/gmberton/VPR-datasets-downloader and github.com/gmberton/VPR-methods-evaluation.
 """
@@ -37,13 +37,13 @@ _log = logging.getLogger(__name__)
 DATABASE, QUERIES, GALLERY = "database", "queries", "gallery"
 _SPLITS = ("train", "val", "test")
 _ZONE_NUMBER, _ZONE_LETTER, _PANORAMA, _HEADING, _TIMESTAMP = 3, 4, 7, 9, 13
-# Forms written by the scripts for published data sets: YYYYMMDD_hhmmss, cut off after any part
+# Formats written by the scripts for published data sets: YYYYMMDD_hhmmss, truncated after any part
 # (github.com/gmberton/VPR-datasets-downloader, `is_valid_timestamp`).
 _TIMESTAMP_FORM = re.compile(r"(\d{4})(?:(\d\d)(?:(\d\d)(?:_(\d\d)(?:(\d\d)(\d\d)?)?)?)?)?", re.ASCII)
 
 
 def record_of(path: str) -> ImageRecord:
-    """Parse position, heading and timestamp of a file name in the standard layout; other names have none of them."""
+    """Parse position, heading and timestamp of a file name in the standard layout; None for other names."""
     name = path.rpartition("/")[2]  # without a Path, which would take most of the time for a million images
     if not name.startswith("@"):
         return ImageRecord(path)
@@ -70,7 +70,7 @@ def _heading(fields: list[str]) -> float | None:
 def _timestamp(fields: list[str]) -> float | None:
     """Start of the stated year, month, day, hour, minute or second, in seconds since the epoch.
 
-    The layout has no time zone, so UTC is assumed, which may be hours off but is good enough to tell seasons and years.
+    The layout has no time zone. UTC is assumed, which may be hours off.
     """
     form = _TIMESTAMP_FORM.fullmatch(fields[_TIMESTAMP]) if len(fields) > _TIMESTAMP else None
     if form is None:
@@ -86,9 +86,9 @@ def _timestamp(fields: list[str]) -> float | None:
 
 
 def read_split(folder: StrPath) -> PlaceSplit:
-    """List the images of a folder, or those in the list beside it, with positions from their names.
+    """List the images of a folder, or those in the list next to it, with positions from their names.
 
-    A warning of `logging` says that a list was used, and how many images it leaves out.
+    If a list is used, the number of images that it leaves out is logged as a warning.
 
     Raises:
         DatasetError: if the list is empty, names an image twice, or names none of the folder.
@@ -109,7 +109,7 @@ def split_of(folder: Path, paths: Iterable[str]) -> PlaceSplit:
 
 
 def panoramas_of(records: tuple[ImageRecord, ...]) -> Int64[np.ndarray, " _records"] | None:
-    """Number the panoramas that images were cut from, by position and panorama in their names; None if some lack it."""
+    """Number the source panoramas of images by position and panorama in their names; None if a name lacks these."""
     keys = [_panorama_of(Path(record.path).name) for record in records]
     if any(key is None for key in keys):
         return None
@@ -131,7 +131,7 @@ def read_standard(
     database: str = DATABASE,
     queries: str = QUERIES,
 ) -> PlaceDataset:
-    """Read one split of the standard layout; `database` and `queries` are its folders, or `gallery` for the former.
+    """Read one split of the standard layout; `database` and `queries` are its folders; `gallery` is also accepted.
 
     Raises:
         DatasetError: if the folders are missing or a name has no position.
@@ -158,7 +158,7 @@ def read_standard(
 def positives_by_position(
     database: PlaceSplit, queries: PlaceSplit, radius_m: float, heading_tolerance_deg: float | None
 ) -> tuple[Positives, str]:
-    """Find the database images that are near and, with a tolerance, have the same heading; also returns the rule."""
+    """Find nearby database images, with a similar heading if a tolerance is given; also return the rule in words."""
     positives, rule = positives_within(database, queries, radius_m), f"within {radius_m:g} m"
     if heading_tolerance_deg is None:
         return positives, rule
@@ -167,12 +167,12 @@ def positives_by_position(
 
 
 def gallery_or(parent: Path, database: str) -> str:
-    """Name of the folder of the database: as given or, if only that exists, `gallery`, as some data sets call it."""
+    """Name of the database folder: as given, or `gallery` if only that exists."""
     return GALLERY if not (parent / database).is_dir() and holds_database(parent) and database == DATABASE else database
 
 
 def holds_database(parent: Path) -> bool:
-    """Whether a folder holds one of a database by either name."""
+    """Whether a folder contains a database folder of either name."""
     return any((parent / name).is_dir() for name in (DATABASE, GALLERY))
 
 

@@ -1,1 +1,1 @@
-"""Work on several machines with Ray (extra `distributed`), which only this package imports, and only when used."""
+"""Extraction and search on several machines with Ray (extra `distributed`), imported only here and only on use."""

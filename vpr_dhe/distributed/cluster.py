@@ -25,11 +25,11 @@ def import_ray() -> ModuleType:
 
 @contextmanager
 def connected(address: str) -> Iterator[None]:
-    """Join a Ray cluster and leave it at the end; a process that has joined one already stays there.
+    """Join a Ray cluster and leave it at the end; a process that has already joined a cluster stays connected.
 
     Args:
-        address: HOST:PORT of a cluster that this machine belongs to, or `auto` for the one running here; if there is
-            none, `auto` starts Ray on this machine alone and stops it at the end.
+        address: HOST:PORT of a cluster that this machine belongs to, or `auto` for the cluster running here; if there
+            is none, `auto` starts Ray on this machine only and stops it at the end.
 
     Raises:
         BadInputError: if there is no cluster at the address.
@@ -39,7 +39,7 @@ def connected(address: str) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    # Ray reports dead workers on stdout whatever the logging settings; stdout is for results.
+    # Ray reports dead workers on stdout regardless of logging settings, but stdout is for results.
     with redirect_stdout(sys.stderr):
         _join(ray, address)
         try:

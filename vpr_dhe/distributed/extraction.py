@@ -1,10 +1,10 @@
-"""Extraction of one index by many workers: each seals whole segments, one process publishes them.
+"""Extraction of one index by many workers: workers seal whole segments, and one process publishes them.
 
 All machines must see the folders of the images and of the index under the same paths. The calling process holds the
-write lock. It plans chunks, with ids assigned in advance, and sends them to Ray Data actors; each extracts a chunk and
-seals it as a segment in the shared folder. Sealed segments are published in the order in which they return. A lost
-worker loses only its unsealed chunk, which Ray sends to another worker, so the index ends up identical to one made on a
-single machine: same ids, vectors, local maps and skipped images.
+write lock. It plans chunks, with ids assigned in advance, and sends them to Ray Data actors, which extract a chunk and
+seal it as a segment in the shared folder. Sealed segments are published in the order of completion. If a worker is
+lost, Ray sends its unsealed chunk to another worker. The index is identical to one made on a single machine: same ids,
+vectors, local maps and skipped images.
 
     add_with_ray(index, records, extractor, Workers.of("lite-vlad", "cpu"), address="auto")
 """
@@ -40,16 +40,16 @@ from vpr_dhe.runtime.choices import AUTO, ExtractorPrecision, Runtime
 from vpr_dhe.runtime.durable_files import TEMPORARY_SUFFIX
 from vpr_dhe.runtime.image_decoding import FULL_RANGE, MAX_PIXELS
 
-# Limits a chunk that kills every worker. Ray's own limit (`max_task_retries`) does not serve: attempts to reach a dead
-# worker count as retries too, many per death.
+# Maximum attempts for a chunk that kills workers. Ray's `max_task_retries` cannot be used, because it also counts
+# attempts to reach a dead worker, many per death.
 MAX_ATTEMPTS = 4
-# Chunks of few images are shared out among all workers, in several turns so that they end at about the same time. To
-# seal a chunk takes as long as to extract one or two images.
+# Few images are divided among all workers, in several chunks each, so that workers finish at about the same time.
+# Sealing a chunk takes as long as extracting one or two images.
 _CHUNKS_PER_WORKER = 4
 _MIN_CHUNK_IMAGES = 32
 
 Outcome: TypeAlias = SealedChunk | VprDheError | OSError
-"""Result of a worker for one chunk. Expected errors travel as values: Ray would wrap them and log a traceback."""
+"""Result of a worker for one chunk. Expected errors are returned, because Ray would wrap them and log a traceback."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ class Workers:
 
     Args:
         load: loads the extractor, once in each worker.
-        count: number of workers; None for as many as fit the cluster, where each takes `gpus_each` GPUs and as many
-            CPUs as this process has threads.
+        count: number of workers; None uses as many as fit the cluster, with `gpus_each` GPUs and as many CPUs each as
+            this process has threads.
         gpus_each: GPUs per worker.
     """
 
@@ -77,7 +77,7 @@ class Workers:
         compiled: bool = False,
         runtime: Runtime = AUTO,
     ) -> "Workers":
-        """As many workers as fit the cluster, each with a model by name, or from a file that all machines see."""
+        """As many workers as fit the cluster, with a model given by name, or by a file visible to all machines."""
         name = str(Path(model).resolve()) if Path(model).is_file() else model
         load = partial(load_extractor, name, device, precision=precision, compiled=compiled, runtime=runtime)
         return cls(load, gpus_each=1.0 if device == "cuda" else 0.0)
@@ -95,17 +95,17 @@ def add_with_ray(
     max_pixels: int = MAX_PIXELS,
     progress: Progress = lambda _: None,
 ) -> AddReport:
-    """Bring an index up to date with these images, as `PlaceIndex.add` does, by the workers of a Ray cluster.
+    """Update an index with images as `PlaceIndex.add` does, using the workers of a Ray cluster.
 
     Args:
-        index: in a folder that all workers see under the same path, as they do its images.
+        index: index whose folder and images have the same paths on all workers.
         records: images, with paths relative to the index's images folder.
-        extractor: the extractor of the index; used here for the images that a codec is fitted on.
-        workers: extract all other images.
-        address: of the cluster, see `cluster.connected`; a process that has joined one already stays there.
+        extractor: extractor of the index, for the images that a codec is fitted to.
+        workers: workers for all other images.
+        address: address of the cluster; see `cluster.connected`.
         batch_size: images per call of the extractor.
         strict: raise an error at the first unreadable image instead of skipping it.
-        max_pixels: largest number of pixels of an image that is decoded; larger ones count as unreadable.
+        max_pixels: maximum number of pixels of an image; larger images count as unreadable.
         progress: called with the number of images just processed.
 
     Raises:
@@ -114,7 +114,7 @@ def add_with_ray(
         IndexFormatError: if the extractor, here or in a worker, is not that of the index.
         IndexBusyError: if another process is writing.
         ImageError: with `strict`, at an image that cannot be read.
-        WorkerLostError: if a chunk kills every worker that extracts it; all others are in the index then.
+        WorkerLostError: if a chunk kills every worker that extracts it; all other chunks are then in the index.
         MissingExtraError: if Ray is not installed.
     """
     require_same_features(index.spec, extractor.spec)
@@ -145,7 +145,7 @@ def add_with_ray(
                     levels,
                     max_pixels,
                 )
-                # Close explicitly: on an error, workers would go on for as long as its traceback lives.
+                # Closed explicitly: on an error, workers would continue until its traceback is garbage-collected.
                 with closing(_outcomes(chunks, job, pool)) as outcomes:
                     intake.take(chunks, outcomes)
     return intake.report()
@@ -186,7 +186,7 @@ class _Intake:
         assert not outstanding, "Ray Data dropped chunks without an error"
 
     def report(self) -> AddReport:
-        """Summary of what was done with the images."""
+        """Summary of the added, unchanged and skipped images."""
         return AddReport.of(self._changes, [sealed for _, sealed in sorted(self._sealed.items())])
 
 
@@ -194,8 +194,8 @@ class _Intake:
 class _Job:
     """Settings of the workers.
 
-    `ledger` is a folder among the segments that exists while the job runs: a worker that sees it sees the index. Its
-    files count the attempts at each chunk.
+    `ledger` is a folder next to the segments that exists while the job runs. Workers use it to check that they see the
+    index, and to count the attempts at each chunk.
     """
 
     ledger: Path
@@ -226,8 +226,7 @@ def _ledger(segments_folder: Path) -> Iterator[Path]:
 class ChunkSealer:
     """Worker that extracts chunks into sealed segments.
 
-    The extractor is loaded with the first chunk: an error in a constructor would end the actor, and Ray Data would
-    start another one whatever the error.
+    The extractor is loaded with the first chunk, because Ray Data restarts an actor after any error in its constructor.
     """
 
     def __init__(self, job: _Job) -> None:
@@ -266,7 +265,7 @@ class ChunkSealer:
         return Source(job.folders, extractor, job.batch_size, job.strict, grey_levels=levels, max_pixels=pixels)
 
     def _begin(self, chunk: Chunk) -> None:
-        """Record in the ledger, which outlives this worker, that a chunk is attempted."""
+        """Record an attempt at a chunk in the ledger, which outlives this worker."""
         for attempt in range(MAX_ATTEMPTS):
             try:
                 (self._job.ledger / f"{chunk.first_id}-{attempt}").touch(exist_ok=False)
@@ -274,7 +273,7 @@ class ChunkSealer:
                 continue
             return
         raise WorkerLostError(
-            f"{MAX_ATTEMPTS} workers died, one after the other, while extracting {chunk.records[0].path} to "
+            f"{MAX_ATTEMPTS} workers died in succession while extracting {chunk.records[0].path} to "
             f"{chunk.records[-1].path}; look for an image that takes too much memory, or give workers more memory"
         )
 
@@ -289,7 +288,7 @@ class _Pool:
 
 
 def _pool(workers: Workers) -> _Pool:
-    """Fit workers to the machines of the cluster: Ray would wait forever for resources that no machine has."""
+    """Fit workers to the machines of the cluster, because Ray would wait forever for unavailable resources."""
     machines = [node["Resources"] for node in import_ray().nodes() if node["Alive"]]
     machines = [machine for machine in machines if machine.get("CPU") and machine.get("GPU", 0) >= workers.gpus_each]
     if not machines:
@@ -306,7 +305,7 @@ def _pool(workers: Workers) -> _Pool:
 
 
 def _chunk_images(images: int, workers: int) -> int:
-    """Number of images of a chunk that leaves no worker idle, unless the cost of a chunk would count."""
+    """Number of images per chunk that keeps all workers busy without too many small chunks."""
     return max(_MIN_CHUNK_IMAGES, ceil(images / (_CHUNKS_PER_WORKER * workers)))
 
 
@@ -315,7 +314,7 @@ def _outcomes(chunks: Sequence[Chunk], job: _Job, pool: _Pool) -> Generator[tupl
     import ray.data
 
     with _quiet_ray_data():
-        # One block per chunk: a block is the unit that Ray Data sends, and resends when its worker is lost.
+        # One block per chunk: Ray Data sends blocks, and sends them again if a worker is lost.
         rows = ray.data.from_items(
             [{"chunk": pickle.dumps(chunk)} for chunk in chunks], override_num_blocks=len(chunks)
         )
@@ -325,13 +324,13 @@ def _outcomes(chunks: Sequence[Chunk], job: _Job, pool: _Pool) -> Generator[tupl
             fn_constructor_args=(job,),
             batch_size=1,
             batch_format="numpy",
-            # A fixed size: a growing pool starts small and grows only once chunks queue up at a worker, where they
-            # would be stuck if it is lost. Restarts and retries are unlimited by default.
+            # A fixed size: an autoscaling pool grows only after chunks queue up at a worker, where they would be stuck
+            # if it is lost. Restarts and retries are unlimited by default.
             compute=ray.data.ActorPoolStrategy(size=size, max_tasks_in_flight_per_actor=1),
             num_cpus=pool.cpus_each,
             num_gpus=pool.gpus_each,
         )
-        # Prefetching would hold back a sealed chunk until the next one is sealed.
+        # Prefetching would delay a sealed chunk until the next one is sealed.
         for batch in outcomes.iter_batches(batch_size=1, prefetch_batches=0, batch_format="numpy"):
             outcome: Any = batch["outcome"]
             yield pickle.loads(outcome[0])

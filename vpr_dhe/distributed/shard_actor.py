@@ -20,15 +20,14 @@ from vpr_dhe.records import Features, Frame, Grid, Image, ImageRecord, Near, Nea
 from vpr_dhe.verification.verifier import Verifier
 
 Verified: TypeAlias = tuple[Verification, ImageRecord]
-"""Verification of an image, and its record, which every answer needs: this saves another round trip."""
+"""Verification of an image with its record, which saves a round trip for the record."""
 
 
 @dataclass(frozen=True)
 class SentQuery:
-    """Query as sent to shards: arrays, which Ray sends in a third of the time of tensors.
+    """Query as sent to shards, with arrays, which Ray serialises faster than tensors.
 
-    `image` is None for verifiers that do not use pixels: those of a photo are a hundred times as many bytes as its
-    features.
+    `image` is None for verifiers that do not use pixels, because an image is much larger than its features.
     """
 
     image: Image | None
@@ -40,14 +39,14 @@ class SentQuery:
 
     @classmethod
     def of(cls, image: Callable[[], Image] | None, query: Features) -> "SentQuery":
-        """Make a query from its features and, if pixels are used, a function that decodes it."""
+        """Make a query from its features and, for verifiers that use pixels, a function that decodes the image."""
         descriptor, local_map = query.global_descriptor.float().cpu().numpy(), query.local_map.float().cpu().numpy()
         code = None if query.code is None else query.code.cpu().numpy()
         return cls(image and image(), descriptor, local_map, query.grid, query.frame, code)
 
     @property
     def features(self) -> Features:
-        """Features of the query; copies, because arrays from Ray are not writable."""
+        """Features of the query, copied because arrays from Ray are read-only."""
         code = None if self.code is None else torch.tensor(self.code)
         return Features(torch.tensor(self.descriptor), torch.tensor(self.local_map), self.grid, self.frame, code)
 
@@ -64,8 +63,8 @@ def _not_sent() -> Image:
 class ShardServer:
     """Server of one shard.
 
-    Segments are opened on first use, because an error in the constructor of an actor ends it for good and reaches the
-    caller without its type.
+    Segments are opened on first use, because an error in the constructor of an actor ends it permanently and reaches
+    the caller without its type.
     """
 
     def __init__(self, folder: Path, shard: Shard, verifier: Verifier | None) -> None:
@@ -76,8 +75,7 @@ class ShardServer:
 
         Raises:
             IndexDamagedError: if stored data fails its checksum.
-            ShardsMissingError: if the index was rewritten since the shards were made, and segments of this one are
-                gone.
+            ShardsMissingError: if the index was rewritten after the shards were assigned, and segments are gone.
         """
         assert self._snapshot.segments, "a shard without segments"
         return self._shard.name

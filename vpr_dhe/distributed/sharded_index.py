@@ -1,4 +1,4 @@
-"""One index served by many actors: every shard is searched, and candidates are verified next to their local maps.
+"""Index served by many actors: all shards are searched, and candidates are verified on the shard of their local maps.
 
     with connected("auto"):
         extractor = load_extractor(PlaceIndex.open(folder).spec.model)
@@ -6,8 +6,8 @@
         with ShardedIndex.open(folder, verifier, shards=4, replicas=2) as database:
             answer = Localizer(database, extractor).localize("photo.jpg")
 
-The ranking is that of `Localizer.open(folder)`. Results are never silently partial: a shard that does not answer in
-time raises an error or is named in the result, as the caller chooses.
+The ranking is that of `Localizer.open(folder)`. Results are never silently partial: if a shard does not answer in time,
+an error is raised or the shard is named in the result, as chosen by `missing`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -37,14 +37,14 @@ Missing: TypeAlias = Literal["fail", "report"]
 Actor: TypeAlias = Any
 """Handle of a remote `ShardServer`."""
 Call: TypeAlias = Callable[[Actor], Any]
-"""Calls an actor and returns a reference to the result."""
+"""Function that calls an actor and returns a reference to the result."""
 Answer = TypeVar("Answer")
 
-# Enough to import PyTorch and open the segments on a busy machine.
+# Time to import PyTorch and open the segments on a busy machine.
 _START_S = 120.0
-# Pause between retries: calls to an actor that Ray is restarting fail at once or within two seconds.
+# Pause between retries; calls to an actor that Ray is restarting fail immediately or within two seconds.
 _PAUSE_S = 0.2
-# Time for which the other replicas are preferred to one that failed.
+# Time for which other replicas are preferred after a failure.
 _REST_S = 10.0
 
 
@@ -57,7 +57,7 @@ class Answers(Generic[Answer]):
 
 
 class ShardedIndex:
-    """Fixed state of an index served by actors; a database for a `Localizer`.
+    """Database of a `Localizer` that serves a fixed state of an index by actors.
 
     Safe to use from several threads at once. `close` ends the actors.
     """
@@ -87,10 +87,10 @@ class ShardedIndex:
         missing: Missing = "fail",
         timeout_s: float = 60.0,
     ) -> "ShardedIndex":
-        """Start actors on the cluster that this process has joined, and wait until they have opened the index.
+        """Start actors on the connected cluster, and wait until they have opened the index.
 
         Args:
-            folder: of the index, which all machines see under the same path, as they do its images.
+            folder: folder of the index, which, as its images, has the same path on all machines.
             verifier: from `build_verifier`, run on the shards' CPUs; None keeps the order of retrieval.
             shards: maximum number of parts to divide the index into; see `sharding.assign`.
             replicas: actors per shard, on as many machines if possible.
@@ -193,7 +193,7 @@ class ShardedIndex:
 
 
 class ShardedQuery:
-    """One query to a sharded index; collects the names of the shards that did not answer."""
+    """Query to a sharded index, which collects the names of the shards that did not answer."""
 
     def __init__(self, index: ShardedIndex) -> None:
         self._index = index
@@ -203,7 +203,7 @@ class ShardedQuery:
         self._sent: Any = None
 
     def restricted_to(self, near: Near) -> "ShardedQuery":
-        """Make the same query, of which only images in a circle are searched; errors as for `search`."""
+        """Copy of the query restricted to images in a circle; errors as for `search`."""
         restricted = ShardedQuery(self._index)
         found = restricted._call({name: lambda actor: actor.nearby.remote(near) for name in self._index.shards})
         counts = found.values()
@@ -247,7 +247,7 @@ class ShardedQuery:
         """
         self._index.require_images()
         count = min(count, len(self._index))
-        # Passed as they are, not through the object store, which takes longer for so few bytes.
+        # Passed by value, because the object store is slower for a few bytes.
         queries, bits = descriptors.float().cpu().numpy(), None if codes is None else codes.cpu().numpy()
         near = self.nearby and self.nearby.near
         found = self._call(
@@ -284,20 +284,20 @@ class ShardedQuery:
         return {id: verification for id, (verification, _) in found.items()}
 
     def _send_features(self, query: Features) -> Any:
-        """Reference to the query without its pixels, which is sent once."""
+        """Store the query without its pixels once, and return a reference."""
         if self._sent is None:
             self._sent = import_ray().put(SentQuery.of(None, query))
         return self._sent
 
     def records(self, ids: Sequence[int]) -> dict[int, ImageRecord]:
-        """Records of database images, those of verified ones without a call; errors as for `verify`."""
+        """Records of database images; those of verified images need no call. Errors as for `verify`."""
         unknown = [id for id in ids if id not in self._records]
         found = self._gather(unknown, lambda actor, own: actor.records.remote(own))
         known = self._records | found
         return {id: known[id] for id in ids if id in known}
 
     def _gather(self, ids: Sequence[int], call: Callable[[Actor, list[int]], Any]) -> dict[int, Any]:
-        """Collect results for these images, each from the shard that holds it."""
+        """Collect results for these images from their shards."""
         groups = self._index.by_shard(ids)
         answers = self._call({name: lambda actor, own=own: call(actor, own) for name, own in groups.items()})
         return {id: value for answer in answers.values() for id, value in answer.items()}
@@ -313,7 +313,7 @@ class _NoAnswerError(Exception):
 
 
 class _Replicas:
-    """Actors of one shard, called in turn: recently failed ones last, dead ones never.
+    """Actors of one shard, called in turn; recently failed actors are called last, dead actors never.
 
     `arguments` are the constructor arguments of the actors; Ray does not keep them, and cannot restart an actor whose
     arguments are gone from the object store (https://github.com/ray-project/ray/issues/53727).
@@ -361,7 +361,7 @@ class _Replicas:
                 except RayTaskError as error:
                     raise error.cause from error
                 except ActorDiedError as error:
-                    # Actors are restarted without limit, so this one was killed on purpose.
+                    # Actors are restarted without limit, so this one was killed deliberately.
                     alive.remove(number)
                     reason = error
                 except RayError as error:
@@ -374,7 +374,7 @@ class _Replicas:
         raise _NoAnswerError("all its actors are dead")
 
     def _try(self, call: Call, number: int, deadline: float) -> Any:
-        """Call one actor with an equal share of the timeout, so that one that hangs leaves time for the others."""
+        """Call one actor with an equal share of the timeout, which leaves time for the others if it hangs."""
         import ray
         from ray.exceptions import GetTimeoutError
 
@@ -397,7 +397,7 @@ class _Replicas:
 def _start(
     folder: Path, shards: Sequence[Shard], verifier: Verifier | None, replicas: int, timeout_s: float
 ) -> "dict[str, _Replicas]":
-    """Start the actors: shards spread over the machines of the cluster, replicas of a shard on different ones."""
+    """Start the actors: shards are distributed over the machines, replicas of a shard on different machines."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -407,7 +407,7 @@ def _start(
     sent_verifier = ray.put(verifier)
 
     def start(machine: int, *arguments: Any) -> Actor:
-        # Soft: if its machine is gone, it is restarted on another.
+        # Soft affinity: if its machine is gone, it is restarted on another.
         strategy = NodeAffinitySchedulingStrategy(nodes[machine % len(nodes)], soft=True) if nodes else "SPREAD"
         return server.options(scheduling_strategy=strategy).remote(*arguments)
 

@@ -1,4 +1,4 @@
-"""Thread counts of numerical libraries, which determine the order of summation and so the rounding."""
+"""Thread counts of numerical libraries, which affect the order of summation and thus rounding."""
 
 from dataclasses import dataclass
 
@@ -10,8 +10,8 @@ from threadpoolctl import threadpool_info, threadpool_limits
 class Threads:
     """Thread counts of PyTorch and of NumPy's BLAS.
 
-    Ray gives its workers one thread. With the counts of the process that settles the codec, workers compute exactly
-    what that process would compute alone.
+    Ray gives its workers one thread. With the counts of the process that chooses the codec, workers give exactly the
+    results of that process.
     """
 
     torch: int

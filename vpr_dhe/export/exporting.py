@@ -1,4 +1,4 @@
-"""Export of a model to a folder of ONNX files and their description, written as a whole or not at all."""
+"""Atomic export of a model to a folder of ONNX files and their description."""
 
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -20,7 +20,7 @@ from vpr_dhe.runtime.extras import require_extra
 
 
 def export_model(name: str, out: StrPath, part: ExportPart = "all") -> ExportedModel:
-    """Export a model to a new folder; on failure nothing is left there.
+    """Export a model to a new folder; on failure, nothing is left there.
 
     Args:
         name: name of the model, as for `load_extractor`.
@@ -29,7 +29,7 @@ def export_model(name: str, out: StrPath, part: ExportPart = "all") -> ExportedM
 
     Raises:
         MissingExtraError: if the packages of the extra `export` are not installed.
-        BadInputError: if the folder is not empty, or cannot be made.
+        BadInputError: if the folder is not empty, or cannot be created.
         ModelError: if the model is unknown, or has no such network.
         ExportError: if a network cannot be converted, or its outputs differ afterwards.
     """

@@ -1,4 +1,4 @@
-"""Heads of a model in the form that is exported: tensors in, tensors out, with example inputs."""
+"""Exportable networks of heads, with tensors as inputs and outputs, and example inputs."""
 
 from collections.abc import Callable
 

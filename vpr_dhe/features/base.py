@@ -1,4 +1,4 @@
-"""Interfaces of extractors, and of the backbones and aggregators that learned ones are composed of."""
+"""Interfaces of extractors, backbones, aggregators and local heads."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -22,8 +22,8 @@ class ExtractorSpec:
 
     Args:
         model: name or path of the model.
-        fingerprint: SHA-256 of weights and preprocessing. Features of different fingerprints cannot be compared; those
-            of different precisions, devices and runtimes can, and share a fingerprint.
+        fingerprint: SHA-256 of weights and preprocessing. Features with different fingerprints cannot be compared.
+            Precision, device and runtime do not change the fingerprint.
         dimension: length of global descriptors.
         local_dimension: length of the descriptors in local maps.
         grid: cells of local maps.
@@ -45,7 +45,7 @@ class ExtractorSpec:
 
 
 class Extractor(ABC):
-    """Extractor of features from images; `model_file` is the model file or export that it was loaded from."""
+    """Extractor of features; `model_file` is the model file or export that it was loaded from."""
 
     spec: ExtractorSpec
     model_file: ModelFile | ExportedModel
@@ -54,14 +54,14 @@ class Extractor(ABC):
     def extract(self, images: Sequence[Image]) -> list[Features]:
         """Extract the features of each image; they do not depend on the other images in the batch.
 
-        A cell whose descriptor is zero matches nothing; `texture.without_blank_cells` finds those without texture.
+        A cell with a zero descriptor matches nothing; `texture.without_blank_cells` zeroes cells without texture.
         """
 
 
 class DenseFeatures(NamedTuple):
     """Global descriptors and local maps (unit-norm cells) of a batch of images.
 
-    `code_values` are numbers whose signs are the bits of binary codes; None from models without codes.
+    The signs of `code_values` are the bits of binary codes; None for models without codes.
     """
 
     vectors: Float[Tensor, "batch dimension"]
@@ -88,7 +88,7 @@ class DenseFeatures(NamedTuple):
 
 
 def packed_signs(values: Float[Tensor, "batch bits"]) -> UInt8[Tensor, "batch code_bytes"]:
-    """Pack one bit for each number, 1 where it is not negative, eight to a byte, the first in the highest bit."""
+    """Pack signs into bits (1 where a value is not negative), eight per byte, most significant bit first."""
     bits = (values >= 0).unflatten(1, (-1, 8))
     weights = torch.tensor([128, 64, 32, 16, 8, 4, 2, 1], dtype=torch.uint8, device=values.device)
     return (bits * weights).sum(2, dtype=torch.uint8)
@@ -100,7 +100,7 @@ def extract_by_size(
     device: torch.device,
     extract_batch: Callable[[Float[Tensor, "batch 3 height width"]], DenseFeatures],
 ) -> list[Features]:
-    """Extract features of decoded images, those of one input size in one batch."""
+    """Extract features of decoded images, with one batch per input size."""
     extracted: dict[int, Features] = {}
     for of_batch, numbers in by_input_size(images, preprocessing).items():
         batch = [images[number] for number in numbers]
@@ -111,15 +111,15 @@ def extract_by_size(
 
 @dataclass(frozen=True)
 class DenseTokens:
-    """Output of a backbone for a batch: one token per cell, row-major, and further tokens if it has them.
+    """Output of a backbone for a batch: one token per cell, row-major, and optional further tokens.
 
     Args:
         patches: tokens of the cells.
-        grid: of the cells.
+        grid: grid of the cells.
         class_token: token of the whole image.
         aggregation_tokens: several learned tokens of the whole image.
         class_attention: attention of the class token to each cell in the last block, summed over its heads.
-        code_patches: tokens of the cells that binary codes are made of.
+        code_patches: tokens of the cells for binary codes.
     """
 
     patches: Float[Tensor, "batch cells dimension"]
@@ -138,7 +138,7 @@ class DenseTokens:
 class Backbone(nn.Module, ABC):
     """Network from normalised images to dense tokens of width `dimension`.
 
-    `convolutional` tells whether it is faster in the memory format channels-last.
+    `convolutional` says whether it is faster in the channels-last memory format.
     """
 
     dimension: int
@@ -157,11 +157,11 @@ class Aggregator(nn.Module, ABC):
         """Pool the tokens."""
 
     def confidence(self, tokens: DenseTokens) -> Float[Tensor, "batch cells"] | None:  # noqa: ARG002 (for subclasses)
-        """Share of each cell in what identifies the place; None if the aggregator does not tell."""
+        """Reliability of each cell for identifying the place; None if the aggregator does not compute it."""
         return None
 
     def code_values(self, tokens: DenseTokens) -> Float[Tensor, "batch bits"] | None:  # noqa: ARG002 (for subclasses)
-        """Numbers whose signs are the bits of a binary code; None if the aggregator makes no codes."""
+        """Values whose signs are the bits of a binary code; None if the aggregator makes no codes."""
         return None
 
 
@@ -177,9 +177,9 @@ class LocalMapHead(nn.Module, ABC):
     ) -> Float[Tensor, "batch local_cells local"]:
         """Compute local maps: one row per cell of `grid_for(grid)`, of unit norm, or zero if it matches nothing.
 
-        `confidence` is what the aggregator tells of the cells.
+        `confidence` is the result of `Aggregator.confidence`.
         """
 
     def grid_for(self, grid: Grid) -> Grid:
-        """Grid of local maps for a grid of tokens; the same by default."""
+        """Grid of the local map for a grid of tokens; the same by default."""
         return grid

@@ -13,11 +13,11 @@ from jaxtyping import Float32, Float64
 ORIENTATIONS = 8
 SPATIAL_BINS = 4
 DIMENSION = ORIENTATIONS * SPATIAL_BINS**2
-# Images are resized until a spatial bin has this side, so that coarse scales cost little.
+# Images are resized so that a spatial bin has this side, which makes coarse scales cheap.
 BIN_SIDE_PX = 4
 # Dominant gradients are clipped at this share of the norm (Lowe, section 6.1).
 _CLIP = np.float32(0.2)
-# Point descriptors smooth by bin side / magnification before taking gradients, as VLFeat does.
+# Point descriptors are smoothed by bin side / magnification before taking gradients, as in VLFeat.
 _MAGNIFICATION = 6.0
 _TINY = np.float32(1e-6)
 
@@ -41,8 +41,7 @@ def rootsift_grid(
 ) -> DenseDescriptors:
     """Extract descriptors on a grid whose step is one bin.
 
-    Neighbouring descriptors share bins, so gradients are pooled once per bin, and a descriptor is a window of 4 x 4
-    bins.
+    A descriptor is a window of 4 x 4 bins. Neighbouring descriptors share bins, so gradients are pooled once per bin.
 
     Args:
         grey: luminance in [0, 1].
@@ -73,7 +72,7 @@ def rootsift_at(
 
     Args:
         grey: luminance in [0, 1].
-        centres: centres of windows of 4 x 4 bins; beyond the image, its border is repeated.
+        centres: centres of windows of 4 x 4 bins; the image is padded by replication.
         bin_size_px: side of one spatial bin.
     """
     smooth = cv2.GaussianBlur(grey, (0, 0), bin_size_px / _MAGNIFICATION)
@@ -85,7 +84,7 @@ def rootsift_at(
 
 
 def resize(grey: Float32[np.ndarray, "height width"], factor: float) -> Float32[np.ndarray, "new_height new_width"]:
-    """Scale an image by a factor, but to no less than the width of one descriptor on each side."""
+    """Scale an image by a factor, but each side to at least the width of one descriptor."""
     min_side = BIN_SIDE_PX * SPATIAL_BINS
     height, width = (max(min_side, round(side * factor)) for side in grey.shape)
     if (height, width) == grey.shape:

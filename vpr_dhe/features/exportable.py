@@ -1,4 +1,4 @@
-"""Network of an extractor in the form that is exported: tensors in, tensors out, with example inputs."""
+"""Exportable network of an extractor, with tensors as inputs and outputs, and example inputs."""
 
 from jaxtyping import Float
 from torch import Tensor
@@ -20,7 +20,7 @@ def extractor_network(extractor: NeuralExtractor, preprocessing: Preprocessing) 
     compared = (
         "not normalised: L2-normalise it before it is compared by inner product"
         if spec.unit_norm
-        else "not normalised: compare it as it is, by Euclidean distance"
+        else "not normalised: compare it by Euclidean distance"
     )
     codes = TensorInfo(
         "code_values", _FLOAT, ("images", spec.code_bits), "a bit of the binary code is 1 where these are >= 0"
@@ -70,7 +70,7 @@ def _input_meaning(preprocessing: Preprocessing) -> str:
 
 
 def _example_size(images: int, size: Size) -> Size:
-    """Another size for each number of images, so that no side is taken for a constant."""
+    """Image size that depends on the number of images, so that the export does not treat a side as constant."""
     return Size(size.width + 32 * images, size.height + 16 * images)
 
 

@@ -33,11 +33,11 @@ def load_extractor(
         name: a bundled model; the path of a model file; `timm:NAME` or `timm-cnn:NAME`, with `@SIDE` for the input side
             in pixels, rounded down to whole patches; or a folder written by `vpr-dhe export`.
         device: a torch device.
-        precision: precision of matrix products; `bf16` takes about half the time of torch if the device has
-            instructions for it. Features of both precisions can be compared.
+        precision: precision of matrix products; `bf16` takes about half the time in torch on devices with bf16
+            instructions. Features of both precisions can be compared.
         compiled: whether to compile the network, which needs a C++ compiler and about a minute.
-        runtime: `torch`; `onnx`, which runs networks on a CPU in single precision, and exports; or `auto`: ONNX Runtime
-            where it can (see `graph_for`), torch elsewhere. Features of both runtimes can be compared.
+        runtime: `torch`; `onnx` (ONNX Runtime), for exports, and for networks on a CPU in single precision; or `auto`:
+            ONNX Runtime where possible (see `graph_for`), else torch. Features of both runtimes can be compared.
 
     Raises:
         BadInputError: if precision or runtime are unknown, or the runtime cannot run the model in this way.
@@ -64,14 +64,14 @@ def load_extractor(
         return SiftVladExtractor(model, reference)
     if torch.device(device).type != "cpu" or precision != "fp32" or compiled:
         remedy = f"leave these out, or run `vpr-dhe export {name} --out FOLDER`, and give --model FOLDER"
-        _refuse_onnx(name, runtime, f"another device, --precision or --compile was asked for; {remedy}")
+        _refuse_onnx(name, runtime, f"another device, --precision or --compile was requested; {remedy}")
     elif runtime != "torch":
         return extractor_of(model, reference, onnx_required=runtime == "onnx")
     return _in_torch(model, reference, device, precision, compiled=compiled)
 
 
 def extractor_of(model: ModelFile, name: str, device: str = "cpu", *, onnx_required: bool = False) -> Extractor:
-    """Make the extractor of a network in single precision: by ONNX Runtime on a CPU where it can, else by torch.
+    """Make the extractor of a model in single precision: by ONNX Runtime on a CPU where possible, else by torch.
 
     Raises:
         ModelError: if the weights do not fit the architecture.
@@ -87,7 +87,7 @@ def extractor_of(model: ModelFile, name: str, device: str = "cpu", *, onnx_requi
 def _in_torch(
     model: ModelFile, name: str, device: str, precision: ExtractorPrecision = "fp32", *, compiled: bool = False
 ) -> Extractor:
-    # Imports all architectures, which a query by ONNX Runtime need not wait for.
+    # Imported here because it imports all architectures, which ONNX Runtime does not need.
     from vpr_dhe.features.neural_extractor import NeuralExtractor
 
     return NeuralExtractor(model, name, torch.device(device), precision, compiled=compiled)
@@ -95,14 +95,14 @@ def _in_torch(
 
 def _refuse_onnx(name: str, runtime: Runtime, reason: str) -> None:
     if runtime == "onnx":
-        raise BadInputError(f"--runtime onnx runs what is a network, on a CPU in fp32, and not {name}: {reason}")
+        raise BadInputError(f"--runtime onnx supports neural networks only, on a CPU in fp32, not {name}: {reason}")
 
 
 def _refuse_torch(name: str, runtime: Runtime) -> None:
     if runtime == "torch":
         raise BadInputError(
-            f"--runtime torch was asked for, and {name} is an export to ONNX; give the model that it was made of by "
-            "--model"
+            f"--runtime torch cannot run {name}, which is an export to ONNX; give the model that it was exported from "
+            "by --model"
         )
 
 

@@ -26,9 +26,9 @@ _KEPT_CELLS = 225
 class FoLHead(LocalMapHead):
     """Descriptors on a grid of 4 n - 3 cells for n tokens per side, by two transposed convolutions.
 
-    Those of the 225 most confident tokens are kept; others are zero. The centres of the outer cells are those of the
-    outer tokens. A local map is taken to partition the input evenly, so points are too far from its centre, by 3 % for
-    23 tokens, in both images.
+    Descriptors of the 225 most confident tokens are kept; others are zero. The centres of the outer cells are those of
+    the outer tokens, but cells of a local map are assumed to partition the input evenly. Points are therefore too far
+    from the centre in both images, by 3 % for 23 tokens.
 
     Args:
         dimension: width of the tokens.
@@ -52,7 +52,7 @@ class FoLHead(LocalMapHead):
     ) -> Float[Tensor, "batch local_cells local"]:
         """Compute the local map."""
         if confidence is None:
-            raise ModelError("the local head `fol` needs an aggregator that tells its confidence; choose fol")
+            raise ModelError("the local head `fol` needs an aggregator that returns its confidence; choose fol")
         maps = tokens.mT.unflatten(2, (grid.rows, grid.columns))
         descriptors = functional.normalize(self.upconv2(self.upconv(maps).relu()), dim=1)
         kept = _most_confident(confidence).unflatten(1, (grid.rows, grid.columns))[:, None]
@@ -65,7 +65,7 @@ class FoLHead(LocalMapHead):
 
 
 def build_fol_head(dimension: int, state: Mapping[str, Tensor]) -> FoLHead:
-    """Build the head with the sizes that the shapes of its tensors tell, or the default."""
+    """Build the head with the sizes inferred from its tensors, or the default."""
     if "upconv2.weight" not in state:
         return FoLHead(dimension)
     hidden, out = state["upconv2.weight"].shape[:2]

@@ -16,7 +16,7 @@ from vpr_dhe.records import Image, Matches
 MAX_KEYPOINTS = 4000
 CONTRAST_THRESHOLD = 0.02
 RATIO = 0.85
-# Rectified matches are restricted to a radius, so the ratio test only has to reject repeated structure within it.
+# Rectified matches are restricted to a radius, so the ratio test must reject only repeated structure within it.
 RECTIFIED_RATIO = 0.95
 TOLERANCE_PX = 3.0
 # SIFT repeats a keypoint for up to this many further orientations.
@@ -33,14 +33,14 @@ class Keypoints:
     descriptors: Float32[np.ndarray, "keypoints 128"]
 
 
-def detect_and_describe(
+def detect_and_extract(
     image: Image, mask: UInt8[np.ndarray, "height width"] | None = None, *, max_keypoints: int = MAX_KEYPOINTS
 ) -> Keypoints:
     """Detect the strongest SIFT keypoints, where `mask` is not zero, and compute their RootSIFT descriptors.
 
-    This takes about 250 bytes a pixel.
+    Takes about 250 bytes of memory per pixel.
     """
-    # Without the precise upscale, OpenCV's first octave shifts keypoints by a quarter of a pixel.
+    # Without `enable_precise_upscale`, OpenCV's first octave shifts keypoints by a quarter of a pixel.
     detector = cv2.SIFT.create(max_keypoints, contrastThreshold=CONTRAST_THRESHOLD, enable_precise_upscale=True)
     found, sift = detector.detectAndCompute(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), mask)
     if sift is None or not found:
@@ -63,10 +63,10 @@ def match_rectified(
     *,
     max_keypoints: int = MAX_KEYPOINTS,
 ) -> Matches:
-    """Warp A onto B by an estimated homography, detect again, and match within a radius of B's pixels.
+    """Warp A onto B by an estimated homography, detect again, and match within a radius in pixels of B.
 
-    The warp removes most of the change of viewpoint, which SIFT does not tolerate beyond about 40 degrees; the radius
-    excludes repeated structure elsewhere. Points of A are returned in pixels of the original.
+    The warp removes most of the viewpoint change, which SIFT tolerates up to about 40 degrees; the radius excludes
+    repeated structure elsewhere. Points of A are returned in pixels of the original image.
 
     Source: view synthesis on demand, Mishkin, Matas and Perdoch, "MODS: fast and robust method for two-view
     matching", CVIU 2015.
@@ -74,9 +74,9 @@ def match_rectified(
     size = (image_b.shape[1], image_b.shape[0])
     warped = cv2.warpPerspective(image_a, a_to_b, size)
     covered = cv2.warpPerspective(np.full(image_a.shape[:2], 255, np.uint8), a_to_b, size, flags=cv2.INTER_NEAREST)
-    # The border of the warped image is an edge, but not in the scene.
+    # The border of the warped image is not an edge of the scene.
     inside = cv2.erode(covered, np.ones((_BORDER_PX, _BORDER_PX), np.uint8), borderValue=0)
-    rectified = detect_and_describe(warped, inside, max_keypoints=max_keypoints)
+    rectified = detect_and_extract(warped, inside, max_keypoints=max_keypoints)
     similarity = rectified.descriptors @ b.descriptors.T
     for axis in (0, 1):
         similarity[_far_apart(rectified.points[:, axis], b.points[:, axis], radius_px)] = -1
@@ -97,7 +97,7 @@ def _select(
     ratio: float,
     points_a: Float64[np.ndarray, "a 2"] | None = None,
 ) -> Matches:
-    """Keep mutual maxima of a similarity (cosine; below 0 means forbidden) that pass the ratio test along B."""
+    """Keep mutual maxima of the similarity (cosine; below 0: excluded) that pass the ratio test along B."""
     if not similarity.size:
         no_points = torch.empty(0, 2, dtype=torch.float64)
         return Matches(no_points, no_points, torch.empty(0), TOLERANCE_PX)
@@ -120,7 +120,7 @@ def _select(
 def _second_best(
     similarity: Float32[np.ndarray, "matches b"], chosen: np.ndarray, points: Float64[np.ndarray, "b 2"]
 ) -> Float32[np.ndarray, " matches"]:
-    """Best similarity to another keypoint; list neighbours at the same point are orientations of the same one."""
+    """Best similarity to another keypoint; adjacent keypoints at the same point are orientations of one keypoint."""
     rest = similarity.copy()
     for offset in range(-_MAX_ORIENTATIONS, _MAX_ORIENTATIONS + 1):
         neighbour = np.clip(chosen + offset, 0, len(points) - 1)

@@ -1,8 +1,8 @@
-"""Head that makes the local map of a network: descriptors that match, and none for cells that hardly would.
+"""Head that computes local maps: descriptors for matching, and zero for unreliable cells.
 
-Tokens of a network trained for classification were never compared between two views of a place. A convolution over
-neighbouring tokens, trained by `vpr-dhe train local`, makes descriptors that are alike in both, and tells which cells
-will find their counterpart: sky, road, and what lies at the border of the image mostly do not.
+Tokens of a network trained for classification are not trained to match between two views of a place. A convolution
+over neighbouring tokens, trained by `vpr-dhe train local`, computes descriptors that are similar in both views, and
+the probability that a cell has a correct match, which is low for sky, road and image borders.
 
 Source: the pairing of a descriptor with its reliability follows Revaud et al., "R2D2: Repeatable and reliable detector
 and descriptor", NeurIPS 2019, section 3.
@@ -25,10 +25,10 @@ CONTEXT = "context"
 """Name of the head in model files."""
 
 MIN_RELIABILITY = 0.2
-"""Cells that are less likely to find their counterpart get the descriptor zero, which matches nothing."""
+"""Cells with a lower matching probability get a zero descriptor, which matches nothing."""
 
 _SIDE = 3
-# Numbers of a unit token are small; a layer learns faster from inputs with a variance near one.
+# Entries of a unit token are small; a layer learns faster from inputs with a variance near one.
 _INPUT_SCALE = 8.0
 
 
@@ -46,7 +46,7 @@ class LocalHeadSizes:
 
     @classmethod
     def of(cls, state: Mapping[str, Tensor]) -> "LocalHeadSizes":
-        """Read the sizes off the shapes of a head's tensors; the default without them."""
+        """Infer the sizes from the shapes of a head's tensors; the default without tensors."""
         if "descriptor.weight" not in state or state["descriptor.weight"].ndim != 4:
             return cls()
         dimension, hidden = state["descriptor.weight"].shape[:2]
@@ -58,7 +58,7 @@ class LocalHead(LocalMapHead):
 
     Args:
         dimension: width of the tokens.
-        sizes: of the layers.
+        sizes: sizes of the layers.
     """
 
     def __init__(self, dimension: int, sizes: LocalHeadSizes) -> None:
@@ -72,7 +72,7 @@ class LocalHead(LocalMapHead):
         self,
         tokens: Float[Tensor, "batch cells dimension"],
         grid: Grid,
-        confidence: Float[Tensor, "batch cells"] | None = None,  # noqa: ARG002 (it tells by itself)
+        confidence: Float[Tensor, "batch cells"] | None = None,  # noqa: ARG002 (predicts its own)
     ) -> Float[Tensor, "batch cells local"]:
         """Compute the local map: unit descriptors, and zero for unreliable cells."""
         descriptors, logits = self.cells(tokens, grid)
@@ -95,7 +95,7 @@ _BUILDERS: dict[str, Callable[[int, Mapping[str, Tensor]], LocalMapHead]] = {
 
 
 def build_local_head(name: str, dimension: int, state: Mapping[str, Tensor] | None = None) -> LocalMapHead:
-    """Build a head for tokens of a dimension, without loading its state, whose shapes are its sizes.
+    """Build a head for tokens of a dimension, with sizes inferred from its state, which is not loaded.
 
     Raises:
         ModelError: if the name is unknown.
@@ -107,7 +107,7 @@ def build_local_head(name: str, dimension: int, state: Mapping[str, Tensor] | No
 
 
 def local_head_of(model: ModelFile) -> LocalHead | None:
-    """Load the local head of a model; None if it has none, or another than those that are trained here."""
+    """Load the local head of a model; None if it has none, or one that this package does not train."""
     if model.architecture.local_head != CONTEXT:
         return None
     state = model.part("local_head")

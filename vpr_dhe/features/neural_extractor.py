@@ -36,8 +36,8 @@ Item = TypeVar("Item")
 class ExtractorNetwork(nn.Module):
     """Backbone, aggregator, and a local head if there is one.
 
-    Aggregated tokens are the global descriptor. The head makes the local map; without one, L2-normalised tokens are it.
-    With `map_grid`, tokens of images of any size are interpolated to this grid for the local map.
+    Aggregated tokens are the global descriptor. The local map is the output of the head, or the L2-normalised tokens
+    without one. With `map_grid`, tokens of images of any size are interpolated to this grid for the local map.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class ExtractorNetwork(nn.Module):
 
 
 def _interpolated(tokens: DenseTokens, grid: Grid) -> DenseTokens:
-    """Tokens of a grid over the same image, by bilinear interpolation."""
+    """Interpolate tokens to another grid over the same image (bilinear)."""
     maps = tokens.patches.mT.unflatten(2, tuple(tokens.grid))
     resized = functional.interpolate(maps, size=tuple(grid), mode="bilinear", align_corners=False)
     return DenseTokens(resized.flatten(2).mT, grid, tokens.class_token)
@@ -119,7 +119,7 @@ class NeuralExtractor(Extractor):
             self.network.map_grid = self.spec.grid
 
     def _measured_spec(self, model: ModelFile, name: str) -> ExtractorSpec:
-        """Determine dimensions and grid by a black image."""
+        """Determine dimensions and grid from a black image."""
         size = model.preprocessing.size
         try:
             features = self.extract_batch(torch.zeros(1, 3, size.height, size.width, device=self.device))
@@ -148,7 +148,7 @@ class NeuralExtractor(Extractor):
         return [features for part in extracted for features in part]
 
     def split(self, images: Sequence[Item]) -> list[Sequence[Item]]:
-        """Split a batch into one part per core, because a part fits the caches of a core, and the batch does not.
+        """Split a batch into one part per core, because a part fits the caches of a core and the batch does not.
 
         There is only one part on a GPU, for a compiled network, and for fewer images than cores.
         """
@@ -161,7 +161,7 @@ class NeuralExtractor(Extractor):
 
     @torch.inference_mode()
     def extract_batch(self, batch: Float[Tensor, "batch 3 height width"]) -> DenseFeatures:
-        """Extract features of preprocessed images; in fp32 without TF32, which GPUs would use by default."""
+        """Extract features of preprocessed images; fp32 disables TF32, the default of GPUs."""
         with without_tf32(self.device) if self._exact else nullcontext():
             return self._run(batch.to(memory_format=self._layout))
 

@@ -35,7 +35,7 @@ class OnnxExtractor(Extractor):
         """Make the extractor of an export, on the export's device.
 
         Raises:
-            ModelError: if the export holds no extractor, or is damaged.
+            ModelError: if the export contains no extractor, or is damaged.
         """
         info = model.info
         spec = _spec(str(model.folder), info.fingerprint, info, info)
@@ -43,14 +43,14 @@ class OnnxExtractor(Extractor):
 
     @classmethod
     def of_model(cls, model: ModelFile, name: str, graph: OnnxGraph) -> "OnnxExtractor":
-        """Make the extractor of a model file on the CPU; `graph` is that of the model."""
+        """Make the extractor of a model file on the CPU from its graph."""
         spec = _spec(name, model.extractor_fingerprint, model, graph)
         return cls(model, spec, model.preprocessing, graph.session(model))
 
     def extract(self, images: Sequence[Image]) -> list[Features]:
         """Extract the features of each image; they are on the CPU.
 
-        If there are images for all cores, each core takes one at a time: an image fits its caches, a batch does not.
+        With images for all cores, each core takes one at a time: an image fits its caches, a batch does not.
         """
         whole = self._session.device != "cpu" or len(images) < torch.get_num_threads()
         parts = [images] if whole else [[image] for image in images]

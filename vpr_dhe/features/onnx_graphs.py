@@ -1,7 +1,7 @@
 """ONNX graphs of extractors without their weights, which come from model files.
 
-One graph serves all models that differ in weights alone. Those of the bundled models are in the package. Others are
-converted once, which takes seconds, and kept in the user's cache.
+Models that differ only in their weights share a graph. Graphs of the bundled models are in the package. Others are
+converted once, which takes seconds, and cached in the user cache.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ from vpr_dhe.runtime.extras import EXTRAS, is_installed, require_extra
 from vpr_dhe.runtime.user_cache import user_cache
 
 FORMAT = "vpr-dhe graph 2"
-"""Part of the keys of graphs; change it with their content, and where code changes what bundled networks compute."""
+"""Part of the key of a graph; change it when the graphs change, or when code changes the bundled networks' outputs."""
 
 _ONNX, _DESCRIPTION = "graph.onnx", "graph.json"
 _SUFFIX, _REFUSED = ".zip", ".refused"
@@ -64,7 +64,7 @@ class OnnxGraph:
         return OnnxSession(self.content, weights={name: model.tensors[name].float() for name in self.weights})
 
     def to_bytes(self) -> bytes:
-        """Content of a file of this graph."""
+        """Serialise the graph to the content of a file."""
         description = without_zero_code_bits(asdict(self))
         description.pop("content")
         file = BytesIO()
@@ -91,15 +91,15 @@ class OnnxGraph:
 
 
 def graph_for(model: ModelFile, *, required: bool) -> OnnxGraph | None:
-    """Find the graph of a model's extractor, or convert it and keep it in the user's cache.
+    """Look up the graph of a model's extractor, or convert it and cache it in the user cache.
 
-    Unless it is `required`, None tells that torch shall run the network: where the packages of the extra `export` are
-    missing, where the cache cannot be written, because the conversion would have to be repeated at each start, and
-    where the network could not be converted before.
+    Unless it is `required`, returns None if torch should run the network instead: packages of the extra `export` are
+    missing, the network could not be converted before, or the cache cannot be written, so that the conversion would be
+    repeated at each start.
 
     Raises:
-        MissingExtraError: if it is required, and needs a conversion for which packages are missing.
-        ExportError: if it is required, and cannot be converted.
+        MissingExtraError: if it is required and must be converted, and packages for that are missing.
+        ExportError: if it is required and cannot be converted.
         ModelError: if the weights do not fit the architecture of the model.
     """
     key = graph_key(model)
@@ -159,14 +159,14 @@ def convert(model: ModelFile) -> OnnxGraph:
 
 
 def write_graph(model: ModelFile, folder: Path) -> Path:
-    """Convert a model and write its graph to a folder, as for those in the package; returns the path."""
+    """Convert a model, write its graph to a folder in the format of the bundled graphs, and return the path."""
     path = folder / f"{model.name}-{graph_key(model)}{_SUFFIX}"
     path.write_bytes(convert(model).to_bytes())
     return path
 
 
 def _bundled(key: str) -> OnnxGraph | None:
-    """Graph in the package."""
+    """Load a graph that is bundled with the package."""
     for entry in (resources.files("vpr_dhe.models") / "graphs").iterdir():
         if entry.name.endswith(f"{key}{_SUFFIX}"):
             return OnnxGraph.from_bytes(entry.read_bytes())
@@ -174,14 +174,14 @@ def _bundled(key: str) -> OnnxGraph | None:
 
 
 def _cached(key: str) -> OnnxGraph | None:
-    """Graph in the user's cache; None if there is none that can be read."""
+    """Load a graph from the user cache; None if it is missing or unreadable."""
     with suppress(OSError, ValueError):
         return OnnxGraph.from_bytes((_cache_folder() / f"{key}{_SUFFIX}").read_bytes())
     return None
 
 
 def _worth_converting(key: str) -> bool:
-    """Whether a conversion is possible and will be kept."""
+    """Whether a conversion is possible and its result can be cached."""
     if not all(map(is_installed, EXTRAS["export"].modules)):
         return False
     with suppress(OSError):
@@ -192,7 +192,7 @@ def _worth_converting(key: str) -> bool:
 
 
 def _keep(name: str, content: bytes) -> None:
-    """Write a file of the cache, if it can be written, under its name only when it is complete."""
+    """Write a file to the cache atomically; do nothing if the cache cannot be written."""
     with suppress(OSError):
         folder = _cache_folder()
         folder.mkdir(parents=True, exist_ok=True)
@@ -200,13 +200,13 @@ def _keep(name: str, content: bytes) -> None:
 
 
 def _cache_folder() -> Path:
-    """Folder of converted graphs, one for each version of the code that determines them."""
+    """Cache folder for graphs, specific to the code of the networks and the versions of the converters."""
     return user_cache("onnx") / f"torch-{torch.__version__}-timm-{version('timm')}-{_code_of_networks()}"
 
 
 @cache
 def _code_of_networks() -> str:
-    """Digest of the code of backbones and aggregators, because a change of it makes converted graphs obsolete."""
+    """Digest of the code of backbones and aggregators; a change invalidates converted graphs."""
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(path.read_bytes())

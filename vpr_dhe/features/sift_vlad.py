@@ -30,7 +30,7 @@ _CENTRES = cell_centres(GRID, INPUT_SIZE).numpy()
 class SiftVladExtractor(Extractor):
     """Extractor of RootSIFT features, one image per core at a time.
 
-    The local map has, for each cell of the image squeezed to 384 x 384, descriptors at two scales, projected to 128
+    The image is resized to 384 x 384 for the local map; each cell has descriptors at two scales, projected to 128
     dimensions.
     """
 
@@ -51,7 +51,7 @@ class SiftVladExtractor(Extractor):
 
     def extract(self, images: Sequence[Image]) -> list[Features]:
         """Extract the features of each image."""
-        # In threads, because OpenCV and NumPy release the interpreter's lock for most of the work.
+        # In threads, because OpenCV and NumPy release the GIL for most of the work.
         with ThreadPoolExecutor(max_workers=max(1, min(len(images), torch.get_num_threads()))) as pool:
             return list(pool.map(self._extract_one, images))
 

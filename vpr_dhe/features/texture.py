@@ -1,7 +1,7 @@
-"""Texture of the cells of an image: cells that show none match nothing, and an image with too few shows no place.
+"""Detection of cells and images without texture, which must not match anything.
 
-White walls, dark rooms and covered lenses leave noise and shading, and a network gives each cell a descriptor by its
-position alone: two blank images would match cell by cell. A cell without texture gets the descriptor zero.
+For white walls, dark rooms and covered lenses, the descriptor of a cell depends on little but its position: two blank
+images would match cell by cell. A cell without texture therefore gets a zero descriptor.
 """
 
 import cv2
@@ -13,26 +13,26 @@ from torch import Tensor
 from vpr_dhe.records import Grid, Image
 
 RULE = "texture 1"
-"""Name of the rule, incremented whenever it tells other cells; part of the keys of caches of features."""
+"""Version of the rule, incremented whenever its results change; part of the keys of feature caches."""
 
 MIN_CONTRAST = 2.0
-"""Root mean square of second differences, in grey levels, that tells texture from noise and shading.
+"""Root mean square of second differences, in grey levels, that separates texture from noise and shading.
 
-Sensor noise with a standard deviation of 12 grey levels stays below in images of 384 x 288 pixels, as do vignettes, and
-the steps that JPEG makes of them; the median cell of a street photo has 19.
+Sensor noise with a standard deviation of 12 grey levels stays below it in images of 384 x 288 pixels, and so do
+vignettes with their JPEG banding; the median cell of a street image has 19.
 """
 
 MIN_SHARE = 0.08
-"""Share of cells with texture below which an image is blank; a night street has its lights and what they light."""
+"""Share of cells with texture below which an image is blank; lit parts of a street at night exceed it."""
 
 KEEPING_SHARE = 2 / 3
-"""Share of cells with texture from which all are kept: the others, such as sky, are outvoted."""
+"""Share of cells with texture from which all cells are kept, because the others, such as sky, are few."""
 
-# Samples per side of the image: so few that noise averages out.
+# Samples per side of the image; each averages enough pixels to suppress noise.
 _SIDE = 96
-# Distance, in samples, of those that are compared.
+# Step of the second differences, in samples.
 _LAG = 2
-# A descriptor sees the cells around its own.
+# Descriptors also cover neighbouring cells.
 _WINDOW_CELLS = 3
 _MEDIAN_SIDE = 3
 
@@ -40,7 +40,7 @@ _MEDIAN_SIDE = 3
 def textured_cells(image: Image, grid: Grid) -> Bool[np.ndarray, " cells"]:
     """Mask of the cells with texture in them or beside them, row-major.
 
-    Texture is measured by second differences, to which brightness and even gradients contribute nothing.
+    Texture is measured by second differences, which are zero for constant brightness and linear gradients.
     """
     width, height = (round(_WINDOW_CELLS * _SIDE / count) for count in (grid.columns, grid.rows))
     energy = cv2.boxFilter(_bends(_samples(image)), -1, (width, height), borderType=cv2.BORDER_REFLECT)
@@ -63,7 +63,7 @@ def usable_cells(image: Image, grid: Grid) -> Bool[np.ndarray, " cells"]:
 def without_blank_cells(
     local_map: Float[Tensor, "cells dimension"], image: Image, grid: Grid
 ) -> Float[Tensor, "cells dimension"]:
-    """The local map of an image with the descriptors of unusable cells set to zero."""
+    """Set the descriptors of unusable cells in the local map of an image to zero."""
     usable = usable_cells(image, grid)
     if usable.all():
         return local_map
@@ -71,7 +71,7 @@ def without_blank_cells(
 
 
 def _samples(image: Image) -> Float32[np.ndarray, "96 96"]:
-    """Luminance averaged to few samples, without the single bright pixels of a faulty sensor."""
+    """Average luminance to a few samples, after removing hot pixels of the sensor."""
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     if min(grey.shape) >= 2 * _SIDE:  # else the median would remove texture too
         grey = cv2.medianBlur(grey, _MEDIAN_SIDE)

@@ -27,7 +27,7 @@ _TINY = np.float32(1e-8)
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Visual words in the space of whitened cells, such as RootSIFT."""
+    """Visual words in the space of whitened local descriptors, such as RootSIFT."""
 
     mean: Float32[np.ndarray, " d"]
     whitening: Float32[np.ndarray, "d reduced"]
@@ -55,7 +55,7 @@ class VladModel:
         return self.projection.shape[1] // self.vocabulary.centres.size
 
     def extract(self, grey: Float32[np.ndarray, "height width"]) -> Float32[np.ndarray, " dimension"]:
-        """Extract the global descriptor, of unit norm, of an image: luminance in [0, 1] at its decoded size."""
+        """Extract the global descriptor, of unit norm, from luminance in [0, 1] at the decoded size."""
         vector = self.projection @ banded_vlad(local_descriptors(grey), self.vocabulary, self.bands) - self.offset
         return vector / np.maximum(np.linalg.norm(vector), _TINY)
 
@@ -74,7 +74,7 @@ def local_descriptors(grey: Float32[np.ndarray, "height width"]) -> DenseDescrip
 def banded_vlad(local: DenseDescriptors, vocabulary: Vocabulary, bands: int = 2) -> Float32[np.ndarray, " vlad"]:
     """Aggregate local descriptors into one VLAD per horizontal band of the image; see `band_weights`.
 
-    The result has unit norm, and so has each non-empty block of one band and word, before that.
+    Each non-empty block of one band and word is scaled to unit norm, and then the result.
     """
     points = whitened(local.rootsift, vocabulary.mean, vocabulary.whitening)
     words = nearest_words(points, vocabulary.centres)
@@ -82,7 +82,7 @@ def banded_vlad(local: DenseDescriptors, vocabulary: Vocabulary, bands: int = 2)
     residuals /= np.maximum(np.linalg.norm(residuals, axis=1, keepdims=True), 1e-6)
     weight = local.energy**ENERGY_POWER
     count, columns = len(vocabulary.centres), np.arange(len(words))
-    # With a dense membership matrix, the sums per word are one product, which is faster than a scatter in NumPy.
+    # A product with a dense membership matrix is faster than a scatter in NumPy.
     membership = np.zeros((bands * count, len(words)), np.float32)
     for band, in_band in enumerate(band_weights(torch.from_numpy(local.height), bands).numpy()):
         membership[band * count + words, columns] = weight * in_band

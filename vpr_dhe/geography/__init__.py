@@ -1,1 +1,1 @@
-"""Positions on the earth: distances, planes, EXIF and position tables."""
+"""Geographic positions: distances, planes, EXIF and position tables."""

@@ -1,23 +1,23 @@
-"""Latitudes and longitudes in degrees, from the parts and texts in which metadata of photos states them."""
+"""Parsing of latitudes and longitudes in the metadata of images."""
 
 import math
 import re
 from collections.abc import Sequence
 
 LATITUDE, LONGITUDE = ("NS", 90.0), ("EW", 180.0)
-"""Letters of the positive and the negative side, and the largest number of degrees."""
+"""Letters of the positive and the negative hemisphere, and the maximum number of degrees."""
 
 _SIDES = {"NORTH": "N", "SOUTH": "S", "EAST": "E", "WEST": "W"}
 _NUMBER = re.compile(r"([+-]?)(\d+(?:\.\d*)?|\.\d+)(?:/(\d+(?:\.\d*)?))?", re.ASCII)
 _WORD = re.compile(r"[A-Za-z]+")
 _UNITS = frozenset({"D", "DEG", "DEGREES", "M", "MIN", "SEC"})
-# Numerators of unsigned rationals from here on are negative numbers in the wrong type.
+# Larger numerators of unsigned rationals are negative numbers of the wrong type.
 _FIRST_WRAPPED, _WRAP = 2**31, 2**32
 _TOLERANCE = 1e-6
 
 
 class UnreadAngleError(ValueError):
-    """A latitude or longitude that cannot be read without doubt; the message is a reason in a few words."""
+    """Ambiguous or invalid latitude or longitude; the message is a short reason."""
 
 
 def number_of(value: object) -> float | None:
@@ -32,17 +32,17 @@ def number_of(value: object) -> float | None:
 def degrees_of_parts(parts: Sequence[object], reference: str, kind: tuple[str, float]) -> float:
     """Convert degrees, minutes and seconds to signed degrees.
 
-    Minutes and seconds may be missing or unknown (0/0) if the part before them states fractions. The side follows from
-    the reference, in upper or lower case, or from a minus sign.
+    Minutes and seconds may be missing or unknown (0/0) if the part before them has a fraction. The hemisphere is given
+    by the reference, in upper or lower case, or by a minus sign.
 
     Args:
         parts: one to three numbers of any type.
-        reference: letter or name of the side; empty if there is none.
+        reference: letter or name of the hemisphere; empty if there is none.
         kind: LATITUDE or LONGITUDE.
 
     Raises:
         UnreadAngleError: if parts are missing, contradict each other or the reference, or are too large, or if neither
-            reference nor sign says which side is meant.
+            reference nor sign gives the hemisphere.
     """
     sides, limit = kind
     numbers = _complete(parts)
@@ -63,11 +63,11 @@ def degrees_of_text(text: str, reference: str, kind: tuple[str, float], *, signe
     """Convert text such as "37,48.6S" (XMP), "37 deg 48' 36'' S" or "-37.81" to signed degrees.
 
     Args:
-        text: one to three numbers, possibly with a sign, units and the letter of the side.
-        reference: letter or name of the side, if it is stated apart.
+        text: one to three numbers, possibly with a sign, units and the letter of the hemisphere.
+        reference: letter or name of the hemisphere, if it is given separately.
         kind: LATITUDE or LONGITUDE.
-        signed: whether numbers without a sign are on the positive side, and whole numbers may stand alone, as drones
-            and tables write them.
+        signed: whether numbers without a sign are positive, and a single whole number is complete, as in the metadata
+            of drones and in tables.
 
     Raises:
         UnreadAngleError: as for `degrees_of_parts`.
@@ -84,7 +84,7 @@ def degrees_of_text(text: str, reference: str, kind: tuple[str, float], *, signe
 
 
 class _Part:
-    """A number in a text, with its denominator: 1 if it states no fractions, and needs a smaller unit beside it."""
+    """Number in a text, with its denominator: 1 for a number without fraction, which needs a smaller unit after it."""
 
     def __init__(self, sign: str, number: str, divisor: str, *, complete: bool) -> None:
         self.denominator = 2 if complete or "." in number else float(divisor or 1)

@@ -14,7 +14,7 @@ class Coordinates(NamedTuple):
         longitude: in degrees, WGS84.
         easting: in metres, in `zone`.
         northing: in metres, in `zone`.
-        zone: zone of UTM and letter of the latitude band, such as "31U".
+        zone: UTM zone and letter of the latitude band, such as "31U".
     """
 
     latitude: float | None = None
@@ -28,7 +28,7 @@ def coordinates_of(position: Position | None) -> Coordinates:
     """Compute the coordinates of a position in both systems; none in local frames and reconstructions.
 
     Positions in UTM keep their zone. They have no degrees if the zone is unknown, or if it has no letter and the
-    northing is possible in both hemispheres. Positions in degrees have no UTM beyond 80 degrees south and 84 north.
+    northing is valid in both hemispheres. Positions in degrees have no UTM beyond 80 degrees south and 84 north.
     """
     if isinstance(position, GeoPosition):
         return _from_degrees(position)
@@ -51,7 +51,7 @@ def _from_metres(position: MetricPosition) -> Coordinates:
     metres = position.x_m, position.y_m
     if len(found) != 1:
         return Coordinates(None, None, *metres, name or None)
-    # The letter of the latitude, where the name has none or one with two meanings.
+    # The letter is computed from the latitude if the name has none or an ambiguous one.
     letter = band_letter(found[0]) or ""
     zone = name if name[-1] not in "0123456789S" else f"{name[:2]}{letter}"
     return Coordinates(found[0].latitude_deg, found[0].longitude_deg, *metres, zone)

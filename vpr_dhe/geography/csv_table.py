@@ -1,8 +1,8 @@
 """Tables of images: a header line, then rows, with cells separated by commas, semicolons or tabs.
 
-Text is in UTF-8, or in UTF-16 with a byte order mark. A line `sep=;` before the header, as spreadsheets write it, says
-the separator. Names of columns are case-insensitive; blanks, a leading # and units in brackets, as in `Latitude [deg]`,
-are ignored. Of several synonyms, the first in the form counts; other columns are ignored.
+Text is in UTF-8, or in UTF-16 with a byte order mark. A line `sep=;` before the header, as written by spreadsheets,
+gives the separator. Names of columns are case-insensitive; spaces, a leading # and units in brackets, as in `Latitude
+[deg]`, are ignored. The first synonym in the form takes precedence; other columns are ignored.
 """
 
 import itertools
@@ -31,14 +31,14 @@ _NUMBER = re.compile(r"[+-]?[\d.,]*\d")
 
 @dataclass(frozen=True)
 class TableForm:
-    """Format of a kind of table, with words for messages.
+    """Format of a kind of table, with texts for messages.
 
     Args:
         kind: name of the kind.
         columns: synonyms of each column.
         suffices: whether a set of columns is enough.
-        expected: expected columns in words.
-        row: content of a row in words.
+        expected: description of the expected columns.
+        row: description of a row.
         error: class of errors.
     """
 
@@ -113,11 +113,11 @@ def read_sheet(path: Path, form: TableForm) -> Sheet:
 
 
 class AmbiguousNumberError(ValueError):
-    """A number whose comma may be of decimals or of thousands."""
+    """Number with a comma that may separate decimals or thousands."""
 
 
 def with_decimal_point(cell: str) -> str:
-    """Number as Python writes it, of one with a decimal comma, groups of thousands, or a typographic minus sign.
+    """Convert a number with a decimal comma, thousands separators or a typographic minus sign to Python's format.
 
     Raises:
         AmbiguousNumberError: if a single comma before three digits may be either.
@@ -138,7 +138,7 @@ def with_decimal_point(cell: str) -> str:
 
 
 def paths_by_name(paths: Sequence[str]) -> dict[str, list[str]]:
-    """First two paths with each file name in Unicode NFC, with and without its extension."""
+    """First two paths for each file name, in Unicode NFC, with and without its extension."""
     found: dict[str, list[str]] = {}
     for path in paths:
         full_name = composed(posixpath.basename(path))
@@ -150,14 +150,14 @@ def paths_by_name(paths: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _read_table(path: Path, form: TableForm) -> "pd.DataFrame":
-    """Read all cells as text; blank lines become rows, so that rows can be converted to lines.
+    """Read all cells as text; blank lines become rows, so that rows can be mapped to lines.
 
     The table's `attrs["header_line"]` is the line of its header, from 1.
 
     Raises:
         BadInputError: if it is not a table in UTF-8 or UTF-16.
     """
-    # Imported here because it takes a second, and queries read no tables.
+    # Imported here because it takes a second, and queries need no tables.
     import pandas as pd
 
     try:

@@ -8,17 +8,17 @@ from vpr_dhe.geography.wgs84 import earth_centred
 from vpr_dhe.records import RECONSTRUCTION, GeoPosition, MetricPosition, Position
 
 RADIUS_M = 25.0
-"""Largest distance of a right answer in nearly all protocols of the field."""
+"""Radius of positives in nearly all VPR protocols."""
 
 EARTH = "WGS84"
-"""Reference frame of positions in degrees and in zones of UTM, whichever zone that is."""
+"""Common frame of positions in degrees and in all UTM zones."""
 
 
 def apart(one: Position | None, other: Position | None) -> float | None:
-    """Distance of two positions in metres, or in units of a reconstruction; None if it is unknown.
+    """Distance between two positions in metres, or in units of a reconstruction; None if it is unknown.
 
-    Positions in one zone of UTM are compared in its plane, as protocols of the field do; others on Earth by the
-    straight line between them, which at such distances equals the distance on the ground.
+    Within one UTM zone, the distance is planar, as in VPR protocols; otherwise on Earth it is along the straight line,
+    which at such distances equals the distance on the ground.
     """
     if one is None or other is None or reference_frame_of(one) != reference_frame_of(other):
         return None
@@ -29,7 +29,7 @@ def apart(one: Position | None, other: Position | None) -> float | None:
 
 
 def distance(one: Position | None, other: Position | None) -> str | None:
-    """Distance of two positions in words; None if it is unknown."""
+    """Format the distance between two positions; None if it is unknown."""
     found = apart(one, other)
     if found is None:
         return None

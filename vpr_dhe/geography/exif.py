@@ -1,7 +1,7 @@
 """GPS position, direction and time from the EXIF block and the XMP of an image.
 
-Tags are those of CIPA DC-008 (Exif 2.32), sections 4.6.5 and 4.6.6, in the types and forms that cameras, phones and
-editors write in spite of it. Values that cannot be read without doubt are left out.
+Tags are those of CIPA DC-008 (Exif 2.32), sections 4.6.5 and 4.6.6, including deviating types and formats of cameras,
+phones and editors. Ambiguous values are left out.
 """
 
 import re
@@ -33,7 +33,7 @@ _DATE = re.compile(r"(\d{4})[:-](\d\d)[:-](\d\d)", re.ASCII)
 _DATE_TIME = re.compile(r"(\d{4}):(\d\d):(\d\d) (\d\d):(\d\d):(\d\d)", re.ASCII)
 _OFFSET = re.compile(r"([+-])(\d\d):([0-5]\d)", re.ASCII)
 _DIGITS = re.compile(r"\d+", re.ASCII)
-# The civil time zones lie between -12:00 and +14:00.
+# Civil time zones are between -12:00 and +14:00.
 _MAX_OFFSET_HOURS = 14
 
 
@@ -47,7 +47,7 @@ class ExifInfo:
     """Position (WGS84), heading and time of a camera.
 
     `heading_deg` is in [0, 360), clockwise from north; `timestamp_s` is in seconds since the Unix epoch. If a position
-    is stated but cannot be used, `position_fault` says why in a few words.
+    is stated but cannot be used, `position_fault` is a short reason.
     """
 
     position: GeoPosition | None = None
@@ -59,9 +59,9 @@ class ExifInfo:
 def read_exif(content: bytes, path: Path | None = None) -> ExifInfo:
     """Read position, heading and time from the metadata of an image file; missing or damaged values are None.
 
-    Values come from EXIF or, where it lacks them, from XMP. With the file's path, positions also come from a sidecar
-    beside it (`photo.xmp` or `photo.jpg.xmp`). Only the header is parsed, so chunks after the pixels of a PNG are not
-    found.
+    Values are read from EXIF or, if missing there, from XMP. With the file's path, positions are also read from a
+    sidecar file (`photo.xmp` or `photo.jpg.xmp`). Only the header is parsed, so chunks after the pixels of a PNG are
+    not found.
 
     Positions are None if the receiver marks them void, if they are exactly 0 N 0 E (no fix), if no hemisphere is
     stated, and if they refer to the Tokyo datum, hundreds of metres off WGS84. Headings from magnetic north are not
@@ -71,7 +71,7 @@ def read_exif(content: bytes, path: Path | None = None) -> ExifInfo:
     gps, photo, xmp = _read_tags(content)
     position, fault = _position(gps, xmp)
     if position is None and path is not None and (beside := _sidecar(path)):
-        # Editors that write one leave the file as it was.
+        # Editors that write a sidecar do not change the image file.
         position, other_fault = _position({}, beside)
         fault = None if position else fault or other_fault
     gps_time_s = _gps_time_s(gps)

@@ -16,17 +16,17 @@ from vpr_dhe.records import GeoPosition, MetricPosition, Position
 def rows_within(
     points: Float64[np.ndarray, "points axes"], centres: Float64[np.ndarray, "centres axes"], radius: float
 ) -> tuple[Int64[np.ndarray, " _found"], ...]:
-    """Find the sorted rows of the points at most `radius` away from each centre, the radius included."""
+    """Find the sorted rows of the points at most `radius` away from each centre, inclusive."""
     from sklearn.neighbors import NearestNeighbors
 
-    # A tree even for small sets: brute force expands squares, and loses precision for large coordinates.
+    # A tree even for small sets, because scikit-learn's brute force loses precision for large coordinates.
     neighbours = NearestNeighbors(radius=radius, algorithm="kd_tree").fit(points)
     found = neighbours.radius_neighbors(centres, return_distance=False)
     return tuple(np.sort(rows.astype(np.int64)) for rows in found)
 
 
 class PositionSearch:
-    """Positions prepared for searches by radius, which cost milliseconds for a million of them.
+    """Index of positions for radius searches, which take milliseconds for a million positions.
 
     Args:
         positions: None where unknown; such rows are never found.
@@ -87,7 +87,7 @@ class _Frame(NamedTuple):
 class _FramePoints:
     """Positions of one frame by their rows.
 
-    `plane` are coordinates in metres, where the frame has a plane; `earth` are earth-centred ones, if it is on Earth.
+    `plane` are planar coordinates in metres, if the frame has a plane; `earth` are earth-centred, if it is on Earth.
     """
 
     frame: _Frame
@@ -119,9 +119,9 @@ class _FramePoints:
 def _comparisons(
     positions: Sequence[Position], centres: Sequence[Position]
 ) -> Iterator[tuple[_Rows, _Points, _Rows, _Points]]:
-    """Rows and points of positions and of centres that are compared with each other.
+    """Yield rows and points of positions and of centres that are compared with each other.
 
-    Within a frame that is by its coordinates, and between frames on Earth by earth-centred ones.
+    Within a frame, its own coordinates are compared; between frames on Earth, earth-centred coordinates.
     """
     shared = _shared_zone([*positions, *centres])
     known, asked = _by_frame(positions, shared), _by_frame(centres, shared)
@@ -159,7 +159,7 @@ def _shared_zone(positions: Iterable[Position]) -> Zone | None:
 
 
 def _by_frame(positions: Sequence[Position], shared: Zone | None) -> dict[_Frame, list[int]]:
-    """Rows of the positions in each frame; without a shared zone, positions of unknown hemisphere are in two."""
+    """Rows of the positions in each frame; without a shared zone, positions of unknown hemisphere are in two frames."""
     rows: dict[_Frame, list[int]] = {}
     for row, position in enumerate(positions):
         reference = reference_frame_of(position)

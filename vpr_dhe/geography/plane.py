@@ -17,9 +17,9 @@ from vpr_dhe.records import GeoPosition, MetricPosition, Position
 class Plane:
     """Plane of a metric position, or tangent plane of the ellipsoid at a position in degrees.
 
-    The plane of a UTM zone extends beyond its borders: positions of other zones, and in degrees, are projected into it,
-    at a scale within a hundredth of the true one up to 10 degrees of longitude away. In the tangent plane, degrees are
-    converted by the radii of curvature at `origin`, which is accurate within some hundred kilometres.
+    The plane of a UTM zone extends beyond its borders: positions of other zones, and in degrees, are projected to it;
+    the scale error is below 1 % up to 10 degrees of longitude away. In the tangent plane, degrees are converted by the
+    radii of curvature at `origin`, which is accurate within some hundred kilometres.
 
     Args:
         origin: a position in the plane.
@@ -31,9 +31,9 @@ class Plane:
 
     @classmethod
     def around(cls, positions: Iterable[Position], origin: Position | None = None) -> "Plane":
-        """Make the plane of some positions, by default with the one in the middle of the list as origin.
+        """Make the plane of positions, by default with the middle of the list as origin.
 
-        If the hemisphere of the origin is unknown, it is the one that brings the others nearest to it.
+        If the hemisphere of the origin is unknown, the one that brings the others nearest to it is chosen.
 
         Raises:
             BadInputError: if two of them cannot be compared.
@@ -54,7 +54,7 @@ class Plane:
     def metres(self, positions: Sequence[Position | None]) -> Float64[np.ndarray, "positions 2"]:
         """Convert to metres east and north, relative to the origin if that is in degrees.
 
-        NaN if unknown, or if they cannot be compared with the origin.
+        Unknown positions and positions that cannot be compared with the origin give NaN.
         """
         return np.array([self._metres(position) for position in positions], np.float64).reshape(-1, 2)
 
@@ -69,7 +69,7 @@ class Plane:
         if self.zone is not None:
             return from_degrees(found, self.zone)
         east, north = metres_per_degree(self._origin_deg.latitude_deg)
-        # The short way round, also across 180 degrees.
+        # Along the shorter arc, also across 180 degrees.
         apart_deg = (found.longitude_deg - self._origin_deg.longitude_deg + 180) % 360 - 180
         return east * apart_deg, north * (found.latitude_deg - self._origin_deg.latitude_deg)
 

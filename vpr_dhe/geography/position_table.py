@@ -1,10 +1,10 @@
-"""Tables of positions: a header line, then one row per image, in the format of `image_table`.
+"""Tables of positions: a header line, then one row per image, in the format of `csv_table`.
 
-Columns, with synonyms (case-insensitive, blanks around names and cells are ignored):
+Columns, with synonyms (case-insensitive, surrounding spaces are ignored):
 
 - image (path, file, filename, name, key, SourceFile): path relative to the images folder or, if no image has that path,
   a file name, with or without extension, that is unique in all folders. All paths may begin with the images folder.
-- The position, by the first of these pairs that the table has; one is required, unless there are times:
+- The position, by the first of these pairs in the table; one is required, unless there are times:
   latitude (lat, GPSLatitude) and longitude (lon, lng, long, GPSLongitude) in degrees, WGS84, also with degree signs,
   minutes and seconds, or the letter of the hemisphere;
   easting (utm_east, east) and northing (utm_north, north) in metres, with an optional zone (utm_zone) like 31U;
@@ -12,8 +12,8 @@ Columns, with synonyms (case-insensitive, blanks around names and cells are igno
 - heading (heading_deg, compass, bearing, GPSImgDirection), optional: degrees clockwise from north.
 - timestamp (timestamp_s, time), optional: seconds since the Unix epoch, or ISO 8601 with an offset or Z.
 
-Numbers may have a decimal comma. Cells may be empty, and coordinates and headings nan. Of several synonyms, the first
-in this list counts; other columns are ignored.
+Numbers may have a decimal comma. Cells may be empty, and coordinates and headings may be nan. The first synonym in this
+list takes precedence; other columns are ignored.
 """
 
 import math
@@ -61,7 +61,7 @@ _NO_NUMBER = frozenset({"nan", "na", "n/a", "null", "none", "-"})
 _ANGLE_SIGNS = re.compile(r"[°'\"\u2032\u2033NSEWnsew]")
 _DECIMAL_COMMA = re.compile(r"(?<=\d),(?=\d+\D*$)")
 _ZONE = re.compile(r"(?:UTM ?)?(\d{1,2}) ?([C-HJ-NP-X]?)", re.ASCII | re.IGNORECASE)
-# The last second of year 9999; milliseconds since the epoch, a common slip, lie beyond it.
+# The last second of year 9999; milliseconds since the epoch, a common error, exceed it.
 _LAST_SECOND = datetime.max.replace(tzinfo=UTC).timestamp()
 
 
@@ -75,7 +75,7 @@ class Unmatched:
 
 @dataclass(frozen=True)
 class PlacedImages:
-    """Records with the values of a table, in the order given, and rows and images without a counterpart."""
+    """Records with the values of a table, and numbers of rows and images without a counterpart."""
 
     records: tuple[ImageRecord, ...]
     rows_without_image: Unmatched
@@ -84,7 +84,7 @@ class PlacedImages:
 
 @dataclass(frozen=True)
 class PositionTable:
-    """Rows of a table of positions, at most one for each spelling of `path`.
+    """Table of positions, with at most one row for each spelling of `path`.
 
     `lines` are the line numbers of the rows in the file `source`, from 1 for the header.
     """
@@ -98,8 +98,7 @@ class PositionTable:
 
         Args:
             records: images, with paths relative to their folder.
-            folder: folder of the images, by which paths in the table may begin; see `match_names` for tables that are
-                read without it.
+            folder: folder of the images, a possible prefix of paths in the table; without it, see `match_names`.
 
         Raises:
             BadInputError: if no row names any of the images, a file name is ambiguous, or two rows of one image differ.
@@ -116,12 +115,12 @@ class PositionTable:
         )
 
     def _row_of(self, paths: Sequence[str], folder: Path | None) -> dict[str, int]:
-        """Number of each image's row: the one with its path, otherwise the one with its file name."""
+        """Number of the row of each image, matched by path, otherwise by file name."""
         known = set(paths)
         exact = {row.path: number for number, row in enumerate(self.rows) if row.path in known}
         matched = match_names([row.path for row in self.rows], paths, folder)
         respelt = self._agreeing((path, number) for number, path in enumerate(matched) if path not in exact)
-        # Paths with folders are not matched by file name alone, because cameras often number their images alike.
+        # Paths with folders are not matched by file name, because cameras often use the same numbers.
         others = [number for number, path in enumerate(matched) if path is None and "/" not in self.rows[number].path]
         paths_of = paths_by_name(paths) if others else {}
         named = (
@@ -216,7 +215,7 @@ def _rows(sheet: Sheet) -> Iterator[ImageRecord]:
 
 
 def _positions(sheet: Sheet) -> Iterator[Position | None]:
-    """Positions of the rows, by the first pair of coordinates that the sheet has."""
+    """Yield positions of the rows from the first pair of coordinates in the sheet."""
     geographic, projected, local = _PAIRS
     if sheet.has(*geographic):
         for pair in _parsed_pair(sheet, geographic, _latitude_deg, _longitude_deg):
@@ -233,7 +232,7 @@ def _positions(sheet: Sheet) -> Iterator[Position | None]:
 def _parsed_pair(
     sheet: Sheet, pair: tuple[str, str], parse: Callable[[str], float], parse_other: Callable[[str], float]
 ) -> Iterator[tuple[float, float] | None]:
-    """Coordinates in two columns, None if both are empty.
+    """Yield coordinates from two columns; None if both are empty.
 
     Raises:
         BadInputError: if only one is empty, or as `parsed` does.
@@ -264,7 +263,7 @@ def _number(cell: str, limit: float, expected: str) -> float:
 
 
 def _coordinate(cell: str, limit: float, expected: str) -> float:
-    """Number, or NaN for a cell that says so."""
+    """Parse a number or nan."""
     return math.nan if cell.lower() in _NO_NUMBER else _number(cell, limit, expected)
 
 
@@ -282,7 +281,7 @@ def _degrees(cell: str, kind: tuple[str, float]) -> float:
 
 
 def _one_decimal_comma(cell: str) -> str:
-    """Cell with a point for a single comma between digits: degrees have no thousands."""
+    """Replace a single comma between digits by a point, because degrees have no thousands."""
     return cell if "." in cell else _DECIMAL_COMMA.sub(".", cell)
 
 
@@ -304,7 +303,7 @@ def _metres(cell: str) -> float:
 def _heading_deg(cell: str) -> float | None:
     if cell.lower() in _NO_NUMBER:
         return None
-    # The second remainder is for values just below 0, which the first rounds up to 360.
+    # The second remainder is for values just below 0, which the first rounds to 360.
     return _number(_one_decimal_comma(cell.rstrip("°")), 360.0, "degrees from -360 to 360") % 360 % 360
 
 

@@ -1,8 +1,8 @@
 """Universal Transverse Mercator: zones of positions, and conversion to and from degrees.
 
-The projection is that of Krueger's series to the fourth order in the third flattening, accurate to a micrometre within
-a zone and a millimetre far beyond it. Source: Karney, "Transverse Mercator with an accuracy of a few nanometers",
-Journal of Geodesy 85 (2011), equations 7 to 36.
+The projection is Krueger's series to the fourth order in the third flattening, accurate to a micrometre within a zone
+and a millimetre far beyond it. Source: Karney, "Transverse Mercator with an accuracy of a few nanometers", Journal of
+Geodesy 85 (2011), equations 7 to 36.
 """
 
 import re
@@ -24,10 +24,10 @@ _EXCEPTIONS = {"V": ((3.0, 12.0, 32),), "X": ((0.0, 9.0, 31), (9.0, 21.0, 33), (
 _SCALE = 0.9996
 _FALSE_EASTING_M = 500_000.0
 _FALSE_NORTHING_M = 10_000_000.0  # in the south
-# UTM ends at 84 degrees north and 80 degrees south; a margin for images beside the border.
+# UTM ends at 84 degrees north and 80 degrees south; a margin for images near the border.
 _MAX_NORTH_M = 9_350_000.0
 _MIN_SOUTH_M = 1_100_000.0
-# Longitudes beyond are only far away; the projection has no finite value at 90 degrees from its meridian.
+# Longitudes are clamped to this distance; the projection is infinite at 90 degrees from its meridian.
 _MAX_OFFSET_DEG = 80.0
 
 _N = FLATTENING / (2 - FLATTENING)
@@ -70,10 +70,10 @@ def is_utm(reference: str) -> bool:
 
 
 def zones_of(position: Position) -> tuple[Zone, ...]:
-    """Zones that the coordinates of a position may refer to, the likeliest first; none unless it is in UTM.
+    """Possible zones of a position, the most likely first; none unless it is in UTM.
 
-    The letter of the latitude band tells the hemisphere. Without a letter, and with an S, which is a northern band but
-    also written for "south", it may be either, unless the northing is impossible in one.
+    The letter of the latitude band gives the hemisphere. Without a letter, or with an S, which is a northern band but
+    often means "south", both are possible unless the northing is invalid in one.
     """
     parsed = _parsed(position.reference) if isinstance(position, MetricPosition) else None
     if parsed is None:
@@ -87,7 +87,7 @@ def zones_of(position: Position) -> tuple[Zone, ...]:
 
 
 def zone_name(reference: str) -> str | None:
-    """Zone of a reference with two digits and its letter, if it has one; empty for "UTM" alone, None if not in UTM."""
+    """Zone of a reference: two digits and a letter if it has one; empty for plain "UTM", None if not in UTM."""
     parsed = _parsed(reference)
     if parsed is not None:
         return f"{parsed[0]:02d}{parsed[1]}"
@@ -104,7 +104,7 @@ def band_letter(position: GeoPosition) -> str | None:
 
 
 def own_zone(position: GeoPosition) -> Zone | None:
-    """Zone that a position belongs to, with the exceptions of Norway and Svalbard; None where UTM ends."""
+    """Zone of a position, with the exceptions of Norway and Svalbard; None outside of UTM."""
     band, longitude_deg = band_letter(position), (position.longitude_deg + 180) % 360 - 180
     if band is None:
         return None
@@ -115,7 +115,7 @@ def own_zone(position: GeoPosition) -> Zone | None:
 
 
 def likely_readings(position: MetricPosition) -> tuple[GeoPosition, ...]:
-    """Readings of a position alone: with an S, the northern one if it lies in that band, else the southern one."""
+    """Possible degrees of a single position; for an S, the northern one if it lies in band S, else the southern one."""
     found = readings(position)
     parsed = _parsed(position.reference)
     if len(found) < 2 or parsed is None or parsed[1] != "S":
@@ -125,7 +125,7 @@ def likely_readings(position: MetricPosition) -> tuple[GeoPosition, ...]:
 
 
 def readings(position: Position) -> tuple[GeoPosition, ...]:
-    """Positions in degrees that a position may stand for, one for each of its zones; none if it is not on Earth."""
+    """Possible degrees of a position, one for each of its zones; none if it is not on Earth."""
     if isinstance(position, GeoPosition):
         return (position,)
     return tuple(to_degrees(position.x_m, position.y_m, zone) for zone in zones_of(position))
@@ -150,7 +150,7 @@ def all_to_degrees(points_m: Float64[np.ndarray, "points 2"], zone: Zone) -> lis
 
 
 def from_degrees(position: GeoPosition, zone: Zone) -> tuple[float, float]:
-    """Convert a position to easting and northing in a zone, which need not be its own."""
+    """Convert a position to easting and northing in any zone."""
     tangent = np.tan(np.radians(np.array([position.latitude_deg])))
     offset_deg = (position.longitude_deg - zone.meridian_deg + 180) % 360 - 180
     offset = np.radians(np.clip(offset_deg, -_MAX_OFFSET_DEG, _MAX_OFFSET_DEG))

@@ -1,6 +1,6 @@
-"""GPS position and heading from XMP, as drones, editors and panoramas state them.
+"""GPS position and heading from XMP of drones, editors and panoramas.
 
-XMP is searched for the few properties by name instead of being parsed as XML, since packets are often damaged or cut.
+XMP is searched for properties by name instead of being parsed as XML, because packets are often damaged or truncated.
 Names are those of the namespaces exif (CIPA DC-010), drone-dji and others of drones, and GPano.
 """
 
@@ -60,7 +60,7 @@ class Xmp:
         """Read the position; None if there is none.
 
         Raises:
-            UnreadAngleError: if there is one that cannot be read without doubt.
+            UnreadAngleError: if there is an ambiguous one.
         """
         fault: UnreadAngleError | None = None
         for prefix in dict.fromkeys(prefix for prefix, _ in self.properties):
@@ -107,8 +107,8 @@ def position_of(latitude_deg: float, longitude_deg: float) -> GeoPosition:
 
 
 def heading_of(degrees: float | None) -> float | None:
-    """Heading in [0, 360) of degrees from -360 to 360; None beyond."""
-    # The second remainder is for values just below 0, which the first rounds up to 360.
+    """Heading in [0, 360) from degrees between -360 and 360; None for other values."""
+    # The second remainder is for values just below 0, which the first rounds to 360.
     return degrees % 360 % 360 if degrees is not None and abs(degrees) <= 360 else None
 
 

@@ -15,11 +15,11 @@ from vpr_dhe.geometry.homography import normalise, project
 from vpr_dhe.records import Frame, Grid, Size
 
 UNIT = Size(2, 2)
-"""Size of a unit frame, independent of the image's size and grid: two units a side."""
+"""Size of a unit frame, independent of the image's size and grid, with a side of two units."""
 
 
 def cell_centres(grid: Grid, input_size: Size) -> Float64[Tensor, "cells 2"]:
-    """Centres (x, y) of the cells of a grid that partitions the input evenly, row-major, in input pixels."""
+    """Centres (x, y), in input pixels, of the cells of a grid that partitions the input evenly, row-major."""
     x = (torch.arange(grid.columns, dtype=torch.float64) + 0.5) * (input_size.width / grid.columns) - 0.5
     y = (torch.arange(grid.rows, dtype=torch.float64) + 0.5) * (input_size.height / grid.rows) - 0.5
     return torch.stack([x.repeat(grid.rows), y.repeat_interleave(grid.columns)], dim=1)
@@ -38,7 +38,7 @@ def resizing(source: Size, target: Size) -> Float64[Tensor, "3 3"]:
     The result is cached and shared: do not write to it.
     """
     scale_x, scale_y = target.width / source.width, target.height / source.height
-    with torch.inference_mode(mode=False):  # training may use what inference has cached
+    with torch.inference_mode(mode=False):  # training may use tensors cached in inference
         return torch.tensor(
             [[scale_x, 0.0, (scale_x - 1) / 2], [0.0, scale_y, (scale_y - 1) / 2], [0.0, 0.0, 1.0]], dtype=torch.float64
         )

@@ -1,6 +1,6 @@
 """Homographies as batched, differentiable tensor operations. Convention: target = H * source, H[2, 2] = 1."""
 
-# torch.linalg is not typed; the signatures here state its types.
+# torch.linalg is not typed; the signatures here state the types.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
 import torch
@@ -26,7 +26,7 @@ def is_usable(homography: Float[Tensor, "*batch 3 3"]) -> Bool[Tensor, "*batch"]
 def project(
     homography: Float[Tensor, "*#batch 3 3"], points: Float[Tensor, "*#batch points 2"]
 ) -> Float[Tensor, "*batch points 2"]:
-    """Map points (x, y) by homographies; points on the horizon land very far away, never at NaN."""
+    """Map points (x, y) by homographies; points on the horizon map to very large values, never to NaN."""
     mapped = points @ homography[..., :, :2].mT + homography[..., :, 2].unsqueeze(-2)
     scale = mapped[..., 2:]
     away_from_zero = torch.where(scale >= 0, scale.clamp(min=EPSILON), scale.clamp(max=-EPSILON))
@@ -38,7 +38,7 @@ def same_side_of_horizon(
     points: Float[Tensor, "*#batch points 2"],
     place: Float[Tensor, "*#batch 2"],
 ) -> Bool[Tensor, "*batch points"]:
-    """Mask of points on the same side as `place` of the line that a homography maps to infinity."""
+    """Mask of points on the same side of the horizon (the line mapped to infinity) as `place`."""
     row = homography[..., 2, :, None]
     depth, depth_of_place = (at @ row[..., :2, :] + row[..., 2:, :] for at in (points, place.unsqueeze(-2)))
     return (depth * depth_of_place > 0).squeeze(-1)
@@ -70,7 +70,7 @@ def four_point_homography(
     zero, one = torch.zeros_like(x), torch.ones_like(x)
     rows_u = torch.stack([x, y, one, zero, zero, zero, -u * x, -u * y], dim=-1)
     rows_v = torch.stack([zero, zero, zero, x, y, one, -v * x, -v * y], dim=-1)
-    # solve_ex neither raises on a singular batch member nor waits for the device to report one.
+    # solve_ex neither raises for a singular batch member nor synchronises with the device.
     solution = torch.linalg.solve_ex(torch.cat([rows_u, rows_v], dim=-2), torch.cat([u, v], dim=-1)).result
     centred = torch.cat([solution, one[..., :1]], dim=-1).unflatten(-1, (3, 3))
     return normalise(torch.linalg.inv_ex(target_frame).inverse @ centred @ source_frame)

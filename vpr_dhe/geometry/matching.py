@@ -15,20 +15,19 @@ from torch import Tensor
 from vpr_dhe.runtime.cpu_features import has_integer_products
 from vpr_dhe.runtime.threads import ScratchMemory, in_parallel, on_one_core
 
-# Candidates per task of a thread, or fewer if there are many threads. Larger tasks wait less often for Python's lock.
-# Torch's own threads are avoided, because they spin for milliseconds afterwards on cores that are needed.
+# Candidates per task of a thread, or fewer if there are many threads. Larger tasks wait less often for the GIL.
+# Torch's own threads are avoided, because they keep spinning for milliseconds on cores that are needed.
 _CANDIDATES_PER_TASK = 12
-# Of small maps, such as a quarter of the cells, a task takes more: as many as make so many products with maps as large
-# as the query's.
+# A task has more candidates with small maps, up to this number of products.
 _PRODUCTS_PER_TASK = 1 << 21
 _TASKS_PER_THREAD = 4
-# Pairs of cells per product, 1 MB, so that products are still in a core's own cache when they are read.
+# Pairs of cells per product: 1 MB, so that products are still in a core's cache when they are read.
 _PRODUCTS_AT_ONCE = 1 << 18
-# Cells of a map from which a copy without empty cells is worth its time: products of two such fill the cache. FoL's
-# maps have 7,921 cells, half of them empty.
+# Minimum number of cells for which copying a map without its empty cells pays off. Maps of FoL have 7,921 cells, half
+# of them empty.
 _LARGE_MAP = 1152
 _INT8_PEAK = 127
-# Sums of so many products of such integers are below 2^24, up to which float32 holds all integers.
+# Sums of this many products of 8-bit integers are below 2^24, up to which float32 represents all integers exactly.
 _MAX_EXACT_DIMENSION = 2**24 // _INT8_PEAK**2
 _MIN_PEAK = 1e-30
 _products = ScratchMemory()
@@ -48,9 +47,9 @@ def mutual_nearest_neighbours(
 ) -> MutualNeighbours:
     """Match unit-norm descriptors of one query with those of many candidates by cosine.
 
-    The result has a fixed shape with a mask, so that nothing waits for the device. Descriptors of zero norm (empty
-    cells) have no match: similarity is 0 and mutual is False. Matches are one-to-one; ties go to the first.
-    Empty cells of large maps cost no products on a CPU.
+    The result has a fixed shape with a mask, which needs no synchronisation with the device. Descriptors of zero norm
+    (empty cells) have no match: similarity is 0 and mutual is False. Matches are one-to-one; ties go to the first. On a
+    CPU, empty cells of large maps are skipped.
     """
     return match_in_parts(query, len(candidates), candidates.__getitem__)
 
@@ -62,11 +61,11 @@ def match_in_parts(
     *,
     eight_bits: bool = False,
 ) -> MutualNeighbours:
-    """Match as in `mutual_nearest_neighbours` with `count` candidates, which `part` makes on demand, by slices.
+    """Match as `mutual_nearest_neighbours` does with `count` candidates, of which `part` returns slices on demand.
 
-    With `eight_bits`, descriptors are rounded to 8-bit integers on a CPU, which takes a third of the time where the
-    processor has instructions for their products, and gives the same matches where it has none; meant for descriptors
-    that were stored with such precision.
+    With `eight_bits`, descriptors are rounded to 8-bit integers on a CPU, which is faster on processors with
+    instructions for their products; other processors give the same matches. Meant for descriptors stored with this
+    precision.
     """
     filled = _filled_rows(query)
     rows = query if filled is None else query[filled]
@@ -92,9 +91,9 @@ def match_in_parts(
 def _filled_rows(
     rows: Float[Tensor, "cells dimension"] | Int8[Tensor, "cells dimension"],
 ) -> Int64[Tensor, " filled"] | None:
-    """Numbers of the rows of a large map whose descriptor is not zero; None where all rows are multiplied.
+    """Indices of the nonzero rows of a large map; None if all rows are to be multiplied.
 
-    On a GPU all are, because their number would have to be waited for.
+    On a GPU, all rows are multiplied, because counting the nonzero rows would need synchronisation.
     """
     if rows.device.type != "cpu" or len(rows) < _LARGE_MAP:
         return None
@@ -122,7 +121,7 @@ class _Multiplication(ABC):
     def prepare(
         self, candidates: Float[Tensor, "candidates cells dimension"]
     ) -> tuple[Columns, Float[Tensor, "candidates 1"]]:
-        """Convert candidates to factors; also returns the unit of the products for each candidate."""
+        """Convert candidates to factors, and return the unit of the products for each candidate."""
 
     @abstractmethod
     def products(self, columns: Columns) -> Products:
@@ -166,7 +165,7 @@ class _Int8Multiplication(_Multiplication):
 
 
 class _RoundedMultiplication(_Int8Multiplication):
-    """The same products of 8-bit integers as floating-point numbers, which hold them and their sums without error."""
+    """Products of 8-bit integers in floating point, which represents them and their sums exactly."""
 
     def __init__(self, query: Float[Tensor, "query_cells dimension"]) -> None:
         super().__init__(query)
@@ -198,7 +197,7 @@ def _match(
     else:
         parts = [_largest(columns, multiplication)]
     index, best, best_back = parts[0] if len(parts) == 1 else (torch.cat(one) for one in zip(*parts, strict=True))
-    # Products of one candidate have one unit, so they can be compared without it.
+    # Products of one candidate share a unit, so they can be compared without it.
     agreed = (best == best_back.gather(1, index)) & (best > 0)
     return MutualNeighbours(
         index, agreed & _comes_first(index, agreed, best_back.shape[1]), best.to(units.dtype) * units
@@ -206,7 +205,7 @@ def _match(
 
 
 def _largest(columns: Columns, multiplication: _Multiplication) -> tuple[Tensor, Tensor, Tensor]:
-    """Index and value of the largest product of each query cell, and value of that of each candidate cell."""
+    """Index and value of the largest product of each query cell, and the largest product of each candidate cell."""
     if columns.device.type == "cpu" and columns.dtype in (torch.float32, torch.int8):
         return _largest_by_numpy(columns, multiplication)
     products = multiplication.products(columns).unflatten(1, columns.shape[:2])
@@ -215,7 +214,7 @@ def _largest(columns: Columns, multiplication: _Multiplication) -> tuple[Tensor,
 
 
 def _largest_by_numpy(columns: Columns, multiplication: _Multiplication) -> tuple[Tensor, Tensor, Tensor]:
-    """The same on a CPU, block by block: NumPy's argmax is ten times as fast as torch's, its maximum twice."""
+    """As `_largest`, block by block with NumPy, whose argmax and maximum are faster than torch's on a CPU."""
     (count, cells), rows = columns.shape[:2], multiplication.query_cells
     dtype = np.float32 if columns.dtype == torch.float32 else np.int32
     index, best, back = (
@@ -237,14 +236,14 @@ def _largest_by_numpy(columns: Columns, multiplication: _Multiplication) -> tupl
 
 
 def _largest_of_filled(columns: Columns, multiplication: _Multiplication) -> tuple[Tensor, Tensor, Tensor]:
-    """The same for one map, without products with its empty cells, which are all zero."""
+    """As `_largest` for one map, without the products of its empty cells, which are zero."""
     filled = _filled_rows(columns[0])
     if filled is None:
         return _largest(columns, multiplication)
     index, best, back = _largest(columns[:, filled], multiplication)
     index, best_back = filled[index], best.new_zeros(1, columns.shape[1])
     best_back[:, filled] = back
-    # The first empty cell is as near as any to a query cell that has only negative products.
+    # A query cell with only negative products is nearest to the first empty cell.
     empty = best < 0
     first_empty = int((~columns[0].any(dim=1)).nonzero()[0, 0])
     tied = (best == 0) & (index > first_empty)
@@ -254,12 +253,12 @@ def _largest_of_filled(columns: Columns, multiplication: _Multiplication) -> tup
 def _comes_first(
     index: Int64[Tensor, "candidates query_cells"], agreed: Bool[Tensor, "candidates query_cells"], cells: int
 ) -> Bool[Tensor, "candidates query_cells"]:
-    """Mask of the first query cell among those that agree with the same cell, which happens with ties only."""
+    """Mask of the first query cell among those matched to the same cell, which happens only with ties."""
     query_cells = index.shape[1]
     if index.device.type == "cpu":
         candidate, own = agreed.numpy().nonzero()
         cell = candidate * cells + index.numpy()[candidate, own]
-        # Of several assignments to one cell the last one stays, which is that of the first query cell.
+        # The last of several assignments to one cell persists, which is that of the first query cell.
         first_of = np.empty(len(index) * cells, np.int64)
         first_of[cell[::-1]] = own[::-1]
         comes_first = np.zeros(index.shape, np.bool_)
@@ -274,7 +273,7 @@ def _comes_first(
 def _to_int8(
     maps: Float[Tensor, "maps cells dimension"],
 ) -> tuple[Int8[Tensor, "maps cells dimension"], Float[Tensor, "maps 1"]]:
-    """Quantise each map with its own unit, so that results do not depend on the batch."""
+    """Quantise each map with its own scale, so that results do not depend on the batch."""
     peaks = torch.maximum(maps.amax(dim=(1, 2)), -maps.amin(dim=(1, 2)))
     units = peaks.clamp(min=_MIN_PEAK)[:, None] / _INT8_PEAK
     return (maps / units[..., None]).round_().to(torch.int8), units

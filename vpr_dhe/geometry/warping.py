@@ -49,9 +49,9 @@ def sample(
 def lands_inside(
     homographies: Float64[Tensor, "batch 3 3"], size: Size, target: Size
 ) -> Bool[Tensor, "batch height width"]:
-    """Mask of pixels x of an image of `size` with H * x inside an image of size `target`.
+    """Mask of pixels x of an image of `size` for which H * x is inside an image of size `target`.
 
-    Pixels beyond the horizon, seen from the middle of the image, count as outside.
+    Pixels beyond the horizon, relative to the centre of the image, count as outside.
     """
     points = pixel_centres(size).to(homographies.device)
     mapped = project(homographies, points)

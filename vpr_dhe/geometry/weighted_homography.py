@@ -9,7 +9,8 @@ from torch import Tensor
 
 from vpr_dhe.geometry.homography import EPSILON
 
-# Regularisation towards no perspective, in the frame of the points, since a few inaccurate matches constrain it badly.
+# Regularisation towards an affine map, in normalised coordinates, because a few inaccurate matches hardly constrain the
+# perspective part.
 _PERSPECTIVE_RIDGE = 1e-4
 _AFFINE_RIDGE = 1e-6
 
@@ -40,7 +41,7 @@ def weighted_homography(
     weighted_rows = rows * torch.cat([weights, weights], dim=1).unsqueeze(-1)
     ridge = torch.tensor([_AFFINE_RIDGE] * 6 + [_PERSPECTIVE_RIDGE] * 2, dtype=torch.float64, device=x.device)
     normal_matrix = rows.mT @ weighted_rows + torch.diag(ridge)
-    # solve_ex neither raises on a singular batch member nor waits for the device to report one.
+    # solve_ex neither raises for a singular batch member nor synchronises with the device.
     solution = torch.linalg.solve_ex(normal_matrix, (weighted_rows * values.unsqueeze(-1)).sum(dim=1)).result
     centred = torch.cat([solution, torch.ones_like(solution[:, :1])], dim=1).unflatten(1, (3, 3))
     return torch.linalg.inv_ex(target_frame).inverse @ centred @ source_frame

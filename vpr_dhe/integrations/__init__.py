@@ -1,1 +1,1 @@
-"""Integrations with other programs: one small file each, which needs that program only when it runs there."""
+"""Integrations with other programs, which are needed only at run time."""

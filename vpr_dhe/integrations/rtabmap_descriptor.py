@@ -29,7 +29,7 @@ class Descriptor:
     def init(self, dimension: int) -> None:
         """Store the parameter PyDescriptor/Dim.
 
-        Must not fail: RTAB-Map would go on without a result, and crash.
+        Must not fail, because RTAB-Map would continue without a result and crash.
         """
         self._dimension = dimension
 

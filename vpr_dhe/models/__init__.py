@@ -1,4 +1,4 @@
 """Model files, the catalogue of models, and the import of published checkpoints.
 
-The networks themselves live in `features` (backbones, aggregators) and `verification` (estimators).
+The networks are defined in `features` (backbones, aggregators) and `verification` (estimators).
 """

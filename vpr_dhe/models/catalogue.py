@@ -1,4 +1,4 @@
-"""Catalogue of models, and the opening of those that need no download."""
+"""Catalogue of models, and loading of models by name."""
 
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -45,15 +45,15 @@ CATALOGUE = (
 )
 
 _PARTS_OF = {CCT_LITE: LITE_VLAD}
-"""Bundled students and their teachers: the file of a student holds its backbone alone."""
+"""Bundled students and their teachers; the file of a student contains only its backbone."""
 
 
 def open_model(name: str) -> "ModelFile":
-    """Open a bundled or published model by name, or a model file by path; a published one is fetched once.
+    """Load a bundled or published model by name, or a model file by path; a published model is downloaded once.
 
     Raises:
         ModelError: if there is no such model, or its file is damaged.
-        DownloadError: if a published model cannot be fetched.
+        DownloadError: if a published model cannot be downloaded.
     """
     from vpr_dhe.models.hub import fetch  # here, as torch takes seconds to import
     from vpr_dhe.models.model_file import load_model

@@ -20,7 +20,7 @@ _REMEDY = "export the model again with `vpr-dhe export`"
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """Name, type, shape and meaning of an input or output; words in `shape` are lengths that vary."""
+    """Name, type, shape and meaning of an input or output; strings in `shape` name variable lengths."""
 
     name: str
     type: str
@@ -45,7 +45,7 @@ class ExportedPart:
 class ExportInfo:
     """Properties of an exported model, independent of the runtime.
 
-    `fingerprint`, `dimension`, `local_dimension`, `grid` and `code_bits` are those of its extractor; `published` is as
+    `fingerprint`, `dimension`, `local_dimension`, `grid` and `code_bits` are as in `ExtractorSpec`, `published` is as
     in `ModelFile`.
     """
 
@@ -64,7 +64,7 @@ class ExportInfo:
 
 @dataclass(frozen=True)
 class ExportedModel:
-    """An exported model on disk; `device` is that of its sessions."""
+    """Exported model on disk; its sessions run on `device`."""
 
     folder: Path
     info: ExportInfo
@@ -90,11 +90,12 @@ class ExportedModel:
         """Open one of the networks after checking its files against their checksums.
 
         Raises:
-            ModelError: if the folder does not hold the part, or it is damaged.
+            ModelError: if the export does not include the part, or it is damaged.
         """
         if part not in self.parts:
             raise ModelError(
-                f"{self.folder} holds no {part} of {self.name!r}, only {', '.join(self.parts)}; export it as well"
+                f"{self.folder} does not contain the {part} of {self.name!r}, only {', '.join(self.parts)}; "
+                "export it as well"
             )
         files = self.parts[part].files
         for name, sha256 in files.items():
@@ -123,7 +124,7 @@ def load_exported(folder: StrPath, device: str = "cpu") -> ExportedModel:
     folder = Path(folder)
     path = folder / DESCRIPTION
     if not path.is_file():
-        raise ModelError(f"folder {folder} holds no {DESCRIPTION}; give one that `vpr-dhe export` wrote")
+        raise ModelError(f"folder {folder} contains no {DESCRIPTION}; give one that `vpr-dhe export` wrote")
     try:
         document = json.loads(path.read_text())
     except ValueError as error:
@@ -140,19 +141,19 @@ def load_exported(folder: StrPath, device: str = "cpu") -> ExportedModel:
 
 
 def without_zero_code_bits(fields: dict[str, Any]) -> dict[str, Any]:
-    """Copy of a description without `code_bits` if that is 0, so that versions from before binary codes read it."""
+    """Copy of a description without `code_bits` if that is 0, which versions without binary codes can read."""
     return {name: value for name, value in fields.items() if name != "code_bits" or value}
 
 
 def require_weights(model: ModelFile | ExportedModel) -> ModelFile:
-    """Return a model file, for work that needs weights in torch.
+    """Return the model as a model file, with weights for torch.
 
     Raises:
         ModelError: if the model is an export.
     """
     if isinstance(model, ExportedModel):
         raise ModelError(
-            f"{model.folder} is an export, which can be run but neither trained nor exported; "
+            f"{model.folder} is an export, which can neither be trained nor exported again; "
             f"give the original model, {model.name!r}"
         )
     return model

@@ -1,4 +1,4 @@
-"""Downloads by HTTP that go on where they were cut, and are complete when they have their final name."""
+"""Resumable HTTP downloads; a file gets its final name when it is complete."""
 
 import errno
 import http.client
@@ -27,22 +27,22 @@ _CHUNK_BYTES = 1 << 20
 _TIMEOUT_S = 60.0
 _PAUSE_S = 1.0
 _MAX_FAILURES = 5
-"""Attempts in a row that bring no byte."""
+"""Maximum number of consecutive attempts that receive no data."""
 
 _log = logging.getLogger(__name__)
 
 
 class _CutError(Exception):
-    """A transfer that may succeed when it is tried again."""
+    """Interrupted transfer that may succeed on retry."""
 
 
 class _UnreachableError(_CutError):
-    """A server that was not reached, so that it is tried again only in the middle of a download."""
+    """Unreachable server; retried only after a download has begun."""
 
 
 @dataclass(frozen=True)
 class _Part:
-    """Incomplete file, and beside it what tells whether the server still has the same one."""
+    """Incomplete file, and a file of facts that identify the version on the server."""
 
     path: Path
     url: str
@@ -56,7 +56,7 @@ class _Part:
         return self.path.stat().st_size if self.path.is_file() else 0
 
     def facts(self) -> dict[str, Any]:
-        """Facts that the server gave about the file that the part belongs to; empty if that is of another address."""
+        """Facts about the version that the part belongs to; empty if the part is of another URL."""
         with suppress(OSError, ValueError):
             facts = json.loads(self.facts_path.read_text())
             if facts["url"] == self.url:
@@ -64,7 +64,7 @@ class _Part:
         return {}
 
     def begin(self, headers: Message, total: int | None) -> None:
-        """Remember which file the part belongs to: its tag or date, and its number of bytes."""
+        """Store the version that the part belongs to: ETag or date, and number of bytes."""
         tag = headers.get("ETag", "")
         validator = headers.get("Last-Modified") if not tag or tag.startswith("W/") else tag
         self.facts_path.write_text(json.dumps({"url": self.url, "validator": validator, "total": total}))
@@ -75,12 +75,12 @@ class _Part:
 
 
 def download(url: str, path: Path) -> None:
-    """Download a file; what a cut or an interrupt leaves is kept, and completed by the next call.
+    """Download a file; after an interruption, the next call resumes.
 
     Shows a progress bar on stderr, if that is a terminal.
 
     Raises:
-        DownloadError: if the server is not reached, refuses, or is cut off repeatedly, or the disk is full.
+        DownloadError: if the server is unreachable or refuses, the connection is lost repeatedly, or the disk is full.
     """
     part = _Part(path.with_name(path.name + PART_SUFFIX), url)
     try:
@@ -94,7 +94,7 @@ def download(url: str, path: Path) -> None:
 
 
 def require_reachable(url: str) -> None:
-    """Check that a server answers, whatever it says.
+    """Check that a server answers, with any status.
 
     Raises:
         DownloadError: if it does not.
@@ -108,7 +108,7 @@ def require_reachable(url: str) -> None:
 
 
 def unwritable(folder: Path, error: OSError) -> DownloadError:
-    """Error for a folder of the cache that cannot be written to."""
+    """Error for a cache folder that cannot be written to."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DownloadError(
             f"the disk of {folder} is full; make room there, or set {CACHE_VARIABLE} to a folder on another disk"
@@ -132,15 +132,15 @@ def _complete(part: _Part) -> None:
                 raise DownloadError(f"{part.url} cannot be reached ({error})") from error
             if failures >= _MAX_FAILURES:
                 raise DownloadError(
-                    f"the download of {part.url} failed {failures} times in a row ({error}); it goes on from byte "
-                    f"{part.size} when it is tried again"
+                    f"the download of {part.url} failed {failures} times in a row ({error}); try again to "
+                    f"resume it from byte {part.size}"
                 ) from error
-            _log.info("%s: %s; going on from byte %d", part.url, error, part.size)
+            _log.info("%s: %s; resuming from byte %d", part.url, error, part.size)
             time.sleep(_PAUSE_S * 2**failures)
 
 
 def _transfer(part: _Part) -> None:
-    """Ask for the rest of the part, and append it."""
+    """Request the rest of the part, and append it."""
     have, facts = part.size, part.facts()
     if have and not facts:
         part.discard()
@@ -168,7 +168,7 @@ def _transfer(part: _Part) -> None:
 
 
 def _open(part: _Part, have: int, validator: str | None) -> Any:
-    """Ask for a file from a byte on; a server that has another file by now sends that from its beginning."""
+    """Request a file from a byte on; if the file has changed, the server sends it from the beginning."""
     headers = {"User-Agent": f"vpr-dhe/{version('vpr-dhe')}", "Accept-Encoding": "identity"}
     if have:
         headers["Range"] = f"bytes={have}-"
@@ -211,7 +211,7 @@ def _require_room(folder: Path, total: int | None, have: int) -> None:
 def _bar(part: _Part, start: int, total: int | None) -> Any:
     from tqdm import tqdm
 
-    # `-q` silences warnings as well; None shows the bar on terminals alone.
+    # `-q` silences warnings as well; None shows the bar only on terminals.
     disable = None if _log.isEnabledFor(logging.WARNING) else True
     name = part.path.name.removesuffix(PART_SUFFIX)
     return tqdm(total=total, initial=start, desc=name, unit="B", unit_scale=True, disable=disable, leave=False)

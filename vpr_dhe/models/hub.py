@@ -1,4 +1,4 @@
-"""Published models in the user's cache: fetched and converted once, and opened from there ever after."""
+"""Download cache of published models."""
 
 import fcntl
 import json
@@ -22,33 +22,33 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class CachedModel:
-    """Places of a published model in the user's cache."""
+    """Paths of a published model in the user cache."""
 
     model: PublishedModel
 
     @property
     def path(self) -> Path:
-        """Model file."""
+        """Path of the model file."""
         return user_cache("models") / f"{self.model.name}{SUFFIX}"
 
     @property
     def checkpoint(self) -> Path:
-        """File as published."""
+        """Path of the checkpoint as published."""
         return self.downloads / self.model.file
 
     @property
     def downloads(self) -> Path:
-        """Folder of what was downloaded."""
+        """Folder of downloads."""
         return user_cache("models") / "downloads" / self.model.name
 
     @property
     def record(self) -> Path:
-        """File that says which checkpoint was used first."""
+        """Path of the record of the checkpoint that was used first: URL, size and SHA-256."""
         return user_cache("models") / f"{self.model.name}.json"
 
 
 def cached(name: str) -> Path | None:
-    """Path of the model file of a published model, if it is in the user's cache."""
+    """Path of the model file of a published model, if it is in the user cache."""
     model = PUBLISHED.get(name)
     try:
         path = None if model is None else CachedModel(model).path
@@ -58,12 +58,12 @@ def cached(name: str) -> Path | None:
 
 
 def fetch(name: str) -> Path:
-    """Path of the model file of a published model, downloaded and converted if it is not in the user's cache.
+    """Return the path of the model file of a published model, after downloading and converting it if necessary.
 
-    A fetch is logged as a warning, and so is a licence that restricts the use of the model.
+    A download and a licence that restricts the use of the model are logged as warnings.
 
     Raises:
-        DownloadError: if it cannot be downloaded or kept, or is not the file that was used first.
+        DownloadError: if it cannot be downloaded or stored, or its checksum has changed since the first use.
         ModelError: if the file is not a checkpoint of its family.
     """
     model = PUBLISHED[name]
@@ -75,7 +75,7 @@ def fetch(name: str) -> Path:
             place.path.parent.mkdir(parents=True, exist_ok=True)
             raise _by_hand(place)
         with _locked(place.downloads):
-            if not place.path.is_file():  # another process may have fetched it meanwhile
+            if not place.path.is_file():  # another process may have downloaded it meanwhile
                 _fetch(place)
     except OSError as error:
         raise unwritable(Path(error.filename or "the user's cache"), error) from error
@@ -101,7 +101,7 @@ def _from_release(place: CachedModel) -> Path:
 
 
 def _from_hub(place: CachedModel) -> Path:
-    """Download from the hub by its own client, which also knows tokens and mirrors, or take what it has downloaded."""
+    """Download by the client of the hub, which supports tokens and mirrors, or take the file from its cache."""
     import huggingface_hub
     from huggingface_hub.utils import disable_progress_bars
 
@@ -122,10 +122,10 @@ def _from_hub(place: CachedModel) -> Path:
 
 
 def _require_known(place: CachedModel, checkpoint: Path) -> None:
-    """Compare a checkpoint with the one that was used first, or record it.
+    """Compare the checksum of a checkpoint with that of the first use, or record it.
 
     Raises:
-        DownloadError: if it is another one, which is then removed.
+        DownloadError: if it differs; the checkpoint is then removed.
     """
     from vpr_dhe.models.exported_model import sha256_of
 
@@ -145,7 +145,7 @@ def _require_known(place: CachedModel, checkpoint: Path) -> None:
 
 
 def _convert(place: CachedModel, checkpoint: Path) -> None:
-    """Convert a checkpoint to the model file, which appears only when it is complete."""
+    """Convert a checkpoint to a model file, written atomically."""
     from safetensors import SafetensorError
 
     from vpr_dhe.models.importers import import_checkpoints
@@ -164,7 +164,7 @@ def _convert(place: CachedModel, checkpoint: Path) -> None:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Let one process at a time fetch a model."""
+    """Lock that lets one process at a time download a model."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
         try:
@@ -187,7 +187,7 @@ def _by_hand(place: CachedModel) -> DownloadError:
 
 
 def _without_download(place: CachedModel) -> str:
-    """List of what works without a download: bundled models, models in the cache, and files from another machine."""
+    """Message about alternatives to a download: bundled and cached models, and files from another machine."""
     on_disk = [name for name in PUBLISHED if cached(name) is not None]
     return (
         f"without a download these work: {', '.join([*BUNDLED, *on_disk])}; or get the file on another machine and "

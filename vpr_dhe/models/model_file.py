@@ -1,4 +1,4 @@
-"""Model files: weights and all that is needed to use them, in one safetensors file."""
+"""Model files: weights, architecture and preprocessing in one safetensors file."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ FORMAT = WeightsFormat(
 
 @dataclass(frozen=True)
 class Architecture:
-    """Names of the parts that the weights belong to, and arguments of their constructors.
+    """Names of the parts of a network, and arguments of their constructors.
 
     Args:
         backbone: see `backbone_names`.
@@ -30,7 +30,7 @@ class Architecture:
         unit_norm: whether global descriptors are L2-normalised at the index boundary.
         tolerance_cells: largest reprojection error of an inlier, in cells of the local map (the DHE paper: 48 px for
             cells of 16 px).
-        local_head: head that makes local maps of tokens; None if L2-normalised tokens are the local map.
+        local_head: head that computes local maps from tokens; None if L2-normalised tokens are the local map.
     """
 
     backbone: str
@@ -42,7 +42,7 @@ class Architecture:
     local_head: str | None = None
 
     def as_stored(self) -> dict[str, Any]:
-        """Fields as files hold them and fingerprints digest them: without what files of other models do not know."""
+        """Fields as stored in files and hashed in fingerprints; newer fields are omitted if they have their default."""
         fields = asdict(self)
         if self.local_head is None:
             del fields["local_head"]
@@ -55,7 +55,7 @@ class Origin:
 
     Args:
         files: names and SHA-256 of the files.
-        url: address that they were published at; None if it is unknown.
+        url: URL that they were published at; None if it is unknown.
     """
 
     files: Mapping[str, str]
@@ -64,10 +64,11 @@ class Origin:
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A model: weights by name (`backbone.*`, `aggregator.*`, `local_head.*`, `head.*`) and their metadata.
+    """Model: weights by name (`backbone.*`, `aggregator.*`, `local_head.*`, `head.*`) and metadata.
 
-    `published` marks weights published with a paper, which answer as published: an index adapts nothing to its map and
-    ranks by inliers unless told to. `origin` is known of converted checkpoints, and is no part of the fingerprint.
+    `published` marks weights published with a paper, which give the published results by default: an index neither
+    adapts to its map nor ranks by evidence unless told to. `origin` is set for converted checkpoints; it is not part of
+    the fingerprint.
     """
 
     name: str
@@ -98,14 +99,14 @@ class ModelFile:
         return replace(self, tensors=self._without("backbone"))
 
     def with_local_head(self, local_head: str, state: Mapping[str, Tensor]) -> "ModelFile":
-        """Copy of the model with a local head, and without a head, which was trained for other local maps."""
+        """Copy of the model with a local head and without a homography head, which was trained for other local maps."""
         extractor = self.without_head().without_local_head()
         architecture = replace(extractor.architecture, local_head=local_head)
         tensors = {**extractor.tensors, **_named("local_head", state)}
         return replace(extractor, architecture=architecture, tensors=tensors, published=False)
 
     def with_head(self, head: str, state: Mapping[str, Tensor]) -> "ModelFile":
-        """Copy of the model with a head's state instead of any other head."""
+        """Copy of the model with a homography head, replacing any other."""
         tensors = {**self._without("head"), **_named("head", state)}
         return replace(self, architecture=replace(self.architecture, head=head), tensors=tensors)
 
@@ -126,7 +127,7 @@ class ModelFile:
             "preprocessing": asdict(self.preprocessing),
             "licence": self.licence,
             "training_data": self.training_data,
-            # Left out otherwise, so that files of other models stay as they were.
+            # Omitted otherwise, so that files of other models do not change.
             **({"published": True} if self.published else {}),
             **({} if self.origin is None else {"origin": asdict(self.origin)}),
         }
@@ -138,14 +139,14 @@ class ModelFile:
 
     @property
     def extractor_fingerprint(self) -> str:
-        """SHA-256 of all that determines the features: extractor weights, architecture and preprocessing."""
+        """SHA-256 of everything that determines the features: extractor weights, architecture and preprocessing."""
         architecture = replace(self.architecture, head=None, tolerance_cells=0.0).as_stored()
         settings = json.dumps([architecture, asdict(self.preprocessing)], sort_keys=True)
         return hashlib.sha256(settings.encode() + tensors_digest(self._without("head")).encode()).hexdigest()
 
 
 def _named(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Copy of the state of a part, by the names of a model file."""
+    """Copy of the state of a part, with the names of a model file."""
     return {f"{prefix}.{name}": value.detach().cpu().clone() for name, value in state.items()}
 
 
@@ -167,7 +168,7 @@ def known_preprocessing(stored: Mapping[str, Any], path: Path) -> Preprocessing:
     """
     given = Preprocessing(**{**stored, **{key: tuple(stored[key]) for key in ("mean", "std", "order")}})
     if given.resize_mode not in RESIZE_MODES or given.order not in (RESIZE_FLOATS, RESIZE_8_BIT):
-        raise ModelError(f"{path} wants preprocessing that this version does not know ({dict(stored)}); update it")
+        raise ModelError(f"{path} needs preprocessing that this version does not support ({dict(stored)}); update it")
     return given
 
 

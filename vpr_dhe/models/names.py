@@ -16,13 +16,13 @@ BUNDLED = (LITE_VLAD, SIFT_VLAD, CCT_OFFLINE, CCT_LITE)
 
 TIMM_PREFIX, TIMM_CNN_PREFIX = "timm:", "timm-cnn:"
 JOINT_VLAD = "joint-vlad"
-"""Aggregator that pools the descriptors of a local head besides the tokens."""
+"""Aggregator that pools tokens and the descriptors of a local head."""
 SUFFIX = ".safetensors"
-"""Ending of the names of model files."""
+"""Suffix of model files."""
 
 
 def require_model(name: str) -> None:
-    """Check what the name alone tells of a model to load.
+    """Check the name of a model without loading it.
 
     Raises:
         ModelError: if there is no such model, file or folder.
@@ -44,6 +44,6 @@ def require_model(name: str) -> None:
 
 
 def _suggestion(name: str) -> str:
-    """Part of a sentence with the names that begin like an incomplete one, or with the nearest name, or nothing."""
+    """Hint with the known names that start with `name`, else the closest name, or an empty string."""
     continued = [known for known in PUBLISHED if known.startswith(f"{name}-")]
     return f" (there is {', '.join(continued)})" if continued else did_you_mean(name, [*BUNDLED, *PUBLISHED])

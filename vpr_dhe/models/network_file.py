@@ -23,7 +23,7 @@ class NetworkFile:
     """Weights of the estimator named `method`.
 
     `settings` are arguments of the network's constructor; `training_data` states the data, their licences and the
-    length of training. `origin` is known of converted checkpoints.
+    length of training. `origin` is set for converted checkpoints.
     """
 
     method: str
@@ -78,7 +78,7 @@ class NetworkFile:
         try:
             network.load_state_dict(
                 {
-                    name: value.float() if value.is_floating_point() else value  # batches are counted in integers
+                    name: value.float() if value.is_floating_point() else value  # batch counters are integers
                     for name, value in self.tensors.items()
                 }
             )

@@ -1,4 +1,4 @@
-"""Conversion of a network to ONNX, with its weights in the file or without, and comparison of their outputs."""
+"""Conversion of networks to ONNX, with or without weights, and comparison of the outputs."""
 
 import json
 import logging
@@ -17,7 +17,7 @@ from vpr_dhe.errors import ExportError
 from vpr_dhe.models.exported_model import ExportedPart, TensorInfo, sha256_of
 from vpr_dhe.models.onnx_session import OnnxSession
 
-# Norm of the difference to torch's output, relative to the norm of that output, per output and image or pair.
+# Norm of the difference from torch's output, relative to the norm of that output, per output and image or pair.
 MAX_RELATIVE_DIFFERENCE = 1e-4
 _TRACED_BATCH = 2  # lengths of 0 and 1 would become constants
 _CHECKED_BATCHES = (1, 3)
@@ -42,7 +42,7 @@ class ExportableNetwork:
 
 @dataclass(frozen=True)
 class WeightlessOnnx:
-    """Content of an ONNX file without weights, and the names of the weights that it needs."""
+    """Content of an ONNX file without weights, and the names of its weights."""
 
     content: bytes
     weights: tuple[str, ...]
@@ -84,7 +84,7 @@ def random_values(*shape: int) -> Tensor:
 
 
 def convert_without_weights(network: ExportableNetwork) -> WeightlessOnnx:
-    """Convert a network to ONNX without its weights, for all networks that differ from it in weights alone.
+    """Convert a network to ONNX without its weights, for all networks that differ only in weights.
 
     Raises:
         ExportError: if torch cannot convert the network, or the outputs differ.
@@ -129,7 +129,7 @@ def _export(network: ExportableNetwork, name: str = "ONNX", *, optimize: bool = 
 
 
 def _leave_out_weights(model: Any, state: Mapping[str, Tensor]) -> tuple[str, ...]:
-    """Simplify a graph without computing anything from weights, and refer to these as external data."""
+    """Simplify a graph without folding weights, and turn the weights into external data."""
     import onnx_ir
     from onnxscript import optimizer
 
@@ -139,7 +139,7 @@ def _leave_out_weights(model: Any, state: Mapping[str, Tensor]) -> tuple[str, ..
         for name, value in weights.items()
     }
     for value in weights.values():
-        value.const_value = None  # the optimiser computes with constants whose values it knows
+        value.const_value = None  # the optimiser folds constants with known values
     with _quiet("onnx_ir"), _quiet("onnxscript"):
         optimizer.optimize(model, output_size_limit=_MAX_CONSTANT_BYTES)
     for name, value in model.graph.initializers.items():
@@ -162,7 +162,7 @@ def _serialised(model: Any) -> bytes:
 
 @contextmanager
 def _quiet(logger_name: str) -> Iterator[None]:
-    """Ignore warnings of a library about weights whose values it does not know."""
+    """Silence a library's warnings about weights without values."""
     logger = logging.getLogger(logger_name)
     before = logger.level
     logger.setLevel(logging.ERROR)
@@ -173,7 +173,7 @@ def _quiet(logger_name: str) -> Iterator[None]:
 
 
 def _require_same(name: str, difference: float) -> None:
-    if not difference <= MAX_RELATIVE_DIFFERENCE:  # also where it is not a number
+    if not difference <= MAX_RELATIVE_DIFFERENCE:  # also for NaN
         raise ExportError(
             f"outputs of {name} differ from the network's by {difference:.1e} of their norm, more than "
             f"{MAX_RELATIVE_DIFFERENCE:.0e}; nothing was exported; try other versions of torch and onnxscript"
@@ -181,7 +181,7 @@ def _require_same(name: str, difference: float) -> None:
 
 
 def _varying_lengths(network: ExportableNetwork) -> tuple[dict[int, torch.export.Dim], ...]:
-    """Axes of each input whose length varies; axes of the same name vary together."""
+    """Dynamic axes of each input; axes with the same name have the same length."""
     words = {length for tensor in network.inputs for length in tensor.shape if isinstance(length, str)}
     lengths = {word: torch.export.Dim(word) for word in words}
     return tuple(

@@ -12,22 +12,22 @@ from torch import Tensor
 from vpr_dhe.errors import ModelError
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-# TF32, which ONNX Runtime uses on GPUs by default, rounds the factors of products to 10 bits of mantissa.
+# TF32, the default of ONNX Runtime on GPUs, rounds the factors of products to 10 bits of mantissa.
 _PROVIDER_OPTIONS: Mapping[str, dict[str, str]] = {"cpu": {}, "cuda": {"use_tf32": "0"}}
 _ERRORS_ONLY = 3
 _NO_WEIGHTS: Mapping[str, Tensor] = MappingProxyType({})
 
 
 class OnnxSession:
-    """Network in ONNX Runtime, which takes as many threads as torch does in the thread that calls it.
+    """Network in ONNX Runtime, with the number of threads that torch uses in the calling thread.
 
-    Threads may call it at the same time. ONNX Runtime fixes the number of threads of a session, so there is a session
-    for each number of threads that is asked for; they share `weights`, but not weights in the file.
+    Threads may call it concurrently. ONNX Runtime fixes the number of threads of a session, so there is one session for
+    each number of threads in use; they share `weights`, but not weights in the file.
 
     Args:
         network: path of an ONNX file, or its content.
         device: a torch device.
-        weights: weights by name, in single precision, that the file leaves out.
+        weights: weights by name, in single precision, that the file does not contain.
 
     Raises:
         ModelError: if the file or the device is not supported, or the weights are not those of the network.
@@ -43,7 +43,7 @@ class OnnxSession:
         self._inputs = [one.name for one in self._session().get_inputs()]
 
     def __reduce__(self) -> tuple[type["OnnxSession"], tuple[Path | bytes, str, dict[str, Tensor]]]:
-        """Pickle the arguments of the constructor, so that another process opens the network again."""
+        """Pickle the arguments of the constructor; unpickling opens the network again."""
         return OnnxSession, self._arguments
 
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
@@ -65,8 +65,8 @@ class OnnxSession:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = _ERRORS_ONLY
         options.intra_op_num_threads = threads
-        # Threads that wait actively would take the cores from those that decode images; work in small pieces keeps a
-        # thread that lost its core to other work from delaying the rest.
+        # Spinning threads would take cores from image decoding; small work items keep a thread that lost its core from
+        # delaying the others.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.add_session_config_entry("session.dynamic_block_base", "4")
         network, device, _ = self._arguments
@@ -96,7 +96,7 @@ def _available_provider(device: str) -> str:
 
 
 def _as_values(weights: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Values of ONNX Runtime in the memory of the tensors."""
+    """Wrap tensors as values of ONNX Runtime without copying."""
     import onnxruntime
 
     arrays = {name: value.detach().cpu().contiguous().numpy() for name, value in weights.items()}

@@ -23,8 +23,8 @@ def resize_with_offset(
 ) -> Float[Tensor, "1 target_cells dimension"]:
     """Resize as DINOv2 without registers does: bicubic, without antialiasing, by the factor (target + 0.1) / source.
 
-    The offset, which was to avoid rounding errors of the target size, shifts the sampled points. An embedding of the
-    same size is not resampled.
+    The offset, meant to avoid rounding errors in the target size, shifts the sampled points. An embedding of the target
+    size is not resampled.
 
     Source: `interpolate_pos_encoding` of https://github.com/facebookresearch/dinov2.
     """

@@ -1,7 +1,7 @@
-"""Published models by name: where their authors publish them, and under which licence; importable without torch.
+"""Catalogue of published models, with URLs and licences; importable without torch.
 
-Sizes are those of the tensors of a file; recalls are R@1 in percent, as published. Nothing of these models is in the
-package: see `vpr_dhe.models.hub`.
+Sizes are those of the tensors of a file; recalls are R@1 in percent, as published. The weights are not part of the
+package; `vpr_dhe.models.hub` downloads them.
 """
 
 import tomllib
@@ -28,7 +28,7 @@ _RESTRICTIONS = {
 
 
 class Place(StrEnum):
-    """Kinds of places where files are published."""
+    """Kinds of sites where files are published."""
 
     hub = "Hugging Face"
     release = "GitHub release"
@@ -37,20 +37,20 @@ class Place(StrEnum):
 
 @dataclass(frozen=True)
 class PublishedModel:
-    """A checkpoint that its authors publish.
+    """Checkpoint published by its authors.
 
     Args:
         name: name in `--model`.
         family: kind of the importer.
         dimension: length of global descriptors.
         licence: licence of the file.
-        place: kind of place it is published at.
+        place: kind of site that it is published at.
         repository: repository on GitHub or the hub, with its owner.
         file: name of the file; empty if unknown.
         megabytes: approximate size of the file; None if unknown.
-        key: release on GitHub, or number of the file on Google Drive.
+        key: release on GitHub, or file id on Google Drive.
         recall: R@1 in percent by data set, as published.
-        in_series: whether the same network is published with other dimensions, too.
+        in_series: whether the same network is also published with other dimensions.
         code_bits: length of binary codes; 0 without codes.
     """
 
@@ -69,7 +69,7 @@ class PublishedModel:
 
     @property
     def url(self) -> str:
-        """Address of the file, or of the page to download it from by hand."""
+        """URL of the file, or of the page for a manual download."""
         if self.place is Place.hub:
             return f"https://huggingface.co/{self.repository}/resolve/main/{self.file}"
         if self.place is Place.drive:
@@ -85,15 +85,15 @@ class PublishedModel:
 
 @dataclass(frozen=True)
 class PublishedNetwork:
-    """A checkpoint of a network that estimates homographies, to be downloaded and imported by hand.
+    """Checkpoint of a homography network, to be downloaded and imported manually.
 
     Args:
         name: name in the catalogue.
         family: kind of the importer.
-        method: method of `--method` and `--verifier` that it is for.
+        method: the estimator that it is for, by its name in `--method` and `--verifier`.
         licence: licence of the file.
         repository: repository on GitHub, with its owner.
-        url: address of the file, or of an archive that holds it.
+        url: URL of the file, or of an archive that contains it.
         file: name of the file.
     """
 
@@ -107,7 +107,7 @@ class PublishedNetwork:
 
     @property
     def instructions(self) -> str:
-        """Sentence about what to download and how to import it."""
+        """Instructions for download and import."""
         source = self.url if self.url.endswith(self.file) else f"{self.url} and take {self.file} out of it"
         return (
             f"download {source}, then run `vpr-dhe import-weights {self.file} --kind {self.family} --out "
@@ -119,7 +119,7 @@ _CATALOGUE = tomllib.loads((resources.files("vpr_dhe.models") / "published.toml"
 
 
 def _read() -> Iterator[PublishedModel]:
-    """Models of the file beside this one."""
+    """Models in the TOML file of the catalogue."""
     for line in _CATALOGUE["models"]:
         for dimension in line.get("dimensions", ()):
             linear = 4e-6 * (line["width"] + 1) * dimension
@@ -165,7 +165,7 @@ def _network(line: Mapping[str, Any]) -> PublishedNetwork:
 
 
 PUBLISHED_NETWORKS: Mapping[str, PublishedNetwork] = {line["name"]: _network(line) for line in _CATALOGUE["networks"]}
-"""Published networks that estimate homographies, by name."""
+"""Published homography networks, by name."""
 
 
 def of_family(family: str) -> list[PublishedModel]:

@@ -20,7 +20,7 @@ _METADATA_KEY = "vpr_dhe"
 
 @dataclass(frozen=True)
 class WeightsFormat:
-    """A file format; `named` (what to call it) and `remedy` (what to do) are for messages."""
+    """File format; messages use `named`, the name of such a file, and `remedy`, an instruction for the user."""
 
     name: str
     named: str
@@ -72,7 +72,7 @@ def require_weights_path(path: Path) -> None:
     if path.suffix != SUFFIX:
         raise ModelError(f"{path} is not a name for a model file; it must end in {SUFFIX}")
     if not path.parent.is_dir():
-        raise ModelError(f"folder {path.parent} does not exist; make it first")
+        raise ModelError(f"folder {path.parent} does not exist; create it first")
 
 
 def tensors_digest(tensors: Mapping[str, Tensor]) -> str:

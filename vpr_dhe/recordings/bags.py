@@ -47,10 +47,10 @@ def open_bag(path: StrPath, topic: str, fix_topic: str | None = None) -> Iterato
 
 
 class BagSource:
-    """Images of one topic, with times from their headers or, if those are implausible, from the recording.
+    """Images of one topic, with times from their headers or, if these are implausible, from the recording.
 
-    Positions are interpolated between fixes, by headers if those of both topics are plausible; see `choose_clock` and
-    `FixTrack`. `notes` say which stamps are not trusted, a sentence each.
+    Positions are interpolated between fixes, by header times if those of both topics are plausible; see `choose_clock`
+    and `FixTrack`. `notes` are sentences about header times that are not used.
     """
 
     keeps_unix_time = True
@@ -74,7 +74,7 @@ class BagSource:
 
     @property
     def name(self) -> str:
-        """Path of two folders, of bag and topic."""
+        """Path of two folders, named after bag and topic."""
         return f"{self._path.stem}/{re.sub(r'[^A-Za-z0-9_-]+', '_', self._topic.strip('/'))}"
 
     @property
@@ -103,13 +103,13 @@ class BagSource:
             yield RecordedFrame(number, time_s, self._fixes.at(meeting_s), image)
 
     def _messages(self, topic: str) -> Iterator[tuple[Any, str, int]]:
-        """Messages of one topic, their types, and the times when they were received, in nanoseconds."""
+        """Yield messages of one topic, their types, and their times of reception in nanoseconds."""
         with _as_dataset_error(self._path):
             for connection, received_ns, raw in self._reader.messages(self._reader.topics[topic].connections):
                 yield self._deserialize(raw, connection.msgtype), connection.msgtype, received_ns
 
     def _read_clock(self, topic: str) -> TopicClock:
-        """Choose the clock of a topic, for which all of its messages are read once; up to damage, if there is any."""
+        """Choose the clock of a topic by reading all of its messages once, up to any damage."""
         stamps_s, received_s = list[float](), list[float]()
         with suppress(DatasetError):  # raised again where the message is read
             for message, _, received_ns in self._messages(topic):
@@ -151,7 +151,7 @@ def _reader(path: Path) -> Any:
 
 
 def _deserializer(rosbags: Any, path: Path) -> Callable[[bytes, str], Any]:
-    """Deserialiser by the definitions of one release: those of images and fixes are the same in all releases."""
+    """Deserialiser with the definitions of one release; images and fixes are the same in all releases."""
     stores = rosbags.typesys.Stores
     if path.suffix == _ROS1_SUFFIX:
         return rosbags.typesys.get_typestore(stores.ROS1_NOETIC).deserialize_ros1

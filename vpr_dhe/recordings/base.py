@@ -19,7 +19,7 @@ class ImageFile:
 
 
 def png_file(pixels: np.ndarray) -> ImageFile:
-    """Encode pixels, height x width (grey) or height x width x 3 (RGB), as PNG, without loss."""
+    """Encode pixels, height x width (grey) or height x width x 3 (RGB), losslessly as PNG."""
     stored = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR) if pixels.ndim == 3 else pixels
     return ImageFile(cv2.imencode(".png", stored)[1].tobytes(), ".png")
 
@@ -30,10 +30,10 @@ class RecordedFrame:
 
     Args:
         number: number among all frames of the recording, from 0.
-        time_s: time in seconds of the recording's clock.
+        time_s: time on the recording's clock in seconds.
         position: position of the camera, if known.
-        image: encodes the frame without loss; valid until the next frame is read. Raises ImageError if the frame is
-            damaged.
+        image: function that encodes the frame losslessly, valid until the next frame is read. Raises ImageError if the
+            frame is damaged.
     """
 
     number: int
@@ -53,12 +53,12 @@ class FrameSource(Protocol):
 
     @property
     def name(self) -> str:
-        """Name for folders of its frames."""
+        """Name for the folder of its frames."""
         ...
 
     @property
     def identity(self) -> str:
-        """Description that tells it from other recordings."""
+        """Description that distinguishes it from other recordings."""
         ...
 
     @property
@@ -68,7 +68,7 @@ class FrameSource(Protocol):
 
     @property
     def announced_frames(self) -> int:
-        """Number of frames by its header."""
+        """Number of frames according to its header."""
         ...
 
     def frames(self) -> Iterator[RecordedFrame]:

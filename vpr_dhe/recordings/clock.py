@@ -1,7 +1,7 @@
-"""Clocks of recordings: which of two to trust, and where one jumps.
+"""Clocks of recordings: choice between header times and times of reception, and detection of jumps.
 
-Stamps of headers are when images were taken, but simulators leave some at 0, and clocks are set while recording. Times
-of reception come from one clock and are in order, but later than the images by whatever lay between.
+Header times are the times of exposure, but simulators leave some at 0, and clocks may be set while recording. Times of
+reception come from one clock and are in order, but have a variable delay.
 """
 
 from collections import deque
@@ -12,10 +12,10 @@ from statistics import median
 import numpy as np
 from jaxtyping import Bool, Float64
 
-# A longer step than this, and than so many usual ones, is a jump unless another clock shows it too.
+# A step is a jump if it exceeds both this and a number of median steps, unless another clock shows it too.
 _MIN_JUMP_S = 5.0
 _JUMP_STEPS = 10
-# Longer first steps, which nothing is known to compare with, are jumps.
+# The first step has no other steps to be compared with; it is a jump if it is longer than this.
 _MAX_FIRST_STEP_S = 3600.0
 _WINDOW = 15
 _CLOCK_ERROR_S = 1e-6
@@ -25,10 +25,10 @@ Times = Float64[np.ndarray, " frames"]
 
 @dataclass(frozen=True)
 class TopicClock:
-    """Times of the messages of one topic, all by one clock.
+    """Times of the messages of one topic, on one clock.
 
-    `by_headers` tells whether by stamps of headers, `received_s` are the times of reception, and `note` says why stamps
-    are not trusted; None if they are, or if none is set.
+    `by_headers` says whether `times_s` are header times, `received_s` are the times of reception, and `note` is the
+    reason for not using header times, or None if they are used or not set.
     """
 
     times_s: Times
@@ -38,13 +38,13 @@ class TopicClock:
 
 
 def choose_clock(stamps_s: Sequence[float], received_s: Sequence[float]) -> TopicClock:
-    """Choose the stamps of headers, unless they are implausible; then the times of reception.
+    """Choose header times or, if these are implausible, times of reception.
 
-    Stamps are implausible if one goes back, leaps without the clock of reception, or if they stand still.
+    Header times are implausible if they decrease, jump unlike the clock of reception, or are constant.
 
     Args:
-        stamps_s: seconds by the headers of the messages of a topic, 0 if not set.
-        received_s: seconds of reception, of the same messages.
+        stamps_s: header times of the messages of a topic, 0 if not set.
+        received_s: times of reception of the same messages.
     """
     stamps, received = np.array(stamps_s, np.float64), np.array(received_s, np.float64)
     if not stamps.any():
@@ -63,7 +63,7 @@ def choose_clock(stamps_s: Sequence[float], received_s: Sequence[float]) -> Topi
 
 
 def _implausible_steps(stamps: Times, received: Times) -> Bool[np.ndarray, " steps"]:
-    """Mask of the steps that go back, or forward by much more than the clock of reception at the usual rate."""
+    """Mask of the steps that are negative, or much longer than those of the clock of reception."""
     steps, received_steps = np.diff(stamps), np.diff(received)
     forward = steps[steps > 0]
     if not len(forward):
@@ -75,10 +75,10 @@ def _implausible_steps(stamps: Times, received: Times) -> Bool[np.ndarray, " ste
 
 
 class StreamClock:
-    """Clock of a stream that only goes forward: a jump of the times of frames counts as a usual step.
+    """Monotonic clock of a stream: a jump of the frame times is replaced by a median step.
 
-    A step back is a jump, and so is one of more than 5 seconds and ten usual steps: a clock that was set, or a pause.
-    It cannot be known how much time passed. `now_s` begins with the time of the first frame.
+    A negative step is a jump, and so is one of more than 5 seconds and ten median steps: the clock was set, or the
+    stream paused, for an unknown time. `now_s` starts at the time of the first frame.
     """
 
     def __init__(self) -> None:
@@ -87,7 +87,7 @@ class StreamClock:
         self._steps: deque[float] = deque(maxlen=_WINDOW)
 
     def advance(self, time_s: float) -> float | None:
-        """Advance to the time of the next frame; returns the step, in seconds, if it is a jump."""
+        """Advance to the time of the next frame, and return the step in seconds if it is a jump."""
         before_s, self._before_s = self._before_s, time_s
         if before_s is None:
             self.now_s = time_s

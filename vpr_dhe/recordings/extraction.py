@@ -1,7 +1,7 @@
-"""Extraction of frames of a recording to a folder of image files without loss.
+"""Lossless extraction of frames of a recording to a folder of image files.
 
-Indexes read their images again, for verifiers that use pixels, for pictures of matches, and to detect changes. Frames
-are therefore extracted once to files, which work like any folder of photos.
+An index reads its images again, for verifiers that use pixels, for pictures of matches, and to detect changes. Frames
+are therefore extracted once to files, which work like any folder of images.
 """
 
 import csv
@@ -22,7 +22,7 @@ _CLAIM_NAME = "recording.json"
 
 
 def frames_folder(index: StrPath) -> Path:
-    """Folder of the frames of an index, beside it, unless another is named."""
+    """Default folder of the frames of an index, next to it."""
     return Path(f"{Path(index).absolute()}-frames")
 
 
@@ -30,8 +30,8 @@ def frames_folder(index: StrPath) -> Path:
 class ExtractedFrames:
     """Folder of extracted frames, with the table of their times and positions.
 
-    `seen` is the number of frames of the recording, `unplaced` the number of those without a position; both are None if
-    the frames were extracted before.
+    `seen` is the number of frames of the recording, and `unplaced` the number of frames without a position; both are
+    None if the frames were already extracted.
     """
 
     folder: Path
@@ -55,19 +55,19 @@ def extract_frames(
 ) -> ExtractedFrames:
     """Write selected frames to a subfolder with the recording's name.
 
-    An interrupted extraction continues where it stopped. Once the table is written, the recording is not read again.
+    An interrupted extraction is resumed. Once the table is written, the recording is not read again.
 
     Args:
         source: recording.
         selection: frames to keep.
         folder: parent of the recording's folder.
-        strict: make the first damaged frame an error instead of skipping it.
+        strict: raise an error at the first damaged frame instead of skipping it.
         skipped: called with the name and the error of each damaged frame.
-        progress: called for each frame that was read, kept or not.
+        progress: called for each frame that was read, selected or not.
 
     Raises:
-        BadInputError: if the recording's folder holds frames of another recording or selection, or other files.
-        DatasetError: if the recording is damaged, or no frame is kept.
+        BadInputError: if the recording's folder contains frames of another recording or selection, or other files.
+        DatasetError: if the recording is damaged, or no frame is selected.
         ImageError: with `strict`, at the first damaged frame.
     """
     writer = _FrameWriter(folder / source.name, source.keeps_unix_time)
@@ -104,7 +104,7 @@ class _FrameWriter:
         self._present = {path.stem: path.name for path in self.folder.iterdir() if path.suffix != TEMPORARY_SUFFIX}
 
     def counted(self, frames: Iterable[RecordedFrame], progress: Progress) -> Iterator[RecordedFrame]:
-        """Count frames as they pass, kept or not."""
+        """Yield frames and count them."""
         for frame in frames:
             self.seen += 1
             self.unplaced += frame.position is None
@@ -131,7 +131,7 @@ class _FrameWriter:
 
 
 def _claim(folder: Path, claim: dict[str, str]) -> None:
-    """Record the recording and selection of a folder, or check that they are the same as before."""
+    """Store recording and selection in a folder, or check that they match the stored ones."""
     note = folder / _CLAIM_NAME
     if all(path == note or path.suffix == TEMPORARY_SUFFIX for path in folder.iterdir()):
         write_durably(folder, _CLAIM_NAME, json.dumps(claim, indent=2).encode())

@@ -6,12 +6,12 @@ from collections.abc import Iterable
 
 from vpr_dhe.records import GeoPosition
 
-# Receivers give at least one fix per second; over longer gaps, interpolation is unreliable.
+# Receivers give at least one fix per second; interpolation over longer gaps is unreliable.
 MAX_GAP_S = 3.0
 
 
 class FixTrack:
-    """Track of fixes, sorted by time; nothing is interpolated over gaps of more than `max_gap_s`."""
+    """Track of fixes, sorted by time, without interpolation over gaps of more than `max_gap_s`."""
 
     def __init__(self, fixes: Iterable[tuple[float, GeoPosition]], max_gap_s: float = MAX_GAP_S) -> None:
         by_time, self._max_gap_s = dict(fixes), max_gap_s
@@ -57,6 +57,6 @@ def valid_fix(latitude_deg: float, longitude_deg: float) -> GeoPosition | None:
 def _between(one: GeoPosition, other: GeoPosition, share: float) -> GeoPosition:
     """Interpolate linearly in degrees, which is accurate over the distance of a few seconds."""
     latitude = one.latitude_deg + share * (other.latitude_deg - one.latitude_deg)
-    # The short way round, also across 180 degrees.
+    # Along the shorter arc, also across 180 degrees.
     eastward = (other.longitude_deg - one.longitude_deg + 180) % 360 - 180
     return GeoPosition(latitude, (one.longitude_deg + share * eastward + 180) % 360 - 180)

@@ -13,7 +13,7 @@ from vpr_dhe.recordings.fixes import FixTrack, valid_fix
 from vpr_dhe.records import GeoPosition, StrPath
 
 MAX_GAP_S = 30.0
-"""Loggers that save power write a point every few seconds; over longer gaps, nothing is interpolated."""
+"""Maximum gap for interpolation; loggers that save power write a point every few seconds."""
 
 
 def read_track(path: StrPath) -> FixTrack:
@@ -54,7 +54,7 @@ def unix_time_s(text: str) -> float:
     """Unix time of a time in ISO 8601, in UTC unless it has an offset.
 
     Raises:
-        BadInputError: if it is none.
+        BadInputError: if it is not a time.
     """
     try:
         time = datetime.fromisoformat(text.strip())

@@ -21,7 +21,7 @@ RAW_TYPE, COMPRESSED_TYPE, FIX_TYPE = (
 )
 IMAGE_TYPES = (RAW_TYPE, COMPRESSED_TYPE)
 
-# First bytes of files, where dots stand for any byte, and their extensions.
+# Magic bytes of file formats, with dots for arbitrary bytes, and their extensions.
 _SIGNATURES = (
     (rb"\xff\xd8\xff", ".jpg"),
     (rb"\x89PNG\r\n\x1a\n", ".png"),
@@ -62,7 +62,7 @@ class CompressedMessage(Protocol):
 class _Encoding:
     """Memory layout of pixels, and OpenCV's code for the conversion to RGB, if needed.
 
-    With `half_colour`, rows of brightness are followed by half as many rows of colour.
+    With `half_colour`, rows of luminance are followed by half as many rows of chrominance.
     """
 
     channels: int
@@ -74,10 +74,10 @@ class _Encoding:
 _ENCODINGS = {
     "rgb8": _Encoding(3),
     "bgr8": _Encoding(3, cv2.COLOR_BGR2RGB),
-    # The fourth channel is ignored, because some cameras leave it at 0.
+    # The alpha channel is ignored, because some cameras leave it at 0.
     "rgba8": _Encoding(4, cv2.COLOR_RGBA2RGB),
     "bgra8": _Encoding(4, cv2.COLOR_BGRA2RGB),
-    # Channels of unknown meaning; those who publish them pass on images of OpenCV.
+    # Generic channels; publishers usually use OpenCV's order, BGR.
     "8UC3": _Encoding(3, cv2.COLOR_BGR2RGB),
     "8UC4": _Encoding(4, cv2.COLOR_BGRA2RGB),
     "rgb16": _Encoding(3, bytes_per_value=2),
@@ -100,13 +100,13 @@ _ENCODINGS = {
 
 
 def pixels_of(message: RawMessage) -> np.ndarray:
-    """Decode a raw image: height x width x 3, RGB, 8 bits, or height x width, grey, 8 or 16 bits.
+    """Decode a raw image to height x width x 3 (RGB, 8 bits) or height x width (grey, 8 or 16 bits).
 
     Colours of 16 bits are divided by 257.
 
     Raises:
         DatasetError: if the encoding is not supported, such as that of a depth image.
-        ImageError: if the message holds fewer bytes than its size needs.
+        ImageError: if the message has too few bytes for its size.
     """
     encoding = _ENCODINGS.get(message.encoding)
     if encoding is None:
@@ -131,7 +131,7 @@ def pixels_of(message: RawMessage) -> np.ndarray:
 
 
 def raw_file(message: RawMessage) -> ImageFile:
-    """Encode a raw image as PNG, without loss; errors as for `pixels_of`."""
+    """Encode a raw image losslessly as PNG; errors as for `pixels_of`."""
     return png_file(pixels_of(message))
 
 

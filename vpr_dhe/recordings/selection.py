@@ -8,18 +8,18 @@ from vpr_dhe.errors import BadInputError
 from vpr_dhe.geography.wgs84 import earth_centred
 from vpr_dhe.recordings.base import RecordedFrame
 
-# Rounding of times: the third frame at steps of 0.1 s may be at 0.29999.
+# Tolerance for rounding: the third frame at steps of 0.1 s may be at 0.29999.
 _CLOCK_ERROR_S = 1e-6
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Selects the first frame, and each frame that is far enough from the last one; all by default.
+    """Selection of the first frame, and of each frame far enough from the last selected one; all frames by default.
 
     Args:
         every: step between frames.
-        min_seconds: smallest time between frames.
-        min_metres: smallest distance between frames; those without a position are left out.
+        min_seconds: minimum time between frames.
+        min_metres: minimum distance between frames; frames without a position are skipped.
 
     Raises:
         BadInputError: if more than one is given, or one is out of range.

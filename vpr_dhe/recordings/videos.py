@@ -22,20 +22,20 @@ def open_video(path: StrPath, track: StrPath | None = None, start: str | None = 
     """Open a video file.
 
     Args:
-        path: of the video.
-        track: GPX file that positions are interpolated from, by time.
-        start: time of the first frame in ISO 8601. By default the creation time of an MP4 file if that is within the
+        path: path of the video.
+        track: GPX file from which positions are interpolated by time.
+        start: time of the first frame in ISO 8601. By default, the creation time of an MP4 file if it is within the
             track, else the time of the track's first point.
 
     Raises:
         DatasetError: if video or track are missing or cannot be read.
-        BadInputError: if the start is no time, or outside the track.
+        BadInputError: if the start is not a time, or is outside the track.
     """
     path = Path(path)
     if not path.is_file():
         found = "is not a file" if path.exists() else "does not exist"
         raise DatasetError(f"video {path} {found}; expected a file such as drive.mp4")
-    # Other backends would take numbered images for a video.
+    # Other backends would open numbered images as a video.
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     try:
         if not capture.isOpened():
@@ -50,7 +50,7 @@ def open_video(path: StrPath, track: StrPath | None = None, start: str | None = 
 
 @dataclass(frozen=True)
 class TimedTrack:
-    """Track of a video: `start_s` is the Unix time of its first frame, and `note` tells where that is from."""
+    """Track of a video: `start_s` is the Unix time of its first frame, and `note` states the source of that time."""
 
     name: str
     fixes: FixTrack
@@ -59,7 +59,7 @@ class TimedTrack:
 
     @classmethod
     def of(cls, path: Path, video: Path, start: str | None) -> "TimedTrack":
-        """Read a track, and find out when the video starts; see `open_video`."""
+        """Read a track, and determine the start of the video; see `open_video`."""
         fixes = read_track(path)
         first_s, last_s = fixes.span_s
         created_s = _creation_time_s(video)
@@ -78,7 +78,7 @@ class TimedTrack:
 
 
 def _creation_time_s(path: Path) -> float | None:
-    """Unix time in the header `mvhd` of an MP4 or QuickTime file; None for others, and where it is not set."""
+    """Unix time in the header `mvhd` of an MP4 or QuickTime file; None for other files, or if it is not set."""
     with path.open("rb") as file:
         end = path.stat().st_size
         while file.tell() + 8 <= end:
@@ -124,7 +124,7 @@ class VideoSource:
 
     @property
     def announced_frames(self) -> int:
-        """Number of frames by the header, or estimated from the duration."""
+        """Number of frames according to the header, or estimated from the duration."""
         return max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
 
     def frames(self) -> Iterator[RecordedFrame]:

@@ -18,15 +18,15 @@ RankBy: TypeAlias = Literal["evidence", "inliers"]
 """Order of verified candidates: by inliers and similarity together, or by inliers alone."""
 
 RankByChoice: TypeAlias = Literal["auto", "evidence", "inliers"]
-"""Choice of the order; `auto` is the index's."""
+"""Order of verified candidates, or `auto` for the default of the index."""
 
 Adapt: TypeAlias = Literal["auto", "off"]
-"""Adaptation of an index to its map: `auto` if the map shows that it helps."""
+"""Adaptation of an index to its map: `auto` keeps steps that improve held-out recall on the map."""
 
 # Precisions of matrix products; the rest is computed in fp32.
 ExtractorPrecision: TypeAlias = Literal["fp32", "bf16"]
 Precision: TypeAlias = Literal["fp32", "bf16", "int8"]
-"""Precision of features and of the DHE head; `int8` is of the head alone, and features are in fp32 then."""
+"""Precision of features and of the DHE head; with `int8`, features are in fp32."""
 TrainingPrecision: TypeAlias = Literal["fp32", "bf16", "fp16"]
 
 
@@ -91,17 +91,17 @@ def require_choice(value: str, choices: object, name: str) -> None:
 
 
 def features_precision(precision: Precision) -> ExtractorPrecision:
-    """Precision of features for one of all networks."""
+    """Precision of the extractor for a precision option."""
     return "fp32" if precision == "int8" else precision
 
 
 def default_rank_by(*, published: bool) -> RankBy:
-    """Order of verified candidates for a model: as published, or by all the evidence."""
+    """Default order of verified candidates: by inliers for published models, else by all evidence."""
     return "inliers" if published else "evidence"
 
 
 def default_adapt(*, published: bool) -> Adapt:
-    """Adaptation for a model: none to weights that are to answer as published."""
+    """Default adaptation: off for published models, so that they give the published results."""
     return "off" if published else "auto"
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 @cache
 def has_integer_products(device: torch.device) -> bool:
-    """Whether torch multiplies 8-bit integers by VNNI instructions; other implementations may be slow, or saturate."""
+    """Whether torch multiplies 8-bit integers with VNNI instructions; other implementations may be slow or saturate."""
     return device.type == "cpu" and hasattr(torch.ops.aten, "_int_mm") and _cpu_has("_is_vnni_supported")
 
 
@@ -60,6 +60,6 @@ def has_bfloat16_products(device: torch.device) -> bool:
 
 
 def _cpu_has(question: str) -> bool:
-    """Call a private function of torch, which is not in all versions."""
+    """Call a private function of torch, which some versions lack."""
     answer = getattr(torch.cpu, question, None)
     return answer is not None and bool(answer())

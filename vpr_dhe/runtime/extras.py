@@ -64,13 +64,13 @@ def import_extra(extra: str, *modules: str) -> ModuleType:
 def missing_extra(extra: str, reason: object) -> MissingExtraError:
     """Error for an extra that is not installed completely, with the install line."""
     return MissingExtraError(
-        f"what {EXTRAS[extra].work} needs cannot be imported here ({reason}); install it with: "
+        f"{EXTRAS[extra].work} requires the extra {extra!r}, which cannot be imported ({reason}); install it with: "
         f'pip install "vpr-dhe[{extra}]"'
     )
 
 
 def import_package(module: str, package: str, work: str) -> ModuleType:
-    """Import a module of a package that belongs to no extra.
+    """Import a module of a package that is in no extra.
 
     Raises:
         MissingExtraError: if it cannot be imported.
@@ -79,5 +79,5 @@ def import_package(module: str, package: str, work: str) -> ModuleType:
         return import_module(module)
     except ImportError as error:
         raise MissingExtraError(
-            f"what {work} needs cannot be imported here ({error}); install it with: pip install {package}"
+            f"{work} requires {package}, which cannot be imported ({error}); install it with: pip install {package}"
         ) from error

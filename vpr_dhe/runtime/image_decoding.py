@@ -24,10 +24,10 @@ from vpr_dhe.runtime.view_names import file_of
 _log = logging.getLogger(__name__)
 
 LARGE_PIXELS = 50_000_000
-"""Images of more pixels are decoded one at a time, and at a reduced size wherever an extractor needs no more."""
+"""Larger images are decoded one at a time, and at a reduced size if an extractor does not need more."""
 
 MIN_SIDE_PX = 16
-"""Smaller images have no texture to extract features from."""
+"""Minimum side of an image in pixels; smaller images do not have enough texture."""
 
 # Modes of Pillow whose pixels can be averaged.
 _AVERAGED_MODES = frozenset({"L", "LA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"})
@@ -39,13 +39,13 @@ _UNBOUNDED_MODES = frozenset({"F", "I"})
 _PROGRAM_FORMATS = frozenset({"EPS"})
 
 FULL_RANGE = GreyLevels()
-"""All values of 16 bits, of which images with fewer bits use few."""
+"""Full range of 16 bits; images of sensors with fewer bits use only a part of it."""
 
 CUT_WARNING = "the JPEG lacks its last bytes; it was read as far as it goes"
 
 
 class Decoded(NamedTuple):
-    """An upright image, its size in the file, which may be larger, and whether the file lacks its last bytes."""
+    """Upright image, its size in the file, which may be larger, and whether the file lacks its last bytes."""
 
     image: Image
     original_size: Size
@@ -53,9 +53,9 @@ class Decoded(NamedTuple):
 
 
 class Opened(NamedTuple):
-    """A file that is opened but not decoded, and its stored size.
+    """Opened file that is not decoded yet, and its stored size.
 
-    With `refuse_gaps`, decoded pixels must not miss more than a few rows at the bottom.
+    With `refuse_gaps`, at most a few rows at the bottom of the decoded image may be missing.
     """
 
     file: PIL.Image.Image
@@ -71,7 +71,7 @@ Result = TypeVar("Result")
 def read_image(
     source: Path | bytes, max_pixels: int | None, grey_levels: GreyLevels, read: Callable[[Opened], Result]
 ) -> tuple[Result, bool]:
-    """Read an image, also from a JPEG that lacks its last bytes; returns whether it does."""
+    """Read an image, also from a JPEG that lacks its last bytes, and return whether it does."""
     try:
         return _read_opened(source, max_pixels, grey_levels, read), False
     except ImageError:
@@ -90,7 +90,7 @@ def read_image(
 
 
 def _completed(source: Path | bytes) -> bytes | None:
-    """Content of a JPEG that lacks its last bytes, with its end; None for other files."""
+    """Content of a JPEG without its last bytes, with an end marker appended; None for other files."""
     try:
         return with_end(source if isinstance(source, bytes) else regular_file(source).read_bytes())
     except (ImageError, OSError):
@@ -108,7 +108,7 @@ def _read_opened(
     try:
         with open_image(source if isinstance(source, bytes) else regular_file(source)) as file:
             if file.format in _PROGRAM_FORMATS:
-                raise ImageError(f"{file.format} is a program that draws, not pixels; save the image as JPEG or PNG")
+                raise ImageError(f"{file.format} is a vector format; save the image as JPEG or PNG")
             size, orientation = Size(*file.size), orientation_of(file)
             check_size(size, max_pixels)
             return read(Opened(file, size, orientation, grey_levels, refuse_gaps))
@@ -123,7 +123,7 @@ def _read_opened(
 
 
 def decode_whole(opened: Opened, min_size: Size | None) -> Decoded:
-    """Decode an image, reduced if it is large, but no smaller than `min_size`."""
+    """Decode an image; a large image is downsampled, but to no less than `min_size`."""
     file, orientation = opened.file, opened.orientation
     if min_size is not None:
         file.draft(None, min_size)  # has an effect on JPEG only
@@ -149,19 +149,19 @@ def _check_gaps(picture: PIL.Image.Image, opened: Opened) -> None:
 
 
 def _averaged_down(picture: PIL.Image.Image, min_size: Size | None, grey_levels: GreyLevels) -> PIL.Image.Image:
-    """Convert to RGB, and average pixels if there are many more than are needed."""
+    """Convert to RGB, and downsample by averaging if there are many more pixels than needed."""
     factor = 1 if min_size is None else excess(Size(*picture.size), min_size)
     if factor == 1:
         return to_rgb(picture, grey_levels)
     size, box = (picture.width // factor, picture.height // factor), PIL.Image.Resampling.BOX
     if picture.mode in _AVERAGED_MODES:
-        # First, because each conversion takes the memory of another image.
+        # Downsample first, because each conversion takes the memory of another image.
         return to_rgb(picture.resize(size, box), grey_levels)
     return to_rgb(picture, grey_levels).resize(size, box)
 
 
 def excess(size: Size, min_size: Size) -> int:
-    """Factor by which a large image can be reduced and still have a minimum size; 1 for others."""
+    """Factor by which a large image can be downsampled to no less than a minimum size; 1 for other images."""
     if size.width * size.height <= LARGE_PIXELS:
         return 1
     return max(1, min(size.width // min_size.width, size.height // min_size.height))
@@ -174,7 +174,7 @@ def is_large(path: Path) -> bool:
 
 
 def size_in_file(path: Path) -> Size | None:
-    """Size of an upright image by the header of its file; None if that cannot be read."""
+    """Size of the upright image according to the header of a file; None if that cannot be read."""
     try:
         with open_image(regular_file(path)) as file:
             size = Size(*file.size)
@@ -196,7 +196,7 @@ def read_file(path: Path) -> bytes:
 
 
 def regular_file(path: Path) -> Path:
-    """Check that a path, or the panorama of a view, is a regular file, since reading a pipe may wait for ever."""
+    """Check that a path, or the panorama of a view, is a regular file, because reading a pipe may block forever."""
     path = file_of(path)
     if not path.is_file():
         raise ImageError("not a regular file" if path.exists() else "the file does not exist")
@@ -204,7 +204,7 @@ def regular_file(path: Path) -> Path:
 
 
 def orientation_of(image: PIL.Image.Image) -> int:
-    """EXIF orientation, 1 to 8; 1 if the EXIF block cannot be read, and for TIFF, which Pillow turns itself."""
+    """EXIF orientation, 1 to 8; 1 if the EXIF block cannot be read, and for TIFF, which Pillow rotates itself."""
     if image.format == "TIFF":
         return 1
     try:
@@ -229,7 +229,7 @@ def check_size(size: Size, max_pixels: int | None) -> None:
 
 
 def deep_values_of(image: PIL.Image.Image) -> UInt16[np.ndarray, "height width"] | None:
-    """Grey values of an image of 16 bits, upright; None for other images."""
+    """Grey values of a 16-bit image, upright; None for other images."""
     if not _is_deep(image):
         return None
     check_size(Size(*image.size), MAX_PIXELS)
@@ -237,14 +237,14 @@ def deep_values_of(image: PIL.Image.Image) -> UInt16[np.ndarray, "height width"]
 
 
 def _is_deep(image: PIL.Image.Image) -> bool:
-    """Whether an image has one channel of 16 bits; Pillow reads those of PGM with 32."""
+    """Whether an image has one channel of 16 bits; Pillow reads PGM images of 16 bits with 32 bits."""
     return image.mode in _SIXTEEN_BIT_MODES or (image.mode == "I" and getattr(image, "format", None) == "PPM")
 
 
 def to_rgb(
     image: PIL.Image.Image, grey_levels: GreyLevels = FULL_RANGE, *, deep: bool | None = None
 ) -> PIL.Image.Image:
-    """Convert to 8-bit RGB; `deep` is whether values have 16 bits, if the image is a part and does not say so."""
+    """Convert to 8-bit RGB; `deep` says whether values have 16 bits, if that cannot be inferred from a part."""
     if _is_deep(image) if deep is None else deep:
         # Pillow's own conversion clips at 255 instead of scaling.
         return PIL.Image.fromarray(grey_levels.to_8_bits(np.asarray(image).astype(np.uint16))).convert("RGB")

@@ -1,4 +1,4 @@
-"""Listing of image files in folders: by extension, and by their first bytes where a name has none."""
+"""Listing of image files in folders, by extension or, without one, by their first bytes."""
 
 import os
 import stat
@@ -19,13 +19,13 @@ EXTENSIONS = frozenset({
     ".tga", ".icb", ".vda", ".vst", ".qoi", ".psd", ".dds", ".ftc", ".ftu", ".blp", ".pcx", ".dcx", ".sgi", ".bw",
     ".rgb", ".rgba", ".ras", ".im", ".msp", ".xbm", ".xpm", ".pxr", ".gbr", ".fli", ".flc", ".ico", ".cur", ".icns",
 })
-"""Extensions of the formats whose pixels Pillow decodes; without .pcd, which is mostly of point clouds."""
+"""Extensions of the formats that Pillow decodes; without .pcd, which mostly stands for point clouds."""
 # fmt: on
 
 HEIC_EXTENSIONS = frozenset({".heic", ".heif", ".hif"})
-"""Extensions of the photos of iPhones and some cameras, which the extra `heic` decodes."""
+"""Extensions of HEIC images, such as those of iPhones, which the extra `heic` decodes."""
 
-# Tables, notes and metadata that belong beside photos, and litter of file managers.
+# Tables, notes and metadata often stored with images, and files of file managers.
 # fmt: off
 _COMPANIONS = frozenset({
     ".csv", ".tsv", ".txt", ".md", ".rst", ".pdf", ".json", ".jsonl", ".geojson", ".xml", ".xmp", ".aae", ".thm",
@@ -50,7 +50,7 @@ _SIGNATURES = (
     *(b"P%d%c" % (number, blank) for number in range(1, 7) for blank in b"\n \r\t"),  # netpbm
 )
 SIGNATURE_BYTES = 64
-"""Bytes at the beginning of a file that tell its format."""
+"""Magic bytes of image formats."""
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
 _HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"})
 _SHOWN_ENDINGS = 6
@@ -60,7 +60,7 @@ HEIC_HINT = 'to read HEIC, install pillow-heif with: pip install "vpr-dhe[heic]"
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A folder that cannot be listed, a dangling link, or a file that cannot be opened, with the reason.
+    """Folder that cannot be listed, dangling link, or file that cannot be opened, with the reason.
 
     `path` is relative to the listed folder.
     """
@@ -71,14 +71,14 @@ class Unreadable:
 
 @dataclass(frozen=True)
 class ImageListing:
-    """Images of a folder and below, and what is missing from them.
+    """Images of a folder and below, with skipped files and unreadable folders.
 
     Args:
         folder: the folder.
         paths: sorted paths of the images, relative to the folder.
-        left_out: files that may be photos but cannot be read, such as HEIC without the extra; without tables and other
-            companions of photos, which are expected.
-        unreadable: what could not be listed, and may hold further images.
+        left_out: files that may be images but cannot be read, such as HEIC without the extra; tables and other files
+            often stored with images are not counted.
+        unreadable: folders and files that could not be listed, and may contain further images.
     """
 
     folder: Path
@@ -103,7 +103,7 @@ class ImageListing:
         return left_out + ([f"{self.unreadable_text}; its images are missing"] if self.unreadable else [])
 
     def may_hold(self, path: str) -> bool:
-        """Whether a file that is not listed may still be in the folder: left out, or below what is unreadable."""
+        """Whether an unlisted file may still exist: it was left out, or is in an unreadable folder."""
         below = (entry.path for entry in self.unreadable)
         return path in self._left_out or any(path == entry or path.startswith(f"{entry}/") for entry in below)
 
@@ -113,14 +113,14 @@ class ImageListing:
 
     @property
     def unreadable_text(self) -> str:
-        """One line that names what could not be listed."""
+        """One line about the folders and files that could not be listed."""
         first = self.unreadable[0]
         others = f", and {len(self.unreadable) - 1} more" if len(self.unreadable) > 1 else ""
         return f"{self.folder / first.path} cannot be listed ({first.reason}){others}"
 
     @property
     def left_out_text(self) -> str | None:
-        """One line that counts the files left out by their endings; None if there are none."""
+        """One line that counts the files left out by extension; None if there are none."""
         if not self.left_out:
             return None
         endings = Counter(Path(path).suffix.lower() or "without an ending" for path in self.left_out)
@@ -138,7 +138,7 @@ def reads_heic() -> bool:
 
 
 def image_extensions() -> frozenset[str]:
-    """Extensions of images that can be read here."""
+    """Extensions of images that the installed packages can read."""
     return EXTENSIONS | HEIC_EXTENSIONS if reads_heic() else EXTENSIONS
 
 
@@ -149,7 +149,7 @@ def is_heic(head: bytes) -> bool:
 
 
 def _brands(head: bytes) -> set[bytes]:
-    """Brands of the box `ftyp` (ISO/IEC 14496-12, section 4.3); none for other files."""
+    """Brands in the box `ftyp` (ISO/IEC 14496-12, section 4.3); empty for other files."""
     box = head[: int.from_bytes(head[:4], "big")]
     return {box[8:12], *(box[start : start + 4] for start in range(16, len(box), 4))} if head[4:8] == b"ftyp" else set()
 
@@ -220,7 +220,7 @@ def walk_folders(folder: Path, refuse: Callable[[OSError], object]) -> Iterator[
 
 
 def _has_image_extension(name: str) -> bool:
-    """Whether a file is an image by its name, as `Path.suffix` sees it."""
+    """Whether a file name has the extension of an image, with the rules of `Path.suffix`."""
     dot = name.rfind(".")
     return dot > 0 and name[dot:].lower() in EXTENSIONS
 
@@ -235,7 +235,7 @@ def _kind(path: Path) -> _Kind:
     """Kind of a file by its extension or, without one, by its first bytes.
 
     Raises:
-        OSError: if that cannot be told, since it is a link to nowhere or cannot be opened.
+        OSError: if it is a dangling link or cannot be opened.
     """
     suffix = path.suffix.lower()
     if suffix in EXTENSIONS:
@@ -243,10 +243,10 @@ def _kind(path: Path) -> _Kind:
     if suffix in _COMPANIONS or path.name.lower() in _LITTER:
         return _Kind.OTHER
     if path.is_symlink():
-        path.stat()  # links to nowhere may lead to a folder of a drive that is not there today
+        path.stat()  # raises for a dangling link, such as to a drive that is not mounted
     if suffix in HEIC_EXTENSIONS:
         return _Kind.IMAGE if reads_heic() else _Kind.LEFT_OUT
-    # Dots in dates and numbers begin no extension.
+    # Dots in dates and numbers do not start an extension.
     if any(letter.isalpha() for letter in suffix):
         return _Kind.LEFT_OUT
     if not stat.S_ISREG(path.stat().st_mode):

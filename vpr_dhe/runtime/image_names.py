@@ -1,7 +1,7 @@
-"""Names of images as lists and tables write them, matched to the paths of the images in a folder.
+"""Matching of image names in lists and tables to the paths of images in a folder.
 
 Lists and tables come from other systems and programs, so a name may have backslashes, a leading "./", the folder of the
-images before it, an absolute path, or letters composed differently (Unicode NFC and NFD) than the file's name.
+images as prefix, an absolute path, or another Unicode form (NFC or NFD) than the file's name.
 """
 
 import posixpath
@@ -14,7 +14,7 @@ UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
 def text_encoding(head: bytes) -> str:
-    """Encoding of a text file that begins with these bytes: UTF-16 if it has its mark, otherwise UTF-8."""
+    """Encoding of a text file that begins with these bytes: UTF-16 with its byte order mark, otherwise UTF-8."""
     return "utf-16" if head.startswith(UTF_16_MARKS) else "utf-8-sig"
 
 
@@ -31,7 +31,7 @@ class KnownNames:
         self._by_spelling: dict[str, list[str]] | None = None
 
     def find(self, name: str) -> str | None:
-        """Path with this name: as written; or with slashes, in another Unicode form or case, if only one path has it.
+        """Find the path with this name: as written, or with slashes, another Unicode form or case if that is unique.
 
         Returns None if there is none.
         """
@@ -54,10 +54,10 @@ class KnownNames:
 
 
 def match_names(names: Sequence[str], paths: Sequence[str], folder: Path | None = None) -> list[str | None]:
-    """Find the path that each name means; None for names of other images.
+    """Match each name to a path; None for names of other images.
 
-    If no name is among the paths, all may begin with the folder of the images: with its absolute path or its name, or,
-    if that is unknown or has another name here, with any folder, as long as names and paths correspond one to one.
+    If no name is among the paths, all may have the folder of the images as prefix: its absolute path, its name, or, if
+    the folder is unknown or was renamed, any folder for which names and paths correspond one to one.
 
     Args:
         names: names as written.
@@ -91,7 +91,7 @@ def _inside(name: str, folder: Path | None) -> str:
 
 
 def _prefixes(names: Sequence[str], folder: Path | None) -> list[str]:
-    """Folders that may be before the names: those that end with the folder's name, then those that all names share."""
+    """Candidate prefixes of the names: folders that end with the folder's name, then folders that all names share."""
     tidy = [tidy_path(name) for name in names]
     folders = [name.split("/")[:-1] for name in tidy]
     shared = [parts[0] for parts in takewhile(lambda parts: len(set(parts)) == 1, zip(*folders, strict=False))]
@@ -103,7 +103,7 @@ def _prefixes(names: Sequence[str], folder: Path | None) -> list[str]:
         for count in range(1, len(parts) + 1):
             if _same_name(parts[count - 1], folder):
                 named["/".join(parts[:count])] = None
-    # Several folders of the same name cannot be told apart.
+    # Several folders of the same name are ambiguous.
     return [*(named if len(named) == 1 else ()), *of_all]
 
 
@@ -120,7 +120,7 @@ def _names_folder(prefix: str, folder: Path | None) -> bool:
 
 
 def _is_another(prefix: str, folder: Path) -> bool:
-    """Whether a prefix is a folder here, by itself or beside the images' folder, but not this one."""
+    """Whether a prefix is an existing folder, absolute or next to the images' folder, but not this one."""
     path = folder.absolute().parent / prefix
     try:
         return path.is_dir() and not path.samefile(folder)

@@ -1,4 +1,4 @@
-"""Rectangles of opened image files, resized, without a copy of the whole image."""
+"""Resized rectangles of opened image files, without a copy of the whole image."""
 
 from collections.abc import Callable, Iterator, Sequence
 from math import ceil, floor
@@ -19,12 +19,12 @@ TURNS = {
     7: PIL.Image.Transpose.TRANSVERSE,
     8: PIL.Image.Transpose.ROTATE_90,
 }
-"""Transposition that makes an image upright, by EXIF orientation; the others are upright already."""
+"""Transposition that makes an image upright, by EXIF orientation; other orientations are upright."""
 
 SIDEWAYS = frozenset({5, 6, 7, 8})
 """EXIF orientations that swap width and height."""
 
-# Orientations in which stored columns, or stored rows, run against the axis of the upright image along them.
+# Orientations in which stored columns, or stored rows, run opposite to the corresponding axis of the upright image.
 _COLUMNS_REVERSED, _ROWS_REVERSED = frozenset({2, 3, 7, 8}), frozenset({3, 4, 6, 7})
 _STRIP_PIXELS = 1_000_000
 
@@ -40,7 +40,7 @@ class Part(NamedTuple):
 
 
 def upright(image: PIL.Image.Image, orientation: int) -> PIL.Image.Image:
-    """Turn an image by its EXIF orientation."""
+    """Rotate or flip an image by its EXIF orientation."""
     return image.transpose(TURNS[orientation]) if orientation in TURNS else image
 
 
@@ -57,16 +57,16 @@ def load_parts(
     *,
     grey: bool = False,
 ) -> list[Image]:
-    """Decode parts of an upright image: resized bilinearly with antialiasing, where their size differs.
+    """Decode parts of an upright image, resized bilinearly with antialiasing if their size differs.
 
     A JPEG is decoded at a half, a quarter or an eighth of its size if all parts shrink that much.
 
     Args:
-        file: opened, and not loaded yet.
-        orientation: EXIF orientation of the file; the parts are of the upright image.
-        parts: inside the image.
-        to_rgb: converts stored pixels.
-        grey: whether colours may be lost, for JPEG, which takes a quarter of the memory.
+        file: opened file that is not loaded yet.
+        orientation: EXIF orientation of the file; the parts refer to the upright image.
+        parts: rectangles inside the image.
+        to_rgb: conversion of stored pixels.
+        grey: whether a JPEG may be decoded in greyscale, which takes a quarter of the memory.
     """
     stored = [_stored(part, Size(*file.size), orientation) for part in parts]
     shrinking = min((min(part.width / part.size.width, part.height / part.size.height) for part in stored), default=1.0)
@@ -79,7 +79,7 @@ def load_parts(
 
 
 def _stored(part: Part, stored: Size, orientation: int) -> Part:
-    """Part of the stored image that is a part of the upright one."""
+    """Convert a part of the upright image to the stored image."""
     left, top, width, height, size = part
     if orientation in SIDEWAYS:
         left, top, width, height, size = top, left, height, width, Size(size.height, size.width)
@@ -97,13 +97,13 @@ def _scaled(part: Part, scale: float) -> Part:
 def _resized(
     file: PIL.Image.Image, part: Part, orientation: int, to_rgb: Callable[[PIL.Image.Image], PIL.Image.Image]
 ) -> Image:
-    """Resize a part strip by strip, so that only strips are converted."""
+    """Resize a part in strips, so that only one strip at a time is converted."""
     rows = np.concatenate([_strip(file, strip, to_rgb) for strip in _strips(part)])
     return np.array(upright(PIL.Image.fromarray(rows), orientation), dtype=np.uint8)
 
 
 def _strips(part: Part) -> Iterator[Part]:
-    """Parts of which the given one consists, from top to bottom."""
+    """Split a part into strips, from top to bottom."""
     row_height = part.height / part.size.height
     rows = max(1, floor(_STRIP_PIXELS / (part.width * row_height)))
     for first in range(0, part.size.height, rows):
@@ -115,7 +115,7 @@ def _strips(part: Part) -> Iterator[Part]:
 def _strip(
     file: PIL.Image.Image, part: Part, to_rgb: Callable[[PIL.Image.Image], PIL.Image.Image]
 ) -> UInt8[np.ndarray, "rows columns 3"]:
-    # Pixels around the part count at its border, as they would if the whole image were resized.
+    # The filter also uses pixels around the part, as when resizing the whole image.
     margin = ceil(max(part.width / part.size.width, part.height / part.size.height, 1.0))
     left, top = max(0, floor(part.left) - margin), max(0, floor(part.top) - margin)
     right = min(file.width, ceil(part.left + part.width) + margin)

@@ -17,18 +17,18 @@ def open_image(source: Path | bytes) -> PIL.Image.Image:
 
     Raises:
         ImageError: if it is HEIC, and the extra is not installed.
-        Exception: of any kind, as the decoders of Pillow do.
+        Exception: any error of Pillow's decoders.
     """
-    # Not left to Pillow, whose decoder of AVIF takes some HEIC files for its own.
+    # Checked here, because Pillow's AVIF decoder accepts some HEIC files.
     if is_heic(_head(source)):
         register_heic()
-    # Pillow warns of the sizes of phones, and refuses larger ones; callers check the size before they decode.
+    # Pillow warns of sizes common in phones, and refuses larger ones; callers check the size before decoding.
     with _Unlimited():
         return PIL.Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
 
 
 class _Unlimited:
-    """Lifts Pillow's limit, which is one of the process, while any thread opens a file, and sets it again."""
+    """Context that lifts Pillow's process-wide size limit while any thread opens a file."""
 
     _lock, _threads, _before = Lock(), 0, PIL.Image.MAX_IMAGE_PIXELS
 
@@ -54,7 +54,7 @@ def _head(source: Path | bytes) -> bytes:
 
 @cache
 def register_heic() -> None:
-    """Make Pillow open HEIC.
+    """Register HEIC with Pillow.
 
     Raises:
         ImageError: if the extra is not installed.

@@ -1,4 +1,4 @@
-"""Ordered reading of images ahead of the caller, by threads or by processes with shared memory."""
+"""Prefetching of images in order, by threads or by processes with shared memory."""
 
 import mmap
 import os
@@ -22,20 +22,20 @@ Read = TypeVar("Read")
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
-# More threads would wait for Python's lock.
+# More threads would wait for the GIL.
 _MAX_THREADS = 8
-# Two batches of eight, whatever the number of threads, because photos may have 100 megapixels.
+# Two batches of eight, independent of the number of threads, because images may have 100 megapixels.
 _AHEAD = 16
 # Tasks of several images reduce the overhead in the calling process.
 _IMAGES_PER_TASK = 4
 _TASKS_PER_PROCESS = 2
-# Four photos of 2000 x 1300 pixels; memory is allocated when it is first written.
+# Four images of 2000 x 1300 pixels; memory is allocated when it is first written.
 _SLOT_BYTES = 32 << 20
 
 
 @runtime_checkable
 class ReadAhead(Protocol):
-    """Function that reads in order, a bounded number ahead of the caller; an ImageError of `read` is yielded."""
+    """Function that prefetches a bounded number of items in order; an ImageError of `read` is yielded."""
 
     def __call__(self, read: Callable[[Name], Read], names: Iterable[Name]) -> Generator[Read | ImageError]:
         """Start reading when the first result is requested."""
@@ -43,7 +43,7 @@ class ReadAhead(Protocol):
 
 
 def read_ahead(read: Callable[[Name], Read], names: Iterable[Name]) -> Generator[Read | ImageError]:
-    """Read by threads, one for each core up to eight, since decoders mostly release Python's lock."""
+    """Prefetch by threads, one per core up to eight, because decoders mostly release the GIL."""
     threads = min(_MAX_THREADS, len(os.sched_getaffinity(0)))
     with ThreadPoolExecutor(threads, "reader") as pool:
 
@@ -55,14 +55,14 @@ def read_ahead(read: Callable[[Name], Read], names: Iterable[Name]) -> Generator
 
 @contextmanager
 def reading_processes(count: int, modules: Sequence[str]) -> Iterator[ReadAhead]:
-    """Make a reader that uses processes, which are started on demand; it serves one call at a time.
+    """Make a reader with processes, which are started on demand; it supports one call at a time.
 
     `read`, names and results must be picklable; large arrays are returned through shared memory. The processes import
     the main module, so scripts need `if __name__ == "__main__"`.
 
     Args:
         count: number of processes.
-        modules: modules that `read` needs, to import them once for all processes.
+        modules: modules that `read` needs, imported once for all processes.
 
     Raises:
         WorkerLostError: while reading, if one of the processes ends.
@@ -87,7 +87,7 @@ def _read_or_error(read: Callable[[Name], Read], name: Name) -> Read | ImageErro
 
 
 def _in_order(submit: Callable[[Task], Future[Result]], tasks: Iterable[Task], ahead: int) -> Generator[Result]:
-    """Yield results in order, with `ahead` tasks running while the caller uses one."""
+    """Yield results in order, with `ahead` tasks running while the caller uses a result."""
     pending: deque[Future[Result]] = deque()
     try:
         for task in tasks:
@@ -120,7 +120,7 @@ def _read_by_processes(
         with _without_interruptions():
             return pool.submit(_read_group, read, group, _SLOT_BYTES * (number % slots))
 
-    # One less than there are slots, because the answer in use occupies one.
+    # One less than the number of slots, because the result in use occupies one.
     tasks = enumerate(_groups(names, _IMAGES_PER_TASK))
     try:
         with closing(_in_order(submit, tasks, slots - 1)) as answers:
@@ -147,7 +147,7 @@ def _unpacked(answer: _Answer, memory: mmap.mmap) -> Sequence[Any]:
 
 @contextmanager
 def _shared_memory(length: int) -> Iterator[tuple[mmap.mmap, str]]:
-    """Anonymous memory and a path to open it; unlike /dev/shm, containers do not limit it to a few MB."""
+    """Anonymous memory and a path for opening it; unlike /dev/shm, containers do not limit it to a few MB."""
     descriptor = os.memfd_create("vpr-dhe images")
     try:
         os.ftruncate(descriptor, length)
@@ -159,7 +159,7 @@ def _shared_memory(length: int) -> Iterator[tuple[mmap.mmap, str]]:
 
 @contextmanager
 def _without_interruptions() -> Iterator[None]:
-    """Block Ctrl-C for processes started meanwhile: only this process handles it, and ends the others."""
+    """Block Ctrl-C in processes started meanwhile; this process handles it and ends them."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -180,7 +180,7 @@ def _prepare_process(path: str, length: int) -> None:
 
 
 def _end_with_parent() -> None:
-    """Exit when the parent process is killed, rather than wait for work for ever."""
+    """Exit when the parent process is killed."""
     parent = parent_process()
     assert parent is not None, "started by multiprocessing"
     parent.join()

@@ -5,10 +5,10 @@ from jaxtyping import Int64
 
 
 def evenly_spread(total: int, count: int, *, with_last: bool = True) -> Int64[np.ndarray, " chosen"]:
-    """Choose `count` evenly spaced positions, ascending, in a list of length `total`, or all if there are fewer.
+    """Choose `count` evenly spaced indices, ascending, in a list of length `total`, or all if there are fewer.
 
-    The first is always included, and so is the last, unless `with_last` is False: then each position starts a run of
-    equal length.
+    The first index is always included. The last is included if `with_last`; otherwise each index starts a run of equal
+    length.
     """
     count = min(count, total)
     if with_last:

@@ -1,4 +1,4 @@
-"""Stopwatch for the stages of a piece of work."""
+"""Stopwatch for consecutive stages."""
 
 from time import perf_counter
 

@@ -1,4 +1,4 @@
-"""Numbers and names in sentences."""
+"""Formatting of numbers and names in messages."""
 
 import math
 import re
@@ -9,22 +9,22 @@ _CONTROLS = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
 
 
 def counted(count: int, singular: str, plural: str = "") -> str:
-    """Number with its noun, such as `1 image` or `2 images`; `plural` defaults to `singular` with an s."""
+    """Format a count with its noun, such as `1 image` or `2 images`; `plural` defaults to `singular` with an s."""
     return f"{count} {singular if count == 1 else plural or f'{singular}s'}"
 
 
 def none_of(count: int, singular: str, plural: str = "") -> str:
-    """Start of a sentence that denies something of all, such as `none of the 3 images` or, for one, `no image`."""
+    """Subject of a negative sentence: `none of the 3 images` or, for one, `no image`."""
     return f"no {singular}" if count == 1 else f"none of the {counted(count, singular, plural)}"
 
 
 def one_line(text: str) -> str:
-    """Text with control characters, such as line breaks in file names, as escapes."""
+    """Escape control characters, such as line breaks in file names."""
     return text if text.isprintable() else _CONTROLS.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Part of a sentence that suggests the nearest known name, such as ` (did you mean 'magsac'?)`, or nothing."""
+    """Suggest the nearest known name, such as ` (did you mean 'magsac'?)`, or return an empty string."""
     nearest = get_close_matches(name, list(known), n=1)
     return f" (did you mean {nearest[0]!r}?)" if nearest else ""
 

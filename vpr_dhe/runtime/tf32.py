@@ -1,6 +1,6 @@
-"""Single precision on GPUs without TF32, which rounds the factors of products to 10 bits of mantissa.
+"""Context without TF32 on GPUs, which rounds the factors of products to 10 bits of mantissa.
 
-Torch allows TF32 in convolutions by default. The setting is one of the process, so it holds for a forward pass alone.
+Torch allows TF32 in convolutions by default. The setting is process-wide, so it is changed only during a forward pass.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ _EXACT = "ieee"
 
 
 class _Switch:
-    """Number of threads inside, and what was set before the first of them."""
+    """Number of threads in the context, and the settings before the first of them."""
 
     def __init__(self) -> None:
         self._lock, self._inside, self._before = Lock(), 0, list[Any]()
@@ -38,9 +38,9 @@ _switch = _Switch()
 
 @contextmanager
 def without_tf32(device: torch.device) -> Iterator[None]:
-    """Multiply in full single precision on a GPU; on other devices nothing is set.
+    """Multiply in full single precision on a GPU; no effect on other devices.
 
-    Threads may be inside at the same time: the first one switches TF32 off, the last one restores what was set.
+    Several threads may be in the context: the first one disables TF32, the last one restores the settings.
     """
     if device.type != "cuda":
         yield

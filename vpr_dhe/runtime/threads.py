@@ -15,7 +15,7 @@ from torch import Tensor
 Part = TypeVar("Part")
 Result = TypeVar("Result")
 
-# Enough that no thread waits long for the last one.
+# Enough parts that no thread waits long for the last one.
 _GROUPS_PER_THREAD = 4
 _MAX_SCRATCH_BYTES = 1 << 24
 _this_thread = local()
@@ -26,8 +26,8 @@ _pool_lock = Lock()
 def in_parallel(work: Callable[[Part], Result], parts: Sequence[Part]) -> list[Result]:
     """Map work over parts in as many threads as torch uses, and return the results in order.
 
-    Meant for work that mostly releases Python's lock: torch, NumPy and OpenCV on arrays. This is faster than a loop in
-    Python over operations that torch parallelises, where cores wait after each operation.
+    Meant for work that mostly releases the GIL: torch, NumPy and OpenCV on arrays. This is faster than a Python loop
+    over operations that torch parallelises, which synchronises cores after each operation.
     """
     threads = torch.get_num_threads()
     if len(parts) < 2 or _has_one_core():
@@ -43,20 +43,20 @@ def split_evenly(items: Sequence[Part], count: int) -> list[Sequence[Part]]:
 
 
 def on_one_core(work: Callable[[Part], Result], part: Part) -> Result:
-    """Do small work on one core, which is faster than torch's own threads if other threads keep the cores busy."""
+    """Run small work on one core, which is faster than torch's threads while other threads use the cores."""
     return work(part) if _has_one_core() else _threads().submit(work, part).result()
 
 
 class ScratchMemory(local):
     """Memory that each thread reuses for temporary results of up to 16 MB.
 
-    New memory may come from the system page by page, which takes longer than the product that is written to it.
+    Page faults of newly allocated memory may take longer than the product that is written to it.
     """
 
     _memory: Tensor | None = None
 
     def tensor(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        """Return an uninitialised tensor, in the memory of this thread's last one."""
+        """Return an uninitialised tensor in the memory of this thread, which the next call reuses."""
         needed = prod(shape) * dtype.itemsize
         if needed > _MAX_SCRATCH_BYTES:
             return torch.empty(shape, dtype=dtype)
@@ -84,8 +84,8 @@ def _pool(process: int, threads: int) -> ThreadPoolExecutor:  # noqa: ARG001 (th
 
     def begin() -> None:
         _this_thread.is_shared = True
-        # A thread adopts torch's global number of threads on first use, and keeps what it sets afterwards. Setting it
-        # also changes the global number, which the last line below restores.
+        # A thread adopts torch's global number of threads on first use, and keeps its own setting afterwards. Setting
+        # it also changes the global number, which the last line below restores.
         torch.get_num_threads()
         torch.set_num_threads(1)
         everyone.wait()

@@ -1,6 +1,6 @@
-"""JPEG files that lack their last bytes, as after a copy or a crash of a camera that ended a moment too early.
+"""JPEG files that lack their last bytes, as after an interrupted copy or a crash of a camera.
 
-OpenCV, browsers and libjpeg itself decode such files and fill what is missing with one colour; Pillow refuses them.
+OpenCV, browsers and libjpeg decode such files and fill missing blocks with one colour; Pillow refuses them.
 """
 
 from collections.abc import Iterator
@@ -12,29 +12,29 @@ _START, _END = b"\xff\xd8", b"\xff\xd9"
 _SCAN, _PROGRESSIVE_FRAMES = 0xDA, frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 _STANDALONE = frozenset({0x01, *range(0xD0, 0xD9)})
 _LAST_COEFFICIENT = 63
-# Blocks of one row, of at most 16 pixels, may be missing, and in large images a few rows of blocks.
+# Maximum height of missing rows: one row of blocks of at most 16 pixels, or a few in large images.
 _MAX_MISSING_ROWS, _MAX_MISSING_PART = 16, 0.02
 
 
 def with_end(content: bytes) -> bytes | None:
-    """The file with the marker of its end, if it is a JPEG without one in which all scans have begun; else None."""
+    """Append the end marker to a JPEG that lacks it and in which all scans have begun; None for other files."""
     if not content.startswith(_START) or content.rstrip(b"\0").endswith(_END) or not _has_all_scans(content):
         return None
     return content.removesuffix(b"\xff") + _END
 
 
 def is_nearly_whole(pixels: UInt8[np.ndarray, "height width channels"]) -> bool:
-    """Whether at most a few rows at the bottom are of one colour, as decoders fill missing blocks."""
+    """Whether at most a few rows at the bottom have the single colour with which decoders fill missing blocks."""
     flat = (pixels == pixels[-1, -1]).all(axis=(1, 2))[::-1]
     missing = len(flat) if flat.all() else int(np.argmin(flat))
     return missing <= max(_MAX_MISSING_ROWS, _MAX_MISSING_PART * len(flat))
 
 
 def _has_all_scans(content: bytes) -> bool:
-    """Whether the last scan has begun of each coefficient; always so for sequential files with one scan.
+    """Whether the last scan of each coefficient has begun; always true for sequential files with one scan.
 
-    Progressive files hold coefficients in several scans, of which those without successive approximation to come
-    (Al = 0, ISO/IEC 10918-1, table B.3) are the last.
+    Progressive files contain coefficients in several scans; the last scan of a coefficient has Al = 0 (ISO/IEC 10918-1,
+    table B.3).
     """
     progressive, begun = False, set[int]()
     for marker, segment in _segments(content):
@@ -47,7 +47,7 @@ def _has_all_scans(content: bytes) -> bool:
 
 
 def _segments(content: bytes) -> Iterator[tuple[int, bytes]]:
-    """Markers with their segments; entropy-coded data between them is passed over."""
+    """Yield markers with their segments, skipping entropy-coded data."""
     place = len(_START)
     while 0 <= place < len(content) - 3:
         if content[place] != 0xFF or content[place + 1] in (0x00, 0xFF):

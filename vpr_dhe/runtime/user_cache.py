@@ -1,4 +1,4 @@
-"""Place of what is cached for the user."""
+"""User cache directory."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,7 @@ CACHE_VARIABLE = "VPR_DHE_CACHE"
 
 
 def user_cache(purpose: str) -> Path:
-    """Folder for a purpose in the user's cache; it may not exist.
+    """Folder for a purpose in the user cache; it may not exist.
 
     The cache is `VPR_DHE_CACHE`, or `vpr-dhe` in the cache folder of the user (XDG Base Directory Specification).
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from vpr_dhe.errors import BadInputError
 
 MIN_VIEWS, MAX_VIEWS = 6, 72
-"""Fewer views leave gaps; more differ by less than 5 degrees."""
+"""Minimum and maximum number of views: fewer leave gaps, more differ by less than 5 degrees."""
 
 _NAME = re.compile(r"(.+)#(\d{3})", re.DOTALL)
 
@@ -28,29 +28,29 @@ def view_name(path: str, yaw_deg: int) -> str:
 
 
 def split_view(path: str) -> tuple[str, int] | None:
-    """Split the path of a view, as `view_name` makes it; None for other paths."""
+    """Split the path of a view made by `view_name`; None for other paths."""
     found = _NAME.fullmatch(path)
     return (found[1], int(found[2])) if found and int(found[2]) < 360 else None
 
 
 def view_of(path: Path) -> View | None:
-    """View that a path names; None if it is that of a file."""
+    """Parse the path of a view; None for the path of a file."""
     split = split_view(str(path))
     return None if split is None or path.exists() else View(Path(split[0]), split[1])
 
 
 def file_of(path: Path) -> Path:
-    """File that an image is in: its panorama, or itself."""
+    """File of an image: the panorama of a view, or the path itself."""
     view = view_of(path)
     return path if view is None else view.file
 
 
 def yaws_deg(views: int) -> list[int]:
-    """Directions of a number of views, evenly spread, the first at the centre.
+    """Evenly spaced directions of views, the first at the centre of the panorama.
 
     Raises:
         BadInputError: if there are too few or too many.
     """
     if not MIN_VIEWS <= views <= MAX_VIEWS:
-        raise BadInputError(f"{views} views of each panorama were asked for; expected {MIN_VIEWS} to {MAX_VIEWS}")
+        raise BadInputError(f"found {views} views of each panorama; expected {MIN_VIEWS} to {MAX_VIEWS}")
     return [round(360 * number / views) for number in range(views)]

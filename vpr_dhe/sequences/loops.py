@@ -161,7 +161,7 @@ def _kept(index: StrPath | None) -> Generator[Path, None, None]:
         yield Path(index)
         return
     with TemporaryDirectory(prefix="vpr-dhe-") as folder:
-        yield Path(folder) / "way"
+        yield Path(folder) / "traverse"
 
 
 def _reporting(

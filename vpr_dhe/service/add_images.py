@@ -52,9 +52,9 @@ class Additions:
 
 
 def add_images(index: PlaceIndex, extractor: Extractor, images: Sequence[NewImage]) -> Additions:
-    """Store and index images; durable when this returns.
+    """Store and index images; they are durable on return.
 
-    An image that is indexed already is accepted if it is identical. After an error, stored files may remain unindexed.
+    An identical image that is already indexed is accepted. After an error, stored files may remain unindexed.
 
     Raises:
         HTTPException: 409 if another file has the same name; 422 if two images have one name.
@@ -80,7 +80,7 @@ def _invalid_name(name: str, content: bytes) -> str | None:
     if any(part.startswith(".") for part in path.parts):
         return "is that of a hidden file or folder; begin with another character than a dot"
     ending, extensions = path.suffix.lower(), image_extensions()
-    # Phones give photos that they converted to JPEG the name of the original.
+    # HEIC and similar extensions are accepted, because phones keep the original name of images converted to JPEG.
     if ending not in extensions and not (ending in HEIC_EXTENSIONS and not is_heic(content[:SIGNATURE_BYTES])):
         return f"has no extension of an image; expected one of {', '.join(sorted(extensions))}"
     if any(len(os.fsencode(part)) > _MAX_PART_BYTES for part in path.parts):

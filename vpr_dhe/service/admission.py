@@ -1,4 +1,4 @@
-"""Admission control: a bounded number of concurrent requests, none while stopping."""
+"""Admission control: a limit of concurrent requests, and no new ones while stopping."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,7 +7,7 @@ from starlette.exceptions import HTTPException
 
 
 class Admission:
-    """Counter of the requests admitted and not answered yet; for the thread of one event loop.
+    """Counter of active requests, for the thread of one event loop.
 
     Args:
         capacity: maximum number of active requests.

@@ -23,7 +23,7 @@ class ExtractionQueue:
     The caller limits the number of pending images.
 
     Args:
-        extractor: its features must not depend on the batch.
+        extractor: an extractor whose features do not depend on the batch.
         batch_size: maximum images per batch.
         batch_wait_s: maximum time the first image of a batch waits for others, in seconds.
         observe: called with the size and duration in seconds of each batch, in the extracting thread.
@@ -82,7 +82,7 @@ class ExtractionQueue:
             if len(batch) == 1:
                 batch[0].features.set_exception(error)
                 return
-            # One bad image must not fail the others.
+            # One bad image must not make the others fail.
             for job in batch:
                 self._extract([job])
             return

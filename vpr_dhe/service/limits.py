@@ -3,13 +3,13 @@
 import os
 from dataclasses import dataclass
 
-# Verification is CPU-bound in this process; more threads only take turns.
+# Verification is CPU-bound; more threads bring no speedup.
 _MAX_WORKERS = 4
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits beyond which a request is refused with a reason.
+    """Limits beyond which a request is refused.
 
     Args:
         body_bytes: maximum size of a body.

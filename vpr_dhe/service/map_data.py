@@ -1,4 +1,4 @@
-"""Data that the page draws from: positions of the map, and inliers of a match."""
+"""Data for the drawings of the web page: positions of the map, and inliers of a match."""
 
 from typing import Any
 
@@ -29,7 +29,7 @@ def positions_document(snapshot: Snapshot) -> dict[str, Any]:
 
 
 def inliers_document(snapshot: Snapshot, match: RankedMatch) -> dict[str, Any]:
-    """Inliers of a match, evenly sampled: x and y in the query, then in the database image, in pixels; and its size.
+    """Inliers of a match, evenly sampled, as x and y in the query and in the database image, and the image's size.
 
     `image_size` is null if the image was removed meanwhile.
     """

@@ -1,4 +1,4 @@
-"""Web page for localizing a photo: a few files, nothing loaded from elsewhere."""
+"""Web page for localizing an image, without external resources."""
 
 from importlib.resources import files
 
@@ -20,7 +20,7 @@ async def page() -> Response:
 
 @router.get("/page.js")
 async def script() -> Response:
-    """The script of the page: the form, and what happens when it is sent."""
+    """The script of the form."""
     return _asset("vpr_dhe.service", "page.js", "text/javascript")
 
 

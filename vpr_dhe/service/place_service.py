@@ -1,4 +1,4 @@
-"""Threads of a service: which of them does what, and in which order."""
+"""Threads of a service and the division of work between them."""
 
 import asyncio
 import logging
@@ -37,9 +37,9 @@ class PlaceService:
     query sees one fixed state of the index.
 
     Args:
-        localizer: over an index on this machine.
+        localizer: localizer over an index on this machine.
         verifier: name of its verifier.
-        limits: of the service.
+        limits: limits of the service.
 
     Raises:
         BadInputError: if the localizer answers from no index on this machine.
@@ -62,14 +62,14 @@ class PlaceService:
         if len(snapshot):
             first = snapshot.ids[:1]
             snapshot.search(snapshot.descriptors(first), 1, codes=snapshot.codes(first))
-        # Threads started while the candidates' thread pool is being created would stay pinned to one core.
+        # Create the thread pool for candidates now: threads started during its creation would stay limited to one core.
         in_parallel(int, range(2))
 
     async def __aenter__(self) -> "PlaceService":
         """Start the threads."""
         limits = self.limits
         self._workers = ThreadPoolExecutor(limits.workers, "worker")
-        # One thread both writes and refreshes, so that a refresh never goes back to an older state.
+        # One thread both writes and refreshes, so that a refresh never returns to an older state.
         self._writer = ThreadPoolExecutor(1, "writer")
         self._extraction = ExtractionQueue(
             self.localizer.extractor,
@@ -151,7 +151,7 @@ class PlaceService:
             return await _run(self._writer, partial(add_images, self.index, self.localizer.extractor, images))
 
     async def thumbnail(self, name: str, side_px: int) -> bytes | None:
-        """A database image as a small JPEG file; None if the index holds no image of this name.
+        """Return a database image as a small JPEG file; None if the index contains no image of this name.
 
         `side_px` is the maximum length of its longer side.
 

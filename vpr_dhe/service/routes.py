@@ -90,8 +90,8 @@ async def localize(
 ) -> Response:
     """Localize one image; the response is that of `vpr-dhe query --format json` for one query.
 
-    With `inlier_points`, matches also have the points and the image size that lines are drawn from. With `near` and
-    `within_m`, only images so near to a position are searched.
+    With `inlier_points`, matches also have the inliers and the image size, for drawing. With `near` and `within_m`,
+    only images within that distance of a position are searched.
     """
     if (near is None) != (within_m is None):
         raise HTTPException(422, "near and within_m belong together; give both or neither")
@@ -180,7 +180,7 @@ async def index_info(request: Request, service: Service) -> Response:
 
 @router.get("/healthz")
 async def health() -> Response:
-    """Liveness: whether the process answers at all."""
+    """Liveness: whether the process answers."""
     return Document({"status": "alive"})
 
 

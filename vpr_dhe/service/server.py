@@ -50,8 +50,7 @@ def serve(service: PlaceService, token: str | None, listening: socket.socket) ->
         IndexDamagedError: if stored vectors fail their checksums.
     """
     service.warm_up()
-    # Everything loaded so far stays. Scanning its quarter of a million objects in each full collection would delay
-    # requests by 0.1 s and more.
+    # Objects loaded so far live forever; scanning them in each full garbage collection would delay requests.
     gc.collect()
     gc.freeze()
     config = uvicorn.Config(

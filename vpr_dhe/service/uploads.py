@@ -1,4 +1,4 @@
-"""Image files in the body of a request: raw, or as parts of a form, named in all the ways that clients have."""
+"""Image files in the body of a request: raw, or as parts of a form."""
 
 import asyncio
 import re
@@ -23,7 +23,7 @@ _FIELDS = (_FIELD, "file")
 _MAX_FILES = 64
 _DISPOSITION = "content-disposition"
 _PLAIN_NAME = re.compile(r";\s*filename\s*=", re.IGNORECASE)
-# JSON, and the URLs of pictures on web pages.
+# First bytes of JSON and of data URLs.
 _TEXT_MARKS = (b"{", b"[", b'"', b"data:")
 _MARK_BYTES = 64
 
@@ -108,10 +108,10 @@ async def _read_form(request: Request, name: str) -> list[Upload]:
 
 
 class _FormParser(MultiPartParser):
-    """Parser of forms that takes `filename*` for a file's name, and all parts named `image` for files.
+    """Parser of forms that accepts `filename*` as file name, and treats all parts named `image` as files.
 
-    Some versions of Python's urllib3 write names with other letters than ASCII so, though RFC 7578 forbids it in forms;
-    other clients give a file no name.
+    Some versions of Python's urllib3 write non-ASCII names as `filename*`, although RFC 7578 forbids it in forms; other
+    clients send files without a name.
     """
 
     def on_headers_finished(self) -> None:
@@ -123,7 +123,7 @@ class _FormParser(MultiPartParser):
 
 
 def with_file_name(disposition: bytes) -> bytes:
-    """Header Content-Disposition with a plain file name, if it has only an extended one or is of a nameless image."""
+    """Add a plain file name to a header Content-Disposition that has only an extended one, or none for an image."""
     text = disposition.decode("latin-1")
     if _PLAIN_NAME.search(text):
         return disposition

@@ -1,4 +1,4 @@
-"""Light, weather and sensor of a view."""
+"""Lighting, weather and sensor of a view."""
 
 import math
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ class Appearance:
 
     @classmethod
     def sample(cls, rng: np.random.Generator) -> "Appearance":
-        """Draw the light, sky, sensor and occluders of another day at random."""
+        """Draw lighting, sky, sensor and occluders of another day at random."""
         return cls(
             brightness=rng.uniform(0.7, 1.25),
             contrast=rng.uniform(0.75, 1.2),

@@ -1,4 +1,4 @@
-"""Building fronts: painted masonry, storeys of windows, ground floor, and cornice or gable; or a part of a photo."""
+"""Building fronts: painted masonry, storeys of windows, ground floor, and cornice or gable; or a crop of a photo."""
 
 import cv2
 import numpy as np
@@ -34,7 +34,7 @@ def cut_front(plan: FrontPlan, photo: Image, rng: np.random.Generator) -> Image:
     size = [min(max(round(side_m * px_per_m), 1), most) for side_m, most in ((plan.width_m, width), (height_m, height))]
     left, top = (int(rng.integers(most - part + 1)) for most, part in zip((width, height), size, strict=True))
     part = photo[top : top + size[1], left : left + size[0]]
-    # At the scale of painted fronts, so that no texture keeps a photo alive, however large.
+    # A copy at the scale of painted fronts, so that a texture does not keep a large photo in memory.
     painted_px = round(plan.width_m * _PX_PER_M), round(height_m * _PX_PER_M)
     return cv2.resize(part, painted_px, interpolation=cv2.INTER_AREA)
 

@@ -114,7 +114,7 @@ class _Builder:
     ) -> None:
         """Fill a row with buildings; `right` points along it as seen from the street.
 
-        `at_streets` tells whether its left and right ends face streets.
+        `at_streets` says whether its left and right ends face streets.
         """
         count = max(round(length_m / self._rng.uniform(*street.style.building_width_m)), 1)
         parts = self._rng.uniform(0.75, 1.25, count)
@@ -130,7 +130,7 @@ class _Builder:
     ) -> None:
         """Add one convex building: `left` is the left foot of its front.
 
-        `at_streets` tells whether its left and right sides face streets.
+        `at_streets` says whether its left and right sides face streets.
         """
         plan = FrontPlan.sample(self._rng, style, width_m)
         if any(at_streets):

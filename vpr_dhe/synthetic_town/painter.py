@@ -18,7 +18,7 @@ class Split(NamedTuple):
 
 
 def painter_tree(footprints: Sequence[Footprint]) -> Split | int:
-    """Split buildings by planes that cut none of them, which is always possible in a town of rows and streets."""
+    """Split buildings recursively by planes that cut no building, which exist in a town of rows and streets."""
     return _split(list(enumerate(footprints)))
 
 

@@ -40,7 +40,7 @@ class Street:
 
 
 class Interval(NamedTuple):
-    """Space between two parallel streets; None stands for the town's edge."""
+    """Space between two parallel streets; None is the town's edge."""
 
     start_m: float
     end_m: float

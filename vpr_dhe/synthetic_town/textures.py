@@ -1,4 +1,4 @@
-"""Textures of surfaces, painted or cut from photos on first use, and kept in all resolutions that were used."""
+"""Textures of surfaces, painted or cut from photos on first use, and cached in all resolutions used."""
 
 from collections.abc import Sequence
 from pathlib import Path

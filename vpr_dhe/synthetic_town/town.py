@@ -48,7 +48,7 @@ class TownLayout:
 
 
 class SyntheticTown:
-    """Town determined by its seed; textures are made on first use and kept.
+    """Town determined by its seed; textures are made on first use and cached.
 
     Fronts are cut from `photos`, images of facades seen head-on, or painted if there are none.
     `surfaces` are all surfaces, `facades` the building fronts, which come first among them. Half of the `streets`
@@ -168,7 +168,7 @@ def write_town(
     seed: int = 0,
     progress: Progress = lambda _images: None,
 ) -> TownLayout:
-    """Render a data set to folder/images/test/{database,queries}: neutral database views, queries in other light.
+    """Render a data set to folder/images/test/{database,queries}: neutral database views, queries in other lighting.
 
     File names follow the standard layout `@utm_east@utm_north@zone@letter@latitude@longitude@place@tile@heading@pitch@
     roll@height@timestamp@note@.jpg`, positions with two decimals, offset to UTM_ORIGIN_M. `progress` is called with

@@ -1,4 +1,4 @@
-"""Visibility of surfaces: their polygons are filled into a map of numbers, far to near, at twice the image's size."""
+"""Visibility of surfaces: polygons are filled into an index map, far to near, at twice the image's size."""
 
 import math
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ _SUPERSAMPLING = 2
 _NEAR_M = 0.1
 # From pixels to the supersampled grid: the centre of a pixel is the centre of its 2 x 2 block.
 _TO_FINE = np.array([[2.0, 0.0, 0.5], [0.0, 2.0, 0.5], [0.0, 0.0, 1.0]])
-# Surfaces are drawn in pieces of this length, each with a texture resolution fit for its distance.
+# Surfaces are drawn in pieces of this length, each with a texture resolution for its distance.
 _PIECE_M = {FrontPlan: 4.0, RoadPlan: 5.0, CrossingPlan: 5.0}
 _PLAIN_PIECE_M = 10.0
 
@@ -88,7 +88,7 @@ class Scene:
 class View:
     """Map of the piece of the town at each pixel of a supersampled image; -1 is sky.
 
-    `visible` holds, for each piece in view, its tight box and its mask in the box (255 where visible).
+    `visible` contains, for each piece in view, its bounding box and its mask in the box (255 where visible).
     """
 
     def __init__(self, scene: Scene, camera: Camera) -> None:

@@ -1,4 +1,4 @@
-"""Weathering of fronts, which tells them apart: drain pipes, ivy, graffiti, posters, signs."""
+"""Weathering that makes fronts distinctive: drain pipes, ivy, graffiti, posters, signs."""
 
 import cv2
 import numpy as np

@@ -1,4 +1,4 @@
-"""Deadline of long work."""
+"""Deadline of a long task."""
 
 from collections.abc import Callable
 from math import inf
@@ -6,7 +6,7 @@ from time import monotonic
 
 
 class Deadline:
-    """End of a time limit that begins now; None is no limit. `clock` counts seconds."""
+    """End of a time limit that starts on construction; None means no limit. `clock` returns seconds."""
 
     def __init__(self, minutes: float | None = None, *, clock: Callable[[], float] = monotonic) -> None:
         self.minutes, self._clock = minutes, clock

@@ -1,4 +1,4 @@
-"""Training pairs as a homography head sees them: local maps, matches, and homographies where known."""
+"""Training pairs of a homography head: local maps, matches, and homographies where known."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -18,7 +18,7 @@ from vpr_dhe.training.sources.base import TrainingPair
 
 
 class ExtractedPairs(NamedTuple):
-    """Batch of pairs on the CPU; A is the query, B the candidate.
+    """Batch of pairs on the CPU, with A as query and B as candidate.
 
     `homographies` map pixels of A's input to pixels of B's; they are the identity where `known` is false.
     """
@@ -35,7 +35,7 @@ def extract_pairs(pairs: Sequence[TrainingPair], extractor: Extractor, input_siz
 
     Args:
         pairs: images of any size.
-        extractor: is not trained.
+        extractor: frozen extractor.
         input_size: frame of the homographies and matches, in pixels.
     """
     features = extractor.extract([image for pair in pairs for image in (pair.image_a, pair.image_b)])
@@ -57,7 +57,7 @@ def extract_pairs(pairs: Sequence[TrainingPair], extractor: Extractor, input_siz
 def match_maps(
     query: Float[Tensor, "cells dimension"], candidate: Float[Tensor, "cells dimension"], grid: Grid, input_size: Size
 ) -> Matches:
-    """Mutual matches of two local maps of a grid, at the centres of their cells in `input_size`."""
+    """Match two local maps mutually; points are the centres of cells, in pixels of `input_size`."""
     found = mutual_nearest_neighbours(query.detach(), candidate.detach()[None])
     mutual, centres = found.mutual[0].cpu(), cell_centres(grid, input_size)
     there = found.index[0].cpu()[mutual]

@@ -1,4 +1,4 @@
-"""Held-out pairs: drawn and prepared once, and kept for every validation."""
+"""Held-out pairs, prepared once for all validations."""
 
 from collections.abc import Callable
 from typing import Generic, TypeVar
@@ -14,8 +14,8 @@ class HeldOut(Generic[Prepared]):
     """The first pairs of a source, prepared in batches on first use.
 
     Args:
-        source: pairs to validate with.
-        seed: of their order.
+        source: source of the pairs.
+        seed: seed of their order.
         max_pairs: maximum number of pairs.
         batch_size: pairs prepared together.
         prepare: converts pairs into a batch of the stage.
@@ -38,7 +38,7 @@ class HeldOut(Generic[Prepared]):
         """All batches, prepared on the first call.
 
         Raises:
-            TimeLimitError: if the time of the preparation is up.
+            TimeLimitError: if the time limit ends during preparation.
         """
         if self._batches is None:
             advance = preparation.begin("held-out pairs", self._count)

@@ -18,8 +18,8 @@ Batch = TypeVar("Batch")
 class _Turns(Dataset):
     """Dataset of the batches of one process by step, for worker processes.
 
-    Batches are sent as bytes: torch would move their tensors to shared memory, which ends the process if a tensor lies
-    in a mapped file.
+    Batches are sent as bytes: torch would move their tensors to shared memory, which kills the process if a tensor is
+    in a memory-mapped file.
     """
 
     def __init__(self, batches: Batches, process: int, processes: int) -> None:
@@ -34,7 +34,7 @@ class _Turns(Dataset):
 
 
 def load_batches(batches: Batches[Batch], steps: range, process: int, processes: int, workers: int) -> Iterator[Batch]:
-    """Batches of these steps, in order, whichever worker prepares them."""
+    """Yield the batches of these steps in order, prepared by any worker."""
     if workers == 0:
         return (batches.batch(Turn(step, process, processes)) for step in steps)
     return iter(

@@ -1,4 +1,4 @@
-"""Training loop of all stages: on one or many devices, logged, validated, and resumable at any time."""
+"""Training loop of all stages, on one or more devices, with logging, validation and resumption."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -32,16 +32,16 @@ class LoopSettings:
 
     Args:
         steps: total number of steps.
-        seed: of all randomness in a step besides the data.
+        seed: seed of all randomness in a step except the data.
         validate_every: steps between validations; the last step is validated too.
-        save_every: steps between saved states; a killed run loses at most these.
+        save_every: steps between saved states; a killed run loses at most this many.
         log_every: steps averaged in one line of the logs.
         max_gradient_norm: maximum gradient norm, for each part of the stage separately.
-        precision: of matrix products; "bf16" and "fp16" are mixed precision.
+        precision: precision of matrix products; "bf16" and "fp16" are mixed precision.
         on_cpu: whether to ignore GPUs.
         workers: processes that prepare batches; 0 means the training process.
-        max_minutes: time after which the run saves its state and ends early, to be resumed later; None is unlimited.
-            Preparation counts.
+        max_minutes: time, including preparation, after which the run saves its state and ends, to be resumed later;
+            None is unlimited.
     """
 
     steps: int
@@ -58,7 +58,7 @@ class LoopSettings:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """State of a run; `best_score` is that of the model in `best_model`, None if there is none yet."""
+    """State of a run; `best_score` is the score of the model in `best_model`, or None before the first validation."""
 
     step: int
     finished: bool
@@ -76,20 +76,20 @@ def train(
 ) -> TrainingResult:
     """Train a stage, from the start or from the saved state in `folder`.
 
-    On a CPU, a run that was interrupted and resumed any number of times ends with bitwise the same weights as an
-    uninterrupted one, because torch's random number generators are seeded at every step.
+    On a CPU, an interrupted and resumed run ends with bitwise the same weights as an uninterrupted one, because torch's
+    random number generators are seeded at every step.
 
     Args:
-        stage: as it is at step 0.
-        settings: may differ from those of the original run, except seed, precision and gradient norm.
-        folder: new, or of a run of this stage.
-        progress: called with the number of steps just done, first with those done before.
-        preparation: reports the preparation of data, and has the deadline of the run; by default, the time of
-            `settings.max_minutes` begins now.
+        stage: stage in its state at step 0.
+        settings: may differ from those of the original run, except for seed, precision and gradient norm.
+        folder: a new folder, or that of a run of this stage.
+        progress: called with the number of steps just done; the first call counts those of earlier runs.
+        preparation: reports the preparation of data, and has the deadline of the run; by default, the time limit
+            `settings.max_minutes` starts now.
 
     Raises:
-        BadInputError: if the folder holds something else, or a run under other settings.
-        TimeLimitError: if the time was up before the first step of this call.
+        BadInputError: if the folder contains something else, or a run with other settings.
+        TimeLimitError: if the time limit ended before the first step of this call.
         MissingExtraError: if the extra `train` is not installed.
     """
     loop = _Loop(stage, settings, Path(folder), preparation or Preparation(Deadline(settings.max_minutes)))
@@ -104,7 +104,7 @@ class _Loop:
         self._stage, self._settings = stage, settings
         self._deadline, stage.preparation = preparation.deadline, preparation
         self._stopped: TimeLimitError | None = None
-        # In accelerate's words, which run folders keep.
+        # accelerate's name, which run folders store.
         self._mixed_precision = "no" if settings.precision == "fp32" else settings.precision
         self._accelerator: Any = require_extra("train").Accelerator(
             cpu=settings.on_cpu, mixed_precision=self._mixed_precision
@@ -129,7 +129,7 @@ class _Loop:
         self._recent: dict[str, list[torch.Tensor]] = defaultdict(list)
 
     def _open(self, folder: Path) -> RunFolder:
-        """Open the run folder; the main process creates it before the others look."""
+        """Open the run folder, which the main process creates first."""
         facts = {
             **self._stage.facts,
             "processes": self._accelerator.num_processes,
@@ -166,7 +166,7 @@ class _Loop:
 
     @property
     def _kept(self) -> str:
-        """Sentence about what the folder holds and what to do."""
+        """Message about the state in the folder and the remedy."""
         state = f"holds the state after step {self._saved_step}" if self._saved_step else "holds nothing trained yet"
         return f"{self._run.folder} {state}; run the command again with a longer --max-minutes, or with less to prepare"
 
@@ -176,7 +176,7 @@ class _Loop:
             self._log.close()
 
     def _batches(self) -> Iterator[Any]:
-        """Batches from the current step; those of a round are loaded after it has begun."""
+        """Yield batches from the current step; those of a round are loaded after its beginning."""
         process, processes = self._accelerator.process_index, self._accelerator.num_processes
         while self._step < self._settings.steps and not self._agreed(self._stopped is not None):
             end = self._settings.steps
@@ -188,7 +188,7 @@ class _Loop:
             yield from load_batches(self._stage.batches, steps, process, processes, self._settings.workers)
 
     def _begin_round(self) -> bool:
-        """Begin a round in the main process, and share its state with the others; returns whether time sufficed."""
+        """Begin a round in the main process and share its state with the others; False if the time limit ended."""
         from accelerate.utils import broadcast_object_list
 
         if self._main:
@@ -206,7 +206,7 @@ class _Loop:
 
     @contextmanager
     def _preparing(self) -> Iterator[None]:
-        """Prepare the stage for work without gradients; the end of the time is noted, and Ctrl-C loses no step."""
+        """Context without gradients that records the end of the time limit and saves the state on Ctrl-C."""
         self._stage.eval()
         try:
             with torch.no_grad():
@@ -225,21 +225,21 @@ class _Loop:
         loss, scalars = self._module(to_device(batch, self._accelerator.device))
         self._accelerator.backward(loss)
         norm = self._clip_gradients()
-        # A scaler handles overflows itself; without one, a step along a gradient of NaN would ruin the weights.
+        # A scaler skips steps with NaN gradients; without one, they would destroy the weights.
         if self._accelerator.scaler is not None or bool(torch.isfinite(norm)):
             self._optimizer.step()
         for name, value in {"loss": loss, "gradient_norm": norm, **scalars}.items():
             self._recent[name].append(torch.as_tensor(value).detach())
 
     def _clip_gradients(self) -> torch.Tensor:
-        """Clip the gradient of each part; returns the total norm before clipping."""
+        """Clip the gradient of each part, and return the total norm before clipping."""
         self._accelerator.unscale_gradients()
         max_norm = self._settings.max_gradient_norm
         norms = [clip_grad_norm_(part.parameters(), max_norm) for part in self._stage.gradient_parts()]
         return torch.stack(norms).norm()
 
     def _prepare_step(self) -> None:
-        """Set learning rates and random seeds, which depend on the step alone."""
+        """Set learning rates and random seeds, which depend only on the step."""
         factor = self._stage.learning_rate_factor(self._step)
         for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
             group["lr"] = rate * factor
@@ -291,11 +291,11 @@ class _Loop:
         return self._step % every == 0 or self._step == self._settings.steps
 
     def _out_of_time(self) -> bool:
-        """Whether the time limit is reached; the main process decides for all."""
+        """Whether the time limit is reached, as decided by the main process."""
         return self._agreed(self._deadline.is_over)
 
     def _agreed(self, decision: bool) -> bool:
-        """Decision of the main process, in all processes."""
+        """Broadcast the decision of the main process to all processes."""
         from accelerate.utils import broadcast_object_list
 
         shared = [decision]

@@ -1,4 +1,4 @@
-"""Mining of triplets: for each query its most similar positive and its most similar negatives.
+"""Mining of triplets: the most similar positive and the most similar negatives of each query.
 
 Source: Berton et al., "Deep Visual Geo-localization Benchmark", CVPR 2022, and its published code: positives within 10
 m, negatives beyond 25 m, 1000 queries and 1000 random database images per round. Its full mining caches the hardest
@@ -22,7 +22,7 @@ from vpr_dhe.runtime.choices import Mining
 
 Extract: TypeAlias = Callable[[Sequence[Path]], Float[Tensor, "images dimension"]]
 Triplets: TypeAlias = Int64[Tensor, "triplets columns"]
-"""Rows of a query, of its positive, and of its negatives, in this order."""
+"""Indices of a query, its positive, and its negatives, in this order."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,10 @@ class MiningSettings:
 
 
 class TripletMiner:
-    """Miner of triplets in a data set whose positives are those to train on.
+    """Miner of triplets in a data set; its positives are the positives of the triplets.
 
     Raises:
-        DatasetError: if the ground truth is not public, or there are fewer images than a triplet needs.
+        DatasetError: if the ground truth is not public, or there are too few images for a triplet.
     """
 
     def __init__(self, dataset: PlaceDataset, settings: MiningSettings) -> None:
@@ -50,7 +50,7 @@ class TripletMiner:
         self._dataset, self._settings, self._positives = dataset, settings, dataset.positives
         self._near = near_images(dataset, dataset.positives)
         count = len(dataset.database.records)
-        # Usable queries have a positive and enough far database images.
+        # Usable queries have a positive and enough distant database images.
         self._queries = np.array(
             [
                 query
@@ -89,7 +89,7 @@ class TripletMiner:
         return torch.tensor(mined)
 
     def _pool(self, random: np.random.Generator) -> Int64[np.ndarray, " pool"]:
-        """Rows among which the hardest negatives are searched."""
+        """Indices of the images searched for the hardest negatives."""
         count = len(self._dataset.database.records)
         kept = {Mining.random: 0, Mining.partial: self._settings.sampled_images, Mining.full: count}
         return random.permutation(count)[: kept[self._settings.mining]]
@@ -100,7 +100,7 @@ class TripletMiner:
 
 
 def near_images(dataset: PlaceDataset, positives: Positives) -> Positives:
-    """Rows of each query that are no negatives: all within 25 m if positions are known, else the positives."""
+    """Indices that are not negatives of each query: all within 25 m if positions are known, else the positives."""
     if any(record.position is None for record in (*dataset.database.records, *dataset.queries.records)):
         return positives
     within = positives_within(dataset.database, dataset.queries, RADIUS_M)

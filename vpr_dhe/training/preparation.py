@@ -1,4 +1,4 @@
-"""Preparation of data for training: counted against the time limit, reported, and ended when time is up."""
+"""Preparation of training data, with progress and within the time limit of the run."""
 
 from vpr_dhe.errors import TimeLimitError
 from vpr_dhe.records import Progress, StartProgress, without_progress
@@ -6,10 +6,10 @@ from vpr_dhe.training.deadline import Deadline
 
 
 class Preparation:
-    """Preparation of data, such as a round of pairs or held-out pairs, which may take much longer than a step.
+    """Progress and deadline of preparing data, such as a round of pairs, which may take much longer than a step.
 
     Args:
-        deadline: of the whole run, preparation included.
+        deadline: deadline of the whole run, including preparation.
         start_progress: called with the name and number of the items of each part.
     """
 
@@ -17,10 +17,10 @@ class Preparation:
         self.deadline, self._start_progress = deadline or Deadline(), start_progress
 
     def begin(self, items: str, total: int) -> Progress:
-        """Begin a part of so many items; call the result with the number of items just done.
+        """Begin a part of `total` items; call the returned function with the number of items just done.
 
         Returns:
-            A function that raises TimeLimitError if the time is up and items are left.
+            A function that raises TimeLimitError if the time limit ends before the last item.
         """
         progress, done = self._start_progress(items, total), 0
 

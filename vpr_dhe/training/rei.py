@@ -1,8 +1,8 @@
-"""REI, the re-projection error of inliers: error of a homography on matches that a robust estimator agrees with.
+"""REI, the re-projection error of inliers: error of a homography on the inliers of a robust estimator.
 
 Source: Lu et al., "Deep Homography Estimation for Visual Place Recognition", AAAI 2024, section "Re-projection error of
-inliers loss". The published code counts a pair without enough matches as error 0, which rewards the backbone for having
-no matches; here, such pairs are excluded from the mean.
+inliers loss". In the published code a pair without enough matches has error 0, which rewards the backbone for
+producing no matches; here, such pairs are excluded from the mean.
 """
 
 from collections.abc import Sequence
@@ -20,13 +20,13 @@ from vpr_dhe.verification.estimators.opencv import OpenCvEstimator
 from vpr_dhe.verification.verifier import Verifier
 
 INLIER_THRESHOLD_PX = 24.0
-"""Reprojection error, in pixels of a 384 px input, below which a match counts in K (1.5 cells of 16 px)."""
+"""Inlier threshold of K in pixels of a 384 px input (1.5 cells of 16 px)."""
 
 
 class InlierMatches(NamedTuple):
     """Matches of a batch of pairs, in pixels of the network's input; rows from `counts` on are padding.
 
-    `inliers` is K of each pair: the number of its matches that a robust estimator finds to agree with one homography.
+    `inliers` is K of each pair: its number of inliers under a robust estimator.
     """
 
     query_points: Float64[Tensor, "pairs matches 2"]
@@ -38,16 +38,16 @@ class InlierMatches(NamedTuple):
 def inlier_matches(
     matches: Sequence[Matches], input_size: Size, threshold_px: float = INLIER_THRESHOLD_PX
 ) -> InlierMatches:
-    """Pad the matches of at least one pair to a batch, and count their inliers under MAGSAC.
+    """Pad the matches of one or more pairs to a batch, and count their inliers under MAGSAC.
 
     Args:
-        matches: of each pair, between inputs of `input_size`.
+        matches: matches of each pair, between inputs of `input_size`.
         input_size: width and height of the network's input.
         threshold_px: reprojection error below which a match is an inlier.
     """
     frame = Frame(input_size, input_size)
     candidates = [View.of_matches(frame, found) for found in matches]
-    # No shortlist: these are independent pairs, not candidates of one query.
+    # No shortlist, because these are independent pairs, not candidates of one query.
     verifier = Verifier(OpenCvEstimator("magsac", threshold_px), threshold_px, shortlist_size=None)
     found = verifier.verify(View(frame), candidates)
     return InlierMatches(
@@ -59,7 +59,7 @@ def inlier_matches(
 
 
 def has_agreement(matches: InlierMatches, min_inliers: int = MIN_MATCHES) -> Bool[Tensor, " pairs"]:
-    """Mask of the pairs with enough matches and inliers to learn from."""
+    """Mask of the pairs with enough matches and inliers for training."""
     return (matches.counts >= MIN_MATCHES) & (matches.inliers >= max(min_inliers, 1))
 
 
@@ -85,12 +85,12 @@ def reprojection_errors_of_inliers(
 def rei_loss(
     homographies: Float[Tensor, "pairs 3 3"], matches: InlierMatches, min_inliers: int = MIN_MATCHES
 ) -> Float64[Tensor, ""]:
-    """Mean REI in pixels over the pairs with agreement; 0, with a graph, if there are none.
+    """Mean REI in pixels over the pairs with agreement; a differentiable 0 if there are none.
 
     Args:
         homographies: from query to candidate pixels of the network's input, finite.
-        matches: of the same pairs.
-        min_inliers: minimum K of a pair that counts.
+        matches: matches of the same pairs.
+        min_inliers: minimum K for a pair to count.
     """
     counted = has_agreement(matches, min_inliers)
     errors_px = reprojection_errors_of_inliers(homographies, matches)

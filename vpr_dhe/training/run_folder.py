@@ -25,8 +25,8 @@ TorchState: TypeAlias = dict[str, Any]
 class TrainingState:
     """State to resume training from: `step` steps are done; `best_score` is None before the first validation.
 
-    There is no random state: data and random numbers follow from seed and step. `validation_due` is whether the
-    validation after the last step is still to be done.
+    There is no random state, because data and random numbers are determined by seed and step. `validation_due` is
+    whether the validation after the last step is still to be done.
     """
 
     step: int
@@ -38,10 +38,10 @@ class TrainingState:
 
 
 class RunFolder:
-    """A training run on disk; the last saved state is readable whenever the run is killed.
+    """Training run on disk; the last saved state stays readable if the run is killed.
 
     Raises:
-        BadInputError: if the folder holds something else, or a run under other settings.
+        BadInputError: if the folder contains something else, or a run with other settings.
     """
 
     def __init__(self, folder: Path, facts: Mapping[str, Fact], *, writes: bool = True) -> None:
@@ -50,7 +50,7 @@ class RunFolder:
         claim_folder(folder, facts, "give the name of a new folder", writes=writes)
 
     def read_state(self) -> TrainingState | None:
-        """The last saved state; None before the first.
+        """Read the last saved state; None before the first.
 
         Raises:
             BadInputError: if the file is damaged.
@@ -83,12 +83,12 @@ class RunFolder:
         sync_folder(self.folder)
 
     def open_log(self, step: int) -> "Log":
-        """Open the logs, without the entries after a step."""
+        """Open the logs, and drop the entries after a step."""
         return Log(self.folder, step)
 
 
 def saved_step(folder: Path) -> int | None:
-    """Number of steps of the saved state of a run; None if there is none that can be read."""
+    """Number of steps of the saved state of a run; None if there is no readable state."""
     try:
         return int(torch.load(folder / _STATE, map_location="cpu", weights_only=True, mmap=True)["step"])
     except Exception:  # missing and damaged files raise errors of any kind
@@ -96,7 +96,7 @@ def saved_step(folder: Path) -> int | None:
 
 
 class Log:
-    """Scalars by step, in `log.csv` (one line per value) and for TensorBoard."""
+    """Log of scalars by step, in `log.csv` (one line per value) and for TensorBoard."""
 
     def __init__(self, folder: Path, step: int) -> None:
         from torch.utils.tensorboard.writer import SummaryWriter
@@ -122,9 +122,9 @@ class Log:
 
 
 def network_facts(settings: object, options: type) -> dict[str, Fact]:
-    """Facts of a network's settings without those of `options`, a dataclass they extend, that have their defaults.
+    """Facts of a network's settings, without fields of its base dataclass `options` that have their defaults.
 
-    Runs that were begun before an option existed then go on.
+    Runs from before an option existed can then be resumed.
     """
     stored: Any = settings
     defaults: Any = options()
@@ -133,21 +133,21 @@ def network_facts(settings: object, options: type) -> dict[str, Fact]:
 
 
 def claim_folder(folder: Path, facts: Mapping[str, Fact], remedy: str, *, writes: bool = True) -> None:
-    """Make the folder of a run that is determined by these facts, or check that it holds such a run.
+    """Create the folder of a run with these facts, or check that it contains such a run.
 
     Args:
-        folder: of the run.
+        folder: folder of the run.
         facts: all settings that affect the result.
-        remedy: what to do in order to start another run, for messages.
-        writes: whether to make the folder if there is none.
+        remedy: instruction for starting another run, for messages.
+        writes: whether to create the folder if there is none.
 
     Raises:
-        BadInputError: if the folder holds something else, or a run under other settings.
+        BadInputError: if the folder contains something else, or a run with other settings.
     """
     if (folder / _FACTS).is_file():
         _require_same(folder, facts, remedy)
     elif folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
-        raise BadInputError(f"{folder} exists but holds no training run; {remedy}")
+        raise BadInputError(f"{folder} exists but contains no training run; {remedy}")
     elif writes:
         folder.mkdir(parents=True, exist_ok=True)
         write_durably(folder, _FACTS, (json.dumps(dict(facts), indent=1) + "\n").encode())
@@ -158,8 +158,8 @@ def _require_same(folder: Path, facts: Mapping[str, Fact], remedy: str) -> None:
     for name in sorted({*known, *facts}):
         if known.get(name) != facts.get(name):
             raise BadInputError(
-                f"{folder} holds a run with {name} = {known.get(name)!r}, not {facts.get(name)!r}; go on with the "
-                f"same settings, or {remedy}"
+                f"{folder} contains a run with {name} = {known.get(name)!r}, not {facts.get(name)!r}; continue with "
+                f"the same settings, or {remedy}"
             )
 
 
@@ -168,5 +168,5 @@ def _rows_until(path: Path, step: int) -> list[list[str]]:
         return []
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.reader(file))[1:]
-    # A line truncated when the run was killed is of a later step, or will be written again.
+    # A truncated last line of a killed run is of a later step, or will be written again.
     return [row for row in rows if len(row) == len(_LOG_HEADER) and row[0].isdecimal() and int(row[0]) <= step]

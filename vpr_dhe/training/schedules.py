@@ -7,7 +7,7 @@ _MIN_FACTOR = 0.01
 
 
 def cosine_decay(step: int, decay_steps: int) -> float:
-    """Cosine from 1 to a hundredth after `decay_steps`, where it stays."""
+    """Cosine decay from 1 to 0.01 at `decay_steps`, constant afterwards."""
     done = min(1.0, step / decay_steps)
     return _MIN_FACTOR + (1 - _MIN_FACTOR) * (0.5 + 0.5 * cos(pi * done))
 

@@ -1,4 +1,4 @@
-"""Interface of a training stage: its data, loss and model, independent of the loop that drives it."""
+"""Interface of a training stage: its data, loss and model, independent of the training loop."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ Fact: TypeAlias = str | int | float | bool | None
 
 @runtime_checkable
 class Savable(Protocol):
-    """A model file or a network file."""
+    """Model file or network file."""
 
     def save(self, path: Path) -> None:
         """Write the file."""
@@ -26,7 +26,7 @@ class Savable(Protocol):
 
 
 class Turn(NamedTuple):
-    """Position of a batch: its step, from 0, and the training process it is for."""
+    """Index of a batch: its step, from 0, and its training process."""
 
     step: int
     process: int
@@ -42,26 +42,26 @@ class StepLoss(NamedTuple):
 
 @dataclass(frozen=True)
 class Validation:
-    """Quality of a stage on held-out data: the lower `score` the better; `scalars` are for the logs."""
+    """Quality of a stage on held-out data: a lower `score` is better; `scalars` are logged."""
 
     score: float
     scalars: dict[str, float]
 
 
 class Batches(ABC, Generic[Batch]):
-    """Batches of a stage. Loading processes get copies, so it must be small and picklable."""
+    """Batches of a stage. Loading processes get copies, so they must be small and picklable."""
 
     @abstractmethod
     def batch(self, turn: Turn) -> Batch:
-        """Make a batch, which depends on the turn alone: named tuples of tensors on the CPU."""
+        """Make a batch, determined by the turn: named tuples of tensors on the CPU."""
 
 
 class Stage(nn.Module, ABC, Generic[Batch]):
-    """One stage of training, as a module whose forward pass is its loss.
+    """Stage of training, as a module whose forward pass computes the loss.
 
-    `batches` is its training data. `facts` are all settings that affect the result: a run is only resumed under the
-    same ones. All state that training changes is in `state_dict()`. `preparation` is told about the items that
-    `begin_round` and `validate` prepare one by one, and may end them; they then leave the stage as it was.
+    `batches` is its training data. `facts` are all settings that affect the result: a run is resumed only with the same
+    facts. All state that training changes is in `state_dict()`. `begin_round` and `validate` report the items that they
+    prepare to `preparation`, which may raise TimeLimitError; they then leave the stage unchanged.
     """
 
     batches: Batches[Batch]
@@ -73,7 +73,7 @@ class Stage(nn.Module, ABC, Generic[Batch]):
         """Make the optimiser of the trained parameters, with the learning rates of step 0."""
 
     def gradient_parts(self) -> Sequence[nn.Module]:
-        """Parts whose gradients are clipped separately, because separate losses train them."""
+        """Parts that separate losses train, whose gradients are clipped separately."""
         return [self]
 
     def learning_rate_factor(self, step: int) -> float:  # noqa: ARG002 (constant unless a stage says otherwise)
@@ -89,7 +89,7 @@ class Stage(nn.Module, ABC, Generic[Batch]):
 
     @abstractmethod
     def forward(self, batch: Batch) -> StepLoss:
-        """Loss of a batch on the stage's device; always finite, and with a graph to all trained parameters."""
+        """Loss of a batch on the stage's device: finite, and differentiable with respect to all trained parameters."""
 
     @abstractmethod
     def validate(self) -> Validation:
@@ -97,4 +97,4 @@ class Stage(nn.Module, ABC, Generic[Batch]):
 
     @abstractmethod
     def model_file(self) -> Savable:
-        """The current model or network of a method, ready for use."""
+        """Return the current model file or network file."""

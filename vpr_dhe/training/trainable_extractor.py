@@ -25,11 +25,11 @@ class TrainableExtractor(nn.Module):
     """Backbone and aggregator with the weights of a model file.
 
     Args:
-        model: whose extractor is a network.
-        first_trained_block: freezes the transformer blocks before it, and everything else but the aggregator; None
-            trains everything.
-        backbone: replaces that of the model.
-        aggregator: replaces that of the model.
+        model: model with a network as extractor.
+        first_trained_block: first transformer block to train, with later blocks and the aggregator, while everything
+            else is frozen; None trains everything.
+        backbone: backbone instead of that of the model.
+        aggregator: aggregator instead of that of the model.
 
     Raises:
         ModelError: if there is nothing to train.
@@ -53,7 +53,7 @@ class TrainableExtractor(nn.Module):
             raise ModelError(f"model {model.name!r} has no block {first_trained_block}: blocks are counted from 0")
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> DenseFeatures:
-        """Extract features from preprocessed images; vectors are normalised if the model compares them so."""
+        """Extract features from preprocessed images; vectors are normalised if the model has `unit_norm`."""
         tokens = self.backbone(images)
         vectors = self.aggregator(tokens)
         if self._model.architecture.unit_norm:
@@ -61,7 +61,7 @@ class TrainableExtractor(nn.Module):
         return DenseFeatures(vectors, normalize(tokens.patches, dim=-1), tokens.grid)
 
     def model_file(self, training_data: str) -> ModelFile:
-        """The model with these weights, and without its heads, which were trained for others."""
+        """The model with these weights, and without heads, which were trained for other weights."""
         state = {f"backbone.{name}": value for name, value in self.backbone.state_dict().items()}
         state |= {f"aggregator.{name}": value for name, value in self.aggregator.state_dict().items()}
         return replace(
@@ -77,7 +77,7 @@ def require_network(model: ModelFile) -> ModelFile:
     """Return a model whose extractor is a network.
 
     Raises:
-        ModelError: if it is none.
+        ModelError: if it is not.
     """
     if model.architecture.backbone == SIFT_VLAD:
         raise ModelError(f"model {model.name!r} is not a network and has nothing to train; start from another")
@@ -85,13 +85,13 @@ def require_network(model: ModelFile) -> ModelFile:
 
 
 def new_model(backbone: str, aggregator: str, input_size: Size, seed: int) -> ModelFile:
-    """Untrained model: random weights, images squeezed to `input_size` and centred on grey.
+    """Make an untrained model: random weights, and images squeezed to `input_size` and normalised around grey.
 
     Args:
         backbone: one of `backbone_names()` that needs no download.
         aggregator: one of `aggregator_names()`.
-        input_size: of the network, in pixels.
-        seed: of the weights.
+        input_size: input size in pixels.
+        seed: seed of the weights.
 
     Raises:
         ModelError: if there are no such parts, or the backbone does not accept the input size.
@@ -113,7 +113,7 @@ def new_model(backbone: str, aggregator: str, input_size: Size, seed: int) -> Mo
 
 
 def _block_of(parameter: str) -> int:
-    """Number of the block that holds a parameter; -1 if none does."""
+    """Number of the block of a parameter; -1 if it is in no block."""
     found = _BLOCK.search(parameter)
     return int(found[1]) if found else -1
 

@@ -1,7 +1,6 @@
-"""Whitening of the descriptor of a trained network, learned from photos within minutes.
+"""Whitening of the descriptor of a trained network, fitted to unlabelled images.
 
-The network must have the aggregator `gem`; the result pools bands of the image by GeM and projects them. After training
-on few images, no other step improves recall as much.
+The network must have the aggregator `gem`; the result pools bands of the image by GeM and projects them.
 """
 
 from dataclasses import dataclass, replace
@@ -30,10 +29,10 @@ class WhiteningSettings:
 
     Args:
         aggregator: `gem-whitened` or `gem-2-bands-whitened`.
-        pairs: number of pairs of views to learn from.
-        power: of the variance that each direction is divided by; 0.5 is full whitening, for which the smallest
+        pairs: number of pairs of views for the fit.
+        power: power of the variance that each direction is divided by; 0.5 is full whitening, for which the smallest
             variances are too noisy with a few thousand images.
-        seed: of the pairs.
+        seed: seed of the pairs.
     """
 
     aggregator: str = "gem-2-bands-whitened"
@@ -50,13 +49,13 @@ def whiten(
     *,
     progress: Progress = lambda _: None,
 ) -> ModelFile:
-    """Replace the GeM of a model by a whitened GeM; a head is kept, because local maps do not change.
+    """Replace the GeM of a model by a whitened GeM. A head is kept, because local maps do not change.
 
     Args:
         model: network with the aggregator `gem`.
         source: pairs of views of one place.
         settings: aggregator, number of pairs, power and seed.
-        device: runs the network.
+        device: device of the network.
         progress: called with the number of pairs just extracted.
 
     Raises:
@@ -83,23 +82,23 @@ def projection_of(
     """Compute partly whitened principal axes W of vectors, each the mean over views of an image, and W @ mean.
 
     Args:
-        vectors: to learn from.
+        vectors: vectors of images.
         dimension: number of axes.
-        power: of the variance that each axis is divided by.
-        ridge: added to each variance before, as a fraction of the mean variance.
+        power: power of the variance that each axis is divided by.
+        ridge: value added to each variance first, as a fraction of the mean variance.
 
     Source: Jegou and Chum, "Negative evidences and co-occurences in image retrieval: the benefit of PCA and
-    whitening", ECCV 2012. Averaging over views takes the place of the within-pair whitening of Mikolajczyk and Matas,
-    ICCV 2007, for which a few thousand images are too few.
+    whitening", ECCV 2012. Averaging over views replaces the within-pair whitening of Mikolajczyk and Matas, ICCV 2007,
+    for which a few thousand images are too few.
     """
     data = torch.from_numpy(vectors)
     mean = data.mean(0)
     axes, variances = principal_axes(data - mean, dimension)
     mean_variance = float((data - mean).square().mean())
     projection = (axes * (variances.clamp(min=1e-6 * float(variances[0])) + ridge * mean_variance) ** -power).T
-    # The output is normalised, so the scale is free; this one suits half precision.
+    # The output is normalised, so the scale is arbitrary; this one suits half precision.
     projection = (projection / projection.abs().max()).half().float()
-    # Computed from the rounded projection, so that it cancels the mean exactly.
+    # From the rounded projection, so that it cancels the mean exactly.
     return projection.numpy(), (projection @ mean).numpy()
 
 
@@ -123,7 +122,7 @@ def principal_axes_of(
 
 
 def _unprojected(model: ModelFile, aggregator: str) -> ModelFile:
-    """Return the model with a whitened GeM whose projection is not learned yet."""
+    """Return the model with a whitened GeM whose projection is not fitted yet."""
     built = build_aggregator(aggregator, TrainableExtractor(model).backbone.dimension)
     kept = {name: value for name, value in model.tensors.items() if not name.startswith("aggregator.")}
     state = {f"aggregator.{name}": value for name, value in built.state_dict().items()}

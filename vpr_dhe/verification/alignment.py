@@ -12,7 +12,7 @@ import torch
 from vpr_dhe.errors import VerifierError
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.features.extractor import load_extractor
-from vpr_dhe.features.keypoints import TOLERANCE_PX, detect_and_describe, match_keypoints
+from vpr_dhe.features.keypoints import TOLERANCE_PX, detect_and_extract, match_keypoints
 from vpr_dhe.images import ImageLike, image_size
 from vpr_dhe.models.network_file import load_networks
 from vpr_dhe.records import (
@@ -33,7 +33,7 @@ from vpr_dhe.verification.estimators.resources import Resources
 from vpr_dhe.verification.keypoint_refinement import (
     MIN_CREDIBLE_INLIERS,
     count_agreeing,
-    keeps_its_side,
+    preserves_orientation,
     refine,
     verify_matches,
 )
@@ -201,12 +201,12 @@ def align_keypoints(query: Image, candidate: Image, verifier: Verifier) -> Verif
     The homography of an estimator that uses images (`HomographyEstimator.uses_images`) is returned as it is, with the
     keypoint matches that agree with it.
     """
-    keypoints = detect_and_describe(candidate)
-    best = verify_matches(query, candidate, match_keypoints(detect_and_describe(query), keypoints), verifier)
+    keypoints = detect_and_extract(candidate)
+    best = verify_matches(query, candidate, match_keypoints(detect_and_extract(query), keypoints), verifier)
     if verifier.estimator.uses_images:
         return best
     best = refine(query, candidate, keypoints, best, verifier, _RECTIFIED_RADII_PX)
-    credible = best.homography is not None and keeps_its_side(best.homography, image_size(query))
+    credible = best.homography is not None and preserves_orientation(best.homography, image_size(query))
     return best if credible and best.inliers >= MIN_CREDIBLE_INLIERS else NOT_VERIFIED
 
 
@@ -217,7 +217,7 @@ def align_coarsely(query: Image, candidate: Image, verifier: Verifier) -> Verifi
     """
     no_matches = Matches(torch.empty(0, 2).double(), torch.empty(0, 2).double(), torch.empty(0), TOLERANCE_PX)
     start = verify_matches(query, candidate, no_matches, verifier)
-    keypoints = detect_and_describe(candidate)
+    keypoints = detect_and_extract(candidate)
     by_keypoints = Verifier(OpenCvEstimator("magsac"))
     best = refine(query, candidate, keypoints, start, by_keypoints, _COARSE_RADII_PX, min_kept=0.0)
     if best.homography is None or count_agreeing(query, candidate, keypoints, best.homography) < MIN_CREDIBLE_INLIERS:

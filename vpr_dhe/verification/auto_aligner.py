@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float64
 
-from vpr_dhe.features.keypoints import Keypoints, detect_and_describe, match_keypoints
+from vpr_dhe.features.keypoints import Keypoints, detect_and_extract, match_keypoints
 from vpr_dhe.geometry.coordinates import corners
 from vpr_dhe.geometry.homography import mean_corner_error
 from vpr_dhe.images import image_size, reduced_to
@@ -81,7 +81,7 @@ class AutomaticAligner:
         if best.homography is None:
             return self._across_sensors(query, candidate)
         start = rescaled(best, PairSizes(*map(image_size, small)), sizes)
-        keypoints = detect_and_describe(candidate)
+        keypoints = detect_and_extract(candidate)
         refined = refine(query, candidate, keypoints, start, self._verifier, _RADII_PX, min_kept=0.0)
         return replace(refined, evidence=best.evidence)
 
@@ -95,7 +95,7 @@ class AutomaticAligner:
     def _best(self, query: Image, candidate: Image) -> Verification:
         """Estimate by each method from one half, and take what the other half agrees with most."""
         halves = _Halves.of(image_size(candidate))
-        keypoints = detect_and_describe(candidate)
+        keypoints = detect_and_extract(candidate)
         chosen = halves.chosen(keypoints.points)
         half, held_out = _subset(keypoints, chosen), _subset(keypoints, ~chosen)
         best, most = NOTHING_TO_MATCH, _MIN_HELD_OUT - 1
@@ -113,7 +113,7 @@ class AutomaticAligner:
     ) -> Iterator[tuple[str, Verification]]:
         """Names of methods, and their estimates from one half."""
         a, b = View.of_image(query), View.of_image(candidate)
-        sparse = match_keypoints(detect_and_describe(query), keypoints)
+        sparse = match_keypoints(detect_and_extract(query), keypoints)
         matched = {
             "magsac": (self._verifier.estimator, MatchedViews(a, (View.of_matches(b.frame, sparse),))),
             self._asift.name: (PoseLibEstimator(), self._asift.match(a, [b])),

@@ -48,7 +48,7 @@ def refine(
     best = start
     for radius_px in radii_px:
         # Go on with few inliers too: the rectified image may yield more.
-        if best.homography is None or not keeps_its_side(best.homography, image_size(query)):
+        if best.homography is None or not preserves_orientation(best.homography, image_size(query)):
             break
         matches = match_rectified(query, candidate, keypoints, best.homography, radius_px)
         refined = verify_matches(query, candidate, matches, verifier)
@@ -64,7 +64,7 @@ def count_agreeing(query: Image, candidate: Image, keypoints: Keypoints, homogra
     They are mutual nearest neighbours among all keypoints of the candidate, wherever these are, so hardly any agrees by
     chance. 0 if the homography mirrors or collapses the image.
     """
-    if not keeps_its_side(homography, image_size(query)):
+    if not preserves_orientation(homography, image_size(query)):
         return 0
     matches = match_rectified(query, candidate, keypoints, homography, inf)
     errors_px = reprojection_errors(torch.tensor(homography), matches.query_points, matches.candidate_points)
@@ -78,7 +78,7 @@ def verify_matches(query: Image, candidate: Image, matches: Matches, verifier: V
     return verifier.verify(View(query_frame, lambda: query), [view])[0]
 
 
-def keeps_its_side(homography: Homography, size: Size) -> bool:
+def preserves_orientation(homography: Homography, size: Size) -> bool:
     """Whether the centre of the image stays in front of the horizon, is not mirrored and does not collapse."""
     depth = float(homography[2] @ [(size.width - 1) / 2, (size.height - 1) / 2, 1.0])
     return depth > 0 and float(np.linalg.det(homography)) > _MIN_AREA_RATIO * depth**3

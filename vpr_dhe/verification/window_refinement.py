@@ -12,7 +12,7 @@ from vpr_dhe.features.keypoints import (
     MAX_KEYPOINTS,
     TOLERANCE_PX,
     Keypoints,
-    detect_and_describe,
+    detect_and_extract,
     match_rectified,
 )
 from vpr_dhe.geometry.coordinates import corners, resizing
@@ -102,7 +102,7 @@ def _cut_windows(
     cut_a = query.cut([part for _, part in seen])
     windows = []
     for (of_b, of_a), pixels_b, pixels_a in zip(seen, cut_b, cut_a, strict=True):
-        keypoints = detect_and_describe(pixels_b, max_keypoints=_MAX_KEYPOINTS)
+        keypoints = detect_and_extract(pixels_b, max_keypoints=_MAX_KEYPOINTS)
         windows.append(_Window(_Cut(of_b, pixels_b), keypoints, _Cut(of_a, pixels_a)))
     return windows
 

@@ -50,7 +50,7 @@ def test_what_cannot_be_read_is_said_in_one_sentence(pairs_folder):
         read_pairs(pairs_folder / "nowhere")
     with pytest.raises(DatasetError, match="is a file; expected a folder"):
         read_pairs(pairs_folder / "a" / "one.png")
-    with pytest.raises(DatasetError, match=r"none of the layouts of image pairs; .*pairs\.csv beside"):
+    with pytest.raises(DatasetError, match=r"none of the layouts of image pairs; .*pairs\.csv next to"):
         read_pairs(pairs_folder / "a")
 
 

@@ -44,7 +44,7 @@ def test_damaged_safetensors(tmp_path, family):
 def test_model_files_are_not_imported_again(tmp_path, family):
     path = tmp_path / "model.safetensors"
     random_model("cct_7_7x2_224", "gem", 1, 32).save(path)
-    with pytest.raises(ModelError, match="is a model file already"):
+    with pytest.raises(ModelError, match="is already a model file"):
         import_checkpoints(family, [path])
 
 

@@ -107,7 +107,7 @@ def test_what_is_missing_or_of_another_shape_is_named(state, saved):
 def test_network_files_are_not_imported_again(network, state, saved, tmp_path):
     path = tmp_path / "network.safetensors"
     import_checkpoints("ransac-flow", [saved("weights.pth", state)]).save(path)
-    with pytest.raises(ModelError, match="is a network file already; give it to --weights as it is"):
+    with pytest.raises(ModelError, match="is already a network file; use it by --weights"):
         import_checkpoints("ransac-flow", [path])
 
 

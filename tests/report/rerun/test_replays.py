@@ -99,7 +99,7 @@ def test_a_sequence_is_replayed(make_index, tmp_path):
     broken = SequenceFrame(tmp_path / "gone.png", 1_700_000_009.0, name="gone.png")
     with replay_of_answers(tmp_path / "a.rrd", index, sequence=True) as replay:
         frames = [*frames_of([1, 2, 3]), broken]
-        answers = list(replay.watching(answers_of(index, replay.passing(frames))))
+        answers = list(replay.tap_answers(answers_of(index, replay.tap_frames(frames))))
     read = Read(tmp_path / "a.rrd")
     assert read.frames("query/image") == read.frames("match/image") == [0, 1, 2]
     times = [row["time"].timestamp() for row in read.rows("query/image")]
@@ -107,7 +107,7 @@ def test_a_sequence_is_replayed(make_index, tmp_path):
     # North is up on a plan, whose y points down.
     [images] = read.values("map/images", "positions")
     np.testing.assert_allclose(sorted(images), [[10.0 * n, -3.0] for n in range(5)])
-    assert [len(line) for line in read.values("map/way", "strips")[0]] == [len(read.rows("map/query"))]
+    assert [len(line) for line in read.values("map/traverse", "strips")[0]] == [len(read.rows("map/query"))]
     for answer, table, lines in zip(
         answers, read.values("candidates", "text"), read.values("match/inliers", "strips"), strict=False
     ):
@@ -125,8 +125,8 @@ def test_degrees_are_shown_on_the_map_of_earth(make_index, tmp_path):
     index = make_index(lambda number: GeoPosition(48.0 + number / 100, 2.0))
     with replay_of_answers(tmp_path / "a.rrd", index, sequence=False) as replay:
         localizer = Localizer.open(index.folder)
-        frames = replay.passing(frames_of([3]))
-        list(replay.watching(Answer(one.name, localizer.localize(one.read())) for one in frames))
+        frames = replay.tap_frames(frames_of([3]))
+        list(replay.tap_answers(Answer(one.name, localizer.localize(one.read())) for one in frames))
     read = Read(tmp_path / "a.rrd")
     [images], [query] = read.values("map/images", "positions"), read.values("map/query", "positions")
     np.testing.assert_allclose(sorted(images), [[48.0 + n / 100, 2.0] for n in range(5)])
@@ -165,7 +165,7 @@ def test_loops_are_replayed(tmp_path):
     records = [ImageRecord(f"{n}.png", MetricPosition(float(n % 6), 0.0)) for n in range(12)]
     with replay_of_loops(tmp_path / "a.rrd", records) as replay:
         options = {"ignore_seconds": 2.0, "min_probability": 0.0, "model": "sift-vlad", "verifier": "none"}
-        loops = list(replay.watching(find_loops(replay.passing(frames), **options)))
+        loops = list(replay.tap_loops(find_loops(replay.tap_frames(frames), **options)))
     assert loops
     read = Read(tmp_path / "a.rrd")
     assert read.frames("frame/image") == list(range(12))

@@ -82,7 +82,7 @@ def test_a_run_with_another_teacher_is_refused(student, teacher, photos, tmp_pat
     loop = LoopSettings(1, on_cpu=True)
     train(stage_of(student, teacher, photos), loop, tmp_path / "run")
     other = random_model("timm-cnn:resnet10t", "vlad", None, SIDE, seed=1)
-    with pytest.raises(BadInputError, match="holds a run with "):
+    with pytest.raises(BadInputError, match="contains a run with "):
         train(stage_of(student_of(other, student, 0), other, photos), loop, tmp_path / "run")
 
 
@@ -99,7 +99,7 @@ def test_a_student_begins_with_the_weights_of_its_network_at_the_size_of_its_tea
 
 
 def test_networks_that_do_not_fit_are_named(teacher, photos):
-    with pytest.raises(ModelError, match="pools by 'gem'; choose a teacher that pools by one of vlad"):
+    with pytest.raises(ModelError, match="has the aggregator 'gem'; choose a teacher with one of vlad"):
         student_of(random_model("timm-cnn:resnet10t", "gem", None, SIDE), teacher, 0)
     other = student_of(random_model("timm-cnn:mobilenetv3_small_050", "vlad", None, SIDE), teacher, 0)
     with pytest.raises(ModelError, match="numbers, its teacher of 256"):

@@ -14,7 +14,7 @@ from vpr_dhe.geometry.homography import project
 from vpr_dhe.models.model_file import load_model
 from vpr_dhe.training.local_head import LocalHeadSettings, LocalHeadStage
 from vpr_dhe.training.loop import LoopSettings, train
-from vpr_dhe.training.sources import open_photos
+from vpr_dhe.training.sources import open_images
 from vpr_dhe.training.sources.base import PairSource, TrainingPair
 from vpr_dhe.training.sources.town import TownPairs
 
@@ -30,7 +30,7 @@ def extractor():
 def photos(tmp_path_factory, extractor):
     folder = tmp_path_factory.mktemp("photos")
     write_textures(folder, 20)
-    return open_photos([folder], extractor.spec.input_size)
+    return open_images([folder], extractor.spec.input_size)
 
 
 def stage_on(extractor, photos, head=None):

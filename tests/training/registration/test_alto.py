@@ -14,7 +14,7 @@ from vpr_dhe.training.loop import LoopSettings, train
 from vpr_dhe.training.registration.aligned import open_aligned
 from vpr_dhe.training.registration.alto import AltoSettings, AltoStage
 from vpr_dhe.training.registration.barlow_twins import REDUNDANCY_WEIGHT
-from vpr_dhe.training.registration.deformed_patches import photo_side_px
+from vpr_dhe.training.registration.deformed_patches import image_side_px
 from vpr_dhe.training.registration.encoders import Encoder, build_loss_networks
 from vpr_dhe.training.registration.registered_patches import bring_to_b
 from vpr_dhe.training.registration.stage import RegistrationTraining
@@ -43,7 +43,7 @@ class Edges(Encoder):
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data") / "pairs"
     write_aligned_pairs(folder, 12)
-    return open_aligned(folder, photo_side_px(SIDE))
+    return open_aligned(folder, image_side_px(SIDE))
 
 
 def stage(data, steps=30, batch_size=8, method=SMALL):

@@ -11,7 +11,7 @@ from vpr_dhe.errors import DatasetError
 from vpr_dhe.geometry.warping import lands_inside, warp
 from vpr_dhe.records import Size
 from vpr_dhe.training.registration.aligned import open_aligned, shared_part
-from vpr_dhe.training.registration.deformed_patches import PatchBatches, photo_side_px
+from vpr_dhe.training.registration.deformed_patches import PatchBatches, image_side_px
 from vpr_dhe.training.sources.base import Draws
 from vpr_dhe.training.stage import Turn
 from vpr_dhe.verification.estimators.cross_modal.registration.base import inverse_homographies_of
@@ -27,10 +27,10 @@ def folder(tmp_path):
 
 def test_the_homography_brings_the_patches_together(folder):
     """A is the negative of B with its channels swapped, so where both show the same, they add up to white."""
-    data = open_aligned(folder, photo_side_px(SIDE))
-    batch = PatchBatches(Draws(data.learned, 0), SIDE, 4).batch(Turn(0, 0, 1))
+    data = open_aligned(folder, image_side_px(SIDE))
+    batch = PatchBatches(Draws(data.training, 0), SIDE, 4).batch(Turn(0, 0, 1))
     assert batch.patches_a.shape == (4, 3, SIDE, SIDE)
-    assert batch.photos_a.shape == (4, 3, 48, 48)
+    assert batch.images_a.shape == (4, 3, 48, 48)
     assert batch.displacements.abs().max() <= 8
     back = inverse_homographies_of(batch.displacements, Size(SIDE, SIDE))
     brought = warp(batch.patches_a, back, Size(SIDE, SIDE))
@@ -42,8 +42,8 @@ def test_the_homography_brings_the_patches_together(folder):
 
 
 def test_batches_depend_on_the_turn_alone(folder):
-    data = open_aligned(folder, photo_side_px(SIDE))
-    batches = [PatchBatches(Draws(data.learned, 0), SIDE, size) for size in (2, 4)]
+    data = open_aligned(folder, image_side_px(SIDE))
+    batches = [PatchBatches(Draws(data.training, 0), SIDE, size) for size in (2, 4)]
     halves = [batches[0].batch(Turn(3, process, 2)) for process in range(2)]
     whole = batches[1].batch(Turn(3, 0, 1))
     for name in whole._fields:
@@ -53,7 +53,7 @@ def test_batches_depend_on_the_turn_alone(folder):
 
 def test_every_tenth_pair_is_held_out_or_the_part_val_is(folder, tmp_path):
     data = open_aligned(folder, 48)
-    assert (len(data.learned), len(data.validation)) == (10, 2)
+    assert (len(data.training), len(data.validation)) == (10, 2)
     learned, kept = (
         {name for index in range(len(part)) for name in part.pair(index, np.random.default_rng(0)).places}
         for part in data
@@ -62,8 +62,8 @@ def test_every_tenth_pair_is_held_out_or_the_part_val_is(folder, tmp_path):
     for part, count in (("train", 3), ("val", 2), ("test", 4)):
         write_aligned_pairs(tmp_path / "parts" / part, count)
     data = open_aligned(tmp_path / "parts", 48)
-    assert (len(data.learned), len(data.validation)) == (3, 2)
-    assert data.learned.description == "3 pairs of parts"
+    assert (len(data.training), len(data.validation)) == (3, 2)
+    assert data.training.description == "3 pairs of parts"
 
 
 def test_validation_is_the_same_every_time_and_training_is_not(folder):
@@ -75,7 +75,7 @@ def test_validation_is_the_same_every_time_and_training_is_not(folder):
 
 def test_too_few_pairs_are_refused(tmp_path):
     write_aligned_pairs(tmp_path / "pairs", 1)
-    with pytest.raises(DatasetError, match="holds one pair; at least two"):
+    with pytest.raises(DatasetError, match="contains one pair; at least two"):
         open_aligned(tmp_path / "pairs", 48)
 
 

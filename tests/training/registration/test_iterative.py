@@ -11,7 +11,7 @@ from vpr_dhe.errors import ModelError
 from vpr_dhe.models.network_file import load_network
 from vpr_dhe.training.loop import LoopSettings, train
 from vpr_dhe.training.registration.aligned import open_aligned
-from vpr_dhe.training.registration.deformed_patches import deformed_patches, photo_side_px
+from vpr_dhe.training.registration.deformed_patches import deformed_patches, image_side_px
 from vpr_dhe.training.registration.iterative import IterativeStage
 from vpr_dhe.training.registration.sequence_loss import displacement_loss
 from vpr_dhe.training.registration.stage import RegistrationTraining
@@ -29,7 +29,7 @@ SHAPE = RegistrationSettings(side_px=SIDE, width=8, iterations=2)
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data") / "pairs"
     write_aligned_pairs(folder, 12)
-    return open_aligned(folder, photo_side_px(SIDE))
+    return open_aligned(folder, image_side_px(SIDE))
 
 
 def stage(data, steps=60, *, labels=True, **settings):
@@ -82,7 +82,7 @@ def test_without_labels_pixels_that_look_alike_are_brought_together(data, monkey
     """The displacements of the batch are not looked at, and A lands where B shows the same."""
     trained = stage(data, labels=False)
     batch = trained.batches.batch(Turn(0, 0, 1))
-    batch = batch._replace(patches_a=deformed_patches(batch.photos_b, batch.displacements))
+    batch = batch._replace(patches_a=deformed_patches(batch.images_b, batch.displacements))
     assert torch.equal(trained(batch).loss, trained(batch._replace(displacements=-batch.displacements)).loss)
     monkeypatch.setattr(type(trained.batches), "batch", lambda self, turn: batch)
     with torch.no_grad():

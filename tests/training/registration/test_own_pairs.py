@@ -23,7 +23,7 @@ def correlation(pair):
 
 
 def test_both_images_show_the_same_in_lights_and_contrasts_of_their_own(photos):
-    learned = open_own_pairs(photos, SIDE).learned
+    learned = open_own_pairs(photos, SIDE).training
     pair = learned.pair(0, np.random.default_rng(4))
     assert pair.image_a.shape == pair.image_b.shape == (SIDE, SIDE, 3)
     assert not np.array_equal(pair.image_a, pair.image_b)

@@ -11,7 +11,7 @@ from vpr_dhe.errors import ModelError
 from vpr_dhe.models.network_file import load_network
 from vpr_dhe.training.loop import LoopSettings, train
 from vpr_dhe.training.registration.aligned import open_aligned
-from vpr_dhe.training.registration.deformed_patches import photo_side_px
+from vpr_dhe.training.registration.deformed_patches import image_side_px
 from vpr_dhe.training.registration.iterative import IterativeStage
 from vpr_dhe.training.registration.sshnet import SshnetStage
 from vpr_dhe.training.registration.sshnet_d import DistilledSshnetStage
@@ -29,7 +29,7 @@ BOTH = SshnetSettings(**asdict(SHAPE), transfer="convolutional", transfer_width=
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data") / "pairs"
     write_aligned_pairs(folder, 12)
-    return open_aligned(folder, photo_side_px(SIDE))
+    return open_aligned(folder, image_side_px(SIDE))
 
 
 def settings(steps, batch_size=4):

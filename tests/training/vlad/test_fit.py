@@ -156,7 +156,7 @@ def test_an_interrupted_fit_goes_on_under_the_same_settings_only(photos, tiny, t
     out = tmp_path / "out.safetensors"
     with pytest.raises(KeyboardInterrupt):
         fit_vlad(tiny, photos, out, SMALL, INFO, CPU, start_progress=interrupt)
-    with pytest.raises(BadInputError, match=r"holds a run with seed = 0, not 1; .*remove .*out.safetensors.partial"):
+    with pytest.raises(BadInputError, match=r"contains a run with seed = 0, not 1; .*remove .*out.safetensors.partial"):
         fit_vlad(tiny, photos, out, replace(SMALL, seed=1), INFO, CPU)
     (tmp_path / "out.safetensors.partial" / "vocabulary.npz").write_bytes(b"damaged")
     fit_vlad(tiny, photos, out, SMALL, INFO, CPU)

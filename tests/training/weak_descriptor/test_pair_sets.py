@@ -44,31 +44,31 @@ class Shifts(HomographyEstimator):
 
 def test_homographies_are_those_of_the_set(pairs):
     data = open_pair_data([str(pairs)], SIZE)
-    assert (len(data.learned), len(data.validation)) == (10, 2)
-    assert data.learned.knows_homographies
-    pair = data.learned.pair(0, np.random.default_rng(0))
+    assert (len(data.training), len(data.validation)) == (10, 2)
+    assert data.training.knows_homographies
+    pair = data.training.pair(0, np.random.default_rng(0))
     assert np.array_equal(pair.homography, np.eye(3))
     assert pair.places == {"01"}
-    assert "12 pairs" in data.learned.description
+    assert "12 pairs" in data.training.description
 
 
 def test_or_are_found_once_for_each_pair(pairs):
     estimator = Shifts()
     data = open_pair_data([str(pairs)], SIZE, estimator)
     random = np.random.default_rng(0)
-    found = [data.learned.pair(index, random).homography for index in (0, 1, 2, 0)]
+    found = [data.training.pair(index, random).homography for index in (0, 1, 2, 0)]
     assert estimator.asked == 3
     assert [None if one is None else one[0, 2] for one in found] == [1, 2, None, 1]
-    assert not data.learned.knows_homographies
-    assert data.learned.description.endswith("aligned by shifts")
+    assert not data.training.knows_homographies
+    assert data.training.description.endswith("aligned by shifts")
 
 
 def test_photos_are_pairs_as_well(pairs):
     data = open_pair_data([str(pairs / "a"), str(pairs)], SIZE)
-    pair = data.learned.pair(0, np.random.default_rng(0))
+    pair = data.training.pair(0, np.random.default_rng(0))
     assert pair.image_a.shape == (48, 64, 3)
     assert torch.from_numpy(pair.homography).isfinite().all()
-    assert len(data.learned) > 10
+    assert len(data.training) > 10
 
 
 def test_what_is_no_set_of_aligned_pairs_is_explained(pairs, tmp_path):

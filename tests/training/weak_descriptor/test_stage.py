@@ -64,7 +64,7 @@ def loop(steps, **settings):
 
 
 def test_patches_of_a_pair_show_the_same():
-    found = patch_pairs(DATA.learned.pair(0, None), 3, 24, np.random.default_rng(0))
+    found = patch_pairs(DATA.training.pair(0, None), 3, 24, np.random.default_rng(0))
     assert len(found.pairs) == 24
     assert set(found.pairs.tolist()) == {3}
     # Of an image and its negative, both of mean 0.

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from vpr_dhe.features.keypoints import detect_and_describe, match_keypoints
+from vpr_dhe.features.keypoints import detect_and_extract, match_keypoints
 from vpr_dhe.geometry.homography import reprojection_errors
 from vpr_dhe.images import image_size
 from vpr_dhe.synthetic_town.town import SyntheticTown
@@ -51,7 +51,7 @@ def test_masks_leave_out_what_the_image_does_not_show():
 
 def test_views_have_more_matches_than_the_image_across_a_strong_tilt(photo):
     other, truth = squeezed(photo, 4.0)
-    of_image = match_keypoints(detect_and_describe(photo), detect_and_describe(other))
+    of_image = match_keypoints(detect_and_extract(photo), detect_and_extract(other))
     of_views = match_views(detect_in_views(photo), detect_in_views(other))
 
     def correct(matches):

@@ -56,7 +56,7 @@ def watched_answers(path: Path | None, localizer: "Localizer", *, sequence: bool
     from vpr_dhe.report.rerun.answers import replay_of_answers
 
     with replay_of_answers(path, localizer.index, sequence=sequence) as replay:
-        yield Watched(replay.passing, replay.watching)
+        yield Watched(replay.tap_frames, replay.tap_answers)
 
 
 @contextmanager
@@ -68,4 +68,4 @@ def watched_loops(path: Path | None, records: "Sequence[ImageRecord]") -> "Itera
     from vpr_dhe.report.rerun.loops import replay_of_loops
 
     with replay_of_loops(path, records) as replay:
-        yield Watched(replay.passing, replay.watching)
+        yield Watched(replay.tap_frames, replay.tap_loops)

@@ -63,13 +63,13 @@ def run(
     from vpr_dhe.features.extractor import extractor_of
     from vpr_dhe.features.local_head import local_head_of
     from vpr_dhe.training.local_head import LocalHeadSettings, LocalHeadStage
-    from vpr_dhe.training.sources import open_photos
+    from vpr_dhe.training.sources import open_images
     from vpr_dhe.training.trainable_extractor import require_network
 
     device = loop.pick_device()
     model = require_network(open_network(network.model, loop.seed))
     extractor = extractor_of(model.without_local_head(), model.name, device)
-    training, validation = open_photos(photos.photos, extractor.spec.input_size)
+    training, validation = open_images(photos.photos, extractor.spec.input_size)
     print_stderr(f"views of {training.description}")
     settings = LocalHeadSettings(
         batch_size=batch_size,

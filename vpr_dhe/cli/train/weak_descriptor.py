@@ -93,7 +93,7 @@ def run(
     if data.homographies is Homographies.learned:
         aligner = WeakAlignmentEstimator(WeakAlignmentSettings(pseudo_siamese=pseudo_siamese), device=device)
     opened = open_pair_data(data.data, Size(_WARP_SIDE_PX, _WARP_SIDE_PX), aligner)
-    print_stderr(f"pairs: {opened.learned.description}")
+    print_stderr(f"pairs: {opened.training.description}")
     settings = WeakDescriptorStageSettings(
         pseudo_siamese=pseudo_siamese,
         batch_size=batch_size,

@@ -25,7 +25,7 @@ def recognises(root: Path) -> bool:
 
 
 def cities_of(root: Path, within: str = "") -> list[str]:
-    """List the published cities with a query or database folder, or with `within` a subfolder of these."""
+    """List the published cities with a query or database folder or, if given, a subfolder `within` of these."""
     return [
         city
         for city in itertools.chain.from_iterable(SPLITS.values())
@@ -37,7 +37,7 @@ def require_root(root: Path) -> None:
     """Check that MSLS was extracted into a folder.
 
     Raises:
-        DatasetError: if not; the message names a folder nearby where it was, if there is one.
+        DatasetError: if not; the message names a nearby folder with the data set, if there is one.
     """
     if recognises(root):
         return
@@ -65,7 +65,7 @@ def require_city(root: Path, city: str) -> Path:
             raise DatasetError(
                 f"{folder} does not exist; expected {found}/{{query,database}}; extract metadata.zip and all "
                 f"images_vol_*.zip of MSLS into {root}, or name the cities that you have: --split "
-                f"{others[0] if others else 'cph'} reads one city alone"
+                f"{others[0] if others else 'cph'} reads only one city"
             )
     return found
 

@@ -16,27 +16,27 @@ from vpr_dhe.geography.distance import RADIUS_M
 
 
 def read_msls(root: Path, *, split: str = "val", variant: str = OFFICIAL, radius_m: float = RADIUS_M) -> PlaceDataset:
-    """Read cities of MSLS; `root` is the folder of train_val or test, or both.
+    """Read cities of MSLS; `root` is the folder that contains train_val or test, or both.
 
-    Queries are searched in the database images of all cities; right answers are those of the same city at most
-    `radius_m` away. Panoramas are dropped; cities without queries or database images left are skipped.
+    Queries are searched in the database images of all cities; positives are images of the same city at most `radius_m`
+    away. Panoramas are dropped; cities with no queries or no database images left are skipped.
 
     Args:
         root: folder of the extracted archives.
         split: val (cph and sf), train (those of its 22 cities whose images are there), test (six cities without public
             ground truth: no positions and positives), or cities separated by commas, such as "zurich,paris". Named
             cities follow the rules of val, those of test the rules of test.
-        variant: "official" is the evaluation of the authors' code: images of subtask `all`, and no queries without a
-            right answer (val at 25 m: 740 queries, 18,871 database images); as in that code, train ignores the
-            subtask. "all" takes every image and keeps queries without a right answer, as the deep visual
-            geo-localization benchmark does (Berton et al., CVPR 2022; val: about 11,000 queries); it is not available
-            for test, whose panoramas are not marked.
-        radius_m: largest distance in metres of a right answer.
+        variant: "official" is the evaluation of the authors' code: images of subtask `all`, and only queries with a
+            positive (val at 25 m: 740 queries, 18,871 database images); as in that code, train ignores the subtask.
+            "all" takes every image and keeps queries without a positive, as the deep visual geo-localization benchmark
+            does (Berton et al., CVPR 2022; val: about 11,000 queries); it is not available for test, where panoramas
+            are not marked.
+        radius_m: maximum distance of positives in metres.
 
     Raises:
         DatasetError: if a city, a table, a column or the first image of a folder is missing; if a cell cannot be read
-            or tables of one folder list different images; if no image is left, or no query has a right answer; if the
-            split or the variant is unknown.
+            or tables of one folder list different images; if no image is left, or no query has a positive; if the split
+            or the variant is unknown.
 
     Source: Warburg et al., Mapillary Street-Level Sequences, CVPR 2020; github.com/mapillary/mapillary_sls.
     """
@@ -89,7 +89,7 @@ def _positives_by_city(root: Path, cities: Iterable[City], radius_m: float) -> P
 
 
 def _without_unanswerable(dataset: PlaceDataset) -> PlaceDataset:
-    """Drop queries without a right answer, as the official code does."""
+    """Drop queries without a positive, as the official code does."""
     pairs = zip(dataset.queries.records, dataset.positives or (), strict=True)
     kept = [(record, rows) for record, rows in pairs if rows.size]
     left_out = _unanswerable(dataset)
@@ -102,7 +102,7 @@ def _without_unanswerable(dataset: PlaceDataset) -> PlaceDataset:
 
 
 def _with_unanswerable(dataset: PlaceDataset) -> PlaceDataset:
-    """Keep queries without a right answer, and state their number in the protocol."""
+    """Keep queries without a positive, and state their number in the protocol."""
     kept = _unanswerable(dataset)
     return replace(dataset, protocol=f"{dataset.protocol}, queries without a positive kept ({kept})")
 
@@ -112,7 +112,7 @@ def _unanswerable(dataset: PlaceDataset) -> int:
 
 
 def _title(choice: Choice, cities: Sequence[City]) -> str:
-    """Cities and rules in words, with cities that are missing or were skipped."""
+    """Description of cities and rules, with missing and skipped cities."""
     names = [city.name for city in cities]
     spoken = f"{choice.split} ({', '.join(names)})" if choice.split else ", ".join(names)
     variant = "official protocol" if choice.variant == OFFICIAL else "all images"

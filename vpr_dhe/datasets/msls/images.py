@@ -21,7 +21,7 @@ _POSTPROCESSED, _RAW, _SUBTASKS, _SEQUENCES = "postprocessed.csv", "raw.csv", "s
 
 @dataclass(frozen=True)
 class City:
-    """Images of one city, after the rules of the choice."""
+    """Images of one city, selected by the rules of a `Choice`."""
 
     name: str
     database: tuple[ImageRecord, ...]
@@ -100,7 +100,7 @@ def _heading(cell: str) -> float | None:
     if not abs(angle) <= 360:
         return None
     turned = angle % 360
-    return 0.0 if turned == 360 else turned  # the remainder of a tiny negative angle rounds up to 360
+    return 0.0 if turned == 360 else turned  # the remainder of a tiny negative angle rounds to 360
 
 
 @lru_cache(maxsize=10_000)

@@ -43,7 +43,7 @@ class Table:
         return found
 
     def equals(self, column: str, value: bool) -> Bool[np.ndarray, " rows"]:
-        """Mask of rows that hold True or, if `value` is False, False; an empty cell is neither.
+        """Mask of rows with the given value, True or False; an empty cell is neither.
 
         Raises:
             DatasetError: if a cell is neither True, False nor empty.
@@ -56,7 +56,7 @@ class Table:
         return (cells == str(value).lower()).to_numpy(dtype=bool)
 
     def require_keys_once(self) -> None:
-        """Check that keys are present and unique.
+        """Check that the keys are present and unique.
 
         Raises:
             DatasetError: if not.
@@ -82,7 +82,7 @@ class Table:
         """
         if len(self.cells) != len(other.cells):
             raise DatasetError(
-                f"{self.path} has {len(self.cells)} rows and {other.path.name} beside it {len(other.cells)}; expected "
+                f"{self.path} has {len(self.cells)} rows and {other.path.name} next to it {len(other.cells)}; expected "
                 "one row for each image in both; extract metadata.zip of MSLS again"
             )
         if KEY not in other.cells:
@@ -109,7 +109,7 @@ def read_table(path: Path, columns: tuple[str, ...], optional: str = "") -> Tabl
     Raises:
         DatasetError: if the file cannot be read, or lacks one of the columns.
     """
-    # Imported here because it takes a second, and queries read no tables.
+    # Imported here because it takes a second, and queries need no tables.
     import pandas as pd
 
     wanted = {*columns, optional}

@@ -29,14 +29,14 @@ def read_pairs(root: StrPath, layout: str = AUTO) -> PairSet:
     chosen = recognise_pairs(root) if layout == AUTO else layout
     if chosen is None:
         expected = "; ".join(f"{name}: {known.expected}" for name, known in PAIR_LAYOUTS.items())
-        raise DatasetError(f"{root} shows none of the layouts of image pairs; name one of them: {expected}")
+        raise DatasetError(f"{root} matches none of the layouts of image pairs; name one of them: {expected}")
     return PAIR_LAYOUTS[chosen].read(root)
 
 
 def recognise_pairs(root: Path) -> str | None:
     """Name of the layout of a folder; None if it has none, or does not exist.
 
-    Warps are never recognised, because any folder of photos can be warped.
+    Warps are never recognised, because any folder of images can be warped.
     """
     if not root.is_dir():
         return None

@@ -19,8 +19,8 @@ from vpr_dhe.runtime.sampling import evenly_spread
 class HomographyPair:
     """Two images and the homography that maps pixels of A to pixels of B, with H[2, 2] = 1.
 
-    Images are decoded on each call, which raises ImageError if they are damaged. `group` is a part of the set that is
-    reported separately, such as "viewpoint", or empty.
+    Images are decoded on each call, which raises ImageError if they are damaged. `group` is a subset that is reported
+    separately, such as "viewpoint", or an empty string.
     """
 
     name: str
@@ -32,7 +32,7 @@ class HomographyPair:
 
 @dataclass(frozen=True)
 class PairSet:
-    """Pairs for the evaluation of alignment; `protocol` states in words how they were made.
+    """Pairs for the evaluation of alignment; `protocol` describes them in words.
 
     Raises:
         DatasetError: if there are no pairs, or two have the same name.
@@ -50,7 +50,7 @@ class PairSet:
             raise DatasetError(f"{self.name} has {count} pairs named {name!r}; give each pair its own name")
 
     def limited(self, count: int) -> "PairSet":
-        """Copy with at most this many pairs, evenly spaced, for quick tests; not for published figures."""
+        """Copy with at most `count` evenly spaced pairs, for quick tests, not for published figures."""
         total = len(self.pairs)
         if count >= total:
             return self

@@ -30,7 +30,7 @@ LEFT_OUT = frozenset(
         "v_talent",
     }
 )
-"""Sequences of images beyond 1600 x 1200 pixels, commonly left out since D2-Net (Dusmanu et al., CVPR 2019)."""
+"""Sequences of images larger than 1600 x 1200 pixels, commonly excluded since D2-Net (Dusmanu et al., CVPR 2019)."""
 
 _GROUPS = {"i_": "illumination", "v_": "viewpoint"}
 _OTHERS = range(2, 7)
@@ -42,9 +42,9 @@ def read_hpatches(root: Path) -> PairSet:
 
     The protocol is that of the homography evaluation of glue-factory (Lindenberger et al., "LightGlue", ICCV 2023):
     both images are resized so that the shorter side has 480 pixels and the longer one is rounded down, and the
-    homography is converted. There, coordinates are scaled, and errors measured from (0, 0) to (width, height); here,
-    coordinates move with pixel centres (`coordinates.resizing`), a difference of less than half a pixel, and errors are
-    measured at the centres of the corner pixels.
+    homography is converted. glue-factory scales coordinates and measures errors at the corners (0, 0) to (width,
+    height). Here, pixel centres are mapped to pixel centres (`coordinates.resizing`), a difference of less than half a
+    pixel, and errors are measured at the centres of the corner pixels.
 
     Raises:
         DatasetError: if there is no sequence, or one lacks an image or a homography.
@@ -97,7 +97,7 @@ def _image(sequence: Path, number: int) -> Path:
 def _frame(path: Path) -> Frame:
     size = upright_size(path)
     short = min(size)
-    # In integers, so that rounding errors never cost a pixel.
+    # In integers, so that rounding errors cannot change the size.
     return Frame(size, Size(SHORT_SIDE_PX * size.width // short, SHORT_SIDE_PX * size.height // short))
 
 

@@ -39,7 +39,7 @@ def upright_size(path: Path) -> Size:
 
 
 def _orientation(file: PIL.Image.Image) -> int:
-    if file.format == "TIFF":  # Pillow turns these itself
+    if file.format == "TIFF":  # Pillow rotates these itself
         return 1
     try:
         # The method of the base class, because PNG's own decodes all pixels.

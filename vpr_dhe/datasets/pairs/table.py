@@ -1,4 +1,4 @@
-"""Image pairs in a table `pairs.csv` of image_a, image_b and h00 to h22, beside the images."""
+"""Image pairs in a table `pairs.csv` with columns image_a, image_b and h00 to h22, in the folder of the images."""
 
 import csv
 from collections.abc import Mapping
@@ -70,4 +70,4 @@ def _existing(image: Path, source: str) -> Path:
     return image
 
 
-LAYOUT = PairLayout("pairs", f"{FILE_NAME} beside the images", lambda root: (root / FILE_NAME).is_file(), read_table)
+LAYOUT = PairLayout("pairs", f"{FILE_NAME} next to the images", lambda root: (root / FILE_NAME).is_file(), read_table)

@@ -1,4 +1,4 @@
-"""Synthetic pairs from any photos: a patch, and the patch with its four corners moved at random.
+"""Synthetic pairs from any images: a patch, and the patch with its four corners displaced at random.
 
 Source: DeTone et al., "Deep Image Homography Estimation", 2016 (arXiv:1606.03798), section 3: photos resized to
 320 x 240, patches of 128 x 128, corners moved by up to 32 pixels along each axis.
@@ -26,14 +26,14 @@ MAX_OFFSET_PX = 32
 
 
 def read_warps(root: Path, *, seed: int = 0) -> PairSet:
-    """Make one pair per photo in a folder and below.
+    """Make one pair per image in a folder and below.
 
-    Patch A is cut from the photo; patch B shows the area inside A's moved corners. Offsets depend only on `seed` and
-    the photo's path relative to `root`, so adding a photo does not change other pairs. Unlike in the source, patches
-    are in colour, and offsets are fractions of pixels.
+    Patch A is cropped from the image; patch B is the area inside A's displaced corners. Offsets depend only on `seed`
+    and the image's path relative to `root`, so adding an image does not change other pairs. Unlike in the source,
+    patches are in colour, and offsets are fractions of pixels.
 
     Raises:
-        DatasetError: if the folder holds no photos.
+        DatasetError: if the folder contains no images.
     """
     protocol = (
         f"warps of {PATCH_SIZE.width} px patches of photos of {PHOTO_SIZE.width} x {PHOTO_SIZE.height} px, "
@@ -57,8 +57,8 @@ def _pair(path: Path, name: str, generator: random.Random) -> HomographyPair:
 
 
 def _drawn_start(room_px: int, generator: random.Random) -> int:
-    """Random start of the patch along one axis, such that moved corners stay inside the photo."""
-    # random() is the only method that is guaranteed to be stable across versions of Python.
+    """Random start of the patch along one axis, such that displaced corners stay inside the image."""
+    # Only random() is guaranteed to be reproducible across versions of Python.
     return MAX_OFFSET_PX + int(generator.random() * (room_px - 2 * MAX_OFFSET_PX + 1))
 
 

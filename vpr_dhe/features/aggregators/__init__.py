@@ -21,7 +21,7 @@ from vpr_dhe.features.aggregators.vlad import NetVlad, Vlad, VladSizes
 from vpr_dhe.features.aggregators.whitened import WhitenedGeM
 from vpr_dhe.features.base import Aggregator
 
-# Each takes the dimension of the tokens, and the tensors that will be loaded, whose shapes may determine sizes.
+# Each takes the dimension of the tokens and the tensors that will be loaded, whose shapes may determine layer sizes.
 _BUILDERS: dict[str, Callable[[int, Mapping[str, Tensor]], Aggregator]] = {
     "gem": lambda *_: GeM(),
     "gem-unit-cells": lambda *_: GeM(unit_cells=True),
@@ -53,12 +53,12 @@ def build_aggregator(name: str, dimension: int, state: Mapping[str, Tensor] | No
 
     Args:
         name: `gem`; `gem-unit-cells` (cells are L2-normalised first, as in DHE-VPR); `gem-whitened` or
-            `gem-2-bands-whitened` (see `vpr_dhe.training.whitening`); `vlad`, `netvlad`, or `joint-vlad`, which pools
-            the descriptors of a local head besides (see `vpr_dhe.training.vlad`); `cls`; `mean`; and those of published
+            `gem-2-bands-whitened` (see `vpr_dhe.training.whitening`); `vlad`, `netvlad`, or `joint-vlad`, which also
+            pools descriptors of a local head (see `vpr_dhe.training.vlad`); `cls`; `mean`; and those of published
             models: `gem-linear` (CosPlace and EigenPlaces), `mixvpr`, `salad`, `boq`, `aggregation-tokens` (ImAge),
             `selavprpp`, `fol`, `edtformer`.
         dimension: width of the tokens.
-        state: tensors that will be loaded; their shapes are the sizes of aggregators that have some.
+        state: tensors that will be loaded; layer sizes are inferred from their shapes.
 
     Raises:
         ModelError: if the name is unknown.

@@ -1,4 +1,4 @@
-"""Bag of queries: learned queries that ask the cells of an image, in several blocks.
+"""Bag of queries: learned queries that attend to the cells of an image, in several blocks.
 
 Source: Ali-bey et al., "BoQ: A place is worth a bag of learnable queries", CVPR 2024;
 https://github.com/amaralibey/Bag-of-Queries.
@@ -23,10 +23,10 @@ class BoqSizes:
     """Sizes of a bag of queries.
 
     Args:
-        width: of the projected cells and of the queries, a multiple of 64 or less.
+        width: width of the projected cells and of the queries: a multiple of 64, or less than 64.
         queries: number of queries of a block.
         blocks: number of blocks.
-        rows: combinations of the answers that make the descriptor.
+        rows: number of linear combinations of the query outputs that form the descriptor.
     """
 
     width: int = 384
@@ -36,7 +36,7 @@ class BoqSizes:
 
     @classmethod
     def of(cls, state: Mapping[str, Tensor]) -> "BoqSizes":
-        """Read the sizes off the shapes of an aggregator's tensors; the default without them."""
+        """Infer the sizes from the shapes of an aggregator's tensors; the default without tensors."""
         queries = state.get("boqs.0.queries")
         if queries is None or queries.ndim != 3 or "fc.bias" not in state:
             return cls()
@@ -45,11 +45,11 @@ class BoqSizes:
 
 
 class BagOfQueries(Aggregator):
-    """Answers of the queries of all blocks, combined linearly; the result is of unit norm.
+    """Linear combinations of the query outputs of all blocks, with unit norm.
 
     Args:
         dimension: width of the tokens.
-        sizes: of the layers.
+        sizes: sizes of the layers.
     """
 
     def __init__(self, dimension: int, sizes: BoqSizes) -> None:
@@ -60,7 +60,7 @@ class BagOfQueries(Aggregator):
         self.fc = nn.Linear(sizes.blocks * sizes.queries, sizes.rows)
 
     def forward(self, tokens: DenseTokens) -> Float[Tensor, "batch dimension"]:
-        """Ask the patch tokens."""
+        """Aggregate the patch tokens."""
         maps = tokens.patches.mT.unflatten(2, (tokens.grid.rows, tokens.grid.columns))
         cells = self.norm_input(self.proj_c(maps).flatten(2).mT)
         answers = []
@@ -86,7 +86,7 @@ class BoqBlock(nn.Module):
     def forward(
         self, cells: Float[Tensor, "batch cells width"]
     ) -> tuple[Float[Tensor, "batch cells width"], Float[Tensor, "batch queries width"]]:
-        """Compute the encoded cells and the answers; these do not include the queries."""
+        """Return the encoded cells and the attention output of the queries, without a residual."""
         cells = self.encoder(cells)
         asked = self.queries + attend(self.self_attn, self.queries, self.queries)
         queries = self.norm_q(asked).expand(cells.shape[0], -1, -1)
@@ -94,7 +94,7 @@ class BoqBlock(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-    """Encoder layer of a transformer with ReLU, normalised after each sum; torch's own takes other paths in export."""
+    """Post-norm transformer encoder layer with ReLU; torch's own layer exports differently."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()

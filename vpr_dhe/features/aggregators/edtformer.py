@@ -1,4 +1,4 @@
-"""Decoder of EDTformer: learned queries that ask the tokens of an image, without feed-forward layers.
+"""Decoder of EDTformer: learned queries that attend to the tokens of an image, without feed-forward layers.
 
 Source: Jin et al., "EDTformer: An efficient decoder transformer for visual place recognition", TCSVT 2025;
 https://github.com/Tong-Jin01/EDTformer.
@@ -17,7 +17,7 @@ from vpr_dhe.errors import ModelError
 from vpr_dhe.features.aggregators.boq import attend
 from vpr_dhe.features.base import Aggregator, DenseTokens
 
-# Fewer if they do not divide the width of the tokens, as of small backbones.
+# Fewer if they do not divide the width of the tokens, as in small backbones.
 _MAX_HEADS = 16
 
 
@@ -28,8 +28,8 @@ class EdtFormerSizes:
     Args:
         queries: number of queries.
         layers: number of decoder layers.
-        channels: numbers that a query's answer is projected to.
-        rows: combinations of the answers that make the descriptor.
+        channels: dimension that each query output is projected to.
+        rows: number of linear combinations of the query outputs that form the descriptor.
     """
 
     queries: int = 64
@@ -39,7 +39,7 @@ class EdtFormerSizes:
 
     @classmethod
     def of(cls, state: Mapping[str, Tensor]) -> "EdtFormerSizes":
-        """Read the sizes off the shapes of an aggregator's tensors; the default without them."""
+        """Infer the sizes from the shapes of an aggregator's tensors; the default without tensors."""
         if any(name not in state for name in ("queries", "channel_proj.bias", "row_proj.bias")):
             return cls()
         layers = sum(name.endswith("norm2.bias") for name in state)
@@ -47,11 +47,11 @@ class EdtFormerSizes:
 
 
 class EdtFormerDecoder(Aggregator):
-    """Answers of the queries, projected along both axes; the result is of unit norm.
+    """Query outputs, projected along both axes, with unit norm.
 
     Args:
         dimension: width of the tokens.
-        sizes: of the layers.
+        sizes: sizes of the layers.
 
     Raises:
         ModelError: when called on tokens of a backbone without a class token.
@@ -66,7 +66,7 @@ class EdtFormerDecoder(Aggregator):
         self.row_proj = nn.Linear(sizes.queries, sizes.rows)
 
     def forward(self, tokens: DenseTokens) -> Float[Tensor, "batch dimension"]:
-        """Ask the class token and the patch tokens."""
+        """Aggregate the class token and the patch tokens."""
         if tokens.class_token is None:
             raise ModelError("the aggregator `edtformer` needs a class token and this backbone has none; choose gem")
         memory = self.fc(torch.cat([tokens.class_token[:, None], tokens.patches], dim=1))
@@ -77,7 +77,7 @@ class EdtFormerDecoder(Aggregator):
 
 
 class DecoderLayer(nn.Module):
-    """Attention of queries to each other and then to tokens, normalised after each sum."""
+    """Post-norm self-attention of the queries, then cross-attention to the tokens."""
 
     def __init__(self, dimension: int) -> None:
         super().__init__()
@@ -89,6 +89,6 @@ class DecoderLayer(nn.Module):
     def forward(
         self, queries: Float[Tensor, "batch queries dimension"], tokens: Float[Tensor, "batch tokens dimension"]
     ) -> Float[Tensor, "batch queries dimension"]:
-        """Compute the answers of queries."""
+        """Update the queries."""
         queries = self.norm1(queries + attend(self.self_attn, queries, queries))
         return self.norm2(queries + attend(self.multihead_attn, queries, tokens))

@@ -1,4 +1,4 @@
-"""Aggregator of FoL: SALAD whose dustbin takes cells that the class token does not attend to.
+"""Aggregator of FoL: SALAD with a dustbin for cells that the class token does not attend to.
 
 Source: Wang et al., "Focus on Local: Finding reliable discriminative regions for visual place recognition", AAAI 2025;
 https://github.com/chenshunpeng/FoL.
@@ -15,14 +15,14 @@ _MIN_ATTENTION = 0.01
 
 
 class FoLAggregator(Transport):
-    """Transport of cells to clusters, of which the dustbin takes those without attention; see `Transport`.
+    """Transport of cells to clusters; cells without attention go to the dustbin. See `Transport`.
 
     Raises:
-        ModelError: when called on tokens of a backbone that tells no attention.
+        ModelError: when called on tokens of a backbone that returns no attention.
     """
 
     def dustbin(self, tokens: DenseTokens) -> Float[Tensor, "batch cells"]:
-        """One minus the attention of the class token, of which less than 0.01 counts as none."""
+        """One minus the attention of the class token; attention below 0.01 counts as zero."""
         attention = tokens.class_attention
         if attention is None:
             raise ModelError(
@@ -31,5 +31,5 @@ class FoLAggregator(Transport):
         return 1 - attention * (attention >= _MIN_ATTENTION)
 
     def confidence(self, tokens: DenseTokens) -> Float[Tensor, "batch cells"]:
-        """Share of each cell that goes to clusters, which tells reliable regions from others."""
+        """Share of each cell that goes to clusters, high in reliable regions."""
         return self.plan(tokens).mean(1)

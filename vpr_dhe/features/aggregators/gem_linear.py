@@ -31,6 +31,6 @@ class GeMLinear(Aggregator):
 
 
 def gem_linear_of(dimension: int, state: Mapping[str, Tensor]) -> GeMLinear:
-    """Build the aggregator for a state, or with as many outputs as inputs for an empty one."""
+    """Build the aggregator with the output size of a state, or the input size if the state is empty."""
     weight = state.get("linear.weight")
     return GeMLinear(dimension, dimension if weight is None else weight.shape[0])

@@ -1,8 +1,8 @@
 """VLAD of tokens joined with a VLAD of the descriptors of a local head, projected together to a short vector.
 
-Tokens of a network trained for classification tell what an image shows; descriptors that were trained to match tell
-finer structure, and their reliabilities which cells will be seen again. Each VLAD finds places that the other misses.
-The head is a copy of its own, so that the head of the local map can be trained without a change of retrieval.
+Tokens of a network trained for classification encode the content of an image; descriptors trained for matching encode
+finer structure, and their reliabilities predict which cells will be seen again. Each VLAD finds places that the other
+misses. The head is a copy, so that training the head of the local map does not change retrieval.
 
 Source: Jegou and Chum, "Negative evidences and co-occurences in image retrieval: the benefit of PCA and whitening",
 ECCV 2012, section 4 (several vocabularies, joined and reduced together).
@@ -27,10 +27,10 @@ class JointVladSizes:
     """Sizes of both VLADs, which have no projection of their own, and the dimension of the result.
 
     Args:
-        tokens: of the VLAD of tokens.
-        local: of the VLAD of the head's descriptors, with as many bands.
+        tokens: sizes of the VLAD of tokens.
+        local: sizes of the VLAD of the head's descriptors, with the same number of bands.
         head: sizes of the head.
-        dimension: of the result; 0 leaves out the projection.
+        dimension: length of the descriptor; 0 omits the projection.
     """
 
     tokens: VladSizes = _UNPROJECTED
@@ -45,7 +45,7 @@ class JointVladSizes:
 
     @classmethod
     def of(cls, state: Mapping[str, Tensor]) -> "JointVladSizes":
-        """Read the sizes off the shapes of an aggregator's tensors; sizes without tensors are the default."""
+        """Infer the sizes from the shapes of an aggregator's tensors; default sizes where there are none."""
         matrices = ("projection", "tokens.centres", "local.centres")
         if any(name not in state or state[name].ndim != 2 for name in matrices):
             return cls()
@@ -63,7 +63,7 @@ class JointVladSizes:
 class JointVlad(Projected):
     """NetVLAD of tokens and VLAD of descriptors weighted by reliability, joined and projected: x -> W x - offset.
 
-    The result is not normalised. All tensors are trainable; they start at random.
+    The result is not normalised. All tensors are trainable and initialised at random.
 
     Args:
         dimension: width of the tokens.
@@ -79,7 +79,7 @@ class JointVlad(Projected):
         self._add_projection(sizes.dimension, sizes.unprojected)
 
     def unprojected(self, tokens: DenseTokens) -> Float[Tensor, "batch unprojected"]:
-        """Aggregate tokens and descriptors to two unit vectors per image, joined, before the projection."""
+        """Aggregate tokens and descriptors to two concatenated unit vectors per image, before the projection."""
         descriptors, logits = self.head.cells(tokens.patches, tokens.grid)
         local = self.local.of_cells(descriptors, tokens.grid, logits.sigmoid())
         return torch.cat([self.tokens.unprojected(tokens), local], dim=1)

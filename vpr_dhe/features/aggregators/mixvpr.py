@@ -13,7 +13,7 @@ from vpr_dhe.features.base import Aggregator, DenseTokens
 
 
 class MixSizes(NamedTuple):
-    """Sizes of the aggregator: cells of the map, mixing layers, and rows and columns of what is the descriptor."""
+    """Sizes of MixVPR: number of cells and of mixing layers, and the shape of the descriptor before flattening."""
 
     cells: int = 400
     depth: int = 4
@@ -22,7 +22,7 @@ class MixSizes(NamedTuple):
 
     @classmethod
     def of(cls, state: Mapping[str, Tensor]) -> "MixSizes":
-        """Sizes by the shapes of a state; those of the published 512-dimensional model for an empty one."""
+        """Infer the sizes from a state; sizes of the published 512-dimensional model if it is empty."""
         if "row_proj.weight" not in state:
             return cls()
         numbers = [int(found[1]) for key in state if (found := re.match(r"mix\.(\d+)\.", key))]

@@ -47,7 +47,7 @@ class SaladSizes:
 
     @classmethod
     def of(cls, state: Mapping[str, Tensor]) -> "SaladSizes":
-        """Read the sizes off the shapes of an aggregator's tensors; the default without them."""
+        """Infer the sizes from the shapes of an aggregator's tensors; the default without tensors."""
         names = ("score.2.weight", "cluster_features.2.weight", "token_features.2.weight")
         if any(name not in state or state[name].ndim != 2 for name in names):
             return cls()
@@ -58,14 +58,14 @@ class SaladSizes:
 
 
 class Transport(Aggregator):
-    """Sums of the features of cells for each cluster, weighted by an optimal transport, with a token of the image.
+    """Weighted sums of cell features per cluster, with weights by optimal transport, and a token of the image.
 
-    Each cluster receives a cell's worth of mass; the rest goes to the dustbin. Subclasses tell how well the dustbin
-    fits each cell. The result is of unit norm.
+    Each cluster receives the mass of one cell; the rest goes to the dustbin. Subclasses compute the dustbin score of
+    each cell. The result has unit norm.
 
     Args:
         dimension: width of the tokens.
-        sizes: of the layers.
+        sizes: sizes of the layers.
 
     Raises:
         ModelError: when called on tokens without a class token, or of no more cells than there are clusters.
@@ -122,9 +122,9 @@ def _two_layers(dimension: int, hidden: int, out: int) -> nn.Sequential:
 
 
 def _sinkhorn(scores: Float[Tensor, "batch rows cells"], last_mass: int) -> Float[Tensor, "batch rows cells"]:
-    """Entropic optimal transport: columns sum to one, and so do rows, except for the last, to `last_mass`.
+    """Entropic optimal transport: columns sum to one, and so do rows, except that the last sums to `last_mass`.
 
-    Three iterations of Sinkhorn in logarithms (Izquierdo and Civera 2024; Sarlin et al., "SuperGlue", CVPR 2020).
+    Three log-domain Sinkhorn iterations (Izquierdo and Civera 2024; Sarlin et al., "SuperGlue", CVPR 2020).
     """
     masses = functional.pad(scores.new_zeros(scores.shape[1] - 1), (0, 1), value=math.log(last_mass))[:, None]
     columns = scores.new_zeros(1, 1, 1)

@@ -18,9 +18,9 @@ _DIMENSION = 2048
 
 
 class SelaVprPPAggregator(Aggregator):
-    """GeM of linearly mapped cells, scaled to unit norm, and a linear layer; the result is of unit norm.
+    """GeM of linearly mapped cells, scaled to unit norm, and a linear layer; the result has unit norm.
 
-    Mapped cells have both signs, of which GeM clamps the negative one.
+    GeM clamps negative values of the mapped cells.
 
     Args:
         dimension: width of the tokens.
@@ -45,7 +45,7 @@ class SelaVprPPAggregator(Aggregator):
         return normalize(self.linear2(self.pool(cells)), dim=1)
 
     def code_values(self, tokens: DenseTokens) -> Float[Tensor, "batch bits"] | None:
-        """Pool the tokens of the branch of codes in the same way; the signs of the result are the code.
+        """Pool the tokens of the code branch in the same way; the signs of the result are the code.
 
         Raises:
             ModelError: if the backbone has no such branch.
@@ -61,6 +61,6 @@ class SelaVprPPAggregator(Aggregator):
 
 
 def build_selavprpp(dimension: int, state: Mapping[str, Tensor]) -> SelaVprPPAggregator:
-    """Build the aggregator with the lengths that the shapes of its tensors tell, or the default without codes."""
+    """Build the aggregator with the sizes inferred from its tensors, or the default, without codes."""
     out = len(state["linear2.bias"]) if "linear2.bias" in state else _DIMENSION
     return SelaVprPPAggregator(dimension, out, len(state["linear4.bias"]) if "linear4.bias" in state else 0)

@@ -28,8 +28,8 @@ class VladSizes:
     Args:
         words: number of visual words.
         bands: number of horizontal bands of the image.
-        reduced: dimension of the cells that are compared with the words; at most that of the tokens.
-        dimension: of the result; 0 leaves out the projection.
+        reduced: dimension in which cells are compared with words; at most that of the tokens.
+        dimension: length of the descriptor; 0 omits the projection.
     """
 
     words: int = 64
@@ -44,7 +44,7 @@ class VladSizes:
 
     @classmethod
     def of(cls, state: Mapping[str, Tensor]) -> "VladSizes":
-        """Read the sizes off the shapes of an aggregator's tensors; sizes without tensors are the default."""
+        """Infer the sizes from the shapes of an aggregator's tensors; default sizes where there are none."""
         if any(name not in state or state[name].ndim != 2 for name in ("centres", "projection")):
             return cls()
         words, reduced = state["centres"].shape
@@ -67,7 +67,7 @@ class Projected(Aggregator):
         """Aggregate the patch tokens, before the projection."""
 
     def _add_projection(self, dimension: int, unprojected: int) -> None:
-        """Add a random projection to so many dimensions; none to 0."""
+        """Add a random projection to `dimension` dimensions; none if that is 0."""
         if dimension:
             self.projection = nn.Parameter(torch.randn(dimension, unprojected) * unprojected**-0.5)
             self.offset = nn.Parameter(torch.zeros(dimension))
@@ -77,7 +77,8 @@ class BandedVlad(Projected):
     """VLAD of each band and word, intra-normalised, concatenated, scaled to unit norm and projected: x -> W x - offset.
 
     Cells are scaled to unit norm, centred and projected by `whitening` to the space of the words, `centres`. Bands
-    overlap softly; see `band_weights`. The result is not normalised. All tensors are trainable; they start at random.
+    overlap softly; see `band_weights`. The result is not normalised. All tensors are trainable and initialised at
+    random.
 
     Args:
         dimension: width of the tokens.
@@ -103,7 +104,7 @@ class BandedVlad(Projected):
         grid: Grid,
         weights: Float[Tensor, "batch cells"] | None = None,
     ) -> Float[Tensor, "batch unprojected"]:
-        """Aggregate cells, all of one weight by default, to one unit vector per image, before the projection."""
+        """Aggregate cells, with equal weights by default, to one unit vector per image, before the projection."""
         points = self.points(cells)
         in_bands = band_weights(_heights(grid, points), self.bands)
         cell_weights = in_bands if weights is None else weights[:, None] * in_bands

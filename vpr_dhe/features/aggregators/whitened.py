@@ -12,9 +12,9 @@ from vpr_dhe.features.base import Aggregator, DenseTokens
 class WhitenedGeM(Aggregator):
     """GeM of horizontal bands, concatenated, scaled to unit norm and projected: x -> W x - W m.
 
-    Bands keep apart what is high and what is low in upright images. `projection` is W and `offset` W m, with m the mean
-    of many images; both are learned, and start by selecting the first band. The result has as many dimensions as a
-    token, and is not normalised.
+    Bands separate the upper from the lower parts of upright images. `projection` is W and `offset` W m, with m the mean
+    of many images; both are learned, and initially select the first band. The result has the dimension of a token and
+    is not normalised.
 
     Args:
         dimension: width of the tokens.

@@ -35,7 +35,7 @@ _BUILDERS: dict[str, Callable[..., Backbone]] = {
 
 
 def backbone_names() -> list[str]:
-    """List the names of backbones; NAME stands for the members of a family."""
+    """List the names of backbones; NAME is a placeholder for a member of a family."""
     return [f"{name}NAME" if name.endswith(":") else name for name in _BUILDERS]
 
 

@@ -30,7 +30,7 @@ class Variant:
     mlp_ratio: int
 
 
-# The last number of a name is the input side of the training; with resized embeddings the weights work at any size.
+# The last number of a name is the input side of the training; embeddings are resized for other input sizes.
 VARIANTS = {
     "cct_7_7x2_224": Variant(dimension=256, blocks=7, heads=4, mlp_ratio=2),
     "cct_14_7x2_224": Variant(dimension=384, blocks=14, heads=6, mlp_ratio=3),

@@ -39,11 +39,11 @@ def build_unnormed(name: str, *, blocks: int | None, input_size: Size) -> "DinoV
 class DinoV2(TimmViT):
     """DINOv2, optionally cut after `blocks` blocks.
 
-    Inputs whose sides are not multiples of 14 pixels are resized to the nearest ones (bilinear, antialiased; halves to
-    the even number of patches), as MegaLoc does.
+    Inputs whose sides are not multiples of 14 pixels are resized to the nearest multiples (bilinear, antialiased; ties
+    to an even number of patches), as MegaLoc does.
 
-    The positional table of models without registers is resized by a scale factor and without antialiasing, that of
-    models with registers by size and with antialiasing, as in the original code; timm does the latter for all.
+    As in the original code, the positional embedding of models without registers is resized by a scale factor without
+    antialiasing, and that of models with registers by size with antialiasing; timm does the latter for all models.
 
     Args:
         name: `small`, `base`, `large` or `giant`, and `-reg4` with four registers.
@@ -55,7 +55,7 @@ class DinoV2(TimmViT):
     """
 
     antialiased_positions: ClassVar[bool | None] = None
-    """Whether the positional table is resized by size and with antialiasing; None: if there are registers."""
+    """Whether the positional embedding is resized by size and with antialiasing; None: only with registers."""
 
     def __init__(self, name: str, *, blocks: int | None = None, normed: bool = True) -> None:
         super().__init__(_timm_name(name), blocks=blocks)
@@ -74,7 +74,7 @@ class DinoV2(TimmViT):
     def embedded(
         self, images: Float[Tensor, "batch 3 height width"]
     ) -> tuple[Float[Tensor, "batch tokens dimension"], Grid]:
-        """Embed patches: class token, registers if there are any, and patches, with positions; and the grid."""
+        """Return the sequence of class token, registers and patches, with positions, and the grid of patches."""
         embedded = self.vit.patch_embed(_of_whole_patches(images, self.patch_size))
         grid = Grid(*embedded.shape[1:3])
         start, positions = self._positions(grid)
@@ -87,7 +87,7 @@ class DinoV2(TimmViT):
         return DenseTokens(tokens[:, self.vit.num_prefix_tokens :], grid, tokens[:, 0])
 
     def _positions(self, grid: Grid) -> tuple[Float[Tensor, "1 1 dimension"], Float[Tensor, "1 cells dimension"]]:
-        """Class token with its position, which models with registers have in it already, and positions of patches."""
+        """Class token with its position, which models with registers already include, and positions of patches."""
         trained, table, start = Grid(*self.vit.patch_embed.grid_size), self.vit.pos_embed, self.vit.cls_token
         if table.shape[1] > trained.rows * trained.columns:
             start, table = start + table[:, :1], table[:, 1:]

@@ -1,4 +1,4 @@
-"""Backbone of EDTformer: frozen DINOv2 with low-rank adapters in a stream beside it.
+"""Backbone of EDTformer: frozen DINOv2 with low-rank adapters in a parallel stream.
 
 Source: Jin et al., "EDTformer: An efficient decoder transformer for visual place recognition", TCSVT 2025;
 https://github.com/Tong-Jin01/EDTformer.
@@ -27,7 +27,7 @@ def build_edtformer(name: str, *, blocks: int | None, input_size: Size) -> "EdtF
 
 
 class EdtFormer(DinoV2):
-    """Stream y beside the tokens x of a frozen DINOv2: z = y + x, y <- z + adapter(z) / 2 after each block."""
+    """Stream y parallel to the tokens x of a frozen DINOv2: z = y + x, y <- z + adapter(z) / 2 after each block."""
 
     def __init__(self, name: str, *, blocks: int | None = None) -> None:
         super().__init__(name, blocks=blocks)
@@ -45,7 +45,7 @@ class EdtFormer(DinoV2):
 
 
 class LowRankAdapter(nn.Module):
-    """Bottleneck of four numbers, with GELU, for tokens of a width."""
+    """Bottleneck with four channels and GELU."""
 
     def __init__(self, dimension: int) -> None:
         super().__init__()

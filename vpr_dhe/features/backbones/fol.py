@@ -1,4 +1,4 @@
-"""Backbone of FoL: DINOv2 that also tells how much its class token attends to each cell.
+"""Backbone of FoL: DINOv2 that also returns the attention of its class token to each cell.
 
 Source: Wang et al., "Focus on Local: Finding reliable discriminative regions for visual place recognition", AAAI 2025;
 https://github.com/chenshunpeng/FoL.

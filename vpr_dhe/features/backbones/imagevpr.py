@@ -29,9 +29,9 @@ def build_imagevpr(name: str, *, blocks: int | None, input_size: Size) -> "ImAge
 
 
 class ImAge(DinoV2):
-    """DINOv2 whose last four blocks also see eight learned tokens, before all others and without positions.
+    """DINOv2 with eight learned tokens, without positions, prepended for its last four blocks.
 
-    Its own transformer resizes the positional table as models without registers do.
+    As in the published code, the positional embedding is resized as in models without registers.
     """
 
     antialiased_positions: ClassVar[bool | None] = False

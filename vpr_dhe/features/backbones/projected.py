@@ -1,4 +1,4 @@
-"""Any backbone with its tokens projected to another width by one linear layer, as students of a teacher have it."""
+"""Backbone with its tokens projected to another width by a linear layer, as in students trained by distillation."""
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ PREFIX = "projected:"
 
 
 def projected_name(dimension: int, backbone: str) -> str:
-    """Name of a backbone whose tokens are projected to `dimension` numbers."""
+    """Name of a backbone whose tokens are projected to `dimension`."""
     return f"{PREFIX}{dimension}:{backbone}"
 
 
@@ -19,7 +19,7 @@ def build_projected(name: str, *, blocks: int | None, input_size: Size) -> "Proj
     """Build `projected:DIMENSION:BACKBONE` with random weights.
 
     Raises:
-        ModelError: if there is no such backbone, or the dimension is no positive number.
+        ModelError: if there is no such backbone, or the dimension is not a positive number.
     """
     from vpr_dhe.features.backbones import build_backbone  # here, because the registry lists this builder
 
@@ -30,11 +30,11 @@ def build_projected(name: str, *, blocks: int | None, input_size: Size) -> "Proj
 
 
 class Projected(Backbone):
-    """A backbone and a linear layer on its patch tokens; further tokens are left out.
+    """Backbone and a linear layer on its patch tokens; other tokens are dropped.
 
     Args:
-        backbone: to project the tokens of.
-        dimension: width of the result.
+        backbone: backbone whose tokens are projected.
+        dimension: width of the projected tokens.
     """
 
     def __init__(self, backbone: Backbone, dimension: int) -> None:

@@ -1,4 +1,4 @@
-"""Backbone of SelaVPR++: frozen DINOv2 with convolutional adapters in a stream beside it.
+"""Backbone of SelaVPR++: frozen DINOv2 with convolutional adapters in a parallel stream.
 
 Source: Lu et al., "SelaVPR++: Towards seamless adaptation of foundation models for efficient place recognition", TPAMI
 2025; https://github.com/Lu-Feng/SelaVPRplusplus.
@@ -32,11 +32,10 @@ def build_selavprpp(name: str, *, blocks: int | None, input_size: Size) -> "Sela
 
 
 class SelaVprPP(DinoV2):
-    """Stream y of patch tokens that learns from those of a frozen DINOv2, x: y <- y + adapter(y + x) after each block.
+    """Stream y parallel to the patch tokens x of a frozen DINOv2: y <- y + adapter(y + x) after each block.
 
-    It starts at the embedded patches or, in large models, at the tokens after the eighth block. It has no class token:
-    adapters treat tokens apart, save for convolutions over patches. With `codes`, adapters of their own make a second
-    stream in the same way, of which binary codes are pooled.
+    It starts at the embedded patches or, in large models, at the tokens after the eighth block, and has no class token.
+    With `codes`, a second stream with its own adapters yields the binary codes.
     """
 
     def __init__(self, name: str, *, blocks: int | None = None, codes: bool = False) -> None:
@@ -50,7 +49,7 @@ class SelaVprPP(DinoV2):
         return nn.ModuleList(ConvAdapter(self.dimension) for _ in range(count))
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> DenseTokens:
-        """Compute the patch tokens of the stream, and of that of codes."""
+        """Compute the patch tokens of the stream and of the code stream."""
         tokens, grid = self.embedded(images)
         for block in self.vit.blocks[: self._unadapted]:
             tokens = block(tokens)
@@ -68,7 +67,7 @@ class SelaVprPP(DinoV2):
 
 
 class ConvAdapter(nn.Module):
-    """Bottleneck with convolutions over 1, 3 and 5 cells between its two layers, for tokens of a width."""
+    """Bottleneck with convolutions over 1, 3 and 5 cells between its two layers."""
 
     def __init__(self, dimension: int) -> None:
         super().__init__()

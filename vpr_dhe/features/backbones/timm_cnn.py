@@ -1,7 +1,7 @@
-"""Backbones from any convolutional network of timm, cut where its maps are a sixteenth of the input.
+"""Backbones from any convolutional network of timm, cut at stride 16.
 
-For ResNets that is `layer3`, as in RANSAC-Flow (Shen et al., ECCV 2020). EfficientNets and their relatives have more
-than one stage with such maps, and can be cut after each of these.
+In ResNets that is after `layer3`, as in RANSAC-Flow (Shen et al., ECCV 2020). EfficientNets and their relatives have
+several stages at stride 16 and can be cut after each of them.
 """
 
 from typing import Any
@@ -24,8 +24,8 @@ def build_timm_cnn(name: str, *, blocks: int | None, input_size: Size) -> Backbo
     """Build `timm-cnn:NAME` with random weights, cut after `blocks` stages if given.
 
     Raises:
-        ModelError: if timm has no such network, it has no map at a sixteenth, it has no stages or the cut gives no such
-            map, or the input's sides are not multiples of 16.
+        ModelError: if timm has no such network, it has no map at stride 16, it has no stages or the cut is at another
+            stride, or the input's sides are not multiples of 16.
     """
     if input_size.width % STRIDE_PX or input_size.height % STRIDE_PX:
         raise ModelError(
@@ -37,7 +37,7 @@ def build_timm_cnn(name: str, *, blocks: int | None, input_size: Size) -> Backbo
 
 
 def timm_cnn_model_file(name: str, *, size: Size | None = None) -> ModelFile:
-    """Make a model of a pretrained convolutional network from timm's hub or its cache, with GeM over the cells.
+    """Make a model file of a pretrained convolutional network, from timm's hub or its cache, with GeM over the cells.
 
     Args:
         name: name in timm, with or without its tag, and without `timm-cnn:`.
@@ -63,13 +63,13 @@ def timm_cnn_model_file(name: str, *, size: Size | None = None) -> ModelFile:
             std=tuple(config["std"]),
         ),
         licence=config.get("license") or f"see https://huggingface.co/{config.get('hf_hub_id') or 'timm'}",
-        training_data=f"as timm says of {config.get('tag') or name}",
+        training_data=f"see timm's model card of {config.get('tag') or name}",
         tensors={**tensors, "aggregator.p": torch.tensor([3.0])},
     )
 
 
 class TimmCnn(Backbone):
-    """Convolutional network of timm, cut after its map at a sixteenth of the input.
+    """Convolutional network of timm, cut at stride 16.
 
     With `pretrained`, weights come from timm's hub or its cache; otherwise they are random.
 
@@ -111,11 +111,11 @@ class TimmCnn(Backbone):
 class TruncatedTimmCnn(Backbone):
     """EfficientNet of timm or a relative (MNASNet, MobileNetV2 to V4), cut after `blocks` stages, with random weights.
 
-    Unlike `TimmCnn`, which keeps the weights of the whole network, it holds and computes nothing beyond the cut. The
-    names of its weights are those of timm's classifier.
+    Unlike `TimmCnn`, which keeps the weights of the whole network, it has no layers beyond the cut. Its weights have
+    the names of timm's classifier.
 
     Raises:
-        ModelError: if timm has no such network, it has no stages, or there is no map at a sixteenth after the cut.
+        ModelError: if timm has no such network, it has no stages, or the cut is at another stride than 16.
     """
 
     convolutional = True
@@ -143,7 +143,7 @@ class TruncatedTimmCnn(Backbone):
 
     @torch.no_grad()
     def _measured(self) -> tuple[int, int]:
-        """Determine the width of tokens and the pixels per cell by a black image."""
+        """Determine the width of tokens and the pixels per cell from a black image."""
         side_px = 4 * STRIDE_PX
         tokens = self.eval()(torch.zeros(1, 3, side_px, side_px))
         self.train()

@@ -35,7 +35,7 @@ def build_timm_vit(name: str, *, blocks: int | None, input_size: Size) -> "TimmV
 
 
 def timm_model_file(name: str, *, size: Size | None = None) -> ModelFile:
-    """Make a model of a pretrained transformer from timm's hub or its cache.
+    """Make a model file of a pretrained transformer from timm's hub or its cache.
 
     The global descriptor is the class token, or the mean of the patch tokens if there is none.
 
@@ -53,7 +53,7 @@ def timm_model_file(name: str, *, size: Size | None = None) -> ModelFile:
         architecture=Architecture(f"{PREFIX}{name}", "mean" if backbone.vit.cls_token is None else "cls"),
         preprocessing=_preprocessing(backbone, size),
         licence=config.get("license") or f"see https://huggingface.co/{config.get('hf_hub_id') or 'timm'}",
-        training_data=f"as timm says of {config.get('tag') or name}",
+        training_data=f"see timm's model card of {config.get('tag') or name}",
         tensors={f"backbone.{key}": value for key, value in backbone.state_dict().items()},
     )
 
@@ -97,7 +97,7 @@ def _create(name: str, pretrained: bool) -> Any:
     if not timm.is_model(name):
         raise ModelError(f"timm has no model {name!r}{suggestions(name)}")
     try:
-        # Every class with this option has a grid of patch tokens and an absolute embedding that can be resized.
+        # Every class with this option has a grid of patch tokens and a positional embedding that can be resized.
         model: Any = timm.create_model(name, pretrained=pretrained, num_classes=0, dynamic_img_size=True)
     except TypeError as error:
         raise _not_a_transformer(name) from error
@@ -127,7 +127,7 @@ def unavailable(name: str, pretrained: bool, error: Exception) -> ModelError:
 
 
 def suggestions(name: str) -> str:
-    """End of a message about a name that timm does not know."""
+    """Suffix of a message about a name unknown to timm."""
     import timm
 
     close = difflib.get_close_matches(name, timm.list_models() + timm.list_pretrained(), n=3)

@@ -1,4 +1,4 @@
-"""ResNets and VGG-16 whose weights have torchvision's names, as many retrieval networks are published.
+"""ResNets and VGG-16 with torchvision's parameter names, which many published retrieval networks use.
 
 They are defined here because importing torchvision takes seconds.
 """
@@ -24,7 +24,7 @@ def build_torchvision(name: str, *, blocks: int | None, input_size: Size) -> Bac
     """Build `torchvision:NAME` with random weights; a ResNet is cut after `blocks` of its stages if given.
 
     Raises:
-        ModelError: if there is no such network here, it cannot be cut so, or its cells do not divide the input size.
+        ModelError: if the network is unknown, it cannot be cut there, or its cells do not divide the input size.
     """
     network = name.removeprefix(PREFIX)
     if network not in (*RESNETS, VGG):
@@ -79,7 +79,7 @@ class ResNet(Backbone):
 
 
 class Vgg16(Backbone):
-    """VGG-16 up to its last convolution, before that one's ReLU; it takes images of any size.
+    """VGG-16 up to its last convolution, without the ReLU after it; it takes images of any size.
 
     Source: Simonyan and Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition", ICLR 2015.
     """
@@ -104,7 +104,7 @@ class Vgg16(Backbone):
 
 
 class _Basic(nn.Module):
-    """Two 3 x 3 convolutions beside a shortcut."""
+    """Residual block of two 3 x 3 convolutions."""
 
     expansion = 1
 
@@ -124,7 +124,7 @@ class _Basic(nn.Module):
 
 
 class _Bottleneck(nn.Module):
-    """A 1 x 1, a 3 x 3 and a 1 x 1 convolution beside a shortcut."""
+    """Residual block of a 1 x 1, a 3 x 3 and a 1 x 1 convolution."""
 
     expansion = 4
 

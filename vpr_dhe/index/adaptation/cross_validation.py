@@ -1,7 +1,7 @@
 """Two-fold cross-validation of an adaptation over the places of a map.
 
-Images of the held-out half are queries to that half. Positions or verified pairs tell the right answers of each; images
-of the same spot, and of the same moments, are excluded.
+Images of the tested half are queries to that half. Positives and excluded images of each query follow from positions,
+or from verified pairs: images of the same spot and of the same moments are excluded.
 """
 
 from collections.abc import Callable, Iterator, Sequence

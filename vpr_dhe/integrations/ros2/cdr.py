@@ -1,4 +1,4 @@
-"""Serialised image messages, read and written without copying pixels one by one.
+"""Reading and writing of serialised image messages without copying single pixels.
 
 Sources: OMG "DDS Interoperability Wire Protocol" 2.5, section 10 (encapsulation), and "Extensible and Dynamic Topic
 Types for DDS" 1.3, section 7.4 (CDR); definitions of sensor_msgs/Image, sensor_msgs/CompressedImage and
@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from vpr_dhe.errors import ImageError
 
 _HEADER_BYTES = 4
-# CDR and CDR2 of types that cannot be extended, which those of ROS are: big and little endian.
+# Headers of CDR and CDR2 for final types, as those of ROS, in big and little endian.
 _ENCAPSULATIONS = {0: ">", 1: "<", 6: ">", 7: "<"}
 
 
 @dataclass(frozen=True)
 class Stamp:
-    """Time of a message, since the Unix epoch unless the robot's clock is another."""
+    """Time of a message, since the Unix epoch unless the robot uses another clock."""
 
     sec: int
     nanosec: int
@@ -59,7 +59,7 @@ CameraImage = RawImage | CompressedImage
 
 
 class _Cursor:
-    """Position in a serialised message; values are aligned to their size, counted from the end of the header."""
+    """Position in a serialised message; values are aligned to their size relative to the end of the header."""
 
     def __init__(self, message: bytes) -> None:
         if len(message) < _HEADER_BYTES or message[1] not in _ENCAPSULATIONS:
@@ -139,7 +139,7 @@ class _Buffer:
         self.octets(frame_id.encode() + b"\0")
 
     def finish(self) -> bytes:
-        """The message after its header, filled up to a multiple of 4 bytes, the number of which the header tells."""
+        """Return the message with its header, padded to a multiple of 4 bytes; the header states the padding."""
         padding = -len(self._bytes) % 4
         return bytes((0, 1, 0, padding)) + bytes(self._bytes) + bytes(padding)
 

@@ -1,4 +1,4 @@
-"""Counts of a node's events in the last seconds, for its diagnostics."""
+"""Counts of recent events of a node, for its diagnostics."""
 
 import statistics
 from collections import Counter
@@ -9,7 +9,7 @@ from time import monotonic, time_ns
 from vpr_dhe.integrations.ros2.cdr import Stamp
 from vpr_dhe.integrations.ros2.messages import Diagnostics, Level
 
-# A camera of 1 image a second must not count as silent.
+# A camera at 1 Hz must not count as silent.
 _SILENT_S = 5.0
 
 
@@ -26,7 +26,7 @@ class Event(StrEnum):
 
 
 class Counters:
-    """Counts of events since the last report, and in all; used by several threads."""
+    """Counts of events since the last report, and in total; thread-safe."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -44,18 +44,18 @@ class Counters:
                 self._heard_s = monotonic()
 
     def answered(self, delay_ms: float) -> None:
-        """Count an answer and its delay since the image came."""
+        """Count an answer and its delay since the arrival of the image."""
         self.add(Event.ANSWERED)
         with self._lock:
             self._delays_ms.append(delay_ms)
 
     def fault(self, reason: str | None) -> None:
-        """Set what is wrong with the index, or that nothing is."""
+        """Set or clear (None) the fault of the index."""
         with self._lock:
             self._fault = reason
 
     def report(self, topic: str, facts: dict[str, str]) -> Diagnostics:
-        """Make a status of the time since the last one."""
+        """Make the diagnostics of the time since the last report."""
         with self._lock:
             now_s = monotonic()
             elapsed_s, silent_s = max(now_s - self._since_s, 1e-3), now_s - self._heard_s

@@ -1,4 +1,4 @@
-"""Names of topics and settings of discovery, as ROS 2 has them.
+"""Topic names and discovery settings by the conventions of ROS 2.
 
 Sources: "Topic and Service name mapping to DDS" and "Remapping Names", design.ros2.org; `check_create_domain` of
 rmw_cyclonedds_cpp 2.2 (Jazzy); "Improved Dynamic Discovery", docs.ros.org.
@@ -22,8 +22,8 @@ class Names:
     """Resolution of topic names: relative ones in a namespace, then remapped.
 
     Args:
-        namespace: such as `/robot1`; `/` is none.
-        remapped: names given for others, both resolved.
+        namespace: namespace, such as `/robot1`; `/` is the root.
+        remapped: new names by old names, both resolved.
     """
 
     namespace: str = "/"
@@ -34,7 +34,7 @@ class Names:
         """Read a namespace, and remappings such as `FROM:=TO`.
 
         Raises:
-            BadInputError: if one of them is no name of ROS 2.
+            BadInputError: if one of them is not a valid name of ROS 2.
         """
         short = namespace.strip("/")
         bare = cls(f"/{_require_name(short)}" if short else "/")
@@ -50,7 +50,7 @@ class Names:
         """Full name of a topic, beginning with a slash.
 
         Raises:
-            BadInputError: if it is no name of ROS 2.
+            BadInputError: if it is not a valid name of ROS 2.
         """
         _require_name(name)
         full = name if name.startswith("/") else f"{self.namespace.rstrip('/')}/{name}"
@@ -91,7 +91,7 @@ class Topics:
 def _require_name(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise BadInputError(
-            f"{name!r} is no name of a topic; expected letters, digits and underscores between slashes, such as "
+            f"{name!r} is not a topic name; expected letters, digits and underscores between slashes, such as "
             "/camera/image_raw"
         )
     return name
@@ -103,10 +103,10 @@ def dds_topic(name: str) -> str:
 
 
 def domain_id(environment: Mapping[str, str] = os.environ) -> int:
-    """Domain by ROS_DOMAIN_ID; 0 without it.
+    """Read the domain from ROS_DOMAIN_ID; 0 by default.
 
     Raises:
-        BadInputError: if it is no number from 0 to 232.
+        BadInputError: if it is not a number from 0 to 232.
     """
     text = environment.get("ROS_DOMAIN_ID", "").strip() or "0"
     if not text.isdecimal() or int(text) > _MAX_DOMAIN:
@@ -115,13 +115,13 @@ def domain_id(environment: Mapping[str, str] = os.environ) -> int:
 
 
 def cyclone_config(environment: Mapping[str, str] = os.environ) -> str:
-    """Configuration of Cyclone DDS by the variables of ROS 2, as its own middleware makes it.
+    """Configuration of Cyclone DDS from the environment variables of ROS 2, as made by its middleware.
 
-    ROS_AUTOMATIC_DISCOVERY_RANGE is SUBNET by default; ROS_LOCALHOST_ONLY=1 is LOCALHOST, whatever the range.
-    ROS_STATIC_PEERS are host names or addresses, separated by semicolons. CYCLONEDDS_URI comes last, so it wins.
+    ROS_AUTOMATIC_DISCOVERY_RANGE is SUBNET by default; ROS_LOCALHOST_ONLY=1 means LOCALHOST and overrides it.
+    ROS_STATIC_PEERS are host names or addresses, separated by semicolons. CYCLONEDDS_URI takes precedence over all.
 
     Raises:
-        BadInputError: if the range is none of ROS 2.
+        BadInputError: if the range is not one of ROS 2.
     """
     own = environment.get("CYCLONEDDS_URI", "")
     reach = environment.get("ROS_AUTOMATIC_DISCOVERY_RANGE", "").strip() or "SUBNET"

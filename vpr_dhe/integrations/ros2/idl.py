@@ -1,4 +1,4 @@
-"""Message types of ROS 2 as IDL types, named as its middleware names them.
+"""Message types of ROS 2 as IDL types, with the names of its middleware.
 
 Sources: definitions of common_interfaces 5.3 (Jazzy; std_msgs, sensor_msgs, geometry_msgs, nav_msgs, diagnostic_msgs),
 builtin_interfaces of rcl_interfaces 2.0 and tf2_msgs of geometry2 0.36; "Topic and Service name mapping to DDS",
@@ -11,14 +11,14 @@ from cyclonedds.idl import IdlStruct
 from cyclonedds.idl.types import array, float64, int8, int32, sequence, uint8, uint16, uint32
 
 
-class _Shown(type(IdlStruct)):
-    """Class of messages that is shown as other classes are, which type checkers at run time rely on."""
+class _ReprMeta(type(IdlStruct)):
+    """Metaclass of messages with the standard repr of classes, on which run-time type checkers rely."""
 
     def __repr__(cls) -> str:
         return type.__repr__(cls)
 
 
-class Message(IdlStruct, metaclass=_Shown):
+class Message(IdlStruct, metaclass=_ReprMeta):
     """Base of all messages."""
 
 

@@ -1,4 +1,4 @@
-"""The newest of the images that come, for a worker slower than the camera."""
+"""Single-slot queue that keeps the latest image, for a worker slower than the camera."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from vpr_dhe.integrations.ros2.counters import Counters, Event
 
 @dataclass(frozen=True)
 class Arrival:
-    """An image that came: a function that reads it, its time by the monotonic clock, and images dropped before it."""
+    """Received image: a function that reads it, its monotonic time of arrival, and the images dropped before it."""
 
     read: Callable[[], CameraImage]
     arrived_s: float
@@ -19,7 +19,7 @@ class Arrival:
 
 
 class NewestImage:
-    """Hands the newest image from the receiving thread to the worker; an image that waits is replaced and counted."""
+    """Single-slot queue from the receiving thread to the worker; a waiting image is replaced and counted as dropped."""
 
     def __init__(self, counters: Counters) -> None:
         self._counters, self._changed = counters, Condition()
@@ -27,7 +27,7 @@ class NewestImage:
         self._closed = False
 
     def offer(self, read: Callable[[], CameraImage]) -> None:
-        """Take an image that came."""
+        """Put an image in the slot."""
         self._counters.add(Event.RECEIVED)
         with self._changed:
             dropped = 0
@@ -46,11 +46,11 @@ class NewestImage:
 
     @property
     def closed(self) -> bool:
-        """Whether the worker should end."""
+        """Whether the queue is closed, so that the worker should end."""
         return self._closed
 
     def close(self) -> None:
-        """Let the worker end."""
+        """Close the queue, which ends the worker."""
         with self._changed:
             self._closed = True
             self._changed.notify()

@@ -1,4 +1,4 @@
-"""Metres of a robot's map for positions in degrees or UTM."""
+"""Conversion of positions in degrees or UTM to the map frame of a robot."""
 
 import math
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ from vpr_dhe.records import GeoPosition, Near, Position
 class MapFrame:
     """Frame of a map: its origin on Earth, and the direction of its x axis, clockwise from north.
 
-    The plane is tangent to the ellipsoid, and accurate within some hundred kilometres. Without an origin, metres are
-    those of the index, and x points east.
+    The plane is tangent to the ellipsoid, and accurate within some hundred kilometres. Without an origin, coordinates
+    are the metres of the index, and x points east.
     """
 
     origin: GeoPosition | None = None
@@ -46,7 +46,7 @@ class MapFrame:
         return cls(origin, x_heading)
 
     def metres(self, position: Position) -> tuple[float, float] | None:
-        """Convert a position to x and y; None if it cannot be converted, as degrees without an origin."""
+        """Convert a position to x and y; None if it cannot be converted, such as degrees without an origin."""
         if self.origin is None:
             return None if isinstance(position, GeoPosition) else (position.x_m, position.y_m)
         if reference_frame_of(position) != EARTH:
@@ -55,7 +55,7 @@ class MapFrame:
         return float(x), float(y)
 
     def covariance(self, covariance_m2: Float64[np.ndarray, "2 2"]) -> Float64[np.ndarray, "2 2"]:
-        """Covariance along x and y, from that along east and north."""
+        """Rotate a covariance from east and north to x and y."""
         return self._rotation @ covariance_m2 @ self._rotation.T
 
     def yaw_rad(self, heading_deg: float) -> float:
@@ -64,7 +64,7 @@ class MapFrame:
 
     @property
     def _rotation(self) -> Float64[np.ndarray, "2 2"]:
-        """From east and north to x and y; y is to the left of x."""
+        """Rotation from east and north to x and y, with y to the left of x."""
         ahead = math.radians(self.x_heading_deg)
         sin, cos = math.sin(ahead), math.cos(ahead)
         return np.array([[sin, cos], [-cos, sin]])

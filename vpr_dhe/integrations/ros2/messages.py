@@ -11,7 +11,7 @@ from vpr_dhe.integrations.ros2.cdr import CompressedImage, Stamp
 from vpr_dhe.records import GeoPosition
 
 UNKNOWN_VARIANCE = 1e6
-"""Variance in square metres, or radians, of what is not known: too large to matter to a filter."""
+"""Variance of unknown values in square metres or radians, too large to affect a filter."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,13 @@ class MapPose:
     """Message geometry_msgs/PoseWithCovarianceStamped.
 
     Args:
-        stamp: of the image.
+        stamp: stamp of the image.
         frame_id: frame of the map.
-        x_m: along its x axis.
-        y_m: along its y axis.
-        covariance_m2: of x and y.
+        x_m: coordinate along its x axis.
+        y_m: coordinate along its y axis.
+        covariance_m2: covariance of x and y.
         yaw_rad: viewing direction, counterclockwise from the x axis; None if it is unknown.
-        yaw_variance_rad2: of the yaw.
+        yaw_variance_rad2: variance of the yaw.
     """
 
     stamp: Stamp
@@ -55,7 +55,7 @@ class MapPose:
 
 
 class Level(IntEnum):
-    """Level of a diagnostic status, by the constants of diagnostic_msgs/DiagnosticStatus."""
+    """Level of a diagnostic status, with the values of diagnostic_msgs/DiagnosticStatus."""
 
     OK = 0
     WARN = 1
@@ -113,5 +113,5 @@ class Publisher(Protocol):
 
     @property
     def has_subscribers(self) -> bool:
-        """Whether somebody has subscribed to the topic."""
+        """Whether the topic has subscribers."""
         ...

@@ -1,7 +1,7 @@
-"""Mount of the camera on the robot: from the camera's pose, which images show, to that of the robot's base.
+"""Mount of the camera on the robot: conversion of the camera's pose to that of the robot's base.
 
-The base is level. Source of the axes: REP 103 (x ahead, y left, z up; z ahead in optical frames, which those of images
-are by the definition of sensor_msgs/Image).
+The base is assumed to be level. Axes are those of REP 103 (x ahead, y left, z up; z ahead in optical frames, which the
+frames of sensor_msgs/Image are by definition).
 """
 
 import math
@@ -18,17 +18,17 @@ from vpr_dhe.integrations.ros2.messages import OdometryPose, StaticTransform
 from vpr_dhe.records import GeoPosition, MetricPosition, Position
 
 _Matrix: TypeAlias = Float64[np.ndarray, "4 4"]
-# A camera that looks up or down, within 6 degrees of the vertical, has no heading.
+# A camera within 6 degrees of the vertical has no heading.
 _MIN_HORIZONTAL = 0.1
 
 
 @dataclass(frozen=True)
 class Mount:
-    """Position and viewing direction of the camera, seen from the base.
+    """Position and viewing direction of the camera in the frame of the base.
 
     Args:
         x_m: position of the camera ahead of the base.
-        y_m: to its left.
+        y_m: position of the camera to the left of the base.
         yaw_rad: viewing direction, counterclockwise from ahead; None for a camera that looks up or down.
     """
 
@@ -52,13 +52,13 @@ class Mount:
                 f"--camera-pose is {text!r}; expected X,Y,Z,ROLL,PITCH,YAW in metres and radians such as "
                 "0.3,0,1.2,0,0,0"
             ) from error
-        # Roll turns about the viewing direction, and so does not move it.
+        # Roll rotates about the viewing direction and does not change it.
         ahead = np.array([math.cos(pitch) * math.cos(yaw), math.cos(pitch) * math.sin(yaw), -math.sin(pitch)])
         return cls._looking(x, y, ahead)
 
     @classmethod
     def of_optical(cls, base_to_camera: _Matrix) -> "Mount":
-        """Make the mount of a camera by the pose of its optical frame, whose z axis is the viewing direction."""
+        """Make the mount from the pose of the camera's optical frame, with the viewing direction as z axis."""
         x, y = base_to_camera[:2, 3].tolist()
         return cls._looking(x, y, base_to_camera[:3, 2])
 
@@ -90,9 +90,9 @@ class Mount:
     def base_covariance(
         self, covariance_m2: Float64[np.ndarray, "2 2"], base_heading_deg: float | None, heading_variance_rad2: float
     ) -> Float64[np.ndarray, "2 2"]:
-        """Covariance of the base's position, along east and north: that of the camera's, and that of the lever arm.
+        """Covariance of the base's position along east and north: camera position plus lever arm.
 
-        A heading that is unknown puts the base anywhere on a circle around the camera.
+        With an unknown heading, the base may be anywhere on a circle around the camera.
         """
         if base_heading_deg is None:
             return covariance_m2 + np.eye(2) * self.distance_m**2 / 2
@@ -101,7 +101,7 @@ class Mount:
         return covariance_m2 + heading_variance_rad2 * np.outer(turned, turned)
 
     def camera_pose(self, base: OdometryPose) -> OdometryPose:
-        """Pose of the camera, where the odometry is that of the base."""
+        """Convert the pose of the base to that of the camera."""
         cos, sin = math.cos(base.yaw_rad), math.sin(base.yaw_rad)
         x, y = base.x_m + cos * self.x_m - sin * self.y_m, base.y_m + sin * self.x_m + cos * self.y_m
         return replace(base, x_m=x, y_m=y, yaw_rad=base.yaw_rad + (self.yaw_rad or 0.0))
@@ -113,18 +113,18 @@ class Mount:
 
 
 class StaticTransforms:
-    """Tree of the static transforms of a robot, as `/tf_static` gives them, the newest of each frame."""
+    """Tree of the latest static transforms of a robot, from `/tf_static`."""
 
     def __init__(self) -> None:
         self._parents: dict[str, tuple[str, _Matrix]] = {}
 
     def update(self, transforms: Iterable[StaticTransform]) -> None:
-        """Take transforms; others of the same frames are replaced."""
+        """Add transforms, replacing those of the same frames."""
         for one in transforms:
             self._parents[_bare(one.child_frame)] = (_bare(one.frame), _matrix(one))
 
     def between(self, frame: str, other: str) -> _Matrix | None:
-        """Pose of another frame in a frame; None if no transforms join them."""
+        """Pose of `other` in `frame`; None if no transforms connect them."""
         to_frame, to_other = self._ancestors(_bare(frame)), self._ancestors(_bare(other))
         shared = next((one for one in to_frame if one in to_other), None)
         return None if shared is None else np.linalg.inv(to_frame[shared]) @ to_other[shared]
@@ -135,7 +135,7 @@ class StaticTransforms:
         pose, above = np.eye(4), frame
         while above in self._parents:
             above, step = self._parents[above]
-            if above in found:  # transforms in a circle are no tree
+            if above in found:  # a cycle
                 break
             pose = step @ pose
             found[above] = pose

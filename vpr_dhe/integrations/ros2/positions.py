@@ -1,4 +1,4 @@
-"""Positions that the node publishes: of answers that are sure enough, for the robot's base or its camera."""
+"""Publication of positions of the robot's base or camera, from sufficiently certain answers."""
 
 import math
 
@@ -15,13 +15,13 @@ from vpr_dhe.records import GeoPosition
 from vpr_dhe.report.tables.answers import Answer
 from vpr_dhe.report.tables.positions import QueryPosition, query_position
 
-# Variance per axis of a uniform disc within which images show one place; and of the heading of an image that matches.
+# Variance per axis of a uniform disc with the radius of a place, and variance of the heading of a matching image.
 _PLACE_M2 = RADIUS_M**2 / 4
 _HEADING_RAD2 = math.radians(15) ** 2
 
 
 def sure_position(answer: Answer, settings: NodeSettings) -> QueryPosition | None:
-    """Position of an answer, if that is sure enough to be published."""
+    """Position of an answer, if it is certain enough to be published."""
     least = settings.min_probability or 0.0
     if answer.belief is not None:
         best = answer.belief.best
@@ -34,11 +34,11 @@ def sure_position(answer: Answer, settings: NodeSettings) -> QueryPosition | Non
 
 
 class PositionPublisher:
-    """Publishes fixes, poses, and the initial pose.
+    """Publisher of fixes, poses, and the initial pose.
 
     Args:
-        publishers: of the node.
-        settings: of the node.
+        publishers: publishers of the node.
+        settings: settings of the node.
     """
 
     def __init__(self, publishers: Publishers, settings: NodeSettings) -> None:
@@ -46,13 +46,13 @@ class PositionPublisher:
         self._wants_initial = settings.initial_pose
 
     def request_initial(self) -> None:
-        """Publish the next position that is sure as initial pose."""
+        """Publish the next certain position as initial pose."""
         self._wants_initial = True
 
     def publish(self, message: CameraImage, answer: Answer, place: QueryPosition, mount: Mount) -> None:
-        """Publish a fix for degrees without an origin of the map, else a pose in the map.
+        """Publish a fix if the position is in degrees and the map has no origin, else a pose in the map.
 
-        The position is that of the base that a camera is mounted on.
+        The position is that of the base.
         """
         heading = mount.base_heading_deg(_camera_heading_deg(answer, place))
         position = mount.base_position(place.position, heading)
@@ -75,7 +75,7 @@ class PositionPublisher:
             self._publishers.fix.publish(Fix(message.stamp, frame, position, covariance))
 
     def _publish_initial(self, pose: MapPose, answer: Answer) -> None:
-        """Publish the initial pose that is wanted, once somebody listens: later listeners do not get it."""
+        """Publish a requested initial pose once there are subscribers, because later subscribers do not get it."""
         initial = self._publishers.initial_pose
         confidence = confidence_of(answer.localization) if answer.belief is None else None
         if self._wants_initial and initial is not None and initial.has_subscribers and confidence in (None, "sure"):
@@ -84,12 +84,12 @@ class PositionPublisher:
 
 
 def _covariance(place: QueryPosition) -> Float64[np.ndarray, "2 2"]:
-    """Covariance of an estimate; of an indexed image, that of a place."""
+    """Covariance of an estimate, or of a place for the position of an indexed image."""
     return np.eye(2) * _PLACE_M2 if place.estimate is None else place.estimate.covariance_m2
 
 
 def _camera_heading_deg(answer: Answer, place: QueryPosition) -> float | None:
-    """Heading of the camera or, as a match looks the same way, of the image that it is placed by."""
+    """Heading of the camera, or of the matching image, which has a similar heading."""
     if place.heading_deg is not None:
         return place.heading_deg
     matches = answer.localization.matches if answer.localization else ()

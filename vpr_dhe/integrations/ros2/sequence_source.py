@@ -1,4 +1,4 @@
-"""Frames of a node for a sequence, with the motion of the camera by its odometry."""
+"""Live frames of a node for a sequence, with the motion of the camera by odometry."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -13,15 +13,15 @@ from vpr_dhe.sequences.frames import SequenceFrame
 from vpr_dhe.sequences.odometry import Odometry
 
 ReadImage: TypeAlias = tuple[Arrival, CameraImage, np.ndarray]
-"""An image that came, its message, and its pixels."""
+"""Received image, its message, and its pixels."""
 
 
 class LiveFrames:
-    """Frames of a sequence, and the image of the one that is being localized.
+    """Frames of a sequence, and the image of the current one.
 
     Args:
         next_read: waits for the next image; None ends the sequence.
-        odometry: newest pose of the camera that an image is from, by the odometry.
+        odometry: returns the latest pose of the camera of an image by odometry.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class LiveFrames:
 
 
 def motion_between(before: OdometryPose, after: OdometryPose) -> Odometry:
-    """Motion from one pose of a camera to another; it looks along its x axis."""
+    """Motion between two poses of a camera, which looks along its x axis."""
     east, north = after.x_m - before.x_m, after.y_m - before.y_m
     sin, cos = math.sin(before.yaw_rad), math.cos(before.yaw_rad)
     forward, left = cos * east + sin * north, cos * north - sin * east

@@ -12,16 +12,17 @@ class NodeSettings:
     """Settings of the node.
 
     Args:
-        min_inliers: inliers of a match whose position is published.
-        min_probability: probability of one, or of the place in a sequence; needs a calibrated index, except there.
+        min_inliers: minimum inliers of a match for its position to be published.
+        min_probability: minimum probability of a match, or of the place in a sequence; needs a calibrated index, except
+            in a sequence.
         map_frame: name of the frame of poses.
-        map: its origin and direction.
-        base_frame: name of the frame of the robot, whose position is published; None for the camera's own.
-        mount: of the camera in that frame; None for that of the static transforms.
+        map: origin and direction of that frame.
+        base_frame: name of the robot's frame, whose position is published; None publishes that of the camera.
+        mount: mount of the camera in that frame; None takes it from the static transforms.
         within_m: radius of the search around a prior position.
-        sequence: follow the camera from image to image.
-        use_odometry: bound the motion in a sequence by odometry.
-        initial_pose: publish a pose once when sure, and again on request.
+        sequence: whether to track the camera over the sequence of images.
+        use_odometry: whether to bound the motion in a sequence by odometry.
+        initial_pose: whether to publish an initial pose once it is certain, and again on request.
     """
 
     min_inliers: int = 50

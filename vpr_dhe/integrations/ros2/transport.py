@@ -7,7 +7,7 @@ from functools import partial
 from threading import Event, Thread
 from typing import Any
 
-# The public readers turn each byte of an image into a Python number; these pass messages on as they are.
+# The public readers convert each byte of an image to a Python number; these return serialised messages.
 from cyclonedds._clayer import ddspy_take, ddspy_write
 from cyclonedds.core import DDSException, InstanceState, Policy, Qos, ReadCondition, SampleState, ViewState, WaitSet
 from cyclonedds.domain import Domain, DomainParticipant
@@ -42,20 +42,20 @@ from vpr_dhe.records import GeoPosition
 
 _log = logging.getLogger(__name__)
 
-# ROS 2 serialises by the first version of CDR; readers take both.
+# ROS 2 serialises with the first version of CDR; readers accept both.
 _FIRST_CDR = Policy.DataRepresentation(use_cdrv0_representation=True)
 _ANY_CDR = Policy.DataRepresentation(use_cdrv0_representation=True, use_xcdrv2_representation=True)
-# Profiles of rmw: sensor data, of which the newest counts, and the default of publishers.
+# QoS profiles of rmw: sensor data, with the latest message only, and the default of publishers.
 _SENSOR_QOS = Qos(Policy.Reliability.BestEffort, Policy.Durability.Volatile, Policy.History.KeepLast(1), _ANY_CDR)
 _EACH_QOS = Qos(Policy.Reliability.BestEffort, Policy.Durability.Volatile, Policy.History.KeepLast(64), _ANY_CDR)
-# Profile of listeners of tf2, which get what was published before they came.
+# QoS profile of tf2 listeners, which also receive earlier messages.
 _STATIC_QOS = Qos(
     Policy.Reliability.Reliable(duration(milliseconds=100)),
     Policy.Durability.TransientLocal,
     Policy.History.KeepLast(100),
     _ANY_CDR,
 )
-# A subscriber that does not keep up delays the node by this at most.
+# Maximum delay of the node by a slow subscriber.
 _MAX_BLOCKING = duration(milliseconds=100)
 _RELIABLE_QOS = Qos(
     Policy.Reliability.Reliable(_MAX_BLOCKING), Policy.Durability.Volatile, Policy.History.KeepLast(10), _FIRST_CDR
@@ -70,8 +70,8 @@ class DdsTransport:
     """Participant of a domain, with the readers and writers of a node; one thread receives.
 
     Args:
-        domain: its number, as `graph.domain_id` reads it.
-        config: configuration of Cyclone DDS, as `graph.cyclone_config` makes it; empty for its default.
+        domain: number of the domain, from `graph.domain_id`.
+        config: configuration of Cyclone DDS, from `graph.cyclone_config`; empty for its default.
 
     Raises:
         BadInputError: if the domain cannot be joined.
@@ -79,7 +79,7 @@ class DdsTransport:
 
     def __init__(self, domain: int, config: str) -> None:
         try:
-            # Kept, because the domain ends with it.
+            # A reference is kept, because the domain is deleted with it.
             self._domain = Domain(domain, config) if config else None
             self._participant = DomainParticipant(domain)
         except DDSException as error:
@@ -91,14 +91,14 @@ class DdsTransport:
         self._thread: Thread | None = None
 
     def publisher(self, kind: type, topic: str) -> "DdsPublisher":
-        """Create a publisher of one kind of `messages`, by the full name of its topic."""
+        """Create a publisher of one type of `messages` on a topic, given by its full name."""
         form, encode = _WRITTEN[kind]
         return DdsPublisher(DataWriter(self._participant, self._topic(topic, form), qos=_RELIABLE_QOS), encode)
 
     def subscribe_images(
         self, topic: str, receive: Callable[[Callable[[], CameraImage]], None], *, compressed: bool
     ) -> None:
-        """Call `receive` with a function that reads the newest image of a topic, whenever one comes."""
+        """Call `receive` with a function that reads the latest image of a topic, whenever one arrives."""
         form, read = (idl.CompressedImage, read_compressed) if compressed else (idl.Image, read_image)
         self._subscribe(topic, form, lambda message: receive(partial(read, message)), _SENSOR_QOS)
 
@@ -122,11 +122,11 @@ class DdsTransport:
         self._subscribe(topic, idl.Empty, lambda _: receive(), _EACH_QOS)
 
     def subscribe_static_transforms(self, topic: str, receive: Callable[[list[StaticTransform]], None]) -> None:
-        """Call `receive` with the transforms of each tf2_msgs/TFMessage of a topic, also of those published before."""
+        """Call `receive` with the transforms of each tf2_msgs/TFMessage of a topic, including earlier ones."""
         self._subscribe(topic, idl.TFMessage, lambda message: receive(_static_transforms(message)), _STATIC_QOS)
 
     def start(self) -> None:
-        """Start to receive, after all subscriptions."""
+        """Start receiving; call it after all subscriptions."""
         self._thread = Thread(target=self._receive, name="ros2", daemon=True)
         self._thread.start()
 
@@ -136,7 +136,7 @@ class DdsTransport:
         if self._thread is not None:
             self._thread.join()
         self._receivers.clear()
-        # With all that belongs to it; otherwise others would take the node for alive until its lease ends.
+        # With all its entities; otherwise other nodes would consider it alive until its lease ends.
         self._participant._delete(self._participant._ref)  # pyright: ignore[reportCallIssue]
 
     def _topic(self, name: str, form: type) -> Topic:
@@ -161,7 +161,7 @@ class DdsTransport:
             waiting.detach(condition)
 
     def _hand_on(self, message: bytes, receive: Callable[[bytes], None]) -> None:
-        """Hand a message on; one that cannot be read must not end the thread."""
+        """Pass a message to `receive`; an unreadable message must not end the thread."""
         try:
             receive(message)
         except Exception:
@@ -169,7 +169,7 @@ class DdsTransport:
 
 
 def _taken(reader: DataReader) -> list[bytes]:
-    """Serialised messages that have come, in their order."""
+    """Serialised messages received so far, in order."""
     taken = ddspy_take(reader._ref, ViewState.Any | InstanceState.Any | SampleState.Any, _MAX_SAMPLES)
     if isinstance(taken, int):
         return []
@@ -188,7 +188,7 @@ class DdsPublisher:
         return bool(self._writer.get_matched_subscriptions())
 
     def publish(self, message: Outgoing) -> None:
-        """Publish a message; one that subscribers do not take in time is lost."""
+        """Publish a message; it is lost if subscribers do not accept it in time."""
         encoded = self._encode(message)
         try:
             if isinstance(encoded, bytes):

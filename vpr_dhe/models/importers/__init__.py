@@ -45,13 +45,13 @@ def import_checkpoints(family: str | None, paths: "Sequence[StrPath]") -> "Model
     """Convert the files of one model of a family; a licence that restricts its use is logged as a warning.
 
     Args:
-        family: one of FAMILIES or NETWORKS: `dhe-vpr` takes an extractor and, in any order, its head; the others take
-            one file. None finds the family from the tensors.
+        family: one of FAMILIES or NETWORKS; None recognises it from the tensors. `dhe-vpr` takes an extractor and its
+            head, in any order; the others take one file.
         paths: checkpoints as published.
 
     Raises:
-        ModelError: if the family is unknown, is not told by the tensors, or takes fewer files, or a file is not one of
-            its checkpoints.
+        ModelError: if the family is unknown or not recognised, takes fewer files, or a file is not one of its
+            checkpoints.
     """
     paths = [Path(path) for path in paths]
     if family is None:
@@ -67,12 +67,12 @@ def import_checkpoints(family: str | None, paths: "Sequence[StrPath]") -> "Model
 
 
 def family_of(paths: "Sequence[StrPath]") -> str:
-    """Family of the files of one model, by their tensors.
+    """Recognise the family of the files of one model by their tensors.
 
-    Families of the same tensors are told by the container and the names of the files, where these agree.
+    The container and the names of the files distinguish families with the same tensors.
 
     Raises:
-        ModelError: if a file cannot be read, none of the families fits, or more than one does.
+        ModelError: if a file cannot be read, or not exactly one family matches.
     """
     from vpr_dhe.models.importers.base import listed, read_checkpoint, shapes_of
 
@@ -88,16 +88,16 @@ def family_of(paths: "Sequence[StrPath]") -> str:
             f"{' and '.join(map(str, paths))} of {listed(list(shapes[0]))} is of no known family "
             f"({', '.join(_ALL)}); give a file as its authors publish it"
         )
-    if len(chosen := _told_apart(fitting, wrappers, paths)) > 1:
+    if len(chosen := _disambiguate(fitting, wrappers, paths)) > 1:
         raise ModelError(
-            f"{paths[0]} fits more than one family, which differ in their origin alone; give "
+            f"{paths[0]} matches more than one family, whose tensors are identical; give "
             f"{' or '.join(f'--kind {family}' for family in chosen)}"
         )
     return chosen[0]
 
 
-def _told_apart(fitting: list[str], wrappers: set[str | None], paths: Sequence[Path]) -> list[str]:
-    """Families that are published in such files, and those that the names of the files name, if both have one."""
+def _disambiguate(fitting: list[str], wrappers: set[str | None], paths: Sequence[Path]) -> list[str]:
+    """Families that match both the container and the file names, or the container if no name matches."""
     contained = [family for family in fitting if _is_published_in(family, wrappers)]
     named = [family for family in fitting if any(family in path.name.lower() for path in paths)]
     by_both = [family for family in contained if family in named]
@@ -112,7 +112,7 @@ def _is_published_in(family: str, wrappers: set[str | None]) -> bool:
 
 
 def _with_origin(model: "ModelFile | NetworkFile", family: str, paths: Sequence[Path]) -> "ModelFile | NetworkFile":
-    """Copy of a model with names and hashes of its checkpoints, and their address if they are named as published."""
+    """Copy of a model with names and hashes of its checkpoints, and their URL if they have their published names."""
     from vpr_dhe.models.exported_model import sha256_of
     from vpr_dhe.models.model_file import Origin
 

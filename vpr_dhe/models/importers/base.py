@@ -1,4 +1,4 @@
-"""Reading and checking of published checkpoints, and what an importer offers.
+"""Interface of importers, and reading and checking of published checkpoints.
 
 Checkpoints are read with `torch.load(weights_only=True)`, which executes no code from the file, or as safetensors.
 """
@@ -39,12 +39,12 @@ _NUMPY_CORES = ("core", "_core")
 class Importer(Protocol):
     """Module of a family of published checkpoints, in `FAMILIES` or `NETWORKS`.
 
-    A module may have `WRAPPER`: the entry of a file that holds the tensors, or None if they are not in one, which tells
-    the family from another one with the same tensors.
+    A module may have `WRAPPER`, which distinguishes the family from another one with the same tensors: the entry of a
+    file that holds the tensors, or None if they are at the top level.
     """
 
     MAX_FILES: int
-    """Number of files that one model has at most."""
+    """Maximum number of files of one model."""
 
     def convert(self, paths: Sequence[Path]) -> ModelFile | NetworkFile:
         """Convert the checkpoints of one model, or of one network of `NETWORKS`.
@@ -64,7 +64,7 @@ class Checkpoint(NamedTuple):
 
     Args:
         state: its tensors.
-        wrapper: entry of the file that holds them, one of WRAPPERS; None if they are not in one.
+        wrapper: entry of the file that holds them, one of WRAPPERS; None if they are at the top level.
     """
 
     state: State
@@ -79,12 +79,12 @@ def read_state(path: Path) -> State:
 def read_checkpoint(path: Path) -> Checkpoint:
     """Read the state dictionary of a checkpoint, in float32 and without the prefix of DataParallel.
 
-    Files whose names end in .safetensors are read as such, all others as those of `torch.save`. The tensors of a
-    dictionary of state dictionaries are named after both, as in "netMatch.bn1.bias".
+    Files whose names end in .safetensors are read as such, all others as files of `torch.save`. A dictionary of state
+    dictionaries is flattened to names such as "netMatch.bn1.bias".
 
     Raises:
-        ModelError: if the file is missing, unreadable, a model file already, or holds no state dictionary, or if its
-            model describes an image by the other images of a batch.
+        ModelError: if the file is missing, unreadable, a model file already, or holds no state dictionary, or if the
+            descriptors of its model depend on the other images of a batch.
     """
     if not path.is_file():
         raise ModelError(f"checkpoint {path} does not exist; give the path of the file that the authors publish")
@@ -127,12 +127,12 @@ def check_shapes(state: State, expected: Shapes, source: str) -> None:
 
 
 def without_counters(state: State) -> State:
-    """Drop the batch counters of batch norms, which serve training only."""
+    """Drop the batch counters of batch norms, which only training uses."""
     return {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
 
 
 def affine(name: str, rows: int, *columns: int) -> Shapes:
-    """Shapes of weight and bias of a norm or, with columns, of a linear layer."""
+    """Shapes of weight and bias of a norm or, with `columns`, of a linear layer."""
     return {f"{name}.weight": (rows, *columns), f"{name}.bias": (rows,)}
 
 
@@ -142,12 +142,12 @@ def batch_norm(name: str, width: int) -> Shapes:
 
 
 def renamed(state: State, prefix: str, new_prefix: str) -> State:
-    """Tensors whose names start with `prefix`, which `new_prefix` replaces."""
+    """Select the tensors whose names start with `prefix`, and replace it by `new_prefix`."""
     return {new_prefix + key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
 
 
 def rows_of(state: State, name: str) -> int:
-    """Size of the first axis of a tensor; 0 if it is missing or has no axes, for expected shapes."""
+    """Size of the first axis of a tensor, for expected shapes; 0 if it is missing or a scalar."""
     return state[name].shape[0] if name in state and state[name].ndim else 0
 
 
@@ -175,9 +175,9 @@ def _read_safetensors(path: Path) -> State:
     try:
         with safe_open(path, framework="pt") as file:
             if FORMAT.name in str(file.metadata()):
-                raise ModelError(f"{path} is a model file already; give it to --model as it is")
+                raise ModelError(f"{path} is already a model file; use it by --model")
             if network_file.FORMAT.name in str(file.metadata()):
-                raise ModelError(f"{path} is a network file already; give it to --weights as it is")
+                raise ModelError(f"{path} is already a network file; use it by --weights")
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     except (SafetensorError, OSError, ValueError) as error:
         raise ModelError(f"{path} is not a readable safetensors file ({error}); download it again") from error
@@ -191,24 +191,24 @@ def _read_torch(path: Path) -> object:
         if found := re.search(r"Unsupported global: GLOBAL (\S+)", str(error)):
             raise ModelError(
                 f"{path} is not a readable PyTorch checkpoint: beside tensors it holds an object of {found[1]}, which "
-                "is not loaded because that would execute code; save its state dictionary alone"
+                "is not loaded because that would execute code; save only its state dictionary"
             ) from error
         reason = textwrap.shorten(f"{type(error).__name__}: {error}", 160, placeholder="...")
         raise ModelError(f"{path} is not a readable PyTorch checkpoint ({reason}); download it again") from error
 
 
 def _refuse_cross_image(state: State, path: Path) -> None:
-    """Refuse models of which a descriptor depends on the other images in the batch.
+    """Refuse models whose descriptors depend on the other images of the batch.
 
-    CricaVPR, and SuperVLAD and SAGE with their cross-image encoders, have a transformer encoder over the images of a
-    batch beside a transformer as backbone.
+    CricaVPR, and SuperVLAD and SAGE with cross-image encoders, have a transformer encoder over the images of a batch in
+    addition to a transformer as backbone.
     """
     if "backbone.patch_embed.proj.weight" in state or "backbone.model.patch_embed.proj.weight" in state:
         encoder = [key for key in state if key.startswith("encoder.layers.")]
         if encoder:
             raise ModelError(
                 f"{path} holds an encoder over the images of a batch ({listed(encoder)}), as in CricaVPR: the "
-                "descriptor of an image would depend on the images beside it, so it cannot be indexed; choose a model "
+                "descriptor of an image would depend on the other images, so it cannot be indexed; choose a model "
                 "without a cross-image encoder"
             )
 
@@ -225,7 +225,7 @@ def _numpy_numbers_allowed() -> Iterator[None]:
 
 
 def _flattened(content: object) -> object:
-    """Tensors of a dictionary of state dictionaries by both names; anything else as it is."""
+    """Flatten a dictionary of state dictionaries; return anything else unchanged."""
     if not isinstance(content, Mapping) or not all(isinstance(part, Mapping) for part in content.values()):
         return content
     return {f"{name}.{key}": value for name, part in content.items() for key, value in part.items()}

@@ -35,13 +35,13 @@ class PublishedBackbone(NamedTuple):
 
     Args:
         model: name of the model.
-        name: of the backbone.
+        name: name of the backbone.
         channels: width of its tokens.
-        shapes: of its tensors in the checkpoint.
-        tensors: by the names of a model file.
-        weights: that it was trained on.
-        input_size: of the model.
-        blocks: number of blocks, or stages, that are kept; None keeps all.
+        shapes: shapes of its tensors in the checkpoint.
+        tensors: its tensors, with the names of a model file.
+        weights: pretrained weights that training started from.
+        input_size: input size of the model.
+        blocks: number of blocks, or stages, to keep; None keeps all.
     """
 
     model: str
@@ -55,12 +55,12 @@ class PublishedBackbone(NamedTuple):
 
 
 def recognises(shapes: Shapes) -> bool:
-    """Whether these are the tensors of BoQ on a backbone that is known."""
+    """Whether these are the tensors of BoQ on a known backbone."""
     return "aggregator.boqs.0.queries" in shapes and _reader(shapes) is not None
 
 
 def convert(paths: Sequence[Path]) -> ModelFile:
-    """Convert one checkpoint; the sizes of the aggregator follow from the shapes.
+    """Convert one checkpoint; the sizes of the aggregator are inferred from the shapes.
 
     Raises:
         ModelError: if the file cannot be read or holds something else.
@@ -107,19 +107,19 @@ def _on_resnet50(state: State, _: Path) -> PublishedBackbone:
 
 
 def _reader(names: Iterable[str]) -> "_Reader | None":
-    """Function that reads the backbone whose tensors have these names."""
+    """Find the reader of the backbone whose tensors have these names."""
     return next((read for name in names for start, read in _BACKBONES.items() if name.startswith(start)), None)
 
 
 _Reader: TypeAlias = Callable[[State, Path], PublishedBackbone]
 _DINOV2, _RESNET = "backbone.dino.", "backbone.net."
 _STAGES = 3
-# By the start of the names of their tensors.
+# By prefix of the names of their tensors.
 _BACKBONES: dict[str, _Reader] = {_DINOV2: _on_dinov2, _RESNET: _on_resnet50}
 
 
 def _aggregator_shapes(state: State, channels: int, path: Path) -> Shapes:
-    """Expected shapes of the aggregator on a backbone of so many channels, of the sizes that the state has.
+    """Expected shapes of the aggregator on a backbone with `channels` channels, with sizes inferred from the state.
 
     Raises:
         ModelError: if there are no queries.

@@ -48,8 +48,8 @@ def import_dhe_vpr(
 ) -> ModelFile:
     """Convert the weights published with DHE-VPR (CCT-14 extractor and DHE head).
 
-    Takes the initial backbones (`CCT14_*.pth`), the initial DHE network and the finetuned files (`.torch`), in either
-    order. A model without a head can only be verified by other methods.
+    Accepts the initial backbones (`CCT14_*.pth`), the initial DHE network and the finetuned files (`.torch`), in either
+    order. A model without a head supports all verifiers but `dhe`.
 
     Raises:
         ModelError: if a file cannot be read or holds something else, or there is no extractor.
@@ -77,7 +77,7 @@ def import_dhe_vpr(
 
 
 def _extractor_and_head(states: list[tuple[Path, State]]) -> tuple[State, State]:
-    """Tell extractor and head apart by the names of their tensors, and translate the names."""
+    """Identify extractor and head by the names of their tensors, and translate the names."""
     found: dict[str, State] = {}
     for path, state in states:
         kind = _kind(state)

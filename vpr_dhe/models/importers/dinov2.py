@@ -1,4 +1,4 @@
-"""Names and shapes of DINOv2 in published checkpoints, which follow those of its authors.
+"""Names and shapes of the tensors of DINOv2 in published checkpoints, as in the original code.
 
 Source: https://github.com/facebookresearch/dinov2.
 """
@@ -36,8 +36,8 @@ class PublishedDinoV2(NamedTuple):
     """DINOv2 in a checkpoint.
 
     Args:
-        prefix: start of the names of its tensors.
-        width: of its tokens, a key of VARIANTS.
+        prefix: prefix of the names of its tensors.
+        width: width of its tokens, a key of VARIANTS.
         registers: number of register tokens.
     """
 
@@ -68,11 +68,11 @@ class PublishedDinoV2(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Name of the variant, with its registers, as backbones have it."""
+        """Name of the variant for `build_dinov2`, with its registers."""
         return f"{self.variant.name}-reg{self.registers}" if self.registers else self.variant.name
 
     def shapes(self, state: Mapping[str, object]) -> Shapes:
-        """Expected shapes of the tensors; the mask token of the pretraining only if the state has it."""
+        """Expected shapes of the tensors, including the mask token of the pretraining if the state has it."""
         width, mask = self.width, f"{self.prefix}mask_token"
         shapes: Shapes = {
             "cls_token": (1, 1, width),
@@ -88,13 +88,13 @@ class PublishedDinoV2(NamedTuple):
         return named | ({mask: (1, width)} if mask in state else {})
 
     def tensors(self, state: State, *, normed: bool = True) -> State:
-        """Tensors of `state` by the names of the backbone; `normed` tells whether it has a final norm."""
+        """Tensors of `state` with the names of the backbone; `normed` says whether it has a final norm."""
         mapped: State = {}
         for key, value in state.items():
             name = key.removeprefix(self.prefix)
             if key.startswith(self.prefix) and _is_used(name, normed=normed):
                 mapped[f"backbone.vit.{_timm_name(name)}"] = value
-        if self.registers:  # timm keeps the class token with its position
+        if self.registers:  # timm adds its position to the class token
             table = mapped["backbone.vit.pos_embed"]
             mapped["backbone.vit.cls_token"] = mapped["backbone.vit.cls_token"] + table[:, :1]
             mapped["backbone.vit.pos_embed"] = table[:, 1:].clone()
@@ -119,13 +119,13 @@ class PublishedDinoV2(NamedTuple):
 def preprocessing(*, antialias: bool) -> Preprocessing:
     """Preprocessing of most families: bilinear, to 322 x 322.
 
-    Some normalise before they resize. The result is the same, as the weights of an interpolation sum to one.
+    Some families normalise before resizing. The result is the same, because interpolation weights sum to one.
     """
     return imagenet_preprocessing(INPUT_SIZE, "bilinear", antialias=antialias)
 
 
 def _is_used(name: str, *, normed: bool) -> bool:
-    """Whether a tensor with the prefix is one of DINOv2's own that the backbone uses, not of an adapter beside it."""
+    """Whether a tensor with the prefix belongs to the backbone, not to an adapter or an unused layer."""
     return _OWN.fullmatch(name) is not None and (normed or not name.startswith("norm."))
 
 

@@ -24,7 +24,7 @@ def recognises(shapes: Shapes) -> bool:
 
 
 def convert(paths: Sequence[Path]) -> ModelFile:
-    """Convert one checkpoint; the sizes of the decoder follow from the shapes.
+    """Convert one checkpoint; the sizes of the decoder are inferred from the shapes.
 
     Raises:
         ModelError: if the file cannot be read or holds something else.

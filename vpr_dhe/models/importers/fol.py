@@ -15,7 +15,7 @@ from vpr_dhe.models.model_file import Architecture, ModelFile
 
 MAX_FILES = 1
 _BACKBONE, _AGGREGATOR = "backbone.model.", "aggregator."
-# Cells of local maps are a quarter of a patch: three patches, as for other models on DINOv2.
+# Cells of local maps are a quarter of a patch wide: 12 cells are three patches, as for other models on DINOv2.
 _TOLERANCE_CELLS = 12.0
 
 

@@ -15,7 +15,7 @@ _ENCODER, _COARSE, _FINE = "fnet1.", "update_block_4.", "update_block_2."
 _VALUES = 164
 _COARSE_WIDTH, _FINE_WIDTH = 128, 80
 _COARSE_LAYERS, _FINE_LAYERS = 4, 5
-# `LAYOUTS["ihn"]` of the network, which is a stage above this one.
+# `LAYOUTS["ihn"]` of the network, which this stage must not import.
 _SETTINGS = {
     "network": "iterative",
     "side_px": 128,
@@ -76,7 +76,7 @@ def _renamed(key: str, names: Mapping[str, str]) -> str:
 
 
 def _names(scales: int) -> Iterator[tuple[str, str]]:
-    """Published and new name of each layer."""
+    """Yield the published and the new name of each layer."""
     yield f"{_ENCODER}conv1", "encoder.stem.0"
     for published, stage in (("layer2", "to_half"), ("layer3", "to_quarter")):
         for block in range(2):

@@ -15,7 +15,7 @@ from vpr_dhe.models.model_file import Architecture, ModelFile
 
 MAX_FILES = 1
 _AGGREGATOR, _LINEAR = "aggregator.agg.", "aggregator.linear"
-# The release of 2025 wraps DINOv2 once more.
+# The release of 2025 nests DINOv2 one level deeper.
 _BACKBONES = ("backbone.model.", "backbone.")
 
 

@@ -30,7 +30,7 @@ _EMBEDDING = 128
 _STAGES, _CUT = 4, 3
 # The shorter side in the published evaluation.
 _INPUT_SIZE = Size(480, 480)
-# Of GeM, whose exponent no checkpoint has: the coarse stage matches cells alone.
+# Exponent of GeM, which checkpoints do not contain: the coarse stage uses only local maps.
 _EXPONENT = 3.0
 
 
@@ -56,7 +56,7 @@ def convert(paths: Sequence[Path]) -> ModelFile:
         )
     prefix = _QUERY_ENCODER if f"{_QUERY_ENCODER}conv1.weight" in state else ""
     network = {key: value for key, value in renamed(state, prefix, "").items() if not key.startswith("fc.")}
-    # Of a whole checkpoint, the encoder of keys and the queue serve training only.
+    # The key encoder and the queue of a full checkpoint are used in training only.
     check_shapes(network, resnet_shapes("resnet50", _STAGES), str(path))
     kept = resnet_shapes("resnet50", _CUT)
     return ModelFile(

@@ -26,7 +26,7 @@ MAX_FILES = 1
 _FEATURES, _FLOW, _MATCHABILITY = "netFeatCoarse", "netFlowCoarse", "netMatch"
 _STAGES = {"layer1": ("at_half", 64), "layer2": ("at_quarter", 128), "layer3": ("at_eighth", 256)}
 _HEAD_WIDTHS = (49, 512, 256, 128)
-# `PUBLISHED` of the network, which is a stage above this one.
+# `PUBLISHED` of the network, which this stage must not import.
 _SETTINGS = {
     "half": 64,
     "quarter": 128,
@@ -61,7 +61,7 @@ def convert(paths: Sequence[Path]) -> NetworkFile:
             f"{_MATCHABILITY}); give a file such as MegaDepth_Theta1_Eta001_Grad0_0.807.pth"
         )
     check_shapes(state, _expected_shapes(), str(path))
-    # The filters of the blur are constants, here and there.
+    # The filters of the blur are constants in both.
     tensors = {_renamed(key): value for key, value in state.items() if not key.endswith(".filt")}
     return NetworkFile(
         method="ransac-flow",

@@ -37,7 +37,7 @@ def recognises(shapes: Shapes) -> bool:
 
 
 def convert(paths: Sequence[Path]) -> ModelFile:
-    """Convert one checkpoint; the sizes of the aggregator follow from the shapes.
+    """Convert one checkpoint; the sizes of the aggregator are inferred from the shapes.
 
     Raises:
         ModelError: if the file cannot be read or holds something else.
@@ -72,7 +72,7 @@ def import_salad(path: Path, *, name: str, licence: str, training_data: str) -> 
 
 
 def transport_shapes(state: State, prefix: str, width: int) -> Shapes:
-    """Expected shapes of the layers of SALAD, of the sizes that the state has."""
+    """Expected shapes of the layers of SALAD, with sizes inferred from the state."""
     shapes: Shapes = {}
     for layers, second, is_convolution in _LAYERS:
         names, side = (f"{prefix}{layers}.0", f"{prefix}{layers}.{second}"), (1, 1) * is_convolution
@@ -82,7 +82,7 @@ def transport_shapes(state: State, prefix: str, width: int) -> Shapes:
 
 
 def transport_tensors(state: State, prefix: str) -> State:
-    """Tensors of an aggregator of SALAD; convolutions over single cells become linear layers."""
+    """Tensors of an aggregator of SALAD; 1 x 1 convolutions become linear layers."""
     tensors = renamed(state, prefix, "aggregator.")
     for layers, second, _ in _LAYERS:
         for part in ("weight", "bias"):

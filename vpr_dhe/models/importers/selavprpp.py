@@ -49,7 +49,7 @@ def convert(paths: Sequence[Path]) -> ModelFile:
     return ModelFile(
         name="selavprpp",
         architecture=Architecture(f"selavprpp:{published.variant.name}{codes}", "selavprpp"),
-        # Antialiased, as by the torchvision of their time; the repository pins no version.
+        # Antialiased, as in the torchvision of that time; the repository pins no version.
         preprocessing=dinov2.preprocessing(antialias=True),
         licence="MIT (Lu-Feng/SelaVPRplusplus, the repository that publishes the weights)",
         training_data="the authors' unified data (github.com/Tong-Jin01/Unified_dataset), on DINOv2 weights",
@@ -79,7 +79,7 @@ def _code_tensors(state: State) -> State:
 
 
 def _added_shapes(state: State, published: PublishedDinoV2) -> Shapes:
-    """Shapes of the adapters and heads; the branch of binary codes, if the state has any of it, must be complete."""
+    """Shapes of the adapters and heads, including the code branch if the state has any tensor of it."""
     shapes = _branch_shapes(state, published, "adapters", "aggregation", ("linear1", "linear2"))
     if _has_codes(state):
         shapes |= _branch_shapes(state, published, "adapters_hashing", "aggregation_hashing", ("linear3", "linear4"))

@@ -62,7 +62,7 @@ def resnet_shapes(name: str, stages: int) -> Shapes:
 
 
 def sequential_shapes(name: str, stages: int, prefix: str) -> Shapes:
-    """Shapes of a ResNet in an `nn.Sequential` of its children, by the names of a checkpoint, with batch counters."""
+    """Shapes of a ResNet in an `nn.Sequential` of its children, with the names of a checkpoint and batch counters."""
     numbers = {layer: number for number, layer in SEQUENTIAL.items()}
     shapes: Shapes = {}
     for key, shape in resnet_shapes(name, stages).items():
@@ -74,7 +74,7 @@ def sequential_shapes(name: str, stages: int, prefix: str) -> Shapes:
 
 
 def from_sequential(state: State, prefix: str) -> State:
-    """Tensors of a ResNet in an `nn.Sequential`, by torchvision's names after `backbone.`; without batch counters."""
+    """Tensors of a ResNet in an `nn.Sequential`, renamed to `backbone.` and torchvision's names, without counters."""
     renamed = {}
     for key, value in without_counters(state).items():
         number, dot, rest = key.removeprefix(prefix).partition(".")

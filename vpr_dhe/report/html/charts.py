@@ -55,7 +55,7 @@ class _Scale:
 
     @classmethod
     def of(cls, curves: Sequence[Curve]) -> "_Scale":
-        """Narrowest scale with at most six steps that holds the curves."""
+        """Narrowest scale with at most six steps that contains the curves."""
         lowest = min((min(curve.y) for curve in curves if len(curve.y)), default=0.0)
         for step in _STEPS:
             first = min(math.floor(lowest / step) * step, 100 - step)
@@ -74,7 +74,7 @@ class _Scale:
 
 
 def line_chart(title: str, x_axis: Axis, y_label: str, curves: Sequence[Curve]) -> Chart:
-    """Render curves over a y axis up to 100 %, which begins just below the lowest value."""
+    """Render curves over a y axis from just below the lowest value to 100 %."""
     scale = _Scale.of(curves)
     lines = (_line(number, curve, x_axis, scale) for number, curve in enumerate(curves))
     parts = [_grid(x_axis, y_label, scale), *lines]
@@ -111,7 +111,7 @@ def _line(number: int, curve: Curve, x_axis: Axis, scale: _Scale) -> Markup:
 
 
 def _marks(number: int, curve: Curve, x_axis: Axis, scale: _Scale) -> Iterator[Markup]:
-    """Dots at the ticks, which tell their values."""
+    """Dots at the ticks, with their values as tooltips."""
     for tick in x_axis.ticks:
         if tick in curve.x:
             value = curve.y[curve.x.index(tick)]

@@ -1,6 +1,6 @@
 """Report of an evaluation: figures, curves, a map, and the worst queries.
 
-A run keeps no homographies; those of the few matches shown are estimated again from the same features.
+A run does not keep homographies; those of the few matches shown are estimated again from the same features.
 """
 
 from collections.abc import Sequence
@@ -44,7 +44,7 @@ _ORDER = (WRONG, UNREAD, UNANSWERABLE, ANSWERED, RIGHT)
 
 @dataclass(frozen=True)
 class _Judged:
-    """One query by the reported method: its number in the data set and its outcome."""
+    """Outcome of one query by the reported method, with its number in the data set."""
 
     number: int
     outcome: str
@@ -52,8 +52,8 @@ class _Judged:
     score: float
 
     @property
-    def badness(self) -> tuple[int, float]:
-        """Sort key, worst first: confident mistakes at the beginning, confident right answers at the end."""
+    def severity(self) -> tuple[int, float]:
+        """Sort key, from confident errors to confident correct matches."""
         sure = self.outcome in (WRONG, UNANSWERABLE)
         return _ORDER.index(self.outcome), -self.score if sure else self.score
 
@@ -64,7 +64,7 @@ def evaluation_report(
     """Report an evaluation and the worst queries of its first verifier, or of retrieval without one."""
     method = result.verifiers[0] if result.verifiers else result.retrieval
     judged = [_judge(result, method, number) for number in range(len(method.predictions))]
-    worst = sorted(judged, key=lambda one: one.badness)[:MAX_QUERIES]
+    worst = sorted(judged, key=lambda one: one.severity)[:MAX_QUERIES]
     shown = []
     for one in worst:
         shown.append(_shown_query(result, method, tools, one))
@@ -181,7 +181,7 @@ def _shown_query(result: EvaluationResult, method: MethodResult, tools: Tools, j
 def _rows_to_show(
     result: EvaluationResult, method: MethodResult, tools: Tools, features: Features, judged: _Judged
 ) -> dict[int, str]:
-    """Rows of the first predictions, each with a label; if none is right, also a right one."""
+    """Indices of the first predictions with labels, and of a positive if no prediction is correct."""
     predictions = method.predictions[judged.number]
     rows = {one.row: f"rank {rank}" for rank, one in enumerate(predictions[:_MATCHES], start=1)}
     positives = () if result.dataset.positives is None else result.dataset.positives[judged.number]
@@ -194,7 +194,7 @@ def _rows_to_show(
 
 
 def _most_similar(result: EvaluationResult, tools: Tools, features: Features, rows: Int64[np.ndarray, " rows"]) -> int:
-    """Row of the indexed image whose descriptor is most similar to the query's."""
+    """Index of the indexed image among `rows` that is most similar to the query."""
     known = indexed_rows(result, tools, rows.tolist())
     if not known:
         return int(rows[0])
@@ -213,12 +213,12 @@ def _match_facts(verification: Verification | None, score: float | None) -> tupl
 def _map(
     result: EvaluationResult, method: MethodResult, judged: Sequence[_Judged], shown: set[int]
 ) -> PositionMap | None:
-    """Map of the queries; wrong ones are joined to the position of their best match."""
+    """Map of the queries, with lines from wrong ones to the position of their best match."""
     database = result.dataset.database.records
     chosen = evenly_spread(len(database), MAX_DATABASE_SPOTS)
     places = [Spot(one.position, DATABASE, one.path) for one in (database[row] for row in chosen) if one.position]
     spots = []
-    for one in sorted(judged, key=lambda one: one.badness, reverse=True):
+    for one in sorted(judged, key=lambda one: one.severity, reverse=True):
         record, predictions = result.dataset.queries.records[one.number], method.predictions[one.number]
         if record.position:
             answer = database[predictions[0].row].position if one.outcome == WRONG else None

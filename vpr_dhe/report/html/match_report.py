@@ -18,15 +18,15 @@ from vpr_dhe.report.pictures.encoding import data_uri, jpeg
 from vpr_dhe.runtime.image_decoding import FULL_RANGE
 
 MAX_QUERIES = 50
-"""Queries shown in a report; more pictures make the file too slow for browsers."""
+"""Maximum number of queries in a report; with more pictures, browsers become too slow."""
 _SIDE_PX = 480
 
 RIGHT, WRONG, UNANSWERABLE, UNREAD = "right", "wrong", "unanswerable", "unread"
 ANSWERED, UNKNOWN = "answered", "unknown"
 """Outcomes of a query.
 
-With ground truth: right, wrong, or `unanswerable` if the database has no right match. Without: `answered`, or `unknown`
-if the best match was rejected as too improbable. In both cases `unread`.
+With ground truth: right, wrong, or `unanswerable` if the database has no positive. Without ground truth: `answered`, or
+`unknown` if the best match was rejected for its low probability. In both cases, `unread` if the query cannot be read.
 """
 
 
@@ -35,13 +35,13 @@ class ShownMatch:
     """One match of a query.
 
     Args:
-        label: such as its rank.
+        label: label, such as its rank.
         image: path of the database image.
-        facts: about the match, in words.
+        facts: facts about the match in words.
         right: whether it shows the query's place; None without ground truth.
         picture: data URI of the drawn match; None if a file cannot be read.
         fault: reason why there is no picture.
-        position: position of the database image, in words.
+        position: position of the database image in words.
         geo: geo: URI of the position.
     """
 
@@ -60,14 +60,14 @@ class ShownQuery:
     """One query.
 
     Args:
-        id: of its element in the page.
+        id: id of its element in the page.
         query: path of the query.
         outcome: one of the outcomes above.
-        remark: explains the outcome, in words.
+        remark: explanation of the outcome in words.
         matches: its matches.
-        probability: of its best match, if known.
-        confidence: `confidence_of` its answer.
-        estimate: estimated position, and its uncertainty, in words.
+        probability: probability of its best match, if known.
+        confidence: result of `confidence_of` for its localization.
+        estimate: estimated position and its uncertainty in words.
         geo: geo: URI of the estimate.
     """
 
@@ -93,7 +93,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Report:
-    """Content of a report; `selection` states which queries are shown, of how many, in which order."""
+    """Content of a report; `selection` describes the choice and the order of the queries shown."""
 
     title: str
     facts: tuple[tuple[str, str], ...]

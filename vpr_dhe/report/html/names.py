@@ -1,4 +1,4 @@
-"""Names of images for people."""
+"""Short display names of images."""
 
 from pathlib import PurePosixPath
 
@@ -6,9 +6,9 @@ _PANORAMA, _HEADING, _NOTE = 7, 9, 14
 
 
 def readable_name(path: str) -> str:
-    """Short name of an image: of the standard layout the panorama and the heading, of others the last folder and file.
+    """Shorten the path of an image: to panorama and heading in the standard layout, else to the last folder and file.
 
-    The page of the service shortens names in the same way (`service/assets/answer.js`).
+    The web page of the service does the same (`service/assets/answer.js`).
     """
     name = PurePosixPath(path).name
     if not name.startswith("@"):

@@ -14,15 +14,15 @@ from vpr_dhe.geography.plane import Plane
 from vpr_dhe.records import GeoPosition, Position, PositionEstimate
 
 DATABASE = "database"
-"""Kind of the spots drawn below the others."""
+"""Kind of spots that are drawn below the others."""
 MAX_DATABASE_SPOTS = 3000
-"""Database spots drawn, evenly sampled; browsers are slow with more."""
+"""Maximum number of database spots, evenly sampled; browsers are slow with more."""
 
 _WIDTH = 640
 _MIN_HEIGHT, _MAX_HEIGHT = 240, 480
 _MARGIN = 28
 _MIN_EXTENT_M = 20.0
-# Spots of another zone farther from the others would leave these no room.
+# Spots of another zone that are farther away would make the others too small.
 _MAX_GAP_M = 100_000.0
 _SCALE_SHARE = 0.25
 # Standard deviations along the axes of an ellipse.
@@ -33,7 +33,7 @@ _OTHER_DOT_PX = 5.0
 
 @dataclass(frozen=True)
 class Spot:
-    """One dot: `kind` selects its style, `link` is the page element it leads to, `answer` the end of a line from it.
+    """Dot: `kind` selects its style, `link` is its target in the page, `answer` the end of a line from it.
 
     `estimate` is drawn as an ellipse of two standard deviations.
     """
@@ -48,7 +48,7 @@ class Spot:
 
 @dataclass(frozen=True)
 class PositionMap:
-    """A rendered map and the number of spots by kind; `elsewhere` counts those far away or in another frame.
+    """Rendered map and number of spots by kind; `elsewhere` counts spots far away or in another frame.
 
     `estimates` is the number of ellipses.
     """
@@ -78,7 +78,7 @@ def draw_map(spots: Sequence[Spot]) -> PositionMap | None:
 
 
 def _common(spots: Sequence[Spot]) -> tuple[list[Spot], Plane]:
-    """Spots that can be drawn together, and their plane: those of the most frequent reference, and others near them."""
+    """Select the spots of the most frequent reference and others near them, and their plane."""
     reference = Counter(_reference(spot.position) for spot in spots).most_common(1)[0][0]
     main = [spot.position for spot in spots if _reference(spot.position) == reference]
     frame = reference_frame_of(main[0])
@@ -136,7 +136,7 @@ def _dot(spot: Spot, centre: tuple[float, float]) -> Markup:
 
 
 def _ellipse(estimate: PositionEstimate, plane: Plane, view: _View) -> Markup:
-    """Ellipse of an estimate; its direction is clockwise from north, and SVG turns clockwise from the right."""
+    """Ellipse of an estimate; converts azimuths from north to SVG angles from the right, both clockwise."""
     x, y = view.to_picture(plane.metres([estimate.position])[0])
     longer, shorter = (_DEVIATIONS * axis * view.scale for axis in estimate.semi_axes_m)
     return Markup(

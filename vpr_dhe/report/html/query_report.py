@@ -1,4 +1,4 @@
-"""Report of a query run, least certain answers first, since there is no ground truth."""
+"""Report of a query run, least certain answers first, because there is no ground truth."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -87,7 +87,7 @@ def _shown_query(id: str, answer: Answer, folders: ImageFolders, grey_levels: Gr
     nearby = answer.localization.nearby
     if nearby and not nearby.images:
         return ShownQuery(id, answer.query, UNKNOWN, nearby_text(nearby))
-    # `known` is None if no minimum probability was asked for: then every answer stands.
+    # `known` is None without a minimum probability: then every answer is accepted.
     unknown = answer.localization.known is False
     estimate, best = answer.localization.estimate, rejected or next(iter(answer.localization.matches), None)
     return ShownQuery(

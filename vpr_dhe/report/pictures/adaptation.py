@@ -1,4 +1,4 @@
-"""Picture of what an index has learned from its map: a hub, and an answer that whitening mends."""
+"""Picture of the adaptation of an index: a hub, and a retrieval error that whitening corrects."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,60 +18,60 @@ from vpr_dhe.report.pictures.panels import titled
 from vpr_dhe.runtime.sampling import evenly_spread
 
 _SHOWN = 3
-# Images that are looked through.
+# Maximum number of images searched for examples.
 _SAMPLE = 2048
 _PANEL_WIDTH_PX, _GAP_PX, _GREY, _LETTERS = 320, 12, 128, 0.55
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """Row of images with a title each."""
+class AdaptationExample:
+    """Row of images with titles that illustrates one effect of the adaptation."""
 
     images: tuple[int, ...]
     titles: tuple[str, ...]
 
 
-def draw_lessons(index: PlaceIndex) -> Image:
-    """Draw the largest hub with its most similar images of other places, and the answer that whitening mends most.
+def draw_examples(index: PlaceIndex) -> Image:
+    """Draw the largest hub with its most similar images of other places, and the most clearly corrected error.
 
     Raises:
         BadInputError: if the index is not adapted, or its images have no positions.
-        ImageError: if a photo is gone.
+        ImageError: if an image file is missing.
     """
-    lessons = _lessons(index)
+    examples = _examples(index)
     rows = [
         [
             titled(_panel(decode_named(index.image_path(id))), title, letter_height=_LETTERS)
             for id, title in zip(*columns, strict=True)
         ]
-        for columns in ((lesson.images, lesson.titles) for lesson in lessons)
+        for columns in ((example.images, example.titles) for example in examples)
     ]
     return _grid(rows)
 
 
-def _lessons(index: PlaceIndex) -> list[Lesson]:
+def _examples(index: PlaceIndex) -> list[AdaptationExample]:
     adaptation = index.snapshot.adaptation
     if adaptation is None:
         raise BadInputError(f"the vectors of {index.folder} are searched as extracted, so there is nothing to draw")
     ids = index.ids[evenly_spread(len(index), _SAMPLE)]
     images = MapImages.of(records_of(index.snapshot, ids))
     if not images.have_positions:
-        raise BadInputError(f"images of {index.folder} have no positions, so hubs and mended answers are unknown")
+        raise BadInputError(f"images of {index.folder} have no positions, so hubs and corrected errors are unknown")
     vectors = index.descriptors(ids.tolist()).numpy()
     transformed = adaptation.parameters.transform.apply(vectors)
     rows = np.arange(len(ids))
     same = mask_of(images.near(rows), len(ids))
     spot = mask_of(images.near(rows, SPOT_M), len(ids)) | mask_of(images.recent(rows), len(ids))
-    lessons = [_hub(ids, transformed, same)]
-    mended = _mended(ids, vectors @ vectors.T, transformed @ transformed.T, same, spot)
-    return lessons if mended is None else [*lessons, mended]
+    examples = [_hub(ids, transformed, same)]
+    corrected = _corrected(ids, vectors @ vectors.T, transformed @ transformed.T, same, spot)
+    return examples if corrected is None else [*examples, corrected]
 
 
 def _hub(
     ids: Int64[np.ndarray, " images"],
     transformed: Float32[np.ndarray, "images dimension"],
     same: Bool[np.ndarray, "images images"],
-) -> Lesson:
+) -> AdaptationExample:
     means = hub_means(transformed, transformed, same)
     hub = int(means.argmax())
     similarities = np.where(same[hub], -np.inf, transformed @ transformed[hub])
@@ -80,28 +80,28 @@ def _hub(
         f"hub: {means[hub]:.2f} against {np.median(means):.2f}",
         *(f"elsewhere: {similarities[n]:.2f}" for n in nearest),
     ]
-    return Lesson(tuple(ids[[hub, *nearest]].tolist()), tuple(titles))
+    return AdaptationExample(tuple(ids[[hub, *nearest]].tolist()), tuple(titles))
 
 
-def _mended(
+def _corrected(
     ids: Int64[np.ndarray, " images"],
     extracted: Float32[np.ndarray, "images images"],
     adapted: Float32[np.ndarray, "images images"],
     same: Bool[np.ndarray, "images images"],
     spot: Bool[np.ndarray, "images images"],
-) -> Lesson | None:
-    """The image whose first answer is wrong by extracted vectors and right by adapted ones, by the largest lead."""
+) -> AdaptationExample | None:
+    """Find the image with a wrong first match as extracted and a correct one as adapted, with the largest margin."""
     right, rows = same & ~spot, np.arange(len(ids))
     before = np.where(spot, -np.inf, extracted).argmax(axis=1)
     after = np.where(spot, -np.inf, adapted).argmax(axis=1)
-    mended = ~right[rows, before] & right[rows, after]
-    if not mended.any():
+    corrected = ~right[rows, before] & right[rows, after]
+    if not corrected.any():
         return None
-    lead = np.where(mended, adapted[rows, after] - adapted[rows, before], -np.inf)
-    query = int(lead.argmax())
+    margin = np.where(corrected, adapted[rows, after] - adapted[rows, before], -np.inf)
+    query = int(margin.argmax())
     chosen = [query, int(before[query]), int(after[query])]
     titles = ("image of the map", "first as extracted: elsewhere", "first as adapted: same place")
-    return Lesson(tuple(ids[chosen].tolist()), titles)
+    return AdaptationExample(tuple(ids[chosen].tolist()), titles)
 
 
 def _panel(image: Image) -> Image:

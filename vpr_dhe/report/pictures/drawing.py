@@ -24,7 +24,7 @@ _SUBPIXEL_BITS = 4
 
 @dataclass(frozen=True)
 class SideBySide:
-    """Query and candidate beside each other, and what joins them, in pixels of `picture`.
+    """Query and candidate side by side, with matches and outline in pixels of `picture`.
 
     Args:
         picture: both images.
@@ -102,7 +102,7 @@ def write_picture(picture: Image, path: Path) -> None:
     except cv2.error as error:
         raise BadInputError(f"cannot write {path}: unknown picture format {path.suffix!r}; use .png or .jpg") from error
     if not written:
-        raise BadInputError(f"cannot write {path}; does its folder exist, and may you write there?")
+        raise BadInputError(f"cannot write {path}; check that its folder exists and is writable")
 
 
 def _outline(homography: Float64[np.ndarray, "3 3"], size: Size) -> Float64[np.ndarray, "4 2"]:
@@ -110,7 +110,7 @@ def _outline(homography: Float64[np.ndarray, "3 3"], size: Size) -> Float64[np.n
 
 
 def _polygon(canvas: Image, points: Float64[np.ndarray, "4 2"]) -> None:
-    # Corners near the horizon exceed OpenCV's integers.
+    # Corners near the horizon exceed OpenCV's integer range.
     near = np.clip(points, -1e5, 1e5)
     fixed = np.rint(near * (1 << _SUBPIXEL_BITS)).astype(np.int32)
     cv2.polylines(canvas, [fixed], True, _OUTLINE_COLOUR, 2, cv2.LINE_AA, _SUBPIXEL_BITS)

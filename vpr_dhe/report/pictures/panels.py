@@ -49,7 +49,7 @@ def draw_alignment(query: Image, candidate: Image, verification: Verification) -
 def _under(
     candidate: Image, homography: Float64[np.ndarray, "3 3"], size: Size
 ) -> tuple[Image, Bool[np.ndarray, "height width"]]:
-    """Candidate warped into the query's frame by a homography from query to candidate, and the mask it covers."""
+    """Warp the candidate into the query's frame by a homography from query to candidate; also return its mask."""
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     warped = cv2.warpPerspective(candidate, homography, size, flags=flags)
     covered = cv2.warpPerspective(np.ones(candidate.shape[:2], np.uint8), homography, size, flags=flags)
@@ -57,7 +57,7 @@ def _under(
 
 
 def _along(candidate: Image, dense: DenseAlignment, size: Size) -> tuple[Image, Bool[np.ndarray, "height width"]]:
-    """Candidate warped into the query's frame by a flow, and the mask of matchable pixels."""
+    """Warp the candidate into the query's frame by a flow; also return the mask of matchable pixels."""
     flow = flow_of_alignment(dense, size).float().numpy()
     columns, rows = (np.arange(side, dtype=np.float32) for side in size)
     warped = cv2.remap(candidate, flow[..., 0] + columns, flow[..., 1] + rows[:, None], cv2.INTER_LINEAR)
@@ -69,7 +69,7 @@ def _blended(below: Image, above: Image, shown: Bool[np.ndarray, "height width"]
 
 
 def titled(panel: Image, title: str, *, letter_height: float = 0.8) -> Image:
-    """Panel with its title, enlarged so that the title can be read; `letter_height` is a font scale of OpenCV."""
+    """Add a title to a panel, enlarged so that the title is legible; `letter_height` is a font scale of OpenCV."""
     scale = max(1.0, _MIN_PANEL_WIDTH_PX / panel.shape[1])
     panel = cv2.resize(panel, None, fx=scale, fy=scale).astype(np.uint8, copy=False)
     panel[:_TITLE_PX] //= 3

@@ -1,1 +1,1 @@
-"""Recordings for the viewer Rerun, https://rerun.io: what happened, frame by frame."""
+"""Recordings of runs for the viewer Rerun, https://rerun.io."""

@@ -1,4 +1,4 @@
-"""Replay of queries, single ones or those of a sequence."""
+"""Recording of single queries or of a sequence."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,38 +17,38 @@ from vpr_dhe.runtime.sampling import evenly_spread
 from vpr_dhe.sequences.frames import SequenceFrame
 
 MAX_IMAGES = 20_000
-"""Indexed images on the map, evenly spread; more make the viewer slow."""
+"""Maximum number of indexed images on the map, evenly sampled; the viewer is slow with more."""
 
 
 class AnswerReplay:
     """Recording of the answers to queries: `query`, `match`, `candidates`, `map`, `belief`, `inliers` and `log`.
 
     Args:
-        recording: open, by `replay_of_answers`.
-        index: of the answers.
-        ground: of the positions of its images.
+        recording: recording opened by `replay_of_answers`.
+        index: index of the answers.
+        ground: map of the positions of its images.
     """
 
     def __init__(self, recording: Recording, index: PlaceIndex, ground: Ground) -> None:
         self._recording, self._index, self._ground = recording, index, ground
         self._last = LastFrame()
         self._number = -1
-        self._way: list[Position] = []
+        self._traverse: list[Position] = []
 
-    def passing(self, frames: Iterable[SequenceFrame]) -> Iterator[SequenceFrame]:
-        """Pass on the frames of the queries."""
-        return self._last.passing(frames)
+    def tap_frames(self, frames: Iterable[SequenceFrame]) -> Iterator[SequenceFrame]:
+        """Yield the frames of the queries, keeping the last one for `add`."""
+        return self._last.tap_frames(frames)
 
-    def watching(self, answers: Iterable[Answer]) -> Iterator[Answer]:
-        """Pass on answers, each recorded before."""
+    def tap_answers(self, answers: Iterable[Answer]) -> Iterator[Answer]:
+        """Yield answers, recording each one first."""
         for answer in answers:
             self._number += 1
             self.add(answer)
             yield answer
-        self._ground.lines(self._recording, "map/way", [self._way], BLUE, static=True)
+        self._ground.lines(self._recording, "map/traverse", [self._traverse], BLUE, static=True)
 
     def add(self, answer: Answer) -> None:
-        """Record the answer to the frame that passed last."""
+        """Record the answer to the last frame."""
         recording = self._recording
         recording.at(self._number, answer.timestamp_s)
         found = answer.localization
@@ -76,7 +76,7 @@ class AnswerReplay:
                 self._recording.clear("match")
                 return
             candidate = decode_named(self._index.image_path(best.id), self._index.manifest.levels)
-        except (VprDheError, OSError) as error:  # photos of the map may be gone
+        except (VprDheError, OSError) as error:  # images of the map may be missing
             self._recording.note(str(error), level="WARN")
             self._recording.clear("match")
             return
@@ -89,7 +89,7 @@ class AnswerReplay:
         ground.points(recording, "map/query", [place.position] if place else [], BLUE, 7.0)
         ground.ellipse(recording, "map/query/ellipse", place and place.estimate, BLUE)
         if place is not None:
-            self._way.append(place.position)
+            self._traverse.append(place.position)
 
     def _add_belief(self, belief: Belief) -> None:
         places = belief.places
@@ -118,7 +118,7 @@ def _table(matches: Sequence[RankedMatch]) -> list[tuple[str, ...]]:
 
 @contextmanager
 def replay_of_answers(path: StrPath, index: PlaceIndex, *, sequence: bool) -> Iterator[AnswerReplay]:
-    """Yield a replay of queries of an index into a file of Rerun, complete after the block.
+    """Context of a recording of queries to a Rerun file, which is complete after the block.
 
     Raises:
         MissingExtraError: without the extra `rerun`.

@@ -1,4 +1,4 @@
-"""Replay of an evaluation, query by query."""
+"""Recording of an evaluation, query by query."""
 
 from typing import Any
 
@@ -16,19 +16,19 @@ from vpr_dhe.runtime.extras import require_extra
 from vpr_dhe.runtime.sampling import evenly_spread
 
 MAX_PICTURES = 200
-"""Queries with pictures, which are extracted and verified again; positions are those of all queries."""
+"""Maximum number of queries with pictures, which are extracted and verified again; all queries have positions."""
 _PREDICTIONS = 10
 
 
 def replay_evaluation(
     path: StrPath, result: EvaluationResult, tools: Tools, progress: Progress = lambda _: None
 ) -> None:
-    """Record the queries of an evaluation by its first verifier, or by retrieval without one, into a file of Rerun.
+    """Record the queries of an evaluation, by its first verifier or else by retrieval, to a Rerun file.
 
     Args:
-        path: of the file.
-        result: of the evaluation.
-        tools: of the evaluation.
+        path: path of the file.
+        result: result of the evaluation.
+        tools: tools of the evaluation.
         progress: called with the number of queries just recorded.
 
     Raises:
@@ -66,7 +66,7 @@ def _views(rrb: Any, ground: Ground) -> Any:
 def _add_query(
     recording: Recording, ground: Ground, result: EvaluationResult, method: MethodResult, number: int
 ) -> None:
-    """Record the position of a query, its predictions, and the rank of the first right one."""
+    """Record the position of a query, its predictions, and the rank of the first correct one."""
     record, predictions = result.dataset.queries.records[number], method.predictions[number]
     database, positives = result.dataset.database.records, result.dataset.positives
     right = None if positives is None else np.isin([one.row for one in predictions], positives[number]).tolist()
@@ -90,7 +90,7 @@ def _add_query(
 def _add_pictures(
     recording: Recording, result: EvaluationResult, method: MethodResult, tools: Tools, number: int
 ) -> None:
-    """Record the first prediction beside the query, verified again."""
+    """Record the query and its first prediction, verified again, side by side."""
     dataset, predictions = result.dataset, method.predictions[number]
     recording.clear("match")
     if not predictions:

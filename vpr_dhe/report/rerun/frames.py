@@ -1,4 +1,4 @@
-"""Pixels of the frames that pass through a run, for a recording of it."""
+"""Pixels of the current frame of a run, for its recording."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -13,13 +13,13 @@ from vpr_dhe.sequences.frames import SequenceFrame
 
 
 class LastFrame:
-    """Frame that passed last; frames of a recording are decoded once, and those of files again where they are shown."""
+    """Last frame of a stream. Frames of a recording are decoded once; files are decoded again for display."""
 
     def __init__(self) -> None:
         self._image: ImageLike | Path | None = None
 
-    def passing(self, frames: Iterable[SequenceFrame]) -> Iterator[SequenceFrame]:
-        """Pass frames on."""
+    def tap_frames(self, frames: Iterable[SequenceFrame]) -> Iterator[SequenceFrame]:
+        """Yield frames, keeping the last one."""
         for frame in frames:
             self._image = None if callable(frame.image) else frame.image
             yield replace(frame, image=self._keeping(frame)) if callable(frame.image) else frame

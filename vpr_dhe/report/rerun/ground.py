@@ -1,4 +1,4 @@
-"""Map of a recording: positions in degrees on the map of Earth, others in metres on a plan."""
+"""Map view of a recording: a geographic map for degrees, or a plan in metres."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -15,10 +15,10 @@ _CORNERS = 32
 
 
 class Ground:
-    """Map that shows positions as points and lines: geographic if one of `known` has degrees, otherwise a plan.
+    """Map of points and lines: geographic if a position of `known` is in degrees, otherwise a plan.
 
-    On a plan, x points east and y south, because y points down in 2D views of Rerun. Positions that it cannot show are
-    left out.
+    On a plan, x points east and y south, because y points down in 2D views of Rerun. Positions that cannot be shown are
+    skipped.
 
     Args:
         known: positions of the map.
@@ -28,7 +28,7 @@ class Ground:
         self.geographic = any(coordinates_of(position).latitude is not None for position in known)
 
     def view(self, origin: str) -> Any:
-        """View of Rerun that shows it."""
+        """Rerun view of the map."""
         import rerun.blueprint as rrb
 
         return (
@@ -45,7 +45,7 @@ class Ground:
         *,
         static: bool = False,
     ) -> None:
-        """Log points, with radii in pixels of the screen; none clear the entity."""
+        """Log points with radii in screen pixels; an empty list clears the entity."""
         import rerun as rr
 
         sizes = np.broadcast_to(np.asarray(radii, np.float64), len(positions))
@@ -68,7 +68,7 @@ class Ground:
         *,
         static: bool = False,
     ) -> None:
-        """Log lines through positions; none clear the entity."""
+        """Log lines through positions; an empty list clears the entity."""
         import rerun as rr
 
         found = [[at for one in line if (at := self._at(one))] for line in lines]

@@ -1,4 +1,4 @@
-"""Replay of loop closures."""
+"""Recording of loop closures."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -20,7 +20,7 @@ from vpr_dhe.sequences.loops import Loop
 
 @dataclass(frozen=True)
 class _Frame:
-    """A frame that has passed: its number, its time, and its file."""
+    """Recorded frame: its number, its time, and its file."""
 
     number: int
     timestamp_s: float | None
@@ -28,26 +28,26 @@ class _Frame:
 
 
 class LoopReplay:
-    """Recording of a drive and its loops: `frame`, `match`, `loops`, `map` and `log`.
+    """Recording of a traverse and its loop closures: `frame`, `match`, `loops`, `map` and `log`.
 
     Args:
-        recording: open, by `replay_of_loops`.
-        ground: of the positions of the frames.
-        positions: of frames, by name.
-        folder: for images of frames that are no files, until they are joined by a loop.
+        recording: recording opened by `replay_of_loops`.
+        ground: map of the positions of the frames.
+        positions: positions of frames by name.
+        folder: temporary folder for images of frames that are not files.
     """
 
     def __init__(self, recording: Recording, ground: Ground, positions: Mapping[str, Position], folder: Path) -> None:
         self._recording, self._ground, self._positions, self._folder = recording, ground, positions, folder
         self._frames: dict[str, _Frame] = {}
 
-    def passing(self, frames: Iterable[SequenceFrame]) -> Iterator[SequenceFrame]:
-        """Pass on the frames of the drive, each recorded before."""
+    def tap_frames(self, frames: Iterable[SequenceFrame]) -> Iterator[SequenceFrame]:
+        """Yield the frames of the traverse, recording each one first."""
         for number, frame in enumerate(frames):
             yield self._add(number, frame)
 
-    def watching(self, loops: Iterable[Loop]) -> Iterator[Loop]:
-        """Pass on loops, each recorded before."""
+    def tap_loops(self, loops: Iterable[Loop]) -> Iterator[Loop]:
+        """Yield loop closures, recording each one first."""
         import rerun as rr
 
         pairs: list[tuple[int, int]] = []
@@ -62,7 +62,7 @@ class LoopReplay:
         self._ground.lines(self._recording, "map/loops", edges, ORANGE, static=True)
 
     def _add(self, number: int, frame: SequenceFrame) -> SequenceFrame:
-        """Record a frame; one of a recording of images is decoded here, and passed on with its pixels."""
+        """Record a frame and return it; a frame that is not a file is decoded and returned with its pixels."""
         name, recording = frame.name or str(number), self._recording
         recording.at(number, frame.timestamp_s)
         file = frame.image if isinstance(frame.image, Path) else self._folder / f"{number:06d}.jpg"
@@ -110,11 +110,11 @@ def _decoded(file: Path) -> Image | None:
 
 @contextmanager
 def replay_of_loops(path: StrPath, records: Iterable[ImageRecord]) -> Iterator[LoopReplay]:
-    """Yield a replay of a drive into a file of Rerun, complete after the block.
+    """Context of a recording of a traverse to a Rerun file, which is complete after the block.
 
     Args:
-        path: of the file.
-        records: of the frames whose positions are known; those of a reconstruction are not shown.
+        path: path of the file.
+        records: records of the frames with known positions; positions of a reconstruction are not shown.
 
     Raises:
         MissingExtraError: without the extra `rerun`.
@@ -141,5 +141,5 @@ def replay_of_loops(path: StrPath, records: Iterable[ImageRecord]) -> Iterator[L
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="vpr-dhe-")))
         recording = stack.enter_context(recorded(path, views))
-        ground.lines(recording, "map/way", [list(positions.values())], GREY, static=True)
+        ground.lines(recording, "map/traverse", [list(positions.values())], GREY, static=True)
         yield LoopReplay(recording, ground, positions, folder)

@@ -1,4 +1,4 @@
-"""File of the viewer Rerun, and what every replay writes into it: pictures, matches, texts and numbers.
+"""Rerun file, with pictures, matches, texts and numbers.
 
 Source: https://rerun.io/docs/reference/types. Rerun is imported in functions, because it is an extra.
 """
@@ -17,7 +17,7 @@ from vpr_dhe.runtime.extras import require_extra
 
 APPLICATION = "vpr-dhe"
 FRAME, TIME = "frame", "time"
-"""Timelines: the number of the frame from 0, and its time where that is known."""
+"""Timelines: number of the frame, from 0, and its time if known."""
 
 GREY, BLUE, GREEN, ORANGE, RED = (140, 140, 140), (60, 130, 240), (80, 220, 100), (255, 170, 40), (230, 60, 60)
 _SIDE_PX = 640
@@ -38,7 +38,7 @@ class Recording:
         self.stream = stream
 
     def at(self, number: int, timestamp_s: float | None = None) -> None:
-        """Set the frame that what follows belongs to."""
+        """Set the frame of the following entries."""
         self.stream.set_time(FRAME, sequence=number)
         if timestamp_s is None:
             self.stream.disable_timeline(TIME)
@@ -48,11 +48,11 @@ class Recording:
             self.stream.set_time(TIME, duration=timestamp_s)
 
     def log(self, entity: str, shown: Any, *, static: bool = False) -> None:
-        """Log anything that Rerun knows, from now on or, if static, at any time."""
+        """Log an object of Rerun, for the current frame or, if static, for all frames."""
         self.stream.log(entity, shown, static=static)
 
     def clear(self, entity: str) -> None:
-        """Let an entity, and those below it, end here."""
+        """Clear an entity and its children from the current frame on."""
         import rerun as rr
 
         self.stream.log(entity, rr.Clear(recursive=True))
@@ -69,24 +69,24 @@ class Recording:
 
         found = side_by_side(query, candidate, verification, side_px=_SIDE_PX)
         self.clear(entity)
-        self.image_as_it_is(f"{entity}/image", found.picture)
+        self.image_full_size(f"{entity}/image", found.picture)
         if verification.inliers:
             joined = np.stack([found.starts, found.ends], axis=1)
             self.stream.log(f"{entity}/inliers", rr.LineStrips2D(joined, colors=GREEN, radii=rr.Radius.ui_points(1.0)))
         if found.outline is not None:
-            # Corners near the horizon are far away.
+            # Corners near the horizon may be very far away.
             closed = np.clip(found.outline[[0, 1, 2, 3, 0]], -1e5, 1e5)
             self.stream.log(f"{entity}/outline", rr.LineStrips2D([closed], colors=ORANGE, radii=rr.Radius.ui_points(2)))
 
-    def image_as_it_is(self, entity: str, image: Image) -> None:
-        """Log an image in its own size."""
+    def image_full_size(self, entity: str, image: Image) -> None:
+        """Log an image at its full size."""
         import rerun as rr
 
         content = jpeg(image, side_px=max(image.shape))
         self.stream.log(entity, rr.EncodedImage(contents=content, media_type="image/jpeg"))
 
     def table(self, entity: str, rows: Sequence[Sequence[str]]) -> None:
-        """Log a table, whose first row is the header."""
+        """Log a table with a header as first row."""
         import rerun as rr
 
         lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
@@ -94,7 +94,7 @@ class Recording:
         self.stream.log(entity, rr.TextDocument("\n".join(ruled), media_type="text/markdown"))
 
     def number(self, entity: str, value: float) -> None:
-        """Log a number, for a curve."""
+        """Log a number as a point of a curve."""
         import rerun as rr
 
         self.stream.log(entity, rr.Scalars(value))
@@ -108,10 +108,10 @@ class Recording:
 
 @contextmanager
 def recorded(path: StrPath, views: Any) -> Iterator[Recording]:
-    """Yield a recording into a file, replaced if it exists; it is complete after the block.
+    """Context of a recording to a file, which is replaced if it exists and is complete after the block.
 
     Args:
-        path: of the file, `.rrd`.
+        path: path of the `.rrd` file.
         views: the layout of the viewer, a container of `rerun.blueprint`.
 
     Raises:

@@ -41,8 +41,7 @@ from vpr_dhe.sequences.sequence_localizer import LocalizedFrame
 class Answer:
     """Result of one query: its localization, or the reason why it failed.
 
-    For a frame of a sequence, `belief` is the belief after it, and `timestamp_s` its time by the clock of the
-    recording.
+    For a frame of a sequence, `belief` is the belief after it, and `timestamp_s` its time on the recording's clock.
     """
 
     query: str
@@ -61,7 +60,7 @@ class Answer:
 class AnswerSheet:
     """All answers of one run with its index, model and verifier, and the order of verified candidates.
 
-    `calibration` is the one that probabilities are by, if there is one.
+    `calibration` is the calibration of the probabilities, if there is one.
     """
 
     index: str
@@ -91,7 +90,7 @@ class AnswerSheet:
 class LineFormat:
     """Format that writes queries independently, in any number of lines, after an optional header.
 
-    `left_out` gives, for each line that the format cannot hold, the name that prevents it.
+    `left_out` yields, for each line that the format cannot represent, the offending name.
     """
 
     lines: Callable[[Answer], Iterator[str]]
@@ -197,13 +196,13 @@ def _match_document(match: RankedMatch) -> dict[str, Any]:
 
 
 def _view_document(match: RankedMatch) -> dict[str, Any]:
-    """Panorama and direction of a match that is a view of one; empty for others."""
+    """Panorama and direction of a match that is a view of a panorama; empty for others."""
     view = split_view(match.image)
     return {} if view is None else {"panorama": view[0], "yaw_deg": view[1], "heading_deg": match.heading_deg}
 
 
 def position_document(position: Position | None) -> dict[str, Any]:
-    """Position as it is stored, and beside it in degrees and in UTM."""
+    """Position as stored, in degrees and in UTM."""
     return {"position": None if position is None else asdict(position), **coordinates_of(position)._asdict()}
 
 
@@ -258,8 +257,8 @@ def pair_format(name_query: Callable[[str], str] = str, name_image: Callable[[st
     """Pairs in the format of hloc (`utils/parsers.py`, `parse_retrieval`) and COLMAP (`ReadImagePairsText`).
 
     Args:
-        name_query: name in pairs of a query, by its name in the answer.
-        name_image: name in pairs of a database image, by its path in the index.
+        name_query: converts the name of a query in the answer to its name in pairs.
+        name_image: converts the path of a database image in the index to its name in pairs.
     """
 
     def pairs(answer: Answer) -> Iterator[tuple[str, str]]:
@@ -308,7 +307,7 @@ def relative_name(root: StrPath, path: StrPath) -> str:
 
 
 def name_with_blanks(*names: str) -> str | None:
-    """First name with whitespace, which would end it in a list of pairs; None if there is none."""
+    """First name with whitespace, which lists of pairs do not support; None if there is none."""
     return next((name for name in names if len(name.split()) != 1), None)
 
 
@@ -380,7 +379,7 @@ def seconds_text(seconds: float | None) -> str:
 
 
 def _axes(position: Position | None) -> tuple[str, str]:
-    """Coordinates in the order of the axes: x, which points east and is the longitude of degrees, then y."""
+    """Coordinates in the order of the axes: x (east, or longitude), then y."""
     if position is None:
         return "", ""
     if isinstance(position, GeoPosition):
@@ -415,11 +414,11 @@ def _reference(position: Position | None) -> str:
 
 
 SHEET_FORMATS: dict[str, Callable[[AnswerSheet], str]] = {"table": _table, "json": _json}
-"""Formats for the document of a whole run."""
+"""Formats of a whole run as one document."""
 
 LINE_FORMATS = {
     "jsonl": LineFormat(lambda answer: iter([json_line(answer)])),
     "csv": LineFormat(_csv_lines, ",".join(_CSV_COLUMNS)),
     "hloc": pair_format(),
 }
-"""Formats that are written query by query, without keeping earlier ones in memory."""
+"""Formats that are written query by query."""

@@ -1,4 +1,4 @@
-"""Codec of an index and what `auto` measured, as text and as JSON."""
+"""Codec of an index and the measurements of `auto`, as text and as JSON."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -29,9 +29,9 @@ def codec_summary(codec: CodecInfo, trials: CodecTrials) -> str:
 
 
 def outdated_codec_line(codec: CodecInfo, index: Path) -> str:
-    """Recommendation for an index whose codec was chosen by the rule of before."""
+    """Recommendation for an index whose codec was chosen by an earlier rule."""
     return (
-        f"local maps are stored as {codec.name}, chosen by matches alone, which may cost answers; run `vpr-dhe compact "
-        f"{index} --codec auto` to measure inliers as well; what {codec.name} has lost comes back only if the images "
-        "are indexed into a new folder"
+        f"local maps are stored as {codec.name}, chosen by an earlier rule that may cost recall; run `vpr-dhe compact "
+        f"{index} --codec auto` to measure inliers as well; precision lost by {codec.name} can be restored only by "
+        "indexing the images into a new folder"
     )

@@ -17,7 +17,7 @@ from vpr_dhe.runtime.text import counted
 
 _COUNTED = {
     Denominator.all: "of all queries",
-    Denominator.with_positive: "of the queries with a right answer",
+    Denominator.with_positive: "of the queries with a positive",
 }
 _LABELS = {RETRIEVAL: RETRIEVAL, EXTRACTED: "retrieval as extracted"}
 _RECALL, _PRECISION = "R@{}", "mAP@{}"
@@ -35,7 +35,7 @@ def _title(result: EvaluationResult) -> str:
         f"{counted(len(dataset.queries.records), 'query', 'queries')}"
     )
     if result.num_queries_with_positive is not None:
-        title += f", {result.num_queries_with_positive} of them with a right answer"
+        title += f", {result.num_queries_with_positive} of them with a positive"
     return f"{title}; model {result.model}, local maps {result.codec}"
 
 
@@ -67,7 +67,7 @@ def method_table(result: EvaluationResult) -> list[list[str]]:
 
 
 def scores_note(result: EvaluationResult) -> str:
-    """Statement of what the percentages refer to."""
+    """Note about the denominators of the percentages."""
     note = f"recall in % {_COUNTED[result.settings.denominator]}"
     if result.settings.denominator is not Denominator.with_positive:
         note += f"; mAP, AUC-PR and R@100%P {_COUNTED[Denominator.with_positive]}"
@@ -94,7 +94,7 @@ def _percentages(scores: Scores, last: int) -> list[str]:
 
 
 def footnotes(result: EvaluationResult) -> list[str]:
-    """Sentences about times, queries without a right answer, and unreadable images."""
+    """Sentences about times, queries without a positive, and unreadable images."""
     notes = [
         f"medians in ms: decode and extract {result.extract_ms:.0f}, search {result.retrieval.median_ms:.1f}"
         + "".join(f", {method.name} {method.median_ms:.0f}" for method in result.verifiers)
@@ -111,7 +111,7 @@ def footnotes(result: EvaluationResult) -> list[str]:
     if unanswerable:
         effect = "counted as missed" if result.settings.denominator is Denominator.all else "left out of recall"
         queries = counted(len(unanswerable), "query", "queries")
-        notes.append(f"{queries} without a right answer in the database, such as {unanswerable[0]}: {effect}")
+        notes.append(f"{queries} without a positive in the database, such as {unanswerable[0]}: {effect}")
     if result.unreadable_queries:
         queries = counted(len(result.unreadable_queries), "query", "queries")
         notes.append(f"{queries} could not be read, so counted as missed")
@@ -225,5 +225,5 @@ def demo_table(demo: Demo) -> str:
         for answer in demo.answers
     ]
     sample = text_table(["query was taken at", "best match was taken at", "inliers", "distance", "result"], rows)
-    lessons = "\n".join(adaptation_lines(demo.adaptation))
-    return f"{sample}\n\n{lessons}\n\n{evaluation_table(demo.result)}\nall in {demo.seconds:.0f} s"
+    adaptation = "\n".join(adaptation_lines(demo.adaptation))
+    return f"{sample}\n\n{adaptation}\n\n{evaluation_table(demo.result)}\nall in {demo.seconds:.0f} s"

@@ -18,8 +18,8 @@ _COLUMNS = ("query", "timestamp_s", "image", "image_timestamp_s", "probability",
 class LoopFormat:
     """Format of loop closures: an optional header, and one line each.
 
-    `unfit` returns the first of some frame names that the format cannot hold, or None; `fault` says why, with
-    `{name}`, unless they have blanks.
+    `unfit` returns the first frame name that the format cannot represent, or None; `fault` is the message for it, with
+    `{name}`, unless the reason is whitespace.
     """
 
     header: str | None
@@ -75,9 +75,9 @@ def g2o_format(records: Sequence[ImageRecord]) -> LoopFormat:
     """Pose graph of g2o: a vertex per frame with a metric position and a heading, and an edge per loop.
 
     The id of a vertex is the number of its frame in `records`. Its pose is (x, y) in metres, and the angle of the
-    viewing direction, counterclockwise from east. An edge says that both frames are at one place and look the same way,
-    as far as the images show it: the relative pose is 0, with a standard deviation of 12.5 m along each axis and 15
-    degrees. It does not repeat the positions of the frames, whose drift it is to correct.
+    viewing direction, counterclockwise from east. An edge states that both frames have the same place and viewing
+    direction: the relative pose is 0, with a standard deviation of 12.5 m along each axis and 15 degrees. It does not
+    use the positions of the frames, because it is to correct their drift.
 
     Source: https://github.com/RainerKuemmerle/g2o/wiki/File-Format-SLAM-2D.
     """

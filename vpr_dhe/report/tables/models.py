@@ -25,7 +25,7 @@ def table_of_kinds() -> str:
 
 
 def published_table() -> str:
-    """Table of published models; a line that ends in -N stands for one model of each number of dimensions."""
+    """Table of published models; a name that ends in -N stands for one model for each number of dimensions."""
     header = ["model", "dimensions", "licence", "download", "source", "on disk"]
     return text_table(header, [_row(name, list(models)) for name, models in groupby(PUBLISHED.values(), _line_of)])
 
@@ -47,7 +47,7 @@ def network_lines(network: PublishedNetwork) -> list[str]:
 
 
 def _line_of(model: PublishedModel) -> str:
-    """Name of the line that a model belongs to."""
+    """Name of the table row of a model."""
     return f"{model.name.removesuffix(str(model.dimension))}N" if model.in_series else model.name
 
 
@@ -63,7 +63,7 @@ def _row(name: str, models: Sequence[PublishedModel]) -> list[str]:
 
 
 def model_lines(name: str) -> list[str]:
-    """Facts about one model: those in its file, or those of the catalogue if it is not on this machine."""
+    """Facts about one model from its file, or from the catalogue if it is not on this machine."""
     from vpr_dhe.models.catalogue import is_export, open_model
     from vpr_dhe.models.exported_model import load_exported
 
@@ -71,7 +71,7 @@ def model_lines(name: str) -> list[str]:
     if published is not None and cached(name) is None:
         return _published_lines(published)
     if name.startswith((TIMM_PREFIX, TIMM_CNN_PREFIX)):
-        return [f"{name}: a network of timm, which downloads it when it is first used and knows its licence"]
+        return [f"{name}: a network of timm, which downloads it on first use and states its licence"]
     if is_export(name):
         return _facts(load_exported(Path(name)).info)
     model = open_model(name)

@@ -65,7 +65,7 @@ def _pixels(value: float | None) -> str:
         return _NONE
     if math.isinf(value):
         return "failed"
-    # A misplaced horizon makes errors with more digits than a column.
+    # A wrong horizon gives errors with too many digits for the column.
     return f"{value:.2f}" if value < _MAX_FIXED_PX else f"{value:.0e}"
 
 

@@ -28,9 +28,9 @@ class QueryPosition:
     """Position of the camera at a query.
 
     Args:
-        position: as the index has them.
+        position: position in the reference of the index.
         heading_deg: viewing direction, clockwise from north, if known.
-        estimate: the estimate that it is from; None for the position of an indexed image.
+        estimate: source estimate; None for the position of an indexed image.
     """
 
     position: Position
@@ -39,9 +39,9 @@ class QueryPosition:
 
 
 def query_position(answer: Answer) -> QueryPosition | None:
-    """Position of a query: its estimate or, without one, the position of the best match; None if the place is unknown.
+    """Position of a query: its estimate, else the position of the best match; None if the place is unknown.
 
-    In a sequence, the place is that of the belief. The estimate of the frame counts if it is within 25 m of that place.
+    In a sequence, the place is that of the belief; the estimate of the frame is used if it is within 25 m of it.
     """
     found = answer.localization
     if found is None or found.blank or found.known is False:
@@ -70,9 +70,9 @@ def yaw_rad(heading_deg: float) -> float:
 
 @dataclass(frozen=True)
 class PositionFormat:
-    """Document of all positions of a run.
+    """Format of the positions of a run as one document.
 
-    `lacks` says why a query is left out, or is None.
+    `lacks` returns the reason for leaving out a query, or None.
     """
 
     document: Callable[[AnswerSheet], str]
@@ -169,7 +169,7 @@ def _gpx(sheet: AnswerSheet) -> str:
 def _points(tag: str, answers: Sequence[Answer]) -> Iterator[str]:
     for answer in answers:
         if degrees := _on_earth(answer):
-            # The schema wants the time before the name.
+            # The schema requires the time before the name.
             time = "" if answer.timestamp_s is None else f"<time>{iso_time(answer.timestamp_s)}</time>"
             at = f'lat="{degrees[0]:.7f}" lon="{degrees[1]:.7f}"'
             yield f"<{tag} {at}>{time}<name>{escape(answer.query)}</name></{tag}>"
@@ -203,7 +203,7 @@ def _tum(sheet: AnswerSheet) -> str:
 
 
 def _plane(positions: Sequence[Position]) -> Plane:
-    """Plane of UTM for positions on Earth where there is one, so that runs can be compared; else that of the first."""
+    """Plane of the UTM zone if possible, so that runs can be compared, else of the first position."""
     first = positions[0]
     zone = own_zone(first) if isinstance(first, GeoPosition) else None
     return Plane(first, zone) if zone else Plane.around(positions, first)

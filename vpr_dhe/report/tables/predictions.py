@@ -2,15 +2,15 @@
 
 Each method has a folder with its name:
 
-- `preds/<i>.txt`, one per query, as VPR-methods-evaluation writes and its viewers read them;
-- `pairs-kapture.txt`, lines of `query, map`, as Patch-NetVLAD writes and reads them;
-- `pairsfile-kapture.txt`, lines of `query, map, score`, as kapture itself reads them: with paths relative to the folder
-  `records_data` that holds an image, if there is one;
+- `preds/<i>.txt`, one per query, in the format of VPR-methods-evaluation and its viewers;
+- `pairs-kapture.txt`, lines of `query, map`, in the format of Patch-NetVLAD;
+- `pairsfile-kapture.txt`, lines of `query, map, score`, in the format of kapture, with paths relative to the folder
+  `records_data` of an image, if there is one;
 - `pairs-hloc.txt`, lines of `query map`, for hloc's matchers;
 - `msls.csv`, lines of `query_key map_key map_key ...`, for the evaluation and the challenge of Mapillary SLS;
 - `per-query.csv`, the outcome of each query, and `precision-recall.csv`, the curve, if the ground truth is public.
 
-Other paths in pairs are relative to the folder that holds both database and queries.
+Other paths in pairs are relative to the common folder of database and queries.
 """
 
 import os
@@ -39,14 +39,14 @@ class _Names:
 
     @classmethod
     def relative_to_both(cls, dataset: PlaceDataset) -> "_Names":
-        """Paths relative to the folder that holds both."""
+        """Paths relative to the common folder of database and queries."""
         folders = [split.folder.resolve() for split in (dataset.queries, dataset.database)]
         common = Path(os.path.commonpath(folders))
         return cls(_prefixed(dataset.queries, common), _prefixed(dataset.database, common))
 
     @classmethod
     def of_kapture(cls, dataset: PlaceDataset) -> "_Names":
-        """Paths relative to the nearest `records_data` of each side or, without one, to the folder that holds both."""
+        """Paths relative to the nearest `records_data` of each split or, without one, to the common folder."""
         known = cls.relative_to_both(dataset)
         queries, database = (_below_records(split) for split in (dataset.queries, dataset.database))
         return cls(queries or known.queries, database or known.database)
@@ -57,12 +57,12 @@ class _Names:
         return cls(*(tuple(PurePosixPath(r.path).stem for r in s.records) for s in (dataset.queries, dataset.database)))
 
     def blank(self) -> str | None:
-        """Reason why blank-separated lines cannot hold these names; None if they can."""
+        """Reason why these names cannot be separated by spaces; None if they can."""
         name = next((name for name in (*self.queries, *self.database) if len(name.split()) != 1), None)
         return None if name is None else f"{name!r} contains a blank"
 
     def comma(self) -> str | None:
-        """Reason why comma-separated lines cannot hold these names; None if they can."""
+        """Reason why these names cannot be separated by commas; None if they can."""
         name = next((name for name in (*self.queries, *self.database) if "," in name), None)
         return None if name is None else f"{name!r} contains a comma"
 
@@ -95,7 +95,7 @@ def require_new_folder(folder: Path) -> None:
 
 
 def write_predictions(result: EvaluationResult, folder: Path) -> list[str]:
-    """Write all files of all methods; returns one sentence for each kind that could not be written.
+    """Write all files of all methods, and return one sentence for each kind that could not be written.
 
     Raises:
         BadInputError: if the folder is not empty.

@@ -14,8 +14,8 @@ from vpr_dhe.training.sources.base import PairSource, TrainingGroup, TrainingPai
 class RelitPairs(PairSource):
     """Pairs of a source, resized to the network's input and relit at random each time.
 
-    Light is changed at the size of the network's input, which is much faster than on full-size photos. Homographies are
-    dropped: they refer to other sizes.
+    Lighting is changed at the size of the network's input, which is much faster than on full-size images. Homographies
+    are dropped, because they refer to other sizes.
     """
 
     knows_homographies = False

@@ -1,4 +1,4 @@
-"""Stage `descriptor`: trains a global descriptor, by triplets of a place data set or by pairs of any source.
+"""Stage `descriptor`: trains a global descriptor on triplets of a place data set or on pairs of any source.
 
 Sources: Berton et al., "Deep Visual Geo-localization Benchmark", CVPR 2022 (triplets of margin 0.1, Adam at 1e-5,
 mining); Wang et al., "Multi-Similarity Loss with General Pair Weighting", CVPR 2019, with the parameters of Ali-bey et
@@ -45,10 +45,10 @@ class DescriptorSettings:
 
     Args:
         batch_size: triplets, or pairs, per step and process.
-        learning_rate: of Adam.
-        margin: of the triplet loss.
-        mining: of triplets.
-        seed: of the order of the data.
+        learning_rate: learning rate of Adam.
+        margin: margin of the triplet loss.
+        mining: settings of the mining of triplets.
+        seed: seed of the order of the data.
         validation_pairs: maximum number of validation pairs.
     """
 
@@ -82,7 +82,7 @@ class DescriptorStage(Stage[Batch]):
         return torch.optim.Adam(trained, lr=self._settings.learning_rate)
 
     def validate(self) -> Validation:
-        """Rank of the other image of each held-out pair among the images of all pairs."""
+        """Rank the other image of each held-out pair among the images of all pairs."""
         count = min(self._settings.validation_pairs, len(self._validation.source))
         advance, pairs = self.preparation.begin("held-out pairs", count), list[TrainingPair]()
         for number in range(count):
@@ -110,7 +110,7 @@ class DescriptorStage(Stage[Batch]):
 
         Raises:
             ImageError: if one cannot be read.
-            TimeLimitError: if the time of the preparation is up.
+            TimeLimitError: if the time limit ends during preparation.
         """
         images, advance, vectors = _decoded(paths), self.preparation.begin("images to mine", len(paths)), list[Tensor]()
         for _ in _starts(paths):
@@ -124,13 +124,13 @@ class DescriptorStage(Stage[Batch]):
 
 
 class ImageBatch(NamedTuple):
-    """Images as the network's input, in groups of a fixed size."""
+    """Preprocessed images, in groups of a fixed size."""
 
     images: Float[Tensor, "groups members 3 height width"]
 
 
 class PairBatch(NamedTuple):
-    """Images of each pair or group as the network's input, and a mask of the pairs that may show one place."""
+    """Preprocessed images of each pair or group, and a mask of pairs that may show the same place."""
 
     images: Float[Tensor, "pairs members 3 height width"]
     same_place: Bool[Tensor, "pairs pairs"]
@@ -143,7 +143,7 @@ class PairBatches(Batches[PairBatch]):
         self._draws, self._preprocessing, self._size = Draws(source, settings.seed), preprocessing, settings.batch_size
 
     def batch(self, turn: Turn) -> PairBatch:
-        """Draw the pairs of a turn."""
+        """Load the pairs of a turn."""
         first = (turn.step * turn.processes + turn.process) * self._size
         members = self._draws.source.members
         groups = [self._draws.group(number, members) for number in range(first, first + self._size)]
@@ -152,18 +152,18 @@ class PairBatches(Batches[PairBatch]):
 
 
 class MultiSimilarityStage(DescriptorStage[PairBatch]):
-    """Trains on pairs of any source with the multi-similarity loss: the images of a pair, or group, are positives.
+    """Training on pairs of any source with the multi-similarity loss; images of a pair or group are positives.
 
-    Pairs that may show one place are neither positives nor negatives of each other: images taken nearby need not look
-    alike, for example if the cameras face away from each other.
+    Pairs that may show the same place are neither positives nor negatives of each other: images taken nearby need not
+    overlap, for example if the cameras face away from each other.
 
     Args:
-        extractor: to train.
+        extractor: extractor to train.
         model: model file with its weights.
-        data: pairs to train on and to validate with.
-        settings: hyperparameters; use batches of tens of pairs, for the miner to choose from.
+        data: pairs for training and validation.
+        settings: hyperparameters; use batches of tens of pairs, so that the miner has a choice.
         training_data: images and their licences, for the model file.
-        random_light: whether to relight photographs each time; warps and towns always are.
+        random_light: whether to relight photographs each time; warps and towns always have random lighting.
 
     Raises:
         MissingExtraError: if pytorch-metric-learning is not installed.
@@ -182,7 +182,7 @@ class MultiSimilarityStage(DescriptorStage[PairBatch]):
         super().__init__(extractor, model, data.validation, settings)
         self._training_data = training_data
         self._miner, self._loss = _multi_similarity()
-        # Pairs with known homographies were generated from one photo or town, with random light already.
+        # Pairs with known homographies are generated from one image or town, already with random lighting.
         photographs = not data.positives.knows_homographies
         source = RelitPairs(data.positives, model.preprocessing) if random_light and photographs else data.positives
         self.batches = PairBatches(source, model.preprocessing, settings)
@@ -227,10 +227,10 @@ class TripletBatches(Batches[ImageBatch]):
 
 
 class TripletStage(DescriptorStage[ImageBatch]):
-    """Trains on triplets of a place data set, mined anew in each round.
+    """Training on triplets of a place data set, which are mined again in each round.
 
     Args:
-        extractor: to train.
+        extractor: extractor to train.
         model: model file with its weights.
         data: queries and their database.
         settings: hyperparameters.
@@ -251,11 +251,11 @@ class TripletStage(DescriptorStage[ImageBatch]):
     ) -> None:
         super().__init__(extractor, model, data.validation, settings)
         self._training_data = training_data
-        self._miner = TripletMiner(data.learned, settings.mining)
+        self._miner = TripletMiner(data.training, settings.mining)
         none = torch.zeros(0, 2 + settings.mining.negatives, dtype=torch.int64)
-        self._triplets = TripletBatches(data.learned, model.preprocessing, settings.batch_size, none)
+        self._triplets = TripletBatches(data.training, model.preprocessing, settings.batch_size, none)
         self.batches = self._triplets
-        learned = f"{data.learned.name}: {len(data.learned.queries.records)} queries ({data.learned.protocol})"
+        learned = f"{data.training.name}: {len(data.training.queries.records)} queries ({data.training.protocol})"
         self.facts = {"stage": "descriptor, triplets", "data": learned, **self.facts}
 
     def steps_per_round(self, processes: int) -> int:
@@ -275,7 +275,7 @@ class TripletStage(DescriptorStage[ImageBatch]):
         self._triplets.triplets = state
 
     def forward(self, batch: ImageBatch) -> StepLoss:
-        """Mean over all negatives of max(0, margin + |q - p| - |q - n|)."""
+        """Mean of max(0, margin + |q - p| - |q - n|) over all negatives."""
         loss = self.triplet_loss(self.extractor(batch.images.flatten(0, 1)).vectors, batch)
         return StepLoss(loss, {"triplet_loss": loss.detach()})
 

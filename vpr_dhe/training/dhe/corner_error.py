@@ -1,4 +1,4 @@
-"""Corner error: distance of a predicted homography from a known one."""
+"""Corner error loss between predicted and known homographies."""
 
 import torch
 from jaxtyping import Float, Float64
@@ -15,10 +15,10 @@ def corner_error_loss(
     size: Size,
     limit_px: float | None = None,
 ) -> Float64[Tensor, ""]:
-    """Mean distance, in pixels, of the query's corners under two homographies; 0 without any pair.
+    """Mean distance, in pixels, between the query's corners under two homographies; 0 for an empty batch.
 
-    With a limit L, a distance d counts as L d / (L + d): nearly d if small, never more than L, and with a gradient
-    everywhere, so that a few hopeless pairs neither dominate nor are ignored.
+    With a limit L, a distance d counts as L d / (L + d): nearly d if small, at most L, and with a nonzero gradient
+    everywhere, so that outliers neither dominate nor are ignored.
 
     Source: DeTone et al., "Deep Image Homography Estimation", 2016 (arXiv:1606.03798), section 5 (without the limit).
     """

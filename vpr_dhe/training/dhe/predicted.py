@@ -9,7 +9,7 @@ from vpr_dhe.geometry.homography import four_point_homography, is_usable
 
 
 class PredictedHomographies(NamedTuple):
-    """Homographies of the pairs that `usable` marks, in order."""
+    """Homographies of the pairs marked in `usable`, in order."""
 
     homographies: Float64[Tensor, "usable 3 3"]
     usable: Bool[Tensor, " pairs"]
@@ -18,10 +18,10 @@ class PredictedHomographies(NamedTuple):
 def predicted_homographies(
     query_points: Float[Tensor, "pairs 4 2"], candidate_points: Float[Tensor, "pairs 4 2"]
 ) -> PredictedHomographies:
-    """Homographies through four predicted point pairs each; degenerate predictions are left out.
+    """Solve for homographies from four predicted point pairs each; degenerate predictions are dropped.
 
-    They are removed before the differentiable solve: if they were masked afterwards, their infinities would turn the
-    gradients of all pairs into NaN.
+    They are dropped before the differentiable solve, because masking them afterwards would make the gradients of all
+    pairs NaN.
     """
     usable = is_usable(four_point_homography(query_points.detach(), candidate_points.detach()))
     return PredictedHomographies(four_point_homography(query_points[usable], candidate_points[usable]), usable)

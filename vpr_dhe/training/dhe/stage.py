@@ -1,8 +1,8 @@
-"""Stage `dhe`: trains the homography head alone, on the local maps of a fixed extractor.
+"""Stage `dhe`: trains only the homography head, on the local maps of a frozen extractor.
 
 Source: Lu et al., "Deep Homography Estimation for Visual Place Recognition", AAAI 2024, section "Training": Adam, 1e-4,
-batches of 16, learning rate times 0.8 every 10,000 steps, REI loss. The preceding warm-up on photos warped by known
-homographies, with a corner error loss, is ours.
+batches of 16, learning rate times 0.8 every 10,000 steps, REI loss. The preceding warm-up on images warped by known
+homographies, with a corner error loss, is an addition.
 """
 
 from collections.abc import Mapping
@@ -46,9 +46,9 @@ class DheSettings:
         decay: factor of the learning rate every `decay_steps` steps.
         decay_steps: see `decay`.
         corner_limit_px: saturation of the corner error in the warm-up; see `corner_error_loss`.
-        min_inliers: minimum K of a pair that counts in REI; well above the number of inliers that MAGSAC finds by
-            chance between images of different places.
-        seed: of the head's initial weights and of the order of the data.
+        min_inliers: minimum K for a pair to count in REI; well above the number of chance inliers of MAGSAC between
+            images of different places.
+        seed: seed of the head's initial weights and of the order of the data.
         validation_pairs: maximum number of validation pairs.
     """
 
@@ -64,21 +64,21 @@ class DheSettings:
 
 
 class HeadBatch(NamedTuple):
-    """Pairs, and whether they belong to the warm-up."""
+    """Pairs; `by_corners` says whether they belong to the warm-up."""
 
     pairs: ExtractedPairs
     by_corners: bool
 
 
 class DheBatches(Batches[HeadBatch]):
-    """Batches of warped pairs during the warm-up, then of positives; extracts their features."""
+    """Batches of features of warped pairs during the warm-up, then of positives."""
 
     def __init__(self, data: TrainingData, extractor: Extractor, settings: DheSettings) -> None:
         self._warps, self._positives = Draws(data.warps, settings.seed), Draws(data.positives, settings.seed)
         self._extractor, self._settings = extractor, settings
 
     def batch(self, turn: Turn) -> HeadBatch:
-        """Draw and extract the pairs of a turn."""
+        """Load the pairs of a turn and extract their features."""
         warming_up = turn.step < self._settings.warmup_steps
         draws, size = (self._warps if warming_up else self._positives), self._settings.batch_size
         first = (turn.step * turn.processes + turn.process) * size
@@ -87,11 +87,11 @@ class DheBatches(Batches[HeadBatch]):
 
 
 class DheStage(Stage[HeadBatch]):
-    """Trains a DHE head; an existing one in the extractor's model file is trained further.
+    """Training of a DHE head, from the head of the extractor's model file if it has one.
 
     Args:
-        extractor: extracts the local maps; its model file is the base of the result.
-        data: pairs to train on and to validate with.
+        extractor: frozen extractor of the local maps; the head is added to its model file.
+        data: pairs for training and validation.
         settings: hyperparameters.
         training_data: images and their licences, for the model file.
         head: initial head; by default that of the model, or a new one.
@@ -138,7 +138,7 @@ class DheStage(Stage[HeadBatch]):
         return self._settings.decay ** (step // self._settings.decay_steps)
 
     def forward(self, batch: HeadBatch) -> StepLoss:
-        """Corner error during the warm-up, then REI; degenerate predictions are left out."""
+        """Corner error during the warm-up, then REI; degenerate predictions are dropped."""
         predicted = self._predict(batch.pairs)
         usable = {"usable": predicted.usable.float().mean()}
         if batch.by_corners:
@@ -187,10 +187,10 @@ def first_head(base: ModelFile, seed: int) -> DheHead:
 
 
 def new_head(seed: int, grid: Grid = GRID) -> DheHead:
-    """A head that predicts nearly the identity.
+    """Make a head that predicts nearly the identity.
 
-    Its output bias is the corners of both images. In the published frame, whose origin is the corner of the image and
-    not the centre of its first pixel, they lie at 0 and 384.
+    Its output bias is the corners of both images, at 0 and 384 in the published coordinates, whose origin is the corner
+    of the image and not the centre of its first pixel.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

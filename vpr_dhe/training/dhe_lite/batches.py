@@ -23,7 +23,7 @@ from vpr_dhe.verification.estimators.dhe_lite import (
     MatchBatch,
 )
 
-# Mirrors a `UNIT` frame, whose two columns have their centres at 0 and 1.
+# Mirrors a `UNIT` frame, with its two columns centred at 0 and 1.
 _MIRROR = torch.tensor([[-1.0, 0.0, 1.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]], dtype=torch.float64)
 
 
@@ -62,7 +62,7 @@ class DheLiteBatches(Batches[LiteBatch]):
         return LiteBatch(padded_batch(points, self._tolerance), torch.stack(homographies), torch.stack(kinds))
 
     def _draw(self, number: int) -> tuple[Tensor, Tensor, Tensor]:
-        """One pair of the endless sequence of epochs; depends on the round, the seed and `number` alone."""
+        """One pair of the endless sequence of epochs, determined by the round, the seed and `number`."""
         epoch, position = divmod(number, len(self._pairs.counts))
         pair = int(order_of_epoch(self._settings.seed, epoch, len(self._pairs.counts))[position])
         random = np.random.default_rng((self._settings.seed, 2, number))
@@ -81,7 +81,7 @@ class DheLiteBatches(Batches[LiteBatch]):
 def mirrored(
     points: Float32[Tensor, "matches 5"], homography: Float64[Tensor, "3 3"]
 ) -> tuple[Float32[Tensor, "matches 5"], Float64[Tensor, "3 3"]]:
-    """Matches and homography after mirroring both images."""
+    """Mirror both images of matches and homography."""
     flipped = points.clone()
     flipped[:, [0, 2]] = 1 - flipped[:, [0, 2]]
     return flipped, _MIRROR @ homography @ _MIRROR

@@ -1,10 +1,10 @@
-"""Losses of a network that weighs matches: classification of the matches, and error of the fitted homography.
+"""Losses of a network that weights matches: classification of the matches, and error of the fitted homography.
 
-Points and homographies are in `UNIT` frames. Pixels refer to an input of 384 x 384 whatever the real one, so that
-limits mean the same for every model; errors of matches are in multiples of their tolerance.
+Points and homographies are in `UNIT` frames. Pixels refer to an input of 384 x 384, so that limits do not depend on the
+model; errors of matches are in multiples of their tolerance.
 
 Source: Yi et al., "Learning to find good correspondences", CVPR 2018, section 3.3 (balanced cross-entropy and a loss of
-the fitted model). The saturation, and ignoring matches close to the tolerance, are ours.
+the fitted model). The saturation, and ignoring matches close to the tolerance, are additions.
 """
 
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ def tolerances_off(homographies: Float64[Tensor, "pairs 3 3"], batch: MatchBatch
 def clearly_labelled(
     off: Float64[Tensor, "pairs matches"], present: Bool[Tensor, "pairs matches"]
 ) -> Bool[Tensor, "..."]:
-    """Mask of the matches that are clearly right or clearly wrong."""
+    """Mask of the matches whose errors are clearly below or above the tolerance."""
     return present & ((off < _SURELY_RIGHT) | (off > _SURELY_WRONG))
 
 
@@ -47,7 +47,7 @@ def balanced_cross_entropy(
     right: Bool[Tensor, "pairs matches"],
     counted: Bool[Tensor, "pairs matches"],
 ) -> Float[Tensor, " pairs"]:
-    """Mean cross-entropy of the right matches of each pair plus that of the wrong ones; an empty class counts 0."""
+    """Mean cross-entropy of the correct matches of each pair plus that of the wrong ones; 0 for an empty class."""
     entropy = binary_cross_entropy_with_logits(logits, right.to(logits), reduction="none")
     return mean_where(entropy, counted & right) + mean_where(entropy, counted & ~right)
 
@@ -58,10 +58,10 @@ def saturating_fit_error(
     query: Float64[Tensor, "pairs matches 2"],
     right: Bool[Tensor, "pairs matches"],
 ) -> Float64[Tensor, " pairs"]:
-    """Error of fitted homographies on the right matches and on the corners of the query, in pixels.
+    """Error of fitted homographies on the correct matches and on the corners of the query, in pixels.
 
-    The mean over all fits, from the first to the most refined. A distance d counts as L d / (L + d) with L = 100 px, so
-    that a hopeless pair does not dominate, and its gradient never vanishes.
+    The mean over all fits, from the first to the most refined. A distance d counts as L d / (L + d) with L = 100 px:
+    outliers do not dominate, and the gradient never vanishes.
     """
     square = project(resizing(REFERENCE, UNIT), corners(REFERENCE)).to(query.device).expand(len(query), 4, 2)
     there, corners_there = project(truths, query), project(truths, square)
@@ -76,7 +76,7 @@ def saturating_fit_error(
 def saturating_rei(
     fits: Sequence[Float64[Tensor, "pairs 3 3"]], batch: MatchBatch, right: Bool[Tensor, "pairs matches"]
 ) -> Float64[Tensor, " pairs"]:
-    """REI of all fits in pixels, saturating as in `saturating_fit_error`; `right` are the matches that MAGSAC keeps."""
+    """REI of all fits in pixels, saturating as in `saturating_fit_error`; `right` marks the inliers of MAGSAC."""
     matches = inliers_in_reference(batch, right)
     errors_px = [reprojection_errors_of_inliers(in_reference(fit), matches, _LIMIT_PX) for fit in fits]
     return torch.stack(errors_px).mean(dim=0)
@@ -100,7 +100,7 @@ def in_reference(between_units: Float64[Tensor, "pairs 3 3"]) -> Float64[Tensor,
 
 
 def mean_where(values: Float[Tensor, "*batch last"], chosen: Bool[Tensor, "*batch last"]) -> Float[Tensor, "*batch"]:
-    """Mean of the chosen values along the last dimension; 0, with a graph, if none is chosen."""
+    """Mean of the chosen values along the last dimension; a differentiable 0 if none is chosen."""
     return values.masked_fill(~chosen, 0).sum(dim=-1) / chosen.sum(dim=-1).clamp(min=1)
 
 

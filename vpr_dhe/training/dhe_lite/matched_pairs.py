@@ -1,4 +1,4 @@
-"""Training pairs as a network on matches sees them: positions of the matches, and the homography they should follow."""
+"""Training pairs of a network on matches: the matches of each pair, and its target homography."""
 
 from collections.abc import Iterator, Sequence
 from enum import IntEnum
@@ -20,7 +20,7 @@ from vpr_dhe.verification.estimators.base import MIN_MATCHES, Homographies, View
 from vpr_dhe.verification.estimators.dhe_lite import MatchBatch
 from vpr_dhe.verification.estimators.opencv import OpenCvEstimator
 
-# More than a homography needs, since some are dropped during training.
+# More than the minimum for a homography, because some are dropped during training.
 _MIN_MATCHES = 8
 
 
@@ -31,7 +31,7 @@ class Kind(IntEnum):
     fitted = 1
     """MAGSAC's estimate for two photographs of one place, whose homography is unknown."""
     none = 2
-    """Meaningless identity: the images show different places, and every match is wrong."""
+    """Identity as placeholder: the images show different places, and every match is wrong."""
 
 
 class MatchedPairs(NamedTuple):
@@ -65,12 +65,12 @@ def extract_all(pairs: Sequence[TrainingPair], extractor: Extractor) -> tuple[li
 
 
 def matches_between(query: Features, candidate: Features, spec: ExtractorSpec) -> Matches:
-    """Matches of these features as the verifier computes them."""
+    """Match features as the verifier does."""
     return match_by_grid(query, candidate.local_map[None], spec)(0)
 
 
 def views_of(matches: Sequence[Matches], input_size: Size) -> tuple[View, list[View]]:
-    """A query and candidates with original images of size `UNIT`, so that estimates are between `UNIT` frames."""
+    """Views of a query and candidates with images of size `UNIT`, so that estimates are between `UNIT` frames."""
     frame = Frame(UNIT, input_size)
     return View(frame), [View.of_matches(frame, found) for found in matches]
 
@@ -113,19 +113,19 @@ def with_nothing_in_common(matches: Sequence[Matches], input_size: Size) -> Matc
 
 
 def count_inliers(matches: Matches, between_units: Float64[Tensor, "3 3"], input_size: Size) -> int:
-    """Number of matches within their tolerance of a homography: K of REI."""
+    """Count the matches within their tolerance under a homography: K of REI."""
     homography = resizing(UNIT, input_size) @ between_units @ resizing(input_size, UNIT)
     errors_px = reprojection_errors(homography, matches.query_points, matches.candidate_points)
     return int((errors_px < matches.tolerance_px).sum())
 
 
 def different_partners(places: Sequence[frozenset[str]], share: float, first: int) -> Iterator[tuple[int, int]]:
-    """Pairs of a query and another pair's candidate, by their numbers in `places`, that show different places.
+    """Yield index pairs into `places` of a query and another pair's candidate that show different places.
 
     Args:
-        places: of each pair that is extracted together with the others; see `TrainingPair.places`.
+        places: places of each pair of the same extraction batch; see `TrainingPair.places`.
         share: average number of partners of each query.
-        first: number of pairs before these.
+        first: number of pairs before this batch.
     """
     wanted = [int((first + number + 1) * share) - int((first + number) * share) for number in range(len(places))]
     for query, count in enumerate(wanted):
@@ -135,7 +135,7 @@ def different_partners(places: Sequence[frozenset[str]], share: float, first: in
 
 
 def padded_batch(points: Sequence[Float32[Tensor, "_ 5"]], tolerance: Float64[Tensor, "2"]) -> MatchBatch:
-    """Batch of the rows of some pairs, with padding at the end."""
+    """Pad the rows of pairs to a batch."""
     columns = pad_sequence(list(points), batch_first=True)
     lengths = torch.tensor([len(rows) for rows in points])
     return MatchBatch(

@@ -20,7 +20,7 @@ from vpr_dhe.training.preparation import Preparation
 from vpr_dhe.training.sources import TrainingData
 from vpr_dhe.training.sources.base import Draws, TrainingPair
 
-# Pairs whose local maps are in memory at once; negatives are combined from them.
+# Pairs whose local maps are in memory at the same time; negatives are combined from them.
 PAIRS_AT_ONCE = 32
 
 
@@ -38,10 +38,10 @@ class RoundBuilder:
         self._extractor, self._data, self._settings = extractor, data, settings
 
     def build_round(self, drawn: Drawn, warming_up: bool, preparation: Preparation) -> tuple[MatchedPairs, Drawn]:
-        """Build the round after those drawn so far.
+        """Build the next round after the pairs drawn so far.
 
         Raises:
-            TimeLimitError: if the time of the preparation is up.
+            TimeLimitError: if the time limit ends during preparation.
             DatasetError: if no pair has enough matches that agree with a homography.
         """
         count, size = self._settings.pairs_per_round, self._extractor.spec.input_size
@@ -60,13 +60,13 @@ class RoundBuilder:
         pairs = MatchedPairs.joined(parts)
         if not len(pairs.counts):
             raise DatasetError(
-                f"of {count} pairs none has enough matches that agree with a homography; give other images, or a "
+                f"none of the {count} pairs has enough matches that agree with a homography; give other images, or a "
                 "smaller number of inliers"
             )
         return pairs, Drawn(drawn.warps + known, drawn.positives + count - known)
 
     def _knows_all(self) -> bool:
-        """Whether all homographies are known: without a place data set, positives are warps as well."""
+        """Whether all homographies are known: without a place data set, positives are warps."""
         return self._data.positives.knows_homographies and self._settings.known_share > 0
 
     def _known(self, pairs: list[TrainingPair], matches: list[Matches]) -> MatchedPairs:
@@ -80,7 +80,7 @@ class RoundBuilder:
         labelled: Callable[[list[TrainingPair], list[Matches]], MatchedPairs],
         advance: Progress,
     ) -> Iterator[MatchedPairs]:
-        """Pairs and negatives of one source, in batches."""
+        """Yield pairs and negatives of one source, in batches."""
         spec = self._extractor.spec
         for start in range(first, first + count, PAIRS_AT_ONCE):
             numbers = range(start, min(start + PAIRS_AT_ONCE, first + count))

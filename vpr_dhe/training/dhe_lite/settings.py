@@ -8,21 +8,21 @@ class DheLiteSettings:
     """Hyperparameters of `dhe-lite`.
 
     Args:
-        warmup_steps: initial steps with known homographies alone; the round in which they end is completed.
-        known_share: share of pairs with known homographies in a round after the warm-up; the rest are pairs of place
-            data sets. With 0, no known homography is used after the warm-up, even if the data have some.
+        warmup_steps: initial steps with known homographies only, rounded up to whole rounds.
+        known_share: share of pairs with known homographies in a round after the warm-up; the others are pairs of place
+            data sets. With 0, no known homography is used after the warm-up.
         batch_size: pairs, including negatives, per step and process.
         learning_rate: peak learning rate of Adam.
         decay_steps: length of the cosine schedule, after which the learning rate stays at a hundredth.
         pairs_per_round: pairs extracted at a time.
-        epochs_per_round: number of epochs on a round, each time mirrored and thinned out at random.
+        epochs_per_round: number of epochs per round, with random mirroring and dropping of matches.
         negatives: pairs of images of different places, per pair of a round.
         rei_weight: weight of REI, in units of 20 px; that of the cross-entropy of known pairs is 1.
-        distillation_weight: weight of the cross-entropy against the matches that MAGSAC keeps.
+        distillation_weight: weight of the cross-entropy with inliers of MAGSAC as labels.
         min_inliers: minimum K of a pair with unknown homography; see `DheSettings`.
         max_matches: maximum number of matches of a pair in a batch.
-        max_dropped: maximum share of a pair's matches that is dropped at random.
-        seed: of the head's initial weights, the data, their order and the dropped matches.
+        max_dropped: maximum share of a pair's matches that are dropped at random.
+        seed: seed of the head's initial weights, the data, their order and the dropped matches.
         validation_pairs: maximum number of validation pairs.
     """
 

@@ -1,11 +1,11 @@
-"""Stage `dhe-lite`: trains the network that weighs matches, on those of a fixed extractor.
+"""Stage `dhe-lite`: trains a network that weights matches, on matches of a frozen extractor.
 
-The network sees only matches, and extracting them is far more expensive than training on them. Training therefore
-proceeds in rounds: the matches of some pairs are extracted, kept, and used for several epochs.
+Extracting matches is far more expensive than training on them. Training therefore proceeds in rounds: the matches of a
+number of pairs are extracted and used for several epochs.
 
-Known homographies label the matches and measure the error of a fit. For photographs of one place, whose homography is
-unknown, the matches that MAGSAC keeps serve as labels, for REI (Lu et al., "Deep Homography Estimation for Visual Place
-Recognition", AAAI 2024) and for distillation. All matches between images of different places are wrong.
+Known homographies give labels of matches and the error of a fit. For images of one place with unknown homography, the
+inliers of MAGSAC are the labels, for REI (Lu et al., "Deep Homography Estimation for Visual Place Recognition", AAAI
+2024) and for distillation. All matches between images of different places are labelled wrong.
 """
 
 from collections.abc import Mapping
@@ -45,18 +45,18 @@ from vpr_dhe.verification.estimators.dhe_lite import (
     load_head,
 )
 
-# Fewer right matches do not determine the corners.
+# Fewer correct matches do not determine the corners.
 _MIN_RIGHT = 6
-# Error of a fit with the weight of one unit of cross-entropy.
+# Fit error that weighs as much as one unit of cross-entropy.
 _PX_PER_UNIT = 20.0
 
 
 class DheLiteStage(Stage[LiteBatch]):
-    """Trains a dhe-lite head; an existing one in the extractor's model file is trained further.
+    """Training of a dhe-lite head, from the head of the extractor's model file if it has one.
 
     Args:
-        extractor: extracts the local maps; its model file is the base of the result.
-        data: pairs to train on and to validate with.
+        extractor: frozen extractor of the local maps; the head is added to its model file.
+        data: pairs for training and validation.
         settings: hyperparameters.
         training_data: images and their licences, for the model file.
     """
@@ -70,8 +70,8 @@ class DheLiteStage(Stage[LiteBatch]):
         self._validation = MatchedValidation(extractor, data, settings)
         self._drawn = Drawn(0, 0)
         self.head = first_head(self._base, settings.seed)
-        self._learned = DheLiteBatches(extractor.spec, settings)
-        self.batches = self._learned
+        self._round = DheLiteBatches(extractor.spec, settings)
+        self.batches = self._round
         self.facts: Mapping[str, Fact] = {
             "stage": HEAD_NAME,
             "extractor": extractor.spec.fingerprint,
@@ -82,7 +82,7 @@ class DheLiteStage(Stage[LiteBatch]):
         }
 
     def optimizer(self) -> torch.optim.Optimizer:
-        """Adam with a high learning rate, as the network is small."""
+        """Adam; the network is small, so the learning rate is high."""
         return torch.optim.Adam(self.head.parameters(), lr=self._settings.learning_rate)
 
     def learning_rate_factor(self, step: int) -> float:
@@ -90,7 +90,7 @@ class DheLiteStage(Stage[LiteBatch]):
         return warm_cosine_decay(step, self._settings.decay_steps)
 
     def steps_per_round(self, processes: int) -> int:
-        """Steps for all epochs of a round from which no pair is left out."""
+        """Steps for all epochs of a round in which all pairs are usable."""
         in_round = round(self._settings.pairs_per_round * (1 + self._settings.negatives))
         return max(1, self._settings.epochs_per_round * in_round // (self._settings.batch_size * processes))
 
@@ -101,17 +101,17 @@ class DheLiteStage(Stage[LiteBatch]):
             DatasetError: if none of them is usable.
         """
         warming_up = step < self._settings.warmup_steps
-        self._learned.pairs, self._drawn = self._rounds.build_round(self._drawn, warming_up, self.preparation)
+        self._round.pairs, self._drawn = self._rounds.build_round(self._drawn, warming_up, self.preparation)
 
     def get_extra_state(self) -> dict[str, Tensor]:
-        """Matches of this round, and the number of pairs drawn until its end."""
-        return {**self._learned.pairs._asdict(), "drawn": torch.tensor(self._drawn)}
+        """Matches of this round, and the number of pairs drawn so far."""
+        return {**self._round.pairs._asdict(), "drawn": torch.tensor(self._drawn)}
 
     def set_extra_state(self, state: dict[str, Tensor]) -> None:
         """Restore the matches of a round."""
         columns = dict(state)
         self._drawn = Drawn(*columns.pop("drawn").tolist())
-        self._learned.pairs = MatchedPairs(**columns)
+        self._round.pairs = MatchedPairs(**columns)
 
     def forward(self, batch: LiteBatch) -> StepLoss:
         """Cross-entropy and fit error for known homographies, distillation and REI for the others."""
@@ -167,7 +167,7 @@ class DheLiteStage(Stage[LiteBatch]):
 
 
 def first_head(base: ModelFile, seed: int) -> DheLiteHead:
-    """The head of a model if it is of this kind, or a new one."""
+    """Return the head of a model if it is of this kind, else a new one."""
     if base.architecture.head == HEAD_NAME:
         return load_head(base)
     with torch.random.fork_rng(devices=[]):

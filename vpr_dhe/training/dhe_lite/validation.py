@@ -64,7 +64,7 @@ class _Matched:
 
 
 class MatchedValidation:
-    """Held-out pairs, matched once and kept."""
+    """Held-out pairs, matched once and cached."""
 
     def __init__(self, extractor: Extractor, data: TrainingData, settings: DheLiteSettings) -> None:
         self._extractor, self._settings = extractor, settings
@@ -80,7 +80,7 @@ class MatchedValidation:
         """Measure the verifier's estimates with this head and with MAGSAC.
 
         Raises:
-            TimeLimitError: if the time of the preparation is up.
+            TimeLimitError: if the time limit ends during preparation.
         """
         held_out = _Matched.joined(self._held_out.batches(preparation))
         query, candidates = views_of(held_out.matches, self._extractor.spec.input_size)
@@ -90,7 +90,7 @@ class MatchedValidation:
         return Validation(own.get("median_corner_error_px", own.get("rei_px", torch.inf)), scalars)
 
     def _errors(self, held_out: _Matched, found: Homographies) -> dict[str, float]:
-        """Median corner error, infinite for failed estimates, and REI of the others."""
+        """Median corner error, with infinity for failed estimates, and REI of pairs with enough inliers."""
         scalars = {}
         if held_out.known.any():
             estimates, truths = in_reference(found.matrices), in_reference(held_out.truths)
@@ -102,7 +102,7 @@ class MatchedValidation:
         return scalars
 
     def _rei_px(self, held_out: _Matched, found: Homographies) -> list[float]:
-        """REI of the pairs in which MAGSAC finds agreement."""
+        """REI of the pairs with enough inliers of MAGSAC."""
         batch = batch_matches(*views_of(held_out.matches, self._extractor.spec.input_size))
         kept = (tolerances_off(held_out.magsac.matrices, batch) < 1) & held_out.magsac.valid[:, None]
         matches = inliers_in_reference(batch, kept)

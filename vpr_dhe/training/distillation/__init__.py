@@ -1,4 +1,4 @@
-"""Training of networks to imitate another one."""
+"""Distillation of a teacher network into a smaller student."""
 
 from vpr_dhe.training.distillation.stage import DistillationSettings, DistillationStage
 from vpr_dhe.training.distillation.student import student_of

@@ -1,7 +1,7 @@
-"""Stage `distillation`: trains a network to have the tokens of another one, cell by cell, on photos without labels.
+"""Stage `distillation`: trains a student to reproduce the tokens of a teacher, cell by cell, on unlabelled images.
 
-The student ends in the aggregator and the local head of its teacher, which stay as they are. Losses compare tokens,
-local maps and global descriptors of both, and the similarities of the descriptors within a batch.
+The student has the frozen aggregator and local head of its teacher. The losses compare tokens, local maps and global
+descriptors of both, and the similarities of the descriptors within a batch.
 
 Sources: Romero et al., "FitNets: Hints for thin deep nets", ICLR 2015 (tokens); Park et al., "Relational knowledge
 distillation", CVPR 2019 (similarities within a batch).
@@ -43,13 +43,13 @@ class DistillationSettings:
     Args:
         batch_size: views per step and process.
         learning_rate: peak learning rate of AdamW.
-        weight_decay: of AdamW; only matrices decay.
+        weight_decay: weight decay of AdamW, for matrices only.
         decay_steps: length of the cosine schedule, after which the learning rate stays at a hundredth.
         local_weight: weight of the loss of local maps; that of tokens is 1.
         vector_weight: weight of the loss of global descriptors.
         relation_weight: weight of the loss of their similarities.
-        seed: of the data and their order.
-        validation_photos: maximum number of photos to validate with.
+        seed: seed of the data and their order.
+        validation_photos: maximum number of validation images.
     """
 
     batch_size: int = 16
@@ -64,7 +64,7 @@ class DistillationSettings:
 
 
 class TaughtViews(NamedTuple):
-    """Batch of views as the student's input, and what the teacher makes of them.
+    """Batch of views as input of the student, with the teacher's outputs as targets.
 
     `tokens` have unit norm, and are zero in cells without texture.
     """
@@ -82,7 +82,7 @@ class TaughtBatches(Batches[TaughtViews]):
         self._preprocessing = resized(student, teacher.spec.input_size)
 
     def batch(self, turn: Turn) -> TaughtViews:
-        """Draw the views of a turn and extract the teacher's features."""
+        """Load the views of a turn and extract the teacher's features."""
         size = self._settings.batch_size
         first = (turn.step * turn.processes + turn.process) * size
         return self.prepare([self._draws.pair(number) for number in range(first, first + size)])
@@ -98,17 +98,17 @@ class TaughtBatches(Batches[TaughtViews]):
 
 
 class DistillationStage(Stage[TaughtViews]):
-    """Trains the backbone of a student.
+    """Training of the backbone of a student.
 
     Args:
-        student: as `student_of` makes it.
-        teacher: network to imitate.
-        training: images for teacher and student.
-        validation: held-out images, likewise.
+        student: model made by `student_of`.
+        teacher: teacher network.
+        training: training images for teacher and student.
+        validation: held-out images for both.
         settings: hyperparameters.
         view_size: size of the training images; validation is at the student's input size.
-        training_data: photos and their licences, for the model file.
-        device: that the teacher runs on.
+        training_data: images and their licences, for the model file.
+        device: device of the teacher.
 
     Raises:
         ModelError: if the grids of both differ.
@@ -166,12 +166,12 @@ class DistillationStage(Stage[TaughtViews]):
         grid = self.backbone(torch.zeros(1, 3, height, width)).grid
         if grid != teacher.spec.grid:
             raise ModelError(
-                f"{self._student.name} has {grid.columns} x {grid.rows} cells where its teacher has "
+                f"{self._student.name} has {grid.columns} x {grid.rows} cells and its teacher "
                 f"{teacher.spec.grid.columns} x {teacher.spec.grid.rows}; choose a network with cells of the same size"
             )
 
     def optimizer(self) -> torch.optim.Optimizer:
-        """AdamW; only matrices decay."""
+        """AdamW with weight decay of matrices only."""
         matrices = [parameter for parameter in self.backbone.parameters() if parameter.ndim > 1]
         others = [parameter for parameter in self.backbone.parameters() if parameter.ndim <= 1]
         groups = [
@@ -187,7 +187,7 @@ class DistillationStage(Stage[TaughtViews]):
     def forward(self, batch: TaughtViews) -> StepLoss:
         """Weighted sum of all losses."""
         tokens = self.backbone(batch.images.to(memory_format=self._layout)).in_float32()
-        # Sums over cells would lose digits in half precision.
+        # In float32, because sums over cells lose accuracy in half precision.
         with torch.autocast(batch.images.device.type, enabled=False):
             return self._loss(DenseTokens(normalize(tokens.patches, dim=-1), tokens.grid), batch)
 
@@ -211,13 +211,13 @@ class DistillationStage(Stage[TaughtViews]):
         taught: Float[Tensor, "views cells dimension"],
         seen: Bool[Tensor, "views cells"],
     ) -> Float[Tensor, ""]:
-        """Distance of descriptors, in proportion to their reliabilities, and cross-entropy of these."""
+        """Distance of descriptors, weighted by reliability, plus cross-entropy of the reliabilities."""
         assert self.local_head is not None
         descriptors, logits = self.local_head.cells(tokens.patches, tokens.grid)
         with torch.no_grad():
             wanted, wanted_logits = self.local_head.cells(taught, tokens.grid)
             reliable = wanted_logits.sigmoid()
-            # The head looks at neighbours, and the teacher's tokens of cells without texture are not known.
+            # The head also uses neighbouring cells, and the teacher's tokens of cells without texture are unknown.
             weights = reliable * _far_from_unseen(seen, tokens.grid)
         distance = 1 - (descriptors * wanted).sum(-1)
         of_descriptors = (weights * distance).sum() / weights.sum().clamp(min=1)
@@ -225,7 +225,7 @@ class DistillationStage(Stage[TaughtViews]):
 
     @torch.no_grad()
     def validate(self) -> Validation:
-        """Loss on whole held-out photos."""
+        """Loss on uncropped held-out images."""
         device = next(self.parameters()).device
         batches = self._held_out.batches(self.preparation)
         measured = [self.forward(to_device(batch, device)) for batch in batches]
@@ -246,7 +246,7 @@ def token_loss(
     taught: Float[Tensor, "views cells dimension"],
     seen: Bool[Tensor, "views cells"],
 ) -> Float[Tensor, ""]:
-    """Mean of 1 - cosine of the tokens of cells that are seen, from 0 to 2, without what all tokens have in common."""
+    """Mean of 1 - cosine, from 0 to 2, of the centred tokens of the cells marked in `seen`."""
     common = taught[seen].mean(0) if bool(seen.any()) else taught.new_zeros(taught.shape[-1])
     distance = 1 - functional.cosine_similarity(tokens - common, taught - common, dim=-1)
     return (distance * seen).sum() / seen.sum().clamp(min=1)
@@ -255,7 +255,7 @@ def token_loss(
 def relation_loss(
     vectors: Float[Tensor, "views dimension"], taught: Float[Tensor, "views dimension"]
 ) -> Float[Tensor, ""]:
-    """Mean squared difference of the similarities of unit vectors; zero of a single one."""
+    """Mean squared difference of the pairwise similarities of unit vectors; zero for a single vector."""
     difference = vectors @ vectors.T - taught @ taught.T
     pairs = len(vectors) * (len(vectors) - 1)
     return (difference - difference.diag().diag()).square().sum() / max(1, pairs)
@@ -273,6 +273,6 @@ def _teacher_at(size: Size, teacher: ModelFile, device: str) -> Extractor:
 
 
 def _far_from_unseen(seen: Bool[Tensor, "views cells"], grid: Grid) -> Float[Tensor, "views cells"]:
-    """1 for cells whose eight neighbours are seen too, as those beyond the border are; 0 for others."""
+    """1 for cells whose eight neighbours are all seen or beyond the border; 0 for others."""
     unseen = (~seen).float().unflatten(1, (1, grid.rows, grid.columns))
     return 1 - functional.max_pool2d(unseen, 3, stride=1, padding=1).flatten(1)

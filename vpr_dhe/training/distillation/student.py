@@ -1,4 +1,4 @@
-"""Students: a backbone of its own with a projection to the teacher's tokens, and the teacher's aggregator and head."""
+"""Students: a smaller backbone with a projection to the teacher's tokens, and the teacher's aggregator and head."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -14,7 +14,7 @@ from vpr_dhe.models.positional_embedding import resize_positional_embedding
 from vpr_dhe.records import Grid
 
 _AGGREGATORS = ("vlad", "netvlad", "joint-vlad")
-"""Those that scale cells to unit norm, so that the direction of a token is all that a student has to learn."""
+"""Aggregators that scale cells to unit norm, so that a student must learn only the direction of a token."""
 _POSITIONS = "positional_emb"
 _STRIDE_PX = 16
 
@@ -23,17 +23,17 @@ def student_of(teacher: ModelFile, start: ModelFile, seed: int) -> ModelFile:
     """Make the model of a student, with the input size of its teacher.
 
     Args:
-        teacher: a network that pools by a VLAD.
-        start: network whose backbone the student begins with, or a student of the same teacher.
-        seed: of the projection, unless `start` has one of the same width.
+        teacher: a network with a VLAD aggregator.
+        start: model that provides the initial backbone, or a student of the same teacher.
+        seed: seed of the projection, unless `start` has one of the same width.
 
     Raises:
-        ModelError: if the teacher pools otherwise, or the network does not support the teacher's input size.
+        ModelError: if the teacher has another aggregator, or the network does not support the teacher's input size.
     """
     if teacher.architecture.aggregator not in _AGGREGATORS:
         raise ModelError(
-            f"{teacher.name} pools by {teacher.architecture.aggregator!r}; choose a teacher that pools by one of "
-            f"{', '.join(_AGGREGATORS)}, such as `vpr-dhe train vlad` makes"
+            f"{teacher.name} has the aggregator {teacher.architecture.aggregator!r}; choose a teacher with one of "
+            f"{', '.join(_AGGREGATORS)}, such as a model from `vpr-dhe train vlad`"
         )
     dimension = _token_dimension(teacher)
     is_student = start.architecture.backbone.startswith(PREFIX)
@@ -42,7 +42,7 @@ def student_of(teacher: ModelFile, start: ModelFile, seed: int) -> ModelFile:
         torch.manual_seed(seed)
         backbone = build_backbone(name, blocks=start.architecture.blocks, input_size=teacher.preprocessing.size)
     if backbone.dimension != dimension:
-        raise ModelError(f"{start.name} has tokens of {backbone.dimension} numbers, its teacher of {dimension}")
+        raise ModelError(f"{start.name} has tokens of {backbone.dimension} dimensions, its teacher of {dimension}")
     known = start.part("backbone")
     known = known if is_student else {f"backbone.{tensor}": value for tensor, value in known.items()}
     state = {**backbone.state_dict(), **_fitted(known, _grid(start), _grid(teacher))}
@@ -55,12 +55,12 @@ def student_of(teacher: ModelFile, start: ModelFile, seed: int) -> ModelFile:
             start.preprocessing, width=teacher.preprocessing.width, height=teacher.preprocessing.height
         ),
         licence=teacher.licence,
-        training_data=start.training_data if is_student else _described(start, teacher),
+        training_data=start.training_data if is_student else _with_metadata(start, teacher),
         tensors={f"{part}.{tensor}": value for part, tensors in parts.items() for tensor, value in tensors.items()},
     )
 
 
-def _described(start: ModelFile, teacher: ModelFile) -> str:
+def _with_metadata(start: ModelFile, teacher: ModelFile) -> str:
     return f"{start.training_data}; aggregator and local head: those of {teacher.name} ({teacher.training_data})"
 
 
@@ -70,7 +70,7 @@ def _token_dimension(model: ModelFile) -> int:
 
 
 def _fitted(state: Mapping[str, Tensor], source: Grid, target: Grid) -> dict[str, Tensor]:
-    """Copy of a state in single precision, with positional embeddings of a CCT resized from one grid to another."""
+    """Copy of a state in single precision, with the positional embedding of a CCT resized to another grid."""
     return {
         name: resize_positional_embedding(value.float(), source, target) if name.endswith(_POSITIONS) else value.float()
         for name, value in state.items()

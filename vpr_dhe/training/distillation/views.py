@@ -1,8 +1,7 @@
-"""Views of photos for a teacher and its student: the same crop, sometimes in another light for the student.
+"""Views of images for a teacher and its student: the same crop, sometimes with other lighting for the student.
 
-Teacher and student see the same augmented image most of the time, so that photos without labels, however few, make any
-number of different examples. Source: Beyer et al., "Knowledge distillation: A good teacher is patient and consistent",
-CVPR 2022.
+Teacher and student mostly see the same augmented image, so that a few unlabelled images give any number of examples.
+Source: Beyer et al., "Knowledge distillation: A good teacher is patient and consistent", CVPR 2022.
 """
 
 from collections.abc import Sequence
@@ -21,16 +20,16 @@ _MIXED, _OTHER_SENSOR, _RELIT, _RELIT_FOR_STUDENT = 0.3, 0.1, 0.5, 0.25
 
 
 class TeacherViews(PairSource):
-    """Crops of photos; image A is for the teacher and image B for the student.
+    """Crops of images; image A is for the teacher and image B for the student.
 
-    Three in ten have a rectangle of another photo, one in ten has other contrasts, and half have another light. A
-    quarter differ in light between teacher and student.
+    Three in ten have a rectangle of another image (CutMix), one in ten has other contrasts, and half have other
+    lighting. In a quarter, teacher and student see different lighting.
 
     Args:
-        paths: of the photos.
-        whole: size at which the networks see whole photos; the scale of the views is up to 1.7 times as large.
-        size: of the views.
-        description: of the photos.
+        paths: paths of the images.
+        whole: input size of the networks for whole images; views are enlarged up to 1.7 times relative to it.
+        size: size of the views.
+        description: summary of the images.
     """
 
     knows_homographies = False
@@ -42,7 +41,7 @@ class TeacherViews(PairSource):
         return len(self.paths)
 
     def pair(self, index: int, random: np.random.Generator) -> TrainingPair:
-        """Make the views of a photo."""
+        """Make the views of an image."""
         view = self._crop(index, random)
         if random.random() < _MIXED:
             _paste(self._crop(int(random.integers(len(self.paths))), random), view, random)
@@ -56,8 +55,8 @@ class TeacherViews(PairSource):
         return distorted_crop(decode_named(self.paths[index]), self.whole, self.size, random)
 
 
-class WholePhotos(PairSource):
-    """Photos as they are, alike for teacher and student, to validate with."""
+class WholeImages(PairSource):
+    """Uncropped images for validation, the same for teacher and student."""
 
     knows_homographies = False
 
@@ -68,7 +67,7 @@ class WholePhotos(PairSource):
         return len(self.paths)
 
     def pair(self, index: int, random: np.random.Generator) -> TrainingPair:  # noqa: ARG002 (nothing is random)
-        """Read a photo."""
+        """Read an image."""
         photo = decode_named(self.paths[index])
         return TrainingPair(photo, photo)
 
@@ -76,23 +75,23 @@ class WholePhotos(PairSource):
 def open_views(
     folders: Sequence[Path], whole: Size, size: Size, validation: Sequence[Path] = ()
 ) -> tuple[PairSource, PairSource]:
-    """Views of the photos of folders, and whole photos to validate with.
+    """Open folders of images as views for training and as whole images for validation.
 
     Args:
-        folders: of photos to learn from; subfolders are included.
-        whole: size at which the networks see whole photos.
-        size: of the views.
-        validation: folders of photos to validate with; by default, every tenth photo of `folders` is kept for it.
+        folders: folders of training images; subfolders are included.
+        whole: input size of the networks for whole images.
+        size: size of the views.
+        validation: folders of validation images; by default, every tenth image of `folders` is held out.
 
     Raises:
-        BadInputError: if a folder is missing or holds no photos.
-        DatasetError: if no photos are left to learn from.
+        BadInputError: if a folder is missing or contains no images.
+        DatasetError: if no images are left for training.
     """
-    photos, kept = _photos(folders), _photos(validation)
+    photos, held_out = _photos(folders), _photos(validation)
     if not validation:
-        photos, kept = hold_out(photos)
+        photos, held_out = hold_out(photos)
     description = f"{len(photos)} photos of {', '.join(folder.resolve().name for folder in folders)}"
-    return JoinedPairs([TeacherViews(photos, whole, size, description)]), JoinedPairs([WholePhotos(kept, "")])
+    return JoinedPairs([TeacherViews(photos, whole, size, description)]), JoinedPairs([WholeImages(held_out, "")])
 
 
 def _photos(folders: Sequence[Path]) -> list[Path]:
@@ -100,7 +99,7 @@ def _photos(folders: Sequence[Path]) -> list[Path]:
 
 
 def _paste(source: Image, view: Image, random: np.random.Generator) -> None:
-    """Copy, in place, a rectangle of a third to two thirds of each side, at the same place."""
+    """Copy, in place, a rectangle of a third to two thirds of each side to the same position."""
     height, width = view.shape[:2]
     rows, columns = (int(side * random.uniform(1 / 3, 2 / 3)) for side in (height, width))
     top, left = int(random.integers(height - rows + 1)), int(random.integers(width - columns + 1))

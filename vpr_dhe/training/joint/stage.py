@@ -1,4 +1,4 @@
-"""Stage `joint`: trains backbone, aggregator and homography head together, so that features suit verification.
+"""Stage `joint`: trains backbone, aggregator and homography head together.
 
 Source: Lu et al., "Deep Homography Estimation for Visual Place Recognition", AAAI 2024, section "Training": triplet
 loss plus 100 times REI in pixels of the input, Adam with a learning rate of 1e-5.
@@ -33,15 +33,15 @@ class JointSettings(DescriptorSettings):
 
 
 class JointStage(TripletStage):
-    """Trains an extractor and a head; the gradient of REI reaches the backbone through the correlation of local maps.
+    """Training of extractor and head; the gradient of REI reaches the backbone through the correlation of local maps.
 
     Args:
-        extractor: to train.
-        model: model file with its weights; training starts from its head.
+        extractor: extractor to train.
+        model: model file with its weights and the initial head.
         data: queries and their database.
         settings: hyperparameters.
         training_data: images and their licences, for the model file.
-        head: replaces the model's head.
+        head: initial head instead of the model's.
 
     Raises:
         ModelError: if the local maps do not have 24 x 24 cells.
@@ -76,7 +76,7 @@ class JointStage(TripletStage):
     def rei(
         self, queries: Float[Tensor, "pairs cells dimension"], positives: Float[Tensor, "pairs cells dimension"]
     ) -> Float64[Tensor, ""]:
-        """REI of local maps in pixels; matches are recomputed, because the maps change."""
+        """REI of local maps in pixels, with matches recomputed from the current maps."""
         points = self.head(queries, positives)
         predicted = predicted_homographies(points.query, points.candidate)
         matches = _matches(zip(queries, positives, strict=True))

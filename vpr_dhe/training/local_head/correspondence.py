@@ -1,4 +1,4 @@
-"""Correspondence of the cells of two images by a homography, and the loss of descriptors that should follow it."""
+"""Correspondence of the cells of two images, and the loss of descriptors under it."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -13,13 +13,13 @@ from vpr_dhe.geometry.homography import project
 from vpr_dhe.records import Grid, Size
 
 TEMPERATURE = 0.07
-"""Divides cosines before the softmax."""
+"""Temperature of the softmax over cosines."""
 
 
 class Correspondence(NamedTuple):
-    """Positions of the cells of one image in another: shares of each cell among all cells there.
+    """Positions of the cells of one image in another, as weights over all cells there.
 
-    `inside` marks cells that lie in the other image, as far as `known`: others may lie there, too.
+    `inside` marks cells that are known to lie in the other image; it says nothing about cells that are not `known`.
     """
 
     shares: Float[Tensor, "pairs cells cells"]
@@ -37,7 +37,7 @@ class Correspondence(NamedTuple):
 
 
 def corresponding_cells(homographies: Float64[Tensor, "pairs 3 3"], grid: Grid, input_size: Size) -> Correspondence:
-    """Cells that homographies between inputs lead to, by bilinear interpolation between the centres of cells."""
+    """Map cells by homographies between inputs, with bilinear weights between the centres of cells."""
     there = project(_to_cells(grid, input_size) @ homographies, cell_centres(grid, input_size))
     return _at(there, torch.ones(there.shape[:2], dtype=torch.bool), grid)
 
@@ -45,7 +45,7 @@ def corresponding_cells(homographies: Float64[Tensor, "pairs 3 3"], grid: Grid, 
 def matched_cells(
     here: Float64[Tensor, "matches 2"], there: Float64[Tensor, "matches 2"], grid: Grid, input_size: Size
 ) -> Correspondence:
-    """Cells of one pair that its matches between inputs lead to: each moves by the mean of the matches in it."""
+    """Map cells of one pair by its matches between inputs: each moves by the mean displacement of the matches in it."""
     cells = grid.rows * grid.columns
     here, there = (project(_to_cells(grid, input_size), points) for points in (here, there))
     index = _index(here.round(), grid)
@@ -81,7 +81,7 @@ def _index(cells: Float64[Tensor, "*cells 2"], grid: Grid) -> Int64[Tensor, "*ce
 
 
 class HeadLoss(NamedTuple):
-    """Losses of a batch, and the share of cells inside both images that find their counterpart."""
+    """Losses of a batch, and the share of cells inside both images that are matched correctly."""
 
     matching: Float[Tensor, ""]
     reliability: Float[Tensor, ""]
@@ -94,18 +94,19 @@ def head_loss(
     truth: Correspondence,
     sky: Bool[Tensor, "pairs cells"],
 ) -> HeadLoss:
-    """Cross-entropy of the counterpart of each cell, and that of whether it is found and belongs to the place.
+    """Cross-entropy of the corresponding cell, and cross-entropy of the reliability.
 
-    Cells whose counterpart is not known count in neither, but for sky.
+    A cell is reliable if it is matched correctly and is not sky. Cells with unknown correspondence are ignored unless
+    they are sky.
 
     Args:
         similarity: cosines of the cells of one image with those of the other.
-        logits: of the reliability of the cells of the first.
-        truth: of the same cells.
-        sky: mask of the same cells; sky belongs to no place.
+        logits: logits of the reliability of the cells of the first image.
+        truth: true correspondence of the same cells.
+        sky: mask of the same cells that show sky.
     """
     nearest = similarity.detach().argmax(dim=2, keepdim=True)
-    # Bilinear shares reach the four cells around the true position.
+    # Bilinear weights are nonzero for the four cells around the true position.
     found = truth.inside & (truth.shares.gather(2, nearest)[..., 0] > 0)
     labelled = truth.known | sky
     return HeadLoss(
@@ -116,7 +117,7 @@ def head_loss(
 
 
 def matching_loss(similarity: Float[Tensor, "pairs cells cells"], truth: Correspondence) -> Float[Tensor, ""]:
-    """Cross-entropy of the counterparts of the cells inside, by the cosines of all cells of two images.
+    """Cross-entropy of the correspondence of the cells inside, by a softmax over the cosines of all cells.
 
     Source: Sun et al., "LoFTR: Detector-free local feature matching with transformers", CVPR 2021, equation 5.
     """

@@ -1,7 +1,7 @@
-"""Cells that show sky, as labels: clouds stay where they are in all views of a street, and pass to another place.
+"""Labels of sky cells. Sky must be unreliable: clouds match between views of a street, but do not belong to the place.
 
-Sky is taken to be light, not warm, smooth, and connected to the upper border. Smooth walls of that kind are labelled
-with it, which have little to match either.
+Sky is assumed to be bright, not warm in colour, smooth, and connected to the upper border. Similar smooth walls are
+labelled as well, but have little to match.
 """
 
 import cv2
@@ -12,7 +12,7 @@ from vpr_dhe.records import Grid, Image
 
 _SIDE = 160
 _MIN_BRIGHTNESS = 90
-# Red may exceed blue by this: clouds in the evening.
+# Maximum excess of red over blue, as in clouds at sunset.
 _MAX_WARMTH = 6
 _MAX_GRADIENT = 7.0
 _TOP_ROWS = 4
@@ -27,7 +27,7 @@ def sky_cells(image: Image, grid: Grid) -> Bool[np.ndarray, " cells"]:
 
 
 def _sky(image: Image) -> Float32[np.ndarray, "side side"]:
-    """One where a small version of the image shows sky, and zero elsewhere."""
+    """Mask of sky in a small version of the image, as 0 and 1."""
     small = cv2.resize(image, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
     pixels = cv2.GaussianBlur(small, (0, 0), 1.0).astype(np.float32)
     grey = pixels.mean(axis=2)
@@ -40,9 +40,9 @@ def _sky(image: Image) -> Float32[np.ndarray, "side side"]:
 
 
 def with_clouds(image: Image, random: np.random.Generator) -> Image:
-    """Copy of an image with other clouds in its sky, of random shape, contrast and colour.
+    """Copy of an image with clouds of random shape, contrast and colour in its sky.
 
-    Labelled sky is smooth, and clouds with much texture are what two places seem to share.
+    Labelled sky is smooth; textured clouds, which cause wrong matches between places, would otherwise be missing.
     """
     height, width = image.shape[:2]
     share = cv2.resize(_sky(image), (width, height), interpolation=cv2.INTER_LINEAR)[..., None]

@@ -1,10 +1,10 @@
-"""Stage `local`: trains a local head on the tokens of a fixed extractor.
+"""Stage `local`: trains a local head on the tokens of a frozen extractor.
 
-Views of one photo, or of one panorama, are related by a homography that holds everywhere, so that the counterpart of
-each cell is known; pairs of photos may bring matches instead. Sky is labelled by colour, and gets other clouds
-(`sky.py`). The two losses are those of Revaud et al., "R2D2: Repeatable and reliable detector and descriptor", NeurIPS
-2019, in a simpler form: cross-entropy of the counterpart (as in Sun et al., "LoFTR: Detector-free local feature
-matching with transformers", CVPR 2021, equation 5) and of whether it is found.
+Views of one image or panorama are related by a homography that holds everywhere, which gives the correspondence of each
+cell; pairs of images may have matches instead. Sky is labelled by colour, and gets random clouds (`sky.py`). The two
+losses are a simpler form of those of Revaud et al., "R2D2: Repeatable and reliable detector and descriptor", NeurIPS
+2019: cross-entropy of the correspondence (as in Sun et al., "LoFTR: Detector-free local feature matching with
+transformers", CVPR 2021, equation 5) and of the reliability.
 """
 
 from collections.abc import Mapping, Sequence
@@ -40,7 +40,7 @@ from vpr_dhe.training.schedules import warm_cosine_decay
 from vpr_dhe.training.sources.base import Draws, PairSource, TrainingPair
 from vpr_dhe.training.stage import Batches, Fact, Stage, StepLoss, Turn, Validation
 
-# Share of the images of training that get other clouds.
+# Share of the training images that get random clouds.
 _CLOUDS = 0.5
 
 
@@ -51,12 +51,12 @@ class LocalHeadSettings:
     Args:
         batch_size: pairs per step and process.
         learning_rate: peak learning rate of AdamW.
-        weight_decay: of AdamW.
+        weight_decay: weight decay of AdamW.
         decay_steps: length of the cosine schedule, after which the learning rate stays at a hundredth.
         reliability_weight: weight of the loss of reliabilities; that of descriptors is 1.
         hidden: channels of the head's convolution.
         dimension: length of its descriptors.
-        seed: of the head's initial weights, the data and their order.
+        seed: seed of the head's initial weights, the data and their order.
         validation_pairs: maximum number of validation pairs.
     """
 
@@ -72,9 +72,9 @@ class LocalHeadSettings:
 
 
 class TokenPairs(NamedTuple):
-    """Batch of pairs on the CPU: unit tokens, zero in cells without texture, and where their cells are.
+    """Batch of pairs on the CPU: unit tokens, zero in cells without texture, and the correspondence of cells.
 
-    `sky_a` and `sky_b` are masks of cells that show sky, `there` leads from A to B, and `back` from B to A.
+    `sky_a` and `sky_b` are masks of sky cells, `there` maps from A to B, and `back` from B to A.
     """
 
     tokens_a: Float[Tensor, "pairs cells dimension"]
@@ -92,17 +92,17 @@ class TokenBatches(Batches[TokenPairs]):
         self._draws, self._extractor, self._settings = Draws(source, settings.seed), extractor, settings
 
     def batch(self, turn: Turn) -> TokenPairs:
-        """Draw and extract the pairs of a turn."""
+        """Load the pairs of a turn and extract their tokens."""
         size = self._settings.batch_size
         first = (turn.step * turn.processes + turn.process) * size
         pairs = [self._draws.pair(number) for number in range(first, first + size)]
         return self.prepare(pairs, np.random.default_rng((self._settings.seed, first)))
 
     def prepare(self, pairs: Sequence[TrainingPair], random: np.random.Generator | None = None) -> TokenPairs:
-        """Extract the tokens of pairs; with `random`, half of the images get other clouds.
+        """Extract the tokens of pairs; with `random`, half of the images get random clouds.
 
         Raises:
-            DatasetError: if the counterparts of cells are unknown, because homographies hold on one surface only.
+            DatasetError: if the correspondence of cells is unknown, because homographies hold on one surface only.
         """
         spec = self._extractor.spec
         there, back = zip(*(_counterparts(pair, spec) for pair in pairs), strict=True)
@@ -117,7 +117,7 @@ class TokenBatches(Batches[TokenPairs]):
 
 
 def _counterparts(pair: TrainingPair, spec: ExtractorSpec) -> tuple[Correspondence, Correspondence]:
-    """Positions of the cells of A in B, and of those of B in A."""
+    """Correspondence of cells from A to B and from B to A."""
     if pair.matches is not None:
         grid, size = spec.grid, spec.input_size
         a, b = (
@@ -127,8 +127,8 @@ def _counterparts(pair: TrainingPair, spec: ExtractorSpec) -> tuple[Corresponden
         return matched_cells(a, b, grid, size), matched_cells(b, a, grid, size)
     if pair.homography is None or not pair.holds_everywhere:
         raise DatasetError(
-            "a local head learns from matches, or from homographies that hold in the whole image, which pairs of a "
-            "place data set do not have; give folders of photos"
+            "training a local head needs matches, or homographies that hold in the whole image, which pairs of a "
+            "place data set do not have; give folders of images"
         )
     homography = homography_between_inputs(pair, spec.input_size)
     there, back = (
@@ -138,11 +138,11 @@ def _counterparts(pair: TrainingPair, spec: ExtractorSpec) -> tuple[Corresponden
 
 
 class LocalHeadStage(Stage[TokenPairs]):
-    """Trains a local head; `head` is trained further.
+    """Training of a local head.
 
     Args:
-        extractor: extracts tokens: that of a network without a local head, the base of the result.
-        training: pairs to train on, whose homographies are known and hold everywhere.
+        extractor: frozen extractor of tokens, without a local head; the head is added to its model file.
+        training: training pairs with matches, or with homographies that hold everywhere.
         validation: held-out pairs of the same kind.
         settings: hyperparameters.
         training_data: images and their licences, for the model file.
@@ -205,7 +205,7 @@ class LocalHeadStage(Stage[TokenPairs]):
 
     @torch.no_grad()
     def validate(self) -> Validation:
-        """Loss, and the share of cells inside both images whose nearest neighbour is their counterpart."""
+        """Loss, and the share of cells inside both images whose nearest neighbour is their corresponding cell."""
         device = next(self.head.parameters()).device
         batches = self._held_out.batches(self.preparation)
         measured = [self.forward(to_device(batch, device)) for batch in batches]

@@ -17,7 +17,7 @@ from vpr_dhe.records import Grid, Size
 def contrastive_loss(
     queries: Float[Tensor, "pairs dimension"], candidates: Float[Tensor, "pairs dimension"], temperature: float
 ) -> Float[Tensor, ""]:
-    """Symmetric InfoNCE loss of unit vectors and their partners."""
+    """Symmetric InfoNCE loss of pairs of unit vectors."""
     logits = queries @ candidates.mT / temperature
     partner = torch.arange(len(logits), device=logits.device)
     return (cross_entropy(logits, partner) + cross_entropy(logits.mT, partner)) / 2
@@ -29,7 +29,7 @@ def correspondence_loss(
     corresponding: Float[Tensor, "pairs cells candidate_cells"],
     temperature: float,
 ) -> Float[Tensor, ""]:
-    """Dense InfoNCE loss between query cells and the candidate cells that show the same point.
+    """Dense InfoNCE loss between query cells and their corresponding candidate cells.
 
     `corresponding` are the weights of `corresponding_cells`, the target distribution of a Kullback-Leibler divergence.
     Query cells without a target are ignored; without any target the loss is 0.
@@ -42,12 +42,12 @@ def correspondence_loss(
 def corresponding_cells(
     homographies: Float64[Tensor, "pairs 3 3"], grid: Grid, input_size: Size
 ) -> Float[Tensor, "pairs cells cells"]:
-    """Bilinear weights with which the centre of each cell of A falls on the cells of B: they sum to 1, or 0 outside.
+    """Bilinear weights over the cells of B at the position of each cell of A; they sum to 1, or to 0 outside B.
 
     Args:
         homographies: from pixels of A's input to pixels of B's.
-        grid: of the local maps of both.
-        input_size: of both, in pixels.
+        grid: grid of the local maps of both.
+        input_size: size of both inputs in pixels.
     """
     centres = cell_centres(grid, input_size).to(homographies.device)
     cell_px = torch.tensor([input_size.width / grid.columns, input_size.height / grid.rows]).to(centres)

@@ -1,8 +1,8 @@
-"""Stage `pretrain`: trains a network from random weights on pairs of views with known relation, without labels.
+"""Stage `pretrain`: trains a network from random weights on pairs of generated views, without labels.
 
-Two losses are combined: contrast of the global vectors, between views of one place and views of others, and contrast of
-the local maps, between cells that show the same point according to a homography. The first steps can use images of half
-the side, at a quarter of the cost.
+Two contrastive losses are combined: of the global vectors, between views of one place and views of others, and of the
+local maps, between cells that correspond under the known homography. The first steps can use images of half the side,
+at a quarter of the cost.
 
 Sources: Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations", ICML 2020; Wang et al.,
 "Dense Contrastive Learning for Self-Supervised Visual Pre-Training", CVPR 2021.
@@ -42,14 +42,14 @@ class PretrainSettings:
 
     Args:
         steps: length of the cosine schedule, after which the learning rate is 0.
-        half_size_steps: initial steps on images of half the side, if the network accepts those.
+        half_size_steps: initial steps on images of half the side, if the network accepts that size.
         warmup_steps: initial steps of linear warm-up.
         batch_size: pairs per step and process; each is contrasted with the others.
         learning_rate: peak learning rate of AdamW.
-        weight_decay: of AdamW.
-        temperature: of both contrastive losses.
-        dense_weight: weight of the contrast of local maps.
-        seed: of the order of the data.
+        weight_decay: weight decay of AdamW.
+        temperature: temperature of both contrastive losses.
+        dense_weight: weight of the contrastive loss of local maps.
+        seed: seed of the order of the data.
         validation_pairs: maximum number of validation pairs.
     """
 
@@ -66,9 +66,9 @@ class PretrainSettings:
 
 
 class ViewBatch(NamedTuple):
-    """Pairs of views as the network's input, with their homographies.
+    """Preprocessed pairs of views with their homographies.
 
-    `homographies` map pixels of A's input to pixels of B's; they are valid for the pairs marked `known`, for all of A.
+    `homographies` map pixels of A's input to pixels of B's; they hold for all of A in the pairs marked in `known`.
     """
 
     views_a: Float[Tensor, "pairs 3 height width"]
@@ -85,7 +85,7 @@ class ViewBatches(Batches[ViewBatch]):
         self._whole, self._half = preprocessing, _halved(preprocessing)
 
     def batch(self, turn: Turn) -> ViewBatch:
-        """Draw the pairs of a turn."""
+        """Load the pairs of a turn."""
         size = self._settings.batch_size
         first = (turn.step * turn.processes + turn.process) * size
         preprocessing = self._half if turn.step < self._settings.half_size_steps else self._whole
@@ -93,7 +93,7 @@ class ViewBatches(Batches[ViewBatch]):
 
 
 def views(pairs: Sequence[TrainingPair], preprocessing: Preprocessing) -> ViewBatch:
-    """Pairs as the network's input."""
+    """Preprocess pairs to a batch."""
     return ViewBatch(
         to_network_input([pair.image_a for pair in pairs], preprocessing, _CPU),
         to_network_input([pair.image_b for pair in pairs], preprocessing, _CPU),
@@ -103,12 +103,12 @@ def views(pairs: Sequence[TrainingPair], preprocessing: Preprocessing) -> ViewBa
 
 
 class PretrainStage(Stage[ViewBatch]):
-    """Trains a whole network on pairs of views.
+    """Training of a whole network on pairs of views.
 
     Args:
-        extractor: to train.
+        extractor: extractor to train.
         model: model file with its weights.
-        data: warps and generated views to train on and to validate with.
+        data: warps and generated views for training and validation.
         settings: hyperparameters; use batches of tens of pairs, for enough negatives.
         training_data: images and their licences, for the model file.
     """
@@ -141,7 +141,7 @@ class PretrainStage(Stage[ViewBatch]):
         }
 
     def optimizer(self) -> torch.optim.Optimizer:
-        """AdamW over all parameters; only matrices decay."""
+        """AdamW over all parameters, with weight decay of matrices only."""
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
         matrices = [parameter for parameter in trained if parameter.ndim > 1]
         others = [parameter for parameter in trained if parameter.ndim <= 1]
@@ -181,7 +181,7 @@ class PretrainStage(Stage[ViewBatch]):
         return StepLoss(loss, {"contrast": contrast.detach(), "dense_contrast": dense.detach()})
 
     def validate(self) -> Validation:
-        """Loss and accuracy: views that retrieve their partner, and cells matched to the right point within a cell."""
+        """Loss, recall of the other view of each pair, and accuracy of cell matches to within one cell."""
         device = next(self.parameters()).device
         batches = [to_device(batch, device) for batch in self._held_out.batches(self.preparation)]
         features = [self._extract(batch) for batch in batches]
@@ -209,7 +209,7 @@ class PretrainStage(Stage[ViewBatch]):
 
 
 class _Found(NamedTuple):
-    """Whether views retrieved their partner in the batch, and cells one of the four cells around their point."""
+    """Whether views retrieve the other view, and cells one of the four cells around their true position."""
 
     recall_at_1: Bool[Tensor, " pairs"]
     cells_right: Bool[Tensor, " visible"]

@@ -25,7 +25,7 @@ _CPU = torch.device("cpu")
 class CropBatch(NamedTuple):
     """Crops of pairs on the CPU, in [0, 1]: the target from image A, the source from B, aligned by the coarse stage.
 
-    `covered` is 1 where B has pixels. `flow_px` is the remaining flow of the pairs that `known` marks.
+    `covered` is 1 where B has pixels. `flow_px` is the residual flow of the pairs marked in `known`.
     """
 
     source: Float[Tensor, "pairs 3 side side"]
@@ -43,13 +43,13 @@ class CropSettings:
         image_px: size of A's shorter side after resizing.
         crop_px: side of crops, a multiple of 8.
         min_inliers: minimum inliers of a pair's coarse alignment.
-        least_covered: minimum share of the crop that B covers.
+        min_covered: minimum share of the crop that B covers.
     """
 
     image_px: int = 240
     crop_px: int = 224
     min_inliers: int = 16
-    least_covered: float = 0.5
+    min_covered: float = 0.5
 
 
 def coarse_crops(
@@ -58,21 +58,21 @@ def coarse_crops(
     settings: CropSettings,
     random: np.random.Generator | None = None,
 ) -> CropBatch:
-    """Align pairs at one scale, and crop them at random, or in the middle if `random` is None.
+    """Align pairs at one scale and crop them at random, or at the centre if `random` is None.
 
     The batch is empty if the coarse stage aligns no pair.
     """
     features = extractor.extract([image for pair in pairs for image in (pair.image_a, pair.image_b)])
     crops: list[CropBatch] = []
     for pair, query, candidate in zip(pairs, features[::2], features[1::2], strict=True):
-        # Drawn for every pair, so that one that is left out does not change the others.
+        # Drawn for every pair, so that skipping a pair does not change the others.
         start = np.full(2, 0.5) if random is None else random.uniform(0, 1, 2)
         (matches,) = match_cells(cells_of(query), [cells_of(candidate)])
         found = fit(matches)
         if found is None or int(found.inliers.sum()) < settings.min_inliers:
             continue
         crop = _crop(pair, found.homography, settings, start)
-        if float(crop.covered.mean()) >= settings.least_covered:
+        if float(crop.covered.mean()) >= settings.min_covered:
             crops.append(crop)
     if not crops:
         return _empty_batch(settings.crop_px)
@@ -112,7 +112,7 @@ def _true_flow(
     seen_to_b: Float64[Tensor, "3 3"],
     centres: Float64[Tensor, "height width 2"],
 ) -> Float64[Tensor, "height width 2"]:
-    """Flow that remains after the coarse alignment, at each pixel of the crop."""
+    """Residual flow after the coarse alignment, at each pixel of the crop."""
     in_a = project(seen_to_a, centres)
     if pair.residual_px is not None:
         in_a = in_a + torch.from_numpy(_at(pair.residual_px, in_a.numpy()))
@@ -124,7 +124,7 @@ def _true_flow(
 def _at(
     values: Float32[np.ndarray, "height width 2"], points: Float64[np.ndarray, "rows columns 2"]
 ) -> Float64[np.ndarray, "rows columns 2"]:
-    """Bilinearly interpolated values at points."""
+    """Interpolate values at points (bilinear)."""
     x, y = np.moveaxis(points.astype(np.float32), -1, 0)
     return cv2.remap(values, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).astype(np.float64)
 

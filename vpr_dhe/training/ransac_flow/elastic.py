@@ -1,4 +1,4 @@
-"""Pairs with a smooth distortion in addition to a known homography, as in scenes that are not planar."""
+"""Pairs with a smooth distortion in addition to a known homography, to simulate non-planar scenes."""
 
 from dataclasses import replace
 
@@ -14,10 +14,10 @@ _MIN_MESHES, _MAX_MESHES = 3, 6
 
 
 class ElasticPairs(PairSource):
-    """Pairs of a source; if a homography holds for all of A, A is distorted, and the pair has the displacement.
+    """Pairs of a source; if the homography holds for all of A, A is distorted and the pair contains the displacement.
 
-    The displacement is drawn at the nodes of a grid of 3 to 6 meshes per side, with a standard deviation along each
-    axis of up to `largest` times the shorter side, and interpolated smoothly.
+    The displacement is drawn at the nodes of a grid of 3 to 6 cells per side, with a standard deviation along each axis
+    of up to `largest` times the shorter side, and interpolated smoothly.
     """
 
     def __init__(self, source: PairSource, largest: float = 0.05) -> None:

@@ -1,9 +1,9 @@
-"""Losses of RANSAC-Flow's fine network: one image, warped, looks like the other, and the way back is consistent.
+"""Losses of RANSAC-Flow's fine network: reconstruction, cycle consistency and matchability.
 
 Source: Shen et al., "RANSAC-Flow: generic two-stage image alignment", ECCV 2020, equations 3 to 6. As in the paper, and
-unlike its released code, the cycle distance is Euclidean, and matchability is trained by every term: a pixel is
-matchable if its other terms together cost less than the weight of matchability. The paper's weight of 0.01 would make
-hardly any pixel matchable, so the default is higher.
+unlike its released code, the cycle distance is Euclidean, and matchability weights every term: a pixel is matchable if
+the sum of its other terms is below the weight of matchability. With the paper's weight of 0.01, hardly any pixel is
+matchable, so the default is higher.
 """
 
 from enum import IntEnum
@@ -18,17 +18,17 @@ from torch.nn import functional
 from vpr_dhe.verification.estimators.ransac_flow.network import OFFSETS_CELLS, STRIDE_PX, Fine, warp
 
 SSIM_WINDOW = 11
-"""In pixels; the Gaussian in it has a standard deviation of 1.5."""
+"""Size of the SSIM window in pixels; its Gaussian has a standard deviation of 1.5."""
 MATCHABILITY_WEIGHT, CYCLE_WEIGHT = 0.5, 1.0
 _MIN_WEIGHT = 1e-6
-# Of the cosines of offsets.
+# Temperature of the cosines of offsets.
 _TEMPERATURE = 0.07
 # Avoids the undefined gradient of a length at 0.
 _MIN_LENGTH = 1e-6
 
 
 class Phase(IntEnum):
-    """Phases of training: known flows, which the paper does without, then its terms, one more in each phase."""
+    """Phases of training: known flows (not in the paper), then the terms of the paper, one more in each phase."""
 
     known_flow = 0
     reconstruction = 1
@@ -64,19 +64,19 @@ def fine_alignment_loss(
     """Terms of the loss at the pixels of the target.
 
     Args:
-        source: in [0, 1].
-        target: in [0, 1].
+        source: source images in [0, 1].
+        target: target images in [0, 1].
         forward: output at the pixels of the target.
         backward: output at the pixels of the source.
         covered: 1 where the source has pixels, 0 where it is padded.
-        phase: before the last one everything counts as matchable.
+        phase: phase; before the last one, every pixel counts as matchable.
     """
     flow_px = forward.flow_px
     matchability = torch.ones_like(covered)
     if phase >= Phase.matchability:
         matchability = forward.matchability * warp(backward.matchability, flow_px)
     unlike = 1 - ssim(warp(source, flow_px), target, SSIM_WINDOW).mean(dim=1, keepdim=True)
-    # In units of half a side, like the coordinates of the source.
+    # In units of half a side, as the coordinates of the source.
     half_side = target.new_tensor([target.shape[3] / 2, target.shape[2] / 2]).view(1, 2, 1, 1)
     missed = (flow_px + warp(backward.flow_px, flow_px)) / half_side
     length = (missed.square().sum(dim=1, keepdim=True) + _MIN_LENGTH**2).sqrt()
@@ -87,10 +87,10 @@ def fine_alignment_loss(
 def known_flow_loss(
     forward: Fine, flow_px: Float[Tensor, "pairs 2 height width"], counted: Float[Tensor, "pairs 1 height width"]
 ) -> Float[Tensor, ""]:
-    """Cross-entropy of the offset of each cell, of its correlation and of the network's logits.
+    """Cross-entropy of the offset of each cell, for its correlation and for the network's logits.
 
-    The target is distributed over the four offsets around the true one. Both terms are needed: with the end-point error
-    alone, or without the term of the correlation, training does not get started.
+    The target is distributed over the four offsets around the true one. Both terms are needed: with only the end-point
+    error, or without the term of the correlation, training does not converge.
     """
     true_cells = functional.avg_pool2d(flow_px, STRIDE_PX).unsqueeze(1) / STRIDE_PX
     apart = (OFFSETS_CELLS.to(flow_px).view(1, -1, 2, 1, 1) - true_cells).abs()

@@ -42,16 +42,16 @@ class RansacFlowTraining:
     """Hyperparameters of `ransac-flow`.
 
     Args:
-        warmup_steps: initial steps on known flows of distorted warps, since the phases of the paper start slowly from
-            random weights.
+        warmup_steps: initial steps on known flows of distorted warps, because the phases of the paper converge slowly
+            from random weights.
         cycle_from: first step with the cycle loss.
         matchability_from: first step with the matchability loss.
         batch_size: pairs per step and process; those without a coarse alignment are dropped.
-        learning_rate: of Adam.
-        matchability_weight: maximum cost of the other terms of a matchable pixel; see `fine_alignment`.
+        learning_rate: learning rate of Adam.
+        matchability_weight: maximum sum of the other terms of a matchable pixel; see `fine_alignment`.
         crops: parameters of crops.
         network: shape and options of the network.
-        seed: of the network's weights and of the order of the data.
+        seed: seed of the network's weights and of the order of the data.
         validation_pairs: maximum number of validation pairs.
     """
 
@@ -81,7 +81,7 @@ class RansacFlowBatches(Batches[FineBatch]):
         self._warmup, self._draws, self._extractor, self._settings = warmup, draws, extractor, settings
 
     def batch(self, turn: Turn) -> FineBatch:
-        """Draw and align the pairs of a turn."""
+        """Load the pairs of a turn and align them."""
         size = self._settings.batch_size
         first = (turn.step * turn.processes + turn.process) * size
         phase = self._phase(turn.step)
@@ -99,11 +99,11 @@ class RansacFlowBatches(Batches[FineBatch]):
 
 
 class RansacFlowStage(Stage[FineBatch]):
-    """Trains a fine network from random weights.
+    """Training of a fine network from random weights.
 
     Args:
-        extractor: fixed extractor of the coarse stage.
-        data: pairs to train on and to validate with; those with homographies that hold everywhere are distorted.
+        extractor: frozen extractor of the coarse stage.
+        data: pairs for training and validation; those with homographies that hold everywhere are distorted.
         settings: hyperparameters.
         training_data: images and their licences, for the network file.
     """
@@ -127,6 +127,7 @@ class RansacFlowStage(Stage[FineBatch]):
             prepare=partial(coarse_crops, extractor=extractor, settings=settings.crops),
         )
         facts = {**asdict(settings), **asdict(settings.crops), **network_facts(settings.network, FineOptions)}
+        facts["least_covered"] = facts.pop("min_covered")  # the name in stored runs
         self.facts: Mapping[str, Fact] = {
             "stage": NAME,
             "extractor": extractor.spec.fingerprint,
@@ -175,7 +176,7 @@ class RansacFlowStage(Stage[FineBatch]):
         return loss, scalars
 
     def validate(self) -> Validation:
-        """Loss of the last phase, the whole objective; the end-point error is for the logs."""
+        """Loss of the last phase, which has all terms; the end-point error is logged."""
         device = next(self.network.parameters()).device
         held_out = self._held_out.batches(self.preparation)
         found = [self._measure(to_device(crops, device)) for crops in held_out if len(crops.source)]
@@ -202,7 +203,7 @@ class RansacFlowStage(Stage[FineBatch]):
 
 
 def _within_reach(crops: CropBatch) -> Bool[Tensor, "pairs height width"]:
-    """Mask of the known flow that is short enough for the network, unlike after a wrong coarse alignment."""
+    """Mask of known flow within the search range of the network, which a wrong coarse alignment exceeds."""
     short = crops.flow_px.abs().amax(dim=1) <= MAX_FLOW_PX
     return short & crops.covered[:, 0].bool() & crops.known[:, None, None]
 

@@ -1,7 +1,7 @@
-"""Pixel-aligned photos of two cameras, maps or lights, for training homography networks.
+"""Pixel-aligned image pairs of two cameras, maps or lighting conditions, for training homography networks.
 
-If the homography of a pair is not the identity, it warps A into the frame of B, and both are cropped to the largest
-central rectangle that both show, with the aspect of B.
+If the homography of a pair is not the identity, A is warped into the frame of B, and both are cropped to the largest
+central rectangle in both, with the aspect ratio of B.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from vpr_dhe.geometry.homography import project
 from vpr_dhe.images import image_size
 from vpr_dhe.records import Image, Size
 from vpr_dhe.runtime.image_decoding import MIN_SIDE_PX
-from vpr_dhe.training.registration.split import learned_and_kept
+from vpr_dhe.training.registration.split import train_and_val
 from vpr_dhe.training.sources.base import PairSource, TrainingPair
 
 _MIN_CROP = 0.75
@@ -30,14 +30,14 @@ _MIN_CROP = 0.75
 _SEARCH_STEPS = 10
 
 
-class AlignedPhotos(PairSource):
-    """Square pairs in which each pixel of A shows the same as that pixel of B.
+class AlignedImages(PairSource):
+    """Square pixel-aligned pairs.
 
     Args:
-        pairs: with correct homographies.
-        side_px: of the resized photos.
+        pairs: pairs with correct homographies.
+        side_px: side of the resized images.
         varied: whether to crop at random each time, to at least three quarters of each side, and to mirror at random.
-        description: summary of the photos.
+        description: summary of the images.
     """
 
     knows_homographies = True
@@ -59,35 +59,35 @@ class AlignedPhotos(PairSource):
 
 
 class AlignedData(NamedTuple):
-    """Pairs to train on, and others to validate with."""
+    """Pairs for training, and others for validation."""
 
-    learned: PairSource
+    training: PairSource
     validation: PairSource
 
 
 def open_aligned(root: Path, side_px: int) -> AlignedData:
-    """Open the pairs of a folder, in parts; see `learned_and_kept`.
+    """Open the pairs of a folder, split by `train_and_val`.
 
     Raises:
-        DatasetError: if a folder is missing or holds no image pairs, or too few.
+        DatasetError: if a folder is missing or contains no image pairs, or too few.
     """
-    learned, kept = learned_and_kept(root, lambda part: read_pairs(part).pairs, "pair")
+    train, val = train_and_val(root, lambda part: read_pairs(part).pairs, "pair")
     name = root.resolve().name
     return AlignedData(
-        AlignedPhotos(learned, side_px, varied=True, description=f"{len(learned)} pairs of {name}"),
-        AlignedPhotos(kept, side_px, varied=False, description=f"{len(kept)} pairs of {name}"),
+        AlignedImages(train, side_px, varied=True, description=f"{len(train)} pairs of {name}"),
+        AlignedImages(val, side_px, varied=False, description=f"{len(val)} pairs of {name}"),
     )
 
 
-class Photos(NamedTuple):
-    """Two pixel-aligned photos of one size."""
+class AlignedPair(NamedTuple):
+    """Two pixel-aligned images of one size."""
 
     a: Image
     b: Image
 
 
-def shared_part(pair: HomographyPair) -> Photos:
-    """Warp A into the frame of B, and crop both to a rectangle that both show.
+def shared_part(pair: HomographyPair) -> AlignedPair:
+    """Warp A into the frame of B, and crop both to a rectangle in both.
 
     Raises:
         DatasetError: if the overlap is too small.
@@ -96,7 +96,7 @@ def shared_part(pair: HomographyPair) -> Photos:
     a, b = pair.image_a(), pair.image_b()
     size = image_size(b)
     if image_size(a) == size and np.array_equal(pair.homography, np.eye(3)):
-        return Photos(a, b)
+        return AlignedPair(a, b)
     warped = cv2.warpPerspective(a, pair.homography, size).astype(np.uint8, copy=False)
     left, top, right, bottom = _shared_rectangle(pair, image_size(a), size)
     if min(right - left, bottom - top) < MIN_SIDE_PX:
@@ -104,11 +104,11 @@ def shared_part(pair: HomographyPair) -> Photos:
             f"pair {pair.name}: by its homography the images share less than {MIN_SIDE_PX} x {MIN_SIDE_PX} pixels; "
             "correct it, or leave the pair out"
         )
-    return Photos(warped[top:bottom, left:right], b[top:bottom, left:right])
+    return AlignedPair(warped[top:bottom, left:right], b[top:bottom, left:right])
 
 
 def _shared_rectangle(pair: HomographyPair, size_a: Size, size_b: Size) -> tuple[int, int, int, int]:
-    """The largest rectangle with B's aspect, centred on the overlap, that lies within A."""
+    """Largest rectangle within A, with the aspect ratio of B and centred on the overlap."""
     of_a, of_b = project(torch.from_numpy(pair.homography), corners(size_a)), corners(size_b)
     area, shared = cv2.intersectConvexConvex(of_a.float().numpy(), of_b.float().numpy())
     if area == 0:
@@ -131,10 +131,10 @@ def _rectangle(middle: np.ndarray, size: Size, share: float) -> Float64[np.ndarr
     return middle + share * (outline - outline.mean(axis=0))
 
 
-def some_part(photos: Photos, random: np.random.Generator) -> Photos:
-    """Random crop of both, to at least three quarters of each side, mirrored at random."""
-    height, width = photos.a.shape[:2]
+def some_part(pair: AlignedPair, random: np.random.Generator) -> AlignedPair:
+    """Crop both at random to at least three quarters of each side, and mirror them at random."""
+    height, width = pair.a.shape[:2]
     part_height, part_width = (round(side * random.uniform(_MIN_CROP, 1.0)) for side in (height, width))
     top, left = int(random.integers(height - part_height + 1)), int(random.integers(width - part_width + 1))
     step = -1 if random.random() < 0.5 else 1
-    return Photos(*(photo[top : top + part_height, left : left + part_width][:, ::step] for photo in photos))
+    return AlignedPair(*(image[top : top + part_height, left : left + part_width][:, ::step] for image in pair))

@@ -1,8 +1,8 @@
-"""Stage `alto`: trains a registration network without labels, together with an encoder of what modalities share.
+"""Stage `alto`: trains a registration network without labels, together with a modality-invariant encoder.
 
-Two losses alternate: the first aligns the encoded images, with a fixed encoder; the second makes the encodings of
-aligned pairs alike, with a fixed registration. Both are Barlow Twins, which does not collapse to constant encodings.
-Here, one step computes both losses, each with a gradient to its own weights alone, so the second uses the registration
+Two losses alternate: the first aligns the encoded images, with a frozen encoder; the second makes the encodings of
+aligned pairs similar, with a frozen registration. Both are Barlow Twins, which does not collapse to constant encodings.
+Here, one step computes both losses, each with a gradient only to its own weights, so the second uses the registration
 from before the step.
 
 Source: Song et al., "Unsupervised Homography Estimation on Multimodal Image Pair via Alternating Optimization" (AltO),
@@ -41,10 +41,10 @@ class AltoSettings:
     """Encoder and two ablations of the paper.
 
     Args:
-        encoder: name of a ResNet of timm, whose first layers encode, from random weights; published: ResNet-34. Or
-            `lite-vlad`, whose first layers encode, from their pretrained weights.
-        alternation: whether each loss trains its own networks alone; without, both train all.
-        pooling: whether the modality loss compares averages over images; without, individual cells.
+        encoder: a ResNet of timm, by name, whose first layers are trained from random weights (published: ResNet-34),
+            or `lite-vlad`, whose first layers start from their pretrained weights.
+        alternation: whether each loss trains only its own networks; otherwise both train all.
+        pooling: whether the modality loss compares averages over images; otherwise individual cells.
     """
 
     encoder: str = "resnet34"
@@ -53,7 +53,7 @@ class AltoSettings:
 
 
 class AltoStage(RegistrationStage):
-    """Trains without labels; other arguments as for `RegistrationStage`."""
+    """Training without labels; other arguments as for `RegistrationStage`."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class AltoStage(RegistrationStage):
         return [self.network, nn.ModuleList([self.encoder, self.projector])]
 
     def forward(self, batch: PatchBatch) -> StepLoss:
-        """Sum of both losses; the labels of the batch are only used for the logs."""
+        """Sum of both losses; the labels of the batch are used only for the logs."""
         estimates = self.network(batch.patches_a, batch.patches_b)
         geometry = self.geometry_loss(batch, estimates)
         last = estimates[-1]
@@ -96,7 +96,7 @@ class AltoStage(RegistrationStage):
         return StepLoss(geometry + modality, scalars)
 
     def geometry_loss(self, batch: PatchBatch, estimates: list[Float[Tensor, "pairs 4 2"]]) -> Float[Tensor, ""]:
-        """Barlow Twins over the positions of each pair, after each iteration; trains the registration network."""
+        """Barlow Twins over the cells of each pair, after each iteration; trains the registration network."""
         with _frozen(self.encoder) if self._method.alternation else nullcontext(self.encoder) as encode:
             maps_b = encode(batch.patches_b)
             losses = []
@@ -109,7 +109,7 @@ class AltoStage(RegistrationStage):
     def modality_loss(self, batch: PatchBatch, estimate: Float[Tensor, "pairs 4 2"]) -> Float[Tensor, ""]:
         """Barlow Twins over the batch, on vectors of whole images; trains encoder and projector."""
         registered = self._registered(batch, estimate)
-        # No mask: both images would show its outline, and the encoder would learn that instead of what they share.
+        # No mask: its outline would be in both images, and the encoder would learn that instead of their content.
         images = torch.cat([registered.patches, batch.patches_b])
         maps_a, maps_b = self.projector(self.encoder(images)).float().chunk(2)
         if self._method.pooling:
@@ -133,8 +133,8 @@ class AltoStage(RegistrationStage):
 
 @contextmanager
 def _frozen(encoder: Encoder) -> Iterator[Callable[[Tensor], Tensor]]:
-    """The encoder as a function of images alone: its weights and batch statistics stay fixed."""
-    # Copies of the buffers, because the other loss changes them before the gradients of this one are computed.
+    """Context that yields the encoder as a function of images, with frozen weights and batch statistics."""
+    # Copies of the buffers, because the other loss changes them before the gradients of this loss are computed.
     weights = {name: value.detach() for name, value in encoder.named_parameters()}
     statistics = {name: value.clone() for name, value in encoder.named_buffers()}
     was_training = encoder.training

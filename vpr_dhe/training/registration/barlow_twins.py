@@ -1,4 +1,4 @@
-"""Barlow Twins: channels of two views correlate with themselves and with no other channel.
+"""Barlow Twins loss: the cross-correlation of the channels of two views should be the identity.
 
 Source: Zbontar et al., "Barlow Twins: Self-Supervised Learning via Redundancy Reduction", ICML 2021; AltO (Song et al.,
 "Unsupervised Homography Estimation on Multimodal Image Pair via Alternating Optimization", NeurIPS 2024) for both uses.
@@ -37,7 +37,7 @@ def _standardised(
     weights: Float[Tensor, "sets samples 1"],
     freedom: Float[Tensor, "sets 1 1"],
 ) -> Float[Tensor, "sets samples channels"]:
-    """Values with mean 0 and variance 1 over the counted samples; others become 0."""
+    """Standardise values to mean 0 and variance 1 over the counted samples; others become 0."""
     mean = (values * weights).sum(dim=1, keepdim=True) / (freedom + 1)
     centred = (values - mean) * weights
     variance = centred.square().sum(dim=1, keepdim=True) / freedom

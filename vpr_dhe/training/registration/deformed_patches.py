@@ -1,10 +1,10 @@
-"""Batches of patches with known homography: the patch of one photo is deformed, that of the other is not.
+"""Batches of patch pairs with known homography, one of them deformed.
 
-The patch of A shows what lies inside the displaced corners of the central square of its photo; that of B is the central
-square itself. Displacements are thus uniformly distributed, and each pixel of both patches lies inside its photo.
+The patch of A is the content of the displaced corners of the central square of its image; that of B is the central
+square. Displacements are thus uniformly distributed, and each pixel of both patches lies inside its image.
 
 Source: DeTone et al., "Deep Image Homography Estimation", 2016 (arXiv:1606.03798), section 3; AltO (Song et al.,
-NeurIPS 2024) and SSHNet (arXiv:2409.17993) for 128 px patches of photos of 192 px.
+NeurIPS 2024) and SSHNet (arXiv:2409.17993) for 128 px patches of images of 192 px.
 """
 
 from typing import NamedTuple
@@ -22,20 +22,20 @@ from vpr_dhe.verification.estimators.cross_modal.registration.base import homogr
 
 
 class PatchBatch(NamedTuple):
-    """Aligned photos, their patches, and the displacements of the corners of A's patch in B's.
+    """Aligned images, their patches, and the displacements of the corners of A's patch in B's.
 
     All images are RGB in [0, 1]; displacements are in pixels of the patches.
     """
 
-    photos_a: Float[Tensor, "pairs 3 photo_height photo_width"]
-    photos_b: Float[Tensor, "pairs 3 photo_height photo_width"]
+    images_a: Float[Tensor, "pairs 3 image_height image_width"]
+    images_b: Float[Tensor, "pairs 3 image_height image_width"]
     patches_a: Float[Tensor, "pairs 3 height width"]
     patches_b: Float[Tensor, "pairs 3 height width"]
     displacements: Float[Tensor, "pairs 4 2"]
 
 
-def photo_side_px(side_px: int) -> int:
-    """Side of the photos that patches are cropped from, with a margin for the largest displacement."""
+def image_side_px(side_px: int) -> int:
+    """Side of the images that patches are cropped from, with a margin for the largest displacement."""
     return side_px + 2 * largest_displacement_px(side_px)
 
 
@@ -45,9 +45,9 @@ def largest_displacement_px(side_px: int) -> int:
 
 
 def deformed_patches(
-    photos: Float[Tensor, "pairs 3 photo_height photo_width"], displacements: Float[Tensor, "pairs 4 2"]
+    photos: Float[Tensor, "pairs 3 image_height image_width"], displacements: Float[Tensor, "pairs 4 2"]
 ) -> Float[Tensor, "pairs 3 height width"]:
-    """Contents of the displaced corners of the photos' central squares."""
+    """Warp the displaced central squares of the images to patches."""
     side_px = photos.shape[-1] * 2 // 3
     size, margin_px = Size(side_px, side_px), largest_displacement_px(side_px)
     to_photo = torch.eye(3, dtype=torch.float64, device=photos.device)
@@ -55,8 +55,8 @@ def deformed_patches(
     return warp(photos, to_photo @ homographies_of(displacements, size), size, beyond="border")
 
 
-def middle_patches(photos: Float[Tensor, "pairs 3 photo_height photo_width"]) -> Float[Tensor, "pairs 3 height width"]:
-    """Central squares of the photos."""
+def middle_patches(photos: Float[Tensor, "pairs 3 image_height image_width"]) -> Float[Tensor, "pairs 3 height width"]:
+    """Central squares of the images."""
     side_px = photos.shape[-1] * 2 // 3
     margin_px = largest_displacement_px(side_px)
     return photos[..., margin_px : margin_px + side_px, margin_px : margin_px + side_px]
@@ -68,23 +68,23 @@ def random_displacements(pairs: int, side_px: int, device: torch.device) -> Floa
 
 
 class PatchBatches(Batches[PatchBatch]):
-    """Batches of a source of aligned photos, deformed differently each time."""
+    """Batches of a source of aligned images, deformed differently each time."""
 
     def __init__(self, draws: Draws, side_px: int, batch_size: int) -> None:
         self._draws, self._side_px, self._batch_size = draws, side_px, batch_size
 
     def batch(self, turn: Turn) -> PatchBatch:
-        """Draw and deform the pairs of a turn."""
+        """Load the pairs of a turn and deform them."""
         first = (turn.step * turn.processes + turn.process) * self._batch_size
         return self.of(range(first, first + self._batch_size))
 
     def of(self, numbers: range) -> PatchBatch:
-        """Draw and deform pairs by number."""
+        """Load pairs by number and deform them."""
         pairs = [self._draws.pair(number) for number in numbers]
-        photos_a, photos_b = _stacked([pair.image_a for pair in pairs]), _stacked([pair.image_b for pair in pairs])
+        images_a, images_b = _stacked([pair.image_a for pair in pairs]), _stacked([pair.image_b for pair in pairs])
         displacements = torch.from_numpy(np.stack([self._displacements(number) for number in numbers])).float()
-        patches_a = deformed_patches(photos_a, displacements)
-        return PatchBatch(photos_a, photos_b, patches_a, middle_patches(photos_b).contiguous(), displacements)
+        patches_a = deformed_patches(images_a, displacements)
+        return PatchBatch(images_a, images_b, patches_a, middle_patches(images_b).contiguous(), displacements)
 
     def _displacements(self, number: int) -> Float64[np.ndarray, "4 2"]:
         limit_px = largest_displacement_px(self._side_px)

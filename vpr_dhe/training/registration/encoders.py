@@ -1,4 +1,4 @@
-"""Encoders of AltO's losses: layers of a ResNet with random weights, or of the default model with its pretrained ones.
+"""Encoders of AltO's losses: layers of a ResNet with random weights, or of the default model with pretrained weights.
 
 Both encode cells of 4 x 4 pixels, which a projector merges into cells of 8 x 8.
 """
@@ -13,7 +13,7 @@ from vpr_dhe.features.backbones.timm_cnn import PREFIX, TruncatedTimmCnn
 from vpr_dhe.models.catalogue import open_model
 from vpr_dhe.models.names import LITE_VLAD
 
-# The stages of EfficientNet-Lite0 whose maps are a quarter of the input, and the next, with an eighth.
+# The stages of EfficientNet-Lite0 at stride 4, and the next one, at stride 8.
 _ENCODING_STAGES, _PROJECTING_STAGES = 2, 1
 
 
@@ -42,19 +42,19 @@ class Projector(nn.Module):
 
 
 class LossNetworks(NamedTuple):
-    """Networks that are needed for training only."""
+    """Networks that only training needs."""
 
     encoder: Encoder
     projector: Projector
 
 
 def build_loss_networks(name: str) -> LossNetworks:
-    """Build encoder and projector: `lite-vlad` pretrained, or a ResNet of timm, by name, with random weights."""
+    """Build encoder and projector from the pretrained `lite-vlad`, or from a ResNet of timm with random weights."""
     return _of_default_model() if name == LITE_VLAD else _of_resnet(name)
 
 
 def _of_resnet(name: str) -> LossNetworks:
-    """A ResNet up to its second layer, without max-pooling, and its third: 128 and 256 channels of ResNet-34."""
+    """Split a ResNet, without max-pooling, into its first two layers and its third (128, 256 channels in ResNet-34)."""
     resnet: Any = timm.create_model(name, pretrained=False)
     return LossNetworks(
         Encoder(resnet.conv1, resnet.bn1, resnet.act1, resnet.layer1, resnet.layer2), Projector(resnet.layer3)
@@ -62,7 +62,7 @@ def _of_resnet(name: str) -> LossNetworks:
 
 
 def _of_default_model() -> LossNetworks:
-    """The first stages of the network of `lite-vlad`, trained on ImageNet: 24 and 40 channels."""
+    """First stages of `lite-vlad`, pretrained on ImageNet: 24 and 40 channels."""
     model = open_model(LITE_VLAD)
     architecture = model.architecture
     assert architecture.blocks is not None

@@ -1,4 +1,4 @@
-"""Stage `iterative`: trains a registration network on the corner errors of known homographies, or on pixels alone.
+"""Stage `iterative`: trains a registration network by corner errors of known homographies, or by pixel differences.
 
 Source: Cao et al., "Iterative Deep Homography Estimation", CVPR 2022: AdamW, one cycle, batches of 16, L1 of the
 displacements, weighted by 0.85 per earlier iteration. Without labels: Nguyen et al., "Unsupervised Deep Homography",
@@ -27,11 +27,11 @@ from vpr_dhe.verification.estimators.cross_modal.registration.networks import Re
 
 
 class IterativeStage(RegistrationStage):
-    """Trains with labels, or without `labels` on the pixels of A in the frame of B, which must then look alike.
+    """Training with labels or, without `labels`, by the pixel difference between B and A warped into the frame of B.
 
-    With labels, `matching_weight` is the weight of the cross-entropy of the counterparts of cells, which makes the
-    features match by themselves; only the iterative network has such features. The other arguments are those of
-    `RegistrationStage`.
+    Training on pixels needs pairs with similar appearance. With labels, `matching_weight` is the weight of the
+    cross-entropy of corresponding cells, which makes the features of the iterative network match. The other arguments
+    are those of `RegistrationStage`.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Loss that makes the feature maps of two images match cell by cell."""
+"""Loss for matching the feature maps of two images cell by cell."""
 
 import torch
 from jaxtyping import Float
@@ -13,12 +13,12 @@ from vpr_dhe.verification.estimators.cross_modal.registration.base import homogr
 def map_matching_loss(
     maps: Float[Tensor, "images channels rows columns"], displacements: Float[Tensor, "pairs 4 2"], size: Size
 ) -> Float[Tensor, ""]:
-    """Cross-entropy of the counterpart of each cell in the other image, in both directions; see `matching_loss`.
+    """Cross-entropy of the corresponding cell in the other image, in both directions; see `matching_loss`.
 
     Args:
-        maps: of all A, then of all B.
-        displacements: of the corners of A, in pixels of the images.
-        size: of the images.
+        maps: maps of all A, then of all B.
+        displacements: displacements of the corners of A, in pixels of the images.
+        size: size of the images.
     """
     grid = Grid(*maps.shape[-2:])
     a, b = normalize(maps, dim=1).flatten(2).chunk(2)

@@ -113,7 +113,7 @@ def gradient_dissimilarity(
 def masked_mean(
     values: Float[Tensor, "pairs rows columns"], shown: Bool[Tensor, "pairs height width"]
 ) -> Float[Tensor, ""]:
-    """Mean over the cells that lie completely in the mask; 0 if there are none."""
+    """Mean over the cells that lie entirely in the mask; 0 if there are none."""
     weights = shown.unsqueeze(1).to(values)
     weights = (interpolate(weights, values.shape[1:], mode="area").squeeze(1) > 1 - 1e-3).to(values)
     return (values * weights).sum() / weights.sum().clamp(min=1)

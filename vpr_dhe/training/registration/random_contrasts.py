@@ -1,9 +1,8 @@
-"""Random contrasts, which keep edges and change intensities, to simulate other kinds of cameras.
+"""Random contrasts, which preserve edges and change intensities, to simulate other sensors.
 
 After Hoffmann et al., "SynthMorph: Learning Contrast-Invariant Registration Without Acquired Images", IEEE TMI 2022
 (arXiv:2004.10282): a network trained on random contrasts generalises to real ones. There, the classes of a label map
-get random grey values; here, the colours of a photo do, by random tone curves of random mixtures of channels, or by
-class.
+get random grey values; here, the colours of an image do, by random tone curves of random channel mixtures, or by class.
 """
 
 import cv2
@@ -16,11 +15,11 @@ _MAX_KNOTS = 5
 _MIN_RANGE = 0.4
 """Minimum range of a tone curve, to keep some contrast."""
 _MIN_SPREAD = 0.15
-"""Minimum range of a mixture before it is stretched to [0, 1]; smaller ones would amplify noise and compression."""
+"""Minimum range of a mixture that is stretched to [0, 1]; smaller ranges would amplify noise and compression."""
 
 
 def as_another_sensor(image: Image, random: np.random.Generator) -> Image:
-    """Show a photo as another sensor or a map might: other contrasts, here and there reversed, and fewer details."""
+    """Simulate another sensor or a map: other contrasts, in places inverted, and fewer details."""
     kind = random.random()
     if kind < 0.2:
         shown = _drawn(image, random)
@@ -34,7 +33,7 @@ def as_another_sensor(image: Image, random: np.random.Generator) -> Image:
 
 
 def _drawn(image: Image, random: np.random.Generator) -> Image:
-    """Give each of a few classes of similar pixels a random colour, like the areas of a map."""
+    """Give each of a few classes of similar pixels a random colour, as in a map."""
     smooth = cv2.medianBlur(image, 5).reshape(-1, 3).astype(np.float32)
     centres = smooth[random.choice(len(smooth), int(random.integers(3, 9)))]
     classes = np.linalg.norm(smooth[:, None] - centres, axis=2).argmin(axis=1)
@@ -44,7 +43,7 @@ def _drawn(image: Image, random: np.random.Generator) -> Image:
 
 
 def _blended(one: Image, other: Image, random: np.random.Generator) -> Image:
-    """Go smoothly over from one image to the other, in random places."""
+    """Blend two images by a smooth random mask."""
     height, width = one.shape[:2]
     coarse = random.uniform(-1, 2, (int(random.integers(2, 5)), int(random.integers(2, 5)), 1)).astype(np.float32)
     share = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC).clip(0, 1)[:, :, None]
@@ -52,7 +51,7 @@ def _blended(one: Image, other: Image, random: np.random.Generator) -> Image:
 
 
 def _enlarged(image: Image, factor: float) -> Image:
-    """The image at a fraction of its resolution."""
+    """Reduce the resolution of an image by a factor at the same size."""
     height, width = image.shape[:2]
     small = cv2.resize(
         image, (max(1, round(width / factor)), max(1, round(height / factor))), interpolation=cv2.INTER_AREA
@@ -61,7 +60,7 @@ def _enlarged(image: Image, factor: float) -> Image:
 
 
 def in_random_contrast(image: Image, random: np.random.Generator) -> Image:
-    """Show a photo in grey, or in false colours, with random contrast."""
+    """Convert an image to grey, or to false colours, with random contrast."""
     channels = 1 if random.random() < 0.6 else 3
     mixtures = _mixtures(image.astype(np.float32) / 255, channels, random)
     toned = [_tone(mixtures[:, :, channel], random) for channel in range(channels)]
@@ -84,7 +83,7 @@ def _mixtures(
 def _tone(
     values: Float32[np.ndarray, "height width"], random: np.random.Generator
 ) -> Float32[np.ndarray, "height width"]:
-    """Apply a random tone curve, straight or bent; one in four has steps, like the colours of maps."""
+    """Apply a random tone curve, linear or nonlinear; one in four is quantised, as the colours of maps."""
     knots = int(random.integers(2, _MAX_KNOTS + 1))
     curve = random.uniform(0, 1, knots)
     spread = max(float(np.ptp(curve)), 1e-3)

@@ -11,7 +11,7 @@ from vpr_dhe.verification.estimators.cross_modal.registration.base import believ
 
 
 class Registered(NamedTuple):
-    """A in the frame of B, and the mask of the pixels of B that it covers."""
+    """A warped into the frame of B, and the mask of the pixels of B that it covers."""
 
     patches: Float[Tensor, "pairs 3 height width"]
     shown: Bool[Tensor, "pairs height width"]
@@ -20,6 +20,6 @@ class Registered(NamedTuple):
 def bring_to_b(
     patches_a: Float[Tensor, "pairs 3 height width"], estimate: Float[Tensor, "pairs 4 2"], size: Size
 ) -> Registered:
-    """Warp A by an estimate, unless that is implausible; gradients flow to both, but not through the mask."""
+    """Warp A by a plausible estimate; gradients flow to both, but not through the mask."""
     back = inverse_homographies_of(believable(estimate, size), size)
     return Registered(warp(patches_a, back, size, beyond="border"), lands_inside(back.detach(), size, size))

@@ -1,6 +1,6 @@
-"""Photos paired with themselves in other lights and contrasts, to train homography networks on any photos.
+"""Images paired with themselves in other lighting and contrast, to train homography networks on any images.
 
-Source: DeTone et al., "Deep Image Homography Estimation", 2016 (arXiv:1606.03798): pairs made of single photos.
+Source: DeTone et al., "Deep Image Homography Estimation", 2016 (arXiv:1606.03798): pairs made from single images.
 """
 
 from collections.abc import Sequence
@@ -13,25 +13,25 @@ from vpr_dhe.datasets.pairs import read_pairs
 from vpr_dhe.datasets.pairs.pictures import resize
 from vpr_dhe.images import decode_named, list_images
 from vpr_dhe.records import Image, Size
-from vpr_dhe.training.registration.aligned import AlignedData, AlignedPhotos, Photos, some_part
+from vpr_dhe.training.registration.aligned import AlignedData, AlignedImages, AlignedPair, some_part
 from vpr_dhe.training.registration.random_contrasts import as_another_sensor
-from vpr_dhe.training.registration.split import learned_and_kept
+from vpr_dhe.training.registration.split import train_and_val
 from vpr_dhe.training.sources.base import JoinedPairs, PairSource, TrainingPair
 
 _SHARE_OF_PAIRS = 0.1
-"""Share of aligned pairs, relative to the photos that are paired with themselves."""
+"""Share of aligned pairs, relative to the images that are paired with themselves."""
 
 
 class OwnPairs(PairSource):
-    """Square pairs in which each pixel of A shows the same as that pixel of B, in another light.
+    """Square pixel-aligned pairs of an image with itself in other lighting.
 
-    Every other image is also shown as another kind of camera or a map might show it; see `as_another_sensor`.
+    Half of the images also simulate another sensor or a map; see `as_another_sensor`.
 
     Args:
-        paths: of the photos.
-        side_px: of the resized photos.
-        varied: whether to crop at random each time; see `AlignedPhotos`.
-        description: summary of the photos.
+        paths: paths of the images.
+        side_px: side of the resized images.
+        varied: whether to crop at random each time; see `AlignedImages`.
+        description: summary of the images.
     """
 
     knows_homographies = True
@@ -44,11 +44,11 @@ class OwnPairs(PairSource):
         return len(self._paths)
 
     def pair(self, index: int, random: np.random.Generator) -> TrainingPair:
-        """Make two versions of a photo."""
+        """Make two versions of an image."""
         path = self._paths[index]
         photo = decode_named(path)
         if self._varied:
-            photo = some_part(Photos(photo, photo), random).a
+            photo = some_part(AlignedPair(photo, photo), random).a
         photo = resize(np.ascontiguousarray(photo), self._size)
         image_a, image_b = (_altered(photo, random) for _ in range(2))
         return TrainingPair(image_a, image_b, np.eye(3), frozenset([str(path)]), holds_everywhere=True)
@@ -59,30 +59,30 @@ def _altered(photo: Image, random: np.random.Generator) -> Image:
 
 
 def open_own_pairs(root: Path, side_px: int, pairs: Path | None = None) -> AlignedData:
-    """Open the photos of a folder, in parts; see `learned_and_kept`.
+    """Open the images of a folder, split by `train_and_val`.
 
     Args:
-        root: folder of photos.
-        side_px: of the resized photos.
-        pairs: folder of aligned pairs to learn from too; they are repeated to make up about a tenth of all.
+        root: folder of images.
+        side_px: side of the resized images.
+        pairs: folder of additional aligned training pairs, repeated to make up about a tenth of the data.
 
     Raises:
-        BadInputError: if a folder is missing or holds no photo.
-        DatasetError: if it holds only one, or `pairs` holds none.
+        BadInputError: if a folder is missing or contains no image.
+        DatasetError: if it contains only one, or `pairs` contains none.
     """
-    learned, kept = learned_and_kept(root, lambda part: [part / path for path in list_images(part)], "photo")
+    train, val = train_and_val(root, lambda part: [part / path for path in list_images(part)], "photo")
     name = root.resolve().name
-    photos = OwnPairs(learned, side_px, varied=True, description=f"{len(learned)} photos of {name} in random contrasts")
+    photos = OwnPairs(train, side_px, varied=True, description=f"{len(train)} photos of {name} in random contrasts")
     return AlignedData(
         photos if pairs is None else _joined(photos, pairs, side_px),
-        OwnPairs(kept, side_px, varied=False, description=f"{len(kept)} photos of {name} in random contrasts"),
+        OwnPairs(val, side_px, varied=False, description=f"{len(val)} photos of {name} in random contrasts"),
     )
 
 
 def _joined(photos: PairSource, root: Path, side_px: int) -> PairSource:
     pairs = read_pairs(root).pairs
     description = f"{len(pairs)} pairs of {root.resolve().name}"
-    aligned = AlignedPhotos(pairs, side_px, varied=True, description=description)
+    aligned = AlignedImages(pairs, side_px, varied=True, description=description)
     repeats = max(1, round(_SHARE_OF_PAIRS * len(photos) / len(aligned)))
     joined = JoinedPairs([photos, *[aligned] * repeats])
     joined.description = f"{photos.description}; {description}, {repeats} times"

@@ -1,12 +1,12 @@
-"""Stage `sshnet`: trains registration and modality transfer together, without labels of the pairs.
+"""Stage `sshnet`: trains registration and modality transfer together, without labels.
 
-The registration network is trained on pairs of one modality, with known random deformations: B, and A transferred to
-B's modality. The transfer network learns to repaint A as B, where the current, fixed registration aligns the two. Each
-of the two losses has a gradient to its own network alone.
+The registration network is trained on images of one modality, B and A transferred to B's modality, each paired with
+itself by known random deformations. The transfer network is trained to translate A to B's modality, with the two
+aligned by the current, frozen registration. Each of the two losses has a gradient only to its own network.
 
 Source: Yu et al., "SSHNet", 2024 (arXiv:2409.17993): L1 weighted by 0.8 per earlier iteration, perceptual loss, cosine
 of the registration's features, weights 1:1:1, AdamW, 4e-4, one cycle, batches of 16. Without weights of VGG, the
-perceptual loss uses the registration's own features and gradients, which is ours.
+perceptual loss uses the registration's own features and gradients, which is an addition.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -42,18 +42,18 @@ from vpr_dhe.verification.estimators.cross_modal.sshnet import (
 
 
 class SshnetStage(RegistrationStage):
-    """Trains both networks without labels; other arguments as for `RegistrationStage`.
+    """Training of both networks without labels.
 
     Args:
-        network: both shapes; its `perceptual` is set here.
+        network: shapes of both networks; `perceptual` is overwritten.
         data: see `RegistrationStage`.
         settings: see `RegistrationStage`; the published `decay` is 0.8.
         training_data: see `RegistrationStage`.
         vgg: file of VGG-16's weights, for the published perceptual loss.
-        split: whether each loss trains its own network alone; without, an ablation of the paper, both train both.
+        split: whether each loss trains only its own network; otherwise, an ablation of the paper, both train both.
 
     Raises:
-        ModelError: if the file holds something else.
+        ModelError: if the file contains something else.
     """
 
     shape: SshnetSettings
@@ -80,7 +80,7 @@ class SshnetStage(RegistrationStage):
 
     @property
     def registration(self) -> RegistrationNetwork:
-        """The network that registers repainted images."""
+        """The network that registers translated images."""
         return self.network.registration
 
     def gradient_parts(self) -> Sequence[nn.Module]:
@@ -102,10 +102,10 @@ class SshnetStage(RegistrationStage):
         return StepLoss(registration + perceptual + features, scalars)
 
     def registration_loss(self, batch: PatchBatch) -> Float[Tensor, ""]:
-        """Error of the displacements of B, and of A repainted; trains the registration network."""
+        """Error of the displacements of B and of A translated; trains the registration network."""
         with torch.set_grad_enabled(not self._split):
-            repainted = self.network.transfer(batch.photos_a).float()
-        return self._error_within(repainted) + self._error_within(batch.photos_b)
+            repainted = self.network.transfer(batch.images_a).float()
+        return self._error_within(repainted) + self._error_within(batch.images_b)
 
     def _error_within(self, photos: Float[Tensor, "pairs 3 height width"]) -> Float[Tensor, ""]:
         drawn = random_displacements(len(photos), self.shape.side_px, photos.device)
@@ -115,7 +115,7 @@ class SshnetStage(RegistrationStage):
     def transfer_losses(
         self, repainted: Float[Tensor, "pairs 3 height width"], batch: PatchBatch
     ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-        """Perceptual loss and feature loss of A repainted and registered, against B; trains the transfer network."""
+        """Perceptual loss and feature loss between B and A translated and registered; trains the transfer network."""
         with torch.set_grad_enabled(not self._split):
             estimate = self.network.registration(repainted, batch.patches_b)[-1]
         brought, shown = bring_to_b(repainted, estimate, self.network.size)
@@ -128,7 +128,7 @@ class SshnetStage(RegistrationStage):
         return own + gradient_dissimilarity(brought, batch.patches_b, shown), features
 
     def estimate(self, batch: PatchBatch) -> Float[Tensor, "pairs 4 2"]:
-        """Estimate of the last iteration, from A repainted."""
+        """Estimate of the last iteration, from A translated."""
         return self.network(batch.patches_a, batch.patches_b)[-1]
 
     def model_file(self) -> NetworkFile:

@@ -23,7 +23,7 @@ from vpr_dhe.verification.estimators.cross_modal.sshnet import DistilledSshnetEs
 
 
 class DistilledSshnetStage(RegistrationStage):
-    """Trains on original A and B, without labels; other arguments as for `RegistrationStage`.
+    """Training of the student on original A and B, without labels.
 
     Args:
         network: shape of the student.

@@ -32,9 +32,9 @@ class RegistrationTraining:
         steps: length of the learning rate schedule.
         batch_size: pairs per step and process.
         learning_rate: peak learning rate of AdamW.
-        weight_decay: of AdamW.
+        weight_decay: weight decay of AdamW.
         decay: weight of the loss of an estimate relative to the next one; see `weighted_sequence`.
-        seed: of initial weights, deformations, and the order of the data.
+        seed: seed of initial weights, deformations, and the order of the data.
         validation_pairs: maximum number of validation pairs.
     """
 
@@ -48,15 +48,15 @@ class RegistrationTraining:
 
 
 class RegistrationStage(Stage[PatchBatch]):
-    """Trains a registration network on deformed patches of aligned photos.
+    """Training of a registration network on deformed patches of aligned images.
 
-    Models are compared by the mean corner error (MACE) of held-out pairs with known deformations. Test pairs are
-    different ones.
+    Models are selected by the mean corner error (MACE) of held-out pairs with known deformations; test pairs are
+    separate.
 
     Args:
-        name: of the method.
-        network: its shape.
-        data: pairs to train on and to validate with.
+        name: name of the method.
+        network: shape of the network.
+        data: pairs for training and validation.
         settings: hyperparameters.
         training_data: images and their licences, for the network file.
     """
@@ -72,14 +72,14 @@ class RegistrationStage(Stage[PatchBatch]):
     ) -> None:
         super().__init__()
         self.name, self.shape, self.settings, self.training_data = name, network, settings, training_data
-        self.batches = PatchBatches(Draws(data.learned, settings.seed), network.side_px, settings.batch_size)
+        self.batches = PatchBatches(Draws(data.training, settings.seed), network.side_px, settings.batch_size)
         held_out = Draws(data.validation, settings.seed + 1)
         self._held_out = PatchBatches(held_out, network.side_px, settings.batch_size)
         self._held_out_pairs = min(settings.validation_pairs, len(data.validation))
         self._validation: list[PatchBatch] | None = None
         self.facts: Mapping[str, Fact] = {
             "stage": name,
-            "data": data.learned.description,
+            "data": data.training.description,
             "validation": data.validation.description,
             **network_facts(network, IterativeOptions),
             **asdict(settings),
@@ -111,7 +111,7 @@ class RegistrationStage(Stage[PatchBatch]):
 
     @abstractmethod
     def estimate(self, batch: PatchBatch) -> Float[Tensor, "pairs 4 2"]:
-        """The method's estimate for the patches of a batch, as at inference."""
+        """Estimate for the patches of a batch, as at inference."""
 
     def optimizer(self) -> torch.optim.Optimizer:
         """AdamW over all trained parameters."""

@@ -33,10 +33,10 @@ class TrainingPair:
         image_a: first image.
         image_b: second image.
         homography: maps pixels of A to pixels of B, with H[2, 2] = 1; None if unknown.
-        places: names of what is shown, as far as known; two pairs with a common name may show one place.
-        holds_everywhere: whether the homography is valid for all of A, not just for one surface.
-        residual_px: displacement before the homography: a pixel x of A is mapped from x + residual_px(x).
-        matches: pixels (x, y) of A and of B that show one point, where no homography holds everywhere.
+        places: names of the known places in the images; two pairs with a common name may show the same place.
+        holds_everywhere: whether the homography holds for all of A, not just for one surface.
+        residual_px: displacement before the homography, which maps a pixel x of A from x + residual_px(x).
+        matches: corresponding pixels (x, y) of A and of B, if no homography holds everywhere.
     """
 
     image_a: Image
@@ -57,10 +57,11 @@ class TrainingGroup:
 
 
 class PairSource(ABC):
-    """A fixed number of pairs, each of which may be different every time it is made.
+    """Fixed number of pairs, each of which may be different every time it is made.
 
-    `knows_homographies` tells whether every pair has one; `description` summarises the images; `members` is the maximum
-    number of images in a group. Sources hold only paths and numbers, so that loading processes can get a copy.
+    `knows_homographies` says whether every pair has one; `description` summarises the images; `members` is the maximum
+    number of images in a group. Sources contain only paths and numbers, so that they can be copied to loading
+    processes.
     """
 
     knows_homographies: bool
@@ -73,14 +74,14 @@ class PairSource(ABC):
 
     @abstractmethod
     def pair(self, index: int, random: np.random.Generator) -> TrainingPair:
-        """Make a pair; all its randomness comes from `random`.
+        """Make a pair; all randomness comes from `random`.
 
         Raises:
             ImageError: if a file cannot be read.
         """
 
     def group(self, index: int, random: np.random.Generator, members: int) -> TrainingGroup:
-        """Make a group of as many images of one place, at most the source's `members`; by default the pair.
+        """Make a group of `members` images of one place, at most those of the source; by default the pair.
 
         Raises:
             ImageError: if a file cannot be read.
@@ -110,12 +111,12 @@ class JoinedPairs(PairSource):
         return self._ends[-1]
 
     def pair(self, index: int, random: np.random.Generator) -> TrainingPair:
-        """Make a pair of the source that it belongs to."""
+        """Make a pair of its source."""
         source, index_in_source = self._located(index)
         return source.pair(index_in_source, random)
 
     def group(self, index: int, random: np.random.Generator, members: int) -> TrainingGroup:
-        """Make a group of the source that it belongs to."""
+        """Make a group of its source."""
         source, index_in_source = self._located(index)
         return source.group(index_in_source, random, members)
 
@@ -149,8 +150,8 @@ class SomePairs(PairSource):
 class Draws:
     """Endless sequence of pairs: epochs of a source, each in a different order.
 
-    A pair depends on the seed, the epoch and its position in the epoch alone, not on previous draws, on the process, or
-    on interruptions.
+    A pair depends only on the seed, the epoch and its position in the epoch, not on previous draws, the process, or
+    interruptions.
     """
 
     source: PairSource
@@ -161,7 +162,7 @@ class Draws:
         return self.source.pair(*self._drawn(number))
 
     def group(self, number: int, members: int) -> TrainingGroup:
-        """The group of as many images at a position of the sequence, from 0."""
+        """The group of `members` images at a position of the sequence, from 0."""
         return self.source.group(*self._drawn(number), members)
 
     def _drawn(self, number: int) -> tuple[int, np.random.Generator]:
@@ -172,5 +173,5 @@ class Draws:
 
 @lru_cache(maxsize=4)
 def order_of_epoch(seed: int, epoch: int, count: int) -> Int64[np.ndarray, " count"]:
-    """Order of the items in an epoch; cached and shared between callers, so do not write to it."""
+    """Order of the items in an epoch. The array is cached and shared; do not write to it."""
     return np.random.default_rng((seed, 0, epoch)).permutation(count)

@@ -1,4 +1,4 @@
-"""Places of GSV-Cities, with several photos each."""
+"""Places of GSV-Cities, with several images each."""
 
 from collections.abc import Sequence
 
@@ -9,13 +9,13 @@ from vpr_dhe.images import decode_named
 from vpr_dhe.training.sources.base import PairSource, TrainingGroup, TrainingPair
 
 
-class PlacePhotos(PairSource):
-    """One group per place: photos drawn from all of the place, anew in each epoch; a pair is two of them.
+class PlaceImages(PairSource):
+    """One group per place, of images drawn at random in each epoch; a pair is two of them.
 
     Args:
-        name: of the data set.
-        places: of at least `members` photos each, and far from each other.
-        members: number of photos in a group.
+        name: name of the data set.
+        places: places with at least `members` images each, far from each other.
+        members: number of images in a group.
     """
 
     knows_homographies = False
@@ -29,12 +29,12 @@ class PlacePhotos(PairSource):
         return len(self._places)
 
     def pair(self, index: int, random: np.random.Generator) -> TrainingPair:
-        """Decode two photos of a place."""
+        """Decode two images of a place."""
         group = self.group(index, random, 2)
         return TrainingPair(*group.images, places=group.places)
 
     def group(self, index: int, random: np.random.Generator, members: int) -> TrainingGroup:
-        """Decode several photos of a place."""
+        """Decode several images of a place."""
         place = self._places[index]
         drawn = random.choice(len(place.images), members, replace=False)
         return TrainingGroup(tuple(decode_named(place.images[row]) for row in drawn), frozenset({place.name}))

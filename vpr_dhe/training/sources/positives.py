@@ -15,8 +15,8 @@ RADIUS_M = 10.0
 class PositivePairs(PairSource):
     """One pair per query with a positive; the positive changes from epoch to epoch.
 
-    The protocol of `dataset` defines positives. The places of a pair are the database images that are no negatives of
-    its query, so that nearby queries have one in common.
+    The protocol of `dataset` defines positives. The places of a pair are the database images that are not negatives of
+    its query, so that nearby queries have a place in common.
 
     Raises:
         DatasetError: if the ground truth is not public.

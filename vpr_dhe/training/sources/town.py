@@ -13,20 +13,20 @@ from vpr_dhe.errors import BadInputError
 from vpr_dhe.synthetic_town.town import Appearance, Camera, SyntheticTown
 from vpr_dhe.training.sources.base import PairSource, TrainingPair
 
-# A facade that fills less of either view hardly determines where the corners of the image go.
+# A facade with a smaller share of either view hardly determines the homography at the image corners.
 _MIN_SHARE = 0.25
 _TRIES = 12
 _MATCH_STEP_PX = 4
 _MAX_SHIFT_M, _MAX_TURN_DEG, _MAX_PITCH_DEG = 4.0, 20.0, 3.0
-# Relative to the street's: oblique and perpendicular towards either side.
+# Relative to the street: oblique and perpendicular views to either side.
 _HEADINGS_DEG = (60.0, 90.0, 120.0, 240.0, 270.0, 300.0)
 
 
 class TownPairs(PairSource):
     """Pairs of views in several towns, `pairs_per_epoch` in total; different ones in every epoch.
 
-    Views are up to 4 m along each axis and 20 degrees apart, on different days. The homography is that of the facade
-    that fills most of both views. Fronts are cut from `photos` if there are any.
+    Views differ by up to 4 m along each axis and 20 degrees, and are of different days. The homography is that of the
+    facade with the largest share of both views. Facades are cut from `photos` if there are any.
     """
 
     knows_homographies = True
@@ -40,11 +40,11 @@ class TownPairs(PairSource):
         return self._pairs_per_epoch
 
     def pair(self, index: int, random: np.random.Generator) -> TrainingPair:
-        """Search two views that share a large part of a facade, and render them."""
+        """Search for two views that share a large part of a facade, and render them."""
         seed = self._seeds[index % len(self._seeds)]
         town, cameras = _town(seed, self._photos)
         best: _SharedFront | None = None
-        # Ends much earlier: in a town, some two views always share a facade.
+        # An upper bound: views that share a facade are always found much earlier.
         for attempt in range(100 * _TRIES):
             found = _sample_views(town, cameras, random)
             if found and (best is None or found.share > best.share):
@@ -62,7 +62,7 @@ class TownPairs(PairSource):
 class _SharedFront:
     """Two cameras, and the number of the facade that fills at least `share` of the pixels of each.
 
-    `maps` hold the number of the facade at each pixel of either view.
+    `maps` contain the number of the facade at each pixel of either view.
     """
 
     share: float
@@ -73,7 +73,7 @@ class _SharedFront:
 
 
 def _sample_views(town: SyntheticTown, cameras: Sequence[Camera], random: np.random.Generator) -> _SharedFront | None:
-    """Place one camera at random and another beside it; None if they share no facade."""
+    """Place a camera at random and another near it; None if they share no facade."""
     camera_a = _beside(cameras[int(random.integers(len(cameras)))], random)
     camera_b = _beside(camera_a, random)
     maps = town.facade_map(camera_a), town.facade_map(camera_b)
@@ -94,9 +94,9 @@ def _shares(shown: Int32[np.ndarray, "height width"], facades: int) -> Float64[n
 
 
 def _matches(found: _SharedFront) -> Float64[np.ndarray, "matches 4"]:
-    """Pixels of both views where the same point of the front is, in every fourth row and column of the first.
+    """Corresponding pixels of the facade in both views, for every fourth row and column of the first.
 
-    Cars and people of the day may stand before it, as before any place.
+    Cars and people of the day may occlude it.
     """
     rows, columns = (found.maps[0][::_MATCH_STEP_PX, ::_MATCH_STEP_PX] == found.front).nonzero()
     here = np.stack([columns, rows], axis=1) * float(_MATCH_STEP_PX)
@@ -106,7 +106,7 @@ def _matches(found: _SharedFront) -> Float64[np.ndarray, "matches 4"]:
     height, width = found.maps[1].shape
     x, y = there.round().astype(int).T
     inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-    # Where the front is hidden in the second view, something else is seen.
+    # Drop points that are occluded in the second view.
     inside[inside] = found.maps[1][y[inside], x[inside]] == found.front
     return np.concatenate([here, there], axis=1)[inside]
 

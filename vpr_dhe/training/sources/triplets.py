@@ -14,9 +14,9 @@ from vpr_dhe.training.sources.positives import PositivePairs
 
 @dataclass(frozen=True)
 class TripletData:
-    """Queries to train on with their database, and pairs of other queries to validate with."""
+    """Training queries with their database, and pairs of held-out queries for validation."""
 
-    learned: PlaceDataset
+    training: PlaceDataset
     validation: PairSource
 
 
@@ -31,10 +31,10 @@ def open_triplet_data(root: Path, protocol: Protocol | None = None) -> TripletDa
     dataset = read_training_places(root, protocol or Protocol())
     if dataset is None:
         raise DatasetError(
-            f"{root} is not a place data set; triplets need one, because photos alone have no known places"
+            f"{root} is not a place data set; triplets need one, because places of images are unknown otherwise"
         )
-    learned, kept = hold_out(range(len(dataset.queries.records)))
-    return TripletData(_with_queries(dataset, learned), PositivePairs(_with_queries(dataset, kept)))
+    training, validation = hold_out(range(len(dataset.queries.records)))
+    return TripletData(_with_queries(dataset, training), PositivePairs(_with_queries(dataset, validation)))
 
 
 def _with_queries(dataset: PlaceDataset, chosen: Sequence[int]) -> PlaceDataset:

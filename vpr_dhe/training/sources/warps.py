@@ -1,4 +1,4 @@
-"""Pairs out of any photos: two views of one photo, related by a random homography, in different light."""
+"""Warped image pairs: two views of one image under a random homography, in different lighting."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,8 +11,8 @@ from vpr_dhe.records import Size
 from vpr_dhe.training.sources.base import PairSource, TrainingPair
 
 
-class WarpedPhotos(PairSource):
-    """Views of `view_size`, the network's input, so that their homographies are exact there; see `warped_views`."""
+class WarpedImages(PairSource):
+    """Pairs of views in the network's input size, for which their homographies are exact; see `warped_views`."""
 
     knows_homographies = True
 
@@ -23,7 +23,7 @@ class WarpedPhotos(PairSource):
         return len(self.paths)
 
     def pair(self, index: int, random: np.random.Generator) -> TrainingPair:
-        """Make two views of a photo."""
+        """Make two views of an image."""
         views = warped_views(decode_named(self.paths[index]), self.view_size, random)
         places = frozenset([str(self.paths[index])])
         return TrainingPair(*views, places, holds_everywhere=True)

@@ -1,1 +1,1 @@
-"""Vocabulary and projection of a VLAD, fitted to unlabelled photos within minutes, for any model."""
+"""Fit of the vocabulary and the projection of a VLAD to unlabelled images, for any model."""

@@ -1,4 +1,4 @@
-"""Fit of a VLAD for any model, resumable, from a folder of unlabelled photos to a model file."""
+"""Resumable fit of a VLAD for any model, from a folder of unlabelled images to a model file."""
 
 import hashlib
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ MAX_IMAGES = 2000
 
 @dataclass(frozen=True)
 class VladInfo:
-    """Name, licence and training data of the result; None keeps the model's name, with the aggregator, and licence."""
+    """Name, licence and training data of the result; by default, the model's name and aggregator, and its licence."""
 
     training_data: str
     name: str | None = None
@@ -37,14 +37,14 @@ class VladInfo:
 
 
 class FittedVlad(NamedTuple):
-    """A fitted model, and the number of images that it was fitted to."""
+    """Fitted model, and the number of images that it was fitted to."""
 
     model: ModelFile
     images: int
 
 
 def default_settings(model: ModelFile, aggregator: str | None = None) -> VladSettings:
-    """Return the default settings of the fit of an aggregator for a model; None takes that model's default."""
+    """Return the default settings for fitting an aggregator to a model; None is the model's default aggregator."""
     if aggregator == JOINT_VLAD:
         return JOINT_SETTINGS
     settings = SIFT_VLAD_SETTINGS if model.architecture.backbone == SIFT_VLAD else NETWORK_SETTINGS
@@ -63,26 +63,26 @@ def fit_vlad(
     half: bool = False,
     start_progress: StartProgress = without_progress,
 ) -> FittedVlad:
-    """Fit vocabulary and projection of a VLAD to unlabelled photos, and write the model.
+    """Fit vocabulary and projection of a VLAD to unlabelled images, and write the model.
 
-    An interrupted fit leaves the folder `OUT.partial`, and the same call goes on from there.
+    An interrupted fit leaves the folder `OUT.partial`; the same call resumes it.
 
     Args:
-        model: network of any kind, whose aggregator is replaced, or `sift-vlad`, all of whose arrays are fitted.
-        images: folder of photos; subfolders are included.
+        model: any network, whose aggregator is replaced, or `sift-vlad`, for which all arrays are fitted.
+        images: folder of images; subfolders are included.
         out: model file to write.
         settings: sizes of the VLAD and of its training.
         info: name, licence and training data of the result.
-        device: runs the network.
-        max_images: a sample of so many images is drawn from larger folders.
-        half: whether to store the weights of a network in half precision, apart from its aggregator; the arrays of
+        device: device of the network.
+        max_images: maximum number of images; larger folders are sampled.
+        half: whether to store the weights of a network, except its aggregator, in half precision; the arrays of
             `sift-vlad` always are.
         start_progress: called with the name and length of each pass over the images.
 
     Raises:
-        BadInputError: if the folder holds no images, there are not more images than dimensions, fewer numbers to
-            project than dimensions, or `OUT.partial` holds a fit under other settings.
-        ModelError: if `out` is no name for a model file, or the aggregator is unknown or not for `sift-vlad`.
+        BadInputError: if the folder contains no images, there are not more images than dimensions, the VLAD is shorter
+            than the projected vector, or `OUT.partial` contains a fit with other settings.
+        ModelError: if `out` is not a valid name for a model file, or the aggregator is unknown or not for `sift-vlad`.
         ImageError: if an image cannot be read.
     """
     images, out = Path(images), Path(out)
@@ -98,16 +98,16 @@ def fit_vlad(
         else:
             fitted = fit_network_vlad(model, paths, settings, partial_results, device, start_progress)
     except VprDheError:
-        partial_results.remove()  # the command will be repeated with other settings or images
+        partial_results.remove()  # the command must be repeated with other settings or images
         raise
-    described = _described(fitted, model, info, half=half)
+    described = _with_metadata(fitted, model, info, half=half)
     described.save(out)
     partial_results.remove()
     return FittedVlad(described, len(paths))
 
 
-def _described(fitted: ModelFile, model: ModelFile, info: VladInfo, *, half: bool) -> ModelFile:
-    """Complete a fitted model by its name, licence and training data."""
+def _with_metadata(fitted: ModelFile, model: ModelFile, info: VladInfo, *, half: bool) -> ModelFile:
+    """Add name, licence and training data to a fitted model."""
     named = replace(fitted, name=info.name or fitted.name, licence=info.licence or fitted.licence)
     if model.architecture.backbone == SIFT_VLAD:
         return replace(named, training_data=info.training_data)
@@ -115,7 +115,7 @@ def _described(fitted: ModelFile, model: ModelFile, info: VladInfo, *, half: boo
     described = replace(named, training_data=description)
     if not half:
         return described
-    # The logits of a soft assignment are too large for half precision, and the projection is stored in it anyway.
+    # Logits of a soft assignment exceed the range of half precision; the projection is stored in it in any case.
     return replace(described, tensors={**described.in_half_precision().tensors, **_aggregator_of(described)})
 
 
@@ -125,7 +125,7 @@ def _aggregator_of(model: ModelFile) -> dict[str, Tensor]:
 
 def _require_aggregator(model: ModelFile, settings: VladSettings) -> None:
     if settings.aggregator not in AGGREGATORS:
-        raise ModelError(f"aggregator {settings.aggregator!r} is no VLAD; choose one of {', '.join(AGGREGATORS)}")
+        raise ModelError(f"aggregator {settings.aggregator!r} is not a VLAD; choose one of {', '.join(AGGREGATORS)}")
     if model.architecture.backbone == SIFT_VLAD and settings.aggregator != "vlad":
         raise ModelError(f"{SIFT_VLAD} has no soft assignment; leave out --aggregator {settings.aggregator}")
     if settings.aggregator == JOINT_VLAD and model.architecture.local_head is None:
@@ -135,7 +135,7 @@ def _require_aggregator(model: ModelFile, settings: VladSettings) -> None:
 
 
 def _sampled(names: Sequence[str], count: int, seed: int) -> list[str]:
-    """Draw a sample, in the order of the names; all of them if there are no more than `count`."""
+    """Draw a sample of at most `count` names, in their order."""
     if len(names) <= count:
         return list(names)
     chosen = np.random.default_rng((seed, 2)).choice(len(names), count, replace=False)
@@ -151,7 +151,7 @@ def _require_enough(images: int, settings: VladSettings) -> None:
 
 
 def _facts(model: ModelFile, images: Path, names: Sequence[str], settings: VladSettings) -> dict[str, Fact]:
-    """All that determines the result, apart from rounding errors of the device."""
+    """Everything that determines the result, apart from rounding errors of the device."""
     digest = hashlib.sha256()
     for name in names:
         digest.update(f"{name}\0{(images / name).stat().st_size}\0".encode(errors="surrogateescape"))

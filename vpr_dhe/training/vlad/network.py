@@ -27,7 +27,7 @@ from vpr_dhe.training.vlad.partial_results import PART_SIZE, PartialResults
 from vpr_dhe.training.vlad.settings import VladSettings, fit_vocabulary, require_projectable
 from vpr_dhe.training.whitening import projection_of
 
-# Divides the size of stored parts, so that a resumed fit makes the same batches.
+# A divisor of the size of stored parts, so that a resumed fit has the same batches.
 _BATCH = 8
 assert PART_SIZE % _BATCH == 0
 # Bounds the memory for wide tokens.
@@ -72,7 +72,7 @@ def fit_network_vlad(
 
 
 class _Cells:
-    """Unit tokens of a model for batches of images, and the descriptors of a local head, if it is given.
+    """Unit tokens of a model for batches of images, concatenated with the descriptors of a local head if given.
 
     `widths` are the dimensions of tokens and descriptors.
     """
@@ -85,7 +85,7 @@ class _Cells:
         self.widths = (self._backbone.dimension, *([] if head is None else [head.descriptor.out_channels]))
 
     def unit(self, tokens: DenseTokens) -> Float[Tensor, "batch cells d"]:
-        """Unit tokens, and beside them the descriptors if there is a head."""
+        """Unit tokens, concatenated with the descriptors if there is a head."""
         parts = [torch.nn.functional.normalize(tokens.patches, dim=-1)]
         if self._head is not None:
             parts.append(self._head.cells(tokens.patches, tokens.grid)[0])
@@ -118,7 +118,7 @@ def _sampled_cells(
 def _fitted(
     samples: Float32[np.ndarray, "samples d"], widths: Sequence[int], settings: VladSettings
 ) -> dict[str, np.ndarray]:
-    """Fit the tensors of the aggregator that its projection is learned with."""
+    """Fit the tensors of the aggregator before its projection."""
     if settings.aggregator != JOINT_VLAD:
         return _vocabulary(samples, settings, soft=settings.aggregator == "netvlad")
     tokens, local = np.split(samples, [widths[0]], axis=1)
@@ -129,7 +129,7 @@ def _fitted(
 def _vocabulary(
     samples: Float32[np.ndarray, "samples d"], settings: VladSettings, *, soft: bool
 ) -> dict[str, np.ndarray]:
-    """Fit visual words, with their soft assignment if asked for."""
+    """Fit visual words, and their assignment if `soft`."""
     vocabulary = fit_vocabulary(samples, settings)
     if not soft:
         return asdict(vocabulary)
@@ -140,7 +140,7 @@ def _vocabulary(
 
 
 def _sharpness(points: Float[Tensor, "samples reduced"], centres: Float[Tensor, "words reduced"]) -> float:
-    """Factor alpha of squared distances for which the largest two weights of a softmax have a mean ratio of 100."""
+    """Factor alpha of squared distances for which the two largest softmax weights have a mean ratio of 100."""
     if len(centres) == 1:
         return 1.0
     nearest = torch.cat([torch.cdist(part, centres).topk(2, largest=False).values for part in points.split(4096)])
@@ -151,7 +151,7 @@ def _sharpness(points: Float[Tensor, "samples reduced"], centres: Float[Tensor, 
 def _aggregator(
     settings: VladSettings, fitted: dict[str, np.ndarray], head: LocalHead | None
 ) -> BandedVlad | JointVlad:
-    """Build the aggregator without a projection; `head` is the one of a joint VLAD."""
+    """Build the aggregator without a projection; `head` is that of a joint VLAD."""
     state = {name: torch.from_numpy(array) for name, array in fitted.items()}
 
     def sizes(prefix: str) -> VladSizes:
@@ -172,7 +172,7 @@ def _aggregator(
 def _vlads_of_views(
     cells: _Cells, aggregator: BandedVlad | JointVlad, paths: Sequence[Path], settings: VladSettings, first: int
 ) -> Iterator[Float32[np.ndarray, "samples unprojected"]]:
-    """Yield the mean of the VLADs of random views of each image, or that of the image and each of its views."""
+    """Yield the mean VLAD of random views of each image, or the VLADs of the image and each of its views."""
     long_side_px = max(cells.preprocessing.width, cells.preprocessing.height)
     views = partial(_views, long_side_px=long_side_px, settings=settings)
     for start in range(first, len(paths), _BATCH):
@@ -192,7 +192,7 @@ def _projection(
     weighted = vlads * weights.numpy()
     axes, _ = projection_of(weighted, settings.dimension, settings.whitening_power, settings.eigenvalue_ridge)
     projection = (torch.from_numpy(axes) * weights).half()
-    # Computed from the rounded projection, so that it cancels the mean exactly.
+    # From the rounded projection, so that it cancels the mean exactly.
     return {"projection": projection, "offset": projection.float() @ torch.from_numpy(vlads).mean(0)}
 
 

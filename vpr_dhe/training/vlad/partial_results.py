@@ -1,4 +1,4 @@
-"""Results of the finished parts of a fit, so that an interrupted one goes on where it was."""
+"""Stored results of the finished parts of a fit, for resuming it."""
 
 import io
 import shutil
@@ -25,14 +25,14 @@ def partial_folder(out: Path) -> Path:
 
 
 class PartialResults:
-    """Folder beside the file that a fit will write, `FILE.partial`; `remove` it once the file is written.
+    """Folder `FILE.partial` next to the output file of a fit; call `remove` after writing the file.
 
     Args:
-        out: file that the fit will write.
-        facts: all that determines the result; a fit is only resumed under the same.
+        out: output file of the fit.
+        facts: everything that determines the result; a fit is resumed only with the same facts.
 
     Raises:
-        BadInputError: if the folder holds something else, or results of a fit under other settings.
+        BadInputError: if the folder contains something else, or results of a fit with other settings.
     """
 
     def __init__(self, out: Path, facts: Mapping[str, Fact]) -> None:
@@ -47,13 +47,13 @@ class PartialResults:
     def rows(
         self, name: str, total: int, compute: Callable[[int], Iterable[np.ndarray]], progress: Progress
     ) -> np.ndarray:
-        """Concatenate the rows of all images, which are stored in parts of 64 images.
+        """Concatenate the rows of all images, stored in parts of 64 images.
 
         Args:
-            name: of the step.
+            name: name of the step.
             total: number of images.
-            compute: yields the rows of each image, from the one with the given number on.
-            progress: called with the number of images just finished, or found finished.
+            compute: function that yields the rows of each image, starting at the given number.
+            progress: called with the number of images just finished or already stored.
         """
         parts: list[np.ndarray] = []
         starts = range(0, total, PART_SIZE)
@@ -80,7 +80,7 @@ class PartialResults:
         try:
             with np.load(path) as stored:
                 return dict(stored)
-        except Exception:  # damaged files, which are computed again, raise errors of any kind
+        except Exception:  # damaged files raise errors of any kind; their results are computed again
             return None
 
     def _write(self, name: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

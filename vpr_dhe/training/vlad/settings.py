@@ -1,4 +1,4 @@
-"""Settings of the fit of a VLAD, and the vocabulary, which is fitted in the same way for all kinds of cells."""
+"""Settings of the fit of a VLAD, and the fit of the vocabulary, which all kinds of cells share."""
 
 from dataclasses import dataclass
 
@@ -21,19 +21,19 @@ class VladSettings:
         aggregator: `vlad`, `netvlad`, or `joint-vlad`, for models with a local head.
         words: number of visual words.
         bands: number of horizontal bands of the image.
-        dimension: of the global descriptor; fewer than there are images.
-        reduced_dimension: of the cells that are compared with the words; at most their own dimension.
-        local_dimension: of the local map of `sift-vlad`.
-        eigenvalue_floor: added to the eigenvalues of cells, as a fraction of the largest one.
-        descriptors_per_image: maximum number of cells per image that the vocabulary is learned from.
-        views_per_image: number of random views of each image that the projection is learned from.
-        whitening_power: of the eigenvalue that each output dimension is divided by; 0.5 is full whitening, for which
-            the smallest eigenvalues are too noisy with a few thousand images.
-        eigenvalue_ridge: added to the eigenvalues of VLADs for whitening, as a fraction of their mean.
-        average_views: whether the projection is learned from the mean over the views of an image, or from the image
-            itself and each of its views.
-        local_weight: norm of the VLAD of descriptors in `joint-vlad`, where that of the tokens has norm 1.
-        seed: of samples, clusters and views.
+        dimension: length of the global descriptor; less than the number of images.
+        reduced_dimension: dimension in which cells are compared with words; at most that of the cells.
+        local_dimension: length of the descriptors in the local map of `sift-vlad`.
+        eigenvalue_floor: value added to the eigenvalues of cells, as a fraction of the largest eigenvalue.
+        descriptors_per_image: maximum number of cells per image for fitting the vocabulary.
+        views_per_image: number of random views of each image for fitting the projection.
+        whitening_power: power of the eigenvalue that each output dimension is divided by; 0.5 is full whitening, for
+            which the smallest eigenvalues are too noisy with a few thousand images.
+        eigenvalue_ridge: value added to the eigenvalues of VLADs for whitening, as a fraction of their mean.
+        average_views: whether the projection is fitted to the mean over the views of an image, or to the image and each
+            of its views.
+        local_weight: norm of the VLAD of descriptors in `joint-vlad`; that of the tokens has norm 1.
+        seed: seed of samples, clusters and views.
     """
 
     aggregator: str = "netvlad"
@@ -54,7 +54,7 @@ class VladSettings:
 
 NETWORK_SETTINGS = VladSettings()
 SIFT_VLAD_SETTINGS = VladSettings(aggregator="vlad", dimension=384, reduced_dimension=64)
-"""Sizes of the model in the package."""
+"""Settings of the bundled model."""
 JOINT_SETTINGS = VladSettings(
     aggregator=JOINT_VLAD,
     words=8,
@@ -64,14 +64,14 @@ JOINT_SETTINGS = VladSettings(
     eigenvalue_ridge=1.0,
     average_views=False,
 )
-"""Sizes of `lite-vlad`, but for the scale of its cells."""
+"""Settings of `lite-vlad`, except for the scale of its cells."""
 
 
 def require_projectable(settings: VladSettings, *cell_dimensions: int) -> None:
-    """Check that VLADs of cells of these dimensions have enough numbers to project.
+    """Check that VLADs of cells of these dimensions are long enough for the projection.
 
     Raises:
-        BadInputError: if they have fewer than the global descriptor.
+        BadInputError: if they are shorter than the global descriptor.
     """
     reduced = sum(min(settings.reduced_dimension, dimension) for dimension in cell_dimensions)
     if settings.words * settings.bands * reduced < settings.dimension:

@@ -1,7 +1,7 @@
 """Fit of the arrays of `sift-vlad`, vocabulary and projections.
 
-Photos of one place differ by viewpoint and light. The projection of the VLAD is therefore learned from the mean over
-random views of each image, in which variation among views of one image averages out.
+Images of one place differ in viewpoint and lighting. The projection of the VLAD is therefore fitted to the mean over
+random views of each image, in which the variation between views of one image averages out.
 """
 
 import multiprocessing
@@ -101,7 +101,7 @@ def _mean_moment(pool: Pool, paths: Sequence[Path], start_progress: StartProgres
 
 
 def _second_moment_of_cells(path: Path, _: int) -> Float32[np.ndarray, "256 256"]:
-    """Compute the uncentred second moment: cosines between cells are uncentred, too, and the projection keeps them."""
+    """Compute the uncentred second moment, because the projection must preserve cosines, which are uncentred."""
     cells = local_descriptors_of_cells(_read_grey(path).astype(np.float32) / 255)
     return (cells.T @ cells / len(cells)).numpy()
 

@@ -1,1 +1,1 @@
-"""Training of the patch descriptor for pairs of two sensors."""
+"""Training of patch descriptors for images of two sensors."""

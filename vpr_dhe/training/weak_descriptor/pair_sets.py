@@ -1,4 +1,4 @@
-"""Sets of training pairs, with their own homographies or with those that an estimator finds."""
+"""Sets of training pairs, with their own homographies or with those of an estimator."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,9 +19,9 @@ from vpr_dhe.verification.estimators.base import HomographyEstimator, View
 
 @dataclass(frozen=True)
 class PairData:
-    """Pairs to train on, and pairs to validate with."""
+    """Pairs for training and for validation."""
 
-    learned: PairSource
+    training: PairSource
     validation: PairSource
 
 
@@ -43,9 +43,9 @@ class SetPairs(PairSource):
 
 
 class AlignedPairs(PairSource):
-    """Pairs of a source with the homographies that an estimator finds, in place of their own.
+    """Pairs of a source, with their homographies replaced by those of an estimator.
 
-    Each is estimated once, when its pair is first made; it is None if the estimate fails.
+    Each homography is estimated once, on first use; it is None if the estimate fails.
     """
 
     knows_homographies = False
@@ -71,19 +71,19 @@ class AlignedPairs(PairSource):
 
 
 def open_pair_data(names: Sequence[str], view_size: Size, aligner: HomographyEstimator | None = None) -> PairData:
-    """Open pair sets in any layout that `evaluate-pairs` reads, folders of photos, and generated towns.
+    """Open pair sets in any layout that `evaluate-pairs` reads, folders of images, and generated towns.
 
     Args:
         names: paths of folders, or `synthetic-town`.
-        view_size: size of warped photos.
-        aligner: finds the homographies of pair sets; None takes their own.
+        view_size: size of warped images.
+        aligner: estimator of the homographies of pair sets; None uses their own.
 
     Raises:
-        DatasetError: if a folder is missing, has an unexpected layout or is a place data set, or holds too little.
+        DatasetError: if a folder is missing, has an unexpected layout, is a place data set, or contains too few images.
     """
     opened = [_open(name, view_size, aligner) for name in names]
-    learned, validation = ([getattr(data, part) for data in opened] for part in ("learned", "validation"))
-    return PairData(JoinedPairs(learned), JoinedPairs(validation))
+    training, validation = ([getattr(data, part) for data in opened] for part in ("training", "validation"))
+    return PairData(JoinedPairs(training), JoinedPairs(validation))
 
 
 def _open(name: str, view_size: Size, aligner: HomographyEstimator | None) -> PairData:
@@ -97,6 +97,6 @@ def _open(name: str, view_size: Size, aligner: HomographyEstimator | None) -> Pa
     known = SetPairs(read_pairs(Path(name)))
     source = known if aligner is None else AlignedPairs(known, aligner)
     if len(source) < 2:
-        raise DatasetError(f"{name} holds one pair; at least two are needed, one of them to validate with")
-    learned, kept = hold_out(range(len(source)))
-    return PairData(SomePairs(source, learned), SomePairs(source, kept))
+        raise DatasetError(f"{name} contains one pair; at least two are needed, one of them for validation")
+    training, validation = hold_out(range(len(source)))
+    return PairData(SomePairs(source, training), SomePairs(source, validation))

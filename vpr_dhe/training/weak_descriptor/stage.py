@@ -1,12 +1,11 @@
-"""Stage `weak-descriptor`: trains a patch descriptor for the kinds of images that aligned pairs show.
+"""Stage `weak-descriptor`: trains a patch descriptor on aligned image pairs, such as those of two sensors.
 
-SIFT keypoints of A, moved by the homography of their pair, give the patches of B that show the same; patches of other
-places should lie a margin apart. Extracting patches costs more than training on them, so training proceeds in rounds:
-the patches of some pairs are kept and used for several epochs.
+SIFT keypoints of A are transferred by the homography of their pair to corresponding patches of B; descriptors of other
+patches should be at least a margin apart. Extracting patches takes longer than training on them, so training proceeds
+in rounds: the patches of a number of pairs are extracted and used for several epochs.
 
 Source: Dong et al., "Learning to Align Images using Weak Geometric Supervision", 3DV 2018 (arXiv:1808.01424). Unlike
-there, each patch is contrasted with all others of its batch that show another place, of which those within the margin
-count.
+there, each patch is contrasted with all patches of its batch at other positions; those within the margin count.
 """
 
 from collections.abc import Mapping, Sequence
@@ -46,14 +45,14 @@ class WeakDescriptorStageSettings:
 
     Args:
         pseudo_siamese: whether the images have separate first layers, as for two sensors.
-        batch_size: patches of A, and as many of B, per step and process.
+        batch_size: patches of A, and of B, per step and process.
         learning_rate: peak learning rate of stochastic gradient descent with momentum 0.9.
         decay_steps: length of the cosine schedule, after which the learning rate stays at a hundredth.
         margin: minimum distance of descriptors of different places.
         pairs_per_round: image pairs per round.
         patches_per_pair: maximum number of patches of an image pair.
         epochs_per_round: number of epochs on a round.
-        seed: of the initial weights, the data and their order.
+        seed: seed of the initial weights, the data and their order.
         validation_pairs: maximum number of validation image pairs.
     """
 
@@ -93,13 +92,13 @@ class PatchPairs(NamedTuple):
         return PatchPairs(*(column[which] for column in self))
 
     def apart(self) -> Bool[Tensor, "patches patches"]:
-        """Mask of patches that certainly show different places: from different images, or at least a width apart."""
+        """Mask of patches that certainly differ: from different images, or at least a width apart."""
         far = torch.cdist(self.places, self.places) >= self.widths[:, None]
         return far | (self.pairs[:, None] != self.pairs)
 
 
 def patch_pairs(pair: TrainingPair, number: int, max_patches: int, random: np.random.Generator) -> PatchPairs:
-    """Patches around SIFT keypoints of A that B shows as well; empty without a homography."""
+    """Extract patches around SIFT keypoints of A that are inside B; empty without a homography."""
     if pair.homography is None:
         return PatchPairs.joined([])
     of_a = detect_frames(pair.image_a)
@@ -136,10 +135,10 @@ class PatchBatches(Batches[PatchPairs]):
 
 
 class WeakDescriptorStage(Stage[PatchPairs]):
-    """Trains a patch network from random weights.
+    """Training of a patch network from random weights.
 
     Args:
-        data: pairs with homographies to train on and to validate with.
+        data: pairs with homographies for training and validation.
         settings: hyperparameters.
         training_data: images and their licences, for the network file.
     """
@@ -150,9 +149,9 @@ class WeakDescriptorStage(Stage[PatchPairs]):
         self.network = new_network(settings.seed, pseudo_siamese=settings.pseudo_siamese)
         self._drawn = 0
         self._held_out: list[PatchPairs] | None = None
-        self._learned = PatchBatches(settings)
-        self.batches = self._learned
-        self.facts: Mapping[str, Fact] = {"stage": NAME, "data": data.learned.description, **asdict(settings)}
+        self._round = PatchBatches(settings)
+        self.batches = self._round
+        self.facts: Mapping[str, Fact] = {"stage": NAME, "data": data.training.description, **asdict(settings)}
 
     def optimizer(self) -> torch.optim.Optimizer:
         """Stochastic gradient descent, as for training on a single pair."""
@@ -167,7 +166,7 @@ class WeakDescriptorStage(Stage[PatchPairs]):
         patches = self._settings.pairs_per_round * self._settings.patches_per_pair
         return max(1, self._settings.epochs_per_round * patches // (self._settings.batch_size * processes))
 
-    def begin_round(self, step: int) -> None:  # noqa: ARG002 (depends on the previous rounds alone)
+    def begin_round(self, step: int) -> None:  # noqa: ARG002 (depends only on the previous rounds)
         """Extract the patches of the pairs after those of the last round.
 
         Raises:
@@ -175,9 +174,9 @@ class WeakDescriptorStage(Stage[PatchPairs]):
         """
         end = self._drawn + self._settings.pairs_per_round
         numbers = range(self._drawn, end)
-        self._learned.patches = PatchPairs.joined(self._extract(self._data.learned, numbers, "pairs of the next round"))
+        self._round.patches = PatchPairs.joined(self._extract(self._data.training, numbers, "pairs of the next round"))
         self._drawn = end
-        if len(self._learned.patches.pairs) < 2:
+        if len(self._round.patches.pairs) < 2:
             raise DatasetError(
                 f"{self._settings.pairs_per_round} pairs share fewer than two keypoints; give images with more "
                 "texture, and pairs that overlap"
@@ -193,17 +192,17 @@ class WeakDescriptorStage(Stage[PatchPairs]):
         return extracted
 
     def get_extra_state(self) -> dict[str, Tensor]:
-        """Patches of this round, and the number of pairs drawn until its end."""
-        return {**self._learned.patches._asdict(), "drawn": torch.tensor(self._drawn)}
+        """Patches of this round, and the number of pairs drawn so far."""
+        return {**self._round.patches._asdict(), "drawn": torch.tensor(self._drawn)}
 
     def set_extra_state(self, state: dict[str, Tensor]) -> None:
         """Restore the patches of a round."""
         columns = dict(state)
         self._drawn = int(columns.pop("drawn"))
-        self._learned.patches = PatchPairs(**columns)
+        self._round.patches = PatchPairs(**columns)
 
     def forward(self, batch: PatchPairs) -> StepLoss:
-        """Contrastive loss: patches that correspond attract, others repel within the margin."""
+        """Contrastive loss: corresponding patches attract, others repel within the margin."""
         of_a, of_b = self.network(batch.of_a, batch.of_b)
         attraction = squared_distances(of_a, of_b).mean()
         lengths_a, lengths_b = (descriptors.square().sum(dim=1) for descriptors in (of_a, of_b))
@@ -215,7 +214,7 @@ class WeakDescriptorStage(Stage[PatchPairs]):
         )
 
     def validate(self) -> Validation:
-        """Share of keypoints of held-out pairs that are nearer to their patch of B than to all that lie elsewhere."""
+        """Share of keypoints of held-out pairs that are nearer to their patch of B than to all distant patches."""
         if self._held_out is None:
             count = min(self._settings.validation_pairs, len(self._data.validation))
             extracted = self._extract(self._data.validation, range(count), "held-out pairs")

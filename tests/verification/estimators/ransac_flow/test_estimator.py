@@ -124,7 +124,7 @@ def test_without_a_network_planes_are_homographies_alone():
     assert abs(abs(float(shift[1] / shift[2]) - 240) - 40) < 6
 
 
-def test_images_that_are_not_indexed_are_described_when_they_are_seen():
+def test_images_that_are_not_indexed_are_extracted_when_they_are_seen():
     image = texture()
     size = image_size(image)
     plain = View(Frame(size, size), lambda: image)

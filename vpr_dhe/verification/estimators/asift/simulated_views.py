@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float32, Float64, UInt8
 from torch import Tensor
 
-from vpr_dhe.features.keypoints import TOLERANCE_PX, Keypoints, detect_and_describe
+from vpr_dhe.features.keypoints import TOLERANCE_PX, Keypoints, detect_and_extract
 from vpr_dhe.images import image_size
 from vpr_dhe.records import Image, Matches
 
@@ -85,7 +85,7 @@ def detect_in_views(image: Image) -> Keypoints:
     for view in simulate_views(image):
         share = abs(float(np.linalg.det(view.from_image)))
         wanted = round(_MAX_KEYPOINTS if share == 1 else _MORE * share * _MAX_KEYPOINTS + _MIN_KEYPOINTS)
-        found = detect_and_describe(view.pixels, view.mask, max_keypoints=wanted)
+        found = detect_and_extract(view.pixels, view.mask, max_keypoints=wanted)
         if len(found.points):
             points.append(cv2.perspectiveTransform(found.points[None], np.linalg.inv(view.from_image))[0])
             descriptors.append(found.descriptors)
