@@ -10,7 +10,7 @@ from vpr_dhe.cli.shared.callbacks import writable_file
 from vpr_dhe.cli.shared.help import OUTPUT
 from vpr_dhe.cli.shared.options import FormatOption, IndexArgument, OutOption
 from vpr_dhe.cli.shared.progress import DocumentFormat, chosen_format, print_result, progress_stages, report_building
-from vpr_dhe.runtime.choices import Adapt
+from vpr_dhe.runtime.choices import AUTO, Adapt
 
 NAME = "adapt"
 EXAMPLES = """
@@ -23,7 +23,7 @@ def run(
     index: IndexArgument,
     adapt: Annotated[
         Adapt, typer.Option(help="auto keeps what helps on held-out places; off searches vectors as extracted again.")
-    ] = "auto",
+    ] = AUTO,
     picture: Annotated[
         Path | None,
         typer.Option(

@@ -36,7 +36,7 @@ from vpr_dhe.index.ingest import Chunk, SealedChunk, Source, extract, load, seal
 from vpr_dhe.index.place_index import PlaceIndex, require_same_features
 from vpr_dhe.index.writer import IndexWriter
 from vpr_dhe.records import GreyLevels, ImageRecord, Progress
-from vpr_dhe.runtime.choices import AUTO, ExtractorPrecision, Runtime
+from vpr_dhe.runtime.choices import AUTO, FP32, ExtractorPrecision, Runtime
 from vpr_dhe.runtime.durable_files import TEMPORARY_SUFFIX
 from vpr_dhe.runtime.image_decoding import FULL_RANGE, MAX_PIXELS
 
@@ -73,7 +73,7 @@ class Workers:
         model: str,
         device: str,
         *,
-        precision: ExtractorPrecision = "fp32",
+        precision: ExtractorPrecision = FP32,
         compiled: bool = False,
         runtime: Runtime = AUTO,
     ) -> "Workers":

@@ -20,7 +20,7 @@ from vpr_dhe.localization.database import PinnedIndex
 from vpr_dhe.localization.early_stop import require_margin
 from vpr_dhe.localization.loading import load_setup
 from vpr_dhe.records import StartProgress, StrPath, without_progress
-from vpr_dhe.runtime.choices import AUTO, Adapt, Precision, RankByChoice, Runtime
+from vpr_dhe.runtime.choices import AUTO, FP32, Adapt, Precision, RankByChoice, Runtime
 from vpr_dhe.verification.names import DEFAULT_VERIFIER
 
 # Localizing this many takes a minute or two.
@@ -52,14 +52,14 @@ def calibrate_index(
     weights: Iterable[StrPath] = (),
     rerank: int = 100,
     rank_by: RankByChoice = AUTO,
-    adapt: Adapt = "auto",
+    adapt: Adapt = AUTO,
     stop_early: float | None = None,
     prior: float = 0.5,
     method: str = "logistic",
     model: str | None = None,
     device: str = "cpu",
     runtime: Runtime = AUTO,
-    precision: Precision = "fp32",
+    precision: Precision = FP32,
     start_progress: StartProgress = without_progress,
     note: Callable[[str], object] = lambda _: None,
 ) -> CalibrationReport:

@@ -17,6 +17,7 @@ from vpr_dhe.localization.database import VerifiedIndex
 from vpr_dhe.localization.localizer import Localizer
 from vpr_dhe.models.names import DEFAULT_MODEL
 from vpr_dhe.records import NOT_VERIFIED, Image, ImageRecord, MetricPosition, Progress, RankedMatch, Verification
+from vpr_dhe.runtime.choices import AUTO
 from vpr_dhe.synthetic_town.town import SyntheticTown, write_town
 from vpr_dhe.verification.build import build_verifiers
 from vpr_dhe.verification.estimators.resources import Resources
@@ -77,7 +78,7 @@ def run_demo(folder: Path, *, seed: int, queries: int, stage: Callable[[str, int
     extractor = load_extractor(DEFAULT_MODEL)
     index = PlaceIndex.create(folder / "index", extractor.spec, dataset.database.folder)
     index.add(dataset.database.records, extractor, progress=stage("indexing its database views", len(database)))
-    index.configure(rank_by="evidence", adapt="auto")
+    index.configure(rank_by="evidence", adapt=AUTO)
     adaptation = index.adapt()
     verifiers = build_verifiers([DEFAULT_VERIFIER], Resources(extractor))
     querying = stage("localizing its query views", queries)

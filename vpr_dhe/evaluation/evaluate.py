@@ -22,6 +22,7 @@ from vpr_dhe.models.network_file import load_networks
 from vpr_dhe.records import StartProgress, StrPath, without_progress
 from vpr_dhe.runtime.choices import (
     AUTO,
+    FP32,
     Adapt,
     Precision,
     RankBy,
@@ -59,7 +60,7 @@ def evaluate(
     cache: StrPath | None = None,
     device: str = "cpu",
     runtime: Runtime = AUTO,
-    precision: Precision = "fp32",
+    precision: Precision = FP32,
     batch_size: int = 8,
     require_truth: bool = False,
     start_progress: StartProgress = without_progress,
@@ -149,7 +150,7 @@ def evaluate_pairs(
     weights: Iterable[StrPath] = (),
     device: str = "cpu",
     runtime: Runtime = AUTO,
-    precision: Precision = "fp32",
+    precision: Precision = FP32,
     start_progress: StartProgress = without_progress,
 ) -> PairEvaluation:
     """Measure the corner errors of methods of alignment on image pairs with known homographies.
@@ -186,7 +187,7 @@ def evaluate_pairs(
 def _settle_adaptation(index: PlaceIndex, adapt: Adapt, start_progress: StartProgress) -> None:
     """Adapt the index of a database, which may be cached, or undo that."""
     require_choice(adapt, Adapt, "adapt")
-    if (index.manifest.adaptation is None) == (adapt == "auto"):
+    if (index.manifest.adaptation is None) == (adapt == AUTO):
         index.configure(adapt=adapt)
         adapt_opened(index, start_progress=start_progress)
 

@@ -16,7 +16,7 @@ from vpr_dhe.index.manifest import FORMAT
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.models.exported_model import EXTRACTOR, ExportedModel
 from vpr_dhe.records import GreyLevels, Progress
-from vpr_dhe.runtime.choices import AUTO
+from vpr_dhe.runtime.choices import AUTO, FP32
 from vpr_dhe.runtime.image_decoding import FULL_RANGE, read_file
 from vpr_dhe.runtime.prefetching import read_ahead
 from vpr_dhe.runtime.text import none_of
@@ -74,7 +74,7 @@ class FeatureCache:
         queries: PlaceSplit,
         extractor: Extractor,
         *,
-        precision: str = "fp32",
+        precision: ExtractorPrecision = FP32,
         batch_size: int = 8,
         grey_levels: GreyLevels = FULL_RANGE,
         progress: Progress = lambda _: None,

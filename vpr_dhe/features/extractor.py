@@ -13,7 +13,7 @@ from vpr_dhe.models.exported_model import load_exported
 from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.models.names import SIFT_VLAD, SUFFIX, TIMM_CNN_PREFIX, TIMM_PREFIX
 from vpr_dhe.records import Size
-from vpr_dhe.runtime.choices import AUTO, ExtractorPrecision, Runtime, require_choice
+from vpr_dhe.runtime.choices import AUTO, FP32, ExtractorPrecision, Runtime, require_choice
 
 _DOWNLOADED = TIMM_PREFIX, TIMM_CNN_PREFIX
 """Prefixes of models that timm downloads from its hub."""
@@ -23,7 +23,7 @@ def load_extractor(
     name: str,
     device: str = "cpu",
     *,
-    precision: ExtractorPrecision = "fp32",
+    precision: ExtractorPrecision = FP32,
     compiled: bool = False,
     runtime: Runtime = AUTO,
 ) -> Extractor:
@@ -62,7 +62,7 @@ def load_extractor(
         from vpr_dhe.features.sift_vlad import SiftVladExtractor
 
         return SiftVladExtractor(model, reference)
-    if torch.device(device).type != "cpu" or precision != "fp32" or compiled:
+    if torch.device(device).type != "cpu" or precision != FP32 or compiled:
         remedy = f"leave these out, or run `vpr-dhe export {name} --out FOLDER`, and give --model FOLDER"
         _refuse_onnx(name, runtime, f"another device, --precision or --compile was requested; {remedy}")
     elif runtime != "torch":
@@ -85,7 +85,7 @@ def extractor_of(model: ModelFile, name: str, device: str = "cpu", *, onnx_requi
 
 
 def _in_torch(
-    model: ModelFile, name: str, device: str, precision: ExtractorPrecision = "fp32", *, compiled: bool = False
+    model: ModelFile, name: str, device: str, precision: ExtractorPrecision = FP32, *, compiled: bool = False
 ) -> Extractor:
     # Imported here because it imports all architectures, which ONNX Runtime does not need.
     from vpr_dhe.features.neural_extractor import NeuralExtractor
@@ -107,7 +107,7 @@ def _refuse_torch(name: str, runtime: Runtime) -> None:
 
 
 def _require_defaults(name: str, precision: ExtractorPrecision, compiled: bool) -> None:
-    if precision != "fp32" or compiled:
+    if precision != FP32 or compiled:
         raise ModelError(
             f"{name} is not a network in torch, so it has no precision to choose and cannot be compiled; leave out "
             "--precision and --compile"

@@ -26,7 +26,7 @@ from vpr_dhe.features.base import (
 from vpr_dhe.features.local_head import build_local_head
 from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.records import Features, Grid, Image
-from vpr_dhe.runtime.choices import ExtractorPrecision
+from vpr_dhe.runtime.choices import FP32, ExtractorPrecision
 from vpr_dhe.runtime.tf32 import without_tf32
 from vpr_dhe.runtime.threads import in_parallel, split_evenly
 
@@ -91,7 +91,7 @@ class NeuralExtractor(Extractor):
         model: ModelFile,
         name: str,
         device: torch.device,
-        precision: ExtractorPrecision = "fp32",
+        precision: ExtractorPrecision = FP32,
         *,
         compiled: bool = False,
     ) -> None:
@@ -106,7 +106,7 @@ class NeuralExtractor(Extractor):
         if architecture.local_head is not None:
             local_head = build_local_head(architecture.local_head, backbone.dimension, model.part("local_head"))
             _load_weights(local_head, model, "local_head")
-        self._exact = precision == "fp32"
+        self._exact = precision == FP32
         self._layout = torch.channels_last if backbone.convolutional else torch.contiguous_format
         backbone = _InBfloat16(backbone) if precision == "bf16" else backbone
         network = ExtractorNetwork(backbone, aggregator, local_head).eval().to(device)

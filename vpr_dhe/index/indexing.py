@@ -21,7 +21,16 @@ from vpr_dhe.index.vector_files import Announce, without_announcement
 from vpr_dhe.models.names import DEFAULT_MODEL
 from vpr_dhe.recordings.extraction import ExtractedFrames
 from vpr_dhe.records import StartProgress, StrPath, without_progress
-from vpr_dhe.runtime.choices import AUTO, Adapt, ExtractorPrecision, RankBy, Runtime, default_adapt, default_rank_by
+from vpr_dhe.runtime.choices import (
+    AUTO,
+    FP32,
+    Adapt,
+    ExtractorPrecision,
+    RankBy,
+    Runtime,
+    default_adapt,
+    default_rank_by,
+)
 from vpr_dhe.runtime.image_decoding import MAX_PIXELS
 
 AddImages: TypeAlias = Callable[..., AddReport]
@@ -87,7 +96,7 @@ def index_images(
     strict: bool = False,
     device: str = "cpu",
     runtime: Runtime = AUTO,
-    precision: ExtractorPrecision = "fp32",
+    precision: ExtractorPrecision = FP32,
     compiled: bool = False,
     batch_size: int = 8,
     workers: int = 0,

@@ -11,15 +11,15 @@ from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.index.snapshot import Snapshot
 from vpr_dhe.index.vector_files import Announce, without_announcement
 from vpr_dhe.records import Features, Image, StartProgress, StrPath, without_progress
-from vpr_dhe.runtime.choices import Adapt, require_choice
+from vpr_dhe.runtime.choices import AUTO, Adapt, require_choice
 from vpr_dhe.runtime.sampling import evenly_spread
 from vpr_dhe.verification.build import build_estimator
 from vpr_dhe.verification.estimators.base import View, matches_of_cells
+from vpr_dhe.verification.names import MAGSAC
 from vpr_dhe.verification.verifier import Verifier
 
 # Images whose most similar ones are verified, their number, and the inliers of a pair that surely shows one place.
 _ANCHORS, _CANDIDATES, _MIN_INLIERS = 512, 20, 60
-_VERIFIER = "magsac"
 
 OUTGROWN = 2
 """An index that has grown by this factor has seen too little of its map when it was adapted."""
@@ -28,7 +28,7 @@ OUTGROWN = 2
 def adapt_index(
     index: StrPath | PlaceIndex,
     *,
-    adapt: Adapt = "auto",
+    adapt: Adapt = AUTO,
     start_progress: StartProgress = without_progress,
     announce: Announce = without_announcement,
 ) -> AdaptationReport | None:
@@ -78,7 +78,7 @@ def bring_up_to_date(
     With `again`, an adapted index is adapted again. Returns the report of an adaptation, if there was one now.
     """
     is_adapted = index.manifest.adaptation is not None
-    if len(index) and (is_adapted != (index.manifest.settings.adapt == "auto") or (again and is_adapted)):
+    if len(index) and (is_adapted != (index.manifest.settings.adapt == AUTO) or (again and is_adapted)):
         return adapt_opened(index, start_progress=start_progress, announce=announce)
     index.build_vector_files(announce=announce)
     return None
@@ -91,7 +91,7 @@ def verified_pairs(
 
     The most similar images of 512 images, evenly spread, are verified. Pixels are not needed.
     """
-    ids, verifier = snapshot.ids, Verifier(build_estimator(_VERIFIER))
+    ids, verifier = snapshot.ids, Verifier(build_estimator(MAGSAC))
     anchors = ids[evenly_spread(len(ids), _ANCHORS)]
     progress = start_progress("verifying pairs of the map", len(anchors))
     found: list[tuple[int, int]] = []

@@ -144,7 +144,7 @@ class Snapshot:
         return inside, NearbyImages(near, len(inside), len(self) - len(comparable))
 
     @property
-    def worlds(self) -> frozenset[str]:
+    def reference_frames(self) -> frozenset[str]:
         """Reference frames of the positions of images, as `geography.distance.reference_frame_of` names them."""
         return frozenset().union(*(segment.places.reference_frames for segment in self.segments))
 

@@ -23,7 +23,7 @@ from vpr_dhe.index.vectors import Queries, exact_search
 from vpr_dhe.localization.candidate_maps import CandidateMaps, QueryImage, decode_query
 from vpr_dhe.localization.coarse_pass import coarse_votes
 from vpr_dhe.records import Features, GreyLevels, ImageRecord, Near, NearbyImages, Verification
-from vpr_dhe.runtime.choices import Adapt
+from vpr_dhe.runtime.choices import AUTO, Adapt
 from vpr_dhe.verification.estimators.base import View, match_by_grid
 from vpr_dhe.verification.verifier import Verifier
 
@@ -136,13 +136,13 @@ class PinnedIndex:
         *,
         pending: Mapping[int, ExtractedImage] | None = None,
         excluded: frozenset[int] = frozenset(),
-        adapt: Adapt = "auto",
+        adapt: Adapt = AUTO,
         maps_of: Callable[[Snapshot, Features, Sequence[int]], CandidateMaps] = CandidateMaps,
     ) -> None:
         self._snapshot, self._verifier, self._maps_of = snapshot, verifier, maps_of
         self._pending, self._excluded = pending or {}, excluded
         self._is_sealed = pending is None and not excluded
-        adapted = pending is None and adapt == "auto" and snapshot.adaptation is not None
+        adapted = pending is None and adapt == AUTO and snapshot.adaptation is not None
         self.adaptation = snapshot.manifest.adaptation if adapted else None
         self._among: Int64[np.ndarray, " chosen"] | None = None
 
@@ -286,7 +286,7 @@ class VerifiedIndex:
         adapt: `off` searches vectors as extracted, even if the index is adapted to its map.
     """
 
-    def __init__(self, index: PlaceIndex, verifier: Verifier | None, *, adapt: Adapt = "auto") -> None:
+    def __init__(self, index: PlaceIndex, verifier: Verifier | None, *, adapt: Adapt = AUTO) -> None:
         self.index, self._verifier = index, verifier
         self._adapt: Adapt = adapt
 

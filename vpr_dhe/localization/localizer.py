@@ -28,7 +28,7 @@ from vpr_dhe.records import (
     StrPath,
     Timing,
 )
-from vpr_dhe.runtime.choices import AUTO, Adapt, Precision, RankBy, RankByChoice, Runtime, require_choice
+from vpr_dhe.runtime.choices import AUTO, FP32, Adapt, Precision, RankBy, RankByChoice, Runtime, require_choice
 from vpr_dhe.runtime.image_decoding import MAX_PIXELS
 from vpr_dhe.runtime.stopwatch import Stopwatch
 from vpr_dhe.verification.names import DEFAULT_VERIFIER, NO_VERIFIER
@@ -95,13 +95,13 @@ class Localizer:
         verifier: str = DEFAULT_VERIFIER,
         rerank: int = 100,
         rank_by: RankByChoice = AUTO,
-        adapt: Adapt = "auto",
+        adapt: Adapt = AUTO,
         stop_early: float | None = None,
         device: str = "cpu",
         model: str | None = None,
         weights: Iterable[StrPath] = (),
         runtime: Runtime = AUTO,
-        precision: Precision = "fp32",
+        precision: Precision = FP32,
         cameras: Cameras | None = None,
         max_pixels: int = MAX_PIXELS,
     ) -> "Localizer":

@@ -19,7 +19,7 @@ def parse_near(text: str, within_m: float, snapshot: Snapshot) -> Near:
         first, second = map(float, text.split(","))
     except ValueError as error:
         raise BadInputError(f"the position is {text!r}; expected LAT,LON in degrees such as 49.23,7.01") from error
-    return Near(_position(first, second, snapshot.worlds, str(snapshot.folder)), within_m)
+    return Near(_position(first, second, snapshot.reference_frames, str(snapshot.folder)), within_m)
 
 
 def _position(first: float, second: float, frames: Set[str], index: str) -> Position:

@@ -24,6 +24,9 @@ Adapt: TypeAlias = Literal["auto", "off"]
 """Adaptation of an index to its map: `auto` keeps steps that improve held-out recall on the map."""
 
 # Precisions of matrix products; the rest is computed in fp32.
+FP32: Final = "fp32"
+"""Default precision: exact."""
+
 ExtractorPrecision: TypeAlias = Literal["fp32", "bf16"]
 Precision: TypeAlias = Literal["fp32", "bf16", "int8"]
 """Precision of features and of the DHE head; with `int8`, features are in fp32."""
@@ -92,7 +95,7 @@ def require_choice(value: str, choices: object, name: str) -> None:
 
 def features_precision(precision: Precision) -> ExtractorPrecision:
     """Precision of the extractor for a precision option."""
-    return "fp32" if precision == "int8" else precision
+    return FP32 if precision == "int8" else precision
 
 
 def default_rank_by(*, published: bool) -> RankBy:
@@ -102,7 +105,7 @@ def default_rank_by(*, published: bool) -> RankBy:
 
 def default_adapt(*, published: bool) -> Adapt:
     """Default adaptation: off for published models, so that they give the published results."""
-    return "off" if published else "auto"
+    return "off" if published else AUTO
 
 
 def resolve_rank_by(choice: RankByChoice, default: RankBy) -> RankBy:
@@ -112,4 +115,4 @@ def resolve_rank_by(choice: RankByChoice, default: RankBy) -> RankBy:
         BadInputError: if the choice is unknown.
     """
     require_choice(choice, RankByChoice, "rank_by")
-    return default if choice == "auto" else choice
+    return default if choice == AUTO else choice

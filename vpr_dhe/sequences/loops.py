@@ -16,7 +16,7 @@ from vpr_dhe.models.names import DEFAULT_MODEL
 from vpr_dhe.models.network_file import load_networks
 from vpr_dhe.recordings.extraction import frames_folder
 from vpr_dhe.records import GreyLevels, Progress, RankedMatch, StrPath
-from vpr_dhe.runtime.choices import AUTO, Precision, Runtime, features_precision
+from vpr_dhe.runtime.choices import AUTO, FP32, Precision, Runtime, features_precision
 from vpr_dhe.sequences.frame_memory import FrameMemory, Recent
 from vpr_dhe.sequences.frames import SequenceFrame
 from vpr_dhe.sequences.motion import RouteMotion
@@ -61,7 +61,7 @@ def find_loops(
     min_probability: float = 0.5,
     device: str = "cpu",
     runtime: Runtime = AUTO,
-    precision: Precision = "fp32",
+    precision: Precision = FP32,
     remembered: Progress = lambda _: None,
     skipped: Callable[[str, str], object] = lambda _name, _reason: None,
     blank: Callable[[str], object] = lambda _name: None,

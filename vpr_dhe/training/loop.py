@@ -13,7 +13,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from vpr_dhe.errors import TimeLimitError
 from vpr_dhe.records import Progress, StrPath
-from vpr_dhe.runtime.choices import TrainingPrecision
+from vpr_dhe.runtime.choices import FP32, TrainingPrecision
 from vpr_dhe.runtime.extras import require_extra
 from vpr_dhe.training.deadline import Deadline
 from vpr_dhe.training.devices import to_device
@@ -50,7 +50,7 @@ class LoopSettings:
     save_every: int = 500
     log_every: int = 50
     max_gradient_norm: float = 1.0
-    precision: TrainingPrecision = "fp32"
+    precision: TrainingPrecision = FP32
     on_cpu: bool = False
     workers: int = 0
     max_minutes: float | None = None
@@ -105,7 +105,7 @@ class _Loop:
         self._deadline, stage.preparation = preparation.deadline, preparation
         self._stopped: TimeLimitError | None = None
         # accelerate's name, which run folders store.
-        self._mixed_precision = "no" if settings.precision == "fp32" else settings.precision
+        self._mixed_precision = "no" if settings.precision == FP32 else settings.precision
         self._accelerator: Any = require_extra("train").Accelerator(
             cpu=settings.on_cpu, mixed_precision=self._mixed_precision
         )

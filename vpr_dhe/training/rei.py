@@ -17,6 +17,7 @@ from vpr_dhe.geometry.homography import reprojection_errors
 from vpr_dhe.records import Frame, Matches, Size
 from vpr_dhe.verification.estimators.base import MIN_MATCHES, View
 from vpr_dhe.verification.estimators.opencv import OpenCvEstimator
+from vpr_dhe.verification.names import MAGSAC
 from vpr_dhe.verification.verifier import Verifier
 
 INLIER_THRESHOLD_PX = 24.0
@@ -48,7 +49,7 @@ def inlier_matches(
     frame = Frame(input_size, input_size)
     candidates = [View.of_matches(frame, found) for found in matches]
     # No shortlist, because these are independent pairs, not candidates of one query.
-    verifier = Verifier(OpenCvEstimator("magsac", threshold_px), threshold_px, shortlist_size=None)
+    verifier = Verifier(OpenCvEstimator(MAGSAC, threshold_px), threshold_px, shortlist_size=None)
     found = verifier.verify(View(frame), candidates)
     return InlierMatches(
         pad_sequence([match.query_points.cpu() for match in matches], batch_first=True),

@@ -24,7 +24,7 @@ from vpr_dhe.records import (
     Verification,
     without_progress,
 )
-from vpr_dhe.runtime.choices import AUTO, Precision, Runtime, features_precision
+from vpr_dhe.runtime.choices import AUTO, FP32, Precision, Runtime, features_precision
 from vpr_dhe.verification.auto_aligner import AutomaticAligner
 from vpr_dhe.verification.build import build_estimator
 from vpr_dhe.verification.estimators.base import View, match_by_grid
@@ -37,7 +37,7 @@ from vpr_dhe.verification.keypoint_refinement import (
     refine,
     verify_matches,
 )
-from vpr_dhe.verification.names import AUTOMATIC, DEFAULT_VERIFIER
+from vpr_dhe.verification.names import AUTOMATIC, DEFAULT_VERIFIER, MAGSAC
 from vpr_dhe.verification.rescaling import PairSizes, rescaled
 from vpr_dhe.verification.verifier import Verifier
 from vpr_dhe.verification.window_refinement import refined_in_windows
@@ -61,7 +61,7 @@ def align(
     weights: Iterable[StrPath] = (),
     device: str = "cpu",
     runtime: Runtime = AUTO,
-    precision: Precision = "fp32",
+    precision: Precision = FP32,
     max_seconds: float | None = None,
     start_progress: StartProgress = without_progress,
 ) -> Verification:
@@ -109,7 +109,7 @@ def build_aligner(
     device: str = "cpu",
     *,
     runtime: Runtime = AUTO,
-    precision: Precision = "fp32",
+    precision: Precision = FP32,
     start_progress: StartProgress = without_progress,
     max_seconds: float | None = None,
 ) -> Aligner:
@@ -127,13 +127,13 @@ def build_aligner(
     resources = Resources(extractor, load_networks(weights), device, precision, start_progress, max_seconds)
     if name == AUTOMATIC:
         automatic = partial(_align_working, build_automatic(resources))
-        return partial(_align_in_windows, automatic, Verifier(OpenCvEstimator("magsac")))
+        return partial(_align_in_windows, automatic, Verifier(OpenCvEstimator(MAGSAC)))
     verifier = Verifier(build_estimator(name, resources))
     if extractor is not None:
         return partial(_align_working, partial(_align_by_features, extractor, verifier))
     if verifier.estimator.is_coarse:
         coarsely = partial(_align_working, partial(align_coarsely, verifier=verifier))
-        return partial(_align_in_windows, coarsely, Verifier(OpenCvEstimator("magsac")))
+        return partial(_align_in_windows, coarsely, Verifier(OpenCvEstimator(MAGSAC)))
     by_keypoints = partial(_align_working, partial(align_keypoints, verifier=verifier))
     return by_keypoints if verifier.estimator.uses_images else partial(_align_in_windows, by_keypoints, verifier)
 
@@ -218,7 +218,7 @@ def align_coarsely(query: Image, candidate: Image, verifier: Verifier) -> Verifi
     no_matches = Matches(torch.empty(0, 2).double(), torch.empty(0, 2).double(), torch.empty(0), TOLERANCE_PX)
     start = verify_matches(query, candidate, no_matches, verifier)
     keypoints = detect_and_extract(candidate)
-    by_keypoints = Verifier(OpenCvEstimator("magsac"))
+    by_keypoints = Verifier(OpenCvEstimator(MAGSAC))
     best = refine(query, candidate, keypoints, start, by_keypoints, _COARSE_RADII_PX, min_kept=0.0)
     if best.homography is None or count_agreeing(query, candidate, keypoints, best.homography) < MIN_CREDIBLE_INLIERS:
         return NOT_VERIFIED

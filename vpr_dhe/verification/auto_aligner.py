@@ -26,6 +26,7 @@ from vpr_dhe.verification.estimators.poselib import PoseLibEstimator
 from vpr_dhe.verification.estimators.ransac_flow import CoarseRansacFlowEstimator
 from vpr_dhe.verification.estimators.robust import SEED
 from vpr_dhe.verification.keypoint_refinement import count_agreeing, refine
+from vpr_dhe.verification.names import MAGSAC
 from vpr_dhe.verification.rescaling import PairSizes, rescaled
 from vpr_dhe.verification.verifier import Verifier
 
@@ -71,7 +72,7 @@ class AutomaticAligner:
         self._cross_modal = CrossModalEstimator.bundled(device)
         self._networks = (*networks, self._cross_modal)
         self._ransac_flow = CoarseRansacFlowEstimator(device=device)
-        self._asift, self._verifier = AsiftEstimator(), Verifier(OpenCvEstimator("magsac"))
+        self._asift, self._verifier = AsiftEstimator(), Verifier(OpenCvEstimator(MAGSAC))
 
     def __call__(self, query: Image, candidate: Image) -> Verification:
         """Align two images; it fails if no homography has 5 matches held out, or 20 cells of `cross-modal`."""
@@ -115,7 +116,7 @@ class AutomaticAligner:
         a, b = View.of_image(query), View.of_image(candidate)
         sparse = match_keypoints(detect_and_extract(query), keypoints)
         matched = {
-            "magsac": (self._verifier.estimator, MatchedViews(a, (View.of_matches(b.frame, sparse),))),
+            MAGSAC: (self._verifier.estimator, MatchedViews(a, (View.of_matches(b.frame, sparse),))),
             self._asift.name: (PoseLibEstimator(), self._asift.match(a, [b])),
             self._ransac_flow.name: (PoseLibEstimator(), self._ransac_flow.match(a, [b])),
         }

@@ -11,7 +11,8 @@ from vpr_dhe.runtime.extras import missing_extra
 from vpr_dhe.runtime.text import did_you_mean
 from vpr_dhe.verification.estimators.registry import ESTIMATORS, VISMATCH_PREFIX
 
-DEFAULT_VERIFIER = "magsac"
+MAGSAC = "magsac"
+DEFAULT_VERIFIER = MAGSAC
 
 NO_VERIFIER = "none"
 """Retrieval without verification; no estimator may have this name."""

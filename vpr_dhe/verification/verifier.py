@@ -10,6 +10,7 @@ from jaxtyping import Float64
 from vpr_dhe.geometry.coordinates import homographies_between_inputs, to_originals
 from vpr_dhe.geometry.homography import reprojection_errors
 from vpr_dhe.records import NOTHING_TO_MATCH, Evidence, Matches, Verification
+from vpr_dhe.runtime.choices import AUTO
 from vpr_dhe.runtime.threads import on_one_core
 from vpr_dhe.verification.estimators.base import MIN_MATCHES, Homographies, HomographyEstimator, View
 
@@ -39,11 +40,11 @@ class Verifier:
         estimator: HomographyEstimator,
         inlier_threshold_px: float | None = None,
         *,
-        shortlist_size: int | Literal["auto"] | None = "auto",
+        shortlist_size: int | Literal["auto"] | None = AUTO,
     ) -> None:
         self.estimator, self.inlier_threshold_px = estimator, inlier_threshold_px
         by_default = SHORTLIST_SIZE if estimator.coarse_pass else None
-        self.shortlist_size = by_default if shortlist_size == "auto" else shortlist_size
+        self.shortlist_size = by_default if shortlist_size == AUTO else shortlist_size
 
     def verify(self, query: View, candidates: Sequence[View]) -> list[Verification]:
         """Verify each candidate; a failed estimate, or one from fewer than four matches, scores 0, as do blank images.

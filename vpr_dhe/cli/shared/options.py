@@ -27,6 +27,7 @@ from vpr_dhe.models.published import PUBLISHED
 from vpr_dhe.runtime.choices import (
     AUTO,
     CODEC_NAMES,
+    FP32,
     INDEX_TYPE_NAMES,
     LAYOUT_NAMES,
     MAX_PIXELS,
@@ -166,7 +167,7 @@ class NetworkOptions(RuntimeOptions):
             help="Precision of matrix products; features of all can be compared. int8 is of the head of dhe alone, on "
             "CPUs with AVX-512 VNNI."
         ),
-    ] = "fp32"
+    ] = FP32
 
     def loading(self) -> Loading:
         """Resolve the device, and warn if bf16 is slower on it."""
@@ -287,7 +288,7 @@ class RankingOptions(VerifierOptions):
         RankByChoice,
         typer.Option(help="Rank by inliers, or by evidence (inliers and similarity together); auto is the index's."),
     ] = AUTO
-    adapt: AdaptOption = "auto"
+    adapt: AdaptOption = AUTO
     stop_early: StopEarlyOption = None
 
 
@@ -422,7 +423,7 @@ class ExtractionOptions(RuntimeOptions):
 
     precision: Annotated[
         ExtractorPrecision, typer.Option(help="Precision of matrix products; features of both can be compared.")
-    ] = "fp32"
+    ] = FP32
     batch_size: Annotated[int, typer.Option(min=1, help="Images per step of the extractor.")] = 8
     compile: Annotated[bool, typer.Option("--compile", help="Compile the network with torch first.")] = False
     workers: Annotated[int, typer.Option(min=0, help="Number of processes that decode images; 0 uses threads.")] = 0

@@ -14,7 +14,7 @@ import typer
 from vpr_dhe.cli.shared.callbacks import existing_folder, existing_folders, existing_training_data, known_model
 from vpr_dhe.cli.shared.options import DeviceOption, complete_model, pick_device
 from vpr_dhe.models.names import SIFT_VLAD
-from vpr_dhe.runtime.choices import AUTO, Mining, TrainingPrecision
+from vpr_dhe.runtime.choices import AUTO, FP32, Mining, TrainingPrecision
 
 if TYPE_CHECKING:
     from vpr_dhe.datasets import Protocol
@@ -179,7 +179,7 @@ class LoopOptions:
         float | None,
         typer.Option(min=0, help="Save and stop after this time, preparation included; the run can be continued."),
     ] = None
-    precision: Annotated[TrainingPrecision, typer.Option(help="Precision of matrix products.")] = "fp32"
+    precision: Annotated[TrainingPrecision, typer.Option(help="Precision of matrix products.")] = FP32
     device: DeviceOption = AUTO
 
     @cached_property

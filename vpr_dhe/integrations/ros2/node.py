@@ -281,7 +281,7 @@ def run_node(node: LocalizationNode, wait: Callable[[float], bool]) -> None:
 
 def require_earth(index: PlaceIndex, option: str) -> None:
     """Raise BadInputError unless images of the index have positions in degrees or UTM, which an option needs."""
-    if EARTH not in index.snapshot.worlds:
+    if EARTH not in index.snapshot.reference_frames:
         raise BadInputError(
             f"{option} needs positions in degrees or UTM, and {index.folder} has none; leave it out, or index the "
             "images with --positions"

@@ -63,7 +63,7 @@ def _require_fitting(localizer: Localizer, settings: NodeSettings, topics: Topic
     for option, given in (("--prior", topics.prior), ("--map-origin", settings.map.origin)):
         if given is not None:
             require_earth(index, option)
-    if settings.use_odometry and not index.snapshot.worlds:
+    if settings.use_odometry and not index.snapshot.reference_frames:
         raise BadInputError(
             f"--odometry needs positions, and {index.folder} has none; leave it out, or index the images with "
             "--positions"

@@ -11,7 +11,7 @@ from vpr_dhe.errors import BadInputError
 from vpr_dhe.index.manifest import AdaptationInfo, Manifest
 from vpr_dhe.localization.calibration.features import CalibrationFeatures, calibration_features
 from vpr_dhe.records import RankedMatch
-from vpr_dhe.runtime.choices import Adapt, RankBy
+from vpr_dhe.runtime.choices import AUTO, Adapt, RankBy
 from vpr_dhe.verification.build import learned_fingerprint
 from vpr_dhe.verification.estimators.resources import Resources
 from vpr_dhe.verification.names import NO_VERIFIER
@@ -54,12 +54,12 @@ class Conditions:
         resources: Resources,
         rank_by: RankBy,
         *,
-        adapt: Adapt = "auto",
+        adapt: Adapt = AUTO,
         stop_early: float | None = None,
     ) -> "Conditions":
         """Conditions of an index and a verifier by name, with the resources it is built from."""
         fingerprint, learned = manifest.spec.fingerprint, learned_fingerprint(verifier, resources)
-        adaptation = manifest.adaptation_name if adapt == "auto" else None
+        adaptation = manifest.adaptation_name if adapt == AUTO else None
         if verifier == NO_VERIFIER:
             return cls(fingerprint, verifier, rerank, learned, adaptation=adaptation)
         codec = manifest.codec and manifest.codec.name

@@ -92,15 +92,15 @@ def require_positions(index: PlaceIndex, format: str, *, timed: bool) -> None:
     """
     if format not in POSITION_FORMATS:
         return
-    worlds = index.snapshot.worlds - {RECONSTRUCTION}
+    frames = index.snapshot.reference_frames - {RECONSTRUCTION}
     if format != "tum":
-        if EARTH not in worlds:
+        if EARTH not in frames:
             raise BadInputError(
                 f"--format {format} needs positions in degrees or UTM, and {index.folder} has none; use --format csv"
             )
     elif not timed:
         raise BadInputError("--format tum needs times; give those of a folder by --times, or use --format csv")
-    elif not worlds:
+    elif not frames:
         raise BadInputError(
             f"no image of {index.folder} has a position in metres or degrees; use --format csv, or index the "
             "images with --positions"

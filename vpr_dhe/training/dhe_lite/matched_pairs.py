@@ -19,6 +19,7 @@ from vpr_dhe.training.sources.base import TrainingPair
 from vpr_dhe.verification.estimators.base import MIN_MATCHES, Homographies, View, match_by_grid
 from vpr_dhe.verification.estimators.dhe_lite import MatchBatch
 from vpr_dhe.verification.estimators.opencv import OpenCvEstimator
+from vpr_dhe.verification.names import MAGSAC
 
 # More than the minimum for a homography, because some are dropped during training.
 _MIN_MATCHES = 8
@@ -77,7 +78,7 @@ def views_of(matches: Sequence[Matches], input_size: Size) -> tuple[View, list[V
 
 def magsac_between_units(matches: Sequence[Matches], input_size: Size) -> Homographies:
     """MAGSAC's homographies of matches within their tolerance."""
-    return OpenCvEstimator("magsac").estimate(*views_of(matches, input_size))
+    return OpenCvEstimator(MAGSAC).estimate(*views_of(matches, input_size))
 
 
 def true_between_units(pair: TrainingPair) -> Float64[Tensor, "3 3"]:

@@ -8,7 +8,7 @@ from vpr_dhe.models.exported_model import ExportedModel
 from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.models.network_file import NetworkFile
 from vpr_dhe.records import StartProgress, without_progress
-from vpr_dhe.runtime.choices import Precision
+from vpr_dhe.runtime.choices import FP32, Precision
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Resources:
     extractor: Extractor | None = None
     networks: Mapping[str, NetworkFile] = field(default_factory=dict)
     device: str = "cpu"
-    precision: Precision = "fp32"
+    precision: Precision = FP32
     start_progress: StartProgress = without_progress
     max_seconds: float | None = None
 

@@ -29,6 +29,7 @@ from vpr_dhe.verification.estimators.cross_modal.registration.iterative import I
 from vpr_dhe.verification.estimators.cross_modal.registration.networks import RegistrationSettings
 from vpr_dhe.verification.estimators.opencv import OpenCvEstimator
 from vpr_dhe.verification.estimators.resources import Resources
+from vpr_dhe.verification.names import MAGSAC
 
 NAME = "cross-modal"
 _FILE = "cross-modal.safetensors"
@@ -57,7 +58,7 @@ class CrossModalEstimator(HomographyEstimator):
 
     def __init__(self, network: IterativeNetwork) -> None:
         self.network = network.eval()
-        self._magsac = OpenCvEstimator("magsac")
+        self._magsac = OpenCvEstimator(MAGSAC)
         self._device = next(network.parameters()).device
         grid = self.network.extract(torch.zeros(1, 3, _SIZE.height, _SIZE.width, device=self._device))[0].shape[2:]
         self._centres = cell_centres(Grid(*grid), _SIZE)

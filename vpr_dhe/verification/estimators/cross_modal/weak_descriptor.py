@@ -24,6 +24,7 @@ from vpr_dhe.verification.estimators.cross_modal.weak_alignment.network import P
 from vpr_dhe.verification.estimators.cross_modal.weak_alignment.patches import SIDE, PatchFrames, sample_patches
 from vpr_dhe.verification.estimators.opencv import OpenCvEstimator
 from vpr_dhe.verification.estimators.resources import Resources
+from vpr_dhe.verification.names import MAGSAC
 
 NAME = "weak-descriptor"
 # Patch width as a multiple of OpenCV's diameter of a keypoint: SIFT's own descriptor covers twelve times sigma.
@@ -50,7 +51,7 @@ class WeakDescriptorEstimator(HomographyEstimator):
 
     def __init__(self, network: PatchNetwork, *, device: str = "cpu") -> None:
         self.network = network.eval().to(device)
-        self._magsac = OpenCvEstimator("magsac")
+        self._magsac = OpenCvEstimator(MAGSAC)
 
     @classmethod
     def from_file(cls, file: NetworkFile, device: str = "cpu") -> "WeakDescriptorEstimator":

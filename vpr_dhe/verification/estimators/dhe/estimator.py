@@ -16,7 +16,7 @@ from vpr_dhe.geometry.homography import four_point_homography, is_usable
 from vpr_dhe.models.exported_model import HEAD, ExportedModel
 from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.records import Features, Frame
-from vpr_dhe.runtime.choices import Precision
+from vpr_dhe.runtime.choices import FP32, Precision
 from vpr_dhe.verification.estimators.base import Homographies, HomographyEstimator, View
 from vpr_dhe.verification.estimators.dhe.network import (
     GRID,
@@ -44,7 +44,7 @@ class DheEstimator(HomographyEstimator):
 
     name = "dhe"
 
-    def __init__(self, head: DheHead | OnnxDheHead, *, batch_size: int = 16, precision: Precision = "fp32") -> None:
+    def __init__(self, head: DheHead | OnnxDheHead, *, batch_size: int = 16, precision: Precision = FP32) -> None:
         self.head = head.eval()
         self.batch_size = batch_size
         self.precision: Precision = precision
@@ -52,7 +52,7 @@ class DheEstimator(HomographyEstimator):
         self._lock = Lock()
 
     @classmethod
-    def from_model(cls, model: ModelFile | ExportedModel | None, precision: Precision = "fp32") -> "DheEstimator":
+    def from_model(cls, model: ModelFile | ExportedModel | None, precision: Precision = FP32) -> "DheEstimator":
         """Load the head of a model file, or of an export, whose precision is fixed.
 
         Raises:
@@ -64,7 +64,7 @@ class DheEstimator(HomographyEstimator):
             raise VerifierError(f"{found}; import DHE-VPR weights, or use another verifier such as magsac")
         if not isinstance(model, ExportedModel):
             return cls(load_head(model), precision=precision)
-        if precision != "fp32":
+        if precision != FP32:
             raise VerifierError(f"the head of {model.name!r} was exported in single precision; use --precision fp32")
         return cls(OnnxDheHead(model.session(HEAD)))
 

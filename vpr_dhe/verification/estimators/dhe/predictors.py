@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from vpr_dhe.errors import VerifierError
-from vpr_dhe.runtime.choices import Precision
+from vpr_dhe.runtime.choices import FP32, Precision
 from vpr_dhe.runtime.cpu_features import has_integer_linear_layers
 from vpr_dhe.runtime.threads import in_parallel, on_one_core
 from vpr_dhe.verification.estimators.dhe.network import DheHead, PointPairs, normalised_correlation, point_pairs
@@ -20,7 +20,7 @@ Predictor: TypeAlias = Callable[[Tensor, Tensor], PointPairs]
 """Function from the map of a query and the maps of candidates to their point pairs."""
 
 
-def predictor(head: DheHead, device: torch.device, precision: Precision = "fp32") -> Predictor:
+def predictor(head: DheHead, device: torch.device, precision: Precision = FP32) -> Predictor:
     """Make the function that predicts point pairs on a device, with the head's current weights.
 
     Its transformers multiply in `precision`, fp32, bf16 or int8; its last layer is computed in fp32.
@@ -33,7 +33,7 @@ def predictor(head: DheHead, device: torch.device, precision: Precision = "fp32"
             f"a DHE head in 8 bits needs a CPU with AVX-512 VNNI instructions, and device {device} has none; "
             "use --precision fp32"
         )
-    if precision == "fp32" or device.type != "cpu":
+    if precision == FP32 or device.type != "cpu":
         return partial(_predict_as_one_batch, head.to(device), precision)
     return ParallelHead(head.to(device), Int8Linear if precision == "int8" else BFloat16Linear)
 

@@ -19,6 +19,7 @@ from vpr_dhe.records import Frame, Image, Matches, Size
 from vpr_dhe.verification.estimators.base import Homographies, HomographyEstimator, MatchedViews, View
 from vpr_dhe.verification.estimators.opencv import OpenCvEstimator
 from vpr_dhe.verification.estimators.robust import SEED
+from vpr_dhe.verification.names import MAGSAC
 
 SIDE_PX = 512
 """Longer side of the images that are matched."""
@@ -36,7 +37,7 @@ class MatcherEstimator(HomographyEstimator):
     uses_images = True
 
     def __init__(self) -> None:
-        self._magsac = OpenCvEstimator("magsac")
+        self._magsac = OpenCvEstimator(MAGSAC)
 
     def estimate(self, query: View, candidates: Sequence[View]) -> Homographies:
         """Estimate one homography per candidate; fewer than four matches are a failure."""
