@@ -147,8 +147,8 @@ def fine_errors(pair: TrainingPair, estimator: RansacFlowEstimator) -> dict[str,
     """Compute end-point errors in px; None if the coarse stage fails."""
     frame = Frame(SIZE, SIZE)
     found = estimator.estimate(View(frame, lambda: pair.image_a), [View(frame, lambda: pair.image_b)])
-    assert found.evidence is not None
-    alignment = found.evidence[0].alignment
+    assert found.details is not None
+    alignment = found.details[0].alignment
     if alignment is None:
         return None
     truth, shown = true_flow(pair)

@@ -257,7 +257,7 @@ class DenseAlignment:
 
 
 @dataclass(frozen=True)
-class Evidence:
+class EstimatorDetails:
     """Additional result of an estimator for a candidate, which is reported but not used for ranking.
 
     `name` and `value` depend on the estimator, such as `matchable_area`; `alignment` is for drawing, and `method` is
@@ -284,7 +284,7 @@ class Verification:
     score: float
     query_points: Float64[np.ndarray, "inliers 2"]
     candidate_points: Float64[np.ndarray, "inliers 2"]
-    evidence: Evidence | None = None
+    details: EstimatorDetails | None = None
     attempted: bool = True
     inlier_weight: float = 1.0
 

@@ -17,7 +17,7 @@ from vpr_dhe.features import keypoints
 from vpr_dhe.geometry.coordinates import corners
 from vpr_dhe.geometry.homography import four_point_homography, mean_corner_error, project
 from vpr_dhe.images import image_size
-from vpr_dhe.records import DenseAlignment, Evidence, Image, Size, Verification
+from vpr_dhe.records import DenseAlignment, EstimatorDetails, Image, Size, Verification
 from vpr_dhe.verification.alignment import align, build_aligner, open_picture
 from vpr_dhe.verification.rescaling import PairSizes, rescaled
 from vpr_dhe.verification.working_copy import MAX_WORKING_PIXELS, Picture
@@ -165,7 +165,7 @@ def test_rescaled_results_show_the_same_and_come_back(before, after, seed):
         np.ones((3, 4), np.float32),
         np.zeros((3, 4), np.int64),
     )
-    found = Verification(homography, 5.0, points, there, Evidence("area", 0.5, flow))
+    found = Verification(homography, 5.0, points, there, EstimatorDetails("area", 0.5, flow))
     moved = rescaled(found, before, after)
     assert moved.homography is not None
     mapped = project(torch.from_numpy(moved.homography), torch.from_numpy(moved.query_points)).numpy()
@@ -173,9 +173,9 @@ def test_rescaled_results_show_the_same_and_come_back(before, after, seed):
     back = rescaled(moved, after, before)
     np.testing.assert_allclose(back.homography, homography, rtol=1e-6, atol=1e-8)
     np.testing.assert_allclose(back.query_points, points, atol=1e-6)
-    assert back.evidence is not None
-    assert back.evidence.alignment is not None
-    np.testing.assert_allclose(back.evidence.alignment.flow_px, flow.flow_px, atol=1e-2)
+    assert back.details is not None
+    assert back.details.alignment is not None
+    np.testing.assert_allclose(back.details.alignment.flow_px, flow.flow_px, atol=1e-2)
 
 
 # Unlike `resource.getrusage`, without the peak of the process that started it.

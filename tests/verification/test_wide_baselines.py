@@ -54,12 +54,12 @@ def test_an_oblique_view_is_aligned_without_weights(name, photos, aligners):
     assert error_px(found.homography, truth, image_size(photos[0])) < 2
     assert found.inliers >= 8
     if name == "ransac-flow":
-        assert (found.evidence.name, found.evidence.method) == ("planes", None)
-        assert found.evidence.value >= 1
+        assert (found.details.name, found.details.method) == ("planes", None)
+        assert found.details.value >= 1
     if name == "auto":
-        assert found.evidence.name == "held_out_matches"
-        assert found.evidence.method in {"magsac", "asift", "ransac-flow"}
-        assert found.evidence.value >= 8
+        assert found.details.name == "held_out_matches"
+        assert found.details.method in {"magsac", "asift", "ransac-flow"}
+        assert found.details.value >= 8
 
 
 @pytest.mark.parametrize("name", ALIGNERS)
@@ -75,7 +75,7 @@ def test_auto_takes_cross_modal_where_no_keypoint_matches(photos, aligners):
     other, truth = seen_obliquely(photos[0], foreshortening=0.85)
     inverted = 255 - cv2.GaussianBlur(other, (0, 0), 4.0)
     found = aligners["auto"](photos[0], inverted)
-    assert (found.evidence.name, found.evidence.method) == ("matching_cells", "cross-modal")
+    assert (found.details.name, found.details.method) == ("matching_cells", "cross-modal")
     assert error_px(found.homography, truth, image_size(photos[0])) < 0.05 * max(image_size(photos[0]))
 
 
@@ -98,7 +98,7 @@ def test_auto_takes_the_homography_that_the_most_matches_held_out_agree_with(pho
     right.name, wrong.name = "right", "wrong"
     monkeypatch.setattr(auto_aligner, "_estimate_from_half", lambda *_: NOTHING_TO_MATCH)
     found = AutomaticAligner([wrong, right, wrong])(photos[0], other)
-    assert found.evidence.method == "right"
+    assert found.details.method == "right"
     assert error_px(found.homography, truth, image_size(photos[0])) < 2
 
 

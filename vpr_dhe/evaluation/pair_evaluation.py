@@ -142,9 +142,9 @@ def _flow_score(truth: _Truth, found: Verification) -> tuple[float | None, dict[
         return None, None
     if found.homography is None:
         return float("inf"), dict.fromkeys(PCK_THRESHOLDS_PX, 0.0)
-    if found.evidence is not None and found.evidence.alignment is not None:
+    if found.details is not None and found.details.alignment is not None:
         height, width = valid.shape
-        flow = flow_of_alignment(found.evidence.alignment, Size(width, height))
+        flow = flow_of_alignment(found.details.alignment, Size(width, height))
     else:
         flow = flow_of_homography(found.homography, truth.size_a, truth.size_b).displacement_px
     return end_point_error(flow, true_flow, valid), percentage_of_correct_keypoints(flow, true_flow, valid)

@@ -222,4 +222,4 @@ def align_coarsely(query: Image, candidate: Image, verifier: Verifier) -> Verifi
     best = refine(query, candidate, keypoints, start, by_keypoints, _COARSE_RADII_PX, min_kept=0.0)
     if best.homography is None or count_agreeing(query, candidate, keypoints, best.homography) < MIN_CREDIBLE_INLIERS:
         return NOT_VERIFIED
-    return replace(best, evidence=start.evidence)
+    return replace(best, details=start.details)

@@ -17,7 +17,7 @@ from vpr_dhe.features.keypoints import Keypoints, detect_and_extract, match_keyp
 from vpr_dhe.geometry.coordinates import corners
 from vpr_dhe.geometry.homography import mean_corner_error
 from vpr_dhe.images import image_size, reduced_to
-from vpr_dhe.records import NOTHING_TO_MATCH, Evidence, Image, Matches, Size, Verification
+from vpr_dhe.records import NOTHING_TO_MATCH, EstimatorDetails, Image, Matches, Size, Verification
 from vpr_dhe.verification.estimators.asift import AsiftEstimator
 from vpr_dhe.verification.estimators.base import HomographyEstimator, MatchedViews, View
 from vpr_dhe.verification.estimators.cross_modal.guided_matching import CrossModalEstimator
@@ -30,7 +30,7 @@ from vpr_dhe.verification.names import MAGSAC
 from vpr_dhe.verification.rescaling import PairSizes, rescaled
 from vpr_dhe.verification.verifier import Verifier
 
-EVIDENCE = "held_out_matches"
+DETAIL = "held_out_matches"
 CELLS = "matching_cells"
 _MAX_PIXELS = 300_000
 # At a wrong homography there is hardly one: keypoints may match anywhere in the candidate.
@@ -84,14 +84,14 @@ class AutomaticAligner:
         start = rescaled(best, PairSizes(*map(image_size, small)), sizes)
         keypoints = detect_and_extract(candidate)
         refined = refine(query, candidate, keypoints, start, self._verifier, _RADII_PX, min_kept=0.0)
-        return replace(refined, evidence=best.evidence)
+        return replace(refined, details=best.details)
 
     def _across_sensors(self, query: Image, candidate: Image) -> Verification:
         """Estimate by `cross-modal`, with its own matches as evidence."""
         (found,) = Verifier(self._cross_modal).verify(View.of_image(query), [View.of_image(candidate)])
         if found.homography is None:
             return NOTHING_TO_MATCH
-        return replace(found, evidence=Evidence(CELLS, found.score, method=self._cross_modal.name))
+        return replace(found, details=EstimatorDetails(CELLS, found.score, method=self._cross_modal.name))
 
     def _best(self, query: Image, candidate: Image) -> Verification:
         """Estimate by each method from one half, and take what the other half agrees with most."""
@@ -106,7 +106,7 @@ class AutomaticAligner:
             found = refine(query, candidate, half, start, self._verifier, _HALF_RADII_PX, min_kept=0.0)
             agreeing = 0 if found.homography is None else count_agreeing(query, candidate, held_out, found.homography)
             if agreeing > most:
-                best, most = replace(found, evidence=Evidence(EVIDENCE, float(agreeing), method=name)), agreeing
+                best, most = replace(found, details=EstimatorDetails(DETAIL, float(agreeing), method=name)), agreeing
         return best
 
     def _proposals(

@@ -9,7 +9,7 @@ from jaxtyping import Float64
 
 from vpr_dhe.geometry.coordinates import cell_centres, resizing
 from vpr_dhe.geometry.homography import normalise, project
-from vpr_dhe.records import DenseAlignment, Evidence, Grid, Size, Verification
+from vpr_dhe.records import DenseAlignment, EstimatorDetails, Grid, Size, Verification
 
 Homographies = Float64[np.ndarray, "*planes 3 3"]
 Points = Float64[np.ndarray, "points 2"]
@@ -31,7 +31,7 @@ def rescaled(found: Verification, before: PairSizes, after: PairSizes) -> Verifi
         homography=_between(found.homography, before, after),
         query_points=_moved(found.query_points, before.query, after.query),
         candidate_points=_moved(found.candidate_points, before.candidate, after.candidate),
-        evidence=found.evidence and _evidence(found.evidence, before, after),
+        details=found.details and _details(found.details, before, after),
     )
 
 
@@ -48,9 +48,9 @@ def _moved(points: Points, before: Size, after: Size) -> Points:
     return project(resizing(before, after), torch.from_numpy(points)).numpy()
 
 
-def _evidence(evidence: Evidence, before: PairSizes, after: PairSizes) -> Evidence:
-    alignment = evidence.alignment
-    return evidence if alignment is None else replace(evidence, alignment=_dense(alignment, before, after))
+def _details(details: EstimatorDetails, before: PairSizes, after: PairSizes) -> EstimatorDetails:
+    alignment = details.alignment
+    return details if alignment is None else replace(details, alignment=_dense(alignment, before, after))
 
 
 def _dense(alignment: DenseAlignment, before: PairSizes, after: PairSizes) -> DenseAlignment:

@@ -9,7 +9,7 @@ from jaxtyping import Float64
 
 from vpr_dhe.geometry.coordinates import homographies_between_inputs, to_originals
 from vpr_dhe.geometry.homography import reprojection_errors
-from vpr_dhe.records import NOTHING_TO_MATCH, Evidence, Matches, Verification
+from vpr_dhe.records import NOTHING_TO_MATCH, EstimatorDetails, Matches, Verification
 from vpr_dhe.runtime.choices import AUTO
 from vpr_dhe.runtime.threads import on_one_core
 from vpr_dhe.verification.estimators.base import MIN_MATCHES, Homographies, HomographyEstimator, View
@@ -71,12 +71,12 @@ class Verifier:
         matches = [view.matches for view in candidates]  # computed here, on all cores, if not computed before
         inliers = on_one_core(lambda part: self._inliers(query, candidates, matches, part), homographies)
         matrices, valid = homographies.matrices.cpu().numpy(), homographies.valid.tolist()
-        evidence = homographies.evidence or (None,) * len(candidates)
+        details = homographies.details or (None,) * len(candidates)
         return [
             _verification(
                 matrices[number] if valid[number] else None,
                 *inliers[number],
-                evidence[number],
+                details[number],
                 needs_inliers=needs_inliers,
             )
             for number in range(len(candidates))
@@ -119,7 +119,7 @@ def _verification(
     query_points: Points,
     candidate_points: Points,
     inlier_weight: float,
-    evidence: Evidence | None,
+    details: EstimatorDetails | None,
     *,
     needs_inliers: bool,
 ) -> Verification:
@@ -130,6 +130,6 @@ def _verification(
         float(len(query_points)),
         query_points,
         candidate_points,
-        evidence,
+        details,
         inlier_weight=inlier_weight,
     )

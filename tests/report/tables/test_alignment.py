@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from vpr_dhe.records import NOT_VERIFIED, Evidence, Verification
+from vpr_dhe.records import NOT_VERIFIED, EstimatorDetails, Verification
 from vpr_dhe.report.tables.alignment import homography_document, homography_table
 from vpr_dhe.report.tables.verifiers import verifiers_table
 
@@ -11,7 +11,7 @@ POINTS = np.zeros((12, 2))
 
 
 def test_the_document_has_the_homography_or_null():
-    found = Verification(SHIFT, 12.0, POINTS, POINTS, Evidence("keypoints", 40.0, method="asift"))
+    found = Verification(SHIFT, 12.0, POINTS, POINTS, EstimatorDetails("keypoints", 40.0, method="asift"))
     assert homography_document("auto", found, 7.0) == {
         "method": "auto",
         "chosen": "asift",

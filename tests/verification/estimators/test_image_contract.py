@@ -115,7 +115,7 @@ def test_matrices_are_double_normalised_and_finite(estimator):
     assert found.valid.shape == (3,)
     identity = torch.eye(3, dtype=torch.float64)
     assert all(torch.equal(matrix, identity) for matrix in found.matrices[~found.valid])
-    assert found.evidence is None or len(found.evidence) == 3
+    assert found.details is None or len(found.details) == 3
 
 
 def test_no_candidates_are_no_homographies(estimator):

@@ -205,9 +205,9 @@ def _most_similar(result: EvaluationResult, tools: Tools, features: Features, ro
 def _match_facts(verification: Verification | None, score: float | None) -> tuple[str, ...]:
     if verification is None:
         return () if score is None else (f"similarity {score:.3f}",)
-    evidence = verification.evidence
+    details = verification.details
     inliers = f"{verification.inliers} inliers"
-    return (inliers, f"{evidence.name} {evidence.value:.3g}") if evidence else (inliers,)
+    return (inliers, f"{details.name} {details.value:.3g}") if details else (inliers,)
 
 
 def _map(

@@ -30,7 +30,7 @@ def draw_alignment(query: Image, candidate: Image, verification: Verification) -
     """
     if verification.homography is None:
         raise ValueError("there is no homography to draw an alignment by")
-    dense = verification.evidence.alignment if verification.evidence else None
+    dense = verification.details.alignment if verification.details else None
     if dense is None:
         return draw_overlay(query, candidate, verification.homography)
     size = image_size(query)

@@ -3,7 +3,7 @@
 from typing import Any
 
 from vpr_dhe.records import StrPath, Verification
-from vpr_dhe.report.tables.answers import evidence_document
+from vpr_dhe.report.tables.answers import details_document
 
 
 def homography_document(method: str, found: Verification, elapsed_ms: float) -> dict[str, Any]:
@@ -15,7 +15,7 @@ def homography_document(method: str, found: Verification, elapsed_ms: float) -> 
         "homography": None if found.homography is None else found.homography.tolist(),
         "inliers": found.inliers,
         "score": found.score,
-        **evidence_document(found),
+        **details_document(found),
         "timing_ms": elapsed_ms,
     }
 
@@ -32,4 +32,4 @@ def homography_table(method: str, found: Verification, elapsed_ms: float, image_
 
 def _chosen_method(found: Verification) -> str | None:
     """Method that `auto` has chosen; None for other methods."""
-    return None if found.evidence is None else found.evidence.method
+    return None if found.details is None else found.details.method

@@ -190,7 +190,7 @@ def _match_document(match: RankedMatch) -> dict[str, Any]:
         "homography": None if match.homography is None else match.homography.tolist(),
         **position_document(match.position),
         "probability": match.probability,
-        **evidence_document(match.verification),
+        **details_document(match.verification),
         **_view_document(match),
     }
 
@@ -206,10 +206,10 @@ def position_document(position: Position | None) -> dict[str, Any]:
     return {"position": None if position is None else asdict(position), **coordinates_of(position)._asdict()}
 
 
-def evidence_document(verification: Verification | None) -> dict[str, float]:
-    """Evidence of an estimator under its own name; empty without any."""
-    evidence = None if verification is None else verification.evidence
-    return {} if evidence is None else {evidence.name: evidence.value}
+def details_document(verification: Verification | None) -> dict[str, float]:
+    """Details of an estimator under their own name; empty without any."""
+    details = None if verification is None else verification.details
+    return {} if details is None else {details.name: details.value}
 
 
 def _json(sheet: AnswerSheet) -> str:

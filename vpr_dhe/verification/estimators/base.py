@@ -16,7 +16,7 @@ from vpr_dhe.geometry.coordinates import cell_centres
 from vpr_dhe.geometry.homography import is_usable
 from vpr_dhe.geometry.matching import MutualNeighbours, mutual_nearest_neighbours
 from vpr_dhe.images import image_size
-from vpr_dhe.records import Evidence, Features, Frame, Image, Matches
+from vpr_dhe.records import EstimatorDetails, Features, Frame, Image, Matches
 
 # A homography has eight degrees of freedom, and a match fixes two.
 MIN_MATCHES = 4
@@ -26,14 +26,14 @@ MIN_MATCHES = 4
 class Homographies:
     """One homography per candidate, from the query's original pixels to the candidate's; failures are not `valid`.
 
-    The matrix of a failed estimate is the identity, so that batched arithmetic stays finite. `evidence` has one entry
+    The matrix of a failed estimate is the identity, so that batched arithmetic stays finite. `details` has one entry
     per candidate, or is None for estimators that report none. `matched` is set by estimators with a matcher of their
     own, whose matches count instead of those of the views.
     """
 
     matrices: Float64[Tensor, "candidates 3 3"]
     valid: Bool[Tensor, " candidates"]
-    evidence: tuple[Evidence, ...] | None = None
+    details: tuple[EstimatorDetails, ...] | None = None
     matched: "MatchedViews | None" = None
 
     @classmethod
@@ -41,11 +41,11 @@ class Homographies:
         cls,
         matrices: Float64[Tensor, "candidates 3 3"],
         valid: Bool[Tensor, " candidates"],
-        evidence: tuple[Evidence, ...] | None = None,
+        details: tuple[EstimatorDetails, ...] | None = None,
     ) -> "Homographies":
         """Make a batch with the identity in place of failed estimates."""
         identity = torch.eye(3, dtype=torch.float64, device=matrices.device)
-        return cls(torch.where(valid[:, None, None], matrices, identity), valid, evidence)
+        return cls(torch.where(valid[:, None, None], matrices, identity), valid, details)
 
     @classmethod
     def joined(cls, found: Sequence[Float64[np.ndarray, "3 3"] | None]) -> "Homographies":

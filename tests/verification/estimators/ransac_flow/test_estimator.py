@@ -55,7 +55,7 @@ def test_one_plane():
     error = mean_corner_error(found.matrices[0], torch.from_numpy(truth), corners(image_size(image)))
     assert found.valid.tolist() == [True]
     assert float(error) < 6
-    (evidence,) = found.evidence
+    (evidence,) = found.details
     assert evidence.name == "matchable_area"
     assert evidence.value > 0.5
 
@@ -65,7 +65,7 @@ def test_two_planes_are_found_one_after_the_other():
     left, right = moved(image, [[1, 0, 0], [0, 1, 40], [0, 0, 1]]), moved(image, [[1, 0, 0], [0, 1, -40], [0, 0, 1]])
     both = np.concatenate([left[:, :240], right[:, 240:]], axis=1)
     found = RansacFlowEstimator(Sees(), EXTRACTOR).estimate(view(image), [view(both)])
-    alignment = found.evidence[0].alignment
+    alignment = found.details[0].alignment
     assert len(alignment.homographies) == 2
     height, width = alignment.homography_of.shape
     assert set(np.unique(alignment.homography_of)) == {0, 1}
@@ -83,7 +83,7 @@ def test_what_lies_outside_the_candidate_is_not_matchable():
     found = RansacFlowEstimator(Sees(), EXTRACTOR).estimate(
         view(image), [view(moved(image, [[1, 0, 150], [0, 1, 0], [0, 0, 1]]))]
     )
-    alignment = found.evidence[0].alignment
+    alignment = found.details[0].alignment
     columns = alignment.matchability.shape[1]
     assert alignment.matchability[:, int(columns * 0.7) :].max() == 0
 
@@ -93,8 +93,8 @@ def test_nothing_in_common_fails_and_says_so():
     found = RansacFlowEstimator(Sees(), EXTRACTOR).estimate(view(texture()), [view(flat)])
     assert torch.isfinite(found.matrices).all()
     if not bool(found.valid[0]):
-        assert found.evidence[0].value == 0
-        assert found.evidence[0].alignment is None
+        assert found.details[0].value == 0
+        assert found.details[0].alignment is None
 
 
 def test_candidates_do_not_change_each_other_nor_the_random_state():
@@ -106,7 +106,7 @@ def test_candidates_do_not_change_each_other_nor_the_random_state():
     assert torch.equal(torch.get_rng_state(), before)
     alone = estimator.estimate(view(image), [view(other)])
     assert torch.equal(together.matrices[0], alone.matrices[0])
-    assert together.evidence[0].value == alone.evidence[0].value
+    assert together.details[0].value == alone.details[0].value
     assert estimator.estimate(view(image), []).matrices.shape == (0, 3, 3)
 
 
@@ -116,7 +116,7 @@ def test_without_a_network_planes_are_homographies_alone():
     both = np.concatenate([left[:, :240], right[:, 240:]], axis=1)
     found = CoarseRansacFlowEstimator(EXTRACTOR).estimate(view(image), [view(both), view(np.full_like(image, 90))])
     assert found.valid.tolist() == [True, False]
-    assert [(one.name, one.value, one.alignment) for one in found.evidence] == [
+    assert [(one.name, one.value, one.alignment) for one in found.details] == [
         ("planes", 2, None),
         ("planes", 0, None),
     ]

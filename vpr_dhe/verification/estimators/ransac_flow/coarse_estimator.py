@@ -12,7 +12,7 @@ from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.geometry.coordinates import UNIT, resizing
 from vpr_dhe.geometry.homography import normalise, project
 from vpr_dhe.models.names import LITE_VLAD
-from vpr_dhe.records import Evidence, Frame, Matches, Size
+from vpr_dhe.records import EstimatorDetails, Frame, Matches, Size
 from vpr_dhe.verification.estimators.base import Homographies, HomographyEstimator, MatchedViews, View
 from vpr_dhe.verification.estimators.ransac_flow.coarse import (
     SCALES,
@@ -26,7 +26,7 @@ from vpr_dhe.verification.estimators.ransac_flow.coarse import (
     match_cells,
 )
 
-EVIDENCE = "planes"
+DETAIL = "planes"
 _MAX_PLANES = 3
 _MIN_INLIERS = 8
 # More cells along each side than an extractor makes of the whole image.
@@ -34,7 +34,7 @@ _FINE = 1.5
 
 
 class CoarseRansacFlowEstimator(HomographyEstimator):
-    """Aligns images by homographies from matches at many scales; the evidence is how many planes were found.
+    """Aligns images by homographies from matches at many scales; the detail is how many planes were found.
 
     The estimate is the homography of the first plane, which most matches agree with.
 
@@ -64,8 +64,8 @@ class CoarseRansacFlowEstimator(HomographyEstimator):
                 for of_one, view in zip(planes, candidates, strict=True)
             ]
         )
-        evidence = tuple(Evidence(EVIDENCE, float(len(of_one))) for of_one in planes)
-        return replace(found, evidence=evidence, matched=self._matched_views(matches, query, candidates))
+        details = tuple(EstimatorDetails(DETAIL, float(len(of_one))) for of_one in planes)
+        return replace(found, details=details, matched=self._matched_views(matches, query, candidates))
 
     def match(self, query: View, candidates: Sequence[View]) -> MatchedViews:
         """Match a query with each candidate, in pixels of the originals."""

@@ -21,7 +21,7 @@ from vpr_dhe.geometry.homography import normalise, project
 from vpr_dhe.images import image_size
 from vpr_dhe.models.names import SIFT_VLAD
 from vpr_dhe.models.network_file import NetworkFile
-from vpr_dhe.records import DenseAlignment, Evidence, Grid, Image, Size
+from vpr_dhe.records import DenseAlignment, EstimatorDetails, Grid, Image, Size
 from vpr_dhe.verification.estimators.base import Homographies, HomographyEstimator, View
 from vpr_dhe.verification.estimators.poselib import PoseLibEstimator
 from vpr_dhe.verification.estimators.ransac_flow.coarse import (
@@ -36,7 +36,7 @@ from vpr_dhe.verification.estimators.ransac_flow.network import STRIDE_PX, FineN
 from vpr_dhe.verification.estimators.ransac_flow.sampling import lies_in, sampled, to_tensor
 
 NAME = "ransac-flow"
-EVIDENCE = "matchable_area"
+DETAIL = "matchable_area"
 SURE = 0.95
 """Matchability from which a pixel counts as explained."""
 # Inlier tolerance when a homography is refitted to the fine flow, in pixels of the network's input.
@@ -84,7 +84,7 @@ class _Plane:
 
 
 class RansacFlowEstimator(HomographyEstimator):
-    """Aligns images by coarse homographies and a fine flow; the evidence is the matchable share of the query.
+    """Aligns images by coarse homographies and a fine flow; the detail is the matchable share of the query.
 
     The estimate is the homography of the first plane, refitted to the fine flow where that is sure.
 
@@ -132,8 +132,8 @@ class RansacFlowEstimator(HomographyEstimator):
             )
         ]
         joined = Homographies.joined([None if one is None else self._refined(one, target.size) for one in found])
-        evidence = tuple(_evidence(one) for one in found)
-        return Homographies(joined.matrices, joined.valid, evidence)
+        details = tuple(_details(one) for one in found)
+        return Homographies(joined.matrices, joined.valid, details)
 
     def _cells(self, candidate: View) -> Cells:
         """Cells of a candidate: from the index, or extracted now."""
@@ -224,7 +224,7 @@ def _merged(planes: Sequence[_Plane], target: _Target) -> DenseAlignment:
     )
 
 
-def _evidence(alignment: DenseAlignment | None) -> Evidence:
+def _details(alignment: DenseAlignment | None) -> EstimatorDetails:
     """Share of the query where the flow is sure."""
     area = 0.0 if alignment is None else float((alignment.matchability >= SURE).mean())
-    return Evidence(EVIDENCE, area, alignment)
+    return EstimatorDetails(DETAIL, area, alignment)

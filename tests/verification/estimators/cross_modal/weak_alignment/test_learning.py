@@ -104,7 +104,7 @@ def test_homographies_are_between_originals_of_any_size():
     found = WeakAlignmentEstimator(SHORT).estimate(views[0], views[1:])
     twice = np.array([[2, 0, 0.5], [0, 2, 0.5], [0, 0, 1.0]]) @ truth
     assert corner_error_px(found.matrices[0].numpy(), twice / twice[2, 2], SIZE) < 4
-    assert found.evidence[0].name == "recognised_share"
+    assert found.details[0].name == "recognised_share"
 
 
 def test_what_goes_astray_fails_and_is_finite():

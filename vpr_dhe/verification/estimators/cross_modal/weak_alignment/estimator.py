@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Float64
 
-from vpr_dhe.records import Evidence, StartProgress, without_progress
+from vpr_dhe.records import EstimatorDetails, StartProgress, without_progress
 from vpr_dhe.verification.estimators.base import Homographies, HomographyEstimator, View
 from vpr_dhe.verification.estimators.cross_modal.guided_matching import CrossModalEstimator
 from vpr_dhe.verification.estimators.cross_modal.weak_alignment.learning import (
@@ -18,7 +18,7 @@ from vpr_dhe.verification.estimators.resources import Resources
 
 NAME = "weak-alignment"
 PSEUDO_SIAMESE_NAME = "weak-alignment-pseudo"
-EVIDENCE = "recognised_share"
+DETAIL = "recognised_share"
 # Where learning diverged, fewer than a twentieth of the patches are recognised; where it converged, most are.
 _MIN_RECOGNISED = 0.1
 
@@ -28,7 +28,7 @@ class WeakAlignmentEstimator(HomographyEstimator):
 
     `start` is an estimator whose homographies are right but for a few per cent of the image: where it has one, learning
     begins there, without the coarsest level. Otherwise the images are laid on top of each other. A pair takes seconds
-    to a minute on `device`, and is reported to `start_progress`. The evidence is the share of patches that the learned
+    to a minute on `device`, and is reported to `start_progress`. The detail is the share of patches that the learned
     descriptor recognises.
     """
 
@@ -53,7 +53,7 @@ class WeakAlignmentEstimator(HomographyEstimator):
         shares = [0.0 if one is None else one.recognised for one in learned]
         credible = [one if share >= _MIN_RECOGNISED else None for one, share in zip(learned, shares, strict=True)]
         found = Homographies.joined([None if one is None else one.homography for one in credible])
-        return replace(found, evidence=tuple(Evidence(EVIDENCE, share) for share in shares))
+        return replace(found, details=tuple(EstimatorDetails(DETAIL, share) for share in shares))
 
     def _starts(self, query: View, candidates: Sequence[View]) -> list[Float64[np.ndarray, "3 3"] | None]:
         if self._start is None:
