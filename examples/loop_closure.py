@@ -9,9 +9,9 @@ of output is a constraint for a pose graph: two frames and the probability that 
 import argparse
 from pathlib import Path
 
+from vpr_dhe import find_loops
 from vpr_dhe.recordings.bags import open_bag
 from vpr_dhe.recordings.selection import Selection
-from vpr_dhe.sequences.loops import find_loops
 from vpr_dhe.sequences.recording_stream import recorded_frames
 
 

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 import cv2
 
-from vpr_dhe import Localizer, SequenceLocalizer
-from vpr_dhe.sequences.frames import DropPolicy, SequenceFrame
+from vpr_dhe import Localizer, SequenceFrame, SequenceLocalizer
+from vpr_dhe.sequences.frames import DropPolicy
 from vpr_dhe.sequences.motion import PositionMotion
 from vpr_dhe.sequences.odometry import Odometry
 

@@ -18,16 +18,22 @@ def test_the_public_names_are_these():
         "Localizer",
         "PlaceIndex",
         "Resources",
+        "SequenceFrame",
         "SequenceLocalizer",
         "Verifier",
         "VprDheError",
         "__version__",
+        "adapt_index",
         "align",
         "build_verifier",
+        "calibrate_index",
         "errors",
         "evaluate",
+        "evaluate_pairs",
+        "find_loops",
         "index_images",
         "load_extractor",
+        "merge_indexes",
     ]
     assert dir(vpr_dhe) == vpr_dhe.__all__
     assert vpr_dhe.errors.VprDheError is vpr_dhe.VprDheError
