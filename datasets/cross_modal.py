@@ -19,7 +19,7 @@ from vpr_dhe.models.network_file import NetworkFile, load_network
 from vpr_dhe.training.loop import LoopSettings, train
 from vpr_dhe.training.registration.deformed_patches import image_side_px
 from vpr_dhe.training.registration.iterative import IterativeStage
-from vpr_dhe.training.registration.self_pairs import open_own_pairs
+from vpr_dhe.training.registration.self_pairs import open_self_pairs
 from vpr_dhe.training.registration.stage import RegistrationTraining
 from vpr_dhe.verification.estimators.cross_modal.registration.networks import (
     LAYOUTS,
@@ -53,7 +53,7 @@ def stage(data: Path, work: Path, seed: int) -> IterativeStage:
     network = RegistrationSettings(**options, side_px=_SIDE_PX, width=_WIDTH, iterations=_ITERATIONS)
     return IterativeStage(
         network,
-        open_own_pairs(photos, image_side_px(_SIDE_PX), data / _PAIRS),
+        open_self_pairs(photos, image_side_px(_SIDE_PX), data / _PAIRS),
         replace(_TRAINING, seed=seed),
         training_data=_PHOTOS_INFO,
         matching_weight=_MATCHING_WEIGHT,

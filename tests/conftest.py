@@ -25,12 +25,17 @@ from torch.nn.functional import normalize
 from vpr_dhe.features.base import Extractor, ExtractorSpec
 from vpr_dhe.images import image_size
 from vpr_dhe.index import codec_choice
+from vpr_dhe.index.vectors import build
 from vpr_dhe.records import Features, Frame, Grid, Image, Size
 
 # Timings vary on shared machines, and a failure must be the same one tomorrow. As examples are then the same in every
 # run, another fifty would be paid for each time and find nothing new.
 settings.register_profile("steady", deadline=None, derandomize=True, max_examples=30)
 settings.load_profile("steady")
+
+
+FEWER = {(codec_choice, "_QUERIES"): 2, (codec_choice, "_QUERIES_OF_NETWORK"): 1, (build, "_QUERIES"): 32}
+USUAL = {(module, name): getattr(module, name) for module, name in FEWER}
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -45,21 +50,19 @@ def _cache_of_its_own(tmp_path_factory) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _short_choice_of_a_codec() -> Iterator[None]:
-    """Measure codecs on few pairs: nearly every test makes an index, and most of the time to make it would go there."""
+def _short_measurements() -> Iterator[None]:
+    """Choose codecs by few pairs, and tune FAISS files by few queries: nearly every test makes an index."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(codec_choice, "_QUERIES", 2)
-        patched.setattr(codec_choice, "_QUERIES_OF_NETWORK", 1)
+        for (module, name), value in FEWER.items():
+            patched.setattr(module, name, value)
         yield
 
 
-@pytest.fixture(scope="module")
-def usual_choice_of_a_codec() -> Iterator[None]:
-    """Measure codecs on as many pairs as users do."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(codec_choice, "_QUERIES", 10)
-        patched.setattr(codec_choice, "_QUERIES_OF_NETWORK", 4)
-        yield
+@pytest.fixture
+def usual_measurements(monkeypatch) -> None:
+    """Choose codecs and tune FAISS files by as many pairs and queries as for users."""
+    for (module, name), value in USUAL.items():
+        monkeypatch.setattr(module, name, value)
 
 
 @pytest.fixture(scope="session")

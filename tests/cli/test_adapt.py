@@ -56,8 +56,8 @@ def test_json_holds_the_same(index):
 def test_a_picture_shows_a_hub(index, tmp_path):
     for record in RECORDS:
         PIL.Image.new("RGB", (80, 60), (90, 120, 150)).save(tmp_path / record.path)
-    call("adapt", index, "--picture", tmp_path / "lessons.png")
-    with PIL.Image.open(tmp_path / "lessons.png") as picture:
+    call("adapt", index, "--picture", tmp_path / "examples.png")
+    with PIL.Image.open(tmp_path / "examples.png") as picture:
         assert picture.width == 4 * 320 + 3 * 12
 
 

@@ -10,7 +10,7 @@ from vpr_dhe.index.checking import check
 from vpr_dhe.index.manifest import publish
 from vpr_dhe.index.place_index import PlaceIndex
 
-pytestmark = pytest.mark.usefixtures("usual_choice_of_a_codec")
+pytestmark = pytest.mark.usefixtures("usual_measurements")
 
 
 @pytest.fixture

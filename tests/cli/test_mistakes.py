@@ -57,7 +57,7 @@ MISTAKES = (
     ("align PHOTOS/0.png PHOTOS/0.png --method magsacc", "did you mean 'magsac'?"),
     ("calibrate INDEX --data PHOTS", "did you mean 'PHOTOS'?"),
     ("serve INDEX --verifier posel", "did you mean 'poselib'?"),
-    ("ros2 INDEX --image camera//image", "no name of a topic"),
+    ("ros2 INDEX --image camera//image", "is not a topic name"),
     ("ros2 INDEX --odometry /odom", "add it, or leave --odometry out"),
     ("ros2 INDEX --sequence --prior /gps/fix", "leave one of them out"),
     ("ros2 INDEX --remap a=b", "FROM:=TO"),

@@ -91,7 +91,7 @@ def test_a_missing_extra_is_explained(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingExtraError, match=r'pip install "vpr-dhe\[distributed\]"'), cluster.connected("auto"):
         pass
-    with pytest.raises(MissingExtraError, match="Ray needs cannot be imported"):
+    with pytest.raises(MissingExtraError, match="with Ray requires packages of the extra 'distributed'"):
         ShardedIndex.open(tmp_path, None, shards=2)
 
 

@@ -168,5 +168,5 @@ def test_folders_are_given_as_text_or_as_paths(tmp_path, as_path):
     (tmp_path / "mine.txt").touch()
     with pytest.raises(BadInputError, match="is not empty"):
         export_model("lite-vlad", as_path(tmp_path))
-    with pytest.raises(ModelError, match=r"holds no export\.json"):
+    with pytest.raises(ModelError, match=r"contains no export\.json"):
         load_exported(as_path(tmp_path))

@@ -22,7 +22,7 @@ from vpr_dhe.models.catalogue import open_model
 from vpr_dhe.records import Grid, Size
 from vpr_dhe.verification.estimators.dhe import HEAD_NAME, DheHead
 
-pytestmark = pytest.mark.usefixtures("usual_choice_of_a_codec")
+pytestmark = pytest.mark.usefixtures("usual_measurements")
 
 SIDE, DIMENSION = 8, 128
 SPEC = ExtractorSpec("unknown", "0", 4, DIMENSION, Grid(SIDE, SIDE), Size(128, 128), True, 1.5)

@@ -55,8 +55,8 @@ def rewritten(model: ModelFile, path, change) -> None:
         (lambda metadata: metadata.update(format="vpr-dhe model 99"), "metadata"),
         (lambda metadata: metadata.pop("licence"), "incomplete metadata"),
         (lambda metadata: metadata.update(sha256="0" * 64), "checksum"),
-        (lambda metadata: metadata["preprocessing"].update(order=["resize", "to_unit_range"]), "does not know"),
-        (lambda metadata: metadata["preprocessing"].update(resize_mode="crop"), "does not know"),
+        (lambda metadata: metadata["preprocessing"].update(order=["resize", "to_unit_range"]), "does not support"),
+        (lambda metadata: metadata["preprocessing"].update(resize_mode="crop"), "does not support"),
         (lambda metadata: metadata["architecture"].update(neck="long"), "incomplete metadata"),
     ],
 )

@@ -18,7 +18,7 @@ def test_the_first_package_is_returned():
 def test_any_that_is_missing_is_explained(monkeypatch):
     monkeypatch.setitem(sys.modules, "json.decoder", None)
     message = (
-        r"training requires the extra 'train', which cannot be imported \(.*json\.decoder.*\); "
+        r"training requires packages of the extra 'train' that cannot be imported \(.*json\.decoder.*\); "
         r'.*pip install "vpr-dhe\[train\]"'
     )
     with pytest.raises(MissingExtraError, match=message):

@@ -100,7 +100,7 @@ BAD_BODIES = (
     (truncated_jpeg(), 422, "damaged or truncated"),
     (png_of_claimed_size(60_000, 60_000), 422, "more than the"),
     (png_of_claimed_size(8, 8), 422, "at least 16"),
-    (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 99 99\n%%EndComments\nshowpage\n", 422, "is a program"),
+    (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 99 99\n%%EndComments\nshowpage\n", 422, "is a vector format"),
     (bytes(2_000_001), 413, "larger than 2,000,000 bytes"),
 )
 

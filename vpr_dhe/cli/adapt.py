@@ -14,7 +14,7 @@ from vpr_dhe.runtime.choices import AUTO, Adapt
 
 NAME = "adapt"
 EXAMPLES = """
-vpr-dhe adapt my-index --picture lessons.png
+vpr-dhe adapt my-index --picture examples.png
 vpr-dhe adapt my-index --adapt off
 """
 

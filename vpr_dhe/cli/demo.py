@@ -38,19 +38,19 @@ def run(
 
     if keep and keep.exists() and (not keep.is_dir() or any(keep.iterdir())):
         raise BadInputError(f"{keep} already exists; give the name of a new folder")
-    lessons = picture.with_stem(f"{picture.stem}-adaptation")
+    examples = picture.with_stem(f"{picture.stem}-adaptation")
     with (
         nullcontext(keep) if keep else TemporaryDirectory(prefix="vpr-dhe-demo-") as folder,
         progress_stages() as stage,
     ):
         demo = run_demo(Path(folder), seed=seed, queries=queries, stage=stage)
         if demo.adaptation.steps:
-            write_picture(draw_examples(demo.index), lessons)
+            write_picture(draw_examples(demo.index), examples)
     write_picture(draw_match(demo.shown.query, demo.shown.candidate, demo.shown.verification), picture)
     print(demo_table(demo))
     print(f"\n{picture}: the best verified match; lines join inliers, the frame is the outline of the query")
     if demo.adaptation.steps:
-        print(f"{lessons}: a hub, and an answer that the adaptation to the map corrects")
+        print(f"{examples}: a hub, and an answer that the adaptation to the map corrects")
     if keep:
         print(f"{keep}: the town; to query it: vpr-dhe query {keep}/index {keep}/town/images/test/queries")
     print("\nnow your photos: vpr-dhe index PHOTOS --out my-index, then vpr-dhe query my-index PHOTO")

@@ -1,5 +1,6 @@
 """`vpr-dhe index`: index of a folder of images or of a recording."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -144,6 +145,13 @@ def run(
     if source.merge:
         _merge(source.merge, out, source, recording, settings)
         return
+    has_begun = False
+
+    def start(stage: str, count: int) -> Callable[[int], object]:
+        nonlocal has_begun
+        has_begun = True
+        return start_progress(stage, count)
+
     try:
         with progress_stages() as start_progress:
             report = index_images(
@@ -159,10 +167,12 @@ def run(
                 strict=strict,
                 **extraction.keywords(strict=strict),
                 notify=print_stderr,
-                start_progress=start_progress,
+                start_progress=start,
                 announce=report_building,
             )
     except KeyboardInterrupt:
+        if not has_begun:  # nothing was extracted yet
+            raise
         _end_interrupted(out)
     _print(report, out)
 
@@ -171,8 +181,6 @@ def _end_interrupted(out: Path) -> NoReturn:
     """Say what an interrupted run has kept, and exit."""
     from vpr_dhe.index.place_index import PlaceIndex
 
-    if not PlaceIndex.exists(out):
-        raise KeyboardInterrupt
     index = PlaceIndex.open(out)
     for image in index.manifest.skipped:
         report_skipped(image.path, image.reason)
@@ -186,7 +194,7 @@ def _print(report: "IndexingReport", out: Path) -> None:
 
     index = report.index
     report_codec(None, report.chosen_codec)
-    for line in (*tables.missing_lines(report), *tables.adaptation_notes(index, report.adaptation)):
+    for line in tables.adaptation_notes(index, report.adaptation):
         print_stderr(line)
     for image in report.added.skipped:
         report_skipped(image.path, image.reason)

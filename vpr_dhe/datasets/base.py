@@ -211,7 +211,7 @@ def _require_apart(database: PlaceSplit, queries: PlaceSplit) -> None:
     if shared:
         raise DatasetError(
             f"{queries.folder / shared[0]} is in the database and among the queries, one of {len(shared)} such images; "
-            "an image must not be its own positive; keep both apart"
+            "an image must not be its own positive; keep database and queries apart"
         )
 
 

@@ -7,7 +7,7 @@ from vpr_dhe.localization.candidate_maps import verify_images
 from vpr_dhe.records import Features, Image, Verification
 
 
-def verified_again(
+def reverify(
     result: EvaluationResult, method: MethodResult, tools: Tools, image: Image, features: Features, rows: Sequence[int]
 ) -> dict[int, Verification]:
     """Repeat the verification of a query against rows of the database; empty for retrieval alone."""

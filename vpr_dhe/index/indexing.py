@@ -138,7 +138,7 @@ def index_images(
         max_pixels: largest number of pixels of an image that is decoded; larger ones count as unreadable.
         add_images: function to call instead of `PlaceIndex.add`, such as `partial(add_with_ray, workers=...)` for a
             cluster; it is called without `strict`, `batch_size`, `workers` and `max_pixels`.
-        notify: called with each note on the images before they are extracted, such as rows of a table without image.
+        notify: called with each note on the images, such as rows of a table without image, or images that are missing.
         start_progress: called with the name and length of each slow stage.
         announce: called with the type and the number of vectors before each FAISS file is built.
 
@@ -183,6 +183,8 @@ def index_images(
     missing = MissingImages() if part else find_missing(index, records, listing)
     if prune and missing.gone:
         index.remove(list(missing.gone))
+    for note in missing.notes(pruned=prune):
+        notify(note)
     chosen = None if index.manifest.codec == codec_before else index.manifest.codec
     adaptation = bring_up_to_date(index, start_progress=start_progress, announce=announce)
     return IndexingReport(index, folder, len(records), added, missing, prune, chosen, adaptation)

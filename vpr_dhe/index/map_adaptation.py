@@ -10,7 +10,7 @@ from vpr_dhe.index.adaptation.report import AdaptationReport
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.index.snapshot import Snapshot
 from vpr_dhe.index.vector_files import Announce, without_announcement
-from vpr_dhe.records import Features, Image, StartProgress, StrPath, without_progress
+from vpr_dhe.records import Features, StartProgress, StrPath, without_progress
 from vpr_dhe.runtime.choices import AUTO, Adapt, require_choice
 from vpr_dhe.runtime.sampling import evenly_spread
 from vpr_dhe.verification.build import build_estimator
@@ -117,9 +117,5 @@ def _inliers(snapshot: Snapshot, verifier: Verifier, anchor: int, ids: Sequence[
     spec, frame = snapshot.manifest.spec, snapshot.frame(anchor)
     query = Features(snapshot.descriptors([anchor])[0], snapshot.local_maps([anchor])[0], spec.grid, frame)
     matches_of = matches_of_cells(lambda: snapshot.stored_maps(ids).match(query.local_map), spec)
-    views = [View(snapshot.frame(id), _no_pixels, matches=partial(matches_of, number)) for number, id in enumerate(ids)]
-    return [found.inliers for found in verifier.verify(View(frame, _no_pixels, lambda: query), views)]
-
-
-def _no_pixels() -> Image:
-    raise LookupError("an index is adapted without pixels")
+    views = [View(snapshot.frame(id), matches=partial(matches_of, number)) for number, id in enumerate(ids)]
+    return [found.inliers for found in verifier.verify(View(frame, None, lambda: query), views)]

@@ -1,7 +1,7 @@
 """Indexed images that a listing of their folder lacks."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +16,20 @@ class MissingImages:
 
     gone: Mapping[int, str] = field(default_factory=dict)
     unreadable: Mapping[int, str] = field(default_factory=dict)
+
+    def notes(self, *, pruned: bool) -> Iterator[str]:
+        """Lines about these images, after those that are gone were removed from the index or kept."""
+        if self.unreadable:
+            example = next(iter(self.unreadable.values()))
+            yield f"{len(self.unreadable)} indexed images cannot be read now and are kept, such as {example}"
+        if self.gone:
+            example = next(iter(self.gone.values()))
+            yield (
+                f"removed {len(self.gone)} missing images, such as {example}"
+                if pruned
+                else f"{len(self.gone)} indexed images are missing, such as {example}; --prune removes them from the "
+                "index"
+            )
 
 
 def find_missing(index: PlaceIndex, records: Sequence[ImageRecord], listing: ImageListing) -> MissingImages:

@@ -9,7 +9,7 @@ from vpr_dhe.index.codecs import CODECS
 from vpr_dhe.index.grey_levels import parse_bit_depth
 from vpr_dhe.index.manifest import Manifest, Settings
 from vpr_dhe.index.vectors import BINARY_CODES, INDEX_TYPES
-from vpr_dhe.runtime.choices import AUTO, Adapt, RankBy
+from vpr_dhe.runtime.choices import AUTO, Adapt, RankBy, require_choice
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,13 @@ def require_usable(settings: Settings, spec: ExtractorSpec) -> None:
 
 
 def require_known(settings: Settings) -> None:
-    """Check that codec and index type are known.
+    """Check that all settings are known names.
 
     Raises:
         BadInputError: otherwise.
     """
+    require_choice(settings.rank_by, RankBy, "rank_by")
+    require_choice(settings.adapt, Adapt, "adapt")
     for what, name, known in (("codec", settings.codec, CODECS), ("index type", settings.index_type, INDEX_TYPES)):
         if name != AUTO and name not in known:
             raise BadInputError(f"{what} {name!r} is unknown; expected {AUTO}, {', '.join(known)}")

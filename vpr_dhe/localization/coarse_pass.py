@@ -80,7 +80,7 @@ def shift_votes(found: MutualNeighbours, grid: Grid) -> Float64[np.ndarray, " ca
 def most_likely(
     votes: Sequence[float], similarities: Sequence[float], size: int, similarity_weight: float
 ) -> tuple[list[int], list[int]]:
-    """Split candidates into the `size` ones with the most evidence and the others: of votes, and of similarity.
+    """Split candidates by evidence, of votes and of similarity, into the best `size` and the others.
 
     Args:
         votes: of each candidate of one query, from `shift_votes`.

@@ -52,7 +52,7 @@ class Localizer:
             deviations, above 0; None disables the early stop. Unverified candidates follow in the order of retrieval.
             `early_stop.SAFE_MARGIN` loses hardly any recall.
         cameras: intrinsics of query and database images; needed to estimate headings.
-        calibration: maps the evidence for the best match to a probability; must have been fitted for this extractor,
+        calibration: maps features of the best match to a probability; must have been fitted for this extractor,
             verifier, number of candidates and margin (see `read_calibration`).
         max_pixels: largest number of pixels of a query file that is decoded.
 

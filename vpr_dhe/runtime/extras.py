@@ -64,7 +64,8 @@ def import_extra(extra: str, *modules: str) -> ModuleType:
 def missing_extra(extra: str, reason: object) -> MissingExtraError:
     """Error for an extra that is not installed completely, with the install line."""
     return MissingExtraError(
-        f"{EXTRAS[extra].work} requires the extra {extra!r}, which cannot be imported ({reason}); install it with: "
+        f"{EXTRAS[extra].work} requires packages of the extra {extra!r} that cannot be imported ({reason}); install it "
+        "with: "
         f'pip install "vpr-dhe[{extra}]"'
     )
 

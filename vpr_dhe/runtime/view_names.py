@@ -52,5 +52,5 @@ def yaws_deg(views: int) -> list[int]:
         BadInputError: if there are too few or too many.
     """
     if not MIN_VIEWS <= views <= MAX_VIEWS:
-        raise BadInputError(f"found {views} views of each panorama; expected {MIN_VIEWS} to {MAX_VIEWS}")
+        raise BadInputError(f"panorama_views is {views}; expected {MIN_VIEWS} to {MAX_VIEWS}")
     return [round(360 * number / views) for number in range(views)]

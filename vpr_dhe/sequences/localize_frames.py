@@ -1,4 +1,4 @@
-"""Localization of a stream of frames, each alone or in the light of its predecessors."""
+"""Localization of the frames of a stream, each independently, or all as one traverse."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace

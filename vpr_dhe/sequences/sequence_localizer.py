@@ -76,7 +76,7 @@ class SequenceLocalizer:
         ids, newest = database.image_ids(), self._memory.appended if self._memory else []
         if not ids and self._memory is None:
             raise IndexFormatError(
-                "the index holds no images; add some with `vpr-dhe index`, or track the frames of a FrameMemory"
+                f"index {self.localizer.index.folder} holds no images; add some with `vpr-dhe index`"
             )
         return PlaceMap(_records(database, ids[: len(ids) - len(newest)]), _records(database, newest))
 

@@ -125,7 +125,7 @@ class PlaceService:
         return localization
 
     async def circle(self, position: str, within_m: float) -> Near:
-        """Read a circle for `localize`, as `near.parse_near` does."""
+        """Read a circle for `localize`, as `search_area.parse_near` does."""
         return await _run(self._workers, partial(parse_near, position, within_m, self.index.snapshot))
 
     async def _decode(self, content: bytes) -> Image:

@@ -80,7 +80,7 @@ def known_pairs(seed, **counts):
 def learn(stage, pairs, steps, folder, monkeypatch):
     """Train on these pairs in the place of rounds."""
     monkeypatch.setattr(type(stage), "steps_per_round", lambda self, processes: None)
-    stage._learned.pairs = pairs
+    stage._round.pairs = pairs
     train(stage, loop(steps), folder)
 
 
@@ -179,7 +179,7 @@ def test_rounds_know_homographies_as_settings_say(data):
     def kinds(settings, step, data=data):
         stage = stage_on(data, replace(settings, pairs_per_round=8, min_inliers=4))
         stage.begin_round(step)
-        return torch.bincount(stage._learned.pairs.kinds, minlength=3).tolist(), stage.get_extra_state()["drawn"]
+        return torch.bincount(stage._round.pairs.kinds, minlength=3).tolist(), stage.get_extra_state()["drawn"]
 
     warm = replace(SETTINGS, warmup_steps=10)
     assert kinds(warm, 9, hidden(data))[0] == [8, 0, 4]
@@ -197,12 +197,12 @@ def test_rounds_know_homographies_as_settings_say(data):
 def test_rounds_go_on_where_the_last_one_ended(data):
     stage, twice = stage_on(data), stage_on(data, replace(SETTINGS, pairs_per_round=12, negatives=0.0))
     stage.begin_round(0)
-    first = stage._learned.pairs
+    first = stage._round.pairs
     stage.begin_round(5)
-    second = stage._learned.pairs
+    second = stage._round.pairs
     twice.begin_round(0)
     homographies = [pairs.homographies[pairs.kinds == Kind.true] for pairs in (first, second)]
-    assert torch.equal(torch.cat(homographies), twice._learned.pairs.homographies)
+    assert torch.equal(torch.cat(homographies), twice._round.pairs.homographies)
 
 
 def test_batches_depend_on_the_turn_alone(data):
@@ -221,7 +221,7 @@ def test_batches_depend_on_the_turn_alone(data):
 
 def test_a_round_of_which_nothing_can_be_learned_is_explained(data):
     stage = stage_on(hidden(data), replace(SETTINGS, warmup_steps=0, known_share=0.0, min_inliers=500, negatives=0.0))
-    with pytest.raises(DatasetError, match="of 6 pairs none has enough matches that agree"):
+    with pytest.raises(DatasetError, match="none of the 6 pairs has enough matches that agree"):
         stage.begin_round(0)
 
 

@@ -102,7 +102,7 @@ def test_networks_that_do_not_fit_are_named(teacher, photos):
     with pytest.raises(ModelError, match="has the aggregator 'gem'; choose a teacher with one of vlad"):
         student_of(random_model("timm-cnn:resnet10t", "gem", None, SIDE), teacher, 0)
     other = student_of(random_model("timm-cnn:mobilenetv3_small_050", "vlad", None, SIDE), teacher, 0)
-    with pytest.raises(ModelError, match="numbers, its teacher of 256"):
+    with pytest.raises(ModelError, match="dimensions, its teacher of 256"):
         student_of(teacher, other, 0)
     with pytest.raises(BadInputError, match="does not exist; expected a folder of images"):
         open_views([photos], Size(SIDE, SIDE), Size(SIDE, SIDE), [photos / "none"])

@@ -83,7 +83,7 @@ class OfOnePlace(PairSource):
 
 def test_pairs_without_known_counterparts_are_refused(extractor):
     stage = stage_on(extractor, (OfOnePlace(),) * 2)
-    with pytest.raises(DatasetError, match="which pairs of a place data set do not have; give folders of photos"):
+    with pytest.raises(DatasetError, match="which pairs of a place data set do not have; give folders of images"):
         stage.validate()
 
 

@@ -1,4 +1,4 @@
-"""Progress bars, messages and checks of options that commands share."""
+"""Progress bars, messages on stderr, and parsing of ranks and formats that commands share."""
 
 import os
 import sys

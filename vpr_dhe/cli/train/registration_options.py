@@ -98,10 +98,10 @@ class AlignedDataOptions:
         from vpr_dhe.cli.shared.progress import print_stderr
         from vpr_dhe.training.registration.aligned import open_aligned
         from vpr_dhe.training.registration.deformed_patches import image_side_px
-        from vpr_dhe.training.registration.self_pairs import open_own_pairs
+        from vpr_dhe.training.registration.self_pairs import open_self_pairs
 
         side_px = image_side_px(network.side_px)
-        opened = open_own_pairs(self.data, side_px, pairs) if unpaired else open_aligned(self.data, side_px)
+        opened = open_self_pairs(self.data, side_px, pairs) if unpaired else open_aligned(self.data, side_px)
         print_stderr(f"training: {opened.training.description}; validation: {opened.validation.description}")
         return opened
 

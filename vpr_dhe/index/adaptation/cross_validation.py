@@ -20,7 +20,7 @@ from vpr_dhe.runtime.sampling import evenly_spread
 HUB_WEIGHT = 0.5
 """Share of a hub's mean similarity that is subtracted; docs/experiments/adaptation.md compares others."""
 
-# Fewest images with a right answer, and fewest places of these, that a decision rests on.
+# Fewest images with a positive, and fewest places of these, that a decision rests on.
 _MIN_QUERIES, _MIN_PLACES = 50, 10
 
 # Gains up to this many standard errors are chance: one-sided, 5 %.
@@ -65,7 +65,7 @@ class Answers:
 def decide(
     vectors: Float32[np.ndarray, "images dimension"], answers: Answers, learn: Learn, *, unit_norm: bool
 ) -> Decision | None:
-    """Try centring, whitening and the correction of hubs; None if too few images have a right answer.
+    """Try centring, whitening and the correction of hubs; None if too few images have a positive.
 
     Args:
         vectors: extracted descriptors of a map, or of contiguous parts of a large one.
@@ -90,7 +90,7 @@ def decide(
 
 @dataclass(frozen=True)
 class _Half:
-    """Ranks of the first right answer of each query under each variant, and the place of each query."""
+    """Ranks of the first positives of each query under each variant, and the place of each query."""
 
     places: Int64[np.ndarray, " queries"]
     ranks: dict[str, Int64[np.ndarray, " queries"]]
@@ -166,7 +166,7 @@ def _ranks(
     right: Bool[np.ndarray, "queries images"],
     excluded: Bool[np.ndarray, "queries images"],
 ) -> Int64[np.ndarray, " queries"]:
-    """Rank, from 1, of the first right answer of each query."""
+    """Rank, from 1, of the first positives of each query."""
     best = np.where(right, similarities, -np.inf).max(axis=1, keepdims=True)
     return 1 + ((similarities > best) & ~right & ~excluded).sum(axis=1)
 

@@ -38,7 +38,7 @@ class AdaptationReport:
         pairs: number of pairs learned from, or found if nothing was learned.
         queries: number of images that were queries of the trials; 0 without trials.
         recall_at_1: percent of these whose first answer by extracted descriptors is right.
-        trials: one per step tried, in order; empty if too few images have a right answer.
+        trials: one per step tried, in order; empty if too few images have a positive.
     """
 
     images: int

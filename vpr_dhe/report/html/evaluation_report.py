@@ -13,7 +13,7 @@ from vpr_dhe.errors import ImageError
 from vpr_dhe.evaluation.place_evaluation import EvaluationResult, MethodResult, Tools
 from vpr_dhe.evaluation.provenance import Provenance
 from vpr_dhe.evaluation.recall import counted_queries, recall_at
-from vpr_dhe.evaluation.reverify import indexed_rows, verified_again
+from vpr_dhe.evaluation.reverify import indexed_rows, reverify
 from vpr_dhe.geography.coordinates import geo_uri
 from vpr_dhe.geography.distance import distance
 from vpr_dhe.images import decode_image
@@ -161,7 +161,7 @@ def _shown_query(result: EvaluationResult, method: MethodResult, tools: Tools, j
         return ShownQuery(id, record.path, UNREAD, str(error))
     features = tools.extractor.extract([image])[0]
     labels = _rows_to_show(result, method, tools, features, judged)
-    verified = verified_again(result, method, tools, image, features, list(labels))
+    verified = reverify(result, method, tools, image, features, list(labels))
     scores = {one.row: one.score for one in method.predictions[judged.number]}
     matches = []
     for row, label in labels.items():

@@ -6,7 +6,7 @@ import numpy as np
 
 from vpr_dhe.errors import ImageError
 from vpr_dhe.evaluation.place_evaluation import EvaluationResult, MethodResult, Tools
-from vpr_dhe.evaluation.reverify import verified_again
+from vpr_dhe.evaluation.reverify import reverify
 from vpr_dhe.images import decode_named
 from vpr_dhe.records import NOT_VERIFIED, Progress, StrPath
 from vpr_dhe.report.rerun.answers import MAX_IMAGES
@@ -103,5 +103,5 @@ def _add_pictures(
         recording.note(str(error), level="WARN")
         return
     features = tools.extractor.extract([query])[0]
-    verified = verified_again(result, method, tools, query, features, [row])
+    verified = reverify(result, method, tools, query, features, [row])
     recording.match("match", query, candidate, verified.get(row, NOT_VERIFIED))

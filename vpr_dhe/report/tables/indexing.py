@@ -13,21 +13,6 @@ from vpr_dhe.report.tables.adaptation import adaptation_summary
 _SHOWN_PATHS = 20
 
 
-def missing_lines(report: IndexingReport) -> Iterator[str]:
-    """Lines about indexed images that are missing from their folder."""
-    gone, unreadable = report.missing.gone, report.missing.unreadable
-    if unreadable:
-        example = next(iter(unreadable.values()))
-        yield f"{len(unreadable)} indexed images cannot be read now and are kept, such as {example}"
-    if gone:
-        example = next(iter(gone.values()))
-        yield (
-            f"removed {len(gone)} missing images, such as {example}"
-            if report.pruned
-            else f"{len(gone)} indexed images are missing, such as {example}; --prune removes them from the index"
-        )
-
-
 def adaptation_notes(index: PlaceIndex, adaptation: AdaptationReport | None) -> Iterator[str]:
     """Outcome of an adaptation that was made now, or the advice to adapt an index that has outgrown its own."""
     if adaptation is not None:

@@ -22,7 +22,7 @@ _SHARE_OF_PAIRS = 0.1
 """Share of aligned pairs, relative to the images that are paired with themselves."""
 
 
-class OwnPairs(PairSource):
+class SelfPairs(PairSource):
     """Square pixel-aligned pairs of an image with itself in other lighting.
 
     Half of the images also simulate another sensor or a map; see `as_another_sensor`.
@@ -58,7 +58,7 @@ def _altered(photo: Image, random: np.random.Generator) -> Image:
     return relit(as_another_sensor(photo, random) if random.random() < 0.5 else photo, random)
 
 
-def open_own_pairs(root: Path, side_px: int, pairs: Path | None = None) -> AlignedData:
+def open_self_pairs(root: Path, side_px: int, pairs: Path | None = None) -> AlignedData:
     """Open the images of a folder, split by `train_and_val`.
 
     Args:
@@ -72,10 +72,10 @@ def open_own_pairs(root: Path, side_px: int, pairs: Path | None = None) -> Align
     """
     train, val = train_and_val(root, lambda part: [part / path for path in list_images(part)], "photo")
     name = root.resolve().name
-    photos = OwnPairs(train, side_px, varied=True, description=f"{len(train)} photos of {name} in random contrasts")
+    photos = SelfPairs(train, side_px, varied=True, description=f"{len(train)} photos of {name} in random contrasts")
     return AlignedData(
         photos if pairs is None else _joined(photos, pairs, side_px),
-        OwnPairs(val, side_px, varied=False, description=f"{len(val)} photos of {name} in random contrasts"),
+        SelfPairs(val, side_px, varied=False, description=f"{len(val)} photos of {name} in random contrasts"),
     )
 
 

@@ -134,7 +134,7 @@ class View:
     def matches(self) -> Matches:
         """Mutual matches of the query with this candidate."""
         if self._matches is None:
-            raise LookupError("this view is a query: matches belong to its candidates")
+            raise LookupError("this view was made without matches, as that of a query is")
         return self._matches()
 
 
