@@ -119,6 +119,8 @@ def main() -> None:
     for name, trace in (("vpr-dhe query", command), ("Localizer.localize", localize)):
         counts = {"files": trace.files, "functions": trace.functions, "jumps between files": trace.jumps}
         print(f"{name}: " + ", ".join(f"{len(found)} {what}" for what, found in counts.items()))
+        stages = Counter(Path(file).parts[0] for file, _ in trace.functions)
+        print("  functions: " + ", ".join(f"{stage} {count}" for stage, count in stages.most_common()))
     trees = modules()
     names = {top(module) for module in trees} - {""}
     edges = {

@@ -1,1 +1,1 @@
-"""What commands share: groups of options, callbacks, progress bars, messages, help."""
+"""Options, callbacks, progress bars, messages and help that commands share."""
