@@ -9,23 +9,25 @@ normalisation, as in Sun et al., "ACNe", CVPR 2020). Two designs start as the ra
 - `weights`: the network weighs each inlier, beyond the square of its similarity;
 - `verdict`: it adds a logit of the pooled matches, too: whether both images show one place.
 
-Both are learned by the list-wise cross-entropy of the right candidates (Cao et al., "Learning to rank", ICML 2007), on
-the scenes for training of `learned_ranking.py` and on generated streets of look-alike fronts, cut from photos. A last
-row learns, once, on four fifths of the places of all measured sets, and ranks the rest. The other rows are the means of
-several trainings. Writes `benchmarks/results/learned_judge.md`.
+Both are learned by the list-wise cross-entropy of the right candidates (Cao et al., "Learning to rank", ICML 2007), or
+by the binary cross-entropy of each candidate (`pointwise`), on the scenes for training of `learned_ranking.py` and on
+generated streets of look-alike fronts, cut from photos. Rows `without` hide a part of the tokens from the network. A
+last row learns, once, on four fifths of the places of all measured sets, and ranks the rest. The other rows are the
+means of several trainings. Writes `benchmarks/results/learned_judge.md`.
 """
 
 import argparse
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
 from data_sets import add_tolerances
-from jaxtyping import Bool, Float, Float32
+from jaxtyping import Float
+from judge_network import NOT_THERE, Design, Judge, Shortlists, scores_of
 from learned_ranking import RecordingVerifier, first_is_right, measured_sets, training_sets
 from measuring import RESULTS, folder_for, table
 from significance import mean_of_sets, place_numbers, standard_error
@@ -49,35 +51,9 @@ from vpr_dhe.synthetic_town.town import SyntheticTown, write_town
 
 RETRIEVED, SHORTLIST, MATCHES = 100, 24, 128
 TOWNS, TOWN_QUERIES, TOWN_STREETS, TOWN_FRONTS, TOWN_SHIFT_M = range(4000, 4003), 250, 8, 2, 6.0
-WIDTH, BLOCKS = 32, 2
 STEPS, LISTS, LEARNING_RATE, WEIGHT_DECAY, WARMUP = 200, 24, 2e-3, 1e-2, 20
 _FAR = 9.0
-_NOT_THERE = -1e9
 _TOKEN = 8
-_ATTENTION_OF_OTHERS = 0.1
-
-
-@dataclass(frozen=True)
-class Shortlists:
-    """Matches of the verified candidates of all queries.
-
-    A token is x and y in the query and in the candidate (`UNIT` frames), similarity, residual under the homography, and
-    its x and y, in tolerances.
-    """
-
-    name: str
-    queries: tuple[str, ...]
-    tokens: Float[Tensor, "queries candidates matches 8"]
-    there: Bool[Tensor, "queries candidates matches"]
-    inliers: Float32[Tensor, "queries candidates"]
-    similarity: Float32[Tensor, "queries candidates"]
-    right: Bool[Tensor, "queries candidates"]
-    present: Bool[Tensor, "queries candidates"]
-
-    def chosen(self, rows: Tensor) -> "Shortlists":
-        """Some of the queries; `queries` stay as they are."""
-        names = ("tokens", "there", "inliers", "similarity", "right", "present")
-        return Shortlists(self.name, self.queries, *(getattr(self, name)[rows] for name in names))
 
 
 def read_shortlists(dataset: PlaceDataset, extractor: Extractor, cache: Path) -> Shortlists:
@@ -142,85 +118,6 @@ def _no_image() -> np.ndarray:
     raise LookupError("these views have matches but no images")
 
 
-class Judge(nn.Module):
-    """Scores the candidates of a query; before any training, by evidence."""
-
-    def __init__(self, *, verdict: bool, positions: bool = True) -> None:
-        super().__init__()
-        self._positions = positions
-        self.embed = nn.Linear(12, WIDTH)
-        self.blocks = nn.ModuleList(_Block() for _ in range(BLOCKS))
-        self.weight = _from_zero(nn.Linear(WIDTH, 1))
-        self.verdict = nn.Sequential(nn.Linear(2 * WIDTH, WIDTH), nn.ReLU(), _from_zero(nn.Linear(WIDTH, 1)))
-        self._has_verdict = verdict
-        self.scales = nn.Parameter(torch.ones(2))
-        self.temperature = nn.Parameter(torch.zeros(()))
-
-    def forward(self, one: Shortlists) -> Float[Tensor, "queries candidates"]:
-        """Score each candidate of some queries."""
-        queries, candidates = one.present.shape
-        tokens, there = one.tokens.flatten(0, 1).float(), one.there.flatten(0, 1).float()
-        inlier = (tokens[..., 5] < 1) * there
-        of_inliers, of_all = _shares(inlier), _shares(inlier + _ATTENTION_OF_OTHERS * there)
-        hidden = self.embed(self._inputs(tokens))
-        for block in self.blocks:
-            hidden = block(hidden, of_all)
-        weights = self.weight(hidden).squeeze(-1).clamp(-4, 4).exp() * tokens[..., 4].square() * inlier
-        mean = weights.sum(dim=1) / inlier.sum(dim=1).clamp(min=1)  # not all matches have a token
-        support = mean.unflatten(0, (queries, candidates)) * one.inliers
-        scores = self.scales[0] * _contrasts(support, one) + self.scales[1] * one.similarity
-        if self._has_verdict:
-            pooled = torch.cat([(hidden * of_inliers).sum(dim=1), (hidden * of_all).sum(dim=1)], dim=1)
-            scores = scores + self.verdict(pooled).unflatten(0, (queries, candidates)).squeeze(-1)
-        return scores.masked_fill(~one.present, _NOT_THERE)
-
-    def _inputs(self, tokens: Float[Tensor, "pairs matches 8"]) -> Float[Tensor, "pairs matches 12"]:
-        a, b, similarity, off, apart = tokens.split((2, 2, 1, 1, 2), dim=-1)
-        a, b = (a - 0.5, b - 0.5) if self._positions else (0 * a, 0 * b)
-        near = 1 / (1 + off.square())
-        residuals = [off.clamp(max=3) / 3, near, apart.clamp(-3, 3) / 3, (off < 1).float()]
-        return torch.cat([a, b - a, b, 2 * similarity - 1, *residuals], dim=-1)
-
-
-class _Block(nn.Module):
-    """Residual block that compares each match with the others of its pair; it starts as the identity."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.second = nn.Linear(WIDTH, WIDTH), _from_zero(nn.Linear(WIDTH, WIDTH))
-        self.scale, self.shift = nn.Parameter(torch.ones(2, WIDTH)), nn.Parameter(torch.zeros(2, WIDTH))
-
-    def forward(self, tokens: Tensor, shares: Tensor) -> Float[Tensor, "pairs matches width"]:
-        hidden = self.first(self._normalised(tokens, shares, 0).relu())
-        return tokens + self.second(self._normalised(hidden, shares, 1).relu())
-
-    def _normalised(self, tokens: Tensor, shares: Tensor, which: int) -> Tensor:
-        centred = tokens - (tokens * shares).sum(dim=1, keepdim=True)
-        variance = (centred.square() * shares).sum(dim=1, keepdim=True)
-        return centred * (variance + 1e-3).rsqrt() * self.scale[which] + self.shift[which]
-
-
-def _from_zero(layer: nn.Linear) -> nn.Linear:
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
-    return layer
-
-
-def _shares(weights: Float[Tensor, "pairs matches"]) -> Float[Tensor, "pairs matches 1"]:
-    return (weights / weights.sum(dim=1, keepdim=True).clamp(min=1e-3)).unsqueeze(-1)
-
-
-def _contrasts(support: Float[Tensor, "queries candidates"], one: Shortlists) -> Float[Tensor, "queries candidates"]:
-    """Contrasts as in `ranking.py`, of weighted inliers whose mean weight in a list is one."""
-    inliers = one.inliers * one.present
-    weighted = support * inliers.sum(dim=1, keepdim=True) / support.sum(dim=1, keepdim=True).clamp(min=1e-6)
-    counts = 2 * (weighted + 3 / 8).sqrt()
-    known = counts.detach().masked_fill(~one.present, torch.nan)
-    level = known.nanquantile(0.25, dim=1, keepdim=True)
-    spread = 1.4826 * (known - level).abs().nanquantile(0.5, dim=1, keepdim=True)
-    return (counts - level) / spread.clamp(min=1)
-
-
 def learn(sets: Sequence[Shortlists], rows: Sequence[np.ndarray], seed: int, judge: Judge) -> Judge:
     """Train on some queries of each set, those with right and wrong candidates, drawn by the root of their number."""
     random, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
@@ -249,7 +146,12 @@ def _informative(one: Shortlists) -> np.ndarray:
 
 def _loss(judge: Judge, one: Shortlists) -> Float[Tensor, " queries"]:
     scores = judge(one) * judge.temperature.exp()
-    return scores.logsumexp(dim=1) - scores.masked_fill(~one.right, _NOT_THERE).logsumexp(dim=1)
+    if judge.design.pointwise:
+        losses = nn.functional.binary_cross_entropy_with_logits(
+            scores + judge.bias, one.right.float(), one.present.float(), reduction="none"
+        )
+        return losses.sum(dim=1) / one.present.sum(dim=1)
+    return scores.logsumexp(dim=1) - scores.masked_fill(~one.right, NOT_THERE).logsumexp(dim=1)
 
 
 def _varied(one: Shortlists, generator: torch.Generator) -> Shortlists:
@@ -264,22 +166,14 @@ def _varied(one: Shortlists, generator: torch.Generator) -> Shortlists:
     return Shortlists(one.name, one.queries, tokens, there, one.inliers, one.similarity, one.right, one.present)
 
 
-@torch.inference_mode()
-def scores_of(judge: Judge, one: Shortlists) -> Float[np.ndarray, "queries candidates"]:
-    """Scores of all queries."""
-    parts = torch.arange(len(one.present)).split(64)
-    return torch.cat([judge(one.chosen(rows)) for rows in parts]).double().numpy()
-
-
 Scores = Mapping[str, Float[np.ndarray, "queries candidates"]]
 
 
-def trained(training: Sequence[Shortlists], measured: Sequence[Shortlists], seed: int, **design: bool) -> Scores:
-    """Scores of all measured sets by a judge of a seed."""
+def trained(training: Sequence[Shortlists], seed: int, design: Design) -> Judge:
+    """Train a judge of a seed on all queries of some sets."""
     torch.manual_seed(seed)
     everything = [np.arange(len(one.present)) for one in training]
-    judge = learn(training, everything, seed, Judge(**design))
-    return {one.name: scores_of(judge, one) for one in measured}
+    return learn(training, everything, seed, Judge(design))
 
 
 def in_domain(measured: Sequence[Shortlists], seed: int) -> Scores:
@@ -288,7 +182,7 @@ def in_domain(measured: Sequence[Shortlists], seed: int) -> Scores:
     scores = {one.name: np.zeros(one.present.shape) for one in measured}
     for part in range(5):
         torch.manual_seed(seed)
-        judge = learn(measured, [np.flatnonzero(fold != part) for fold in folds], seed, Judge(verdict=True))
+        judge = learn(measured, [np.flatnonzero(fold != part) for fold in folds], seed, Judge(Design(verdict=True)))
         for one, fold in zip(measured, folds, strict=True):
             scores[one.name][fold == part] = scores_of(judge, one)[fold == part]
     return scores
@@ -326,42 +220,58 @@ def lookalike_towns(photos: Path, work: Path) -> Iterator[PlaceDataset]:
         yield read_places(folder)
 
 
-def main() -> None:
-    """Measure, print and write."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+def read_all(
+    folder: Path, model: str, tolerances: Mapping[str, int], cache: Path
+) -> tuple[list[Shortlists], list[Shortlists]]:
+    """Shortlists of the sets to learn from and of those to measure on, kept in `cache`."""
+    extractor = load_extractor(model)
+
+    def shortlists(dataset: PlaceDataset) -> Shortlists:
+        name = re.sub(r"[^a-z0-9]+", "-", f"{extractor.spec.fingerprint[:12]} {dataset.name}".lower())
+        file = cache / f"shortlists-{name}.pt"
+        if not file.exists():
+            torch.save(asdict(read_shortlists(dataset, extractor, cache)), file)
+        found = Shortlists(**torch.load(file))
+        first = first_is_right(found.right.numpy(), found.present.numpy(), scores_of(Judge(Design()), found))
+        print(f"{dataset.name}: {len(first)} queries, evidence ranks {100 * first.mean():.1f} % right", flush=True)
+        return found
+
+    training = [*map(shortlists, training_sets(folder, cache))]
+    training += map(shortlists, lookalike_towns(folder / "train_open" / "facades", cache))
+    return training, [*map(shortlists, measured_sets(folder, dict(tolerances)))]
+
+
+def parser_of(description: str | None) -> argparse.ArgumentParser:
+    """Options of the scripts that train judges."""
+    parser = argparse.ArgumentParser(description=(description or "").splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--model", default=LITE_VLAD)
     parser.add_argument("--runs", type=int, default=5, help="trainings of each row [5]")
     add_tolerances(parser)
     parser.add_argument("--cache", type=Path, help="folder of features and rendered towns, kept between runs")
-    options = parser.parse_args()
-    extractor = load_extractor(options.model)
+    return parser
+
+
+def main() -> None:
+    """Measure, print and write."""
+    options = parser_of(__doc__).parse_args()
     with folder_for(options.cache) as cache:
-
-        def shortlists(dataset: PlaceDataset) -> Shortlists:
-            name = re.sub(r"[^a-z0-9]+", "-", f"{extractor.spec.fingerprint[:12]} {dataset.name}".lower())
-            file = cache / f"shortlists-{name}.pt"
-            if not file.exists():
-                torch.save(asdict(read_shortlists(dataset, extractor, cache)), file)
-            found = Shortlists(**torch.load(file))
-            first = first_is_right(found.right.numpy(), found.present.numpy(), scores_of(Judge(verdict=False), found))
-            print(f"{dataset.name}: {len(first)} queries, evidence ranks {100 * first.mean():.1f} % right", flush=True)
-            return found
-
-        training = [*map(shortlists, training_sets(options.folder, cache))]
-        training += map(shortlists, lookalike_towns(options.folder / "train_open" / "facades", cache))
-        measured = [*map(shortlists, measured_sets(options.folder, dict(options.frame_tolerance)))]
-    base = {one.name: scores_of(Judge(verdict=False).eval(), one) for one in measured}
+        training, measured = read_all(options.folder, options.model, dict(options.frame_tolerance), cache)
+    base = {one.name: scores_of(Judge(Design()).eval(), one) for one in measured}
     header = ("ranked by", *(one.name for one in measured), "mean gain ± error over places", "of single trainings")
     rows = [row_of("evidence", measured, [base], base)]
     designs = {
-        "weights": {"verdict": False},
-        "weights, without positions": {"verdict": False, "positions": False},
-        "weights and verdict": {"verdict": True},
+        "weights": Design(),
+        "weights, without positions": Design(hidden="positions"),
+        "weights, without similarity": Design(hidden="similarity"),
+        "weights, without residuals": Design(hidden="residuals"),
+        "weights and verdict": Design(verdict=True),
+        "weights and verdict, pointwise": Design(verdict=True, pointwise=True),
     }
-    seeds = range(options.runs)
     for name, design in designs.items():
-        rows.append(row_of(name, measured, [trained(training, measured, seed, **design) for seed in seeds], base))
+        judges = [trained(training, seed, design) for seed in range(options.runs)]
+        runs = [{one.name: scores_of(judge, one) for one in measured} for judge in judges]
+        rows.append(row_of(name, measured, runs, base))
         print(rows[-1], flush=True)
     rows.append(row_of("weights and verdict, in domain", measured, [in_domain(measured, 0)], base))
     text = table(header, rows)

@@ -12,6 +12,7 @@ from vpr_dhe.localization.robust_scores import CHANCE_QUANTILE, inlier_contrasts
 from vpr_dhe.records import Verification
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
+import judge_network
 import learned_judge
 
 
@@ -37,8 +38,8 @@ def test_without_training_it_ranks_by_evidence(count, verdict):
     present = np.arange(24)[None] < count
     numbers = np.array([[*(one.inliers for one in verified), *[0] * (24 - count)]], np.float32)
     columns = map(torch.from_numpy, (tokens, there, numbers, similarity, present.copy(), present))
-    judge = learned_judge.Judge(verdict=verdict).eval()
-    found = learned_judge.scores_of(judge, learned_judge.Shortlists("one", ("q.jpg",), *columns))[0]
+    judge = judge_network.Judge(judge_network.Design(verdict)).eval()
+    found = judge_network.scores_of(judge, judge_network.Shortlists("one", ("q.jpg",), *columns))[0]
     expected = inlier_contrasts(weighted_inliers(verified), CHANCE_QUANTILE) + similarity[0, :count]
     np.testing.assert_allclose(found[:count], expected, atol=1e-3)
     assert (found[count:] < -1e6).all()
