@@ -19,7 +19,7 @@ from learned_judge import parser_of, read_all, trained
 from measuring import RESULTS, folder_for, table
 from sklearn.linear_model import LogisticRegression
 
-from vpr_dhe.evaluation.calibration_metrics import expected_calibration_error
+from vpr_dhe.evaluation.calibration.metrics import expected_calibration_error
 from vpr_dhe.evaluation.precision_recall import precision_recall
 
 Confidences: TypeAlias = Float64[np.ndarray, " answers"]
