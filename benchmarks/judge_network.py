@@ -4,7 +4,6 @@ The matches of a pair are compared with one another by attentive context normali
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -14,7 +13,6 @@ from torch import Tensor, nn
 WIDTH, BLOCKS = 32, 2
 NOT_THERE = -1e9
 _ATTENTION_OF_OTHERS = 0.1
-Hidden: TypeAlias = Literal["positions", "similarity", "residuals"]
 
 
 @dataclass(frozen=True)
@@ -46,11 +44,10 @@ class Shortlists:
 
 @dataclass(frozen=True)
 class Design:
-    """Network and loss: a same-place logit, parts of the tokens that are hidden from it, and a loss by candidate."""
+    """Whether a judge adds a same-place logit, and whether it sees where matches are."""
 
     verdict: bool = False
-    hidden: Hidden | None = None
-    pointwise: bool = False
+    positions: bool = True
 
 
 class Judge(nn.Module):
@@ -64,7 +61,7 @@ class Judge(nn.Module):
         self.weight = _from_zero(nn.Linear(WIDTH, 1))
         self.verdict = nn.Sequential(nn.Linear(2 * WIDTH, WIDTH), nn.ReLU(), _from_zero(nn.Linear(WIDTH, 1)))
         self.scales = nn.Parameter(torch.ones(2))
-        self.temperature, self.bias = nn.Parameter(torch.zeros(())), nn.Parameter(torch.zeros(()))
+        self.temperature = nn.Parameter(torch.zeros(()))
 
     def forward(self, one: Shortlists) -> Float[Tensor, "queries candidates"]:
         """Score each candidate of some queries."""
@@ -86,13 +83,10 @@ class Judge(nn.Module):
 
     def _inputs(self, tokens: Float[Tensor, "pairs matches 8"]) -> Float[Tensor, "pairs matches 12"]:
         a, b, similarity, off, apart = tokens.split((2, 2, 1, 1, 2), dim=-1)
+        a, b = (a - 0.5, b - 0.5) if self.design.positions else (0 * a, 0 * b)
         near = 1 / (1 + off.square())
-        inputs: dict[Hidden, Tensor] = {
-            "positions": torch.cat([a - 0.5, b - a, b - 0.5], dim=-1),
-            "similarity": 2 * similarity - 1,
-            "residuals": torch.cat([off.clamp(max=3) / 3, near, apart.clamp(-3, 3) / 3, (off < 1).float()], dim=-1),
-        }
-        return torch.cat([0 * part if name == self.design.hidden else part for name, part in inputs.items()], dim=-1)
+        residuals = [off.clamp(max=3) / 3, near, apart.clamp(-3, 3) / 3, (off < 1).float()]
+        return torch.cat([a, b - a, b, 2 * similarity - 1, *residuals], dim=-1)
 
 
 class _Block(nn.Module):

@@ -9,11 +9,10 @@ normalisation, as in Sun et al., "ACNe", CVPR 2020). Two designs start as the ra
 - `weights`: the network weighs each inlier, beyond the square of its similarity;
 - `verdict`: it adds a logit of the pooled matches, too: whether both images show one place.
 
-Both are learned by the list-wise cross-entropy of the right candidates (Cao et al., "Learning to rank", ICML 2007), or
-by the binary cross-entropy of each candidate (`pointwise`), on the scenes for training of `learned_ranking.py` and on
-generated streets of look-alike fronts, cut from photos. Rows `without` hide a part of the tokens from the network. A
-last row learns, once, on four fifths of the places of all measured sets, and ranks the rest. The other rows are the
-means of several trainings. Writes `benchmarks/results/learned_judge.md`.
+Both are learned by the list-wise cross-entropy of the right candidates (Cao et al., "Learning to rank", ICML 2007), on
+the scenes for training of `learned_ranking.py` and on generated streets of look-alike fronts, cut from photos. A last
+row learns, once, on four fifths of the places of all measured sets, and ranks the rest. The other rows are the means of
+several trainings. Writes `benchmarks/results/learned_judge.md`.
 """
 
 import argparse
@@ -146,11 +145,6 @@ def _informative(one: Shortlists) -> np.ndarray:
 
 def _loss(judge: Judge, one: Shortlists) -> Float[Tensor, " queries"]:
     scores = judge(one) * judge.temperature.exp()
-    if judge.design.pointwise:
-        losses = nn.functional.binary_cross_entropy_with_logits(
-            scores + judge.bias, one.right.float(), one.present.float(), reduction="none"
-        )
-        return losses.sum(dim=1) / one.present.sum(dim=1)
     return scores.logsumexp(dim=1) - scores.masked_fill(~one.right, NOT_THERE).logsumexp(dim=1)
 
 
@@ -262,11 +256,8 @@ def main() -> None:
     rows = [row_of("evidence", measured, [base], base)]
     designs = {
         "weights": Design(),
-        "weights, without positions": Design(hidden="positions"),
-        "weights, without similarity": Design(hidden="similarity"),
-        "weights, without residuals": Design(hidden="residuals"),
+        "weights, without positions": Design(positions=False),
         "weights and verdict": Design(verdict=True),
-        "weights and verdict, pointwise": Design(verdict=True, pointwise=True),
     }
     for name, design in designs.items():
         judges = [trained(training, seed, design) for seed in range(options.runs)]
