@@ -16,6 +16,9 @@ from vpr_dhe.index.segments import CODES
 from vpr_dhe.index.vectors import BINARY_CODES
 from vpr_dhe.index.vectors.types import PUBLISHED_CANDIDATES
 
+# What a file promises is tuned and measured as for users.
+pytestmark = pytest.mark.usefixtures("usual_measurements")
+
 VECTORS, RECORDS = town(30, 6)
 QUERIES = torch.from_numpy(town(30, 1)[0])
 QUERY_CODES = torch.from_numpy(codes_of(QUERIES.numpy()))

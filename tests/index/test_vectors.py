@@ -28,6 +28,9 @@ from vpr_dhe.index.vectors import (
 from vpr_dhe.index.vectors import exact_search as search_exactly
 from vpr_dhe.index.vectors.exact import may_be_near
 
+# What a file promises is tuned and measured as for users.
+pytestmark = pytest.mark.usefixtures("usual_measurements")
+
 COUNT, DIMENSION = 2000, 32
 KINDS = pytest.mark.parametrize("kind", INDEX_TYPES)
 NORMS = pytest.mark.parametrize("unit_norm", [True, False])

@@ -15,6 +15,9 @@ from vpr_dhe.index.adaptation.transform import VectorTransform
 from vpr_dhe.index.adaptation.whitening import MAX_AXES, fit_whitening
 from vpr_dhe.index.vectors import INDEX_TYPES, ApproximateIndex, RowTerms, Stack, build_vector_file, exact_search
 
+# What a file promises is tuned and measured as for users.
+pytestmark = pytest.mark.usefixtures("usual_measurements")
+
 WEIGHT = 0.5
 
 
