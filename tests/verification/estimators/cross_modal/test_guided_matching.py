@@ -11,7 +11,7 @@ from vpr_dhe.images import image_size
 from vpr_dhe.records import Frame, Size, Verification
 from vpr_dhe.synthetic_town.town import SyntheticTown
 from vpr_dhe.verification.estimators.base import View
-from vpr_dhe.verification.estimators.cross_modal.guided_matching import CrossModalEstimator, mirrored_back
+from vpr_dhe.verification.estimators.cross_modal.guided_matching import CrossModalEstimator, _Compared, mirrored_back
 from vpr_dhe.verification.verifier import Verifier
 
 SIDE_PX = 128
@@ -72,6 +72,22 @@ def test_an_answer_depends_on_no_other_candidate(verifier, streets):
         (alone,) = verifier.verify(a, [view])
         assert alone.score == found.score
         assert (alone.homography is None) == (found.homography is None)
+
+
+@pytest.mark.parametrize("radius_px", [np.inf, 16.0])
+def test_matches_are_mutual_and_one_to_one(verifier, radius_px):
+    estimator, places = verifier.estimator, verifier.estimator._centres
+    similarity = np.random.default_rng(0).uniform(-1, 1, (len(places), len(places))).astype(np.float32)
+    found = estimator._match(_Compared(places, similarity), radius_px)
+    allowed = np.where(torch.cdist(places, places).numpy() <= radius_px, similarity, -2)
+    pairs = [(a, b) for a, b in enumerate(allowed.argmax(axis=1)) if allowed[:, b].argmax() == a]
+    assert len(pairs) > 20
+    torch.testing.assert_close(found.query_points, places[[a for a, _ in pairs]])
+    torch.testing.assert_close(found.similarity, torch.from_numpy(similarity)[*zip(*pairs, strict=True)])
+    step_px = float(places[1, 0] - places[0, 0])
+    assert (found.candidate_points - places[[b for _, b in pairs]]).abs().max() <= step_px
+    of_equal = estimator._match(_Compared(places, np.full_like(similarity, 0.5)), radius_px)
+    assert len(np.unique(of_equal.query_points.numpy(), axis=0)) == len(of_equal.similarity) > 0
 
 
 def test_mirror_images_have_mirrored_displacements():

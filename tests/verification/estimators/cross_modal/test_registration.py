@@ -17,6 +17,7 @@ from vpr_dhe.verification.estimators.cross_modal.iterative import IterativeEstim
 from vpr_dhe.verification.estimators.cross_modal.registration.base import (
     RegistrationNetwork,
     homographies_of,
+    instance_norm,
     inverse_homographies_of,
 )
 from vpr_dhe.verification.estimators.cross_modal.registration.iterative import (
@@ -40,6 +41,24 @@ SMALL = RegistrationSettings(side_px=32, width=8, iterations=2)
 
 def random(*shape, seed=0):
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_networks_compute_the_same_without_gradients():
+    network, images = build_registration(SMALL).eval(), random(2, 3, 32, 32)
+    with torch.inference_mode():
+        expected = network(images[:1], images[1:])[-1]
+    torch.testing.assert_close(network(images[:1], images[1:])[-1], expected)
+
+
+@pytest.mark.parametrize("affine", [False, True])
+def test_instance_norm_is_that_of_torch(affine):
+    maps = random(2, 5, 6, 7)
+    expected = torch.nn.InstanceNorm2d(5, affine=affine)
+    norm = instance_norm(5, affine=affine)
+    if affine:
+        torch.nn.init.normal_(expected.weight)
+    norm.load_state_dict(expected.state_dict())
+    torch.testing.assert_close(norm(maps), expected(maps))
 
 
 def bilinear(table, x, y):

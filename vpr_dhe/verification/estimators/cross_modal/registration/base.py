@@ -52,3 +52,8 @@ def believable(displacements: Float[Tensor, "*pairs 4 2"], size: Size) -> Float[
     Apply it before computing homographies: masked afterwards, their infinities would turn all gradients into NaN.
     """
     return torch.where(is_a_view(displacements, size)[..., None, None], displacements, 0.0)
+
+
+def instance_norm(channels: int, *, affine: bool = False) -> nn.GroupNorm:
+    """Normalisation of each channel of each map: as `nn.InstanceNorm2d`, which copies its maps on a CPU."""
+    return nn.GroupNorm(channels, channels, affine=affine)
