@@ -6,17 +6,19 @@
 
 takes the part `test` of each folder, deforms its pairs as training does (patches of 128 px of photos of 192 px, corners
 moved by up to 32 px along each axis), once for each of five seeds, and writes `benchmarks/results/cross_modal.md` and
-`cross_modal.json`. Every network is measured on every data set, whatever it was trained on. A failed pair counts as the
-identity, so that failing never improves a score. Mutual information is as in `multimodal.py`.
+`cross_modal.json`. Every network is measured on every data set, whatever it was trained on. Folders of weights that
+differ only in a number at the end, `alto-0` and `alto-1`, are trainings of one method, which has one row. A failed pair
+counts as the identity, so that failing never improves a score. Mutual information is as in `multimodal.py`.
 """
 
 import argparse
 import json
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from statistics import fmean, median, pstdev
+from statistics import fmean, median, pstdev, stdev
 from typing import NamedTuple
 
 import cv2
@@ -30,7 +32,7 @@ from vpr_dhe.datasets.pairs.base import HomographyPair, PairSet
 from vpr_dhe.evaluation.pair_evaluation import Aligner, AlignmentResult, evaluate_pair_set
 from vpr_dhe.geometry.coordinates import corners
 from vpr_dhe.geometry.homography import project
-from vpr_dhe.images import image_size
+from vpr_dhe.images import image_size, to_network_input
 from vpr_dhe.models.network_file import load_network
 from vpr_dhe.records import NOT_VERIFIED, Image, Size, Verification
 from vpr_dhe.training.registration.aligned import AlignedImages
@@ -39,17 +41,20 @@ from vpr_dhe.training.sources.base import Draws
 from vpr_dhe.verification.alignment import build_aligner
 from vpr_dhe.verification.build import build_estimator
 from vpr_dhe.verification.estimators.base import HomographyEstimator, View
+from vpr_dhe.verification.estimators.cross_modal.guided_matching import CrossModalEstimator
 from vpr_dhe.verification.estimators.cross_modal.registration.base import homographies_of, is_a_view
+from vpr_dhe.verification.estimators.cross_modal.registration.estimator import squeezed_to
 from vpr_dhe.verification.estimators.resources import Resources
 
 SIDE_PX = 128
 UNMOVED = "identity"
+_TRAINING_NUMBER = re.compile(r"-\d+\)$")
 _NO_POINTS = np.empty((0, 2))
 
 
 @dataclass(frozen=True)
 class Row:
-    """Result of one method on one data set; `mace_px` is by seed, the median over all seeds."""
+    """Result of one method on one data set: mean corner errors by seed and by training, and the median over all."""
 
     dataset: str
     pairs: int
@@ -57,6 +62,7 @@ class Row:
     learned_from: str
     training: str
     mace_px: tuple[float, ...]
+    of_trainings_px: tuple[float, ...]
     median_px: float
     failed: int
     median_ms: float
@@ -128,6 +134,14 @@ def by_network(estimator: HomographyEstimator, image_a: Image, image_b: Image) -
     return Verification(found.matrices[0].numpy(), 0.0, _NO_POINTS, _NO_POINTS)
 
 
+def by_mirrored_network(estimator: CrossModalEstimator, image_a: Image, image_b: Image) -> Verification:
+    """Align two images by the network of `cross-modal` and the mirror images of both, without matches."""
+    preprocessing, device = squeezed_to(Size(SIDE_PX, SIDE_PX)), next(estimator.network.parameters()).device
+    a, b = (to_network_input([image], preprocessing, device) for image in (image_a, image_b))
+    with torch.inference_mode():
+        return _verified_if_a_view(estimator.register(a, b), image_size(image_a))
+
+
 class Learned(NamedTuple):
     """Training data of a network, and its training time and size, as far as the folder of its run records them."""
 
@@ -147,12 +161,14 @@ def learned(path: Path, training_data: str) -> Learned:
 
 def aligners_of(weights: Sequence[Path], device: str) -> tuple[dict[str, Aligner], dict[str, Learned]]:
     """Name the methods, and the facts of trained ones; networks are named after the folders of their files."""
+    cross_modal = CrossModalEstimator.bundled(device)
     aligners: dict[str, Aligner] = {
         UNMOVED: unmoved,
         "SIFT, magsac": build_aligner("magsac"),
         "photometric (ECC)": photometric,
         "mutual information": by_mutual_information,
-        "cross-modal": partial(by_network, build_estimator("cross-modal", Resources(device=device))),
+        "cross-modal, network and mirrors alone": partial(by_mirrored_network, cross_modal),
+        "cross-modal": partial(by_network, cross_modal),
     }
     known = {}
     for path in weights:
@@ -193,9 +209,30 @@ def _row(pairs: PairSet, method: str, known: Learned, runs: Sequence[tuple[Align
         learned_from=known.source,
         training=known.training,
         mace_px=tuple(fmean(errors) for errors in errors_px),
+        of_trainings_px=(fmean(fmean(errors) for errors in errors_px),),
         median_px=median(error for errors in errors_px for error in errors),
         failed=sum(run.overall.failed for run, _ in runs),
         median_ms=median(run.median_ms for run, _ in runs),
+    )
+
+
+def over_trainings(rows: Sequence[Row]) -> list[Row]:
+    """Join the rows of trainings of one method: means, and the median of medians."""
+    groups = dict[tuple[str, str], list[Row]]()
+    for row in rows:
+        groups.setdefault((row.dataset, _TRAINING_NUMBER.sub(")", row.method)), []).append(row)
+    return [_joined(method, trainings) for (_, method), trainings in groups.items()]
+
+
+def _joined(method: str, trainings: Sequence[Row]) -> Row:
+    return replace(
+        trainings[0],
+        method=method,
+        mace_px=tuple(fmean(errors) for errors in zip(*(row.mace_px for row in trainings), strict=True)),
+        of_trainings_px=tuple(error for row in trainings for error in row.of_trainings_px),
+        median_px=median(row.median_px for row in trainings),
+        failed=round(fmean(row.failed for row in trainings)),
+        median_ms=median(row.median_ms for row in trainings),
     )
 
 
@@ -209,13 +246,15 @@ def markdown(rows: Sequence[Row]) -> str:
         "for",
         "MACE px",
         "over seeds",
+        "over trainings",
         "median px",
         "failed",
         "ms/pair",
     ]
     lines = [header, ["---"] * len(header)]
     for row in rows:
-        scores = [f"{fmean(row.mace_px):.2f}", f"± {pstdev(row.mace_px):.2f}", f"{row.median_px:.2f}"]
+        trainings = f"± {stdev(row.of_trainings_px):.2f}" if len(row.of_trainings_px) > 1 else ""
+        scores = [f"{fmean(row.mace_px):.2f}", f"± {pstdev(row.mace_px):.2f}", trainings, f"{row.median_px:.2f}"]
         ends = [f"{row.failed} of {row.pairs * len(row.mace_px)}", f"{row.median_ms:.0f}"]
         lines.append([row.dataset, str(row.pairs), row.method, row.learned_from, row.training, *scores, *ends])
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
@@ -232,7 +271,7 @@ def main() -> None:
     parser.add_argument("--name", default="cross_modal", help="name of the result files, without ending")
     arguments = parser.parse_args()
     aligners, known = aligners_of(arguments.weights, arguments.device)
-    rows = [row for root in arguments.parts for row in measure(root, arguments.seeds, aligners, known)]
+    rows = over_trainings([row for root in arguments.parts for row in measure(root, arguments.seeds, aligners, known)])
     arguments.out.mkdir(parents=True, exist_ok=True)
     print(table := markdown(rows))
     (arguments.out / f"{arguments.name}.md").write_text(f"{table}\n")

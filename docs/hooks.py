@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from statistics import mean
+from statistics import mean, stdev
 from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
@@ -112,7 +112,8 @@ def cross_modal(name: str) -> str:
 def _error(row: dict[str, Any]) -> str:
     pairs = row["pairs"] * len(row["mace_px"])
     failed = f" (fails on {row['failed']} of {pairs})" if row["failed"] > pairs // 20 else ""
-    return f"{mean(row['mace_px']):.1f}{failed}"
+    spread = f" ± {stdev(row['of_trainings_px']):.1f}" if len(row["of_trainings_px"]) > 1 else ""
+    return f"{mean(row['mace_px']):.1f}{spread}{failed}"
 
 
 def service() -> str:
