@@ -37,7 +37,7 @@ from vpr_dhe.training.dhe.stage import new_head
 from vpr_dhe.training.extracted_pairs import extract_pairs
 from vpr_dhe.training.schedules import cosine_decay
 from vpr_dhe.training.sources.warps import WarpedImages
-from vpr_dhe.verification.estimators.dhe import INPUT_SIZE
+from vpr_dhe.verification.estimators.dhe import INPUT_SIZE, DheHead
 
 SIDES = (6, 12, 24)
 BATCH, ROUND, EPOCHS = 16, 512, 6
@@ -106,9 +106,20 @@ def batches(draw: Draw, random: np.random.Generator) -> Iterator[Pairs]:
                 yield Pairs(*(column[rows] for column in pairs))
 
 
-def train(side: int, minutes: float, learned: Draw, validation: Pairs, seed: int) -> Iterator[Measured]:
-    """Train a head from nothing, and measure it now and then."""
-    head = new_head(seed, Grid(side, side))
+def split_photos(folders: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """Photos of some folders to learn from, and the last tenth of each to measure on."""
+    seen, unseen = list[Path](), list[Path]()
+    for folder in folders:
+        paths = [folder / name for name in list_images(folder)]
+        kept = len(paths) - len(paths) // _HELD_OUT_EVERY  # neighbours in a folder may show one place
+        seen += paths[:kept]
+        unseen += paths[kept:]
+    return seen, unseen
+
+
+def train(head: DheHead, minutes: float, learned: Draw, validation: Pairs, seed: int) -> Iterator[Measured]:
+    """Train a head, and measure it now and then."""
+    side = head.grid.rows
     optimizer = torch.optim.Adam(head.parameters(), lr=LEARNING_RATES[side])
     spent_s, measured, done = 0.0, 0, 0.0
     yield Measured(side, 0, 0.0, median_error_px(head, validation))
@@ -154,16 +165,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     extractor = load_extractor(options.model)
-    seen, unseen = list[Path](), list[Path]()
-    for folder in options.photos:
-        paths = [folder / name for name in list_images(folder)]
-        kept = len(paths) - len(paths) // _HELD_OUT_EVERY  # neighbours in a folder may show one place
-        seen += paths[:kept]
-        unseen += paths[kept:]
+    seen, unseen = split_photos(options.photos)
     found = list[Measured]()
     for side in options.sides:
         validation = drawer(extractor, unseen, side, options.seed + 1)(VALIDATION_PAIRS)
-        for one in train(side, options.minutes, drawer(extractor, seen, side, options.seed), validation, options.seed):
+        head, learned = new_head(options.seed, Grid(side, side)), drawer(extractor, seen, side, options.seed)
+        for one in train(head, options.minutes, learned, validation, options.seed):
             print(f"{side} x {side}: step {one.step}, {one.minutes:.1f} min, {one.median_px:.1f} px", flush=True)
             found.append(one)
     cells = [[f"{one.median_px:.1f} ({one.step})" for one in found if one.side == side] for side in options.sides]
