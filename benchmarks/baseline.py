@@ -26,6 +26,7 @@ import numpy as np
 import onnxruntime
 import torch
 from measuring import RESULTS, folder_for, table, write_result
+from threadpoolctl import threadpool_limits
 
 from vpr_dhe.datasets import PlaceDataset, read_places
 from vpr_dhe.export.exporting import export_model
@@ -251,6 +252,13 @@ def markdown(rows: Sequence[Row]) -> str:
     return table(header, lines)
 
 
+def limit_threads(count: int) -> None:
+    """Limit the threads of all libraries, so that none waits busily beside the one that is measured."""
+    torch.set_num_threads(count)
+    cv2.setNumThreads(count)
+    threadpool_limits(count)
+
+
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -263,7 +271,7 @@ def main() -> None:
     parser.add_argument("--processor-time", action="store_true", help="measure the time of this process alone")
     arguments = parser.parse_args()
     clock = process_time if arguments.processor_time else perf_counter
-    torch.set_num_threads(arguments.threads)
+    limit_threads(arguments.threads)
     dataset = read_places(arguments.dataset)
     with folder_for(arguments.index) as place, TemporaryDirectory(prefix="vpr-dhe-benchmark-") as exported:
         script = Script(exported_network(Path(exported) / "model"), arguments.threads)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains what benchmarks/results/cross_modal.md compares, each method three times, in about two hours of one core:
+# Trains what benchmarks/results/cross_modal.md compares, each method three times, in about five hours of one core:
 #
 #     benchmarks/train_cross_modal.sh MULTIMODAL OUT
 #     python benchmarks/cross_modal.py OUT/parts/* --weights OUT/*/best.safetensors
@@ -19,7 +19,8 @@ train() { # METHOD NAME OPTION...
   local method=$1 name=$2
   shift 2
   vpr-dhe train "$method" "$out/parts/visible_thermal" --out "$out/$name-$seed" --seed "$seed" --steps 200 \
-    --start vpr_dhe/models/weights/cross-modal.safetensors --validation-pairs 32 --validate-every 100 "$@"
+    --start vpr_dhe/models/weights/cross-modal.safetensors --side-px 64 --width 32 --iterations 4 \
+    --validation-pairs 32 --validate-every 100 "$@"
 }
 
 for seed in 0 1 2; do
