@@ -4,6 +4,7 @@ The matches of a pair are compared with one another by attentive context normali
 """
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -44,10 +45,10 @@ class Shortlists:
 
 @dataclass(frozen=True)
 class Design:
-    """Whether a judge adds a same-place logit, and whether it sees where matches are."""
+    """Whether a judge adds a same-place logit, and what it does not see of the matches."""
 
     verdict: bool = False
-    positions: bool = True
+    unseen: Literal["nothing", "positions", "similarity", "residuals"] = "nothing"
 
 
 class Judge(nn.Module):
@@ -61,7 +62,7 @@ class Judge(nn.Module):
         self.weight = _from_zero(nn.Linear(WIDTH, 1))
         self.verdict = nn.Sequential(nn.Linear(2 * WIDTH, WIDTH), nn.ReLU(), _from_zero(nn.Linear(WIDTH, 1)))
         self.scales = nn.Parameter(torch.ones(2))
-        self.temperature = nn.Parameter(torch.zeros(()))
+        self.temperature, self.threshold = nn.Parameter(torch.zeros(())), nn.Parameter(torch.zeros(()))
 
     def forward(self, one: Shortlists) -> Float[Tensor, "queries candidates"]:
         """Score each candidate of some queries."""
@@ -83,10 +84,14 @@ class Judge(nn.Module):
 
     def _inputs(self, tokens: Float[Tensor, "pairs matches 8"]) -> Float[Tensor, "pairs matches 12"]:
         a, b, similarity, off, apart = tokens.split((2, 2, 1, 1, 2), dim=-1)
-        a, b = (a - 0.5, b - 0.5) if self.design.positions else (0 * a, 0 * b)
         near = 1 / (1 + off.square())
-        residuals = [off.clamp(max=3) / 3, near, apart.clamp(-3, 3) / 3, (off < 1).float()]
-        return torch.cat([a, b - a, b, 2 * similarity - 1, *residuals], dim=-1)
+        inputs = {
+            "positions": torch.cat([a - 0.5, b - a, b - 0.5], dim=-1),
+            "similarity": 2 * similarity - 1,
+            "residuals": torch.cat([off.clamp(max=3) / 3, near, apart.clamp(-3, 3) / 3, (off < 1).float()], dim=-1),
+        }
+        seen = [0 * values if name == self.design.unseen else values for name, values in inputs.items()]
+        return torch.cat(seen, dim=-1)
 
 
 class _Block(nn.Module):

@@ -10,16 +10,18 @@ normalisation, as in Sun et al., "ACNe", CVPR 2020). Two designs start as the ra
 - `verdict`: it adds a logit of the pooled matches, too: whether both images show one place.
 
 Both are learned by the list-wise cross-entropy of the right candidates (Cao et al., "Learning to rank", ICML 2007), on
-the scenes for training of `learned_ranking.py` and on generated streets of look-alike fronts, cut from photos. A last
-row learns, once, on four fifths of the places of all measured sets, and ranks the rest. The other rows are the means of
-several trainings. Writes `benchmarks/results/learned_judge.md`.
+the scenes for training of `learned_ranking.py` and on generated streets of look-alike fronts, cut from photos. Rows for
+comparison do not see positions, similarities or residuals, or learn by the cross-entropy of each candidate alone. A
+last row learns, once, on four fifths of the places of all measured sets, and ranks the rest. The other rows are the
+means of several trainings. Writes `benchmarks/results/learned_judge.md`.
 """
 
 import argparse
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,9 +32,11 @@ from judge_network import NOT_THERE, Design, Judge, Shortlists, scores_of
 from learned_ranking import RecordingVerifier, first_is_right, measured_sets, training_sets
 from measuring import RESULTS, folder_for, table
 from significance import mean_of_sets, place_numbers, standard_error
+from splits import kept
 from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
 
-from vpr_dhe.datasets import PlaceDataset, read_places
+from vpr_dhe.datasets import PlaceDataset
 from vpr_dhe.evaluation.feature_cache import FeatureCache
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.features.extractor import load_extractor
@@ -117,7 +121,27 @@ def _no_image() -> np.ndarray:
     raise LookupError("these views have matches but no images")
 
 
-def learn(sets: Sequence[Shortlists], rows: Sequence[np.ndarray], seed: int, judge: Judge) -> Judge:
+Loss = Callable[[Judge, Shortlists], Float[Tensor, " queries"]]
+
+
+def listwise_loss(judge: Judge, one: Shortlists) -> Float[Tensor, " queries"]:
+    """Cross-entropy of the right candidates among all."""
+    scores = judge(one) * judge.temperature.exp()
+    return scores.logsumexp(dim=1) - scores.masked_fill(~one.right, NOT_THERE).logsumexp(dim=1)
+
+
+def candidate_loss(judge: Judge, one: Shortlists) -> Float[Tensor, " queries"]:
+    """Mean cross-entropy of each candidate alone, right ones weighing as much as wrong ones."""
+    logits = judge(one) * judge.temperature.exp() - judge.threshold
+    losses = binary_cross_entropy_with_logits(logits, one.right.float(), reduction="none")
+    groups = (one.right, one.present & ~one.right)
+    means = [(losses * some).sum(dim=1) / some.sum(dim=1).clamp(min=1) for some in groups]
+    return (means[0] + means[1]) / 2
+
+
+def learn(
+    sets: Sequence[Shortlists], rows: Sequence[np.ndarray], seed: int, judge: Judge, loss: Loss = listwise_loss
+) -> Judge:
     """Train on some queries of each set, those with right and wrong candidates, drawn by the root of their number."""
     random, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
     usable = [found[_informative(one)[found]] for one, found in zip(sets, rows, strict=True)]
@@ -131,7 +155,7 @@ def learn(sets: Sequence[Shortlists], rows: Sequence[np.ndarray], seed: int, jud
         for one, found, count in zip(sets, usable, random.multinomial(LISTS, shares / shares.sum()), strict=True):
             if count:
                 drawn = one.chosen(torch.from_numpy(random.choice(found, count)))
-                losses.append(_loss(judge, _varied(drawn, generator)))
+                losses.append(loss(judge, _varied(drawn, generator)))
         optimizer.zero_grad()
         (torch.cat(losses).sum() / LISTS).backward()
         nn.utils.clip_grad_norm_(judge.parameters(), 1.0)
@@ -141,11 +165,6 @@ def learn(sets: Sequence[Shortlists], rows: Sequence[np.ndarray], seed: int, jud
 
 def _informative(one: Shortlists) -> np.ndarray:
     return (one.right.any(dim=1) & (one.present & ~one.right).any(dim=1)).numpy()
-
-
-def _loss(judge: Judge, one: Shortlists) -> Float[Tensor, " queries"]:
-    scores = judge(one) * judge.temperature.exp()
-    return scores.logsumexp(dim=1) - scores.masked_fill(~one.right, NOT_THERE).logsumexp(dim=1)
 
 
 def _varied(one: Shortlists, generator: torch.Generator) -> Shortlists:
@@ -163,11 +182,11 @@ def _varied(one: Shortlists, generator: torch.Generator) -> Shortlists:
 Scores = Mapping[str, Float[np.ndarray, "queries candidates"]]
 
 
-def trained(training: Sequence[Shortlists], seed: int, design: Design) -> Judge:
+def trained(training: Sequence[Shortlists], seed: int, design: Design, loss: Loss = listwise_loss) -> Judge:
     """Train a judge of a seed on all queries of some sets."""
     torch.manual_seed(seed)
     everything = [np.arange(len(one.present)) for one in training]
-    return learn(training, everything, seed, Judge(design))
+    return learn(training, everything, seed, Judge(design), loss)
 
 
 def in_domain(measured: Sequence[Shortlists], seed: int) -> Scores:
@@ -204,14 +223,14 @@ def lookalike_towns(photos: Path, work: Path) -> Iterator[PlaceDataset]:
     """Towns whose fronts are all cut from two photos, asked for from up to 6 m off."""
     paths = [photos / path for path in list_images(photos)]
     for seed in TOWNS:
-        folder = work / f"lookalike-{seed}"
-        if not folder.exists():
-            chosen = np.random.default_rng(seed).choice(len(paths), TOWN_FRONTS, replace=False)
-            town = SyntheticTown(seed, TOWN_STREETS, [paths[number] for number in chosen])
-            database = town.database_cameras()
-            queries = town.query_cameras(TOWN_QUERIES, seed, database, TOWN_SHIFT_M)
-            write_town(folder, town, database, queries, seed=seed)
-        yield read_places(folder)
+        yield kept(work / f"lookalike-{seed}", partial(_write_lookalikes, seed, paths))
+
+
+def _write_lookalikes(seed: int, photos: Sequence[Path], folder: Path) -> None:
+    chosen = np.random.default_rng(seed).choice(len(photos), TOWN_FRONTS, replace=False)
+    town = SyntheticTown(seed, TOWN_STREETS, [photos[number] for number in chosen])
+    database = town.database_cameras()
+    write_town(folder, town, database, town.query_cameras(TOWN_QUERIES, seed, database, TOWN_SHIFT_M), seed=seed)
 
 
 def read_all(
@@ -254,13 +273,16 @@ def main() -> None:
     base = {one.name: scores_of(Judge(Design()).eval(), one) for one in measured}
     header = ("ranked by", *(one.name for one in measured), "mean gain ± error over places", "of single trainings")
     rows = [row_of("evidence", measured, [base], base)]
-    designs = {
-        "weights": Design(),
-        "weights, without positions": Design(positions=False),
-        "weights and verdict": Design(verdict=True),
+    designs: dict[str, tuple[Design, Loss]] = {
+        "weights": (Design(), listwise_loss),
+        "weights, without positions": (Design(unseen="positions"), listwise_loss),
+        "weights, without similarity": (Design(unseen="similarity"), listwise_loss),
+        "weights, without residuals": (Design(unseen="residuals"), listwise_loss),
+        "weights and verdict": (Design(verdict=True), listwise_loss),
+        "weights and verdict, by candidate": (Design(verdict=True), candidate_loss),
     }
-    for name, design in designs.items():
-        judges = [trained(training, seed, design) for seed in range(options.runs)]
+    for name, (design, loss) in designs.items():
+        judges = [trained(training, seed, design, loss) for seed in range(options.runs)]
         runs = [{one.name: scores_of(judge, one) for one in measured} for judge in judges]
         rows.append(row_of(name, measured, runs, base))
         print(rows[-1], flush=True)

@@ -4,8 +4,9 @@ datasets = read_splits(Path("data"), held_out=True)
 """
 
 import re
+import shutil
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -108,8 +109,20 @@ def _split(folder: Path, images: Sequence[_Image]) -> PlaceSplit:
 
 def render(folder: Path, seed: int, queries: int) -> PlaceDataset:
     """A generated town, rendered unless it is there already."""
-    if not folder.exists():
+
+    def write(place: Path) -> None:
         town = SyntheticTown(seed)
         database = town.database_cameras()
-        write_town(folder, town, database, town.query_cameras(queries, seed, database), seed=seed)
+        write_town(place, town, database, town.query_cameras(queries, seed, database), seed=seed)
+
+    return kept(folder, write)
+
+
+def kept(folder: Path, write: Callable[[Path], object]) -> PlaceDataset:
+    """A data set that is written to a folder once; one whose writing was interrupted is written anew."""
+    if not folder.exists():
+        part = folder.with_name(f"{folder.name}.part")
+        shutil.rmtree(part, ignore_errors=True)
+        write(part)
+        part.rename(folder)
     return read_places(folder)

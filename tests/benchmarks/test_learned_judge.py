@@ -1,4 +1,4 @@
-"""The network that judges matches: before any training, it ranks by evidence."""
+"""The network that judges matches: before any training it ranks by evidence, and it sees what its design shows it."""
 
 import sys
 from pathlib import Path
@@ -43,3 +43,39 @@ def test_without_training_it_ranks_by_evidence(count, verdict):
     expected = inlier_contrasts(weighted_inliers(verified), CHANCE_QUANTILE) + similarity[0, :count]
     np.testing.assert_allclose(found[:count], expected, atol=1e-3)
     assert (found[count:] < -1e6).all()
+
+
+def shortlists(seed: int) -> judge_network.Shortlists:
+    """Two queries with four candidates of random matches, of which one or two are right."""
+    generator = torch.Generator().manual_seed(seed)
+    tokens = torch.rand(2, 4, 16, 8, generator=generator)
+    there = torch.ones(2, 4, 16, dtype=torch.bool)
+    right = torch.tensor([[True, False, False, False], [False, True, True, False]])
+    similarity = torch.rand(2, 4, generator=generator)
+    return judge_network.Shortlists(
+        "two", ("a.jpg", "b.jpg"), tokens, there, there.sum(dim=2).float(), similarity, right, torch.ones_like(right)
+    )
+
+
+@pytest.mark.parametrize(("unseen", "columns"), [("positions", slice(4)), ("similarity", [4]), ("residuals", [6, 7])])
+def test_a_judge_does_not_see_what_its_design_hides(unseen, columns):
+    one = shortlists(0)
+    tokens = one.tokens.clone()
+    tokens[..., columns] = torch.rand(tokens[..., columns].shape)
+    torch.manual_seed(0)
+    for design, is_equal in ((judge_network.Design(unseen=unseen), True), (judge_network.Design(), False)):
+        judge = judge_network.Judge(design)
+        hidden = [judge.embed(judge._inputs(values.flatten(0, 1))) for values in (one.tokens, tokens)]
+        assert torch.equal(*hidden) == is_equal
+
+
+@pytest.mark.parametrize("loss", [learned_judge.listwise_loss, learned_judge.candidate_loss])
+def test_losses_fall_where_right_candidates_score_higher(loss, monkeypatch):
+    one, judge = shortlists(1), judge_network.Judge(judge_network.Design())
+    for_right = 6 * one.right.float() - 3
+    losses = []
+    for scores in (for_right, 0 * for_right, -for_right):
+        monkeypatch.setattr(judge, "forward", lambda _, scores=scores: scores)
+        losses.append(loss(judge, one).mean().item())
+    assert losses == sorted(losses)
+    assert losses[0] < 0.2 < losses[1] < losses[2]

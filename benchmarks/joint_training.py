@@ -1,0 +1,137 @@
+"""R@1 of retrieval after joint training of the default model and a DHE head, and after triplets alone.
+
+    OMP_NUM_THREADS=1 python benchmarks/dhe_growth.py FOLDER/train_open/facades --head-out head.safetensors
+    OMP_NUM_THREADS=1 python benchmarks/joint_training.py FOLDER --head head.safetensors
+
+The network sees 384 px, so that its maps have the 24 x 24 cells of the head. It is trained on triplets of one of the
+sets for training in `splits.toml`, by the triplet loss and 100 times REI through the head, or by the triplet loss
+alone; then all place data sets of the folder and the held-out scenes are retrieved by its vectors as extracted. Gains
+are paired with the network before, with standard errors over places, and are means over trainings. Writes
+`benchmarks/results/joint_training.md`.
+"""
+
+import argparse
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from data_sets import add_tolerances
+from jaxtyping import Float64
+from learned_ranking import measured_sets
+from measuring import RESULTS, folder_for, table
+from safetensors.torch import load_file
+from significance import hits_of, mean_of_sets, place_numbers, standard_error
+from splits import read_rules, read_split_of
+
+from vpr_dhe.datasets import PlaceDataset
+from vpr_dhe.evaluation.feature_cache import FeatureCache
+from vpr_dhe.evaluation.place_evaluation import Settings, evaluate_dataset
+from vpr_dhe.features.extractor import load_extractor
+from vpr_dhe.models.model_file import ModelFile, load_model
+from vpr_dhe.models.names import LITE_VLAD
+from vpr_dhe.training.joint.stage import JointSettings, JointStage
+from vpr_dhe.training.loop import LoopSettings, train
+from vpr_dhe.training.mining import Mining, MiningSettings
+from vpr_dhe.training.sources.positives import PositivePairs
+from vpr_dhe.training.sources.triplets import TripletData
+from vpr_dhe.training.trainable_extractor import TrainableExtractor
+from vpr_dhe.verification.estimators.dhe import INPUT_SIZE, DheHead
+
+WEIGHTS_OF_REI = {"triplets": 0.0, "triplets and REI": 100.0}
+_VALIDATION_PAIRS = 16
+
+Hits = Mapping[str, Float64[np.ndarray, " queries"]]
+
+
+def model_for_head() -> ModelFile:
+    """The default model for images of the size of the head."""
+    model = load_extractor(LITE_VLAD).model_file
+    size = {"width": INPUT_SIZE.width, "height": INPUT_SIZE.height}
+    return replace(model, name=f"{LITE_VLAD}-384", preprocessing=replace(model.preprocessing, **size))
+
+
+def trained(
+    model: ModelFile, head: DheHead, dataset: PlaceDataset, settings: JointSettings, run: Path, steps: int
+) -> Path:
+    """Train a model and a head; returns the file of the model."""
+    data = TripletData(dataset, PositivePairs(dataset.limited(_VALIDATION_PAIRS)))
+    stage = JointStage(TrainableExtractor(model), model, data, settings, training_data=dataset.name, head=head)
+    loop = LoopSettings(steps, settings.seed, validate_every=steps, save_every=steps, log_every=10, on_cpu=True)
+    return train(stage, loop, run).best_model
+
+
+def retrieved(
+    model: ModelFile, path: Path, datasets: Sequence[PlaceDataset], cache: Path
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Whether the first database image is right, for each query of each set."""
+    model.save(path)
+    extractor = load_extractor(str(path))
+    for dataset in datasets:
+        index = FeatureCache(cache).index(dataset.database, extractor)
+        index.unadapt()
+        queries = list(FeatureCache(cache).queries(dataset.queries, extractor))
+        result = evaluate_dataset(dataset, index, extractor, {}, Settings(), queries=queries)
+        yield dataset.name, hits_of(result.methods[0].predictions, dataset, 1)
+
+
+def row_of(name: str, datasets: Sequence[PlaceDataset], runs: Sequence[Hits], before: Hits) -> list[str]:
+    """R@1 and gain of each set, and the mean gain, in the mean of all trainings."""
+    cells, gains, errors = list[str](), list[float](), list[float]()
+    for dataset in datasets:
+        found = np.mean([run[dataset.name] for run in runs], axis=0)
+        differences = 100 * (found - before[dataset.name])
+        places = place_numbers(tuple(record.path for record in dataset.queries.records))
+        gains.append(float(differences.mean()))
+        errors.append(standard_error(differences, places))
+        cells.append(f"{100 * found.mean():.1f} ({gains[-1]:+.1f} ± {errors[-1]:.1f})")
+    mean, error = mean_of_sets(gains, errors)
+    return [name, *cells, f"{mean:+.2f} ± {error:.2f}"]
+
+
+def main() -> None:
+    """Train, measure, print and write."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--head", type=Path, required=True, help="weights of dhe_growth.py")
+    parser.add_argument("--scenes", default="hdri_views", help="set to learn from [hdri_views]")
+    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--batch-size", type=int, default=2, help="triplets [2]")
+    parser.add_argument("--negatives", type=int, default=2)
+    parser.add_argument("--learning-rate", type=float, default=1e-5)
+    parser.add_argument("--runs", type=int, default=1, help="trainings of each row [1]")
+    add_tolerances(parser)
+    parser.add_argument("--cache", type=Path, help="folder of features and runs, kept between runs")
+    options = parser.parse_args()
+    scenes = read_split_of(options.scenes, read_rules()[options.scenes], options.folder, held_out=False)
+    assert scenes is not None
+    datasets = [*measured_sets(options.folder, dict(options.frame_tolerance))]
+    model = model_for_head()
+    with folder_for(options.cache) as cache:
+
+        def hits(found: ModelFile) -> Hits:
+            return dict(retrieved(found, cache / "joint.safetensors", datasets, cache))
+
+        before = hits(model)
+        rows = [row_of("before", datasets, [before], before)]
+        for name, weight in WEIGHTS_OF_REI.items():
+            runs = list[Hits]()
+            for seed in range(options.runs):
+                head = DheHead()
+                head.load_state_dict(load_file(options.head))
+                mining = MiningSettings(Mining.random, negatives=options.negatives)
+                settings = JointSettings(
+                    options.batch_size, options.learning_rate, mining=mining, seed=seed, rei_weight=weight
+                )
+                run = cache / f"joint-{options.steps}-{options.learning_rate}-{weight:.0f}-{seed}"
+                runs.append(hits(load_model(trained(model, head, scenes, settings, run, options.steps))))
+            rows.append(row_of(name, datasets, runs, before))
+            print(rows[-1], flush=True)
+    names = [one.name.removesuffix(", held-out scenes") for one in datasets]
+    text = table(("after", *names, "mean gain"), rows)
+    print(text)
+    (RESULTS / "joint_training.md").write_text(f"{text}\n")
+
+
+if __name__ == "__main__":
+    main()
