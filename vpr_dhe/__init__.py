@@ -1,7 +1,6 @@
 """Visual place recognition: retrieve by global descriptor, verify by homography."""
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from vpr_dhe import errors
@@ -25,7 +24,8 @@ if TYPE_CHECKING:
     from vpr_dhe.verification.estimators.resources import Resources
     from vpr_dhe.verification.verifier import Verifier
 
-__version__ = version("vpr-dhe")
+    __version__: str
+
 __all__ = [
     "ImageRecord",
     "Localization",
@@ -74,6 +74,10 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version  # takes a fifth of the time of `vpr-dhe --help`
+
+        return version("vpr-dhe")
     if name not in _HOMES:
         raise AttributeError(f"module 'vpr_dhe' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

@@ -1,11 +1,11 @@
 """Composition of the commands into one program, and its exit codes."""
 
 import sys
-from importlib.metadata import version
 from typing import Annotated
 
 import typer
 
+import vpr_dhe
 from vpr_dhe.cli import (
     adapt,
     align,
@@ -64,7 +64,7 @@ app.add_typer(train.app, rich_help_panel="Models")
 
 def _print_version(wanted: bool) -> bool:
     if wanted:
-        print(f"vpr-dhe {version('vpr-dhe')}")
+        print(f"vpr-dhe {vpr_dhe.__version__}")
         raise typer.Exit
     return wanted
 

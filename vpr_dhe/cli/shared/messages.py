@@ -3,10 +3,11 @@
 import logging
 import sys
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Annotated, TypeAlias
 
 import typer
+
+import vpr_dhe
 
 LOG = logging.getLogger("vpr_dhe.cli")
 _LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
@@ -54,7 +55,7 @@ def set_verbosity(verbose: int, *, quiet: bool) -> None:
         return
     logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(name)s: %(message)s", force=True)
     logger.setLevel(logging.ERROR if quiet else _LEVELS[min(verbose, len(_LEVELS) - 1)])
-    LOG.info("vpr-dhe %s, Python %s", version("vpr-dhe"), sys.version.split()[0])
+    LOG.info("vpr-dhe %s, Python %s", vpr_dhe.__version__, sys.version.split()[0])
 
 
 def is_quiet() -> bool:
