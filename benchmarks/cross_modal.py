@@ -54,7 +54,10 @@ _NO_POINTS = np.empty((0, 2))
 
 @dataclass(frozen=True)
 class Row:
-    """Result of one method on one data set: mean corner errors by seed and by training, and the median over all."""
+    """Result of one method on one data set: mean corner errors by seed and by training.
+
+    Of several trainings, the median is that of their medians, and failures and milliseconds are theirs on average.
+    """
 
     dataset: str
     pairs: int
@@ -135,11 +138,14 @@ def by_network(estimator: HomographyEstimator, image_a: Image, image_b: Image) -
 
 
 def by_mirrored_network(estimator: CrossModalEstimator, image_a: Image, image_b: Image) -> Verification:
-    """Align two images by the network of `cross-modal` and the mirror images of both, without matches."""
+    """Align two images by the network of `cross-modal` and the mirror images of both, without matches.
+
+    Where a displacement is impossible, the network's estimate is the identity, so nothing fails.
+    """
     preprocessing, device = squeezed_to(Size(SIDE_PX, SIDE_PX)), next(estimator.network.parameters()).device
     a, b = (to_network_input([image], preprocessing, device) for image in (image_a, image_b))
     with torch.inference_mode():
-        return _verified_if_a_view(estimator.register(a, b), image_size(image_a))
+        return Verification(estimator.register(a, b).numpy(), 0.0, _NO_POINTS, _NO_POINTS)
 
 
 class Learned(NamedTuple):
@@ -217,11 +223,12 @@ def _row(pairs: PairSet, method: str, known: Learned, runs: Sequence[tuple[Align
 
 
 def over_trainings(rows: Sequence[Row]) -> list[Row]:
-    """Join the rows of trainings of one method: means, and the median of medians."""
-    groups = dict[tuple[str, str], list[Row]]()
+    """Join the rows of trainings of one method that are alike but for their seeds."""
+    groups = dict[tuple[str, ...], list[Row]]()
     for row in rows:
-        groups.setdefault((row.dataset, _TRAINING_NUMBER.sub(")", row.method)), []).append(row)
-    return [_joined(method, trainings) for (_, method), trainings in groups.items()]
+        alike = row.dataset, row.learned_from, row.training
+        groups.setdefault((_TRAINING_NUMBER.sub(")", row.method), *alike), []).append(row)
+    return [rows[0] if len(rows) == 1 else _joined(method, rows) for (method, *_), rows in groups.items()]
 
 
 def _joined(method: str, trainings: Sequence[Row]) -> Row:

@@ -3,16 +3,18 @@
     OMP_NUM_THREADS=1 python benchmarks/dhe_growth.py FOLDER/train_open/facades --head-out head.safetensors
     OMP_NUM_THREADS=1 python benchmarks/joint_training.py FOLDER --head head.safetensors
 
-The network sees 384 px, so that its maps have the 24 x 24 cells of the head. It is trained on triplets of one of the
-sets for training in `splits.toml`, by the triplet loss and 100 times REI through the head, or by the triplet loss
-alone; then all place data sets of the folder and the held-out scenes are retrieved by its vectors as extracted. Gains
-are paired with the network before, with standard errors over places, and are means over trainings. Writes
+The network gets images of 384 px, so that its maps have the 24 x 24 cells of the head; the head was trained on maps of
+320 px, enlarged. Triplets are of one of the sets for training in `splits.toml`; negatives are drawn at random, and may
+show the same place from another side. The loss is that of triplets plus 100 times REI through the head, or that of
+triplets alone. All place data sets of the folder and the held-out scenes are then retrieved by vectors as extracted.
+Gains are paired with the network before, with standard errors over places, and are means over trainings. Writes
 `benchmarks/results/joint_training.md`.
 """
 
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +23,7 @@ from jaxtyping import Float64
 from learned_ranking import measured_sets
 from measuring import RESULTS, folder_for, table
 from safetensors.torch import load_file
-from significance import hits_of, mean_of_sets, place_numbers, standard_error
+from significance import gain, hits_of, mean_of_sets
 from splits import read_rules, read_split_of
 
 from vpr_dhe.datasets import PlaceDataset
@@ -45,7 +47,7 @@ Hits = Mapping[str, Float64[np.ndarray, " queries"]]
 
 
 def model_for_head() -> ModelFile:
-    """The default model for images of the size of the head."""
+    """The default model with inputs of 384 px, whose maps have the 24 x 24 cells of a DHE head."""
     model = load_extractor(LITE_VLAD).model_file
     size = {"width": INPUT_SIZE.width, "height": INPUT_SIZE.height}
     return replace(model, name=f"{LITE_VLAD}-384", preprocessing=replace(model.preprocessing, **size))
@@ -80,13 +82,18 @@ def row_of(name: str, datasets: Sequence[PlaceDataset], runs: Sequence[Hits], be
     cells, gains, errors = list[str](), list[float](), list[float]()
     for dataset in datasets:
         found = np.mean([run[dataset.name] for run in runs], axis=0)
-        differences = 100 * (found - before[dataset.name])
-        places = place_numbers(tuple(record.path for record in dataset.queries.records))
-        gains.append(float(differences.mean()))
-        errors.append(standard_error(differences, places))
-        cells.append(f"{100 * found.mean():.1f} ({gains[-1]:+.1f} ± {errors[-1]:.1f})")
+        points, error = gain(found, before[dataset.name], dataset)
+        cells.append(f"{100 * found.mean():.1f} ({points:+.1f} ± {error:.1f})")
+        gains.append(points)
+        errors.append(error)
     mean, error = mean_of_sets(gains, errors)
     return [name, *cells, f"{mean:+.2f} ± {error:.2f}"]
+
+
+def digest_of(options: argparse.Namespace) -> str:
+    """Digest of the head and of what else a training depends on, beside its loss and its seed."""
+    facts = (options.scenes, options.steps, options.batch_size, options.negatives, options.learning_rate)
+    return sha256(options.head.read_bytes() + repr(facts).encode()).hexdigest()[:12]
 
 
 def main() -> None:
@@ -94,7 +101,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--head", type=Path, required=True, help="weights of dhe_growth.py")
-    parser.add_argument("--scenes", default="hdri_views", help="set to learn from [hdri_views]")
+    parser.add_argument("--scenes", default="hdri_views", choices=("hdri_views", "ie_tower"), help="set to learn from")
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--batch-size", type=int, default=2, help="triplets [2]")
     parser.add_argument("--negatives", type=int, default=2)
@@ -123,7 +130,7 @@ def main() -> None:
                 settings = JointSettings(
                     options.batch_size, options.learning_rate, mining=mining, seed=seed, rei_weight=weight
                 )
-                run = cache / f"joint-{options.steps}-{options.learning_rate}-{weight:.0f}-{seed}"
+                run = cache / f"joint-{digest_of(options)}-{weight:.0f}-{seed}"
                 runs.append(hits(load_model(trained(model, head, scenes, settings, run, options.steps))))
             rows.append(row_of(name, datasets, runs, before))
             print(rows[-1], flush=True)

@@ -32,7 +32,7 @@ from judge_network import NOT_THERE, Design, Judge, Shortlists, scores_of
 from learned_ranking import RecordingVerifier, first_is_right, measured_sets, training_sets
 from measuring import RESULTS, folder_for, table
 from significance import mean_of_sets, place_numbers, standard_error
-from splits import kept
+from splits import written_once
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
@@ -223,7 +223,7 @@ def lookalike_towns(photos: Path, work: Path) -> Iterator[PlaceDataset]:
     """Towns whose fronts are all cut from two photos, asked for from up to 6 m off."""
     paths = [photos / path for path in list_images(photos)]
     for seed in TOWNS:
-        yield kept(work / f"lookalike-{seed}", partial(_write_lookalikes, seed, paths))
+        yield written_once(work / f"lookalike-{seed}", partial(_write_lookalikes, seed, paths))
 
 
 def _write_lookalikes(seed: int, photos: Sequence[Path], folder: Path) -> None:

@@ -7,6 +7,7 @@ import re
 import shutil
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -109,17 +110,17 @@ def _split(folder: Path, images: Sequence[_Image]) -> PlaceSplit:
 
 def render(folder: Path, seed: int, queries: int) -> PlaceDataset:
     """A generated town, rendered unless it is there already."""
-
-    def write(place: Path) -> None:
-        town = SyntheticTown(seed)
-        database = town.database_cameras()
-        write_town(place, town, database, town.query_cameras(queries, seed, database), seed=seed)
-
-    return kept(folder, write)
+    return written_once(folder, partial(_write_town, seed, queries))
 
 
-def kept(folder: Path, write: Callable[[Path], object]) -> PlaceDataset:
-    """A data set that is written to a folder once; one whose writing was interrupted is written anew."""
+def _write_town(seed: int, queries: int, folder: Path) -> None:
+    town = SyntheticTown(seed)
+    database = town.database_cameras()
+    write_town(folder, town, database, town.query_cameras(queries, seed, database), seed=seed)
+
+
+def written_once(folder: Path, write: Callable[[Path], object]) -> PlaceDataset:
+    """Read a data set, written to the folder first if it is missing; an interrupted one is written again."""
     if not folder.exists():
         part = folder.with_name(f"{folder.name}.part")
         shutil.rmtree(part, ignore_errors=True)

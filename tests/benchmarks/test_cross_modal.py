@@ -51,12 +51,14 @@ def test_how_a_network_learned_is_read_beside_it(tmp_path):
 
 
 def test_trainings_of_one_method_are_one_row():
-    def row(method, *mace_px):
+    def row(method, *mace_px, training="9 steps"):
         mean = (sum(mace_px) / len(mace_px),)
-        return cross_modal.Row("places", 3, method, "photos", "9 steps", mace_px, mean, mace_px[0], 0, 5.0)
+        return cross_modal.Row("places", 3, method, "photos", training, mace_px, mean, mace_px[0], 0, 5.0)
 
-    rows = [row("alto (a-0)", 10.0, 12.0), row("alto (b)", 1.0, 3.0), row("alto (a-1)", 14.0, 16.0)]
-    joined, alone = cross_modal.over_trainings(rows)
+    rows = [row("alto (a-0)", 10.0, 12.0), row("alto (b-64)", 1.0, 3.0), row("alto (a-1)", 14.0, 16.0)]
+    longer = row("alto (a-2)", 1.0, 1.0, training="10 steps")
+    joined, alone, unlike = cross_modal.over_trainings([*rows, longer])
+    assert unlike == longer
     assert (joined.method, joined.mace_px, joined.of_trainings_px) == ("alto (a)", (12.0, 14.0), (11.0, 15.0))
     assert alone == rows[1]
     assert "| 13.00 | ± 1.00 | ± 2.83 |" in cross_modal.markdown([joined])

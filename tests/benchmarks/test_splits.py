@@ -21,8 +21,8 @@ def test_an_interrupted_data_set_is_written_anew(tmp_path, monkeypatch):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        splits.kept(tmp_path / "town", write)
+        splits.written_once(tmp_path / "town", write)
     assert not (tmp_path / "town").exists()
-    assert splits.kept(tmp_path / "town", write) == splits.kept(tmp_path / "town", write) == ["image-2"]
+    assert splits.written_once(tmp_path / "town", write) == splits.written_once(tmp_path / "town", write) == ["image-2"]
     assert len(written) == 2
     assert [path.name for path in tmp_path.iterdir()] == ["town"]

@@ -87,7 +87,8 @@ def test_matches_are_mutual_and_one_to_one(verifier, radius_px):
     step_px = float(places[1, 0] - places[0, 0])
     assert (found.candidate_points - places[[b for _, b in pairs]]).abs().max() <= step_px
     of_equal = estimator._match(_Compared(places, np.full_like(similarity, 0.5)), radius_px)
-    assert len(np.unique(of_equal.query_points.numpy(), axis=0)) == len(of_equal.similarity) > 0
+    assert len(np.unique(of_equal.candidate_points.numpy(), axis=0)) == len(of_equal.similarity) > 0
+    assert (len(of_equal.similarity) == 1) == (radius_px == np.inf)
 
 
 def test_mirror_images_have_mirrored_displacements():

@@ -15,9 +15,9 @@ from vpr_dhe.verification.build import build_estimator
 from vpr_dhe.verification.estimators.base import View
 from vpr_dhe.verification.estimators.cross_modal.iterative import IterativeEstimator
 from vpr_dhe.verification.estimators.cross_modal.registration.base import (
+    InstanceNorm,
     RegistrationNetwork,
     homographies_of,
-    instance_norm,
     inverse_homographies_of,
 )
 from vpr_dhe.verification.estimators.cross_modal.registration.iterative import (
@@ -54,7 +54,7 @@ def test_networks_compute_the_same_without_gradients():
 def test_instance_norm_is_that_of_torch(affine):
     maps = random(2, 5, 6, 7)
     expected = torch.nn.InstanceNorm2d(5, affine=affine)
-    norm = instance_norm(5, affine=affine)
+    norm = InstanceNorm(5, affine=affine)
     if affine:
         torch.nn.init.normal_(expected.weight)
     norm.load_state_dict(expected.state_dict())

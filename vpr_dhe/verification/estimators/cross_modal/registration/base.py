@@ -54,6 +54,14 @@ def believable(displacements: Float[Tensor, "*pairs 4 2"], size: Size) -> Float[
     return torch.where(is_a_view(displacements, size)[..., None, None], displacements, 0.0)
 
 
-def instance_norm(channels: int, *, affine: bool = False) -> nn.GroupNorm:
-    """Normalisation of each channel of each map: as `nn.InstanceNorm2d`, which copies its maps on a CPU."""
-    return nn.GroupNorm(channels, channels, affine=affine)
+class InstanceNorm(nn.GroupNorm):
+    """Normalisation of each channel of each map, as by `nn.InstanceNorm2d`, which copies its maps on a CPU."""
+
+    def __init__(self, channels: int, *, affine: bool = False) -> None:
+        super().__init__(channels, channels, affine=affine)
+
+    def forward(
+        self, input: Float[Tensor, "maps channels rows columns"]
+    ) -> Float[Tensor, "maps channels rows columns"]:
+        """Normalise; autocast computes this in float32, and the result has the type of the input."""
+        return super().forward(input).to(input.dtype)

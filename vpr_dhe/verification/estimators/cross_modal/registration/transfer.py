@@ -17,7 +17,7 @@ from torch.nn.functional import interpolate, pixel_shuffle
 
 from vpr_dhe.errors import ModelError
 from vpr_dhe.runtime.choices import TransferName
-from vpr_dhe.verification.estimators.cross_modal.registration.base import instance_norm
+from vpr_dhe.verification.estimators.cross_modal.registration.base import InstanceNorm
 
 _WINDOW = 8
 _BLOCKS = (2, 2, 2, 2, 6)
@@ -149,7 +149,7 @@ class ConvolutionalUnet(nn.Module):
 def _convolutions(channels: int, out: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     for first in (channels, out):
-        layers += [nn.Conv2d(first, out, 3, padding=1), instance_norm(out, affine=True), nn.ReLU()]
+        layers += [nn.Conv2d(first, out, 3, padding=1), InstanceNorm(out, affine=True), nn.ReLU()]
     return nn.Sequential(*layers)
 
 
