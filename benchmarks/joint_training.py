@@ -6,9 +6,9 @@
 The network gets images of 384 px, so that its maps have the 24 x 24 cells of the head; the head was trained on maps of
 320 px, enlarged. Triplets are of one of the sets for training in `splits.toml`; negatives are drawn at random, and may
 show the same place from another side. The loss is that of triplets plus 100 times REI through the head, or that of
-triplets alone. All place data sets of the folder and the held-out scenes are then retrieved by vectors as extracted.
-Gains are paired with the network before, with standard errors over places, and are means over trainings. Writes
-`benchmarks/results/joint_training.md`.
+triplets alone, with frozen statistics of batch normalisation or not. All place data sets of the folder and the held-out
+scenes are then retrieved by vectors as extracted. Gains are paired with the network before, with standard errors over
+places, and are means over trainings. Writes `benchmarks/results/joint_training.md`.
 """
 
 import argparse
@@ -40,7 +40,12 @@ from vpr_dhe.training.sources.triplets import TripletData
 from vpr_dhe.training.trainable_extractor import TrainableExtractor
 from vpr_dhe.verification.estimators.dhe import INPUT_SIZE, DheHead
 
-WEIGHTS_OF_REI = {"triplets": 0.0, "triplets and REI": 100.0}
+# Weight of REI, and whether batch normalisation keeps its statistics.
+TRAININGS = {
+    "triplets, batch norm not frozen": (0.0, False),
+    "triplets": (0.0, True),
+    "triplets and REI": (100.0, True),
+}
 _VALIDATION_PAIRS = 16
 
 Hits = Mapping[str, Float64[np.ndarray, " queries"]]
@@ -53,14 +58,15 @@ def model_for_head() -> ModelFile:
     return replace(model, name=f"{LITE_VLAD}-384", preprocessing=replace(model.preprocessing, **size))
 
 
-def trained(
-    model: ModelFile, head: DheHead, dataset: PlaceDataset, settings: JointSettings, run: Path, steps: int
-) -> Path:
-    """Train a model and a head; returns the file of the model."""
+def stage_of(
+    model: ModelFile, head: Path, dataset: PlaceDataset, settings: JointSettings, *, freeze_batch_norm: bool
+) -> JointStage:
+    """Training of a model and a head on triplets of a data set."""
+    start = DheHead()
+    start.load_state_dict(load_file(head))
     data = TripletData(dataset, PositivePairs(dataset.limited(_VALIDATION_PAIRS)))
-    stage = JointStage(TrainableExtractor(model), model, data, settings, training_data=dataset.name, head=head)
-    loop = LoopSettings(steps, settings.seed, validate_every=steps, save_every=steps, log_every=10, on_cpu=True)
-    return train(stage, loop, run).best_model
+    extractor = TrainableExtractor(model, freeze_batch_norm=freeze_batch_norm)
+    return JointStage(extractor, model, data, settings, training_data=dataset.name, head=start)
 
 
 def retrieved(
@@ -121,17 +127,17 @@ def main() -> None:
 
         before = hits(model)
         rows = [row_of("before", datasets, [before], before)]
-        for name, weight in WEIGHTS_OF_REI.items():
+        mining, steps = MiningSettings(Mining.random, negatives=options.negatives), options.steps
+        for name, (weight, freeze) in TRAININGS.items():
             runs = list[Hits]()
             for seed in range(options.runs):
-                head = DheHead()
-                head.load_state_dict(load_file(options.head))
-                mining = MiningSettings(Mining.random, negatives=options.negatives)
                 settings = JointSettings(
                     options.batch_size, options.learning_rate, mining=mining, seed=seed, rei_weight=weight
                 )
-                run = cache / f"joint-{digest_of(options)}-{weight:.0f}-{seed}"
-                runs.append(hits(load_model(trained(model, head, scenes, settings, run, options.steps))))
+                stage = stage_of(model, options.head, scenes, settings, freeze_batch_norm=freeze)
+                loop = LoopSettings(steps, seed, validate_every=steps, save_every=steps, log_every=10, on_cpu=True)
+                run = cache / f"joint-{digest_of(options)}-{weight:.0f}-{freeze:d}-{seed}"
+                runs.append(hits(load_model(train(stage, loop, run).best_model)))
             rows.append(row_of(name, datasets, runs, before))
             print(rows[-1], flush=True)
     names = [one.name.removesuffix(", held-out scenes") for one in datasets]

@@ -18,6 +18,7 @@ from vpr_dhe.records import Preprocessing, Size
 
 # REI's inlier threshold: 24 px of 384, in cells of 16 px.
 _TOLERANCE_CELLS = 1.5
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm)
 _BLOCK = re.compile(r"(?:^|\.)blocks\.(\d+)\.")
 
 
@@ -28,6 +29,9 @@ class TrainableExtractor(nn.Module):
         model: model with a network as extractor.
         first_trained_block: first transformer block to train, with later blocks and the aggregator, while everything
             else is frozen; None trains everything.
+        freeze_batch_norm: whether batch normalisation keeps the statistics of the model, unless they are those of a new
+            network. With the statistics of batches of few images, a trained network gets worse. Frozen blocks always
+            keep theirs.
         backbone: backbone instead of that of the model.
         aggregator: aggregator instead of that of the model.
 
@@ -40,6 +44,7 @@ class TrainableExtractor(nn.Module):
         model: ModelFile,
         first_trained_block: int | None = None,
         *,
+        freeze_batch_norm: bool = False,
         backbone: Backbone | None = None,
         aggregator: Aggregator | None = None,
     ) -> None:
@@ -49,8 +54,22 @@ class TrainableExtractor(nn.Module):
         self.aggregator = aggregator or _aggregator_of(model, self.backbone.dimension)
         for name, parameter in self.backbone.named_parameters():
             parameter.requires_grad_(first_trained_block is None or _block_of(name) >= first_trained_block)
+        norms = (module for module in self.modules() if isinstance(module, _BATCH_NORMS))
+        self._frozen_norms = [one for one in norms if _is_frozen(one) or (freeze_batch_norm and _has_statistics(one))]
         if not any(parameter.requires_grad for parameter in self.backbone.parameters()):
             raise ModelError(f"model {model.name!r} has no block {first_trained_block}: blocks are counted from 0")
+
+    @property
+    def frozen_norms(self) -> int:
+        """Number of batch normalisations that keep their statistics."""
+        return len(self._frozen_norms)
+
+    def train(self, mode: bool = True) -> "TrainableExtractor":
+        """Set the mode; batch normalisation that is frozen stays in that of evaluation."""
+        super().train(mode)
+        for norm in self._frozen_norms:
+            norm.eval()
+        return self
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> DenseFeatures:
         """Extract features from preprocessed images; vectors are normalised if the model has `unit_norm`."""
@@ -71,6 +90,15 @@ class TrainableExtractor(nn.Module):
             tensors={name: value.detach().cpu().clone() for name, value in state.items()},
             published=False,
         )
+
+
+def _is_frozen(module: nn.Module) -> bool:
+    return not any(parameter.requires_grad for parameter in module.parameters())
+
+
+def _has_statistics(norm: nn.Module) -> bool:
+    """Whether a normalisation has seen images: its means are not zero any more."""
+    return bool(norm.get_buffer("running_mean").any())
 
 
 def require_network(model: ModelFile) -> ModelFile:

@@ -23,7 +23,7 @@ from vpr_dhe.training.mining import MiningSettings
 from vpr_dhe.training.sources import TrainingData, open_training_data
 from vpr_dhe.training.sources.triplets import open_triplet_data
 from vpr_dhe.training.stage import Turn
-from vpr_dhe.training.trainable_extractor import TrainableExtractor
+from vpr_dhe.training.trainable_extractor import TrainableExtractor, new_model
 
 SIDE = 64
 
@@ -233,6 +233,24 @@ def test_blocks_before_the_first_trained_one_stay_as_they_are(photos, tmp_path):
     assert load_extractor(str(result.best_model)).spec.dimension == 256
     with pytest.raises(ModelError, match="has no block 3"):
         TrainableExtractor(model, first_trained_block=3)
+
+
+@pytest.mark.parametrize("freeze", [False, True])
+def test_batch_norms_of_a_trained_network_keep_their_statistics(freeze):
+    new = new_model("timm-cnn:resnet10t", "gem", Size(64, 64), seed=0)
+    images = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    learned = TrainableExtractor(new, freeze_batch_norm=freeze).train()
+    learned(images)  # a new network gets its first statistics in any case
+    model = learned.model_file("noise")
+    means = [value for name, value in model.tensors.items() if name.endswith("running_mean")]
+    assert all(value.any() for value in means)
+    extractor = TrainableExtractor(model, freeze_batch_norm=freeze).train()
+    assert extractor.frozen_norms == (len(means) if freeze else 0)
+    extractor(1 - images)
+    after = extractor.model_file("noise").tensors
+    moved = {name for name, value in model.tensors.items() if not torch.equal(value, after[name])}
+    assert all("running" in name or "tracked" in name for name in moved)
+    assert bool(moved) != freeze
 
 
 def test_sift_has_nothing_to_train():

@@ -5,7 +5,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vpr_dhe.cli.train.options import DataOptions, LoopOptions, MiningOptions, NetworkOptions, ValidationPairsOption
+from vpr_dhe.cli.train.options import (
+    FREEZE_BATCH_NORM_HELP,
+    DataOptions,
+    LoopOptions,
+    MiningOptions,
+    NetworkOptions,
+    ValidationPairsOption,
+)
 from vpr_dhe.cli.train.running import train_stage
 
 if TYPE_CHECKING:
@@ -45,6 +52,14 @@ def run(
         int, typer.Option(min=2, help="Photos of each place of GSV-Cities; places with fewer are left out.")
     ] = 4,
     learning_rate: Annotated[float, typer.Option(min=0, help="Learning rate of Adam.")] = 1e-5,
+    freeze_batch_norm: Annotated[
+        bool | None,
+        typer.Option(
+            "--freeze-batch-norm/--no-freeze-batch-norm",
+            help=f"{FREEZE_BATCH_NORM_HELP} [with the triplet loss]",
+            show_default=False,
+        ),
+    ] = None,
     random_light: Annotated[bool, typer.Option(help="Relight photos at random, with multi-similarity.")] = True,
     validation_pairs: ValidationPairsOption = 200,
 ) -> None:
@@ -66,7 +81,9 @@ def run(
         seed=loop.seed,
         validation_pairs=validation_pairs,
     )
-    extractor = TrainableExtractor(start, network.first_trained_block)
+    if freeze_batch_norm is None:
+        freeze_batch_norm = loss is Loss.triplet
+    extractor = TrainableExtractor(start, network.first_trained_block, freeze_batch_norm=freeze_batch_norm)
     if loss is Loss.triplet:
         triplets = open_triplet_data(data.only_folder, data.protocol)
         stage: "Stage" = TripletStage(extractor, start, triplets, settings, training_data=data.description)

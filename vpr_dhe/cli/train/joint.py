@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from vpr_dhe.cli.train.options import (
+    FREEZE_BATCH_NORM_HELP,
     DataOptions,
     LoopOptions,
     MiningOptions,
@@ -31,6 +32,7 @@ def run(
         float, typer.Option(min=0, help="Weight of REI in pixels, relative to the triplet loss.")
     ] = 100.0,
     min_inliers: MinInliersOption = 16,
+    freeze_batch_norm: Annotated[bool, typer.Option(help=FREEZE_BATCH_NORM_HELP)] = True,
     validation_pairs: ValidationPairsOption = 200,
 ) -> None:
     """Train a network and its homography head together, on triplets of a place data set."""
@@ -49,6 +51,6 @@ def run(
         rei_weight=rei_weight,
         min_inliers=min_inliers,
     )
-    extractor = TrainableExtractor(start, network.first_trained_block)
+    extractor = TrainableExtractor(start, network.first_trained_block, freeze_batch_norm=freeze_batch_norm)
     triplets = open_triplet_data(data.only_folder, data.protocol)
     train_stage(JointStage(extractor, start, triplets, settings, training_data=data.description), loop, device)

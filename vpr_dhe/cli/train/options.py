@@ -33,6 +33,7 @@ StepsOption: TypeAlias = Annotated[
 MinInliersOption: TypeAlias = Annotated[
     int, typer.Option(min=4, help="Minimum number of agreeing matches of a pair for REI.")
 ]
+FREEZE_BATCH_NORM_HELP = "Keep the statistics of batch normalisation, which those of small batches would spoil."
 ValidationPairsOption: TypeAlias = Annotated[
     int, typer.Option(min=1, help="Maximum number of held-out pairs for validation.")
 ]

@@ -73,6 +73,8 @@ class DescriptorStage(Stage[Batch]):
         self.facts: Mapping[str, Fact] = {
             "model": model.extractor_fingerprint,
             "trained": f"{len(trained)} tensors from {trained[0]}",
+            # Runs of before have no such fact, and froze none.
+            **({"frozen_norms": extractor.frozen_norms} if extractor.frozen_norms else {}),
             **_flat(settings),
         }
 
