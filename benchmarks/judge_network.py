@@ -45,7 +45,7 @@ class Shortlists:
 
 @dataclass(frozen=True)
 class Design:
-    """Whether a judge adds a same-place logit, and what it does not see of the matches."""
+    """Whether a judge adds a same-place logit, and which part of the matches its layers do not get."""
 
     verdict: bool = False
     unseen: Literal["nothing", "positions", "similarity", "residuals"] = "nothing"

@@ -10,10 +10,11 @@ normalisation, as in Sun et al., "ACNe", CVPR 2020). Two designs start as the ra
 - `verdict`: it adds a logit of the pooled matches, too: whether both images show one place.
 
 Both are learned by the list-wise cross-entropy of the right candidates (Cao et al., "Learning to rank", ICML 2007), on
-the scenes for training of `learned_ranking.py` and on generated streets of look-alike fronts, cut from photos. Rows for
-comparison do not see positions, similarities or residuals, or learn by the cross-entropy of each candidate alone. A
-last row learns, once, on four fifths of the places of all measured sets, and ranks the rest. The other rows are the
-means of several trainings. Writes `benchmarks/results/learned_judge.md`.
+the scenes for training of `learned_ranking.py` and on generated streets of look-alike fronts, cut from photos. In an
+ablation, the layers do not get positions, similarities or residuals (inliers and the squares of their similarities
+remain), or the loss is the cross-entropy of each candidate alone. The last row is of one training on four fifths of the
+places of all measured sets, which ranks the rest; the others are means of several trainings. Writes
+`benchmarks/results/learned_judge.md`.
 """
 
 import argparse
