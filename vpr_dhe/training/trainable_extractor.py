@@ -92,8 +92,9 @@ class TrainableExtractor(nn.Module):
         )
 
 
-def _is_frozen(module: nn.Module) -> bool:
-    return not any(parameter.requires_grad for parameter in module.parameters())
+def _is_frozen(norm: nn.Module) -> bool:
+    parameters = list(norm.parameters())
+    return bool(parameters) and not any(parameter.requires_grad for parameter in parameters)
 
 
 def _has_statistics(norm: nn.Module) -> bool:

@@ -1,5 +1,7 @@
 """The stages that train a descriptor, on a network of a few thousand weights."""
 
+import re
+
 import numpy as np
 import PIL.Image
 import pytest
@@ -251,6 +253,15 @@ def test_batch_norms_of_a_trained_network_keep_their_statistics(freeze):
     moved = {name for name, value in model.tensors.items() if not torch.equal(value, after[name])}
     assert all("running" in name or "tracked" in name for name in moved)
     assert bool(moved) != freeze
+
+
+def test_batch_norms_of_frozen_blocks_keep_their_statistics():
+    model = new_model("timm-cnn:tf_efficientnet_lite0", "gem", Size(64, 64), seed=0)
+    extractor = TrainableExtractor(model, first_trained_block=2).train()
+    norms = {name: one for name, one in extractor.named_modules() if isinstance(one, torch.nn.BatchNorm2d)}
+    trained = {name for name, one in norms.items() if one.training}
+    assert trained == {name for name in norms if re.search(r"blocks\.[2-9]", name)}
+    assert extractor.frozen_norms == len(norms) - len(trained) > 0 < len(trained)
 
 
 def test_sift_has_nothing_to_train():
