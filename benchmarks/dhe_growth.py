@@ -117,7 +117,8 @@ def main() -> None:
     parser.add_argument("--head-out", type=Path, help="file for the weights")
     options = parser.parse_args()
     extractor, (seen, unseen) = load_extractor(options.model), split_photos(options.photos)
-    head, measured = new_head(options.seed, Grid(SIDES[0], SIDES[0])), list[tuple[Measured, Measured]]()
+    head, rows = new_head(options.seed, Grid(SIDES[0], SIDES[0])), list[list[str]]()
+    sizes = list[tuple[Measured, Measured]]()
     for side, minutes in zip(SIDES, options.minutes, strict=True):
         head = head if head.grid.rows == side else grown(head)
         validation = drawer(extractor, unseen, side, options.seed + 1)(VALIDATION_PAIRS)
@@ -125,19 +126,16 @@ def main() -> None:
         before = after = next(training)
         if minutes:
             *_, after = training
-        measured.append((before, after))
-        print(measured[-1], flush=True)
-    rows = [
-        [f"{after.side} x {after.side}", str(after.step), *(f"{value:.1f}" for value in values)]
-        for before, after in measured
-        for values in [(after.minutes, before.median_px, after.median_px)]
-    ]
+        sizes.append((before, after))
+        figures = (f"{value:.1f}" for value in (after.minutes, before.median_px, after.median_px))
+        rows.append([f"{side} x {side}", str(after.step), *figures])
+        print(rows[-1], flush=True)
     text = table(("cells", "steps", "minutes", "before, px", "after, px"), rows)
     print(text)
     (RESULTS / "dhe_growth.md").write_text(f"{text}\n")
     facts = {"model": options.model, "photos": len(seen), "unseen": len(unseen)}
-    sizes = [[asdict(one) for one in pair] for pair in measured]
-    write_result(RESULTS / "dhe_growth.json", "dhe_growth", facts | {"sizes": sizes})
+    documents = [[asdict(one) for one in pair] for pair in sizes]
+    write_result(RESULTS / "dhe_growth.json", "dhe_growth", facts | {"sizes": documents})
     if options.head_out:
         save_file(head.state_dict(), options.head_out)
 

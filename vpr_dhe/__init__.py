@@ -75,7 +75,7 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        from importlib.metadata import version  # takes a fifth of the time of `vpr-dhe --help`
+        from importlib.metadata import version  # takes a sixth of the time of `vpr-dhe --help`
 
         return version("vpr-dhe")
     if name not in _HOMES:
