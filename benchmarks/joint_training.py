@@ -23,7 +23,7 @@ from jaxtyping import Float64
 from learned_ranking import measured_sets
 from measuring import RESULTS, folder_for, table
 from safetensors.torch import load_file
-from significance import gain, hits_of, mean_of_sets
+from significance import gain_cells, hits_of
 from splits import read_rules, read_split_of
 
 from vpr_dhe.datasets import PlaceDataset
@@ -85,15 +85,9 @@ def retrieved(
 
 def row_of(name: str, datasets: Sequence[PlaceDataset], runs: Sequence[Hits], before: Hits) -> list[str]:
     """R@1 and gain of each set, and the mean gain, in the mean of all trainings."""
-    cells, gains, errors = list[str](), list[float](), list[float]()
-    for dataset in datasets:
-        found = np.mean([run[dataset.name] for run in runs], axis=0)
-        points, error = gain(found, before[dataset.name], dataset)
-        cells.append(f"{100 * found.mean():.1f} ({points:+.1f} ± {error:.1f})")
-        gains.append(points)
-        errors.append(error)
-    mean, error = mean_of_sets(gains, errors)
-    return [name, *cells, f"{mean:+.2f} ± {error:.2f}"]
+    means = [np.mean([run[dataset.name] for run in runs], axis=0) for dataset in datasets]
+    before_each = [before[dataset.name] for dataset in datasets]
+    return [name, *gain_cells(zip(means, before_each, datasets, strict=True))]
 
 
 def digest_of(options: argparse.Namespace) -> str:

@@ -12,7 +12,7 @@ Source: Field and Welsh, "Bootstrapping clustered data", JRSS B 2007 (the cluste
 import argparse
 import csv
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,6 +101,20 @@ def gain(
     """Mean of `second` minus `first`, hits of the queries of a data set, in points, with its error over places."""
     numbers = place_numbers([record.path for record in dataset.queries.records])
     return 100 * float((second - first).mean()), 100 * standard_error(second - first, numbers)
+
+
+def gain_cells(
+    of_sets: Iterable[tuple[Float64[np.ndarray, " queries"], Float64[np.ndarray, " queries"], PlaceDataset]],
+) -> list[str]:
+    """Cells of a table: share of hits and gain of each set, from hits after and before, and the mean gain."""
+    cells, gains, errors = list[str](), list[float](), list[float]()
+    for second, first, dataset in of_sets:
+        points, error = gain(second, first, dataset)
+        cells.append(f"{100 * second.mean():.1f} ({points:+.1f} ± {error:.1f})")
+        gains.append(points)
+        errors.append(error)
+    mean, error = mean_of_sets(gains, errors)
+    return [*cells, f"{mean:+.2f} ± {error:.2f}"]
 
 
 def differences(first: Path, second: Path, ranks: Sequence[int] = RANKS) -> list[Difference]:

@@ -17,7 +17,7 @@ from accuracy import measure, verifiers_for
 from data_sets import add_tolerances
 from learned_ranking import measured_sets
 from measuring import RESULTS, folder_for, table
-from significance import gain, hits_of, mean_of_sets
+from significance import gain_cells, hits_of
 
 from vpr_dhe.datasets import PlaceDataset
 from vpr_dhe.evaluation.place_evaluation import EvaluationResult, MethodResult
@@ -50,20 +50,16 @@ def rows_of(dataset: PlaceDataset, model: str, cache: Path) -> Iterator[Row]:
 def report(model: str, sets: Sequence[Sequence[Row]]) -> Iterator[list[str]]:
     """One line for each way of ranking, over all sets."""
     for of_all in zip(*sets, strict=True):
-        cells, gains, errors = list[str](), list[float](), list[float]()
+        pairs = list[tuple[np.ndarray, np.ndarray, PlaceDataset]]()
         for row, others in zip(of_all, sets, strict=True):
             (base,) = (one for one in others if one.name == "`magsac`, evidence")
             dataset = row.result.dataset
             found, before = (hits_of(one.method.predictions, dataset, 1) for one in (row, base))
-            points, error = gain(found, before, dataset)
-            cells.append(f"{100 * np.mean(found):.1f} ({points:+.1f} ± {error:.1f})")
-            gains.append(points)
-            errors.append(error)
-        mean, error = mean_of_sets(gains, errors)
+            pairs.append((found, before, dataset))
         largest = max(of_all, key=lambda row: len(row.result.dataset.queries.records))
         verified = largest.method in largest.result.verifiers
         cost = f"{largest.method.median_ms / RERANK:.2f}" if verified else ""
-        yield [f"`{model}`", of_all[0].name, *cells, f"{mean:+.2f} ± {error:.2f}", cost]
+        yield [f"`{model}`", of_all[0].name, *gain_cells(pairs), cost]
 
 
 def main() -> None:

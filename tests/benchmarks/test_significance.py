@@ -7,7 +7,11 @@ import numpy as np
 import pytest
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
-from significance import differences, place_numbers, place_of, standard_error
+from significance import differences, gain, gain_cells, mean_of_sets, place_numbers, place_of, standard_error
+
+from vpr_dhe.datasets import PlaceDataset
+from vpr_dhe.datasets.base import PlaceSplit
+from vpr_dhe.records import ImageRecord
 
 
 def write(folder, ranks):
@@ -51,3 +55,17 @@ def test_queries_of_one_place_count_as_one_draw():
     alone = standard_error(gains, np.arange(1000))
     assert together == pytest.approx(gains.std() / np.sqrt(50), rel=0.1)
     assert alone == pytest.approx(gains.std() / np.sqrt(1000), rel=0.1)
+
+
+def test_cells_have_the_share_the_gain_and_the_mean_gain():
+    queries = PlaceSplit(Path("queries"), tuple(ImageRecord(f"place{number}.jpg") for number in range(10)))
+    dataset = PlaceDataset("places", "the same place", PlaceSplit(Path("database"), ()), queries, None)
+    before, after = np.zeros(10), np.array([1.0, 1.0, 1.0, *[0.0] * 7])
+    points, error = gain(after, before, dataset)
+    mean, error_of_mean = mean_of_sets([points, 0.0], [error, 0.0])
+    assert gain_cells([(after, before, dataset), (before, before, dataset)]) == [
+        f"30.0 (+30.0 ± {error:.1f})",
+        "0.0 (+0.0 ± 0.0)",
+        f"{mean:+.2f} ± {error_of_mean:.2f}",
+    ]
+    assert mean == pytest.approx(15)
