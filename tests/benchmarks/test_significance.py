@@ -57,9 +57,14 @@ def test_queries_of_one_place_count_as_one_draw():
     assert alone == pytest.approx(gains.std() / np.sqrt(1000), rel=0.1)
 
 
-def test_cells_have_the_share_the_gain_and_the_mean_gain():
-    queries = PlaceSplit(Path("queries"), tuple(ImageRecord(f"place{number}.jpg") for number in range(10)))
-    dataset = PlaceDataset("places", "the same place", PlaceSplit(Path("database"), ()), queries, None)
+def test_cells_have_the_share_the_gain_and_the_mean_gain(tmp_path):
+    queries = PlaceSplit(tmp_path / "queries", tuple(ImageRecord(f"place{number}.jpg") for number in range(10)))
+    database = PlaceSplit(tmp_path / "database", queries.records)
+    for split in (queries, database):
+        split.folder.mkdir()
+        for record in split.records:
+            (split.folder / record.path).touch()
+    dataset = PlaceDataset("places", "the same place", database, queries, None)
     before, after = np.zeros(10), np.array([1.0, 1.0, 1.0, *[0.0] * 7])
     points, error = gain(after, before, dataset)
     mean, error_of_mean = mean_of_sets([points, 0.0], [error, 0.0])
