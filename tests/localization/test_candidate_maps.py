@@ -1,5 +1,8 @@
 """Local maps of candidates that several verifiers share."""
 
+import gc
+import weakref
+
 import pytest
 
 from vpr_dhe import PlaceIndex
@@ -107,3 +110,22 @@ def test_images_that_are_not_sealed_yet_get_the_votes_of_sealed_ones(index, quer
     sealed = PinnedIndex(snapshot, None).shift_votes(query, ids)
     found = PinnedIndex(snapshot, None, pending=pending).shift_votes(query, ids)
     assert found == pytest.approx(sealed, rel=1e-4)
+
+
+@pytest.mark.parametrize("verifier", ["magsac", "poselib"])
+def test_a_query_leaves_its_maps_and_matches_to_no_garbage_collector(index, query, verifier):
+    verifier = Verifier(build_estimator(verifier))
+
+    def verify_once():
+        maps = CandidateMaps(index.snapshot, query, index.ids.tolist())
+        maps.shift_votes()
+        return maps.verify(verifier, no_pixels), weakref.ref(maps)
+
+    gc.collect()
+    gc.disable()
+    try:
+        found, maps = verify_once()
+        assert len(found) == len(index)
+        assert maps() is None
+    finally:
+        gc.enable()

@@ -13,8 +13,9 @@ from vpr_dhe.errors import BadInputError
 from vpr_dhe.images import decode_named
 from vpr_dhe.index.paths import moved_hint
 from vpr_dhe.index.snapshot import Snapshot
+from vpr_dhe.index.stored_maps import StoredMaps
 from vpr_dhe.localization.coarse_pass import coarse_votes
-from vpr_dhe.records import Features, Image, Matches, Verification
+from vpr_dhe.records import Features, Frame, Image, Matches, Verification
 from vpr_dhe.runtime.stopwatch import Stopwatch
 from vpr_dhe.verification.estimators.base import View, matches_of_cells
 from vpr_dhe.verification.verifier import Verifier
@@ -47,11 +48,11 @@ class CandidateMaps:
         self.query, self.ids = query, tuple(ids)
         self.saved_ms = 0.0
         self._snapshot = snapshot
-        self._maps = _SharedWork(lambda: snapshot.stored_maps(self.ids))
-        self._frames = _SharedWork(lambda: [snapshot.frame(id) for id in self.ids])
-        self._votes = _SharedWork(self._vote)
-        self._matches = _SharedWork(self._match)
-        self._decoded = _SharedWork(self._decode)
+        self._maps = _SharedResult[StoredMaps]()
+        self._frames = _SharedResult[list[Frame]]()
+        self._votes = _SharedResult[Float64[np.ndarray, " candidates"]]()
+        self._matches = _SharedResult[Callable[[int], Matches]]()
+        self._decoded = _SharedResult[_Decoded]()
 
     def shift_votes(self) -> dict[int, float]:
         """Votes of the matches of each candidate for one shift.
@@ -59,7 +60,7 @@ class CandidateMaps:
         Raises:
             IndexDamagedError: if stored data does not agree with its checksum.
         """
-        return dict(zip(self.ids, self._votes.for_one(self._save)().tolist(), strict=True))
+        return dict(zip(self.ids, self._votes.for_one(self._vote, self._save)().tolist(), strict=True))
 
     def verify(self, verifier: Verifier, image: QueryImage) -> dict[int, Verification]:
         """Verify all candidates.
@@ -67,8 +68,9 @@ class CandidateMaps:
         Raises:
             IndexDamagedError: if stored data does not agree with its checksum.
         """
-        frames = self._frames.for_one(self._save)()
-        matches, decoded = self._matches.for_one(self._save), self._decoded.for_one(self._save)
+        frames = self._frames.for_one(self._locate, self._save)()
+        matches = self._matches.for_one(self._match, self._save)
+        decoded = self._decoded.for_one(self._decode, self._save)
         candidates = [
             View(
                 frames[row],
@@ -85,23 +87,30 @@ class CandidateMaps:
     def _save(self, milliseconds: float) -> None:
         self.saved_ms += milliseconds
 
+    def _read(self) -> StoredMaps:
+        return self._snapshot.stored_maps(self.ids)
+
+    def _locate(self) -> list[Frame]:
+        return [self._snapshot.frame(id) for id in self.ids]
+
     def _vote(self) -> Float64[np.ndarray, " candidates"]:
-        return coarse_votes(self.query.local_map, self._snapshot.manifest.spec.grid, self._maps.result().match)
+        maps = self._maps.result(self._read)
+        return coarse_votes(self.query.local_map, self._snapshot.manifest.spec.grid, maps.match)
 
     def _match(self) -> Callable[[int], Matches]:
-        maps = self._maps.result()
+        maps = self._maps.result(self._read)
         matches_of = matches_of_cells(partial(maps.match, self.query.local_map), self._snapshot.manifest.spec)
         matches_of(0)  # matches all candidates
         return matches_of
 
     def _decode(self) -> _Decoded:
-        return self._snapshot.descriptors(self.ids), self._maps.result().decoded.to(self.query.local_map.device)
+        maps = self._maps.result(self._read)
+        return self._snapshot.descriptors(self.ids), maps.decoded.to(self.query.local_map.device)
 
     def _features_of(self, decoded: Callable[[], _Decoded], row: int) -> Features:
         descriptors, local_maps = decoded()
-        return Features(
-            descriptors[row], local_maps[row], self._snapshot.manifest.spec.grid, self._frames.result()[row]
-        )
+        frames = self._frames.result(self._locate)
+        return Features(descriptors[row], local_maps[row], self._snapshot.manifest.spec.grid, frames[row])
 
 
 class SharedCandidateMaps:
@@ -132,34 +141,37 @@ def verify_images(
     return CandidateMaps(snapshot, query, ids).verify(verifier, image)
 
 
-class _SharedWork(Generic[Result]):
-    """Work that is done when the first of several users needs its result."""
+class _SharedResult(Generic[Result]):
+    """Result of work that is done when the first of several users needs it.
 
-    def __init__(self, work: Callable[[], Result]) -> None:
-        self._work = work
+    The work is passed by each user, not kept: a method kept here would refer to its object, which refers to this. Such
+    a cycle holds all maps of a query until the garbage collector runs, thousands of queries later.
+    """
+
+    def __init__(self) -> None:
         self._done: tuple[Result, float] | None = None
 
-    def result(self) -> Result:
+    def result(self, work: Callable[[], Result]) -> Result:
         """Result of the work, which is done now if it was not before."""
-        return self._timed()[0]
+        return self._timed(work)[0]
 
-    def for_one(self, save: Callable[[float], object]) -> Callable[[], Result]:
+    def for_one(self, work: Callable[[], Result], save: Callable[[float], object]) -> Callable[[], Result]:
         """Function that returns the result to one user, and tells `save` the milliseconds if another did the work."""
 
         @cache
         def result() -> Result:
             was_done = self._done is not None
-            found, milliseconds = self._timed()
+            found, milliseconds = self._timed(work)
             if was_done:
                 save(milliseconds)
             return found
 
         return result
 
-    def _timed(self) -> tuple[Result, float]:
+    def _timed(self, work: Callable[[], Result]) -> tuple[Result, float]:
         if self._done is None:
             clock = Stopwatch()
-            found = self._work()
+            found = work()
             self._done = found, clock.lap_ms()
         return self._done
 
