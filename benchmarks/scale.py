@@ -1,14 +1,16 @@
 """Index types at scale: build time, size, memory, latency and recall, FAISS alone beside them, and an extrapolation.
 
-    python benchmarks/scale.py --count 1000000 --out scale.json
+    OMP_NUM_THREADS=1 python benchmarks/scale.py --count 1000000
 
 The vectors are synthetic, in a temporary file laid out as in an index. Binary codes are 512 signs along random axes,
 which find fewer neighbours than learned ones. Each measurement runs in a fresh process, so that its peak memory is its
 own. FAISS alone (`raw_faiss.py`) builds and searches the same indexes in the same run; both are compared by the time of
-the processor, on one thread with `OMP_NUM_THREADS=1`, because other work on the machine changes that least.
+the processor, on one thread with `OMP_NUM_THREADS=1`, because other work on the machine changes that least. Writes
+`benchmarks/results/scale_COUNT.md` and `.json`, which keep the types that are not measured again.
 """
 
 import argparse
+import json
 import math
 import tempfile
 import time
@@ -18,10 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measuring import Memory, in_own_process, measured_memory, write_result
+from measuring import RESULTS, Memory, in_own_process, measured_memory, write_result
 from measuring import table as markdown
 from raw_faiss import Latency, RawBuild, build_raw, code_search, compare, file_search, flat_search
 
+from vpr_dhe.evaluation.provenance import this_machine
 from vpr_dhe.index.vectors import (
     BINARY_CODES,
     FLAT,
@@ -253,44 +256,36 @@ def measure_types(place: Workplace, kinds: Sequence[str]) -> dict[str, dict[str,
         for path in (place.file(kind), place.raw_file(kind)):
             path.unlink(missing_ok=True)
         print(table({kind: measured[kind]}, place.count), flush=True)
-        print(table_beside_faiss({kind: measured[kind]}), flush=True)
     return measured
 
 
 def table(measured: dict[str, dict[str, Any]], count: int) -> str:
-    """Format one line per type."""
-    lines = [
-        f"{'type':13}{'build s':>9}{'B/vector':>10}{'build MB':>10}{'private':>9}{'search MB':>11}{'private':>9}"
-        f"{'p50 ms':>9}{'p95 ms':>9}{'R@1':>8}{'R@100':>8}  parameters"
+    """Format one line per type as Markdown: processor times of this package and of FAISS alone, bytes and recall."""
+    header = [
+        "type",
+        "bytes per vector",
+        "recall@1",
+        "recall@100",
+        "search ms",
+        "FAISS ms",
+        "ratio",
+        "candidates alone",
     ]
-    for kind, numbers in measured.items():
-        made, found = numbers["build"], numbers["search"]
-        memory = made["memory"] if made else {"peak_mb": 0.0, "peak_private_mb": 0.0}
-        lines.append(
-            f"{kind:13}{made['seconds'] if made else 0:9.1f}{made['fact']['bytes'] / count if made else 0:10.1f}"
-            f"{memory['peak_mb']:10.0f}{memory['peak_private_mb']:9.0f}"
-            f"{found['memory']['peak_mb']:11.0f}{found['memory']['peak_private_mb']:9.0f}"
-            f"{found['p50_ms']:9.2f}{found['p95_ms']:9.2f}{found['recall_at_1']:8.3f}{found['recall_at_100']:8.3f}"
-            f"  {made['fact']['parameters'] if made else ''}"
-        )
-    return "\n".join(lines)
-
-
-def table_beside_faiss(measured: dict[str, dict[str, Any]]) -> str:
-    """Format one line per type as Markdown: times of the processor, of this package and of FAISS alone."""
-    header = ["type", "search ms", "FAISS ms", "ratio", "candidates alone ms", "build s", "FAISS s", "and tuning s"]
-    header.append("ratio")
+    header += ["build s", "FAISS s", "and tuning s", "ratio"]
     lines = []
     for kind, numbers in measured.items():
-        made, alone, latency = numbers["build"], numbers["faiss"]["build"], numbers["faiss"]["latency"]
+        made, found, latency = numbers["build"], numbers["search"], numbers["faiss"]["latency"]
         lines.append(
             [
                 f"`{kind}`",
+                f"{made['fact']['bytes'] / count:.0f}" if made else "0",
+                f"{found['recall_at_1']:.3f}",
+                f"{found['recall_at_100']:.3f}",
                 f"{latency['ms']:.2f}",
                 f"{latency['faiss_ms']:.2f}",
                 f"{latency['ratio']:.2f} ({latency['min_ratio']:.2f} to {latency['max_ratio']:.2f})",
                 f"{latency['candidates_ms']:.2f}",
-                *_builds(made, alone),
+                *_builds(made, numbers["faiss"]["build"]),
             ]
         )
     return markdown(header, lines)
@@ -348,6 +343,15 @@ def extrapolated_table(extrapolated: dict[str, dict[str, Any]], dimension: int) 
     return "\n".join(lines)
 
 
+def earlier_types(path: Path, dimension: int) -> dict[str, dict[str, Any]]:
+    """Types of an earlier result of this size, if a processor of the same name measured it."""
+    if not path.exists():
+        return {}
+    earlier = json.loads(path.read_text())
+    same = earlier["machine"]["cpu"] == this_machine().cpu and earlier["dimension"] == dimension
+    return earlier["types"] if same else {}
+
+
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -355,21 +359,25 @@ def main() -> None:
     parser.add_argument("--dimension", type=int, default=384)
     parser.add_argument("--types", nargs="+", choices=list(INDEX_TYPES), default=list(INDEX_TYPES))
     parser.add_argument("--folder", type=Path, help="folder of temporary files: about 6 bytes per number")
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
     arguments = parser.parse_args()
+    out = arguments.out / f"scale_{arguments.count}.json"
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         measured = measure_types(Workplace(Path(folder), arguments.count, arguments.dimension), arguments.types)
-    extrapolated = extrapolate(measured, arguments.count, arguments.dimension)
-    print(f"\n{arguments.count} vectors of {arguments.dimension}\n{table(measured, arguments.count)}")
-    print(f"\n{table_beside_faiss(measured)}")
+    together = earlier_types(out, arguments.dimension) | measured
+    types = {kind: together[kind] for kind in INDEX_TYPES if kind in together}
+    extrapolated = extrapolate(types, arguments.count, arguments.dimension)
+    print(f"\n{arguments.count} vectors of {arguments.dimension}\n{table(types, arguments.count)}")
     print(f"\n{extrapolated_table(extrapolated, arguments.dimension)}")
     result = {
         "count": arguments.count,
         "dimension": arguments.dimension,
-        "types": measured,
+        "types": types,
         "extrapolated": {"count": GOAL, "types": extrapolated},
     }
-    write_result(arguments.out, "scale", result)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    write_result(out, "scale", result)
+    out.with_suffix(".md").write_text(f"{table(types, arguments.count)}\n")
 
 
 if __name__ == "__main__":
