@@ -7,6 +7,7 @@ VprDheError                   any error raised on purpose
 │   ├── ModelError            an unknown, unavailable or inconsistent model
 │   ├── VerifierError         an unknown verifier, or one that does not support the model
 │   ├── IndexFormatError      a folder that is not an index, or one for another model or format
+│   │   └── IndexReplacedError    an open index whose folder holds one of another model now
 │   └── MissingExtraError     a missing optional dependency, or two that exclude each other
 ├── ListingError              a folder that cannot be listed completely; the command line exits with 1
 ├── DownloadError             weights that cannot be downloaded; the command line exits with 1
@@ -52,6 +53,10 @@ class VerifierError(BadInputError):
 
 class IndexFormatError(BadInputError):
     """A folder that is not an index, or an index of another model or format."""
+
+
+class IndexReplacedError(IndexFormatError):
+    """An open index whose folder holds an index of another model now; open that one with its model."""
 
 
 class MissingExtraError(BadInputError):

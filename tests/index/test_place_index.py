@@ -13,7 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vpr_dhe.datasets.standard import read_split
-from vpr_dhe.errors import BadInputError, ImageError, IndexBusyError, IndexDamagedError, IndexFormatError
+from vpr_dhe.errors import (
+    BadInputError,
+    ImageError,
+    IndexBusyError,
+    IndexDamagedError,
+    IndexFormatError,
+    IndexReplacedError,
+)
 from vpr_dhe.images import decode_image
 from vpr_dhe.index import snapshot, writer
 from vpr_dhe.index.checking import check, repair
@@ -374,6 +381,23 @@ def test_a_reader_keeps_what_it_opened_through_a_compaction(index):
     assert reader.refresh()
     assert reader.search(reader.descriptors([3]), 12).ids.shape == (1, 11)
     assert not reader.refresh()
+
+
+def test_an_index_replaced_by_one_of_another_model_is_refused_and_the_open_one_stays(
+    photo_folder, thumbnail_extractor, other_extractor, tmp_path
+):
+    records, folders = read_split(photo_folder).records, [tmp_path / "index", tmp_path / "other"]
+    for folder, extractor in zip(folders, (thumbnail_extractor, other_extractor), strict=True):
+        PlaceIndex.create(folder, extractor.spec, photo_folder, codec="float16").add(records, extractor)
+    opened = PlaceIndex.open(folders[0])
+    before = opened.descriptors(opened.ids)
+    folders[0].rename(tmp_path / "away")
+    folders[1].rename(folders[0])
+    for _ in range(2):
+        with pytest.raises(IndexReplacedError, match="open it again"):
+            opened.refresh()
+    torch.testing.assert_close(opened.descriptors(opened.ids), before)
+    assert opened.spec.fingerprint == thumbnail_extractor.spec.fingerprint
 
 
 def test_removing_everything_leaves_an_index_that_grows_again(index, photo_folder, thumbnail_extractor):

@@ -135,7 +135,13 @@ class PlaceIndex:
         return cls(open_newest(Path(folder), gpu=gpu))
 
     def refresh(self) -> bool:
-        """Load what other processes have written since; returns whether anything has changed."""
+        """Load what other processes have written since; returns whether anything has changed.
+
+        Raises:
+            IndexReplacedError: if the folder holds an index of another model now; this one stays readable.
+            IndexFormatError: if the folder is not an index any more.
+            IndexDamagedError: if stored data does not agree with its checksum.
+        """
         before, self._snapshot = self._snapshot, open_newest(self.folder, self._snapshot)
         return self._snapshot is not before
 

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Float32, Int64, UInt8
 from torch import Tensor
 
-from vpr_dhe.errors import BadInputError, IndexDamagedError, IndexFormatError
+from vpr_dhe.errors import BadInputError, IndexDamagedError, IndexFormatError, IndexReplacedError
 from vpr_dhe.index.adaptation.adapted_search import AdaptationFiles
 from vpr_dhe.index.codec_files import open_codec
 from vpr_dhe.index.codecs import LocalMapCodec
@@ -28,9 +28,12 @@ from vpr_dhe.index.tombstones import read_removed
 from vpr_dhe.index.vectors import INDEX_TYPES, ApproximateIndex, Queries, RowTerms, gpu_is_present, similarities
 from vpr_dhe.index.verifier_cache import CachedImage, VerifierCache
 from vpr_dhe.records import Frame, ImageRecord, Near, NearbyImages
+from vpr_dhe.runtime.open_files import allow_open_files
 
 # Lookups of paths that take less time in each segment than a table of all images takes to sort.
 _FEW_LOOKUPS = 64
+# Images, and maps of rows, vectors, local maps and binary codes, each of which keeps a descriptor.
+_FILES_PER_SEGMENT = 5
 
 SEGMENTS, VECTOR_FILES, STATE, CALIBRATIONS = "segments", "vectors", "state", "calibrations"
 
@@ -50,6 +53,7 @@ class Snapshot:
         """
         self._gpu = gpu or (before is not None and before._gpu)
         self.folder, self.manifest = folder, manifest
+        allow_open_files(_FILES_PER_SEGMENT * len(manifest.segments))
         opened = {segment.name: segment for segment in before.segments} if before else {}
         pinned = before._vector_files if before else {}
         self.codec = open_codec(folder / STATE, manifest.codec, manifest.spec) if manifest.codec else None
@@ -385,12 +389,18 @@ def open_newest(folder: Path, before: Snapshot | None = None, *, gpu: bool = Fal
 
     Raises:
         IndexFormatError: if the folder is not an index of this format.
+        IndexReplacedError: if the folder holds an index of another model than `before` now.
         IndexDamagedError: if stored data does not agree with its checksum.
     """
     while True:
         manifest = read_manifest(folder)
         if before and manifest == before.manifest:
             return before
+        if before and manifest.spec.fingerprint != before.manifest.spec.fingerprint:
+            raise IndexReplacedError(
+                f"{folder} was replaced by an index of model {manifest.spec.model!r}, and was opened with "
+                f"{before.manifest.spec.model!r}; open it again"
+            )
         try:
             return Snapshot(folder, manifest, before, gpu=gpu)
         except (IndexDamagedError, FileNotFoundError) as error:

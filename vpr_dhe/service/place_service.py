@@ -170,13 +170,18 @@ class PlaceService:
         return await _run(self._workers, partial(positions_document, self.index.snapshot))
 
     async def _refresh(self) -> None:
-        """Pick up what other processes write to the index."""
+        """Pick up what other processes write to the index; a fault is logged once until it changes or ends."""
+        logged = ""
         while True:
             await asyncio.sleep(_REFRESH_S)
+            fault = ""
             try:
                 await _run(self._writer, self.index.refresh)
             except (VprDheError, OSError) as error:
-                _log.warning("%s", error)
+                fault = str(error)
+            if fault and fault != logged:
+                _log.warning("%s", fault)
+            logged = fault
 
 
 async def _run(executor: ThreadPoolExecutor, work: Callable[[], Result]) -> Result:

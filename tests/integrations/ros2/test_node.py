@@ -25,8 +25,11 @@ from vpr_dhe.integrations.ros2.node import LocalizationNode, require_earth, run_
 from vpr_dhe.integrations.ros2.sequence_source import motion_between
 from vpr_dhe.integrations.ros2.settings import NodeSettings, Publishers
 from vpr_dhe.localization.calibration.selection import SelectedCalibration
+from vpr_dhe.localization.database import VerifiedIndex
 from vpr_dhe.localization.localizer import Localizer
 from vpr_dhe.records import GeoPosition, ImageRecord, MetricPosition
+from vpr_dhe.verification.build import build_estimator
+from vpr_dhe.verification.verifier import Verifier
 
 FRAMES = small_frames(5)
 DEADLINE_S = 120.0
@@ -248,18 +251,29 @@ def test_settings_have_to_fit_the_index(metres):
         require_earth(metres, "--prior")
 
 
-def test_an_index_of_another_model_is_opened_again(make_index, monkeypatch):
+def test_an_index_of_another_model_is_opened_again(make_index, other_extractor, monkeypatch):
     """The folder is replaced by an index of other features, as by someone who tries another model."""
     index = make_index(lambda number: MetricPosition(100.0 * number, 5.0))
-    run = Run(index)
-    other = make_index(lambda number: MetricPosition(7.0, 5.0))
-    monkeypatch.setattr(run.node, "_reopen", lambda: Localizer.open(other.folder))
-    monkeypatch.setattr(run.node, "_refreshed_s", 0.0)
-    monkeypatch.setattr(run.node._index, "refresh", lambda: True)
-    known, other_model = index.spec, replace(index.spec, dimension=2 * index.spec.dimension)
-    monkeypatch.setattr(
-        PlaceIndex, "spec", property(lambda self: other_model if self.folder == index.folder else known)
-    )
+    run, folder = Run(index), index.folder
+    other = PlaceIndex.create(folder.with_name("other"), other_extractor.spec, folder.with_name("photos"))
+    other.add([ImageRecord(f"{n}.png", MetricPosition(7.0, 5.0)) for n in range(4)], other_extractor)
+    folder.rename(folder.with_name("away"))
+    other.folder.rename(folder)
+
+    def refresh() -> bool:
+        run.node._refreshed_s = 0.0
+        changed = run.node._refresh()
+        run.node.report()
+        return changed
+
+    for _ in range(2):  # again and again, not the first time alone
+        assert not refresh()
+        assert run.published.diagnostics.messages[-1].level == Level.ERROR
+    assert "was replaced by an index of model 'thumbnail'" in run.notes[-1]
+    database = VerifiedIndex(PlaceIndex.open(folder), Verifier(build_estimator("magsac")))
+    monkeypatch.setattr(run.node, "_reopen", lambda: Localizer(database, other_extractor))
+    assert refresh()
+    assert run.published.diagnostics.messages[-1].level != Level.ERROR
     [pose] = run.over(lambda: image(3)).published.pose.messages
     assert pose.x_m == 7.0
 

@@ -1,6 +1,7 @@
 """Node that localizes the images of a camera as they come, over any transport."""
 
 import logging
+import re
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from threading import Thread
@@ -8,7 +9,7 @@ from time import monotonic
 
 import numpy as np
 
-from vpr_dhe.errors import BadInputError, ImageError, VprDheError
+from vpr_dhe.errors import BadInputError, ImageError, IndexReplacedError, VprDheError
 from vpr_dhe.geography.distance import EARTH
 from vpr_dhe.images import decode_named, decode_pixels, load_image
 from vpr_dhe.index.place_index import PlaceIndex
@@ -136,10 +137,7 @@ class LocalizationNode:
             return False
         self._refreshed_s = monotonic()
         try:
-            changed = self._index.refresh()
-            if changed and self._index.spec != self._localizer.extractor.spec and self._reopen:
-                self._localizer = self._reopen()
-                self._index = self._localizer.index
+            changed = self._reload()
         except (VprDheError, OSError) as error:
             self._counters.fault(str(error))
             self._note_once(str(error))
@@ -148,6 +146,17 @@ class LocalizationNode:
         if changed:
             self._note(f"{self._index.folder} has changed: {len(self._index)} images now")
         return changed
+
+    def _reload(self) -> bool:
+        """Load the newest state of the index, with its model if that is another one; True if it has changed."""
+        try:
+            return self._index.refresh()
+        except IndexReplacedError:
+            if self._reopen is None:
+                raise
+        self._localizer = self._reopen()
+        self._index = self._localizer.index
+        return True
 
     def _localize(self, arrival: Arrival) -> None:
         image = self._read(arrival)
@@ -252,8 +261,10 @@ class LocalizationNode:
         self._note_once(str(error))
 
     def _note_once(self, sentence: str) -> None:
-        if sentence not in self._noted:
-            self._noted.add(sentence)
+        """Say a sentence, unless it was said before, perhaps with other numbers."""
+        kind = re.sub(r"\d+", "0", sentence)
+        if kind not in self._noted:
+            self._noted.add(kind)
             self._note(sentence)
 
 

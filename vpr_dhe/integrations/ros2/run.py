@@ -53,8 +53,10 @@ def run_ros2(
     with _stop_signals() as wait:
         transport.start()
         note(f"{index.folder}: {len(index)} images; localizing {topics.image}")
-        run_node(node, wait)
-        transport.close()
+        try:
+            run_node(node, wait)
+        finally:
+            transport.close()
 
 
 def _require_fitting(localizer: Localizer, settings: NodeSettings, topics: Topics) -> None:
@@ -108,8 +110,10 @@ def _stop_signals() -> Iterator[Callable[[float], bool]]:
     woken.setblocking(False)
     before = {one: signal.signal(one, lambda *_: None) for one in (signal.SIGTERM, signal.SIGINT)}
     fd_before = signal.set_wakeup_fd(woken.fileno())
+    arrival = select.poll()  # `select` takes no descriptor above 1023, which a large index reaches
+    arrival.register(ours, select.POLLIN)
     try:
-        yield lambda timeout_s: bool(select.select([ours], [], [], timeout_s)[0])
+        yield lambda timeout_s: bool(arrival.poll(1e3 * timeout_s))
     finally:
         signal.set_wakeup_fd(fd_before)
         for one, handler in before.items():

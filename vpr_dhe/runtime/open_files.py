@@ -1,0 +1,26 @@
+"""Limit of open files of this process, which a mapped file counts towards as long as it is mapped."""
+
+from vpr_dhe.errors import BadInputError
+
+# Files of everything but an index: libraries, images that are read, connections of a service.
+_OTHERS = 256
+
+
+def allow_open_files(count: int) -> None:
+    """Raise the limit of this process so that so many files of an index may be open, if it is lower.
+
+    Raises:
+        BadInputError: if the system does not allow that many.
+    """
+    import resource  # which Windows lacks
+
+    limit, allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = count + _OTHERS
+    if limit == resource.RLIM_INFINITY or limit >= needed:
+        return
+    if allowed != resource.RLIM_INFINITY and allowed < needed:
+        raise BadInputError(
+            f"the index needs {needed} open files, and this system allows a process {allowed}; raise the limit, "
+            f"as by `ulimit -Hn {needed}` of an administrator"
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, allowed))
