@@ -46,6 +46,8 @@ _START_S = 120.0
 _PAUSE_S = 0.2
 # Time for which other replicas are preferred after a failure.
 _REST_S = 10.0
+# Calls of concurrent queries that wait for an answer, each in a thread; the time limit of others has not begun yet.
+_CALLS_PER_ACTOR = 4
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,8 @@ class ShardedIndex:
     ) -> None:
         self._folder, self.manifest, self._shards, self._directory = folder, manifest, shards, directory
         self.verifier, self._missing = verifier, missing
-        self._threads = ThreadPoolExecutor(max(1, len(shards)), thread_name_prefix="shards")
+        actors = sum(map(len, shards.values()))
+        self._threads = ThreadPoolExecutor(max(1, _CALLS_PER_ACTOR * actors), thread_name_prefix="shards")
 
     @classmethod
     def open(
@@ -177,18 +180,19 @@ class ShardedIndex:
         """
         pending = {name: self._threads.submit(self._shards[name].call, call) for name, call in calls.items()}
         answered: dict[str, Any] = {}
-        failures: dict[str, _NoAnswerError] = {}
-        for name, answer in pending.items():
+        failures: dict[str, str] = {}
+        # Neither an error nor its future is kept here: its traceback refers to this frame, and this frame to the query.
+        for name in calls:
             try:
-                answered[name] = answer.result()
+                answered[name] = pending.pop(name).result()
             except _NoAnswerError as error:
-                failures[name] = error
+                failures[name] = str(error)
         if failures and self._missing == "fail":
             reason = next(iter(failures.values()))
             raise ShardsMissingError(
                 f"{_listed(failures)} of index {self._folder} did not answer ({reason}); wait for the cluster, see "
                 '`ray status`, open the index again, or accept partial answers with missing="report"'
-            ) from reason
+            )
         return Answers(answered, frozenset(failures))
 
 
@@ -324,15 +328,15 @@ class _Replicas:
         self._rested_at = dict.fromkeys(range(len(actors)), 0.0)
         self._turn = counter()
 
+    def __len__(self) -> int:
+        return len(self._actors)
+
     def await_start(self) -> bool:
         """Wait until all actors have opened their segments; False if one fails to."""
-        import ray
-        from ray.exceptions import RayError, RayTaskError
+        from ray.exceptions import RayError
 
         try:
-            ray.get([actor.open.remote() for actor in self._actors], timeout=_START_S)
-        except RayTaskError as error:
-            raise error.cause from error
+            _answer([actor.open.remote() for actor in self._actors], _START_S)
         except RayError:
             return False
         return True
@@ -350,7 +354,7 @@ class _Replicas:
         Raises:
             _NoAnswerError: if none answers in time, or all are dead.
         """
-        from ray.exceptions import ActorDiedError, RayError, RayTaskError
+        from ray.exceptions import ActorDiedError, RayError
 
         deadline = monotonic() + self._timeout_s
         alive = self._in_turn()
@@ -358,18 +362,16 @@ class _Replicas:
             for number in tuple(alive):
                 try:
                     return self._try(call, number, deadline)
-                except RayTaskError as error:
-                    raise error.cause from error
                 except ActorDiedError as error:
                     # Actors are restarted without limit, so this one was killed deliberately.
                     alive.remove(number)
-                    reason = error
+                    reason = type(error).__name__
                 except RayError as error:
                     # Restarting, unreachable, too slow, or the result was lost with its machine.
-                    reason = error
+                    reason = type(error).__name__
                 self._rested_at[number] = monotonic() + _REST_S
                 if monotonic() >= deadline:
-                    raise _NoAnswerError(f"{type(reason).__name__} after {self._timeout_s:g} s") from reason
+                    raise _NoAnswerError(f"{reason} after {self._timeout_s:g} s")
             sleep(_PAUSE_S)
         raise _NoAnswerError("all its actors are dead")
 
@@ -381,7 +383,7 @@ class _Replicas:
         reference = call(self._actors[number])
         left = deadline - monotonic()
         try:
-            return ray.get(reference, timeout=max(0.0, min(left, self._timeout_s / len(self._actors))))
+            return _answer(reference, max(0.0, min(left, self._timeout_s / len(self._actors))))
         except GetTimeoutError:
             # Has no effect on a call that is already running.
             ray.cancel(reference)
@@ -392,6 +394,25 @@ class _Replicas:
         first, now = next(self._turn), monotonic()
         numbers = range(len(self._actors))
         return sorted(numbers, key=lambda number: (self._rested_at[number] > now, (number - first) % len(numbers)))
+
+
+def _answer(reference: Any, timeout_s: float) -> Any:
+    """Wait for the result of a call, or of several; an error of an actor is raised as it was there, with a note.
+
+    It is raised without the `RayTaskError` that holds it: each would refer to the other, and both to all frames here.
+    """
+    import ray
+    from ray.exceptions import RayTaskError
+
+    try:
+        return ray.get(reference, timeout=timeout_s)
+    except RayTaskError as error:
+        cause = error.cause
+        cause.add_note(str(error))
+    try:
+        raise cause
+    finally:
+        del cause
 
 
 def _start(
