@@ -7,11 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch.nn.functional import normalize
 
 from vpr_dhe.datasets.standard import read_split
 from vpr_dhe.errors import BadInputError, ImageError, IndexBusyError
 from vpr_dhe.images import decode_image
 from vpr_dhe.index.place_index import PlaceIndex
+from vpr_dhe.index.segments import SegmentWriter
+from vpr_dhe.index.writer import IndexWriter
 from vpr_dhe.localization.calibration.probability import Calibration, Conditions
 from vpr_dhe.localization.calibration.selection import SelectedCalibration
 from vpr_dhe.localization.database import VerifiedIndex
@@ -216,6 +220,45 @@ def test_what_is_remembered_is_an_index(laps, empty_index, verifier, thumbnail_e
     # The files are those that the index would have read itself.
     report = reopened.add(read_split(tmp := Path(reopened.manifest.images_folder)).records, thumbnail_extractor)
     assert (report.added, report.replaced, len(list(tmp.iterdir()))) == (0, 0, 10)
+
+
+@pytest.mark.parametrize("interrupted", ["while the segment is written", "after it is published"])
+def test_an_interrupted_flush_adds_every_frame_once(
+    interrupted, laps, empty_index, verifier, thumbnail_extractor, monkeypatch
+):
+    def interrupt(*_):
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    appended, append = [], SegmentWriter.append
+
+    def append_two(writer, image):
+        append(writer, image)
+        appended.append(image)
+        if len(appended) == 2:
+            interrupt()
+
+    features = thumbnail_extractor.extract(laps[:5])
+    memory = FrameMemory(empty_index, verifier, flush_every=100)
+
+    def follow():
+        with memory:
+            for number, found in enumerate(features):
+                memory.append(SequenceFrame(laps[number], name=f"{number}.jpg"), laps[number], found)
+            if interrupted == "after it is published":
+                monkeypatch.setattr(IndexWriter, "merge_tail", interrupt)
+            else:
+                monkeypatch.setattr(SegmentWriter, "append", append_two)
+            memory.flush()
+
+    with pytest.raises(KeyboardInterrupt):
+        follow()
+    reopened = PlaceIndex.open(empty_index.folder)
+    assert [reopened.image(id).path for id in reopened.ids.tolist()] == [f"{number}.jpg" for number in range(5)]
+    vectors = normalize(torch.stack([found.global_descriptor for found in features]), dim=1)
+    torch.testing.assert_close(reopened.descriptors(reopened.ids), vectors)
+    with pytest.raises(BadInputError, match="inside `with"):
+        memory.append(SequenceFrame(laps[5], name="5.jpg"), laps[5], features[0])
 
 
 def test_recent_is_a_number_or_a_time(laps, empty_index, verifier, thumbnail_extractor):

@@ -1,5 +1,9 @@
 """Batches of images from many threads."""
 
+import gc
+import time
+import weakref
+from collections.abc import Callable, Iterator
 from threading import Event
 
 import numpy as np
@@ -74,3 +78,37 @@ def test_closing_describes_what_was_submitted(thumbnail_extractor):
     futures = [queue.submit(image_of(number)) for number in range(5)]
     queue.close()
     assert all(future.done() for future in futures)
+
+
+@pytest.fixture
+def _no_garbage_collector() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def becomes(condition: Callable[[], bool]) -> bool:
+    """Whether a condition holds within seconds; the thread of the queue lets go of an image after its result."""
+    end = time.monotonic() + 5
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.01)
+    return condition()
+
+
+@pytest.mark.usefixtures("_no_garbage_collector")
+@pytest.mark.parametrize("greys", [(50,), (0,), (50, 0)])
+def test_images_are_let_go_with_their_results(greys, thumbnail_extractor):
+    extractor = FailsOnBlack(thumbnail_extractor)
+    extractor.gate.set()
+    queue = ExtractionQueue(extractor, batch_size=4, batch_wait_s=0.1)
+
+    def ask() -> list[weakref.ref]:
+        images = [image_of(grey) for grey in greys]
+        futures = [queue.submit(image) for image in images]
+        assert [future.exception(5) is None for future in futures] == [grey > 0 for grey in greys]
+        return [weakref.ref(image) for image in images]
+
+    images = ask()
+    assert becomes(lambda: not any(image() is not None for image in images))
+    queue.close()

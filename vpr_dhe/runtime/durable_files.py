@@ -8,13 +8,17 @@ TEMPORARY_SUFFIX = ".writing"
 
 
 def write_durably(folder: Path, name: str, content: bytes) -> Path:
-    """Write or replace a file atomically and durably, and return its path."""
+    """Write or replace a file atomically and durably, and return its path; a failure leaves no part of it behind."""
     temporary = folder / f"{name}{TEMPORARY_SUFFIX}"
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    path = temporary.replace(folder / name)
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        path = temporary.replace(folder / name)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
     sync_folder(folder)
     return path
 

@@ -97,8 +97,11 @@ class FrameMemory:
 
     def __exit__(self, *_: object) -> None:
         """Flush pending frames and release the write lock."""
-        with self._open:
-            self.flush()
+        try:
+            with self._open:
+                self.flush()
+        finally:
+            self._writer = None
 
     def pinned(self) -> PinnedIndex:
         """Pin the stored and pending frames without recent and blank ones; valid until the next frame."""
@@ -171,9 +174,18 @@ class FrameMemory:
 
     def flush(self) -> None:
         """Write the pending frames to disk as one segment."""
-        if self._pending:
-            self._require_writer().add_extracted(list(self._pending.values()))
-            self._pending.clear()
+        if not self._pending:
+            return
+        frames = [replace(frame, place=place) for place, frame in enumerate(self._pending.values())]
+        try:
+            self._require_writer().add_extracted(frames)
+        except BaseException:
+            # The index may have some or all of them already, which the next flush must not add again.
+            self._pending = {
+                id: frame for id, frame in self._pending.items() if self.index.find(frame.indexed.record.path) is None
+            }
+            raise
+        self._pending.clear()
 
     def _require_writer(self) -> IndexWriter:
         if self._writer is None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from threading import Thread
 from time import perf_counter
+from traceback import format_tb
 
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.records import Features, Image
@@ -58,6 +59,7 @@ class ExtractionQueue:
         while (first := self._jobs.get()) is not None:
             batch = [first, *self._others()]
             self._extract([job for job in batch if job.features.set_running_or_notify_cancel()])
+            del first, batch  # their images, while there is nothing to do
 
     def _others(self) -> Iterator[_Job]:
         """Jobs that arrive in time to share a batch with the first."""
@@ -76,16 +78,26 @@ class ExtractionQueue:
         if not batch:
             return
         started = perf_counter()
-        try:
-            extracted = self._extractor.extract([job.image for job in batch])
-        except Exception as error:  # the thread must survive, and the submitter gets the error
-            if len(batch) == 1:
-                batch[0].features.set_exception(error)
-                return
+        extracted = self._try_extract(batch)
+        if extracted is None:
             # One bad image must not make the others fail.
-            for job in batch:
+            for job in batch if len(batch) > 1 else ():
                 self._extract([job])
             return
         self._observe(len(batch), perf_counter() - started)
         for job, features in zip(batch, extracted, strict=True):
             job.features.set_result(features)
+
+    def _try_extract(self, batch: Sequence[_Job]) -> list[Features] | None:
+        """Features of a batch; None if the extractor fails, whose error the submitter of a single image gets.
+
+        When this returns, the error of a batch is gone, and with it the memory of what failed.
+        """
+        try:
+            return self._extractor.extract([job.image for job in batch])
+        except Exception as error:  # the thread must survive
+            if len(batch) == 1:
+                # The traceback as text, because its frames refer to the job, and the job would refer to the error.
+                error.add_note("".join(format_tb(error.__traceback__)))
+                batch[0].features.set_exception(error.with_traceback(None))
+            return None

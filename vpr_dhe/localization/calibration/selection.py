@@ -45,7 +45,8 @@ class SelectedCalibration:
             IndexDamagedError: if that of the index is damaged.
         """
         if self.fault is not None:
-            raise self.fault.with_traceback(None)
+            # Anew each time, because the traceback of an error keeps what the query holds.
+            raise type(self.fault)(str(self.fault))
         if self.calibration is None:
             early = "" if stop_early is None else f", stopped early at a margin of {stop_early:g}"
             raise BadInputError(
