@@ -15,6 +15,7 @@ from vpr_dhe.index.adaptation.report import AdaptationReport
 from vpr_dhe.index.adaptation.transform import VectorTransform
 from vpr_dhe.index.adaptation_update import MapVectors, records_of
 from vpr_dhe.index.place_index import PlaceIndex
+from vpr_dhe.localization import database
 from vpr_dhe.localization.calibration.probability import Calibration, Conditions
 from vpr_dhe.localization.database import PinnedIndex, VerifiedIndex
 from vpr_dhe.localization.localizer import Localizer
@@ -209,3 +210,15 @@ def test_bad_use_is_explained(index, photo_folder, tmp_path, thumbnail_extractor
     PillowImage.new("RGB", (40, 40)).save(tmp_path / "black.png")
     with pytest.raises(IndexFormatError, match="holds no images"):
         Localizer(VerifiedIndex(empty, None), thumbnail_extractor).localize(photo_folder / "02.png")
+
+
+@pytest.mark.parametrize("count", [1, 4, 12])
+@pytest.mark.parametrize("excluded", [(), (5,), (4, 5, 6), tuple(range(11)), tuple(range(12))])
+def test_excluded_images_are_left_out_however_many_are_nearest(
+    count, excluded, index, photo_folder, thumbnail_extractor, monkeypatch
+):
+    monkeypatch.setattr(database, "_FEW_EXCLUDED", 1)
+    query = thumbnail_extractor.extract([decode_image(photo_folder / "05.png")])[0].global_descriptor[None]
+    everything = PinnedIndex(index.snapshot, None).search(query, len(index)).ids[0].tolist()
+    found = PinnedIndex(index.snapshot, None, excluded=frozenset(excluded)).search(query, count)
+    assert found.ids[0].tolist() == [id for id in everything if id not in excluded][:count]

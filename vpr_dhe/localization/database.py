@@ -27,6 +27,8 @@ from vpr_dhe.runtime.choices import AUTO, Adapt
 from vpr_dhe.verification.estimators.base import View, match_by_grid
 from vpr_dhe.verification.verifier import Verifier
 
+_FEW_EXCLUDED = 64
+
 
 @runtime_checkable
 class PinnedDatabase(Protocol):
@@ -193,8 +195,7 @@ class PinnedIndex:
         queries = comparable(descriptors, self._snapshot.manifest.spec).cpu()
         parts = [SearchResult.empty(len(queries))]
         if len(self._snapshot):
-            sealed = sum(id not in self._pending for id in self._excluded)
-            parts.append(self._without_excluded(self._search_sealed(queries, count + sealed, codes), count))
+            parts.append(self._search_but_excluded(queries, count, codes))
         if ids := [id for id in self._pending if id not in self._excluded]:
             vectors = torch.stack([self._pending[id].features.global_descriptor for id in ids]).numpy()
             unit_norm = self._snapshot.manifest.spec.unit_norm
@@ -210,6 +211,21 @@ class PinnedIndex:
     ) -> SearchResult:
         adapted = self.adaptation is not None
         return self._snapshot.search(descriptors, count, codes=codes, adapted=adapted, among=self._among)
+
+    def _search_but_excluded(
+        self,
+        queries: Float[Tensor, "queries dimension"],
+        count: int,
+        codes: UInt8[Tensor, "queries code_bytes"] | None,
+    ) -> SearchResult:
+        """Search for few more images at first, because most of the excluded ones, as of a dark night, are not near."""
+        excluded = len(self._excluded) - sum(id in self._excluded for id in self._pending)
+        more = min(excluded, _FEW_EXCLUDED)
+        while True:
+            found = self._without_excluded(self._search_sealed(queries, count + more, codes), count)
+            if more == excluded or found.ids.shape[1] == count:
+                return found
+            more = min(excluded, 4 * more)
 
     def _without_excluded(self, found: SearchResult, count: int) -> SearchResult:
         """The first `count` results of a single query that are not excluded."""
