@@ -14,7 +14,7 @@ the scenes for training of `learned_ranking.py` and on generated streets of look
 ablation, the layers do not get positions, similarities or residuals (inliers and the squares of their similarities
 remain), or the loss is the cross-entropy of each candidate alone. The last row is of one training on four fifths of the
 places of all measured sets, which ranks the rest; the others are means of several trainings. Writes
-`benchmarks/results/learned_judge.md`.
+`benchmarks/results/learned_judge.md`, or `learned_judge_MODEL.md` for another model than the default one.
 """
 
 import argparse
@@ -138,6 +138,16 @@ def candidate_loss(judge: Judge, one: Shortlists) -> Float[Tensor, " queries"]:
     groups = (one.right, one.present & ~one.right)
     means = [(losses * some).sum(dim=1) / some.sum(dim=1).clamp(min=1) for some in groups]
     return (means[0] + means[1]) / 2
+
+
+DESIGNS: dict[str, tuple[Design, Loss]] = {
+    "weights": (Design(), listwise_loss),
+    "weights, without positions": (Design(unseen="positions"), listwise_loss),
+    "weights, without similarity": (Design(unseen="similarity"), listwise_loss),
+    "weights, without residuals": (Design(unseen="residuals"), listwise_loss),
+    "weights and verdict": (Design(verdict=True), listwise_loss),
+    "weights and verdict, by candidate": (Design(verdict=True), candidate_loss),
+}
 
 
 def learn(
@@ -268,21 +278,16 @@ def parser_of(description: str | None) -> argparse.ArgumentParser:
 
 def main() -> None:
     """Measure, print and write."""
-    options = parser_of(__doc__).parse_args()
+    parser = parser_of(__doc__)
+    parser.add_argument("--designs", nargs="+", choices=list(DESIGNS), default=list(DESIGNS), help="rows [all]")
+    options = parser.parse_args()
     with folder_for(options.cache) as cache:
         training, measured = read_all(options.folder, options.model, dict(options.frame_tolerance), cache)
     base = {one.name: scores_of(Judge(Design()).eval(), one) for one in measured}
     header = ("ranked by", *(one.name for one in measured), "mean gain ± error over places", "of single trainings")
     rows = [row_of("evidence", measured, [base], base)]
-    designs: dict[str, tuple[Design, Loss]] = {
-        "weights": (Design(), listwise_loss),
-        "weights, without positions": (Design(unseen="positions"), listwise_loss),
-        "weights, without similarity": (Design(unseen="similarity"), listwise_loss),
-        "weights, without residuals": (Design(unseen="residuals"), listwise_loss),
-        "weights and verdict": (Design(verdict=True), listwise_loss),
-        "weights and verdict, by candidate": (Design(verdict=True), candidate_loss),
-    }
-    for name, (design, loss) in designs.items():
+    for name in options.designs:
+        design, loss = DESIGNS[name]
         judges = [trained(training, seed, design, loss) for seed in range(options.runs)]
         runs = [{one.name: scores_of(judge, one) for one in measured} for judge in judges]
         rows.append(row_of(name, measured, runs, base))
@@ -290,7 +295,8 @@ def main() -> None:
     rows.append(row_of("weights and verdict, in domain", measured, [in_domain(measured, 0)], base))
     text = table(header, rows)
     print(text)
-    (RESULTS / "learned_judge.md").write_text(f"{text}\n")
+    of_model = "" if options.model == LITE_VLAD else f"_{options.model.replace('-', '_')}"
+    (RESULTS / f"learned_judge{of_model}.md").write_text(f"{text}\n")
 
 
 if __name__ == "__main__":
