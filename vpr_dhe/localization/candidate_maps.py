@@ -68,7 +68,7 @@ class CandidateMaps:
         Raises:
             IndexDamagedError: if stored data does not agree with its checksum.
         """
-        frames = self._frames.for_one(self._locate, self._save)()
+        frames = self._frames.for_one(self._read_frames, self._save)()
         matches = self._matches.for_one(self._match, self._save)
         decoded = self._decoded.for_one(self._decode, self._save)
         candidates = [
@@ -87,29 +87,29 @@ class CandidateMaps:
     def _save(self, milliseconds: float) -> None:
         self.saved_ms += milliseconds
 
-    def _read(self) -> StoredMaps:
+    def _read_maps(self) -> StoredMaps:
         return self._snapshot.stored_maps(self.ids)
 
-    def _locate(self) -> list[Frame]:
+    def _read_frames(self) -> list[Frame]:
         return [self._snapshot.frame(id) for id in self.ids]
 
     def _vote(self) -> Float64[np.ndarray, " candidates"]:
-        maps = self._maps.result(self._read)
+        maps = self._maps.result(self._read_maps)
         return coarse_votes(self.query.local_map, self._snapshot.manifest.spec.grid, maps.match)
 
     def _match(self) -> Callable[[int], Matches]:
-        maps = self._maps.result(self._read)
+        maps = self._maps.result(self._read_maps)
         matches_of = matches_of_cells(partial(maps.match, self.query.local_map), self._snapshot.manifest.spec)
         matches_of(0)  # matches all candidates
         return matches_of
 
     def _decode(self) -> _Decoded:
-        maps = self._maps.result(self._read)
+        maps = self._maps.result(self._read_maps)
         return self._snapshot.descriptors(self.ids), maps.decoded.to(self.query.local_map.device)
 
     def _features_of(self, decoded: Callable[[], _Decoded], row: int) -> Features:
         descriptors, local_maps = decoded()
-        frames = self._frames.result(self._locate)
+        frames = self._frames.result(self._read_frames)
         return Features(descriptors[row], local_maps[row], self._snapshot.manifest.spec.grid, frames[row])
 
 
