@@ -165,18 +165,21 @@ def learned(path: Path, training_data: str) -> Learned:
     return Learned(training_data, training)
 
 
-def aligners_of(weights: Sequence[Path], device: str) -> tuple[dict[str, Aligner], dict[str, Learned]]:
-    """Name the methods, and the facts of trained ones; networks are named after the folders of their files."""
+def untrained_aligners(device: str) -> dict[str, Aligner]:
+    """Name the methods that learn nothing, and that of the package."""
     cross_modal = CrossModalEstimator.bundled(device)
-    aligners: dict[str, Aligner] = {
-        UNMOVED: unmoved,
+    return {
         "SIFT, magsac": build_aligner("magsac"),
         "photometric (ECC)": photometric,
         "mutual information": by_mutual_information,
         "cross-modal, network and mirrors alone": partial(by_mirrored_network, cross_modal),
         "cross-modal": partial(by_network, cross_modal),
     }
-    known = {}
+
+
+def network_aligners(weights: Sequence[Path], device: str) -> tuple[dict[str, Aligner], dict[str, Learned]]:
+    """Name networks after the folders of their files; returns them and what they learned from."""
+    aligners, known = dict[str, Aligner](), dict[str, Learned]()
     for path in weights:
         file = load_network(path)
         estimator = build_estimator(file.method, Resources(networks={file.method: file}, device=device))
@@ -276,8 +279,11 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
     parser.add_argument("--name", default="cross_modal", help="name of the result files, without ending")
+    parser.add_argument("--networks-only", action="store_true", help="leave out methods without --weights")
     arguments = parser.parse_args()
-    aligners, known = aligners_of(arguments.weights, arguments.device)
+    others = {} if arguments.networks_only else untrained_aligners(arguments.device)
+    networks, known = network_aligners(arguments.weights, arguments.device)
+    aligners = {UNMOVED: unmoved} | others | networks
     rows = over_trainings([row for root in arguments.parts for row in measure(root, arguments.seeds, aligners, known)])
     arguments.out.mkdir(parents=True, exist_ok=True)
     print(table := markdown(rows))
