@@ -6,6 +6,7 @@ import os
 # Torch reads this when it is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import gc
 import re
 import shutil
 from collections.abc import Iterator, Sequence
@@ -87,6 +88,15 @@ def browser() -> Iterator:
             pytest.skip("no Chromium; install one, or run `playwright install chromium`")
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def no_garbage_collector() -> Iterator[None]:
+    """Objects are freed with their last reference, and cycles never."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
 
 
 class ThumbnailExtractor(Extractor):

@@ -1,8 +1,7 @@
 """Calls of shards that fail keep nothing of a query alive, as their errors do by the frames of their tracebacks."""
 
-import gc
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,18 +25,14 @@ class Failing:
 
 
 @pytest.fixture
-def _no_cluster(monkeypatch) -> Iterator[None]:
-    """Ray without a cluster, and no collection of garbage."""
+def _no_cluster(monkeypatch) -> None:
+    """Ray without a cluster."""
 
     def get(reference: Failing, timeout: float):
         raise reference.error()
 
     monkeypatch.setattr(ray, "get", get)
     monkeypatch.setattr(sharded_index, "_PAUSE_S", 0.01)
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
 
 
 def restarting() -> Exception:
@@ -53,7 +48,7 @@ def damaged() -> Exception:
     return ray.exceptions.RayTaskError("search", "where it was raised", IndexDamagedError("segment 3"))
 
 
-@pytest.mark.usefixtures("_no_cluster")
+@pytest.mark.usefixtures("_no_cluster", "no_garbage_collector")
 @pytest.mark.parametrize(
     ("missing", "error", "raised"),
     [

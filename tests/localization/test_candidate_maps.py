@@ -1,6 +1,5 @@
 """Local maps of candidates that several verifiers share."""
 
-import gc
 import weakref
 
 import pytest
@@ -112,6 +111,7 @@ def test_images_that_are_not_sealed_yet_get_the_votes_of_sealed_ones(index, quer
     assert found == pytest.approx(sealed, rel=1e-4)
 
 
+@pytest.mark.usefixtures("no_garbage_collector")
 @pytest.mark.parametrize("verifier", ["magsac", "poselib"])
 def test_a_query_leaves_its_maps_and_matches_to_no_garbage_collector(index, query, verifier):
     verifier = Verifier(build_estimator(verifier))
@@ -121,11 +121,6 @@ def test_a_query_leaves_its_maps_and_matches_to_no_garbage_collector(index, quer
         maps.shift_votes()
         return maps.verify(verifier, no_pixels), weakref.ref(maps)
 
-    gc.collect()
-    gc.disable()
-    try:
-        found, maps = verify_once()
-        assert len(found) == len(index)
-        assert maps() is None
-    finally:
-        gc.enable()
+    found, maps = verify_once()
+    assert len(found) == len(index)
+    assert maps() is None

@@ -1,9 +1,8 @@
 """Batches of images from many threads."""
 
-import gc
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from threading import Event
 
 import numpy as np
@@ -80,14 +79,6 @@ def test_closing_describes_what_was_submitted(thumbnail_extractor):
     assert all(future.done() for future in futures)
 
 
-@pytest.fixture
-def _no_garbage_collector() -> Iterator[None]:
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
-
-
 def becomes(condition: Callable[[], bool]) -> bool:
     """Whether a condition holds within seconds; the thread of the queue lets go of an image after its result."""
     end = time.monotonic() + 5
@@ -96,7 +87,7 @@ def becomes(condition: Callable[[], bool]) -> bool:
     return condition()
 
 
-@pytest.mark.usefixtures("_no_garbage_collector")
+@pytest.mark.usefixtures("no_garbage_collector")
 @pytest.mark.parametrize("greys", [(50,), (0,), (50, 0)])
 def test_images_are_let_go_with_their_results(greys, thumbnail_extractor):
     extractor = FailsOnBlack(thumbnail_extractor)

@@ -27,6 +27,7 @@ from vpr_dhe.runtime.choices import AUTO, Adapt
 from vpr_dhe.verification.estimators.base import View, match_by_grid
 from vpr_dhe.verification.verifier import Verifier
 
+# Excluded images that are searched for besides those that are wanted, at first.
 _FEW_EXCLUDED = 64
 
 
@@ -222,9 +223,10 @@ class PinnedIndex:
         excluded = len(self._excluded) - sum(id in self._excluded for id in self._pending)
         more = min(excluded, _FEW_EXCLUDED)
         while True:
-            found = self._without_excluded(self._search_sealed(queries, count + more, codes), count)
-            if more == excluded or found.ids.shape[1] == count:
-                return found
+            found = self._search_sealed(queries, count + more, codes)
+            kept = self._without_excluded(found, count)
+            if more == excluded or kept.ids.shape[1] == count or found.ids.shape[1] < count + more:
+                return kept
             more = min(excluded, 4 * more)
 
     def _without_excluded(self, found: SearchResult, count: int) -> SearchResult:

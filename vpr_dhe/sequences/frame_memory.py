@@ -176,14 +176,12 @@ class FrameMemory:
         """Write the pending frames to disk as one segment."""
         if not self._pending:
             return
-        frames = [replace(frame, place=place) for place, frame in enumerate(self._pending.values())]
         try:
-            self._require_writer().add_extracted(frames)
+            self._require_writer().add_extracted(list(self._pending.values()))
         except BaseException:
             # The index may have some or all of them already, which the next flush must not add again.
-            self._pending = {
-                id: frame for id, frame in self._pending.items() if self.index.find(frame.indexed.record.path) is None
-            }
+            left = [(id, one) for id, one in self._pending.items() if self.index.find(one.indexed.record.path) is None]
+            self._pending = {id: replace(one, place=place) for place, (id, one) in enumerate(left)}
             raise
         self._pending.clear()
 
