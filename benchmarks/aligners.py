@@ -28,7 +28,8 @@ from vpr_dhe.datasets.pairs.base import HomographyPair, PairSet, true_homography
 from vpr_dhe.datasets.pairs.pictures import list_pictures
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.evaluation.pair_evaluation import Aligner, AlignmentResult, PairEvaluation, evaluate_pair_set
-from vpr_dhe.images import decode_named, image_size
+from vpr_dhe.images.decoding import decode_named
+from vpr_dhe.images.loading import image_size
 from vpr_dhe.records import NOTHING_TO_MATCH, Image, Size, Verification
 from vpr_dhe.verification.alignment import build_aligner
 

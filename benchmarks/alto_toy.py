@@ -30,7 +30,8 @@ from measuring import table, write_result
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from vpr_dhe.images import decode_named, list_images
+from vpr_dhe.images.decoding import decode_named
+from vpr_dhe.images.listing import list_images
 from vpr_dhe.records import Image
 from vpr_dhe.training.registration.aligned import AlignedData, AlignedPair, some_part
 from vpr_dhe.training.registration.alto import AltoSettings, AltoStage

@@ -31,7 +31,7 @@ from threadpoolctl import threadpool_limits
 from vpr_dhe.datasets import PlaceDataset, read_places
 from vpr_dhe.export.exporting import export_model
 from vpr_dhe.features.extractor import load_extractor
-from vpr_dhe.images import decode_image
+from vpr_dhe.images.decoding import decode_image
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.localization.localizer import Localizer
 from vpr_dhe.localization.ranking import rerank

@@ -34,7 +34,8 @@ from PIL import Image as PillowImage
 from torch.nn.functional import normalize
 
 from vpr_dhe.features.base import Extractor, ExtractorSpec
-from vpr_dhe.images import decode_image, image_size
+from vpr_dhe.images.decoding import decode_image
+from vpr_dhe.images.loading import image_size
 from vpr_dhe.index import compaction, writer
 from vpr_dhe.index.checking import check
 from vpr_dhe.index.place_index import PlaceIndex

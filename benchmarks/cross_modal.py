@@ -32,7 +32,8 @@ from vpr_dhe.datasets.pairs.base import HomographyPair, PairSet
 from vpr_dhe.evaluation.pair_evaluation import Aligner, AlignmentResult, evaluate_pair_set
 from vpr_dhe.geometry.coordinates import corners
 from vpr_dhe.geometry.homography import project
-from vpr_dhe.images import image_size, to_network_input
+from vpr_dhe.images.loading import image_size
+from vpr_dhe.images.preprocessing import to_network_input
 from vpr_dhe.models.network_file import load_network
 from vpr_dhe.records import NOT_VERIFIED, Image, Size, Verification
 from vpr_dhe.training.registration.aligned import AlignedImages

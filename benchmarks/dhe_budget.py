@@ -28,7 +28,7 @@ from vpr_dhe.features.base import Extractor
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.geometry.coordinates import corners
 from vpr_dhe.geometry.homography import mean_corner_error
-from vpr_dhe.images import list_images
+from vpr_dhe.images.listing import list_images
 from vpr_dhe.models.names import LITE_VLAD
 from vpr_dhe.records import Grid
 from vpr_dhe.training.dhe.corner_error import corner_error_loss

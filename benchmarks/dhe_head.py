@@ -34,7 +34,7 @@ from vpr_dhe.features.base import Extractor
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.geometry.coordinates import corners
 from vpr_dhe.geometry.homography import project
-from vpr_dhe.images import load_image
+from vpr_dhe.images.loading import load_image
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.localization.database import PinnedIndex
 from vpr_dhe.localization.ranking import rerank

@@ -24,7 +24,7 @@ from vpr_dhe.datasets import read_places
 from vpr_dhe.evaluation.feature_cache import FeatureCache
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.features.extractor import load_extractor
-from vpr_dhe.images import decode_image
+from vpr_dhe.images.decoding import decode_image
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.localization.candidate_maps import SharedCandidateMaps
 from vpr_dhe.localization.database import PinnedIndex

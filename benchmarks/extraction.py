@@ -30,7 +30,7 @@ from vpr_dhe.datasets.standard import read_split
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.features.neural_extractor import NeuralExtractor
-from vpr_dhe.images import decode_image, decode_reduced
+from vpr_dhe.images.decoding import decode_image, decode_reduced
 from vpr_dhe.index.image_folders import ImageFolders
 from vpr_dhe.index.ingest import Source, load, reading
 from vpr_dhe.index.place_index import PlaceIndex

@@ -38,7 +38,7 @@ from vpr_dhe.geometry.homography import (
     project,
     reprojection_errors,
 )
-from vpr_dhe.images import list_images
+from vpr_dhe.images.listing import list_images
 from vpr_dhe.models.network_file import load_network
 from vpr_dhe.records import Frame, Grid, Size
 from vpr_dhe.training.ransac_flow.elastic import ElasticPairs

@@ -33,7 +33,7 @@ from scale import NEIGHBOURS, Places
 
 from vpr_dhe.datasets import read_places
 from vpr_dhe.features.extractor import load_extractor
-from vpr_dhe.images import decode_image
+from vpr_dhe.images.decoding import decode_image
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.index.vectors import INDEX_TYPES, ApproximateIndex, Queries, Stack, build_vector_file, gpu_is_present
 from vpr_dhe.localization.database import PinnedIndex, VerifiedIndex

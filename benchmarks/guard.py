@@ -33,7 +33,7 @@ from scale import Places
 from vpr_dhe.features.base import ExtractorSpec
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.geometry.matching import mutual_nearest_neighbours
-from vpr_dhe.images import decode_reduced
+from vpr_dhe.images.decoding import decode_reduced
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.index.vectors import ApproximateIndex, Queries, Stack, build_vector_file, exact_search
 from vpr_dhe.localization.coarse_pass import coarse_votes

@@ -28,7 +28,8 @@ from torch import Tensor
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.geometry.matching import MutualNeighbours, match_in_parts
-from vpr_dhe.images import decode_image, list_images
+from vpr_dhe.images.decoding import decode_image
+from vpr_dhe.images.listing import list_images
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.index.snapshot import Snapshot
 from vpr_dhe.localization.candidate_maps import CandidateMaps

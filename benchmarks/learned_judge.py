@@ -43,7 +43,7 @@ from vpr_dhe.features.base import Extractor
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.geometry.coordinates import UNIT, homographies_between_inputs, resizing
 from vpr_dhe.geometry.homography import project
-from vpr_dhe.images import list_images
+from vpr_dhe.images.listing import list_images
 from vpr_dhe.index.map_adaptation import verified_pairs
 from vpr_dhe.localization.database import PinnedIndex
 from vpr_dhe.localization.ranking import make_shortlist, similarity_weight

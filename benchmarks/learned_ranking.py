@@ -34,7 +34,8 @@ from vpr_dhe.features.base import Extractor
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.geometry.coordinates import UNIT, homographies_between_inputs, resizing
 from vpr_dhe.geometry.homography import project, reprojection_errors
-from vpr_dhe.images import decode_image, list_images
+from vpr_dhe.images.decoding import decode_image
+from vpr_dhe.images.listing import list_images
 from vpr_dhe.index.map_adaptation import verified_pairs
 from vpr_dhe.localization.database import PinnedIndex
 from vpr_dhe.localization.ranking import similarity_weight, weighted_inliers

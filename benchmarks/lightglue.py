@@ -25,7 +25,7 @@ from significance import gain, hits_of
 
 from vpr_dhe.datasets import PlaceDataset, read_places
 from vpr_dhe.evaluation.place_evaluation import Prediction
-from vpr_dhe.images import decode_image
+from vpr_dhe.images.decoding import decode_image
 
 RANKS = (1, 5, 10)
 _SIDE_PX, _KEYPOINTS = 512, 1024

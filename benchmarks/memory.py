@@ -21,7 +21,7 @@ from torch.nn.functional import normalize
 
 from vpr_dhe.datasets.standard import read_split
 from vpr_dhe.features.base import Extractor, ExtractorSpec
-from vpr_dhe.images import image_size
+from vpr_dhe.images.loading import image_size
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.records import Features, Frame, Grid, Image, Size
 from vpr_dhe.report.tables.text import text_table

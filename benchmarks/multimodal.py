@@ -29,7 +29,7 @@ from measuring import RESULTS, write_result
 from vpr_dhe.datasets.pairs import read_pairs
 from vpr_dhe.datasets.pairs.base import HomographyPair
 from vpr_dhe.evaluation.alignment_metrics import corner_error_px
-from vpr_dhe.images import image_size
+from vpr_dhe.images.loading import image_size
 from vpr_dhe.records import Image, Size
 from vpr_dhe.verification.build import build_estimator
 from vpr_dhe.verification.estimators.base import HomographyEstimator, View

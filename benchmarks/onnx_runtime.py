@@ -36,7 +36,8 @@ from vpr_dhe.export.exporting import export_model
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.features.onnx_extractor import OnnxExtractor
-from vpr_dhe.images import decode_named, to_network_input
+from vpr_dhe.images.decoding import decode_named
+from vpr_dhe.images.preprocessing import to_network_input
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.localization.localizer import Localizer
 from vpr_dhe.models.names import CCT_OFFLINE, LITE_VLAD, SIFT_VLAD

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float64, Int64
 from vpr_dhe.datasets import PlaceDataset
 from vpr_dhe.evaluation.feature_cache import FeatureCache
 from vpr_dhe.features.base import Extractor
-from vpr_dhe.images import decode_named
+from vpr_dhe.images.decoding import decode_named
 from vpr_dhe.index.manifest import AdaptationInfo
 from vpr_dhe.index.map_adaptation import verified_pairs
 from vpr_dhe.index.search import SearchResult

@@ -34,7 +34,7 @@ from vpr_dhe.errors import ImageError, VprDheError
 from vpr_dhe.evaluation.recall import recall_at
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.features.extractor import load_extractor
-from vpr_dhe.images import decode_named
+from vpr_dhe.images.decoding import decode_named
 from vpr_dhe.index.vectors.types import PUBLISHED_CANDIDATES
 from vpr_dhe.models.published import PUBLISHED
 from vpr_dhe.records import Image

@@ -20,7 +20,7 @@ from growing import BlankExtractor, made_up_index, made_up_path
 from measuring import RESULTS, table, write_result
 
 from vpr_dhe.datasets.standard import split_of
-from vpr_dhe.images import survey_images
+from vpr_dhe.images.listing import survey_images
 from vpr_dhe.index.place_index import PlaceIndex
 
 Result = TypeVar("Result")

@@ -26,7 +26,8 @@ from cyclonedds.sub import DataReader
 from cyclonedds.topic import Topic
 from measuring import write_result
 
-from vpr_dhe.images import decode_image, list_images
+from vpr_dhe.images.decoding import decode_image
+from vpr_dhe.images.listing import list_images
 from vpr_dhe.integrations.ros2 import idl
 from vpr_dhe.integrations.ros2.cdr import RawImage, Stamp, write_image
 from vpr_dhe.integrations.ros2.graph import dds_topic

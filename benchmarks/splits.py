@@ -16,7 +16,7 @@ import numpy as np
 from vpr_dhe.datasets import PlaceDataset, read_places
 from vpr_dhe.datasets.base import PlaceSplit, Positives
 from vpr_dhe.errors import DatasetError
-from vpr_dhe.images import list_images
+from vpr_dhe.images.listing import list_images
 from vpr_dhe.records import ImageRecord
 from vpr_dhe.synthetic_town.town import SyntheticTown, write_town
 

@@ -24,7 +24,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from vpr_dhe.images import decode_image
+from vpr_dhe.images.decoding import decode_image
 from vpr_dhe.index import compaction, writer
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.index.snapshot import Snapshot

@@ -20,7 +20,7 @@ from vpr_dhe.datasets.pairs.base import HomographyPair, PairSet
 from vpr_dhe.evaluation.pair_evaluation import PairEvaluation, evaluate_pair_set
 from vpr_dhe.evaluation.provenance import provenance
 from vpr_dhe.features.extractor import load_extractor
-from vpr_dhe.images import list_images
+from vpr_dhe.images.listing import list_images
 from vpr_dhe.records import Image, Size
 from vpr_dhe.report.tables.pairs import alignment_document
 from vpr_dhe.training.sources.warps import WarpedImages

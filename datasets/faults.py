@@ -11,7 +11,7 @@ from hpatches_faults import hpatches_faults
 from msls_faults import msls_faults
 from user_copy import UserCopy, folders_below
 
-from vpr_dhe.runtime.image_files import walk_folders
+from vpr_dhe.images.listing import walk_folders
 
 DATABASE_NAMES = ("database", "db", "gallery", "ref", "reference", "references", "index")
 QUERY_NAMES = ("queries", "query", "q")

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from vpr_dhe.images import list_images
+from vpr_dhe.images.listing import list_images
 
 _SPLITS = Path(__file__).parents[1] / "benchmarks/splits.toml"
 

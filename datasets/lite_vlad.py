@@ -34,7 +34,7 @@ from vpr_dhe.errors import ModelError
 from vpr_dhe.features.backbones import build_backbone
 from vpr_dhe.features.extractor import extractor_of
 from vpr_dhe.features.local_head import CONTEXT
-from vpr_dhe.images import list_images
+from vpr_dhe.images.listing import list_images
 from vpr_dhe.models.importers.base import read_state
 from vpr_dhe.models.model_file import Architecture, ModelFile, load_model
 from vpr_dhe.records import Preprocessing

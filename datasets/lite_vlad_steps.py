@@ -16,7 +16,7 @@ from lite_vlad import PHOTOS_INFO, VLAD_SETTINGS, linked, make, panorama_pairs, 
 from saving import exit_code_of
 
 from vpr_dhe.features.extractor import load_extractor
-from vpr_dhe.images import list_images
+from vpr_dhe.images.listing import list_images
 from vpr_dhe.models.exported_model import require_weights
 from vpr_dhe.models.model_file import ModelFile, load_model
 from vpr_dhe.models.names import LITE_VLAD

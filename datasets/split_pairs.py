@@ -22,7 +22,7 @@ from vpr_dhe.datasets.pairs import recognise_pairs
 from vpr_dhe.datasets.pairs.aligned import counterparts
 from vpr_dhe.datasets.pairs.table import FILE_NAME
 from vpr_dhe.errors import DatasetError, VprDheError
-from vpr_dhe.images import decode_named
+from vpr_dhe.images.decoding import decode_named
 
 PARTS = ("train", "val", "test")
 LEFT_OUT = "left out"

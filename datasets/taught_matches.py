@@ -23,7 +23,8 @@ from vpr_dhe.datasets.augmentation import relit
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.geometry.coordinates import UNIT, resizing
 from vpr_dhe.geometry.homography import project
-from vpr_dhe.images import decode_named, image_size
+from vpr_dhe.images.decoding import decode_named
+from vpr_dhe.images.loading import image_size
 from vpr_dhe.training.sources.base import PairSource, TrainingPair
 from vpr_dhe.verification.estimators.matchers.base import input_frame, network_input
 from vpr_dhe.verification.estimators.matchers.keypoints import KeypointMatcher, Keypoints

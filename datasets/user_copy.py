@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from cards import Card, Split
 
-from vpr_dhe.runtime.image_files import scan_images
+from vpr_dhe.images.listing import scan_images
 
 _NAME = re.compile(r"@(-?[\d.]+)@(-?[\d.]+)@(?:(\d*)@([A-Za-z]?)@)?")
 

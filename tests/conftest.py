@@ -24,7 +24,7 @@ from hypothesis import settings
 from torch.nn.functional import normalize
 
 from vpr_dhe.features.base import Extractor, ExtractorSpec
-from vpr_dhe.images import image_size
+from vpr_dhe.images.loading import image_size
 from vpr_dhe.index import codec_choice
 from vpr_dhe.index.vectors import build
 from vpr_dhe.records import Features, Frame, Grid, Image, Size

@@ -13,7 +13,8 @@ from vpr_dhe.evaluation.place_evaluation import evaluate_dataset
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.geometry.coordinates import corners
 from vpr_dhe.geometry.homography import mean_corner_error
-from vpr_dhe.images import decode_image, image_size
+from vpr_dhe.images.decoding import decode_image
+from vpr_dhe.images.loading import image_size
 from vpr_dhe.verification.alignment import align_keypoints
 from vpr_dhe.verification.build import build_estimator, build_verifiers
 from vpr_dhe.verification.estimators.resources import Resources

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vpr_dhe.datasets.pairs.base import HomographyPair
-from vpr_dhe.images import image_size
+from vpr_dhe.images.loading import image_size
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 import multimodal

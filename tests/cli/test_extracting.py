@@ -92,7 +92,7 @@ def test_ctrl_c_keeps_what_is_done_and_shows_no_traceback(photo_folder, tmp_path
 @pytest.mark.slow
 def test_compiled_networks_describe_alike_and_need_a_compiler(tiny_model, photo_folder, tmp_path):
     asked = (
-        "import sys, torch; from pathlib import Path; from vpr_dhe.images import decode_image;"
+        "import sys, torch; from pathlib import Path; from vpr_dhe.images.decoding import decode_image;"
         "from vpr_dhe.features.extractor import load_extractor;"
         "photos = [decode_image(path) for path in sorted(Path(sys.argv[2]).glob('*.png'))];"
         "one, other = (load_extractor(sys.argv[1], compiled=compiled).extract(photos) for compiled in (False, True));"

@@ -18,7 +18,7 @@ from small_families import VARIANTS, shallow_dinov2, write_checkpoints
 from tests.cli.test_commands import call
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.features.extractor import load_extractor
-from vpr_dhe.images import load_image
+from vpr_dhe.images.loading import load_image
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.models.importers import FAMILIES
 from vpr_dhe.models.model_file import load_model

@@ -6,7 +6,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from vpr_dhe.images import decode_image
+from vpr_dhe.images.decoding import decode_image
 
 
 @pytest.mark.slow

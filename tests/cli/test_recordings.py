@@ -11,7 +11,7 @@ import pytest
 from recordings import FIXES, IMAGES, START_NS, Bag, bag_of, small_frames, video_of
 
 from tests.index.adaptation.towns import SPEC
-from vpr_dhe.images import decode_image
+from vpr_dhe.images.decoding import decode_image
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.recordings import extraction
 from vpr_dhe.records import ImageRecord

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from vpr_dhe.features.extractor import load_extractor
-from vpr_dhe.images import decode_named
+from vpr_dhe.images.decoding import decode_named
 from vpr_dhe.verification.estimators.matchers.keypoints import Pairs
 
 sys.path.append(str(Path(__file__).parents[2] / "datasets"))

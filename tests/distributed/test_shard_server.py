@@ -9,7 +9,7 @@ import torch
 from vpr_dhe.datasets.standard import read_split
 from vpr_dhe.distributed.shard_actor import SentQuery, ShardServer
 from vpr_dhe.distributed.sharding import assign
-from vpr_dhe.images import decode_image
+from vpr_dhe.images.decoding import decode_image
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.localization.candidate_maps import verify_images
 from vpr_dhe.verification.build import build_verifier

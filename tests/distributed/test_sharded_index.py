@@ -14,7 +14,7 @@ from vpr_dhe.datasets.standard import read_split
 from vpr_dhe.distributed.cluster import connected
 from vpr_dhe.distributed.sharded_index import ShardedIndex, ShardedQuery
 from vpr_dhe.errors import BadInputError, IndexDamagedError, ShardsMissingError
-from vpr_dhe.images import decode_image
+from vpr_dhe.images.decoding import decode_image
 from vpr_dhe.index import compaction
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.localization.calibration.probability import Calibration, Conditions

@@ -15,7 +15,8 @@ from vpr_dhe.evaluation.feature_cache import FeatureCache
 from vpr_dhe.evaluation.place_evaluation import Settings, evaluate_dataset
 from vpr_dhe.evaluation.query_features import extract_queries
 from vpr_dhe.features.extractor import load_extractor
-from vpr_dhe.images import decode_image, list_images
+from vpr_dhe.images.decoding import decode_image
+from vpr_dhe.images.listing import list_images
 from vpr_dhe.index.manifest import SkippedImage, lock_for_writing
 from vpr_dhe.records import Features, ImageRecord
 from vpr_dhe.verification.build import build_estimator

@@ -18,7 +18,7 @@ import pytest
 import recordings
 
 from vpr_dhe.cli import main
-from vpr_dhe.images import decode_image
+from vpr_dhe.images.decoding import decode_image
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.records import MetricPosition
 

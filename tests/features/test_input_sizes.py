@@ -10,7 +10,7 @@ from random_models import random_model
 from vpr_dhe.features.neural_extractor import NeuralExtractor
 from vpr_dhe.features.onnx_extractor import OnnxExtractor
 from vpr_dhe.features.onnx_graphs import convert
-from vpr_dhe.images import to_network_input
+from vpr_dhe.images.preprocessing import to_network_input
 from vpr_dhe.records import Grid
 
 CPU = torch.device("cpu")

@@ -7,7 +7,7 @@ import torch
 
 from vpr_dhe.features.exportable import extractor_network
 from vpr_dhe.features.extractor import load_extractor
-from vpr_dhe.images import to_network_input
+from vpr_dhe.images.preprocessing import to_network_input
 from vpr_dhe.models.catalogue import open_model
 from vpr_dhe.models.names import LITE_VLAD
 from vpr_dhe.models.onnx_conversion import write_onnx

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from vpr_dhe.datasets.standard import read_split
 from vpr_dhe.errors import BadInputError
-from vpr_dhe.images import decode_image, require_image
+from vpr_dhe.images.decoding import decode_image
+from vpr_dhe.images.loading import require_image
+from vpr_dhe.images.opened import FULL_RANGE
 from vpr_dhe.index.checked_json import read_document, write_document
 from vpr_dhe.index.grey_levels import find_grey_levels, parse_bit_depth
 from vpr_dhe.index.manifest import FORMAT
@@ -21,7 +23,6 @@ from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.localization.database import VerifiedIndex
 from vpr_dhe.localization.localizer import Localizer
 from vpr_dhe.records import GreyLevels
-from vpr_dhe.runtime.image_decoding import FULL_RANGE
 from vpr_dhe.verification.build import build_estimator
 from vpr_dhe.verification.verifier import Verifier
 

@@ -5,12 +5,13 @@ import PIL.Image
 import pytest
 
 from vpr_dhe.errors import BadInputError, ImageError
-from vpr_dhe.images import decode_image, decode_reduced, image_size
+from vpr_dhe.images.decoding import decode_image, decode_reduced
+from vpr_dhe.images.loading import image_size
+from vpr_dhe.images.panoramas import cut_view
+from vpr_dhe.images.view_names import file_of, split_view, view_of, yaws_deg
 from vpr_dhe.index.panorama_views import with_views
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.records import GeoPosition, ImageRecord, Size
-from vpr_dhe.runtime.panoramas import cut_view
-from vpr_dhe.runtime.view_names import file_of, split_view, view_of, yaws_deg
 
 WIDTH = 1536
 

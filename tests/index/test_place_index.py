@@ -21,7 +21,7 @@ from vpr_dhe.errors import (
     IndexFormatError,
     IndexReplacedError,
 )
-from vpr_dhe.images import decode_image
+from vpr_dhe.images.decoding import decode_image
 from vpr_dhe.index import snapshot, writer
 from vpr_dhe.index.checking import check, repair
 from vpr_dhe.index.compaction import mergeable_tail

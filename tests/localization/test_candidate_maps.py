@@ -6,7 +6,7 @@ import pytest
 
 from vpr_dhe import PlaceIndex
 from vpr_dhe.datasets.standard import read_split
-from vpr_dhe.images import decode_image
+from vpr_dhe.images.decoding import decode_image
 from vpr_dhe.index.ingest import ExtractedImage
 from vpr_dhe.index.segments import IndexedImage
 from vpr_dhe.index.stored_maps import StoredMaps

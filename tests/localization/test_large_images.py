@@ -8,12 +8,12 @@ import PIL.Image
 import pytest
 
 from vpr_dhe.errors import ImageError
-from vpr_dhe.images import load_for_input
+from vpr_dhe.images import opened
+from vpr_dhe.images.loading import load_for_input
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.localization.database import VerifiedIndex
 from vpr_dhe.localization.localizer import Localizer
 from vpr_dhe.records import ImageRecord, Size
-from vpr_dhe.runtime import image_decoding
 from vpr_dhe.verification.build import build_estimator
 from vpr_dhe.verification.verifier import Verifier
 
@@ -36,7 +36,7 @@ def test_answers_are_in_pixels_of_the_original(tmp_path, photo_folder, thumbnail
     (tmp_path / "large").mkdir()
     for path in sorted(photo_folder.glob("*.png")):
         PIL.Image.open(path).resize((640, 480), PIL.Image.Resampling.BICUBIC).save(tmp_path / "large" / path.name)
-    monkeypatch.setattr(image_decoding, "LARGE_PIXELS", 50_000)
+    monkeypatch.setattr(opened, "LARGE_PIXELS", 50_000)
     index = PlaceIndex.create(tmp_path / "index", thumbnail_extractor.spec, tmp_path / "large", codec="float16")
     index.add([ImageRecord(f"{number:02d}.png") for number in range(10)], thumbnail_extractor)
     assert index.frame(3).image_size == Size(640, 480)

@@ -7,7 +7,7 @@ import pytest
 from recordings import BAG_NAMES, FIXES, IMAGES, START_NS, Bag, bag_of, small_frames
 
 from vpr_dhe.errors import DatasetError, MissingExtraError
-from vpr_dhe.images import decode_image
+from vpr_dhe.images.decoding import decode_image
 from vpr_dhe.recordings.bags import open_bag
 
 START_S = START_NS / 1e9

@@ -8,7 +8,7 @@ import pytest
 from recordings import small_frames
 
 from vpr_dhe.errors import DatasetError, ImageError
-from vpr_dhe.images import decode_image
+from vpr_dhe.images.decoding import decode_image
 from vpr_dhe.recordings.ros_messages import compressed_file, pixels_of, raw_file
 
 PIXELS = small_frames(1)[0]

@@ -8,7 +8,7 @@ import pytest
 from recordings import small_frames, video_of
 
 from vpr_dhe.errors import DatasetError
-from vpr_dhe.images import decode_image
+from vpr_dhe.images.decoding import decode_image
 from vpr_dhe.recordings.videos import open_video
 
 

@@ -13,7 +13,7 @@ import PIL.Image
 import pytest
 
 from vpr_dhe.errors import ImageError, WorkerLostError
-from vpr_dhe.images import decode_image
+from vpr_dhe.images.decoding import decode_image
 from vpr_dhe.runtime.prefetching import read_ahead, reading_processes
 
 
@@ -39,7 +39,7 @@ def test_reading_ahead_keeps_the_order_and_the_errors(paths):
 def test_processes_read_what_threads_read(paths):
     # More than there is shared memory for at once, and images that do not fit into their part of it.
     broad = [partial(np.full, (14 << 20) + number, number, np.uint8) for number in range(9)]
-    with reading_processes(2, ["vpr_dhe.images"]) as by_processes:
+    with reading_processes(2, ["vpr_dhe.images.decoding"]) as by_processes:
         for one, other in zip(read_ahead(decode_image, 3 * paths), by_processes(decode_image, 3 * paths), strict=True):
             if isinstance(one, ImageError):
                 assert isinstance(other, ImageError)

@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 
 from vpr_dhe.datasets.standard import read_split
 from vpr_dhe.errors import BadInputError, ImageError, IndexBusyError
-from vpr_dhe.images import decode_image
+from vpr_dhe.images.decoding import decode_image
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.index.segments import SegmentWriter
 from vpr_dhe.index.writer import IndexWriter

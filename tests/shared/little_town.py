@@ -13,7 +13,7 @@ from filelock import FileLock
 
 from vpr_dhe.datasets.standard import read_split
 from vpr_dhe.features.extractor import load_extractor
-from vpr_dhe.images import decode_image
+from vpr_dhe.images.decoding import decode_image
 from vpr_dhe.index.manifest import publish
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.models.names import DEFAULT_MODEL

@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import normalize
 
 from vpr_dhe.features.base import Extractor, ExtractorSpec
-from vpr_dhe.images import image_size
+from vpr_dhe.images.loading import image_size
 from vpr_dhe.models.catalogue import open_model
 from vpr_dhe.records import Features, Frame, Grid, Size
 

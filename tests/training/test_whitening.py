@@ -7,7 +7,7 @@ import torch
 
 from vpr_dhe.errors import BadInputError, ModelError
 from vpr_dhe.features.neural_extractor import NeuralExtractor
-from vpr_dhe.images import decode_image
+from vpr_dhe.images.decoding import decode_image
 from vpr_dhe.models.catalogue import open_model
 from vpr_dhe.models.model_file import load_model
 from vpr_dhe.records import Size

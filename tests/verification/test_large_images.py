@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from vpr_dhe.features import keypoints
 from vpr_dhe.geometry.coordinates import corners
 from vpr_dhe.geometry.homography import four_point_homography, mean_corner_error, project
-from vpr_dhe.images import image_size
+from vpr_dhe.images.loading import image_size
 from vpr_dhe.records import DenseAlignment, EstimatorDetails, Image, Size, Verification
 from vpr_dhe.verification.alignment import align, build_aligner, open_picture
 from vpr_dhe.verification.rescaling import PairSizes, rescaled

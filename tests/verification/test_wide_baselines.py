@@ -9,7 +9,7 @@ from vpr_dhe.errors import VerifierError
 from vpr_dhe.features.keypoints import detect_and_extract
 from vpr_dhe.geometry.coordinates import corners
 from vpr_dhe.geometry.homography import mean_corner_error
-from vpr_dhe.images import image_size
+from vpr_dhe.images.loading import image_size
 from vpr_dhe.records import NOTHING_TO_MATCH, Size
 from vpr_dhe.synthetic_town.town import SyntheticTown
 from vpr_dhe.verification import auto_aligner

@@ -77,7 +77,7 @@ def run(
 
 def _write_overlay(a: "Picture", b: "Picture", found: "Verification", overlay: Path) -> None:
     """Draw an alignment at the size that the images were aligned at."""
-    from vpr_dhe.images import image_size
+    from vpr_dhe.images.loading import image_size
     from vpr_dhe.report.pictures.drawing import write_picture
     from vpr_dhe.report.pictures.panels import draw_alignment
     from vpr_dhe.verification.rescaling import PairSizes, rescaled

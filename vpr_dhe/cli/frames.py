@@ -22,7 +22,7 @@ def run(
 ) -> None:
     """Extract frames of a bag or a video as image files; an interrupted run can be continued."""
     from vpr_dhe.errors import BadInputError
-    from vpr_dhe.images import list_images
+    from vpr_dhe.images.listing import list_images
 
     if recording.given is None:
         raise BadInputError("give one recording by --bag or --video")

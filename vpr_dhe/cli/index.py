@@ -18,9 +18,9 @@ from vpr_dhe.cli.shared.options import (
 from vpr_dhe.cli.shared.progress import print_stderr, progress_stages, report_building, report_codec, report_skipped
 from vpr_dhe.cli.shared.recordings import RecordingOptions
 from vpr_dhe.errors import BadInputError
+from vpr_dhe.images.view_names import MAX_VIEWS, MIN_VIEWS
 from vpr_dhe.models.names import DEFAULT_MODEL
 from vpr_dhe.runtime.choices import Adapt, RankBy
-from vpr_dhe.runtime.view_names import MAX_VIEWS, MIN_VIEWS
 
 if TYPE_CHECKING:
     from vpr_dhe.index.indexing import FramesToExtract, IndexingReport

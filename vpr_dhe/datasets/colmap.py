@@ -17,9 +17,9 @@ from vpr_dhe.datasets.camera_poses import pose_of
 from vpr_dhe.datasets.located import LocatedImages, Spot, dataset_by_distance, spot_in_world
 from vpr_dhe.errors import DatasetError
 from vpr_dhe.geography.distance import RADIUS_M
-from vpr_dhe.images import list_images
+from vpr_dhe.images.listing import list_images
+from vpr_dhe.images.names import tidy_path
 from vpr_dhe.records import StrPath
-from vpr_dhe.runtime.image_names import tidy_path
 from vpr_dhe.runtime.text import number_or_nan
 
 _MODEL_FOLDERS = (".", "sparse", "sparse/0", "model")

@@ -29,8 +29,8 @@ from vpr_dhe.errors import BadInputError, DatasetError, ImageError
 from vpr_dhe.geography.distance import RADIUS_M
 from vpr_dhe.geography.exif import ExifInfo, filled_in, is_complete, read_exif, unused_positions_text
 from vpr_dhe.geography.position_table import read_positions
+from vpr_dhe.images.opened import read_file
 from vpr_dhe.records import ImageRecord
-from vpr_dhe.runtime.image_decoding import read_file
 
 _log = logging.getLogger(__name__)
 

@@ -23,7 +23,7 @@ from vpr_dhe.datasets.base import PlaceSplit, Positives
 from vpr_dhe.errors import DatasetError
 from vpr_dhe.geography.csv_table import Sheet, TableForm, paths_by_name, read_sheet
 from vpr_dhe.geography.neighbours import rows_within
-from vpr_dhe.runtime.image_names import KnownNames, composed, match_names, tidy_path
+from vpr_dhe.images.names import KnownNames, composed, match_names, tidy_path
 
 _QUERY, _DATABASE = "query", "database"
 _NAMES: dict[str, tuple[str, ...]] = {

@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from vpr_dhe.errors import DatasetError
-from vpr_dhe.images import list_images
+from vpr_dhe.images.listing import list_images
 from vpr_dhe.records import StrPath
 
 IMAGES_PER_PLACE = 4

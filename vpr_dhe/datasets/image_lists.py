@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vpr_dhe.errors import DatasetError
-from vpr_dhe.runtime.image_files import scan_images
-from vpr_dhe.runtime.image_names import match_names, text_encoding
+from vpr_dhe.images.listing import scan_images
+from vpr_dhe.images.names import match_names, text_encoding
 from vpr_dhe.runtime.text import counted
 
 _LINE_END = re.compile(r"\r\n|\r|\n")

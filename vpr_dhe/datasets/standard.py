@@ -29,7 +29,7 @@ from vpr_dhe.datasets.base import (
 from vpr_dhe.datasets.image_lists import list_beside, read_image_list
 from vpr_dhe.errors import DatasetError
 from vpr_dhe.geography.distance import RADIUS_M
-from vpr_dhe.images import list_images
+from vpr_dhe.images.listing import list_images
 from vpr_dhe.records import ImageRecord, MetricPosition, StrPath
 
 _log = logging.getLogger(__name__)

@@ -27,6 +27,7 @@ from vpr_dhe.distributed.threads import Threads
 from vpr_dhe.errors import BadInputError, VprDheError, WorkerLostError
 from vpr_dhe.features.base import Extractor, ExtractorSpec
 from vpr_dhe.features.extractor import load_extractor
+from vpr_dhe.images.opened import FULL_RANGE
 from vpr_dhe.index.add_report import AddReport
 from vpr_dhe.index.changes import Changes, changes_between
 from vpr_dhe.index.codecs import LocalMapCodec
@@ -36,9 +37,8 @@ from vpr_dhe.index.ingest import Chunk, SealedChunk, Source, extract, load, seal
 from vpr_dhe.index.place_index import PlaceIndex, require_same_features
 from vpr_dhe.index.writer import IndexWriter
 from vpr_dhe.records import GreyLevels, ImageRecord, Progress
-from vpr_dhe.runtime.choices import AUTO, FP32, ExtractorPrecision, Runtime
+from vpr_dhe.runtime.choices import AUTO, FP32, MAX_PIXELS, ExtractorPrecision, Runtime
 from vpr_dhe.runtime.durable_files import TEMPORARY_SUFFIX
-from vpr_dhe.runtime.image_decoding import FULL_RANGE, MAX_PIXELS
 
 # Maximum attempts for a chunk that kills workers. Ray's `max_task_retries` cannot be used, because it also counts
 # attempts to reach a dead worker, many per death.

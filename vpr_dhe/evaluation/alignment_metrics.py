@@ -14,7 +14,7 @@ from vpr_dhe.errors import BadInputError
 from vpr_dhe.geometry.coordinates import corners, resizing
 from vpr_dhe.geometry.homography import mean_corner_error, project
 from vpr_dhe.geometry.warping import lands_inside, pixel_centres
-from vpr_dhe.images import bounded_size
+from vpr_dhe.images.decoding import bounded_size
 from vpr_dhe.records import DenseAlignment, Size
 
 Pixels: TypeAlias = int | float

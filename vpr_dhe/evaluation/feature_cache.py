@@ -11,13 +11,13 @@ from vpr_dhe.evaluation.query_features import FORMAT as QUERIES_FORMAT
 from vpr_dhe.evaluation.query_features import StoredQueryFeatures
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.features.texture import RULE as TEXTURE_RULE
+from vpr_dhe.images.opened import FULL_RANGE, read_file
 from vpr_dhe.index.codec_fidelity import RULE as CODEC_RULE
 from vpr_dhe.index.manifest import FORMAT
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.models.exported_model import EXTRACTOR, ExportedModel
 from vpr_dhe.records import GreyLevels, Progress
 from vpr_dhe.runtime.choices import AUTO, FP32, ExtractorPrecision
-from vpr_dhe.runtime.image_decoding import FULL_RANGE, read_file
 from vpr_dhe.runtime.prefetching import read_ahead
 from vpr_dhe.runtime.text import none_of
 

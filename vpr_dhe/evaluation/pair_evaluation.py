@@ -21,7 +21,7 @@ from vpr_dhe.evaluation.alignment_metrics import (
     mean_corner_error_of_succeeded_px,
     percentage_of_correct_keypoints,
 )
-from vpr_dhe.images import image_size
+from vpr_dhe.images.loading import image_size
 from vpr_dhe.records import Image, Progress, Size, Verification
 
 SPARSE = "sparse keypoints"

@@ -14,7 +14,7 @@ from vpr_dhe.evaluation.precision_recall import PrecisionRecall, precision_recal
 from vpr_dhe.evaluation.query_features import QueryFeatures, extract_queries
 from vpr_dhe.evaluation.recall import Denominator, counted_queries, mean_average_precision_at, recall_at
 from vpr_dhe.features.base import Extractor
-from vpr_dhe.images import decode_named
+from vpr_dhe.images.decoding import decode_named
 from vpr_dhe.index.adaptation.report import AdaptationReport
 from vpr_dhe.index.manifest import SkippedImage
 from vpr_dhe.index.place_index import PlaceIndex

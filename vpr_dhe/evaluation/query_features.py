@@ -18,11 +18,11 @@ from torch import Tensor
 from vpr_dhe.datasets.base import PlaceSplit
 from vpr_dhe.errors import ImageError
 from vpr_dhe.features.base import Extractor
-from vpr_dhe.images import decode_image
+from vpr_dhe.images.decoding import decode_image
+from vpr_dhe.images.opened import FULL_RANGE
 from vpr_dhe.index.manifest import SkippedImage, lock_for_writing
 from vpr_dhe.records import Features, Frame, GreyLevels, Grid, Image, Progress, Size
 from vpr_dhe.runtime.durable_files import write_durably
-from vpr_dhe.runtime.image_decoding import FULL_RANGE
 from vpr_dhe.runtime.prefetching import read_ahead
 
 FORMAT = "vpr-dhe query features 1"

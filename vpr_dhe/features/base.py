@@ -10,7 +10,8 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from vpr_dhe.features.texture import without_blank_cells
-from vpr_dhe.images import by_input_size, image_size, to_network_input
+from vpr_dhe.images.loading import image_size
+from vpr_dhe.images.preprocessing import by_input_size, to_network_input
 from vpr_dhe.models.exported_model import ExportedModel
 from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.records import Features, Frame, Grid, Image, Preprocessing, Size

@@ -15,7 +15,7 @@ from vpr_dhe.features.dense_sift import rootsift_at
 from vpr_dhe.features.texture import without_blank_cells
 from vpr_dhe.features.vlad import VladModel
 from vpr_dhe.geometry.coordinates import cell_centres
-from vpr_dhe.images import image_size
+from vpr_dhe.images.loading import image_size
 from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.models.names import SIFT_VLAD
 from vpr_dhe.records import Features, Frame, Grid, Image, Size

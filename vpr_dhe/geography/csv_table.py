@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from vpr_dhe.errors import BadInputError
-from vpr_dhe.runtime.image_names import composed, text_encoding
+from vpr_dhe.images.names import composed, text_encoding
 
 if TYPE_CHECKING:
     import pandas as pd

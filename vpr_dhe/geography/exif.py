@@ -24,8 +24,8 @@ from vpr_dhe.geography.angles import (
     number_of,
 )
 from vpr_dhe.geography.xmp import Xmp, heading_of, position_of, read_xmp
+from vpr_dhe.images.pillow import open_image
 from vpr_dhe.records import GeoPosition, ImageRecord
-from vpr_dhe.runtime.pillow import open_image
 from vpr_dhe.runtime.text import counted
 
 _Tags: TypeAlias = Mapping[int, Any]

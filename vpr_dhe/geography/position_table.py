@@ -33,8 +33,8 @@ from vpr_dhe.geography.csv_table import (
     read_sheet,
     with_decimal_point,
 )
+from vpr_dhe.images.names import composed, match_names, tidy_path
 from vpr_dhe.records import GeoPosition, ImageRecord, MetricPosition, Position, StrPath
-from vpr_dhe.runtime.image_names import composed, match_names, tidy_path
 
 _NAMES: dict[str, tuple[str, ...]] = {
     "image": ("image", "path", "file", "filename", "name", "key", "sourcefile"),

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from vpr_dhe.errors import BadInputError
-from vpr_dhe.images import ImageLike, deep_values
+from vpr_dhe.images.loading import ImageLike, deep_values
+from vpr_dhe.images.opened import FULL_RANGE
+from vpr_dhe.images.view_names import file_of
 from vpr_dhe.index.manifest import Manifest
 from vpr_dhe.records import GreyLevels, ImageRecord
 from vpr_dhe.runtime.choices import AUTO
-from vpr_dhe.runtime.image_decoding import FULL_RANGE
 from vpr_dhe.runtime.sampling import evenly_spread
-from vpr_dhe.runtime.view_names import file_of
 
 BITS = range(8, 17)
 _USUAL_BITS = (8, 10, 12, 14, 16)

@@ -8,10 +8,9 @@ from vpr_dhe.datasets.image_lists import list_beside, read_image_list
 from vpr_dhe.datasets.standard import split_of
 from vpr_dhe.errors import ListingError
 from vpr_dhe.geography.position_table import read_positions
-from vpr_dhe.images import survey_images
+from vpr_dhe.images.listing import ImageListing, survey_images
 from vpr_dhe.index.panorama_views import with_views
 from vpr_dhe.records import ImageRecord
-from vpr_dhe.runtime.image_files import ImageListing
 
 Notify: TypeAlias = Callable[[str], object]
 """Callback for notes to the user: called with one line of text."""

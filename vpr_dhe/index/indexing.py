@@ -24,6 +24,7 @@ from vpr_dhe.records import StartProgress, StrPath, without_progress
 from vpr_dhe.runtime.choices import (
     AUTO,
     FP32,
+    MAX_PIXELS,
     Adapt,
     ExtractorPrecision,
     RankBy,
@@ -31,7 +32,6 @@ from vpr_dhe.runtime.choices import (
     default_adapt,
     default_rank_by,
 )
-from vpr_dhe.runtime.image_decoding import MAX_PIXELS
 
 AddImages: TypeAlias = Callable[..., AddReport]
 """Function that brings an index up to date as `PlaceIndex.add` does: with records, an extractor and `progress=`."""

@@ -15,7 +15,9 @@ from torch.nn.functional import normalize
 
 from vpr_dhe.errors import BadInputError, ImageError, ModelError
 from vpr_dhe.features.base import Extractor, ExtractorSpec
-from vpr_dhe.images import decode_reduced
+from vpr_dhe.images.decoding import decode_reduced
+from vpr_dhe.images.opened import CUT_WARNING, FULL_RANGE, read_file
+from vpr_dhe.images.view_names import view_of
 from vpr_dhe.index.codecs import LocalMapCodec
 from vpr_dhe.index.image_folders import ImageFolders
 from vpr_dhe.index.manifest import SkippedImage
@@ -23,10 +25,9 @@ from vpr_dhe.index.panorama_views import turned
 from vpr_dhe.index.rows import Digest, FileStamp, modification_time_ns
 from vpr_dhe.index.segments import IndexedImage, SegmentInfo, SegmentWriter, StoredImage
 from vpr_dhe.records import Features, Frame, GreyLevels, Image, ImageRecord, Progress, Size
-from vpr_dhe.runtime.image_decoding import CUT_WARNING, FULL_RANGE, MAX_PIXELS, read_file
+from vpr_dhe.runtime.choices import MAX_PIXELS
 from vpr_dhe.runtime.prefetching import ReadAhead, read_ahead, reading_processes
 from vpr_dhe.runtime.threads import on_one_core
-from vpr_dhe.runtime.view_names import view_of
 
 _log = logging.getLogger(__name__)
 

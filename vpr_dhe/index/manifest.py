@@ -10,6 +10,7 @@ from typing import Any
 
 from vpr_dhe.errors import IndexBusyError, IndexFormatError
 from vpr_dhe.features.base import ExtractorSpec
+from vpr_dhe.images.opened import FULL_RANGE
 from vpr_dhe.index.adaptation.report import AdaptationInfo, AdaptationReport, Trial
 from vpr_dhe.index.checked_json import read_document, write_document
 from vpr_dhe.index.codec_fidelity import CodecTrials, Fidelity
@@ -21,7 +22,6 @@ from vpr_dhe.index.vectors import VectorFileInfo
 from vpr_dhe.models.exported_model import without_zero_code_bits
 from vpr_dhe.records import GreyLevels, Grid, Size
 from vpr_dhe.runtime.choices import AUTO, Adapt, RankBy
-from vpr_dhe.runtime.image_decoding import FULL_RANGE
 from vpr_dhe.runtime.system import require_linux
 
 FORMAT = "vpr-dhe index 2"

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from vpr_dhe.images.listing import ImageListing
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.records import ImageRecord
-from vpr_dhe.runtime.image_files import ImageListing
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from vpr_dhe.images.opened import size_in_file
+from vpr_dhe.images.panoramas import is_panorama
+from vpr_dhe.images.view_names import view_name, yaws_deg
 from vpr_dhe.records import ImageRecord
-from vpr_dhe.runtime.image_decoding import size_in_file
-from vpr_dhe.runtime.panoramas import is_panorama
-from vpr_dhe.runtime.view_names import view_name, yaws_deg
 
 
 def with_views(records: Sequence[ImageRecord], folder: Path, views: int) -> tuple[list[ImageRecord], int]:

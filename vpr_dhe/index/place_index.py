@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vpr_dhe.errors import BadInputError, IndexFormatError
 from vpr_dhe.features.base import Extractor, ExtractorSpec
+from vpr_dhe.images.names import composed
 from vpr_dhe.index.adaptation.fitting import fit
 from vpr_dhe.index.adaptation.map_images import MapImages
 from vpr_dhe.index.adaptation.pairs import Pairs
@@ -39,10 +40,8 @@ from vpr_dhe.index.snapshot import CALIBRATIONS, SEGMENTS, STATE, VECTOR_FILES, 
 from vpr_dhe.index.vector_files import Announce, without_announcement
 from vpr_dhe.index.writer import IndexWriter
 from vpr_dhe.records import Frame, ImageRecord, Progress, StrPath
-from vpr_dhe.runtime.choices import AUTO, Adapt, RankBy
+from vpr_dhe.runtime.choices import AUTO, MAX_PIXELS, Adapt, RankBy
 from vpr_dhe.runtime.durable_files import TEMPORARY_SUFFIX, sync_folder
-from vpr_dhe.runtime.image_decoding import MAX_PIXELS
-from vpr_dhe.runtime.image_names import composed
 
 
 class PlaceIndex:

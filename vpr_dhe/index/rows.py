@@ -16,7 +16,7 @@ import numpy as np
 import xxhash
 from jaxtyping import Int64, UInt64
 
-from vpr_dhe.runtime.view_names import View, file_of, view_of
+from vpr_dhe.images.view_names import View, file_of, view_of
 
 Ids: TypeAlias = Sequence[int] | Int64[np.ndarray, " _images"]
 """Ids of images, in any order."""

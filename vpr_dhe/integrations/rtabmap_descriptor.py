@@ -14,7 +14,7 @@ from torch.nn.functional import normalize
 from vpr_dhe.errors import ModelError
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.features.extractor import load_extractor
-from vpr_dhe.images import require_image
+from vpr_dhe.images.loading import require_image
 from vpr_dhe.models.names import DEFAULT_MODEL
 
 MODEL_VARIABLE = "VPR_DHE_MODEL"

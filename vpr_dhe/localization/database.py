@@ -13,7 +13,7 @@ from torch import Tensor
 from vpr_dhe.features.base import ExtractorSpec
 from vpr_dhe.geography.neighbours import PositionSearch
 from vpr_dhe.geometry.matching import mutual_nearest_neighbours
-from vpr_dhe.images import decode_named
+from vpr_dhe.images.decoding import decode_named
 from vpr_dhe.index.ingest import ExtractedImage, comparable
 from vpr_dhe.index.manifest import AdaptationInfo
 from vpr_dhe.index.place_index import PlaceIndex

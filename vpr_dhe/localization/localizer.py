@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from vpr_dhe.errors import BadInputError, IndexDamagedError
 from vpr_dhe.features.base import Extractor
-from vpr_dhe.images import ImageLike, load_for_input
+from vpr_dhe.images.loading import ImageLike, load_for_input
 from vpr_dhe.index.adaptation.report import AdaptationReport
 from vpr_dhe.index.place_index import PlaceIndex, require_same_features
 from vpr_dhe.localization.calibration.probability import Calibration
@@ -28,8 +28,17 @@ from vpr_dhe.records import (
     StrPath,
     Timing,
 )
-from vpr_dhe.runtime.choices import AUTO, FP32, Adapt, Precision, RankBy, RankByChoice, Runtime, require_choice
-from vpr_dhe.runtime.image_decoding import MAX_PIXELS
+from vpr_dhe.runtime.choices import (
+    AUTO,
+    FP32,
+    MAX_PIXELS,
+    Adapt,
+    Precision,
+    RankBy,
+    RankByChoice,
+    Runtime,
+    require_choice,
+)
 from vpr_dhe.runtime.stopwatch import Stopwatch
 from vpr_dhe.verification.names import DEFAULT_VERIFIER, NO_VERIFIER
 

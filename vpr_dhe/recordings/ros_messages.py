@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 
 from vpr_dhe.errors import DatasetError, ImageError
+from vpr_dhe.images.opened import FULL_RANGE
 from vpr_dhe.recordings.base import ImageFile, png_file
-from vpr_dhe.runtime.image_decoding import FULL_RANGE
 
 RAW_TYPE, COMPRESSED_TYPE, FIX_TYPE = (
     "sensor_msgs/msg/Image",

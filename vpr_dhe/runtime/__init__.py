@@ -1,1 +1,1 @@
-"""Threads, prefetching, CPU features, durable files, image files and optional extras."""
+"""Threads, prefetching, CPU features, durable files and optional extras."""

@@ -11,7 +11,8 @@ import cv2
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.features.base import ExtractorSpec
 from vpr_dhe.geography.exif import with_exif
-from vpr_dhe.images import image_size
+from vpr_dhe.images.loading import image_size
+from vpr_dhe.images.opened import read_file
 from vpr_dhe.index.ingest import ExtractedImage, comparable
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.index.rows import Digest, FileStamp, modification_time_ns
@@ -21,7 +22,6 @@ from vpr_dhe.localization.database import PinnedIndex
 from vpr_dhe.recordings.clock import StreamClock
 from vpr_dhe.records import Features, Image, ImageRecord
 from vpr_dhe.runtime.durable_files import write_durably
-from vpr_dhe.runtime.image_decoding import read_file
 from vpr_dhe.sequences.frames import SequenceFrame
 from vpr_dhe.verification.verifier import Verifier
 

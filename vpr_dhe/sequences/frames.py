@@ -12,7 +12,7 @@ from threading import Condition, Thread
 import numpy as np
 
 from vpr_dhe.errors import BadInputError
-from vpr_dhe.images import ImageLike
+from vpr_dhe.images.loading import ImageLike
 from vpr_dhe.sequences.odometry import Odometry
 
 

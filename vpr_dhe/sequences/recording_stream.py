@@ -7,7 +7,7 @@ import numpy as np
 
 from vpr_dhe.errors import DatasetError
 from vpr_dhe.geography.distance import apart
-from vpr_dhe.images import decode_pixels
+from vpr_dhe.images.loading import decode_pixels
 from vpr_dhe.recordings.base import FrameSource, RecordedFrame
 from vpr_dhe.recordings.selection import Selection
 from vpr_dhe.records import Progress

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vpr_dhe.errors import BadInputError, ImageError, IndexFormatError
-from vpr_dhe.images import ImageLike, load_image
+from vpr_dhe.images.loading import ImageLike, load_image
 from vpr_dhe.localization.database import PinnedDatabase
 from vpr_dhe.localization.localizer import Localizer
 from vpr_dhe.records import Belief, Image, ImageRecord, Localization, PlaceBelief

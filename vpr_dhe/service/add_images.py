@@ -9,11 +9,11 @@ from starlette.exceptions import HTTPException
 
 from vpr_dhe.datasets.standard import record_of
 from vpr_dhe.features.base import Extractor
+from vpr_dhe.images.formats import HEIC_EXTENSIONS, SIGNATURE_BYTES, image_extensions, is_heic
 from vpr_dhe.index.image_folders import ImageFolders
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.records import GeoPosition, ImageRecord
 from vpr_dhe.runtime.durable_files import sync_folder, write_durably
-from vpr_dhe.runtime.image_files import HEIC_EXTENSIONS, SIGNATURE_BYTES, image_extensions, is_heic
 
 # File systems allow 255 bytes; the name is longer while the file is being written.
 _MAX_PART_BYTES = 200

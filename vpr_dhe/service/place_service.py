@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from vpr_dhe.errors import ImageError, VprDheError
-from vpr_dhe.images import decode_image, decode_named
+from vpr_dhe.images.decoding import decode_image, decode_named
 from vpr_dhe.localization.localizer import Localizer
 from vpr_dhe.localization.search_area import parse_near
 from vpr_dhe.records import Image, Localization, Near

@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from vpr_dhe.images import decode_named
+from vpr_dhe.images.decoding import decode_named
 from vpr_dhe.records import Image
 from vpr_dhe.synthetic_town.arrays import read_only
 from vpr_dhe.synthetic_town.canvas import Canvas

@@ -11,7 +11,7 @@ from torch import Tensor
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.geometry.coordinates import cell_centres, homographies_between_inputs
 from vpr_dhe.geometry.matching import mutual_nearest_neighbours
-from vpr_dhe.images import image_size
+from vpr_dhe.images.loading import image_size
 from vpr_dhe.records import Frame, Grid, Matches, Size
 from vpr_dhe.training.rei import INLIER_THRESHOLD_PX, InlierMatches, inlier_matches
 from vpr_dhe.training.sources.base import TrainingPair

@@ -13,7 +13,7 @@ from torch import Tensor
 from vpr_dhe.errors import BadInputError, ModelError
 from vpr_dhe.features.aggregators import build_aggregator
 from vpr_dhe.features.aggregators.whitened import WhitenedGeM
-from vpr_dhe.images import to_network_input
+from vpr_dhe.images.preprocessing import to_network_input
 from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.records import Preprocessing, Progress
 from vpr_dhe.training.sources.base import Draws, PairSource

@@ -13,7 +13,7 @@ from vpr_dhe.errors import VerifierError
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.features.keypoints import TOLERANCE_PX, detect_and_extract, match_keypoints
-from vpr_dhe.images import ImageLike, image_size
+from vpr_dhe.images.loading import ImageLike, image_size
 from vpr_dhe.models.network_file import load_networks
 from vpr_dhe.records import (
     NOT_VERIFIED,

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float64
 from vpr_dhe.features.keypoints import Keypoints, detect_and_extract, match_keypoints
 from vpr_dhe.geometry.coordinates import corners
 from vpr_dhe.geometry.homography import mean_corner_error
-from vpr_dhe.images import image_size, reduced_to
+from vpr_dhe.images.loading import image_size, reduced_to
 from vpr_dhe.records import NOTHING_TO_MATCH, EstimatorDetails, Image, Matches, Size, Verification
 from vpr_dhe.verification.estimators.asift import AsiftEstimator
 from vpr_dhe.verification.estimators.base import HomographyEstimator, MatchedViews, View

@@ -9,7 +9,7 @@ from jaxtyping import Float64
 
 from vpr_dhe.features.keypoints import TOLERANCE_PX, Keypoints, match_rectified
 from vpr_dhe.geometry.homography import reprojection_errors
-from vpr_dhe.images import image_size
+from vpr_dhe.images.loading import image_size
 from vpr_dhe.records import Frame, Image, Matches, Size, Verification
 from vpr_dhe.verification.estimators.base import View
 from vpr_dhe.verification.verifier import Verifier

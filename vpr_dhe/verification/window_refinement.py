@@ -17,9 +17,9 @@ from vpr_dhe.features.keypoints import (
 )
 from vpr_dhe.geometry.coordinates import corners, resizing
 from vpr_dhe.geometry.homography import project, reprojection_errors, same_side_of_horizon
-from vpr_dhe.images import image_size
+from vpr_dhe.images.loading import image_size
+from vpr_dhe.images.parts import Part
 from vpr_dhe.records import Frame, Image, Matches, Size, Verification
-from vpr_dhe.runtime.image_parts import Part
 from vpr_dhe.verification.estimators.base import View
 from vpr_dhe.verification.verifier import Verifier
 from vpr_dhe.verification.working_copy import Picture

@@ -10,9 +10,10 @@ import cv2
 import numpy as np
 
 from vpr_dhe.errors import ImageError
-from vpr_dhe.images import ImageLike, bounded_size, decode_bounded, decode_parts, image_size, require_image
+from vpr_dhe.images.decoding import bounded_size, decode_bounded, decode_parts
+from vpr_dhe.images.loading import ImageLike, image_size, require_image
+from vpr_dhe.images.parts import Part
 from vpr_dhe.records import Image, Size
-from vpr_dhe.runtime.image_parts import Part
 
 MAX_WORKING_PIXELS = 1_500_000
 """Pixels of a working copy: SIFT takes about 250 bytes for each."""

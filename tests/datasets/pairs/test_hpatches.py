@@ -7,7 +7,7 @@ import pytest
 
 from vpr_dhe.datasets.pairs.hpatches import LAYOUT, LEFT_OUT, read_hpatches
 from vpr_dhe.errors import DatasetError, ImageError
-from vpr_dhe.images import image_size
+from vpr_dhe.images.loading import image_size
 
 HOMOGRAPHY = np.array([[1.05, -0.06, 4.0], [0.04, 0.97, -6.0], [2e-4, -1e-4, 1.0]])
 

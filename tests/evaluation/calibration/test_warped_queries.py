@@ -8,7 +8,7 @@ import pytest
 from vpr_dhe.datasets.standard import read_split
 from vpr_dhe.evaluation.calibration.examples import run_queries
 from vpr_dhe.evaluation.calibration.warped_queries import warped_queries
-from vpr_dhe.images import decode_image
+from vpr_dhe.images.decoding import decode_image
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.localization.database import PinnedIndex
 from vpr_dhe.records import ImageRecord, MetricPosition

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from rosbags.typesys import Stores, get_typestore
 
 from vpr_dhe.errors import ImageError
-from vpr_dhe.images import decode_pixels, load_image
+from vpr_dhe.images.loading import decode_pixels, load_image
 from vpr_dhe.integrations.ros2.cdr import (
     CompressedImage,
     RawImage,

@@ -26,7 +26,7 @@ from cyclonedds.topic import Topic
 
 from tests.integrations.ros2 import lo
 from vpr_dhe.features.extractor import load_extractor
-from vpr_dhe.images import decode_image
+from vpr_dhe.images.decoding import decode_image
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.integrations.ros2 import idl
 from vpr_dhe.integrations.ros2.graph import dds_topic

@@ -10,7 +10,7 @@ from torch.nn.functional import normalize
 
 from vpr_dhe.errors import ModelError
 from vpr_dhe.features.extractor import load_extractor
-from vpr_dhe.images import load_image
+from vpr_dhe.images.loading import load_image
 from vpr_dhe.models.importers import import_checkpoints
 from vpr_dhe.records import Size
 

@@ -9,7 +9,7 @@ from torch.nn.functional import layer_norm, normalize, relu
 
 from vpr_dhe.errors import ModelError
 from vpr_dhe.features.extractor import load_extractor
-from vpr_dhe.images import load_image
+from vpr_dhe.images.loading import load_image
 from vpr_dhe.models.importers import import_checkpoints
 
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])

@@ -15,7 +15,7 @@ from vpr_dhe.errors import ModelError
 from vpr_dhe.features.aggregators import build_aggregator
 from vpr_dhe.features.backbones import build_backbone
 from vpr_dhe.features.local_head import build_local_head
-from vpr_dhe.images import to_network_input
+from vpr_dhe.images.preprocessing import to_network_input
 from vpr_dhe.models.importers import FAMILIES, dinov2, import_checkpoints, load_importer
 from vpr_dhe.models.importers.base import shapes_of
 from vpr_dhe.models.importers.dinov2 import PublishedDinoV2, Variant

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from vpr_dhe.cli.app import app
 from vpr_dhe.features.extractor import load_extractor
-from vpr_dhe.images import load_image
+from vpr_dhe.images.loading import load_image
 from vpr_dhe.models.model_file import load_model
 
 pytestmark = [pytest.mark.slow, pytest.mark.data]

@@ -8,7 +8,7 @@ from small_network import small_extractor, small_model
 from torch import nn
 
 from vpr_dhe.errors import ModelError
-from vpr_dhe.images import to_network_input
+from vpr_dhe.images.preprocessing import to_network_input
 from vpr_dhe.runtime.choices import Mining
 from vpr_dhe.training.dhe.stage import first_head
 from vpr_dhe.training.joint.stage import JointSettings, JointStage

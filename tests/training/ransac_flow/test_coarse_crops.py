@@ -8,7 +8,7 @@ from patches import PatchExtractor, texture
 
 from vpr_dhe.geometry.coordinates import corners
 from vpr_dhe.geometry.homography import four_point_homography
-from vpr_dhe.images import image_size
+from vpr_dhe.images.loading import image_size
 from vpr_dhe.records import Size
 from vpr_dhe.training.ransac_flow.coarse_crops import CropSettings, coarse_crops
 from vpr_dhe.training.ransac_flow.elastic import ElasticPairs, smooth_displacement

@@ -14,7 +14,7 @@ from vpr_dhe.features.aggregators.vlad import VladSizes
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.features.local_head import CONTEXT, LocalHead, LocalHeadSizes
 from vpr_dhe.features.neural_extractor import NeuralExtractor
-from vpr_dhe.images import decode_image
+from vpr_dhe.images.decoding import decode_image
 from vpr_dhe.models.catalogue import open_model
 from vpr_dhe.models.model_file import ModelFile, load_model
 from vpr_dhe.records import Size

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from vpr_dhe.errors import MissingExtraError
-from vpr_dhe.images import image_size
+from vpr_dhe.images.loading import image_size
 from vpr_dhe.models.network_file import NetworkFile, network_file
 from vpr_dhe.records import Frame, Size
 from vpr_dhe.verification.build import build_estimator

@@ -7,7 +7,7 @@ import torch
 
 from vpr_dhe.features.keypoints import detect_and_extract, match_keypoints
 from vpr_dhe.geometry.homography import reprojection_errors
-from vpr_dhe.images import image_size
+from vpr_dhe.images.loading import image_size
 from vpr_dhe.synthetic_town.town import SyntheticTown
 from vpr_dhe.verification.estimators.asift.simulated_views import (
     TILTS,

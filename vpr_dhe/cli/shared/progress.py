@@ -17,9 +17,9 @@ from vpr_dhe.runtime.user_cache import user_cache
 if TYPE_CHECKING:
     from tqdm import tqdm
 
+    from vpr_dhe.images.listing import ImageListing
     from vpr_dhe.index.manifest import CodecInfo
     from vpr_dhe.localization.localizer import Localizer
-    from vpr_dhe.runtime.image_files import ImageListing
 
 
 # FAISS needs about half a minute for this many vectors.

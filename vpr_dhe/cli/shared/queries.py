@@ -31,7 +31,7 @@ def photo_frames(paths: Sequence[Path], times: Path | None, *, in_order: bool) -
             sorted no time.
         ListingError: if no photo is found because a folder cannot be listed; other such folders are named on stderr.
     """
-    from vpr_dhe.images import survey_images
+    from vpr_dhe.images.listing import survey_images
     from vpr_dhe.sequences.frame_order import natural_key, order_taken
     from vpr_dhe.sequences.frames import SequenceFrame
 
@@ -65,7 +65,7 @@ def photo_frames(paths: Sequence[Path], times: Path | None, *, in_order: bool) -
 
 def photo_records(folder: Path, times: Path) -> "list[ImageRecord]":
     """Records of the photos of a folder by a table with times, in the order taken, as `photo_frames` sorts them."""
-    from vpr_dhe.images import survey_images
+    from vpr_dhe.images.listing import survey_images
     from vpr_dhe.sequences.frame_order import order_taken
 
     records = _timed(folder, survey_images(folder).paths, times)

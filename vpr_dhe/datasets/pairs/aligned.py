@@ -8,7 +8,7 @@ import numpy as np
 from vpr_dhe.datasets.pairs.base import HomographyPair, PairLayout, PairSet
 from vpr_dhe.datasets.pairs.pictures import list_pictures, upright_size
 from vpr_dhe.errors import DatasetError
-from vpr_dhe.images import decode_named
+from vpr_dhe.images.decoding import decode_named
 
 SIDES = ("a", "b")
 

@@ -14,7 +14,7 @@ from vpr_dhe.datasets.pairs.base import HomographyPair, PairLayout, PairSet, tru
 from vpr_dhe.datasets.pairs.pictures import resize, upright_size
 from vpr_dhe.errors import DatasetError
 from vpr_dhe.geometry.coordinates import homographies_between_inputs
-from vpr_dhe.images import decode_named
+from vpr_dhe.images.decoding import decode_named
 from vpr_dhe.records import Frame, Image, Size
 
 SHORT_SIDE_PX = 480

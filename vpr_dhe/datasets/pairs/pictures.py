@@ -7,10 +7,10 @@ import PIL.ExifTags
 import PIL.Image
 
 from vpr_dhe.errors import BadInputError, DatasetError, ImageError
-from vpr_dhe.images import list_images
+from vpr_dhe.images import parts
+from vpr_dhe.images.listing import list_images
+from vpr_dhe.images.pillow import open_image
 from vpr_dhe.records import Image, Size
-from vpr_dhe.runtime import image_parts
-from vpr_dhe.runtime.pillow import open_image
 
 
 def list_pictures(folder: Path) -> list[str]:
@@ -33,7 +33,7 @@ def upright_size(path: Path) -> Size:
     """
     try:
         with open_image(path) as file:
-            return image_parts.upright_size(Size(*file.size), _orientation(file))
+            return parts.upright_size(Size(*file.size), _orientation(file))
     except Exception as error:  # decoders raise errors of any kind
         raise ImageError(f"{path}: not an image that can be read ({type(error).__name__})") from error
 

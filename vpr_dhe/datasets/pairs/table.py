@@ -9,7 +9,7 @@ import numpy as np
 
 from vpr_dhe.datasets.pairs.base import HomographyPair, PairLayout, PairSet, true_homography
 from vpr_dhe.errors import DatasetError
-from vpr_dhe.images import decode_named
+from vpr_dhe.images.decoding import decode_named
 
 FILE_NAME = "pairs.csv"
 _ENTRIES = [f"h{row}{column}" for row in range(3) for column in range(3)]

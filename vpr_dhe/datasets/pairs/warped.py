@@ -17,7 +17,7 @@ from vpr_dhe.datasets.pairs.base import HomographyPair, PairLayout, PairSet, tru
 from vpr_dhe.datasets.pairs.pictures import list_pictures, resize
 from vpr_dhe.geometry.coordinates import corners
 from vpr_dhe.geometry.homography import four_point_homography
-from vpr_dhe.images import decode_named
+from vpr_dhe.images.decoding import decode_named
 from vpr_dhe.records import Image, Size
 
 PHOTO_SIZE = Size(320, 240)

@@ -6,7 +6,7 @@ from functools import partial
 
 from vpr_dhe.datasets.base import PlaceDataset, PlaceSplit
 from vpr_dhe.errors import BadInputError
-from vpr_dhe.images import decode_image
+from vpr_dhe.images.decoding import decode_image
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.records import Image
 from vpr_dhe.runtime.text import none_of

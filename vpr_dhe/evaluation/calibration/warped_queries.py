@@ -10,7 +10,7 @@ from vpr_dhe.datasets.augmentation import warped_views
 from vpr_dhe.datasets.base import PlaceSplit, positives_within
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.evaluation.calibration.labelled_queries import LabelledQuery
-from vpr_dhe.images import decode_named
+from vpr_dhe.images.decoding import decode_named
 from vpr_dhe.index.paths import moved_hint
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.records import Image, ImageRecord, Size

@@ -11,7 +11,8 @@ import numpy as np
 
 from vpr_dhe.errors import BadInputError, ImageError, IndexReplacedError, VprDheError
 from vpr_dhe.geography.distance import EARTH
-from vpr_dhe.images import decode_named, decode_pixels, load_image
+from vpr_dhe.images.decoding import decode_named
+from vpr_dhe.images.loading import decode_pixels, load_image
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.integrations.ros2.cdr import CameraImage, CompressedImage
 from vpr_dhe.integrations.ros2.counters import Counters, Event

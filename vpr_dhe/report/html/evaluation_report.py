@@ -16,7 +16,7 @@ from vpr_dhe.evaluation.recall import counted_queries, recall_at
 from vpr_dhe.evaluation.reverify import indexed_rows, reverify
 from vpr_dhe.geography.coordinates import geo_uri
 from vpr_dhe.geography.distance import distance
-from vpr_dhe.images import decode_image
+from vpr_dhe.images.decoding import decode_image
 from vpr_dhe.records import Features, Progress, Verification
 from vpr_dhe.report.html.charts import Axis, Chart, Curve, line_chart
 from vpr_dhe.report.html.match_report import (

@@ -8,14 +8,14 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from vpr_dhe.errors import ImageError
-from vpr_dhe.images import decode_image
+from vpr_dhe.images.decoding import decode_image
+from vpr_dhe.images.opened import FULL_RANGE
 from vpr_dhe.records import NOT_VERIFIED, GreyLevels, Image, Verification
 from vpr_dhe.report.html.charts import Chart
 from vpr_dhe.report.html.names import readable_name
 from vpr_dhe.report.html.position_map import PositionMap
 from vpr_dhe.report.pictures.drawing import draw_match
 from vpr_dhe.report.pictures.encoding import data_uri, jpeg
-from vpr_dhe.runtime.image_decoding import FULL_RANGE
 
 MAX_QUERIES = 50
 """Maximum number of queries in a report; with more pictures, browsers become too slow."""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from vpr_dhe.errors import ImageError
 from vpr_dhe.geography.coordinates import geo_uri
-from vpr_dhe.images import decode_image
+from vpr_dhe.images.decoding import decode_image
 from vpr_dhe.index.image_folders import ImageFolders
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.localization.confidence import confidence_of

@@ -7,7 +7,8 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
 from vpr_dhe.errors import BadInputError
-from vpr_dhe.images import decode_named, image_size
+from vpr_dhe.images.decoding import decode_named
+from vpr_dhe.images.loading import image_size
 from vpr_dhe.index.adaptation.hubs import hub_means
 from vpr_dhe.index.adaptation.map_images import SPOT_M, MapImages, mask_of
 from vpr_dhe.index.adaptation_update import records_of

@@ -11,7 +11,7 @@ from jaxtyping import Float64
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.geometry.coordinates import corners
 from vpr_dhe.geometry.homography import project
-from vpr_dhe.images import image_size
+from vpr_dhe.images.loading import image_size
 from vpr_dhe.records import Image, Size, Verification
 from vpr_dhe.report.pictures.encoding import scaled
 

@@ -6,7 +6,7 @@ import io
 import cv2
 import PIL.Image
 
-from vpr_dhe.images import image_size
+from vpr_dhe.images.loading import image_size
 from vpr_dhe.records import Image
 
 _QUALITY = 78

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from vpr_dhe.evaluation.alignment_metrics import flow_of_alignment
-from vpr_dhe.images import image_size
+from vpr_dhe.images.loading import image_size
 from vpr_dhe.records import DenseAlignment, Image, Size, Verification
 from vpr_dhe.report.pictures.drawing import draw_overlay
 

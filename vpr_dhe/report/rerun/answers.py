@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from vpr_dhe.errors import VprDheError
-from vpr_dhe.images import decode_named
+from vpr_dhe.images.decoding import decode_named
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.records import NOT_VERIFIED, Belief, Image, Position, RankedMatch, StrPath
 from vpr_dhe.report.rerun.frames import LastFrame

@@ -7,7 +7,7 @@ import numpy as np
 from vpr_dhe.errors import ImageError
 from vpr_dhe.evaluation.place_evaluation import EvaluationResult, MethodResult, Tools
 from vpr_dhe.evaluation.reverify import reverify
-from vpr_dhe.images import decode_named
+from vpr_dhe.images.decoding import decode_named
 from vpr_dhe.records import NOT_VERIFIED, Progress, StrPath
 from vpr_dhe.report.rerun.answers import MAX_IMAGES
 from vpr_dhe.report.rerun.ground import Ground

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from vpr_dhe.errors import ImageError
-from vpr_dhe.images import ImageLike, load_image
+from vpr_dhe.images.loading import ImageLike, load_image
 from vpr_dhe.records import GreyLevels, Image
 from vpr_dhe.sequences.frames import SequenceFrame
 

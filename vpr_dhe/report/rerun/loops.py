@@ -8,7 +8,8 @@ from tempfile import TemporaryDirectory
 
 from vpr_dhe.errors import ImageError
 from vpr_dhe.geography.distance import reference_frame_of
-from vpr_dhe.images import decode_named, load_image
+from vpr_dhe.images.decoding import decode_named
+from vpr_dhe.images.loading import load_image
 from vpr_dhe.records import NOT_VERIFIED, RECONSTRUCTION, Image, ImageRecord, Position, StrPath
 from vpr_dhe.report.pictures.encoding import jpeg
 from vpr_dhe.report.rerun.ground import Ground

@@ -11,6 +11,7 @@ from typing import Any
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.geography.coordinates import Coordinates, coordinates_of
 from vpr_dhe.geography.distance import EARTH, reference_frame_of
+from vpr_dhe.images.view_names import split_view
 from vpr_dhe.index.adaptation.report import AdaptationReport
 from vpr_dhe.index.image_folders import ImageFolders
 from vpr_dhe.localization.confidence import confidence_of
@@ -33,7 +34,6 @@ from vpr_dhe.report.tables.adaptation import adaptation_document
 from vpr_dhe.report.tables.text import text_table
 from vpr_dhe.runtime.choices import RankBy
 from vpr_dhe.runtime.text import counted, one_line
-from vpr_dhe.runtime.view_names import split_view
 from vpr_dhe.sequences.sequence_localizer import LocalizedFrame
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from vpr_dhe.datasets.augmentation import relit
-from vpr_dhe.images import to_network_input
+from vpr_dhe.images.preprocessing import to_network_input
 from vpr_dhe.records import Image, Preprocessing
 from vpr_dhe.training.sources.base import PairSource, TrainingGroup, TrainingPair
 

@@ -20,7 +20,8 @@ from torch.nn.functional import triplet_margin_loss
 
 from vpr_dhe.datasets.base import PlaceDataset
 from vpr_dhe.errors import ImageError
-from vpr_dhe.images import decode_named, to_network_input
+from vpr_dhe.images.decoding import decode_named
+from vpr_dhe.images.preprocessing import to_network_input
 from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.records import Image, Preprocessing
 from vpr_dhe.runtime.extras import import_extra

@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 from vpr_dhe.features.base import Extractor, ExtractorSpec
 from vpr_dhe.geometry.coordinates import UNIT, homographies_between_inputs, resizing
 from vpr_dhe.geometry.homography import project, reprojection_errors
-from vpr_dhe.images import image_size
+from vpr_dhe.images.loading import image_size
 from vpr_dhe.records import Features, Frame, Matches, Size
 from vpr_dhe.training.sources.base import TrainingPair
 from vpr_dhe.verification.estimators.base import MIN_MATCHES, Homographies, View, match_by_grid

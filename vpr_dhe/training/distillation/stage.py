@@ -24,7 +24,7 @@ from vpr_dhe.features.backbones import build_backbone
 from vpr_dhe.features.base import DenseTokens, Extractor
 from vpr_dhe.features.extractor import extractor_of
 from vpr_dhe.features.local_head import local_head_of
-from vpr_dhe.images import to_network_input
+from vpr_dhe.images.preprocessing import to_network_input
 from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.records import Grid, Preprocessing, Size
 from vpr_dhe.training.devices import to_device

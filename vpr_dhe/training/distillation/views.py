@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from vpr_dhe.datasets.augmentation import distorted_crop, relit
-from vpr_dhe.images import decode_named, list_images
+from vpr_dhe.images.decoding import decode_named
+from vpr_dhe.images.listing import list_images
 from vpr_dhe.records import Image, Size
 from vpr_dhe.training.registration.random_contrasts import as_another_sensor
 from vpr_dhe.training.sources.base import JoinedPairs, PairSource, TrainingPair, hold_out

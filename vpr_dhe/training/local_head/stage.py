@@ -22,7 +22,7 @@ from vpr_dhe.features.base import Extractor, ExtractorSpec
 from vpr_dhe.features.local_head import CONTEXT, LocalHead, LocalHeadSizes
 from vpr_dhe.geometry.coordinates import resizing
 from vpr_dhe.geometry.homography import project
-from vpr_dhe.images import image_size
+from vpr_dhe.images.loading import image_size
 from vpr_dhe.models.exported_model import require_weights
 from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.training.devices import to_device

@@ -13,7 +13,7 @@ from torch import Tensor
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.geometry.coordinates import UNIT, cell_centres, resizing
 from vpr_dhe.geometry.homography import project
-from vpr_dhe.images import image_size
+from vpr_dhe.images.loading import image_size
 from vpr_dhe.records import Grid, Size
 from vpr_dhe.training.sources.base import TrainingPair
 from vpr_dhe.verification.estimators.ransac_flow.coarse import cells_of, fit, match_cells

@@ -19,9 +19,9 @@ from vpr_dhe.datasets.pairs.pictures import resize
 from vpr_dhe.errors import DatasetError
 from vpr_dhe.geometry.coordinates import corners
 from vpr_dhe.geometry.homography import project
-from vpr_dhe.images import image_size
+from vpr_dhe.images.loading import image_size
+from vpr_dhe.images.opened import MIN_SIDE_PX
 from vpr_dhe.records import Image, Size
-from vpr_dhe.runtime.image_decoding import MIN_SIDE_PX
 from vpr_dhe.training.registration.split import train_and_val
 from vpr_dhe.training.sources.base import PairSource, TrainingPair
 

@@ -11,7 +11,8 @@ import numpy as np
 from vpr_dhe.datasets.augmentation import relit
 from vpr_dhe.datasets.pairs import read_pairs
 from vpr_dhe.datasets.pairs.pictures import resize
-from vpr_dhe.images import decode_named, list_images
+from vpr_dhe.images.decoding import decode_named
+from vpr_dhe.images.listing import list_images
 from vpr_dhe.records import Image, Size
 from vpr_dhe.training.registration.aligned import AlignedData, AlignedImages, AlignedPair, some_part
 from vpr_dhe.training.registration.random_contrasts import as_another_sensor

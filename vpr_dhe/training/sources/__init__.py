@@ -7,7 +7,7 @@ from pathlib import Path
 from vpr_dhe.datasets import LAYOUTS, PlaceDataset, Protocol
 from vpr_dhe.datasets.gsv_cities import IMAGES_PER_PLACE, is_gsv_cities, read_gsv_cities
 from vpr_dhe.errors import BadInputError, DatasetError
-from vpr_dhe.images import list_images
+from vpr_dhe.images.listing import list_images
 from vpr_dhe.records import Size
 from vpr_dhe.runtime.choices import SYNTHETIC_TOWN
 from vpr_dhe.training.sources.base import JoinedPairs, PairSource, SomePairs, hold_out

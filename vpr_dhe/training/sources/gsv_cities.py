@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from vpr_dhe.datasets.gsv_cities import TrainingPlace
-from vpr_dhe.images import decode_named
+from vpr_dhe.images.decoding import decode_named
 from vpr_dhe.training.sources.base import PairSource, TrainingGroup, TrainingPair
 
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from vpr_dhe.datasets.base import PlaceDataset
 from vpr_dhe.errors import DatasetError
-from vpr_dhe.images import decode_named
+from vpr_dhe.images.decoding import decode_named
 from vpr_dhe.training.mining import near_images
 from vpr_dhe.training.sources.base import PairSource, TrainingPair
 

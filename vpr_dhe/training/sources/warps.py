@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from vpr_dhe.datasets.augmentation import warped_views
-from vpr_dhe.images import decode_named
+from vpr_dhe.images.decoding import decode_named
 from vpr_dhe.records import Size
 from vpr_dhe.training.sources.base import PairSource, TrainingPair
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from vpr_dhe.errors import BadInputError, ModelError, VprDheError
-from vpr_dhe.images import list_images
+from vpr_dhe.images.listing import list_images
 from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.models.names import JOINT_VLAD, SIFT_VLAD
 from vpr_dhe.models.weights_file import require_weights_path

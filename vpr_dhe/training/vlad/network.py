@@ -18,7 +18,8 @@ from vpr_dhe.features.base import DenseTokens
 from vpr_dhe.features.local_head import LocalHead, LocalHeadSizes, local_head_of
 from vpr_dhe.features.neural_extractor import NeuralExtractor
 from vpr_dhe.features.vlad import whitened
-from vpr_dhe.images import decode_named, to_network_input
+from vpr_dhe.images.decoding import decode_named
+from vpr_dhe.images.preprocessing import to_network_input
 from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.models.names import JOINT_VLAD
 from vpr_dhe.records import Image, StartProgress

@@ -23,7 +23,7 @@ from vpr_dhe.datasets.augmentation import random_view
 from vpr_dhe.features.dense_sift import DIMENSION
 from vpr_dhe.features.sift_vlad import INPUT_SIZE, local_descriptors_of_cells
 from vpr_dhe.features.vlad import LONG_SIDE_PX, Vocabulary, banded_vlad, local_descriptors
-from vpr_dhe.images import decode_named
+from vpr_dhe.images.decoding import decode_named
 from vpr_dhe.models.model_file import Architecture, ModelFile
 from vpr_dhe.models.names import SIFT_VLAD
 from vpr_dhe.records import Preprocessing, StartProgress

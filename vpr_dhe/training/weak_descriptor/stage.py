@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from vpr_dhe.errors import DatasetError
-from vpr_dhe.images import image_size
+from vpr_dhe.images.loading import image_size
 from vpr_dhe.models.network_file import NetworkFile, network_file
 from vpr_dhe.training.schedules import cosine_decay
 from vpr_dhe.training.sources.base import Draws, PairSource, TrainingPair, order_of_epoch

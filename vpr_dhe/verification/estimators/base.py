@@ -15,7 +15,7 @@ from vpr_dhe.features.base import ExtractorSpec
 from vpr_dhe.geometry.coordinates import cell_centres
 from vpr_dhe.geometry.homography import is_usable
 from vpr_dhe.geometry.matching import MutualNeighbours, mutual_nearest_neighbours
-from vpr_dhe.images import image_size
+from vpr_dhe.images.loading import image_size
 from vpr_dhe.records import EstimatorDetails, Features, Frame, Image, Matches
 
 # A homography has eight degrees of freedom, and a match fixes two.

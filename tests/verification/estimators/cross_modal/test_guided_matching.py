@@ -7,7 +7,7 @@ import torch
 
 from vpr_dhe.geometry.coordinates import corners
 from vpr_dhe.geometry.homography import mean_corner_error, project
-from vpr_dhe.images import image_size
+from vpr_dhe.images.loading import image_size
 from vpr_dhe.records import Frame, Size, Verification
 from vpr_dhe.synthetic_town.town import SyntheticTown
 from vpr_dhe.verification.estimators.base import View

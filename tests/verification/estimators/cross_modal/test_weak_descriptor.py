@@ -7,7 +7,7 @@ import torch
 
 from vpr_dhe.errors import ModelError
 from vpr_dhe.evaluation.alignment_metrics import corner_error_px
-from vpr_dhe.images import image_size
+from vpr_dhe.images.loading import image_size
 from vpr_dhe.models.network_file import NetworkFile, network_file
 from vpr_dhe.records import Frame, Size
 from vpr_dhe.verification.build import build_estimator

@@ -13,7 +13,7 @@ from vpr_dhe.datasets.standard import read_split
 from vpr_dhe.errors import MissingExtraError
 from vpr_dhe.geometry.coordinates import corners as corners_of
 from vpr_dhe.geometry.homography import mean_corner_error
-from vpr_dhe.images import image_size
+from vpr_dhe.images.loading import image_size
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.index.verifier_cache import FOLDER
 from vpr_dhe.localization.database import VerifiedIndex

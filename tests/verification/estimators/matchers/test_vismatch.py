@@ -11,7 +11,7 @@ import torch
 from vpr_dhe.errors import DownloadError, MatcherError, MissingExtraError, VerifierError
 from vpr_dhe.geometry.coordinates import corners, resizing
 from vpr_dhe.geometry.homography import mean_corner_error
-from vpr_dhe.images import image_size
+from vpr_dhe.images.loading import image_size
 from vpr_dhe.records import Frame, Size
 from vpr_dhe.verification.alignment import align
 from vpr_dhe.verification.build import build_estimator, build_verifier

@@ -9,7 +9,7 @@ from patches import PatchExtractor, texture
 from vpr_dhe.errors import ModelError
 from vpr_dhe.geometry.coordinates import corners
 from vpr_dhe.geometry.homography import mean_corner_error
-from vpr_dhe.images import image_size
+from vpr_dhe.images.loading import image_size
 from vpr_dhe.models.network_file import network_file
 from vpr_dhe.records import Frame, Size
 from vpr_dhe.verification.build import build_estimator

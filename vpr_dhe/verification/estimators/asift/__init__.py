@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 
 from vpr_dhe.features.keypoints import Keypoints
-from vpr_dhe.images import image_size, reduced_to
+from vpr_dhe.images.loading import image_size, reduced_to
 from vpr_dhe.records import Frame, Image
 from vpr_dhe.verification.estimators.asift.simulated_views import detect_in_views, match_views
 from vpr_dhe.verification.estimators.base import Homographies, HomographyEstimator, MatchedViews, View

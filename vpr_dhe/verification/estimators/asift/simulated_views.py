@@ -18,7 +18,7 @@ from jaxtyping import Float32, Float64, UInt8
 from torch import Tensor
 
 from vpr_dhe.features.keypoints import TOLERANCE_PX, Keypoints, detect_and_extract
-from vpr_dhe.images import image_size
+from vpr_dhe.images.loading import image_size
 from vpr_dhe.records import Image, Matches
 
 TILTS = (1.0, 2.0, 4.0)

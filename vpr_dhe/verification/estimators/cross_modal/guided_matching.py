@@ -20,7 +20,7 @@ from torch.nn.functional import interpolate, normalize
 from vpr_dhe.geometry.coordinates import cell_centres, corners, homographies_between_originals
 from vpr_dhe.geometry.homography import is_usable, project, reprojection_errors
 from vpr_dhe.geometry.warping import warp
-from vpr_dhe.images import to_network_input
+from vpr_dhe.images.preprocessing import to_network_input
 from vpr_dhe.models.network_file import NetworkFile, load_network
 from vpr_dhe.records import Frame, Grid, Image, Matches, Size
 from vpr_dhe.verification.estimators.base import Homographies, HomographyEstimator, MatchedViews, View

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vpr_dhe.features.keypoints import CONTRAST_THRESHOLD, MAX_KEYPOINTS, TOLERANCE_PX
 from vpr_dhe.geometry.homography import reprojection_errors
-from vpr_dhe.images import image_size
+from vpr_dhe.images.loading import image_size
 from vpr_dhe.models.network_file import NetworkFile
 from vpr_dhe.records import Frame, Image, Matches
 from vpr_dhe.verification.estimators.base import Homographies, HomographyEstimator, View

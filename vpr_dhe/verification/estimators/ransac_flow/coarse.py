@@ -20,7 +20,7 @@ from vpr_dhe.features.base import Extractor
 from vpr_dhe.geometry.coordinates import UNIT, cell_centres, resizing
 from vpr_dhe.geometry.homography import is_usable, project, reprojection_errors
 from vpr_dhe.geometry.matching import mutual_nearest_neighbours
-from vpr_dhe.images import image_size
+from vpr_dhe.images.loading import image_size
 from vpr_dhe.records import Features, Image, Size
 from vpr_dhe.verification.estimators.base import MIN_MATCHES
 from vpr_dhe.verification.estimators.poselib import PoseLibEstimator

@@ -18,7 +18,7 @@ from vpr_dhe.features.base import Extractor
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.geometry.coordinates import UNIT, cell_centres, resizing
 from vpr_dhe.geometry.homography import normalise, project
-from vpr_dhe.images import image_size
+from vpr_dhe.images.loading import image_size
 from vpr_dhe.models.names import SIFT_VLAD
 from vpr_dhe.models.network_file import NetworkFile
 from vpr_dhe.records import DenseAlignment, EstimatorDetails, Grid, Image, Size

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vpr_dhe.geometry.coordinates import resizing
 from vpr_dhe.geometry.homography import same_side_of_horizon
-from vpr_dhe.images import image_size
+from vpr_dhe.images.loading import image_size
 from vpr_dhe.records import Image, Size
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from vpr_dhe.evaluation.alignment_metrics import corner_error_px
-from vpr_dhe.images import image_size
+from vpr_dhe.images.loading import image_size
 from vpr_dhe.records import Frame, Size
 from vpr_dhe.verification.estimators.base import Homographies, HomographyEstimator, View
 from vpr_dhe.verification.estimators.cross_modal.weak_alignment import learning

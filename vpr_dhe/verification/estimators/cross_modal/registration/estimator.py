@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vpr_dhe.geometry.coordinates import homographies_between_originals
 from vpr_dhe.geometry.homography import is_usable
-from vpr_dhe.images import to_network_input
+from vpr_dhe.images.preprocessing import to_network_input
 from vpr_dhe.models.network_file import NetworkFile
 from vpr_dhe.records import Frame, Image, Preprocessing, Size
 from vpr_dhe.verification.estimators.base import Homographies, HomographyEstimator, View

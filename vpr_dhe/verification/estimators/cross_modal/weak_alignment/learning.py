@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
-from vpr_dhe.images import image_size
+from vpr_dhe.images.loading import image_size
 from vpr_dhe.records import Image, Progress
 from vpr_dhe.verification.estimators.cross_modal.weak_alignment.levels import LevelImage, level_image
 from vpr_dhe.verification.estimators.cross_modal.weak_alignment.network import (

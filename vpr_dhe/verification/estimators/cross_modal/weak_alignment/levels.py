@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Float32
 from torch import Tensor
 
-from vpr_dhe.images import image_size
+from vpr_dhe.images.loading import image_size
 from vpr_dhe.records import Frame, Image, Size
 from vpr_dhe.verification.estimators.cross_modal.weak_alignment.patches import PatchFrames
 

@@ -14,12 +14,12 @@ import PIL.Image
 from jaxtyping import UInt16
 
 from vpr_dhe.errors import ImageError
+from vpr_dhe.images.parts import Part, load_parts, upright, upright_size
+from vpr_dhe.images.pillow import open_image
+from vpr_dhe.images.truncated_jpeg import is_nearly_whole, with_end
+from vpr_dhe.images.view_names import file_of
 from vpr_dhe.records import GreyLevels, Image, Size
 from vpr_dhe.runtime.choices import MAX_PIXELS
-from vpr_dhe.runtime.image_parts import Part, load_parts, upright, upright_size
-from vpr_dhe.runtime.pillow import open_image
-from vpr_dhe.runtime.truncated_jpeg import is_nearly_whole, with_end
-from vpr_dhe.runtime.view_names import file_of
 
 _log = logging.getLogger(__name__)
 
@@ -177,8 +177,7 @@ def size_in_file(path: Path) -> Size | None:
     """Size of the upright image according to the header of a file; None if that cannot be read."""
     try:
         with open_image(regular_file(path)) as file:
-            size = Size(*file.size)
-            return upright_size(size, orientation_of(file))
+            return upright_size(Size(*file.size), orientation_of(file))
     except Exception:  # decoders raise errors of any kind, which are reported where the image is decoded
         return None
 

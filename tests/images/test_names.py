@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vpr_dhe.runtime.image_names import KnownNames, match_names, tidy_path
+from vpr_dhe.images.names import KnownNames, match_names, tidy_path
 
 NFC, NFD = (unicodedata.normalize(form, "Café.jpg") for form in ("NFC", "NFD"))
 

@@ -8,8 +8,8 @@ from threading import Lock
 import PIL.Image
 
 from vpr_dhe.errors import ImageError, MissingExtraError
+from vpr_dhe.images.formats import HEIC_HINT, SIGNATURE_BYTES, is_heic
 from vpr_dhe.runtime.extras import require_extra
-from vpr_dhe.runtime.image_files import HEIC_HINT, SIGNATURE_BYTES, is_heic
 
 
 def open_image(source: Path | bytes) -> PIL.Image.Image:

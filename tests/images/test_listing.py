@@ -5,12 +5,14 @@ import os
 import sys
 from pathlib import Path
 
+import PIL.ExifTags
 import PIL.Image
 import pytest
 
-from vpr_dhe.errors import ListingError
-from vpr_dhe.runtime import image_files
-from vpr_dhe.runtime.image_files import EXTENSIONS, is_heic, reads_heic, scan_images
+from vpr_dhe.errors import BadInputError, ListingError
+from vpr_dhe.images import formats
+from vpr_dhe.images.formats import EXTENSIONS, is_heic, reads_heic
+from vpr_dhe.images.listing import list_images, scan_images, survey_images
 
 HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0" * 400
 AVIF_OF_IMAGES = b"\0\0\0\x1cftypmif1\0\0\0\0mif1avifmiaf" + b"\0" * 400
@@ -89,7 +91,7 @@ def test_photos_that_cannot_be_read_are_counted(tmp_path, without_heic):
 
 
 def test_heic_is_listed_if_it_can_be_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(image_files, "reads_heic", lambda: True)
+    monkeypatch.setattr(formats, "reads_heic", lambda: True)
     write(tmp_path, a__HEIC=HEIC, b=HEIC, c__hif=HEIC)
     assert scan_images(tmp_path).paths == ("a.HEIC", "b", "c.hif")
 
@@ -123,3 +125,49 @@ def test_links_to_nowhere_may_hold_images(tmp_path):
     assert [entry.path for entry in listing.unreadable] == ["drive", "to-itself"]
     assert listing.unreadable[0].reason == f"a link to {tmp_path / 'unplugged'}, which does not exist"
     assert listing.unreadable_text.endswith(", and 1 more")
+
+
+def test_listing_is_sorted_recursive_and_ignores_what_is_hidden(picture, tmp_path):
+    for name in ("b.JPG", "a.png", "sub/c.jpeg", ".hidden/d.png", "sub/.e.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        picture.save(tmp_path / name, format="png")
+    (tmp_path / "notes.txt").write_text("no image")
+    assert list_images(tmp_path) == ["a.png", "b.JPG", "sub/c.jpeg"]
+
+
+def test_listing_says_what_is_wrong_with_a_folder(tmp_path):
+    with pytest.raises(BadInputError, match="does not exist"):
+        list_images(tmp_path / "none")
+    with pytest.raises(BadInputError, match="holds no images"):
+        list_images(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(BadInputError, match="is a file"):
+        list_images(tmp_path / "file")
+
+
+def test_listing_warns_of_photos_left_out(picture, tmp_path, caplog):
+    picture.save(tmp_path / "a.png")
+    (tmp_path / "a.cr2").touch()
+    assert list_images(tmp_path) == ["a.png"]
+    assert caplog.messages == [f"{tmp_path}: left out 1 .cr2, such as a.cr2"]
+
+
+def test_listing_half_a_folder_is_an_error(picture, tmp_path):
+    picture.save(tmp_path / "a.png")
+    (tmp_path / "drive").symlink_to(tmp_path / "unplugged")
+    with pytest.raises(ListingError, match="drive cannot be listed"):
+        list_images(tmp_path)
+    assert survey_images(tmp_path).paths == ("a.png",)
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(ListingError, match="drive cannot be listed"):
+        survey_images(tmp_path)
+
+
+def test_links_to_folders_are_followed_once(picture, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    picture.save(tmp_path / "elsewhere" / "a.png")
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    (folder / "link").symlink_to(tmp_path / "elsewhere")
+    (folder / "loop").symlink_to(folder)
+    assert list_images(folder) == ["link/a.png"]

@@ -1,61 +1,20 @@
-"""Listing of image files in folders, by extension or, without one, by their first bytes."""
+"""Listing of the images in a folder and below."""
 
+import logging
 import os
-import stat
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from enum import Enum, auto
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 
-from vpr_dhe.errors import ListingError
-from vpr_dhe.runtime.extras import is_installed
+from vpr_dhe.errors import BadInputError, ListingError
+from vpr_dhe.images.formats import HEIC_EXTENSIONS, HEIC_HINT, FileKind, has_image_extension, kind_of, reads_heic
+from vpr_dhe.records import StrPath
 
-# fmt: off
-EXTENSIONS = frozenset({
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".jfi", ".jif", ".mpo", ".jp2", ".j2k", ".jpc", ".jpf", ".jpx", ".j2c", ".png",
-    ".apng", ".webp", ".avif", ".avifs", ".gif", ".bmp", ".dib", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm",
-    ".tga", ".icb", ".vda", ".vst", ".qoi", ".psd", ".dds", ".ftc", ".ftu", ".blp", ".pcx", ".dcx", ".sgi", ".bw",
-    ".rgb", ".rgba", ".ras", ".im", ".msp", ".xbm", ".xpm", ".pxr", ".gbr", ".fli", ".flc", ".ico", ".cur", ".icns",
-})
-"""Extensions of the formats that Pillow decodes; without .pcd, which mostly stands for point clouds."""
-# fmt: on
+_log = logging.getLogger(__name__)
 
-HEIC_EXTENSIONS = frozenset({".heic", ".heif", ".hif"})
-"""Extensions of HEIC images, such as those of iPhones, which the extra `heic` decodes."""
-
-# Tables, notes and metadata often stored with images, and files of file managers.
-# fmt: off
-_COMPANIONS = frozenset({
-    ".csv", ".tsv", ".txt", ".md", ".rst", ".pdf", ".json", ".jsonl", ".geojson", ".xml", ".xmp", ".aae", ".thm",
-    ".yaml", ".yml", ".toml", ".ini", ".cfg", ".log", ".html", ".htm", ".gpx", ".kml", ".nmea", ".db", ".sqlite",
-    ".h5", ".hdf5", ".npy", ".npz", ".pt", ".pkl", ".bin", ".py", ".sh", ".m", ".mat", ".pcd", ".ply", ".lock", ".tmp",
-    ".part",
-})
-# fmt: on
-_LITTER = frozenset({"thumbs.db", "desktop.ini"})
-_SIGNATURES = (
-    b"\xff\xd8\xff",  # JPEG
-    b"\x89PNG\r\n\x1a\n",
-    b"GIF87a",
-    b"GIF89a",
-    b"II*\0",  # TIFF
-    b"MM\0*",
-    b"\0\0\0\x0cjP  \r\n\x87\n",  # JPEG 2000
-    b"\xff\x4f\xff\x51",
-    b"8BPS",  # Photoshop
-    b"DDS ",
-    b"qoif",
-    *(b"P%d%c" % (number, blank) for number in range(1, 7) for blank in b"\n \r\t"),  # netpbm
-)
-SIGNATURE_BYTES = 64
-"""Magic bytes of image formats."""
-_AVIF_BRANDS = frozenset({b"avif", b"avis"})
-_HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"})
 _SHOWN_ENDINGS = 6
-
-HEIC_HINT = 'to read HEIC, install pillow-heif with: pip install "vpr-dhe[heic]"'
 
 
 @dataclass(frozen=True)
@@ -131,27 +90,42 @@ class ImageListing:
         return f"left out {counts}, such as {self.left_out[0]}{hint}"
 
 
-@cache
-def reads_heic() -> bool:
-    """Whether the extra `heic` is installed."""
-    return is_installed("pillow_heif")
+def list_images(folder: StrPath) -> list[str]:
+    """List all images in a folder and below, relative to it and sorted.
+
+    An image is a file with an extension of `EXTENSIONS`, or without an extension but with the first bytes of an image.
+    Hidden files and folders are skipped; links to folders are followed, but each folder is listed once. Images that
+    cannot be read, such as HEIC without the extra `heic`, are counted in a logged warning.
+
+    Raises:
+        BadInputError: if the folder is missing, is a file, or contains no images.
+        ListingError: if a part of the folder cannot be listed.
+    """
+    listing = survey_images(folder).require_complete()
+    if listing.left_out:
+        _log.warning("%s: %s", folder, listing.left_out_text)
+    return list(listing.paths)
 
 
-def image_extensions() -> frozenset[str]:
-    """Extensions of images that the installed packages can read."""
-    return EXTENSIONS | HEIC_EXTENSIONS if reads_heic() else EXTENSIONS
+def survey_images(folder: StrPath) -> ImageListing:
+    """List images as `list_images` does, with the skipped files and the folders that cannot be listed.
 
-
-def is_heic(head: bytes) -> bool:
-    """Whether a file that begins with these bytes is a HEIC photo."""
-    brands = _brands(head)
-    return not brands.isdisjoint(_HEIC_BRANDS) and brands.isdisjoint(_AVIF_BRANDS)
-
-
-def _brands(head: bytes) -> set[bytes]:
-    """Brands in the box `ftyp` (ISO/IEC 14496-12, section 4.3); empty for other files."""
-    box = head[: int.from_bytes(head[:4], "big")]
-    return {box[8:12], *(box[start : start + 4] for start in range(16, len(box), 4))} if head[4:8] == b"ftyp" else set()
+    Raises:
+        BadInputError: if the folder is missing, is a file, or contains no images.
+        ListingError: if no image is found because a part of the folder cannot be listed.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        found = "is a file" if folder.exists() else "does not exist"
+        raise BadInputError(f"folder {folder} {found}; expected a folder of images")
+    listing = scan_images(folder)
+    if not listing.paths:
+        listing.require_complete()
+        hint = (
+            f": {listing.left_out_text}" if listing.left_out else "; expected files such as .jpg, .png, .webp or .tif"
+        )
+        raise BadInputError(f"folder {folder} holds no images that can be read{hint}")
+    return listing
 
 
 def scan_images(folder: Path) -> ImageListing:
@@ -168,18 +142,18 @@ def scan_images(folder: Path) -> ImageListing:
         path = Path(os.fsdecode(error.filename or folder))
         unreadable.append(Unreadable(path.relative_to(folder).as_posix(), _reason(path, error)))
 
-    lists = {_Kind.IMAGE: images, _Kind.LEFT_OUT: left_out}
+    lists = {FileKind.IMAGE: images, FileKind.LEFT_OUT: left_out}
     for parent, names in walk_folders(folder, refuse):
         below = parent.relative_to(folder).as_posix()
         prefix = "" if below == "." else f"{below}/"
         for name in names:
             if name.startswith("."):
                 continue
-            if _has_image_extension(name):  # without a Path, which would take most of the time
+            if has_image_extension(name):  # without a Path, which would take most of the time
                 images.append(prefix + name)
                 continue
             try:
-                kind = _kind(parent / name)
+                kind = kind_of(parent / name)
             except OSError as error:
                 refuse(error)
                 continue
@@ -217,51 +191,3 @@ def walk_folders(folder: Path, refuse: Callable[[OSError], object]) -> Iterator[
         entered.add((status.st_dev, status.st_ino))
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield Path(parent), files
-
-
-def _has_image_extension(name: str) -> bool:
-    """Whether a file name has the extension of an image, with the rules of `Path.suffix`."""
-    dot = name.rfind(".")
-    return dot > 0 and name[dot:].lower() in EXTENSIONS
-
-
-class _Kind(Enum):
-    IMAGE = auto()
-    LEFT_OUT = auto()
-    OTHER = auto()
-
-
-def _kind(path: Path) -> _Kind:
-    """Kind of a file by its extension or, without one, by its first bytes.
-
-    Raises:
-        OSError: if it is a dangling link or cannot be opened.
-    """
-    suffix = path.suffix.lower()
-    if suffix in EXTENSIONS:
-        return _Kind.IMAGE
-    if suffix in _COMPANIONS or path.name.lower() in _LITTER:
-        return _Kind.OTHER
-    if path.is_symlink():
-        path.stat()  # raises for a dangling link, such as to a drive that is not mounted
-    if suffix in HEIC_EXTENSIONS:
-        return _Kind.IMAGE if reads_heic() else _Kind.LEFT_OUT
-    # Dots in dates and numbers do not start an extension.
-    if any(letter.isalpha() for letter in suffix):
-        return _Kind.LEFT_OUT
-    if not stat.S_ISREG(path.stat().st_mode):
-        return _Kind.OTHER
-    with path.open("rb") as file:
-        return _kind_of_content(file.read(SIGNATURE_BYTES))
-
-
-def _kind_of_content(head: bytes) -> _Kind:
-    if is_heic(head):
-        return _Kind.IMAGE if reads_heic() else _Kind.LEFT_OUT
-    is_image = (
-        head.startswith(_SIGNATURES)
-        or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
-        or (head[:2] == b"BM" and head[6:10] == bytes(4))  # the reserved bytes of BMP
-        or not _brands(head).isdisjoint(_AVIF_BRANDS)
-    )
-    return _Kind.IMAGE if is_image else _Kind.OTHER

@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vpr_dhe.errors import ImageError
-from vpr_dhe.images import bounded_size, decode_bounded, decode_image, decode_parts, image_size
+from vpr_dhe.images import parts
+from vpr_dhe.images.decoding import bounded_size, decode_bounded, decode_image, decode_parts
+from vpr_dhe.images.loading import image_size
+from vpr_dhe.images.parts import Part
 from vpr_dhe.records import Size
-from vpr_dhe.runtime import image_parts
-from vpr_dhe.runtime.image_parts import Part
 
 SIZE = Size(90, 60)
 MODES = ("RGB", "L", "RGBA", "LA", "P", "1", "CMYK", "I;16")
@@ -38,7 +39,7 @@ def stored(mode: str, *, orientation: int = 1, size: Size = SIZE, kind: str | No
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_parts_of_the_same_size_are_crops(mode, orientation, monkeypatch):
-    monkeypatch.setattr(image_parts, "_STRIP_PIXELS", 400)
+    monkeypatch.setattr(parts, "_STRIP_PIXELS", 400)
     content = stored(mode, orientation=orientation)
     whole = decode_image(content)
     assert image_size(whole) == (Size(60, 90) if orientation > 4 else Size(90, 60))
@@ -52,7 +53,7 @@ def test_strips_make_the_same_image_as_the_whole(width, height, strip):
     content = stored("RGB")
     expected = PIL.Image.fromarray(decode_image(content)).resize((width, height), PIL.Image.Resampling.BILINEAR)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(image_parts, "_STRIP_PIXELS", strip)
+        patch.setattr(parts, "_STRIP_PIXELS", strip)
         (found,) = decode_parts(content, [Part(0, 0, 90, 60, Size(width, height))])
     assert np.abs(found.astype(int) - np.asarray(expected)).max() <= 1
 
