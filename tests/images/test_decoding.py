@@ -247,3 +247,20 @@ def test_whole_numbers_of_32_bits_have_no_known_range(tmp_path):
     PIL.Image.fromarray(np.full((40, 60), 128, np.int32)).save(tmp_path / "a.tif")
     with pytest.raises(ImageError, match="32-bit"):
         decode_image(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("extension", ["png", "jpg", "webp"])
+def test_the_size_of_a_file_is_read_without_decoding_it(picture, tmp_path, monkeypatch, extension):
+    exif = PIL.Image.Exif()
+    exif[PIL.ExifTags.Base.Orientation] = 6
+    upright, turned = tmp_path / f"upright.{extension}", tmp_path / f"turned.{extension}"
+    picture.save(upright)
+    picture.save(turned, exif=exif)
+
+    def refuse(self: PIL.Image.Image) -> None:
+        raise AssertionError(f"{self.format} was decoded")
+
+    for kind in (PIL.ImageFile.ImageFile, PIL.WebPImagePlugin.WebPImageFile):
+        monkeypatch.setattr(kind, "load", refuse)
+    assert opened.size_in_file(upright) == Size(picture.width, picture.height)
+    assert opened.size_in_file(turned) == Size(picture.height, picture.width)

@@ -177,7 +177,7 @@ def size_in_file(path: Path) -> Size | None:
     """Size of the upright image according to the header of a file; None if that cannot be read."""
     try:
         with open_image(regular_file(path)) as file:
-            return upright_size(Size(*file.size), orientation_of(file))
+            return upright_size(Size(*file.size), orientation_of(file, decoding=False))
     except Exception:  # decoders raise errors of any kind, which are reported where the image is decoded
         return None
 
@@ -202,12 +202,16 @@ def regular_file(path: Path) -> Path:
     return path
 
 
-def orientation_of(image: PIL.Image.Image) -> int:
-    """EXIF orientation, 1 to 8; 1 if the EXIF block cannot be read, and for TIFF, which Pillow rotates itself."""
+def orientation_of(image: PIL.Image.Image, *, decoding: bool = True) -> int:
+    """EXIF orientation, 1 to 8; 1 if the EXIF block cannot be read, and for TIFF, which Pillow rotates itself.
+
+    A PNG may have its block behind the pixels. Pillow decodes them to find it, unless `decoding` is False.
+    """
     if image.format == "TIFF":
         return 1
     try:
-        return int(image.getexif().get(PIL.ExifTags.Base.Orientation, 1))
+        exif = image.getexif() if decoding else PIL.Image.Image.getexif(image)
+        return int(exif.get(PIL.ExifTags.Base.Orientation, 1))
     except Exception:  # damaged blocks raise errors of any kind
         return 1
 

@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from vpr_dhe.datasets.pairs.base import HomographyPair, PairLayout, PairSet
-from vpr_dhe.datasets.pairs.pictures import list_pictures, upright_size
+from vpr_dhe.datasets.pairs.pictures import list_pictures, size_of
 from vpr_dhe.errors import DatasetError
 from vpr_dhe.images.decoding import decode_named
 
@@ -53,7 +53,7 @@ def _require_counterparts(images: dict[str, Path], others: dict[str, Path], othe
 
 
 def _pair(name: str, path_a: Path, path_b: Path) -> HomographyPair:
-    size_a, size_b = upright_size(path_a), upright_size(path_b)
+    size_a, size_b = size_of(path_a), size_of(path_b)
     if size_a != size_b:
         raise DatasetError(
             f"{path_a} has {size_a.width} x {size_a.height} pixels and {path_b} {size_b.width} x {size_b.height}; "

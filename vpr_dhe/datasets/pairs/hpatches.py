@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float64
 
 from vpr_dhe.datasets.pairs.base import HomographyPair, PairLayout, PairSet, true_homography
-from vpr_dhe.datasets.pairs.pictures import resize, upright_size
+from vpr_dhe.datasets.pairs.pictures import resize, size_of
 from vpr_dhe.errors import DatasetError
 from vpr_dhe.geometry.coordinates import homographies_between_inputs
 from vpr_dhe.images.decoding import decode_named
@@ -95,7 +95,7 @@ def _image(sequence: Path, number: int) -> Path:
 
 
 def _frame(path: Path) -> Frame:
-    size = upright_size(path)
+    size = size_of(path)
     short = min(size)
     # In integers, so that rounding errors cannot change the size.
     return Frame(size, Size(SHORT_SIDE_PX * size.width // short, SHORT_SIDE_PX * size.height // short))

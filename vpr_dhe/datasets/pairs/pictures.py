@@ -3,13 +3,11 @@
 from pathlib import Path
 
 import numpy as np
-import PIL.ExifTags
 import PIL.Image
 
 from vpr_dhe.errors import BadInputError, DatasetError, ImageError
-from vpr_dhe.images import parts
 from vpr_dhe.images.listing import list_images
-from vpr_dhe.images.pillow import open_image
+from vpr_dhe.images.opened import size_in_file
 from vpr_dhe.records import Image, Size
 
 
@@ -25,27 +23,16 @@ def list_pictures(folder: Path) -> list[str]:
         raise DatasetError(str(error)) from error
 
 
-def upright_size(path: Path) -> Size:
-    """Read the size of the decoded image from the file's header.
+def size_of(path: Path) -> Size:
+    """Size of the decoded image, from the header of its file.
 
     Raises:
         ImageError: if the file is not an image.
     """
-    try:
-        with open_image(path) as file:
-            return parts.upright_size(Size(*file.size), _orientation(file))
-    except Exception as error:  # decoders raise errors of any kind
-        raise ImageError(f"{path}: not an image that can be read ({type(error).__name__})") from error
-
-
-def _orientation(file: PIL.Image.Image) -> int:
-    if file.format == "TIFF":  # Pillow rotates these itself
-        return 1
-    try:
-        # The method of the base class, because PNG's own decodes all pixels.
-        return int(PIL.Image.Image.getexif(file).get(PIL.ExifTags.Base.Orientation, 1))
-    except Exception:  # damaged blocks raise errors of any kind
-        return 1
+    size = size_in_file(path)
+    if size is None:
+        raise ImageError(f"{path}: not an image that can be read")
+    return size
 
 
 def resize(image: Image, size: Size) -> Image:
