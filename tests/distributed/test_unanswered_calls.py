@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from vpr_dhe.distributed import sharded_index
+from vpr_dhe.distributed import replicas
 from vpr_dhe.distributed.sharded_index import ShardedIndex
 from vpr_dhe.distributed.sharding import Directory
 from vpr_dhe.errors import IndexDamagedError, ShardsMissingError
@@ -32,7 +32,7 @@ def _no_cluster(monkeypatch) -> None:
         raise reference.error()
 
     monkeypatch.setattr(ray, "get", get)
-    monkeypatch.setattr(sharded_index, "_PAUSE_S", 0.01)
+    monkeypatch.setattr(replicas, "_PAUSE_S", 0.01)
 
 
 def restarting() -> Exception:
@@ -60,7 +60,7 @@ def damaged() -> Exception:
 )
 def test_a_query_is_let_go_when_shards_fail(missing, error, raised, photo_folder, thumbnail_extractor, tmp_path):
     manifest = PlaceIndex.create(tmp_path / "index", thumbnail_extractor.spec, photo_folder).manifest
-    shards = {name: sharded_index._Replicas([object()], (), 0.05) for name in SHARDS}
+    shards = {name: replicas.Replicas([object()], (), 0.05) for name in SHARDS}
     index = ShardedIndex(tmp_path / "index", manifest, shards, Directory([]), verifier=None, missing=missing)
 
     def ask() -> tuple[weakref.ref, type | None, str]:
@@ -78,3 +78,21 @@ def test_a_query_is_let_go_when_shards_fail(missing, error, raised, photo_folder
         assert said == "north, south"
     elif error is damaged:
         assert "where it was raised" in said
+
+
+def test_replicas_are_called_in_turn_and_failed_ones_last(monkeypatch):
+    called: list[str] = []
+
+    def get(actor: str, timeout: float) -> str:
+        called.append(actor)
+        if actor == "unreachable":
+            raise restarting()
+        return actor
+
+    monkeypatch.setattr(ray, "get", get)
+    shard = replicas.Replicas(["first", "unreachable", "last"], (), timeout_s=60)
+    answered = [shard.call(lambda actor: actor) for _ in range(6)]
+    assert set(answered) == {"first", "last"}
+    assert called.count("unreachable") == 1
+    assert called.count("first") >= 2
+    assert called.count("last") >= 2

@@ -14,17 +14,16 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from itertools import count as counter
 from pathlib import Path
-from time import monotonic, sleep
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from vpr_dhe.distributed.cluster import import_ray
-from vpr_dhe.distributed.shard_actor import SentQuery, ShardServer
-from vpr_dhe.distributed.sharding import Directory, Shard, assign
+from vpr_dhe.distributed.replicas import START_S, Actor, Call, NoAnswerError, Replicas, start_shards
+from vpr_dhe.distributed.shard_actor import SentQuery
+from vpr_dhe.distributed.sharding import Directory, assign
 from vpr_dhe.errors import BadInputError, IndexFormatError, ShardsMissingError
 from vpr_dhe.features.base import ExtractorSpec
 from vpr_dhe.index.manifest import AdaptationInfo, Manifest, read_manifest
@@ -34,18 +33,8 @@ from vpr_dhe.records import Features, GreyLevels, ImageRecord, Near, NearbyImage
 from vpr_dhe.verification.verifier import Verifier
 
 Missing: TypeAlias = Literal["fail", "report"]
-Actor: TypeAlias = Any
-"""Handle of a remote `ShardServer`."""
-Call: TypeAlias = Callable[[Actor], Any]
-"""Function that calls an actor and returns a reference to the result."""
 Answer = TypeVar("Answer")
 
-# Time to import PyTorch and open the segments on a busy machine.
-_START_S = 120.0
-# Pause between retries; calls to an actor that Ray is restarting fail immediately or within two seconds.
-_PAUSE_S = 0.2
-# Time for which other replicas are preferred after a failure.
-_REST_S = 10.0
 # Calls of concurrent queries that wait for an answer, each in a thread; the time limit of others has not begun yet.
 _CALLS_PER_ACTOR = 4
 
@@ -68,7 +57,7 @@ class ShardedIndex:
         self,
         folder: Path,
         manifest: Manifest,
-        shards: Mapping[str, "_Replicas"],
+        shards: Mapping[str, Replicas],
         directory: Directory,
         *,
         verifier: Verifier | None,
@@ -114,7 +103,7 @@ class ShardedIndex:
             raise BadInputError("this process has joined no Ray cluster; call `ray.init` or use `connected` first")
         manifest = read_manifest(folder)
         parts = assign(manifest, shards)
-        served = _start(folder.resolve(), parts, verifier, replicas, timeout_s)
+        served = start_shards(folder.resolve(), parts, verifier, replicas, timeout_s)
         index = cls(folder, manifest, served, Directory(parts), verifier=verifier, missing=missing)
         try:
             index._await_start()
@@ -127,7 +116,7 @@ class ShardedIndex:
         """Wait until every replica has opened its segments."""
         absent = [name for name, replicas in self._shards.items() if not replicas.await_start()]
         if absent:
-            raise ShardsMissingError(f"{_listed(absent)} did not start within {_START_S:g} s; see `ray status`")
+            raise ShardsMissingError(f"{_listed(absent)} did not start within {START_S:g} s; see `ray status`")
 
     def __enter__(self) -> "ShardedIndex":
         return self
@@ -185,7 +174,7 @@ class ShardedIndex:
         for name in calls:
             try:
                 answered[name] = pending.pop(name).result()
-            except _NoAnswerError as error:
+            except NoAnswerError as error:
                 failures[name] = str(error)
         if failures and self._missing == "fail":
             reason = next(iter(failures.values()))
@@ -310,134 +299,6 @@ class ShardedQuery:
         answers = self._index.call(calls)
         self.missing_shards |= answers.missing
         return answers.by_shard
-
-
-class _NoAnswerError(Exception):
-    """No replica of a shard answered."""
-
-
-class _Replicas:
-    """Actors of one shard, called in turn; recently failed actors are called last, dead actors never.
-
-    `arguments` are the constructor arguments of the actors; Ray does not keep them, and cannot restart an actor whose
-    arguments are gone from the object store (https://github.com/ray-project/ray/issues/53727).
-    """
-
-    def __init__(self, actors: Sequence[Actor], arguments: Sequence[Any], timeout_s: float) -> None:
-        self._actors, self._arguments, self._timeout_s = list(actors), arguments, timeout_s
-        self._rested_at = dict.fromkeys(range(len(actors)), 0.0)
-        self._turn = counter()
-
-    def __len__(self) -> int:
-        return len(self._actors)
-
-    def await_start(self) -> bool:
-        """Wait until all actors have opened their segments; False if one fails to."""
-        from ray.exceptions import RayError
-
-        try:
-            _answer([actor.open.remote() for actor in self._actors], _START_S)
-        except RayError:
-            return False
-        return True
-
-    def close(self) -> None:
-        """End the actors."""
-        import ray
-
-        for actor in self._actors:
-            ray.kill(actor, no_restart=True)
-
-    def call(self, call: Call) -> Any:
-        """Call one actor after the other, repeatedly, until one answers.
-
-        Raises:
-            _NoAnswerError: if none answers in time, or all are dead.
-        """
-        from ray.exceptions import ActorDiedError, RayError
-
-        deadline = monotonic() + self._timeout_s
-        alive = self._in_turn()
-        while alive:
-            for number in tuple(alive):
-                try:
-                    return self._try(call, number, deadline)
-                except ActorDiedError as error:
-                    # Actors are restarted without limit, so this one was killed deliberately.
-                    alive.remove(number)
-                    reason = type(error).__name__
-                except RayError as error:
-                    # Restarting, unreachable, too slow, or the result was lost with its machine.
-                    reason = type(error).__name__
-                self._rested_at[number] = monotonic() + _REST_S
-                if monotonic() >= deadline:
-                    raise _NoAnswerError(f"{reason} after {self._timeout_s:g} s")
-            sleep(_PAUSE_S)
-        raise _NoAnswerError("all its actors are dead")
-
-    def _try(self, call: Call, number: int, deadline: float) -> Any:
-        """Call one actor with an equal share of the timeout, which leaves time for the others if it hangs."""
-        import ray
-        from ray.exceptions import GetTimeoutError
-
-        reference = call(self._actors[number])
-        left = deadline - monotonic()
-        try:
-            return _answer(reference, max(0.0, min(left, self._timeout_s / len(self._actors))))
-        except GetTimeoutError:
-            # Has no effect on a call that is already running.
-            ray.cancel(reference)
-            raise
-
-    def _in_turn(self) -> list[int]:
-        """Numbers of the actors in calling order, round robin."""
-        first, now = next(self._turn), monotonic()
-        numbers = range(len(self._actors))
-        return sorted(numbers, key=lambda number: (self._rested_at[number] > now, (number - first) % len(numbers)))
-
-
-def _answer(reference: Any, timeout_s: float) -> Any:
-    """Wait for the result of a call, or of several; an error of an actor is raised as it was there, with a note.
-
-    It is raised without the `RayTaskError` that holds it: each would refer to the other, and both to all frames here.
-    """
-    import ray
-    from ray.exceptions import RayTaskError
-
-    try:
-        return ray.get(reference, timeout=timeout_s)
-    except RayTaskError as error:
-        cause = error.cause
-        cause.add_note(str(error))
-    try:
-        raise cause
-    finally:
-        del cause
-
-
-def _start(
-    folder: Path, shards: Sequence[Shard], verifier: Verifier | None, replicas: int, timeout_s: float
-) -> "dict[str, _Replicas]":
-    """Start the actors: shards are distributed over the machines, replicas of a shard on different machines."""
-    import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
-    # A shard is idle most of the time, so it reserves no processor; Ray restarts it without limit.
-    server = ray.remote(num_cpus=0, max_restarts=-1)(ShardServer)
-    sent_verifier = ray.put(verifier)
-
-    def start(machine: int, *arguments: Any) -> Actor:
-        # Soft affinity: if its machine is gone, it is restarted on another.
-        strategy = NodeAffinitySchedulingStrategy(nodes[machine % len(nodes)], soft=True) if nodes else "SPREAD"
-        return server.options(scheduling_strategy=strategy).remote(*arguments)
-
-    started: dict[str, _Replicas] = {}
-    for number, shard in enumerate(shards):
-        arguments = (folder, ray.put(shard), sent_verifier)
-        actors = [start(number + replica, *arguments) for replica in range(replicas)]
-        started[shard.name] = _Replicas(actors, arguments, timeout_s)
-    return started
 
 
 def _listed(names: Sequence[str] | Mapping[str, object]) -> str:
