@@ -3,7 +3,6 @@
 import re
 from dataclasses import replace
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import normalize
@@ -15,6 +14,7 @@ from vpr_dhe.features.base import Aggregator, Backbone, DenseFeatures
 from vpr_dhe.models.model_file import Architecture, ModelFile
 from vpr_dhe.models.names import SIFT_VLAD
 from vpr_dhe.records import Preprocessing, Size
+from vpr_dhe.runtime.seeding import seeded
 
 # REI's inlier threshold: 24 px of 384, in cells of 16 px.
 _TOLERANCE_CELLS = 1.5
@@ -125,8 +125,7 @@ def new_model(backbone: str, aggregator: str, input_size: Size, seed: int) -> Mo
     Raises:
         ModelError: if there are no such parts, or the backbone does not accept the input size.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         built_backbone = build_backbone(backbone, blocks=None, input_size=input_size)
         parts = {"backbone": built_backbone, "aggregator": build_aggregator(aggregator, built_backbone.dimension)}
     return ModelFile(

@@ -23,6 +23,7 @@ from vpr_dhe.geometry.homography import mean_corner_error
 from vpr_dhe.models.exported_model import require_weights
 from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.records import Grid
+from vpr_dhe.runtime.seeding import seeded
 from vpr_dhe.training.devices import to_device
 from vpr_dhe.training.dhe.corner_error import corner_error_loss
 from vpr_dhe.training.dhe.predicted import PredictedHomographies, predicted_homographies
@@ -192,8 +193,7 @@ def new_head(seed: int, grid: Grid = GRID) -> DheHead:
     Its output bias is the corners of both images, at 0 and 384 in the published coordinates, whose origin is the corner
     of the image and not the centre of its first pixel.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         head = DheHead(grid)
     width, height = INPUT_SIZE
     with torch.no_grad():

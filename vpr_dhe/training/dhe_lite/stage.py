@@ -18,6 +18,7 @@ from torch import Tensor
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.models.exported_model import require_weights
 from vpr_dhe.models.model_file import ModelFile
+from vpr_dhe.runtime.seeding import seeded
 from vpr_dhe.training.dhe_lite.batches import DheLiteBatches, LiteBatch
 from vpr_dhe.training.dhe_lite.match_confidence import (
     balanced_cross_entropy,
@@ -170,8 +171,7 @@ def first_head(base: ModelFile, seed: int) -> DheLiteHead:
     """Return the head of a model if it is of this kind, else a new one."""
     if base.architecture.head == HEAD_NAME:
         return load_head(base)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         return DheLiteHead()
 
 

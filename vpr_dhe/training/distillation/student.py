@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-import torch
 from torch import Tensor
 
 from vpr_dhe.errors import ModelError
@@ -12,6 +11,7 @@ from vpr_dhe.features.backbones.projected import PREFIX, projected_name
 from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.models.positional_embedding import resize_positional_embedding
 from vpr_dhe.records import Grid
+from vpr_dhe.runtime.seeding import seeded
 
 _AGGREGATORS = ("vlad", "netvlad", "joint-vlad")
 """Aggregators that scale cells to unit norm, so that a student must learn only the direction of a token."""
@@ -38,8 +38,7 @@ def student_of(teacher: ModelFile, start: ModelFile, seed: int) -> ModelFile:
     dimension = _token_dimension(teacher)
     is_student = start.architecture.backbone.startswith(PREFIX)
     name = start.architecture.backbone if is_student else projected_name(dimension, start.architecture.backbone)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         backbone = build_backbone(name, blocks=start.architecture.blocks, input_size=teacher.preprocessing.size)
     if backbone.dimension != dimension:
         raise ModelError(f"{start.name} has tokens of {backbone.dimension} dimensions, its teacher of {dimension}")

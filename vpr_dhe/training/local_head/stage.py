@@ -25,6 +25,7 @@ from vpr_dhe.geometry.homography import project
 from vpr_dhe.images.loading import image_size
 from vpr_dhe.models.exported_model import require_weights
 from vpr_dhe.models.model_file import ModelFile
+from vpr_dhe.runtime.seeding import seeded
 from vpr_dhe.training.devices import to_device
 from vpr_dhe.training.extracted_pairs import homography_between_inputs
 from vpr_dhe.training.held_out import HeldOut
@@ -220,6 +221,5 @@ class LocalHeadStage(Stage[TokenPairs]):
 
 def new_head(dimension: int, settings: LocalHeadSettings) -> LocalHead:
     """Make a head with random weights."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
+    with seeded(settings.seed):
         return LocalHead(dimension, LocalHeadSizes(settings.hidden, settings.dimension))

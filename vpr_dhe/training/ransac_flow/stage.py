@@ -17,6 +17,7 @@ from torch import Tensor
 
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.models.network_file import NetworkFile, network_file
+from vpr_dhe.runtime.seeding import seeded
 from vpr_dhe.training.devices import to_device
 from vpr_dhe.training.held_out import HeldOut
 from vpr_dhe.training.ransac_flow.coarse_crops import CropBatch, CropSettings, coarse_crops
@@ -113,8 +114,7 @@ class RansacFlowStage(Stage[FineBatch]):
     ) -> None:
         super().__init__()
         self._settings, self._training_data = settings, training_data
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(settings.seed)
+        with seeded(settings.seed):
             self.network = FineNetwork(settings.network)
         warps, positives = ElasticPairs(data.warps), ElasticPairs(data.positives)
         draws = (Draws(warps, settings.seed), Draws(positives, settings.seed))

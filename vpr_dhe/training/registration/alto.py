@@ -21,6 +21,7 @@ from torch.nn.functional import avg_pool2d
 
 from vpr_dhe.models.names import LITE_VLAD
 from vpr_dhe.models.network_file import NetworkFile, network_file
+from vpr_dhe.runtime.seeding import seeded
 from vpr_dhe.training.registration.aligned import AlignedData
 from vpr_dhe.training.registration.barlow_twins import barlow_twins
 from vpr_dhe.training.registration.deformed_patches import PatchBatch
@@ -67,8 +68,7 @@ class AltoStage(RegistrationStage):
         if method.encoder == LITE_VLAD:
             training_data = f"{training_data}; encoder of the losses started from: {LITE_VLAD}"
         super().__init__(AltoEstimator.name, network, data, settings, training_data=training_data)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(settings.seed)
+        with seeded(settings.seed):
             self.network = build_registration(network)
             self.encoder, self.projector = build_loss_networks(method.encoder)
         self._method = method

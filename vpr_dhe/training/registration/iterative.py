@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vpr_dhe.models.network_file import NetworkFile, network_file
+from vpr_dhe.runtime.seeding import seeded
 from vpr_dhe.training.registration.aligned import AlignedData
 from vpr_dhe.training.registration.deformed_patches import PatchBatch
 from vpr_dhe.training.registration.map_matching import map_matching_loss
@@ -48,8 +49,7 @@ class IterativeStage(RegistrationStage):
         self._labels, self._matching_weight = labels, matching_weight
         matching: dict[str, Fact] = {"matching_weight": matching_weight} if matching_weight else {}
         self.facts: Mapping[str, Fact] = {**self.facts, "labels": labels, **matching}
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(settings.seed)
+        with seeded(settings.seed):
             self.network = build_registration(network)
 
     @property

@@ -19,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vpr_dhe.models.network_file import NetworkFile, network_file
+from vpr_dhe.runtime.seeding import seeded
 from vpr_dhe.training.registration.aligned import AlignedData
 from vpr_dhe.training.registration.deformed_patches import (
     PatchBatch,
@@ -72,8 +73,7 @@ class SshnetStage(RegistrationStage):
         super().__init__(SshnetEstimator.name, network, data, settings, training_data=training_data)
         # In a tuple, because VGG is neither trained nor part of the state.
         self._vgg: tuple[PerceptualLoss, ...] = () if vgg is None else (VggLoss(vgg),)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(settings.seed)
+        with seeded(settings.seed):
             self.network = SshnetNetwork(network)
         self._split = split
         self.facts: Mapping[str, Fact] = {**self.facts, "split": split}

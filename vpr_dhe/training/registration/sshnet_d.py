@@ -12,6 +12,7 @@ from torch import Tensor
 from vpr_dhe.errors import ModelError
 from vpr_dhe.models.network_file import NetworkFile, network_file
 from vpr_dhe.models.weights_file import tensors_digest
+from vpr_dhe.runtime.seeding import seeded
 from vpr_dhe.training.registration.aligned import AlignedData
 from vpr_dhe.training.registration.deformed_patches import PatchBatch
 from vpr_dhe.training.registration.sequence_loss import displacement_loss
@@ -55,8 +56,7 @@ class DistilledSshnetStage(RegistrationStage):
             raise ModelError(
                 f"patches of the teacher have {side_px} px, those of the student {network.side_px}; expected the same"
             )
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(settings.seed)
+        with seeded(settings.seed):
             self.network = build_registration(network)
         self.facts: Mapping[str, Fact] = {**self.facts, "teacher": tensors_digest(teacher.tensors)}
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from vpr_dhe.images.loading import image_size
 from vpr_dhe.records import Frame, Image, Matches, Size
+from vpr_dhe.runtime.seeding import seeded
 from vpr_dhe.verification.estimators.base import Homographies, HomographyEstimator, MatchedViews, View
 from vpr_dhe.verification.estimators.opencv import OpenCvEstimator
 from vpr_dhe.verification.estimators.robust import SEED
@@ -81,11 +82,9 @@ def matched_view(
 @contextmanager
 def contained(device: str) -> Iterator[None]:
     """Run code of another package, one call at a time: seeded, silent, and without effect on random states."""
-    devices = [torch.device(device)] if device.startswith("cuda") else []
-    with _PROCESS_LOCK, torch.random.fork_rng(devices=devices), redirect_stdout(StringIO()):
+    with _PROCESS_LOCK, seeded(SEED, torch.device(device)), redirect_stdout(StringIO()):
         # The global state of NumPy, because that is what they draw from.
         of_numpy, of_python = np.random.get_state(), random.getstate()  # noqa: NPY002
-        torch.manual_seed(SEED)
         np.random.seed(SEED)  # noqa: NPY002
         random.seed(SEED)
         try:

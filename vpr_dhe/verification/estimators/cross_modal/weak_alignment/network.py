@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from vpr_dhe.runtime.seeding import seeded
+
 DIMENSION = 256
 _CHANNELS = 3
 # Keeps the gradient of a distance finite where it is 0.
@@ -41,8 +43,7 @@ class PatchNetwork(nn.Module):
 
 def new_network(seed: int, *, pseudo_siamese: bool) -> PatchNetwork:
     """Make a network with random weights, without touching torch's global random state."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         return PatchNetwork(pseudo_siamese=pseudo_siamese)
 
 
