@@ -90,7 +90,7 @@ def test_replicas_are_called_in_turn_and_failed_ones_last(monkeypatch):
         return actor
 
     monkeypatch.setattr(ray, "get", get)
-    shard = replicas.Replicas(["first", "unreachable", "last"], (), timeout_s=60)
+    shard = replicas.Replicas(["first", "unreachable", "last"], (), timeout_s=60.0)
     answered = [shard.call(lambda actor: actor) for _ in range(6)]
     assert set(answered) == {"first", "last"}
     assert called.count("unreachable") == 1
