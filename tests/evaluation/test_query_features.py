@@ -1,5 +1,6 @@
 """Features of queries: the same in any batch and from the cache, and extracted once."""
 
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -97,15 +98,15 @@ def test_the_cache_returns_exactly_what_was_extracted(photos, thumbnail_extracto
 
 def test_what_features_depend_on_is_extracted_again(photos, thumbnail_extractor, other_extractor, tmp_path):
     cache = FeatureCache(tmp_path / "cache")
-    cache.queries(photos, thumbnail_extractor)
-    for change in (
-        lambda: cache.queries(photos, thumbnail_extractor, precision="bf16"),
-        lambda: cache.queries(photos, other_extractor),
-        lambda: cache.queries(replace(photos, records=photos.records[:4]), thumbnail_extractor),
-    ):
-        before = len(list((tmp_path / "cache").iterdir()))
-        change()
-        assert len(list((tmp_path / "cache").iterdir())) == before + 1
+    in_bf16 = copy(thumbnail_extractor)
+    in_bf16.arithmetic = "torch cpu bf16"
+    changed = ((photos, in_bf16), (photos, other_extractor), (replace(photos, records=photos.records[:4]), in_bf16))
+    for extract in (cache.queries, cache.index):
+        extract(photos, thumbnail_extractor)
+        for split, extractor in changed:
+            before = len(list((tmp_path / "cache").iterdir()))
+            extract(split, extractor)
+            assert len(list((tmp_path / "cache").iterdir())) == before + 1
     first = photos.folder / photos.records[0].path
     first.write_bytes((photos.folder / photos.records[1].path).read_bytes())
     found = list(cache.queries(photos, thumbnail_extractor))

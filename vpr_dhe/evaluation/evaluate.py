@@ -129,7 +129,6 @@ def evaluate(
             queries = FeatureCache(folder).queries(
                 dataset.queries,
                 extractor,
-                precision=features_precision(precision),
                 batch_size=batch_size,
                 grey_levels=levels,
                 progress=extracting,

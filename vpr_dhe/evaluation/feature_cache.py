@@ -17,7 +17,7 @@ from vpr_dhe.index.manifest import FORMAT
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.models.exported_model import EXTRACTOR, ExportedModel
 from vpr_dhe.records import GreyLevels, Progress
-from vpr_dhe.runtime.choices import AUTO, FP32, ExtractorPrecision
+from vpr_dhe.runtime.choices import AUTO
 from vpr_dhe.runtime.prefetching import read_ahead
 from vpr_dhe.runtime.text import none_of
 
@@ -27,8 +27,9 @@ _UNREADABLE = b"unreadable"
 class FeatureCache:
     """Folder with one index per database and model, and the features of queries; it may be removed at any time.
 
-    The key is a hash of the model and of all images in order, so results never depend on earlier evaluations or on
-    files that have changed since. All images are read for it, which takes a small part of the time to extract them.
+    The key is a hash of the model, of its runtime, device and precision, and of all images in order, so results never
+    depend on earlier evaluations or on files that have changed since. All images are read for it, which takes a small
+    part of the time to extract them.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -50,7 +51,7 @@ class FeatureCache:
         Raises:
             DatasetError: if none of the images can be read.
         """
-        facts = [FORMAT, TEXTURE_RULE, extractor.spec.fingerprint, codec, index_type, bit_depth]
+        facts = [FORMAT, *_extractor_facts(extractor), codec, index_type, bit_depth]
         folder = self.folder / _key(database, [*facts, CODEC_RULE] if codec == AUTO else facts)
         if PlaceIndex.has_images(folder):
             index = PlaceIndex.open(folder)
@@ -74,19 +75,15 @@ class FeatureCache:
         queries: PlaceSplit,
         extractor: Extractor,
         *,
-        precision: ExtractorPrecision = FP32,
         batch_size: int = 8,
         grey_levels: GreyLevels = FULL_RANGE,
         progress: Progress = lambda _: None,
     ) -> StoredQueryFeatures:
         """Open the features of queries, and extract those that are missing.
 
-        Features of different runtimes, devices and precisions differ in their last digits, so each has its own.
-
         Args:
             queries: images of a data set.
             extractor: of the index's model.
-            precision: of the extractor.
             batch_size: images per call of the extractor.
             grey_levels: of 16-bit images, those of the index.
             progress: called with the number of queries just done.
@@ -94,27 +91,18 @@ class FeatureCache:
         Raises:
             IndexBusyError: if another process is extracting the same queries.
         """
-        spec, device = extractor.spec, str(getattr(extractor, "device", "cpu"))
-        facts = [
-            QUERIES_FORMAT,
-            TEXTURE_RULE,
-            spec.fingerprint,
-            spec.model,
-            device,
-            precision,
-            str(tuple(grey_levels)),
-            *_export_facts(extractor),
-        ]
+        facts = [QUERIES_FORMAT, *_extractor_facts(extractor), str(tuple(grey_levels))]
         folder = self.folder / f"queries-{_key(queries, facts)}"
         return StoredQueryFeatures.complete(
             folder, queries, extractor, batch_size=batch_size, grey_levels=grey_levels, progress=progress
         )
 
 
-def _export_facts(extractor: Extractor) -> list[str]:
-    """Device and files of an export, whose fingerprint is that of the model that it was made of."""
+def _extractor_facts(extractor: Extractor) -> list[str]:
+    """All that features depend on; an export has the fingerprint of the model that it was made of."""
+    facts = [TEXTURE_RULE, extractor.spec.fingerprint, extractor.arithmetic]
     model = getattr(extractor, "model_file", None)
-    return [model.device, *model.parts[EXTRACTOR].files.values()] if isinstance(model, ExportedModel) else []
+    return [*facts, *model.parts[EXTRACTOR].files.values()] if isinstance(model, ExportedModel) else facts
 
 
 def _key(split: PlaceSplit, facts: Sequence[str]) -> str:

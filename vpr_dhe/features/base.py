@@ -46,10 +46,14 @@ class ExtractorSpec:
 
 
 class Extractor(ABC):
-    """Extractor of features; `model_file` is the model file or export that it was loaded from."""
+    """Extractor of features; `model_file` is the model file or export that it was loaded from.
+
+    `arithmetic` names runtime, device and precision, between which features of one model differ in their last digits.
+    """
 
     spec: ExtractorSpec
     model_file: ModelFile | ExportedModel
+    arithmetic: str = "cpu"
 
     @abstractmethod
     def extract(self, images: Sequence[Image]) -> list[Features]:

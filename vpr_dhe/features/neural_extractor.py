@@ -113,6 +113,7 @@ class NeuralExtractor(Extractor):
         self.network = network.to(memory_format=self._layout)
         self._run = torch.compile(self.network) if compiled else self.network
         self.device = device
+        self.arithmetic = f"torch {device} {precision}{' compiled' if compiled else ''}"
         self.model_file = model
         self.spec = self._measured_spec(model, name)
         if model.preprocessing.resize_mode != "squeeze":

@@ -29,6 +29,7 @@ class OnnxExtractor(Extractor):
     ) -> None:
         self.model_file, self.spec = model, spec
         self._preprocessing, self._session = preprocessing, session
+        self.arithmetic = f"onnx {session.device}"
 
     @classmethod
     def of_export(cls, model: ExportedModel) -> "OnnxExtractor":
