@@ -229,6 +229,17 @@ def test_a_step_in_the_plane_stays_within_the_speed():
         motion.spread(mass_at(14), Step(), 36)
 
 
+def test_a_step_of_no_mass_is_none():
+    nowhere = Mass(np.empty(0, np.int64), np.empty(0))
+    motion = PositionMotion(grid_map(), max_step_m=10.0)
+    assert not len(motion.spread(nowhere, Step(), 36).places)
+    belief = PlaceFilter(motion, 36)
+    for seen in ([], [7]):  # a dark frame first, which is no evidence
+        belief.update(np.array(seen, np.int64), np.full(len(seen), 30.0))
+        belief.predict(Step())
+    assert belief.probability(np.array([7]))[0] > 0
+
+
 @pytest.mark.parametrize(
     ("odometry", "expected"),
     [

@@ -311,3 +311,9 @@ def test_files_in_the_images_folder_are_remembered_as_they_are(photo_folder, tmp
     assert [frame.error for frame in frames] == [None] * 5
     assert [index.image(id).path for id in index.ids.tolist()] == [path.name for path in paths]
     assert replace(index.image(0), path="") == replace(read_split(photo_folder).records[0], path="")
+
+
+def test_frames_have_the_size_limit_of_the_localizer(localizer, photo_folder):
+    localizer.max_pixels = 100
+    frame = next(SequenceLocalizer(localizer).stream([photo_folder / "00.png"]))
+    assert "more than the 100 that are decoded" in frame.error

@@ -35,14 +35,18 @@ ImageLike: TypeAlias = np.ndarray | Tensor | PIL.Image.Image
 _CHANNELS = frozenset({1, 3, 4})
 
 
-def load_image(source: "ImageLike | StrPath", grey_levels: GreyLevels = FULL_RANGE) -> Image:
+def load_image(
+    source: "ImageLike | StrPath", grey_levels: GreyLevels = FULL_RANGE, *, max_pixels: int | None = MAX_PIXELS
+) -> Image:
     """Decode a file, or convert an image in memory; `grey_levels` maps 16-bit images to 8 bits.
+
+    `max_pixels` is the maximum number of pixels of a file.
 
     Raises:
         ImageError: as for `decode_image` and `require_image`.
     """
     if isinstance(source, (str, os.PathLike)):
-        return decode_image(Path(source), grey_levels=grey_levels)
+        return decode_image(Path(source), max_pixels=max_pixels, grey_levels=grey_levels)
     return require_image(source, grey_levels)
 
 

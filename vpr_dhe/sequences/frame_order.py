@@ -1,6 +1,7 @@
 """Order in which images were taken, by their times and names."""
 
 import re
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -67,7 +68,7 @@ def _longest_ascent(times: Float64[np.ndarray, " times"]) -> Bool[np.ndarray, " 
     last: list[int] = []
     previous = np.full(len(times), -1)
     for number, time in enumerate(times.tolist()):
-        length = int(np.searchsorted(ends, time, side="right"))
+        length = bisect_right(ends, time)
         previous[number] = last[length - 1] if length else -1
         ends[length : length + 1], last[length : length + 1] = [time], [number]
     mask, number = np.zeros(len(times), bool), last[-1]

@@ -163,6 +163,8 @@ class PositionMotion:
             )
         located = ~np.isnan(self._positions[belief.places, 0])
         moving = Mass(belief.places[located], belief.mass[located])
+        if not len(moving.places):  # the tree takes no empty set of positions
+            return belief
         found = self._tree.query_radius(self._positions[moving.places], self._reach_m(step))
         lengths = np.array([len(near) for near in found], np.int64)
         sources = np.repeat(np.arange(len(lengths)), lengths)

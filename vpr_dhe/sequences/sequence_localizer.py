@@ -139,7 +139,7 @@ class SequenceLocalizer:
             localized = LocalizedFrame(number, _name(taken), taken.timestamp_s, taken.dropped)
             frame = taken if unread is None else taken.after(unread)
             try:
-                image = load_image(frame.read(), self.localizer.grey_levels)
+                image = load_image(frame.read(), self.localizer.grey_levels, max_pixels=self.localizer.max_pixels)
             except ImageError as error:
                 unread = frame
                 yield replace(localized, error=str(error))
