@@ -133,6 +133,11 @@ def test_the_default_calibration_serves_until_the_index_has_its_own(run, data, i
     assert stderr.startswith("answers have no probabilities: ")
 
 
+def test_a_layout_is_of_labelled_queries(run, index):
+    code, _, stderr = run("calibrate", index, "--layout", "folders")
+    assert (code, "--layout needs labelled queries; give a data set with --data" in stderr) == (2, True)
+
+
 def test_an_index_is_calibrated_on_its_own_images(run, data, index):
     done = [run("calibrate", index, "--rerank", 6, "--queries-limit", 8, "--verifier", "none")[1] for _ in range(2)]
     assert "calibrated for none, top 6, on 8 queries" in done[0]

@@ -102,7 +102,7 @@ def calibrate_index(
         radius_m = RADIUS_M if protocol.radius_m is None else protocol.radius_m
         assumptions = Assumptions(radius_m, prior, _method(method))
         if data is None:
-            queries = _warped_views(opened, protocol, queries_limit, radius_m)
+            queries = _warped_views(opened, layout, protocol, queries_limit, radius_m)
         else:
             queries = _dataset_queries(opened, data, layout, protocol, queries_limit, note)
         setup = load_setup(
@@ -157,7 +157,10 @@ def _dataset_queries(
     return labelled_queries(dataset if limit is None else dataset.limited(limit), index)
 
 
-def _warped_views(index: PlaceIndex, protocol: Protocol, limit: int | None, radius_m: float) -> Sequence[LabelledQuery]:
-    if others := [option(name) for name in protocol.chosen if name != "radius_m"]:
+def _warped_views(
+    index: PlaceIndex, layout: str, protocol: Protocol, limit: int | None, radius_m: float
+) -> Sequence[LabelledQuery]:
+    of_layout = [] if layout == AUTO else ["--layout"]
+    if others := [*of_layout, *(option(name) for name in protocol.chosen if name != "radius_m")]:
         raise BadInputError(f"{', '.join(others)} needs labelled queries; give a data set with --data")
     return warped_queries(index, limit or _WARPED_QUERIES, radius_m)

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import PIL.Image
 import pytest
 
 from vpr_dhe.datasets.standard import read_split
@@ -56,3 +57,19 @@ def test_withheld_images_are_no_candidates(index, thumbnail_extractor):
     )
     assert (seen.right, seen.features.similarity) == (True, pytest.approx(1.0))
     assert hidden.features.similarity < 0.9
+
+
+def test_views_of_16_bit_images_have_the_grey_levels_of_the_index(tmp_path, thumbnail_extractor):
+    """A thermal camera uses a small part of the range, which the index stretches over all levels."""
+    rng = np.random.default_rng(0)
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number in range(4):
+        thermal = rng.integers(7000, 8000, (40, 60)).astype(np.uint16)
+        PIL.Image.fromarray(thermal).save(photos / f"{number}.png")
+    index = PlaceIndex.create(tmp_path / "thermal", thumbnail_extractor.spec, photos, codec="float16")
+    index.add(
+        [ImageRecord(f"{number}.png", MetricPosition(100.0 * number, 0.0)) for number in range(4)], thumbnail_extractor
+    )
+    for query in warped_queries(index, 4, 25.0):
+        assert query.load().std() > 10

@@ -13,7 +13,7 @@ from vpr_dhe.evaluation.calibration.labelled_queries import LabelledQuery
 from vpr_dhe.images.decoding import decode_named
 from vpr_dhe.index.paths import moved_hint
 from vpr_dhe.index.place_index import PlaceIndex
-from vpr_dhe.records import Image, ImageRecord, Size
+from vpr_dhe.records import GreyLevels, Image, ImageRecord, Size
 from vpr_dhe.runtime.sampling import evenly_spread
 
 SEED = 0
@@ -50,7 +50,7 @@ def warped_queries(index: PlaceIndex, count: int, radius_m: float) -> list[Label
 
 
 def _query(record: ImageRecord, path: Path, index: PlaceIndex, number: int, shown_by: frozenset[int]) -> LabelledQuery:
-    view = partial(_view, path, index.spec.input_size, number)
+    view = partial(_view, path, index.manifest.levels, index.spec.input_size, number)
     others = frozenset(id for id in shown_by if id != index.find(record.path))
     return LabelledQuery(record.path, view, others or shown_by, shown_by - others if others else frozenset())
 
@@ -64,10 +64,12 @@ def _require_positions(records: Sequence[ImageRecord], index: PlaceIndex) -> Non
         )
 
 
-def _view(path: Path, size: Size, number: int) -> Image:
+def _view(path: Path, grey_levels: GreyLevels, size: Size, number: int) -> Image:
     """Warp and relight a part of a photo, the same each time.
 
     Raises:
         ImageError: if the file cannot be read.
     """
-    return warped_views(decode_named(path), size, np.random.default_rng((SEED, number))).image_b
+    # Its size was allowed when it was indexed.
+    photo = decode_named(path, grey_levels, max_pixels=None)
+    return warped_views(photo, size, np.random.default_rng((SEED, number))).image_b

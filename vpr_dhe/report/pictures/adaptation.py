@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
@@ -40,9 +41,11 @@ def draw_examples(index: PlaceIndex) -> Image:
         ImageError: if an image file is missing.
     """
     examples = _examples(index)
+    # Their sizes were allowed when they were indexed.
+    decode = partial(decode_named, grey_levels=index.manifest.levels, max_pixels=None)
     rows = [
         [
-            titled(_panel(decode_named(index.image_path(id))), title, letter_height=_LETTERS)
+            titled(_panel(decode(index.image_path(id))), title, letter_height=_LETTERS)
             for id, title in zip(*columns, strict=True)
         ]
         for columns in ((example.images, example.titles) for example in examples)
