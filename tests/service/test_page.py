@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
+import PIL.Image
 import pytest
 import uvicorn
 
 from vpr_dhe.geography.wgs84 import metres_per_degree
 from vpr_dhe.localization.calibration.probability import Calibration, Conditions
 from vpr_dhe.localization.calibration.selection import SelectedCalibration
-from vpr_dhe.records import GeoPosition
+from vpr_dhe.records import Features, GeoPosition
 from vpr_dhe.report.html.names import readable_name
 from vpr_dhe.service.app import build_app
 
@@ -156,3 +157,22 @@ def test_the_page_shortens_names_as_reports_do(browser, running):
 
 def is_own(url: str, address: str) -> bool:
     return url.startswith((address, "blob:", "data:"))
+
+
+@pytest.mark.browser
+def test_a_blank_photo_is_said_to_be_blank(browser, running, tmp_path, monkeypatch):
+    monkeypatch.setattr(Features, "is_blank", property(lambda _: True))
+    PIL.Image.new("RGB", (64, 48), (90, 90, 90)).save(tmp_path / "wall.png")
+    conditions = Conditions(running.extractor.spec.fingerprint, "magsac", 100)
+    calibration = Calibration(conditions, 25.0, 0.5, 10, 5, 12, math.log(1.5), {})
+    running.localizer.selected_calibration = SelectedCalibration(calibration, "index")
+    with listening(running) as address:
+        page = browser.new_page()
+        page.set_default_timeout(60_000)
+        page.goto(address)
+        page.locator("#photo").set_input_files(tmp_path / "wall.png")
+        page.locator("#query button").click()
+        page.locator("#badge", has_text="blank").wait_for()
+        assert page.locator("#answer").is_visible()
+        assert "too little texture" in page.locator("#answer").text_content()
+        page.close()

@@ -26,6 +26,7 @@ def form_of(disposition: bytes, content: bytes, headers: bytes = b"Content-Type:
         ('form-data; name="image"; filename*=utf-8\'\'%D1%84.jpg; filename="f.jpg"', "f.jpg"),
         ("form-data; name=\"image\"; filename*=utf-8''a%22b%5Cc.jpg", 'a"b\\c.jpg'),
         ('form-data; name="image"', ""),
+        ("form-data; name=image; filename*=a; filename*0=b", None),
         ('form-data; name="other"', None),
     ],
 )

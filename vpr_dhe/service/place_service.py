@@ -162,8 +162,9 @@ class PlaceService:
         id = snapshot.find(name)
         if id is None:
             return None
-        path = snapshot.image_path(id)
-        return await _run(self._workers, lambda: jpeg(decode_named(path, snapshot.manifest.levels), side_px=side_px))
+        # Its size was allowed when it was indexed.
+        decode = partial(decode_named, snapshot.image_path(id), snapshot.manifest.levels, max_pixels=None)
+        return await _run(self._workers, lambda: jpeg(decode(), side_px=side_px))
 
     async def positions(self) -> dict[str, Any]:
         """Positions of indexed images, for a map."""

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from email.message import Message as Headers
+from email.utils import collapse_rfc2231_value
 from typing import Any, TypeAlias
 
 from starlette.datastructures import UploadFile
@@ -128,7 +129,7 @@ def with_file_name(disposition: bytes) -> bytes:
     if _PLAIN_NAME.search(text):
         return disposition
     found = file_name(text)
-    if found is None and _parsed(text).get_param("name", header=_DISPOSITION) != _FIELD:
+    if found is None and _parameter(text, "name") != _FIELD:
         return disposition
     quoted = (found or "").replace("\\", "\\\\").replace('"', '\\"')
     return disposition + f'; filename="{quoted}"'.encode()
@@ -136,10 +137,14 @@ def with_file_name(disposition: bytes) -> bytes:
 
 def file_name(disposition: str) -> str | None:
     """File name in a header Content-Disposition, also as `filename*` or in numbered pieces (RFC 2231, RFC 5987)."""
-    return _parsed(disposition).get_filename()
+    found = _parameter(disposition, "filename")
+    return None if found is None else collapse_rfc2231_value(found).strip()
 
 
-def _parsed(disposition: str) -> Headers:
+def _parameter(disposition: str, name: str) -> str | tuple[str | None, str | None, str] | None:
     header = Headers()
     header[_DISPOSITION] = disposition
-    return header
+    try:
+        return header.get_param(name, header=_DISPOSITION)
+    except (TypeError, ValueError):  # the parser's own errors, of pieces that contradict each other
+        return None

@@ -165,15 +165,21 @@ function judge() {
   const headlines = { sure: "Found", unsure: "Perhaps here", unknown: "Probably somewhere else" };
   title.textContent = !accepted ? "Unknown place" : (headlines[confidence] ?? "Best match");
   badge.className = `badge ${!accepted || confidence === "unknown" ? "weak" : (confidence ?? "")}`;
-  badge.textContent =
-    confidence === null ? "not calibrated" : `${accepted ? confidence : "rejected"}, p = ${probability.toFixed(2)}`;
-  explanation.textContent =
-    confidence === null
+  badge.textContent = badgeText(result, confidence, probability, accepted);
+  explanation.textContent = result.blank
+    ? "Your photo has too little texture to match anything."
+    : confidence === null
       ? "How likely the match is right is not known: this index is not calibrated."
       : accepted
         ? `The probability that the best match shows the place of your photo, ${BASIS[result.calibration]}.`
         : "The best match is less probable than you accept. It is shown, but your photo may be of another place.";
   answer.classList.toggle("rejected", !accepted);
+}
+
+function badgeText(result, confidence, probability, accepted) {
+  if (result.blank) return "blank";
+  if (confidence === null || probability === null) return "not calibrated";
+  return `${accepted ? confidence : "rejected"}, p = ${probability.toFixed(2)}`;
 }
 
 function whereNodes(result) {
