@@ -45,6 +45,11 @@ class PositionSearch:
         """Reference frames of the positions, as `reference_frame_of` names them."""
         return frozenset(one.frame.reference for one in self._frames)
 
+    @property
+    def has_metres(self) -> bool:
+        """Whether any position has coordinates in metres, such as UTM."""
+        return any(one.plane is not None for one in self._frames)
+
     def comparable(self, centre: Position) -> Int64[np.ndarray, " rows"]:
         """Find the sorted rows of the positions whose distance from a centre is defined."""
         return _sorted([one.rows for one in self._frames if one.frame.reference == reference_frame_of(centre)])

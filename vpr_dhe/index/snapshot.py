@@ -152,6 +152,11 @@ class Snapshot:
         """Reference frames of the positions of images, as `geography.distance.reference_frame_of` names them."""
         return frozenset().union(*(segment.places.reference_frames for segment in self.segments))
 
+    @property
+    def has_metres(self) -> bool:
+        """Whether any image has a position in metres, such as UTM."""
+        return any(segment.places.has_metres for segment in self.segments)
+
     def _extracted_similarities(
         self, queries: Float32[np.ndarray, "queries dimension"], ids: Int64[np.ndarray, "queries found"]
     ) -> Float32[np.ndarray, "queries found"]:

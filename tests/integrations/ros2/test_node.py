@@ -17,11 +17,13 @@ from vpr_dhe.geography.distance import apart
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.integrations.ros2.cdr import CompressedImage, RawImage, Stamp
 from vpr_dhe.integrations.ros2.counters import Counters, Event
+from vpr_dhe.integrations.ros2.graph import Names, Topics
 from vpr_dhe.integrations.ros2.latest_image import NewestImage
 from vpr_dhe.integrations.ros2.map_frame import MapFrame
 from vpr_dhe.integrations.ros2.messages import Fix, Level, MapPose, OdometryPose, StaticTransform
 from vpr_dhe.integrations.ros2.mount import Mount
 from vpr_dhe.integrations.ros2.node import LocalizationNode, require_earth, run_node
+from vpr_dhe.integrations.ros2.run import require_fitting
 from vpr_dhe.integrations.ros2.sequence_source import motion_between
 from vpr_dhe.integrations.ros2.settings import NodeSettings, Publishers
 from vpr_dhe.localization.calibration.selection import SelectedCalibration
@@ -249,6 +251,15 @@ def test_a_sequence_believes(degrees):
 def test_settings_have_to_fit_the_index(metres):
     with pytest.raises(BadInputError, match="--prior needs positions in degrees or UTM"):
         require_earth(metres, "--prior")
+
+
+def test_an_initial_pose_needs_metres(degrees, metres):
+    settings, topics = NodeSettings(initial_pose=True), Topics(Names(), "/eye")
+    require_fitting(Localizer.open(metres.folder, verifier="magsac"), settings, topics)
+    localizer = Localizer.open(degrees.folder, verifier="magsac")
+    with pytest.raises(BadInputError, match=r"--initial-pose needs positions in metres, .* add --map-origin"):
+        require_fitting(localizer, settings, topics)
+    require_fitting(localizer, replace(settings, map=MapFrame.parse("48.01,2,0")), topics)
 
 
 def test_an_index_of_another_model_is_opened_again(make_index, other_extractor, monkeypatch):

@@ -45,7 +45,7 @@ def run_ros2(
         BadInputError: if settings and topics do not fit the index, or the domain cannot be joined.
     """
     index = localizer.index
-    _require_fitting(localizer, settings, topics)
+    require_fitting(localizer, settings, topics)
     transport = DdsTransport(domain, config)
     publishers = _publishers(transport, topics, settings)
     node = LocalizationNode(localizer, publishers, settings, topic=topics.image, reopen=reopen, note=note)
@@ -59,12 +59,17 @@ def run_ros2(
             transport.close()
 
 
-def _require_fitting(localizer: Localizer, settings: NodeSettings, topics: Topics) -> None:
+def require_fitting(localizer: Localizer, settings: NodeSettings, topics: Topics) -> None:
     """Raise BadInputError if settings and topics do not fit the index."""
     index = localizer.index
     for option, given in (("--prior", topics.prior), ("--map-origin", settings.map.origin)):
         if given is not None:
             require_earth(index, option)
+    if settings.initial_pose and settings.map.origin is None and not index.snapshot.has_metres:
+        raise BadInputError(
+            f"--initial-pose needs positions in metres, and {index.folder} has none; add --map-origin, or index "
+            "the images with --positions in metres"
+        )
     if settings.use_odometry and not index.snapshot.reference_frames:
         raise BadInputError(
             f"--odometry needs positions, and {index.folder} has none; leave it out, or index the images with "
