@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vpr_dhe.images.names import KnownNames, match_names, tidy_path
+from vpr_dhe.images.names import KnownNames, tidy_path
 
 NFC, NFD = (unicodedata.normalize(form, "Café.jpg") for form in ("NFC", "NFD"))
 
@@ -50,7 +50,7 @@ def test_names_that_several_images_may_have_match_only_as_written():
 def test_a_folder_before_all_names(written, tmp_path):
     folder, paths = tmp_path / "photos", ["a.jpg", "sub/b.jpg"]
     folder.mkdir()
-    assert match_names([written.format(folder=folder, path=path) for path in paths], paths, folder) == paths
+    assert KnownNames(paths).match([written.format(folder=folder, path=path) for path in paths], folder) == paths
 
 
 def test_names_of_another_folder_match_nothing(tmp_path):
@@ -58,18 +58,18 @@ def test_names_of_another_folder_match_nothing(tmp_path):
     for other in (folder, tmp_path / "queries"):
         other.mkdir()
     of_queries = [f"queries/{path}" for path in paths]
-    assert match_names(of_queries, paths, folder) == [None, None]
-    assert match_names([str(tmp_path / name) for name in of_queries], paths, folder) == [None, None]
+    assert KnownNames(paths).match(of_queries, folder) == [None, None]
+    assert KnownNames(paths).match([str(tmp_path / name) for name in of_queries], folder) == [None, None]
     # One table may be about several folders.
     both = [*of_queries, *(f"database/{path}" for path in paths)]
-    assert match_names(both, paths, folder) == [None, None, *paths]
+    assert KnownNames(paths).match(both, folder) == [None, None, *paths]
     # Without the folder's name, only a full correspondence counts.
-    assert match_names(of_queries, paths) == paths
-    assert match_names(of_queries[:1], paths) == [None]
-    assert match_names(both, paths) == [None] * 4
+    assert KnownNames(paths).match(of_queries) == paths
+    assert KnownNames(paths).match(of_queries[:1]) == [None]
+    assert KnownNames(paths).match(both) == [None] * 4
 
 
 @given(st.lists(st.from_regex(r"[a-c]{1,2}(/[a-c]{1,2}){0,2}", fullmatch=True), unique=True, min_size=1))
 def test_names_as_written_always_match_themselves(paths):
-    assert match_names(paths, paths) == paths
+    assert KnownNames(paths).match(paths) == paths
     assert [tidy_path(path.replace("/", "\\")) for path in paths] == paths

@@ -23,7 +23,7 @@ from vpr_dhe.datasets.base import PlaceSplit, Positives
 from vpr_dhe.errors import DatasetError
 from vpr_dhe.geography.csv_table import Sheet, TableForm, paths_by_name, read_sheet
 from vpr_dhe.geography.neighbours import rows_within
-from vpr_dhe.images.names import KnownNames, composed, match_names, tidy_path
+from vpr_dhe.images.names import KnownNames, composed, tidy_path
 
 _QUERY, _DATABASE = "query", "database"
 _NAMES: dict[str, tuple[str, ...]] = {
@@ -108,7 +108,7 @@ def _row_by_name(split: PlaceSplit) -> Callable[[str], int]:
     paths_of, known = paths_by_name(paths), KnownNames(paths)
 
     def row_by_name(cell: str) -> int:
-        path = known.find(cell) or match_names([cell], paths, split.folder)[0] or tidy_path(cell)
+        path = known.match([cell], split.folder)[0] or tidy_path(cell)
         # Paths with folders are not matched by file name, because many folders number their images in the same way.
         possible = [path] if path in row_of else paths_of.get(composed(path), []) if "/" not in path else []
         if len(possible) > 1:

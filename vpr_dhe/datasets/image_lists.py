@@ -6,7 +6,7 @@ from pathlib import Path
 
 from vpr_dhe.errors import DatasetError
 from vpr_dhe.images.listing import scan_images
-from vpr_dhe.images.names import match_names, text_encoding
+from vpr_dhe.images.names import KnownNames, text_encoding
 from vpr_dhe.runtime.text import counted
 
 _LINE_END = re.compile(r"\r\n|\r|\n")
@@ -59,7 +59,7 @@ def read_image_list(source: Path, folder: Path) -> ImageList:
             f"{folder}: the split is empty: {source} lists no images; write one path per line, or remove it"
         )
     scanned = scan_images(folder).paths
-    found = match_names(lines, scanned, folder)
+    found = KnownNames(scanned).match(lines, folder)
     # Images in hidden folders or with unusual extensions are not in the scan.
     paths = tuple(path or _as_written(line, folder) for path, line in zip(found, lines, strict=True))
     missing = tuple(

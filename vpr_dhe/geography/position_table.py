@@ -33,7 +33,7 @@ from vpr_dhe.geography.csv_table import (
     read_sheet,
     with_decimal_point,
 )
-from vpr_dhe.images.names import composed, match_names, tidy_path
+from vpr_dhe.images.names import KnownNames, composed, tidy_path
 from vpr_dhe.records import GeoPosition, ImageRecord, MetricPosition, Position, StrPath
 
 _NAMES: dict[str, tuple[str, ...]] = {
@@ -98,7 +98,7 @@ class PositionTable:
 
         Args:
             records: images, with paths relative to their folder.
-            folder: folder of the images, a possible prefix of paths in the table; without it, see `match_names`.
+            folder: folder of the images, a possible prefix of paths in the table; without it, see `KnownNames.match`.
 
         Raises:
             BadInputError: if no row names any of the images, a file name is ambiguous, or two rows of one image differ.
@@ -118,7 +118,7 @@ class PositionTable:
         """Number of the row of each image, matched by path, otherwise by file name."""
         known = set(paths)
         exact = {row.path: number for number, row in enumerate(self.rows) if row.path in known}
-        matched = match_names([row.path for row in self.rows], paths, folder)
+        matched = KnownNames(paths).match([row.path for row in self.rows], folder)
         respelt = self._agreeing((path, number) for number, path in enumerate(matched) if path not in exact)
         # Paths with folders are not matched by file name, because cameras often use the same numbers.
         others = [number for number, path in enumerate(matched) if path is None and "/" not in self.rows[number].path]

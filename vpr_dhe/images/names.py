@@ -52,28 +52,29 @@ class KnownNames:
                 return found[0]
         return None
 
+    def match(self, names: Sequence[str], folder: Path | None = None) -> list[str | None]:
+        """Match each name to a path; None for names of other images.
 
-def match_names(names: Sequence[str], paths: Sequence[str], folder: Path | None = None) -> list[str | None]:
-    """Match each name to a path; None for names of other images.
+        If no name is among the paths, all may have the folder of the images as prefix: its absolute path, its name, or,
+        if the folder is unknown or was renamed, any folder for which names and paths correspond one to one.
 
-    If no name is among the paths, all may have the folder of the images as prefix: its absolute path, its name, or, if
-    the folder is unknown or was renamed, any folder for which names and paths correspond one to one.
-
-    Args:
-        names: names as written.
-        paths: paths of the images, relative to their folder.
-        folder: folder of the images, if known.
-    """
-    known = KnownNames(paths)
-    found = [known.find(name) or known.find(_inside(name, folder)) for name in names]
-    if any(found):
-        return found
-    for prefix in _prefixes(names, folder):
-        cut = [_without(tidy_path(name), prefix) for name in names]
-        found = [known.find(name) if name is not None else None for name in cut]
-        if any(found) and (_names_folder(prefix, folder) or _one_to_one(found, paths, prefix, folder)):
+        Args:
+            names: names as written.
+            folder: folder of the images, if known.
+        """
+        found = [self.find(name) or self.find(_inside(name, folder)) for name in names]
+        if any(found):
             return found
-    return [None] * len(names)
+        for prefix in _prefixes(names, folder):
+            cut = [_without(tidy_path(name), prefix) for name in names]
+            found = [self.find(name) if name is not None else None for name in cut]
+            if any(found) and (_names_folder(prefix, folder) or self._is_one_to_one(found, prefix, folder)):
+                return found
+        return [None] * len(names)
+
+    def _is_one_to_one(self, found: Sequence[str | None], prefix: str, folder: Path | None) -> bool:
+        another = folder is not None and _is_another(prefix, folder)
+        return not another and None not in found and len(set(found)) == len(found) == len(self._paths)
 
 
 def composed(text: str) -> str:
@@ -126,8 +127,3 @@ def _is_another(prefix: str, folder: Path) -> bool:
         return path.is_dir() and not path.samefile(folder)
     except OSError:
         return False
-
-
-def _one_to_one(found: Sequence[str | None], paths: Sequence[str], prefix: str, folder: Path | None) -> bool:
-    another = folder is not None and _is_another(prefix, folder)
-    return not another and None not in found and len(set(found)) == len(found) == len(paths)
