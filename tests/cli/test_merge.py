@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from vpr_dhe.index.place_index import PlaceIndex
+
 QUERY = ("--verifier", "none", "--top-k", 1)
 
 
@@ -28,6 +30,13 @@ def merged(run, photo_folder, tmp_path) -> Path:
         assert (code, f"all: {images} images (6 merged)" in stdout) == (0, True)
     assert f"paths of the images in {second} begin with photos/" in stderr
     return tmp_path / "all"
+
+
+@pytest.mark.parametrize("option", [("--strict",), ("--batch-size", 4), ("--ray", "auto"), ("--max-megapixels", 9)])
+def test_options_of_the_extraction_are_refused(run, thumbnail_extractor, tmp_path, option):
+    PlaceIndex.create(tmp_path / "a", thumbnail_extractor.spec, tmp_path)
+    code, _, stderr = run("index", "--merge", tmp_path / "a", "--out", tmp_path / "all", *option)
+    assert (code, f"{option[0]} is for images to extract" in stderr) == (2, True), stderr
 
 
 def test_commands_on_an_index_of_several_folders(run, merged, photo_folder, tmp_path):

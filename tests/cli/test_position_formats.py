@@ -37,3 +37,23 @@ def test_positions_for_maps_and_trajectories(run, photo_folder, tmp_path):
     assert run("query", tmp_path / "none", *timed)[0] == 2
     code, stdout, stderr = run("query", tmp_path / "local", *timed)
     assert (code, "left out" in stderr, len(stdout.splitlines()) > 1) == (0, True, True)
+
+
+def test_an_interruption_leaves_an_earlier_document(run, photo_folder, tmp_path, monkeypatch):
+    assert run("index", photo_folder, "--out", tmp_path / "index", "--model", "sift-vlad", "--codec", "float16")[0] == 0
+    earlier = tmp_path / "answers.json"
+    earlier.write_text("earlier answers")
+
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("vpr_dhe.localization.localizer.Localizer.localize", interrupt)
+    assert run("query", tmp_path / "index", photo_folder, "--verifier", "none", "--out", earlier)[0] != 0
+    assert earlier.read_text() == "earlier answers"
+
+
+def test_a_file_that_may_not_be_written_is_refused_before_the_work(run, photo_folder, tmp_path, monkeypatch):
+    (tmp_path / "index").mkdir()
+    monkeypatch.setattr("os.access", lambda *_: False)  # a superuser may write everywhere
+    code, _, stderr = run("query", tmp_path / "index", photo_folder, "--out", tmp_path / "answers.json")
+    assert (code, "is not writable; give another file" in stderr) == (2, True)

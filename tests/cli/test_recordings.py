@@ -264,6 +264,9 @@ def test_mistakes_end_in_one_sentence_and_leave_nothing(run, tmp_path, monkeypat
             assert (code, stdout, stderr.count("\n"), complaint in stderr) == (2, "", 1, True), stderr
     code, _, stderr = run("query", tmp_path / "index", "--video", video, "--report", tmp_path / "report.html")
     assert (code, "extract frames with `vpr-dhe frames`" in stderr) == (2, True)
+    pairs = ("--format", "hloc", "--names-relative-to", tmp_path)
+    code, _, stderr = run("query", tmp_path / "index", "--video", video, *pairs)
+    assert (code, "--names-relative-to is for image files" in stderr) == (2, True)
     monkeypatch.setitem(sys.modules, "rosbags", None)
     for name in [name for name in sys.modules if name.startswith("rosbags.")]:
         monkeypatch.delitem(sys.modules, name)
@@ -293,6 +296,8 @@ def test_frames_of_a_video_have_the_positions_of_a_track(run, tmp_path):
     code, stdout, _ = run("index", *options, "--out", tmp_path / "index", "--codec", "int8")
     assert (code, "4 images" in stdout) == (0, True)
     assert PlaceIndex.open(tmp_path / "index").image(1).position.latitude_deg == pytest.approx(49.0003)
+    assert run("loops", *options, "--verifier", "none", "--index", tmp_path / "way")[0] == 0
+    assert PlaceIndex.open(tmp_path / "way").image(1).timestamp_s == pytest.approx(1777631400.3)
     for wrong in (
         ("--track", tmp_path / "ride.gpx"),
         ("--video", video, "--min-metres", 3),

@@ -69,6 +69,11 @@ def test_a_local_head_is_trained_and_indexed(run, exported, textures, tmp_path):
     assert json.loads(stdout)["queries"][0]["matches"][0]["image"] == "07.png"
 
 
+def test_a_head_that_is_trained_further_keeps_its_dimension(run, textures, tmp_path):
+    code, _, stderr = run("train", "local", textures, "--dimension", 32, "--out", tmp_path / "run")
+    assert (code, "--dimension is for a new head, and lite-vlad has one" in stderr) == (2, True)
+
+
 def test_a_local_head_needs_a_network(run, textures, tmp_path):
     code, _, stderr = run("train", "local", textures, "--model", "sift-vlad", "--out", tmp_path / "run")
     assert (code, "is not a network" in stderr) == (2, True)

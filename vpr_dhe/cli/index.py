@@ -1,7 +1,7 @@
 """`vpr-dhe index`: index of a folder of images or of a recording."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -143,7 +143,8 @@ def run(
     from vpr_dhe.index.indexing import index_images
 
     if source.merge:
-        _merge(source.merge, out, source, recording, settings)
+        _require_merge_alone(source, recording, settings, extraction, strict=strict)
+        _merge(source.merge, out, settings)
         return
     has_begun = False
 
@@ -207,14 +208,11 @@ def _print(report: "IndexingReport", out: Path) -> None:
     print(f"{out}: {len(index)} images ({tables.added_summary(report.added)}), model {index.spec.model}")
 
 
-def _merge(
-    others: list[Path], out: Path, source: SourceOptions, recording: RecordingOptions, settings: SettingsOptions
-) -> None:
+def _merge(others: list[Path], out: Path, settings: SettingsOptions) -> None:
     """Merge indexes, and print what was done."""
     from vpr_dhe.index.merged_indexes import merge_indexes
     from vpr_dhe.report.tables.indexing import adaptation_notes, duplicate_lines
 
-    _require_merge_alone(source, recording, settings)
     with progress_stages() as start_progress:
         merged = merge_indexes(
             others,
@@ -232,7 +230,14 @@ def _merge(
     print(f"{out}: {len(index)} images ({merged.added} merged), model {index.spec.model}")
 
 
-def _require_merge_alone(source: SourceOptions, recording: RecordingOptions, settings: SettingsOptions) -> None:
+def _require_merge_alone(
+    source: SourceOptions,
+    recording: RecordingOptions,
+    settings: SettingsOptions,
+    extraction: ExtractionOptions,
+    *,
+    strict: bool,
+) -> None:
     """Raise BadInputError if options were given that choose images, or how they are extracted."""
     given = {
         "IMAGES": source.images,
@@ -248,6 +253,8 @@ def _require_merge_alone(source: SourceOptions, recording: RecordingOptions, set
         "--codec": settings.codec,
         "--bit-depth": settings.bit_depth,
         "--panorama-views": settings.panorama_views,
+        "--strict": strict,
+        **_changed(extraction),
     }
     excluded = [name for name, value in given.items() if value]
     if excluded:
@@ -255,3 +262,8 @@ def _require_merge_alone(source: SourceOptions, recording: RecordingOptions, set
             f"--merge takes images, features and positions from an index, and {excluded[0]} is for images to extract; "
             "give one of them"
         )
+
+
+def _changed(options: ExtractionOptions) -> dict[str, bool]:
+    """Whether each option differs from its default, by its name on the command line."""
+    return {f"--{one.name.replace('_', '-')}": getattr(options, one.name) != one.default for one in fields(options)}

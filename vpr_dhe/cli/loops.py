@@ -158,8 +158,8 @@ def run(
                 naming_jumps(watched.frames(frames), _EFFECT_OF_JUMPS),
                 index=output.index,
                 images_folder=photos.images,
-                # Times of a video start at 0, and the index stores times since the Unix epoch.
-                keep_times=recording.video is None,
+                # The index stores times since the Unix epoch.
+                keep_times=recording.has_unix_times,
                 bit_depth=limits.bit_depth or AUTO,
                 model=model.model,
                 verifier=verification.verifier,

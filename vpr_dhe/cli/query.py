@@ -23,6 +23,7 @@ from vpr_dhe.cli.shared.progress import (
     chosen_format,
     note_default_calibration,
     open_output,
+    print_result,
     print_stderr,
     progress_bar,
     report_blank,
@@ -199,11 +200,13 @@ def run(
     near = rough.circle(localizer)
     opened = recording.frames("querying") if recording.given else with_progress(listed, "querying")
     watching = watched_answers(output.rerun, localizer, sequence=traverse.sequence)
-    with opened as frames, open_output(output.out) as file, watching as watched:
+    # A document is written when it is complete: an interruption leaves an earlier one as it is.
+    lines = open_output(output.out if by_line else None)
+    with opened as frames, lines as file, watching as watched:
         answers = watched.results(_answers(localizer, watched.frames(frames), traverse, limits, near))
         summary = _write_answers(answers, by_line, file, keep=output.report is not None)
-        sheet = AnswerSheet.of(localizer, verification.verifier, summary.answers)
-        _write_sheet(sheet, format, file)
+    sheet = AnswerSheet.of(localizer, verification.verifier, summary.answers, unix_times=recording.has_unix_times)
+    _write_sheet(sheet, format, output.out)
     report_left_out(summary.left_out, written=summary.lines > 0)
     if output.report:
         _write_report(sheet, localizer, output.report)
@@ -273,6 +276,11 @@ def _require_consistent(
             "only --format table, json and jsonl hold the belief of --sequence, and geojson, gpx and tum its "
             "positions; use one of them, without --report"
         )
+    if recorded and output.names_relative_to is not None:
+        raise BadInputError(
+            "--names-relative-to is for image files, and frames of a recording are none; leave it out, or extract them "
+            "with `vpr-dhe frames`"
+        )
     if output.names_relative_to is not None and output.chosen_format is not Format.hloc:
         raise BadInputError("--names-relative-to is for pairs; add --format hloc, or leave it out")
 
@@ -302,16 +310,16 @@ def _answers(
     return map(Answer.of, localized)
 
 
-def _write_sheet(sheet: "AnswerSheet", format: Format, output: "TextIO") -> None:
+def _write_sheet(sheet: "AnswerSheet", format: Format, out: Path | None) -> None:
     """Write a document of all answers if the format is one, and one line on stderr about queries without a position."""
     from vpr_dhe.report.tables.answers import SHEET_FORMATS
     from vpr_dhe.report.tables.positions import POSITION_FORMATS
 
     if format in SHEET_FORMATS:
-        print(SHEET_FORMATS[format](sheet), file=output)
+        print_result(SHEET_FORMATS[format](sheet), out)
     if format in POSITION_FORMATS:
         positions = POSITION_FORMATS[format]
-        print(positions.document(sheet), file=output)
+        print_result(positions.document(sheet), out)
         reasons = [reason for answer in sheet.answers if (reason := positions.lacks(answer))]
         if reasons:
             print_stderr(f"left out {len(reasons)} of {len(sheet.answers)} queries, such as one with {reasons[0]}")

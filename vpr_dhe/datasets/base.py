@@ -115,6 +115,10 @@ class Protocol:
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value >= 0):
                 raise BadInputError(f"{option(name)} is {value}; expected a number from 0")
+        for name, least in (("frame_tolerance", 0), ("query_step", 1)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise BadInputError(f"{option(name)} is {value}; expected a whole number from {least}")
 
     @property
     def chosen(self) -> tuple[str, ...]:

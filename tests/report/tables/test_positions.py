@@ -35,8 +35,9 @@ def answer(name, estimate=None, match=None, *, time_s=None, heading_deg=None, be
     return Answer(name, localization, belief=belief, timestamp_s=time_s)
 
 
-def written(name: str, *answers: Answer) -> str:
-    return POSITION_FORMATS[name].document(AnswerSheet("index", "model", "magsac", answers))
+def written(name: str, *answers: Answer, unix_times: bool = True) -> str:
+    sheet = AnswerSheet("index", "model", "magsac", answers, unix_times=unix_times)
+    return POSITION_FORMATS[name].document(sheet)
 
 
 def believed(position, probability=0.9) -> Belief:
@@ -142,3 +143,11 @@ def test_a_yaw_points_where_the_heading_does(heading_deg):
     yaw, heading = yaw_rad(heading_deg), math.radians(heading_deg)
     assert -math.pi <= yaw <= math.pi
     assert (math.cos(yaw), math.sin(yaw)) == pytest.approx((math.sin(heading), math.cos(heading)), abs=1e-9)
+
+
+def test_gpx_has_no_times_that_count_from_the_start_of_a_video():
+    frame = answer("v", GeoPosition(1.0, 2.0), time_s=0.0)
+    assert "<time>1970-01-01T00:00:00" in written("gpx", frame)
+    timeless = written("gpx", frame, unix_times=False)
+    assert "<trkpt" in timeless
+    assert "<time>" not in timeless

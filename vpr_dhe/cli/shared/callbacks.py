@@ -3,6 +3,7 @@
 None stands for an option that was not given.
 """
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -196,7 +197,7 @@ def writable_file(path: Path | None) -> Path | None:
     """Return the path of a file to write.
 
     Raises:
-        BadInputError: if it is a folder, or lies in none.
+        BadInputError: if it is a folder, lies in none, or may not be written.
     """
     require_writable(path)
     return path
@@ -209,6 +210,8 @@ def require_writable(path: Path | None) -> None:
     if path.is_dir() or not path.parent.is_dir():
         found = "is a folder" if path.is_dir() else "lies in a folder that does not exist"
         raise BadInputError(f"{path} {found}; give the name of a file in an existing folder")
+    if not (os.access(path, os.W_OK) if path.exists() else os.access(path.parent, os.W_OK | os.X_OK)):
+        raise BadInputError(f"{path} is not writable; give another file")
 
 
 def parse_names(texts: Iterable[str]) -> tuple[str, ...]:

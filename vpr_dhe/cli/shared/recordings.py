@@ -76,6 +76,11 @@ class RecordingOptions:
         """Path of the recording; None if there is none."""
         return self.bag or self.video
 
+    @property
+    def has_unix_times(self) -> bool:
+        """Whether times of frames count from the Unix epoch; those of a video without a track count from its start."""
+        return self.video is None or self.track is not None
+
     def require_alone(self, what: str, *, given: bool, times: Path | None) -> None:
         """Raise BadInputError unless exactly one of a recording and `what` is given, and times only with the latter."""
         if given == (self.given is not None):

@@ -16,6 +16,7 @@ from vpr_dhe.cli.train.options import (
     open_network,
 )
 from vpr_dhe.cli.train.running import train_stage
+from vpr_dhe.errors import BadInputError
 from vpr_dhe.models.names import DEFAULT_MODEL
 
 NAME = "local"
@@ -47,7 +48,7 @@ class LocalOptions:
     new_head: Annotated[
         bool, typer.Option("--new-head", help="Start from random weights instead of the model's local head.")
     ] = False
-    dimension: Annotated[int, typer.Option(min=8, help="Length of the descriptors of a new head.")] = 64
+    dimension: Annotated[int | None, typer.Option(min=8, help="Length of the descriptors of a new head. [64]")] = None
 
 
 def run(
@@ -68,6 +69,12 @@ def run(
 
     device = loop.pick_device()
     model = require_network(open_network(network.model, loop.seed))
+    head = None if network.new_head else local_head_of(model)
+    if head is not None and network.dimension is not None:
+        raise BadInputError(
+            f"--dimension is for a new head, and {network.model} has one, which training continues; add --new-head, or "
+            "leave it out"
+        )
     extractor = extractor_of(model.without_local_head(), model.name, device)
     training, validation = open_images(photos.photos, extractor.spec.input_size)
     print_stderr(f"views of {training.description}")
@@ -75,7 +82,7 @@ def run(
         batch_size=batch_size,
         learning_rate=learning_rate,
         decay_steps=decay_steps or loop.steps,
-        dimension=network.dimension,
+        dimension=network.dimension or LocalHeadSettings.dimension,
         seed=loop.seed,
         validation_pairs=validation_pairs,
     )
@@ -85,6 +92,6 @@ def run(
         validation,
         settings,
         training_data=photos.description,
-        head=None if network.new_head else local_head_of(model),
+        head=head,
     )
     train_stage(stage, loop, device)

@@ -120,9 +120,9 @@ def picture_of(
 ) -> tuple[str | None, str | None]:
     """Draw a match for `ShownMatch.picture`, or return the reason for `ShownMatch.fault`."""
     try:
-        drawn = draw_match(
-            query, decode_image(candidate, grey_levels=grey_levels), verification or NOT_VERIFIED, side_px=_SIDE_PX
-        )
+        # Its size was allowed when it was indexed.
+        image = decode_image(candidate, max_pixels=None, grey_levels=grey_levels)
+        drawn = draw_match(query, image, verification or NOT_VERIFIED, side_px=_SIDE_PX)
     except ImageError as error:
         return None, str(error)
     return data_uri(jpeg(drawn, side_px=max(drawn.shape))), None

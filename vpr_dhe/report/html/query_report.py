@@ -70,7 +70,7 @@ def _shown_query(id: str, answer: Answer, folders: ImageFolders, grey_levels: Gr
     if answer.localization is None:
         return ShownQuery(id, answer.query, UNREAD, answer.error or "")
     try:
-        image = decode_image(Path(answer.query), grey_levels=grey_levels)
+        image = decode_image(Path(answer.query), max_pixels=None, grey_levels=grey_levels)
     except ImageError as error:
         return ShownQuery(id, answer.query, UNREAD, str(error))
     matches = []

@@ -60,7 +60,8 @@ class Answer:
 class AnswerSheet:
     """All answers of one run with its index, model and verifier, and the order of verified candidates.
 
-    `calibration` is the calibration of the probabilities, if there is one.
+    `calibration` is the calibration of the probabilities, if there is one; `unix_times` says whether times of queries
+    count from the Unix epoch.
     """
 
     index: str
@@ -70,9 +71,12 @@ class AnswerSheet:
     rank_by: RankBy = "inliers"
     adaptation: AdaptationReport | None = None
     calibration: CalibrationSource | None = None
+    unix_times: bool = True
 
     @classmethod
-    def of(cls, localizer: Localizer, verifier: str, answers: Iterable[Answer]) -> "AnswerSheet":
+    def of(
+        cls, localizer: Localizer, verifier: str, answers: Iterable[Answer], *, unix_times: bool = True
+    ) -> "AnswerSheet":
         """Sheet of the answers of a localizer, which does not know its verifier by name."""
         index = localizer.index
         return cls(
@@ -83,6 +87,7 @@ class AnswerSheet:
             localizer.rank_by,
             localizer.adaptation,
             localizer.calibration_source,
+            unix_times,
         )
 
 

@@ -159,18 +159,27 @@ _GPX_HEADER = (
 
 
 def _gpx(sheet: AnswerSheet) -> str:
-    """GPX with a track of the queries that have times, and waypoints of the others."""
+    """GPX with a track of the queries that have times, and waypoints of the others.
+
+    Points have only times that count from the Unix epoch.
+    """
     timed = [answer for answer in sheet.answers if answer.timestamp_s is not None]
     others = [answer for answer in sheet.answers if answer.timestamp_s is None]
-    track = [f"<trk><trkseg>{point}</trkseg></trk>" for point in ["\n".join(_points("trkpt", timed))] if point]
-    return "\n".join([_GPX_HEADER, *_points("wpt", others), *track, "</gpx>"])
+    track = [
+        f"<trk><trkseg>{point}</trkseg></trk>"
+        for point in ["\n".join(_points("trkpt", timed, with_times=sheet.unix_times))]
+        if point
+    ]
+    return "\n".join([_GPX_HEADER, *_points("wpt", others, with_times=False), *track, "</gpx>"])
 
 
-def _points(tag: str, answers: Sequence[Answer]) -> Iterator[str]:
+def _points(tag: str, answers: Sequence[Answer], *, with_times: bool) -> Iterator[str]:
     for answer in answers:
         if degrees := _on_earth(answer):
             # The schema requires the time before the name.
-            time = "" if answer.timestamp_s is None else f"<time>{iso_time(answer.timestamp_s)}</time>"
+            time = (
+                f"<time>{iso_time(answer.timestamp_s)}</time>" if with_times and answer.timestamp_s is not None else ""
+            )
             at = f'lat="{degrees[0]:.7f}" lon="{degrees[1]:.7f}"'
             yield f"<{tag} {at}>{time}<name>{escape(answer.query)}</name></{tag}>"
 
