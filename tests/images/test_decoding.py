@@ -6,6 +6,7 @@ import struct
 import sys
 import warnings
 import zlib
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -264,3 +265,41 @@ def test_the_size_of_a_file_is_read_without_decoding_it(picture, tmp_path, monke
         monkeypatch.setattr(kind, "load", refuse)
     assert opened.size_in_file(upright) == Size(picture.width, picture.height)
     assert opened.size_in_file(turned) == Size(picture.height, picture.width)
+
+
+def test_images_of_too_many_pixels_are_refused_before_they_are_decoded(picture, tmp_path, monkeypatch):
+    """A small PNG may hold gigabytes of pixels."""
+    picture.save(tmp_path / "a.png")
+    decoded: list[PIL.Image.Image] = []
+
+    def noted(self: PIL.Image.Image) -> None:
+        decoded.append(self)
+
+    monkeypatch.setattr(PIL.ImageFile.ImageFile, "load", noted)
+    for source in (tmp_path / "a.png", (tmp_path / "a.png").read_bytes()):
+        with pytest.raises(ImageError, match="more than the 100 that are decoded at most"):
+            decode_image(source, max_pixels=100)
+    assert not decoded
+
+
+def test_large_images_of_all_formats_are_decoded_one_at_a_time(picture, tmp_path, monkeypatch):
+    monkeypatch.setattr(opened, "LARGE_PIXELS", 100)
+    picture.save(tmp_path / "a.png")
+    load, at_work = PIL.ImageFile.ImageFile.load, []
+
+    def loaded(self: PIL.Image.Image) -> object:
+        at_work.append(opened._large_images.locked())
+        return load(self)
+
+    monkeypatch.setattr(PIL.ImageFile.ImageFile, "load", loaded)
+    decode_image(tmp_path / "a.png")
+    assert set(at_work) == {True}
+
+
+def test_a_large_file_is_not_read_if_its_header_claims_too_many_pixels(picture, tmp_path, monkeypatch):
+    monkeypatch.setattr(opened, "_LARGE_FILE_BYTES", 100)
+    picture.save(tmp_path / "a.png")
+    assert opened.read_file(tmp_path / "a.png") == (tmp_path / "a.png").read_bytes()
+    monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail(f"{path} was read"))
+    with pytest.raises(ImageError, match="more than the 100 that are decoded"):
+        opened.read_file(tmp_path / "a.png", 100)

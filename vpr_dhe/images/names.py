@@ -62,7 +62,8 @@ class KnownNames:
             names: names as written.
             folder: folder of the images, if known.
         """
-        found = [self.find(name) or self.find(_inside(name, folder)) for name in names]
+        roots = () if folder is None else (folder.absolute(), folder.resolve())
+        found = [self.find(name) or self.find(_inside(name, roots)) for name in names]
         if any(found):
             return found
         for prefix in _prefixes(names, folder):
@@ -82,12 +83,11 @@ def composed(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
-def _inside(name: str, folder: Path | None) -> str:
-    """Name relative to the folder if it is an absolute path inside it, otherwise unchanged."""
-    if folder is not None and name.startswith("/"):
-        for base in (folder.absolute(), folder.resolve()):
-            if name.startswith(f"{base}/"):
-                return tidy_path(name[len(f"{base}/") :])
+def _inside(name: str, roots: Sequence[Path]) -> str:
+    """Name relative to the folder, given by its absolute paths, if it is a path inside it; otherwise unchanged."""
+    for root in roots if name.startswith("/") else ():
+        if name.startswith(f"{root}/"):
+            return tidy_path(name[len(f"{root}/") :])
     return name
 
 
@@ -100,16 +100,18 @@ def _prefixes(names: Sequence[str], folder: Path | None) -> list[str]:
     if folder is None:
         return of_all
     named: dict[str, None] = {}
+    own = _spelling(folder.resolve().name)
     for parts in folders:
         for count in range(1, len(parts) + 1):
-            if _same_name(parts[count - 1], folder):
+            if _spelling(parts[count - 1]) == own:
                 named["/".join(parts[:count])] = None
     # Several folders of the same name are ambiguous.
     return [*(named if len(named) == 1 else ()), *of_all]
 
 
-def _same_name(part: str, folder: Path) -> bool:
-    return composed(part).casefold() == composed(folder.resolve().name).casefold()
+def _spelling(part: str) -> str:
+    """Part of a path without differences of case and Unicode form."""
+    return composed(part).casefold()
 
 
 def _without(name: str, prefix: str) -> str | None:
@@ -117,7 +119,9 @@ def _without(name: str, prefix: str) -> str | None:
 
 
 def _names_folder(prefix: str, folder: Path | None) -> bool:
-    return folder is not None and _same_name(prefix.rpartition("/")[2], folder) and not _is_another(prefix, folder)
+    if folder is None or _spelling(prefix.rpartition("/")[2]) != _spelling(folder.resolve().name):
+        return False
+    return not _is_another(prefix, folder)
 
 
 def _is_another(prefix: str, folder: Path) -> bool:

@@ -16,7 +16,7 @@ from jaxtyping import UInt16
 from vpr_dhe.errors import ImageError
 from vpr_dhe.images.parts import Part, load_parts, upright, upright_size
 from vpr_dhe.images.pillow import open_image
-from vpr_dhe.images.truncated_jpeg import is_nearly_whole, with_end
+from vpr_dhe.images.truncated_jpeg import START, is_nearly_whole, with_end
 from vpr_dhe.images.view_names import file_of
 from vpr_dhe.records import GreyLevels, Image, Size
 from vpr_dhe.runtime.choices import MAX_PIXELS
@@ -29,6 +29,8 @@ LARGE_PIXELS = 50_000_000
 MIN_SIDE_PX = 16
 """Minimum side of an image in pixels; smaller images do not have enough texture."""
 
+# Files of this size are not read before their headers.
+_LARGE_FILE_BYTES = 100_000_000
 # Modes of Pillow whose pixels can be averaged.
 _AVERAGED_MODES = frozenset({"L", "LA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"})
 _large_images = Lock()
@@ -92,9 +94,16 @@ def read_image(
 def _completed(source: Path | bytes) -> bytes | None:
     """Content of a JPEG without its last bytes, with an end marker appended; None for other files."""
     try:
-        return with_end(source if isinstance(source, bytes) else regular_file(source).read_bytes())
+        return with_end(source if isinstance(source, bytes) else _jpeg_content(regular_file(source)))
     except (ImageError, OSError):
         return None
+
+
+def _jpeg_content(path: Path) -> bytes:
+    """Content of a JPEG; empty for other files, which may be too large to read."""
+    with path.open("rb") as file:
+        head = file.read(len(START))
+        return head + file.read() if head == START else b""
 
 
 def _read_opened(
@@ -109,9 +118,11 @@ def _read_opened(
         with open_image(source if isinstance(source, bytes) else regular_file(source)) as file:
             if file.format in _PROGRAM_FORMATS:
                 raise ImageError(f"{file.format} is a vector format; save the image as JPEG or PNG")
-            size, orientation = Size(*file.size), orientation_of(file)
+            size = Size(*file.size)
             check_size(size, max_pixels)
-            return read(Opened(file, size, orientation, grey_levels, refuse_gaps))
+            # The orientation of a PNG may be behind its pixels, which are decoded to find it.
+            with _large_images if size.width * size.height > LARGE_PIXELS else nullcontext():
+                return read(Opened(file, size, orientation_of(file), grey_levels, refuse_gaps))
     except ImageError:
         raise
     except PIL.UnidentifiedImageError as error:
@@ -127,9 +138,8 @@ def decode_whole(opened: Opened, min_size: Size | None) -> Decoded:
     file, orientation = opened.file, opened.orientation
     if min_size is not None:
         file.draft(None, min_size)  # has an effect on JPEG only
-    with _large_images if opened.size.width * opened.size.height > LARGE_PIXELS else nullcontext():
-        file.load()
-        picture = _averaged_down(file, min_size, opened.grey_levels)
+    file.load()
+    picture = _averaged_down(file, min_size, opened.grey_levels)
     _check_gaps(picture, opened)
     image = np.array(upright(picture, orientation), dtype=np.uint8)
     return Decoded(image, upright_size(opened.size, orientation))
@@ -182,14 +192,20 @@ def size_in_file(path: Path) -> Size | None:
         return None
 
 
-def read_file(path: Path) -> bytes:
+def read_file(path: Path, max_pixels: int | None = None) -> bytes:
     """Read an image file without decoding it.
 
+    A file of many megabytes is not read if its header claims more than `max_pixels` pixels.
+
     Raises:
-        ImageError: if it is missing, not a regular file, or unreadable. The message does not repeat the file's name.
+        ImageError: if it is missing, not a regular file, unreadable, or too large. The message does not repeat the
+            file's name.
     """
     try:
-        return regular_file(path).read_bytes()
+        file = regular_file(path)
+        if file.stat().st_size > _LARGE_FILE_BYTES and (size := size_in_file(path)):
+            check_size(size, max_pixels)
+        return file.read_bytes()
     except OSError as error:
         raise ImageError(f"the file cannot be read ({error.strerror})") from error
 
@@ -237,6 +253,15 @@ def deep_values_of(image: PIL.Image.Image) -> UInt16[np.ndarray, "height width"]
         return None
     check_size(Size(*image.size), MAX_PIXELS)
     return np.asarray(upright(image, orientation_of(image))).astype(np.uint16)
+
+
+def is_deep_file(path: Path) -> bool:
+    """Whether the header of a file is that of an image with one channel of 16 bits; False if it cannot be read."""
+    try:
+        with open_image(regular_file(path)) as file:
+            return _is_deep(file)
+    except Exception:  # decoders raise errors of any kind, which are reported where the image is decoded
+        return False
 
 
 def _is_deep(image: PIL.Image.Image) -> bool:

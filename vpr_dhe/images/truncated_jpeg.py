@@ -8,7 +8,10 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import UInt8
 
-_START, _END = b"\xff\xd8", b"\xff\xd9"
+START = b"\xff\xd8"
+"""First bytes of a JPEG."""
+
+_END = b"\xff\xd9"
 _SCAN, _PROGRESSIVE_FRAMES = 0xDA, frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 _STANDALONE = frozenset({0x01, *range(0xD0, 0xD9)})
 _LAST_COEFFICIENT = 63
@@ -18,7 +21,7 @@ _MAX_MISSING_ROWS, _MAX_MISSING_PART = 16, 0.02
 
 def with_end(content: bytes) -> bytes | None:
     """Append the end marker to a JPEG that lacks it and in which all scans have begun; None for other files."""
-    if not content.startswith(_START) or content.rstrip(b"\0").endswith(_END) or not _has_all_scans(content):
+    if not content.startswith(START) or content.rstrip(b"\0").endswith(_END) or not _has_all_scans(content):
         return None
     return content.removesuffix(b"\xff") + _END
 
@@ -48,7 +51,7 @@ def _has_all_scans(content: bytes) -> bool:
 
 def _segments(content: bytes) -> Iterator[tuple[int, bytes]]:
     """Yield markers with their segments, skipping entropy-coded data."""
-    place = len(_START)
+    place = len(START)
     while 0 <= place < len(content) - 3:
         if content[place] != 0xFF or content[place + 1] in (0x00, 0xFF):
             place = content.find(b"\xff", place + 1)
