@@ -167,3 +167,11 @@ def test_no_heading_without_cameras_or_headings():
         estimate = fused([80, *WRONG], positions, homographies, heading_deg, cameras)
         assert estimate is not None
         assert estimate.heading_deg is None
+
+
+def test_the_best_match_counts_alone_if_those_that_stand_out_have_no_position():
+    best = MetricPosition(5.0, 6.0)
+    inliers = [7, 60, 7, 6, 6, 6, 5, 5, 5, 4, 4, 4]
+    estimate = fused(inliers, [best, None, *[MetricPosition(900.0, 900.0)] * 10])
+    assert estimate is not None
+    assert (estimate.position, estimate.matches) == (best, 1)

@@ -34,6 +34,8 @@ def fuse_positions(matches: Sequence[RankedMatch], *, cameras: Cameras | None = 
     if not weights.any() or matches[0].position is None or reference_frame_of(matches[0].position) == RECONSTRUCTION:
         return None
     usable = [row for row in np.flatnonzero(weights).tolist() if _comparable(matches[row], matches[0])]
+    if not usable:  # those that stand out have no position that can be compared with the best one's
+        usable, weights[0] = [0], 1.0
     weights = weights[usable]
     positions = [position for row in usable if (position := matches[row].position)]
     plane = Plane.around(positions, matches[0].position)
