@@ -3,6 +3,7 @@
 import weakref
 
 import pytest
+import torch
 
 from vpr_dhe import PlaceIndex
 from vpr_dhe.datasets.standard import read_split
@@ -12,8 +13,9 @@ from vpr_dhe.index.segments import IndexedImage
 from vpr_dhe.index.stored_maps import StoredMaps
 from vpr_dhe.localization.candidate_maps import CandidateMaps, SharedCandidateMaps, verify_images
 from vpr_dhe.localization.database import PinnedIndex
-from vpr_dhe.records import Features
+from vpr_dhe.records import NOTHING_TO_MATCH, Features
 from vpr_dhe.verification.build import build_estimator
+from vpr_dhe.verification.estimators.base import Homographies, HomographyEstimator
 from vpr_dhe.verification.verifier import Verifier
 
 
@@ -124,3 +126,23 @@ def test_a_query_leaves_its_maps_and_matches_to_no_garbage_collector(index, quer
     found, maps = verify_once()
     assert len(found) == len(index)
     assert maps() is None
+
+
+def test_a_candidate_whose_file_is_gone_matches_nothing(index, query, photo_folder, caplog):
+    class OnPixels(HomographyEstimator):
+        """Estimator that reads the pixels of all candidates."""
+
+        name, uses_images = "on-pixels", True
+
+        def estimate(self, query, candidates):
+            for view in candidates:
+                _ = view.image
+            found = torch.ones(len(candidates), dtype=torch.bool)
+            return Homographies.of(torch.eye(3, dtype=torch.float64).repeat(len(candidates), 1, 1), found)
+
+    (photo_folder / "03.png").unlink()
+    (photo_folder / "05.png").write_text("no pixels any more")
+    found = verify_images(index.snapshot, Verifier(OnPixels()), no_pixels, query, [2, 3, 4, 5])
+    assert list(found) == [2, 3, 4, 5]
+    assert [found[id] is NOTHING_TO_MATCH for id in found] == [False, True, False, True]
+    assert ["03.png" in caplog.text, "05.png" in caplog.text] == [True, True]

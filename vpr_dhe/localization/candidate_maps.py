@@ -1,7 +1,9 @@
 """Local maps of a query's candidates, read and matched together, for one or several verifiers."""
 
-from collections.abc import Callable, Sequence
-from functools import cache, partial
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Generic, TypeAlias, TypeVar
 
@@ -9,16 +11,18 @@ import numpy as np
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from vpr_dhe.errors import BadInputError
+from vpr_dhe.errors import BadInputError, ImageError
 from vpr_dhe.images.decoding import decode_named
 from vpr_dhe.index.paths import moved_hint
 from vpr_dhe.index.snapshot import Snapshot
 from vpr_dhe.index.stored_maps import StoredMaps
 from vpr_dhe.localization.coarse_pass import coarse_votes
-from vpr_dhe.records import Features, Frame, Image, Matches, Verification
+from vpr_dhe.records import NOTHING_TO_MATCH, Features, Frame, Image, Matches, Verification
 from vpr_dhe.runtime.stopwatch import Stopwatch
 from vpr_dhe.verification.estimators.base import View, matches_of_cells
 from vpr_dhe.verification.verifier import Verifier
+
+_log = logging.getLogger(__name__)
 
 QueryImage: TypeAlias = Image | Callable[[], Image]
 """Decoded query, or a function that decodes it, which is called only for verifiers that use pixels."""
@@ -82,7 +86,7 @@ class CandidateMaps:
             for row, id in enumerate(self.ids)
         ]
         query = View(self.query.frame, partial(decode_query, image), lambda: self.query)
-        return dict(zip(self.ids, verifier.verify(query, candidates), strict=True))
+        return _verified(verifier, query, dict(zip(self.ids, candidates, strict=True)))
 
     def _save(self, milliseconds: float) -> None:
         self.saved_ms += milliseconds
@@ -176,6 +180,34 @@ class _SharedResult(Generic[Result]):
         return self._done
 
 
+class _UnreadableImageError(Exception):
+    """File of a candidate that cannot be read any more."""
+
+    def __init__(self, id: int, reason: str) -> None:
+        super().__init__(reason)
+        self.id = id
+
+
+def _verified(verifier: Verifier, query: View, candidates: Mapping[int, View]) -> dict[int, Verification]:
+    """Verify candidates; those whose files cannot be read any more have nothing to match."""
+    left, verified = dict(candidates), dict[int, Verification]()
+    while True:
+        try:
+            found = verifier.verify(query, list(left.values()))
+        except _UnreadableImageError as error:
+            _warn_once(str(error))
+            verified[error.id] = NOTHING_TO_MATCH
+            del left[error.id]
+        else:
+            verified |= zip(left, found, strict=True)
+            return {id: verified[id] for id in candidates}
+
+
+@lru_cache(maxsize=1024)
+def _warn_once(reason: str) -> None:
+    _log.warning("%s; it is verified as if it were blank", reason)
+
+
 def _matches_of(matches: Callable[[], Callable[[int], Matches]], row: int) -> Matches:
     return matches()(row)
 
@@ -183,10 +215,13 @@ def _matches_of(matches: Callable[[], Callable[[int], Matches]], row: int) -> Ma
 def _decode_indexed(snapshot: Snapshot, id: int) -> Image:
     folders, name = snapshot.manifest.folders, snapshot.image(id).path
     folder = Path(folders.owner(name))
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # noqa: PTH112 (`Path.is_dir` raises errors of drives that do not answer)
         raise BadInputError(
             f"the verifier compares pixels, and the indexed images are no longer in {folder}; "
             f"{moved_hint(snapshot.folder)}"
         )
-    # Its size was allowed when it was indexed.
-    return decode_named(folders.locate(name), snapshot.manifest.levels, max_pixels=None)
+    try:
+        # Its size was allowed when it was indexed.
+        return decode_named(folders.locate(name), snapshot.manifest.levels, max_pixels=None)
+    except ImageError as error:
+        raise _UnreadableImageError(id, str(error)) from error
