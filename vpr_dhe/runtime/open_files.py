@@ -1,13 +1,15 @@
 """Limit of open files of this process, which a mapped file counts towards as long as it is mapped."""
 
+from pathlib import Path
+
 from vpr_dhe.errors import BadInputError
 
-# Files of everything but an index: libraries, images that are read, connections of a service.
+# Files that everything but an index may still open: libraries, images that are read, connections of a service.
 _OTHERS = 256
 
 
 def allow_open_files(count: int) -> None:
-    """Raise the limit of this process so that so many files of an index may be open, if it is lower.
+    """Raise the limit of this process so that so many more files of an index may be opened, if it is lower.
 
     Raises:
         BadInputError: if the system does not allow that many.
@@ -15,7 +17,7 @@ def allow_open_files(count: int) -> None:
     import resource  # which Windows lacks
 
     limit, allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = count + _OTHERS
+    needed = count + sum(1 for _ in Path("/proc/self/fd").iterdir()) + _OTHERS
     if limit == resource.RLIM_INFINITY or limit >= needed:
         return
     if allowed != resource.RLIM_INFINITY and allowed < needed:
