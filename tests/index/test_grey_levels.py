@@ -23,6 +23,7 @@ from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.localization.database import VerifiedIndex
 from vpr_dhe.localization.localizer import Localizer
 from vpr_dhe.records import GreyLevels
+from vpr_dhe.runtime.sampling import evenly_spread
 from vpr_dhe.verification.build import build_estimator
 from vpr_dhe.verification.verifier import Verifier
 
@@ -182,3 +183,12 @@ def test_levels_wait_for_the_first_images_of_16_bits(folder, thumbnail_extractor
     index.add(records, thumbnail_extractor)
     assert isinstance(index.manifest.grey_levels, GreyLevels)
     assert json.loads(json.dumps(index.check().grey_levels)) == list(index.manifest.levels)
+
+
+def test_few_16_bit_images_among_many_others_are_found(tmp_path, thumbnail_extractor):
+    for number in range(100):
+        PIL.Image.new("L", (20, 20), number).save(tmp_path / f"{number:03d}.png")
+    unsampled = next(number for number in range(100) if number not in evenly_spread(100, 64))
+    write(tmp_path / f"{unsampled:03d}.png", counts(9, "radiometric"))
+    index = indexed(tmp_path, thumbnail_extractor)
+    assert index.manifest.levels.low > 6000

@@ -100,3 +100,16 @@ def test_a_circle_without_images_is_empty(index):
     # No distance is known between degrees and local metres.
     assert index.snapshot.within(Near(GeoPosition(0.0, 0.0), 10.0))[1].unplaced == len(index)
     assert searched(index.snapshot, nearby.near, 5, adapted=True).ids.shape == (len(QUERIES), 0)
+
+
+def test_a_shard_counts_images_near_a_place_if_more_than_its_own_were_removed(tmp_path):
+    index = filled_with(SPEC, tmp_path / "index", VECTORS[:100], RECORDS[:100])
+    for part in (slice(100, 200), slice(200, 300)):
+        add(index, VECTORS[part], RECORDS[part])
+    index.remove(range(10, 250))
+    shards = [ShardServer(index.folder, shard, None) for shard in assign(index.manifest, 3)]
+    near = Near(RECORDS[5].position, 50.0)
+    counts = [shard.nearby(near) for shard in shards]
+    alone = index.snapshot.within(near)[1]
+    assert sum(one.images for one in counts) == alone.images
+    assert sum(one.unplaced for one in counts) == alone.unplaced

@@ -6,9 +6,11 @@ import pytest
 
 from vpr_dhe.errors import BadInputError, ImageError
 from vpr_dhe.images.decoding import decode_image, decode_reduced
+from vpr_dhe.images.listing import scan_images
 from vpr_dhe.images.loading import image_size
 from vpr_dhe.images.panoramas import cut_view
 from vpr_dhe.images.view_names import file_of, split_view, view_of, yaws_deg
+from vpr_dhe.index.missing_images import find_missing
 from vpr_dhe.index.panorama_views import with_views
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.records import GeoPosition, ImageRecord, Size
@@ -104,3 +106,31 @@ def test_headings_of_photo_spheres_are_turned(panorama, photo_folder, tmp_path, 
     index = PlaceIndex.create(tmp_path / "index", thumbnail_extractor.spec, photo_folder, codec="float16")
     index.add([ImageRecord("pano.jpg#000"), ImageRecord("pano.jpg#270")], thumbnail_extractor)
     assert [index.image(id).heading_deg for id in (0, 1)] == [100, 10]
+
+
+def test_views_follow_their_panoramas(panorama, tmp_path, thumbnail_extractor):
+    photos, moved = tmp_path / "photos", tmp_path / "moved"
+    photos.mkdir()
+    PIL.Image.fromarray(panorama).save(photos / "pano.png")
+    expanded, _ = with_views([ImageRecord("pano.png")], photos, 6)
+    index = PlaceIndex.create(tmp_path / "index", thumbnail_extractor.spec, photos, codec="float16", panorama_views=6)
+    index.add(expanded, thumbnail_extractor)
+    photos.rename(moved)
+    index.move_images(moved)
+    assert index.manifest.folders.main == str(moved)
+    other = PlaceIndex.create(tmp_path / "other", thumbnail_extractor.spec, moved, codec="float16")
+    with pytest.raises(
+        BadInputError, match=r"takes no views of a panorama, and .* takes 6; index the photos of one again"
+    ):
+        other.merge(index)
+
+    # A panorama that cannot be read now is not gone.
+    content = (moved / "pano.png").read_bytes()
+    (moved / "pano.png").write_bytes(b"half a copy")
+    unread, _ = with_views([ImageRecord("pano.png")], moved, 6)
+    missing = find_missing(index, unread, scan_images(moved))
+    assert (len(missing.gone), len(missing.unreadable)) == (0, 6)
+    (moved / "pano.png").write_bytes(content)
+    (moved / "pano.png").rename(moved / "other.png")
+    renamed, _ = with_views([ImageRecord("other.png")], moved, 6)
+    assert len(find_missing(index, renamed, scan_images(moved)).gone) == 6

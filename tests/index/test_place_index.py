@@ -1,7 +1,9 @@
 """The index on disk: what goes in comes out, and what was damaged says so."""
 
+import errno
 import json
 import os
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +27,7 @@ from vpr_dhe.images.decoding import decode_image
 from vpr_dhe.index import snapshot, writer
 from vpr_dhe.index.checking import check, repair
 from vpr_dhe.index.compaction import mergeable_tail
+from vpr_dhe.index.ingest import SealedChunk
 from vpr_dhe.index.manifest import lock_for_writing
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.records import GeoPosition, ImageRecord, Size
@@ -400,6 +403,95 @@ def test_an_index_replaced_by_one_of_another_model_is_refused_and_the_open_one_s
     assert opened.spec.fingerprint == thumbnail_extractor.spec.fingerprint
 
 
+def test_an_empty_index_replaced_by_one_of_another_model_is_refused(
+    photo_folder, thumbnail_extractor, other_extractor, tmp_path
+):
+    opened = PlaceIndex.create(tmp_path / "index", thumbnail_extractor.spec, photo_folder, codec="float16")
+    assert not opened.refresh()
+    PlaceIndex.create(tmp_path / "index", other_extractor.spec, photo_folder, codec="float16")
+    with pytest.raises(IndexReplacedError, match="open it again"):
+        opened.refresh()
+    records = read_split(photo_folder).records
+    with pytest.raises((IndexReplacedError, IndexFormatError)):
+        opened.add(records, thumbnail_extractor)
+    assert PlaceIndex.open(tmp_path / "index").add(records, other_extractor).added == 12
+
+
+def test_photos_on_a_drive_that_does_not_answer_are_not_needed(index, monkeypatch):
+    def stale(path: Path) -> bool:
+        raise OSError(errno.ESTALE, "Stale file handle", str(path))
+
+    monkeypatch.setattr(Path, "is_dir", stale)
+    again = PlaceIndex.open(index.folder)
+    assert again.search(index.descriptors([4]), 1).ids.item() == 4
+
+
+def test_new_positions_leave_faiss_files_over_segments_with_removed_images(index, photo_folder, thumbnail_extractor):
+    index.configure(index_type="hnsw")
+    index.build_vector_files()
+    index.remove([4])
+    files = index.manifest.vector_files
+    records = [
+        replace(record, heading_deg=5.0) for record in read_split(photo_folder).records if record.path != "04.png"
+    ]
+    assert index.add(records, thumbnail_extractor).updated == 11
+    assert [file.file for file in index.manifest.vector_files] == [file.file for file in files]
+    found = index.search(index.descriptors([3]), 12)
+    assert sorted(found.ids[0].tolist()) == [0, 1, 2, 3, *range(5, 12)]
+    index.compact()
+    assert PlaceIndex.open(index.folder).image(3).heading_deg == 5.0
+
+
+def test_one_image_without_a_finite_descriptor_is_skipped(photo_folder, tmp_path, thumbnail_extractor):
+    extract = thumbnail_extractor.extract
+
+    def overflowing(images):
+        return [
+            replace(one, global_descriptor=one.global_descriptor * (np.inf if image.mean() == dark else 1))
+            for one, image in zip(extract(images), images, strict=True)
+        ]
+
+    dark = decode_image(photo_folder / "04.png").mean()
+    thumbnail_extractor.extract = overflowing
+    index, records = new_index(photo_folder, tmp_path, thumbnail_extractor), read_split(photo_folder).records
+    with pytest.raises(ImageError, match=r"04\.png: the model gave a descriptor that is not finite"):
+        index.add(records, thumbnail_extractor, strict=True)
+    report = index.add(records, thumbnail_extractor)
+    assert [image.path for image in report.skipped] == ["04.png"]
+    assert len(index) == 11
+
+
+def test_lists_of_removed_images_do_not_pile_up_while_many_are_replaced(index, monkeypatch):
+    monkeypatch.setattr(writer, "_CHUNKS_PER_COLLECTION", 4)
+    kept: list[int] = []
+    with index.writing() as open_writer:
+        for id in range(11):
+            chunk = SealedChunk(None, frozenset({"replaced"}), (), open_writer.manifest.next_id)
+            open_writer.accept(chunk, {"replaced": id})
+            kept.append(len(list((index.folder / "state").glob("removed-*"))))
+    assert max(kept) == 4
+    assert index.ids.tolist() == [11]
+
+
+def test_an_emptied_index_takes_another_codec(index, photo_folder, thumbnail_extractor):
+    index.remove(index.ids.tolist())
+    index.compact(codec="int8")
+    index.add(read_split(photo_folder).records, thumbnail_extractor)
+    assert PlaceIndex.open(index.folder).manifest.codec.name == "int8"
+
+
+def test_names_in_another_unicode_form_are_found_together(photo_folder, tmp_path, thumbnail_extractor):
+    composed, decomposed = (
+        [unicodedata.normalize(form, f"caf\u00e9{n}.png") for n in range(2)] for form in ("NFC", "NFD")
+    )
+    for name in decomposed:
+        (photo_folder / name).write_bytes((photo_folder / "00.png").read_bytes())
+    index = new_index(photo_folder, tmp_path, thumbnail_extractor)
+    index.add([ImageRecord(name) for name in decomposed], thumbnail_extractor)
+    assert index.ids_of(composed) == index.ids_of(decomposed) == [0, 1]
+    assert index.ids_of([photo_folder / name for name in composed]) == [0, 1]
+
+
 def test_removing_everything_leaves_an_index_that_grows_again(index, photo_folder, thumbnail_extractor):
     index.remove(index.ids.tolist())
     with pytest.raises(IndexFormatError, match="holds no images"):
@@ -499,8 +591,8 @@ def test_a_file_that_changes_while_it_is_read_is_seen_to_have_changed(index, pho
 
     read = ingest.read_file
 
-    def overwritten_meanwhile(given):
-        content = read(given)
+    def overwritten_meanwhile(given, max_pixels):
+        content = read(given, max_pixels)
         if given == path:
             path.write_bytes(content[:-1] + b"y")
         return content

@@ -371,3 +371,10 @@ def test_a_gpu_finds_what_the_cpu_finds(files, kind):
 
 def test_the_type_follows_the_size_of_the_map():
     assert [choose_type(count) for count in (0, 99_999, 100_000, 10_000_000)] == [FLAT, FLAT, "hnsw", "rabitq"]
+
+
+def test_a_faiss_file_that_cannot_be_written_is_an_error_of_the_system(tmp_path):
+    """FAISS has errors of its own, as of a full disk."""
+    vectors = np.random.default_rng(0).standard_normal((50, 16)).astype(np.float32)
+    with pytest.raises(OSError, match="cannot be written"):
+        build_vector_file(tmp_path / "missing" / "file", "hnsw", Stack([vectors]), unit_norm=True)

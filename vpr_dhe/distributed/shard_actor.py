@@ -114,7 +114,7 @@ class ShardServer:
         # The manifest counts the removed images of all shards.
         _, found = self._snapshot.within(near)
         live = sum(int(segment.live(self._snapshot.removed).sum()) for segment in self._snapshot.segments)
-        return replace(found, unplaced=found.unplaced + live - len(self._snapshot))
+        return replace(found, unplaced=found.unplaced + live - self._snapshot.manifest.count)
 
     def shift_votes(self, query: SentQuery, ids: Sequence[int]) -> dict[int, float]:
         """Coarse pass over images of this shard."""

@@ -127,6 +127,6 @@ def with_joined_terms(snapshot: Snapshot, info: AdaptationInfo, *, always: bool 
         return info
     folder = snapshot.folder / STATE
     known = ImageTerms.joined([read_terms(folder, file) for file in info.terms])
-    stored = np.concatenate([segment.ids for segment in snapshot.segments])
+    stored = np.concatenate([np.empty(0, np.int64), *(segment.ids for segment in snapshot.segments)])
     kept = np.isin(known.ids, stored)
     return replace(info, terms=(save_terms(folder, ImageTerms(known.ids[kept], known.rows.take(kept))),))

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.images.loading import ImageLike, deep_values
-from vpr_dhe.images.opened import FULL_RANGE
+from vpr_dhe.images.opened import FULL_RANGE, is_deep_file
 from vpr_dhe.images.view_names import file_of
 from vpr_dhe.index.manifest import Manifest
 from vpr_dhe.records import GreyLevels, ImageRecord
@@ -73,6 +74,10 @@ def with_grey_levels(manifest: Manifest, to_extract: Sequence[ImageRecord]) -> M
     """Copy of a manifest with grey levels, if they are to be found and these images have 16 bits."""
     if manifest.bit_depth != AUTO or manifest.grey_levels is not None:
         return manifest
-    paths = [record.path for record in to_extract if file_of(Path(record.path)).suffix.lower() in _EXTENSIONS]
-    sample = [manifest.folders.locate(paths[row]) for row in evenly_spread(len(paths), _SAMPLE)]
-    return replace(manifest, grey_levels=find_grey_levels(sample))
+    names = [record.path for record in to_extract if file_of(Path(record.path)).suffix.lower() in _EXTENSIONS]
+    paths = [manifest.folders.locate(name) for name in names]
+    sample = [paths[row] for row in evenly_spread(len(paths), _SAMPLE)]
+    levels = find_grey_levels(sample)
+    if levels is None and len(paths) > len(sample):  # 16-bit images may be few among others
+        levels = find_grey_levels(islice((path for path in paths if is_deep_file(path)), _SAMPLE))
+    return replace(manifest, grey_levels=levels)

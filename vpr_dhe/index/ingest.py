@@ -144,14 +144,14 @@ def extract(
     Raises:
         ImageError: with `strict`, at the first image that cannot be read.
     """
-    started: Iterator[ExtractedImage] = iter(())
+    started: Iterator[ExtractedImage | SkippedImage] = iter(())
     try:
         for item in _in_batches(source, records, loaded):
             if isinstance(item, SkippedImage):
                 yield item
                 progress(1)
             else:
-                previous, started = started, _start(source.extractor, item, progress)
+                previous, started = started, _start(source, item, progress)
                 yield from previous
     except (KeyboardInterrupt, ImageError):
         yield from started
@@ -226,7 +226,7 @@ def _load(
     view = view_of(path)
     # Read before the content, so that a file that is written meanwhile counts as changed in the next comparison.
     modified_ns = modification_time_ns(path)
-    content = read_file(path)
+    content = read_file(path, max_pixels)
     stamp = FileStamp(len(content), modified_ns, Digest.of(content, view))
     # Imported here, because importing it takes time that a query can do without.
     from vpr_dhe.geography.exif import filled_in, is_complete, read_exif
@@ -268,18 +268,26 @@ def _in_batches(
         yield batch
 
 
-def _start(extractor: Extractor, batch: _Batch, progress: Progress) -> Iterator[ExtractedImage]:
+def _start(source: Source, batch: _Batch, progress: Progress) -> Iterator[ExtractedImage | SkippedImage]:
     """Start the extraction of a batch; a GPU is waited for when the first result is used."""
-    features = extractor.extract([loaded.image for loaded in batch.values()])
-    return _extracted(extractor.spec, batch, features, progress)
+    features = source.extractor.extract([loaded.image for loaded in batch.values()])
+    return _extracted(source, batch, features, progress)
 
 
 def _extracted(
-    spec: ExtractorSpec, batch: _Batch, extracted: Sequence[Features], progress: Progress
-) -> Iterator[ExtractedImage]:
-    for (place, loaded), features in zip(batch.items(), extracted, strict=True):
+    source: Source, batch: _Batch, extracted: Sequence[Features], progress: Progress
+) -> Iterator[ExtractedImage | SkippedImage]:
+    finite = [bool(torch.isfinite(features.global_descriptor).all()) for features in extracted]
+    for (place, loaded), features, is_finite in zip(batch.items(), extracted, finite, strict=True):
+        # One image may overflow in a narrow precision; a whole batch does by the fault of the weights.
+        if not is_finite and (any(finite) or len(batch) == 1):
+            reason = "the model gave a descriptor that is not finite"
+            if source.strict:
+                raise ImageError(f"{loaded.record.path}: {reason}")
+            yield SkippedImage(loaded.record.path, reason)
+            continue
         indexed = IndexedImage(loaded.record, loaded.original_size)
-        vector = comparable(features.global_descriptor, spec)
+        vector = comparable(features.global_descriptor, source.extractor.spec)
         frame = Frame(loaded.original_size, features.frame.input_size)
         stored = replace(features, global_descriptor=vector, frame=frame)
         yield ExtractedImage(place, indexed, loaded.stamp, stored, loaded.unused)

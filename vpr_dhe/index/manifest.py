@@ -262,7 +262,8 @@ def read_manifest(folder: Path) -> Manifest:
 def _place(stored: str, relative: str | None, index: Path) -> str:
     """Place of a folder of images today, from its place when it was stored and the one as seen from the index."""
     moved = None if relative is None else index / relative
-    if moved is None or Path(stored).is_dir() or not moved.is_dir():
+    # Unlike `Path.is_dir`, this takes a folder on a drive that does not answer for missing.
+    if moved is None or os.path.isdir(stored) or not os.path.isdir(moved):  # noqa: PTH112
         return stored
     return str(moved.resolve())
 

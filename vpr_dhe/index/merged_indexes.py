@@ -107,9 +107,6 @@ def _notes(index: PlaceIndex, other: PlaceIndex, merge: MergeReport) -> Iterator
     for one in merge.folders:
         yield f"paths of the images in {one.folder} begin with {one.name}/"
     if merge.encoded_again:
-        yield (
-            f"local maps of {other.folder} were encoded again, since their codec was fitted to other images; `vpr-dhe "
-            f"compact {index.folder} --codec auto` fits it to all"
-        )
+        yield f"local maps of {other.folder} were encoded again, since their codec was fitted to other images"
     if merge.dropped_calibrations:
         yield f"calibrations of {index.folder} no longer hold and were dropped; run `vpr-dhe calibrate {index.folder}`"

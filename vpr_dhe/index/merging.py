@@ -36,7 +36,7 @@ def require_mergeable(own: Manifest, other: Manifest, folder: Path, other_folder
     """Check that the images of one index can be merged into another.
 
     Raises:
-        BadInputError: if model, codec of local maps or grey levels of 16-bit images differ.
+        BadInputError: if model, codec of local maps, grey levels of 16-bit images or views of panoramas differ.
     """
     if own.spec.fingerprint != other.spec.fingerprint:
         raise BadInputError(
@@ -48,6 +48,11 @@ def require_mergeable(own: Manifest, other: Manifest, folder: Path, other_folder
         raise BadInputError(
             f"{folder} stores local maps as {own.codec.name}, and {other_folder} as {other.codec.name}; run `vpr-dhe "
             f"compact {other_folder} --codec {own.codec.name}` first"
+        )
+    if other.panorama_views not in (0, own.panorama_views):
+        raise BadInputError(
+            f"{folder} takes {own.panorama_views or 'no'} views of a panorama, and {other_folder} takes "
+            f"{other.panorama_views}; index the photos of one again, with --panorama-views of the other"
         )
     if _knows_grey_levels(own) and _knows_grey_levels(other) and own.levels != other.levels:
         raise BadInputError(

@@ -1,11 +1,13 @@
 """Indexed images that a listing of their folder lacks."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from vpr_dhe.images.listing import ImageListing
+from vpr_dhe.images.opened import size_in_file
+from vpr_dhe.images.view_names import split_view
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.records import ImageRecord
 
@@ -35,11 +37,23 @@ class MissingImages:
 def find_missing(index: PlaceIndex, records: Sequence[ImageRecord], listing: ImageListing) -> MissingImages:
     """Find the indexed images of a folder that are not among its records.
 
-    Files that were left out of the listing, or lie below what could not be listed, may still be there.
+    Files that were left out of the listing, or lie below what could not be listed, may still be there. So may the views
+    of a panorama that cannot be read now, which is listed under its own name.
     """
+    listed = {record.path for record in records}
     missing = {id: index.image(id).path for id in index.ids_missing_from(records, listing.folder).tolist()}
-    unreadable = {id: path for id, path in missing.items() if listing.may_hold(_path_in(listing.folder, path, index))}
+    unreadable = {
+        id: path
+        for id, path in missing.items()
+        if listing.may_hold(_path_in(listing.folder, path, index)) or _is_view_of(path, listed, index)
+    }
     return MissingImages({id: path for id, path in missing.items() if id not in unreadable}, unreadable)
+
+
+def _is_view_of(path: str, listed: Set[str], index: PlaceIndex) -> bool:
+    """Whether a path is that of a view of a listed image that cannot be read."""
+    view = split_view(path)
+    return view is not None and view[0] in listed and size_in_file(index.manifest.folders.locate(view[0])) is None
 
 
 def _path_in(folder: Path, path: str, index: PlaceIndex) -> str:

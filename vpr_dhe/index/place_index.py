@@ -266,6 +266,8 @@ class PlaceIndex:
         """
         require_same_features(self.spec, extractor.spec)
         with self.writing() as writer, reading(workers) as read_ahead:
+            # Another process may have replaced an empty index meanwhile.
+            require_same_features(writer.manifest.spec, extractor.spec)
             changes = changes_between(writer.snapshot, records)
             progress(changes.unchanged + len(changes.updated))
             writer.update(changes.updated)
@@ -328,6 +330,9 @@ class PlaceIndex:
             if writer.manifest.count and (codec is not None or writer.codec_needs_remeasuring):
                 writer.recode(codec or AUTO)
             writer.compact()
+            if not writer.manifest.count and codec is not None:
+                settings = replace(writer.manifest.settings, codec=codec)
+                writer.publish(replace(writer.manifest, settings=settings, codec=None))
             writer.build_vector_files(announce)
             writer.collect_garbage()
 
@@ -442,19 +447,25 @@ class PlaceIndex:
         Raises:
             BadInputError: if the index holds no image of a path.
         """
-        return [self._named(path) for path in paths]
+        folders, respelt = self.manifest.folders, dict[str, list[int]]()
+        found: list[int] = []
+        for path in paths:
+            name = folders.name_of(path)
+            id = self.find(name)
+            if id is None and not respelt:
+                # Other systems write some letters in another Unicode form.
+                for other in self.ids.tolist():
+                    respelt.setdefault(composed(self.image(other).path), []).append(other)
+            possible = [id] if id is not None else respelt.get(composed(name), [])
+            if len(possible) != 1:
+                raise self._no_image(path)
+            found += possible
+        return found
 
-    def _named(self, path: StrPath) -> int:
+    def _no_image(self, path: StrPath) -> BadInputError:
         folders = self.manifest.folders
-        id = self.find(folders.name_of(path))
-        if id is not None:
-            return id
-        # Other systems write some letters in another Unicode form.
-        respelt = [id for id in self.ids.tolist() if composed(self.image(id).path) == composed(str(path))]
-        if len(respelt) == 1:
-            return respelt[0]
         merged = "".join(f", or begin with {one.name}/ for {one.folder}" for one in folders.merged)
-        raise BadInputError(f"{self.folder} holds no image {path}; paths are relative to {folders.main}{merged}")
+        return BadInputError(f"{self.folder} holds no image {path}; paths are relative to {folders.main}{merged}")
 
     def ids_missing_from(
         self, records: Sequence[ImageRecord], folder: StrPath | None = None

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vpr_dhe.errors import BadInputError
+from vpr_dhe.images.view_names import file_of
 from vpr_dhe.index.image_folders import ImageFolders
 from vpr_dhe.index.rows import FileStamp
 from vpr_dhe.index.snapshot import Snapshot
@@ -73,4 +74,4 @@ def _compared(snapshot: Snapshot, folders: ImageFolders, folder: str, moved: Pat
 
 
 def _is_unchanged(path: Path, stamp: FileStamp) -> bool:
-    return path.is_file() and stamp.matches(path)
+    return file_of(path).is_file() and stamp.matches(path)

@@ -53,16 +53,16 @@ class Snapshot:
         """
         self._gpu = gpu or (before is not None and before._gpu)
         self.folder, self.manifest = folder, manifest
-        allow_open_files(_FILES_PER_SEGMENT * len(manifest.segments))
-        opened = {segment.name: segment for segment in before.segments} if before else {}
-        pinned = before._vector_files if before else {}
+        opened = {segment.name: segment for segment in before.segments} if before is not None else {}
+        allow_open_files(_FILES_PER_SEGMENT * sum(info.name not in opened for info in manifest.segments))
+        pinned = before._vector_files if before is not None else {}
         self.codec = open_codec(folder / STATE, manifest.codec, manifest.spec) if manifest.codec else None
         self.removed = read_removed(folder / STATE, manifest)
         self._adaptation_files = (
-            before._adaptation_files if before else AdaptationFiles(folder / STATE, manifest.spec.dimension)
+            AdaptationFiles(folder / STATE, manifest.spec.dimension) if before is None else before._adaptation_files
         )
         self.adaptation = self._adaptation_files.open(manifest.adaptation)
-        self.verifier_cache = before.verifier_cache if before else VerifierCache(folder)
+        self.verifier_cache = VerifierCache(folder) if before is None else before.verifier_cache
         self.segments = [opened.get(info.name) or self._open(info) for info in manifest.segments]
         self._lookups = 0
         self._first_ids = [info.first_id for info in manifest.segments]
@@ -70,7 +70,7 @@ class Snapshot:
             file.file.name: pinned.get(file.file.name) or PinnedFile(folder / VECTOR_FILES, file.file)
             for file in manifest.vector_files
         }
-        loaded = dict(before._approximate) if before else {}
+        loaded = dict(before._approximate) if before is not None else {}
         # Keeps two threads from loading the same large file.
         self._opening = Lock()
         self._approximate = {name: index for name, index in loaded.items() if name in self._vector_files}
@@ -145,7 +145,7 @@ class Snapshot:
             np.setdiff1d(np.concatenate([np.empty(0, np.int64), *ids]), self.removed, assume_unique=True)
             for ids in (found, placed)
         )
-        return inside, NearbyImages(near, len(inside), len(self) - len(comparable))
+        return inside, NearbyImages(near, len(inside), self.manifest.count - len(comparable))
 
     @property
     def reference_frames(self) -> frozenset[str]:
@@ -399,9 +399,9 @@ def open_newest(folder: Path, before: Snapshot | None = None, *, gpu: bool = Fal
     """
     while True:
         manifest = read_manifest(folder)
-        if before and manifest == before.manifest:
+        if before is not None and manifest == before.manifest:
             return before
-        if before and manifest.spec.fingerprint != before.manifest.spec.fingerprint:
+        if before is not None and manifest.spec.fingerprint != before.manifest.spec.fingerprint:
             raise IndexReplacedError(
                 f"{folder} was replaced by an index of model {manifest.spec.model!r}, and was opened with "
                 f"{before.manifest.spec.model!r}; open it again"

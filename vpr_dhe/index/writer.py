@@ -40,6 +40,7 @@ from vpr_dhe.runtime.sampling import evenly_spread
 SEGMENT_IMAGES = 512
 # Images on which a codec is fitted and chosen, spread over all that are added first.
 CODEC_SAMPLE = 256
+_CHUNKS_PER_COLLECTION = 32
 
 
 class IndexWriter:
@@ -49,6 +50,7 @@ class IndexWriter:
         """Start from the newest state; `on_publish` is called with each later one."""
         self.snapshot, self._on_publish = snapshot, on_publish
         self._extender: AdaptationExtender | None = None
+        self._accepted = 0
         make_folders(snapshot.folder)
         self.collect_garbage()
 
@@ -121,6 +123,9 @@ class IndexWriter:
             manifest = self._with_terms(manifest.with_segment(sealed.segment), sealed.segment)
         gone = np.array([replaced[path] for path in sealed.paths if path in replaced], np.int64)
         self._publish_without(gone, manifest)
+        self._accepted += 1
+        if self._accepted % _CHUNKS_PER_COLLECTION == 0:
+            self._collect_state()
 
     def ensure_codec(
         self,
@@ -223,7 +228,7 @@ class IndexWriter:
             return
         for segment in self.snapshot.segments:
             if not updated.keys().isdisjoint(segment.ids.tolist()):
-                self._rewrite([segment], updated)
+                self._rewrite([segment], updated, keep_removed=True)
 
     def merge(self, other: Snapshot, progress: Progress) -> MergeReport:
         """Add the images of another index with their features, in one step; see `PlaceIndex.merge`."""
@@ -299,11 +304,22 @@ class IndexWriter:
         if self.snapshot.verifier_cache.is_present:
             self.snapshot.verifier_cache.retain(self.snapshot.content_digests())
 
-    def _rewrite(self, segments: Sequence[Segment], updated: Mapping[int, ImageRecord] = MappingProxyType({})) -> None:
-        """Replace segments by one; readers that have opened the old ones can still read them."""
-        info = rewrite(self.segments_folder, segments, self.snapshot.removed, updated=updated)
+    def _rewrite(
+        self,
+        segments: Sequence[Segment],
+        updated: Mapping[int, ImageRecord] = MappingProxyType({}),
+        *,
+        keep_removed: bool = False,
+    ) -> None:
+        """Replace segments by one; readers that have opened the old ones can still read them.
+
+        With `keep_removed`, removed rows are copied, too, so that FAISS files over the segment still serve.
+        """
+        removed = self.snapshot.removed
+        info = rewrite(self.segments_folder, segments, removed[:0] if keep_removed else removed, updated=updated)
         manifest = self.manifest.with_rewritten([segment.name for segment in segments], info)
-        removed = np.setdiff1d(self.snapshot.removed, np.concatenate([segment.ids for segment in segments]))
+        if not keep_removed:
+            removed = np.setdiff1d(removed, np.concatenate([segment.ids for segment in segments]))
         self.publish(self._with_removed(manifest, removed))
         for segment in segments:
             shutil.rmtree(self.segments_folder / segment.name, ignore_errors=True)
@@ -355,4 +371,8 @@ class IndexWriter:
         manifest, folder = self.manifest, self.snapshot.folder
         collect_garbage(self.segments_folder, [info.name for info in manifest.segments])
         collect_garbage(folder / VECTOR_FILES, [file.file.name for file in manifest.vector_files])
-        collect_garbage(folder / STATE, [file.name for file in manifest.state])
+        self._collect_state()
+
+    def _collect_state(self) -> None:
+        """Delete replaced lists of removed images and terms; each sealed chunk may leave some."""
+        collect_garbage(self.snapshot.folder / STATE, [file.name for file in self.manifest.state])

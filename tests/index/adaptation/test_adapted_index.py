@@ -207,3 +207,11 @@ def test_shards_together_answer_as_the_index(index):
     np.testing.assert_array_equal(together.ids, alone.ids)
     np.testing.assert_array_equal(together.similarities, alone.similarities)
     np.testing.assert_array_equal(together.extracted, alone.extracted)
+
+
+def test_an_emptied_index_is_compacted(index):
+    index.remove(index.ids.tolist())
+    index.compact()
+    assert (len(index), index.manifest.segments) == (0, ())
+    add(index, *town(5, 3, seed=5))
+    assert len(PlaceIndex.open(index.folder)) == 15

@@ -76,7 +76,11 @@ def _sample(count: int, wanted: int) -> Int64[np.ndarray, " sample"]:
 def _write(index: Any, path: Path) -> None:
     faiss = import_faiss()
     write = faiss.write_index_binary if isinstance(index, faiss.IndexBinary) else faiss.write_index
-    write(index, str(path))
+    try:
+        write(index, str(path))
+    except RuntimeError as error:  # FAISS raises no OSError, as of a full disk
+        path.unlink(missing_ok=True)
+        raise OSError(f"{path} cannot be written ({error})") from error
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
