@@ -1,6 +1,7 @@
 """The loop on a stage of a few numbers: what it writes, and that an interruption leaves no trace."""
 
 import csv
+import math
 import os
 import signal
 import subprocess
@@ -16,7 +17,7 @@ import torch
 from small_stage import LineBatches, LineStage
 from torch import nn
 
-from vpr_dhe.errors import BadInputError, MissingExtraError
+from vpr_dhe.errors import BadInputError, ImageError, MissingExtraError
 from vpr_dhe.models.model_file import load_model
 from vpr_dhe.training.loop import LoopSettings, train
 from vpr_dhe.training.run_folder import RunFolder
@@ -244,3 +245,33 @@ def test_two_processes_agree_and_go_on_after_an_interruption(tmp_path):
     found = [torch.load(tmp_path / name / f"weights-{rank}.pt") for name in ("whole", "sliced") for rank in (0, 1)]
     assert all(same(found[0], weights) for weights in found[1:])
     assert {row["step"] for row in rows(tmp_path / "sliced") if row["name"] == "validation/error"} == {"5", "10", "12"}
+
+
+class Unreadable(LineBatches):
+    """Batches of which one has an image that cannot be read."""
+
+    def batch(self, turn):
+        if turn.step == 5:
+            raise ImageError("photos/5.jpg: damaged or truncated image")
+        return super().batch(turn)
+
+
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_an_image_that_cannot_be_read_is_named(tmp_path, workers):
+    stage = LineStage()
+    stage.batches = Unreadable()
+    with pytest.raises(ImageError) as caught:
+        train(stage, replace(SETTINGS, workers=workers), tmp_path / "run")
+    assert str(caught.value) == "photos/5.jpg: damaged or truncated image"
+
+
+def test_a_first_score_that_is_no_number_is_not_kept_for_ever(tmp_path, monkeypatch):
+    scores, validate = iter([math.nan, 3.0, 2.0, math.nan]), LineStage.validate
+    monkeypatch.setattr(LineStage, "validate", lambda self: replace(validate(self), score=next(scores)))
+    assert train(LineStage(), SETTINGS, tmp_path / "run").best_score == 2.0
+
+
+def test_another_precision_in_one_process_is_refused(tmp_path):
+    train(LineStage(), replace(SETTINGS, steps=10), tmp_path / "run")
+    with pytest.raises(BadInputError, match="in another precision before; train in a new process"):
+        train(LineStage(), replace(SETTINGS, steps=10, precision="bf16"), tmp_path / "other")

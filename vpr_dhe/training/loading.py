@@ -10,6 +10,7 @@ import cv2
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from vpr_dhe.errors import VprDheError
 from vpr_dhe.training.stage import Batches, Turn
 
 Batch = TypeVar("Batch")
@@ -30,25 +31,34 @@ class _Turns(Dataset):
         return pickle.loads(self._pickled)
 
     def __getitem__(self, step: int) -> object:
-        return self._batches.batch(Turn(step, self._process, self._processes))
+        """Batch of a step, or the error of a user's mistake, whose message torch would replace by a traceback."""
+        try:
+            return self._batches.batch(Turn(step, self._process, self._processes))
+        except VprDheError as error:
+            return error
 
 
 def load_batches(batches: Batches[Batch], steps: range, process: int, processes: int, workers: int) -> Iterator[Batch]:
     """Yield the batches of these steps in order, prepared by any worker."""
     if workers == 0:
         return (batches.batch(Turn(step, process, processes)) for step in steps)
-    return iter(
-        DataLoader(
-            _Turns(batches, process, processes),
-            batch_size=None,
-            sampler=steps,
-            num_workers=workers,
-            collate_fn=_identity,
-            worker_init_fn=_prepare_worker,
-            # "spawn", because forking after OpenCV or torch started their threads can hang.
-            multiprocessing_context="spawn",
-        )
+    loader = DataLoader(
+        _Turns(batches, process, processes),
+        batch_size=None,
+        sampler=steps,
+        num_workers=workers,
+        collate_fn=_identity,
+        worker_init_fn=_prepare_worker,
+        # "spawn", because forking after OpenCV or torch started their threads can hang.
+        multiprocessing_context="spawn",
     )
+    return map(_raised, loader)
+
+
+def _raised(batch: Batch | VprDheError) -> Batch:
+    if isinstance(batch, VprDheError):
+        raise batch
+    return batch
 
 
 def _identity(batch: Batch) -> Batch:

@@ -4,6 +4,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import numpy as np
 import torch
 from torch.nn.utils import clip_grad_norm_
 
-from vpr_dhe.errors import TimeLimitError
+from vpr_dhe.errors import BadInputError, TimeLimitError
 from vpr_dhe.records import Progress, StrPath
 from vpr_dhe.runtime.choices import FP32, TrainingPrecision
 from vpr_dhe.runtime.extras import require_extra
@@ -21,6 +23,9 @@ from vpr_dhe.training.loading import load_batches
 from vpr_dhe.training.preparation import Preparation
 from vpr_dhe.training.run_folder import Log, RunFolder, TrainingState
 from vpr_dhe.training.stage import Stage, Validation
+
+_LONGEST_WAIT = timedelta(days=1)
+_OTHER_TRAINING = "this process has trained on another device or in another precision before; train in a new process"
 
 VALIDATION = "validation/"
 """Prefix of the names of validation scalars in the logs."""
@@ -99,6 +104,31 @@ def train(
         loop.close()
 
 
+def _accelerator(settings: LoopSettings, mixed_precision: str) -> Any:
+    """Accelerator of this process, whose device and precision are those of its first training.
+
+    Raises:
+        BadInputError: if the process has trained on another device or in another precision before.
+    """
+    require_extra("train")
+    from accelerate import Accelerator
+    from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
+
+    handlers = [
+        # Some parts get no gradient in some phases of a stage.
+        DistributedDataParallelKwargs(find_unused_parameters=True),
+        # Other processes wait while the first one mines or validates.
+        InitProcessGroupKwargs(timeout=_LONGEST_WAIT),
+    ]
+    try:
+        made = Accelerator(cpu=settings.on_cpu, mixed_precision=mixed_precision, kwargs_handlers=handlers)
+    except ValueError as error:
+        raise BadInputError(f"{_OTHER_TRAINING} ({error})") from error
+    if (made.device.type == "cpu") != (settings.on_cpu or not torch.cuda.is_available()):
+        raise BadInputError(_OTHER_TRAINING)
+    return made
+
+
 class _Loop:
     def __init__(self, stage: Stage, settings: LoopSettings, folder: Path, preparation: Preparation) -> None:
         self._stage, self._settings = stage, settings
@@ -106,9 +136,7 @@ class _Loop:
         self._stopped: TimeLimitError | None = None
         # accelerate's name, which run folders store.
         self._mixed_precision = "no" if settings.precision == FP32 else settings.precision
-        self._accelerator: Any = require_extra("train").Accelerator(
-            cpu=settings.on_cpu, mixed_precision=self._mixed_precision
-        )
+        self._accelerator: Any = _accelerator(settings, self._mixed_precision)
         self._main: bool = self._accelerator.is_main_process
         self._run = self._open(folder)
         state = self._run.read_state()
@@ -266,8 +294,9 @@ class _Loop:
 
     def _keep_best(self, found: Validation, log: Log) -> None:
         log.write(self._step, {f"{VALIDATION}{name}": value for name, value in found.scalars.items()})
-        if self._best is None or found.score < self._best:
-            self._best = found.score
+        score = torch.inf if isnan(found.score) else found.score
+        if self._best is None or score < self._best:
+            self._best = score
             self._run.write_best(self._stage.model_file())
         self._validation_due = False
 

@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import normalize
@@ -13,7 +14,7 @@ from vpr_dhe.features.backbones import build_backbone
 from vpr_dhe.features.base import Aggregator, Backbone, DenseFeatures
 from vpr_dhe.models.model_file import Architecture, ModelFile
 from vpr_dhe.models.names import SIFT_VLAD
-from vpr_dhe.records import Preprocessing, Size
+from vpr_dhe.records import Grid, Preprocessing, Size
 from vpr_dhe.runtime.seeding import seeded
 
 # REI's inlier threshold: 24 px of 384, in cells of 16 px.
@@ -58,6 +59,7 @@ class TrainableExtractor(nn.Module):
         self._frozen_norms = [one for one in norms if _is_frozen(one) or (freeze_batch_norm and _has_statistics(one))]
         if not any(parameter.requires_grad for parameter in self.backbone.parameters()):
             raise ModelError(f"model {model.name!r} has no block {first_trained_block}: blocks are counted from 0")
+        self.train()
 
     @property
     def frozen_norms(self) -> int:
@@ -78,6 +80,17 @@ class TrainableExtractor(nn.Module):
         if self._model.architecture.unit_norm:
             vectors = normalize(vectors, dim=1)
         return DenseFeatures(vectors, normalize(tokens.patches, dim=-1), tokens.grid)
+
+    @torch.no_grad()
+    def grid(self, input_size: Size) -> Grid:
+        """Grid of local maps for inputs of this size."""
+        # In training mode, batch normalisation would take over the statistics of the black image.
+        mode = self.training
+        self.eval()
+        try:
+            return self(torch.zeros(1, 3, input_size.height, input_size.width)).grid
+        finally:
+            self.train(mode)
 
     def model_file(self, training_data: str) -> ModelFile:
         """The model with these weights, and without heads, which were trained for other weights."""

@@ -1,6 +1,7 @@
 """The stages that train a descriptor, on a network of a few thousand weights."""
 
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import PIL.Image
@@ -16,13 +17,14 @@ from vpr_dhe.features.backbones.cct import build_cct
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.models.catalogue import open_model
 from vpr_dhe.models.model_file import Architecture, ModelFile, load_model
-from vpr_dhe.records import Preprocessing, Size
+from vpr_dhe.records import Grid, Preprocessing, Size
 from vpr_dhe.runtime.choices import Mining
 from vpr_dhe.synthetic_town.town import SyntheticTown, write_town
 from vpr_dhe.training.descriptor.stage import DescriptorSettings, MultiSimilarityStage, PairBatch, TripletStage
 from vpr_dhe.training.loop import LoopSettings, train
 from vpr_dhe.training.mining import MiningSettings
 from vpr_dhe.training.sources import TrainingData, open_training_data
+from vpr_dhe.training.sources.base import TrainingPair
 from vpr_dhe.training.sources.triplets import open_triplet_data
 from vpr_dhe.training.stage import Turn
 from vpr_dhe.training.trainable_extractor import TrainableExtractor, new_model
@@ -264,6 +266,15 @@ def test_batch_norms_of_frozen_blocks_keep_their_statistics():
     assert extractor.frozen_norms == len(norms) - len(trained) > 0 < len(trained)
 
 
+def test_the_grid_is_measured_without_a_trace():
+    model = new_model("timm-cnn:resnet10t", "gem", Size(64, 64), seed=0)
+    extractor = TrainableExtractor(model)
+    before = {name: value.clone() for name, value in extractor.state_dict().items()}
+    assert extractor.grid(Size(64, 64)) == Grid(4, 4)
+    assert extractor.training
+    assert all(torch.equal(value, before[name]) for name, value in extractor.state_dict().items())
+
+
 def test_sift_has_nothing_to_train():
     with pytest.raises(ModelError, match="is not a network"):
         TrainableExtractor(open_model("sift-vlad"))
@@ -276,3 +287,16 @@ def test_held_out_pairs_are_ranked(town):
     assert found.scalars["mean_reciprocal_rank"] == pytest.approx(1 - found.score)
     assert found.scalars["recall_at_1"] in {0, 50, 100}
     assert len(town.validation) == 2
+
+
+def test_images_of_one_place_are_no_rivals_in_validation(town, monkeypatch):
+    """All held-out pairs look alike; where they show one place, each is right."""
+    stage, ranked = triplet_stage(town), []
+    picture = np.full((64, 64, 3), 100, np.uint8)
+    for places in (("a", "b"), ("a", "a")):
+        pairs = [TrainingPair(picture, picture, places=frozenset([place])) for place in places]
+        monkeypatch.setattr(stage, "_validation", SimpleNamespace(source=pairs, pair=pairs.__getitem__))
+        near = iter([torch.zeros(2, 3), torch.tensor([[0.5, 0, 0], [0.2, 0, 0]])])
+        monkeypatch.setattr(stage, "_vectors", lambda _, near=near: next(near))
+        ranked.append(stage.validate().scalars["recall_at_1"])
+    assert ranked == [50, 100]

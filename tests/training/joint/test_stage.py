@@ -110,3 +110,10 @@ def test_the_model_file_has_the_head_and_the_new_weights(shifted):
 def test_another_grid_is_refused(shifted):
     with pytest.raises(ModelError, match="12 x 12 cells; a DHE head needs 24 x 24"):
         JointStage(small_extractor(192), small_model(192), shifted, SETTINGS, training_data="textures")
+
+
+def test_setting_up_a_training_changes_no_statistics(shifted):
+    extractor = small_extractor(SIDE)
+    before = {name: value.clone() for name, value in extractor.state_dict().items()}
+    stage = JointStage(extractor, small_model(SIDE), shifted, SETTINGS, training_data="textures")
+    assert all(torch.equal(value, before[name]) for name, value in stage.extractor.state_dict().items())

@@ -1,5 +1,6 @@
 """The stage `weak-descriptor`: patches follow homographies, are told apart, and interruptions change nothing."""
 
+import itertools
 from dataclasses import replace
 
 import cv2
@@ -52,6 +53,13 @@ class Negatives(PairSource):
         return TrainingPair(image, 255 - warped, self.homography)
 
 
+class Named(Negatives):
+    """The same with names of their places."""
+
+    def pair(self, index, random):
+        return replace(super().pair(index, random), places=frozenset([f"texture {self.first + index}"]))
+
+
 DATA = PairData(Negatives(0, 6), Negatives(100, 2))
 
 
@@ -64,9 +72,9 @@ def loop(steps, **settings):
 
 
 def test_patches_of_a_pair_show_the_same():
-    found = patch_pairs(DATA.training.pair(0, None), 3, 24, np.random.default_rng(0))
+    found = patch_pairs(DATA.training.pair(0, None), 3, 2, 24, np.random.default_rng(0))
     assert len(found.pairs) == 24
-    assert set(found.pairs.tolist()) == {3}
+    assert (set(found.pairs.tolist()), set(found.shown.tolist())) == ({3}, {2})
     # Of an image and its negative, both of mean 0.
     flat = [patches.flatten(1) - patches.flatten(1).mean(dim=1, keepdim=True) for patches in (found.of_a, -found.of_b)]
     assert torch.cosine_similarity(*flat).median() > 0.9
@@ -75,22 +83,35 @@ def test_patches_of_a_pair_show_the_same():
 
 
 def test_without_a_homography_there_are_none():
-    assert not len(patch_pairs(Negatives(0, 1, None).pair(0, None), 0, 24, np.random.default_rng(0)).pairs)
+    assert not len(patch_pairs(Negatives(0, 1, None).pair(0, None), 0, 0, 24, np.random.default_rng(0)).pairs)
     with pytest.raises(DatasetError, match="2 pairs share fewer than two keypoints"):
         stage_on(PairData(Negatives(0, 6, None), Negatives(100, 2))).begin_round(0)
 
 
-def test_places_are_apart_by_a_width_or_on_another_image():
-    pairs = torch.tensor([0, 0, 0, 1])
-    places = torch.tensor([[0.0, 0.0], [5.0, 0.0], [20.0, 0.0], [0.0, 0.0]])
-    none = torch.zeros(4, 3, 16, 16)
-    apart = PatchPairs(none, none, pairs, places, torch.full((4,), 10.0)).apart()
+def test_patches_are_apart_by_a_width_or_at_another_place():
+    """The last pair may show the place of the first, but its patches lie elsewhere."""
+    pairs, shown = torch.tensor([0, 0, 0, 1, 2]), torch.tensor([0, 0, 0, 1, 0])
+    places = torch.tensor([[0.0, 0.0], [5.0, 0.0], [20.0, 0.0], [0.0, 0.0], [90.0, 0.0]])
+    none = torch.zeros(5, 3, 16, 16)
+    apart = PatchPairs(none, none, pairs, shown, places, torch.full((5,), 10.0)).apart()
     assert apart.tolist() == [
-        [False, False, True, True],
-        [False, False, True, True],
-        [True, True, False, True],
-        [True, True, True, False],
+        [False, False, True, True, False],
+        [False, False, True, True, False],
+        [True, True, False, True, False],
+        [True, True, True, False, True],
+        [False, False, False, True, False],
     ]
+
+
+def test_a_pair_that_is_drawn_twice_in_a_round_is_no_negative_of_itself():
+    stage = stage_on(PairData(Named(0, 2), Named(100, 2)), replace(SMALL, pairs_per_round=4))
+    stage.begin_round(0)
+    patches = stage.batches.patches
+    first = {number: int(patches.shown[patches.pairs == number][0]) for number in range(4)}
+    assert len(set(first.values())) == 2
+    for one, other in itertools.combinations(range(4), 2):
+        apart = patches.apart()[patches.pairs == one][:, patches.pairs == other]
+        assert apart.all() == apart.any() == (first[one] != first[other])
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 A stage derives a group to change a default.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,7 +29,7 @@ _NEW, _EXAMPLE = "new:", "new:cct_7_7x2_224@224"
 
 
 StepsOption: TypeAlias = Annotated[
-    int, typer.Option(min=1, help="Total number of steps; a finished run can be extended.")
+    int, typer.Option(min=1, help="Total number of steps; to extend a finished run, also give its --decay-steps.")
 ]
 MinInliersOption: TypeAlias = Annotated[
     int, typer.Option(min=4, help="Minimum number of agreeing matches of a pair for REI.")
@@ -204,7 +205,9 @@ class LoopOptions:
         device = pick_device(self.device)
         if device == "cpu" and self.precision == "fp16":
             raise BadInputError("--precision fp16 needs a GPU; use bf16 or fp32")
-        return device
+        # Each process that torchrun or accelerate starts has a GPU of its own.
+        number = os.environ.get("LOCAL_RANK")
+        return f"cuda:{number}" if device == "cuda" and number else device
 
     def settings(self, *, on_cpu: bool) -> "LoopSettings":
         """Build the settings of the loop."""

@@ -6,7 +6,7 @@ al., "GSV-Cities", Neurocomputing 2022 (alpha 1, beta 50, lambda 0, epsilon 0.1)
 """
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -27,9 +27,10 @@ from vpr_dhe.records import Image, Preprocessing
 from vpr_dhe.runtime.extras import import_extra
 from vpr_dhe.runtime.prefetching import read_ahead
 from vpr_dhe.training.descriptor.relit import RelitPairs
+from vpr_dhe.training.devices import in_single_precision
 from vpr_dhe.training.mining import MiningSettings, TripletMiner, Triplets
 from vpr_dhe.training.sources import TrainingData
-from vpr_dhe.training.sources.base import Draws, PairSource, TrainingGroup, TrainingPair
+from vpr_dhe.training.sources.base import Draws, PairSource, TrainingPair
 from vpr_dhe.training.sources.triplets import TripletData
 from vpr_dhe.training.stage import Batches, Fact, Stage, StepLoss, Turn, Validation
 from vpr_dhe.training.trainable_extractor import TrainableExtractor
@@ -85,25 +86,28 @@ class DescriptorStage(Stage[Batch]):
         return torch.optim.Adam(trained, lr=self._settings.learning_rate)
 
     def validate(self) -> Validation:
-        """Rank the other image of each held-out pair among the images of all pairs."""
+        """Rank the other image of each held-out pair among the images of pairs that show other places."""
         count = min(self._settings.validation_pairs, len(self._validation.source))
-        advance, pairs = self.preparation.begin("held-out pairs", count), list[TrainingPair]()
-        for number in range(count):
-            pairs.append(self._validation.pair(number))
-            advance(1)
-        queries = self.extract([pair.image_a for pair in pairs])
-        candidates = self.extract([pair.image_b for pair in pairs])
-        distances = torch.cdist(queries, candidates)
+        advance, places = self.preparation.begin("held-out pairs", count), list[frozenset[str]]()
+        queries, candidates = list[Tensor](), list[Tensor]()
+        for first in range(0, count, _EXTRACTION_BATCH):
+            pairs = list[TrainingPair]()
+            for number in range(first, min(first + _EXTRACTION_BATCH, count)):
+                pairs.append(self._validation.pair(number))
+                advance(1)
+            queries.append(self._vectors([pair.image_a for pair in pairs]))
+            candidates.append(self._vectors([pair.image_b for pair in pairs]))
+            places += [pair.places for pair in pairs]
+        distances = torch.cdist(torch.cat(queries), torch.cat(candidates))
+        same_place = _same_place(places).fill_diagonal_(fill_value=False)
+        distances = distances.masked_fill(same_place, torch.inf)
         ranks = 1 + (distances < distances.diagonal()[:, None]).sum(dim=1)
         reciprocal = float((1 / ranks).mean())
         recall = 100 * float((ranks == 1).double().mean())
         return Validation(1 - reciprocal, {"mean_reciprocal_rank": reciprocal, "recall_at_1": recall})
 
-    def extract(self, images: Sequence[Image]) -> Float[Tensor, "images dimension"]:
-        """Global descriptors of images, on the CPU and without gradients."""
-        return torch.cat([self._vectors(images[start : start + _EXTRACTION_BATCH]) for start in _starts(images)])
-
     def _vectors(self, images: Sequence[Image]) -> Float[Tensor, "images dimension"]:
+        """Global descriptors of images, on the CPU and without gradients."""
         device = next(self.parameters()).device
         with torch.no_grad():
             return self.extractor(to_network_input(images, self._preprocessing, device)).vectors.float().cpu()
@@ -151,7 +155,7 @@ class PairBatches(Batches[PairBatch]):
         members = self._draws.source.members
         groups = [self._draws.group(number, members) for number in range(first, first + self._size)]
         images = _as_input([group.images for group in groups], self._preprocessing).images
-        return PairBatch(images, _same_place(groups))
+        return PairBatch(images, _same_place([group.places for group in groups]))
 
 
 class MultiSimilarityStage(DescriptorStage[PairBatch]):
@@ -198,9 +202,10 @@ class MultiSimilarityStage(DescriptorStage[PairBatch]):
         groups, members = batch.images.shape[:2]
         vectors = self.extractor(batch.images.flatten(0, 1)).vectors.float()
         labels = torch.arange(groups, device=vectors.device).repeat_interleave(members)
-        anchors, positives, others, negatives = self._miner(vectors, labels)
-        apart = ~batch.same_place[labels[others], labels[negatives]]
-        loss = self._loss(vectors, labels, (anchors, positives, others[apart], negatives[apart]))
+        with in_single_precision():
+            anchors, positives, others, negatives = self._miner(vectors, labels)
+            apart = ~batch.same_place[labels[others], labels[negatives]]
+            loss = self._loss(vectors, labels, (anchors, positives, others[apart], negatives[apart]))
         return StepLoss(loss, {"mined": len(anchors) + apart.sum().float()})
 
     def model_file(self) -> ModelFile:
@@ -288,9 +293,10 @@ class TripletStage(DescriptorStage[ImageBatch]):
         grouped = vectors.float().unflatten(0, (groups, members))
         negatives = grouped[:, 2:]
         query, positive = (grouped[:, member, None].expand_as(negatives) for member in (0, 1))
-        return triplet_margin_loss(
-            query.flatten(0, 1), positive.flatten(0, 1), negatives.flatten(0, 1), margin=self._settings.margin
-        )
+        with in_single_precision():
+            return triplet_margin_loss(
+                query.flatten(0, 1), positive.flatten(0, 1), negatives.flatten(0, 1), margin=self._settings.margin
+            )
 
     def model_file(self) -> ModelFile:
         """The current model."""
@@ -303,8 +309,9 @@ def _multi_similarity() -> tuple[Any, Any]:
     return miners.MultiSimilarityMiner(epsilon=0.1), losses.MultiSimilarityLoss(alpha=1, beta=50, base=0.0)
 
 
-def _same_place(groups: Sequence[TrainingGroup]) -> Bool[Tensor, "groups groups"]:
-    return torch.tensor([[not one.places.isdisjoint(other.places) for other in groups] for one in groups])
+def _same_place(places: Sequence[Set[str]]) -> Bool[Tensor, "groups groups"]:
+    """Mask of groups of images that may show the same place."""
+    return torch.tensor([[not one.isdisjoint(other) for other in places] for one in places])
 
 
 def _as_input(groups: Sequence[Sequence[Image]], preprocessing: Preprocessing) -> ImageBatch:

@@ -202,23 +202,27 @@ def new_head(seed: int, grid: Grid = GRID) -> DheHead:
 
 
 def _score(parts: list[tuple[PredictedHomographies, ExtractedPairs]], settings: DheSettings) -> Validation:
-    """Median corner error if all homographies are known, else mean REI; degenerate predictions count as infinite."""
-    corner_errors_px, rei_px = [], []
+    """Median corner error if any homography is known, else median REI; degenerate predictions count as infinite."""
+    corner_errors_px, rei_px, degenerate = list[float](), list[float](), 0
     for predicted, pairs in parts:
         known = pairs.known[predicted.usable]
         errors = mean_corner_error(
             predicted.homographies[known], pairs.homographies[predicted.usable][known], _square(pairs)
         )
         corner_errors_px += errors.tolist() + [torch.inf] * int((pairs.known & ~predicted.usable).sum())
+        agreeing = has_agreement(pairs.matches, settings.min_inliers)
         matches = _of_pairs(pairs.matches, predicted.usable)
-        counted = has_agreement(matches, settings.min_inliers)
-        rei_px += reprojection_errors_of_inliers(predicted.homographies, matches)[counted].tolist()
+        errors = reprojection_errors_of_inliers(predicted.homographies, matches)
+        rei_px += errors[agreeing[predicted.usable]].tolist()
+        degenerate += int((agreeing & ~predicted.usable).sum())
     scalars = {"usable": fmean(float(predicted.usable.float().mean()) for predicted, _ in parts)}
     if corner_errors_px:
         scalars["median_corner_error_px"] = median(corner_errors_px)
     if rei_px:
         scalars["rei_px"] = fmean(rei_px)
-    return Validation(scalars.get("median_corner_error_px", scalars.get("rei_px", torch.inf)), scalars)
+    if rei_px or degenerate:
+        scalars["median_rei_px"] = median([*rei_px, *[torch.inf] * degenerate])
+    return Validation(scalars.get("median_corner_error_px", scalars.get("median_rei_px", torch.inf)), scalars)
 
 
 def _square(pairs: ExtractedPairs) -> Float64[Tensor, "4 2"]:

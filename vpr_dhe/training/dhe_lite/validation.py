@@ -87,10 +87,13 @@ class MatchedValidation:
         found = DheLiteEstimator(head).estimate(query, candidates)
         own, magsac = (self._errors(held_out, homographies) for homographies in (found, held_out.magsac))
         scalars = {**own, **{f"magsac_{name}": value for name, value in magsac.items()}}
-        return Validation(own.get("median_corner_error_px", own.get("rei_px", torch.inf)), scalars)
+        return Validation(own.get("median_corner_error_px", own.get("median_rei_px", torch.inf)), scalars)
 
     def _errors(self, held_out: _Matched, found: Homographies) -> dict[str, float]:
-        """Median corner error, with infinity for failed estimates, and REI of pairs with enough inliers."""
+        """Median corner error and REI of pairs with enough inliers, both with infinity for failed estimates.
+
+        The mean REI is that of the estimates that did not fail.
+        """
         scalars = {}
         if held_out.known.any():
             estimates, truths = in_reference(found.matrices), in_reference(held_out.truths)
@@ -98,16 +101,19 @@ class MatchedValidation:
             scalars["median_corner_error_px"] = median(errors_px[held_out.known].tolist())
         rei_px = self._rei_px(held_out, found)
         if rei_px:
-            scalars["rei_px"] = fmean(rei_px)
+            scalars["median_rei_px"] = median(rei_px)
+        if finite := [one for one in rei_px if one < torch.inf]:
+            scalars["rei_px"] = fmean(finite)
         return scalars
 
     def _rei_px(self, held_out: _Matched, found: Homographies) -> list[float]:
-        """REI of the pairs with enough inliers of MAGSAC."""
+        """REI of the pairs with enough inliers of MAGSAC; infinite for failed estimates."""
         batch = batch_matches(*views_of(held_out.matches, self._extractor.spec.input_size))
         kept = (tolerances_off(held_out.magsac.matrices, batch) < 1) & held_out.magsac.valid[:, None]
         matches = inliers_in_reference(batch, kept)
-        counted = has_agreement(matches, self._settings.min_inliers) & found.valid
-        return reprojection_errors_of_inliers(in_reference(found.matrices), matches)[counted].tolist()
+        errors = reprojection_errors_of_inliers(in_reference(found.matrices), matches)
+        errors = errors.masked_fill(~found.valid, torch.inf)
+        return errors[has_agreement(matches, self._settings.min_inliers)].tolist()
 
     def _match(self, pairs: list[TrainingPair]) -> _Matched:
         features = zip(*extract_all(pairs, self._extractor), strict=True)

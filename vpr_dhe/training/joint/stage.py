@@ -7,13 +7,12 @@ loss plus 100 times REI in pixels of the input, Adam with a learning rate of 1e-
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
 from vpr_dhe.models.model_file import ModelFile
-from vpr_dhe.records import Grid, Size
 from vpr_dhe.training.descriptor.stage import DescriptorSettings, ImageBatch, TripletStage
+from vpr_dhe.training.devices import in_single_precision
 from vpr_dhe.training.dhe.predicted import predicted_homographies
 from vpr_dhe.training.dhe.stage import first_head, require_grid
 from vpr_dhe.training.extracted_pairs import match_maps
@@ -59,7 +58,7 @@ class JointStage(TripletStage):
         head: DheHead | None = None,
     ) -> None:
         super().__init__(extractor, model, data, settings, training_data=training_data)
-        require_grid(_grid_of(extractor, model.preprocessing.size), model.name)
+        require_grid(extractor.grid(model.preprocessing.size), model.name)
         self._joint = settings
         self.head = head or first_head(model, settings.seed)
         self.facts = {**self.facts, "stage": "joint"}
@@ -89,10 +88,6 @@ class JointStage(TripletStage):
 
 
 def _matches(pairs: Iterable[tuple[Tensor, Tensor]]) -> InlierMatches:
-    found = [match_maps(query.float(), positive.float(), GRID, INPUT_SIZE) for query, positive in pairs]
+    with in_single_precision():
+        found = [match_maps(query.float(), positive.float(), GRID, INPUT_SIZE) for query, positive in pairs]
     return inlier_matches(found, INPUT_SIZE)
-
-
-def _grid_of(extractor: TrainableExtractor, input_size: Size) -> Grid:
-    with torch.no_grad():
-        return extractor(torch.zeros(1, 3, input_size.height, input_size.width)).grid

@@ -26,7 +26,7 @@ from vpr_dhe.images.loading import image_size
 from vpr_dhe.models.exported_model import require_weights
 from vpr_dhe.models.model_file import ModelFile
 from vpr_dhe.runtime.seeding import seeded
-from vpr_dhe.training.devices import to_device
+from vpr_dhe.training.devices import in_single_precision, to_device
 from vpr_dhe.training.extracted_pairs import homography_between_inputs
 from vpr_dhe.training.held_out import HeldOut
 from vpr_dhe.training.local_head.correspondence import (
@@ -198,7 +198,8 @@ class LocalHeadStage(Stage[TokenPairs]):
 
     def _losses(self, batch: TokenPairs) -> list[HeadLoss]:
         (a, logits_a), (b, logits_b) = (self.head.cells(tokens, self._grid) for tokens in batch[:2])
-        similarity = a @ b.mT
+        with in_single_precision():
+            similarity = a.float() @ b.float().mT
         return [
             head_loss(similarity, logits_a, batch.there, batch.sky_a),
             head_loss(similarity.mT, logits_b, batch.back, batch.sky_b),

@@ -12,13 +12,15 @@ from torch.nn.functional import cross_entropy
 from vpr_dhe.geometry.coordinates import cell_centres
 from vpr_dhe.geometry.homography import project
 from vpr_dhe.records import Grid, Size
+from vpr_dhe.training.devices import in_single_precision
 
 
 def contrastive_loss(
     queries: Float[Tensor, "pairs dimension"], candidates: Float[Tensor, "pairs dimension"], temperature: float
 ) -> Float[Tensor, ""]:
     """Symmetric InfoNCE loss of pairs of unit vectors."""
-    logits = queries @ candidates.mT / temperature
+    with in_single_precision():
+        logits = queries @ candidates.mT / temperature
     partner = torch.arange(len(logits), device=logits.device)
     return (cross_entropy(logits, partner) + cross_entropy(logits.mT, partner)) / 2
 
@@ -34,7 +36,8 @@ def correspondence_loss(
     `corresponding` are the weights of `corresponding_cells`, the target distribution of a Kullback-Leibler divergence.
     Query cells without a target are ignored; without any target the loss is 0.
     """
-    chosen = (query_maps @ candidate_maps.mT / temperature).log_softmax(dim=-1)
+    with in_single_precision():
+        chosen = (query_maps @ candidate_maps.mT / temperature).log_softmax(dim=-1)
     divergence = torch.xlogy(corresponding, corresponding) - corresponding * chosen
     return divergence.sum() / corresponding.sum().clamp(min=1)
 

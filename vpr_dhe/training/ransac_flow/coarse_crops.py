@@ -25,14 +25,14 @@ _CPU = torch.device("cpu")
 class CropBatch(NamedTuple):
     """Crops of pairs on the CPU, in [0, 1]: the target from image A, the source from B, aligned by the coarse stage.
 
-    `covered` is 1 where B has pixels. `flow_px` is the residual flow of the pairs marked in `known`.
+    `covered` is 1 where B has pixels. `flow_px` is the residual flow, where `known` marks it as such.
     """
 
     source: Float[Tensor, "pairs 3 side side"]
     target: Float[Tensor, "pairs 3 side side"]
     covered: Float[Tensor, "pairs 1 side side"]
     flow_px: Float[Tensor, "pairs 2 side side"]
-    known: Bool[Tensor, " pairs"]
+    known: Bool[Tensor, "pairs side side"]
 
 
 @dataclass(frozen=True)
@@ -95,14 +95,13 @@ def _crop(
     seen_to_b = resizing(UNIT, size_b) @ coarse @ resizing(size_a, UNIT) @ seen_to_a
     centres = cell_centres(Grid(seen.height, seen.width), seen).view(seen.height, seen.width, 2)
     covered = lies_in(project(seen_to_b, centres), centres, seen_to_b, size_b)
-    known = pair.homography is not None and (pair.holds_everywhere or pair.residual_px is not None)
-    flow = _true_flow(pair, seen_to_a, seen_to_b, centres) if known else torch.zeros_like(centres)
+    flow, known = _true_flow(pair, seen_to_a, seen_to_b, centres)
     return CropBatch(
         to_tensor(sampled(pair.image_b, seen_to_b.numpy(), seen), _CPU),
         to_tensor(sampled(pair.image_a, seen_to_a.numpy(), seen), _CPU),
         covered[None, None].float(),
         flow.permute(2, 0, 1)[None].float(),
-        torch.tensor([known]),
+        known[None],
     )
 
 
@@ -111,14 +110,17 @@ def _true_flow(
     seen_to_a: Float64[Tensor, "3 3"],
     seen_to_b: Float64[Tensor, "3 3"],
     centres: Float64[Tensor, "height width 2"],
-) -> Float64[Tensor, "height width 2"]:
-    """Residual flow after the coarse alignment, at each pixel of the crop."""
-    in_a = project(seen_to_a, centres)
+) -> tuple[Float64[Tensor, "height width 2"], Bool[Tensor, "height width"]]:
+    """Residual flow after the coarse alignment at each pixel of the crop, and a mask of where it is known."""
+    if pair.homography is None or not (pair.holds_everywhere or pair.residual_px is not None):
+        return torch.zeros_like(centres), torch.zeros(centres.shape[:2], dtype=torch.bool)
+    in_a, known = project(seen_to_a, centres), torch.ones(centres.shape[:2], dtype=torch.bool)
     if pair.residual_px is not None:
         in_a = in_a + torch.from_numpy(_at(pair.residual_px, in_a.numpy()))
-    assert pair.homography is not None
+        # Where the displacement leads out of A, it shows a mirror image of its border.
+        known = ((in_a >= 0) & (in_a <= torch.tensor(image_size(pair.image_a)) - 1)).all(dim=-1)
     in_b = project(torch.from_numpy(pair.homography), in_a)
-    return project(torch.linalg.inv(seen_to_b), in_b) - centres
+    return project(torch.linalg.inv(seen_to_b), in_b) - centres, known
 
 
 def _at(
@@ -131,4 +133,4 @@ def _at(
 
 def _empty_batch(side: int) -> CropBatch:
     images, one, two = torch.zeros(0, 3, side, side), torch.zeros(0, 1, side, side), torch.zeros(0, 2, side, side)
-    return CropBatch(images, images, one, two, torch.zeros(0, dtype=torch.bool))
+    return CropBatch(images, images, one, two, torch.zeros(0, side, side, dtype=torch.bool))

@@ -205,7 +205,7 @@ class RansacFlowStage(Stage[FineBatch]):
 def _within_reach(crops: CropBatch) -> Bool[Tensor, "pairs height width"]:
     """Mask of known flow within the search range of the network, which a wrong coarse alignment exceeds."""
     short = crops.flow_px.abs().amax(dim=1) <= MAX_FLOW_PX
-    return short & crops.covered[:, 0].bool() & crops.known[:, None, None]
+    return short & crops.covered[:, 0].bool() & crops.known
 
 
 def _mean_length(vectors: Float[Tensor, "pairs 2 height width"], counted: Bool[Tensor, "pairs height width"]) -> float:

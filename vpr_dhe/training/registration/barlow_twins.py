@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from vpr_dhe.training.devices import in_single_precision
+
 REDUNDANCY_WEIGHT = 0.005
 # Avoids a division by zero for constant channels.
 _MIN_VARIANCE = 1e-5
@@ -25,7 +27,8 @@ def barlow_twins(
     """
     weights = torch.ones_like(a[..., :1]) if counted is None else counted.unsqueeze(2).to(a)
     freedom = (weights.sum(dim=1, keepdim=True) - 1).clamp(min=1)
-    correlation = (_standardised(a, weights, freedom).mT @ _standardised(b, weights, freedom)) / freedom
+    with in_single_precision():
+        correlation = (_standardised(a, weights, freedom).mT @ _standardised(b, weights, freedom)) / freedom
     on_diagonal = correlation.diagonal(dim1=1, dim2=2)
     off_diagonal = correlation.square().sum(dim=(1, 2)) - on_diagonal.square().sum(dim=1)
     loss = (on_diagonal - 1).square().sum(dim=1) + REDUNDANCY_WEIGHT * off_diagonal

@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from vpr_dhe.records import Grid, Size
+from vpr_dhe.training.devices import in_single_precision
 from vpr_dhe.training.local_head.correspondence import corresponding_cells, matching_loss
 from vpr_dhe.verification.estimators.cross_modal.registration.base import homographies_of
 
@@ -22,7 +23,8 @@ def map_matching_loss(
     """
     grid = Grid(*maps.shape[-2:])
     a, b = normalize(maps, dim=1).flatten(2).chunk(2)
-    similarity = a.mT @ b
+    with in_single_precision():
+        similarity = a.mT @ b
     homographies = homographies_of(displacements.detach().cpu().double(), size)
     there, back = (
         corresponding_cells(matrices, grid, size).to(maps.device)

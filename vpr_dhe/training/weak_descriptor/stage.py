@@ -71,12 +71,14 @@ class WeakDescriptorStageSettings:
 class PatchPairs(NamedTuple):
     """Patches of A and the corresponding patches of B.
 
-    `pairs` is the number of each patch's image pair; `places` and `widths` are its position and width in B, in pixels.
+    `pairs` is the number of each patch's image pair, and `shown` that of the first pair that may show the same place;
+    `places` and `widths` are its position and width in B, in pixels.
     """
 
     of_a: Float[Tensor, "patches 3 16 16"]
     of_b: Float[Tensor, "patches 3 16 16"]
     pairs: Int64[Tensor, " patches"]
+    shown: Int64[Tensor, " patches"]
     places: Float[Tensor, "patches 2"]
     widths: Float[Tensor, " patches"]
 
@@ -84,7 +86,8 @@ class PatchPairs(NamedTuple):
     def joined(cls, parts: Sequence["PatchPairs"]) -> "PatchPairs":
         """Concatenate parts; there may be none."""
         none = torch.zeros(0, 3, SIDE, SIDE)
-        nothing = cls(none, none, torch.zeros(0, dtype=torch.int64), torch.zeros(0, 2), torch.zeros(0))
+        numbers = torch.zeros(0, dtype=torch.int64)
+        nothing = cls(none, none, numbers, numbers, torch.zeros(0, 2), torch.zeros(0))
         return cls(*(torch.cat(columns) for columns in zip(nothing, *parts, strict=True)))
 
     def chosen(self, which: Tensor) -> "PatchPairs":
@@ -92,25 +95,31 @@ class PatchPairs(NamedTuple):
         return PatchPairs(*(column[which] for column in self))
 
     def apart(self) -> Bool[Tensor, "patches patches"]:
-        """Mask of patches that certainly differ: from different images, or at least a width apart."""
+        """Mask of patches that certainly differ: of different places, or of one pair and at least a width apart."""
         far = torch.cdist(self.places, self.places) >= self.widths[:, None]
-        return far | (self.pairs[:, None] != self.pairs)
+        return (self.shown[:, None] != self.shown) | (far & (self.pairs[:, None] == self.pairs))
 
 
-def patch_pairs(pair: TrainingPair, number: int, max_patches: int, random: np.random.Generator) -> PatchPairs:
-    """Extract patches around SIFT keypoints of A that are inside B; empty without a homography."""
+def patch_pairs(
+    pair: TrainingPair, number: int, shown: int, max_patches: int, random: np.random.Generator
+) -> PatchPairs:
+    """Extract patches around SIFT keypoints of A that are inside B; empty without a homography.
+
+    `number` is that of the pair, and `shown` that of the first pair that may show the same place.
+    """
     if pair.homography is None:
         return PatchPairs.joined([])
     of_a = detect_frames(pair.image_a)
     moved = warp_frames(of_a, torch.from_numpy(pair.homography).float())
-    shown = of_a.inside(image_size(pair.image_a)) & moved.inside(image_size(pair.image_b))
-    numbers = shown.nonzero()[:, 0]
+    inside = of_a.inside(image_size(pair.image_a)) & moved.inside(image_size(pair.image_b))
+    numbers = inside.nonzero()[:, 0]
     numbers = numbers[torch.from_numpy(random.permutation(len(numbers))[:max_patches])]
     of_a, moved = of_a.chosen(numbers), moved.chosen(numbers)
     return PatchPairs(
         scaled_patches(pair.image_a, of_a),
         scaled_patches(pair.image_b, moved),
         torch.full((len(numbers),), number),
+        torch.full((len(numbers),), shown),
         moved.centres,
         moved.widths_px(),
     )
@@ -185,9 +194,13 @@ class WeakDescriptorStage(Stage[PatchPairs]):
     def _extract(self, source: PairSource, numbers: range, name: str) -> list[PatchPairs]:
         draws, settings = Draws(source, self._settings.seed), self._settings
         advance, extracted = self.preparation.begin(name, len(numbers)), list[PatchPairs]()
+        first_of: dict[str, int] = {}
         for number in numbers:
-            random = np.random.default_rng((settings.seed, number))
-            extracted.append(patch_pairs(draws.pair(number), number, settings.patches_per_pair, random))
+            pair, random = draws.pair(number), np.random.default_rng((settings.seed, number))
+            # The same images may be drawn again.
+            shown = min((first_of[place] for place in pair.places if place in first_of), default=number)
+            first_of |= {place: min(shown, first_of.get(place, shown)) for place in pair.places}
+            extracted.append(patch_pairs(pair, number, shown, settings.patches_per_pair, random))
             advance(1)
         return extracted
 
@@ -199,6 +212,7 @@ class WeakDescriptorStage(Stage[PatchPairs]):
         """Restore the patches of a round."""
         columns = dict(state)
         self._drawn = int(columns.pop("drawn"))
+        columns.setdefault("shown", columns["pairs"])  # which runs of earlier versions lack
         self._round.patches = PatchPairs(**columns)
 
     def forward(self, batch: PatchPairs) -> StepLoss:
