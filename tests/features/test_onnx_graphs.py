@@ -162,15 +162,18 @@ def test_without_a_place_or_packages_torch_runs_the_network(tiny, conversions, t
         assert graph_for(tiny[0], required=True) == tiny[1]
 
 
-def test_a_network_that_cannot_be_converted_is_tried_once(tiny, conversions, tmp_path, monkeypatch):
-    def fail(model):
-        conversions.append(model)
-        raise ExportError("no such operator")
+def test_a_network_that_cannot_be_converted_is_tried_once(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    attempts = []
 
-    monkeypatch.setattr(onnx_graphs, "convert", fail)
+    def fail(network):
+        attempts.append(network)
+        raise RuntimeError("no such operator")
+
+    monkeypatch.setattr(onnx_conversion, "convert_without_weights", fail)
     for _ in range(2):
         assert graph_for(tiny[0], required=False) is None
-    assert (len(conversions), len(cached(tmp_path, ".refused"))) == (1, 1)
+    assert (len(attempts), len(cached(tmp_path, ".refused"))) == (1, 1)
     with pytest.raises(ExportError, match="no such operator"):
         graph_for(tiny[0], required=True)
 
@@ -211,3 +214,16 @@ def test_a_bundled_network_starts_without_packages_that_only_torch_needs():
     )
     done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("fault", [ExportError("outputs differ by nan"), OSError(28, "No space left on device")])
+def test_a_passing_fault_does_not_keep_others_from_being_converted(tiny, tmp_path, monkeypatch, fault):
+    """The key of a graph has no weights, which may be at fault."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def fail(network):
+        raise fault
+
+    monkeypatch.setattr(onnx_conversion, "convert_without_weights", fail)
+    assert graph_for(tiny[0], required=False) is None
+    assert not cached(tmp_path, ".refused")

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vpr_dhe.geometry.homography import (
+    area_ratio,
     four_point_homography,
     is_usable,
     mean_corner_error,
@@ -107,3 +108,15 @@ def test_the_horizon_has_two_sides():
     places = torch.tensor([[1.0, 1.0], [20.0, 0.0]], dtype=torch.float64)
     found = same_side_of_horizon(torch.stack([to_infinity_at_10, -to_infinity_at_10]), points, places)
     assert found.tolist() == [[True, True, False, False], [False, False, True, True]]
+
+
+@pytest.mark.parametrize("wall", [-1, 1], ids=["left", "right"])
+def test_the_area_ratio_tells_mirror_images_wherever_the_horizon_is(wall):
+    """A camera that moves 6 m forward, beside a wall 5 m away: the horizon of the left one lies beyond pixel (0, 0)."""
+    camera = torch.tensor([[320.0, 0, 319.5], [0, 320.0, 239.5], [0, 0, 1]], dtype=torch.float64)
+    motion = torch.tensor([[5.0, 0, 0], [0, 5.0, 0], [-6.0 * wall, 0, 5.0]], dtype=torch.float64)
+    found = normalise(camera @ motion @ torch.linalg.inv(camera))
+    centre = torch.tensor([319.5, 239.5], dtype=torch.float64)
+    assert area_ratio(found, centre).item() == pytest.approx(1)
+    mirrored = normalise(found @ torch.tensor([[-1.0, 0, 639], [0, 1, 0], [0, 0, 1]], dtype=torch.float64))
+    assert area_ratio(mirrored, centre).item() == pytest.approx(-1)

@@ -9,7 +9,7 @@ from torch.nn.functional import normalize
 
 from vpr_dhe.features.base import ExtractorSpec
 from vpr_dhe.geometry import matching
-from vpr_dhe.geometry.matching import match_in_parts, mutual_nearest_neighbours
+from vpr_dhe.geometry.matching import _candidates_per_task, match_in_parts, mutual_nearest_neighbours
 from vpr_dhe.records import Grid, Size
 from vpr_dhe.runtime.cpu_features import has_integer_products
 from vpr_dhe.verification.estimators.base import matches_of_cells
@@ -166,3 +166,10 @@ def test_matches_of_other_precisions_are_those_of_single_precision(dtype):
 def test_no_candidates_are_matched_with_nobody():
     found = mutual_nearest_neighbours(random_maps(0, 5, 4), torch.empty(0, 6, 4))
     assert found.index.shape == found.mutual.shape == found.similarity.shape == (0, 5)
+
+
+def test_a_gpu_multiplies_as_many_candidates_at_once_as_its_memory_holds():
+    gpu = torch.device("cuda")
+    assert _candidates_per_task(100, 576, gpu) == 100
+    assert _candidates_per_task(100, 7921, gpu) == 4
+    assert _candidates_per_task(0, 576, gpu) == _candidates_per_task(5, 100_000, gpu) == 1

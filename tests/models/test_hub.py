@@ -17,6 +17,7 @@ from vpr_dhe.cli import main
 from vpr_dhe.errors import DownloadError, ModelError
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.models import http_download, importers
+from vpr_dhe.models.http_download import require_reachable
 from vpr_dhe.models.hub import cached, fetch
 from vpr_dhe.models.model_file import load_model
 from vpr_dhe.models.published import PUBLISHED, Licence, Place, PublishedModel
@@ -156,6 +157,20 @@ def test_a_file_of_another_family_is_refused(server, cache):
     with pytest.raises(ModelError, match="not a checkpoint of cosplace"):
         fetch(NAME)
     assert cached(NAME) is None
+
+
+def test_a_page_of_a_proxy_in_place_of_a_file_spoils_only_that_run(server, cache):
+    good = server.files["/ResNet18_32_cosplace.pth"]
+    server.files["/ResNet18_32_cosplace.pth"] = b"<html>please log in</html>"
+    with pytest.raises(ModelError):
+        fetch(NAME)
+    server.files["/ResNet18_32_cosplace.pth"] = good
+    assert fetch(NAME).is_file()
+
+
+def test_an_address_without_a_scheme_is_explained():
+    with pytest.raises(DownloadError, match=r"'hf-mirror\.com' is no address; expected one such as https"):
+        require_reachable("hf-mirror.com")
 
 
 def test_without_a_network(gone, cache, monkeypatch, capsys):

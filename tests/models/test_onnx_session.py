@@ -10,9 +10,13 @@ from vpr_dhe.models.onnx_session import OnnxSession
 
 @pytest.mark.parametrize(
     ("device", "provider"),
-    [("cpu", ("CPUExecutionProvider", {})), ("cuda:0", ("CUDAExecutionProvider", {"use_tf32": "0"}))],
+    [
+        ("cpu", ("CPUExecutionProvider", {})),
+        ("cuda", ("CUDAExecutionProvider", {"use_tf32": "0"})),
+        ("cuda:1", ("CUDAExecutionProvider", {"use_tf32": "0", "device_id": "1"})),
+    ],
 )
-def test_products_are_exact_on_every_device(monkeypatch, device, provider):
+def test_products_are_exact_on_every_device_and_on_the_one_asked_for(monkeypatch, device, provider):
     opened = MagicMock()
     monkeypatch.setattr(onnxruntime, "InferenceSession", opened)
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [provider[0]])

@@ -19,7 +19,10 @@ from vpr_dhe.geometry.homography import four_point_homography, mean_corner_error
 from vpr_dhe.images.loading import image_size
 from vpr_dhe.records import DenseAlignment, EstimatorDetails, Image, Size, Verification
 from vpr_dhe.verification.alignment import align, build_aligner, open_picture
+from vpr_dhe.verification.build import build_estimator
 from vpr_dhe.verification.rescaling import PairSizes, rescaled
+from vpr_dhe.verification.verifier import Verifier
+from vpr_dhe.verification.window_refinement import refined_in_windows
 from vpr_dhe.verification.working_copy import MAX_WORKING_PIXELS, Picture
 
 
@@ -212,3 +215,26 @@ def test_a_hundred_megapixels_take_half_a_gigabyte(tmp_path: Path, ending, limit
     assert int(done.stderr.split("more KiB: ")[1]) < limit_gib * 2**20
     matrix = torch.tensor(json.loads(done.stdout)["homography"], dtype=torch.float64)
     assert float(mean_corner_error(matrix, truth, corners(size))) < 1
+
+
+@pytest.mark.parametrize("turned", [False, True], ids=["wall on the right", "wall on the left"])
+def test_a_wall_that_a_camera_drives_along_is_aligned_on_either_side(turned):
+    """Of the view that was 6 m further back, a part lies beyond the horizon."""
+    camera = np.array([[320.0, 0, 319.5], [0, 320.0, 239.5], [0, 0, 1]])
+    motion = np.array([[5.0, 0, 0], [0, 5.0, 0], [6.0 if turned else -6.0, 0, 5.0]])
+    truth = camera @ motion @ np.linalg.inv(camera)
+    truth /= truth[2, 2]
+    query = texture(Size(640, 480))
+    seen = cv2.warpPerspective(query, truth, (640, 480))
+    found = align(query, seen)
+    assert found.homography is not None
+    inner = torch.tensor([[300.0, 200.0], [340.0, 200.0], [340.0, 280.0], [300.0, 280.0]], dtype=torch.float64)
+    apart = project(torch.from_numpy(found.homography), inner) - project(torch.from_numpy(truth), inner)
+    assert apart.norm(dim=1).max() < 1
+
+
+def test_an_estimate_without_inliers_is_not_refined_in_windows():
+    size = Size(2000, 1500)
+    picture = Picture.of_image(texture(size))
+    start = Verification(np.eye(3), 0.0, np.empty((0, 2)), np.empty((0, 2)))
+    assert refined_in_windows(picture, picture, start, Verifier(build_estimator("magsac"))) is start

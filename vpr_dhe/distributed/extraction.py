@@ -11,6 +11,7 @@ vectors, local maps and skipped images.
 
 import logging
 import pickle
+import shutil
 import socket
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
+import torch
 
 from vpr_dhe.distributed.cluster import connected, import_ray
 from vpr_dhe.distributed.threads import Threads
@@ -79,8 +81,10 @@ class Workers:
     ) -> "Workers":
         """As many workers as fit the cluster, with a model given by name, or by a file visible to all machines."""
         name = str(Path(model).resolve()) if Path(model).is_file() else model
-        load = partial(load_extractor, name, device, precision=precision, compiled=compiled, runtime=runtime)
-        return cls(load, gpus_each=1.0 if device == "cuda" else 0.0)
+        # A worker sees only the GPU that Ray gives it.
+        kind = torch.device(device).type
+        load = partial(load_extractor, name, kind, precision=precision, compiled=compiled, runtime=runtime)
+        return cls(load, gpus_each=1.0 if kind == "cuda" else 0.0)
 
 
 def add_with_ray(
@@ -218,9 +222,8 @@ def _ledger(segments_folder: Path) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        for entry in folder.iterdir():
-            entry.unlink(missing_ok=True)
-        folder.rmdir()
+        # A worker that is still ending may add a file; the next writer removes what is left.
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 class ChunkSealer:

@@ -15,9 +15,8 @@ Actor: TypeAlias = Any
 Call: TypeAlias = Callable[[Actor], Any]
 """Function that calls an actor and returns a reference to the result."""
 
-START_S = 120.0
-"""Time to import PyTorch and open the segments on a busy machine."""
-
+# Time to import PyTorch and open the segments on a busy machine.
+_START_S = 120.0
 # Pause between retries; calls to an actor that Ray is restarting fail immediately or within two seconds.
 _PAUSE_S = 0.2
 # Time for which other replicas are preferred after a failure.
@@ -43,15 +42,17 @@ class Replicas:
     def __len__(self) -> int:
         return len(self._actors)
 
-    def await_start(self) -> bool:
-        """Wait until all actors have opened their segments; False if one fails to."""
-        from ray.exceptions import RayError
+    def start_fault(self) -> str | None:
+        """Wait until all actors have opened their segments; the reason if one fails to."""
+        from ray.exceptions import GetTimeoutError, RayError
 
         try:
-            _answer([actor.open.remote() for actor in self._actors], START_S)
-        except RayError:
-            return False
-        return True
+            _answer([actor.open.remote() for actor in self._actors], _START_S)
+        except GetTimeoutError:
+            return f"no answer within {_START_S:g} s"
+        except RayError as error:
+            return f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+        return None
 
     def close(self) -> None:
         """End the actors."""
@@ -134,15 +135,20 @@ def start_shards(
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
+    nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
+    actors_each = -(-len(shards) * replicas // max(1, len(nodes)))
     # A shard is idle most of the time, so it reserves no processor; Ray restarts it without limit.
     server = ray.remote(num_cpus=0, max_restarts=-1)(ShardServer)
     sent_verifier = ray.put(verifier)
 
     def start(machine: int, *arguments: Any) -> Actor:
+        if not nodes:
+            return server.options(scheduling_strategy="SPREAD").remote(*arguments)
+        node = nodes[machine % len(nodes)]
         # Soft affinity: if its machine is gone, it is restarted on another.
-        strategy = NodeAffinitySchedulingStrategy(nodes[machine % len(nodes)], soft=True) if nodes else "SPREAD"
-        return server.options(scheduling_strategy=strategy).remote(*arguments)
+        strategy = NodeAffinitySchedulingStrategy(node["NodeID"], soft=True)
+        threads = max(1, int(node["Resources"]["CPU"]) // actors_each)
+        return server.options(scheduling_strategy=strategy).remote(*arguments, threads)
 
     started: dict[str, Replicas] = {}
     for number, shard in enumerate(shards):

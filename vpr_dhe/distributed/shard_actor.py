@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float32, UInt8
 
 from vpr_dhe.distributed.sharding import Shard
+from vpr_dhe.distributed.threads import Threads
 from vpr_dhe.errors import IndexDamagedError, ShardsMissingError
 from vpr_dhe.index.manifest import read_manifest
 from vpr_dhe.index.search import SearchResult
@@ -67,16 +68,18 @@ class ShardServer:
     the caller without its type.
     """
 
-    def __init__(self, folder: Path, shard: Shard, verifier: Verifier | None) -> None:
-        self._folder, self._shard, self._verifier = folder, shard, verifier
+    def __init__(self, folder: Path, shard: Shard, verifier: Verifier | None, threads: int | None = None) -> None:
+        self._folder, self._shard, self._verifier, self._threads = folder, shard, verifier, threads
 
     def open(self) -> str:
-        """Open the shard and return its name.
+        """Open the shard, with its number of threads instead of the one that Ray gives an actor, and return its name.
 
         Raises:
             IndexDamagedError: if stored data fails its checksum.
             ShardsMissingError: if the index was rewritten after the shards were assigned, and segments are gone.
         """
+        if self._threads is not None:
+            Threads(self._threads, self._threads).use()
         assert self._snapshot.segments, "a shard without segments"
         return self._shard.name
 

@@ -21,7 +21,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from vpr_dhe.distributed.cluster import import_ray
-from vpr_dhe.distributed.replicas import START_S, Actor, Call, NoAnswerError, Replicas, start_shards
+from vpr_dhe.distributed.replicas import Actor, Call, NoAnswerError, Replicas, start_shards
 from vpr_dhe.distributed.shard_actor import SentQuery
 from vpr_dhe.distributed.sharding import Directory, assign
 from vpr_dhe.errors import BadInputError, IndexFormatError, ShardsMissingError
@@ -114,9 +114,10 @@ class ShardedIndex:
 
     def _await_start(self) -> None:
         """Wait until every replica has opened its segments."""
-        absent = [name for name, replicas in self._shards.items() if not replicas.await_start()]
-        if absent:
-            raise ShardsMissingError(f"{_listed(absent)} did not start within {START_S:g} s; see `ray status`")
+        faults = {name: fault for name, replicas in self._shards.items() if (fault := replicas.start_fault())}
+        if faults:
+            reason = next(iter(faults.values()))
+            raise ShardsMissingError(f"{_listed(faults)} did not start ({reason}); see `ray status`")
 
     def __enter__(self) -> "ShardedIndex":
         return self

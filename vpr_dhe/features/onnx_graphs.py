@@ -113,7 +113,9 @@ def graph_for(model: ModelFile, *, required: bool) -> OnnxGraph | None:
     try:
         graph = convert(model)
     except ExportError as error:
-        _keep(f"{key}{_REFUSED}", str(error).encode())
+        # Outputs may differ by the fault of these weights, and memory or disk be short this time.
+        if isinstance(error, _UnsupportedNetworkError):
+            _keep(f"{key}{_REFUSED}", str(error).encode())
         if required:
             raise
         return None
@@ -131,6 +133,10 @@ def graph_key(model: ModelFile) -> str:
     if model.preprocessing.resize_mode != "squeeze":
         parts.append(model.preprocessing.resize_mode)
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:_KEY_LENGTH]
+
+
+class _UnsupportedNetworkError(ExportError):
+    """The installed packages cannot convert networks of an architecture."""
 
 
 def convert(model: ModelFile) -> OnnxGraph:
@@ -152,7 +158,8 @@ def convert(model: ModelFile) -> OnnxGraph:
         raise
     except Exception as error:  # the libraries that convert raise errors of any kind
         reason = textwrap.shorten(f"{type(error).__name__}: {error}", 200, placeholder="...")
-        raise ExportError(f"{model.name} cannot be converted to ONNX ({reason}); use --runtime torch") from error
+        kind = ExportError if isinstance(error, (MemoryError, OSError)) else _UnsupportedNetworkError
+        raise kind(f"{model.name} cannot be converted to ONNX ({reason}); use --runtime torch") from error
     return OnnxGraph(
         converted.content, converted.weights, spec.dimension, spec.local_dimension, spec.grid, spec.code_bits
     )
@@ -201,13 +208,16 @@ def _keep(name: str, content: bytes) -> None:
 
 def _cache_folder() -> Path:
     """Cache folder for graphs, specific to the code of the networks and the versions of the converters."""
-    return user_cache("onnx") / f"torch-{torch.__version__}-timm-{version('timm')}-{_code_of_networks()}"
+    converters = "-".join(version(name) for name in ("onnxscript", "onnx_ir") if is_installed(name))
+    key = hashlib.sha256(f"{_code_of_networks()} {converters}".encode()).hexdigest()[:_KEY_LENGTH]
+    return user_cache("onnx") / f"torch-{torch.__version__}-timm-{version('timm')}-{key}"
 
 
 @cache
 def _code_of_networks() -> str:
-    """Digest of the code of backbones and aggregators; a change invalidates converted graphs."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
+    """Digest of the code of networks and of their conversion; a change invalidates converted graphs."""
+    digest, package = hashlib.sha256(), Path(__file__).parents[1]
+    others = (package / "models" / name for name in ("positional_embedding.py", "onnx_conversion.py"))
+    for path in (*sorted((package / "features").rglob("*.py")), *others):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:_KEY_LENGTH]

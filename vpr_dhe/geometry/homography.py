@@ -33,6 +33,14 @@ def project(
     return mapped[..., :2] / away_from_zero
 
 
+def area_ratio(homography: Float[Tensor, "3 3"], place: Float[Tensor, "2"]) -> Float[Tensor, ""]:
+    """Ratio of areas around a place, the determinant of the Jacobian there; negative if the image is mirrored.
+
+    It does not depend on the sign of H, which is that of the pixel (0, 0) and says nothing of other places.
+    """
+    return torch.linalg.det(homography) / (homography[2, :2] @ place + homography[2, 2]) ** 3
+
+
 def same_side_of_horizon(
     homography: Float[Tensor, "*#batch 3 3"],
     points: Float[Tensor, "*#batch points 2"],

@@ -21,6 +21,8 @@ _CANDIDATES_PER_TASK = 12
 # A task has more candidates with small maps, up to this number of products.
 _PRODUCTS_PER_TASK = 1 << 21
 _TASKS_PER_THREAD = 4
+# 1 GB of products: all candidates at once with usual maps, four with the 7,921 cells of FoL.
+_PRODUCTS_ON_GPU = 1 << 28
 # Pairs of cells per product: 1 MB, so that products are still in a core's cache when they are read.
 _PRODUCTS_AT_ONCE = 1 << 18
 # Minimum number of cells for which copying a map without its empty cells pays off. Maps of FoL have 7,921 cells, half
@@ -102,8 +104,8 @@ def _filled_rows(
 
 
 def _candidates_per_task(count: int, query_cells: int, device: torch.device) -> int:
-    if device.type != "cpu":  # a GPU is fastest with one large batch
-        return max(1, count)
+    if device.type != "cpu":  # a GPU is fastest with one large batch, as far as its memory goes
+        return max(1, min(count, _PRODUCTS_ON_GPU // max(1, query_cells) ** 2))
     most = max(_CANDIDATES_PER_TASK, _PRODUCTS_PER_TASK // max(1, query_cells) ** 2)
     return max(1, min(most, -(-count // (_TASKS_PER_THREAD * torch.get_num_threads()))))
 

@@ -103,6 +103,8 @@ def require_reachable(url: str) -> None:
         urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=_TIMEOUT_S).close()
     except urllib.error.HTTPError as error:
         error.close()
+    except ValueError as error:
+        raise DownloadError(f"{url!r} is no address; expected one such as https://huggingface.co") from error
     except (http.client.HTTPException, OSError) as error:
         raise DownloadError(f"{url} cannot be reached ({_reason(error)})") from error
 

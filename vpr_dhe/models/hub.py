@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from vpr_dhe.errors import DownloadError
+from vpr_dhe.errors import DownloadError, ModelError
 from vpr_dhe.models.http_download import download, require_reachable, unwritable
 from vpr_dhe.models.names import BUNDLED, SUFFIX
 from vpr_dhe.models.published import PUBLISHED, Place, PublishedModel
@@ -90,8 +90,16 @@ def _fetch(place: CachedModel) -> None:
         checkpoint = _from_hub(place) if model.place is Place.hub else _from_release(place)
     except DownloadError as error:
         raise DownloadError(f"{model.name} could not be downloaded: {error}; {_without_download(place)}") from error
-    _require_known(place, checkpoint)
-    _convert(place, checkpoint)
+    found = _require_known(place, checkpoint)
+    try:
+        _convert(place, checkpoint)
+    except ModelError:
+        if place.downloads in checkpoint.parents:  # a page of a proxy, or damaged: the next run downloads it again
+            checkpoint.unlink(missing_ok=True)
+        raise
+    if not place.record.is_file():
+        document = {"url": model.url, "file": model.file, "bytes": checkpoint.stat().st_size, "sha256": found}
+        write_durably(place.record.parent, place.record.name, json.dumps(document, indent=1).encode())
 
 
 def _from_release(place: CachedModel) -> Path:
@@ -121,8 +129,8 @@ def _from_hub(place: CachedModel) -> Path:
         raise DownloadError(f"the hub's client failed ({type(error).__name__}: {reason})") from error
 
 
-def _require_known(place: CachedModel, checkpoint: Path) -> None:
-    """Compare the checksum of a checkpoint with that of the first use, or record it.
+def _require_known(place: CachedModel, checkpoint: Path) -> str:
+    """Compare the checksum of a checkpoint with that of the first use, if it was used before; returns it.
 
     Raises:
         DownloadError: if it differs; the checkpoint is then removed.
@@ -130,11 +138,7 @@ def _require_known(place: CachedModel, checkpoint: Path) -> None:
     from vpr_dhe.models.exported_model import sha256_of
 
     found, model = sha256_of(checkpoint), place.model
-    if not place.record.is_file():
-        document = {"url": model.url, "file": model.file, "bytes": checkpoint.stat().st_size, "sha256": found}
-        write_durably(place.record.parent, place.record.name, json.dumps(document, indent=1).encode())
-        return
-    expected = json.loads(place.record.read_text())["sha256"]
+    expected = json.loads(place.record.read_text())["sha256"] if place.record.is_file() else found
     if found != expected:
         if place.downloads in checkpoint.parents:  # and not in the hub's own cache
             checkpoint.unlink()
@@ -142,6 +146,7 @@ def _require_known(place: CachedModel, checkpoint: Path) -> None:
             f"{model.url} gave a file with the SHA-256 {found}, and at the first use it had {expected}; try again, and "
             f"if its authors have replaced it and you trust the new one, delete {place.record} first"
         )
+    return found
 
 
 def _convert(place: CachedModel, checkpoint: Path) -> None:

@@ -73,7 +73,9 @@ class OnnxSession:
         try:
             if self._values:
                 options.add_external_initializers(list(self._values), list(self._values.values()))
-            provider = (self._provider, _PROVIDER_OPTIONS[self.device])
+            number = torch.device(device).index
+            chosen = {} if number is None else {"device_id": str(number)}
+            provider = (self._provider, {**_PROVIDER_OPTIONS[self.device], **chosen})
             return onnxruntime.InferenceSession(network, options, providers=[provider])
         except Exception as error:  # ONNX Runtime has many classes of errors, without a common base
             reason = " ".join(str(error).split())

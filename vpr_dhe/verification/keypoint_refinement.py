@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float64
 
 from vpr_dhe.features.keypoints import TOLERANCE_PX, Keypoints, match_rectified
-from vpr_dhe.geometry.homography import reprojection_errors
+from vpr_dhe.geometry.homography import area_ratio, reprojection_errors
 from vpr_dhe.images.loading import image_size
 from vpr_dhe.records import Frame, Image, Matches, Size, Verification
 from vpr_dhe.verification.estimators.base import View
@@ -79,6 +79,6 @@ def verify_matches(query: Image, candidate: Image, matches: Matches, verifier: V
 
 
 def preserves_orientation(homography: Homography, size: Size) -> bool:
-    """Whether the centre of the image stays in front of the horizon, is not mirrored and does not collapse."""
-    depth = float(homography[2] @ [(size.width - 1) / 2, (size.height - 1) / 2, 1.0])
-    return depth > 0 and float(np.linalg.det(homography)) > _MIN_AREA_RATIO * depth**3
+    """Whether the image is neither mirrored nor collapses at its centre."""
+    centre = torch.tensor([(size.width - 1) / 2, (size.height - 1) / 2], dtype=torch.float64)
+    return _MIN_AREA_RATIO < float(area_ratio(torch.tensor(homography), centre)) < inf

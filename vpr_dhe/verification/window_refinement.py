@@ -70,7 +70,7 @@ def refined_in_windows(query: Picture, candidate: Picture, found: Verification, 
     The windows lie around inliers, far apart. A round replaces the estimate only if it keeps half of its inliers in the
     windows, and most inliers of the working copies, so that an estimate that suits few windows cannot spoil a good one.
     """
-    if found.homography is None:
+    if found.homography is None or not found.inliers:
         return found
     shrinking = candidate.size.width / image_size(candidate.working).width
     windows = _cut_windows(query, candidate, found, found.homography, margin_px=_RADIUS_PX * shrinking)

@@ -1,5 +1,7 @@
 """What every registered estimator must do, whatever its method: new ones are tested by being registered."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -48,6 +50,14 @@ def view(frame: Frame, matches: Matches | None = None) -> View:
 def nothing() -> Matches:
     empty = torch.empty(0, 2, dtype=torch.float64)
     return Matches(empty, empty, torch.empty(0), 8.0)
+
+
+def test_it_travels_to_other_processes(estimator):
+    """Shards are verified by actors."""
+    query, candidates = view(FRAMES[0]), [view(FRAMES[1], some_matches(a_homography(0), 80, 40))]
+    before = estimator.estimate(query, candidates)
+    after = pickle.loads(pickle.dumps(estimator)).estimate(query, candidates)
+    assert torch.equal(before.matrices, after.matrices)
 
 
 def test_finds_known_homographies_among_outliers(estimator):

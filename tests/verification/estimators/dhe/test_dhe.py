@@ -1,5 +1,6 @@
 """The DHE head against a plain NumPy computation of the published network, and the estimator against known truth."""
 
+import pickle
 from functools import partial
 
 import numpy as np
@@ -267,3 +268,12 @@ def test_correlation_volume_against_loops():
             for column in range(6):
                 expected = sum(float(x) * float(y) for x, y in zip(a[0, column], b[pair, row], strict=True))
                 assert abs(float(volume[pair, row, column]) - expected) < 1e-6
+
+
+def test_a_head_travels_to_the_actors_of_shards():
+    """After its first use, an estimator holds a lock and predictors."""
+    estimator = DheEstimator(DheHead(Grid(6, 6)), batch_size=3)
+    estimator._predictor(torch.device("cpu"))
+    again = pickle.loads(pickle.dumps(estimator))
+    assert (again.batch_size, again.precision) == (3, "fp32")
+    assert all(torch.equal(*pair) for pair in zip(again.head.parameters(), estimator.head.parameters(), strict=True))

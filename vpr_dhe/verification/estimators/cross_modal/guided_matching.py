@@ -23,6 +23,7 @@ from vpr_dhe.geometry.warping import warp
 from vpr_dhe.images.preprocessing import to_network_input
 from vpr_dhe.models.network_file import NetworkFile, load_network
 from vpr_dhe.records import Frame, Grid, Image, Matches, Size
+from vpr_dhe.runtime.tf32 import without_tf32
 from vpr_dhe.verification.estimators.base import Homographies, HomographyEstimator, MatchedViews, View
 from vpr_dhe.verification.estimators.cross_modal.registration.base import believable, homographies_of, is_a_view
 from vpr_dhe.verification.estimators.cross_modal.registration.estimator import squeezed_to
@@ -119,7 +120,8 @@ class CrossModalEstimator(HomographyEstimator):
     def register(self, a: Float[Tensor, "1 3 height width"], b: Float[Tensor, "1 3 height width"]) -> Homography:
         """Estimate by the network: the mean of its displacements for the pair and for three mirror images of it."""
         mirrored_a, mirrored_b = (mirrored(self._for_network(image)) for image in (a, b))
-        displacements = mirrored_back(self.network(mirrored_a, mirrored_b)[-1])
+        with without_tf32(a.device):
+            displacements = mirrored_back(self.network(mirrored_a, mirrored_b)[-1])
         scaled = displacements.mean(dim=0).cpu().double() * _SIZE.width / self.network.size.width
         return homographies_of(believable(scaled, _SIZE), _SIZE)
 
@@ -128,7 +130,8 @@ class CrossModalEstimator(HomographyEstimator):
 
     def _cells(self, image: Float[Tensor, "1 3 height width"]) -> Cells:
         """Unit features of the cells of an image."""
-        return normalize(self.network.extract(image)[0].float(), dim=1)[0].flatten(1).mT
+        with without_tf32(image.device):
+            return normalize(self.network.extract(image)[0].float(), dim=1)[0].flatten(1).mT
 
     def _compare(self, a: Float[Tensor, "1 3 height width"], cells_b: Cells, homography: Homography) -> "_Compared":
         """Compare the cells of A, warped by a homography, with those of B."""

@@ -18,6 +18,7 @@ from vpr_dhe.geometry.homography import reprojection_errors
 from vpr_dhe.images.loading import image_size
 from vpr_dhe.models.network_file import NetworkFile
 from vpr_dhe.records import Frame, Image, Matches
+from vpr_dhe.runtime.tf32 import without_tf32
 from vpr_dhe.verification.estimators.base import Homographies, HomographyEstimator, View
 from vpr_dhe.verification.estimators.cross_modal.weak_alignment.levels import as_tensor, standardised
 from vpr_dhe.verification.estimators.cross_modal.weak_alignment.network import PatchNetwork
@@ -79,7 +80,8 @@ class WeakDescriptorEstimator(HomographyEstimator):
     def _extract(self, image: Image, *, second: bool) -> "_Keypoints":
         frames = detect_frames(image)
         device = self.network.first_a.weight.device
-        descriptors = self.network.extract(scaled_patches(image, frames).to(device), second=second)
+        with without_tf32(device):
+            descriptors = self.network.extract(scaled_patches(image, frames).to(device), second=second)
         return _Keypoints(Frame(image_size(image), image_size(image)), frames, descriptors)
 
 

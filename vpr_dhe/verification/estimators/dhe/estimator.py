@@ -3,7 +3,8 @@
 Source: Lu et al., "Deep Homography Estimation for Visual Place Recognition", AAAI 2024 (arXiv:2402.16086).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from threading import Lock
 
 import torch
@@ -27,7 +28,7 @@ from vpr_dhe.verification.estimators.dhe.network import (
     PointPairs,
     load_head,
 )
-from vpr_dhe.verification.estimators.dhe.predictors import ParallelHead, Predictor, predictor
+from vpr_dhe.verification.estimators.dhe.predictors import ParallelHead, Predictor, predictor, require_precision
 from vpr_dhe.verification.estimators.resources import Resources
 
 # Enough that few threads wait for the last one.
@@ -50,6 +51,10 @@ class DheEstimator(HomographyEstimator):
         self.precision: Precision = precision
         self._predictors: dict[torch.device, Predictor] = {}
         self._lock = Lock()
+
+    def __reduce__(self) -> tuple[Callable[[], "DheEstimator"], tuple[()]]:
+        """Pickle the head and the settings, as for the actors of shards; predictors are made again."""
+        return partial(DheEstimator, self.head, batch_size=self.batch_size, precision=self.precision), ()
 
     @classmethod
     def from_model(cls, model: ModelFile | ExportedModel | None, precision: Precision = FP32) -> "DheEstimator":
@@ -118,4 +123,5 @@ def _local_map(features: Features) -> Float[Tensor, "576 dimension"]:
 
 def build(_: str, resources: Resources) -> DheEstimator:
     """Build the estimator with the head of the model; see `DheEstimator.from_model`."""
+    require_precision(resources.precision, torch.device(resources.device))
     return DheEstimator.from_model(resources.model, resources.precision)

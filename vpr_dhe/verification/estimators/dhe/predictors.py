@@ -28,14 +28,19 @@ def predictor(head: DheHead, device: torch.device, precision: Precision = FP32) 
     Raises:
         VerifierError: if `precision` is int8 and the device has no fast 8-bit products.
     """
+    require_precision(precision, device)
+    if precision == FP32 or device.type != "cpu":
+        return partial(_predict_as_one_batch, head.to(device), precision)
+    return ParallelHead(head.to(device), Int8Linear if precision == "int8" else BFloat16Linear)
+
+
+def require_precision(precision: Precision, device: torch.device) -> None:
+    """Raise VerifierError if `precision` is int8 and the device has no fast 8-bit products."""
     if precision == "int8" and not has_integer_linear_layers(device):
         raise VerifierError(
             f"a DHE head in 8 bits needs a CPU with AVX-512 VNNI instructions, and device {device} has none; "
             "use --precision fp32"
         )
-    if precision == FP32 or device.type != "cpu":
-        return partial(_predict_as_one_batch, head.to(device), precision)
-    return ParallelHead(head.to(device), Int8Linear if precision == "int8" else BFloat16Linear)
 
 
 class ParallelHead:

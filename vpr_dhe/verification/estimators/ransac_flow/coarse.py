@@ -7,7 +7,7 @@ smaller ones the image surrounded by its reflection.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, inf
 from typing import NamedTuple
 
 import cv2
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.geometry.coordinates import UNIT, cell_centres, resizing
-from vpr_dhe.geometry.homography import is_usable, project, reprojection_errors
+from vpr_dhe.geometry.homography import area_ratio, is_usable, project, reprojection_errors
 from vpr_dhe.geometry.matching import mutual_nearest_neighbours
 from vpr_dhe.images.loading import image_size
 from vpr_dhe.records import Features, Image, Size
@@ -28,7 +28,8 @@ from vpr_dhe.verification.estimators.poselib import PoseLibEstimator
 SCALES = (0.5, 0.6, 0.88, 1.0, 1.33, 1.66, 2.0)
 # In `UNIT`, whose sides are as long as the [-1, 1] of the source.
 TOLERANCE = 0.05
-_MIN_DETERMINANT = 1e-6
+# At the centre of the query.
+_MIN_AREA_RATIO, _CENTRE = 1e-6, torch.tensor([0.5, 0.5], dtype=torch.float64)
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def fit(matches: CoarseMatches, tolerance: float = TOLERANCE) -> CoarseFit | Non
     if found is None:
         return None
     homography = torch.from_numpy(found / found[2, 2])
-    if not bool(is_usable(homography)) or float(torch.linalg.det(homography)) <= _MIN_DETERMINANT:
+    if not bool(is_usable(homography)) or not _MIN_AREA_RATIO < float(area_ratio(homography, _CENTRE)) < inf:
         return None
     inliers = reprojection_errors(homography, matches.query, matches.candidate) < tolerance
     return CoarseFit(homography, inliers) if int(inliers.sum()) >= MIN_MATCHES else None

@@ -22,6 +22,7 @@ from vpr_dhe.images.loading import image_size
 from vpr_dhe.models.names import SIFT_VLAD
 from vpr_dhe.models.network_file import NetworkFile
 from vpr_dhe.records import DenseAlignment, EstimatorDetails, Grid, Image, Size
+from vpr_dhe.runtime.tf32 import without_tf32
 from vpr_dhe.verification.estimators.base import Homographies, HomographyEstimator, View
 from vpr_dhe.verification.estimators.poselib import PoseLibEstimator
 from vpr_dhe.verification.estimators.ransac_flow.coarse import (
@@ -144,7 +145,8 @@ class RansacFlowEstimator(HomographyEstimator):
         size = image_size(query)
         seen = _size_seen(size, self._settings.shorter_side_px)
         pixels = sampled(query, resizing(seen, size).numpy(), seen)
-        return _Target(size, seen, self._network.extract(to_tensor(pixels, self._device)))
+        with without_tf32(self._device):
+            return _Target(size, seen, self._network.extract(to_tensor(pixels, self._device)))
 
     def _align(self, target: _Target, candidate: Image, matches: CoarseMatches) -> DenseAlignment | None:
         """Find planes one by one, until too few matches remain or a plane adds too little."""
@@ -169,7 +171,8 @@ class RansacFlowEstimator(HomographyEstimator):
         size = image_size(candidate)
         seen_to_candidate = resizing(UNIT, size) @ homography @ resizing(target.seen, UNIT)
         warped = sampled(candidate, seen_to_candidate.numpy(), target.seen)
-        fine = self._network.compare(self._network.extract(to_tensor(warped, self._device)), target.features)
+        with without_tf32(self._device):
+            fine = self._network.compare(self._network.extract(to_tensor(warped, self._device)), target.features)
         flow = fine.flow_px[0].permute(1, 2, 0).double().cpu()
         centres = cell_centres(Grid(target.seen.height, target.seen.width), target.seen).view_as(flow)
         places = project(seen_to_candidate, centres + flow)

@@ -11,6 +11,7 @@ from vpr_dhe.geometry.homography import is_usable
 from vpr_dhe.images.preprocessing import to_network_input
 from vpr_dhe.models.network_file import NetworkFile
 from vpr_dhe.records import Frame, Image, Preprocessing, Size
+from vpr_dhe.runtime.tf32 import without_tf32
 from vpr_dhe.verification.estimators.base import Homographies, HomographyEstimator, View
 from vpr_dhe.verification.estimators.cross_modal.registration.base import (
     RegistrationNetwork,
@@ -67,7 +68,8 @@ class RegistrationEstimator(HomographyEstimator):
         device = next(self.network.parameters()).device
         a = to_network_input([query], squeezed_to(self.network.size), device)
         b = to_network_input(candidates, squeezed_to(self.network.size), device)
-        return self.network(a.expand_as(b), b)[-1]
+        with without_tf32(device):
+            return self.network(a.expand_as(b), b)[-1]
 
 
 def squeezed_to(size: Size) -> Preprocessing:
