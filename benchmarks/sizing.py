@@ -2,7 +2,7 @@
 
     python benchmarks/sizing.py
 
-Nothing is measured here. Figures come from `benchmarks/results/`: `scale.md` (search and build of each type),
+Nothing is measured here. Figures come from `benchmarks/results/`: `scale_1000000.json` (search and build of each type),
 `baseline.json` (processor time to index an image), `growing.json` (time to open an index) and
 `scale_out_search.json` (round trip of a shard). Sizes of records are those of the code. Everything grows in proportion
 to the number of images and of dimensions, which `docs/guides/scaling.md` states as formulas. Writes
@@ -14,6 +14,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from measuring import RESULTS, table
@@ -22,7 +23,7 @@ from vpr_dhe.index.codecs import CODECS, fit_codec, unsupported_reason
 from vpr_dhe.index.rows import ROW
 from vpr_dhe.index.segments import IndexedImage
 from vpr_dhe.index.vector_files import COVERED_IMAGES
-from vpr_dhe.index.vectors import FLAT, INDEX_TYPES
+from vpr_dhe.index.vectors import FLAT
 from vpr_dhe.index.vectors.types import choose_type
 from vpr_dhe.records import GeoPosition, ImageRecord, Size
 
@@ -45,13 +46,19 @@ class TypeFigures:
 
     build_s: float
     bytes_per_vector: float
-    p50_ms: float
+    search_ms: float
 
 
 def measured_types(results: Path = RESULTS) -> dict[str, TypeFigures]:
-    """Read the table of index types."""
-    rows = [line.strip("| ").split(" | ") for line in (results / "scale.md").read_text().splitlines()]
-    return {row[0].strip("`"): TypeFigures(*map(float, row[1:4])) for row in rows if row[0].strip("`") in INDEX_TYPES}
+    """Read the processor times of all index types."""
+    types = json.loads((results / f"scale_{_MEASURED_COUNT}.json").read_text())["types"]
+    return {kind: _figures(numbers["build"], numbers["faiss"]["latency"]) for kind, numbers in types.items()}
+
+
+def _figures(build: dict[str, Any] | None, latency: dict[str, float]) -> TypeFigures:
+    if build is None:
+        return TypeFigures(0.0, 0.0, latency["ms"])
+    return TypeFigures(build["processor_s"], build["fact"]["bytes"] / _MEASURED_COUNT, latency["ms"])
 
 
 def index_ms(results: Path = RESULTS) -> float:
@@ -125,7 +132,7 @@ class Sizing:
         file_gb = 1e-9 * file_bytes(kind, images, DIMENSION) * images
         # A graph answers one file at a time, in no more time if the file is smaller.
         files = max(1, math.ceil(images / COVERED_IMAGES))
-        searched_ms = measured.p50_ms * wider * (growth if kind == FLAT else files)
+        searched_ms = measured.search_ms * wider * (growth if kind == FLAT else files)
         # The rows of an image are mapped, and its id is in memory.
         rows_gb = 1e-9 * images * (ROW.itemsize + 8)
         return cls(
