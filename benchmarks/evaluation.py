@@ -65,7 +65,6 @@ class Work:
         alone = [PinnedIndex(snapshot, verifier) for verifier in self.verifiers.values()]
         together = [PinnedIndex(snapshot, one, maps_of=shared) for one in self.verifiers.values()]
         search_ms, candidates = _measured(lambda: self._search(features))
-        ids = [candidate.id for candidate in candidates]
 
         def reranked(database: PinnedIndex) -> list[int]:
             ranked = rerank(database, image, features, candidates, CANDIDATES, self.index.manifest.settings.rank_by)
@@ -74,7 +73,8 @@ class Work:
         each = [_measured(lambda database=database: reranked(database)) for database in alone]
         shared_ms, rankings = _measured(lambda: [reranked(database) for database in together])
         assert rankings == [ranking for _, ranking in each], "verifiers rank differently side by side"
-        return Turn(search_ms, tuple(taken for taken, _ in each), shared_ms, self._limit(image, features, ids))
+        limit_ms = self._limit(image, features, rankings)
+        return Turn(search_ms, tuple(taken for taken, _ in each), shared_ms, limit_ms)
 
     def _search(self, features: Features) -> list[Candidate]:
         found = retrieve(PinnedIndex(self.index.snapshot, None), features, CANDIDATES)
@@ -82,16 +82,15 @@ class Work:
             retrieve(PinnedIndex(self.index.snapshot, None, adapt="off"), features, CANDIDATES)
         return found
 
-    def _limit(self, image: Image, features: Features, ids: Sequence[int]) -> float:
-        """Time of the estimators for as many candidates as are verified."""
-        matches_of = match_by_grid(features, self.index.snapshot.local_maps(ids), self.index.spec)
-        query = View(features.frame, lambda: image, lambda: features)
-        matches = [matches_of(row) for row in range(len(ids))]
-        views = [View(features.frame, lambda: image, matches=lambda one=one: one) for one in matches]
-        taken = 0.0
-        for verifier in self.verifiers.values():
-            estimator, shortlist = verifier.estimator, views[: verifier.shortlist_size]
-            taken += _measured(lambda estimator=estimator, shortlist=shortlist: estimator.estimate(query, shortlist))[0]
+    def _limit(self, image: Image, features: Features, rankings: Sequence[Sequence[int]]) -> float:
+        """Time of the estimators for the candidates that each verifies, which are the first of its ranking."""
+        query, taken = View(features.frame, lambda: image, lambda: features), 0.0
+        for verifier, ranking in zip(self.verifiers.values(), rankings, strict=True):
+            ids = ranking[: verifier.shortlist_size]
+            matches_of = match_by_grid(features, self.index.snapshot.local_maps(ids), self.index.spec)
+            matches = [matches_of(row) for row in range(len(ids))]
+            views = [View(features.frame, lambda: image, matches=lambda one=one: one) for one in matches]
+            taken += _measured(lambda one=verifier.estimator, views=views: one.estimate(query, views))[0]
         return taken
 
 

@@ -31,6 +31,7 @@ def seconds(work: Callable[[], object], clock: Callable[[], float] = perf_counte
 def folder_for(cache: Path | None) -> Iterator[Path]:
     """Yield the folder of a cache, or a temporary one."""
     if cache:
+        cache.mkdir(parents=True, exist_ok=True)
         yield cache
         return
     with tempfile.TemporaryDirectory(prefix="vpr-dhe-benchmark-") as folder:
