@@ -13,6 +13,7 @@ from jaxtyping import Float, Float32, Int64, UInt8
 from torch import Tensor
 
 from vpr_dhe.errors import BadInputError, IndexDamagedError, IndexFormatError, IndexReplacedError
+from vpr_dhe.images.decoding import decode_named
 from vpr_dhe.index.adaptation.adapted_search import AdaptationFiles
 from vpr_dhe.index.codec_files import open_codec
 from vpr_dhe.index.codecs import LocalMapCodec
@@ -27,7 +28,7 @@ from vpr_dhe.index.stored_maps import StoredMaps
 from vpr_dhe.index.tombstones import read_removed
 from vpr_dhe.index.vectors import INDEX_TYPES, ApproximateIndex, Queries, RowTerms, gpu_is_present, similarities
 from vpr_dhe.index.verifier_cache import CachedImage, VerifierCache
-from vpr_dhe.records import Frame, ImageRecord, Near, NearbyImages
+from vpr_dhe.records import Frame, Image, ImageRecord, Near, NearbyImages
 from vpr_dhe.runtime.open_files import allow_open_files
 
 # Lookups of paths that take less time in each segment than a table of all images takes to sort.
@@ -282,6 +283,14 @@ class Snapshot:
     def frame(self, id: int) -> Frame:
         """Read the frame of an image: its decoded size and the extractor's input size."""
         return Frame(self._indexed(id).image_size, self.manifest.spec.input_size)
+
+    def decode(self, id: int) -> Image:
+        """Decode an image by the grey levels of the index, whatever its size, which was allowed when it was indexed.
+
+        Raises:
+            ImageError: if its file cannot be read, with its path.
+        """
+        return decode_named(self.image_path(id), self.manifest.levels, max_pixels=None)
 
     def image_path(self, id: int) -> Path:
         """Absolute path of an image when it was indexed."""

@@ -12,7 +12,6 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from vpr_dhe.errors import BadInputError, ImageError
-from vpr_dhe.images.decoding import decode_named
 from vpr_dhe.index.paths import moved_hint
 from vpr_dhe.index.snapshot import Snapshot
 from vpr_dhe.index.stored_maps import StoredMaps
@@ -221,7 +220,6 @@ def _decode_indexed(snapshot: Snapshot, id: int) -> Image:
             f"{moved_hint(snapshot.folder)}"
         )
     try:
-        # Its size was allowed when it was indexed.
-        return decode_named(folders.locate(name), snapshot.manifest.levels, max_pixels=None)
+        return snapshot.decode(id)
     except ImageError as error:
         raise _UnreadableImageError(id, str(error)) from error

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from vpr_dhe.errors import ImageError, VprDheError
-from vpr_dhe.images.decoding import decode_image, decode_named
+from vpr_dhe.images.decoding import decode_image
 from vpr_dhe.localization.localizer import Localizer
 from vpr_dhe.localization.search_area import parse_near
 from vpr_dhe.records import Image, Localization, Near
@@ -162,9 +162,7 @@ class PlaceService:
         id = snapshot.find(name)
         if id is None:
             return None
-        # Its size was allowed when it was indexed.
-        decode = partial(decode_named, snapshot.image_path(id), snapshot.manifest.levels, max_pixels=None)
-        return await _run(self._workers, lambda: jpeg(decode(), side_px=side_px))
+        return await _run(self._workers, lambda: jpeg(snapshot.decode(id), side_px=side_px))
 
     async def positions(self) -> dict[str, Any]:
         """Positions of indexed images, for a map."""

@@ -10,10 +10,10 @@ from vpr_dhe.datasets.augmentation import warped_views
 from vpr_dhe.datasets.base import PlaceSplit, positives_within
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.evaluation.calibration.labelled_queries import LabelledQuery
-from vpr_dhe.images.decoding import decode_named
 from vpr_dhe.index.paths import moved_hint
 from vpr_dhe.index.place_index import PlaceIndex
-from vpr_dhe.records import GreyLevels, Image, ImageRecord, Size
+from vpr_dhe.index.snapshot import Snapshot
+from vpr_dhe.records import Image, ImageRecord, Size
 from vpr_dhe.runtime.sampling import evenly_spread
 
 SEED = 0
@@ -44,14 +44,14 @@ def warped_queries(index: PlaceIndex, count: int, radius_m: float) -> list[Label
     folder = Path(folders.main)
     near = positives_within(PlaceSplit(folder, tuple(records)), PlaceSplit(folder, chosen), radius_m)
     return [
-        _query(record, folders.locate(record.path), index, number, frozenset(index.ids[found].tolist()))
-        for number, (record, found) in enumerate(zip(chosen, near, strict=True))
+        _query(record, int(index.ids[row]), index, number, frozenset(index.ids[found].tolist()))
+        for number, (record, row, found) in enumerate(zip(chosen, rows, near, strict=True))
     ]
 
 
-def _query(record: ImageRecord, path: Path, index: PlaceIndex, number: int, shown_by: frozenset[int]) -> LabelledQuery:
-    view = partial(_view, path, index.manifest.levels, index.spec.input_size, number)
-    others = frozenset(id for id in shown_by if id != index.find(record.path))
+def _query(record: ImageRecord, own: int, index: PlaceIndex, number: int, shown_by: frozenset[int]) -> LabelledQuery:
+    view = partial(_view, index.snapshot, own, index.spec.input_size, number)
+    others = shown_by - {own}
     return LabelledQuery(record.path, view, others or shown_by, shown_by - others if others else frozenset())
 
 
@@ -64,12 +64,10 @@ def _require_positions(records: Sequence[ImageRecord], index: PlaceIndex) -> Non
         )
 
 
-def _view(path: Path, grey_levels: GreyLevels, size: Size, number: int) -> Image:
+def _view(snapshot: Snapshot, id: int, size: Size, number: int) -> Image:
     """Warp and relight a part of a photo, the same each time.
 
     Raises:
         ImageError: if the file cannot be read.
     """
-    # Its size was allowed when it was indexed.
-    photo = decode_named(path, grey_levels, max_pixels=None)
-    return warped_views(photo, size, np.random.default_rng((SEED, number))).image_b
+    return warped_views(snapshot.decode(id), size, np.random.default_rng((SEED, number))).image_b

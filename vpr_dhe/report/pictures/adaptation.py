@@ -2,13 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
 from vpr_dhe.errors import BadInputError
-from vpr_dhe.images.decoding import decode_named
 from vpr_dhe.images.loading import image_size
 from vpr_dhe.index.adaptation.hubs import hub_means
 from vpr_dhe.index.adaptation.map_images import SPOT_M, MapImages, mask_of
@@ -41,11 +39,9 @@ def draw_examples(index: PlaceIndex) -> Image:
         ImageError: if an image file is missing.
     """
     examples = _examples(index)
-    # Their sizes were allowed when they were indexed.
-    decode = partial(decode_named, grey_levels=index.manifest.levels, max_pixels=None)
     rows = [
         [
-            titled(_panel(decode(index.image_path(id))), title, letter_height=_LETTERS)
+            titled(_panel(index.snapshot.decode(id)), title, letter_height=_LETTERS)
             for id, title in zip(*columns, strict=True)
         ]
         for columns in ((example.images, example.titles) for example in examples)
