@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from vpr_dhe.errors import BadInputError
+from vpr_dhe.index.paths import is_folder
 from vpr_dhe.records import ImageRecord, StrPath
 
 
@@ -36,8 +37,7 @@ class ImageFolders:
     @property
     def missing(self) -> tuple[str, ...]:
         """Folders that do not exist, or are on a drive that is not there."""
-        # Unlike `Path.is_dir`, this raises no error of a drive that does not answer.
-        return tuple(folder for folder in self.all if not os.path.isdir(folder))  # noqa: PTH112
+        return tuple(folder for folder in self.all if not is_folder(folder))
 
     @cached_property
     def _by_name(self) -> dict[str, str]:

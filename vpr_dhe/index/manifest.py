@@ -16,7 +16,7 @@ from vpr_dhe.index.checked_json import read_document, write_document
 from vpr_dhe.index.codec_fidelity import CodecTrials, Fidelity
 from vpr_dhe.index.files import FileInfo
 from vpr_dhe.index.image_folders import ImageFolders, MergedFolder
-from vpr_dhe.index.paths import FILE_NAME, require_manifest
+from vpr_dhe.index.paths import FILE_NAME, is_folder, require_manifest
 from vpr_dhe.index.segments import SegmentInfo
 from vpr_dhe.index.vectors import VectorFileInfo
 from vpr_dhe.models.exported_model import without_zero_code_bits
@@ -262,8 +262,7 @@ def read_manifest(folder: Path) -> Manifest:
 def _place(stored: str, relative: str | None, index: Path) -> str:
     """Place of a folder of images today, from its place when it was stored and the one as seen from the index."""
     moved = None if relative is None else index / relative
-    # Unlike `Path.is_dir`, this takes a folder on a drive that does not answer for missing.
-    if moved is None or os.path.isdir(stored) or not os.path.isdir(moved):  # noqa: PTH112
+    if moved is None or is_folder(stored) or not is_folder(moved):
         return stored
     return str(moved.resolve())
 

@@ -1,10 +1,16 @@
 """Place of an index on disk, importable without torch."""
 
+import os
 from pathlib import Path
 
 from vpr_dhe.errors import IndexFormatError
 
 FILE_NAME = "manifest.json"
+
+
+def is_folder(path: str | Path) -> bool:
+    """Whether a folder is there; `Path.is_dir` raises the errors of a drive that does not answer."""
+    return os.path.isdir(path)  # noqa: PTH112
 
 
 def moved_hint(index: Path) -> str:

@@ -1,7 +1,6 @@
 """Local maps of a query's candidates, read and matched together, for one or several verifiers."""
 
 import logging
-import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, lru_cache, partial
 from pathlib import Path
@@ -12,7 +11,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from vpr_dhe.errors import BadInputError, ImageError
-from vpr_dhe.index.paths import moved_hint
+from vpr_dhe.index.paths import is_folder, moved_hint
 from vpr_dhe.index.snapshot import Snapshot
 from vpr_dhe.index.stored_maps import StoredMaps
 from vpr_dhe.localization.coarse_pass import coarse_votes
@@ -214,7 +213,7 @@ def _matches_of(matches: Callable[[], Callable[[int], Matches]], row: int) -> Ma
 def _decode_indexed(snapshot: Snapshot, id: int) -> Image:
     folders, name = snapshot.manifest.folders, snapshot.image(id).path
     folder = Path(folders.owner(name))
-    if not os.path.isdir(folder):  # noqa: PTH112 (`Path.is_dir` raises errors of drives that do not answer)
+    if not is_folder(folder):
         raise BadInputError(
             f"the verifier compares pixels, and the indexed images are no longer in {folder}; "
             f"{moved_hint(snapshot.folder)}"
