@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from vpr_dhe.errors import ImageError
 from vpr_dhe.models.model_file import Architecture, ModelFile
 from vpr_dhe.records import Preprocessing
 from vpr_dhe.training.stage import Batches, Stage, StepLoss, Turn, Validation
@@ -22,6 +23,18 @@ class LineBatches(Batches[Points]):
         generator = torch.Generator().manual_seed(turn.step * turn.processes + turn.process)
         x = torch.rand(8, 5, generator=generator)
         return Points(x, x.sum(dim=1, keepdim=True) - 1)
+
+
+class UnreadableBatches(LineBatches):
+    """Batches of which one has an image that cannot be read.
+
+    Here and not beside its test: worker processes find modules of this folder, which is on their path.
+    """
+
+    def batch(self, turn):
+        if turn.step == 5:
+            raise ImageError("photos/5.jpg: damaged or truncated image")
+        return super().batch(turn)
 
 
 class LineStage(Stage[Points]):

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import small_stage
 import torch
-from small_stage import LineBatches, LineStage
+from small_stage import LineBatches, LineStage, UnreadableBatches
 from torch import nn
 
 from vpr_dhe.errors import BadInputError, ImageError, MissingExtraError
@@ -247,19 +247,10 @@ def test_two_processes_agree_and_go_on_after_an_interruption(tmp_path):
     assert {row["step"] for row in rows(tmp_path / "sliced") if row["name"] == "validation/error"} == {"5", "10", "12"}
 
 
-class Unreadable(LineBatches):
-    """Batches of which one has an image that cannot be read."""
-
-    def batch(self, turn):
-        if turn.step == 5:
-            raise ImageError("photos/5.jpg: damaged or truncated image")
-        return super().batch(turn)
-
-
 @pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_an_image_that_cannot_be_read_is_named(tmp_path, workers):
     stage = LineStage()
-    stage.batches = Unreadable()
+    stage.batches = UnreadableBatches()
     with pytest.raises(ImageError) as caught:
         train(stage, replace(SETTINGS, workers=workers), tmp_path / "run")
     assert str(caught.value) == "photos/5.jpg: damaged or truncated image"
