@@ -197,6 +197,12 @@ def test_list_names_every_card():
     assert all(path.stem in done.out for path in DATASETS.glob("*.toml"))
 
 
+def test_it_starts_without_heavy_libraries():
+    program = "import sys, prepare; print(sorted({'numpy', 'torch', 'cv2', 'PIL'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=DATASETS, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
 @pytest.mark.parametrize("path", sorted(DATASETS.glob("*.toml")), ids=lambda path: path.stem)
 def test_show_gives_the_command_line_of_each_protocol(path: Path):
     done = prepare("show", path.stem, "MY_COPY")

@@ -1,4 +1,4 @@
-"""Listing of the images in a folder and below."""
+"""Listing of the images in a folder and below, importable without torch."""
 
 import logging
 import os
@@ -10,7 +10,6 @@ from pathlib import Path
 
 from vpr_dhe.errors import BadInputError, ListingError
 from vpr_dhe.images.formats import HEIC_EXTENSIONS, HEIC_HINT, FileKind, has_image_extension, kind_of, reads_heic
-from vpr_dhe.records import StrPath
 
 _log = logging.getLogger(__name__)
 
@@ -90,7 +89,7 @@ class ImageListing:
         return f"left out {counts}, such as {self.left_out[0]}{hint}"
 
 
-def list_images(folder: StrPath) -> list[str]:
+def list_images(folder: str | os.PathLike[str]) -> list[str]:
     """List all images in a folder and below, relative to it and sorted.
 
     An image is a file with an extension of `EXTENSIONS`, or without an extension but with the first bytes of an image.
@@ -107,7 +106,7 @@ def list_images(folder: StrPath) -> list[str]:
     return list(listing.paths)
 
 
-def survey_images(folder: StrPath) -> ImageListing:
+def survey_images(folder: str | os.PathLike[str]) -> ImageListing:
     """List images as `list_images` does, with the skipped files and the folders that cannot be listed.
 
     Raises:
