@@ -35,7 +35,7 @@ class Counted:
     verifies = True
     grey_levels = GreyLevels()
     missing_shards: frozenset[str] = frozenset()
-    adaptation = None
+    adaptation = codec = None
     nearby = None
     shortlist_size = None
 

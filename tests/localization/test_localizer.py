@@ -1,5 +1,7 @@
 """The story end to end with an extractor small enough to follow."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -168,6 +170,19 @@ def test_a_calibration_of_other_vectors_is_not_used(index, photo_folder, thumbna
     best = localizer.localize(photo).matches[0]
     assert best.probability == pytest.approx(0.5)
     assert best.similarity == best.similarity_extracted
+
+
+def test_a_calibration_of_maps_of_another_codec_is_not_used(index, photo_folder, thumbnail_extractor):
+    calibration = calibrated(index.folder, thumbnail_extractor)
+    calibration = replace(calibration, conditions=replace(calibration.conditions, codec=index.manifest.codec.name))
+    verifier, photo = Scripted([3.0, 0.0, 9.0, 1.0]), photo_folder / "02.png"
+    localizer = Localizer(VerifiedIndex(index, verifier), thumbnail_extractor, rerank=4, calibration=calibration)
+    assert localizer.localize(photo).matches[0].probability is not None
+    PlaceIndex.open(index.folder).compact(codec="binary")
+    index.refresh()
+    assert localizer.localize(photo).matches[0].probability is None
+    with pytest.raises(BadInputError, match="compacted with another codec after it was calibrated"):
+        localizer.localize(photo, min_probability=0.1)
 
 
 def center(index: PlaceIndex) -> None:

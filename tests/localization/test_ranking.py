@@ -131,7 +131,7 @@ class ThreeAtMost:
     verifies, shortlist_size = True, 3
     grey_levels = GreyLevels()
     missing_shards: frozenset[str] = frozenset()
-    adaptation = nearby = None
+    adaptation = codec = nearby = None
 
     def __init__(self, votes: dict[int, int], inliers: dict[int, int]) -> None:
         self.votes, self.inliers, self.verified = votes, inliers, []

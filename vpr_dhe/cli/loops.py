@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 NAME = "loops"
 _EFFECT_OF_JUMPS = "; frames before a jump count as recent, and close no loop, until time has passed after it"
 EXAMPLES = """
-vpr-dhe loops frames --times frames/frames.csv --out loops.csv
+vpr-dhe loops frames --times times.csv --out loops.csv
 vpr-dhe loops --bag drive.bag --topic /camera/image_raw --min-seconds 0.5
 vpr-dhe loops --video walk.mp4 --ignore-seconds 60 --min-probability 0.9
 vpr-dhe loops frames --times poses.csv --rerun loops.rrd

@@ -26,7 +26,7 @@ from vpr_dhe.distributed.shard_actor import SentQuery
 from vpr_dhe.distributed.sharding import Directory, assign
 from vpr_dhe.errors import BadInputError, IndexFormatError, ShardsMissingError
 from vpr_dhe.features.base import ExtractorSpec
-from vpr_dhe.index.manifest import AdaptationInfo, Manifest, read_manifest
+from vpr_dhe.index.manifest import AdaptationInfo, CodecInfo, Manifest, read_manifest
 from vpr_dhe.index.search import SearchResult, merge
 from vpr_dhe.localization.candidate_maps import QueryImage, decode_query
 from vpr_dhe.records import Features, GreyLevels, ImageRecord, Near, NearbyImages, StrPath, Verification
@@ -224,6 +224,11 @@ class ShardedQuery:
         """Adaptation of the vectors; None if they are searched as extracted."""
         manifest = self._index.manifest
         return manifest.adaptation if manifest.adaptation_name else None
+
+    @property
+    def codec(self) -> CodecInfo | None:
+        """Codec that local maps are stored with."""
+        return self._index.manifest.codec
 
     def search(
         self,

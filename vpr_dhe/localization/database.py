@@ -15,7 +15,7 @@ from vpr_dhe.geography.neighbours import PositionSearch
 from vpr_dhe.geometry.matching import mutual_nearest_neighbours
 from vpr_dhe.images.decoding import decode_named
 from vpr_dhe.index.ingest import ExtractedImage, comparable
-from vpr_dhe.index.manifest import AdaptationInfo
+from vpr_dhe.index.manifest import AdaptationInfo, CodecInfo
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.index.search import SearchResult, merge
 from vpr_dhe.index.snapshot import Snapshot
@@ -52,6 +52,11 @@ class PinnedDatabase(Protocol):
     @property
     def adaptation(self) -> AdaptationInfo | None:
         """Adaptation of the vectors that are searched; None if they are as extracted."""
+        ...
+
+    @property
+    def codec(self) -> CodecInfo | None:
+        """Codec that local maps are stored with; None if there are none yet."""
         ...
 
     @property
@@ -147,6 +152,7 @@ class PinnedIndex:
         self._is_sealed = pending is None and not excluded
         adapted = pending is None and adapt == AUTO and snapshot.adaptation is not None
         self.adaptation = snapshot.manifest.adaptation if adapted else None
+        self.codec = snapshot.manifest.codec
         self._among: Int64[np.ndarray, " chosen"] | None = None
 
     def restricted_to(self, near: Near) -> "PinnedIndex":

@@ -232,7 +232,7 @@ class Localizer:
             blank=blank,
             nearby=database.nearby,
         )
-        answer = self.selected_calibration.apply(answer, database.adaptation)
+        answer = self.selected_calibration.apply(answer, database.adaptation, database.codec)
         answer = replace(answer, matches=answer.matches[:top_k])
         return answer if min_probability is None else _accept_or_reject(answer, min_probability)
 
@@ -255,7 +255,7 @@ class Localizer:
 
     def _require_probability(self, min_probability: float, database: PinnedDatabase) -> None:
         self.require_calibration()
-        self.selected_calibration.require_for(database.adaptation)
+        self.selected_calibration.require_for(database.adaptation, database.codec)
         if not 0 <= min_probability <= 1:
             raise BadInputError(f"min_probability is {min_probability}; expected 0 to 1")
 

@@ -29,7 +29,8 @@ from vpr_dhe.integrations.ros2.settings import NodeSettings, Publishers
 from vpr_dhe.localization.calibration.selection import SelectedCalibration
 from vpr_dhe.localization.database import VerifiedIndex
 from vpr_dhe.localization.localizer import Localizer
-from vpr_dhe.records import GeoPosition, ImageRecord, MetricPosition
+from vpr_dhe.records import Belief, GeoPosition, ImageRecord, MetricPosition, PlaceBelief
+from vpr_dhe.sequences.sequence_localizer import SequenceLocalizer
 from vpr_dhe.verification.build import build_estimator
 from vpr_dhe.verification.verifier import Verifier
 
@@ -246,6 +247,15 @@ def test_a_sequence_believes(degrees):
     assert [answer["belief"]["places"][0]["image"] for answer in answers[1:]] == ["1.png"] * 2
     sure = Run(degrees, sequence=True, min_probability=1.0).over(lambda: image(1))
     assert (len(sure.published.answer.messages), sure.published.fix.messages) == (1, [])
+
+
+@pytest.mark.parametrize(("probability", "published"), [(0.6, 0), (0.95, 1)])
+def test_an_initial_pose_of_a_sequence_is_sure(metres, monkeypatch, probability, published):
+    place = PlaceBelief("1.png", probability, MetricPosition(100.0, 5.0))
+    monkeypatch.setattr(SequenceLocalizer, "_belief", lambda *_: Belief((place,), 0.05))
+    run = Run(metres, sequence=True, initial_pose=True).over(lambda: image(1))
+    assert len(run.published.pose.messages) == 1
+    assert len(run.published.initial_pose.messages) == published
 
 
 def test_settings_have_to_fit_the_index(metres):

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from vpr_dhe.errors import BadInputError, IndexDamagedError, IndexFormatError
+from vpr_dhe.index.manifest import CodecInfo
 from vpr_dhe.localization.calibration import selection
 from vpr_dhe.localization.calibration.probability import Calibration, Conditions
 from vpr_dhe.localization.calibration.selection import SelectedCalibration, select_calibration
@@ -51,9 +52,13 @@ def test_one_that_cannot_be_used_is_told_where_a_probability_is_required(monkeyp
     assert type(caught.value) is raised
 
 
-def test_the_default_one_is_for_any_adaptation():
-    assert SelectedCalibration(CALIBRATION, "index").suits(None)
+def test_the_default_one_is_for_any_adaptation_and_codec():
+    assert SelectedCalibration(CALIBRATION, "index").change_to(None, None) is None
     adapted = replace(CALIBRATION, conditions=replace(CONDITIONS, adaptation="adapted-1"))
-    assert not SelectedCalibration(adapted, "index").suits(None)
-    assert SelectedCalibration(adapted, "default").suits(None)
-    assert not SelectedCalibration().suits(None)
+    assert SelectedCalibration(adapted, "index").change_to(None, None) == "adapted to its map"
+    assert SelectedCalibration(adapted, "default").change_to(None, None) is None
+    recoded = replace(CALIBRATION, conditions=replace(CONDITIONS, codec="int8"))
+    assert SelectedCalibration(recoded, "index").change_to(None, CodecInfo("int8", 12)) is None
+    other = CodecInfo("binary", 12)
+    assert SelectedCalibration(recoded, "index").change_to(None, other) == "compacted with another codec"
+    assert SelectedCalibration(recoded, "default").change_to(None, other) is None

@@ -10,7 +10,7 @@ from vpr_dhe.integrations.ros2.cdr import CameraImage
 from vpr_dhe.integrations.ros2.messages import UNKNOWN_VARIANCE, Fix, MapPose
 from vpr_dhe.integrations.ros2.mount import Mount
 from vpr_dhe.integrations.ros2.settings import NodeSettings, Publishers
-from vpr_dhe.localization.confidence import confidence_of
+from vpr_dhe.localization.confidence import MIN_SURE, confidence_of
 from vpr_dhe.records import GeoPosition
 from vpr_dhe.report.tables.answers import Answer
 from vpr_dhe.report.tables.positions import QueryPosition, query_position
@@ -77,10 +77,20 @@ class PositionPublisher:
     def _publish_initial(self, pose: MapPose, answer: Answer) -> None:
         """Publish a requested initial pose once there are subscribers, because later subscribers do not get it."""
         initial = self._publishers.initial_pose
-        confidence = confidence_of(answer.localization) if answer.belief is None else None
-        if self._wants_initial and initial is not None and initial.has_subscribers and confidence in (None, "sure"):
+        if self._wants_initial and initial is not None and initial.has_subscribers and _may_be_initial(answer):
             self._wants_initial = False
             initial.publish(pose)
+
+
+def _may_be_initial(answer: Answer) -> bool:
+    """Whether a published position may also start a navigation: a place of a sequence, or a probability, must be sure.
+
+    Matches without a probability have enough inliers already.
+    """
+    if answer.belief is not None:
+        best = answer.belief.best
+        return best is not None and best.probability >= MIN_SURE
+    return confidence_of(answer.localization) in (None, "sure")
 
 
 def _covariance(place: QueryPosition) -> Float64[np.ndarray, "2 2"]:

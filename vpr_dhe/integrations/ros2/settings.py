@@ -22,7 +22,8 @@ class NodeSettings:
         within_m: radius of the search around a prior position.
         sequence: whether to track the camera over the sequence of images.
         use_odometry: whether to bound the motion in a sequence by odometry.
-        initial_pose: whether to publish an initial pose once it is certain, and again on request.
+        initial_pose: whether to publish an initial pose once it is certain, and again on request. In a sequence, and of
+            matches with a probability, it needs a probability of at least 0.9.
     """
 
     min_inliers: int = 50

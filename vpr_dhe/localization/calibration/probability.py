@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from vpr_dhe.errors import BadInputError
-from vpr_dhe.index.manifest import AdaptationInfo, Manifest
+from vpr_dhe.index.manifest import AdaptationInfo, CodecInfo, Manifest
 from vpr_dhe.localization.calibration.features import CalibrationFeatures, calibration_features
 from vpr_dhe.records import RankedMatch
 from vpr_dhe.runtime.choices import AUTO, Adapt, RankBy
@@ -29,7 +29,7 @@ class Conditions:
         verifier: name of the verifier.
         rerank: number of candidates that are verified, or considered without a verifier.
         learned: fingerprint of the verifier's weights; None for verifiers without weights.
-        codec: that local maps are stored with; None without a verifier.
+        codec: that local maps are stored with; None if it does not matter, as without a verifier.
         rank_by: order of verified candidates, by which the best match is chosen.
         adaptation: name of the adaptation of the index's vectors; None if they are searched as extracted.
         stop_early: margin at which verification stopped; None where all candidates were verified. With fewer verified
@@ -65,9 +65,11 @@ class Conditions:
         codec = manifest.codec and manifest.codec.name
         return cls(fingerprint, verifier, rerank, learned, codec, rank_by, adaptation, stop_early)
 
-    def suit(self, adaptation: AdaptationInfo | None) -> bool:
-        """Whether vectors are searched as they were when the calibration was fitted."""
-        return self.adaptation == (adaptation and adaptation.name)
+    def change_to(self, adaptation: AdaptationInfo | None, codec: CodecInfo | None) -> str | None:
+        """What was done to an index after the calibration was fitted, in words; None if it is as it was then."""
+        if self.codec not in (None, codec and codec.name):
+            return "compacted with another codec"
+        return None if self.adaptation == (adaptation and adaptation.name) else "adapted to its map"
 
     def require(self, fingerprint: str, rerank: int, rank_by: RankBy, stop_early: float | None = None) -> None:
         """Raise BadInputError unless extractor, number of candidates, their order and the early stop are the same."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from vpr_dhe.errors import BadInputError, IndexDamagedError, IndexFormatError
-from vpr_dhe.index.manifest import AdaptationInfo
+from vpr_dhe.index.manifest import AdaptationInfo, CodecInfo
 from vpr_dhe.localization.calibration.default import default_calibration
 from vpr_dhe.localization.calibration.probability import Calibration, Conditions
 from vpr_dhe.localization.calibration.storage import read_calibration
@@ -24,15 +24,18 @@ class SelectedCalibration:
     source: CalibrationSource | None = None
     fault: BadInputError | IndexDamagedError | None = None
 
-    def suits(self, adaptation: AdaptationInfo | None) -> bool:
-        """Whether the calibration is valid for vectors of this adaptation, as the default one is for any."""
-        if self.calibration is None:
-            return False
-        return self.source == "default" or self.calibration.conditions.suit(adaptation)
+    def change_to(self, adaptation: AdaptationInfo | None, codec: CodecInfo | None) -> str | None:
+        """Why the calibration is not valid for this state of an index, as the default one is for any; None if it is.
 
-    def apply(self, answer: Localization, adaptation: AdaptationInfo | None) -> Localization:
+        Other processes may adapt an open index, or store its maps by another codec.
+        """
+        if self.calibration is None or self.source == "default":
+            return None
+        return self.calibration.conditions.change_to(adaptation, codec)
+
+    def apply(self, answer: Localization, adaptation: AdaptationInfo | None, codec: CodecInfo | None) -> Localization:
         """The answer with a probability of its best match, unless shards are missing or the query is blank."""
-        if self.calibration is None or answer.missing_shards or answer.blank or not self.suits(adaptation):
+        if self.calibration is None or answer.missing_shards or answer.blank or self.change_to(adaptation, codec):
             return answer
         matches = self.calibration.with_probability(answer.matches)
         return replace(answer, matches=tuple(matches), calibration=self.source)
@@ -55,12 +58,12 @@ class SelectedCalibration:
                 "--rerank, --stop-early, --rank-by and --adapt, and again after `compact` with another --codec"
             )
 
-    def require_for(self, adaptation: AdaptationInfo | None) -> None:
-        """Raise BadInputError if the calibration is not valid for vectors of this adaptation."""
-        if not self.suits(adaptation):
+    def require_for(self, adaptation: AdaptationInfo | None, codec: CodecInfo | None) -> None:
+        """Raise BadInputError if the calibration is not valid for this adaptation and codec."""
+        if change := self.change_to(adaptation, codec):
             raise BadInputError(
-                "a minimum probability was given, but the index was adapted to its map after it was calibrated; run "
-                "`vpr-dhe calibrate INDEX` again"
+                f"a minimum probability was given, but the index was {change} after it was calibrated; run `vpr-dhe "
+                "calibrate INDEX` again"
             )
 
 
