@@ -1,17 +1,19 @@
 """Codecs of local maps: bytes per image, recall, and milliseconds to read 100 maps.
 
-    python benchmarks/codecs.py DATA --out codecs.json
+    python benchmarks/codecs.py DATA
 
 DATA is a place data set in the standard layout. Its database is extracted once; for each codec the index is copied and
 stored anew with it, and all queries are localized. Cold reads follow after the page cache has dropped the file, so they
 wait for the disk; warm ones are copies from the page cache. Reading includes the check of the checksum.
+
+Writes `benchmarks/results/codecs.md` and `codecs.json`.
 """
 
 import argparse
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +22,7 @@ from time import perf_counter
 
 import numpy as np
 from jaxtyping import UInt8
-from measuring import write_result
+from measuring import RESULTS, table, write_result
 
 from vpr_dhe.datasets import read_places
 from vpr_dhe.datasets.base import PlaceDataset
@@ -30,7 +32,7 @@ from vpr_dhe.index.codecs import CODECS
 from vpr_dhe.index.local_maps import read_records
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.index.segments import LOCAL_MAPS
-from vpr_dhe.report.tables.text import text_table
+from vpr_dhe.models.names import LITE_VLAD
 from vpr_dhe.verification.build import build_verifiers
 from vpr_dhe.verification.estimators.resources import Resources
 
@@ -109,11 +111,11 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("data", type=Path)
-    parser.add_argument("--model", default="sift-vlad")
+    parser.add_argument("--model", default=LITE_VLAD)
     parser.add_argument("--verifier", default="magsac")
     parser.add_argument("--queries", type=int, help="maximum number of queries")
     parser.add_argument("--codecs", nargs="+", default=list(CODECS), choices=list(CODECS))
-    parser.add_argument("--out", type=Path, help="write the result here as JSON")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
     arguments = parser.parse_args()
     dataset = read_places(arguments.data)
     if arguments.queries:
@@ -132,19 +134,28 @@ def main() -> None:
             costs.append(measure(dataset, index, arguments.model, arguments.verifier))
             shutil.rmtree(folder)
             print(f"{costs[-1]}", flush=True)
+    print(text := markdown(costs))
+    (arguments.out / "codecs.md").write_text(f"{text}\n")
+    result = {"model": arguments.model, "verifier": arguments.verifier, "codecs": [asdict(cost) for cost in costs]}
+    write_result(arguments.out / "codecs.json", "codecs", result)
+
+
+def markdown(costs: Sequence[Cost]) -> str:
+    """Format a table with a row per codec."""
+    header = ["codec", "bytes per map", "R@1", "R@5", "R@10", "ms to re-rank", "to read 100 from disk", "from cache"]
     rows = [
         [
-            cost.codec,
+            f"`{cost.codec}`",
             f"{cost.bytes_per_map:,}",
             *(f"{cost.recall[rank]:.1f}" for rank in (1, 5, 10)),
             f"{cost.rerank_ms:.0f}",
-            *(f"{value:.2f}" for value in asdict(cost.reading).values()),
+            f"{cost.reading.cold_ms:.1f}",
+            f"{cost.reading.warm_ms:.1f}",
+            f"{cost.reading.decode_ms:.1f}",
         ]
         for cost in costs
     ]
-    header = ["codec", "bytes per map", "R@1", "R@5", "R@10", "re-rank ms", "cold ms", "warm ms", "decode ms"]
-    print(text_table(header, rows))
-    write_result(arguments.out, "codecs", {"codecs": [asdict(cost) for cost in costs]})
+    return table([*header, "to decode"], rows)
 
 
 if __name__ == "__main__":
