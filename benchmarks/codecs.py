@@ -29,6 +29,7 @@ from vpr_dhe.datasets.base import PlaceDataset
 from vpr_dhe.evaluation.place_evaluation import evaluate_dataset
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.index.codecs import CODECS
+from vpr_dhe.index.codecs.registry import unsupported_reason
 from vpr_dhe.index.local_maps import read_records
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.index.segments import LOCAL_MAPS
@@ -114,7 +115,7 @@ def main() -> None:
     parser.add_argument("--model", default=LITE_VLAD)
     parser.add_argument("--verifier", default="magsac")
     parser.add_argument("--queries", type=int, help="maximum number of queries")
-    parser.add_argument("--codecs", nargs="+", default=list(CODECS), choices=list(CODECS))
+    parser.add_argument("--codecs", nargs="+", choices=list(CODECS), help="by default, all that take the model's maps")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
     arguments = parser.parse_args()
     dataset = read_places(arguments.data)
@@ -126,7 +127,8 @@ def main() -> None:
         extractor = load_extractor(arguments.model)
         made = PlaceIndex.create(first, extractor.spec, dataset.database.folder, codec="float16")
         made.add(dataset.database.records, extractor)
-        for codec in arguments.codecs:
+        some = made.local_maps(made.ids[:MAPS])
+        for codec in arguments.codecs or [name for name in CODECS if unsupported_reason(name, some) is None]:
             folder = Path(name) / f"as-{codec}"
             shutil.copytree(first, folder)
             index = PlaceIndex.open(folder)

@@ -43,6 +43,7 @@ from vpr_dhe.verification.alignment import build_aligner
 from vpr_dhe.verification.build import build_estimator
 from vpr_dhe.verification.estimators.base import HomographyEstimator, View
 from vpr_dhe.verification.estimators.cross_modal.guided_matching import CrossModalEstimator
+from vpr_dhe.verification.estimators.cross_modal.iterative import IterativeEstimator
 from vpr_dhe.verification.estimators.cross_modal.registration.base import homographies_of, is_a_view
 from vpr_dhe.verification.estimators.cross_modal.registration.estimator import squeezed_to
 from vpr_dhe.verification.estimators.resources import Resources
@@ -178,15 +179,24 @@ def untrained_aligners(device: str) -> dict[str, Aligner]:
     }
 
 
-def network_aligners(weights: Sequence[Path], device: str) -> tuple[dict[str, Aligner], dict[str, Learned]]:
-    """Name networks after the folders of their files; returns them and what they learned from."""
+def network_aligners(
+    weights: Sequence[Path], device: str, *, guided: bool
+) -> tuple[dict[str, Aligner], dict[str, Learned]]:
+    """Name networks after the folders of their files; returns them and what they learned from.
+
+    With `guided`, networks of `iterative` are also measured inside of `cross-modal`.
+    """
     aligners, known = dict[str, Aligner](), dict[str, Learned]()
     for path in weights:
         file = load_network(path)
-        estimator = build_estimator(file.method, Resources(networks={file.method: file}, device=device))
-        name = f"{file.method} ({path.resolve().parent.name})"
-        aligners[name] = partial(by_network, estimator)
-        known[name] = learned(path, file.training_data)
+        built = build_estimator(file.method, Resources(networks={file.method: file}, device=device))
+        estimators = {file.method: built}
+        if guided and file.method == IterativeEstimator.name:
+            estimators[CrossModalEstimator.name] = CrossModalEstimator.from_file(file, device)
+        for method, estimator in estimators.items():
+            name = f"{method} ({path.resolve().parent.name})"
+            aligners[name] = partial(by_network, estimator)
+            known[name] = learned(path, file.training_data)
     return aligners, known
 
 
@@ -280,10 +290,11 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
     parser.add_argument("--name", default="cross_modal", help="name of the result files, without ending")
+    parser.add_argument("--guided", action="store_true", help="measure `cross-modal` with each network, too")
     parser.add_argument("--networks-only", action="store_true", help="leave out methods without --weights")
     arguments = parser.parse_args()
     others = {} if arguments.networks_only else untrained_aligners(arguments.device)
-    networks, known = network_aligners(arguments.weights, arguments.device)
+    networks, known = network_aligners(arguments.weights, arguments.device, guided=arguments.guided)
     aligners = {UNMOVED: unmoved} | others | networks
     rows = over_trainings([row for root in arguments.parts for row in measure(root, arguments.seeds, aligners, known)])
     arguments.out.mkdir(parents=True, exist_ok=True)
