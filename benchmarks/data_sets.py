@@ -32,11 +32,14 @@ def find_places(root: Path, tolerances: Mapping[str, int]) -> Iterator[Protocols
     for folder in find(root, lambda path: any(layout.recognises(path) for layout in LAYOUTS.values())):
         try:
             found = [read_places(folder, protocol=Protocol(frame_tolerance=tolerances.get(folder.name)))]
-            if all(record.heading_deg is not None for record in found[0].queries.records):
-                found.append(read_places(folder, protocol=Protocol(heading_tolerance_deg=0.0)))
         except VprDheError as error:
             print(f"left out {folder}: {error}", file=sys.stderr)
             continue
+        if all(record.heading_deg is not None for record in found[0].queries.records):
+            try:
+                found.append(read_places(folder, protocol=Protocol(heading_tolerance_deg=0.0)))
+            except VprDheError as error:
+                print(f"{folder} without the strict protocol: {error}", file=sys.stderr)
         yield found
 
 

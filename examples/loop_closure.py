@@ -9,6 +9,8 @@ of output is a constraint for a pose graph: two frames and the probability that 
 import argparse
 from pathlib import Path
 
+import numpy as np
+
 from vpr_dhe import find_loops
 from vpr_dhe.recordings.bags import open_bag
 from vpr_dhe.recordings.selection import Selection
@@ -30,9 +32,8 @@ def main() -> None:
         for loop in find_loops(
             frames, ignore_seconds=arguments.recent, ignore_frames=0, min_probability=arguments.min_probability
         ):
-            homography = [[round(value, 4) for value in row] for row in loop.match.homography.tolist()]
             print(f"{loop.query} = {loop.match.image}, p = {loop.probability:.2f}, {loop.match.inliers} inliers")
-            print(f"    {homography}")
+            print(f"    {np.round(loop.match.homography, 4).tolist()}")
 
 
 if __name__ == "__main__":

@@ -59,6 +59,10 @@ class IndexReplacedError(IndexFormatError):
     """An open index whose folder holds an index of another model now; open that one with its model."""
 
 
+class IndexedImagesMissingError(BadInputError):
+    """Images of an index that are needed, and whose folder is gone."""
+
+
 class MissingExtraError(BadInputError):
     """A missing optional dependency, or two that exclude each other."""
 

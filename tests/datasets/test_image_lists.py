@@ -71,3 +71,16 @@ def test_lists_that_name_nothing(photos, content, message):
     (photos.parent / "list.txt").write_bytes(content)
     with pytest.raises(DatasetError, match=message):
         read_image_list(photos.parent / "list.txt", photos)
+
+
+def test_paths_inside_of_the_folder_alone_are_taken(photos):
+    (photos / ".hidden").mkdir()
+    (photos / ".hidden/4.jpg").write_bytes((photos / "0.jpg").read_bytes())
+    source = photos.parent / "list.txt"
+    source.write_text(f"{photos}/.hidden/4.jpg\nsub/../0.jpg\n")
+    assert read_image_list(source, photos).paths == (".hidden/4.jpg", "0.jpg")
+    (photos.parent / "other.jpg").write_bytes((photos / "0.jpg").read_bytes())
+    for outside in (f"{photos.parent}/other.jpg", "../other.jpg"):
+        source.write_text(f"0.jpg\n{outside}\n")
+        with pytest.raises(DatasetError, match=r"lists .*other\.jpg, which is outside of"):
+            read_image_list(source, photos)

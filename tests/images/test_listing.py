@@ -171,3 +171,16 @@ def test_links_to_folders_are_followed_once(picture, tmp_path):
     (folder / "link").symlink_to(tmp_path / "elsewhere")
     (folder / "loop").symlink_to(folder)
     assert list_images(folder) == ["link/a.png"]
+
+
+def test_a_link_to_a_folder_renames_no_image(tmp_path):
+    (tmp_path / "run-1").mkdir()
+    write(tmp_path / "run-1", a__jpg=b"a")
+    (tmp_path / "latest").symlink_to("run-1")
+    assert list_images(tmp_path) == ["run-1/a.jpg"]
+    (tmp_path / "elsewhere").mkdir()
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    write(tmp_path / "elsewhere", b__jpg=b"b")
+    (photos / "link").symlink_to(tmp_path / "elsewhere")
+    assert list_images(photos) == ["link/b.jpg"]

@@ -192,3 +192,21 @@ def test_few_16_bit_images_among_many_others_are_found(tmp_path, thumbnail_extra
     write(tmp_path / f"{unsampled:03d}.png", counts(9, "radiometric"))
     index = indexed(tmp_path, thumbnail_extractor)
     assert index.manifest.levels.low > 6000
+
+
+def test_a_bit_depth_can_be_set_before_there_are_16_bit_images(folder, thumbnail_extractor):
+    PIL.Image.fromarray(np.uint8(255 * scene(20))).save(folder.parent / "8.png")
+    index = PlaceIndex.create(folder.parent / "index", thumbnail_extractor.spec, folder.parent, codec="float16")
+    records = read_split(folder.parent).records
+    index.add([record for record in records if record.path == "8.png"], thumbnail_extractor)
+    index.configure(bit_depth="14")
+    index.add(records, thumbnail_extractor)
+    assert (PlaceIndex.open(index.folder).manifest.levels, index.manifest.bit_depth) == ((0, 16383), "14")
+    with pytest.raises(BadInputError, match="from 0 to 16383, and --bit-depth is 12"):
+        index.configure(bit_depth="12")
+
+
+def test_colours_of_16_bits_are_not_those_of_one_sensor():
+    values = np.full((40, 40, 3), 40_000, np.uint16)
+    assert require_image(values, GreyLevels(0, 4095)).max() == round(40_000 / 257)
+    assert require_image(values[..., 0], GreyLevels(0, 4095)).max() == 255

@@ -10,10 +10,11 @@ from vpr_dhe.images.listing import scan_images
 from vpr_dhe.images.loading import image_size
 from vpr_dhe.images.panoramas import cut_view
 from vpr_dhe.images.view_names import file_of, split_view, view_of, yaws_deg
-from vpr_dhe.index.missing_images import find_missing
+from vpr_dhe.index.missing_images import MissingImages, find_missing
 from vpr_dhe.index.panorama_views import with_views
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.records import GeoPosition, ImageRecord, Size
+from vpr_dhe.service.add_images import NewImage, add_images
 
 WIDTH = 1536
 
@@ -76,7 +77,7 @@ def test_names_of_views_are_not_those_of_files(tmp_path):
 def test_views_are_indexed_with_position_and_heading(panorama, photo_folder, tmp_path, thumbnail_extractor):
     PIL.Image.fromarray(panorama).save(photo_folder / "pano.png")
     records = [ImageRecord("00.png", None), ImageRecord("pano.png", GeoPosition(49.0, 7.0), 350.0)]
-    expanded, panoramas = with_views(records, photo_folder, 12)
+    expanded, panoramas = with_views(records, photo_folder.joinpath, 12)
     assert (panoramas, len(expanded), expanded[2].path) == (1, 13, "pano.png#030")
     assert [record.heading_deg for record in expanded[1:4]] == [350, 20, 50]
     index = PlaceIndex.create(tmp_path / "index", thumbnail_extractor.spec, photo_folder, panorama_views=12)
@@ -112,7 +113,7 @@ def test_views_follow_their_panoramas(panorama, tmp_path, thumbnail_extractor):
     photos, moved = tmp_path / "photos", tmp_path / "moved"
     photos.mkdir()
     PIL.Image.fromarray(panorama).save(photos / "pano.png")
-    expanded, _ = with_views([ImageRecord("pano.png")], photos, 6)
+    expanded, _ = with_views([ImageRecord("pano.png")], photos.joinpath, 6)
     index = PlaceIndex.create(tmp_path / "index", thumbnail_extractor.spec, photos, codec="float16", panorama_views=6)
     index.add(expanded, thumbnail_extractor)
     photos.rename(moved)
@@ -127,10 +128,32 @@ def test_views_follow_their_panoramas(panorama, tmp_path, thumbnail_extractor):
     # A panorama that cannot be read now is not gone.
     content = (moved / "pano.png").read_bytes()
     (moved / "pano.png").write_bytes(b"half a copy")
-    unread, _ = with_views([ImageRecord("pano.png")], moved, 6)
+    unread, _ = with_views([ImageRecord("pano.png")], moved.joinpath, 6)
     missing = find_missing(index, unread, scan_images(moved))
     assert (len(missing.gone), len(missing.unreadable)) == (0, 6)
     (moved / "pano.png").write_bytes(content)
     (moved / "pano.png").rename(moved / "other.png")
-    renamed, _ = with_views([ImageRecord("other.png")], moved, 6)
+    renamed, _ = with_views([ImageRecord("other.png")], moved.joinpath, 6)
     assert len(find_missing(index, renamed, scan_images(moved)).gone) == 6
+
+
+def test_the_name_of_a_panorama_stands_for_its_views(panorama, tmp_path, thumbnail_extractor):
+    PIL.Image.fromarray(panorama).save(tmp_path / "pano.png")
+    index = PlaceIndex.create(tmp_path / "index", thumbnail_extractor.spec, tmp_path, codec="float16", panorama_views=6)
+    index.add(with_views([ImageRecord("pano.png")], tmp_path.joinpath, 6)[0], thumbnail_extractor)
+    assert index.ids_of(["pano.png"]) == list(range(6))
+    assert index.ids_of(["pano.png#060"]) == [1]
+    with pytest.raises(BadInputError, match="holds no image other"):
+        index.ids_of(["other.png"])
+
+
+def test_a_panorama_that_a_service_gets_is_added_in_views(panorama, tmp_path, thumbnail_extractor):
+    PIL.Image.fromarray(panorama).save(tmp_path / "sent.png")
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    index = PlaceIndex.create(tmp_path / "index", thumbnail_extractor.spec, photos, codec="float16", panorama_views=6)
+    added = add_images(index, thumbnail_extractor, [NewImage("day/pano.png", (tmp_path / "sent.png").read_bytes())])
+    assert list(added.ids) == [f"day/pano.png#{yaw:03d}" for yaw in range(0, 360, 60)]
+    assert find_missing(
+        index, with_views([ImageRecord("day/pano.png")], photos.joinpath, 6)[0], scan_images(photos)
+    ) == (MissingImages())

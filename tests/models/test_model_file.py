@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from vpr_dhe.errors import ModelError
@@ -16,6 +16,7 @@ from vpr_dhe.models import weights_file
 from vpr_dhe.models.catalogue import open_model
 from vpr_dhe.models.model_file import Architecture, ModelFile, load_model
 from vpr_dhe.models.names import BUNDLED
+from vpr_dhe.models.network_file import NetworkFile
 from vpr_dhe.records import Preprocessing
 from vpr_dhe.verification.estimators.dhe_lite import DheLiteEstimator
 
@@ -136,3 +137,25 @@ def test_bundled_weights_are_small_enough_for_a_wheel():
 def test_an_unknown_model():
     with pytest.raises(ModelError, match="unknown model"):
         open_model("sift-flad")
+
+
+def test_a_failed_write_leaves_the_file_of_before(model, tmp_path, monkeypatch):
+    path = tmp_path / "model.safetensors"
+    model.save(path)
+
+    def full(_tensors, path, **_):
+        Path(path).write_bytes(b"half")
+        raise SafetensorError("No space left on device")
+
+    monkeypatch.setattr(weights_file, "save_file", full)
+    with pytest.raises(OSError, match="cannot be written"):
+        model.save(path)
+    assert load_model(path) == model
+    assert [entry.name for entry in tmp_path.iterdir()] == ["model.safetensors"]
+
+
+def test_a_network_is_no_model(tmp_path):
+    path = tmp_path / "network.safetensors"
+    NetworkFile("iterative", {}, "CC0", "nothing", {"a": torch.zeros(1)}).save(path)
+    with pytest.raises(ModelError, match="format 'vpr-dhe network 1', .* networks of verifiers by --weights"):
+        load_model(path)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vpr_dhe.errors import BadInputError
-from vpr_dhe.records import RECONSTRUCTION, ImageRecord, MetricPosition
+from vpr_dhe.records import RECONSTRUCTION, ImageRecord, MetricPosition, RankedMatch
 from vpr_dhe.sequences.bayes_filter import FilterSettings, PlaceFilter
 from vpr_dhe.sequences.frame_gaps import Pace
 from vpr_dhe.sequences.frames import SequenceFrame
@@ -14,6 +14,7 @@ from vpr_dhe.sequences.likelihood import NO_EVIDENCE
 from vpr_dhe.sequences.motion import Mass, PositionMotion, RouteMotion
 from vpr_dhe.sequences.odometry import Odometry, Step
 from vpr_dhe.sequences.place_map import PlaceMap
+from vpr_dhe.sequences.tracker import PlaceTracker
 
 PIXELS = np.zeros((20, 20, 3), np.uint8)
 
@@ -310,3 +311,36 @@ def test_places_are_numbered_along_the_route():
 def test_settings_are_probabilities(bad):
     with pytest.raises(BadInputError, match="expected probabilities"):
         FilterSettings(**bad)
+
+
+def test_a_place_of_many_images_goes_before_a_more_probable_image():
+    records = [ImageRecord(f"{number}.jpg", MetricPosition(2.0 * number, 0.0)) for number in range(100)]
+    places = PlaceMap(enumerate(records))
+
+    class Given:
+        def ratios(self, _):
+            ratios = np.full(100, 0.1)
+            ratios[20:30], ratios[80] = 75.0, 120.0
+            return ratios
+
+    motion = PositionMotion(places, max_step_m=2.0, same_place_m=10.0)
+    tracker = PlaceTracker(places, motion, likelihood=Given())
+    tracker.follow(
+        [RankedMatch(1, record.path, 0.5, 0.0, None, None, id=id) for id, record in enumerate(records)], Step()
+    )
+    (first, here), (second, there) = tracker.likeliest(2)
+    assert first in range(20, 30)
+    assert second == 80
+    assert here > 2 * there
+
+
+def test_a_long_gap_gives_the_belief_up_without_looking_for_all_places_in_reach():
+    class Refusing(RouteMotion):
+        def spread(self, belief, step, count):
+            raise AssertionError("a map of a million images is in reach")
+
+    belief = PlaceFilter(Refusing(), 50)
+    belief.update(np.arange(5), np.array([9.0, 1.0, 1.0, 0.5, 0.5]))
+    belief.predict(Step(100))
+    assert not len(belief.followed.places)
+    assert belief.unknown + 50 * belief.probability(np.array([7]))[0] == pytest.approx(1)

@@ -6,13 +6,14 @@ import pytest
 from tests.sequences.conftest import views
 from tests.shared.blanks import blank_aware, noise
 from vpr_dhe.localization.localizer import Localizer
+from vpr_dhe.records import NOT_VERIFIED, Belief, Localization, PlaceBelief, RankedMatch, Timing, Verification
 from vpr_dhe.sequences.frame_gaps import Pace
 from vpr_dhe.sequences.frame_memory import FrameMemory, Recent
 from vpr_dhe.sequences.frames import SequenceFrame
 from vpr_dhe.sequences.loops import loops_among
 from vpr_dhe.sequences.motion import RouteMotion
 from vpr_dhe.sequences.odometry import Step
-from vpr_dhe.sequences.sequence_localizer import SequenceLocalizer
+from vpr_dhe.sequences.sequence_localizer import LocalizedFrame, SequenceLocalizer
 
 TIMES = 1.7e9 + np.arange(22.0)
 
@@ -74,3 +75,14 @@ def test_a_clock_that_is_set_back_takes_a_usual_step():
     steps = [pace.step_to(SequenceFrame(np.zeros((1, 1, 3)), time)) for time in (10.0, 10.5, 11.0, 3.0, 3.5)]
     assert [step.seconds for step in steps[1:]] == [0.5, 0.5, 0.5, 0.5]
     assert steps[3] == Step(1, 0.5)
+
+
+def test_a_pair_without_a_homography_closes_no_loop():
+    place = Belief((PlaceBelief("a.jpg", 0.9, None),), 0.05)
+
+    def frame(verification):
+        match = RankedMatch(1, "a.jpg", 0.5, 0.0, verification, None)
+        return LocalizedFrame(7, "b.jpg", 1.0, 0, Localization((match,), Timing(0.0, 0.0, 0.0)), belief=place)
+
+    found = Verification(np.eye(3), 9.0, np.zeros((9, 2)), np.zeros((9, 2)))
+    assert [loop.query for loop in loops_among([frame(NOT_VERIFIED), frame(found), frame(None)], 0.5)] == ["b.jpg"] * 2

@@ -10,7 +10,7 @@ from vpr_dhe.datasets.base import PlaceDataset, PlaceSplit, positives_within
 from vpr_dhe.errors import DatasetError
 from vpr_dhe.records import ImageRecord, MetricPosition
 from vpr_dhe.runtime.choices import Mining
-from vpr_dhe.training.mining import MiningSettings, TripletMiner
+from vpr_dhe.training.mining import MiningSettings, TripletMiner, near_images
 
 
 def split(name, positions):
@@ -86,3 +86,12 @@ def test_queries_without_positive_are_left_out_and_small_sets_refused(dataset):
     assert 15 not in {query for query, *_ in mined(dataset, queries=1000)}
     with pytest.raises(DatasetError, match="no query has a positive and 200 negatives"):
         TripletMiner(dataset, MiningSettings(negatives=200))
+
+
+def test_cities_whose_positions_cannot_be_compared_are_mined_together():
+    def split(name):
+        records = [ImageRecord(f"{city}.jpg", MetricPosition(0.0, 0.0, f"UTM of {city}")) for city in ("sf", "cph")]
+        return PlaceSplit(Path(name), tuple(records))
+
+    dataset = PlaceDataset("two", "", split("database"), split("queries"), (np.array([0]), np.array([1])))
+    assert [rows.tolist() for rows in near_images(dataset, dataset.positives)] == [[0], [1]]

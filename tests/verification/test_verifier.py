@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from vpr_dhe.errors import VerifierError
-from vpr_dhe.records import Frame, Matches, Size
+from vpr_dhe.models.network_file import NetworkFile
+from vpr_dhe.records import Frame, Matches, Size, Verification
+from vpr_dhe.verification.alignment import _unless_by_chance, build_aligner
 from vpr_dhe.verification.build import build_estimator
 from vpr_dhe.verification.estimators.base import Homographies, HomographyEstimator, View
 from vpr_dhe.verification.estimators.resources import Resources
@@ -134,3 +136,19 @@ def test_8_bits_are_refused_where_they_would_change_nothing():
         VerifierError, match="magsac has no 8-bit integers; use --precision fp32 or bf16, or one of: dhe"
     ):
         build_estimator("magsac", Resources(precision="int8"))
+
+
+def test_few_matches_of_cells_or_a_matcher_are_no_alignment():
+    points = np.zeros((30, 2))
+    for count, mirrored, expected in ((24, False, None), (25, False, 25), (30, True, None)):
+        found = Verification(np.diag([-1.0 if mirrored else 1.0, 1.0, 1.0]), count, points[:count], points[:count])
+        kept = _unless_by_chance(found, 25, Size(64, 48))
+        assert (kept.inliers if kept.homography is not None else None) == expected
+    assert _unless_by_chance(found, 0, Size(64, 48)) is found
+
+
+def test_a_network_for_another_method_is_refused(tmp_path):
+    path = tmp_path / "network.safetensors"
+    NetworkFile("iterative", {}, "CC0", "nothing", {"a": torch.zeros(1)}).save(path)
+    with pytest.raises(VerifierError, match="--weights gives a network for 'iterative', and the method is magsac"):
+        build_aligner("magsac", weights=[path])

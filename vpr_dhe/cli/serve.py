@@ -39,18 +39,18 @@ class ServiceLimitsOptions:
 
     batch_size: Annotated[int, typer.Option(min=1, help="Maximum number of queries extracted in one batch.")] = 8
     batch_wait_ms: Annotated[
-        float, typer.Option(min=0, help="Maximum time that a query waits for others of its batch.")
+        float, typer.Option(min=0, max=1e4, help="Maximum time that a query waits for others of its batch.")
     ] = 5.0
     queue: Annotated[int, typer.Option(min=1, help="Maximum number of pending requests; more get 429.")] = 64
     max_body_mb: Annotated[
-        float, typer.Option(min=0.001, help="Maximum size of a request body; larger ones get 413.")
+        float, typer.Option(min=0.001, max=1e6, help="Maximum size of a request body; larger ones get 413.")
     ] = 20.0
-    max_megapixels: Annotated[float, typer.Option(min=0.001, help="Maximum size of an image; larger ones get 422.")] = (
-        50.0
-    )
-    timeout_s: Annotated[float, typer.Option(min=0.001, help="Maximum time until an answer; later ones get 503.")] = (
-        30.0
-    )
+    max_megapixels: Annotated[
+        float, typer.Option(min=0.001, max=1e6, help="Maximum size of an image; larger ones get 422.")
+    ] = 50.0
+    timeout_s: Annotated[
+        float, typer.Option(min=0.001, max=1e6, help="Maximum time until an answer; later ones get 503.")
+    ] = 30.0
 
     def build(self) -> "Limits":
         """Build the limits of the service."""

@@ -1,5 +1,6 @@
 """Lists of the images of a folder: text files with one path per line, as written by scripts for published data sets."""
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +52,7 @@ def read_image_list(source: Path, folder: Path) -> ImageList:
     marks, Windows line ends and backslashes are accepted.
 
     Raises:
-        DatasetError: if the list cannot be read, is empty, or names no image of the folder.
+        DatasetError: if the list cannot be read, is empty, names no image of the folder, or one outside of it.
     """
     lines = _lines(source)
     if not lines:
@@ -61,7 +62,7 @@ def read_image_list(source: Path, folder: Path) -> ImageList:
     scanned = scan_images(folder).paths
     found = KnownNames(scanned).match(lines, folder)
     # Images in hidden folders or with unusual extensions are not in the scan.
-    paths = tuple(path or _as_written(line, folder) for path, line in zip(found, lines, strict=True))
+    paths = tuple(path or _as_written(line, folder, source) for path, line in zip(found, lines, strict=True))
     missing = tuple(
         path for path, known in zip(paths, found, strict=True) if known is None and not (folder / path).is_file()
     )
@@ -71,9 +72,15 @@ def read_image_list(source: Path, folder: Path) -> ImageList:
     return ImageList(source, folder, paths, missing, tuple(path for path in scanned if path not in listed))
 
 
-def _as_written(line: str, folder: Path) -> str:
-    slashed = line.replace("\\", "/")
-    return slashed if not (folder / line).is_file() and (folder / slashed).is_file() else line
+def _as_written(line: str, folder: Path, source: Path) -> str:
+    """Path of a listed file relative to the folder; the line itself if there is no such file."""
+    file = next((file for name in (line, line.replace("\\", "/")) if (file := folder / name).is_file()), None)
+    if file is None:
+        return line
+    path = os.path.relpath(file, folder)
+    if path.startswith(os.pardir):
+        raise DatasetError(f"{source} lists {line}, which is outside of {folder}; list only images of that folder")
+    return path
 
 
 def _lines(source: Path) -> list[str]:

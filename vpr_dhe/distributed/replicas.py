@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 from vpr_dhe.distributed.shard_actor import ShardServer
 from vpr_dhe.distributed.sharding import Shard
+from vpr_dhe.errors import ShardsMissingError
 from vpr_dhe.verification.verifier import Verifier
 
 Actor: TypeAlias = Any
@@ -70,7 +71,7 @@ class Replicas:
         from ray.exceptions import ActorDiedError, RayError
 
         deadline = monotonic() + self._timeout_s
-        alive = self._in_turn()
+        alive, gone = self._in_turn(), "all its actors are dead"
         while alive:
             for number in tuple(alive):
                 try:
@@ -79,6 +80,10 @@ class Replicas:
                     # Actors are restarted without limit, so this one was killed deliberately.
                     alive.remove(number)
                     reason = type(error).__name__
+                except ShardsMissingError as error:
+                    # Restarted after the index was rewritten; others still have the segments open.
+                    alive.remove(number)
+                    reason = gone = str(error)
                 except RayError as error:
                     # Restarting, unreachable, too slow, or the result was lost with its machine.
                     reason = type(error).__name__
@@ -86,7 +91,7 @@ class Replicas:
                 if monotonic() >= deadline:
                     raise NoAnswerError(f"{reason} after {self._timeout_s:g} s")
             sleep(_PAUSE_S)
-        raise NoAnswerError("all its actors are dead")
+        raise NoAnswerError(gone)
 
     def _try(self, call: Call, number: int, deadline: float) -> Any:
         """Call one actor with an equal share of the timeout, which leaves time for the others if it hangs."""

@@ -72,19 +72,20 @@ class ShardServer:
         self._folder, self._shard, self._verifier, self._threads = folder, shard, verifier, threads
 
     def open(self) -> str:
-        """Open the shard, with its number of threads instead of the one that Ray gives an actor, and return its name.
+        """Open the shard and return its name.
 
         Raises:
             IndexDamagedError: if stored data fails its checksum.
             ShardsMissingError: if the index was rewritten after the shards were assigned, and segments are gone.
         """
-        if self._threads is not None:
-            Threads(self._threads, self._threads).use()
         assert self._snapshot.segments, "a shard without segments"
         return self._shard.name
 
     @cached_property
     def _snapshot(self) -> Snapshot:
+        # Here and not in `open`, which is not called again after a restart. Ray gives an actor one thread.
+        if self._threads is not None:
+            Threads(self._threads, self._threads).use()
         try:
             return Snapshot(self._folder, self._shard.manifest)
         except IndexDamagedError as error:

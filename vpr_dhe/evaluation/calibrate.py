@@ -94,6 +94,8 @@ def calibrate_index(
         ModelError, VerifierError: if model or verifier are unknown, or do not fit each other.
     """
     require_margin(stop_early)
+    if rerank < 1:
+        raise BadInputError(f"rerank is {rerank}; expected at least one candidate to verify")
     opened = PlaceIndex.open(index)
     # Locked from the start, so that another writer shows now and not after minutes of queries.
     with calibrating(index) as store:

@@ -33,7 +33,7 @@ from vpr_dhe.runtime.choices import (
     require_choice,
 )
 from vpr_dhe.verification.alignment import build_aligner
-from vpr_dhe.verification.build import build_verifiers
+from vpr_dhe.verification.build import build_verifiers, require_used
 from vpr_dhe.verification.estimators.resources import Resources
 from vpr_dhe.verification.names import DEFAULT_VERIFIER, NO_VERIFIER
 
@@ -109,7 +109,9 @@ def evaluate(
     published = extractor.model_file.published
     order = rank_by or default_rank_by(published=published)
     settings = Settings(ascending, rerank, counted, one_per_panorama, order, stop_early)
-    built = build_verifiers(verifiers, Resources(extractor, load_networks(weights), device, precision))
+    resources = Resources(extractor, load_networks(weights), device, precision)
+    require_used(resources, verifiers)
+    built = build_verifiers(verifiers, resources)
     with _cache_folder(cache) as folder:
         index = FeatureCache(folder).index(
             dataset.database,

@@ -63,6 +63,10 @@ class Settings:
     rank_by: RankBy = "inliers"
     stop_early: float | None = None
 
+    def __post_init__(self) -> None:
+        if self.rerank < 1:
+            raise BadInputError(f"rerank is {self.rerank}; expected at least one candidate to verify")
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -266,11 +270,16 @@ class _Run:
             answers[EXTRACTED] = _Answer(self._predictions(self._in_database_order(found)), search_ms)
         early: dict[str, _Answer] = {}
         for name, database in self._verified.items():
+            stop = partial(self._reranked, self._stopping[name], image, features, candidates, self._settings.stop_early)
+            stops, stops_first = self._settings.stop_early is not None, len(self._answers) % 2 == 1
+            # In turns, because the second of the two finds files in memory and keypoints in the cache.
+            if stops and stops_first:
+                early[name] = stop()
             answer = self._reranked(database, image, features, candidates)
             # As if each verifier read and matched the candidates itself.
             answers[name] = replace(answer, milliseconds=answer.milliseconds + self._shared_maps.take_saved_ms())
-            if (margin := self._settings.stop_early) is not None:
-                early[name] = self._reranked(self._stopping[name], image, features, candidates, margin)
+            if stops and not stops_first:
+                early[name] = stop()
         self._answers.append(answers)
         self._early.append(early)
 
@@ -337,7 +346,8 @@ class _Run:
 
     def _extraction_ms(self, path: Path) -> float:
         clock = Stopwatch()
-        self._extractor.extract([self._decode(path)])
+        (features,) = self._extractor.extract([self._decode(path)])
+        features.global_descriptor.cpu()  # waits for a GPU
         return clock.lap_ms()
 
     def _method(self, name: str) -> MethodResult:

@@ -63,7 +63,7 @@ def load_extractor(
 
         return SiftVladExtractor(model, reference)
     if torch.device(device).type != "cpu" or precision != FP32 or compiled:
-        remedy = f"leave these out, or run `vpr-dhe export {name} --out FOLDER`, and give --model FOLDER"
+        remedy = f"leave these out (--device cpu), or run `vpr-dhe export {name} --out FOLDER`, and give --model FOLDER"
         _refuse_onnx(name, runtime, f"another device, --precision or --compile was requested; {remedy}")
     elif runtime != "torch":
         return extractor_of(model, reference, onnx_required=runtime == "onnx")

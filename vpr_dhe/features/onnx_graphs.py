@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import textwrap
+import zlib
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -86,7 +87,7 @@ class OnnxGraph:
                 content, description = archive.read(_ONNX), json.loads(archive.read(_DESCRIPTION))
             weights, grid = tuple(description.pop("weights")), Grid(*description.pop("grid"))
             return cls(content, weights, grid=grid, **description)
-        except (BadZipFile, KeyError, TypeError) as error:
+        except (BadZipFile, EOFError, KeyError, TypeError, zlib.error) as error:
             raise ValueError(f"damaged graph ({error})") from error
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Float64, Int64
 from vpr_dhe.geography.distance import EARTH, reference_frame_of
 from vpr_dhe.geography.utm import Zone, all_to_degrees, readings, zones_of
 from vpr_dhe.geography.wgs84 import earth_centred
-from vpr_dhe.records import GeoPosition, MetricPosition, Position
+from vpr_dhe.records import RECONSTRUCTION, GeoPosition, MetricPosition, Position
 
 
 def rows_within(
@@ -48,7 +48,7 @@ class PositionSearch:
     @property
     def has_metres(self) -> bool:
         """Whether any position has coordinates in metres, such as UTM."""
-        return any(one.plane is not None for one in self._frames)
+        return any(one.plane is not None and one.frame.reference != RECONSTRUCTION for one in self._frames)
 
     def comparable(self, centre: Position) -> Int64[np.ndarray, " rows"]:
         """Find the sorted rows of the positions whose distance from a centre is defined."""

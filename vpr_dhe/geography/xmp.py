@@ -25,7 +25,7 @@ _NAMES = "|".join(
         "PoseHeadingDegrees",
     )
 )
-_ATTRIBUTE = re.compile(rf"([\w.-]+):({_NAMES})\s*=\s*(?:\"([^\"]*)\"|'([^']*)')", re.IGNORECASE)
+_ATTRIBUTE = re.compile(rf"(?<![\w.-])([\w.-]+):({_NAMES})\s*=\s*(?:\"([^\"]*)\"|'([^']*)')", re.IGNORECASE)
 _ELEMENT = re.compile(rf"<([\w.-]+):({_NAMES})\b[^<>/]*>([^<]*)</", re.IGNORECASE)
 _EXIF = "exif"
 _HEADINGS = ("gpsimgdirection", "poseheadingdegrees", "gimbalyawdegree", "camerayawdegree")

@@ -86,7 +86,12 @@ def match_in_parts(
         matched.similarity[which, cells] = found.similarity
 
     length = _candidates_per_task(count, len(query), query.device)
-    in_parallel(match, [slice(first, min(first + length, count)) for first in range(0, count, length)])
+    parts = [slice(first, min(first + length, count)) for first in range(0, count, length)]
+    if query.device.type == "cpu":
+        in_parallel(match, parts)
+    else:  # products of several parts at once would exceed the memory that one may take
+        for part_of_candidates in parts:
+            match(part_of_candidates)
     return matched
 
 

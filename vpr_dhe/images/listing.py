@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -37,12 +37,14 @@ class ImageListing:
         left_out: files that may be images but cannot be read, such as HEIC without the extra; tables and other files
             often stored with images are not counted.
         unreadable: folders and files that could not be listed, and may contain further images.
+        unlisted: images of the folder that a list does not name, if these are the images of a list.
     """
 
     folder: Path
     paths: tuple[str, ...]
     left_out: tuple[str, ...] = ()
     unreadable: tuple[Unreadable, ...] = ()
+    unlisted: frozenset[str] = frozenset()
 
     def require_complete(self) -> "ImageListing":
         """Return the listing if all images could be listed.
@@ -172,21 +174,25 @@ def _reason(path: Path, error: OSError) -> str:
 def walk_folders(folder: Path, refuse: Callable[[OSError], object]) -> Iterator[tuple[Path, list[str]]]:
     """Iterate over a folder and those below that are not hidden, with the names of the files in each.
 
-    Links are followed, but each folder is entered once. `refuse` is called with the error of each folder that cannot be
-    listed.
+    Links are followed, but each folder is entered once: by its own path if it has one below `folder`, whatever links to
+    it there are. `refuse` is called with the error of each folder that cannot be listed.
     """
     entered: set[tuple[int, int]] = set()
-    for parent, folders, files in os.walk(folder, followlinks=True, onerror=refuse):
-        try:
-            status = Path(parent).stat()
-        except OSError as error:
-            refuse(error)
-            folders.clear()
-            continue
-        # Links may form a cycle.
-        if (status.st_dev, status.st_ino) in entered:
-            folders.clear()
-            continue
-        entered.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield Path(parent), files
+    # Links come last, because the paths of images must not change when somebody links to their folder.
+    starts = deque([str(folder)])
+    while starts:
+        for parent, folders, files in os.walk(starts.popleft(), onerror=refuse):
+            try:
+                status = Path(parent).stat()
+            except OSError as error:
+                refuse(error)
+                folders.clear()
+                continue
+            # Links may form a cycle.
+            if (status.st_dev, status.st_ino) in entered:
+                folders.clear()
+                continue
+            entered.add((status.st_dev, status.st_ino))
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            starts.extend(path for name in folders if os.path.islink(path := os.path.join(parent, name)))  # noqa: PTH114, PTH118
+            yield Path(parent), files

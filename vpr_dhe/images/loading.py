@@ -153,7 +153,9 @@ def _from_array(array: np.ndarray, grey_levels: GreyLevels) -> Image:
     height, width = array.shape[:2]
     check_size(Size(width, height), MAX_PIXELS)
     # Contiguous, because some libraries reject negative strides, as of `bgr[..., ::-1]`.
-    eight_bits = np.ascontiguousarray(array if array.dtype == np.uint8 else grey_levels.to_8_bits(array))
+    # Grey levels are those of sensors without colours, as in files and bags.
+    levels = grey_levels if channels == 1 else FULL_RANGE
+    eight_bits = np.ascontiguousarray(array if array.dtype == np.uint8 else levels.to_8_bits(array))
     if channels == 3:
         return eight_bits
     picture = PIL.Image.fromarray(eight_bits.reshape(height, width) if channels == 1 else eight_bits)

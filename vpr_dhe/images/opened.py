@@ -241,7 +241,7 @@ def check_size(size: Size, max_pixels: int | None) -> None:
     if max_pixels is not None and size.width * size.height > max_pixels:
         raise ImageError(
             f"{size.width} x {size.height} pixels, more than the {max_pixels:,} that are decoded at most; scale it "
-            "down, or raise --max-megapixels"
+            "down, or raise --max-megapixels where there is that option"
         )
     if min(size) < MIN_SIDE_PX:
         raise ImageError(f"{size.width} x {size.height} pixels; at least {MIN_SIDE_PX} on each side are needed")

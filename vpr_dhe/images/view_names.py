@@ -3,6 +3,7 @@
 Directions are in degrees clockwise from the centre of the panorama.
 """
 
+import os
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -36,7 +37,8 @@ def split_view(path: str) -> tuple[str, int] | None:
 def view_of(path: Path) -> View | None:
     """Parse the path of a view; None for the path of a file."""
     split = split_view(str(path))
-    return None if split is None or path.exists() else View(Path(split[0]), split[1])
+    # Not `Path.exists`, which raises errors of the drive.
+    return None if split is None or os.path.exists(path) else View(Path(split[0]), split[1])  # noqa: PTH110
 
 
 def file_of(path: Path) -> Path:

@@ -59,7 +59,7 @@ def records_of(snapshot: Snapshot, ids: Int64[np.ndarray, " ids"]) -> list[Image
 
 
 def save_adaptation(snapshot: Snapshot, vectors: MapVectors, images: MapImages, fit: Fit) -> AdaptationInfo:
-    """Write a fitted adaptation with the terms of all images of a snapshot; nothing is written if no step helps."""
+    """Write a fitted adaptation with the terms of all rows of a snapshot; nothing is written if no step helps."""
     if fit.transform is None:
         return AdaptationInfo(fit.report)
     folder, ids = snapshot.folder / STATE, snapshot.ids
@@ -71,8 +71,15 @@ def save_adaptation(snapshot: Snapshot, vectors: MapVectors, images: MapImages, 
         terms_of(parameters, ids[block], taken, None if means is None else means[block])
         for block, taken in vectors.blocks()
     ]
-    saved = save_terms(folder, ImageTerms.joined(parts))
+    saved = save_terms(folder, ImageTerms.joined([*parts, *_terms_of_removed(snapshot, parameters)]))
     return AdaptationInfo(fit.report, save_parameters(folder, parameters), (saved,))
+
+
+def _terms_of_removed(snapshot: Snapshot, parameters: Parameters) -> Iterator[ImageTerms]:
+    """Terms of removed images, whose rows stay in their segments, and in FAISS files, until a compaction."""
+    for segment in snapshot.segments:
+        rows = np.flatnonzero(~segment.live(snapshot.removed))
+        yield terms_of(parameters, segment.ids[rows], np.array(segment.vectors[rows]), None)
 
 
 def _hub_means(

@@ -72,7 +72,7 @@ def find_grey_levels(images: Iterable[ImageLike | Path | bytes]) -> GreyLevels |
 
 def with_grey_levels(manifest: Manifest, to_extract: Sequence[ImageRecord]) -> Manifest:
     """Copy of a manifest with grey levels, if they are to be found and these images have 16 bits."""
-    if manifest.bit_depth != AUTO or manifest.grey_levels is not None:
+    if not manifest.needs_grey_levels:
         return manifest
     names = [record.path for record in to_extract if file_of(Path(record.path)).suffix.lower() in _EXTENSIONS]
     paths = [manifest.folders.locate(name) for name in names]

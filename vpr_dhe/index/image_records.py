@@ -54,7 +54,8 @@ def _listed(folder: Path, image_list: Path, *, strict: bool, notify: Notify) -> 
         raise ListingError(f"{image_list} lists {listed.missing[0]}, which is not in {folder}; remove it from the list")
     notify(listed.text)
     missing = frozenset(listed.missing)
-    return ImageListing(folder, tuple(path for path in listed.paths if path not in missing))
+    paths = tuple(path for path in listed.paths if path not in missing)
+    return ImageListing(folder, paths, unlisted=frozenset(listed.left_out))
 
 
 def read_records(listing: ImageListing, tables: Iterable[Path], notify: Notify) -> Sequence[ImageRecord]:
@@ -82,6 +83,6 @@ def with_panorama_views(
     """Replace panoramas by their views, if any, and note their number; 0 views leave panoramas whole."""
     if not views:
         return records
-    expanded, panoramas = with_views(records, folder, views)
+    expanded, panoramas = with_views(records, folder.joinpath, views)
     notify(f"{folder}: {panoramas} of {len(records)} images are panoramas of two to one, in {views} views each")
     return expanded

@@ -161,19 +161,23 @@ def index_images(
     known = PlaceIndex.empty_manifest(out) if index is None else index.manifest
     name = model or (known.spec.model if known else DEFAULT_MODEL)
     extractor = load_extractor(name, device, precision=precision, compiled=compiled, runtime=runtime)
+    choice, views = (
+        SettingsChoice(codec, index_type, rank_by, adapt),
+        _panorama_views(panorama_views, known, out, index),
+    )
+    create = partial(_created, out, extractor, root, known, choice, bit_depth, views)
+    if index is not None:
+        index.configure(codec=codec, index_type=index_type, rank_by=rank_by, adapt=adapt, bit_depth=bit_depth)
+    elif recorded:
+        index = create()  # before hours of extraction
     frames = recorded.extract(root) if recorded else None
     folder, tables = (frames.folder, [frames.table]) if frames else (root, [])
     tables += [] if positions is None else [Path(positions)]
     image_list = None if image_list is None else Path(image_list)
     listing = list_for_indexing(folder, image_list, strict=strict, prune=prune, notify=notify)
     records = read_records(listing, tables, notify)
-    views = _panorama_views(panorama_views, known, out, is_new=index is None)
     records = with_panorama_views(records, folder, views, notify)
-    choice = SettingsChoice(codec, index_type, rank_by, adapt)
-    if index is None:
-        index = _created(out, extractor, root, known, choice, bit_depth, views)
-    else:
-        index.configure(codec=codec, index_type=index_type, rank_by=rank_by, adapt=adapt, bit_depth=bit_depth)
+    index = create() if index is None else index
     records = index.relative_to_root(records, folder, part=part)
     codec_before = index.manifest.codec
     add = add_images or partial(
@@ -218,14 +222,14 @@ def _opened(out: Path, root: Path, *, part: bool, moved: bool, notify: Notify) -
     return index
 
 
-def _panorama_views(asked: int | None, known: Manifest | None, out: Path, *, is_new: bool) -> int:
+def _panorama_views(asked: int | None, known: Manifest | None, out: Path, index: PlaceIndex | None) -> int:
     """Number of views of each panorama; 0 leaves panoramas whole.
 
     Raises:
         BadInputError: if an index holds panoramas in another number of views.
     """
     views = known.panorama_views if known else 0
-    if asked is None or asked == views or is_new:
+    if asked is None or asked == views or index is None:
         return views if asked is None else asked
     found = f"in {views} views" if views else "whole"
     raise BadInputError(

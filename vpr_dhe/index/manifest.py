@@ -133,6 +133,11 @@ class Manifest:
         return FULL_RANGE if self.grey_levels is None else self.grey_levels
 
     @property
+    def needs_grey_levels(self) -> bool:
+        """Whether the first 16-bit images will set the grey levels."""
+        return self.bit_depth == AUTO and self.grey_levels is None
+
+    @property
     def count(self) -> int:
         """Number of images, without removed ones."""
         return sum(segment.count for segment in self.segments) - self.removed_count

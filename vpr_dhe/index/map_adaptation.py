@@ -23,6 +23,7 @@ _ANCHORS, _CANDIDATES, _MIN_INLIERS = 512, 20, 60
 
 OUTGROWN = 2
 """An index that has grown by this factor has seen too little of its map when it was adapted."""
+_MIN_REFERENCE = 0.5
 
 
 def adapt_index(
@@ -107,9 +108,12 @@ def verified_pairs(
 
 
 def is_outgrown(index: PlaceIndex) -> bool:
-    """Whether an adapted index has at least doubled since it was adapted."""
-    adaptation = index.manifest.adaptation
-    return adaptation is not None and len(index) >= OUTGROWN * max(1, adaptation.report.images)
+    """Whether an adapted index has at least doubled since, or has lost half of the reference for hubs."""
+    adaptation, opened = index.manifest.adaptation, index.snapshot.adaptation
+    if adaptation is None:
+        return False
+    left = 1.0 if opened is None else float(np.isin(opened.parameters.reference, index.ids).mean())
+    return len(index) >= OUTGROWN * max(1, adaptation.report.images) or left < _MIN_REFERENCE
 
 
 def _inliers(snapshot: Snapshot, verifier: Verifier, anchor: int, ids: Sequence[int]) -> list[int]:

@@ -8,7 +8,7 @@ from vpr_dhe.errors import BadInputError
 from vpr_dhe.index.adaptation.report import AdaptationReport
 from vpr_dhe.index.image_records import Notify, without_notes
 from vpr_dhe.index.map_adaptation import bring_up_to_date
-from vpr_dhe.index.merging import MergeReport
+from vpr_dhe.index.merging import MergeReport, require_mergeable
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.index.vector_files import Announce, without_announcement
 from vpr_dhe.records import StartProgress, StrPath, without_progress
@@ -71,15 +71,19 @@ def merge_indexes(
     if not opened:
         raise BadInputError("no index to merge was given; give at least one")
     index = PlaceIndex.open(out) if PlaceIndex.exists(out) else _created_like(opened[0], Path(out))
+    for other in opened:
+        require_mergeable(index.manifest, other.manifest, index.folder, other.folder)
+    index.configure(index_type=index_type, rank_by=rank_by, adapt=adapt)
     merges: list[MergeReport] = []
     for other in opened:
         merge = index.merge(other, progress=start_progress(f"merging {other.folder.name}", len(other)))
         for note in _notes(index, other, merge):
             notify(note)
         merges.append(merge)
-    index.configure(index_type=index_type, rank_by=rank_by, adapt=adapt)
-    has_grown = any(merge.added for merge in merges)
-    if has_grown and index.manifest.adaptation:
+    adapted = index.manifest.adaptation
+    # Also by a merge that was cut short before its adaptation.
+    has_grown = adapted is not None and adapted.report.images != len(index)
+    if has_grown:
         notify(f"adapting {index.folder} to all of its {len(index)} images again")
     adaptation = bring_up_to_date(index, again=has_grown, start_progress=start_progress, announce=announce)
     return MergedIndexes(index, tuple(merges), adaptation)

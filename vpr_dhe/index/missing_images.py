@@ -14,10 +14,14 @@ from vpr_dhe.records import ImageRecord
 
 @dataclass(frozen=True)
 class MissingImages:
-    """Paths by id, of images that are no longer in their folder, and of those that only cannot be read now."""
+    """Paths by id: of images that are gone from their folder or its list, and of those that cannot be read now.
+
+    `unlisted` is the number of those gone that are still in the folder.
+    """
 
     gone: Mapping[int, str] = field(default_factory=dict)
     unreadable: Mapping[int, str] = field(default_factory=dict)
+    unlisted: int = 0
 
     def notes(self, *, pruned: bool) -> Iterator[str]:
         """Lines about these images, after those that are gone were removed from the index or kept."""
@@ -25,12 +29,12 @@ class MissingImages:
             example = next(iter(self.unreadable.values()))
             yield f"{len(self.unreadable)} indexed images cannot be read now and are kept, such as {example}"
         if self.gone:
-            example = next(iter(self.gone.values()))
+            example, count = next(iter(self.gone.values())), len(self.gone)
+            what = f"not in the list ({self.unlisted} of them are in the folder)" if self.unlisted else "missing"
             yield (
-                f"removed {len(self.gone)} missing images, such as {example}"
+                f"removed {count} images that were {what}, such as {example}"
                 if pruned
-                else f"{len(self.gone)} indexed images are missing, such as {example}; --prune removes them from the "
-                "index"
+                else f"{count} indexed images are {what}, such as {example}; --prune removes them from the index"
             )
 
 
@@ -47,7 +51,9 @@ def find_missing(index: PlaceIndex, records: Sequence[ImageRecord], listing: Ima
         for id, path in missing.items()
         if listing.may_hold(_path_in(listing.folder, path, index)) or _is_view_of(path, listed, index)
     }
-    return MissingImages({id: path for id, path in missing.items() if id not in unreadable}, unreadable)
+    gone = {id: path for id, path in missing.items() if id not in unreadable}
+    unlisted = sum(_path_in(listing.folder, path, index) in listing.unlisted for path in gone.values())
+    return MissingImages(gone, unreadable, unlisted)
 
 
 def _is_view_of(path: str, listed: Set[str], index: PlaceIndex) -> bool:

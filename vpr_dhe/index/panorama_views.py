@@ -1,6 +1,6 @@
 """Records of the views of panoramas, in place of the panoramas."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,17 +10,20 @@ from vpr_dhe.images.view_names import view_name, yaws_deg
 from vpr_dhe.records import ImageRecord
 
 
-def with_views(records: Sequence[ImageRecord], folder: Path, views: int) -> tuple[list[ImageRecord], int]:
+def with_views(
+    records: Sequence[ImageRecord], locate: Callable[[str], Path], views: int
+) -> tuple[list[ImageRecord], int]:
     """Replace the records of panoramas by those of their views; returns them, and the number of panoramas.
 
-    Views have the position and time of their panorama, and its heading turned by their direction.
+    `locate` finds the file of a path. Views have the position and time of their panorama, and its heading turned by
+    their direction.
 
     Raises:
         BadInputError: if the number of views is out of range.
     """
     yaws, expanded, panoramas = yaws_deg(views), list[ImageRecord](), 0
     for record in records:
-        size = size_in_file(folder / record.path)
+        size = size_in_file(locate(record.path))
         if size is None or not is_panorama(size):
             expanded.append(record)
             continue

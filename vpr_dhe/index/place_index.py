@@ -12,6 +12,7 @@ from torch import Tensor
 from vpr_dhe.errors import BadInputError, IndexFormatError
 from vpr_dhe.features.base import Extractor, ExtractorSpec
 from vpr_dhe.images.names import composed
+from vpr_dhe.images.view_names import split_view
 from vpr_dhe.index.adaptation.fitting import fit
 from vpr_dhe.index.adaptation.map_images import MapImages
 from vpr_dhe.index.adaptation.pairs import Pairs
@@ -178,15 +179,15 @@ class PlaceIndex:
     ) -> None:
         """Change the settings of the index; None keeps the current value.
 
-        `bit_depth` cannot be changed: it is only compared with that of the index. Call `build_vector_files` or `adapt`
-        to apply a new index type or adaptation.
+        `bit_depth` can be set until there are 16-bit images; then it is only compared with that of the index. Call
+        `build_vector_files` or `adapt` to apply a new index type or adaptation.
 
         Raises:
             BadInputError: if a name is unknown, images are stored with another codec or bit depth already, or the model
                 makes no codes for the index type.
         """
         if bit_depth is not None:
-            require_bit_depth(self.folder, self.manifest, bit_depth)
+            self._set_bit_depth(bit_depth)
         choice = SettingsChoice(codec, index_type, rank_by, adapt)
         if choice == SettingsChoice():
             return
@@ -194,6 +195,14 @@ class PlaceIndex:
         with self.writing() as writer:
             require_stored_codec(self.folder, writer.manifest, codec)
             writer.publish(replace(writer.manifest, settings=choice.over(writer.manifest.settings)))
+
+    def _set_bit_depth(self, bit_depth: str) -> None:
+        levels = parse_bit_depth(bit_depth)
+        if levels is not None and self.manifest.needs_grey_levels:
+            with self.writing() as writer:
+                if writer.manifest.needs_grey_levels:  # another process may have found them
+                    writer.publish(replace(writer.manifest, bit_depth=bit_depth, grey_levels=levels))
+        require_bit_depth(self.folder, self.manifest, bit_depth)
 
     def relative_to_root(
         self, records: Sequence[ImageRecord], folder: StrPath, *, part: bool = False
@@ -444,22 +453,27 @@ class PlaceIndex:
     def ids_of(self, paths: Iterable[StrPath]) -> list[int]:
         """Ids of images by path in the index, in any unambiguous Unicode form, or by absolute path.
 
+        The path of a panorama stands for all of its views.
+
         Raises:
             BadInputError: if the index holds no image of a path.
         """
-        folders, respelt = self.manifest.folders, dict[str, list[int]]()
+        folders, respelt, views = self.manifest.folders, dict[str, list[int]](), dict[str, list[int]]()
         found: list[int] = []
         for path in paths:
             name = folders.name_of(path)
             id = self.find(name)
             if id is None and not respelt:
-                # Other systems write some letters in another Unicode form.
                 for other in self.ids.tolist():
-                    respelt.setdefault(composed(self.image(other).path), []).append(other)
+                    known = self.image(other).path
+                    # Other systems write some letters in another Unicode form.
+                    respelt.setdefault(composed(known), []).append(other)
+                    if view := split_view(known):
+                        views.setdefault(composed(view[0]), []).append(other)
             possible = [id] if id is not None else respelt.get(composed(name), [])
-            if len(possible) != 1:
+            if len(possible) > 1 or not (possible or composed(name) in views):
                 raise self._no_image(path)
-            found += possible
+            found += possible or views[composed(name)]
         return found
 
     def _no_image(self, path: StrPath) -> BadInputError:

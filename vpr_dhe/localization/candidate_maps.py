@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from vpr_dhe.errors import BadInputError, ImageError
+from vpr_dhe.errors import ImageError, IndexedImagesMissingError
 from vpr_dhe.index.paths import is_folder, moved_hint
 from vpr_dhe.index.snapshot import Snapshot
 from vpr_dhe.index.stored_maps import StoredMaps
@@ -214,7 +214,7 @@ def _decode_indexed(snapshot: Snapshot, id: int) -> Image:
     folders, name = snapshot.manifest.folders, snapshot.image(id).path
     folder = Path(folders.owner(name))
     if not is_folder(folder):
-        raise BadInputError(
+        raise IndexedImagesMissingError(
             f"the verifier compares pixels, and the indexed images are no longer in {folder}; "
             f"{moved_hint(snapshot.folder)}"
         )

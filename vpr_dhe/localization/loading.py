@@ -10,7 +10,7 @@ from vpr_dhe.localization.calibration.probability import Conditions
 from vpr_dhe.models.network_file import load_networks
 from vpr_dhe.records import StrPath
 from vpr_dhe.runtime.choices import Adapt, Precision, RankBy, RankByChoice, Runtime, features_precision, resolve_rank_by
-from vpr_dhe.verification.build import build_verifier
+from vpr_dhe.verification.build import build_verifier, require_used
 from vpr_dhe.verification.estimators.resources import Resources
 from vpr_dhe.verification.verifier import Verifier
 
@@ -50,6 +50,7 @@ def load_setup(
     )
     require_same_features(index.spec, extractor.spec)
     resources = Resources(extractor, load_networks(weights), device, precision)
+    require_used(resources, [verifier])
     built = build_verifier(verifier, resources)
     order = resolve_rank_by(rank_by, index.manifest.settings.rank_by)
     conditions = Conditions.of(index.manifest, verifier, rerank, resources, order, adapt=adapt, stop_early=stop_early)

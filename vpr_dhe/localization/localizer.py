@@ -182,6 +182,7 @@ class Localizer:
         size = self.extractor.spec.input_size
         loaded = load_for_input(image, size, self.grey_levels, max_pixels=self.max_pixels)
         features = self.extractor.extract([loaded.image])[0]
+        features.global_descriptor.cpu()  # waits for a GPU, whose time would count as that of the search
         features = replace(features, frame=Frame(loaded.original_size, features.frame.input_size))
         return self.localize_features(
             loaded.whole,

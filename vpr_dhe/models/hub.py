@@ -14,7 +14,7 @@ from vpr_dhe.errors import DownloadError, ModelError
 from vpr_dhe.models.http_download import download, require_reachable, unwritable
 from vpr_dhe.models.names import BUNDLED, SUFFIX
 from vpr_dhe.models.published import PUBLISHED, Place, PublishedModel
-from vpr_dhe.runtime.durable_files import sync_folder, write_durably
+from vpr_dhe.runtime.durable_files import write_durably
 from vpr_dhe.runtime.user_cache import user_cache
 
 _log = logging.getLogger(__name__)
@@ -150,21 +150,14 @@ def _require_known(place: CachedModel, checkpoint: Path) -> str:
 
 
 def _convert(place: CachedModel, checkpoint: Path) -> None:
-    """Convert a checkpoint to a model file, written atomically."""
-    from safetensors import SafetensorError
-
+    """Convert a checkpoint to a model file."""
     from vpr_dhe.models.importers import import_checkpoints
 
     converted = import_checkpoints(place.model.family, [checkpoint])
-    temporary = place.path.with_name(f".{place.model.name}-{os.getpid()}{SUFFIX}")
     try:
-        replace(converted, name=place.model.name).save(temporary)
-        temporary.replace(place.path)
-        sync_folder(place.path.parent)
-    except SafetensorError as error:  # of Rust, for errors of the disk
-        raise DownloadError(f"{place.path} cannot be written ({error}); make room there and try again") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        replace(converted, name=place.model.name).save(place.path)
+    except OSError as error:
+        raise DownloadError(f"{error}; make room there and try again") from error
 
 
 @contextmanager

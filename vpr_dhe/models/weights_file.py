@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from vpr_dhe.errors import ModelError
 from vpr_dhe.models.names import SUFFIX
+from vpr_dhe.runtime.durable_files import TEMPORARY_SUFFIX, sync_folder
 
 _METADATA_KEY = "vpr_dhe"
 
@@ -30,16 +32,27 @@ class WeightsFormat:
 def write_weights(
     path: Path, format: WeightsFormat, metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]
 ) -> None:
-    """Write tensors with metadata that can be stored as JSON, and their checksum.
+    """Write tensors with metadata that can be stored as JSON, and their checksum; a file of before is replaced at once.
 
     Raises:
         ModelError: if the name does not end in .safetensors, or its folder does not exist.
+        OSError: if the file cannot be written.
     """
     require_weights_path(path)
     document: dict[str, Any] = {"format": format.name, **metadata}
     document["sha256"] = _digest(document, tensors)
     stored = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    save_file(stored, path, metadata={_METADATA_KEY: json.dumps(document)})
+    temporary = path.with_name(f"{path.name}{TEMPORARY_SUFFIX}")
+    try:
+        save_file(stored, temporary, metadata={_METADATA_KEY: json.dumps(document)})
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except SafetensorError as error:  # of Rust, for errors of the disk
+        raise OSError(f"{path} cannot be written ({error})") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_folder(path.parent)
 
 
 def read_weights(path: Path, format: WeightsFormat) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -56,7 +69,13 @@ def read_weights(path: Path, format: WeightsFormat) -> tuple[dict[str, Any], dic
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     except (SafetensorError, OSError, ValueError) as error:
         raise ModelError(f"{path} is not a readable safetensors file ({error}); {format.remedy}") from error
-    if not isinstance(metadata, dict) or metadata.get("format") != format.name:
+    found = metadata.get("format") if isinstance(metadata, dict) else None
+    if found is not None and found != format.name:
+        raise ModelError(
+            f"{path} is a file of the format {found!r}, and {format.name!r} was expected; models are given by --model, "
+            "networks of verifiers by --weights"
+        )
+    if not isinstance(metadata, dict) or found is None:
         raise ModelError(f"{path} has no {format.name!r} metadata; {format.remedy}")
     if _digest(metadata, tensors) != metadata.get("sha256"):
         raise ModelError(f"{path} does not agree with its checksum; {format.remedy}")

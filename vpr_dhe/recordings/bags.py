@@ -59,6 +59,8 @@ class BagSource:
         self, path: Path, reader: Any, deserialize: Callable[[bytes, str], Any], topic: str, fix_topic: str | None
     ) -> None:
         self._path, self._reader, self._deserialize = path, reader, deserialize
+        # `.` and `..` have no names; links keep their own.
+        self._bag = path.resolve() if path.name in ("", "..") else path.absolute()
         self._topic, self._fix_topic = topic, fix_topic
         self._require_topic(topic, IMAGE_TYPES, "images")
         if fix_topic is not None:
@@ -75,14 +77,15 @@ class BagSource:
     @property
     def name(self) -> str:
         """Path of two folders, named after bag and topic."""
-        return f"{self._path.stem}/{re.sub(r'[^A-Za-z0-9_-]+', '_', self._topic.strip('/'))}"
+        bag = self._bag.name if self._path.is_dir() else self._bag.stem
+        return f"{bag}/{re.sub(r'[^A-Za-z0-9_-]+', '_', self._topic.strip('/'))}"
 
     @property
     def identity(self) -> str:
         """Description of the bag and topics, independent of its folder."""
         span = f"from {self._reader.start_time} to {self._reader.end_time} ns"
         positions = f"positions on {self._fix_topic}" if self._fix_topic else "no positions"
-        return f"{self.announced_frames} images on {self._topic} in {self._path.name} ({span}, {positions})"
+        return f"{self.announced_frames} images on {self._topic} in {self._bag.name} ({span}, {positions})"
 
     @property
     def announced_frames(self) -> int:

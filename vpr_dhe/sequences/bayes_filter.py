@@ -20,6 +20,9 @@ from vpr_dhe.sequences.likelihood import NO_EVIDENCE
 from vpr_dhe.sequences.motion import Mass, MotionModel, sum_by_place
 from vpr_dhe.sequences.odometry import Step
 
+_NEGLIGIBLE = 1e-3
+"""Probability that the camera has neither left nor been moved, below which the belief before a gap is given up."""
+
 
 @dataclass(frozen=True)
 class FilterSettings:
@@ -91,8 +94,11 @@ class PlaceFilter:
         settings, known = self._settings, 1.0 - self.unknown
         leave, enter = _chances_of_several(settings.leave, settings.enter, step.frames)
         stay = ((1 - settings.leave) * (1 - settings.relocate)) ** step.frames
-        moved = self._motion.spread(self._followed, step, self._count)
-        self._followed = Mass(moved.places, stay * moved.mass)
+        if stay < _NEGLIGIBLE:  # after a long gap the camera may be at any place, and reaches too many to follow
+            self._followed = Mass(np.empty(0, np.int64), np.empty(0))
+        else:
+            moved = self._motion.spread(self._followed, step, self._count)
+            self._followed = Mass(moved.places, stay * moved.mass)
         self.unknown = (1 - enter) * self.unknown + leave * known
         # The remainder has been relocated or has just entered: it may be anywhere.
         self._even = max(1.0 - self.unknown - float(self._followed.mass.sum()), 0.0)
@@ -111,6 +117,7 @@ class PlaceFilter:
         """
         assert (ratios > 0).all(), "a ratio of 0 would rule out a place forever"
         if not len(candidates):
+            self._prune()
             return
         listed, miss = len(candidates) / self._count, self._settings.miss
         factors = np.full(len(self._followed.places), NO_EVIDENCE)

@@ -21,7 +21,7 @@ from vpr_dhe.sequences.frame_memory import FrameMemory, Recent
 from vpr_dhe.sequences.frames import SequenceFrame
 from vpr_dhe.sequences.motion import RouteMotion
 from vpr_dhe.sequences.sequence_localizer import LocalizedFrame, SequenceLocalizer
-from vpr_dhe.verification.build import build_verifier
+from vpr_dhe.verification.build import build_verifier, require_used
 from vpr_dhe.verification.estimators.resources import Resources
 from vpr_dhe.verification.names import DEFAULT_VERIFIER
 
@@ -102,7 +102,9 @@ def find_loops(
         bit_depth = AUTO if levels is None else f"{levels.low}:{levels.high}"
     recent = _recent(ignore_seconds, ignore_frames, timed=any(frame.timestamp_s is not None for frame in first))
     extractor = load_extractor(model, device, precision=features_precision(precision), runtime=runtime)
-    built = build_verifier(verifier, Resources(extractor, load_networks(weights), device, precision))
+    resources = Resources(extractor, load_networks(weights), device, precision)
+    require_used(resources, [verifier])
+    built = build_verifier(verifier, resources)
 
     def found() -> Generator[Loop, None, None]:
         with _kept(index) as folder:
@@ -122,12 +124,17 @@ def find_loops(
 def _first_frames(
     first: list[SequenceFrame], others: Iterator[SequenceFrame]
 ) -> tuple[list[SequenceFrame], GreyLevels | None]:
-    """The first frames of a stream, and their grey levels if the first has 16 bits; then more are read to find them."""
+    """The first frames of a stream, and their grey levels if they have 16 bits; then more are read to find them.
+
+    The first that can be read decides.
+    """
     read = [_read(frame) for frame in first]
+    while read and len(read) < _LEVEL_FRAMES and all(callable(frame.image) for frame in read):
+        read += map(_read, islice(others, 1))
     levels = _levels(read)
     if levels is None:
         return read, None
-    read += map(_read, islice(others, _LEVEL_FRAMES - 1))
+    read += map(_read, islice(others, _LEVEL_FRAMES - len(read)))
     return read, _levels(read)
 
 
@@ -184,7 +191,7 @@ def loops_among(frames: Iterable[LocalizedFrame], min_probability: float) -> Ite
     """Loop closures of a stream localized against its own earlier frames (`FrameMemory`).
 
     A loop is closed if the most probable place has at least `min_probability` and exceeds "unknown". Places whose image
-    is not among the frame's own candidates make no pair, nor do blank frames.
+    is not among the frame's own candidates, or has no homography to it, make no pair, nor do blank frames.
     """
     times: dict[str, float | None] = {}
     for frame in frames:
@@ -196,5 +203,5 @@ def loops_among(frames: Iterable[LocalizedFrame], min_probability: float) -> Ite
         if best is None or best.probability < min_probability:
             continue
         match = next((match for match in frame.localization.matches if match.image == best.image), None)
-        if match is not None:
+        if match is not None and (match.verification is None or match.homography is not None):
             yield Loop(frame.name or "", frame.timestamp_s, match, times.get(match.image), best.probability)

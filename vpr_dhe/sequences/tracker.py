@@ -61,15 +61,24 @@ class PlaceTracker:
         return 1.0 if self._filter is None else self._filter.unknown
 
     def likeliest(self, count: int) -> list[tuple[int, float]]:
-        """Ids of the most probable places with no other one around them, and the probability around each."""
+        """Ids of places with no other one around them, and the probability around each, most probable first.
+
+        The probability of a place in a dense map is shared by many images, of which none need be the most probable one.
+        """
         if self._filter is None:
             return []
         places, mass = self._filter.followed
         left = np.ones(len(places), bool)
         found: list[tuple[int, float]] = []
-        while left.any() and len(found) < count:
+        # Until no place of what is left can be among them.
+        while left.any() and float(mass[left].sum()) > _smallest_of_best(found, count):
             best = int(places[np.argmax(np.where(left, mass, -1.0))])
             around = np.isin(places, self._motion.around(best)) & left
             found.append((self.places.id_of(best), float(mass[around].sum())))
             left &= ~around
-        return found
+        return sorted(found, key=lambda place: -place[1])[:count]
+
+
+def _smallest_of_best(found: Sequence[tuple[int, float]], count: int) -> float:
+    """Probability of the last of the `count` most probable places; negative if there are fewer."""
+    return -1.0 if len(found) < count else sorted((probability for _, probability in found), reverse=True)[count - 1]

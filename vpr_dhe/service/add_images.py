@@ -11,6 +11,7 @@ from vpr_dhe.datasets.standard import record_of
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.images.formats import HEIC_EXTENSIONS, SIGNATURE_BYTES, image_extensions, is_heic
 from vpr_dhe.index.image_folders import ImageFolders
+from vpr_dhe.index.panorama_views import with_views
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.records import GeoPosition, ImageRecord
 from vpr_dhe.runtime.durable_files import sync_folder, write_durably
@@ -45,7 +46,7 @@ class NewImage:
 
 @dataclass(frozen=True)
 class Additions:
-    """Result of an upload: ids by name, and the number of images that are new or changed."""
+    """Result of an upload: ids by path in the index, and the number of images or views that are new or changed."""
 
     ids: dict[str, int]
     added: int
@@ -67,9 +68,16 @@ def add_images(index: PlaceIndex, extractor: Extractor, images: Sequence[NewImag
         _require_free(folders, image)
     for image in images:
         _store(folders, image)
-    report = index.add([image.record for image in images], extractor, strict=True)
-    ids = {image.name: index.find(image.name) for image in images}
+    records = [record for image in images for record in _records(index, image)]
+    report = index.add(records, extractor, strict=True)
+    ids = {record.path: index.find(record.path) for record in records}
     return Additions({name: id for name, id in ids.items() if id is not None}, report.added + report.replaced)
+
+
+def _records(index: PlaceIndex, image: NewImage) -> Sequence[ImageRecord]:
+    """Record of an image or, if the index has panoramas in views, those of its views."""
+    views = index.manifest.panorama_views
+    return with_views([image.record], index.manifest.folders.locate, views)[0] if views else [image.record]
 
 
 def _invalid_name(name: str, content: bytes) -> str | None:

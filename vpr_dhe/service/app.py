@@ -9,7 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from vpr_dhe.errors import BadInputError, IndexBusyError, IndexFormatError, VprDheError
+from vpr_dhe.errors import BadInputError, IndexBusyError, IndexedImagesMissingError, IndexFormatError, VprDheError
 from vpr_dhe.service.metrics import Metrics
 from vpr_dhe.service.page import router as page
 from vpr_dhe.service.place_service import PlaceService
@@ -86,7 +86,7 @@ def _gone(_: Request, __: Exception) -> Response:
 
 def _failed(_: Request, error: Exception) -> Response:
     reason = " ".join(str(error).split())
-    if isinstance(error, IndexBusyError | IndexFormatError):
+    if isinstance(error, IndexBusyError | IndexFormatError | IndexedImagesMissingError):
         return _error(503, reason, _RETRY)
     return _error(422 if isinstance(error, BadInputError) else 500, reason)
 

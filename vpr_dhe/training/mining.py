@@ -15,9 +15,10 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from vpr_dhe.datasets.base import PlaceDataset, Positives, positives_within
+from vpr_dhe.datasets.base import PlaceDataset, Positives
 from vpr_dhe.errors import DatasetError
 from vpr_dhe.geography.distance import RADIUS_M
+from vpr_dhe.geography.neighbours import positions_within
 from vpr_dhe.runtime.choices import Mining
 
 Extract: TypeAlias = Callable[[Sequence[Path]], Float[Tensor, "images dimension"]]
@@ -100,8 +101,13 @@ class TripletMiner:
 
 
 def near_images(dataset: PlaceDataset, positives: Positives) -> Positives:
-    """Indices that are not negatives of each query: all within 25 m if positions are known, else the positives."""
-    if any(record.position is None for record in (*dataset.database.records, *dataset.queries.records)):
+    """Indices that are not negatives of each query: all within 25 m if positions are known, else the positives.
+
+    Positions of several cities need not be comparable with each other.
+    """
+    database, queries = ([record.position for record in split.records] for split in (dataset.database, dataset.queries))
+    known, asked = ([position for position in some if position is not None] for some in (database, queries))
+    if len(known) < len(database) or len(asked) < len(queries):
         return positives
-    within = positives_within(dataset.database, dataset.queries, RADIUS_M)
+    within = positions_within(known, asked, RADIUS_M)
     return tuple(np.union1d(one, other) for one, other in zip(within, positives, strict=True))

@@ -75,12 +75,7 @@ class RunFolder:
 
     def write_best(self, model: Savable) -> None:
         """Replace the best model."""
-        temporary = self.folder / f"best.writing{SUFFIX}"
-        model.save(temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(self.best_model)
-        sync_folder(self.folder)
+        model.save(self.best_model)
 
     def open_log(self, step: int) -> "Log":
         """Open the logs, and drop the entries after a step."""

@@ -39,6 +39,16 @@ def build_estimator(name: str, resources: Resources | None = None) -> Homography
     return spec.build(name, resources)
 
 
+def require_used(resources: Resources, names: Iterable[str]) -> None:
+    """Raise VerifierError if a network file is for none of these methods, since it would have no effect."""
+    unused = sorted(resources.networks.keys() - set(names))
+    if unused:
+        raise VerifierError(
+            f"--weights gives a network for {unused[0]!r}, and the method is {' and '.join(names)}; choose "
+            f"{unused[0]!r}, or leave out --weights"
+        )
+
+
 def _names_where(suits: Callable[[EstimatorSpec], bool]) -> str:
     return ", ".join(name for name, spec in ESTIMATORS.items() if suits(spec))
 

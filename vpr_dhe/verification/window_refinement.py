@@ -1,7 +1,7 @@
 """Refinement of an alignment of reduced images, from windows of the originals."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -84,7 +84,7 @@ def refined_in_windows(query: Picture, candidate: Picture, found: Verification, 
             break
         if _count_near(refined.homography, coarse, TOLERANCE_PX * shrinking) < _MIN_KEPT * found.inliers:
             break
-        best, homography = refined, refined.homography
+        best, homography = replace(refined, details=found.details), refined.homography
     return best
 
 

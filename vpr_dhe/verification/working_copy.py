@@ -10,9 +10,10 @@ import cv2
 import numpy as np
 
 from vpr_dhe.errors import ImageError
-from vpr_dhe.images.decoding import bounded_size, decode_bounded, decode_parts
+from vpr_dhe.images.decoding import bounded_size, decode_bounded, decode_image, decode_parts
 from vpr_dhe.images.loading import ImageLike, image_size, require_image
 from vpr_dhe.images.parts import Part
+from vpr_dhe.images.view_names import view_of
 from vpr_dhe.records import Image, Size
 
 MAX_WORKING_PIXELS = 1_500_000
@@ -51,6 +52,8 @@ class Picture:
             ImageError: if it cannot be read, with its path.
         """
         try:
+            if view_of(path) is not None:  # of a panorama, cut out as a whole
+                return cls.of_image(decode_image(path))
             decoded = decode_bounded(path, MAX_WORKING_PIXELS)
         except ImageError as error:
             raise ImageError(f"{path}: {error}") from error

@@ -73,3 +73,15 @@ def test_views_of_16_bit_images_have_the_grey_levels_of_the_index(tmp_path, thum
     )
     for query in warped_queries(index, 4, 25.0):
         assert query.load().std() > 10
+
+
+def test_all_views_of_a_panorama_are_withheld_together(photo_folder, tmp_path, thumbnail_extractor):
+    PIL.Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 128, 3)).astype(np.uint8)).save(
+        photo_folder / "pano.png"
+    )
+    here = MetricPosition(0.0, 0.0)
+    records = [*(ImageRecord(f"pano.png#{yaw:03d}", here) for yaw in range(0, 360, 60)), ImageRecord("00.png", here)]
+    index = PlaceIndex.create(tmp_path / "views", thumbnail_extractor.spec, photo_folder, panorama_views=6)
+    index.add(records, thumbnail_extractor)
+    first, *_ = warped_queries(index, 7, 25.0)
+    assert (first.withheld, first.shown_by) == (frozenset(range(6)), frozenset([6]))

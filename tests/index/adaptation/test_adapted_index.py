@@ -15,6 +15,7 @@ from vpr_dhe.index import writer as writer_module
 from vpr_dhe.index.adaptation.hubs import hub_means
 from vpr_dhe.index.adaptation.map_images import MapImages, mask_of
 from vpr_dhe.index.checking import check, repair
+from vpr_dhe.index.map_adaptation import is_outgrown
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.index.search import merge
 
@@ -215,3 +216,28 @@ def test_an_emptied_index_is_compacted(index):
     assert (len(index), index.manifest.segments) == (0, ())
     add(index, *town(5, 3, seed=5))
     assert len(PlaceIndex.open(index.folder)) == 15
+
+
+def test_an_index_with_removed_images_can_be_adapted(tmp_path):
+    index = filled(tmp_path / "index", VECTORS, RECORDS)
+    gone = [3, 599]
+    index.remove(gone)
+    index.adapt()
+    assert index.manifest.adaptation.report.steps
+    before = answers(index)
+    assert not {*gone} & set(np.ravel(before[0]).tolist())
+    assert answers(PlaceIndex.open(index.folder)) == before
+    index.compact()
+    assert answers(index) == before
+
+
+def test_new_images_are_not_preferred_once_all_of_the_reference_are_gone(index):
+    vectors, records = town(100, 6, seed=7)
+    add(index, vectors, records)
+    index.remove(range(600))
+    add(index, *town(5, 1, seed=8))
+    adaptation = index.snapshot.adaptation
+    offsets = adaptation.terms_of(np.array([1199, 1200, 1204])).offsets
+    assert offsets[0] != 0
+    assert offsets[1:].tolist() == [0, 0]
+    assert is_outgrown(index)

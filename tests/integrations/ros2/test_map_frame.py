@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.geography.distance import apart
 from vpr_dhe.integrations.ros2.map_frame import MapFrame
-from vpr_dhe.records import GeoPosition, MetricPosition
+from vpr_dhe.records import RECONSTRUCTION, GeoPosition, MetricPosition
 
 ORIGIN = GeoPosition(49.0, 7.0)
 NORTH, EAST = GeoPosition(49.001, 7.0), GeoPosition(49.0, 7.001)
@@ -55,3 +55,7 @@ def test_metres_of_the_index_are_those_of_the_map_without_an_origin():
 def test_mistakes_are_said(text):
     with pytest.raises(BadInputError):
         MapFrame.parse(text)
+
+
+def test_a_reconstruction_is_not_in_metres_of_the_map():
+    assert MapFrame.parse(None).metres(MetricPosition(3.0, 4.0, RECONSTRUCTION)) is None

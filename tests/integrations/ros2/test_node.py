@@ -18,7 +18,7 @@ from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.integrations.ros2.cdr import CompressedImage, RawImage, Stamp
 from vpr_dhe.integrations.ros2.counters import Counters, Event
 from vpr_dhe.integrations.ros2.graph import Names, Topics
-from vpr_dhe.integrations.ros2.latest_image import NewestImage
+from vpr_dhe.integrations.ros2.latest_image import Arrival, NewestImage
 from vpr_dhe.integrations.ros2.map_frame import MapFrame
 from vpr_dhe.integrations.ros2.messages import Fix, Level, MapPose, OdometryPose, StaticTransform
 from vpr_dhe.integrations.ros2.mount import Mount
@@ -347,3 +347,31 @@ def test_odometry_is_seen_from_the_camera(after, distance, direction, turn):
     assert (moved.distance_m, moved.direction_deg, moved.turn_deg) == pytest.approx(
         (distance, direction, turn), abs=1e-9
     )
+
+
+def test_an_initial_pose_needs_something_that_tells_right_matches(metres):
+    localizer = Localizer.open(metres.folder, verifier="none")
+    settings = NodeSettings(initial_pose=True)
+    with pytest.raises(BadInputError, match="--initial-pose needs a verifier or a calibration"):
+        require_fitting(localizer, settings, Topics(Names(), "/eye"))
+    require_fitting(localizer, replace(settings, sequence=True), Topics(Names(), "/eye"))
+
+
+def test_odometry_needs_positions_that_can_be_compared(make_index):
+    index = make_index(lambda number: MetricPosition(0.0, 0.0) if number else GeoPosition(48.0, 2.0))
+    with pytest.raises(BadInputError, match=r"--odometry needs positions in one frame, and .* in 2 frames"):
+        require_fitting(Localizer.open(index.folder), NodeSettings(use_odometry=True), Topics(Names(), "/eye"))
+
+
+def test_diagnostics_say_that_nothing_can_be_localized(metres, monkeypatch):
+    run = Run(metres)
+
+    def fail(*_, **__):
+        raise OSError("the drive of the index is gone")
+
+    monkeypatch.setattr(Localizer, "localize", fail)
+    run.node._localize(Arrival(lambda: image(1), 0.0, 0))
+    run.node.report()
+    assert run.notes == ["the drive of the index is gone"]
+    found = run.published.diagnostics.messages[-1]
+    assert (found.level, found.message) == (Level.ERROR, "the drive of the index is gone")

@@ -151,3 +151,9 @@ def test_gpx_has_no_times_that_count_from_the_start_of_a_video():
     timeless = written("gpx", frame, unix_times=False)
     assert "<trkpt" in timeless
     assert "<time>" not in timeless
+
+
+def test_an_estimate_far_from_the_best_match_is_not_the_position_of_its_probability():
+    estimate, match = MetricPosition(900.0, 4.0), MetricPosition(9.0, 9.0)
+    found = query_position(answer("q", estimate, match, heading_deg=90.0))
+    assert (found.position, found.heading_deg, found.estimate) == (match, None, None)

@@ -300,3 +300,10 @@ def test_images_of_one_place_are_no_rivals_in_validation(town, monkeypatch):
         monkeypatch.setattr(stage, "_vectors", lambda _, near=near: next(near))
         ranked.append(stage.validate().scalars["recall_at_1"])
     assert ranked == [50, 100]
+
+
+@pytest.mark.parametrize("vectors", [torch.ones(2, 3), torch.full((2, 3), torch.nan)], ids=["collapsed", "nan"])
+def test_a_network_that_tells_nothing_apart_is_not_the_best(town, monkeypatch, vectors):
+    stage = triplet_stage(town)
+    monkeypatch.setattr(stage, "_vectors", lambda images: vectors[: len(images)])
+    assert stage.validate().scalars["recall_at_1"] == 0

@@ -113,7 +113,7 @@ WeightsOption: TypeAlias = Annotated[
     typer.Option(help="Network file of a verifier that needs one; may be repeated.", callback=existing_files),
 ]
 MaxMegapixelsOption: TypeAlias = Annotated[
-    float, typer.Option(min=0.001, help="Maximum size of an image; larger ones are skipped.")
+    float, typer.Option(min=0.001, max=1e6, help="Maximum size of an image; larger ones are skipped.")
 ]
 DEFAULT_MEGAPIXELS = MAX_PIXELS / 1e6
 StopEarlyOption: TypeAlias = Annotated[

@@ -105,7 +105,7 @@ def _examples(
     def example(ids: set[int], *, place_known: bool) -> Example:
         chosen = ranking(ids)
         features = calibration_features(ranked_matches(chosen, known), radius_m)
-        return Example(features, chosen[0].id in query.shown_by, place_known, query.shown_by)
+        return Example(features, chosen[0].id in query.shown_by, place_known, query.shown_by | query.withheld)
 
     examples = [example(first, place_known=bool(query.shown_by))]
     if query.shown_by and elsewhere:

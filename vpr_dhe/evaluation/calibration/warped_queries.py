@@ -1,5 +1,6 @@
 """Queries for a calibration without a data set: indexed images, warped and relit."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,7 @@ from vpr_dhe.datasets.augmentation import warped_views
 from vpr_dhe.datasets.base import PlaceSplit, positives_within
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.evaluation.calibration.labelled_queries import LabelledQuery
+from vpr_dhe.images.view_names import split_view
 from vpr_dhe.index.paths import moved_hint
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.index.snapshot import Snapshot
@@ -22,11 +24,11 @@ SEED = 0
 def warped_queries(index: PlaceIndex, count: int, radius_m: float) -> list[LabelledQuery]:
     """Make warped views of at most `count` indexed images, evenly spread, in place of other photos of their places.
 
-    Images at most `radius_m` away show the place of a view. The image itself is withheld unless it is the only one: a
-    view matches its own image with far more inliers than another photo would. With half the blocks of a town left out
-    of the index, right matches by `magsac` had a median of 67 inliers for real queries, 177 for such views, and 47 with
-    the image withheld; the expected calibration error on real queries was then 0.24 and 0.05. Calibrate on real queries
-    where there are any.
+    Images at most `radius_m` away show the place of a view. The image itself, of a panorama all views, is withheld unless
+    there is no other: a view matches its own image with far more inliers than another photo would. With half the blocks
+    of a town left out of the index, right matches by `magsac` had a median of 67 inliers for real queries, 177 for such
+    views, and 47 with the image withheld; the expected calibration error on real queries was then 0.24 and 0.05.
+    Calibrate on real queries where there are any.
 
     Raises:
         BadInputError: if an image has no position, or the images folder is missing.
@@ -43,16 +45,31 @@ def warped_queries(index: PlaceIndex, count: int, radius_m: float) -> list[Label
     chosen = tuple(records[row] for row in rows)
     folder = Path(folders.main)
     near = positives_within(PlaceSplit(folder, tuple(records)), PlaceSplit(folder, chosen), radius_m)
+    ids, photos = index.ids, _photos(records)
     return [
-        _query(record, int(index.ids[row]), index, number, frozenset(index.ids[found].tolist()))
-        for number, (record, row, found) in enumerate(zip(chosen, rows, near, strict=True))
+        LabelledQuery(
+            record.path,
+            partial(_view, index.snapshot, int(ids[row]), index.spec.input_size, number),
+            *_shown_and_withheld(frozenset(ids[found].tolist()), frozenset(ids[photos[row]].tolist())),
+        )
+        for number, (record, row, found) in enumerate(zip(chosen, rows.tolist(), near, strict=True))
     ]
 
 
-def _query(record: ImageRecord, own: int, index: PlaceIndex, number: int, shown_by: frozenset[int]) -> LabelledQuery:
-    view = partial(_view, index.snapshot, own, index.spec.input_size, number)
-    others = shown_by - {own}
-    return LabelledQuery(record.path, view, others or shown_by, shown_by - others if others else frozenset())
+def _photos(records: Sequence[ImageRecord]) -> list[list[int]]:
+    """Rows of the images that are of the same photo as each image: the views of a panorama, or itself."""
+    by_file, files = defaultdict[str, list[int]](list), list[str]()
+    for row, record in enumerate(records):
+        view = split_view(record.path)
+        files.append(record.path if view is None else view[0])
+        by_file[files[-1]].append(row)
+    return [by_file[file] for file in files]
+
+
+def _shown_and_withheld(near: frozenset[int], own: frozenset[int]) -> tuple[frozenset[int], frozenset[int]]:
+    """Ids of the images that show the place of a view, and of those that must not be candidates."""
+    others = near - own
+    return (others, near & own) if others else (near, frozenset())
 
 
 def _require_positions(records: Sequence[ImageRecord], index: PlaceIndex) -> None:

@@ -25,9 +25,12 @@ class Reference:
     def hub_means(
         self, transformed: Float32[np.ndarray, "rows dimension"], images: MapImages
     ) -> Float32[np.ndarray, " rows"]:
-        """Mean similarity of each image to the nearest at other places; NaN for images without a position."""
+        """Mean similarity of each image to the nearest at other places.
+
+        NaN for images without a position, and where no image of the reference is left.
+        """
         means = np.full(len(transformed), np.nan, np.float32)
-        rows = np.flatnonzero(~np.isnan(images.points_m).any(axis=1))
+        rows = np.flatnonzero(~np.isnan(images.points_m).any(axis=1)) if len(self._transformed) else ()
         for start in range(0, len(rows), _BLOCK_ROWS):
             block = rows[start : start + _BLOCK_ROWS]
             same_place = mask_of(self._images.near_points(images.points_m[block]), len(self._images))

@@ -34,6 +34,7 @@ class Counters:
         self._delays_ms: list[float] = []
         self._since_s = self._heard_s = monotonic()
         self._fault: str | None = None
+        self._failure = ""
 
     def add(self, event: Event) -> None:
         """Count an event."""
@@ -48,6 +49,12 @@ class Counters:
         self.add(Event.ANSWERED)
         with self._lock:
             self._delays_ms.append(delay_ms)
+
+    def failed(self, reason: str) -> None:
+        """Count an image that could not be localized, and why."""
+        self.add(Event.FAILED)
+        with self._lock:
+            self._failure = reason
 
     def fault(self, reason: str | None) -> None:
         """Set or clear (None) the fault of the index."""
@@ -79,6 +86,9 @@ class Counters:
             return Level.ERROR, self._fault
         if silent_s > _SILENT_S:
             return Level.STALE, f"no images on {topic} for {silent_s:.0f} s"
+        failed = self._recent[Event.FAILED]
+        if failed and failed >= self._recent[Event.ANSWERED]:
+            return Level.ERROR, self._failure
         unread = self._recent[Event.UNREADABLE]
         if unread and unread >= self._recent[Event.ANSWERED]:
             return Level.WARN, "images cannot be read"

@@ -9,7 +9,7 @@ from jaxtyping import Float64
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.geography.distance import EARTH, reference_frame_of
 from vpr_dhe.geography.plane import Plane
-from vpr_dhe.records import GeoPosition, Near, Position
+from vpr_dhe.records import RECONSTRUCTION, GeoPosition, Near, Position
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,10 @@ class MapFrame:
     def metres(self, position: Position) -> tuple[float, float] | None:
         """Convert a position to x and y; None if it cannot be converted, such as degrees without an origin."""
         if self.origin is None:
-            return None if isinstance(position, GeoPosition) else (position.x_m, position.y_m)
+            # A reconstruction has its own axes and scale.
+            if isinstance(position, GeoPosition) or position.reference == RECONSTRUCTION:
+                return None
+            return position.x_m, position.y_m
         if reference_frame_of(position) != EARTH:
             return None
         x, y = self._rotation @ Plane(self.origin).metres([position])[0]

@@ -166,7 +166,7 @@ class LocalizationNode:
         message, pixels = image
         try:
             found = self._localizer.localize(pixels, min_probability=self._settings.min_probability, near=self._near())
-        except VprDheError as error:
+        except (VprDheError, OSError) as error:  # OSError: of a drive that holds the index
             self._fail(error)
             return
         stamp = message.stamp
@@ -185,7 +185,7 @@ class LocalizationNode:
     def _try_to_follow(self) -> None:
         try:
             self._follow()
-        except VprDheError as error:
+        except (VprDheError, OSError) as error:
             self._fail(error)
             self._next()  # not again before an image or a second has passed
 
@@ -257,8 +257,11 @@ class LocalizationNode:
             content = memoryview(jpeg(picture, side_px=_PICTURE_PX))
             self._publishers.matches.publish(CompressedImage(message.stamp, message.frame_id, "jpeg", content))
 
-    def _fail(self, error: VprDheError) -> None:
-        self._counters.add(Event.FAILED if not isinstance(error, ImageError) else Event.UNREADABLE)
+    def _fail(self, error: VprDheError | OSError) -> None:
+        if isinstance(error, ImageError):
+            self._counters.add(Event.UNREADABLE)
+        else:
+            self._counters.failed(str(error))
         self._note_once(str(error))
 
     def _note_once(self, sentence: str) -> None:

@@ -70,10 +70,20 @@ def require_fitting(localizer: Localizer, settings: NodeSettings, topics: Topics
             f"--initial-pose needs positions in metres, and {index.folder} has none; add --map-origin, or index "
             "the images with --positions in metres"
         )
-    if settings.use_odometry and not index.snapshot.reference_frames:
+    if (
+        settings.initial_pose
+        and not settings.sequence
+        and not (localizer.database.pinned().verifies or localizer.calibration)
+    ):
         raise BadInputError(
-            f"--odometry needs positions, and {index.folder} has none; leave it out, or index the images with "
-            "--positions"
+            "--initial-pose needs a verifier or a calibration, which tell right matches from wrong ones; leave out "
+            "--verifier none, or run `vpr-dhe calibrate`"
+        )
+    if settings.use_odometry and len(frames := index.snapshot.reference_frames) != 1:
+        found = f"has them in {len(frames)} frames ({', '.join(sorted(frames))})" if frames else "has none"
+        raise BadInputError(
+            f"--odometry needs positions in one frame, and {index.folder} {found}; leave it out, or index the images "
+            "with --positions"
         )
     if settings.sequence:
         require_all_verified(localizer.stop_early)

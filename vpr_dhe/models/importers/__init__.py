@@ -62,7 +62,7 @@ def import_checkpoints(family: str | None, paths: "Sequence[StrPath]") -> "Model
     if len(paths) > importer.MAX_FILES:
         raise ModelError(f"{len(paths)} files were given; kind {family} takes {importer.MAX_FILES} at most")
     model = importer.convert(paths)
-    _tell_restriction(family)
+    _tell_restriction(family, model.licence)
     return _with_origin(model, family, paths)
 
 
@@ -122,8 +122,9 @@ def _with_origin(model: "ModelFile | NetworkFile", family: str, paths: Sequence[
     return replace(model, origin=Origin(files, urls.pop() if len(urls) == 1 else None))
 
 
-def _tell_restriction(family: str) -> None:
-    for restriction in {one.restriction for one in of_family(family)} - {None}:
+def _tell_restriction(family: str, licence: str) -> None:
+    restrictions = {one.restriction for one in of_family(family)} - {None}
+    for restriction in restrictions or ({f"licence: {licence}"} if licence.startswith("none given") else ()):
         _log.warning("%s", restriction)
 
 

@@ -19,8 +19,8 @@ def adaptation_notes(index: PlaceIndex, adaptation: AdaptationReport | None) -> 
         yield adaptation_summary(adaptation)
     elif (stored := index.manifest.adaptation) and is_outgrown(index):
         yield (
-            f"the index was adapted to {stored.report.images} images, and there are {len(index)} now; run `vpr-dhe "
-            f"adapt {index.folder}`"
+            f"the index was adapted to {stored.report.images} images, and there are {len(index)} now, many of them "
+            f"others; run `vpr-dhe adapt {index.folder}`"
         )
 
 

@@ -41,22 +41,22 @@ class QueryPosition:
 def query_position(answer: Answer) -> QueryPosition | None:
     """Position of a query: its estimate, else the position of the best match; None if the place is unknown.
 
-    In a sequence, the place is that of the belief; the estimate of the frame is used if it is within 25 m of it.
+    In a sequence, the place is that of the belief. An estimate more than 25 m from the place is not used, because
+    probability and heading are those of the place.
     """
     found = answer.localization
     if found is None or found.blank or found.known is False:
         return None
     own = None if found.estimate is None else _of_estimate(found.estimate)
     if answer.belief is not None:
-        believed = answer.belief.best and answer.belief.best.position
-        if believed is None:
-            return None
-        distance_m = own and apart(own.position, believed)
-        return own if distance_m is not None and distance_m <= RADIUS_M else QueryPosition(believed)
-    if own is not None:
-        return own
-    best = found.matches[0].position if found.matches else None
-    return None if best is None else QueryPosition(best)
+        place = answer.belief.best and answer.belief.best.position
+        own = own if place is not None else None
+    else:
+        place = found.matches[0].position if found.matches else None
+    if own is None or place is None:
+        return own if place is None else QueryPosition(place)
+    distance_m = apart(own.position, place)
+    return own if distance_m is not None and distance_m <= RADIUS_M else QueryPosition(place)
 
 
 def _of_estimate(estimate: PositionEstimate) -> QueryPosition:
@@ -104,6 +104,11 @@ def require_positions(index: PlaceIndex, format: str, *, timed: bool) -> None:
         raise BadInputError(
             f"no image of {index.folder} has a position in metres or degrees; use --format csv, or index the "
             "images with --positions"
+        )
+    elif len(frames) > 1:
+        raise BadInputError(
+            f"the positions of {index.folder} are in {len(frames)} frames that cannot be compared "
+            f"({', '.join(sorted(frames))}); use --format csv"
         )
 
 

@@ -101,7 +101,8 @@ class DescriptorStage(Stage[Batch]):
         distances = torch.cdist(torch.cat(queries), torch.cat(candidates))
         same_place = _same_place(places).fill_diagonal_(fill_value=False)
         distances = distances.masked_fill(same_place, torch.inf)
-        ranks = 1 + (distances < distances.diagonal()[:, None]).sum(dim=1)
+        # Ties and NaN count against a network, which collapsed if there are many. The pair itself counts once.
+        ranks = (~(distances > distances.diagonal()[:, None])).sum(dim=1)
         reciprocal = float((1 / ranks).mean())
         recall = 100 * float((ranks == 1).double().mean())
         return Validation(1 - reciprocal, {"mean_reciprocal_rank": reciprocal, "recall_at_1": recall})

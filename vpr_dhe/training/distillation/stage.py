@@ -163,7 +163,9 @@ class DistillationStage(Stage[TaughtViews]):
     @torch.no_grad()
     def _require_same_grid(self, teacher: Extractor) -> None:
         width, height = teacher.spec.input_size
-        grid = self.backbone(torch.zeros(1, 3, height, width)).grid
+        # Not in training mode, in which the black image would enter the statistics of batch normalisation.
+        grid = self.backbone.eval()(torch.zeros(1, 3, height, width)).grid
+        self.backbone.train()
         if grid != teacher.spec.grid:
             raise ModelError(
                 f"{self._student.name} has {grid.columns} x {grid.rows} cells and its teacher "

@@ -152,13 +152,15 @@ class HomographyEstimator(ABC):
     `uses_images` tells whether it estimates from pixels instead of matches: its homography may be right even where no
     match agrees with it. `is_coarse` tells whether its homographies are a start for `align` to refine by keypoints.
     `coarse_pass` tells whether, of many candidates of a query, it is worth verifying only those that a coarse pass over
-    the local maps selects.
+    the local maps selects. `chance_inliers` is the number of inliers among matches of its own that unrelated images
+    seldom have; `align` counts fewer as a failure.
     """
 
     name: str
     uses_images: bool = False
     is_coarse: bool = False
     coarse_pass: bool = False
+    chance_inliers: int = 0
 
     @abstractmethod
     def estimate(self, query: View, candidates: Sequence[View]) -> Homographies:

@@ -70,7 +70,7 @@ class WeakDescriptorEstimator(HomographyEstimator):
         if not candidates:
             return Homographies.joined([])
         keypoints = self._extract(query.image, second=False)
-        with_matches = [_matched_view(keypoints, self._extract(view.image, second=True)) for view in candidates]
+        with_matches = [_matched_view(keypoints, self._extract(view.decode(), second=True)) for view in candidates]
         found = self._magsac.estimate(View(keypoints.frame), with_matches)
         pairs = zip(found.matrices, with_matches, strict=True)
         supported = [_count_inliers(matrix, view.matches) >= _MIN_INLIERS for matrix, view in pairs]

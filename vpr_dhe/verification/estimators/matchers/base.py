@@ -36,6 +36,8 @@ class MatcherEstimator(HomographyEstimator):
     """Estimates by `magsac` from the matches of a matcher, which are also what candidates are scored by."""
 
     uses_images = True
+    # Of XFeat, 38 of 40 pairs of street photos of different places had fewer (median 10).
+    chance_inliers = 25
 
     def __init__(self) -> None:
         self._magsac = OpenCvEstimator(MAGSAC)

@@ -54,7 +54,7 @@ class RegistrationEstimator(HomographyEstimator):
             return Homographies.joined([])
         size = self.network.size
         found = [
-            self._displacements(query.image, [view.image for view in candidates[first : first + self.batch_size]])
+            self._displacements(query.image, candidates[first : first + self.batch_size])
             for first in range(0, len(candidates), self.batch_size)
         ]
         displacements = torch.cat(found).cpu()
@@ -64,10 +64,11 @@ class RegistrationEstimator(HomographyEstimator):
         return Homographies.of(between, is_a_view(displacements, size) & is_usable(between))
 
     @torch.inference_mode()
-    def _displacements(self, query: Image, candidates: Sequence[Image]) -> Float[Tensor, "candidates 4 2"]:
-        device = next(self.network.parameters()).device
-        a = to_network_input([query], squeezed_to(self.network.size), device)
-        b = to_network_input(candidates, squeezed_to(self.network.size), device)
+    def _displacements(self, query: Image, candidates: Sequence[View]) -> Float[Tensor, "candidates 4 2"]:
+        device, preprocessing = next(self.network.parameters()).device, squeezed_to(self.network.size)
+        a = to_network_input([query], preprocessing, device)
+        # One at a time: photos of all candidates may take gigabytes.
+        b = torch.cat([to_network_input([view.decode()], preprocessing, device) for view in candidates])
         with without_tf32(device):
             return self.network(a.expand_as(b), b)[-1]
 
