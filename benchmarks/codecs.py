@@ -2,9 +2,10 @@
 
     python benchmarks/codecs.py DATA
 
-DATA is a place data set in the standard layout. Its database is extracted once; for each codec the index is copied and
-stored anew with it, and all queries are localized. Cold reads follow after the page cache has dropped the file, so they
-wait for the disk; warm ones are copies from the page cache. Reading includes the check of the checksum.
+DATA is a place data set in the standard layout. Its database is extracted once, and the index adapted to its map; for
+each codec it is copied and stored anew with it, and all queries are localized. Cold reads follow after the page cache
+has dropped the file, so they wait for the disk; warm ones are copies from the page cache. Reading includes the check of
+the checksum.
 
 Writes `benchmarks/results/codecs.md` and `codecs.json`.
 """
@@ -26,11 +27,12 @@ from measuring import RESULTS, table, write_result
 
 from vpr_dhe.datasets import read_places
 from vpr_dhe.datasets.base import PlaceDataset
-from vpr_dhe.evaluation.place_evaluation import evaluate_dataset
+from vpr_dhe.evaluation.place_evaluation import Settings, evaluate_dataset
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.index.codecs import CODECS
 from vpr_dhe.index.codecs.registry import unsupported_reason
 from vpr_dhe.index.local_maps import read_records
+from vpr_dhe.index.map_adaptation import adapt_index
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.index.segments import LOCAL_MAPS
 from vpr_dhe.models.names import LITE_VLAD
@@ -100,9 +102,8 @@ def measure(dataset: PlaceDataset, index: PlaceIndex, model: str, verifier: str)
     """Evaluate all queries of an index, after random reads."""
     reading = measure_reading(index)
     extractor = load_extractor(model)
-    (verified,) = evaluate_dataset(
-        dataset, index, extractor, build_verifiers([verifier], Resources(extractor))
-    ).verifiers
+    built = build_verifiers([verifier], Resources(extractor))
+    (verified,) = evaluate_dataset(dataset, index, extractor, built, Settings(rank_by="evidence")).verifiers
     assert verified.scores is not None
     codec = index.snapshot.require_codec()
     return Cost(codec.name, codec.record_bytes, verified.scores.recall, verified.median_ms, reading)
@@ -127,6 +128,7 @@ def main() -> None:
         extractor = load_extractor(arguments.model)
         made = PlaceIndex.create(first, extractor.spec, dataset.database.folder, codec="float16")
         made.add(dataset.database.records, extractor)
+        adapt_index(made)
         some = made.local_maps(made.ids[:MAPS])
         for codec in arguments.codecs or [name for name in CODECS if unsupported_reason(name, some) is None]:
             folder = Path(name) / f"as-{codec}"

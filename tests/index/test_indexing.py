@@ -1,6 +1,7 @@
 """`index_images`: one call for a first run, and for each later change of the folder."""
 
 import shutil
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -73,6 +74,16 @@ def test_lists_and_tables_choose_and_place_images(photo_folder, tmp_path):
     assert [note.rpartition(", such as ")[2] for note in notes[1:]] == ["99.png", "04.png"]
 
 
+def test_images_that_another_list_leaves_out_are_not_called_missing(photo_folder, tmp_path):
+    (tmp_path / "first.txt").write_text("03.png\n04.png\n")
+    (tmp_path / "second.txt").write_text("05.png\n")
+    index_images(photo_folder, tmp_path / "index", **NEW, image_list=tmp_path / "first.txt")
+    notes = []
+    index_images(photo_folder, tmp_path / "index", image_list=tmp_path / "second.txt", notify=notes.append)
+    assert notes[1:] == ["2 indexed images are not in the list, such as 03.png; --prune removes them from the index"]
+    assert len(PlaceIndex.open(tmp_path / "index")) == 3
+
+
 def test_frames_are_extracted_once_the_index_is_known_to_take_them(photo_folder, tmp_path):
     video = video_of(tmp_path / "walk.mkv", small_frames(4))
 
@@ -89,6 +100,13 @@ def test_frames_are_extracted_once_the_index_is_known_to_take_them(photo_folder,
     refused = FramesToExtract(tmp_path / "new", partial(pytest.fail, "frames were extracted"))
     with pytest.raises(BadInputError, match="is another folder"):
         index_images(refused, tmp_path / "other")
+    refused = replace(refused, folder=frames.folder)
+    for options, complaint in (
+        ({"codec": "int8"}, "stores local maps as"),
+        ({"panorama_views": 12}, "holds panoramas whole"),
+    ):
+        with pytest.raises(BadInputError, match=complaint):
+            index_images(refused, tmp_path / "index", **options)
 
 
 def test_images_may_be_added_by_another_function(photo_folder, tmp_path):

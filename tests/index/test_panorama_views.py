@@ -154,6 +154,5 @@ def test_a_panorama_that_a_service_gets_is_added_in_views(panorama, tmp_path, th
     index = PlaceIndex.create(tmp_path / "index", thumbnail_extractor.spec, photos, codec="float16", panorama_views=6)
     added = add_images(index, thumbnail_extractor, [NewImage("day/pano.png", (tmp_path / "sent.png").read_bytes())])
     assert list(added.ids) == [f"day/pano.png#{yaw:03d}" for yaw in range(0, 360, 60)]
-    assert find_missing(
-        index, with_views([ImageRecord("day/pano.png")], photos.joinpath, 6)[0], scan_images(photos)
-    ) == (MissingImages())
+    records, _ = with_views([ImageRecord("day/pano.png")], photos.joinpath, 6)
+    assert find_missing(index, records, scan_images(photos)) == MissingImages()

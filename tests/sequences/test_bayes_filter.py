@@ -323,7 +323,7 @@ def test_a_place_of_many_images_goes_before_a_more_probable_image():
             ratios[20:30], ratios[80] = 75.0, 120.0
             return ratios
 
-    motion = PositionMotion(places, max_step_m=2.0, same_place_m=10.0)
+    motion = PositionMotion(places, max_step_m=2.0)
     tracker = PlaceTracker(places, motion, likelihood=Given())
     tracker.follow(
         [RankedMatch(1, record.path, 0.5, 0.0, None, None, id=id) for id, record in enumerate(records)], Step()

@@ -161,15 +161,13 @@ def index_images(
     known = PlaceIndex.empty_manifest(out) if index is None else index.manifest
     name = model or (known.spec.model if known else DEFAULT_MODEL)
     extractor = load_extractor(name, device, precision=precision, compiled=compiled, runtime=runtime)
-    choice, views = (
-        SettingsChoice(codec, index_type, rank_by, adapt),
-        _panorama_views(panorama_views, known, out, index),
-    )
-    create = partial(_created, out, extractor, root, known, choice, bit_depth, views)
-    if index is not None:
+    views = _panorama_views(panorama_views, known, out, index)
+    settings = _new_settings(extractor, known, SettingsChoice(codec, index_type, rank_by, adapt))
+    bit_depth_of_new = bit_depth or (known and known.bit_depth) or AUTO
+    if index is None:  # before hours of extraction
+        PlaceIndex.require_creatable(out, extractor.spec, settings, bit_depth_of_new)
+    else:
         index.configure(codec=codec, index_type=index_type, rank_by=rank_by, adapt=adapt, bit_depth=bit_depth)
-    elif recorded:
-        index = create()  # before hours of extraction
     frames = recorded.extract(root) if recorded else None
     folder, tables = (frames.folder, [frames.table]) if frames else (root, [])
     tables += [] if positions is None else [Path(positions)]
@@ -177,7 +175,8 @@ def index_images(
     listing = list_for_indexing(folder, image_list, strict=strict, prune=prune, notify=notify)
     records = read_records(listing, tables, notify)
     records = with_panorama_views(records, folder, views, notify)
-    index = create() if index is None else index
+    if index is None:
+        index = _created(out, extractor, root, settings, bit_depth_of_new, views)
     records = index.relative_to_root(records, folder, part=part)
     codec_before = index.manifest.codec
     add = add_images or partial(
@@ -237,19 +236,14 @@ def _panorama_views(asked: int | None, known: Manifest | None, out: Path, index:
     )
 
 
-def _created(
-    out: Path,
-    extractor: Extractor,
-    root: Path,
-    known: Manifest | None,
-    choice: SettingsChoice,
-    bit_depth: str | None,
-    views: int,
-) -> PlaceIndex:
-    """Make an index with the chosen settings, and otherwise those of `known`, a first call that was cut short."""
+def _new_settings(extractor: Extractor, known: Manifest | None, choice: SettingsChoice) -> Settings:
+    """Settings of a new index: chosen ones, and otherwise those of `known`, a first call that was cut short."""
     published = extractor.model_file.published
     default = Settings(rank_by=default_rank_by(published=published), adapt=default_adapt(published=published))
-    settings = choice.over(known.settings if known else default)
+    return choice.over(known.settings if known else default)
+
+
+def _created(out: Path, extractor: Extractor, root: Path, settings: Settings, bit_depth: str, views: int) -> PlaceIndex:
     return PlaceIndex.create(
         out,
         extractor.spec,
@@ -258,6 +252,6 @@ def _created(
         index_type=settings.index_type,
         rank_by=settings.rank_by,
         adapt=settings.adapt,
-        bit_depth=bit_depth or (known and known.bit_depth) or AUTO,
+        bit_depth=bit_depth,
         panorama_views=views,
     )

@@ -30,12 +30,12 @@ class MissingImages:
             yield f"{len(self.unreadable)} indexed images cannot be read now and are kept, such as {example}"
         if self.gone:
             example, count = next(iter(self.gone.values())), len(self.gone)
-            what = f"not in the list ({self.unlisted} of them are in the folder)" if self.unlisted else "missing"
-            yield (
-                f"removed {count} images that were {what}, such as {example}"
-                if pruned
-                else f"{count} indexed images are {what}, such as {example}; --prune removes them from the index"
-            )
+            if pruned:
+                what = "images that are not in the list" if self.unlisted else "missing images"
+                yield f"removed {count} {what}, such as {example}"
+            else:
+                what = "not in the list" if self.unlisted else "missing"
+                yield f"{count} indexed images are {what}, such as {example}; --prune removes them from the index"
 
 
 def find_missing(index: PlaceIndex, records: Sequence[ImageRecord], listing: ImageListing) -> MissingImages:

@@ -89,14 +89,16 @@ class PlaceIndex:
                 for the index type, or `bit_depth` is not valid.
         """
         folder, settings = Path(folder), Settings(codec, index_type, rank_by, adapt)
-        require_usable(settings, spec)
-        levels = parse_bit_depth(bit_depth)
-        if folder.exists() and not _is_vacant(folder):
-            raise BadInputError(f"{folder} already exists; give the name of a new folder for the index")
+        cls.require_creatable(folder, spec, settings, bit_depth)
         folder.mkdir(parents=True, exist_ok=True)
         root = str(Path(images_folder).resolve())
         manifest = Manifest(
-            spec, root, settings, bit_depth=bit_depth, grey_levels=levels, panorama_views=panorama_views
+            spec,
+            root,
+            settings,
+            bit_depth=bit_depth,
+            grey_levels=parse_bit_depth(bit_depth),
+            panorama_views=panorama_views,
         )
         with lock_for_writing(folder):
             if not _is_vacant(folder):
@@ -105,6 +107,14 @@ class PlaceIndex:
             publish(manifest, folder)
         sync_folder(folder.parent)
         return cls(Snapshot(folder, manifest))
+
+    @staticmethod
+    def require_creatable(folder: Path, spec: ExtractorSpec, settings: Settings, bit_depth: str) -> None:
+        """Raise BadInputError if `create` would."""
+        require_usable(settings, spec)
+        parse_bit_depth(bit_depth)
+        if folder.exists() and not _is_vacant(folder):
+            raise BadInputError(f"{folder} already exists; give the name of a new folder for the index")
 
     @staticmethod
     def has_images(folder: StrPath) -> bool:

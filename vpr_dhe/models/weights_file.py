@@ -69,14 +69,10 @@ def read_weights(path: Path, format: WeightsFormat) -> tuple[dict[str, Any], dic
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     except (SafetensorError, OSError, ValueError) as error:
         raise ModelError(f"{path} is not a readable safetensors file ({error}); {format.remedy}") from error
-    found = metadata.get("format") if isinstance(metadata, dict) else None
-    if found is not None and found != format.name:
-        raise ModelError(
-            f"{path} is a file of the format {found!r}, and {format.name!r} was expected; models are given by --model, "
-            "networks of verifiers by --weights"
-        )
-    if not isinstance(metadata, dict) or found is None:
-        raise ModelError(f"{path} has no {format.name!r} metadata; {format.remedy}")
+    if not isinstance(metadata, dict) or metadata.get("format") != format.name:
+        found = metadata.get("format") if isinstance(metadata, dict) else None
+        remedy = format.remedy if found is None else f"it is {found!r}: give models by --model, networks by --weights"
+        raise ModelError(f"{path} has no {format.name!r} metadata; {remedy}")
     if _digest(metadata, tensors) != metadata.get("sha256"):
         raise ModelError(f"{path} does not agree with its checksum; {format.remedy}")
     return metadata, tensors

@@ -24,11 +24,11 @@ SEED = 0
 def warped_queries(index: PlaceIndex, count: int, radius_m: float) -> list[LabelledQuery]:
     """Make warped views of at most `count` indexed images, evenly spread, in place of other photos of their places.
 
-    Images at most `radius_m` away show the place of a view. The image itself, of a panorama all views, is withheld unless
-    there is no other: a view matches its own image with far more inliers than another photo would. With half the blocks
-    of a town left out of the index, right matches by `magsac` had a median of 67 inliers for real queries, 177 for such
-    views, and 47 with the image withheld; the expected calibration error on real queries was then 0.24 and 0.05.
-    Calibrate on real queries where there are any.
+    Images at most `radius_m` away show the place of a view. The image itself, of a panorama all views, is withheld
+    unless there is no other: a view matches its own image with far more inliers than another photo would. With half the
+    blocks of a town left out of the index, right matches by `magsac` had a median of 67 inliers for real queries, 177
+    for such views, and 47 with the image withheld; the expected calibration error on real queries was then 0.24 and
+    0.05. Calibrate on real queries where there are any.
 
     Raises:
         BadInputError: if an image has no position, or the images folder is missing.

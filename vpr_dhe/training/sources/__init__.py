@@ -124,15 +124,10 @@ def _open(name: str, view_size: Size, protocol: Protocol, images_per_place: int)
 
 def _open_gsv_cities(root: Path, view_size: Size, images_per_place: int) -> _Opened:
     places, name = read_gsv_cities(root, images_per_place), root.resolve().name
-    training, validation = hold_out(places)
-    if not training or not validation:
-        raise DatasetError(f"{root}: at least two places are needed, one for training and one for validation")
-    photos = [path for place in training for path in place.images]
-    return _Opened(
-        WarpedImages(photos, view_size, f"{len(photos)} photos of {name}"),
-        PlaceImages(name, training, images_per_place),
-        PlaceImages(name, validation, images_per_place),
-    )
+    training, validation = _held_out(PlaceImages(name, places, images_per_place))
+    # Of the places to train on, so that held-out ones remain unseen.
+    photos = [path for place in hold_out(places)[0] for path in place.images]
+    return _Opened(WarpedImages(photos, view_size, f"{len(photos)} photos of {name}"), training, validation)
 
 
 def _held_out(source: PairSource) -> tuple[PairSource, PairSource]:
