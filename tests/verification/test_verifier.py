@@ -141,7 +141,9 @@ def test_8_bits_are_refused_where_they_would_change_nothing():
 def test_few_matches_of_cells_or_a_matcher_are_no_alignment():
     points = np.zeros((30, 2))
     for count, mirrored, expected in ((24, False, None), (25, False, 25), (30, True, None)):
-        found = Verification(np.diag([-1.0 if mirrored else 1.0, 1.0, 1.0]), count, points[:count], points[:count])
+        found = Verification(
+            np.diag([-1.0 if mirrored else 1.0, 1.0, 1.0]), float(count), points[:count], points[:count]
+        )
         kept = _unless_by_chance(found, 25, Size(64, 48))
         assert (kept.inliers if kept.homography is not None else None) == expected
     assert _unless_by_chance(found, 0, Size(64, 48)) is found

@@ -1,6 +1,7 @@
 """An adapted index: what it answers, and that growing, shrinking and failing leave it whole."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ from vpr_dhe.distributed.shard_actor import ShardServer
 from vpr_dhe.distributed.sharding import assign
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.index import writer as writer_module
-from vpr_dhe.index.adaptation.hubs import hub_means
+from vpr_dhe.index.adaptation.adapted_search import terms_of
+from vpr_dhe.index.adaptation.hubs import Reference, hub_means
 from vpr_dhe.index.adaptation.map_images import MapImages, mask_of
 from vpr_dhe.index.checking import check, repair
 from vpr_dhe.index.map_adaptation import is_outgrown
@@ -232,12 +234,11 @@ def test_an_index_with_removed_images_can_be_adapted(tmp_path):
 
 
 def test_new_images_are_not_preferred_once_all_of_the_reference_are_gone(index):
-    vectors, records = town(100, 6, seed=7)
-    add(index, vectors, records)
-    index.remove(range(600))
-    add(index, *town(5, 1, seed=8))
-    adaptation = index.snapshot.adaptation
-    offsets = adaptation.terms_of(np.array([1199, 1200, 1204])).offsets
-    assert offsets[0] != 0
-    assert offsets[1:].tolist() == [0, 0]
+    images = MapImages.of(RECORDS[:6])
+    nothing = Reference(np.empty((0, VECTORS.shape[1]), np.float32), images.take(np.arange(0)))
+    means = nothing.hub_means(VECTORS[:6], images)
+    parameters = replace(index.snapshot.adaptation.parameters, hub_weight=0.5, mean_hub=0.3)
+    assert terms_of(parameters, np.arange(6), VECTORS[:6], means).rows.offsets.tolist() == [0.0] * 6
+    assert not is_outgrown(index)
+    index.remove(range(301))
     assert is_outgrown(index)
