@@ -141,6 +141,7 @@ def service() -> str:
 TABLES: dict[str, Callable[[], str]] = {
     "across-sensors": partial(cross_modal, "across_sensors"),
     "cross-modal": partial(cross_modal, "cross_modal"),
+    "cross-modal-seeds": partial(cross_modal, "cross_modal_seeds"),
     "service": service,
 }
 
