@@ -5,12 +5,14 @@ import pytest
 
 from tests.sequences.conftest import views
 from tests.shared.blanks import blank_aware, noise
+from vpr_dhe.errors import ImageError
+from vpr_dhe.index.grey_levels import find_grey_levels
 from vpr_dhe.localization.localizer import Localizer
 from vpr_dhe.records import NOT_VERIFIED, Belief, Localization, PlaceBelief, RankedMatch, Timing, Verification
 from vpr_dhe.sequences.frame_gaps import Pace
 from vpr_dhe.sequences.frame_memory import FrameMemory, Recent
 from vpr_dhe.sequences.frames import SequenceFrame
-from vpr_dhe.sequences.loops import loops_among
+from vpr_dhe.sequences.loops import _first_frames, loops_among
 from vpr_dhe.sequences.motion import RouteMotion
 from vpr_dhe.sequences.odometry import Step
 from vpr_dhe.sequences.sequence_localizer import LocalizedFrame, SequenceLocalizer
@@ -86,3 +88,17 @@ def test_a_pair_without_a_homography_closes_no_loop():
 
     found = Verification(np.eye(3), 9.0, np.zeros((9, 2)), np.zeros((9, 2)))
     assert [loop.query for loop in loops_among([frame(NOT_VERIFIED), frame(found), frame(None)], 0.5)] == ["b.jpg"] * 2
+
+
+def test_the_first_frame_that_can_be_read_decides_on_the_grey_levels():
+    def unreadable():
+        raise ImageError("damaged")
+
+    deep = np.linspace(7000, 8000, 4096).astype(np.uint16).reshape(64, 64)
+    frames = [SequenceFrame(unreadable), *(SequenceFrame(deep) for _ in range(3))]
+    read, levels = _first_frames(frames[:1], iter(frames[1:]))
+    assert len(read) == 4
+    assert levels == find_grey_levels([deep])
+    # A stream of nothing that can be read ends.
+    assert _first_frames(frames[:1], iter([])) == (frames[:1], None)
+    assert _first_frames([], iter([])) == ([], None)

@@ -129,8 +129,11 @@ def _first_frames(
     The first that can be read decides.
     """
     read = [_read(frame) for frame in first]
-    while read and len(read) < _LEVEL_FRAMES and all(callable(frame.image) for frame in read):
-        read += map(_read, islice(others, 1))
+    while all(callable(frame.image) for frame in read) and len(read) < _LEVEL_FRAMES:
+        following = next(others, None)
+        if following is None:
+            break
+        read.append(_read(following))
     levels = _levels(read)
     if levels is None:
         return read, None
