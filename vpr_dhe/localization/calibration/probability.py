@@ -66,7 +66,7 @@ class Conditions:
         return cls(fingerprint, verifier, rerank, learned, codec, rank_by, adaptation, stop_early)
 
     def change_to(self, adaptation: AdaptationInfo | None, codec: CodecInfo | None) -> str | None:
-        """What was done to an index after the calibration was fitted, in words; None if it is as it was then."""
+        """Change of an index since the calibration was fitted, in words; None if it is as it was then."""
         if self.codec not in (None, codec and codec.name):
             return "compacted with another codec"
         return None if self.adaptation == (adaptation and adaptation.name) else "adapted to its map"

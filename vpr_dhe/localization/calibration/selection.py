@@ -25,7 +25,7 @@ class SelectedCalibration:
     fault: BadInputError | IndexDamagedError | None = None
 
     def change_to(self, adaptation: AdaptationInfo | None, codec: CodecInfo | None) -> str | None:
-        """Why the calibration is not valid for this state of an index, as the default one is for any; None if it is.
+        """Change of an index that makes the calibration invalid, in words; None without one, or for the default one.
 
         Other processes may adapt an open index, or store its maps by another codec.
         """
