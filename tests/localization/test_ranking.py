@@ -13,7 +13,7 @@ from vpr_dhe.datasets.standard import read_split
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.localization.calibration.probability import Conditions
 from vpr_dhe.localization.database import VerifiedIndex
-from vpr_dhe.localization.ranking import SIMILARITY_WEIGHT, ranked, rerank, weighted_inliers
+from vpr_dhe.localization.ranking import SIMILARITY_WEIGHT, ranked, require_rerank, rerank, weighted_inliers
 from vpr_dhe.localization.retrieval import Candidate
 from vpr_dhe.records import NOT_VERIFIED, Features, Frame, GreyLevels, Grid, ImageRecord, Size, Verification
 
@@ -215,3 +215,9 @@ def test_evidence_of_a_shortlist_is_above_its_lower_quartile_and_the_similarity_
     assert [found[id] for id in range(4)] == pytest.approx(z_counts + SIMILARITY_WEIGHT * z_similarities)
     assert [found[one.id] for one in others] == [None] * 5
     assert [one.id for one in ranked([*others, *shortlist], "inliers")] == [3, 2, 0, 1, 10, 11, 12, 13, 14]
+
+
+def test_at_least_one_candidate_is_verified():
+    require_rerank(1)
+    with pytest.raises(BadInputError, match="rerank is 0; expected at least 1, or the verifier 'none'"):
+        require_rerank(0)

@@ -19,6 +19,7 @@ from vpr_dhe.localization.calibration.storage import calibrating
 from vpr_dhe.localization.database import PinnedIndex
 from vpr_dhe.localization.early_stop import require_margin
 from vpr_dhe.localization.loading import load_setup
+from vpr_dhe.localization.ranking import require_rerank
 from vpr_dhe.records import StartProgress, StrPath, without_progress
 from vpr_dhe.runtime.choices import AUTO, FP32, Adapt, Precision, RankByChoice, Runtime
 from vpr_dhe.verification.names import DEFAULT_VERIFIER
@@ -94,8 +95,7 @@ def calibrate_index(
         ModelError, VerifierError: if model or verifier are unknown, or do not fit each other.
     """
     require_margin(stop_early)
-    if rerank < 1:
-        raise BadInputError(f"rerank is {rerank}; expected at least one candidate to verify")
+    require_rerank(rerank)
     opened = PlaceIndex.open(index)
     # Locked from the start, so that another writer shows now and not after minutes of queries.
     with calibrating(index) as store:

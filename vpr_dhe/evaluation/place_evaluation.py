@@ -21,7 +21,7 @@ from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.localization.candidate_maps import QueryImage, SharedCandidateMaps
 from vpr_dhe.localization.database import PinnedIndex
 from vpr_dhe.localization.early_stop import require_margin
-from vpr_dhe.localization.ranking import rerank
+from vpr_dhe.localization.ranking import require_rerank, rerank
 from vpr_dhe.localization.retrieval import Candidate, retrieve
 from vpr_dhe.records import Features, Image, Progress
 from vpr_dhe.runtime.choices import AUTO, RankBy
@@ -62,10 +62,6 @@ class Settings:
     one_per_panorama: bool = False
     rank_by: RankBy = "inliers"
     stop_early: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.rerank < 1:
-            raise BadInputError(f"rerank is {self.rerank}; expected at least one candidate to verify")
 
 
 @dataclass(frozen=True)
@@ -190,10 +186,12 @@ def evaluate_dataset(
         progress: called with the number of queries just finished.
 
     Raises:
-        BadInputError: if no query can be read, or `one_per_panorama` is set and panoramas are unknown.
+        BadInputError: if no query can be read, no candidate is to be verified, or `one_per_panorama` is set and
+            panoramas are unknown.
     """
     settings = settings or Settings()
     require_margin(settings.stop_early)
+    require_rerank(settings.rerank)
     if settings.one_per_panorama and dataset.panoramas is None:
         raise BadInputError(
             f"the image names in {dataset.database.folder} name no panorama (their eighth field is empty); leave out "

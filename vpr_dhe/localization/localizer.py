@@ -15,7 +15,7 @@ from vpr_dhe.localization.database import Database, PinnedDatabase, VerifiedInde
 from vpr_dhe.localization.early_stop import require_margin
 from vpr_dhe.localization.loading import load_setup
 from vpr_dhe.localization.position_fusion import fuse_positions
-from vpr_dhe.localization.ranking import ranked_matches, rerank
+from vpr_dhe.localization.ranking import ranked_matches, require_rerank, rerank
 from vpr_dhe.localization.retrieval import retrieve
 from vpr_dhe.records import (
     CalibrationSource,
@@ -40,7 +40,7 @@ from vpr_dhe.runtime.choices import (
     require_choice,
 )
 from vpr_dhe.runtime.stopwatch import Stopwatch
-from vpr_dhe.verification.names import DEFAULT_VERIFIER, NO_VERIFIER
+from vpr_dhe.verification.names import DEFAULT_VERIFIER
 
 
 class Localizer:
@@ -85,8 +85,7 @@ class Localizer:
     ) -> None:
         require_same_features(database.spec, extractor.spec)
         require_choice(rank_by, RankBy, "rank_by")
-        if rerank < 1:
-            raise BadInputError(f"rerank is {rerank}; expected at least 1, or the verifier {NO_VERIFIER!r}")
+        require_rerank(rerank)
         require_margin(stop_early)
         if calibration is not None:
             calibration.conditions.require(extractor.spec.fingerprint, rerank, rank_by, stop_early)

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Float64
 
+from vpr_dhe.errors import BadInputError
 from vpr_dhe.index.manifest import AdaptationInfo
 from vpr_dhe.localization.candidate_maps import QueryImage
 from vpr_dhe.localization.coarse_pass import most_likely
@@ -15,12 +16,19 @@ from vpr_dhe.localization.retrieval import Candidate
 from vpr_dhe.localization.robust_scores import CHANCE_QUANTILE, MEDIAN, inlier_contrasts, similarity_contrasts
 from vpr_dhe.records import NOT_VERIFIED, Features, ImageRecord, RankedMatch, Verification
 from vpr_dhe.runtime.choices import RankBy
+from vpr_dhe.verification.names import NO_VERIFIER
 
 SIMILARITY_WEIGHT = 0.3
 """Weight of the contrast of similarity beside that of inliers; docs/experiments/ranking.md compares others."""
 
 ADAPTED_SIMILARITY_WEIGHT = 0.6
 """The same for similarities of vectors adapted to their map, which are more reliable: the map has tested them."""
+
+
+def require_rerank(count: int) -> None:
+    """Raise BadInputError unless at least one candidate is to be verified."""
+    if count < 1:
+        raise BadInputError(f"rerank is {count}; expected at least 1, or the verifier {NO_VERIFIER!r}")
 
 
 def rerank(

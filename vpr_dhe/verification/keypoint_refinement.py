@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float64
 
 from vpr_dhe.features.keypoints import TOLERANCE_PX, Keypoints, match_rectified
+from vpr_dhe.geometry.coordinates import corners
 from vpr_dhe.geometry.homography import area_ratio, reprojection_errors
 from vpr_dhe.images.loading import image_size
 from vpr_dhe.records import Frame, Image, Matches, Size, Verification
@@ -80,5 +81,5 @@ def verify_matches(query: Image, candidate: Image, matches: Matches, verifier: V
 
 def preserves_orientation(homography: Homography, size: Size) -> bool:
     """Whether the image is neither mirrored nor collapses at its centre."""
-    centre = torch.tensor([(size.width - 1) / 2, (size.height - 1) / 2], dtype=torch.float64)
+    centre = corners(size).mean(dim=0)
     return _MIN_AREA_RATIO < float(area_ratio(torch.tensor(homography), centre)) < inf

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.features.extractor import load_extractor
-from vpr_dhe.geometry.coordinates import UNIT, cell_centres, resizing
+from vpr_dhe.geometry.coordinates import UNIT, cell_centres, corners, resizing
 from vpr_dhe.geometry.homography import area_ratio, normalise, project
 from vpr_dhe.images.loading import image_size
 from vpr_dhe.models.names import SIFT_VLAD
@@ -193,8 +193,9 @@ class RansacFlowEstimator(HomographyEstimator):
         chosen &= sure
         centres = cell_centres(Grid(height, width), size).view(height, width, 2).numpy()[chosen]
         # In pixels of the candidate, of which one of the query may be many.
-        middle = torch.tensor([size.width / 2, size.height / 2], dtype=torch.float64)
-        scale = float(area_ratio(torch.from_numpy(alignment.homographies[0]), middle)) ** 0.5
+        # The ratio is positive there, as `fit` requires.
+        centre = corners(size).mean(dim=0)
+        scale = float(area_ratio(torch.from_numpy(alignment.homographies[0]), centre)) ** 0.5
         tolerance = _REFINING_TOLERANCE_PX * size.width / width * scale
         fitted = PoseLibEstimator().fit(centres, centres + alignment.flow_px[chosen], tolerance)
         return alignment.homographies[0] if fitted is None else fitted / fitted[2, 2]
