@@ -31,7 +31,7 @@ from vpr_dhe.evaluation.pair_evaluation import Aligner, AlignmentResult, PairEva
 from vpr_dhe.images.decoding import decode_named
 from vpr_dhe.images.loading import image_size
 from vpr_dhe.records import NOTHING_TO_MATCH, Image, Size, Verification
-from vpr_dhe.verification.alignment import build_aligner
+from vpr_dhe.verification.alignment import build_aligners, load_resources
 
 Homography = Float64[np.ndarray, "3 3"]
 
@@ -236,7 +236,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     aligners: dict[str, Aligner] = {OPENCV: by_opencv}
-    aligners |= {name: build_aligner(name, weights=arguments.weights) for name in arguments.methods}
+    aligners |= build_aligners(arguments.methods, load_resources(weights=arguments.weights))
     seconds: dict[str, list[float]] = {name: [] for name in aligners}
     aligners = {name: timed(aligner, seconds[name]) for name, aligner in aligners.items()}
     sets = [read_pairs(arguments.pairs_folder)]

@@ -24,7 +24,7 @@ from vpr_dhe.images.listing import list_images
 from vpr_dhe.records import Image, Size
 from vpr_dhe.report.tables.pairs import alignment_document
 from vpr_dhe.training.sources.warps import WarpedImages
-from vpr_dhe.verification.alignment import build_aligner
+from vpr_dhe.verification.alignment import build_aligners, load_resources
 
 SIZE = Size(384, 384)
 AUC_PX = 10
@@ -75,7 +75,7 @@ def main() -> None:
     results = []
     for model in arguments.models:
         methods = ["poselib", *verifiers_for(load_extractor(model))]
-        aligners = {name: build_aligner(name, model) for name in methods}
+        aligners = build_aligners(methods, load_resources(model))
         results.append(evaluate_pair_set(pairs, aligners, features=Path(model).stem))
     arguments.out.mkdir(parents=True, exist_ok=True)
     print(table := markdown(results))

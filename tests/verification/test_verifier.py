@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from vpr_dhe.errors import VerifierError
-from vpr_dhe.models.network_file import NetworkFile
+from vpr_dhe.models.network_file import network_file
 from vpr_dhe.records import Frame, Matches, Size, Verification
-from vpr_dhe.verification.alignment import _unless_by_chance, build_aligner
+from vpr_dhe.verification.alignment import _unless_by_chance, build_aligner, build_aligners, load_resources
 from vpr_dhe.verification.build import build_estimator
 from vpr_dhe.verification.estimators.base import Homographies, HomographyEstimator, View
+from vpr_dhe.verification.estimators.cross_modal.registration.networks import RegistrationSettings, build_registration
 from vpr_dhe.verification.estimators.resources import Resources
 from vpr_dhe.verification.verifier import SHORTLIST_SIZE, Verifier
 
@@ -149,8 +150,12 @@ def test_few_matches_of_cells_or_a_matcher_are_no_alignment():
     assert _unless_by_chance(found, 0, Size(64, 48)) is found
 
 
-def test_a_network_for_another_method_is_refused(tmp_path):
+def test_a_network_for_none_of_the_methods_is_refused(tmp_path):
     path = tmp_path / "network.safetensors"
-    NetworkFile("iterative", {}, "CC0", "nothing", {"a": torch.zeros(1)}).save(path)
+    settings = RegistrationSettings(side_px=32, width=8, iterations=2)
+    network_file("iterative", settings, build_registration(settings), training_data="nothing").save(path)
     with pytest.raises(VerifierError, match="--weights gives a network for 'iterative', and the method is magsac"):
         build_aligner("magsac", weights=[path])
+    resources = load_resources(weights=[path])
+    for names in (["magsac", "iterative"], ["magsac", "auto"]):
+        assert list(build_aligners(names, resources)) == names

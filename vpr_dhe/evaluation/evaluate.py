@@ -32,7 +32,7 @@ from vpr_dhe.runtime.choices import (
     features_precision,
     require_choice,
 )
-from vpr_dhe.verification.alignment import build_aligner
+from vpr_dhe.verification.alignment import build_aligners, load_resources
 from vpr_dhe.verification.build import build_verifiers, require_used
 from vpr_dhe.verification.estimators.resources import Resources
 from vpr_dhe.verification.names import DEFAULT_VERIFIER, NO_VERIFIER
@@ -177,10 +177,8 @@ def evaluate_pairs(
         raise BadInputError(f"{NO_VERIFIER!r} aligns no image pairs; name a method of `vpr-dhe verifiers`")
     pairs = read_pairs(data, layout)
     pairs = pairs if pairs_limit is None else pairs.limited(pairs_limit)
-    weights = tuple(weights)
-    aligners = {
-        name: build_aligner(name, model, weights, device, runtime=runtime, precision=precision) for name in methods
-    }
+    resources = load_resources(model, weights, device, runtime=runtime, precision=precision)
+    aligners = build_aligners(methods, resources)
     progress = start_progress("pairs", len(pairs.pairs))
     return evaluate_pair_set(pairs, aligners, features=model or SPARSE, progress=progress)
 

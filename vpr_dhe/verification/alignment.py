@@ -1,7 +1,7 @@
 """Alignment of two images by any estimator."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -123,22 +123,64 @@ def build_aligner(
         ModelError: if the model is unknown, or a network file is missing or damaged.
         VerifierError: if the method is unknown, needs a head or a network that is not given, or cannot stop early.
     """
+    resources = load_resources(
+        model,
+        weights,
+        device,
+        runtime=runtime,
+        precision=precision,
+        start_progress=start_progress,
+        max_seconds=max_seconds,
+    )
+    return build_aligners([name], resources)[name]
+
+
+def load_resources(
+    model: str | None = None,
+    weights: Iterable[StrPath] = (),
+    device: str = "cpu",
+    *,
+    runtime: Runtime = AUTO,
+    precision: Precision = FP32,
+    start_progress: StartProgress = without_progress,
+    max_seconds: float | None = None,
+) -> Resources:
+    """Load what aligners are built from, with the arguments of `align`.
+
+    Raises:
+        ModelError: if the model is unknown, or a network file is missing or damaged.
+    """
     extractor = (
         None
         if model is None
         else load_extractor(model, device, precision=features_precision(precision), runtime=runtime)
     )
-    resources = Resources(extractor, load_networks(weights), device, precision, start_progress, max_seconds)
+    return Resources(extractor, load_networks(weights), device, precision, start_progress, max_seconds)
+
+
+def build_aligners(names: Sequence[str], resources: Resources) -> dict[str, Aligner]:
+    """Build a function that aligns two images for each of some methods, by the name of the method.
+
+    Raises:
+        VerifierError: if a method is unknown, needs a head or a network that is not given, or cannot stop early, or
+            if a network is for none of the methods.
+        ModelError: if a network file is damaged.
+    """
+    if AUTOMATIC not in names:
+        require_used(resources, names)
+    return {name: _aligner_by(name, resources) for name in names}
+
+
+def _aligner_by(name: str, resources: Resources) -> Aligner:
     if name == AUTOMATIC:
         automatic = partial(_align_working, build_automatic(resources))
         return partial(_align_in_windows, automatic, Verifier(OpenCvEstimator(MAGSAC)))
-    require_used(resources, [name])
     verifier = Verifier(build_estimator(name, resources))
     if verifier.estimator.is_coarse:
         coarsely = partial(_align_working, partial(align_coarsely, verifier=verifier))
         return partial(_align_in_windows, coarsely, Verifier(OpenCvEstimator(MAGSAC)))
-    if extractor is not None:
-        return partial(_align_working, partial(_align_by_features, extractor, verifier))
+    if resources.extractor is not None:
+        return partial(_align_working, partial(_align_by_features, resources.extractor, verifier))
     by_keypoints = partial(_align_working, partial(align_keypoints, verifier=verifier))
     return by_keypoints if verifier.estimator.uses_images else partial(_align_in_windows, by_keypoints, verifier)
 
