@@ -249,6 +249,19 @@ PART = st.sampled_from(["a", "b", "c"])
 PATHS = st.lists(PART, min_size=1, max_size=3).map("/".join)
 
 
+def test_files_have_the_same_name_through_links(tmp_path):
+    disk, elsewhere = tmp_path / "disk/photos", tmp_path / "elsewhere"
+    (disk / "day-1").mkdir(parents=True)
+    elsewhere.mkdir()
+    (tmp_path / "maps").symlink_to(disk.parent)
+    (disk / "day-2").symlink_to(elsewhere)
+    known = ImageFolders(str(disk))
+    for root in (disk, tmp_path / "maps/photos"):
+        assert known.name_of(root / "day-1/a.jpg") == "day-1/a.jpg"
+        assert known.name_of(root / "day-2/a.jpg") == "day-2/a.jpg"
+    assert known.name_of(tmp_path / "other/a.jpg") == "../../other/a.jpg"
+
+
 @given(st.lists(PATHS, min_size=1, max_size=3, unique=True), PATHS)
 def test_names_and_files_are_each_others_inverse(folders, file):
     """Of any nesting of folders, as long as their names are not those of folders in the main one."""

@@ -305,6 +305,18 @@ def test_indexing_again_extracts_only_what_is_new_or_has_another_content(index, 
     assert reopened.duplicates() == [(0, after), (5, reopened.find("new.png"))]
 
 
+def test_a_file_that_has_only_a_new_time_is_read_once_more(index, photo_folder, thumbnail_extractor, monkeypatch):
+    read, read_bytes = [], Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read.append(path.name) or read_bytes(path))
+    os.utime(photo_folder / "01.png", ns=(1, 1))
+    records = read_split(photo_folder).records
+    for _ in range(2):
+        report = index.add([replace(records[1], heading_deg=30.0), *records[2:]], thumbnail_extractor)
+    assert read.count("01.png") == 1
+    assert (report.updated, report.unchanged) == (0, 11)
+    assert PlaceIndex.open(index.folder).image(1).heading_deg == 30.0
+
+
 @pytest.mark.parametrize("few", [0, 64])
 def test_a_replaced_image_is_found_under_its_new_id(index, photo_folder, thumbnail_extractor, few, monkeypatch):
     monkeypatch.setattr("vpr_dhe.index.snapshot._FEW_LOOKUPS", few)

@@ -131,6 +131,20 @@ def test_where_nothing_can_be_written_nothing_is_cached(folder):
     cache.retain([A])
 
 
+def test_it_is_tried_again_once_there_may_be_room(folder, monkeypatch):
+    monkeypatch.setattr("vpr_dhe.index.verifier_cache._PAUSE", 3)
+    in_the_way = folder / FOLDER
+    in_the_way.write_text("as a full disk would be")
+    cache = VerifierCache(folder)
+    cache.write("corners", A, b"x")
+    in_the_way.unlink()
+    written = []
+    for _ in range(5):
+        cache.write("corners", A, b"x")
+        written.append(cache.read("corners", A) is not None)
+    assert written == [False, False, False, True, True]
+
+
 def _write_and_read(folder: Path, started, wrong) -> None:
     cache = VerifierCache(folder, max_bytes=20 * 1000)
     started.wait()

@@ -126,7 +126,7 @@ def add_with_ray(
         pool = _pool(workers)
         changes = changes_between(writer.snapshot, records)
         progress(changes.unchanged + len(changes.updated))
-        writer.update(changes.updated)
+        writer.update(changes)
         intake = _Intake(writer, changes, progress)
         levels = writer.settle_grey_levels(changes.to_extract)
         source = Source(

@@ -1,7 +1,7 @@
 """Comparison of a list of images with an index: new, changed, updated and unchanged ones."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -9,6 +9,8 @@ from functools import partial
 import numpy as np
 from jaxtyping import Int64
 
+from vpr_dhe.index.rows import FileStamp
+from vpr_dhe.index.segments import StoredImage
 from vpr_dhe.index.snapshot import Snapshot
 from vpr_dhe.records import ImageRecord
 
@@ -21,13 +23,23 @@ class Changes:
         to_extract: new images, and those whose file has changed.
         replaced: old ids of changed images, by path.
         updated: unchanged images whose position, heading or time is new, by id.
-        unchanged: number of the other images.
+        touched: stamps of unchanged images whose file has a new time, by id; stored, so that the file is not read again
+            by the next comparison.
+        unchanged: number of the images that are neither extracted nor updated.
     """
 
     to_extract: tuple[ImageRecord, ...]
     replaced: dict[str, int]
     updated: dict[int, ImageRecord]
+    touched: dict[int, FileStamp]
     unchanged: int
+
+    def applied_to(self, stored: StoredImage) -> StoredImage:
+        """A stored image with its new record and stamp, if it has any."""
+        record = self.updated.get(stored.id, stored.image.record)
+        return replace(
+            stored, image=replace(stored.image, record=record), stamp=self.touched.get(stored.id, stored.stamp)
+        )
 
 
 def changes_between(snapshot: Snapshot, records: Iterable[ImageRecord]) -> Changes:
@@ -38,11 +50,11 @@ def changes_between(snapshot: Snapshot, records: Iterable[ImageRecord]) -> Chang
     unchanged = 0
     unique = _unique(records)
     ids = snapshot.find_all(record.path for record in unique)
-    is_unchanged = _file_comparison(snapshot, ids)
+    files = _Files(snapshot, ids)
     for record, id in zip(unique, ids.tolist(), strict=True):
         if id < 0:
             to_extract.append(record)
-        elif not is_unchanged(id, record.path):
+        elif not files.are_unchanged(id, record.path):
             to_extract.append(record)
             replaced[record.path] = id
         elif _states_nothing(record):
@@ -51,7 +63,7 @@ def changes_between(snapshot: Snapshot, records: Iterable[ImageRecord]) -> Chang
             updated[id] = merged
         else:
             unchanged += 1
-    return Changes(tuple(to_extract), replaced, updated, unchanged)
+    return Changes(tuple(to_extract), replaced, updated, files.touched, unchanged)
 
 
 def _unique(records: Iterable[ImageRecord]) -> list[ImageRecord]:
@@ -62,24 +74,31 @@ def _unique(records: Iterable[ImageRecord]) -> list[ImageRecord]:
     return list(first.values())
 
 
-def _file_comparison(snapshot: Snapshot, ids: Int64[np.ndarray, " images"]) -> Callable[[int, str], bool]:
-    """Function that tells whether the file of an image is unchanged, as `FileStamp.matches` does.
+class _Files:
+    """Comparison of the files of images with their stamps, as `FileStamp.matches` does.
 
-    It must be called once for each id that is not -1, in their order. Files of the same size and time, which most are,
+    It must be asked once for each id that is not -1, in their order. Files of the same size and time, which most are,
     need no more than one system call.
     """
-    folders, stats = snapshot.manifest.folders, iter(snapshot.file_stats(ids[ids >= 0]))
-    locate = folders.locate if folders.merged else partial(os.path.join, folders.main)
 
-    def is_unchanged(id: int, path: str) -> bool:
-        stored = next(stats)
+    def __init__(self, snapshot: Snapshot, ids: Int64[np.ndarray, " images"]) -> None:
+        self._snapshot, self._folders = snapshot, snapshot.manifest.folders
+        self._stats = iter(snapshot.file_stats(ids[ids >= 0]))
+        self._locate = self._folders.locate if self._folders.merged else partial(os.path.join, self._folders.main)
+        self.touched: dict[int, FileStamp] = {}
+
+    def are_unchanged(self, id: int, path: str) -> bool:
+        """Whether the file of an image is unchanged; if only its time is new, its stamp is kept in `touched`."""
+        known = next(self._stats)
         with suppress(OSError):
-            status = os.stat(locate(path))  # noqa: PTH116 (a Path takes longer than the call)
-            if (status.st_size, status.st_mtime_ns) == stored:
+            status = os.stat(self._locate(path))  # noqa: PTH116 (a Path takes longer than the call)
+            if (status.st_size, status.st_mtime_ns) == known:
                 return True
-        return snapshot.stamp(id).matches(folders.locate(path))
-
-    return is_unchanged
+        stored = self._snapshot.stamp(id)
+        renewed = stored.renewed(self._folders.locate(path))
+        if renewed is not None and renewed != stored:
+            self.touched[id] = renewed
+        return renewed is not None
 
 
 def _states_nothing(record: ImageRecord) -> bool:

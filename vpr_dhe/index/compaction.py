@@ -1,16 +1,14 @@
 """Compaction: selection of segments to merge, and copying into larger ones without removed rows."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 from jaxtyping import Int64
 
 from vpr_dhe.index.codecs import LocalMapCodec
 from vpr_dhe.index.segments import Segment, SegmentInfo, SegmentWriter, StoredImage
-from vpr_dhe.records import ImageRecord
 
 # A segment is merged only into one of at least half this many times its size: as in a log-structured merge tree
 # (O'Neil et al., 1996), each image is copied a few times, not once for every image after it.
@@ -71,8 +69,7 @@ def rewrite(
     segments: Sequence[Segment],
     removed: Int64[np.ndarray, " removed"],
     *,
-    updated: Mapping[int, ImageRecord] = MappingProxyType({}),
-    recoding: Recoding | None = None,
+    convert: Callable[[StoredImage], StoredImage] = lambda stored: stored,
 ) -> SegmentInfo | None:
     """Copy the rows that were not removed into one new segment; None if there are none. Ids stay.
 
@@ -80,8 +77,7 @@ def rewrite(
         folder: folder of segments.
         segments: neighbouring segments.
         removed: ids to leave out.
-        updated: new records of some images, by id.
-        recoding: conversion of local maps, if any.
+        convert: function that returns what to store of an image; such as a `Recoding`.
 
     Raises:
         IndexDamagedError: if a row does not agree with its checksums.
@@ -90,15 +86,8 @@ def rewrite(
     try:
         for segment in segments:
             for row in np.flatnonzero(segment.live(removed)):
-                stored = _updated(segment.stored(int(row)), updated)
-                writer.append(recoding(stored) if recoding else stored)
+                writer.append(convert(segment.stored(int(row))))
         return writer.seal()
     except BaseException:
         writer.discard()
         raise
-
-
-def _updated(stored: StoredImage, updated: Mapping[int, ImageRecord]) -> StoredImage:
-    if stored.id not in updated:
-        return stored
-    return replace(stored, image=replace(stored.image, record=updated[stored.id]))

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.index.paths import is_folder
@@ -114,14 +114,23 @@ class ImageFolders:
 
     def name_of(self, path: StrPath) -> str:
         """Path in the index of a file that is given by it, or by its absolute path; neither needs to exist."""
-        given = os.path.normpath(path)
-        if not Path(given).is_absolute():
-            return PurePosixPath(given).as_posix()
-        around = [(name, root) for name, root in self._roots() if Path(given).is_relative_to(root)]
-        if not around:
-            return os.path.relpath(given, self.main)
-        name, root = max(around, key=lambda one: len(Path(one[1]).parts))
-        return _joined(name, Path(given).relative_to(root).as_posix())
+        given = Path(os.path.normpath(path))
+        if not given.is_absolute():
+            return given.as_posix()
+        return self.name_within(given) or os.path.relpath(given, self.main)
+
+    def name_within(self, path: Path) -> str | None:
+        """Path in the index of a file that is given by its absolute path; None if it is in none of the folders.
+
+        The path may lead to a folder through a link, and files and folders below may be links, as `list_images` allows.
+        """
+        names = {root: name for name, root in self._roots()}
+        for place_of in (str, os.path.realpath):  # most paths are given as the folder is
+            for parent in path.parents:
+                if (name := names.get(place_of(parent))) is not None:
+                    return _joined(name, path.relative_to(parent).as_posix())
+            names = {os.path.realpath(root): name for root, name in names.items()}
+        return None
 
     def _roots(self) -> list[tuple[str, str]]:
         return [("", self.main), *((one.name, one.folder) for one in self.merged)]

@@ -289,7 +289,7 @@ class PlaceIndex:
             require_same_features(writer.manifest.spec, extractor.spec)
             changes = changes_between(writer.snapshot, records)
             progress(changes.unchanged + len(changes.updated))
-            writer.update(changes.updated)
+            writer.update(changes)
             levels = writer.settle_grey_levels(changes.to_extract)
             source = Source(self.manifest.folders, extractor, batch_size, strict, read_ahead, levels, max_pixels)
             sealed = writer.add(changes, source, progress)

@@ -8,7 +8,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
@@ -74,15 +74,22 @@ class FileStamp:
 
     def matches(self, path: Path) -> bool:
         """Whether a file is unchanged: same size and time, or same content. Unreadable files count as unchanged."""
+        return self.renewed(path) is not None
+
+    def renewed(self, path: Path) -> "FileStamp | None":
+        """This stamp with the present time of a file that `matches`; None if it does not."""
         view = view_of(path)
         file = path if view is None else view.file
         try:
             status = file.stat()
             if status.st_size != self.bytes:
-                return False
-            return status.st_mtime_ns == self.modified_ns or Digest.of(file.read_bytes(), view) == self.content
+                return None
+            if status.st_mtime_ns == self.modified_ns:
+                return self
+            same = Digest.of(file.read_bytes(), view) == self.content
         except OSError:
-            return True
+            return self
+        return replace(self, modified_ns=status.st_mtime_ns) if same else None
 
 
 def modification_time_ns(path: Path) -> int:

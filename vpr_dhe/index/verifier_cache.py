@@ -2,7 +2,7 @@
 
 One file per image and kind, `verifier-cache/KIND/CONTENT`, named by the content of the image file. The manifest does
 not name it, so the index is the same with it and without it. Files get their names when they are complete, and begin
-with a checksum; those that fail it are deleted. Where nothing can be written, nothing is cached.
+with a checksum; those that fail it are deleted. Where nothing can be written, nothing is cached, and it is seldom tried.
 """
 
 import errno
@@ -28,6 +28,8 @@ _KEPT_SHARE = 0.9
 # Files written between two looks at what other processes write.
 _SURVEY_INTERVAL = 256
 _CHECK_BYTES = 8
+# Files that are not written after one could not be, before the next attempt: a full disk may have room again.
+_PAUSE = 1000
 
 _log = logging.getLogger(__name__)
 
@@ -42,7 +44,7 @@ class VerifierCache:
         self.folder = index / FOLDER
         self._max_bytes = max_bytes
         self._bytes = self._written = 0
-        self._is_off = False
+        self._pause = 0
 
     def read(self, kind: str, content: Digest) -> bytes | None:
         """Read what is cached of an image; None if there is nothing, or it is damaged."""
@@ -66,7 +68,10 @@ class VerifierCache:
             BadInputError: if VPR_DHE_VERIFIER_CACHE_GB is not a number of gigabytes.
         """
         stored = _check(value) + value
-        if self._is_off or len(stored) > self._limit():
+        if len(stored) > self._limit():
+            return
+        if self._pause:
+            self._pause -= 1
             return
         path = self._path(kind, content)
         temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
@@ -78,7 +83,7 @@ class VerifierCache:
             temporary.replace(path)
         except OSError as error:
             # Another process may have deleted the folder, which is no reason to stop.
-            self._is_off = error.errno != errno.ENOENT
+            self._pause = 0 if error.errno == errno.ENOENT else _PAUSE
             _log.info("cannot write to %s (%s)", self.folder, error)
         finally:
             with suppress(OSError):

@@ -7,7 +7,6 @@ from dataclasses import replace
 from functools import partial
 from itertools import takewhile
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -28,7 +27,7 @@ from vpr_dhe.index.grey_levels import with_grey_levels
 from vpr_dhe.index.ingest import Chunk, ExtractedImage, SealedChunk, Source, extract, load, seal_chunk
 from vpr_dhe.index.manifest import Manifest, SkippedImage, publish
 from vpr_dhe.index.merging import Merge, MergeReport, joined_folders, require_mergeable, with_rules_of
-from vpr_dhe.index.segments import Segment, SegmentInfo, collect_garbage
+from vpr_dhe.index.segments import Segment, SegmentInfo, StoredImage, collect_garbage
 from vpr_dhe.index.snapshot import SEGMENTS, STATE, VECTOR_FILES, Snapshot, make_folders
 from vpr_dhe.index.tombstones import with_removed
 from vpr_dhe.index.vector_files import Announce, with_vector_files
@@ -222,13 +221,14 @@ class IndexWriter:
         self.publish(self._with_removed(manifest, np.union1d(self.snapshot.removed, ids)))
         cache.drop(contents)
 
-    def update(self, updated: Mapping[int, ImageRecord]) -> None:
-        """Replace the records of some images; their features and ids stay."""
-        if not updated:
+    def update(self, changes: Changes) -> None:
+        """Store the new records of images, and the new times of their files; features and ids stay."""
+        ids = changes.updated.keys() | changes.touched.keys()
+        if not ids:
             return
         for segment in self.snapshot.segments:
-            if not updated.keys().isdisjoint(segment.ids.tolist()):
-                self._rewrite([segment], updated, keep_removed=True)
+            if not ids.isdisjoint(segment.ids.tolist()):
+                self._rewrite([segment], changes.applied_to, keep_removed=True)
 
     def merge(self, other: Snapshot, progress: Progress) -> MergeReport:
         """Add the images of another index with their features, in one step; see `PlaceIndex.merge`."""
@@ -289,7 +289,7 @@ class IndexWriter:
         manifest = replace(manifest, codec=save_codec(self.snapshot.folder / STATE, choice, len(sample)))
         recoding = Recoding(before, choice.codec)
         for segment in self.snapshot.segments:
-            info = rewrite(self.segments_folder, [segment], self.snapshot.removed, recoding=recoding)
+            info = rewrite(self.segments_folder, [segment], self.snapshot.removed, convert=recoding)
             manifest = manifest.with_rewritten([segment.name], info)
         self.publish(replace(manifest, removed=None))
 
@@ -307,7 +307,7 @@ class IndexWriter:
     def _rewrite(
         self,
         segments: Sequence[Segment],
-        updated: Mapping[int, ImageRecord] = MappingProxyType({}),
+        convert: Callable[[StoredImage], StoredImage] = lambda stored: stored,
         *,
         keep_removed: bool = False,
     ) -> None:
@@ -316,7 +316,7 @@ class IndexWriter:
         With `keep_removed`, removed rows are copied, too, so that FAISS files over the segment still serve.
         """
         removed = self.snapshot.removed
-        info = rewrite(self.segments_folder, segments, removed[:0] if keep_removed else removed, updated=updated)
+        info = rewrite(self.segments_folder, segments, removed[:0] if keep_removed else removed, convert=convert)
         manifest = self.manifest.with_rewritten([segment.name for segment in segments], info)
         if not keep_removed:
             removed = np.setdiff1d(removed, np.concatenate([segment.ids for segment in segments]))

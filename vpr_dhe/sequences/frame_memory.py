@@ -13,6 +13,7 @@ from vpr_dhe.features.base import ExtractorSpec
 from vpr_dhe.geography.exif import with_exif
 from vpr_dhe.images.loading import image_size
 from vpr_dhe.images.opened import read_file
+from vpr_dhe.index.image_folders import ImageFolders
 from vpr_dhe.index.ingest import ExtractedImage, comparable
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.index.rows import Digest, FileStamp, modification_time_ns
@@ -216,15 +217,13 @@ class FrameMemory:
 def _path_of(frame: SequenceFrame, folder: Path) -> str:
     """Path of a frame relative to the images folder."""
     if isinstance(frame.image, Path):
-        path = frame.image.absolute()
-        # Files and folders below the images folder may be symbolic links, as `list_images` allows.
-        root = next((parent for parent in path.parents if parent.resolve() == folder), None)
-        if root is None:
+        path = ImageFolders(str(folder)).name_within(frame.image.absolute())
+        if path is None:
             raise BadInputError(
                 f"frame {frame.image} lies outside of {folder}, the images folder of the index; move it there, or give "
                 "its pixels and a name"
             )
-        return path.relative_to(root).as_posix()
+        return path
     if not frame.name:
         raise BadInputError("a frame given as pixels has no name; give one, such as day-1/000042.jpg")
     return frame.name
