@@ -17,7 +17,7 @@ from vpr_dhe.runtime.threads import ScratchMemory, in_parallel, on_one_core
 
 # Candidates per task of a thread, or fewer if there are many threads. Larger tasks wait less often for the GIL.
 # Torch's own threads are avoided, because they keep spinning for milliseconds on cores that are needed.
-_CANDIDATES_PER_TASK = 12
+_CANDIDATES_PER_TASK = 16
 # A task has more candidates with small maps, up to this number of products.
 _PRODUCTS_PER_TASK = 1 << 21
 _TASKS_PER_THREAD = 4
@@ -112,7 +112,8 @@ def _candidates_per_task(count: int, query_cells: int, device: torch.device) -> 
     if device.type != "cpu":  # a GPU is fastest with one large batch, as far as its memory goes
         return max(1, min(count, _PRODUCTS_ON_GPU // max(1, query_cells) ** 2))
     most = max(_CANDIDATES_PER_TASK, _PRODUCTS_PER_TASK // max(1, query_cells) ** 2)
-    return max(1, min(most, -(-count // (_TASKS_PER_THREAD * torch.get_num_threads()))))
+    threads = torch.get_num_threads()
+    return max(1, min(most, -(-count // (_TASKS_PER_THREAD * threads if threads > 1 else 1))))
 
 
 Products = Float[Tensor, "query_cells columns"] | Int32[Tensor, "query_cells columns"]
@@ -235,10 +236,10 @@ def _largest_by_numpy(columns: Columns, multiplication: _Multiplication) -> tupl
         block = columns[rows_of_block]
         products = multiplication.products(block).numpy()
         products.max(axis=0, out=back[rows_of_block].reshape(-1))
-        by_candidate = products.reshape(rows, len(block), cells)
-        largest = by_candidate.argmax(axis=2)
+        largest = products.reshape(rows, len(block), cells).argmax(axis=2)
         index[rows_of_block] = largest.T
-        best[rows_of_block] = np.take_along_axis(by_candidate, largest[..., None], axis=2)[..., 0].T
+        starts = np.arange(0, products.size, cells).reshape(largest.shape)
+        best[rows_of_block] = products.reshape(-1).take(starts + largest).T
     return torch.from_numpy(index), torch.from_numpy(best), torch.from_numpy(back)
 
 
@@ -263,13 +264,13 @@ def _comes_first(
     """Mask of the first query cell among those matched to the same cell, which happens only with ties."""
     query_cells = index.shape[1]
     if index.device.type == "cpu":
-        candidate, own = agreed.numpy().nonzero()
-        cell = candidate * cells + index.numpy()[candidate, own]
+        own = np.flatnonzero(agreed.numpy())
+        cell = own // query_cells * cells + index.numpy().reshape(-1)[own]
         # The last of several assignments to one cell persists, which is that of the first query cell.
         first_of = np.empty(len(index) * cells, np.int64)
         first_of[cell[::-1]] = own[::-1]
         comes_first = np.zeros(index.shape, np.bool_)
-        comes_first[candidate, own] = first_of[cell] == own
+        comes_first.reshape(-1)[own] = first_of[cell] == own
         return torch.from_numpy(comes_first)
     own = torch.arange(query_cells, device=index.device).expand_as(index)
     first = own.new_full((len(index), cells), query_cells)

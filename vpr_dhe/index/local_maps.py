@@ -3,15 +3,15 @@
 import os
 import weakref
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import UInt8, UInt64
 
 from vpr_dhe.index.files import damage
 from vpr_dhe.index.rows import check_of
+from vpr_dhe.runtime.threads import in_parallel, split_evenly
 
 # Fewer records are read in less time than it takes to wake another thread.
 _WORTH_A_THREAD = 16
@@ -62,34 +62,22 @@ class LocalMapFile:
             raise damage(self._path, f"does not agree with its checksum in the local map of row {row}")
 
 
-def read_records(
-    places: Sequence[tuple[LocalMapFile, int]], record_bytes: int
-) -> UInt8[np.ndarray, "maps record_bytes"]:
-    """Read records at (file, row), in the order given.
+RecordPlace: TypeAlias = tuple[LocalMapFile, int, UInt8[np.ndarray, " record_bytes"]]
+"""A record of a file by its row, and the memory to read it into."""
+
+
+def read_records(places: Sequence[RecordPlace]) -> None:
+    """Read records, on two cores if there are many.
 
     Raises:
         IndexDamagedError: if one does not agree with its checksum.
     """
-    records = np.empty((len(places), record_bytes), np.uint8)
-    if len(places) < _WORTH_A_THREAD:
-        _read(places, records)
-        return records
     # From the page cache, two cores copy faster than one.
-    half = len(places) // 2
-    other = _thread(os.getpid()).submit(_read, places[half:], records[half:])
-    _read(places[:half], records[:half])
-    other.result()
-    return records
+    in_parallel(_read, [places] if len(places) < _WORTH_A_THREAD else split_evenly(places, 2))
 
 
-def _read(places: Sequence[tuple[LocalMapFile, int]], records: UInt8[np.ndarray, "maps record_bytes"]) -> None:
+def _read(places: Sequence[RecordPlace]) -> None:
     """Read cached records first, while the disk fetches the others."""
-    wanted = zip(places, records, strict=True)
-    waiting = [(file, row, record) for (file, row), record in wanted if not file.read_if_cached(row, record)]
+    waiting = [(file, row, record) for file, row, record in places if not file.read_if_cached(row, record)]
     for file, row, record in waiting:
         file.read_into(row, record)
-
-
-@cache
-def _thread(process: int) -> ThreadPoolExecutor:  # noqa: ARG001 (threads do not survive a fork)
-    return ThreadPoolExecutor(1, thread_name_prefix="local-maps")

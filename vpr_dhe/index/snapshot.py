@@ -1,7 +1,7 @@
 """Immutable state of an index at one moment, for reading."""
 
 from bisect import bisect
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +19,7 @@ from vpr_dhe.index.codec_files import open_codec
 from vpr_dhe.index.codecs import LocalMapCodec
 from vpr_dhe.index.files import PinnedFile, damage
 from vpr_dhe.index.ingest import comparable
-from vpr_dhe.index.local_maps import read_records
+from vpr_dhe.index.local_maps import RecordPlace, read_records
 from vpr_dhe.index.manifest import CoveringFile, Manifest, read_manifest
 from vpr_dhe.index.rows import Digest, FileStamp, Ids, PathTable, groups_of_equal_content, path_digest, path_digests
 from vpr_dhe.index.search import CoveredPart, ExactPart, Part, SearchResult, search_parts
@@ -224,13 +224,8 @@ class Snapshot:
             BadInputError: if one of the ids is unknown.
             IndexDamagedError: if one does not agree with its checksum.
         """
-        wanted = np.asarray(ids, np.int64)
-        vectors = np.empty((len(wanted), self.manifest.spec.dimension), np.float32)
-        # Segment by segment, because a search reads a hundred.
-        numbers = np.searchsorted(self._first_ids, wanted, side="right") - 1
-        for number in np.unique(numbers).tolist():
-            here = np.flatnonzero(numbers == number)
-            segment, rows = self._rows_of(number, wanted[here])
+        vectors = np.empty((len(ids), self.manifest.spec.dimension), np.float32)
+        for segment, rows, here in self._by_segment(ids):
             vectors[here] = segment.checked_vectors(rows)
         return torch.from_numpy(vectors)
 
@@ -238,17 +233,29 @@ class Snapshot:
         """Read the binary codes of images, in this order; None if the model makes none. Errors as for `descriptors`."""
         if not self.manifest.spec.code_bits:
             return None
-        places = [self.locate(int(id)) for id in ids]
-        return torch.from_numpy(np.stack([segment.codes[row] for segment, row in places]))
+        codes = np.empty((len(ids), self.manifest.spec.code_bits // 8), np.uint8)
+        for segment, rows, here in self._by_segment(ids):
+            codes[here] = segment.codes[rows]
+        return torch.from_numpy(codes)
 
-    def _rows_of(self, number: int, ids: Int64[np.ndarray, " ids"]) -> tuple[Segment, Int64[np.ndarray, " ids"]]:
-        """Find the rows of images of one segment; errors as for `locate`."""
-        known = np.empty(0, np.int64) if number < 0 else self.segments[number].ids
-        rows = _places_in(known, ids)
-        unknown = (rows < 0) | (_places_in(self.removed, ids) >= 0)
-        if unknown.any():
-            raise self._unknown(int(ids[unknown][0]))
-        return self.segments[number], rows
+    def _by_segment(
+        self, ids: Ids
+    ) -> Iterator[tuple[Segment, Int64[np.ndarray, " _images"], Int64[np.ndarray, " _images"]]]:
+        """Find many images at once: each segment with the rows of its images, and their places in `ids`.
+
+        Raises:
+            BadInputError: if one of the ids is unknown.
+        """
+        wanted = np.asarray(ids, np.int64)
+        numbers = np.searchsorted(self._first_ids, wanted, side="right") - 1
+        for number in np.unique(numbers).tolist():
+            here = np.flatnonzero(numbers == number)
+            known = np.empty(0, np.int64) if number < 0 else self.segments[number].ids
+            rows = _places_in(known, wanted[here])
+            unknown = (rows < 0) | (_places_in(self.removed, wanted[here]) >= 0)
+            if unknown.any():
+                raise self._unknown(int(wanted[here][unknown][0]))
+            yield self.segments[number], rows, here
 
     def local_maps(self, ids: Ids) -> Float[Tensor, "maps cells dimension"]:
         """Read and decode the local maps of images, in this order; errors as for `stored_maps`."""
@@ -261,9 +268,13 @@ class Snapshot:
             BadInputError: if one of the ids is unknown.
             IndexDamagedError: if one does not agree with its checksum.
         """
-        places = [self.locate(int(id)) for id in ids]
         codec = self.require_codec()
-        records = read_records([(segment.local_maps, row) for segment, row in places], codec.record_bytes)
+        records = np.empty((len(ids), codec.record_bytes), np.uint8)
+        places: list[RecordPlace] = []
+        for segment, rows, here in self._by_segment(ids):
+            found = zip(rows.tolist(), here.tolist(), strict=True)
+            places += [(segment.local_maps, row, records[place]) for row, place in found]
+        read_records(places)
         return StoredMaps(codec, records)
 
     def require_codec(self) -> LocalMapCodec:
@@ -329,12 +340,8 @@ class Snapshot:
 
     def file_stats(self, ids: Ids) -> list[tuple[int, int]]:
         """Size and modification time in nanoseconds of image files when they were indexed; errors as for `locate`."""
-        wanted = np.asarray(ids, np.int64)
-        stats = np.empty((len(wanted), 2), np.int64)
-        numbers = np.searchsorted(self._first_ids, wanted, side="right") - 1
-        for number in np.unique(numbers).tolist():
-            here = np.flatnonzero(numbers == number)
-            segment, rows = self._rows_of(number, wanted[here])
+        stats = np.empty((len(ids), 2), np.int64)
+        for segment, rows, here in self._by_segment(ids):
             stats[here, 0], stats[here, 1] = segment.rows["file_bytes"][rows], segment.rows["modified_ns"][rows]
         return list(zip(*stats.T.tolist(), strict=True))
 

@@ -2,7 +2,7 @@
 
 One file per image and kind, `verifier-cache/KIND/CONTENT`, named by the content of the image file. The manifest does
 not name it, so the index is the same with it and without it. Files get their names when they are complete, and begin
-with a checksum; those that fail it are deleted. Where nothing can be written, nothing is cached, and it is seldom tried.
+with a checksum; those that fail it are deleted. Where nothing can be written, nothing is cached; it is seldom tried.
 """
 
 import errno

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -16,7 +16,7 @@ from vpr_dhe.geometry.coordinates import cell_centres
 from vpr_dhe.geometry.homography import is_usable
 from vpr_dhe.geometry.matching import MutualNeighbours, mutual_nearest_neighbours
 from vpr_dhe.images.loading import image_size
-from vpr_dhe.records import EstimatorDetails, Features, Frame, Image, Matches
+from vpr_dhe.records import EstimatorDetails, Features, Frame, Grid, Image, Matches, Size
 
 # A homography has eight degrees of freedom, and a match fixes two.
 MIN_MATCHES = 4
@@ -180,7 +180,7 @@ def matches_of_cells(match: Callable[[], MutualNeighbours], spec: ExtractorSpec)
     That function takes the number of a candidate in the batch and returns its matches: centres of the matched cells.
     All maps come from the extractor of `spec`.
     """
-    centres = cell_centres(spec.grid, spec.input_size).numpy()
+    centres = _centres(spec.grid, spec.input_size)
     cell_px = max(spec.input_size.width / spec.grid.columns, spec.input_size.height / spec.grid.rows)
     tolerance_px = spec.tolerance_cells * cell_px
 
@@ -197,3 +197,8 @@ def matches_of_cells(match: Callable[[], MutualNeighbours], spec: ExtractorSpec)
         return [Matches(*of_one, tolerance_px=tolerance_px) for of_one in by_candidate]
 
     return lambda candidate: matches()[candidate]
+
+
+@lru_cache(maxsize=16)
+def _centres(grid: Grid, input_size: Size) -> Float64[np.ndarray, "cells 2"]:
+    return cell_centres(grid, input_size).numpy()
