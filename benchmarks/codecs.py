@@ -17,12 +17,12 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from statistics import median
 from time import perf_counter
 
 import numpy as np
-from jaxtyping import UInt8
 from measuring import RESULTS, table, write_result
 
 from vpr_dhe.datasets import read_places
@@ -31,10 +31,10 @@ from vpr_dhe.evaluation.place_evaluation import Settings, evaluate_dataset
 from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.index.codecs import CODECS
 from vpr_dhe.index.codecs.registry import unsupported_reason
-from vpr_dhe.index.local_maps import read_records
 from vpr_dhe.index.map_adaptation import adapt_index
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.index.segments import LOCAL_MAPS
+from vpr_dhe.index.stored_maps import StoredMaps
 from vpr_dhe.models.names import LITE_VLAD
 from vpr_dhe.verification.build import build_verifiers
 from vpr_dhe.verification.estimators.resources import Resources
@@ -66,11 +66,10 @@ class Cost:
 
 def measure_reading(index: PlaceIndex) -> Reading:
     """Time the reading of random images' maps."""
-    codec, rng = index.snapshot.require_codec(), np.random.default_rng(0)
+    rng = np.random.default_rng(0)
 
-    def choose() -> Callable[[], UInt8[np.ndarray, "maps record_bytes"]]:
-        places = [index.snapshot.locate(int(id)) for id in rng.choice(index.ids, MAPS, replace=False)]
-        return partial(read_records, [(segment.local_maps, row) for segment, row in places], codec.record_bytes)
+    def choose() -> Callable[[], StoredMaps]:
+        return partial(index.snapshot.stored_maps, rng.choice(index.ids, MAPS, replace=False))
 
     cold = []
     for _ in range(COLD_REPEATS):
@@ -78,8 +77,7 @@ def measure_reading(index: PlaceIndex) -> Reading:
         cold.append(elapsed_ms(choose()))
     index.local_maps(index.ids)
     warm = [elapsed_ms(choose()) for _ in range(WARM_REPEATS)]
-    read = choose()()
-    decoding = [elapsed_ms(partial(codec.decode, read)) for _ in range(COLD_REPEATS)]
+    decoding = [elapsed_ms(partial(attrgetter("decoded"), choose()())) for _ in range(COLD_REPEATS)]
     return Reading(median(cold), median(warm), median(decoding))
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from vpr_dhe.index.adaptation.adapted_search import terms_of
+from vpr_dhe.index.adaptation.adapted_search import image_terms
 from vpr_dhe.index.adaptation.fitting import Fit
 from vpr_dhe.index.adaptation.hubs import Reference
 from vpr_dhe.index.adaptation.map_images import MapImages
@@ -68,7 +68,7 @@ def save_adaptation(snapshot: Snapshot, vectors: MapVectors, images: MapImages, 
     mean_hub = 0.0 if means is None or np.isnan(means).all() else float(np.nanmean(means))
     parameters = Parameters(fit.transform, fit.hub_weight, mean_hub, ids[rows])
     parts = [
-        terms_of(parameters, ids[block], taken, None if means is None else means[block])
+        image_terms(parameters, ids[block], taken, None if means is None else means[block])
         for block, taken in vectors.blocks()
     ]
     saved = save_terms(folder, ImageTerms.joined([*parts, *_terms_of_removed(snapshot, parameters)]))
@@ -79,7 +79,7 @@ def _terms_of_removed(snapshot: Snapshot, parameters: Parameters) -> Iterator[Im
     """Terms of removed images, whose rows stay in their segments, and in FAISS files, until a compaction."""
     for segment in snapshot.segments:
         rows = np.flatnonzero(~segment.live(snapshot.removed))
-        yield terms_of(parameters, segment.ids[rows], np.array(segment.vectors[rows]), None)
+        yield image_terms(parameters, segment.ids[rows], np.array(segment.vectors[rows]), None)
 
 
 def _hub_means(
@@ -113,7 +113,7 @@ class AdaptationExtender:
         """Add the terms of a new segment, whose ids follow all others or fill a gap between them."""
         vectors = np.array(segment.vectors)
         records = [segment.image(row).record for row in range(len(segment.ids))]
-        new = terms_of(self._parameters, segment.ids, vectors, self._hub_means(vectors, records))
+        new = image_terms(self._parameters, segment.ids, vectors, self._hub_means(vectors, records))
         return replace(info, terms=(*info.terms, save_terms(self._folder, new)))
 
     def _hub_means(

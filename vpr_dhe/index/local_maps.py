@@ -66,7 +66,7 @@ RecordPlace: TypeAlias = tuple[LocalMapFile, int, UInt8[np.ndarray, " record_byt
 """A record of a file by its row, and the memory to read it into."""
 
 
-def read_records(places: Sequence[RecordPlace]) -> None:
+def read_map_records(places: Sequence[RecordPlace]) -> None:
     """Read records, on two cores if there are many.
 
     Raises:

@@ -19,7 +19,7 @@ from vpr_dhe.index.codec_files import open_codec
 from vpr_dhe.index.codecs import LocalMapCodec
 from vpr_dhe.index.files import PinnedFile, damage
 from vpr_dhe.index.ingest import comparable
-from vpr_dhe.index.local_maps import RecordPlace, read_records
+from vpr_dhe.index.local_maps import RecordPlace, read_map_records
 from vpr_dhe.index.manifest import CoveringFile, Manifest, read_manifest
 from vpr_dhe.index.rows import Digest, FileStamp, Ids, PathTable, groups_of_equal_content, path_digest, path_digests
 from vpr_dhe.index.search import CoveredPart, ExactPart, Part, SearchResult, search_parts
@@ -274,7 +274,7 @@ class Snapshot:
         for segment, rows, here in self._by_segment(ids):
             found = zip(rows.tolist(), here.tolist(), strict=True)
             places += [(segment.local_maps, row, records[place]) for row, place in found]
-        read_records(places)
+        read_map_records(places)
         return StoredMaps(codec, records)
 
     def require_codec(self) -> LocalMapCodec:

@@ -13,7 +13,7 @@ from vpr_dhe.distributed.shard_actor import ShardServer
 from vpr_dhe.distributed.sharding import assign
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.index import writer as writer_module
-from vpr_dhe.index.adaptation.adapted_search import terms_of
+from vpr_dhe.index.adaptation.adapted_search import image_terms
 from vpr_dhe.index.adaptation.hubs import Reference, hub_means
 from vpr_dhe.index.adaptation.map_images import MapImages, mask_of
 from vpr_dhe.index.checking import check, repair
@@ -238,7 +238,7 @@ def test_new_images_are_not_preferred_once_all_of_the_reference_are_gone(index):
     nothing = Reference(np.empty((0, VECTORS.shape[1]), np.float32), images.take(np.arange(0)))
     means = nothing.hub_means(VECTORS[:6], images)
     parameters = replace(index.snapshot.adaptation.parameters, hub_weight=0.5, mean_hub=0.3)
-    assert terms_of(parameters, np.arange(6), VECTORS[:6], means).rows.offsets.tolist() == [0.0] * 6
+    assert image_terms(parameters, np.arange(6), VECTORS[:6], means).rows.offsets.tolist() == [0.0] * 6
     assert not is_outgrown(index)
     index.remove(range(301))
     assert is_outgrown(index)

@@ -35,7 +35,7 @@ class Adaptation:
         return AdaptedRows(extracted, self.parameters.transform, self.terms_of(ids), self.parameters.hub_weight)
 
 
-def terms_of(
+def image_terms(
     parameters: Parameters,
     ids: Int64[np.ndarray, " images"],
     vectors: Float32[np.ndarray, "images dimension"],

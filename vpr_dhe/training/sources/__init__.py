@@ -12,7 +12,7 @@ from vpr_dhe.records import Size
 from vpr_dhe.runtime.choices import SYNTHETIC_TOWN
 from vpr_dhe.training.sources.base import JoinedPairs, PairSource, SomePairs, hold_out
 from vpr_dhe.training.sources.gsv_cities import PlaceImages
-from vpr_dhe.training.sources.positives import RADIUS_M, PositivePairs
+from vpr_dhe.training.sources.positives import POSITIVE_RADIUS_M, PositivePairs
 from vpr_dhe.training.sources.town import TownPairs
 from vpr_dhe.training.sources.warps import WarpedImages
 
@@ -145,6 +145,6 @@ def read_training_places(root: Path, protocol: Protocol) -> PlaceDataset | None:
         return None
     layout.require_taken(protocol)
     split = protocol.split or ("train" if "split" in layout.options else None)
-    usual_m = RADIUS_M if "split" in layout.options else None
+    usual_m = POSITIVE_RADIUS_M if "split" in layout.options else None
     radius_m = usual_m if protocol.radius_m is None else protocol.radius_m
     return layout.read(root, replace(protocol, split=split, radius_m=radius_m))

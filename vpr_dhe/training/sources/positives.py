@@ -8,7 +8,7 @@ from vpr_dhe.images.decoding import decode_named
 from vpr_dhe.training.mining import near_images
 from vpr_dhe.training.sources.base import PairSource, TrainingPair
 
-RADIUS_M = 10.0
+POSITIVE_RADIUS_M = 10.0
 """Radius of positives for training, smaller than for evaluation (Arandjelovic et al., NetVLAD, CVPR 2016)."""
 
 
