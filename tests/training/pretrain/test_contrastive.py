@@ -19,17 +19,27 @@ def shift(x_px, y_px):
 
 def test_partners_that_are_unlike_all_others_cost_nothing():
     vectors = torch.eye(5)
-    assert contrastive_loss(vectors, vectors, 0.01) < 1e-6
+    assert contrastive_loss(vectors, vectors, torch.eye(5, dtype=torch.bool), 0.01) < 1e-6
 
 
 def test_vectors_that_say_nothing_cost_the_logarithm_of_their_number():
     vectors = normalize(torch.ones(6, 4), dim=1)
-    assert contrastive_loss(vectors, vectors, 0.1) == pytest.approx(log(6), abs=1e-5)
+    assert contrastive_loss(vectors, vectors, torch.eye(6, dtype=torch.bool), 0.1) == pytest.approx(log(6), abs=1e-5)
+
+
+def test_other_pairs_of_the_same_place_are_no_negatives():
+    vectors = normalize(torch.ones(6, 4), dim=1)
+    same_place = torch.eye(6, dtype=torch.bool)
+    same_place[:2, :2] = True  # the first two have four rivals left, of five
+    expected = (2 * log(5) + 4 * log(6)) / 6
+    assert contrastive_loss(vectors, vectors, same_place, 0.1) == pytest.approx(expected, abs=1e-5)
 
 
 def test_the_wrong_partner_costs_the_difference_over_the_temperature():
     vectors = torch.eye(2)
-    assert contrastive_loss(vectors, vectors.flip(0), 0.1) == pytest.approx(10.0, abs=1e-3)
+    assert contrastive_loss(vectors, vectors.flip(0), torch.eye(2, dtype=torch.bool), 0.1) == pytest.approx(
+        10.0, abs=1e-3
+    )
 
 
 def test_under_the_identity_every_cell_corresponds_to_itself():
@@ -81,4 +91,6 @@ def test_gradients_are_those_of_finite_differences():
     corresponding = corresponding_cells(shift(5.0, -3.0), GRID, INPUT).double().expand(2, -1, -1)
     assert torch.autograd.gradcheck(lambda both: correspondence_loss(both[0], both[1], corresponding, 0.5), maps)
     vectors = torch.randn(2, 4, 3, dtype=torch.float64, generator=generator).requires_grad_()
-    assert torch.autograd.gradcheck(lambda both: contrastive_loss(both[0], both[1], 0.5), vectors)
+    same_place = torch.eye(4, dtype=torch.bool)
+    same_place[1, 3] = same_place[3, 1] = True
+    assert torch.autograd.gradcheck(lambda both: contrastive_loss(both[0], both[1], same_place, 0.5), vectors)

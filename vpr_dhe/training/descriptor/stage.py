@@ -6,7 +6,7 @@ al., "GSV-Cities", Neurocomputing 2022 (alpha 1, beta 50, lambda 0, epsilon 0.1)
 """
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -30,7 +30,7 @@ from vpr_dhe.training.descriptor.relit import RelitPairs
 from vpr_dhe.training.devices import in_single_precision
 from vpr_dhe.training.mining import MiningSettings, TripletMiner, Triplets
 from vpr_dhe.training.sources import TrainingData
-from vpr_dhe.training.sources.base import Draws, PairSource, TrainingPair
+from vpr_dhe.training.sources.base import Draws, PairSource, TrainingPair, same_place_mask
 from vpr_dhe.training.sources.triplets import TripletData
 from vpr_dhe.training.stage import Batches, Fact, Stage, StepLoss, Turn, Validation
 from vpr_dhe.training.trainable_extractor import TrainableExtractor
@@ -99,7 +99,7 @@ class DescriptorStage(Stage[Batch]):
             candidates.append(self._vectors([pair.image_b for pair in pairs]))
             places += [pair.places for pair in pairs]
         distances = torch.cdist(torch.cat(queries), torch.cat(candidates))
-        same_place = _same_place(places).fill_diagonal_(fill_value=False)
+        same_place = same_place_mask(places).fill_diagonal_(fill_value=False)
         distances = distances.masked_fill(same_place, torch.inf)
         # Ties and NaN count against a network, which collapsed if there are many. The pair itself counts once.
         ranks = (~(distances > distances.diagonal()[:, None])).sum(dim=1)
@@ -156,7 +156,7 @@ class PairBatches(Batches[PairBatch]):
         members = self._draws.source.members
         groups = [self._draws.group(number, members) for number in range(first, first + self._size)]
         images = _as_input([group.images for group in groups], self._preprocessing).images
-        return PairBatch(images, _same_place([group.places for group in groups]))
+        return PairBatch(images, same_place_mask([group.places for group in groups]))
 
 
 class MultiSimilarityStage(DescriptorStage[PairBatch]):
@@ -308,11 +308,6 @@ def _multi_similarity() -> tuple[Any, Any]:
     losses = import_extra("train", "pytorch_metric_learning.losses")
     miners = import_extra("train", "pytorch_metric_learning.miners")
     return miners.MultiSimilarityMiner(epsilon=0.1), losses.MultiSimilarityLoss(alpha=1, beta=50, base=0.0)
-
-
-def _same_place(places: Sequence[Set[str]]) -> Bool[Tensor, "groups groups"]:
-    """Mask of groups of images that may show the same place."""
-    return torch.tensor([[not one.isdisjoint(other) for other in places] for one in places])
 
 
 def _as_input(groups: Sequence[Sequence[Image]], preprocessing: Preprocessing) -> ImageBatch:

@@ -5,7 +5,7 @@ equation 4.
 """
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -16,13 +16,22 @@ from vpr_dhe.training.devices import in_single_precision
 
 
 def contrastive_loss(
-    queries: Float[Tensor, "pairs dimension"], candidates: Float[Tensor, "pairs dimension"], temperature: float
+    queries: Float[Tensor, "pairs dimension"],
+    candidates: Float[Tensor, "pairs dimension"],
+    same_place: Bool[Tensor, "pairs pairs"],
+    temperature: float,
 ) -> Float[Tensor, ""]:
-    """Symmetric InfoNCE loss of pairs of unit vectors."""
+    """Symmetric InfoNCE loss of pairs of unit vectors; other pairs of the same place are no negatives."""
     with in_single_precision():
         logits = queries @ candidates.mT / temperature
+    logits = logits.masked_fill(without_partners(same_place), -torch.inf)
     partner = torch.arange(len(logits), device=logits.device)
     return (cross_entropy(logits, partner) + cross_entropy(logits.mT, partner)) / 2
+
+
+def without_partners(same_place: Bool[Tensor, "pairs pairs"]) -> Bool[Tensor, "pairs pairs"]:
+    """Mask of pairs that may show the same place, without the pairs themselves."""
+    return same_place.clone().fill_diagonal_(fill_value=False)
 
 
 def correspondence_loss(

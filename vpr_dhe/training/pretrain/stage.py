@@ -27,9 +27,14 @@ from vpr_dhe.records import Preprocessing, Size
 from vpr_dhe.training.devices import to_device
 from vpr_dhe.training.extracted_pairs import homography_between_inputs
 from vpr_dhe.training.held_out import HeldOut
-from vpr_dhe.training.pretrain.contrastive import contrastive_loss, correspondence_loss, corresponding_cells
+from vpr_dhe.training.pretrain.contrastive import (
+    contrastive_loss,
+    correspondence_loss,
+    corresponding_cells,
+    without_partners,
+)
 from vpr_dhe.training.sources import TrainingData
-from vpr_dhe.training.sources.base import Draws, TrainingPair
+from vpr_dhe.training.sources.base import Draws, TrainingPair, same_place_mask
 from vpr_dhe.training.stage import Batches, Fact, Stage, StepLoss, Turn, Validation
 from vpr_dhe.training.trainable_extractor import TrainableExtractor
 
@@ -69,12 +74,14 @@ class ViewBatch(NamedTuple):
     """Preprocessed pairs of views with their homographies.
 
     `homographies` map pixels of A's input to pixels of B's; they hold for all of A in the pairs marked in `known`.
+    `same_place` marks pairs that may show the same place.
     """
 
     views_a: Float[Tensor, "pairs 3 height width"]
     views_b: Float[Tensor, "pairs 3 height width"]
     homographies: Float64[Tensor, "pairs 3 3"]
     known: Bool[Tensor, " pairs"]
+    same_place: Bool[Tensor, "pairs pairs"]
 
 
 class ViewBatches(Batches[ViewBatch]):
@@ -99,6 +106,7 @@ def views(pairs: Sequence[TrainingPair], preprocessing: Preprocessing) -> ViewBa
         to_network_input([pair.image_b for pair in pairs], preprocessing, _CPU),
         torch.cat([homography_between_inputs(pair, preprocessing.size) for pair in pairs]),
         torch.tensor([pair.homography is not None and pair.holds_everywhere for pair in pairs]),
+        same_place_mask([pair.places for pair in pairs]),
     )
 
 
@@ -169,7 +177,7 @@ class PretrainStage(Stage[ViewBatch]):
     def _loss(self, batch: ViewBatch, features: DenseFeatures) -> StepLoss:
         settings, pairs = self._settings, len(batch.views_a)
         vectors = normalize(features.vectors.float(), dim=1)
-        contrast = contrastive_loss(vectors[:pairs], vectors[pairs:], settings.temperature)
+        contrast = contrastive_loss(vectors[:pairs], vectors[pairs:], batch.same_place, settings.temperature)
         maps = features.local_maps.float()
         dense = correspondence_loss(
             maps[:pairs][batch.known],
@@ -197,7 +205,8 @@ class PretrainStage(Stage[ViewBatch]):
 
     def _found(self, batch: ViewBatch, features: DenseFeatures) -> "_Found":
         vectors, pairs = normalize(features.vectors.float(), dim=1), len(batch.views_a)
-        nearest = (vectors[:pairs] @ vectors[pairs:].mT).argmax(dim=1)
+        rivals = without_partners(batch.same_place)
+        nearest = (vectors[:pairs] @ vectors[pairs:].mT).masked_fill(rivals, -torch.inf).argmax(dim=1)
         maps_a, maps_b = (part[batch.known].float() for part in features.local_maps.split(pairs))
         weights = corresponding_cells(batch.homographies[batch.known], features.grid, _size(batch.views_a))
         chosen = (maps_a @ maps_b.mT).argmax(dim=2, keepdim=True)

@@ -2,14 +2,16 @@
 
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
 from typing import TypeVar
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int64
+import torch
+from jaxtyping import Bool, Float32, Float64, Int64
+from torch import Tensor
 
 from vpr_dhe.errors import DatasetError
 from vpr_dhe.records import Image
@@ -54,6 +56,11 @@ class TrainingGroup:
 
     images: tuple[Image, ...]
     places: frozenset[str] = frozenset()
+
+
+def same_place_mask(places: Sequence[Set[str]]) -> Bool[Tensor, "pairs pairs"]:
+    """Mask of pairs or groups that may show the same place: their names of places have one in common."""
+    return torch.tensor([[not one.isdisjoint(other) for other in places] for one in places])
 
 
 class PairSource(ABC):
