@@ -62,6 +62,11 @@ def test_index(run, database, tmp_path):
     assert made.descriptors(made.ids.tolist()).equal(index.descriptors(index.ids.tolist()))
 
 
+def test_at_least_one_candidate_is_verified(town):
+    with pytest.raises(BadInputError, match="rerank is 0; expected at least 1"):
+        evaluate(town, rerank=0, start_progress=lambda name, _: pytest.fail(f"{name} began"))
+
+
 def test_evaluate(run, town, tmp_path):
     options = ("--verifier", "magsac,none", "--rerank", 4, "--recall-at", "3,1", "--denominator", "with-positive")
     out = tmp_path / "out.json"

@@ -305,16 +305,31 @@ def test_indexing_again_extracts_only_what_is_new_or_has_another_content(index, 
     assert reopened.duplicates() == [(0, after), (5, reopened.find("new.png"))]
 
 
-def test_a_file_that_has_only_a_new_time_is_read_once_more(index, photo_folder, thumbnail_extractor, monkeypatch):
+@pytest.mark.parametrize("heading_deg", [None, 30.0])
+@pytest.mark.parametrize("links", [True, False])
+def test_a_file_that_has_only_a_new_time_is_read_once_more(
+    index, photo_folder, thumbnail_extractor, monkeypatch, heading_deg, links
+):
+    if not links:  # as on FAT
+        monkeypatch.setattr(Path, "hardlink_to", lambda *_: (_ for _ in ()).throw(PermissionError("no links")))
     read, read_bytes = [], Path.read_bytes
     monkeypatch.setattr(Path, "read_bytes", lambda path: read.append(path.name) or read_bytes(path))
+    before = index.descriptors(index.ids), index.local_maps(index.ids), index.image(2)
     os.utime(photo_folder / "01.png", ns=(1, 1))
-    records = read_split(photo_folder).records
+    first, *others = read_split(photo_folder).records[1:]
+    counts = []
     for _ in range(2):
-        report = index.add([replace(records[1], heading_deg=30.0), *records[2:]], thumbnail_extractor)
+        report = index.add([replace(first, heading_deg=heading_deg), *others], thumbnail_extractor)
+        counts.append((report.added, report.replaced, report.updated, report.unchanged))
     assert read.count("01.png") == 1
-    assert (report.updated, report.unchanged) == (0, 11)
-    assert PlaceIndex.open(index.folder).image(1).heading_deg == 30.0
+    updated = heading_deg is not None
+    assert counts == [(0, 0, int(updated), 11 - updated), (0, 0, 0, 11)]
+    reopened = PlaceIndex.open(index.folder)
+    assert (reopened.image(1).heading_deg, reopened.image(2)) == (heading_deg, before[2])
+    torch.testing.assert_close((reopened.descriptors(reopened.ids), reopened.local_maps(reopened.ids)), before[:2])
+    assert not check(index.folder).damaged
+    kept = {segment.name for segment in reopened.snapshot.segments}
+    assert {path.name for path in (index.folder / "segments").iterdir()} == kept
 
 
 @pytest.mark.parametrize("few", [0, 64])

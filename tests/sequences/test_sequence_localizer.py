@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 from torch.nn.functional import normalize
@@ -293,6 +294,20 @@ def test_bad_frames_are_explained(laps, empty_index, tmp_path, thumbnail_extract
     assert taken.read_text() == "another's"
     with pytest.raises(BadInputError, match="flush_every"):
         FrameMemory(empty_index, None, flush_every=0)
+
+
+def test_files_get_their_names_by_any_way_to_them(laps, empty_index, thumbnail_extractor, tmp_path):
+    folder, features = Path(empty_index.manifest.images_folder), thumbnail_extractor.extract(laps[:1])[0]
+    (folder / "day-1").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(folder)
+    ways = (folder / "day-1/../0.png", tmp_path / "link/1.png", folder / "day-1/2.png")
+    for way in ways:
+        PIL.Image.fromarray(laps[0]).save(way)
+    with FrameMemory(empty_index, None) as memory:
+        for way in ways:
+            memory.append(SequenceFrame(way), laps[0], features)
+    found = {empty_index.image(id).path for id in empty_index.ids.tolist()}
+    assert found == {"0.png", "1.png", "day-1/2.png"}
 
 
 def test_frames_are_appended_to_the_memory_that_is_searched(empty_index, thumbnail_extractor):

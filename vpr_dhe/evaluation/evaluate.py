@@ -17,6 +17,7 @@ from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.index.map_adaptation import adapt_opened
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.localization.early_stop import require_margin
+from vpr_dhe.localization.ranking import require_rerank
 from vpr_dhe.models.names import DEFAULT_MODEL
 from vpr_dhe.models.network_file import load_networks
 from vpr_dhe.records import StartProgress, StrPath, without_progress
@@ -103,6 +104,7 @@ def evaluate(
         BadInputError: if the folder holds image pairs, an argument is invalid, or no query could be read.
     """
     require_margin(stop_early)
+    require_rerank(rerank)
     ascending, counted = _ranks(ranks), _denominator(denominator)
     dataset = _read(data, layout, protocol or Protocol(), queries_limit, require_truth=require_truth)
     extractor = load_extractor(model, device, precision=features_precision(precision), runtime=runtime)

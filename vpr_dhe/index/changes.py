@@ -9,8 +9,6 @@ from functools import partial
 import numpy as np
 from jaxtyping import Int64
 
-from vpr_dhe.index.rows import FileStamp
-from vpr_dhe.index.segments import StoredImage
 from vpr_dhe.index.snapshot import Snapshot
 from vpr_dhe.records import ImageRecord
 
@@ -23,23 +21,16 @@ class Changes:
         to_extract: new images, and those whose file has changed.
         replaced: old ids of changed images, by path.
         updated: unchanged images whose position, heading or time is new, by id.
-        touched: stamps of unchanged images whose file has a new time, by id; stored, so that the file is not read again
-            by the next comparison.
+        touched: new modification times in nanoseconds of files that have the same content, by id; they are stored, so
+            that the files are not read again by the next comparison.
         unchanged: number of the images that are neither extracted nor updated.
     """
 
     to_extract: tuple[ImageRecord, ...]
     replaced: dict[str, int]
     updated: dict[int, ImageRecord]
-    touched: dict[int, FileStamp]
+    touched: dict[int, int]
     unchanged: int
-
-    def applied_to(self, stored: StoredImage) -> StoredImage:
-        """A stored image with its new record and stamp, if it has any."""
-        record = self.updated.get(stored.id, stored.image.record)
-        return replace(
-            stored, image=replace(stored.image, record=record), stamp=self.touched.get(stored.id, stored.stamp)
-        )
 
 
 def changes_between(snapshot: Snapshot, records: Iterable[ImageRecord]) -> Changes:
@@ -85,10 +76,10 @@ class _Files:
         self._snapshot, self._folders = snapshot, snapshot.manifest.folders
         self._stats = iter(snapshot.file_stats(ids[ids >= 0]))
         self._locate = self._folders.locate if self._folders.merged else partial(os.path.join, self._folders.main)
-        self.touched: dict[int, FileStamp] = {}
+        self.touched: dict[int, int] = {}
 
     def are_unchanged(self, id: int, path: str) -> bool:
-        """Whether the file of an image is unchanged; if only its time is new, its stamp is kept in `touched`."""
+        """Whether the file of an image is unchanged; if only its time is new, that is kept in `touched`."""
         known = next(self._stats)
         with suppress(OSError):
             status = os.stat(self._locate(path))  # noqa: PTH116 (a Path takes longer than the call)
@@ -97,7 +88,7 @@ class _Files:
         stored = self._snapshot.stamp(id)
         renewed = stored.renewed(self._folders.locate(path))
         if renewed is not None and renewed != stored:
-            self.touched[id] = renewed
+            self.touched[id] = renewed.modified_ns
         return renewed is not None
 
 

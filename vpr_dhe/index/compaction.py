@@ -69,7 +69,7 @@ def rewrite(
     segments: Sequence[Segment],
     removed: Int64[np.ndarray, " removed"],
     *,
-    convert: Callable[[StoredImage], StoredImage] = lambda stored: stored,
+    recoding: Recoding | None = None,
 ) -> SegmentInfo | None:
     """Copy the rows that were not removed into one new segment; None if there are none. Ids stay.
 
@@ -77,7 +77,7 @@ def rewrite(
         folder: folder of segments.
         segments: neighbouring segments.
         removed: ids to leave out.
-        convert: function that returns what to store of an image; such as a `Recoding`.
+        recoding: conversion of local maps, if any.
 
     Raises:
         IndexDamagedError: if a row does not agree with its checksums.
@@ -86,7 +86,8 @@ def rewrite(
     try:
         for segment in segments:
             for row in np.flatnonzero(segment.live(removed)):
-                writer.append(convert(segment.stored(int(row))))
+                stored = segment.stored(int(row))
+                writer.append(recoding(stored) if recoding else stored)
         return writer.seal()
     except BaseException:
         writer.discard()

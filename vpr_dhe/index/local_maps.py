@@ -3,6 +3,8 @@
 import os
 import weakref
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import TypeAlias
 
@@ -11,7 +13,7 @@ from jaxtyping import UInt8, UInt64
 
 from vpr_dhe.index.files import damage
 from vpr_dhe.index.rows import check_of
-from vpr_dhe.runtime.threads import in_parallel, split_evenly
+from vpr_dhe.runtime.threads import has_one_core, split_evenly
 
 # Fewer records are read in less time than it takes to wake another thread.
 _WORTH_A_THREAD = 16
@@ -67,13 +69,19 @@ RecordPlace: TypeAlias = tuple[LocalMapFile, int, UInt8[np.ndarray, " record_byt
 
 
 def read_map_records(places: Sequence[RecordPlace]) -> None:
-    """Read records, on two cores if there are many.
+    """Read records, on two cores if there are many and torch may use two.
 
     Raises:
         IndexDamagedError: if one does not agree with its checksum.
     """
-    # From the page cache, two cores copy faster than one.
-    in_parallel(_read, [places] if len(places) < _WORTH_A_THREAD else split_evenly(places, 2))
+    if len(places) < _WORTH_A_THREAD or has_one_core():
+        _read(places)
+        return
+    # From the page cache, two cores copy faster than one. A thread of its own may wait for the disk.
+    here, there = split_evenly(places, 2)
+    other = _thread(os.getpid()).submit(_read, there)
+    _read(here)
+    other.result()
 
 
 def _read(places: Sequence[RecordPlace]) -> None:
@@ -81,3 +89,8 @@ def _read(places: Sequence[RecordPlace]) -> None:
     waiting = [(file, row, record) for file, row, record in places if not file.read_if_cached(row, record)]
     for file, row, record in waiting:
         file.read_into(row, record)
+
+
+@cache
+def _thread(process: int) -> ThreadPoolExecutor:  # noqa: ARG001 (threads do not survive a fork)
+    return ThreadPoolExecutor(1, thread_name_prefix="local-maps")

@@ -77,7 +77,7 @@ class FileStamp:
         return self.renewed(path) is not None
 
     def renewed(self, path: Path) -> "FileStamp | None":
-        """This stamp with the present time of a file that `matches`; None if it does not."""
+        """This stamp with the present time of a file that `matches`, or as it is if that is unreadable; else None."""
         view = view_of(path)
         file = path if view is None else view.file
         try:

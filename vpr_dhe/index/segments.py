@@ -64,6 +64,11 @@ class StoredImage:
     code: bytes = b""
 
 
+def image_line(image: IndexedImage) -> bytes:
+    """Line of an image in `images.jsonl`."""
+    return (json.dumps(asdict(image)) + "\n").encode()
+
+
 class SegmentWriter:
     """Writer of one segment, row by row.
 
@@ -94,7 +99,7 @@ class SegmentWriter:
         count, files = self._whole
         if stored.code and CODES not in self._files:
             self._open(CODES)
-        image = (json.dumps(asdict(stored.image)) + "\n").encode()
+        image = image_line(stored.image)
         vector = stored.vector.astype("<f4")
         row = np.array(
             (
@@ -244,7 +249,11 @@ class Segment:
         return PositionSearch([self.image(row).record.position for row in range(self.info.count)])
 
     def image(self, row: int) -> IndexedImage:
-        """Read one image.
+        """Read one image; errors as for `image_line`."""
+        return _image_from_json(json.loads(self.image_line(row)))
+
+    def image_line(self, row: int) -> bytes:
+        """Read the line of one image.
 
         Raises:
             IndexDamagedError: if it does not agree with its checksum.
@@ -253,7 +262,7 @@ class Segment:
         content = os.pread(self._images, int(entry["image_bytes"]), int(entry["image_offset"]))
         if check_of(content) != entry["image_check"]:
             raise damage(self._folder / IMAGES, f"does not agree with its checksum in row {row}")
-        return _image_from_json(json.loads(content))
+        return content
 
     def stored(self, row: int) -> StoredImage:
         """Read one row.

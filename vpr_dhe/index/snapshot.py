@@ -268,10 +268,11 @@ class Snapshot:
             BadInputError: if one of the ids is unknown.
             IndexDamagedError: if one does not agree with its checksum.
         """
+        located = list(self._by_segment(ids))
         codec = self.require_codec()
         records = np.empty((len(ids), codec.record_bytes), np.uint8)
         places: list[RecordPlace] = []
-        for segment, rows, here in self._by_segment(ids):
+        for segment, rows, here in located:
             found = zip(rows.tolist(), here.tolist(), strict=True)
             places += [(segment.local_maps, row, records[place]) for row, place in found]
         read_map_records(places)

@@ -2,7 +2,7 @@
 
 One file per image and kind, `verifier-cache/KIND/CONTENT`, named by the content of the image file. The manifest does
 not name it, so the index is the same with it and without it. Files get their names when they are complete, and begin
-with a checksum; those that fail it are deleted. Where nothing can be written, nothing is cached; it is seldom tried.
+with a checksum; those that fail it are deleted. After a file could not be written, the next thousand are not cached.
 """
 
 import errno
@@ -70,7 +70,7 @@ class VerifierCache:
         stored = _check(value) + value
         if len(stored) > self._limit():
             return
-        if self._pause:
+        if self._pause > 0:
             self._pause -= 1
             return
         path = self._path(kind, content)

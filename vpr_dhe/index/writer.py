@@ -18,6 +18,7 @@ from vpr_dhe.index.adaptation.fitting import Fit
 from vpr_dhe.index.adaptation.map_images import MapImages
 from vpr_dhe.index.adaptation.report import AdaptationInfo
 from vpr_dhe.index.adaptation_update import AdaptationExtender, MapVectors, save_adaptation, with_joined_terms
+from vpr_dhe.index.amending import amend
 from vpr_dhe.index.changes import Changes
 from vpr_dhe.index.codec_choice import CodecChoice, choose_codec
 from vpr_dhe.index.codec_files import save_codec
@@ -27,7 +28,7 @@ from vpr_dhe.index.grey_levels import with_grey_levels
 from vpr_dhe.index.ingest import Chunk, ExtractedImage, SealedChunk, Source, extract, load, seal_chunk
 from vpr_dhe.index.manifest import Manifest, SkippedImage, publish
 from vpr_dhe.index.merging import Merge, MergeReport, joined_folders, require_mergeable, with_rules_of
-from vpr_dhe.index.segments import Segment, SegmentInfo, StoredImage, collect_garbage
+from vpr_dhe.index.segments import Segment, SegmentInfo, collect_garbage
 from vpr_dhe.index.snapshot import SEGMENTS, STATE, VECTOR_FILES, Snapshot, make_folders
 from vpr_dhe.index.tombstones import with_removed
 from vpr_dhe.index.vector_files import Announce, with_vector_files
@@ -228,7 +229,8 @@ class IndexWriter:
             return
         for segment in self.snapshot.segments:
             if not ids.isdisjoint(segment.ids.tolist()):
-                self._rewrite([segment], changes.applied_to, keep_removed=True)
+                # Removed rows stay, so that FAISS files over the segment still serve.
+                self._replace([segment], amend(self.segments_folder, segment, changes), self.snapshot.removed)
 
     def merge(self, other: Snapshot, progress: Progress) -> MergeReport:
         """Add the images of another index with their features, in one step; see `PlaceIndex.merge`."""
@@ -289,7 +291,7 @@ class IndexWriter:
         manifest = replace(manifest, codec=save_codec(self.snapshot.folder / STATE, choice, len(sample)))
         recoding = Recoding(before, choice.codec)
         for segment in self.snapshot.segments:
-            info = rewrite(self.segments_folder, [segment], self.snapshot.removed, convert=recoding)
+            info = rewrite(self.segments_folder, [segment], self.snapshot.removed, recoding=recoding)
             manifest = manifest.with_rewritten([segment.name], info)
         self.publish(replace(manifest, removed=None))
 
@@ -304,22 +306,17 @@ class IndexWriter:
         if self.snapshot.verifier_cache.is_present:
             self.snapshot.verifier_cache.retain(self.snapshot.content_digests())
 
-    def _rewrite(
-        self,
-        segments: Sequence[Segment],
-        convert: Callable[[StoredImage], StoredImage] = lambda stored: stored,
-        *,
-        keep_removed: bool = False,
-    ) -> None:
-        """Replace segments by one; readers that have opened the old ones can still read them.
-
-        With `keep_removed`, removed rows are copied, too, so that FAISS files over the segment still serve.
-        """
+    def _rewrite(self, segments: Sequence[Segment]) -> None:
+        """Replace segments by one without removed images."""
         removed = self.snapshot.removed
-        info = rewrite(self.segments_folder, segments, removed[:0] if keep_removed else removed, convert=convert)
+        info = rewrite(self.segments_folder, segments, removed)
+        self._replace(segments, info, np.setdiff1d(removed, np.concatenate([segment.ids for segment in segments])))
+
+    def _replace(
+        self, segments: Sequence[Segment], info: SegmentInfo | None, removed: Int64[np.ndarray, " removed"]
+    ) -> None:
+        """Publish one segment, or none, instead of others; readers that have opened those can still read them."""
         manifest = self.manifest.with_rewritten([segment.name for segment in segments], info)
-        if not keep_removed:
-            removed = np.setdiff1d(removed, np.concatenate([segment.ids for segment in segments]))
         self.publish(self._with_removed(manifest, removed))
         for segment in segments:
             shutil.rmtree(self.segments_folder / segment.name, ignore_errors=True)

@@ -28,7 +28,7 @@ ADAPTED_SIMILARITY_WEIGHT = 0.6
 def require_rerank(count: int) -> None:
     """Raise BadInputError unless at least one candidate is to be verified."""
     if count < 1:
-        raise BadInputError(f"rerank is {count}; expected at least 1, or the verifier {NO_VERIFIER!r}")
+        raise BadInputError(f"rerank is {count}; expected at least 1 (the verifier {NO_VERIFIER!r} verifies none)")
 
 
 def rerank(

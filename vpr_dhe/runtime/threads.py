@@ -30,7 +30,7 @@ def in_parallel(work: Callable[[Part], Result], parts: Sequence[Part]) -> list[R
     over operations that torch parallelises, which synchronises cores after each operation.
     """
     threads = torch.get_num_threads()
-    if len(parts) < 2 or _has_one_core():
+    if len(parts) < 2 or has_one_core():
         return [work(part) for part in parts]
     groups = split_evenly(parts, min(len(parts), threads * _GROUPS_PER_THREAD))
     done = _threads().map(lambda group: [work(part) for part in group], groups)
@@ -44,7 +44,7 @@ def split_evenly(items: Sequence[Part], count: int) -> list[Sequence[Part]]:
 
 def on_one_core(work: Callable[[Part], Result], part: Part) -> Result:
     """Run small work on one core, which is faster than torch's threads while other threads use the cores."""
-    return work(part) if _has_one_core() else _threads().submit(work, part).result()
+    return work(part) if has_one_core() else _threads().submit(work, part).result()
 
 
 class ScratchMemory(local):
@@ -67,7 +67,8 @@ class ScratchMemory(local):
         return self._memory[:needed].view(dtype).view(shape)
 
 
-def _has_one_core() -> bool:
+def has_one_core() -> bool:
+    """Whether this thread may use one core alone."""
     # Pool threads count as one core, because waiting for their own pool could deadlock.
     return torch.get_num_threads() == 1 or getattr(_this_thread, "is_shared", False)
 

@@ -217,7 +217,7 @@ class FrameMemory:
 def _path_of(frame: SequenceFrame, folder: Path) -> str:
     """Path of a frame relative to the images folder."""
     if isinstance(frame.image, Path):
-        path = ImageFolders(str(folder)).name_within(frame.image.absolute())
+        path = ImageFolders(str(folder)).name_within(Path(os.path.abspath(frame.image)))  # noqa: PTH100 (resolve follows links)
         if path is None:
             raise BadInputError(
                 f"frame {frame.image} lies outside of {folder}, the images folder of the index; move it there, or give "

@@ -11,12 +11,28 @@ from small_network import small_extractor, small_model
 from vpr_dhe.models.model_file import load_model
 from vpr_dhe.records import Size
 from vpr_dhe.training.loop import LoopSettings, train
-from vpr_dhe.training.pretrain.stage import PretrainSettings, PretrainStage
-from vpr_dhe.training.sources import open_training_data
+from vpr_dhe.training.pretrain.stage import PretrainSettings, PretrainStage, views
+from vpr_dhe.training.sources import TrainingData, open_training_data
+from vpr_dhe.training.sources.base import PairSource, TrainingPair
 from vpr_dhe.training.stage import Turn
 
 SIDE = 64
 SETTINGS = PretrainSettings(steps=200, warmup_steps=5, batch_size=8, learning_rate=1e-2, validation_pairs=4)
+
+
+class Fixed(PairSource):
+    """The same pairs each time."""
+
+    knows_homographies, description = False, "two pairs"
+
+    def __init__(self, pairs):
+        self.pairs = pairs
+
+    def __len__(self):
+        return len(self.pairs)
+
+    def pair(self, index, random):
+        return self.pairs[index]
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +55,17 @@ def loop(steps, **settings):
 def loss_of(trained, batch):
     with torch.no_grad():
         return float(trained(batch).loss)
+
+
+def test_views_of_one_place_are_no_rivals():
+    grey, rng = np.full((SIDE, SIDE, 3), 128, np.uint8), np.random.default_rng(4)
+    other = rng.integers(0, 256, grey.shape, np.uint8)
+    pairs = [TrainingPair(grey, grey, places=frozenset({place})) for place in ("front 1", "front 1", "front 2")]
+    batch = views([*pairs[:2], TrainingPair(other, other, places=pairs[2].places)], small_model(SIDE).preprocessing)
+    assert batch.same_place.tolist() == [[True, True, False], [True, True, False], [False, False, True]]
+    source = Fixed([pairs[0], pairs[1]])
+    validated = stage(TrainingData(source, source, source)).validate()
+    assert validated.scalars["recall_at_1"] == 100  # both views are equally near to each other
 
 
 @pytest.mark.slow

@@ -30,7 +30,7 @@ from vpr_dhe.training.descriptor.relit import RelitPairs
 from vpr_dhe.training.devices import in_single_precision
 from vpr_dhe.training.mining import MiningSettings, TripletMiner, Triplets
 from vpr_dhe.training.sources import TrainingData
-from vpr_dhe.training.sources.base import Draws, PairSource, TrainingPair, same_place_mask
+from vpr_dhe.training.sources.base import Draws, PairSource, TrainingPair, others_of_place, same_place_mask
 from vpr_dhe.training.sources.triplets import TripletData
 from vpr_dhe.training.stage import Batches, Fact, Stage, StepLoss, Turn, Validation
 from vpr_dhe.training.trainable_extractor import TrainableExtractor
@@ -99,8 +99,7 @@ class DescriptorStage(Stage[Batch]):
             candidates.append(self._vectors([pair.image_b for pair in pairs]))
             places += [pair.places for pair in pairs]
         distances = torch.cdist(torch.cat(queries), torch.cat(candidates))
-        same_place = same_place_mask(places).fill_diagonal_(fill_value=False)
-        distances = distances.masked_fill(same_place, torch.inf)
+        distances = distances.masked_fill(others_of_place(same_place_mask(places)), torch.inf)
         # Ties and NaN count against a network, which collapsed if there are many. The pair itself counts once.
         ranks = (~(distances > distances.diagonal()[:, None])).sum(dim=1)
         reciprocal = float((1 / ranks).mean())

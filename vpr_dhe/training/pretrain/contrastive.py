@@ -13,6 +13,7 @@ from vpr_dhe.geometry.coordinates import cell_centres
 from vpr_dhe.geometry.homography import project
 from vpr_dhe.records import Grid, Size
 from vpr_dhe.training.devices import in_single_precision
+from vpr_dhe.training.sources.base import others_of_place
 
 
 def contrastive_loss(
@@ -24,14 +25,9 @@ def contrastive_loss(
     """Symmetric InfoNCE loss of pairs of unit vectors; other pairs of the same place are no negatives."""
     with in_single_precision():
         logits = queries @ candidates.mT / temperature
-    logits = logits.masked_fill(without_partners(same_place), -torch.inf)
+    logits = logits.masked_fill(others_of_place(same_place), -torch.inf)
     partner = torch.arange(len(logits), device=logits.device)
     return (cross_entropy(logits, partner) + cross_entropy(logits.mT, partner)) / 2
-
-
-def without_partners(same_place: Bool[Tensor, "pairs pairs"]) -> Bool[Tensor, "pairs pairs"]:
-    """Mask of pairs that may show the same place, without the pairs themselves."""
-    return same_place.clone().fill_diagonal_(fill_value=False)
 
 
 def correspondence_loss(

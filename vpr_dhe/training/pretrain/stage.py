@@ -27,14 +27,9 @@ from vpr_dhe.records import Preprocessing, Size
 from vpr_dhe.training.devices import to_device
 from vpr_dhe.training.extracted_pairs import homography_between_inputs
 from vpr_dhe.training.held_out import HeldOut
-from vpr_dhe.training.pretrain.contrastive import (
-    contrastive_loss,
-    correspondence_loss,
-    corresponding_cells,
-    without_partners,
-)
+from vpr_dhe.training.pretrain.contrastive import contrastive_loss, correspondence_loss, corresponding_cells
 from vpr_dhe.training.sources import TrainingData
-from vpr_dhe.training.sources.base import Draws, TrainingPair, same_place_mask
+from vpr_dhe.training.sources.base import Draws, TrainingPair, others_of_place, same_place_mask
 from vpr_dhe.training.stage import Batches, Fact, Stage, StepLoss, Turn, Validation
 from vpr_dhe.training.trainable_extractor import TrainableExtractor
 
@@ -205,8 +200,8 @@ class PretrainStage(Stage[ViewBatch]):
 
     def _found(self, batch: ViewBatch, features: DenseFeatures) -> "_Found":
         vectors, pairs = normalize(features.vectors.float(), dim=1), len(batch.views_a)
-        rivals = without_partners(batch.same_place)
-        nearest = (vectors[:pairs] @ vectors[pairs:].mT).masked_fill(rivals, -torch.inf).argmax(dim=1)
+        excluded = others_of_place(batch.same_place)
+        nearest = (vectors[:pairs] @ vectors[pairs:].mT).masked_fill(excluded, -torch.inf).argmax(dim=1)
         maps_a, maps_b = (part[batch.known].float() for part in features.local_maps.split(pairs))
         weights = corresponding_cells(batch.homographies[batch.known], features.grid, _size(batch.views_a))
         chosen = (maps_a @ maps_b.mT).argmax(dim=2, keepdim=True)

@@ -63,6 +63,11 @@ def same_place_mask(places: Sequence[Set[str]]) -> Bool[Tensor, "pairs pairs"]:
     return torch.tensor([[not one.isdisjoint(other) for other in places] for one in places])
 
 
+def others_of_place(same_place: Bool[Tensor, "pairs pairs"]) -> Bool[Tensor, "pairs pairs"]:
+    """Mask of other pairs that may show the same place, without each pair itself."""
+    return same_place.clone().fill_diagonal_(fill_value=False)
+
+
 class PairSource(ABC):
     """Fixed number of pairs, each of which may be different every time it is made.
 
