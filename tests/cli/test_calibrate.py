@@ -78,7 +78,7 @@ def test_known_places_become_probable_and_unknown_ones_improbable(run, data, ind
     assert f"{unknown}: unknown place (p = 0." in table
     assert f"{known} (p = 0." in table
     pairs = run(*ask, "--format", "hloc")[1].split("\n")
-    assert all(line.startswith(str(known)) for line in pairs if line)
+    assert [line.split()[0] for line in pairs if line] == [str(known)] * 5
     rows = [line.split(",") for line in run(*ask, "--format", "csv")[1].splitlines()]
     assert float(rows[-1][-2]) == pytest.approx(second["rejected"]["probability"], abs=1e-6)
 
@@ -90,6 +90,15 @@ def test_known_places_become_probable_and_unknown_ones_improbable(run, data, ind
         ][0]["matches"][0]["probability"]
         is None
     )
+
+
+@pytest.mark.slow
+def test_the_method_is_that_of_the_option(run, index):
+    for method, has_steps in (("logistic", False), ("isotonic", True)):
+        code, _, stderr = run("calibrate", index, "--verifier", "none", "--rerank", 6, "--method", method)
+        assert code == 0, stderr
+        stored = json.loads((index / "calibrations/none.json").read_text())["content"]
+        assert bool(stored["steps"]) == has_steps
 
 
 @pytest.mark.slow

@@ -91,7 +91,9 @@ def test_query_answers_in_the_documented_json(town, index):
 def test_a_sequence_says_what_all_its_frames_come_to(town, index):
     queries = sorted((town / "images/test/queries").iterdir())[:2]
     options = ("--sequence", "--max-step-m", 500, "--rerank", 5, "--top-k", 2)
-    for line in call("query", index, *reversed(queries), *options, "--format", "jsonl").stdout.splitlines():
+    lines = call("query", index, *reversed(queries), *options, "--format", "jsonl").stdout.splitlines()
+    assert len(lines) == 2
+    for line in lines:
         belief = json.loads(line)["belief"]
         assert 0 <= belief["unknown"] <= 1
         assert belief["places"][0]["position"]["reference"] == "UTM 32U"

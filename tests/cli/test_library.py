@@ -10,7 +10,9 @@ from recordings import small_frames, video_of
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.evaluation.calibrate import calibrate_index
 from vpr_dhe.evaluation.evaluate import evaluate, evaluate_pairs
+from vpr_dhe.evaluation.place_evaluation import Settings
 from vpr_dhe.evaluation.provenance import provenance
+from vpr_dhe.evaluation.recall import Denominator
 from vpr_dhe.index import place_index
 from vpr_dhe.index.indexing import index_images
 from vpr_dhe.index.place_index import PlaceIndex
@@ -90,6 +92,23 @@ def test_evaluate(run, town, tmp_path):
     assert seen == [("database", 12), ("queries", 3)]
     assert inspected[0][0] is result
     assert list(inspected[0][1].verifiers) == ["magsac"]
+
+
+def test_settings_of_an_evaluation_are_those_given(town):
+    result = evaluate(
+        town,
+        verifiers=["none"],
+        ranks=[1],
+        rerank=7,
+        denominator="with-positive",
+        one_per_panorama=True,
+        rank_by="inliers",
+        stop_early=8.0,
+        queries_limit=1,
+        codec="float16",
+        adapt="off",
+    )
+    assert result.settings == Settings((1,), 7, Denominator.with_positive, True, "inliers", 8.0)
 
 
 def test_evaluate_pairs(run, database, tmp_path):

@@ -65,6 +65,7 @@ def test_a_model_with_its_head_verifies_by_dhe(tmp_path, photo_folder):
     matches = localizer.localize(photo_folder / "00.png", top_k=3).matches
     assert sorted(match.image for match in matches) == ["00.png", "01.png", "02.png"]
     assert all(match.homography is None or np.isfinite(match.homography).all() for match in matches)
+    assert sum(not match.skipped for match in matches) == 2
 
 
 def test_a_model_without_head_says_which_verifiers_work(tmp_path, photo_folder):

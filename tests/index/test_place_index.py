@@ -583,6 +583,7 @@ def test_growing_leaves_faiss_files_alone(index, photo_folder, thumbnail_extract
         (photo_folder / f"new{number}.png").write_bytes((photo_folder / f"{number:02d}.png").read_bytes()[:-1] + b"x")
         index.add([ImageRecord(f"new{number}.png")], thumbnail_extractor)
     assert index.manifest.vector_files == built
+    assert len(index) == 22
     assert len(index.manifest.segments) < 3 + 10
 
 
@@ -600,6 +601,7 @@ def test_a_reader_that_opens_during_a_compaction_gets_the_new_state(index, monke
 
     monkeypatch.setattr(Segment, "_require_checksum", compacting_meanwhile)
     assert len(PlaceIndex.open(index.folder)) == 11
+    assert compacted
 
 
 def test_ids_are_not_given_out_again_to_an_index_that_was_emptied(index, photo_folder, tmp_path, thumbnail_extractor):

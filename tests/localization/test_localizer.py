@@ -10,6 +10,7 @@ from PIL import Image as PillowImage
 
 from vpr_dhe.datasets.standard import read_split
 from vpr_dhe.errors import BadInputError, ImageError, IndexFormatError
+from vpr_dhe.features.extractor import load_extractor
 from vpr_dhe.images.decoding import decode_image
 from vpr_dhe.index.adaptation.fitting import Fit
 from vpr_dhe.index.adaptation.map_images import MapImages
@@ -21,7 +22,7 @@ from vpr_dhe.localization import database
 from vpr_dhe.localization.calibration.probability import Calibration, Conditions
 from vpr_dhe.localization.database import PinnedIndex, VerifiedIndex
 from vpr_dhe.localization.localizer import Localizer
-from vpr_dhe.records import Verification
+from vpr_dhe.records import Cameras, Intrinsics, Verification
 from vpr_dhe.sequences.frame_memory import FrameMemory
 from vpr_dhe.verification.build import build_estimator
 from vpr_dhe.verification.verifier import Verifier
@@ -193,6 +194,37 @@ def center(index: PlaceIndex) -> None:
         mean = index.descriptors(index.ids).numpy().mean(axis=0)
         report = AdaptationReport(len(images), "positions", 0)
         writer.adapt(Fit(VectorTransform.centring(mean), 0.0, report), vectors, images, lambda _kind, _count: None)
+
+
+@pytest.fixture
+def bundled_index(photo_folder, tmp_path) -> PlaceIndex:
+    """Three photos, extracted by a model of the package."""
+    extractor = load_extractor("sift-vlad")
+    index = PlaceIndex.create(tmp_path / "bundled", extractor.spec, photo_folder, codec="float16")
+    index.add(read_split(photo_folder).records[:3], extractor)
+    return index
+
+
+def test_headings_are_estimated_with_the_cameras_given(
+    index, bundled_index, photo_folder, thumbnail_extractor, monkeypatch
+):
+    cameras, seen = Cameras(Intrinsics(50.0, 50.0, 31.5, 23.5), Intrinsics(60.0, 60.0, 31.5, 23.5)), []
+    monkeypatch.setattr("vpr_dhe.localization.localizer.fuse_positions", lambda _, *, cameras: seen.append(cameras))
+    for localizer in (
+        Localizer(VerifiedIndex(index, None), thumbnail_extractor, cameras=cameras),
+        Localizer.open(bundled_index.folder, verifier="none", cameras=cameras),
+        Localizer.open(bundled_index.folder, verifier="none"),
+    ):
+        localizer.localize(photo_folder / "02.png")
+    assert seen == [cameras, cameras, None]
+
+
+@pytest.mark.parametrize(("adapt", "as_extracted"), [("auto", False), ("off", True)])
+def test_an_adapted_index_is_searched_as_extracted_on_request(bundled_index, photo_folder, adapt, as_extracted):
+    center(bundled_index)
+    localizer = Localizer.open(bundled_index.folder, verifier="none", adapt=adapt)
+    last = localizer.localize(photo_folder / "02.png").matches[-1]
+    assert (last.similarity == last.similarity_extracted) == as_extracted
 
 
 def test_a_least_probability_needs_a_calibration(index, photo_folder, thumbnail_extractor):

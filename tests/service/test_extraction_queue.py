@@ -43,8 +43,10 @@ class FailsOnBlack(Extractor):
 
     def __init__(self, extractor: Extractor) -> None:
         self.spec, self.extractor, self.gate = extractor.spec, extractor, Event()
+        self.sizes: list[int] = []
 
     def extract(self, images):
+        self.sizes.append(len(images))
         assert self.gate.wait(5)
         if any(not image.any() for image in images):
             raise RuntimeError("black")
@@ -53,7 +55,10 @@ class FailsOnBlack(Extractor):
 
 def test_one_image_does_not_take_its_batch_with_it(thumbnail_extractor):
     extractor = FailsOnBlack(thumbnail_extractor)
-    queue = ExtractionQueue(extractor, batch_size=4, batch_wait_s=0.2)
+    queue = ExtractionQueue(extractor, batch_size=3, batch_wait_s=5.0)
+    for grey in (10, 20, 30):  # a whole batch, for which the next three wait together
+        queue.submit(image_of(grey))
+    assert becomes(lambda: extractor.sizes == [3])
     futures = [queue.submit(image_of(grey)) for grey in (50, 0, 70)]
     extractor.gate.set()
     assert futures[0].result(5).frame.image_size == (20, 20)
@@ -61,6 +66,7 @@ def test_one_image_does_not_take_its_batch_with_it(thumbnail_extractor):
         futures[1].result(5)
     assert futures[2].result(5).frame.image_size == (20, 20)
     queue.close()
+    assert extractor.sizes == [3, 3, 1, 1, 1]
 
 
 def test_cancelled_images_are_not_extracted(thumbnail_extractor):
@@ -76,7 +82,9 @@ def test_closing_describes_what_was_submitted(thumbnail_extractor):
     queue = ExtractionQueue(thumbnail_extractor, batch_size=2, batch_wait_s=0.01)
     futures = [queue.submit(image_of(number)) for number in range(5)]
     queue.close()
-    assert all(future.done() for future in futures)
+    for number, future in enumerate(futures):
+        (alone,) = thumbnail_extractor.extract([image_of(number)])
+        assert torch.equal(future.result(0).global_descriptor, alone.global_descriptor)
 
 
 def becomes(condition: Callable[[], bool]) -> bool:

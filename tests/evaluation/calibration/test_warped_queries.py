@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import PIL.Image
 import pytest
@@ -46,6 +47,8 @@ def test_views_are_the_same_each_time(index):
         view = query.load()
         assert view.shape == (16, 16, 3)
         np.testing.assert_array_equal(view, same.load())
+        photo = decode_image(index.image_path(index.find(query.name)))
+        assert np.abs(view.astype(int) - cv2.resize(photo, (16, 16))).mean() > 5
 
 
 def test_withheld_images_are_no_candidates(index, thumbnail_extractor):

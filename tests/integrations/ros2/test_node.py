@@ -173,9 +173,11 @@ def test_fixes_are_those_of_the_base(degrees):
 
 
 def test_an_initial_pose_waits_for_somebody_who_listens(metres):
-    run = Run(metres, initial_pose=True)
-    run.published.initial_pose.has_subscribers = False
-    assert not run.over(lambda: image(3)).published.initial_pose.messages
+    for listens, count in ((False, 0), (True, 1)):
+        run = Run(metres, initial_pose=True)
+        run.node._localizer.selected_calibration = SelectedCalibration()  # the default one does not know such maps
+        run.published.initial_pose.has_subscribers = listens
+        assert len(run.over(lambda: image(3)).published.initial_pose.messages) == count
 
 
 def test_metres_become_poses_without_a_yaw_if_there_is_no_heading(metres):
@@ -188,10 +190,15 @@ def test_metres_become_poses_without_a_yaw_if_there_is_no_heading(metres):
 def test_an_initial_pose_is_published_once_and_on_request(metres):
     run = Run(metres, initial_pose=True)
     run.node._localizer.selected_calibration = SelectedCalibration()  # the default one does not know maps of 4 images
-    run.node.offer(lambda: image(0))
-    run.over(lambda: image(1), lambda: image(2))
-    assert len(run.published.pose.messages) >= 2
-    assert len(run.published.initial_pose.messages) == 1
+
+    def asked_again() -> RawImage:
+        assert len(run.published.initial_pose.messages) == 1
+        run.node.request_initial_pose()
+        return image(3)
+
+    run.over(lambda: image(1), lambda: image(2), asked_again, lambda: image(1))
+    assert len(run.published.pose.messages) == 4
+    assert [pose.x_m for pose in run.published.initial_pose.messages] == pytest.approx([100.0, 300.0])
 
 
 @pytest.mark.parametrize(("verifier", "min_inliers", "count"), [("magsac", 10_000, 0), ("none", 10_000, 1)])

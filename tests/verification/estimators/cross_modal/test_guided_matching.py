@@ -66,12 +66,14 @@ def test_unrelated_images_fail(verifier, streets):
 
 
 def test_an_answer_depends_on_no_other_candidate(verifier, streets):
-    a, *others = (View(Frame(image_size(one), image_size(one)), lambda one=one: one) for one in streets)
+    images = [*streets, as_thermal(streets[0])]
+    a, *others = (View(Frame(image_size(one), image_size(one)), lambda one=one: one) for one in images)
     together = verifier.verify(a, others)
     for view, found in zip(others, together, strict=True):
         (alone,) = verifier.verify(a, [view])
         assert alone.score == found.score
         assert (alone.homography is None) == (found.homography is None)
+    np.testing.assert_allclose(together[-1].homography, alone.homography, atol=1e-6)
 
 
 @pytest.mark.parametrize("radius_px", [np.inf, 16.0])

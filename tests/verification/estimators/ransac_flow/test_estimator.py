@@ -92,9 +92,8 @@ def test_nothing_in_common_fails_and_says_so():
     flat = np.full((200, 200, 3), 128, np.uint8)
     found = RansacFlowEstimator(Sees(), EXTRACTOR).estimate(view(texture()), [view(flat)])
     assert torch.isfinite(found.matrices).all()
-    if not bool(found.valid[0]):
-        assert found.details[0].value == 0
-        assert found.details[0].alignment is None
+    assert found.valid.tolist() == [False]
+    assert (found.details[0].value, found.details[0].alignment) == (0, None)
 
 
 def test_candidates_do_not_change_each_other_nor_the_random_state():
