@@ -94,10 +94,20 @@ def test_a_folder_of_nothing_but_broken_images(run, tmp_path):
 
 
 def test_adding_takes_only_what_is_new(run, index, photos):
-    PIL.Image.open(photos / "0.jpg").rotate(180).save(photos / "later.jpg")
-    code, stdout, _ = run("index", photos, "--out", index, "--add")
+    later = photos / "later.jpg"
+    PIL.Image.open(photos / "0.jpg").rotate(180).save(later)
+    try:
+        code, stdout, _ = run("index", photos, "--out", index, "--add")
+    finally:
+        later.unlink()  # other tests index this folder
     assert (code, "7 images (1 added" in stdout) == (0, True)
-    (photos / "later.jpg").unlink()
+
+
+def test_images_larger_than_allowed(run, index, photos):
+    code, _, stderr = run("query", index, photos / "0.jpg", "--max-megapixels", 0.001)
+    assert (code, "raise --max-megapixels" in stderr) == (2, True)
+    code, _, stderr = run("index", photos, "--out", index.parent / "small", "--max-megapixels", 0.001)
+    assert (code, "none of the 6 images" in one_error_line(stderr)) == (2, True)
 
 
 def test_queries_that_cannot_be_read(run, index, photos, tmp_path):

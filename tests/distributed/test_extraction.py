@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from waiting import wait_until
 
 from vpr_dhe.datasets.standard import read_split
 from vpr_dhe.distributed.cluster import connected
@@ -57,10 +58,7 @@ def wait_until_idle(processors: float) -> None:
     """Wait until no worker is left."""
     import ray
 
-    deadline = time.monotonic() + 20
-    while ray.available_resources().get("CPU") != processors:
-        assert time.monotonic() < deadline, "workers go on after an error"
-        time.sleep(0.2)
+    wait_until(lambda: ray.available_resources().get("CPU") == processors, 20.0)
 
 
 @pytest.fixture
@@ -113,14 +111,12 @@ def is_running(process: int) -> bool:
 
 def kill_a_node_at_work(cluster, marks: Path, gate: Path, killed: list[str]) -> None:
     """Wait until every node is at work and one that is not the head can be killed; the others go on when it is dead."""
-    while len(processes_by_node(marks)) < 3:
-        time.sleep(0.1)
+    wait_until(lambda: len(processes_by_node(marks)) == 3, 120.0)
     victim = cluster.list_all_nodes()[-1]
     assert not victim.head
     processes = processes_by_node(marks)[victim.node_id]
     cluster.remove_node(victim, allow_graceful=False)
-    while any(is_running(process) for process in processes):
-        time.sleep(0.1)
+    wait_until(lambda: not any(is_running(process) for process in processes))
     killed.append(victim.node_id)
     gate.touch()
 

@@ -10,6 +10,7 @@ import PIL.Image
 import pytest
 import torch
 from torch.nn.functional import normalize
+from waiting import wait_until
 
 from vpr_dhe.datasets.standard import read_split
 from vpr_dhe.errors import BadInputError, ImageError, IndexBusyError
@@ -122,12 +123,20 @@ def test_latest_drops_what_waits_and_counts_it():
     frames = read_live(slow_source(taken, 50, made), DropPolicy.latest)
     first = next(frames)
     taken.release()
-    while len(made) < 50 or any(thread.name == "frames" for thread in threading.enumerate()):
-        pass
+    wait_until(lambda: len(made) == 50 and all(thread.name != "frames" for thread in threading.enumerate()))
     rest = list(frames)
     assert (first.name, first.dropped) == ("0", 0)
     assert [(frame.name, frame.dropped) for frame in rest] == [("49", 48)]
     assert rest[0].odometry == Odometry(49.0)
+
+
+def test_a_stream_localizes_what_the_policy_keeps(localizer):
+    taken, made = threading.Semaphore(0), []
+    found = SequenceLocalizer(localizer).stream(slow_source(taken, 50, made), drop=DropPolicy.latest)
+    first = next(found)
+    taken.release()
+    wait_until(lambda: len(made) == 50 and all(thread.name != "frames" for thread in threading.enumerate()))
+    assert [(one.number, one.name, one.dropped) for one in (first, *found)] == [(0, "0", 0), (49, "49", 48)]
 
 
 def test_none_keeps_all_and_makes_the_source_wait():

@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ import httpx
 import numpy as np
 import PIL.Image
 import pytest
+from waiting import wait_until
 
 from vpr_dhe.cli import main
 
@@ -85,8 +85,7 @@ def test_it_answers_as_the_command_line_does_and_ends_in_order(index, tmp_path, 
         slow.putrequest("POST", "/v1/localize")
         slow.putheader("Content-Length", str(len(photo(2))))
         slow.endheaders(photo(2)[:1000])
-        while "vpr_dhe_queue_requests 1.0" not in client.get("/metrics").text:
-            time.sleep(0.01)
+        wait_until(lambda: "vpr_dhe_queue_requests 1.0" in client.get("/metrics").text)
         process.send_signal(signal.SIGTERM)
         late = client.post("/v1/localize", content=photo(1))
         assert (late.status_code, "stopping" in late.json()["error"]) == (503, True)

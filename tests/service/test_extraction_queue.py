@@ -1,13 +1,12 @@
 """Batches of images from many threads."""
 
-import time
 import weakref
-from collections.abc import Callable
 from threading import Event
 
 import numpy as np
 import pytest
 import torch
+from waiting import wait_until
 
 from vpr_dhe.features.base import Extractor
 from vpr_dhe.service.extraction_queue import ExtractionQueue
@@ -58,7 +57,7 @@ def test_one_image_does_not_take_its_batch_with_it(thumbnail_extractor):
     queue = ExtractionQueue(extractor, batch_size=3, batch_wait_s=5.0)
     for grey in (10, 20, 30):  # a whole batch, for which the next three wait together
         queue.submit(image_of(grey))
-    assert becomes(lambda: extractor.sizes == [3])
+    wait_until(lambda: extractor.sizes == [3])
     futures = [queue.submit(image_of(grey)) for grey in (50, 0, 70)]
     extractor.gate.set()
     assert futures[0].result(5).frame.image_size == (20, 20)
@@ -87,14 +86,6 @@ def test_closing_describes_what_was_submitted(thumbnail_extractor):
         assert torch.equal(future.result(0).global_descriptor, alone.global_descriptor)
 
 
-def becomes(condition: Callable[[], bool]) -> bool:
-    """Whether a condition holds within seconds; the thread of the queue lets go of an image after its result."""
-    end = time.monotonic() + 5
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.01)
-    return condition()
-
-
 @pytest.mark.usefixtures("no_garbage_collector")
 @pytest.mark.parametrize("greys", [(50,), (0,), (50, 0)])
 def test_images_are_let_go_with_their_results(greys, thumbnail_extractor):
@@ -109,5 +100,6 @@ def test_images_are_let_go_with_their_results(greys, thumbnail_extractor):
         return [weakref.ref(image) for image in images]
 
     images = ask()
-    assert becomes(lambda: not any(image() is not None for image in images))
+    # The thread of the queue lets go of an image after its result.
+    wait_until(lambda: not any(image() is not None for image in images))
     queue.close()

@@ -165,8 +165,9 @@ def test_one_too_many_is_told_to_come_back(running):
     async def talk(client: httpx.AsyncClient) -> list[httpx.Response]:
         running.extractor.gate.clear()
         waiting = [asyncio.create_task(client.post("/v1/localize", content=photo)) for _ in range(2)]
-        while running.service.admission.active < 2:
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(60):
+            while running.service.admission.active < 2:
+                await asyncio.sleep(0.01)
         refused = await client.post("/v1/localize", content=photo)
         metrics = await client.get("/metrics")
         running.extractor.gate.set()
@@ -186,8 +187,8 @@ def test_an_answer_that_takes_too_long_is_given_up(running):
         running.extractor.gate.set()
         return [late, await client.post("/v1/localize", content=photos(running)[0].read_bytes())]
 
-    late, next_one = running.limited(timeout_s=0.5).ask(talk)
-    assert (late.status_code, "no answer within 0.5 s" in late.json()["error"]) == (503, True)
+    late, next_one = running.limited(timeout_s=2.0).ask(talk)
+    assert (late.status_code, "no answer within 2 s" in late.json()["error"]) == (503, True)
     assert next_one.status_code == 200
 
 
@@ -197,8 +198,9 @@ def test_a_stopping_service_answers_whom_it_let_in_and_nobody_else(running):
     async def talk(client: httpx.AsyncClient) -> list[httpx.Response]:
         running.extractor.gate.clear()
         inside = asyncio.create_task(client.post("/v1/localize", content=photo))
-        while not running.extractor.reached.is_set():
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(60):
+            while not running.extractor.reached.is_set():
+                await asyncio.sleep(0.01)
         running.service.admission.close()
         refused = [await client.post("/v1/localize", content=photo), await client.get("/readyz")]
         alive = await client.get("/healthz")

@@ -9,6 +9,7 @@ import typer
 
 from vpr_dhe.cli.shared.callbacks import writable_file
 from vpr_dhe.cli.shared.progress import progress_stages
+from vpr_dhe.errors import BadInputError
 
 NAME = "demo"
 EXAMPLES = """
@@ -30,14 +31,13 @@ def run(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the town.")] = 0,
 ) -> None:
     """Build a small town, index its images, and localize new photos of it."""
-    from vpr_dhe.errors import BadInputError
+    if keep and keep.exists() and (not keep.is_dir() or any(keep.iterdir())):
+        raise BadInputError(f"{keep} already exists; give the name of a new folder")
     from vpr_dhe.evaluation.demo import run_demo
     from vpr_dhe.report.pictures.adaptation import draw_examples
     from vpr_dhe.report.pictures.drawing import draw_match, write_picture
     from vpr_dhe.report.tables.evaluation import demo_table
 
-    if keep and keep.exists() and (not keep.is_dir() or any(keep.iterdir())):
-        raise BadInputError(f"{keep} already exists; give the name of a new folder")
     examples = picture.with_stem(f"{picture.stem}-adaptation")
     with (
         nullcontext(keep) if keep else TemporaryDirectory(prefix="vpr-dhe-demo-") as folder,

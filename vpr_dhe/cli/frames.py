@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from vpr_dhe.cli.shared.recordings import RecordingOptions
+from vpr_dhe.errors import BadInputError
 
 NAME = "frames"
 EXAMPLES = """
@@ -21,11 +22,10 @@ def run(
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first damaged frame.")] = False,
 ) -> None:
     """Extract frames of a bag or a video as image files; an interrupted run can be continued."""
-    from vpr_dhe.errors import BadInputError
-    from vpr_dhe.images.listing import list_images
-
     if recording.given is None:
         raise BadInputError("give one recording by --bag or --video")
+    from vpr_dhe.images.listing import list_images
+
     extracted = recording.extract(out, strict=strict)
     count = len(list_images(extracted.folder))
     print(f"{extracted.folder}: {count} frames, with times and positions in {extracted.table.name}")
