@@ -18,6 +18,8 @@ import pytest
 
 from vpr_dhe.cli import main
 from vpr_dhe.synthetic_town.town import SyntheticTown, write_town
+from vpr_dhe.verification.build import build_estimator
+from vpr_dhe.verification.estimators.resources import Resources
 
 
 def vpr_dhe(*arguments: object, expect: int = 0) -> subprocess.CompletedProcess[str]:
@@ -233,6 +235,24 @@ def test_align_learns_on_the_pair_within_the_time_given(town, tmp_path):
     done = call("align", *images, "--method", "magsac", "--max-seconds", 1, expect=2)
     assert "magsac has no time limit" in done.stderr
     assert "weak-alignment" in done.stderr
+
+
+def test_the_time_limit_and_the_weights_reach_the_method(tmp_path, monkeypatch):
+    PIL.Image.new("RGB", (100, 100), (120, 120, 120)).save(tmp_path / "a.png")
+    given = []
+
+    def load(model, weights, **others) -> Resources:
+        given.append((model, list(weights), others["max_seconds"], others["device"]))
+        return Resources()
+
+    monkeypatch.setattr("vpr_dhe.verification.alignment.load_resources", load)
+    images = [str(tmp_path / "a.png")] * 2
+    options = ["--max-seconds", "1.5", "--device", "cpu", "--weights", str(tmp_path / "a.png")]
+    monkeypatch.setattr("sys.argv", ["vpr-dhe", "align", *images, *options])
+    with pytest.raises(SystemExit):
+        main()
+    assert given == [(None, [tmp_path / "a.png"], 1.5, "cpu")]
+    assert build_estimator("weak-alignment", Resources(max_seconds=1.5)).settings.max_seconds == 1.5
 
 
 def test_align_of_images_that_share_nothing_exits_with_1(tmp_path):

@@ -9,6 +9,7 @@ import published_networks
 import pytest
 import torch
 
+import vpr_dhe
 from vpr_dhe.models.network_file import load_network
 
 
@@ -43,6 +44,8 @@ def test_an_imported_network_aligns(run, pair, tmp_path, make, kind, method):
     assert document["method"] == method
     # Weights are made up: an estimate may be no view of the image, which is said.
     assert (code == 0) == (document["homography"] is not None), stderr
+    found = vpr_dhe.align(*pair, method=method, weights=[weights])
+    assert document["homography"] == (None if found.homography is None else pytest.approx(found.homography))
 
 
 def test_how_to_get_a_network_is_said(run, pair):

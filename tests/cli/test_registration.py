@@ -5,6 +5,7 @@ import json
 import pytest
 from aligned_folder import write_aligned_pairs
 
+import vpr_dhe
 from vpr_dhe.models.network_file import load_network
 
 TINY = ("--steps", 1, "--batch-size", 2, "--validation-pairs", 1, "--device", "cpu", "--width", 8, "--iterations", 1)
@@ -23,6 +24,8 @@ def align(run, pairs, method, weights):
     assert document["method"] == method
     # After a step, a network may still fold an image over; that is no homography, and said so.
     assert (code == 0) == (document["homography"] is not None), stderr
+    found = vpr_dhe.align(*images, method=method, weights=[weights])
+    assert document["homography"] == (None if found.homography is None else pytest.approx(found.homography))
     return document
 
 

@@ -154,8 +154,8 @@ def test_a_network_for_none_of_the_methods_is_refused(tmp_path):
     path = tmp_path / "network.safetensors"
     settings = RegistrationSettings(side_px=32, width=8, iterations=2)
     network_file("iterative", settings, build_registration(settings), training_data="nothing").save(path)
-    with pytest.raises(VerifierError, match="--weights gives a network for 'iterative', and the method is magsac"):
-        build_aligner("magsac", weights=[path])
     resources = load_resources(weights=[path])
+    with pytest.raises(VerifierError, match="--weights gives a network for 'iterative', and the method is magsac"):
+        build_aligner("magsac", resources)
     for names in (["magsac", "iterative"], ["magsac", "auto"]):
         assert list(build_aligners(names, resources)) == names

@@ -13,9 +13,10 @@ from vpr_dhe.images.loading import image_size
 from vpr_dhe.records import NOTHING_TO_MATCH, Size
 from vpr_dhe.synthetic_town.town import SyntheticTown
 from vpr_dhe.verification import auto_aligner
-from vpr_dhe.verification.alignment import build_aligner
+from vpr_dhe.verification.alignment import build_aligner, load_resources
 from vpr_dhe.verification.auto_aligner import AutomaticAligner
 from vpr_dhe.verification.estimators.base import Homographies, HomographyEstimator
+from vpr_dhe.verification.estimators.resources import Resources
 from vpr_dhe.verification.keypoint_refinement import count_agreeing
 
 METHODS = ("asift", "ransac-flow", "auto")
@@ -114,6 +115,6 @@ def test_hardly_any_match_agrees_with_a_wrong_homography(photos):
 
 def test_auto_refuses_what_it_has_no_use_for():
     with pytest.raises(VerifierError, match="leave them out"):
-        build_aligner("auto", "sift-vlad")
+        build_aligner("auto", load_resources("sift-vlad"))
     with pytest.raises(VerifierError, match="--max-seconds"):
-        build_aligner("auto", max_seconds=3.0)
+        build_aligner("auto", Resources(max_seconds=3.0))

@@ -54,14 +54,15 @@ def run(
     from vpr_dhe.errors import AlignmentError
     from vpr_dhe.report.tables.alignment import homography_document, homography_table
     from vpr_dhe.runtime.stopwatch import Stopwatch
-    from vpr_dhe.verification.alignment import build_aligner, open_picture
+    from vpr_dhe.verification.alignment import build_aligner, load_resources, open_picture
 
     format = chosen_format(format, out, DocumentFormat.table)
     a, b = open_picture(image_a), open_picture(image_b)
     with progress_stages("step") as start:
-        align = build_aligner(
-            method, model.model, weights or (), **model.loading(), start_progress=start, max_seconds=max_seconds
+        resources = load_resources(
+            model.model, weights or (), **model.loading(), start_progress=start, max_seconds=max_seconds
         )
+        align = build_aligner(method, resources)
         clock = Stopwatch()
         found = align(a, b)
         elapsed_ms = clock.lap_ms()

@@ -91,37 +91,7 @@ def align(
 
     Raises:
         ImageError: if an image cannot be read.
-        ModelError, VerifierError: as for `build_aligner`.
-    """
-    aligner = build_aligner(
-        method,
-        model,
-        weights,
-        device,
-        runtime=runtime,
-        precision=precision,
-        start_progress=start_progress,
-        max_seconds=max_seconds,
-    )
-    return aligner(open_picture(image_a), open_picture(image_b))
-
-
-def build_aligner(
-    name: str,
-    model: str | None = None,
-    weights: Iterable[StrPath] = (),
-    device: str = "cpu",
-    *,
-    runtime: Runtime = AUTO,
-    precision: Precision = FP32,
-    start_progress: StartProgress = without_progress,
-    max_seconds: float | None = None,
-) -> Aligner:
-    """Build a function that aligns two images, with the arguments of `align`.
-
-    Raises:
-        ModelError: if the model is unknown, or a network file is missing or damaged.
-        VerifierError: if the method is unknown, needs a head or a network that is not given, or cannot stop early.
+        ModelError, VerifierError: as for `load_resources` and `build_aligners`.
     """
     resources = load_resources(
         model,
@@ -132,7 +102,12 @@ def build_aligner(
         start_progress=start_progress,
         max_seconds=max_seconds,
     )
-    return build_aligners([name], resources)[name]
+    return build_aligner(method, resources)(open_picture(image_a), open_picture(image_b))
+
+
+def build_aligner(name: str, resources: Resources | None = None) -> Aligner:
+    """Build a function that aligns two images; as `build_aligners`, for one method."""
+    return build_aligners([name], resources or Resources())[name]
 
 
 def load_resources(
@@ -163,7 +138,7 @@ def build_aligners(names: Sequence[str], resources: Resources) -> dict[str, Alig
 
     Raises:
         VerifierError: if a method is unknown, needs a head or a network that is not given, or cannot stop early, or
-            if a network is for none of the methods.
+            if a network is for none of the methods, unless one is `auto`, which tries all.
         ModelError: if a network file is damaged.
     """
     if AUTOMATIC not in names:
