@@ -35,7 +35,8 @@ from PIL import Image as PillowImage
 from vpr_dhe.index.checking import check
 from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.localization.localizer import Localizer
-from vpr_dhe.report.tables.answers import Answer, answer_document
+from vpr_dhe.report.tables.answer_documents import answer_document
+from vpr_dhe.report.tables.answers import Answer
 
 IMAGES = 60
 BROKEN_SHARE = 0.01

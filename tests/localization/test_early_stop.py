@@ -18,7 +18,9 @@ from vpr_dhe.localization.early_stop import SAFE_MARGIN, parts, stands_out
 from vpr_dhe.localization.ranking import ranked_matches, rerank
 from vpr_dhe.localization.retrieval import Candidate
 from vpr_dhe.records import Features, Frame, GreyLevels, Grid, ImageRecord, Size, Verification
-from vpr_dhe.report.tables.answers import LINE_FORMATS, SHEET_FORMATS, Answer, AnswerSheet, answer_document
+from vpr_dhe.report.tables.answer_documents import answer_document
+from vpr_dhe.report.tables.answer_formats import LINE_FORMATS, SHEET_FORMATS
+from vpr_dhe.report.tables.answers import Answer, AnswerSheet
 
 IMAGE = np.zeros((16, 16, 3), np.uint8)
 FEATURES = Features(torch.ones(1), torch.ones(1, 1), Grid(1, 1), Frame(Size(16, 16), Size(16, 16)))

@@ -18,7 +18,8 @@ from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.localization.calibration.probability import Calibration, Conditions
 from vpr_dhe.localization.calibration.selection import SelectedCalibration
 from vpr_dhe.records import MetricPosition
-from vpr_dhe.report.tables.answers import Answer, answer_document
+from vpr_dhe.report.tables.answer_documents import answer_document
+from vpr_dhe.report.tables.answers import Answer
 
 
 def expected(running, path: Path, top_k: int = 5) -> dict:

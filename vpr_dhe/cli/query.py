@@ -41,7 +41,8 @@ if TYPE_CHECKING:
 
     from vpr_dhe.localization.localizer import Localizer
     from vpr_dhe.records import Near
-    from vpr_dhe.report.tables.answers import Answer, AnswerSheet, LineFormat
+    from vpr_dhe.report.tables.answers import Answer, AnswerSheet
+    from vpr_dhe.report.tables.line_format import LineFormat
     from vpr_dhe.sequences.frames import SequenceFrame
 
 NAME = "query"
@@ -139,7 +140,8 @@ class OutputOptions:
         Raises:
             BadInputError: if the indexed images or a query are not in the root.
         """
-        from vpr_dhe.report.tables.answers import LINE_FORMATS, rooted_pair_format
+        from vpr_dhe.report.tables.answer_formats import LINE_FORMATS
+        from vpr_dhe.report.tables.pair_lists import rooted_pair_format
 
         if self.names_relative_to is None:
             return LINE_FORMATS.get(self.chosen_format)
@@ -312,7 +314,7 @@ def _answers(
 
 def _write_sheet(sheet: "AnswerSheet", format: Format, out: Path | None) -> None:
     """Write a document of all answers if the format is one, and one line on stderr about queries without a position."""
-    from vpr_dhe.report.tables.answers import SHEET_FORMATS
+    from vpr_dhe.report.tables.answer_formats import SHEET_FORMATS
     from vpr_dhe.report.tables.positions import POSITION_FORMATS
 
     if format in SHEET_FORMATS:

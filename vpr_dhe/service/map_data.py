@@ -7,7 +7,7 @@ import numpy as np
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.index.snapshot import Snapshot
 from vpr_dhe.records import RankedMatch
-from vpr_dhe.report.tables.answers import position_document
+from vpr_dhe.report.tables.answer_documents import position_document
 from vpr_dhe.runtime.sampling import evenly_spread
 
 _MAX_POSITIONS = 3000

@@ -14,7 +14,8 @@ from starlette.exceptions import HTTPException
 
 from vpr_dhe.errors import ImageError
 from vpr_dhe.records import GeoPosition
-from vpr_dhe.report.tables.answers import Answer, answer_document
+from vpr_dhe.report.tables.answer_documents import answer_document
+from vpr_dhe.report.tables.answers import Answer
 from vpr_dhe.service.add_images import NewImage
 from vpr_dhe.service.map_data import inliers_document
 from vpr_dhe.service.place_service import PlaceService

@@ -7,14 +7,10 @@ import pytest
 
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.records import GeoPosition, Localization, MetricPosition, RankedMatch, Timing
-from vpr_dhe.report.tables.answers import (
-    LINE_FORMATS,
-    SHEET_FORMATS,
-    Answer,
-    AnswerSheet,
-    answer_document,
-    relative_name,
-)
+from vpr_dhe.report.tables.answer_documents import answer_document
+from vpr_dhe.report.tables.answer_formats import LINE_FORMATS, SHEET_FORMATS
+from vpr_dhe.report.tables.answers import Answer, AnswerSheet
+from vpr_dhe.report.tables.pair_lists import relative_name
 
 FIRST = "query,rank,image,similarity,score,inliers,position_x,position_y,position_reference"
 LAST = "error,probability,timestamp_s"

@@ -27,7 +27,8 @@ from vpr_dhe.recordings.ros_messages import compressed_file, pixels_of
 from vpr_dhe.records import GeoPosition, Near
 from vpr_dhe.report.pictures.drawing import draw_match
 from vpr_dhe.report.pictures.encoding import jpeg
-from vpr_dhe.report.tables.answers import Answer, json_line
+from vpr_dhe.report.tables.answer_documents import json_line
+from vpr_dhe.report.tables.answers import Answer
 from vpr_dhe.sequences.motion import PositionMotion
 from vpr_dhe.sequences.sequence_localizer import SequenceLocalizer
 

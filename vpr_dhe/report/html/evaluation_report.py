@@ -33,7 +33,7 @@ from vpr_dhe.report.html.match_report import (
     picture_of,
 )
 from vpr_dhe.report.html.position_map import DATABASE, MAX_DATABASE_SPOTS, PositionMap, Spot, draw_map
-from vpr_dhe.report.tables.answers import position_text
+from vpr_dhe.report.tables.coordinate_text import position_text
 from vpr_dhe.report.tables.evaluation import footnotes, method_table, scores_note
 from vpr_dhe.runtime.sampling import evenly_spread
 from vpr_dhe.runtime.text import counted

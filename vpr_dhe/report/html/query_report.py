@@ -22,7 +22,9 @@ from vpr_dhe.report.html.match_report import (
     picture_of,
 )
 from vpr_dhe.report.html.position_map import DATABASE, MAX_DATABASE_SPOTS, Spot, draw_map
-from vpr_dhe.report.tables.answers import Answer, AnswerSheet, position_text, uncertainty_text
+from vpr_dhe.report.tables.answer_tables import uncertainty_text
+from vpr_dhe.report.tables.answers import Answer, AnswerSheet
+from vpr_dhe.report.tables.coordinate_text import position_text
 from vpr_dhe.runtime.sampling import evenly_spread
 from vpr_dhe.runtime.text import counted
 

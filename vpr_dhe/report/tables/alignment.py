@@ -3,7 +3,7 @@
 from typing import Any
 
 from vpr_dhe.records import StrPath, Verification
-from vpr_dhe.report.tables.answers import details_document
+from vpr_dhe.report.tables.answer_documents import details_document
 
 
 def homography_document(method: str, found: Verification, elapsed_ms: float) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from vpr_dhe.evaluation.place_evaluation import EXTRACTED, RETRIEVAL, EarlyStop,
 from vpr_dhe.evaluation.provenance import Provenance
 from vpr_dhe.evaluation.recall import Denominator
 from vpr_dhe.report.tables.adaptation import adaptation_document, adaptation_lines, adaptation_summary
-from vpr_dhe.report.tables.answers import position_text
+from vpr_dhe.report.tables.coordinate_text import position_text
 from vpr_dhe.report.tables.text import text_table
 from vpr_dhe.runtime.text import counted
 

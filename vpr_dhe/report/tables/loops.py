@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from vpr_dhe.geography.distance import RADIUS_M
 from vpr_dhe.records import RECONSTRUCTION, ImageRecord, MetricPosition
-from vpr_dhe.report.tables.answers import csv_line, name_with_blanks, seconds_text
+from vpr_dhe.report.tables.pair_lists import name_with_blanks
 from vpr_dhe.report.tables.positions import yaw_rad
+from vpr_dhe.report.tables.text import csv_line, seconds_text
 from vpr_dhe.sequences.loops import Loop
 
 _COLUMNS = ("query", "timestamp_s", "image", "image_timestamp_s", "probability", "similarity", "score", "inliers")

@@ -20,7 +20,8 @@ from vpr_dhe.index.place_index import PlaceIndex
 from vpr_dhe.localization.confidence import confidence_of
 from vpr_dhe.recordings.gpx import iso_time
 from vpr_dhe.records import RECONSTRUCTION, GeoPosition, Position, PositionEstimate
-from vpr_dhe.report.tables.answers import Answer, AnswerSheet, seconds_text
+from vpr_dhe.report.tables.answers import Answer, AnswerSheet
+from vpr_dhe.report.tables.text import seconds_text
 
 
 @dataclass(frozen=True)

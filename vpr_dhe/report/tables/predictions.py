@@ -24,7 +24,7 @@ from vpr_dhe.datasets.base import PlaceDataset, PlaceSplit
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.evaluation.place_evaluation import EvaluationResult, MethodResult
 from vpr_dhe.evaluation.precision_recall import PrecisionRecall
-from vpr_dhe.report.tables.answers import csv_line
+from vpr_dhe.report.tables.text import csv_line
 
 # Folder of the images of a kapture (github.com/naver/kapture, kapture_format.adoc).
 _RECORDS = "records_data"
