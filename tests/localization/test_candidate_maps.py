@@ -71,6 +71,34 @@ def test_candidates_are_matched_once_and_later_verifiers_are_told_what_that_save
     assert maps.saved_ms > 0
 
 
+@pytest.mark.parametrize(
+    "order", [("votes", "matches"), ("matches", "votes"), ("votes", "votes", "matches", "matches")]
+)
+def test_every_user_pays_for_reading_the_maps(index, query, monkeypatch, order):
+    """Reading takes a second, and matching nothing: each user but the first saves a second."""
+    clock, read = [0.0], CandidateMaps._read_maps
+
+    class Clock:
+        def __init__(self) -> None:
+            self.began_ms = clock[0]
+
+        def lap_ms(self) -> float:
+            return clock[0] - self.began_ms
+
+    def read_slowly(maps: CandidateMaps):
+        clock[0] += 1000.0
+        return read(maps)
+
+    monkeypatch.setattr("vpr_dhe.localization.candidate_maps.Stopwatch", Clock)
+    monkeypatch.setattr(CandidateMaps, "_read_maps", read_slowly)
+    maps, verifier = CandidateMaps(index.snapshot, query, index.ids.tolist()), Verifier(build_estimator("magsac"))
+    saved_ms = []
+    for work in order:
+        _ = maps.shift_votes() if work == "votes" else maps.verify(verifier, no_pixels)
+        saved_ms.append(maps.saved_ms)
+    assert saved_ms == [1000.0 * number for number in range(len(order))]
+
+
 def test_maps_are_shared_for_the_same_query_and_candidates_alone(index, query, photo_folder, thumbnail_extractor):
     shared, ids = SharedCandidateMaps(), index.ids.tolist()
     first = shared(index.snapshot, query, ids)

@@ -62,7 +62,8 @@ class CandidateMaps:
         Raises:
             IndexDamagedError: if stored data does not agree with its checksum.
         """
-        return dict(zip(self.ids, self._votes.for_one(self._vote, self._save)().tolist(), strict=True))
+        votes = self._votes.for_one(self._vote, self._save, before=self._maps_for_one())
+        return dict(zip(self.ids, votes().tolist(), strict=True))
 
     def verify(self, verifier: Verifier, image: QueryImage) -> dict[int, Verification]:
         """Verify all candidates.
@@ -70,9 +71,9 @@ class CandidateMaps:
         Raises:
             IndexDamagedError: if stored data does not agree with its checksum.
         """
-        frames = self._frames.for_one(self._read_frames, self._save)()
-        matches = self._matches.for_one(self._match, self._save)
-        decoded = self._decoded.for_one(self._decode, self._save)
+        frames, maps = self._frames.for_one(self._read_frames, self._save)(), self._maps_for_one()
+        matches = self._matches.for_one(self._match, self._save, before=maps)
+        decoded = self._decoded.for_one(self._decode, self._save, before=maps)
         candidates = [
             View(
                 frames[row],
@@ -85,6 +86,10 @@ class CandidateMaps:
         ]
         query = View(self.query.frame, partial(decode_query, image), lambda: self.query)
         return _verified(verifier, query, dict(zip(self.ids, candidates, strict=True)))
+
+    def _maps_for_one(self) -> Callable[[], StoredMaps]:
+        """Function that reads the maps for one user, before what is made of them: every user pays for reading them."""
+        return self._maps.for_one(self._read_maps, self._save)
 
     def _save(self, milliseconds: float) -> None:
         self.saved_ms += milliseconds
@@ -157,11 +162,17 @@ class _SharedResult(Generic[Result]):
         """Result of the work, which is done now if it was not before."""
         return self._timed(work)[0]
 
-    def for_one(self, work: Callable[[], Result], save: Callable[[float], object]) -> Callable[[], Result]:
-        """Function that returns the result to one user, and tells `save` the milliseconds if another did the work."""
+    def for_one(
+        self, work: Callable[[], Result], save: Callable[[float], object], before: Callable[[], object] = lambda: None
+    ) -> Callable[[], Result]:
+        """Function that returns the result to one user, and tells `save` the milliseconds if another did the work.
+
+        `before` gets what the work needs, for each user anew, and does not count as part of it.
+        """
 
         @cache
         def result() -> Result:
+            before()
             was_done = self._done is not None
             found, milliseconds = self._timed(work)
             if was_done:
