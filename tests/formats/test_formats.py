@@ -101,6 +101,12 @@ def files_of(index: str) -> set[str]:
     return {str(path) for part in ("segments", "vectors") for path in Path(index, part).rglob("*") if path.is_file()}
 
 
+def contents_of(index: str) -> list[tuple[str, str]]:
+    """Names and checksums of these files, without the tables of rows, which hold the times of image files."""
+    paths = [path for path in map(Path, files_of(index)) if path.name != "rows.bin"]
+    return sorted((path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in paths)
+
+
 def test_an_index_is_what_was_written(run):
     for index, images, segments, model in (
         ("sift-index", 11, 2, "sift-vlad"),
@@ -131,15 +137,20 @@ def test_a_calibration_judges(run):
 
 def test_indexing_goes_on_from_what_is_there(run):
     change_manifest("sift-index", images_folder=str(DATABASE.resolve()))
-    before = files_of("sift-index")
-    said, complaints = run("index", DATABASE / "second", "--out", "sift-index", "--add", "--device", "cpu")
+    contents = contents_of("sift-index")
+    part = ("index", DATABASE / "second", "--out", "sift-index", "--add", "--device", "cpu")
+    said, complaints = run(*part)
     assert "11 images (0 added, 6 unchanged, 1 skipped)" in said
     assert re.search(r"skipped second/\S+broken", complaints)
+    assert contents_of("sift-index") == contents
+    # The new times of the files are stored, once.
+    before = files_of("sift-index")
+    assert run(*part)[0] == said
     assert files_of("sift-index") == before
     # The removed image comes back when all of the folder is indexed.
     said, _ = run("index", DATABASE, "--out", "sift-index", "--device", "cpu")
     assert "12 images (1 added, 11 unchanged, 1 skipped)" in said
-    assert files_of("sift-index") > before
+    assert set(contents_of("sift-index")) > set(contents)
 
 
 def test_compaction_keeps_what_was_not_removed(run):
@@ -168,11 +179,14 @@ def test_an_index_of_a_model_file_answers_as_it_did(run, model):
 
 def test_an_index_with_a_graph_goes_on(run):
     change_manifest("tiny-index", images_folder=str(DATABASE.resolve()))
-    before = files_of("tiny-index")
-    assert any(name.endswith(".faiss") for name in before)
+    before = contents_of("tiny-index")
+    assert any(name.endswith(".faiss") for name, _ in before)
     options = ("--model", "tiny.safetensors", "--positions", "town/positions.csv", "--device", "cpu")
     said, _ = run("index", DATABASE, "--out", "tiny-index", *options)
     assert "12 images (0 added, 12 unchanged, 1 skipped)" in said
+    assert contents_of("tiny-index") == before
+    before = files_of("tiny-index")
+    assert run("index", DATABASE, "--out", "tiny-index", *options)[0] == said
     assert files_of("tiny-index") == before
 
 
