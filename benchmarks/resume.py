@@ -79,6 +79,7 @@ def main() -> None:
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     rows = [(name, f"{taken:.2f}") for name, taken in seconds.items()]
     print(text := table([f"{arguments.images:,} images", "seconds"], rows))
+    arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / "resume.md").write_text(f"{text}\n")
     document = {"images": arguments.images, "seconds": seconds, "peak_mb": peak_mb}
     write_result(arguments.out / "resume.json", "resume", document)
