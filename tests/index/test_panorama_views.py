@@ -1,5 +1,7 @@
 """Panoramas: views are what a camera in the middle would see, and are indexed like photos of it."""
 
+import os
+
 import numpy as np
 import PIL.Image
 import pytest
@@ -145,6 +147,16 @@ def test_the_name_of_a_panorama_stands_for_its_views(panorama, tmp_path, thumbna
     assert index.ids_of(["pano.png#060"]) == [1]
     with pytest.raises(BadInputError, match="holds no image other"):
         index.ids_of(["other.png"])
+
+
+def test_a_new_time_of_a_panorama_is_that_of_all_its_views(panorama, tmp_path, thumbnail_extractor):
+    PIL.Image.fromarray(panorama).save(tmp_path / "pano.png")
+    index = PlaceIndex.create(tmp_path / "index", thumbnail_extractor.spec, tmp_path, codec="float16", panorama_views=6)
+    records = with_views([ImageRecord("pano.png")], tmp_path.joinpath, 6)[0]
+    index.add(records, thumbnail_extractor)
+    os.utime(tmp_path / "pano.png", ns=(1, 1))
+    assert index.add(records, thumbnail_extractor).unchanged == 6
+    assert {index.snapshot.stamp(id).modified_ns for id in index.ids.tolist()} == {1}
 
 
 def test_a_panorama_that_a_service_gets_is_added_in_views(panorama, tmp_path, thumbnail_extractor):
