@@ -4,13 +4,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import PIL.Image
 import pytest
+from waiting import wait_until
 
 from vpr_dhe.errors import ImageError, WorkerLostError
 from vpr_dhe.images.decoding import decode_image
@@ -88,10 +88,7 @@ def test_no_process_stays_behind(tmp_path, sent):
     out, errors = begun.communicate(timeout=30)
     if sent == signal.SIGINT:
         assert (begun.returncode, out.splitlines()[-1], errors) == (0, "interrupted", "")
-    until = time.monotonic() + 30
-    while of_session(begun.pid):
-        assert time.monotonic() < until, "processes outlive the one that started them"
-        time.sleep(0.05)
+    wait_until(lambda: not of_session(begun.pid), 30.0)  # processes do not outlive the one that started them
 
 
 def of_session(leader: int) -> list[str]:

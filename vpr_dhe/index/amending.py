@@ -2,16 +2,17 @@
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Shaped
 
 from vpr_dhe.index.changes import Changes
-from vpr_dhe.index.files import FileInfo, unique_name, write_sealed
+from vpr_dhe.index.files import FileInfo, write_sealed
 from vpr_dhe.index.rows import check_of
-from vpr_dhe.index.segments import IMAGES, ROWS, IndexedImage, Segment, SegmentInfo, image_line
-from vpr_dhe.runtime.durable_files import TEMPORARY_SUFFIX, sync_folder
+from vpr_dhe.index.segments import IMAGES, ROWS, Segment, SegmentInfo, image_line, make_segment_folder
+from vpr_dhe.runtime.durable_files import seal_folder
 
 
 def amend(folder: Path, segment: Segment, changes: Changes) -> SegmentInfo:
@@ -27,26 +28,22 @@ def amend(folder: Path, segment: Segment, changes: Changes) -> SegmentInfo:
     Raises:
         IndexDamagedError: if an image does not agree with its checksum.
     """
-    final = folder / unique_name(f"{segment.info.first_id:09d}")
-    temporary = final.with_name(final.name + TEMPORARY_SUFFIX)
-    temporary.mkdir()
+    temporary, final = make_segment_folder(folder, segment.info.first_id)
     try:
-        rows, written = segment.rows.copy(), dict[str, FileInfo]()
-        if not changes.updated.keys().isdisjoint(segment.ids.tolist()):
+        rows, ids, written = segment.rows.copy(), segment.ids.tolist(), dict[str, FileInfo]()
+        if not changes.updated.keys().isdisjoint(ids):
             written[IMAGES] = write_sealed(temporary, IMAGES, _new_images(segment, changes, rows))
-        for row, id in enumerate(segment.ids.tolist()):
+        for row, id in enumerate(ids):
             if id in changes.touched:
                 rows["modified_ns"][row] = changes.touched[id]
         written[ROWS] = write_sealed(temporary, ROWS, rows.tobytes())
         for info in segment.info.files:
             if info.name not in written:
                 _link(folder / segment.name / info.name, temporary / info.name)
-        sync_folder(temporary)
-        temporary.rename(final)
+        seal_folder(temporary, final)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    sync_folder(folder)
     files = tuple(written.get(info.name, info) for info in segment.info.files)
     return SegmentInfo(final.name, segment.info.count, segment.info.first_id, files)
 
@@ -55,9 +52,10 @@ def _new_images(segment: Segment, changes: Changes, rows: Shaped[np.ndarray, " c
     """The file of images with new records, whose places in it are written to `rows`."""
     lines, offset = list[bytes](), 0
     for row, id in enumerate(segment.ids.tolist()):
-        line = segment.image_line(row)
-        if id in changes.updated:
-            line = image_line(IndexedImage(changes.updated[id], segment.image(row).image_size))
+        if (record := changes.updated.get(id)) is None:
+            line = segment.image_line(row)
+        else:
+            line = image_line(replace(segment.image(row), record=record))
         rows["image_offset"][row], rows["image_bytes"][row] = offset, len(line)
         rows["image_check"][row] = check_of(line)
         lines.append(line)

@@ -27,7 +27,7 @@ from vpr_dhe.index.files import FileInfo, damage, file_named, require_size, uniq
 from vpr_dhe.index.local_maps import LocalMapFile
 from vpr_dhe.index.rows import ROW, FileStamp, Ids, PathTable, check_of, path_digest
 from vpr_dhe.records import GeoPosition, ImageRecord, MetricPosition, Position, Size
-from vpr_dhe.runtime.durable_files import TEMPORARY_SUFFIX, sync_folder
+from vpr_dhe.runtime.durable_files import TEMPORARY_SUFFIX, seal_folder
 
 ROWS, VECTORS, LOCAL_MAPS, IMAGES = "rows.bin", "vectors.f32", "local_maps.bin", "images.jsonl"
 CODES = "codes.bin"
@@ -69,6 +69,14 @@ def image_line(image: IndexedImage) -> bytes:
     return (json.dumps(asdict(image)) + "\n").encode()
 
 
+def make_segment_folder(folder: Path, first_id: int) -> tuple[Path, Path]:
+    """Make the folder of a new segment under a temporary name; returns its path and the final one, both unique."""
+    final = folder / unique_name(f"{first_id:09d}")
+    temporary = final.with_name(final.name + TEMPORARY_SUFFIX)
+    temporary.mkdir(parents=True)
+    return temporary, final
+
+
 class SegmentWriter:
     """Writer of one segment, row by row.
 
@@ -76,9 +84,7 @@ class SegmentWriter:
     """
 
     def __init__(self, folder: Path, first_id: int) -> None:
-        self._final = folder / unique_name(f"{first_id:09d}")
-        self._temporary = self._final.with_name(self._final.name + TEMPORARY_SUFFIX)
-        self._temporary.mkdir(parents=True)
+        self._temporary, self._final = make_segment_folder(folder, first_id)
         self._files: dict[str, BinaryIO] = {}
         self._digests = {name: hashlib.sha256() for name in (*_FILES, CODES)}
         for name in _FILES:
@@ -144,9 +150,7 @@ class SegmentWriter:
             file.truncate(info.bytes)
             os.fsync(file.fileno())
             file.close()
-        sync_folder(self._temporary)
-        self._temporary.rename(self._final)
-        sync_folder(self._final.parent)
+        seal_folder(self._temporary, self._final)
         return SegmentInfo(self._final.name, count, self._first_id, files)
 
     def discard(self) -> None:

@@ -23,6 +23,13 @@ def write_durably(folder: Path, name: str, content: bytes) -> Path:
     return path
 
 
+def seal_folder(temporary: Path, final: Path) -> None:
+    """Give a folder of durable files its final name beside it, durably."""
+    sync_folder(temporary)
+    temporary.rename(final)
+    sync_folder(final.parent)
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY)

@@ -7,15 +7,7 @@ from typing import Any
 from vpr_dhe.geography.coordinates import coordinates_of
 from vpr_dhe.images.view_names import split_view
 from vpr_dhe.localization.confidence import confidence_of
-from vpr_dhe.records import (
-    Belief,
-    NearbyImages,
-    Position,
-    PositionEstimate,
-    RankedMatch,
-    Timing,
-    Verification,
-)
+from vpr_dhe.records import Belief, NearbyImages, Position, PositionEstimate, RankedMatch, Timing, Verification
 from vpr_dhe.report.tables.adaptation import adaptation_document
 from vpr_dhe.report.tables.answers import Answer, AnswerSheet
 

@@ -4,12 +4,7 @@ from collections.abc import Iterator
 
 from vpr_dhe.localization.confidence import confidence_of
 from vpr_dhe.localization.search_area import nearby_text
-from vpr_dhe.records import (
-    Belief,
-    Localization,
-    PositionEstimate,
-    RankedMatch,
-)
+from vpr_dhe.records import Belief, Localization, PositionEstimate, RankedMatch
 from vpr_dhe.report.tables.answers import Answer, AnswerSheet
 from vpr_dhe.report.tables.coordinate_text import position_text
 from vpr_dhe.report.tables.text import text_table

@@ -5,11 +5,7 @@ from dataclasses import dataclass
 
 from vpr_dhe.index.adaptation.report import AdaptationReport
 from vpr_dhe.localization.localizer import Localizer
-from vpr_dhe.records import (
-    Belief,
-    CalibrationSource,
-    Localization,
-)
+from vpr_dhe.records import Belief, CalibrationSource, Localization
 from vpr_dhe.runtime.choices import RankBy
 from vpr_dhe.sequences.sequence_localizer import LocalizedFrame
 

@@ -2,10 +2,7 @@
 
 from vpr_dhe.geography.coordinates import coordinates_of
 from vpr_dhe.geography.distance import EARTH, reference_frame_of
-from vpr_dhe.records import (
-    GeoPosition,
-    Position,
-)
+from vpr_dhe.records import GeoPosition, Position
 
 
 def position_text(position: Position | None) -> str:

@@ -5,9 +5,7 @@ from pathlib import Path
 
 from vpr_dhe.errors import BadInputError
 from vpr_dhe.index.image_folders import ImageFolders
-from vpr_dhe.records import (
-    StrPath,
-)
+from vpr_dhe.records import StrPath
 from vpr_dhe.report.tables.answers import Answer
 from vpr_dhe.report.tables.line_format import LineFormat
 
